@@ -1,0 +1,84 @@
+// Package atomicfile is the one way in which this repository writes a file that
+// must survive a power cut or a kill: the bytes go to a temporary file in the
+// same folder, are synced, and take the final name by rename; then the folder is
+// synced. Whoever looks sees the old content or the new, never a part.
+package atomicfile
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Write replaces the file at path by data with the permission bits perm (not
+// masked by umask). On an error the old file is untouched.
+func Write(path string, data []byte, perm os.FileMode) error {
+	f, err := Create(path, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return f.Commit()
+}
+
+// File is a file that has not got its name yet. Write to it, then Commit; a
+// deferred Abort removes it when Commit was not reached.
+type File struct {
+	*os.File
+	path string
+	done bool
+}
+
+// Create opens a temporary file beside path, ".NAME.tmp-RANDOM".
+func Create(path string, perm os.FileMode) (*File, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-")
+	if err != nil {
+		return nil, fmt.Errorf("creating a temporary file for %s: %w", path, err)
+	}
+	if err := f.Chmod(perm); err != nil {
+		_ = f.Close()
+		_ = os.Remove(f.Name())
+		return nil, fmt.Errorf("setting the mode of %s: %w", path, err)
+	}
+	return &File{File: f, path: path}, nil
+}
+
+// Commit makes the content durable under the final name.
+func (f *File) Commit() error {
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("syncing %s: %w", f.path, err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("closing %s: %w", f.path, err)
+	}
+	if err := os.Rename(f.Name(), f.path); err != nil {
+		return fmt.Errorf("renaming to %s: %w", f.path, err)
+	}
+	f.done = true
+	return SyncDir(filepath.Dir(f.path))
+}
+
+// Abort removes the temporary file; after Commit it does nothing.
+func (f *File) Abort() {
+	if f.done {
+		return
+	}
+	_ = f.Close()
+	_ = os.Remove(f.Name())
+}
+
+// SyncDir makes the names in a folder durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("opening folder %s: %w", dir, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("syncing folder %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+// Package build is the build graph: typed steps with content digests as keys, an
+// on-disk cache, a parallel executor, events and explanations.
+package build
+
+import "context"
+
+// A Step is one typed unit of work: a node of the build graph. An implementation
+// is a struct whose exported fields are its parameters. What decides the result
+// must be in one of four places, because together they are the step's key:
+//
+//   - the Go type and, if it has one, its [Versioned] number,
+//   - the exported fields as JSON (fields that hold other steps are `json:"-"`),
+//   - the contents of its [Sourced] files,
+//   - the content digests of the outputs of its Deps, in order.
+//
+// Equal key, equal output: a step reads nothing else, neither clock nor
+// environment, and stamps all times with [Epoch].
+type Step interface {
+	// Name is unique within a graph: lower-case words joined by '/', for
+	// example "initrd/base".
+	Name() string
+	// Deps are the steps whose outputs Run reads, in a fixed order.
+	Deps() []Step
+	// Run fills w.Out. Whatever it leaves there is the output.
+	Run(ctx context.Context, w *Work) error
+}
+
+// Versioned steps state the version of their own logic. Raise the number when
+// Run would produce other bytes from the same inputs.
+type Versioned interface{ Version() int }
+
+// Sourced steps read files of the source tree or of the user.
+type Sourced interface{ Sources() ([]Source, error) }
+
+// Source is a file or folder whose content enters a step's key.
+type Source struct {
+	Name string // stable name used in the key and in explanations, for example "config/x64-uefi"
+	Path string // where it is on this machine; does not enter the key
+}
+
+// Epoch is the modification time, in seconds since 1970, that every composed
+// file gets: SOURCE_DATE_EPOCH if it is set (see Options), else this constant,
+// so that two builds of one tree agree.
+const Epoch = 1577836800 // 2020-01-01T00:00:00Z

@@ -1,0 +1,119 @@
+// Package targets holds the boards that images can be made for: one YAML file a
+// target, loaded into [Target], checked as a whole and resolved.
+package targets
+
+// Target is one YAML file of this folder, "<name>/target.yaml". The smallest one
+// has a description and an arch: that is a BSP-only target.
+type Target struct {
+	// Name is the folder's name; it is not in the file.
+	Name string `yaml:"-" json:"-"`
+	// Description is one line for people.
+	Description string `yaml:"description" json:"description"`
+	// Arch is the CPU in Go's terms.
+	Arch Arch `yaml:"arch" json:"arch"`
+	// Platform names the folders config/<platform> and vendors/<platform>.
+	// Default: the target's name.
+	Platform string `yaml:"platform,omitempty" json:"platform,omitempty"`
+	// Kernel says where kernel, modules and firmware come from. Absent in targets
+	// without a kernel (App Engine).
+	Kernel *Kernel `yaml:"kernel,omitempty" json:"kernel,omitempty"`
+	// Bootloader is what loads the kernel. Absent when no disk is made.
+	Bootloader *Bootloader `yaml:"bootloader,omitempty" json:"bootloader,omitempty"`
+	// Image is the flashable medium. Absent: only the BSP export is made.
+	Image *Image `yaml:"image,omitempty" json:"image,omitempty"`
+	// Containers are the starter containers of the default reference device, by
+	// the names under containers/.
+	Containers []string `yaml:"containers,omitempty" json:"containers,omitempty"`
+	// Emulator says how `mage run` and the VM tests start the image.
+	Emulator *Emulator `yaml:"emulator,omitempty" json:"emulator,omitempty"`
+}
+
+// Arch is a CPU architecture in the terms of the Go tool chain.
+type Arch struct {
+	// Go is GOARCH: amd64, arm64, arm, mips, mipsle or riscv64.
+	Go string `yaml:"go" json:"go"`
+	// ARM is GOARM for arm: 5, 6 or 7.
+	ARM string `yaml:"arm,omitempty" json:"arm,omitempty"`
+	// MIPS is GOMIPS for mips and mipsle: softfloat or hardfloat.
+	MIPS string `yaml:"mips,omitempty" json:"mips,omitempty"`
+	// Debian is Debian's name of the architecture that parts are taken from:
+	// amd64, arm64, armhf, armel, mipsel, riscv64.
+	Debian string `yaml:"debian,omitempty" json:"debian,omitempty"`
+}
+
+// Kernel is a kernel with its modules and firmware.
+type Kernel struct {
+	// Source is where it comes from; today only "debian".
+	Source string `yaml:"source" json:"source"`
+	// Suite is the Debian suite, for example bookworm.
+	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
+	// Package is the kernel's meta package, for example linux-image-amd64.
+	Package string `yaml:"package,omitempty" json:"package,omitempty"`
+	// Arguments are appended to the kernel command line.
+	Arguments []string `yaml:"arguments,omitempty" json:"arguments,omitempty"`
+	// EarlyModules go into the initrd with all they depend on: what it takes to
+	// reach the storage. Names as modprobe takes them.
+	EarlyModules []string `yaml:"early_modules,omitempty" json:"early_modules,omitempty"`
+	// Firmware says which packages may supply firmware files; only files that a
+	// module of the kernel names are taken.
+	Firmware *Firmware `yaml:"firmware,omitempty" json:"firmware,omitempty"`
+}
+
+// Firmware picks firmware files for firmware.squashfs.
+type Firmware struct {
+	// Packages are Debian packages of the kernel's suite.
+	Packages []string `yaml:"packages" json:"packages"`
+	// Budget is the most that the uncompressed files may take, in MiB.
+	Budget int `yaml:"budget" json:"budget"`
+	// Exclude are path patterns (path.Match, and "dir/**") below lib/firmware left out.
+	Exclude []string `yaml:"exclude,omitempty" json:"exclude,omitempty"`
+}
+
+// Bootloader is the program that picks a revision and loads its kernel.
+type Bootloader struct {
+	// Type is PV_BOOTLOADER_TYPE; today only "grub".
+	Type string `yaml:"type" json:"type"`
+	// Suite and Packages are where its parts come from.
+	Suite    string   `yaml:"suite,omitempty" json:"suite,omitempty"`
+	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
+	// Timeout in seconds that the loader waits for a key.
+	Timeout int `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+}
+
+// Image is a disk with a partition table.
+type Image struct {
+	// Size in MiB of the whole medium.
+	Size int `yaml:"size" json:"size"`
+	// Table is gpt or mbr; today only gpt.
+	Table string `yaml:"table" json:"table"`
+	// Partitions in the order of their offsets.
+	Partitions []Partition `yaml:"partitions" json:"partitions"`
+}
+
+// Partition is one entry of the partition table.
+type Partition struct {
+	// Name is the partition's name in the table and the label of its file system.
+	Name string `yaml:"name" json:"name"`
+	// Role is boot (the loader's files) or root (the storage).
+	Role string `yaml:"role" json:"role"`
+	// Format is fat32 or ext4.
+	Format string `yaml:"format" json:"format"`
+	// Start in MiB; default: behind the one before, the first at 1.
+	Start int `yaml:"start,omitempty" json:"start,omitempty"`
+	// Size in MiB; 0 takes what is left and only the last may say so.
+	Size int `yaml:"size,omitempty" json:"size,omitempty"`
+}
+
+// Emulator is a QEMU machine.
+type Emulator struct {
+	// System is the QEMU program's architecture: x86_64.
+	System string `yaml:"system" json:"system"`
+	// Machine and CPU are QEMU's -machine and -cpu. Memory is in MiB.
+	Machine string `yaml:"machine" json:"machine"`
+	CPU     string `yaml:"cpu,omitempty" json:"cpu,omitempty"`
+	Memory  int    `yaml:"memory" json:"memory"`
+	// Firmware is uefi or none.
+	Firmware string `yaml:"firmware,omitempty" json:"firmware,omitempty"`
+	// Packages are the host's Debian packages that the emulator needs.
+	Packages []string `yaml:"packages" json:"packages"`
+}
