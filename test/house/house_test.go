@@ -1,0 +1,307 @@
+package house
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	root   = "../.."
+	module = "github.com/pantavisor/pantavisor"
+)
+
+// source is one parsed Go file of the repository.
+type source struct {
+	path string // relative to the repository's root, with slashes
+	file *ast.File
+	fset *token.FileSet
+}
+
+func (s source) test() bool { return strings.HasSuffix(s.path, "_test.go") }
+
+// sources parses every Go file that belongs to the repository.
+func sources(t *testing.T) []source {
+	t.Helper()
+	var all []source
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if n := d.Name(); n == "out" || n == "testdata" || (strings.HasPrefix(n, ".") && n != ".." && n != ".") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(p, ".go") || d.Name() == "mage_output_file.go" {
+			return nil
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, p, nil, parser.ParseComments)
+		if err != nil {
+			return fmt.Errorf("parsing %s: %w", p, err)
+		}
+		rel, err := filepath.Rel(root, p)
+		if err != nil {
+			return err
+		}
+		all = append(all, source{filepath.ToSlash(rel), f, fset})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 20 {
+		t.Fatalf("found only %d Go files: the walk does not see the repository", len(all))
+	}
+	return all
+}
+
+func TestEveryPackageHasDocComment(t *testing.T) {
+	doc := map[string]bool{}
+	for _, s := range sources(t) {
+		if s.test() {
+			continue
+		}
+		dir := path.Dir(s.path)
+		doc[dir] = doc[dir] || s.file.Doc != nil
+	}
+	for dir, ok := range doc {
+		if !ok {
+			t.Errorf("package %s has no doc comment", dir)
+		}
+	}
+}
+
+func TestExportedNamesAreDocumented(t *testing.T) {
+	total, missing := 0, []string{}
+	note := func(s source, name *ast.Ident, docs ...*ast.CommentGroup) {
+		if !name.IsExported() {
+			return
+		}
+		total++
+		for _, d := range docs {
+			if d != nil {
+				return
+			}
+		}
+		missing = append(missing, fmt.Sprintf("%s:%d %s", s.path, s.fset.Position(name.Pos()).Line, name.Name))
+	}
+	for _, s := range sources(t) {
+		if s.test() {
+			continue
+		}
+		for _, decl := range s.file.Decls {
+			switch d := decl.(type) {
+			case *ast.FuncDecl:
+				if !wellKnown(d) {
+					note(s, d.Name, d.Doc)
+				}
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					switch v := spec.(type) {
+					case *ast.TypeSpec:
+						note(s, v.Name, d.Doc, v.Doc, v.Comment)
+					case *ast.ValueSpec:
+						note(s, v.Names[0], d.Doc, v.Doc, v.Comment)
+					}
+				}
+			}
+		}
+	}
+	if part := float64(total-len(missing)) / float64(total); part < 0.98 {
+		t.Errorf("%.1f %% of %d exported names are documented, want 98 %%; missing:\n%s", 100*part, total, strings.Join(missing, "\n"))
+	}
+}
+
+// wellKnown names say it all by their interface (error, fmt.Stringer, build.Step,
+// sort and the marshalers), and methods of unexported types are nobody's API.
+func wellKnown(d *ast.FuncDecl) bool {
+	if d.Recv == nil {
+		return false
+	}
+	switch d.Name.Name {
+	case "Error", "String", "Unwrap", "Name", "Deps", "Run", "Version", "Sources", "Len", "Less", "Swap", "Read", "Write", "Close",
+		"MarshalJSON", "UnmarshalJSON", "MarshalText", "UnmarshalText":
+		return true
+	}
+	typ := d.Recv.List[0].Type
+	if star, ok := typ.(*ast.StarExpr); ok {
+		typ = star.X
+	}
+	id, ok := typ.(*ast.Ident)
+	return ok && !id.IsExported()
+}
+
+func TestFunctionsAreShort(t *testing.T) {
+	var lengths []int
+	for _, s := range sources(t) {
+		if s.test() {
+			continue
+		}
+		for _, decl := range s.file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Body == nil {
+				continue
+			}
+			n := s.fset.Position(f.Body.Rbrace).Line - s.fset.Position(f.Body.Lbrace).Line
+			lengths = append(lengths, n)
+			if n > 120 {
+				t.Errorf("%s: %s has %d lines, the limit is 120", s.path, f.Name.Name, n)
+			}
+		}
+	}
+	slices.Sort(lengths)
+	at := func(part float64) int { return lengths[int(float64(len(lengths)-1)*part)] }
+	for _, want := range []struct {
+		part float64
+		max  int
+	}{{0.9, 40}, {0.99, 100}} {
+		if got := at(want.part); got > want.max {
+			t.Errorf("%g %% of the functions have up to %d lines, want at most %d", 100*want.part, got, want.max)
+		}
+	}
+	t.Logf("%d functions, median %d lines", len(lengths), at(0.5))
+}
+
+func TestNamesOfPlaces(t *testing.T) {
+	banned := []string{"util", "utils", "helper", "helpers", "manager", "common", "misc"}
+	for _, s := range sources(t) {
+		for _, part := range strings.Split(path.Dir(s.path), "/") {
+			if slices.Contains(banned, part) {
+				t.Errorf("%s: %q names neither a place nor an act", s.path, part)
+			}
+		}
+	}
+}
+
+// layers gives the direction of imports: a package below the first folder must
+// not import one below the folders of the second column.
+var layers = []struct {
+	from string
+	to   []string
+	why  string
+}{
+	{"runtime", []string{"build", "targets", "images", "debian", "kernel", "bootloader", "containers", "emulator", "test"}, "the device does not carry the build system"},
+	{"revision", []string{"runtime", "build", "targets", "images", "debian"}, "what host and device share stands below both"},
+	{"formats", []string{"runtime", "build", "targets", "images", "revision"}, "a format knows no user of it"},
+	{"build", []string{"images", "kernel", "bootloader", "debian", "runtime", "containers", "emulator"}, "the graph knows no step of it"},
+	{"fault", []string{"build", "runtime", "revision"}, "the bottom"},
+	{"atomicfile", []string{"build", "runtime", "revision"}, "the bottom"},
+}
+
+func TestImportsPointDownwards(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test() {
+			continue
+		}
+		for _, imp := range s.file.Imports {
+			to, ok := strings.CutPrefix(strings.Trim(imp.Path.Value, `"`), module+"/")
+			if !ok {
+				continue
+			}
+			for _, l := range layers {
+				if under(s.path, l.from) && slices.ContainsFunc(l.to, func(dir string) bool { return under(to, dir) }) {
+					t.Errorf("%s imports %s: %s", s.path, to, l.why)
+				}
+			}
+		}
+	}
+}
+
+func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+// TestDocsNameCommandsThatExist looks for "mage WORD" in the documents and for
+// WORD among the targets of the magefile.
+func TestDocsNameCommandsThatExist(t *testing.T) {
+	targets := mageTargets(t)
+	command := regexp.MustCompile("(?m)(?:`|^ *(?:\\$ |sudo |[A-Z_]+=\\S+ )*)(?:go tool )?mage ([a-z][a-z:]*)")
+	docs, err := filepath.Glob(root + "/docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, doc := range append(docs, root+"/README.md") {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range command.FindAllSubmatch(text, -1) {
+			found++
+			if name := strings.ToLower(string(m[1])); !targets[name] {
+				t.Errorf("%s: mage %s is no target of the magefile", doc, name)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no command found in any document: the expression is wrong")
+	}
+}
+
+func mageTargets(t *testing.T) map[string]bool {
+	t.Helper()
+	targets := map[string]bool{}
+	for _, s := range sources(t) {
+		if s.path != "magefile.go" {
+			continue
+		}
+		for _, decl := range s.file.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok && f.Name.IsExported() {
+				name := strings.ToLower(f.Name.Name)
+				if f.Recv != nil {
+					name = strings.ToLower(f.Recv.List[0].Type.(*ast.Ident).Name) + ":" + name
+				}
+				targets[name] = true
+			}
+		}
+	}
+	if len(targets) == 0 {
+		t.Fatal("magefile.go has no targets")
+	}
+	return targets
+}
+
+// TestNothingOfOneMachine keeps absolute paths of a developer's machine and hosts
+// of package registries out of the tree: parts are fetched through the machine's
+// own clients.
+func TestNothingOfOneMachine(t *testing.T) {
+	banned := regexp.MustCompile(`/root/`)
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if name == ".git" || name == "out" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !d.Type().IsRegular() || name == "house_test.go" || name == "go.sum" {
+			return nil
+		}
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if m := banned.FindString(line); m != "" {
+				t.Errorf("%s:%d: %q belongs to one machine or registry", p, i+1, m)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
