@@ -1,0 +1,217 @@
+package cpio_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/formats/cpio"
+)
+
+const epoch = 1577836800
+
+func sample() []cpio.Entry {
+	return []cpio.Entry{
+		cpio.Bytes("usr/bin/tool", 0o755, []byte("#!/bin/sh\n")),
+		cpio.Dir("usr", 0o755),
+		cpio.Dir("usr/bin", 0o755),
+		cpio.Symlink("init", "usr/bin/tool"),
+		{Name: "console", Mode: cpio.TypeChar | 0o600, Major: 5, Minor: 1},
+		cpio.Bytes("empty", 0o644, nil),
+	}
+}
+
+func archive(t testing.TB, entries []cpio.Entry) []byte {
+	t.Helper()
+	if err := cpio.Validate(entries); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := cpio.Write(&b, entries, cpio.Options{ModTime: epoch}); err != nil {
+		t.Fatal(err)
+	}
+	if err := cpio.WriteTrailer(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestSystemCpioUnpacksWhatIsWritten(t *testing.T) {
+	tool, err := exec.LookPath("cpio")
+	if err != nil {
+		t.Skip("cpio is not installed: nothing to compare with")
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(tool, "-i", "--quiet", "--no-preserve-owner")
+	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(archive(t, sample()[:4]))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("cpio -i: %v\n%s", err, out)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "init"))
+	if err != nil || string(got) != "#!/bin/sh\n" {
+		t.Errorf("reading the unpacked link: %q, %v", got, err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "usr/bin/tool"))
+	if err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("unpacked tool: %v, %v", info, err)
+	}
+}
+
+func TestSystemCpioListsSorted(t *testing.T) {
+	tool, err := exec.LookPath("cpio")
+	if err != nil {
+		t.Skip("cpio is not installed: nothing to compare with")
+	}
+	cmd := exec.Command(tool, "-t", "--quiet")
+	cmd.Stdin = bytes.NewReader(archive(t, sample()))
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "console\nempty\ninit\nusr\nusr/bin\nusr/bin/tool\n"
+	if diff := cmp.Diff(want, string(out)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReaderReturnsWhatWasWritten(t *testing.T) {
+	r := cpio.NewReader(bytes.NewReader(archive(t, sample())))
+	var got []string
+	for ino := uint32(1); ; ino++ {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Inode != ino || h.UID != 0 || h.GID != 0 || h.ModTime != epoch {
+			t.Errorf("%s: inode %d owner %d:%d time %d", h.Name, h.Inode, h.UID, h.GID, h.ModTime)
+		}
+		got = append(got, h.Name+">"+h.Link+">"+string(body))
+	}
+	want := []string{"console>>", "empty>>", "init>usr/bin/tool>", "usr>>", "usr/bin>>", "usr/bin/tool>>#!/bin/sh\n"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReaderSkipsContentNobodyRead(t *testing.T) {
+	r := cpio.NewReader(bytes.NewReader(archive(t, sample())))
+	n := 0
+	for ; ; n++ {
+		if _, err := r.Next(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != len(sample()) {
+		t.Errorf("%d entries, want %d", n, len(sample()))
+	}
+}
+
+func TestFragmentsJoinToTheWhole(t *testing.T) {
+	all := sample()
+	cpio.Sort(all)
+	var joined bytes.Buffer
+	for i, part := range [][]cpio.Entry{all[:2], all[2:]} {
+		if err := cpio.Write(&joined, part, cpio.Options{ModTime: epoch, FirstInode: uint32(1 + 2*i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cpio.WriteTrailer(&joined); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(joined.Bytes(), archive(t, sample())) {
+		t.Error("fragments joined differ from the archive written at once")
+	}
+}
+
+func TestValidateCollectsEveryProblem(t *testing.T) {
+	err := cpio.Validate([]cpio.Entry{
+		cpio.Dir("a", 0o755), cpio.Dir("a", 0o755),
+		cpio.Bytes("missing/file", 0o644, nil),
+		cpio.Dir("../out", 0o755), cpio.Dir("/abs", 0o755), cpio.Dir("", 0o755),
+		cpio.Symlink("nowhere", ""), cpio.Dir("TRAILER!!!", 0o755),
+		{Name: "typeless"}, {Name: "huge", Mode: cpio.TypeRegular, Size: cpio.MaxSize + 1},
+		cpio.Bytes("f", 0o644, nil), cpio.Dir("f/below", 0o755),
+		cpio.Dir(strings.Repeat("x", cpio.MaxName+1), 0o755), cpio.Dir("nul\x00", 0o755),
+	})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		`"a" is there twice`, `no folder "missing"`, `"../out" leaves`, `"/abs" is no clean`, `"" is no clean`,
+		`link "nowhere"`, `"TRAILER!!!" marks`, `"typeless" has the unknown type`, `"huge" cannot have`, `no folder "f"`,
+		`"xxxxxxxx`, `"nul\x00"`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %s in:\n%v", want, err)
+		}
+	}
+}
+
+func TestFileThatGrowsIsAnError(t *testing.T) {
+	e := cpio.Bytes("f", 0o644, []byte("abc"))
+	for _, size := range []int64{2, 4} {
+		e.Size = size
+		err := cpio.Write(io.Discard, []cpio.Entry{e}, cpio.Options{})
+		if err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+			t.Errorf("size %d: %v", size, err)
+		}
+	}
+}
+
+func TestGarbageIsRefused(t *testing.T) {
+	good := archive(t, sample())
+	for name, data := range map[string][]byte{
+		"empty":        nil,
+		"other magic":  append([]byte("070707"), good[6:]...),
+		"cut header":   good[:50],
+		"cut name":     good[:112],
+		"no number":    append([]byte("070701zzzzzzzz"), good[14:]...),
+		"no trailer":   good[:len(good)-124],
+		"leaving name": bytes.Replace(good, []byte("console"), []byte("../cons"), 1),
+	} {
+		r := cpio.NewReader(bytes.NewReader(data))
+		var err error
+		for err == nil {
+			_, err = r.Next()
+		}
+		if !errors.Is(err, cpio.ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzReader(f *testing.F) {
+	f.Add(archive(f, sample()))
+	f.Add([]byte("070701"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := cpio.NewReader(bytes.NewReader(data))
+		for {
+			h, err := r.Next()
+			if err != nil {
+				return
+			}
+			if strings.HasPrefix(h.Name, "/") || h.Name == ".." || strings.HasPrefix(h.Name, "../") {
+				t.Fatalf("name %q leaves the root", h.Name)
+			}
+			if n, _ := io.Copy(io.Discard, r); n > int64(len(data)) {
+				t.Fatalf("%d bytes out of %d", n, len(data))
+			}
+		}
+	})
+}

@@ -1,0 +1,109 @@
+package cpio
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// ErrFormat is wrapped by every error about bytes that are no newc archive.
+var ErrFormat = errors.New("not a newc archive")
+
+// Reader reads one archive from front to end.
+type Reader struct {
+	r    *bufio.Reader
+	left int64 // content and padding not yet consumed
+	body *io.LimitedReader
+}
+
+// NewReader reads from r, which it buffers.
+func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReader(r)} }
+
+// Header is what an archive says of one name. Sizes and links are in Entry; its
+// Open is nil, the content comes from [Reader.Read].
+type Header struct {
+	Entry
+	Inode, UID, GID, Links, ModTime uint32
+}
+
+// Next goes to the next entry. It returns io.EOF at the trailer and an
+// [ErrFormat] for anything that is no archive.
+func (r *Reader) Next() (*Header, error) {
+	if _, err := io.CopyN(io.Discard, r.r, r.left); err != nil {
+		return nil, fmt.Errorf("reading archive: content is cut short: %w", ErrFormat)
+	}
+	h, nameLen, err := r.header()
+	if err != nil {
+		return nil, err
+	}
+	if h.Name, err = r.text(nameLen, (header+nameLen)%4); err != nil {
+		return nil, err
+	}
+	h.Name = strings.TrimSuffix(h.Name, "\x00")
+	if h.Name == trailer {
+		return nil, io.EOF
+	}
+	if err := checkName(h.Name); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, ErrFormat)
+	}
+	return h, r.open(h)
+}
+
+// Read reads the content of the regular file that Next returned last.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.body == nil {
+		return 0, io.EOF
+	}
+	n, err := r.body.Read(p)
+	r.left -= int64(n)
+	return n, err
+}
+
+func (r *Reader) open(h *Header) error {
+	r.body, r.left = nil, 0
+	if h.Mode&TypeMask == TypeLink {
+		if h.Size == 0 || h.Size > MaxName {
+			return fmt.Errorf("reading archive: link %q has %d bytes: %w", h.Name, h.Size, ErrFormat)
+		}
+		var err error
+		h.Link, err = r.text(int(h.Size), int(h.Size%4))
+		h.Size = 0
+		return err
+	}
+	r.body = &io.LimitedReader{R: r.r, N: h.Size}
+	r.left = h.Size + int64(len(zeros(int(h.Size%4))))
+	return nil
+}
+
+func (r *Reader) header() (*Header, int, error) {
+	var raw [header]byte
+	if _, err := io.ReadFull(r.r, raw[:]); err != nil {
+		return nil, 0, fmt.Errorf("reading archive: header is cut short: %w", ErrFormat)
+	}
+	var f [13]uint32
+	for i := range f {
+		var b [4]byte
+		if _, err := hex.Decode(b[:], raw[6+8*i:14+8*i]); err != nil {
+			return nil, 0, fmt.Errorf("reading archive: header field %d is no number: %w", i, ErrFormat)
+		}
+		f[i] = uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	}
+	if string(raw[:6]) != magic || f[11] < 2 || f[11] > MaxName+1 {
+		return nil, 0, fmt.Errorf("reading archive: header with magic %q and a name of %d bytes: %w", raw[:6], f[11], ErrFormat)
+	}
+	h := &Header{Inode: f[0], UID: f[2], GID: f[3], Links: f[4], ModTime: f[5]}
+	h.Mode, h.Size, h.Major, h.Minor = f[1], int64(f[6]), f[9], f[10]
+	return h, int(f[11]), nil
+}
+
+// text reads n bytes and the padding that follows them.
+func (r *Reader) text(n, over int) (string, error) {
+	b := make([]byte, n+len(zeros(over)))
+	if _, err := io.ReadFull(r.r, b); err != nil {
+		return "", fmt.Errorf("reading archive: name is cut short: %w", ErrFormat)
+	}
+	return string(b[:n]), nil
+}
