@@ -32,9 +32,14 @@ type File struct {
 	done bool
 }
 
-// Create opens a temporary file beside path, ".NAME.tmp-RANDOM".
+// maxStem keeps the temporary name within the 255 bytes of a name when the
+// final name takes all of them.
+const maxStem = 220
+
+// Create opens a temporary file beside path, ".NAME.tmp-RANDOM", NAME cut to 220 bytes.
 func Create(path string, perm os.FileMode) (*File, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-")
+	stem := filepath.Base(path)
+	f, err := os.CreateTemp(filepath.Dir(path), "."+stem[:min(len(stem), maxStem)]+".tmp-")
 	if err != nil {
 		return nil, fmt.Errorf("creating a temporary file for %s: %w", path, err)
 	}

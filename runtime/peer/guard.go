@@ -1,0 +1,127 @@
+package peer
+
+import (
+	"io"
+	"sync"
+	"time"
+)
+
+// Guard bounds the connections of a server, in all and for each peer. When a
+// place is needed, the connection that has been idle longest loses its own: of
+// the same peer when that peer is at its limit, else of the peer that has most.
+// So a peer that opens thousands of connections closes only its own.
+type Guard struct {
+	Max    int // connections at the same time; 0 means 128
+	MaxPer int // of one peer; 0 means 32
+
+	mu    sync.Mutex
+	slots map[*Slot]struct{}
+	per   map[string]int
+}
+
+// Slot is the place of one connection.
+type Slot struct {
+	guard *Guard
+	key   string
+	conn  io.Closer
+	busy  bool
+	since time.Time
+	gone  bool
+}
+
+// Admit gives conn of the peer key a place, or closes it and returns nil when
+// every place that could be freed for it is at work.
+func (g *Guard) Admit(key string, conn io.Closer) *Slot {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.slots == nil {
+		g.slots, g.per = map[*Slot]struct{}{}, map[string]int{}
+	}
+	if g.per[key] >= orDefault(g.MaxPer, 32) && !g.evict(key) || len(g.slots) >= orDefault(g.Max, 128) && !g.evict(g.heaviest()) {
+		_ = conn.Close()
+		return nil
+	}
+	s := &Slot{guard: g, key: key, conn: conn, since: time.Now()}
+	g.slots[s] = struct{}{}
+	g.per[key]++
+	return s
+}
+
+func orDefault(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
+}
+
+func (g *Guard) heaviest() string {
+	best, most := "", 0
+	for key, n := range g.per {
+		if n > most {
+			best, most = key, n
+		}
+	}
+	return best
+}
+
+// evict closes the connection of key that has been idle longest.
+func (g *Guard) evict(key string) bool {
+	var oldest *Slot
+	for s := range g.slots {
+		if s.key == key && !s.busy && (oldest == nil || s.since.Before(oldest.since)) {
+			oldest = s
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	g.remove(oldest)
+	_ = oldest.conn.Close()
+	return true
+}
+
+func (g *Guard) remove(s *Slot) {
+	if s.gone {
+		return
+	}
+	s.gone = true
+	delete(g.slots, s)
+	if g.per[s.key]--; g.per[s.key] == 0 {
+		delete(g.per, s.key)
+	}
+}
+
+// Len is the number of places taken.
+func (g *Guard) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.slots)
+}
+
+// CloseAll closes every connection, idle or not.
+func (g *Guard) CloseAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for s := range g.slots {
+		_ = s.conn.Close()
+	}
+}
+
+// Busy marks the connection as being at work: it will not lose its place.
+func (s *Slot) Busy() { s.set(true) }
+
+// Idle marks the connection as waiting for its peer.
+func (s *Slot) Idle() { s.set(false) }
+
+func (s *Slot) set(busy bool) {
+	s.guard.mu.Lock()
+	defer s.guard.mu.Unlock()
+	s.busy, s.since = busy, time.Now()
+}
+
+// Release gives the place back; a second call does nothing.
+func (s *Slot) Release() {
+	s.guard.mu.Lock()
+	defer s.guard.mu.Unlock()
+	s.guard.remove(s)
+}

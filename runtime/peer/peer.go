@@ -1,0 +1,270 @@
+// Package peer is unix stream sockets whose server knows who is on the other
+// side: listeners, connections with the credentials of the peer, and a guard
+// that keeps one greedy peer from taking the places of the others.
+//
+// Identity: the kernel records the process that connected. Its number alone may
+// be reused while it is being looked up, so a descriptor of the process is held
+// around the look-up: when the process is still alive afterwards, the number
+// meant that process all the time.
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxPath is the longest path that fits sockaddr_un with its final NUL.
+const maxPath = 107
+
+// peerPIDFD is SO_PEERPIDFD of asm-generic/socket.h, known since Linux 6.5.
+const peerPIDFD = 77
+
+// ErrGone says that the peer's process ended before it could be identified.
+var ErrGone = errors.New("the peer's process is gone")
+
+// Listener accepts connections on one unix stream socket.
+type Listener struct {
+	file   *os.File
+	path   string
+	closed atomic.Bool
+}
+
+// Listen makes the socket at path with the given permission bits and queue
+// length. A socket that an earlier process left there is replaced; anything else
+// at that path is an error. The path may be longer than sockaddr_un allows.
+func Listen(path string, perm os.FileMode, backlog int) (*Listener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("making a unix socket: %w", err)
+	}
+	l := &Listener{file: os.NewFile(uintptr(fd), path), path: path}
+	if err := l.bind(fd, perm, backlog); err != nil {
+		_ = l.file.Close()
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
+	}
+	return l, nil
+}
+
+func (l *Listener) bind(fd int, perm os.FileMode, backlog int) error {
+	err := withShortPath(l.path, func(short string) error {
+		return unix.Bind(fd, &unix.SockaddrUnix{Name: short})
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(l.path, perm); err != nil {
+		return err
+	}
+	return unix.Listen(fd, backlog)
+}
+
+func removeStale(path string) error {
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("looking for an old socket: %w", err)
+	case st.Mode()&fs.ModeSocket == 0:
+		return fmt.Errorf("making the socket %s: something that is no socket is there", path)
+	}
+	return os.Remove(path)
+}
+
+// withShortPath calls f with a name of path that fits sockaddr_un.
+func withShortPath(path string, f func(string) error) error {
+	if len(path) <= maxPath {
+		return f(path)
+	}
+	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening the folder of %s: %w", path, err)
+	}
+	defer unix.Close(dir)
+	return f("/proc/self/fd/" + strconv.Itoa(dir) + "/" + filepath.Base(path))
+}
+
+// Path is where the socket is.
+func (l *Listener) Path() string { return l.path }
+
+// Close stops accepting and removes the socket.
+func (l *Listener) Close() error {
+	l.closed.Store(true)
+	err := l.file.Close()
+	if rm := os.Remove(l.path); err == nil && rm != nil && !errors.Is(rm, fs.ErrNotExist) {
+		err = rm
+	}
+	return err
+}
+
+// Accept waits for the next connection. After Close it returns an error that
+// wraps os.ErrClosed.
+func (l *Listener) Accept() (*Conn, error) {
+	raw, err := l.file.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("accepting on %s: %w", l.path, err)
+	}
+	fd, acceptErr := -1, error(nil)
+	err = raw.Read(func(s uintptr) bool {
+		fd, acceptErr = accept(int(s))
+		return acceptErr != unix.EAGAIN
+	})
+	switch {
+	case l.closed.Load():
+		err = os.ErrClosed
+	case err == nil:
+		err = acceptErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("accepting on %s: %w", l.path, err)
+	}
+	return newConn(fd)
+}
+
+func accept(s int) (int, error) {
+	for {
+		fd, _, err := unix.Accept4(s, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		if err != unix.EINTR && err != unix.ECONNABORTED {
+			return fd, err
+		}
+	}
+}
+
+// Dial connects to the unix stream socket at path, however long the path.
+func Dial(path string) (*Conn, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("making a unix socket: %w", err)
+	}
+	err = withShortPath(path, func(short string) error {
+		return unix.Connect(fd, &unix.SockaddrUnix{Name: short})
+	})
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("connecting to %s: %w", path, err)
+	}
+	return newConn(fd)
+}
+
+// Conn is one connection. Deadlines work on it.
+type Conn struct {
+	*os.File
+	PID int // the peer's process at the time it connected; 0 when its PID namespace is not ours
+	UID int // its effective user
+}
+
+func newConn(fd int) (*Conn, error) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("asking for the peer's credentials: %w", err)
+	}
+	return &Conn{File: os.NewFile(uintptr(fd), "unix"), PID: int(cred.Pid), UID: int(cred.Uid)}, nil
+}
+
+// CloseWrite tells the peer that nothing more will come.
+func (c *Conn) CloseWrite() error {
+	return c.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
+}
+
+func (c *Conn) control(f func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
+}
+
+// Identify calls resolve with the peer's process ID and returns what it says,
+// or an error that wraps ErrGone when the process ended meanwhile, so that the
+// number may by then have meant another process.
+func Identify[T any](c *Conn, resolve func(pid int) (T, error)) (T, error) {
+	var zero T
+	process, err := c.process()
+	if err != nil {
+		return zero, fmt.Errorf("identifying process %d: %w", c.PID, ErrGone)
+	}
+	defer unix.Close(process)
+	who, err := resolve(c.PID)
+	if err != nil {
+		return zero, fmt.Errorf("identifying process %d: %w", c.PID, err)
+	}
+	if exited(process) {
+		return zero, fmt.Errorf("identifying process %d: %w", c.PID, ErrGone)
+	}
+	return who, nil
+}
+
+// process opens a descriptor of the peer's process, from the socket where the
+// kernel can, otherwise by number.
+func (c *Conn) process() (int, error) {
+	process := -1
+	err := c.control(func(fd int) (err error) {
+		process, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, peerPIDFD)
+		return err
+	})
+	if err == nil {
+		return process, nil
+	}
+	if c.PID <= 0 {
+		return -1, ErrGone
+	}
+	return unix.PidfdOpen(c.PID, 0)
+}
+
+func exited(process int) bool {
+	poll := []unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(poll, 0)
+		if err != unix.EINTR {
+			return err != nil || n != 0
+		}
+	}
+}
+
+// Cgroup returns the path of a process in the cgroup v2 tree, or on a hybrid
+// host in the named v1 hierarchy "pantavisor", as /proc/PID/cgroup shows it.
+func Cgroup(pid int) (string, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("reading the cgroup of process %d: %w", pid, err)
+	}
+	return parseCgroup(string(text))
+}
+
+func parseCgroup(text string) (string, error) {
+	unified, found := "", false
+	for line := range strings.Lines(text) {
+		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		switch {
+		case len(parts) != 3:
+			continue
+		case parts[1] == "name=pantavisor":
+			return parts[2], nil
+		case parts[0] == "0" && parts[1] == "":
+			unified, found = parts[2], true
+		}
+	}
+	if !found {
+		return "", errors.New("no cgroup of the unified or the pantavisor hierarchy")
+	}
+	return unified, nil
+}

@@ -1,0 +1,187 @@
+package peer
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func listen(t *testing.T, path string) *Listener {
+	t.Helper()
+	l, err := Listen(path, 0o666, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func connect(t *testing.T, l *Listener) (client, server *Conn) {
+	t.Helper()
+	client, err := Dial(l.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err = l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close(); _ = server.Close() })
+	return client, server
+}
+
+func TestConnectionKnowsItsPeer(t *testing.T) {
+	long := filepath.Join(t.TempDir(), strings.Repeat("d", 120))
+	if err := os.Mkdir(long, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Join(t.TempDir(), "s"), filepath.Join(long, "socket")} {
+		_, server := connect(t, listen(t, path))
+		if server.PID != os.Getpid() || server.UID != os.Geteuid() {
+			t.Errorf("%s: peer is %d of user %d, want %d of %d", path, server.PID, server.UID, os.Getpid(), os.Geteuid())
+		}
+		got, err := Identify(server, func(pid int) (int, error) { return pid + 1, nil })
+		if err != nil || got != os.Getpid()+1 {
+			t.Errorf("Identify = %d, %v", got, err)
+		}
+	}
+}
+
+func TestIdentifyRefusesAPeerThatEnded(t *testing.T) {
+	l := listen(t, filepath.Join(t.TempDir(), "s"))
+	cmd := exec.Command(os.Args[0], "-test.run=TestDialChild")
+	cmd.Env = append(os.Environ(), "PEER_DIAL="+l.Path())
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if server.PID != cmd.Process.Pid {
+		t.Fatalf("peer is %d, want the child %d", server.PID, cmd.Process.Pid)
+	}
+	_, err = Identify(server, func(int) (string, error) {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+		return "too late", nil
+	})
+	if !errors.Is(err, ErrGone) {
+		t.Errorf("identifying a process that ended meanwhile: %v, want ErrGone", err)
+	}
+	if _, err := Identify(server, func(int) (string, error) { return "", nil }); !errors.Is(err, ErrGone) {
+		t.Errorf("identifying a process that ended before: %v, want ErrGone", err)
+	}
+}
+
+// TestDialChild is the other process of the test above.
+func TestDialChild(t *testing.T) {
+	path := os.Getenv("PEER_DIAL")
+	if path == "" {
+		t.Skip("runs only as a child of TestIdentifyRefusesAPeerThatEnded")
+	}
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = os.Stdin.Read(make([]byte, 1))
+}
+
+func TestListenReplacesOnlyASocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	if err := os.WriteFile(path, []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path, 0o666, 1); err == nil {
+		t.Error("a plain file was replaced by a socket")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	first := listen(t, path)
+	second := listen(t, path)
+	_ = first.file.Close()
+	connect(t, second)
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there after Close: %v", err)
+	}
+	if _, err := second.Accept(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Accept after Close: %v, want os.ErrClosed", err)
+	}
+}
+
+func TestParseCgroup(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"0::/lxc/app\n", "/lxc/app"},
+		{"12:pids:/user\n3:name=pantavisor:/lxc/app\n0::/init\n", "/lxc/app"},
+		{"0::/\n", "/"},
+		{"0::/a:b\n", "/a:b"},
+	}
+	for _, tt := range tests {
+		if got, err := parseCgroup(tt.text); err != nil || got != tt.want {
+			t.Errorf("parseCgroup(%q) = %q, %v, want %q", tt.text, got, err, tt.want)
+		}
+	}
+	if got, err := parseCgroup("4:pids:/x\nrubbish\n"); err == nil {
+		t.Errorf("a process outside of both hierarchies has cgroup %q", got)
+	}
+}
+
+type door struct{ shut bool }
+
+func (d *door) Close() error { d.shut = true; return nil }
+
+func TestGuardTakesFromTheGreedy(t *testing.T) {
+	g := &Guard{Max: 4, MaxPer: 3}
+	var greedy []*door
+	for range 5 {
+		d := &door{}
+		greedy = append(greedy, d)
+		g.Admit("greedy", d)
+	}
+	if !greedy[0].shut || !greedy[1].shut || greedy[2].shut || g.Len() != 3 {
+		t.Errorf("at its limit the peer must lose its oldest: %v, %d places taken", greedy, g.Len())
+	}
+	modest := []*door{{}, {}}
+	for _, d := range modest {
+		if s := g.Admit("modest", d); s == nil {
+			t.Error("a modest peer was refused")
+		}
+	}
+	if modest[0].shut || !greedy[2].shut {
+		t.Error("the greedy peer kept its place, the modest one lost it")
+	}
+}
+
+func TestGuardKeepsTheBusy(t *testing.T) {
+	g := &Guard{Max: 2}
+	a, b, c := &door{}, &door{}, &door{}
+	sa, sb := g.Admit("p", a), g.Admit("p", b)
+	sa.Busy()
+	sb.Busy()
+	if s := g.Admit("q", c); s != nil || !c.shut || a.shut || b.shut {
+		t.Error("a newcomer took the place of a connection at work")
+	}
+	sb.Idle()
+	if s := g.Admit("q", &door{}); s == nil || !b.shut {
+		t.Error("an idle connection was not closed for a newcomer")
+	}
+	sb.Release()
+	sa.Release()
+	sa.Release()
+	if g.Len() != 1 {
+		t.Errorf("%d places taken, want 1", g.Len())
+	}
+}
