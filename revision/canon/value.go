@@ -1,0 +1,135 @@
+// Package canon reads JSON and writes it in the one canonical form that state
+// documents, signature payloads and posted bodies are compared and signed in:
+// no white space, members sorted by the bytes of their names, only the escapes
+// that JSON demands, and numbers as decimal text of any length (integers as plain
+// digits, others as d.dddE<exp>). Numbers never pass through floating point.
+//
+// The reader is bounded in size, depth and number of values, so that a document
+// from outside cannot exhaust a small device.
+package canon
+
+import "sort"
+
+// Kind is the JSON type of a [Value].
+type Kind uint8
+
+// The kinds of JSON values; the zero Value is null.
+const (
+	Null Kind = iota
+	Bool
+	Number
+	String
+	Array
+	Object
+)
+
+var kindNames = [...]string{"null", "boolean", "number", "string", "array", "object"}
+
+// String returns JSON's name of the type, for messages.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Value is one JSON value. It is immutable: share it freely.
+type Value struct {
+	kind    Kind
+	text    string // Bool: true or false; Number: canonical text; String: the decoded text
+	elems   []Value
+	members []Member
+}
+
+// Member is one member of an object.
+type Member struct {
+	Name  string
+	Value Value
+}
+
+// Kind returns the value's JSON type.
+func (v Value) Kind() Kind { return v.kind }
+
+// IsNull tells whether the value is null.
+func (v Value) IsNull() bool { return v.kind == Null }
+
+// Text returns a string's decoded text and whether the value is a string.
+func (v Value) Text() (string, bool) { return v.text, v.kind == String }
+
+// Number returns a number's canonical text and whether the value is a number.
+func (v Value) Number() (string, bool) { return v.text, v.kind == Number }
+
+// Bool returns a boolean and whether the value is one.
+func (v Value) Bool() (value, ok bool) { return v.text == "true", v.kind == Bool }
+
+// Elems returns the elements of an array, nil for any other kind. Do not modify.
+func (v Value) Elems() []Value { return v.elems }
+
+// Members returns the members of an object sorted by name, nil for any other
+// kind. Do not modify.
+func (v Value) Members() []Member { return v.members }
+
+// Get returns the named member of an object.
+func (v Value) Get(name string) (Value, bool) {
+	i := sort.Search(len(v.members), func(i int) bool { return v.members[i].Name >= name })
+	if i < len(v.members) && v.members[i].Name == name {
+		return v.members[i].Value, true
+	}
+	return Value{}, false
+}
+
+// Str returns a string value.
+func Str(s string) Value { return Value{kind: String, text: s} }
+
+// Boolean returns a boolean value.
+func Boolean(b bool) Value {
+	if b {
+		return Value{kind: Bool, text: "true"}
+	}
+	return Value{kind: Bool, text: "false"}
+}
+
+// List returns an array value that owns elems.
+func List(elems ...Value) Value { return Value{kind: Array, elems: elems} }
+
+// Obj returns an object value; of members with the same name the last one counts.
+func Obj(members ...Member) Value {
+	sorted, _ := sortMembers(append([]Member(nil), members...))
+	return Value{kind: Object, members: sorted}
+}
+
+// sortMembers sorts in place, keeps the last of equal names and returns a name
+// that occurred more than once ("" and false when there was none).
+func sortMembers(m []Member) ([]Member, *string) {
+	sort.SliceStable(m, func(i, j int) bool { return m[i].Name < m[j].Name })
+	var dup *string
+	out := m[:0]
+	for i := range m {
+		if len(out) > 0 && out[len(out)-1].Name == m[i].Name {
+			name := m[i].Name
+			dup = &name
+			out[len(out)-1] = m[i]
+			continue
+		}
+		out = append(out, m[i])
+	}
+	return out, dup
+}
+
+// Equal tells whether two values have the same canonical form.
+func Equal(a, b Value) bool {
+	if a.kind != b.kind || a.text != b.text || len(a.elems) != len(b.elems) || len(a.members) != len(b.members) {
+		return false
+	}
+	for i := range a.elems {
+		if !Equal(a.elems[i], b.elems[i]) {
+			return false
+		}
+	}
+	for i := range a.members {
+		if a.members[i].Name != b.members[i].Name || !Equal(a.members[i].Value, b.members[i].Value) {
+			return false
+		}
+	}
+	return true
+}
