@@ -1,0 +1,120 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// kind is how the text of a value is read.
+type kind uint8
+
+const (
+	text     kind = iota // any text; empty means unset
+	number               // whole number, decimal
+	flag                 // true, yes, on, false, no, off in any case, or a number
+	duration             // N, Ns, Nmin, Nh or Nd
+	choice               // one of a list of words
+	outputs              // comma list of log outputs
+)
+
+// value is a checked value: its text as lists show it and its number, which is
+// 0 or 1 for a flag, seconds for a duration, the position for a choice, bits for
+// outputs and 0 for text.
+type value struct {
+	text string
+	num  int
+	from Level
+}
+
+// parse reads raw as the key's kind.
+func (s *spec) parse(raw string) (value, error) {
+	switch s.kind {
+	case number:
+		return parseNumber(raw)
+	case flag:
+		return parseFlag(raw)
+	case duration:
+		return parseDuration(raw)
+	case choice:
+		return parseChoice(raw, s.choices)
+	case outputs:
+		return parseOutputs(raw)
+	default:
+		return value{text: raw}, nil
+	}
+}
+
+func parseNumber(raw string) (value, error) {
+	n, err := strconv.ParseInt(raw, 10, 32)
+	if err != nil {
+		return value{}, fmt.Errorf("%q is not a whole number", raw)
+	}
+	return value{text: strconv.Itoa(int(n)), num: int(n)}, nil
+}
+
+func parseFlag(raw string) (value, error) {
+	switch strings.ToLower(raw) {
+	case "true", "yes", "on":
+		return value{text: "1", num: 1}, nil
+	case "false", "no", "off":
+		return value{text: "0"}, nil
+	}
+	n, err := strconv.ParseInt(raw, 10, 32)
+	switch {
+	case err != nil:
+		return value{}, fmt.Errorf("%q is neither 0 nor 1", raw)
+	case n == 0:
+		return value{text: "0"}, nil
+	}
+	return value{text: "1", num: 1}, nil
+}
+
+var units = []struct {
+	suffix  string
+	seconds int64
+}{{"min", 60}, {"s", 1}, {"h", 3600}, {"d", 86400}}
+
+func parseDuration(raw string) (value, error) {
+	digits, factor := raw, int64(1)
+	for _, u := range units {
+		if rest, ok := strings.CutSuffix(raw, u.suffix); ok {
+			digits, factor = rest, u.seconds
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 32)
+	if err != nil || n < 0 || n > math.MaxInt32/factor {
+		return value{}, fmt.Errorf("%q is not a duration like 30, 30s, 5min, 2h or 1d", raw)
+	}
+	n *= factor
+	return value{text: strconv.FormatInt(n, 10), num: int(n)}, nil
+}
+
+func parseChoice(raw string, choices []string) (value, error) {
+	for i, c := range choices {
+		if raw == c {
+			return value{text: c, num: i}, nil
+		}
+	}
+	return value{}, fmt.Errorf("%q is none of %s", raw, strings.Join(choices, ", "))
+}
+
+func parseOutputs(raw string) (value, error) {
+	bits := 0
+	for _, word := range strings.Split(raw, ",") {
+		if word == "" {
+			continue
+		}
+		v, err := parseChoice(word, logOutputs)
+		if err != nil {
+			return value{}, err
+		}
+		bits |= 1 << v.num
+	}
+	if bits == 0 {
+		return value{}, fmt.Errorf("%q names no output", raw)
+	}
+	return value{text: raw, num: bits}, nil
+}
