@@ -1,0 +1,115 @@
+package squashfs
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// compressor packs single blocks. One goroutine uses it at a time.
+type compressor interface {
+	// compress returns the packed block; the result is valid until the next call.
+	compress(block []byte) ([]byte, error)
+}
+
+func newCompressor(o Options) (compressor, error) {
+	switch o.Compression {
+	case Zstd:
+		return newZstd(o)
+	case XZ:
+		return &xzCompressor{dictionary: o.BlockSize}, nil
+	default:
+		return newZlib(o)
+	}
+}
+
+// compressorOptions is the metadata block behind the superblock that records
+// settings other than the defaults; nil when there are none.
+func compressorOptions(o Options) []byte {
+	switch {
+	case o.Compression == Zstd && o.Level != 15:
+		return le.AppendUint32(nil, uint32(o.Level))
+	case o.Compression == Gzip && o.Level != 9:
+		b := le.AppendUint32(nil, uint32(o.Level))
+		b = le.AppendUint16(b, 15)   // window bits
+		return le.AppendUint16(b, 0) // strategies
+	}
+	return nil
+}
+
+type zlibCompressor struct {
+	out bytes.Buffer
+	w   *zlib.Writer
+}
+
+func newZlib(o Options) (*zlibCompressor, error) {
+	z := &zlibCompressor{}
+	w, err := zlib.NewWriterLevel(&z.out, o.Level)
+	if err != nil {
+		return nil, fmt.Errorf("starting zlib: %w", err)
+	}
+	z.w = w
+	return z, nil
+}
+
+func (z *zlibCompressor) compress(block []byte) ([]byte, error) {
+	z.out.Reset()
+	z.w.Reset(&z.out)
+	if _, err := z.w.Write(block); err != nil {
+		return nil, fmt.Errorf("compressing a block: %w", err)
+	}
+	if err := z.w.Close(); err != nil {
+		return nil, fmt.Errorf("compressing a block: %w", err)
+	}
+	return z.out.Bytes(), nil
+}
+
+// zstdCompressor makes frames whose window is at most the block: the kernel
+// prepares no more.
+type zstdCompressor struct {
+	enc *zstd.Encoder
+	out []byte
+}
+
+func newZstd(o Options) (*zstdCompressor, error) {
+	enc, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(o.Level)),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false),
+		zstd.WithWindowSize(max(o.BlockSize, metadataSize)),
+		zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, fmt.Errorf("starting zstd: %w", err)
+	}
+	return &zstdCompressor{enc: enc}, nil
+}
+
+func (z *zstdCompressor) compress(block []byte) ([]byte, error) {
+	z.out = z.enc.EncodeAll(block, z.out[:0])
+	return z.out, nil
+}
+
+// xzCompressor makes streams with CRC32 and a dictionary of one block, all that
+// the kernel's decoder takes.
+type xzCompressor struct {
+	dictionary int
+	out        bytes.Buffer
+}
+
+func (x *xzCompressor) compress(block []byte) ([]byte, error) {
+	x.out.Reset()
+	w, err := xz.WriterConfig{DictCap: x.dictionary, CheckSum: xz.CRC32}.NewWriter(&x.out)
+	if err != nil {
+		return nil, fmt.Errorf("starting xz: %w", err)
+	}
+	if _, err := w.Write(block); err != nil {
+		return nil, fmt.Errorf("compressing a block: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("compressing a block: %w", err)
+	}
+	return x.out.Bytes(), nil
+}
