@@ -1,0 +1,240 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/runtime/uevent"
+)
+
+// Device is a block device: a partition or a whole disk.
+type Device struct {
+	Path      string // /dev/vda2
+	Sys       string // its folder below /sys/class/block, links not resolved
+	Disk      string // name of the disk, "vda"; its own for a whole disk
+	Partition int    // partition number, 0 for a whole disk
+	PartLabel string // name in a GUID partition table
+	PartUUID  string // unique GUID of a GPT entry, or disk signature and number of an MBR
+	Super     Super
+}
+
+// DiskPath is the device of the whole disk.
+func (d Device) DiskPath() string { return "/dev/" + d.Disk }
+
+// Want says which device is the storage.
+type Want struct {
+	// Spec is PV_STORAGE_DEVICE: LABEL=, UUID=, PARTLABEL= or PARTUUID= and a
+	// value, or the path of a device ("/dev/vda2", or "vda2" for short).
+	Spec string
+	// BootPart is the PARTUUID of any partition of the disk that the boot loader
+	// came from, if known: of several candidates the one on that disk is taken.
+	BootPart string
+}
+
+// ErrNotFound says that no device matched in time.
+var ErrNotFound = errors.New("no such device")
+
+// Find returns the device that is wanted, waiting for it until ctx ends. The
+// devices that matched but were not taken come second: two disks with one label
+// are the user's mistake and worth a warning. When ctx ends, the error wraps
+// ErrNotFound and names the devices that are there.
+func Find(ctx context.Context, want Want) (found Device, others []Device, err error) {
+	match, err := want.matcher()
+	if err != nil {
+		return Device{}, nil, err
+	}
+	events, err := uevent.Listen()
+	if err != nil {
+		return Device{}, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = events.Close() })
+	defer stop()
+	defer events.Close()
+	for {
+		devices := scan()
+		if hits := slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !match(d) }); len(hits) > 0 {
+			return choose(hits, devices, want.BootPart)
+		}
+		if err := nextBlock(events); err != nil {
+			return Device{}, nil, fmt.Errorf("finding %s: %w; there are: %s", want.Spec, ErrNotFound, describe(devices))
+		}
+	}
+}
+
+// choose takes the device on the disk that was booted from, else the first by name.
+func choose(hits, all []Device, bootPart string) (Device, []Device, error) {
+	i := slices.IndexFunc(all, func(d Device) bool { return bootPart != "" && strings.EqualFold(d.PartUUID, bootPart) })
+	best := 0
+	if i >= 0 {
+		best = max(0, slices.IndexFunc(hits, func(d Device) bool { return d.Disk == all[i].Disk }))
+	}
+	return hits[best], slices.Delete(slices.Clone(hits), best, best+1), nil
+}
+
+// nextBlock waits until a block device comes, changes or may have done so.
+func nextBlock(events *uevent.Conn) error {
+	for {
+		e, err := events.Next()
+		switch {
+		case errors.Is(err, uevent.ErrLost):
+			return nil
+		case err != nil:
+			return err
+		case e.Env["SUBSYSTEM"] == "block" && e.Action != "remove":
+			return nil
+		}
+	}
+}
+
+func (w Want) matcher() (func(Device) bool, error) {
+	key, value, tagged := strings.Cut(w.Spec, "=")
+	switch {
+	case w.Spec == "":
+		return nil, errors.New("finding the storage: PV_STORAGE_DEVICE is not set")
+	case !tagged:
+		path := w.Spec
+		if !strings.Contains(path, "/") {
+			path = "/dev/" + path
+		}
+		return func(d Device) bool { return d.Path == path || samePath(path, d.Path) }, nil
+	case value == "":
+		return nil, fmt.Errorf("finding the storage: PV_STORAGE_DEVICE=%s has no value behind %s=", w.Spec, key)
+	}
+	switch key {
+	case "LABEL":
+		return func(d Device) bool { return d.Super.Label == value }, nil
+	case "UUID":
+		return func(d Device) bool { return strings.EqualFold(d.Super.UUID, value) }, nil
+	case "PARTLABEL":
+		return func(d Device) bool { return d.PartLabel == value }, nil
+	case "PARTUUID":
+		return func(d Device) bool { return strings.EqualFold(d.PartUUID, value) }, nil
+	}
+	return nil, fmt.Errorf("finding the storage: PV_STORAGE_DEVICE=%s: unknown %s=, use LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path", w.Spec, key)
+}
+
+// samePath lets a link such as /dev/disk/... stand for a device.
+func samePath(a, b string) bool {
+	real, err := filepath.EvalSymlinks(a)
+	return err == nil && real == b
+}
+
+const sysBlock = "/sys/class/block"
+
+// scan looks at every block device. What cannot be read (an empty card reader) is
+// listed without file system.
+func scan() []Device {
+	entries, _ := os.ReadDir(sysBlock) // without sysfs there are no devices
+	var out []Device
+	tables := map[string]*gpt{}
+	for _, e := range entries {
+		if d, ok := inspect(e.Name(), tables); ok {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func inspect(name string, tables map[string]*gpt) (Device, bool) {
+	d := Device{Path: "/dev/" + name, Sys: filepath.Join(sysBlock, name), Disk: name}
+	if size, err := sysNumber(d.Sys, "size"); err != nil || size == 0 {
+		return d, false
+	}
+	if n, err := sysNumber(d.Sys, "partition"); err == nil {
+		d.Partition = int(n)
+		if real, err := filepath.EvalSymlinks(d.Sys); err == nil {
+			d.Disk = filepath.Base(filepath.Dir(real))
+		}
+	} else if partitioned(d.Sys, name) {
+		return d, false // its partitions are looked at instead
+	}
+	f, err := os.Open(d.Path)
+	if err != nil {
+		return d, true
+	}
+	defer f.Close()
+	d.Super, _, _ = Probe(f) // unreadable is as good as empty
+	if d.Partition > 0 {
+		d.PartLabel, d.PartUUID = tableNames(d, tables)
+	}
+	return d, true
+}
+
+func partitioned(sys, name string) bool {
+	m, _ := filepath.Glob(filepath.Join(sys, name+"*", "partition"))
+	return len(m) > 0
+}
+
+// tableNames returns the partition's name and unique ID from its disk's table.
+func tableNames(d Device, tables map[string]*gpt) (label, id string) {
+	g, seen := tables[d.Disk]
+	if !seen {
+		g = openTable(d.DiskPath())
+		tables[d.Disk] = g
+	}
+	if g == nil {
+		return "", mbrID(d)
+	}
+	e, ok := g.entry(d.Partition)
+	if !ok {
+		return "", ""
+	}
+	return utf16le(e[56:128]), guid(e[16:32])
+}
+
+func openTable(path string) *gpt {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	size, sector, err := geometry(f)
+	if err != nil {
+		return nil
+	}
+	g, err := readGPT(f, size, sector)
+	if err != nil {
+		return nil
+	}
+	return g
+}
+
+// mbrID is what Linux calls the PARTUUID of an MBR partition: signature and number.
+func mbrID(d Device) string {
+	f, err := os.Open(d.DiskPath())
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b := make([]byte, 512)
+	if _, err := f.ReadAt(b, 0); err != nil || b[510] != 0x55 || b[511] != 0xAA {
+		return ""
+	}
+	return fmt.Sprintf("%02x%02x%02x%02x-%02x", b[443], b[442], b[441], b[440], d.Partition)
+}
+
+// guid prints a GUID, whose first three fields lie little-endian on the disk.
+func guid(b []byte) string {
+	return uuid([]byte{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]})
+}
+
+func describe(devices []Device) string {
+	if len(devices) == 0 {
+		return "no block devices (is the disk's driver among the early modules?)"
+	}
+	var out []string
+	for _, d := range devices {
+		s := d.Path
+		if d.Super.Type != "" {
+			s += " (" + d.Super.Type + " " + strconv.Quote(d.Super.Label) + ")"
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ", ")
+}

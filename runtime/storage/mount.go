@@ -1,0 +1,47 @@
+// Package storage finds, grows and mounts the storage of a device, and makes loop
+// devices of image files.
+//
+// There is no e2fsck in the initrd: an unclean ext4 is repaired by its journal
+// when it is mounted, and errors that the kernel has noted in it are reported.
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// MountOptions say how the storage is mounted.
+type MountOptions struct {
+	Target string // folder, made if missing; PV_STORAGE_MNTPOINT
+	Type   string // PV_STORAGE_FSTYPE; empty: as the superblock says
+	Data   string // options of the file system, comma-separated
+}
+
+// Mount mounts a device read-write. ext4 gets errors=remount-ro, so that a broken
+// file system is not written on; nothing records access times.
+func Mount(dev Device, o MountOptions) error {
+	typ := o.Type
+	if typ == "" {
+		typ = dev.Super.Type
+	}
+	if typ == "" {
+		return fmt.Errorf("mounting %s: no known file system on it and PV_STORAGE_FSTYPE is not set", dev.Path)
+	}
+	if o.Data == "" && typ == "ext4" {
+		o.Data = "errors=remount-ro"
+	}
+	if err := os.MkdirAll(o.Target, 0o755); err != nil {
+		return fmt.Errorf("making the mount point: %w", err)
+	}
+	err := unix.Mount(dev.Path, o.Target, typ, unix.MS_NOATIME, o.Data)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("mounting %s on %s: the kernel has no file system %s (is its module among the early modules?): %w", dev.Path, o.Target, typ, err)
+	case err != nil:
+		return fmt.Errorf("mounting %s on %s as %s: %w", dev.Path, o.Target, typ, err)
+	}
+	return nil
+}
