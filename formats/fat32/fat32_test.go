@@ -1,0 +1,186 @@
+package fat32_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pantavisor/pantavisor/formats/fat32"
+)
+
+const mib = 1 << 20
+
+func options() fat32.Options {
+	return fat32.Options{Size: 64 * mib, Label: "pvboot", ID: 0x1234ABCD, Time: time.Unix(1577836800, 0), Hidden: 2048}
+}
+
+func file(name, text string) fat32.File {
+	return fat32.File{Name: name, Size: int64(len(text)), Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(text)), nil
+	}}
+}
+
+func sample() []fat32.File {
+	files := []fat32.File{
+		file("EFI/BOOT/BOOTX64.EFI", strings.Repeat("grub", 50_000)), file("grubenv", "x"), file("empty", ""),
+		file("EFI/BOOT/grub.cfg", "menu"), file("a name that is long.config", "long"), file("A name that is longer.config", "longer"),
+		file("ünïcode-näme", "u"), file(".hidden", "h"), file("two.dots.txt", "d"),
+	}
+	for i := range 40 {
+		files = append(files, file(fmt.Sprintf("many/overlay-number-%d.dtbo", i), strings.Repeat("o", i*100)))
+	}
+	return files
+}
+
+// make writes the sample at an offset of a sparse file, as in an image.
+func write(t *testing.T, off int64, files []fat32.File, o fat32.Options) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "boot.img")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(off + o.Size); err != nil {
+		t.Fatal(err)
+	}
+	if err := fat32.Write(f, off, files, o); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	tool, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("%s is not installed: nothing to compare with", name)
+	}
+	cmd := exec.Command(tool, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "MTOOLS_SKIP_CHECK=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func TestFsckFindsNothing(t *testing.T) {
+	for _, size := range []int64{33 * mib, 64 * mib, 260 * mib, 261 * mib, 1024 * mib, 9 << 30} {
+		o := options()
+		o.Size = size
+		out := run(t, "fsck.vfat", "-n", "-v", write(t, 0, sample(), o))
+		for _, bad := range []string{"differences", "wrong", "Wrong", "mismatch", "unclosed", "lost", "not a multiple", "FAT16"} {
+			if strings.Contains(out, bad) {
+				t.Errorf("%d MiB: %s", size/mib, out)
+			}
+		}
+	}
+}
+
+func TestMtoolsReadsEveryFile(t *testing.T) {
+	const off = mib
+	img := write(t, off, sample(), options())
+	for _, f := range sample() {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, "mtype", "-i", fmt.Sprintf("%s@@%d", img, off), "::/"+f.Name); got != string(want) {
+			t.Errorf("%s: %d bytes read, %d written", f.Name, len(got), len(want))
+		}
+	}
+}
+
+func TestNamesTimesAndLabelAreShown(t *testing.T) {
+	img := write(t, 0, sample(), options())
+	out := run(t, "mdir", "-i", img, "::/")
+	for _, want := range []string{"pvboot", "1234-ABCD", "2020-01-01   0:00", "a name that is long.config", "GRUBENV"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if out := run(t, "mdir", "-b", "-i", img, "::/EFI/BOOT"); out != "::/EFI/BOOT/BOOTX64.EFI\n::/EFI/BOOT/grub.cfg\n" {
+		t.Errorf("got %q", out)
+	}
+}
+
+func TestOrderOfInputDoesNotMatter(t *testing.T) {
+	files := sample()
+	reversed := sample()
+	for i := range files {
+		reversed[len(files)-1-i] = files[i]
+	}
+	a, err1 := os.ReadFile(write(t, 0, files, options()))
+	b, err2 := os.ReadFile(write(t, 0, reversed, options()))
+	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(a, b) {
+		t.Errorf("images differ: %v", err)
+	}
+}
+
+func TestTooMuchContentTellsBothSizes(t *testing.T) {
+	o := options()
+	o.Size = 34 * mib
+	zero := func() (io.ReadCloser, error) { return os.Open("/dev/zero") }
+	var w discard
+	err := fat32.Write(&w, 0, []fat32.File{{Name: "big", Size: 40 * mib, Open: zero}}, o)
+	var small *fat32.TooSmall
+	if !errors.As(err, &small) || small.Have != o.Size || small.Need < 40*mib || w != 0 {
+		t.Errorf("%v after %d writes", err, w)
+	}
+}
+
+type discard int
+
+func (d *discard) WriteAt(p []byte, _ int64) (int, error) { *d++; return len(p), nil }
+
+func TestUnusableNamesAreRefused(t *testing.T) {
+	for _, names := range [][]string{
+		{""}, {"/abs"}, {"../up"}, {"a/../b"}, {"a:b"}, {"dot."}, {"blank "}, {"con\x01trol"}, {"bad\xff"},
+		{"Case", "case"}, {"Dir/x", "dir/y"}, {"f", "f/g"}, {"same", "same"}, {strings.Repeat("n", 256)},
+	} {
+		var files []fat32.File
+		for _, n := range names {
+			files = append(files, file(n, ""))
+		}
+		if err := fat32.Write(new(discard), 0, files, options()); err == nil {
+			t.Errorf("%q were taken", names)
+		}
+	}
+}
+
+func TestUnusableOptionsAreRefused(t *testing.T) {
+	for name, change := range map[string]func(*fat32.Options){
+		"too small": func(o *fat32.Options) { o.Size = 32 * mib }, "odd size": func(o *fat32.Options) { o.Size++ },
+		"too big": func(o *fat32.Options) { o.Size = 3 << 40 }, "no label": func(o *fat32.Options) { o.Label = "" },
+		"long label": func(o *fat32.Options) { o.Label = "twelveletter" }, "label": func(o *fat32.Options) { o.Label = "a/b" },
+		"old time": func(o *fat32.Options) { o.Time = time.Unix(0, 0) },
+	} {
+		o := options()
+		change(&o)
+		if err := fat32.Write(new(discard), 0, nil, o); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+}
+
+func TestFileThatChangesIsAnError(t *testing.T) {
+	f := file("f", "abc")
+	for _, f.Size = range []int64{2, 4} {
+		err := fat32.Write(new(discard), 0, []fat32.File{f}, options())
+		if err == nil || !strings.Contains(err.Error(), "writing f: it has") {
+			t.Errorf("size %d: %v", f.Size, err)
+		}
+	}
+}

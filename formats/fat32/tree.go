@@ -1,0 +1,199 @@
+package fat32
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf16"
+)
+
+// node is a file or folder with its place.
+type node struct {
+	name     string
+	short    [11]byte
+	long     bool // needs a long name beside the short one
+	file     *File
+	children []*node // sorted by name; only folders
+	parent   *node
+	cluster  int64 // first cluster; 0 for an empty file
+	count    int64 // clusters
+}
+
+func (n *node) isDir() bool { return n.file == nil }
+
+// plant builds the tree of folders, checked and with unique short names.
+func plant(files []File) (*node, error) {
+	top := &node{}
+	sorted := slices.SortedFunc(slices.Values(files), func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	for i := range sorted {
+		if err := top.add(&sorted[i]); err != nil {
+			return nil, err
+		}
+	}
+	return top, top.shorten()
+}
+
+func (n *node) add(f *File) error {
+	if f.Name == "" || path.Clean(f.Name) != f.Name || path.IsAbs(f.Name) || f.Size < 0 || f.Size > maxFile {
+		return fmt.Errorf("placing %q of %d bytes: a clean relative path and less than 4 GiB are needed", f.Name, f.Size)
+	}
+	parts := strings.Split(f.Name, "/")
+	at := n
+	for i, part := range parts {
+		if err := checkName(part); err != nil {
+			return fmt.Errorf("placing %q: %w", f.Name, err)
+		}
+		last := i == len(parts)-1
+		child := at.child(part)
+		if child != nil && (last || !child.isDir() || child.name != part) {
+			return fmt.Errorf("placing %q: clashes with %q, and FAT does not tell upper from lower case", f.Name, child.name)
+		}
+		if child == nil {
+			child = &node{name: part, parent: at}
+			at.children = append(at.children, child)
+		}
+		if last {
+			child.file = f
+		}
+		at = child
+	}
+	return nil
+}
+
+func (n *node) child(name string) *node {
+	for _, c := range n.children {
+		if strings.EqualFold(c.name, name) {
+			return c
+		}
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	units := utf16.Encode([]rune(name))
+	switch {
+	case name == "" || name == "." || name == ".." || len(units) > 255:
+		return fmt.Errorf("name %q cannot be used", name)
+	case strings.ContainsAny(name, "\"*/:<>?\\|") || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xFFFD }):
+		return fmt.Errorf("name %q has a letter that FAT forbids", name)
+	case strings.HasSuffix(name, ".") || strings.HasSuffix(name, " "):
+		return fmt.Errorf("name %q ends in a dot or space", name)
+	}
+	return nil
+}
+
+// shorten gives every name its 8.3 form, unique in its folder: "NAME~2.EXT"
+// when the plain form is taken or would lose letters.
+func (n *node) shorten() error {
+	taken := make(map[[11]byte]bool, len(n.children))
+	for _, c := range n.children {
+		plain, fits := plainShort(c.name)
+		c.short, c.long = plain, !fits || restore(plain) != c.name
+		for i := 1; !fits || taken[c.short]; i++ {
+			c.short, fits = numbered(plain, i), true
+			if i > 99999 {
+				return fmt.Errorf("placing %q: too many names that begin alike", c.name)
+			}
+		}
+		taken[c.short] = true
+		if err := c.shorten(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plainShort is the 8.3 form without a number; fits tells that nothing but case
+// was lost.
+func plainShort(name string) (short [11]byte, fits bool) {
+	base, ext := name, ""
+	if i := strings.LastIndexByte(name, '.'); i > 0 {
+		base, ext = name[:i], name[i+1:]
+	}
+	a, okA := squeeze(base, 8)
+	b, okB := squeeze(ext, 3)
+	copy(short[:], fmt.Sprintf("%-8s%-3s", a, b))
+	return short, okA && okB
+}
+
+func squeeze(s string, limit int) (string, bool) {
+	var out []byte
+	fits := len(s) <= limit
+	for _, r := range s {
+		switch {
+		case r == ' ' || r == '.':
+			fits = false
+			continue
+		case r > '~' || !shortChar(upper(byte(r))):
+			fits, r = false, '_'
+		}
+		if len(out) < limit {
+			out = append(out, upper(byte(r)))
+		}
+	}
+	return string(out), fits
+}
+
+func numbered(plain [11]byte, i int) [11]byte {
+	tail := fmt.Sprintf("~%d", i)
+	base := strings.TrimRight(string(plain[:8]), " ")
+	base = base[:min(len(base), 8-len(tail))] + tail
+	short := plain
+	copy(short[:8], fmt.Sprintf("%-8s", base))
+	return short
+}
+
+// restore is the name that a reader shows for a short name alone.
+func restore(short [11]byte) string {
+	base, ext := strings.TrimRight(string(short[:8]), " "), strings.TrimRight(string(short[8:]), " ")
+	if ext == "" {
+		return base
+	}
+	return base + "." + ext
+}
+
+func upper(c byte) byte {
+	if 'a' <= c && c <= 'z' {
+		return c - 'a' + 'A'
+	}
+	return c
+}
+
+func shortChar(c byte) bool {
+	return 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'()-@^_`{}~", c) >= 0
+}
+
+// place gives clusters to n and all below it, from cluster next on, and returns
+// the first free one.
+func (n *node) place(g geometry, next int64) int64 {
+	size := n.dirSize()
+	if !n.isDir() {
+		size = n.file.Size
+	}
+	n.count = g.clustersFor(size)
+	if n.count > 0 {
+		n.cluster = next
+	}
+	next += n.count
+	for _, c := range n.children {
+		next = c.place(g, next)
+	}
+	return next
+}
+
+// dirSize is the size in bytes of a folder's entries with the one that ends it.
+func (n *node) dirSize() int64 {
+	entries := int64(3) // "." and "..", or the label in the root; the end
+	for _, c := range n.children {
+		entries += 1 + c.longEntries()
+	}
+	return entries * entry
+}
+
+func (n *node) longEntries() int64 {
+	if !n.long {
+		return 0
+	}
+	return int64(len(utf16.Encode([]rune(n.name)))+12) / 13
+}

@@ -1,0 +1,216 @@
+package fat32
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"unicode/utf16"
+)
+
+// Attributes of directory entries.
+const (
+	attrLabel   = 0x08
+	attrDir     = 0x10
+	attrArchive = 0x20
+	attrLong    = 0x0F
+)
+
+var le = binary.LittleEndian
+
+// volume is a file system that is being written.
+type volume struct {
+	w io.WriterAt
+	geometry
+	Options
+	used int64 // clusters
+}
+
+func (v *volume) write(top *node) error {
+	fat := make([]byte, (v.used+root)*4)
+	le.PutUint32(fat[0:], 0x0FFFFFF8)
+	le.PutUint32(fat[4:], endMark)
+	if err := v.writeNode(top, fat); err != nil {
+		return err
+	}
+	for i := range int64(2) {
+		if err := v.put((reserved+i*v.fatSectors)*sector, fat, "allocation table"); err != nil {
+			return err
+		}
+	}
+	boot, info := v.bootSector(), v.infoSector()
+	for _, at := range []int64{0, 6} { // the second is the backup
+		if err := v.put(at*sector, append(boot, info...), "boot sector"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *volume) put(at int64, data []byte, what string) error {
+	if _, err := v.w.WriteAt(data, at); err != nil {
+		return fmt.Errorf("writing the %s: %w", what, err)
+	}
+	return nil
+}
+
+func (v *volume) writeNode(n *node, fat []byte) error {
+	for i := range n.count {
+		next := uint32(n.cluster + i + 1)
+		if i == n.count-1 {
+			next = endMark
+		}
+		le.PutUint32(fat[(n.cluster+i)*4:], next)
+	}
+	if !n.isDir() {
+		return v.writeFile(n)
+	}
+	if err := v.put(v.offset(n.cluster), v.directory(n), "folder "+n.name); err != nil {
+		return err
+	}
+	for _, c := range n.children {
+		if err := v.writeNode(c, fat); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *volume) writeFile(n *node) error {
+	if n.file.Size == 0 {
+		return nil
+	}
+	r, err := n.file.Open()
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", n.file.Name, err)
+	}
+	defer r.Close()
+	got, err := io.Copy(io.NewOffsetWriter(v.w, v.offset(n.cluster)), io.LimitReader(r, n.file.Size+1))
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", n.file.Name, err)
+	}
+	if got != n.file.Size {
+		return fmt.Errorf("writing %s: it has %d bytes, not %d", n.file.Name, got, n.file.Size)
+	}
+	return nil
+}
+
+func (v *volume) directory(n *node) []byte {
+	var b []byte
+	if n.parent == nil {
+		var label [11]byte
+		copy(label[:], fmt.Sprintf("%-11s", v.Label))
+		b = v.entry(b, label, attrLabel, 0, 0)
+	} else {
+		up := n.parent.cluster
+		if n.parent.parent == nil {
+			up = 0 // the root is written as 0 in ".."
+		}
+		b = v.entry(b, [11]byte([]byte(".          ")), attrDir, n.cluster, 0)
+		b = v.entry(b, [11]byte([]byte("..         ")), attrDir, up, 0)
+	}
+	for _, c := range n.children {
+		b = appendLong(b, c)
+		if c.isDir() {
+			b = v.entry(b, c.short, attrDir, c.cluster, 0)
+			continue
+		}
+		b = v.entry(b, c.short, attrArchive, c.cluster, uint32(c.file.Size))
+	}
+	return append(b, make([]byte, n.count*v.clusterBytes()-int64(len(b)))...)
+}
+
+func (v *volume) entry(b []byte, name [11]byte, attr byte, cluster int64, size uint32) []byte {
+	date, clock := v.stamp()
+	var e [entry]byte
+	copy(e[:], name[:])
+	e[11] = attr
+	le.PutUint16(e[14:], clock)
+	le.PutUint16(e[16:], date)
+	le.PutUint16(e[18:], date)
+	le.PutUint16(e[20:], uint16(cluster>>16))
+	le.PutUint16(e[22:], clock)
+	le.PutUint16(e[24:], date)
+	le.PutUint16(e[26:], uint16(cluster))
+	le.PutUint32(e[28:], size)
+	return append(b, e[:]...)
+}
+
+func (v *volume) stamp() (date, clock uint16) {
+	t := v.Time.UTC()
+	date = uint16(t.Year()-1980)<<9 | uint16(t.Month())<<5 | uint16(t.Day())
+	clock = uint16(t.Hour())<<11 | uint16(t.Minute())<<5 | uint16(t.Second()/2)
+	return date, clock
+}
+
+// appendLong writes the pieces of a long name, the last piece first.
+func appendLong(b []byte, n *node) []byte {
+	if !n.long {
+		return b
+	}
+	units := utf16.Encode([]rune(n.name))
+	pieces := int(n.longEntries())
+	for i := pieces; i >= 1; i-- {
+		var e [entry]byte
+		e[0], e[11], e[13] = byte(i), attrLong, checksum(n.short)
+		if i == pieces {
+			e[0] |= 0x40
+		}
+		for j, at := range []int{1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30} {
+			le.PutUint16(e[at:], longUnit(units, (i-1)*13+j))
+		}
+		b = append(b, e[:]...)
+	}
+	return b
+}
+
+// longUnit is a letter of a long name: a zero ends it, then all ones fill up.
+func longUnit(units []uint16, i int) uint16 {
+	switch {
+	case i < len(units):
+		return units[i]
+	case i == len(units):
+		return 0
+	}
+	return 0xFFFF
+}
+
+func checksum(short [11]byte) byte {
+	var sum byte
+	for _, c := range short {
+		sum = sum>>1 | sum<<7
+		sum += c
+	}
+	return sum
+}
+
+func (v *volume) bootSector() []byte {
+	b := make([]byte, sector)
+	copy(b, "\xEB\x58\x90mkfs.fat") // the name that old readers look for
+	le.PutUint16(b[11:], sector)
+	b[13] = byte(v.perCluster)
+	le.PutUint16(b[14:], reserved)
+	b[16], b[21] = 2, 0xF8
+	le.PutUint16(b[24:], 32) // sectors per track and heads: unused with LBA
+	le.PutUint16(b[26:], 64)
+	le.PutUint32(b[28:], v.Hidden)
+	le.PutUint32(b[32:], uint32(v.sectors))
+	le.PutUint32(b[36:], uint32(v.fatSectors))
+	le.PutUint32(b[44:], root)
+	le.PutUint16(b[48:], 1) // information sector
+	le.PutUint16(b[50:], 6) // backup
+	b[64], b[66] = 0x80, 0x29
+	le.PutUint32(b[67:], v.ID)
+	copy(b[71:], fmt.Sprintf("%-11sFAT32   ", v.Label))
+	b[510], b[511] = 0x55, 0xAA
+	return b
+}
+
+func (v *volume) infoSector() []byte {
+	b := make([]byte, sector)
+	copy(b, "RRaA")
+	copy(b[484:], "rrAa")
+	le.PutUint32(b[488:], uint32(v.clusters-v.used))
+	le.PutUint32(b[492:], uint32(v.used+root-1))
+	b[510], b[511] = 0x55, 0xAA
+	return b
+}
