@@ -1,0 +1,159 @@
+package state
+
+import (
+	"encoding/base64"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/revision/canon"
+)
+
+// SignatureSpec is the "#spec" of a signature document (manual: _sigs/container.json).
+const SignatureSpec = "pvs@2"
+
+// IsSignature tells whether a value is a signature document.
+func IsSignature(v canon.Value) bool {
+	spec, _ := v.Get(SpecKey)
+	text, _ := spec.Text()
+	return text == SignatureSpec
+}
+
+// Rule is what a signature covers: patterns over state keys.
+type Rule struct {
+	Include []string // signed
+	Exclude []string // known to the signer, but not signed
+}
+
+// ReadRule returns the rule in the protected header of a signature document; it
+// does not verify anything. A value without a readable rule has none.
+func ReadRule(v canon.Value) (Rule, bool) {
+	if !IsSignature(v) {
+		return Rule{}, false
+	}
+	protected, _ := v.Get("protected")
+	text, _ := protected.Text()
+	header, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	if err != nil {
+		return Rule{}, false
+	}
+	doc, err := canon.Parse(header)
+	if err != nil {
+		return Rule{}, false
+	}
+	rule, ok := doc.Get("pvs")
+	return Rule{strs(rule, "include"), strs(rule, "exclude")}, ok
+}
+
+func strs(v canon.Value, member string) []string {
+	list, _ := v.Get(member)
+	var out []string
+	for _, e := range list.Elems() {
+		if text, ok := e.Text(); ok {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+// prefixes cuts every pattern at its first wildcard.
+func (r Rule) prefixes() []string {
+	var out []string
+	for _, p := range append(append([]string(nil), r.Include...), r.Exclude...) {
+		before, _, _ := strings.Cut(p, "*")
+		out = append(out, before)
+	}
+	return out
+}
+
+func countPrefixes(prefixes []string, key string) int {
+	n := 0
+	for _, p := range prefixes {
+		if strings.HasPrefix(key, p) {
+			n++
+		}
+	}
+	return n
+}
+
+// Package editing: how a device's transactions (manual: pvtx) put a package into
+// a state and take it out again. A package is known by its signature: with the
+// part go all keys that the part's signature speaks of, except those that another
+// signature speaks of, too.
+
+// RemovePackage returns the state less a package, named by its part, its
+// signature or its configuration: app, _sigs/app.json and _config/app are the
+// same. "#spec" stays.
+func RemovePackage(s *State, part string) *State {
+	gone := newCoverage(s).owned(part)
+	return s.filter(func(key string) bool { return !gone[key] })
+}
+
+// AddPackage returns the state with a package in it: for each incoming key what
+// it replaces goes first, as by [RemovePackage], and then the incoming values are
+// laid into the state. The state's own "#spec" stays; without one it becomes [Spec].
+func AddPackage(s, add *State) (*State, error) {
+	cover := newCoverage(s)
+	gone := map[string]bool{}
+	for _, e := range add.entries {
+		for key := range cover.owned(e.key) {
+			gone[key] = true
+		}
+	}
+	out := s.filter(func(key string) bool { return !gone[key] })
+	for _, e := range add.entries {
+		if e.key == SpecKey {
+			continue
+		}
+		if err := out.SetValue(e.key, e.value); err != nil {
+			return nil, err
+		}
+	}
+	if out.Spec() == "" {
+		out.put(SpecKey, canon.Str(Spec))
+	}
+	return out, nil
+}
+
+// coverage is what the signatures of a state speak of.
+type coverage struct {
+	state *State
+	bySig map[string][]string // key of the signature -> prefixes
+	all   []string
+}
+
+func newCoverage(s *State) *coverage {
+	c := &coverage{state: s, bySig: map[string][]string{}}
+	for _, e := range s.entries {
+		if !strings.HasPrefix(e.key, "_sigs/") {
+			continue
+		}
+		if rule, ok := ReadRule(e.value); ok {
+			c.bySig[e.key] = rule.prefixes()
+			c.all = append(c.all, c.bySig[e.key]...)
+		}
+	}
+	return c
+}
+
+// owned returns the keys that go with a part.
+func (c *coverage) owned(part string) map[string]bool {
+	signed := c.bySig["_sigs/"+signatureName(part)]
+	gone := map[string]bool{}
+	for _, e := range c.state.entries {
+		n := countPrefixes(signed, e.key)
+		if Within(part, e.key) {
+			n++
+		}
+		if e.key != SpecKey && n >= 1 && countPrefixes(c.all, e.key) <= n {
+			gone[e.key] = true
+		}
+	}
+	return gone
+}
+
+// signatureName returns the file name of a part's signature.
+func signatureName(part string) string {
+	part = strings.TrimSuffix(part, "/")
+	part = strings.TrimPrefix(part, "_config/")
+	part = strings.TrimPrefix(part, "_sigs/")
+	return strings.TrimSuffix(part, ".json") + ".json"
+}

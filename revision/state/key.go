@@ -1,0 +1,86 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// SpecKey is the one key that is no path: the version of the state format.
+const SpecKey = "#spec"
+
+// Versions of the state format (manual: Pantavisor State Format).
+const (
+	Spec       = "pantavisor-service-system@1"
+	LegacySpec = "pantavisor-multi-platform@1"
+)
+
+// Bounds of a key in bytes: the whole and one path element. They leave room for
+// the storage path before it within the kernel's PATH_MAX and NAME_MAX.
+const (
+	MaxKey     = 2048
+	MaxElement = 255
+)
+
+// ErrKey is wrapped by the errors about keys that must not become paths.
+var ErrKey = errors.New("unusable key")
+
+// CheckKey validates a state key: "#spec" or a clean relative path below the
+// checkout that stays out of the bookkeeping folders .pvr and .pv. Every key of a
+// [State] has passed it, so it can be joined to a folder without another look.
+func CheckKey(key string) error {
+	if why := keyDefect(key); why != "" {
+		return fmt.Errorf("%w %.120q: %s", ErrKey, key, why)
+	}
+	return nil
+}
+
+func keyDefect(key string) string {
+	switch {
+	case key == "":
+		return "empty"
+	case len(key) > MaxKey:
+		return fmt.Sprintf("longer than %d bytes", MaxKey)
+	case strings.ContainsRune(key, 0):
+		return "contains NUL"
+	}
+	elems := strings.Split(key, "/")
+	for _, e := range elems {
+		if why := elementDefect(e); why != "" {
+			return why
+		}
+	}
+	if elems[0] == ".pvr" || elems[0] == ".pv" {
+		return elems[0] + " is the bookkeeping folder of a checkout"
+	}
+	return ""
+}
+
+func elementDefect(e string) string {
+	switch {
+	case e == "":
+		return "empty path element (absolute path, double or trailing slash)"
+	case e == "." || e == "..":
+		return "path element " + e
+	case len(e) > MaxElement:
+		return fmt.Sprintf("path element longer than %d bytes", MaxElement)
+	}
+	return ""
+}
+
+// IsSum tells whether s is an object's name: 64 lower-case hexadecimal digits.
+func IsSum(s string) bool {
+	if len(s) != 64 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// IsInline tells whether a file of this name is kept as a JSON value inside the
+// state (its name ends in ".json") and not as an object.
+func IsInline(key string) bool { return strings.HasSuffix(key, ".json") }
