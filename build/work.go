@@ -7,8 +7,16 @@ type Work struct {
 	// Tmp is a scratch folder on the same file system, removed afterwards.
 	Tmp string
 
-	in   func(Step) string
-	note func(Note)
+	in       func(Step) string
+	note     func(Note)
+	contents []Content
+}
+
+// Content is one thing that an output holds, for the build report: a module of a
+// squashfs, a file of an initrd, a partition of a disk.
+type Content struct {
+	Name  string `json:"name"`
+	Bytes int64  `json:"bytes"`
 }
 
 // In returns the output folder of a dependency. It is read-only: it is shared
@@ -32,6 +40,15 @@ func (w *Work) Progress(done, total int64, unit string) {
 // Warn reports what the user should know although the build goes on, for example
 // that a pinned package was replaced.
 func (w *Work) Warn(text string) { w.note(Note{Warn: true, Text: text}) }
+
+// Contains says for the build report what the output holds, in the order of the
+// calls. Like Progress and Warn it must not be called by two goroutines at once.
+func (w *Work) Contains(name string, bytes int64) {
+	w.contents = append(w.contents, Content{name, bytes})
+}
+
+// Contents returns what Contains was told.
+func (w *Work) Contents() []Content { return w.contents }
 
 // NewWork makes the Work for a run outside the executor: tests of single steps.
 func NewWork(out, tmp string, in func(Step) string, note func(Note)) *Work {

@@ -1,0 +1,328 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Cache is the folder of finished outputs, shared by all builds of a user:
+//
+//	steps/KEY/out          the output
+//	steps/KEY/record.json  what made it (see [Record])
+//	tmp/KEY.RANDOM/        a running step; goes away or becomes steps/KEY
+//	history/WORKSPACE/     the last records of each target
+//	locks                  one byte range for each key, locked while it is made
+//	stats                  the stat cache
+//
+// An entry appears by rename only. Whoever makes an entry holds its lock, which
+// the kernel drops when the process dies; that is how leftovers are told from
+// running work.
+type Cache struct {
+	dir   string
+	boot  string
+	stats *StatCache
+}
+
+// CacheDir returns where the cache is kept: PV_CACHE_DIR, else
+// $XDG_CACHE_HOME/pantavisor, else ~/.cache/pantavisor.
+func CacheDir() (string, error) {
+	if dir := os.Getenv("PV_CACHE_DIR"); dir != "" {
+		abs, err := filepath.Abs(dir)
+		return abs, fault.Wrap(fault.BadInput, err, "resolving PV_CACHE_DIR")
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fault.Wrap(fault.BadInput, err, "looking for a cache folder (set PV_CACHE_DIR)")
+	}
+	return filepath.Join(dir, "pantavisor"), nil
+}
+
+// OpenCache opens the cache in dir, makes it if it is not there and sweeps what
+// killed builds left.
+func OpenCache(dir string) (*Cache, error) {
+	for _, sub := range []string{"steps", "tmp", "history"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return nil, fault.Wrap(fault.IO, err, "making the build cache (PV_CACHE_DIR)")
+		}
+	}
+	c := &Cache{dir: dir, boot: bootID(), stats: OpenStatCache(filepath.Join(dir, "stats"))}
+	return c, c.sweep()
+}
+
+// Dir returns the cache's folder.
+func (c *Cache) Dir() string { return c.dir }
+
+// Stats returns the stat cache, for other code that hashes sources.
+func (c *Cache) Stats() *StatCache { return c.stats }
+
+func (c *Cache) entry(key string) string { return filepath.Join(c.dir, "steps", key) }
+func (c *Cache) out(key string) string   { return filepath.Join(c.dir, "steps", key, "out") }
+
+// lookup returns the record of a whole entry, or nil and why there is none.
+func (c *Cache) lookup(key string, verify bool) (*Record, string) {
+	path := filepath.Join(c.entry(key), "record.json")
+	r, err := readRecord(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if _, err := os.Stat(c.entry(key)); err == nil {
+			return nil, "cache entry has no record"
+		}
+		return nil, "not in the cache"
+	case err != nil:
+		return nil, "cache entry is damaged: " + err.Error()
+	case r.Key != key:
+		return nil, "cache entry is damaged: it is of another key"
+	}
+	if info, err := os.Stat(c.out(key)); err != nil || !info.IsDir() {
+		return nil, "cache entry has no output"
+	}
+	if !verify && r.Boot == c.boot && c.boot != "" {
+		return r, ""
+	}
+	return c.verify(r)
+}
+
+// verify reads the output again and, when it is what it was, vouches for it in
+// this boot.
+func (c *Cache) verify(r *Record) (*Record, string) {
+	t, err := DigestTree(c.out(r.Key))
+	if err != nil || t.Digest != r.Output {
+		return nil, "cached output is damaged"
+	}
+	if r.Boot == c.boot {
+		return r, ""
+	}
+	r.Boot = c.boot
+	data, err := r.marshal()
+	if err != nil {
+		return nil, err.Error()
+	}
+	// When the record cannot be written the next build verifies again.
+	_ = atomicfile.Write(filepath.Join(c.entry(r.Key), "record.json"), data, 0o644)
+	return r, ""
+}
+
+// workspace makes the folders for a run under the key's lock.
+func (c *Cache) workspace(key string) (string, error) {
+	dir, err := os.MkdirTemp(filepath.Join(c.dir, "tmp"), key+".")
+	if err != nil {
+		return "", fault.Wrap(fault.IO, err, "making a work folder")
+	}
+	for _, sub := range []string{"out", "tmp", "entry"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			return "", fault.Wrap(fault.IO, err, "making a work folder")
+		}
+	}
+	return dir, nil
+}
+
+// keep makes the output in the work folder an entry. The caller holds the lock.
+func (c *Cache) keep(dir string, r *Record) error {
+	r.Boot = c.boot
+	data, err := r.marshal()
+	if err != nil {
+		return err
+	}
+	fresh := filepath.Join(dir, "entry")
+	if err := os.Rename(filepath.Join(dir, "out"), filepath.Join(fresh, "out")); err != nil {
+		return fault.Wrap(fault.IO, err, "keeping the output")
+	}
+	if err := os.WriteFile(filepath.Join(fresh, "record.json"), data, 0o644); err != nil {
+		return fault.Wrap(fault.IO, err, "keeping the record")
+	}
+	if err := c.setAside(r.Key, dir); err != nil {
+		return err
+	}
+	return fault.Wrap(fault.IO, os.Rename(fresh, c.entry(r.Key)), "keeping the entry")
+}
+
+// setAside moves a damaged entry of the key out of the way.
+func (c *Cache) setAside(key, dir string) error {
+	err := os.Rename(c.entry(key), filepath.Join(dir, "damaged"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return fault.Wrap(fault.IO, err, "setting a damaged entry aside")
+}
+
+// sweep removes the work folders of builds that died: those whose key nobody
+// holds.
+func (c *Cache) sweep() error {
+	names, err := os.ReadDir(filepath.Join(c.dir, "tmp"))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "sweeping the build cache")
+	}
+	for _, n := range names {
+		key, _, _ := strings.Cut(n.Name(), ".")
+		unlock, held, err := c.tryLock(key)
+		if err != nil {
+			return err
+		}
+		if held {
+			continue
+		}
+		err = removeAll(filepath.Join(c.dir, "tmp", n.Name()))
+		unlock()
+		if err != nil {
+			return fault.Wrap(fault.IO, err, "sweeping the build cache")
+		}
+	}
+	return nil
+}
+
+// removeAll removes a folder even when a step left subfolders without write
+// permission in it.
+func removeAll(dir string) error {
+	if os.RemoveAll(dir) == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
+// Forget removes the entry of a key, so that the step runs again.
+func (c *Cache) Forget(ctx context.Context, key string) error {
+	unlock, err := c.lock(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	dir, err := c.workspace(key)
+	if err != nil {
+		return err
+	}
+	if err := c.setAside(key, dir); err != nil {
+		return err
+	}
+	return fault.Wrap(fault.IO, removeAll(dir), "removing a cache entry")
+}
+
+// Trim forgets entries that no build has used for the given time. A build that
+// runs keeps everything: then Trim does nothing.
+func (c *Cache) Trim(ctx context.Context, unused time.Duration) error {
+	unlock, held, err := c.tryLockRange(useRange, unix.F_WRLCK)
+	if err != nil || held {
+		return err
+	}
+	defer unlock()
+	names, err := os.ReadDir(filepath.Join(c.dir, "steps"))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "trimming the build cache")
+	}
+	for _, n := range names {
+		info, err := os.Stat(filepath.Join(c.entry(n.Name()), "record.json"))
+		if err == nil && time.Since(info.ModTime()) < unused {
+			continue
+		}
+		if err := c.Forget(ctx, n.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// touch marks an entry as used, at most once a day.
+func (c *Cache) touch(key string) {
+	path := filepath.Join(c.entry(key), "record.json")
+	info, err := os.Stat(path)
+	if err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+		_ = os.Chtimes(path, time.Time{}, time.Now())
+	}
+}
+
+// useRange is the byte of the lock file that every build holds shared.
+const useRange = 0
+
+// place is the byte of the lock file that belongs to a key.
+func place(key string) int64 {
+	if len(key) < 15 {
+		return 1
+	}
+	n, err := strconv.ParseInt(key[:15], 16, 64)
+	if err != nil {
+		return 1
+	}
+	return n + 2
+}
+
+// lock waits until nobody else makes the key. A wait that ctx ends leaves the
+// lock to the kernel, which drops it with the process.
+func (c *Cache) lock(ctx context.Context, key string) (func(), error) {
+	return c.lockRange(ctx, place(key), unix.F_WRLCK)
+}
+
+func (c *Cache) lockRange(ctx context.Context, at int64, kind int16) (func(), error) {
+	f, err := c.openLocks()
+	if err != nil {
+		return nil, err
+	}
+	got := make(chan error, 1)
+	go func() { got <- setLock(f, unix.F_OFD_SETLKW, at, kind) }()
+	select {
+	case err := <-got:
+		if err != nil {
+			_ = f.Close()
+			return nil, fault.Wrap(fault.IO, err, "locking the build cache")
+		}
+		return func() { _ = f.Close() }, nil
+	case <-ctx.Done():
+		go func() { <-got; _ = f.Close() }()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// tryLock takes the key's lock unless another holds it.
+func (c *Cache) tryLock(key string) (unlock func(), held bool, err error) {
+	return c.tryLockRange(place(key), unix.F_WRLCK)
+}
+
+func (c *Cache) tryLockRange(at int64, kind int16) (unlock func(), held bool, err error) {
+	f, err := c.openLocks()
+	if err != nil {
+		return nil, false, err
+	}
+	err = setLock(f, unix.F_OFD_SETLK, at, kind)
+	if err == nil {
+		return func() { _ = f.Close() }, false, nil
+	}
+	_ = f.Close()
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil, true, nil
+	}
+	return nil, false, fault.Wrap(fault.IO, err, "locking the build cache")
+}
+
+func (c *Cache) openLocks() (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(c.dir, "locks"), os.O_RDWR|os.O_CREATE, 0o644)
+	return f, fault.Wrap(fault.IO, err, "opening the locks of the build cache")
+}
+
+// setLock locks one byte for the open file: two opens of one process exclude
+// each other like two processes do, and a close or a kill unlocks.
+func setLock(f *os.File, cmd int, at int64, kind int16) error {
+	for {
+		err := unix.FcntlFlock(f.Fd(), cmd, &unix.Flock_t{Type: kind, Start: at, Len: 1})
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// String names the cache in messages.
+func (c *Cache) String() string { return fmt.Sprintf("build cache %s", c.dir) }

@@ -1,0 +1,187 @@
+package build
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// sparseFrom is the size in bytes from which a file's digest leaves out blocks
+// of zeros. It depends on the size alone, so that a digest never depends on
+// how a file system happens to lay a file out.
+const sparseFrom = 64 << 20
+
+// block is the unit in which zeros are left out.
+const block = 64 << 10
+
+var zeros [block]byte
+
+// Tree is the digest of a folder with what was counted on the way.
+type Tree struct {
+	Digest string // SHA-256 in hex over names, types, permissions and contents
+	Files  int    // regular files, hard links counted once
+	Bytes  int64  // their sizes summed
+}
+
+// DigestTree reads a folder. Two trees have the same digest when they hold the
+// same names with the same types, permission bits, contents, link targets,
+// device numbers and hard links; times and owners do not count. Of files from 64
+// MiB on, blocks of zeros are skipped, so that a sparse disk image costs what its
+// data costs.
+func DigestTree(root string) (Tree, error) {
+	sum := sha256.New()
+	t := Tree{}
+	links := map[[2]uint64]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		line, err := t.describe(path, rel, d, links)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(sum, "%s %q\n", line, rel)
+		return err
+	})
+	if err != nil {
+		return Tree{}, fmt.Errorf("reading folder %s: %w", root, err)
+	}
+	t.Digest = hex.EncodeToString(sum.Sum(nil))
+	return t, nil
+}
+
+// describe returns what the digest says of one name, and counts it.
+func (t *Tree) describe(path, rel string, d fs.DirEntry, links map[[2]uint64]string) (string, error) {
+	info, err := d.Info()
+	if err != nil {
+		return "", err
+	}
+	perm := info.Mode().Perm() | info.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)
+	switch {
+	case info.IsDir():
+		return fmt.Sprintf("dir %o", perm), nil
+	case info.Mode()&fs.ModeSymlink != 0:
+		to, err := os.Readlink(path)
+		return fmt.Sprintf("link %q", to), err
+	case !info.Mode().IsRegular():
+		return fmt.Sprintf("special %v %d", info.Mode(), info.Sys().(*syscall.Stat_t).Rdev), nil
+	}
+	if first, again := linked(info, rel, links); again {
+		return fmt.Sprintf("same %q", first), nil
+	}
+	t.Files++
+	t.Bytes += info.Size()
+	digest, err := digestContent(path)
+	return fmt.Sprintf("file %o %s", perm, digest), err
+}
+
+// linked remembers files with several names and says whether this one was seen
+// under another.
+func linked(info fs.FileInfo, rel string, links map[[2]uint64]string) (string, bool) {
+	st := info.Sys().(*syscall.Stat_t)
+	if st.Nlink < 2 {
+		return "", false
+	}
+	id := [2]uint64{uint64(st.Dev), st.Ino} //nolint:unconvert // Dev is 32 bits wide on mips
+	first, again := links[id]
+	if !again {
+		links[id] = rel
+	}
+	return first, again
+}
+
+// digestContent is the SHA-256 of a file, or from sparseFrom on the SHA-256 over
+// the offset and data of every block that is not zero, and the size.
+func digestContent(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if info.Size() < sparseFrom {
+		return digestReader(f)
+	}
+	return digestSparse(f, info.Size())
+}
+
+func digestReader(r io.Reader) (string, error) {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+func digestSparse(f *os.File, size int64) (string, error) {
+	sum := sha256.New()
+	buf := make([]byte, block)
+	var number [8]byte
+	err := eachExtent(f, size, func(from, to int64) error {
+		for at := from; at < to; at += block {
+			part := buf[:min(block, size-at)]
+			if _, err := f.ReadAt(part, at); err != nil {
+				return err
+			}
+			if bytes.Equal(part, zeros[:len(part)]) {
+				continue
+			}
+			binary.BigEndian.PutUint64(number[:], uint64(at))
+			sum.Write(number[:])
+			sum.Write(part)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	binary.BigEndian.PutUint64(number[:], uint64(size))
+	sum.Write(number[:])
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// eachExtent calls fn with the ranges of a file that may hold data, in order,
+// widened to whole blocks and never overlapping. A file system that cannot tell
+// holes gives one range.
+func eachExtent(f *os.File, size int64, fn func(from, to int64) error) error {
+	fd := int(f.Fd())
+	for at := int64(0); at < size; {
+		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
+		switch {
+		case errors.Is(err, unix.ENXIO):
+			return nil // only a hole is left
+		case errors.Is(err, unix.EINVAL):
+			return fn(at, size)
+		case err != nil:
+			return fmt.Errorf("looking for data: %w", err)
+		}
+		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
+		if err != nil {
+			return fmt.Errorf("looking for a hole: %w", err)
+		}
+		from := max(at, data/block*block)
+		to := min(size, (hole+block-1)/block*block)
+		if err := fn(from, to); err != nil {
+			return err
+		}
+		at = to
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package build
+
+import "time"
+
+// EventType says what happened.
+type EventType string
+
+// The types of events. Every step that is looked at ends with exactly one of
+// cached, done or failed, unless the build stops before it.
+const (
+	Started  EventType = "started"  // the build begins; Total is the number of steps
+	Running  EventType = "running"  // a step begins; Why says why it is not taken from the cache
+	Progress EventType = "progress" // a running step says how far it is
+	Warning  EventType = "warning"  // something the user should know; the build goes on
+	Message  EventType = "message"  // a line of text from a step
+	Done     EventType = "done"     // a step ended well
+	Cached   EventType = "cached"   // a step was skipped; Why says why
+	Failed   EventType = "failed"   // a step failed; Text is the error, Kind its kind
+	Written  EventType = "written"  // a file of out/ was written; Text is its path
+	Finished EventType = "finished" // the build ends; Kind is empty when it went well
+)
+
+// Event is one line of --events. Fields that do not apply are left out.
+type Event struct {
+	Time   time.Time `json:"time"`             // when, RFC 3339
+	Type   EventType `json:"type"`             // one of the types above
+	Target string    `json:"target,omitempty"` // the target that is built
+	Step   string    `json:"step,omitempty"`   // the step's name
+	Key    string    `json:"key,omitempty"`    // the step's key, SHA-256 in hex
+	Output string    `json:"output,omitempty"` // digest of the step's output
+	Why    string    `json:"why,omitempty"`    // why a step runs or is skipped
+	Text   string    `json:"text,omitempty"`   // a line for people: warning, error, path
+	Kind   string    `json:"kind,omitempty"`   // kind of a failure, as in docs/exit-codes.md
+	Done   int64     `json:"done,omitempty"`   // work done so far
+	Total  int64     `json:"total,omitempty"`  // of so much; left out when unknown
+	Unit   string    `json:"unit,omitempty"`   // what Done and Total count: bytes, files
+	Bytes  int64     `json:"bytes,omitempty"`  // size of the output or the file
+	Wall   float64   `json:"wall_seconds,omitempty"`
+	CPU    float64   `json:"cpu_seconds,omitempty"`
+}
+
+// Sink takes events. The builder calls it from one goroutine at a time.
+type Sink interface {
+	Event(Event)
+}
+
+// Sinks hands every event to each of several sinks.
+type Sinks []Sink
+
+// Event implements Sink.
+func (s Sinks) Event(e Event) {
+	for _, one := range s {
+		one.Event(e)
+	}
+}
+
+var _ Sink = Sinks(nil)

@@ -1,0 +1,193 @@
+package build
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Input is one thing that decides a step's result. A step's key is the digest of
+// its inputs in order.
+type Input struct {
+	// Name is "type", "version", "field/NAME", "source/NAME", "source/NAME/FILE"
+	// or "dep/STEP".
+	Name string `json:"name"`
+	// Digest is SHA-256 in hex: of the value as text, of a file's content ("+x"
+	// behind it when it is executable), of a dependency's output.
+	Digest string `json:"digest"`
+	// Value is the value itself when it is short.
+	Value string `json:"value,omitempty"`
+}
+
+const shortValue = 160
+
+func textInput(name, value string) Input {
+	sum := sha256.Sum256([]byte(value))
+	in := Input{Name: name, Digest: hex.EncodeToString(sum[:])}
+	if len(value) <= shortValue {
+		in.Value = value
+	}
+	return in
+}
+
+// keyOf is the digest of inputs. The first line names the scheme: another scheme
+// of keys, other keys.
+func keyOf(inputs []Input) string {
+	sum := sha256.New()
+	sum.Write([]byte("step key 1\n"))
+	for _, in := range inputs {
+		sum.Write([]byte(in.Name + "\x00" + in.Digest + "\n"))
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// ownInputs are type, version and exported fields.
+func ownInputs(s Step) ([]Input, error) {
+	t := reflect.TypeOf(s)
+	v := reflect.ValueOf(s)
+	if t.Kind() == reflect.Pointer {
+		t, v = t.Elem(), v.Elem()
+	}
+	inputs := []Input{textInput("type", t.PkgPath()+"."+t.Name())}
+	if n, ok := s.(Versioned); ok {
+		inputs = append(inputs, textInput("version", strconv.Itoa(n.Version())))
+	}
+	fields, err := fieldInputs(s, t, v)
+	return append(inputs, fields...), err
+}
+
+func fieldInputs(s Step, t reflect.Type, v reflect.Value) ([]Input, error) {
+	if _, ok := s.(json.Marshaler); ok || t.Kind() != reflect.Struct {
+		in, err := jsonInput("field", s)
+		return []Input{in}, err
+	}
+	var inputs []Input
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if !f.IsExported() || f.Tag.Get("json") == "-" {
+			continue
+		}
+		in, err := jsonInput("field/"+f.Name, v.Field(i).Interface())
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, in)
+	}
+	return inputs, nil
+}
+
+// jsonInput relies on encoding/json being canonical: it sorts the keys of maps
+// and keeps the order of struct fields.
+func jsonInput(name string, value any) (Input, error) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return Input{}, fmt.Errorf("writing %s as JSON (tag it `json:\"-\"` if it decides nothing): %w", name, err)
+	}
+	return textInput(name, string(data)), nil
+}
+
+// sourceInputs hashes the step's source files, through the stat cache.
+func sourceInputs(s Step, stats *StatCache) ([]Input, error) {
+	sourced, ok := s.(Sourced)
+	if !ok {
+		return nil, nil
+	}
+	sources, err := sourced.Sources()
+	if err != nil {
+		return nil, fmt.Errorf("listing sources: %w", err)
+	}
+	var inputs []Input
+	for _, src := range sources {
+		found, err := readSource(src, stats)
+		if err != nil {
+			return nil, fault.Wrap(fault.Missing, err, "reading source %s", src.Name)
+		}
+		inputs = append(inputs, found...)
+	}
+	slices.SortStableFunc(inputs, func(a, b Input) int { return compare(a.Name, b.Name) })
+	for i := 1; i < len(inputs); i++ {
+		if inputs[i].Name == inputs[i-1].Name {
+			return nil, fault.New(fault.Internal, "%s is listed twice", inputs[i].Name)
+		}
+	}
+	return inputs, nil
+}
+
+func compare(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func readSource(src Source, stats *StatCache) ([]Input, error) {
+	info, err := os.Stat(src.Path)
+	if err != nil {
+		return nil, missing(err)
+	}
+	if !info.IsDir() {
+		in, err := fileInput("source/"+src.Name, src.Path, info, stats)
+		return []Input{in}, err
+	}
+	root, err := filepath.EvalSymlinks(src.Path)
+	if err != nil {
+		return nil, err
+	}
+	var inputs []Input
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return missing(err)
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return missing(err)
+		}
+		in, err := fileInput("source/"+src.Name+"/"+filepath.ToSlash(rel), path, info, stats)
+		inputs = append(inputs, in)
+		return err
+	})
+	return inputs, err
+}
+
+// missing gives the kind to a file that is not there.
+func missing(err error) error {
+	if os.IsNotExist(err) {
+		return fault.Wrap(fault.Missing, err, "opening a source")
+	}
+	return err
+}
+
+// fileInput describes one name of a source. Only the bit that git keeps counts
+// of the permissions: two clones made under other umasks are equal.
+func fileInput(name, path string, info fs.FileInfo, stats *StatCache) (Input, error) {
+	switch {
+	case info.IsDir():
+		return Input{Name: name, Digest: "folder"}, nil
+	case info.Mode()&fs.ModeSymlink != 0:
+		to, err := os.Readlink(path)
+		return textInput(name, "link to "+to), err
+	case !info.Mode().IsRegular():
+		return Input{}, fault.New(fault.BadInput, "%s is neither file, folder nor link", path)
+	}
+	digest, err := stats.Digest(path, info)
+	if info.Mode()&0o111 != 0 {
+		digest += "+x"
+	}
+	return Input{Name: name, Digest: digest}, err
+}
