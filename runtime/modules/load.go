@@ -1,0 +1,161 @@
+package modules
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Loader loads modules from one folder. It is safe for use by several
+// goroutines; loading itself goes one module after the other.
+type Loader struct {
+	// Options are the parameters of modules, by name; see [ReadOptions].
+	Options map[string]string
+
+	mu     sync.Mutex
+	dir    string
+	sys    string          // where sysfs is mounted
+	loaded map[string]bool // in the kernel, or refused by it for good
+	insert func(path, options string) error
+}
+
+// NewLoader returns a loader of the modules in dir; see [Folder].
+func NewLoader(dir string) *Loader {
+	return &Loader{dir: dir, sys: "/sys", loaded: inKernel("/sys"), insert: insert}
+}
+
+// Moved tells the loader that the folder's content was replaced by a larger tree
+// of the same kernel: what was unknown before is asked for again.
+func (l *Loader) Moved() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loaded = inKernel(l.sys)
+}
+
+// inKernel lists the modules that the kernel has, built in with parameters or loaded.
+func inKernel(sys string) map[string]bool {
+	have := map[string]bool{}
+	entries, _ := os.ReadDir(filepath.Join(sys, "module")) // nothing listed, nothing saved
+	for _, e := range entries {
+		have[e.Name()] = true
+	}
+	return have
+}
+
+// Load loads modules by name, each after what it depends on. A module that the
+// kernel has already is no error. All names are tried; the error collects those
+// that did not work and wraps ErrUnknown for a module that the folder lacks.
+func (l *Loader) Load(names ...string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, err := l.load(names)
+	return err
+}
+
+// LoadFor loads the modules that claim one of the modaliases and returns how many
+// were new to the kernel.
+func (l *Loader) LoadFor(modaliases ...string) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names, err := match(l.dir, modaliases)
+	if err != nil || len(names) == 0 {
+		return 0, err
+	}
+	return l.load(names)
+}
+
+func (l *Loader) load(names []string) (int, error) {
+	var missing []string
+	for _, n := range names {
+		if n = name(n); !l.loaded[n] {
+			missing = append(missing, n)
+		}
+	}
+	if len(missing) == 0 {
+		return 0, nil
+	}
+	x, err := readIndex(l.dir)
+	if err != nil {
+		return 0, err
+	}
+	var errs []error
+	count := 0
+	for _, n := range missing {
+		steps, err := x.order(nil, n, false, l.loaded)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done, err := l.run(steps)
+		count += done
+		errs = append(errs, err)
+	}
+	return count, errors.Join(errs...)
+}
+
+// run loads in order. A failed module stays marked, so that it is tried once.
+func (l *Loader) run(steps []step) (done int, err error) {
+	for _, s := range steps {
+		err := l.insert(filepath.Join(l.dir, s.file), l.Options[s.module])
+		switch {
+		case err == nil:
+			done++
+		case errors.Is(err, unix.EEXIST) || s.optional:
+		default:
+			return done, fmt.Errorf("loading module %s: %w", s.module, err)
+		}
+	}
+	return done, nil
+}
+
+// insert hands a module file to the kernel, which unpacks .xz, .zst and .gz itself
+// where it was built to (finit_module(2), MODULE_INIT_COMPRESSED_FILE).
+func insert(path, options string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags := 0
+	if !strings.HasSuffix(path, ".ko") {
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	return unix.FinitModule(int(f.Fd()), options, flags)
+}
+
+// ReadOptions reads lines "options MODULE PARAMETERS" of a file or of all *.conf
+// files of a folder in modprobe.d's form; other lines are left out. A missing one
+// gives none.
+func ReadOptions(path string) (map[string]string, error) {
+	out := map[string]string{}
+	files := []string{path}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		files, _ = filepath.Glob(filepath.Join(path, "*.conf")) // the pattern is well-formed
+	}
+	for _, f := range files {
+		err := eachLine(f, func(line string) {
+			w := strings.Fields(line)
+			if len(w) > 2 && w[0] == "options" {
+				n := name(w[1])
+				out[n] = strings.TrimSpace(out[n] + " " + strings.Join(w[2:], " "))
+			}
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Filesystem reports whether the kernel knows a file system.
+func Filesystem(typ string) bool {
+	b, err := os.ReadFile("/proc/filesystems")
+	return err == nil && bytes.Contains(b, []byte("\t"+typ+"\n"))
+}

@@ -1,0 +1,350 @@
+package modules
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pantavisor/pantavisor/runtime/uevent"
+	"golang.org/x/sys/unix"
+)
+
+const depText = `# comment
+kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko kernel/lib/crc16.ko
+kernel/fs/jbd2/jbd2.ko:
+kernel/lib/crc16.ko:
+kernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/virtio/virtio.ko: kernel/drivers/virtio/virtio_ring.ko
+kernel/drivers/virtio/virtio_ring.ko:
+kernel/drivers/virtio/virtio-pci.ko.xz: kernel/drivers/virtio/virtio.ko kernel/drivers/virtio/virtio_ring.ko
+kernel/crypto/crc32c-intel.ko:
+kernel/broken.ko: kernel/gone.ko
+`
+
+const aliasText = `# Aliases extracted from modules themselves.
+alias pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci
+alias virtio:d00000002v* virtio_blk
+alias fs-ext4 ext4
+alias cpu:type:x86,ven*fam*mod*:feature:*0094* crc32c-intel
+`
+
+// tree writes a module folder.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for n, content := range files {
+		p := filepath.Join(dir, n)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// recording returns a loader that notes what it would insert, by file name and options.
+func recording(dir string, got *[]string) *Loader {
+	l := NewLoader(dir)
+	l.loaded = map[string]bool{}
+	l.insert = func(p, options string) error {
+		*got = append(*got, strings.TrimSpace(path.Base(p)+" "+options))
+		return nil
+	}
+	return l
+}
+
+func TestLoadOrder(t *testing.T) {
+	dir := tree(t, map[string]string{"modules.dep": depText, "modules.builtin": "kernel/fs/loop.ko\n",
+		"modules.softdep": "softdep ext4 pre: crc32c_intel not_there post: virtio_blk\n"})
+	tests := []struct {
+		names []string
+		want  []string
+	}{
+		{[]string{"jbd2"}, []string{"jbd2.ko"}},
+		{[]string{"virtio-pci"}, []string{"virtio_ring.ko", "virtio.ko", "virtio-pci.ko.xz"}},
+		{[]string{"virtio_pci", "virtio_blk"}, []string{"virtio_ring.ko", "virtio.ko", "virtio-pci.ko.xz", "virtio_blk.ko"}},
+		{[]string{"ext4"}, []string{"crc32c-intel.ko", "jbd2.ko", "crc16.ko", "ext4.ko", "virtio_ring.ko", "virtio.ko", "virtio_blk.ko"}},
+		{[]string{"loop"}, nil},
+		{[]string{"jbd2", "jbd2", "jbd2.ko"}, []string{"jbd2.ko"}},
+	}
+	for _, tc := range tests {
+		t.Run(strings.Join(tc.names, " "), func(t *testing.T) {
+			var got []string
+			if err := recording(dir, &got).Load(tc.names...); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("order (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLoadCircleEnds(t *testing.T) {
+	dir := tree(t, map[string]string{"modules.dep": "a.ko: b.ko\nb.ko: a.ko\n"})
+	var got []string
+	if err := recording(dir, &got).Load("a"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"b.ko", "a.ko"}, got); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}
+
+func TestLoadReportsAllFailures(t *testing.T) {
+	dir := tree(t, map[string]string{"modules.dep": depText})
+	var got []string
+	err := recording(dir, &got).Load("nosuch", "jbd2", "broken")
+	if !errors.Is(err, ErrUnknown) {
+		t.Fatalf("%v, want ErrUnknown", err)
+	}
+	for _, word := range []string{"nosuch", "gone", "broken"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%v does not name %s", err, word)
+		}
+	}
+	if diff := cmp.Diff([]string{"jbd2.ko"}, got); diff != "" {
+		t.Errorf("loaded (-want +got):\n%s", diff)
+	}
+}
+
+func TestLoadKernelSays(t *testing.T) {
+	dir := tree(t, map[string]string{"modules.dep": depText})
+	for _, tc := range []struct {
+		kernel, want error
+	}{{unix.EEXIST, nil}, {unix.ENOEXEC, unix.ENOEXEC}} {
+		l := NewLoader(dir)
+		l.loaded = map[string]bool{}
+		l.insert = func(string, string) error { return tc.kernel }
+		if err := l.Load("jbd2"); !errors.Is(err, tc.want) {
+			t.Errorf("kernel says %v: %v, want %v", tc.kernel, err, tc.want)
+		}
+	}
+}
+
+func TestLoadAgainAfterMove(t *testing.T) {
+	dir := tree(t, map[string]string{"modules.dep": "a.ko:\n"})
+	var got []string
+	l := recording(dir, &got)
+	if err := l.Load("b"); !errors.Is(err, ErrUnknown) {
+		t.Fatalf("%v, want ErrUnknown", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "modules.dep"), []byte("a.ko:\nb.ko:\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l.Moved()
+	if err := l.Load("b"); err != nil || len(got) != 1 {
+		t.Errorf("%v, loaded %v", err, got)
+	}
+}
+
+func TestLoadWithoutTables(t *testing.T) {
+	l := NewLoader(filepath.Join(t.TempDir(), "none"))
+	if err := l.Load("no_such_module_anywhere"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v, want that the folder is missing", err)
+	}
+	if n, err := l.LoadFor("pci:v0"); n != 0 || err != nil {
+		t.Errorf("aliases without tables: %d, %v", n, err)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	conf := tree(t, map[string]string{"a.conf": "# x\noptions jbd2 debug=1\nblacklist pcspkr\n", "b.conf": "options jbd2 two=2\n", "c.txt": "options jbd2 no=1\n"})
+	opts, err := ReadOptions(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	l := recording(tree(t, map[string]string{"modules.dep": depText}), &got)
+	l.Options = opts
+	if err := l.Load("jbd2"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"jbd2.ko debug=1 two=2"}, got); diff != "" {
+		t.Errorf("inserted (-want +got):\n%s", diff)
+	}
+	if m, err := ReadOptions(filepath.Join(conf, "missing")); err != nil || len(m) != 0 {
+		t.Errorf("missing file: %v, %v", m, err)
+	}
+}
+
+// sysfs makes a folder as /sys looks, with one modalias for each device.
+func sysfs(t *testing.T, devices map[string]string) string {
+	t.Helper()
+	files := map[string]string{"bus/x/drivers/dummy": ""}
+	for dev, modalias := range devices {
+		files[dev+"/modalias"] = modalias + "\n"
+	}
+	return tree(t, files)
+}
+
+func TestColdPlugFollowsNewDevices(t *testing.T) {
+	dir := tree(t, map[string]string{"modules.dep": depText, "modules.alias": aliasText})
+	sys := sysfs(t, map[string]string{
+		"bus/pci/devices/0000:00:01.0": "pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00",
+		"bus/pci/devices/0000:00:02.0": "pci:v00008086d00001001sv00001AF4sd00000002bc01sc00i00",
+	})
+	var got []string
+	l := recording(dir, &got)
+	l.sys = sys
+	note := l.insert
+	l.insert = func(p, o string) error {
+		if path.Base(p) == "virtio-pci.ko.xz" { // the driver brings a device
+			d := filepath.Join(sys, "bus/virtio/devices/virtio0")
+			if err := os.MkdirAll(d, 0o755); err != nil {
+				t.Error(err)
+			}
+			if err := os.WriteFile(filepath.Join(d, "modalias"), []byte("virtio:d00000002v00001AF4\n"), 0o644); err != nil {
+				t.Error(err)
+			}
+		}
+		return note(p, o)
+	}
+	n, err := l.ColdPlug(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"virtio_ring.ko", "virtio.ko", "virtio-pci.ko.xz", "virtio_blk.ko"}
+	if diff := cmp.Diff(want, got); diff != "" || n != len(want) {
+		t.Errorf("loaded %d (-want +got):\n%s", n, diff)
+	}
+}
+
+func TestColdPlugStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := NewLoader(t.TempDir()).ColdPlug(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want context.Canceled", err)
+	}
+}
+
+func TestHotPlugStops(t *testing.T) {
+	events, err := uevent.Listen()
+	if err != nil {
+		t.Skipf("no netlink here: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- NewLoader(t.TempDir()).HotPlug(ctx, events, func(error) {}) }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want context.Canceled", err)
+	}
+}
+
+func TestGlob(t *testing.T) {
+	tests := []struct {
+		pattern, s string
+		want       bool
+	}{
+		{"pci:v*d*", "pci:v1d2", true},
+		{"pci:v*d2", "pci:v1d3", false},
+		{"a?c", "abc", true},
+		{"a?c", "ac", false},
+		{"usb:d[0-3]*", "usb:d2x", true},
+		{"usb:d[0-3]*", "usb:d4x", false},
+		{"d[!0-3]", "d4", true},
+		{"d[ab", "d[ab", true},
+		{`a\*b`, "a*b", true},
+		{`a\*b`, "axb", false},
+		{"*", "", true},
+		{"**a", "bba", true},
+		{"", "", true},
+		{"", "a", false},
+		{"of:N*T*Cvirtio,mmioC*", "of:Nvirtio_mmioT(null)Cvirtio,mmio", false},
+		{"*a*a*a*a*a*a*a*a*b", strings.Repeat("a", 200), false},
+	}
+	for _, tc := range tests {
+		if got := glob([]byte(tc.pattern), tc.s); got != tc.want {
+			t.Errorf("glob(%q, %q) = %v, want %v", tc.pattern, tc.s, got, tc.want)
+		}
+	}
+}
+
+func FuzzGlob(f *testing.F) {
+	f.Add("pci:v[0-9]*", "pci:v1")
+	f.Add(`[\]`, "x")
+	f.Fuzz(func(t *testing.T, pattern, s string) {
+		got := glob([]byte(pattern), s)
+		if strings.ContainsAny(pattern, `*?[\`) {
+			return
+		}
+		if want := pattern == s; got != want {
+			t.Errorf("glob(%q, %q) = %v, want %v", pattern, s, got, want)
+		}
+	})
+}
+
+func FuzzIndex(f *testing.F) {
+	f.Add(depText, "softdep a pre: b\n")
+	f.Fuzz(func(t *testing.T, dep, soft string) {
+		x, err := readIndex(tree(t, map[string]string{"modules.dep": dep, "modules.softdep": soft}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for m := range x.files {
+			if _, err := x.order(nil, m, false, map[string]bool{}); err != nil && !errors.Is(err, ErrUnknown) {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// depmod is the oracle: what modprobe would load is what we load, in its order.
+func TestOrderAgreesWithModprobe(t *testing.T) {
+	if _, err := exec.LookPath("modprobe"); err != nil {
+		t.Skipf("needs modprobe and depmod (package kmod): %v", err)
+	}
+	release := os.Getenv("PV_TEST_MODULES") // a root with lib/modules/RELEASE
+	if release == "" {
+		t.Skip("needs a kernel's modules: set PV_TEST_MODULES to a folder that has lib/modules")
+	}
+	folders, _ := filepath.Glob(filepath.Join(release, "lib/modules/*"))
+	if len(folders) != 1 {
+		t.Fatalf("%d kernels in %s, want one", len(folders), release)
+	}
+	for _, m := range []string{"overlay", "virtio_blk", "ext4", "usb_storage"} {
+		out, err := exec.Command("modprobe", "-d", release, "-S", filepath.Base(folders[0]), "-D", m).Output()
+		if err != nil {
+			continue // not in this kernel
+		}
+		var want []string
+		for _, l := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+			if f := strings.Fields(l); f[0] == "insmod" {
+				want = append(want, path.Base(f[1]))
+			}
+		}
+		var got []string
+		if err := recording(folders[0], &got).Load(m); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-modprobe +got):\n%s", m, diff)
+		}
+	}
+}
+
+func TestFilesystem(t *testing.T) {
+	if !Filesystem("proc") || Filesystem("roc") || Filesystem("nosuchfs") {
+		t.Error("proc must be known, roc and nosuchfs not")
+	}
+}
+
+func TestFolder(t *testing.T) {
+	out, err := exec.Command("uname", "-r").Output()
+	if err != nil {
+		t.Skipf("needs uname: %v", err)
+	}
+	got, err := Folder("/")
+	if want := "/lib/modules/" + strings.TrimSpace(string(out)); err != nil || got != want {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+}
