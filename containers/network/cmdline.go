@@ -1,0 +1,189 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Mode is how an address family gets its addresses.
+type Mode int
+
+// The modes. Auto is DHCP for IPv4 and router advertisements for IPv6.
+const (
+	Auto Mode = iota
+	Off
+	Static
+)
+
+// Family is the setting of one address family.
+type Family struct {
+	Mode    Mode
+	Prefix  netip.Prefix // Static: address and length
+	Gateway netip.Addr   // Static: default router; zero for none
+}
+
+// Options are the pvnet_ words of the kernel command line (manual: Network
+// Platforms). The zero value is what an empty command line means: Ethernet, DHCP,
+// router advertisements.
+//
+//	pvnet_type      ethernet (or gadget: a USB gadget's Ethernet); wifi is not supported
+//	pvnet_ipv4      off | dhcp | address/netmask/gateway; the mask may be a length
+//	pvnet_address   another name of pvnet_ipv4
+//	pvnet_ipv6      off | auto | address/length/gateway
+//	pvnet_dns       comma list of name servers; default: what DHCP says
+//	pvnet_ifname    name of the one interface to use; default: every Ethernet interface
+//	pvnet_ssid, pvnet_pass, pvnet_security   Wi-Fi; not supported by this container
+type Options struct {
+	IPv4, IPv6 Family
+	DNS        []netip.Addr
+	Interface  string
+}
+
+// ParseCmdline reads the pvnet_ words. A wrong word is left out and named in the
+// returned problems; the network comes up with the rest.
+func ParseCmdline(line string) (Options, []error) {
+	var o Options
+	var problems []error
+	for _, word := range strings.Fields(line) {
+		name, value, ok := strings.Cut(word, "=")
+		if !ok || !strings.HasPrefix(name, "pvnet_") {
+			continue
+		}
+		if err := o.set(name, value); err != nil {
+			problems = append(problems, fmt.Errorf("%s=%s: %w", name, shown(name, value), err))
+		}
+	}
+	return o, problems
+}
+
+// shown hides the Wi-Fi password.
+func shown(name, value string) string {
+	if name == "pvnet_pass" {
+		return "********"
+	}
+	return value
+}
+
+func (o *Options) set(name, value string) (err error) {
+	switch name {
+	case "pvnet_type":
+		return checkType(value)
+	case "pvnet_ipv4", "pvnet_address":
+		return o.IPv4.set(value, "dhcp", netip.Addr.Is4)
+	case "pvnet_ipv6":
+		return o.IPv6.set(value, "auto", netip.Addr.Is6)
+	case "pvnet_dns":
+		o.DNS, err = parseAddrs(value)
+		return err
+	case "pvnet_ifname":
+		return o.setInterface(value)
+	case "pvnet_ssid", "pvnet_pass", "pvnet_security":
+		return fmt.Errorf("this container has no Wi-Fi")
+	}
+	return fmt.Errorf("unknown; known are pvnet_type, pvnet_ipv4, pvnet_ipv6, pvnet_dns, pvnet_ifname")
+}
+
+func checkType(value string) error {
+	switch value {
+	case "ethernet", "gadget", "":
+		return nil
+	case "wifi":
+		return fmt.Errorf("this container has no Wi-Fi; Ethernet comes up instead")
+	}
+	return fmt.Errorf("must be ethernet or gadget")
+}
+
+func (o *Options) setInterface(value string) error {
+	const maxName = 15 // IFNAMSIZ with its NUL
+	if value == "" || len(value) > maxName || strings.ContainsAny(value, "/ \t") {
+		return fmt.Errorf("not the name of an interface")
+	}
+	o.Interface = value
+	return nil
+}
+
+// set reads "off", the automatic word or address/mask[/gateway].
+func (f *Family) set(value, auto string, family func(netip.Addr) bool) error {
+	switch value {
+	case auto, "":
+		*f = Family{Mode: Auto}
+		return nil
+	case "off":
+		*f = Family{Mode: Off}
+		return nil
+	}
+	got, err := parseStatic(value, family)
+	if err != nil {
+		return fmt.Errorf("must be off, %s or address/mask/gateway: %w", auto, err)
+	}
+	*f = got
+	return nil
+}
+
+func parseStatic(value string, family func(netip.Addr) bool) (Family, error) {
+	parts := strings.Split(value, "/")
+	if len(parts) < 2 || len(parts) > 3 {
+		return Family{}, fmt.Errorf("%d parts", len(parts))
+	}
+	addr, err := netip.ParseAddr(parts[0])
+	if err != nil || !family(addr) {
+		return Family{}, fmt.Errorf("%q is no such address", parts[0])
+	}
+	bits, err := parseMask(parts[1], addr.BitLen())
+	if err != nil {
+		return Family{}, err
+	}
+	f := Family{Mode: Static, Prefix: netip.PrefixFrom(addr, bits)}
+	if len(parts) == 3 && parts[2] != "" {
+		if f.Gateway, err = netip.ParseAddr(parts[2]); err != nil || !family(f.Gateway) {
+			return Family{}, fmt.Errorf("%q is no gateway address", parts[2])
+		}
+	}
+	return f, nil
+}
+
+// parseMask reads a length or a dotted netmask.
+func parseMask(s string, most int) (int, error) {
+	if n, err := strconv.Atoi(s); err == nil {
+		if n < 0 || n > most {
+			return 0, fmt.Errorf("length %d is not within 0..%d", n, most)
+		}
+		return n, nil
+	}
+	addr, err := netip.ParseAddr(s)
+	if err != nil || !addr.Is4() || most != 32 {
+		return 0, fmt.Errorf("%q is neither a length nor a netmask", s)
+	}
+	bits := 0
+	gap := false
+	for _, b := range addr.As4() {
+		for i := 7; i >= 0; i-- {
+			one := b>>i&1 == 1
+			if one && gap {
+				return 0, fmt.Errorf("netmask %s has a gap", s)
+			}
+			if one {
+				bits++
+			}
+			gap = gap || !one
+		}
+	}
+	return bits, nil
+}
+
+func parseAddrs(list string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, s := range strings.Split(list, ",") {
+		if s == "" {
+			continue
+		}
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no address", s)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}

@@ -1,0 +1,120 @@
+package network
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// MetaKey is the device metadata key under which the addresses are published. Its
+// value is an object with "<if>.mac", "<if>.ipv4" and "<if>.ipv6", each a list,
+// like the runtime's own key "interfaces", with lengths behind the addresses.
+const MetaKey = "network.interfaces"
+
+// encodeMeta makes the value of MetaKey.
+func encodeMeta(links []linkState) []byte {
+	out := map[string][]string{}
+	for _, l := range links {
+		if l.mac != "" {
+			out[l.name+".mac"] = []string{l.mac}
+		}
+		for _, p := range l.addrs {
+			family := ".ipv6"
+			if p.Addr().Is4() {
+				family = ".ipv4"
+			}
+			out[l.name+family] = append(out[l.name+family], p.String())
+		}
+	}
+	data, err := json.Marshal(out) // map keys come out sorted
+	if err != nil {
+		return []byte("{}") // strings always marshal
+	}
+	return data
+}
+
+// putMeta stores a value of device metadata through the control socket.
+func putMeta(ctx context.Context, socket, key string, value []byte) error {
+	const limit = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("connecting to the control socket: %w", err)
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	_, err = fmt.Fprintf(conn, "PUT /device-meta/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", key, len(value), value)
+	if err != nil {
+		return fmt.Errorf("publishing %s: %w", key, err)
+	}
+	status, err := bufio.NewReaderSize(conn, 512).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("publishing %s: reading the answer: %w", key, err)
+	}
+	if fields := strings.Fields(status); len(fields) < 2 || fields[1] != "200" {
+		return fmt.Errorf("publishing %s: the runtime answers %q", key, strings.TrimSpace(status))
+	}
+	return nil
+}
+
+// publisher sends the newest value and drops those that came in between.
+type publisher struct {
+	values chan []byte
+}
+
+func newPublisher() *publisher { return &publisher{make(chan []byte, 1)} }
+
+// offer replaces a value that is still waiting. Only one goroutine calls it.
+func (p *publisher) offer(v []byte) {
+	select {
+	case <-p.values:
+	default:
+	}
+	p.values <- v
+}
+
+// run sends until ctx ends; what fails is tried again with growing pauses, but a
+// newer value goes first.
+func (p *publisher) run(ctx context.Context, put func([]byte) error, logf func(string, ...any)) {
+	var last string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case v := <-p.values:
+			if string(v) != last {
+				last = p.send(ctx, v, put, logf)
+			}
+		}
+	}
+}
+
+func (p *publisher) send(ctx context.Context, v []byte, put func([]byte) error, logf func(string, ...any)) string {
+	wait := time.Second
+	for {
+		err := put(v)
+		if err == nil {
+			return string(v)
+		}
+		logf("%v; next try in %v", err, wait)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case v = <-p.values:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return ""
+		}
+		wait = min(2*wait, time.Minute)
+	}
+}
