@@ -1,0 +1,283 @@
+package debian
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Request asks for packages of one suite and architecture.
+type Request struct {
+	// Name tells requests of one lock apart: "kernel", "firmware", "tools". A
+	// name may occur once per architecture.
+	Name string `yaml:"name"`
+	// Suite is the code name of a Debian release: bookworm, trixie. Its -updates
+	// and -security suites belong to it.
+	Suite string `yaml:"suite"`
+	// Arch is Debian's name of the architecture: amd64, arm64, armhf, ...
+	Arch string `yaml:"arch"`
+	// Packages by name. A kernel's meta package (linux-image-amd64) stands for
+	// the kernel that it depends on.
+	Packages []string `yaml:"packages,flow"`
+	// Closure adds all that the packages depend on, down to the C library: what
+	// a program needs to run from a folder of its own.
+	Closure bool `yaml:"closure,omitempty"`
+}
+
+// id is what an entry's "for" says: name and architecture.
+func (r Request) id() string { return r.Name + "/" + r.Arch }
+
+// Equal tells whether two requests ask for the same.
+func (r Request) Equal(o Request) bool {
+	return r.id() == o.id() && r.Suite == o.Suite && r.Closure == o.Closure && slices.Equal(r.Packages, o.Packages)
+}
+
+// Entry is one package of the archive, pinned.
+type Entry struct {
+	Package string `yaml:"package" json:"package"`
+	Version string `yaml:"version" json:"version"`
+	// Arch is the package's own architecture; "all" fits every one.
+	Arch string `yaml:"arch" json:"arch"`
+	// Suite is the suite of the request that found it.
+	Suite string `yaml:"suite" json:"suite"`
+	// Path is where it lies below the archive's root: pool/...
+	Path string `yaml:"path" json:"path"`
+	// SHA256 of the .deb in lower-case hex, and its Size in bytes.
+	SHA256 string `yaml:"sha256" json:"sha256"`
+	Size   int64  `yaml:"size" json:"size"`
+	// For lists the requests that it serves as NAME/ARCH, sorted.
+	For []string `yaml:"for,flow" json:"-"`
+}
+
+// String names the entry as apt does: package, version and architecture.
+func (e Entry) String() string { return e.Package + "=" + e.Version + ":" + e.Arch }
+
+// Lock is the content of a targets/<target>/parts.lock: what was asked for, and
+// the exact packages that answer it.
+type Lock struct {
+	Requests []Request `yaml:"requests"`
+	Packages []Entry   `yaml:"packages"`
+}
+
+// MaxLockSize bounds a lock file, in bytes.
+const MaxLockSize = 4 << 20
+
+const lockHeader = `# The Debian packages that this target is made of, by version and SHA-256.
+# Written by "mage lock"; check it in. Comments are not kept.
+`
+
+// LoadLock reads a lock file. A file that does not exist gives an empty lock.
+func LoadLock(file string) (*Lock, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Lock{}, nil
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "reading the lock")
+	}
+	l, err := ParseLock(data)
+	return l, fault.Wrap(fault.BadInput, err, "reading lock %s", file)
+}
+
+// ParseLock reads a lock. Unknown fields and anything that could lead out of the
+// archive or the cache are mistakes; all of them are in the error.
+func ParseLock(data []byte) (*Lock, error) {
+	if len(data) > MaxLockSize {
+		return nil, fault.New(fault.BadInput, "lock has %d bytes, at most %d are allowed", len(data), MaxLockSize)
+	}
+	l := &Lock{}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return l, nil
+	}
+	if err := yaml.UnmarshalWithOptions(data, l, yaml.Strict()); err != nil {
+		return nil, fault.New(fault.BadInput, "parsing the lock: %w", err)
+	}
+	return l, l.check()
+}
+
+var (
+	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,127}$`)
+	versionText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+~:-]{0,127}$`)
+	word        = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	hexDigest   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	poolPath    = regexp.MustCompile(`^pool/[A-Za-z0-9+._~:%/-]{1,400}\.deb$`)
+)
+
+func (l *Lock) check() error {
+	var all []error
+	known := map[string]bool{}
+	for _, r := range l.Requests {
+		all = append(all, r.check())
+		if known[r.id()] {
+			all = append(all, fmt.Errorf("request %s: there twice", r.id()))
+		}
+		known[r.id()] = true
+	}
+	for _, e := range l.Packages {
+		all = append(all, e.check())
+		for _, f := range e.For {
+			if !known[f] {
+				all = append(all, fmt.Errorf("package %s: for unknown request %q", e.Package, f))
+			}
+		}
+	}
+	if err := errors.Join(all...); err != nil {
+		return fault.New(fault.BadInput, "checking the lock: %w", err)
+	}
+	return nil
+}
+
+func (r Request) check() error {
+	for _, w := range []string{r.Name, r.Suite, r.Arch} {
+		if !word.MatchString(w) {
+			return fmt.Errorf("request %q: %q is no name, suite or architecture", r.id(), w)
+		}
+	}
+	if len(r.Packages) == 0 {
+		return fmt.Errorf("request %q: no packages", r.id())
+	}
+	for _, p := range r.Packages {
+		if !packageName.MatchString(p) {
+			return fmt.Errorf("request %q: %q is no package name", r.id(), p)
+		}
+	}
+	return nil
+}
+
+func (e Entry) check() error {
+	bad := func(field, value string) error {
+		return fmt.Errorf("package %q: bad %s %q", e.Package, field, value)
+	}
+	switch {
+	case !packageName.MatchString(e.Package):
+		return bad("name", e.Package)
+	case !versionText.MatchString(e.Version):
+		return bad("version", e.Version)
+	case !word.MatchString(e.Arch):
+		return bad("arch", e.Arch)
+	case !word.MatchString(e.Suite):
+		return bad("suite", e.Suite)
+	case !poolPath.MatchString(e.Path) || path.Clean(e.Path) != e.Path:
+		return bad("path", e.Path)
+	case !hexDigest.MatchString(e.SHA256):
+		return bad("sha256", e.SHA256)
+	case e.Size <= 0 || e.Size > maxPackage:
+		return bad("size", fmt.Sprint(e.Size))
+	}
+	return nil
+}
+
+// maxPackage bounds a single package file: 4 GiB.
+const maxPackage = 4 << 30
+
+// Bytes returns the lock's text: sorted, one field a line, so that a diff shows
+// what moved.
+func (l *Lock) Bytes() ([]byte, error) {
+	l.sort()
+	var b bytes.Buffer
+	b.WriteString(lockHeader)
+	if err := yaml.NewEncoder(&b, yaml.IndentSequence(true)).Encode(l); err != nil {
+		return nil, fmt.Errorf("writing the lock: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Save writes the lock file durably.
+func (l *Lock) Save(file string) error {
+	data, err := l.Bytes()
+	if err != nil {
+		return err
+	}
+	return fault.Wrap(fault.IO, atomicfile.Write(file, data, 0o644), "saving lock %s", file)
+}
+
+func (l *Lock) sort() {
+	slices.SortFunc(l.Requests, func(a, b Request) int { return strings.Compare(a.id(), b.id()) })
+	for i := range l.Packages {
+		slices.Sort(l.Packages[i].For)
+		l.Packages[i].For = slices.Compact(l.Packages[i].For)
+	}
+	slices.SortFunc(l.Packages, func(a, b Entry) int { return strings.Compare(a.order(), b.order()) })
+}
+
+func (e Entry) order() string { return strings.Join([]string{e.Arch, e.Suite, e.Package, e.Version}, "\x00") }
+
+// Entries returns the packages that serve a request, sorted by name; none when
+// the lock does not have exactly this request.
+func (l *Lock) Entries(r Request) []Entry {
+	if !slices.ContainsFunc(l.Requests, r.Equal) {
+		return nil
+	}
+	var out []Entry
+	for _, e := range l.Packages {
+		if slices.Contains(e.For, r.id()) {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return strings.Compare(a.order(), b.order()) })
+	return out
+}
+
+// Find returns the one package of a request by its name, or by the name's
+// beginning when it ends in '*' ("linux-image-*" is the kernel behind a meta
+// package).
+func (l *Lock) Find(r Request, name string) (Entry, error) {
+	prefix, glob := strings.CutSuffix(name, "*")
+	for _, e := range l.Entries(r) {
+		if e.Package == name || glob && strings.HasPrefix(e.Package, prefix) {
+			return e, nil
+		}
+	}
+	return Entry{}, fault.New(fault.Missing, "package %s is not among the parts of request %s: move the lock (mage lock)", name, r.id())
+}
+
+// replace makes entries the answer to a request.
+func (l *Lock) replace(r Request, entries []Entry) {
+	l.Requests = slices.DeleteFunc(l.Requests, func(o Request) bool { return o.id() == r.id() })
+	for i := range l.Packages {
+		l.Packages[i].For = slices.DeleteFunc(slices.Clone(l.Packages[i].For), func(f string) bool { return f == r.id() })
+	}
+	l.Packages = slices.DeleteFunc(l.Packages, func(e Entry) bool { return len(e.For) == 0 })
+	l.Requests = append(l.Requests, r)
+	for _, e := range entries {
+		l.add(e, r.id())
+	}
+	l.sort()
+}
+
+func (l *Lock) add(e Entry, id string) {
+	for i, have := range l.Packages {
+		if have.SHA256 == e.SHA256 && have.order() == e.order() {
+			l.Packages[i].For = append(l.Packages[i].For, id)
+			return
+		}
+	}
+	e.For = []string{id}
+	l.Packages = append(l.Packages, e)
+}
+
+// clone returns a copy that can be changed.
+func (l *Lock) clone() *Lock {
+	return &Lock{Requests: slices.Clone(l.Requests), Packages: slices.Clone(l.Packages)}
+}
+
+// Archive is where packages come from; [Apt] is the real one.
+type Archive interface {
+	// Resolve finds the newest packages that answer a request.
+	Resolve(ctx context.Context, r Request) ([]Entry, error)
+	// Download writes the file of an entry to a path. Its content is checked by
+	// the caller. Missing: the archive does not have it any more.
+	Download(ctx context.Context, e Entry, file string) error
+}

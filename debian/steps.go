@@ -1,0 +1,205 @@
+package debian
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian/deb"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Parts makes the steps for the packages of a lock. One package has one step,
+// however many steps read it.
+type Parts struct {
+	store   *Store
+	lock    *Lock
+	fetches map[string]*Fetch
+}
+
+// NewParts returns the steps' source for a lock as [Store.Refresh] returned it.
+func NewParts(store *Store, lock *Lock) *Parts {
+	return &Parts{store: store, lock: lock, fetches: map[string]*Fetch{}}
+}
+
+// Fetch returns the step that fetches one package of a request, by its name as
+// [Lock.Find] takes it.
+func (p *Parts) Fetch(r Request, name string) (*Fetch, error) {
+	e, err := p.lock.Find(r, name)
+	if err != nil {
+		return nil, err
+	}
+	return p.fetch(e), nil
+}
+
+// All returns the fetch steps of all packages of a request, sorted by name.
+func (p *Parts) All(r Request) ([]*Fetch, error) {
+	entries := p.lock.Entries(r)
+	if len(entries) == 0 {
+		return nil, lockedError(r, nil, Options{})
+	}
+	var out []*Fetch
+	for _, e := range entries {
+		out = append(out, p.fetch(e))
+	}
+	return out, nil
+}
+
+func (p *Parts) fetch(e Entry) *Fetch {
+	if f := p.fetches[e.order()]; f != nil {
+		return f
+	}
+	f := &Fetch{Entry: e, Store: p.store}
+	p.fetches[e.order()] = f
+	return f
+}
+
+// Fetch is the step that brings one pinned package from the download cache or the
+// archive. Its output is one file, [PackageFile].
+type Fetch struct {
+	Entry Entry
+	Store *Store `json:"-"`
+}
+
+// PackageFile is the name of the package in a Fetch step's output.
+const PackageFile = "package.deb"
+
+var _ build.Step = (*Fetch)(nil)
+
+// Name is "fetch/PACKAGE_ARCH".
+func (f *Fetch) Name() string { return "fetch/" + f.Entry.Package + "_" + f.Entry.Arch }
+
+// Deps is empty.
+func (f *Fetch) Deps() []build.Step { return nil }
+
+// Run links the verified file into the output, or copies it to another file
+// system.
+func (f *Fetch) Run(ctx context.Context, w *build.Work) error {
+	w.Progress(0, f.Entry.Size, "bytes")
+	file, err := f.Store.Get(ctx, f.Entry)
+	if err != nil {
+		return err
+	}
+	w.Progress(f.Entry.Size, f.Entry.Size, "bytes")
+	to := filepath.Join(w.Out, PackageFile)
+	if os.Link(file, to) == nil {
+		return nil
+	}
+	return fault.Wrap(fault.IO, copyFile(file, to), "copying %s", f.Entry)
+}
+
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
+}
+
+// Unpack is the step that unpacks a package, or the part of it that is wanted.
+type Unpack struct {
+	// Keep lists path prefixes of the package, without a leading slash, that are
+	// written ("boot/"); empty keeps all.
+	Keep    []string
+	Package *Fetch `json:"-"`
+}
+
+var (
+	_ build.Step      = (*Unpack)(nil)
+	_ build.Versioned = (*Unpack)(nil)
+)
+
+// Name is "unpack/PACKAGE_ARCH", with the kept prefixes when not all is kept.
+func (u *Unpack) Name() string {
+	name := "unpack/" + u.Package.Entry.Package + "_" + u.Package.Entry.Arch
+	for _, k := range u.Keep {
+		name += "/" + strings.ReplaceAll(strings.Trim(k, "/"), "/", "-")
+	}
+	return name
+}
+
+// Version of the step's logic.
+func (u *Unpack) Version() int { return 1 }
+
+// Deps is the package.
+func (u *Unpack) Deps() []build.Step { return []build.Step{u.Package} }
+
+// Run unpacks into the output.
+func (u *Unpack) Run(ctx context.Context, w *build.Work) error {
+	keep := func(name string) bool { return len(u.Keep) == 0 || hasPrefix(name, u.Keep) }
+	return unpack(ctx, w, u.Package, deb.Extract{Keep: keep})
+}
+
+func hasPrefix(name string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// unpack writes files of a fetched package to the step's output.
+func unpack(ctx context.Context, w *build.Work, f *Fetch, x deb.Extract) error {
+	file, err := os.Open(filepath.Join(w.In(f), PackageFile))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "unpacking %s", f.Entry)
+	}
+	defer file.Close()
+	x.Time = time.Unix(build.Epoch, 0)
+	r := &progressReader{ctx: ctx, r: file, work: w, total: f.Entry.Size}
+	if err := x.To(w.Out, r); err != nil {
+		k := fault.IO
+		if errors.Is(err, deb.ErrFormat) {
+			k = fault.BadInput
+		}
+		return fault.Wrap(k, err, "unpacking %s", f.Entry)
+	}
+	return nil
+}
+
+// progressReader tells how much of a package is read, and ends reading when the
+// build is cancelled.
+type progressReader struct {
+	ctx         context.Context
+	r           io.Reader
+	work        *build.Work
+	done, total int64
+	told        int64
+}
+
+func (p *progressReader) Read(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, fault.Wrap(fault.Cancelled, err, "reading a package")
+	}
+	n, err := p.r.Read(b)
+	p.done += int64(n)
+	if p.done-p.told >= 1<<20 {
+		p.told = p.done
+		p.work.Progress(p.done, p.total, "bytes")
+	}
+	return n, err
+}
+
+// merged maps the old top folders to where a merged /usr has them, so that a
+// toolbox looks the same whichever Debian release it is from.
+func merged(name string) string {
+	top, rest, _ := strings.Cut(name, "/")
+	switch top {
+	case "bin", "sbin", "lib", "lib32", "lib64", "libx32":
+		return path.Join("usr", top, rest)
+	}
+	return name
+}

@@ -1,0 +1,329 @@
+// Package debian takes parts from Debian's archive: it pins packages by version
+// and SHA-256 in a lock file, fetches them through the machine's own apt into
+// private package roots, unpacks them, and runs helper programs from them.
+//
+// The way of a package: a [Request] of the target is resolved to entries of the
+// [Lock] ("mage lock"). Before a build, [Store.Refresh] makes sure that each
+// entry is in the download cache or still in the archive. [Fetch], [Unpack] and
+// [Toolbox] are the steps that use it.
+package debian
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Store is the download cache before an archive: every package file by its
+// SHA-256. It outlives the steps' cache, so that a cleaned build needs no
+// network.
+type Store struct {
+	// Dir is the folder of the files, PV_CACHE_DIR/downloads.
+	Dir string
+	// Archive answers what the folder does not have; nil is a build without
+	// network.
+	Archive Archive
+}
+
+// Open returns the store of a cache folder (PV_CACHE_DIR) with the machine's apt
+// behind it.
+func Open(cache string, warn func(string)) *Store {
+	return &Store{
+		Dir:     filepath.Join(cache, "downloads"),
+		Archive: &Apt{Dir: filepath.Join(cache, "apt"), Warn: warn},
+	}
+}
+
+func (s *Store) file(e Entry) string { return filepath.Join(s.Dir, e.SHA256+".deb") }
+
+// Has tells whether the entry's file is in the cache, by name and size; its
+// content is checked when it is used.
+func (s *Store) Has(e Entry) bool {
+	info, err := os.Stat(s.file(e))
+	return err == nil && info.Mode().IsRegular() && info.Size() == e.Size
+}
+
+// Get returns the path of the entry's file, with its content verified, fetching it
+// if need be. The file is shared: do not write to it.
+func (s *Store) Get(ctx context.Context, e Entry) (string, error) {
+	if err := e.check(); err != nil {
+		return "", fault.Wrap(fault.BadInput, err, "fetching a package")
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return "", fault.Wrap(fault.IO, err, "making the download cache")
+	}
+	file := s.file(e)
+	unlock, err := lockFile(file + ".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if s.Has(e) && verify(file, e) == nil {
+		return file, nil
+	}
+	return file, s.download(ctx, e, file)
+}
+
+// download fetches to a temporary name; only verified content gets the real one.
+func (s *Store) download(ctx context.Context, e Entry, file string) error {
+	if s.Archive == nil {
+		return fault.New(fault.Unreachable, "fetching %s: it is not in the download cache and the network is not to be used", e)
+	}
+	part := file + ".part"
+	defer os.Remove(part)
+	if err := s.Archive.Download(ctx, e, part); err != nil {
+		return fault.Wrap(fault.Unreachable, err, "fetching %s", e)
+	}
+	if err := verify(part, e); err != nil {
+		return err
+	}
+	if err := syncFile(part); err != nil {
+		return fault.Wrap(fault.IO, err, "keeping %s", e)
+	}
+	if err := os.Rename(part, file); err != nil {
+		return fault.Wrap(fault.IO, err, "keeping %s", e)
+	}
+	return fault.Wrap(fault.IO, atomicfile.SyncDir(s.Dir), "keeping %s", e)
+}
+
+func syncFile(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// verify compares a file with the entry's digest.
+func verify(file string, e Entry) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "verifying %s", e)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, io.LimitReader(f, e.Size+1)); err != nil {
+		return fault.Wrap(fault.IO, err, "verifying %s", e)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != e.SHA256 {
+		return fault.New(fault.Digest, "verifying %s: the file's SHA-256 is %s, the lock says %s", e, got, e.SHA256)
+	}
+	return nil
+}
+
+// Replacement says that a request's pinned packages were replaced because some
+// have left the archive, or that it was not pinned at all.
+type Replacement struct {
+	Request string `json:"request"`       // NAME/ARCH
+	Old     string `json:"old,omitempty"` // the first pinned package that is gone; empty: nothing was pinned
+	New     string `json:"new"`           // what is taken in its place
+}
+
+// String is the warning for the user.
+func (r Replacement) String() string {
+	if r.Old == "" {
+		return fmt.Sprintf("parts of %s are not locked: taking %s", r.Request, r.New)
+	}
+	return fmt.Sprintf("pinned %s has left the archive: taking %s (parts of %s)", r.Old, r.New, r.Request)
+}
+
+// Options of [Store.Refresh].
+type Options struct {
+	// Locked forbids anything but what the lock pins.
+	Locked bool
+	// Target is named in messages: "mage lock TARGET".
+	Target string
+	// Progress is told each file that is about to be fetched, from several
+	// goroutines; nil drops it.
+	Progress func(Entry)
+}
+
+// Refresh returns the lock to build with: each request answered by entries that
+// can be had. Pinned packages in the download cache are taken without a look at
+// the network. A request of which a package has left the archive, or that the
+// lock does not have, is answered by the newest of the same suite; that choice is
+// kept beside the cache, so that the next build needs no network either. With
+// Locked it is an error of kind Locked instead.
+func (s *Store) Refresh(ctx context.Context, lock *Lock, requests []Request, o Options) (*Lock, []Replacement, error) {
+	out := lock.clone()
+	var replaced []Replacement
+	progress := o.Progress
+	if progress == nil {
+		progress = func(Entry) {}
+	}
+	for _, r := range requests {
+		entries := out.Entries(r)
+		gone, err := s.gone(ctx, entries, progress)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(entries) > 0 && gone == nil {
+			continue
+		}
+		if o.Locked {
+			return nil, nil, lockedError(r, gone, o)
+		}
+		fresh, err := s.substitute(ctx, r, entries)
+		if err != nil {
+			return nil, nil, err
+		}
+		out.replace(r, fresh)
+		replaced = append(replaced, describe(r, gone, fresh))
+	}
+	return out, replaced, nil
+}
+
+func lockedError(r Request, gone *Entry, o Options) error {
+	if gone == nil {
+		return fault.New(fault.Locked, "parts of %s (%s of %s) are not in the lock: \"mage lock %s\" adds them",
+			r.id(), strings.Join(r.Packages, ", "), r.Suite, o.Target)
+	}
+	return fault.New(fault.Locked, "pinned %s has left the archive: \"mage lock %s\" moves the lock to the newest", gone, o.Target)
+}
+
+func describe(r Request, gone *Entry, fresh []Entry) Replacement {
+	out := Replacement{Request: r.id(), New: fresh[0].String()}
+	if gone != nil {
+		out.Old = gone.String()
+		for _, e := range fresh {
+			if family(e.Package) == family(gone.Package) {
+				out.New = e.String()
+			}
+		}
+	}
+	return out
+}
+
+// family is a package name without its ABI number: a newer kernel has another
+// name.
+func family(name string) string {
+	if rest, ok := strings.CutPrefix(name, "linux-image-"); ok {
+		if _, flavour, ok := strings.Cut(rest, "-"); ok {
+			return "linux-image " + strings.TrimLeft(flavour, "0123456789-")
+		}
+	}
+	return name
+}
+
+// parallel is how many files are fetched at once.
+const parallel = 4
+
+// gone returns the first entry that can neither be found in the cache nor
+// downloaded. What can be downloaded is: asking costs as much as fetching, and it
+// needs no package lists, which may be out of step.
+func (s *Store) gone(ctx context.Context, entries []Entry, progress func(Entry)) (*Entry, error) {
+	missing := make([]bool, len(entries))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for i, e := range entries {
+		if s.Has(e) {
+			continue
+		}
+		g.Go(func() error {
+			progress(e)
+			_, err := s.Get(ctx, e)
+			if fault.Of(err) == fault.Missing {
+				missing[i] = true
+				return nil
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if i := slices.Index(missing, true); i >= 0 {
+		return &entries[i], nil
+	}
+	return nil, nil
+}
+
+// substitute answers a request anew, or as it was answered the last time if those
+// files are all in the cache.
+func (s *Store) substitute(ctx context.Context, r Request, pinned []Entry) ([]Entry, error) {
+	memo, err := s.memo(r, pinned)
+	if err != nil {
+		return nil, err
+	}
+	if kept := s.recall(memo); kept != nil {
+		return kept, nil
+	}
+	if s.Archive == nil {
+		return nil, fault.New(fault.Unreachable, "resolving parts of %s: the lock does not have them and the network is not to be used", r.id())
+	}
+	fresh, err := s.Archive.Resolve(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(fresh)
+	if err != nil {
+		return nil, fmt.Errorf("keeping the choice for %s: %w", r.id(), err)
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return nil, fault.Wrap(fault.IO, err, "making the download cache")
+	}
+	return fresh, fault.Wrap(fault.IO, atomicfile.Write(memo, data, 0o644), "keeping the choice for %s", r.id())
+}
+
+// memo is the file that keeps the answer for a request with this pin.
+func (s *Store) memo(r Request, pinned []Entry) (string, error) {
+	key, err := json.Marshal(struct {
+		R Request
+		P []Entry
+	}{r, pinned})
+	if err != nil {
+		return "", fmt.Errorf("naming the choice for %s: %w", r.id(), err)
+	}
+	sum := sha256.Sum256(key)
+	return filepath.Join(s.Dir, hex.EncodeToString(sum[:])+".choice"), nil
+}
+
+func (s *Store) recall(memo string) []Entry {
+	data, err := os.ReadFile(memo)
+	if err != nil {
+		return nil
+	}
+	var kept []Entry
+	if json.Unmarshal(data, &kept) != nil {
+		return nil
+	}
+	for _, e := range kept {
+		if e.check() != nil || !s.Has(e) {
+			return nil
+		}
+	}
+	return kept
+}
+
+// Resolve answers all requests with the newest of the archive: what "mage lock"
+// writes. Requests are independent: the errors of all that failed are joined.
+func (s *Store) Resolve(ctx context.Context, requests []Request) (*Lock, error) {
+	out := &Lock{}
+	var all []error
+	for _, r := range requests {
+		entries, err := s.Archive.Resolve(ctx, r)
+		if err != nil {
+			all = append(all, err)
+			continue
+		}
+		out.replace(r, entries)
+	}
+	if err := errors.Join(all...); err != nil {
+		return nil, fault.Wrap(fault.Of(all[0]), err, "resolving the parts")
+	}
+	return out, nil
+}

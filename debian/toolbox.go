@@ -1,0 +1,214 @@
+package debian
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian/deb"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Toolbox is the step that unpacks helper programs with all their libraries. A
+// step that runs one depends on the toolbox, so that the very program is part of
+// its key, and starts it with [Toolbox.Command]: through the toolbox's own dynamic
+// loader, so that the machine's libraries do not matter. It needs no root.
+type Toolbox struct {
+	// Request is the closure request whose packages it holds.
+	Request  string
+	Packages []*Fetch `json:"-"`
+}
+
+var (
+	_ build.Step      = (*Toolbox)(nil)
+	_ build.Versioned = (*Toolbox)(nil)
+)
+
+// Toolbox returns the toolbox of a closure request.
+func (p *Parts) Toolbox(r Request) (*Toolbox, error) {
+	all, err := p.All(r)
+	if err != nil {
+		return nil, err
+	}
+	return &Toolbox{Request: r.id(), Packages: all}, nil
+}
+
+// Name is "toolbox/REQUEST/ARCH".
+func (t *Toolbox) Name() string { return "toolbox/" + t.Request }
+
+// Version of the step's logic.
+func (t *Toolbox) Version() int { return 1 }
+
+// Deps are the packages.
+func (t *Toolbox) Deps() []build.Step {
+	out := make([]build.Step, len(t.Packages))
+	for i, p := range t.Packages {
+		out[i] = p
+	}
+	return out
+}
+
+// Run unpacks programs, libraries and mke2fs's configuration.
+func (t *Toolbox) Run(ctx context.Context, w *build.Work) error {
+	for _, p := range t.Packages {
+		if err := unpack(ctx, w, p, deb.Extract{Keep: isTool, Place: merged}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isTool keeps what programs need to run: neither documentation nor locales nor
+// character set converters.
+func isTool(name string) bool {
+	name = merged(name)
+	if strings.Contains(name, "/gconv/") || strings.Contains(name, "/locale/") {
+		return false
+	}
+	return hasPrefix(name, []string{"usr/bin/", "usr/sbin/", "usr/lib"}) || name == "etc/mke2fs.conf"
+}
+
+// HostArch is Debian's name of the architecture that this program runs on: the
+// one that helper programs are needed for.
+func HostArch() string {
+	names := map[string]string{"386": "i386", "arm": "armhf", "mipsle": "mipsel", "ppc64le": "ppc64el"}
+	if n, ok := names[runtime.GOARCH]; ok {
+		return n
+	}
+	return runtime.GOARCH
+}
+
+// Command prepares a run of a program of the toolbox: name without a path, dir
+// the working folder. The environment is a clean one (C locale, UTC,
+// SOURCE_DATE_EPOCH); add to cmd.Env what the program needs besides. Cancelling
+// ctx kills it.
+func (t *Toolbox) Command(ctx context.Context, w *build.Work, dir, name string, args ...string) (*exec.Cmd, error) {
+	root := w.In(t)
+	file, err := t.find(root, name)
+	if err != nil {
+		return nil, err
+	}
+	argv, err := start(root, file, name)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unsupported, err, "starting %s of %s", name, t.Name())
+	}
+	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], args...)...)
+	cmd.Dir = dir
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = []string{
+		"PATH=" + filepath.Join(root, "usr/sbin") + ":" + filepath.Join(root, "usr/bin"),
+		"LC_ALL=C", "TZ=UTC", "HOME=/nonexistent", "TMPDIR=" + w.Tmp,
+		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", build.Epoch),
+		"MKE2FS_CONFIG=" + filepath.Join(root, "etc/mke2fs.conf"),
+	}
+	return cmd, nil
+}
+
+// Run starts a program, as Command prepares it, and waits. What it prints is in
+// the error when it fails, and thrown away else.
+func (t *Toolbox) Exec(ctx context.Context, w *build.Work, dir, name string, args ...string) error {
+	cmd, err := t.Command(ctx, w, dir, name, args...)
+	if err != nil {
+		return err
+	}
+	return Finish(ctx, cmd, name)
+}
+
+// Finish runs a prepared command and gives its failure the end of its output and
+// a kind.
+func Finish(ctx context.Context, cmd *exec.Cmd, name string) error {
+	var said tail
+	if cmd.Stdout == nil {
+		cmd.Stdout = &said
+	}
+	cmd.Stderr = &said
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fault.Wrap(fault.Cancelled, ctx.Err(), "running %s", name)
+	}
+	k := fault.IO
+	if strings.Contains(said.String(), "No space left") {
+		k = fault.NoSpace
+	}
+	return fault.Wrap(k, err, "running %s: %s", name, strings.TrimSpace(said.String()))
+}
+
+// tail keeps the last bytes written to it.
+type tail struct{ b []byte }
+
+const tailSize = 1 << 11
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.b = append(t.b, p...)
+	if over := len(t.b) - tailSize; over > 0 {
+		t.b = t.b[over:]
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string { return string(t.b) }
+
+func (t *Toolbox) find(root, name string) (string, error) {
+	for _, d := range []string{"usr/bin", "usr/sbin"} {
+		file := filepath.Join(root, d, name)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+			return file, nil
+		}
+	}
+	return "", fault.New(fault.Missing, "looking for program %s: no package of %s has it", name, t.Name())
+}
+
+var errScript = errors.New("it is a script: only ELF programs run from a toolbox")
+
+// start returns the words that start a program: through the root's own loader, or
+// directly when it is static.
+func start(root, file, name string) ([]string, error) {
+	loader, err := interpreter(file)
+	if err != nil {
+		return nil, err
+	}
+	if loader == "" {
+		return []string{file}, nil
+	}
+	dirs := []string{filepath.Join(root, "usr/lib")}
+	triplets, err := filepath.Glob(filepath.Join(root, "usr/lib", "*-linux-gnu*"))
+	if err != nil {
+		return nil, err
+	}
+	dirs = append(triplets, dirs...)
+	inside := filepath.Join(root, merged(strings.TrimLeft(loader, "/")))
+	return []string{inside, "--inhibit-cache", "--library-path", strings.Join(dirs, ":"), "--argv0", name, file}, nil
+}
+
+// interpreter returns the dynamic loader that an ELF program asks for, or nothing
+// for a static one.
+func interpreter(file string) (string, error) {
+	f, err := elf.Open(file)
+	var format *elf.FormatError
+	if errors.As(err, &format) {
+		return "", errScript
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			b, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
+			return strings.TrimRight(string(b), "\x00"), err
+		}
+	}
+	return "", nil
+}
