@@ -1,0 +1,201 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+)
+
+// Store is a boot loader's store. Its methods return when the change is on the
+// medium, where the boot loader finds it without replaying a journal.
+type Store interface {
+	// Load reads the values. A missing store is empty.
+	Load() (Values, error)
+	// SetTry makes the next boot a test of rev.
+	SetTry(rev string) error
+	// Commit makes rev the last good revision and ends a test, in one step.
+	Commit(rev string) error
+	// ClearTry ends a test without committing.
+	ClearTry() error
+}
+
+// Open returns the store of a boot loader (PV_BOOTLOADER_TYPE: grub, uboot or
+// uboot-pvk) on the storage mounted at dir.
+func Open(loader, dir string) (Store, error) {
+	switch loader {
+	case "grub":
+		return &file{path: filepath.Join(dir, "boot/grubenv"), form: grubenv{}}, nil
+	case "uboot", "uboot-pvk":
+		return &file{path: filepath.Join(dir, "boot/uboot.txt"), form: uboot{}}, nil
+	}
+	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-pvk", loader)
+}
+
+// Keys of every store.
+const (
+	keyRev = "pv_rev"
+	keyTry = "pv_try"
+)
+
+// A pair is one entry of a store, kept in the file's order.
+type pair struct{ key, value string }
+
+// A form is the way in which a file holds its pairs.
+type form interface {
+	decode(b []byte) ([]pair, error)
+	encode(pairs []pair) ([]byte, error)
+}
+
+// maxStore bounds what is read: U-Boot's file may be 64 KiB of mostly zeros.
+const maxStore = 128 << 10
+
+// file is a store in a file on the storage.
+type file struct {
+	path string
+	form form
+}
+
+var _ Store = (*file)(nil)
+
+func (f *file) Load() (Values, error) {
+	pairs, err := f.read()
+	return Values{Rev: get(pairs, keyRev), Try: get(pairs, keyTry)}, err
+}
+
+func (f *file) SetTry(rev string) error {
+	if err := Validate(rev); err != nil {
+		return fmt.Errorf("setting the revision to try: %w", err)
+	}
+	return f.change(func(p []pair) []pair { return set(p, keyTry, rev) })
+}
+
+func (f *file) Commit(rev string) error {
+	if err := Validate(rev); err != nil {
+		return fmt.Errorf("committing a revision: %w", err)
+	}
+	return f.change(func(p []pair) []pair { return set(set(p, keyRev, rev), keyTry, "") })
+}
+
+func (f *file) ClearTry() error {
+	return f.change(func(p []pair) []pair { return set(p, keyTry, "") })
+}
+
+func (f *file) read() ([]pair, error) {
+	info, err := os.Stat(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the boot loader's store: %w", err)
+	}
+	if info.Size() > maxStore {
+		return nil, fmt.Errorf("reading the boot loader's store %s: %d bytes are more than can be right", f.path, info.Size())
+	}
+	b, err := os.ReadFile(f.path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the boot loader's store: %w", err)
+	}
+	pairs, err := f.form.decode(b)
+	if err != nil {
+		return nil, fmt.Errorf("reading the boot loader's store %s: %w", f.path, err)
+	}
+	return pairs, nil
+}
+
+// change rewrites the file. A store that cannot be decoded is made anew: what it
+// said is lost, and without a store nothing can be committed again.
+func (f *file) change(edit func([]pair) []pair) error {
+	pairs, err := f.read()
+	if err != nil && errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	b, err := f.form.encode(edit(pairs))
+	if err != nil {
+		return fmt.Errorf("writing the boot loader's store %s: %w", f.path, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+		return fmt.Errorf("writing the boot loader's store: %w", err)
+	}
+	if err := atomicfile.Write(f.path, b, 0o644); err != nil {
+		return fmt.Errorf("writing the boot loader's store: %w", err)
+	}
+	return checkpoint(filepath.Dir(f.path))
+}
+
+// Requests of linux/fs.h, _IOWR('X', 119 and 120, int), the same on every architecture.
+const (
+	fiFreeze = 0xC0045877
+	fiThaw   = 0xC0045878
+)
+
+// checkpoint moves the journal's content to its place: boot loaders read ext4
+// without its journal and would see the old file. Kernels before 5.14 lack the
+// request; freezing and thawing does the same.
+func checkpoint(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("writing the journal out: %w", err)
+	}
+	defer d.Close()
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(d.Fd()), &st); err != nil {
+		return fmt.Errorf("writing the journal out: %w", err)
+	}
+	if int64(st.Type) != unix.EXT4_SUPER_MAGIC {
+		return nil
+	}
+	if err := unix.IoctlSetPointerInt(int(d.Fd()), ext4Checkpoint, 0); err == nil {
+		return nil
+	}
+	if err := unix.IoctlSetInt(int(d.Fd()), fiFreeze, 0); err != nil {
+		return notAllowed(err)
+	}
+	if err := unix.IoctlSetInt(int(d.Fd()), fiThaw, 0); err != nil {
+		return fmt.Errorf("thawing the storage: %w", err)
+	}
+	return nil
+}
+
+// notAllowed lets an unprivileged process go on: only process 1 and the engine
+// need the checkpoint, and they may.
+func notAllowed(err error) error {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return fmt.Errorf("writing the journal out: %w", err)
+}
+
+func get(pairs []pair, key string) string {
+	for _, p := range pairs {
+		if p.key == key {
+			return p.value
+		}
+	}
+	return ""
+}
+
+// set replaces a key's value in place; an empty value removes the key.
+func set(pairs []pair, key, value string) []pair {
+	out := make([]pair, 0, len(pairs)+1)
+	done := false
+	for _, p := range pairs {
+		if p.key != key {
+			out = append(out, p)
+			continue
+		}
+		if value != "" && !done {
+			out = append(out, pair{key, value})
+		}
+		done = true
+	}
+	if value != "" && !done {
+		out = append(out, pair{key, value})
+	}
+	return out
+}
