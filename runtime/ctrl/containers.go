@@ -1,0 +1,204 @@
+package ctrl
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"slices"
+)
+
+const textNotLoaded = "State not loaded yet"
+
+func (s *Server) listContainers(*call) *reply {
+	list, err := s.o.Engine.Containers()
+	if err != nil {
+		return notLoaded(err)
+	}
+	for i := range list {
+		if list[i].Roles == nil {
+			list[i].Roles = []string{}
+		}
+	}
+	return okList(list)
+}
+
+func (s *Server) listGroups(*call) *reply {
+	list, err := s.o.Engine.Groups()
+	if err != nil {
+		return notLoaded(err)
+	}
+	return okList(list)
+}
+
+func (s *Server) listDaemons(*call) *reply {
+	list, err := s.o.Engine.Daemons()
+	if err != nil {
+		return notLoaded(err)
+	}
+	return okList(list)
+}
+
+// okList answers with an array, empty rather than null.
+func okList[T any](list []T) *reply {
+	if list == nil {
+		list = []T{}
+	}
+	return okJSON(list)
+}
+
+// notLoaded answers a list that the engine does not have yet, unless the engine
+// says something better.
+func notLoaded(err error) *reply {
+	if r := fromError(err); r.status != 500 {
+		return r
+	}
+	return failure(500, textNotLoaded)
+}
+
+func (s *Server) actOnContainer(c *call) *reply {
+	list, err := s.o.Engine.Containers()
+	if err != nil {
+		return notLoaded(err)
+	}
+	i := slices.IndexFunc(list, func(e Container) bool { return e.Name == c.name() })
+	switch {
+	case i < 0:
+		return failure(404, "Container not found")
+	case list[i].RestartPolicy == "system":
+		return failure(403, "Container has restart_policy 'system' and cannot be controlled via API")
+	}
+	action, bad := c.action()
+	if bad != nil {
+		return bad
+	}
+	switch action {
+	case "start", "stop", "restart":
+		return fromError(s.o.Engine.ContainerAction(c.name(), action))
+	}
+	return failure(400, "Invalid action. Use 'start', 'stop', or 'restart'")
+}
+
+func (s *Server) actOnDaemon(c *call) *reply {
+	list, err := s.o.Engine.Daemons()
+	if err != nil {
+		return notLoaded(err)
+	}
+	if !slices.ContainsFunc(list, func(d Daemon) bool { return d.Name == c.name() }) {
+		return failure(404, "Daemon not found")
+	}
+	action, bad := c.action()
+	if bad != nil {
+		return bad
+	}
+	switch action {
+	case "start", "stop":
+		return fromError(s.o.Engine.DaemonAction(c.name(), action))
+	case "restart":
+		if err := s.o.Engine.DaemonAction(c.name(), "stop"); err != nil {
+			return fromError(err)
+		}
+		return fromError(s.o.Engine.DaemonAction(c.name(), "start"))
+	}
+	return failure(400, "Invalid action. Use 'start', 'stop', or 'restart'")
+}
+
+// action reads {"action":"..."}.
+func (c *call) action() (string, *reply) {
+	text, bad := c.content(limitAction)
+	if bad != nil {
+		return "", bad
+	}
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 {
+		return "", failure(400, "No data")
+	}
+	if text[0] != '{' {
+		return "", failure(400, "Missing 'action' field")
+	}
+	fields, err := object(text)
+	if err != nil {
+		return "", failure(400, "Invalid JSON")
+	}
+	raw, ok := fields["action"]
+	if !ok {
+		return "", failure(400, "Missing 'action' field")
+	}
+	var action string
+	_ = json.Unmarshal(raw, &action) // of another type: stays empty, which is no action
+	return action, nil
+}
+
+// object reads one JSON object and nothing after it.
+func object(text []byte) (map[string]json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if err := dec.Decode(&fields); err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, io.ErrUnexpectedEOF
+	}
+	if fields == nil {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return fields, nil
+}
+
+const (
+	textSignalFormat     = "Signal has bad format"
+	textSignalUnexpected = "Signal not expected from this platform"
+)
+
+func (s *Server) signal(c *call) *reply {
+	text, bad := c.content(limitCommand)
+	if bad != nil {
+		return bad
+	}
+	fields, err := object(text)
+	if err != nil {
+		return failure(400, textSignalFormat)
+	}
+	var typ string
+	if json.Unmarshal(fields["type"], &typ) != nil || typ == "" {
+		return failure(400, textSignalFormat)
+	}
+	if typ != "ready" || c.caller.Name == Runtime {
+		return failure(500, textSignalUnexpected)
+	}
+	return fromError(s.o.Engine.Signal(c.caller, typ, payload(fields["payload"])))
+}
+
+// payload is the text of a string, and the JSON text of anything else.
+func payload(raw json.RawMessage) string {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return text
+	}
+	return string(raw)
+}
+
+const textCommandFormat = "Command has bad format"
+
+// ops are the operations of the manual's table of commands, and UNCLAIM.
+var ops = []string{
+	"UPDATE_METADATA", "REBOOT_DEVICE", "POWEROFF_DEVICE", "TRY_ONCE", "LOCAL_RUN",
+	"MAKE_FACTORY", "RUN_GC", "ENABLE_SSH", "DISABLE_SSH", "GO_REMOTE", "DEFER_REBOOT",
+	"LOCAL_RUN_COMMIT", "LOCAL_APPLY", "XCONNECT_GRAPH", "UNCLAIM",
+}
+
+func (s *Server) command(c *call) *reply {
+	text, bad := c.content(limitCommand)
+	if bad != nil {
+		return bad
+	}
+	fields, err := object(text)
+	if err != nil {
+		return failure(400, textCommandFormat)
+	}
+	var op string
+	raw, has := fields["payload"]
+	if json.Unmarshal(fields["op"], &op) != nil || !has || !slices.Contains(ops, op) {
+		return failure(400, textCommandFormat)
+	}
+	return fromError(s.o.Engine.Command(op, payload(raw)))
+}

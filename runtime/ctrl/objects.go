@@ -1,0 +1,182 @@
+package ctrl
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+)
+
+const (
+	textObjectName = "Request has bad object name"
+	textChecksum   = "Object has bad checksum"
+	objectMode     = 0o644
+	folderMode     = 0o755
+)
+
+// pieces are the buffers of object transfers. They bound what transfers cost:
+// one each, whatever the size of the object.
+var pieces = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+func (s *Server) objects() string { return filepath.Join(s.o.Storage, "objects") }
+
+// isObjectName accepts what a SHA-256 is written as.
+func isObjectName(name string) bool {
+	if len(name) != 2*sha256.Size {
+		return false
+	}
+	for _, c := range []byte(name) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Server) listObjects(*call) *reply {
+	type entry struct {
+		SHA  string `json:"sha256"`
+		Size string `json:"size"`
+	}
+	files, err := os.ReadDir(s.objects())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return internal(fmt.Errorf("listing objects: %w", err))
+	}
+	list := []entry{}
+	for _, f := range files {
+		st, err := f.Info()
+		if err == nil && st.Mode().IsRegular() && isObjectName(f.Name()) {
+			list = append(list, entry{f.Name(), strconv.FormatInt(st.Size(), 10)})
+		}
+	}
+	return okJSON(list)
+}
+
+func (s *Server) getObject(c *call) *reply {
+	if !isObjectName(c.name()) {
+		return failure(400, textObjectName)
+	}
+	f, err := os.Open(filepath.Join(s.objects(), c.name()))
+	if err != nil {
+		return failure(400, textObjectName)
+	}
+	return &reply{status: 200, mediaType: typeBinary, stream: func(w io.Writer) error {
+		defer f.Close()
+		_, err := copyPieces(w, f)
+		return err
+	}}
+}
+
+func copyPieces(w io.Writer, r io.Reader) (int64, error) {
+	piece := pieces.Get().(*[32 << 10]byte)
+	defer pieces.Put(piece)
+	// The wrappers keep io.CopyBuffer from going its own way around the buffer.
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, piece[:])
+}
+
+// putObject stores the body under its digest. The object has its name only when
+// all of it is there and right. One that is there already and right is not
+// replaced, whatever the body: trails hold hard links to it.
+func (s *Server) putObject(c *call) *reply {
+	name := c.name()
+	switch {
+	case len(name) != 2*sha256.Size:
+		return failure(400, textObjectName)
+	case !isObjectName(name):
+		return failure(422, textChecksum)
+	}
+	if have, err := hashFile(filepath.Join(s.objects(), name)); err == nil && have == name {
+		if _, err := copyPieces(io.Discard, c.body); err != nil {
+			return brokenBody(err)
+		}
+		return ok()
+	}
+	return s.storeObject(c, name)
+}
+
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := copyPieces(h, f); err != nil {
+		return "", fmt.Errorf("hashing %s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func (s *Server) storeObject(c *call, name string) *reply {
+	if err := os.MkdirAll(s.objects(), folderMode); err != nil {
+		return storageError(fmt.Errorf("making the object store: %w", err))
+	}
+	if free, err := freeBytes(s.objects()); err == nil && c.body.announced > free {
+		return failure(507, textTooLarge)
+	}
+	f, err := atomicfile.Create(filepath.Join(s.objects(), name), objectMode)
+	if err != nil {
+		return storageError(err)
+	}
+	defer f.Abort()
+	h := sha256.New()
+	to := &sink{file: f, also: h}
+	if _, err := copyPieces(to, c.body); err != nil {
+		if to.err != nil {
+			return storageError(to.err)
+		}
+		return brokenBody(err)
+	}
+	if hex.EncodeToString(h.Sum(nil)) != name {
+		return failure(422, textChecksum)
+	}
+	if err := f.Commit(); err != nil {
+		return storageError(err)
+	}
+	if s.o.ObjectStored != nil {
+		s.o.ObjectStored(name)
+	}
+	return ok()
+}
+
+// sink tells an error of the storage from one of the client.
+type sink struct {
+	file io.Writer
+	also io.Writer
+	err  error
+}
+
+// Write implements io.Writer.
+func (s *sink) Write(p []byte) (int, error) {
+	n, err := s.file.Write(p)
+	if err != nil {
+		s.err = fmt.Errorf("storing an object: %w", err)
+		return n, err
+	}
+	return s.also.Write(p)
+}
+
+func storageError(err error) *reply {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return failure(507, textTooLarge)
+	}
+	return internal(err)
+}
+
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("asking for free space of %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}

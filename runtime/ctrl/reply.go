@@ -1,0 +1,161 @@
+package ctrl
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+)
+
+// The media types of answers.
+const (
+	typeJSON   = "application/json"
+	typeText   = "text/plain"
+	typeHTML   = "text/html" // of the two answers below, as existing clients know them
+	typeBinary = "application/octet-stream"
+)
+
+// dateFormat is the IMF-fixdate of RFC 9110 §5.6.7.
+const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
+
+// reply is one answer. With a stream the length is unknown when it begins.
+type reply struct {
+	status     int
+	mediaType  string
+	body       []byte
+	stream     func(io.Writer) error
+	retryAfter int
+	close      bool // the connection ends after it
+	drop       bool // no answer at all: the connection ends
+}
+
+var reasons = map[int]string{
+	200: "OK", 204: "No Content", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
+	409: "Conflict", 413: "Payload Too Large", 422: "Unprocessable Content",
+	500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
+	507: "Insufficient Storage",
+}
+
+func ok() *reply { return &reply{status: 200, mediaType: typeJSON} }
+
+func okBody(mediaType string, body []byte) *reply {
+	return &reply{status: 200, mediaType: mediaType, body: body}
+}
+
+// okJSON answers with v. Existing clients get neither escaped "<>&" nor a final newline.
+func okJSON(v any) *reply {
+	text, err := compact(v)
+	if err != nil {
+		return internal(fmt.Errorf("writing the answer: %w", err))
+	}
+	return okBody(typeJSON, text)
+}
+
+func compact(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
+// failure answers {"Error":"text"}.
+func failure(status int, text string) *reply {
+	body, err := compact(struct{ Error string }{text})
+	if err != nil {
+		body = []byte(`{"Error":"Internal Error"}`)
+	}
+	return &reply{status: status, mediaType: typeJSON, body: body}
+}
+
+// internal answers an error that is not meant for the client word for word.
+func internal(err error) *reply { return failure(500, "Internal error: "+err.Error()) }
+
+// fromError answers what an [Engine] or another backend returned; nil is success.
+func fromError(err error) *reply {
+	var e *Error
+	switch {
+	case err == nil:
+		return ok()
+	case !errors.As(err, &e):
+		return internal(err)
+	}
+	r := failure(e.Status, e.Text)
+	r.retryAfter = e.RetryAfter
+	return r
+}
+
+// unsupported is the answer to what is not HTTP, or HTTP with an unknown method.
+func unsupported(status int) *reply {
+	return &reply{status: status, mediaType: typeHTML, body: []byte(`{"Error": "Unsupported protocol"}`), close: true}
+}
+
+// write sends the answer to req, which is nil when no request could be read. It
+// reports whether the connection can be used again.
+func (r *reply) write(w *bufio.Writer, req *request, now time.Time) (bool, error) {
+	one := req == nil || req.close || r.close
+	version, chunked := "HTTP/1.1", r.stream != nil
+	if req != nil && req.minor == 0 {
+		version, chunked = "HTTP/1.0", false
+	}
+	fmt.Fprintf(w, "%s %d %s\r\n", version, r.status, reasons[r.status])
+	if r.retryAfter > 0 {
+		fmt.Fprintf(w, "Retry-After: %d\r\n", r.retryAfter)
+	}
+	fmt.Fprintf(w, "Content-Type: %s\r\nDate: %s\r\n", r.mediaType, now.UTC().Format(dateFormat))
+	silent := r.status == 204 || req != nil && req.method == "HEAD"
+	switch {
+	case silent:
+	case chunked:
+		fmt.Fprint(w, "Transfer-Encoding: chunked\r\n")
+	case r.stream == nil:
+		fmt.Fprintf(w, "Content-Length: %d\r\n", len(r.body))
+	}
+	if one {
+		fmt.Fprint(w, "Connection: close\r\n")
+	}
+	fmt.Fprint(w, "\r\n")
+	if !silent {
+		if err := r.writeBody(w, chunked); err != nil {
+			return false, err
+		}
+	}
+	return !one, w.Flush()
+}
+
+func (r *reply) writeBody(w *bufio.Writer, chunked bool) error {
+	switch {
+	case r.stream == nil:
+		_, err := w.Write(r.body)
+		return err
+	case !chunked:
+		return r.stream(w)
+	}
+	if err := r.stream(chunkWriter{w}); err != nil {
+		return err
+	}
+	_, err := w.WriteString("0\r\n\r\n")
+	return err
+}
+
+// chunkWriter writes each slice as one chunk.
+type chunkWriter struct{ w *bufio.Writer }
+
+// Write implements io.Writer.
+func (c chunkWriter) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	_, _ = c.w.WriteString(strconv.FormatInt(int64(len(p)), 16) + "\r\n")
+	n, err := c.w.Write(p)
+	if err == nil {
+		_, err = c.w.WriteString("\r\n")
+	}
+	return n, err
+}

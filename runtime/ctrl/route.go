@@ -1,0 +1,253 @@
+package ctrl
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// The largest body of each endpoint, in bytes.
+const (
+	limitAction    = 1024
+	limitCommand   = 4096
+	limitMeta      = 4096
+	limitCommitMsg = 256
+	limitStep      = 4 << 20
+)
+
+const (
+	textMethod   = "Method not supported for this endpoint"
+	textTooLarge = "Not enough disk space available"
+)
+
+// route is one method on one path. A path without "{}" is exact: it is compared
+// after percent-decoding and without query. In a path with "{}" each "{}" stands for one
+// segment, taken as sent.
+type route struct {
+	method string
+	path   string
+	handle func(c *call) *reply
+	open   bool // for every container; the others need the role mgmt
+	// masked answers a caller without the role as if the method did not exist. Existing
+	// clients know it from the paths that take two methods.
+	masked bool
+}
+
+func (r *route) exact() bool { return !strings.Contains(r.path, "{}") }
+
+func routes(s *Server) []route {
+	return []route{
+		{method: "GET", path: "/containers", handle: s.listContainers},
+		{method: "PUT", path: "/containers/{}", handle: s.actOnContainer},
+		{method: "GET", path: "/groups", handle: s.listGroups},
+		{method: "GET", path: "/daemons", handle: s.listDaemons},
+		{method: "PUT", path: "/daemons/{}", handle: s.actOnDaemon},
+		{method: "POST", path: "/signal", handle: s.signal, open: true},
+		{method: "POST", path: "/commands", handle: s.command},
+		{method: "GET", path: "/objects", handle: s.listObjects},
+		{method: "GET", path: "/objects/{}", handle: s.getObject, masked: true},
+		{method: "PUT", path: "/objects/{}", handle: s.putObject},
+		{method: "GET", path: "/steps", handle: s.listSteps},
+		{method: "GET", path: "/steps/locals/{}", handle: s.getStep},
+		{method: "PUT", path: "/steps/locals/{}", handle: s.putStep, masked: true},
+		{method: "GET", path: "/steps/{}/progress", handle: s.getProgress},
+		{method: "GET", path: "/steps/locals/{}/progress", handle: s.getProgress},
+		{method: "PUT", path: "/steps/{}/commitmsg", handle: s.putCommitMsg},
+		{method: "PUT", path: "/steps/locals/{}/commitmsg", handle: s.putCommitMsg},
+		{method: "GET", path: "/steps/{}", handle: s.getStep},
+		{method: "GET", path: "/user-meta", handle: func(*call) *reply { return listMeta(s.o.UserMeta) }},
+		{method: "PUT", path: "/user-meta/{}", handle: func(c *call) *reply { return setMeta(c, s.o.UserMeta, "user") }},
+		{method: "DELETE", path: "/user-meta/{}", handle: func(c *call) *reply { return deleteMeta(c, s.o.UserMeta, "User") }, masked: true},
+		{method: "GET", path: "/device-meta", handle: func(*call) *reply { return listMeta(s.o.DeviceMeta) }},
+		{method: "PUT", path: "/device-meta/{}", handle: func(c *call) *reply { return setMeta(c, s.o.DeviceMeta, "device") }},
+		{method: "DELETE", path: "/device-meta/{}", handle: func(c *call) *reply { return deleteMeta(c, s.o.DeviceMeta, "Device") }, masked: true},
+		{method: "GET", path: "/buildinfo", handle: s.buildInfo},
+		{method: "GET", path: "/drivers", handle: s.listDrivers},
+		{method: "PUT", path: "/drivers/load", handle: s.loadDrivers},
+		{method: "PUT", path: "/drivers/unload", handle: s.unloadDrivers},
+		{method: "PUT", path: "/drivers/{}/load", handle: s.loadDrivers},
+		{method: "PUT", path: "/drivers/{}/unload", handle: s.unloadDrivers},
+		{method: "GET", path: "/config", handle: s.configOld},
+		{method: "GET", path: "/config2", handle: s.configNew},
+		{method: "GET", path: "/xconnect-graph", handle: s.graph},
+		{method: "GET", path: "/wakelocks", handle: s.wakelocks},
+		{method: "POST", path: "/storage/gc", handle: s.collectGarbage},
+	}
+}
+
+// call is one request on its way through a handler.
+type call struct {
+	*session
+	server *Server
+	req    *request
+	body   *body
+	ctx    context.Context
+	parts  []string // the path's segments as sent
+	names  []string // what stood for each "{}"
+}
+
+// name is what stood for the first "{}"; empty on an exact path.
+func (c *call) name() string {
+	if len(c.names) == 0 {
+		return ""
+	}
+	return c.names[0]
+}
+
+// content reads the body, or returns the answer to one that cannot be read. A
+// client that takes its time for it counts as idle: its place may be taken.
+func (c *call) content(limit int64) ([]byte, *reply) {
+	c.idle()
+	text, err := c.body.all(limit)
+	c.busy()
+	switch {
+	case err == nil:
+		return text, nil
+	case errors.Is(err, errTooLarge):
+		return nil, failure(507, textTooLarge)
+	}
+	return nil, brokenBody(err)
+}
+
+// brokenBody answers a body that did not come as announced.
+func brokenBody(err error) *reply {
+	if errors.Is(err, errProtocol) {
+		return unsupported(400)
+	}
+	return &reply{drop: true}
+}
+
+// answer finds the route, checks the caller and calls the handler.
+func (s *Server) answer(ctx context.Context, c *call) *reply {
+	c.ctx = ctx
+	path, foreign := splitTarget(c.req.target)
+	if foreign || !localHost(c.req.host) {
+		return &reply{drop: true}
+	}
+	r, known := s.find(c, path)
+	switch {
+	case !known:
+		return failure(400, "unknown endpoint: "+strings.ToValidUTF8(c.req.target, "\ufffd"))
+	case r == nil:
+		return failure(400, textMethod)
+	case !c.known && r.exact():
+		return failure(500, "Internal Error")
+	case !c.known:
+		return failure(500, "Internal error, unknown caller")
+	case r.open || c.caller.Mgmt:
+		return r.handle(c)
+	case r.masked:
+		return failure(400, textMethod)
+	case r.exact():
+		return failure(403, "Request not sent from a mgmt platform")
+	}
+	return failure(403, "Request not sent from mgmt platform")
+}
+
+// splitTarget returns the path of a target; foreign means that the target names
+// a host that is not this one, "//name" included.
+func splitTarget(target string) (path string, foreign bool) {
+	rest, absolute := strings.CutPrefix(target, "http:")
+	if !absolute {
+		rest = target
+	}
+	authority, found := strings.CutPrefix(rest, "//")
+	if !found {
+		return rest, false
+	}
+	host, path := authority, "/"
+	if i := strings.IndexByte(authority, '/'); i >= 0 {
+		host, path = authority[:i], authority[i:]
+	}
+	return path, !localHost(host)
+}
+
+// localHost accepts what existing clients send; everything else is a browser or
+// a client that was led here.
+func localHost(host string) bool {
+	name, _, _ := strings.Cut(host, ":")
+	return name == "" || name == "localhost"
+}
+
+// find returns the route of a request; known without a route means that the
+// path takes other methods.
+func (s *Server) find(c *call, path string) (found *route, known bool) {
+	plain, valid := decode(path)
+	c.parts = segments(path)
+	for i := range s.routes {
+		r := &s.routes[i]
+		names, fits := r.fits(plain, valid, c.parts)
+		if !fits {
+			continue
+		}
+		known = true
+		if r.method == c.req.method {
+			c.names = names
+			return r, true
+		}
+	}
+	return nil, known
+}
+
+func (r *route) fits(plain string, valid bool, parts []string) (names []string, ok bool) {
+	if r.exact() {
+		return nil, valid && r.path == plain
+	}
+	return match(segments(r.path), parts)
+}
+
+// decode undoes percent-encoding of the path without query and fragment. It
+// fails on what is no encoding and on what does not decode to UTF-8.
+func decode(path string) (string, bool) {
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		path = path[:i]
+	}
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' {
+			if i+2 >= len(path) {
+				return "", false
+			}
+			n, err := strconv.ParseUint(path[i+1:i+3], 16, 8)
+			if err != nil {
+				return "", false
+			}
+			c, i = byte(n), i+2
+		}
+		b.WriteByte(c)
+	}
+	return b.String(), utf8.ValidString(b.String())
+}
+
+func segments(path string) []string {
+	return strings.FieldsFunc(path, func(c rune) bool { return c == '/' })
+}
+
+// match compares segments; names are those that stand for "{}".
+func match(pattern, parts []string) (names []string, ok bool) {
+	if len(pattern) != len(parts) {
+		return nil, false
+	}
+	for i, p := range pattern {
+		switch {
+		case p == "{}":
+			names = append(names, parts[i])
+		case p != parts[i]:
+			return nil, false
+		}
+	}
+	return names, true
+}
+
+// written answers with what write produces, or its error.
+func written(write func(w io.Writer) error) *reply {
+	var buf strings.Builder
+	if err := write(&buf); err != nil {
+		return fromError(err)
+	}
+	return okBody(typeJSON, []byte(buf.String()))
+}

@@ -1,0 +1,204 @@
+package ctrl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/uevent"
+)
+
+// PortName is the name of the virtio-serial port over which the host of a
+// virtual machine talks to the control API.
+const PortName = "org.pantavisor.ctrl.0"
+
+// PortCaller is who speaks on the port. Only the hypervisor can make a port, and
+// it owns the machine anyway, so it has the rights of the runtime.
+var PortCaller = Caller{Name: Runtime, Mgmt: true}
+
+// ServePort answers on the virtio-serial port named [PortName] until ctx ends.
+// Without such a port it waits for one to be plugged in. Where the kernel gives
+// no device events it looks once and returns.
+func (s *Server) ServePort(ctx context.Context) error {
+	return s.servePorts(ctx, "/sys/class/virtio-ports", "/dev")
+}
+
+func (s *Server) servePorts(ctx context.Context, class, dev string) error {
+	events, err := uevent.Listen()
+	if err == nil {
+		defer events.Close()
+		stop := context.AfterFunc(ctx, func() { _ = events.Close() })
+		defer stop()
+	}
+	for ctx.Err() == nil {
+		if name := findPort(class, PortName); name != "" {
+			err := s.servePort(ctx, filepath.Join(dev, name))
+			s.o.Log.Infof("control port %s: %v", name, err)
+			if !pause(ctx, time.Second) {
+				break
+			}
+			continue
+		}
+		if events == nil {
+			return fmt.Errorf("waiting for the control port: %w", err)
+		}
+		if waitPort(events) != nil {
+			break
+		}
+	}
+	return nil
+}
+
+// waitPort returns after an event that may have brought a port.
+func waitPort(events *uevent.Conn) error {
+	for {
+		e, err := events.Next()
+		switch {
+		case errors.Is(err, uevent.ErrLost):
+			return nil
+		case err != nil:
+			return err
+		case e.Env["SUBSYSTEM"] == "virtio-ports":
+			return nil
+		}
+	}
+}
+
+// findPort returns the device name of the port called name, "vport1p1".
+func findPort(class, name string) string {
+	dirs, _ := filepath.Glob(filepath.Join(class, "*/name"))
+	for _, file := range dirs {
+		text, err := os.ReadFile(file)
+		if err == nil && strings.TrimSpace(string(text)) == name {
+			return filepath.Base(filepath.Dir(file))
+		}
+	}
+	return ""
+}
+
+// servePort answers one host after the other on an open port. It returns when
+// the port is gone or ctx ended.
+func (s *Server) servePort(ctx context.Context, device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("opening the control port: %w", err)
+	}
+	defer f.Close()
+	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
+	defer stop()
+	port := &port{in: f, out: f}
+	for ctx.Err() == nil && !port.dead() {
+		s.ServeConn(ctx, &portSession{port: port}, PortCaller)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return port.err
+}
+
+// port is an open virtio-serial port. A read returns 0 bytes while no host has
+// it open, which is not the end: the next bytes belong to the next host.
+type port struct {
+	in, out *os.File // the same file, except in tests
+	mu      sync.Mutex
+	err     error // why the port cannot be used any more
+}
+
+func (p *port) dead() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err != nil
+}
+
+func (p *port) fail(err error) error {
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.err = err
+	}
+	return err
+}
+
+// portSession is the port for as long as one host has it open: it begins with
+// the first byte and ends with a read of nothing, or with Close.
+type portSession struct {
+	port  *port
+	begun bool
+	over  atomic.Bool
+}
+
+// Read implements io.Reader. Before the first byte it waits, without limit and
+// without polling, for a host.
+func (c *portSession) Read(b []byte) (int, error) {
+	if c.over.Load() {
+		return 0, io.EOF
+	}
+	raw, err := c.port.in.SyscallConn()
+	if err != nil {
+		return 0, c.port.fail(err)
+	}
+	n, readErr := 0, error(nil)
+	err = raw.Read(func(fd uintptr) bool {
+		n, readErr = readPort(int(fd), b)
+		return readErr != unix.EAGAIN && (n > 0 || readErr != nil || c.begun)
+	})
+	if err == nil {
+		err = readErr
+	}
+	if err != nil {
+		return 0, c.port.fail(err)
+	}
+	if n == 0 {
+		c.over.Store(true)
+		return 0, io.EOF
+	}
+	c.begun = true
+	return n, nil
+}
+
+// readPort reads once, without waiting.
+func readPort(fd int, b []byte) (int, error) {
+	for {
+		n, err := unix.Read(fd, b)
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+// Write implements io.Writer.
+func (c *portSession) Write(b []byte) (int, error) {
+	if c.over.Load() {
+		return 0, io.ErrClosedPipe
+	}
+	n, err := c.port.out.Write(b)
+	return n, c.port.fail(err)
+}
+
+// Close ends the session; the port stays open for the next host.
+func (c *portSession) Close() error {
+	c.over.Store(true)
+	return nil
+}
+
+// SetReadDeadline bounds reads within a session; the wait for a host has no bound.
+func (c *portSession) SetReadDeadline(t time.Time) error {
+	if !c.begun {
+		t = time.Time{}
+	}
+	return c.port.in.SetReadDeadline(t)
+}
+
+// SetWriteDeadline bounds writes: nobody reads from a port whose host left.
+func (c *portSession) SetWriteDeadline(t time.Time) error {
+	return c.port.out.SetWriteDeadline(t)
+}
