@@ -1,0 +1,101 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Weighted steps state how many cores they keep busy; a step that does not is
+// taken for one core. 0 or less means all of them.
+type Weighted interface{ Cores() int }
+
+// Builder runs graphs of steps against a cache.
+type Builder struct {
+	Cache *Cache
+	// Target names the build in events and in the history that Why reads.
+	Target string
+	// Workspace is the folder of the source tree; histories of two clones are kept
+	// apart by it.
+	Workspace string
+	// Jobs is the number of cores to keep busy. Default: all of the machine.
+	Jobs int
+	// Verify reads every cached output again before it is used.
+	Verify bool
+	// Sink takes the events; nil drops them.
+	Sink Sink
+
+	mu sync.Mutex // guards Sink
+}
+
+// StepResult is what became of one step.
+type StepResult struct {
+	Name   string
+	Dir    string  // the output folder; read only
+	Cached bool    // it was not run
+	Why    string  // why it ran, or why it did not
+	Record *Record // inputs, sizes, times and content of the run that made Dir
+}
+
+// Result is a finished build.
+type Result struct {
+	Target string
+	Steps  []*StepResult // dependencies before their users
+	Wall   time.Duration
+	CPU    time.Duration // of this process and the children it waited for
+
+	byName map[string]*StepResult
+}
+
+// Step returns the result of a step by its name, nil if it is not in the graph.
+func (r *Result) Step(name string) *StepResult { return r.byName[name] }
+
+// Dir returns the output folder of a step of the graph.
+func (r *Result) Dir(s Step) string { return r.byName[s.Name()].Dir }
+
+// Build makes the outputs of the wanted steps. After the first failure no
+// further step starts; those that run may end, so that their work is kept. The
+// error names the steps that failed. When ctx ends, running steps are told.
+func (b *Builder) Build(ctx context.Context, wanted ...Step) (*Result, error) {
+	g, err := newGraph(wanted)
+	if err != nil {
+		return nil, err
+	}
+	release, err := b.Cache.lockRange(ctx, useRange, unix.F_RDLCK)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	start, cpu := time.Now(), cpuTime()
+	b.emit(Event{Type: Started, Total: int64(len(g.nodes))})
+	r := newRun(b, g)
+	err = errors.Join(r.all(ctx), b.Cache.stats.Save())
+	res := r.result()
+	res.Wall, res.CPU = time.Since(start), cpuTime()-cpu
+	b.emit(Event{
+		Type: Finished, Kind: kindName(err), Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds(),
+	})
+	return res, err
+}
+
+func kindName(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fault.Of(err).String()
+}
+
+func (b *Builder) emit(e Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.Sink == nil {
+		return
+	}
+	e.Time, e.Target = time.Now(), b.Target
+	b.Sink.Event(e)
+}

@@ -1,0 +1,147 @@
+package build
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Plan is a resolved graph: what a build would do, found out without running a
+// step.
+type Plan struct {
+	Target string     `json:"target"`
+	Steps  []PlanStep `json:"steps"` // dependencies before their users
+}
+
+// PlanStep is one step of a plan.
+type PlanStep struct {
+	Name string   `json:"name"`
+	Type string   `json:"type"` // Go type of the step
+	Deps []string `json:"deps,omitempty"`
+	// State is cached (nothing to do), ready (would run) or pending (its key
+	// depends on the output of a step that would run; it may yet be cached).
+	State  string  `json:"state"`
+	Key    string  `json:"key,omitempty"` // empty while pending
+	Output string  `json:"output,omitempty"`
+	Why    string  `json:"why,omitempty"`
+	Bytes  int64   `json:"bytes,omitempty"`
+	Inputs []Input `json:"inputs"` // digest empty: pending
+}
+
+// Plan resolves the graph of the wanted steps.
+func (b *Builder) Plan(wanted ...Step) (*Plan, error) {
+	g, err := newGraph(wanted)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Target: b.Target}
+	known := map[string]string{} // outputs by step
+	for _, n := range g.nodes {
+		s, err := b.planStep(n, known)
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "planning step %s", n.name)
+		}
+		known[n.name] = s.Output
+		p.Steps = append(p.Steps, *s)
+	}
+	return p, b.Cache.stats.Save()
+}
+
+func (b *Builder) planStep(n *node, known map[string]string) (*PlanStep, error) {
+	inputs, err := knownInputs(n, b.Cache.stats)
+	if err != nil {
+		return nil, err
+	}
+	s := &PlanStep{Name: n.name, Type: inputs[0].Value, State: "ready"}
+	for _, d := range n.deps {
+		s.Deps = append(s.Deps, d.name)
+		inputs = append(inputs, Input{Name: "dep/" + d.name, Digest: known[d.name]})
+		if known[d.name] == "" {
+			s.State = "pending"
+		}
+	}
+	s.Inputs = inputs
+	if s.State == "pending" {
+		return s, nil
+	}
+	s.Key = keyOf(inputs)
+	rec, why := b.Cache.lookup(s.Key, b.Verify)
+	if rec == nil {
+		s.Why = b.newKeeper().explain(n.name, inputs, why)
+		return s, nil
+	}
+	s.State, s.Output, s.Bytes = "cached", rec.Output, rec.Bytes
+	return s, nil
+}
+
+// Formats are the forms in which a plan can be written.
+var Formats = []string{"text", "json", "dot"}
+
+// Write prints the plan as text, json or dot.
+func (p *Plan) Write(w io.Writer, format string) error {
+	switch format {
+	case "text", "":
+		return p.text(w)
+	case "json":
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(p)
+	case "dot":
+		return p.dot(w)
+	}
+	return fault.New(fault.BadInput, "plan format %q: want one of %s", format, strings.Join(Formats, ", "))
+}
+
+func (p *Plan) text(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "STEP\tSTATE\tKEY\tSIZE\tWHY, OR NEEDS")
+	for _, s := range p.Steps {
+		note := s.Why
+		if note == "" {
+			note = strings.Join(s.Deps, " ")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.State, short(s.Key), sizeText(s.Bytes), note)
+	}
+	return t.Flush()
+}
+
+var dotColors = map[string]string{"cached": "palegreen", "ready": "lightsalmon", "pending": "lightgrey"}
+
+func (p *Plan) dot(w io.Writer) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "digraph %q {\n\trankdir=LR;\n\tnode [shape=box, style=filled];\n", p.Target)
+	for _, s := range p.Steps {
+		fmt.Fprintf(&text, "\t%q [fillcolor=%s, tooltip=%q];\n", s.Name, dotColors[s.State], s.State+" "+s.Key)
+		for _, d := range s.Deps {
+			fmt.Fprintf(&text, "\t%q -> %q;\n", d, s.Name)
+		}
+	}
+	text.WriteString("}\n")
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// short is the part of a digest that people read.
+func short(digest string) string {
+	if len(digest) > 12 {
+		return digest[:12]
+	}
+	return digest
+}
+
+// sizeText writes bytes for people; nothing for 0.
+func sizeText(n int64) string {
+	switch {
+	case n == 0:
+		return ""
+	case n < 1<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}

@@ -1,0 +1,203 @@
+package build
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Artefact is something that a build leaves under out/TARGET.
+type Artefact struct {
+	Step Step   // whose output it is taken from
+	From string // file or folder in that output; "" or "." is all of it
+	To   string // its name below out/TARGET, with '/'
+}
+
+// Published is an artefact as it was written.
+type Published struct {
+	Path  string `json:"path"` // below out/TARGET
+	Step  string `json:"step"`
+	Bytes int64  `json:"bytes"`
+	// Allocated is what it takes on the disk; less than Bytes when it is sparse.
+	Allocated int64 `json:"allocated"`
+	// SHA256 is of the whole file; left out for folders and for files from 64 MiB
+	// on of which less than half is allocated: reading gigabytes of zeros would
+	// cost more than making the image. Their block map carries checksums.
+	SHA256   string    `json:"sha256,omitempty"`
+	Contains []Content `json:"contains,omitempty"`
+	// Source and Seen let the next build tell that the file is still what was
+	// published: digest of the step's output, and size, times and inode.
+	Source string `json:"source"`
+	Seen   string `json:"seen"`
+	fresh  bool
+}
+
+// stateFile is kept below out/TARGET, for the next build.
+const stateFile = ".build/published.json"
+
+// Publish brings the artefacts of a finished build into dir (out/TARGET), each
+// under a temporary name first. What is already there and untouched stays.
+func (b *Builder) Publish(res *Result, dir string, artefacts []Artefact) ([]Published, error) {
+	if err := os.MkdirAll(filepath.Join(dir, ".build"), 0o755); err != nil {
+		return nil, fault.Wrap(fault.IO, err, "making the output folder")
+	}
+	unlock, err := lockOut(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	old := readState(dir)
+	sweepOut(dir, artefacts)
+	var all []Published
+	changed := len(old) != len(artefacts)
+	for _, a := range artefacts {
+		p, err := b.publish(res, dir, a, old)
+		if err != nil {
+			return all, fault.Wrap(fault.IO, err, "publishing %s", a.To)
+		}
+		changed = changed || p.fresh
+		all = append(all, *p)
+	}
+	if !changed {
+		return all, nil
+	}
+	return all, writeState(dir, all)
+}
+
+func writeState(dir string, all []Published) error {
+	data, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "writing what was published")
+	}
+	return atomicfile.Write(filepath.Join(dir, stateFile), append(data, '\n'), 0o644)
+}
+
+// lockOut keeps two builds of one target from publishing at once: the later one
+// waits and publishes over the earlier.
+func lockOut(dir string) (func(), error) {
+	f, err := os.OpenFile(filepath.Join(dir, ".build", "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "locking the output folder")
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if err != unix.EINTR { //nolint:errorlint // a bare errno
+			_ = f.Close()
+			return nil, fault.Wrap(fault.IO, err, "locking the output folder")
+		}
+	}
+}
+
+func (b *Builder) publish(res *Result, dir string, a Artefact, old map[string]Published) (*Published, error) {
+	if !fs.ValidPath(a.To) || a.To == "." || strings.HasPrefix(a.To, ".build") {
+		return nil, fault.New(fault.Internal, "artefact name %q: want a path below the output folder", a.To)
+	}
+	if a.From != "" && !fs.ValidPath(a.From) {
+		return nil, fault.New(fault.Internal, "artefact source %q: want a path below the step's output", a.From)
+	}
+	made := res.Step(a.Step.Name())
+	dst := filepath.Join(dir, filepath.FromSlash(a.To))
+	was, ok := old[a.To]
+	if ok && was.Source == made.Record.Output+"/"+a.From && was.Seen == seen(dst) {
+		was.Contains = made.Record.Contains
+		return &was, nil
+	}
+	if err := put(dst, filepath.Join(made.Dir, filepath.FromSlash(a.From))); err != nil {
+		return nil, err
+	}
+	p, err := describe(dst)
+	if err != nil {
+		return nil, err
+	}
+	p.Path, p.Step, p.Contains = a.To, made.Name, made.Record.Contains
+	p.Source, p.Seen, p.fresh = made.Record.Output+"/"+a.From, seen(dst), true
+	b.emit(Event{Type: Written, Step: made.Name, Text: dst, Bytes: p.Bytes})
+	return p, nil
+}
+
+func put(dst, src string) error {
+	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
+		return err
+	}
+	info, err := os.Stat(src)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return replaceTree(dst, src)
+	}
+	return CopyFile(dst, src)
+}
+
+// describe measures what was published.
+func describe(dst string) (*Published, error) {
+	info, err := os.Stat(dst)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		t, err := DigestTree(dst)
+		return &Published{Bytes: t.Bytes, Allocated: t.Bytes}, err
+	}
+	p := &Published{Bytes: info.Size(), Allocated: info.Sys().(*syscall.Stat_t).Blocks * 512}
+	if p.Bytes >= sparseFrom && p.Allocated < p.Bytes/2 {
+		return p, nil
+	}
+	f, err := os.Open(dst)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	p.SHA256, err = digestReader(f)
+	return p, err
+}
+
+// seen identifies a published file or folder as it is now. Of a folder only its
+// own times are looked at: a file changed inside it goes unnoticed.
+func seen(dst string) string {
+	info, err := os.Lstat(dst)
+	if err != nil {
+		return ""
+	}
+	return statID(info)
+}
+
+func readState(dir string) map[string]Published {
+	data, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil {
+		return nil
+	}
+	var all []Published
+	if json.Unmarshal(data, &all) != nil {
+		return nil // damaged: everything is published again
+	}
+	found := map[string]Published{}
+	for _, p := range all {
+		found[p.Path] = p
+	}
+	return found
+}
+
+// sweepOut removes temporary files of killed builds. The caller holds the lock
+// of the folder, so nobody else is writing one.
+func sweepOut(dir string, artefacts []Artefact) {
+	for _, a := range artefacts {
+		at := filepath.Join(dir, filepath.FromSlash(path.Dir(a.To)))
+		left, _ := filepath.Glob(filepath.Join(at, tmpPattern(a.To)+"*"))
+		for _, l := range left {
+			_ = removeAll(l)
+		}
+	}
+}

@@ -1,0 +1,299 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// run is one build under way. Each node has a goroutine that waits for its
+// dependencies; slots bounds how many work at once.
+type run struct {
+	*Builder
+	graph  *graph
+	cores  int64
+	slots  *semaphore.Weighted
+	meter  meter
+	ended  map[*node]chan struct{}
+	stop   chan struct{} // closed by the first failure
+	mu     sync.Mutex    // guards the rest
+	res    map[*node]*StepResult
+	errs   []error
+	keeper *keeper
+}
+
+// errStopped ends a step that did not start because another failed.
+var errStopped = errors.New("another step failed")
+
+func newRun(b *Builder, g *graph) *run {
+	cores := b.Jobs
+	if cores < 1 {
+		cores = runtime.NumCPU()
+	}
+	r := &run{
+		Builder: b, graph: g, cores: int64(cores), slots: semaphore.NewWeighted(int64(cores)),
+		ended: map[*node]chan struct{}{}, stop: make(chan struct{}), res: map[*node]*StepResult{},
+		keeper: b.newKeeper(),
+	}
+	for _, n := range g.nodes {
+		r.ended[n] = make(chan struct{})
+	}
+	return r
+}
+
+// all runs every node and returns what failed, each error naming its step.
+func (r *run) all(ctx context.Context) error {
+	var group sync.WaitGroup
+	for _, n := range r.graph.nodes {
+		group.Go(func() {
+			defer close(r.ended[n])
+			r.settle(n, r.node(ctx, n))
+		})
+	}
+	group.Wait()
+	if len(r.errs) == 0 && ctx.Err() != nil {
+		return fault.Wrap(fault.Cancelled, context.Cause(ctx), "building %s", r.Target)
+	}
+	return errors.Join(r.errs...)
+}
+
+// settle records how a node ended.
+func (r *run) settle(n *node, err error) {
+	if err == nil || errors.Is(err, errStopped) {
+		return
+	}
+	err = fault.Wrap(fault.Internal, err, "running step %s", n.name)
+	r.emit(Event{Type: Failed, Step: n.name, Text: err.Error(), Kind: kindName(err)})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.errs) == 0 {
+		close(r.stop)
+	}
+	r.errs = append(r.errs, err)
+}
+
+func (r *run) node(ctx context.Context, n *node) error {
+	if err := r.await(ctx, n); err != nil {
+		return err
+	}
+	inputs, err := r.inputs(n)
+	if err != nil {
+		return err
+	}
+	key := keyOf(inputs)
+	rec, why := r.Cache.lookup(key, r.Verify)
+	if rec != nil {
+		r.hit(n, rec, "nothing changed")
+		return nil
+	}
+	if err := r.take(ctx, n); err != nil {
+		return err
+	}
+	defer r.slots.Release(r.weight(n))
+	return r.makeOrWait(ctx, n, inputs, key, why)
+}
+
+// await waits for the dependencies. A node one of whose dependencies has no
+// result does not run.
+func (r *run) await(ctx context.Context, n *node) error {
+	for _, d := range n.deps {
+		select {
+		case <-r.ended[d]:
+		case <-ctx.Done():
+			return errStopped
+		}
+		if r.get(d) == nil {
+			return errStopped
+		}
+	}
+	return nil
+}
+
+func (r *run) get(n *node) *StepResult {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.res[n]
+}
+
+func (r *run) put(n *node, s *StepResult) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.res[n] = s
+}
+
+func (r *run) inputs(n *node) ([]Input, error) {
+	inputs, err := knownInputs(n, r.Cache.stats)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range n.deps {
+		inputs = append(inputs, Input{Name: "dep/" + d.name, Digest: r.get(d).Record.Output})
+	}
+	return inputs, nil
+}
+
+// knownInputs are all but the outputs of dependencies.
+func knownInputs(n *node, stats *StatCache) ([]Input, error) {
+	own, err := ownInputs(n.step)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := sourceInputs(n.step, stats)
+	return append(own, sources...), err
+}
+
+// take waits for the cores that the step needs.
+func (r *run) take(ctx context.Context, n *node) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-r.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if r.slots.Acquire(ctx, r.weight(n)) != nil {
+		return errStopped
+	}
+	select {
+	case <-r.stop:
+		r.slots.Release(r.weight(n))
+		return errStopped
+	default:
+		return nil
+	}
+}
+
+func (r *run) weight(n *node) int64 {
+	w, ok := n.step.(Weighted)
+	if !ok {
+		return 1
+	}
+	if c := int64(w.Cores()); c > 0 {
+		return min(c, r.cores)
+	}
+	return r.cores
+}
+
+// makeOrWait makes the entry of a key, unless another build makes it meanwhile.
+func (r *run) makeOrWait(ctx context.Context, n *node, inputs []Input, key, why string) error {
+	unlock, err := r.Cache.lock(ctx, key)
+	if err != nil {
+		return errStopped
+	}
+	defer unlock()
+	if rec, _ := r.Cache.lookup(key, r.Verify); rec != nil {
+		r.hit(n, rec, "made by another build or step meanwhile")
+		return nil
+	}
+	why = r.keeper.explain(n.name, inputs, why)
+	r.emit(Event{Type: Running, Step: n.name, Key: key, Why: why})
+	rec, err := r.execute(ctx, n, inputs, key)
+	if err != nil {
+		return err
+	}
+	r.keeper.remember(n.name, r.Cache.entry(key))
+	r.put(n, &StepResult{Name: n.name, Dir: r.Cache.out(key), Why: why, Record: rec})
+	r.emit(Event{
+		Type: Done, Step: n.name, Key: key, Output: rec.Output, Bytes: rec.Bytes, Wall: rec.Wall, CPU: rec.CPU,
+	})
+	return nil
+}
+
+func (r *run) hit(n *node, rec *Record, why string) {
+	r.Cache.touch(rec.Key)
+	r.keeper.remember(n.name, r.Cache.entry(rec.Key))
+	r.put(n, &StepResult{Name: n.name, Dir: r.Cache.out(rec.Key), Cached: true, Why: why, Record: rec})
+	r.emit(Event{Type: Cached, Step: n.name, Key: rec.Key, Output: rec.Output, Bytes: rec.Bytes, Why: why})
+	for _, text := range rec.Warnings {
+		r.emit(Event{Type: Warning, Step: n.name, Text: text})
+	}
+}
+
+// execute runs the step in a work folder and makes that an entry of the cache.
+func (r *run) execute(ctx context.Context, n *node, inputs []Input, key string) (*Record, error) {
+	dir, err := r.Cache.workspace(key)
+	if err != nil {
+		return nil, err
+	}
+	defer removeAll(dir) //nolint:errcheck // what stays is swept by the next build
+	rec := &Record{Step: n.name, Key: key, Inputs: inputs}
+	w := NewWork(filepath.Join(dir, "out"), filepath.Join(dir, "tmp"), r.in(n), r.noter(n, rec))
+	start, usage := time.Now(), r.meter.begin()
+	err = guard(ctx, n.step, w)
+	rec.CPU, rec.Wall = usage.end().Seconds(), time.Since(start).Seconds()
+	if ctx.Err() != nil {
+		// Also when Run returned no error: a step that overlooked the end may have
+		// left half an output.
+		return nil, fault.New(fault.Cancelled, "%w", errors.Join(context.Cause(ctx), err))
+	}
+	if err != nil {
+		return nil, err
+	}
+	rec.Made, rec.Contains = start, w.Contents()
+	tree, err := DigestTree(w.Out)
+	if err != nil {
+		return nil, err
+	}
+	rec.Output, rec.Files, rec.Bytes = tree.Digest, tree.Files, tree.Bytes
+	return rec, r.Cache.keep(dir, rec)
+}
+
+// guard turns a panic of a step into its error.
+func guard(ctx context.Context, s Step, w *Work) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault.New(fault.Internal, "panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return s.Run(ctx, w)
+}
+
+// in answers Work.In: only declared dependencies have a folder.
+func (r *run) in(n *node) func(Step) string {
+	return func(s Step) string {
+		for _, d := range n.deps {
+			if d.name == s.Name() {
+				return r.get(d).Dir
+			}
+		}
+		panic("step " + n.name + " reads the output of " + s.Name() + ", which is not among its Deps")
+	}
+}
+
+func (r *run) noter(n *node, rec *Record) func(Note) {
+	var mu sync.Mutex
+	return func(note Note) {
+		e := Event{Type: Progress, Step: n.name, Text: note.Text, Done: note.Done, Total: note.Total, Unit: note.Unit}
+		switch {
+		case note.Warn:
+			mu.Lock()
+			rec.Warnings = append(rec.Warnings, note.Text)
+			mu.Unlock()
+			e.Type = Warning
+		case note.Text != "":
+			e.Type = Message
+		}
+		r.emit(e)
+	}
+}
+
+func (r *run) result() *Result {
+	res := &Result{Target: r.Target, byName: map[string]*StepResult{}}
+	for _, n := range r.graph.nodes {
+		if s := r.res[n]; s != nil {
+			res.Steps = append(res.Steps, s)
+			res.byName[n.name] = s
+		}
+	}
+	return res
+}

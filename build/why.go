@@ -1,0 +1,104 @@
+package build
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Reason says why a step would run, or why it ran last.
+type Reason struct {
+	Step string `json:"step"`
+	// Verdict is "never built", "nothing changed", "changed" or "cache entry is
+	// gone" (inputs are what they were, but the output has to be made again).
+	Verdict string    `json:"verdict"`
+	Changes []Change  `json:"changes,omitempty"` // against the last run
+	Last    time.Time `json:"last,omitzero"`     // when the output in use was made
+	// Before is what had changed when the step last ran.
+	Before []Change `json:"before,omitempty"`
+}
+
+// Why compares what the target last used of the named step with now.
+func (b *Builder) Why(step string, wanted ...Step) (*Reason, error) {
+	plan, err := b.Plan(wanted...)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range plan.Steps {
+		if s.Name == step {
+			return b.reason(&s), nil
+		}
+	}
+	var names []string
+	for _, s := range plan.Steps {
+		names = append(names, s.Name)
+	}
+	return nil, fault.New(fault.BadInput, "step %q: not in the graph of %s; its steps are %s",
+		step, b.Target, strings.Join(names, ", "))
+}
+
+func (b *Builder) reason(s *PlanStep) *Reason {
+	k := b.newKeeper()
+	why := &Reason{Step: s.Name, Verdict: "never built"}
+	last, err := readRecord(k.last(s.Name))
+	if err != nil {
+		return why
+	}
+	why.Last = last.Made
+	if before, err := readRecord(k.before(s.Name)); err == nil {
+		why.Before = diffInputs(before.Inputs, last.Inputs)
+	}
+	why.Changes = diffInputs(last.Inputs, s.Inputs)
+	switch {
+	case len(why.Changes) > 0:
+		why.Verdict = "changed"
+	case s.State == "cached":
+		why.Verdict = "nothing changed"
+	default:
+		why.Verdict = "cache entry is gone"
+	}
+	return why
+}
+
+// Write prints the reason for people.
+func (r *Reason) Write(w io.Writer) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s: %s\n", r.Step, r.Verdict)
+	writeChanges(&text, r.Changes)
+	if !r.Last.IsZero() {
+		fmt.Fprintf(&text, "last made %s", r.Last.Local().Format(time.DateTime))
+		if len(r.Before) > 0 {
+			text.WriteString(", because of")
+		}
+		text.WriteString("\n")
+		writeChanges(&text, r.Before)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+func writeChanges(w io.Writer, changes []Change) {
+	for _, c := range changes {
+		fmt.Fprintf(w, "  %s\n    old %s\n    new %s\n", c.Name, side(c.Old, c.OldValue), newSide(c))
+	}
+}
+
+func newSide(c Change) string {
+	if c.Pending {
+		return "pending: the step that makes it would run first"
+	}
+	return side(c.New, c.NewValue)
+}
+
+func side(digest, value string) string {
+	switch {
+	case digest == "":
+		return "(absent)"
+	case value != "":
+		return digest + " " + value
+	}
+	return digest
+}
