@@ -1,0 +1,45 @@
+package build
+
+import "context"
+
+// Deliver builds what the artefacts need, publishes them into dir (out/TARGET)
+// and leaves the report there. The error of the build comes before any change
+// below dir.
+func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact) (*Report, error) {
+	var wanted []Step
+	for _, a := range artefacts {
+		wanted = append(wanted, a.Step)
+	}
+	res, err := b.Build(ctx, wanted...)
+	if err != nil {
+		return nil, err
+	}
+	published, err := b.Publish(res, dir, artefacts)
+	if err != nil {
+		return nil, err
+	}
+	report := NewReport(res, published)
+	return report, report.Save(dir)
+}
+
+// Forget drops the cache entries that the target last used of the named steps;
+// no names, all of them.
+func (b *Builder) Forget(ctx context.Context, steps ...string) error {
+	keys := b.newKeeper().keys()
+	if len(steps) == 0 {
+		for _, key := range keys {
+			if err := b.Cache.Forget(ctx, key); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, name := range steps {
+		if key, ok := keys[name]; ok {
+			if err := b.Cache.Forget(ctx, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

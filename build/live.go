@@ -1,0 +1,122 @@
+package build
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// Live draws one bar for each running step on a terminal; finished steps scroll
+// above the bars as lines, cached ones are only counted.
+type Live struct {
+	pool   *mpb.Progress
+	bars   map[string]*bar
+	cached int
+}
+
+type bar struct {
+	*mpb.Bar
+	unit  atomic.Value // string; set by the first progress note
+	start time.Time
+}
+
+var _ Sink = (*Live)(nil)
+
+// NewLive draws on w. Call Close when the build is over.
+func NewLive(w io.Writer) *Live {
+	return &Live{
+		pool: mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithAutoRefresh()),
+		bars: map[string]*bar{},
+	}
+}
+
+// Event implements Sink.
+func (l *Live) Event(e Event) {
+	switch e.Type {
+	case Running:
+		l.open(e)
+	case Progress:
+		l.progress(e)
+	case Cached:
+		l.cached++
+	case Finished:
+		l.finish(e)
+	default:
+		l.drop(e)
+		l.line(Line(e))
+	}
+}
+
+func (l *Live) line(text string) {
+	if text != "" {
+		_, _ = l.pool.Write([]byte(text + "\n"))
+	}
+}
+
+// drop takes the bar of an ended step away.
+func (l *Live) drop(e Event) {
+	if b := l.bars[e.Step]; b != nil && (e.Type == Done || e.Type == Failed) {
+		b.Abort(true)
+		b.Wait()
+		delete(l.bars, e.Step)
+	}
+}
+
+func (l *Live) open(e Event) {
+	b := &bar{start: e.Time}
+	b.Bar = l.pool.AddBar(0,
+		mpb.PrependDecorators(decor.Name(e.Step, decor.WCSyncSpaceR)),
+		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS), decor.Any(b.rate)),
+	)
+	l.bars[e.Step] = b
+}
+
+// rate says how fast the step goes, in its own unit.
+func (b *bar) rate(s decor.Statistics) string {
+	spent := time.Since(b.start).Seconds()
+	if s.Current == 0 || spent <= 0 {
+		return ""
+	}
+	unit, _ := b.unit.Load().(string)
+	return "  " + rateText(float64(s.Current)/spent, unit)
+}
+
+func rateText(perSecond float64, unit string) string {
+	if unit == "bytes" {
+		return sizeText(int64(perSecond)+1) + "/s"
+	}
+	return fmt.Sprintf("%.0f %s/s", perSecond, unit)
+}
+
+func (l *Live) progress(e Event) {
+	b := l.bars[e.Step]
+	if b == nil {
+		return
+	}
+	b.unit.Store(e.Unit)
+	// The bar ends with the step, not when its numbers do.
+	b.SetTotal(max(e.Total, e.Done)+1, false)
+	b.SetCurrent(e.Done)
+}
+
+func (l *Live) finish(e Event) {
+	for _, b := range l.bars {
+		b.Abort(true)
+	}
+	if l.cached > 0 {
+		l.line(fmt.Sprintf("cached   %d steps (nothing changed)", l.cached))
+	}
+	l.line(Line(e))
+}
+
+// Close takes the bars away and waits until the last line is out.
+func (l *Live) Close() {
+	for _, b := range l.bars {
+		b.Abort(true)
+	}
+	l.pool.Shutdown()
+}

@@ -1,0 +1,70 @@
+package build
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// Plain writes events as lines for a log: no colour, no cursor, no progress.
+type Plain struct{ W io.Writer }
+
+var _ Sink = Plain{}
+
+// Event implements Sink. What cannot be written is lost: the build goes on.
+func (p Plain) Event(e Event) {
+	if line := Line(e); line != "" {
+		_, _ = fmt.Fprintln(p.W, line)
+	}
+}
+
+// Line is an event as a line for people; empty for events that only bars show.
+func Line(e Event) string {
+	switch e.Type {
+	case Running:
+		return fmt.Sprintf("running  %s (%s)", e.Step, e.Why)
+	case Done:
+		return fmt.Sprintf("done     %s in %.1f s, %s", e.Step, e.Wall, orNothing(sizeText(e.Bytes)))
+	case Cached:
+		return fmt.Sprintf("cached   %s (%s)", e.Step, e.Why)
+	case Failed:
+		return fmt.Sprintf("failed   %s: %s", e.Step, e.Text)
+	case Warning:
+		return fmt.Sprintf("warning  %s: %s", e.Step, e.Text)
+	case Message:
+		return fmt.Sprintf("         %s: %s", e.Step, e.Text)
+	case Written:
+		return fmt.Sprintf("written  %s, %s", e.Text, orNothing(sizeText(e.Bytes)))
+	case Finished:
+		return finishedLine(e)
+	}
+	return ""
+}
+
+func finishedLine(e Event) string {
+	end := "finished"
+	if e.Kind != "" {
+		end = "stopped (" + e.Kind + ")"
+	}
+	return fmt.Sprintf("%s %s in %.1f s, %.1f s of CPU", end, e.Target, e.Wall, e.CPU)
+}
+
+func orNothing(size string) string {
+	if size == "" {
+		return "empty"
+	}
+	return size
+}
+
+// JSON writes events as JSON lines, the form of --events.
+type JSON struct{ W io.Writer }
+
+var _ Sink = JSON{}
+
+// Event implements Sink.
+func (j JSON) Event(e Event) {
+	data, err := json.Marshal(e)
+	if err == nil {
+		_, _ = j.W.Write(append(data, '\n'))
+	}
+}

@@ -1,0 +1,108 @@
+package build
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Report is what a build leaves for people and pipelines: out/TARGET/report.json,
+// and the same as text in report.txt.
+type Report struct {
+	Target    string       `json:"target"`
+	Finished  time.Time    `json:"finished"`
+	Wall      float64      `json:"wall_seconds"`
+	CPU       float64      `json:"cpu_seconds"`
+	Warnings  []StepNote   `json:"warnings"`
+	Artefacts []Published  `json:"artefacts"`
+	Steps     []StepReport `json:"steps"`
+}
+
+// StepNote is a warning with the step that gave it.
+type StepNote struct {
+	Step string `json:"step"`
+	Text string `json:"text"`
+}
+
+// StepReport is one step of a report. Times are of the run that made the output,
+// which for a cached step was an earlier one.
+type StepReport struct {
+	Name     string    `json:"name"`
+	Cached   bool      `json:"cached"`
+	Why      string    `json:"why"`
+	Key      string    `json:"key"`
+	Output   string    `json:"output"`
+	Wall     float64   `json:"wall_seconds"`
+	CPU      float64   `json:"cpu_seconds"`
+	Files    int       `json:"files"`
+	Bytes    int64     `json:"bytes"`
+	Contains []Content `json:"contains,omitempty"`
+}
+
+// NewReport sums a build up.
+func NewReport(res *Result, published []Published) *Report {
+	r := &Report{
+		Target: res.Target, Finished: time.Now(), Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds(),
+		Artefacts: published, Warnings: []StepNote{},
+	}
+	for _, s := range res.Steps {
+		rec := s.Record
+		for _, w := range rec.Warnings {
+			r.Warnings = append(r.Warnings, StepNote{s.Name, w})
+		}
+		r.Steps = append(r.Steps, StepReport{
+			Name: s.Name, Cached: s.Cached, Why: s.Why, Key: rec.Key, Output: rec.Output, Wall: rec.Wall,
+			CPU: rec.CPU, Files: rec.Files, Bytes: rec.Bytes, Contains: rec.Contains,
+		})
+	}
+	return r
+}
+
+// Save writes report.json and report.txt into dir.
+func (r *Report) Save(dir string) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "writing the build report")
+	}
+	if err := atomicfile.Write(filepath.Join(dir, "report.json"), append(data, '\n'), 0o644); err != nil {
+		return fault.Wrap(fault.IO, err, "writing the build report")
+	}
+	err = atomicfile.Write(filepath.Join(dir, "report.txt"), r.Text(), 0o644)
+	return fault.Wrap(fault.IO, err, "writing the build report")
+}
+
+// Text is the report for people.
+func (r *Report) Text() []byte {
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s, built %s in %.1f s, %.1f s of CPU\n", r.Target, r.Finished.Format(time.DateTime), r.Wall, r.CPU)
+	for _, w := range r.Warnings {
+		fmt.Fprintf(&text, "WARNING %s: %s\n", w.Step, w.Text)
+	}
+	t := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	for _, a := range r.Artefacts {
+		sum := a.SHA256
+		if sum == "" {
+			sum = "-"
+		}
+		fmt.Fprintf(t, "\n%s\t%s\ton disk %s\tsha256 %s\n", a.Path, sizeText(a.Bytes), sizeText(a.Allocated), sum)
+		for _, c := range a.Contains {
+			fmt.Fprintf(t, "    %s\t%s\n", c.Name, sizeText(c.Bytes))
+		}
+	}
+	fmt.Fprintln(t, "\nSTEP\tSTATE\tWALL s\tCPU s\tSIZE\tWHY")
+	for _, s := range r.Steps {
+		state := "run"
+		if s.Cached {
+			state = "cached"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%s\t%s\n", s.Name, state, s.Wall, s.CPU, sizeText(s.Bytes), s.Why)
+	}
+	_ = t.Flush() // into memory
+	return text.Bytes()
+}
