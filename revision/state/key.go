@@ -50,8 +50,11 @@ func keyDefect(key string) string {
 			return why
 		}
 	}
-	if elems[0] == ".pvr" || elems[0] == ".pv" {
+	switch {
+	case elems[0] == ".pvr" || elems[0] == ".pv":
 		return elems[0] + " is the bookkeeping folder of a checkout"
+	case elems[0] == SpecKey && len(elems) > 1:
+		return SpecKey + " is no folder"
 	}
 	return ""
 }
