@@ -1,0 +1,238 @@
+package emulator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Options say what `mage run` does with an image.
+type Options struct {
+	// Target is the target's name, for messages.
+	Target string
+	// Emulator is the target's machine.
+	Emulator targets.Emulator
+	// Image is the composed image; it is not changed.
+	Image string
+	// Containers is the number of containers that must reach their goals. Default: 1.
+	Containers int
+	// Accelerator is "tcg" or "kvm". Default: what a probe finds.
+	Accelerator string
+	// Forward are host ports; see [Config].
+	Forward []string
+	// Interactive false never installs packages (PV_BUILD_INTERACTIVE=false).
+	Interactive bool
+	// Headless boots, waits, sums up and powers off even on a terminal.
+	Headless bool
+	// JSON prints the summary as JSON on Stdout.
+	JSON bool
+	// Stdin, Stdout and Stderr: the console when both Stdin and Stdout are
+	// terminals. Messages go to Stderr, the summary to Stdout.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Stall is how long neither the console nor a container may change before the
+	// goals count as not reached, Limit how long it may take in all. Defaults: 2
+	// and 15 minutes, under acceleration 30 seconds and 3 minutes.
+	Stall, Limit time.Duration
+	// PowerOff is how long the device may take to shut down. Default: 1 minute.
+	PowerOff time.Duration
+}
+
+// Summary is what a run without a terminal finds.
+type Summary struct {
+	Target      string           `json:"target"`
+	Accelerator string           `json:"accelerator"`
+	Reached     bool             `json:"reached"`      // every container has reached its goal
+	CleanOff    bool             `json:"clean_off"`    // the device powered off by itself
+	BootSeconds float64          `json:"boot_seconds"` // from QEMU's start to the last goal; wall clock
+	Containers  []ctrl.Container `json:"containers"`
+	LastLines   []string         `json:"last_lines,omitempty"` // of the console, when a goal was not reached
+}
+
+func (o *Options) defaults() {
+	set := func(d *time.Duration, tcg, kvm time.Duration) {
+		switch {
+		case *d != 0:
+		case o.Accelerator == "kvm":
+			*d = kvm
+		default:
+			*d = tcg
+		}
+	}
+	set(&o.Stall, 2*time.Minute, 30*time.Second)
+	set(&o.Limit, 15*time.Minute, 3*time.Minute)
+	set(&o.PowerOff, time.Minute, time.Minute)
+	o.Containers = max(o.Containers, 1)
+	if o.Stdout == nil {
+		o.Stdout = io.Discard
+	}
+	if o.Stderr == nil {
+		o.Stderr = io.Discard
+	}
+}
+
+// Run boots an image. On a terminal it shows the device's console until the user
+// leaves it; [Escape] and q is the way out (docs/run.md). Elsewhere it waits until every
+// container has reached its goal, prints a summary and powers the device off; a
+// goal that is not reached is an error of kind Goal with the console's last lines.
+func Run(ctx context.Context, o Options) error {
+	if o.Stderr == nil {
+		o.Stderr = io.Discard
+	}
+	if err := Ensure(ctx, o.Emulator, o.Interactive, o.Stderr); err != nil {
+		return err
+	}
+	if o.Accelerator == "" {
+		o.Accelerator = Accelerator(ctx, o.Emulator)
+	}
+	o.defaults()
+	m, err := Start(ctx, Config{Emulator: o.Emulator, Image: o.Image, Accelerator: o.Accelerator, Forward: o.Forward})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	in, inOK := o.Stdin.(*os.File)
+	out, outOK := o.Stdout.(*os.File)
+	if !o.Headless && inOK && outOK && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(out.Fd())) {
+		return o.terminal(ctx, m, in, out)
+	}
+	return o.headless(ctx, m)
+}
+
+func (o *Options) headless(ctx context.Context, m *Machine) error {
+	s := Summary{Target: o.Target, Accelerator: o.Accelerator}
+	fmt.Fprintf(o.Stderr, "booting %s (%s)\n", o.Target, o.Accelerator)
+	var err error
+	s.Containers, err = o.await(ctx, m)
+	s.Reached, s.BootSeconds = err == nil, m.Uptime().Seconds()
+	if err != nil {
+		s.LastLines = m.Console.Tail(lastLines)
+	}
+	off := o.powerOff(ctx, m)
+	s.CleanOff = off == nil
+	return errors.Join(o.verdict(ctx, s, err), off, o.print(s))
+}
+
+const lastLines = 40
+
+// verdict makes the error of goals that were not reached.
+func (o *Options) verdict(ctx context.Context, s Summary, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fault.Wrap(fault.Cancelled, context.Cause(ctx), "running %s", o.Target)
+	}
+	var missed []string
+	for _, c := range s.Containers {
+		if !Reached(c) {
+			missed = append(missed, missedText(c))
+		}
+	}
+	if len(missed) == 0 {
+		missed = []string{fmt.Sprintf("%d of %d containers answer", len(s.Containers), o.Containers)}
+	}
+	return fault.New(fault.Goal, "running %s: goals not reached: %s: %w\nlast lines of the console:\n%s",
+		o.Target, strings.Join(missed, "; "), err, strings.Join(s.LastLines, "\n"))
+}
+
+func missedText(c ctrl.Container) string {
+	text := fmt.Sprintf("%s is %s instead of %s", c.Name, c.Status, c.StatusGoal)
+	if c.StatusReason != "" {
+		text += " (" + c.StatusReason + ")"
+	}
+	return text
+}
+
+// await waits for the goals and tells every change. It gives up when nothing
+// changes for o.Stall: emulation is slow, but something always moves.
+func (o *Options) await(ctx context.Context, m *Machine) ([]ctrl.Container, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("not within %v", o.Limit))
+	defer cancel()
+	ctx, stalled := context.WithCancelCause(ctx)
+	defer stalled(nil)
+	watch := time.AfterFunc(o.Stall, func() { stalled(fmt.Errorf("nothing changed for %v", o.Stall)) })
+	defer watch.Stop()
+	go func() {
+		for ctx.Err() == nil {
+			select {
+			case <-m.Console.News():
+				watch.Reset(o.Stall)
+			case <-ctx.Done():
+			case <-m.Done():
+				return
+			}
+		}
+	}()
+	known := map[string]string{}
+	all := AllReached(o.Containers)
+	cs, err := m.WaitContainers(ctx, func(cs []ctrl.Container) bool {
+		if o.tell(m, cs, known) {
+			watch.Reset(o.Stall)
+		}
+		return all(cs)
+	})
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return cs, err
+}
+
+// tell prints what changed since the last time.
+func (o *Options) tell(m *Machine, cs []ctrl.Container, known map[string]string) (changed bool) {
+	for _, c := range cs {
+		now := c.Status + " " + c.StatusReason
+		if known[c.Name] == now {
+			continue
+		}
+		known[c.Name], changed = now, true
+		fmt.Fprintf(o.Stderr, "[%5.1fs] %s: %s (goal %s) %s\n", m.Uptime().Seconds(), c.Name, c.Status, c.StatusGoal, c.StatusReason)
+	}
+	return changed
+}
+
+// powerOff also works when ctx has ended: that is how a Ctrl-C leaves.
+func (o *Options) powerOff(ctx context.Context, m *Machine) error {
+	select {
+	case <-m.Done():
+		return m.Wait(ctx)
+	default:
+	}
+	fmt.Fprintln(o.Stderr, "powering off")
+	return m.Shutdown(context.WithoutCancel(ctx), o.PowerOff)
+}
+
+func (o *Options) print(s Summary) error {
+	if o.JSON {
+		enc := json.NewEncoder(o.Stdout)
+		enc.SetIndent("", "  ")
+		return fault.Wrap(fault.IO, enc.Encode(s), "printing the summary")
+	}
+	w := tabwriter.NewWriter(o.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "CONTAINER\tGROUP\tSTATUS\tGOAL\tREACHED")
+	for _, c := range s.Containers {
+		group := "-"
+		if c.Group != nil {
+			group = *c.Group
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%v\n", c.Name, group, c.Status, c.StatusGoal, Reached(c))
+	}
+	if err := w.Flush(); err != nil {
+		return fault.Wrap(fault.IO, err, "printing the summary")
+	}
+	_, err := fmt.Fprintf(o.Stdout, "%s: goals reached: %v, %.1f s by %s, clean power-off: %v\n",
+		s.Target, s.Reached, s.BootSeconds, s.Accelerator, s.CleanOff)
+	return fault.Wrap(fault.IO, err, "printing the summary")
+}
