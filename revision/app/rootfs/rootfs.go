@@ -1,0 +1,244 @@
+// Package rootfs composes the root file system of a container from the layers of
+// an image (OCI image specification, "Image Layer Filesystem Changeset"), a tar
+// archive or a folder, and writes it as squashfs: owners, modes, times, extended
+// attributes, hard links and device nodes as the source states them, and without
+// being root, because nothing is unpacked. The tree is held in memory without its
+// contents, which wait in one spool file.
+package rootfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/formats/squashfs"
+)
+
+// inode is what one or several names stand for.
+type inode struct {
+	mode         fs.FileMode
+	uid, gid     uint32
+	time         time.Time
+	link         string // target of a symbolic link
+	major, minor uint32
+	xattrs       map[string][]byte
+	offset, size int64 // content in the spool
+	opened       func() (io.ReadCloser, error)
+	children     map[string]*inode // folders
+}
+
+func newFolder(mode fs.FileMode) *inode {
+	return &inode{mode: fs.ModeDir | mode, time: time.Unix(0, 0), children: map[string]*inode{}}
+}
+
+func (n *inode) isDir() bool { return n.children != nil }
+
+// Tree is a root file system being composed. Make it with [New] and Close it.
+type Tree struct {
+	root  *inode
+	spool *os.File
+	end   int64
+	limit int64
+}
+
+// DefaultLimit is the most that the files of one tree may hold together: 32 GiB.
+const DefaultLimit = 32 << 30
+
+// New begins an empty tree whose contents are spooled to a nameless file in dir
+// (default: the system's folder for temporary files). Limit bounds the bytes of
+// all files together; 0 means DefaultLimit.
+func New(dir string, limit int64) (*Tree, error) {
+	f, err := os.CreateTemp(dir, ".rootfs-")
+	if err != nil {
+		return nil, fmt.Errorf("creating the spool of a root file system: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("hiding the spool: %w", err), f.Close())
+	}
+	if limit == 0 {
+		limit = DefaultLimit
+	}
+	return &Tree{root: newFolder(0o755), spool: f, limit: limit}, nil
+}
+
+// Close gives the spool back.
+func (t *Tree) Close() error { return t.spool.Close() }
+
+// errEscapes says that a name leads out of the tree.
+var errEscapes = errors.New("it leads out of the root file system")
+
+const maxLinks = 40 // as the kernel's MAXSYMLINKS
+
+// folder walks to a folder, through symbolic links but never above the root, and
+// makes what is missing.
+func (t *Tree) folder(name string) (*inode, error) {
+	at := []*inode{t.root}
+	parts, links := split(name), 0
+	for len(parts) > 0 {
+		part := parts[0]
+		parts = parts[1:]
+		if part == ".." {
+			if len(at) > 1 {
+				at = at[:len(at)-1]
+			}
+			continue
+		}
+		here := at[len(at)-1]
+		next := here.children[part]
+		switch {
+		case next == nil:
+			next = newFolder(0o755)
+			here.children[part] = next
+		case next.mode&fs.ModeSymlink != 0:
+			if links++; links > maxLinks {
+				return nil, fmt.Errorf("following %q: too many symbolic links", name)
+			}
+			if path.IsAbs(next.link) {
+				at = at[:1]
+			}
+			parts = append(split(next.link), parts...)
+			continue
+		case !next.isDir():
+			return nil, fmt.Errorf("%q in %q is no folder", part, name)
+		}
+		at = append(at, next)
+	}
+	return at[len(at)-1], nil
+}
+
+// split cuts a path into names, dropping empty ones and dots.
+func split(p string) []string {
+	return slices.DeleteFunc(strings.Split(p, "/"), func(s string) bool { return s == "" || s == "." })
+}
+
+// clean checks the name of an archive's member and returns its folder and base.
+func clean(name string) (dir, base string, err error) {
+	if strings.ContainsRune(name, 0) || slices.Contains(strings.Split(name, "/"), "..") {
+		return "", "", errEscapes
+	}
+	name = path.Clean("/" + name)[1:]
+	if len(name) > 4095 {
+		return "", "", errors.New("its name is longer than 4095 bytes")
+	}
+	dir, base = path.Split(name)
+	return dir, base, nil
+}
+
+// put gives an inode a name; a folder that replaces a folder keeps what is in it.
+func (t *Tree) put(dir, base string, n *inode) error {
+	parent, err := t.folder(dir)
+	if err != nil {
+		return err
+	}
+	if base == "" {
+		if !n.isDir() {
+			return errors.New("the root is a folder")
+		}
+		n.children = t.root.children
+		t.root = n
+		return nil
+	}
+	if old := parent.children[base]; old != nil && old.isDir() && n.isDir() {
+		n.children = old.children
+	}
+	parent.children[base] = n
+	return nil
+}
+
+// Remove takes a name and all below it away; it may be missing.
+func (t *Tree) Remove(name string) {
+	dir, base := path.Split(strings.Trim(name, "/"))
+	parent, ok := t.find(dir)
+	if ok && parent.isDir() {
+		delete(parent.children, base)
+	}
+}
+
+// EnsureFolders makes folders with mode 0755 where nothing of the name exists.
+func (t *Tree) EnsureFolders(names ...string) error {
+	for _, name := range names {
+		if _, ok := t.find(name); ok {
+			continue
+		}
+		if _, err := t.folder(name); err != nil {
+			return fmt.Errorf("making folder %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// find looks a name up without following symbolic links.
+func (t *Tree) find(name string) (*inode, bool) {
+	n := t.root
+	for _, part := range split(name) {
+		if n = n.children[part]; n == nil {
+			return nil, false
+		}
+	}
+	return n, true
+}
+
+// take spools the content of one file.
+func (t *Tree) take(n *inode, r io.Reader, size int64) error {
+	if size > t.limit-t.end {
+		return fmt.Errorf("with its %d bytes the root file system is larger than %d", size, t.limit)
+	}
+	n.offset, n.size = t.end, size
+	copied, err := io.Copy(io.NewOffsetWriter(t.spool, t.end), io.LimitReader(r, size))
+	if err != nil {
+		return fmt.Errorf("spooling its content: %w", err)
+	}
+	if copied != size {
+		return fmt.Errorf("it has %d bytes, its header says %d", copied, size)
+	}
+	t.end += size
+	return nil
+}
+
+// open returns a file's content.
+func (t *Tree) open(n *inode) (io.ReadCloser, error) {
+	if n.opened != nil {
+		return n.opened()
+	}
+	return io.NopCloser(io.NewSectionReader(t.spool, n.offset, n.size)), nil
+}
+
+// WriteSquashfs writes the tree as an image, names in sorted order.
+func (t *Tree) WriteSquashfs(ctx context.Context, f squashfs.File, opts squashfs.Options) error {
+	w, err := squashfs.NewWriter(f, opts)
+	if err != nil {
+		return err
+	}
+	addErr := t.emit(ctx, w, ".", t.root, map[*inode]string{})
+	return errors.Join(addErr, w.Close())
+}
+
+func (t *Tree) emit(ctx context.Context, w *squashfs.Writer, name string, n *inode, seen map[*inode]string) error {
+	first, again := seen[n]
+	e := squashfs.Entry{Path: name, Link: first}
+	if !again {
+		seen[n] = name
+		e = squashfs.Entry{Path: name, Mode: n.mode, UID: n.uid, GID: n.gid, ModTime: n.time, Link: n.link,
+			Major: n.major, Minor: n.minor, Xattrs: n.xattrs}
+		if n.mode.IsRegular() {
+			e.Open = func() (io.ReadCloser, error) { return t.open(n) }
+		}
+	}
+	if err := w.Add(ctx, e); err != nil {
+		return err
+	}
+	for _, child := range slices.Sorted(maps.Keys(n.children)) {
+		if err := t.emit(ctx, w, path.Join(name, child), n.children[child], seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}

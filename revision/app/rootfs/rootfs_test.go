@@ -1,0 +1,354 @@
+package rootfs
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/formats/squashfs"
+)
+
+// m is one member of a test archive: "path", "path/" for a folder,
+// "path -> target" for a symbolic link, "path = target" for a hard link.
+type m struct {
+	name string
+	data string
+	mod  func(*tar.Header)
+}
+
+func layer(t testing.TB, members ...m) io.Reader {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, m := range members {
+		h := &tar.Header{Name: m.name, Mode: 0o644, Size: int64(len(m.data)), ModTime: time.Unix(1_600_000_000, 0), Format: tar.FormatPAX, Typeflag: tar.TypeReg}
+		if strings.HasSuffix(m.name, "/") {
+			h.Typeflag, h.Mode = tar.TypeDir, 0o755
+		}
+		if name, target, ok := strings.Cut(m.name, " -> "); ok {
+			h.Name, h.Linkname, h.Typeflag, h.Mode = name, target, tar.TypeSymlink, 0o777
+		}
+		if name, target, ok := strings.Cut(m.name, " = "); ok {
+			h.Name, h.Linkname, h.Typeflag = name, target, tar.TypeLink
+		}
+		if m.mod != nil {
+			m.mod(h)
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, m.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &b
+}
+
+func compose(t testing.TB, layers ...io.Reader) *Tree {
+	t.Helper()
+	tree, err := New(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tree.Close() })
+	for _, l := range layers {
+		if err := tree.ApplyLayer(context.Background(), l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tree
+}
+
+// list shows a tree as "path: content" lines.
+func list(t testing.TB, tree *Tree) []string {
+	t.Helper()
+	var lines []string
+	var walk func(name string, n *inode)
+	walk = func(name string, n *inode) {
+		switch {
+		case n.isDir():
+			if len(n.children) == 0 {
+				lines = append(lines, name+"/")
+			}
+			for child, c := range n.children {
+				walk(strings.TrimPrefix(name+"/"+child, "/"), c)
+			}
+		case n.link != "" && n.mode&fs.ModeSymlink != 0:
+			lines = append(lines, name+" -> "+n.link)
+		case n.mode.IsRegular():
+			r, err := tree.open(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			b, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, name+": "+string(b))
+		default:
+			lines = append(lines, fmt.Sprintf("%s %v %d,%d", name, n.mode, n.major, n.minor))
+		}
+	}
+	walk("", tree.root)
+	slices.Sort(lines)
+	return lines
+}
+
+func TestLayers(t *testing.T) {
+	base := []m{{name: "etc/"}, {name: "etc/a", data: "1"}, {name: "etc/b", data: "2"}, {name: "usr/lib/x", data: "x"}, {name: "lib -> usr/lib"}}
+	for name, c := range map[string]struct {
+		top  []m
+		want []string
+	}{
+		"replace":                 {[]m{{name: "etc/a", data: "new"}}, []string{"etc/a: new", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
+		"whiteout":                {[]m{{name: "etc/.wh.a"}}, []string{"etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
+		"whiteout of a folder":    {[]m{{name: ".wh.etc"}}, []string{"lib -> usr/lib", "usr/lib/x: x"}},
+		"whiteout of nothing":     {[]m{{name: "etc/.wh.zz"}}, []string{"etc/a: 1", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
+		"opaque":                  {[]m{{name: "etc/.wh..wh..opq"}, {name: "etc/c", data: "3"}}, []string{"etc/c: 3", "lib -> usr/lib", "usr/lib/x: x"}},
+		"opaque after its files":  {[]m{{name: "etc/c", data: "3"}, {name: "etc/.wh..wh..opq"}}, []string{"etc/c: 3", "lib -> usr/lib", "usr/lib/x: x"}},
+		"whiteout after the file": {[]m{{name: "etc/a", data: "new"}, {name: "etc/.wh.a"}}, []string{"etc/a: new", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
+		"through a link":          {[]m{{name: "lib/y", data: "y"}}, []string{"etc/a: 1", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x", "usr/lib/y: y"}},
+		"file becomes folder":     {[]m{{name: "etc/a/"}, {name: "etc/a/in", data: "i"}}, []string{"etc/a/in: i", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
+		"folder becomes file":     {[]m{{name: "etc", data: "e"}}, []string{"etc: e", "lib -> usr/lib", "usr/lib/x: x"}},
+		"folder becomes link":     {[]m{{name: "etc -> /usr"}}, []string{"etc -> /usr", "lib -> usr/lib", "usr/lib/x: x"}},
+		"hard link to below":      {[]m{{name: "etc/h = etc/a"}}, []string{"etc/a: 1", "etc/b: 2", "etc/h: 1", "lib -> usr/lib", "usr/lib/x: x"}},
+		"leading dot":             {[]m{{name: "./etc/a", data: "dot"}}, []string{"etc/a: dot", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
+		"absolute is taken below": {[]m{{name: "/etc/a", data: "abs"}}, []string{"etc/a: abs", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := compose(t, layer(t, base...), layer(t, c.top...))
+			if d := cmp.Diff(c.want, list(t, tree)); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+}
+
+func TestHostileMembers(t *testing.T) {
+	for name, c := range map[string]struct {
+		members []m
+		want    string
+	}{
+		"parent":            {[]m{{name: "../x", data: "x"}}, "../x"},
+		"parent inside":     {[]m{{name: "a/../../x", data: "x"}}, "leads out"},
+		"hard link out":     {[]m{{name: "x = ../../etc/passwd"}}, "leads out"},
+		"hard link nowhere": {[]m{{name: "x = y"}}, "no file before it"},
+		"link loop":         {[]m{{name: "a -> b"}, {name: "b -> a"}, {name: "a/x", data: "x"}}, "too many symbolic links"},
+		"below a file":      {[]m{{name: "a", data: "x"}, {name: "a/b", data: "x"}}, "no folder"},
+		"device range":      {[]m{{name: "d", mod: func(h *tar.Header) { h.Typeflag, h.Devmajor = tar.TypeChar, 1<<13 }}}, "out of range"},
+		"nameless whiteout": {[]m{{name: "etc/.wh."}}, "no name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := compose(t)
+			err := tree.ApplyLayer(context.Background(), layer(t, c.members...))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+	outside := compose(t, layer(t, m{name: "up -> ../../.."}, m{name: "up/x", data: "in"}))
+	if d := cmp.Diff([]string{"up -> ../../..", "x: in"}, list(t, outside)); d != "" {
+		t.Errorf("a link above the root leads elsewhere than to the root:\n%s", d)
+	}
+}
+
+func TestBombIsRefused(t *testing.T) {
+	tree, err := New(t.TempDir(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	err = tree.ApplyLayer(context.Background(), layer(t, m{name: "zeros", data: strings.Repeat("\x00", 1<<20+1)}))
+	if err == nil || !strings.Contains(err.Error(), "zeros") {
+		t.Errorf("error %v, want one that names the member", err)
+	}
+	truncated := layer(t, m{name: "f", data: strings.Repeat("x", 2000)}).(*bytes.Buffer)
+	truncated.Truncate(1000)
+	if err := tree.ApplyLayer(context.Background(), truncated); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("truncated layer: error %v, want unexpected EOF", err)
+	}
+}
+
+func mountTree(t *testing.T, tree *Tree) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := tree.WriteSquashfs(context.Background(), f, squashfs.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	run(t, "mount", "-t", "squashfs", "-o", "loop,ro", f.Name(), dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	return dir
+}
+
+func run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+func TestAttributesReachTheKernel(t *testing.T) {
+	tree := compose(t, layer(t,
+		m{name: "tool", data: "#!", mod: func(h *tar.Header) { h.Mode, h.Uid, h.Gid = 0o6755, 12, 34 }},
+		m{name: "alias = tool"},
+		m{name: "sticky/", mod: func(h *tar.Header) { h.Mode = 0o1777 }},
+		m{name: "null", mod: func(h *tar.Header) { h.Typeflag, h.Devmajor, h.Devminor = tar.TypeChar, 1, 3 }},
+		m{name: "ping", data: "p", mod: func(h *tar.Header) {
+			h.PAXRecords = map[string]string{"SCHILY.xattr.user.note": "hi"}
+		}},
+	))
+	if err := tree.EnsureFolders("proc", "var/run"); err != nil {
+		t.Fatal(err)
+	}
+	dir := mountTree(t, tree)
+	var tool, alias unix.Stat_t
+	if err := errors.Join(unix.Lstat(filepath.Join(dir, "tool"), &tool), unix.Lstat(filepath.Join(dir, "alias"), &alias)); err != nil {
+		t.Fatal(err)
+	}
+	if tool.Mode&0o7777 != 0o6755 || tool.Uid != 12 || tool.Gid != 34 || tool.Ino != alias.Ino || tool.Mtim.Sec != 1_600_000_000 {
+		t.Errorf("tool: mode %o owner %d:%d inode %d time %d; alias has inode %d", tool.Mode, tool.Uid, tool.Gid, tool.Ino, tool.Mtim.Sec, alias.Ino)
+	}
+	note := make([]byte, 10)
+	if n, err := unix.Lgetxattr(filepath.Join(dir, "ping"), "user.note", note); err != nil || string(note[:n]) != "hi" {
+		t.Errorf("user.note: %q, %v", note, err)
+	}
+	for name, mode := range map[string]fs.FileMode{"sticky": fs.ModeDir | fs.ModeSticky | 0o777, "null": fs.ModeDevice | fs.ModeCharDevice | 0o644, "proc": fs.ModeDir | 0o755, "var/run": fs.ModeDir | 0o755} {
+		if info, err := os.Lstat(filepath.Join(dir, name)); err != nil || info.Mode() != mode {
+			t.Errorf("%s: %v, %v; want mode %v", name, info, err, mode)
+		}
+	}
+}
+
+// TestOverlayOverBaseShowsTheNewTree lets the kernel put the overlay over the base
+// and compares with the tree that was wanted.
+func TestOverlayOverBaseShowsTheNewTree(t *testing.T) {
+	common := []m{{name: "same", data: "s"}, {name: "dir/"}, {name: "dir/kept", data: "k"}, {name: "l -> same"}}
+	base := compose(t, layer(t, append(common, m{name: "gone", data: "g"}, m{name: "dir/gone", data: "g"}, m{name: "changed", data: "old"},
+		m{name: "mode", data: "m"}, m{name: "owner", data: "o"}, m{name: "link -> same"}, m{name: "f2d", data: "f"}, m{name: "d2f/"}, m{name: "d2f/x", data: "x"})...))
+	want := compose(t, layer(t, append(common, m{name: "new/deep/file", data: "n"}, m{name: "changed", data: "new"},
+		m{name: "mode", data: "m", mod: func(h *tar.Header) { h.Mode = 0o600 }}, m{name: "owner", data: "o", mod: func(h *tar.Header) { h.Uid = 5 }},
+		m{name: "link -> dir"}, m{name: "f2d/"}, m{name: "f2d/in", data: "i"}, m{name: "d2f", data: "file"})...))
+	over, err := want.Overlay(context.Background(), base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(list(t, over), "\n"); strings.Contains(got, "same: s") || strings.Contains(got, "kept") {
+		t.Errorf("the overlay repeats what did not change:\n%s", got)
+	}
+	lower, upper, merged, wanted := mountTree(t, base), mountTree(t, over), t.TempDir(), mountTree(t, want)
+	run(t, "mount", "-t", "overlay", "overlay", "-o", "ro,lowerdir="+upper+":"+lower, merged)
+	t.Cleanup(func() { run(t, "umount", merged) })
+	if d := cmp.Diff(stats(t, wanted), stats(t, merged)); d != "" {
+		t.Errorf("-want +merged:\n%s", d)
+	}
+	run(t, "diff", "-r", "--no-dereference", wanted, merged)
+	none, err := want.Overlay(context.Background(), want)
+	if err != nil || len(list(t, none)) != 1 {
+		t.Errorf("overlay of a tree over itself: %v, %v; want nothing", list(t, none), err)
+	}
+}
+
+func stats(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(p, &st); err != nil {
+			return err
+		}
+		found[strings.TrimPrefix(p, dir)] = fmt.Sprintf("%o %d:%d", st.Mode, st.Uid, st.Gid)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestAddFolder(t *testing.T) {
+	src := t.TempDir()
+	for name, data := range map[string]string{"a/b/c": "deep", "top": "t"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(src, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(src, name), []byte(data), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Link(filepath.Join(src, "top"), filepath.Join(src, "hard")), os.Symlink("top", filepath.Join(src, "soft"))); err != nil {
+		t.Fatal(err)
+	}
+	tree := compose(t)
+	if err := tree.AddFolder(context.Background(), src); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"a/b/c: deep", "hard: t", "soft -> top", "top: t"}, list(t, tree)); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if tree.root.children["hard"] != tree.root.children["top"] {
+		t.Error("hard link became a copy")
+	}
+	tree.Remove("a/b")
+	tree.Remove("missing/x")
+	if d := cmp.Diff([]string{"a/", "hard: t", "soft -> top", "top: t"}, list(t, tree)); d != "" {
+		t.Errorf("after Remove, -want +got:\n%s", d)
+	}
+}
+
+func FuzzApplyLayer(f *testing.F) {
+	seed := layer(f, m{name: "a/"}, m{name: "a/.wh..wh..opq"}, m{name: "a/b", data: "x"}, m{name: "c = a/b"}, m{name: "d -> ../a"}, m{name: "d/e", data: "y"})
+	b, err := io.ReadAll(seed)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tree, err := New(t.TempDir(), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tree.Close()
+		if tree.ApplyLayer(context.Background(), bytes.NewReader(data)) != nil {
+			return
+		}
+		out, err := os.Create(filepath.Join(t.TempDir(), "i"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		// Whatever was accepted can be written, except for names, links and
+		// attributes beyond squashfs itself.
+		if err := tree.WriteSquashfs(context.Background(), out, squashfs.Options{Level: 1, Workers: 1}); err != nil && !strings.Contains(err.Error(), "adding") {
+			t.Error(err)
+		}
+	})
+}
