@@ -1,0 +1,154 @@
+// Package gobinary is the build step that cross-compiles a Go program of this
+// module: static, without cgo, paths, version stamps or symbols, so that one tree
+// and one tool chain give one binary.
+package gobinary
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gosource"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Step compiles one package; the output holds bin/NAME.
+type Step struct {
+	// Package is the main package's folder in the module, for example
+	// "cmd/pantavisor".
+	Package string
+	// Binary is the file's name below bin/. Default: the last part of Package.
+	Binary string
+	// Arch is the CPU to compile for; only the Go terms matter.
+	Arch targets.Arch
+	// Tags are build tags.
+	Tags []string
+	// LDFlags are added to -s -w -buildid=.
+	LDFlags []string
+	// Toolchain is the version of the go command, for the key. Set by [New].
+	Toolchain string
+
+	// Module is where the source is.
+	Module *gosource.Module `json:"-"`
+}
+
+var (
+	_ build.Step     = (*Step)(nil)
+	_ build.Sourced  = (*Step)(nil)
+	_ build.Weighted = (*Step)(nil)
+)
+
+// New makes the step that compiles pkg for arch with the tool chain that this
+// program was made with. Fill further fields before use.
+func New(module *gosource.Module, pkg string, arch targets.Arch) *Step {
+	return &Step{Package: pkg, Arch: arch, Toolchain: runtime.Version(), Module: module}
+}
+
+// Name implements build.Step: "go/NAME/ARCH".
+func (s *Step) Name() string { return "go/" + s.binary() + "/" + s.Arch.String() }
+
+// Deps implements build.Step.
+func (s *Step) Deps() []build.Step { return nil }
+
+// Cores implements build.Weighted: the compiler uses all there are.
+func (s *Step) Cores() int { return 0 }
+
+// Sources implements build.Sourced.
+func (s *Step) Sources() ([]build.Source, error) {
+	files, err := s.Module.Files(s.Package, gosource.Platform{GOARCH: s.Arch.Go, Tags: s.Tags})
+	if err != nil {
+		return nil, err
+	}
+	sources := make([]build.Source, len(files))
+	for i, f := range files {
+		sources[i] = build.Source{Name: f, Path: filepath.Join(s.Module.Root(), filepath.FromSlash(f))}
+	}
+	return sources, nil
+}
+
+// File returns the binary's path inside the output.
+func (s *Step) File() string { return path.Join("bin", s.binary()) }
+
+func (s *Step) binary() string {
+	if s.Binary != "" {
+		return s.Binary
+	}
+	return path.Base(s.Package)
+}
+
+// Run implements build.Step.
+func (s *Step) Run(ctx context.Context, w *build.Work) error {
+	out := filepath.Join(w.Out, filepath.FromSlash(s.File()))
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", s.arguments(out)...)
+	cmd.Dir = s.Module.Root()
+	cmd.Env = s.environment(w.Tmp)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	// The compilers go down with the go command, also when this process is killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	if err := cmd.Run(); err != nil {
+		return sorted(err, said.String(), s)
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		return err
+	}
+	w.Contains(s.binary(), info.Size())
+	return nil
+}
+
+// sorted tells a missing tool chain from a program that does not compile.
+func sorted(err error, said string, s *Step) error {
+	if errors.Is(err, exec.ErrNotFound) {
+		return fault.Wrap(fault.Missing, err, "looking for the go command (install Go, put it on the PATH)")
+	}
+	return fault.New(fault.BadInput, "compiling %s for %s: %w\n%s", s.Package, s.Arch, err, strings.TrimSpace(said))
+}
+
+func (s *Step) arguments(out string) []string {
+	flags := append([]string{"-s", "-w", "-buildid="}, s.LDFlags...)
+	args := []string{
+		"build", "-trimpath", "-buildvcs=false", "-mod=readonly",
+		"-ldflags=" + strings.Join(flags, " "), "-o", out,
+	}
+	if len(s.Tags) > 0 {
+		args = append(args, "-tags="+strings.Join(s.Tags, ","))
+	}
+	return append(args, "./"+s.Package)
+}
+
+// environment is the caller's without anything that would change the result.
+func (s *Step) environment(tmp string) []string {
+	env := []string{
+		"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + s.Arch.Go, "GOTMPDIR=" + tmp, "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=",
+		"GOTOOLCHAIN=" + s.Toolchain,
+	}
+	if s.Arch.ARM != "" {
+		env = append(env, "GOARM="+s.Arch.ARM)
+	}
+	if s.Arch.MIPS != "" {
+		env = append(env, "GOMIPS="+s.Arch.MIPS)
+	}
+	for _, kept := range os.Environ() {
+		name, _, _ := strings.Cut(kept, "=")
+		switch name {
+		case "PATH", "HOME", "GOPATH", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOROOT",
+			"XDG_CACHE_HOME", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy", "SSL_CERT_FILE":
+			env = append(env, kept)
+		}
+	}
+	return env
+}
