@@ -1,0 +1,247 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// FilesBlock is the step that packs everything of the initrd but the device
+// binary and the modules: folders, links, configuration, policies, certificates
+// and the vendor's skel.
+type FilesBlock struct {
+	// Target's image and boot loader decide some configuration keys.
+	Target *targets.Target
+	// Platform names config/PLATFORM and vendors/PLATFORM.
+	Platform string
+	// Debug allows the debug shell.
+	Debug bool
+	// Trust are certificates and keys by their name in the trust folder.
+	Trust []Trust
+	// Root is the source tree; Tools brings xz.
+	Root  string `json:"-"`
+	Tools Tools  `json:"-"`
+}
+
+// Trust is a PEM file that signatures are checked against.
+type Trust struct {
+	// Name in /etc/pantavisor/pvs/trust, for example "ca-certificates.crt".
+	Name string
+	// Path on this machine.
+	Path string `json:"-"`
+}
+
+var (
+	_ build.Step      = (*FilesBlock)(nil)
+	_ build.Versioned = (*FilesBlock)(nil)
+	_ build.Sourced   = (*FilesBlock)(nil)
+)
+
+// Name of the step.
+func (s *FilesBlock) Name() string { return "initrd/files" }
+
+// Version of the step's logic.
+func (s *FilesBlock) Version() int { return 1 }
+
+// Deps are the tools.
+func (s *FilesBlock) Deps() []build.Step { return []build.Step{s.Tools} }
+
+func (s *FilesBlock) config() string {
+	return filepath.Join(s.Root, "config", s.Platform, "pantavisor.config")
+}
+func (s *FilesBlock) defaults() string { return filepath.Join(s.Root, "config/defaults") }
+func (s *FilesBlock) skel() string     { return filepath.Join(s.Root, "vendors", s.Platform, "skel") }
+
+// Sources are the configuration, the defaults, the certificates and skel.
+func (s *FilesBlock) Sources() ([]build.Source, error) {
+	out := []build.Source{
+		{Name: "config/" + s.Platform + "/pantavisor.config", Path: s.config()},
+		{Name: "config/defaults", Path: s.defaults()},
+	}
+	for _, t := range s.Trust {
+		out = append(out, build.Source{Name: "trust/" + t.Name, Path: t.Path})
+	}
+	if exists(s.skel()) {
+		out = append(out, build.Source{Name: "vendors/" + s.Platform + "/skel", Path: s.skel()})
+	}
+	return out, missing(out)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// missing collects the sources that are not there.
+func missing(list []build.Source) error {
+	var errs []error
+	for _, s := range list {
+		if !exists(s.Path) {
+			errs = append(errs, fault.New(fault.Missing, "looking for %s: %s is not there", s.Name, s.Path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Run writes the three blocks around the modules and the device binary.
+func (s *FilesBlock) Run(ctx context.Context, w *build.Work) error {
+	if len(s.Trust) == 0 {
+		w.Warn("no certificate or key is given (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM, ca/pvs): the device has nothing to check signatures of revisions against")
+	}
+	entries, err := s.entries()
+	if err != nil {
+		return err
+	}
+	for which, part := range cut(entries) {
+		if err := writeBlock(ctx, w, s.Tools, which, part, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cut sorts entries into the blocks that this step makes.
+func cut(entries []cpio.Entry) map[int][]cpio.Entry {
+	out := map[int][]cpio.Entry{headBlock: nil, middleBlock: nil, tailBlock: nil}
+	for _, e := range entries {
+		which := tailBlock
+		switch {
+		case e.Name < modulesDir:
+			which = headBlock
+		case e.Name < runtimeFile:
+			which = middleBlock
+		}
+		out[which] = append(out[which], e)
+	}
+	return out
+}
+
+// entries is the whole tree, checked.
+func (s *FilesBlock) entries() ([]cpio.Entry, error) {
+	tree := skeleton()
+	config, err := runtimeConfig(s.config(), s.Target, s.Debug)
+	if err != nil {
+		return nil, err
+	}
+	tree["etc/pantavisor.config"] = cpio.Bytes("etc/pantavisor.config", 0o644, config)
+	if err := tree.add(s.defaults(), "etc/pantavisor/defaults"); err != nil {
+		return nil, err
+	}
+	tree.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
+	for _, t := range s.Trust {
+		name := "etc/pantavisor/pvs/trust/" + t.Name
+		if tree[name], err = fileEntry(t.Path, name); err != nil {
+			return nil, err
+		}
+	}
+	if exists(s.skel()) {
+		if err := tree.add(s.skel(), ""); err != nil {
+			return nil, err
+		}
+	}
+	return tree.check()
+}
+
+// tree is a tree of files by name.
+type tree map[string]cpio.Entry
+
+// skeleton are the folders and links that a runtime in embedded mode expects
+// (manual: Pantavisor Architecture, Storage).
+func skeleton() tree {
+	t := tree{}
+	for _, d := range []string{
+		"dev", "etc", "etc/pantavisor", "etc/pantavisor/defaults", "etc/pantavisor/policies", "etc/pantavisor/pvs",
+		"etc/pantavisor/pvs/trust", "etc/pantavisor/ssh", "exports", "lib", "lib/firmware", "proc", "root", "run", "run/pantavisor",
+		"run/pantavisor/configs", "run/pantavisor/media", "run/pantavisor/pv", "storage", "sys", "usr", "usr/bin",
+		"usr/lib", "usr/lib/pantavisor", "usr/sbin", "var", "volumes", "writable",
+	} {
+		t[d] = cpio.Dir(d, 0o755)
+	}
+	t["root"], t["tmp"] = cpio.Dir("root", 0o700), cpio.Dir("tmp", 0o1777)
+	for name, to := range map[string]string{
+		"init": runtimeFile, "bin": "usr/bin", "sbin": "usr/sbin",
+		"pv": "run/pantavisor/pv", "media": "run/pantavisor/media", "configs": "run/pantavisor/configs", "var/run": "../run",
+	} {
+		t[name] = cpio.Symlink(name, to)
+	}
+	for name, text := range map[string]string{
+		"etc/passwd":      "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+		"etc/group":       "root:x:0:\nnogroup:x:65534:\n",
+		"etc/resolv.conf": "nameserver 8.8.8.8\n",
+		"etc/hosts":       "127.0.0.1 localhost\n::1 localhost\n",
+	} {
+		t[name] = cpio.Bytes(name, 0o644, []byte(text))
+	}
+	return t
+}
+
+// add merges a folder of this machine; later files replace earlier ones. Notes
+// to the reader (README.md at the top) and .gitkeep are left out.
+func (t tree) add(dir, at string) error {
+	entries, err := treeEntries(dir, at)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "collecting %s", dir)
+	}
+	for _, e := range entries {
+		if e.Name == "README.md" || filepath.Base(e.Name) == ".gitkeep" {
+			continue
+		}
+		old, ok := t[e.Name]
+		if ok && isDir(e) != isDir(old) {
+			return fault.New(fault.BadInput, "collecting %s: %s is a folder on one side only; the initrd has %s", dir, e.Name, describe(old))
+		}
+		if !ok || !isDir(e) {
+			t[e.Name] = e
+		}
+	}
+	return nil
+}
+
+func isDir(e cpio.Entry) bool { return e.Mode&cpio.TypeMask == cpio.TypeDir }
+
+func describe(e cpio.Entry) string {
+	switch {
+	case e.Link != "":
+		return "a link to " + e.Link
+	case isDir(e):
+		return "a folder"
+	}
+	return "a file"
+}
+
+// move renames a folder with all that is in it.
+func (t tree) move(from, to string) {
+	for name, e := range t {
+		if below(name, from) {
+			delete(t, name)
+			e.Name = to + strings.TrimPrefix(name, from)
+			t[e.Name] = e
+		}
+	}
+}
+
+// check returns the sorted entries of a sound tree.
+func (t tree) check() ([]cpio.Entry, error) {
+	var out []cpio.Entry
+	var errs []error
+	for name, e := range t {
+		if below(name, modulesDir) || name == runtimeFile {
+			errs = append(errs, fault.New(fault.BadInput, "checking the initrd: skel may not bring %s, the build does (early_modules in target.yaml)", name))
+		}
+		out = append(out, e)
+	}
+	cpio.Sort(out)
+	if err := cpio.Validate(out); err != nil {
+		errs = append(errs, fault.Wrap(fault.BadInput, err, "checking the initrd"))
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return out, errors.Join(errs...)
+}

@@ -1,0 +1,109 @@
+package images
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// setting is one line NAME=VALUE of a configuration file.
+type setting struct{ key, value string }
+
+// readSettings reads lines NAME=VALUE; empty lines and those that begin with '#'
+// are left out. A line without '=' and a name that comes twice are errors.
+func readSettings(file string) ([]setting, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fault.Wrap(fault.Missing, err, "reading configuration")
+	}
+	var out []setting
+	var errs []error
+	seen := map[string]bool{}
+	n := 0
+	for line := range strings.Lines(string(data)) {
+		n++
+		line = strings.TrimRight(line, " \t\r\n")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		if !ok || key == "" || strings.ContainsAny(key, " \t") {
+			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %q is no line of the form NAME=VALUE", file, n, line))
+			continue
+		}
+		if seen[strings.ToUpper(key)] {
+			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %s is set twice", file, n, key))
+		}
+		seen[strings.ToUpper(key)] = true
+		out = append(out, setting{key, value})
+	}
+	return out, errors.Join(errs...)
+}
+
+// derived are the keys that follow from the target: they may be left out of the
+// file, but not contradict.
+func derived(t *targets.Target, debug bool) []setting {
+	out := []setting{{"PV_DEBUG_SHELL", flag(debug)}}
+	if !debug {
+		out = append(out, setting{"PV_DEBUG_SSH", "0"})
+	}
+	if t.Bootloader != nil {
+		out = append(out, setting{"PV_BOOTLOADER_TYPE", t.Bootloader.Type})
+	}
+	if p := storagePartition(t); p != nil {
+		out = append(out,
+			setting{"PV_STORAGE_DEVICE", "LABEL=" + p.Name},
+			setting{"PV_STORAGE_FSTYPE", p.Format},
+			setting{"PV_STORAGE_MNTPOINT", "/storage"})
+	}
+	return out
+}
+
+func flag(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
+}
+
+// runtimeConfig is pantavisor.config as it goes into the initrd: the platform's
+// file and the derived keys, sorted.
+func runtimeConfig(file string, t *targets.Target, debug bool) ([]byte, error) {
+	set, err := readSettings(file)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, d := range derived(t, debug) {
+		i := slices.IndexFunc(set, func(s setting) bool { return strings.EqualFold(s.key, d.key) })
+		switch {
+		case i < 0:
+			set = append(set, d)
+		case set[i].value != d.value && !strings.HasPrefix(d.key, "PV_DEBUG_"):
+			errs = append(errs, fault.New(fault.BadInput, "checking %s: %s is %q, but target %s has %q: remove the line", file, d.key, set[i].value, t.Name, d.value))
+		}
+	}
+	slices.SortStableFunc(set, func(a, b setting) int { return strings.Compare(a.key, b.key) })
+	var b strings.Builder
+	for _, s := range set {
+		b.WriteString(s.key + "=" + s.value + "\n")
+	}
+	return []byte(b.String()), errors.Join(errs...)
+}
+
+// storagePartition is the partition that holds the storage, nil without an image.
+func storagePartition(t *targets.Target) *targets.Partition {
+	if t.Image == nil {
+		return nil
+	}
+	for i := range t.Image.Partitions {
+		if t.Image.Partitions[i].Role == "root" {
+			return &t.Image.Partitions[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package images
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// hostTools stands in for the toolbox with this machine's programs.
+type hostTools struct{}
+
+var _ Tools = hostTools{}
+
+func (hostTools) Name() string                           { return "toolbox/host" }
+func (hostTools) Deps() []build.Step                     { return nil }
+func (hostTools) Run(context.Context, *build.Work) error { return nil }
+
+func (hostTools) Command(ctx context.Context, _ *build.Work, dir, name string, args ...string) (*exec.Cmd, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return nil, fault.Wrap(fault.Missing, err, "looking for %s", name)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir, cmd.Env = dir, []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	return cmd, nil
+}
+
+// made is a step whose output is given: files by name, "-> to" for a link.
+type made struct {
+	name  string
+	files map[string]string
+}
+
+func (m *made) Name() string       { return m.name }
+func (m *made) Deps() []build.Step { return nil }
+
+func (m *made) Run(_ context.Context, w *build.Work) error {
+	for name, text := range m.files {
+		path := filepath.Join(w.Out, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runner runs steps with their dependencies, each once, below one folder.
+type runner struct {
+	t     testing.TB
+	dir   string
+	outs  map[string]string
+	Warns []string
+}
+
+func newRunner(t testing.TB) *runner {
+	return &runner{t: t, dir: t.TempDir(), outs: map[string]string{}}
+}
+
+// run returns the step's output folder.
+func (r *runner) run(s build.Step) (string, error) {
+	r.t.Helper()
+	if out, ok := r.outs[s.Name()]; ok {
+		return out, nil
+	}
+	for _, d := range s.Deps() {
+		if _, err := r.run(d); err != nil {
+			return "", err
+		}
+	}
+	if src, ok := s.(build.Sourced); ok {
+		if _, err := src.Sources(); err != nil {
+			return "", err
+		}
+	}
+	out := filepath.Join(r.dir, s.Name(), "out")
+	tmp := filepath.Join(r.dir, s.Name(), "tmp")
+	for _, d := range []string{out, tmp} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	in := func(d build.Step) string { return r.outs[d.Name()] }
+	note := func(n build.Note) {
+		if n.Warn {
+			r.Warns = append(r.Warns, n.Text)
+		}
+	}
+	if err := s.Run(r.t.Context(), build.NewWork(out, tmp, in, note)); err != nil {
+		return "", err
+	}
+	r.outs[s.Name()] = out
+	return out, nil
+}
+
+func (r *runner) must(s build.Step) string {
+	r.t.Helper()
+	out, err := r.run(s)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+// host runs a program that judges what was made.
+func host(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("%s is not installed: nothing to compare with", name)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// board is a small target with everything.
+func board() *targets.Target {
+	return &targets.Target{
+		Name: "board", Arch: targets.Arch{Go: "amd64"}, Platform: "board",
+		Kernel:     &targets.Kernel{Source: "debian"},
+		Bootloader: &targets.Bootloader{Type: "grub"},
+		Image: &targets.Image{Size: 256, Table: "gpt", Partitions: []targets.Partition{
+			{Name: "pvboot", Role: "boot", Format: "fat32", Size: 40},
+			{Name: "pvroot", Role: "root", Format: "ext4"},
+		}},
+	}
+}
+
+// sourceTree writes files below a new folder.
+func sourceTree(t testing.TB, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}

@@ -1,0 +1,70 @@
+package images
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Tools is a step that brings helper programs: mke2fs, debugfs and xz. See
+// [debian.Toolbox].
+type Tools interface {
+	build.Step
+	// Command prepares a run of a program by its bare name in the folder dir.
+	Command(ctx context.Context, w *build.Work, dir, name string, args ...string) (*exec.Cmd, error)
+}
+
+var _ Tools = (*debian.Toolbox)(nil)
+
+// call runs a program; env is added to its environment.
+func call(ctx context.Context, w *build.Work, t Tools, env []string, name string, args ...string) error {
+	cmd, err := t.Command(ctx, w, w.Tmp, name, args...)
+	if err != nil {
+		return err
+	}
+	cmd.Env = append(cmd.Env, env...)
+	return debian.Finish(ctx, cmd, name)
+}
+
+// dictionary bounds the memory for compression to about 100 MiB and for the
+// kernel's decoder to 8 MiB.
+const dictionary = 8 << 20
+
+// compress makes one xz stream with one block that the kernel's decoder takes:
+// CRC32, one thread (the number of threads changes the bytes), and on x86 the
+// filter for its branches where the content is code.
+func compress(ctx context.Context, w *build.Work, t Tools, src, dst string, x86 bool) error {
+	info, err := os.Stat(src)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "compressing %s", filepath.Base(src))
+	}
+	dict := int64(64 << 10)
+	for dict < info.Size() && dict < dictionary {
+		dict *= 2
+	}
+	args := []string{"--format=xz", "--check=crc32", "--threads=1", "--stdout"}
+	if x86 {
+		args = append(args, "--x86")
+	}
+	args = append(args, "--lzma2=preset=6e,dict="+strconv.FormatInt(dict, 10), src)
+	out, err := os.Create(dst)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "compressing %s", filepath.Base(src))
+	}
+	defer out.Close()
+	cmd, err := t.Command(ctx, w, w.Tmp, "xz", args...)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout = out
+	if err := debian.Finish(ctx, cmd, "xz"); err != nil {
+		return err
+	}
+	return fault.Wrap(fault.IO, out.Close(), "compressing %s", filepath.Base(src))
+}
