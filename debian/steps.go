@@ -139,7 +139,7 @@ func (u *Unpack) Deps() []build.Step { return []build.Step{u.Package} }
 // Run unpacks into the output.
 func (u *Unpack) Run(ctx context.Context, w *build.Work) error {
 	keep := func(name string) bool { return len(u.Keep) == 0 || hasPrefix(name, u.Keep) }
-	return unpack(ctx, w, u.Package, deb.Extract{Keep: keep})
+	return u.Package.Extract(ctx, w, deb.Extract{Keep: keep})
 }
 
 func hasPrefix(name string, prefixes []string) bool {
@@ -151,8 +151,9 @@ func hasPrefix(name string, prefixes []string) bool {
 	return false
 }
 
-// unpack writes files of a fetched package to the step's output.
-func unpack(ctx context.Context, w *build.Work, f *Fetch, x deb.Extract) error {
+// Extract writes files of the fetched package to the output of another step, which
+// depends on f. Their time is [build.Epoch].
+func (f *Fetch) Extract(ctx context.Context, w *build.Work, x deb.Extract) error {
 	file, err := os.Open(filepath.Join(w.In(f), PackageFile))
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "unpacking %s", f.Entry)

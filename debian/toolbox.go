@@ -60,7 +60,7 @@ func (t *Toolbox) Deps() []build.Step {
 // Run unpacks programs, libraries and mke2fs's configuration.
 func (t *Toolbox) Run(ctx context.Context, w *build.Work) error {
 	for _, p := range t.Packages {
-		if err := unpack(ctx, w, p, deb.Extract{Keep: isTool, Place: merged}); err != nil {
+		if err := p.Extract(ctx, w, deb.Extract{Keep: isTool, Place: merged}); err != nil {
 			return err
 		}
 	}
@@ -113,7 +113,7 @@ func (t *Toolbox) Command(ctx context.Context, w *build.Work, dir, name string, 
 	return cmd, nil
 }
 
-// Run starts a program, as Command prepares it, and waits. What it prints is in
+// Exec starts a program, as Command prepares it, and waits. What it prints is in
 // the error when it fails, and thrown away else.
 func (t *Toolbox) Exec(ctx context.Context, w *build.Work, dir, name string, args ...string) error {
 	cmd, err := t.Command(ctx, w, dir, name, args...)

@@ -1,0 +1,244 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Firmware is the step that makes firmware.squashfs, the content of lib/firmware:
+// of all files in the packages only those that a module of the kernel names, with
+// the links that lead to them. Its output is [FirmwareFile] and [FirmwareReport].
+type Firmware struct {
+	Compression
+	// Exclude are patterns below lib/firmware that are left out: path.Match, or
+	// "dir/**" for all below dir.
+	Exclude []string
+	// Budget is the most that the uncompressed files may take, in MiB; 0 is no
+	// limit.
+	Budget   int
+	Packages []*debian.Unpack `json:"-"`
+	Tree     *Tree            `json:"-"`
+	Tools    *debian.Toolbox  `json:"-"`
+}
+
+const (
+	// FirmwareFile is the name of the firmware's file system in the BSP.
+	FirmwareFile = "firmware.squashfs"
+	// FirmwareReport lists the files in it as JSON: path to size in bytes.
+	FirmwareReport = "firmware.json"
+)
+
+// FirmwarePaths are the parts of a firmware package that Firmware reads: the Keep
+// of its Unpack steps.
+var FirmwarePaths = []string{"lib/firmware/", "usr/lib/firmware/"}
+
+var (
+	_ build.Step      = (*Firmware)(nil)
+	_ build.Versioned = (*Firmware)(nil)
+)
+
+// Name is "kernel/firmware".
+func (f *Firmware) Name() string { return "kernel/firmware" }
+
+// Version of the step's logic.
+func (f *Firmware) Version() int { return 1 }
+
+// Deps are the packages, the kernel's tree and the helper programs.
+func (f *Firmware) Deps() []build.Step {
+	out := []build.Step{f.Tree, f.Tools}
+	for _, p := range f.Packages {
+		out = append(out, p)
+	}
+	return out
+}
+
+// Run picks the files and writes the file system.
+func (f *Firmware) Run(ctx context.Context, w *build.Work) error {
+	x, err := ReadIndex(w.In(f.Tree))
+	if err != nil {
+		return err
+	}
+	p := picker{wanted: x.firmware(), exclude: f.Exclude, to: filepath.Join(w.Tmp, "firmware"), sizes: map[string]int64{}}
+	if err := os.MkdirAll(p.to, 0o755); err != nil {
+		return fault.Wrap(fault.IO, err, "picking firmware")
+	}
+	for _, pkg := range f.Packages {
+		for _, dir := range FirmwarePaths {
+			if err := p.pick(filepath.Join(w.In(pkg), dir)); err != nil {
+				return fault.Wrap(fault.IO, err, "picking firmware of %s", pkg.Package.Entry.Package)
+			}
+		}
+	}
+	if err := p.checkBudget(int64(f.Budget) << 20); err != nil {
+		return err
+	}
+	if err := writeJSON(filepath.Join(w.Out, FirmwareReport), p.sizes); err != nil {
+		return err
+	}
+	return squash(ctx, w, f.Tools, p.to, filepath.Join(w.Out, FirmwareFile), f.Compression)
+}
+
+// firmware lists the files that modules name, sorted. Some are patterns.
+func (x *Index) firmware() []string {
+	var out []string
+	for _, m := range x.Modules {
+		out = append(out, m.Firmware...)
+	}
+	sort.Strings(out)
+	return slices.Compact(out)
+}
+
+// picker copies wanted firmware files.
+type picker struct {
+	wanted  []string
+	exclude []string
+	to      string
+	sizes   map[string]int64
+}
+
+// pick takes the wanted files of one lib/firmware, which may not exist.
+func (p *picker) pick(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, name := range p.wanted {
+		found, err := matches(root.FS(), name)
+		if err != nil {
+			return err
+		}
+		for _, file := range found {
+			if err := p.take(root, dir, file, 0); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// matches returns the files that a name or pattern of a module means; a name that
+// is no path is nothing.
+func matches(files fs.FS, name string) ([]string, error) {
+	if !fs.ValidPath(name) {
+		return nil, nil
+	}
+	if !strings.ContainsAny(name, "*?[") {
+		return []string{name}, nil
+	}
+	found, err := fs.Glob(files, name)
+	if errors.Is(err, path.ErrBadPattern) {
+		return nil, nil
+	}
+	return found, err
+}
+
+// maxLinks bounds a chain of symbolic links.
+const maxLinks = 8
+
+// take copies a file, or a link and what it leads to.
+func (p *picker) take(root *os.Root, dir, name string, depth int) error {
+	info, err := root.Lstat(name)
+	if err != nil || p.excluded(name) || depth > maxLinks {
+		// A package that does not have it is the usual case; other packages may.
+		return nil
+	}
+	if _, done := p.sizes[name]; done {
+		return nil
+	}
+	to := filepath.Join(p.to, name)
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	switch {
+	case info.Mode().IsRegular():
+		p.sizes[name] = info.Size()
+		return copyFile(filepath.Join(dir, name), to)
+	case info.Mode()&fs.ModeSymlink != 0:
+		return p.takeLink(root, dir, name, depth)
+	}
+	return nil
+}
+
+// takeLink keeps a link whose target is kept too: a dangling one helps nobody.
+func (p *picker) takeLink(root *os.Root, dir, name string, depth int) error {
+	target, err := root.Readlink(name)
+	if err != nil {
+		return err
+	}
+	file := path.Join(path.Dir(name), target)
+	if path.IsAbs(target) || !fs.ValidPath(file) {
+		return nil
+	}
+	if err := p.take(root, dir, file, depth+1); err != nil {
+		return err
+	}
+	if _, there := p.sizes[file]; !there {
+		return nil
+	}
+	p.sizes[name] = 0
+	return os.Symlink(target, filepath.Join(p.to, name))
+}
+
+func (p *picker) excluded(name string) bool {
+	return slices.ContainsFunc(p.exclude, func(pattern string) bool {
+		if dir, ok := strings.CutSuffix(pattern, "/**"); ok {
+			return strings.HasPrefix(name, dir+"/")
+		}
+		ok, err := path.Match(pattern, name)
+		return ok && err == nil
+	})
+}
+
+// checkBudget fails with a list of the largest folders when the files take more
+// than budget bytes.
+func (p *picker) checkBudget(budget int64) error {
+	total := int64(0)
+	byDir := map[string]int64{}
+	for name, size := range p.sizes {
+		total += size
+		top, _, _ := strings.Cut(name, "/")
+		byDir[top] += size
+	}
+	if budget == 0 || total <= budget {
+		return nil
+	}
+	return fault.New(fault.NoSpace, "collecting firmware: %s are more than the budget of %s; largest are %s; "+
+		"leave some out (kernel.firmware.exclude) or raise kernel.firmware.budget", mib(total), mib(budget), largest(byDir))
+}
+
+// largest names the first few by size.
+func largest(sizes map[string]int64) string {
+	var names []string
+	for name := range sizes {
+		names = append(names, name)
+	}
+	sort.Slice(names, func(i, j int) bool {
+		if sizes[names[i]] != sizes[names[j]] {
+			return sizes[names[i]] > sizes[names[j]]
+		}
+		return names[i] < names[j]
+	})
+	var out []string
+	for _, name := range names[:min(len(names), 8)] {
+		out = append(out, fmt.Sprintf("%s %s", name, mib(sizes[name])))
+	}
+	return strings.Join(out, ", ")
+}
+
+func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

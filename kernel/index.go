@@ -1,0 +1,315 @@
+package kernel
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sort"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Module is one module of a tree.
+type Module struct {
+	// Name is its name in the kernel, with '_' for '-'.
+	Name string `json:"name"`
+	// Path is its file relative to lib/modules/<release>.
+	Path string `json:"path"`
+	Info
+}
+
+// Index is what is known of the modules of one kernel.
+type Index struct {
+	// Release is the kernel's `uname -r`, the name of the folder in lib/modules.
+	Release string `json:"release"`
+	// Modules in the order of modules.order, those not in it behind, by path.
+	Modules []Module `json:"modules"`
+	// Builtin are the names of what would be modules, but is part of the kernel.
+	Builtin []string `json:"builtin"`
+
+	byName map[string]*Module
+}
+
+// Scan reads the metadata of all modules below dir, a folder lib/modules/<release>.
+func Scan(dir string) (*Index, error) {
+	x := &Index{Release: filepath.Base(dir)}
+	files, err := moduleFiles(dir)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "scanning modules")
+	}
+	x.Modules = make([]Module, len(files))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, file := range files {
+		g.Go(func() error {
+			info, err := readModuleFile(filepath.Join(dir, file))
+			x.Modules[i] = Module{Name: moduleName(path.Base(file)), Path: file, Info: info}
+			return fault.Wrap(fault.BadInput, err, "reading module %s", file)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if x.Builtin, err = readBuiltin(dir); err != nil {
+		return nil, err
+	}
+	return x, x.order(dir)
+}
+
+func moduleFiles(dir string) ([]string, error) {
+	var out []string
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || moduleName(d.Name()) == "" {
+			return err
+		}
+		rel, err := filepath.Rel(dir, p)
+		out = append(out, filepath.ToSlash(rel))
+		return err
+	})
+	return out, err
+}
+
+// readBuiltin reads modules.builtin: a path a line.
+func readBuiltin(dir string) ([]string, error) {
+	lines, err := readLines(filepath.Join(dir, "modules.builtin"))
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "reading the list of built-in modules")
+	}
+	var out []string
+	for _, l := range lines {
+		if name := moduleName(path.Base(l)); name != "" {
+			out = append(out, name)
+		}
+	}
+	sort.Strings(out)
+	return slices.Compact(out), nil
+}
+
+// readLines returns the lines of a file, none when it does not exist.
+func readLines(file string) ([]string, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var out []string
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		out = append(out, s.Text())
+	}
+	return out, s.Err()
+}
+
+// order sorts the modules as modules.order says: the order of linking, which
+// decides between modules of one alias.
+func (x *Index) order(dir string) error {
+	lines, err := readLines(filepath.Join(dir, "modules.order"))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "reading the order of modules")
+	}
+	rank := map[string]int{}
+	for i, l := range lines {
+		if _, twice := rank[plainPath(l)]; !twice {
+			rank[plainPath(l)] = i - len(lines)
+		}
+	}
+	sort.SliceStable(x.Modules, func(i, j int) bool {
+		a, b := x.Modules[i], x.Modules[j]
+		if ra, rb := rank[plainPath(a.Path)], rank[plainPath(b.Path)]; ra != rb {
+			return ra < rb
+		}
+		return a.Path < b.Path
+	})
+	return nil
+}
+
+// plainPath is a module's path without its compression: modules.order does not
+// know of it, and older ones say .ko, newer .o.
+func plainPath(p string) string {
+	p = strings.TrimSuffix(strings.TrimSuffix(p, ".xz"), ".zst")
+	return strings.TrimSuffix(strings.TrimSuffix(p, ".ko"), ".o")
+}
+
+// Module returns the module of that name, or nil.
+func (x *Index) Module(name string) *Module {
+	if x.byName == nil {
+		x.byName = make(map[string]*Module, len(x.Modules))
+		for i := range x.Modules {
+			x.byName[x.Modules[i].Name] = &x.Modules[i]
+		}
+	}
+	return x.byName[Name(name)]
+}
+
+// IsBuiltin tells whether the kernel has it without a module.
+func (x *Index) IsBuiltin(name string) bool {
+	_, found := slices.BinarySearch(x.Builtin, Name(name))
+	return found
+}
+
+// find returns the modules that a name stands for, as modprobe reads it: a
+// module, else all whose alias fits.
+func (x *Index) find(name string) []*Module {
+	if m := x.Module(name); m != nil {
+		return []*Module{m}
+	}
+	var out []*Module
+	for i, m := range x.Modules {
+		if slices.ContainsFunc(m.Aliases, func(a string) bool { return aliasFits(a, name) }) {
+			out = append(out, &x.Modules[i])
+		}
+	}
+	return out
+}
+
+func aliasFits(alias, name string) bool {
+	if alias == name || Name(alias) == Name(name) {
+		return true
+	}
+	ok, err := path.Match(alias, name)
+	return ok && err == nil
+}
+
+// Closure returns the modules of that names with all they need, in the order in
+// which they can be loaded: whatever a module depends on, hard or soft, stands
+// before it. Names that are built in are skipped and returned in builtin. Names
+// that nothing answers to are all in the error, each with the nearest.
+func (x *Index) Closure(wanted []string) (set []*Module, builtin []string, err error) {
+	c := closure{index: x, state: map[string]int{}}
+	var unknown []error
+	for _, name := range wanted {
+		found := x.find(name)
+		switch {
+		case len(found) > 0:
+			for _, m := range found {
+				c.visit(m)
+			}
+		case x.IsBuiltin(name):
+			builtin = append(builtin, Name(name))
+		default:
+			unknown = append(unknown, x.unknown(name))
+		}
+	}
+	unknown = append(unknown, c.broken...)
+	if err := errors.Join(unknown...); err != nil {
+		return nil, nil, fault.Wrap(fault.BadInput, err, "collecting modules of kernel %s", x.Release)
+	}
+	return c.out, builtin, nil
+}
+
+func (x *Index) unknown(name string) error {
+	if near := nearest(Name(name), x); near != "" {
+		return fmt.Errorf("module %q: unknown; the nearest is %q", name, near)
+	}
+	return fmt.Errorf("module %q: unknown", name)
+}
+
+// closure is a depth-first walk.
+type closure struct {
+	index  *Index
+	state  map[string]int // 1: being visited, 2: done
+	out    []*Module
+	broken []error
+}
+
+func (c *closure) visit(m *Module) {
+	if c.state[m.Name] != 0 {
+		// A cycle of soft dependencies is legal; it has no right order.
+		return
+	}
+	c.state[m.Name] = 1
+	for _, d := range m.Depends {
+		c.need(m, d)
+	}
+	c.soft(m.Pre)
+	c.state[m.Name] = 2
+	c.out = append(c.out, m)
+	c.soft(m.Post)
+}
+
+func (c *closure) need(m *Module, name string) {
+	dep := c.index.Module(name)
+	switch {
+	case dep != nil:
+		c.visit(dep)
+	case !c.index.IsBuiltin(name):
+		c.broken = append(c.broken, fmt.Errorf("module %q depends on %q, which is not there", m.Name, name))
+	}
+}
+
+// soft follows dependencies that may be missing.
+func (c *closure) soft(list []string) {
+	for _, name := range list {
+		for _, m := range c.index.find(name) {
+			c.visit(m)
+		}
+	}
+}
+
+// nearest returns the known name with the smallest edit distance, if that is
+// small enough to be a slip of the pen.
+func nearest(name string, x *Index) string {
+	best, bestAt := "", len(name)/3+2
+	consider := func(s string) {
+		if d := distance(name, s); d < bestAt {
+			best, bestAt = s, d
+		}
+	}
+	for _, m := range x.Modules {
+		consider(m.Name)
+	}
+	for _, b := range x.Builtin {
+		consider(b)
+	}
+	return best
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// IndexFile is the name of the index in a Tree step's output.
+const IndexFile = "modules.json"
+
+// ReadIndex reads the index from the output folder of a [Tree] step.
+func ReadIndex(tree string) (*Index, error) {
+	data, err := os.ReadFile(filepath.Join(tree, IndexFile))
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "reading the index of modules")
+	}
+	x := &Index{}
+	if err := json.Unmarshal(data, x); err != nil {
+		return nil, fault.New(fault.Internal, "reading the index of modules: %w", err)
+	}
+	return x, nil
+}

@@ -1,0 +1,182 @@
+package kernel
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
+)
+
+// Info is what a module says of itself in its .modinfo section: NAME=VALUE
+// strings, each ended by a NUL (include/linux/module.h, MODULE_INFO).
+type Info struct {
+	// Depends are the modules whose symbols it uses.
+	Depends []string `json:"depends,omitempty"`
+	// Pre and Post are its soft dependencies: loaded before and after it, if they
+	// are there.
+	Pre  []string `json:"pre,omitempty"`
+	Post []string `json:"post,omitempty"`
+	// Aliases are the device patterns and other names that it answers to.
+	Aliases []string `json:"aliases,omitempty"`
+	// Firmware are files below lib/firmware that it may ask for.
+	Firmware []string `json:"firmware,omitempty"`
+}
+
+// ErrModule is in the chain when a file is no kernel module.
+var ErrModule = errors.New("not a kernel module")
+
+// Bounds of what is read from a module, in bytes.
+const (
+	maxModule  = 256 << 20
+	maxModinfo = 16 << 20
+)
+
+// ReadInfo reads the module metadata of an uncompressed module.
+func ReadInfo(r io.ReaderAt) (Info, error) {
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return Info{}, fmt.Errorf("reading a module: %w: %w", ErrModule, err)
+	}
+	defer f.Close()
+	s := f.Section(".modinfo")
+	if s == nil || s.Type != elf.SHT_PROGBITS || s.Size > maxModinfo {
+		return Info{}, fmt.Errorf("reading a module: no usable .modinfo section: %w", ErrModule)
+	}
+	data, err := io.ReadAll(io.LimitReader(s.Open(), maxModinfo))
+	if err != nil {
+		return Info{}, fmt.Errorf("reading a module's .modinfo: %w", err)
+	}
+	return ParseInfo(data), nil
+}
+
+// ParseInfo reads the content of a .modinfo section. Fields that nobody here needs
+// are passed over.
+func ParseInfo(data []byte) Info {
+	var m Info
+	for field := range bytes.SplitSeq(data, []byte{0}) {
+		name, value, ok := strings.Cut(string(field), "=")
+		if !ok || strings.ContainsAny(value, "\n\r") {
+			continue
+		}
+		switch name {
+		case "depends":
+			m.Depends = append(m.Depends, names(strings.Split(value, ","))...)
+		case "softdep":
+			m.soft(value)
+		case "alias":
+			m.Aliases = append(m.Aliases, value)
+		case "firmware":
+			m.Firmware = append(m.Firmware, value)
+		}
+	}
+	return m
+}
+
+// soft reads "pre: a b post: c".
+func (m *Info) soft(text string) {
+	into := (*[]string)(nil)
+	for _, w := range strings.Fields(text) {
+		switch w {
+		case "pre:":
+			into = &m.Pre
+		case "post:":
+			into = &m.Post
+		default:
+			if into != nil {
+				*into = append(*into, Name(w))
+			}
+		}
+	}
+}
+
+// names normalises module names and leaves out empty ones.
+func names(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if s = Name(strings.TrimSpace(s)); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Name returns a module's name as the kernel has it: modprobe takes '-' for '_'.
+func Name(s string) string { return strings.ReplaceAll(s, "-", "_") }
+
+// suffixes of module files, by compression.
+var suffixes = []string{".ko", ".ko.xz", ".ko.zst"}
+
+// moduleName returns the name of the module in a file, or nothing when the file is
+// no module by its name.
+func moduleName(base string) string {
+	for _, s := range suffixes {
+		if name, ok := strings.CutSuffix(base, s); ok && name != "" {
+			return Name(name)
+		}
+	}
+	return ""
+}
+
+// readModuleFile reads the metadata of a module file, compressed or not.
+func readModuleFile(file string) (Info, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return Info{}, err
+	}
+	defer f.Close()
+	if strings.HasSuffix(file, ".ko") {
+		return ReadInfo(f)
+	}
+	plain, err := Decompress(file, f)
+	if err != nil {
+		return Info{}, err
+	}
+	return ReadInfo(bytes.NewReader(plain))
+}
+
+// Decompress returns the content of a module file, which its name tells the
+// compression of.
+func Decompress(name string, r io.Reader) ([]byte, error) {
+	var plain io.Reader = r
+	switch {
+	case strings.HasSuffix(name, ".xz"):
+		z, err := xz.NewReader(r, xz.DefaultDictMax)
+		if err != nil {
+			return nil, fmt.Errorf("decompressing %s: %w", name, err)
+		}
+		plain = z
+	case strings.HasSuffix(name, ".zst"):
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxModule))
+		if err != nil {
+			return nil, fmt.Errorf("decompressing %s: %w", name, err)
+		}
+		defer z.Close()
+		plain = z
+	}
+	data, err := io.ReadAll(io.LimitReader(plain, maxModule+1))
+	if err != nil {
+		return nil, fmt.Errorf("decompressing %s: %w", name, err)
+	}
+	if len(data) > maxModule {
+		return nil, fmt.Errorf("decompressing %s: more than %d bytes: %w", name, maxModule, ErrModule)
+	}
+	return data, nil
+}
+
+// unique returns the list without repetitions, in its order.
+func unique(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}

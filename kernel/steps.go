@@ -1,0 +1,262 @@
+// Package kernel makes the kernel's parts of a BSP from a Debian kernel package:
+// the kernel image, its modules with the index files that modprobe reads, the
+// early module set of the initrd, the firmware files that modules name, and a
+// check of the kernel's configuration.
+//
+// Debian's packages hold no modules.dep, so dependencies are read from the
+// modules themselves ([Scan]).
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/debian/deb"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// epoch is the time of all files.
+var epoch = time.Unix(build.Epoch, 0)
+
+// Tree is the step that unpacks a kernel package and indexes its modules. Its
+// output has boot/ as packaged, lib/modules/<release> with the index files, and
+// [IndexFile].
+type Tree struct {
+	Package *debian.Fetch `json:"-"`
+}
+
+var (
+	_ build.Step      = (*Tree)(nil)
+	_ build.Versioned = (*Tree)(nil)
+)
+
+// Name is "kernel/tree".
+func (t *Tree) Name() string { return "kernel/tree" }
+
+// Version of the step's logic.
+func (t *Tree) Version() int { return 1 }
+
+// Deps is the package.
+func (t *Tree) Deps() []build.Step { return []build.Step{t.Package} }
+
+// Run unpacks and indexes.
+func (t *Tree) Run(ctx context.Context, w *build.Work) error {
+	if err := t.Package.Extract(ctx, w, deb.Extract{Keep: isKernelFile, Place: unmerged}); err != nil {
+		return err
+	}
+	dir, err := releaseDir(w.Out)
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "unpacking %s", t.Package.Entry)
+	}
+	x, err := Scan(dir)
+	if err != nil {
+		return err
+	}
+	if err := x.WriteFiles(dir); err != nil {
+		return err
+	}
+	return writeJSON(filepath.Join(w.Out, IndexFile), x)
+}
+
+func isKernelFile(name string) bool {
+	name = unmerged(name)
+	base := filepath.Base(name)
+	return strings.HasPrefix(name, "boot/") || strings.HasPrefix(name, "lib/modules/") && base != "build" && base != "source"
+}
+
+// unmerged undoes the merge of /usr: modules are always below lib/modules.
+func unmerged(name string) string { return strings.TrimPrefix(name, "usr/") }
+
+// releaseDir finds the one folder in lib/modules.
+func releaseDir(tree string) (string, error) {
+	found, err := filepath.Glob(filepath.Join(tree, "lib/modules", "*"))
+	if err != nil || len(found) != 1 {
+		return "", fault.New(fault.BadInput, "looking for the kernel's modules: %d folders in lib/modules, want 1", len(found))
+	}
+	return found[0], nil
+}
+
+func writeJSON(file string, value any) error {
+	data, err := json.MarshalIndent(value, "", " ")
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "writing %s", filepath.Base(file))
+	}
+	return fault.Wrap(fault.IO, os.WriteFile(file, append(data, '\n'), 0o644), "writing %s", filepath.Base(file))
+}
+
+// Image is the step that picks the kernel image, as packaged. Its output is
+// [ImageFile].
+type Image struct {
+	Tree *Tree `json:"-"`
+}
+
+// ImageFile is the kernel's name in the BSP.
+const ImageFile = "kernel.img"
+
+var _ build.Step = (*Image)(nil)
+
+// Name is "kernel/image".
+func (i *Image) Name() string { return "kernel/image" }
+
+// Deps is the kernel's tree.
+func (i *Image) Deps() []build.Step { return []build.Step{i.Tree} }
+
+// Run copies boot/vmlinuz-<release>, or vmlinux where that is what is booted.
+func (i *Image) Run(_ context.Context, w *build.Work) error {
+	for _, pattern := range []string{"boot/vmlinuz-*", "boot/vmlinux-*"} {
+		found, err := filepath.Glob(filepath.Join(w.In(i.Tree), pattern))
+		if err != nil {
+			return fault.Wrap(fault.Internal, err, "looking for the kernel image")
+		}
+		if len(found) == 1 {
+			return fault.Wrap(fault.IO, copyFile(found[0], filepath.Join(w.Out, ImageFile)), "copying the kernel image")
+		}
+	}
+	return fault.New(fault.BadInput, "looking for the kernel image: the package has no boot/vmlinuz-<release>")
+}
+
+// copyFile copies content and gives it the epoch's time.
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	if err = errors.Join(err, dst.Close()); err != nil {
+		return err
+	}
+	return os.Chtimes(to, epoch, epoch)
+}
+
+// Early is the step that collects the modules that the initrd loads before it can
+// reach the storage. Its output is the initrd's lib/modules/<release>: the modules,
+// uncompressed, the text index restricted to them, and [EarlyFile].
+type Early struct {
+	// Modules are the wanted names, as modprobe takes them. All that they depend
+	// on comes along.
+	Modules []string
+	Tree    *Tree `json:"-"`
+}
+
+// EarlyFile lists the paths of the early modules, relative to its folder, one a
+// line in the order of loading.
+const EarlyFile = "modules.early"
+
+var (
+	_ build.Step      = (*Early)(nil)
+	_ build.Versioned = (*Early)(nil)
+)
+
+// Name is "kernel/early".
+func (e *Early) Name() string { return "kernel/early" }
+
+// Version of the step's logic.
+func (e *Early) Version() int { return 1 }
+
+// Deps is the kernel's tree.
+func (e *Early) Deps() []build.Step { return []build.Step{e.Tree} }
+
+// Run copies the modules and writes the index.
+func (e *Early) Run(_ context.Context, w *build.Work) error {
+	x, err := ReadIndex(w.In(e.Tree))
+	if err != nil {
+		return err
+	}
+	set, _, err := x.Closure(e.Modules)
+	if err != nil {
+		return err
+	}
+	from := filepath.Join(w.In(e.Tree), "lib/modules", x.Release)
+	to := filepath.Join(w.Out, "lib/modules", x.Release)
+	early := &Index{Release: x.Release, Builtin: x.Builtin}
+	var order bytes.Buffer
+	for _, m := range set {
+		plain := *m
+		plain.Path = strings.TrimSuffix(strings.TrimSuffix(m.Path, ".xz"), ".zst")
+		if err := copyModule(filepath.Join(from, m.Path), filepath.Join(to, plain.Path)); err != nil {
+			return fault.Wrap(fault.IO, err, "copying module %s", m.Name)
+		}
+		order.WriteString(plain.Path + "\n")
+		early.Modules = append(early.Modules, plain)
+	}
+	return early.writeEarly(to, order.Bytes())
+}
+
+// writeEarly writes the files that the initrd's loader reads; a big .bin index has
+// no reader there.
+func (x *Index) writeEarly(dir string, order []byte) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fault.Wrap(fault.IO, err, "writing the early modules")
+	}
+	dep, _ := x.dependencies()
+	alias, _ := x.aliases()
+	files := map[string][]byte{
+		EarlyFile: order, "modules.dep": dep, "modules.alias": alias, "modules.softdep": x.softdeps(),
+		"modules.builtin": []byte(strings.Join(x.Builtin, "\n") + "\n"),
+	}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return fault.Wrap(fault.IO, err, "writing the early modules")
+		}
+	}
+	return nil
+}
+
+// copyModule writes the decompressed module.
+func copyModule(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	if strings.HasSuffix(from, ".ko") {
+		return copyFile(from, to)
+	}
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	data, err := Decompress(from, f)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o644)
+}
+
+// Modules is the step that makes modules.squashfs: the content of lib/modules, the
+// release's folder inside. Its output is [ModulesFile].
+type Modules struct {
+	Compression
+	Tree  *Tree           `json:"-"`
+	Tools *debian.Toolbox `json:"-"`
+}
+
+// ModulesFile is the name of the modules' file system in the BSP.
+const ModulesFile = "modules.squashfs"
+
+var _ build.Step = (*Modules)(nil)
+
+// Name is "kernel/modules".
+func (m *Modules) Name() string { return "kernel/modules" }
+
+// Deps are the kernel's tree and the helper programs.
+func (m *Modules) Deps() []build.Step { return []build.Step{m.Tree, m.Tools} }
+
+// Run writes the file system.
+func (m *Modules) Run(ctx context.Context, w *build.Work) error {
+	from := filepath.Join(w.In(m.Tree), "lib/modules")
+	return squash(ctx, w, m.Tools, from, filepath.Join(w.Out, ModulesFile), m.Compression)
+}
