@@ -1,0 +1,419 @@
+package manifest
+
+import (
+	"net/netip"
+	"sort"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/revision/canon"
+)
+
+// containers reads every <container>/run.json with what belongs to it.
+func (p *parser) containers() {
+	for _, key := range p.state.Keys() {
+		folder, file, ok := strings.Cut(key, "/")
+		if !ok || file != "run.json" || folder == "bsp" || folder == "_config" || folder == "_sigs" {
+			continue
+		}
+		n, _ := p.value(key)
+		if o, ok := n.object(); ok {
+			p.sys.Containers = append(p.sys.Containers, p.container(folder, o))
+		}
+	}
+	p.orphanServices()
+}
+
+func (p *parser) container(folder string, o *object) Container {
+	c := Container{
+		Name:      folder,
+		Group:     p.groupName(o),
+		Network:   network(o),
+		Logs:      loggers(o),
+		Recovery:  recovery(o),
+		Drivers:   driverRefs(o),
+		Exports:   exports(o),
+		DevLog:    o.boolean("dev-log", p.opt.DevLog),
+		AutoModFW: autoModFW(o),
+		Remount:   remount(o),
+		Services:  p.services(folder),
+		Overlay:   p.overlay(folder),
+	}
+	if name := o.need("name"); name != "" && name != folder {
+		o.at("name", canon.Value{}).fail("%.80q; it must be the folder's name %q", name, folder)
+	}
+	if folder == "pantavisor" || folder == "_pv_" {
+		o.fail("the name %q belongs to the runtime itself", folder)
+	}
+	c.Goal = Goal(o.enum("status_goal", "", "MOUNTED", "STARTED", "READY"))
+	c.Restart = Restart(o.enum("restart_policy", "", "system", "container"))
+	p.roles(o, &c)
+	if s, ok := o.member("storage"); ok {
+		c.Storage = p.storage(s)
+	}
+	c.Requires, c.Wants = requirements(o)
+	p.files(o, folder, &c)
+	if spec := o.str("#spec"); spec != "" && spec != "service-manifest-run@1" {
+		o.note("#spec is %.80q; service-manifest-run@1 is expected", spec)
+	}
+	o.known("share", "conditions", "exec")
+	o.done()
+	return c
+}
+
+// files reads what a container mounts. Whether a program must be there is known
+// only with the goal, see checkRunnable.
+func (p *parser) files(o *object, folder string, c *Container) {
+	c.Type = o.enum("type", "", "lxc")
+	if n, ok := o.member("config"); ok {
+		c.Config = n.str()
+		p.hasFile(n, folder, c.Config)
+	}
+	if n, ok := o.member("root-volume"); ok {
+		c.Root = p.artifact(n, folder)
+	}
+	n, ok := o.member("volumes")
+	if !ok {
+		return
+	}
+	for _, e := range n.elems() {
+		if a := p.artifact(e, folder); a.File != "" {
+			c.Volumes = append(c.Volumes, a)
+		}
+	}
+}
+
+func (p *parser) groupName(o *object) string {
+	group, level := o.str("group"), o.str("runlevel")
+	if level == "" {
+		return group
+	}
+	n := o.at("runlevel", canon.Value{})
+	if group != "" && group != level {
+		n.note("%q is ignored, because group is %q", level, group)
+		return group
+	}
+	n.note("runlevel is legacy; group replaces it")
+	return level
+}
+
+func (p *parser) roles(o *object, c *Container) {
+	n, ok := o.member("roles")
+	if !ok {
+		if p.opt.DefaultRole != "" && p.opt.DefaultRole != RoleNobody {
+			c.Roles = []string{p.opt.DefaultRole}
+			o.note("without roles the container gets the role %s, as this device is configured", p.opt.DefaultRole)
+		} else {
+			o.note("without roles the container gets none")
+		}
+	} else {
+		c.Roles = n.strings()
+	}
+	for _, r := range c.Roles {
+		c.Mgmt = c.Mgmt || r == RoleMgmt
+		if r != RoleMgmt && r != RoleNobody {
+			o.at("roles", canon.Value{}).note("role %.80q is unknown; known are mgmt and nobody", r)
+		}
+	}
+}
+
+func autoModFW(o *object) bool {
+	n, ok := o.member("automodfw")
+	if !ok {
+		return true
+	}
+	if b, ok := n.v.Bool(); ok {
+		return b
+	}
+	return n.str() != "no"
+}
+
+func exports(o *object) []string {
+	return o.strings("exports")
+}
+
+func driverRefs(o *object) DriverRefs {
+	n, ok := o.member("drivers")
+	if !ok {
+		return DriverRefs{}
+	}
+	d, ok := n.object()
+	if !ok {
+		return DriverRefs{}
+	}
+	refs := DriverRefs{Required: d.strings("required"), Optional: d.strings("optional"), Manual: d.strings("manual")}
+	d.done()
+	return refs
+}
+
+// network reads the member network. Its older form is a list of interfaces with
+// the same members, of which the first counts.
+func network(parent *object) *Network {
+	n, ok := parent.member("network")
+	if !ok {
+		return nil
+	}
+	o, ok := n.object()
+	if !ok {
+		return nil
+	}
+	if many, ok := o.member("interfaces"); ok {
+		if elems := many.elems(); len(elems) > 0 {
+			if first, ok := elems[0].object(); ok {
+				defer o.done()
+				o = first
+			}
+		}
+	}
+	net := &Network{Pool: o.str("pool"), Hostname: o.str("hostname"), IP: o.str("ip"), MAC: o.str("mac"), Mode: o.str("mode")}
+	switch {
+	case net.Mode == "" && net.Pool != "":
+		net.Mode = "pool"
+	case net.Mode != "host" && net.Mode != "pool":
+		net.Mode = "none"
+	}
+	if net.IP != "" {
+		if _, err := netip.ParseAddr(net.IP); err != nil {
+			o.at("ip", canon.Value{}).fail("%.80q is no address", net.IP)
+		}
+	}
+	o.known("name", "type")
+	o.done()
+	return net
+}
+
+func loggers(parent *object) []Logger {
+	n, ok := parent.member("logs")
+	if !ok {
+		return nil
+	}
+	var out []Logger
+	for _, e := range n.elems() {
+		if o, ok := e.object(); ok {
+			out = append(out, logger(o))
+		}
+	}
+	return out
+}
+
+func logger(o *object) Logger {
+	l := Logger{Name: o.str("name"), MaxSize: o.number("maxsize", 1<<62), Truncate: o.boolean("truncate", false)}
+	for _, kind := range []string{"file", "lxc", "console"} {
+		n, ok := o.member(kind)
+		if !ok {
+			continue
+		}
+		if l.Kind != "" {
+			n.fail("only one of file, lxc and console is allowed")
+		}
+		l.Kind = kind
+		if text := n.str(); kind == "file" {
+			l.File = text
+			n.cleanPath(strings.TrimPrefix(text, "/"))
+		}
+	}
+	if l.Kind == "" {
+		o.fail("one of file, lxc and console is expected")
+	}
+	o.done()
+	return l
+}
+
+func requirements(parent *object) (required, optional []Requirement) {
+	n, ok := parent.member("services")
+	if !ok {
+		return nil, nil
+	}
+	o, ok := n.object()
+	if !ok {
+		return nil, nil
+	}
+	required, optional = requirementList(o, "required"), requirementList(o, "optional")
+	o.done()
+	return required, optional
+}
+
+func requirementList(parent *object, name string) []Requirement {
+	n, ok := parent.member(name)
+	if !ok {
+		return nil
+	}
+	var out []Requirement
+	for _, e := range n.elems() {
+		if text, ok := e.v.Text(); ok {
+			out = append(out, Requirement{Name: text})
+			continue
+		}
+		if o, ok := e.object(); ok {
+			out = append(out, Requirement{o.need("name"), o.str("type"), o.str("role"), o.str("interface"), o.str("target")})
+			o.done()
+		}
+	}
+	return out
+}
+
+// services reads <container>/services.json: an object with the array services, or
+// that array alone.
+func (p *parser) services(folder string) []Service {
+	n, ok := p.value(folder + "/services.json")
+	if !ok {
+		return nil
+	}
+	if n.v.Kind() == canon.Array {
+		return serviceList(n)
+	}
+	o, ok := n.object()
+	if !ok {
+		return nil
+	}
+	if spec := o.str("#spec"); spec != "" && spec != "service-manifest-xconnect@1" {
+		o.note("#spec is %.80q; service-manifest-xconnect@1 is expected", spec)
+	}
+	defer o.done()
+	if list, ok := o.member("services"); ok {
+		return serviceList(list)
+	}
+	return nil
+}
+
+func serviceList(n node) []Service {
+	var out []Service
+	for _, e := range n.elems() {
+		o, ok := e.object()
+		if !ok {
+			continue
+		}
+		out = append(out, Service{
+			Name: o.need("name"), Type: o.str("type"), Socket: o.str("socket"),
+			Bus: o.str("bus"), Role: o.str("role"), Owns: words(o, "owns"), Allow: words(o, "allow"),
+		})
+		o.done()
+	}
+	return out
+}
+
+// words reads a string or an array of strings.
+func words(o *object, name string) []string {
+	n, ok := o.member(name)
+	if !ok {
+		return nil
+	}
+	if text, ok := n.v.Text(); ok {
+		return []string{text}
+	}
+	return n.strings()
+}
+
+func (p *parser) orphanServices() {
+	for _, key := range p.state.Keys() {
+		folder, file, _ := strings.Cut(key, "/")
+		if _, ok := p.sys.Container(folder); file == "services.json" && !ok {
+			p.at(key).note("ignored, because there is no container %q", folder)
+		}
+	}
+}
+
+// overlay returns the paths below _config/<container>/.
+func (p *parser) overlay(folder string) []string {
+	var out []string
+	prefix := "_config/" + folder + "/"
+	for _, key := range p.state.Keys() {
+		if rest, ok := strings.CutPrefix(key, prefix); ok {
+			out = append(out, rest)
+		}
+	}
+	return out
+}
+
+// assignGroups gives every container its group and what it inherits from it, and
+// sorts the containers in the order of starting.
+func (p *parser) assignGroups() {
+	p.chooseGroups()
+	order := map[string]int{}
+	for i, g := range p.sys.Groups {
+		order[g.Name] = i
+	}
+	for i := range p.sys.Containers {
+		c := &p.sys.Containers[i]
+		n := p.at(c.Name + "/run.json")
+		g, ok := p.sys.Group(c.Group)
+		if !ok {
+			n.path = "group"
+			n.fail("there is no group %.80q; groups are %s", c.Group, p.groupNames())
+			continue
+		}
+		inherit(n, c, g)
+		checkRunnable(n, c)
+	}
+	sort.SliceStable(p.sys.Containers, func(i, j int) bool {
+		return order[p.sys.Containers[i].Group] < order[p.sys.Containers[j].Group]
+	})
+}
+
+// chooseGroups: without groups of its own the state's first unassigned container
+// is the root one unless somebody else is, the others are platforms. With own
+// groups the last one takes whoever names none; existing revisions rely on it.
+func (p *parser) chooseGroups() {
+	if len(p.sys.Groups) == 0 {
+		return
+	}
+	rootTaken := false
+	for _, c := range p.sys.Containers {
+		rootTaken = rootTaken || c.Group == "root"
+	}
+	for i := range p.sys.Containers {
+		c := &p.sys.Containers[i]
+		if c.Group != "" {
+			continue
+		}
+		switch {
+		case !p.sys.DefaultGroups:
+			c.Group = p.sys.Groups[len(p.sys.Groups)-1].Name
+			p.at(c.Name+"/run.json").note("names no group; the last one, %q, takes it", c.Group)
+		case !rootTaken:
+			c.Group, rootTaken = "root", true
+		default:
+			c.Group = "platform"
+		}
+	}
+}
+
+func (p *parser) groupNames() string {
+	var names []string
+	for _, g := range p.sys.Groups {
+		names = append(names, g.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func inherit(n node, c *Container, g *Group) {
+	if c.Goal == "" {
+		c.Goal = g.Goal
+	}
+	if c.Restart == "" {
+		c.Restart = g.Restart
+	}
+	// A policy of "no" asks for nothing of its own, so the group's default holds.
+	if own := c.Recovery; own == nil || own.Policy == "no" {
+		if own != nil && g.Recovery != nil {
+			n.note("auto_recovery with the policy no inherits that of the group %q", g.Name)
+		}
+		if g.Recovery != nil {
+			c.Recovery, c.RecoveryInherited = g.Recovery, true
+		}
+	}
+}
+
+// checkRunnable: what has to run needs a program to run it and a root.
+func checkRunnable(n node, c *Container) {
+	if c.Goal == Mounted {
+		return
+	}
+	for _, f := range []struct{ member, value, want string }{
+		{"type", c.Type, "lxc"}, {"config", c.Config, "the LXC configuration's file name"}, {"root-volume", c.Root.File, "a file name"},
+	} {
+		if f.value == "" {
+			n.path = f.member
+			n.fail("missing; %s is expected in a container with the goal %s", f.want, c.Goal)
+		}
+	}
+}
