@@ -22,7 +22,7 @@ const (
 	// process 1's log: JSON lines of [Record] until end of file.
 	EnvEarlyLog = "PV_EARLY_LOG_FD"
 	// EnvNotify is the number of the descriptor to which the engine writes
-	// the words [Ready] and [Stopping], each with a newline; see [Notify].
+	// the words below, each with a newline; see [Notify].
 	EnvNotify = "PV_NOTIFY_FD"
 	// EnvBootCPU is the busy CPU time of all processors, in clock ticks of
 	// /proc/stat, at process 1's first instruction.
@@ -39,8 +39,9 @@ const (
 
 // Words that the engine tells process 1.
 const (
-	Ready    = "ready"    // the revision runs: a startup watchdog is let go
-	Stopping = "stopping" // shutdown has begun: a shutdown watchdog starts
+	Ready       = "ready"    // the revision runs: a startup watchdog is let go
+	Rebooting   = "reboot"   // stopping for a reboot has begun: a shutdown watchdog starts
+	PoweringOff = "poweroff" // stopping for a power-off has begun
 )
 
 // Record is one message of process 1 in the early log.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,12 +24,13 @@ type Loader struct {
 	dir    string
 	sys    string          // where sysfs is mounted
 	loaded map[string]bool // in the kernel, or refused by it for good
+	asked  map[string]bool // modaliases that modules were looked for already
 	insert func(path, options string) error
 }
 
 // NewLoader returns a loader of the modules in dir; see [Folder].
 func NewLoader(dir string) *Loader {
-	return &Loader{dir: dir, sys: "/sys", loaded: inKernel("/sys"), insert: insert}
+	return &Loader{dir: dir, sys: "/sys", loaded: inKernel("/sys"), asked: map[string]bool{}, insert: insert}
 }
 
 // Moved tells the loader that the folder's content was replaced by a larger tree
@@ -37,6 +39,7 @@ func (l *Loader) Moved() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.loaded = inKernel(l.sys)
+	clear(l.asked)
 }
 
 // inKernel lists the modules that the kernel has, built in with parameters or loaded.
@@ -60,11 +63,18 @@ func (l *Loader) Load(names ...string) error {
 }
 
 // LoadFor loads the modules that claim one of the modaliases and returns how many
-// were new to the kernel.
+// were new to the kernel. A modalias is looked up once.
 func (l *Loader) LoadFor(modaliases ...string) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	names, err := match(l.dir, modaliases)
+	fresh := slices.DeleteFunc(slices.Clone(modaliases), func(m string) bool { return l.asked[m] })
+	if len(fresh) == 0 {
+		return 0, nil
+	}
+	for _, m := range fresh {
+		l.asked[m] = true
+	}
+	names, err := match(l.dir, fresh)
 	if err != nil || len(names) == 0 {
 		return 0, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/runtime/uevent"
@@ -15,24 +14,13 @@ import (
 // devices that these modules bring, until nothing new comes. It returns how many
 // modules were loaded; errors of single modules do not stop it.
 func (l *Loader) ColdPlug(ctx context.Context) (int, error) {
-	seen := map[string]bool{}
 	total := 0
 	var errs []error
-	for ctx.Err() == nil {
-		fresh := slices.DeleteFunc(modaliases(l.sys), func(m string) bool {
-			was := seen[m]
-			seen[m] = true
-			return was
-		})
-		if len(fresh) == 0 {
-			break
-		}
-		n, err := l.LoadFor(fresh...)
+	for n := 1; n > 0 && ctx.Err() == nil; {
+		var err error
+		n, err = l.LoadFor(modaliases(l.sys)...)
 		errs = append(errs, err)
 		total += n
-		if n == 0 {
-			break
-		}
 	}
 	return total, errors.Join(append(errs, ctx.Err())...)
 }
