@@ -212,7 +212,9 @@ func (l *Lock) sort() {
 	slices.SortFunc(l.Packages, func(a, b Entry) int { return strings.Compare(a.order(), b.order()) })
 }
 
-func (e Entry) order() string { return strings.Join([]string{e.Arch, e.Suite, e.Package, e.Version}, "\x00") }
+func (e Entry) order() string {
+	return strings.Join([]string{e.Arch, e.Suite, e.Package, e.Version}, "\x00")
+}
 
 // Entries returns the packages that serve a request, sorted by name; none when
 // the lock does not have exactly this request.

@@ -1,0 +1,101 @@
+package grub
+
+import (
+	_ "embed"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"text/template"
+
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Settings are what a target decides about GRUB.
+type Settings struct {
+	// RootLabel is the label of the storage's file system.
+	RootLabel string
+	// Arguments are the kernel's: printable ASCII, no quotes, none of pv_rev=,
+	// pv_try= and rdinit=, which are added. A console=ttyS<n>,<baud> among them
+	// makes GRUB use that serial line too.
+	Arguments []string
+	// Timeout in seconds that GRUB waits for ESC, which leads to its command
+	// line; 0 does not wait and does not let anybody in.
+	Timeout int
+}
+
+// MaxAddons is how many initrd addons GRUB looks for, from pv-initrd.img.0 on.
+const MaxAddons = 32
+
+//go:embed grub.cfg.tmpl
+var configText string
+
+var configTemplate = template.Must(template.New("grub.cfg").Parse(configText))
+
+type serialLine struct{ Unit, Speed int }
+
+var (
+	labelForm    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,16}$`)
+	argumentForm = regexp.MustCompile(`^[A-Za-z0-9_.,:/=@%+-]+$`)
+	serialForm   = regexp.MustCompile(`^console=ttyS([0-3])(?:,([0-9]{2,7}))?`)
+	reserved     = regexp.MustCompile(`^(pv_rev|pv_try|rdinit)=`)
+)
+
+// Config returns grub.cfg.
+func (s Settings) Config() (string, error) {
+	if err := s.check(); err != nil {
+		return "", err
+	}
+	var numbers []string
+	for n := range MaxAddons {
+		numbers = append(numbers, strconv.Itoa(n))
+	}
+	arguments := append(append([]string{}, s.Arguments...), "rdinit=/init")
+	for i, a := range arguments {
+		arguments[i] = "'" + a + "'"
+	}
+	var b strings.Builder
+	err := configTemplate.Execute(&b, struct {
+		Serial                         *serialLine
+		Timeout                        int
+		Root, Addons, Arguments, First string
+	}{s.serial(), s.Timeout, s.RootLabel, strings.Join(numbers, " "), strings.Join(arguments, " "), bootloader.FirstRevision})
+	if err != nil {
+		return "", fmt.Errorf("writing grub.cfg: %w", err)
+	}
+	return b.String(), nil
+}
+
+func (s Settings) check() error {
+	if !labelForm.MatchString(s.RootLabel) {
+		return fault.New(fault.BadInput, "writing grub.cfg: the storage's label %q: want up to 16 of A-Z a-z 0-9 _ -", s.RootLabel)
+	}
+	if s.Timeout < 0 || s.Timeout > 3600 {
+		return fault.New(fault.BadInput, "writing grub.cfg: bootloader.timeout %d: want 0 to 3600 s", s.Timeout)
+	}
+	for _, a := range s.Arguments {
+		if !argumentForm.MatchString(a) || reserved.MatchString(a) {
+			return fault.New(fault.BadInput, "writing grub.cfg: kernel argument %q: want letters, digits and _.,:/=@%%+- "+
+				"and none of pv_rev=, pv_try=, rdinit=", a)
+		}
+	}
+	return nil
+}
+
+// serial returns the first serial console of the arguments.
+func (s Settings) serial() *serialLine {
+	for _, a := range s.Arguments {
+		m := serialForm.FindStringSubmatch(a)
+		if m == nil {
+			continue
+		}
+		unit, _ := strconv.Atoi(m[1])
+		speed, err := strconv.Atoi(m[2])
+		if err != nil {
+			speed = 9600
+		}
+		return &serialLine{unit, speed}
+	}
+	return nil
+}

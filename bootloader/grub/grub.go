@@ -1,0 +1,175 @@
+// Package grub makes GRUB boot Pantavisor: the core image that UEFI firmware
+// starts, its configuration, and the two environment blocks of the boot handshake.
+//
+// On the boot partition (FAT) are EFI/BOOT/BOOTX64.EFI, grub/grub.cfg and
+// grub/grubenv (pv_trying, written by GRUB); on the storage (ext4) is boot/grubenv
+// (pv_rev and pv_try, written by the runtime). GRUB writes into an environment
+// block in place, which FAT allows; it never writes to the storage.
+package grub
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/formats/grubenv"
+)
+
+// Paths on the boot partition and the storage.
+const (
+	CoreFile     = "EFI/BOOT/BOOTX64.EFI" // where UEFI looks on a removable medium
+	ConfigFile   = "grub/grub.cfg"
+	TryingFile   = "grub/grubenv"
+	StateFile    = "boot/grubenv" // on the storage
+	format       = "x86_64-efi"
+	moduleFolder = "usr/lib/grub/" + format
+)
+
+// coreModules are what grub.cfg needs, and nothing that reads files over the
+// network or unpacks pictures.
+var coreModules = []string{
+	"part_gpt", "fat", "ext2", "search", "search_label", "linux", "loadenv", "serial", "terminal", "echo", "test",
+	"boot", "normal", "sleep", "regexp", "reboot", "halt",
+}
+
+// Loader is GRUB for one target.
+type Loader struct {
+	boot *Boot
+	root *Root
+}
+
+var _ bootloader.Loader = (*Loader)(nil)
+
+// New returns GRUB made from the package grub-efi-amd64-bin, with grub-mkimage of
+// the tools. Settings that do not fit are bad input.
+func New(s Settings, pkg *debian.Fetch, tools *debian.Toolbox) (*Loader, error) {
+	config, err := s.Config()
+	if err != nil {
+		return nil, err
+	}
+	modules := &debian.Unpack{Keep: []string{moduleFolder + "/"}, Package: pkg}
+	return &Loader{
+		boot: &Boot{Config: config, Core: &Core{Modules: coreModules, Package: modules, Tools: tools}},
+		root: &Root{},
+	}, nil
+}
+
+// Boot is the step with the files of the boot partition.
+func (l *Loader) Boot() build.Step { return l.boot }
+
+// Root is the step with the files of the storage.
+func (l *Loader) Root() build.Step { return l.root }
+
+// Core is the step that links GRUB's core image. Its output is "core.efi".
+type Core struct {
+	Modules []string
+	Package *debian.Unpack  `json:"-"`
+	Tools   *debian.Toolbox `json:"-"`
+}
+
+const coreName = "core.efi"
+
+var (
+	_ build.Step      = (*Core)(nil)
+	_ build.Versioned = (*Core)(nil)
+)
+
+// Name is "grub/core".
+func (c *Core) Name() string { return "grub/core" }
+
+// Version of the step's logic.
+func (c *Core) Version() int { return 1 }
+
+// Deps are GRUB's modules and the helper programs.
+func (c *Core) Deps() []build.Step { return []build.Step{c.Package, c.Tools} }
+
+// Run starts grub-mkimage. The prefix names no device: GRUB then takes the one
+// that the firmware loaded it from, so a second disk with the same labels does not
+// matter.
+func (c *Core) Run(ctx context.Context, w *build.Work) error {
+	core := filepath.Join(w.Out, coreName)
+	args := append([]string{"-O", format, "-d", filepath.Join(w.In(c.Package), moduleFolder), "-p", "/grub", "-o", core}, c.Modules...)
+	return c.Tools.Exec(ctx, w, w.Tmp, "grub-mkimage", args...)
+}
+
+// Boot is the step that lays out the boot partition's files.
+type Boot struct {
+	// Config is the text of grub.cfg.
+	Config string
+	Core   *Core `json:"-"`
+}
+
+var (
+	_ build.Step      = (*Boot)(nil)
+	_ build.Versioned = (*Boot)(nil)
+)
+
+// Name is "grub/boot".
+func (b *Boot) Name() string { return "grub/boot" }
+
+// Version of the step's logic.
+func (b *Boot) Version() int { return 1 }
+
+// Deps is the core image.
+func (b *Boot) Deps() []build.Step { return []build.Step{b.Core} }
+
+// Run writes the tree.
+func (b *Boot) Run(_ context.Context, w *build.Work) error {
+	core, err := os.ReadFile(filepath.Join(w.In(b.Core), coreName))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "reading GRUB's core image")
+	}
+	trying, err := grubenv.Env{"pv_trying": ""}.Bytes()
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "making GRUB's environment block")
+	}
+	return writeTree(w.Out, map[string][]byte{CoreFile: core, ConfigFile: []byte(b.Config), TryingFile: trying})
+}
+
+// Root is the step with the first state of the boot handshake.
+type Root struct{}
+
+var (
+	_ build.Step      = (*Root)(nil)
+	_ build.Versioned = (*Root)(nil)
+)
+
+// Name is "grub/root".
+func (r *Root) Name() string { return "grub/root" }
+
+// Version of the step's logic.
+func (r *Root) Version() int { return 1 }
+
+// Deps is empty.
+func (r *Root) Deps() []build.Step { return nil }
+
+// Run writes the block.
+func (r *Root) Run(_ context.Context, w *build.Work) error {
+	state, err := grubenv.Env{"pv_rev": bootloader.FirstRevision}.Bytes()
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "making GRUB's environment block")
+	}
+	return writeTree(w.Out, map[string][]byte{StateFile: state})
+}
+
+func writeTree(out string, files map[string][]byte) error {
+	epoch := time.Unix(build.Epoch, 0)
+	for name, data := range files {
+		file := filepath.Join(out, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return fault.Wrap(fault.IO, err, "writing %s", name)
+		}
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			return fault.Wrap(fault.IO, err, "writing %s", name)
+		}
+		if err := os.Chtimes(file, epoch, epoch); err != nil {
+			return fault.Wrap(fault.IO, err, "writing %s", name)
+		}
+	}
+	return nil
+}
