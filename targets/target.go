@@ -31,20 +31,20 @@ type Target struct {
 // Arch is a CPU architecture in the terms of the Go tool chain.
 type Arch struct {
 	// Go is GOARCH: amd64, arm64, arm, mips, mipsle or riscv64.
-	Go string `yaml:"go" json:"go"`
+	Go string `yaml:"go" json:"go" jsonschema:"enum=amd64,enum=arm64,enum=arm,enum=mips,enum=mipsle,enum=riscv64"`
 	// ARM is GOARM for arm: 5, 6 or 7.
-	ARM string `yaml:"arm,omitempty" json:"arm,omitempty"`
+	ARM string `yaml:"arm,omitempty" json:"arm,omitempty" jsonschema:"enum=5,enum=6,enum=7"`
 	// MIPS is GOMIPS for mips and mipsle: softfloat or hardfloat.
-	MIPS string `yaml:"mips,omitempty" json:"mips,omitempty"`
+	MIPS string `yaml:"mips,omitempty" json:"mips,omitempty" jsonschema:"enum=softfloat,enum=hardfloat"`
 	// Debian is Debian's name of the architecture that parts are taken from:
 	// amd64, arm64, armhf, armel, mipsel, riscv64.
-	Debian string `yaml:"debian,omitempty" json:"debian,omitempty"`
+	Debian string `yaml:"debian,omitempty" json:"debian,omitempty" jsonschema:"enum=amd64,enum=arm64,enum=armhf,enum=armel,enum=mipsel,enum=riscv64"`
 }
 
 // Kernel is a kernel with its modules and firmware.
 type Kernel struct {
 	// Source is where it comes from; today only "debian".
-	Source string `yaml:"source" json:"source"`
+	Source string `yaml:"source" json:"source" jsonschema:"enum=debian"`
 	// Suite is the Debian suite, for example bookworm.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
 	// Package is the kernel's meta package, for example linux-image-amd64.
@@ -64,7 +64,7 @@ type Firmware struct {
 	// Packages are Debian packages of the kernel's suite.
 	Packages []string `yaml:"packages" json:"packages"`
 	// Budget is the most that the uncompressed files may take, in MiB.
-	Budget int `yaml:"budget" json:"budget"`
+	Budget int `yaml:"budget" json:"budget" jsonschema:"minimum=1,maximum=4096"`
 	// Exclude are path patterns (path.Match, and "dir/**") below lib/firmware left out.
 	Exclude []string `yaml:"exclude,omitempty" json:"exclude,omitempty"`
 }
@@ -72,20 +72,21 @@ type Firmware struct {
 // Bootloader is the program that picks a revision and loads its kernel.
 type Bootloader struct {
 	// Type is PV_BOOTLOADER_TYPE; today only "grub".
-	Type string `yaml:"type" json:"type"`
-	// Suite and Packages are where its parts come from.
-	Suite    string   `yaml:"suite,omitempty" json:"suite,omitempty"`
+	Type string `yaml:"type" json:"type" jsonschema:"enum=grub"`
+	// Suite is the Debian suite that its parts come from.
+	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
+	// Packages are the Debian packages that hold its parts.
 	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
 	// Timeout in seconds that the loader waits for a key.
-	Timeout int `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+	Timeout int `yaml:"timeout,omitempty" json:"timeout,omitempty" jsonschema:"minimum=0,maximum=3600"`
 }
 
 // Image is a disk with a partition table.
 type Image struct {
 	// Size in MiB of the whole medium.
-	Size int `yaml:"size" json:"size"`
+	Size int `yaml:"size" json:"size" jsonschema:"minimum=1,maximum=1048576"`
 	// Table is gpt or mbr; today only gpt.
-	Table string `yaml:"table" json:"table"`
+	Table string `yaml:"table" json:"table" jsonschema:"enum=gpt"`
 	// Partitions in the order of their offsets.
 	Partitions []Partition `yaml:"partitions" json:"partitions"`
 }
@@ -95,25 +96,27 @@ type Partition struct {
 	// Name is the partition's name in the table and the label of its file system.
 	Name string `yaml:"name" json:"name"`
 	// Role is boot (the loader's files) or root (the storage).
-	Role string `yaml:"role" json:"role"`
+	Role string `yaml:"role" json:"role" jsonschema:"enum=boot,enum=root"`
 	// Format is fat32 or ext4.
-	Format string `yaml:"format" json:"format"`
+	Format string `yaml:"format" json:"format" jsonschema:"enum=fat32,enum=ext4"`
 	// Start in MiB; default: behind the one before, the first at 1.
-	Start int `yaml:"start,omitempty" json:"start,omitempty"`
+	Start int `yaml:"start,omitempty" json:"start,omitempty" jsonschema:"minimum=0,maximum=1048576"`
 	// Size in MiB; 0 takes what is left and only the last may say so.
-	Size int `yaml:"size,omitempty" json:"size,omitempty"`
+	Size int `yaml:"size,omitempty" json:"size,omitempty" jsonschema:"minimum=0,maximum=1048576"`
 }
 
 // Emulator is a QEMU machine.
 type Emulator struct {
 	// System is the QEMU program's architecture: x86_64.
-	System string `yaml:"system" json:"system"`
-	// Machine and CPU are QEMU's -machine and -cpu. Memory is in MiB.
+	System string `yaml:"system" json:"system" jsonschema:"enum=x86_64"`
+	// Machine is QEMU's -machine.
 	Machine string `yaml:"machine" json:"machine"`
-	CPU     string `yaml:"cpu,omitempty" json:"cpu,omitempty"`
-	Memory  int    `yaml:"memory" json:"memory"`
+	// CPU is QEMU's -cpu. Default: the machine's own.
+	CPU string `yaml:"cpu,omitempty" json:"cpu,omitempty"`
+	// Memory is in MiB.
+	Memory int `yaml:"memory" json:"memory" jsonschema:"minimum=64,maximum=1048576"`
 	// Firmware is uefi or none.
-	Firmware string `yaml:"firmware,omitempty" json:"firmware,omitempty"`
+	Firmware string `yaml:"firmware,omitempty" json:"firmware,omitempty" jsonschema:"enum=uefi,enum=none"`
 	// Packages are the host's Debian packages that the emulator needs.
 	Packages []string `yaml:"packages" json:"packages"`
 }

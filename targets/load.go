@@ -1,0 +1,172 @@
+package targets
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+//go:embed */target.yaml
+var own embed.FS
+
+// FileName is the name of a target's file in its folder.
+const FileName = "target.yaml"
+
+// fileLimit bounds a target's file, in bytes.
+const fileLimit = 64 << 10
+
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// Builtin holds the targets that this module ships.
+func Builtin() fs.FS { return own }
+
+// Workspace holds the targets of a product's folder, "<dir>/targets/<name>/
+// target.yaml", and the built-in ones; of two with one name the product's counts.
+func Workspace(dir string) fs.FS {
+	return overlay{os.DirFS(filepath.Join(dir, "targets")), own}
+}
+
+// overlay is several file systems, the first that has a file winning.
+type overlay []fs.FS
+
+// Open implements fs.FS for files.
+func (o overlay) Open(name string) (fs.File, error) {
+	for _, layer := range o {
+		f, err := layer.Open(name)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+// Glob implements fs.GlobFS, so that the names of all layers are found.
+func (o overlay) Glob(pattern string) ([]string, error) {
+	var all []string
+	for _, layer := range o {
+		found, err := fs.Glob(layer, pattern)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+var _ fs.GlobFS = overlay(nil)
+
+// Names lists the targets in fsys, sorted.
+func Names(fsys fs.FS) ([]string, error) {
+	found, err := fs.Glob(fsys, "*/"+FileName)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "listing targets")
+	}
+	names := make([]string, 0, len(found))
+	for _, f := range found {
+		if name := path.Dir(f); nameForm.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Load reads, checks and completes one target of fsys; nil stands for
+// [Builtin]. An unknown name is a fault.BadInput that tells the nearest names; a
+// wrong file is a [Problems] with every mistake in it.
+func Load(fsys fs.FS, name string) (*Target, error) {
+	if fsys == nil {
+		fsys = own
+	}
+	if !nameForm.MatchString(name) {
+		return nil, unknown(fsys, name)
+	}
+	file := name + "/" + FileName
+	f, err := fsys.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, unknown(fsys, name)
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "opening target %s", name)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, fileLimit+1))
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "reading target %s", name)
+	}
+	return Parse("targets/"+file, name, data)
+}
+
+// LoadAll loads every target of fsys. It returns those that are right and, in
+// one error, what is wrong with the others.
+func LoadAll(fsys fs.FS) ([]*Target, error) {
+	names, err := Names(fsys)
+	if err != nil {
+		return nil, err
+	}
+	var all []*Target
+	var errs []error
+	for _, name := range names {
+		t, err := Load(fsys, name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all = append(all, t)
+	}
+	return all, errors.Join(errs...)
+}
+
+func unknown(fsys fs.FS, name string) error {
+	names, err := Names(fsys)
+	if err != nil {
+		return err
+	}
+	return Unknown("target", name, names)
+}
+
+// Unknown is the error for a name that is not among the known ones of its sort
+// ("target", "component", "step"): it tells the nearest.
+func Unknown(sort, name string, known []string) error {
+	near := Nearest(name, known)
+	if len(near) > 0 {
+		return fault.New(fault.BadInput, "%s %q: unknown; did you mean %s?", sort, name, strings.Join(near, " or "))
+	}
+	return fault.New(fault.BadInput, "%s %q: unknown; there are %s", sort, name, strings.Join(known, ", "))
+}
+
+// Problem is one mistake in a file.
+type Problem struct {
+	File   string
+	Line   int // from 1
+	Column int // from 1
+	Text   string
+}
+
+// String is "FILE:LINE:COLUMN: TEXT", which editors jump to.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
+}
+
+// Problems are all mistakes of a file, in its order.
+type Problems []Problem
+
+// Error is one line for each problem.
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i, one := range p {
+		lines[i] = one.String()
+	}
+	return strings.Join(lines, "\n")
+}

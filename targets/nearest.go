@@ -1,0 +1,66 @@
+package targets
+
+import (
+	"slices"
+	"strings"
+)
+
+// Nearest returns up to three of the known names that someone who typed name may
+// have meant, the likeliest first: those within a third of its length in edits,
+// and those that begin with it or hold it.
+func Nearest(name string, known []string) []string {
+	type candidate struct {
+		name string
+		far  int
+	}
+	var near []candidate
+	lower := strings.ToLower(name)
+	for _, k := range known {
+		far := distance(lower, strings.ToLower(k))
+		if len(lower) >= 3 && strings.Contains(strings.ToLower(k), lower) {
+			far = min(far, 1)
+		}
+		if far <= max(1, len(name)/3) && far < len(name) {
+			near = append(near, candidate{k, far})
+		}
+	}
+	slices.SortStableFunc(near, func(a, b candidate) int {
+		if a.far != b.far {
+			return a.far - b.far
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	var names []string
+	for _, c := range near[:min(3, len(near))] {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// distance counts the edits between two words: insert, delete, replace and swap
+// of neighbours (optimal string alignment).
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	two, one := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range one {
+		one[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(one[j]+1, row[j-1]+1, one[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], two[j-2]+1)
+			}
+		}
+		two, one = one, row
+	}
+	return one[len(b)]
+}

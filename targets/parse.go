@@ -1,0 +1,313 @@
+package targets
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Parse reads a target from YAML, checks it and fills defaults. The file's name
+// is for messages. The error is a fault.BadInput around [Problems].
+func Parse(file, name string, data []byte) (*Target, error) {
+	r := &reader{file: file, at: map[string]*token.Position{}}
+	t := &Target{}
+	if body := r.document(data); body != nil {
+		r.value("", body, reflect.ValueOf(t).Elem(), "")
+	}
+	t.Name = name
+	if len(r.problems) == 0 {
+		r.check(t)
+	}
+	if len(r.problems) > 0 {
+		slices.SortStableFunc(r.problems, func(a, b Problem) int {
+			if a.Line != b.Line {
+				return a.Line - b.Line
+			}
+			return a.Column - b.Column
+		})
+		return nil, fault.New(fault.BadInput, "%w", r.problems)
+	}
+	t.complete()
+	return t, nil
+}
+
+// complete fills what is left out.
+func (t *Target) complete() {
+	if t.Platform == "" {
+		t.Platform = t.Name
+	}
+	if t.Image == nil {
+		return
+	}
+	next := 1
+	for i := range t.Image.Partitions {
+		p := &t.Image.Partitions[i]
+		if p.Start == 0 {
+			p.Start = next
+		}
+		next = p.Start + p.Size
+	}
+}
+
+// reader fills a struct from a YAML tree by the struct's own tags and collects
+// what is wrong. The library's decoder stops at the first mistake.
+type reader struct {
+	file     string
+	problems Problems
+	at       map[string]*token.Position // by path: "image.partitions[1].size"
+}
+
+func (r *reader) problem(pos *token.Position, format string, args ...any) {
+	p := Problem{File: r.file, Line: 1, Column: 1, Text: fmt.Sprintf(format, args...)}
+	if pos != nil {
+		p.Line, p.Column = pos.Line, pos.Column
+	}
+	r.problems = append(r.problems, p)
+}
+
+// wrong adds a problem at the place of a path, or of what it is in.
+func (r *reader) wrong(path, format string, args ...any) {
+	for at := path; ; at = at[:max(0, strings.LastIndexAny(at, ".["))] {
+		if pos := r.at[at]; pos != nil || at == "" {
+			r.problem(pos, strings.TrimPrefix(path+": ", ": ")+format, args...)
+			return
+		}
+	}
+}
+
+func (r *reader) document(data []byte) ast.Node {
+	if len(data) > fileLimit {
+		r.problem(nil, "file is larger than %d KiB", fileLimit>>10)
+		return nil
+	}
+	tree, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		r.syntax(err)
+		return nil
+	}
+	var body ast.Node
+	for _, doc := range tree.Docs {
+		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
+			continue
+		}
+		if body != nil {
+			r.problem(place(doc.Body), "a second document: a target is one")
+			return nil
+		}
+		body = doc.Body
+	}
+	if body == nil {
+		r.problem(nil, "file is empty: a target needs at least description and arch")
+	}
+	return body
+}
+
+func (r *reader) syntax(err error) {
+	var known yaml.Error
+	if errors.As(err, &known) && known.GetToken() != nil {
+		r.problem(known.GetToken().Position, "%s", known.GetMessage())
+		return
+	}
+	r.problem(nil, "%v", err)
+}
+
+// place is where a node begins; the library says of a block of fields only where
+// its first colon is.
+func place(n ast.Node) *token.Position {
+	if m, ok := n.(ast.MapNode); ok && n.GetToken().Value == ":" {
+		if iter := m.MapRange(); iter.Next() {
+			n = iter.Key()
+		}
+	}
+	if t := n.GetToken(); t != nil {
+		return t.Position
+	}
+	return nil
+}
+
+// value fills v from a node. The tag is the field's jsonschema tag.
+func (r *reader) value(path string, n ast.Node, v reflect.Value, tag string) {
+	if r.at[path] == nil {
+		r.at[path] = place(n)
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		r.value(path, n, v.Elem(), tag)
+	case reflect.Struct:
+		r.mapping(path, n, v)
+	case reflect.Slice:
+		r.sequence(path, n, v)
+	case reflect.Int:
+		r.number(path, n, v, tag)
+	case reflect.String:
+		r.text(path, n, v, tag)
+	default:
+		panic("targets: a field of kind " + v.Kind().String() + " cannot be read")
+	}
+}
+
+func (r *reader) mapping(path string, n ast.Node, v reflect.Value) {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		r.expected(path, "fields", n)
+		return
+	}
+	fields := fieldsOf(v.Type())
+	given := map[string]bool{}
+	for iter := m.MapRange(); iter.Next(); {
+		key := iter.Key()
+		name := key.GetToken().Value
+		f, ok := fields[name]
+		if !ok {
+			r.problem(place(key), "%s", unknownField(path, name, fields))
+			continue
+		}
+		given[name] = true
+		at := strings.TrimPrefix(path+"."+name, ".")
+		r.at[at] = place(key)
+		r.value(at, iter.Value(), v.FieldByIndex(f.Index), f.Tag.Get("jsonschema"))
+	}
+	for _, name := range sortedNames(fields) {
+		if !given[name] && !strings.Contains(fields[name].Tag.Get("yaml"), "omitempty") {
+			r.wrong(path, "field %s is missing", name)
+		}
+	}
+}
+
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	fields := map[string]reflect.StructField{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name != "-" {
+			fields[name] = f
+		}
+	}
+	return fields
+}
+
+func sortedNames(fields map[string]reflect.StructField) []string {
+	var names []string
+	for name := range fields {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func unknownField(path, name string, fields map[string]reflect.StructField) string {
+	where := ""
+	if path != "" {
+		where = " in " + path
+	}
+	if near := Nearest(name, sortedNames(fields)); len(near) > 0 {
+		return fmt.Sprintf("unknown field %q%s; did you mean %s?", name, where, strings.Join(near, " or "))
+	}
+	return fmt.Sprintf("unknown field %q%s; there are %s", name, where, strings.Join(sortedNames(fields), ", "))
+}
+
+func (r *reader) expected(path, what string, n ast.Node) {
+	r.problem(place(n), "%s: want %s, not %s", orTop(path), what, strings.ToLower(n.Type().YAMLName()))
+}
+
+func orTop(path string) string {
+	if path == "" {
+		return "the file"
+	}
+	return path
+}
+
+func (r *reader) sequence(path string, n ast.Node, v reflect.Value) {
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		r.expected(path, "a list", n)
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
+	for i, item := range seq.Values {
+		r.value(fmt.Sprintf("%s[%d]", path, i), item, v.Index(i), "")
+	}
+}
+
+func (r *reader) number(path string, n ast.Node, v reflect.Value, tag string) {
+	node, ok := n.(*ast.IntegerNode)
+	if !ok {
+		r.expected(path, "a whole number", n)
+		return
+	}
+	i, err := strconv.ParseInt(fmt.Sprint(node.Value), 10, 32)
+	low, high := bounds(tag)
+	if err != nil || i < low || i > high {
+		r.problem(place(n), "%s: %v is out of range; want %d to %d", path, node.Value, low, high)
+		return
+	}
+	v.SetInt(i)
+}
+
+func bounds(tag string) (low, high int64) {
+	high = 1 << 31
+	for part := range strings.SplitSeq(tag, ",") {
+		name, value, _ := strings.Cut(part, "=")
+		i, err := strconv.ParseInt(value, 10, 64)
+		switch {
+		case err != nil:
+		case name == "minimum":
+			low = i
+		case name == "maximum":
+			high = i
+		}
+	}
+	return low, high
+}
+
+// text takes strings, and numbers as they are written, so that "arm: 7" is read.
+func (r *reader) text(path string, n ast.Node, v reflect.Value, tag string) {
+	var text string
+	switch node := n.(type) {
+	case *ast.StringNode:
+		text = node.Value
+	case *ast.LiteralNode:
+		text = node.Value.Value
+	case *ast.IntegerNode:
+		text = node.GetToken().Value
+	default:
+		r.expected(path, "text", n)
+		return
+	}
+	if allowed := enum(tag); len(allowed) > 0 && !slices.Contains(allowed, text) {
+		r.problem(place(n), "%s: %v", path, oneOf(text, allowed))
+		return
+	}
+	if i := strings.IndexFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f || c == 0xfffd }); i >= 0 {
+		r.problem(place(n), "%s: a control character in %q", path, text)
+		return
+	}
+	v.SetString(text)
+}
+
+func enum(tag string) []string {
+	var allowed []string
+	for part := range strings.SplitSeq(tag, ",") {
+		if value, ok := strings.CutPrefix(part, "enum="); ok {
+			allowed = append(allowed, value)
+		}
+	}
+	return allowed
+}
+
+func oneOf(text string, allowed []string) string {
+	if near := Nearest(text, allowed); len(near) > 0 {
+		return fmt.Sprintf("%q is not possible; did you mean %s?", text, strings.Join(near, " or "))
+	}
+	return fmt.Sprintf("%q is not possible; want %s", text, strings.Join(allowed, ", "))
+}

@@ -1,0 +1,279 @@
+package targets
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// TestTable walks every target that is shipped.
+func TestTable(t *testing.T) {
+	all, err := LoadAll(Builtin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 2 {
+		t.Fatalf("%d targets; want at least x64-uefi and x64-generic", len(all))
+	}
+	for _, target := range all {
+		t.Run(target.Name, func(t *testing.T) { invariants(t, target) })
+	}
+}
+
+func invariants(t *testing.T, target *Target) {
+	if target.Platform == "" || target.Arch.Go == "" {
+		t.Error("platform or arch is empty after loading")
+	}
+	if target.Image == nil {
+		return
+	}
+	end := 1
+	labels := map[string]bool{}
+	for i, p := range target.Image.Partitions {
+		last := i == len(target.Image.Partitions)-1
+		if p.Start < end {
+			t.Errorf("%s begins at %d MiB, before %d", p.Name, p.Start, end)
+		}
+		if labels[p.Name] {
+			t.Errorf("label %s is there twice", p.Name)
+		}
+		labels[p.Name] = true
+		if most := map[string]int{"fat32": 11, "ext4": 16}[p.Format]; len(p.Name) > most {
+			t.Errorf("label %s is longer than %d", p.Name, most)
+		}
+		if last != (p.Role == "root") {
+			t.Errorf("%s: only the last partition is root", p.Name)
+		}
+		if p.Size == 0 && !last {
+			t.Errorf("%s has no size", p.Name)
+		}
+		end = p.Start + p.Size
+	}
+	if end >= target.Image.Size {
+		t.Errorf("partitions end at %d MiB of %d", end, target.Image.Size)
+	}
+}
+
+const good = `description: a board
+arch: {go: amd64, debian: amd64}
+kernel: {source: debian, suite: bookworm, package: linux-image-amd64}
+bootloader: {type: grub, suite: bookworm, packages: [grub-efi-amd64-bin]}
+image:
+  size: 1024
+  table: gpt
+  partitions:
+    - {name: pvboot, role: boot, format: fat32, size: 64}
+    - {name: pvroot, role: root, format: ext4}
+emulator: {system: x86_64, machine: q35, memory: 512, packages: [qemu-system-x86]}
+`
+
+func TestParseGood(t *testing.T) {
+	target, err := Parse("f", "board", []byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Partition{
+		{Name: "pvboot", Role: "boot", Format: "fat32", Start: 1, Size: 64},
+		{Name: "pvroot", Role: "root", Format: "ext4", Start: 65},
+	}
+	if diff := cmp.Diff(want, target.Image.Partitions); diff != "" {
+		t.Error(diff)
+	}
+	if target.Platform != "board" || target.Name != "board" {
+		t.Errorf("name %q, platform %q", target.Name, target.Platform)
+	}
+}
+
+// TestParseMistakes changes one thing of a good file and expects what is said.
+func TestParseMistakes(t *testing.T) {
+	for _, c := range []struct{ old, new, want string }{
+		{"description: a board", "description: ''", "f:1:1: description: is empty"},
+		{"description: a board", "descripton: a board", `f:1:1: unknown field "descripton"; did you mean description?`},
+		{"description: a board\n", "", "field description is missing"},
+		{"go: amd64", "go: amd46", `f:2:12: arch.go: "amd46" is not possible; did you mean amd64?`},
+		{"go: amd64", "go: arm", "field arm is missing"},
+		{"go: amd64", "go: arm64", "arch.debian: amd64 does not run on go: arm64"},
+		{"go: amd64", "go: mipsle", "field mips is missing"},
+		{"go: amd64", "go: amd64, arm: 7", "arch.arm: is only for go: arm"},
+		{"go: amd64", "go: amd64, mips: softfloat", "arch.mips: is only for"},
+		{"go: amd64, debian: amd64", "go: arm, arm: 6, debian: armhf", "armhf needs arm: 7"},
+		{", debian: amd64", "", "field debian is missing"},
+		{"suite: bookworm, package: linux", "package: linux", "kernel: field suite is missing"},
+		{"package: linux-image-amd64", "package: Linux", `kernel.package: "Linux" is no legal name`},
+		{"package: linux-image-amd64", "package: l2, early_modules: [a, b, a]", `kernel.early_modules[2]: "a" is listed twice`},
+		{"package: linux-image-amd64", "package: l2, arguments: ['a b']", "want one argument without blanks"},
+		{"package: linux-image-amd64", "package: l2, firmware: {packages: [], budget: 1}", "kernel.firmware.packages: is empty"},
+		{"package: linux-image-amd64", "package: l2, firmware: {packages: [fw], budget: 0}", "kernel.firmware.budget: 0 is out of range"},
+		{"package: linux-image-amd64", "package: l2, firmware: {packages: [fw], budget: 1, exclude: ['[']}", "is no path pattern"},
+		{"type: grub", "type: grubb", `did you mean grub?`},
+		{"packages: [grub-efi-amd64-bin]", "timeout: 1", "field packages is missing"},
+		{"kernel: {source: debian, suite: bookworm, package: linux-image-amd64}\n", "", "bootloader: has nothing to load"},
+		{"bootloader: {type: grub, suite: bookworm, packages: [grub-efi-amd64-bin]}\n", "", "image: cannot boot"},
+		{"size: 1024", "size: 65", "make image.size larger"},
+		{"size: 1024", "size: 99999999999999999999", "f:6:9: image.size: "},
+		{"size: 1024", "size: many", "f:6:9: image.size: want a whole number, not string"},
+		{"name: pvboot", "name: pvbootpvboot", "a label of fat32 holds 11"},
+		{"name: pvroot", "name: pvrootpvrootpvroot", "a label of ext4 holds 16"},
+		{"name: pvroot", "name: pvboot", `"pvboot" is there twice`},
+		{"name: pvroot", "name: 'a/b'", "is no legal name"},
+		{"size: 64}", "size: 8}", "8 MiB are too few for fat32"},
+		{", size: 64}", "}", "only the last partition may take what is left"},
+		{"role: root, format: ext4", "role: root, format: ext4, start: 3", "f:10:"},
+		{"role: root, format: ext4", "role: boot, format: ext4", "2 partitions with role boot; want one"},
+		{"role: root, format: ext4", "role: root, format: fat32", "the storage needs ext4"},
+		{"partitions:\n", "partitions: []\n", ""},
+		{"memory: 512", "memory: 1", "emulator.memory: 1 is out of range"},
+		{"machine: q35", "machine: 'q35 -x'", "emulator.machine"},
+		{"packages: [qemu-system-x86]", "packages: []", "emulator.packages: is empty"},
+		{"description: a board", "description: \"a\\tboard\"", "a control character"},
+		{"description: a board", "description: a board\ndescription: b", "f:2:1: "},
+		{"description: a board", "description: [", "f:"},
+		{"description: a board", "description: &a x\nplatform: *a", "want text, not a"},
+		{"emulator:", "containers: [network, network]\nemulator:", `containers[1]: "network" is listed twice`},
+		{"emulator:", "platform: ../x\nemulator:", `platform: "../x" is no legal name`},
+		{"emulator:", "---\ndescription: x\nemulator:", "a second document"},
+	} {
+		if !strings.Contains(good, c.old) {
+			t.Fatalf("the good file does not hold %q", c.old)
+		}
+		_, err := Parse("f", "x", []byte(strings.Replace(good, c.old, c.new, 1)))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q for %q: got\n%v\nwant %q", c.new, c.old, err, c.want)
+			continue
+		}
+		if fault.Of(err) != fault.BadInput {
+			t.Errorf("%q: kind %v", c.new, fault.Of(err))
+		}
+	}
+}
+
+func TestParseCollectsAllInOrder(t *testing.T) {
+	_, err := Parse("f", "x", []byte("arch: {go: amd65}\nimage: {size: 0, table: mbr, partitions: [1]}\ncontainers: x\nzz: 1\n"))
+	var got Problems
+	if !errors.As(err, &got) {
+		t.Fatalf("got %v, want Problems", err)
+	}
+	var lines []int
+	for _, p := range got {
+		lines = append(lines, p.Line)
+	}
+	if diff := cmp.Diff([]int{1, 1, 2, 2, 2, 3, 4}, lines); diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+func TestParseTooLarge(t *testing.T) {
+	_, err := Parse("f", "x", []byte(good+strings.Repeat("#\n", fileLimit)))
+	if err == nil || !strings.Contains(err.Error(), "larger than 64 KiB") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Parse("f", "x", nil); err == nil || !strings.Contains(err.Error(), "file is empty") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadUnknown(t *testing.T) {
+	for name, want := range map[string]string{
+		"x64-uef": "did you mean x64-uefi?", "uefi": "x64-uefi", "../x64-uefi": "x64-uefi", "": "there are", "zzzzzzzzzz": "x64-generic, x64-uefi",
+	} {
+		_, err := Load(nil, name)
+		if err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {
+			t.Errorf("%q: got %v, want %q", name, err, want)
+		}
+	}
+}
+
+func TestWorkspaceAddsAndReplaces(t *testing.T) {
+	dir := t.TempDir()
+	for name, description := range map[string]string{"mine": "my board", "x64-uefi": "my own x64-uefi"} {
+		folder := filepath.Join(dir, "targets", name)
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf("description: %s\narch: {go: amd64}\n", description)
+		if err := os.WriteFile(filepath.Join(folder, FileName), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := LoadAll(Workspace(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, target := range all {
+		got[target.Name] = target.Description
+	}
+	if got["mine"] != "my board" || got["x64-uefi"] != "my own x64-uefi" || got["x64-generic"] == "" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestLoadAllTellsEveryBrokenTarget(t *testing.T) {
+	_, err := LoadAll(fstest.MapFS{
+		"a/target.yaml": {Data: []byte("x: 1\n")},
+		"b/target.yaml": {Data: []byte("[")},
+		"c/target.yaml": {Data: []byte("description: c\narch: {go: amd64}\n")},
+	})
+	if err == nil || !strings.Contains(err.Error(), "targets/a/target.yaml:1:1") || !strings.Contains(err.Error(), "targets/b/target.yaml:1:") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	known := []string{"init", "initrd", "kernel", "bsp", "trail", "image", "x64-uefi", "rpi64"}
+	for name, want := range map[string][]string{
+		"initr": {"init", "initrd"}, "kernal": {"kernel"}, "X64-UEFI": {"x64-uefi"}, "bps": {"bsp"}, "quite-other": nil,
+		"": nil, "64": nil, "trial": {"trail"},
+	} {
+		if diff := cmp.Diff(want, Nearest(name, known)); diff != "" {
+			t.Errorf("%q: %s", name, diff)
+		}
+	}
+}
+
+func TestArchString(t *testing.T) {
+	for want, a := range map[string]Arch{
+		"amd64": {Go: "amd64"}, "armv6": {Go: "arm", ARM: "6"}, "mipsle-softfloat": {Go: "mipsle", MIPS: "softfloat"},
+	} {
+		if a.String() != want {
+			t.Errorf("got %s, want %s", a, want)
+		}
+	}
+}
+
+// FuzzParse expects an answer for every input: a target that holds together, or
+// a list of problems with places.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(good))
+	names, _ := Names(Builtin())
+	for _, name := range names {
+		data, err := fs.ReadFile(Builtin(), name+"/"+FileName)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	for _, text := range []string{"", "[", "{", "a: *b", "a: &a [*a]", "? a\n: b", "<<: {a: 1}", "description: !!binary x", "- - -", "%YAML 1.2\n---\n...", "a: |\n  x\n", "arch: {go: 0x1F}"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		target, err := Parse("f", "x", data)
+		if err == nil {
+			invariants(t, target)
+			return
+		}
+		var problems Problems
+		if !errors.As(err, &problems) || len(problems) == 0 {
+			t.Fatalf("no problems in %v", err)
+		}
+	})
+}
