@@ -1,0 +1,263 @@
+package containers
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// TestShippedDefinitions loads every container of this folder.
+func TestShippedDefinitions(t *testing.T) {
+	names, err := Names(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"network", "sdk"}, names); d != "" {
+		t.Error(d)
+	}
+	for _, n := range names {
+		d, err := Load(n)
+		if err != nil {
+			t.Errorf("%s: %v", n, err)
+			continue
+		}
+		for _, p := range d.Root.Programs {
+			if _, err := os.Stat(filepath.Join("..", p.Package)); err != nil {
+				t.Errorf("%s: program %s: %v", n, p.Package, err)
+			}
+		}
+	}
+}
+
+func TestParseCollectsProblems(t *testing.T) {
+	_, err := Parse("x", []byte(`
+description: "two\nlines"
+roles: [king]
+args: {PV_GROUP: x, nonsense: 1}
+env: [NOVALUE]
+persistence: {relative: permanent, /a: sometimes}
+root:
+  programs: [{package: ../evil, path: /abs}]
+  links: [{target: x, at: [a/../b]}]
+  debian: [{package: p}]
+`))
+	if fault.Of(err) != fault.BadInput {
+		t.Fatalf("kind %v: %v", fault.Of(err), err)
+	}
+	for _, want := range []string{"description", `"king"`, "args.PV_GROUP", "args.nonsense", "NOVALUE", `"relative"`, `"sometimes"`,
+		`"../evil"`, `"/abs"`, `"a/../b"`, "root.debian", "entrypoint, command"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no word of %s in: %v", want, err)
+		}
+	}
+	if _, err := Parse("x", []byte("description: d\ncommand: [a]\nunknown: 1\n")); err == nil || !strings.Contains(err.Error(), "unknown") {
+		t.Errorf("an unknown member: %v", err)
+	}
+	if _, err := Parse("x", []byte("description: d\ncommand: [/bin/x]\n")); err != nil {
+		t.Errorf("the smallest definition: %v", err)
+	}
+}
+
+// fakeProgram is a Builder whose program is a fixed text.
+type fakeProgram struct{ Text string }
+
+func (f fakeProgram) Name() string                               { return "fake/program" }
+func (f fakeProgram) Deps() []build.Step                         { return nil }
+func (f fakeProgram) File() string                               { return "bin/prog" }
+func (f fakeProgram) Run(_ context.Context, _ *build.Work) error { return nil }
+
+var noPackages = func(name string) (*debian.Fetch, error) {
+	return nil, fault.New(fault.Locked, "no package %s", name)
+}
+
+// makePart runs the step of a container folder and returns the output folder.
+func makePart(t *testing.T, dir, name string) (string, error) {
+	t.Helper()
+	tgt := &targets.Target{Name: "t", Arch: targets.Arch{Go: "amd64"}, Containers: []string{name}}
+	parts, err := Parts(tgt, Options{Dir: dir, Program: func(string) Builder { return fakeProgram{"x"} }, Packages: noPackages})
+	if err != nil {
+		return "", err
+	}
+	in := t.TempDir()
+	write(t, filepath.Join(in, "bin/prog"), "#!program", 0o644)
+	out, tmp := t.TempDir(), t.TempDir()
+	return out, parts[0].Run(t.Context(), build.NewWork(out, tmp, func(build.Step) string { return in }, nil))
+}
+
+func write(t *testing.T, file, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const demo = `
+description: demo
+group: app
+roles: [mgmt]
+root:
+  programs: [{package: cmd/x, path: usr/bin/x}]
+  links: [{target: x, at: [usr/bin/y]}]
+  folders: [srv/data]
+persistence: {/var/lib/x: permanent}
+entrypoint: [/usr/bin/x, -v]
+env: [A=b]
+`
+
+func demoDir(t *testing.T) string {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "demo", File), demo, 0o644)
+	write(t, filepath.Join(dir, "demo/files/etc/motd"), "hello\n", 0o600)
+	write(t, filepath.Join(dir, "demo/files/sbin/go"), "#!/bin/sh\n", 0o700)
+	return dir
+}
+
+func TestPart(t *testing.T) {
+	out, err := makePart(t, demoDir(t), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := readState(t, out)
+	var keys []string
+	for k := range state {
+		keys = append(keys, k)
+	}
+	if len(keys) != 4 {
+		t.Errorf("keys %v", keys)
+	}
+	var run struct {
+		Name, Type, Config, Group string
+		Roles                     []string
+		Storage                   map[string]map[string]string
+		Root                      string `json:"root-volume"`
+	}
+	if err := json.Unmarshal(state["demo/run.json"], &run); err != nil {
+		t.Fatal(err)
+	}
+	if run.Name != "demo" || run.Type != "lxc" || run.Group != "app" || run.Root != "root.squashfs" ||
+		run.Storage["docker--var-lib-x"]["persistence"] != "permanent" || !cmp.Equal(run.Roles, []string{"mgmt"}) {
+		t.Errorf("run.json: %+v", run)
+	}
+	conf := object(t, out, state["demo/lxc.container.conf"])
+	for _, line := range []string{`lxc.init.cmd = /usr/bin/x "-v"`, "lxc.environment = A=b", "lxc.mount.entry = /volumes/demo/docker--var-lib-x var/lib/x none bind,rw,create=dir 0 0"} {
+		if !strings.Contains(string(conf), line+"\n") {
+			t.Errorf("no line %q in\n%s", line, conf)
+		}
+	}
+	checkRoot(t, out, state)
+}
+
+func readState(t *testing.T, out string) map[string]json.RawMessage {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(out, "json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state map[string]json.RawMessage
+	if err := json.Unmarshal(data, &state); err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// object reads an object and checks that its name is its digest.
+func object(t *testing.T, out string, name json.RawMessage) []byte {
+	t.Helper()
+	var sum string
+	if err := json.Unmarshal(name, &sum); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(out, "objects", sum))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sha256.Sum256(data); hex.EncodeToString(got[:]) != sum {
+		t.Errorf("object %s has another digest", sum)
+	}
+	return data
+}
+
+// checkRoot unpacks the root with the system's tool and looks at it.
+func checkRoot(t *testing.T, out string, state map[string]json.RawMessage) {
+	t.Helper()
+	if _, err := exec.LookPath("unsquashfs"); err != nil {
+		t.Skip("unsquashfs is not installed")
+	}
+	image := filepath.Join(t.TempDir(), "root.squashfs")
+	if err := os.WriteFile(image, object(t, out, state["demo/root.squashfs"]), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	list, err := exec.Command("unsquashfs", "-lln", image).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, list)
+	}
+	for _, want := range []string{"-rwxr-xr-x 0/0", "lrwxrwxrwx 0/0", "squashfs-root/usr/bin/y -> x", "-rw-r--r-- 0/0", "squashfs-root/etc/motd",
+		"drwxrwxrwt 0/0", "squashfs-root/srv/data", "squashfs-root/pantavisor", "2020-01-01"} {
+		if !bytes.Contains(list, []byte(want)) {
+			t.Errorf("no %q in\n%s", want, list)
+		}
+	}
+}
+
+func TestPartIsReproducible(t *testing.T) {
+	one, err := makePart(t, demoDir(t), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := makePart(t, demoDir(t), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := os.ReadFile(filepath.Join(one, "json"))
+	b, _ := os.ReadFile(filepath.Join(two, "json"))
+	if len(a) == 0 || !bytes.Equal(a, b) {
+		t.Errorf("two runs differ:\n%s\n%s", a, b)
+	}
+}
+
+func TestBadParts(t *testing.T) {
+	dir := demoDir(t)
+	write(t, filepath.Join(dir, "twice", File), "description: d\ncommand: [/x]\nroot: {programs: [{package: p, path: etc/f}]}\n", 0o644)
+	write(t, filepath.Join(dir, "twice/files/etc/f"), "", 0o644)
+	write(t, filepath.Join(dir, "pkg", File), "description: d\ncommand: [/x]\nroot: {debian: [{package: absent, files: [bin/x]}]}\n", 0o644)
+	write(t, filepath.Join(dir, "arg", File), "description: d\ncommand: [/x]\nargs: {PV_NOT_KNOWN: 1}\n", 0o644)
+	for name, want := range map[string]string{
+		"twice": "etc/f comes from two sources", "pkg": "package absent", "absent": "known are arg, demo, pkg, twice", "../demo": "no name",
+	} {
+		if _, err := makePart(t, dir, name); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {
+			t.Errorf("%s: %v (kind %v), want %q", name, err, fault.Of(err), want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(demo))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := Parse("x", data)
+		if err != nil {
+			return
+		}
+		for _, p := range d.Root.Programs {
+			if strings.HasPrefix(p.Path, "/") || strings.Contains("/"+p.Path+"/", "/../") {
+				t.Errorf("path %q leaves the root", p.Path)
+			}
+		}
+	})
+}
