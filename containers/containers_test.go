@@ -139,7 +139,7 @@ func TestPart(t *testing.T) {
 	for k := range state {
 		keys = append(keys, k)
 	}
-	if len(keys) != 4 {
+	if len(keys) != 5 {
 		t.Errorf("keys %v", keys)
 	}
 	var run struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian/deb"
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -220,21 +220,29 @@ func (p *Part) writeState(w *build.Work, objects, image string) error {
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "rendering container %s", name)
 	}
-	state := map[string]any{name + "/root.squashfs": sum, name + "/src.json": json.RawMessage(src)}
+	files["src.json"] = src
+	st := state.New(state.Spec)
+	if err := st.SetObject(name+"/root.squashfs", sum); err != nil {
+		return fault.Wrap(fault.BadInput, err, "making the state of container %s", name)
+	}
 	for file, data := range files {
-		if strings.HasSuffix(file, ".json") {
-			state[name+"/"+file] = json.RawMessage(data)
-			continue
-		}
-		if state[name+"/"+file], err = storeBytes(objects, data); err != nil {
-			return fault.Wrap(fault.IO, err, "storing %s of container %s", file, name)
+		if err := putFile(st, objects, name+"/"+file, data); err != nil {
+			return fault.Wrap(fault.IO, err, "making the state of container %s", name)
 		}
 	}
-	fragment, err := json.Marshal(state) // sorted by key
+	return fault.Wrap(fault.IO, os.WriteFile(filepath.Join(w.Out, "json"), st.Encode(), 0o644), "writing the state of container %s", name)
+}
+
+// putFile adds a JSON file as a value and any other as an object.
+func putFile(st *state.State, objects, key string, data []byte) error {
+	if state.IsInline(key) {
+		return st.Set(key, data)
+	}
+	sum, err := storeBytes(objects, data)
 	if err != nil {
-		return fmt.Errorf("writing the state of container %s: %w", name, err)
+		return err
 	}
-	return fault.Wrap(fault.IO, os.WriteFile(filepath.Join(w.Out, "json"), fragment, 0o644), "writing the state of container %s", name)
+	return st.SetObject(key, sum)
 }
 
 // store moves a file among the objects and returns its name there.
