@@ -1,0 +1,277 @@
+// Package objects is the object store: a folder of files, each named by the
+// lower-case hexadecimal SHA-256 of its content. Stores are shared between
+// revisions, between checkouts and with the tools of the field, so the layout is
+// fixed: no folders inside, no suffixes.
+//
+// What goes in is hashed on the way; a file gets its name when its content is
+// complete and durable. Temporary files start with a dot and are no objects.
+package objects
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// ErrMismatch is wrapped by the errors for content that differs from its name.
+var ErrMismatch = errors.New("content differs from its SHA-256")
+
+// ErrName is wrapped by the errors for names that are no SHA-256.
+var ErrName = errors.New("no object name (64 lower-case hexadecimal digits)")
+
+// Perm is the mode of new objects.
+const Perm = 0o644
+
+// Store is a folder of objects. It is safe for concurrent use, also by several
+// processes.
+type Store struct{ dir string }
+
+// Open returns the store in a folder that exists.
+func Open(dir string) (*Store, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening the object store: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("opening the object store %s: %w", dir, unix.ENOTDIR)
+	}
+	return &Store{dir}, nil
+}
+
+// Create returns the store in a folder, which is made if it is missing.
+func Create(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("creating the object store: %w", err)
+	}
+	return Open(dir)
+}
+
+// Dir returns the store's folder.
+func (s *Store) Dir() string { return s.dir }
+
+// Path returns where an object is or would be.
+func (s *Store) Path(sum string) (string, error) {
+	if !state.IsSum(sum) {
+		return "", fmt.Errorf("%w: %.80q", ErrName, sum)
+	}
+	return filepath.Join(s.dir, sum), nil
+}
+
+// Has tells whether the store holds an object; it does not look at its content.
+func (s *Store) Has(sum string) bool {
+	path, err := s.Path(sum)
+	if err != nil {
+		return false
+	}
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// Missing returns the objects of a state that the store does not hold, sorted.
+func (s *Store) Missing(st *state.State) []string {
+	var out []string
+	for _, sum := range st.Sums() {
+		if !s.Has(sum) {
+			out = append(out, sum)
+		}
+	}
+	return out
+}
+
+// Open opens an object for reading. A missing one gives fs.ErrNotExist.
+func (s *Store) Open(sum string) (*os.File, error) {
+	path, err := s.Path(sum)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening object: %w", err)
+	}
+	return f, nil
+}
+
+// OpenVerified opens an object for reading once from start to end; at the end it
+// gives ErrMismatch instead of io.EOF when the content was not the object's.
+func (s *Store) OpenVerified(sum string) (io.ReadCloser, error) {
+	f, err := s.Open(sum)
+	if err != nil {
+		return nil, err
+	}
+	return &verified{f, sha256.New(), sum}, nil
+}
+
+type verified struct {
+	*os.File
+	hash hash.Hash
+	sum  string
+}
+
+// Read implements io.Reader.
+func (v *verified) Read(p []byte) (int, error) {
+	n, err := v.File.Read(p)
+	v.hash.Write(p[:n])
+	if err == io.EOF {
+		if got := hexSum(v.hash); got != v.sum {
+			return n, fmt.Errorf("reading object %s: %w: got %s", v.sum, ErrMismatch, got)
+		}
+	}
+	return n, err
+}
+
+// WriteTo would let io.Copy go round Read; the embedded method is hidden.
+func (v *verified) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{v})
+}
+
+func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+// Verify hashes an object. It gives ErrMismatch for a damaged and fs.ErrNotExist
+// for a missing one.
+func (s *Store) Verify(ctx context.Context, sum string) error {
+	r, err := s.OpenVerified(sum)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, &interruptible{ctx, r})
+	return err
+}
+
+// List returns the names of all objects, sorted.
+func (s *Store) List() ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing the object store: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		if state.IsSum(e.Name()) && e.Type().IsRegular() {
+			out = append(out, e.Name())
+		}
+	}
+	sort.Strings(out)
+	return out, nil
+}
+
+// Remove deletes an object; a missing one is no error.
+func (s *Store) Remove(sum string) error {
+	path, err := s.Path(sum)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing object: %w", err)
+	}
+	return nil
+}
+
+// interruptible ends reading when the context does.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (i *interruptible) Read(p []byte) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return i.r.Read(p)
+}
+
+// Put stores what r gives and returns its SHA-256. With a non-empty want it must
+// be that one, else nothing is stored and the error wraps ErrMismatch.
+func (s *Store) Put(ctx context.Context, r io.Reader, want string) (string, error) {
+	b := s.Batch()
+	defer b.Abort()
+	sum, err := b.Put(ctx, r, want)
+	if err != nil {
+		return "", err
+	}
+	return sum, b.Commit()
+}
+
+// Batch collects objects that enter the store together, which costs two syncs in
+// all, or not at all.
+func (s *Store) Batch() *Batch {
+	return &Batch{store: s, files: atomicfile.NewBatch(s.dir), have: map[string]bool{}}
+}
+
+// Batch is a set of new objects. Call Commit, and Abort in any case.
+type Batch struct {
+	store *Store
+	files *atomicfile.Batch
+	have  map[string]bool
+}
+
+// Put reads one object; see [Store.Put]. It is in the store after Commit.
+func (b *Batch) Put(ctx context.Context, r io.Reader, want string) (string, error) {
+	if want != "" && !state.IsSum(want) {
+		return "", fmt.Errorf("%w: %.80q", ErrName, want)
+	}
+	f, err := b.files.Create(Perm)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	size, err := io.Copy(f, io.TeeReader(&interruptible{ctx, r}, h))
+	if err != nil {
+		b.files.Discard(f)
+		return "", fmt.Errorf("writing object %s: %w", want, err)
+	}
+	sum := hexSum(h)
+	if want != "" && sum != want {
+		b.files.Discard(f)
+		return "", fmt.Errorf("storing object %s: %w: got %s", want, ErrMismatch, sum)
+	}
+	if b.have[sum] || b.store.hasSize(sum, size) {
+		b.files.Discard(f)
+		return sum, nil
+	}
+	b.have[sum] = true
+	return sum, b.files.Stage(f, sum)
+}
+
+// hasSize tells whether an object is there with the size that it should have; one
+// cut short by an older tool is replaced.
+func (s *Store) hasSize(sum string, size int64) bool {
+	info, err := os.Lstat(filepath.Join(s.dir, sum))
+	return err == nil && info.Mode().IsRegular() && info.Size() == size
+}
+
+// Commit makes the objects durable and visible.
+func (b *Batch) Commit() error { return b.files.Commit() }
+
+// Abort drops what was not committed.
+func (b *Batch) Abort() { b.files.Abort() }
+
+// Sweep removes temporary files that killed writers left behind. Call it only
+// while no other process writes to the store.
+func (s *Store) Sweep() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("listing the object store: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") && strings.Contains(e.Name(), ".tmp-") {
+			errs = append(errs, os.Remove(filepath.Join(s.dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,62 @@
+package objects
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Link gives an object another name in the same file system. Nothing but the name
+// is new: writing to it would damage the object.
+func (s *Store) Link(sum, dst string) error {
+	path, err := s.Path(sum)
+	if err != nil {
+		return err
+	}
+	if err := os.Link(path, dst); err != nil {
+		return fmt.Errorf("linking object: %w", err)
+	}
+	return nil
+}
+
+// Copy writes an object's content to a new file, sharing its blocks where the
+// file system can. The content is not verified.
+func (s *Store) Copy(sum, dst string, perm os.FileMode) error {
+	src, err := s.Open(sum)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return fmt.Errorf("creating a copy of object %s: %w", sum, err)
+	}
+	err = clone(out, src)
+	if err = errors.Join(err, out.Chmod(perm), out.Close()); err != nil {
+		_ = os.Remove(dst)
+		return fmt.Errorf("copying object %s to %s: %w", sum, dst, err)
+	}
+	return nil
+}
+
+// clone shares the blocks of src, or copies them within the kernel if it can.
+func clone(dst, src *os.File) error {
+	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+		return nil
+	}
+	_, err := io.Copy(dst, src)
+	return err
+}
+
+// LinkOrCopy links an object where that works and copies it where it does not:
+// on another file system, or when the object has too many links.
+func (s *Store) LinkOrCopy(sum, dst string, perm os.FileMode) error {
+	err := s.Link(sum, dst)
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {
+		return s.Copy(sum, dst, perm)
+	}
+	return err
+}
