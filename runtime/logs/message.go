@@ -1,0 +1,232 @@
+package logs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Message is one message as it came over the pv-ctrl-log socket.
+type Message struct {
+	Platform string // only the binary form has one, and only the runtime is believed
+	Source   string
+	Level    Level
+	Text     string
+}
+
+// fallbackSource names messages of containers that do not name their source.
+const fallbackSource = "messages"
+
+// The codes of the binary form, struct logserver_msg (manual: Pantavisor Log Sockets).
+const (
+	codeLegacy  = 0
+	codeCommand = 256
+	headBytes   = 8 // int32 code, int32 length, in the machine's byte order
+)
+
+// errCommand says that a peer sent an internal command; the server is a part of
+// the runtime and takes none from outside.
+var errCommand = errors.New("commands to the log server are not taken from a socket")
+
+// maxMessage is the largest message in bytes; what is beyond is cut off.
+const maxMessage = 128 << 10
+
+// ParseText reads the text forms: syslog as of RFC 5424 or RFC 3164, a JSON object
+// of version "0", or level=... src=... message=... . Any other text is a message
+// of level INFO.
+func ParseText(text string) Message {
+	text = strings.TrimRight(text, "\x00\r\n")
+	for _, parse := range []func(string) (Message, bool){parseSyslog, parseJSON, parsePairs} {
+		if m, ok := parse(text); ok {
+			if m.Source == "" {
+				m.Source = fallbackSource
+			}
+			return m
+		}
+	}
+	return Message{Source: fallbackSource, Level: Info, Text: text}
+}
+
+// severities maps those of syslog to ours.
+var severities = [8]Level{Fatal, Fatal, Error, Error, Warn, Info, Info, Debug}
+
+func parseSyslog(text string) (Message, bool) {
+	rest, ok := strings.CutPrefix(text, "<")
+	if !ok {
+		return Message{}, false
+	}
+	digits, rest, ok := strings.Cut(rest, ">")
+	pri, err := strconv.ParseUint(digits, 10, 16)
+	if !ok || err != nil || pri > 191 || len(digits) > 3 {
+		return Message{}, false
+	}
+	m := Message{Level: severities[pri&7], Text: rest}
+	if body, ok := strings.CutPrefix(rest, "1 "); ok {
+		// TIMESTAMP HOSTNAME APP-NAME and more, RFC 5424 §6.
+		m.Text = body
+		if f := strings.SplitN(body, " ", 4); len(f) == 4 && f[2] != "-" {
+			m.Source = f[2]
+		}
+		return m, true
+	}
+	m.Source = bsdTag(rest)
+	return m, true
+}
+
+// bsdTag finds the program in "Oct 11 22:14:15 host su[12]: text", also without
+// the time, as C libraries send to a local socket, and without the host.
+func bsdTag(text string) string {
+	const stamp = len("Oct 11 22:14:15 ")
+	if len(text) >= stamp && text[3] == ' ' && text[9] == ':' && text[12] == ':' && text[15] == ' ' {
+		text = text[stamp:]
+	}
+	head, _, ok := strings.Cut(text, ":")
+	if !ok {
+		return ""
+	}
+	if i := strings.LastIndexByte(head, ' '); i >= 0 {
+		head = head[i+1:]
+	}
+	tag, _, _ := strings.Cut(head, "[")
+	return tag
+}
+
+func parseJSON(text string) (Message, bool) {
+	if !strings.HasPrefix(text, "{") {
+		return Message{}, false
+	}
+	var in struct {
+		Version, Src, Message string
+		Level                 json.RawMessage
+	}
+	if err := json.Unmarshal([]byte(text), &in); err != nil || in.Version != "0" {
+		return Message{}, false
+	}
+	level, ok := ParseLevel(strings.Trim(string(in.Level), `"`))
+	if !ok {
+		level = Info
+	}
+	return Message{Source: in.Src, Level: level, Text: in.Message}, true
+}
+
+// parsePairs reads key=value pairs in any order. A value in quotes may have
+// spaces and \" in it; a message without quotes goes on to the end.
+func parsePairs(text string) (Message, bool) {
+	m, found := Message{Level: Info}, false
+	for rest := text; rest != ""; {
+		key, after, ok := strings.Cut(strings.TrimLeft(rest, " \t"), "=")
+		if !ok || strings.ContainsAny(key, " \t\n\"") {
+			break
+		}
+		var value string
+		if value, rest, ok = cutValue(after, key == "message"); !ok {
+			return Message{}, false
+		}
+		switch key {
+		case "level":
+			if level, ok := ParseLevel(value); ok {
+				m.Level = level
+			}
+		case "src":
+			m.Source = value
+		case "message":
+			m.Text, found = value, true
+		}
+	}
+	return m, found
+}
+
+func cutValue(s string, last bool) (value, rest string, ok bool) {
+	if !strings.HasPrefix(s, `"`) {
+		if last {
+			return s, "", true
+		}
+		value, rest, _ = strings.Cut(s, " ")
+		return value, rest, true
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch {
+		case s[i] == '"':
+			return b.String(), s[i+1:], true
+		case s[i] == '\\' && i+1 < len(s):
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return "", "", false
+}
+
+// ParseLevel reads a level's name in any case, or its number.
+func ParseLevel(s string) (Level, bool) {
+	if n, err := strconv.Atoi(s); err == nil {
+		return Level(n), n >= int(Fatal) && n <= int(All)
+	}
+	for i, name := range levelNames {
+		if strings.EqualFold(s, name) {
+			return Level(i), true
+		}
+	}
+	return Info, false
+}
+
+// cutMessage takes the first message off what was received. Without a whole one
+// it returns ok false; at the end of the stream, text is whole.
+func cutMessage(data []byte, end bool) (m Message, rest []byte, ok bool, err error) {
+	data = bytes.TrimLeft(data, "\r\n")
+	switch {
+	case len(data) == 0:
+		return Message{}, nil, false, nil
+	case data[0] == 0:
+		return cutBinary(data)
+	}
+	if i := bytes.IndexByte(data, 0); i >= 0 {
+		return ParseText(string(data[:i])), data[i+1:], true, nil
+	}
+	if end || len(data) >= maxMessage {
+		return ParseText(string(data)), nil, true, nil
+	}
+	return Message{}, data, false, nil
+}
+
+// cutBinary reads the binary form. Every code that exists begins with a zero
+// byte in either byte order, as no text does.
+func cutBinary(data []byte) (Message, []byte, bool, error) {
+	if len(data) < headBytes {
+		return Message{}, data, false, nil
+	}
+	code := int32(binary.NativeEndian.Uint32(data))
+	n := int64(int32(binary.NativeEndian.Uint32(data[4:])))
+	switch {
+	case n < 0 || n > maxMessage:
+		return Message{}, nil, false, fmt.Errorf("reading a message of %d bytes: at most %d are taken", n, maxMessage)
+	case code == codeCommand:
+		return Message{}, nil, false, errCommand
+	case code != codeLegacy:
+		return Message{}, nil, false, fmt.Errorf("reading a message: unknown code %d", code)
+	case int64(len(data)) < headBytes+n:
+		return Message{}, data, false, nil
+	}
+	m, err := parseLegacy(data[headBytes : headBytes+n])
+	return m, data[headBytes+n:], err == nil, err
+}
+
+func parseLegacy(body []byte) (Message, error) {
+	f := bytes.SplitN(body, []byte{0}, 4)
+	if len(f) != 4 {
+		return Message{}, errors.New("reading a message: it has not the four fields level, platform, source, data")
+	}
+	level, ok := ParseLevel(string(f[0]))
+	if !ok {
+		level = Info
+	}
+	m := Message{Platform: string(f[1]), Source: string(f[2]), Level: level, Text: strings.TrimRight(string(f[3]), "\x00\n")}
+	if m.Source == "" {
+		m.Source = fallbackSource
+	}
+	return m, nil
+}

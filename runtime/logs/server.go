@@ -1,0 +1,388 @@
+package logs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Bounds of what waits to be written.
+const (
+	maxLane    = 256 << 10             // bytes of one platform
+	maxLanes   = 256                   // platforms; more share one
+	maxEarly   = 256 << 10             // bytes kept until the storage is there
+	keepBuffer = 64 << 10              // a buffer above it is given back when there is little to do
+	latency    = 50 * time.Millisecond // longest stay of a message in a buffer
+	perMessage = 64                    // what a message costs beside its text
+)
+
+// Runtime is the platform of the runtime's own messages.
+const Runtime = "pantavisor"
+
+const (
+	unknownPlatform = "unknown-platform" // of a peer that could not be identified
+	ownSource       = "logserver"
+)
+
+// Options is the configuration of a [Server].
+type Options struct {
+	Outputs  Output // 0 means FileTree
+	Level    Level  // messages of the runtime above it are dropped; FATAL never is
+	Absolute bool   // PV_LOG_TIMESTAMP=absolute: seconds since 1970 instead of since boot
+
+	// Time stamp formats, "golang:NAME", "strftime:FORMAT" or empty. A wrong one is
+	// warned about and counts as empty.
+	TreeTime, SingleTime, StdoutTime string
+
+	MaxSize    string // PV_LOG_DIR_MAXSIZE; a wrong one is warned about and counts as 0, automatic
+	Hysteresis int    // PV_LOG_HYSTERESIS_FACTOR, 0 means 4
+	Rotate     int    // PV_LOG_ROTATE_FACTOR, 0 means 5
+
+	Stdout io.Writer // nil means os.Stdout
+
+	// Identify names the platform of a peer by its process: a container's name, or
+	// [Runtime]. Nil makes every peer an unknown platform.
+	Identify func(pid int) (platform string, err error)
+}
+
+// form says how a message came and so how it is written.
+type form uint8
+
+const (
+	fromRuntime form = iota // through the Sink interface
+	fromMessage             // one message of a container: a newline is added
+	fromStream              // bytes of a console or file: written as they are
+)
+
+// record is the head of one waiting message; its text is in the lane's buffer.
+type record struct {
+	source    string
+	level     Level
+	form      form
+	size      int
+	sec, nsec int64
+	wall      time.Time
+}
+
+// lane is what waits of one platform. Each has its own bound, so whoever floods
+// loses his own lines.
+type lane struct {
+	platform string
+	text     []byte
+	heads    []record
+	lost     map[string]int // lines by source
+}
+
+func (l *lane) full(n int) bool {
+	return len(l.text)+len(l.heads)*perMessage+n+perMessage > maxLane
+}
+
+// Server takes messages from everywhere and writes them to the outputs. One
+// goroutine writes; nobody who logs waits for it.
+type Server struct {
+	o       Options
+	mu      sync.Mutex
+	lanes   []*lane
+	byName  map[string]*lane
+	level   Level
+	wake    chan struct{}
+	control chan func() // run by the writing goroutine between two rounds
+	done    chan struct{}
+	stopped chan struct{}
+	once    sync.Once
+
+	direct  sync.Mutex // one line at a time on Stdout
+	printer *printer
+	w       *writer
+
+	subs subscriptions
+}
+
+var _ Sink = (*Server)(nil)
+
+// New starts a server. Until [Server.Open] files are not written: the newest
+// messages are kept and written then.
+func New(o Options) *Server {
+	if o.Outputs == 0 {
+		o.Outputs = FileTree
+	}
+	if o.Stdout == nil {
+		o.Stdout = os.Stdout
+	}
+	s := &Server{
+		o: o, level: o.Level, byName: map[string]*lane{},
+		wake: make(chan struct{}, 1), control: make(chan func()),
+		done: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	s.printer = newPrinter(o.Stdout)
+	s.w = newWriter(o, s.printer)
+	go s.run()
+	for _, err := range s.w.complaints {
+		s.Log(Runtime, ownSource, Warn, err.Error())
+	}
+	return s
+}
+
+// SetLevel changes the level of the runtime's messages.
+func (s *Server) SetLevel(l Level) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.level = l
+}
+
+// Log implements [Sink].
+func (s *Server) Log(platform, source string, level Level, msg string) {
+	if platform != Runtime {
+		s.put(platform, source, level, fromMessage, []byte(msg))
+		return
+	}
+	if !s.passes(level) {
+		return
+	}
+	if s.o.Outputs&StdoutDirect != 0 || level == Fatal {
+		s.printNow(source, level, msg)
+	}
+	s.put(platform, source, level, fromRuntime, []byte(msg))
+}
+
+func (s *Server) passes(level Level) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return level == Fatal || level <= s.level
+}
+
+func (s *Server) printNow(source string, level Level, msg string) {
+	sec, _ := sinceBoot()
+	s.direct.Lock()
+	defer s.direct.Unlock()
+	_, _ = io.WriteString(s.o.Stdout, runtimeLine(Runtime, source, level, sec, "", msg))
+}
+
+// put queues a message of at most maxMessage bytes, or counts it as lost.
+func (s *Server) put(platform, source string, level Level, f form, text []byte) {
+	text = text[:min(len(text), maxMessage)]
+	r := record{source: source, level: level, form: f, size: len(text), wall: time.Now()}
+	r.sec, r.nsec = sinceBoot()
+	if s.o.Absolute {
+		r.sec, r.nsec = r.wall.Unix(), int64(r.wall.Nanosecond())
+	}
+	if s.queue(platform, r, text) {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *Server) queue(platform string, r record, text []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lane(platform)
+	if l.full(len(text)) {
+		if l.lost == nil {
+			l.lost = map[string]int{}
+		}
+		l.lost[r.source] += lines(text, r.form)
+		return false
+	}
+	l.text = append(l.text, text...)
+	l.heads = append(l.heads, r)
+	return true
+}
+
+// lines is how many lines a message counts for.
+func lines(text []byte, f form) int {
+	if f == fromStream {
+		return max(bytes.Count(text, []byte("\n")), 1)
+	}
+	return 1
+}
+
+func (s *Server) lane(platform string) *lane {
+	if l := s.byName[platform]; l != nil {
+		return l
+	}
+	if len(s.lanes) >= maxLanes {
+		platform = unknownPlatform
+		if l := s.byName[platform]; l != nil {
+			return l
+		}
+	}
+	l := &lane{platform: platform}
+	s.byName[platform] = l
+	s.lanes = append(s.lanes, l)
+	return l
+}
+
+// run is the goroutine that writes.
+func (s *Server) run() {
+	defer close(s.stopped)
+	late := time.NewTimer(time.Hour)
+	late.Stop()
+	armed := false
+	for {
+		select {
+		case <-s.wake:
+			s.round()
+			if !armed && s.w.dirty() {
+				late.Reset(latency)
+				armed = true
+			}
+		case <-late.C:
+			armed = false
+			s.w.flush()
+		case f := <-s.control:
+			s.round()
+			f()
+		case <-s.done:
+			s.round()
+			s.w.close()
+			return
+		}
+	}
+}
+
+// round writes what each lane holds, one lane after the other, until all are empty.
+func (s *Server) round() {
+	for any := true; any; {
+		any = false
+		for i := 0; ; i++ {
+			work, ok := s.take(i)
+			if !ok {
+				break
+			}
+			if len(work.heads) > 0 || len(work.lost) > 0 {
+				any = true
+				s.write(work)
+			}
+		}
+	}
+}
+
+// take exchanges a lane's content for empty buffers.
+func (s *Server) take(i int) (work lane, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i >= len(s.lanes) {
+		return lane{}, false
+	}
+	l := s.lanes[i]
+	if len(l.heads) == 0 && len(l.lost) == 0 {
+		return lane{}, true
+	}
+	work = *l
+	l.text, l.heads, l.lost = s.w.spareText, s.w.spareHeads, nil
+	s.w.spareText, s.w.spareHeads = nil, nil
+	return work, true
+}
+
+func (s *Server) write(work lane) {
+	text := work.text
+	for i := range work.heads {
+		n := work.heads[i].size
+		s.w.message(work.platform, &work.heads[i], text[:n])
+		text = text[n:]
+	}
+	s.reportLost(&work)
+	clear(work.heads)
+	if cap(work.text) <= keepBuffer || len(work.text) > keepBuffer/2 {
+		s.w.spareText, s.w.spareHeads = work.text[:0], work.heads[:0]
+	}
+}
+
+// reportLost says how many lines are missing, where they are missing and in the
+// runtime's own log.
+func (s *Server) reportLost(work *lane) {
+	if len(work.lost) == 0 {
+		return
+	}
+	now := record{level: Warn, wall: time.Now()}
+	now.sec, now.nsec = sinceBoot()
+	total := 0
+	for source, n := range work.lost {
+		total += n
+		note := now
+		note.source, note.form = source, fromMessage
+		if work.platform == Runtime {
+			note.form = fromRuntime
+		}
+		s.w.message(work.platform, &note, fmt.Appendf(nil, "-- %d lines lost here: they came faster than they could be stored --", n))
+	}
+	now.source = ownSource
+	s.w.message(Runtime, &now, fmt.Appendf(nil, "%s lost %d lines: they came faster than they could be stored", work.platform, total))
+}
+
+// do runs f in the writing goroutine after everything that was logged before.
+func (s *Server) do(f func()) bool {
+	ran := make(chan struct{})
+	select {
+	case s.control <- func() { f(); close(ran) }:
+		<-ran
+		return true
+	case <-s.stopped:
+		return false
+	}
+}
+
+// Open starts writing files below dir for a revision, the kept messages first.
+func (s *Server) Open(dir, revision string) error {
+	err := error(os.ErrClosed)
+	s.do(func() { err = s.w.open(dir, revision) })
+	if err != nil {
+		return fmt.Errorf("opening the log folder: %w", err)
+	}
+	for _, c := range s.w.takeComplaints() {
+		s.Log(Runtime, ownSource, Warn, c.Error())
+	}
+	return nil
+}
+
+// SetRevision goes on in the folder of another revision.
+func (s *Server) SetRevision(revision string) error {
+	err := error(os.ErrClosed)
+	s.do(func() { err = s.w.setRevision(revision) })
+	if err != nil {
+		return fmt.Errorf("logging for revision %s: %w", revision, err)
+	}
+	return nil
+}
+
+// StartUpdateLog keeps messages of level ERROR and FATAL, of whomever, in dir/logs.tmp.
+func (s *Server) StartUpdateLog(dir string) error {
+	err := error(os.ErrClosed)
+	s.do(func() { err = s.w.startUpdate(dir) })
+	if err != nil {
+		return fmt.Errorf("starting the log of an update: %w", err)
+	}
+	return nil
+}
+
+// StopUpdateLog gives the log of an update its name, dir/logs.
+func (s *Server) StopUpdateLog() error {
+	err := error(os.ErrClosed)
+	s.do(func() { err = s.w.stopUpdate() })
+	if err != nil {
+		return fmt.Errorf("ending the log of an update: %w", err)
+	}
+	return nil
+}
+
+// Flush returns when everything that was logged before is in the files.
+func (s *Server) Flush() {
+	s.do(s.w.flush)
+	s.printer.drain()
+}
+
+// Close writes what waits, ends subscriptions and stops the server. Later
+// messages are lost, but for what goes directly to standard output.
+func (s *Server) Close() {
+	s.once.Do(func() {
+		s.subs.closeAll()
+		close(s.done)
+		<-s.stopped
+		s.printer.close()
+	})
+}

@@ -1,0 +1,229 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/peer"
+)
+
+// Bounds of subscriptions.
+const (
+	maxSubscriptions = 32                     // of one platform
+	pieceSize        = 8 << 10                // bytes read at once
+	quietTime        = 200 * time.Millisecond // after it the beginning of a line is written
+	receiveTime      = 10 * time.Second       // for a peer's request
+)
+
+// The request on pv-fd-log, four parts of fixed size (manual: Pantavisor Log Sockets).
+const (
+	nameSize    = 50
+	requestSize = nameSize + nameSize + 4 + 4
+	actionAdd   = 1
+)
+
+type subscription struct{ platform, source string }
+
+// subscriptions are the descriptors that are read. The zero value is ready.
+type subscriptions struct {
+	mu     sync.Mutex
+	open   map[subscription]*os.File
+	closed bool
+	reads  sync.WaitGroup
+}
+
+// Subscribe logs what comes out of f, byte for byte, until it ends, [Server.Unsubscribe]
+// is called or another file takes its place. The server closes f.
+func (s *Server) Subscribe(f *os.File, platform, source string, level Level) error {
+	key := subscription{platform, source}
+	old, err := s.subs.add(key, f)
+	if err != nil {
+		_ = f.Close()
+		return fmt.Errorf("subscribing to %s of %s: %w", source, platform, err)
+	}
+	if old != nil {
+		_ = old.Close()
+	}
+	s.subs.reads.Go(func() {
+		s.readStream(f, platform, source, level)
+		s.subs.remove(key, f)
+		_ = f.Close()
+	})
+	return nil
+}
+
+// Unsubscribe ends a subscription, if there is one.
+func (s *Server) Unsubscribe(platform, source string) {
+	if f := s.subs.remove(subscription{platform, source}, nil); f != nil {
+		_ = f.Close()
+	}
+}
+
+func (m *subscriptions) add(key subscription, f *os.File) (old *os.File, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, os.ErrClosed
+	}
+	n := 0
+	for k := range m.open {
+		if k.platform == key.platform && k.source != key.source {
+			n++
+		}
+	}
+	if n >= maxSubscriptions {
+		return nil, fmt.Errorf("there are %d already", n)
+	}
+	if m.open == nil {
+		m.open = map[subscription]*os.File{}
+	}
+	old = m.open[key]
+	m.open[key] = f
+	return old, nil
+}
+
+// remove forgets key, unless f is not nil and another file has taken its place.
+func (m *subscriptions) remove(key subscription, f *os.File) *os.File {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.open[key]
+	if f != nil && now != f {
+		return nil
+	}
+	delete(m.open, key)
+	return now
+}
+
+func (m *subscriptions) closeAll() {
+	m.mu.Lock()
+	m.closed = true
+	for _, f := range m.open {
+		_ = f.Close()
+	}
+	m.mu.Unlock()
+	m.reads.Wait()
+}
+
+// readStream logs whole lines; the beginning of one waits a little for its end.
+func (s *Server) readStream(f *os.File, platform, source string, level Level) {
+	buf := make([]byte, 0, 2*pieceSize)
+	for {
+		if len(buf) > 0 {
+			_ = f.SetReadDeadline(time.Now().Add(quietTime))
+		} else {
+			_ = f.SetReadDeadline(time.Time{})
+		}
+		n, err := f.Read(buf[len(buf) : len(buf)+pieceSize])
+		buf = buf[:len(buf)+n]
+		cut := bytes.LastIndexByte(buf, '\n') + 1
+		if err != nil || len(buf) >= pieceSize && cut == 0 {
+			cut = len(buf)
+		}
+		if cut > 0 {
+			s.put(platform, source, level, fromStream, buf[:cut])
+			buf = append(buf[:0], buf[cut:]...)
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+	}
+}
+
+// ServeDescriptors takes descriptors on the socket at path, pv-fd-log, until ctx
+// ends. A container may subscribe for itself only; the runtime for anybody.
+func (s *Server) ServeDescriptors(ctx context.Context, path string) error {
+	return s.serve(ctx, path, func(conn *peer.Conn, platform string) {
+		if err := s.receive(conn, platform); err != nil {
+			s.Log(Runtime, ownSource, Debug, fmt.Sprintf("descriptor of %s: %v", platform, err))
+		}
+	})
+}
+
+// fdRequest is one request on pv-fd-log.
+type fdRequest struct {
+	platform, source string
+	level            Level
+	action           int32
+	file             *os.File // nil when none came
+}
+
+func (s *Server) receive(conn *peer.Conn, platform string) error {
+	_ = conn.SetReadDeadline(time.Now().Add(receiveTime))
+	req, err := receiveRequest(conn)
+	if err != nil {
+		return err
+	}
+	if platform != Runtime {
+		req.platform = platform
+	}
+	switch {
+	case req.action != actionAdd:
+		if req.file != nil {
+			_ = req.file.Close()
+		}
+		s.Unsubscribe(req.platform, req.source)
+		return nil
+	case req.file == nil:
+		return errors.New("subscribing: no descriptor came with the request")
+	}
+	return s.Subscribe(req.file, req.platform, req.source, req.level)
+}
+
+func receiveRequest(conn *peer.Conn) (*fdRequest, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	data, oob := make([]byte, requestSize), make([]byte, unix.CmsgSpace(4*4))
+	var n, oobn int
+	var recvErr error
+	err = raw.Read(func(fd uintptr) bool {
+		n, oobn, _, _, recvErr = unix.Recvmsg(int(fd), data, oob, unix.MSG_CMSG_CLOEXEC)
+		return recvErr != unix.EAGAIN
+	})
+	if err = errors.Join(err, recvErr); err != nil {
+		return nil, fmt.Errorf("receiving a descriptor: %w", err)
+	}
+	file := firstFile(oob[:oobn])
+	req, err := parseRequest(data[:n])
+	if err != nil {
+		if file != nil {
+			_ = file.Close()
+		}
+		return nil, err
+	}
+	req.file = file
+	return req, nil
+}
+
+// firstFile takes the first descriptor that came and closes any other.
+func firstFile(oob []byte) *os.File {
+	var file *os.File
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			if file != nil {
+				_ = unix.Close(fd)
+				continue
+			}
+			// A descriptor that blocks would hold a thread.
+			_ = unix.SetNonblock(fd, true)
+			file = os.NewFile(uintptr(fd), "subscribed")
+		}
+	}
+	return file
+}

@@ -1,0 +1,386 @@
+package logs
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+)
+
+const maxUpdateLog = 64 << 10 // bytes of the log of one update
+
+// early is one message kept until the storage is there.
+type early struct {
+	platform string
+	record
+	text string
+}
+
+// writer turns messages into lines of the outputs. Only the server's writing
+// goroutine uses it.
+type writer struct {
+	o                        Options
+	treeTime, oneTime, stamp stamper // of filetree, singlefile and stdout
+	printer                  *printer
+	complaints               []error
+
+	dir      string // "" until open
+	live     string // folder of the revision
+	budget   Budget
+	tree     *tree
+	keeper   *keeper
+	kept     []early
+	keptSize int
+	keptLost int
+
+	update     *os.File
+	updateSize int
+
+	spareText  []byte
+	spareHeads []record
+	line       bytes.Buffer
+}
+
+func newWriter(o Options, p *printer) *writer {
+	w := &writer{o: o, printer: p}
+	w.treeTime = w.stamper(o.TreeTime)
+	w.oneTime = w.stamper(o.SingleTime)
+	w.stamp = w.stamper(o.StdoutTime)
+	return w
+}
+
+func (w *writer) stamper(format string) stamper {
+	s, err := newStamper(format)
+	if err != nil {
+		w.complaints = append(w.complaints, err)
+	}
+	return s
+}
+
+func (w *writer) takeComplaints() []error {
+	list := w.complaints
+	w.complaints = nil
+	return list
+}
+
+// open starts writing files.
+func (w *writer) open(dir, revision string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	capacity, auto, err := capacityOf(dir)
+	if err != nil {
+		return err
+	}
+	total, err := ParseMaxSize(w.o.MaxSize, capacity, auto)
+	w.complaints = nil
+	if err != nil {
+		w.complaints = append(w.complaints, fmt.Errorf("%w; using %d bytes", err, total))
+	}
+	removeLeftovers(dir)
+	w.dir = dir
+	w.budget = newBudget(total, w.o.Hysteresis, w.o.Rotate)
+	w.keeper = newKeeper(dir, w.budget)
+	w.tree = newTree(w.budget.Rotate, w.keeper)
+	if err := w.setRevision(revision); err != nil {
+		return err
+	}
+	w.replay()
+	return nil
+}
+
+func (w *writer) setRevision(revision string) error {
+	if w.dir == "" {
+		return errors.New("the log folder is not open yet")
+	}
+	if !fs.ValidPath(revision) || revision == "." {
+		return fmt.Errorf("revision %q is no name of a folder", revision)
+	}
+	live := filepath.Join(w.dir, revision)
+	if err := os.MkdirAll(live, 0o755); err != nil {
+		return err
+	}
+	w.tree.closeAll()
+	w.live = live
+	w.keeper.setLive(live)
+	return pointTo(filepath.Join(w.dir, "current"), revision)
+}
+
+// pointTo makes a symbolic link, in place of the one that is there.
+func pointTo(link, target string) error {
+	if now, err := os.Readlink(link); err == nil && now == target {
+		return nil
+	}
+	next := link + ".next"
+	_ = os.Remove(next)
+	if err := os.Symlink(target, next); err != nil {
+		return err
+	}
+	return os.Rename(next, link)
+}
+
+// replay writes the kept messages to the files.
+func (w *writer) replay() {
+	kept, lost := w.kept, w.keptLost
+	w.kept, w.keptSize, w.keptLost = nil, 0, 0
+	if lost > 0 {
+		first := record{source: ownSource, level: Warn, wall: time.Now()}
+		first.sec, first.nsec = sinceBoot()
+		w.toFiles(Runtime, &first, fmt.Appendf(nil, "%d messages from before the storage was there are lost", lost))
+	}
+	for i := range kept {
+		w.toFiles(kept[i].platform, &kept[i].record, []byte(kept[i].text))
+	}
+}
+
+// message writes one message to every output.
+func (w *writer) message(platform string, r *record, text []byte) {
+	w.toStdout(platform, r, text)
+	if r.level <= Error && w.update != nil {
+		w.toUpdate(platform, r, text)
+	}
+	switch {
+	case w.o.Outputs&(FileTree|SingleFile) == 0:
+	case w.dir == "":
+		w.keep(platform, r, text)
+	default:
+		w.toFiles(platform, r, text)
+	}
+}
+
+// keep remembers a message; the oldest make room.
+func (w *writer) keep(platform string, r *record, text []byte) {
+	w.kept = append(w.kept, early{platform, *r, string(text)})
+	w.keptSize += len(text) + perMessage
+	for w.keptSize > maxEarly {
+		w.keptSize -= len(w.kept[0].text) + perMessage
+		w.kept[0] = early{}
+		w.kept = w.kept[1:]
+		w.keptLost++
+	}
+}
+
+func (w *writer) toStdout(platform string, r *record, text []byte) {
+	o := w.o.Outputs
+	own := platform == Runtime
+	if o&Stdout == 0 && (own && o&StdoutPantavisor == 0 || !own && o&StdoutContainers == 0) {
+		return
+	}
+	if own && (o&StdoutDirect != 0 || r.level == Fatal) {
+		return // printed already by whoever logged it
+	}
+	ts := ""
+	if w.stamp != nil {
+		ts = w.stamp(r.wall)
+	}
+	for line := range bytes.Lines(text) {
+		w.printer.print(runtimeLine(platform, r.source, r.level, r.sec, ts, string(trimEnd(line))))
+	}
+}
+
+func trimEnd(line []byte) []byte { return bytes.TrimRight(line, "\r\n") }
+
+// runtimeLine is the line of the runtime's own log file and of standard output.
+func runtimeLine(platform, source string, level Level, sec int64, ts, msg string) string {
+	if ts != "" {
+		ts = "[" + ts + "] "
+	}
+	return fmt.Sprintf("[%s] %d %s%s\t -- [%s]: %s\n", platform, sec, ts, level, source, msg)
+}
+
+func (w *writer) toFiles(platform string, r *record, text []byte) {
+	if w.o.Outputs&SingleFile != 0 {
+		for line := range bytes.Lines(text) {
+			w.tree.write(filepath.Join(w.live, "pv.log"), w.jsonLine(platform, r, trimEnd(line)))
+		}
+	}
+	if w.o.Outputs&FileTree != 0 {
+		w.toTree(platform, r, text)
+	}
+}
+
+func (w *writer) toTree(platform string, r *record, text []byte) {
+	if r.form != fromRuntime {
+		path := w.tree.path(w.live, platform, r.source)
+		if r.form == fromMessage {
+			w.line.Reset()
+			w.line.Write(text)
+			w.line.WriteByte('\n')
+			text = w.line.Bytes()
+		}
+		w.tree.write(path, text)
+		return
+	}
+	ts := ""
+	if w.treeTime != nil {
+		ts = w.treeTime(r.wall)
+	}
+	path := filepath.Join(w.live, Runtime, Runtime+".log")
+	for line := range bytes.Lines(text) {
+		w.tree.write(path, []byte(runtimeLine(Runtime, r.source, r.level, r.sec, ts, string(trimEnd(line)))))
+	}
+	if r.level == Fatal {
+		w.tree.flush()
+	}
+}
+
+// jsonLine is one line of the single file.
+func (w *writer) jsonLine(platform string, r *record, text []byte) []byte {
+	line := struct {
+		Sec      int64  `json:"tsec"`
+		Nano     int64  `json:"tnano"`
+		Stamp    string `json:"ts,omitempty"`
+		Platform string `json:"platform"`
+		Level    string `json:"lvl"`
+		Source   string `json:"src"`
+		Message  string `json:"msg"`
+	}{r.sec, r.nsec, "", platform, r.level.String(), r.source, string(text)}
+	if w.oneTime != nil {
+		line.Stamp = w.oneTime(r.wall)
+	}
+	w.line.Reset()
+	enc := json.NewEncoder(&w.line)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(line); err != nil {
+		return nil // strings and numbers always have a JSON form
+	}
+	return w.line.Bytes()
+}
+
+func (w *writer) startUpdate(dir string) error {
+	if w.update != nil {
+		if err := w.stopUpdate(); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "logs.tmp"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	w.update, w.updateSize = f, 0
+	if err != nil {
+		w.update = nil
+	}
+	return err
+}
+
+func (w *writer) toUpdate(platform string, r *record, text []byte) {
+	for line := range bytes.Lines(text) {
+		out := w.jsonLine(platform, r, trimEnd(line))
+		if w.updateSize += len(out); w.updateSize > maxUpdateLog {
+			return
+		}
+		_, _ = w.update.Write(out)
+	}
+}
+
+func (w *writer) stopUpdate() error {
+	if w.update == nil {
+		return nil
+	}
+	f := w.update
+	w.update = nil
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), strings.TrimSuffix(f.Name(), ".tmp")); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(filepath.Dir(f.Name()))
+}
+
+func (w *writer) dirty() bool { return w.tree != nil && w.tree.dirty }
+
+func (w *writer) flush() {
+	if w.tree != nil {
+		w.tree.flush()
+	}
+}
+
+func (w *writer) close() {
+	_ = w.stopUpdate()
+	if w.tree != nil {
+		w.tree.closeAll()
+		w.keeper.close()
+	}
+}
+
+// keeper compresses rotated files and keeps the budget, in its own goroutine.
+type keeper struct {
+	dir    string
+	budget Budget
+	live   atomic.Pointer[string]
+	total  atomic.Int64 // bytes in dir, as far as known
+	mark   atomic.Int64 // clean up when total is above
+	pack   chan string
+	clean  chan struct{}
+	done   chan struct{}
+}
+
+func newKeeper(dir string, b Budget) *keeper {
+	k := &keeper{dir: dir, budget: b, pack: make(chan string, 64), clean: make(chan struct{}, 1), done: make(chan struct{})}
+	_, total := survey(dir)
+	k.total.Store(total)
+	k.mark.Store(b.High)
+	k.setLive(dir)
+	go k.run()
+	k.grew(0)
+	return k
+}
+
+func (k *keeper) setLive(dir string) { k.live.Store(&dir) }
+
+// grew counts bytes written.
+func (k *keeper) grew(n int64) {
+	if k.total.Add(n) <= k.mark.Load() {
+		return
+	}
+	select {
+	case k.clean <- struct{}{}:
+	default:
+	}
+}
+
+// rotated has a file compressed; when too many wait, it stays as it is.
+func (k *keeper) rotated(path string) {
+	select {
+	case k.pack <- path:
+	default:
+	}
+}
+
+func (k *keeper) run() {
+	defer close(k.done)
+	for {
+		select {
+		case path, ok := <-k.pack:
+			if !ok {
+				return
+			}
+			compress(path)
+		case <-k.clean:
+			k.cleanUp()
+		}
+	}
+}
+
+// cleanUp brings the folder below the low mark. When nothing is left that may
+// go, the next try waits until there is notably more again.
+func (k *keeper) cleanUp() {
+	total := cleanUp(k.dir, *k.live.Load(), k.budget.Low)
+	k.total.Store(total)
+	k.mark.Store(max(k.budget.High, total+(k.budget.Total-k.budget.Low)/8))
+}
+
+func (k *keeper) close() {
+	close(k.pack)
+	<-k.done
+}
