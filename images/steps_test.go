@@ -154,3 +154,20 @@ func sourceTree(t testing.TB, files map[string]string) string {
 	}
 	return root
 }
+
+// skelPart is a part made of a folder.
+type skelPart struct{ dir string }
+
+func (s *skelPart) Name() string       { return "part/skel" }
+func (s *skelPart) Deps() []build.Step { return nil }
+
+func (s *skelPart) Run(ctx context.Context, w *build.Work) error {
+	p, err := newPart(w.Out)
+	if err != nil {
+		return err
+	}
+	if err := p.tree(ctx, s.dir); err != nil {
+		return err
+	}
+	return p.write()
+}

@@ -1,0 +1,148 @@
+package images
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Artefact is one file of another step's output.
+type Artefact struct {
+	Step build.Step
+	File string
+}
+
+func (a Artefact) in(w *build.Work) string { return filepath.Join(w.In(a.Step), a.File) }
+
+// BSP is the step that makes the part "bsp" of a state: kernel, initrd, addons,
+// modules and firmware with bsp/run.json (manual: Pantavisor State Format, bsp).
+type BSP struct {
+	// Target and Release are what build.json tells people.
+	Target, Release string
+	// Drivers is drivers.json. Default: see [defaultDrivers].
+	Drivers json.RawMessage `json:",omitempty"`
+
+	Kernel   Artefact  `json:"-"`
+	Initrd   Artefact  `json:"-"`
+	Addons   []Addon   `json:"-"`
+	Modules  *Artefact `json:"-"` // nil: the BSP has none
+	Firmware *Artefact `json:"-"`
+}
+
+// Addon is an archive that is loaded behind the base initrd.
+type Addon struct {
+	Artefact
+	// Name in the BSP, "addon-NAME.cpio.xz4".
+	Name string
+}
+
+// Names in the BSP.
+const (
+	kernelName   = "kernel.img"
+	initrdName   = "pantavisor"
+	modulesName  = "modules.squashfs"
+	firmwareName = "firmware.squashfs"
+)
+
+// defaultDrivers are the driver aliases that every board has.
+const defaultDrivers = `{"#spec":"driver-aliases@1","all":{"wireguard":["wireguard"]},"dtb:all":{}}`
+
+var (
+	_ build.Step      = (*BSP)(nil)
+	_ build.Versioned = (*BSP)(nil)
+)
+
+// Name of the step.
+func (s *BSP) Name() string { return "bsp/part" }
+
+// Version of the step's logic.
+func (s *BSP) Version() int { return 1 }
+
+// Deps are the steps of all files.
+func (s *BSP) Deps() []build.Step {
+	var out []build.Step
+	for _, f := range s.files() {
+		out = append(out, f.from.Step)
+	}
+	return out
+}
+
+type bspFile struct {
+	name string
+	from Artefact
+}
+
+// files are the BSP's objects in a fixed order.
+func (s *BSP) files() []bspFile {
+	out := []bspFile{{kernelName, s.Kernel}, {initrdName, s.Initrd}}
+	for _, a := range s.Addons {
+		out = append(out, bspFile{a.Name, a.Artefact})
+	}
+	if s.Modules != nil {
+		out = append(out, bspFile{modulesName, *s.Modules})
+	}
+	if s.Firmware != nil {
+		out = append(out, bspFile{firmwareName, *s.Firmware})
+	}
+	return out
+}
+
+// Run adds the files and writes the JSON members.
+func (s *BSP) Run(ctx context.Context, w *build.Work) error {
+	p, err := newPart(w.Out)
+	if err != nil {
+		return err
+	}
+	for _, f := range s.files() {
+		if err := p.file(ctx, path.Join("bsp", f.name), f.from.in(w)); err != nil {
+			return err
+		}
+	}
+	for name, value := range s.documents() {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return fault.Wrap(fault.BadInput, err, "writing bsp/%s", name)
+		}
+		if err := p.inline("bsp/"+name, text); err != nil {
+			return err
+		}
+	}
+	return p.write()
+}
+
+func (s *BSP) documents() map[string]any {
+	drivers := s.Drivers
+	if drivers == nil {
+		drivers = json.RawMessage(defaultDrivers)
+	}
+	return map[string]any{
+		"run.json":     s.run(),
+		"drivers.json": drivers,
+		"build.json": map[string]string{
+			"platform": s.Target, "project": "pantavisor", "target": s.Target, "gitdescribe": s.Release,
+			"time": fmt.Sprint(build.Epoch),
+		},
+		"src.json": map[string]string{"#spec": "bsp-manifest-src@1", "pvr": ""},
+	}
+}
+
+// run is run.json.
+func (s *BSP) run() map[string]any {
+	addons := []string{}
+	for _, a := range s.Addons {
+		addons = append(addons, a.Name)
+	}
+	run := map[string]any{"addons": addons, "linux": kernelName, "initrd": initrdName, "initrd_config": ""}
+	if s.Modules != nil {
+		run["modules"] = modulesName
+	}
+	if s.Firmware != nil {
+		run["firmware"] = firmwareName
+	}
+	return run
+}

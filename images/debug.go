@@ -1,0 +1,110 @@
+package images
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/formats/cpio"
+)
+
+// DebugAddonFile is the addon in the output of a [DebugAddon], under its name in
+// the BSP.
+const DebugAddonFile = "addon-debug.cpio.xz4"
+
+// DebugAddon is the step that makes the addon with a shell for the console: a
+// static busybox with a link for each of its commands. Images without it have no
+// shell at all.
+type DebugAddon struct {
+	// X86 turns the branch filter on.
+	X86 bool
+	// Busybox is the step whose output has bin/busybox, static; Tools brings xz.
+	Busybox build.Step `json:"-"`
+	Tools   Tools      `json:"-"`
+}
+
+var (
+	_ build.Step      = (*DebugAddon)(nil)
+	_ build.Versioned = (*DebugAddon)(nil)
+)
+
+// Name of the step.
+func (s *DebugAddon) Name() string { return "initrd/addon-debug" }
+
+// Version of the step's logic.
+func (s *DebugAddon) Version() int { return 1 }
+
+// Deps are busybox and the tools.
+func (s *DebugAddon) Deps() []build.Step { return []build.Step{s.Busybox, s.Tools} }
+
+// Run archives busybox and its links in usr/bin, where /bin and /sbin of the
+// base initrd lead to.
+func (s *DebugAddon) Run(ctx context.Context, w *build.Work) error {
+	file, err := busyboxIn(w.In(s.Busybox))
+	if err != nil {
+		return err
+	}
+	names, err := applets(file)
+	if err != nil {
+		return err
+	}
+	program, err := fileEntry(file, "usr/bin/busybox")
+	if err != nil {
+		return err
+	}
+	entries := []cpio.Entry{cpio.Dir("usr", 0o755), cpio.Dir("usr/bin", 0o755), program}
+	for _, n := range names {
+		if n != "busybox" && n != "init" {
+			entries = append(entries, cpio.Symlink("usr/bin/"+n, "busybox"))
+		}
+	}
+	raw, packed := filepath.Join(w.Tmp, "addon.cpio"), filepath.Join(w.Tmp, "addon.xz")
+	if err := writeArchive(raw, entries, 1, true); err != nil {
+		return err
+	}
+	if err := compress(ctx, w, s.Tools, raw, packed, s.X86); err != nil {
+		return err
+	}
+	return joinBlocks(filepath.Join(w.Out, DebugAddonFile), []string{packed})
+}
+
+// busyboxIn finds the program, with /usr merged or not.
+func busyboxIn(dir string) (string, error) {
+	for _, name := range []string{"bin/busybox", "usr/bin/busybox"} {
+		if file := filepath.Join(dir, name); exists(file) {
+			return file, nil
+		}
+	}
+	return "", fault.New(fault.BadInput, "looking for busybox: the package has no bin/busybox")
+}
+
+var appletForm = regexp.MustCompile(`^[a-z0-9\[][a-z0-9\[_.+-]*$`)
+
+// applets reads the names of the commands out of a busybox of any architecture:
+// they stand in it one behind the other, each ended by NUL, sorted, from "[" on.
+func applets(file string) ([]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "reading busybox")
+	}
+	at := bytes.Index(data, []byte("\x00[\x00[[\x00"))
+	if at < 0 {
+		return nil, fault.New(fault.BadInput, "reading busybox: no list of commands in it")
+	}
+	var out []string
+	for _, name := range bytes.Split(data[at+1:], []byte{0}) {
+		text := string(name)
+		if !appletForm.MatchString(text) || len(out) > 0 && text <= out[len(out)-1] {
+			break
+		}
+		out = append(out, text)
+	}
+	if len(out) < 50 {
+		return nil, fault.New(fault.BadInput, "reading busybox: only %d commands in its list", len(out))
+	}
+	return out, nil
+}

@@ -1,0 +1,76 @@
+package images
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Device is the step that makes device.json: groups, the volumes of the runtime
+// and the network pool (manual: Pantavisor State Format, device.json). A board
+// that wants another has its own in vendors/PLATFORM/stepskel.
+//
+// It defines no encrypted disk: the kernel's dm modules and cryptsetup are not in
+// the initrd, so the runtime's volumes are folders on the storage.
+type Device struct {
+	// Root is the source tree.
+	Root string `json:"-"`
+}
+
+var (
+	_ build.Step      = (*Device)(nil)
+	_ build.Versioned = (*Device)(nil)
+	_ build.Sourced   = (*Device)(nil)
+)
+
+// Name of the step.
+func (s *Device) Name() string { return "trail/device" }
+
+// Version of the step's logic.
+func (s *Device) Version() int { return 1 }
+
+// Deps is empty.
+func (s *Device) Deps() []build.Step { return nil }
+
+func (s *Device) groups() string { return filepath.Join(s.Root, "config/defaults/groups.json") }
+
+// Sources are the default groups.
+func (s *Device) Sources() ([]build.Source, error) {
+	out := []build.Source{{Name: "config/defaults/groups.json", Path: s.groups()}}
+	return out, missing(out)
+}
+
+// Run writes the part.
+func (s *Device) Run(_ context.Context, w *build.Work) error {
+	groups, err := os.ReadFile(s.groups())
+	if err != nil {
+		return fault.Wrap(fault.Missing, err, "reading the default groups")
+	}
+	type object = map[string]any
+	permanent := object{"persistence": "permanent"}
+	text, err := json.Marshal(object{
+		"groups": json.RawMessage(groups),
+		"volumes": object{
+			"pv--devmeta": permanent, "pv--usrmeta": permanent, "pv--phconfig": permanent,
+			"pv--firmware": object{"persistence": "boot"},
+		},
+		"network": object{"pools": object{"pvcnet": object{
+			"type": "bridge", "bridge": "lxcbr0", "subnet": "10.0.3.0/24", "gateway": "10.0.3.1", "nat": true,
+		}}},
+	})
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "reading the default groups")
+	}
+	p, err := newPart(w.Out)
+	if err != nil {
+		return err
+	}
+	if err := p.inline("device.json", text); err != nil {
+		return err
+	}
+	return p.write()
+}

@@ -1,0 +1,213 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/diskfs/go-diskfs/partition/gpt"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/formats/bmap"
+	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Files in the output of a [Disk].
+const (
+	DiskFile = "disk.img"
+	BmapFile = "disk.img.bmap"
+)
+
+// Disk is the step that composes the disk image, sparse, and its block map.
+type Disk struct {
+	// Target and Platform name the board; Image is its layout.
+	Target, Platform string
+	Image            *targets.Image
+	// Boot's output is the content of the boot partition.
+	Boot build.Step `json:"-"`
+	// Storage's output has the storage tree in the folder [StorageDir].
+	Storage build.Step `json:"-"`
+	// Tools bring mke2fs and debugfs.
+	Tools Tools `json:"-"`
+	// Root is the source tree.
+	Root string `json:"-"`
+}
+
+var (
+	_ build.Step      = (*Disk)(nil)
+	_ build.Versioned = (*Disk)(nil)
+	_ build.Sourced   = (*Disk)(nil)
+)
+
+// Name of the step.
+func (d *Disk) Name() string { return "image/disk" }
+
+// Version of the step's logic.
+func (d *Disk) Version() int { return 1 }
+
+// Deps are boot files, storage and tools.
+func (d *Disk) Deps() []build.Step { return []build.Step{d.Boot, d.Storage, d.Tools} }
+
+// Sources is config/PLATFORM/image.config, where there is one.
+func (d *Disk) Sources() ([]build.Source, error) {
+	if !exists(d.config()) {
+		return nil, nil
+	}
+	return []build.Source{{Name: "config/" + d.Platform + "/image.config", Path: d.config()}}, nil
+}
+
+func (d *Disk) config() string { return filepath.Join(d.Root, "config", d.Platform, "image.config") }
+
+// composition is an image that is being made.
+type composition struct {
+	disk    *Disk
+	work    *build.Work
+	id      identity
+	options storageOptions
+	spans   []span
+	tally   *tally
+	file    *os.File
+}
+
+// Run checks that everything fits, then writes.
+func (d *Disk) Run(ctx context.Context, w *build.Work) error {
+	c := &composition{disk: d, work: w}
+	if err := c.plan(); err != nil {
+		return err
+	}
+	f, err := os.Create(filepath.Join(w.Out, DiskFile))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "creating the image")
+	}
+	defer f.Close()
+	c.file = f
+	if err := f.Truncate(int64(d.Image.Size) * mib); err != nil {
+		return fault.Wrap(fault.IO, err, "sizing the image")
+	}
+	for _, step := range []func(context.Context) error{c.table, c.fill, c.bmap} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return fault.Wrap(fault.IO, f.Close(), "closing the image")
+}
+
+// plan reads what decides and compares sizes, before a byte is written.
+func (c *composition) plan() (err error) {
+	storage := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
+	state, err := os.ReadFile(filepath.Join(storage, "trails/0/.pvr/json"))
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "reading the state of revision 0")
+	}
+	c.id = identify(c.disk.Target, state)
+	if c.options, err = readStorageOptions(c.disk.config()); err != nil {
+		return err
+	}
+	if c.spans, err = layout(c.disk.Image); err != nil {
+		return err
+	}
+	if c.tally, err = count(storage); err != nil {
+		return err
+	}
+	for _, s := range c.spans {
+		if lack := c.tally.need(c.options) - s.Length/mib; s.Role == "root" && lack > 0 {
+			return c.tooSmall(lack)
+		}
+	}
+	return nil
+}
+
+func (c *composition) tooSmall(lack int64) error {
+	return fault.New(fault.NoSpace, "composing the image of %s: its content needs %d MiB, image.size in target.yaml gives %d MiB",
+		c.disk.Target, int64(c.disk.Image.Size)+lack, c.disk.Image.Size)
+}
+
+// table writes the protective MBR and both copies of the partition table.
+func (c *composition) table(context.Context) error {
+	if c.disk.Image.Table != "gpt" {
+		return fault.New(fault.Unsupported, "partitioning the image: table %q is not supported, only gpt is", c.disk.Image.Table)
+	}
+	t := &gpt.Table{GUID: c.id.uuid("disk"), ProtectiveMBR: true, LogicalSectorSize: 512, PhysicalSectorSize: 512}
+	for i, s := range c.spans {
+		kind := gpt.LinuxFilesystem
+		if s.Role == "boot" {
+			kind = gpt.EFISystemPartition
+		}
+		t.Partitions = append(t.Partitions, &gpt.Partition{
+			Index: i + 1, Start: uint64(s.Start / 512), End: uint64((s.Start+s.Length)/512 - 1), Size: uint64(s.Length),
+			Type: kind, Name: s.Name, GUID: c.id.uuid("partition " + s.Name),
+		})
+	}
+	return fault.Wrap(fault.IO, t.Write(c.file, int64(c.disk.Image.Size)*mib), "partitioning the image")
+}
+
+// fill makes the file systems.
+func (c *composition) fill(ctx context.Context) error {
+	for _, s := range c.spans {
+		var err error
+		switch s.Format {
+		case "fat32":
+			err = c.boot(s)
+		case "ext4":
+			err = c.storage(ctx, s)
+		default:
+			err = fault.New(fault.Unsupported, "making partition %s: format %q is not supported", s.Name, s.Format)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *composition) boot(s span) error {
+	dir := c.work.In(c.disk.Boot)
+	entries, err := treeEntries(dir, "")
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
+	}
+	var files []fat32.File
+	for _, e := range entries {
+		if e.Open != nil {
+			files = append(files, fat32.File{Name: e.Name, Size: e.Size, Open: e.Open})
+		}
+	}
+	err = fat32.Write(c.file, s.Start, files, fat32.Options{
+		Size: s.Length, Label: s.Name, ID: c.id.number("boot"), Time: time.Unix(build.Epoch, 0), Hidden: uint32(s.Start / 512),
+	})
+	var small *fat32.TooSmall
+	if errors.As(err, &small) {
+		return fault.New(fault.NoSpace, "making partition %s: its content needs %d MiB, its size in target.yaml is %d MiB", s.Name, (small.Need+mib-1)/mib, s.Length/mib)
+	}
+	return fault.Wrap(fault.BadInput, err, "making partition %s", s.Name)
+}
+
+func (c *composition) storage(ctx context.Context, s span) error {
+	dir := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
+	image := filepath.Join(c.work.Out, DiskFile)
+	err := makeExt4(ctx, c.work, c.disk.Tools, image, s, c.id, c.options, dir, c.tally)
+	return fault.Wrap(fault.IO, err, "making partition %s", s.Name)
+}
+
+// bmap writes the block map of what the file system keeps as data.
+func (c *composition) bmap(ctx context.Context) error {
+	data, err := bmap.Extents(c.file)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "mapping the image")
+	}
+	size, err := c.file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "mapping the image")
+	}
+	m, err := bmap.Create(ctx, c.file, size, data)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "mapping the image")
+	}
+	err = os.WriteFile(filepath.Join(c.work.Out, BmapFile), m.Encode(), 0o644)
+	return fault.Wrap(fault.IO, err, "writing the block map")
+}

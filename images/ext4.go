@@ -1,0 +1,157 @@
+package images
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// storageOptions are the values of image.config.
+type storageOptions struct {
+	// InodeRatio: one inode for so many bytes.
+	InodeRatio int64
+	// Journal in MiB.
+	Journal int64
+	// Reserved is the part that only root may fill, in percent.
+	Reserved int64
+}
+
+// readStorageOptions reads image.config; what it does not set has a default.
+func readStorageOptions(file string) (storageOptions, error) {
+	o := storageOptions{InodeRatio: 32768, Journal: 16, Reserved: 1}
+	if !exists(file) {
+		return o, nil
+	}
+	set, err := readSettings(file)
+	if err != nil {
+		return o, err
+	}
+	known := map[string]struct {
+		to       *int64
+		from, up int64
+	}{
+		"IMAGE_INODE_RATIO":      {&o.InodeRatio, 1024, 1 << 26},
+		"IMAGE_JOURNAL_SIZE":     {&o.Journal, 4, 1024},
+		"IMAGE_RESERVED_PERCENT": {&o.Reserved, 0, 50},
+	}
+	for _, s := range set {
+		k, ok := known[s.key]
+		if !ok {
+			return o, fault.New(fault.BadInput, "reading %s: unknown name %s", file, s.key)
+		}
+		n, err := strconv.ParseInt(s.value, 10, 64)
+		if err != nil || n < k.from || n > k.up {
+			return o, fault.New(fault.BadInput, "reading %s: %s is %q, want a number from %d to %d", file, s.key, s.value, k.from, k.up)
+		}
+		*k.to = n
+	}
+	return o, nil
+}
+
+// tally is what a tree of files takes on an ext4 file system.
+type tally struct {
+	blocks, inodes int64
+}
+
+const blockSize = 4096
+
+// count walks a tree; a file with several names counts once.
+func count(dir string) (*tally, error) {
+	t := &tally{}
+	seen := map[fileID]bool{}
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if id, several := idOf(info); several && !d.IsDir() {
+			if seen[id] {
+				return nil
+			}
+			seen[id] = true
+		}
+		t.inodes++
+		t.blocks++ // a folder's block, or the block of a long extent tree
+		if info.Mode().IsRegular() {
+			t.blocks += (info.Size() + blockSize - 1) / blockSize
+		}
+		return nil
+	})
+	return t, fault.Wrap(fault.IO, err, "counting what the storage holds")
+}
+
+// need is the smallest size in MiB of a file system that holds the tree.
+func (t *tally) need(o storageOptions) int64 {
+	fixed := t.blocks*blockSize + o.Journal*mib + 4*mib
+	// Inode tables take 256 bytes for each InodeRatio bytes of the file system.
+	total := fixed * o.InodeRatio / (o.InodeRatio - 256)
+	if byInodes := (t.inodes + 16) * o.InodeRatio; byInodes > total {
+		total = byInodes
+	}
+	return (total + mib - 1) / mib
+}
+
+// features are what Debian 12's mke2fs gives an ext4, spelled out: a
+// configuration file must not change the image.
+const features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super," +
+	"large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+
+// makeExt4 makes a file system with the content of dir at a place of an image
+// that holds zeros. nodiscard makes mke2fs write the zeros of inode tables and
+// journal: as data of the image they also reach a used medium that is written by
+// block map.
+func makeExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, id identity, o storageOptions, dir string, what *tally) error {
+	uuid := strings.ToLower(id.uuid("storage"))
+	extended := fmt.Sprintf("offset=%d,root_owner=0:0,hash_seed=%s,lazy_itable_init=0,lazy_journal_init=0,nodiscard",
+		s.Start, strings.ToLower(id.uuid("hash seed")))
+	now := fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", build.Epoch)
+	err := call(ctx, w, t, []string{now}, "mke2fs", "-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockSize), "-I", "256",
+		"-i", strconv.FormatInt(o.InodeRatio, 10), "-J", fmt.Sprintf("size=%d", o.Journal), "-m", strconv.FormatInt(o.Reserved, 10),
+		"-L", s.Name, "-U", uuid, "-O", features, "-E", extended, "-d", dir, image, fmt.Sprintf("%dk", s.Length/1024))
+	if err != nil {
+		return err
+	}
+	return stampExt4(ctx, w, t, image, s, what.inodes, now)
+}
+
+// stampExt4 sets the times of every inode: mke2fs copies those of the staged
+// files, and a change time cannot be set there.
+func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, inodes int64, now string) error {
+	script := filepath.Join(w.Tmp, "times")
+	f, err := os.Create(script)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "stamping the storage")
+	}
+	defer f.Close()
+	b := bufio.NewWriter(f)
+	for _, n := range storedInodes(inodes) {
+		for _, field := range []string{"atime", "ctime", "mtime"} {
+			fmt.Fprintf(b, "set_inode_field <%d> %s @%d\n", n, field, build.Epoch)
+		}
+	}
+	if err := b.Flush(); err != nil {
+		return fault.Wrap(fault.IO, err, "stamping the storage")
+	}
+	return call(ctx, w, t, []string{now}, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", image, s.Start))
+}
+
+// storedInodes are the numbers that mke2fs gives: 2 to the top folder, 11 to
+// lost+found, and from 12 on in the order of the tree.
+func storedInodes(count int64) []int64 {
+	out := []int64{2, 11}
+	for n := int64(12); n < 12+count-1; n++ {
+		out = append(out, n)
+	}
+	return out
+}

@@ -1,0 +1,65 @@
+package images
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+const mib = 1 << 20
+
+// span is a partition with its place, in bytes.
+type span struct {
+	targets.Partition
+	Start, Length int64
+}
+
+// layout places the partitions of an image of the given size in MiB. The first
+// and the last MiB are the partition table's.
+func layout(im *targets.Image) ([]span, error) {
+	var out []span
+	var errs []error
+	next, end := int64(1), int64(im.Size-1)
+	for i, p := range im.Partitions {
+		s := span{Partition: p, Start: int64(p.Start), Length: int64(p.Size)}
+		if s.Start == 0 {
+			s.Start = next
+		}
+		if s.Length == 0 && i == len(im.Partitions)-1 {
+			s.Length = end - s.Start
+		}
+		if s.Start < next || s.Length <= 0 || s.Start+s.Length > end {
+			errs = append(errs, fault.New(fault.NoSpace, "laying out the image: partition %s would be %d MiB at %d MiB, but only %d to %d MiB are free: raise image.size or give the partition another size in target.yaml", p.Name, s.Length, s.Start, next, end))
+		}
+		next = s.Start + s.Length
+		s.Start, s.Length = s.Start*mib, s.Length*mib
+		out = append(out, s)
+	}
+	return out, errors.Join(errs...)
+}
+
+// identity makes the identifiers of an image from what is in it: equal content,
+// equal identifiers, and two different images never share one.
+type identity [sha256.Size]byte
+
+// identify seeds an identity with the target's name and the state of revision 0,
+// which names every object by its digest.
+func identify(target string, state []byte) identity {
+	return sha256.Sum256(fmt.Appendf(nil, "%s\x00%s", target, state))
+}
+
+// uuid returns the identifier for one use, in the form of RFC 9562 version 8.
+func (id identity) uuid(use string) string {
+	b := sha256.Sum256(fmt.Appendf(id[:], "\x00%s", use))
+	b[6], b[8] = b[6]&0x0f|0x80, b[8]&0x3f|0x80
+	return fmt.Sprintf("%X-%X-%X-%X-%X", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}
+
+// number returns 32 bits for one use, never 0.
+func (id identity) number(use string) uint32 {
+	b := sha256.Sum256(fmt.Appendf(id[:], "\x00%s", use))
+	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]) | 1
+}

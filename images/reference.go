@@ -1,0 +1,160 @@
+package images
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// Reference is the step that takes the parts of a reference device: a .pvr
+// folder or an export (manual: PVR_MERGE_SRC). Every object is compared with its
+// digest.
+type Reference struct {
+	// BSP takes the reference's BSP too; without it that is left out.
+	BSP bool
+	// Path is the .pvr folder or the export.
+	Path string `json:"-"`
+}
+
+var (
+	_ build.Step      = (*Reference)(nil)
+	_ build.Versioned = (*Reference)(nil)
+	_ build.Sourced   = (*Reference)(nil)
+)
+
+// Name of the step.
+func (s *Reference) Name() string { return "trail/reference" }
+
+// Version of the step's logic.
+func (s *Reference) Version() int { return 1 }
+
+// Deps is empty.
+func (s *Reference) Deps() []build.Step { return nil }
+
+// Sources are the export, or the state and the objects of the folder.
+func (s *Reference) Sources() ([]build.Source, error) {
+	info, err := os.Stat(s.Path)
+	if err != nil {
+		return nil, fault.Wrap(fault.Missing, err, "looking for the reference device (PVR_MERGE_SRC)")
+	}
+	if !info.IsDir() {
+		return []build.Source{{Name: "reference", Path: s.Path}}, nil
+	}
+	store, err := s.store()
+	if err != nil {
+		return nil, err
+	}
+	out := []build.Source{
+		{Name: "reference/json", Path: filepath.Join(s.Path, fragmentFile)},
+		{Name: "reference/objects", Path: store},
+	}
+	return out, s.damaged(missing(out))
+}
+
+// store is the folder with the objects of a .pvr folder: its own, or the one
+// that its config names.
+func (s *Reference) store() (string, error) {
+	var config struct{ ObjectsDir string }
+	text, err := os.ReadFile(filepath.Join(s.Path, "config"))
+	if err == nil {
+		err = json.Unmarshal(text, &config)
+	}
+	switch {
+	case errors.Is(err, os.ErrNotExist) || err == nil && config.ObjectsDir == "":
+		return filepath.Join(s.Path, objectsDir), nil
+	case err != nil:
+		return "", s.damaged(err)
+	case filepath.IsAbs(config.ObjectsDir):
+		return config.ObjectsDir, nil
+	}
+	return filepath.Join(s.Path, config.ObjectsDir), nil
+}
+
+func (s *Reference) damaged(err error) error {
+	return fault.Wrap(fault.BadInput, err, "reading the reference device %s (PVR_MERGE_SRC)", s.Path)
+}
+
+// Run copies the parts that are wanted.
+func (s *Reference) Run(ctx context.Context, w *build.Work) error {
+	from, store, err := s.open(ctx, w)
+	if err != nil {
+		return s.damaged(err)
+	}
+	text, err := os.ReadFile(filepath.Join(from, fragmentFile))
+	if err != nil {
+		return s.damaged(err)
+	}
+	st, err := state.Parse(text)
+	if err != nil {
+		return s.damaged(err)
+	}
+	if _, has := st.Get("bsp/run.json"); s.BSP && !has {
+		return s.damaged(fault.New(fault.BadInput, "it has no BSP (PVR_USE_SRC_BSP): bsp/run.json is not there"))
+	}
+	if !s.BSP {
+		st = state.RemovePackage(st, "bsp")
+	}
+	return s.damaged(s.take(ctx, w, st, store))
+}
+
+// open returns the folder with the state and that with the objects.
+func (s *Reference) open(ctx context.Context, w *build.Work) (dir, store string, err error) {
+	info, err := os.Stat(s.Path)
+	if err != nil {
+		return "", "", err
+	}
+	if info.IsDir() {
+		store, err = s.store()
+		return s.Path, store, err
+	}
+	dir = filepath.Join(w.Tmp, "reference")
+	store = filepath.Join(dir, objectsDir)
+	if err := os.MkdirAll(store, 0o755); err != nil {
+		return "", "", err
+	}
+	return dir, store, unpackExport(ctx, s.Path, dir)
+}
+
+// take copies the state's objects. They are copied, not linked: the user may
+// write to his files.
+func (s *Reference) take(ctx context.Context, w *build.Work, st *state.State, store string) error {
+	p, err := newPart(w.Out)
+	if err != nil {
+		return err
+	}
+	p.state = st
+	var errs []error
+	for _, o := range st.Objects() {
+		if err := s.object(ctx, p, o, store); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return p.write()
+}
+
+func (s *Reference) object(ctx context.Context, p *part, o state.Object, store string) error {
+	dst := filepath.Join(p.dir, objectsDir, o.Sum)
+	if exists(dst) {
+		return nil
+	}
+	if err := build.CopyFile(dst, filepath.Join(store, o.Sum)); err != nil {
+		return fault.Wrap(fault.Missing, err, "copying %s", o.Path)
+	}
+	sum, err := digest(ctx, dst)
+	if err != nil {
+		return err
+	}
+	if sum != o.Sum {
+		return fault.New(fault.Digest, "%s is damaged: its object has the digest %s, the state says %s", o.Path, sum, o.Sum)
+	}
+	return nil
+}

@@ -1,0 +1,260 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// StorageDir is the folder in the output of a [Trail] that becomes the storage.
+const StorageDir = "storage"
+
+// Trail is the step that composes revision 0 and the storage tree that holds it:
+// objects, the checkout with hard links to them, boot links, and the empty
+// folders that a runtime expects (manual: Storage).
+type Trail struct {
+	// Platform names config/PLATFORM and vendors/PLATFORM.
+	Platform string
+	// Parts are merged in order; a later one replaces keys of an earlier one.
+	Parts []build.Step `json:"-"`
+	// Boot's output is added to the storage: the boot loader's files. May be nil.
+	Boot build.Step `json:"-"`
+	// Root is the source tree.
+	Root string `json:"-"`
+}
+
+var (
+	_ build.Step      = (*Trail)(nil)
+	_ build.Versioned = (*Trail)(nil)
+	_ build.Sourced   = (*Trail)(nil)
+)
+
+// Name of the step.
+func (s *Trail) Name() string { return "trail/storage" }
+
+// Version of the step's logic.
+func (s *Trail) Version() int { return 1 }
+
+// Deps are the parts, then the boot loader's files.
+func (s *Trail) Deps() []build.Step {
+	out := append([]build.Step(nil), s.Parts...)
+	if s.Boot != nil {
+		out = append(out, s.Boot)
+	}
+	return out
+}
+
+func (s *Trail) hub() string {
+	return filepath.Join(s.Root, "config", s.Platform, "pantahub.config")
+}
+
+func (s *Trail) stepskel() string { return filepath.Join(s.Root, "vendors", s.Platform, "stepskel") }
+
+// Sources are pantahub.config and stepskel.
+func (s *Trail) Sources() ([]build.Source, error) {
+	out := []build.Source{{Name: "config/" + s.Platform + "/pantahub.config", Path: s.hub()}}
+	if exists(s.stepskel()) {
+		out = append(out, build.Source{Name: "vendors/" + s.Platform + "/stepskel", Path: s.stepskel()})
+	}
+	return out, missing(out)
+}
+
+// Run merges the parts, checks the state as the runtime will, and lays it out.
+func (s *Trail) Run(ctx context.Context, w *build.Work) error {
+	dir := filepath.Join(w.Out, StorageDir)
+	if err := makeFolders(dir); err != nil {
+		return err
+	}
+	p, err := s.merge(ctx, w, dir)
+	if err != nil {
+		return err
+	}
+	sys, err := manifest.Parse(p.state, manifest.Options{})
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "checking revision %s", bootloader.FirstRevision)
+	}
+	if err := checkout(p.state, dir); err != nil {
+		return fault.Wrap(fault.IO, err, "checking revision %s out", bootloader.FirstRevision)
+	}
+	if err := bootLinks(sys, filepath.Join(dir, "trails", bootloader.FirstRevision)); err != nil {
+		return fault.Wrap(fault.IO, err, "linking what the boot loader loads")
+	}
+	return s.extras(w, dir)
+}
+
+func makeFolders(dir string) error {
+	for _, d := range []string{
+		"boot", "cache/devmeta", "cache/usrmeta", "config", "disks", "logs", "trails/" + bootloader.FirstRevision + "/.pvr",
+		"trails/" + bootloader.FirstRevision + "/.pv",
+	} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return fault.Wrap(fault.IO, err, "making the storage tree")
+		}
+	}
+	return nil
+}
+
+// merge collects all parts and stepskel in the storage's objects.
+func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*part, error) {
+	p, err := newPart(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range s.Parts {
+		if err := p.join(w.In(step)); err != nil {
+			return nil, fault.Wrap(fault.IO, err, "adding %s", step.Name())
+		}
+	}
+	if exists(s.stepskel()) {
+		if err := p.tree(ctx, s.stepskel()); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.sweep()
+}
+
+// join adds the part in another step's output.
+func (p *part) join(dir string) error {
+	st, err := readPart(dir)
+	if err != nil {
+		return err
+	}
+	for _, key := range st.Keys() {
+		text, _ := st.Get(key)
+		if err := p.state.Set(key, text); err != nil {
+			return err
+		}
+	}
+	for _, sum := range st.Sums() {
+		if err := p.object(filepath.Join(dir, objectsDir, sum), sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep removes objects whose key a later part has replaced.
+func (p *part) sweep() error {
+	used := map[string]bool{}
+	for _, sum := range p.state.Sums() {
+		used[sum] = true
+	}
+	names, err := os.ReadDir(filepath.Join(p.dir, objectsDir))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "sweeping objects")
+	}
+	for _, n := range names {
+		if used[n.Name()] {
+			continue
+		}
+		if err := os.Remove(filepath.Join(p.dir, objectsDir, n.Name())); err != nil {
+			return fault.Wrap(fault.IO, err, "sweeping objects")
+		}
+	}
+	return nil
+}
+
+// checkout gives every object its path as a hard link and writes every inline
+// value as a file. State keys are clean relative paths: package state checks them
+// on the way in.
+func checkout(st *state.State, dir string) error {
+	trail := filepath.Join(dir, "trails", bootloader.FirstRevision)
+	for _, o := range st.Objects() {
+		if err := place(filepath.Join(dir, objectsDir, o.Sum), filepath.Join(trail, filepath.FromSlash(o.Path))); err != nil {
+			return err
+		}
+	}
+	for _, key := range st.Inlines() {
+		text, _ := st.Get(key)
+		name := filepath.Join(trail, filepath.FromSlash(key))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, text, 0o644); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(trail, ".pvr/json"), st.Encode(), 0o644),
+		os.WriteFile(filepath.Join(trail, ".pvr/config"), []byte(`{"ObjectsDir":"../../../objects"}`), 0o644),
+	)
+}
+
+// place links an object into the trail; files that a container may write to
+// (*.bind) are copies.
+func place(object, name string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if strings.HasSuffix(name, ".bind") {
+		return build.CopyFile(name, object)
+	}
+	return os.Link(object, name)
+}
+
+// bootLinks gives what the boot loader loads the names that it knows, addons
+// counted from 0.
+func bootLinks(sys *manifest.System, trail string) error {
+	links := map[string]string{
+		"pv-kernel.img": sys.BSP.Linux, "pv-initrd.img": sys.BSP.Initrd, "pv-fdt.dtb": sys.BSP.FDT, "pantavisor.fit": sys.BSP.FIT,
+	}
+	if sys.BSP.RPiAB != "" {
+		links["rpiboot.img"+filepath.Ext(strings.TrimSuffix(sys.BSP.RPiAB, ".img"))] = sys.BSP.RPiAB
+	}
+	for i, name := range sys.BSP.Addons {
+		links["pv-initrd.img."+strconv.Itoa(i)] = name
+	}
+	for link, name := range links {
+		if name == "" {
+			continue
+		}
+		if err := os.Link(filepath.Join(trail, "bsp", filepath.FromSlash(name)), filepath.Join(trail, ".pv", link)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extras adds the Hub's configuration and the boot loader's files, and removes
+// what only the merge needed.
+func (s *Trail) extras(w *build.Work, dir string) error {
+	text, err := os.ReadFile(s.hub())
+	if err != nil {
+		return fault.Wrap(fault.Missing, err, "reading the Hub's configuration")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config/pantahub.config"), text, 0o600); err != nil {
+		return fault.Wrap(fault.IO, err, "writing the Hub's configuration")
+	}
+	if s.Boot == nil {
+		return nil
+	}
+	return fault.Wrap(fault.IO, copyTree(w.In(s.Boot), dir), "adding the boot loader's files")
+}
+
+// copyTree copies the files of a step's output below dst.
+func copyTree(src, dst string) error {
+	return filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(src, p)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(dst, rel)
+		if d.IsDir() {
+			return os.MkdirAll(to, 0o755)
+		}
+		return build.CopyFile(to, p)
+	})
+}
