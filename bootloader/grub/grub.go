@@ -34,7 +34,7 @@ const (
 // network or unpacks pictures.
 var coreModules = []string{
 	"part_gpt", "fat", "ext2", "search", "search_label", "linux", "loadenv", "serial", "terminal", "echo", "test",
-	"boot", "normal", "sleep", "regexp", "reboot", "halt",
+	"true", "boot", "normal", "sleep", "regexp", "reboot", "halt",
 }
 
 // Loader is GRUB for one target.

@@ -1,0 +1,470 @@
+package grub
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/debian/partstest"
+	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/formats/grubenv"
+)
+
+const (
+	mega  = 1 << 20
+	ovmf  = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	vars  = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	limit = 4 * time.Minute // of one run of the emulator, on a busy machine
+)
+
+// needTools skips the test where a program is missing.
+func needTools(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"qemu-system-x86_64", "sgdisk", "mkfs.vfat", "mcopy", "mmd", "mke2fs", "debugfs"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("%s is not installed", name)
+		}
+	}
+	for _, file := range []string{ovmf, vars} {
+		if _, err := os.Stat(file); err != nil {
+			t.Skip("OVMF is not installed (package ovmf)")
+		}
+	}
+}
+
+func command(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Env = append(os.Environ(), "MTOOLS_SKIP_CHECK=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func write(t *testing.T, file string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func env(t *testing.T, pairs ...string) []byte {
+	t.Helper()
+	e := grubenv.Env{}
+	for i := 0; i < len(pairs); i += 2 {
+		e[pairs[i]] = pairs[i+1]
+	}
+	b, err := e.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// disk is a GPT disk with an ESP and file systems behind it.
+type disk struct {
+	t    *testing.T
+	file string
+}
+
+const (
+	espStart = 1 * mega
+	espSize  = 40 * mega
+)
+
+// newDisk puts the tree esp on a FAT partition and each tree of roots on an ext4 of
+// its own, label first.
+func newDisk(t *testing.T, esp string, roots [][2]string, rootSize int64) *disk {
+	t.Helper()
+	d := &disk{t: t, file: filepath.Join(t.TempDir(), "disk.img")}
+	size := espStart + espSize + rootSize*int64(len(roots)) + mega
+	write(t, d.file, nil)
+	if err := os.Truncate(d.file, size); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-n", fmt.Sprintf("1:%d:+%d", espStart/512, espSize/512), "-t", "1:ef00"}
+	for i := range roots {
+		start := espStart + espSize + rootSize*int64(i)
+		args = append(args, "-n", fmt.Sprintf("%d:%d:+%d", i+2, start/512, rootSize/512))
+	}
+	command(t, "sgdisk", append(args, d.file)...)
+	command(t, "mkfs.vfat", "-F", "32", "-n", "pvboot", "--offset", fmt.Sprint(espStart/512), d.file, fmt.Sprint(espSize/1024))
+	entries, err := os.ReadDir(esp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		command(t, "mcopy", "-s", "-i", d.esp(), filepath.Join(esp, e.Name()), "::/")
+	}
+	for i, r := range roots {
+		start := espStart + espSize + rootSize*int64(i)
+		command(t, "mke2fs", "-q", "-F", "-t", "ext4", "-L", r[0], "-d", r[1], "-E", fmt.Sprintf("offset=%d", start),
+			d.file, fmt.Sprintf("%dk", rootSize/1024))
+	}
+	return d
+}
+
+func (d *disk) esp() string { return fmt.Sprintf("%s@@%d", d.file, espStart) }
+
+// trying reads pv_trying from an environment block on the ESP.
+func (d *disk) trying(file string) string {
+	d.t.Helper()
+	to := filepath.Join(d.t.TempDir(), "grubenv")
+	command(d.t, "mcopy", "-n", "-i", d.esp(), "::"+file, to)
+	block, err := os.ReadFile(to)
+	if err != nil || len(block) != grubenv.Size {
+		d.t.Fatalf("%d bytes in %s: %v", len(block), file, err)
+	}
+	e, err := grubenv.Parse(block)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return e["pv_trying"]
+}
+
+// boot runs the disk until the machine is switched off, or restarts when that is to
+// end it, and returns the console.
+func (d *disk) boot(more ...string) string {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), limit)
+	defer cancel()
+	nvram := filepath.Join(d.t.TempDir(), "vars.fd")
+	data, err := os.ReadFile(vars)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	write(d.t, nvram, data)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{
+		"-machine", "q35", "-accel", "tcg", "-m", "512", "-nodefaults", "-display", "none", "-serial", "stdio",
+		"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmf, "-drive", "if=pflash,format=raw,file=" + nvram,
+		"-drive", "if=virtio,format=raw,file=" + d.file}, more...)...)
+	var console, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &console, &errs
+	if err := cmd.Run(); err != nil {
+		d.t.Fatalf("emulator: %v\n%s\nconsole:\n%s", err, errs.String(), tail(console.String()))
+	}
+	return strings.ReplaceAll(console.String(), "\r", "")
+}
+
+func tail(s string) string { return s[max(0, len(s)-4000):] }
+
+// scenario is a state of the handshake, and what GRUB is to do with it.
+type scenario struct {
+	name             string
+	rev, try, trying string
+	trails           []string // revisions with kernel and initrd
+	addons           int
+	damaged          bool // the block on the ESP is none
+	wantRev, wantTry string
+	wantNext         string // the revision tried when the first cannot be loaded
+	wantAgain        string // booted the next time, with the same storage
+}
+
+var scenarios = []scenario{
+	{name: "normal", rev: "3", trails: []string{"3", "0"}, wantRev: "3", wantNext: "0", wantAgain: "3"},
+	{name: "normal ignores an old mark", rev: "3", trying: "2", trails: []string{"3"}, wantRev: "3", wantAgain: "3"},
+	{name: "try", rev: "3", try: "4", trails: []string{"3", "4"}, wantRev: "4", wantTry: "4", wantNext: "3", wantAgain: "3"},
+	{name: "try after another one failed", rev: "3", try: "4", trying: "2", trails: []string{"3", "4"},
+		wantRev: "4", wantTry: "4", wantNext: "3", wantAgain: "3"},
+	{name: "failed try", rev: "3", try: "4", trying: "4", trails: []string{"3", "4"}, wantRev: "3", wantTry: "4", wantAgain: "4"},
+	{name: "prefix is not equal", rev: "3", try: "4", trying: "41", trails: []string{"3", "4"},
+		wantRev: "4", wantTry: "4", wantNext: "3", wantAgain: "3"},
+	{name: "local revisions", rev: "locals/a.b-c_1", try: "locals/x", trails: []string{"locals/a.b-c_1", "locals/x"},
+		wantRev: "locals/x", wantTry: "locals/x", wantNext: "locals/a.b-c_1", wantAgain: "locals/a.b-c_1"},
+	{name: "try without a kernel", rev: "3", try: "4", trails: []string{"3"}, wantRev: "3", wantTry: "4", wantAgain: "3"},
+	{name: "good one without a kernel", rev: "3", trails: []string{"0"}, wantRev: "0", wantAgain: "0"},
+	{name: "mark cannot be written", rev: "3", try: "4", trails: []string{"3", "4"}, damaged: true, wantRev: "3", wantTry: "4", wantAgain: "3"},
+	{name: "no state at all", trails: []string{"0"}, wantRev: "0", wantAgain: "0"},
+	{name: "addons", rev: "0", addons: 3, trails: []string{"0"}, wantRev: "0", wantAgain: "0"},
+	{name: "hostile rev", rev: `3" init=/bin/sh`, trails: []string{"0"}, wantRev: "0", wantAgain: "0"},
+	{name: "hostile try", rev: "3", try: "4; halt", trails: []string{"3"}, wantRev: "3", wantAgain: "3"},
+	{name: "quotes and variables", rev: "3", try: `'$root"`, trails: []string{"3"}, wantRev: "3", wantAgain: "3"},
+	{name: "way out of the trails", rev: "locals/../3", try: "../3", trails: []string{"3", "0"}, wantRev: "0", wantAgain: "0"},
+}
+
+// stage writes a scenario's files: configuration and mark below esp, trails and
+// state below root.
+func (s scenario) stage(t *testing.T, label, esp, root string) {
+	t.Helper()
+	config, err := Settings{RootLabel: label, Arguments: []string{"console=tty0", "panic=5"}}.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(esp, label, "grub.cfg"), []byte(config))
+	mark := env(t, "pv_trying", s.trying)
+	if s.damaged {
+		mark = bytes.Repeat([]byte{0}, grubenv.Size)
+	}
+	write(t, filepath.Join(esp, label, "grubenv"), mark)
+	if s.rev != "" {
+		write(t, filepath.Join(root, "boot/grubenv"), env(t, "pv_rev", s.rev, "pv_try", s.try))
+	}
+	for _, r := range s.trails {
+		dir := filepath.Join(root, "trails", r, ".pv")
+		write(t, filepath.Join(dir, "pv-kernel.img"), []byte("k"))
+		write(t, filepath.Join(dir, "pv-initrd.img"), []byte("i"))
+		for n := range s.addons {
+			write(t, filepath.Join(dir, fmt.Sprintf("pv-initrd.img.%d", n)), []byte("a"))
+		}
+	}
+}
+
+// driver runs all scenarios twice in one GRUB. The commands that would leave it are
+// not in the core image, and stand here as functions that tell what they are asked.
+const driver = `
+function linux {
+  echo "LINUX $1"
+  shift
+  while test -n "$1"; do
+    echo "ARGUMENT $1"
+    shift
+  done
+  true
+}
+function initrd {
+  while test -n "$1"; do
+    echo "INITRD $1"
+    shift
+  done
+  false
+}
+function sleep {
+  true
+}
+function reboot {
+  true
+}
+set top="$prefix"
+`
+
+// TestStateTable runs the generated configuration in a real GRUB on a real disk
+// layout: per scenario the revisions that it boots, in the order of falling back,
+// and what it boots the next time, which shows the mark that it has left.
+func TestStateTable(t *testing.T) {
+	needTools(t)
+	b := partstest.New(t, "x64-uefi", debian.BootloaderRequest, debian.ToolsRequest)
+	without := []string{"linux", "sleep", "reboot"}
+	modules := slices.DeleteFunc(slices.Clone(coreModules), func(m string) bool { return slices.Contains(without, m) })
+	core := &Core{Modules: modules, Tools: b.Tools(),
+		Package: &debian.Unpack{Keep: []string{moduleFolder + "/"}, Package: b.Package(debian.BootloaderRequest, "grub-efi-amd64-bin")}}
+	core.Modules = append(core.Modules, "configfile")
+	image, err := os.ReadFile(filepath.Join(b.Run(core), coreName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	esp, config := t.TempDir(), driver
+	var roots [][2]string
+	for i, s := range scenarios {
+		label, root := fmt.Sprintf("s%d", i), t.TempDir()
+		s.stage(t, label, esp, root)
+		roots = append(roots, [2]string{label, root})
+		for round := range 2 {
+			config += fmt.Sprintf("echo 'SCENARIO %d %d'\nset pv_stop=\nset prefix=\"$top/../%s\"\nsource \"$prefix/grub.cfg\"\n", i, round, label)
+		}
+	}
+	write(t, filepath.Join(esp, CoreFile), image)
+	write(t, filepath.Join(esp, ConfigFile), []byte(strings.ReplaceAll(config, "$top/../", "($root)/")+"halt\n"))
+	d := newDisk(t, esp, roots, 2*mega)
+	console := d.boot("-no-reboot")
+	attempts := read(t, console)
+	for i, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			s.check(t, attempts[[2]int{i, 0}], attempts[[2]int{i, 1}])
+		})
+	}
+}
+
+// attempt is one start of a kernel as GRUB was told.
+type attempt struct {
+	rev       string // of the kernel's file
+	arguments []string
+	initrds   []string
+}
+
+var (
+	told      = regexp.MustCompile(`^(SCENARIO|LINUX|ARGUMENT|INITRD) (.*)$`)
+	sequences = regexp.MustCompile("\x1b\\[[0-9;?=]*[a-zA-Z]|\x1bc")
+	imagePath = regexp.MustCompile(`^\(hd0,gpt\d+\)/trails/(\S+)/\.pv/pv-kernel\.img$`)
+)
+
+// read sorts what GRUB tells by scenario and round. Its screen is the serial line
+// here, with control sequences between.
+func read(t *testing.T, console string) map[[2]int][]attempt {
+	t.Helper()
+	out := map[[2]int][]attempt{}
+	var at [2]int
+	for line := range strings.Lines(sequences.ReplaceAllString(console, "")) {
+		m := told.FindStringSubmatch(strings.TrimRight(line, "\n"))
+		if m == nil {
+			continue
+		}
+		last := len(out[at]) - 1
+		switch {
+		case m[1] == "SCENARIO":
+			if _, err := fmt.Sscan(m[2], &at[0], &at[1]); err != nil {
+				t.Fatal(err)
+			}
+			out[at] = nil
+		case m[1] == "LINUX":
+			out[at] = append(out[at], attempt{rev: imagePath.ReplaceAllString(m[2], "$1")})
+		case m[1] == "ARGUMENT" && last >= 0:
+			out[at][last].arguments = append(out[at][last].arguments, m[2])
+		case m[1] == "INITRD" && last >= 0:
+			out[at][last].initrds = append(out[at][last].initrds, m[2])
+		}
+	}
+	if len(out) != 2*len(scenarios) {
+		t.Fatalf("%d of %d rounds were run; console:\n%s", len(out), 2*len(scenarios), tail(console))
+	}
+	return out
+}
+
+func (s scenario) check(t *testing.T, first, second []attempt) {
+	t.Helper()
+	if len(first) == 0 || len(second) == 0 {
+		t.Fatalf("booted nothing: %v, then %v", first, second)
+	}
+	got := first[0]
+	want := attempt{rev: s.wantRev, arguments: []string{"console=tty0", "panic=5", "rdinit=/init", "pv_rev=" + s.wantRev, "pv_try=" + s.wantTry}}
+	for n := range 1 + s.addons {
+		suffix := ""
+		if n > 0 {
+			suffix = fmt.Sprintf(".%d", n-1)
+		}
+		want.initrds = append(want.initrds, "trails/"+s.wantRev+"/.pv/pv-initrd.img"+suffix)
+	}
+	for i, f := range got.initrds {
+		_, got.initrds[i], _ = strings.Cut(f, "/")
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(attempt{})); diff != "" {
+		t.Errorf("boots (-want +got):\n%s", diff)
+	}
+	if s.wantNext != "" && (len(first) < 2 || first[1].rev != s.wantNext) {
+		t.Errorf("attempts %v: when the first cannot be loaded, want %q", first, s.wantNext)
+	}
+	if second[0].rev != s.wantAgain {
+		t.Errorf("the next time boots %q, want %q", second[0].rev, s.wantAgain)
+	}
+}
+
+// TestBootsDebianKernel boots the loader's own files with the pinned kernel and a
+// small init: normal, test boot, fallback.
+func TestBootsDebianKernel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots three kernels in software emulation")
+	}
+	needTools(t)
+	b := partstest.New(t, "x64-uefi", debian.KernelRequest, debian.BootloaderRequest, debian.ToolsRequest)
+	loader, err := New(Settings{RootLabel: "pvroot", Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
+		b.Package(debian.BootloaderRequest, "grub-efi-amd64-bin"), b.Tools())
+	if err != nil {
+		t.Fatal(err)
+	}
+	esp, state := b.Run(loader.Boot()), b.Run(loader.Root())
+	root := t.TempDir()
+	if err := os.CopyFS(root, os.DirFS(state)); err != nil {
+		t.Fatal(err)
+	}
+	stageTrails(t, b, root)
+	d := newDisk(t, esp, [][2]string{{"pvroot", root}}, 48*mega)
+
+	normal := arguments(t, d.boot("-no-reboot"))
+	if diff := cmp.Diff([]string{"pv_rev=0 pv_try= addons=1"}, normal); diff != "" {
+		t.Errorf("a new disk (-want +got):\n%s", diff)
+	}
+	d.setState("pv_rev", "0", "pv_try", "locals/new")
+	again := arguments(t, d.boot())
+	if diff := cmp.Diff([]string{"pv_rev=locals/new pv_try=locals/new addons=1", "pv_rev=0 pv_try=locals/new addons=1"}, again); diff != "" {
+		t.Errorf("test boot and fallback (-want +got):\n%s", diff)
+	}
+	if got := d.trying("/" + TryingFile); got != "" {
+		t.Errorf("pv_trying is %q after the fallback, want it empty", got)
+	}
+}
+
+// stageTrails writes two revisions with the pinned kernel, an initrd and an addon.
+func stageTrails(t *testing.T, b *partstest.Bench, root string) {
+	t.Helper()
+	unpacked := b.Run(&debian.Unpack{Keep: []string{"boot/vmlinuz"}, Package: b.Package(debian.KernelRequest, "linux-image-*")})
+	found, err := filepath.Glob(filepath.Join(unpacked, "boot/vmlinuz-*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("kernels %v, %v", found, err)
+	}
+	kernel, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	initrd := archive(t, cpio.Bytes("init", 0o755, buildInit(t)))
+	for _, rev := range []string{"0", "locals/new"} {
+		dir := filepath.Join(root, "trails", rev, ".pv")
+		write(t, filepath.Join(dir, "pv-kernel.img"), kernel)
+		write(t, filepath.Join(dir, "pv-initrd.img"), initrd)
+		write(t, filepath.Join(dir, "pv-initrd.img.0"), archive(t, cpio.Bytes("addon", 0o644, []byte("x"))))
+	}
+}
+
+func archive(t *testing.T, entries ...cpio.Entry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := cpio.Write(&b, entries, cpio.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// buildInit compiles testdata/init for the guest.
+func buildInit(t *testing.T) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "init")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "./testdata/init")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building the guest's init: %v\n%s", err, out)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// setState overwrites the storage's environment block as the runtime would.
+func (d *disk) setState(pairs ...string) {
+	d.t.Helper()
+	block := filepath.Join(d.t.TempDir(), "grubenv")
+	write(d.t, block, env(d.t, pairs...))
+	script := block + ".debugfs"
+	write(d.t, script, []byte("rm /"+StateFile+"\ncd /boot\nwrite "+block+" grubenv\n"))
+	command(d.t, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", d.file, espStart+espSize))
+}
+
+var guestLine = regexp.MustCompile(`GUEST .*?(pv_rev=\S+) (pv_try=\S*) .*?(addons=\d)`)
+
+// arguments returns what each boot's init has seen.
+func arguments(t *testing.T, console string) []string {
+	t.Helper()
+	var out []string
+	for _, m := range guestLine.FindAllStringSubmatch(console, -1) {
+		out = append(out, strings.Join(m[1:], " "))
+	}
+	if out == nil {
+		t.Fatalf("no guest has spoken; console:\n%s", tail(console))
+	}
+	return out
+}

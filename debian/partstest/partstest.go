@@ -1,0 +1,139 @@
+// Package partstest lets tests run build steps on real packages: those that the
+// checked-in lock of a target pins, from the download cache or the archive.
+package partstest
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Bench runs steps, each once, in folders that go with the test.
+type Bench struct {
+	*debian.Parts
+	t     *testing.T
+	lock  *debian.Lock
+	done  map[string]bool
+	dir   string
+	Warns []string // what steps warned of
+}
+
+// New returns a bench with the packages of the target's requests of these names.
+// The test is skipped when neither cache nor archive has them.
+func New(t *testing.T, target string, requests ...string) *Bench {
+	t.Helper()
+	lock, err := debian.LoadLock(filepath.Join(root(), "targets", target, "parts.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := build.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Bench{t: t, lock: lock, done: map[string]bool{}, dir: t.TempDir()}
+	store := debian.Open(cache, func(s string) { t.Log(s) })
+	var wanted []debian.Request
+	for _, name := range requests {
+		wanted = append(wanted, b.Request(name))
+	}
+	fresh, replaced, err := store.Refresh(t.Context(), lock, wanted, debian.Options{Target: target})
+	switch k := fault.Of(err); {
+	case k == fault.Unreachable || k == fault.Missing:
+		t.Skipf("needs packages that can not be had here: %v", err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	for _, r := range replaced {
+		t.Log(r)
+	}
+	b.lock = fresh
+	b.Parts = debian.NewParts(store, fresh)
+	return b
+}
+
+// root is the repository's.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}
+
+// Request returns the lock's request of that name; tools are this machine's.
+func (b *Bench) Request(name string) debian.Request {
+	b.t.Helper()
+	for _, r := range b.lock.Requests {
+		if r.Name == name && (name != debian.ToolsRequest || r.Arch == debian.HostArch()) {
+			return r
+		}
+	}
+	b.t.Skipf("the lock has no request %q for this machine", name)
+	return debian.Request{}
+}
+
+// Package returns the fetch step of a package, as [debian.Parts.Fetch] finds it.
+func (b *Bench) Package(request, name string) *debian.Fetch {
+	b.t.Helper()
+	f, err := b.Fetch(b.Request(request), name)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return f
+}
+
+// Tools returns the helper programs.
+func (b *Bench) Tools() *debian.Toolbox {
+	b.t.Helper()
+	tools, err := b.Toolbox(b.Request(debian.ToolsRequest))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return tools
+}
+
+// Run runs a step after all that it depends on and returns its output folder.
+func (b *Bench) Run(s build.Step) string {
+	b.t.Helper()
+	if err := b.Try(s); err != nil {
+		b.t.Fatal(err)
+	}
+	return b.out(s)
+}
+
+// Try is Run for a step that may fail; what it depends on may not.
+func (b *Bench) Try(s build.Step) error {
+	b.t.Helper()
+	if b.done[s.Name()] {
+		return nil
+	}
+	for _, d := range s.Deps() {
+		b.Run(d)
+	}
+	w := b.Work(s)
+	if err := s.Run(b.t.Context(), w); err != nil {
+		return err
+	}
+	b.done[s.Name()] = true
+	return nil
+}
+
+// Work returns what the step is given when it runs.
+func (b *Bench) Work(s build.Step) *build.Work {
+	b.t.Helper()
+	tmp := filepath.Join(b.dir, "tmp", s.Name())
+	for _, d := range []string{b.out(s), tmp} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return build.NewWork(b.out(s), tmp, b.out, func(n build.Note) {
+		if n.Warn {
+			b.Warns = append(b.Warns, n.Text)
+		}
+	})
+}
+
+func (b *Bench) out(s build.Step) string { return filepath.Join(b.dir, "out", s.Name()) }
