@@ -1,0 +1,254 @@
+package emulator
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// fakeDevice serves an API on a socket as the port of a machine would.
+func fakeDevice(t *testing.T, h http.HandlerFunc) *API {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: h}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return newAPI(socket, make(chan struct{}))
+}
+
+func TestAPI(t *testing.T) {
+	var got []string
+	api := fakeDevice(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = append(got, r.Method+" "+r.URL.Path+" "+string(body))
+		switch r.URL.Path {
+		case "/containers":
+			_, _ = io.WriteString(w, `[{"name":"a","group":null,"status":"STARTED","status_goal":"STARTED","restart_policy":"system","roles":[]}]`)
+		case "/commands":
+		default:
+			http.Error(w, `{"Error":"no"}`, http.StatusNotFound)
+		}
+	})
+	ctx := deadline(t, 20*time.Second)
+	cs, err := api.Containers(ctx)
+	if err != nil || len(cs) != 1 || cs[0].Name != "a" || cs[0].Group != nil {
+		t.Errorf("containers: %+v %v", cs, err)
+	}
+	if err := api.Command(ctx, "REBOOT_DEVICE", "because"); err != nil {
+		t.Error(err)
+	}
+	if err := api.Get(ctx, "/absent", new(any)); fault.Of(err) != fault.Unreachable {
+		t.Errorf("an error answer: kind %v: %v", fault.Of(err), err)
+	}
+	want := []string{"GET /containers ", `POST /commands {"op":"REBOOT_DEVICE","payload":"because"}`, "GET /absent "}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestAPIDoesNotWaitForEver(t *testing.T) {
+	block := make(chan struct{})
+	api := fakeDevice(t, func(http.ResponseWriter, *http.Request) { <-block })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := api.Containers(ctx); fault.Of(err) != fault.Unreachable {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
+	}
+	close(block)
+	if _, _, err := api.Do(deadline(t, 20*time.Second), "GET", "/", nil); err != nil {
+		t.Errorf("the turn was not given back: %v", err)
+	}
+}
+
+func TestReached(t *testing.T) {
+	for _, c := range []struct {
+		status, goal string
+		want         bool
+	}{
+		{"STARTED", "STARTED", true}, {"READY", "STARTED", true}, {"READY", "READY", true}, {"STARTED", "READY", false},
+		{"MOUNTED", "MOUNTED", true}, {"STARTING", "STARTED", false}, {"STOPPED", "STARTED", false}, {"STOPPED", "MOUNTED", false},
+		{"RECOVERING", "STARTED", false}, {"BLOCKED", "MOUNTED", false}, {"NONE", "MOUNTED", false}, {"STARTED", "", false},
+	} {
+		if got := Reached(ctrl.Container{Status: c.status, StatusGoal: c.goal}); got != c.want {
+			t.Errorf("%s of %s: %v", c.status, c.goal, got)
+		}
+	}
+	one := []ctrl.Container{{Status: "STARTED", StatusGoal: "STARTED"}}
+	if !AllReached(1)(one) || AllReached(2)(one) || AllReached(1)(nil) || AllReached(1)(append(one, ctrl.Container{Status: "STOPPED", StatusGoal: "STARTED"})) {
+		t.Error("AllReached")
+	}
+}
+
+func TestKeys(t *testing.T) {
+	var k keys
+	out, acts := k.feed([]byte("ls\r\x03\x1d"))
+	if string(out) != "ls\r\x03" || acts != nil {
+		t.Errorf("%q %v", out, acts)
+	}
+	out, acts = k.feed([]byte("qa\x1d\x1d\x1dx\x1dr\x1d?"))
+	if string(out) != "a\x1d" || !cmp.Equal(acts, []action{actQuit, actKill, actReset, actHelp}) {
+		t.Errorf("%q %v", out, acts)
+	}
+}
+
+func TestConsole(t *testing.T) {
+	ours, theirs := net.Pipe()
+	c := newConsole(ours)
+	defer c.close()
+	_, _ = io.WriteString(theirs, "one two ")
+	ctx := deadline(t, 10*time.Second)
+	if out, err := c.Expect(ctx, "one"); err != nil || out != "one" {
+		t.Errorf("%q %v", out, err)
+	}
+	var copied strings.Builder
+	c.CopyTo(&copied)
+	go func() { _, _ = io.WriteString(theirs, "\x1b[31mthree\x1b[0m\r\nfour\n") }()
+	if out, err := c.Expect(ctx, "four\n"); err != nil || !strings.HasPrefix(out, " two ") {
+		t.Errorf("%q %v", out, err)
+	}
+	if d := cmp.Diff([]string{"one two three", "four"}, c.Tail(5)); d != "" {
+		t.Error(d)
+	}
+	c.CopyTo(nil)
+	if !strings.HasPrefix(copied.String(), "one two ") || !strings.HasSuffix(copied.String(), "four\n") {
+		t.Errorf("copy: %q", copied.String())
+	}
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	if _, err := c.Expect(short, "one"); err == nil {
+		t.Error("Expect finds the same text twice")
+	}
+	c.mu.Lock()
+	c.add(make([]byte, 3*maxConsole))
+	if len(c.buf) != maxConsole {
+		t.Errorf("%d bytes are kept", len(c.buf))
+	}
+	c.mu.Unlock()
+}
+
+func TestCopySparse(t *testing.T) {
+	from, to := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+	f, err := os.Create(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 64 << 20
+	for _, at := range []int64{0, 10 << 20, size - 4} {
+		_, _ = f.WriteAt([]byte("data"), at)
+	}
+	_ = f.Close()
+	if err := copySparse(t.Context(), to, from); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := os.ReadFile(from)
+	b, _ := os.ReadFile(to)
+	if len(b) != size || string(a) != string(b) {
+		t.Error("the copy differs")
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(to, &st); err != nil || st.Blocks*512 > 1<<20 {
+		t.Errorf("the holes are filled: %d bytes, %v", st.Blocks*512, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := copySparse(ctx, to, from); err == nil {
+		t.Error("a cancelled copy succeeds")
+	}
+	if _, err := os.Stat(to); err == nil {
+		t.Error("half a copy is left")
+	}
+}
+
+func TestQMP(t *testing.T) {
+	ours, theirs := net.Pipe()
+	go func() {
+		b := make([]byte, 256)
+		answers := []string{`{"return":{}}`, `{"event":"X"}` + "\n" + `{"return":{}}`, `{"error":{"desc":"no way"}}`}
+		_, _ = io.WriteString(theirs, `{"QMP":{"version":{}}}`+"\n")
+		for _, a := range answers {
+			_, _ = theirs.Read(b)
+			_, _ = io.WriteString(theirs, a+"\n")
+		}
+	}()
+	ctx := deadline(t, 10*time.Second)
+	q, err := openQMP(ctx, ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.execute(ctx, "stop"); err != nil {
+		t.Error(err)
+	}
+	if err := q.execute(ctx, "stop"); err == nil || !strings.Contains(err.Error(), "no way") {
+		t.Errorf("a refusal: %v", err)
+	}
+	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	defer cancel()
+	if err := q.execute(short, "stop"); err == nil {
+		t.Error("silence is an answer")
+	}
+}
+
+func TestVerdictIsKeptForThisBootOnly(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	if _, ok := keptVerdict("id"); ok {
+		t.Error("a verdict from nowhere")
+	}
+	keepVerdict("id", "kvm")
+	if v, ok := keptVerdict("id"); v != "kvm" || !ok {
+		t.Errorf("%q %v", v, ok)
+	}
+	if _, ok := keptVerdict("other"); ok {
+		t.Error("the verdict of another boot counts")
+	}
+}
+
+// TestAcceleratorBoots: whatever the verdict is, firmware boots with it.
+func TestAcceleratorBoots(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	e := pc(t, "uefi")
+	ctx := deadline(t, 2*time.Minute)
+	m := start(ctx, t, Config{Emulator: e, NoNetwork: true, Accelerator: Accelerator(ctx, e)})
+	expect(ctx, t, m, probeMarker)
+}
+
+func TestEnsure(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	e := targets.Emulator{System: "x86_64", Packages: []string{"qemu-system-x86"}}
+	err := Ensure(t.Context(), e, false, io.Discard)
+	if fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "apt-get install -y --no-install-recommends qemu-system-x86") {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
+	}
+	log := filepath.Join(t.TempDir(), "log")
+	script := "#!/bin/sh\necho \"$@\" >> " + log + "\n"
+	if err := os.WriteFile(filepath.Join(os.Getenv("PATH"), "apt-get"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root installs")
+	}
+	var said strings.Builder
+	if err := Ensure(t.Context(), e, true, &said); err != nil {
+		t.Error(err)
+	}
+	got, _ := os.ReadFile(log)
+	if want := "update -q\ninstall -y -q --no-install-recommends qemu-system-x86\n"; string(got) != want || !strings.Contains(said.String(), "because the emulator needs qemu-system-x86_64") {
+		t.Errorf("apt-get got %q; said %q", got, said.String())
+	}
+}
