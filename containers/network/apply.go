@@ -77,6 +77,9 @@ func (m *manager) setAddr(l *link, p netip.Prefix, life time.Duration) {
 func (m *manager) setRoute(l *link, r route) {
 	const base = 100
 	nr := &netlink.Route{LinkIndex: l.index, Dst: ipNet(r.To), Priority: base + l.index, Protocol: unix.RTPROT_DHCP}
+	if r.Via.Is4() && r.Via.IsUnspecified() {
+		nr.Scope = netlink.SCOPE_LINK // RFC 3442: the prefix is on the link itself
+	}
 	if !r.Via.IsUnspecified() {
 		nr.Gw = r.Via.AsSlice()
 		nr.Flags = int(netlink.FLAG_ONLINK) // the router may be outside of the prefix
