@@ -109,7 +109,7 @@ func sourceInputs(s Step, stats *StatCache) ([]Input, error) {
 	for _, src := range sources {
 		found, err := readSource(src, stats)
 		if err != nil {
-			return nil, fault.Wrap(fault.Missing, err, "reading source %s", src.Name)
+			return nil, fault.Wrap(fault.IO, err, "reading source %s", src.Name)
 		}
 		inputs = append(inputs, found...)
 	}
@@ -168,7 +168,7 @@ func readSource(src Source, stats *StatCache) ([]Input, error) {
 // missing gives the kind to a file that is not there.
 func missing(err error) error {
 	if os.IsNotExist(err) {
-		return fault.Wrap(fault.Missing, err, "opening a source")
+		return fault.New(fault.Missing, "opening a source: %w", err)
 	}
 	return err
 }

@@ -50,7 +50,7 @@ type pkg struct {
 func Open(root string) (*Module, error) {
 	data, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "opening the Go module")
+		return nil, fault.New(fault.Missing, "opening the Go module: %w", err)
 	}
 	for line := range strings.Lines(string(data)) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "module "); ok {
@@ -112,7 +112,7 @@ func (m *Module) read(dir string, p Platform) (*pkg, error) {
 	}
 	bp, err := ctx.ImportDir(filepath.Join(m.root, filepath.FromSlash(dir)), 0)
 	if err != nil {
-		return nil, fault.Wrap(sort(err), err, "reading Go package %s for %s/%s", dir, ctx.GOOS, ctx.GOARCH)
+		return nil, fault.New(sort(err), "reading Go package %s for %s/%s: %w", dir, ctx.GOOS, ctx.GOARCH, err)
 	}
 	found := &pkg{imports: m.local(bp.Imports)}
 	for _, list := range [][]string{bp.GoFiles, bp.SFiles, bp.HFiles, bp.SysoFiles} {

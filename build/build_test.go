@@ -1,0 +1,822 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// step is a step whose work a test gives it.
+type step struct {
+	Label string // decides the key
+	name  string
+	deps  []Step
+	files []Source
+	cores int
+	runs  *atomic.Int32
+	do    func(ctx context.Context, w *Work) error
+}
+
+func (s *step) Name() string               { return s.name }
+func (s *step) Deps() []Step               { return s.deps }
+func (s *step) Sources() ([]Source, error) { return s.files, nil }
+func (s *step) Cores() int                 { return max(1, s.cores) }
+
+func (s *step) Run(ctx context.Context, w *Work) error {
+	if s.runs != nil {
+		s.runs.Add(1)
+	}
+	if s.do != nil {
+		return s.do(ctx, w)
+	}
+	return os.WriteFile(filepath.Join(w.Out, "file"), []byte(s.Label), 0o644)
+}
+
+// copied writes the concatenation of sources and of the dependencies' files.
+func copied(s *step) *step {
+	s.do = func(_ context.Context, w *Work) error {
+		var all []byte
+		for _, src := range s.files {
+			data, err := os.ReadFile(src.Path)
+			if err != nil {
+				return err
+			}
+			all = append(all, data...)
+		}
+		for _, d := range s.deps {
+			data, err := os.ReadFile(filepath.Join(w.In(d), "file"))
+			if err != nil {
+				return err
+			}
+			all = append(all, data...)
+		}
+		return os.WriteFile(filepath.Join(w.Out, "file"), all, 0o644)
+	}
+	return s
+}
+
+// log keeps events.
+type log struct {
+	mu  sync.Mutex
+	all []Event
+}
+
+func (l *log) Event(e Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, e)
+}
+
+// of lists "type step" of the events that end a step.
+func (l *log) of(types ...EventType) map[string]EventType {
+	found := map[string]EventType{}
+	for _, e := range l.all {
+		for _, t := range types {
+			if e.Type == t {
+				found[e.Step] = t
+			}
+		}
+	}
+	return found
+}
+
+func builder(t *testing.T, dir string) (*Builder, *log) {
+	t.Helper()
+	c, err := OpenCache(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &log{}
+	return &Builder{Cache: c, Target: "test", Workspace: "/w", Jobs: 4, Sink: l}, l
+}
+
+func build(t *testing.T, b *Builder, wanted ...Step) *Result {
+	t.Helper()
+	res, err := b.Build(t.Context(), wanted...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBuildRunsOnceAndThenTakesFromCache(t *testing.T) {
+	var runs atomic.Int32
+	a := &step{Label: "a", name: "a", runs: &runs}
+	b := copied(&step{name: "b", deps: []Step{a}, runs: &runs})
+	dir := t.TempDir()
+	one, l := builder(t, dir)
+	res := build(t, one, b)
+	if got := read(t, filepath.Join(res.Dir(b), "file")); got != "a" || runs.Load() != 2 {
+		t.Fatalf("output %q after %d runs", got, runs.Load())
+	}
+	if diff := cmp.Diff(map[string]EventType{"a": Done, "b": Done}, l.of(Done, Cached)); diff != "" {
+		t.Error(diff)
+	}
+	two, l := builder(t, dir)
+	res = build(t, two, b)
+	if runs.Load() != 2 || !res.Step("b").Cached {
+		t.Errorf("%d runs, want 2", runs.Load())
+	}
+	if diff := cmp.Diff(map[string]EventType{"a": Cached, "b": Cached}, l.of(Done, Cached)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestKeyHoldsEverything(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	write(t, src, "one")
+	dir := t.TempDir()
+	key := func(s Step) string {
+		b, _ := builder(t, dir)
+		return build(t, b, s).Step(s.Name()).Record.Key
+	}
+	base := &step{Label: "x", name: "s", files: []Source{{"src", src}}}
+	first := key(base)
+	if key(base) != first {
+		t.Error("the same step has two keys")
+	}
+	if key(&step{Label: "x", name: "other", files: base.files}) != first {
+		t.Error("the name decides nothing and changes the key")
+	}
+	if key(&step{Label: "y", name: "s", files: base.files}) == first {
+		t.Error("a field does not enter the key")
+	}
+	if key(&step{Label: "x", name: "s", files: []Source{{"other", src}}}) == first {
+		t.Error("a source's name does not enter the key")
+	}
+	if key(versioned{base}) == first {
+		t.Error("type and version do not enter the key")
+	}
+	write(t, src, "two")
+	changed := key(base)
+	if changed == first {
+		t.Error("a source's content does not enter the key")
+	}
+	if err := os.Chmod(src, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if key(base) == changed {
+		t.Error("the executable bit of a source does not enter the key")
+	}
+}
+
+type versioned struct{ *step }
+
+func (versioned) Version() int { return 2 }
+
+func TestEarlyCutOff(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	write(t, src, "text # comment")
+	var last atomic.Int32
+	strip := &step{name: "strip", files: []Source{{"src", src}}}
+	strip.do = func(_ context.Context, w *Work) error {
+		text, _, _ := strings.Cut(read(t, src), " #")
+		return os.WriteFile(filepath.Join(w.Out, "file"), []byte(text), 0o644)
+	}
+	user := copied(&step{name: "user", deps: []Step{strip}, runs: &last})
+	b, _ := builder(t, t.TempDir())
+	build(t, b, user)
+	write(t, src, "text # another comment")
+	res := build(t, b, user)
+	if res.Step("strip").Cached || !res.Step("user").Cached || last.Load() != 1 {
+		t.Errorf("strip cached %v, user cached %v, user ran %d times", res.Step("strip").Cached, res.Step("user").Cached, last.Load())
+	}
+	write(t, src, "changed")
+	if res = build(t, b, user); res.Step("user").Cached || read(t, filepath.Join(res.Dir(user), "file")) != "changed" {
+		t.Error("a changed output did not reach its user")
+	}
+}
+
+func TestFirstFailureStopsNewStarts(t *testing.T) {
+	started := make(chan struct{})
+	failing := &step{name: "failing", do: func(context.Context, *Work) error {
+		<-started
+		return fault.New(fault.Unreachable, "fetching x: no answer")
+	}}
+	proceed := make(chan struct{})
+	running := &step{Label: "r", name: "running"}
+	running.do = func(ctx context.Context, w *Work) error {
+		close(started)
+		<-proceed
+		return ctx.Err()
+	}
+	var after atomic.Int32
+	behind := &step{name: "behind", deps: []Step{running}, runs: &after}
+	user := &step{name: "user", deps: []Step{failing, behind}, runs: &after}
+	b, l := builder(t, t.TempDir())
+	b.Sink = Sinks{l, sinkFunc(func(e Event) {
+		if e.Type == Failed {
+			close(proceed)
+		}
+	})}
+	res, err := b.Build(t.Context(), user)
+	if err == nil || !strings.Contains(err.Error(), "running step failing: fetching x") || fault.Of(err) != fault.Unreachable {
+		t.Errorf("got %v of kind %v", err, fault.Of(err))
+	}
+	if res.Step("running") == nil || after.Load() != 0 {
+		t.Errorf("running kept: %v; %d steps started after the failure", res.Step("running") != nil, after.Load())
+	}
+	if diff := cmp.Diff(map[string]EventType{"failing": Failed, "running": Done}, l.of(Failed, Done, Cached)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+type sinkFunc func(Event)
+
+func (f sinkFunc) Event(e Event) { f(e) }
+
+func TestCancel(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &step{name: "s", do: func(ctx context.Context, w *Work) error {
+		_ = os.WriteFile(filepath.Join(w.Out, "half"), nil, 0o644)
+		cancel()
+		<-ctx.Done()
+		return nil // a step that hides that it was stopped
+	}}
+	dir := t.TempDir()
+	b, _ := builder(t, dir)
+	_, err := b.Build(ctx, &step{name: "user", deps: []Step{s}})
+	if fault.Of(err) != fault.Cancelled {
+		t.Errorf("got %v of kind %v", err, fault.Of(err))
+	}
+	expectEntries(t, dir, "steps", 0)
+	expectEntries(t, dir, "tmp", 0)
+}
+
+func expectEntries(t *testing.T, dir, sub string, want int) {
+	t.Helper()
+	names, err := os.ReadDir(filepath.Join(dir, sub))
+	if err != nil || len(names) != want {
+		t.Errorf("%s holds %v (%v), want %d", sub, names, err, want)
+	}
+}
+
+func TestPanicIsAnError(t *testing.T) {
+	b, _ := builder(t, t.TempDir())
+	other := &step{name: "other"}
+	_, err := b.Build(t.Context(), &step{name: "s", do: func(_ context.Context, w *Work) error {
+		w.In(other)
+		return nil
+	}})
+	if err == nil || !strings.Contains(err.Error(), "running step s: panic") || !strings.Contains(err.Error(), "not among its Deps") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestGraphMistakes(t *testing.T) {
+	a := &step{name: "a"}
+	a.deps = []Step{&step{name: "b", deps: []Step{a}}}
+	for want, s := range map[string]Step{
+		"depends on itself: a -> b -> a": a,
+		"step name \"A b\"":              &step{name: "A b"},
+		"step name \"../x\"":             &step{name: "../x"},
+		"two different steps are named":  &step{name: "u", deps: []Step{&step{name: "x", Label: "1"}, &step{name: "x", Label: "2"}}},
+	} {
+		b, _ := builder(t, t.TempDir())
+		if _, err := b.Build(t.Context(), s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	b, _ := builder(t, t.TempDir())
+	build(t, b, &step{name: "u", deps: []Step{&step{name: "x", Label: "1"}, &step{name: "x", Label: "1"}}})
+}
+
+func TestWeightsBoundWhatRuns(t *testing.T) {
+	var now, most atomic.Int32
+	work := func(cores int32) func(context.Context, *Work) error {
+		return func(context.Context, *Work) error {
+			n := now.Add(cores)
+			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+			}
+			now.Add(-cores)
+			return nil
+		}
+	}
+	var all []Step
+	for i := range 40 {
+		cores := i%3 + 1
+		all = append(all, &step{Label: fmt.Sprint(i), name: fmt.Sprintf("s%d", i), cores: cores, do: work(int32(cores))})
+	}
+	b, _ := builder(t, t.TempDir())
+	b.Jobs = 3
+	build(t, b, all...)
+	if most.Load() > 3 || most.Load() < 1 {
+		t.Errorf("%d cores were busy, want at most 3", most.Load())
+	}
+}
+
+func TestParallel(t *testing.T) {
+	var meet sync.WaitGroup
+	meet.Add(2)
+	work := func(context.Context, *Work) error {
+		meet.Done()
+		meet.Wait() // ends only when both run
+		return nil
+	}
+	b, _ := builder(t, t.TempDir())
+	b.Jobs = 2
+	build(t, b, &step{Label: "1", name: "one", do: work}, &step{Label: "2", name: "two", do: work})
+}
+
+func TestDamagedEntryIsRebuilt(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, entry string){
+		"no record":    func(t *testing.T, e string) { remove(t, filepath.Join(e, "record.json")) },
+		"empty record": func(t *testing.T, e string) { write(t, filepath.Join(e, "record.json"), "") },
+		"no output":    func(t *testing.T, e string) { remove(t, filepath.Join(e, "out")) },
+		"flipped bit": func(t *testing.T, e string) {
+			p := filepath.Join(e, "record.json")
+			write(t, p, strings.Replace(read(t, p), `"files":1`, `"files":2`, 1))
+		},
+		"another's record": func(t *testing.T, e string) {
+			r := &Record{Inputs: []Input{textInput("type", "x")}}
+			r.Key = keyOf(r.Inputs)
+			data, err := r.marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(e, "record.json"), string(data))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			var runs atomic.Int32
+			s := &step{Label: "x", name: "s", runs: &runs}
+			b, _ := builder(t, dir)
+			res := build(t, b, s)
+			damage(t, filepath.Dir(res.Dir(s)))
+			res = build(t, b, s)
+			if runs.Load() != 2 || read(t, filepath.Join(res.Dir(s), "file")) != "x" {
+				t.Errorf("%d runs, want 2", runs.Load())
+			}
+			if build(t, b, s); runs.Load() != 2 {
+				t.Error("the rebuilt entry is not believed")
+			}
+		})
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDamagedOutput(t *testing.T) {
+	for name, prepare := range map[string]func(*Builder){
+		"verify":       func(b *Builder) { b.Verify = true },
+		"another boot": func(b *Builder) { b.Cache.boot = "another" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var runs atomic.Int32
+			s := &step{Label: "x", name: "s", runs: &runs}
+			b, _ := builder(t, t.TempDir())
+			file := filepath.Join(build(t, b, s).Dir(s), "file")
+			prepare(b)
+			build(t, b, s)
+			if runs.Load() != 1 {
+				t.Fatal("a whole output was not believed")
+			}
+			write(t, file, "y")
+			if name == "another boot" {
+				b.Cache.boot = "a third"
+			}
+			if build(t, b, s); runs.Load() != 2 || read(t, file) != "x" {
+				t.Errorf("%d runs, want 2", runs.Load())
+			}
+		})
+	}
+}
+
+func TestWhy(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	write(t, src, "one")
+	a := copied(&step{Label: "1", name: "a", files: []Source{{"src", src}}})
+	u := copied(&step{name: "u", deps: []Step{a}})
+	b, l := builder(t, t.TempDir())
+	why := func(name string) *Reason {
+		t.Helper()
+		r, err := b.Why(name, u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if got := why("u"); got.Verdict != "never built" {
+		t.Errorf("got %+v", got)
+	}
+	build(t, b, u)
+	if got := why("a"); got.Verdict != "nothing changed" || len(got.Changes) != 0 {
+		t.Errorf("got %+v", got)
+	}
+	write(t, src, "two")
+	got := why("a")
+	if len(got.Changes) != 1 || got.Changes[0].Name != "source/src" || got.Changes[0].Old == got.Changes[0].New || got.Changes[0].New == "" {
+		t.Errorf("got %+v", got)
+	}
+	if got := why("u"); len(got.Changes) != 1 || got.Changes[0].Name != "dep/a" || !got.Changes[0].Pending {
+		t.Errorf("got %+v", got)
+	}
+	a.Label = "2"
+	build(t, b, u)
+	if e := l.of(Running); e["a"] != Running {
+		t.Errorf("a did not run: %v", e)
+	}
+	got = why("a")
+	if got.Verdict != "nothing changed" || len(got.Before) != 2 || got.Before[0].NewValue != `"2"` {
+		t.Errorf("got %+v", got)
+	}
+	var text bytes.Buffer
+	if err := got.Write(&text); err != nil || !strings.Contains(text.String(), "field/Label") {
+		t.Errorf("text %q, %v", text.String(), err)
+	}
+	if err := b.Forget(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if got := why("a"); got.Verdict != "cache entry is gone" {
+		t.Errorf("got %+v", got)
+	}
+	if _, err := b.Why("zz", u); err == nil || !strings.Contains(err.Error(), "its steps are a, u") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPlanRunsNothing(t *testing.T) {
+	var runs atomic.Int32
+	a := &step{Label: "a", name: "a", runs: &runs}
+	u := copied(&step{name: "u", deps: []Step{a}, runs: &runs})
+	b, _ := builder(t, t.TempDir())
+	states := func() string {
+		p, err := b.Plan(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Steps[0].State + " " + p.Steps[1].State
+	}
+	if got := states(); got != "ready pending" || runs.Load() != 0 {
+		t.Errorf("got %q, %d runs", got, runs.Load())
+	}
+	build(t, b, u)
+	if got := states(); got != "cached cached" {
+		t.Errorf("got %q", got)
+	}
+	p, err := b.Plan(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for format, want := range map[string]string{"text": "cached", "json": `"state": "cached"`, "dot": `"a" -> "u"`} {
+		var text bytes.Buffer
+		if err := p.Write(&text, format); err != nil || !strings.Contains(text.String(), want) {
+			t.Errorf("%s: %q, %v", format, text.String(), err)
+		}
+		if format == "json" && !json.Valid(text.Bytes()) {
+			t.Error("plan is no JSON")
+		}
+	}
+	if err := p.Write(&bytes.Buffer{}, "xml"); fault.Of(err) != fault.BadInput {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMissingSource(t *testing.T) {
+	b, _ := builder(t, t.TempDir())
+	_, err := b.Build(t.Context(), &step{name: "s", files: []Source{{"config/x", "/nowhere/x"}}})
+	if fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "step s: reading source config/x") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSourceFolder(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "skel/a"), "1")
+	write(t, filepath.Join(dir, "skel/sub/b"), "2")
+	if err := os.Symlink("a", filepath.Join(dir, "skel/l")); err != nil {
+		t.Fatal(err)
+	}
+	s := &step{name: "s", files: []Source{{"skel", filepath.Join(dir, "skel")}}}
+	inputs, err := sourceInputs(s, OpenStatCache(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, in := range inputs {
+		names = append(names, in.Name)
+	}
+	want := []string{"source/skel/.", "source/skel/a", "source/skel/l", "source/skel/sub", "source/skel/sub/b"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStatCache(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	kept := filepath.Join(t.TempDir(), "stats")
+	write(t, path, "one")
+	digest := func(c *StatCache) string {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := c.Digest(path, info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	later := func(d time.Duration) func() time.Time {
+		return func() time.Time { return time.Now().Add(d) }
+	}
+	c := OpenStatCache(kept)
+	one := digest(c)
+	if digest(c); c.Hashed() != 2 {
+		t.Errorf("a file written this moment was believed: %d reads, want 2", c.Hashed())
+	}
+	c.now = later(time.Minute)
+	digest(c)
+	if digest(c); c.Hashed() != 3 {
+		t.Errorf("a settled file was read again: %d reads, want 3", c.Hashed())
+	}
+	if err := c.Save(); err != nil {
+		t.Fatal(err)
+	}
+	c = OpenStatCache(kept)
+	if digest(c) != one || c.Hashed() != 0 {
+		t.Errorf("%d reads from a kept cache, want 0", c.Hashed())
+	}
+	// The same size and modification time, other content: the change time tells.
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, "two")
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if digest(c) == one {
+		t.Error("a change behind a restored modification time went unnoticed")
+	}
+	write(t, kept, strings.TrimSuffix(read(t, kept), "end\n"))
+	if c = OpenStatCache(kept); len(c.seen) != 0 {
+		t.Error("a damaged cache was believed")
+	}
+}
+
+func TestNoChangeBuildHashesNothing(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	write(t, src, "one")
+	s := copied(&step{name: "s", files: []Source{{"src", src}}})
+	dir := t.TempDir()
+	b, _ := builder(t, dir)
+	b.Cache.stats.now = func() time.Time { return time.Now().Add(time.Minute) }
+	build(t, b, s)
+	b, _ = builder(t, dir)
+	if build(t, b, s); b.Cache.stats.Hashed() != 0 {
+		t.Errorf("%d files were read", b.Cache.stats.Hashed())
+	}
+}
+
+func TestDigestTree(t *testing.T) {
+	make := func(change func(dir string)) Tree {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "a"), "1")
+		write(t, filepath.Join(dir, "b/c"), "2")
+		change(dir)
+		tree, err := DigestTree(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tree
+	}
+	base := make(func(string) {})
+	if base != make(func(string) {}) || base.Files != 2 || base.Bytes != 2 {
+		t.Errorf("got %+v", base)
+	}
+	for name, change := range map[string]func(dir string) error{
+		"content": func(d string) error { return os.WriteFile(filepath.Join(d, "a"), []byte("x"), 0o644) },
+		"mode":    func(d string) error { return os.Chmod(filepath.Join(d, "a"), 0o600) },
+		"setuid":  func(d string) error { return os.Chmod(filepath.Join(d, "a"), 0o644|os.ModeSetuid) },
+		"name":    func(d string) error { return os.Rename(filepath.Join(d, "a"), filepath.Join(d, "z")) },
+		"link":    func(d string) error { return os.Symlink("a", filepath.Join(d, "l")) },
+		"folder":  func(d string) error { return os.Mkdir(filepath.Join(d, "e"), 0o755) },
+		"hard":    func(d string) error { return os.Link(filepath.Join(d, "a"), filepath.Join(d, "h")) },
+	} {
+		got := make(func(dir string) {
+			if err := change(dir); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got.Digest == base.Digest {
+			t.Errorf("%s does not enter the digest", name)
+		}
+	}
+	if got := make(func(d string) { _ = os.Chtimes(filepath.Join(d, "a"), time.Unix(1, 0), time.Unix(1, 0)) }); got != base {
+		t.Error("a time enters the digest")
+	}
+}
+
+// TestSparse writes one content as holes and as zeros.
+func TestSparse(t *testing.T) {
+	dir := t.TempDir()
+	size := int64(sparseFrom + 3*block + 5)
+	sparse, full := filepath.Join(dir, "sparse"), filepath.Join(dir, "full")
+	content := map[int64]string{0: "boot", 7*block + 100: "middle", size - 3: "end"}
+	for _, path := range []string{sparse, full} {
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path == full {
+			_, err = f.Write(bytes.Repeat([]byte{0}, int(size)))
+		} else {
+			err = f.Truncate(size)
+		}
+		for at, text := range content {
+			_, werr := f.WriteAt([]byte(text), at)
+			err = errors.Join(err, werr)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := digestContent(sparse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := digestContent(full)
+	if err != nil || a != b {
+		t.Errorf("digests differ by layout: %s and %s (%v)", a, b, err)
+	}
+	dst := filepath.Join(dir, "copy")
+	if err := CopyFile(dst, sparse); err != nil {
+		t.Fatal(err)
+	}
+	p, err := describe(dst)
+	if err != nil || p.Bytes != size || p.Allocated > 1<<20 {
+		t.Errorf("copy takes %d of %d bytes (%v)", p.Allocated, p.Bytes, err)
+	}
+	if !bytes.Equal([]byte(read(t, dst)), []byte(read(t, full))) {
+		t.Error("the copy differs")
+	}
+}
+
+func TestDeliver(t *testing.T) {
+	s := &step{Label: "content", name: "image"}
+	s.do = func(_ context.Context, w *Work) error {
+		w.Contains("part", 7)
+		w.Warn("a pinned package was replaced")
+		w.Progress(1, 2, "bytes")
+		if err := os.MkdirAll(filepath.Join(w.Out, "d/e"), 0o755); err != nil {
+			return err
+		}
+		return errors.Join(os.WriteFile(filepath.Join(w.Out, "d/e/f"), []byte("x"), 0o644),
+			os.WriteFile(filepath.Join(w.Out, "img"), []byte(s.Label), 0o644))
+	}
+	b, l := builder(t, t.TempDir())
+	out := filepath.Join(t.TempDir(), "out", "test")
+	artefacts := []Artefact{{s, "img", "test.img"}, {s, "d", "folder"}}
+	deliver := func() (*Report, int) {
+		t.Helper()
+		l.all = nil
+		r, err := b.Deliver(t.Context(), out, artefacts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, e := range l.all {
+			if e.Type == Written {
+				n++
+			}
+		}
+		return r, n
+	}
+	r, n := deliver()
+	if n != 2 || read(t, filepath.Join(out, "test.img")) != "content" || read(t, filepath.Join(out, "folder/e/f")) != "x" {
+		t.Errorf("%d files written", n)
+	}
+	want := "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73" // sha256sum of "content"
+	if r.Artefacts[0].SHA256 != want || r.Warnings[0].Text != "a pinned package was replaced" {
+		t.Errorf("got %+v", r)
+	}
+	if r, n = deliver(); n != 0 || !r.Steps[0].Cached || len(r.Warnings) != 1 {
+		t.Errorf("%d files written again; report %+v", n, r)
+	}
+	write(t, filepath.Join(out, "test.img"), "edited by the user")
+	if _, n = deliver(); n != 1 || read(t, filepath.Join(out, "test.img")) != "content" {
+		t.Errorf("%d files mended, want 1", n)
+	}
+	if got := read(t, filepath.Join(build(t, b, s).Dir(s), "img")); got != "content" {
+		t.Errorf("the cache shares its files with out/: %q", got)
+	}
+	for _, want := range []string{"test.img", "WARNING image: a pinned", "part", "cached"} {
+		if !strings.Contains(read(t, filepath.Join(out, "report.txt")), want) {
+			t.Errorf("report.txt does not hold %q:\n%s", want, read(t, filepath.Join(out, "report.txt")))
+		}
+	}
+	var back Report
+	if err := json.Unmarshal([]byte(read(t, filepath.Join(out, "report.json"))), &back); err != nil || back.Target != "test" {
+		t.Errorf("got %+v, %v", back, err)
+	}
+}
+
+func TestPublishRefusesPathsOutside(t *testing.T) {
+	s := &step{name: "s"}
+	b, _ := builder(t, t.TempDir())
+	for _, a := range []Artefact{{s, "file", "../x"}, {s, "../x", "x"}, {s, "file", ""}, {s, "file", ".build/x"}, {s, "gone", "x"}} {
+		if _, err := b.Deliver(t.Context(), filepath.Join(t.TempDir(), "o"), []Artefact{a}); err == nil {
+			t.Errorf("%+v was published", a)
+		}
+	}
+}
+
+func TestTrim(t *testing.T) {
+	dir := t.TempDir()
+	b, _ := builder(t, dir)
+	build(t, b, &step{name: "s"})
+	if err := b.Cache.Trim(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	expectEntries(t, dir, "steps", 1)
+	holding := &step{Label: "2", name: "h", do: func(ctx context.Context, _ *Work) error { return b.Cache.Trim(ctx, -time.Hour) }}
+	build(t, b, holding)
+	expectEntries(t, dir, "steps", 2)
+	if err := b.Cache.Trim(t.Context(), -time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	expectEntries(t, dir, "steps", 0)
+}
+
+// graphOf makes n steps, each reading a file and up to three steps before it.
+func graphOf(tb testing.TB, n int, dir string) []Step {
+	var all []Step
+	for i := range n {
+		src := filepath.Join(dir, fmt.Sprintf("src%d", i))
+		var files []Source
+		for j := range 10 {
+			path := fmt.Sprintf("%s.%d", src, j)
+			if err := os.WriteFile(path, []byte(path), 0o644); err != nil {
+				tb.Fatal(err)
+			}
+			files = append(files, Source{filepath.Base(path), path})
+		}
+		s := copied(&step{Label: fmt.Sprint(i), name: fmt.Sprintf("s%d", i), files: files})
+		s.deps = all[max(0, len(all)-3):]
+		all = append(all, s)
+	}
+	return all
+}
+
+// BenchmarkNoChange opens the cache and builds 40 steps with 400 source files in
+// which nothing changed.
+func BenchmarkNoChange(b *testing.B) {
+	dir := b.TempDir()
+	all := graphOf(b, 40, b.TempDir())
+	once := func() {
+		c, err := OpenCache(dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.stats.now = func() time.Time { return time.Now().Add(time.Minute) }
+		one := &Builder{Cache: c, Target: "bench"}
+		if _, err := one.Build(b.Context(), all...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	once()
+	before := cpuTime()
+	for b.Loop() {
+		once()
+	}
+	b.ReportMetric((cpuTime()-before).Seconds()*1000/float64(b.N), "cpu-ms/op")
+}
