@@ -117,7 +117,8 @@ func unpackExport(ctx context.Context, file, dir string) error {
 	for {
 		head, err := t.Next()
 		if err == io.EOF {
-			return nil
+			_, err = io.Copy(io.Discard, r) // to gzip's checksum
+			return err
 		}
 		if err != nil {
 			return err

@@ -99,7 +99,8 @@ func (t *tally) need(o storageOptions) int64 {
 	if byInodes := (t.inodes + 16) * o.InodeRatio; byInodes > total {
 		total = byInodes
 	}
-	return (total + mib - 1) / mib
+	// mke2fs refuses a journal of more than half of the file system.
+	return max((total+mib-1)/mib, 2*o.Journal+1)
 }
 
 // features are what Debian 12's mke2fs gives an ext4, spelled out: a

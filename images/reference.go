@@ -98,7 +98,7 @@ func (s *Reference) Run(ctx context.Context, w *build.Work) error {
 		return s.damaged(fault.New(fault.BadInput, "it has no BSP (PVR_USE_SRC_BSP): bsp/run.json is not there"))
 	}
 	if !s.BSP {
-		st = state.RemovePackage(st, "bsp")
+		st = st.Without("bsp", "_sigs/bsp.json", "_config/bsp")
 	}
 	return s.damaged(s.take(ctx, w, st, store))
 }

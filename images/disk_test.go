@@ -1,0 +1,278 @@
+package images
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/formats/grubenv"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// rootAt is where the storage of board() starts, as e2fsprogs take it.
+const rootAt = "?offset=42991616"
+
+// storage composes a revision 0 with a BSP of two addons and the default groups.
+func storage(root string) *Trail {
+	files := &made{"parts", map[string]string{
+		"kernel.img": strings.Repeat("kernel", 100_000), "initrd": "initrd", "one": "one", "two": "two", "modules.squashfs": "modules",
+	}}
+	block, err := grubenv.Env{"pv_rev": "0", "pv_try": ""}.Bytes()
+	if err != nil {
+		panic(err)
+	}
+	at := func(name string) Artefact { return Artefact{files, name} }
+	modules := at("modules.squashfs")
+	return &Trail{
+		Platform: "board", Root: root, Boot: &made{"grub/root", map[string]string{"boot/grubenv": string(block)}},
+		Parts: []build.Step{&Device{Root: root}, &BSP{
+			Target: "board", Kernel: at("kernel.img"), Initrd: at("initrd"), Modules: &modules,
+			Addons: []Addon{{at("one"), "addon-one.cpio.xz4"}, {at("two"), "addon-two.cpio.xz4"}},
+		}},
+	}
+}
+
+func boardTree(t testing.TB) string {
+	t.Helper()
+	files := maps.Clone(boardFiles())
+	groups, err := os.ReadFile("../config/defaults/groups.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["config/defaults/groups.json"] = string(groups)
+	return sourceTree(t, files)
+}
+
+func disk(root string, b *targets.Target) *Disk {
+	esp := &made{"grub/boot", map[string]string{"EFI/BOOT/BOOTX64.EFI": "MZ", "grub/grub.cfg": "menu"}}
+	return &Disk{Target: b.Name, Platform: "board", Image: b.Image, Boot: esp, Storage: storage(root), Tools: hostTools{}, Root: root}
+}
+
+func TestStorageTreeIsComplete(t *testing.T) {
+	dir := filepath.Join(newRunner(t).must(storage(boardTree(t))), StorageDir)
+	var state map[string]json.RawMessage
+	text, err := os.ReadFile(filepath.Join(dir, "trails/0/.pvr/json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &state); err != nil {
+		t.Fatal(err)
+	}
+	same := func(names ...string) {
+		t.Helper()
+		first, err := os.Stat(filepath.Join(dir, names[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names[1:] {
+			if info, err := os.Stat(filepath.Join(dir, n)); err != nil || !os.SameFile(first, info) {
+				t.Errorf("%s is not the same file as %s: %v", n, names[0], err)
+			}
+		}
+	}
+	object := func(key string) string { return "objects/" + strings.Trim(string(state[key]), `"`) }
+	same(object("bsp/kernel.img"), "trails/0/bsp/kernel.img", "trails/0/.pv/pv-kernel.img")
+	same(object("bsp/pantavisor"), "trails/0/bsp/pantavisor", "trails/0/.pv/pv-initrd.img")
+	same(object("bsp/addon-one.cpio.xz4"), "trails/0/.pv/pv-initrd.img.0")
+	same(object("bsp/addon-two.cpio.xz4"), "trails/0/.pv/pv-initrd.img.1")
+	same(object("device/a.txt"), "trails/0/device/a.txt")
+	for _, name := range []string{"logs", "cache/devmeta", "disks", "config/pantahub.config", "boot/grubenv", "trails/0/.pvr/config", "trails/0/bsp/run.json", "trails/0/device.json"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if exists(filepath.Join(dir, "json")) {
+		t.Error("the storage has a file json at its top")
+	}
+}
+
+func TestDiskPassesEveryJudge(t *testing.T) {
+	out := newRunner(t).must(disk(boardTree(t), board()))
+	img := filepath.Join(out, DiskFile)
+	if got := host(t, "sgdisk", "-v", img); !strings.Contains(got, "No problems found") {
+		t.Error(got)
+	}
+	host(t, "fsck.vfat", "-n", "-v", cutOut(t, img, 1, 40))
+	if got := host(t, "mdir", "-b", "-i", img+"@@1M", "::/EFI/BOOT"); !strings.Contains(got, "BOOTX64.EFI") {
+		t.Error(got)
+	}
+	host(t, "e2fsck", "-fn", img+rootAt)
+	for name, links := range map[string]string{"/trails/0/.pv/pv-kernel.img": "3", "/trails/0/bsp/modules.squashfs": "2", "/trails/0/bsp/run.json": "1"} {
+		got := host(t, "debugfs", "-R", "stat "+name, img+rootAt)
+		if !regexp.MustCompile(`Links: `+links+`\s`).MatchString(got) || !regexp.MustCompile(`User:\s+0\s+Group:\s+0`).MatchString(got) {
+			t.Errorf("%s: want %s links, owner root\n%s", name, links, got)
+		}
+		for _, kind := range []string{"ctime", "atime", "mtime", "crtime"} {
+			if !strings.Contains(got, fmt.Sprintf("%s: 0x%08x:00000000", kind, build.Epoch)) {
+				t.Errorf("%s: %s is not the epoch\n%s", name, kind, got)
+			}
+		}
+	}
+	if got := host(t, "dumpe2fs", "-h", img+rootAt); !strings.Contains(got, "pvroot") || !strings.Contains(got, "has_journal") {
+		t.Error(got)
+	}
+}
+
+// cutOut copies some MiB of an image to a file.
+func cutOut(t *testing.T, img string, start, count int64) string {
+	t.Helper()
+	f, err := os.Open(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data := make([]byte, count*mib)
+	if _, err := f.ReadAt(data, start*mib); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "part.img")
+	if err := os.WriteFile(name, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestBmaptoolCopiesOverAUsedMedium(t *testing.T) {
+	out := newRunner(t).must(disk(boardTree(t), board()))
+	img, medium := filepath.Join(out, DiskFile), filepath.Join(t.TempDir(), "medium")
+	if err := os.WriteFile(medium, bytes.Repeat([]byte{0xA5}, 256*mib), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	host(t, "bmaptool", "copy", "--bmap", img+".bmap", img, medium)
+	host(t, "e2fsck", "-fn", medium+rootAt)
+	if a, b := host(t, "dumpe2fs", img+rootAt), host(t, "dumpe2fs", medium+rootAt); a != b {
+		t.Error("file systems differ")
+	}
+	host(t, "debugfs", "-R", "dump /trails/0/.pv/pv-kernel.img "+medium+".kernel", medium+rootAt)
+	if got, err := os.ReadFile(medium + ".kernel"); err != nil || string(got) != strings.Repeat("kernel", 100_000) {
+		t.Errorf("kernel on the medium differs: %v", err)
+	}
+	if got := host(t, "sgdisk", "-v", medium); !strings.Contains(got, "No problems found") {
+		t.Error(got)
+	}
+	host(t, "fsck.vfat", "-n", cutOut(t, medium, 1, 40))
+}
+
+func TestImageIsTheSameFromTwoPaths(t *testing.T) {
+	var images [2]string
+	for i := range images {
+		images[i] = newRunner(t).must(disk(boardTree(t), board()))
+	}
+	host(t, "cmp", filepath.Join(images[0], DiskFile), filepath.Join(images[1], DiskFile))
+	host(t, "cmp", filepath.Join(images[0], BmapFile), filepath.Join(images[1], BmapFile))
+}
+
+func TestTooSmallImageSaysWhatItNeeds(t *testing.T) {
+	small, tiny := board(), board()
+	small.Image.Size, tiny.Image.Size = 70, 41
+	for _, c := range []struct {
+		b    *targets.Target
+		want string
+	}{
+		{small, `content needs [78]\d MiB, image\.size in target\.yaml gives 70 MiB`},
+		{tiny, `raise image\.size`},
+	} {
+		r, d := newRunner(t), disk(boardTree(t), c.b)
+		d.Storage.(*Trail).Parts = append(d.Storage.(*Trail).Parts, bigPart(t, 20*mib))
+		_, err := r.run(d)
+		if fault.Of(err) != fault.NoSpace || !regexp.MustCompile(c.want).MatchString(err.Error()) {
+			t.Errorf("want %s: %v", c.want, err)
+		}
+		if exists(filepath.Join(r.dir, d.Name(), "out", DiskFile)) {
+			t.Errorf("a part of the image was written before: %v", err)
+		}
+	}
+}
+
+func TestTooSmallBootPartitionSaysWhatItNeeds(t *testing.T) {
+	b := board()
+	b.Image.Partitions[0].Size = 34
+	d := disk(boardTree(t), b)
+	d.Boot.(*made).files["big"] = strings.Repeat("x", 36*mib)
+	if _, err := newRunner(t).run(d); fault.Of(err) != fault.NoSpace || !strings.Contains(err.Error(), "pvboot: its content needs 3") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// bigPart is a part with one object of so many bytes.
+func bigPart(t *testing.T, size int) build.Step {
+	t.Helper()
+	return &skelPart{dir: sourceTree(t, map[string]string{"app/data.bin": strings.Repeat("0123456789abcdef", size/16)})}
+}
+
+// TestNeededSizeIsEnough makes storages of the size that need says: they fit.
+func TestNeededSizeIsEnough(t *testing.T) {
+	for _, size := range []int{1 << 10, 20 * mib, 90 * mib} {
+		d := disk(boardTree(t), board())
+		d.Storage.(*Trail).Parts = append(d.Storage.(*Trail).Parts, bigPart(t, size))
+		r := newRunner(t)
+		tally, err := count(filepath.Join(r.must(d.Storage), StorageDir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := readStorageOptions(d.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Image.Size = int(tally.need(o)) + 42
+		host(t, "e2fsck", "-fn", filepath.Join(r.must(d), DiskFile)+rootAt)
+	}
+}
+
+func TestWrongImageConfigIsRefused(t *testing.T) {
+	for _, text := range []string{"IMAGE_JOURNAL_SIZE=0\n", "IMAGE_INODE_RATIO=many\n", "IMAGE_SIZE=4096\n", "IMAGE_RESERVED_PERCENT=51\n"} {
+		root := boardTree(t)
+		if err := os.WriteFile(filepath.Join(root, "config/board/image.config"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newRunner(t).run(disk(root, board())); fault.Of(err) != fault.BadInput {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestUnsupportedLayoutsAreRefused(t *testing.T) {
+	table, format := board(), board()
+	table.Image.Table, format.Image.Partitions[0].Format = "mbr", "ntfs"
+	for _, b := range []*targets.Target{table, format} {
+		if _, err := newRunner(t).run(disk(boardTree(t), b)); fault.Of(err) != fault.Unsupported {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestIdentitiesFollowTargetAndContent(t *testing.T) {
+	a, b, c := identify("a", []byte("{}")), identify("b", []byte("{}")), identify("a", []byte("{ }"))
+	if a == b || a == c || a.uuid("disk") == a.uuid("storage") {
+		t.Error("different images share an identifier")
+	}
+	if form := regexp.MustCompile(`^[0-9A-F]{8}-[0-9A-F]{4}-8[0-9A-F]{3}-[89AB][0-9A-F]{3}-[0-9A-F]{12}$`); !form.MatchString(a.uuid("disk")) {
+		t.Errorf("got %s", a.uuid("disk"))
+	}
+}
+
+// TestComposerNeedsLittleMemory composes a disk of 4 GiB.
+func TestComposerNeedsLittleMemory(t *testing.T) {
+	b := board()
+	b.Image.Size = 4096
+	d := disk(boardTree(t), b)
+	d.Storage.(*Trail).Parts = append(d.Storage.(*Trail).Parts, bigPart(t, 64*mib))
+	r := newRunner(t)
+	r.must(d.Storage)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r.must(d)
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 32*mib {
+		t.Errorf("composing takes %d MiB", used/mib)
+	}
+}
