@@ -1,0 +1,244 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Tree is the control group under which the groups of all containers are, as
+// lxc/NAME. Identity on the control socket rests on these names.
+type Tree struct {
+	dir  string // folder of the group on this machine
+	path string // its path as /proc/PID/cgroup shows it
+	v2   bool
+}
+
+// NamedHierarchy is the v1 hierarchy that stands in where there is no v2 tree.
+const NamedHierarchy = "pantavisor"
+
+// FindTree returns the group of this process in the machine's cgroup v2 tree, also
+// where it is only one of several (a hybrid host). Without any it mounts the v1
+// hierarchy "pantavisor" on the folder given.
+func FindTree(folder string) (*Tree, error) {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, fmt.Errorf("looking for this process's control group: %w", err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("looking for the cgroup tree: %w", err)
+	}
+	if p, ok := ownGroup(string(own), "0::"); ok {
+		if m, ok := findMount(string(mounts), "cgroup2", ""); ok {
+			return &Tree{dir: filepath.Join(m, p), path: p, v2: true}, nil
+		}
+	}
+	if m, ok := findMount(string(mounts), "cgroup", "name="+NamedHierarchy); ok {
+		p, _ := ownGroup(string(own), ":name="+NamedHierarchy+":")
+		return &Tree{dir: filepath.Join(m, p), path: path.Join("/", p)}, nil
+	}
+	return mountNamed(folder)
+}
+
+func mountNamed(folder string) (*Tree, error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return nil, fmt.Errorf("making the folder of the control groups: %w", err)
+	}
+	if err := unix.Mount("cgroup", folder, "cgroup", 0, "none,name="+NamedHierarchy); err != nil {
+		return nil, fmt.Errorf("mounting the control groups on %s: %w", folder, err)
+	}
+	return &Tree{dir: folder, path: "/"}, nil
+}
+
+// ownGroup finds the line with the mark in a process's cgroup file.
+func ownGroup(text, mark string) (string, bool) {
+	for line := range strings.Lines(text) {
+		if _, p, ok := strings.Cut(strings.TrimSuffix(line, "\n"), mark); ok {
+			return p, true
+		}
+	}
+	return "", false
+}
+
+// findMount returns where a file system of the type with the option is mounted whole.
+func findMount(mountinfo, fstype, option string) (string, bool) {
+	for line := range strings.Lines(mountinfo) {
+		before, after, _ := strings.Cut(strings.TrimSpace(line), " - ")
+		f, g := strings.Fields(before), strings.Fields(after)
+		if len(f) < 6 || len(g) < 3 || g[0] != fstype || f[3] != "/" {
+			continue
+		}
+		if option == "" || strings.Contains(","+g[2]+",", ","+option+",") {
+			return unescape(f[4]), true
+		}
+	}
+	return "", false
+}
+
+// Path returns the tree's own path as /proc/PID/cgroup shows it.
+func (t *Tree) Path() string { return t.path }
+
+// NameOf returns the container that a process in the group belongs to; a group
+// within a container's own counts as the container. ok is false for every other
+// group. own tells that it is the runtime's.
+func (t *Tree) NameOf(group string) (name string, own, ok bool) {
+	if group == t.path {
+		return "", true, true
+	}
+	rest, ok := strings.CutPrefix(group, path.Join(t.path, "lxc")+"/")
+	if !ok {
+		return "", false, false
+	}
+	name, _, _ = strings.Cut(rest, "/")
+	return name, false, name != ""
+}
+
+// Group is the control group of one container.
+type Group struct {
+	tree *Tree
+	dir  string
+	fd   int // folder's descriptor for clone3, -1 on v1
+}
+
+// group makes the group of a container; one that an earlier run left is emptied.
+func (t *Tree) group(name string, settings []Setting) (*Group, error) {
+	g := &Group{tree: t, dir: filepath.Join(t.dir, "lxc", name), fd: -1}
+	if err := g.remove(time.Second); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(g.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making the control group: %w", err)
+	}
+	if !t.v2 {
+		return g, nil
+	}
+	fd, err := unix.Open(g.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the control group: %w", err)
+	}
+	g.fd = fd
+	if err := g.set(settings); err != nil {
+		_ = g.remove(time.Second)
+		return nil, err
+	}
+	return g, nil
+}
+
+// set writes cgroup v2 settings, with the controllers they need switched on above.
+func (g *Group) set(settings []Setting) error {
+	for _, s := range settings {
+		controller, _, _ := strings.Cut(s.Key, ".")
+		if controller == "devices" {
+			continue
+		}
+		if controller != "cgroup" {
+			g.enable(controller)
+		}
+		err := os.WriteFile(filepath.Join(g.dir, s.Key), []byte(s.Value), 0)
+		if err != nil {
+			return fmt.Errorf("setting %s to %q: %w", s.Key, s.Value, err)
+		}
+	}
+	return nil
+}
+
+// enable switches a controller on for the containers' groups. An error shows
+// itself when the setting is written: its file is missing then.
+func (g *Group) enable(controller string) {
+	for _, dir := range []string{g.tree.dir, filepath.Join(g.tree.dir, "lxc")} {
+		_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+controller), 0)
+	}
+}
+
+func (g *Group) close() {
+	if g.fd >= 0 {
+		_ = unix.Close(g.fd)
+		g.fd = -1
+	}
+}
+
+// add puts a process into the group.
+func (g *Group) add(pid int) error {
+	err := os.WriteFile(filepath.Join(g.dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+	if err != nil {
+		return fmt.Errorf("joining the control group: %w", err)
+	}
+	return nil
+}
+
+// processes lists the processes in the group itself.
+func (g *Group) processes() []int {
+	text, err := os.ReadFile(filepath.Join(g.dir, "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, f := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(f); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// signalAll sends a signal to every process in the group.
+func (g *Group) signalAll(sig unix.Signal) {
+	for _, pid := range g.processes() {
+		_ = unix.Kill(pid, sig)
+	}
+}
+
+// kill ends every process in the group and below, at once where the kernel can
+// (cgroup.kill, Linux 5.14).
+func (g *Group) kill() {
+	if os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0) == nil {
+		return
+	}
+	g.signalAll(unix.SIGKILL)
+}
+
+// remove takes the group away with those that the container made in it. Processes
+// that entered from outside are killed; the kernel needs a moment to let them go.
+func (g *Group) remove(within time.Duration) error {
+	g.close()
+	deadline := time.Now().Add(within)
+	for pause := time.Millisecond; ; pause *= 2 {
+		err := removeGroups(g.dir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("removing the control group: %w", err)
+		}
+		g.kill()
+		time.Sleep(min(pause, 50*time.Millisecond))
+	}
+}
+
+func removeGroups(dir string) error {
+	if err := unix.Rmdir(dir); err == nil || err == unix.ENOENT {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			_ = removeGroups(filepath.Join(dir, e.Name()))
+		}
+	}
+	if err := unix.Rmdir(dir); err != nil {
+		return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
+	return nil
+}

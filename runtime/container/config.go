@@ -1,0 +1,498 @@
+package container
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of a configuration file.
+const (
+	maxLine  = 64 << 10
+	maxLines = 4096
+)
+
+// Namespaces as bits of clone(2), by the names of lxc.namespace.*.
+var namespaces = map[string]uintptr{
+	"mnt": unix.CLONE_NEWNS, "pid": unix.CLONE_NEWPID, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC,
+	"net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP, "user": unix.CLONE_NEWUSER, "time": unix.CLONE_NEWTIME,
+}
+
+// cloned is what a container gets of its own when its configuration says nothing.
+const cloned = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+	unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
+
+// Setting is a key with its value, for the groups of keys whose names are open:
+// control groups, limits, kernel parameters.
+type Setting struct {
+	Key   string `json:"k"`
+	Value string `json:"v"`
+}
+
+// Net is one lxc.net.N.
+type Net struct {
+	Index    int
+	Type     string // empty, none, veth, macvlan, phys, ...
+	Settings []Setting
+}
+
+// Hook is a program of lxc.hook.*.
+type Hook struct {
+	Event   string // "mount", "start", ...
+	Command string
+}
+
+// Config is a container's configuration in LXC's format (lxc.container.conf(5)).
+// The zero value is not usable; see [Parse].
+type Config struct {
+	Root       Root
+	Init       []string // program and arguments; empty: /sbin/init
+	Cwd        string   // "" is /
+	Env        []string // NAME=value, in order
+	Namespaces uintptr  // bits of clone(2) that the container gets of its own
+	Proc       AutoMount
+	Sys        AutoMount
+	Cgroup     AutoMount
+	Mounts     []Mount
+	Hostname   string
+	CapKeep    []string // names without "cap_"; nil: CapDrop counts
+	CapDrop    []string // names without "cap_"
+	dropReset  bool
+	NoNewPrivs *bool // nil: the launcher decides
+	UID, GID   uint32
+	Groups     []uint32
+	Autodev    bool
+	PtyMax     int
+	TtyMax     int
+	Console    bool
+	HaltSignal unix.Signal // 0: chosen by what init catches
+	Limits     []Setting   // prlimit: nofile = 1024:4096
+	Sysctls    []Setting
+	Cgroup1    []Setting // lxc.cgroup.*, names without the prefix
+	Cgroup2    []Setting // lxc.cgroup2.*
+	Nets       []Net
+	Hooks      []Hook
+	Seccomp    string
+	AppArmor   string
+	LogFile    string
+	LogLevel   string
+}
+
+// Note is what the reader of a configuration should know: an unknown key, or a
+// known one whose value does nothing here.
+type Note struct {
+	Key  string
+	Text string
+}
+
+func (n Note) String() string { return n.Key + ": " + n.Text }
+
+// parser reads line by line and collects.
+type parser struct {
+	cfg   *Config
+	notes []Note
+	errs  []error
+	told  map[string]bool
+	key   string // of the line at hand
+}
+
+// Parse reads a configuration. Unknown keys are noted once each and otherwise
+// ignored; the error joins every value that cannot be used, with its line.
+func Parse(r io.Reader) (*Config, []Note, error) {
+	p := parser{told: map[string]bool{}, cfg: &Config{
+		Namespaces: cloned, Autodev: true, PtyMax: 1024, Console: true,
+	}}
+	sc := bufio.NewScanner(r)
+	sc.Buffer(nil, maxLine)
+	n := 0
+	for sc.Scan() {
+		if n++; n > maxLines {
+			return nil, nil, fmt.Errorf("reading the configuration: more than %d lines", maxLines)
+		}
+		if err := p.line(sc.Text()); err != nil {
+			p.errs = append(p.errs, fmt.Errorf("line %d: %w", n, err))
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return nil, nil, fmt.Errorf("reading the configuration: line %d: %w", n+1, err)
+	}
+	if err := errors.Join(p.errs...); err != nil {
+		return nil, p.notes, err
+	}
+	return p.cfg, p.notes, nil
+}
+
+// ParseFile is [Parse] of a file.
+func ParseFile(path string) (*Config, []Note, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the container's configuration: %w", err)
+	}
+	defer f.Close()
+	c, notes, err := Parse(f)
+	if err != nil {
+		return nil, notes, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return c, notes, nil
+}
+
+func (p *parser) line(text string) error {
+	text = strings.TrimSpace(text)
+	if text == "" || text[0] == '#' {
+		return nil
+	}
+	if strings.IndexByte(text, 0) >= 0 {
+		return errors.New("a NUL byte")
+	}
+	key, value, ok := strings.Cut(text, "=")
+	if !ok {
+		return fmt.Errorf("%q is no assignment", clip(text))
+	}
+	key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+	p.key = key
+	if set, ok := keys[key]; ok {
+		return wrapKey(key, set(p, value))
+	}
+	for _, f := range families {
+		if rest, ok := strings.CutPrefix(key, f.prefix); ok && rest != "" {
+			return wrapKey(key, f.set(p, rest, value))
+		}
+	}
+	p.note(key, "unknown key, ignored")
+	return nil
+}
+
+func wrapKey(key string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// note keeps the first note of each key, and not more than a screenful.
+func (p *parser) note(key, text string) {
+	key = clip(key)
+	if p.told[key] || len(p.notes) >= 64 {
+		return
+	}
+	p.told[key] = true
+	p.notes = append(p.notes, Note{key, text})
+}
+
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "..."
+	}
+	return s
+}
+
+// setter takes the value of one key.
+type setter func(p *parser, value string) error
+
+// family is a group of keys with a common beginning.
+type family struct {
+	prefix string
+	set    func(p *parser, rest, value string) error
+}
+
+var keys = map[string]setter{
+	"lxc.rootfs.path":           func(p *parser, v string) (err error) { p.cfg.Root, err = parseRoot(v); return },
+	"lxc.rootfs.options":        func(p *parser, v string) error { p.cfg.Root.Options = v; return nil },
+	"lxc.init.cmd":              setInit,
+	"lxc.execute.cmd":           ignored("only lxc.init.cmd is run"),
+	"lxc.init.cwd":              setCwd,
+	"lxc.init.uid":              func(p *parser, v string) error { return setID(&p.cfg.UID, v) },
+	"lxc.init.gid":              func(p *parser, v string) error { return setID(&p.cfg.GID, v) },
+	"lxc.init.groups":           setGroups,
+	"lxc.environment":           setEnv,
+	"lxc.namespace.keep":        setKeep,
+	"lxc.namespace.clone":       setClone,
+	"lxc.mount.auto":            setAuto,
+	"lxc.mount.entry":           setMount,
+	"lxc.mount.fstab":           ignored("a table of mounts on the device is not read; use lxc.mount.entry"),
+	"lxc.uts.name":              setHostname,
+	"lxc.cap.keep":              setCapKeep,
+	"lxc.cap.drop":              setCapDrop,
+	"lxc.no_new_privs":          setNoNewPrivs,
+	"lxc.tty.max":               func(p *parser, v string) error { return setCount(&p.cfg.TtyMax, v) },
+	"lxc.pty.max":               func(p *parser, v string) error { return setCount(&p.cfg.PtyMax, v) },
+	"lxc.autodev":               func(p *parser, v string) error { return setFlag(&p.cfg.Autodev, v) },
+	"lxc.console.path":          func(p *parser, v string) error { p.cfg.Console = v != "none"; return nil },
+	"lxc.signal.halt":           setHalt,
+	"lxc.seccomp.profile":       func(p *parser, v string) error { p.cfg.Seccomp = v; return nil },
+	"lxc.apparmor.profile":      func(p *parser, v string) error { p.cfg.AppArmor = v; return nil },
+	"lxc.log.file":              func(p *parser, v string) error { p.cfg.LogFile = v; return nil },
+	"lxc.log.level":             func(p *parser, v string) error { p.cfg.LogLevel = v; return nil },
+	"lxc.include":               ignored("other files are not read; put their lines here"),
+	"lxc.arch":                  known,
+	"lxc.ephemeral":             known,
+	"lxc.monitor.unshare":       known,
+	"lxc.rootfs.mount":          known,
+	"lxc.rootfs.managed":        known,
+	"lxc.tty.dir":               known,
+	"lxc.group":                 known,
+	"lxc.start.auto":            known,
+	"lxc.start.delay":           known,
+	"lxc.start.order":           known,
+	"lxc.console.logfile":       known,
+	"lxc.console.size":          known,
+	"lxc.console.buffer.size":   known,
+	"lxc.console.rotate":        known,
+	"lxc.log.syslog":            known,
+	"lxc.signal.reboot":         known,
+	"lxc.signal.stop":           known,
+	"lxc.hook.version":          known,
+	"lxc.autodev.tmpfs.size":    known,
+	"lxc.cgroup.relative":       known,
+	"lxc.cgroup.dir":            ignored("the runtime names the control group"),
+	"lxc.keyring.session":       known,
+	"lxc.apparmor.nesting":      known,
+	"lxc.apparmor.raw":          known,
+	"lxc.selinux.context":       known,
+	"lxc.seccomp.allow_nesting": known,
+	"lxc.idmap":                 refused("user namespaces are not supported; remove it"),
+	"lxc.cgroup.pattern":        known,
+}
+
+var families = []family{
+	{"lxc.cgroup2.", func(p *parser, k, v string) error { return addSetting(&p.cfg.Cgroup2, k, v) }},
+	{"lxc.cgroup.dir.", func(p *parser, k, v string) error { return nil }},
+	{"lxc.cgroup.", func(p *parser, k, v string) error { return addSetting(&p.cfg.Cgroup1, k, v) }},
+	{"lxc.prlimit.", setLimit},
+	{"lxc.sysctl.", setSysctl},
+	{"lxc.net.", setNet},
+	{"lxc.hook.", setHook},
+	{"lxc.namespace.share.", func(p *parser, k, v string) error {
+		return errors.New("sharing a namespace with another container is not supported; remove it")
+	}},
+}
+
+// known takes a key whose value means nothing to this launcher, and rightly so.
+func known(*parser, string) error { return nil }
+
+// ignored takes a key that the author may have wanted something with.
+func ignored(why string) setter {
+	return func(p *parser, v string) error {
+		if v != "" {
+			p.note(p.key, why)
+		}
+		return nil
+	}
+}
+
+func refused(why string) setter {
+	return func(p *parser, v string) error {
+		if v == "" {
+			return nil
+		}
+		return errors.New(why)
+	}
+}
+
+func setInit(p *parser, v string) error {
+	words, err := splitCommand(v)
+	if err == nil {
+		p.cfg.Init = words
+	}
+	return err
+}
+
+func setCwd(p *parser, v string) error {
+	if v != "" && v[0] != '/' {
+		return fmt.Errorf("%q is not absolute", v)
+	}
+	p.cfg.Cwd = v
+	return nil
+}
+
+func setID(dst *uint32, v string) error {
+	n, err := strconv.ParseUint(v, 10, 32)
+	if err != nil || n > 1<<31-1 {
+		return fmt.Errorf("%q is no user or group number", clip(v))
+	}
+	*dst = uint32(n)
+	return nil
+}
+
+func setGroups(p *parser, v string) error {
+	p.cfg.Groups = nil
+	for _, w := range strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' }) {
+		var id uint32
+		if err := setID(&id, w); err != nil {
+			return err
+		}
+		p.cfg.Groups = append(p.cfg.Groups, id)
+	}
+	return nil
+}
+
+func setEnv(p *parser, v string) error {
+	if v == "" {
+		p.cfg.Env = nil
+		return nil
+	}
+	name, _, ok := strings.Cut(v, "=")
+	if !ok {
+		return errors.New("NAME alone, to pass a variable of the runtime on, is not supported; write NAME=value")
+	}
+	if name == "" {
+		return errors.New("a value without a name")
+	}
+	p.cfg.Env = append(p.cfg.Env, v)
+	return nil
+}
+
+func spaces(v string) (bits uintptr, err error) {
+	for _, w := range strings.Fields(v) {
+		b, ok := namespaces[w]
+		if !ok {
+			return 0, fmt.Errorf("%q is no namespace", clip(w))
+		}
+		bits |= b
+	}
+	return bits, nil
+}
+
+// setKeep keeps the runtime's namespaces of these kinds. The mount namespace is
+// always the container's own: without it its root would be the device's.
+func setKeep(p *parser, v string) error {
+	bits, err := spaces(v)
+	if err != nil {
+		return err
+	}
+	if bits&unix.CLONE_NEWNS != 0 {
+		return errors.New("the mount namespace cannot be kept")
+	}
+	p.cfg.Namespaces = cloned &^ bits
+	return nil
+}
+
+func setClone(p *parser, v string) error {
+	bits, err := spaces(v)
+	if err != nil {
+		return err
+	}
+	if bits&^uintptr(cloned) != 0 {
+		return errors.New("user and time namespaces are not supported; remove them")
+	}
+	p.cfg.Namespaces = bits | unix.CLONE_NEWNS
+	return nil
+}
+
+func setHostname(p *parser, v string) error {
+	if len(v) > 64 || strings.ContainsAny(v, "/ \t") {
+		return fmt.Errorf("%q is no host name", clip(v))
+	}
+	p.cfg.Hostname = v
+	return nil
+}
+
+func setNoNewPrivs(p *parser, v string) error {
+	on := false
+	if err := setFlag(&on, v); err != nil {
+		return err
+	}
+	p.cfg.NoNewPrivs = &on
+	return nil
+}
+
+func setCount(dst *int, v string) error {
+	n, err := strconv.ParseUint(v, 10, 16)
+	if err != nil {
+		return fmt.Errorf("%q is no number up to 65535", clip(v))
+	}
+	*dst = int(n)
+	return nil
+}
+
+func setFlag(dst *bool, v string) error {
+	switch v {
+	case "0", "":
+		*dst = false
+	case "1":
+		*dst = true
+	default:
+		return fmt.Errorf("%q is neither 0 nor 1", clip(v))
+	}
+	return nil
+}
+
+// setHalt takes a signal's name or number, also SIGRTMIN+N as systemd wants.
+func setHalt(p *parser, v string) (err error) {
+	p.cfg.HaltSignal, err = parseSignal(v)
+	return err
+}
+
+// Real-time signals as the C libraries count them: the kernel's first two are theirs.
+const rtMin, rtMax = 34, 64
+
+func parseSignal(v string) (unix.Signal, error) {
+	n := -1
+	switch {
+	case strings.HasPrefix(v, "SIGRTMIN+"):
+		n = rtMin + number(v[len("SIGRTMIN+"):])
+	case strings.HasPrefix(v, "SIGRTMAX-"):
+		n = rtMax - number(v[len("SIGRTMAX-"):])
+	case strings.HasPrefix(v, "SIG"):
+		n = int(unix.SignalNum(v))
+	default:
+		n = number(v)
+	}
+	if n < 1 || n > rtMax {
+		return 0, fmt.Errorf("%q is no signal", clip(v))
+	}
+	return unix.Signal(n), nil
+}
+
+// number returns a small number, or one far out of any signal's range.
+func number(s string) int {
+	n, err := strconv.ParseUint(s, 10, 7)
+	if err != nil {
+		return -1000
+	}
+	return int(n)
+}
+
+func addSetting(list *[]Setting, key, value string) error {
+	if strings.ContainsAny(key, "/ \t") {
+		return errors.New("no name of a setting")
+	}
+	*list = append(*list, Setting{key, value})
+	return nil
+}
+
+func setNet(p *parser, key, value string) error {
+	index, name, _ := strings.Cut(key, ".")
+	n, err := strconv.ParseUint(index, 10, 8)
+	if err != nil || name == "" {
+		return errors.New("expected lxc.net.NUMBER.NAME")
+	}
+	net := p.net(int(n))
+	if name == "type" {
+		net.Type = value
+		return nil
+	}
+	return addSetting(&net.Settings, name, value)
+}
+
+func (p *parser) net(index int) *Net {
+	for i := range p.cfg.Nets {
+		if p.cfg.Nets[i].Index == index {
+			return &p.cfg.Nets[i]
+		}
+	}
+	p.cfg.Nets = append(p.cfg.Nets, Net{Index: index})
+	return &p.cfg.Nets[len(p.cfg.Nets)-1]
+}
+
+func setHook(p *parser, event, command string) error {
+	p.cfg.Hooks = append(p.cfg.Hooks, Hook{event, command})
+	p.note("lxc.hook."+event, "hooks are not run")
+	return nil
+}

@@ -1,0 +1,176 @@
+package container
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// node is a character device that every container has.
+type node struct {
+	name         string
+	major, minor uint32
+}
+
+var nodes = []node{
+	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+}
+
+// devLinks are names in /dev that lead into /proc.
+var devLinks = [][2]string{
+	{"/proc/self/fd", "fd"}, {"fd/0", "stdin"}, {"fd/1", "stdout"}, {"fd/2", "stderr"},
+}
+
+// makeDev mounts an empty /dev, before the configuration's mounts so that they may
+// go below it.
+func (s *stage) makeDev() error {
+	if !s.plan.Autodev {
+		return nil
+	}
+	return s.mountFixed("/dev", "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=755,size=512k")
+}
+
+// fillDev makes what is missing in /dev. The configuration may have mounted the
+// device's own there: then most of it exists.
+func (s *stage) fillDev() error {
+	if !s.plan.Autodev {
+		return nil
+	}
+	dev, err := s.inside("/dev", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dev)
+	for _, n := range nodes {
+		if err := makeNode(dev, n); err != nil {
+			return fmt.Errorf("%s: %w", n.name, err)
+		}
+	}
+	for _, l := range devLinks {
+		if err := unix.Symlinkat(l[0], dev, l[1]); err != nil && err != unix.EEXIST {
+			return fmt.Errorf("%s: %w", l[1], err)
+		}
+	}
+	return s.makeShm(dev)
+}
+
+func makeNode(dev int, n node) error {
+	err := unix.Mknodat(dev, n.name, unix.S_IFCHR|0o666, int(unix.Mkdev(n.major, n.minor)))
+	if err == unix.EEXIST {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Fchmodat(dev, n.name, 0o666, 0) // umask took from it
+}
+
+// makeShm makes the folder of POSIX shared memory, unless it is there.
+func (s *stage) makeShm(dev int) error {
+	err := unix.Mkdirat(dev, "shm", 0o1777)
+	if err == unix.EEXIST {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("shm: %w", err)
+	}
+	return s.mountFixed("/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
+}
+
+// makeTerminals mounts the container's own pseudo terminals and opens one for the
+// console. It must be of these: a terminal of the device's has no name in here.
+func (s *stage) makeTerminals() error {
+	if s.plan.PtyMax == 0 {
+		return nil
+	}
+	data := "newinstance,ptmxmode=0666,mode=0620,gid=5,max=" + strconv.Itoa(s.plan.PtyMax)
+	if err := s.mountFixed("/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, data); err != nil {
+		return err
+	}
+	if err := s.linkPtmx(); err != nil {
+		return fmt.Errorf("/dev/ptmx: %w", err)
+	}
+	if !s.plan.Console {
+		return nil
+	}
+	if err := s.makeConsole(); err != nil {
+		return fmt.Errorf("/dev/console: %w", err)
+	}
+	return nil
+}
+
+// linkPtmx lets /dev/ptmx make terminals of the container; one that exists, be it
+// the device's, gets the container's mounted over it.
+func (s *stage) linkPtmx() error {
+	dev, err := s.inside("/dev", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dev)
+	if err := unix.Symlinkat("pts/ptmx", dev, "ptmx"); err != unix.EEXIST {
+		return err
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(dev, "ptmx", &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil
+	}
+	return s.bindInside("/dev/pts/ptmx", "/dev/ptmx", "")
+}
+
+// bindInside binds a path of the container on another.
+func (s *stage) bindInside(from, to, create string) error {
+	src, err := s.inside(from, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	dst, err := s.target(to, create)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	return unix.Mount(fdPath(src), fdPath(dst), "", unix.MS_BIND, "")
+}
+
+// makeConsole opens a terminal, sends its master side to the launcher and keeps the
+// other for init.
+func (s *stage) makeConsole() error {
+	master, err := s.inside("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(master)
+	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
+		return err
+	}
+	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	if err != nil {
+		return err
+	}
+	name := path.Join("/dev/pts", strconv.Itoa(n))
+	if s.tty, err = s.inside(name, unix.O_RDWR|unix.O_NOCTTY); err != nil {
+		return err
+	}
+	if err := unix.Fchown(s.tty, int(s.plan.UID), -1); err != nil {
+		return err
+	}
+	if err := s.bindInside(name, "/dev/console", "file"); err != nil {
+		return err
+	}
+	return unix.Sendmsg(s.sock, []byte("console"), unix.UnixRights(master), nil, 0)
+}
+
+// openConsole makes the console init's terminal.
+func (s *stage) openConsole() error {
+	if s.tty < 0 {
+		return nil
+	}
+	for fd := range 3 {
+		if err := unix.Dup3(s.tty, fd, 0); err != nil {
+			return err
+		}
+	}
+	return unix.IoctlSetInt(0, unix.TIOCSCTTY, 0)
+}

@@ -1,0 +1,176 @@
+package container
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Files of /proc that show or change the device as a whole (OCI runtime
+// specification, masked and read-only paths).
+var (
+	procMasked   = []string{"/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug"}
+	procReadOnly = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+const kernelFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
+// mountFixed mounts one of the kernel's file systems on a folder of its own.
+func (s *stage) mountFixed(target, fstype string, flags uintptr, data string) error {
+	fd, err := s.makeDir(target)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Mount(fstype, fdPath(fd), fstype, flags, data)
+}
+
+// mountProc mounts the container's processes; see protectProc for the rest.
+func (s *stage) mountProc() error {
+	if s.plan.Proc == AutoNone {
+		return nil
+	}
+	return s.mountFixed("/proc", "proc", kernelFlags, "")
+}
+
+// protectProc makes read-only and hides what is the device's. The container's own
+// network stays adjustable unless everything is to be read-only.
+func (s *stage) protectProc() error {
+	if s.plan.Proc != AutoMixed && s.plan.Proc != AutoReadOnly {
+		return nil
+	}
+	net := -1
+	if s.plan.Proc == AutoMixed {
+		net = s.cloneMount("/proc/sys/net")
+	}
+	for _, p := range procReadOnly {
+		if err := s.bindSelf(p, unix.MS_RDONLY); err != nil {
+			return err
+		}
+	}
+	if net >= 0 {
+		if err := s.attach(net, "/proc/sys/net"); err != nil {
+			return err
+		}
+	}
+	for _, p := range procMasked {
+		if err := s.mask(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mountSys mounts the devices; read-only unless asked otherwise.
+func (s *stage) mountSys() error {
+	if s.plan.Sys == AutoNone {
+		return nil
+	}
+	if err := s.mountFixed("/sys", "sysfs", kernelFlags, ""); err != nil {
+		return err
+	}
+	if s.plan.Sys == AutoReadWrite {
+		return nil
+	}
+	net := -1
+	if s.plan.Sys == AutoMixed {
+		net = s.cloneMount("/sys/devices/virtual/net")
+	}
+	if err := s.remount("/sys", unix.MS_RDONLY); err != nil {
+		return err
+	}
+	if net < 0 {
+		return nil
+	}
+	return s.attach(net, "/sys/devices/virtual/net")
+}
+
+// mountCgroup shows the container its own control group.
+func (s *stage) mountCgroup() error {
+	if s.plan.Cgroup == AutoNone || !s.plan.CgroupV2 {
+		return nil
+	}
+	if err := s.mountFixed("/sys/fs/cgroup", "cgroup2", kernelFlags, ""); err != nil {
+		return err
+	}
+	if s.plan.Cgroup == AutoReadOnly {
+		return s.remount("/sys/fs/cgroup", unix.MS_RDONLY)
+	}
+	return nil
+}
+
+// cloneMount takes a copy of a part of a mount as it is now, not mounted anywhere
+// yet; -1 when there is no such part.
+func (s *stage) cloneMount(p string) int {
+	fd, err := s.inside(p, unix.O_PATH)
+	if err != nil {
+		return -1
+	}
+	defer unix.Close(fd)
+	tree, err := unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1
+	}
+	return tree
+}
+
+// attach mounts what cloneMount took.
+func (s *stage) attach(tree int, p string) error {
+	defer unix.Close(tree)
+	fd, err := s.inside(p, unix.O_PATH)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	defer unix.Close(fd)
+	err = unix.MoveMount(tree, "", fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	return nil
+}
+
+// bindSelf makes a path a mount of its own, with more options. A path that the
+// kernel does not have is passed over.
+func (s *stage) bindSelf(p string, flags uintptr) error {
+	fd, err := s.inside(p, unix.O_PATH)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Mount(fdPath(fd), fdPath(fd), "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	return s.remount(p, flags)
+}
+
+// remount gives a mount more options.
+func (s *stage) remount(p string, flags uintptr) error {
+	fd, err := s.inside(p, unix.O_PATH)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Mount("", fdPath(fd), "", unix.MS_REMOUNT|unix.MS_BIND|flags|lockedFlags(fd), ""); err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	return nil
+}
+
+// mask puts the null device over a file.
+func (s *stage) mask(p string) error {
+	fd, err := s.inside(p, unix.O_PATH)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Mount("/dev/null", fdPath(fd), "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/logs"
+)
+
+// StageArg is the first argument of this binary when it runs as the first stage.
+const StageArg = "container-init"
+
+// stageFD is the first stage's end of the socket to the launcher.
+const stageFD = 3
+
+// setupTime bounds the first stage: mounts that hang must not hold a start forever.
+const setupTime = 30 * time.Second
+
+// Launcher starts containers.
+type Launcher struct {
+	// Tree is where their control groups go.
+	Tree *Tree
+	// Stage is an empty folder on which each container's root is put together, in
+	// its own mount namespace; all containers share it.
+	Stage string
+	// Log takes what the configuration asks for in vain.
+	Log logs.Logger
+}
+
+// StepError says in which step a start went wrong.
+type StepError struct {
+	Step string // in gerund form: "mounting tmpfs on /run"
+	Err  string
+}
+
+func (e *StepError) Error() string { return e.Step + ": " + e.Err }
+
+// Start starts a container and returns once its init runs, that is after execve.
+// When it cannot be started, nothing of it is left.
+func (l *Launcher) Start(s Start) (*Process, error) {
+	p, err := s.plan(l.Stage, l.Tree.v2)
+	if err != nil {
+		return nil, fmt.Errorf("starting container %s: %w", s.Name, err)
+	}
+	settings, notes := s.Config.settings2()
+	if !l.Tree.v2 {
+		settings = nil
+	}
+	for _, n := range append(notes, s.Config.Unmet()...) {
+		l.Log.Warnf("container %s: %s", s.Name, n)
+	}
+	g, err := l.Tree.group(s.Name, settings)
+	if err != nil {
+		return nil, fmt.Errorf("starting container %s: %w", s.Name, err)
+	}
+	proc, err := launch(s, p, g)
+	if err != nil {
+		_ = g.remove(2 * time.Second)
+		return nil, fmt.Errorf("starting container %s: %w", s.Name, err)
+	}
+	return proc, nil
+}
+
+func launch(s Start, p *plan, g *Group) (*Process, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer ours.Close()
+	proc, err := spawn(s.Config.cloneFlags(), theirs, g)
+	_ = theirs.Close()
+	if err != nil {
+		return nil, err
+	}
+	proc.Name, proc.halt = s.Name, s.Config.HaltSignal
+	if err := proc.setUp(ours, p); err != nil {
+		proc.abandon()
+		return nil, err
+	}
+	go proc.watch()
+	return proc, nil
+}
+
+// socketPair makes the socket between launcher and first stage.
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("making the socket to the first stage: %w", err)
+	}
+	_ = unix.SetNonblock(fds[0], true)
+	return os.NewFile(uintptr(fds[0]), "launcher"), os.NewFile(uintptr(fds[1]), "stage"), nil
+}
+
+// spawn clones the first stage into its namespaces and group.
+func spawn(flags uintptr, sock *os.File, g *Group) (*Process, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cloning the first stage: %w", err)
+	}
+	defer null.Close()
+	n, pidfd := null.Fd(), -1
+	attr := &syscall.ProcAttr{
+		Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: []uintptr{n, n, n, sock.Fd()},
+		Sys: &syscall.SysProcAttr{
+			Cloneflags: flags, PidFD: &pidfd, Setsid: true,
+			UseCgroupFD: g.fd >= 0, CgroupFD: g.fd,
+		},
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{StageArg}, attr)
+	g.close()
+	if err != nil {
+		return nil, fmt.Errorf("cloning the first stage: %w", err)
+	}
+	proc := &Process{PID: pid, group: g, done: make(chan struct{})}
+	if err := proc.hold(pidfd); err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+		return nil, err
+	}
+	return proc, nil
+}
+
+// setUp sends the plan and waits for the first stage's word.
+func (p *Process) setUp(sock *os.File, plan *plan) error {
+	if !p.group.tree.v2 {
+		if err := p.group.add(p.PID); err != nil {
+			return err
+		}
+	}
+	if err := sock.SetDeadline(time.Now().Add(setupTime)); err != nil {
+		return fmt.Errorf("talking to the first stage: %w", err)
+	}
+	if err := sendPlan(sock, plan); err != nil {
+		return err
+	}
+	for {
+		more, err := p.hear(sock)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// packet is the most that goes over the socket at once.
+const packet = 64 << 10
+
+// sendPlan sends the plan in packets; an empty object ends it.
+func sendPlan(sock *os.File, p *plan) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("writing the plan: %w", err)
+	}
+	for len(data) > 0 {
+		n := min(len(data), packet)
+		if _, err := sock.Write(data[:n]); err != nil {
+			return fmt.Errorf("sending the plan to the first stage: %w", err)
+		}
+		data = data[n:]
+	}
+	if _, err := sock.Write([]byte("\n")); err != nil {
+		return fmt.Errorf("sending the plan to the first stage: %w", err)
+	}
+	return nil
+}
+
+// hear takes one packet: the console, or a failure. It reports false at the end.
+func (p *Process) hear(sock *os.File) (bool, error) {
+	data, fd, err := receive(sock)
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("waiting for the first stage: %w", err)
+	}
+	if fd >= 0 {
+		_ = unix.SetNonblock(fd, true)
+		p.Console = os.NewFile(uintptr(fd), "console of "+strconv.Itoa(p.PID))
+		return true, nil
+	}
+	e := &StepError{}
+	if err := json.Unmarshal(data, e); err != nil {
+		return false, fmt.Errorf("reading the first stage's word %q: %w", data, err)
+	}
+	return false, e
+}
+
+// receive reads a packet with the descriptor it may carry.
+func receive(sock *os.File) (data []byte, fd int, err error) {
+	raw, err := sock.SyscallConn()
+	if err != nil {
+		return nil, -1, err
+	}
+	buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
+	var n, oobn int
+	var got error
+	err = raw.Read(func(s uintptr) bool {
+		n, oobn, _, _, got = unix.Recvmsg(int(s), buf, oob, unix.MSG_CMSG_CLOEXEC)
+		return got != unix.EAGAIN
+	})
+	if err = errors.Join(err, got); err != nil {
+		return nil, -1, err
+	}
+	if fd = rights(oob[:oobn]); n == 0 && fd < 0 {
+		return nil, -1, io.EOF
+	}
+	return buf[:n], fd, nil
+}
+
+// rights returns the descriptor in a control message, or -1.
+func rights(oob []byte) int {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return -1
+	}
+	for i := range msgs {
+		if fds, err := unix.ParseUnixRights(&msgs[i]); err == nil && len(fds) > 0 {
+			return fds[0]
+		}
+	}
+	return -1
+}

@@ -1,0 +1,248 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Root is lxc.rootfs.path, taken apart.
+type Root struct {
+	Lowers  []string // lower layers, uppermost first; empty: Dir is the root itself
+	Upper   string   // writable layer
+	Work    string   // overlay's own folder beside Upper
+	Dir     string   // folder that is the root, without overlay
+	Options string   // lxc.rootfs.options
+}
+
+// parseRoot reads "overlayfs:LOWER[:LOWER...]:UPPER", "dir:PATH" and "PATH". The
+// overlay's work folder is "olwork" beside UPPER: permanent overlays that are
+// already on disk have it there.
+func parseRoot(v string) (Root, error) {
+	kind, rest, ok := strings.Cut(v, ":")
+	switch {
+	case v == "":
+		return Root{}, nil
+	case v[0] == '/':
+		return Root{Dir: v}, nil
+	case ok && kind == "dir":
+		return Root{Dir: rest}, checkAbsolute([]string{rest})
+	case ok && (kind == "overlayfs" || kind == "overlay"):
+	default:
+		return Root{}, fmt.Errorf("%q is neither a path nor dir:PATH nor overlayfs:LOWER:UPPER", clip(v))
+	}
+	layers := strings.Split(rest, ":")
+	if len(layers) < 2 {
+		return Root{}, errors.New("an overlay needs a lower and an upper layer")
+	}
+	if err := checkAbsolute(layers); err != nil {
+		return Root{}, err
+	}
+	upper := layers[len(layers)-1]
+	return Root{Lowers: layers[:len(layers)-1], Upper: upper, Work: path.Join(path.Dir(upper), "olwork")}, nil
+}
+
+func checkAbsolute(paths []string) error {
+	for _, p := range paths {
+		if !path.IsAbs(p) {
+			return fmt.Errorf("layer %q is not absolute", clip(p))
+		}
+	}
+	return nil
+}
+
+// AutoMount is how lxc.mount.auto mounts one of proc, sys and cgroup.
+type AutoMount byte
+
+// The ways. Mixed protects what concerns the whole device and leaves what
+// concerns the container writable.
+const (
+	AutoNone AutoMount = iota
+	AutoReadOnly
+	AutoMixed
+	AutoReadWrite
+)
+
+// autoMounts are the words of lxc.mount.auto; a cgroup tree of the container's
+// own is the same in all its variants.
+var autoMounts = map[string]AutoMount{"": AutoMixed, "mixed": AutoMixed, "ro": AutoReadOnly, "rw": AutoReadWrite}
+
+func setAuto(p *parser, v string) error {
+	if v == "" {
+		p.cfg.Proc, p.cfg.Sys, p.cfg.Cgroup = AutoNone, AutoNone, AutoNone
+	}
+	for _, w := range strings.Fields(v) {
+		name, variant, _ := strings.Cut(w, ":")
+		variant, _, _ = strings.Cut(variant, ":") // cgroup:rw:force
+		if variant == "force" {
+			variant = ""
+		}
+		how, ok := autoMounts[variant]
+		dst := map[string]*AutoMount{"proc": &p.cfg.Proc, "sys": &p.cfg.Sys, "cgroup": &p.cfg.Cgroup,
+			"cgroup-full": &p.cfg.Cgroup}[name]
+		if dst == nil || !ok {
+			return fmt.Errorf("%q is no automatic mount", clip(w))
+		}
+		*dst = how
+	}
+	return nil
+}
+
+// Mount is one mount in a container, in the words of lxc.mount.entry.
+type Mount struct {
+	Source   string  `json:"s"`
+	Target   string  `json:"t"` // in the container
+	Type     string  `json:"f,omitempty"`
+	Flags    uintptr `json:"m,omitempty"` // MS_* of mount(2), propagation apart
+	Spread   uintptr `json:"p,omitempty"` // MS_SHARED, MS_SLAVE, ... or 0
+	Data     string  `json:"d,omitempty"` // options of the file system
+	Create   string  `json:"c,omitempty"` // "dir" or "file": make the target if missing
+	Optional bool    `json:"o,omitempty"` // what cannot be mounted is left out
+	Relative bool    `json:"r,omitempty"` // Source is below the container's root
+	MakeDir  bool    `json:"k,omitempty"` // origin=mkdir: make Source if missing
+}
+
+// String names the mount as messages do.
+func (m Mount) String() string {
+	if m.Flags&unix.MS_BIND != 0 {
+		return m.Source + " on " + m.Target
+	}
+	return m.Type + " on " + m.Target
+}
+
+// mountFlag is a word of the option field: bits to set, or to clear.
+type mountFlag struct {
+	set, clear uintptr
+}
+
+var mountFlags = map[string]mountFlag{
+	"defaults": {}, "rw": {clear: unix.MS_RDONLY}, "ro": {set: unix.MS_RDONLY},
+	"suid": {clear: unix.MS_NOSUID}, "nosuid": {set: unix.MS_NOSUID},
+	"dev": {clear: unix.MS_NODEV}, "nodev": {set: unix.MS_NODEV},
+	"exec": {clear: unix.MS_NOEXEC}, "noexec": {set: unix.MS_NOEXEC},
+	"async": {clear: unix.MS_SYNCHRONOUS}, "sync": {set: unix.MS_SYNCHRONOUS},
+	"dirsync": {set: unix.MS_DIRSYNC}, "mand": {}, "nomand": {},
+	"atime": {clear: unix.MS_NOATIME}, "noatime": {set: unix.MS_NOATIME},
+	"diratime": {clear: unix.MS_NODIRATIME}, "nodiratime": {set: unix.MS_NODIRATIME},
+	"relatime": {set: unix.MS_RELATIME}, "norelatime": {clear: unix.MS_RELATIME},
+	"strictatime": {set: unix.MS_STRICTATIME}, "nostrictatime": {clear: unix.MS_STRICTATIME},
+	"lazytime": {set: unix.MS_LAZYTIME}, "remount": {set: unix.MS_REMOUNT},
+	"bind": {set: unix.MS_BIND}, "rbind": {set: unix.MS_BIND | unix.MS_REC},
+}
+
+var spreadFlags = map[string]uintptr{
+	"private": unix.MS_PRIVATE, "rprivate": unix.MS_PRIVATE | unix.MS_REC,
+	"slave": unix.MS_SLAVE, "rslave": unix.MS_SLAVE | unix.MS_REC,
+	"shared": unix.MS_SHARED, "rshared": unix.MS_SHARED | unix.MS_REC,
+	"unbindable": unix.MS_UNBINDABLE, "runbindable": unix.MS_UNBINDABLE | unix.MS_REC,
+}
+
+func setMount(p *parser, v string) error {
+	if v == "" {
+		p.cfg.Mounts = nil
+		return nil
+	}
+	m, err := parseMount(v)
+	if err == nil {
+		p.cfg.Mounts = append(p.cfg.Mounts, m)
+	}
+	return err
+}
+
+// parseMount reads a line of fstab(5); the last two fields may be missing.
+func parseMount(v string) (Mount, error) {
+	f := strings.Fields(v)
+	if len(f) < 3 || len(f) > 6 {
+		return Mount{}, fmt.Errorf("%q has %d fields; expected source, target, type, options, 0, 0", clip(v), len(f))
+	}
+	m := Mount{Source: unescape(f[0]), Target: path.Clean("/" + unescape(f[1])), Type: f[2]}
+	if len(f) > 3 {
+		if err := m.options(f[3]); err != nil {
+			return Mount{}, err
+		}
+	}
+	if m.Target == "/" {
+		return Mount{}, errors.New("the target is the container's root")
+	}
+	if m.Flags&unix.MS_BIND != 0 && !m.Relative && !path.IsAbs(m.Source) {
+		return Mount{}, fmt.Errorf("the source %q of a bind mount is not absolute", clip(m.Source))
+	}
+	return m, nil
+}
+
+func (m *Mount) options(field string) error {
+	var data []string
+	for _, o := range strings.Split(field, ",") {
+		if flag, ok := mountFlags[o]; ok {
+			m.Flags = m.Flags&^flag.clear | flag.set
+			continue
+		}
+		if s, ok := spreadFlags[o]; ok {
+			m.Spread = s
+			continue
+		}
+		switch o {
+		case "":
+		case "optional":
+			m.Optional = true
+		case "relative":
+			m.Relative = true
+		case "create=dir", "create=file":
+			m.Create = o[len("create="):]
+		case "origin=mkdir":
+			m.MakeDir = true
+		default:
+			if strings.HasPrefix(o, "create=") || strings.HasPrefix(o, "origin=") {
+				return fmt.Errorf("option %q is not known", clip(o))
+			}
+			data = append(data, unescape(o))
+		}
+	}
+	m.Data = strings.Join(data, ",")
+	return nil
+}
+
+// unescape decodes the octal escapes that fstab(5) has for blanks: "\040".
+func unescape(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if c, ok := octal(s[i:]); ok {
+			b.WriteByte(c)
+			i += 3
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// octal reads a backslash and three octal digits.
+func octal(s string) (byte, bool) {
+	if len(s) < 4 || s[0] != '\\' {
+		return 0, false
+	}
+	n := 0
+	for _, d := range []byte(s[1:4]) {
+		if d < '0' || d > '7' {
+			return 0, false
+		}
+		n = n*8 + int(d-'0')
+	}
+	return byte(n), n > 0 && n < 256
+}
+
+// option returns the value of NAME=value in a mount's data.
+func (m Mount) option(name string) string {
+	for _, o := range strings.Split(m.Data, ",") {
+		if v, ok := strings.CutPrefix(o, name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}

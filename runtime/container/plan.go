@@ -1,0 +1,170 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// plan is all that the first stage must know; it crosses the socket as JSON.
+type plan struct {
+	Stage      string    `json:"stage"` // folder on which the root is put together
+	Root       Root      `json:"root"`
+	Init       []string  `json:"init"`
+	Cwd        string    `json:"cwd"`
+	Env        []string  `json:"env"`
+	Hostname   string    `json:"host"` // "" without a UTS namespace
+	NewCgroup  bool      `json:"cgns"`
+	LoopbackUp bool      `json:"lo"`
+	Proc       AutoMount `json:"proc"`
+	Sys        AutoMount `json:"sys"`
+	Cgroup     AutoMount `json:"cg"`
+	CgroupV2   bool      `json:"cg2"`
+	Autodev    bool      `json:"dev"`
+	PtyMax     int       `json:"pty"`
+	Console    bool      `json:"con"`
+	Mounts     []Mount   `json:"mounts"`
+	Limits     []Setting `json:"limits"`
+	Sysctls    []Setting `json:"sysctls"`
+	Caps       uint64    `json:"caps"`
+	NoNewPrivs bool      `json:"nnp"`
+	UID        uint32    `json:"uid"`
+	GID        uint32    `json:"gid"`
+	Groups     []uint32  `json:"groups"`
+}
+
+// Start says what to start.
+type Start struct {
+	// Name is the container's; it names the control group and is the host name
+	// when the configuration has none. No "/".
+	Name string
+	// Config is the container's own configuration.
+	Config *Config
+	// Kind becomes the variable "container" of init, for example "pv-app".
+	Kind string
+	// Above are layers put on the lower layers of an overlay root, uppermost first.
+	Above []string
+	// Mounts come after the configuration's own.
+	Mounts []Mount
+}
+
+// plan makes the first stage's plan of a start.
+func (s Start) plan(stage string, v2 bool) (*plan, error) {
+	c := s.Config
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	p := &plan{
+		Stage: stage, Root: c.Root, Init: c.Init, Cwd: c.Cwd, Hostname: s.hostname(),
+		NewCgroup: c.Namespaces&unix.CLONE_NEWCGROUP != 0, LoopbackUp: c.ownNet(),
+		Proc: c.Proc, Sys: c.Sys, Cgroup: c.Cgroup, CgroupV2: v2,
+		Autodev: c.Autodev, PtyMax: c.PtyMax, Console: c.Console,
+		Mounts: slices.Concat(c.Mounts, s.Mounts), Limits: c.Limits, Sysctls: c.Sysctls,
+		Caps: c.Caps(), NoNewPrivs: c.noNewPrivs(), UID: c.UID, GID: c.GID, Groups: c.Groups,
+	}
+	if len(p.Init) == 0 {
+		p.Init = []string{"/sbin/init"}
+	}
+	if len(p.Root.Lowers) > 0 {
+		p.Root.Lowers = slices.Concat(s.Above, p.Root.Lowers)
+	}
+	p.Env = s.env()
+	return p, nil
+}
+
+func (s Start) check() error {
+	if s.Name == "" || s.Name == "." || s.Name == ".." || strings.ContainsAny(s.Name, "/\n\x00") {
+		return fmt.Errorf("%q is no name of a container", clip(s.Name))
+	}
+	if s.Config.Root.Dir == "" && len(s.Config.Root.Lowers) == 0 {
+		return errors.New("the configuration has no lxc.rootfs.path")
+	}
+	return nil
+}
+
+func (s Start) hostname() string {
+	switch {
+	case s.Config.Namespaces&unix.CLONE_NEWUTS == 0:
+		return ""
+	case s.Config.Hostname != "":
+		return s.Config.Hostname
+	}
+	return s.Name[:min(len(s.Name), 64)]
+}
+
+// env is init's environment: who runs it and, unless the configuration says
+// otherwise, where programs are.
+func (s Start) env() []string {
+	env := slices.Clone(s.Config.Env)
+	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
+		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	return append(env, "container="+s.Kind)
+}
+
+// ownNet tells whether the container has a network namespace of its own.
+func (c *Config) ownNet() bool {
+	return c.cloneFlags()&unix.CLONE_NEWNET != 0
+}
+
+// cloneFlags are the namespaces to make at clone. The cgroup namespace is not one
+// of them: its root would be the launcher's group, so the first stage makes it when
+// it is in its own. "lxc.net.0.type = none" is the device's own network.
+func (c *Config) cloneFlags() uintptr {
+	flags := c.Namespaces &^ unix.CLONE_NEWCGROUP
+	for _, n := range c.Nets {
+		if n.Type == "none" {
+			flags &^= unix.CLONE_NEWNET
+		}
+	}
+	return flags
+}
+
+// noNewPrivs decides about set-user-ID programs when the configuration is silent:
+// who restricts a container's capabilities or runs it as a user does not want them;
+// a whole system run by root has its own users and needs su and sudo.
+func (c *Config) noNewPrivs() bool {
+	if c.NoNewPrivs != nil {
+		return *c.NoNewPrivs
+	}
+	return c.CapKeep != nil || c.UID != 0
+}
+
+// Unmet lists what the configuration asks for that this launcher does not do, for
+// the log; the container starts without it.
+func (c *Config) Unmet() []Note {
+	var notes []Note
+	for _, n := range c.Nets {
+		switch n.Type {
+		case "none", "empty", "":
+		default:
+			notes = append(notes, Note{fmt.Sprintf("lxc.net.%d", n.Index), n.Type + " is not made; the container has only its loopback"})
+		}
+	}
+	for _, s := range c.deviceRules() {
+		if s.Value != "a" || !strings.HasSuffix(s.Key, "allow") {
+			notes = append(notes, Note{"devices", "rules for device nodes are not enforced"})
+			break
+		}
+	}
+	if c.Seccomp != "" {
+		notes = append(notes, Note{"lxc.seccomp.profile", "profiles are not applied"})
+	}
+	if c.AppArmor != "" && c.AppArmor != "unconfined" {
+		notes = append(notes, Note{"lxc.apparmor.profile", "profiles are not applied"})
+	}
+	return notes
+}
+
+func (c *Config) deviceRules() []Setting {
+	var rules []Setting
+	for _, s := range slices.Concat(c.Cgroup1, c.Cgroup2) {
+		if strings.HasPrefix(s.Key, "devices.") {
+			rules = append(rules, s)
+		}
+	}
+	return rules
+}

@@ -1,0 +1,196 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exit is how a container's init ended.
+type Exit struct {
+	Code   int         // exit code; -1 when a signal ended it
+	Signal unix.Signal // 0 when it exited by itself
+}
+
+// String says it for messages: "exited with code 1", "killed by SIGKILL".
+func (e Exit) String() string {
+	if e.Signal == 0 {
+		return "exited with code " + strconv.Itoa(e.Code)
+	}
+	if name := unix.SignalName(e.Signal); name != "" {
+		return "killed by " + name
+	}
+	return "killed by signal " + strconv.Itoa(int(e.Signal))
+}
+
+// Process is a container's init and what hangs on it.
+type Process struct {
+	Name string
+	PID  int
+	// Console is the master side of the container's console, nil without one. It
+	// must be read, or whoever writes to the console will stand still.
+	Console *os.File
+
+	halt  unix.Signal
+	group *Group
+	pidfd *os.File
+	done  chan struct{}
+	exit  Exit
+	left  error // what could not be cleaned up
+}
+
+// hold keeps the process's descriptor in the runtime's poller, so that waiting for
+// a hundred containers takes no thread.
+func (p *Process) hold(pidfd int) error {
+	if pidfd < 0 {
+		fd, err := unix.PidfdOpen(p.PID, 0)
+		if err != nil {
+			return fmt.Errorf("holding the container's init: %w", err)
+		}
+		pidfd = fd
+	}
+	if err := unix.SetNonblock(pidfd, true); err != nil {
+		_ = unix.Close(pidfd)
+		return fmt.Errorf("holding the container's init: %w", err)
+	}
+	p.pidfd = os.NewFile(uintptr(pidfd), "init of a container")
+	return nil
+}
+
+// Done is closed when init has ended and its control group is gone.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Exit returns how init ended, and what could not be cleaned up after it. Only
+// after Done.
+func (p *Process) Exit() (Exit, error) { return p.exit, p.left }
+
+// watch waits for the end and cleans up.
+func (p *Process) watch() {
+	p.exit = p.reap()
+	p.left = p.group.remove(2 * time.Second)
+	close(p.done)
+}
+
+// reap waits for init and takes its status.
+func (p *Process) reap() Exit {
+	var status unix.WaitStatus
+	raw, err := p.pidfd.SyscallConn()
+	if err == nil {
+		err = raw.Read(func(uintptr) bool {
+			pid, err := unix.Wait4(p.PID, &status, unix.WNOHANG, nil)
+			return pid == p.PID || (err != nil && err != unix.EINTR)
+		})
+	}
+	if err != nil {
+		_, _ = unix.Wait4(p.PID, &status, 0, nil)
+	}
+	_ = p.pidfd.Close()
+	if status.Signaled() {
+		return Exit{Code: -1, Signal: status.Signal()}
+	}
+	return Exit{Code: status.ExitStatus()}
+}
+
+// abandon ends a process whose start went wrong.
+func (p *Process) abandon() {
+	p.Kill()
+	p.reap()
+	if p.Console != nil {
+		_ = p.Console.Close()
+	}
+}
+
+// Signal sends a signal to init.
+func (p *Process) Signal(sig unix.Signal) error {
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("signalling container %s: %w", p.Name, err)
+	}
+	var got error
+	err = raw.Control(func(fd uintptr) { got = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	if err = errors.Join(err, got); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("signalling container %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// Kill ends the container at once.
+func (p *Process) Kill() {
+	_ = p.Signal(unix.SIGKILL)
+	p.group.kill()
+}
+
+// Stop asks init to end, and kills it when ctx ends before it does. It returns when
+// the container is gone; killed tells that it did not obey.
+func (p *Process) Stop(ctx context.Context) (killed bool) {
+	p.Ask()
+	select {
+	case <-p.done:
+		return false
+	case <-ctx.Done():
+	}
+	p.Kill()
+	<-p.done
+	return true
+}
+
+// Ask asks init to end, with the signal of the configuration or else the one that
+// init listens to. An init that listens to none (a shell that waits for its
+// command) gets its children asked: the kernel hides from it what it does not handle.
+func (p *Process) Ask() {
+	sig := p.halt
+	if sig == 0 {
+		comm, caught := caughtSignals(p.PID)
+		if sig = chooseHalt(comm, caught); sig == 0 {
+			p.group.signalAll(unix.SIGTERM)
+			return
+		}
+	}
+	_ = p.Signal(sig)
+}
+
+// chooseHalt picks the signal that an init understands as "end": systemd has one of
+// its own and takes SIGTERM for "run yourself again"; LXC's signal is SIGPWR.
+func chooseHalt(comm string, caught uint64) unix.Signal {
+	has := func(s unix.Signal) bool { return caught&(1<<(s-1)) != 0 }
+	const systemdHalt = unix.Signal(rtMin + 3)
+	switch {
+	case comm == "systemd" && has(systemdHalt):
+		return systemdHalt
+	case comm == "init" && has(unix.SIGPWR):
+		return unix.SIGPWR
+	case has(unix.SIGTERM):
+		return unix.SIGTERM
+	case has(unix.SIGPWR):
+		return unix.SIGPWR
+	}
+	return 0
+}
+
+// caughtSignals reads a process's name and the signals it handles, bit n-1 for
+// signal n, also those it waits for with a signalfd, which must be blocked.
+func caughtSignals(pid int) (comm string, caught uint64) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return "", 0
+	}
+	for line := range bytes.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(string(line)), ":")
+		value = strings.TrimSpace(value)
+		switch key {
+		case "Name":
+			comm = value
+		case "SigCgt", "SigBlk":
+			bits, _ := strconv.ParseUint(value, 16, 64)
+			caught |= bits
+		}
+	}
+	return comm, caught
+}

@@ -1,0 +1,238 @@
+package container
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// mountRoot puts the root together on the stage folder and holds it.
+func (s *stage) mountRoot() error {
+	r := s.plan.Root
+	var err error
+	if len(r.Lowers) > 0 {
+		err = mountOverlay(r, s.dir)
+	} else {
+		err = bindRoot(r, s.dir)
+	}
+	if err != nil {
+		return err
+	}
+	s.root, err = unix.Open(s.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return err
+}
+
+func bindRoot(r Root, dir string) error {
+	if err := unix.Mount(r.Dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("%s: %w", r.Dir, err)
+	}
+	for _, o := range strings.Split(r.Options, ",") {
+		if o == "ro" {
+			return unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+		}
+	}
+	return nil
+}
+
+// mountOverlay lays the root's layers over one another. The writable folders are
+// made where they are missing: a new volume is empty.
+func mountOverlay(r Root, dir string) error {
+	for _, l := range r.Lowers {
+		if _, err := os.Stat(l); err != nil {
+			return fmt.Errorf("the layer %w", err)
+		}
+	}
+	for _, d := range []string{r.Upper, r.Work} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("the writable layer: %w", err)
+		}
+	}
+	lowers := make([]string, len(r.Lowers))
+	for i, l := range r.Lowers {
+		lowers[i] = escapeLayer(l, true)
+	}
+	data := "lowerdir=" + strings.Join(lowers, ":") + ",upperdir=" + escapeLayer(r.Upper, false) + ",workdir=" + escapeLayer(r.Work, false)
+	if len(data) >= os.Getpagesize() {
+		return fmt.Errorf("the paths of the layers take %d bytes; mount takes less than %d", len(data), os.Getpagesize())
+	}
+	return unix.Mount("overlay", dir, "overlay", 0, data)
+}
+
+// escapeLayer guards what overlay's option parser takes for a separator.
+func escapeLayer(p string, list bool) string {
+	p = strings.ReplaceAll(strings.ReplaceAll(p, `\`, `\\`), ",", `\,`)
+	if list {
+		p = strings.ReplaceAll(p, ":", `\:`)
+	}
+	return p
+}
+
+// inside opens a path of the container. Symbolic links are followed as the container
+// would see them, so that an image cannot lead a mount out of its root.
+func (s *stage) inside(p string, flags int) (int, error) {
+	rel := strings.TrimPrefix(p, "/")
+	if rel == "" {
+		rel = "."
+	}
+	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	if flags&unix.O_CREAT != 0 {
+		how.Mode = 0o644
+	}
+	return unix.Openat2(s.root, rel, &how)
+}
+
+func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// target opens what is to be mounted on, and makes it when create is "dir" or "file".
+func (s *stage) target(p, create string) (int, error) {
+	fd, err := s.inside(p, unix.O_PATH)
+	if err != unix.ENOENT || create == "" {
+		return fd, err
+	}
+	if create == "dir" {
+		return s.makeDir(p)
+	}
+	parent, err := s.makeDir(path.Dir(p))
+	if err != nil {
+		return -1, err
+	}
+	_ = unix.Close(parent)
+	if fd, err = s.inside(p, unix.O_CREAT|unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY); err != nil {
+		return -1, err
+	}
+	_ = unix.Close(fd)
+	return s.inside(p, unix.O_PATH)
+}
+
+// makeDir makes a folder with its parents and opens it.
+func (s *stage) makeDir(p string) (int, error) {
+	fd, err := s.inside(p, unix.O_PATH|unix.O_DIRECTORY)
+	if err != unix.ENOENT || p == "/" {
+		return fd, err
+	}
+	parent, err := s.makeDir(path.Dir(p))
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(parent)
+	if err := unix.Mkdirat(parent, path.Base(p), 0o755); err != nil && err != unix.EEXIST {
+		return -1, err
+	}
+	return s.inside(p, unix.O_PATH|unix.O_DIRECTORY)
+}
+
+// mountEntries does the mounts of the configuration and of the runtime, in order.
+func (s *stage) mountEntries() error {
+	for _, m := range s.plan.Mounts {
+		err := s.mountEntry(m)
+		if err != nil && !m.Optional {
+			return &namedError{"mounting " + m.String(), err}
+		}
+	}
+	return nil
+}
+
+func (s *stage) mountEntry(m Mount) error {
+	source, done, err := s.source(m)
+	if err != nil {
+		return err
+	}
+	defer done()
+	fd, err := s.target(m.Target, m.Create)
+	if err != nil {
+		return fmt.Errorf("the target: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := mountOn(source, fdPath(fd), m); err != nil {
+		return err
+	}
+	return s.adjust(m)
+}
+
+// source returns what to mount, with its folders made where that is asked for.
+func (s *stage) source(m Mount) (string, func(), error) {
+	nothing := func() {}
+	if m.Type == "overlay" {
+		return m.Source, nothing, makeOverlayFolders(m)
+	}
+	if m.Flags&unix.MS_BIND == 0 {
+		return m.Source, nothing, nil
+	}
+	if m.MakeDir {
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return "", nothing, fmt.Errorf("the source: %w", err)
+		}
+	}
+	if m.Relative {
+		fd, err := s.inside(m.Source, unix.O_PATH)
+		if err != nil {
+			return "", nothing, fmt.Errorf("the source: %w", err)
+		}
+		return fdPath(fd), func() { _ = unix.Close(fd) }, nil
+	}
+	if _, err := os.Stat(m.Source); err != nil {
+		return "", nothing, fmt.Errorf("the source: %w", err)
+	}
+	return m.Source, nothing, nil
+}
+
+// makeOverlayFolders makes the writable folders of an overlay entry.
+func makeOverlayFolders(m Mount) error {
+	for _, name := range []string{"upperdir", "workdir"} {
+		if d := m.option(name); d != "" {
+			if err := os.MkdirAll(d, 0o755); err != nil {
+				return fmt.Errorf("the writable layer: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func mountOn(source, target string, m Mount) error {
+	flags := m.Flags
+	if flags&unix.MS_BIND != 0 {
+		flags &= unix.MS_BIND | unix.MS_REC
+	}
+	fstype := m.Type
+	if fstype == "none" {
+		fstype = ""
+	}
+	return unix.Mount(source, target, fstype, flags, m.Data)
+}
+
+// adjust does what mount(2) cannot do in one call: the options of a bind mount and
+// propagation. The target is opened anew, for now it means the mount.
+func (s *stage) adjust(m Mount) error {
+	extra := m.Flags &^ (unix.MS_BIND | unix.MS_REC)
+	if m.Spread == 0 && (m.Flags&unix.MS_BIND == 0 || extra == 0) {
+		return nil
+	}
+	fd, err := s.inside(m.Target, unix.O_PATH)
+	if err != nil {
+		return fmt.Errorf("the mount: %w", err)
+	}
+	defer unix.Close(fd)
+	if m.Flags&unix.MS_BIND != 0 && extra != 0 {
+		flags := unix.MS_REMOUNT | unix.MS_BIND | extra | lockedFlags(fd)
+		if err := unix.Mount("", fdPath(fd), "", flags, ""); err != nil {
+			return fmt.Errorf("its options: %w", err)
+		}
+	}
+	if m.Spread != 0 {
+		return unix.Mount("", fdPath(fd), "", m.Spread, "")
+	}
+	return nil
+}
+
+// lockedFlags are those of the file system below that a bind mount must not lose.
+func lockedFlags(fd int) uintptr {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) != nil {
+		return 0
+	}
+	return uintptr(st.Flags) & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+}

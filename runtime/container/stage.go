@@ -1,0 +1,332 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// stage is the first stage at work, in the container's namespaces.
+type stage struct {
+	plan *plan
+	sock int
+	root int // descriptor of the new root, -1 before it is mounted
+	dir  string
+	tty  int    // slave of the console, -1 without
+	prog string // absolute path of init
+}
+
+// step is one thing that the first stage does; its name is in gerund form.
+type step struct {
+	name string
+	do   func(*stage) error
+}
+
+// steps is a start from the clone to execve. The order is that of LXC: the
+// configuration's mounts come after proc and sys and before the nodes of /dev.
+var steps = []step{
+	{"separating the mounts", (*stage).separate},
+	{"making the cgroup namespace", (*stage).unshareCgroup},
+	{"bringing the loopback up", (*stage).loopback},
+	{"mounting the root", (*stage).mountRoot},
+	{"making /dev", (*stage).makeDev},
+	{"mounting /proc", (*stage).mountProc},
+	{"mounting /sys", (*stage).mountSys},
+	{"", (*stage).mountEntries},
+	{"mounting /sys/fs/cgroup", (*stage).mountCgroup},
+	{"filling /dev", (*stage).fillDev},
+	{"making the terminals", (*stage).makeTerminals},
+	{"setting the host name", (*stage).setHostname},
+	{"setting kernel parameters", (*stage).setSysctls},
+	{"protecting /proc", (*stage).protectProc},
+	{"changing the root", (*stage).pivot},
+	{"setting limits", (*stage).setLimits},
+	{"opening the console", (*stage).openConsole},
+	{"entering the working folder", (*stage).enterCwd},
+	{"looking for init", (*stage).findInit},
+	{"setting user and groups", (*stage).setUser},
+	{"setting capabilities", (*stage).setCaps},
+	{"starting init", (*stage).exec},
+}
+
+// Init runs the first stage and does not return. The device binary calls it when
+// its first word is [StageArg]; nobody else can use it.
+func Init() {
+	runtime.LockOSThread() // namespaces, capabilities and execve are of one thread
+	s := &stage{sock: stageFD, root: -1, tty: -1}
+	unix.CloseOnExec(stageFD)
+	p, err := receivePlan(stageFD)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, StageArg+": "+err.Error())
+		os.Exit(125)
+	}
+	s.plan, s.dir = p, p.Stage
+	unix.Umask(0o022)
+	for _, st := range steps {
+		if err := st.do(s); err != nil {
+			s.fail(st.name, err)
+		}
+	}
+}
+
+// namedError is the error of a step that names itself, a mount for example.
+type namedError struct {
+	name string
+	err  error
+}
+
+func (e *namedError) Error() string { return e.name + ": " + e.err.Error() }
+
+// fail tells the launcher and ends the process.
+func (s *stage) fail(name string, err error) {
+	var named *namedError
+	if name == "" && errors.As(err, &named) {
+		name, err = named.name, named.err
+	}
+	text := err.Error()
+	data, _ := json.Marshal(StepError{name, text[:min(len(text), 2048)]})
+	_, _ = unix.Write(s.sock, data)
+	os.Exit(125)
+}
+
+// receivePlan reads packets until the one that ends the plan.
+func receivePlan(fd int) (*plan, error) {
+	var data []byte
+	buf := make([]byte, packet)
+	for {
+		n, err := unix.Read(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("receiving the plan: %w", errors.Join(err, errors.New("it is not complete")))
+		}
+		if n == 1 && buf[0] == '\n' {
+			break
+		}
+		data = append(data, buf[:n]...)
+	}
+	p := &plan{}
+	if err := json.Unmarshal(data, p); err != nil {
+		return nil, fmt.Errorf("reading the plan: %w", err)
+	}
+	return p, nil
+}
+
+// separate keeps what is mounted here from the device and the other way round.
+func (s *stage) separate() error {
+	return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+}
+
+func (s *stage) unshareCgroup() error {
+	if !s.plan.NewCgroup {
+		return nil
+	}
+	err := unix.Unshare(unix.CLONE_NEWCGROUP)
+	if err == unix.EINVAL { // a kernel without them
+		return nil
+	}
+	return err
+}
+
+// loopback sets the flag up on lo of a network namespace of the container's own.
+func (s *stage) loopback() error {
+	if !s.plan.LoopbackUp {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
+}
+
+// pivot makes the container's root the root of this process and drops the device's.
+func (s *stage) pivot() error {
+	if err := unix.Fchdir(s.root); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return err
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return err
+	}
+	_ = unix.Close(s.root)
+	s.dir = "/"
+	return unix.Chdir("/")
+}
+
+func (s *stage) setHostname() error {
+	if s.plan.Hostname == "" {
+		return nil
+	}
+	return unix.Sethostname([]byte(s.plan.Hostname))
+}
+
+func (s *stage) setLimits() error {
+	for _, l := range s.plan.Limits {
+		lim, err := parseLimit(l.Value)
+		if err != nil {
+			return err
+		}
+		if err := unix.Prlimit(0, limits[l.Key], &lim, nil); err != nil {
+			return fmt.Errorf("%s to %s: %w", l.Key, l.Value, err)
+		}
+	}
+	return nil
+}
+
+func (s *stage) enterCwd() error {
+	if s.plan.Cwd == "" {
+		return nil
+	}
+	return unix.Chdir(s.plan.Cwd)
+}
+
+// setSysctls writes kernel parameters of the container's namespaces.
+func (s *stage) setSysctls() error {
+	for _, k := range s.plan.Sysctls {
+		if err := os.WriteFile("/proc/sys/"+k.Key, []byte(k.Value), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findInit looks the program up before the last rights are given away, so that the
+// message can say what is wrong with it.
+func (s *stage) findInit() error {
+	name := s.plan.Init[0]
+	if strings.Contains(name, "/") {
+		s.prog = name
+		return executable(name)
+	}
+	for _, e := range s.plan.Env {
+		if list, ok := strings.CutPrefix(e, "PATH="); ok {
+			for _, dir := range filepath.SplitList(list) {
+				if p := filepath.Join(dir, name); executable(p) == nil {
+					s.prog = p
+					return nil
+				}
+			}
+		}
+	}
+	return fmt.Errorf("%s: %w", name, exec.ErrNotFound)
+}
+
+func executable(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
+		return fmt.Errorf("%s: is no executable file", path)
+	}
+	return nil
+}
+
+// setUser becomes the configured user; root keeps its capabilities for setCaps.
+func (s *stage) setUser() error {
+	p := s.plan
+	groups := make([]int, len(p.Groups))
+	for i, g := range p.Groups {
+		groups[i] = int(g)
+	}
+	if err := unix.Setgroups(groups); err != nil {
+		return fmt.Errorf("the groups: %w", err)
+	}
+	if p.UID == 0 && p.GID == 0 {
+		return nil
+	}
+	if err := dropBounding(p.Caps); err != nil { // needs setpcap, which a user loses
+		return err
+	}
+	if err := unix.Setresgid(int(p.GID), int(p.GID), int(p.GID)); err != nil {
+		return fmt.Errorf("group %d: %w", p.GID, err)
+	}
+	if err := unix.Setresuid(int(p.UID), int(p.UID), int(p.UID)); err != nil {
+		return fmt.Errorf("user %d: %w", p.UID, err)
+	}
+	return nil
+}
+
+// setCaps takes away what the container must not have. The bounding set goes first:
+// it needs a right that the second part may take.
+func (s *stage) setCaps() error {
+	p := s.plan
+	if p.UID == 0 {
+		if err := dropBounding(p.Caps); err != nil {
+			return err
+		}
+		if err := setCapSets(p.Caps); err != nil {
+			return err
+		}
+	}
+	if p.NoNewPrivs {
+		return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	}
+	return nil
+}
+
+func dropBounding(keep uint64) error {
+	for c := 0; c < 64; c++ {
+		if c < len(capNames) && keep&(1<<c) != 0 {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
+		if err == unix.EINVAL { // the kernel knows no more
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setCapSets sets the permitted and effective sets and empties the inheritable one.
+func setCapSets(keep uint64) error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return err
+	}
+	for i := range data {
+		word := uint32(keep >> (32 * i))
+		data[i].Permitted &= word
+		data[i].Effective = data[i].Permitted
+		data[i].Inheritable = 0
+	}
+	return unix.Capset(&hdr, &data[0])
+}
+
+// exec becomes init. Descriptors other than the standard ones close by themselves.
+func (s *stage) exec() error {
+	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil && err != unix.ENOSYS && err != unix.EINVAL {
+		return err
+	}
+	resetSignals()
+	return fmt.Errorf("%s: %w", s.prog, syscall.Exec(s.prog, s.plan.Init, s.plan.Env))
+}
+
+// resetSignals unblocks what the runtime may have blocked. Handlers go at execve,
+// and nothing is ignored here: a Go program ignores only what it is told to.
+func resetSignals() {
+	var none unix.Sigset_t
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil)
+}

@@ -1,0 +1,127 @@
+// Guest is the init of the containers that the tests start: its first word says
+// what it does.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		os.Args = append(os.Args, "wait")
+	}
+	switch os.Args[1] {
+	case "wait": // obeys
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM, syscall.SIGPWR)
+		fmt.Println("waiting")
+		fmt.Println("got", <-c)
+	case "deaf": // does not obey
+		signal.Ignore(syscall.SIGTERM, syscall.SIGPWR)
+		fmt.Println("deaf")
+		time.Sleep(time.Hour)
+	case "exit":
+		n, _ := strconv.Atoi(os.Args[2])
+		os.Exit(n)
+	case "crash": // lives a little
+		d, _ := time.ParseDuration(os.Args[2])
+		time.Sleep(d)
+		os.Exit(1)
+	case "probe":
+		probe(os.Args[2:])
+	}
+}
+
+// report is what a container sees of itself.
+type report struct {
+	PID      int
+	Args     []string
+	Env      []string
+	Cwd      string
+	Hostname string
+	Status   map[string]string
+	Cgroup   string
+	Mounts   []string
+	Dev      []string
+	Tty      string
+	Tried    map[string]string
+}
+
+// probe prints a report; each word is something to try: "write:PATH", "read:PATH", "list:PATH".
+func probe(words []string) {
+	r := report{PID: os.Getpid(), Args: os.Args, Env: os.Environ(), Status: status(), Tried: map[string]string{}}
+	r.Cwd, _ = os.Getwd()
+	r.Hostname, _ = os.Hostname()
+	r.Tty, _ = os.Readlink("/proc/self/fd/0")
+	cg, _ := os.ReadFile("/proc/self/cgroup")
+	for _, l := range strings.Split(string(cg), "\n") {
+		if strings.HasPrefix(l, "0::") {
+			r.Cgroup = l[3:]
+		}
+	}
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	r.Mounts = strings.Split(strings.TrimSpace(string(mounts)), "\n")
+	entries, _ := os.ReadDir("/dev")
+	for _, e := range entries {
+		r.Dev = append(r.Dev, e.Name())
+	}
+	for _, w := range words {
+		r.Tried[w] = try(w)
+	}
+	b, _ := json.Marshal(r)
+	fmt.Printf("%s\n", b)
+}
+
+func try(word string) string {
+	what, path, _ := strings.Cut(word, ":")
+	var err error
+	switch what {
+	case "write":
+		err = os.WriteFile(path, []byte("1\n"), 0o644)
+	case "read":
+		var b []byte
+		if b, err = os.ReadFile(path); err == nil {
+			return string(b)
+		}
+	case "list":
+		var e []os.DirEntry
+		if e, err = os.ReadDir(path); err == nil {
+			var names []string
+			for _, x := range e {
+				names = append(names, x.Name())
+			}
+			return strings.Join(names, " ")
+		}
+	case "mount":
+		err = syscall.Mount("none", path, "tmpfs", 0, "")
+	case "kill":
+		pid, _ := strconv.Atoi(path)
+		err = syscall.Kill(pid, 0)
+	}
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	return "ok"
+}
+
+func status() map[string]string {
+	m := map[string]string{}
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		return m
+	}
+	sc := bufio.NewScanner(f)
+	for sc.Scan() {
+		k, v, _ := strings.Cut(sc.Text(), ":")
+		m[k] = strings.TrimSpace(v)
+	}
+	return m
+}
