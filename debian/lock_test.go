@@ -1,0 +1,198 @@
+package debian
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+func entry(name, version, digest string) Entry {
+	return Entry{Package: name, Version: version, Arch: "amd64", Suite: "bookworm",
+		Path: "pool/main/" + name + "_" + version + ".deb", SHA256: strings.Repeat(digest, 64), Size: 10}
+}
+
+var (
+	kernelReq = Request{Name: "kernel", Suite: "bookworm", Arch: "amd64", Packages: []string{"linux-image-amd64"}}
+	toolReq   = Request{Name: "tools", Suite: "bookworm", Arch: "amd64", Packages: []string{"e2fsprogs"}, Closure: true}
+)
+
+func TestLockRoundTrip(t *testing.T) {
+	l := &Lock{}
+	// Values that YAML could take for numbers, dates or floats must stay text.
+	odd := entry("libc6", "1.10", "1")
+	odd.SHA256 = strings.Repeat("1", 30) + "e" + strings.Repeat("2", 33)
+	l.replace(toolReq, []Entry{odd, entry("e2fsprogs", "2:1.47", "b"), entry("dash", "20230210-5", "3"), entry("x1", "0x10", "4"), entry("x2", "1e3", "5")})
+	l.replace(kernelReq, []Entry{entry("dash", "20230210-5", "3")})
+	text, err := l.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseLock(text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if diff := cmp.Diff(l, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if shared, err := got.Find(kernelReq, "dash"); err != nil || len(shared.For) != 2 {
+		t.Errorf("a package of two requests: %+v, %v", shared, err)
+	}
+	again, err := got.Bytes()
+	if err != nil || !bytes.Equal(text, again) {
+		t.Errorf("written again it is another text: %v", err)
+	}
+}
+
+func TestLockFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "parts.lock")
+	if l, err := LoadLock(file); err != nil || len(l.Packages) != 0 {
+		t.Fatalf("no file: %v, %v", l, err)
+	}
+	l := &Lock{}
+	l.replace(kernelReq, []Entry{entry("linux-image-6.1.0-1-amd64", "1", "a")})
+	if err := l.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	got, err := LoadLock(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := got.Find(kernelReq, "linux-image-*")
+	if err != nil || e.Package != "linux-image-6.1.0-1-amd64" {
+		t.Errorf("found %v, %v", e, err)
+	}
+	if _, err := got.Find(kernelReq, "firmware"); fault.Of(err) != fault.Missing {
+		t.Errorf("a package that is not there: %v", err)
+	}
+	changed := kernelReq
+	changed.Packages = []string{"linux-image-cloud-amd64"}
+	if got.Entries(changed) != nil {
+		t.Error("a request that has changed since is answered from the lock")
+	}
+}
+
+func TestParseLockRejects(t *testing.T) {
+	good := &Lock{}
+	good.replace(kernelReq, []Entry{entry("dash", "1", "a")})
+	text, err := good.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string][2]string{
+		"way out in path":   {"pool/main/dash_1.deb", "pool/../../etc/x.deb"},
+		"absolute path":     {"pool/main/dash_1.deb", "/etc/x.deb"},
+		"short digest":      {strings.Repeat("a", 64), "abc"},
+		"option as package": {"package: dash", "package: --help"},
+		"unknown request":   {"for: [kernel/amd64]", "for: [other/amd64]"},
+		"unknown field":     {"size:", "sizes:"},
+		"zero size":         {"size: 10", "size: 0"},
+		"option as suite":   {"suite: bookworm", "suite: -o"},
+		"no YAML":           {"packages:", "packages: ]["},
+	} {
+		bad := strings.ReplaceAll(string(text), c[0], c[1])
+		if bad == string(text) {
+			t.Fatalf("%s: nothing replaced in\n%s", name, text)
+		}
+		if _, err := ParseLock([]byte(bad)); fault.Of(err) != fault.BadInput {
+			t.Errorf("%s: %v, want bad input", name, err)
+		}
+	}
+	if _, err := ParseLock(make([]byte, MaxLockSize+1)); fault.Of(err) != fault.BadInput {
+		t.Errorf("a huge lock: %v", err)
+	}
+}
+
+func TestAllMistakesAtOnce(t *testing.T) {
+	l := &Lock{Requests: []Request{kernelReq, kernelReq}, Packages: []Entry{{Package: "X"}, {Package: "ok", Version: "!"}}}
+	err := l.check()
+	for _, want := range []string{"twice", `"X"`, `"!"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: does not tell of %s", err, want)
+		}
+	}
+}
+
+// TestCheckedInLocks: each lock of a target is whole and holds programs for the
+// machines that people build on.
+func TestCheckedInLocks(t *testing.T) {
+	files, err := filepath.Glob("../targets/*/parts.lock")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("locks %v, %v", files, err)
+	}
+	for _, file := range files {
+		l, err := LoadLock(file)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		for _, r := range append(l.Requests, Tools("amd64"), Tools("arm64")) {
+			if len(l.Entries(r)) == 0 {
+				t.Errorf("%s: nothing for %s", file, r.id())
+			}
+		}
+		text, err := l.Bytes()
+		have, readErr := os.ReadFile(file)
+		if err != nil || readErr != nil || !bytes.Equal(text, have) {
+			t.Errorf("%s is not as written by the program: %v, %v", file, err, readErr)
+		}
+	}
+}
+
+func TestRequests(t *testing.T) {
+	target := &targets.Target{Arch: targets.Arch{Go: "amd64", Debian: "amd64"}, Containers: []string{"sdk"},
+		Kernel:     &targets.Kernel{Source: "debian", Suite: "trixie", Package: "linux-image-amd64", Firmware: &targets.Firmware{Packages: []string{"b", "a"}}},
+		Bootloader: &targets.Bootloader{Type: "grub", Suite: "bookworm", Packages: []string{"grub-efi-amd64-bin"}}}
+	want := []Request{
+		{Name: "kernel", Suite: "trixie", Arch: "amd64", Packages: []string{"linux-image-amd64"}},
+		{Name: "firmware", Suite: "trixie", Arch: "amd64", Packages: []string{"a", "b"}},
+		{Name: "bootloader", Suite: "bookworm", Arch: "amd64", Packages: []string{"grub-efi-amd64-bin"}},
+		{Name: "containers", Suite: "trixie", Arch: "amd64", Packages: []string{"busybox-static"}},
+	}
+	if diff := cmp.Diff(want, Requests(target)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := Requests(&targets.Target{Arch: targets.Arch{Go: "mips"}}); got != nil {
+		t.Errorf("a target of nothing asks for %v", got)
+	}
+	if got := len(LockRequests(target)); got < len(want)+2 {
+		t.Errorf("the lock has %d requests", got)
+	}
+	if r, ok := NamedRequest(target, "firmware"); !ok || r.Packages[0] != "a" {
+		t.Errorf("firmware request %v, %v", r, ok)
+	}
+}
+
+func FuzzParseLock(f *testing.F) {
+	l := &Lock{}
+	l.replace(toolReq, []Entry{entry("e2fsprogs", "2:1.47", "b")})
+	text, err := l.Bytes()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := ParseLock(data)
+		if err != nil {
+			return
+		}
+		for _, e := range l.Packages {
+			if strings.Contains(e.Path, "..") && strings.Contains(e.Path, "/../") || len(e.SHA256) != 64 {
+				t.Fatalf("%+v", e)
+			}
+		}
+		text, err := l.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseLock(text); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+	})
+}
