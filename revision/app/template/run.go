@@ -1,0 +1,169 @@
+package template
+
+import (
+	"strings"
+
+	"github.com/pantavisor/pantavisor/revision/canon"
+)
+
+// run builds run.json.
+func (r *renderer) run() canon.Value {
+	m := object{}
+	m.put("#spec", canon.Str("service-manifest-run@1"))
+	m.put("name", canon.Str(r.name))
+	m.put("drivers", r.drivers())
+	r.group(&m)
+	for member, arg := range map[string]string{
+		"conditions": "PV_CONDITIONS", "runlevel": "PV_RUNLEVEL", "restart_policy": "PV_RESTART_POLICY",
+		"status_goal": "PV_STATUS_GOAL", "automodfw": "PV_AUTOMODFW", "remount": "PV_REMOUNT", "auto_recovery": "PV_AUTO_RECOVERY",
+	} {
+		if v, ok := r.arg(arg); ok {
+			m.put(member, v)
+		}
+	}
+	r.network(&m)
+	if v, ok := r.arg("PV_SERVICES_REQUIRED"); ok {
+		m.put("services", canon.Obj(canon.Member{Name: "required", Value: v}))
+	}
+	m.put("storage", r.storage())
+	m.put("root-volume", canon.Str(r.rootVolume()))
+	m.put("volumes", r.extraVolumes())
+	if !r.dataOnly() {
+		r.program(&m)
+	}
+	return canon.Obj(m...)
+}
+
+type object []canon.Member
+
+func (o *object) put(name string, v canon.Value) {
+	*o = append(*o, canon.Member{Name: name, Value: v})
+}
+
+// program adds what only a container that runs has.
+func (r *renderer) program(m *object) {
+	m.put("config", canon.Str(ConfigName))
+	m.put("type", canon.Str("lxc"))
+	for _, member := range []string{"exports", "logs"} {
+		if v, _ := r.src.Get(member); isSet(v) {
+			m.put(member, v)
+		}
+	}
+	if v, ok := r.arg("PV_ROLES"); ok {
+		m.put("roles", v)
+	}
+}
+
+func (r *renderer) drivers() canon.Value {
+	var m object
+	for member, arg := range map[string]string{"manual": "PV_DRIVERS_MANUAL", "required": "PV_DRIVERS_REQUIRED", "optional": "PV_DRIVERS_OPTIONAL"} {
+		v, ok := r.arg(arg)
+		if !ok {
+			v = canon.List()
+		}
+		m.put(member, v)
+	}
+	return canon.Obj(m...)
+}
+
+// group chooses the group, or leaves it to the runlevel or the device.
+func (r *renderer) group(m *object) {
+	group, level := r.text("PV_GROUP", ""), r.text("PV_RUNLEVEL", "")
+	switch {
+	case group != "":
+		r.say("Setting new platform to group %q", group)
+		if !r.knowsGroup(group) {
+			r.say("WARN: group does not exist in groups.json")
+		}
+	case level != "":
+		r.say("Setting new platform to runlevel %q", level)
+		r.say("WARN: using deprecated runlevel. Use --group instead for Pantavisor 015 or above")
+		if r.tracked {
+			r.say("WARN: PV_RUNLEVEL used and groups.json found at the same time")
+		}
+	case len(r.groups) > 0:
+		group = r.groups[len(r.groups)-1]
+		r.say("Setting new platform to default group %q", group)
+	}
+	if group != "" {
+		m.put("group", canon.Str(group))
+	}
+}
+
+func (r *renderer) knowsGroup(name string) bool {
+	for _, g := range r.groups {
+		if g == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *renderer) network(m *object) {
+	pool := r.text("PV_NETWORK_POOL", "")
+	if pool == "" {
+		return
+	}
+	net := object{{Name: "pool", Value: canon.Str(pool)}, {Name: "hostname", Value: canon.Str(r.text("PV_NETWORK_HOSTNAME", r.name))}}
+	for member, arg := range map[string]string{"ip": "PV_NETWORK_IP", "mac": "PV_NETWORK_MAC"} {
+		if text := r.text(arg, ""); text != "" {
+			net.put(member, canon.Str(text))
+		}
+	}
+	m.put("network", canon.Obj(net...))
+}
+
+func (r *renderer) storage() canon.Value {
+	m := object{{Name: "lxc-overlay", Value: policy("boot")}}
+	for _, v := range r.volumes {
+		text := r.scalar("persistence."+v.path, v.policy)
+		name := v.storage()
+		if v.scheme == "" && v.path == "lxc-overlay" {
+			name = v.path
+		}
+		m.put(name, policy(text))
+	}
+	return canon.Obj(m...)
+}
+
+// policy reads "persistence@disk".
+func policy(text string) canon.Value {
+	persistence, disk, ok := strings.Cut(text, "@")
+	m := object{{Name: "persistence", Value: canon.Str(persistence)}}
+	if ok {
+		m.put("disk", canon.Str(disk))
+	}
+	return canon.Obj(m...)
+}
+
+func (r *renderer) patched() bool { return r.srcText("docker_ovl_digest") != "" }
+
+func (r *renderer) rootVolume() string {
+	root := "root.squashfs"
+	if r.srcText("base") != "" && r.patched() {
+		root = "root.ovl.squashfs"
+	}
+	enabled, _ := r.src.Get("dm_enabled")
+	for _, volume := range []string{"root.squashfs", "root.ovl.squashfs"} {
+		if v, _ := enabled.Get(volume); isSet(v) {
+			return "dm:" + root
+		}
+	}
+	return root
+}
+
+func (r *renderer) extraVolumes() canon.Value {
+	names := r.words("PV_EXTRA_VOLUMES")
+	for _, mount := range r.words("PV_VOLUME_MOUNTS") {
+		name, _, _ := strings.Cut(mount, ":")
+		names = append(names, name)
+	}
+	if r.patched() && r.srcText("base") == "" {
+		names = append(names, "root.ovl.squashfs")
+	}
+	values := []canon.Value{}
+	for _, n := range names {
+		values = append(values, canon.Str(n))
+	}
+	return canon.List(values...)
+}

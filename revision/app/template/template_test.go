@@ -1,0 +1,212 @@
+package template
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/revision/canon"
+)
+
+func parse(t testing.TB, text string) canon.Value {
+	t.Helper()
+	v, err := canon.First([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// render renders a src.json with the given members besides the template.
+func render(t testing.TB, members string) (*Output, error) {
+	t.Helper()
+	return Render(Input{Name: "app", Source: []byte(`{"template":"builtin-lxc-docker"` + members + `}`)})
+}
+
+func mustRender(t testing.TB, members string) *Output {
+	t.Helper()
+	out, err := render(t, members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestSmallest(t *testing.T) {
+	out := mustRender(t, "")
+	want := `lxc.tty.max = 8
+lxc.pty.max = 1024
+lxc.cgroup.devices.allow = a
+lxc.rootfs.path = overlayfs:/volumes/app/root.squashfs:/volumes/app/lxc-overlay/upper
+lxc.init.cmd = /sbin/init
+lxc.namespace.keep = user  net  ipc
+lxc.mount.auto = proc  sys:rw  cgroup
+lxc.mount.entry = /etc/resolv.conf etc/resolv.conf none bind,rw,create=file 0 0
+lxc.mount.entry = tmpfs run tmpfs rw,nodev,relatime,create=dir,mode=755 0 0
+`
+	if diff := cmp.Diff(want, string(out.Config)); diff != "" {
+		t.Error(diff)
+	}
+	run := `{"#spec":"service-manifest-run@1","config":"lxc.container.conf","drivers":{"manual":[],"optional":[],"required":[]},"name":"app","root-volume":"root.squashfs","storage":{"lxc-overlay":{"persistence":"boot"}},"type":"lxc","volumes":[]}`
+	if got := string(out.Run.Encode()); got != run {
+		t.Error(cmp.Diff(run, got))
+	}
+}
+
+func TestLaterArguments(t *testing.T) {
+	out := mustRender(t, `,"args":{"PV_NETWORK_POOL":"net0","PV_NETWORK_IP":"10.0.3.7","PV_AUTO_RECOVERY":{"policy":"always"},
+		"PV_SERVICES_REQUIRED":[{"name":"bus","type":"dbus"}]}`)
+	for member, want := range map[string]string{
+		"network": `{"hostname":"app","ip":"10.0.3.7","pool":"net0"}`, "auto_recovery": `{"policy":"always"}`,
+		"services": `{"required":[{"name":"bus","type":"dbus"}]}`,
+	} {
+		if v, _ := out.Run.Get(member); string(v.Encode()) != want {
+			t.Errorf("%s: %s", member, v.Encode())
+		}
+	}
+}
+
+func TestVolumesOfOnePathCountOnce(t *testing.T) {
+	out := mustRender(t, `,"docker_config":{"Volumes":{"/x/":{},"/y":{}}},"persistence":{"/x":"revision@d"}`)
+	storage, _ := out.Run.Get("storage")
+	if got := string(storage.Encode()); got != `{"docker--x":{"disk":"d","persistence":"revision"},"docker--y":{"persistence":"permanent"},"lxc-overlay":{"persistence":"boot"}}` {
+		t.Errorf("storage %s", got)
+	}
+	if n := strings.Count(string(out.Config), "docker--x "); n != 1 {
+		t.Errorf("%d mounts of /x", n)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, c := range map[string]struct{ src, want string }{
+		"no JSON":         {`{`, "reading src.json"},
+		"no template":     {`{}`, "empty template"},
+		"other template":  {`{"template":"nope"}`, "no handler for nope"},
+		"string for list": {`{"template":"builtin-lxc-docker","args":{"PV_LXC_CAP_DROP":"sys_admin"}}`, "args.PV_LXC_CAP_DROP: a list is expected"},
+		"list for string": {`{"template":"builtin-lxc-docker","args":{"PV_GROUP":["a"]}}`, "args.PV_GROUP: a string is expected"},
+		"object in list":  {`{"template":"builtin-lxc-docker","docker_config":{"Env":[{}]}}`, "docker_config.Env[0]"},
+		"line in Env":     {`{"template":"builtin-lxc-docker","docker_config":{"Env":["A=1\nlxc.hook.mount = /evil"]}}`, "line break"},
+		"line in Cmd":     {`{"template":"builtin-lxc-docker","docker_config":{"Cmd":["x","y\nlxc.autodev = 0"]}}`, "line break"},
+		"line in volume":  {`{"template":"builtin-lxc-docker","docker_config":{"Volumes":{"/a\nb":{}}}}`, "line break"},
+		"line in cgroup":  {`{"template":"builtin-lxc-docker","args":{"PVR_LXC_CGROUP_V1":["a\nb"]}}`, "line break"},
+		"import":          {`{"template":"builtin-lxc-docker","args":{"PV_VOLUME_IMPORTS":["a:b"]}}`, "CONTAINER:[SUB@]PATH:TARGET"},
+	} {
+		out, err := Render(Input{Name: "app", Source: []byte(c.src)})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, %v", name, out, err)
+		}
+	}
+	for _, name := range []string{"", "a/b", "..", ".pvr"} {
+		if _, err := Render(Input{Name: name, Source: []byte(`{"template":"builtin-lxc-docker"}`)}); err == nil {
+			t.Errorf("the name %q is accepted", name)
+		}
+	}
+	if _, err := Render(Input{Name: "app", Source: []byte(`{"template":"builtin-lxc-docker"}`), Groups: []byte("{")}); err == nil {
+		t.Error("damaged groups.json is accepted")
+	}
+}
+
+// specDir returns the folder of recorded applications or skips the test.
+func specDir(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("PV_SPEC_DIR")
+	if dir == "" {
+		dir = "../../../../shared/spec"
+	}
+	dir = filepath.Join(dir, "golden/pvr/template")
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
+	}
+	return dir
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+type recorded struct {
+	Case, App, Stderr, Quirk string
+	RC                       int
+	Run                      json.RawMessage `json:"run_json"`
+}
+
+func TestRecordedApplications(t *testing.T) {
+	dir := specDir(t)
+	var index struct{ Cases []recorded }
+	if err := json.Unmarshal(read(t, filepath.Join(dir, "index.json")), &index); err != nil {
+		t.Fatal(err)
+	}
+	if len(index.Cases) == 0 {
+		t.Fatal("no cases")
+	}
+	for _, c := range index.Cases {
+		t.Run(c.Case, func(t *testing.T) { checkRecorded(t, filepath.Join(dir, c.Case), c) })
+	}
+}
+
+func checkRecorded(t *testing.T, dir string, c recorded) {
+	out, err := Render(Input{Name: c.App, Source: read(t, filepath.Join(dir, "src.json")), Groups: read(t, filepath.Join(dir, "groups.json"))})
+	if strings.Contains(c.Stderr, "docker_name") {
+		// The image's name is no business of the template: an application may come
+		// from a root file system.
+		return
+	}
+	if c.RC != 0 {
+		if err == nil {
+			t.Error("no error")
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(read(t, filepath.Join(dir, ConfigName))), string(out.Config)); diff != "" {
+		t.Error(diff)
+	}
+	want := string(c.Run)
+	if want == "null" || want == "" {
+		// The recorded file is no JSON: it separates volumes by a literal \n.
+		want = strings.ReplaceAll(string(read(t, filepath.Join(dir, "run.json"))), `\n`, "")
+	}
+	if v := parse(t, want); !canon.Equal(v, out.Run) {
+		t.Error(cmp.Diff(string(v.Pretty(canon.Tabs)), string(out.Run.Pretty(canon.Tabs))))
+	}
+	if got := strings.Join(append(out.Messages, ""), "\n"); got != c.Stderr {
+		t.Error(cmp.Diff(c.Stderr, got))
+	}
+}
+
+func FuzzRender(f *testing.F) {
+	f.Add([]byte(`{"template":"builtin-lxc-docker","args":{"PV_LXC_CAP_DROP":["a"],"PV_VOLUME_IMPORTS":["a:b@c:d"]},"persistence":{"ovl:/x":"boot@d"}}`), []byte(`[{"name":"g"}]`))
+	f.Add([]byte(`{"template":"builtin-lxc-docker","docker_config":{"Env":["A=\n"],"Cmd":"x","Entrypoint":["a","b"]}}`), []byte(nil))
+	f.Fuzz(func(t *testing.T, src, groups []byte) {
+		out, err := Render(Input{Name: "app", Source: src, Groups: groups})
+		if err != nil {
+			return
+		}
+		if _, err := canon.Parse(out.Run.Encode()); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(src), "EXTRA_CONF") {
+			return
+		}
+		for _, line := range strings.Split(strings.TrimSuffix(string(out.Config), "\n"), "\n") {
+			if len(out.Config) > 0 && !strings.HasPrefix(line, "lxc.") {
+				t.Fatalf("line %q", line)
+			}
+		}
+	})
+}
