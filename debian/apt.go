@@ -335,7 +335,7 @@ var complaints = []struct {
 }{
 	{regexp.MustCompile(`No space left|enough free space`), fault.NoSpace},
 	{regexp.MustCompile(`Hash Sum mismatch|unexpected size|Mirror sync in progress|hash mismatch|Hashes of`), fault.Digest},
-	{regexp.MustCompile(`404|Not Found|Unable to locate|No packages found|has no installation candidate|File not found`), fault.Missing},
+	{regexp.MustCompile(`404|Not Found|Failed to stat|Unable to locate|No packages found|has no installation candidate|File not found`), fault.Missing},
 	{regexp.MustCompile(`resol|onnect|imed out|Failed to fetch|Temporary|unreachable|proxy`), fault.Unreachable},
 }
 
