@@ -1,0 +1,328 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/emulator"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+)
+
+const target = "x64-uefi"
+
+// patience is how long one expectation may take: emulation on a busy machine.
+const patience = 5 * time.Minute
+
+var workshop = sync.OnceValues(func() (*Workshop, error) {
+	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	return Open(context.Background(), root, target, func(string) {})
+})
+
+func open(t *testing.T) *Workshop {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	w, err := workshop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if missing := emulator.Missing(*w.Target.Emulator); len(missing) > 0 {
+		t.Skipf("missing on this host: %v", missing)
+	}
+	return w
+}
+
+// image makes the image of the target's own containers.
+func image(t *testing.T, w *Workshop) string {
+	t.Helper()
+	file, err := w.Image(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func boot(t *testing.T, w *Workshop, image, dir string) *Device {
+	t.Helper()
+	d, err := w.Boot(within(t), image, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("last lines of the console:\n%s", strings.Join(d.Console.Tail(60), "\n"))
+		}
+		d.Close()
+	})
+	return d
+}
+
+// goals waits until the starter containers have reached their goals.
+func goals(t *testing.T, d *Device) {
+	t.Helper()
+	cs, err := d.WaitContainers(within(t), emulator.AllReached(2))
+	if err != nil {
+		t.Fatalf("%v; last answer %+v", err, cs)
+	}
+}
+
+func run(t *testing.T, d *Device, command string) string {
+	t.Helper()
+	out, err := d.Run(within(t), command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// inSDK runs a command in the container sdk.
+func inSDK(t *testing.T, d *Device, command string) string {
+	t.Helper()
+	return run(t, d, "pventer -c sdk "+command)
+}
+
+func TestDevice(t *testing.T) {
+	w := open(t)
+	d := boot(t, w, image(t, w), t.TempDir())
+	goals(t, d)
+	t.Run("groups", func(t *testing.T) { checkGroups(t, d) })
+	t.Run("pvcontrol in sdk", func(t *testing.T) { checkList(t, d) })
+	t.Run("addresses in device metadata", func(t *testing.T) { checkAddresses(t, d) })
+	t.Run("volumes over a reboot", func(t *testing.T) { checkVolumes(t, d) })
+	t.Run("usage", func(t *testing.T) { checkUsage(t, d) })
+	t.Run("killed container", func(t *testing.T) { checkKilled(t, d) })
+	t.Run("power-off", func(t *testing.T) { checkPowerOff(t, d) })
+}
+
+func checkGroups(t *testing.T, d *Device) {
+	cs, err := d.API.Containers(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, c := range cs {
+		if c.Group != nil {
+			got[c.Name] = *c.Group + " " + strings.Join(c.Roles, ",")
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"network": "root mgmt", "sdk": "platform mgmt"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func checkList(t *testing.T, d *Device) {
+	out := inSDK(t, d, "pvcontrol ls")
+	for _, name := range []string{"network", "sdk"} {
+		if !strings.Contains(out, name) {
+			t.Errorf("no %s in:\n%s", name, out)
+		}
+	}
+	if _, err := d.Run(within(t), "pventer -c absent true"); !errors.As(err, new(*ExitError)) {
+		t.Errorf("entering a container that is not there: %v", err)
+	}
+}
+
+// checkAddresses asks until the lease of QEMU's user network is published.
+func checkAddresses(t *testing.T, d *Device) {
+	ctx := within(t)
+	last := ""
+	for ctx.Err() == nil {
+		var meta map[string]json.RawMessage
+		if err := d.API.Get(ctx, "/device-meta", &meta); err != nil {
+			t.Fatal(err)
+		}
+		if last = string(meta["network.interfaces"]); strings.Contains(last, "10.0.2.15/24") {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond): // the API has no event for metadata
+		}
+	}
+	t.Errorf("network.interfaces is %s", last)
+}
+
+func checkVolumes(t *testing.T, d *Device) {
+	inSDK(t, d, "sh -c 'echo kept > /var/lib/sdk/file; echo lost > /var/cache/sdk/file; echo lost > /root/file; sync'")
+	if err := d.Reboot(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	goals(t, d)
+	if out := inSDK(t, d, "cat /var/lib/sdk/file"); out != "kept" {
+		t.Errorf("file on the permanent volume: %q", out)
+	}
+	for _, gone := range []string{"/var/cache/sdk/file", "/root/file"} {
+		if _, err := d.Run(within(t), "pventer -c sdk cat "+gone); !errors.As(err, new(*ExitError)) {
+			t.Errorf("%s after a reboot: %v", gone, err)
+		}
+	}
+}
+
+func checkUsage(t *testing.T, d *Device) {
+	u, err := d.Measure(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("PSS %d KiB of %v; CPU %.2f s, of the runtime %.2f s", u.PSS, u.Processes, u.CPU, u.RuntimeCPU)
+	if u.PSS < 500 || u.CPU <= 0 || u.RuntimeCPU > u.CPU {
+		t.Errorf("implausible: %+v", u)
+	}
+}
+
+func checkKilled(t *testing.T, d *Device) {
+	run(t, d, "kill -9 $(pidof sdk-init)")
+	cs, err := d.WaitContainers(within(t), func(cs []ctrl.Container) bool { return status(cs, "sdk") == "STOPPED" })
+	if err != nil {
+		t.Fatalf("%v; last answer %+v", err, cs)
+	}
+	if status(cs, "network") != "STARTED" {
+		t.Errorf("network is %s", status(cs, "network"))
+	}
+	out := run(t, d, "grep -h sdk /storage/logs/0/pantavisor/pantavisor.log | tail -n 20")
+	if !strings.Contains(strings.ToLower(out), "kill") && !strings.Contains(out, "signal 9") {
+		t.Errorf("the log does not say why sdk ended:\n%s", out)
+	}
+}
+
+func status(cs []ctrl.Container, name string) string {
+	i := slices.IndexFunc(cs, func(c ctrl.Container) bool { return c.Name == name })
+	if i < 0 {
+		return "absent"
+	}
+	return cs[i].Status
+}
+
+func checkPowerOff(t *testing.T, d *Device) {
+	if err := d.leaveShell(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Shutdown(within(t), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	checkStorage(t, d.Disk(), "clean")
+}
+
+// checkStorage wants the storage partition of a disk to be "clean": unmounted and
+// without errors; or "cut off": its journal is to be replayed.
+func checkStorage(t *testing.T, disk, want string) {
+	t.Helper()
+	for _, tool := range []string{"sgdisk", "e2fsck", "dumpe2fs"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("needs %s", tool)
+		}
+	}
+	info, err := exec.Command("sgdisk", "-i", "2", disk).CombinedOutput()
+	first := regexp.MustCompile(`First sector: (\d+)`).FindSubmatch(info)
+	if err != nil || first == nil {
+		t.Fatalf("finding the storage: %v\n%s", err, info)
+	}
+	partition := filepath.Join(t.TempDir(), "pvroot")
+	if out, err := exec.Command("dd", "if="+disk, "of="+partition, "bs=512", "conv=sparse", "skip="+string(first[1])).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if want == "clean" {
+		if out, err := exec.Command("e2fsck", "-fn", partition).CombinedOutput(); err != nil {
+			t.Errorf("e2fsck: %v\n%s", err, out)
+		}
+	}
+	out, err := exec.Command("dumpe2fs", "-h", partition).CombinedOutput()
+	if unmounted := !strings.Contains(string(out), "needs_recovery"); err != nil || unmounted != (want == "clean") {
+		t.Errorf("storage is %s? %v: %v\n%s", want, unmounted, err, out)
+	}
+}
+
+// TestPowerCut cuts the power while containers run: the next boot reaches the
+// goals again. It is also the twin of the clean power-off: a storage that was cut
+// off is not clean.
+func TestPowerCut(t *testing.T) {
+	w := open(t)
+	dir := t.TempDir()
+	d := boot(t, w, image(t, w), dir)
+	goals(t, d)
+	inSDK(t, d, "sh -c 'echo kept > /var/lib/sdk/file; sync'")
+	d.Close()
+	copied := filepath.Join(t.TempDir(), "cut.img")
+	if out, err := exec.Command("cp", "--sparse=always", d.Disk(), copied).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	d = boot(t, w, "", dir)
+	goals(t, d)
+	if out := inSDK(t, d, "cat /var/lib/sdk/file"); out != "kept" {
+		t.Errorf("file after a power cut: %q", out)
+	}
+	checkStorage(t, copied, "cut off")
+}
+
+// TestContainerThatCannotStart is the twin of TestDevice's goals: the same wait
+// fails and says which container and why.
+func TestContainerThatCannotStart(t *testing.T) {
+	w := open(t)
+	folder, reference := t.TempDir(), filepath.Join(t.TempDir(), ".pvr")
+	definition := "description: cannot start\ngroup: platform\nentrypoint: [/sbin/not-there]\n"
+	must(t, os.MkdirAll(filepath.Join(folder, "broken"), 0o755))
+	must(t, os.WriteFile(filepath.Join(folder, "broken/container.yaml"), []byte(definition), 0o644))
+	must(t, w.Reference(t.Context(), folder, []string{"broken"}, reference))
+	file, err := w.Image(t.Context(), reference)
+	must(t, err)
+	var said strings.Builder
+	err = emulator.Run(within(t), emulator.Options{
+		Target: target, Emulator: *w.Target.Emulator, Image: file, Accelerator: "tcg", JSON: true,
+		Stdout: &said, Stall: 40 * time.Second, Limit: patience,
+	})
+	if fault.Of(err) != fault.Goal || !strings.Contains(err.Error(), "broken is ") {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
+	}
+	var s emulator.Summary
+	must(t, json.Unmarshal([]byte(said.String()), &s))
+	if s.Reached || len(s.Containers) != 1 || s.Containers[0].StatusReason == "" {
+		t.Errorf("summary: %+v", s)
+	}
+}
+
+// TestHeadlessRun is what `mage run` does without a terminal.
+func TestHeadlessRun(t *testing.T) {
+	w := open(t)
+	var said, messages strings.Builder
+	err := emulator.Run(within(t), emulator.Options{
+		Target: target, Emulator: *w.Target.Emulator, Image: image(t, w), Containers: 2, JSON: true, Stdout: &said, Stderr: &messages, Limit: patience,
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, messages.String())
+	}
+	var s emulator.Summary
+	must(t, json.Unmarshal([]byte(said.String()), &s))
+	if !s.Reached || !s.CleanOff || len(s.Containers) != 2 {
+		t.Errorf("summary: %+v", s)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
