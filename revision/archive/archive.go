@@ -1,0 +1,315 @@
+// Package archive reads and writes exports: a state with its objects in one tar
+// stream, usually compressed (manual: pvr export and import).
+//
+//	json            the state, always the first member of those written here
+//	objects/<sum>   each object
+//
+// What comes in is treated as hostile: names, types, sizes and hashes are checked,
+// memory is bounded, and nothing becomes visible unless everything was right.
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// ErrArchive is wrapped by the errors for archives that are damaged or hostile.
+var ErrArchive = errors.New("unusable archive")
+
+// ExportOptions say what an export holds.
+type ExportOptions struct {
+	// Parts selects parts by name; none selects all. "#spec" always goes along.
+	Parts []string
+	// Gzip compresses the archive.
+	Gzip bool
+	// Time is the modification time of all members; zero for 1970.
+	Time time.Time
+}
+
+// Export writes a state and its objects. Equal states give equal bytes: objects
+// are sorted, each is written once, and modes and times are fixed. Every object is
+// verified; a missing or damaged one is an error, and what was written is useless.
+func Export(ctx context.Context, w io.Writer, st *state.State, store *objects.Store, opt ExportOptions) error {
+	if opt.Time.IsZero() {
+		opt.Time = time.Unix(0, 0)
+	}
+	if len(opt.Parts) > 0 {
+		st = st.Select(opt.Parts...)
+	}
+	buffered := bufio.NewWriterSize(w, 1<<16)
+	var out io.WriteCloser = nopCloser{buffered}
+	if opt.Gzip {
+		out = gzip.NewWriter(buffered)
+	}
+	e := &exporter{tar.NewWriter(out), store, opt.Time.Truncate(time.Second)}
+	if err := e.all(ctx, st); err != nil {
+		return fmt.Errorf("exporting: %w", err)
+	}
+	if err := errors.Join(e.tar.Close(), out.Close(), buffered.Flush()); err != nil {
+		return fmt.Errorf("writing the export: %w", err)
+	}
+	return nil
+}
+
+type nopCloser struct{ io.Writer }
+
+// Close implements io.Closer.
+func (nopCloser) Close() error { return nil }
+
+type exporter struct {
+	tar   *tar.Writer
+	store *objects.Store
+	time  time.Time
+}
+
+func (e *exporter) all(ctx context.Context, st *state.State) error {
+	doc := st.Encode()
+	if err := e.member("json", 0o600, int64(len(doc)), bytes.NewReader(doc)); err != nil {
+		return err
+	}
+	for _, sum := range st.Sums() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := e.object(sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *exporter) object(sum string) error {
+	info, err := e.store.Open(sum)
+	if err != nil {
+		return err
+	}
+	size, err := info.Seek(0, io.SeekEnd)
+	if err = errors.Join(err, info.Close()); err != nil {
+		return err
+	}
+	r, err := e.store.OpenVerified(sum)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return e.member("objects/"+sum, 0o644, size, r)
+}
+
+func (e *exporter) member(name string, mode, size int64, r io.Reader) error {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: size, ModTime: e.time}
+	if err := e.tar.WriteHeader(h); err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	if _, err := io.Copy(e.tar, r); err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return nil
+}
+
+// Limits bound what an import takes. Zero fields stand for the defaults.
+type Limits struct {
+	Object  int64 // bytes of one object; default 4 GiB
+	Total   int64 // bytes of all members; default 8 GiB
+	Members int   // number of members; default 262144
+}
+
+func (l Limits) orDefault() Limits {
+	if l.Object == 0 {
+		l.Object = 4 << 30
+	}
+	if l.Total == 0 {
+		l.Total = 8 << 30
+	}
+	if l.Members == 0 {
+		l.Members = 1 << 18
+	}
+	return l
+}
+
+// trailing bounds what may follow the end of the tar stream: its padding.
+const trailing = 1 << 20
+
+// Import stores the objects of an archive and returns its state. Compression is
+// recognised by content. Objects come into the store together at the end and only
+// if the whole archive was right; else nothing is stored and the error names the
+// member. Members other than the state and objects are left out. Objects that the
+// state names and the archive lacks are the caller's to look for, see
+// [objects.Store.Missing].
+//
+// An object may occur more than once, because older tools write it once for every
+// path; a second state is refused.
+func Import(ctx context.Context, r io.Reader, store *objects.Store, limits Limits) (*state.State, error) {
+	batch := store.Batch()
+	defer batch.Abort()
+	im := &importer{limits: limits.orDefault(), put: func(r io.Reader, sum string) error {
+		_, err := batch.Put(ctx, r, sum)
+		return err
+	}}
+	if err := im.read(ctx, r); err != nil {
+		return nil, err
+	}
+	if err := batch.Commit(); err != nil {
+		return nil, fmt.Errorf("storing the archive's objects: %w", err)
+	}
+	return im.state, nil
+}
+
+// ReadState returns the state of an archive without storing anything. All of the
+// archive is read and its objects are not verified.
+func ReadState(ctx context.Context, r io.Reader, limits Limits) (*state.State, error) {
+	im := &importer{limits: limits.orDefault(), put: func(r io.Reader, _ string) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}}
+	if err := im.read(ctx, r); err != nil {
+		return nil, err
+	}
+	return im.state, nil
+}
+
+type importer struct {
+	limits Limits
+	put    func(r io.Reader, sum string) error
+	state  *state.State
+	total  int64
+	count  int
+}
+
+func (im *importer) read(ctx context.Context, r io.Reader) error {
+	stream, err := decompress(r)
+	if err != nil {
+		return err
+	}
+	tr := tar.NewReader(stream)
+	last := "the first member"
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%w: reading on behind %s: %w", ErrArchive, last, err)
+		}
+		last = fmt.Sprintf("%.200q", h.Name)
+		if err := im.member(h, tr); err != nil {
+			return fmt.Errorf("%w: member %s: %w", ErrArchive, last, err)
+		}
+	}
+	if err := drain(stream); err != nil {
+		return fmt.Errorf("%w: behind the last member %s: %w", ErrArchive, last, err)
+	}
+	if im.state == nil {
+		return fmt.Errorf("%w: it has no member \"json\"", ErrArchive)
+	}
+	return nil
+}
+
+func decompress(r io.Reader) (io.Reader, error) {
+	buffered := bufio.NewReaderSize(r, 1<<16)
+	magic, err := buffered.Peek(2)
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
+	}
+	if len(magic) < 2 {
+		return nil, fmt.Errorf("%w: it is empty", ErrArchive)
+	}
+	if magic[0] != 0x1f || magic[1] != 0x8b {
+		return buffered, nil
+	}
+	z, err := gzip.NewReader(buffered)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
+	}
+	return z, nil
+}
+
+// drain reads the padding to the end, where gzip's check sum is.
+func drain(r io.Reader) error {
+	n, err := io.Copy(io.Discard, io.LimitReader(r, trailing+1))
+	if err == nil && n > trailing {
+		err = fmt.Errorf("more than %d bytes", trailing)
+	}
+	return err
+}
+
+// member takes one member of the archive.
+func (im *importer) member(h *tar.Header, r io.Reader) error {
+	if im.count++; im.count > im.limits.Members {
+		return fmt.Errorf("more than %d members", im.limits.Members)
+	}
+	name, err := cleanName(h.Name)
+	if err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return nil
+	case tar.TypeReg:
+	default:
+		return fmt.Errorf("type %q: only files and folders are allowed", h.Typeflag)
+	}
+	if im.total += h.Size; h.Size > im.limits.Total || im.total > im.limits.Total {
+		return fmt.Errorf("the archive holds more than %d bytes", im.limits.Total)
+	}
+	switch dir, base := path.Split(name); {
+	case name == "json":
+		return im.document(h.Size, r)
+	case dir == "objects/":
+		return im.object(base, h.Size, r)
+	}
+	return nil
+}
+
+// cleanName refuses names that lead anywhere but into the archive's own tree.
+func cleanName(name string) (string, error) {
+	trimmed := strings.TrimSuffix(strings.TrimPrefix(name, "./"), "/")
+	if trimmed == "" || trimmed == "." {
+		return ".", nil
+	}
+	if path.IsAbs(name) || strings.ContainsRune(name, 0) || path.Clean(trimmed) != trimmed || trimmed == ".." || strings.HasPrefix(trimmed, "../") {
+		return "", errors.New("a clean relative name is expected")
+	}
+	return trimmed, nil
+}
+
+func (im *importer) document(size int64, r io.Reader) error {
+	if im.state != nil {
+		return errors.New("a second state")
+	}
+	if size > canon.MaxSize {
+		return fmt.Errorf("%d bytes; a state has at most %d", size, canon.MaxSize)
+	}
+	doc, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	im.state, err = state.Parse(doc)
+	return err
+}
+
+func (im *importer) object(sum string, size int64, r io.Reader) error {
+	if !state.IsSum(sum) {
+		return objects.ErrName
+	}
+	if size > im.limits.Object {
+		return fmt.Errorf("%d bytes; an object has at most %d", size, im.limits.Object)
+	}
+	return im.put(r, sum)
+}

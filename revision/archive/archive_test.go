@@ -1,0 +1,404 @@
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+func newStore(t testing.TB) *objects.Store {
+	t.Helper()
+	s, err := objects.Create(filepath.Join(t.TempDir(), "objects"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func sumOf(content string) string {
+	h := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(h[:])
+}
+
+// sample returns a store with two objects, one of them under two paths, and their state.
+func sample(t testing.TB) (*objects.Store, *state.State) {
+	t.Helper()
+	store, st := newStore(t), state.New(state.Spec)
+	for path, content := range map[string]string{"app/root.squashfs": "root", "app/copy": "root", "bsp/kernel.img": "kernel"} {
+		sum, err := store.Put(context.Background(), strings.NewReader(content), "")
+		if err = errors.Join(err, st.SetObject(path, sum)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := st.Set("app/run.json", []byte(`{"big":12345678901234567890}`)); err != nil {
+		t.Fatal(err)
+	}
+	return store, st
+}
+
+func export(t testing.TB, st *state.State, store *objects.Store, opt ExportOptions) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := Export(context.Background(), &out, st, store, opt); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func list(t *testing.T, store *objects.Store) []string {
+	t.Helper()
+	entries, err := os.ReadDir(store.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+func TestRoundTrip(t *testing.T) {
+	store, st := sample(t)
+	for _, gz := range []bool{false, true} {
+		data := export(t, st, store, ExportOptions{Gzip: gz})
+		into := newStore(t)
+		got, err := Import(context.Background(), bytes.NewReader(data), into, Limits{})
+		if err != nil || !state.Equal(got, st) {
+			t.Fatalf("gzip %v: %v", gz, err)
+		}
+		if diff := cmp.Diff(list(t, store), list(t, into)); diff != "" {
+			t.Error(diff)
+		}
+		only, err := ReadState(context.Background(), bytes.NewReader(data), Limits{})
+		if err != nil || !state.Equal(only, st) {
+			t.Errorf("gzip %v: %v", gz, err)
+		}
+	}
+}
+
+// TestSystemTar has the system's tar read an export and make one.
+func TestSystemTar(t *testing.T) {
+	tool, err := exec.LookPath("tar")
+	if err != nil {
+		t.Skipf("no tar: %v", err)
+	}
+	store, st := sample(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "x.tgz")
+	if err := os.WriteFile(file, export(t, st, store, ExportOptions{Gzip: true}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(tool, "-C", dir, "-xzf", file).CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	if doc, err := os.ReadFile(filepath.Join(dir, "json")); err != nil || string(doc) != string(st.Encode()) {
+		t.Errorf("json %s, %v", doc, err)
+	}
+	made, err := exec.Command(tool, "-C", dir, "-cz", "./objects", "./json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Import(context.Background(), bytes.NewReader(made), newStore(t), Limits{}); err != nil || !state.Equal(got, st) {
+		t.Errorf("import of tar's archive: %v", err)
+	}
+}
+
+func TestDeterministicMembers(t *testing.T) {
+	store, st := sample(t)
+	when := time.Unix(1577836800, 5)
+	first := export(t, st, store, ExportOptions{Gzip: true, Time: when})
+	if err := os.Chtimes(filepath.Join(store.Dir(), sumOf("root")), time.Now(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first, export(t, st, store, ExportOptions{Gzip: true, Time: when})) {
+		t.Error("two exports differ")
+	}
+	tr := tar.NewReader(bytes.NewReader(export(t, st, store, ExportOptions{Time: when})))
+	var names []string
+	for h, err := tr.Next(); err != io.EOF; h, err = tr.Next() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+		if h.Format != tar.FormatUSTAR || h.Uid != 0 || h.Uname != "" || h.ModTime.Unix() != when.Unix() || h.Typeflag != tar.TypeReg {
+			t.Errorf("header %+v", h)
+		}
+	}
+	if diff := cmp.Diff([]string{"json", "objects/" + sumOf("root"), "objects/" + sumOf("kernel")}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestExportParts(t *testing.T) {
+	store, st := sample(t)
+	data := export(t, st, store, ExportOptions{Parts: []string{"bsp"}})
+	got, err := Import(context.Background(), bytes.NewReader(data), newStore(t), Limits{})
+	if err != nil || !cmp.Equal(got.Keys(), []string{"#spec", "bsp/kernel.img"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if data = export(t, st, store, ExportOptions{Parts: []string{"nothing"}}); len(data) > 4096 {
+		t.Errorf("%d bytes for nothing", len(data))
+	}
+}
+
+func TestExportOfDamagedStore(t *testing.T) {
+	store, st := sample(t)
+	if err := os.WriteFile(filepath.Join(store.Dir(), sumOf("root")), []byte("RooT"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Export(context.Background(), io.Discard, st, store, ExportOptions{}); !errors.Is(err, objects.ErrMismatch) {
+		t.Errorf("damaged: %v", err)
+	}
+	if err := store.Remove(sumOf("root")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Export(context.Background(), io.Discard, st, store, ExportOptions{}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+}
+
+// member is one entry of a hand-made archive.
+type member struct {
+	name, content string
+	kind          byte
+	size          int64 // claimed size, when other than that of the content
+}
+
+// build makes a tar stream; a member with a claimed size ends it there.
+func build(t testing.TB, members ...member) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, m := range members {
+		h := &tar.Header{Name: m.name, Typeflag: m.kind, Size: int64(len(m.content)), Mode: 0o644}
+		if m.kind == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		if h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink {
+			h.Linkname, h.Size, m.content = m.content, 0, ""
+		}
+		if m.size > 0 {
+			h.Size = m.size
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, m.content); err != nil {
+			t.Fatal(err)
+		}
+		if m.size > 0 {
+			return out.Bytes()
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func compress(t testing.TB, data []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	if _, err := z.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestHostileArchives(t *testing.T) {
+	doc := member{name: "json", content: `{"#spec":"s","a":"` + sumOf("good") + `"}`}
+	good := member{name: "objects/" + sumOf("good"), content: "good"}
+	whole := compress(t, build(t, doc, good, member{name: "objects/" + sumOf(strings.Repeat("y", 5000)), content: strings.Repeat("y", 5000)}))
+	flip := bytes.Clone(whole)
+	flip[len(flip)-6] ^= 1
+	cases := []struct {
+		name, want string
+		data       []byte
+	}{
+		{"parent", `"../../evil"`, build(t, doc, good, member{name: "../../evil", content: "x"})},
+		{"parent object", `"objects/../../evil"`, build(t, doc, good, member{name: "objects/../../evil", content: "x"})},
+		{"absolute", `"/etc/passwd"`, build(t, doc, good, member{name: "/etc/passwd", content: "x"})},
+		{"dot segments", `"objects/./x"`, build(t, doc, good, member{name: "objects/./x", content: "x"})},
+		{"symbolic link", `"objects"`, build(t, doc, good, member{name: "objects", content: "/etc", kind: tar.TypeSymlink})},
+		{"hard link", sumOf("x"), build(t, doc, good, member{name: "objects/" + sumOf("x"), content: "/etc/shadow", kind: tar.TypeLink})},
+		{"device", `"dev"`, build(t, doc, good, member{name: "dev", kind: tar.TypeChar})},
+		{"second state", "a second state", build(t, doc, good, doc)},
+		{"wrong hash", sumOf("other"), build(t, doc, good, member{name: "objects/" + sumOf("other"), content: "evil"})},
+		{"no hash", "no object name", build(t, doc, good, member{name: "objects/readme", content: "x"})},
+		{"object beyond limit", sumOf("big"), build(t, doc, good, member{name: "objects/" + sumOf("big"), size: 10 << 30})},
+		{"foreign file beyond limit", "more than", build(t, doc, good, member{name: "big", size: 10 << 30})},
+		{"state beyond limit", `"json"`, build(t, good, member{name: "json", size: 1 << 30})},
+		{"bad state", "bad format", build(t, good, member{name: "json", content: `{"../x":1}`})},
+		{"no state", `no member "json"`, build(t, good)},
+		{"truncated tar", sumOf("good"), build(t, doc, good)[:1536+2]},
+		{"truncated gzip", "", whole[:len(whole)-20]},
+		{"truncated check sum", "last member", whole[:len(whole)-3]},
+		{"wrong check sum", "checksum", flip},
+		{"no tar", "", bytes.Repeat([]byte("x"), 4096)},
+		{"empty", "empty", nil},
+		{"trailing flood", "more than", append(build(t, doc, good), make([]byte, 3<<20)...)},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			store := newStore(t)
+			st, err := Import(context.Background(), bytes.NewReader(c.data), store, Limits{})
+			if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), c.want) || st != nil {
+				t.Errorf("error %v, want …%s…", err, c.want)
+			}
+			if left := list(t, store); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// TestZeros: a well-named bomb is stopped by the size that its header claims, and
+// one that claims little ends where it says.
+func TestZeros(t *testing.T) {
+	zeros := member{name: "objects/" + sumOf("x"), content: strings.Repeat("\x00", 3<<20)}
+	doc := member{name: "json", content: `{}`}
+	_, err := Import(context.Background(), bytes.NewReader(compress(t, build(t, doc, zeros))), newStore(t), Limits{Object: 2 << 20})
+	if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), zeros.name) {
+		t.Errorf("error %v", err)
+	}
+	_, err = Import(context.Background(), bytes.NewReader(build(t, doc, doc, doc)), newStore(t), Limits{Members: 1})
+	if err == nil || !strings.Contains(err.Error(), "more than 1 members") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestObjectOfTwoPathsMayOccurTwice(t *testing.T) {
+	good := member{name: "objects/" + sumOf("good"), content: "good"}
+	data := build(t, member{name: "json", content: `{}`}, good, good, member{name: "config", content: "{}"}, member{name: "objects/", kind: tar.TypeDir})
+	store := newStore(t)
+	if _, err := Import(context.Background(), bytes.NewReader(data), store, Limits{}); err != nil || !cmp.Equal(list(t, store), []string{sumOf("good")}) {
+		t.Errorf("%v, %v", list(t, store), err)
+	}
+}
+
+func TestCancelledImport(t *testing.T) {
+	store, st := sample(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := Import(ctx, bytes.NewReader(export(t, st, store, ExportOptions{})), newStore(t), Limits{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func recordings(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv("PV_SPEC_DIR")
+	if dir == "" {
+		dir = "../../../shared/spec"
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
+	}
+	return filepath.Join(dir, "golden/pvr")
+}
+
+func TestRecordedExports(t *testing.T) {
+	dir := recordings(t)
+	data, err := os.ReadFile(filepath.Join(dir, "repo/exports.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		File    string
+		Parts   *string
+		Entries []struct{ Name, SHA256 string }
+		JSON    json.RawMessage
+		RC      int
+	}
+	if err := json.Unmarshal(data, &cases); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(filepath.Join(dir, "repo/exports/all.tgz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	store := newStore(t)
+	st, err := Import(context.Background(), file, store, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		if c.RC != 0 || len(c.Entries) == 0 {
+			continue
+		}
+		t.Run(c.File, func(t *testing.T) {
+			opt := ExportOptions{}
+			if c.Parts != nil {
+				opt.Parts = strings.Split(*c.Parts, ",")
+			}
+			want := map[string]string{}
+			for _, e := range c.Entries {
+				want[e.Name] = e.SHA256
+			}
+			if diff := cmp.Diff(want, sums(t, export(t, st, store, opt))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// sums returns each member's SHA-256.
+func sums(t *testing.T, data []byte) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	tr := tar.NewReader(bytes.NewReader(data))
+	for h, err := tr.Next(); err != io.EOF; h, err = tr.Next() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[h.Name] = sumOf(string(content))
+	}
+	return out
+}
+
+func FuzzImport(f *testing.F) {
+	store, st := sample(f)
+	f.Add(export(f, st, store, ExportOptions{}))
+	f.Add(export(f, st, store, ExportOptions{Gzip: true}))
+	f.Add(build(f, member{name: "json", content: `{}`}, member{name: "../x", content: "y"}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		into := newStore(t)
+		_, err := Import(context.Background(), bytes.NewReader(data), into, Limits{Object: 1 << 20, Total: 1 << 21})
+		left := list(t, into)
+		if err != nil && len(left) > 0 {
+			t.Fatalf("left behind after %v: %v", err, left)
+		}
+		for _, sum := range left {
+			if err := into.Verify(context.Background(), sum); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
