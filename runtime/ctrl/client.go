@@ -1,0 +1,237 @@
+package ctrl
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/runtime/peer"
+)
+
+// ErrNoReply says that the server ended the connection without an answer.
+var ErrNoReply = errors.New("no reply")
+
+// Sockets are the places of the control socket, in the order in which tools look.
+var Sockets = []string{"/run/pantavisor/pv/pv-ctrl", "/pv/pv-ctrl", "/pantavisor/pv-ctrl"}
+
+// FindSocket returns the first of [Sockets] that exists, "" when none does.
+func FindSocket() string {
+	for _, path := range Sockets {
+		if st, err := os.Stat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
+			return path
+		}
+	}
+	return ""
+}
+
+// Client asks a control socket, one connection for each request. The zero value
+// with a Socket is ready.
+type Client struct {
+	Socket  string        // path; not used with Dial
+	Timeout time.Duration // for the whole exchange; 0 means none
+	HTTP10  bool          // speak HTTP/1.0
+	// Dial connects in another way, for example to the host's end of a virtual
+	// machine's port. May be nil.
+	Dial func(ctx context.Context) (io.ReadWriteCloser, error)
+	// Trace gets the heads of request and answer, for people. May be nil.
+	Trace func(line string)
+}
+
+// Request is what to ask.
+type Request struct {
+	Method string // "" means GET
+	Path   string // with the leading slash, as it goes over the wire
+	Header []string
+	Body   io.Reader // nil means no body and, but for GET, HEAD and DELETE, a length of 0
+	Size   int64     // of Body
+}
+
+// Response is the answer. Close it.
+type Response struct {
+	Status int
+	Reason string
+	Header []string // "Name: value", in their order
+	Head   string   // status line and header lines as they came
+	io.Reader
+	conn io.Closer
+	stop func() bool
+}
+
+// Close ends the connection.
+func (r *Response) Close() error {
+	r.stop()
+	return r.conn.Close()
+}
+
+// Get returns the value of a header, "" when it is missing.
+func (r *Response) Get(name string) string {
+	for _, line := range r.Header {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.EqualFold(k, name) {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+// Do asks and returns the answer as soon as its head is there.
+func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if d, ok := conn.(deadliner); ok && c.Timeout > 0 {
+		end := time.Now().Add(c.Timeout)
+		_ = d.SetReadDeadline(end)
+		_ = d.SetWriteDeadline(end)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	resp, err := c.exchange(conn, req)
+	if err != nil {
+		stop()
+		_ = conn.Close()
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, fmt.Errorf("asking %s %s: %w", req.method(), clip(req.Path), err)
+	}
+	resp.conn, resp.stop = conn, stop
+	return resp, nil
+}
+
+func (c *Client) connect(ctx context.Context) (io.ReadWriteCloser, error) {
+	if c.Dial != nil {
+		return c.Dial(ctx)
+	}
+	return peer.Dial(c.Socket)
+}
+
+func (r *Request) method() string {
+	if r.Method == "" {
+		return "GET"
+	}
+	return r.Method
+}
+
+// exchange sends the request while it waits for the answer, which may come
+// before the whole body went out.
+func (c *Client) exchange(conn io.ReadWriter, req *Request) (*Response, error) {
+	head := req.head(c.HTTP10)
+	c.trace("> ", head)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(conn, head)
+		if err == nil && req.Body != nil {
+			_, err = copyPieces(conn, io.LimitReader(req.Body, req.Size))
+		}
+		sent <- err
+	}()
+	resp, err := readAnswer(bufio.NewReader(conn), req.method() == "HEAD")
+	if errors.Is(err, ErrNoReply) {
+		select {
+		case sendErr := <-sent:
+			if sendErr != nil {
+				err = fmt.Errorf("%w: %w", ErrNoReply, sendErr)
+			}
+		default:
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.trace("< ", resp.Head)
+	return resp, nil
+}
+
+func (c *Client) trace(mark, head string) {
+	if c.Trace == nil {
+		return
+	}
+	for line := range strings.Lines(head) {
+		c.Trace(mark + strings.TrimRight(line, "\r\n"))
+	}
+}
+
+func (r *Request) head(old bool) string {
+	version := "HTTP/1.1"
+	if old {
+		version = "HTTP/1.0"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s %s\r\n", r.method(), r.Path, version)
+	lines := []string{"Host: localhost"}
+	if r.Body != nil || !slices.Contains([]string{"GET", "HEAD", "DELETE"}, r.method()) {
+		lines = append(lines, "Content-Length: "+strconv.FormatInt(r.Size, 10))
+	}
+	if !old {
+		lines = append(lines, "Connection: close")
+	}
+	for _, line := range lines {
+		name, _, _ := strings.Cut(line, ":")
+		if !slices.ContainsFunc(r.Header, func(h string) bool { return len(h) > len(name) && strings.EqualFold(h[:len(name)+1], name+":") }) {
+			b.WriteString(line + "\r\n")
+		}
+	}
+	for _, line := range r.Header {
+		b.WriteString(line + "\r\n")
+	}
+	b.WriteString("\r\n")
+	return b.String()
+}
+
+// readAnswer reads the head of an answer; interim ones (1xx) are passed over.
+func readAnswer(r *bufio.Reader, headOnly bool) (*Response, error) {
+	for {
+		resp, framing, err := readHead(r)
+		switch {
+		case err != nil:
+			return nil, err
+		case resp.Status < 200:
+			continue
+		case headOnly || resp.Status == 204:
+			resp.Reader = strings.NewReader("")
+		case framing.sawCount || framing.length == -1:
+			resp.Reader = newBody(r, framing, nil)
+		default:
+			resp.Reader = r // until the connection ends
+		}
+		return resp, nil
+	}
+}
+
+func readHead(r *bufio.Reader) (*Response, *request, error) {
+	lines := &lineReader{r: r, left: maxHead}
+	line, err := lines.first()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrNoReply, err)
+	}
+	resp := &Response{Head: line + "\n"}
+	version, rest, _ := strings.Cut(line, " ")
+	code, reason, _ := strings.Cut(rest, " ")
+	resp.Status, err = strconv.Atoi(code)
+	if err != nil || !strings.HasPrefix(version, "HTTP/1.") || resp.Status < 100 || resp.Status > 999 {
+		return nil, nil, fmt.Errorf("reading the answer %q: %w", clip(line), errProtocol)
+	}
+	resp.Reason = reason
+	framing := &request{minor: 1}
+	for {
+		line, err := lines.next()
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading the head of the answer: %w", err)
+		}
+		if line == "" {
+			return resp, framing, nil
+		}
+		if err := framing.header(line); err != nil {
+			return nil, nil, fmt.Errorf("reading the header line %q: %w", clip(line), err)
+		}
+		resp.Header = append(resp.Header, line)
+		resp.Head += line + "\n"
+	}
+}

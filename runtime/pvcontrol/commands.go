@@ -1,0 +1,302 @@
+package pvcontrol
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+)
+
+// command is one verb; its words are "GROUP VERB" or "GROUP".
+type command struct {
+	name     string
+	args     string // for the help
+	help     string
+	min, max int // arguments
+	run      func(t *tool, args []string) error
+}
+
+// aliases are other names of the groups.
+var aliases = map[string]string{
+	"list": "ls", "command": "cmd", "commands": "cmd", "configuration": "config", "conf": "config",
+	"container": "containers", "group": "groups", "daemon": "daemons",
+}
+
+var commands = []command{
+	{"ls", "", "list the containers of the running revision", 0, 0, get("/containers")},
+	{"containers ls", "", "list the containers of the running revision", 0, 0, get("/containers")},
+	{"containers start", "NAME", "start a stopped container", 1, 1, act("/containers/", "start")},
+	{"containers stop", "NAME", "stop a container", 1, 1, act("/containers/", "stop")},
+	{"containers restart", "NAME", "stop a container and start it again", 1, 1, act("/containers/", "restart")},
+	{"groups ls", "", "list the groups", 0, 0, get("/groups")},
+	{"daemons ls", "", "list the runtime's own daemons", 0, 0, get("/daemons")},
+	{"daemons get", "NAME", "show one daemon", 1, 1, getDaemon},
+	{"daemons start", "NAME", "start a daemon", 1, 1, act("/daemons/", "start")},
+	{"daemons stop", "NAME", "stop a daemon", 1, 1, act("/daemons/", "stop")},
+	{"daemons restart", "NAME", "stop a daemon and start it again", 1, 1, act("/daemons/", "restart")},
+	{"graph ls", "", "show the service mesh", 0, 0, get("/xconnect-graph")},
+	{"signal ready", "", "say that this container is ready", 0, 0, signal("ready")},
+	{"signal alive", "", "say that this container is alive", 0, 0, signal("alive")},
+	{"cmd run", "REVISION", "go to a revision", 1, 1, order("LOCAL_RUN")},
+	{"cmd run-commit", "REVISION", "go to a revision and commit it", 1, 1, order("LOCAL_RUN_COMMIT")},
+	{"cmd try-once", "REVISION", "try a revision once", 1, 1, order("TRY_ONCE")},
+	{"cmd apply", "REVISION", "apply a revision without a reboot", 1, 1, order("LOCAL_APPLY")},
+	{"cmd reboot", "[MESSAGE]", "reboot the device", 0, 1, order("REBOOT_DEVICE")},
+	{"cmd poweroff", "[MESSAGE]", "power the device off", 0, 1, order("POWEROFF_DEVICE")},
+	{"cmd make-factory", "[REVISION]", "make a revision the factory revision", 0, 1, order("MAKE_FACTORY")},
+	{"cmd run-gc", "", "collect garbage", 0, 0, order("RUN_GC")},
+	{"cmd enable-ssh", "", "start the SSH server until the next boot", 0, 0, order("ENABLE_SSH")},
+	{"cmd disable-ssh", "", "stop the SSH server until the next boot", 0, 0, order("DISABLE_SSH")},
+	{"cmd go-remote", "", "talk to the hub until the next boot", 0, 0, order("GO_REMOTE")},
+	{"cmd unclaim", "", "forget the hub's credentials", 0, 0, order("UNCLAIM")},
+	{"cmd defer-reboot", "SECONDS", "put off a reboot while the debug shell is in use", 1, 1, deferReboot},
+	{"devmeta ls", "", "list device metadata", 0, 0, get("/device-meta")},
+	{"devmeta save", "KEY [VALUE]", "store device metadata; without VALUE it is read from standard input", 1, 2, save("/device-meta/")},
+	{"devmeta delete", "KEY", "delete device metadata", 1, 1, remove("/device-meta/")},
+	{"usrmeta ls", "", "list user metadata", 0, 0, get("/user-meta")},
+	{"usrmeta save", "KEY [VALUE]", "store user metadata; without VALUE it is read from standard input", 1, 2, save("/user-meta/")},
+	{"usrmeta delete", "KEY", "delete user metadata", 1, 1, remove("/user-meta/")},
+	{"buildinfo", "", "show what the runtime was built from", 0, 0, get("/buildinfo")},
+	{"objects ls", "", "list the stored objects", 0, 0, get("/objects")},
+	{"objects get", "SHA256", "fetch an object", 1, 1, getAt("/objects/", "")},
+	{"objects put", "FILE|-SIZE SHA256", "store an object from a file, or SIZE bytes of standard input", 2, 2, putObject},
+	{"steps ls", "", "list the revisions", 0, 0, get("/steps")},
+	{"steps get", "REVISION", "show the state of a revision", 1, 1, getAt("/steps/", "")},
+	{"steps show-progress", "REVISION", "show the progress of a revision", 1, 1, getAt("/steps/", "/progress")},
+	{"steps put", "FILE REVISION", "store a state as a revision", 2, 2, putStep},
+	{"steps install", "TARBALL [REVISION]", "store an exported state and its objects as a revision", 1, 2, install},
+	{"config ls", "", "list the settings, their values and where they come from", 0, 0, get("/config2")},
+	{"config values", "", "list the values by their old names", 0, 0, get("/config")},
+	{"storage gc", "", "collect garbage and say how much was freed", 0, 0, collect},
+}
+
+// find returns the command that the words name and what follows it.
+func find(words []string) (*command, []string, error) {
+	group := words[0]
+	if full, ok := aliases[group]; ok {
+		group = full
+	}
+	for n := min(2, len(words)); n > 0; n-- {
+		name := strings.Join(append([]string{group}, words[1:n]...), " ")
+		if i := slices.IndexFunc(commands, func(c command) bool { return c.name == name }); i >= 0 {
+			return &commands[i], words[n:], nil
+		}
+	}
+	known := slices.ContainsFunc(commands, func(c command) bool { return strings.HasPrefix(c.name, group+" ") })
+	switch {
+	case !known:
+		return nil, nil, fmt.Errorf("%w: unknown command %q", errUsage, words[0])
+	case len(words) == 1:
+		return nil, nil, fmt.Errorf("%w: command %q needs another word", errUsage, words[0])
+	}
+	return nil, nil, fmt.Errorf("%w: unknown command %q of %q", errUsage, words[1], words[0])
+}
+
+// help prints the commands that begin with the words. It is the answer to -h and,
+// as an error, to no words at all.
+func (t *tool) help(words []string, asked bool) int {
+	w, code := t.stdout, exitOK
+	if !asked {
+		w, code = t.stderr, exitUsage
+	}
+	prefix := ""
+	if len(words) > 0 {
+		if prefix = words[0]; aliases[prefix] != "" {
+			prefix = aliases[prefix]
+		}
+	}
+	fmt.Fprint(w, "Usage: pvcontrol [-h] [-v] [-s SOCKET] [-f FILE] [-m MESSAGE] [--json] COMMAND [ARGUMENTS]\n\n")
+	for _, c := range commands {
+		if prefix == "" || c.name == prefix || strings.HasPrefix(c.name, prefix+" ") {
+			fmt.Fprintf(w, "  %-36s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
+		}
+	}
+	return code
+}
+
+func get(path string) func(*tool, []string) error {
+	return func(t *tool, _ []string) error { return t.show(&ctrl.Request{Path: path}) }
+}
+
+func getAt(prefix, suffix string) func(*tool, []string) error {
+	return func(t *tool, args []string) error {
+		return t.show(&ctrl.Request{Path: prefix + args[0] + suffix})
+	}
+}
+
+func remove(prefix string) func(*tool, []string) error {
+	return func(t *tool, args []string) error {
+		return t.show(&ctrl.Request{Method: "DELETE", Path: prefix + args[0]})
+	}
+}
+
+// sending returns a request whose body is v as JSON.
+func sending(method, path string, v any) (*ctrl.Request, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("writing the request: %w", err)
+	}
+	r := withBody(method, path, string(body))
+	r.Header = []string{"Content-Type: application/json"}
+	return r, nil
+}
+
+func withBody(method, path, body string) *ctrl.Request {
+	return &ctrl.Request{Method: method, Path: path, Body: strings.NewReader(body), Size: int64(len(body))}
+}
+
+func (t *tool) send(method, path string, v any) error {
+	req, err := sending(method, path, v)
+	if err != nil {
+		return err
+	}
+	return t.show(req)
+}
+
+func act(prefix, action string) func(*tool, []string) error {
+	return func(t *tool, args []string) error {
+		return t.send("PUT", prefix+args[0], map[string]string{"action": action})
+	}
+}
+
+// twoFields keeps the order in which these requests have always been written.
+type twoFields struct {
+	Op      string `json:"op,omitempty"`
+	Type    string `json:"type,omitempty"`
+	Payload string `json:"payload"`
+}
+
+func signal(typ string) func(*tool, []string) error {
+	return func(t *tool, _ []string) error { return t.send("POST", "/signal", twoFields{Type: typ}) }
+}
+
+func order(op string) func(*tool, []string) error {
+	return func(t *tool, args []string) error {
+		return t.send("POST", "/commands", twoFields{Op: op, Payload: strings.Join(args, " ")})
+	}
+}
+
+func deferReboot(t *tool, args []string) error {
+	if _, err := strconv.ParseUint(args[0], 10, 31); err != nil {
+		return fmt.Errorf("%w: %q is no number of seconds", errUsage, args[0])
+	}
+	return order("DEFER_REBOOT")(t, args)
+}
+
+func save(prefix string) func(*tool, []string) error {
+	return func(t *tool, args []string) error {
+		value := ""
+		if len(args) == 2 {
+			value = args[1]
+		} else {
+			text, err := readAll(t.stdin)
+			if err != nil {
+				return err
+			}
+			value = string(text)
+		}
+		return t.show(withBody("PUT", prefix+args[0], value))
+	}
+}
+
+func collect(t *tool, _ []string) error { return t.show(withBody("POST", "/storage/gc", "")) }
+
+// getDaemon picks one daemon out of the list.
+func getDaemon(t *tool, args []string) error {
+	var list []json.RawMessage
+	if err := t.fetch("/daemons", &list); err != nil {
+		return err
+	}
+	for _, raw := range list {
+		var d struct{ Name string }
+		if json.Unmarshal(raw, &d) == nil && d.Name == args[0] {
+			return t.output(strings.NewReader(string(raw)), true)
+		}
+	}
+	return &refused{status: 404, body: `{"Error":"Daemon not found"}`}
+}
+
+// fetch reads a JSON answer.
+func (t *tool) fetch(path string, v any) error {
+	resp, err := t.ask(&ctrl.Request{Path: path})
+	if err != nil {
+		return err
+	}
+	defer resp.Close()
+	body, err := readAll(resp)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("reading the answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+func putObject(t *tool, args []string) error {
+	t.client.Timeout = objectTimeout
+	req := &ctrl.Request{Method: "PUT", Path: "/objects/" + args[1]}
+	if size, ok := strings.CutPrefix(args[0], "-"); ok {
+		n, err := strconv.ParseInt(size, 10, 64)
+		if err != nil || n < 0 {
+			return fmt.Errorf("%w: -SIZE is a number of bytes of standard input, not %q", errUsage, args[0])
+		}
+		req.Body, req.Size = t.stdin, n
+		return t.show(req)
+	}
+	f, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	req.Body, req.Size = f, st.Size()
+	return t.show(req)
+}
+
+func putStep(t *tool, args []string) error {
+	state, err := readFile(args[0], t.stdin)
+	if err != nil {
+		return err
+	}
+	if err := t.show(withBody("PUT", "/steps/"+args[1], string(state))); err != nil {
+		return err
+	}
+	return t.commitMessage(args[1])
+}
+
+func (t *tool) commitMessage(rev string) error {
+	if t.message == "" {
+		return nil
+	}
+	return t.quiet(withBody("PUT", "/steps/"+rev+"/commitmsg", t.message))
+}
+
+// quiet asks and prints nothing.
+func (t *tool) quiet(req *ctrl.Request) error {
+	resp, err := t.ask(req)
+	if err != nil {
+		return err
+	}
+	return resp.Close()
+}
+
+func readFile(path string, stdin io.Reader) ([]byte, error) {
+	if path == "-" {
+		return readAll(stdin)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f)
+}

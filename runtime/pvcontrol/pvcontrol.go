@@ -1,0 +1,280 @@
+// Package pvcontrol is the tool that monitors and manages a device from within a
+// container or the runtime, over the control socket (manual: pvcontrol).
+//
+// The body of a good answer goes to standard output as it is and the exit code
+// is 0; a bad one goes to standard error. --json makes every output JSON.
+package pvcontrol
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+)
+
+// The exit codes (manual: pvcontrol, return value).
+const (
+	exitOK       = 0
+	exitUsage    = 1 // also: no socket, no reply
+	exitSpace    = 48
+	exitChecksum = 60
+	exitStep     = 70
+	exitBusy     = 75
+	exitUnknown  = 255
+)
+
+const (
+	timeout       = 240 * time.Second
+	objectTimeout = 4 * time.Hour
+	maxReply      = 16 << 20 // of an answer that is looked at rather than passed on
+)
+
+// errUsage is a mistake in the words of the command line.
+var errUsage = errors.New("usage")
+
+// refused is an answer other than 200.
+type refused struct {
+	status int
+	step   bool // to a step that was sent
+	body   string
+}
+
+func (r *refused) Error() string {
+	if r.body == "" {
+		return fmt.Sprintf("nothing to do (status %d)", r.status)
+	}
+	return r.body
+}
+
+func (r *refused) exit() int {
+	switch {
+	case r.status == 503:
+		return exitBusy
+	case strings.Contains(r.body, "disk space"):
+		return exitSpace
+	case strings.Contains(r.body, "bad checksum"):
+		return exitChecksum
+	case strings.Contains(r.body, "State verification has failed"), r.step && r.status == 422:
+		return exitStep
+	}
+	return exitUnknown
+}
+
+// tool is one run.
+type tool struct {
+	ctx     context.Context
+	client  ctrl.Client
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+	file    string // -f
+	message string // -m
+	verbose bool
+	json    bool
+}
+
+// Run is the program; args are without its name. It returns the exit code.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	t := &tool{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, client: ctrl.Client{Timeout: timeout, Socket: os.Getenv("SOCKET")}}
+	words, help, err := t.options(args)
+	if err == nil && (help || len(words) == 0) {
+		return t.help(words, help)
+	}
+	if err == nil {
+		err = t.dispatch(words)
+	}
+	return t.finish(err)
+}
+
+func (t *tool) finish(err error) int {
+	var bad *refused
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &bad):
+		fmt.Fprintln(t.stderr, bad.Error())
+		return bad.exit()
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(t.stderr, "ERROR: %v; see pvcontrol -h\n", err)
+	default:
+		fmt.Fprintf(t.stderr, "ERROR: %v\n", err)
+	}
+	return exitUsage
+}
+
+// options takes the options before the command and --json anywhere.
+func (t *tool) options(args []string) (words []string, help bool, err error) {
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		var value *string
+		switch {
+		case arg == "--json":
+			t.json = true
+			continue
+		case arg == "-h" || arg == "--help":
+			help = true
+			continue
+		case len(words) > 0:
+			words = append(words, arg)
+			continue
+		case arg == "-v":
+			t.verbose = true
+			t.client.Trace = func(line string) { fmt.Fprintln(t.stderr, line) }
+			continue
+		case arg == "-s":
+			value = &t.client.Socket
+		case arg == "-f":
+			value = &t.file
+		case arg == "-m":
+			value = &t.message
+		case strings.HasPrefix(arg, "-"):
+			return nil, false, fmt.Errorf("%w: unknown option %s", errUsage, arg)
+		default:
+			words = append(words, arg)
+			continue
+		}
+		if len(args) == 0 {
+			return nil, false, fmt.Errorf("%w: option %s needs a value", errUsage, arg)
+		}
+		*value, args = args[0], args[1:]
+	}
+	return words, help, nil
+}
+
+func (t *tool) dispatch(words []string) error {
+	c, rest, err := find(words)
+	if err != nil {
+		return err
+	}
+	if len(rest) < c.min || len(rest) > c.max {
+		return fmt.Errorf("%w: pvcontrol %s %s", errUsage, c.name, c.args)
+	}
+	if t.client.Socket == "" {
+		t.client.Socket = ctrl.FindSocket()
+	}
+	if t.client.Socket == "" {
+		return fmt.Errorf("%s not found", ctrl.Sockets[len(ctrl.Sockets)-1])
+	}
+	if _, err := os.Stat(t.client.Socket); err != nil {
+		return fmt.Errorf("%s not found", t.client.Socket)
+	}
+	return c.run(t, rest)
+}
+
+// ask sends a request and returns a good answer.
+func (t *tool) ask(req *ctrl.Request) (*ctrl.Response, error) {
+	if err := checkPath(req.Path); err != nil {
+		return nil, err
+	}
+	resp, err := t.client.Do(t.ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.Status == 200 {
+		return resp, nil
+	}
+	defer resp.Close()
+	body, err := io.ReadAll(io.LimitReader(resp, maxReply))
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	return nil, &refused{status: resp.Status, body: string(body), step: req.Method == "PUT" && strings.HasPrefix(req.Path, "/steps/")}
+}
+
+// checkPath refuses names that cannot stand in a request line.
+func checkPath(path string) error {
+	if strings.ContainsFunc(path, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
+		return fmt.Errorf("%w: a name has a space or a control character: %q", errUsage, path)
+	}
+	return nil
+}
+
+// show asks and prints the answer.
+func (t *tool) show(req *ctrl.Request) error {
+	resp, err := t.ask(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Close()
+	binary := resp.Get("Content-Type") == "application/octet-stream"
+	if t.json && !binary {
+		return t.showJSON(resp)
+	}
+	return t.output(resp, !binary)
+}
+
+// showJSON prints an answer that is no JSON as an object with its text, and an
+// empty one as {"status":200}.
+func (t *tool) showJSON(resp *ctrl.Response) error {
+	body, err := readAll(resp)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(body) == 0:
+		body = []byte(`{"status":200}`)
+	case !json.Valid(body):
+		if body, err = json.Marshal(map[string]string{"text": string(body)}); err != nil {
+			return err
+		}
+	}
+	return t.output(bytes.NewReader(body), true)
+}
+
+func readAll(r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, maxReply+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	if len(body) > maxReply {
+		return nil, fmt.Errorf("reading the answer: it is longer than %d bytes", maxReply)
+	}
+	return body, nil
+}
+
+// output copies to standard output or the file of -f; a text gets its last newline.
+func (t *tool) output(r io.Reader, text bool) error {
+	if t.file != "" {
+		f, err := os.Create(t.file)
+		if err != nil {
+			return err
+		}
+		err = copyText(f, r, text)
+		return errors.Join(err, f.Close())
+	}
+	return copyText(t.stdout, r, text)
+}
+
+func copyText(w io.Writer, r io.Reader, text bool) error {
+	last := &lastByte{w: w, last: '\n'}
+	if _, err := io.Copy(last, r); err != nil {
+		return fmt.Errorf("copying the answer: %w", err)
+	}
+	if text && last.last != '\n' {
+		_, err := io.WriteString(w, "\n")
+		return err
+	}
+	return nil
+}
+
+// lastByte remembers how what was written ends.
+type lastByte struct {
+	w    io.Writer
+	last byte
+}
+
+// Write implements io.Writer.
+func (l *lastByte) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		l.last = p[len(p)-1]
+	}
+	return l.w.Write(p)
+}

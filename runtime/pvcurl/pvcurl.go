@@ -1,0 +1,262 @@
+// Package pvcurl is the small HTTP/1.0 client for the control socket that takes
+// the words of curl which scripts use for it (manual: pvcurl).
+package pvcurl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+)
+
+const (
+	exitFailed     = 1
+	defaultConnect = 5 * time.Second
+)
+
+// options are the words of one run.
+type options struct {
+	method  string
+	headers []string
+	data    *string
+	upload  string
+	socket  string
+	output  string
+	write   string
+	target  string
+	include bool
+	silent  bool
+	verbose bool
+	connect time.Duration
+}
+
+// Run is the program; args are without its name. It returns the exit code: 0 for
+// any answer, whatever its status, as -w is there to ask for it.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	o, err := parse(args)
+	if err == nil {
+		err = o.run(ctx, stdin, stdout, stderr)
+	}
+	if err != nil {
+		if o == nil || !o.silent {
+			fmt.Fprintf(stderr, "pvcurl: %v\n", err)
+		}
+		return exitFailed
+	}
+	return 0
+}
+
+// flags are the options without a value.
+func (o *options) flag(word string) bool {
+	switch word {
+	case "-s", "--silent":
+		o.silent = true
+	case "-v", "--verbose":
+		o.verbose = true
+	case "-i", "--include":
+		o.include = true
+	case "--no-progress-meter":
+	default:
+		return false
+	}
+	return true
+}
+
+// valued are the options with a value; the result is where to put it.
+func (o *options) valued(word string) func(string) error {
+	set := func(to *string) func(string) error {
+		return func(v string) error { *to = v; return nil }
+	}
+	switch word {
+	case "-X", "--request":
+		return set(&o.method)
+	case "-H", "--header":
+		return func(v string) error { o.headers = append(o.headers, v); return nil }
+	case "-d", "--data", "--data-binary", "--data-raw":
+		return func(v string) error { o.data = &v; return nil }
+	case "-T", "--upload-file":
+		return set(&o.upload)
+	case "--unix-socket":
+		return set(&o.socket)
+	case "-o", "--output":
+		return set(&o.output)
+	case "-w", "--write-out":
+		return set(&o.write)
+	case "--max-time", "-m":
+		return func(string) error { return nil } // taken for curl's sake; without effect
+	case "--connect-timeout":
+		return func(v string) error {
+			seconds, err := strconv.ParseFloat(v, 64)
+			if err != nil || seconds < 0 || seconds > 1e6 {
+				return fmt.Errorf("--connect-timeout takes seconds, not %q", v)
+			}
+			o.connect = time.Duration(seconds * float64(time.Second))
+			return nil
+		}
+	}
+	return nil
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{method: "GET", connect: defaultConnect}
+	for i := 0; i < len(args); i++ {
+		word := args[i]
+		if len(word) < 2 || word[0] != '-' {
+			o.target = word
+			continue
+		}
+		if o.flag(word) {
+			continue
+		}
+		value, given := "", false
+		if long, v, ok := strings.Cut(word, "="); ok && strings.HasPrefix(word, "--") {
+			word, value, given = long, v, true
+		} else if !strings.HasPrefix(word, "--") && len(word) > 2 {
+			word, value, given = word[:2], word[2:], true
+		}
+		set := o.valued(word)
+		if set == nil {
+			return o, fmt.Errorf("unknown option %s", word)
+		}
+		if !given {
+			if i++; i == len(args) {
+				return o, fmt.Errorf("option %s needs a value", word)
+			}
+			value = args[i]
+		}
+		if err := set(value); err != nil {
+			return o, err
+		}
+	}
+	return o, o.check()
+}
+
+func (o *options) check() error {
+	if o.socket == "" {
+		o.socket = ctrl.FindSocket()
+	}
+	if rest, ok := strings.CutPrefix(o.target, "http://"); ok {
+		_, path, _ := strings.Cut(rest, "/")
+		o.target = "/" + path
+	}
+	switch {
+	case o.target == "":
+		return errors.New("usage: pvcurl --unix-socket SOCKET [-X METHOD] [-H HEADER] [--data TEXT] [-T FILE] [-o FILE] [-w FORMAT] [-i] [-s] [-v] /PATH")
+	case o.target[0] != '/' || strings.ContainsFunc(o.target, func(c rune) bool { return c <= ' ' || c == 0x7f }):
+		return fmt.Errorf("%q is no path of the control socket", o.target)
+	case o.socket == "":
+		return fmt.Errorf("there is no socket %s; name it with --unix-socket", strings.Join(ctrl.Sockets, ", "))
+	}
+	for _, h := range append([]string{o.method + ":"}, o.headers...) {
+		if !strings.Contains(h, ":") || strings.ContainsAny(h, "\r\n") {
+			return fmt.Errorf("%q is no header", h)
+		}
+	}
+	return nil
+}
+
+func (o *options) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
+	req := &ctrl.Request{Method: o.method, Path: o.target, Header: o.headers}
+	closeBody, err := o.body(req, stdin)
+	if err != nil {
+		return err
+	}
+	defer closeBody()
+	if !hasHeader(o.headers, "Content-Type") {
+		req.Header = append([]string{"Content-Type: application/json"}, o.headers...)
+	}
+	if req.Body == nil {
+		req.Body = strings.NewReader("") // a length is always sent
+	}
+	client := ctrl.Client{Socket: o.socket, HTTP10: true}
+	if o.verbose {
+		client.Trace = func(line string) { fmt.Fprintln(stderr, line) }
+	}
+	resp, err := client.Do(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer resp.Close()
+	return o.print(resp, stdout)
+}
+
+func hasHeader(headers []string, name string) bool {
+	for _, h := range headers {
+		if k, _, ok := strings.Cut(h, ":"); ok && strings.EqualFold(k, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// body sets the request's body from --data TEXT, --data @FILE or -T FILE, "-" being
+// standard input.
+func (o *options) body(req *ctrl.Request, stdin io.Reader) (closeBody func(), err error) {
+	none := func() {}
+	file := o.upload
+	if o.data != nil {
+		name, isFile := strings.CutPrefix(*o.data, "@")
+		if !isFile {
+			req.Body, req.Size = strings.NewReader(*o.data), int64(len(*o.data))
+			return none, nil
+		}
+		file = name
+	}
+	switch file {
+	case "":
+		return none, nil
+	case "-":
+		text, err := io.ReadAll(io.LimitReader(stdin, 64<<20))
+		if err != nil {
+			return none, fmt.Errorf("reading standard input: %w", err)
+		}
+		req.Body, req.Size = strings.NewReader(string(text)), int64(len(text))
+		return none, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return none, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return none, err
+	}
+	req.Body, req.Size = f, st.Size()
+	return func() { _ = f.Close() }, nil
+}
+
+func (o *options) print(resp *ctrl.Response, stdout io.Writer) error {
+	out := stdout
+	if o.output != "" {
+		f, err := os.Create(o.output)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		out = f
+	}
+	if o.include {
+		head := strings.ReplaceAll(resp.Head, "\n", "\r\n")
+		if _, err := io.WriteString(out, head+"\r\n"); err != nil {
+			return err
+		}
+	}
+	if _, err := io.Copy(out, resp); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	_, err := io.WriteString(stdout, expand(o.write, resp.Status))
+	return err
+}
+
+// expand writes -w's format: the status and the usual escapes.
+func expand(format string, status int) string {
+	code := fmt.Sprintf("%03d", status)
+	return strings.NewReplacer("%{http_code}", code, "%{response_code}", code, "%%", "%", `\n`, "\n", `\r`, "\r", `\t`, "\t").Replace(format)
+}

@@ -1,0 +1,389 @@
+// Package pventer runs a command or a shell inside a running container (manual:
+// pventer). It joins the container's control group and namespaces, takes its
+// capabilities and the environment of its first process, and hands the terminal on.
+//
+// Joining a mount namespace needs a thread that shares nothing of its file
+// system view with others, and joining a PID namespace counts only for children.
+// So one locked thread joins everything and starts the command; it ends with the program.
+package pventer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/peer"
+)
+
+const (
+	exitFailed = 1
+	maxPasswd  = 1 << 20 // bytes of a container's passwd file that are read
+)
+
+// errUnknown is printed as it is.
+var errUnknown = errors.New("no container found")
+
+// Run is the program; args are without its name. It returns the command's exit
+// code, 128 and the number of the signal that ended it, or 1.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	name, words, err := parse(args)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+	code, err := enter(ctx, name, words, stdin, stdout, stderr)
+	switch {
+	case errors.Is(err, errUnknown):
+		fmt.Fprintln(stdout, errUnknown)
+	case err != nil:
+		fmt.Fprintf(stderr, "pventer: %v\n", err)
+	default:
+		return code
+	}
+	return exitFailed
+}
+
+func parse(args []string) (name string, words []string, err error) {
+	if len(args) >= 2 && args[0] == "-c" && args[1] != "" {
+		return args[1], args[2:], nil
+	}
+	return "", nil, errors.New("usage: pventer -c CONTAINER [COMMAND ...]; without a command, its shell; CONTAINER / is the runtime itself")
+}
+
+// enter finds the container's first process and runs the words beside it.
+func enter(ctx context.Context, name string, words []string, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	pid := 1
+	if name != "/" && name != "_pv_" {
+		if pid = find("/proc", name); pid == 0 {
+			return 0, errUnknown
+		}
+	}
+	v := &visit{pid: pid, words: words, stdin: stdin, stdout: stdout, stderr: stderr}
+	ended := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread is of no use to anybody else and ends with this goroutine.
+		runtime.LockOSThread()
+		ended <- v.run(ctx)
+	}()
+	err := <-ended
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if st, ok := exit.Sys().(syscall.WaitStatus); ok && st.Signaled() {
+			return 128 + int(st.Signal()), nil
+		}
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// find returns the process ID of a container's first process: the one in the
+// control group lxc/NAME that is process 1 of its PID namespace, or else the
+// group's lowest number. 0 means that there is none.
+func find(proc, name string) int {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return 0
+	}
+	lowest := 0
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || containerOf(pid) != name {
+			continue
+		}
+		if isInit(filepath.Join(proc, e.Name(), "status")) {
+			return pid
+		}
+		if lowest == 0 || pid < lowest {
+			lowest = pid
+		}
+	}
+	return lowest
+}
+
+// containerOf is the container of a process by its control group, "" for none.
+func containerOf(pid int) string {
+	group, err := peer.Cgroup(pid)
+	if err != nil {
+		return ""
+	}
+	return nameIn(group)
+}
+
+// nameIn returns what follows the first "lxc" in the path of a control group.
+func nameIn(group string) string {
+	_, rest, ok := strings.Cut(group+"/", "/lxc/")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return name
+}
+
+// isInit reports whether a process is the first of a PID namespace below ours.
+func isInit(status string) bool {
+	ids := strings.Fields(field(status, "NSpid"))
+	return len(ids) > 1 && ids[len(ids)-1] == "1"
+}
+
+// field returns the value of a line of /proc/PID/status.
+func field(path, name string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// visit is one command in one container.
+type visit struct {
+	pid            int
+	words          []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+func (v *visit) proc(file string) string {
+	return filepath.Join("/proc", strconv.Itoa(v.pid), file)
+}
+
+// namespaces in the order of joining: the user namespace would have to be first,
+// the mount namespace last, as /proc is needed until then.
+var namespaces = []struct {
+	file string
+	flag int
+}{
+	{"cgroup", unix.CLONE_NEWCGROUP}, {"ipc", unix.CLONE_NEWIPC}, {"uts", unix.CLONE_NEWUTS},
+	{"net", unix.CLONE_NEWNET}, {"pid", unix.CLONE_NEWPID}, {"mnt", unix.CLONE_NEWNS},
+}
+
+// run does all that must happen in one thread, and waits for the command.
+func (v *visit) run(ctx context.Context) error {
+	environ, err := os.ReadFile(v.proc("environ"))
+	if err != nil {
+		return fmt.Errorf("reading the container's environment: %w", err)
+	}
+	bounding, err := strconv.ParseUint(field(v.proc("status"), "CapBnd"), 16, 64)
+	if err != nil {
+		return fmt.Errorf("reading the container's capabilities: %w", err)
+	}
+	if err := v.join(); err != nil {
+		return err
+	}
+	if err := limit(bounding); err != nil {
+		return err
+	}
+	return v.command(ctx, strings.Split(strings.TrimRight(string(environ), "\x00"), "\x00"))
+}
+
+// join enters the control group and every namespace that differs from ours.
+func (v *visit) join() error {
+	if err := v.joinGroup(); err != nil {
+		return err
+	}
+	if differs, err := v.differs("user"); err != nil || differs {
+		return errors.Join(err, errors.New("entering the container: it has a user namespace of its own, which a program with several threads cannot join"))
+	}
+	var open []*os.File
+	var flags []int
+	defer func() {
+		for _, f := range open {
+			_ = f.Close()
+		}
+	}()
+	for _, ns := range namespaces {
+		differs, err := v.differs(ns.file)
+		if err != nil || !differs {
+			continue // the same, or one that this kernel does not know
+		}
+		f, err := os.Open(v.proc("ns/" + ns.file))
+		if err != nil {
+			return fmt.Errorf("opening the container's %s namespace: %w", ns.file, err)
+		}
+		open, flags = append(open, f), append(flags, ns.flag)
+	}
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("taking a thread apart: %w", err)
+	}
+	for i, f := range open {
+		if err := unix.Setns(int(f.Fd()), flags[i]); err != nil {
+			return fmt.Errorf("joining %s: %w", f.Name(), err)
+		}
+	}
+	return nil
+}
+
+func (v *visit) differs(ns string) (bool, error) {
+	own, err := os.Readlink("/proc/self/ns/" + ns)
+	if err != nil {
+		return false, err
+	}
+	other, err := os.Readlink(v.proc("ns/" + ns))
+	return own != other, err
+}
+
+// joinGroup moves this program into the container's control group, so that what
+// it starts counts and ends with the container.
+func (v *visit) joinGroup() error {
+	group, err := peer.Cgroup(v.pid)
+	if err != nil {
+		return err
+	}
+	if nameIn(group) == "" {
+		return nil
+	}
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pantavisor"} {
+		procs := filepath.Join(root, group, "cgroup.procs")
+		if _, err := os.Stat(procs); err != nil {
+			continue
+		}
+		if err := os.WriteFile(procs, []byte("0"), 0); err != nil {
+			return fmt.Errorf("joining the container's control group: %w", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("joining the container's control group: no folder of %s is mounted", group)
+}
+
+// limit drops the capabilities that the container does not have from the
+// bounding set: what is started gets none of them.
+func limit(bounding uint64) error {
+	for c := range uintptr(64) {
+		if bounding&(1<<c) != 0 {
+			continue
+		}
+		switch err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); {
+		case errors.Is(err, unix.EINVAL):
+			return nil // beyond the last one that this kernel knows
+		case err != nil:
+			return fmt.Errorf("dropping capability %d: %w", c, err)
+		}
+	}
+	return nil
+}
+
+// user is what the container's passwd file says of one.
+type user struct {
+	name, home, shell string
+	uid, gid          uint32
+}
+
+// lookUp finds a user; one that is not there is root with /bin/sh.
+func lookUp(passwd []byte, name string) user {
+	for line := range bytes.Lines(passwd) {
+		f := strings.Split(strings.TrimRight(string(line), "\n"), ":")
+		if len(f) < 7 || f[0] != name {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(f[2], 10, 32)
+		gid, err2 := strconv.ParseUint(f[3], 10, 32)
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		u := user{name: name, home: f[5], shell: f[6], uid: uint32(uid), gid: uint32(gid)}
+		if u.shell == "" {
+			u.shell = "/bin/sh"
+		}
+		return u
+	}
+	return user{name: "root", home: "/", shell: "/bin/sh"}
+}
+
+func readPasswd() []byte {
+	f, err := os.Open("/etc/passwd")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	text, _ := io.ReadAll(io.LimitReader(f, maxPasswd))
+	return text
+}
+
+// command starts the words, or the user's shell, and waits.
+func (v *visit) command(ctx context.Context, environ []string) error {
+	name := os.Getenv("PVUSER")
+	if name == "" {
+		name = "root"
+	}
+	u := lookUp(readPasswd(), name)
+	words := []string{u.shell}
+	if len(v.words) > 0 {
+		words = []string{u.shell, "-c", strings.Join(v.words, " ")}
+		if _, err := os.Stat(u.shell); err != nil {
+			words = v.words
+		}
+	}
+	env := withEnv(environ, "HOME="+u.home, "USER="+u.name, "SHELL="+u.shell)
+	if term := os.Getenv("TERM"); term != "" {
+		env = withEnv(env, "TERM="+term)
+	}
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	if cmd.Err != nil || !filepath.IsAbs(cmd.Path) {
+		cmd.Path, cmd.Err = lookPath(words[0], env)
+	}
+	cmd.Env, cmd.Dir = env, u.home
+	if st, err := os.Stat(u.home); err != nil || !st.IsDir() {
+		cmd.Dir = "/"
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = v.stdin, v.stdout, v.stderr
+	if u.uid != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.uid, Gid: u.gid}}
+	}
+	// The terminal's signals are for the command; caught ones are reset in it, ignored ones would not be.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, unix.SIGINT, unix.SIGQUIT)
+	defer signal.Stop(caught)
+	return cmd.Run()
+}
+
+// withEnv sets variables in place of those of the same name.
+func withEnv(env []string, vars ...string) []string {
+	var out []string
+	for _, e := range env {
+		keep := strings.Contains(e, "=")
+		for _, v := range vars {
+			key, _, _ := strings.Cut(v, "=")
+			keep = keep && !strings.HasPrefix(e, key+"=")
+		}
+		if keep {
+			out = append(out, e)
+		}
+	}
+	return append(out, vars...)
+}
+
+// lookPath finds a program by the container's PATH.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	path := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	for _, dir := range filepath.SplitList(path) {
+		full := filepath.Join(dir, name)
+		if st, err := os.Stat(full); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return full, nil
+		}
+	}
+	return "", fmt.Errorf("starting %s: there is no such program in the container", name)
+}
