@@ -108,7 +108,7 @@ func newPart(name string, t *targets.Target, o Options) (*Part, error) {
 func (p *Part) Name() string { return "container/" + p.Definition.Name + "/" + p.Arch }
 
 // Version of the step's logic.
-func (p *Part) Version() int { return 1 }
+func (p *Part) Version() int { return 2 }
 
 // Deps are the programs, then the packages.
 func (p *Part) Deps() []build.Step {
