@@ -88,6 +88,27 @@ func TestLoadOrder(t *testing.T) {
 	}
 }
 
+// TestSoftDependencyByAlias loads all modules that stand for a soft dependency
+// which is no module itself, as modprobe does.
+func TestSoftDependencyByAlias(t *testing.T) {
+	x, err := readIndex(tree(t, map[string]string{"modules.dep": depText, "modules.softdep": "softdep jbd2 pre: crypto-crc32c\n",
+		"modules.alias": "alias crypto_crc32c crc32c_intel\nalias crypto_crc32c crc16\nalias other virtio\n"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := x.order(nil, "jbd2", false, map[string]bool{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range list {
+		got = append(got, s.module)
+	}
+	if diff := cmp.Diff([]string{"crc32c_intel", "crc16", "jbd2"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestLoadCircleEnds(t *testing.T) {
 	dir := tree(t, map[string]string{"modules.dep": "a.ko: b.ko\nb.ko: a.ko\n"})
 	var got []string

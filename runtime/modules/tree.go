@@ -49,11 +49,13 @@ type index struct {
 	pre      map[string][]string // soft dependencies to load before
 	post     map[string][]string // and after
 	builtins map[string]bool
+	standIns map[string][]string // soft dependency that is an alias ("crypto_crc32c") to modules
 }
 
 func readIndex(dir string) (*index, error) {
 	x := &index{files: map[string]string{}, deps: map[string][]string{},
-		pre: map[string][]string{}, post: map[string][]string{}, builtins: map[string]bool{}}
+		pre: map[string][]string{}, post: map[string][]string{}, builtins: map[string]bool{},
+		standIns: map[string][]string{}}
 	if err := eachLine(filepath.Join(dir, "modules.dep"), x.dep); err != nil {
 		return nil, err
 	}
@@ -62,7 +64,29 @@ func readIndex(dir string) (*index, error) {
 			return nil, err
 		}
 	}
-	return x, nil
+	return x, x.findStandIns(filepath.Join(dir, "modules.alias"))
+}
+
+// findStandIns looks up the soft dependencies that are no modules: they are
+// aliases without patterns, as ext4's "crypto_crc32c".
+func (x *index) findStandIns(path string) error {
+	wanted := map[string]bool{}
+	for _, list := range []map[string][]string{x.pre, x.post} {
+		for _, names := range list {
+			for _, n := range names {
+				wanted[n] = x.files[n] == ""
+			}
+		}
+	}
+	err := eachLine(path, func(line string) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "alias" && wanted[name(f[1])] {
+			x.standIns[name(f[1])] = append(x.standIns[name(f[1])], name(f[2]))
+		}
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // dep takes "kernel/fs/a.ko: kernel/lib/b.ko kernel/lib/c.ko".
@@ -115,6 +139,9 @@ func (x *index) order(list []step, module string, optional bool, have map[string
 	file, ok := x.files[module]
 	switch {
 	case !ok && (x.builtins[module] || optional):
+		for _, m := range x.standIns[module] {
+			list, _ = x.order(list, m, true, have)
+		}
 		return list, nil
 	case !ok:
 		delete(have, module) // the folder may get it later
