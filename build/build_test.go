@@ -790,7 +790,7 @@ func graphOf(tb testing.TB, n int, dir string) []Step {
 			}
 			files = append(files, Source{filepath.Base(path), path})
 		}
-		s := copied(&step{Label: fmt.Sprint(i), name: fmt.Sprintf("s%d", i), files: files})
+		s := &step{Label: fmt.Sprint(i), name: fmt.Sprintf("s%d", i), files: files}
 		s.deps = all[max(0, len(all)-3):]
 		all = append(all, s)
 	}

@@ -29,6 +29,8 @@ type Builder struct {
 	Verify bool
 	// Sink takes the events; nil drops them.
 	Sink Sink
+	// Warnings from before the build are told with it and kept in its report.
+	Warnings []string
 
 	mu sync.Mutex // guards Sink
 }
@@ -73,6 +75,9 @@ func (b *Builder) Build(ctx context.Context, wanted ...Step) (*Result, error) {
 	defer release()
 	start, cpu := time.Now(), cpuTime()
 	b.emit(Event{Type: Started, Total: int64(len(g.nodes))})
+	for _, text := range b.Warnings {
+		b.emit(Event{Type: Warning, Text: text})
+	}
 	r := newRun(b, g)
 	err = errors.Join(r.all(ctx), b.Cache.stats.Save())
 	res := r.result()

@@ -19,6 +19,9 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 		return nil, err
 	}
 	report := NewReport(res, published)
+	for _, text := range b.Warnings {
+		report.Warnings = append(report.Warnings, StepNote{"build", text})
+	}
 	return report, report.Save(dir)
 }
 

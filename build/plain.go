@@ -30,6 +30,9 @@ func Line(e Event) string {
 	case Failed:
 		return fmt.Sprintf("failed   %s: %s", e.Step, e.Text)
 	case Warning:
+		if e.Step == "" {
+			return "warning  " + e.Text
+		}
 		return fmt.Sprintf("warning  %s: %s", e.Step, e.Text)
 	case Message:
 		return fmt.Sprintf("         %s: %s", e.Step, e.Text)

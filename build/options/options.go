@@ -1,0 +1,133 @@
+// Package options holds what a user can set about a build, in one struct that
+// flags and environment variables fill and whose mistakes are told together.
+package options
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Options of a build (manual: Build Options). The names behind the fields are
+// those of the environment variables.
+type Options struct {
+	// MergeSource, PVR_MERGE_SRC: reference device whose containers go into the
+	// image: a .pvr folder or an export. Default: the target's own containers.
+	MergeSource string
+	// Debug, PANTAVISOR_DEBUG: "yes" adds debug tools, "no" (default) does not.
+	Debug bool
+	// UseSourceBSP, PVR_USE_SRC_BSP: "yes" takes the BSP from MergeSource and
+	// builds none; it needs MergeSource. Default: "no".
+	UseSourceBSP bool
+	// Interactive, PV_BUILD_INTERACTIVE: "false" never asks and never installs
+	// anything on the host. Default: "true".
+	Interactive bool
+	// Epoch, SOURCE_DATE_EPOCH: time stamp of composed files in seconds since 1970.
+	// Default: build.Epoch.
+	Epoch int64
+	// Locked, PV_LOCKED: "yes" makes a pinned part that has left the archive an
+	// error instead of taking the newest. Default: "no".
+	Locked bool
+	// Certificate, PV_PVS_CERT_PEM: CA certificate copied into the initrd.
+	Certificate string
+	// Key, PV_PVS_PUB_PEM: public key copied into the initrd.
+	Key string
+	// Jobs, PV_JOBS: cores to keep busy. Default 0: all.
+	Jobs int
+	// Verify, PV_VERIFY_CACHE: "yes" reads every cached output again before use.
+	Verify bool
+}
+
+// known are the variables that a build knows, those of other packages too. Of a
+// name that begins with PVR_ or PV_BUILD_ and is not among them the nearest is
+// told: a misspelt setting must not be passed over.
+var known = []string{
+	"PVR_MERGE_SRC", "PVR_USE_SRC_BSP", "PANTAVISOR_DEBUG", "PV_BUILD_INTERACTIVE", "PV_LOCKED", "PV_PVS_CERT_PEM", "PV_PVS_PUB_PEM",
+	"PV_JOBS", "PV_VERIFY_CACHE", "PV_CACHE_DIR", "SOURCE_DATE_EPOCH",
+}
+
+// FromEnvironment reads the process's environment.
+func FromEnvironment() (*Options, error) { return Read(os.Environ()) }
+
+// Read fills options from "NAME=VALUE" strings. The error tells every mistake.
+func Read(environ []string) (*Options, error) {
+	r := &reader{values: map[string]string{}}
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		r.values[name] = value
+		r.spelling(name)
+	}
+	o := &Options{
+		MergeSource:  r.values["PVR_MERGE_SRC"],
+		Debug:        r.choice("PANTAVISOR_DEBUG", "yes", "no", false),
+		UseSourceBSP: r.choice("PVR_USE_SRC_BSP", "yes", "no", false),
+		Interactive:  r.choice("PV_BUILD_INTERACTIVE", "true", "false", true),
+		Locked:       r.choice("PV_LOCKED", "yes", "no", false),
+		Verify:       r.choice("PV_VERIFY_CACHE", "yes", "no", false),
+		Epoch:        r.number("SOURCE_DATE_EPOCH", build.Epoch, 1<<33),
+		Jobs:         int(r.number("PV_JOBS", 0, 4096)),
+		Certificate:  r.values["PV_PVS_CERT_PEM"],
+		Key:          r.values["PV_PVS_PUB_PEM"],
+	}
+	for name, path := range map[string]string{"PV_PVS_CERT_PEM": o.Certificate, "PV_PVS_PUB_PEM": o.Key} {
+		if _, err := os.Stat(path); path != "" && err != nil {
+			r.wrong("%s: %w", name, err)
+		}
+	}
+	if o.UseSourceBSP && o.MergeSource == "" {
+		r.wrong("PVR_USE_SRC_BSP=yes needs PVR_MERGE_SRC: there is no device to take the BSP from")
+	}
+	return o, errors.Join(r.errs...)
+}
+
+type reader struct {
+	values map[string]string
+	errs   []error
+}
+
+func (r *reader) wrong(format string, args ...any) {
+	r.errs = append(r.errs, fault.New(fault.BadInput, format, args...))
+}
+
+// spelling finds names that nothing reads but that look like ours.
+func (r *reader) spelling(name string) {
+	ours := strings.HasPrefix(name, "PVR_") || strings.HasPrefix(name, "PV_") || strings.HasPrefix(name, "PANTAVISOR_")
+	for _, k := range known {
+		if name == k {
+			return
+		}
+	}
+	if near := targets.Nearest(name, known); ours && len(near) > 0 {
+		r.wrong("environment variable %s: unknown; did you mean %s?", name, strings.Join(near, " or "))
+	}
+}
+
+func (r *reader) choice(name, on, off string, otherwise bool) bool {
+	switch value := r.values[name]; value {
+	case "":
+		return otherwise
+	case on, off:
+		return value == on
+	default:
+		r.wrong("%s=%q: want %s or %s", name, value, on, off)
+		return otherwise
+	}
+}
+
+func (r *reader) number(name string, otherwise, most int64) int64 {
+	value := r.values[name]
+	if value == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n < 0 || n > most {
+		r.wrong("%s=%q: want a whole number from 0 to %d", name, value, most)
+		return otherwise
+	}
+	return n
+}

@@ -1,0 +1,53 @@
+package options
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+func TestDefaults(t *testing.T) {
+	got, err := Read([]string{"HOME=/root", "PV_SPEC_DIR=x", "PVR_MERGE_SRC="})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&Options{Interactive: true, Epoch: build.Epoch}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestValues(t *testing.T) {
+	got, err := Read([]string{
+		"PVR_MERGE_SRC=/d/.pvr", "PANTAVISOR_DEBUG=yes", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=false",
+		"SOURCE_DATE_EPOCH=7", "PV_LOCKED=yes", "PV_JOBS=3", "PV_VERIFY_CACHE=yes",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Options{MergeSource: "/d/.pvr", Debug: true, UseSourceBSP: true, Epoch: 7, Locked: true, Jobs: 3, Verify: true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAllMistakesAreTold(t *testing.T) {
+	_, err := Read([]string{
+		"PANTAVISOR_DEBUG=true", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=no", "SOURCE_DATE_EPOCH=now", "PV_JOBS=-1",
+		"PVR_MERGE_SCR=x", "PV_PVS_CERT_PEM=/nowhere/cert",
+	})
+	if err == nil || fault.Of(err) != fault.BadInput {
+		t.Fatalf("got %v", err)
+	}
+	for _, want := range []string{
+		`PANTAVISOR_DEBUG="true": want yes or no`, "needs PVR_MERGE_SRC", `PV_BUILD_INTERACTIVE="no": want true or false`,
+		"SOURCE_DATE_EPOCH", "PV_JOBS", "PVR_MERGE_SCR: unknown; did you mean PVR_MERGE_SRC?", "/nowhere/cert",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not told in\n%v", want, err)
+		}
+	}
+}

@@ -1,0 +1,320 @@
+// Package front joins targets, locks, images and the build for the commands that
+// a user types: each exported method is one command, and the magefile only calls
+// it.
+package front
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/term"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/options"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/emulator"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Door is where commands come in. Fill the fields that a command has flags for.
+type Door struct {
+	Root    string // the source tree; "": the folder of the process
+	Events  string // file for JSON lines, "-" for Stdout; "": none
+	Locked  bool   // as PV_LOCKED
+	JSON    bool   // results as JSON
+	Options *options.Options
+
+	Stdout, Stderr io.Writer
+}
+
+// New opens the door of the source tree in the current folder, with options from
+// the environment.
+func New() (*Door, error) {
+	root, err := os.Getwd()
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "looking for the source tree")
+	}
+	o, err := options.FromEnvironment()
+	return &Door{Root: root, Options: o, Stdout: os.Stdout, Stderr: os.Stderr}, err
+}
+
+// job is one command on one target.
+type job struct {
+	*build.Builder
+	target *targets.Target
+	comp   *images.Composition
+	close  func() error
+}
+
+// Out is the folder of a target's results.
+func (d *Door) Out(target string) string { return filepath.Join(d.Root, "out", target) }
+
+func (d *Door) load(name string) (*targets.Target, error) {
+	return targets.Load(targets.Workspace(d.Root), name)
+}
+
+// open resolves a target: its parts, then its graph. Nothing is run.
+func (d *Door) open(ctx context.Context, name string) (*job, error) {
+	t, err := d.load(name)
+	if err != nil {
+		return nil, err
+	}
+	j, err := d.builder(t)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := d.parts(ctx, j)
+	if err == nil {
+		j.comp, err = images.Graph(images.Options{
+			Target: t, Root: d.Root, Parts: parts, MergeSource: d.Options.MergeSource, UseSourceBSP: d.Options.UseSourceBSP,
+			Debug: d.Options.Debug, TrustCertificates: d.Options.Certificate, TrustKey: d.Options.Key,
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(err, j.close())
+	}
+	return j, nil
+}
+
+func (d *Door) builder(t *targets.Target) (*job, error) {
+	dir, err := build.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	cache, err := build.OpenCache(dir)
+	if err != nil {
+		return nil, err
+	}
+	sink, end, err := d.sinks()
+	return &job{target: t, close: end, Builder: &build.Builder{
+		Cache: cache, Target: t.Name, Workspace: d.Root, Jobs: d.Options.Jobs, Verify: d.Options.Verify, Sink: sink,
+	}}, err
+}
+
+// sinks are lines or bars for people and, when asked for, JSON lines.
+func (d *Door) sinks() (build.Sink, func() error, error) {
+	var all build.Sinks
+	end := func() error { return nil }
+	if f, ok := d.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		live := build.NewLive(f)
+		all, end = append(all, live), func() error { live.Close(); return nil }
+	} else {
+		all = append(all, build.Plain{W: d.Stderr})
+	}
+	switch d.Events {
+	case "":
+		return all, end, nil
+	case "-":
+		return append(all, build.JSON{W: d.Stdout}), end, nil
+	}
+	f, err := os.Create(d.Events)
+	if err != nil {
+		return nil, end, errors.Join(fault.Wrap(fault.IO, err, "opening the file of --events"), end())
+	}
+	finish := end
+	return append(all, build.JSON{W: f}), func() error { return errors.Join(finish(), f.Close()) }, nil
+}
+
+// parts answers what the target takes from Debian, from its lock.
+func (d *Door) parts(ctx context.Context, j *job) (*debian.Parts, error) {
+	lock, err := debian.LoadLock(d.lockFile(j.target.Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		lock, err = &debian.Lock{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	store := debian.Open(j.Cache.Dir(), func(text string) { j.Warnings = append(j.Warnings, text) })
+	locked := d.Locked || d.Options.Locked
+	lock, replaced, err := store.Refresh(ctx, lock, debian.BuildRequests(j.target), debian.Options{
+		Locked: locked, Target: j.target.Name,
+		Progress: func(e debian.Entry) { fmt.Fprintln(d.Stderr, "fetching", e.Package, e.Version) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range replaced {
+		j.Warnings = append(j.Warnings, r.String())
+	}
+	return debian.NewParts(store, lock), nil
+}
+
+func (d *Door) lockFile(target string) string {
+	return filepath.Join(d.Root, "targets", target, "parts.lock")
+}
+
+// Build makes everything of a target and prints where it is.
+func (d *Door) Build(ctx context.Context, target string) (*build.Report, error) {
+	j, err := d.open(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	report, err := j.Deliver(ctx, d.Out(target), j.comp.Artefacts)
+	if err = errors.Join(err, j.close()); err != nil || !d.JSON {
+		return report, err
+	}
+	return report, d.print(report)
+}
+
+func (d *Door) print(v any) error {
+	enc := json.NewEncoder(d.Stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// Run builds a target and boots its image in the emulator.
+func (d *Door) Run(ctx context.Context, target string) error {
+	t, err := d.load(target)
+	if err != nil {
+		return err
+	}
+	if t.Emulator == nil {
+		return fault.New(fault.Unsupported, "target %s has no emulator: write out/%s to a medium instead", target, target)
+	}
+	if err := emulator.Ensure(ctx, *t.Emulator, d.Options.Interactive, d.Stderr); err != nil {
+		return err
+	}
+	quiet := *d
+	quiet.JSON = false
+	report, err := quiet.Build(ctx, target)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(report.Artefacts, func(p build.Published) bool { return strings.HasSuffix(p.Path, ".img") })
+	if i < 0 {
+		return fault.New(fault.Unsupported, "target %s makes no image to boot", target)
+	}
+	return emulator.Run(ctx, emulator.Options{
+		Target: target, Emulator: *t.Emulator, Image: filepath.Join(d.Out(target), report.Artefacts[i].Path),
+		Containers: len(t.Containers), Interactive: d.Options.Interactive, JSON: d.JSON,
+		Stdin: os.Stdin, Stdout: d.Stdout, Stderr: d.Stderr,
+	})
+}
+
+// Targets lists the boards.
+func (d *Door) Targets() error {
+	all, err := targets.LoadAll(targets.Workspace(d.Root))
+	if d.JSON {
+		list := map[string]*targets.Target{}
+		for _, t := range all {
+			list[t.Name] = t
+		}
+		return errors.Join(err, d.print(list))
+	}
+	w := tabwriter.NewWriter(d.Stdout, 0, 8, 2, ' ', 0)
+	for _, t := range all {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", t.Name, t.Arch, t.Description)
+	}
+	return errors.Join(err, w.Flush())
+}
+
+// Plan prints the resolved graph: text, json or dot.
+func (d *Door) Plan(ctx context.Context, target, format string) error {
+	j, err := d.open(ctx, target)
+	if err != nil {
+		return err
+	}
+	defer j.close() //nolint:errcheck // nothing was written
+	plan, err := j.Plan(j.comp.Wanted()...)
+	if err != nil {
+		return err
+	}
+	return plan.Write(d.Stdout, format)
+}
+
+// Why says which input of a step changed.
+func (d *Door) Why(ctx context.Context, target, step string) error {
+	j, err := d.open(ctx, target)
+	if err != nil {
+		return err
+	}
+	defer j.close() //nolint:errcheck // nothing was written
+	reason, err := j.Why(step, j.comp.Wanted()...)
+	if err != nil {
+		return err
+	}
+	if d.JSON {
+		return d.print(reason)
+	}
+	return reason.Write(d.Stdout)
+}
+
+// Clean removes what was made for a target: its outputs and its cached steps.
+// Downloads stay.
+func (d *Door) Clean(ctx context.Context, target string) error {
+	t, err := d.load(target)
+	if err != nil {
+		return err
+	}
+	j, err := d.builder(t)
+	if err != nil {
+		return err
+	}
+	defer j.close() //nolint:errcheck // nothing was written
+	if err := j.Forget(ctx); err != nil {
+		return err
+	}
+	return fault.Wrap(fault.IO, os.RemoveAll(d.Out(target)), "cleaning %s", target)
+}
+
+// Component makes one component of a target, or with "-clean" behind its name
+// drops it from the cache.
+func (d *Door) Component(ctx context.Context, target, name string) error {
+	base, clean := strings.CutSuffix(name, "-clean")
+	if !slices.Contains(images.Components, base) {
+		return targets.Unknown("component", name, images.Components)
+	}
+	j, err := d.open(ctx, target)
+	if err != nil {
+		return err
+	}
+	defer j.close() //nolint:errcheck // the build's own error says more
+	steps := j.comp.Components[base]
+	if len(steps) == 0 {
+		return fault.New(fault.Unsupported, "target %s has no component %s", target, base)
+	}
+	if clean {
+		var names []string
+		for _, s := range steps {
+			names = append(names, s.Name())
+		}
+		return j.Forget(ctx, names...)
+	}
+	res, err := j.Build(ctx, steps...)
+	if err != nil {
+		return err
+	}
+	for _, s := range steps {
+		fmt.Fprintf(d.Stdout, "%s\t%s\n", s.Name(), res.Dir(s))
+	}
+	return nil
+}
+
+// Lock moves the target's pinned parts to the newest of their suites.
+func (d *Door) Lock(ctx context.Context, target string) error {
+	t, err := d.load(target)
+	if err != nil {
+		return err
+	}
+	dir, err := build.CacheDir()
+	if err != nil {
+		return err
+	}
+	store := debian.Open(dir, func(text string) { fmt.Fprintln(d.Stderr, "warning ", text) })
+	lock, err := store.Resolve(ctx, debian.LockRequests(t))
+	if err != nil {
+		return err
+	}
+	return lock.Save(d.lockFile(target))
+}
