@@ -32,8 +32,8 @@ func match(dir string, modaliases []string) ([]string, error) {
 	return out, nil
 }
 
-// bus is what stands before the first colon: pci, usb, of, acpi, platform. It
-// never holds a wild card.
+// bus is what stands before the first colon: pci, usb, of, acpi, platform. In
+// patterns a star may end it ("acpi*:", "dmi*:"); none begins with a wild card.
 func bus(alias string) string {
 	b, _, _ := strings.Cut(alias, ":")
 	return b
@@ -50,7 +50,7 @@ func claims(line []byte, byBus map[string][]string) (module string, ok bool) {
 	if colon < 0 {
 		return "", false
 	}
-	candidates := byBus[string(rest[:colon])] // does not allocate
+	candidates := byBus[string(bytes.TrimRight(rest[:colon], "*"))] // does not allocate
 	if candidates == nil {
 		return "", false
 	}

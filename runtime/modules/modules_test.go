@@ -31,6 +31,7 @@ const aliasText = `# Aliases extracted from modules themselves.
 alias pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci
 alias virtio:d00000002v* virtio_blk
 alias fs-ext4 ext4
+alias acpi*:LNXPWRBN:* jbd2
 alias cpu:type:x86,ven*fam*mod*:feature:*0094* crc32c-intel
 `
 
@@ -236,6 +237,14 @@ func TestColdPlugFollowsNewDevices(t *testing.T) {
 	want := []string{"virtio_ring.ko", "virtio.ko", "virtio-pci.ko.xz", "virtio_blk.ko"}
 	if diff := cmp.Diff(want, got); diff != "" || n != len(want) {
 		t.Errorf("loaded %d (-want +got):\n%s", n, diff)
+	}
+}
+
+func TestAliasBusWithStar(t *testing.T) {
+	dir := tree(t, map[string]string{"modules.dep": depText, "modules.alias": aliasText})
+	got, err := match(dir, []string{"acpi:LNXPWRBN:"})
+	if diff := cmp.Diff([]string{"jbd2"}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }
 
