@@ -110,7 +110,11 @@ func (m *Module) read(dir string, p Platform) (*pkg, error) {
 	if ctx.GOOS == "" {
 		ctx.GOOS = "linux"
 	}
-	bp, err := ctx.ImportDir(filepath.Join(m.root, filepath.FromSlash(dir)), 0)
+	folder := filepath.Join(m.root, filepath.FromSlash(dir))
+	if _, err := os.Stat(folder); err != nil {
+		return nil, fault.New(fault.Missing, "reading Go package %s: %w", dir, err)
+	}
+	bp, err := ctx.ImportDir(folder, 0)
 	if err != nil {
 		return nil, fault.New(sort(err), "reading Go package %s for %s/%s: %w", dir, ctx.GOOS, ctx.GOARCH, err)
 	}

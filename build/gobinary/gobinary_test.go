@@ -1,0 +1,104 @@
+package gobinary
+
+import (
+	"bytes"
+	"debug/elf"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gosource"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// module writes a module with one program.
+func module(t *testing.T, program string) *gosource.Module {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.org/m\n\ngo 1.26\n", "cmd/hello/main.go": program} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := gosource.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+const hello = "package main\n\nvar who = \"x\"\n\nfunc main() { println(who) }\n"
+
+// compile builds in a cache of its own and returns the binary.
+func compile(t *testing.T, s *Step) ([]byte, error) {
+	t.Helper()
+	cache, err := build.OpenCache(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := (&build.Builder{Cache: cache}).Build(t.Context(), s)
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(res.Dir(s), "bin", "hello"))
+}
+
+func TestArchitecturesAndReproducibility(t *testing.T) {
+	for _, c := range []struct {
+		arch targets.Arch
+		want elf.Machine
+	}{
+		{targets.Arch{Go: "amd64"}, elf.EM_X86_64},
+		{targets.Arch{Go: "mipsle", MIPS: "softfloat"}, elf.EM_MIPS},
+	} {
+		one, err := compile(t, New(module(t, hello), "cmd/hello", c.arch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := elf.NewFile(bytes.NewReader(one))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Machine != c.want || f.Section(".symtab") != nil || f.Section(".interp") != nil {
+			t.Errorf("%s: machine %v, want %v; symbols or an interpreter", c.arch, f.Machine, c.want)
+		}
+		two, err := compile(t, New(module(t, hello), "cmd/hello", c.arch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(one, two) {
+			t.Errorf("%s: binaries from two paths differ", c.arch)
+		}
+	}
+}
+
+func TestLDFlags(t *testing.T) {
+	s := New(module(t, hello), "cmd/hello", targets.Arch{Go: "amd64"})
+	s.LDFlags = []string{"-X", "main.who=a-marker-of-the-test"}
+	data, err := compile(t, s)
+	if err != nil || !bytes.Contains(data, []byte("a-marker-of-the-test")) {
+		t.Errorf("the flag did not reach the linker: %v", err)
+	}
+}
+
+func TestProgramThatDoesNotCompile(t *testing.T) {
+	_, err := compile(t, New(module(t, "package main\n\nfunc main() { nothing() }\n"), "cmd/hello", targets.Arch{Go: "amd64"}))
+	if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "undefined: nothing") || !strings.Contains(err.Error(), "go/hello/amd64") {
+		t.Errorf("got %v of kind %v", err, fault.Of(err))
+	}
+}
+
+func TestMissingGo(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	_, err := compile(t, New(module(t, hello), "cmd/hello", targets.Arch{Go: "amd64"}))
+	if fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "install Go") {
+		t.Errorf("got %v of kind %v", err, fault.Of(err))
+	}
+}

@@ -1,0 +1,201 @@
+//go:build mage
+
+// Pantavisor: firmware images, and the software that runs on the device.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/magefile/mage/mg"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/front"
+)
+
+// Options are written --name or --name=value by habit; mage reads one dash.
+func init() {
+	for i, arg := range os.Args {
+		if i > 1 && strings.HasPrefix(arg, "--") && len(arg) > 2 {
+			os.Args[i] = arg[1:]
+		}
+	}
+}
+
+// end passes the exit code of docs/exit-codes.md on, which mage reads from the
+// outermost error only.
+func end(err error) error {
+	if err == nil {
+		return nil
+	}
+	return mg.Fatal(int(fault.Of(err)), err)
+}
+
+// door fills what flags say into the front door and does one command.
+func door(json, locked *bool, events *string, do func(*front.Door) error) error {
+	d, err := front.New()
+	if err != nil {
+		return end(err)
+	}
+	d.JSON, d.Locked = json != nil && *json, locked != nil && *locked
+	if events != nil {
+		d.Events = *events
+	}
+	return end(do(d))
+}
+
+// Build makes the image, its block map, the BSP export and a report under out/TARGET.
+//
+//	mage build x64-uefi
+//	mage build x64-uefi --locked --events=build.jsonl
+//	PVR_MERGE_SRC=device/.pvr PANTAVISOR_DEBUG=yes mage build x64-uefi --json
+func Build(ctx context.Context, target string, locked, json *bool, events *string) error {
+	return door(json, locked, events, func(d *front.Door) error {
+		_, err := d.Build(ctx, target)
+		return err
+	})
+}
+
+// Run builds a target and boots it in QEMU: on a terminal with the device's console, elsewhere until every container has reached its goal.
+//
+//	mage run x64-uefi
+//	mage run x64-uefi --json < /dev/null
+func Run(ctx context.Context, target string, locked, json *bool, events *string) error {
+	return door(json, locked, events, func(d *front.Door) error { return d.Run(ctx, target) })
+}
+
+// Targets lists the boards.
+//
+//	mage targets
+//	mage targets --json
+func Targets(json *bool) error {
+	return door(json, nil, nil, func(d *front.Door) error { return d.Targets() })
+}
+
+// Plan prints the resolved graph without running it: text, json or dot.
+//
+//	mage plan x64-uefi
+//	mage plan x64-uefi --format=dot | dot -Tsvg > plan.svg
+func Plan(ctx context.Context, target string, format *string, locked *bool) error {
+	how := "text"
+	if format != nil {
+		how = *format
+	}
+	return door(nil, locked, nil, func(d *front.Door) error { return d.Plan(ctx, target, how) })
+}
+
+// Why says which input of a step changed since it was last made, with old and new digest.
+//
+//	mage why x64-uefi initrd/base
+func Why(ctx context.Context, target, step string, json *bool) error {
+	return door(json, nil, nil, func(d *front.Door) error { return d.Why(ctx, target, step) })
+}
+
+// Clean removes what was made for a target; downloads stay.
+//
+//	mage clean x64-uefi
+func Clean(ctx context.Context, target string) error {
+	return door(nil, nil, nil, func(d *front.Door) error { return d.Clean(ctx, target) })
+}
+
+// Component makes one component: init, initrd, kernel, bsp, trail or image; with -clean behind its name it is forgotten.
+//
+//	mage component x64-uefi initrd
+//	mage component x64-uefi initrd-clean
+func Component(ctx context.Context, target, name string, locked *bool, events *string) error {
+	return door(nil, locked, events, func(d *front.Door) error { return d.Component(ctx, target, name) })
+}
+
+// Lock moves the pinned parts of a target to the newest of their suite.
+//
+//	mage lock x64-uefi
+func Lock(ctx context.Context, target string) error {
+	return door(nil, nil, nil, func(d *front.Door) error { return d.Lock(ctx, target) })
+}
+
+// Test runs everything there is to test: the linter, all tests, the VM boots.
+//
+//	mage test
+func Test(ctx context.Context) error {
+	return end(errors.Join(lint(ctx), gotool(ctx, "test", "-timeout=60m", "./...")))
+}
+
+// Bench measures what docs/benchmarks.md lists.
+//
+//	mage bench
+func Bench(ctx context.Context) error {
+	return end(gotool(ctx, "test", "-run=^$", "-bench=.", "-count=5", "./..."))
+}
+
+// Fuzz runs every fuzz target for a while, 30s or what --span says.
+//
+//	mage fuzz
+//	mage fuzz --span=5m
+func Fuzz(ctx context.Context, span *string) error {
+	time := "30s"
+	if span != nil {
+		time = *span
+	}
+	found, err := fuzzTargets()
+	if err != nil {
+		return end(err)
+	}
+	for _, f := range found {
+		fmt.Println("fuzzing", f.dir, f.name)
+		if err := gotool(ctx, "test", "-run=^$", "-fuzz=^"+f.name+"$", "-fuzztime="+time, "./"+f.dir); err != nil {
+			return end(err)
+		}
+	}
+	return nil
+}
+
+// Lint checks form and style.
+//
+//	mage lint
+func Lint(ctx context.Context) error { return end(lint(ctx)) }
+
+func lint(ctx context.Context) error {
+	if err := gotool(ctx, "vet", "./..."); err != nil {
+		return err
+	}
+	path, err := exec.LookPath("golangci-lint")
+	if err != nil {
+		fmt.Println("golangci-lint is not on the PATH: only go vet was run")
+		return nil
+	}
+	return call(ctx, path, "run", "./...")
+}
+
+func gotool(ctx context.Context, args ...string) error { return call(ctx, "go", args...) }
+
+func call(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return fault.Wrap(fault.Internal, cmd.Run(), "running %s %s", name, strings.Join(args, " "))
+}
+
+type fuzzTarget struct{ dir, name string }
+
+var fuzzForm = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
+
+// fuzzTargets looks for them in the test files.
+func fuzzTargets() ([]fuzzTarget, error) {
+	var found []fuzzTarget
+	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		for _, m := range fuzzForm.FindAllSubmatch(data, -1) {
+			found = append(found, fuzzTarget{filepath.Dir(path), string(m[1])})
+		}
+		return err
+	})
+	return found, fault.Wrap(fault.IO, err, "looking for fuzz targets")
+}
