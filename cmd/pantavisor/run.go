@@ -8,7 +8,11 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"github.com/pantavisor/pantavisor/runtime/container"
 	pid1 "github.com/pantavisor/pantavisor/runtime/init"
+	"github.com/pantavisor/pantavisor/runtime/pvcontrol"
+	"github.com/pantavisor/pantavisor/runtime/pvcurl"
+	"github.com/pantavisor/pantavisor/runtime/pventer"
 )
 
 // command is one of the programs in this one.
@@ -22,7 +26,22 @@ type command struct {
 var commands = []command{
 	{"init", "process 1 of a device; started by the kernel", pid1.Run},
 	{"cold-plug", "", pid1.ColdPlug},
+	{container.StageArg, "", stage},
+	{"pvcontrol", "talk to the control socket", pvcontrol.Run},
+	{"pvcurl", "send one HTTP request to a unix socket", pvcurl.Run},
+	{"pventer", "run a command inside a container", pventer.Run},
 }
+
+// stage is the first stage of a container; it ends in the container's own program.
+// It is process 1 too, of the container, and so goes by its name before anything
+// asks for the process ID.
+func stage(context.Context, []string, io.Reader, io.Writer, io.Writer) int {
+	container.Init()
+	return noStage
+}
+
+// noStage is the exit code of a first stage that comes back, which none does.
+const noStage = 125
 
 // usage is the exit code for words that mean nothing.
 const usage = 2

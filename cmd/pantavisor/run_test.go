@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// machines are all CPUs that a device may have.
+var machines = []struct{ arch, variant string }{
+	{"amd64", ""}, {"arm64", ""}, {"arm", "GOARM=5"}, {"arm", "GOARM=6"}, {"arm", "GOARM=7"},
+	{"mips", "GOMIPS=softfloat"}, {"mipsle", "GOMIPS=softfloat"}, {"riscv64", ""},
+}
+
+// budget in bytes for amd64: the binary as it lies in RAM, and as xz in the initrd.
+const (
+	rawBudget = 5 << 20
+	xzBudget  = 5 << 19 // 2.5 MiB
+)
+
+// binary builds as the build does.
+func binary(t *testing.T, arch, variant string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "pantavisor")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, variant)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building for %s %s: %v\n%s", arch, variant, err, text)
+	}
+	return out
+}
+
+func TestBuildsForEveryMachine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds eight times")
+	}
+	for _, m := range machines {
+		t.Run(m.arch+m.variant, func(t *testing.T) {
+			info, err := os.Stat(binary(t, m.arch, m.variant))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d bytes", info.Size())
+		})
+	}
+}
+
+func TestSize(t *testing.T) {
+	path := binary(t, "amd64", "")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > rawBudget {
+		t.Errorf("the binary has %d bytes, the budget is %d", info.Size(), rawBudget)
+	}
+	packed, err := exec.Command("xz", "-9", "--check=crc32", "-T1", "-c", path).Output()
+	if err != nil {
+		t.Skipf("needs xz: %v", err)
+	}
+	t.Logf("%d bytes, %d as xz", info.Size(), len(packed))
+	if len(packed) > xzBudget {
+		t.Errorf("the binary has %d bytes as xz, the budget is %d", len(packed), xzBudget)
+	}
+}
+
+// forbidden imports, with the reason.
+var forbidden = map[string]string{
+	"net/http":                               "4 MB of code and crypto/tls with it; the control socket speaks HTTP/1.1 by itself",
+	"crypto/tls":                             "1.5 MB; what talks to the cloud is a second program",
+	"log/slog":                               "package logs is the device's logger",
+	"text/template":                          "keeps the linker from dropping unused methods",
+	"html/template":                          "as text/template",
+	"testing":                                "belongs into tests",
+	"plugin":                                 "the binary is static",
+	"github.com/spf13/cobra":                 "half a megabyte for words that a table finds",
+	"github.com/containerd/cgroups/v3":       "9 MB; the files are written directly",
+	"github.com/klauspost/compress/zstd":     "the kernel unpacks modules and squashfs",
+	"github.com/pantavisor/pantavisor/build": "belongs to the host",
+	"github.com/pantavisor/pantavisor/kernel": "belongs to the host",
+	"github.com/pantavisor/pantavisor/images": "belongs to the host",
+}
+
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dep := range strings.Fields(string(out)) {
+		if why, bad := forbidden[dep]; bad {
+			t.Errorf("the device binary imports %s: %s", dep, why)
+		}
+	}
+}
+
+func TestDispatch(t *testing.T) {
+	tests := []struct {
+		name        string
+		args        []string
+		code        int
+		out, errout string
+	}{
+		{"nothing", []string{"pantavisor"}, 2, "", "usage: pantavisor COMMAND"},
+		{"no name at all", nil, 2, "", "usage: pantavisor COMMAND"},
+		{"help", []string{"pantavisor", "--help"}, 0, "process 1 of a device", ""},
+		{"version", []string{"/usr/bin/pantavisor", "--version"}, 0, "pantavisor ", ""},
+		{"unknown", []string{"pantavisor", "dance"}, 2, "", `unknown command "dance"`},
+		{"init by word", []string{"pantavisor", "init"}, 1, "", "this is for process 1"},
+		{"init by name with help", []string{"/init", "--help"}, 0, "usage", ""},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			var out, errout bytes.Buffer
+			code := Run(t.Context(), tc.args, strings.NewReader(""), &out, &errout)
+			if code != tc.code || !strings.Contains(out.String(), tc.out) || !strings.Contains(errout.String(), tc.errout) {
+				t.Errorf("code %d, out %q, err %q", code, &out, &errout)
+			}
+		})
+	}
+}
+
+func TestCommandsAreNamedOnce(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range commands {
+		if seen[c.name] || c.run == nil || c.name != strings.ToLower(c.name) {
+			t.Errorf("command %q", c.name)
+		}
+		seen[c.name] = true
+	}
+}
+
+func TestVersionIsTheBuilds(t *testing.T) {
+	defer func(old string) { release = old }(release)
+	release = "1.2.3"
+	var out bytes.Buffer
+	if code := Run(t.Context(), []string{"pantavisor", "version"}, nil, &out, io.Discard); code != 0 || out.String() != "pantavisor 1.2.3\n" {
+		t.Errorf("%d, %q", code, out.String())
+	}
+}
