@@ -102,11 +102,20 @@ func (p *Plan) text(w io.Writer) error {
 	for _, s := range p.Steps {
 		note := s.Why
 		if note == "" {
-			note = strings.Join(s.Deps, " ")
+			note = needs(s.Deps)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.State, short(s.Key), sizeText(s.Bytes), note)
 	}
 	return t.Flush()
+}
+
+// needs names a few dependencies and counts the rest.
+func needs(deps []string) string {
+	const few = 4
+	if len(deps) <= few {
+		return strings.Join(deps, " ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(deps[:few-1], " "), len(deps)-few+1)
 }
 
 var dotColors = map[string]string{"cached": "palegreen", "ready": "lightsalmon", "pending": "lightgrey"}

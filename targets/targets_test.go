@@ -277,3 +277,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestSmallestTargetOfTheDocument loads what docs/targets.md shows.
+func TestSmallestTargetOfTheDocument(t *testing.T) {
+	data, err := os.ReadFile("../docs/targets.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(data), "```yaml\n")
+	text, _, ok2 := strings.Cut(rest, "```")
+	if !ok || !ok2 || strings.Count(text, "\n") >= 10 {
+		t.Fatalf("no target of under ten lines in docs/targets.md: %q", text)
+	}
+	if _, err := Parse("docs/targets.md", "mine", []byte(text)); err != nil {
+		t.Error(err)
+	}
+}
