@@ -131,7 +131,7 @@ func (g *grower) kernel() error {
 	if err != nil {
 		return err
 	}
-	pkg, err := g.Parts.Fetch(r, g.Target.Kernel.Package)
+	pkg, err := g.Parts.Fetch(r, "linux-image-*") // what the meta package stands for
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (g *grower) bsp() error {
 	}
 	image := &kernel.Image{Tree: g.tree}
 	modules := &kernel.Modules{Tree: g.tree, Tools: g.toolbox}
-	g.c.Components["kernel"] = []build.Step{image, modules}
+	g.c.Components["kernel"] = []build.Step{image, modules, &kernel.ConfigCheck{Tree: g.tree}}
 	g.part = &BSP{
 		Target: g.Target.Name, Release: g.Release,
 		Kernel: Artefact{image, kernel.ImageFile}, Initrd: Artefact{g.base, BaseInitrd}, Addons: g.addons,

@@ -9,6 +9,8 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/archive"
+	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -82,15 +84,7 @@ func (s *Reference) damaged(err error) error {
 
 // Run copies the parts that are wanted.
 func (s *Reference) Run(ctx context.Context, w *build.Work) error {
-	from, store, err := s.open(ctx, w)
-	if err != nil {
-		return s.damaged(err)
-	}
-	text, err := os.ReadFile(filepath.Join(from, fragmentFile))
-	if err != nil {
-		return s.damaged(err)
-	}
-	st, err := state.Parse(text)
+	st, store, err := s.open(ctx, w)
 	if err != nil {
 		return s.damaged(err)
 	}
@@ -103,22 +97,39 @@ func (s *Reference) Run(ctx context.Context, w *build.Work) error {
 	return s.damaged(s.take(ctx, w, st, store))
 }
 
-// open returns the folder with the state and that with the objects.
-func (s *Reference) open(ctx context.Context, w *build.Work) (dir, store string, err error) {
-	info, err := os.Stat(s.Path)
+// open returns the state and the folder with its objects.
+func (s *Reference) open(ctx context.Context, w *build.Work) (*state.State, string, error) {
+	f, err := os.Open(s.Path)
 	if err != nil {
-		return "", "", err
+		return nil, "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, "", err
 	}
 	if info.IsDir() {
-		store, err = s.store()
-		return s.Path, store, err
+		return s.folder()
 	}
-	dir = filepath.Join(w.Tmp, "reference")
-	store = filepath.Join(dir, objectsDir)
-	if err := os.MkdirAll(store, 0o755); err != nil {
-		return "", "", err
+	unpacked, err := objects.Create(filepath.Join(w.Tmp, "reference"))
+	if err != nil {
+		return nil, "", err
 	}
-	return dir, store, unpackExport(ctx, s.Path, dir)
+	st, err := archive.Import(ctx, f, unpacked, archive.Limits{})
+	return st, unpacked.Dir(), err
+}
+
+func (s *Reference) folder() (*state.State, string, error) {
+	store, err := s.store()
+	if err != nil {
+		return nil, "", err
+	}
+	text, err := os.ReadFile(filepath.Join(s.Path, fragmentFile))
+	if err != nil {
+		return nil, "", err
+	}
+	st, err := state.Parse(text)
+	return st, store, err
 }
 
 // take copies the state's objects. They are copied, not linked: the user may

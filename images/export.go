@@ -1,0 +1,58 @@
+package images
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/archive"
+	"github.com/pantavisor/pantavisor/revision/objects"
+)
+
+// ExportFile is the file in the output of an [Export].
+const ExportFile = "export.pvr.tgz"
+
+// Export is the step that packs a part as an export (manual: pvr export).
+type Export struct {
+	Part build.Step `json:"-"`
+}
+
+var (
+	_ build.Step      = (*Export)(nil)
+	_ build.Versioned = (*Export)(nil)
+)
+
+// Name of the step.
+func (s *Export) Name() string { return "bsp/export" }
+
+// Version of the step's logic.
+func (s *Export) Version() int { return 1 }
+
+// Deps is the part.
+func (s *Export) Deps() []build.Step { return []build.Step{s.Part} }
+
+// Run writes the archive.
+func (s *Export) Run(ctx context.Context, w *build.Work) error {
+	dir := w.In(s.Part)
+	st, err := readPart(dir)
+	if err != nil {
+		return err
+	}
+	store, err := objects.Open(filepath.Join(dir, objectsDir))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "exporting the BSP")
+	}
+	f, err := os.Create(filepath.Join(w.Out, ExportFile))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "exporting the BSP")
+	}
+	defer f.Close()
+	err = archive.Export(ctx, f, st, store, archive.ExportOptions{Gzip: true, Time: time.Unix(build.Epoch, 0)})
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "exporting the BSP")
+	}
+	return fault.Wrap(fault.IO, f.Close(), "exporting the BSP")
+}
