@@ -273,7 +273,7 @@ func (d *Door) Clean(ctx context.Context, target string) error {
 func (d *Door) Component(ctx context.Context, target, name string) error {
 	base, clean := strings.CutSuffix(name, "-clean")
 	if !slices.Contains(images.Components, base) {
-		return targets.Unknown("component", name, images.Components)
+		return targets.Unknown("component", base, images.Components)
 	}
 	j, err := d.open(ctx, target)
 	if err != nil {

@@ -1,0 +1,133 @@
+package front
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/options"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// door opens the front door of an empty workspace with a cache of its own.
+func door(t *testing.T) (*Door, *bytes.Buffer) {
+	t.Helper()
+	t.Setenv("PV_CACHE_DIR", t.TempDir())
+	var out bytes.Buffer
+	return &Door{Root: t.TempDir(), Options: &options.Options{}, Stdout: &out, Stderr: &bytes.Buffer{}}, &out
+}
+
+func TestTargets(t *testing.T) {
+	d, out := door(t)
+	folder := filepath.Join(d.Root, "targets", "mine")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "target.yaml"), []byte("description: my board\narch: {go: riscv64}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Targets(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"mine", "riscv64", "my board", "x64-uefi"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+	out.Reset()
+	d.JSON = true
+	var list map[string]map[string]any
+	if err := d.Targets(); err != nil || json.Unmarshal(out.Bytes(), &list) != nil || list["mine"]["description"] != "my board" {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	d, _ := door(t)
+	ctx := t.Context()
+	for name, do := range map[string]func() error{
+		"build":     func() error { _, err := d.Build(ctx, "x64-uef"); return err },
+		"run":       func() error { return d.Run(ctx, "x64-uef") },
+		"plan":      func() error { return d.Plan(ctx, "x64-uef", "text") },
+		"why":       func() error { return d.Why(ctx, "x64-uef", "initrd") },
+		"clean":     func() error { return d.Clean(ctx, "x64-uef") },
+		"lock":      func() error { return d.Lock(ctx, "x64-uef") },
+		"component": func() error { return d.Component(ctx, "x64-uef", "initrd") },
+	} {
+		err := do()
+		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "did you mean x64-uefi?") {
+			t.Errorf("%s: got %v of kind %v", name, err, fault.Of(err))
+		}
+	}
+	if err := d.Component(ctx, "x64-uefi", "initr-clean"); err == nil || !strings.Contains(err.Error(), "did you mean init or initrd?") {
+		t.Errorf("got %v", err)
+	}
+	if err := d.Run(ctx, "x64-generic"); fault.Of(err) != fault.Unsupported {
+		t.Errorf("a target without emulator: got %v", err)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	d, out := door(t)
+	for _, to := range []string{"-", filepath.Join(t.TempDir(), "events")} {
+		d.Events = to
+		sink, end, err := d.sinks()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink.Event(build.Event{Type: build.Done, Step: "s"})
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		data := out.Bytes()
+		if to != "-" {
+			if data, err = os.ReadFile(to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var e build.Event
+		if err := json.Unmarshal(data, &e); err != nil || e.Step != "s" {
+			t.Errorf("%s: %s, %v", to, data, err)
+		}
+	}
+	d.Events = filepath.Join(t.TempDir(), "gone", "events")
+	if _, _, err := d.sinks(); fault.Of(err) != fault.IO {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCleanRemovesWhatWasMade(t *testing.T) {
+	d, _ := door(t)
+	file := filepath.Join(d.Out("x64-uefi"), "x.img")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Clean(context.Background(), "x64-uefi"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(d.Out("x64-uefi")); !os.IsNotExist(err) {
+		t.Errorf("out/ is still there: %v", err)
+	}
+}
+
+func TestBrokenLockIsTold(t *testing.T) {
+	d, _ := door(t)
+	file := d.lockFile("x64-uefi")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("{broken"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Plan(t.Context(), "x64-uefi", "text"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "parts.lock") {
+		t.Errorf("got %v of kind %v", err, fault.Of(err))
+	}
+}
