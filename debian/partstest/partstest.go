@@ -120,14 +120,18 @@ func (b *Bench) Try(s build.Step) error {
 	return nil
 }
 
-// Work returns what the step is given when it runs.
+// Work returns what the step is given when it runs: its output, emptied unless it
+// is done, and a scratch folder.
 func (b *Bench) Work(s build.Step) *build.Work {
 	b.t.Helper()
-	tmp := filepath.Join(b.dir, "tmp", s.Name())
-	for _, d := range []string{b.out(s), tmp} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
+	tmp := b.t.TempDir()
+	if !b.done[s.Name()] {
+		if err := os.RemoveAll(b.out(s)); err != nil {
 			b.t.Fatal(err)
 		}
+	}
+	if err := os.MkdirAll(b.out(s), 0o755); err != nil {
+		b.t.Fatal(err)
 	}
 	return build.NewWork(b.out(s), tmp, b.out, func(n build.Note) {
 		if n.Warn {
