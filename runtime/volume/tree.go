@@ -1,0 +1,93 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// copyTree copies files and folders; symbolic links become what they lead to, if
+// that is within the tree.
+func copyTree(from, to string) error {
+	root, err := os.OpenRoot(from)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return copyDir(root, ".", to, 0)
+}
+
+// maxDepth bounds folders within folders: a link may lead to a folder above it.
+const maxDepth = 64
+
+func copyDir(root *os.Root, dir, to string, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("%s: more than %d folders deep", dir, maxDepth)
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	f, err := root.Open(dir)
+	if err != nil {
+		return err
+	}
+	entries, err := f.ReadDir(-1)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name, dst := filepath.Join(dir, e.Name()), filepath.Join(to, e.Name())
+		info, err := root.Stat(name)
+		switch {
+		case err != nil:
+		case info.IsDir():
+			err = copyDir(root, name, dst, depth+1)
+		case info.Mode().IsRegular():
+			err = copyFile(root, name, dst, info.Mode().Perm())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(root *os.Root, name, dst string, perm fs.FileMode) error {
+	in, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_WRONLY, perm|0o444)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// removeEmpty removes the mount points below dir and dir itself, which hold nothing
+// now. It never removes content: what is not empty stays.
+func removeEmpty(dir string) error {
+	var paths []string
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if info, e := d.Info(); e == nil && (d.IsDir() || info.Size() == 0) {
+			paths = append(paths, p)
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, p := range slices.Backward(paths) {
+		_ = os.Remove(p)
+	}
+	return err
+}
