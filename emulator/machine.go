@@ -61,6 +61,7 @@ type Machine struct {
 	cfg     Config
 	dir     string
 	ownDir  bool
+	lock    *os.File // held while the folder is in use
 	cmd     *exec.Cmd
 	qmp     *qmp
 	stderr  tailWriter
@@ -99,8 +100,8 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 func (m *Machine) prepare(ctx context.Context) (err error) {
 	m.dir = m.cfg.Dir
 	if m.dir == "" {
-		if m.dir, err = os.MkdirTemp("", "pv-run-"); err != nil {
-			return fault.Wrap(fault.IO, err, "making a folder for the machine")
+		if m.dir, m.lock, err = makeDir(); err != nil {
+			return err
 		}
 		m.ownDir = true
 	}
@@ -358,5 +359,6 @@ func (m *Machine) Close() {
 func (m *Machine) removeDir() {
 	if m.ownDir {
 		_ = os.RemoveAll(m.dir)
+		_ = m.lock.Close()
 	}
 }

@@ -167,7 +167,7 @@ func checkAddresses(t *testing.T, d *Device) {
 }
 
 func checkVolumes(t *testing.T, d *Device) {
-	inSDK(t, d, "sh -c 'echo kept > /var/lib/sdk/file; echo lost > /var/cache/sdk/file; echo lost > /root/file; sync'")
+	inSDK(t, d, "sh -c 'echo kept > /var/lib/sdk/file; echo lost > /var/cache/sdk/file; echo lost > /srv/file; sync'")
 	if err := d.Reboot(within(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func checkVolumes(t *testing.T, d *Device) {
 	if out := inSDK(t, d, "cat /var/lib/sdk/file"); out != "kept" {
 		t.Errorf("file on the permanent volume: %q", out)
 	}
-	for _, gone := range []string{"/var/cache/sdk/file", "/root/file"} {
+	for _, gone := range []string{"/var/cache/sdk/file", "/srv/file"} {
 		if _, err := d.Run(within(t), "pventer -c sdk cat "+gone); !errors.As(err, new(*ExitError)) {
 			t.Errorf("%s after a reboot: %v", gone, err)
 		}
