@@ -99,8 +99,11 @@ func kindOf(said []byte) fault.Kind {
 // step's key speaks of.
 func (p *Program) checkToolchain(ctx context.Context) error {
 	out, err := p.command(ctx, "env", "GOVERSION").Output()
+	if ctx.Err() != nil {
+		return fault.Wrap(fault.Cancelled, ctx.Err(), "building %s", p.Package)
+	}
 	if err != nil {
-		return fault.Wrap(fault.Missing, err, "asking the go command for its version (is Go on the PATH?)")
+		return fault.New(fault.Missing, "asking the go command for its version (is Go on the PATH?): %w", err)
 	}
 	if got := strings.TrimSpace(string(out)); got != p.Toolchain {
 		return fault.New(fault.Missing, "building %s: the go command on the PATH is %s, this build runs with %s", p.Package, got, p.Toolchain)

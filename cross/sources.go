@@ -27,7 +27,7 @@ type walk struct {
 func sources(root, pkg string) ([]build.Source, error) {
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "looking for the sources of %s", pkg)
+		return nil, fault.New(fault.Missing, "looking for the sources of %s: %w", pkg, err)
 	}
 	w := &walk{root: root, module: modulePath(mod), seen: map[string]bool{}, files: []string{"go.mod", "go.sum"}}
 	if err := w.visit(pkg); err != nil {

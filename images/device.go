@@ -48,7 +48,7 @@ func (s *Device) Sources() ([]build.Source, error) {
 func (s *Device) Run(_ context.Context, w *build.Work) error {
 	groups, err := os.ReadFile(s.groups())
 	if err != nil {
-		return fault.Wrap(fault.Missing, err, "reading the default groups")
+		return fault.New(fault.Missing, "reading the default groups: %w", err)
 	}
 	type object = map[string]any
 	permanent := object{"persistence": "permanent"}

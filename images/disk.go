@@ -48,7 +48,7 @@ var (
 func (d *Disk) Name() string { return "image/disk" }
 
 // Version of the step's logic.
-func (d *Disk) Version() int { return 1 }
+func (d *Disk) Version() int { return 2 }
 
 // Deps are boot files, storage and tools.
 func (d *Disk) Deps() []build.Step { return []build.Step{d.Boot, d.Storage, d.Tools} }
@@ -191,6 +191,9 @@ func (c *composition) storage(ctx context.Context, s span) error {
 	dir := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
 	image := filepath.Join(c.work.Out, DiskFile)
 	err := makeExt4(ctx, c.work, c.disk.Tools, image, s, c.id, c.options, dir, c.tally)
+	if err != nil && ctx.Err() == nil && full(c.work.Out) {
+		return fault.New(fault.NoSpace, "making partition %s: the file system of the build cache (PV_CACHE_DIR) is full: %w", s.Name, err)
+	}
 	return fault.Wrap(fault.IO, err, "making partition %s", s.Name)
 }
 

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pantavisor/pantavisor/build"
@@ -225,6 +226,23 @@ func TestNeededSizeIsEnough(t *testing.T) {
 		}
 		d.Image.Size = int(tally.need(o)) + 42
 		host(t, "e2fsck", "-fn", filepath.Join(r.must(d), DiskFile)+rootAt)
+	}
+}
+
+// TestFullDiskIsSaid composes on a file system that is too small for the image.
+func TestFullDiskIsSaid(t *testing.T) {
+	small := t.TempDir()
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=3m"); err != nil {
+		t.Skipf("mounting a small tmpfs takes root: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) })
+	r, d := newRunner(t), disk(boardTree(t), board())
+	r.must(d.Storage)
+	r.must(d.Boot)
+	r.must(d.Tools)
+	r.dir = small
+	if _, err := r.run(d); fault.Of(err) != fault.NoSpace {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
 }
 

@@ -109,26 +109,26 @@ const features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,exte
 	"large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 
 // makeExt4 makes a file system with the content of dir at a place of an image
-// that holds zeros. nodiscard makes mke2fs write the zeros of inode tables and
-// journal: as data of the image they also reach a used medium that is written by
-// block map.
+// that holds zeros. nodiscard and UNIX_IO_NOZEROOUT make mke2fs write the zeros of
+// inode tables and journal and not punch holes: as data of the image they also
+// reach a used medium that is written by block map.
 func makeExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, id identity, o storageOptions, dir string, what *tally) error {
 	uuid := strings.ToLower(id.uuid("storage"))
 	extended := fmt.Sprintf("offset=%d,root_owner=0:0,hash_seed=%s,lazy_itable_init=0,lazy_journal_init=0,nodiscard",
 		s.Start, strings.ToLower(id.uuid("hash seed")))
-	now := fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", build.Epoch)
-	err := call(ctx, w, t, []string{now}, "mke2fs", "-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockSize), "-I", "256",
+	env := []string{fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", build.Epoch), "UNIX_IO_NOZEROOUT=1"}
+	err := call(ctx, w, t, env, "mke2fs", "-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockSize), "-I", "256",
 		"-i", strconv.FormatInt(o.InodeRatio, 10), "-J", fmt.Sprintf("size=%d", o.Journal), "-m", strconv.FormatInt(o.Reserved, 10),
 		"-L", s.Name, "-U", uuid, "-O", features, "-E", extended, "-d", dir, image, fmt.Sprintf("%dk", s.Length/1024))
 	if err != nil {
 		return err
 	}
-	return stampExt4(ctx, w, t, image, s, what.inodes, now)
+	return stampExt4(ctx, w, t, image, s, what.inodes, env)
 }
 
 // stampExt4 sets the times of every inode: mke2fs copies those of the staged
 // files, and a change time cannot be set there.
-func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, inodes int64, now string) error {
+func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, inodes int64, env []string) error {
 	script := filepath.Join(w.Tmp, "times")
 	f, err := os.Create(script)
 	if err != nil {
@@ -144,7 +144,7 @@ func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span
 	if err := b.Flush(); err != nil {
 		return fault.Wrap(fault.IO, err, "stamping the storage")
 	}
-	return call(ctx, w, t, []string{now}, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", image, s.Start))
+	return call(ctx, w, t, env, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", image, s.Start))
 }
 
 // storedInodes are the numbers that mke2fs gives: 2 to the top folder, 11 to

@@ -200,7 +200,7 @@ func (g *grower) trust() ([]Trust, error) {
 func checkPEM(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return fault.Wrap(fault.Missing, err, "reading what signatures are checked against (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM)")
+		return fault.New(fault.Missing, "reading what signatures are checked against (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM): %w", err)
 	}
 	if strings.Contains(string(text), "PRIVATE KEY-----") {
 		return fault.New(fault.BadInput, "reading %s: it holds a private key, which must not go into an image", file)

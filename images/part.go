@@ -100,7 +100,7 @@ func (p *part) write() error {
 func readPart(dir string) (*state.State, error) {
 	text, err := os.ReadFile(filepath.Join(dir, fragmentFile))
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "reading a state")
+		return nil, fault.New(fault.Missing, "reading a state: %w", err)
 	}
 	s, err := state.Parse(text)
 	if err != nil {

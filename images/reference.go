@@ -43,7 +43,7 @@ func (s *Reference) Deps() []build.Step { return nil }
 func (s *Reference) Sources() ([]build.Source, error) {
 	info, err := os.Stat(s.Path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "looking for the reference device (PVR_MERGE_SRC)")
+		return nil, fault.New(fault.Missing, "looking for the reference device (PVR_MERGE_SRC): %w", err)
 	}
 	if !info.IsDir() {
 		return []build.Source{{Name: "reference", Path: s.Path}}, nil

@@ -18,7 +18,7 @@ type setting struct{ key, value string }
 func readSettings(file string) ([]setting, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "reading configuration")
+		return nil, fault.New(fault.Missing, "reading configuration: %w", err)
 	}
 	var out []setting
 	var errs []error

@@ -3,6 +3,8 @@ package images
 import (
 	"io/fs"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // fileID tells files apart, whatever their names.
@@ -15,4 +17,11 @@ func idOf(info fs.FileInfo) (fileID, bool) {
 		return fileID{}, false
 	}
 	return fileID{uint64(st.Dev), st.Ino}, st.Nlink > 1 //nolint:unconvert // Dev is 32 bits wide on mips
+}
+
+// full tells whether the file system of a folder has less than a MiB left: mke2fs
+// calls that a short write.
+func full(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && int64(st.Bavail)*int64(st.Bsize) < mib //nolint:unconvert // widths differ
 }

@@ -230,7 +230,7 @@ func bootLinks(sys *manifest.System, trail string) error {
 func (s *Trail) extras(w *build.Work, dir string) error {
 	text, err := os.ReadFile(s.hub())
 	if err != nil {
-		return fault.Wrap(fault.Missing, err, "reading the Hub's configuration")
+		return fault.New(fault.Missing, "reading the Hub's configuration: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config/pantahub.config"), text, 0o600); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the Hub's configuration")
