@@ -1,0 +1,299 @@
+package pvs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// ErrPattern is wrapped by the errors for malformed patterns.
+var ErrPattern = errors.New("malformed pattern")
+
+// maxAlternatives bounds what braces expand to.
+const maxAlternatives = 256
+
+// Syntax is a meaning of patterns. Two are in the field, and they differ for some
+// patterns with "**".
+type Syntax int
+
+const (
+	// Signer is the meaning of the tools that sign: ** spans any number of path
+	// elements, * and ? stay inside one, [...] and [^...] are classes, {a,b} are
+	// alternatives and \ takes the next character as it is. dir/** does not match
+	// dir itself; **/x matches x.
+	Signer Syntax = iota
+	// Device is the meaning of the runtimes in the field: dir/** matches dir and
+	// everything below; ** is nothing special elsewhere and matches nothing alone;
+	// braces are ordinary characters.
+	Device
+)
+
+// Pattern is a compiled pattern over state keys.
+type Pattern struct {
+	alternatives [][]string // path elements of each
+	below        bool       // Device: also everything below a match
+}
+
+// Compile reads a pattern.
+func (s Syntax) Compile(text string) (*Pattern, error) {
+	if s == Device {
+		return compileDevice(text)
+	}
+	alternatives, err := expand(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w %.120q: %w", ErrPattern, text, err)
+	}
+	p := &Pattern{}
+	for _, a := range alternatives {
+		elems := strings.Split(a, "/")
+		for _, e := range elems {
+			if err := checkElement(e); err != nil {
+				return nil, fmt.Errorf("%w %.120q: %w", ErrPattern, text, err)
+			}
+		}
+		p.alternatives = append(p.alternatives, elems)
+	}
+	return p, nil
+}
+
+func compileDevice(text string) (*Pattern, error) {
+	p := &Pattern{}
+	if text == "**" {
+		return p, nil
+	}
+	dir, below := strings.CutSuffix(text, "/**")
+	// No element may be "**", because matching would take it for the signer's.
+	elems := strings.Split(dir, "/")
+	for i, e := range elems {
+		if err := checkElement(e); err != nil {
+			return nil, fmt.Errorf("%w %.120q: %w", ErrPattern, text, err)
+		}
+		if e == "**" {
+			elems[i] = "*"
+		}
+	}
+	return &Pattern{alternatives: [][]string{elems}, below: below}, nil
+}
+
+// Match tells whether a whole key matches.
+func (p *Pattern) Match(key string) bool {
+	elems := strings.Split(key, "/")
+	for _, a := range p.alternatives {
+		if p.below && len(elems) > len(a) && matchPath(a, elems[:len(a)]) || matchPath(a, elems) {
+			return true
+		}
+	}
+	return false
+}
+
+// matchPath matches path elements. After a mismatch behind a "**" it takes that
+// one back by an element; earlier ones need no second look, as in matchElement.
+func matchPath(pattern, key []string) bool {
+	p, k := 0, 0
+	star, mark := -1, 0
+	for k < len(key) {
+		switch {
+		case p < len(pattern) && pattern[p] == "**":
+			if p == len(pattern)-1 {
+				return true
+			}
+			star, mark = p, k
+			p++
+		case p < len(pattern) && matchElement(pattern[p], key[k]):
+			p, k = p+1, k+1
+		case star >= 0:
+			mark++
+			p, k = star+1, mark
+		default:
+			return false
+		}
+	}
+	return p == len(pattern)
+}
+
+// matchElement matches one path element with * ? [...] and \.
+func matchElement(pattern, text string) bool {
+	p, t := 0, 0
+	star, mark := -1, 0
+	for t < len(text) {
+		if p < len(pattern) && pattern[p] == '*' {
+			star, mark = p, t
+			p++
+			continue
+		}
+		if np, nt, ok := matchOne(pattern, p, text, t); ok {
+			p, t = np, nt
+			continue
+		}
+		if star < 0 {
+			return false
+		}
+		_, n := utf8.DecodeRuneInString(text[mark:])
+		mark += n
+		p, t = star+1, mark
+	}
+	for p < len(pattern) && pattern[p] == '*' {
+		p++
+	}
+	return p == len(pattern)
+}
+
+// matchOne matches one character and returns the positions behind it.
+func matchOne(pattern string, p int, text string, t int) (np, nt int, ok bool) {
+	if p >= len(pattern) {
+		return 0, 0, false
+	}
+	r, n := utf8.DecodeRuneInString(text[t:])
+	switch pattern[p] {
+	case '?':
+		return p + 1, t + n, true
+	case '[':
+		in, end := class(pattern, p, r)
+		return end, t + n, in
+	case '\\':
+		p++
+	}
+	want, m := utf8.DecodeRuneInString(pattern[p:])
+	return p + m, t + n, want == r
+}
+
+// class tells whether the class that starts at p contains r, and where it ends.
+// The pattern was checked, so the class is whole.
+func class(pattern string, p int, r rune) (in bool, end int) {
+	p++
+	negated := strings.HasPrefix(pattern[p:], "^")
+	if negated {
+		p++
+	}
+	for pattern[p] != ']' {
+		var low, high rune
+		low, p = classRune(pattern, p)
+		high = low
+		if pattern[p] == '-' && pattern[p+1] != ']' {
+			high, p = classRune(pattern, p+1)
+		}
+		in = in || low <= r && r <= high
+	}
+	return in != negated, p + 1
+}
+
+func classRune(pattern string, p int) (rune, int) {
+	if pattern[p] == '\\' {
+		p++
+	}
+	r, n := utf8.DecodeRuneInString(pattern[p:])
+	return r, p + n
+}
+
+// checkElement refuses open classes and a trailing backslash.
+func checkElement(e string) error {
+	for i := 0; i < len(e); i++ {
+		switch e[i] {
+		case '\\':
+			if i++; i == len(e) {
+				return errors.New("nothing follows the backslash")
+			}
+		case '[':
+			end, err := classEnd(e, i)
+			if err != nil {
+				return err
+			}
+			i = end
+		}
+	}
+	return nil
+}
+
+func classEnd(e string, start int) (int, error) {
+	i := start + 1
+	if i < len(e) && e[i] == '^' {
+		i++
+	}
+	for first := i; i < len(e); i++ {
+		switch {
+		case e[i] == '\\':
+			if i++; i == len(e) {
+				return 0, errors.New("nothing follows the backslash")
+			}
+		case e[i] == ']' && i > first:
+			return i, nil
+		case e[i] == ']':
+			return 0, errors.New("empty class")
+		}
+	}
+	return 0, errors.New("the class [ is not closed")
+}
+
+// expand replaces braces by their alternatives.
+func expand(text string) ([]string, error) {
+	open := findOpen(text)
+	if open < 0 {
+		return []string{text}, nil
+	}
+	words, rest, err := alternatives(text[open+1:])
+	if err != nil {
+		return nil, err
+	}
+	tails, err := expand(rest)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, w := range words {
+		heads, err := expand(text[:open] + w)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range heads {
+			for _, t := range tails {
+				if out = append(out, h+t); len(out) > maxAlternatives {
+					return nil, fmt.Errorf("more than %d alternatives", maxAlternatives)
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// findOpen returns the first brace that is neither escaped nor in a class.
+func findOpen(text string) int {
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '[':
+			if end, err := classEnd(text, i); err == nil {
+				i = end
+			}
+		case '{':
+			return i
+		}
+	}
+	return -1
+}
+
+// alternatives splits what follows an opening brace at the commas of its level.
+func alternatives(text string) (words []string, rest string, err error) {
+	depth, start := 0, 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '{':
+			if depth++; depth > 8 {
+				return nil, "", errors.New("braces nested deeper than 8")
+			}
+		case ',':
+			if depth == 0 {
+				words, start = append(words, text[start:i]), i+1
+			}
+		case '}':
+			if depth == 0 {
+				return append(words, text[start:i]), text[i+1:], nil
+			}
+			depth--
+		}
+	}
+	return nil, "", errors.New("the brace { is not closed")
+}

@@ -1,0 +1,222 @@
+// Package sign makes signature documents for states, "pvs@2"; see package pvs.
+package sign
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/pvs"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// PartRule returns the rule of a part: its files and, unless noConfig, its
+// configuration. Nil lists stand for the defaults: everything but src.json.
+func PartRule(part string, include, exclude []string, noConfig bool) state.Rule {
+	r := state.Rule{Include: prefixed(part, include, "**"), Exclude: prefixed(part, exclude, "src.json")}
+	if !noConfig {
+		r.Include = append(r.Include, "_config/"+part+"/**")
+	}
+	r.Exclude = append(r.Exclude, "_sigs/"+part+".json")
+	return r
+}
+
+func prefixed(part string, patterns []string, def string) []string {
+	if patterns == nil {
+		patterns = []string{def}
+	}
+	var out []string
+	for _, p := range patterns {
+		out = append(out, part+"/"+p)
+	}
+	return out
+}
+
+// RawRule returns the rule of patterns as given for the signature _sigs/NAME.json;
+// nil lists stand for everything but src.json.
+func RawRule(name string, include, exclude []string) state.Rule {
+	if include == nil {
+		include = []string{"**"}
+	}
+	if exclude == nil {
+		exclude = []string{"src.json"}
+	}
+	return state.Rule{Include: append([]string(nil), include...), Exclude: append(append([]string(nil), exclude...), "_sigs/"+name+".json")}
+}
+
+// ParseKey reads the first PEM block whose type contains PRIVATE KEY: PKCS#1,
+// PKCS#8 or SEC1, for RSA or the curves P-256, P-384 and P-521.
+func ParseKey(text []byte) (crypto.Signer, error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if !strings.Contains(block.Type, "PRIVATE KEY") {
+			continue
+		}
+		key, err := privateKey(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("reading private key: %w", err)
+		}
+		if _, err := algorithm(key); err != nil {
+			return nil, fmt.Errorf("reading private key: %w", err)
+		}
+		return key, nil
+	}
+	return nil, errors.New("reading private key: there is no PEM block PRIVATE KEY")
+}
+
+func privateKey(der []byte) (crypto.Signer, error) {
+	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return key, nil
+	}
+	if key, err := x509.ParseECPrivateKey(der); err == nil {
+		return key, nil
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("a %T cannot sign", key)
+	}
+	return signer, nil
+}
+
+var curves = map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}
+
+func algorithm(key crypto.Signer) (string, error) {
+	switch pub := key.Public().(type) {
+	case *rsa.PublicKey:
+		return "RS256", nil
+	case *ecdsa.PublicKey:
+		if alg := curves[pub.Curve.Params().BitSize]; alg != "" {
+			return alg, nil
+		}
+		return "", fmt.Errorf("curve %s is not supported; P-256, P-384 and P-521 are", pub.Curve.Params().Name)
+	}
+	return "", fmt.Errorf("a key of type %T is not supported; RSA and EC keys are", key.Public())
+}
+
+// Options say how a signature is made.
+type Options struct {
+	Key crypto.Signer
+	// Chain are the certificates put into the signature, the signer's first; none
+	// for a signature that is verified with a known key.
+	Chain []*x509.Certificate
+	// WithPayload puts the payload into the document, too.
+	WithPayload bool
+}
+
+// header is the protected header; its members stay in alphabetical order.
+type header struct {
+	Alg string   `json:"alg"`
+	JWK any      `json:"jwk"`
+	PVS pvsRule  `json:"pvs"`
+	Typ string   `json:"typ"`
+	X5C []string `json:"x5c,omitempty"`
+}
+
+type pvsRule struct {
+	Include []string `json:"include"`
+	Exclude []string `json:"exclude"`
+}
+
+type rsaKey struct {
+	Kty string `json:"kty"`
+	N   string `json:"n"`
+	E   string `json:"e"`
+}
+
+type ecKey struct {
+	Kty string `json:"kty"`
+	Crv string `json:"crv"`
+	X   string `json:"x"`
+	Y   string `json:"y"`
+}
+
+// Sign returns the signature document of a rule over a state.
+func Sign(st *state.State, rule state.Rule, opt Options) (canon.Value, error) {
+	protected, err := protect(rule, opt)
+	if err != nil {
+		return canon.Value{}, fmt.Errorf("signing: %w", err)
+	}
+	sel, err := pvs.Select(st, rule, pvs.Signer)
+	if err != nil {
+		return canon.Value{}, fmt.Errorf("signing: %w", err)
+	}
+	payload := pvs.Payload(st, sel)
+	value, err := signature(opt.Key, pvs.SigningInput(protected, payload))
+	if err != nil {
+		return canon.Value{}, fmt.Errorf("signing: %w", err)
+	}
+	members := []canon.Member{
+		{Name: state.SpecKey, Value: canon.Str(state.SignatureSpec)},
+		{Name: "protected", Value: canon.Str(protected)},
+		{Name: "signature", Value: canon.Str(encode(value))},
+	}
+	if opt.WithPayload {
+		members = append(members, canon.Member{Name: "payload", Value: canon.Str(encode(payload))})
+	}
+	return canon.Obj(members...), nil
+}
+
+func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+func protect(rule state.Rule, opt Options) (string, error) {
+	alg, err := algorithm(opt.Key)
+	if err != nil {
+		return "", err
+	}
+	h := header{Alg: alg, JWK: jwk(opt.Key.Public()), PVS: pvsRule{rule.Include, rule.Exclude}, Typ: "PVS"}
+	for _, c := range opt.Chain {
+		h.X5C = append(h.X5C, base64.StdEncoding.EncodeToString(c.Raw))
+	}
+	text, err := json.Marshal(h)
+	return encode(text), err
+}
+
+func jwk(key crypto.PublicKey) any {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return rsaKey{"RSA", encode(k.N.Bytes()), encode(big.NewInt(int64(k.E)).Bytes())}
+	case *ecdsa.PublicKey:
+		size := (k.Curve.Params().BitSize + 7) / 8
+		x, y := make([]byte, size), make([]byte, size)
+		return ecKey{"EC", k.Curve.Params().Name, encode(k.X.FillBytes(x)), encode(k.Y.FillBytes(y))}
+	}
+	return nil
+}
+
+// signature signs as RFC 7518 says: PKCS#1 v1.5 for RSA, r and s side by side for
+// EC keys.
+func signature(key crypto.Signer, input []byte) ([]byte, error) {
+	alg, err := algorithm(key)
+	if err != nil {
+		return nil, err
+	}
+	hash := map[string]crypto.Hash{"RS256": crypto.SHA256, "ES256": crypto.SHA256, "ES384": crypto.SHA384, "ES512": crypto.SHA512}[alg]
+	h := hash.New()
+	h.Write(input)
+	ec, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return key.Sign(rand.Reader, h.Sum(nil), hash)
+	}
+	r, s, err := ecdsa.Sign(rand.Reader, ec, h.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	size := (ec.Curve.Params().BitSize + 7) / 8
+	out := make([]byte, 2*size)
+	r.FillBytes(out[:size])
+	s.FillBytes(out[size:])
+	return out, nil
+}

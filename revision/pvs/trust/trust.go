@@ -1,0 +1,209 @@
+// Package trust says whose signatures count: public keys, or certificates that
+// lead to a trusted one.
+package trust
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/revision/pvs"
+)
+
+// PublicKeys trusts keys whatever certificates a signature carries.
+type PublicKeys []crypto.PublicKey
+
+var _ pvs.Keys = PublicKeys(nil)
+
+// For implements pvs.Keys.
+func (k PublicKeys) For(*pvs.Signature, []string) ([]crypto.PublicKey, error) {
+	if len(k) == 0 {
+		return nil, pvs.ErrNoKey
+	}
+	return k, nil
+}
+
+// ParsePublicKeys reads all PEM blocks whose type begins with "PUBLIC " (PKIX or
+// PKCS#1 content).
+func ParsePublicKeys(text []byte) (PublicKeys, error) {
+	var keys PublicKeys
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if !strings.HasPrefix(block.Type, "PUBLIC ") {
+			continue
+		}
+		key, err := publicKey(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("reading public key: %w", err)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("reading public keys: there is no PEM block PUBLIC KEY")
+	}
+	return keys, nil
+}
+
+func publicKey(der []byte) (crypto.PublicKey, error) {
+	if key, err := x509.ParsePKCS1PublicKey(der); err == nil {
+		return key, nil
+	}
+	return x509.ParsePKIXPublicKey(der)
+}
+
+// Store is a set of trusted certificates. A certificate in it anchors a chain, be
+// it a root or not.
+type Store struct {
+	certs []*x509.Certificate
+	pool  *x509.CertPool
+}
+
+// ParseStore reads all PEM blocks CERTIFICATE.
+func ParseStore(text []byte) (*Store, error) {
+	certs, err := ParseCertificates(text)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{certs: certs, pool: x509.NewCertPool()}
+	for _, c := range certs {
+		s.pool.AddCert(c)
+	}
+	return s, nil
+}
+
+// ParseCertificates reads all PEM blocks CERTIFICATE in order.
+func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("reading certificate %d: %w", len(certs)+1, err)
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("reading certificates: there is no PEM block CERTIFICATE")
+	}
+	return certs, nil
+}
+
+// Authority trusts signers whose certificates lead to a store.
+type Authority struct {
+	Store *Store
+	// Time is the moment at which certificates must be valid; zero for now.
+	Time time.Time
+	// AnyUsage accepts certificates made for other purposes than code signing.
+	AnyUsage bool
+	// KeyWithoutChain are trusted for signatures that carry no certificates; nil
+	// stands for the keys of the store's own valid certificates.
+	KeyWithoutChain PublicKeys
+}
+
+var _ pvs.Keys = (*Authority)(nil)
+
+// For implements pvs.Keys.
+func (a *Authority) For(s *pvs.Signature, _ []string) ([]crypto.PublicKey, error) {
+	if len(s.Chain) == 0 {
+		return a.bare()
+	}
+	leaf, between, err := parseChain(s.Chain)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.verify(leaf, between); err != nil {
+		return nil, fmt.Errorf("%w: %w", pvs.ErrNoKey, err)
+	}
+	return usable(leaf.PublicKey)
+}
+
+func (a *Authority) verify(leaf *x509.Certificate, between *x509.CertPool) error {
+	usages := []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}
+	if a.AnyUsage {
+		usages = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: a.Store.pool, Intermediates: between, CurrentTime: a.Time, KeyUsages: usages})
+	return err
+}
+
+func (a *Authority) bare() ([]crypto.PublicKey, error) {
+	if a.KeyWithoutChain != nil {
+		return a.KeyWithoutChain.For(nil, nil)
+	}
+	var out []crypto.PublicKey
+	for _, c := range a.Store.certs {
+		if a.verify(c, nil) != nil {
+			continue
+		}
+		if keys, err := usable(c.PublicKey); err == nil {
+			out = append(out, keys...)
+		}
+	}
+	if len(out) == 0 {
+		return nil, pvs.ErrNoKey
+	}
+	return out, nil
+}
+
+func parseChain(der [][]byte) (*x509.Certificate, *x509.CertPool, error) {
+	leaf, err := x509.ParseCertificate(der[0])
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading x5c[0]: %w", err)
+	}
+	between := x509.NewCertPool()
+	for i, d := range der[1:] {
+		c, err := x509.ParseCertificate(d)
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading x5c[%d]: %w", i+1, err)
+		}
+		between.AddCert(c)
+	}
+	return leaf, between, nil
+}
+
+func usable(key crypto.PublicKey) ([]crypto.PublicKey, error) {
+	switch key.(type) {
+	case *rsa.PublicKey, *ecdsa.PublicKey:
+		return []crypto.PublicKey{key}, nil
+	}
+	return nil, fmt.Errorf("%w: a certificate for a %T", pvs.ErrNoKey, key)
+}
+
+// Device trusts as a device is configured: one authority, and another for the
+// OEM's own parts (PV_OEM_NAME, PV_SECUREBOOT_OEM_TRUSTSTORE).
+type Device struct {
+	Main *Authority
+	// OEM is asked when OEMName is the signer's common name and the signature
+	// covers neither the BSP nor the OEM's configuration. May be nil.
+	OEM     *Authority
+	OEMName string
+}
+
+var _ pvs.Keys = (*Device)(nil)
+
+// For implements pvs.Keys.
+func (d *Device) For(s *pvs.Signature, protected []string) ([]crypto.PublicKey, error) {
+	if d.OEM != nil && d.OEMName != "" && len(s.Chain) > 0 && !d.guarded(protected) {
+		leaf, err := x509.ParseCertificate(s.Chain[0])
+		if err == nil && leaf.Subject.CommonName == d.OEMName {
+			return d.OEM.For(s, protected)
+		}
+	}
+	return d.Main.For(s, protected)
+}
+
+func (d *Device) guarded(protected []string) bool {
+	for _, key := range protected {
+		if strings.HasPrefix(key, "bsp/") || strings.HasPrefix(key, d.OEMName+"/") {
+			return true
+		}
+	}
+	return false
+}
