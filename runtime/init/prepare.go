@@ -76,6 +76,10 @@ func (m *machine) earlyModules(ctx context.Context) error {
 	if err := m.modules.Load(m.missingDrivers()...); err != nil {
 		log.Warnf("%v", err)
 	}
+	// The power button is read through evdev, which no device asks for by itself.
+	if err := m.modules.Load("evdev"); err != nil && !errors.Is(err, modules.ErrUnknown) {
+		log.Warnf("%v", err)
+	}
 	log.Debugf("%d modules for the devices of this machine", n)
 	m.background("modules", func() error {
 		return m.modules.HotPlug(ctx, events, func(err error) { log.Warnf("%v", err) })

@@ -203,7 +203,9 @@ func (m *machine) plugRest() {
 		return
 	}
 	m.background("modules", func() error {
-		if ws := <-done; !ws.Exited() || ws.ExitStatus() != 0 {
+		ws := <-done
+		stopped := ws.Signaled() && ws.Signal() == unix.SIGTERM // by the shutdown
+		if !stopped && ws.ExitStatus() != 0 {
 			m.log.Named("modules").Warnf("not all modules could be loaded: %s", describe(ws))
 		}
 		return nil
