@@ -46,7 +46,8 @@ type Options struct {
 	// goals count as not reached, Limit how long it may take in all. Defaults: 2
 	// and 15 minutes, under acceleration 30 seconds and 3 minutes.
 	Stall, Limit time.Duration
-	// PowerOff is how long the device may take to shut down. Default: 1 minute.
+	// PowerOff is how long the device may take to shut down. Default: 90 seconds; an
+	// open debug shell holds it for up to PV_DEBUG_SHELL_TIMEOUT, a minute.
 	PowerOff time.Duration
 }
 
@@ -73,7 +74,7 @@ func (o *Options) defaults() {
 	}
 	set(&o.Stall, 2*time.Minute, 30*time.Second)
 	set(&o.Limit, 15*time.Minute, 3*time.Minute)
-	set(&o.PowerOff, time.Minute, time.Minute)
+	set(&o.PowerOff, 90*time.Second, 90*time.Second)
 	o.Containers = max(o.Containers, 1)
 	if o.Stdout == nil {
 		o.Stdout = io.Discard
@@ -132,7 +133,7 @@ func (o *Options) verdict(ctx context.Context, s Summary, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return fault.Wrap(fault.Cancelled, context.Cause(ctx), "running %s", o.Target)
 	}
 	var missed []string
