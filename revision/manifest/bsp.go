@@ -29,7 +29,7 @@ func (p *parser) bsp() {
 	p.modules(o, b)
 	b.Addons = p.addons(o)
 	p.bootForm(o, b)
-	if c, ok := o.member("initrd_config"); ok && c.v.Kind().String() == "string" && c.str() != "" {
+	if c, ok := o.member("initrd_config"); ok && c.str() != "" {
 		c.note("has no effect")
 	}
 	o.known("initrd_config", "#spec", "name", "type")
