@@ -91,6 +91,9 @@ func TestStorageTreeIsComplete(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if got, err := os.ReadFile(filepath.Join(dir, "trails/0/.pvr/config")); string(got) != `{"ObjectsDir":"../../objects"}` {
+		t.Errorf(".pvr/config is %s: %v", got, err)
+	}
 	if exists(filepath.Join(dir, "json")) {
 		t.Error("the storage has a file json at its top")
 	}

@@ -60,7 +60,7 @@ func (s *Reference) Sources() ([]build.Source, error) {
 }
 
 // store is the folder with the objects of a .pvr folder: its own, or the one
-// that its config names.
+// that its config names: absolute, or relative to the folder that .pvr is in.
 func (s *Reference) store() (string, error) {
 	var config struct{ ObjectsDir string }
 	text, err := os.ReadFile(filepath.Join(s.Path, "config"))
@@ -75,7 +75,7 @@ func (s *Reference) store() (string, error) {
 	case filepath.IsAbs(config.ObjectsDir):
 		return config.ObjectsDir, nil
 	}
-	return filepath.Join(s.Path, config.ObjectsDir), nil
+	return filepath.Join(filepath.Dir(filepath.Clean(s.Path)), config.ObjectsDir), nil
 }
 
 func (s *Reference) damaged(err error) error {

@@ -57,7 +57,7 @@ func TestObjectsMayBeElsewhere(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "objects"), filepath.Join(dir, "../store")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(`{"ObjectsDir":"../store"}`), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(`{"ObjectsDir":"store"}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if got := keys(t, newRunner(t).must(&Reference{Path: dir})); len(got) != 3 {

@@ -43,7 +43,7 @@ var (
 func (s *Trail) Name() string { return "trail/storage" }
 
 // Version of the step's logic.
-func (s *Trail) Version() int { return 1 }
+func (s *Trail) Version() int { return 2 }
 
 // Deps are the parts, then the boot loader's files.
 func (s *Trail) Deps() []build.Step {
@@ -186,7 +186,7 @@ func checkout(st *state.State, dir string) error {
 	}
 	return errors.Join(
 		os.WriteFile(filepath.Join(trail, ".pvr/json"), st.Encode(), 0o644),
-		os.WriteFile(filepath.Join(trail, ".pvr/config"), []byte(`{"ObjectsDir":"../../../objects"}`), 0o644),
+		os.WriteFile(filepath.Join(trail, ".pvr/config"), []byte(`{"ObjectsDir":"../../objects"}`), 0o644),
 	)
 }
 
