@@ -2,18 +2,16 @@ package images
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/revision/manifest"
-	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
 // StorageDir is the folder in the output of a [Trail] that becomes the storage.
@@ -79,23 +77,18 @@ func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	sys, err := manifest.Parse(p.state, manifest.Options{})
-	if err != nil {
+	if _, err := manifest.Parse(p.state, manifest.Options{}); err != nil {
 		return fault.Wrap(fault.BadInput, err, "checking revision %s", bootloader.FirstRevision)
 	}
-	if err := checkout(p.state, dir); err != nil {
+	if err := p.checkout(ctx); err != nil {
 		return fault.Wrap(fault.IO, err, "checking revision %s out", bootloader.FirstRevision)
-	}
-	if err := bootLinks(sys, filepath.Join(dir, "trails", bootloader.FirstRevision)); err != nil {
-		return fault.Wrap(fault.IO, err, "linking what the boot loader loads")
 	}
 	return s.extras(w, dir)
 }
 
 func makeFolders(dir string) error {
 	for _, d := range []string{
-		"boot", "cache/devmeta", "cache/usrmeta", "config", "disks", "logs", "trails/" + bootloader.FirstRevision + "/.pvr",
-		"trails/" + bootloader.FirstRevision + "/.pv",
+		"boot", "cache/devmeta", "cache/usrmeta", "config", "disks", "logs", "trails",
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return fault.Wrap(fault.IO, err, "making the storage tree")
@@ -164,65 +157,13 @@ func (p *part) sweep() error {
 	return nil
 }
 
-// checkout gives every object its path as a hard link and writes every inline
-// value as a file. State keys are clean relative paths: package state checks them
-// on the way in.
-func checkout(st *state.State, dir string) error {
-	trail := filepath.Join(dir, "trails", bootloader.FirstRevision)
-	for _, o := range st.Objects() {
-		if err := place(filepath.Join(dir, objectsDir, o.Sum), filepath.Join(trail, filepath.FromSlash(o.Path))); err != nil {
-			return err
-		}
-	}
-	for _, key := range st.Inlines() {
-		text, _ := st.Get(key)
-		name := filepath.Join(trail, filepath.FromSlash(key))
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(name, text, 0o644); err != nil {
-			return err
-		}
-	}
-	return errors.Join(
-		os.WriteFile(filepath.Join(trail, ".pvr/json"), st.Encode(), 0o644),
-		os.WriteFile(filepath.Join(trail, ".pvr/config"), []byte(`{"ObjectsDir":"../../objects"}`), 0o644),
-	)
-}
-
-// place links an object into the trail; files that a container may write to
-// (*.bind) are copies.
-func place(object, name string) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+// checkout lays the state out beside its objects.
+func (p *part) checkout(ctx context.Context) error {
+	store, err := objects.Open(filepath.Join(p.dir, objectsDir))
+	if err != nil {
 		return err
 	}
-	if strings.HasSuffix(name, ".bind") {
-		return build.CopyFile(name, object)
-	}
-	return os.Link(object, name)
-}
-
-// bootLinks gives what the boot loader loads the names that it knows, addons
-// counted from 0.
-func bootLinks(sys *manifest.System, trail string) error {
-	links := map[string]string{
-		"pv-kernel.img": sys.BSP.Linux, "pv-initrd.img": sys.BSP.Initrd, "pv-fdt.dtb": sys.BSP.FDT, "pantavisor.fit": sys.BSP.FIT,
-	}
-	if sys.BSP.RPiAB != "" {
-		links["rpiboot.img"+filepath.Ext(strings.TrimSuffix(sys.BSP.RPiAB, ".img"))] = sys.BSP.RPiAB
-	}
-	for i, name := range sys.BSP.Addons {
-		links["pv-initrd.img."+strconv.Itoa(i)] = name
-	}
-	for link, name := range links {
-		if name == "" {
-			continue
-		}
-		if err := os.Link(filepath.Join(trail, "bsp", filepath.FromSlash(name)), filepath.Join(trail, ".pv", link)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return trail.Checkout(ctx, filepath.Join(p.dir, "trails", bootloader.FirstRevision), p.state, store, trail.Options{})
 }
 
 // extras adds the Hub's configuration and the boot loader's files, and removes
