@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 
 	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/engine"
 	pid1 "github.com/pantavisor/pantavisor/runtime/init"
 	"github.com/pantavisor/pantavisor/runtime/pvcontrol"
 	"github.com/pantavisor/pantavisor/runtime/pvcurl"
@@ -26,6 +27,7 @@ type command struct {
 var commands = []command{
 	{"init", "process 1 of a device; started by the kernel", pid1.Run},
 	{"cold-plug", "", pid1.ColdPlug},
+	{"engine", "", runEngine},
 	{container.StageArg, "", stage},
 	{"pvcontrol", "talk to the control socket", pvcontrol.Run},
 	{"pvcurl", "send one HTTP request to a unix socket", pvcurl.Run},
@@ -42,6 +44,10 @@ func stage(context.Context, []string, io.Reader, io.Writer, io.Writer) int {
 
 // noStage is the exit code of a first stage that comes back, which none does.
 const noStage = 125
+
+func runEngine(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
+	return engine.Command(ctx, args, version(), stdout, stderr)
+}
 
 // usage is the exit code for words that mean nothing.
 const usage = 2

@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+)
+
+// view is what readers see: the engine replaces it, nobody changes it.
+type view struct {
+	containers []ctrl.Container
+	groups     []ctrl.Group
+	mgmt       map[string]bool // every container by name
+}
+
+// publish makes a new view and tells what changed in groups and revision.
+func (e *Engine) publish() {
+	e.dirty = false
+	v := &view{mgmt: make(map[string]bool, len(e.units)), containers: make([]ctrl.Container, 0, len(e.units))}
+	for _, u := range e.units {
+		v.containers = append(v.containers, u.show())
+		v.mgmt[u.c.Name] = u.c.Mgmt
+	}
+	for _, g := range e.groups {
+		s := lowest(g.units)
+		if g.shown != s && len(g.units) > 0 {
+			e.log.Debugf("group %s is now %s", g.Name, s)
+		}
+		g.shown = s
+		v.groups = append(v.groups, g.show(s))
+	}
+	e.view.Store(v)
+	if s := lowest(e.units); s != e.shown {
+		e.shown = s
+		e.onStatus(s.String())
+	}
+}
+
+func (u *unit) show() ctrl.Container {
+	c := ctrl.Container{
+		Name: u.c.Name, Status: u.status.String(), StatusGoal: u.goal.String(),
+		RestartPolicy: orElse(string(u.c.Restart), "unknown"), Roles: []string{}, StatusReason: u.reason,
+	}
+	if u.c.Group != "" {
+		c.Group = &u.c.Group
+	}
+	if u.c.Mgmt {
+		c.Roles = append(c.Roles, manifest.RoleMgmt)
+	}
+	if r := u.recovery(); r != nil {
+		c.AutoRecovery = &ctrl.AutoRecovery{
+			Policy: r.Policy, MaxRetries: r.MaxRetries, CurrentRetries: u.retries,
+			StableTimeout: int(r.StableTimeout.Seconds()), IsStable: yes(u.stable), BackoffPolicy: backoff(r),
+		}
+	}
+	if u.c.Restart == manifest.RestartContainer {
+		c.UserStopped = yes(u.userStopped)
+	}
+	return c
+}
+
+func yes(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
+}
+
+func backoff(r *manifest.AutoRecovery) string { return orElse(r.BackoffPolicy, "reboot") }
+
+func (g *group) show(s status) ctrl.Group {
+	out := ctrl.Group{Name: g.Name, StatusGoal: string(g.Goal), RestartPolicy: string(g.Restart), Status: s.String()}
+	if r := g.Recovery; r != nil {
+		out.AutoRecovery = &ctrl.GroupRecovery{MaxRetries: r.MaxRetries, StableTimeout: int(r.StableTimeout.Seconds()), BackoffPolicy: backoff(r)}
+	}
+	return out
+}
+
+// errNotLoaded answers lists while there is no state.
+var errNotLoaded = &ctrl.Error{Status: 500, Text: "State not loaded yet"}
+
+// Containers lists the containers by name.
+func (e *Engine) Containers() ([]ctrl.Container, error) {
+	v := e.view.Load()
+	if v == nil {
+		return nil, errNotLoaded
+	}
+	return v.containers, nil
+}
+
+// Groups lists the groups in the order of starting.
+func (e *Engine) Groups() ([]ctrl.Group, error) {
+	v := e.view.Load()
+	if v == nil {
+		return nil, errNotLoaded
+	}
+	return v.groups, nil
+}
+
+// Daemons lists the managed daemons: there are none, their work is done in-process.
+func (e *Engine) Daemons() ([]ctrl.Daemon, error) { return []ctrl.Daemon{}, nil }
+
+// DaemonAction has no daemon to act on.
+func (e *Engine) DaemonAction(string, string) error {
+	return &ctrl.Error{Status: 404, Text: "Daemon not found"}
+}
+
+// ContainerAction starts, stops or restarts a container.
+func (e *Engine) ContainerAction(name, action string) error {
+	return e.call(func() error {
+		u := e.unit(name)
+		if u == nil {
+			return &ctrl.Error{Status: 404, Text: "Container not found"}
+		}
+		if u.c.Restart != manifest.RestartContainer {
+			return &ctrl.Error{Status: 403, Text: "Container has restart_policy 'system' and cannot be controlled via API"}
+		}
+		if e.closing {
+			return errBusy
+		}
+		return e.act(u, action)
+	})
+}
+
+func (e *Engine) act(u *unit, action string) error {
+	switch action {
+	case "stop":
+		if u.status != stopped || !u.userStopped {
+			e.stop(u, thenStopped)
+		}
+	case "start":
+		switch u.status {
+		case stopped, recovering, stopping:
+			e.afresh(u)
+		case installed, mounted, blocked:
+			return &ctrl.Error{Status: 400, Text: "Container must be in STOPPED, STOPPING, or RECOVERING state to start"}
+		}
+	case "restart":
+		if u.status == installed || u.status == blocked || u.status == mounted {
+			return &ctrl.Error{Status: 400, Text: "Container state does not allow restart"}
+		}
+		e.afresh(u)
+	default:
+		return &ctrl.Error{Status: 400, Text: "Invalid action. Use 'start', 'stop', or 'restart'"}
+	}
+	return nil
+}
+
+// afresh starts a container as if it had never been started, stopping it before.
+func (e *Engine) afresh(u *unit) {
+	u.retries, u.userStopped = 0, false
+	e.stop(u, thenAgain)
+}
+
+// errUnexpected answers a signal that nobody waits for.
+var errUnexpected = &ctrl.Error{Status: 500, Text: "Signal not expected from this platform"}
+
+// Signal takes a container's word about itself: "ready", when that is its goal.
+func (e *Engine) Signal(from ctrl.Caller, typ, _ string) error {
+	return e.call(func() error {
+		u := e.unit(from.Name)
+		if u == nil || typ != "ready" || u.goal != ready {
+			return errUnexpected
+		}
+		switch u.status {
+		case started:
+			e.set(u, ready, "")
+		case ready:
+		case starting: // it was quicker than the message that it runs
+			u.early = true
+		default:
+			return errUnexpected
+		}
+		return nil
+	})
+}
+
+var errBusy = &ctrl.Error{Status: 503, Text: "A command is already in progress. Try again", RetryAfter: 120}
+
+// refusedCommands are operations that mean nothing as long as the device is local.
+var refusedCommands = map[string]*ctrl.Error{
+	"UPDATE_METADATA": {Status: 409, Text: "Cannot do this operation while on local mode"},
+	"GO_REMOTE":       {Status: 409, Text: "Cannot do this operation when remote mode is disabled by config"},
+	"DEFER_REBOOT":    {Status: 409, Text: "Cannot do this operation when debug shell is not active"},
+}
+
+// Command does one operation of the control API.
+func (e *Engine) Command(op, _ string) error {
+	return e.call(func() error {
+		if e.closing {
+			return errBusy
+		}
+		switch op {
+		case "REBOOT_DEVICE":
+			e.shutdown(exitReboot)
+		case "POWEROFF_DEVICE":
+			e.shutdown(exitPowerOff)
+		default:
+			if err := refusedCommands[op]; err != nil {
+				return err
+			}
+			return &ctrl.Error{Status: 501, Text: fmt.Sprintf("%s is not available in this version", op)}
+		}
+		return nil
+	})
+}

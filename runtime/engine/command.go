@@ -1,0 +1,30 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/handoff"
+)
+
+// configFile is the configuration in the initrd.
+const configFile = "/etc/pantavisor.config"
+
+// Command is the program "engine", which process 1 starts: it reads what process 1
+// hands over and the configuration, and runs the revision. version is the runtime's.
+func Command(ctx context.Context, args []string, version string, stdout, stderr io.Writer) int {
+	opt, err := FromEnviron()
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "pantavisor engine: %s: %v\n", handoff.EnvRevision, err)
+		return 1
+	}
+	cfg, err := config.Load(config.Sources{File: configFile, Cmdline: "/proc/cmdline", Environ: os.Environ(), Args: args})
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "pantavisor engine: %v\n", err)
+	}
+	opt.Version, opt.Stdout = version, stdout
+	return Run(ctx, cfg, opt)
+}

@@ -1,0 +1,327 @@
+package engine
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/meta"
+)
+
+// freshMeta is the device metadata as the control socket shows it: what changes all
+// the time is computed when somebody looks, not written to the storage every few
+// seconds.
+type freshMeta struct {
+	*meta.Store
+	s *session
+}
+
+var _ ctrl.Meta = freshMeta{}
+
+// List implements ctrl.Meta.
+func (f freshMeta) List(w io.Writer) error {
+	f.s.refresh()
+	return f.Store.List(w)
+}
+
+// publish sets a key of the device metadata.
+func (s *session) publish(key, value string) {
+	if err := s.device.Publish(key, value); err != nil {
+		s.log.Warnf("device metadata: %v", err)
+	}
+}
+
+// publishJSON sets a key to a JSON object.
+func (s *session) publishJSON(key string, value any) {
+	b, err := json.Marshal(value)
+	if err != nil {
+		s.log.Warnf("device metadata %s: %v", key, err)
+		return
+	}
+	s.publish(key, string(b))
+}
+
+// describe publishes what stays as it is while the revision runs (manual: Metadata,
+// device metadata).
+func (s *session) describe() {
+	s.publish("pantavisor.arch", architecture())
+	s.publish("pantavisor.version", s.opt.Version)
+	s.publish("pantavisor.dtmodel", readLine("/proc/device-tree/model"))
+	s.publish("pantavisor.cpumodel", cpuModel())
+	s.publish("pantavisor.revision", s.opt.Revision)
+	s.publish("pantavisor.mode", "local")
+	s.publishJSON("pantavisor.uname", uname())
+	s.publish("pantahub.online", "0")
+	s.publish("pantahub.claimed", "0")
+	s.refresh()
+}
+
+// refresh publishes what changes.
+func (s *session) refresh() {
+	s.publishJSON("interfaces", interfaces())
+	if v, ok := s.storageSize(); ok {
+		s.publishJSON("storage", v)
+	}
+	if v, ok := sysinfo(); ok {
+		s.publishJSON("sysinfo", v)
+	}
+	now := time.Now()
+	s.publishJSON("time", timeMeta{
+		Timeval:  timeval{now.Unix(), now.Nanosecond() / 1000},
+		Timezone: timezone{},
+	})
+}
+
+type timeval struct {
+	Sec  int64 `json:"tv_sec"`
+	Usec int   `json:"tv_usec"`
+}
+
+type timezone struct {
+	Minuteswest int `json:"tz_minuteswest"`
+	Dsttime     int `json:"tz_dsttime"`
+}
+
+type timeMeta struct {
+	Timeval  timeval  `json:"timeval"`
+	Timezone timezone `json:"timezone"`
+}
+
+// architecture is "<ARCH>/<BITS>/EL" or EB, the name as the kernel's.
+func architecture() string {
+	endian := "EL"
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
+		endian = "EB"
+	}
+	name := strings.ToUpper(uname().Machine)
+	return name + "/" + strconv.Itoa(strconv.IntSize) + "/" + endian
+}
+
+type unameMeta struct {
+	Name    string `json:"kernel.name"`
+	Release string `json:"kernel.release"`
+	Version string `json:"kernel.version"`
+	Node    string `json:"node.name"`
+	Machine string `json:"machine"`
+}
+
+func uname() unameMeta {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return unameMeta{Machine: runtime.GOARCH}
+	}
+	text := unix.ByteSliceToString
+	return unameMeta{text(u.Sysname[:]), text(u.Release[:]), text(u.Version[:]), text(u.Nodename[:]), text(u.Machine[:])}
+}
+
+// readLine returns the first line of a small file without a final NUL, "" when there is none.
+func readLine(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 4096))
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(strings.TrimRight(string(b), "\x00\n"), "\n")
+	return line
+}
+
+// cpuModel is what /proc/cpuinfo says; the name of the line differs by architecture.
+func cpuModel() string {
+	b, err := readBounded("/proc/cpuinfo", 1<<20)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
+		switch strings.TrimSpace(key) {
+		case "model name", "cpu model", "uarch", "Processor":
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+type sysinfoMeta struct {
+	Uptime    int64  `json:"uptime"`
+	Load0     uint64 `json:"loads.0"`
+	Load1     uint64 `json:"loads.1"`
+	Load2     uint64 `json:"loads.2"`
+	TotalRAM  uint64 `json:"totalram"`
+	FreeRAM   uint64 `json:"freeram"`
+	SharedRAM uint64 `json:"sharedram"`
+	BufferRAM uint64 `json:"bufferram"`
+	TotalSwap uint64 `json:"totalswap"`
+	FreeSwap  uint64 `json:"freeswap"`
+	Procs     uint16 `json:"procs"`
+	TotalHigh uint64 `json:"totalhigh"`
+	FreeHigh  uint64 `json:"freehigh"`
+	Unit      uint32 `json:"mem_unit"`
+}
+
+func sysinfo() (sysinfoMeta, bool) {
+	var i unix.Sysinfo_t
+	if unix.Sysinfo(&i) != nil {
+		return sysinfoMeta{}, false
+	}
+	return sysinfoMeta{
+		int64(i.Uptime), uint64(i.Loads[0]), uint64(i.Loads[1]), uint64(i.Loads[2]),
+		uint64(i.Totalram), uint64(i.Freeram), uint64(i.Sharedram), uint64(i.Bufferram),
+		uint64(i.Totalswap), uint64(i.Freeswap), i.Procs, uint64(i.Totalhigh), uint64(i.Freehigh), i.Unit,
+	}, true
+}
+
+type storageMeta struct {
+	Total    int64 `json:"total"`
+	Free     int64 `json:"free"`
+	Reserved int64 `json:"reserved"`
+	RealFree int64 `json:"real_free"`
+}
+
+// storageSize is the storage in bytes; what is reserved (PV_STORAGE_GC_RESERVED)
+// is not for containers.
+func (s *session) storageSize() (storageMeta, bool) {
+	var st unix.Statfs_t
+	if unix.Statfs(s.paths.storage, &st) != nil {
+		return storageMeta{}, false
+	}
+	m := storageMeta{Total: int64(st.Blocks) * int64(st.Bsize), Free: int64(st.Bfree) * int64(st.Bsize)}
+	m.Reserved = m.Total / 100 * int64(s.cfg.Int(config.StorageGCReserved))
+	m.RealFree = max(0, m.Free-m.Reserved)
+	return m, true
+}
+
+// interfaces lists "<interface>.mac", ".ipv4" and ".ipv6", from the kernel's routing
+// socket (rtnetlink(7)).
+func interfaces() map[string][]string {
+	out := map[string][]string{}
+	names := map[int]string{}
+	for _, m := range rtnetlink(unix.RTM_GETLINK) {
+		if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
+			continue
+		}
+		index := int(binary.NativeEndian.Uint32(m.Data[4:8]))
+		attrs := attributes(&m)
+		names[index] = strings.TrimRight(string(attrs[unix.IFLA_IFNAME]), "\x00")
+		loop := binary.NativeEndian.Uint32(m.Data[8:12])&unix.IFF_LOOPBACK != 0
+		if mac := attrs[unix.IFLA_ADDRESS]; len(mac) == 6 && !loop {
+			out[names[index]+".mac"] = []string{fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5])}
+		}
+	}
+	for _, m := range rtnetlink(unix.RTM_GETADDR) {
+		if m.Header.Type == unix.RTM_NEWADDR && len(m.Data) >= unix.SizeofIfAddrmsg {
+			addAddress(out, names, &m)
+		}
+	}
+	for _, list := range out {
+		slices.Sort(list)
+	}
+	return out
+}
+
+// addAddress adds one address; a link-local one carries its interface, as in RFC 4007.
+func addAddress(out map[string][]string, names map[int]string, m *syscall.NetlinkMessage) {
+	name := names[int(binary.NativeEndian.Uint32(m.Data[4:8]))]
+	attrs := attributes(m)
+	raw := attrs[unix.IFA_LOCAL]
+	if raw == nil {
+		raw = attrs[unix.IFA_ADDRESS]
+	}
+	ip, ok := netip.AddrFromSlice(raw)
+	if !ok || name == "" {
+		return
+	}
+	key := name + ".ipv4"
+	if ip.Is6() {
+		key = name + ".ipv6"
+		if ip.IsLinkLocalUnicast() {
+			ip = ip.WithZone(name)
+		}
+	}
+	out[key] = append(out[key], ip.String())
+}
+
+func rtnetlink(what int) []syscall.NetlinkMessage {
+	raw, err := syscall.NetlinkRIB(what, unix.AF_UNSPEC)
+	if err != nil {
+		return nil
+	}
+	ms, err := syscall.ParseNetlinkMessage(raw)
+	if err != nil {
+		return nil
+	}
+	return ms
+}
+
+func attributes(m *syscall.NetlinkMessage) map[uint16][]byte {
+	list, err := syscall.ParseNetlinkRouteAttr(m)
+	if err != nil {
+		return nil
+	}
+	out := make(map[uint16][]byte, len(list))
+	for _, a := range list {
+		out[a.Attr.Type] = a.Value
+	}
+	return out
+}
+
+// busyTicks sums what all processors have done according to a /proc/stat, in clock
+// ticks: user, nice, system, irq, softirq and steal; idle and iowait are no work.
+func busyTicks(path string) (sum int64) {
+	f := strings.Fields(readLine(path))
+	if len(f) < 9 || f[0] != "cpu" {
+		return 0
+	}
+	for _, i := range []int{1, 2, 3, 6, 7, 8} {
+		n, _ := strconv.ParseInt(f[i], 10, 64)
+		sum += n
+	}
+	return sum
+}
+
+// settings are the configuration for the control socket.
+func (s *session) settings() []ctrl.Setting {
+	items := s.cfg.Items()
+	out := make([]ctrl.Setting, 0, len(items))
+	for _, it := range items {
+		set := ctrl.Setting{Key: it.Name, Alias: it.Alias, Text: it.Value, Level: it.From.String()}
+		switch {
+		case it.Flag:
+			set.Value = it.Number != 0
+		case it.Numeric:
+			set.Value = it.Number
+		case it.Set:
+			set.Value = it.Value
+		}
+		out = append(out, set)
+	}
+	return out
+}
+
+// checkStep judges a state that somebody wants to store.
+func (s *session) checkStep(_ string, doc []byte) error {
+	st, err := state.Parse(doc)
+	if err != nil {
+		return err
+	}
+	_, err = manifest.Parse(st, s.manifestOptions())
+	return err
+}

@@ -1,0 +1,27 @@
+// Package engine runs the containers of a revision: it loads the state, mounts and
+// starts the containers group by group, watches them, starts them again as their
+// recovery policy says, and stops them in reverse order.
+//
+// One goroutine owns all state. Whoever has something to say (a container that
+// ended, a timer, a request on the control socket) sends it a message; long work
+// runs elsewhere and comes back as a message. Readers see a snapshot.
+//
+// A container goes through these statuses (manual: Containers, status):
+//
+//	status      | means                                     | leaves it when
+//	------------+-------------------------------------------+------------------------------------------
+//	INSTALLED   | nothing is mounted                        | its group opens, or BLOCKED
+//	BLOCKED     | an earlier group is not at its goals      | these are reached or their time is over
+//	MOUNTED     | its volumes are mounted                   | it is started, unless that is its goal
+//	STARTING    | the launcher is at work                   | its init runs, or the start failed
+//	STARTED     | its init runs                             | it signals ready, ends, or is stopped
+//	READY       | it said so                                | it ends, or is stopped
+//	RECOVERING  | it ended; a restart is due                | the delay is over, or by an action
+//	STOPPING    | it was asked to end                       | it has ended: STOPPED or INSTALLED
+//	STOPPED     | by a user, or because nothing restarts it | an action, or the end of a back-off
+//
+// A group opens when every container of the groups before it has reached its goal,
+// cannot reach it any more, or has used up its group's time. What cannot run never
+// keeps the rest of the device from running: it is STOPPED with a reason that the
+// control socket and the log show.
+package engine

@@ -1,0 +1,420 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/logs"
+)
+
+// stage is a backend and a clock in the test's hands: containers end when it says,
+// time passes when it says.
+type stage struct {
+	t      *testing.T
+	e      *Engine
+	mu     sync.Mutex
+	clock  time.Time
+	timers []*timer
+	fail   map[string]error // mounting of a container fails with
+	bad    map[string]error // starting it
+	lives  map[string]*actor
+	log    []string // what happened to containers, in order
+	code   chan int
+}
+
+type timer struct {
+	at   time.Time
+	f    func()
+	dead bool
+}
+
+type actor struct {
+	s     *stage
+	name  string
+	done  chan struct{}
+	how   string
+	deaf  bool
+	ended sync.Once
+}
+
+func (s *stage) Mount(c *manifest.Container) (instance, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = append(s.log, "mount "+c.Name)
+	if err := s.fail[c.Name]; err != nil {
+		return nil, err
+	}
+	a := &actor{s: s, name: c.Name, done: make(chan struct{})}
+	s.lives[c.Name] = a
+	return a, nil
+}
+
+func (a *actor) Start() error {
+	a.s.mu.Lock()
+	defer a.s.mu.Unlock()
+	a.s.log = append(a.s.log, "start "+a.name)
+	return a.s.bad[a.name]
+}
+
+func (a *actor) Done() <-chan struct{} { return a.done }
+func (a *actor) Ending() string        { return a.how }
+
+func (a *actor) Stop(context.Context) bool {
+	a.s.note("stop " + a.name)
+	a.end("exited with code 0")
+	return false
+}
+
+func (a *actor) Release() error { a.s.note("release " + a.name); return nil }
+
+func (a *actor) end(how string) {
+	a.ended.Do(func() {
+		a.how = how
+		close(a.done)
+	})
+}
+
+func (s *stage) note(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = append(s.log, what)
+}
+
+// crash ends a container's init.
+func (s *stage) crash(name string) {
+	s.mu.Lock()
+	a := s.lives[name]
+	s.mu.Unlock()
+	a.end("exited with code 1")
+}
+
+// pass lets time pass; timers that are due fire in their order.
+func (s *stage) pass(d time.Duration) {
+	s.mu.Lock()
+	until := s.clock.Add(d)
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		var next *timer
+		for _, t := range s.timers {
+			if !t.dead && !t.at.After(until) && (next == nil || t.at.Before(next.at)) {
+				next = t
+			}
+		}
+		if next == nil {
+			s.clock = until
+			s.mu.Unlock()
+			return
+		}
+		next.dead, s.clock = true, next.at
+		s.mu.Unlock()
+		next.f()
+	}
+}
+
+// sinkFunc is a log sink.
+type sinkFunc func(string)
+
+func (f sinkFunc) Log(_, _ string, l logs.Level, msg string) { f(l.String() + " " + msg) }
+
+func play(t *testing.T, sys *manifest.System) *stage {
+	s := &stage{t: t, clock: time.Unix(1000, 0), fail: map[string]error{}, bad: map[string]error{}, lives: map[string]*actor{}, code: make(chan int, 1)}
+	s.e = newEngine(sys, s, logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })})
+	s.e.now = func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.clock }
+	s.e.timer = func(d time.Duration, f func()) func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		tm := &timer{at: s.clock.Add(d), f: f}
+		s.timers = append(s.timers, tm)
+		return func() { s.mu.Lock(); tm.dead = true; s.mu.Unlock() }
+	}
+	return s
+}
+
+func (s *stage) run() {
+	go func() { s.code <- s.e.loop(context.Background()) }()
+	s.t.Cleanup(func() {
+		s.e.post(func() { s.e.shutdown(exitReboot) })
+		select {
+		case <-s.e.over:
+		case <-time.After(10 * time.Second):
+			s.t.Error("the engine does not end")
+		}
+	})
+}
+
+// await waits until the containers have these statuses: "app=STARTED/2" is a status
+// with a retry counter.
+func (s *stage) await(want ...string) {
+	s.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	var got []string
+	for time.Now().Before(deadline) {
+		got = got[:0]
+		v := s.e.view.Load()
+		if v == nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		for _, c := range v.containers {
+			text := c.Name + "=" + c.Status
+			if c.AutoRecovery != nil && c.AutoRecovery.CurrentRetries > 0 {
+				text += fmt.Sprintf("/%d", c.AutoRecovery.CurrentRetries)
+			}
+			got = append(got, text)
+		}
+		if cmp.Equal(want, got) && s.quiet() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.t.Fatalf("containers are %v, want %v", got, want)
+}
+
+// quiet tells that no work is under way: timers are as they will be.
+func (s *stage) quiet() bool {
+	idle := false
+	_ = s.e.call(func() error {
+		idle = len(s.e.slots) == 0
+		for _, u := range s.e.units {
+			idle = idle && !u.busy
+		}
+		return nil
+	})
+	return idle
+}
+
+func unitOf(name, group string, goal manifest.Goal, r *manifest.AutoRecovery) manifest.Container {
+	restart := manifest.RestartContainer
+	if group == "sys" {
+		restart = manifest.RestartSystem
+	}
+	return manifest.Container{Name: name, Group: group, Goal: goal, Restart: restart, Recovery: r}
+}
+
+func system(cs ...manifest.Container) *manifest.System {
+	return &manifest.System{Groups: []manifest.Group{
+		{Name: "data", Goal: manifest.Mounted, Timeout: 30 * time.Second},
+		{Name: "sys", Goal: manifest.Started, Timeout: 30 * time.Second},
+		{Name: "app", Goal: manifest.Started, Timeout: 30 * time.Second},
+	}, Containers: cs}
+}
+
+func TestGroupsOpenInOrder(t *testing.T) {
+	s := play(t, system(unitOf("base", "data", manifest.Mounted, nil), unitOf("net", "sys", manifest.Ready, nil),
+		unitOf("web", "app", manifest.Started, nil)))
+	var status []string
+	s.e.onStatus = func(st string) { status = append(status, st) }
+	var settled string
+	s.e.onSettle = func(n, all int) { settled = fmt.Sprint(n, "/", all) }
+	s.run()
+	s.await("base=MOUNTED", "net=STARTED", "web=BLOCKED")
+	if err := s.e.Signal(ctrl.Caller{Name: "web"}, "ready", ""); err != errUnexpected {
+		t.Errorf("a signal that nobody waits for: %v", err)
+	}
+	if err := s.e.Signal(ctrl.Caller{Name: "net"}, "ready", ""); err != nil {
+		t.Error(err)
+	}
+	s.await("base=MOUNTED", "net=READY", "web=STARTED")
+	groups, _ := s.e.Groups()
+	for _, g := range groups {
+		if g.Status != "READY" {
+			t.Errorf("group %s is %s", g.Name, g.Status)
+		}
+	}
+	_ = s.e.call(func() error {
+		if settled != "3/3" || status[len(status)-1] != "READY" {
+			t.Errorf("settled %s, statuses %v", settled, status)
+		}
+		return nil
+	})
+	if err := s.e.Command("POWEROFF_DEVICE", ""); err != nil {
+		t.Fatal(err)
+	}
+	if code := <-s.code; code != exitPowerOff {
+		t.Errorf("exit code %d", code)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := cmp.Diff("mount base,mount net,start net,mount web,start web,stop web,release web,stop net,release net,release base", strings.Join(s.log, ",")); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+func TestGroupTimeoutUnblocks(t *testing.T) {
+	s := play(t, system(unitOf("net", "sys", manifest.Ready, nil), unitOf("web", "app", manifest.Started, nil)))
+	s.run()
+	s.await("net=STARTED", "web=BLOCKED")
+	s.pass(29 * time.Second)
+	s.await("net=STARTED", "web=BLOCKED")
+	s.pass(time.Second)
+	s.await("net=STARTED", "web=STARTED")
+}
+
+func TestBrokenContainerHoldsNobodyUp(t *testing.T) {
+	s := play(t, system(unitOf("bad", "sys", manifest.Started, nil), unitOf("lost", "sys", manifest.Started,
+		&manifest.AutoRecovery{Policy: "always", MaxRetries: 3}), unitOf("web", "app", manifest.Started, nil)))
+	s.bad["bad"] = errors.New("looking for init: /no: no such file")
+	s.fail["lost"] = permanent(errors.New("object 12ab is missing"))
+	s.run()
+	s.await("bad=STOPPED", "lost=STOPPED", "web=STARTED")
+	list, _ := s.e.Containers()
+	if list[0].StatusReason != "looking for init: /no: no such file" || list[1].StatusReason != "object 12ab is missing" || list[2].StatusReason != "" {
+		t.Errorf("reasons %q, %q, %q", list[0].StatusReason, list[1].StatusReason, list[2].StatusReason)
+	}
+}
+
+func TestRecoverySeries(t *testing.T) {
+	r := &manifest.AutoRecovery{Policy: "on-failure", MaxRetries: 3, RetryDelay: time.Second, BackoffFactor: 2,
+		StableTimeout: 30 * time.Second, BackoffPolicy: "never"}
+	s := play(t, system(unitOf("c", "app", manifest.Started, r)))
+	s.run()
+	s.await("c=STARTED")
+	for i, wait := range []time.Duration{1, 2, 4} {
+		s.crash("c")
+		s.await(fmt.Sprintf("c=RECOVERING/%d", i+1))
+		s.pass(wait*time.Second - time.Millisecond)
+		s.await(fmt.Sprintf("c=RECOVERING/%d", i+1))
+		s.pass(time.Millisecond)
+		s.await(fmt.Sprintf("c=STARTED/%d", i+1))
+	}
+	s.crash("c")
+	s.await("c=STOPPED/3")
+	if list, _ := s.e.Containers(); list[0].StatusReason != "exited with code 1" || list[0].UserStopped != "false" {
+		t.Errorf("%+v", list[0])
+	}
+	if err := s.e.ContainerAction("c", "start"); err != nil {
+		t.Fatal(err)
+	}
+	s.await("c=STARTED")
+	s.pass(30 * time.Second)
+	_ = s.e.call(func() error { return nil })
+	s.await("c=STARTED")
+	if list, _ := s.e.Containers(); list[0].AutoRecovery.IsStable != "true" {
+		t.Error("it is not stable after its time")
+	}
+}
+
+func TestResetWindow(t *testing.T) {
+	r := &manifest.AutoRecovery{Policy: "always", MaxRetries: 1, RetryDelay: time.Second, ResetWindow: time.Minute, BackoffPolicy: "never"}
+	s := play(t, system(unitOf("c", "app", manifest.Started, r)))
+	s.run()
+	for range 3 { // each crash is the first one again
+		s.await("c=STARTED" + map[bool]string{true: "/1"}[s.retries("c") > 0])
+		s.pass(61 * time.Second)
+		s.crash("c")
+		s.await("c=RECOVERING/1")
+		s.pass(time.Second)
+		s.await("c=STARTED/1")
+	}
+	s.crash("c")
+	s.await("c=STOPPED/1")
+}
+
+func (s *stage) retries(name string) (n int) {
+	_ = s.e.call(func() error { n = s.e.unit(name).retries; return nil })
+	return n
+}
+
+func TestBackoff(t *testing.T) {
+	for policy, wait := range map[string]time.Duration{"reboot": 0, "": 0, "10min": 10 * time.Minute} {
+		t.Run(policy, func(t *testing.T) {
+			r := &manifest.AutoRecovery{Policy: "always", MaxRetries: 1, RetryDelay: time.Second, BackoffPolicy: policy, BackoffWait: wait}
+			s := play(t, system(unitOf("c", "app", manifest.Started, r)))
+			s.run()
+			s.await("c=STARTED")
+			s.crash("c")
+			s.await("c=RECOVERING/1")
+			s.pass(time.Second)
+			s.await("c=STARTED/1")
+			s.crash("c")
+			if wait == 0 {
+				if code := <-s.code; code != exitReboot {
+					t.Errorf("exit code %d", code)
+				}
+				return
+			}
+			s.await("c=STOPPED/1")
+			s.pass(wait)
+			s.await("c=STARTED")
+		})
+	}
+}
+
+func TestActions(t *testing.T) {
+	r := &manifest.AutoRecovery{Policy: "always", MaxRetries: 5, RetryDelay: time.Minute, BackoffPolicy: "never"}
+	s := play(t, system(unitOf("c", "app", manifest.Started, r), unitOf("sysc", "sys", manifest.Started, nil)))
+	s.run()
+	s.await("c=STARTED", "sysc=STARTED")
+	act := func(action, want string, after ...string) {
+		t.Helper()
+		err := s.e.ContainerAction("c", action)
+		if got := fmt.Sprint(err); got != want {
+			t.Errorf("%s: %s, want %s", action, got, want)
+		}
+		s.await(append(after, "sysc=STARTED")...)
+	}
+	const ok = "<nil>"
+	act("start", ok, "c=STARTED")
+	act("stop", ok, "c=STOPPED")
+	if list, _ := s.e.Containers(); list[0].UserStopped != "true" {
+		t.Error("user_stopped is not set")
+	}
+	act("stop", ok, "c=STOPPED")
+	s.pass(time.Hour)
+	act("start", ok, "c=STARTED")
+	act("restart", ok, "c=STARTED")
+	s.crash("c")
+	s.await("c=RECOVERING/1", "sysc=STARTED")
+	act("stop", ok, "c=STOPPED/1")
+	s.pass(time.Hour)
+	act("restart", ok, "c=STARTED")
+	s.crash("c")
+	s.await("c=RECOVERING/1", "sysc=STARTED")
+	act("start", ok, "c=STARTED")
+	act("fly", "Invalid action. Use 'start', 'stop', or 'restart'", "c=STARTED")
+	for name, want := range map[string]int{"sysc": 403, "nobody": 404} {
+		var e *ctrl.Error
+		if err := s.e.ContainerAction(name, "stop"); !errors.As(err, &e) || e.Status != want {
+			t.Errorf("stopping %s: %v, want %d", name, err, want)
+		}
+	}
+}
+
+func TestCommands(t *testing.T) {
+	s := play(t, system())
+	s.run()
+	for op, want := range map[string]int{"LOCAL_RUN": 501, "RUN_GC": 501, "UPDATE_METADATA": 409, "GO_REMOTE": 409, "DEFER_REBOOT": 409} {
+		var e *ctrl.Error
+		if err := s.e.Command(op, ""); !errors.As(err, &e) || e.Status != want || e.Text == "" {
+			t.Errorf("%s: %v, want %d", op, err, want)
+		}
+	}
+	if err := s.e.Command("REBOOT_DEVICE", ""); err != nil {
+		t.Error(err)
+	}
+	if code := <-s.code; code != exitReboot {
+		t.Errorf("exit code %d", code)
+	}
+	if err := s.e.Command("REBOOT_DEVICE", ""); err == nil {
+		t.Error("an engine that has ended took a command")
+	}
+}
+
+func TestDelayIsBounded(t *testing.T) {
+	r := &manifest.AutoRecovery{RetryDelay: 5 * time.Second, BackoffFactor: 2}
+	for n, want := range map[int]time.Duration{1: 5 * time.Second, 2: 10 * time.Second, 3: 20 * time.Second, 1000: maxDelay} {
+		if got := delay(r, n); got != want {
+			t.Errorf("attempt %d waits %v, want %v", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/logs"
+	"github.com/pantavisor/pantavisor/runtime/meta"
+	"github.com/pantavisor/pantavisor/runtime/volume"
+)
+
+// host is the backend on a real machine.
+type host struct {
+	paths    paths
+	log      logs.Logger
+	server   *logs.Server
+	check    *checker
+	mounter  *volume.Mounter
+	launcher *container.Launcher
+	user     *meta.Store
+	device   *meta.Store
+	capture  bool  // PV_LOG_CAPTURE
+	broken   error // why no container can run on this machine
+}
+
+var _ backend = (*host)(nil)
+
+// life is one life of a container.
+type life struct {
+	host *host
+	c    *manifest.Container
+	set  *volume.Set
+	cfg  *container.Config // nil for a container that is only mounted
+	proc *container.Process
+}
+
+var _ instance = (*life)(nil)
+
+// Mount checks the container's files, mounts its volumes and reads its configuration.
+func (h *host) Mount(c *manifest.Container) (instance, error) {
+	if h.broken != nil {
+		return nil, permanent(h.broken)
+	}
+	if err := h.check.container(context.Background(), c.Name); err != nil {
+		return nil, err
+	}
+	l := &life{host: h, c: c}
+	var err error
+	if l.set, err = h.mounter.Mount(c); err != nil {
+		return nil, err
+	}
+	if c.Goal == manifest.Mounted {
+		return l, nil
+	}
+	if l.cfg, err = h.configure(c); err != nil {
+		return nil, errors.Join(permanent(err), l.set.Unmount())
+	}
+	return l, nil
+}
+
+// configure reads the container's LXC configuration.
+func (h *host) configure(c *manifest.Container) (*container.Config, error) {
+	if c.Config == "" {
+		return nil, errors.New(`run.json has no "config", so there is nothing to start`)
+	}
+	cfg, notes, err := container.ParseFile(filepath.Join(h.paths.trail, c.Name, c.Config))
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range notes {
+		h.log.Warnf("container %s: %s: %s", c.Name, c.Config, n)
+	}
+	cfg.Translate(h.paths.folders())
+	return cfg, nil
+}
+
+// Start starts the container's init and captures its console.
+func (l *life) Start() error {
+	mounts, err := l.host.mounts(l.c)
+	if err != nil {
+		return err
+	}
+	s := container.Start{Name: l.c.Name, Config: l.cfg, Kind: "pv-" + l.c.Group, Mounts: mounts}
+	if l.set.Config != "" {
+		s.Above = []string{l.set.Config}
+	}
+	if l.proc, err = l.host.launcher.Start(s); err != nil {
+		return err
+	}
+	l.host.captureConsole(l.c.Name, l.proc.Console)
+	return nil
+}
+
+// captureConsole logs what the container prints. Somebody must read in any case:
+// an unread console makes the container wait.
+func (h *host) captureConsole(name string, console *os.File) {
+	if console == nil {
+		return
+	}
+	if h.capture && h.server != nil {
+		err := h.server.Subscribe(console, name, "lxc/console.log", logs.Info)
+		if err == nil {
+			return
+		}
+		h.log.Warnf("container %s: capturing the console: %v", name, err)
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, console)
+		_ = console.Close()
+	}()
+}
+
+func (l *life) Done() <-chan struct{} { return l.proc.Done() }
+
+func (l *life) Ending() string {
+	exit, left := l.proc.Exit()
+	if left != nil {
+		l.host.log.Errorf("container %s: %v", l.c.Name, left)
+	}
+	return exit.String()
+}
+
+func (l *life) Stop(ctx context.Context) bool { return l.proc.Stop(ctx) }
+
+func (l *life) Release() error { return l.set.Unmount() }
+
+// mounts are what the runtime adds to a container: its view of the runtime by role,
+// modules and firmware, the log socket.
+func (h *host) mounts(c *manifest.Container) ([]container.Mount, error) {
+	var ms []container.Mount
+	var err error
+	if c.Mgmt {
+		ms = h.mgmtMounts()
+	} else if ms, err = h.nobodyMounts(c.Name); err != nil {
+		return nil, err
+	}
+	if c.AutoModFW {
+		ms = append(ms, firmwareMounts()...)
+	}
+	if c.DevLog {
+		ms = append(ms, bind(h.paths.at("pv-ctrl-log"), "/dev/log", "file", 0))
+	}
+	return ms, nil
+}
+
+func bind(source, target, create string, flags uintptr) container.Mount {
+	return container.Mount{Source: source, Target: target, Type: "none", Flags: unix.MS_BIND | flags, Create: create}
+}
+
+// mgmtMounts show everything (manual: Containers, roles).
+func (h *host) mgmtMounts() []container.Mount {
+	return []container.Mount{
+		bind(h.paths.run, "/pantavisor", "dir", unix.MS_RDONLY),
+		bind(h.paths.logs, "/pantavisor/logs", "dir", unix.MS_RDONLY),
+		bind(h.paths.usrMeta, "/pantavisor/user-meta", "dir", unix.MS_RDONLY),
+		bind(h.paths.devMeta, "/pantavisor/device-meta", "dir", unix.MS_RDONLY),
+	}
+}
+
+// nobodyMounts show a container the sockets, its own logs and its own metadata.
+func (h *host) nobodyMounts(name string) ([]container.Mount, error) {
+	user, err := h.user.ContainerDir(name)
+	if err != nil {
+		return nil, err
+	}
+	device, err := h.device.ContainerDir(name)
+	if err != nil {
+		return nil, err
+	}
+	own := filepath.Join(h.paths.logsRev, name)
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		return nil, fmt.Errorf("making the container's log folder: %w", err)
+	}
+	var ms []container.Mount
+	for _, sock := range []string{"pv-ctrl-log", "pv-fd-log", "pv-ctrl"} {
+		ms = append(ms, bind(h.paths.at(sock), "/pantavisor/"+sock, "file", 0))
+	}
+	return append(ms, bind(own, "/pantavisor/logs", "dir", unix.MS_RDONLY),
+		bind(user, "/pantavisor/user-meta", "dir", unix.MS_RDONLY),
+		bind(device, "/pantavisor/device-meta", "dir", unix.MS_RDONLY)), nil
+}
+
+// firmwareMounts show the kernel's modules and the firmware, where the device has them.
+func firmwareMounts() []container.Mount {
+	var ms []container.Mount
+	var u unix.Utsname
+	dirs := []string{"/lib/firmware"}
+	if unix.Uname(&u) == nil {
+		dirs = append(dirs, "/lib/modules/"+unix.ByteSliceToString(u.Release[:]))
+	}
+	for _, d := range dirs {
+		if info, err := os.Stat(d); err == nil && info.IsDir() {
+			m := bind(d, d, "dir", unix.MS_RDONLY)
+			m.Optional = true // an image may have a file in its place
+			ms = append(ms, m)
+		}
+	}
+	return ms
+}

@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/runtime/logs"
+)
+
+// maxState bounds a state document, in bytes.
+const maxState = 16 << 20
+
+// loaded is a state with what is wrong with it.
+type loaded struct {
+	state *state.State
+	sys   *manifest.System
+	// lost are the parts that the state has but that cannot be used, with the reason.
+	lost map[string]string
+}
+
+// load reads the state of a revision's trail. A part that violates the format is
+// left out, so that one bad container does not take the others with it.
+func load(trail string, opt manifest.Options, log logs.Logger) (*loaded, error) {
+	doc, err := readBounded(filepath.Join(trail, ".pvr", "json"), maxState)
+	if err != nil {
+		return nil, fmt.Errorf("loading the state: %w", err)
+	}
+	st, err := state.Parse(doc)
+	if err != nil {
+		return nil, fmt.Errorf("loading the state: %w", err)
+	}
+	l := &loaded{state: st, lost: map[string]string{}}
+	for {
+		sys, err := manifest.Parse(st, opt)
+		if err == nil {
+			l.sys = sys
+			return l, nil
+		}
+		bad := problemParts(err)
+		if len(bad) == 0 {
+			return nil, fmt.Errorf("loading the state: %w", err)
+		}
+		drop := make([]string, 0, len(bad))
+		for part, reason := range bad {
+			log.Errorf("the state's part %s is left out: %s", part, reason)
+			l.lost[part] = reason
+			if part == "bsp" {
+				opt.AppEngine = true // what runs here does not need it
+			}
+			drop = append(drop, part)
+		}
+		if st, err = without(st, drop); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// without drops parts; it must get smaller, or the caller would never end.
+func without(st *state.State, parts []string) (*state.State, error) {
+	smaller := st.Without(parts...)
+	if smaller.Len() >= st.Len() {
+		return nil, fmt.Errorf("loading the state: %w", state.ErrFormat)
+	}
+	return smaller, nil
+}
+
+// problemParts are the parts that an error of manifest.Parse is about.
+func problemParts(err error) map[string]string {
+	var ps manifest.Problems
+	if !errors.As(err, &ps) {
+		return nil
+	}
+	bad := map[string]string{}
+	for _, p := range ps {
+		part := state.PartOf(p.Key)
+		if part == "" || p.Key == state.SpecKey {
+			continue
+		}
+		if bad[part] == "" {
+			bad[part] = p.Error()
+		}
+	}
+	return bad
+}
+
+// readBounded reads a file that must not be larger than limit.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	return b, err
+}

@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/container"
+)
+
+// paths are the folders that the runtime works with, from the configuration.
+type paths struct {
+	storage, trail, objects, disks, trails string
+	run, logs, logsRev, volumes            string
+	exports, configs, usrMeta, devMeta     string
+	stage, rev                             string
+}
+
+func newPaths(c *config.Config, rev string) paths {
+	or := func(k config.Key, def string) string { return orElse(c.String(k), def) }
+	p := paths{
+		rev: rev, storage: or(config.StorageMntPoint, "/storage"), run: or(config.SystemRunDir, "/pv"),
+		volumes: or(config.DiskVolDir, "/volumes"), exports: or(config.DiskExportsDir, "/exports"),
+		configs: or(config.SystemConfDir, "/configs"),
+		usrMeta: c.String(config.CacheUsrmetaDir), devMeta: c.String(config.CacheDevmetaDir),
+		logs: or(config.LogDir, "/storage/logs"),
+	}
+	p.trails = filepath.Join(p.storage, "trails")
+	p.trail = filepath.Join(p.trails, rev)
+	p.objects = filepath.Join(p.storage, "objects")
+	p.disks = filepath.Join(p.storage, "disks")
+	p.logsRev = filepath.Join(p.logs, rev)
+	p.stage = filepath.Join(p.run, "rootfs")
+	return p
+}
+
+// folders are the fixed names in exports and where they are.
+func (p paths) folders() []container.Folder {
+	return []container.Folder{{Name: "/volumes", Path: p.volumes}, {Name: "/exports", Path: p.exports},
+		{Name: "/configs", Path: p.configs}, {Name: "/storage", Path: p.storage}}
+}
+
+// make makes the folders that must exist, the hint files and /etc/resolv.conf, which
+// exports mount.
+func (p paths) make() error {
+	var errs []error
+	for _, d := range []string{p.run, p.volumes, p.exports, p.configs, p.stage, p.disks, p.logsRev,
+		p.at("logs"), p.at("user-meta"), p.at("device-meta"), p.at("phconfig")} {
+		errs = append(errs, os.MkdirAll(d, 0o755))
+	}
+	for _, f := range []string{p.at("challenge"), p.at("device-id"), p.at("pantahub-host")} {
+		errs = append(errs, touch(f, 0o444))
+	}
+	if err := touch("/etc/resolv.conf", 0o644); err != nil && !errors.Is(err, fs.ErrPermission) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (p paths) at(name string) string { return filepath.Join(p.run, name) }
+
+// touch makes an empty file unless there is one.
+func touch(path string, perm fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, perm)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// pointTo makes a symbolic link, or turns an existing one in one step.
+func pointTo(link, target string) error {
+	if old, err := os.Readlink(link); err == nil && old == target {
+		return nil
+	}
+	tmp := link + ".tmp"
+	_ = os.Remove(tmp)
+	if err := os.Symlink(target, tmp); err != nil {
+		return fmt.Errorf("pointing %s to %s: %w", link, target, err)
+	}
+	if err := os.Rename(tmp, link); err != nil {
+		_ = os.Remove(tmp)
+		return fmt.Errorf("pointing %s to %s: %w", link, target, err)
+	}
+	return nil
+}

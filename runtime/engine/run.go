@@ -1,0 +1,406 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/handoff"
+	"github.com/pantavisor/pantavisor/runtime/logs"
+	"github.com/pantavisor/pantavisor/runtime/meta"
+	"github.com/pantavisor/pantavisor/runtime/peer"
+	"github.com/pantavisor/pantavisor/runtime/volume"
+)
+
+// Options are what the engine's starter knows.
+type Options struct {
+	// Revision is the running revision; a name that [boot.Validate] takes.
+	Revision string
+	// Version is the runtime's version, for device metadata.
+	Version string
+	// BuildInfo is the text of GET /buildinfo; empty shows /etc/build.
+	BuildInfo string
+	// EarlyLog is process 1's log, see package handoff; nil without. Run closes it.
+	EarlyLog *os.File
+	// BootCPU is the processors' busy time when process 1 began, in clock ticks;
+	// negative when unknown.
+	BootCPU int64
+	// Stdout is where log output "stdout" goes; nil is standard output.
+	Stdout io.Writer
+	// Tree is where the containers' control groups go; nil finds this process's own.
+	Tree *container.Tree
+}
+
+// session is everything that lives as long as the engine.
+type session struct {
+	cfg    *config.Config
+	opt    Options
+	paths  paths
+	logs   *logs.Server
+	log    logs.Logger
+	engine *Engine
+	user   *meta.Store
+	device *meta.Store
+	tree   *container.Tree
+	began  time.Time
+	wg     sync.WaitGroup
+	id     atomic.Pointer[identity]
+}
+
+// Run runs the revision's containers until ctx ends, which asks for a reboot, or
+// somebody asks for a reboot or a power-off. It returns handoff.ExitReboot or
+// handoff.ExitPowerOff. Whatever is damaged, it goes on: a device that can still be
+// talked to can be mended.
+func Run(ctx context.Context, cfg *config.Config, opt Options) int {
+	s := &session{cfg: cfg, opt: opt, paths: newPaths(cfg, opt.Revision), began: time.Now()}
+	serve, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.startLogs(serve)
+	if err := s.paths.make(); err != nil {
+		s.log.Errorf("making the runtime's folders: %v", err)
+	}
+	s.openLogs(serve)
+	s.openMeta()
+	s.makeEngine()
+	s.serve(serve)
+	stopSignals := s.engine.onSignals()
+	code := s.engine.loop(ctx)
+	stopSignals()
+	s.log.Infof("all containers are stopped")
+	cancel()
+	s.wg.Wait()
+	s.logs.Close()
+	return code
+}
+
+// background runs a server until the session ends; its error is logged.
+func (s *session) background(name string, run func() error) {
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		if err := run(); err != nil && !errors.Is(err, context.Canceled) {
+			s.log.Errorf("%s: %v", name, err)
+		}
+	}()
+}
+
+// startLogs makes the log server; messages wait in it until files can be written.
+func (s *session) startLogs(ctx context.Context) {
+	c := s.cfg
+	outputs, err := logs.ParseOutputs(c.String(config.LogServerOutputs))
+	s.logs = logs.New(logs.Options{
+		Outputs: outputs, Level: logs.Level(c.Int(config.LogLevel)), Absolute: c.Enum(config.LogTimestamp) == "absolute",
+		TreeTime: c.String(config.LogFiletreeTimestamp), SingleTime: c.String(config.LogSinglefileTimestamp),
+		StdoutTime: c.String(config.LogStdoutTimestamp), MaxSize: c.String(config.LogDirMaxSize),
+		Hysteresis: c.Int(config.LogHysteresisFactor), Rotate: c.Int(config.LogRotateFactor),
+		Stdout: s.opt.Stdout, Identify: s.platform,
+	})
+	s.log = logs.Logger{Sink: s.logs, Source: "engine"}
+	if err != nil {
+		s.log.Warnf("PV_LOG_SERVER_OUTPUTS: %v", err)
+	}
+	for _, n := range c.Notes() {
+		s.log.Named("config").Warnf("%s: %s", n.Level, n.Text)
+	}
+	if f := s.opt.EarlyLog; f != nil {
+		go s.readEarlyLog(f)
+	}
+}
+
+// readEarlyLog moves process 1's messages into the log, until it ends.
+func (s *session) readEarlyLog(f *os.File) {
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 64<<10)
+	for lines.Scan() {
+		var r handoff.Record
+		if json.Unmarshal(lines.Bytes(), &r) == nil {
+			s.logs.Log(logs.Runtime, r.Source, logs.Level(r.Level), r.Msg)
+		}
+	}
+}
+
+// openLogs lets the log server write and listen.
+func (s *session) openLogs(ctx context.Context) {
+	if err := s.logs.Open(s.paths.logs, s.opt.Revision); err != nil {
+		s.log.Errorf("opening the log folder: %v", err)
+	}
+	if err := pointTo(filepath.Join(s.paths.logs, "current"), s.opt.Revision); err != nil {
+		s.log.Warnf("%v", err)
+	}
+	s.background("log socket", func() error { return s.logs.ServeMessages(ctx, s.paths.at("pv-ctrl-log")) })
+	s.background("descriptor socket", func() error { return s.logs.ServeDescriptors(ctx, s.paths.at("pv-fd-log")) })
+	if s.cfg.Bool(config.LogCaptureDmesg) {
+		s.background("kernel log", func() error { return s.logs.CaptureKernel(ctx) })
+	}
+}
+
+// openMeta opens the stores; one that cannot be read is kept in memory.
+func (s *session) openMeta() {
+	open := func(kind, dir string, changed func(string)) *meta.Store {
+		o := meta.Options{Kind: kind, Dir: dir, RunDir: s.paths.run, Changed: changed, Warn: s.log.Named("meta").Warnf}
+		st, err := meta.Open(o)
+		if err == nil {
+			return st
+		}
+		s.log.Errorf("opening the %s: %v; it is kept in memory", kind, err)
+		o.Dir = ""
+		st, err = meta.Open(o)
+		if err != nil {
+			st, _ = meta.Open(meta.Options{Kind: kind})
+		}
+		return st
+	}
+	s.user = open(meta.User, s.paths.usrMeta, s.userMetaChanged)
+	s.device = open(meta.Device, s.paths.devMeta, nil)
+	for _, k := range s.user.Keys() {
+		s.userMetaChanged(k)
+	}
+}
+
+// userMetaChanged lets user metadata override the configuration.
+func (s *session) userMetaChanged(key string) {
+	if s.user == nil {
+		return // it is being opened; all keys come afterwards
+	}
+	if value, ok := s.user.Get(key); ok {
+		s.cfg.SetMeta(key, value)
+	} else {
+		s.cfg.UnsetMeta(key)
+	}
+	s.logs.SetLevel(logs.Level(s.cfg.Int(config.LogLevel)))
+}
+
+// makeEngine loads the state and prepares what containers need.
+func (s *session) makeEngine() {
+	l, err := load(s.paths.trail, s.manifestOptions(), s.log)
+	if err != nil {
+		s.log.Errorf("revision %s cannot run: %v", s.opt.Revision, err)
+		l = nil
+	}
+	h := s.makeHost(l)
+	if h.broken != nil {
+		s.log.Errorf("containers cannot run: %v", h.broken)
+	}
+	sys := &manifest.System{}
+	if l != nil {
+		sys = l.sys
+	}
+	s.engine = newEngine(sys, h, s.log)
+	s.engine.onStatus = func(st string) { s.publish("pantavisor.status", st) }
+	s.engine.onSettle = s.settled
+	s.id.Store(&identity{tree: s.tree, engine: s.engine, loaded: l != nil})
+	if l != nil {
+		for part, reason := range l.lost {
+			if _, ok := l.state.Get(part + "/run.json"); ok {
+				s.engine.add(&manifest.Container{Name: part, Goal: manifest.Started}, reason)
+			}
+		}
+		if err := pointTo(filepath.Join(s.paths.trails, "current"), s.opt.Revision); err != nil {
+			s.log.Warnf("%v", err)
+		}
+		for _, n := range sys.Notes {
+			s.log.Warnf("the state: %s", n)
+		}
+	}
+	s.describe()
+}
+
+func (s *session) manifestOptions() manifest.Options {
+	c := s.cfg
+	opt := manifest.Options{
+		AppEngine:    c.Enum(config.SystemInitMode) == "appengine",
+		RPiAB:        c.Enum(config.BootloaderType) == "rpiab",
+		GoalsTimeout: c.Duration(config.UpdaterGoalsTimeout), DevLog: c.Bool(config.LogAutoDevlog),
+	}
+	if c.Enum(config.SecurityDefaultRole) == manifest.RoleMgmt {
+		opt.DefaultRole = manifest.RoleMgmt
+	}
+	groups, err := readBounded(filepath.Join(c.String(config.SystemEtcPantavisorDir), "defaults", "groups.json"), 1<<20)
+	if err == nil {
+		opt.Groups = groups
+	}
+	return opt
+}
+
+// makeHost makes the backend. What it lacks is said by each container's start.
+func (s *session) makeHost(l *loaded) *host {
+	h := &host{paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device, capture: s.cfg.Bool(config.LogCapture)}
+	h.mounter = &volume.Mounter{
+		Trail: s.paths.trail, Disks: s.paths.disks, Rev: s.opt.Revision, VolDir: s.paths.volumes, ConfDir: s.paths.configs,
+		LoopBase: s.cfg.Int(config.LoopIndexBase), Handlers: s.cfg.Bool(config.SecurebootHandlers) && os.Getenv("pv_verityoff") == "",
+	}
+	store, err := objects.Create(s.paths.objects)
+	h.check = &checker{trail: s.paths.trail, store: store, hash: s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"}
+	if l != nil {
+		h.check.state, h.check.sys = l.state, l.sys
+		h.mounter.Disk = l.sys.Disk
+	}
+	if s.tree = s.opt.Tree; s.tree == nil && err == nil {
+		s.tree, err = container.FindTree(s.paths.at("cgroup"))
+	}
+	h.launcher = &container.Launcher{Tree: s.tree, Stage: s.paths.stage, Log: s.log}
+	h.broken = err
+	return h
+}
+
+// identity tells callers apart.
+type identity struct {
+	tree   *container.Tree
+	engine *Engine
+	loaded bool
+}
+
+// resolve names the caller with this process ID by its control group.
+func (id *identity) resolve(pid int) (ctrl.Caller, error) {
+	if id.tree == nil {
+		return ctrl.Caller{}, errors.New("there are no control groups to tell callers by")
+	}
+	group, err := peer.Cgroup(pid)
+	if err != nil {
+		return ctrl.Caller{}, err
+	}
+	name, own, ok := id.tree.NameOf(group)
+	if own {
+		return ctrl.Caller{Name: ctrl.Runtime, Mgmt: true}, nil
+	}
+	if v := id.engine.view.Load(); ok && v != nil {
+		if mgmt, known := v.mgmt[name]; known {
+			return ctrl.Caller{Name: name, Mgmt: mgmt}, nil
+		}
+	}
+	return ctrl.Caller{}, fmt.Errorf("process %d in control group %s is nobody known", pid, group)
+}
+
+// platform names a sender of log messages.
+func (s *session) platform(pid int) (string, error) {
+	id := s.id.Load()
+	if id == nil {
+		return "", errNotLoaded
+	}
+	c, err := id.resolve(pid)
+	if c.Name == ctrl.Runtime {
+		return logs.Runtime, nil
+	}
+	return c.Name, err
+}
+
+// api joins what the control socket asks of the engine with who asks.
+type api struct {
+	*Engine
+	id *identity
+}
+
+var _ ctrl.Engine = api{}
+
+// Resolve implements ctrl.Engine.
+func (a api) Resolve(pid int) (ctrl.Caller, error) { return a.id.resolve(pid) }
+
+// Containers implements ctrl.Engine; without a state there is no list.
+func (a api) Containers() ([]ctrl.Container, error) {
+	if !a.id.loaded {
+		return nil, errNotLoaded
+	}
+	return a.Engine.Containers()
+}
+
+// Groups implements ctrl.Engine.
+func (a api) Groups() ([]ctrl.Group, error) {
+	if !a.id.loaded {
+		return nil, errNotLoaded
+	}
+	return a.Engine.Groups()
+}
+
+// serve opens the control socket, and the port to the host of a virtual machine.
+func (s *session) serve(ctx context.Context) {
+	srv := ctrl.New(ctrl.Options{
+		Engine: api{s.engine, s.id.Load()}, UserMeta: s.user, DeviceMeta: freshMeta{s.device, s}, Storage: s.paths.storage,
+		Config: s.settings, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
+		CheckStep: s.checkStep,
+		StepInUse: func(rev string) bool { return rev == s.opt.Revision },
+	})
+	s.background("control socket", func() error { return srv.Serve(ctx, s.paths.at("pv-ctrl")) })
+	s.background("control port", func() error { return srv.ServePort(ctx) })
+}
+
+// onSignals turns SIGTERM into a reboot and SIGINT into a power-off.
+func (e *Engine) onSignals() (stop func()) {
+	c := make(chan os.Signal, 4)
+	signal.Notify(c, unix.SIGTERM, unix.SIGINT)
+	go func() {
+		for sig := range c {
+			code := exitReboot
+			if sig == unix.SIGINT {
+				code = exitPowerOff
+			}
+			e.post(func() { e.shutdown(code) })
+		}
+	}()
+	return func() {
+		signal.Stop(c)
+		close(c)
+	}
+}
+
+// settled tells everybody that the revision is up, or as far up as it gets.
+func (s *session) settled(reached, all int) {
+	if reached == all {
+		s.log.Infof("ready: all %d containers reached their goals in %d ms%s", all, time.Since(s.began).Milliseconds(), s.bootCPU())
+	} else {
+		s.log.Errorf("not ready: %d of %d containers reached their goals", reached, all)
+	}
+	if err := handoff.Notify(handoff.Ready); err != nil {
+		s.log.Warnf("%v", err)
+	}
+}
+
+// bootCPU says how much the processors have worked since process 1 began.
+func (s *session) bootCPU() string {
+	now := busyTicks("/proc/stat")
+	if s.opt.BootCPU < 0 || now < s.opt.BootCPU {
+		return ""
+	}
+	const tick = 10 // milliseconds: USER_HZ is 100 on every architecture we run on
+	return fmt.Sprintf(", guest CPU %d ms", (now-s.opt.BootCPU)*tick)
+}
+
+// FromEnviron reads what process 1 hands over (package handoff).
+func FromEnviron() (Options, error) {
+	o := Options{BootCPU: -1, Revision: os.Getenv(handoff.EnvRevision)}
+	if o.Revision == "" {
+		o.Revision = boot.Factory
+	}
+	if err := boot.Validate(o.Revision); err != nil {
+		return o, err
+	}
+	if v, err := strconv.ParseInt(os.Getenv(handoff.EnvBootCPU), 10, 64); err == nil {
+		o.BootCPU = v
+	}
+	if v, err := strconv.Atoi(os.Getenv(handoff.EnvEarlyLog)); err == nil && v >= 3 {
+		unix.CloseOnExec(v)
+		_ = unix.SetNonblock(v, true)
+		o.EarlyLog = os.NewFile(uintptr(v), "early log")
+	}
+	if v, err := strconv.Atoi(os.Getenv(handoff.EnvNotify)); err == nil && v >= 3 {
+		unix.CloseOnExec(v)
+	}
+	return o, nil
+}
