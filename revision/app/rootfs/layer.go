@@ -166,7 +166,7 @@ func fromHeader(h *tar.Header) (*inode, error) {
 	}
 	info := h.FileInfo()
 	n := &inode{mode: info.Mode(), time: h.ModTime, link: h.Linkname, xattrs: xattrs(h)}
-	if h.Uid < 0 || h.Uid > math.MaxUint32 || h.Gid < 0 || h.Gid > math.MaxUint32 {
+	if uid, gid := int64(h.Uid), int64(h.Gid); uid < 0 || uid > math.MaxUint32 || gid < 0 || gid > math.MaxUint32 {
 		return nil, fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
 	}
 	n.uid, n.gid = uint32(h.Uid), uint32(h.Gid)
