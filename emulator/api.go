@@ -65,7 +65,7 @@ func (c *turnConn) Close() error {
 // Do sends a request, "GET", "/containers", and returns status and body. A device
 // that does not listen yet lets the request wait until ctx ends.
 func (a *API) Do(ctx context.Context, method, path string, body []byte) (int, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://device"+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, fmt.Errorf("asking the device: %w", err)
 	}
