@@ -14,7 +14,7 @@ import "context"
 //   - the content digests of the outputs of its Deps, in order.
 //
 // Equal key, equal output: a step reads nothing else, neither clock nor
-// environment, and stamps all times with [Epoch].
+// environment, and stamps all times with a [Stamp].
 type Step interface {
 	// Name is unique within a graph: lower-case words joined by '/', for
 	// example "initrd/base".
@@ -38,7 +38,5 @@ type Source struct {
 	Path string // where it is on this machine; does not enter the key
 }
 
-// Epoch is the modification time, in seconds since 1970, that every composed
-// file gets: SOURCE_DATE_EPOCH if it is set (see Options), else this constant,
-// so that two builds of one tree agree.
+// Epoch is the default of [Stamp], so that two builds of one tree agree.
 const Epoch = 1577836800 // 2020-01-01T00:00:00Z

@@ -31,6 +31,8 @@ type Builder interface {
 
 // Options say where the inputs of containers come from.
 type Options struct {
+	// Epoch is the time of all files.
+	Epoch build.Stamp
 	// Dir is the folder containers/.
 	Dir string
 	// Program returns the step that builds a main package for the target.
@@ -66,6 +68,8 @@ type Part struct {
 	Definition *Definition
 	// Arch keeps the containers of two architectures apart.
 	Arch string
+	// Epoch is the time of all files.
+	Epoch build.Stamp
 
 	dir      string
 	programs []Builder
@@ -90,7 +94,7 @@ func newPart(name string, t *targets.Target, o Options) (*Part, error) {
 		}
 		return nil, err
 	}
-	p := &Part{Definition: d, Arch: t.Arch.Go + t.Arch.ARM + t.Arch.MIPS, dir: dir}
+	p := &Part{Definition: d, Arch: t.Arch.Go + t.Arch.ARM + t.Arch.MIPS, Epoch: o.Epoch, dir: dir}
 	for _, prog := range d.Root.Programs {
 		p.programs = append(p.programs, o.Program(prog.Package))
 	}
@@ -142,7 +146,7 @@ func (p *Part) Run(ctx context.Context, w *build.Work) error {
 		return fault.Wrap(fault.IO, err, "making container %s", p.Definition.Name)
 	}
 	image := filepath.Join(w.Tmp, "root.squashfs")
-	if err := tree.write(ctx, image); err != nil {
+	if err := tree.write(ctx, image, p.Epoch.Time()); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the root of container %s", p.Definition.Name)
 	}
 	return p.writeState(w, objects, image)
@@ -334,14 +338,14 @@ func (t *tree) addFound(name, file string, info fs.FileInfo) error {
 	return fault.New(fault.BadInput, "%s is neither file, folder nor link", name)
 }
 
-// write makes the squashfs: everything belongs to root, all times are the epoch.
-func (t *tree) write(ctx context.Context, file string) error {
+// write makes the squashfs: everything belongs to root, all times are the same.
+func (t *tree) write(ctx context.Context, file string, at time.Time) error {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	sw, err := squashfs.NewWriter(f, squashfs.Options{Compression: squashfs.Zstd, AllRoot: true, Time: time.Unix(build.Epoch, 0)})
+	sw, err := squashfs.NewWriter(f, squashfs.Options{Compression: squashfs.Zstd, AllRoot: true, Time: at})
 	if err != nil {
 		return err
 	}

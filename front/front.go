@@ -78,7 +78,7 @@ func (d *Door) open(ctx context.Context, name string) (*job, error) {
 	if err == nil {
 		j.comp, err = images.Graph(images.Options{
 			Target: t, Root: d.Root, Parts: parts, MergeSource: d.Options.MergeSource, UseSourceBSP: d.Options.UseSourceBSP,
-			Debug: d.Options.Debug, TrustCertificates: d.Options.Certificate, TrustKey: d.Options.Key,
+			Debug: d.Options.Debug, Epoch: d.Options.Epoch, TrustCertificates: d.Options.Certificate, TrustKey: d.Options.Key,
 		})
 	}
 	if err != nil {

@@ -39,24 +39,32 @@ const (
 
 var blockFiles = [blocks]string{"head.xz", "modules.xz", "middle.xz", "runtime.xz", "tail.xz"}
 
-// writeBlock archives entries and compresses them to the output.
-func writeBlock(ctx context.Context, w *build.Work, t Tools, which int, entries []cpio.Entry, x86 bool) error {
+// block says how a part of the initrd is written.
+type block struct {
+	which int
+	x86   bool // the branch filter
+	epoch build.Stamp
+}
+
+// write archives entries and compresses them to the output.
+func (b block) write(ctx context.Context, w *build.Work, t Tools, entries []cpio.Entry) error {
 	raw := filepath.Join(w.Tmp, "block.cpio")
-	if err := writeArchive(raw, entries, uint32(which*inodes+1), which == tailBlock); err != nil {
+	o := cpio.Options{ModTime: b.epoch.Seconds(), FirstInode: uint32(b.which*inodes + 1)}
+	if err := writeArchive(raw, entries, o, b.which == tailBlock); err != nil {
 		return err
 	}
 	defer os.Remove(raw)
-	return compress(ctx, w, t, raw, filepath.Join(w.Out, blockFiles[which]), x86)
+	return compress(ctx, w, t, raw, filepath.Join(w.Out, blockFiles[b.which]), b.x86)
 }
 
-func writeArchive(name string, entries []cpio.Entry, first uint32, last bool) error {
+func writeArchive(name string, entries []cpio.Entry, o cpio.Options, last bool) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "writing an archive")
 	}
 	defer f.Close()
 	b := bufio.NewWriterSize(f, 64<<10)
-	if err := cpio.Write(b, entries, cpio.Options{ModTime: build.Epoch, FirstInode: first}); err != nil {
+	if err := cpio.Write(b, entries, o); err != nil {
 		return fault.Wrap(fault.BadInput, err, "writing an archive")
 	}
 	if last {
@@ -75,6 +83,8 @@ func writeArchive(name string, entries []cpio.Entry, first uint32, last bool) er
 type ModulesBlock struct {
 	// X86 turns the branch filter on.
 	X86 bool
+	// Epoch is the time of all files.
+	Epoch build.Stamp
 	// Early is the step whose output has the tree lib/modules/RELEASE; Tools
 	// brings xz.
 	Early build.Step `json:"-"`
@@ -95,13 +105,15 @@ func (s *ModulesBlock) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the early modules")
 	}
-	return writeBlock(ctx, w, s.Tools, modulesBlock, entries, s.X86)
+	return block{modulesBlock, s.X86, s.Epoch}.write(ctx, w, s.Tools, entries)
 }
 
 // RuntimeBlock is the step that packs the device binary for the initrd.
 type RuntimeBlock struct {
 	// X86 turns the branch filter on.
 	X86 bool
+	// Epoch is the time of all files.
+	Epoch build.Stamp
 	// Program is the device binary; Tools brings xz.
 	Program *cross.Program `json:"-"`
 	Tools   Tools          `json:"-"`
@@ -121,7 +133,7 @@ func (s *RuntimeBlock) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	return writeBlock(ctx, w, s.Tools, runtimeBlock, []cpio.Entry{entry}, s.X86)
+	return block{runtimeBlock, s.X86, s.Epoch}.write(ctx, w, s.Tools, []cpio.Entry{entry})
 }
 
 // fileEntry is a regular file or link of this machine as an archive entry.

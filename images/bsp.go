@@ -24,6 +24,8 @@ func (a Artefact) in(w *build.Work) string { return filepath.Join(w.In(a.Step), 
 type BSP struct {
 	// Target and Release are what build.json tells people.
 	Target, Release string
+	// Epoch is the time that build.json tells.
+	Epoch build.Stamp
 	// Drivers is drivers.json. Default: see [defaultDrivers].
 	Drivers json.RawMessage `json:",omitempty"`
 
@@ -125,7 +127,7 @@ func (s *BSP) documents() map[string]any {
 		"drivers.json": drivers,
 		"build.json": map[string]string{
 			"platform": s.Target, "project": "pantavisor", "target": s.Target, "gitdescribe": s.Release,
-			"time": fmt.Sprint(build.Epoch),
+			"time": fmt.Sprint(s.Epoch.Seconds()),
 		},
 		"src.json": map[string]string{"#spec": "bsp-manifest-src@1", "pvr": ""},
 	}

@@ -22,6 +22,8 @@ const DebugAddonFile = "addon-debug.cpio.xz4"
 type DebugAddon struct {
 	// X86 turns the branch filter on.
 	X86 bool
+	// Epoch is the time of all files.
+	Epoch build.Stamp
 	// Busybox is the step whose output has bin/busybox, static; Tools brings xz.
 	Busybox build.Step `json:"-"`
 	Tools   Tools      `json:"-"`
@@ -63,7 +65,7 @@ func (s *DebugAddon) Run(ctx context.Context, w *build.Work) error {
 		}
 	}
 	raw, packed := filepath.Join(w.Tmp, "addon.cpio"), filepath.Join(w.Tmp, "addon.xz")
-	if err := writeArchive(raw, entries, 1, true); err != nil {
+	if err := writeArchive(raw, entries, cpio.Options{ModTime: s.Epoch.Seconds(), FirstInode: 1}, true); err != nil {
 		return err
 	}
 	if err := compress(ctx, w, s.Tools, raw, packed, s.X86); err != nil {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
@@ -28,6 +27,8 @@ type Disk struct {
 	// Target and Platform name the board; Image is its layout.
 	Target, Platform string
 	Image            *targets.Image
+	// Epoch is the time of all files and file systems.
+	Epoch build.Stamp
 	// Boot's output is the content of the boot partition.
 	Boot build.Step `json:"-"`
 	// Storage's output has the storage tree in the folder [StorageDir].
@@ -178,7 +179,7 @@ func (c *composition) boot(s span) error {
 		}
 	}
 	err = fat32.Write(c.file, s.Start, files, fat32.Options{
-		Size: s.Length, Label: s.Name, ID: c.id.number("boot"), Time: time.Unix(build.Epoch, 0), Hidden: uint32(s.Start / 512),
+		Size: s.Length, Label: s.Name, ID: c.id.number("boot"), Time: c.disk.Epoch.Time(), Hidden: uint32(s.Start / 512),
 	})
 	var small *fat32.TooSmall
 	if errors.As(err, &small) {
@@ -190,7 +191,7 @@ func (c *composition) boot(s span) error {
 func (c *composition) storage(ctx context.Context, s span) error {
 	dir := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
 	image := filepath.Join(c.work.Out, DiskFile)
-	err := makeExt4(ctx, c.work, c.disk.Tools, image, s, c.id, c.options, dir, c.tally)
+	err := makeExt4(ctx, c.work, c.disk.Tools, image, s, c.id, c.options, dir, c.tally, c.disk.Epoch)
 	if err != nil && ctx.Err() == nil && full(c.work.Out) {
 		return fault.New(fault.NoSpace, "making partition %s: the file system of the build cache (PV_CACHE_DIR) is full: %w", s.Name, err)
 	}

@@ -10,7 +10,7 @@
 //	                                       |        |
 //	                                    export    image  <-- boot loader
 //
-// Every step stamps [build.Epoch], root owns everything, and identities are
+// Every step stamps its [build.Stamp], root owns everything, and identities are
 // seeded by the target's name, so that a tree makes the same bits everywhere.
 // Nothing here needs root or a loop device.
 package images

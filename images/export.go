@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/fault"
@@ -17,7 +16,9 @@ const ExportFile = "export.pvr.tgz"
 
 // Export is the step that packs a part as an export (manual: pvr export).
 type Export struct {
-	Part build.Step `json:"-"`
+	// Epoch is the time of all members.
+	Epoch build.Stamp
+	Part  build.Step `json:"-"`
 }
 
 var (
@@ -50,7 +51,7 @@ func (s *Export) Run(ctx context.Context, w *build.Work) error {
 		return fault.Wrap(fault.IO, err, "exporting the BSP")
 	}
 	defer f.Close()
-	err = archive.Export(ctx, f, st, store, archive.ExportOptions{Gzip: true, Time: time.Unix(build.Epoch, 0)})
+	err = archive.Export(ctx, f, st, store, archive.ExportOptions{Gzip: true, Time: s.Epoch.Time()})
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "exporting the BSP")
 	}

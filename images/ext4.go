@@ -112,23 +112,23 @@ const features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,exte
 // that holds zeros. nodiscard and UNIX_IO_NOZEROOUT make mke2fs write the zeros of
 // inode tables and journal and not punch holes: as data of the image they also
 // reach a used medium that is written by block map.
-func makeExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, id identity, o storageOptions, dir string, what *tally) error {
+func makeExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, id identity, o storageOptions, dir string, what *tally, at build.Stamp) error {
 	uuid := strings.ToLower(id.uuid("storage"))
 	extended := fmt.Sprintf("offset=%d,root_owner=0:0,hash_seed=%s,lazy_itable_init=0,lazy_journal_init=0,nodiscard",
 		s.Start, strings.ToLower(id.uuid("hash seed")))
-	env := []string{fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", build.Epoch), "UNIX_IO_NOZEROOUT=1"}
+	env := []string{fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", at.Seconds()), "UNIX_IO_NOZEROOUT=1"}
 	err := call(ctx, w, t, env, "mke2fs", "-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockSize), "-I", "256",
 		"-i", strconv.FormatInt(o.InodeRatio, 10), "-J", fmt.Sprintf("size=%d", o.Journal), "-m", strconv.FormatInt(o.Reserved, 10),
 		"-L", s.Name, "-U", uuid, "-O", features, "-E", extended, "-d", dir, image, fmt.Sprintf("%dk", s.Length/1024))
 	if err != nil {
 		return err
 	}
-	return stampExt4(ctx, w, t, image, s, what.inodes, env)
+	return stampExt4(ctx, w, t, image, s, what.inodes, at, env)
 }
 
 // stampExt4 sets the times of every inode: mke2fs copies those of the staged
 // files, and a change time cannot be set there.
-func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, inodes int64, env []string) error {
+func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, inodes int64, at build.Stamp, env []string) error {
 	script := filepath.Join(w.Tmp, "times")
 	f, err := os.Create(script)
 	if err != nil {
@@ -138,7 +138,7 @@ func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span
 	b := bufio.NewWriter(f)
 	for _, n := range storedInodes(inodes) {
 		for _, field := range []string{"atime", "ctime", "mtime"} {
-			fmt.Fprintf(b, "set_inode_field <%d> %s @%d\n", n, field, build.Epoch)
+			fmt.Fprintf(b, "set_inode_field <%d> %s @%d\n", n, field, at.Seconds())
 		}
 	}
 	if err := b.Flush(); err != nil {

@@ -26,6 +26,8 @@ type FilesBlock struct {
 	Debug bool
 	// Trust are certificates and keys by their name in the trust folder.
 	Trust []Trust
+	// Epoch is the time of all files.
+	Epoch build.Stamp
 	// Root is the source tree; Tools brings xz.
 	Root  string `json:"-"`
 	Tools Tools  `json:"-"`
@@ -101,7 +103,7 @@ func (s *FilesBlock) Run(ctx context.Context, w *build.Work) error {
 		return err
 	}
 	for which, part := range cut(entries) {
-		if err := writeBlock(ctx, w, s.Tools, which, part, false); err != nil {
+		if err := (block{which, false, s.Epoch}).write(ctx, w, s.Tools, part); err != nil {
 			return err
 		}
 	}
@@ -168,6 +170,7 @@ func skeleton() tree {
 	t["root"], t["tmp"] = cpio.Dir("root", 0o700), cpio.Dir("tmp", 0o1777)
 	for name, to := range map[string]string{
 		"init": runtimeFile, "bin": "usr/bin", "sbin": "usr/sbin",
+		"usr/bin/pvcontrol": "pantavisor", "usr/bin/pvcurl": "pantavisor", "usr/bin/pventer": "pantavisor",
 		"pv": "run/pantavisor/pv", "media": "run/pantavisor/media", "configs": "run/pantavisor/configs", "var/run": "../run",
 	} {
 		t[name] = cpio.Symlink(name, to)

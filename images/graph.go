@@ -33,6 +33,8 @@ type Options struct {
 	// UseSourceBSP takes the BSP from MergeSource and builds none
 	// (PVR_USE_SRC_BSP). It needs MergeSource.
 	UseSourceBSP bool
+	// Epoch is the time of everything composed (SOURCE_DATE_EPOCH).
+	Epoch build.Stamp
 	// Debug adds a shell on the console (PANTAVISOR_DEBUG).
 	Debug bool
 	// TrustCertificates and TrustKey are PEM files that signatures are checked
@@ -152,9 +154,9 @@ func (g *grower) initrd() error {
 	}
 	early := &kernel.Early{Modules: g.Target.Kernel.EarlyModules, Tree: g.tree}
 	g.base = &Initrd{
-		Files:   &FilesBlock{Target: g.Target, Platform: g.platform(), Debug: g.Debug, Trust: trust, Root: g.Root, Tools: g.toolbox},
-		Modules: &ModulesBlock{X86: g.x86(), Early: early, Tools: g.toolbox},
-		Runtime: &RuntimeBlock{X86: g.x86(), Program: g.program, Tools: g.toolbox},
+		Files:   &FilesBlock{Epoch: g.Epoch, Target: g.Target, Platform: g.platform(), Debug: g.Debug, Trust: trust, Root: g.Root, Tools: g.toolbox},
+		Modules: &ModulesBlock{Epoch: g.Epoch, X86: g.x86(), Early: early, Tools: g.toolbox},
+		Runtime: &RuntimeBlock{Epoch: g.Epoch, X86: g.x86(), Program: g.program, Tools: g.toolbox},
 	}
 	g.c.Components["initrd"] = []build.Step{g.base}
 	if !g.Debug {
@@ -172,7 +174,7 @@ func (g *grower) debugAddon() error {
 	if err != nil {
 		return err
 	}
-	shell := &DebugAddon{X86: g.x86(), Busybox: &debian.Unpack{Keep: []string{"bin/"}, Package: pkg}, Tools: g.toolbox}
+	shell := &DebugAddon{Epoch: g.Epoch, X86: g.x86(), Busybox: &debian.Unpack{Keep: []string{"bin/"}, Package: pkg}, Tools: g.toolbox}
 	g.addons = []Addon{{Artefact{shell, DebugAddonFile}, DebugAddonFile}}
 	g.c.Components["initrd"] = append(g.c.Components["initrd"], shell)
 	return nil
@@ -216,17 +218,17 @@ func (g *grower) bsp() error {
 		return nil
 	}
 	image := &kernel.Image{Tree: g.tree}
-	modules := &kernel.Modules{Tree: g.tree, Tools: g.toolbox}
+	modules := &kernel.Modules{Epoch: g.Epoch, Tree: g.tree}
 	g.c.Components["kernel"] = []build.Step{image, modules, &kernel.ConfigCheck{Tree: g.tree}}
 	g.part = &BSP{
-		Target: g.Target.Name, Release: g.Release,
+		Target: g.Target.Name, Release: g.Release, Epoch: g.Epoch,
 		Kernel: Artefact{image, kernel.ImageFile}, Initrd: Artefact{g.base, BaseInitrd}, Addons: g.addons,
 		Modules: &Artefact{modules, kernel.ModulesFile},
 	}
 	if err := g.firmware(); err != nil {
 		return err
 	}
-	export := &Export{Part: g.part}
+	export := &Export{Epoch: g.Epoch, Part: g.part}
 	g.c.Components["bsp"] = []build.Step{export}
 	g.c.Artefacts = append(g.c.Artefacts, build.Artefact{Step: export, From: ExportFile, To: g.Target.Name + ".pvr.tgz"})
 	return nil
@@ -249,7 +251,7 @@ func (g *grower) firmware() error {
 	for _, p := range all {
 		packages = append(packages, &debian.Unpack{Keep: kernel.FirmwarePaths, Package: p})
 	}
-	step := &kernel.Firmware{Tree: g.tree, Packages: packages, Budget: f.Budget, Exclude: f.Exclude, Tools: g.toolbox}
+	step := &kernel.Firmware{Epoch: g.Epoch, Tree: g.tree, Packages: packages, Budget: f.Budget, Exclude: f.Exclude}
 	g.part.Firmware = &Artefact{step, kernel.FirmwareFile}
 	g.c.Components["kernel"] = append(g.c.Components["kernel"], step)
 	return nil
@@ -310,6 +312,7 @@ func (g *grower) apps() ([]build.Step, error) {
 		return []build.Step{&Reference{BSP: g.UseSourceBSP, Path: abs}}, err
 	}
 	parts, err := containers.Parts(g.Target, containers.Options{
+		Epoch:    g.Epoch,
 		Dir:      filepath.Join(g.Root, "containers"),
 		Program:  func(pkg string) containers.Builder { return g.programOf(pkg) },
 		Packages: g.containerPackage,
@@ -341,7 +344,7 @@ func (g *grower) image() error {
 		return nil
 	}
 	disk := &Disk{
-		Target: g.Target.Name, Platform: g.platform(), Image: g.Target.Image,
+		Target: g.Target.Name, Platform: g.platform(), Image: g.Target.Image, Epoch: g.Epoch,
 		Boot: g.boot.Boot(), Storage: g.storage, Tools: g.toolbox, Root: g.Root,
 	}
 	name := fmt.Sprintf("%s-pv-%dMiB.img", g.Target.Name, g.Target.Image.Size)

@@ -27,10 +27,11 @@ type Firmware struct {
 	Exclude []string
 	// Budget is the most that the uncompressed files may take, in MiB; 0 is no
 	// limit.
-	Budget   int
+	Budget int
+	// Epoch is the time of all files in it.
+	Epoch    build.Stamp
 	Packages []*debian.Unpack `json:"-"`
 	Tree     *Tree            `json:"-"`
-	Tools    *debian.Toolbox  `json:"-"`
 }
 
 const (
@@ -53,11 +54,11 @@ var (
 func (f *Firmware) Name() string { return "kernel/firmware" }
 
 // Version of the step's logic.
-func (f *Firmware) Version() int { return 1 }
+func (f *Firmware) Version() int { return 2 }
 
-// Deps are the packages, the kernel's tree and the helper programs.
+// Deps are the kernel's tree and the packages.
 func (f *Firmware) Deps() []build.Step {
-	out := []build.Step{f.Tree, f.Tools}
+	out := []build.Step{f.Tree}
 	for _, p := range f.Packages {
 		out = append(out, p)
 	}
@@ -87,7 +88,7 @@ func (f *Firmware) Run(ctx context.Context, w *build.Work) error {
 	if err := writeJSON(filepath.Join(w.Out, FirmwareReport), p.sizes); err != nil {
 		return err
 	}
-	return squash(ctx, w, f.Tools, p.to, filepath.Join(w.Out, FirmwareFile), f.Compression)
+	return squash(ctx, p.to, filepath.Join(w.Out, FirmwareFile), f.Compression, f.Epoch)
 }
 
 // firmware lists the files that modules name, sorted. Some are patterns.

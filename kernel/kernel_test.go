@@ -305,7 +305,7 @@ func TestRealKernel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("unpacks a kernel of 390 MB")
 	}
-	b := partstest.New(t, "x64-uefi", debian.KernelRequest, debian.FirmwareRequest, debian.ToolsRequest)
+	b := partstest.New(t, "x64-uefi", debian.KernelRequest, debian.FirmwareRequest)
 	kernel := &Tree{Package: b.Package(debian.KernelRequest, "linux-image-*")}
 	x, err := ReadIndex(b.Run(kernel))
 	if err != nil {
@@ -318,7 +318,7 @@ func TestRealKernel(t *testing.T) {
 		t.Errorf("Debian's kernel lacks %q", b.Warns)
 	}
 	checkEarly(t, x, b.Run(&Early{Modules: []string{"ext4", "overlay", "squashfs", "virtio_pci", "nvme", "uas"}, Tree: kernel}))
-	b.Run(&Modules{Tree: kernel, Tools: b.Tools()})
+	b.Run(&Modules{Tree: kernel})
 	checkFirmware(t, b, kernel)
 }
 
@@ -356,7 +356,7 @@ func checkEarly(t *testing.T, x *Index, out string) {
 func checkFirmware(t *testing.T, b *partstest.Bench, kernel *Tree) {
 	t.Helper()
 	pkg := &debian.Unpack{Keep: FirmwarePaths, Package: b.Package(debian.FirmwareRequest, "firmware-realtek")}
-	step := &Firmware{Packages: []*debian.Unpack{pkg}, Tree: kernel, Tools: b.Tools(), Budget: 1}
+	step := &Firmware{Packages: []*debian.Unpack{pkg}, Tree: kernel, Budget: 1}
 	if err := b.Try(step); fault.Of(err) != fault.NoSpace {
 		t.Errorf("Realtek's firmware within 1 MiB: %v", err)
 	}

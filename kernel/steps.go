@@ -240,23 +240,30 @@ func copyModule(from, to string) error {
 // release's folder inside. Its output is [ModulesFile].
 type Modules struct {
 	Compression
-	Tree  *Tree           `json:"-"`
-	Tools *debian.Toolbox `json:"-"`
+	// Epoch is the time of all files in it.
+	Epoch build.Stamp
+	Tree  *Tree `json:"-"`
 }
 
 // ModulesFile is the name of the modules' file system in the BSP.
 const ModulesFile = "modules.squashfs"
 
-var _ build.Step = (*Modules)(nil)
+var (
+	_ build.Step      = (*Modules)(nil)
+	_ build.Versioned = (*Modules)(nil)
+)
 
 // Name is "kernel/modules".
 func (m *Modules) Name() string { return "kernel/modules" }
 
-// Deps are the kernel's tree and the helper programs.
-func (m *Modules) Deps() []build.Step { return []build.Step{m.Tree, m.Tools} }
+// Version of the step's logic.
+func (m *Modules) Version() int { return 2 }
+
+// Deps is the kernel's tree.
+func (m *Modules) Deps() []build.Step { return []build.Step{m.Tree} }
 
 // Run writes the file system.
 func (m *Modules) Run(ctx context.Context, w *build.Work) error {
 	from := filepath.Join(w.In(m.Tree), "lib/modules")
-	return squash(ctx, w, m.Tools, from, filepath.Join(w.Out, ModulesFile), m.Compression)
+	return squash(ctx, from, filepath.Join(w.Out, ModulesFile), m.Compression, m.Epoch)
 }

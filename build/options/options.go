@@ -27,9 +27,9 @@ type Options struct {
 	// Interactive, PV_BUILD_INTERACTIVE: "false" never asks and never installs
 	// anything on the host. Default: "true".
 	Interactive bool
-	// Epoch, SOURCE_DATE_EPOCH: time stamp of composed files in seconds since 1970.
-	// Default: build.Epoch.
-	Epoch int64
+	// Epoch, SOURCE_DATE_EPOCH: time stamp of composed files in seconds since 1970,
+	// from build.FirstStamp (1980) to build.LastStamp (2106). Default: build.Epoch.
+	Epoch build.Stamp
 	// Locked, PV_LOCKED: "yes" makes a pinned part that has left the archive an
 	// error instead of taking the newest. Default: "no".
 	Locked bool
@@ -69,8 +69,8 @@ func Read(environ []string) (*Options, error) {
 		Interactive:  r.choice("PV_BUILD_INTERACTIVE", "true", "false", true),
 		Locked:       r.choice("PV_LOCKED", "yes", "no", false),
 		Verify:       r.choice("PV_VERIFY_CACHE", "yes", "no", false),
-		Epoch:        r.number("SOURCE_DATE_EPOCH", build.Epoch, 1<<33),
-		Jobs:         int(r.number("PV_JOBS", 0, 4096)),
+		Epoch:        build.Stamp(r.number("SOURCE_DATE_EPOCH", build.Epoch, int64(build.FirstStamp), int64(build.LastStamp))),
+		Jobs:         int(r.number("PV_JOBS", 0, 0, 4096)),
 		Certificate:  r.values["PV_PVS_CERT_PEM"],
 		Key:          r.values["PV_PVS_PUB_PEM"],
 	}
@@ -119,14 +119,14 @@ func (r *reader) choice(name, on, off string, otherwise bool) bool {
 	}
 }
 
-func (r *reader) number(name string, otherwise, most int64) int64 {
+func (r *reader) number(name string, otherwise, least, most int64) int64 {
 	value := r.values[name]
 	if value == "" {
 		return otherwise
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
-	if err != nil || n < 0 || n > most {
-		r.wrong("%s=%q: want a whole number from 0 to %d", name, value, most)
+	if err != nil || n < least || n > most {
+		r.wrong("%s=%q: want a whole number from %d to %d", name, value, least, most)
 		return otherwise
 	}
 	return n
