@@ -19,9 +19,8 @@ const (
 // builds, so that two machines compose with the same programs.
 const ToolSuite = "bookworm"
 
-// tools are the packages of the helper programs: mke2fs, mksquashfs, grub-mkimage
-// and xz.
-var tools = []string{"e2fsprogs", "grub-common", "squashfs-tools", "xz-utils"}
+// tools are the packages of the helper programs: mke2fs, grub-mkimage and xz.
+var tools = []string{"e2fsprogs", "grub-common", "xz-utils"}
 
 // containerPackages are what the starter containers take from Debian: static
 // programs only.

@@ -89,7 +89,8 @@ func HostArch() string {
 
 // Command prepares a run of a program of the toolbox: name without a path, dir
 // the working folder. The environment is a clean one (C locale, UTC,
-// SOURCE_DATE_EPOCH); add to cmd.Env what the program needs besides. Cancelling
+// SOURCE_DATE_EPOCH as in [build.Epoch]); add to cmd.Env what the program needs
+// besides, another time too. Cancelling
 // ctx kills it.
 func (t *Toolbox) Command(ctx context.Context, w *build.Work, dir, name string, args ...string) (*exec.Cmd, error) {
 	root := w.In(t)

@@ -21,7 +21,7 @@ func TestToolbox(t *testing.T) {
 	root := b.Run(tools)
 	w := b.Work(tools)
 	for name, args := range map[string][]string{
-		"xz": {"--version"}, "mke2fs": {"-V"}, "e2fsck": {"-V"}, "mksquashfs": {"-version"}, "grub-mkimage": {"--version"},
+		"xz": {"--version"}, "mke2fs": {"-V"}, "e2fsck": {"-V"}, "grub-mkimage": {"--version"},
 	} {
 		cmd, err := tools.Command(t.Context(), w, t.TempDir(), name, args...)
 		if err != nil {
