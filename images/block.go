@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/cross"
+	"github.com/pantavisor/pantavisor/build/gobinary"
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/cpio"
 )
@@ -115,7 +115,7 @@ type RuntimeBlock struct {
 	// Epoch is the time of all files.
 	Epoch build.Stamp
 	// Program is the device binary; Tools brings xz.
-	Program *cross.Program `json:"-"`
+	Program *gobinary.Step `json:"-"`
 	Tools   Tools          `json:"-"`
 }
 

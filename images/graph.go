@@ -11,8 +11,9 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/bootloader/grub"
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gobinary"
+	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/containers"
-	"github.com/pantavisor/pantavisor/cross"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/kernel"
@@ -89,7 +90,8 @@ type grower struct {
 	Options
 	c *Composition
 
-	program *cross.Program
+	module  *gosource.Module
+	program *gobinary.Step
 	toolbox *debian.Toolbox
 	tree    *kernel.Tree
 	base    *Initrd
@@ -114,8 +116,11 @@ func (g *grower) request(name string) (debian.Request, error) {
 	return r, nil
 }
 
-func (g *grower) runtime() error {
-	g.program = cross.New(g.Root, "cmd/pantavisor", g.Target.Arch)
+func (g *grower) runtime() (err error) {
+	if g.module, err = gosource.Open(g.Root); err != nil {
+		return err
+	}
+	g.program = gobinary.New(g.module, "cmd/pantavisor", g.Target.Arch)
 	g.c.Components["init"] = []build.Step{g.program}
 	return nil
 }
@@ -324,11 +329,11 @@ func (g *grower) apps() ([]build.Step, error) {
 	return out, err
 }
 
-func (g *grower) programOf(pkg string) *cross.Program {
+func (g *grower) programOf(pkg string) *gobinary.Step {
 	if path.Clean(pkg) == g.program.Package {
 		return g.program
 	}
-	return cross.New(g.Root, pkg, g.Target.Arch)
+	return gobinary.New(g.module, path.Clean(pkg), g.Target.Arch)
 }
 
 func (g *grower) containerPackage(name string) (*debian.Fetch, error) {

@@ -4,14 +4,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/pantavisor/pantavisor/cross"
+	"github.com/pantavisor/pantavisor/build/gobinary"
+	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -36,7 +36,11 @@ func boardFiles() map[string]string {
 func initrd(root string, t *targets.Target) *Initrd {
 	tools := hostTools{}
 	early := &made{"kernel/early", map[string]string{"lib/modules/6.1/modules.dep": "kernel/a.ko:\n", "lib/modules/6.1/kernel/a.ko": strings.Repeat("ko", 5000)}}
-	program := &cross.Program{Package: "cmd/pantavisor", Arch: t.Arch, Toolchain: runtime.Version(), Root: root}
+	module, err := gosource.Open(root)
+	if err != nil {
+		panic(err)
+	}
+	program := gobinary.New(module, "cmd/pantavisor", t.Arch)
 	return &Initrd{
 		Files:   &FilesBlock{Target: t, Platform: "board", Root: root, Tools: tools, Trust: []Trust{{"ca-certificates.crt", filepath.Join(root, "cert.pem")}}},
 		Modules: &ModulesBlock{X86: true, Early: early, Tools: tools},

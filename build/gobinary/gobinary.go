@@ -115,7 +115,11 @@ func sorted(err error, said string, s *Step) error {
 	if errors.Is(err, exec.ErrNotFound) {
 		return fault.Wrap(fault.Missing, err, "looking for the go command (install Go, put it on the PATH)")
 	}
-	return fault.New(fault.BadInput, "compiling %s for %s: %w\n%s", s.Package, s.Arch, err, strings.TrimSpace(said))
+	kind := fault.BadInput
+	if strings.Contains(said, "no space left") {
+		kind = fault.NoSpace
+	}
+	return fault.New(kind, "compiling %s for %s: %w\n%s", s.Package, s.Arch, err, strings.TrimSpace(said))
 }
 
 func (s *Step) arguments(out string) []string {
@@ -130,11 +134,13 @@ func (s *Step) arguments(out string) []string {
 	return append(args, "./"+s.Package)
 }
 
-// environment is the caller's without anything that would change the result.
+// environment is the caller's without anything that would change the result. The
+// levels of the instruction sets are spelled out because the go command's own
+// settings file (go env -w) may raise them.
 func (s *Step) environment(tmp string) []string {
 	env := []string{
 		"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + s.Arch.Go, "GOTMPDIR=" + tmp, "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=",
-		"GOTOOLCHAIN=" + s.Toolchain,
+		"GOTOOLCHAIN=" + s.Toolchain, "GOAMD64=v1", "GOARM64=v8.0", "GORISCV64=rva20u64", "GO386=sse2", "GOFIPS140=off",
 	}
 	if s.Arch.ARM != "" {
 		env = append(env, "GOARM="+s.Arch.ARM)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,5 +101,37 @@ func TestMissingGo(t *testing.T) {
 	_, err := compile(t, New(module(t, hello), "cmd/hello", targets.Arch{Go: "amd64"}))
 	if fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "install Go") {
 		t.Errorf("got %v of kind %v", err, fault.Of(err))
+	}
+}
+
+// TestUserSettingsDoNotMatter builds with settings that would change the program.
+func TestUserSettingsDoNotMatter(t *testing.T) {
+	arch := targets.Arch{Go: "amd64"}
+	plain, err := compile(t, New(module(t, hello), "cmd/hello", arch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(home, ".config/go"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, ".config/go/env"), []byte("GOAMD64=v3\nGOFIPS140=latest\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"HOME": home, "GOCACHE": strings.TrimSpace(string(cache)), "GOARCH": "riscv64", "GOFLAGS": "-race", "GOAMD64": "v4",
+	} {
+		t.Setenv(name, value)
+	}
+	set, err := compile(t, New(module(t, hello), "cmd/hello", arch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(plain, set) {
+		t.Error("the user's settings change the program")
 	}
 }

@@ -13,8 +13,9 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gobinary"
+	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/containers"
-	"github.com/pantavisor/pantavisor/cross"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/images"
@@ -86,9 +87,13 @@ func (w *Workshop) Reference(ctx context.Context, folder string, names []string,
 	if !ok {
 		return fmt.Errorf("target %s takes no packages for containers", t.Name)
 	}
+	module, err := gosource.Open(w.Root)
+	if err != nil {
+		return err
+	}
 	parts, err := containers.Parts(&t, containers.Options{
 		Dir:      folder,
-		Program:  func(pkg string) containers.Builder { return cross.New(w.Root, pkg, t.Arch) },
+		Program:  func(pkg string) containers.Builder { return gobinary.New(module, pkg, t.Arch) },
 		Packages: func(name string) (*debian.Fetch, error) { return w.parts.Fetch(request, name) },
 	})
 	if err != nil {
