@@ -19,6 +19,7 @@ import (
 type Tree struct {
 	dir  string // folder of the group on this machine
 	path string // its path as /proc/PID/cgroup shows it
+	own  string // path of the runtime's own group
 	v2   bool
 }
 
@@ -39,12 +40,12 @@ func FindTree(folder string) (*Tree, error) {
 	}
 	if p, ok := ownGroup(string(own), "0::"); ok {
 		if m, ok := findMount(string(mounts), "cgroup2", ""); ok {
-			return &Tree{dir: filepath.Join(m, p), path: p, v2: true}, nil
+			return &Tree{dir: filepath.Join(m, p), path: p, own: p, v2: true}, nil
 		}
 	}
 	if m, ok := findMount(string(mounts), "cgroup", "name="+NamedHierarchy); ok {
 		p, _ := ownGroup(string(own), ":name="+NamedHierarchy+":")
-		return &Tree{dir: filepath.Join(m, p), path: path.Join("/", p)}, nil
+		return &Tree{dir: filepath.Join(m, p), path: path.Join("/", p), own: path.Join("/", p)}, nil
 	}
 	return mountNamed(folder)
 }
@@ -56,7 +57,7 @@ func mountNamed(folder string) (*Tree, error) {
 	if err := unix.Mount("cgroup", folder, "cgroup", 0, "none,name="+NamedHierarchy); err != nil {
 		return nil, fmt.Errorf("mounting the control groups on %s: %w", folder, err)
 	}
-	return &Tree{dir: folder, path: "/"}, nil
+	return &Tree{dir: folder, path: "/", own: "/"}, nil
 }
 
 // ownGroup finds the line with the mark in a process's cgroup file.
@@ -84,14 +85,28 @@ func findMount(mountinfo, fstype, option string) (string, bool) {
 	return "", false
 }
 
-// Path returns the tree's own path as /proc/PID/cgroup shows it.
-func (t *Tree) Path() string { return t.path }
+// Sub returns the tree below, for the containers of one of several runtimes on a
+// machine. The runtime's own group stays what it is.
+func (t *Tree) Sub(name string) *Tree {
+	return &Tree{dir: filepath.Join(t.dir, name), path: path.Join(t.path, name), own: t.own, v2: t.v2}
+}
+
+// Remove removes the groups of containers, all of which have ended, and the tree
+// itself if it is a runtime's own.
+func (t *Tree) Remove() error {
+	dir := filepath.Join(t.dir, "lxc")
+	if t.path != t.own {
+		dir = t.dir
+	}
+	g := &Group{tree: t, dir: dir, fd: -1}
+	return g.remove(time.Second)
+}
 
 // NameOf returns the container that a process in the group belongs to; a group
 // within a container's own counts as the container. ok is false for every other
 // group. own tells that it is the runtime's.
 func (t *Tree) NameOf(group string) (name string, own, ok bool) {
-	if group == t.path {
+	if group == t.own {
 		return "", true, true
 	}
 	rest, ok := strings.CutPrefix(group, path.Join(t.path, "lxc")+"/")

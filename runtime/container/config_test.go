@@ -156,7 +156,6 @@ func TestChooseHalt(t *testing.T) {
 		want   unix.Signal
 	}{
 		{"systemd", bit(unix.SIGTERM, 37), 37},
-		{"init", bit(unix.SIGTERM, unix.SIGPWR), unix.SIGPWR},
 		{"app", bit(unix.SIGTERM, unix.SIGPWR), unix.SIGTERM},
 		{"app", bit(unix.SIGPWR), unix.SIGPWR},
 		{"sh", 0, 0},

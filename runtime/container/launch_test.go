@@ -48,11 +48,10 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sub := "pv-test-" + filepath.Base(filepath.Dir(dir)) + "-" + filepath.Base(dir)
-	b.l.Tree = &Tree{dir: filepath.Join(tree.dir, sub), path: filepath.Join(tree.path, sub), v2: tree.v2}
+	b.l.Tree = tree.Sub("pv-test-" + filepath.Base(filepath.Dir(dir)) + "-" + filepath.Base(dir))
 	t.Cleanup(func() {
-		if err := removeGroups(b.l.Tree.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("removing the test's control group: %v", err)
+		if err := b.l.Tree.Remove(); err != nil {
+			t.Error(err)
 		}
 	})
 	return b
@@ -421,9 +420,9 @@ func TestGroupNamesTheContainer(t *testing.T) {
 func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
 
 func TestNameOf(t *testing.T) {
-	tree := &Tree{path: "/pv"}
+	tree := &Tree{path: "/pv", own: "/run"}
 	for group, want := range map[string]string{
-		"/pv/lxc/app": "app", "/pv/lxc/app/sub/x": "app", "/pv": "own", "/": "-", "/pv/lxc": "-", "/pv/lxc/": "-",
+		"/pv/lxc/app": "app", "/pv/lxc/app/sub/x": "app", "/run": "own", "/pv": "-", "/": "-", "/pv/lxc": "-", "/pv/lxc/": "-",
 		"/lxc/app": "-", "/pv2/lxc/app": "-", "/pv/lxcx/app": "-", "/pv/../lxc/app": "-", "": "-",
 	} {
 		name, own, ok := tree.NameOf(group)
@@ -514,4 +513,34 @@ func BenchmarkStart(bm *testing.B) {
 func exists(p string) bool {
 	_, err := os.Lstat(p)
 	return err == nil
+}
+
+// TestStopReachesThroughShell stops an init that handles no signal by its child, and
+// one that is asked before it listens.
+func TestStopReachesThroughShell(t *testing.T) {
+	b := newBench(t)
+	for _, l := range []string{"lib", "lib64", "bin"} {
+		if err := os.Symlink("usr/"+l, filepath.Join(b.dir, "root", l)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat("/usr/bin/sh"); err != nil {
+		t.Skip("no shell in /usr/bin to run in a container")
+	}
+	p := b.start("shell", `lxc.init.cmd = /bin/sh "-c" "/sbin/init wait; exit 0"`,
+		"lxc.mount.entry = /usr usr none bind,ro,create=dir 0 0")
+	firstLine(t, p)
+	if p.Stop(t.Context()) {
+		t.Error("the container was killed")
+	}
+	if e, _ := p.Exit(); e.Code != 0 {
+		t.Errorf("it %s", e)
+	}
+	for range 10 {
+		p = b.start("early", "lxc.init.cmd = /sbin/init wait")
+		if p.Stop(t.Context()) {
+			t.Error("an init that was just starting was killed")
+		}
+		b.end(p)
+	}
 }

@@ -130,30 +130,51 @@ func (p *Process) Kill() {
 // Stop asks init to end, and kills it when ctx ends before it does. It returns when
 // the container is gone; killed tells that it did not obey.
 func (p *Process) Stop(ctx context.Context) (killed bool) {
-	p.Ask()
+	asked := map[int]bool{}
+	for pause := 10 * time.Millisecond; !p.ask(asked); pause = min(2*pause, time.Second) {
+		// Init may have become itself only now, and not listen yet.
+		select {
+		case <-p.done:
+			return false
+		case <-ctx.Done():
+			return p.end()
+		case <-time.After(pause):
+		}
+	}
 	select {
 	case <-p.done:
 		return false
 	case <-ctx.Done():
+		return p.end()
 	}
+}
+
+func (p *Process) end() (killed bool) {
 	p.Kill()
 	<-p.done
 	return true
 }
 
-// Ask asks init to end, with the signal of the configuration or else the one that
-// init listens to. An init that listens to none (a shell that waits for its
-// command) gets its children asked: the kernel hides from it what it does not handle.
-func (p *Process) Ask() {
+// ask asks init to end, with the signal of the configuration or else the one that
+// init listens to; false means that it listens to none. Then its children are asked,
+// each once: the kernel hides from an init what it does not handle, but a shell that
+// waits for its command ends with it.
+func (p *Process) ask(asked map[int]bool) bool {
 	sig := p.halt
 	if sig == 0 {
-		comm, caught := caughtSignals(p.PID)
-		if sig = chooseHalt(comm, caught); sig == 0 {
-			p.group.signalAll(unix.SIGTERM)
-			return
+		sig = chooseHalt(caughtSignals(p.PID))
+	}
+	if sig != 0 {
+		_ = p.Signal(sig)
+		return true
+	}
+	for _, pid := range p.group.processes() {
+		if pid != p.PID && !asked[pid] {
+			asked[pid] = true
+			_ = unix.Kill(pid, unix.SIGTERM)
 		}
 	}
-	_ = p.Signal(sig)
+	return false
 }
 
 // chooseHalt picks the signal that an init understands as "end": systemd has one of
@@ -164,8 +185,6 @@ func chooseHalt(comm string, caught uint64) unix.Signal {
 	switch {
 	case comm == "systemd" && has(systemdHalt):
 		return systemdHalt
-	case comm == "init" && has(unix.SIGPWR):
-		return unix.SIGPWR
 	case has(unix.SIGTERM):
 		return unix.SIGTERM
 	case has(unix.SIGPWR):

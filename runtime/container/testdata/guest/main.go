@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -37,6 +39,11 @@ func main() {
 		os.Exit(1)
 	case "probe":
 		probe(os.Args[2:])
+	case "stay": // probes, then stays and obeys
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		probe(os.Args[2:])
+		<-c
 	}
 }
 
@@ -102,6 +109,14 @@ func try(word string) string {
 		}
 	case "mount":
 		err = syscall.Mount("none", path, "tmpfs", 0, "")
+	case "ask": // ask:METHOD,PATH,BODY
+		return ask(path)
+	case "log":
+		var c net.Conn
+		if c, err = net.Dial("unix", "/dev/log"); err == nil {
+			_, err = c.Write([]byte(path))
+			_ = c.Close()
+		}
 	case "kill":
 		pid, _ := strconv.Atoi(path)
 		err = syscall.Kill(pid, 0)
@@ -110,6 +125,25 @@ func try(word string) string {
 		return "error: " + err.Error()
 	}
 	return "ok"
+}
+
+// ask sends a request to the control socket and returns the status with the body.
+func ask(what string) string {
+	f := strings.SplitN(what+",,", ",", 3)
+	body := strings.TrimRight(f[2], ",")
+	c, err := net.Dial("unix", "/pantavisor/pv-ctrl")
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "%s %s HTTP/1.0\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", f[0], f[1], len(body), body)
+	b, _ := io.ReadAll(c)
+	head, text, _ := strings.Cut(string(b), "\r\n\r\n")
+	line, _, _ := strings.Cut(head, "\r\n")
+	if w := strings.Fields(line); len(w) > 1 {
+		return w[1] + " " + text
+	}
+	return "error: no answer"
 }
 
 func status() map[string]string {

@@ -1,0 +1,447 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/revision/trail"
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/handoff"
+)
+
+func TestMain(m *testing.M) {
+	if os.Args[0] == container.StageArg {
+		container.Init()
+	}
+	signal.Notify(make(chan os.Signal, 1), unix.SIGUSR1) // its goroutine stays for good
+	os.Exit(m.Run())
+}
+
+// device is a storage with a revision, and an engine that runs it.
+type device struct {
+	t     testing.TB
+	dir   string
+	store *objects.Store
+	st    *state.State
+	tree  *container.Tree
+	cfg   *config.Config
+	image string // sum of the guest's squashfs
+	out   *buffer
+	code  chan int
+	ctl   ctrl.Client
+}
+
+// buffer is the engine's standard output.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) { b.mu.Lock(); defer b.mu.Unlock(); return b.b.Write(p) }
+func (b *buffer) String() string              { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
+
+func newDevice(t testing.TB) *device {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("containers need root")
+	}
+	if _, err := exec.LookPath("mksquashfs"); err != nil {
+		t.Skip("mksquashfs is not installed")
+	}
+	d := &device{t: t, dir: t.TempDir(), st: state.New(state.Spec), out: &buffer{}}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	d.store, err = objects.Create(d.dir + "/storage/objects")
+	must(err)
+	tree, err := container.FindTree(d.dir + "/cgroup")
+	must(err)
+	d.tree = tree.Sub("pv-test-" + filepath.Base(filepath.Dir(d.dir)))
+	must(os.MkdirAll(d.dir+"/root/sbin", 0o755))
+	must(os.MkdirAll(d.dir+"/root/etc", 0o755))
+	must(os.WriteFile(d.dir+"/root/etc/motd", []byte("image"), 0o644))
+	d.tool("go", "build", "-trimpath", "-o", d.dir+"/root/sbin/init", "../container/testdata/guest")
+	d.tool("mksquashfs", d.dir+"/root", d.dir+"/root.squashfs", "-quiet", "-no-progress", "-comp", "gzip", "-Xcompression-level", "1")
+	d.image = d.object(d.dir + "/root.squashfs")
+	d.cfg = config.New()
+	for k, v := range map[config.Key]string{
+		config.StorageMntPoint: d.dir + "/storage", config.SystemRunDir: d.dir + "/run", config.DiskVolDir: d.dir + "/volumes",
+		config.DiskExportsDir: d.dir + "/exports", config.SystemConfDir: d.dir + "/configs", config.LogDir: d.dir + "/storage/logs",
+		config.CacheUsrmetaDir: d.dir + "/storage/cache/meta", config.CacheDevmetaDir: d.dir + "/storage/cache/devmeta",
+		config.SystemEtcPantavisorDir: d.dir + "/etc", config.SystemInitMode: "appengine", config.LogLevel: "4",
+		config.LogServerOutputs: "filetree,stdout.pantavisor", config.LogCaptureDmesg: "0",
+	} {
+		if !d.cfg.Apply(config.Env, k, v) && d.cfg.String(k) != v {
+			t.Logf("%s stays %q: %v", k.Name(), d.cfg.String(k), d.cfg.Notes())
+		}
+	}
+	d.ctl = ctrl.Client{Socket: d.dir + "/run/pv-ctrl", Timeout: 10 * time.Second}
+	return d
+}
+
+func (d *device) tool(name string, args ...string) {
+	d.t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		d.t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+func (d *device) object(path string) string {
+	d.t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	sum, err := d.store.Put(context.Background(), f, "")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return sum
+}
+
+func (d *device) text(s string) string {
+	d.t.Helper()
+	sum, err := d.store.Put(context.Background(), strings.NewReader(s), "")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return sum
+}
+
+// add puts a container into the state, as the client makes them. run is merged into
+// its run.json, lines are added to its configuration.
+func (d *device) add(name, group, init string, run map[string]any, lines ...string) {
+	d.t.Helper()
+	conf := append([]string{
+		"lxc.tty.max = 8", "lxc.pty.max = 1024", "lxc.cgroup.devices.allow = a",
+		"lxc.rootfs.path = overlayfs:/volumes/" + name + "/root.squashfs:/volumes/" + name + "/lxc-overlay/upper",
+		"lxc.init.cmd = " + init, "lxc.namespace.keep = user  net  ipc", "lxc.mount.auto = proc  sys:rw  cgroup",
+		"lxc.mount.entry = /etc/resolv.conf etc/resolv.conf none bind,rw,create=file 0 0",
+		"lxc.mount.entry = tmpfs run tmpfs rw,nodev,relatime,create=dir,mode=755 0 0",
+	}, lines...)
+	doc := map[string]any{"#spec": "service-manifest-run@1", "config": "lxc.container.conf", "group": group, "name": name,
+		"root-volume": "root.squashfs", "storage": map[string]any{"lxc-overlay": map[string]any{"persistence": "boot"}},
+		"type": "lxc", "volumes": []string{}}
+	for k, v := range run {
+		doc[k] = v
+	}
+	b, err := json.Marshal(doc)
+	if err == nil {
+		err = errors.Join(d.st.Set(name+"/run.json", b), d.st.SetObject(name+"/root.squashfs", d.image),
+			d.st.SetObject(name+"/lxc.container.conf", d.text(strings.Join(conf, "\n")+"\n")))
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// boot lays the state out as revision 0 and runs it.
+func (d *device) boot() {
+	d.t.Helper()
+	err := trail.Checkout(context.Background(), d.dir+"/storage/trails/0", d.st, d.store, trail.Options{Replace: true, NoBootLinks: true})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.run()
+}
+
+func (d *device) run() {
+	d.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	d.code = make(chan int, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.code <- Run(ctx, d.cfg, Options{Revision: "0", Version: "test", BootCPU: -1, Stdout: d.out, Tree: d.tree})
+	}()
+	d.t.Cleanup(func() {
+		cancel()
+		<-done
+		if d.t.Failed() {
+			d.t.Logf("the engine said:\n%s", d.out)
+		}
+	})
+}
+
+// ask asks the control socket and returns the body.
+func (d *device) ask(method, path, body string) string {
+	d.t.Helper()
+	text, err := d.try(method, path, body)
+	if err != nil {
+		d.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return text
+}
+
+func (d *device) try(method, path, body string) (string, error) {
+	req := &ctrl.Request{Method: method, Path: path}
+	if body != "" {
+		req.Body, req.Size = strings.NewReader(body), int64(len(body))
+	}
+	res, err := d.ctl.Do(context.Background(), req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Close()
+	b, err := io.ReadAll(res)
+	if err == nil && res.Status != 200 {
+		err = fmt.Errorf("%d %s", res.Status, b)
+	}
+	return string(b), err
+}
+
+// await waits until the containers are as wanted, by name.
+func (d *device) await(want map[string]string) map[string]ctrl.Container {
+	d.t.Helper()
+	var got map[string]ctrl.Container
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		text, err := d.try("GET", "/containers", "")
+		var list []ctrl.Container
+		if err != nil || json.Unmarshal([]byte(text), &list) != nil {
+			continue
+		}
+		got = map[string]ctrl.Container{}
+		right := len(list) == len(want)
+		for _, c := range list {
+			got[c.Name] = c
+			right = right && want[c.Name] == c.Status
+		}
+		if right {
+			return got
+		}
+	}
+	d.t.Fatalf("containers are %+v, want %v", got, want)
+	return nil
+}
+
+// off powers the device off.
+func (d *device) off() {
+	d.t.Helper()
+	d.ask("POST", "/commands", `{"op":"POWEROFF_DEVICE","payload":""}`)
+	if code := <-d.code; code != handoff.ExitPowerOff {
+		d.t.Errorf("exit code %d", code)
+	}
+}
+
+// console waits for the first line of a container's console and reads the report in it.
+func (d *device) console(name string) map[string]string {
+	d.t.Helper()
+	path := d.dir + "/storage/logs/0/" + name + "/lxc/console.log"
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		b, _ := os.ReadFile(path)
+		line, _, ok := strings.Cut(string(b), "\n")
+		if !ok {
+			continue
+		}
+		var r struct{ Tried map[string]string }
+		if err := json.Unmarshal([]byte(strings.TrimSpace(line)), &r); err != nil {
+			d.t.Fatalf("%s says %q: %v", name, line, err)
+		}
+		return r.Tried
+	}
+	d.t.Fatalf("%s stays empty", path)
+	return nil
+}
+
+// traces are what an engine may leave behind.
+func (d *device) traces() string {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	loops := 0
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && strings.HasPrefix(string(b), d.dir) {
+			loops++
+		}
+	}
+	fds, _ := os.ReadDir("/proc/self/fd")
+	return fmt.Sprintf("mounts %d, loops %d, descriptors %d, goroutines %d", strings.Count(string(mounts), d.dir), loops, len(fds), runtime.NumGoroutine())
+}
+
+func TestDeviceRuns(t *testing.T) {
+	d := newDevice(t)
+	d.add("net", "root", "/sbin/init stay ask:GET,/containers list:/pantavisor write:/pantavisor/new read:/etc/motd", map[string]any{"roles": []string{"mgmt"}})
+	d.add("app", "app", "/sbin/init stay ask:GET,/containers ask:POST,/signal,{\"type\":\"ready\"} list:/pantavisor write:/data/mine write:/tmp1/x read:/etc/motd log:<13>hello",
+		map[string]any{"status_goal": "READY", "storage": map[string]any{"lxc-overlay": map[string]any{"persistence": "boot"}, "data": map[string]any{"persistence": "permanent"}}},
+		"lxc.mount.entry = /volumes/app/data data none bind,rw,create=dir 0 0")
+	if err := d.st.SetObject("_config/app/etc/motd", d.text("config")); err != nil {
+		t.Fatal(err)
+	}
+	before := d.traces()
+	d.boot()
+	list := d.await(map[string]string{"net": "STARTED", "app": "READY"})
+	if g := list["app"].Group; g == nil || *g != "app" || list["app"].StatusReason != "" || len(list["app"].Roles) != 0 {
+		t.Errorf("app is %+v", list["app"])
+	}
+	net, app := d.console("net"), d.console("app")
+	if !strings.HasPrefix(net["ask:GET,/containers"], "200 [{") {
+		t.Errorf("a container with role mgmt asks for the containers: %s", net["ask:GET,/containers"])
+	}
+	if !strings.HasPrefix(app["ask:GET,/containers"], "403 ") {
+		t.Errorf("a container without roles asks for the containers: %s", app["ask:GET,/containers"])
+	}
+	if got := app[`ask:POST,/signal,{"type":"ready"}`]; got != "200 " {
+		t.Errorf("signal ready: %s", got)
+	}
+	if got := app["list:/pantavisor"]; got != "device-meta logs pv-ctrl pv-ctrl-log pv-fd-log user-meta" {
+		t.Errorf("a container without roles sees %s", got)
+	}
+	for _, f := range []string{"pv-ctrl", "challenge", "device-id", "logs", "user-meta"} {
+		if !strings.Contains(" "+net["list:/pantavisor"]+" ", " "+f+" ") {
+			t.Errorf("role mgmt does not see %s: %s", f, net["list:/pantavisor"])
+		}
+	}
+	if !strings.Contains(net["write:/pantavisor/new"], "read-only") {
+		t.Errorf("writing to /pantavisor: %s", net["write:/pantavisor/new"])
+	}
+	if net["read:/etc/motd"] != "image" || app["read:/etc/motd"] != "config" {
+		t.Errorf("/etc/motd is %q and %q", net["read:/etc/motd"], app["read:/etc/motd"])
+	}
+	meta := d.ask("GET", "/device-meta", "")
+	for _, want := range []string{`"pantavisor.status":"READY"`, `"pantavisor.version":"test"`, `"pantavisor.revision":"0"`, `"lo.ipv4":["127.0.0.1"`, `"tv_sec":`, `"real_free":`} {
+		if !strings.Contains(meta, want) {
+			t.Errorf("device metadata lacks %s: %s", want, meta)
+		}
+	}
+	if target, _ := os.Readlink(d.dir + "/storage/trails/current"); target != "0" {
+		t.Errorf("trails/current leads to %q", target)
+	}
+	d.off()
+	for _, want := range []string{"container net is now STARTED", "container app is now READY", "ready: all 2 containers reached their goals in"} {
+		if strings.Count(d.out.String(), want) != 1 {
+			t.Errorf("the console says %q %d times", want, strings.Count(d.out.String(), want))
+		}
+	}
+	if b, _ := os.ReadFile(d.dir + "/storage/disks/perm/app/data/mine"); string(b) != "1\n" {
+		t.Errorf("the permanent volume holds %q", b)
+	}
+	if after := d.traces(); after != before {
+		t.Errorf("before: %s\nafter:  %s", before, after)
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
+	}
+	if _, err := os.Stat(d.dir + "/volumes/app"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the volumes' folder is left: %v", err)
+	}
+}
+
+func TestDamagedStateStillServes(t *testing.T) {
+	d := newDevice(t)
+	stay := "/sbin/init wait"
+	d.add("good", "platform", stay, nil)
+	d.add("lost", "platform", stay, nil)
+	d.add("wrong", "platform", stay, nil)
+	d.add("noinit", "platform", "/bin/nothere", nil)
+	d.add("nosource", "platform", stay, nil, "lxc.mount.entry = /no/such/thing a none bind,create=dir 0 0")
+	d.add("noconf", "platform", stay, nil, "lxc.cap.keep = fly")
+	d.add("norun", "app", stay, map[string]any{"status_goal": "SOMETIME"})
+	d.add("ends", "platform", "/sbin/init exit 3", nil)
+	lost, wrong := d.text("this will be lost"), d.text("this will be changed")
+	if err := errors.Join(d.st.SetObject("lost/extra.bind", lost), d.st.SetObject("wrong/extra.bind", wrong)); err != nil {
+		t.Fatal(err)
+	}
+	if err := trail.Checkout(context.Background(), d.dir+"/storage/trails/0", d.st, d.store, trail.Options{NoBootLinks: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(d.dir+"/storage/objects/"+lost), os.WriteFile(d.dir+"/storage/objects/"+wrong, []byte("changed"), 0o644),
+		os.Remove(d.dir+"/storage/trails/0/good/root.squashfs")); err != nil {
+		t.Fatal(err)
+	}
+	d.run()
+	list := d.await(map[string]string{"good": "STARTED", "lost": "STOPPED", "wrong": "STOPPED", "noinit": "STOPPED",
+		"nosource": "STOPPED", "noconf": "STOPPED", "norun": "STOPPED", "ends": "STOPPED"})
+	for name, want := range map[string]string{
+		"lost": "object " + lost + " is missing", "wrong": objects.ErrMismatch.Error(), "noinit": "looking for init: /bin/nothere",
+		"nosource": "mounting /no/such/thing on /a", "noconf": "is no capability", "norun": "status_goal", "ends": "exited with code 3",
+	} {
+		if !strings.Contains(list[name].StatusReason, want) {
+			t.Errorf("%s: %q does not say %q", name, list[name].StatusReason, want)
+		}
+	}
+	d.off()
+	if !strings.Contains(d.out.String(), "not ready: 2 of 8 containers") { // "ends" was STARTED for a moment
+		t.Error("the log does not say how many containers reached their goals")
+	}
+}
+
+func TestNoStateStillServes(t *testing.T) {
+	d := newDevice(t)
+	for _, doc := range []string{"", "{", `{"#spec":"other@1"}`} {
+		if err := errors.Join(os.MkdirAll(d.dir+"/storage/trails/0/.pvr", 0o755), os.WriteFile(d.dir+"/storage/trails/0/.pvr/json", []byte(doc), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		d.run()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			_, err := d.try("GET", "/containers", "")
+			if err != nil && strings.Contains(err.Error(), "State not loaded yet") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("with state %q: %v", doc, err)
+			}
+		}
+		d.ask("GET", "/device-meta", "")
+		d.off()
+	}
+}
+
+func TestContainersComeAndGo(t *testing.T) {
+	d := newDevice(t)
+	names := []string{"one", "two", "three"}
+	up, down := map[string]string{}, map[string]string{}
+	for _, n := range names {
+		d.add(n, "app", "/sbin/init wait", nil)
+		up[n], down[n] = "STARTED", "STOPPED"
+	}
+	d.boot()
+	round := func() string {
+		for _, n := range names {
+			d.ask("PUT", "/containers/"+n, `{"action":"stop"}`)
+		}
+		d.await(down)
+		for _, n := range names {
+			d.ask("PUT", "/containers/"+n, `{"action":"start"}`)
+		}
+		d.await(up)
+		return d.traces()
+	}
+	d.await(up)
+	before := round()
+	after := before
+	for range 20 {
+		after = round()
+	}
+	// A request's goroutine and descriptor may be on their way out.
+	for deadline := time.Now().Add(10 * time.Second); after != before && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		after = d.traces()
+	}
+	if after != before {
+		t.Errorf("before: %s\nafter 20 rounds: %s", before, after)
+	}
+	d.off()
+}
