@@ -270,7 +270,7 @@ func (g *group) complete() bool {
 
 // settled: it is where it should be, or nothing is going to change that soon.
 func (u *unit) settled() bool {
-	return u.reached || u.status == stopped && !u.busy
+	return u.reached || u.status == stopped
 }
 
 // checkSettled tells once that the revision is up, or as far up as it gets.

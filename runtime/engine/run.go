@@ -78,16 +78,31 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	}
 	s.openLogs(serve)
 	s.openMeta()
+	if n, err := volume.Sweep(s.paths.volumes); n > 0 || err != nil {
+		s.log.Warnf("an earlier run left %d mounts below %s: %v", n, s.paths.volumes, orElse(errorText(err), "unmounted"))
+	}
 	s.makeEngine()
 	s.serve(serve)
 	stopSignals := s.engine.onSignals()
 	code := s.engine.loop(ctx)
 	stopSignals()
 	s.log.Infof("all containers are stopped")
+	if s.tree != nil {
+		if err := s.tree.Remove(); err != nil {
+			s.log.Warnf("%v", err)
+		}
+	}
 	cancel()
 	s.wg.Wait()
 	s.logs.Close()
 	return code
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // background runs a server until the session ends; its error is logged.

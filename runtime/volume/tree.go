@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // copyTree copies files and folders; symbolic links become what they lead to, if
@@ -91,3 +94,31 @@ func removeEmpty(dir string) error {
 	}
 	return err
 }
+
+// Sweep unmounts what an earlier run that was killed left below a folder, the latest
+// mount first; it returns how many there were.
+func Sweep(dir string) (n int, err error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return 0, fmt.Errorf("looking for mounts of an earlier run: %w", err)
+	}
+	var errs []error
+	for _, line := range slices.Backward(strings.Split(string(text), "\n")) {
+		f := strings.Fields(line)
+		if len(f) < 5 {
+			continue
+		}
+		target := unescape.Replace(f[4])
+		if !strings.HasPrefix(target, dir+"/") {
+			continue
+		}
+		n++
+		if err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH); err != nil && err != unix.EINVAL {
+			errs = append(errs, fmt.Errorf("unmounting %s: %w", target, err))
+		}
+	}
+	return n, errors.Join(errs...)
+}
+
+// unescape turns back what mountinfo escapes.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

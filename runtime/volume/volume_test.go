@@ -156,3 +156,20 @@ func TestOverlayCannotLeadOut(t *testing.T) {
 		t.Errorf("%d mounts are left", n)
 	}
 }
+
+func TestSweep(t *testing.T) {
+	m, c := bench(t)
+	c.Storage = []manifest.Volume{{Name: "with blank", Persistence: "boot"}}
+	if _, err := m.Mount(c); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Sweep(m.VolDir); n != 2 || err != nil {
+		t.Errorf("%d mounts swept, %v; want 2", n, err)
+	}
+	if n := mounts(t, m.VolDir); n != 0 {
+		t.Errorf("%d mounts are left", n)
+	}
+	if n, err := Sweep(m.VolDir); n != 0 || err != nil {
+		t.Errorf("a second time: %d, %v", n, err)
+	}
+}
