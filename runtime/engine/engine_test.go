@@ -160,6 +160,7 @@ func (s *stage) await(want ...string) {
 	var got []string
 	for time.Now().Before(deadline) {
 		got = got[:0]
+		quiet := s.quiet()
 		v := s.e.view.Load()
 		if v == nil {
 			time.Sleep(time.Millisecond)
@@ -172,7 +173,7 @@ func (s *stage) await(want ...string) {
 			}
 			got = append(got, text)
 		}
-		if cmp.Equal(want, got) && s.quiet() {
+		if quiet && cmp.Equal(want, got) {
 			return
 		}
 		time.Sleep(time.Millisecond)
@@ -186,7 +187,7 @@ func (s *stage) quiet() bool {
 	_ = s.e.call(func() error {
 		idle = len(s.e.slots) == 0
 		for _, u := range s.e.units {
-			idle = idle && !u.busy
+			idle = idle && !u.busy && u.status != stopping && (!u.running || u.status >= started)
 		}
 		return nil
 	})

@@ -148,10 +148,16 @@ func (e *Engine) post(f func()) {
 // errOver answers who asks an engine that has ended.
 var errOver = errors.New("the engine has ended")
 
-// call has the engine's goroutine answer.
+// call has the engine's goroutine answer. Whoever got the answer sees its effect.
 func (e *Engine) call(f func() error) error {
 	answer := make(chan error, 1)
-	e.post(func() { answer <- f() })
+	e.post(func() {
+		err := f()
+		if e.dirty {
+			e.publish()
+		}
+		answer <- err
+	})
 	select {
 	case err := <-answer:
 		return err
