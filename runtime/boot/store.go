@@ -30,7 +30,7 @@ type Store interface {
 func Open(loader, dir string) (Store, error) {
 	switch loader {
 	case "grub":
-		return &file{path: filepath.Join(dir, "boot/grubenv"), form: grubenv{}}, nil
+		return &file{path: filepath.Join(dir, "boot/grubenv"), form: grubEnv{}}, nil
 	case "uboot", "uboot-pvk":
 		return &file{path: filepath.Join(dir, "boot/uboot.txt"), form: uboot{}}, nil
 	}
@@ -43,7 +43,7 @@ const (
 	keyTry = "pv_try"
 )
 
-// A pair is one entry of a store, kept in the file's order.
+// A pair is one entry of a store.
 type pair struct{ key, value string }
 
 // A form is the way in which a file holds its pairs.
