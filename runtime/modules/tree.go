@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -151,7 +152,8 @@ func (x *index) order(list []step, module string, optional bool, have map[string
 	for _, p := range x.pre[module] {
 		list, _ = x.order(list, p, true, have)
 	}
-	for _, d := range x.deps[module] {
+	// depmod lists first what is to be loaded last.
+	for _, d := range slices.Backward(x.deps[module]) {
 		if list, err = x.order(list, name(d), optional, have); err != nil {
 			return list, fmt.Errorf("loading what %s depends on: %w", module, err)
 		}
