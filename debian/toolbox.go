@@ -164,6 +164,10 @@ func (t *tail) String() string { return string(t.b) }
 func (t *Toolbox) find(root, name string) (string, error) {
 	for _, d := range []string{"usr/bin", "usr/sbin"} {
 		file := filepath.Join(root, d, name)
+		// An absolute link of a package means the toolbox's root, not the machine's.
+		if to, err := os.Readlink(file); err == nil && filepath.IsAbs(to) {
+			file = filepath.Join(root, merged(strings.TrimPrefix(filepath.Clean(to), "/")))
+		}
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
 			return file, nil
 		}

@@ -151,10 +151,7 @@ func TestIndexText(t *testing.T) {
 
 // TestModprobeReadsIndex lets kmod itself use the .bin files.
 func TestModprobeReadsIndex(t *testing.T) {
-	modprobe, err := exec.LookPath("modprobe")
-	if err != nil {
-		t.Skip("modprobe is not installed (package kmod)")
-	}
+	modprobe := partstest.Program(t, "kmod", "modprobe")
 	dir := small(t)
 	x := scan(t, dir)
 	if err := x.WriteFiles(dir); err != nil {
@@ -167,7 +164,7 @@ func TestModprobeReadsIndex(t *testing.T) {
 		"crc32c":                               "crc32c-intel.ko crc32c_gen.ko crc16.ko after.ko",
 		"fs-ext4":                              "jbd2.ko mbcache.ko crc16.ko crc32c-intel.ko crc32c_gen.ko crc16.ko after.ko ext4.ko",
 	} {
-		out, err := exec.Command(modprobe, "-d", root, "-S", x.Release, "-C", "/dev/null", "--show-depends", name).CombinedOutput()
+		out, err := modprobe("-d", root, "-S", x.Release, "-C", "/dev/null", "--show-depends", name).CombinedOutput()
 		var got []string
 		for line := range strings.Lines(string(out)) {
 			got = append(got, filepath.Base(strings.Fields(line)[1]))
@@ -181,12 +178,8 @@ func TestModprobeReadsIndex(t *testing.T) {
 // checkDepmod compares the dependencies with those that depmod finds by symbols.
 func checkDepmod(t *testing.T, x *Index, tree string) {
 	t.Helper()
-	depmod, err := exec.LookPath("depmod")
-	if err != nil {
-		t.Log("not compared with depmod, which is not installed (package kmod)")
-		return
-	}
-	out, err := exec.Command(depmod, "-n", "-b", tree, x.Release).Output()
+	depmod := partstest.Program(t, "kmod", "depmod")
+	out, err := depmod("-n", "-b", tree, x.Release).Output()
 	if err != nil {
 		t.Fatalf("depmod: %v", err)
 	}

@@ -2,7 +2,6 @@ package grub
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
 )
@@ -65,16 +65,13 @@ func TestConfigRejects(t *testing.T) {
 
 // TestScriptSyntax lets GRUB's own parser read what is generated.
 func TestScriptSyntax(t *testing.T) {
-	check, err := exec.LookPath("grub-script-check")
-	if err != nil {
-		t.Skip("grub-script-check is not installed (package grub-common)")
-	}
+	check := partstest.Program(t, "grub-common", "grub-script-check")
 	for _, s := range []Settings{{RootLabel: "pvroot"}, {RootLabel: "r", Timeout: 5, Arguments: []string{"console=ttyS0"}}} {
 		file := filepath.Join(t.TempDir(), "grub.cfg")
 		if err := os.WriteFile(file, []byte(config(t, s)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command(check, file).CombinedOutput(); err != nil {
+		if out, err := check(file).CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
 	}

@@ -4,6 +4,7 @@ package partstest
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -31,17 +32,25 @@ func New(t *testing.T, target string, requests ...string) *Bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := build.CacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
 	b := &Bench{t: t, lock: lock, done: map[string]bool{}, dir: t.TempDir()}
-	store := debian.Open(cache, func(s string) { t.Log(s) })
 	var wanted []debian.Request
 	for _, name := range requests {
 		wanted = append(wanted, b.Request(name))
 	}
-	fresh, replaced, err := store.Refresh(t.Context(), lock, wanted, debian.Options{Target: target})
+	b.fetch(wanted, debian.Options{Target: target})
+	return b
+}
+
+// fetch brings the packages of requests.
+func (b *Bench) fetch(wanted []debian.Request, o debian.Options) {
+	t := b.t
+	t.Helper()
+	cache, err := build.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := debian.Open(cache, func(s string) { t.Log(s) })
+	fresh, replaced, err := store.Refresh(t.Context(), b.lock, wanted, o)
 	switch k := fault.Of(err); {
 	case k == fault.Unreachable || k == fault.Missing:
 		t.Skipf("needs packages that can not be had here: %v", err)
@@ -53,7 +62,30 @@ func New(t *testing.T, target string, requests ...string) *Bench {
 	}
 	b.lock = fresh
 	b.Parts = debian.NewParts(store, fresh)
-	return b
+}
+
+// Program returns what starts a program: this machine's or, where it has none,
+// that of a Debian package, which is unpacked with its libraries for the test.
+func Program(t *testing.T, pkg, name string) func(args ...string) *exec.Cmd {
+	t.Helper()
+	if file, err := exec.LookPath(name); err == nil {
+		return func(args ...string) *exec.Cmd { return exec.CommandContext(t.Context(), file, args...) }
+	}
+	r := debian.Request{Name: "test", Suite: debian.ToolSuite, Arch: debian.HostArch(), Packages: []string{pkg}, Closure: true}
+	b := &Bench{t: t, lock: &debian.Lock{}, done: map[string]bool{}, dir: t.TempDir()}
+	b.fetch([]debian.Request{r}, debian.Options{})
+	tools, err := b.Toolbox(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Run(tools)
+	return func(args ...string) *exec.Cmd {
+		cmd, err := tools.Command(t.Context(), b.Work(tools), "", name, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	}
 }
 
 // root is the repository's.

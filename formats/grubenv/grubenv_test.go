@@ -5,12 +5,13 @@ import (
 	"errors"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/debian/partstest"
 )
 
 func mustBytes(t *testing.T, e Env) []byte {
@@ -93,16 +94,13 @@ func TestErrors(t *testing.T) {
 
 // TestEditenvAgrees compares with GRUB's own program.
 func TestEditenvAgrees(t *testing.T) {
-	editenv, err := exec.LookPath("grub-editenv")
-	if err != nil {
-		t.Skip("grub-editenv is not installed (package grub-common)")
-	}
+	editenv := partstest.Program(t, "grub-common", "grub-editenv")
 	e := Env{"pv_rev": "locals/abc", "pv_try": `a\b`}
 	file := filepath.Join(t.TempDir(), "grubenv")
 	if err := os.WriteFile(file, mustBytes(t, e), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(editenv, file, "set", "pv_trying=7").CombinedOutput(); err != nil {
+	if out, err := editenv(file, "set", "pv_trying=7").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	block, err := os.ReadFile(file)

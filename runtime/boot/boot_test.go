@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/debian/partstest"
 )
 
 // The table of the package comment.
@@ -184,27 +186,26 @@ func content(t *testing.T, f *file) string {
 
 // GRUB's own program reads what we write and we read what it writes.
 func TestGrubEditenvAgrees(t *testing.T) {
-	editenv, err := exec.LookPath("grub-editenv")
-	if err != nil {
-		t.Skipf("needs grub-editenv (package grub-common): %v", err)
-	}
+	editenv := partstest.Program(t, "grub-common", "grub-editenv")
 	s := stores(t)["grub"]
 	if err := s.Commit("locals/a-b"); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(editenv, s.path, "list").CombinedOutput(); err != nil || string(out) != "pv_rev=locals/a-b\n" {
+	if out, err := editenv(s.path, "list").CombinedOutput(); err != nil || string(out) != "pv_rev=locals/a-b\n" {
 		t.Errorf("list: %q, %v", out, err)
 	}
-	if out, err := exec.Command(editenv, s.path, "set", "pv_try=7", `odd=a\b`).CombinedOutput(); err != nil {
+	if out, err := editenv(s.path, "set", "pv_try=7", `odd=a\b`).CombinedOutput(); err != nil {
 		t.Fatalf("set: %s %v", out, err)
 	}
 	if err := s.Commit("7"); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(editenv, s.path, "list").CombinedOutput(); err != nil || string(out) != "pv_rev=7\nodd=a\\b\n" {
+	if out, err := editenv(s.path, "list").CombinedOutput(); err != nil || string(out) != "odd=a\\b\npv_rev=7\n" {
 		t.Errorf("list: %q, %v", out, err)
 	}
 }
+
+const grubHeader = "# GRUB Environment Block\n"
 
 func TestReadOtherMakersFiles(t *testing.T) {
 	tests := []struct {
@@ -288,7 +289,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("pv_rev=0\x00\x00"))
 	f.Add([]byte(grubHeader + "a=\\\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, form := range []form{grubenv{}, uboot{}} {
+		for _, form := range []form{grubEnv{}, uboot{}} {
 			pairs, err := form.decode(b)
 			if err != nil {
 				continue

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/kernel"
 )
 
@@ -40,19 +42,19 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// newBench makes the parts. The kernel comes from PV_TEST_KERNEL_TREE, an unpacked
-// Debian kernel package.
+// newBench makes the parts. The kernel is the one that a target's lock pins.
 func newBench(t *testing.T, config string) bench {
 	t.Helper()
-	tree := os.Getenv("PV_TEST_KERNEL_TREE")
-	if tree == "" {
-		t.Skip("needs a kernel: set PV_TEST_KERNEL_TREE to an unpacked linux-image package for amd64")
+	if testing.Short() {
+		t.Skip("boots virtual machines")
 	}
-	for _, tool := range []string{"qemu-system-x86_64", "mke2fs", "sgdisk", "cpio", "mksquashfs", "e2fsck"} {
+	for _, tool := range []string{"qemu-system-x86_64", "mke2fs", "sgdisk", "cpio", "mksquashfs", "e2fsck", "debugfs"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("needs %s: %v", tool, err)
 		}
 	}
+	parts := partstest.New(t, "x64-uefi", debian.KernelRequest)
+	tree := parts.Run(&kernel.Tree{Package: parts.Package(debian.KernelRequest, "linux-image-*")})
 	images, _ := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
 	trees, _ := filepath.Glob(filepath.Join(tree, "lib/modules/*"))
 	if len(images) != 1 || len(trees) != 1 {
