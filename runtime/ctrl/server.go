@@ -124,15 +124,19 @@ func (s *Server) Serve(ctx context.Context, socketPath string) error {
 	return s.serve(ctx, l)
 }
 
+// lastAnswers is the time for requests under way when the server ends: who asks for
+// a reboot gets his answer.
+const lastAnswers = time.Second
+
 func (s *Server) serve(ctx context.Context, l *peer.Listener) error {
 	var open sync.WaitGroup
 	stop := context.AfterFunc(ctx, func() {
 		_ = l.Close()
-		s.guard.CloseAll()
+		s.guard.Drain(lastAnswers)
 	})
 	defer stop()
 	defer open.Wait()
-	defer s.guard.CloseAll()
+	defer s.guard.Drain(lastAnswers)
 	for {
 		conn, err := l.Accept()
 		switch {

@@ -162,6 +162,11 @@ func (e *Engine) call(f func() error) error {
 	case err := <-answer:
 		return err
 	case <-e.over:
+	}
+	select { // the answer may have been the engine's last word
+	case err := <-answer:
+		return err
+	default:
 		return errOver
 	}
 }

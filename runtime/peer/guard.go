@@ -17,6 +17,8 @@ type Guard struct {
 	mu    sync.Mutex
 	slots map[*Slot]struct{}
 	per   map[string]int
+
+	draining bool
 }
 
 // Slot is the place of one connection.
@@ -107,6 +109,23 @@ func (g *Guard) CloseAll() {
 	}
 }
 
+// Drain closes the connections that are idle now or become it, and after the grace
+// period those that are still at work.
+func (g *Guard) Drain(grace time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining {
+		return
+	}
+	g.draining = true
+	for s := range g.slots {
+		if !s.busy {
+			_ = s.conn.Close()
+		}
+	}
+	time.AfterFunc(grace, g.CloseAll)
+}
+
 // Busy marks the connection as being at work: it will not lose its place.
 func (s *Slot) Busy() { s.set(true) }
 
@@ -117,6 +136,9 @@ func (s *Slot) set(busy bool) {
 	s.guard.mu.Lock()
 	defer s.guard.mu.Unlock()
 	s.busy, s.since = busy, time.Now()
+	if s.guard.draining && !busy {
+		_ = s.conn.Close()
+	}
 }
 
 // Release gives the place back; a second call does nothing.

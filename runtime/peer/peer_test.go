@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func listen(t *testing.T, path string) *Listener {
@@ -184,4 +185,25 @@ func TestGuardKeepsTheBusy(t *testing.T) {
 	if g.Len() != 1 {
 		t.Errorf("%d places taken, want 1", g.Len())
 	}
+}
+
+type closed struct{ done chan struct{} }
+
+func (c closed) Close() error { close(c.done); return nil }
+
+func TestDrainWaitsForWhoIsAtWork(t *testing.T) {
+	var g Guard
+	idle, busy := closed{make(chan struct{})}, closed{make(chan struct{})}
+	g.Admit("a", idle)
+	s := g.Admit("b", busy)
+	s.Busy()
+	g.Drain(time.Hour)
+	<-idle.done
+	select {
+	case <-busy.done:
+		t.Error("a connection at work was closed")
+	default:
+	}
+	s.Idle()
+	<-busy.done
 }
