@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/pantavisor/pantavisor/build/gosource"
 	"os"
 	"path/filepath"
 	"strings"
@@ -819,4 +820,53 @@ func BenchmarkNoChange(b *testing.B) {
 		once()
 	}
 	b.ReportMetric((cpuTime()-before).Seconds()*1000/float64(b.N), "cpu-ms/op")
+}
+
+func TestCodeOfAStepIsInItsKey(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		p := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := func() string {
+		t.Helper()
+		code, err := gosource.Open(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache, err := OpenCache(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := (&Builder{Cache: cache, Code: code}).Plan(versioned{&step{name: "coded"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Steps[0].Key
+	}
+	// The module pretends to be the one that this test's types are in.
+	write("go.mod", "module github.com/pantavisor/pantavisor\n")
+	write("build/step.go", "package build\n\nimport _ \"github.com/pantavisor/pantavisor/dep\"\n")
+	write("dep/dep.go", "package dep\n")
+	write("other/other.go", "package other\n")
+	first := key()
+	write("other/other.go", "package other\n\nvar x = 1\n")
+	if key() != first {
+		t.Error("the code of a package that the step does not need changed its key")
+	}
+	write("dep/dep.go", "package dep\n\nvar x = 1\n")
+	second := key()
+	if second == first {
+		t.Error("the code of a needed package does not enter the key")
+	}
+	write("build/step.go", "package build\n\nimport _ \"github.com/pantavisor/pantavisor/dep\"\n\nvar y = 2\n")
+	if key() == second {
+		t.Error("the code of the step's own package does not enter the key")
+	}
 }

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"github.com/pantavisor/pantavisor/build/gosource"
 	"sync"
 	"time"
 
@@ -23,6 +24,10 @@ type Builder struct {
 	// Workspace is the folder of the source tree; histories of two clones are kept
 	// apart by it.
 	Workspace string
+	// Code is the module whose packages the steps' types are in. A step's key then
+	// covers the Go files of its package and of all in the module that it needs.
+	// nil: a step's Versioned number alone stands for its logic.
+	Code *gosource.Module
 	// Jobs is the number of cores to keep busy. Default: all of the machine.
 	Jobs int
 	// Verify reads every cached output again before it is used.
@@ -32,7 +37,8 @@ type Builder struct {
 	// Warnings from before the build are told with it and kept in its report.
 	Warnings []string
 
-	mu sync.Mutex // guards Sink
+	mu    sync.Mutex // guards Sink
+	codes codes
 }
 
 // StepResult is what became of one step.

@@ -52,7 +52,7 @@ func (b *Builder) Plan(wanted ...Step) (*Plan, error) {
 }
 
 func (b *Builder) planStep(n *node, known map[string]string) (*PlanStep, error) {
-	inputs, err := knownInputs(n, b.Cache.stats)
+	inputs, err := b.knownInputs(n)
 	if err != nil {
 		return nil, err
 	}

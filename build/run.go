@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,7 +131,7 @@ func (r *run) put(n *node, s *StepResult) {
 }
 
 func (r *run) inputs(n *node) ([]Input, error) {
-	inputs, err := knownInputs(n, r.Cache.stats)
+	inputs, err := r.knownInputs(n)
 	if err != nil {
 		return nil, err
 	}
@@ -141,13 +142,17 @@ func (r *run) inputs(n *node) ([]Input, error) {
 }
 
 // knownInputs are all but the outputs of dependencies.
-func knownInputs(n *node, stats *StatCache) ([]Input, error) {
+func (b *Builder) knownInputs(n *node) ([]Input, error) {
 	own, err := ownInputs(n.step)
 	if err != nil {
 		return nil, err
 	}
-	sources, err := sourceInputs(n.step, stats)
-	return append(own, sources...), err
+	code, err := b.codeInputs(n.step)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := sourceInputs(n.step, b.Cache.stats)
+	return slices.Concat(own, code, sources), err
 }
 
 // take waits for the cores that the step needs.

@@ -8,7 +8,8 @@ import "context"
 // is a struct whose exported fields are its parameters. What decides the result
 // must be in one of four places, because together they are the step's key:
 //
-//   - the Go type and, if it has one, its [Versioned] number,
+//   - the Go type, the code of its package with all that this needs in the
+//     module ([Builder].Code) and, if it has one, its [Versioned] number,
 //   - the exported fields as JSON (fields that hold other steps are `json:"-"`),
 //   - the contents of its [Sourced] files,
 //   - the content digests of the outputs of its Deps, in order.
@@ -25,8 +26,9 @@ type Step interface {
 	Run(ctx context.Context, w *Work) error
 }
 
-// Versioned steps state the version of their own logic. Raise the number when
-// Run would produce other bytes from the same inputs.
+// Versioned steps state the version of their own logic, for builders that do not
+// see its code. Raise the number when Run would produce other bytes from the same
+// inputs.
 type Versioned interface{ Version() int }
 
 // Sourced steps read files of the source tree or of the user.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/emulator"
@@ -96,9 +97,13 @@ func (d *Door) builder(t *targets.Target) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	code, err := gosource.Open(d.Root)
+	if err != nil {
+		return nil, err
+	}
 	sink, end, err := d.sinks()
 	return &job{target: t, close: end, Builder: &build.Builder{
-		Cache: cache, Target: t.Name, Workspace: d.Root, Jobs: d.Options.Jobs, Verify: d.Options.Verify, Sink: sink,
+		Cache: cache, Target: t.Name, Workspace: d.Root, Code: code, Jobs: d.Options.Jobs, Verify: d.Options.Verify, Sink: sink,
 	}}, err
 }
 

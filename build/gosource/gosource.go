@@ -17,6 +17,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -59,6 +60,12 @@ func Open(root string) (*Module, error) {
 	}
 	return nil, fault.New(fault.BadInput, "opening the Go module: %s/go.mod has no module line", root)
 }
+
+// Host is the platform that this program runs on.
+func Host() Platform { return Platform{GOOS: runtime.GOOS, GOARCH: runtime.GOARCH} }
+
+// Path returns the module's import path.
+func (m *Module) Path() string { return m.path }
 
 // Root returns the module's folder.
 func (m *Module) Root() string { return m.root }

@@ -53,7 +53,11 @@ func Open(ctx context.Context, root, target string, warn func(string)) (*Worksho
 	if err != nil {
 		return nil, err
 	}
-	b := &build.Builder{Cache: cache, Target: target + "-test", Workspace: root}
+	code, err := gosource.Open(root)
+	if err != nil {
+		return nil, err
+	}
+	b := &build.Builder{Cache: cache, Target: target + "-test", Workspace: root, Code: code}
 	return &Workshop{Target: t, Root: root, parts: debian.NewParts(store, lock), builder: b}, nil
 }
 

@@ -1,0 +1,79 @@
+package build
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/pantavisor/pantavisor/build/gosource"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// codes remembers the digest of the code behind each package, for one Builder.
+type codes struct {
+	mu    sync.Mutex
+	known map[string]Input
+}
+
+// codeInputs is one input for the logic of a step: the Go files of the package
+// that its type is in and of all packages of the module that this one needs, and
+// go.sum for those outside. Whoever changes what a step does need not remember to
+// say so.
+func (b *Builder) codeInputs(s Step) ([]Input, error) {
+	dir, ok := b.folderOf(s)
+	if !ok {
+		return nil, nil
+	}
+	b.codes.mu.Lock()
+	defer b.codes.mu.Unlock()
+	if in, ok := b.codes.known[dir]; ok {
+		return []Input{in}, nil
+	}
+	in, err := b.codeInput(dir)
+	if err != nil {
+		return nil, err
+	}
+	if b.codes.known == nil {
+		b.codes.known = map[string]Input{}
+	}
+	b.codes.known[dir] = in
+	return []Input{in}, nil
+}
+
+// folderOf is the folder, in the module, of the package that a step's type is in.
+func (b *Builder) folderOf(s Step) (string, bool) {
+	if b.Code == nil {
+		return "", false
+	}
+	t := reflect.TypeOf(s)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return strings.CutPrefix(t.PkgPath(), b.Code.Path()+"/")
+}
+
+func (b *Builder) codeInput(dir string) (Input, error) {
+	files, err := b.Code.Files(dir, gosource.Host())
+	if err != nil {
+		return Input{}, err
+	}
+	var inputs []Input
+	for _, f := range files {
+		if ext := filepath.Ext(f); ext != ".go" && ext != ".s" && f != "go.sum" {
+			continue // embedded targets and go.mod's comments are not logic
+		}
+		path := filepath.Join(b.Code.Root(), filepath.FromSlash(f))
+		info, err := os.Stat(path)
+		if err != nil {
+			return Input{}, fault.Wrap(fault.IO, err, "reading the code of package %s", dir)
+		}
+		in, err := fileInput(f, path, info, b.Cache.stats)
+		if err != nil {
+			return Input{}, err
+		}
+		inputs = append(inputs, in)
+	}
+	return Input{Name: "code/" + dir, Digest: keyOf(inputs)}, nil
+}
