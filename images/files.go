@@ -51,7 +51,7 @@ var (
 func (s *FilesBlock) Name() string { return "initrd/files" }
 
 // Version of the step's logic.
-func (s *FilesBlock) Version() int { return 1 }
+func (s *FilesBlock) Version() int { return 2 }
 
 // Deps are the tools.
 func (s *FilesBlock) Deps() []build.Step { return []build.Step{s.Tools} }
