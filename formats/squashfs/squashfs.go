@@ -164,3 +164,9 @@ const (
 )
 
 var le = binary.LittleEndian
+
+// Check tells whether a Writer would take the options.
+func (o Options) Check() error {
+	_, err := o.checked()
+	return err
+}

@@ -1,0 +1,190 @@
+// Package app makes applications in a checkout: folders that hold src.json, what
+// the template renders of it (run.json, lxc.container.conf), the root file system
+// as squashfs and the digest of what that was made from (manual: pvr, app
+// commands; device mapper commands). It needs no root and no other program.
+//
+// Files of an application change in an order that a kill leaves repairable: the
+// manifest first, then the image, its digest last, so that [Workspace.Install]
+// sees what is unfinished. New applications appear as a whole.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/app/image"
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// File names in an application's folder.
+const (
+	SourceName  = "src.json"
+	RunName     = "run.json"
+	RootName    = "root.squashfs"
+	OverlayName = "root.ovl.squashfs"
+
+	dockerDigest = ".docker-digest"
+	rootfsDigest = ".rootfs-digest"
+)
+
+// Message is something to tell the user while an operation goes on. Text is the
+// line to print; the other members say the same to programs.
+type Message struct {
+	// Text is one line or more, without the last newline.
+	Text string `json:"text"`
+	// Notice lines belong on standard error, the others are the operation's output.
+	Notice bool `json:"notice,omitempty"`
+	// App is the application concerned.
+	App string `json:"app,omitempty"`
+	// File is the file concerned, relative to the checkout.
+	File string `json:"file,omitempty"`
+}
+
+// Repository gives the state that a reference such as a path or URL names (without
+// fragment), and the store that holds its objects.
+type Repository interface {
+	Fetch(ctx context.Context, reference string) (*state.State, *objects.Store, error)
+}
+
+// Workspace is a checkout to work in.
+type Workspace struct {
+	// Dir is the checkout.
+	Dir string
+	// Groups is the tracked groups.json; nil when there is none.
+	Groups []byte
+	// DockerConfig is the committed _hostconfig/pvr/docker.json; nil when there is
+	// none. Its platforms are wanted in their order.
+	DockerConfig []byte
+	// Images says how container images are found; its Platforms are those that the
+	// user asked for and win over DockerConfig.
+	Images image.Options
+	// Repository gives the parts of other repositories; nil when there is none.
+	Repository Repository
+	// Report is told what happens; nil tells nobody.
+	Report func(Message)
+	// Limit bounds the files of one root file system together, in bytes; default
+	// 8 GiB.
+	Limit int64
+}
+
+const defaultLimit = 8 << 30
+
+func (w *Workspace) limit() int64 {
+	if w.Limit > 0 {
+		return w.Limit
+	}
+	return defaultLimit
+}
+
+func (w *Workspace) say(app, file, format string, args ...any) {
+	w.tell(Message{App: app, File: file, Text: fmt.Sprintf(format, args...)})
+}
+
+func (w *Workspace) notice(app, format string, args ...any) {
+	w.tell(Message{App: app, Notice: true, Text: fmt.Sprintf(format, args...)})
+}
+
+func (w *Workspace) tell(m Message) {
+	if w.Report != nil {
+		w.Report(m)
+	}
+}
+
+// CheckName checks an application's name, slashes around it taken off, and
+// returns it.
+func CheckName(name string) (string, error) {
+	name = strings.Trim(name, "/")
+	if err := state.CheckKey(name); err != nil || strings.ContainsAny(name, "/\\ \t\n") || strings.HasPrefix(name, "#") || strings.HasPrefix(name, ".") {
+		return "", fault.New(fault.BadInput, "application name %q: one path element without blanks that does not begin with a dot is expected", name)
+	}
+	return name, nil
+}
+
+func (w *Workspace) folder(name string) string { return filepath.Join(w.Dir, name) }
+
+// Exists tells whether the checkout has a folder of that name.
+func (w *Workspace) Exists(name string) bool {
+	_, err := os.Lstat(w.folder(name))
+	return err == nil
+}
+
+// List returns the names of the applications, sorted.
+func (w *Workspace) List() ([]string, error) {
+	entries, err := os.ReadDir(w.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing the applications: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if _, err := CheckName(e.Name()); err != nil || !e.IsDir() {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(w.folder(e.Name()), SourceName)); err == nil && info.Mode().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// read returns an application's manifest.
+func (w *Workspace) read(name string) (*Source, error) {
+	s, err := ReadSource(filepath.Join(w.folder(name), SourceName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.BadInput, "application %q: it has no %s; pvr app ls lists the applications", name, SourceName)
+	}
+	return s, err
+}
+
+// Info returns an application's src.json.
+func (w *Workspace) Info(name string) (canon.Value, error) {
+	name, err := CheckName(name)
+	if err != nil {
+		return canon.Value{}, err
+	}
+	s, err := w.read(name)
+	if err != nil {
+		return canon.Value{}, err
+	}
+	return s.JSON(), nil
+}
+
+// Remove deletes an application's folder, not its configuration or signatures.
+func (w *Workspace) Remove(name string) error {
+	name, err := CheckName(name)
+	if err != nil {
+		return err
+	}
+	if _, err := w.read(name); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(w.folder(name)); err != nil {
+		return fmt.Errorf("removing application %q: %w", name, err)
+	}
+	return nil
+}
+
+// images returns how to look for images: what the user asked for, else what the
+// application has, else what the device runs.
+func (w *Workspace) images(recorded string) (image.Options, error) {
+	opts := w.Images
+	if len(opts.Platforms) > 0 {
+		return opts, nil
+	}
+	if recorded != "" {
+		opts.Platforms = []string{recorded}
+		return opts, nil
+	}
+	var err error
+	opts.Platforms, err = image.ParsePlatforms(w.DockerConfig)
+	return opts, err
+}

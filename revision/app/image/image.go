@@ -1,0 +1,328 @@
+// Package image finds container images (OCI image specification; Docker image
+// manifest version 2, schema 2) in registries, OCI layout folders, archives of
+// docker save and the local Docker daemon, and gives their configuration and
+// layers. Every layer is checked against its digest before anything reads it;
+// those from a registry are kept in a cache by digest.
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/canon"
+)
+
+// Origin is a kind of place that images come from.
+type Origin string
+
+// The origins that src.json names in docker_source.
+const (
+	Remote Origin = "remote" // a registry
+	Local  Origin = "local"  // the Docker daemon of this machine
+)
+
+// ParseOrigins reads a list such as "remote,local"; "" is that list.
+func ParseOrigins(text string) ([]Origin, error) {
+	if text == "" {
+		return []Origin{Remote, Local}, nil
+	}
+	var list []Origin
+	for _, word := range strings.Split(text, ",") {
+		switch o := Origin(strings.TrimSpace(word)); o {
+		case Remote, Local:
+			list = append(list, o)
+		default:
+			return nil, fault.New(fault.BadInput, "source %q: only remote and local are accepted, e.g. --source=remote,local", word)
+		}
+	}
+	return list, nil
+}
+
+// Options say how images are found. The zero value asks public registries with
+// the credentials of the docker configuration and caches nothing.
+type Options struct {
+	// Origins to ask in this order; default remote, then local.
+	Origins []Origin
+	// Platforms wanted, best first, in the form os/architecture[/variant]. Empty
+	// takes the image that the reference itself names.
+	Platforms []string
+	// Cache is the folder of downloaded layers; made when missing. Empty keeps them
+	// in a temporary folder for the time of one use.
+	Cache string
+	// Username and Password for the registry; empty takes those of the docker
+	// configuration (docker login).
+	Username, Password string
+	// Transport of HTTPS requests; nil is the default one. Tests and private
+	// certificate authorities set it.
+	Transport http.RoundTripper
+	// Insecure also takes a registry without TLS.
+	Insecure bool
+	// Socket of the Docker daemon; default $DOCKER_HOST when that names a socket,
+	// else /var/run/docker.sock.
+	Socket string
+	// Jobs is how many layers are downloaded at once; default 4.
+	Jobs int
+	// LayerLimit bounds one layer as it is stored, in bytes; default 8 GiB.
+	LayerLimit int64
+	// Dir is what relative paths of layouts and archives are taken from; default the
+	// working folder.
+	Dir string
+	// Keychain overrides the docker configuration; nil is authn.DefaultKeychain.
+	Keychain authn.Keychain
+}
+
+const (
+	defaultJobs       = 4
+	defaultLayerLimit = 8 << 30
+)
+
+func (o Options) limit() int64 {
+	if o.LayerLimit > 0 {
+		return o.LayerLimit
+	}
+	return defaultLayerLimit
+}
+
+// Layouts and archives are named by a prefix.
+const (
+	layoutPrefix  = "oci:"
+	archivePrefix = "docker-archive:"
+)
+
+// ErrNotFound is wrapped by the errors for images that none of the origins has or
+// gives.
+var ErrNotFound = errors.New("image not found or you do not have access")
+
+// Image is an image that was found.
+type Image struct {
+	// Name and Tag are the two parts of the reference, split at the colon before the
+	// tag; a reference without tag has "latest". A reference by digest is split
+	// before the digits, as src.json has it.
+	Name, Tag string
+	// Digest is NAME@sha256:... of the image's manifest; for an archive or a local
+	// image without it the image's ID, sha256:...
+	Digest string
+	// Platform is the wanted platform that was chosen; "" when the reference itself
+	// named an image.
+	Platform string
+	// Origin that had it; "" for a folder or file.
+	Origin Origin
+	// Config is the member "config" of the image's configuration, unchanged.
+	Config canon.Value
+
+	img     v1.Image
+	direct  bool // layers lie on this machine and have no compressed form worth keeping
+	opts    Options
+	cleanup func()
+}
+
+// Close gives up what an image holds open.
+func (i *Image) Close() {
+	if i.cleanup != nil {
+		i.cleanup()
+	}
+}
+
+// Resolve finds an image by reference: that of a registry or daemon, "oci:FOLDER"
+// or the path of an OCI layout folder, "docker-archive:FILE" or the path of such
+// a file, each with or without "@sha256:DIGEST" for one manifest. The error joins
+// what each origin said.
+func Resolve(ctx context.Context, reference string, opts Options) (*Image, error) {
+	i, err := resolve(ctx, reference, opts)
+	if err != nil {
+		return nil, fmt.Errorf("finding the image %s: %w", reference, err)
+	}
+	if i.Config, err = configOf(i.img); err != nil {
+		i.Close()
+		return nil, fmt.Errorf("finding the image %s: %w", reference, err)
+	}
+	return i, nil
+}
+
+func resolve(ctx context.Context, reference string, opts Options) (*Image, error) {
+	if path, digest, ok := opts.layoutPath(reference); ok {
+		return fromLayout(path, digest, opts)
+	}
+	if path, ok := opts.archivePath(reference); ok {
+		return fromArchive(path, opts)
+	}
+	if len(opts.Origins) == 0 {
+		opts.Origins = []Origin{Remote, Local}
+	}
+	var errs []error
+	for _, o := range opts.Origins {
+		from := fromRegistry
+		if o == Local {
+			from = fromDaemon
+		}
+		i, err := from(ctx, reference, opts)
+		if err == nil {
+			i.Origin = o
+			return i, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", o, err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+// cutDigest splits PATH@sha256:HEX.
+func cutDigest(reference string) (path, digest string) {
+	if at := strings.LastIndex(reference, "@sha256:"); at >= 0 {
+		return reference[:at], reference[at+1:]
+	}
+	return reference, ""
+}
+
+func (o Options) join(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(o.Dir, path)
+}
+
+func (o Options) layoutPath(reference string) (path, digest string, ok bool) {
+	path, digest = cutDigest(reference)
+	path, ok = strings.CutPrefix(path, layoutPrefix)
+	if !ok {
+		_, err := os.Stat(o.join(filepath.Join(path, "oci-layout")))
+		ok = err == nil
+	}
+	return path, digest, ok
+}
+
+func (o Options) archivePath(reference string) (path string, ok bool) {
+	path, _ = cutDigest(reference)
+	if path, ok = strings.CutPrefix(path, archivePrefix); ok {
+		return path, true
+	}
+	if !strings.HasSuffix(path, ".tar") && !strings.HasSuffix(path, ".tar.gz") && !strings.HasSuffix(path, ".tgz") {
+		return "", false
+	}
+	info, err := os.Stat(o.join(path))
+	return path, err == nil && info.Mode().IsRegular()
+}
+
+// SplitReference cuts a reference into name and tag, see [Image].
+func SplitReference(reference string) (name, tag string) {
+	if colon := strings.LastIndexByte(reference, ':'); colon > strings.LastIndexByte(reference, '/') {
+		return reference[:colon], reference[colon+1:]
+	}
+	return reference, "latest"
+}
+
+// JoinReference undoes [SplitReference].
+func JoinReference(name, tag string) string {
+	if tag == "" || strings.HasPrefix(name, layoutPrefix) || strings.HasPrefix(name, archivePrefix) {
+		return name
+	}
+	return name + ":" + tag
+}
+
+// configOf reads the member "config", keeping members that no Go type knows.
+func configOf(img v1.Image) (canon.Value, error) {
+	raw, err := img.RawConfigFile()
+	if err != nil {
+		return canon.Value{}, fmt.Errorf("reading the image's configuration: %w", err)
+	}
+	file, err := canon.First(raw)
+	if err != nil {
+		return canon.Value{}, fault.Wrap(fault.BadInput, err, "reading the image's configuration")
+	}
+	config, _ := file.Get("config")
+	return config, nil
+}
+
+// ParsePlatforms reads _hostconfig/pvr/docker.json: {"platforms": [...]}, best
+// first (manual: pvr app). No text gives no platforms.
+func ParsePlatforms(text []byte) ([]string, error) {
+	if len(text) == 0 {
+		return nil, nil
+	}
+	var file struct{ Platforms []string }
+	if err := json.Unmarshal(text, &file); err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "reading _hostconfig/pvr/docker.json")
+	}
+	for _, p := range file.Platforms {
+		if _, err := parsePlatform(p); err != nil {
+			return nil, fmt.Errorf("reading _hostconfig/pvr/docker.json: %w", err)
+		}
+	}
+	return file.Platforms, nil
+}
+
+func parsePlatform(text string) (v1.Platform, error) {
+	parts := strings.Split(text, "/")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+		return v1.Platform{}, fault.New(fault.BadInput, "platform %q: os/architecture[/variant] is expected, as in linux/arm/v7", text)
+	}
+	p := v1.Platform{OS: parts[0], Architecture: parts[1]}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	return p, nil
+}
+
+// choose returns the first wanted platform that a manifest of the index has, and
+// that manifest.
+func choose(index *v1.IndexManifest, wanted []string) (*v1.Descriptor, string, error) {
+	for _, text := range wanted {
+		want, err := parsePlatform(text)
+		if err != nil {
+			return nil, "", err
+		}
+		for i, m := range index.Manifests {
+			if m.Platform != nil && matches(*m.Platform, want) {
+				return &index.Manifests[i], text, nil
+			}
+		}
+	}
+	return nil, "", nil
+}
+
+func matches(have, want v1.Platform) bool {
+	return (have.OS == "" || have.OS == want.OS) && have.Architecture == want.Architecture && (want.Variant == "" || have.Variant == want.Variant)
+}
+
+// offered lists an index's platforms for messages.
+func offered(index *v1.IndexManifest) string {
+	var names []string
+	for _, m := range index.Manifests {
+		if m.Platform != nil && m.Platform.OS != "unknown" {
+			names = append(names, strings.TrimSuffix(m.Platform.OS+"/"+m.Platform.Architecture+"/"+m.Platform.Variant, "/"))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// noPlatform is the error for an index that has nothing of what is wanted.
+func noPlatform(index *v1.IndexManifest, wanted []string) error {
+	if len(wanted) == 0 {
+		return fault.Wrap(fault.BadInput, ErrNotFound, "it has images for %s; choose with --platform or _hostconfig/pvr/docker.json", offered(index))
+	}
+	return fault.Wrap(fault.BadInput, ErrNotFound, "it has images for %s, none for %s", offered(index), strings.Join(wanted, ", "))
+}
+
+// bounded fails at the first byte beyond a limit.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, fault.New(fault.BadInput, "more bytes than its limit or its manifest says")
+	}
+	return n, err
+}

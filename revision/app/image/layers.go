@@ -1,0 +1,265 @@
+package image
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/app/rootfs"
+)
+
+// Progress tells how far the layers of an image are.
+type Progress struct {
+	// Layer counts from 0.
+	Layer int
+	// State of the layer.
+	State State
+	// Bytes of the layer as it is stored, with State Downloaded.
+	Bytes int64
+}
+
+// State of a layer.
+type State string
+
+// The states that a layer goes through.
+const (
+	Downloaded State = "downloaded" // from the registry
+	Cached     State = "cached"     // was there already
+	Extracting State = "extracting" // being applied to the tree
+)
+
+// maxLayers of one image; builders stop far below.
+const maxLayers = 1024
+
+// Compose applies the image's layers to a tree in their order: first all are
+// downloaded, then applied. It reports each step of each layer, downloads in any
+// order. Errors name layer and member.
+func (i *Image) Compose(ctx context.Context, tree *rootfs.Tree, report func(Progress)) error {
+	layers, err := i.img.Layers()
+	if err != nil {
+		return fmt.Errorf("reading the layers of %s: %w", i.Name, err)
+	}
+	if len(layers) > maxLayers {
+		return fault.New(fault.BadInput, "reading the layers of %s: %d are more than %d", i.Name, len(layers), maxLayers)
+	}
+	c := &composer{image: i, report: report, dir: i.opts.Cache, paths: make([]string, len(layers))}
+	if i.direct {
+		return c.applyAll(ctx, tree, layers)
+	}
+	if c.dir == "" {
+		if c.dir, err = os.MkdirTemp("", "pvr-layers-"); err != nil {
+			return fmt.Errorf("creating a folder for layers: %w", err)
+		}
+		defer os.RemoveAll(c.dir)
+	} else if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return fmt.Errorf("creating the cache of layers: %w", err)
+	}
+	if err := c.fetchAll(ctx, layers); err != nil {
+		return err
+	}
+	return c.applyAll(ctx, tree, layers)
+}
+
+type composer struct {
+	image  *Image
+	report func(Progress)
+	dir    string
+	paths  []string // of the stored layers
+}
+
+func (c *composer) fetchAll(ctx context.Context, layers []v1.Layer) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(c.image.opts.Jobs, 0))
+	if c.image.opts.Jobs <= 0 {
+		group.SetLimit(defaultJobs)
+	}
+	reports := make([]Progress, len(layers))
+	for n, layer := range layers {
+		group.Go(func() (err error) {
+			if reports[n], err = c.fetch(ctx, n, layer); err != nil {
+				return fmt.Errorf("downloading layer %d of %s: %w", n, c.image.Name, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	for _, p := range reports {
+		if p.State != "" {
+			c.report(p)
+		}
+	}
+	return err
+}
+
+// fetch makes sure that a layer is in the cache, whole.
+func (c *composer) fetch(ctx context.Context, n int, layer v1.Layer) (Progress, error) {
+	digest, err := layer.Digest()
+	if err != nil {
+		return Progress{}, err
+	}
+	if digest.Algorithm != "sha256" || len(digest.Hex) != hex.EncodedLen(sha256.Size) {
+		return Progress{}, fault.New(fault.Unsupported, "digest %s: sha256 is expected", digest)
+	}
+	c.paths[n] = filepath.Join(c.dir, digest.String()+".tar.gz")
+	if size, err := verifyFile(ctx, c.paths[n], digest.Hex); err == nil {
+		return Progress{n, Cached, size}, nil
+	}
+	size, err := c.download(ctx, layer, c.paths[n], digest)
+	return Progress{n, Downloaded, size}, err
+}
+
+func verifyFile(ctx context.Context, path, want string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	size, err := io.Copy(sum, &interruptible{ctx, f})
+	if err != nil {
+		return 0, err
+	}
+	return size, compare(sum, want)
+}
+
+func compare(sum hash.Hash, want string) error {
+	if got := hex.EncodeToString(sum.Sum(nil)); got != want {
+		return fault.New(fault.Digest, "its bytes have the digest sha256:%s, not sha256:%s", got, want)
+	}
+	return nil
+}
+
+func (c *composer) download(ctx context.Context, layer v1.Layer, path string, digest v1.Hash) (int64, error) {
+	body, err := layer.Compressed()
+	if err != nil {
+		return 0, registryError(err)
+	}
+	defer body.Close()
+	f, err := atomicfile.Create(path, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Abort()
+	limit := c.image.opts.limit()
+	if size, err := layer.Size(); err == nil && size >= 0 && size < limit {
+		limit = size
+	}
+	sum := sha256.New()
+	size, err := io.Copy(io.MultiWriter(f, sum), &bounded{&interruptible{ctx, body}, limit})
+	if err == nil {
+		err = compare(sum, digest.Hex)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("receiving %s: %w", digest, err)
+	}
+	return size, f.Commit()
+}
+
+// interruptible reads until a context ends.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i *interruptible) Read(p []byte) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return i.r.Read(p)
+}
+
+func (c *composer) applyAll(ctx context.Context, tree *rootfs.Tree, layers []v1.Layer) error {
+	for n, layer := range layers {
+		c.report(Progress{Layer: n, State: Extracting})
+		if err := c.apply(ctx, tree, n, layer); err != nil {
+			return fmt.Errorf("applying layer %d of %s: %w", n, c.image.Name, err)
+		}
+	}
+	return nil
+}
+
+func (c *composer) apply(ctx context.Context, tree *rootfs.Tree, n int, layer v1.Layer) error {
+	if mt, err := layer.MediaType(); err == nil && !mt.IsLayer() {
+		return fault.New(fault.Unsupported, "layers of type %s are not known", mt)
+	}
+	if c.image.direct {
+		return applyDirect(ctx, tree, layer)
+	}
+	f, err := os.Open(c.paths[n])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r, err := Decompress(f)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return tree.ApplyLayer(ctx, r)
+}
+
+// applyDirect applies a layer of an archive and then checks it against the digest
+// of its content, which the configuration has.
+func applyDirect(ctx context.Context, tree *rootfs.Tree, layer v1.Layer) error {
+	want, err := layer.DiffID()
+	if err != nil {
+		return err
+	}
+	r, err := layer.Uncompressed()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	sum := sha256.New()
+	tee := io.TeeReader(r, sum)
+	if err := tree.ApplyLayer(ctx, tee); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, &bounded{tee, defaultLayerLimit}); err != nil {
+		return err
+	}
+	return compare(sum, want.Hex)
+}
+
+// The first bytes of compressed streams.
+var (
+	gzipMagic = []byte{0x1f, 0x8b}
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+)
+
+// Decompress returns the content of a stream that is gzip, zstd or neither.
+func Decompress(r io.Reader) (io.ReadCloser, error) {
+	in := bufio.NewReaderSize(r, 64<<10)
+	head, err := in.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(head, gzipMagic):
+		return gzip.NewReader(in)
+	case bytes.HasPrefix(head, zstdMagic):
+		d, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	}
+	return io.NopCloser(in), nil
+}
+
+const maxWindow = 128 << 20 // as zstd --long=27

@@ -1,0 +1,224 @@
+package app
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/therootcompany/xz"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/app/image"
+	"github.com/pantavisor/pantavisor/revision/app/rootfs"
+)
+
+// essential are the folders that a read-only container needs.
+var essential = []string{"proc", "sys", "dev", "tmp", "var/tmp", "run", "var/run"}
+
+// emulator is what builders leave in images for other architectures.
+const emulator = "usr/bin/qemu-arm-static"
+
+// composeImage builds the root file system of a container image.
+func (w *Workspace) composeImage(ctx context.Context, name string, i *image.Image) (*rootfs.Tree, error) {
+	tree, err := rootfs.New("", w.limit())
+	if err != nil {
+		return nil, err
+	}
+	w.say(name, "", "Generating squashfs...")
+	w.say(name, "", "Downloading layers...")
+	extracting := false
+	err = i.Compose(ctx, tree, func(p image.Progress) {
+		if p.State == image.Extracting && !extracting {
+			extracting = true
+			w.say(name, "", "Extracting layers...")
+		}
+		w.say(name, "", "%s", layerLine(p))
+	})
+	if err != nil {
+		return nil, errors.Join(err, tree.Close())
+	}
+	w.say(name, "", "Stripping qemu files...")
+	tree.Remove(emulator)
+	w.say(name, "", "Adding essential structural dirs to operate RO containers")
+	if err := tree.EnsureFolders(essential...); err != nil {
+		return nil, errors.Join(err, tree.Close())
+	}
+	return tree, nil
+}
+
+func layerLine(p image.Progress) string {
+	switch p.State {
+	case image.Extracting:
+		return fmt.Sprintf("Extracting layer %d", p.Layer)
+	case image.Cached:
+		return fmt.Sprintf("Layer %d downloaded(cache)", p.Layer)
+	}
+	return fmt.Sprintf("Layer %d downloaded", p.Layer)
+}
+
+// composeRootfs builds a root file system from a folder, a tar archive or the URL
+// of one, as it is.
+func (w *Workspace) composeRootfs(ctx context.Context, from string) (*rootfs.Tree, error) {
+	tree, err := rootfs.New("", w.limit())
+	if err != nil {
+		return nil, err
+	}
+	if err := w.addRootfs(ctx, tree, from); err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the root file system %s: %w", from, err), tree.Close())
+	}
+	return tree, nil
+}
+
+func (w *Workspace) addRootfs(ctx context.Context, tree *rootfs.Tree, from string) error {
+	if isURL(from) {
+		return w.addURL(ctx, tree, from)
+	}
+	path, err := w.expand(from)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "opening it")
+	}
+	if info.IsDir() {
+		return tree.AddFolder(ctx, path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return addArchive(ctx, tree, f)
+}
+
+func isURL(from string) bool {
+	return strings.HasPrefix(from, "http://") || strings.HasPrefix(from, "https://")
+}
+
+// expand resolves "~" and paths relative to the checkout.
+func (w *Workspace) expand(path string) (string, error) {
+	if path == "~" || strings.HasPrefix(path, "~/") {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("finding the home folder: %w", err)
+		}
+		return filepath.Join(home, path[1:]), nil
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(w.Dir, path)
+	}
+	return path, nil
+}
+
+func (w *Workspace) addURL(ctx context.Context, tree *rootfs.Tree, from string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "reading the URL")
+	}
+	client := &http.Client{Transport: w.Images.Transport}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fault.Wrap(fault.Unreachable, err, "downloading")
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fault.New(fault.Unreachable, "downloading: %s", resp.Status)
+	}
+	body := &counted{r: resp.Body}
+	if err := addArchive(ctx, tree, body); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, io.LimitReader(body, w.limit())); err != nil {
+		return fault.Wrap(fault.Unreachable, err, "downloading")
+	}
+	if resp.ContentLength >= 0 && body.n != resp.ContentLength {
+		return fault.New(fault.Unreachable, "downloading: %d of %d bytes arrived", body.n, resp.ContentLength)
+	}
+	return nil
+}
+
+type counted struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+var xzMagic = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
+
+// maxDictionary bounds the memory that an xz archive may ask for: xz -9.
+const maxDictionary = 64 << 20
+
+// addArchive adds a tar archive: plain, gzip, xz or zstd.
+func addArchive(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
+	in := bufio.NewReaderSize(r, 64<<10)
+	if head, _ := in.Peek(len(xzMagic)); bytes.Equal(head, xzMagic) {
+		x, err := xz.NewReader(in, maxDictionary)
+		if err != nil {
+			return fault.Wrap(fault.BadInput, err, "reading the archive")
+		}
+		return addTar(ctx, tree, x)
+	}
+	d, err := image.Decompress(in)
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "reading the archive")
+	}
+	defer d.Close()
+	return addTar(ctx, tree, d)
+}
+
+// addTar reads on to the end of the stream: its checksum stands there.
+func addTar(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
+	if err := tree.AddTar(ctx, r); err != nil {
+		return fault.Wrap(fault.BadInput, err, "reading the archive")
+	}
+	if _, err := io.Copy(io.Discard, io.LimitReader(r, maxTrailer)); err != nil {
+		return fault.Wrap(fault.BadInput, err, "reading the archive's end")
+	}
+	return nil
+}
+
+const maxTrailer = 1 << 20 // of zeros behind an archive's end
+
+// squash writes a tree into the change as an image.
+func (w *Workspace) squash(ctx context.Context, c *change, name, file string, tree *rootfs.Tree, options string) (sum string, err error) {
+	f, err := parseFormat(options)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range f.excludes {
+		tree.Remove(e)
+	}
+	out, err := c.create(file)
+	if err != nil {
+		return "", err
+	}
+	w.say(name, name+"/"+file, "Generating squashfs file: %s -comp %v", filepath.Join(w.folder(name), file), f.squashfs.Compression)
+	if err := tree.WriteSquashfs(ctx, out, f.squashfs); err != nil {
+		return "", fmt.Errorf("writing %s/%s: %w", name, file, err)
+	}
+	w.say(name, name+"/"+file, "Generating squashfs digest")
+	return fileSum(out.File)
+}
+
+func fileSum(f *os.File) (string, error) {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, 1<<62)); err != nil {
+		return "", fmt.Errorf("computing the digest of %s: %w", f.Name(), err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
