@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"golang.org/x/term"
 
@@ -98,7 +99,7 @@ func (d *Door) builder(t *targets.Target) (*job, error) {
 		return nil, err
 	}
 	code, err := gosource.Open(d.Root)
-	if err != nil {
+	if err != nil && fault.Of(err) != fault.Missing { // a workspace need not be a module
 		return nil, err
 	}
 	sink, end, err := d.sinks()
@@ -166,10 +167,28 @@ func (d *Door) Build(ctx context.Context, target string) (*build.Report, error) 
 		return nil, err
 	}
 	report, err := j.Deliver(ctx, d.Out(target), j.comp.Artefacts)
+	if err == nil {
+		d.tidy(ctx, j)
+	}
 	if err = errors.Join(err, j.close()); err != nil || !d.JSON {
 		return report, err
 	}
 	return report, d.print(report)
+}
+
+// unusedDownloads is how long a package stays in the download cache that no build
+// asks for: a cleaned build shall not need the network.
+const unusedDownloads = 90 * 24 * time.Hour
+
+// tidy keeps the caches in bounds. The build is done: what goes wrong is told only.
+func (d *Door) tidy(ctx context.Context, j *job) {
+	day, err := j.Cache.Tidy(ctx, d.Options.CacheSize<<30)
+	if day {
+		err = errors.Join(err, debian.Open(j.Cache.Dir(), nil).Prune(unusedDownloads))
+	}
+	if err != nil {
+		fmt.Fprintln(d.Stderr, "warning ", err)
+	}
 }
 
 func (d *Door) print(v any) error {
