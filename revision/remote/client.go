@@ -1,0 +1,349 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Client speaks with remotes. It is safe for concurrent use.
+type Client struct {
+	opt    Options
+	web    *http.Client // calls with tokens
+	data   *http.Client // signed URLs
+	tokens *Tokens      // nil: not kept
+
+	mu       sync.Mutex
+	sessions map[string]*session // by Challenge.Key
+	origins  map[string]*session // by origin of calls
+
+	progressMu sync.Mutex
+	debugMu    sync.Mutex
+}
+
+// New returns a client. Call Close when it is not needed any more.
+func New(opt Options) (*Client, error) {
+	opt.setDefaults()
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	c := &Client{opt: opt, sessions: map[string]*session{}, origins: map[string]*session{}}
+	c.web, c.data = newHTTP(opt, opt.Insecure), newHTTP(opt, false)
+	if opt.ConfigDir != "" {
+		c.tokens = NewTokens(opt.ConfigDir)
+	}
+	return c, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() {
+	c.web.CloseIdleConnections()
+	c.data.CloseIdleConnections()
+}
+
+// Reference reads a repository's name with the client's base URL, see
+// [ParseReference].
+func (c *Client) Reference(text string) (Reference, error) {
+	return ParseReference(text, c.opt.RepoBaseURL)
+}
+
+func newHTTP(opt Options, insecure bool) *http.Client {
+	proxy, _ := proxyFunc(opt.Proxy)
+	return &http.Client{
+		CheckRedirect: checkRedirect,
+		Transport: &http.Transport{
+			Proxy:               proxy,
+			DialContext:         (&net.Dialer{Timeout: min(opt.Timeout, 20*time.Second), KeepAlive: 30 * time.Second}).DialContext,
+			TLSClientConfig:     &tls.Config{RootCAs: opt.RootCAs, InsecureSkipVerify: insecure, MinVersion: tls.VersionTLS12},
+			ForceAttemptHTTP2:   true,
+			MaxIdleConnsPerHost: max(opt.Downloads, opt.Uploads),
+			IdleConnTimeout:     30 * time.Second,
+			// A ranged or counted body must arrive as it is stored.
+			DisableCompression: true,
+		},
+	}
+}
+
+var errRedirect = errors.New("unusable redirect")
+
+// checkRedirect follows redirects as long as they keep the request what it is.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	first := via[0]
+	switch {
+	case len(via) >= 10:
+		return fmt.Errorf("%w: more than %d in a row", errRedirect, len(via))
+	case req.Method != first.Method:
+		return fmt.Errorf("%w: %s to %s turns %s into %s; name the remote by its final URL",
+			errRedirect, shown(first.URL), shown(req.URL), first.Method, req.Method)
+	case req.URL.Scheme != "https" && first.URL.Scheme == "https":
+		return fmt.Errorf("%w: %s leads to %s, which has no TLS", errRedirect, shown(first.URL), shown(req.URL))
+	}
+	if origin(req.URL) != origin(first.URL) {
+		req.Header.Del("Authorization")
+	}
+	return nil
+}
+
+// call is one request of the API.
+type call struct {
+	method string
+	url    *url.URL
+	body   []byte
+	ctype  string
+	auth   authMode
+	token  string // sent as it is with authToken
+	once   bool   // not to be repeated once it may have been heard
+}
+
+// reply is a complete answer.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// Content types as all tools of the field send them.
+const (
+	jsonType = "application/json; charset=utf-8"
+	textType = "text/plain; charset=utf-8"
+)
+
+// maxReply bounds an answer of the API; a state may have 16 MiB.
+const maxReply = 64 << 20
+
+// do makes a call with the token that it needs, repeats it as often as that may
+// help, and returns the reply if it has one of the wanted states.
+func (c *Client) do(ctx context.Context, k *call, want ...int) (*reply, error) {
+	r, err := c.authorised(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	for _, status := range want {
+		if r.status == status {
+			return r, nil
+		}
+	}
+	return nil, statusError(k, r)
+}
+
+// repeat makes a call until it is answered for good.
+func (c *Client) repeat(ctx context.Context, k *call, token string) (*reply, error) {
+	var r *reply
+	err := c.attempts(ctx, func() (time.Duration, error) {
+		var err error
+		if r, err = c.once(ctx, k, token); err != nil {
+			if k.once && !unheard(err) {
+				return stop, err
+			}
+			return 0, err
+		}
+		if k.once || !retryStatus(r.status) {
+			return stop, nil
+		}
+		after, _ := retryAfter(r.header)
+		return after, errRepeat
+	})
+	if errors.Is(err, errRepeat) {
+		return r, nil
+	}
+	return r, fault.Wrap(fault.Unreachable, err, "asking %s", shown(k.url))
+}
+
+// errRepeat marks a reply that is worth another attempt.
+var errRepeat = errors.New("temporary refusal")
+
+// stop, returned by an attempt, makes its error the last one.
+const stop = time.Duration(-1)
+
+// attempts calls try until it succeeds, its error is final or asks to stop, or
+// there were enough attempts. try returns the least time to wait before the next.
+func (c *Client) attempts(ctx context.Context, try func() (time.Duration, error)) error {
+	backoff := c.opt.Backoff
+	for n := 1; ; n++ {
+		after, err := try()
+		if ctx.Err() != nil && err != nil {
+			return context.Cause(ctx)
+		}
+		if err == nil || after == stop || final(err) {
+			return err
+		}
+		var headway *movedError
+		if errors.As(err, &headway) {
+			n, backoff = 1, c.opt.Backoff
+		}
+		if n >= c.opt.Attempts {
+			return gaveUp(err, n)
+		}
+		if err := wait(ctx, max(jitter(backoff), min(after, c.opt.Timeout))); err != nil {
+			return err
+		}
+		backoff = min(2*backoff, 10*time.Second)
+	}
+}
+
+// movedError is an error after which the next attempt begins further on; such
+// attempts are not counted, as there is an end to them.
+type movedError struct{ error }
+
+// Unwrap returns the error itself.
+func (e *movedError) Unwrap() error { return e.error }
+
+func gaveUp(err error, attempts int) error {
+	return fmt.Errorf("giving up after attempt %d: %w", attempts, err)
+}
+
+// jitter spreads clients that were interrupted at the same time.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2+1)
+}
+
+// unheard tells whether a request cannot have reached the remote.
+func unheard(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+func retryAfter(h http.Header) (time.Duration, bool) {
+	text := h.Get("Retry-After")
+	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(n) * time.Second, true
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, time.Until(at)), true
+	}
+	return 0, false
+}
+
+// once makes one request and reads the whole answer.
+func (c *Client) once(ctx context.Context, k *call, token string) (*reply, error) {
+	req, err := http.NewRequest(k.method, k.url.String(), bytes.NewReader(k.body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", c.opt.UserAgent)
+	if k.ctype != "" {
+		req.Header.Set("Content-Type", k.ctype)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := c.send(ctx, c.web, req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer of %s: %w", shown(k.url), err)
+	}
+	if len(body) > maxReply {
+		return nil, fmt.Errorf("reading the answer of %s: more than %d bytes", shown(k.url), maxReply)
+	}
+	return &reply{resp.StatusCode, resp.Header, body}, nil
+}
+
+// send makes a request whose bodies, both of them, must keep moving. The reply's
+// body must be closed.
+func (c *Client) send(ctx context.Context, hc *http.Client, req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	g := &guard{timeout: c.opt.Timeout, cancel: cancel, ctx: ctx}
+	g.timer = time.AfterFunc(g.timeout, func() { cancel(errStalled) })
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &guarded{ReadCloser: req.Body, guard: g}
+		if getBody := req.GetBody; getBody != nil {
+			req.GetBody = func() (io.ReadCloser, error) {
+				body, err := getBody()
+				return &guarded{ReadCloser: body, guard: g}, err
+			}
+		}
+	}
+	start := time.Now()
+	resp, err := hc.Do(req.WithContext(ctx))
+	if err != nil {
+		err = g.explain(bareURLError(err))
+		g.end()
+		c.trace(req, 0, time.Since(start), err)
+		return nil, err
+	}
+	c.trace(req, resp.StatusCode, time.Since(start), nil)
+	g.touch()
+	resp.Body = &guarded{ReadCloser: resp.Body, guard: g, last: true}
+	return resp, nil
+}
+
+// trace writes what was asked and answered.
+func (c *Client) trace(req *http.Request, status int, took time.Duration, err error) {
+	if c.opt.Debug == nil {
+		return
+	}
+	result := strconv.Itoa(status)
+	if err != nil {
+		result = err.Error()
+	}
+	c.debugMu.Lock()
+	defer c.debugMu.Unlock()
+	fmt.Fprintf(c.opt.Debug, "%s %s token=%t length=%d -> %s (%s)\n", req.Method, shown(req.URL),
+		req.Header.Get("Authorization") != "", req.ContentLength, result, took.Round(time.Millisecond))
+}
+
+// guard cancels a request that stands still.
+type guard struct {
+	timeout time.Duration
+	timer   *time.Timer
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+}
+
+func (g *guard) touch() { g.timer.Reset(g.timeout) }
+
+func (g *guard) end() {
+	g.timer.Stop()
+	g.cancel(context.Canceled)
+}
+
+// explain puts the reason in place of "context canceled".
+func (g *guard) explain(err error) error {
+	if cause := context.Cause(g.ctx); errors.Is(cause, errStalled) {
+		return fmt.Errorf("%w for %s", errStalled, g.timeout)
+	}
+	return err
+}
+
+type guarded struct {
+	io.ReadCloser
+	guard *guard
+	last  bool // closing ends the exchange
+}
+
+// Read implements io.Reader.
+func (b *guarded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.guard.touch()
+	}
+	if err != nil && err != io.EOF {
+		err = b.guard.explain(err)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *guarded) Close() error {
+	err := b.ReadCloser.Close()
+	if b.last {
+		b.guard.end()
+	}
+	return err
+}

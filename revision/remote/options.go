@@ -1,0 +1,170 @@
+package remote
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Options say how a [Client] works. The zero value speaks with the public Hub and
+// keeps no tokens.
+type Options struct {
+	// BaseURL is the Hub's API; empty for DefaultBaseURL.
+	BaseURL string
+	// RepoBaseURL is where nick/device names are looked up; empty for
+	// DefaultRepoBaseURL.
+	RepoBaseURL string
+	// ConfigDir is the folder of auth.json; with an empty one tokens are
+	// forgotten at the end.
+	ConfigDir string
+	// AccessToken is sent with every call, and nothing else is tried.
+	AccessToken string
+	// Proxy is "system" (also when empty: HTTP_PROXY, HTTPS_PROXY, NO_PROXY),
+	// "no", or a proxy's URL.
+	Proxy string
+	// Insecure leaves the certificates of API calls unverified. Signed URLs
+	// are verified all the same.
+	Insecure bool
+	// RootCAs are the certificate authorities to believe; nil for the system's.
+	RootCAs *x509.CertPool
+	// UserAgent is sent with API calls; empty for "pvr". The Hub refuses calls
+	// without one.
+	UserAgent string
+
+	// Credentials asks the user for a name and password; nil when nobody can
+	// be asked. It is called at most three times, and never concurrently for
+	// one endpoint.
+	Credentials func(context.Context, Challenge) (Credentials, error)
+	// Progress is told what happens. It is called from one goroutine at a time
+	// and delays the work while it runs.
+	Progress func(Event)
+	// Warn is told what went wrong without making the work fail.
+	Warn func(error)
+	// Debug gets one line for each request and reply, without secrets.
+	Debug io.Writer
+
+	// Downloads and Uploads bound the parallel transfers; 0 for 4 and 5.
+	Downloads, Uploads int
+	// Attempts bounds how often a request is made; 0 for 4.
+	Attempts int
+	// Backoff is the pause before the second attempt, doubled for each further
+	// one, varied by a quarter; 0 for 500 ms.
+	Backoff time.Duration
+	// Timeout bounds the time in which a connection moves no byte; 0 for 60 s.
+	Timeout time.Duration
+}
+
+// Credentials are what a user logs in with.
+type Credentials struct {
+	Username string // nick, e-mail or prn
+	Password string
+}
+
+// OptionsFromEnv returns the options that PVR_BASEURL, PVR_REPO_BASEURL,
+// PVR_CONFIG_DIR, PVR_ACCESSTOKEN, PVR_HTTP_PROXY, PVR_INSECURE and PVR_DEBUG
+// give, PVR_DEBUG with standard error. Without PVR_CONFIG_DIR the folder is .pvr
+// in the user's home. All unusable values are reported at once.
+func OptionsFromEnv(getenv func(string) string) (Options, error) {
+	opt := Options{
+		BaseURL: getenv("PVR_BASEURL"), RepoBaseURL: getenv("PVR_REPO_BASEURL"),
+		ConfigDir: getenv("PVR_CONFIG_DIR"), AccessToken: getenv("PVR_ACCESSTOKEN"), Proxy: getenv("PVR_HTTP_PROXY"),
+	}
+	var errs []error
+	flag := func(name string) bool {
+		value := getenv(name)
+		if value == "" {
+			return false
+		}
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			errs = append(errs, fault.New(fault.BadInput, "%s=%.40q: true or false is expected", name, value))
+		}
+		return on
+	}
+	opt.Insecure = flag("PVR_INSECURE")
+	if flag("PVR_DEBUG") {
+		opt.Debug = os.Stderr
+	}
+	if opt.ConfigDir == "" {
+		dir, err := homeDir(getenv)
+		errs = append(errs, err)
+		opt.ConfigDir = dir
+	}
+	return opt, errors.Join(errs...)
+}
+
+func homeDir(getenv func(string) string) (string, error) {
+	home := getenv("HOME")
+	if home == "" {
+		var err error
+		if home, err = passwdHome(); err != nil {
+			return "", fault.Wrap(fault.BadInput, err, "finding the configuration folder (set PVR_CONFIG_DIR)")
+		}
+	}
+	return filepath.Join(home, ".pvr"), nil
+}
+
+func (o *Options) setDefaults() {
+	setDefault(&o.BaseURL, DefaultBaseURL)
+	setDefault(&o.RepoBaseURL, DefaultRepoBaseURL)
+	setDefault(&o.Proxy, "system")
+	setDefault(&o.UserAgent, "pvr")
+	setDefault(&o.Downloads, 4)
+	setDefault(&o.Uploads, 5)
+	setDefault(&o.Attempts, 4)
+	setDefault(&o.Backoff, 500*time.Millisecond)
+	setDefault(&o.Timeout, time.Minute)
+	if o.Progress == nil {
+		o.Progress = func(Event) {}
+	}
+	if o.Warn == nil {
+		o.Warn = func(error) {}
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// check validates what the user may have set wrong.
+func (o *Options) check() error {
+	var errs []error
+	for name, text := range map[string]string{"base URL": o.BaseURL, "repository base URL": o.RepoBaseURL} {
+		if _, err := ParseURL(text); err != nil {
+			errs = append(errs, fmt.Errorf("%s %.200q: %w", name, text, err))
+		}
+	}
+	if o.Downloads < 0 || o.Uploads < 0 || o.Attempts < 0 || o.Backoff < 0 || o.Timeout < 0 {
+		errs = append(errs, errors.New("parallel transfers, attempts, back-off and time-out must not be negative"))
+	}
+	_, err := proxyFunc(o.Proxy)
+	errs = append(errs, err)
+	return fault.Wrap(fault.BadInput, errors.Join(errs...), "reading the settings of remotes")
+}
+
+func proxyFunc(setting string) (func(*http.Request) (*url.URL, error), error) {
+	switch setting {
+	case "system":
+		return http.ProxyFromEnvironment, nil
+	case "no":
+		return nil, nil
+	}
+	u, err := url.Parse(setting)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
+		return nil, fmt.Errorf("proxy %.200q: system, no or a URL of http, https or socks5 is expected", setting)
+	}
+	return http.ProxyURL(u), nil
+}

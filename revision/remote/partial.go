@@ -1,0 +1,141 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+
+	"crypto/sha256"
+	"encoding/hex"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/objects"
+)
+
+// partial is an object that is not complete yet: the file ".SUM.part" in the
+// store, a name that no object has. It stays when a transfer breaks off. Its lock
+// keeps two processes from writing to one file.
+type partial struct {
+	file *os.File
+	dst  string
+	hash hash.Hash
+	size int64
+	keep bool // under its name for another run
+}
+
+// partialName returns where an object grows.
+func partialName(dir, sum string) string { return filepath.Join(dir, "."+sum+".part") }
+
+// openPartial continues an object, or begins it. When another process is at it,
+// this one works on a file of its own that it does not keep.
+func openPartial(store *objects.Store, sum string) (*partial, error) {
+	dst, err := store.Path(sum)
+	if err != nil {
+		return nil, err
+	}
+	f, err := lockPartial(partialName(store.Dir(), sum))
+	keep := err == nil
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		f, err = os.CreateTemp(store.Dir(), "."+sum+".tmp-")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening a file for object %s: %w", sum, err)
+	}
+	p := &partial{file: f, dst: dst, hash: sha256.New(), keep: keep}
+	if err := f.Chmod(objects.Perm); err != nil {
+		p.close()
+		return nil, fmt.Errorf("setting the mode of %s: %w", f.Name(), err)
+	}
+	return p, nil
+}
+
+func lockPartial(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, objects.Perm)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+		if sameFile(f, path) {
+			return f, nil
+		}
+		_ = f.Close() // became an object between opening and locking
+	}
+}
+
+func sameFile(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+// load hashes what an earlier run left.
+func (p *partial) load() error {
+	n, err := io.Copy(p.hash, p.file)
+	p.size = n
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", p.file.Name(), err)
+	}
+	return nil
+}
+
+// Write implements io.Writer: it appends.
+func (p *partial) Write(data []byte) (int, error) {
+	n, err := p.file.Write(data)
+	p.hash.Write(data[:n])
+	p.size += int64(n)
+	if err != nil {
+		return n, &writeError{fmt.Errorf("writing %s: %w", p.file.Name(), err)}
+	}
+	return n, nil
+}
+
+// writeError is an error of this machine, not of the connection.
+type writeError struct{ error }
+
+// Unwrap returns the error itself.
+func (e *writeError) Unwrap() error { return e.error }
+
+// reset begins anew.
+func (p *partial) reset() error {
+	p.hash.Reset()
+	p.size = 0
+	if err := p.file.Truncate(0); err != nil {
+		return &writeError{fmt.Errorf("emptying %s: %w", p.file.Name(), err)}
+	}
+	if _, err := p.file.Seek(0, io.SeekStart); err != nil {
+		return &writeError{fmt.Errorf("rewinding %s: %w", p.file.Name(), err)}
+	}
+	return nil
+}
+
+func (p *partial) sum() string { return hex.EncodeToString(p.hash.Sum(nil)) }
+
+// commit makes the object visible; the content must have been verified.
+func (p *partial) commit() error {
+	if err := atomicfile.Install(p.file, p.dst); err != nil {
+		return &writeError{err}
+	}
+	p.keep = true
+	return nil
+}
+
+// close ends the work on the file; it stays for another run if it may and holds
+// anything.
+func (p *partial) close() {
+	if !p.keep || p.size == 0 && sameFile(p.file, p.file.Name()) {
+		_ = os.Remove(p.file.Name())
+	}
+	_ = p.file.Close()
+}

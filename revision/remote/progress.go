@@ -1,0 +1,146 @@
+package remote
+
+import (
+	"sync"
+	"time"
+)
+
+// Phase says what an [Event] tells of.
+type Phase string
+
+// The phases of a transfer, in the order in which they come.
+const (
+	PhaseInfo     Phase = "info"     // the descriptor of the repository
+	PhaseState    Phase = "state"    // the state of the repository
+	PhaseObject   Phase = "object"   // where an object's content is
+	PhaseAnnounce Phase = "announce" // an object that may be new to the remote
+	PhaseDownload Phase = "download"
+	PhaseUpload   Phase = "upload"
+	PhasePost     Phase = "post" // the state
+)
+
+// Status is how an [Event]'s matter ended.
+type Status string
+
+// The results, as they are shown; the empty one is "still at it".
+const (
+	Running     Status = ""
+	OK          Status = "OK"
+	OKDuplicate Status = "OK - Dupe" // announced before under another path
+	OKCached    Status = "OK cache"  // is there, needs no transfer
+	Linked      Status = "LK"        // of another owner, needs no upload
+	Failed      Status = "ERROR"
+)
+
+// Event tells how a transfer goes. Sizes are in bytes.
+type Event struct {
+	Phase  Phase
+	Status Status
+	Path   string // in the state
+	Name   string // the remote's name of an object
+	Sum    string
+	Err    error // of Failed
+
+	Done, Total       int64 // of this object
+	AllDone, AllTotal int64 // of all objects of this phase, what is resumed counted as done
+	Rate              float64
+}
+
+// Remaining estimates how long the phase will take; false if there is no telling.
+func (e Event) Remaining() (time.Duration, bool) {
+	if e.Rate <= 0 || e.AllTotal < e.AllDone {
+		return 0, false
+	}
+	return time.Duration(float64(e.AllTotal-e.AllDone) / e.Rate * float64(time.Second)), true
+}
+
+// tell passes an event on, one at a time.
+func (c *Client) tell(e Event) {
+	c.progressMu.Lock()
+	defer c.progressMu.Unlock()
+	c.opt.Progress(e)
+}
+
+// result tells how something ended and returns its error.
+func (c *Client) result(e Event, err error) error {
+	e.Status = OK
+	if err != nil {
+		e.Status, e.Err = Failed, err
+	}
+	c.tell(e)
+	return err
+}
+
+// meter counts what the objects of one phase move together.
+type meter struct {
+	c     *Client
+	phase Phase
+
+	mu    sync.Mutex
+	done  int64
+	total int64
+	start time.Time
+	moved int64 // in this run, for the rate
+	last  time.Time
+}
+
+// step is the least time between two events of running transfers.
+const step = 100 * time.Millisecond
+
+func (c *Client) meter(phase Phase, total int64) *meter {
+	return &meter{c: c, phase: phase, total: total, start: time.Now()}
+}
+
+// bar counts one object.
+type bar struct {
+	m    *meter
+	e    Event
+	done int64
+}
+
+func (m *meter) bar(path, name, sum string, size int64) *bar {
+	return &bar{m: m, e: Event{Phase: m.phase, Path: path, Name: name, Sum: sum, Total: size}}
+}
+
+// set says how much is there without having been moved now, after a resumed or
+// restarted transfer.
+func (b *bar) set(done int64) { b.add(done-b.done, 0) }
+
+// moved counts bytes as they pass.
+func (b *bar) moved(n int) { b.add(int64(n), int64(n)) }
+
+func (b *bar) add(n, moved int64) {
+	m := b.m
+	m.mu.Lock()
+	b.done += n
+	m.done += n
+	m.moved += moved
+	now := time.Now()
+	due := now.Sub(m.last) >= step
+	if due {
+		m.last = now
+	}
+	e := m.event(b, now)
+	m.mu.Unlock()
+	if due {
+		m.c.tell(e)
+	}
+}
+
+func (m *meter) event(b *bar, now time.Time) Event {
+	e := b.e
+	e.Done, e.AllDone, e.AllTotal = b.done, m.done, m.total
+	if d := now.Sub(m.start).Seconds(); d > 0 {
+		e.Rate = float64(m.moved) / d
+	}
+	return e
+}
+
+// end tells how the object's transfer ended.
+func (b *bar) end(status Status, err error) {
+	b.m.mu.Lock()
+	e := b.m.event(b, time.Now())
+	b.m.mu.Unlock()
+	e.Status, e.Err = status, err
+	b.m.c.tell(e)
+}

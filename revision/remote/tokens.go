@@ -1,0 +1,168 @@
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Token is what auth.json keeps for one endpoint and realm.
+type Token struct {
+	Name    string `json:"Name"`
+	Access  string `json:"access-token"`
+	Refresh string `json:"refresh-token"`
+}
+
+// Tokens is the file auth.json of a configuration folder. Commands that run at
+// the same time share it: every change reads the file anew under a lock.
+type Tokens struct{ dir string }
+
+// NewTokens returns the tokens of a configuration folder, which need not exist.
+func NewTokens(dir string) *Tokens { return &Tokens{dir} }
+
+// Path returns the file's name.
+func (t *Tokens) Path() string { return filepath.Join(t.dir, "auth.json") }
+
+type tokenFile struct {
+	Spec   string           `json:"spec"`
+	Tokens map[string]Token `json:"tokens"`
+}
+
+// maxTokens bounds the file that is read, in bytes.
+const maxTokens = 8 << 20
+
+// Load reads all tokens by their keys, see [Challenge.Key]. A file that does not
+// exist holds none.
+func (t *Tokens) Load() (map[string]Token, error) {
+	doc, err := t.read()
+	if err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "reading tokens")
+	}
+	return doc.Tokens, nil
+}
+
+func (t *Tokens) read() (tokenFile, error) {
+	empty := tokenFile{Spec: "1", Tokens: map[string]Token{}}
+	info, err := os.Stat(t.Path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return empty, err
+	}
+	if info.Size() > maxTokens {
+		return empty, fmt.Errorf("%s has %d bytes, at most %d are allowed", t.Path(), info.Size(), maxTokens)
+	}
+	data, err := os.ReadFile(t.Path())
+	if err != nil {
+		return empty, err
+	}
+	doc := empty
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return empty, fmt.Errorf("%s: %w; remove the file and log in again", t.Path(), err)
+	}
+	if doc.Tokens == nil {
+		doc.Tokens = map[string]Token{}
+	}
+	return doc, nil
+}
+
+// Keys returns the keys of all tokens, sorted.
+func (t *Tokens) Keys() ([]string, error) {
+	all, err := t.Load()
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, 0, len(all))
+	for key := range all {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	return keys, nil
+}
+
+// Get returns one token, empty if there is none.
+func (t *Tokens) Get(key string) (Token, error) {
+	all, err := t.Load()
+	return all[key], err
+}
+
+// Put keeps a token for later commands, as access and as refresh token.
+func (t *Tokens) Put(ctx context.Context, key, token string) error {
+	return t.update(ctx, func(doc *tokenFile) {
+		old := doc.Tokens[key]
+		doc.Tokens[key] = Token{Name: old.Name, Access: token, Refresh: token}
+	})
+}
+
+// Delete forgets a token.
+func (t *Tokens) Delete(ctx context.Context, key string) error {
+	return t.update(ctx, func(doc *tokenFile) { delete(doc.Tokens, key) })
+}
+
+func (t *Tokens) update(ctx context.Context, change func(*tokenFile)) error {
+	if err := os.MkdirAll(t.dir, 0o700); err != nil {
+		return fault.Wrap(fault.IO, err, "creating the configuration folder")
+	}
+	unlock, err := lockFile(ctx, filepath.Join(t.dir, ".auth.lock"))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "locking %s", t.Path())
+	}
+	defer unlock()
+	doc, err := t.read()
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "reading tokens")
+	}
+	change(&doc)
+	data, err := json.MarshalIndent(doc, "", "    ")
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "encoding tokens")
+	}
+	return fault.Wrap(fault.IO, atomicfile.Write(t.Path(), data, 0o600), "keeping tokens")
+}
+
+// lockFile waits for an exclusive lock on a file, which it makes if need be. The
+// lock ends with the process, too.
+func lockFile(ctx context.Context, path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if err != unix.EWOULDBLOCK && err != unix.EINTR {
+			_ = f.Close()
+			return nil, err
+		}
+		if err := wait(ctx, pause); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+	}
+}
+
+// wait sleeps until the context ends.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
