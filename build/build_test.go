@@ -761,23 +761,6 @@ func TestPublishRefusesPathsOutside(t *testing.T) {
 	}
 }
 
-func TestTrim(t *testing.T) {
-	dir := t.TempDir()
-	b, _ := builder(t, dir)
-	build(t, b, &step{name: "s"})
-	if err := b.Cache.Trim(t.Context(), time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	expectEntries(t, dir, "steps", 1)
-	holding := &step{Label: "2", name: "h", do: func(ctx context.Context, _ *Work) error { return b.Cache.Trim(ctx, -time.Hour) }}
-	build(t, b, holding)
-	expectEntries(t, dir, "steps", 2)
-	if err := b.Cache.Trim(t.Context(), -time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	expectEntries(t, dir, "steps", 0)
-}
-
 // graphOf makes n steps, each reading a file and up to three steps before it.
 func graphOf(tb testing.TB, n int, dir string) []Step {
 	var all []Step

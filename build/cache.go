@@ -24,6 +24,7 @@ import (
 //	history/WORKSPACE/     the last records of each target
 //	locks                  one byte range for each key, locked while it is made
 //	stats                  the stat cache
+//	tidied                 its time is when Tidy worked last
 //
 // An entry appears by rename only. Whoever makes an entry holds its lock, which
 // the kernel drops when the process dies; that is how leftovers are told from
@@ -211,30 +212,6 @@ func (c *Cache) Forget(ctx context.Context, key string) error {
 		return err
 	}
 	return fault.Wrap(fault.IO, removeAll(dir), "removing a cache entry")
-}
-
-// Trim forgets entries that no build has used for the given time. A build that
-// runs keeps everything: then Trim does nothing.
-func (c *Cache) Trim(ctx context.Context, unused time.Duration) error {
-	unlock, held, err := c.tryLockRange(useRange, unix.F_WRLCK)
-	if err != nil || held {
-		return err
-	}
-	defer unlock()
-	names, err := os.ReadDir(filepath.Join(c.dir, "steps"))
-	if err != nil {
-		return fault.Wrap(fault.IO, err, "trimming the build cache")
-	}
-	for _, n := range names {
-		info, err := os.Stat(filepath.Join(c.entry(n.Name()), "record.json"))
-		if err == nil && time.Since(info.ModTime()) < unused {
-			continue
-		}
-		if err := c.Forget(ctx, n.Name()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // touch marks an entry as used, at most once a day.

@@ -16,10 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -54,6 +56,33 @@ func (s *Store) file(e Entry) string { return filepath.Join(s.Dir, e.SHA256+".de
 func (s *Store) Has(e Entry) bool {
 	info, err := os.Stat(s.file(e))
 	return err == nil && info.Mode().IsRegular() && info.Size() == e.Size
+}
+
+// touch marks a file as used, at most once a day.
+func touch(file string) {
+	if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+		_ = os.Chtimes(file, time.Time{}, time.Now())
+	}
+}
+
+// Prune removes packages, and choices of packages, that no build has asked for in
+// the given time.
+func (s *Store) Prune(unused time.Duration) error {
+	names, err := os.ReadDir(s.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.IO, err, "pruning the download cache")
+	}
+	for _, n := range names {
+		info, err := n.Info()
+		kind := filepath.Ext(n.Name())
+		if err != nil || kind != ".deb" && kind != ".choice" || time.Since(info.ModTime()) < unused {
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.Dir, n.Name())); err != nil {
+			return fault.Wrap(fault.IO, err, "pruning the download cache")
+		}
+	}
+	return nil
 }
 
 // Get returns the path of the entry's file, with its content verified, fetching it
@@ -231,6 +260,7 @@ func (s *Store) gone(ctx context.Context, entries []Entry, progress func(Entry))
 	g.SetLimit(parallel)
 	for i, e := range entries {
 		if s.Has(e) {
+			touch(s.file(e))
 			continue
 		}
 		g.Go(func() error {
@@ -297,6 +327,7 @@ func (s *Store) recall(memo string) []Entry {
 	if err != nil {
 		return nil
 	}
+	touch(memo)
 	var kept []Entry
 	if json.Unmarshal(data, &kept) != nil {
 		return nil

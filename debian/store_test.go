@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -179,5 +180,30 @@ func TestFetchStep(t *testing.T) {
 	}
 	if f.Name() != "fetch/linux-image-6.1.0-1-amd64_amd64" {
 		t.Errorf("name %s", f.Name())
+	}
+}
+
+func TestPruneKeepsWhatBuildsAskFor(t *testing.T) {
+	store, archive, lock, old := bench(t)
+	other := archive.put("other", "1", "other content")
+	refresh(t, store, lock, Options{})
+	if _, err := store.Get(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-100 * 24 * time.Hour)
+	for _, e := range []Entry{old, other} {
+		if err := os.Chtimes(store.file(e), long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refresh(t, store, lock, Options{})
+	if err := store.Prune(90 * 24 * time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if !store.Has(old) || store.Has(other) {
+		t.Errorf("asked for: there %v; not asked for: there %v", store.Has(old), store.Has(other))
+	}
+	if err := (&Store{Dir: filepath.Join(t.TempDir(), "none")}).Prune(0); err != nil {
+		t.Errorf("without a folder: %v", err)
 	}
 }

@@ -18,8 +18,12 @@ import (
 func door(t *testing.T) (*Door, *bytes.Buffer) {
 	t.Helper()
 	t.Setenv("PV_CACHE_DIR", t.TempDir())
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "go.mod"), []byte("module example.test/m\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
-	return &Door{Root: t.TempDir(), Options: &options.Options{}, Stdout: &out, Stderr: &bytes.Buffer{}}, &out
+	return &Door{Root: root, Options: &options.Options{}, Stdout: &out, Stderr: &bytes.Buffer{}}, &out
 }
 
 func TestTargets(t *testing.T) {

@@ -26,6 +26,8 @@ type Options struct {
 	Target *targets.Target
 	// Root is the source tree, the module's folder.
 	Root string
+	// Module is the source tree's Go code. Default: that of Root.
+	Module *gosource.Module
 	// Parts makes the steps for Debian packages, from the target's lock.
 	Parts *debian.Parts
 	// MergeSource is a .pvr folder or an export whose containers go into revision
@@ -90,7 +92,6 @@ type grower struct {
 	Options
 	c *Composition
 
-	module  *gosource.Module
 	program *gobinary.Step
 	toolbox *debian.Toolbox
 	tree    *kernel.Tree
@@ -117,10 +118,12 @@ func (g *grower) request(name string) (debian.Request, error) {
 }
 
 func (g *grower) runtime() (err error) {
-	if g.module, err = gosource.Open(g.Root); err != nil {
-		return err
+	if g.Module == nil {
+		if g.Module, err = gosource.Open(g.Root); err != nil {
+			return err
+		}
 	}
-	g.program = gobinary.New(g.module, "cmd/pantavisor", g.Target.Arch)
+	g.program = gobinary.New(g.Module, "cmd/pantavisor", g.Target.Arch)
 	g.c.Components["init"] = []build.Step{g.program}
 	return nil
 }
@@ -333,7 +336,7 @@ func (g *grower) programOf(pkg string) *gobinary.Step {
 	if path.Clean(pkg) == g.program.Package {
 		return g.program
 	}
-	return gobinary.New(g.module, path.Clean(pkg), g.Target.Arch)
+	return gobinary.New(g.Module, path.Clean(pkg), g.Target.Arch)
 }
 
 func (g *grower) containerPackage(name string) (*debian.Fetch, error) {

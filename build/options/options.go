@@ -39,6 +39,9 @@ type Options struct {
 	Key string
 	// Jobs, PV_JOBS: cores to keep busy. Default 0: all.
 	Jobs int
+	// CacheSize, PV_CACHE_SIZE: GiB that cached steps may take before those unused
+	// longest are dropped. Default 20; 0 is no limit.
+	CacheSize int64
 	// Verify, PV_VERIFY_CACHE: "yes" reads every cached output again before use.
 	Verify bool
 }
@@ -48,7 +51,7 @@ type Options struct {
 // told: a misspelt setting must not be passed over.
 var known = []string{
 	"PVR_MERGE_SRC", "PVR_USE_SRC_BSP", "PANTAVISOR_DEBUG", "PV_BUILD_INTERACTIVE", "PV_LOCKED", "PV_PVS_CERT_PEM", "PV_PVS_PUB_PEM",
-	"PV_JOBS", "PV_VERIFY_CACHE", "PV_CACHE_DIR", "SOURCE_DATE_EPOCH",
+	"PV_JOBS", "PV_VERIFY_CACHE", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
 }
 
 // FromEnvironment reads the process's environment.
@@ -71,6 +74,7 @@ func Read(environ []string) (*Options, error) {
 		Verify:       r.choice("PV_VERIFY_CACHE", "yes", "no", false),
 		Epoch:        build.Stamp(r.number("SOURCE_DATE_EPOCH", build.Epoch, int64(build.FirstStamp), int64(build.LastStamp))),
 		Jobs:         int(r.number("PV_JOBS", 0, 0, 4096)),
+		CacheSize:    r.number("PV_CACHE_SIZE", 20, 0, 1<<20),
 		Certificate:  r.values["PV_PVS_CERT_PEM"],
 		Key:          r.values["PV_PVS_PUB_PEM"],
 	}

@@ -15,7 +15,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(&Options{Interactive: true, Epoch: build.Epoch}, got); diff != "" {
+	if diff := cmp.Diff(&Options{Interactive: true, CacheSize: 20, Epoch: build.Epoch}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -23,12 +23,12 @@ func TestDefaults(t *testing.T) {
 func TestValues(t *testing.T) {
 	got, err := Read([]string{
 		"PVR_MERGE_SRC=/d/.pvr", "PANTAVISOR_DEBUG=yes", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=false",
-		"SOURCE_DATE_EPOCH=1700000000", "PV_LOCKED=yes", "PV_JOBS=3", "PV_VERIFY_CACHE=yes",
+		"SOURCE_DATE_EPOCH=1700000000", "PV_LOCKED=yes", "PV_JOBS=3", "PV_CACHE_SIZE=7", "PV_VERIFY_CACHE=yes",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Options{MergeSource: "/d/.pvr", Debug: true, UseSourceBSP: true, Epoch: 1700000000, Locked: true, Jobs: 3, Verify: true}
+	want := &Options{MergeSource: "/d/.pvr", Debug: true, UseSourceBSP: true, Epoch: 1700000000, Locked: true, Jobs: 3, CacheSize: 7, Verify: true}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -36,7 +36,7 @@ func TestValues(t *testing.T) {
 
 func TestAllMistakesAreTold(t *testing.T) {
 	_, err := Read([]string{
-		"PANTAVISOR_DEBUG=true", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=no", "SOURCE_DATE_EPOCH=7", "PV_JOBS=-1",
+		"PANTAVISOR_DEBUG=true", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=no", "SOURCE_DATE_EPOCH=7", "PV_JOBS=-1", "PV_CACHE_SIZE=10G",
 		"PVR_MERGE_SCR=x", "PV_PVS_CERT_PEM=/nowhere/cert",
 	})
 	if err == nil || fault.Of(err) != fault.BadInput {
@@ -44,7 +44,7 @@ func TestAllMistakesAreTold(t *testing.T) {
 	}
 	for _, want := range []string{
 		`PANTAVISOR_DEBUG="true": want yes or no`, "needs PVR_MERGE_SRC", `PV_BUILD_INTERACTIVE="no": want true or false`,
-		`SOURCE_DATE_EPOCH="7": want a whole number from 315532800`, "PV_JOBS", "PVR_MERGE_SCR: unknown; did you mean PVR_MERGE_SRC?", "/nowhere/cert",
+		`SOURCE_DATE_EPOCH="7": want a whole number from 315532800`, "PV_JOBS", "PV_CACHE_SIZE", "PVR_MERGE_SCR: unknown; did you mean PVR_MERGE_SRC?", "/nowhere/cert",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not told in\n%v", want, err)

@@ -1,0 +1,116 @@
+package build
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+const (
+	// keptFor is how long an entry stays that no build uses.
+	keptFor = 30 * 24 * time.Hour
+	// inUse is how long an entry stays however full the cache is: what a build
+	// uses is marked at most once a day.
+	inUse = 48 * time.Hour
+	// tidyEvery is how often Tidy works.
+	tidyEvery = 24 * time.Hour
+)
+
+// Tidy keeps the cache in bounds, at most once a day: it forgets entries that no
+// build has used for 30 days and, while the rest takes more than budget bytes (0: no
+// limit), those unused longest. What the builds of the last two days used stays. It
+// tells whether it was its day.
+func (c *Cache) Tidy(ctx context.Context, budget int64) (bool, error) {
+	mark := filepath.Join(c.dir, "tidied")
+	if info, err := os.Stat(mark); err == nil && time.Since(info.ModTime()) < tidyEvery {
+		return false, nil
+	}
+	if err := os.WriteFile(mark, nil, 0o644); err != nil {
+		return false, fault.Wrap(fault.IO, err, "marking the build cache as tidied")
+	}
+	now := time.Now()
+	if err := os.Chtimes(mark, now, now); err != nil {
+		return false, fault.Wrap(fault.IO, err, "marking the build cache as tidied")
+	}
+	return true, c.trim(ctx, keptFor, budget)
+}
+
+// use is when an entry was last used and what it takes on the disk.
+type use struct {
+	key   string
+	last  time.Time
+	bytes int64
+}
+
+// trim does nothing while a build runs: that may rely on any entry.
+func (c *Cache) trim(ctx context.Context, unused time.Duration, budget int64) error {
+	unlock, held, err := c.tryLockRange(useRange, unix.F_WRLCK)
+	if err != nil || held {
+		return err
+	}
+	defer unlock()
+	all, err := c.uses()
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "trimming the build cache")
+	}
+	slices.SortFunc(all, func(a, b use) int { return b.last.Compare(a.last) })
+	total := int64(0)
+	for _, u := range all {
+		total += u.bytes
+		age := time.Since(u.last)
+		if age < unused && (budget == 0 || total <= budget || age < inUse) {
+			continue
+		}
+		if err := c.Forget(ctx, u.key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// uses lists all entries; one without a record counts as unused for ever.
+func (c *Cache) uses() ([]use, error) {
+	names, err := os.ReadDir(filepath.Join(c.dir, "steps"))
+	if err != nil {
+		return nil, err
+	}
+	var all []use
+	for _, n := range names {
+		u := use{key: n.Name()}
+		if info, err := os.Stat(filepath.Join(c.entry(u.key), "record.json")); err == nil {
+			u.last = info.ModTime()
+		}
+		if u.bytes, err = allocated(c.entry(u.key)); err != nil {
+			return nil, err
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+// allocated is what a folder takes on the disk, in bytes.
+func allocated(dir string) (int64, error) {
+	total := int64(0)
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			total += st.Blocks * 512
+		}
+		return nil
+	})
+	return total, err
+}
