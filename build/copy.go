@@ -102,9 +102,9 @@ func copyLink(to, path string) error {
 	return os.Symlink(target, to)
 }
 
-// replaceTree puts a copy of the folder src at dst. A folder cannot be renamed
-// over a full one: the old one is moved aside first, so that for an instant
-// there is none, but never a part.
+// replaceTree puts a copy of the folder src at dst. What is there is exchanged with
+// it in one step (renameat2(2)). File systems that cannot do that have the old one
+// moved aside first, so that for an instant there is none, but never a part.
 func replaceTree(dst, src string) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(dst), tmpPattern(dst))
 	if err != nil {
@@ -114,6 +114,10 @@ func replaceTree(dst, src string) error {
 	fresh, old := filepath.Join(tmp, "new"), filepath.Join(tmp, "old")
 	if err := copyTree(fresh, src); err != nil {
 		return err
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dst, unix.RENAME_EXCHANGE)
+	if err == nil {
+		return nil
 	}
 	err = os.Rename(dst, old)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
