@@ -65,7 +65,7 @@ func Open(ctx context.Context, root, target string, warn func(string)) (*Worksho
 // inside the cache: read only. reference is a .pvr folder with other containers;
 // empty takes the target's own.
 func (w *Workshop) Image(ctx context.Context, reference string) (string, error) {
-	c, err := images.Graph(images.Options{Target: w.Target, Root: w.Root, Parts: w.parts, Debug: true, MergeSource: reference})
+	c, err := images.Graph(images.Options{Target: w.Target, Root: w.Root, Module: w.builder.Code, Parts: w.parts, Debug: true, MergeSource: reference})
 	if err != nil {
 		return "", err
 	}
@@ -91,13 +91,9 @@ func (w *Workshop) Reference(ctx context.Context, folder string, names []string,
 	if !ok {
 		return fmt.Errorf("target %s takes no packages for containers", t.Name)
 	}
-	module, err := gosource.Open(w.Root)
-	if err != nil {
-		return err
-	}
 	parts, err := containers.Parts(&t, containers.Options{
 		Dir:      folder,
-		Program:  func(pkg string) containers.Builder { return gobinary.New(module, pkg, t.Arch) },
+		Program:  func(pkg string) containers.Builder { return gobinary.New(w.builder.Code, pkg, t.Arch) },
 		Packages: func(name string) (*debian.Fetch, error) { return w.parts.Fetch(request, name) },
 	})
 	if err != nil {
