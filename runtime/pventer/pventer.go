@@ -315,6 +315,19 @@ func readPasswd() []byte {
 	return text
 }
 
+// commandLine is what to run: no words mean the user's shell, one word is a line
+// for that shell, as ssh has it, and several are run as they stand, so that words
+// with spaces stay whole. A container without a shell gets its word run.
+func commandLine(words []string, shell string) []string {
+	if len(words) == 0 {
+		return []string{shell}
+	}
+	if _, err := os.Stat(shell); len(words) > 1 || err != nil {
+		return words
+	}
+	return []string{shell, "-c", words[0]}
+}
+
 // command starts the words, or the user's shell, and waits.
 func (v *visit) command(ctx context.Context, environ []string) error {
 	name := os.Getenv("PVUSER")
@@ -322,13 +335,7 @@ func (v *visit) command(ctx context.Context, environ []string) error {
 		name = "root"
 	}
 	u := lookUp(readPasswd(), name)
-	words := []string{u.shell}
-	if len(v.words) > 0 {
-		words = []string{u.shell, "-c", strings.Join(v.words, " ")}
-		if _, err := os.Stat(u.shell); err != nil {
-			words = v.words
-		}
-	}
+	words := commandLine(v.words, u.shell)
 	env := withEnv(environ, "HOME="+u.home, "USER="+u.name, "SHELL="+u.shell)
 	if term := os.Getenv("TERM"); term != "" {
 		env = withEnv(env, "TERM="+term)

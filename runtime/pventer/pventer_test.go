@@ -99,6 +99,7 @@ func TestEnter(t *testing.T) {
 		{[]string{"cat /proc/1/comm | tr a-z A-Z"}, "", 0, "SLEEP\n"},
 		{[]string{"echo $FROM_INIT $FROM_HOST $TERM $USER $HOME"}, "", 0, "yes vt100 root /root\n"},
 		{[]string{"grep", "-c", "lxc/" + name, "/proc/self/cgroup"}, "", 0, "1\n"},
+		{[]string{"sh", "-c", "echo 'two  words' \"$1\"", "sh", "a  b"}, "", 0, "two  words a  b\n"},
 		{[]string{"cat"}, "over standard input", 0, "over standard input"},
 		{nil, "echo a shell in $(hostname)\nexit 7\n", 7, "a shell in inside\n"},
 		{[]string{"exit 3"}, "", 3, ""},
