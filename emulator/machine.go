@@ -234,9 +234,13 @@ func (m *Machine) disk() []string {
 	if _, err := os.Stat(m.Disk()); err != nil {
 		return nil
 	}
+	device := "virtio-blk-pci,drive=disk"
+	if m.cfg.Kernel == "" { // else a kernel of our own has the first place
+		device += ",bootindex=0"
+	}
 	return []string{
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file=" + comma(m.Disk()),
-		"-device", "virtio-blk-pci,drive=disk,bootindex=0",
+		"-device", device,
 	}
 }
 
