@@ -219,9 +219,13 @@ func (d *Door) Run(ctx context.Context, target string) error {
 	if i < 0 {
 		return fault.New(fault.Unsupported, "target %s makes no image to boot", target)
 	}
+	if !d.Options.Debug {
+		fmt.Fprintf(d.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
+	}
 	return emulator.Run(ctx, emulator.Options{
 		Target: target, Emulator: *t.Emulator, Image: filepath.Join(d.Out(target), report.Artefacts[i].Path),
-		Containers: len(t.Containers), Interactive: d.Options.Interactive, JSON: d.JSON,
+		Containers: 1, // the device lists all that its revision has, or none yet
+		Interactive: d.Options.Interactive, JSON: d.JSON,
 		Stdin: os.Stdin, Stdout: d.Stdout, Stderr: d.Stderr,
 	})
 }
