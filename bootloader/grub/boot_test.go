@@ -101,7 +101,7 @@ func newDisk(t *testing.T, esp string, roots [][2]string, rootSize int64) *disk 
 	args := []string{"-n", fmt.Sprintf("1:%d:+%d", espStart/512, espSize/512), "-t", "1:ef00"}
 	for i := range roots {
 		start := espStart + espSize + rootSize*int64(i)
-		args = append(args, "-n", fmt.Sprintf("%d:%d:+%d", i+2, start/512, rootSize/512))
+		args = append(args, "-n", fmt.Sprintf("%d:%d:+%d", i+2, start/512, rootSize/512), "-u", fmt.Sprintf("%d:%s", i+2, partUUID(i)))
 	}
 	command(t, "sgdisk", append(args, d.file)...)
 	command(t, "mkfs.vfat", "-F", "32", "-n", "pvboot", "--offset", fmt.Sprint(espStart/512), d.file, fmt.Sprint(espSize/1024))
@@ -119,6 +119,9 @@ func newDisk(t *testing.T, esp string, roots [][2]string, rootSize int64) *disk 
 	}
 	return d
 }
+
+// partUUID is that of the partition of a root.
+func partUUID(i int) string { return fmt.Sprintf("0a000000-0000-4000-8000-%012x", i) }
 
 func (d *disk) esp() string { return fmt.Sprintf("%s@@%d", d.file, espStart) }
 
@@ -285,7 +288,7 @@ func TestStateTable(t *testing.T) {
 	attempts := read(t, console)
 	for i, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
-			s.check(t, attempts[[2]int{i, 0}], attempts[[2]int{i, 1}])
+			s.check(t, i, attempts[[2]int{i, 0}], attempts[[2]int{i, 1}])
 		})
 	}
 }
@@ -335,13 +338,13 @@ func read(t *testing.T, console string) map[[2]int][]attempt {
 	return out
 }
 
-func (s scenario) check(t *testing.T, first, second []attempt) {
+func (s scenario) check(t *testing.T, i int, first, second []attempt) {
 	t.Helper()
 	if len(first) == 0 || len(second) == 0 {
 		t.Fatalf("booted nothing: %v, then %v", first, second)
 	}
 	got := first[0]
-	want := attempt{rev: s.wantRev, arguments: []string{"console=tty0", "panic=5", "rdinit=/init", "pv_rev=" + s.wantRev, "pv_try=" + s.wantTry}}
+	want := attempt{rev: s.wantRev, arguments: []string{"console=tty0", "panic=5", "rdinit=/init", "pv_boot_partuuid=" + partUUID(i), "pv_rev=" + s.wantRev, "pv_try=" + s.wantTry}}
 	for n := range 1 + s.addons {
 		suffix := ""
 		if n > 0 {

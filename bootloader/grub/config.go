@@ -39,7 +39,7 @@ var (
 	labelForm    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,16}$`)
 	argumentForm = regexp.MustCompile(`^[A-Za-z0-9_.,:/=@%+-]+$`)
 	serialForm   = regexp.MustCompile(`^console=ttyS([0-3])(?:,([0-9]{2,7}))?`)
-	reserved     = regexp.MustCompile(`^(pv_rev|pv_try|rdinit)=`)
+	reserved     = regexp.MustCompile(`^(pv_boot_partuuid|pv_rev|pv_try|rdinit)=`)
 )
 
 // Config returns grub.cfg.
@@ -77,7 +77,7 @@ func (s Settings) check() error {
 	for _, a := range s.Arguments {
 		if !argumentForm.MatchString(a) || reserved.MatchString(a) {
 			return fault.New(fault.BadInput, "writing grub.cfg: kernel argument %q: want letters, digits and _.,:/=@%%+- "+
-				"and none of pv_rev=, pv_try=, rdinit=", a)
+				"and none of pv_boot_partuuid=, pv_rev=, pv_try=, rdinit=", a)
 		}
 	}
 	return nil

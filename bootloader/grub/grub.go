@@ -33,7 +33,7 @@ const (
 // coreModules are what grub.cfg needs, and nothing that reads files over the
 // network or unpacks pictures.
 var coreModules = []string{
-	"part_gpt", "fat", "ext2", "search", "search_label", "linux", "loadenv", "serial", "terminal", "echo", "test",
+	"part_gpt", "fat", "ext2", "search", "search_label", "probe", "linux", "loadenv", "serial", "terminal", "echo", "test",
 	"true", "boot", "normal", "sleep", "regexp", "reboot", "halt",
 }
 
