@@ -259,7 +259,10 @@ func (c *Cache) lockRange(ctx context.Context, at int64, kind int16) (func(), er
 		}
 		return func() { _ = f.Close() }, nil
 	case <-ctx.Done():
-		go func() { <-got; _ = f.Close() }()
+		go func() {
+			<-got //nolint:errcheck // nobody waits for the answer
+			_ = f.Close()
+		}()
 		return nil, context.Cause(ctx)
 	}
 }

@@ -32,8 +32,8 @@ func CopyFile(dst, src string) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "copying to %s", dst)
 	}
-	defer os.Remove(out.Name()) //nolint:errcheck // gone after the rename
-	defer out.Close()           //nolint:errcheck // closed below when it matters
+	defer os.Remove(out.Name()) // gone after the rename
+	defer out.Close()           // closed below when it matters
 	if err := fill(out, in, info); err != nil {
 		return fault.Wrap(fault.IO, err, "copying to %s", dst)
 	}

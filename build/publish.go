@@ -2,6 +2,7 @@ package build
 
 import (
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -93,7 +94,7 @@ func lockOut(dir string) (func(), error) {
 		if err == nil {
 			return func() { _ = f.Close() }, nil
 		}
-		if err != unix.EINTR { //nolint:errorlint // a bare errno
+		if !errors.Is(err, unix.EINTR) {
 			_ = f.Close()
 			return nil, fault.Wrap(fault.IO, err, "locking the output folder")
 		}

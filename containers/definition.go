@@ -7,6 +7,7 @@ package containers
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -137,32 +138,45 @@ func (d *Definition) problems() (out []error) {
 	if d.Group != "" && !nameForm.MatchString(d.Group) {
 		bad("group %q: not the name of a group", d.Group)
 	}
-	for _, r := range d.Roles {
-		if r != "mgmt" && r != "nobody" {
-			bad("roles: %q is neither mgmt nor nobody", r)
-		}
-	}
-	for k := range d.Args {
-		if own := ownArgs[k]; own != "" {
-			bad("args.%s: use the member %s", k, own)
-		} else if !argForm.MatchString(k) {
-			bad("args.%s: want PV_…, PVR_… or LXC_…", k)
-		}
-	}
+	out = append(append(out, d.roleProblems()...), d.argProblems()...)
 	for _, e := range d.Env {
 		if !envForm.MatchString(e) {
 			bad("env %q: want NAME=VALUE in one line", e)
 		}
 	}
+	return slices.Concat(out, d.wordProblems(), d.persistenceProblems(), d.Root.problems())
+}
+
+func (d *Definition) roleProblems() (out []error) {
+	for _, r := range d.Roles {
+		if r != "mgmt" && r != "nobody" {
+			out = append(out, fmt.Errorf("roles: %q is neither mgmt nor nobody", r))
+		}
+	}
+	return out
+}
+
+func (d *Definition) argProblems() (out []error) {
+	for _, k := range slices.Sorted(maps.Keys(d.Args)) {
+		if own := ownArgs[k]; own != "" {
+			out = append(out, fmt.Errorf("args.%s: use the member %s", k, own))
+		} else if !argForm.MatchString(k) {
+			out = append(out, fmt.Errorf("args.%s: want PV_…, PVR_… or LXC_…", k))
+		}
+	}
+	return out
+}
+
+func (d *Definition) wordProblems() (out []error) {
 	if len(d.Entrypoint)+len(d.Command) == 0 && d.Args["PV_STATUS_GOAL"] != "MOUNTED" {
-		bad("entrypoint, command: one of them is needed, unless args.PV_STATUS_GOAL is MOUNTED")
+		out = append(out, errors.New("entrypoint, command: one of them is needed, unless args.PV_STATUS_GOAL is MOUNTED"))
 	}
 	for _, w := range slices.Concat(d.Entrypoint, d.Command) {
 		if w == "" || strings.ContainsAny(w, "\"\n\x00") {
-			bad("entrypoint, command: word %q must not be empty or hold quotes or line ends", w)
+			out = append(out, fmt.Errorf("entrypoint, command: word %q must not be empty or hold quotes or line ends", w))
 		}
 	}
-	return append(append(out, d.persistenceProblems()...), d.Root.problems()...)
+	return out
 }
 
 func (d *Definition) persistenceProblems() (out []error) {

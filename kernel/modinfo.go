@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -144,7 +143,7 @@ func readModuleFile(file string) (Info, error) {
 // Decompress returns the content of a module file, which its name tells the
 // compression of.
 func Decompress(name string, r io.Reader) ([]byte, error) {
-	var plain io.Reader = r
+	plain := r
 	switch {
 	case strings.HasSuffix(name, ".xz"):
 		z, err := xz.NewReader(r, xz.DefaultDictMax)
@@ -168,15 +167,4 @@ func Decompress(name string, r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("decompressing %s: more than %d bytes: %w", name, maxModule, ErrModule)
 	}
 	return data, nil
-}
-
-// unique returns the list without repetitions, in its order.
-func unique(list []string) []string {
-	var out []string
-	for _, s := range list {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
-		}
-	}
-	return out
 }
