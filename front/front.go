@@ -224,7 +224,7 @@ func (d *Door) Run(ctx context.Context, target string) error {
 	}
 	return emulator.Run(ctx, emulator.Options{
 		Target: target, Emulator: *t.Emulator, Image: filepath.Join(d.Out(target), report.Artefacts[i].Path),
-		Containers: 1, // the device lists all that its revision has, or none yet
+		Containers:  1, // the device lists all that its revision has, or none yet
 		Interactive: d.Options.Interactive, JSON: d.JSON,
 		Stdin: os.Stdin, Stdout: d.Stdout, Stderr: d.Stderr,
 	})
