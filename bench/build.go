@@ -1,0 +1,163 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/options"
+	"github.com/pantavisor/pantavisor/front"
+)
+
+const target = "x64-uefi"
+
+// usage is what one run took.
+type usage struct {
+	cpu, wall float64 // seconds, children included
+	peak      float64 // MiB, of this process
+}
+
+// measure runs do and takes its CPU time, wall time and peak memory.
+func measure(do func() error) (usage, error) {
+	resetPeak()
+	before, start := cpuTime(), time.Now()
+	err := do()
+	return usage{cpu: cpuTime() - before, wall: time.Since(start).Seconds(), peak: peakMiB()}, err
+}
+
+func cpuTime() float64 {
+	total := 0.0
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if unix.Getrusage(who, &u) == nil {
+			total += float64(unix.TimevalToNsec(u.Utime)+unix.TimevalToNsec(u.Stime)) / 1e9
+		}
+	}
+	return total
+}
+
+// resetPeak makes the kernel count VmHWM from now (proc(5), clear_refs).
+func resetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
+
+func peakMiB() float64 {
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kib / 1024
+		}
+	}
+	return 0
+}
+
+func door(root string) *front.Door {
+	return &front.Door{Root: root, Options: &options.Options{}, Stdout: io.Discard, Stderr: io.Discard}
+}
+
+func repeat(n int, do func(i int) error) (cpu, wall, peak []float64, err error) {
+	for i := range n {
+		u, err := measure(func() error { return do(i) })
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		cpu, wall, peak = append(cpu, u.cpu), append(wall, u.wall), append(peak, u.peak)
+	}
+	return cpu, wall, peak, nil
+}
+
+func noChange(ctx context.Context, root string) ([]Row, error) {
+	again := func(int) error { _, err := door(root).Build(ctx, target); return err }
+	if err := again(0); err != nil { // makes what is missing
+		return nil, err
+	}
+	cpu, wall, _, err := repeat(runs, again)
+	if err != nil {
+		return nil, err
+	}
+	return []Row{
+		row("no-change rebuild", "CPU s", 0.15, cpu, "the build itself: resolve, keys, look-ups, report"),
+		row("no-change rebuild", "s wall", 0.5, wall, ""),
+	}, nil
+}
+
+func frontDoor(ctx context.Context, root string) ([]Row, error) {
+	cpu, wall, _, err := repeat(runs, func(int) error {
+		cmd := exec.CommandContext(ctx, "go", "tool", "mage", "targets")
+		cmd.Dir = root
+		return cmd.Run()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []Row{
+		row("start of `go tool mage`", "CPU s", 0, cpu, "go finds mage, mage checks that its program is current"),
+		row("start of `go tool mage`", "s wall", 0, wall, ""),
+	}, nil
+}
+
+// changedRuntime builds in a copy of the tree whose runtime is changed each time.
+func changedRuntime(ctx context.Context, root string) ([]Row, error) {
+	copied, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(copied)
+	if err := copyTree(ctx, root, copied); err != nil {
+		return nil, err
+	}
+	build := func(i int) error {
+		if err := changeRuntime(copied, i); err != nil {
+			return err
+		}
+		_, err := door(copied).Build(ctx, target)
+		return err
+	}
+	if err := build(0); err != nil {
+		return nil, err
+	}
+	cpu, wall, peak, err := repeat(runs, func(i int) error { return build(i + 1) })
+	if err != nil {
+		return nil, err
+	}
+	return []Row{
+		row("image after a change of the runtime", "CPU s", 6, cpu, "compile, compress, compose, publish; warm cache"),
+		row("image after a change of the runtime", "s wall", 0, wall, ""),
+		row("peak memory of the composer", "MiB", 128, peak, "the composing process; helper programs run outside it"),
+	}, nil
+}
+
+// changeRuntime adds code that no optimiser can leave out.
+func changeRuntime(root string, i int) error {
+	code := fmt.Sprintf("package engine\n\nimport \"os\"\n\nfunc init() {\n\tif len(os.Args) == %d {\n\t\tprintln(%d)\n\t}\n}\n", 100_000+i, time.Now().UnixNano())
+	return os.WriteFile(filepath.Join(root, "runtime", "engine", "measured.go"), []byte(code), 0o644)
+}
+
+// copyTree copies what belongs to the source tree.
+func copyTree(ctx context.Context, from, to string) error {
+	cmd := exec.CommandContext(ctx, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	cmd.Dir = from
+	list, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("listing the source tree: %w", err)
+	}
+	for _, name := range bytes.Split(bytes.TrimSuffix(list, []byte{0}), []byte{0}) {
+		dst := filepath.Join(to, string(name))
+		if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
+			return err
+		}
+		if err := build.CopyFile(dst, filepath.Join(from, string(name))); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}

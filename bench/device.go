@@ -1,0 +1,108 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/emulator"
+	"github.com/pantavisor/pantavisor/test/vm"
+)
+
+const mib = 1 << 20
+
+// sizes are the same in every run: one is enough.
+func sizes(ctx context.Context, root string) ([]Row, error) {
+	report, err := door(root).Build(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	base, err := stepSize(report, "initrd/base")
+	if err != nil {
+		return nil, err
+	}
+	runtime, err := stepSize(report, "initrd/runtime")
+	if err != nil {
+		return nil, err
+	}
+	return []Row{
+		row("base initrd, xz", "MiB", 4.5, []float64{base}, "with Debian's early modules"),
+		row("device binary in it", "MiB", 2.5, []float64{runtime}, "its own block of the xz stream"),
+	}, nil
+}
+
+func stepSize(r *build.Report, name string) (float64, error) {
+	for _, s := range r.Steps {
+		if s.Name == name {
+			return float64(s.Bytes) / mib, nil
+		}
+	}
+	return 0, fmt.Errorf("the build report of %s has no step %s", r.Target, name)
+}
+
+// devices boots the image with a debug shell, five times.
+func devices(ctx context.Context, root string) ([]Row, error) {
+	shop, err := vm.Open(ctx, root, target, func(string) {})
+	if err != nil {
+		return nil, err
+	}
+	image, err := shop.Image(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	var pss, cpu []float64
+	for range runs {
+		p, c, err := device(ctx, shop, image)
+		if err != nil {
+			return nil, err
+		}
+		pss, cpu = append(pss, p), append(cpu, c)
+	}
+	return []Row{
+		row("PID 1, engine, logs and control with two containers", "MB PSS", 12, pss, "smaps_rollup of all processes of the runtime"),
+		row("init's first instruction to both containers STARTED", "CPU s", 1, cpu, "guest CPU time under emulation, as the engine logs it"),
+	}, nil
+}
+
+func device(ctx context.Context, shop *vm.Workshop, image string) (pss, cpu float64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer os.RemoveAll(dir)
+	d, err := shop.Boot(ctx, image, dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer d.Close()
+	if _, err := d.WaitContainers(ctx, emulator.AllReached(len(shop.Target.Containers))); err != nil {
+		return 0, 0, err
+	}
+	u, err := d.Measure(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	ready, err := d.Run(ctx, "grep 'guest CPU' "+filepath.Join("/storage/logs/0/pantavisor", "pantavisor.log"))
+	if err != nil {
+		return 0, 0, err
+	}
+	ms, err := guestCPU(ready)
+	return float64(u.PSS) * 1024 / 1e6, ms / 1000, err
+}
+
+// guestCPU reads the engine's line "ready: ... guest CPU 640 ms".
+func guestCPU(line string) (float64, error) {
+	_, rest, ok := strings.Cut(line, "guest CPU ")
+	f := strings.Fields(rest)
+	if !ok || len(f) == 0 {
+		return 0, fmt.Errorf("reading the engine's ready line: %q", line)
+	}
+	return strconv.ParseFloat(f[0], 64)
+}
