@@ -6,9 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/app/template"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -105,7 +107,7 @@ func (w *Workspace) place(ctx context.Context, name string, p *part, src *Source
 	for _, key := range p.state.Keys() {
 		rest, own := strings.CutPrefix(key, p.name+"/")
 		switch {
-		case key == state.SpecKey, own && (rest == SourceName || rest == RunName):
+		case key == state.SpecKey, own && slices.Contains(rendered, rest):
 		case own:
 			err = b.fetched(ctx, b.change, p, key, rest)
 		default:
@@ -117,6 +119,9 @@ func (w *Workspace) place(ctx context.Context, name string, p *part, src *Source
 	}
 	return b.finishPart(others)
 }
+
+// rendered are the files that are made here and not taken over.
+var rendered = []string{SourceName, RunName, template.ConfigName}
 
 // fetched stages one file of a part.
 func (b *build) fetched(ctx context.Context, c *change, p *part, key, name string) error {

@@ -200,7 +200,7 @@ func xattrs(h *tar.Header) map[string][]byte {
 
 // Whiteouts in overlayfs form, as a layer that is mounted carries them
 // (Linux: Documentation/filesystems/overlayfs.rst).
-func overlayWhiteout() *inode { return &inode{mode: fs.ModeDevice | fs.ModeCharDevice} }
+func overlayWhiteout() *inode { return &inode{mode: fs.ModeDevice | fs.ModeCharDevice | 0o644} }
 
 // Overlay returns the tree that, mounted over base, shows t: what is new or
 // differs in content, kind, mode, owner, link, device or attributes; names that
