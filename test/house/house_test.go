@@ -275,7 +275,8 @@ func mageTargets(t *testing.T) map[string]bool {
 // of package registries out of the tree: parts are fetched through the machine's
 // own clients.
 func TestNothingOfOneMachine(t *testing.T) {
-	banned := regexp.MustCompile(`/root/`)
+	// A string put behind a folder of the test may begin with the same word.
+	banned := regexp.MustCompile(`(?:^|(?:^|[^+])["'=:(\s])/root/`)
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
