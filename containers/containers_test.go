@@ -85,10 +85,12 @@ var noPackages = func(name string) (*debian.Fetch, error) {
 }
 
 // makePart runs the step of a container folder and returns the output folder.
-func makePart(t *testing.T, dir, name string) (string, error) {
+func makePart(t *testing.T, dir, name string) (string, error) { return makePartAt(t, dir, name, 0) }
+
+func makePartAt(t *testing.T, dir, name string, at build.Stamp) (string, error) {
 	t.Helper()
 	tgt := &targets.Target{Name: "t", Arch: targets.Arch{Go: "amd64"}, Containers: []string{name}}
-	parts, err := Parts(tgt, Options{Dir: dir, Program: func(string) Builder { return fakeProgram{"x"} }, Packages: noPackages})
+	parts, err := Parts(tgt, Options{Dir: dir, Epoch: at, Program: func(string) Builder { return fakeProgram{"x"} }, Packages: noPackages})
 	if err != nil {
 		return "", err
 	}
@@ -225,7 +227,14 @@ func TestPartIsReproducible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other, err := makePartAt(t, demoDir(t), "demo", 1700000000)
+	if err != nil {
+		t.Fatal(err)
+	}
 	a, _ := os.ReadFile(filepath.Join(one, "json"))
+	if c, _ := os.ReadFile(filepath.Join(other, "json")); bytes.Equal(a, c) {
+		t.Error("another time, the same root")
+	}
 	b, _ := os.ReadFile(filepath.Join(two, "json"))
 	if len(a) == 0 || !bytes.Equal(a, b) {
 		t.Errorf("two runs differ:\n%s\n%s", a, b)
