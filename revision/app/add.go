@@ -118,7 +118,9 @@ func (b *build) lookup(ctx context.Context, reference string, overlay bool) erro
 	}
 	b.src.Set("docker_name", i.Name)
 	b.src.Set("docker_tag", i.Tag)
-	b.src.Set("docker_platform", i.Platform)
+	if i.Platform != "" { // else what the manifest has stays, for when the reference names an index
+		b.src.Set("docker_platform", i.Platform)
+	}
 	b.src.SetValue("docker_config", i.Config)
 	if b.src.Text("docker_source") == "" && i.Origin != "" || len(b.w.Images.Origins) > 0 {
 		b.src.Set("docker_source", sources(opts.Origins))

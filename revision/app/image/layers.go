@@ -210,8 +210,16 @@ func (c *composer) apply(ctx context.Context, tree *rootfs.Tree, n int, layer v1
 		return err
 	}
 	defer r.Close()
-	return tree.ApplyLayer(ctx, r)
+	if err := tree.ApplyLayer(ctx, r); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, &bounded{r, maxTrailer}); err != nil { // on to the checksum
+		return fmt.Errorf("reading its end: %w", err)
+	}
+	return nil
 }
+
+const maxTrailer = 1 << 20 // bytes behind a layer's last member
 
 // applyDirect applies a layer of an archive and then checks it against the digest
 // of its content, which the configuration has.
@@ -230,7 +238,7 @@ func applyDirect(ctx context.Context, tree *rootfs.Tree, layer v1.Layer) error {
 	if err := tree.ApplyLayer(ctx, tee); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, &bounded{tee, defaultLayerLimit}); err != nil {
+	if _, err := io.Copy(io.Discard, &bounded{tee, maxTrailer}); err != nil {
 		return err
 	}
 	return compare(sum, want.Hex)

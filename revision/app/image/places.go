@@ -208,7 +208,7 @@ func (o Options) socket() string {
 func fromDaemon(ctx context.Context, reference string, opts Options) (*Image, error) {
 	socket := opts.socket()
 	if _, err := os.Stat(socket); err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "connecting to the Docker daemon at unix://%s (is it running? choose --source=remote to do without)", socket)
+		return nil, fault.New(fault.Missing, "connecting to the Docker daemon at unix://%s: nothing is there (is it running? choose --source=remote to do without)", socket)
 	}
 	d := &daemon{client: &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
