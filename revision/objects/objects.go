@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -212,11 +214,14 @@ func (s *Store) Batch() *Batch {
 	return &Batch{store: s, files: atomicfile.NewBatch(s.dir), have: map[string]bool{}}
 }
 
-// Batch is a set of new objects. Call Commit, and Abort in any case.
+// Batch is a set of new objects. Call Commit, and Abort in any case. Objects may be
+// put in by several goroutines.
 type Batch struct {
-	store *Store
-	files *atomicfile.Batch
-	have  map[string]bool
+	noClone atomic.Bool // the file system shares no blocks
+	mu      sync.Mutex  // guards files' list and have
+	store   *Store
+	files   *atomicfile.Batch
+	have    map[string]bool
 }
 
 // Put reads one object; see [Store.Put]. It is in the store after Commit.
@@ -228,23 +233,70 @@ func (b *Batch) Put(ctx context.Context, r io.Reader, want string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	h := sha256.New()
-	size, err := io.Copy(f, io.TeeReader(&interruptible{ctx, r}, h))
+	sum, size, err := copyHash(ctx, f, r)
 	if err != nil {
 		b.files.Discard(f)
 		return "", fmt.Errorf("writing object %s: %w", want, err)
 	}
-	sum := hexSum(h)
+	return b.stage(f, sum, size, want)
+}
+
+// PutFile stores a file from where it stands, see Put. Where the file system can
+// share blocks nothing is copied: the clone is hashed, so that a writer at the
+// same time cannot slip in what was not.
+func (b *Batch) PutFile(ctx context.Context, src *os.File, want string) (string, error) {
+	if want != "" && b.known(want, src) {
+		return want, nil
+	}
+	f, err := b.files.Create(Perm)
+	if err != nil {
+		return "", err
+	}
+	if b.noClone.Load() || unix.IoctlFileClone(int(f.Fd()), int(src.Fd())) != nil {
+		b.noClone.Store(true)
+		b.files.Discard(f)
+		return b.Put(ctx, src, want)
+	}
+	sum, size, err := copyHash(ctx, io.Discard, f)
+	if err != nil {
+		b.files.Discard(f)
+		return "", fmt.Errorf("hashing object %s: %w", want, err)
+	}
+	return b.stage(f, sum, size, want)
+}
+
+// known tells whether an object with the size of a file is in the store.
+func (b *Batch) known(sum string, f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && state.IsSum(sum) && b.store.hasSize(sum, info.Size())
+}
+
+// stage takes up a complete file.
+func (b *Batch) stage(f *os.File, sum string, size int64, want string) (string, error) {
 	if want != "" && sum != want {
 		b.files.Discard(f)
 		return "", fmt.Errorf("storing object %s: %w: got %s", want, ErrMismatch, sum)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.have[sum] || b.store.hasSize(sum, size) {
 		b.files.Discard(f)
 		return sum, nil
 	}
 	b.have[sum] = true
 	return sum, b.files.Stage(f, sum)
+}
+
+// buffers are for copying.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+// copyHash copies and hashes what r gives.
+func copyHash(ctx context.Context, w io.Writer, r io.Reader) (sum string, size int64, err error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	h := sha256.New()
+	size, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(h, w)}, struct{ io.Reader }{&interruptible{ctx, r}}, *buf)
+	return hexSum(h), size, err
 }
 
 // hasSize tells whether an object is there with the size that it should have; one

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,39 @@ func (s *Store) Copy(sum, dst string, perm os.FileMode) error {
 		return fmt.Errorf("copying object %s to %s: %w", sum, dst, err)
 	}
 	return nil
+}
+
+// CopyVerified writes an object's content to a new file and hashes it; damaged
+// content gives ErrMismatch and no file.
+func (s *Store) CopyVerified(ctx context.Context, sum, dst string, perm os.FileMode) error {
+	src, err := s.Open(sum)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	out, err := os.OpenFile(dst, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return fmt.Errorf("creating a copy of object %s: %w", sum, err)
+	}
+	got, err := cloneHash(ctx, out, src)
+	if err == nil && got != sum {
+		err = fmt.Errorf("%w: got %s", ErrMismatch, got)
+	}
+	if err = errors.Join(err, out.Chmod(perm), out.Close()); err != nil {
+		_ = os.Remove(dst)
+		return fmt.Errorf("copying object %s to %s: %w", sum, dst, err)
+	}
+	return nil
+}
+
+// cloneHash shares the blocks of src or copies them, and hashes them.
+func cloneHash(ctx context.Context, dst, src *os.File) (string, error) {
+	var w io.Writer = dst
+	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+		w = io.Discard
+	}
+	sum, _, err := copyHash(ctx, w, src)
+	return sum, err
 }
 
 // clone shares the blocks of src, or copies them within the kernel if it can.

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pantavisor/pantavisor/revision/repo"
+)
+
+// newGet makes get, or merge.
+func newGet(t *tool, merge bool) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "get [REPO[#PARTS]]",
+		Aliases: []string{"g"},
+		Short:   "Take a state, or parts of it, from another repository",
+		Long: `Take a state from another repository in place of the committed one. With parts only
+they are replaced; a part with a leading '-' is removed. The working tree stays as
+it is: see pvr checkout.`,
+		Example: "  pvr get device.tgz\n  pvr get nick/device#bsp,_sigs/bsp.json\n  pvr get other/.pvr#app,-old",
+	}
+	if merge {
+		cmd.Use, cmd.Aliases = "merge [REPO[#PARTS]]", []string{"m"}
+		cmd.Short = "Merge a state, or parts of it, from another repository"
+		cmd.Long = `Merge a state from another repository into the committed one: JSON objects member by
+member, everything else is replaced. The working tree stays as it is: see pvr
+checkout.`
+		cmd.Example = "  pvr merge device.tgz\n  pvr merge nick/device#app"
+	}
+	cmd.ValidArgsFunction = completeRepos
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return fmt.Errorf("%s can have at most 1 argument. See --help.", map[bool]string{false: "Get", true: "Merge"}[merge]) //nolint:revive,staticcheck // the customary text
+		}
+		return t.get(cmd, args, merge)
+	}
+	return cmd
+}
+
+func (t *tool) get(cmd *cobra.Command, args []string, merge bool) error {
+	r, err := t.open(cmd.Context(), true)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	name := r.Config().DefaultPutUrl
+	if len(args) == 1 {
+		name = args[0]
+	}
+	ref, src, err := t.source(name, false)
+	if err != nil {
+		return fail(3, err)
+	}
+	pulled, err := r.Get(cmd.Context(), src, ref, merge)
+	if err != nil {
+		return fail(3, err)
+	}
+	t.pulledLines(pulled)
+	fmt.Fprintf(t.stdout, "\nImported %d objects to %s\n\n\nRun pvr checkout to checkout the changed files into the workspace.\n",
+		len(pulled.Objects), storeOf(r))
+	return nil
+}
+
+func storeOf(r *repo.Repo) string {
+	store, err := r.Objects()
+	if err != nil {
+		return r.Dir()
+	}
+	return store.Dir()
+}
+
+// pulledLines tells what came from a source.
+func (t *tool) pulledLines(p *repo.Pulled) {
+	for _, o := range p.Objects {
+		mark := "[OK]"
+		if o.Cached {
+			mark = "[OK cache]"
+		}
+		fmt.Fprintf(t.stderr, "%.15s %s\n", o.Path, mark)
+	}
+}
+
+// source opens a repository by its name. With link its objects may be linked
+// instead of copied.
+func (t *tool) source(name string, link bool) (repo.Ref, repo.Source, error) {
+	ref, err := repo.ParseRef(name, t.repoBaseURL)
+	if err != nil {
+		return ref, nil, err
+	}
+	if ref.URL != "" {
+		src, err := t.remoteSource(ref)
+		return ref, src, err
+	}
+	src, err := repo.Local(ref.Path, link)
+	return ref, src, err
+}

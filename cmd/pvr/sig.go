@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/pvs"
+	"github.com/pantavisor/pantavisor/revision/pvs/sign"
+	"github.com/pantavisor/pantavisor/revision/repo"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// sigFlags are the settings of sig, before the sub-command.
+type sigFlags struct {
+	key, x5c, pubkey, cacerts string
+	certsURL                  string
+	output                    string
+	payload                   bool
+}
+
+func newSig(t *tool) *cobra.Command {
+	s := &sigFlags{}
+	cmd := &cobra.Command{
+		Use:              "sig",
+		Short:            "Sign states, renew and verify signatures",
+		TraverseChildren: true,
+		Example: `  pvr sig --key key.pem --x5c chain.pem add --part nginx
+  pvr sig update
+  pvr sig --cacerts ca.pem ls`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	fs := cmd.Flags()
+	text(fs, &s.key, "key", "k", "PVR_SIG_KEY", "", "`file` of the private key")
+	text(fs, &s.x5c, "x5c", "x", "PVR_X5C_PATH", "", "`file` of the signer's certificates, the signer's own first; no for none")
+	text(fs, &s.pubkey, "pubkey", "p", "PVR_SIG_PUBKEY", "", "`file` of public keys to verify with")
+	text(fs, &s.cacerts, "cacerts", "c", "PVR_SIG_CACERTS", "", "`file` of certificates to trust")
+	text(fs, &s.certsURL, "certs-url", "", "PVS_CERTS_URL", "", "`address` or file of the tarball with the default keys")
+	text(fs, &s.output, "output", "", "PVS_SIG_OUTPUT", "", "further `file` for the signature; - for the standard output")
+	flag(fs, &s.payload, "with-payload", "", "PVS_SIG_WITH_PAYLOAD", "put what is signed into the signature, too")
+	cmd.AddCommand(newSigAdd(t, s), newSigUpdate(t, s), newSigList(t, s))
+	return cmd
+}
+
+func newSigAdd(t *tool, s *sigFlags) *cobra.Command {
+	var o sigAdd
+	cmd := &cobra.Command{
+		Use:     "add",
+		Aliases: []string{"a"},
+		Short:   "Sign a part of the committed state",
+		Long: `Sign a part of the committed state, or what patterns select of it, and write the
+signature to _sigs/NAME.json. Add and commit it afterwards.`,
+		Example: "  pvr sig add --part nginx\n  pvr sig add --raw bsp --include 'bsp/**' --include device.json --exclude bsp/src.json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case o.raw == "" && len(o.parts) == 0:
+				return failf(5, "ERROR: no part nor raw name provided; see --help")
+			case o.raw != "" && len(o.parts) > 0:
+				return failf(5, "ERROR: part and raw flag cannot be used at same time; see --help")
+			}
+			return t.sigAdd(cmd.Context(), s, &o)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringSliceVarP(&o.parts, "part", "p", nil, "`part` to sign; may be a list, one signature each (--parts)")
+	text(fs, &o.raw, "raw", "r", "", "", "`name` of a signature whose patterns are taken as they are")
+	fs.StringArrayVarP(&o.include, "include", "i", nil, "`pattern` of what is signed; may be repeated (default **)")
+	fs.StringArrayVarP(&o.exclude, "exclude", "e", nil, "`pattern` of what is known but not signed; may be repeated (default src.json)")
+	flag(fs, &o.noConfig, "noconfig", "n", "", "leave the part's configuration out")
+	_ = cmd.RegisterFlagCompletionFunc("part", completeParts)
+	return cmd
+}
+
+type sigAdd struct {
+	parts            []string
+	raw              string
+	include, exclude []string
+	noConfig         bool
+}
+
+// rules returns the signatures' names with their rules.
+func (o *sigAdd) rules() map[string]state.Rule {
+	if o.raw != "" {
+		return map[string]state.Rule{o.raw: sign.RawRule(o.raw, o.include, o.exclude)}
+	}
+	out := map[string]state.Rule{}
+	for _, p := range o.parts {
+		out[p] = sign.PartRule(p, o.include, o.exclude, o.noConfig)
+	}
+	return out
+}
+
+func (t *tool) sigAdd(ctx context.Context, s *sigFlags, o *sigAdd) error {
+	r, err := t.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	opt, err := t.signer(ctx, s)
+	if err != nil {
+		return err
+	}
+	for name, rule := range o.rules() {
+		doc, err := r.Sign(name, rule, opt)
+		if errors.Is(err, pvs.ErrPattern) {
+			return fail(123, err)
+		}
+		if err != nil {
+			return fail(127, err)
+		}
+		if err := t.output(s.output, doc); err != nil {
+			return fail(127, err)
+		}
+	}
+	return nil
+}
+
+// output writes a signature where else it is wanted.
+func (t *tool) output(name string, doc []byte) error {
+	switch name {
+	case "":
+		return nil
+	case "-":
+		_, err := t.stdout.Write(doc)
+		return err
+	}
+	return os.WriteFile(name, doc, 0o644)
+}
+
+func newSigUpdate(t *tool, s *sigFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:     "update [NAME]...",
+		Aliases: []string{"up"},
+		Short:   "Sign the committed state again by the rules of its signatures",
+		Example: "  pvr sig update\n  pvr sig update nginx\n  pvr sig update '_sigs/n*.json'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				args = []string{repo.SigDir + "/*.json"}
+			}
+			r, err := t.open(cmd.Context(), true)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			opt, err := t.signer(cmd.Context(), s)
+			if err != nil {
+				return err
+			}
+			for _, name := range args {
+				if err := t.resign(r, name, opt); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		ValidArgsFunction: completeSignatures,
+	}
+}
+
+func (t *tool) resign(r *repo.Repo, name string, opt sign.Options) error {
+	keys, err := r.Signatures(repo.SignatureKey(name))
+	if err != nil {
+		return fail(123, err)
+	}
+	for _, key := range keys {
+		if err := r.Resign(key, opt); err != nil {
+			fmt.Fprintf(t.stderr, "Updating pvs signature @ %s [ERROR]\n", key)
+			return fail(126, err)
+		}
+		fmt.Fprintf(t.stderr, "Updating pvs signature @ %s [DONE]\n", key)
+	}
+	return nil
+}
+
+func newSigList(t *tool, s *sigFlags) *cobra.Command {
+	var withSigs, asJSON bool
+	var parts []string
+	cmd := &cobra.Command{
+		Use:   "ls [NAME]...",
+		Short: "Verify signatures and tell what they cover",
+		Long: `Verify signatures of the committed state and tell what they cover: which files are
+protected, which are excluded (known to a signer but not signed) and which no signer
+has seen. Strict devices ask that none is unseen.`,
+		Example: "  pvr sig ls\n  pvr sig --pubkey key.pub ls nginx\n  pvr sig --cacerts ca.pem ls --with-sigs",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := t.open(cmd.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			return t.sigList(cmd.Context(), r, s, args, withSigs)
+		},
+		ValidArgsFunction: completeSignatures,
+	}
+	flag(cmd.Flags(), &withSigs, "with-sigs", "s", "PVR_SIG_LS_WITH_SIGS", "show the signatures, too (--with-sig)")
+	cmd.Flags().StringSliceVarP(&parts, "part", "p", nil, "accepted without effect")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (t *tool) sigList(ctx context.Context, r *repo.Repo, s *sigFlags, names []string, withSigs bool) error {
+	signed, err := r.Signatures("**")
+	if err != nil {
+		return fail(13, err)
+	}
+	var keys pvs.Keys
+	if len(names)+len(signed) > 0 { // an unsigned repository needs no keys
+		if keys, err = t.trusted(ctx, s); err != nil {
+			return err
+		}
+	}
+	v, err := r.VerifySignatures(ctx, keys, names...)
+	switch {
+	case errors.Is(err, repo.ErrNoSignature):
+		return failf(125, "ERROR: %w", err)
+	case errors.Is(err, pvs.ErrNoKey):
+		return failf(13, "no pubKeys available. Neither as parameters nor from x5c header nor from root pool\n%w", err)
+	case err != nil:
+		return fail(13, err)
+	}
+	return t.print(verifiedText(r, v, withSigs, s.payload))
+}
+
+// verifiedText writes the report in its customary order.
+func verifiedText(r *repo.Repo, v *repo.Verified, withSigs, payload bool) []byte {
+	var b []byte
+	for _, l := range []struct {
+		name string
+		keys []string
+	}{{"protected", v.Protected}, {"excluded", v.Excluded}, {"notseen", v.NotSeen}} {
+		if len(l.keys) > 0 {
+			values := make([]canon.Value, len(l.keys))
+			for i, k := range l.keys {
+				values[i] = canon.Str(k)
+			}
+			b = appendMember(b, l.name, canon.List(values...))
+		}
+	}
+	if withSigs && len(v.Sigs) > 0 {
+		sigs := make([]canon.Value, len(v.Sigs))
+		for i, doc := range v.Sigs {
+			sigs[i] = shownSignature(r, doc, payload)
+		}
+		b = appendMember(b, "sigs", canon.List(sigs...))
+	}
+	if b == nil {
+		return []byte("{}")
+	}
+	return append(b, "\n}"...)
+}
+
+func appendMember(b []byte, name string, v canon.Value) []byte {
+	open := "{\n    "
+	if b != nil {
+		open = ",\n    "
+	}
+	b = append(b, open...)
+	b = append(b, canon.Str(name).Encode()...)
+	b = append(b, ": "...)
+	style := wide
+	style.Prefix = wide.Indent
+	return append(b, v.Pretty(style)...)
+}
+
+// missing tells that a file is not there.
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

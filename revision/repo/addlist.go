@@ -1,0 +1,104 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// addList is the file .pvr/new: what the next commit takes up, by path.
+type addList map[string]addition
+
+type addition struct {
+	raw bool   // an object even though its name ends in .json
+	sum string // SHA-256 when it was added; nobody relies on it
+}
+
+// readBounded reads a file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s has %d bytes; at most %d are read", path, info.Size(), limit)
+	}
+	return readAll(f, limit)
+}
+
+func readAddList(dot string) (addList, error) {
+	path := filepath.Join(dot, "new")
+	text, err := readBounded(path, canon.MaxSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return addList{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the add list: %w", err)
+	}
+	list, err := parseAddList(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return list, nil
+}
+
+func parseAddList(text []byte) (addList, error) {
+	doc, err := canon.First(text)
+	if err != nil {
+		return nil, err
+	}
+	if doc.Kind() != canon.Object && doc.Kind() != canon.Null {
+		return nil, fmt.Errorf("an object is expected, not %s", doc.Kind())
+	}
+	list := addList{}
+	for _, m := range doc.Members() {
+		if err := state.CheckKey(m.Name); err != nil {
+			return nil, err
+		}
+		var a addition
+		if v, ok := m.Value.Get("ForceObject"); ok {
+			a.raw, _ = v.Bool()
+		}
+		if v, ok := m.Value.Get("Sha"); ok {
+			a.sum, _ = v.Text()
+		}
+		list[m.Name] = a
+	}
+	return list, nil
+}
+
+func (l addList) encode() []byte {
+	members := make([]canon.Member, 0, len(l))
+	for key, a := range l {
+		members = append(members, canon.Member{Name: key, Value: canon.Obj(
+			canon.Member{Name: "ForceObject", Value: canon.Boolean(a.raw)},
+			canon.Member{Name: "Sha", Value: canon.Str(a.sum)},
+		)})
+	}
+	return canon.Obj(members...).Encode()
+}
+
+func (l addList) write(dot string) error {
+	return atomicfile.Write(filepath.Join(dot, "new"), l.encode(), 0o644)
+}
+
+// dropAddList forgets what was added.
+func (r *Repo) dropAddList() error {
+	r.added = addList{}
+	err := os.Remove(filepath.Join(r.dot(), "new"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("clearing the add list: %w", err)
+	}
+	return nil
+}

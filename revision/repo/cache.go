@@ -1,0 +1,260 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+)
+
+// stamp is what tells a changed file from an unchanged one. The change time
+// cannot be set by a program, so a file that was written to has another stamp,
+// unless it happened within one tick of the clock, see tick.
+type stamp struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime int64 // ns since 1970
+}
+
+func stampOf(st *unix.Stat_t) stamp {
+	return stamp{uint64(st.Dev), uint64(st.Ino), st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+}
+
+// tick is more than the resolution of the kernel's file times (a jiffy, at most
+// 10 ms). What changed less than a tick before it was looked at may change again
+// without another stamp, and is not remembered.
+const tick = 20 * time.Millisecond
+
+type sum32 [sha256.Size]byte
+
+func (s sum32) String() string { return hex.EncodeToString(s[:]) }
+
+// parseSum reads an object's name, which was checked before.
+func parseSum(name string) (s sum32) {
+	_, _ = hex.Decode(s[:], []byte(name))
+	return s
+}
+
+// known is what the cache says of a file.
+type known struct {
+	stamp stamp
+	sum   sum32 // of the file's bytes
+	canon sum32 // of its value in canonical form; zero for what is no inline value
+}
+
+// cache remembers files by key. Each entry holds only for its stamp.
+type cache struct {
+	path  string // empty: nothing is kept
+	files map[string]known
+	dirty bool
+}
+
+const cacheMagic = "pvr stat cache 1\n"
+
+// maxCache bounds the file in bytes: some 300,000 files.
+const maxCache = 64 << 20
+
+// cacheName names the cache by the identity of the folder .pvr, which stays when
+// a checkout is moved.
+func cacheName(st *unix.Stat_t) string {
+	return fmt.Sprintf("stat-%x-%x", uint64(st.Dev), uint64(st.Ino))
+}
+
+// loadCache reads what is remembered of this checkout; a missing or damaged cache
+// is an empty one.
+func (r *Repo) loadCache() *cache {
+	c := &cache{files: map[string]known{}}
+	var st unix.Stat_t
+	if r.opt.Cache == "" || r.lock == nil || unix.Fstat(int(r.lock.Fd()), &st) != nil {
+		return c
+	}
+	c.path = filepath.Join(r.opt.Cache, cacheName(&st))
+	text, err := readBounded(c.path, maxCache)
+	if err != nil {
+		return c
+	}
+	if files, err := decodeCache(text); err == nil {
+		c.files = files
+	}
+	return c
+}
+
+// put remembers a file that was looked at after the given moment.
+func (c *cache) put(key string, k known, looked time.Time) {
+	if old, ok := c.files[key]; ok && old == k {
+		return
+	}
+	limit := looked.Add(-tick).UnixNano()
+	if k.stamp.mtime >= limit || k.stamp.ctime >= limit {
+		if _, ok := c.files[key]; !ok {
+			return
+		}
+		delete(c.files, key)
+	} else {
+		c.files[key] = k
+	}
+	c.dirty = true
+}
+
+// learn looks at the files that todo counts up, several at a time, and remembers
+// what it sees.
+func (c *cache) learn(ctx context.Context, files []file, todo []int, look func(ctx context.Context, i int) (known, error)) error {
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, i := range todo {
+		group.Go(func() error {
+			looked := time.Now()
+			k, err := look(ctx, i)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			c.put(files[i].key, k, looked)
+			return nil
+		})
+	}
+	err := group.Wait()
+	c.save()
+	return err
+}
+
+// keep forgets every file that is not named.
+func (c *cache) keep(names func(key string) bool) {
+	for key := range c.files {
+		if !names(key) {
+			delete(c.files, key)
+			c.dirty = true
+		}
+	}
+}
+
+// save writes the cache. It may fail silently: nothing but time depends on it.
+func (c *cache) save() {
+	if c.path == "" || !c.dirty {
+		return
+	}
+	dir := filepath.Dir(c.path)
+	if os.MkdirAll(dir, 0o700) != nil {
+		return
+	}
+	if _, err := os.Lstat(c.path); err != nil {
+		pruneCaches(dir)
+	}
+	f, err := atomicfile.Create(c.path, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Abort()
+	if _, err := f.Write(encodeCache(c.files)); err != nil {
+		return
+	}
+	if f.Close() == nil && os.Rename(f.Name(), c.path) == nil { // no sync: a lost cache is no loss
+		c.dirty = false
+	}
+}
+
+// Caches of checkouts that nobody has used for staleAfter are removed.
+const staleAfter = 60 * 24 * time.Hour
+
+func pruneCaches(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && strings.HasPrefix(strings.TrimPrefix(e.Name(), "."), "stat-") && time.Since(info.ModTime()) > staleAfter {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+func encodeCache(files map[string]known) []byte {
+	out := make([]byte, 0, len(cacheMagic)+len(files)*160+sha256.Size)
+	out = append(out, cacheMagic...)
+	out = binary.AppendUvarint(out, uint64(len(files)))
+	for key, k := range files {
+		out = binary.AppendUvarint(out, uint64(len(key)))
+		out = append(out, key...)
+		for _, n := range []uint64{k.stamp.dev, k.stamp.ino, uint64(k.stamp.size), uint64(k.stamp.mtime), uint64(k.stamp.ctime)} {
+			out = binary.LittleEndian.AppendUint64(out, n)
+		}
+		out = append(out, k.sum[:]...)
+		out = append(out, k.canon[:]...)
+	}
+	sum := sha256.Sum256(out)
+	return append(out, sum[:]...)
+}
+
+var errCache = errors.New("damaged cache")
+
+// entrySize is the fixed part of an entry.
+const entrySize = 5*8 + 2*sha256.Size
+
+func decodeCache(text []byte) (map[string]known, error) {
+	body := len(text) - sha256.Size
+	if body < len(cacheMagic) || string(text[:len(cacheMagic)]) != cacheMagic {
+		return nil, errCache
+	}
+	if sum := sha256.Sum256(text[:body]); !bytes.Equal(sum[:], text[body:]) {
+		return nil, errCache
+	}
+	return decodeEntries(text[len(cacheMagic):body])
+}
+
+func decodeEntries(b []byte) (map[string]known, error) {
+	count, n := binary.Uvarint(b)
+	if n <= 0 || count > uint64(len(b)/entrySize) {
+		return nil, errCache
+	}
+	b = b[n:]
+	files := make(map[string]known, count)
+	for range count {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || uint64(len(b)-n) < entrySize || size > uint64(len(b)-n-entrySize) {
+			return nil, errCache
+		}
+		b = b[n:]
+		files[string(b[:size])] = decodeEntry(b[size:])
+		b = b[size+entrySize:]
+	}
+	if len(b) != 0 {
+		return nil, errCache
+	}
+	return files, nil
+}
+
+func decodeEntry(b []byte) known {
+	var k known
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	k.stamp = stamp{word(0), word(1), int64(word(2)), int64(word(3)), int64(word(4))}
+	copy(k.sum[:], b[40:])
+	copy(k.canon[:], b[40+sha256.Size:])
+	return k
+}
+
+// readAll reads at most limit bytes; more are an error.
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("more than %d bytes", limit)
+	}
+	return text, err
+}

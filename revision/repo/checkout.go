@@ -1,0 +1,267 @@
+package repo
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/objects"
+)
+
+// CheckoutOptions say how files are laid out.
+type CheckoutOptions struct {
+	// Canonical writes inline JSON in its canonical form instead of indented.
+	Canonical bool
+	// Hardlink links objects into the tree instead of copying them, and makes them
+	// read-only; it implies Canonical. Writing to such a file would damage the object.
+	Hardlink bool
+	// trusted objects were verified by this very process.
+	trusted map[string]bool
+}
+
+// Checkout writes the committed state's files over the working tree and forgets
+// the add list. Files that are not in the state stay; files that have the right
+// content already are not touched. All new files are complete and durable before
+// the first takes its name; whoever is killed between leaves each file old or new,
+// and the next checkout goes on.
+func (r *Repo) Checkout(ctx context.Context, opt CheckoutOptions) error {
+	if err := r.writable(); err != nil {
+		return err
+	}
+	store, err := r.Objects()
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(r.dir)
+	if err != nil {
+		return fmt.Errorf("checking out: %w", err)
+	}
+	defer root.Close()
+	co := &checkout{repo: r, store: store, root: root, opt: opt, cache: r.loadCache()}
+	if err := co.run(ctx); err != nil {
+		return fmt.Errorf("checking out: %w", err)
+	}
+	return r.dropAddList()
+}
+
+type checkout struct {
+	repo  *Repo
+	store *objects.Store
+	root  *os.Root // keeps links in the tree from leading out of it
+	opt   CheckoutOptions
+	cache *cache
+	stage string
+	jobs  []job
+}
+
+// job is a file to be written.
+type job struct {
+	key    string
+	temp   string // below the stage
+	object string // SHA-256; empty for inline
+	text   []byte // of an inline value
+	staged stamp  // once it is written
+}
+
+func (c *checkout) run(ctx context.Context) error {
+	c.plan()
+	if len(c.jobs) == 0 {
+		return nil
+	}
+	c.stage = filepath.Join(c.repo.dot(), stageDir)
+	if err := errors.Join(os.RemoveAll(c.stage), os.Mkdir(c.stage, 0o700)); err != nil {
+		return err
+	}
+	defer os.RemoveAll(c.stage)
+	if err := c.write(ctx); err != nil {
+		return err
+	}
+	if err := atomicfile.SyncFS(c.stage); err != nil {
+		return err
+	}
+	placed := time.Now()
+	if err := c.place(ctx); err != nil {
+		return err
+	}
+	c.remember(placed)
+	return nil
+}
+
+// plan collects what has to be written.
+func (c *checkout) plan() {
+	st := c.repo.committed
+	for _, key := range st.Inlines() {
+		value, _ := st.Value(key)
+		text := value.Pretty(canon.Checkout)
+		if c.opt.Canonical || c.opt.Hardlink {
+			text = value.Encode()
+		}
+		if !c.isPlain(key, sha256.Sum256(text)) {
+			c.add(job{key: key, text: text})
+		}
+	}
+	for _, o := range st.Objects() {
+		if c.opt.Hardlink || !c.isPlainObject(o.Path, o.Sum) {
+			c.add(job{key: o.Path, object: o.Sum})
+		}
+	}
+}
+
+func (c *checkout) add(j job) {
+	j.temp = strconv.Itoa(len(c.jobs))
+	c.jobs = append(c.jobs, j)
+}
+
+// isPlain tells whether a file is known to hold these bytes and is one that a
+// checkout could have written: no link, with the ordinary mode.
+func (c *checkout) isPlain(key string, sum sum32) bool {
+	k, ok := c.cache.files[key]
+	if !ok || k.sum != sum {
+		return false
+	}
+	var st unix.Stat_t
+	if unix.Lstat(filepath.Join(c.repo.dir, key), &st) != nil {
+		return false
+	}
+	f := fileOf(key, &st)
+	return st.Mode&unix.S_IFMT == unix.S_IFREG && f.stamp == k.stamp && f.links == 1 && f.mode == objects.Perm
+}
+
+func (c *checkout) isPlainObject(key, sum string) bool {
+	k, ok := c.cache.files[key]
+	return ok && k.sum.String() == sum && c.isPlain(key, k.sum)
+}
+
+// write prepares all files.
+func (c *checkout) write(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range c.jobs {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			j := &c.jobs[i]
+			temp := filepath.Join(c.stage, j.temp)
+			if err := c.writeOne(ctx, j, temp); err != nil {
+				return err
+			}
+			var st unix.Stat_t
+			err := unix.Lstat(temp, &st)
+			j.staged = stampOf(&st)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func (c *checkout) writeOne(ctx context.Context, j *job, temp string) error {
+	switch {
+	case j.object == "":
+		return os.WriteFile(temp, j.text, objects.Perm)
+	case c.opt.Hardlink:
+		return c.link(j.object, temp)
+	case c.opt.trusted[j.object]:
+		return c.store.Copy(j.object, temp, objects.Perm)
+	}
+	return c.store.CopyVerified(ctx, j.object, temp, objects.Perm)
+}
+
+// link gives an object a name in the tree; it becomes read-only under all its
+// names, because writing to one would change them all.
+func (c *checkout) link(sum, temp string) error {
+	if err := c.store.Link(sum, temp); err != nil {
+		return err
+	}
+	if err := os.Chmod(temp, 0o444); err != nil && !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	return nil
+}
+
+// place gives all files their names.
+func (c *checkout) place(ctx context.Context) error {
+	made := map[string]bool{".": true}
+	for _, j := range c.jobs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if dir := path.Dir(j.key); !made[dir] {
+			if err := c.root.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+			made[dir] = true
+		}
+		if err := c.placeOne(j); err != nil {
+			return fmt.Errorf("writing %s: %w", j.key, err)
+		}
+	}
+	return nil
+}
+
+func (c *checkout) placeOne(j job) error {
+	from := path.Join(Dir, stageDir, j.temp)
+	err := c.root.Rename(from, j.key)
+	if errors.Is(err, unix.EXDEV) { // a file system is mounted within the tree
+		return c.copyOver(from, j.key)
+	}
+	if err == nil && c.opt.Hardlink {
+		_ = c.root.Remove(from) // renaming a file to itself does nothing
+	}
+	return err
+}
+
+func (c *checkout) copyOver(from, key string) error {
+	text, err := c.root.Open(from)
+	if err != nil {
+		return err
+	}
+	defer text.Close()
+	temp := key + ".new"
+	out, err := c.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, objects.Perm)
+	if err != nil {
+		return err
+	}
+	_, err = out.ReadFrom(text)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return errors.Join(err, c.root.Remove(temp))
+	}
+	return c.root.Rename(temp, key)
+}
+
+// remember notes what was written, so that the next look need not read it. A file
+// that somebody wrote to since it got its name has another modification time: the
+// tick in which it was prepared was over before.
+func (c *checkout) remember(placed time.Time) {
+	looked := time.Now()
+	for _, j := range c.jobs {
+		f, ok := c.repo.statFile(j.key)
+		if !ok || f.stamp.ino != j.staged.ino || f.stamp.size != j.staged.size || f.stamp.mtime != j.staged.mtime {
+			continue
+		}
+		if f.stamp.mtime < placed.Add(-tick).UnixNano() {
+			c.cache.put(j.key, c.knownOf(j, f.stamp), looked)
+		}
+	}
+	c.cache.save()
+}
+
+func (c *checkout) knownOf(j job, s stamp) known {
+	if j.object != "" {
+		return known{stamp: s, sum: parseSum(j.object)}
+	}
+	text, _ := c.repo.committed.Get(j.key)
+	return known{stamp: s, sum: sha256.Sum256(j.text), canon: sha256.Sum256(text)}
+}

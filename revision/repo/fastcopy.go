@@ -1,0 +1,70 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// ErrFragments is wrapped by the errors for fragments that cannot be paired.
+var ErrFragments = errors.New("fragments do not match")
+
+// FastCopy returns the state that a remote copy posts. Without fragments it is the
+// source's state, or with merge its keys over the destination's. With parts in the
+// source's fragment it is the destination's state with those parts in place of its
+// own; with parts in the destination's fragment, too, they get those names, pair by
+// pair. Parts with a leading '-' select nothing.
+func FastCopy(src, dst *state.State, from, to state.Fragment, merge bool) (*state.State, error) {
+	names := to.Take
+	switch {
+	case len(to.Take) == 0:
+		names = from.Take
+	case len(from.Take) == 0:
+		return nil, fmt.Errorf("%w: RemoteCopy source URL must have a #fragement part if destination URL is specifying a #fragement", ErrFragments)
+	case len(from.Take) != len(to.Take):
+		return nil, fmt.Errorf("%w: the source names %d parts and the destination %d", ErrFragments, len(from.Take), len(to.Take))
+	}
+	whole := len(from.Take) == 0 && len(from.Drop) == 0
+	if whole && !merge {
+		return src.Clone(), nil
+	}
+	base, added := dst.Clone(), src
+	if !whole {
+		if !merge {
+			base = dst.Without(names...)
+		}
+		var err error
+		if added, err = renameParts(src, from.Take, names); err != nil {
+			return nil, err
+		}
+	}
+	for _, key := range added.Keys() {
+		value, _ := added.Value(key)
+		if err := base.SetValue(key, value); err != nil {
+			return nil, fmt.Errorf("copying %s: %w", key, err)
+		}
+	}
+	return base, nil
+}
+
+// renameParts returns the state with nothing but the named parts under other
+// names.
+func renameParts(src *state.State, from, to []string) (*state.State, error) {
+	out := state.New("")
+	for i, part := range from {
+		part = strings.TrimSuffix(part, "/")
+		for _, key := range src.Keys() {
+			if !state.Within(part, key) {
+				continue
+			}
+			value, _ := src.Value(key)
+			name := strings.TrimSuffix(to[i], "/") + key[len(part):]
+			if err := out.SetValue(name, value); err != nil {
+				return nil, fmt.Errorf("renaming part %s to %s: %w", part, to[i], err)
+			}
+		}
+	}
+	return out, nil
+}

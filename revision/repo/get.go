@@ -1,0 +1,178 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/revision/archive"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// ErrIncomplete is wrapped by the errors for sources that lack objects of their
+// states.
+var ErrIncomplete = errors.New("the source lacks objects of its state")
+
+// Get brings a state from a source into the repository: in place of the committed
+// one or of the parts that the fragment selects, or with merge laid into it. The
+// working tree stays as it is.
+func (r *Repo) Get(ctx context.Context, src Source, ref Ref, merge bool) (*Pulled, error) {
+	if err := r.writable(); err != nil {
+		return nil, err
+	}
+	store, err := r.Objects()
+	if err != nil {
+		return nil, err
+	}
+	pulled, err := src.Pull(ctx, store, takes(ref.Fragment))
+	if err != nil {
+		return nil, err
+	}
+	combine := state.Get
+	if merge {
+		combine = state.Merge
+	}
+	st, err := combine(r.committed, pulled.State, ref.Fragment)
+	if err != nil {
+		return nil, fmt.Errorf("combining the states: %w", err)
+	}
+	if err := complete(store, st, pulled.State); err != nil {
+		return nil, err
+	}
+	if err := r.SetCommitted(st); err != nil {
+		return nil, err
+	}
+	config := r.config
+	config.Remember(ref.Text, ref.URL != "")
+	return pulled, r.SetConfig(config)
+}
+
+// takes returns which keys of a source a fragment takes.
+func takes(f state.Fragment) func(key string) bool {
+	return func(key string) bool {
+		for _, part := range f.Drop {
+			if state.Within(part, key) {
+				return false
+			}
+		}
+		for _, part := range f.Take {
+			if state.Within(part, key) {
+				return true
+			}
+		}
+		return len(f.Take) == 0
+	}
+}
+
+// complete checks that the store holds every object of st that came from source.
+func complete(store *objects.Store, st, source *state.State) error {
+	var errs []error
+	for _, o := range source.Objects() {
+		if sum, ok := st.Object(o.Path); ok && sum == o.Sum && !store.Has(sum) {
+			errs = append(errs, fmt.Errorf("%w: %s (%s)", ErrIncomplete, o.Path, o.Sum))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Import replaces the committed state by that of an archive, whose objects come
+// into the store. Nothing changes unless all of the archive is right.
+func (r *Repo) Import(ctx context.Context, f *os.File) error {
+	if err := r.writable(); err != nil {
+		return err
+	}
+	store, err := r.Objects()
+	if err != nil {
+		return err
+	}
+	st, err := archive.Import(ctx, f, store, archive.Limits{})
+	if err != nil {
+		return fmt.Errorf("importing %s: %w", f.Name(), err)
+	}
+	if err := complete(store, st, st); err != nil {
+		return fmt.Errorf("importing %s: %w", f.Name(), err)
+	}
+	return r.SetCommitted(st)
+}
+
+// CloneOptions say how a clone is made.
+type CloneOptions struct {
+	Init     InitOptions
+	Open     Options
+	Checkout CheckoutOptions
+	// Pulled is told what came before the checkout begins; may be nil.
+	Pulled func(*Pulled)
+}
+
+// Stage is a part of a long command, for exit codes.
+type Stage int
+
+// The stages of clone and deploy, in their order.
+const (
+	StageInit Stage = iota
+	StageTransfer
+	StageCheckout
+	StagePlace // clone takes its name
+	StageClean // untracked files go
+	StageBoot  // boot links
+)
+
+// StageError tells in which stage a command failed.
+type StageError struct {
+	Stage Stage
+	Err   error
+}
+
+// Error implements error.
+func (e *StageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *StageError) Unwrap() error { return e.Err }
+
+func at(stage Stage, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &StageError{stage, err}
+}
+
+// Clone makes a new checkout of a source. It grows in a folder beside the target,
+// "pvr-clone-RANDOM", and takes its name when it is complete; the target must not
+// exist or be empty. The checkout is its owner's alone (mode 0700).
+func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOptions) error {
+	if entries, err := os.ReadDir(target); err == nil && len(entries) > 0 {
+		return at(StagePlace, fmt.Errorf("cloning to %s: the folder is not empty", target))
+	}
+	temp, err := os.MkdirTemp(filepath.Dir(target), "pvr-clone-")
+	if err != nil {
+		return at(StageInit, fmt.Errorf("cloning to %s: %w", target, err))
+	}
+	defer os.RemoveAll(temp)
+	if err := Init(temp, opt.Init); err != nil {
+		return at(StageInit, err)
+	}
+	opt.Open.Write = true
+	r, err := Open(ctx, temp, opt.Open)
+	if err != nil {
+		return at(StageInit, err)
+	}
+	defer r.Close()
+	pulled, err := r.Get(ctx, src, ref, false)
+	if err != nil {
+		return at(StageTransfer, err)
+	}
+	if opt.Pulled != nil {
+		opt.Pulled(pulled)
+	}
+	opt.Checkout.trusted = pulled.trusted()
+	if err := r.Checkout(ctx, opt.Checkout); err != nil {
+		return at(StageCheckout, err)
+	}
+	if err := rename(temp, target); err != nil {
+		return at(StagePlace, fmt.Errorf("cloning to %s: %w", target, err))
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// ErrNick is the error for a single word that is no path: devices are named with
+// their owner.
+var ErrNick = errors.New("Device nick is missing. (syntax:pvr get <USER_NICK>/<DEVICE_NICK>). See --help. ") //nolint:revive,staticcheck // scripts know the text
+
+// ErrRef is wrapped by the errors for words that name no repository.
+var ErrRef = errors.New("not a valid URL")
+
+// Ref is a repository's name, as users write it.
+type Ref struct {
+	// Text is the name as it was written, with its fragment.
+	Text string
+	// Path is a folder or an archive of this machine; empty for a remote.
+	Path string
+	// URL is a remote without its fragment; empty for what is local.
+	URL string
+	// Fragment selects parts.
+	Fragment state.Fragment
+}
+
+// ParseRef reads a repository's name: a bare IP address (a device in the local
+// network), a URL, an existing path, or nick/device below base, the address of the
+// hub. Behind '#' come the parts.
+func ParseRef(text, base string) (Ref, error) {
+	name, frag, _ := strings.Cut(text, "#")
+	fragment, err := state.ParseFragment(frag)
+	if err != nil {
+		return Ref{}, fmt.Errorf("reading repository name %q: %w", text, err)
+	}
+	ref := Ref{Text: text, Fragment: fragment}
+	ref.Path, ref.URL, err = place(name, base)
+	return ref, err
+}
+
+// place tells where a repository is.
+func place(name, base string) (path, remote string, err error) {
+	if ip, err := netip.ParseAddr(name); err == nil {
+		host := ip.String()
+		if ip.Is6() {
+			host = "[" + host + "]"
+		}
+		return "", "http://" + host + ":12368/cgi-bin/pvr", nil
+	}
+	if u, err := url.Parse(name); err == nil && u.Scheme != "" && u.Host != "" {
+		return "", name, nil
+	}
+	info, err := os.Stat(name)
+	isDir := err == nil && info.IsDir()
+	switch {
+	case err == nil && (!isDir || holdsState(name)):
+		return name, "", nil
+	case isDir && holdsState(filepath.Join(name, Dir)):
+		return "", "", fmt.Errorf("%w: %s is a checkout; its repository is %s", ErrRef, name, filepath.Join(name, Dir))
+	case name == "":
+		return "", "", fmt.Errorf("%w: the repository's name is empty", ErrRef)
+	case !strings.Contains(name, "/"):
+		return "", "", ErrNick
+	case strings.Count(name, "/") == 1 && !strings.HasPrefix(name, "/") && !strings.HasSuffix(name, "/") && !strings.HasPrefix(name, "."):
+		return "", strings.TrimSuffix(base, "/") + "/" + name, nil
+	}
+	return "", "", fmt.Errorf("%w: %s: no such path, and neither a URL nor nick/device", ErrRef, name)
+}
+
+// holdsState tells whether a folder is a repository or an unpacked export.
+func holdsState(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, "json"))
+	return err == nil && info.Mode().IsRegular()
+}
+
+// Base returns the name's last path element without the fragment, which is where
+// clone puts its checkout.
+func (r Ref) Base() string {
+	name, _, _ := strings.Cut(r.Text, "#")
+	return filepath.Base(strings.TrimRight(name, "/"))
+}

@@ -1,0 +1,211 @@
+// Package repo is the repository of the host tool pvr: a checkout with its
+// committed state in the folder .pvr and the objects in a store (manual: pvr,
+// Repositories). There is no history: a repository is one state plus one object
+// store.
+//
+//	.pvr/json        the committed state
+//	.pvr/config      where objects are, and the remotes, see [Config]
+//	.pvr/new         the add list, while there is one
+//	.pvr/commitmsg   the last commit's message
+//	.pvr/objects/    the objects, when config names no other folder
+//	.pv/             boot links of a deployment
+//
+// Commands that run at the same time are kept apart by a lock on the folder .pvr
+// that the kernel drops with the process. Every change writes the objects first
+// and then exchanges one file, so that whoever is killed leaves the old or the new
+// state. What is known of unchanged files is kept outside the repository in a
+// cache, so that a second look need not read them.
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// Dir is the name of a repository's folder below its checkout.
+const Dir = ".pvr"
+
+// ErrExists is wrapped by the error of Init for a checkout that has a repository.
+var ErrExists = errors.New("there is a repository already")
+
+// ErrNone is wrapped by the errors for folders without a repository.
+var ErrNone = errors.New("no repository; pvr init makes one")
+
+// Options say how a repository is opened. The zero value is good for a look.
+type Options struct {
+	// Write locks out every other command; without it only writers wait.
+	Write bool
+	// Cache is the folder for what is known of unchanged files, made when it is
+	// missing; empty for none.
+	Cache string
+	// Waiting is called before waiting for another command; may be nil.
+	Waiting func()
+}
+
+// Repo is an open repository. It is not safe for concurrent use.
+type Repo struct {
+	dir       string // the checkout, absolute
+	opt       Options
+	lock      *os.File
+	none      bool // there is no .pvr: an empty state, and nothing can be changed
+	config    Config
+	committed *state.State
+	added     addList
+}
+
+// InitOptions say what a new repository is like.
+type InitOptions struct {
+	Objects string // object store; absolute, or relative to the checkout; empty for .pvr/objects
+	Spec    string // version of the state format; default state.Spec
+}
+
+// Init makes a repository in a folder, which is made when it is missing.
+func Init(dir string, opt InitOptions) error {
+	dot := filepath.Join(dir, Dir)
+	if _, err := os.Lstat(filepath.Join(dot, "json")); err == nil {
+		return fmt.Errorf("initialising %s: %w", dir, ErrExists)
+	}
+	if opt.Spec == "" {
+		opt.Spec = state.Spec
+	}
+	if err := os.MkdirAll(dot, 0o755); err != nil {
+		return fmt.Errorf("initialising the repository: %w", err)
+	}
+	config := Config{ObjectsDir: opt.Objects}
+	if _, err := objects.Create(config.objectsIn(dir)); err != nil {
+		return err
+	}
+	if err := config.write(dot); err != nil {
+		return err
+	}
+	doc := fmt.Sprintf(`{ "#spec": %s }`, canon.Str(opt.Spec).Encode())
+	return atomicfile.Write(filepath.Join(dot, "json"), []byte(doc), 0o644)
+}
+
+// Open opens the repository of a checkout. A folder without one gives an empty
+// repository that cannot be changed; it knows only untracked files.
+func Open(ctx context.Context, dir string, opt Options) (*Repo, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening repository %s: %w", dir, err)
+	}
+	r := &Repo{dir: abs, opt: opt}
+	if err := r.open(ctx); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Repo) open(ctx context.Context) error {
+	lock, err := lockDir(ctx, r.dot(), r.opt)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.none, r.committed = true, state.New("")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.lock = lock
+	if r.opt.Write {
+		sweep(r.dot())
+	}
+	if r.config, err = readConfig(r.dot()); err != nil {
+		return err
+	}
+	if r.committed, err = readState(r.dot()); err != nil {
+		return err
+	}
+	r.added, err = readAddList(r.dot())
+	return err
+}
+
+// readState reads the committed state; a repository that has none yet is empty.
+func readState(dot string) (*state.State, error) {
+	doc, err := os.ReadFile(filepath.Join(dot, "json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return state.New(state.Spec), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the committed state: %w", err)
+	}
+	st, err := state.Parse(doc)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", filepath.Join(dot, "json"), err)
+	}
+	return st, nil
+}
+
+// Close releases the repository.
+func (r *Repo) Close() {
+	if r.lock != nil {
+		_ = r.lock.Close()
+		r.lock = nil
+	}
+}
+
+// Exists tells whether there is a repository.
+func (r *Repo) Exists() bool { return !r.none }
+
+// Dir returns the checkout's absolute path.
+func (r *Repo) Dir() string { return r.dir }
+
+func (r *Repo) dot() string { return filepath.Join(r.dir, Dir) }
+
+// Config returns the settings.
+func (r *Repo) Config() Config { return r.config }
+
+// SetConfig writes the settings.
+func (r *Repo) SetConfig(c Config) error {
+	if err := r.writable(); err != nil {
+		return err
+	}
+	if err := c.write(r.dot()); err != nil {
+		return err
+	}
+	r.config = c
+	return nil
+}
+
+// Committed returns the committed state. Do not modify it.
+func (r *Repo) Committed() *state.State { return r.committed }
+
+// SetCommitted makes a state the committed one. Its objects must be in the store.
+// The working tree stays as it is.
+func (r *Repo) SetCommitted(st *state.State) error {
+	if err := r.writable(); err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(r.dot(), "json"), st.Encode(), 0o644); err != nil {
+		return fmt.Errorf("writing the state: %w", err)
+	}
+	r.committed = st
+	return nil
+}
+
+// Objects returns the object store, which is made when it is missing.
+func (r *Repo) Objects() (*objects.Store, error) {
+	if r.none {
+		return nil, fmt.Errorf("opening the object store of %s: %w", r.dir, ErrNone)
+	}
+	return objects.Create(r.config.objectsIn(r.dir))
+}
+
+func (r *Repo) writable() error {
+	if r.none {
+		return fmt.Errorf("changing %s: %w", r.dir, ErrNone)
+	}
+	if !r.opt.Write {
+		return fmt.Errorf("changing %s: it was opened for reading only", r.dir)
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/revision/archive"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// Source is where a state and its objects come from.
+type Source interface {
+	// State returns the state alone.
+	State(ctx context.Context) (*state.State, error)
+	// Pull brings objects into a store, verified, and returns the state. A source
+	// may bring all objects or only those of the keys that want accepts.
+	Pull(ctx context.Context, dst *objects.Store, want func(key string) bool) (*Pulled, error)
+}
+
+// Pulled is what came from a source.
+type Pulled struct {
+	State   *state.State
+	Objects []PulledObject // by path, in byte order
+}
+
+// PulledObject is an object that came, or need not come.
+type PulledObject struct {
+	state.Object
+	From   string // where it was, for messages
+	Cached bool   // it was in the store already
+}
+
+// trusted returns the objects whose content was verified while they came.
+func (p *Pulled) trusted() map[string]bool {
+	out := map[string]bool{}
+	for _, o := range p.Objects {
+		if !o.Cached {
+			out[o.Sum] = true
+		}
+	}
+	return out
+}
+
+// Local returns the repository in a folder (a checkout's .pvr, or an unpacked
+// export) or in an archive. With link objects get a second name instead of a copy
+// where that is safe.
+func Local(path string, link bool) (Source, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return packed{path}, nil
+	}
+	return folder{path, link}, nil
+}
+
+// folder is a repository's folder.
+type folder struct {
+	dir  string
+	link bool
+}
+
+// State implements Source.
+func (f folder) State(context.Context) (*state.State, error) {
+	if !holdsState(f.dir) {
+		return nil, fmt.Errorf("reading repository %s: %w", f.dir, fs.ErrNotExist)
+	}
+	return readState(f.dir)
+}
+
+// store returns where the folder's objects are.
+func (f folder) store() (*objects.Store, error) {
+	abs, err := filepath.Abs(f.dir)
+	if err != nil {
+		return nil, err
+	}
+	config, err := readConfig(abs)
+	if err != nil {
+		return nil, err
+	}
+	if config.ObjectsDir == "" {
+		return objects.Open(filepath.Join(abs, "objects"))
+	}
+	return objects.Open(config.objectsIn(filepath.Dir(abs)))
+}
+
+// Pull implements Source: all objects come, so that the repository can be used
+// without its source.
+func (f folder) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*Pulled, error) {
+	st, err := f.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &Pulled{State: st}
+	if len(st.Objects()) == 0 {
+		return out, nil
+	}
+	src, err := f.store()
+	if err != nil {
+		return nil, err
+	}
+	p := &puller{src: src, dst: dst, link: f.link && linkable(src.Dir(), dst.Dir()), batch: dst.Batch()}
+	defer p.batch.Abort()
+	if out.Objects, err = p.all(ctx, st.Objects()); err != nil {
+		return nil, fmt.Errorf("copying objects from %s: %w", src.Dir(), err)
+	}
+	return out, p.batch.Commit()
+}
+
+type puller struct {
+	src, dst *objects.Store
+	link     bool
+	batch    *objects.Batch
+}
+
+func (p *puller) all(ctx context.Context, list []state.Object) ([]PulledObject, error) {
+	same := sameDir(p.src.Dir(), p.dst.Dir())
+	out := make([]PulledObject, len(list))
+	seen := map[string]bool{}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, o := range list {
+		from, err := p.src.Path(o.Sum)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = PulledObject{o, from, seen[o.Sum] || p.has(o.Sum)}
+		if seen[o.Sum] || out[i].Cached && !same {
+			continue
+		}
+		seen[o.Sum] = true
+		if same {
+			if !p.src.Has(o.Sum) {
+				return nil, fmt.Errorf("%s: object %s: %w", o.Path, o.Sum, fs.ErrNotExist)
+			}
+			continue
+		}
+		group.Go(func() error { return p.one(ctx, o.Sum) })
+	}
+	return out, group.Wait()
+}
+
+// has tells whether the destination has an object of the right size.
+func (p *puller) has(sum string) bool {
+	from, err := p.src.Open(sum)
+	if err != nil {
+		return false
+	}
+	defer from.Close()
+	path, err := p.dst.Path(sum)
+	if err != nil {
+		return false
+	}
+	a, errA := from.Stat()
+	b, errB := os.Lstat(path)
+	return errors.Join(errA, errB) == nil && b.Mode().IsRegular() && a.Size() == b.Size()
+}
+
+func (p *puller) one(ctx context.Context, sum string) error {
+	f, err := p.src.Open(sum)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if p.link && ownFile(f) {
+		if err := p.src.Verify(ctx, sum); err != nil {
+			return err
+		}
+		path, err := p.dst.Path(sum)
+		if err != nil {
+			return err
+		}
+		if p.src.Link(sum, path) == nil {
+			return nil
+		}
+	}
+	_, err = p.batch.PutFile(ctx, f, sum)
+	return err
+}
+
+// linkable tells whether two folders are on one file system.
+func linkable(a, b string) bool {
+	var sa, sb unix.Stat_t
+	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
+}
+
+// ownFile tells whether nobody but this user can write to a file, so that it can
+// be shared without trust in others.
+func ownFile(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && int(st.Uid) == os.Geteuid() && st.Mode&0o022 == 0
+}
+
+func sameDir(a, b string) bool {
+	ia, errA := os.Stat(a)
+	ib, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(ia, ib)
+}
+
+// packed is an archive.
+type packed struct{ path string }
+
+// State implements Source.
+func (p packed) State(ctx context.Context) (*state.State, error) {
+	f, err := os.Open(p.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := archive.ReadState(ctx, f, archive.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("reading archive %s: %w", p.path, err)
+	}
+	return st, nil
+}
+
+// Pull implements Source.
+func (p packed) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*Pulled, error) {
+	have, err := dst.List()
+	if err != nil {
+		return nil, err
+	}
+	before := map[string]bool{}
+	for _, sum := range have {
+		before[sum] = true
+	}
+	f, err := os.Open(p.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := archive.Import(ctx, f, dst, archive.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("reading archive %s: %w", p.path, err)
+	}
+	out := &Pulled{State: st}
+	for _, o := range st.Objects() {
+		out.Objects = append(out.Objects, PulledObject{o, p.path + "/objects/" + o.Sum, before[o.Sum]})
+	}
+	return out, nil
+}

@@ -1,0 +1,85 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// Untracked is the mark of a file that is neither committed nor added.
+const Untracked state.Op = '?'
+
+// Status lists what differs between the committed state and the working tree:
+// added, deleted, changed and untracked files, in this order. With names only
+// those files and what is below those folders; a name may be a pattern of
+// [path.Match].
+func (r *Repo) Status(ctx context.Context, names ...string) ([]state.Change, error) {
+	w, err := r.Working(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pick, err := selector(names)
+	if err != nil {
+		return nil, err
+	}
+	var out []state.Change
+	changes := state.Changes(r.committed, w.State)
+	for _, op := range []state.Op{state.Added, state.Deleted, state.Changed} {
+		for _, c := range changes {
+			if c.Op == op && pick(c.Key) {
+				out = append(out, c)
+			}
+		}
+	}
+	for _, key := range w.Untracked {
+		if pick(key) {
+			out = append(out, state.Change{Key: key, Op: Untracked})
+		}
+	}
+	return out, nil
+}
+
+// Diff returns the merge patch from the committed state to the working tree,
+// limited as Status is.
+func (r *Repo) Diff(ctx context.Context, names ...string) (canon.Value, error) {
+	w, err := r.Working(ctx)
+	if err != nil {
+		return canon.Value{}, err
+	}
+	pick, err := selector(names)
+	if err != nil {
+		return canon.Value{}, err
+	}
+	var members []canon.Member
+	for _, m := range state.Diff(r.committed, w.State).Members() {
+		if pick(m.Name) {
+			members = append(members, m)
+		}
+	}
+	return canon.Obj(members...), nil
+}
+
+// selector returns a filter for keys.
+func selector(names []string) (func(key string) bool, error) {
+	var clean []string
+	for _, name := range names {
+		if _, err := path.Match(name, ""); err != nil {
+			return nil, fmt.Errorf("reading pattern %q: %w", name, err)
+		}
+		clean = append(clean, filepath.ToSlash(filepath.Clean(name)))
+	}
+	return func(key string) bool {
+		for _, name := range clean {
+			matched, _ := path.Match(name, key) // checked above
+			if matched || name == "." || name == key || strings.HasPrefix(key, name+"/") {
+				return true
+			}
+		}
+		return len(clean) == 0
+	}, nil
+}

@@ -1,0 +1,94 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+
+	"golang.org/x/sys/unix"
+)
+
+// file is a regular file of the working tree, or a symbolic link to one.
+type file struct {
+	key   string
+	stamp stamp
+	mode  uint32 // permission bits
+	links uint64
+}
+
+// walk returns the files of a checkout in the order of their names, folder by
+// folder. The bookkeeping folders are left out, and so is what is no file: folders
+// behind links, devices, sockets, links to nowhere.
+func walk(ctx context.Context, dir string) ([]file, error) {
+	w := walker{ctx: ctx}
+	if err := w.folder(dir, ""); err != nil {
+		return nil, fmt.Errorf("reading the working tree: %w", err)
+	}
+	return w.files, nil
+}
+
+type walker struct {
+	ctx   context.Context //nolint:containedctx // lives as long as one walk
+	files []file
+}
+
+func (w *walker) folder(path, key string) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	entries, err := d.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
+	for _, e := range entries {
+		if err := w.entry(d, path, key, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walker) entry(d *os.File, path, key string, e fs.DirEntry) error {
+	name := e.Name()
+	if key == "" && (name == Dir || name == ".pv") {
+		return nil
+	}
+	if e.IsDir() {
+		return w.folder(filepath.Join(path, name), key+name+"/")
+	}
+	if !e.Type().IsRegular() && e.Type()&fs.ModeSymlink == 0 {
+		return nil
+	}
+	var st unix.Stat_t
+	err := unix.Fstatat(int(d.Fd()), name, &st, 0) // follows links, as add does
+	switch {
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP):
+		return nil // gone meanwhile, or a link to nowhere
+	case err != nil:
+		return &fs.PathError{Op: "stat", Path: filepath.Join(path, name), Err: err}
+	case st.Mode&unix.S_IFMT == unix.S_IFREG:
+		w.files = append(w.files, fileOf(key+name, &st))
+	}
+	return nil
+}
+
+func fileOf(key string, st *unix.Stat_t) file {
+	return file{key, stampOf(st), st.Mode & 0o7777, uint64(st.Nlink)}
+}
+
+// statFile looks at one file of the checkout; ok is false for what is no file.
+func (r *Repo) statFile(key string) (f file, ok bool) {
+	var st unix.Stat_t
+	err := unix.Stat(filepath.Join(r.dir, key), &st)
+	return fileOf(key, &st), err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+}

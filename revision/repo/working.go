@@ -1,0 +1,238 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// Working is what the working tree holds.
+type Working struct {
+	// State has every file that is committed or on the add list.
+	State *state.State
+	// Untracked are the other files, in the order of their names, folder by folder.
+	Untracked []string
+}
+
+// Working reads the working tree. Files that are known from an earlier look and
+// unchanged since are not opened.
+func (r *Repo) Working(ctx context.Context) (*Working, error) {
+	files, err := walk(ctx, r.dir)
+	if err != nil {
+		return nil, err
+	}
+	w := &Working{}
+	var tracked []file
+	for _, f := range files {
+		if r.tracks(f.key) {
+			tracked = append(tracked, f)
+		} else {
+			w.Untracked = append(w.Untracked, f.key)
+		}
+	}
+	contents, err := r.contents(ctx, tracked)
+	if err != nil {
+		return nil, err
+	}
+	w.State, err = r.compose(contents)
+	return w, err
+}
+
+func (r *Repo) tracks(key string) bool {
+	if _, ok := r.added[key]; ok {
+		return true
+	}
+	_, ok := r.committed.Value(key)
+	return ok
+}
+
+// content is what a state says of a file.
+type content struct {
+	key   string
+	value canon.Value
+}
+
+// contents looks at files.
+func (r *Repo) contents(ctx context.Context, files []file) ([]content, error) {
+	c := r.loadCache()
+	out := make([]content, len(files))
+	var todo []int
+	for i, f := range files {
+		k, ok := c.files[f.key]
+		if ok = ok && k.stamp == f.stamp; ok {
+			out[i].value, ok = r.remembered(f.key, k)
+		}
+		out[i].key = f.key
+		if !ok {
+			todo = append(todo, i)
+		}
+	}
+	c.keep(r.tracks)
+	err := c.learn(ctx, files, todo, func(ctx context.Context, i int) (known, error) {
+		k, value, err := r.look(ctx, files[i].key)
+		out[i].value = value
+		return k, err
+	})
+	return out, err
+}
+
+// remembered returns the value of an unchanged file without reading it, when that
+// is possible: what is inline must have the committed value.
+func (r *Repo) remembered(key string, k known) (canon.Value, bool) {
+	if r.isObject(key) {
+		return canon.Str(k.sum.String()), true
+	}
+	text, ok := r.committed.Get(key)
+	if !ok || k.canon != sha256.Sum256(text) {
+		return canon.Value{}, false
+	}
+	value, ok := r.committed.Value(key)
+	return value, ok
+}
+
+// isObject tells whether a file is kept as an object: by its name, because it was
+// added so, or because it is one already.
+func (r *Repo) isObject(key string) bool {
+	if !state.IsInline(key) || r.added[key].raw {
+		return true
+	}
+	_, ok := r.committed.Object(key)
+	return ok
+}
+
+// openFile opens a file of the working tree; its stamp is that of before reading.
+func (r *Repo) openFile(key string) (*os.File, stamp, error) {
+	f, err := os.OpenFile(filepath.Join(r.dir, key), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, stamp{}, fmt.Errorf("reading the working tree: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		_ = f.Close()
+		return nil, stamp{}, fmt.Errorf("reading %s: %w", key, err)
+	}
+	return f, stampOf(&st), nil
+}
+
+// look reads a file.
+func (r *Repo) look(ctx context.Context, key string) (known, canon.Value, error) {
+	f, stamp, err := r.openFile(key)
+	if err != nil {
+		return known{}, canon.Value{}, err
+	}
+	defer f.Close()
+	k := known{stamp: stamp}
+	if r.isObject(key) {
+		k.sum, err = hashFile(ctx, f)
+		return k, canon.Str(k.sum.String()), err
+	}
+	text, err := readAll(f, canon.MaxSize)
+	if err != nil {
+		return known{}, canon.Value{}, fmt.Errorf("reading %s: %w", key, err)
+	}
+	k.sum = sha256.Sum256(text)
+	value, err := inlineValue(key, text)
+	if err != nil {
+		return known{}, canon.Value{}, err
+	}
+	if sum, ok := value.Text(); ok && state.IsSum(sum) {
+		return k, canon.Str(k.sum.String()), nil // inline it could not be told from an object
+	}
+	k.canon = sha256.Sum256(value.Encode())
+	return k, value, nil
+}
+
+// inlineValue reads the JSON value of a file. Like every tool of the field it
+// ignores what follows the value.
+func inlineValue(key string, text []byte) (canon.Value, error) {
+	value, err := canon.First(text)
+	if err != nil {
+		return canon.Value{}, &JSONError{key, jsonReason(text, err)}
+	}
+	return value, nil
+}
+
+// JSONError is the error for a file that should hold JSON and does not.
+type JSONError struct {
+	Path string
+	Err  error
+}
+
+// Error says it in the words that scripts know.
+func (e *JSONError) Error() string { return fmt.Sprintf("JSON Unmarshal (%s): %v", e.Path, e.Err) }
+
+// Unwrap returns the reason.
+func (e *JSONError) Unwrap() error { return e.Err }
+
+// jsonReason words the reason as the standard library does, where it sees one.
+func jsonReason(text []byte, err error) error {
+	var v any
+	if std := json.NewDecoder(bytes.NewReader(text)).Decode(&v); std != nil && !errors.Is(err, canon.ErrBounds) {
+		return std
+	}
+	return err
+}
+
+// buffers are for reading files.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+func hashFile(ctx context.Context, f *os.File) (sum sum32, err error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	h := sha256.New()
+	for {
+		n, err := f.Read(*buf)
+		h.Write((*buf)[:n])
+		if err == io.EOF {
+			break
+		}
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return sum, fmt.Errorf("hashing %s: %w", f.Name(), err)
+		}
+	}
+	h.Sum(sum[:0])
+	return sum, nil
+}
+
+// compose makes a state of what the files hold. What is unchanged is taken from
+// the committed state.
+func (r *Repo) compose(contents []content) (*state.State, error) {
+	st := r.committed.Clone()
+	seen := make(map[string]bool, len(contents))
+	for _, c := range contents {
+		seen[c.key] = true
+	}
+	for _, key := range st.Keys() {
+		if key != state.SpecKey && !seen[key] {
+			st.Delete(key)
+		}
+	}
+	if st.Spec() == "" {
+		if err := st.SetValue(state.SpecKey, canon.Str(state.Spec)); err != nil {
+			return nil, err
+		}
+	}
+	var errs []error
+	for _, c := range contents {
+		if old, ok := st.Value(c.key); ok && canon.Equal(old, c.value) {
+			continue
+		}
+		errs = append(errs, st.SetValue(c.key, c.value))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("reading the working tree: %w", err)
+	}
+	return st, nil
+}
