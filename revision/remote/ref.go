@@ -144,15 +144,19 @@ func isLocal(name string) bool {
 func hubURL(name, repoBase string) (*url.URL, error) {
 	nick, device, ok := strings.Cut(strings.TrimSuffix(name, "/"), "/")
 	switch {
-	case isLocal(filepath.Join(name, ".pvr")):
-		return nil, fmt.Errorf("%s is a checkout; its repository is %s", name, filepath.Join(name, ".pvr"))
 	case name == "":
 		return nil, fmt.Errorf("it is empty")
+	case isNick(nick) && isNick(device):
+		return belowBase(repoBase, nick, device)
+	case isLocal(filepath.Join(name, ".pvr")):
+		return nil, fmt.Errorf("%s is a checkout; its repository is %s", name, filepath.Join(name, ".pvr"))
 	case !ok && nick != "":
 		return nil, fmt.Errorf("no such file, and as the name of a remote the device nick is missing: write nick/device")
-	case !isNick(nick) || !isNick(device):
-		return nil, fmt.Errorf("not a valid URL, and no such file")
 	}
+	return nil, fmt.Errorf("not a valid URL, and no such file")
+}
+
+func belowBase(repoBase, nick, device string) (*url.URL, error) {
 	if repoBase == "" {
 		repoBase = DefaultRepoBaseURL
 	}
