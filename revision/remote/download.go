@@ -173,6 +173,7 @@ type fetch struct {
 	rec    *record // nil: to be asked for again
 	part   *partial
 	bar    *bar
+	try    int
 	ranged bool // the remote can begin in the middle
 	wrong  int  // how often the content was another
 }
@@ -186,7 +187,7 @@ func (c *Client) download(ctx context.Context, info *Info, o state.Object, rec *
 	f := &fetch{c: c, info: info, object: o, rec: rec, part: part, bar: m.bar(o.Path, rec.name, o.Sum, rec.size)}
 	err = part.load()
 	if err == nil {
-		f.bar.set(part.size)
+		f.try = f.bar.set(part.size)
 		err = c.attempts(ctx, func() (time.Duration, error) { return f.attempt(ctx) })
 	}
 	if err != nil {
@@ -259,7 +260,7 @@ func (f *fetch) mismatch(fresh bool) (time.Duration, error) {
 }
 
 func (f *fetch) restart() error {
-	f.bar.set(0)
+	f.try = f.bar.set(0)
 	return f.part.reset()
 }
 
@@ -348,7 +349,7 @@ func (f *fetch) copy(body io.Reader) error {
 		if _, err := f.part.Write(buf[:n]); err != nil {
 			return err
 		}
-		f.bar.moved(n)
+		f.bar.moved(f.try, n)
 		if err == io.EOF {
 			return f.checkSize()
 		}

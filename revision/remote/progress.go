@@ -96,35 +96,49 @@ type bar struct {
 	m    *meter
 	e    Event
 	done int64
+	try  int // number of the attempt that counts
 }
 
 func (m *meter) bar(path, name, sum string, size int64) *bar {
 	return &bar{m: m, e: Event{Phase: m.phase, Path: path, Name: name, Sum: sum, Total: size}}
 }
 
-// set says how much is there without having been moved now, after a resumed or
-// restarted transfer.
-func (b *bar) set(done int64) { b.add(done-b.done, 0) }
+// set says how much is there without having been moved now, when a transfer
+// begins or is resumed. It returns the number of the attempt that begins with it.
+func (b *bar) set(done int64) (try int) {
+	b.m.mu.Lock()
+	defer b.m.mu.Unlock()
+	b.m.done += done - b.done
+	b.done = done
+	b.try++
+	return b.try
+}
 
-// moved counts bytes as they pass.
-func (b *bar) moved(n int) { b.add(int64(n), int64(n)) }
+// moved counts bytes as they pass. Those of an attempt that was given up, which
+// the transport may still be reading, do not count.
+func (b *bar) moved(try, n int) {
+	e, due := b.count(try, int64(n))
+	if due {
+		b.m.c.tell(e)
+	}
+}
 
-func (b *bar) add(n, moved int64) {
+func (b *bar) count(try int, n int64) (e Event, due bool) {
 	m := b.m
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	if try != b.try {
+		return e, false
+	}
 	b.done += n
 	m.done += n
-	m.moved += moved
+	m.moved += n
 	now := time.Now()
-	due := now.Sub(m.last) >= step
-	if due {
-		m.last = now
+	if now.Sub(m.last) < step {
+		return e, false
 	}
-	e := m.event(b, now)
-	m.mu.Unlock()
-	if due {
-		m.c.tell(e)
-	}
+	m.last = now
+	return m.event(b, now), true
 }
 
 func (m *meter) event(b *bar, now time.Time) Event {

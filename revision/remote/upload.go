@@ -220,9 +220,8 @@ func (c *Client) send1(ctx context.Context, u *upload, store *objects.Store, b *
 	}
 	if u.size > 0 {
 		req.GetBody = func() (io.ReadCloser, error) {
-			b.set(0)
 			f, err := store.Open(u.object.Sum)
-			return &counted{f, b}, err
+			return &counted{f, b, b.set(0)}, err
 		}
 		if req.Body, err = req.GetBody(); err != nil {
 			return stop, fault.Wrap(fault.IO, err, "reading the content")
@@ -250,12 +249,13 @@ func (c *Client) send1(ctx context.Context, u *upload, store *objects.Store, b *
 // counted counts what is read.
 type counted struct {
 	io.ReadCloser
-	b *bar
+	b   *bar
+	try int
 }
 
 // Read implements io.Reader.
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
-	c.b.moved(n)
+	c.b.moved(c.try, n)
 	return n, err
 }
