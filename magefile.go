@@ -15,6 +15,7 @@ import (
 
 	"github.com/magefile/mage/mg"
 
+	"github.com/pantavisor/pantavisor/bench"
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/front"
 )
@@ -123,14 +124,29 @@ func Lock(ctx context.Context, target string) error {
 //
 //	mage test
 func Test(ctx context.Context) error {
+	d, err := front.New()
+	if err != nil {
+		return end(err)
+	}
+	if err := d.PrepareTests(ctx); err != nil {
+		return end(err)
+	}
 	return end(errors.Join(lint(ctx), gotool(ctx, "test", "-timeout=60m", "./...")))
 }
 
-// Bench measures what docs/benchmarks.md lists.
+// Bench measures what docs/benchmarks.md lists and writes it there; with --packages the benchmarks of all packages instead.
 //
 //	mage bench
-func Bench(ctx context.Context) error {
-	return end(gotool(ctx, "test", "-run=^$", "-bench=.", "-count=5", "./..."))
+//	mage bench --packages
+func Bench(ctx context.Context, packages *bool) error {
+	if packages != nil && *packages {
+		return end(gotool(ctx, "test", "-run=^$", "-bench=.", "-count=5", "./..."))
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return end(err)
+	}
+	return end(bench.Run(ctx, root, os.Stdout, os.Stderr))
 }
 
 // Fuzz runs every fuzz target for a while, 30s or what --span says.
@@ -164,12 +180,8 @@ func lint(ctx context.Context) error {
 	if err := gotool(ctx, "vet", "./..."); err != nil {
 		return err
 	}
-	path, err := exec.LookPath("golangci-lint")
-	if err != nil {
-		fmt.Println("golangci-lint is not on the PATH: only go vet was run")
-		return nil
-	}
-	return call(ctx, path, "run", "./...")
+	// The linter comes from a module of its own, pinned like everything else.
+	return gotool(ctx, "tool", "-modfile=lint/go.mod", "golangci-lint", "run", "./...")
 }
 
 func gotool(ctx context.Context, args ...string) error { return call(ctx, "go", args...) }

@@ -2,15 +2,14 @@ package emulator
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/host"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -29,16 +28,12 @@ func findOVMF() (code, vars string, err error) {
 			return pair[0], pair[1], nil
 		}
 	}
-	return "", "", fault.New(fault.Missing, "no UEFI firmware for QEMU; %s", installHint([]string{"ovmf"}))
+	return "", "", fault.New(fault.Missing, "no UEFI firmware for QEMU; %s", "type: "+host.Command([]string{"ovmf"}))
 }
 
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-func installHint(packages []string) string {
-	return "install it: apt-get install -y --no-install-recommends " + strings.Join(packages, " ")
 }
 
 // Missing names what the machine needs and this host does not have: programs and
@@ -56,44 +51,23 @@ func Missing(e targets.Emulator) []string {
 	return out
 }
 
-// Ensure installs the emulator's packages when something is missing: as root
-// through apt, saying what and why; as anybody else it prints the one command to
-// type. interactive false (PV_BUILD_INTERACTIVE=false) never installs.
+// Ensure installs the emulator's packages when something is missing; see
+// [host.Ensure].
 func Ensure(ctx context.Context, e targets.Emulator, interactive bool, out io.Writer) error {
 	missing := Missing(e)
 	if len(missing) == 0 {
 		return nil
 	}
-	packages := slices.Sorted(slices.Values(e.Packages))
-	if len(packages) == 0 {
+	if len(e.Packages) == 0 {
 		return fault.New(fault.Missing, "missing for the emulator: %s", strings.Join(missing, ", "))
 	}
-	command := "apt-get install -y --no-install-recommends " + strings.Join(packages, " ")
-	if os.Geteuid() != 0 || !interactive {
-		return fault.New(fault.Missing, "missing for the emulator: %s; type: %s", strings.Join(missing, ", "), sudo()+command)
+	what := strings.Join(missing, ", ")
+	var needs []host.Need
+	for _, p := range e.Packages {
+		needs = append(needs, host.Need{Name: what, Package: p, Has: func() bool { return len(Missing(e)) == 0 }})
+		what = p
 	}
-	fmt.Fprintf(out, "installing %s, because the emulator needs %s\n", strings.Join(packages, " "), strings.Join(missing, ", "))
-	return install(ctx, packages, missing, out)
-}
-
-func sudo() string {
-	if os.Geteuid() == 0 {
-		return ""
-	}
-	return "sudo "
-}
-
-func install(ctx context.Context, packages, missing []string, out io.Writer) error {
-	steps := [][]string{{"update", "-q"}, append([]string{"install", "-y", "-q", "--no-install-recommends"}, packages...)}
-	for _, args := range steps {
-		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		cmd.Stdout, cmd.Stderr = out, out
-		if err := cmd.Run(); err != nil && args[0] == "install" {
-			return fault.New(fault.Missing, "installing %s for the emulator: apt-get %s: %w", strings.Join(missing, ", "), args[0], err)
-		}
-	}
-	return nil
+	return host.Ensure(ctx, "the emulator", needs, interactive, out)
 }
 
 // cacheFile is where the verdict on acceleration is kept.

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/host"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -176,7 +177,7 @@ var starter struct {
 
 func startError(e targets.Emulator, err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
-		return fault.New(fault.Missing, "%s is not installed; %s", program(e), installHint(e.Packages))
+		return fault.New(fault.Missing, "%s is not installed; type: %s", program(e), host.Command(e.Packages))
 	}
 	return fault.Wrap(fault.IO, err, "starting %s", program(e))
 }

@@ -265,7 +265,8 @@ func TestEnsure(t *testing.T) {
 		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
 	log := filepath.Join(t.TempDir(), "log")
-	script := "#!/bin/sh\necho \"$@\" >> " + log + "\n"
+	program := filepath.Join(os.Getenv("PATH"), "qemu-system-x86_64")
+	script := "#!/bin/sh\necho \"$@\" >> " + log + "\n: > " + program + "\n/bin/chmod +x " + program + "\n"
 	if err := os.WriteFile(filepath.Join(os.Getenv("PATH"), "apt-get"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -40,9 +41,16 @@ type Door struct {
 	Stdout, Stderr io.Writer
 }
 
+// composerMemory is where the garbage collector begins to work harder, in bytes:
+// many short-lived buffers of compressors pile up otherwise.
+const composerMemory = 80 << 20
+
 // New opens the door of the source tree in the current folder, with options from
 // the environment.
 func New() (*Door, error) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(composerMemory)
+	}
 	root, err := os.Getwd()
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "looking for the source tree")

@@ -1,0 +1,91 @@
+// Package host brings what work needs of the machine that it runs on: programs
+// and files out of Debian packages.
+package host
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// Need is one thing that the machine may lack.
+type Need struct {
+	// Name is a program on the PATH, or with Has a name for people.
+	Name string
+	// Package is the Debian package that brings it.
+	Package string
+	// Has tells whether it is there. Default: the program is on the PATH.
+	Has func() bool
+}
+
+func (n Need) met() bool {
+	if n.Has != nil {
+		return n.Has()
+	}
+	_, err := exec.LookPath(n.Name)
+	return err == nil
+}
+
+// Missing returns the needs that are not met.
+func Missing(needs []Need) []Need {
+	return slices.DeleteFunc(slices.Clone(needs), Need.met)
+}
+
+// Ensure installs the packages of what is missing: as root through apt, saying
+// what and why; as anybody else it returns an error of kind Missing with the one
+// command to type. interactive false (PV_BUILD_INTERACTIVE=false) never installs.
+// purpose says what it is all for, "the emulator".
+func Ensure(ctx context.Context, purpose string, needs []Need, interactive bool, out io.Writer) error {
+	missing := Missing(needs)
+	if len(missing) == 0 {
+		return nil
+	}
+	var names, packages []string
+	for _, n := range missing {
+		names, packages = append(names, n.Name), append(packages, n.Package)
+	}
+	slices.Sort(packages)
+	packages = slices.Compact(packages)
+	if os.Geteuid() != 0 || !interactive {
+		return fault.New(fault.Missing, "missing for %s: %s; type: %s", purpose, strings.Join(names, ", "), Command(packages))
+	}
+	fmt.Fprintf(out, "installing %s, because %s needs %s\n", strings.Join(packages, " "), purpose, strings.Join(names, ", "))
+	if err := install(ctx, packages, out); err != nil {
+		return fault.New(fault.Missing, "installing %s for %s: %w", strings.Join(packages, ", "), purpose, err)
+	}
+	if still := Missing(missing); len(still) > 0 {
+		return fault.New(fault.Missing, "%s is still missing for %s after installing %s", still[0].Name, purpose, still[0].Package)
+	}
+	return nil
+}
+
+// Command is what a person types to install packages.
+func Command(packages []string) string {
+	sudo := "sudo "
+	if os.Geteuid() == 0 {
+		sudo = ""
+	}
+	return sudo + "apt-get install -y --no-install-recommends " + strings.Join(packages, " ")
+}
+
+// install runs apt. Lists that could not be refreshed may still do.
+func install(ctx context.Context, packages []string, out io.Writer) error {
+	_ = apt(ctx, out, "update", "-q")
+	return apt(ctx, out, append([]string{"install", "-y", "-q", "--no-install-recommends"}, packages...)...)
+}
+
+func apt(ctx context.Context, out io.Writer, args ...string) error {
+	cmd := exec.CommandContext(ctx, "apt-get", args...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("apt-get %s: %w", args[0], err)
+	}
+	return nil
+}
