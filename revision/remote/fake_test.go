@@ -22,7 +22,7 @@ import (
 // fake is a remote in memory that checks what it gets and can be told to misbehave.
 type fake struct {
 	*httptest.Server
-	t *testing.T
+	t testing.TB
 
 	mu      sync.Mutex
 	state   []byte
@@ -35,7 +35,7 @@ type fake struct {
 	fault func(w http.ResponseWriter, r *http.Request) bool
 }
 
-func newFake(t *testing.T) *fake {
+func newFake(t testing.TB) *fake {
 	f := &fake{t: t, state: []byte(`{"#spec":"` + state.Spec + `"}`), objects: map[string][]byte{}}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)

@@ -1,20 +1,22 @@
 package remote
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"os"
 	"path/filepath"
-
-	"crypto/sha256"
-	"encoding/hex"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/atomicfile"
 	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
 )
 
 // partial is an object that is not complete yet: the file ".SUM.part" in the
@@ -138,4 +140,27 @@ func (p *partial) close() {
 		_ = os.Remove(p.file.Name())
 	}
 	_ = p.file.Close()
+}
+
+// SweepPartials removes unfinished objects that nobody went on with for a time.
+// Those that a process works on stay.
+func SweepPartials(store *objects.Store, age time.Duration) error {
+	found, err := filepath.Glob(filepath.Join(store.Dir(), ".*.part"))
+	if err != nil {
+		return fmt.Errorf("looking for unfinished objects: %w", err)
+	}
+	var errs []error
+	for _, path := range found {
+		sum := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "."), ".part")
+		info, err := os.Lstat(path)
+		if err != nil || !state.IsSum(sum) || !info.Mode().IsRegular() || time.Since(info.ModTime()) < age {
+			continue
+		}
+		f, err := lockPartial(path)
+		if err != nil {
+			continue // in use
+		}
+		errs = append(errs, os.Remove(path), f.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -82,10 +83,13 @@ func parseName(name, repoBase string) (Reference, error) {
 	return Reference{URL: u}, err
 }
 
+// zone is the network interface of a link-local address, "" for others.
+var zone = regexp.MustCompile(`^[A-Za-z0-9._-]{0,15}$`)
+
 // deviceURL expands an IP address to the endpoint of the device there.
 func deviceURL(name string) (*url.URL, bool) {
 	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"))
-	if err != nil {
+	if err != nil || !zone.MatchString(addr.Zone()) {
 		return nil, false
 	}
 	host := netip.AddrPortFrom(addr, devicePort).String()

@@ -32,6 +32,7 @@ func TestParseReference(t *testing.T) {
 		{"192.168.1.2", "http://192.168.1.2:12368/cgi-bin/pvr", false},
 		{"192.168.1.2#bsp", "http://192.168.1.2:12368/cgi-bin/pvr#bsp", false},
 		{"fe80::1", "http://[fe80::1]:12368/cgi-bin/pvr", false},
+		{"fe80::1%eth0", "http://[fe80::1%25eth0]:12368/cgi-bin/pvr", false},
 		{"[::1]#app", "http://[::1]:12368/cgi-bin/pvr#app", false},
 		{"https://api.example.com/trails/1/", "https://api.example.com/trails/1", false},
 		{"http://127.0.0.1:8095/trails/1#app,_config/app,-old/", "http://127.0.0.1:8095/trails/1#app,_config/app,-old", false},

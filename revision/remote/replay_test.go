@@ -259,7 +259,7 @@ func mustState(t *testing.T, doc []byte) *state.State {
 	return st
 }
 
-func mustRef(t *testing.T, text string) Reference {
+func mustRef(t testing.TB, text string) Reference {
 	t.Helper()
 	ref, err := ParseReference(text, "")
 	if err != nil {

@@ -186,7 +186,7 @@ func toSend(announced []*upload) (todo []*upload, total int64) {
 func (c *Client) upload(ctx context.Context, endpoint *url.URL, u *upload, store *objects.Store, m *meter) error {
 	b := m.bar(u.object.Path, "", u.object.Sum, u.size)
 	err := c.attempts(ctx, func() (time.Duration, error) {
-		after, err := c.send1(ctx, u, store, b)
+		after, err := c.transfer(ctx, u, store, b)
 		if expired(err) {
 			// The signature ran out: ask for another, whatever the remote has.
 			if _, e := c.announce(ctx, endpoint, u, store, true); e != nil {
@@ -209,8 +209,8 @@ func expired(err error) bool {
 	return errors.As(err, &status) && status.Status == http.StatusForbidden
 }
 
-// send1 sends the content once.
-func (c *Client) send1(ctx context.Context, u *upload, store *objects.Store, b *bar) (time.Duration, error) {
+// transfer sends the content once.
+func (c *Client) transfer(ctx context.Context, u *upload, store *objects.Store, b *bar) (time.Duration, error) {
 	if !u.need {
 		return stop, nil // a link by now
 	}
