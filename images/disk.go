@@ -120,7 +120,8 @@ func (c *composition) plan() (err error) {
 			return c.tooSmall(lack)
 		}
 	}
-	return nil
+	c.tellPartitions()
+	return c.tellStorage(state, storage)
 }
 
 func (c *composition) tooSmall(lack int64) error {

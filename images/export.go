@@ -46,6 +46,9 @@ func (s *Export) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "exporting the BSP")
 	}
+	if err := tellState(w, "", st, store); err != nil {
+		return err
+	}
 	f, err := os.Create(filepath.Join(w.Out, ExportFile))
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "exporting the BSP")

@@ -58,6 +58,13 @@ func (s *Initrd) Run(_ context.Context, w *build.Work) error {
 			parts = append(parts, filepath.Join(dir, name))
 		}
 	}
+	for _, p := range parts {
+		info, err := os.Stat(p)
+		if err != nil {
+			return fault.Wrap(fault.Internal, err, "joining the initrd")
+		}
+		w.Contains(filepath.Base(p), info.Size())
+	}
 	return joinBlocks(filepath.Join(w.Out, BaseInitrd), parts)
 }
 

@@ -1,0 +1,52 @@
+package images
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// tellState reports what a state holds, key by key, with the sizes of its objects.
+func tellState(w *build.Work, prefix string, st *state.State, store *objects.Store) error {
+	for _, key := range st.Keys() {
+		text, _ := st.Get(key)
+		size := int64(len(text))
+		if sum, ok := st.Object(key); ok {
+			path, err := store.Path(sum)
+			if err != nil {
+				return fault.Wrap(fault.Internal, err, "listing %s", key)
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				return fault.Wrap(fault.IO, err, "listing %s", key)
+			}
+			size = info.Size()
+		}
+		w.Contains(prefix+key, size)
+	}
+	return nil
+}
+
+// tellPartitions reports where the partitions of a disk lie and how large they are.
+func (c *composition) tellPartitions() {
+	for i, s := range c.spans {
+		c.work.Contains(fmt.Sprintf("partition %d %s (%s, from %d MiB)", i+1, s.Name, s.Format, s.Start/mib), s.Length)
+	}
+}
+
+// tellStorage reports the files of revision 0.
+func (c *composition) tellStorage(stateJSON []byte, storage string) error {
+	st, err := state.Parse(stateJSON)
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "reading the state of revision 0")
+	}
+	store, err := objects.Open(storage + "/" + objectsDir)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "listing revision 0")
+	}
+	return tellState(c.work, "revision 0: ", st, store)
+}
