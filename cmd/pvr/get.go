@@ -51,13 +51,16 @@ func (t *tool) get(cmd *cobra.Command, args []string, merge bool) error {
 	if err != nil {
 		return fail(3, err)
 	}
+	if far, ok := src.(*far); ok {
+		far.merge = merge
+	}
 	pulled, err := r.Get(cmd.Context(), src, ref, merge)
 	if err != nil {
 		return fail(3, err)
 	}
 	t.pulledLines(pulled)
 	fmt.Fprintf(t.stdout, "\nImported %d objects to %s\n\n\nRun pvr checkout to checkout the changed files into the workspace.\n",
-		len(pulled.Objects), storeOf(r))
+		pulled.Count, storeOf(r))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -27,14 +28,41 @@ func (r *Repo) Add(ctx context.Context, patterns []string, raw bool) (count int,
 	if err != nil || len(picked) == 0 {
 		return 0, unmatched, err
 	}
+	return len(picked), unmatched, r.list(ctx, picked, raw)
+}
+
+// AddFiles puts files on the add list by their keys, whatever characters are in
+// them. A file that is not there is an error.
+func (r *Repo) AddFiles(ctx context.Context, keys []string) error {
+	if err := r.writable(); err != nil {
+		return err
+	}
+	var files []file
+	var errs []error
+	for _, key := range keys {
+		f, ok := r.statFile(key)
+		if !ok {
+			errs = append(errs, fmt.Errorf("adding %s: %w", key, fs.ErrNotExist))
+		}
+		errs = append(errs, state.CheckKey(key))
+		files = append(files, f)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return r.list(ctx, files, false)
+}
+
+// list writes files to the add list.
+func (r *Repo) list(ctx context.Context, picked []file, raw bool) error {
 	sums, err := r.sums(ctx, picked)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
 	for i, f := range picked {
 		r.added[f.key] = addition{raw: raw, sum: sums[i].String()}
 	}
-	return len(picked), unmatched, r.added.write(r.dot())
+	return r.added.write(r.dot())
 }
 
 // pick returns the files that the patterns match.

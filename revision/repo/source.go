@@ -29,7 +29,8 @@ type Source interface {
 // Pulled is what came from a source.
 type Pulled struct {
 	State   *state.State
-	Objects []PulledObject // by path, in byte order
+	Objects []PulledObject // by path, in byte order; empty for a remote
+	Count   int            // objects that came
 }
 
 // PulledObject is an object that came, or need not come.
@@ -114,6 +115,7 @@ func (f folder) Pull(ctx context.Context, dst *objects.Store, _ func(string) boo
 	if out.Objects, err = p.all(ctx, st.Objects()); err != nil {
 		return nil, fmt.Errorf("copying objects from %s: %w", src.Dir(), err)
 	}
+	out.Count = len(out.Objects)
 	return out, p.batch.Commit()
 }
 
@@ -247,5 +249,6 @@ func (p packed) Pull(ctx context.Context, dst *objects.Store, _ func(string) boo
 	for _, o := range st.Objects() {
 		out.Objects = append(out.Objects, PulledObject{o, p.path + "/objects/" + o.Sum, before[o.Sum]})
 	}
+	out.Count = len(out.Objects)
 	return out, nil
 }

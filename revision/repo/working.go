@@ -50,6 +50,9 @@ func (r *Repo) Working(ctx context.Context) (*Working, error) {
 	return w, err
 }
 
+// Tracks tells whether a file is committed or on the add list.
+func (r *Repo) Tracks(key string) bool { return r.tracks(key) }
+
 func (r *Repo) tracks(key string) bool {
 	if _, ok := r.added[key]; ok {
 		return true
