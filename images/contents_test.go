@@ -32,7 +32,7 @@ func TestReportListsAState(t *testing.T) {
 	if err := tellState(w, "x: ", st, store); err != nil {
 		t.Fatal(err)
 	}
-	want := []build.Content{{Name: "x: #spec", Bytes: 30}, {Name: "x: bsp/kernel.img", Bytes: int64(len(content))}, {Name: "x: bsp/run.json", Bytes: 7}}
+	want := []build.Content{{Name: "x: #spec", Bytes: 29}, {Name: "x: bsp/kernel.img", Bytes: int64(len(content))}, {Name: "x: bsp/run.json", Bytes: 7}}
 	if d := cmp.Diff(want, w.Contents()); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
