@@ -6,7 +6,8 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+
+	"github.com/pantavisor/pantavisor/formats/xzenc"
 )
 
 // compressor packs single blocks. One goroutine uses it at a time.
@@ -20,7 +21,7 @@ func newCompressor(o Options) (compressor, error) {
 	case Zstd:
 		return newZstd(o)
 	case XZ:
-		return &xzCompressor{dictionary: o.BlockSize}, nil
+		return newXZ(o)
 	default:
 		return newZlib(o)
 	}
@@ -95,21 +96,19 @@ func (z *zstdCompressor) compress(block []byte) ([]byte, error) {
 // xzCompressor makes streams with CRC32 and a dictionary of one block, all that
 // the kernel's decoder takes.
 type xzCompressor struct {
-	dictionary int
-	out        bytes.Buffer
+	enc *xzenc.Encoder
+	out []byte
 }
 
-func (x *xzCompressor) compress(block []byte) ([]byte, error) {
-	x.out.Reset()
-	w, err := xz.WriterConfig{DictCap: x.dictionary, CheckSum: xz.CRC32}.NewWriter(&x.out)
+func newXZ(o Options) (*xzCompressor, error) {
+	enc, err := xzenc.New(max(o.BlockSize, metadataSize))
 	if err != nil {
 		return nil, fmt.Errorf("starting xz: %w", err)
 	}
-	if _, err := w.Write(block); err != nil {
-		return nil, fmt.Errorf("compressing a block: %w", err)
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("compressing a block: %w", err)
-	}
-	return x.out.Bytes(), nil
+	return &xzCompressor{enc: enc}, nil
+}
+
+func (x *xzCompressor) compress(block []byte) (packed []byte, err error) {
+	x.out, err = x.enc.Append(x.out[:0], block)
+	return x.out, err
 }

@@ -324,7 +324,7 @@ func TestFormatOptions(t *testing.T) {
 		"-comp zstd -Xcompression-level 9": "zstd 9 0",
 		"-b 1M -comp gzip":                 "gzip 0 1048576",
 		"-b 65536":                         "gzip 0 65536",
-		"":                                 fmt.Sprintf("zstd %d %d", defaultFormat.Level, defaultFormat.BlockSize),
+		"":                                 "xz 0 524288",
 	} {
 		f, err := parseFormat(text)
 		if got := fmt.Sprintf("%v %d %d", f.squashfs.Compression, f.squashfs.Level, f.squashfs.BlockSize); err != nil || got != want {
