@@ -318,6 +318,42 @@ func FuzzSource(f *testing.F) {
 	})
 }
 
+// TestDefaultIsNoLargerThanBefore compares with what mksquashfs -comp xz makes of
+// programs of this machine.
+func TestDefaultIsNoLargerThanBefore(t *testing.T) {
+	from, left := t.TempDir(), int64(12<<20)
+	programs, err := os.ReadDir("/usr/bin")
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, p := range programs {
+		data, err := os.ReadFile(filepath.Join("/usr/bin", p.Name()))
+		if err != nil || !p.Type().IsRegular() || int64(len(data)) > left {
+			continue
+		}
+		left -= int64(len(data))
+		if err := os.WriteFile(filepath.Join(from, p.Name()), data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if out, err := exec.Command("mksquashfs", from, other, "-comp", "xz", "-no-progress", "-quiet").CombinedOutput(); err != nil {
+		t.Skipf("mksquashfs: %v\n%s", err, out)
+	}
+	w, _ := workspace(t, nil)
+	if _, err := w.Add(context.Background(), "a", AddOptions{From: from, Kind: Rootfs}); err != nil {
+		t.Fatal(err)
+	}
+	ours, err := os.Stat(filepath.Join(w.Dir, "a", RootName))
+	theirs, err2 := os.Stat(other)
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	if ours.Size() > theirs.Size()+theirs.Size()/100 {
+		t.Errorf("%d bytes, mksquashfs makes %d of it", ours.Size(), theirs.Size())
+	}
+}
+
 func TestFormatOptions(t *testing.T) {
 	for text, want := range map[string]string{
 		"-comp xz":                         "xz 0 0",

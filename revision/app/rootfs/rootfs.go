@@ -47,7 +47,12 @@ type Tree struct {
 	spool *os.File
 	end   int64
 	limit int64
+	names int
 }
+
+// maxNames bounds the memory that one tree takes; large distributions have a
+// tenth of it.
+const maxNames = 4 << 20
 
 // DefaultLimit is the most that the files of one tree may hold together: 32 GiB.
 const DefaultLimit = 32 << 30
@@ -134,6 +139,9 @@ func clean(name string) (dir, base string, err error) {
 
 // put gives an inode a name; a folder that replaces a folder keeps what is in it.
 func (t *Tree) put(dir, base string, n *inode) error {
+	if t.names++; t.names > maxNames {
+		return fmt.Errorf("the root file system has more than %d names", maxNames)
+	}
 	parent, err := t.folder(dir)
 	if err != nil {
 		return err

@@ -187,6 +187,15 @@ func TestBombIsRefused(t *testing.T) {
 	}
 }
 
+func TestNamesAreBounded(t *testing.T) {
+	tree := compose(t)
+	tree.names = maxNames - 1
+	err := tree.ApplyLayer(context.Background(), layer(t, m{name: "last", data: "x"}, m{name: "one more", data: "x"}))
+	if err == nil || !strings.Contains(err.Error(), "one more") {
+		t.Errorf("error %v, want one that names the member", err)
+	}
+}
+
 func mountTree(t *testing.T, tree *Tree) string {
 	t.Helper()
 	if os.Getuid() != 0 {
