@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -272,8 +273,61 @@ func TestCancel(t *testing.T) {
 	if fault.Of(err) != fault.Cancelled {
 		t.Errorf("got %v of kind %v", err, fault.Of(err))
 	}
+	if want := "building test: interrupted"; err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("want one line %q, got %v", want, err)
+	}
 	expectEntries(t, dir, "steps", 0)
 	expectEntries(t, dir, "tmp", 0)
+}
+
+func TestModesAreNotTheUsersUmask(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	s := &step{name: "s", do: func(_ context.Context, w *Work) error {
+		return errors.Join(os.Mkdir(filepath.Join(w.Out, "d"), 0o755), os.WriteFile(filepath.Join(w.Out, "d/f"), nil, 0o644))
+	}}
+	b, _ := builder(t, t.TempDir())
+	dir := build(t, b, s).Dir(s)
+	for name, want := range map[string]os.FileMode{"d": 0o755, "d/f": 0o644} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: want %v, got %v, %v", name, want, info, err)
+		}
+	}
+	if mask := syscall.Umask(0o077); mask != 0o077 {
+		t.Errorf("the build left the umask at %o", mask)
+	}
+}
+
+func TestUnfinishedCopyHasNoName(t *testing.T) {
+	dir := t.TempDir()
+	dst := filepath.Join(dir, "sub", "image")
+	if err := os.Mkdir(filepath.Dir(dst), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, named, err := createBeside(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := os.Lstat(named); err == nil {
+		t.Skipf("the file system of %s has no nameless files (O_TMPFILE)", dir)
+	}
+	if _, err := out.WriteString("content"); err != nil {
+		t.Fatal(err)
+	}
+	expectEntries(t, dir, "sub", 0)
+	for range 2 { // the second over the first
+		if err := CopyFile(dst, "build_test.go"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expectEntries(t, dir, "sub", 1)
+	if err := settleFile(out, named, dst); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(dst); err != nil || string(got) != "content" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	expectEntries(t, dir, "sub", 1)
 }
 
 func expectEntries(t *testing.T, dir, sub string, want int) {

@@ -69,6 +69,9 @@ func (r *Result) Dir(s Step) string { return r.byName[s.Name()].Dir }
 // Build makes the outputs of the wanted steps. After the first failure no
 // further step starts; those that run may end, so that their work is kept. The
 // error names the steps that failed. When ctx ends, running steps are told.
+//
+// While it works the umask of the process is 022: modes of what steps make are
+// content, and must not depend on who builds.
 func (b *Builder) Build(ctx context.Context, wanted ...Step) (*Result, error) {
 	g, err := newGraph(wanted)
 	if err != nil {
@@ -79,6 +82,7 @@ func (b *Builder) Build(ctx context.Context, wanted ...Step) (*Result, error) {
 		return nil, err
 	}
 	defer release()
+	defer unix.Umask(unix.Umask(0o022))
 	start, cpu := time.Now(), cpuTime()
 	b.emit(Event{Type: Started, Total: int64(len(g.nodes))})
 	for _, text := range b.Warnings {

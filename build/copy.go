@@ -28,16 +28,44 @@ func CopyFile(dst, src string) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "copying")
 	}
-	out, err := os.CreateTemp(filepath.Dir(dst), tmpPattern(dst))
+	out, named, err := createBeside(dst)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "copying to %s", dst)
 	}
-	defer os.Remove(out.Name()) // gone after the rename
-	defer out.Close()           // closed below when it matters
+	defer os.Remove(named) // gone after the rename
+	defer out.Close()      // closed below when it matters
 	if err := fill(out, in, info); err != nil {
 		return fault.Wrap(fault.IO, err, "copying to %s", dst)
 	}
-	return fault.Wrap(fault.IO, os.Rename(out.Name(), dst), "copying to %s", dst)
+	return fault.Wrap(fault.IO, settleFile(out, named, dst), "copying to %s", dst)
+}
+
+// createBeside makes an empty file for dst, and the name in dst's folder that it
+// has until it is dst. Where the file system can, the file has no name until its
+// content is whole (O_TMPFILE, open(2)): a process killed meanwhile leaves nothing.
+func createBeside(dst string) (*os.File, string, error) {
+	dir := filepath.Dir(dst)
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		named := filepath.Join(dir, fmt.Sprintf("%s%d-%d", tmpPattern(dst), os.Getpid(), fd))
+		return os.NewFile(uintptr(fd), named), named, nil
+	}
+	out, err := os.CreateTemp(dir, tmpPattern(dst))
+	if err != nil {
+		return nil, "", err
+	}
+	return out, out.Name(), nil
+}
+
+// settleFile makes the file dst, whether it had its name before or not.
+func settleFile(out *os.File, named, dst string) error {
+	if _, err := os.Lstat(named); errors.Is(err, fs.ErrNotExist) {
+		self := fmt.Sprintf("/proc/self/fd/%d", out.Fd())
+		if err := unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, named, unix.AT_SYMLINK_FOLLOW); err != nil {
+			return &os.LinkError{Op: "linkat", Old: self, New: named, Err: err}
+		}
+	}
+	return errors.Join(out.Close(), os.Rename(named, dst))
 }
 
 // tmpPattern is the form of temporary names beside a published file.
@@ -52,7 +80,7 @@ func fill(out, in *os.File, info fs.FileInfo) error {
 			return err
 		}
 	}
-	return out.Close()
+	return nil
 }
 
 func copySparse(out, in *os.File, size int64) error {

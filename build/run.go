@@ -60,8 +60,8 @@ func (r *run) all(ctx context.Context) error {
 		})
 	}
 	group.Wait()
-	if len(r.errs) == 0 && ctx.Err() != nil {
-		return fault.Wrap(fault.Cancelled, context.Cause(ctx), "building %s", r.Target)
+	if ctx.Err() != nil { // what each step says about its end is in the events
+		return fault.New(fault.Cancelled, "building %s: interrupted (%w); what was done is kept", r.Target, context.Cause(ctx))
 	}
 	return errors.Join(r.errs...)
 }

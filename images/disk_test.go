@@ -175,6 +175,21 @@ func TestImageIsTheSameFromTwoPaths(t *testing.T) {
 	host(t, "cmp", filepath.Join(images[0], BmapFile), filepath.Join(images[1], BmapFile))
 }
 
+func TestStorageBelongsToRootWhoeverBuilds(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving files to another user needs root")
+	}
+	mine := newRunner(t).must(disk(boardTree(t), board()))
+	r, d := newRunner(t), disk(boardTree(t), board())
+	host(t, "chown", "-R", "70001:70002", r.must(d.Storage))
+	other := r.must(d)
+	got := host(t, "debugfs", "-R", "stat /trails/0/bsp/run.json", filepath.Join(other, DiskFile)+rootAt)
+	if !regexp.MustCompile(`User:\s+0\s+Group:\s+0`).MatchString(got) {
+		t.Errorf("want owner root\n%s", got)
+	}
+	host(t, "cmp", filepath.Join(mine, DiskFile), filepath.Join(other, DiskFile))
+}
+
 func TestTooSmallImageSaysWhatItNeeds(t *testing.T) {
 	small, tiny := board(), board()
 	small.Image.Size, tiny.Image.Size = 70, 41

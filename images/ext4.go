@@ -126,8 +126,9 @@ func makeExt4(ctx context.Context, w *build.Work, t Tools, image string, s span,
 	return stampExt4(ctx, w, t, image, s, what.inodes, at, env)
 }
 
-// stampExt4 sets the times of every inode: mke2fs copies those of the staged
-// files, and a change time cannot be set there.
+// stampExt4 gives every inode to root and sets its times: mke2fs copies the owner
+// of the staged files, who is whoever builds, and their times, of which the change
+// time cannot be set there.
 func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, inodes int64, at build.Stamp, env []string) error {
 	script := filepath.Join(w.Tmp, "times")
 	f, err := os.Create(script)
@@ -137,6 +138,7 @@ func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span
 	defer f.Close()
 	b := bufio.NewWriter(f)
 	for _, n := range storedInodes(inodes) {
+		fmt.Fprintf(b, "set_inode_field <%d> uid 0\nset_inode_field <%d> gid 0\n", n, n)
 		for _, field := range []string{"atime", "ctime", "mtime"} {
 			fmt.Fprintf(b, "set_inode_field <%d> %s @%d\n", n, field, at.Seconds())
 		}
