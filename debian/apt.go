@@ -72,7 +72,8 @@ type root struct {
 	conf    string
 	mirrors mirrors
 	mu      sync.Mutex
-	fresh   bool // lists were updated by this process
+	fresh   bool  // lists were updated by this process
+	broken  error // why they could not be
 }
 
 // root returns the private root of a suite and architecture, made on first use.
@@ -229,8 +230,8 @@ func machineEtc(ctx context.Context) string {
 func (r *root) update(ctx context.Context, a *Apt) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.fresh {
-		return nil
+	if r.fresh || r.broken != nil {
+		return r.broken
 	}
 	unlock, err := lockFile(filepath.Join(r.dir, "lock"))
 	if err != nil {
@@ -245,7 +246,8 @@ func (r *root) update(ctx context.Context, a *Apt) error {
 	case err == nil:
 		r.fresh = true
 	case fault.Of(err) == fault.Cancelled || fault.Of(err) == fault.NoSpace || !r.hasLists():
-		return fault.Wrap(fault.Unreachable, err, "reading the package lists of %s", filepath.Base(r.dir))
+		r.broken = advise(fault.Wrap(fault.Unreachable, err, "reading the package lists of %s", filepath.Base(r.dir)))
+		return r.broken
 	default:
 		r.fresh = true
 		a.warn("package lists of %s: not all could be refreshed, going on with what is there: %v", filepath.Base(r.dir), err)
@@ -309,12 +311,21 @@ func run(ctx context.Context, conf, name string, args ...string) (string, error)
 	return "", fault.New(sortComplaint(said), "running %s %s: %w: %s", filepath.Base(name), args[0], err, said)
 }
 
+// idle lines of apt say only that another line says something.
+var idle = map[string]bool{
+	"E: Download Failed": true,
+	"E: Some index files failed to download. They have been ignored, or old ones used instead.": true,
+}
+
 // complaint picks apt's error lines, else the last line, bounded.
 func complaint(stderr string) string {
 	var lines []string
 	last := ""
 	for line := range strings.Lines(stderr) {
 		line = strings.TrimSpace(line)
+		if idle[line] {
+			continue
+		}
 		if strings.HasPrefix(line, "E:") || strings.HasPrefix(line, "W: Failed") || strings.HasPrefix(line, "Err:") {
 			lines = append(lines, line)
 		}
@@ -335,7 +346,7 @@ var complaints = []struct {
 }{
 	{regexp.MustCompile(`No space left|enough free space`), fault.NoSpace},
 	{regexp.MustCompile(`Hash Sum mismatch|unexpected size|Mirror sync in progress|hash mismatch|Hashes of`), fault.Digest},
-	{regexp.MustCompile(`404|Not Found|Failed to stat|Unable to locate|No packages found|has no installation candidate|File not found`), fault.Missing},
+	{regexp.MustCompile(`\s404\s|Not Found|Failed to stat|Unable to locate|No packages found|has no installation candidate|File not found`), fault.Missing},
 	{regexp.MustCompile(`resol|onnect|imed out|Failed to fetch|Temporary|unreachable|proxy`), fault.Unreachable},
 }
 

@@ -2,6 +2,7 @@ package debian
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -151,5 +152,16 @@ func (a *Apt) Download(ctx context.Context, e Entry, file string) error {
 			worst = err
 		}
 	}
-	return fault.Wrap(fault.Unreachable, worst, "downloading %s", e)
+	return advise(fault.Wrap(fault.Unreachable, worst, "downloading %s", e))
+}
+
+// advise adds to an error of the archive what mends it.
+func advise(err error) error {
+	switch fault.Of(err) {
+	case fault.Unreachable:
+		return fmt.Errorf("%w; check the network, and the mirrors in /etc/apt", err)
+	case fault.Digest:
+		return fmt.Errorf("%w; the archive's content is not what is pinned: if the lock was not edited, try another mirror", err)
+	}
+	return err
 }

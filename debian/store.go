@@ -100,10 +100,17 @@ func (s *Store) Get(ctx context.Context, e Entry) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	if s.Has(e) && verify(file, e) == nil {
+	if !s.Has(e) {
+		return file, s.download(ctx, e, file)
+	}
+	damage := verify(file, e)
+	if damage == nil {
 		return file, nil
 	}
-	return file, s.download(ctx, e, file)
+	if err := s.download(ctx, e, file); err != nil {
+		return file, fault.New(fault.Of(err), "%w; the copy in the download cache, %s, is damaged", err, file)
+	}
+	return file, nil
 }
 
 // download fetches to a temporary name; only verified content gets the real one.
@@ -197,6 +204,9 @@ func (s *Store) Refresh(ctx context.Context, lock *Lock, requests []Request, o O
 	for _, r := range requests {
 		entries := out.Entries(r)
 		gone, err := s.gone(ctx, entries, progress)
+		if err != nil && fault.Of(err) == fault.Unreachable && !o.Locked {
+			gone, err = s.goneBefore(r, entries, err)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -282,6 +292,20 @@ func (s *Store) gone(ctx context.Context, entries []Entry, progress func(Entry))
 	return nil, nil
 }
 
+// goneBefore answers for an archive that does not: a build that found a pinned
+// package gone left its choice of another, and that choice is in the cache.
+func (s *Store) goneBefore(r Request, pinned []Entry, unreachable error) (*Entry, error) {
+	memo, err := s.memo(r, pinned)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(pinned, func(e Entry) bool { return !s.Has(e) })
+	if i < 0 || s.recall(memo) == nil {
+		return nil, unreachable
+	}
+	return &pinned[i], nil
+}
+
 // substitute answers a request anew, or as it was answered the last time if those
 // files are all in the cache.
 func (s *Store) substitute(ctx context.Context, r Request, pinned []Entry) ([]Entry, error) {
@@ -353,8 +377,20 @@ func (s *Store) Resolve(ctx context.Context, requests []Request) (*Lock, error) 
 		}
 		out.replace(r, entries)
 	}
-	if err := errors.Join(all...); err != nil {
+	if err := errors.Join(distinct(all)...); err != nil {
 		return nil, fault.Wrap(fault.Of(all[0]), err, "resolving the parts")
 	}
 	return out, nil
+}
+
+// distinct leaves errors out that say what an earlier one says: requests of one
+// suite and architecture fail alike.
+func distinct(all []error) []error {
+	var out []error
+	for _, err := range all {
+		if !slices.ContainsFunc(out, func(o error) bool { return o.Error() == err.Error() }) {
+			out = append(out, err)
+		}
+	}
+	return out
 }

@@ -107,6 +107,7 @@ func TestGonePackageIsReplacedAndRemembered(t *testing.T) {
 	}
 	// The second build: pinned package neither cached nor reachable.
 	asked := archive.resolved
+	archive.down = true
 	_, again := refresh(t, store, lock, Options{})
 	if diff := cmp.Diff(replaced, again); diff != "" || archive.resolved != asked {
 		t.Errorf("asked %d times more; (-first +second):\n%s", archive.resolved-asked, diff)
@@ -158,6 +159,28 @@ func TestDamagedCacheHeals(t *testing.T) {
 	}
 	if got, err := os.ReadFile(file); err != nil || string(got) != "old kernel" {
 		t.Errorf("content %q, %v", got, err)
+	}
+}
+
+func TestDamagedCacheIsNamedWhenNothingReplacesIt(t *testing.T) {
+	store, archive, lock, old := bench(t)
+	refresh(t, store, lock, Options{})
+	if err := os.WriteFile(store.file(old), []byte("bad kernel"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	archive.down = true
+	_, err := store.Get(t.Context(), old)
+	if fault.Of(err) != fault.Unreachable || !strings.Contains(err.Error(), store.file(old)+", is damaged") {
+		t.Errorf("%v: %v", fault.Of(err), err)
+	}
+}
+
+func TestRequestsThatFailAlikeAreToldOnce(t *testing.T) {
+	store, archive, _, _ := bench(t)
+	archive.down = true
+	_, err := store.Resolve(t.Context(), []Request{kernelReq, kernelReq, kernelReq})
+	if err == nil || strings.Contains(err.Error(), "\n") || fault.Of(err) != fault.Unreachable {
+		t.Errorf("%v: %v", fault.Of(err), err)
 	}
 }
 
