@@ -248,11 +248,14 @@ func (b *Batch) PutFile(ctx context.Context, src *os.File, want string) (string,
 	if want != "" && b.known(want, src) {
 		return want, nil
 	}
+	if b.noClone.Load() {
+		return b.Put(ctx, src, want)
+	}
 	f, err := b.files.Create(Perm)
 	if err != nil {
 		return "", err
 	}
-	if b.noClone.Load() || unix.IoctlFileClone(int(f.Fd()), int(src.Fd())) != nil {
+	if unix.IoctlFileClone(int(f.Fd()), int(src.Fd())) != nil {
 		b.noClone.Store(true)
 		b.files.Discard(f)
 		return b.Put(ctx, src, want)

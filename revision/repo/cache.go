@@ -11,12 +11,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/atomicfile"
@@ -115,22 +113,17 @@ func (c *cache) put(key string, k known, looked time.Time) {
 // what it sees.
 func (c *cache) learn(ctx context.Context, files []file, todo []int, look func(ctx context.Context, i int) (known, error)) error {
 	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for _, i := range todo {
-		group.Go(func() error {
-			looked := time.Now()
-			k, err := look(ctx, i)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			c.put(files[i].key, k, looked)
-			return nil
-		})
-	}
-	err := group.Wait()
+	err := parallel(ctx, len(todo), func(ctx context.Context, n int) error {
+		looked := time.Now()
+		k, err := look(ctx, todo[n])
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		c.put(files[todo[n]].key, k, looked)
+		return nil
+	})
 	c.save()
 	return err
 }

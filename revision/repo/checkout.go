@@ -8,11 +8,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/atomicfile"
@@ -146,25 +144,17 @@ func (c *checkout) isPlainObject(key, sum string) bool {
 
 // write prepares all files.
 func (c *checkout) write(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range c.jobs {
-		group.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			j := &c.jobs[i]
-			temp := filepath.Join(c.stage, j.temp)
-			if err := c.writeOne(ctx, j, temp); err != nil {
-				return err
-			}
-			var st unix.Stat_t
-			err := unix.Lstat(temp, &st)
-			j.staged = stampOf(&st)
+	return parallel(ctx, len(c.jobs), func(ctx context.Context, i int) error {
+		j := &c.jobs[i]
+		temp := filepath.Join(c.stage, j.temp)
+		if err := c.writeOne(ctx, j, temp); err != nil {
 			return err
-		})
-	}
-	return group.Wait()
+		}
+		var st unix.Stat_t
+		err := unix.Lstat(temp, &st)
+		j.staged = stampOf(&st)
+		return err
+	})
 }
 
 func (c *checkout) writeOne(ctx context.Context, j *job, temp string) error {

@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/pantavisor/pantavisor/atomicfile"
 	"github.com/pantavisor/pantavisor/revision/objects"
@@ -94,18 +91,18 @@ func (r *Repo) storeChanges(ctx context.Context, st *state.State, changes []stat
 	}
 	batch := store.Batch()
 	defer batch.Abort()
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	var todo []state.Object
 	seen := map[string]bool{}
 	for _, c := range changes {
-		sum, ok := st.Object(c.Key)
-		if !ok || seen[sum] {
-			continue
+		if sum, ok := st.Object(c.Key); ok && !seen[sum] {
+			seen[sum] = true
+			todo = append(todo, state.Object{Path: c.Key, Sum: sum})
 		}
-		seen[sum] = true
-		group.Go(func() error { return r.storeFile(gctx, batch, c.Key, sum) })
 	}
-	if err := group.Wait(); err != nil {
+	err = parallel(ctx, len(todo), func(ctx context.Context, i int) error {
+		return r.storeFile(ctx, batch, todo[i].Path, todo[i].Sum)
+	})
+	if err != nil {
 		return err
 	}
 	return batch.Commit()

@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/revision/archive"
@@ -129,8 +127,7 @@ func (p *puller) all(ctx context.Context, list []state.Object) ([]PulledObject, 
 	same := sameDir(p.src.Dir(), p.dst.Dir())
 	out := make([]PulledObject, len(list))
 	seen := map[string]bool{}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	var todo []string
 	for i, o := range list {
 		from, err := p.src.Path(o.Sum)
 		if err != nil {
@@ -147,9 +144,9 @@ func (p *puller) all(ctx context.Context, list []state.Object) ([]PulledObject, 
 			}
 			continue
 		}
-		group.Go(func() error { return p.one(ctx, o.Sum) })
+		todo = append(todo, o.Sum)
 	}
-	return out, group.Wait()
+	return out, parallel(ctx, len(todo), func(ctx context.Context, i int) error { return p.one(ctx, todo[i]) })
 }
 
 // has tells whether the destination has an object of the right size.

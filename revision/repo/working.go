@@ -117,16 +117,21 @@ func (r *Repo) isObject(key string) bool {
 
 // openFile opens a file of the working tree; its stamp is that of before reading.
 func (r *Repo) openFile(key string) (*os.File, stamp, error) {
-	f, err := os.OpenFile(filepath.Join(r.dir, key), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	path := filepath.Join(r.dir, key)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) // a pipe in its place must not stop us
 	if err != nil {
-		return nil, stamp{}, fmt.Errorf("reading the working tree: %w", err)
+		return nil, stamp{}, fmt.Errorf("reading the working tree: %w", &os.PathError{Op: "open", Path: path, Err: err})
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		_ = f.Close()
+	err = unix.Fstat(fd, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = errors.New("it is no regular file any more")
+	}
+	if err = errors.Join(err, unix.SetNonblock(fd, false)); err != nil {
+		_ = unix.Close(fd)
 		return nil, stamp{}, fmt.Errorf("reading %s: %w", key, err)
 	}
-	return f, stampOf(&st), nil
+	return os.NewFile(uintptr(fd), path), stampOf(&st), nil
 }
 
 // look reads a file.
