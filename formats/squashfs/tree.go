@@ -68,13 +68,13 @@ func treeEntry(p, rel string, d fs.DirEntry, seen map[inodeKey]string) (Entry, e
 		rdev := uint64(st.Rdev) //nolint:unconvert // 32 bits wide on some architectures
 		e.Major, e.Minor = unix.Major(rdev), unix.Minor(rdev)
 	}
-	e.Xattrs, err = readXattrs(p)
+	e.Xattrs, err = ReadXattrs(p)
 	return e, err
 }
 
-// readXattrs returns the attributes that squashfs can hold; others, such as the
+// ReadXattrs returns the attributes of a path that squashfs can hold; others, such as the
 // kernel's own system.*, are what the new file system makes itself.
-func readXattrs(p string) (map[string][]byte, error) {
+func ReadXattrs(p string) (map[string][]byte, error) {
 	names := make([]byte, 64<<10)
 	n, err := unix.Llistxattr(p, names)
 	if errors.Is(err, unix.ENOTSUP) || n == 0 && err == nil {

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/formats/squashfs"
 )
 
 func sameAttributes(a, b *inode) bool {
@@ -62,7 +64,8 @@ func ended(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// AddFolder adds what is in a folder of this machine with its owners and modes.
+// AddFolder adds what is in a folder of this machine with its owners, modes and
+// extended attributes.
 // Contents are read when the tree is written.
 func (t *Tree) AddFolder(ctx context.Context, dir string) error {
 	links := map[[2]uint64]*inode{}
@@ -101,6 +104,9 @@ func fromDisk(p string, d fs.DirEntry, links map[[2]uint64]*inode) (*inode, erro
 		return n, nil
 	}
 	n := &inode{mode: info.Mode(), uid: st.Uid, gid: st.Gid, time: info.ModTime()}
+	if n.xattrs, err = squashfs.ReadXattrs(p); err != nil {
+		return nil, err
+	}
 	links[key] = n
 	switch {
 	case d.IsDir():

@@ -316,9 +316,13 @@ func TestAddFolder(t *testing.T) {
 	if err := errors.Join(os.Link(filepath.Join(src, "top"), filepath.Join(src, "hard")), os.Symlink("top", filepath.Join(src, "soft"))); err != nil {
 		t.Fatal(err)
 	}
+	attributes := unix.Lsetxattr(filepath.Join(src, "top"), "trusted.note", []byte("n"), 0) == nil
 	tree := compose(t)
 	if err := tree.AddFolder(context.Background(), src); err != nil {
 		t.Fatal(err)
+	}
+	if got := string(tree.root.children["top"].xattrs["trusted.note"]); attributes && got != "n" {
+		t.Errorf("the extended attribute is %q", got)
 	}
 	if d := cmp.Diff([]string{"a/b/c: deep", "hard: t", "soft -> top", "top: t"}, list(t, tree)); d != "" {
 		t.Errorf("-want +got:\n%s", d)
