@@ -13,9 +13,13 @@ import (
 // configFile is the configuration in the initrd.
 const configFile = "/etc/pantavisor.config"
 
+// comm is the process's name.
+const comm = "pv-engine"
+
 // Command is the program "engine", which process 1 starts: it reads what process 1
 // hands over and the configuration, and runs the revision. version is the runtime's.
 func Command(ctx context.Context, args []string, version string, stdout, stderr io.Writer) int {
+	_ = os.WriteFile("/proc/self/comm", []byte(comm), 0) // for ps: process 1 starts us as "exe"
 	opt, err := FromEnviron()
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "pantavisor engine: %s: %v\n", handoff.EnvRevision, err)

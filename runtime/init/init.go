@@ -67,6 +67,7 @@ type machine struct {
 	running  boot.Running
 	storage  string      // mount point, "" while not mounted
 	device   string      // block device of the storage
+	seen     *sighting   // of the storage while the early modules were loaded
 	asked    chan action // reboot or power off asked for from outside
 	crashed  chan string // a goroutine of process 1 panicked
 	stop     context.CancelFunc
@@ -130,11 +131,11 @@ func (m *machine) live(ctx context.Context) (out outcome) {
 	}()
 	ctx, m.stop = context.WithCancel(ctx)
 	for _, p := range phases {
-		began := time.Now()
+		began, used := time.Now(), cpuTime()
 		if err := p.run(m, ctx); err != nil {
 			return outcome{reason: fmt.Sprintf("%s: %v", p.name, err), failed: true}
 		}
-		m.log.Debugf("%s took %v", p.name, time.Since(began).Round(time.Millisecond))
+		m.log.Debugf("%s took %d ms, %d ms of CPU", p.name, time.Since(began).Milliseconds(), (cpuTime() - used).Milliseconds())
 	}
 	return m.supervise(ctx)
 }
@@ -171,6 +172,15 @@ func (m *machine) environment(earlyLog, notify int) []string {
 		fmt.Sprintf("%s=%d", handoff.EnvBootCPU, m.bootCPU),
 		handoff.EnvRevision+"="+m.running.Rev,
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin")
+}
+
+// cpuTime is what this process has used, in user space and in the kernel.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // uptime is the time since the machine started.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -280,6 +281,19 @@ func TestJournalNeverBlocksAndCounts(t *testing.T) {
 	}
 	if want := fmt.Sprintf("%d messages of process 1 were lost", many-len(kept)); got[0].Msg != want {
 		t.Errorf("%q, want %q", got[0].Msg, want)
+	}
+}
+
+func TestRelaySortsByLevel(t *testing.T) {
+	j := newSilentJournal(t)
+	j.setLevel(logs.Debug)
+	said := debugMark + "loading module acpi_cpufreq: no such device\nloading module x: exec format error\n"
+	if err := relay(io.NopCloser(strings.NewReader(said)), logs.Logger{Sink: j, Source: "modules"}); err != nil {
+		t.Error(err)
+	}
+	got := records(t, j)
+	if len(got) != 2 || got[0].Level != int(logs.Debug) || strings.Contains(got[0].Msg, "<") || got[1].Level != int(logs.Warn) {
+		t.Errorf("%+v, want a message for the debug log and a warning", got)
 	}
 }
 

@@ -134,7 +134,7 @@ const consoleLevel = "4"
 // quietKernel sets the kernel's console level unless the command line has asked
 // for a certain one, and lets all of our lines into the kernel log.
 func quietKernel() {
-	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on"), 0) // else 10 lines in 5 s
+	_ = os.WriteFile("/proc/sys/kernel/printk_devkmsg", []byte("on\n"), 0) // else 10 lines in 5 s; not without a newline
 	line, _ := os.ReadFile("/proc/cmdline")
 	for _, w := range strings.Fields(string(line)) {
 		if w == "debug" || w == "ignore_loglevel" || strings.HasPrefix(w, "loglevel=") {

@@ -53,8 +53,9 @@ func (m *machine) configure(context.Context) error {
 	return nil
 }
 
-// earlyModules loads what the initrd has for the devices of this machine and what
-// the storage needs, and goes on doing so for devices that come later.
+// earlyModules loads what the initrd has for the devices of this machine until the
+// storage is there, what the storage needs, and goes on doing so for devices that
+// come later. Devices that wait now get their drivers from plugRest.
 func (m *machine) earlyModules(ctx context.Context) error {
 	dir, err := modules.Folder("/")
 	if err != nil {
@@ -69,15 +70,12 @@ func (m *machine) earlyModules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := m.modules.ColdPlug(ctx)
+	m.modules.Idle = func(err error) { log.Debugf("%v", err) }
+	n, err := m.modules.ColdPlug(ctx, m.storageSeen)
 	if err != nil {
 		log.Warnf("%v", err)
 	}
 	if err := m.modules.Load(m.missingDrivers()...); err != nil {
-		log.Warnf("%v", err)
-	}
-	// The power button is read through evdev, which no device asks for by itself.
-	if err := m.modules.Load("evdev"); err != nil && !errors.Is(err, modules.ErrUnknown) {
 		log.Warnf("%v", err)
 	}
 	log.Debugf("%d modules for the devices of this machine", n)
@@ -89,6 +87,31 @@ func (m *machine) earlyModules(ctx context.Context) error {
 	})
 	return nil
 }
+
+// storageSeen reports whether the storage is there, so that no more drivers are
+// needed for it, and keeps it.
+func (m *machine) storageSeen() bool {
+	if m.standalone() {
+		return false // no later cold plug comes
+	}
+	dev, others, ok := storage.Look(m.wanted())
+	if ok {
+		m.seen = &sighting{dev, others}
+	}
+	return ok
+}
+
+// sighting is the storage, and the devices that could be taken for it.
+type sighting struct {
+	device storage.Device
+	others []storage.Device
+}
+
+func (m *machine) wanted() storage.Want {
+	return storage.Want{Spec: m.config.String(config.StorageDevice), BootPart: os.Getenv("pv_boot_partuuid")}
+}
+
+func (m *machine) standalone() bool { return m.config.Enum(config.SystemInitMode) == "standalone" }
 
 // missingDrivers are the modules by name that the storage and containers need and
 // that the kernel does not have built in.
@@ -145,7 +168,7 @@ func (m *machine) console() *shell.Console {
 // mountStorage finds, grows and mounts the storage, and learns from it which
 // revision runs.
 func (m *machine) mountStorage(ctx context.Context) error {
-	if m.config.Enum(config.SystemInitMode) == "standalone" {
+	if m.standalone() {
 		return nil
 	}
 	dev, err := m.findStorage(ctx)
@@ -166,14 +189,17 @@ func (m *machine) mountStorage(ctx context.Context) error {
 }
 
 func (m *machine) findStorage(ctx context.Context) (storage.Device, error) {
-	spec := m.config.String(config.StorageDevice)
-	ctx, cancel := context.WithTimeout(ctx, m.config.Duration(config.StorageWait))
-	defer cancel()
-	began := time.Now()
-	dev, others, err := storage.Find(ctx, storage.Want{Spec: spec, BootPart: os.Getenv("pv_boot_partuuid")})
-	if err != nil {
-		return dev, fmt.Errorf("%w (PV_STORAGE_DEVICE, waited %v of PV_STORAGE_WAIT)", err, time.Since(began).Round(time.Second))
+	if m.seen == nil {
+		ctx, cancel := context.WithTimeout(ctx, m.config.Duration(config.StorageWait))
+		defer cancel()
+		began := time.Now()
+		dev, others, err := storage.Find(ctx, m.wanted())
+		if err != nil {
+			return dev, fmt.Errorf("%w (PV_STORAGE_DEVICE, waited %v of PV_STORAGE_WAIT)", err, time.Since(began).Round(time.Second))
+		}
+		m.seen = &sighting{dev, others}
 	}
+	spec, dev, others := m.config.String(config.StorageDevice), m.seen.device, m.seen.others
 	log := m.log.Named("storage")
 	log.Infof("%s is %s (%s)", spec, dev.Path, dev.Super.Type)
 	for _, o := range others {

@@ -23,7 +23,7 @@ const (
 	engineGrace = 90 * time.Second
 	// coldPlugDelay is when the remaining devices get their modules if the engine
 	// does not say earlier that the revision runs: they must not slow its start.
-	coldPlugDelay = time.Second
+	coldPlugDelay = 2 * time.Second
 )
 
 // engine is the running engine.
@@ -185,31 +185,6 @@ func askedBy(s os.Signal) action {
 		return reboot
 	}
 	return powerOff
-}
-
-// coldPlugWord is the word by which this program loads the modules of all devices.
-const coldPlugWord = "cold-plug"
-
-// plugRest loads the modules of the devices that the early set did not know, as a
-// process of its own: its memory goes with it and it stands behind everything else.
-func (m *machine) plugRest() {
-	if m.storage == "" {
-		return
-	}
-	attr := &syscall.ProcAttr{Dir: "/", Files: []uintptr{0, 1, 2}, Env: []string{"GOMAXPROCS=1"}}
-	_, done, err := m.reaper.Spawn("/proc/self/exe", []string{"pantavisor", coldPlugWord}, attr)
-	if err != nil {
-		m.log.Warnf("%v", err)
-		return
-	}
-	m.background("modules", func() error {
-		ws := <-done
-		stopped := ws.Signaled() && ws.Signal() == unix.SIGTERM // by the shutdown
-		if !stopped && ws.ExitStatus() != 0 {
-			m.log.Named("modules").Warnf("not all modules could be loaded: %s", describe(ws))
-		}
-		return nil
-	})
 }
 
 // failureWait is how long the reason of a failure stays on the console when no

@@ -12,24 +12,20 @@ import (
 // match returns the modules that claim one of the modaliases, in the order of
 // modules.alias, each once. A folder without aliases claims nothing.
 func match(dir string, modaliases []string) ([]string, error) {
-	b, err := readTable(filepath.Join(dir, "modules.alias"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	byBus := map[string][]string{}
 	for _, m := range modaliases {
 		byBus[bus(m)] = append(byBus[bus(m)], m)
 	}
 	var out []string
-	for line := range bytes.Lines(b) {
+	err := eachLine(filepath.Join(dir, "modules.alias"), func(line []byte) {
 		if m, ok := claims(line, byBus); ok && !slices.Contains(out, m) {
 			out = append(out, m)
 		}
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	return out, nil
+	return out, err
 }
 
 // bus is what stands before the first colon: pci, usb, of, acpi, platform. In

@@ -19,6 +19,10 @@ import (
 type Loader struct {
 	// Options are the parameters of modules, by name; see [ReadOptions].
 	Options map[string]string
+	// Idle, if not nil, is told about drivers that were loaded for a device and
+	// found nothing that they can drive. That is normal: a modalias says what may
+	// be there, the driver looks. Such are no errors of LoadFor and ColdPlug.
+	Idle func(error)
 
 	mu     sync.Mutex
 	dir    string
@@ -58,8 +62,13 @@ func inKernel(sys string) map[string]bool {
 func (l *Loader) Load(names ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, err := l.load(names)
-	return err
+	_, errs := l.load(names)
+	return errors.Join(errs...)
+}
+
+// cpu is the processor's modalias, "" where processors have none.
+func (l *Loader) cpu() string {
+	return readAttribute(filepath.Join(l.sys, "devices/system/cpu/modalias"))
 }
 
 // LoadFor loads the modules that claim one of the modaliases and returns how many
@@ -67,21 +76,43 @@ func (l *Loader) Load(names ...string) error {
 func (l *Loader) LoadFor(modaliases ...string) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	names, err := l.claimed(modaliases)
+	if err != nil {
+		return 0, err
+	}
+	n, errs := l.load(names)
+	return n, l.sift(errs)
+}
+
+// idle are the kernel's answers when a driver finds nothing to drive.
+var idle = []error{unix.ENODEV, unix.ENXIO, unix.EOPNOTSUPP}
+
+// sift takes the idle drivers out of what went wrong.
+func (l *Loader) sift(errs []error) error {
+	return errors.Join(slices.DeleteFunc(errs, func(err error) bool {
+		normal := slices.ContainsFunc(idle, func(e error) bool { return errors.Is(err, e) })
+		if normal && l.Idle != nil {
+			l.Idle(err)
+		}
+		return normal
+	})...)
+}
+
+// claimed are the modules that claim one of the modaliases not looked up before.
+func (l *Loader) claimed(modaliases []string) ([]string, error) {
 	fresh := slices.DeleteFunc(slices.Clone(modaliases), func(m string) bool { return l.asked[m] })
 	if len(fresh) == 0 {
-		return 0, nil
+		return nil, nil
 	}
 	for _, m := range fresh {
 		l.asked[m] = true
 	}
-	names, err := match(l.dir, fresh)
-	if err != nil || len(names) == 0 {
-		return 0, err
-	}
-	return l.load(names)
+	return match(l.dir, fresh)
 }
 
-func (l *Loader) load(names []string) (int, error) {
+// load loads modules and returns how many were new to the kernel, and an error for
+// each that was not to be loaded.
+func (l *Loader) load(names []string) (count int, errs []error) {
 	var missing []string
 	for _, n := range names {
 		if n = name(n); !l.loaded[n] {
@@ -91,23 +122,22 @@ func (l *Loader) load(names []string) (int, error) {
 	if len(missing) == 0 {
 		return 0, nil
 	}
-	x, err := readIndex(l.dir)
+	x, err := readIndex(l.dir, l.cpu(), missing)
 	if err != nil {
-		return 0, err
+		return 0, []error{err}
 	}
-	var errs []error
-	count := 0
 	for _, n := range missing {
 		steps, err := x.order(nil, n, false, l.loaded)
+		if err == nil {
+			var done int
+			done, err = l.run(steps)
+			count += done
+		}
 		if err != nil {
 			errs = append(errs, err)
-			continue
 		}
-		done, err := l.run(steps)
-		count += done
-		errs = append(errs, err)
 	}
-	return count, errors.Join(errs...)
+	return count, errs
 }
 
 // run loads in order. A failed module stays marked, so that it is tried once.
@@ -150,8 +180,8 @@ func ReadOptions(path string) (map[string]string, error) {
 		files, _ = filepath.Glob(filepath.Join(path, "*.conf")) // the pattern is well-formed
 	}
 	for _, f := range files {
-		err := eachLine(f, func(line string) {
-			w := strings.Fields(line)
+		err := eachLine(f, func(line []byte) {
+			w := strings.Fields(string(line))
 			if len(w) > 2 && w[0] == "options" {
 				n := name(w[1])
 				out[n] = strings.TrimSpace(out[n] + " " + strings.Join(w[2:], " "))

@@ -58,7 +58,7 @@ func tree(t *testing.T, files map[string]string) string {
 // recording returns a loader that notes what it would insert, by file name and options.
 func recording(dir string, got *[]string) *Loader {
 	l := NewLoader(dir)
-	l.loaded = map[string]bool{}
+	l.loaded, l.sys = map[string]bool{}, "" // nothing of this machine
 	l.insert = func(p, options string) error {
 		*got = append(*got, strings.TrimSpace(path.Base(p)+" "+options))
 		return nil
@@ -97,7 +97,7 @@ func TestLoadOrder(t *testing.T) {
 // which is no module itself, as modprobe does.
 func TestSoftDependencyByAlias(t *testing.T) {
 	x, err := readIndex(tree(t, map[string]string{"modules.dep": depText, "modules.softdep": "softdep jbd2 pre: crypto-crc32c\n",
-		"modules.alias": "alias crypto_crc32c crc32c_intel\nalias crypto_crc32c crc16\nalias other virtio\n"}))
+		"modules.alias": "alias crypto_crc32c crc32c_intel\nalias crypto_crc32c crc16\nalias other virtio\n"}), "", []string{"jbd2"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestColdPlugFollowsNewDevices(t *testing.T) {
 		}
 		return note(p, o)
 	}
-	n, err := l.ColdPlug(t.Context())
+	n, err := l.ColdPlug(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestAliasBusWithStar(t *testing.T) {
 func TestColdPlugStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := NewLoader(t.TempDir()).ColdPlug(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := NewLoader(t.TempDir()).ColdPlug(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want context.Canceled", err)
 	}
 }
@@ -320,11 +320,17 @@ func FuzzGlob(f *testing.F) {
 func FuzzIndex(f *testing.F) {
 	f.Add(depText, "softdep a pre: b\n")
 	f.Fuzz(func(t *testing.T, dep, soft string) {
-		x, err := readIndex(tree(t, map[string]string{"modules.dep": dep, "modules.softdep": soft}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for m := range x.files {
+		dir := tree(t, map[string]string{"modules.dep": dep, "modules.softdep": soft})
+		for _, line := range strings.Split(dep, "\n") {
+			file, _, _ := strings.Cut(strings.TrimSpace(line), ":")
+			m := name(file)
+			x, err := readIndex(dir, "", []string{m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x.files[m] == "" {
+				continue
+			}
 			if _, err := x.order(nil, m, false, map[string]bool{}); err != nil && !errors.Is(err, ErrUnknown) {
 				t.Error(err)
 			}
@@ -376,5 +382,86 @@ func TestFolder(t *testing.T) {
 	got, err := Folder("/")
 	if want := "/lib/modules/" + strings.TrimSpace(string(out)); err != nil || got != want {
 		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+}
+
+// pc is a machine with a disk on virtio and one on SATA, and a power button.
+func pc(t *testing.T) (dir, sys string) {
+	t.Helper()
+	dir = tree(t, map[string]string{
+		"modules.dep": "kernel/drivers/ata/ahci.ko: kernel/drivers/ata/libata.ko\nkernel/drivers/ata/libata.ko:\n" +
+			"kernel/drivers/acpi/button.ko:\nkernel/drivers/virtio/virtio_pci.ko:\n",
+		"modules.alias": "alias acpi*:PNP0C0C:* button\nalias pci:v00008086* ahci\nalias pci:v00001AF4* virtio_pci\n",
+	})
+	return dir, sysfs(t, map[string]string{
+		"bus/acpi/devices/PNP0C0C:00": "acpi:PNP0C0C:", "bus/pci/devices/0000:00:02.0": "pci:v00008086", "bus/pci/devices/0000:00:03.0": "pci:v00001AF4",
+	})
+}
+
+func TestColdPlugEnds(t *testing.T) {
+	ata := []string{"virtio_pci.ko", "libata.ko", "ahci.ko"}
+	for _, tc := range []struct {
+		after int // so many modules are enough
+		want  []string
+	}{{1, ata[:1]}, {3, ata}, {99, append(ata, "button.ko")}} {
+		dir, sys := pc(t)
+		var got []string
+		l := recording(dir, &got)
+		l.sys = sys
+		if _, err := l.ColdPlug(t.Context(), func() bool { return len(got) >= tc.after }); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("enough after %d (-want +got):\n%s", tc.after, diff)
+		}
+		l.Moved()
+		if _, err := l.ColdPlug(t.Context(), nil); err != nil || len(got) < 4 {
+			t.Errorf("the rest is not loaded later: %v, %v", got, err)
+		}
+	}
+}
+
+// TestIdleDrivers tells drivers without a device from those that cannot be loaded.
+func TestIdleDrivers(t *testing.T) {
+	dir, sys := pc(t)
+	l := NewLoader(dir)
+	l.sys, l.loaded = sys, map[string]bool{}
+	var idle []error
+	l.Idle = func(err error) { idle = append(idle, err) }
+	l.insert = func(p, _ string) error {
+		return map[string]error{"button.ko": unix.ENODEV, "libata.ko": unix.ENOEXEC}[path.Base(p)]
+	}
+	_, err := l.ColdPlug(t.Context(), nil)
+	if !errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.ENODEV) {
+		t.Errorf("%v, want only that libata cannot be loaded", err)
+	}
+	if len(idle) != 1 || !strings.Contains(idle[0].Error(), "button") {
+		t.Errorf("idle: %v, want button", idle)
+	}
+	l.Moved()
+	l.loaded = map[string]bool{}
+	if err := l.Load("button"); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("%v, want that the module asked for is refused", err)
+	}
+}
+
+// TestStandInForAnotherProcessor leaves a module out that the processor cannot run.
+func TestStandInForAnotherProcessor(t *testing.T) {
+	dir := tree(t, map[string]string{"modules.dep": depText, "modules.softdep": "softdep jbd2 pre: crypto_crc32c\n",
+		"modules.alias": aliasText + "alias crypto_crc32c crc32c-intel\nalias crypto_crc32c crc16\n"})
+	for cpu, want := range map[string][]string{
+		"cpu:type:x86,ven0002fam000Fmod006B:feature:,0000,0094,0100": {"crc32c-intel.ko", "crc16.ko", "jbd2.ko"},
+		"cpu:type:x86,ven0002fam000Fmod006B:feature:,0000,0100":      {"crc16.ko", "jbd2.ko"},
+		"": {"crc32c-intel.ko", "crc16.ko", "jbd2.ko"},
+	} {
+		var got []string
+		l := recording(dir, &got)
+		l.sys = tree(t, map[string]string{"devices/system/cpu/modalias": cpu + "\n"})
+		if err := l.Load("jbd2"); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("on %q (-want +got):\n%s", cpu, diff)
+		}
 	}
 }

@@ -9,6 +9,7 @@
 package modules
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -43,7 +44,8 @@ func name(s string) string {
 	return strings.ReplaceAll(s, "-", "_")
 }
 
-// index is what modules.dep, modules.softdep and modules.builtin say.
+// index is what modules.dep, modules.softdep and modules.builtin say of some
+// modules and all that these need.
 type index struct {
 	files    map[string]string   // module to file, relative to the folder
 	deps     map[string][]string // module to the files it needs
@@ -53,59 +55,138 @@ type index struct {
 	standIns map[string][]string // soft dependency that is an alias ("crypto_crc32c") to modules
 }
 
-func readIndex(dir string) (*index, error) {
+// readIndex reads what loading some modules takes. cpu is the processor's
+// modalias, "" when unknown.
+func readIndex(dir, cpu string, names []string) (*index, error) {
 	x := &index{files: map[string]string{}, deps: map[string][]string{},
 		pre: map[string][]string{}, post: map[string][]string{}, builtins: map[string]bool{},
 		standIns: map[string][]string{}}
-	if err := eachLine(filepath.Join(dir, "modules.dep"), x.dep); err != nil {
-		return nil, err
-	}
-	for file, line := range map[string]func(string){"modules.softdep": x.softdep, "modules.builtin": x.builtin} {
+	for file, line := range map[string]func([]byte){"modules.softdep": x.softdep, "modules.builtin": x.builtin} {
 		if err := eachLine(filepath.Join(dir, file), line); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	return x, x.findStandIns(filepath.Join(dir, "modules.alias"))
+	if err := x.findFiles(dir, names); err != nil {
+		return nil, err
+	}
+	aliases := x.unknown()
+	if len(aliases) == 0 {
+		return x, nil
+	}
+	if err := x.findStandIns(filepath.Join(dir, "modules.alias"), cpu, aliases); err != nil {
+		return nil, err
+	}
+	var more []string
+	for _, names := range x.standIns {
+		more = append(more, names...)
+	}
+	return x, x.findFiles(dir, more)
 }
 
-// findStandIns looks up the soft dependencies that are no modules: they are
-// aliases without patterns, as ext4's "crypto_crc32c".
-func (x *index) findStandIns(path string) error {
-	wanted := map[string]bool{}
-	for _, list := range []map[string][]string{x.pre, x.post} {
-		for _, names := range list {
-			for _, n := range names {
-				wanted[n] = x.files[n] == ""
+// findFiles finds the lines of modules.dep for modules and what these need. The
+// file is read once for each step of the way rather than kept: it has half a
+// megabyte and some lines of it are of interest.
+func (x *index) findFiles(dir string, names []string) error {
+	tried := map[string]bool{}
+	for len(names) > 0 {
+		want := map[string]bool{}
+		for _, n := range names {
+			if !tried[n] && x.files[n] == "" {
+				tried[n], want[n] = true, true
+			}
+		}
+		if len(want) == 0 {
+			return nil
+		}
+		names = nil
+		err := eachLine(filepath.Join(dir, "modules.dep"), func(line []byte) {
+			if n := x.dep(line, want); n != "" {
+				names = append(names, x.needs(n)...)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// needs are the modules that a module needs or likes to have.
+func (x *index) needs(module string) []string {
+	out := slices.Concat(x.pre[module], x.post[module])
+	for _, file := range x.deps[module] {
+		out = append(out, name(file))
+	}
+	return out
+}
+
+// unknown are the soft dependencies of the modules in the index that are no
+// modules: they are aliases without patterns, as ext4's "crypto_crc32c".
+func (x *index) unknown() map[string]bool {
+	out := map[string]bool{}
+	for module := range x.files {
+		for _, n := range slices.Concat(x.pre[module], x.post[module]) {
+			if x.files[n] == "" {
+				out[n] = true
 			}
 		}
 	}
-	err := eachLine(path, func(line string) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "alias" && wanted[name(f[1])] {
-			x.standIns[name(f[1])] = append(x.standIns[name(f[1])], name(f[2]))
+	return out
+}
+
+// findStandIns looks up what stands for aliases. A module that is for certain
+// processors only, none of them this one, would be refused by the kernel.
+func (x *index) findStandIns(path, cpu string, aliases map[string]bool) error {
+	fits := map[string]bool{} // of modules for certain processors
+	err := eachLine(path, func(line []byte) {
+		f := bytes.Fields(line)
+		if len(f) != 3 || string(f[0]) != "alias" {
+			return
+		}
+		switch alias := string(f[1]); {
+		case strings.HasPrefix(alias, "cpu:"):
+			n := name(string(f[2]))
+			fits[n] = fits[n] || cpu == "" || glob(f[1], cpu)
+		case aliases[name(alias)]:
+			x.standIns[name(alias)] = append(x.standIns[name(alias)], name(string(f[2])))
 		}
 	})
+	for alias, modules := range x.standIns {
+		x.standIns[alias] = slices.DeleteFunc(modules, func(m string) bool { fit, bound := fits[m]; return bound && !fit })
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// dep takes "kernel/fs/a.ko: kernel/lib/b.ko kernel/lib/c.ko".
-func (x *index) dep(line string) {
-	file, needs, ok := strings.Cut(line, ":")
+// dep takes "kernel/fs/a.ko: kernel/lib/b.ko kernel/lib/c.ko" and returns the
+// module if it is wanted.
+func (x *index) dep(line []byte, want map[string]bool) string {
+	file, needs, ok := bytes.Cut(line, []byte(":"))
 	if !ok {
-		return
+		return ""
 	}
-	n := name(file)
-	x.files[n] = file
-	if needs = strings.TrimSpace(needs); needs != "" {
-		x.deps[n] = strings.Fields(needs)
+	n := file[bytes.LastIndexByte(file, '/')+1:]
+	if !bytes.ContainsRune(n, '-') { // else the name has to be made first
+		if base, _, _ := bytes.Cut(n, []byte(".ko")); !want[string(base)] { // does not allocate
+			return ""
+		}
 	}
+	module := name(string(n))
+	if !want[module] {
+		return ""
+	}
+	x.files[module] = string(file)
+	if f := strings.Fields(string(needs)); len(f) > 0 {
+		x.deps[module] = f
+	}
+	return module
 }
 
 // softdep takes "softdep NAME pre: a b post: c".
-func (x *index) softdep(line string) {
-	f := strings.Fields(line)
+func (x *index) softdep(line []byte) {
+	f := strings.Fields(string(line))
 	if len(f) < 3 || f[0] != "softdep" {
 		return
 	}
@@ -122,7 +203,7 @@ func (x *index) softdep(line string) {
 	}
 }
 
-func (x *index) builtin(line string) { x.builtins[name(line)] = true }
+func (x *index) builtin(line []byte) { x.builtins[name(string(line))] = true }
 
 // A step is one module to load; an optional one may fail.
 type step struct {
@@ -165,36 +246,26 @@ func (x *index) order(list []step, module string, optional bool, have map[string
 	return list, nil
 }
 
-// maxTable bounds the files of a module folder; Debian's largest, modules.alias,
-// has 1.4 MB.
-const maxTable = 32 << 20
+// maxLine bounds a line of the files of a module folder, in bytes.
+const maxLine = 1 << 20
 
-// readTable reads one text file of a module folder.
-func readTable(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+// eachLine calls fn for every line that is neither empty nor a comment; the line
+// is fn's only until it returns.
+func eachLine(path string, fn func([]byte)) error {
+	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the module tables: %w", err)
+		return fmt.Errorf("reading the module tables: %w", err)
 	}
-	if info.Size() > maxTable {
-		return nil, fmt.Errorf("reading the module tables: %s has %d bytes, more than can be right", path, info.Size())
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the module tables: %w", err)
-	}
-	return b, nil
-}
-
-// eachLine calls fn for every line that is neither empty nor a comment.
-func eachLine(path string, fn func(string)) error {
-	b, err := readTable(path)
-	if err != nil {
-		return err
-	}
-	for line := range bytes.Lines(b) {
-		if l := string(bytes.TrimSpace(line)); l != "" && l[0] != '#' {
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(make([]byte, 0, 32<<10), maxLine)
+	for lines.Scan() {
+		if l := bytes.TrimSpace(lines.Bytes()); len(l) > 0 && l[0] != '#' {
 			fn(l)
 		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("reading the module tables: %s: %w", path, err)
 	}
 	return nil
 }

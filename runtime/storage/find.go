@@ -67,6 +67,23 @@ func Find(ctx context.Context, want Want) (found Device, others []Device, err er
 	}
 }
 
+// Look returns the device that is wanted if it is there already and no other can
+// come that would be taken instead: it does not wait. Otherwise ok is false.
+func Look(want Want) (found Device, others []Device, ok bool) {
+	match, err := want.matcher()
+	if err != nil {
+		return Device{}, nil, false
+	}
+	devices := scan()
+	hits := slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return !match(d) })
+	if len(hits) == 0 {
+		return Device{}, nil, false
+	}
+	found, others, err = choose(hits, devices, want.BootPart)
+	booted := func(d Device) bool { return d.Disk == found.Disk && strings.EqualFold(d.PartUUID, want.BootPart) }
+	return found, others, err == nil && (want.BootPart == "" || slices.ContainsFunc(devices, booted))
+}
+
 // choose takes the device on the disk that was booted from, else the first by name.
 func choose(hits, all []Device, bootPart string) (Device, []Device, error) {
 	i := slices.IndexFunc(all, func(d Device) bool { return bootPart != "" && strings.EqualFold(d.PartUUID, bootPart) })

@@ -488,3 +488,25 @@ func TestMountErrors(t *testing.T) {
 		t.Errorf("unknown file system: %v", err)
 	}
 }
+
+// TestLook finds what is there at once, and does not take it for the storage while
+// the disk that was booted from is not there.
+func TestLook(t *testing.T) {
+	needRoot(t)
+	label := fmt.Sprintf("look-%d", os.Getpid())
+	if _, _, ok := Look(Want{Spec: "LABEL=" + label}); ok {
+		t.Error("found before it exists")
+	}
+	path := image(t, 8)
+	tool(t, "mke2fs", "-q", "-t", "ext2", "-L", label, path)
+	l := attach(t, path)
+	if dev, others, ok := Look(Want{Spec: "LABEL=" + label}); !ok || dev.Path != l.Path || len(others) != 0 {
+		t.Errorf("found %+v, %v, %v, want %s", dev, others, ok, l.Path)
+	}
+	if dev, _, ok := Look(Want{Spec: "LABEL=" + label, BootPart: "not-there"}); ok {
+		t.Errorf("took %+v though its disk was not booted from", dev)
+	}
+	if _, _, ok := Look(Want{Spec: "LABLE=x"}); ok {
+		t.Error("a wrong setting finds something")
+	}
+}
