@@ -523,8 +523,12 @@ func TestWhy(t *testing.T) {
 	if got := why("a"); got.Verdict != "cache entry is gone" {
 		t.Errorf("got %+v", got)
 	}
-	if _, err := b.Why("zz", u); err == nil || !strings.Contains(err.Error(), "its steps are a, u") {
+	if _, err := b.Why("zz", u); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "mage plan test") {
 		t.Errorf("got %v", err)
+	}
+	near := b.unknown("initrd/bose", &Plan{Steps: []PlanStep{{Name: "initrd/base"}, {Name: "kernel/tree"}}})
+	if !strings.Contains(near.Error(), "did you mean initrd/base?") {
+		t.Errorf("got %v", near)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 // Reason says why a step would run, or why it ran last.
@@ -32,12 +33,19 @@ func (b *Builder) Why(step string, wanted ...Step) (*Reason, error) {
 			return b.reason(&s), nil
 		}
 	}
+	return nil, b.unknown(step, plan)
+}
+
+// unknown is the error for a step that is not in the graph.
+func (b *Builder) unknown(step string, plan *Plan) error {
 	var names []string
 	for _, s := range plan.Steps {
 		names = append(names, s.Name)
 	}
-	return nil, fault.New(fault.BadInput, "step %q: not in the graph of %s; its steps are %s",
-		step, b.Target, strings.Join(names, ", "))
+	if near := targets.Nearest(step, names); len(near) > 0 {
+		return fault.New(fault.BadInput, "step %q: not in the graph of %s; did you mean %s?", step, b.Target, strings.Join(near, " or "))
+	}
+	return fault.New(fault.BadInput, "step %q: not in the graph of %s; \"mage plan %s\" lists its steps", step, b.Target, b.Target)
 }
 
 func (b *Builder) reason(s *PlanStep) *Reason {

@@ -248,7 +248,7 @@ func TestBadParts(t *testing.T) {
 	write(t, filepath.Join(dir, "pkg", File), "description: d\ncommand: [/x]\nroot: {debian: [{package: absent, files: [bin/x]}]}\n", 0o644)
 	write(t, filepath.Join(dir, "arg", File), "description: d\ncommand: [/x]\nargs: {PV_NOT_KNOWN: 1}\n", 0o644)
 	for name, want := range map[string]string{
-		"twice": "etc/f comes from two sources", "pkg": "package absent", "absent": "known are arg, demo, pkg, twice", "../demo": "no name",
+		"twice": "etc/f comes from two sources", "pkg": "package absent", "absent": "there are arg, demo, pkg, twice", "../demo": "no name",
 	} {
 		if _, err := makePart(t, dir, name); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: %v (kind %v), want %q", name, err, fault.Of(err), want)

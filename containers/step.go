@@ -90,7 +90,7 @@ func newPart(name string, t *targets.Target, o Options) (*Part, error) {
 	d, err := Load(dir)
 	if err != nil {
 		if known, _ := Names(o.Dir); fault.Of(err) == fault.Missing {
-			return nil, fmt.Errorf("unknown container %q; known are %s", name, strings.Join(known, ", "))
+			return nil, targets.Unknown("container", name, known)
 		}
 		return nil, err
 	}

@@ -88,7 +88,10 @@ func LoadLock(file string) (*Lock, error) {
 		return nil, fault.Wrap(fault.IO, err, "reading the lock")
 	}
 	l, err := ParseLock(data)
-	return l, fault.Wrap(fault.BadInput, err, "reading lock %s", file)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "reading lock %s (\"mage lock\" writes it anew)", file)
+	}
+	return l, nil
 }
 
 // ParseLock reads a lock. Unknown fields and anything that could lead out of the
@@ -102,9 +105,15 @@ func ParseLock(data []byte) (*Lock, error) {
 		return l, nil
 	}
 	if err := yaml.UnmarshalWithOptions(data, l, yaml.Strict()); err != nil {
-		return nil, fault.New(fault.BadInput, "parsing the lock: %w", err)
+		return nil, fault.New(fault.BadInput, "parsing the lock: %s", firstLine(err))
 	}
 	return l, l.check()
+}
+
+// firstLine leaves the excerpt out that the YAML library draws.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
 }
 
 var (

@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -85,7 +86,7 @@ func (d *Door) open(ctx context.Context, name string) (*job, error) {
 		return nil, err
 	}
 	parts, err := d.parts(ctx, j)
-	if err == nil {
+	if err = d.roomFor(err, j.Cache.Dir()); err == nil {
 		j.comp, err = images.Graph(images.Options{
 			Target: t, Root: d.Root, Module: j.Code, Parts: parts, MergeSource: d.Options.MergeSource, UseSourceBSP: d.Options.UseSourceBSP,
 			Debug: d.Options.Debug, Epoch: d.Options.Epoch, TrustCertificates: d.Options.Certificate, TrustKey: d.Options.Key,
@@ -175,13 +176,22 @@ func (d *Door) Build(ctx context.Context, target string) (*build.Report, error) 
 		return nil, err
 	}
 	report, err := j.Deliver(ctx, d.Out(target), j.comp.Artefacts)
-	if err == nil {
+	if err = d.roomFor(err, j.Cache.Dir()); err == nil {
 		d.tidy(ctx, j)
 	}
 	if err = errors.Join(err, j.close()); err != nil || !d.JSON {
 		return report, err
 	}
 	return report, d.print(report)
+}
+
+// roomFor adds to an error of a full file system which folders need room; an image
+// that is too small says itself what mends it.
+func (d *Door) roomFor(err error, cache string) error {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	return fmt.Errorf("%w; free space there: the cache is %s (another place: PV_CACHE_DIR), results go to %s", err, cache, filepath.Join(d.Root, "out"))
 }
 
 // unusedDownloads is how long a package stays in the download cache that no build
@@ -328,7 +338,7 @@ func (d *Door) Component(ctx context.Context, target, name string) error {
 		return j.Forget(ctx, names...)
 	}
 	res, err := j.Build(ctx, steps...)
-	if err != nil {
+	if err = d.roomFor(err, j.Cache.Dir()); err != nil {
 		return err
 	}
 	for _, s := range steps {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pantavisor/pantavisor/build"
@@ -133,5 +134,18 @@ func TestBrokenLockIsTold(t *testing.T) {
 	}
 	if err := d.Plan(t.Context(), "x64-uefi", "text"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "parts.lock") {
 		t.Errorf("got %v of kind %v", err, fault.Of(err))
+	}
+}
+
+func TestFullFileSystemSaysWhereRoomIsNeeded(t *testing.T) {
+	d, _ := door(t)
+	cause := &os.PathError{Op: "write", Path: "/x", Err: syscall.ENOSPC}
+	err := d.roomFor(fault.Wrap(fault.IO, cause, "unpacking"), "/cache")
+	if fault.Of(err) != fault.NoSpace || !strings.Contains(err.Error(), "/cache") || !strings.Contains(err.Error(), "PV_CACHE_DIR") {
+		t.Errorf("%v: %v", fault.Of(err), err)
+	}
+	small := fault.New(fault.NoSpace, "the image is too small")
+	if got := d.roomFor(small, "/cache"); got != small {
+		t.Errorf("an image that is too small: %v", got)
 	}
 }

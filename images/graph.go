@@ -315,6 +315,9 @@ func (g *grower) trail() error {
 // apps are the containers of revision 0: the reference device's, or the target's
 // own.
 func (g *grower) apps() ([]build.Step, error) {
+	if strings.Contains(g.MergeSource, "://") {
+		return nil, fault.New(fault.Unsupported, "PVR_MERGE_SRC=%s: a reference device is not fetched; clone it (pvr clone) and name the folder .pvr, or an export", g.MergeSource)
+	}
 	if g.MergeSource != "" {
 		abs, err := filepath.Abs(g.MergeSource)
 		return []build.Step{&Reference{BSP: g.UseSourceBSP, Path: abs}}, err

@@ -42,11 +42,15 @@ func (s *Reference) Deps() []build.Step { return nil }
 // Sources are the export, or the state and the objects of the folder.
 func (s *Reference) Sources() ([]build.Source, error) {
 	info, err := os.Stat(s.Path)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, fault.New(fault.Missing, "looking for the reference device (PVR_MERGE_SRC): %w", err)
-	}
-	if !info.IsDir() {
+	case info.Mode().IsRegular():
 		return []build.Source{{Name: "reference", Path: s.Path}}, nil
+	case !info.IsDir():
+		return nil, s.damaged(fault.New(fault.BadInput, "it is neither a .pvr folder nor the file of an export"))
+	case exists(filepath.Join(s.Path, ".pvr", fragmentFile)):
+		return nil, s.damaged(fault.New(fault.BadInput, "it is a checkout; name its folder .pvr"))
 	}
 	store, err := s.store()
 	if err != nil {
@@ -116,6 +120,9 @@ func (s *Reference) open(ctx context.Context, w *build.Work) (*state.State, stri
 		return nil, "", err
 	}
 	st, err := archive.Import(ctx, f, unpacked, archive.Limits{})
+	if errors.Is(err, objects.ErrMismatch) {
+		err = fault.New(fault.Digest, "%w", err)
+	}
 	return st, unpacked.Dir(), err
 }
 
@@ -157,8 +164,12 @@ func (s *Reference) object(ctx context.Context, p *part, o state.Object, store s
 	if exists(dst) {
 		return nil
 	}
-	if err := build.CopyFile(dst, filepath.Join(store, o.Sum)); err != nil {
-		return fault.Wrap(fault.Missing, err, "copying %s", o.Path)
+	src := filepath.Join(store, o.Sum)
+	if info, err := os.Stat(src); err != nil || !info.Mode().IsRegular() {
+		return fault.New(fault.Missing, "%s: its object %s is not there; export or clone the device again, whole", o.Path, o.Sum)
+	}
+	if err := build.CopyFile(dst, src); err != nil {
+		return fault.Wrap(fault.IO, err, "copying %s", o.Path)
 	}
 	sum, err := digest(ctx, dst)
 	if err != nil {

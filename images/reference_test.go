@@ -1,11 +1,15 @@
 package images
 
 import (
+	"archive/tar"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -81,6 +85,46 @@ func TestReferenceCanBeAnExport(t *testing.T) {
 	}
 }
 
+// export is an uncompressed export of the app alone.
+func export(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	text := `{"#spec":"pantavisor-service-system@1","app/root.squashfs":"` + sum("app") + `"}`
+	for _, m := range [][2]string{{"json", text}, {"objects/" + sum("app"), "app"}} {
+		err := w.WriteHeader(&tar.Header{Name: m[0], Mode: 0o644, Size: int64(len(m[1]))})
+		if _, werr := w.Write([]byte(m[1])); errors.Join(err, werr) != nil {
+			t.Fatal(err, werr)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestStateOfAReferenceIsCheckedUnderItsName(t *testing.T) {
+	root := boardTree(t)
+	ref := &Reference{Path: reference(t)}
+	text := `{"#spec":"pantavisor-service-system@1","app/x":"../../../etc/passwd"}`
+	if err := os.WriteFile(filepath.Join(ref.Path, "json"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := storage(root)
+	s.Parts = append(s.Parts, ref)
+	_, err := newRunner(t).run(s)
+	if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), ref.Path+" (PVR_MERGE_SRC)") {
+		t.Errorf("%v: %v", fault.Of(err), err)
+	}
+}
+
+func TestReferenceIsNotFetched(t *testing.T) {
+	g := &grower{Options: Options{MergeSource: "https://hub.example.org/device"}}
+	if _, err := g.apps(); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "pvr clone") {
+		t.Errorf("%v: %v", fault.Of(err), err)
+	}
+}
+
 func TestDamagedReferenceIsNamed(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(dir string) error
@@ -90,8 +134,25 @@ func TestDamagedReferenceIsNamed(t *testing.T) {
 		"object": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "objects", sum("app")), []byte("apq"), 0o644)
 		}, fault.Digest, "app/root.squashfs is damaged"},
-		"missing object": {func(dir string) error { return os.Remove(filepath.Join(dir, "objects", sum("app"))) }, fault.IO, "copying app/root.squashfs"},
-		"state":          {func(dir string) error { return os.WriteFile(filepath.Join(dir, "json"), []byte("{"), 0o644) }, fault.BadInput, "bad format"},
+		"missing object": {func(dir string) error { return os.Remove(filepath.Join(dir, "objects", sum("app"))) }, fault.Missing, "app/root.squashfs: its object " + sum("app") + " is not there"},
+		"folder as object": {func(dir string) error {
+			object := filepath.Join(dir, "objects", sum("app"))
+			return errors.Join(os.Remove(object), os.Mkdir(object, 0o755))
+		}, fault.Missing, "app/root.squashfs: its object"},
+		"fifo": {func(dir string) error {
+			return errors.Join(os.RemoveAll(dir), syscall.Mkfifo(dir, 0o644))
+		}, fault.BadInput, "neither"},
+		"truncated export": {func(dir string) error {
+			return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, export(t)[:100], 0o644))
+		}, fault.BadInput, "unusable archive"},
+		"other content in an export": {func(dir string) error {
+			return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, bytes.Replace(export(t), []byte("app\x00"), []byte("apq\x00"), 1), 0o644))
+		}, fault.Digest, "objects/" + sum("app")},
+		"checkout": {func(dir string) error {
+			text, err := os.ReadFile(filepath.Join(dir, "json"))
+			return errors.Join(err, os.Mkdir(filepath.Join(dir, ".pvr"), 0o755), os.WriteFile(filepath.Join(dir, ".pvr/json"), text, 0o644))
+		}, fault.BadInput, "name its folder .pvr"},
+		"state": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "json"), []byte("{"), 0o644) }, fault.BadInput, "bad format"},
 		"hostile key": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "json"), []byte(`{"#spec":"pantavisor-service-system@1","../x":"`+sum("app")+`"}`), 0o644)
 		}, fault.BadInput, "../x"},
@@ -102,7 +163,7 @@ func TestDamagedReferenceIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := newRunner(t).run(&Reference{Path: dir})
-		if k := fault.Of(err); (k != c.kind && k != fault.Missing) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
+		if k := fault.Of(err); err == nil || k != c.kind || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: kind %v: %v", name, k, err)
 		}
 	}

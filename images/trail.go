@@ -78,12 +78,22 @@ func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 		return err
 	}
 	if _, err := manifest.Parse(p.state, manifest.Options{}); err != nil {
-		return fault.Wrap(fault.BadInput, err, "checking revision %s", bootloader.FirstRevision)
+		return fault.Wrap(fault.BadInput, err, "checking revision %s%s", bootloader.FirstRevision, s.origin())
 	}
 	if err := p.checkout(ctx); err != nil {
 		return fault.Wrap(fault.IO, err, "checking revision %s out", bootloader.FirstRevision)
 	}
 	return s.extras(w, dir)
+}
+
+// origin says where the state comes from when it is not from this tree alone.
+func (s *Trail) origin() string {
+	for _, p := range s.Parts {
+		if r, ok := p.(*Reference); ok {
+			return " with the parts of " + r.Path + " (PVR_MERGE_SRC)"
+		}
+	}
+	return ""
 }
 
 func makeFolders(dir string) error {

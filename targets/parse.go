@@ -25,7 +25,8 @@ func Parse(file, name string, data []byte) (*Target, error) {
 		r.value("", body, reflect.ValueOf(t).Elem(), "")
 	}
 	t.Name = name
-	if len(r.problems) == 0 {
+	if r.at[""] != nil {
+		r.broken = r.places()
 		r.check(t)
 	}
 	if len(r.problems) > 0 {
@@ -65,6 +66,31 @@ type reader struct {
 	file     string
 	problems Problems
 	at       map[string]*token.Position // by path: "image.partitions[1].size"
+	// lost are the paths whose values could not be read; broken are the paths of
+	// which nothing can be said because of them.
+	lost   []string
+	broken []string
+}
+
+// places are the paths that what was lost may decide on: the block it is in.
+func (r *reader) places() []string {
+	var out []string
+	for _, path := range r.lost {
+		out = append(out, path[:max(0, strings.LastIndex(path, "."))])
+	}
+	return out
+}
+
+// doubtful tells whether a mistake at a path may only follow from another: it is in
+// a block of which something could not be read, or of such a block.
+func (r *reader) doubtful(path string) bool {
+	return slices.ContainsFunc(r.broken, func(b string) bool { return within(path, b) || within(b, path) })
+}
+
+// within tells whether a path is the block or in it.
+func within(path, block string) bool {
+	rest, ok := strings.CutPrefix(path, block)
+	return ok && (block == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 func (r *reader) problem(pos *token.Position, format string, args ...any) {
@@ -77,6 +103,9 @@ func (r *reader) problem(pos *token.Position, format string, args ...any) {
 
 // wrong adds a problem at the place of a path, or of what it is in.
 func (r *reader) wrong(path, format string, args ...any) {
+	if r.doubtful(path) {
+		return
+	}
 	for at := path; ; at = at[:max(0, strings.LastIndexAny(at, ".["))] {
 		if pos := r.at[at]; pos != nil || at == "" {
 			r.problem(pos, strings.TrimPrefix(path+": ", ": ")+format, args...)
@@ -181,6 +210,7 @@ func (r *reader) mapping(path string, n ast.Node, v reflect.Value) {
 	for _, name := range sortedNames(fields) {
 		if !given[name] && !strings.Contains(fields[name].Tag.Get("yaml"), "omitempty") {
 			r.wrong(path, "field %s is missing", name)
+			r.lost = append(r.lost, strings.TrimPrefix(path+"."+name, "."))
 		}
 	}
 }
@@ -217,6 +247,7 @@ func unknownField(path, name string, fields map[string]reflect.StructField) stri
 }
 
 func (r *reader) expected(path, what string, n ast.Node) {
+	r.lost = append(r.lost, path)
 	r.problem(place(n), "%s: want %s, not %s", orTop(path), what, strings.ToLower(n.Type().YAMLName()))
 }
 
@@ -248,6 +279,7 @@ func (r *reader) number(path string, n ast.Node, v reflect.Value, tag string) {
 	i, err := strconv.ParseInt(fmt.Sprint(node.Value), 10, 32)
 	low, high := bounds(tag)
 	if err != nil || i < low || i > high {
+		r.lost = append(r.lost, path)
 		r.problem(place(n), "%s: %v is out of range; want %d to %d", path, node.Value, low, high)
 		return
 	}
@@ -285,10 +317,12 @@ func (r *reader) text(path string, n ast.Node, v reflect.Value, tag string) {
 		return
 	}
 	if allowed := enum(tag); len(allowed) > 0 && !slices.Contains(allowed, text) {
+		r.lost = append(r.lost, path)
 		r.problem(place(n), "%s: %v", path, oneOf(text, allowed))
 		return
 	}
 	if i := strings.IndexFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f || c == 0xfffd }); i >= 0 {
+		r.lost = append(r.lost, path)
 		r.problem(place(n), "%s: a control character in %q", path, text)
 		return
 	}

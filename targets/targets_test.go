@@ -171,6 +171,34 @@ func TestParseCollectsAllInOrder(t *testing.T) {
 	}
 }
 
+func TestMistakesOfFormAndOfSenseTogether(t *testing.T) {
+	bad := good
+	for _, c := range [][2]string{
+		{"package: linux-image-amd64", "package: l2, early_modules: [../x], firmware: {packages: [a], budget: -4}"},
+		{"type: grub", "type: grubb"},
+		{"name: pvroot", "name: pvboot"},
+		{"emulator:", "containers: [network, network]\nemulator:"},
+	} {
+		bad = strings.Replace(bad, c[0], c[1], 1)
+	}
+	_, err := Parse("f", "x", []byte(bad))
+	if err == nil {
+		t.Fatal("no mistake was found")
+	}
+	for _, want := range []string{"early_modules[0]", "firmware.budget", "bootloader.type", `"pvboot" is there twice`, "containers[1]"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is not among\n%v", want, err)
+		}
+	}
+}
+
+func TestMistakesThatOnlyFollowAreLeftOut(t *testing.T) {
+	_, err := Parse("f", "x", []byte(strings.Replace(good, "go: amd64", "go: amd46", 1)))
+	if err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("want the one mistake, got\n%v", err)
+	}
+}
+
 func TestParseTooLarge(t *testing.T) {
 	_, err := Parse("f", "x", []byte(good+strings.Repeat("#\n", fileLimit)))
 	if err == nil || !strings.Contains(err.Error(), "larger than 64 KiB") {
