@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -135,3 +136,32 @@ func TestUserSettingsDoNotMatter(t *testing.T) {
 		t.Error("the user's settings change the program")
 	}
 }
+
+// TestHeapWithoutHugePages asks the kernel what became of a program's heap
+// (proc(5), smaps: VmFlags "nh" is "no huge page").
+func TestHeapWithoutHugePages(t *testing.T) {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skip("runs a program for linux on amd64")
+	}
+	data, err := compile(t, New(module(t, smaps), "cmd/hello", targets.Arch{Go: "amd64"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "hello")
+	if err := os.WriteFile(path, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for setting, want := range map[string]bool{"": true, "disablethp=0": false} {
+		cmd := exec.Command(path)
+		cmd.Env = []string{"GODEBUG=" + setting}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := bytes.Contains(out, []byte(" nh ")); got != want {
+			t.Errorf("with GODEBUG=%s: memory without huge pages %v, want %v", setting, got, want)
+		}
+	}
+}
+
+const smaps = "package main\n\nimport \"os\"\n\nfunc main() { b, _ := os.ReadFile(\"/proc/self/smaps\"); os.Stdout.Write(b) }\n"
