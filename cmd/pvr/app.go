@@ -125,7 +125,7 @@ func newAppRemove(t *tool) *cobra.Command {
 			if len(args) != 1 {
 				return failf(2, "'pvr app rm' needs appname argument(eg:app rm <appname> ). See --help")
 			}
-			r, err := t.open(cmd.Context(), false)
+			r, err := t.open(cmd.Context(), true)
 			if err != nil {
 				return err
 			}

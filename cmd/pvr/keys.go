@@ -212,7 +212,7 @@ func unpackKeys(dir string, text []byte) error {
 	}
 	for {
 		h, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

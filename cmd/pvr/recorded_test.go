@@ -250,7 +250,7 @@ func tree(t *testing.T, dir string) map[string]attributes {
 		}
 		sum := sha256.Sum256(text)
 		name, err := filepath.Rel(dir, path)
-		out[name] = attributes{hex.EncodeToString(sum[:]), int64(len(text)), fmt.Sprintf("0o%o", st.Mode&0o7777), uint64(st.Nlink)}
+		out[name] = attributes{hex.EncodeToString(sum[:]), int64(len(text)), fmt.Sprintf("0o%o", st.Mode&0o7777), uint64(st.Nlink)} //nolint:unconvert // 32 bits wide on some architectures
 		return err
 	})
 	if err != nil {

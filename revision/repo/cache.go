@@ -30,7 +30,7 @@ type stamp struct {
 }
 
 func stampOf(st *unix.Stat_t) stamp {
-	return stamp{uint64(st.Dev), uint64(st.Ino), st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+	return stamp{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()} //nolint:unconvert // Dev is 32 bits wide on mips
 }
 
 // tick is more than the resolution of the kernel's file times (a jiffy, at most
@@ -70,7 +70,7 @@ const maxCache = 64 << 20
 // cacheName names the cache by the identity of the folder .pvr, which stays when
 // a checkout is moved.
 func cacheName(st *unix.Stat_t) string {
-	return fmt.Sprintf("stat-%x-%x", uint64(st.Dev), uint64(st.Ino))
+	return fmt.Sprintf("stat-%x-%x", st.Dev, st.Ino)
 }
 
 // loadCache reads what is remembered of this checkout; a missing or damaged cache

@@ -12,9 +12,10 @@ import (
 
 // Config is what .pvr/config holds.
 type Config struct {
-	DefaultGetUrl  string //nolint:revive,staticcheck // the file's own names
-	DefaultPutUrl  string //nolint:revive,staticcheck // likewise
-	DefaultPostUrl string //nolint:revive,staticcheck // likewise
+	// DefaultGetUrl, DefaultPutUrl and DefaultPostUrl are spelled as in the file.
+	DefaultGetUrl  string
+	DefaultPutUrl  string
+	DefaultPostUrl string
 	// ObjectsDir is the object store: absolute, or relative to the checkout;
 	// empty for .pvr/objects.
 	ObjectsDir string

@@ -22,7 +22,7 @@ func FastCopy(src, dst *state.State, from, to state.Fragment, merge bool) (*stat
 	case len(to.Take) == 0:
 		names = from.Take
 	case len(from.Take) == 0:
-		return nil, fmt.Errorf("%w: RemoteCopy source URL must have a #fragement part if destination URL is specifying a #fragement", ErrFragments)
+		return nil, fmt.Errorf("%w: RemoteCopy source URL must have a #fragement part if destination URL is specifying a #fragement", ErrFragments) //nolint:misspell // the customary text
 	case len(from.Take) != len(to.Take):
 		return nil, fmt.Errorf("%w: the source names %d parts and the destination %d", ErrFragments, len(from.Take), len(to.Take))
 	}

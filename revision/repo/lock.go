@@ -40,8 +40,15 @@ func lockDir(ctx context.Context, dot string, opt Options) (*os.File, error) {
 // waitLock waits for the lock or the end of the context. The kernel cannot be
 // told to stop waiting, so a waiter that is given up closes the file itself.
 func waitLock(ctx context.Context, f *os.File, how int) (*os.File, error) {
-	got := make(chan error, 1)
-	go func() { got <- flock(f, how) }()
+	got := make(chan error)
+	go func() {
+		err := flock(f, how)
+		select {
+		case got <- err:
+		case <-ctx.Done():
+			_ = f.Close()
+		}
+	}()
 	select {
 	case err := <-got:
 		if err != nil {
@@ -50,7 +57,6 @@ func waitLock(ctx context.Context, f *os.File, how int) (*os.File, error) {
 		}
 		return f, nil
 	case <-ctx.Done():
-		go func() { <-got; _ = f.Close() }()
 		return nil, fmt.Errorf("waiting for the lock of %s: %w", f.Name(), ctx.Err())
 	}
 }

@@ -47,15 +47,8 @@ func ParseRef(text, base string) (Ref, error) {
 
 // place tells where a repository is.
 func place(name, base string) (path, remote string, err error) {
-	if ip, err := netip.ParseAddr(name); err == nil {
-		host := ip.String()
-		if ip.Is6() {
-			host = "[" + host + "]"
-		}
-		return "", "http://" + host + ":12368/cgi-bin/pvr", nil
-	}
-	if u, err := url.Parse(name); err == nil && u.Scheme != "" && u.Host != "" {
-		return "", name, nil
+	if remote := address(name); remote != "" {
+		return "", remote, nil
 	}
 	info, err := os.Stat(name)
 	isDir := err == nil && info.IsDir()
@@ -68,10 +61,31 @@ func place(name, base string) (path, remote string, err error) {
 		return "", "", fmt.Errorf("%w: the repository's name is empty", ErrRef)
 	case !strings.Contains(name, "/"):
 		return "", "", ErrNick
-	case strings.Count(name, "/") == 1 && !strings.HasPrefix(name, "/") && !strings.HasSuffix(name, "/") && !strings.HasPrefix(name, "."):
+	case isNick(name):
 		return "", strings.TrimSuffix(base, "/") + "/" + name, nil
 	}
 	return "", "", fmt.Errorf("%w: %s: no such path, and neither a URL nor nick/device", ErrRef, name)
+}
+
+// address returns the URL of a bare IP address or a URL, empty for another name.
+func address(name string) string {
+	if ip, err := netip.ParseAddr(name); err == nil {
+		host := ip.String()
+		if ip.Is6() {
+			host = "[" + host + "]"
+		}
+		return "http://" + host + ":12368/cgi-bin/pvr"
+	}
+	if u, err := url.Parse(name); err == nil && u.Scheme != "" && u.Host != "" {
+		return name
+	}
+	return ""
+}
+
+// isNick tells whether a name has the form nick/device.
+func isNick(name string) bool {
+	nick, device, ok := strings.Cut(name, "/")
+	return ok && nick != "" && nick[0] != '.' && device != "" && !strings.Contains(device, "/")
 }
 
 // holdsState tells whether a folder is a repository or an unpacked export.

@@ -83,7 +83,7 @@ func (w *walker) entry(d *os.File, path, key string, e fs.DirEntry) error {
 }
 
 func fileOf(key string, st *unix.Stat_t) file {
-	return file{key, stampOf(st), st.Mode & 0o7777, uint64(st.Nlink)}
+	return file{key, stampOf(st), st.Mode & 0o7777, uint64(st.Nlink)} //nolint:unconvert // 32 bits wide on some architectures
 }
 
 // statFile looks at one file of the checkout; ok is false for what is no file.

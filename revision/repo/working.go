@@ -203,7 +203,7 @@ func hashFile(ctx context.Context, f *os.File) (sum sum32, err error) {
 	for {
 		n, err := f.Read(*buf)
 		h.Write((*buf)[:n])
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err = errors.Join(err, ctx.Err()); err != nil {
