@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,7 +146,7 @@ func TestFullFileSystemSaysWhereRoomIsNeeded(t *testing.T) {
 		t.Errorf("%v: %v", fault.Of(err), err)
 	}
 	small := fault.New(fault.NoSpace, "the image is too small")
-	if got := d.roomFor(small, "/cache"); got != small {
+	if got := d.roomFor(small, "/cache"); !errors.Is(got, small) || got.Error() != small.Error() {
 		t.Errorf("an image that is too small: %v", got)
 	}
 }

@@ -224,7 +224,7 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 func decompress(r io.Reader) (io.Reader, error) {
 	buffered := bufio.NewReaderSize(r, 1<<16)
 	magic, err := buffered.Peek(2)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
 	}
 	if len(magic) < 2 {

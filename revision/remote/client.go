@@ -333,7 +333,7 @@ func (b *guarded) Read(p []byte) (int, error) {
 	if n > 0 {
 		b.guard.touch()
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.guard.explain(err)
 	}
 	return n, err

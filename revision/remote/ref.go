@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -124,7 +125,7 @@ func ParseURL(text string) (*url.URL, error) {
 
 // bareURLError leaves out the URL that the message would repeat.
 func bareURLError(err error) error {
-	if e, ok := err.(*url.Error); ok {
+	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
 	}
 	return err

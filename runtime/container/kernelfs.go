@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -133,7 +134,7 @@ func (s *stage) attach(tree int, p string) error {
 // kernel does not have is passed over.
 func (s *stage) bindSelf(p string, flags uintptr) error {
 	fd, err := s.inside(p, unix.O_PATH)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
@@ -162,7 +163,7 @@ func (s *stage) remount(p string, flags uintptr) error {
 // mask puts the null device over a file.
 func (s *stage) mask(p string) error {
 	fd, err := s.inside(p, unix.O_PATH)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {

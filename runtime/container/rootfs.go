@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -90,7 +91,7 @@ func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 // target opens what is to be mounted on, and makes it when create is "dir" or "file".
 func (s *stage) target(p, create string) (int, error) {
 	fd, err := s.inside(p, unix.O_PATH)
-	if err != unix.ENOENT || create == "" {
+	if !errors.Is(err, unix.ENOENT) || create == "" {
 		return fd, err
 	}
 	if create == "dir" {
@@ -111,7 +112,7 @@ func (s *stage) target(p, create string) (int, error) {
 // makeDir makes a folder with its parents and opens it.
 func (s *stage) makeDir(p string) (int, error) {
 	fd, err := s.inside(p, unix.O_PATH|unix.O_DIRECTORY)
-	if err != unix.ENOENT || p == "/" {
+	if !errors.Is(err, unix.ENOENT) || p == "/" {
 		return fd, err
 	}
 	parent, err := s.makeDir(path.Dir(p))
@@ -119,7 +120,7 @@ func (s *stage) makeDir(p string) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(parent)
-	if err := unix.Mkdirat(parent, path.Base(p), 0o755); err != nil && err != unix.EEXIST {
+	if err := unix.Mkdirat(parent, path.Base(p), 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, err
 	}
 	return s.inside(p, unix.O_PATH|unix.O_DIRECTORY)

@@ -149,7 +149,7 @@ func (c *portSession) Read(b []byte) (int, error) {
 	n, readErr := 0, error(nil)
 	err = raw.Read(func(fd uintptr) bool {
 		n, readErr = readPort(int(fd), b)
-		return readErr != unix.EAGAIN && (n > 0 || readErr != nil || c.begun)
+		return !errors.Is(readErr, unix.EAGAIN) && (n > 0 || readErr != nil || c.begun)
 	})
 	if err == nil {
 		err = readErr

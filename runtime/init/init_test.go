@@ -73,6 +73,14 @@ func (r *reaper) sh(script string) (<-chan syscall.WaitStatus, error) {
 	return done, err
 }
 
+// wantError tells what was done when it did not end with the wanted error.
+func wantError(doing string, got, want error) error {
+	if errors.Is(got, want) {
+		return nil
+	}
+	return fmt.Errorf("%s: got error %q, want %q", doing, fmt.Sprint(got), want.Error())
+}
+
 // sceneOrphans: a child's status arrives, and its orphan is taken in and reaped.
 func sceneOrphans() error {
 	r := startScene().reaper
@@ -84,13 +92,12 @@ func sceneOrphans() error {
 		return fmt.Errorf("status %v, want 42", describe(ws))
 	}
 	<-r.alone() // only when the orphan has been reaped too
-	if _, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); !errors.Is(err, syscall.ECHILD) {
-		return fmt.Errorf("somebody is left: %v", err)
+	_, err = syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+	if err := wantError("waiting for nobody", err, syscall.ECHILD); err != nil {
+		return err
 	}
-	if _, _, err := r.Spawn("/nonexistent", nil, &syscall.ProcAttr{}); !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("starting nothing: %v", err)
-	}
-	return nil
+	_, _, err = r.Spawn("/nonexistent", nil, &syscall.ProcAttr{})
+	return wantError("starting nothing", err, os.ErrNotExist)
 }
 
 // sceneKill: who asks politely is obeyed, a stopped process is woken to hear it.
@@ -119,8 +126,8 @@ func sceneKill() error {
 	if ws := <-stopped; !ws.Signaled() && ws.ExitStatus() != 0 {
 		return fmt.Errorf("the stopped one: %s", describe(ws))
 	}
-	if err := unix.Kill(-1, 0); !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("somebody is left: %v", err)
+	if err := wantError("looking for somebody left", unix.Kill(-1, 0), unix.ESRCH); err != nil {
+		return err
 	}
 	m.killAll() // nobody there: returns at once
 	return nil

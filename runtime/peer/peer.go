@@ -118,7 +118,7 @@ func (l *Listener) Accept() (*Conn, error) {
 	fd, acceptErr := -1, error(nil)
 	err = raw.Read(func(s uintptr) bool {
 		fd, acceptErr = accept(int(s))
-		return acceptErr != unix.EAGAIN
+		return !errors.Is(acceptErr, unix.EAGAIN)
 	})
 	switch {
 	case l.closed.Load():
