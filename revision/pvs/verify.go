@@ -16,11 +16,11 @@ import (
 )
 
 // ErrSignature is wrapped by the errors for signatures that do not verify.
-var ErrSignature = errors.New("Signature validation failed") //nolint:staticcheck // the text is part of the update's progress
+var ErrSignature = errors.New("Signature validation failed")
 
 // ErrCoverage is wrapped by the errors for states with keys that no signature
 // speaks of.
-var ErrCoverage = errors.New("State not fully covered by signatures") //nolint:staticcheck // likewise
+var ErrCoverage = errors.New("State not fully covered by signatures") //nolint:staticcheck // the text is part of the update's progress
 
 // ErrNoKey is wrapped by the errors of Keys that trust nobody for a signature.
 var ErrNoKey = errors.New("no trusted key for this signature")

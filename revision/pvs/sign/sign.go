@@ -176,7 +176,11 @@ func protect(rule state.Rule, opt Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	h := header{Alg: alg, JWK: jwk(opt.Key.Public()), PVS: pvsRule{rule.Include, rule.Exclude}, Typ: "PVS"}
+	key, err := jwk(opt.Key.Public())
+	if err != nil {
+		return "", err
+	}
+	h := header{Alg: alg, JWK: key, PVS: pvsRule{rule.Include, rule.Exclude}, Typ: "PVS"}
 	for _, c := range opt.Chain {
 		h.X5C = append(h.X5C, base64.StdEncoding.EncodeToString(c.Raw))
 	}
@@ -184,16 +188,26 @@ func protect(rule state.Rule, opt Options) (string, error) {
 	return encode(text), err
 }
 
-func jwk(key crypto.PublicKey) any {
+func jwk(key crypto.PublicKey) (any, error) {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
-		return rsaKey{"RSA", encode(k.N.Bytes()), encode(big.NewInt(int64(k.E)).Bytes())}
+		return rsaKey{"RSA", encode(k.N.Bytes()), encode(big.NewInt(int64(k.E)).Bytes())}, nil
 	case *ecdsa.PublicKey:
-		size := (k.Curve.Params().BitSize + 7) / 8
-		x, y := make([]byte, size), make([]byte, size)
-		return ecKey{"EC", k.Curve.Params().Name, encode(k.X.FillBytes(x)), encode(k.Y.FillBytes(y))}
+		point, err := k.Bytes()
+		if err != nil {
+			return nil, fmt.Errorf("encoding the public key: %w", err)
+		}
+		x, y := coordinates(point)
+		return ecKey{"EC", k.Curve.Params().Name, encode(x), encode(y)}, nil
 	}
-	return nil
+	return nil, fmt.Errorf("a key of type %T is not supported; RSA and EC keys are", key)
+}
+
+// coordinates splits an uncompressed point: 4, then x and y of equal size (SEC 1,
+// section 2.3.3).
+func coordinates(point []byte) (x, y []byte) {
+	size := len(point) / 2
+	return point[1 : 1+size], point[1+size:]
 }
 
 // signature signs as RFC 7518 says: PKCS#1 v1.5 for RSA, r and s side by side for
