@@ -182,6 +182,7 @@ func sysinfo() (sysinfoMeta, bool) {
 	if unix.Sysinfo(&i) != nil {
 		return sysinfoMeta{}, false
 	}
+	//nolint:unconvert // 32 bits wide on some architectures
 	return sysinfoMeta{
 		int64(i.Uptime), uint64(i.Loads[0]), uint64(i.Loads[1]), uint64(i.Loads[2]),
 		uint64(i.Totalram), uint64(i.Freeram), uint64(i.Sharedram), uint64(i.Bufferram),
@@ -203,7 +204,7 @@ func (s *session) storageSize() (storageMeta, bool) {
 	if unix.Statfs(s.paths.storage, &st) != nil {
 		return storageMeta{}, false
 	}
-	m := storageMeta{Total: int64(st.Blocks) * int64(st.Bsize), Free: int64(st.Bfree) * int64(st.Bsize)}
+	m := storageMeta{Total: int64(st.Blocks * uint64(st.Bsize)), Free: int64(st.Bfree * uint64(st.Bsize))}
 	m.Reserved = m.Total / 100 * int64(s.cfg.Int(config.StorageGCReserved))
 	m.RealFree = max(0, m.Free-m.Reserved)
 	return m, true

@@ -75,8 +75,8 @@ func capacityOf(dir string) (capacity, auto int64, err error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, 0, fmt.Errorf("asking for the size of the partition of %s: %w", dir, err)
 	}
-	capacity = int64(st.Blocks) * int64(st.Bsize)
-	if int64(st.Type) == unix.TMPFS_MAGIC {
+	capacity = int64(st.Blocks * uint64(st.Bsize))
+	if int64(st.Type) == unix.TMPFS_MAGIC { //nolint:unconvert // 32 bits wide on some architectures
 		return capacity, capacity, nil
 	}
 	return capacity, capacity / 10, nil

@@ -329,7 +329,7 @@ func (s *Server) do(f func()) bool {
 
 // Open starts writing files below dir for a revision, the kept messages first.
 func (s *Server) Open(dir, revision string) error {
-	err := error(os.ErrClosed)
+	err := os.ErrClosed
 	s.do(func() { err = s.w.open(dir, revision) })
 	if err != nil {
 		return fmt.Errorf("opening the log folder: %w", err)
@@ -342,7 +342,7 @@ func (s *Server) Open(dir, revision string) error {
 
 // SetRevision goes on in the folder of another revision.
 func (s *Server) SetRevision(revision string) error {
-	err := error(os.ErrClosed)
+	err := os.ErrClosed
 	s.do(func() { err = s.w.setRevision(revision) })
 	if err != nil {
 		return fmt.Errorf("logging for revision %s: %w", revision, err)
@@ -352,7 +352,7 @@ func (s *Server) SetRevision(revision string) error {
 
 // StartUpdateLog keeps messages of level ERROR and FATAL, of whomever, in dir/logs.tmp.
 func (s *Server) StartUpdateLog(dir string) error {
-	err := error(os.ErrClosed)
+	err := os.ErrClosed
 	s.do(func() { err = s.w.startUpdate(dir) })
 	if err != nil {
 		return fmt.Errorf("starting the log of an update: %w", err)
@@ -362,7 +362,7 @@ func (s *Server) StartUpdateLog(dir string) error {
 
 // StopUpdateLog gives the log of an update its name, dir/logs.
 func (s *Server) StopUpdateLog() error {
-	err := error(os.ErrClosed)
+	err := os.ErrClosed
 	s.do(func() { err = s.w.stopUpdate() })
 	if err != nil {
 		return fmt.Errorf("ending the log of an update: %w", err)

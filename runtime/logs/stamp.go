@@ -109,5 +109,5 @@ func sinceBoot() (sec, nsec int64) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		return 0, 0
 	}
-	return int64(ts.Sec), int64(ts.Nsec)
+	return ts.Unix()
 }
