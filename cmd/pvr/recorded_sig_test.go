@@ -175,7 +175,7 @@ func TestRecordedSigAdd(t *testing.T) {
 				}
 				return
 			case got.rc != c.Run.RC && c.Name == "part-no-such-part":
-				if got.rc != 127 || !strings.Contains(got.stderr, "ghost") && !strings.Contains(got.stderr, "XXnothing") {
+				if got.rc != 127 || !strings.Contains(got.stderr, "ghost") {
 					t.Errorf("a signature over nothing: %+v", got)
 				}
 				return

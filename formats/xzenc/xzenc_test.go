@@ -131,7 +131,9 @@ func BenchmarkAppend(b *testing.B) {
 	b.SetBytes(int64(len(block)))
 	var out []byte
 	for b.Loop() {
-		out, err = e.Append(out[:0], block)
+		if out, err = e.Append(out[:0], block); err != nil {
+			b.Fatal(err)
+		}
 	}
 	b.ReportMetric(float64(len(out))/float64(len(block)), "ratio")
 }

@@ -433,7 +433,7 @@ func setHalt(p *parser, v string) (err error) {
 const rtMin, rtMax = 34, 64
 
 func parseSignal(v string) (unix.Signal, error) {
-	n := -1
+	var n int
 	switch {
 	case strings.HasPrefix(v, "SIGRTMIN+"):
 		n = rtMin + number(v[len("SIGRTMIN+"):])

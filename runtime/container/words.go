@@ -14,7 +14,7 @@ func splitCommand(s string) ([]string, error) {
 			i++
 			continue
 		}
-		start, end := i, i
+		start, end := i, 0
 		if c == '"' || c == '\'' {
 			start = i + 1
 			for end = start; end < len(s) && s[end] != c; end++ {

@@ -42,7 +42,6 @@ type actor struct {
 	name  string
 	done  chan struct{}
 	how   string
-	deaf  bool
 	ended sync.Once
 }
 
@@ -219,7 +218,7 @@ func TestGroupsOpenInOrder(t *testing.T) {
 	s.e.onSettle = func(n, all int) { settled = fmt.Sprint(n, "/", all) }
 	s.run()
 	s.await("base=MOUNTED", "net=STARTED", "web=BLOCKED")
-	if err := s.e.Signal(ctrl.Caller{Name: "web"}, "ready", ""); err != errUnexpected {
+	if err := s.e.Signal(ctrl.Caller{Name: "web"}, "ready", ""); !errors.Is(err, errUnexpected) {
 		t.Errorf("a signal that nobody waits for: %v", err)
 	}
 	if err := s.e.Signal(ctrl.Caller{Name: "net"}, "ready", ""); err != nil {

@@ -82,7 +82,6 @@ func gzipLayer(t testing.TB, member, data string) v1.Layer {
 type host struct {
 	transport http.RoundTripper
 	handler   http.Handler
-	requests  []string
 }
 
 func newHost(t testing.TB, wrap func(http.Handler) http.Handler) *host {
