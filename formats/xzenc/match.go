@@ -90,28 +90,35 @@ func (f *finder) longest(pos int) (length int, dist uint32) {
 		if at < 0 {
 			return
 		}
-		n := extend(f.block, int(at), pos, limit)
-		d := uint32(pos - int(at) - 1)
-		if n > length && (length < minMatch || !nearer(dist, d) || n > length+1) {
+		n, d := extend(f.block, int(at), pos, limit), uint32(pos-int(at)-1)
+		if better(n, d, length, dist) {
 			length, dist = n, d
 		}
 	}
 	try(f.head2[uint16(v)])
 	try(f.head3[hash3(v)])
 	at := f.head4[hash4(v)]
-	for tries := depth; tries > 0 && at >= 0 && length < niceMatch; tries-- {
-		if length == 0 || length >= limit || f.block[int(at)+length] == f.block[pos+length] {
+	for tries := depth; tries > 0 && at >= 0 && length < min(niceMatch, limit); tries-- {
+		if length == 0 || f.block[int(at)+length] == f.block[pos+length] {
 			try(at)
-		}
-		if length >= limit {
-			break
 		}
 		at = f.prev[at]
 	}
-	if length < minMatch || length == minMatch && dist >= 1<<7 || length == 3 && dist >= 1<<14 {
+	if dearer(length, dist) {
 		return 0, 0
 	}
 	return length, dist
+}
+
+// better tells whether a match of n bytes at distance d is worth more than the best
+// one so far.
+func better(n int, d uint32, length int, dist uint32) bool {
+	return n > length && (length < minMatch || !nearer(dist, d) || n > length+1)
+}
+
+// dearer tells whether a match costs more than its bytes as literals.
+func dearer(length int, dist uint32) bool {
+	return length < minMatch || length == minMatch && dist >= 1<<7 || length == 3 && dist >= 1<<14
 }
 
 // nearer tells whether the first distance is so much smaller that one byte of
@@ -132,7 +139,6 @@ func (f *finder) look(pos int) (int, uint32) {
 // -1 for a match; length 1 with rep 0 is one byte at the last distance.
 func (e *encoder) choose() (rep, length int, dist uint32) {
 	limit := min(len(e.block)-e.pos, maxMatch)
-	rep = -1
 	repLen, repIndex := e.longestRep(e.pos, limit)
 	if repLen >= niceMatch {
 		return repIndex, repLen, 0
