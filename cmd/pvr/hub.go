@@ -155,7 +155,7 @@ func newDevice(t *tool) *cobra.Command {
 		Example: "  pvr device ps\n  pvr device logs nick",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDevicePs(t), newDeviceLogs(t), newDeviceGet(t), newDeviceSet(t), newDeviceCreate(t))
+	cmd.AddCommand(newDeviceScan(t), newDevicePs(t), newDeviceLogs(t), newDeviceGet(t), newDeviceSet(t), newDeviceCreate(t))
 	return cmd
 }
 

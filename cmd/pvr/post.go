@@ -16,7 +16,7 @@ func remoteCommands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
 		newPost(t), newPut(t), newPutObjects(t), newRemoteInfo(t), newStepInfo(t), newFastCopy(t),
 		newLogin(t), newRegister(t), newWhoAmI(t), newClaim(t), newDevice(t),
-		deprecated(t, newDevicePs(t)), deprecated(t, newDeviceLogs(t)), newDMConvert(t), newDMApply(t),
+		deprecated(t, newDeviceScan(t)), deprecated(t, newDevicePs(t)), deprecated(t, newDeviceLogs(t)), newDMConvert(t), newDMApply(t),
 	}
 }
 
