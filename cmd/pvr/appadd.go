@@ -267,7 +267,6 @@ func newDMConvert(t *tool) *cobra.Command {
 			if err != nil {
 				return failf(3, "ERROR: volume could not be found; see --help")
 			}
-			fmt.Fprintf(t.stdout, "container=%s volume=%s\n", container, volume)
 			ctx := cmd.Context()
 			err = t.withWorkspace(ctx, &imageFlags{}, func(w *app.Workspace) (*app.Result, error) { return w.ConvertDM(ctx, container, volume) })
 			return dmCode(err, 4)

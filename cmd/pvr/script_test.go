@@ -38,6 +38,10 @@ func TestScripts(t *testing.T) {
 			"mkkey":   mkKey,
 			"hostile": hostile,
 			"exit":    exitCode,
+
+			"registry": startRegistry,
+			"push":     pushImage,
+			"hub":      startHub,
 		},
 	})
 }
