@@ -47,13 +47,29 @@ func plugAll(ctx context.Context, idle func(error)) error {
 	l := modules.NewLoader(dir)
 	l.Idle = idle
 	l.Options, err = modules.ReadOptions("/etc/modprobe.d")
-	_, plugErr := l.ColdPlug(ctx, nil)
-	// The power button is read through evdev, which no device asks for by itself.
-	evdevErr := l.Load("evdev")
-	if errors.Is(evdevErr, modules.ErrUnknown) {
-		evdevErr = nil
+	errs := []error{err}
+	for _, load := range []func() error{
+		// First the power button: nobody can press it before, and presses do not
+		// wait. It is read through evdev, which no device asks for by itself.
+		func() error { return known(l.Load("evdev")) },
+		func() error { _, err := l.LoadFor(powerButtons...); return err },
+		func() error { _, err := l.ColdPlug(ctx, nil); return err },
+	} {
+		errs = append(errs, load())
 	}
-	return errors.Join(err, plugErr, evdevErr)
+	return errors.Join(errs...)
+}
+
+// powerButtons are the modaliases of those that ACPI knows (ACPI specification,
+// "Power Button Control Methods"; Linux's own name of the fixed button).
+var powerButtons = []string{"acpi:PNP0C0C:", "acpi:LNXPWRBN:"}
+
+// known drops the error of a module that this kernel does not have.
+func known(err error) error {
+	if errors.Is(err, modules.ErrUnknown) {
+		return nil
+	}
+	return err
 }
 
 // name sets the process's name as ps shows it; a wrong one does no harm.

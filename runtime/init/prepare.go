@@ -83,7 +83,8 @@ func (m *machine) earlyModules(ctx context.Context) error {
 		return m.modules.HotPlug(ctx, events, func(err error) { log.Warnf("%v", err) })
 	})
 	m.background("power", func() error {
-		return power.Watch(ctx, power.Folder, func() { m.ask(powerOff, "power button") })
+		found := func(device string) { m.log.Named("power").Debugf("%s has a power button", device) }
+		return power.Watch(ctx, power.Folder, found, func() { m.ask(powerOff, "power button") })
 	})
 	return nil
 }

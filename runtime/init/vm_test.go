@@ -97,10 +97,14 @@ func makeInitrd(t *testing.T, dir, modules, config string) string {
 	return filepath.Join(dir, "initrd")
 }
 
-// makeDisk composes a disk that is smaller than its medium.
+// makeDisk composes a disk that is smaller than its medium; the revision has the
+// modules of the initrd.
 func makeDisk(t *testing.T, dir string) string {
 	t.Helper()
 	stor := filepath.Join(dir, "storage")
+	if err := os.CopyFS(filepath.Join(dir, "modules"), os.DirFS(filepath.Join(dir, "root/lib/modules"))); err != nil {
+		t.Fatal(err)
+	}
 	writeFile(t, filepath.Join(dir, "modules/proof"), "from the revision's squashfs\n")
 	bsp := filepath.Join(stor, "trails/0/bsp")
 	writeFile(t, filepath.Join(bsp, "run.json"), `{"modules":"modules.squashfs"}`)
@@ -276,7 +280,7 @@ func clean(t *testing.T, b bench) {
 
 func TestBootGrowAndPowerOff(t *testing.T) {
 	b := newBench(t, embedded)
-	v := b.start(t, "pv_rev=0", true)
+	v := b.start(t, "pv_rev=0 PV_LOG_LEVEL=4 loglevel=8", true)
 	v.expect("STUB waits")
 	for _, want := range []string{"STUB pid1 is the parent: true", "STUB revision 0", "STUB boot CPU is a number: true",
 		"STUB orphan 1", "STUB modules: from the revision's squashfs", "STUB pivot: <nil>", "STUB early log: {"} {
@@ -286,6 +290,8 @@ func TestBootGrowAndPowerOff(t *testing.T) {
 	if n := 0; len(m) != 2 || must(fmt.Sscan(m[1], &n)) != 1 || n < mediumMiB-startMiB-40 {
 		t.Errorf("storage has %v MiB of a medium of %d", m, mediumMiB)
 	}
+	v.expect("event1 has a power button") // event0 is the keyboard
+	v.expect("ACPI: button: Power Button")
 	v.command("system_powerdown")
 	v.expect("STUB asked to power off")
 	v.ended()

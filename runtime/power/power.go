@@ -28,9 +28,10 @@ const (
 // Folder is where the kernel puts event devices.
 const Folder = "/dev/input"
 
-// Watch calls pressed for every press of a power button until ctx ends. It
-// returns early only when the folder cannot be watched.
-func Watch(ctx context.Context, folder string, pressed func()) error {
+// Watch calls pressed for every press of a power button until ctx ends; found is
+// told the device of each button from when on its presses are heard. It returns
+// early only when the folder cannot be watched.
+func Watch(ctx context.Context, folder string, found func(device string), pressed func()) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("watching for power buttons: %w", err)
 	}
@@ -41,7 +42,7 @@ func Watch(ctx context.Context, folder string, pressed func()) error {
 	stop := context.AfterFunc(ctx, func() { _ = w.Close() })
 	defer stop()
 	defer w.Close()
-	b := &buttons{pressed: pressed, open: map[string]*os.File{}}
+	b := &buttons{found: found, pressed: pressed, open: map[string]*os.File{}}
 	defer b.close()
 	for {
 		entries, _ := os.ReadDir(folder) // gone with its last device
@@ -86,6 +87,7 @@ func (w folderWatch) next() error {
 
 // buttons are the devices that are being read.
 type buttons struct {
+	found   func(device string)
 	pressed func()
 	mu      sync.Mutex
 	open    map[string]*os.File
@@ -107,6 +109,7 @@ func (b *buttons) add(path string) {
 		return
 	}
 	b.open[path] = f
+	b.found(path)
 	go b.read(path, f)
 }
 

@@ -59,7 +59,7 @@ func TestOtherFilesAreNoButtons(t *testing.T) {
 func TestWatchEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Watch(ctx, filepath.Join(t.TempDir(), "input"), func() {}) }()
+	go func() { done <- Watch(ctx, filepath.Join(t.TempDir(), "input"), func(string) {}, func() {}) }()
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want context.Canceled", err)
@@ -71,7 +71,7 @@ func TestWatchNeedsAFolder(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Watch(t.Context(), file, func() {}); err == nil {
+	if err := Watch(t.Context(), file, func(string) {}, func() {}); err == nil {
 		t.Error("a file was watched as a folder")
 	}
 }
