@@ -61,6 +61,7 @@ type session struct {
 	device *meta.Store
 	tree   *container.Tree
 	began  time.Time
+	broken error // why the revision's state cannot be used
 	wg     sync.WaitGroup
 	id     atomic.Pointer[identity]
 }
@@ -208,7 +209,7 @@ func (s *session) makeEngine() {
 	l, err := load(s.paths.trail, s.manifestOptions(), s.log)
 	if err != nil {
 		s.log.Errorf("revision %s cannot run: %v", s.opt.Revision, err)
-		l = nil
+		s.broken, l = err, nil
 	}
 	h := s.makeHost(l)
 	if h.broken != nil {
@@ -221,7 +222,7 @@ func (s *session) makeEngine() {
 	s.engine = newEngine(sys, h, s.log)
 	s.engine.onStatus = func(st string) { s.publish("pantavisor.status", st) }
 	s.engine.onSettle = s.settled
-	s.id.Store(&identity{tree: s.tree, engine: s.engine, loaded: l != nil})
+	s.id.Store(&identity{tree: s.tree, engine: s.engine, broken: s.broken})
 	if l != nil {
 		for part, reason := range l.lost {
 			if _, ok := l.state.Get(part + "/run.json"); ok {
@@ -280,7 +281,7 @@ func (s *session) makeHost(l *loaded) *host {
 type identity struct {
 	tree   *container.Tree
 	engine *Engine
-	loaded bool
+	broken error // why there is no state; nil when there is one
 }
 
 // resolve names the caller with this process ID by its control group.
@@ -328,18 +329,24 @@ var _ ctrl.Engine = api{}
 // Resolve implements ctrl.Engine.
 func (a api) Resolve(pid int) (ctrl.Caller, error) { return a.id.resolve(pid) }
 
+// notLoaded answers lists when the state cannot be used: with the reason, so that
+// whoever asks over the network learns it without the log.
+func (id *identity) notLoaded() error {
+	return &ctrl.Error{Status: errNotLoaded.Status, Text: errNotLoaded.Text + ": " + id.broken.Error()}
+}
+
 // Containers implements ctrl.Engine; without a state there is no list.
 func (a api) Containers() ([]ctrl.Container, error) {
-	if !a.id.loaded {
-		return nil, errNotLoaded
+	if a.id.broken != nil {
+		return nil, a.id.notLoaded()
 	}
 	return a.Engine.Containers()
 }
 
 // Groups implements ctrl.Engine.
 func (a api) Groups() ([]ctrl.Group, error) {
-	if !a.id.loaded {
-		return nil, errNotLoaded
+	if a.id.broken != nil {
+		return nil, a.id.notLoaded()
 	}
 	return a.Engine.Groups()
 }
@@ -377,9 +384,12 @@ func (e *Engine) onSignals() (stop func()) {
 
 // settled tells everybody that the revision is up, or as far up as it gets.
 func (s *session) settled(reached, all int) {
-	if reached == all {
+	switch {
+	case s.broken != nil:
+		s.log.Errorf("not ready: revision %s has no usable state", s.opt.Revision)
+	case reached == all:
 		s.log.Infof("ready: all %d containers reached their goals in %d ms%s", all, time.Since(s.began).Milliseconds(), s.bootCPU())
-	} else {
+	default:
 		s.log.Errorf("not ready: %d of %d containers reached their goals", reached, all)
 	}
 	if err := handoff.Notify(handoff.Ready); err != nil {
