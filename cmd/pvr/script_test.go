@@ -94,6 +94,7 @@ func hostile(ts *testscript.TestScript, neg bool, args []string) {
 		"lacking":   {{good, `{"a":"` + zeros + `"}`}},
 		"key":       {{good, `{"../escaped.json":{}}`}},
 		"dot-pvr":   {{good, `{".pvr/config":"` + zeros + `"}`}},
+		"zeros":     {{good, state}, {tar.Header{Name: "objects/" + zeros, Typeflag: tar.TypeReg, Size: 10 << 30}, ""}},
 		"truncated": {{good, state}, {tar.Header{Name: "objects/" + sumOf([]byte("text")), Typeflag: tar.TypeReg}, "text"}},
 	}
 	members, ok := kinds[args[0]]
@@ -104,12 +105,14 @@ func hostile(ts *testscript.TestScript, neg bool, args []string) {
 	z := gzip.NewWriter(&b)
 	tw := tar.NewWriter(z)
 	for _, m := range members {
-		m.Size = int64(len(m.text))
+		m.Size = max(m.Size, int64(len(m.text)))
 		ts.Check(tw.WriteHeader(&m.Header))
 		_, err := io.WriteString(tw, m.text)
 		ts.Check(err)
 	}
-	ts.Check(tw.Close())
+	if args[0] != "zeros" { // the refusal comes before what is lacking
+		ts.Check(tw.Close())
+	}
 	ts.Check(z.Close())
 	text := b.Bytes()
 	if args[0] == "truncated" {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -401,4 +402,113 @@ func FuzzImport(f *testing.F) {
 			}
 		}
 	})
+}
+
+// endless is a file of zeros that is never in memory.
+type endless struct{ left int64 }
+
+// Read implements io.Reader.
+func (e *endless) Read(p []byte) (int, error) {
+	if e.left == 0 {
+		return 0, io.EOF
+	}
+	n := int(min(e.left, int64(len(p))))
+	clear(p[:n])
+	e.left -= int64(n)
+	return n, nil
+}
+
+const tenGB = 10 << 30
+
+// zeros writes an archive that holds ten gigabytes of zeros, as it is asked for.
+func zeros(w io.Writer, name string, members int64) error {
+	tw := tar.NewWriter(w)
+	doc := `{"#spec":"pantavisor-service-system@1"}`
+	err := tw.WriteHeader(&tar.Header{Name: "json", Typeflag: tar.TypeReg, Mode: 0o600, Size: int64(len(doc))})
+	if err == nil {
+		_, err = io.WriteString(tw, doc)
+	}
+	if members == 0 && err == nil {
+		err = tw.Close()
+		if err == nil {
+			_, err = io.Copy(w, &endless{tenGB})
+		}
+		return err
+	}
+	for i := int64(0); i < members && err == nil; i++ {
+		err = tw.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: tenGB / members})
+		if err == nil {
+			_, err = io.Copy(tw, &endless{tenGB / members})
+		}
+	}
+	return errors.Join(err, tw.Close())
+}
+
+// Ten gigabytes of zeros are a few megabytes when compressed. They are refused
+// before they are unpacked, in little memory, and leave nothing behind.
+func TestTenGigabytesOfZeros(t *testing.T) {
+	h := sha256.New()
+	if _, err := io.Copy(h, &endless{1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	megabyte := "objects/" + hex.EncodeToString(h.Sum(nil))
+	for _, tc := range []struct {
+		title, name string
+		members     int64
+		limits      Limits
+		want        string
+	}{
+		{"one object", "objects/" + sumOf("x"), 1, Limits{}, "objects/" + sumOf("x")},
+		{"another member", "bsp/readme", 1, Limits{}, "bsp/readme"},
+		{"the same object many times", megabyte, 10 << 10, Limits{Total: 16 << 20}, megabyte},
+		{"other members", "readme", 10 << 10, Limits{Total: 16 << 20}, "readme"},
+		{"the state", "json", 1, Limits{}, "json"},
+		{"behind the end", "", 0, Limits{}, "behind the last member"},
+	} {
+		t.Run(tc.title, func(t *testing.T) {
+			r, w := io.Pipe()
+			defer r.Close()
+			go func() {
+				z := gzip.NewWriter(w)
+				_ = w.CloseWithError(errors.Join(zeros(z, tc.name, tc.members), z.Close()))
+			}()
+			store := newStore(t)
+			read := &counted{r: r}
+			before := allocated()
+			_, err := Import(context.Background(), read, store, tc.limits)
+			if used := allocated() - before; used > 16<<20 {
+				t.Errorf("%d bytes of memory", used)
+			}
+			if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%v", err)
+			}
+			if read.n > 1<<20 {
+				t.Errorf("read %d bytes of the archive", read.n)
+			}
+			entries, err := os.ReadDir(store.Dir())
+			if err != nil || len(entries) > 0 {
+				t.Errorf("left behind: %v, %v", entries, err)
+			}
+		})
+	}
+}
+
+// counted counts what is read.
+type counted struct {
+	r io.Reader
+	n int64
+}
+
+// Read implements io.Reader.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// allocated returns how much memory was ever taken, an upper bound of what is used.
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
