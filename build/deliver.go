@@ -14,7 +14,13 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	if err != nil {
 		return nil, err
 	}
-	published, err := b.Publish(res, dir, artefacts)
+	unlock, err := lockOut(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	sweepOut(dir, artefacts)
+	published, err := b.publishAll(res, dir, artefacts)
 	if err != nil {
 		return nil, err
 	}

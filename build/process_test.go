@@ -3,6 +3,7 @@ package build
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -138,6 +139,12 @@ func TestKilledBuilds(t *testing.T) {
 	if killed == 0 {
 		t.Error("no build was killed: the test shows nothing")
 	}
+	for _, name := range []string{"a.img", reportJSON, reportText, stateFile, "dir/c.img"} { // what a kill may leave, left for sure
+		left := filepath.Join(out, filepath.Dir(name), tmpPattern(name)+"1")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(left), 0o755), os.WriteFile(left, nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := command(t, cache, out, runs).Run(); err != nil {
 		t.Fatal(err)
 	}
@@ -145,9 +152,11 @@ func TestKilledBuilds(t *testing.T) {
 		t.Errorf("%d artefacts, want 3", n)
 	}
 	expectEntries(t, cache, "tmp", 0)
-	left, err := filepath.Glob(filepath.Join(out, ".*.tmp-*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left in out: %v (%v)", left, err)
+	for _, in := range []string{"", ".build", "dir"} {
+		left, err := filepath.Glob(filepath.Join(out, in, ".*.tmp-*"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("left in out: %v (%v)", left, err)
+		}
 	}
 }
 

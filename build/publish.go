@@ -45,19 +45,11 @@ type Published struct {
 // stateFile is kept below out/TARGET, for the next build.
 const stateFile = ".build/published.json"
 
-// Publish brings the artefacts of a finished build into dir (out/TARGET), each
-// under a temporary name first. What is already there and untouched stays.
-func (b *Builder) Publish(res *Result, dir string, artefacts []Artefact) ([]Published, error) {
-	if err := os.MkdirAll(filepath.Join(dir, ".build"), 0o755); err != nil {
-		return nil, fault.Wrap(fault.IO, err, "making the output folder")
-	}
-	unlock, err := lockOut(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
+// publishAll brings the artefacts of a finished build into dir (out/TARGET), each
+// under a temporary name first. What is already there and untouched stays. The
+// caller holds the lock of the folder.
+func (b *Builder) publishAll(res *Result, dir string, artefacts []Artefact) ([]Published, error) {
 	old := readState(dir)
-	sweepOut(dir, artefacts)
 	var all []Published
 	changed := len(old) != len(artefacts)
 	for _, a := range artefacts {
@@ -82,9 +74,12 @@ func writeState(dir string, all []Published) error {
 	return atomicfile.Write(filepath.Join(dir, stateFile), append(data, '\n'), 0o644)
 }
 
-// lockOut keeps two builds of one target from publishing at once: the later one
-// waits and publishes over the earlier.
+// lockOut makes the output folder and keeps two builds of one target from
+// publishing at once: the later one waits and publishes over the earlier.
 func lockOut(dir string) (func(), error) {
+	if err := os.MkdirAll(filepath.Join(dir, ".build"), 0o755); err != nil {
+		return nil, fault.Wrap(fault.IO, err, "making the output folder")
+	}
 	f, err := os.OpenFile(filepath.Join(dir, ".build", "lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "locking the output folder")
@@ -194,9 +189,13 @@ func readState(dir string) map[string]Published {
 // sweepOut removes temporary files of killed builds. The caller holds the lock
 // of the folder, so nobody else is writing one.
 func sweepOut(dir string, artefacts []Artefact) {
+	names := []string{reportJSON, reportText, stateFile}
 	for _, a := range artefacts {
-		at := filepath.Join(dir, filepath.FromSlash(path.Dir(a.To)))
-		left, _ := filepath.Glob(filepath.Join(at, tmpPattern(a.To)+"*"))
+		names = append(names, a.To)
+	}
+	for _, name := range names {
+		at := filepath.Join(dir, filepath.FromSlash(path.Dir(name)))
+		left, _ := filepath.Glob(filepath.Join(at, tmpPattern(name)+"*"))
 		for _, l := range left {
 			_ = removeAll(l)
 		}

@@ -64,16 +64,22 @@ func NewReport(res *Result, published []Published) *Report {
 	return r
 }
 
+// The names of a build report below out/TARGET.
+const (
+	reportJSON = "report.json"
+	reportText = "report.txt"
+)
+
 // Save writes report.json and report.txt into dir.
 func (r *Report) Save(dir string) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "writing the build report")
 	}
-	if err := atomicfile.Write(filepath.Join(dir, "report.json"), append(data, '\n'), 0o644); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, reportJSON), append(data, '\n'), 0o644); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the build report")
 	}
-	err = atomicfile.Write(filepath.Join(dir, "report.txt"), r.Text(), 0o644)
+	err = atomicfile.Write(filepath.Join(dir, reportText), r.Text(), 0o644)
 	return fault.Wrap(fault.IO, err, "writing the build report")
 }
 
