@@ -3,6 +3,7 @@ package ctrl
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"slices"
 )
@@ -46,11 +47,12 @@ func okList[T any](list []T) *reply {
 	return okJSON(list)
 }
 
-// notLoaded answers a list that the engine does not have yet, unless the engine
-// says something better.
+// notLoaded answers a list that the engine does not have: with what the engine
+// says of it for clients, or that there is no state yet.
 func notLoaded(err error) *reply {
-	if r := fromError(err); r.status != 500 {
-		return r
+	var said *Error
+	if errors.As(err, &said) {
+		return fromError(err)
 	}
 	return failure(500, textNotLoaded)
 }

@@ -21,9 +21,13 @@ type Usage struct {
 }
 
 // Measure reads memory and CPU time on the device through the debug shell. The
-// shell itself is not counted.
+// shell itself is not counted. It waits until the device has loaded the modules of
+// all of its hardware, which it does once after the containers run.
 func (d *Device) Measure(ctx context.Context) (Usage, error) {
 	var u Usage
+	if _, err := d.Run(ctx, `while grep -qsx pv-cold-plug /proc/[0-9]*/comm; do sleep 1; done`); err != nil {
+		return u, err
+	}
 	// Every process that runs the device binary: its name, PSS and ticks.
 	out, err := d.Run(ctx, `for p in /proc/[0-9]*; do case $(readlink $p/exe) in */pantavisor|/init|/usr/bin/pantavisor) `+
 		`echo P ${p#/proc/} $(cat $p/comm) $(sed -n 's/^Pss: *\([0-9]*\) kB/\1/p' $p/smaps_rollup) $(sed 's/.*) //' $p/stat | cut -d' ' -f12,13);; esac; done`)

@@ -1,0 +1,169 @@
+package vm
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+)
+
+// storage is the ext4 of a copied image, opened with e2fsprogs.
+type storage struct {
+	t     *testing.T
+	image string
+	start int64 // bytes
+}
+
+// damaged copies an image, so that its storage can be written to.
+func damaged(t *testing.T, w *Workshop) *storage {
+	t.Helper()
+	if _, err := exec.LookPath("debugfs"); err != nil {
+		t.Skip("needs debugfs to damage a storage")
+	}
+	parts := w.Target.Image.Partitions
+	s := &storage{t, filepath.Join(t.TempDir(), "damaged.img"), int64(parts[len(parts)-1].Start) << 20}
+	if out, err := exec.Command("cp", "--sparse=always", image(t, w), s.image).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	must(t, os.Chmod(s.image, 0o600))
+	return s
+}
+
+// do runs one command of debugfs.
+func (s *storage) do(command string) string {
+	s.t.Helper()
+	cmd := exec.Command("debugfs", "-w", "-R", command, s.image+"?offset="+strconv.FormatInt(s.start, 10))
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if lines := strings.Split(strings.TrimSpace(said.String()), "\n"); err != nil || len(lines) > 1 { // the first is the version
+		s.t.Fatalf("debugfs %s: %v\n%s", command, err, &said)
+	}
+	return string(out)
+}
+
+// replace gives a file other content.
+func (s *storage) replace(path, content string) {
+	s.t.Helper()
+	file := filepath.Join(s.t.TempDir(), "content")
+	must(s.t, os.WriteFile(file, []byte(content), 0o644))
+	s.do("rm " + path)
+	s.do("write " + file + " " + path)
+}
+
+// spoil overwrites the first block of a file under all its names.
+func (s *storage) spoil(path string) {
+	s.t.Helper()
+	first, _, _ := strings.Cut(strings.TrimSpace(s.do("blocks "+path)), " ")
+	block, err := strconv.ParseInt(first, 10, 64)
+	must(s.t, err)
+	f, err := os.OpenFile(s.image, os.O_WRONLY, 0)
+	must(s.t, err)
+	_, err = f.WriteAt([]byte("spoiled"), s.start+block*4096)
+	must(s.t, err)
+	must(s.t, f.Close())
+}
+
+// object is the digest that revision 0 has for a path.
+func (s *storage) object(path string) string {
+	s.t.Helper()
+	st, err := state.Parse([]byte(s.do("cat /trails/0/.pvr/json")))
+	must(s.t, err)
+	for _, o := range st.Objects() {
+		if o.Path == path {
+			return o.Sum
+		}
+	}
+	s.t.Fatalf("revision 0 has no object %s", path)
+	return ""
+}
+
+// calm wants a console without a panic of kernel or runtime.
+func calm(t *testing.T, d *Device) {
+	t.Helper()
+	for _, line := range d.Console.Tail(400) {
+		if strings.Contains(line, "Kernel panic") || strings.Contains(line, "panic:") || strings.Contains(line, "goroutine ") {
+			t.Errorf("on the console: %s", line)
+		}
+	}
+}
+
+// TestDamagedObjects boots a storage in which the object of one container is gone
+// and that of another has other content: the API gives the reason of each, the log
+// too, and the device can be reached and powered off.
+func TestDamagedObjects(t *testing.T) {
+	w := open(t)
+	s := damaged(t, w)
+	s.do("rm /objects/" + s.object("network/root.squashfs"))
+	s.do("rm /trails/0/network/root.squashfs")
+	s.spoil("/trails/0/sdk/root.squashfs")
+	d := boot(t, w, s.image, t.TempDir())
+	cs, err := d.WaitContainers(within(t), func(cs []ctrl.Container) bool {
+		reasons := 0
+		for _, c := range cs {
+			if c.StatusReason != "" {
+				reasons++
+			}
+		}
+		return reasons == 2
+	})
+	if err != nil {
+		t.Fatalf("%v; last answer %+v", err, cs)
+	}
+	for _, c := range cs {
+		t.Logf("%s is %s: %s", c.Name, c.Status, c.StatusReason)
+		if c.Status == "STARTED" {
+			t.Errorf("%s runs from a damaged object", c.Name)
+		}
+		if out := run(t, d, "cat /storage/logs/0/pantavisor/pantavisor.log"); !strings.Contains(out, c.StatusReason) {
+			t.Errorf("the log does not hold the reason %q of %s:\n%s", c.StatusReason, c.Name, out)
+		}
+	}
+	calm(t, d)
+	must(t, d.leaveShell(within(t)))
+	asked := d.API.Command(within(t), "POWEROFF_DEVICE", "test") // it may be off before it has answered
+	if err := d.Wait(within(t)); err != nil {
+		t.Fatalf("%v; asked: %v", err, asked)
+	}
+	checkStorage(t, d.Disk(), "clean")
+}
+
+// TestDamagedState boots a storage whose state is cut short: the device comes up
+// far enough to be asked, and its log says why nothing runs.
+func TestDamagedState(t *testing.T) {
+	w := open(t)
+	s := damaged(t, w)
+	s.replace("/trails/0/.pvr/json", `{"#spec": "pantavisor-serv`)
+	d := boot(t, w, s.image, t.TempDir())
+	waitAnswer(t, d, "state JSON has bad format")
+	if out := run(t, d, "cat /storage/logs/0/pantavisor/pantavisor.log"); !strings.Contains(out, "state JSON has bad format") {
+		t.Errorf("the log does not say what is wrong with the state:\n%s", out)
+	}
+	calm(t, d)
+}
+
+// waitAnswer asks for the containers until the API refuses with a reason.
+func waitAnswer(t *testing.T, d *Device, reason string) {
+	t.Helper()
+	ctx := within(t)
+	for {
+		ask, cancel := context.WithTimeout(ctx, 5*time.Second) // who asks before the port is served has no answer
+		_, err := d.API.Containers(ask)
+		cancel()
+		if err != nil && strings.Contains(err.Error(), reason) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("the API does not say %q: %v", reason, err)
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
