@@ -72,7 +72,7 @@ func (c *Config) LoadCmdline(line string) {
 
 // bootState are words that the boot loader leaves for the runtime; they are no
 // configuration.
-var bootState = []string{"pv_rev", "pv_try", "pv_trying", "pv_verityoff", "pv_quickboot", "pv_autogrow"}
+var bootState = []string{"pv_boot_partuuid", "pv_rev", "pv_try", "pv_trying", "pv_verityoff", "pv_quickboot", "pv_autogrow"}
 
 func (c *Config) setWord(l Level, name, raw string) {
 	for _, w := range bootState {

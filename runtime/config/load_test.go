@@ -29,7 +29,7 @@ func TestLoadWholeOrder(t *testing.T) {
 			"PV_NET_BRDEV=file\nPV_LXC_LOG_LEVEL=1\nPV_DEBUG_SHELL=0\n"),
 		Hub:      write(t, dir+"/pantahub.config", "updater.interval=7\ncreds.id=\n"),
 		Policies: dir + "/policies",
-		Cmdline:  write(t, dir+"/cmdline", `console=ttyS0 pv_log.level=3 ph_updater.interval=8 pv_rev=0 PV_NET_BRDEV=cmdline pv_unknown=1 "pv_net.brmask4=a b"`+"\n"),
+		Cmdline:  write(t, dir+"/cmdline", `console=ttyS0 pv_log.level=3 ph_updater.interval=8 pv_boot_partuuid=1-2 pv_rev=0 PV_NET_BRDEV=cmdline pv_unknown=1 "pv_net.brmask4=a b"`+"\n"),
 		Environ:  []string{"PATH=/bin", "pv_storage_wait=4", "PV_OTHER=1", "PV_LXC_LOG_LEVEL=5"},
 		Args:     []string{"pv_appengine"},
 	}
