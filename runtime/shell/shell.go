@@ -200,7 +200,7 @@ func Hold(ctx context.Context, marker string, timeout time.Duration, extend <-ch
 	if err != nil {
 		return // it has just gone
 	}
-	say(fmt.Sprintf("reboot waits up to %v for the debug shell; leave it with exit or Ctrl-D", timeout))
+	say(fmt.Sprintf("reboot or power-off waits up to %v for the debug shell; leave it with exit or Ctrl-D", timeout))
 	for left, warned := timeout, false; ; {
 		step := left
 		if !warned && left > warning {
