@@ -51,7 +51,7 @@ func door(json, locked *bool, events *string, do func(*front.Door) error) error 
 	return end(do(d))
 }
 
-// Build makes the image, its block map, the BSP export and a report under out/TARGET.
+// Build makes the image, its block map, the BSP export and a report under out/TARGET. Words: -locked fails where a pinned part has left the archive; -json prints the report as JSON; -events=FILE writes what happens as JSON lines, - to standard output.
 //
 //	mage build x64-uefi
 //	mage build x64-uefi --locked --events=build.jsonl
