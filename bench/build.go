@@ -61,7 +61,9 @@ func peakMiB() float64 {
 }
 
 func door(root string) *front.Door {
-	return &front.Door{Root: root, Options: &options.Options{}, Stdout: io.Discard, Stderr: io.Discard}
+	d := front.At(root, &options.Options{})
+	d.Stdout, d.Stderr = io.Discard, io.Discard
+	return d
 }
 
 func repeat(n int, do func(i int) error) (cpu, wall, peak []float64, err error) {

@@ -49,15 +49,21 @@ const composerMemory = 80 << 20
 // New opens the door of the source tree in the current folder, with options from
 // the environment.
 func New() (*Door, error) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(composerMemory)
-	}
 	root, err := os.Getwd()
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "looking for the source tree")
 	}
 	o, err := options.FromEnvironment()
-	return &Door{Root: root, Options: o, Stdout: os.Stdout, Stderr: os.Stderr}, err
+	return At(root, o), err
+}
+
+// At opens the door of the source tree at root. It bounds the memory of the process,
+// unless GOMEMLIMIT does.
+func At(root string, o *options.Options) *Door {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(composerMemory)
+	}
+	return &Door{Root: root, Options: o, Stdout: os.Stdout, Stderr: os.Stderr}
 }
 
 // job is one command on one target.
