@@ -85,6 +85,16 @@ func findMount(mountinfo, fstype, option string) (string, bool) {
 	return "", false
 }
 
+// Top returns the tree at the root of its hierarchy, of which the runtime's own
+// group may be a part. Only there may a group have processes and controllers at
+// once (cgroup-v2: No Internal Process Constraint), wherever the runtime was started.
+func (t *Tree) Top() *Tree {
+	return &Tree{dir: strings.TrimSuffix(t.dir, strings.TrimSuffix(t.path, "/")), path: "/", own: t.own, v2: t.v2}
+}
+
+// Path is the tree's group as /proc/PID/cgroup shows it.
+func (t *Tree) Path() string { return t.path }
+
 // Sub returns the tree below, for the containers of one of several runtimes on a
 // machine. The runtime's own group stays what it is.
 func (t *Tree) Sub(name string) *Tree {
@@ -169,8 +179,10 @@ func (g *Group) set(settings []Setting) error {
 // enable switches a controller on for the containers' groups. An error shows
 // itself when the setting is written: its file is missing then.
 func (g *Group) enable(controller string) {
-	for _, dir := range []string{g.tree.dir, filepath.Join(g.tree.dir, "lxc")} {
+	dir := strings.TrimSuffix(g.tree.dir, strings.TrimSuffix(g.tree.path, "/"))
+	for _, name := range append(strings.Split(strings.Trim(g.tree.path, "/"), "/"), "lxc", "") {
 		_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+controller), 0)
+		dir = filepath.Join(dir, name)
 	}
 }
 

@@ -43,8 +43,7 @@ func (p paths) folders() []container.Folder {
 		{Name: "/configs", Path: p.configs}, {Name: "/storage", Path: p.storage}}
 }
 
-// make makes the folders that must exist, the hint files and /etc/resolv.conf, which
-// exports mount.
+// make makes the folders that must exist and the hint files, which exports mount.
 func (p paths) make() error {
 	var errs []error
 	for _, d := range []string{p.run, p.volumes, p.exports, p.configs, p.stage, p.disks, p.logsRev,
@@ -53,9 +52,6 @@ func (p paths) make() error {
 	}
 	for _, f := range []string{p.at("challenge"), p.at("device-id"), p.at("pantahub-host")} {
 		errs = append(errs, touch(f, 0o444))
-	}
-	if err := touch("/etc/resolv.conf", 0o644); err != nil && !errors.Is(err, fs.ErrPermission) {
-		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -47,6 +48,12 @@ type Options struct {
 	Stdout io.Writer
 	// Tree is where the containers' control groups go; nil finds this process's own.
 	Tree *container.Tree
+	// Hosted says that the runtime is a guest on a machine that somebody else runs
+	// (App Engine): only what is below its own folders is its business.
+	Hosted bool
+	// Owner tells whether a process in a control group of nobody's container may
+	// speak as the runtime itself; nil: none may.
+	Owner func(pid int, group string) bool
 }
 
 // session is everything that lives as long as the engine.
@@ -77,6 +84,9 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	if err := s.paths.make(); err != nil {
 		s.log.Errorf("making the runtime's folders: %v", err)
 	}
+	if !opt.Hosted {
+		s.makeResolvConf()
+	}
 	s.openLogs(serve)
 	s.openMeta()
 	if n, err := volume.Sweep(s.paths.volumes); n > 0 || err != nil {
@@ -97,6 +107,13 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	s.wg.Wait()
 	s.logs.Close()
 	return code
+}
+
+// makeResolvConf makes the file that exports mount and containers of network fill.
+func (s *session) makeResolvConf() {
+	if err := touch("/etc/resolv.conf", 0o644); err != nil && !errors.Is(err, fs.ErrPermission) {
+		s.log.Errorf("making /etc/resolv.conf: %v", err)
+	}
 }
 
 func errorText(err error) string {
@@ -222,7 +239,7 @@ func (s *session) makeEngine() {
 	s.engine = newEngine(sys, h, s.log)
 	s.engine.onStatus = func(st string) { s.publish("pantavisor.status", st) }
 	s.engine.onSettle = s.settled
-	s.id.Store(&identity{tree: s.tree, engine: s.engine, broken: s.broken})
+	s.id.Store(&identity{tree: s.tree, engine: s.engine, broken: s.broken, owner: s.opt.Owner})
 	if l != nil {
 		for part, reason := range l.lost {
 			if _, ok := l.state.Get(part + "/run.json"); ok {
@@ -281,7 +298,8 @@ func (s *session) makeHost(l *loaded) *host {
 type identity struct {
 	tree   *container.Tree
 	engine *Engine
-	broken error // why there is no state; nil when there is one
+	broken error                            // why there is no state; nil when there is one
+	owner  func(pid int, group string) bool // as Options.Owner
 }
 
 // resolve names the caller with this process ID by its control group.
@@ -301,6 +319,9 @@ func (id *identity) resolve(pid int) (ctrl.Caller, error) {
 		if mgmt, known := v.mgmt[name]; known {
 			return ctrl.Caller{Name: name, Mgmt: mgmt}, nil
 		}
+	}
+	if !ok && id.owner != nil && id.owner(pid, group) {
+		return ctrl.Caller{Name: ctrl.Runtime, Mgmt: true}, nil
 	}
 	return ctrl.Caller{}, fmt.Errorf("process %d in control group %s is nobody known", pid, group)
 }
@@ -360,7 +381,9 @@ func (s *session) serve(ctx context.Context) {
 		StepInUse: func(rev string) bool { return rev == s.opt.Revision },
 	})
 	s.background("control socket", func() error { return srv.Serve(ctx, s.paths.at("pv-ctrl")) })
-	s.background("control port", func() error { return srv.ServePort(ctx) })
+	if !s.opt.Hosted { // the port is of the machine's hypervisor
+		s.background("control port", func() error { return srv.ServePort(ctx) })
+	}
 }
 
 // onSignals turns SIGTERM into a reboot and SIGINT into a power-off.
