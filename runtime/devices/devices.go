@@ -1,0 +1,180 @@
+// Package devices holds the rules about which device nodes a control group may make,
+// read and write, and gives them to the kernel: as an eBPF program on a cgroup v2
+// group (Linux 4.15, CONFIG_CGROUP_BPF), or as lines for a group of the v1 controller
+// "devices".
+//
+// A rule is written as for the v1 controller (kernel documentation, cgroup-v1/devices):
+//
+//	a                  everything; it replaces all rules before it
+//	c 1:3 rwm          a character device: read, write, mknod
+//	b 8:* r            all block devices of a major number, reading
+//
+// Without rules everything is allowed. The last rule that speaks of a device and a
+// kind of access decides about it, on both sorts of groups as far as the v1
+// controller can: it keeps exceptions from "all" or "none", and a deny takes away
+// only exceptions that name the very same device.
+package devices
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Access is a set of kinds of access, the bits of BPF_DEVCG_ACC_*.
+type Access uint8
+
+// The kinds of access.
+const (
+	Mknod Access = 1 << iota
+	Read
+	Write
+	all = Mknod | Read | Write
+)
+
+// Any is a major or minor number that stands for all.
+const Any = -1
+
+// Rule allows or denies access to devices.
+type Rule struct {
+	Allow bool
+	// Type is 'b' for block, 'c' for character devices, 'a' for everything; then the
+	// rest does not count.
+	Type         byte
+	Major, Minor int32 // or Any
+	Access       Access
+}
+
+// List is rules in the order in which they were given.
+type List []Rule
+
+// Parse reads the text of one rule.
+func Parse(allow bool, text string) (Rule, error) {
+	f := strings.Fields(text)
+	if len(f) > 0 && f[0] == "a" {
+		return Rule{Allow: allow, Type: 'a', Major: Any, Minor: Any, Access: all}, nil
+	}
+	if len(f) != 3 || f[0] != "b" && f[0] != "c" {
+		return Rule{}, fmt.Errorf("%.80q is no rule for devices; expected a, or TYPE MAJOR:MINOR ACCESS as in c 1:3 rwm", text)
+	}
+	r := Rule{Allow: allow, Type: f[0][0]}
+	major, minor, ok := strings.Cut(f[1], ":")
+	if !ok {
+		return Rule{}, fmt.Errorf("%.80q: %q is no MAJOR:MINOR", text, f[1])
+	}
+	var err error
+	if r.Major, err = number(major); err != nil {
+		return Rule{}, fmt.Errorf("%.80q: %w", text, err)
+	}
+	if r.Minor, err = number(minor); err != nil {
+		return Rule{}, fmt.Errorf("%.80q: %w", text, err)
+	}
+	for _, c := range f[2] {
+		i := strings.IndexRune("mrw", c)
+		if i < 0 {
+			return Rule{}, fmt.Errorf("%.80q: %q is no kind of access; they are r, w and m", text, c)
+		}
+		r.Access |= 1 << i
+	}
+	return r, nil
+}
+
+// number reads a device number; the kernel has 12 bits of major, 20 of minor numbers.
+func number(s string) (int32, error) {
+	if s == "*" {
+		return Any, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 20)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no device number", s)
+	}
+	return int32(n), nil
+}
+
+// String writes a rule as the v1 controller reads it.
+func (r Rule) String() string {
+	if r.Type == 'a' {
+		return "a"
+	}
+	text := func(n int32) string {
+		if n == Any {
+			return "*"
+		}
+		return strconv.Itoa(int(n))
+	}
+	var access strings.Builder
+	for i, c := range "mrw" {
+		if r.Access&(1<<i) != 0 {
+			access.WriteRune(c)
+		}
+	}
+	return string(r.Type) + " " + text(r.Major) + ":" + text(r.Minor) + " " + access.String()
+}
+
+// effective drops the rules that a later one about everything replaces; base is what
+// holds where none of the others speaks.
+func (l List) effective() (base bool, rest List) {
+	base = true
+	for _, r := range l {
+		if r.Type == 'a' {
+			base, rest = r.Allow, nil
+			continue
+		}
+		rest = append(rest, r)
+	}
+	return base, rest
+}
+
+// Restricts tells whether the list takes anything away.
+func (l List) Restricts() bool {
+	base, rest := l.effective()
+	if !base {
+		return true
+	}
+	for _, r := range rest {
+		if !r.Allow && r.Access != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Permits tells whether the list allows all the access to a device.
+func (l List) Permits(kind byte, major, minor uint32, access Access) bool {
+	base, rest := l.effective()
+	for bit := Mknod; bit <= Write; bit <<= 1 {
+		if access&bit == 0 {
+			continue
+		}
+		ok := base
+		for _, r := range rest {
+			if r.matches(kind, major, minor) && r.Access&bit != 0 {
+				ok = r.Allow
+			}
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func (r Rule) matches(kind byte, major, minor uint32) bool {
+	return r.Type == kind && (r.Major == Any || uint32(r.Major) == major) && (r.Minor == Any || uint32(r.Minor) == minor)
+}
+
+// Write gives the list to a group of the v1 controller "devices" through its folder.
+func (l List) Write(group string) error {
+	for _, r := range l {
+		file := "devices.deny"
+		if r.Allow {
+			file = "devices.allow"
+		}
+		if err := os.WriteFile(filepath.Join(group, file), []byte(r.String()), 0); err != nil {
+			return fmt.Errorf("writing the rule %q: %w", r, err)
+		}
+	}
+	return nil
+}
