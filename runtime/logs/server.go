@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,6 +18,7 @@ const (
 	keepBuffer = 64 << 10              // a buffer above it is given back when there is little to do
 	latency    = 50 * time.Millisecond // longest stay of a message in a buffer
 	perMessage = 64                    // what a message costs beside its text
+	maxName    = 256                   // bytes of a source's name that are kept
 )
 
 // Runtime is the platform of the runtime's own messages.
@@ -73,11 +75,40 @@ type lane struct {
 	platform string
 	text     []byte
 	heads    []record
-	lost     map[string]int // lines by source
+	lost     map[string]int    // lines by source
+	names    map[string]string // sources, so that waiting messages share their names
 }
 
 func (l *lane) full(n int) bool {
 	return len(l.text)+len(l.heads)*perMessage+n+perMessage > maxLane
+}
+
+func (l *lane) lose(source string, n int) {
+	if l.lost == nil {
+		l.lost = map[string]int{}
+	}
+	if _, ok := l.lost[source]; !ok && len(l.lost) >= maxSources {
+		source = overflowSource
+	}
+	l.lost[source] += n
+}
+
+// name returns a source's name to keep. A container chooses it, and it may be a part
+// of a message that is much longer.
+func (l *lane) name(source string) string {
+	source = source[:min(len(source), maxName)]
+	if kept, ok := l.names[source]; ok {
+		return kept
+	}
+	if len(l.names) >= maxSources {
+		return overflowSource
+	}
+	if l.names == nil {
+		l.names = map[string]string{}
+	}
+	source = strings.Clone(source)
+	l.names[source] = source
+	return source
 }
 
 // Server takes messages from everywhere and writes them to the outputs. One
@@ -98,7 +129,8 @@ type Server struct {
 	printer *printer
 	w       *writer
 
-	subs subscriptions
+	subs      subscriptions
+	followers followers
 }
 
 var _ Sink = (*Server)(nil)
@@ -163,29 +195,41 @@ func (s *Server) printNow(source string, level Level, msg string) {
 
 // put queues a message of at most maxMessage bytes, or counts it as lost.
 func (s *Server) put(platform, source string, level Level, f form, text []byte) {
-	text = text[:min(len(text), maxMessage)]
+	s.queue(platform, source, level, f, text[:min(len(text), maxMessage)], true)
+}
+
+// offer is [Server.put] for who can wait: false means that there is no room.
+func (s *Server) offer(platform, source string, level Level, f form, text []byte) bool {
+	return s.queue(platform, source, level, f, text, false)
+}
+
+func (s *Server) queue(platform, source string, level Level, f form, text []byte, lose bool) bool {
 	r := record{source: source, level: level, form: f, size: len(text), wall: time.Now()}
 	r.sec, r.nsec = sinceBoot()
 	if s.o.Absolute {
 		r.sec, r.nsec = r.wall.Unix(), int64(r.wall.Nanosecond())
 	}
-	if s.queue(platform, r, text) {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+	if !s.enter(platform, r, text, lose) {
+		return false
 	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return true
 }
 
-func (s *Server) queue(platform string, r record, text []byte) bool {
+// enter puts a message into its platform's lane. When that is full, the message is
+// counted as lost, if it is to be.
+func (s *Server) enter(platform string, r record, text []byte, lose bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lane(platform)
+	r.source = l.name(r.source)
 	if l.full(len(text)) {
-		if l.lost == nil {
-			l.lost = map[string]int{}
+		if lose {
+			l.lose(r.source, lines(text, r.form))
 		}
-		l.lost[r.source] += lines(text, r.form)
 		return false
 	}
 	l.text = append(l.text, text...)
@@ -211,8 +255,8 @@ func (s *Server) lane(platform string) *lane {
 			return l
 		}
 	}
-	l := &lane{platform: platform}
-	s.byName[platform] = l
+	l := &lane{platform: strings.Clone(platform)}
+	s.byName[l.platform] = l
 	s.lanes = append(s.lanes, l)
 	return l
 }
@@ -380,6 +424,7 @@ func (s *Server) Flush() {
 // messages are lost, but for what goes directly to standard output.
 func (s *Server) Close() {
 	s.once.Do(func() {
+		s.followers.closeAll()
 		s.subs.closeAll()
 		close(s.done)
 		<-s.stopped

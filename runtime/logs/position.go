@@ -1,0 +1,114 @@
+package logs
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile"
+)
+
+// positionAttr is the extended attribute with the number of bytes that have been
+// read, decimal.
+const positionAttr = "trusted.pv.logger.pos"
+
+const maxPositions = 64 << 10 // bytes of the file with positions
+
+// positions are those of files whose file system takes no attribute.
+type positions struct {
+	path  string
+	kept  map[string]position // by path in the container
+	dirty bool
+}
+
+type position struct {
+	fileID
+	Offset int64 `json:"offset"`
+}
+
+// loadPositions reads the file; one that is missing or damaged holds nothing.
+func loadPositions(path string) *positions {
+	p := &positions{path: path, kept: map[string]position{}}
+	if path == "" {
+		return p
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return p
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxPositions))
+	if err != nil || json.Unmarshal(data, &p.kept) != nil || p.kept == nil {
+		p.kept = map[string]position{}
+	}
+	return p
+}
+
+// store writes the file. Without a path, or when it cannot be written, files are
+// read from their beginning after the next start.
+func (p *positions) store() {
+	if !p.dirty || p.path == "" {
+		return
+	}
+	p.dirty = false
+	if data, err := json.Marshal(p.kept); err == nil {
+		_ = atomicfile.Write(p.path, data, 0o600)
+	}
+}
+
+// position is how far a file was read in an earlier life.
+func (f *Follower) position(l *followed) int64 {
+	size, err := sizeOf(l.f)
+	if err != nil {
+		return 0
+	}
+	var buf [32]byte
+	at := int64(0)
+	if n, err := unix.Fgetxattr(int(l.f.Fd()), positionAttr, buf[:]); err == nil {
+		text := strings.TrimRight(string(buf[:n]), "\x00\n")
+		if v, err := strconv.ParseInt(text, 10, 64); err == nil {
+			at = v
+		}
+	} else if p := f.side.kept[l.Path]; p.fileID == l.id {
+		at = p.Offset
+	}
+	if at < 0 || at > size {
+		return 0
+	}
+	return at
+}
+
+// keep saves a file's position, in the file or beside it.
+func (f *Follower) keep(l *followed) {
+	l.moved = false
+	text := strconv.FormatInt(l.offset, 10)
+	if unix.Fsetxattr(int(l.f.Fd()), positionAttr, []byte(text), 0) == nil {
+		return
+	}
+	f.side.kept[l.Path] = position{l.id, l.offset}
+	f.side.dirty = true
+}
+
+// save saves the positions that have moved, after what was read is in the files of
+// the log: what is lost in a power cut is read again.
+func (f *Follower) save() {
+	f.saved = time.Now()
+	moved := false
+	for _, l := range f.files {
+		moved = moved || l.moved && l.f != nil
+	}
+	if moved {
+		f.s.do(f.s.w.flush)
+	}
+	for _, l := range f.files {
+		if l.moved && l.f != nil {
+			f.keep(l)
+		}
+	}
+	f.side.store()
+}
