@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"github.com/pantavisor/pantavisor/runtime/appengine"
 	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/engine"
 	pid1 "github.com/pantavisor/pantavisor/runtime/init"
@@ -25,6 +26,7 @@ type command struct {
 
 // commands are found by the program's own name or the first word.
 var commands = []command{
+	{"-i", "App Engine: run the containers of this installation on this machine", runAppEngine},
 	{"init", "process 1 of a device; started by the kernel", pid1.Run},
 	{"cold-plug", "", pid1.ColdPlug},
 	{"engine", "", runEngine},
@@ -47,6 +49,10 @@ const noStage = 125
 
 func runEngine(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	return engine.Command(ctx, args, version(), stdout, stderr)
+}
+
+func runAppEngine(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
+	return appengine.Command(ctx, args, version(), stdout, stderr)
 }
 
 // usage is the exit code for words that mean nothing.

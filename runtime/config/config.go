@@ -107,6 +107,19 @@ func (c *Config) Apply(l Level, k Key, raw string) bool {
 	return c.put(l, k, raw)
 }
 
+// SetDefault replaces the compiled-in default of a key, for a runtime whose folders
+// are elsewhere. A value that cannot be read becomes a note.
+func (c *Config) SetDefault(k Key, raw string) {
+	v, err := table[k].parse(raw)
+	if err != nil {
+		c.note(Default, "%s: %v", table[k].name, err)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.set[k] = insert(c.set[k], v)
+}
+
 // put checks and stores; it reports whether the winning value changed.
 func (c *Config) put(l Level, k Key, raw string) bool {
 	s := &table[k]

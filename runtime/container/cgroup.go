@@ -112,6 +112,14 @@ func (t *Tree) Remove() error {
 	return g.remove(time.Second)
 }
 
+// RemoveParent removes the group above a runtime's own tree, unless another
+// runtime of this machine is in it.
+func (t *Tree) RemoveParent() {
+	if path.Dir(t.path) != "/" {
+		_ = unix.Rmdir(filepath.Dir(t.dir))
+	}
+}
+
 // NameOf returns the container that a process in the group belongs to; a group
 // within a container's own counts as the container. ok is false for every other
 // group. own tells that it is the runtime's.
@@ -132,6 +140,8 @@ type Group struct {
 	tree *Tree
 	dir  string
 	fd   int // folder's descriptor for clone3, -1 on v1
+	// legacy are the groups of v1 controllers that the container has, by controller.
+	legacy map[string]string
 }
 
 // group makes the group of a container; one that an earlier run left is emptied.
