@@ -98,14 +98,6 @@ func (e *Engine) Groups() ([]ctrl.Group, error) {
 	return v.groups, nil
 }
 
-// Daemons lists the managed daemons: there are none, their work is done in-process.
-func (e *Engine) Daemons() ([]ctrl.Daemon, error) { return []ctrl.Daemon{}, nil }
-
-// DaemonAction has no daemon to act on.
-func (e *Engine) DaemonAction(string, string) error {
-	return &ctrl.Error{Status: 404, Text: "Daemon not found"}
-}
-
 // ContainerAction starts, stops or restarts a container.
 func (e *Engine) ContainerAction(name, action string) error {
 	return e.call(func() error {
@@ -178,30 +170,35 @@ func (e *Engine) Signal(from ctrl.Caller, typ, _ string) error {
 
 var errBusy = &ctrl.Error{Status: 503, Text: "A command is already in progress. Try again", RetryAfter: 120}
 
-// refusedCommands are operations that mean nothing as long as the device is local.
-var refusedCommands = map[string]*ctrl.Error{
-	"UPDATE_METADATA": {Status: 409, Text: "Cannot do this operation while on local mode"},
-	"GO_REMOTE":       {Status: 409, Text: "Cannot do this operation when remote mode is disabled by config"},
-	"DEFER_REBOOT":    {Status: 409, Text: "Cannot do this operation when debug shell is not active"},
-}
-
-// Command does one operation of the control API.
-func (e *Engine) Command(op, _ string) error {
+// Command does one operation of the control API. What this package's caller knows
+// better than the engine goes to order.
+func (e *Engine) Command(op, payload string) error {
 	return e.call(func() error {
 		if e.closing {
 			return errBusy
 		}
 		switch op {
 		case "REBOOT_DEVICE":
+			e.explain("a reboot", payload)
 			e.shutdown(exitReboot)
 		case "POWEROFF_DEVICE":
+			e.explain("a power-off", payload)
 			e.shutdown(exitPowerOff)
 		default:
-			if err := refusedCommands[op]; err != nil {
-				return err
-			}
-			return &ctrl.Error{Status: 501, Text: fmt.Sprintf("%s is not available in this version", op)}
+			return e.order(op, payload)
 		}
 		return nil
 	})
+}
+
+// explain logs what somebody said of his command.
+func (e *Engine) explain(what, message string) {
+	if message != "" {
+		e.log.Infof("%s was asked for: %.256q", what, message)
+	}
+}
+
+// notAvailable answers operations of the control API that this version lacks.
+func notAvailable(op string) error {
+	return &ctrl.Error{Status: 501, Text: fmt.Sprintf("%s is not available in this version", op)}
 }

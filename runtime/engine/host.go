@@ -27,6 +27,7 @@ type host struct {
 	launcher *container.Launcher
 	user     *meta.Store
 	device   *meta.Store
+	drivers  *drivers
 	capture  bool  // PV_LOG_CAPTURE
 	broken   error // why no container can run on this machine
 }
@@ -62,6 +63,9 @@ func (h *host) Mount(c *manifest.Container) (instance, error) {
 	}
 	if l.cfg, err = h.configure(c); err != nil {
 		return nil, errors.Join(permanent(err), l.set.Unmount())
+	}
+	if err := h.drivers.start(c); err != nil {
+		return nil, errors.Join(err, l.set.Unmount())
 	}
 	return l, nil
 }

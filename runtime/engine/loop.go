@@ -70,6 +70,8 @@ type Engine struct {
 	view     atomic.Pointer[view]
 	onStatus func(string) // told the revision's status when it changes
 	onSettle func(reached, all int)
+	onEnd    func()                         // told that everything begins to stop
+	order    func(op, payload string) error // operations that are not the engine's own; must return at once
 	shown    status
 }
 
@@ -78,7 +80,8 @@ func newEngine(sys *manifest.System, b backend, log logs.Logger) *Engine {
 	e := &Engine{
 		log: log, backend: b, now: time.Now, inbox: make(chan func(), 64), over: make(chan struct{}),
 		slots:    make(chan struct{}, max(2, runtime.NumCPU())),
-		onStatus: func(string) {}, onSettle: func(int, int) {},
+		onStatus: func(string) {}, onSettle: func(int, int) {}, onEnd: func() {},
+		order: func(op, _ string) error { return notAvailable(op) },
 	}
 	e.timer = func(d time.Duration, f func()) func() {
 		t := time.AfterFunc(d, f)
@@ -319,6 +322,7 @@ func (e *Engine) shutdown(code int) {
 		return
 	}
 	e.closing, e.code, e.dirty = true, code, true
+	e.onEnd()
 	word := handoff.Rebooting
 	if code == exitPowerOff {
 		word = handoff.PoweringOff

@@ -46,6 +46,8 @@ type Options struct {
 	BootCPU int64
 	// Stdout is where log output "stdout" goes; nil is standard output.
 	Stdout io.Writer
+	// Modules loads kernel modules for containers; the zero value is the kernel's own.
+	Modules Modules
 	// Tree is where the containers' control groups go; nil finds this process's own.
 	Tree *container.Tree
 	// Hosted says that the runtime is a guest on a machine that somebody else runs
@@ -71,6 +73,12 @@ type session struct {
 	broken error // why the revision's state cannot be used
 	wg     sync.WaitGroup
 	id     atomic.Pointer[identity]
+
+	serving    context.Context // ends when the session does
+	collecting sync.Mutex      // held while garbage is collected
+	daemons    *daemons
+	drivers    *drivers
+	wakes      *wakes
 }
 
 // Run runs the revision's containers until ctx ends, which asks for a reboot, or
@@ -80,6 +88,8 @@ type session struct {
 func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	s := &session{cfg: cfg, opt: opt, paths: newPaths(cfg, opt.Revision), began: time.Now()}
 	serve, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.serving, s.wakes = serve, newWakes(cfg)
+	s.wakes.set(wakeBoot, true)
 	s.startLogs(serve)
 	if err := s.paths.make(); err != nil {
 		s.log.Errorf("making the runtime's folders: %v", err)
@@ -93,6 +103,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 		s.log.Warnf("an earlier run left %d mounts below %s: %v", n, s.paths.volumes, orElse(errorText(err), "unmounted"))
 	}
 	s.makeEngine()
+	s.startDaemons()
 	s.serve(serve)
 	stopSignals := s.engine.onSignals()
 	code := s.engine.loop(ctx)
@@ -103,8 +114,10 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 			s.log.Warnf("%v", err)
 		}
 	}
+	s.daemons.stop()
 	cancel()
 	s.wg.Wait()
+	s.wakes.set(wakeShutdown, false)
 	s.logs.Close()
 	return code
 }
@@ -228,17 +241,20 @@ func (s *session) makeEngine() {
 		s.log.Errorf("revision %s cannot run: %v", s.opt.Revision, err)
 		s.broken, l = err, nil
 	}
-	h := s.makeHost(l)
-	if h.broken != nil {
-		s.log.Errorf("containers cannot run: %v", h.broken)
-	}
 	sys := &manifest.System{}
 	if l != nil {
 		sys = l.sys
 	}
+	s.drivers = s.makeDrivers(sys)
+	h := s.makeHost(l)
+	if h.broken != nil {
+		s.log.Errorf("containers cannot run: %v", h.broken)
+	}
 	s.engine = newEngine(sys, h, s.log)
 	s.engine.onStatus = func(st string) { s.publish("pantavisor.status", st) }
 	s.engine.onSettle = s.settled
+	s.engine.onEnd = func() { s.wakes.set(wakeShutdown, true); s.wakes.set(wakeBoot, false) }
+	s.engine.order = s.order
 	s.id.Store(&identity{tree: s.tree, engine: s.engine, broken: s.broken, owner: s.opt.Owner})
 	if l != nil {
 		for part, reason := range l.lost {
@@ -275,7 +291,7 @@ func (s *session) manifestOptions() manifest.Options {
 
 // makeHost makes the backend. What it lacks is said by each container's start.
 func (s *session) makeHost(l *loaded) *host {
-	h := &host{paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device, capture: s.cfg.Bool(config.LogCapture)}
+	h := &host{paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device, drivers: s.drivers, capture: s.cfg.Bool(config.LogCapture)}
 	h.mounter = &volume.Mounter{
 		Trail: s.paths.trail, Disks: s.paths.disks, Rev: s.opt.Revision, VolDir: s.paths.volumes, ConfDir: s.paths.configs,
 		LoopBase: s.cfg.Int(config.LoopIndexBase), Handlers: s.cfg.Bool(config.SecurebootHandlers) && os.Getenv("pv_verityoff") == "",
@@ -342,7 +358,8 @@ func (s *session) platform(pid int) (string, error) {
 // api joins what the control socket asks of the engine with who asks.
 type api struct {
 	*Engine
-	id *identity
+	id      *identity
+	daemons *daemons
 }
 
 var _ ctrl.Engine = api{}
@@ -375,9 +392,9 @@ func (a api) Groups() ([]ctrl.Group, error) {
 // serve opens the control socket, and the port to the host of a virtual machine.
 func (s *session) serve(ctx context.Context) {
 	srv := ctrl.New(ctrl.Options{
-		Engine: api{s.engine, s.id.Load()}, UserMeta: s.user, DeviceMeta: freshMeta{s.device, s}, Storage: s.paths.storage,
+		Engine: api{s.engine, s.id.Load(), s.daemons}, UserMeta: s.user, DeviceMeta: freshMeta{s.device, s}, Storage: s.paths.storage,
 		Config: s.settings, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
-		CheckStep: s.checkStep,
+		CheckStep: s.checkStep, Drivers: s.drivers, Wakelocks: s.wakes.write, CollectGarbage: s.collectGarbage,
 		StepInUse: func(rev string) bool { return rev == s.opt.Revision },
 	})
 	s.background("control socket", func() error { return srv.Serve(ctx, s.paths.at("pv-ctrl")) })
@@ -407,6 +424,7 @@ func (e *Engine) onSignals() (stop func()) {
 
 // settled tells everybody that the revision is up, or as far up as it gets.
 func (s *session) settled(reached, all int) {
+	s.wakes.set(wakeBoot, false)
 	switch {
 	case s.broken != nil:
 		s.log.Errorf("not ready: revision %s has no usable state", s.opt.Revision)

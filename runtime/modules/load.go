@@ -25,6 +25,7 @@ type Loader struct {
 	Idle func(error)
 
 	mu     sync.Mutex
+	remove func(module string) error
 	dir    string
 	sys    string          // where sysfs is mounted
 	loaded map[string]bool // in the kernel, or refused by it for good
@@ -34,7 +35,7 @@ type Loader struct {
 
 // NewLoader returns a loader of the modules in dir; see [Folder].
 func NewLoader(dir string) *Loader {
-	return &Loader{dir: dir, sys: "/sys", loaded: inKernel("/sys"), asked: map[string]bool{}, insert: insert}
+	return &Loader{dir: dir, sys: "/sys", loaded: inKernel("/sys"), asked: map[string]bool{}, insert: insert, remove: remove}
 }
 
 // Moved tells the loader that the folder's content was replaced by a larger tree
@@ -65,6 +66,50 @@ func (l *Loader) Load(names ...string) error {
 	_, errs := l.load(names)
 	return errors.Join(errs...)
 }
+
+// LoadWith loads a module with parameters, which come after those of l.Options. A
+// module that could not be loaded is tried again the next time.
+func (l *Loader) LoadWith(module, options string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := name(module)
+	before, given := l.Options[n]
+	if options != "" {
+		if l.Options == nil {
+			l.Options = map[string]string{}
+		}
+		l.Options[n] = strings.TrimSpace(before + " " + options)
+		defer func() {
+			if l.Options[n] = before; !given {
+				delete(l.Options, n)
+			}
+		}()
+	}
+	_, errs := l.load([]string{n})
+	if len(errs) > 0 {
+		delete(l.loaded, n)
+	}
+	return errors.Join(errs...)
+}
+
+// Remove removes a module from the kernel. One that is not there is no error, one
+// that is built in or in use is.
+func (l *Loader) Remove(module string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := name(module)
+	if !l.loaded[n] {
+		return nil
+	}
+	if err := l.remove(n); err != nil {
+		return fmt.Errorf("removing module %s: %w", n, err)
+	}
+	delete(l.loaded, n)
+	return nil
+}
+
+// remove is delete_module(2); it does not wait for users to go.
+func remove(module string) error { return unix.DeleteModule(module, unix.O_NONBLOCK) }
 
 // cpu is the processor's modalias, "" where processors have none.
 func (l *Loader) cpu() string {

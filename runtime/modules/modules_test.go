@@ -156,6 +156,34 @@ func TestLoadKernelSays(t *testing.T) {
 	}
 }
 
+func TestLoadWithOptionsAndRemove(t *testing.T) {
+	dir := tree(t, map[string]string{"modules.dep": depText})
+	var got []string
+	l := recording(dir, &got)
+	l.Options = map[string]string{"ext4": "a=1"}
+	l.remove = func(m string) error { got = append(got, "-"+m); return nil }
+	for _, options := range []string{"b=2", ""} {
+		if err := errors.Join(l.LoadWith("ext4", options), l.Remove("ext4"), l.Remove("ext4")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := strings.Join(got, ",")
+	if !strings.Contains(all, "ext4.ko a=1 b=2,-ext4") || !strings.Contains(all, "ext4.ko a=1,-ext4") {
+		t.Errorf("done: %s", all)
+	}
+	l.insert = func(string, string) error { return unix.ENOEXEC }
+	for range 2 { // a failure is not remembered
+		if err := l.LoadWith("virtio_blk", "x=1"); !errors.Is(err, unix.ENOEXEC) {
+			t.Errorf("loading what the kernel refuses: %v", err)
+		}
+	}
+	l.loaded["busy"] = true
+	l.remove = func(string) error { return unix.EBUSY }
+	if err := l.Remove("busy"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("removing what is in use: %v", err)
+	}
+}
+
 func TestLoadAgainAfterMove(t *testing.T) {
 	dir := tree(t, map[string]string{"modules.dep": "a.ko:\n"})
 	var got []string

@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+)
+
+var (
+	errLocal        = &ctrl.Error{Status: 409, Text: "Cannot do this operation while on local mode"}
+	errClaimed      = &ctrl.Error{Status: 409, Text: "Cannot do this operation if device is already claimed"}
+	errRemoteOff    = &ctrl.Error{Status: 409, Text: "Cannot do this operation when remote mode is disabled by config"}
+	errNoDebugShell = &ctrl.Error{Status: 409, Text: "Cannot do this operation when debug shell is not active"}
+	// errUnclaimed has no body on the wire: it says that there is nothing to do.
+	errUnclaimed = &ctrl.Error{Status: 204, Text: "Device is already unclaimed"}
+)
+
+// order does the operations of POST /commands that are not about containers; the
+// engine calls it, so it returns at once. What this version lacks is refused rather
+// than taken and forgotten.
+func (s *session) order(op, _ string) error {
+	switch op {
+	case "RUN_GC":
+		return s.orderGC()
+	case "UPDATE_METADATA":
+		return errLocal // there is no hub to tell
+	case "GO_REMOTE":
+		if !s.cfg.Bool(config.ControlRemote) {
+			return errRemoteOff
+		}
+	case "MAKE_FACTORY":
+		if s.claimed() {
+			return errClaimed
+		}
+	case "UNCLAIM":
+		if !s.claimed() {
+			return errUnclaimed
+		}
+	case "DEFER_REBOOT":
+		return errNoDebugShell
+	}
+	return notAvailable(op)
+}
+
+// claimed tells whether the device belongs to somebody at a hub.
+func (s *session) claimed() bool { return s.cfg.String(config.CredsPRN) != "" }
+
+// orderGC collects garbage in the background, one collection at a time.
+func (s *session) orderGC() error {
+	if !s.collecting.TryLock() {
+		return errBusy
+	}
+	s.background("collecting garbage", func() error {
+		defer s.collecting.Unlock()
+		freed, err := s.collect(s.serving)
+		if err == nil {
+			s.log.Infof("collecting garbage freed %d bytes", freed)
+		}
+		return err
+	})
+	return nil
+}
+
+// collectGarbage serves POST /storage/gc.
+func (s *session) collectGarbage(ctx context.Context) (int64, error) {
+	if !s.collecting.TryLock() {
+		return 0, errBusy
+	}
+	defer s.collecting.Unlock()
+	return s.collect(ctx)
+}
