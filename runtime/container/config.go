@@ -261,9 +261,9 @@ var keys = map[string]setter{
 }
 
 var families = []family{
-	{"lxc.cgroup2.", func(p *parser, k, v string) error { return addSetting(&p.cfg.Cgroup2, k, v) }},
+	{"lxc.cgroup2.", func(p *parser, k, v string) error { return addCgroup(&p.cfg.Cgroup2, k, v) }},
 	{"lxc.cgroup.dir.", func(p *parser, k, v string) error { return nil }},
-	{"lxc.cgroup.", func(p *parser, k, v string) error { return addSetting(&p.cfg.Cgroup1, k, v) }},
+	{"lxc.cgroup.", func(p *parser, k, v string) error { return addCgroup(&p.cfg.Cgroup1, k, v) }},
 	{"lxc.prlimit.", setLimit},
 	{"lxc.sysctl.", setSysctl},
 	{"lxc.net.", setNet},
@@ -465,6 +465,11 @@ func addSetting(list *[]Setting, key, value string) error {
 	}
 	*list = append(*list, Setting{key, value})
 	return nil
+}
+
+// addCgroup adds a setting of a control group; rules for devices must be readable.
+func addCgroup(list *[]Setting, key, value string) error {
+	return errors.Join(checkDevices(key, value), addSetting(list, key, value))
 }
 
 func setNet(p *parser, key, value string) error {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/runtime/devices"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
@@ -50,43 +51,67 @@ func (l *Launcher) Start(s Start) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting container %s: %w", s.Name, err)
 	}
-	settings, notes := s.Config.settings2()
-	if !l.Tree.v2 {
-		settings = nil
-	}
-	for _, n := range append(notes, s.Config.Unmet()...) {
+	set := l.Tree.settings(s.Config)
+	for _, n := range append(set.notes, s.Config.Unmet()...) {
 		l.Log.Warnf("container %s: %s", s.Name, n)
 	}
-	g, err := l.Tree.group(s.Name, settings)
+	g, err := l.Tree.group(s.Name, set.unified)
 	if err != nil {
 		return nil, fmt.Errorf("starting container %s: %w", s.Name, err)
 	}
-	proc, err := launch(s, p, g)
+	st := &starting{Launcher: l, Start: s, plan: p, group: g, set: set}
+	proc, err := st.launch()
 	if err != nil {
 		_ = g.remove(2 * time.Second)
+		_ = g.removeLegacy(time.Second)
 		return nil, fmt.Errorf("starting container %s: %w", s.Name, err)
 	}
 	return proc, nil
 }
 
-func launch(s Start, p *plan, g *Group) (*Process, error) {
+// starting is a start under way.
+type starting struct {
+	*Launcher
+	Start
+	plan  *plan
+	group *Group
+	set   settings
+}
+
+func (st *starting) launch() (*Process, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
 	defer ours.Close()
-	proc, err := spawn(s.Config.cloneFlags(), theirs, g)
+	st.plan.Wait = st.set.devices.Restricts()
+	proc, err := spawn(st.Config.cloneFlags(), theirs, st.group)
 	_ = theirs.Close()
 	if err != nil {
 		return nil, err
 	}
-	proc.Name, proc.halt = s.Name, s.Config.HaltSignal
-	if err := proc.setUp(ours, p); err != nil {
+	proc.Name, proc.halt = st.Name, st.Config.HaltSignal
+	if err := st.setUp(proc, ours); err != nil {
 		proc.abandon()
 		return nil, err
 	}
 	go proc.watch()
 	return proc, nil
+}
+
+// beforeInit is what happens from outside when the container is complete, just
+// before its init runs. Rules for devices come only now: the first stage makes nodes
+// that the container may not make.
+func (st *starting) beforeInit(p *Process) error {
+	if !st.set.devices.Restricts() {
+		return nil
+	}
+	err := st.group.restrict(st.set.devices, p.PID)
+	if errors.Is(err, devices.ErrNoBPF) {
+		st.Log.Warnf("container %s: its rules for devices are not enforced: %v", st.Name, err)
+		return nil
+	}
+	return err
 }
 
 // socketPair makes the socket between launcher and first stage.
@@ -129,20 +154,23 @@ func spawn(flags uintptr, sock *os.File, g *Group) (*Process, error) {
 }
 
 // setUp sends the plan and waits for the first stage's word.
-func (p *Process) setUp(sock *os.File, plan *plan) error {
+func (st *starting) setUp(p *Process, sock *os.File) error {
 	if !p.group.tree.v2 {
 		if err := p.group.add(p.PID); err != nil {
 			return err
 		}
 	}
+	if err := p.group.setLegacy(st.set.legacy, p.PID); err != nil {
+		return err
+	}
 	if err := sock.SetDeadline(time.Now().Add(setupTime)); err != nil {
 		return fmt.Errorf("talking to the first stage: %w", err)
 	}
-	if err := sendPlan(sock, plan); err != nil {
+	if err := sendPlan(sock, st.plan); err != nil {
 		return err
 	}
 	for {
-		more, err := p.hear(sock)
+		more, err := st.hear(p, sock)
 		if err != nil || !more {
 			return err
 		}
@@ -171,8 +199,13 @@ func sendPlan(sock *os.File, p *plan) error {
 	return nil
 }
 
-// hear takes one packet: the console, or a failure. It reports false at the end.
-func (p *Process) hear(sock *os.File) (bool, error) {
+// stageReady is the first stage's word that only init is left to start; it waits for
+// a line then.
+const stageReady = "ready"
+
+// hear takes one packet: the console, that the stage is ready, or a failure. It
+// reports false at the end.
+func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 	data, fd, err := receive(sock)
 	if errors.Is(err, io.EOF) {
 		return false, nil
@@ -183,6 +216,15 @@ func (p *Process) hear(sock *os.File) (bool, error) {
 	if fd >= 0 {
 		_ = unix.SetNonblock(fd, true)
 		p.Console = os.NewFile(uintptr(fd), "console of "+strconv.Itoa(p.PID))
+		return true, nil
+	}
+	if string(data) == stageReady {
+		if err := st.beforeInit(p); err != nil {
+			return false, err
+		}
+		if _, err := sock.Write([]byte("\n")); err != nil {
+			return false, fmt.Errorf("letting the first stage go on: %w", err)
+		}
 		return true, nil
 	}
 	e := &StepError{}

@@ -34,6 +34,7 @@ type plan struct {
 	UID        uint32    `json:"uid"`
 	GID        uint32    `json:"gid"`
 	Groups     []uint32  `json:"groups"`
+	Wait       bool      `json:"wait"` // for the launcher, before init
 }
 
 // Start says what to start.
@@ -144,12 +145,6 @@ func (c *Config) Unmet() []Note {
 			notes = append(notes, Note{fmt.Sprintf("lxc.net.%d", n.Index), n.Type + " is not made; the container has only its loopback"})
 		}
 	}
-	for _, s := range c.deviceRules() {
-		if s.Value != "a" || !strings.HasSuffix(s.Key, "allow") {
-			notes = append(notes, Note{"devices", "rules for device nodes are not enforced"})
-			break
-		}
-	}
 	if c.Seccomp != "" {
 		notes = append(notes, Note{"lxc.seccomp.profile", "profiles are not applied"})
 	}
@@ -157,14 +152,4 @@ func (c *Config) Unmet() []Note {
 		notes = append(notes, Note{"lxc.apparmor.profile", "profiles are not applied"})
 	}
 	return notes
-}
-
-func (c *Config) deviceRules() []Setting {
-	var rules []Setting
-	for _, s := range slices.Concat(c.Cgroup1, c.Cgroup2) {
-		if strings.HasPrefix(s.Key, "devices.") {
-			rules = append(rules, s)
-		}
-	}
-	return rules
 }

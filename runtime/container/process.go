@@ -74,7 +74,7 @@ func (p *Process) Exit() (Exit, error) { return p.exit, p.left }
 // watch waits for the end and cleans up.
 func (p *Process) watch() {
 	p.exit = p.reap()
-	p.left = p.group.remove(2 * time.Second)
+	p.left = errors.Join(p.group.remove(2*time.Second), p.group.removeLegacy(time.Second))
 	close(p.done)
 }
 

@@ -1,28 +1,6 @@
 package container
 
-import (
-	"fmt"
-	"strconv"
-	"strings"
-)
-
-// settings2 returns the settings for a cgroup v2 group: those of lxc.cgroup2.*, and
-// those of lxc.cgroup.* that have a counterpart there, which exports for v1 devices
-// carry. The rest of v1 has no meaning and is reported.
-func (c *Config) settings2() (list []Setting, notes []Note) {
-	for _, s := range c.Cgroup1 {
-		if strings.HasPrefix(s.Key, "devices.") {
-			continue
-		}
-		t, ok := fromV1(s)
-		if !ok {
-			notes = append(notes, Note{"lxc.cgroup." + s.Key, fmt.Sprintf("%q has no counterpart in cgroup v2, ignored", clip(s.Value))})
-			continue
-		}
-		list = append(list, t)
-	}
-	return append(list, c.Cgroup2...), notes
-}
+import "strconv"
 
 // sameInV2 are v1 names whose values are taken over.
 var sameInV2 = map[string]string{
@@ -45,6 +23,27 @@ func fromV1(s Setting) (Setting, bool) {
 		return s, false
 	}
 	return Setting{"cpu.weight", strconv.FormatUint(weight(n), 10)}, true
+}
+
+// toV1 is the v1 setting that a v2 setting stands for.
+func toV1(s Setting) (Setting, bool) {
+	for v1, v2 := range sameInV2 {
+		if v2 == s.Key {
+			if s.Value == "max" && controllerOf(s) == "memory" {
+				s.Value = "-1"
+			}
+			return Setting{v1, s.Value}, true
+		}
+	}
+	if s.Key != "cpu.weight" {
+		return s, false
+	}
+	n, err := strconv.ParseUint(s.Value, 10, 16)
+	if err != nil {
+		return s, false
+	}
+	n = min(max(n, 1), 10000)
+	return Setting{"cpu.shares", strconv.FormatUint(2+(n-1)*262142/9999, 10)}, true
 }
 
 // weight maps cpu.shares, 2 to 262144, to cpu.weight, 1 to 10000, as the kernel's

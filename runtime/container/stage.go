@@ -52,6 +52,7 @@ var steps = []step{
 	{"opening the console", (*stage).openConsole},
 	{"entering the working folder", (*stage).enterCwd},
 	{"looking for init", (*stage).findInit},
+	{"waiting for the launcher", (*stage).await},
 	{"setting user and groups", (*stage).setUser},
 	{"setting capabilities", (*stage).setCaps},
 	{"starting init", (*stage).exec},
@@ -189,6 +190,29 @@ func (s *stage) setLimits() error {
 		}
 	}
 	return nil
+}
+
+// await lets the launcher do what must be done when everything else is.
+func (s *stage) await() error {
+	if !s.plan.Wait {
+		return nil
+	}
+	if _, err := unix.Write(s.sock, []byte(stageReady)); err != nil {
+		return err
+	}
+	var b [1]byte
+	for {
+		n, err := unix.Read(s.sock, b[:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return err
+		case n != 1:
+			return errors.New("it is gone")
+		default:
+			return nil
+		}
+	}
 }
 
 func (s *stage) enterCwd() error {
