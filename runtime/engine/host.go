@@ -29,6 +29,8 @@ type host struct {
 	device   *meta.Store
 	drivers  *drivers
 	capture  bool  // PV_LOG_CAPTURE
+	loggers  bool  // PV_LOG_LOGGERS
+	lxcLevel int   // PV_LXC_LOG_LEVEL
 	broken   error // why no container can run on this machine
 }
 
@@ -41,6 +43,7 @@ type life struct {
 	set  *volume.Set
 	cfg  *container.Config // nil for a container that is only mounted
 	proc *container.Process
+	logs *logs.Follower // nil when no files are followed
 }
 
 var _ instance = (*life)(nil)
@@ -81,6 +84,7 @@ func (h *host) configure(c *manifest.Container) (*container.Config, error) {
 	}
 	for _, n := range notes {
 		h.log.Warnf("container %s: %s: %s", c.Name, c.Config, n)
+		h.launcherLog(c.Name, lxcWarn, n.String())
 	}
 	cfg.Translate(h.paths.folders())
 	return cfg, nil
@@ -100,6 +104,8 @@ func (l *life) Start() error {
 		return err
 	}
 	l.host.captureConsole(l.c.Name, l.proc.Console)
+	l.host.launcherLog(l.c.Name, lxcInfo, fmt.Sprintf("started, init is process %d", l.proc.PID))
+	l.logs = l.host.followFiles(l.c, l.proc)
 	return nil
 }
 
@@ -129,12 +135,19 @@ func (l *life) Ending() string {
 	if left != nil {
 		l.host.log.Errorf("container %s: %v", l.c.Name, left)
 	}
+	l.host.launcherLog(l.c.Name, lxcInfo, "init "+exit.String())
 	return exit.String()
 }
 
 func (l *life) Stop(ctx context.Context) bool { return l.proc.Stop(ctx) }
 
-func (l *life) Release() error { return l.set.Unmount() }
+// Release lets go of everything; first of the log files, which hold mounts.
+func (l *life) Release() error {
+	if l.logs != nil {
+		l.logs.Close()
+	}
+	return l.set.Unmount()
+}
 
 // mounts are what the runtime adds to a container: its view of the runtime by role,
 // modules and firmware, the log socket.

@@ -292,6 +292,7 @@ func (s *session) manifestOptions() manifest.Options {
 // makeHost makes the backend. What it lacks is said by each container's start.
 func (s *session) makeHost(l *loaded) *host {
 	h := &host{paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device, drivers: s.drivers, capture: s.cfg.Bool(config.LogCapture)}
+	h.loggers, h.lxcLevel = s.cfg.Bool(config.LogLoggers), s.cfg.Int(config.LXCLogLevel)
 	h.mounter = &volume.Mounter{
 		Trail: s.paths.trail, Disks: s.paths.disks, Rev: s.opt.Revision, VolDir: s.paths.volumes, ConfDir: s.paths.configs,
 		LoopBase: s.cfg.Int(config.LoopIndexBase), Handlers: s.cfg.Bool(config.SecurebootHandlers) && os.Getenv("pv_verityoff") == "",

@@ -46,7 +46,7 @@ func plain(fd int, st *unix.Stat_t) error {
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return fmt.Errorf("asking for its file system: %w", err)
 	}
-	if name, bad := kernelFilesystems[uint32(fs.Type)]; bad { //nolint:unconvert // 32 or 64 bits wide
+	if name, bad := kernelFilesystems[uint32(fs.Type)]; bad {
 		return fmt.Errorf("it is on a file system of type %s and is not followed", name)
 	}
 	return nil

@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/logs"
+)
+
+// Levels of PV_LXC_LOG_LEVEL, those of liblxc: what is at least as high is logged.
+const (
+	lxcInfo = 2
+	lxcWarn = 4
+)
+
+// launcherLog says in a container's lxc/lxc.log what happens to it.
+func (h *host) launcherLog(name string, level int, text string) {
+	if !h.capture || h.server == nil || level < h.lxcLevel {
+		return
+	}
+	l, word := logs.Info, "INFO     "
+	if level >= lxcWarn {
+		l, word = logs.Warn, "WARN     "
+	}
+	h.server.Log(name, "lxc/lxc.log", l, name+" "+word+text)
+}
+
+// followFiles follows the log files that run.json declares, and the usual ones.
+func (h *host) followFiles(c *manifest.Container, proc *container.Process) *logs.Follower {
+	if !h.capture || !h.loggers || h.server == nil {
+		return nil
+	}
+	dir := filepath.Join(h.paths.storage, "cache", "logs")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		h.log.Warnf("container %s: keeping the positions in its log files: %v", c.Name, err)
+	}
+	f, err := h.server.Follow(logs.Files{
+		Platform: c.Name, List: declared(c.Logs), Open: proc.Open, Positions: filepath.Join(dir, c.Name+".json"),
+	})
+	if err != nil {
+		h.log.Warnf("container %s: %v", c.Name, err)
+		return nil
+	}
+	return f
+}
+
+// declared are the files of run.json's "logs", then the usual ones.
+func declared(list []manifest.Logger) []logs.File {
+	var out []logs.File
+	for _, l := range list {
+		if l.File != "" {
+			out = append(out, logs.File{Path: l.File, MaxSize: l.MaxSize, Truncate: l.Truncate})
+		}
+	}
+	return append(out, logs.DefaultFiles()...)
+}
