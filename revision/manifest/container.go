@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"sort"
 	"strings"
@@ -20,7 +21,7 @@ func (p *parser) containers() {
 			p.sys.Containers = append(p.sys.Containers, p.container(folder, o))
 		}
 	}
-	p.orphanServices()
+	p.orphans()
 }
 
 func (p *parser) container(folder string, o *object) Container {
@@ -127,8 +128,24 @@ func autoModFW(o *object) bool {
 	return n.str() != "no"
 }
 
+// exports reads the folders that the container shows to the host.
 func exports(o *object) []string {
-	return o.strings("exports")
+	n, ok := o.member("exports")
+	if !ok {
+		return nil
+	}
+	for _, e := range n.elems() {
+		e.placeInside()
+	}
+	return n.strings()
+}
+
+// placeInside checks that a text names a place below a container's root; an empty
+// one or another type is not its concern.
+func (n node) placeInside() {
+	if text, _ := n.v.Text(); strings.Trim(text, "/") != "" {
+		n.cleanPath(strings.TrimPrefix(text, "/"))
+	}
 }
 
 func driverRefs(o *object) DriverRefs {
@@ -176,9 +193,20 @@ func network(parent *object) *Network {
 			o.at("ip", canon.Value{}).fail("%.80q is no address", net.IP)
 		}
 	}
+	if _, err := parseMAC(net.MAC); net.MAC != "" && err != nil {
+		o.at("mac", canon.Value{}).fail("%.80q; six bytes such as 02:00:0a:00:03:02 are expected", net.MAC)
+	}
 	o.known("name", "type")
 	o.done()
 	return net
+}
+
+// parseMAC reads six bytes in hexadecimal, with colons between.
+func parseMAC(text string) ([]byte, error) {
+	if len(text) != 17 {
+		return nil, hex.ErrLength
+	}
+	return hex.DecodeString(text[0:2] + text[3:5] + text[6:8] + text[9:11] + text[12:14] + text[15:17])
 }
 
 func loggers(parent *object) []Logger {
@@ -244,6 +272,9 @@ func requirementList(parent *object, name string) []Requirement {
 			continue
 		}
 		if o, ok := e.object(); ok {
+			if target, ok := o.member("target"); ok {
+				target.placeInside()
+			}
 			out = append(out, Requirement{o.need("name"), o.str("type"), o.str("role"), o.str("interface"), o.str("target")})
 			o.done()
 		}
@@ -282,6 +313,9 @@ func serviceList(n node) []Service {
 		if !ok {
 			continue
 		}
+		if socket, ok := o.member("socket"); ok {
+			socket.placeInside()
+		}
 		out = append(out, Service{
 			Name: o.need("name"), Type: o.str("type"), Socket: o.str("socket"),
 			Bus: o.str("bus"), Role: o.str("role"), Owns: words(o, "owns"), Allow: words(o, "allow"),
@@ -303,11 +337,33 @@ func words(o *object, name string) []string {
 	return n.strings()
 }
 
-func (p *parser) orphanServices() {
+// orphans notes what belongs to no container, and services that nobody offers: the
+// mesh decides about these when the containers run.
+func (p *parser) orphans() {
+	said := map[string]bool{}
 	for _, key := range p.state.Keys() {
 		folder, file, _ := strings.Cut(key, "/")
-		if _, ok := p.sys.Container(folder); file == "services.json" && !ok {
+		if folder == "_config" {
+			folder, _, _ = strings.Cut(file, "/")
+		} else if file != "services.json" {
+			continue
+		}
+		if _, ok := p.sys.Container(folder); !ok && !said[folder] {
+			said[folder] = true
 			p.at(key).note("ignored, because there is no container %q", folder)
+		}
+	}
+	offered := map[string]bool{}
+	for _, c := range p.sys.Containers {
+		for _, s := range c.Services {
+			offered[s.Name] = true
+		}
+	}
+	for _, c := range p.sys.Containers {
+		for _, r := range c.Requires {
+			if !offered[r.Name] {
+				p.at(c.Name+"/run.json").note("no container offers the required service %.80q", r.Name)
+			}
 		}
 	}
 }
@@ -341,7 +397,7 @@ func (p *parser) assignGroups() {
 			n.fail("there is no group %.80q; groups are %s", c.Group, p.groupNames())
 			continue
 		}
-		inherit(n, c, g)
+		inherit(c, g)
 		checkRunnable(n, c)
 	}
 	sort.SliceStable(p.sys.Containers, func(i, j int) bool {
@@ -385,21 +441,16 @@ func (p *parser) groupNames() string {
 	return strings.Join(names, ", ")
 }
 
-func inherit(n node, c *Container, g *Group) {
+func inherit(c *Container, g *Group) {
 	if c.Goal == "" {
 		c.Goal = g.Goal
 	}
 	if c.Restart == "" {
 		c.Restart = g.Restart
 	}
-	// A policy of "no" asks for nothing of its own, so the group's default holds.
-	if own := c.Recovery; own == nil || own.Policy == "no" {
-		if own != nil && g.Recovery != nil {
-			n.note("auto_recovery with the policy no inherits that of the group %q", g.Name)
-		}
-		if g.Recovery != nil {
-			c.Recovery, c.RecoveryInherited = g.Recovery, true
-		}
+	// All or nothing: an object of its own counts as a whole, also one that says no.
+	if c.Recovery == nil && g.Recovery != nil {
+		c.Recovery, c.RecoveryInherited = g.Recovery, true
 	}
 }
 

@@ -1,7 +1,9 @@
 package manifest
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -243,11 +245,51 @@ func checkDisk(o *object, d Disk) {
 	if typ := o.at("type", canon.Value{}); d.Type != "" && !hasWord(diskTypes, d.Type) {
 		typ.fail("%.80q; allowed are %s", d.Type, list(diskTypes))
 	}
-	if strings.HasPrefix(d.Type, "dm-crypt-") && d.Path == "" {
-		o.at("path", canon.Value{}).fail("missing; image,size,key is expected")
+	switch {
+	case strings.HasPrefix(d.Type, "dm-crypt-"):
+		checkCrypt(o, d)
+	case d.Type == "swap-disk" && d.Format != "swap":
+		o.at("format", canon.Value{}).note("%s; a swap disk is formatted as swap", d.Format)
+	case d.Type == "volume-disk" && d.MountTarget == "":
+		o.at("mount_target", canon.Value{}).note("missing; the disk serves only volumes that name it")
+	case d.Type == "dual":
+		checkDual(o, d)
 	}
-	if d.Type != "dual" {
+}
+
+// checkCrypt checks what an encrypted disk needs. A path that cannot be used fails the
+// volumes on the disk when they are mounted, not the state.
+func checkCrypt(o *object, d Disk) {
+	n := o.at("path", canon.Value{})
+	if d.Path == "" {
+		n.fail("missing; image,size,key is expected")
 		return
+	}
+	if _, _, _, err := d.Crypt(); err != nil {
+		n.note("%v; volumes on this disk cannot be mounted", err)
+	}
+}
+
+// Crypt splits the path of an encrypted disk, "image,size,key": the file that holds
+// the disk, its size in MB and the name of its key.
+func (d *Disk) Crypt() (image string, size int, key string, err error) {
+	f := strings.Split(strings.TrimPrefix(d.Path, "-v2 "), ",")
+	if len(f) != 3 {
+		return "", 0, "", fmt.Errorf("%.120q is not image,size,key", d.Path)
+	}
+	for i := range f {
+		f[i] = strings.TrimSpace(f[i])
+	}
+	size, err = strconv.Atoi(f[1])
+	if err != nil || size < 1 || f[0] == "" || f[2] == "" {
+		return "", 0, "", fmt.Errorf("%.120q is not image,size,key with a size in MB", d.Path)
+	}
+	return f[0], size, f[2], nil
+}
+
+func checkDual(o *object, d Disk) {
+	if hasWord(d.Disks, d.Name) {
+		o.at("disks", canon.Value{}).fail("the disk names itself")
 	}
 	if n := len(d.Disks); n < 2 || n > 4 {
 		o.at("disks", canon.Value{}).fail("2 to 4 disk names are expected, not %d", n)
@@ -295,6 +337,19 @@ func (p *parser) checkDisks() {
 	p.noteUnknownDisks()
 }
 
+// notePools: a container in an unknown pool fails when it starts, not before.
+func (p *parser) notePools() {
+	for _, c := range p.sys.Containers {
+		if c.Network == nil || c.Network.Mode != "pool" {
+			continue
+		}
+		known := slices.ContainsFunc(p.sys.Pools, func(pool Pool) bool { return pool.Name == c.Network.Pool })
+		if !known {
+			p.at(c.Name+"/run.json").note("there is no address pool %.80q in device.json; the container cannot start", c.Network.Pool)
+		}
+	}
+}
+
 // noteUnknownDisks: a volume on an unknown disk fails when its container starts,
 // not before; a state that a device runs today must not be refused for it.
 func (p *parser) noteUnknownDisks() {
@@ -331,6 +386,9 @@ func (p *parser) storage(n node) []Volume {
 		default:
 			o.note("persistence %.80q is unknown (allowed are permanent, revision, boot); boot is used", v.Persistence)
 			v.Persistence = "boot"
+		}
+		if slices.ContainsFunc(out, func(w Volume) bool { return w.Name == v.Name }) {
+			o.fail("a second volume with the name %q", v.Name)
 		}
 		out = append(out, v)
 	}

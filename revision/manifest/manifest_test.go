@@ -220,6 +220,12 @@ func TestEveryViolationIsNamed(t *testing.T) {
 		{"alias twice", device().with("disks.json", `[{"name":"a","type":"directory","aliases":["x"]},{"name":"b","type":"directory","aliases":["x"]}]`), `alias "x" of disk "b"`},
 		{"dual", device().with("device.json", `{"disks_v3":[{"name":"d","type":"dual","disks":["a"],"init_order":["fly"]}]}`), `init_order: "fly"`},
 		{"dual of nothing", device().with("device.json", `{"disks_v3":[{"name":"d","type":"dual","disks":["a","b"],"init_order":["primary"]}]}`), `unknown disk "a"`},
+		{"export outside", device().app("a", `,"exports":["/run/x","/../etc"]`), "exports[1]"},
+		{"target outside", device().app("a", `,"services":{"optional":[{"name":"n","target":"/run/../../x"}]}`), "services.optional[0].target"},
+		{"socket outside", device().app("a", "").with("a/services.json", `[{"name":"n","socket":"../x"}]`), "[0].socket"},
+		{"mac", device().app("a", `,"network":{"pool":"p","mac":"02:00:00:00:00:0g"}`), "network.mac"},
+		{"volume twice", device().app("a", "").with("a/run.json", `{"name":"a","group":"data","storage":{"x":{"persistence":"boot"},"x/":{"persistence":"boot"}}}`), `a second volume with the name "x"`},
+		{"dual of itself", device().with("device.json", `{"disks_v3":[{"name":"d","type":"dual","disks":["d","a"],"init_order":["primary"]}]}`), "names itself"},
 		{"pool", device().with("device.json", `{"network":{"pools":{"p":{"bridge":"b","subnet":"10.0.0.0/24","gateway":"10.1.0.1"}}}}`), "an address inside"},
 	}
 	for _, c := range cases {
@@ -301,7 +307,7 @@ func TestRecoveryIsInheritedWhole(t *testing.T) {
 	if c := container(t, sys, "own"); c.RecoveryInherited || c.Recovery.MaxRetries != 0 || c.Recovery.BackoffPolicy != "reboot" || c.Recovery.BackoffFactor != 1 {
 		t.Errorf("own: %+v", c.Recovery)
 	}
-	if c := container(t, sys, "off"); !c.RecoveryInherited || c.Recovery.Policy != "on-failure" {
+	if c := container(t, sys, "off"); c.RecoveryInherited || c.Recovery.Policy != "no" {
 		t.Errorf("off: %+v", c.Recovery)
 	}
 }
@@ -319,6 +325,9 @@ func TestOptions(t *testing.T) {
 	engine := doc{"#spec": `"pantavisor-service-system@1"`}.app("a", `,"drivers":{"required":["x"]}`)
 	if sys := engine.parse(t, Options{AppEngine: true}); sys.BSP != nil || len(sys.Containers) != 1 {
 		t.Errorf("App Engine: %+v", sys)
+	}
+	if sys := engine.with("bsp/drivers.json", `{"#spec":"driver-aliases@1","all":{"x":["y"]}}`).parse(t, Options{AppEngine: true}); sys.Drivers == nil {
+		t.Error("App Engine does not read the drivers")
 	}
 	if _, err := Parse(device().with("#spec", `"pantavisor-multi-platform@1"`).state(t), Options{AppEngine: true}); err == nil {
 		t.Error("App Engine takes the legacy format")
@@ -353,6 +362,51 @@ func TestModulesByKernelRelease(t *testing.T) {
 	other, _ := b.ModulesFor("6.2")
 	if one.File != "modules.squashfs" || other.File != "firmware.squashfs" {
 		t.Errorf("modules %v", b.Modules)
+	}
+}
+
+func TestOddities(t *testing.T) {
+	disk := func(d string) doc { return device().with("device.json", `{"disks":[`+d+`]}`) }
+	for want, d := range map[string]doc{
+		`"/x.img,8" is not image,size,key`:               disk(`{"name":"d","type":"dm-crypt-dcp","path":"/x.img,8"}`),
+		"with a size in MB":                              disk(`{"name":"d","type":"dm-crypt-caam","path":"-v2 /x.img,many,key"}`),
+		"formatted as swap":                              disk(`{"name":"d","type":"swap-disk","provision":"zram"}`),
+		"mount_target: missing":                          disk(`{"name":"d","type":"volume-disk"}`),
+		"device.json replaces it":                        device().with("device.json", "{}").with("groups.json", `[{"name":"g"}]`).with("disks.json", "[]"),
+		`there is no container "gone"`:                   device().with("_config/gone/etc/x", `"`+sum+`"`),
+		`no container offers the required service "api"`: device().app("a", `,"services":{"required":["api"]}`),
+		`there is no address pool "p"`:                   device().app("a", `,"network":{"pool":"p"}`),
+		"role \"root\" is unknown":                       device().app("a", `,"roles":["root"]`),
+		"initrd_config: has no effect":                   device().with("bsp/run.json", `{"linux":"kernel.img","initrd":"pantavisor","initrd_config":"x"}`),
+	} {
+		var notes []string
+		for _, n := range d.parse(t, Options{}).Notes {
+			notes = append(notes, n.String())
+		}
+		if !strings.Contains(strings.Join(notes, "\n"), want) {
+			t.Errorf("no note %q in %q", want, notes)
+		}
+	}
+}
+
+func TestCryptPath(t *testing.T) {
+	d := Disk{Path: "-v2 /storage/x.img, 8,key"}
+	if image, size, key, err := d.Crypt(); image != "/storage/x.img" || size != 8 || key != "key" || err != nil {
+		t.Errorf("%q, %d, %q, %v", image, size, key, err)
+	}
+}
+
+func TestOutcome(t *testing.T) {
+	_, bad := Parse(device().app("a", `,"status_goal":"X"`).state(t), Options{})
+	_, broken := state.Parse([]byte("{"))
+	for want, errs := range map[string][]error{
+		"State JSON has bad format": {bad, broken}, "State JSON not found": {os.ErrNotExist}, "Internal error": {errors.New("x")},
+	} {
+		for _, err := range errs {
+			if status, message := Outcome(err); status != "WONTGO" || message != want {
+				t.Errorf("%v: %s, %s, want %s", err, status, message, want)
+			}
+		}
 	}
 }
 

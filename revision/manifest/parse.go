@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"errors"
+	"io/fs"
 	"sort"
 	"strings"
 	"time"
@@ -20,18 +22,31 @@ func Parse(s *state.State, opt Options) (*System, error) {
 	p.device()
 	if !opt.AppEngine {
 		p.bsp()
-		p.drivers()
 	}
+	p.drivers()
 	p.containers()
 	p.others()
 	p.assignGroups()
 	p.checkDrivers()
 	p.checkDisks()
+	p.notePools()
 	if len(p.problems) > 0 {
 		return nil, p.problems
 	}
 	p.sys.Notes = p.notes
 	return p.sys, nil
+}
+
+// Outcome is how an update ends whose state cannot be used: the status and the message
+// of its progress (manual: Updates). err is what reading the document or [Parse] said.
+func Outcome(err error) (status, message string) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "WONTGO", "State JSON not found"
+	case errors.Is(err, state.ErrFormat):
+		return "WONTGO", "State JSON has bad format"
+	}
+	return "WONTGO", "Internal error"
 }
 
 type parser struct {

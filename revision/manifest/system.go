@@ -43,7 +43,8 @@ type Options struct {
 	// DefaultRole is the role of containers whose run.json has no "roles":
 	// empty for none, or "mgmt" as older runtimes did (PV_SECURITY_DEFAULT_ROLE).
 	DefaultRole string
-	// AppEngine leaves the BSP out: neither needed nor read.
+	// AppEngine leaves bsp/run.json out: neither needed nor read. Drivers are read when
+	// they are there, and a container may require one that is not.
 	AppEngine bool
 	// RPiAB demands a Raspberry Pi boot image: the boot loader is rpiab.
 	RPiAB bool
