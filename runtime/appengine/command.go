@@ -256,4 +256,3 @@ func again() error {
 	}
 	return fmt.Errorf("starting anew: %w", err)
 }
-
