@@ -72,11 +72,15 @@ type reader struct {
 	broken []string
 }
 
-// places are the paths that what was lost may decide on: the block it is in.
+// places are the paths that what was lost may decide on: the block it is in. A field
+// at the top is a block of its own; the other blocks have their own mistakes to tell.
 func (r *reader) places() []string {
 	var out []string
 	for _, path := range r.lost {
-		out = append(out, path[:max(0, strings.LastIndex(path, "."))])
+		if i := strings.LastIndex(path, "."); i >= 0 {
+			path = path[:i]
+		}
+		out = append(out, path)
 	}
 	return out
 }

@@ -192,6 +192,25 @@ func TestMistakesOfFormAndOfSenseTogether(t *testing.T) {
 	}
 }
 
+func TestMistakeAtTheTopHidesNoOther(t *testing.T) {
+	for _, top := range []string{"descripton: a board", "description: [a]", "description: a board\nplatform: [x]"} {
+		bad := strings.NewReplacer("description: a board", top, "name: pvroot", "name: pvboot", "q35", "'q 35'",
+			"arch: {go: amd64, debian: amd64}", "arch: x", "emulator:", "containers: [sdk, sdk]\nemulator:").Replace(good)
+		_, err := Parse("f", "x", []byte(bad))
+		if err == nil {
+			t.Fatal("no mistake was found")
+		}
+		for _, want := range []string{"arch: want fields", `"pvboot" is there twice`, "emulator.machine", "containers[1]"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %s is not among\n%v", top, want, err)
+			}
+		}
+		if strings.Contains(err.Error(), "arch.") {
+			t.Errorf("%q: a mistake that only follows:\n%v", top, err)
+		}
+	}
+}
+
 func TestMistakesThatOnlyFollowAreLeftOut(t *testing.T) {
 	_, err := Parse("f", "x", []byte(strings.Replace(good, "go: amd64", "go: amd46", 1)))
 	if err == nil || strings.Contains(err.Error(), "\n") {
