@@ -60,6 +60,9 @@ func (s *Reference) Sources() ([]build.Source, error) {
 		{Name: "reference/json", Path: filepath.Join(s.Path, fragmentFile)},
 		{Name: "reference/objects", Path: store},
 	}
+	if store != filepath.Join(s.Path, objectsDir) && !exists(store) {
+		return nil, s.damaged(fault.New(fault.Missing, "its objects are not in %s, where ObjectsDir of its file config says", store))
+	}
 	return out, s.damaged(missing(out))
 }
 
@@ -91,6 +94,9 @@ func (s *Reference) Run(ctx context.Context, w *build.Work) error {
 	st, store, err := s.open(ctx, w)
 	if err != nil {
 		return s.damaged(err)
+	}
+	if st.Spec() == "" {
+		return s.damaged(fault.New(fault.BadInput, "its %s is no state: %q is missing; export or clone the device again", fragmentFile, state.SpecKey))
 	}
 	if _, has := st.Get("bsp/run.json"); s.BSP && !has {
 		return s.damaged(fault.New(fault.BadInput, "it has no BSP (PVR_USE_SRC_BSP): bsp/run.json is not there"))

@@ -134,6 +134,12 @@ func TestDamagedReferenceIsNamed(t *testing.T) {
 		"object": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "objects", sum("app")), []byte("apq"), 0o644)
 		}, fault.Digest, "app/root.squashfs is damaged"},
+		"state without its format": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "json"), []byte("{}"), 0o644)
+		}, fault.BadInput, "is no state"},
+		"objects elsewhere": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "config"), []byte(`{"ObjectsDir":"../gone"}`), 0o644)
+		}, fault.Missing, "where ObjectsDir of its file config says"},
 		"missing object": {func(dir string) error { return os.Remove(filepath.Join(dir, "objects", sum("app"))) }, fault.Missing, "app/root.squashfs: its object " + sum("app") + " is not there"},
 		"folder as object": {func(dir string) error {
 			object := filepath.Join(dir, "objects", sum("app"))
