@@ -1,0 +1,268 @@
+// Package seccomp turns profiles for system calls in LXC's text format
+// (lxc.container.conf(5), seccomp configuration) into filters for the kernel
+// (kernel documentation, userspace-api/seccomp_filter).
+//
+// A profile begins with its version. Version 1 lists the numbers of the calls that
+// are allowed, everything else ends the process. Version 2:
+//
+//	2
+//	denylist [ACTION]        or allowlist; ACTION is for calls without a rule
+//	reject_force_umount      umount2 with MNT_FORCE gives EACCES
+//	[all]                    rules for every architecture; or [x86_64], [arm], ...
+//	kexec_load errno 1       an action: allow, kill, trap, log, errno NUMBER
+//	socket errno 97 [0,16,SCMP_CMP_EQ]
+//
+// The rules of one call are tried in the order of the file, those with conditions
+// before those without. A program of an architecture that the kernel runs but the
+// tables do not know is ended.
+package seccomp
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+//go:generate go run gen.go
+
+// Bounds of a profile.
+const (
+	maxLines = 4096
+	maxLine  = 4096
+)
+
+// Profile is a profile that was read.
+type Profile struct {
+	Default uint32 // action for calls without a rule
+	rules   []rule
+}
+
+type rule struct {
+	arch   string // "" for all
+	name   string // "" when only the number is known
+	number uint32
+	action uint32
+	args   []argument
+}
+
+// argument is a condition on one of the call's six arguments.
+type argument struct {
+	index       int
+	op          string // ==, !=, <, <=, >, >= or &=
+	value, mask uint64
+}
+
+// Actions of seccomp_data (linux/seccomp.h).
+const (
+	actKill  = 0x80000000 // the process; kernels before 4.14 end the thread
+	actTrap  = 0x00030000
+	actErrno = 0x00050000
+	actLog   = 0x7ffc0000
+	actAllow = 0x7fff0000
+)
+
+// Parse reads a profile. The error joins every line that cannot be used.
+func Parse(r io.Reader) (*Profile, error) {
+	sc := bufio.NewScanner(r)
+	sc.Buffer(nil, maxLine)
+	p := &reader{}
+	for sc.Scan() {
+		if p.n++; p.n > maxLines {
+			return nil, fmt.Errorf("reading the profile: more than %d lines", maxLines)
+		}
+		text, _, _ := strings.Cut(sc.Text(), "#")
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		if err := p.line(text); err != nil {
+			p.errs = append(p.errs, fmt.Errorf("line %d: %w", p.n, err))
+			if p.version == 0 || p.version == 2 && !p.styled {
+				break // nothing that follows can be understood
+			}
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return nil, fmt.Errorf("reading the profile: line %d: %w", p.n+1, err)
+	}
+	if len(p.errs) == 0 && (p.version == 0 || p.version == 2 && !p.styled) {
+		p.errs = append(p.errs, errors.New("the profile is not complete: a version and, for version 2, denylist or allowlist are expected"))
+	}
+	if err := errors.Join(p.errs...); err != nil {
+		return nil, err
+	}
+	return &p.profile, nil
+}
+
+// reader is where the lines have led to.
+type reader struct {
+	profile Profile
+	n       int
+	version int
+	styled  bool // the line denylist or allowlist is read
+	rule    uint32
+	arch    string
+	errs    []error
+}
+
+func (p *reader) line(text string) error {
+	switch {
+	case p.version == 0:
+		if text != "1" && text != "2" {
+			return fmt.Errorf("%.80q is no version of a profile; 1 and 2 are known", text)
+		}
+		p.version = int(text[0] - '0')
+		p.profile.Default, p.rule = actKill, actAllow
+		return nil
+	case p.version == 1:
+		return p.number(text)
+	case !p.styled:
+		return p.style(text)
+	case text[0] == '[':
+		return p.section(text)
+	case strings.Fields(text)[0] == "reject_force_umount":
+		p.profile.rules = append(p.profile.rules, rule{arch: p.arch, name: "umount2", action: actErrno | uint32(unix.EACCES),
+			args: []argument{{index: 1, op: "&=", value: unix.MNT_FORCE, mask: unix.MNT_FORCE}}})
+		return nil
+	}
+	return p.call(text)
+}
+
+// number takes a line of version 1, which knows one list only: what is allowed. The
+// word for it may stand before the numbers.
+func (p *reader) number(text string) error {
+	if text == "allowlist" || text == "whitelist" {
+		return nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return fmt.Errorf("%.80q is no number of a system call", text)
+	}
+	p.profile.rules = append(p.profile.rules, rule{arch: arches[0].name, number: uint32(n), action: actAllow})
+	return nil
+}
+
+func (p *reader) style(text string) error {
+	word, rest, _ := strings.Cut(text, " ")
+	switch word {
+	case "allowlist", "whitelist":
+		p.profile.Default, p.rule = actKill, actAllow
+	case "denylist", "blacklist":
+		p.profile.Default, p.rule = actAllow, actKill
+	default:
+		return fmt.Errorf("%.80q is neither denylist nor allowlist", text)
+	}
+	p.styled = true
+	var err error
+	p.profile.Default, err = action(strings.Fields(rest), p.profile.Default)
+	return err
+}
+
+// action reads ACTION or, for want of words, takes another.
+func action(words []string, def uint32) (uint32, error) {
+	if len(words) == 0 {
+		return def, nil
+	}
+	switch words[0] {
+	case "kill":
+		return actKill, nil
+	case "trap":
+		return actTrap, nil
+	case "log":
+		return actLog, nil
+	case "allow":
+		return actAllow, nil
+	case "errno":
+		if len(words) == 2 {
+			if n, err := strconv.ParseUint(words[1], 10, 12); err == nil {
+				return actErrno | uint32(n), nil
+			}
+		}
+		return 0, errors.New("errno needs a number up to 4095")
+	case "notify":
+		return 0, errors.New("the action notify needs a program that decides, which there is not; use errno")
+	}
+	return 0, fmt.Errorf("%.80q is no action; they are allow, kill, trap, log and errno NUMBER", words[0])
+}
+
+// names are the words in sections for an architecture.
+var names = map[string]string{
+	"all": "", "x86_64": "x86_64", "amd64": "x86_64", "x86": "x86", "i386": "x86", "i686": "x86", "arm": "arm", "arm64": "arm64",
+	"aarch64": "arm64", "mips": "mips", "mipsel": "mipsel", "riscv64": "riscv64",
+}
+
+// section takes [ARCH]. Architectures of other machines are read over.
+func (p *reader) section(text string) error {
+	word := strings.ToLower(strings.Trim(text, "[] \t"))
+	if word == "" || !strings.HasSuffix(text, "]") {
+		return fmt.Errorf("%.80q is no [ARCHITECTURE]", text)
+	}
+	arch, ok := names[word]
+	if !ok {
+		arch = word
+	}
+	p.arch = arch
+	return nil
+}
+
+// call takes NAME [ACTION] [CONDITION]...
+func (p *reader) call(text string) error {
+	text, conditions, some := strings.Cut(text, "[")
+	words := strings.Fields(text)
+	r := rule{arch: p.arch, name: words[0]}
+	var err error
+	if r.action, err = action(words[1:], p.rule); err != nil {
+		return fmt.Errorf("%.80s: %w", r.name, err)
+	}
+	if some {
+		if r.args, err = arguments("[" + conditions); err != nil {
+			return fmt.Errorf("%.80s: %w", r.name, err)
+		}
+	}
+	p.profile.rules = append(p.profile.rules, r)
+	return nil
+}
+
+// ops are the comparisons by their names.
+var ops = map[string]string{
+	"SCMP_CMP_NE": "!=", "SCMP_CMP_LT": "<", "SCMP_CMP_LE": "<=", "SCMP_CMP_EQ": "==", "SCMP_CMP_GE": ">=", "SCMP_CMP_GT": ">",
+	"SCMP_CMP_MASKED_EQ": "&=", "!=": "!=", "<": "<", "<=": "<=", "==": "==", ">=": ">=", ">": ">", "&=": "&=",
+}
+
+// arguments reads [INDEX,VALUE,OPERATOR] and [INDEX,VALUE,SCMP_CMP_MASKED_EQ,MASK],
+// all of which must hold.
+func arguments(text string) (args []argument, err error) {
+	for _, one := range strings.Split(strings.TrimSpace(text), "]") {
+		if one = strings.TrimSpace(one); one == "" {
+			continue
+		}
+		f := strings.Split(strings.TrimPrefix(one, "["), ",")
+		if one[0] != '[' || len(f) < 3 || len(f) > 4 {
+			return nil, fmt.Errorf("%.80q is no [INDEX,VALUE,OPERATOR]", one)
+		}
+		var a argument
+		if a.index, err = strconv.Atoi(strings.TrimSpace(f[0])); err != nil || a.index < 0 || a.index > 5 {
+			return nil, fmt.Errorf("%.80q: arguments have the numbers 0 to 5", one)
+		}
+		var ok bool
+		if a.op, ok = ops[strings.TrimSpace(f[2])]; !ok {
+			return nil, fmt.Errorf("%.80q: %q is no comparison", one, f[2])
+		}
+		if a.value, err = strconv.ParseUint(strings.TrimSpace(f[1]), 0, 64); err != nil {
+			return nil, fmt.Errorf("%.80q: %q is no value", one, f[1])
+		}
+		if len(f) == 4 {
+			if a.mask, err = strconv.ParseUint(strings.TrimSpace(f[3]), 0, 64); err != nil {
+				return nil, fmt.Errorf("%.80q: %q is no mask", one, f[3])
+			}
+		}
+		if args = append(args, a); len(args) > 6 {
+			return nil, errors.New("more than six conditions")
+		}
+	}
+	return args, nil
+}
