@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -83,8 +84,20 @@ func (s *stage) inside(p string, flags int) (int, error) {
 	if flags&unix.O_CREAT != 0 {
 		how.Mode = 0o644
 	}
-	return unix.Openat2(s.root, rel, &how)
+	for try := 0; ; try++ {
+		fd, err := unix.Openat2(s.root, rel, &how)
+		// The kernel gives up on ".." when a rename or a mount anywhere on the machine
+		// came between (openat2(2), EAGAIN).
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) || try == insideTries {
+			return fd, err
+		}
+		runtime.Gosched()
+	}
 }
+
+// insideTries is far beyond what a busy machine needs and bounds what a hostile one
+// can cost.
+const insideTries = 1000
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 

@@ -18,7 +18,7 @@ func openIn(root *os.File, name string, flags int) (*os.File, error) {
 		if err == nil {
 			return os.NewFile(uintptr(fd), name), nil
 		}
-		if err != unix.EAGAIN && err != unix.EINTR || try == 16 {
+		if err != unix.EAGAIN && err != unix.EINTR || try == 1000 {
 			return nil, &os.PathError{Op: "open", Path: name, Err: err}
 		}
 	}
