@@ -47,6 +47,9 @@ func Requests(t *targets.Target) []Request {
 			add(FirmwareRequest, k.Suite, k.Firmware.Packages)
 		}
 	}
+	if a := t.AppEngine; a != nil {
+		suite = a.Suite
+	}
 	if b := t.Bootloader; b != nil {
 		add(BootloaderRequest, b.Suite, b.Packages)
 	}
@@ -68,6 +71,9 @@ func NamedRequest(t *targets.Target, name string) (Request, bool) {
 
 // BuildRequests lists what a build of the target on this machine needs.
 func BuildRequests(t *targets.Target) []Request {
+	if t.AppEngine != nil { // composed without helper programs
+		return Requests(t)
+	}
 	return append(Requests(t), Tools(HostArch()))
 }
 
@@ -80,6 +86,9 @@ func LockRequests(t *targets.Target) []Request {
 		hosts = append(hosts, HostArch())
 	}
 	out := Requests(t)
+	if t.AppEngine != nil {
+		return out
+	}
 	for _, h := range hosts {
 		out = append(out, Tools(h))
 	}

@@ -79,7 +79,7 @@ func Graph(o Options) (*Composition, error) {
 		return nil, fault.New(fault.BadInput, "PVR_USE_SRC_BSP is set, but PVR_MERGE_SRC names no reference device to take the BSP from")
 	}
 	g := &grower{Options: o, c: &Composition{Components: map[string][]build.Step{}}}
-	for _, grow := range []func() error{g.runtime, g.tools, g.kernel, g.initrd, g.bsp, g.loader, g.trail, g.image} {
+	for _, grow := range []func() error{g.runtime, g.tools, g.kernel, g.initrd, g.bsp, g.loader, g.trail, g.image, g.appEngine} {
 		if err := grow(); err != nil {
 			return nil, fault.Wrap(fault.BadInput, err, "planning target %s", o.Target.Name)
 		}
@@ -129,6 +129,9 @@ func (g *grower) runtime() (err error) {
 }
 
 func (g *grower) tools() (err error) {
+	if g.Target.AppEngine != nil { // nothing of it is made by a helper program
+		return nil
+	}
 	g.toolbox, err = g.Parts.Toolbox(debian.Tools(debian.HostArch()))
 	return err
 }
@@ -293,10 +296,13 @@ func (g *grower) loader() error {
 }
 
 func (g *grower) trail() error {
-	if g.Target.Image == nil {
+	if g.Target.Image == nil && g.Target.AppEngine == nil {
 		return nil
 	}
-	g.storage = &Trail{Platform: g.platform(), Parts: []build.Step{&Device{Root: g.Root}}, Root: g.Root}
+	g.storage = &Trail{
+		Platform: g.platform(), AppEngine: g.Target.AppEngine != nil,
+		Parts: []build.Step{&Device{Root: g.Root}}, Root: g.Root,
+	}
 	if g.part != nil {
 		g.storage.Parts = append(g.storage.Parts, g.part)
 	}
@@ -305,8 +311,11 @@ func (g *grower) trail() error {
 		return err
 	}
 	g.storage.Parts = append(g.storage.Parts, apps...)
-	if g.boot != nil {
+	switch {
+	case g.boot != nil:
 		g.storage.Boot = g.boot.Root()
+	case g.Target.AppEngine != nil:
+		g.storage.Boot = &UbootStore{}
 	}
 	g.c.Components["trail"] = []build.Step{g.storage}
 	return nil
@@ -363,5 +372,20 @@ func (g *grower) image() error {
 	g.c.Artefacts = append(g.c.Artefacts,
 		build.Artefact{Step: disk, From: DiskFile, To: name},
 		build.Artefact{Step: disk, From: BmapFile, To: name + ".bmap"})
+	return nil
+}
+
+// appEngine packs the runtime for a Linux that is set up already.
+func (g *grower) appEngine() error {
+	if g.Target.AppEngine == nil {
+		return nil
+	}
+	trust, err := g.trust()
+	if err != nil {
+		return err
+	}
+	pack := &AppEngine{Platform: g.platform(), Trust: trust, Epoch: g.Epoch, Program: g.program, Storage: g.storage, Root: g.Root}
+	g.c.Components["image"] = []build.Step{pack}
+	g.c.Artefacts = append(g.c.Artefacts, build.Artefact{Step: pack, From: AppEngineFile, To: g.Target.Name + ".tgz"})
 	return nil
 }

@@ -23,6 +23,8 @@ const StorageDir = "storage"
 type Trail struct {
 	// Platform names config/PLATFORM and vendors/PLATFORM.
 	Platform string
+	// AppEngine says that the revision needs no BSP: the machine has booted already.
+	AppEngine bool `json:",omitempty"`
 	// Parts are merged in order; a later one replaces keys of an earlier one.
 	Parts []build.Step `json:"-"`
 	// Boot's output is added to the storage: the boot loader's files. May be nil.
@@ -77,7 +79,7 @@ func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	if _, err := manifest.Parse(p.state, manifest.Options{}); err != nil {
+	if _, err := manifest.Parse(p.state, manifest.Options{AppEngine: s.AppEngine}); err != nil {
 		return fault.Wrap(fault.BadInput, err, "checking revision %s%s", bootloader.FirstRevision, s.origin())
 	}
 	if err := p.checkout(ctx); err != nil {

@@ -52,6 +52,9 @@ func (r *reader) check(t *Target) {
 	if t.Emulator != nil {
 		r.emulator(t)
 	}
+	if t.AppEngine != nil {
+		r.appEngine(t)
+	}
 	r.list("containers", t.Containers, nameForm)
 }
 
@@ -158,6 +161,18 @@ func (r *reader) emulator(t *Target) {
 	r.list("emulator.packages", e.Packages, packageForm)
 	if t.Image == nil {
 		r.wrong("emulator", "has nothing to start: the target has no image")
+	}
+}
+
+func (r *reader) appEngine(t *Target) {
+	r.form("appengine.suite", t.AppEngine.Suite, nameForm)
+	for name, there := range map[string]bool{"kernel": t.Kernel != nil, "bootloader": t.Bootloader != nil, "image": t.Image != nil} {
+		if there {
+			r.wrong(name, "an App Engine runs on a machine that has booted already; leave %s or appengine out", name)
+		}
+	}
+	if len(t.Containers) > 0 {
+		r.need("arch.debian", t.Arch.Debian, "containers from Debian's packages need Debian's name of the architecture")
 	}
 }
 

@@ -21,6 +21,9 @@ type Target struct {
 	Bootloader *Bootloader `yaml:"bootloader,omitempty" json:"bootloader,omitempty"`
 	// Image is the flashable medium. Absent: only the BSP export is made.
 	Image *Image `yaml:"image,omitempty" json:"image,omitempty"`
+	// AppEngine makes a package with the runtime as a daemon for a Linux that is set
+	// up already, in place of kernel, boot loader and image.
+	AppEngine *AppEngine `yaml:"appengine,omitempty" json:"appengine,omitempty"`
 	// Containers are the starter containers of the default reference device, by
 	// the names under containers/.
 	Containers []string `yaml:"containers,omitempty" json:"containers,omitempty"`
@@ -103,6 +106,12 @@ type Partition struct {
 	Start int `yaml:"start,omitempty" json:"start,omitempty" jsonschema:"minimum=0,maximum=1048576"`
 	// Size in MiB; 0 takes what is left and only the last may say so.
 	Size int `yaml:"size,omitempty" json:"size,omitempty" jsonschema:"minimum=0,maximum=1048576"`
+}
+
+// AppEngine is the package of a target without a machine of its own.
+type AppEngine struct {
+	// Suite is the Debian suite that the containers' programs come from.
+	Suite string `yaml:"suite" json:"suite"`
 }
 
 // Emulator is a QEMU machine.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,9 +22,18 @@ var ErrNoReply = errors.New("no reply")
 // Sockets are the places of the control socket, in the order in which tools look.
 var Sockets = []string{"/run/pantavisor/pv/pv-ctrl", "/pv/pv-ctrl", "/pantavisor/pv-ctrl"}
 
-// FindSocket returns the first of [Sockets] that exists, "" when none does.
+// HostedSocket is the place of the control socket below the folder of an
+// installation on another system (App Engine), in which the tools are as well.
+const HostedSocket = "run/pv/pv-ctrl"
+
+// FindSocket returns the socket of the installation that this program belongs to,
+// else the first of [Sockets] that exists, "" when none does.
 func FindSocket() string {
-	for _, path := range Sockets {
+	places := Sockets
+	if exe, err := os.Executable(); err == nil {
+		places = append([]string{filepath.Join(filepath.Dir(exe), HostedSocket)}, places...)
+	}
+	for _, path := range places {
 		if st, err := os.Stat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
 			return path
 		}

@@ -1,0 +1,311 @@
+package images
+
+import (
+	"archive/tar"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/formats/cpio"
+)
+
+// AppEngineFile is the file in the output of an [AppEngine].
+const AppEngineFile = "appengine.tgz"
+
+// packageDir is the one folder in the tarball.
+const packageDir = "appengine"
+
+// packaged are the files of the package that are the same for every target.
+//
+//go:embed appengine
+var packaged embed.FS
+
+// Program is a step whose output holds one program at File.
+type Program interface {
+	build.Step
+	File() string
+}
+
+// AppEngine is the step that packs the runtime for a Linux that is set up already
+// (manual: App Engine): the program, its configuration, the storage with revision 0
+// and an install script, all in the folder appengine/.
+type AppEngine struct {
+	// Platform names config/PLATFORM and vendors/PLATFORM.
+	Platform string
+	// Trust are certificates and keys by their name in the trust folder.
+	Trust []Trust
+	// Epoch is the time of all members.
+	Epoch build.Stamp
+	// Program and Storage go into the package.
+	Program Program `json:"-"`
+	Storage *Trail  `json:"-"`
+	// Root is the source tree.
+	Root string `json:"-"`
+}
+
+var (
+	_ build.Step      = (*AppEngine)(nil)
+	_ build.Versioned = (*AppEngine)(nil)
+	_ build.Sourced   = (*AppEngine)(nil)
+)
+
+// Name of the step.
+func (s *AppEngine) Name() string { return "appengine/package" }
+
+// Version of the step's logic.
+func (s *AppEngine) Version() int { return 1 }
+
+// Deps are the program and the storage.
+func (s *AppEngine) Deps() []build.Step { return []build.Step{s.Program, s.Storage} }
+
+func (s *AppEngine) config() string { return filepath.Join(s.Root, "config", s.Platform) }
+func (s *AppEngine) skel() string   { return filepath.Join(s.Root, "vendors", s.Platform, "skel") }
+
+// Sources are the configuration, the defaults, the certificates, the vendor's files
+// and those that every package has.
+func (s *AppEngine) Sources() ([]build.Source, error) {
+	out := []build.Source{
+		{Name: "config/" + s.Platform + "/pantavisor.config", Path: filepath.Join(s.config(), "pantavisor.config")},
+		{Name: "config/defaults", Path: filepath.Join(s.Root, "config/defaults")},
+		{Name: "images/appengine", Path: filepath.Join(s.Root, "images/appengine")},
+	}
+	if !exists(out[2].Path) { // a workspace elsewhere: the files are in this program
+		out = out[:2]
+	}
+	for _, t := range s.Trust {
+		out = append(out, build.Source{Name: "trust/" + t.Name, Path: t.Path})
+	}
+	if exists(s.skel()) {
+		out = append(out, build.Source{Name: "vendors/" + s.Platform + "/skel", Path: s.skel()})
+	}
+	return out, missing(out)
+}
+
+// Run writes the tarball.
+func (s *AppEngine) Run(ctx context.Context, w *build.Work) error {
+	t, err := s.tree(w)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(filepath.Join(w.Out, AppEngineFile))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "packing the App Engine")
+	}
+	defer f.Close()
+	if err := s.pack(ctx, w, f, t); err != nil {
+		return fault.Wrap(fault.IO, err, "packing the App Engine")
+	}
+	return fault.Wrap(fault.IO, f.Close(), "packing the App Engine")
+}
+
+// tree is everything but the storage, by name.
+func (s *AppEngine) tree(w *build.Work) (tree, error) {
+	t := tree{}
+	if err := addPackaged(t); err != nil {
+		return nil, err
+	}
+	program, err := fileEntry(filepath.Join(w.In(s.Program), filepath.FromSlash(s.Program.File())), "pantavisor")
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "packing the program")
+	}
+	program.Mode = cpio.TypeRegular | 0o755
+	t["pantavisor"] = program
+	for _, tool := range []string{"pvcontrol", "pvcurl", "pventer"} {
+		t[tool] = cpio.Symlink(tool, "pantavisor")
+	}
+	config, err := fileEntry(filepath.Join(s.config(), "pantavisor.config"), "etc/pantavisor.config")
+	if err != nil {
+		return nil, fault.New(fault.Missing, "reading configuration: %w", err)
+	}
+	t[config.Name] = config
+	if err := t.add(filepath.Join(s.Root, "config/defaults"), "etc/pantavisor/defaults"); err != nil {
+		return nil, err
+	}
+	t.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
+	for _, trust := range s.Trust {
+		name := "etc/pantavisor/pvs/trust/" + trust.Name
+		if t[name], err = fileEntry(trust.Path, name); err != nil {
+			return nil, err
+		}
+	}
+	if exists(s.skel()) {
+		err = t.add(s.skel(), "")
+	}
+	return t, err
+}
+
+// addPackaged adds the files that every package has.
+func addPackaged(t tree) error {
+	return fs.WalkDir(packaged, packageDir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := packaged.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		base, mode := strings.TrimPrefix(name, packageDir+"/"), uint32(0o644)
+		if base == "install" {
+			mode = 0o755
+		}
+		t[base] = cpio.Bytes(base, mode, text)
+		return nil
+	})
+}
+
+// pack writes the members in order: those of the tree, then the storage.
+func (s *AppEngine) pack(ctx context.Context, w *build.Work, out io.Writer, t tree) error {
+	zip, err := gzip.NewWriterLevel(out, gzip.BestCompression)
+	if err != nil {
+		return err
+	}
+	p := &packer{tar: tar.NewWriter(zip), stamp: s.Epoch, names: map[fileID]string{}}
+	if err := p.folder(packageDir); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(t)) {
+		if err := p.entry(t[name]); err != nil {
+			return fmt.Errorf("adding %s: %w", name, err)
+		}
+		w.Contains(name, t[name].Size)
+	}
+	if err := p.storage(ctx, filepath.Join(w.In(s.Storage), StorageDir)); err != nil {
+		return fmt.Errorf("adding the storage: %w", err)
+	}
+	return errors.Join(p.tar.Close(), zip.Close())
+}
+
+// packer writes members that belong to root and have one time.
+type packer struct {
+	tar   *tar.Writer
+	stamp build.Stamp
+	made  map[string]bool
+	names map[fileID]string // first member of each file with several names
+}
+
+func (p *packer) header(h *tar.Header) error {
+	h.Format, h.ModTime = tar.FormatPAX, p.stamp.Time()
+	return p.tar.WriteHeader(h)
+}
+
+// folder adds a folder and those above it, once.
+func (p *packer) folder(name string) error {
+	if name == "." || p.made[name] {
+		return nil
+	}
+	if err := p.folder(filepath.Dir(name)); err != nil {
+		return err
+	}
+	if p.made == nil {
+		p.made = map[string]bool{}
+	}
+	p.made[name] = true
+	return p.header(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755})
+}
+
+// entry adds a file, folder or link of the tree.
+func (p *packer) entry(e cpio.Entry) error {
+	name := packageDir + "/" + e.Name
+	if isDir(e) {
+		return p.folder(name)
+	}
+	if err := p.folder(filepath.Dir(name)); err != nil {
+		return err
+	}
+	if e.Link != "" {
+		return p.header(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: e.Link, Mode: 0o777})
+	}
+	return p.content(name, int64(e.Mode&0o777), e.Size, e.Open)
+}
+
+func (p *packer) content(name string, mode, size int64, open func() (io.ReadCloser, error)) error {
+	if err := p.header(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: size}); err != nil || size == 0 {
+		return err
+	}
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(p.tar, r)
+	return err
+}
+
+// storage adds the tree of a storage. Objects come before the revisions that link
+// to them, and stay one file.
+func (p *packer) storage(ctx context.Context, dir string) error {
+	return filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, file)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return p.stored(packageDir+"/"+filepath.ToSlash(filepath.Join(StorageDir, rel)), file, info)
+	})
+}
+
+func (p *packer) stored(name, file string, info fs.FileInfo) error {
+	switch {
+	case info.IsDir():
+		return p.folder(name)
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(file)
+		if err != nil {
+			return err
+		}
+		return p.header(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777})
+	}
+	id, several := idOf(info)
+	if first, again := p.names[id]; again && several {
+		return p.header(&tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: first})
+	}
+	p.names[id] = name
+	mode := int64(0o644)
+	if strings.HasSuffix(name, "/pantahub.config") { // it will hold a secret
+		mode = 0o600
+	}
+	return p.content(name, mode, info.Size(), func() (io.ReadCloser, error) { return os.Open(file) })
+}
+
+// UbootStore is the step that makes the values of the boot loader whose part the
+// App Engine takes: revision 0 is good, nothing is to be tried.
+type UbootStore struct{}
+
+var _ build.Step = (*UbootStore)(nil)
+
+// Name of the step.
+func (*UbootStore) Name() string { return "appengine/uboot" }
+
+// Deps is empty.
+func (*UbootStore) Deps() []build.Step { return nil }
+
+// Run writes boot/uboot.txt (manual: Storage): entries that end with NUL, and one
+// more NUL.
+func (*UbootStore) Run(_ context.Context, w *build.Work) error {
+	file := filepath.Join(w.Out, "boot", "uboot.txt")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fault.Wrap(fault.IO, err, "writing the boot loader's values")
+	}
+	return fault.Wrap(fault.IO, os.WriteFile(file, []byte("pv_rev=0\x00\x00"), 0o644), "writing the boot loader's values")
+}
