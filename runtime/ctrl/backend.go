@@ -64,6 +64,9 @@ type Error struct {
 	Status     int
 	Text       string
 	RetryAfter int // seconds, sent as Retry-After when above 0
+	// Details say more than the text that existing clients know, one a line; they are
+	// sent as the member "Details".
+	Details []string
 }
 
 func (e *Error) Error() string { return e.Text }

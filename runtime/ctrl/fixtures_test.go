@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/replaytest"
 )
 
 func collectNothing(context.Context) (int64, error) { return 0, nil }
@@ -30,23 +32,12 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-func recorded(t *testing.T, list []exchange, name string) string {
-	t.Helper()
-	for _, x := range list {
-		if x.Case == name && x.ResponseBody != nil {
-			return *x.ResponseBody
-		}
-	}
-	t.Fatalf("no recorded answer %q", name)
-	return ""
-}
-
 // objectsOf makes files of the sizes that a recorded list shows.
-func objectsOf(name string) func(*testing.T, *Server, *fakeEngine, []exchange) {
-	return func(t *testing.T, s *Server, _ *fakeEngine, list []exchange) {
+func objectsOf(name string) func(*testing.T, *Server, *fakeEngine, []replaytest.Exchange) {
+	return func(t *testing.T, s *Server, _ *fakeEngine, list []replaytest.Exchange) {
 		t.Helper()
 		var entries []struct{ SHA256, Size string }
-		if err := json.Unmarshal([]byte(recorded(t, list, name)), &entries); err != nil {
+		if err := json.Unmarshal([]byte(replaytest.Recorded(t, list, name)), &entries); err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
@@ -64,7 +55,7 @@ func objectsOf(name string) func(*testing.T, *Server, *fakeEngine, []exchange) {
 }
 
 // prepareSteps makes the factory revision of the recordings.
-func prepareSteps(t *testing.T, s *Server, _ *fakeEngine, list []exchange) {
+func prepareSteps(t *testing.T, s *Server, _ *fakeEngine, list []replaytest.Exchange) {
 	t.Helper()
 	state := `{"#spec":"pantavisor-service-system@1"}`
 	for _, x := range list {
@@ -80,8 +71,8 @@ func prepareSteps(t *testing.T, s *Server, _ *fakeEngine, list []exchange) {
 }
 
 // configFrom makes settings of the recorded ones.
-func configFrom(file string) func(*testing.T, *Server, *fakeEngine, []exchange) {
-	return func(t *testing.T, s *Server, _ *fakeEngine, list []exchange) {
+func configFrom(file string) func(*testing.T, *Server, *fakeEngine, []replaytest.Exchange) {
+	return func(t *testing.T, s *Server, _ *fakeEngine, list []replaytest.Exchange) {
 		t.Helper()
 		var settings []Setting
 		if file == "config2" {

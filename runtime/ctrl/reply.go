@@ -65,9 +65,12 @@ func compact(v any) ([]byte, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
-// failure answers {"Error":"text"}.
-func failure(status int, text string) *reply {
-	body, err := compact(struct{ Error string }{text})
+// failure answers {"Error":"text"}, with details if there are any.
+func failure(status int, text string, details ...string) *reply {
+	body, err := compact(struct {
+		Error   string
+		Details []string `json:",omitempty"`
+	}{text, details})
 	if err != nil {
 		body = []byte(`{"Error":"Internal Error"}`)
 	}
@@ -86,7 +89,7 @@ func fromError(err error) *reply {
 	case !errors.As(err, &e):
 		return internal(err)
 	}
-	r := failure(e.Status, e.Text)
+	r := failure(e.Status, e.Text, e.Details...)
 	r.retryAfter = e.RetryAfter
 	return r
 }

@@ -16,8 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pantavisor/pantavisor/revision/manifest"
-	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/meta"
@@ -315,14 +313,4 @@ func (s *session) settings() []ctrl.Setting {
 		out = append(out, set)
 	}
 	return out
-}
-
-// checkStep judges a state that somebody wants to store.
-func (s *session) checkStep(_ string, doc []byte) error {
-	st, err := state.Parse(doc)
-	if err != nil {
-		return err
-	}
-	_, err = manifest.Parse(st, s.manifestOptions())
-	return err
 }

@@ -350,6 +350,81 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+func TestSystemContainerReboots(t *testing.T) {
+	s := play(t, system(unitOf("early", "sys", manifest.Started, nil), unitOf("late", "sys", manifest.Started, nil),
+		unitOf("web", "app", manifest.Started, nil), unitOf("saved", "sys", manifest.Started, &manifest.AutoRecovery{Policy: "always", RetryDelay: time.Second})))
+	s.run()
+	s.await("early=STARTED", "late=STARTED", "saved=STARTED", "web=STARTED")
+	s.pass(longLife - time.Second)
+	s.crash("early") // as it does at every boot: no reason to boot again
+	s.await("early=STOPPED", "late=STARTED", "saved=STARTED", "web=STARTED")
+	s.pass(time.Second)
+	s.crash("web") // its restart policy is container
+	s.crash("saved")
+	s.await("early=STOPPED", "late=STARTED", "saved=RECOVERING/1", "web=STOPPED")
+	s.crash("late")
+	if code := <-s.code; code != exitReboot {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestPolicies(t *testing.T) {
+	for policy, want := range map[string]string{"no": "c=STOPPED", "on-failure": "c=STARTED/1", "always": "c=STARTED/1", "unless-stopped": "c=STARTED/1"} {
+		t.Run(policy, func(t *testing.T) {
+			s := play(t, system(unitOf("c", "app", manifest.Started, &manifest.AutoRecovery{Policy: policy, RetryDelay: time.Second, BackoffPolicy: "never"})))
+			s.run()
+			s.await("c=STARTED")
+			s.crash("c")
+			s.await(map[bool]string{true: "c=RECOVERING/1", false: "c=STOPPED"}[policy != "no"])
+			s.pass(time.Second)
+			s.await(want)
+			if err := s.e.ContainerAction("c", "stop"); err != nil {
+				t.Fatal(err)
+			}
+			stoppedNow := "c=STOPPED" + strings.TrimPrefix(strings.TrimPrefix(want, "c=STARTED"), "c=STOPPED")
+			s.await(stoppedNow)
+			s.pass(time.Hour) // whatever the policy: a user's word counts
+			s.await(stoppedNow)
+		})
+	}
+}
+
+// TestStabilityStartsAgain: a crash within the time of proof makes it begin again, and
+// what is stable stays no longer than the container.
+func TestStabilityStartsAgain(t *testing.T) {
+	r := &manifest.AutoRecovery{Policy: "always", RetryDelay: time.Second, StableTimeout: 30 * time.Second}
+	s := play(t, system(unitOf("c", "app", manifest.Ready, r), unitOf("d", "app", manifest.Started, nil)))
+	s.run()
+	stable := func() string {
+		_ = s.e.call(func() error { return nil })
+		list, _ := s.e.Containers()
+		return list[0].AutoRecovery.IsStable
+	}
+	s.await("c=STARTED", "d=STARTED")
+	s.pass(time.Minute)
+	if stable() != "false" {
+		t.Error("stable before its goal")
+	}
+	for _, wait := range []time.Duration{29, 30} {
+		if err := s.e.Signal(ctrl.Caller{Name: "c"}, "ready", ""); err != nil {
+			t.Fatal(err)
+		}
+		s.pass(wait * time.Second)
+		if want := map[bool]string{true: "true", false: "false"}[wait == 30]; stable() != want {
+			t.Errorf("after %d s it is stable: %s", wait, stable())
+		}
+		s.crash("c")
+		n := s.retries("c")
+		for end := time.Now().Add(60 * time.Second); n == s.retries("c") && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
+		if stable() != "false" {
+			t.Error("stable after a crash")
+		}
+		s.pass(time.Second)
+		s.await(fmt.Sprintf("c=STARTED/%d", s.retries("c")), "d=STARTED")
+	}
+}
+
 func TestActions(t *testing.T) {
 	r := &manifest.AutoRecovery{Policy: "always", MaxRetries: 5, RetryDelay: time.Minute, BackoffPolicy: "never"}
 	s := play(t, system(unitOf("c", "app", manifest.Started, r), unitOf("sysc", "sys", manifest.Started, nil)))

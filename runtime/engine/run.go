@@ -238,7 +238,8 @@ func (s *session) userMetaChanged(key string) {
 func (s *session) makeEngine() {
 	l, err := load(s.paths.trail, s.manifestOptions(), s.log)
 	if err != nil {
-		s.log.Errorf("revision %s cannot run: %v", s.opt.Revision, err)
+		status, message := manifest.Outcome(err)
+		s.log.Errorf("revision %s cannot run: %s, %s: %v", s.opt.Revision, status, message, err)
 		s.broken, l = err, nil
 	}
 	sys := &manifest.System{}
@@ -267,6 +268,9 @@ func (s *session) makeEngine() {
 		}
 		for _, n := range sys.Notes {
 			s.log.Warnf("the state: %s", n)
+		}
+		if err := s.factory(); err != nil {
+			s.log.Warnf("%v", err)
 		}
 	}
 	s.describe()
