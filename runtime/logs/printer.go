@@ -31,7 +31,7 @@ func newPrinter(out io.Writer) *printer {
 }
 
 // print queues one line, or counts it as lost.
-func (p *printer) print(line string) {
+func (p *printer) print(line []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -190,7 +190,7 @@ func (s *Server) printNow(source string, level Level, msg string) {
 	sec, _ := sinceBoot()
 	s.direct.Lock()
 	defer s.direct.Unlock()
-	_, _ = io.WriteString(s.o.Stdout, runtimeLine(Runtime, source, level, sec, "", msg))
+	_, _ = s.o.Stdout.Write(appendLine(nil, Runtime, source, level, sec, "", msg))
 }
 
 // put queues a message of at most maxMessage bytes, or counts it as lost.

@@ -2,12 +2,12 @@ package logs
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -46,7 +46,7 @@ type writer struct {
 
 	spareText  []byte
 	spareHeads []record
-	line       bytes.Buffer
+	line       []byte // scratch
 }
 
 func newWriter(o Options, p *printer) *writer {
@@ -182,18 +182,23 @@ func (w *writer) toStdout(platform string, r *record, text []byte) {
 		ts = w.stamp(r.wall)
 	}
 	for line := range bytes.Lines(text) {
-		w.printer.print(runtimeLine(platform, r.source, r.level, r.sec, ts, string(trimEnd(line))))
+		w.line = appendLine(w.line[:0], platform, r.source, r.level, r.sec, ts, trimEnd(line))
+		w.printer.print(w.line)
 	}
 }
 
 func trimEnd(line []byte) []byte { return bytes.TrimRight(line, "\r\n") }
 
-// runtimeLine is the line of the runtime's own log file and of standard output.
-func runtimeLine(platform, source string, level Level, sec int64, ts, msg string) string {
+// appendLine makes a line of the runtime's own log file and of standard output.
+func appendLine[T string | []byte](b []byte, platform, source string, level Level, sec int64, ts string, msg T) []byte {
+	b = append(append(append(b, '['), platform...), "] "...)
+	b = append(strconv.AppendInt(b, sec, 10), ' ')
 	if ts != "" {
-		ts = "[" + ts + "] "
+		b = append(append(append(b, '['), ts...), "] "...)
 	}
-	return fmt.Sprintf("[%s] %d %s%s\t -- [%s]: %s\n", platform, sec, ts, level, source, msg)
+	b = append(append(b, level.String()...), "\t -- ["...)
+	b = append(append(b, source...), "]: "...)
+	return append(append(b, msg...), '\n')
 }
 
 func (w *writer) toFiles(platform string, r *record, text []byte) {
@@ -211,10 +216,8 @@ func (w *writer) toTree(platform string, r *record, text []byte) {
 	if r.form != fromRuntime {
 		path := w.tree.path(w.live, platform, r.source)
 		if r.form == fromMessage {
-			w.line.Reset()
-			w.line.Write(text)
-			w.line.WriteByte('\n')
-			text = w.line.Bytes()
+			w.line = append(append(w.line[:0], text...), '\n')
+			text = w.line
 		}
 		w.tree.write(path, text)
 		return
@@ -225,34 +228,27 @@ func (w *writer) toTree(platform string, r *record, text []byte) {
 	}
 	path := filepath.Join(w.live, Runtime, Runtime+".log")
 	for line := range bytes.Lines(text) {
-		w.tree.write(path, []byte(runtimeLine(Runtime, r.source, r.level, r.sec, ts, string(trimEnd(line)))))
+		w.line = appendLine(w.line[:0], Runtime, r.source, r.level, r.sec, ts, trimEnd(line))
+		w.tree.write(path, w.line)
 	}
 	if r.level == Fatal {
 		w.tree.flush()
 	}
 }
 
-// jsonLine is one line of the single file.
+// jsonLine is one line of the single file, in the order of the manual's example.
 func (w *writer) jsonLine(platform string, r *record, text []byte) []byte {
-	line := struct {
-		Sec      int64  `json:"tsec"`
-		Nano     int64  `json:"tnano"`
-		Stamp    string `json:"ts,omitempty"`
-		Platform string `json:"platform"`
-		Level    string `json:"lvl"`
-		Source   string `json:"src"`
-		Message  string `json:"msg"`
-	}{r.sec, r.nsec, "", platform, r.level.String(), r.source, string(text)}
+	b := strconv.AppendInt(append(w.line[:0], `{"tsec":`...), r.sec, 10)
+	b = strconv.AppendInt(append(b, `,"tnano":`...), r.nsec, 10)
 	if w.oneTime != nil {
-		line.Stamp = w.oneTime(r.wall)
+		b = appendJSON(append(b, `,"ts":`...), w.oneTime(r.wall))
 	}
-	w.line.Reset()
-	enc := json.NewEncoder(&w.line)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(line); err != nil {
-		return nil // strings and numbers always have a JSON form
-	}
-	return w.line.Bytes()
+	b = appendJSON(append(b, `,"platform":`...), platform)
+	b = appendJSON(append(b, `,"lvl":`...), r.level.String())
+	b = appendJSON(append(b, `,"src":`...), r.source)
+	b = appendJSON(append(b, `,"msg":`...), text)
+	w.line = append(b, '}', '\n')
+	return w.line
 }
 
 func (w *writer) startUpdate(dir string) error {

@@ -95,6 +95,27 @@ func withShortPath(path string, f func(string) error) error {
 	return f("/proc/self/fd/" + strconv.Itoa(dir) + "/" + filepath.Base(path))
 }
 
+// ListenPacket makes a datagram socket at path, under the terms of [Listen]. What
+// peers send is read from it; the caller removes the path when it closes it.
+func ListenPacket(path string, perm os.FileMode) (*os.File, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("making a unix socket: %w", err)
+	}
+	err = withShortPath(path, func(short string) error { return unix.Bind(fd, &unix.SockaddrUnix{Name: short}) })
+	if err == nil {
+		err = os.Chmod(path, perm)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
 // Path is where the socket is.
 func (l *Listener) Path() string { return l.path }
 

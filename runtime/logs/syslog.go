@@ -1,0 +1,82 @@
+package logs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/peer"
+)
+
+// Syslog is the /dev/log of one container: a datagram socket, as syslog(3) of every C
+// library tries first and that of musl only. Whoever sends has often ended before it
+// could be identified, so that each container has a socket of its own. Its queue is
+// the kernel's: who sends faster than the server takes waits.
+type Syslog struct {
+	s        *Server
+	platform string
+	file     *os.File
+	raw      syscall.RawConn
+	ending   atomic.Bool
+	done     chan struct{}
+	once     sync.Once
+}
+
+// lastDatagrams is how many waiting messages are still taken at the end.
+const lastDatagrams = 1024
+
+// ServeSyslog takes the messages of a platform on a socket at path, until
+// [Syslog.Close].
+func (s *Server) ServeSyslog(path, platform string) (*Syslog, error) {
+	file, err := peer.ListenPacket(path, socketMode)
+	if err != nil {
+		return nil, fmt.Errorf("serving /dev/log of %s: %w", platform, err)
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("serving /dev/log of %s: %w", platform, err), file.Close())
+	}
+	l := &Syslog{s: s, platform: platform, file: file, raw: raw, done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		// False asks to be called when there is more.
+		_ = raw.Read(func(fd uintptr) bool {
+			for !l.ending.Load() && l.take(int(fd)) {
+			}
+			return l.ending.Load()
+		})
+	}()
+	return l, nil
+}
+
+// take logs one waiting message; false means that there is none.
+func (l *Syslog) take(fd int) bool {
+	piece := pieces.Get().(*[followPiece]byte)
+	defer pieces.Put(piece)
+	n, err := unix.Read(fd, piece[:])
+	if err != nil {
+		return err == unix.EINTR
+	}
+	m := ParseText(string(piece[:n]))
+	l.s.put(l.platform, m.Source, m.Level, fromMessage, []byte(m.Text))
+	return true
+}
+
+// Close takes what waits and removes the socket. It may be called more than once.
+func (l *Syslog) Close() {
+	l.once.Do(func() {
+		_ = os.Remove(l.file.Name())
+		l.ending.Store(true)
+		_ = l.raw.Control(func(fd uintptr) {
+			for n := 0; n < lastDatagrams && l.take(int(fd)); n++ {
+			}
+		})
+		_ = l.file.Close()
+		<-l.done
+	})
+}
