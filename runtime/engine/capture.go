@@ -27,6 +27,21 @@ func (h *host) launcherLog(name string, level int, text string) {
 	h.server.Log(name, "lxc/lxc.log", l, name+" "+word+text)
 }
 
+// devLog gives a container a /dev/log of its own. When that cannot be made, it is the
+// log socket of all, which takes streams only.
+func (l *life) devLog() container.Mount {
+	h, path := l.host, filepath.Join(l.host.paths.at("devlog"), l.c.Name)
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		l.dev, err = h.server.ServeSyslog(path, l.c.Name)
+	}
+	if err != nil {
+		h.log.Warnf("container %s: %v", l.c.Name, err)
+		path = h.paths.at("pv-ctrl-log")
+	}
+	return bind(path, "/dev/log", "file", 0)
+}
+
 // followFiles follows the log files that run.json declares, and the usual ones.
 func (h *host) followFiles(c *manifest.Container, proc *container.Process) *logs.Follower {
 	if !h.capture || !h.loggers || h.server == nil {

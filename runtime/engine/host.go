@@ -44,6 +44,7 @@ type life struct {
 	cfg  *container.Config // nil for a container that is only mounted
 	proc *container.Process
 	logs *logs.Follower // nil when no files are followed
+	dev  *logs.Syslog   // nil without a /dev/log of its own
 }
 
 var _ instance = (*life)(nil)
@@ -96,6 +97,9 @@ func (l *life) Start() error {
 	if err != nil {
 		return err
 	}
+	if l.c.DevLog {
+		mounts = append(mounts, l.devLog())
+	}
 	s := container.Start{Name: l.c.Name, Config: l.cfg, Kind: "pv-" + l.c.Group, Mounts: mounts}
 	if l.set.Config != "" {
 		s.Above = []string{l.set.Config}
@@ -146,11 +150,14 @@ func (l *life) Release() error {
 	if l.logs != nil {
 		l.logs.Close()
 	}
+	if l.dev != nil {
+		l.dev.Close()
+	}
 	return l.set.Unmount()
 }
 
 // mounts are what the runtime adds to a container: its view of the runtime by role,
-// modules and firmware, the log socket.
+// modules and firmware.
 func (h *host) mounts(c *manifest.Container) ([]container.Mount, error) {
 	var ms []container.Mount
 	var err error
@@ -161,9 +168,6 @@ func (h *host) mounts(c *manifest.Container) ([]container.Mount, error) {
 	}
 	if c.AutoModFW {
 		ms = append(ms, firmwareMounts()...)
-	}
-	if c.DevLog {
-		ms = append(ms, bind(h.paths.at("pv-ctrl-log"), "/dev/log", "file", 0))
 	}
 	return ms, nil
 }

@@ -123,7 +123,7 @@ func try(word string) string {
 		return ask(path)
 	case "log":
 		var c net.Conn
-		if c, err = net.Dial("unix", "/dev/log"); err == nil {
+		if c, err = net.Dial("unixgram", "/dev/log"); err == nil {
 			_, err = c.Write([]byte(path))
 			_ = c.Close()
 		}
