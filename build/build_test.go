@@ -532,6 +532,27 @@ func TestWhy(t *testing.T) {
 	}
 }
 
+func TestForgottenStepsRunAgain(t *testing.T) {
+	var runs, below atomic.Int32
+	a := &step{Label: "a", name: "a", runs: &below}
+	u := copied(&step{Label: "1", name: "u", deps: []Step{a}, runs: &runs})
+	b, _ := builder(t, t.TempDir())
+	build(t, b, u)
+	u.Label = "2" // what was used last is not what is used next
+	build(t, b, u)
+	u.Label = "1"
+	if err := b.ForgetSteps(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	for _, label := range []string{"1", "2"} {
+		u.Label = label
+		build(t, b, u)
+	}
+	if runs.Load() != 4 || below.Load() != 1 {
+		t.Errorf("the step ran %d times, want 4; what it depends on %d, want 1", runs.Load(), below.Load())
+	}
+}
+
 func TestPlanRunsNothing(t *testing.T) {
 	var runs atomic.Int32
 	a := &step{Label: "a", name: "a", runs: &runs}

@@ -1,6 +1,9 @@
 package build
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Deliver builds what the artefacts need, publishes them into dir (out/TARGET)
 // and leaves the report there. The error of the build comes before any change
@@ -51,4 +54,26 @@ func (b *Builder) Forget(ctx context.Context, steps ...string) error {
 		}
 	}
 	return nil
+}
+
+// ForgetSteps drops, of the wanted steps alone, what the target last used and what it
+// would take from the cache now: another setting may have been built in between.
+func (b *Builder) ForgetSteps(ctx context.Context, wanted ...Step) error {
+	plan, err := b.Plan(wanted...)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, s := range wanted {
+		names = append(names, s.Name())
+	}
+	for _, s := range plan.Steps {
+		if s.State != "cached" || !slices.Contains(names, s.Name) {
+			continue
+		}
+		if err := b.Cache.Forget(ctx, s.Key); err != nil {
+			return err
+		}
+	}
+	return b.Forget(ctx, names...)
 }

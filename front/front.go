@@ -337,11 +337,7 @@ func (d *Door) Component(ctx context.Context, target, name string) error {
 		return fault.New(fault.Unsupported, "target %s has no component %s", target, base)
 	}
 	if clean {
-		var names []string
-		for _, s := range steps {
-			names = append(names, s.Name())
-		}
-		return j.Forget(ctx, names...)
+		return j.ForgetSteps(ctx, steps...)
 	}
 	res, err := j.Build(ctx, steps...)
 	if err = d.roomFor(err, j.Cache.Dir()); err != nil {
