@@ -78,10 +78,15 @@ type Config struct {
 	Cgroup2    []Setting // lxc.cgroup2.*
 	Nets       []Net
 	Hooks      []Hook
-	Seccomp    string
-	AppArmor   string
-	LogFile    string
-	LogLevel   string
+	// HookVersion is how hooks are told about the container: 0 by arguments, 1 by
+	// variables of the environment.
+	HookVersion int
+	Process     []Setting // lxc.proc.*, files of init in /proc
+	Seccomp     string
+	AppArmor    string
+	LogFile     string
+	LogLevel    string
+	File        string // where it was read from, "" when unknown
 }
 
 // Note is what the reader of a configuration should know: an unknown key, or a
@@ -139,6 +144,7 @@ func ParseFile(path string) (*Config, []Note, error) {
 	if err != nil {
 		return nil, notes, fmt.Errorf("reading %s: %w", path, err)
 	}
+	c.File = path
 	return c, notes, nil
 }
 
@@ -247,7 +253,7 @@ var keys = map[string]setter{
 	"lxc.log.syslog":            known,
 	"lxc.signal.reboot":         known,
 	"lxc.signal.stop":           known,
-	"lxc.hook.version":          known,
+	"lxc.hook.version":          setHookVersion,
 	"lxc.autodev.tmpfs.size":    known,
 	"lxc.cgroup.relative":       known,
 	"lxc.cgroup.dir":            ignored("the runtime names the control group"),
@@ -266,6 +272,7 @@ var families = []family{
 	{"lxc.cgroup.", func(p *parser, k, v string) error { return addCgroup(&p.cfg.Cgroup1, k, v) }},
 	{"lxc.prlimit.", setLimit},
 	{"lxc.sysctl.", setSysctl},
+	{"lxc.proc.", setProcFile},
 	{"lxc.net.", setNet},
 	{"lxc.hook.", setHook},
 	{"lxc.namespace.share.", func(p *parser, k, v string) error {
@@ -494,10 +501,4 @@ func (p *parser) net(index int) *Net {
 	}
 	p.cfg.Nets = append(p.cfg.Nets, Net{Index: index})
 	return &p.cfg.Nets[len(p.cfg.Nets)-1]
-}
-
-func setHook(p *parser, event, command string) error {
-	p.cfg.Hooks = append(p.cfg.Hooks, Hook{event, command})
-	p.note("lxc.hook."+event, "hooks are not run")
-	return nil
 }

@@ -92,13 +92,65 @@ func (s *stage) makeTerminals() error {
 	if err := s.linkPtmx(); err != nil {
 		return fmt.Errorf("/dev/ptmx: %w", err)
 	}
-	if !s.plan.Console {
-		return nil
+	if s.plan.Console {
+		if err := s.makeConsole(); err != nil {
+			return fmt.Errorf("/dev/console: %w", err)
+		}
 	}
-	if err := s.makeConsole(); err != nil {
-		return fmt.Errorf("/dev/console: %w", err)
+	for i := range s.plan.TtyMax {
+		name := "/dev/tty" + strconv.Itoa(i+1)
+		if err := s.makeTty(name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	return nil
+}
+
+// ttys is how many terminals the container gets beside its console.
+func (c *Config) ttys() int {
+	if c.PtyMax == 0 {
+		return 0
+	}
+	return c.TtyMax
+}
+
+// firstTty is the number of the first of them: the console is the one before.
+func (c *Config) firstTty() int {
+	if c.Console {
+		return 1
+	}
+	return 0
+}
+
+// makeTty makes a terminal that a login program in the container may use. The
+// launcher holds its other side, so that it does not hang up.
+func (s *stage) makeTty(name string) error {
+	master, slave, err := s.openTerminal()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(master)
+	if err := s.bindInside(slave, name, "file"); err != nil {
+		return err
+	}
+	return unix.Sendmsg(s.sock, []byte(stageTty), unix.UnixRights(master), nil, 0)
+}
+
+// openTerminal opens one of the container's pseudo terminals and names the side that
+// programs use.
+func (s *stage) openTerminal() (master int, slave string, err error) {
+	if master, err = s.inside("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY); err != nil {
+		return -1, "", err
+	}
+	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		_ = unix.Close(master)
+		return -1, "", err
+	}
+	return master, path.Join("/dev/pts", strconv.Itoa(n)), nil
 }
 
 // linkPtmx lets /dev/ptmx make terminals of the container; one that exists, be it
@@ -137,19 +189,11 @@ func (s *stage) bindInside(from, to, create string) error {
 // makeConsole opens a terminal, sends its master side to the launcher and keeps the
 // other for init.
 func (s *stage) makeConsole() error {
-	master, err := s.inside("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY)
+	master, name, err := s.openTerminal()
 	if err != nil {
 		return err
 	}
 	defer unix.Close(master)
-	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
-		return err
-	}
-	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
-	if err != nil {
-		return err
-	}
-	name := path.Join("/dev/pts", strconv.Itoa(n))
 	if s.tty, err = s.inside(name, unix.O_RDWR|unix.O_NOCTTY); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,11 +60,10 @@ func (l *Launcher) Start(s Start) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting container %s: %w", s.Name, err)
 	}
-	st := &starting{Launcher: l, Start: s, plan: p, group: g, set: set}
+	st := &starting{Launcher: l, Start: s, plan: p, group: g, set: set, hooking: s.hooking(l.Stage)}
 	proc, err := st.launch()
 	if err != nil {
-		_ = g.remove(2 * time.Second)
-		_ = g.removeLegacy(time.Second)
+		_ = st.tearDown()
 		return nil, fmt.Errorf("starting container %s: %w", s.Name, err)
 	}
 	return proc, nil
@@ -73,24 +73,39 @@ func (l *Launcher) Start(s Start) (*Process, error) {
 type starting struct {
 	*Launcher
 	Start
-	plan  *plan
-	group *Group
-	set   settings
+	plan    *plan
+	group   *Group
+	set     settings
+	hooking hooking
+	spaces  []space // held for the stop hooks
+}
+
+// prepare does what needs no process of the container yet.
+func (st *starting) prepare() (err error) {
+	if st.plan.Filter, err = st.filter(); err != nil {
+		return err
+	}
+	st.plan.AppArmor = st.appArmor()
+	st.plan.Hooking = st.hooking
+	st.plan.Wait = st.set.devices.Restricts() || len(st.Config.hooks("start-host")) > 0
+	return st.outside("pre-start", nil, nil)
 }
 
 func (st *starting) launch() (*Process, error) {
+	if err := st.prepare(); err != nil {
+		return nil, err
+	}
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
 	defer ours.Close()
-	st.plan.Wait = st.set.devices.Restricts()
 	proc, err := spawn(st.Config.cloneFlags(), theirs, st.group)
 	_ = theirs.Close()
 	if err != nil {
 		return nil, err
 	}
-	proc.Name, proc.halt = st.Name, st.Config.HaltSignal
+	proc.Name, proc.halt, proc.start = st.Name, st.Config.HaltSignal, st
 	if err := st.setUp(proc, ours); err != nil {
 		proc.abandon()
 		return nil, err
@@ -103,6 +118,9 @@ func (st *starting) launch() (*Process, error) {
 // before its init runs. Rules for devices come only now: the first stage makes nodes
 // that the container may not make.
 func (st *starting) beforeInit(p *Process) error {
+	if err := st.outside("start-host", nil, []string{"LXC_PID=" + strconv.Itoa(p.PID)}); err != nil {
+		return err
+	}
 	if !st.set.devices.Restricts() {
 		return nil
 	}
@@ -163,6 +181,9 @@ func (st *starting) setUp(p *Process, sock *os.File) error {
 	if err := p.group.setLegacy(st.set.legacy, p.PID); err != nil {
 		return err
 	}
+	if err := st.holdSpaces(p.PID); err != nil {
+		return err
+	}
 	if err := sock.SetDeadline(time.Now().Add(setupTime)); err != nil {
 		return fmt.Errorf("talking to the first stage: %w", err)
 	}
@@ -199,12 +220,15 @@ func sendPlan(sock *os.File, p *plan) error {
 	return nil
 }
 
-// stageReady is the first stage's word that only init is left to start; it waits for
-// a line then.
-const stageReady = "ready"
+// Words of the first stage.
+const (
+	stageReady = "ready" // only init is left to start; it waits for a line then
+	stageLog   = "log "  // with a text for the log
+	stageTty   = "tty"   // with the master side of one of the terminals
+)
 
-// hear takes one packet: the console, that the stage is ready, or a failure. It
-// reports false at the end.
+// hear takes one packet: a terminal, that the stage is ready, a text, or a failure.
+// It reports false at the end.
 func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 	data, fd, err := receive(sock)
 	if errors.Is(err, io.EOF) {
@@ -215,6 +239,10 @@ func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 	}
 	if fd >= 0 {
 		_ = unix.SetNonblock(fd, true)
+		if string(data) == stageTty {
+			p.ttys = append(p.ttys, os.NewFile(uintptr(fd), "terminal of "+strconv.Itoa(p.PID)))
+			return true, nil
+		}
 		p.Console = os.NewFile(uintptr(fd), "console of "+strconv.Itoa(p.PID))
 		return true, nil
 	}
@@ -225,6 +253,10 @@ func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 		if _, err := sock.Write([]byte("\n")); err != nil {
 			return false, fmt.Errorf("letting the first stage go on: %w", err)
 		}
+		return true, nil
+	}
+	if text, ok := bytes.CutPrefix(data, []byte(stageLog)); ok {
+		st.Log.Infof("container %s: %s", st.Name, text)
 		return true, nil
 	}
 	e := &StepError{}
@@ -240,7 +272,7 @@ func receive(sock *os.File) (data []byte, fd int, err error) {
 	if err != nil {
 		return nil, -1, err
 	}
-	buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
+	buf, oob := make([]byte, 8192), make([]byte, unix.CmsgSpace(4))
 	var n, oobn int
 	var got error
 	err = raw.Read(func(s uintptr) bool {

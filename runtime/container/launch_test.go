@@ -156,7 +156,7 @@ func TestContainerSeesOnlyItself(t *testing.T) {
 			t.Errorf("environment %s lacks %s", env, want)
 		}
 	}
-	if len(r["Env"].([]any)) != 3 {
+	if len(r["Env"].([]any)) != 4 { // with container_ttys
 		t.Errorf("environment %s: the runtime's own leaked in", env)
 	}
 	for _, ro := range []string{"write:/proc/sys/kernel/hostname", "write:/proc/sys/vm/swappiness", "write:/sys/kernel/mm/transparent_hugepage/enabled"} {
@@ -204,7 +204,12 @@ func TestDefaultMountsAndDevices(t *testing.T) {
 			t.Errorf("/dev lacks %s", n)
 		}
 	}
-	if len(dev) != 14 {
+	for i := range 8 {
+		if !dev["tty"+itoa(i+1)] {
+			t.Errorf("/dev lacks tty%d", i+1)
+		}
+	}
+	if len(dev) != 22 {
 		t.Errorf("/dev has %d entries: %v", len(dev), r["Dev"])
 	}
 	if got := tried(r, "write:/proc/sys/net/ipv4/ip_forward"); got != "ok" {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,14 @@ type Root struct {
 	Work    string   // overlay's own folder beside Upper
 	Dir     string   // folder that is the root, without overlay
 	Options string   // lxc.rootfs.options
+}
+
+// String is the root as a configuration writes it.
+func (r Root) String() string {
+	if len(r.Lowers) == 0 {
+		return r.Dir
+	}
+	return "overlayfs:" + strings.Join(append(slices.Clone(r.Lowers), r.Upper), ":")
 }
 
 // parseRoot reads "overlayfs:LOWER[:LOWER...]:UPPER", "dir:PATH" and "PATH". The

@@ -35,6 +35,13 @@ type plan struct {
 	GID        uint32    `json:"gid"`
 	Groups     []uint32  `json:"groups"`
 	Wait       bool      `json:"wait"` // for the launcher, before init
+	TtyMax     int       `json:"tty"`
+	Filter     []byte    `json:"filter"` // for system calls, as seccomp.Install takes it
+	AppArmor   string    `json:"aa"`
+	LabelDir   string    `json:"aadir"` // instead of the thread's own, for tests
+	Process    []Setting `json:"process"`
+	Hooks      []Hook    `json:"hooks"`
+	Hooking    hooking   `json:"hooking"`
 }
 
 // Start says what to start.
@@ -65,6 +72,7 @@ func (s Start) plan(stage string, v2 bool) (*plan, error) {
 		Autodev: c.Autodev, PtyMax: c.PtyMax, Console: c.Console,
 		Mounts: slices.Concat(c.Mounts, s.Mounts), Limits: c.Limits, Sysctls: c.Sysctls,
 		Caps: c.Caps(), NoNewPrivs: c.noNewPrivs(), UID: c.UID, GID: c.GID, Groups: c.Groups,
+		TtyMax: c.TtyMax, Process: c.Process, Hooks: c.insideHooks(),
 	}
 	if len(p.Init) == 0 {
 		p.Init = []string{"/sbin/init"}
@@ -102,6 +110,13 @@ func (s Start) env() []string {
 	env := slices.Clone(s.Config.Env)
 	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
 		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	if n := s.Config.ttys(); n > 0 {
+		names := make([]string, n)
+		for i := range names {
+			names[i] = fmt.Sprintf("pts/%d", i+s.Config.firstTty())
+		}
+		env = append(env, "container_ttys="+strings.Join(names, " "))
 	}
 	return append(env, "container="+s.Kind)
 }
@@ -144,12 +159,6 @@ func (c *Config) Unmet() []Note {
 		default:
 			notes = append(notes, Note{fmt.Sprintf("lxc.net.%d", n.Index), n.Type + " is not made; the container has only its loopback"})
 		}
-	}
-	if c.Seccomp != "" {
-		notes = append(notes, Note{"lxc.seccomp.profile", "profiles are not applied"})
-	}
-	if c.AppArmor != "" && c.AppArmor != "unconfined" {
-		notes = append(notes, Note{"lxc.apparmor.profile", "profiles are not applied"})
 	}
 	return notes
 }

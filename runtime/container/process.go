@@ -39,6 +39,8 @@ type Process struct {
 	Console *os.File
 
 	halt  unix.Signal
+	start *starting
+	ttys  []*os.File // master sides of /dev/tty1 and so on, which must be held
 	group *Group
 	pidfd *os.File
 	done  chan struct{}
@@ -74,8 +76,17 @@ func (p *Process) Exit() (Exit, error) { return p.exit, p.left }
 // watch waits for the end and cleans up.
 func (p *Process) watch() {
 	p.exit = p.reap()
-	p.left = errors.Join(p.group.remove(2*time.Second), p.group.removeLegacy(time.Second))
+	p.closeTtys()
+	p.start.runStop()
+	p.left = p.start.tearDown()
 	close(p.done)
+}
+
+func (p *Process) closeTtys() {
+	for _, t := range p.ttys {
+		_ = t.Close()
+	}
+	p.ttys = nil
 }
 
 // reap waits for init and takes its status.
@@ -102,6 +113,7 @@ func (p *Process) reap() Exit {
 func (p *Process) abandon() {
 	p.Kill()
 	p.reap()
+	p.closeTtys()
 	if p.Console != nil {
 		_ = p.Console.Close()
 	}

@@ -22,6 +22,8 @@ type stage struct {
 	dir  string
 	tty  int    // slave of the console, -1 without
 	prog string // absolute path of init
+	// label takes the AppArmor profile; only with one.
+	label int
 }
 
 // step is one thing that the first stage does; its name is in gerund form.
@@ -35,15 +37,20 @@ type step struct {
 var steps = []step{
 	{"separating the mounts", (*stage).separate},
 	{"making the cgroup namespace", (*stage).unshareCgroup},
+	{"opening the AppArmor label", (*stage).openLabel},
+	{"setting process parameters", (*stage).setProc},
 	{"bringing the loopback up", (*stage).loopback},
+	hook("pre-mount"),
 	{"mounting the root", (*stage).mountRoot},
 	{"making /dev", (*stage).makeDev},
 	{"mounting /proc", (*stage).mountProc},
 	{"mounting /sys", (*stage).mountSys},
 	{"", (*stage).mountEntries},
 	{"mounting /sys/fs/cgroup", (*stage).mountCgroup},
+	hook("mount"),
 	{"filling /dev", (*stage).fillDev},
 	{"making the terminals", (*stage).makeTerminals},
+	hook("autodev"),
 	{"setting the host name", (*stage).setHostname},
 	{"setting kernel parameters", (*stage).setSysctls},
 	{"protecting /proc", (*stage).protectProc},
@@ -52,9 +59,12 @@ var steps = []step{
 	{"opening the console", (*stage).openConsole},
 	{"entering the working folder", (*stage).enterCwd},
 	{"looking for init", (*stage).findInit},
+	hook("start"),
 	{"waiting for the launcher", (*stage).await},
+	{"filtering system calls", (*stage).filterEarly},
 	{"setting user and groups", (*stage).setUser},
 	{"setting capabilities", (*stage).setCaps},
+	{"setting the AppArmor profile", (*stage).setLabel},
 	{"starting init", (*stage).exec},
 }
 
@@ -345,6 +355,9 @@ func (s *stage) exec() error {
 		return err
 	}
 	resetSignals()
+	if s.plan.Filter != nil {
+		return fmt.Errorf("%s: %w", s.prog, s.execFiltered())
+	}
 	return fmt.Errorf("%s: %w", s.prog, syscall.Exec(s.prog, s.plan.Init, s.plan.Env))
 }
 

@@ -33,6 +33,11 @@ func main() {
 	case "exit":
 		n, _ := strconv.Atoi(os.Args[2])
 		os.Exit(n)
+	case "hook": // as a hook of the container: notes what it is told
+		text := os.Getenv("LXC_NAME") + " " + os.Getenv("LXC_HOOK_TYPE") + " " + os.Getenv("LXC_HOOK_VERSION")
+		if os.WriteFile(os.Args[2], []byte(text), 0o644) != nil || len(os.Args) > 3 {
+			os.Exit(1)
+		}
 	case "crash": // lives a little
 		d, _ := time.ParseDuration(os.Args[2])
 		time.Sleep(d)
@@ -108,6 +113,15 @@ func try(word string) string {
 		major, _ := strconv.Atoi(f[1])
 		minor, _ := strconv.Atoi(f[2])
 		err = syscall.Mknod(f[0], syscall.S_IFCHR|0o600, major<<8|minor)
+	case "mkdir":
+		err = os.Mkdir(path, 0o755)
+	case "say": // say:PATH,TEXT to a terminal
+		p, text, _ := strings.Cut(path, ",")
+		var f *os.File
+		if f, err = os.OpenFile(p, os.O_WRONLY|syscall.O_NOCTTY, 0); err == nil {
+			_, err = f.WriteString(text)
+			_ = f.Close()
+		}
 	case "list":
 		var e []os.DirEntry
 		if e, err = os.ReadDir(path); err == nil {

@@ -1,0 +1,249 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// hookEvents are the hooks that are run, and whether the first stage runs them, in
+// the container's mount namespace.
+var hookEvents = map[string]bool{
+	"pre-start": false, "start-host": false, "stop": false, "post-stop": false,
+	"pre-mount": true, "mount": true, "autodev": true, "start": true,
+}
+
+// hookOutput bounds what is kept of a hook's output.
+const hookOutput = 4 << 10
+
+func setHook(p *parser, event, command string) error {
+	if _, ok := hookEvents[event]; !ok {
+		if event != "clone" && event != "destroy" { // of tools that copy containers
+			p.note("lxc.hook."+event, "unknown key, ignored")
+		}
+		return nil
+	}
+	if command == "" {
+		p.cfg.Hooks = slices.DeleteFunc(p.cfg.Hooks, func(h Hook) bool { return h.Event == event })
+		return nil
+	}
+	words, err := splitCommand(command)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(words[0], "/") {
+		return fmt.Errorf("%q is no path of a program; hooks are run without a shell", clip(words[0]))
+	}
+	p.cfg.Hooks = append(p.cfg.Hooks, Hook{event, command})
+	return nil
+}
+
+func setHookVersion(p *parser, v string) error {
+	if v != "0" && v != "1" {
+		return fmt.Errorf("%q is neither 0 nor 1", clip(v))
+	}
+	p.cfg.HookVersion = int(v[0] - '0')
+	return nil
+}
+
+// hooks returns those of an event, in order.
+func (c *Config) hooks(event string) (list []Hook) {
+	for _, h := range c.Hooks {
+		if h.Event == event {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// insideHooks returns those that the first stage runs.
+func (c *Config) insideHooks() (list []Hook) {
+	for _, h := range c.Hooks {
+		if hookEvents[h.Event] {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// hooking is what every hook of a container is told (lxc.container.conf(5), hooks).
+type hooking struct {
+	Name    string   `json:"name"`
+	Version int      `json:"version"`
+	Dir     string   `json:"dir"` // folder in which they run: that of the configuration
+	Env     []string `json:"env"`
+}
+
+// hooking makes the environment of a container's hooks.
+func (s Start) hooking(stage string) hooking {
+	h := hooking{Name: s.Name, Version: s.Config.HookVersion, Dir: "/"}
+	env := map[string]string{
+		"LXC_NAME": s.Name, "LXC_ROOTFS_MOUNT": stage, "LXC_ROOTFS_PATH": s.Config.Root.String(),
+		"LXC_CONFIG_FILE": s.Config.File, "LXC_HOOK_VERSION": strconv.Itoa(h.Version), "LXC_HOOK_SECTION": "lxc",
+		"LXC_CGNS_AWARE": "1", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	}
+	if s.Config.LogLevel != "" {
+		env["LXC_LOG_LEVEL"] = s.Config.LogLevel
+	}
+	if s.Config.File != "" {
+		h.Dir = filepath.Dir(s.Config.File)
+	}
+	for k, v := range env {
+		h.Env = append(h.Env, k+"="+v)
+	}
+	slices.Sort(h.Env)
+	return h
+}
+
+// run runs one hook to its end. Version 0 gives it arguments, version 1 variables;
+// here it always has the variables.
+func (g hooking) run(h Hook, extra, env []string) (string, error) {
+	words, err := splitCommand(h.Command)
+	if err != nil {
+		return "", err
+	}
+	if g.Version == 0 {
+		words = append(append(words, g.Name, "lxc", h.Event), extra...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), setupTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Dir, cmd.Env = g.Dir, append(slices.Concat(g.Env, env), "LXC_HOOK_TYPE="+h.Event)
+	cmd.WaitDelay = time.Second
+	cmd.Stdin = strings.NewReader("") // nil would need a /dev/null
+	var out clippedBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("it did not end within %v", setupTime)
+	}
+	text := strings.TrimSpace(string(out))
+	if err != nil {
+		return text, fmt.Errorf("%s: %w%s", words[0], err, quoted(text))
+	}
+	return text, nil
+}
+
+func quoted(text string) string {
+	if text == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%.500q)", text)
+}
+
+// clippedBuffer keeps the beginning of what is written.
+type clippedBuffer []byte
+
+// Write implements io.Writer.
+func (b *clippedBuffer) Write(p []byte) (int, error) {
+	*b = append(*b, p[:min(len(p), hookOutput-len(*b))]...)
+	return len(p), nil
+}
+
+// outside runs the hooks of an event in the runtime's own namespaces.
+func (st *starting) outside(event string, extra, env []string) error {
+	for _, h := range st.Config.hooks(event) {
+		text, err := st.hooking.run(h, extra, env)
+		if err != nil {
+			return fmt.Errorf("running the hook %s: %w", event, err)
+		}
+		if text != "" {
+			st.Log.Infof("container %s: hook %s: %s", st.Name, event, text)
+		}
+	}
+	return nil
+}
+
+// hook is a step that runs the hooks of an event from within.
+func hook(event string) step {
+	return step{"running the hook " + event, func(s *stage) error {
+		for _, h := range s.plan.Hooks {
+			if h.Event != event {
+				continue
+			}
+			g := s.plan.Hooking
+			if event == "start" {
+				g.Dir = "/"
+			}
+			text, err := g.run(h, nil, nil)
+			if err != nil {
+				return err
+			}
+			if text != "" {
+				_, _ = unix.Write(s.sock, []byte(stageLog+"hook "+event+": "+text))
+			}
+		}
+		return nil
+	}}
+}
+
+// afterwards runs the hooks that come when a container has ended; nothing depends on
+// them, so that errors are only told.
+func (st *starting) afterwards(event string, extra, env []string) {
+	if err := st.outside(event, extra, append(env, "LXC_TARGET=stop")); err != nil {
+		st.Log.Warnf("container %s: %v", st.Name, err)
+	}
+}
+
+// holdSpaces keeps the container's namespaces for its stop hooks, which get them
+// after it has ended.
+func (st *starting) holdSpaces(pid int) error {
+	if len(st.Config.hooks("stop")) == 0 {
+		return nil
+	}
+	for _, name := range []string{"mnt", "pid", "uts", "ipc", "net", "cgroup"} {
+		if st.Config.cloneFlags()&namespaces[name] == 0 {
+			continue
+		}
+		f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/" + name)
+		if err != nil {
+			return fmt.Errorf("holding the namespaces for the hook stop: %w", err)
+		}
+		st.spaces = append(st.spaces, space{name, f})
+	}
+	return nil
+}
+
+// space is a namespace that is held.
+type space struct {
+	name string
+	file *os.File
+}
+
+// runStop runs the stop hooks with the container's namespaces as arguments and as
+// variables LXC_MNT_NS and so on.
+func (st *starting) runStop() {
+	var extra, env []string
+	for _, s := range st.spaces {
+		p := "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(s.file.Fd()))
+		extra = append(extra, s.name+":"+p)
+		env = append(env, "LXC_"+strings.ToUpper(s.name)+"_NS="+p)
+	}
+	st.afterwards("stop", extra, env)
+	st.dropSpaces()
+}
+
+func (st *starting) dropSpaces() {
+	for _, s := range st.spaces {
+		_ = s.file.Close()
+	}
+	st.spaces = nil
+}
+
+// tearDown takes away what the start made outside of the container, once its init
+// is gone.
+func (st *starting) tearDown() error {
+	err := errors.Join(st.group.remove(2*time.Second), st.group.removeLegacy(time.Second))
+	st.dropSpaces()
+	st.afterwards("post-stop", nil, nil)
+	return err
+}
