@@ -25,6 +25,7 @@ type daemon struct {
 	name    string
 	args    []string // the first is the program
 	respawn bool
+	idle    bool        // not run in this init mode
 	process *os.Process // nil when it is down
 }
 
@@ -49,7 +50,7 @@ func newDaemons(mode, usr string, log logs.Logger) *daemons {
 	d := &daemons{log: log, pause: daemonPause, output: func(string, logs.Level, string) {}}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.list = []*daemon{
-		{name: "hwrngd", args: []string{usr + "/bin/rngd", "-f"}, respawn: mode != "appengine"},
+		{name: "hwrngd", args: []string{usr + "/bin/rngd", "-f"}, respawn: true, idle: mode == "appengine"},
 		{name: "pv-xconnect", args: []string{usr + "/bin/pv-xconnect"}, respawn: true},
 	}
 	return d
@@ -71,7 +72,7 @@ func (d *daemons) start() {
 
 // spawn starts a daemon that is down; the list is locked.
 func (d *daemons) spawn(one *daemon) error {
-	if one.process != nil || d.stopped {
+	if one.process != nil || d.stopped || one.idle {
 		return nil
 	}
 	if _, err := os.Stat(one.args[0]); err != nil {
@@ -178,10 +179,12 @@ func (d *daemons) act(name, action string) error {
 		if one.name != name {
 			continue
 		}
-		one.respawn = action == "start"
-		if !one.respawn {
+		if one.respawn = action == "start"; !one.respawn {
 			one.signal(unix.SIGTERM)
 			return nil
+		}
+		if one.idle {
+			return &ctrl.Error{Status: 501, Text: fmt.Sprintf("Daemon %s is not run in this init mode", name)}
 		}
 		if err := d.spawn(one); err != nil {
 			return &ctrl.Error{Status: 501, Text: fmt.Sprintf("Daemon %s is not available on this device: %v", name, err)}

@@ -32,8 +32,56 @@ func TestMain(m *testing.M) {
 	if os.Args[0] == container.StageArg {
 		container.Init()
 	}
+	if socket := os.Getenv(relayEnv); socket != "" {
+		relay(socket)
+		return
+	}
 	signal.Notify(make(chan os.Signal, 1), unix.SIGUSR1) // its goroutine stays for good
-	os.Exit(m.Run())
+	code := m.Run()
+	if guest.dir != "" {
+		_ = os.RemoveAll(guest.dir)
+	}
+	os.Exit(code)
+}
+
+// guest is the image that all containers of the tests are made of, built once.
+var guest struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// guestImage returns the path of the image.
+func guestImage(t testing.TB) string {
+	t.Helper()
+	guest.once.Do(func() { guest.err = buildGuest() })
+	if guest.err != nil {
+		t.Fatal(guest.err)
+	}
+	return guest.dir + "/root.squashfs"
+}
+
+func buildGuest() (err error) {
+	if guest.dir, err = os.MkdirTemp("", "pv-guest-"); err != nil {
+		return err
+	}
+	root := guest.dir + "/root"
+	err = errors.Join(os.MkdirAll(root+"/sbin", 0o755), os.MkdirAll(root+"/etc", 0o755), os.WriteFile(root+"/etc/motd", []byte("image"), 0o644))
+	for _, args := range [][]string{
+		{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", root + "/sbin/init", "../container/testdata/guest"},
+		{"mksquashfs", root, root + ".squashfs", "-quiet", "-no-progress", "-comp", "gzip", "-Xcompression-level", "1"},
+	} {
+		if err != nil {
+			return err
+		}
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		var out []byte
+		if out, err = cmd.CombinedOutput(); err != nil {
+			err = fmt.Errorf("%s: %w\n%s", args[0], err, out)
+		}
+	}
+	return err
 }
 
 // device is a storage with a revision, and an engine that runs it.
@@ -48,6 +96,8 @@ type device struct {
 	out   *buffer
 	code  chan int
 	ctl   ctrl.Client
+
+	modules Modules
 }
 
 // buffer is the engine's standard output.
@@ -80,12 +130,7 @@ func newDevice(t testing.TB) *device {
 	tree, err := container.FindTree(d.dir + "/cgroup")
 	must(err)
 	d.tree = tree.Sub("pv-test-" + filepath.Base(filepath.Dir(d.dir)))
-	must(os.MkdirAll(d.dir+"/root/sbin", 0o755))
-	must(os.MkdirAll(d.dir+"/root/etc", 0o755))
-	must(os.WriteFile(d.dir+"/root/etc/motd", []byte("image"), 0o644))
-	d.tool("go", "build", "-trimpath", "-o", d.dir+"/root/sbin/init", "../container/testdata/guest")
-	d.tool("mksquashfs", d.dir+"/root", d.dir+"/root.squashfs", "-quiet", "-no-progress", "-comp", "gzip", "-Xcompression-level", "1")
-	d.image = d.object(d.dir + "/root.squashfs")
+	d.image = d.object(guestImage(t))
 	d.cfg = config.New()
 	for k, v := range map[config.Key]string{
 		config.StorageMntPoint: d.dir + "/storage", config.SystemRunDir: d.dir + "/run", config.DiskVolDir: d.dir + "/volumes",
@@ -100,15 +145,6 @@ func newDevice(t testing.TB) *device {
 	}
 	d.ctl = ctrl.Client{Socket: d.dir + "/run/pv-ctrl", Timeout: 10 * time.Second}
 	return d
-}
-
-func (d *device) tool(name string, args ...string) {
-	d.t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		d.t.Fatalf("%s: %v\n%s", name, err, out)
-	}
 }
 
 func (d *device) object(path string) string {
@@ -178,7 +214,7 @@ func (d *device) run() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		d.code <- Run(ctx, d.cfg, Options{Revision: "0", Version: "test", BootCPU: -1, Stdout: d.out, Tree: d.tree})
+		d.code <- Run(ctx, d.cfg, Options{Revision: "0", Version: "test", BootCPU: -1, Stdout: d.out, Tree: d.tree, Modules: d.modules})
 	}()
 	d.t.Cleanup(func() {
 		cancel()

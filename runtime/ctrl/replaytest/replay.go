@@ -121,6 +121,11 @@ type Conditions struct {
 	Exact bool
 	// Kinds are the members of JSON objects of which only the type is compared.
 	Kinds []string
+	// Shapes are members of which the types of all values inside are compared.
+	Shapes []string
+	// Reduce makes of a whole JSON body what is to be compared, before all else; nil
+	// leaves it as it is.
+	Reduce func(body any) any
 	// Extra are members that only our answers have.
 	Extra []string
 }
@@ -245,7 +250,28 @@ func (c *Conditions) Body(text string) any {
 	if json.Unmarshal([]byte(text), &v) != nil {
 		return text
 	}
+	if c.Reduce != nil {
+		v = c.Reduce(v)
+	}
 	return c.mask(v)
+}
+
+// shape replaces what is inside a value by its types; of a list it keeps the first.
+func shape(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for name, value := range v {
+			out[name] = shape(value)
+		}
+		return out
+	case []any:
+		if len(v) == 0 {
+			return v
+		}
+		return []any{shape(v[0])}
+	}
+	return fmt.Sprintf("<%T>", v)
 }
 
 func (c *Conditions) mask(v any) any {
@@ -261,6 +287,8 @@ func (c *Conditions) mask(v any) any {
 				delete(v, name)
 			case name == "date" || slices.Contains(c.Kinds, name):
 				v[name] = fmt.Sprintf("<%T>", v[name])
+			case slices.Contains(c.Shapes, name):
+				v[name] = shape(v[name])
 			default:
 				v[name] = c.mask(v[name])
 			}
