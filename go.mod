@@ -55,4 +55,4 @@ require (
 	golang.org/x/tools v0.49.0 // indirect
 )
 
-tool github.com/magefile/mage
+tool github.com/pantavisor/pantavisor/cmd/mage

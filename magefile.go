@@ -22,6 +22,7 @@ import (
 
 // Options are written --name or --name=value by habit; mage reads one dash.
 func init() {
+	front.CancelOnTerminate()
 	for i, arg := range os.Args {
 		if i > 1 && strings.HasPrefix(arg, "--") && len(arg) > 2 {
 			os.Args[i] = arg[1:]
