@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/atomicfile/direct"
 	"github.com/pantavisor/pantavisor/revision/archive"
 	"github.com/pantavisor/pantavisor/revision/repo"
 )
@@ -79,7 +80,9 @@ func (t *tool) export(cmd *cobra.Command, r *repo.Repo, name string, opt archive
 		return err
 	}
 	defer f.Abort()
-	if err := r.Export(cmd.Context(), f, opt); err != nil {
+	w := direct.NewWriter(f.File)
+	err = r.Export(cmd.Context(), w, opt)
+	if err = errors.Join(err, w.Flush()); err != nil {
 		return err
 	}
 	return f.Commit()

@@ -126,8 +126,14 @@ func (f *far) State(ctx context.Context) (*state.State, error) {
 	return f.client.State(ctx, info)
 }
 
+// abandoned is how old an unfinished download is that nobody will go on with.
+const abandoned = 14 * 24 * time.Hour
+
 // Pull implements repo.Source.
 func (f *far) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*repo.Pulled, error) {
+	if err := remote.SweepPartials(dst, abandoned); err != nil {
+		return nil, err
+	}
 	got, err := f.client.Get(ctx, f.ref, dst, remote.GetOptions{Merge: f.merge})
 	if err != nil {
 		return nil, err

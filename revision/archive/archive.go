@@ -16,12 +16,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
+	"runtime"
 	"strings"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/pgzip"
 
+	"github.com/pantavisor/pantavisor/atomicfile/direct"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -53,7 +57,10 @@ func Export(ctx context.Context, w io.Writer, st *state.State, store *objects.St
 	buffered := bufio.NewWriterSize(w, 1<<16)
 	var out io.WriteCloser = nopCloser{buffered}
 	if opt.Gzip {
-		out = gzip.NewWriter(buffered)
+		var err error
+		if out, err = compressor(buffered); err != nil {
+			return fmt.Errorf("exporting: %w", err)
+		}
 	}
 	e := &exporter{tar.NewWriter(out), store, opt.Time.Truncate(time.Second)}
 	if err := e.all(ctx, st); err != nil {
@@ -63,6 +70,19 @@ func Export(ctx context.Context, w io.Writer, st *state.State, store *objects.St
 		return fmt.Errorf("writing the export: %w", err)
 	}
 	return nil
+}
+
+// Blocks of zipBlock bytes are compressed at the same time, at most zipBlocks of
+// them because each takes 2 MiB of memory. The bytes that come out depend on the
+// size alone.
+const (
+	zipBlock  = 512 << 10
+	zipBlocks = 4
+)
+
+func compressor(w io.Writer) (io.WriteCloser, error) {
+	z := pgzip.NewWriter(w)
+	return z, z.SetConcurrency(zipBlock, min(zipBlocks, runtime.GOMAXPROCS(0)))
 }
 
 type nopCloser struct{ io.Writer }
@@ -222,7 +242,10 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 }
 
 func decompress(r io.Reader) (io.Reader, error) {
-	buffered := bufio.NewReaderSize(r, 1<<16)
+	if f, ok := r.(*os.File); ok {
+		r = direct.NewReader(f)
+	}
+	buffered := bufio.NewReaderSize(r, direct.Block)
 	magic, err := buffered.Peek(2)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: %w", ErrArchive, err)

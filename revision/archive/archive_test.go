@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,6 +146,39 @@ func TestDeterministicMembers(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"json", "objects/" + sumOf("root"), "objects/" + sumOf("kernel")}, names); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The bytes of a compressed archive are the same on every number of processors, and
+// the same from a store that goes round the page cache.
+func TestBytesOnAnyNumberOfProcessors(t *testing.T) {
+	store, st := newStore(t), state.New(state.Spec)
+	text := make([]byte, 5<<20)
+	_, _ = rand.NewChaCha8([32]byte{7}).Read(text[:2<<20]) // the rest is zeros
+	sum, err := store.Put(t.Context(), bytes.NewReader(text), "")
+	if err = errors.Join(err, st.SetObject("app/root.squashfs", sum)); err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	var first []byte
+	for n := 1; n <= 5; n++ {
+		runtime.GOMAXPROCS(n)
+		got := export(t, st, store, ExportOptions{Gzip: true})
+		if first == nil {
+			first = got
+		}
+		if !bytes.Equal(got, first) || !bytes.Equal(export(t, st, store.Direct(), ExportOptions{Gzip: true}), first) {
+			t.Errorf("%d processors: other bytes", n)
+		}
+	}
+	back := newStore(t).Direct()
+	if _, err := Import(t.Context(), bytes.NewReader(first), back, Limits{}); err != nil || !back.Has(sum) {
+		t.Error(err)
+	}
+	check := exec.Command("gzip", "-t")
+	check.Stdin = bytes.NewReader(first)
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Errorf("gzip -t: %v, %s", err, out)
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/atomicfile/direct"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -40,7 +41,10 @@ const Perm = 0o644
 
 // Store is a folder of objects. It is safe for concurrent use, also by several
 // processes.
-type Store struct{ dir string }
+type Store struct {
+	dir    string
+	direct bool
+}
 
 // Open returns the store in a folder that exists.
 func Open(dir string) (*Store, error) {
@@ -51,7 +55,7 @@ func Open(dir string) (*Store, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("opening the object store %s: %w", dir, unix.ENOTDIR)
 	}
-	return &Store{dir}, nil
+	return &Store{dir: dir}, nil
 }
 
 // Create returns the store in a folder, which is made if it is missing.
@@ -61,6 +65,11 @@ func Create(dir string) (*Store, error) {
 	}
 	return Open(dir)
 }
+
+// Direct returns the store with large objects read and written round the page
+// cache, see package direct: for hosts, because it takes 512 KiB of memory for each
+// object in work.
+func (s *Store) Direct() *Store { return &Store{s.dir, true} }
 
 // Dir returns the store's folder.
 func (s *Store) Dir() string { return s.dir }
@@ -114,18 +123,28 @@ func (s *Store) OpenVerified(sum string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &verified{f, sha256.New(), sum}, nil
+	return &verified{f, s.reader(f), sha256.New(), sum, s.direct}, nil
+}
+
+// reader returns what reads a file, which nobody else reads from.
+func (s *Store) reader(f *os.File) io.Reader {
+	if s.direct {
+		return direct.NewReader(f)
+	}
+	return struct{ io.Reader }{f}
 }
 
 type verified struct {
 	*os.File
-	hash hash.Hash
-	sum  string
+	r      io.Reader
+	hash   hash.Hash
+	sum    string
+	direct bool
 }
 
 // Read implements io.Reader.
 func (v *verified) Read(p []byte) (int, error) {
-	n, err := v.File.Read(p)
+	n, err := v.r.Read(p)
 	v.hash.Write(p[:n])
 	if err == io.EOF {
 		if got := hexSum(v.hash); got != v.sum {
@@ -135,9 +154,11 @@ func (v *verified) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteTo would let io.Copy go round Read; the embedded method is hidden.
+// WriteTo implements io.WriterTo; the embedded method would go round Read.
 func (v *verified) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(w, struct{ io.Reader }{v})
+	buf, release := buffer(v.direct)
+	defer release()
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{v}, buf)
 }
 
 func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
@@ -209,9 +230,10 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want string) (string, erro
 }
 
 // Batch collects objects that enter the store together, which costs two syncs in
-// all, or not at all.
+// all, or not at all. When nobody else writes to the store, what killed writers
+// left behind is removed first.
 func (s *Store) Batch() *Batch {
-	return &Batch{store: s, files: atomicfile.NewBatch(s.dir), have: map[string]bool{}}
+	return &Batch{store: s, writing: s.enter(), files: atomicfile.NewBatch(s.dir), have: map[string]bool{}}
 }
 
 // Batch is a set of new objects. Call Commit, and Abort in any case. Objects may be
@@ -220,8 +242,25 @@ type Batch struct {
 	noClone atomic.Bool // the file system shares no blocks
 	mu      sync.Mutex  // guards files' list and have
 	store   *Store
+	writing *os.File // the store's folder, locked; nil where it cannot be
 	files   *atomicfile.Batch
 	have    map[string]bool
+}
+
+// enter marks the store as being written to, by a shared lock on its folder that
+// the kernel drops with the process. Whoever finds it free of writers sweeps it.
+func (s *Store) enter() *os.File {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return nil // whatever comes next tells why
+	}
+	if unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		_ = s.sweep()
+	}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(d.Fd()), unix.LOCK_SH)
+	}
+	return d
 }
 
 // Put reads one object; see [Store.Put]. It is in the store after Commit.
@@ -233,7 +272,7 @@ func (b *Batch) Put(ctx context.Context, r io.Reader, want string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	sum, size, err := copyHash(ctx, f, r)
+	sum, size, err := b.store.copyHash(ctx, f, r)
 	if err != nil {
 		b.files.Discard(f)
 		return "", fmt.Errorf("writing object %s: %w", want, err)
@@ -249,7 +288,7 @@ func (b *Batch) PutFile(ctx context.Context, src *os.File, want string) (string,
 		return want, nil
 	}
 	if b.noClone.Load() {
-		return b.Put(ctx, src, want)
+		return b.Put(ctx, b.store.reader(src), want)
 	}
 	f, err := b.files.Create(Perm)
 	if err != nil {
@@ -258,9 +297,9 @@ func (b *Batch) PutFile(ctx context.Context, src *os.File, want string) (string,
 	if unix.IoctlFileClone(int(f.Fd()), int(src.Fd())) != nil {
 		b.noClone.Store(true)
 		b.files.Discard(f)
-		return b.Put(ctx, src, want)
+		return b.Put(ctx, b.store.reader(src), want)
 	}
-	sum, size, err := copyHash(ctx, io.Discard, f)
+	sum, size, err := b.store.hash(ctx, f)
 	if err != nil {
 		b.files.Discard(f)
 		return "", fmt.Errorf("hashing object %s: %w", want, err)
@@ -290,16 +329,64 @@ func (b *Batch) stage(f *os.File, sum string, size int64, want string) (string, 
 	return sum, b.files.Stage(f, sum)
 }
 
-// buffers are for copying.
+// buffers are for copying without [Store.Direct].
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
-// copyHash copies and hashes what r gives.
-func copyHash(ctx context.Context, w io.Writer, r io.Reader) (sum string, size int64, err error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+// buffer returns a buffer and what gives it back.
+func buffer(large bool) (buf []byte, release func()) {
+	if large {
+		b := direct.Buffer()
+		return *b, func() { direct.Release(b) }
+	}
+	b := buffers.Get().(*[]byte)
+	return *b, func() { buffers.Put(b) }
+}
+
+// copyHash copies what r gives to a new file and hashes it.
+func (s *Store) copyHash(ctx context.Context, f *os.File, r io.Reader) (sum string, size int64, err error) {
+	if !s.direct {
+		return hashTo(ctx, f, r, false)
+	}
+	w := direct.NewWriter(f)
+	sum, size, err = hashTo(ctx, w, r, true)
+	return sum, size, errors.Join(err, w.Flush())
+}
+
+// hash hashes a file.
+func (s *Store) hash(ctx context.Context, f *os.File) (sum string, size int64, err error) {
+	return hashTo(ctx, io.Discard, s.reader(f), s.direct)
+}
+
+// hashTo copies and hashes what r gives, a whole buffer at a time.
+func hashTo(ctx context.Context, w io.Writer, r io.Reader, large bool) (sum string, size int64, err error) {
+	buf, release := buffer(large)
+	defer release()
 	h := sha256.New()
-	size, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(h, w)}, struct{ io.Reader }{&interruptible{ctx, r}}, *buf)
-	return hexSum(h), size, err
+	for err == nil {
+		var n int
+		n, err = fill(ctx, r, buf)
+		h.Write(buf[:n])
+		if _, werr := w.Write(buf[:n]); werr != nil {
+			return "", size, werr
+		}
+		size += int64(n)
+	}
+	if !errors.Is(err, io.EOF) {
+		return "", size, err
+	}
+	return hexSum(h), size, nil
+}
+
+// fill reads until the buffer is full or an error comes, io.EOF at the end.
+func fill(ctx context.Context, r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		if err = ctx.Err(); err == nil {
+			m, err = r.Read(buf[n:])
+		}
+		n += m
+	}
+	return n, err
 }
 
 // hasSize tells whether an object is there with the size that it should have; one
@@ -313,19 +400,47 @@ func (s *Store) hasSize(sum string, size int64) bool {
 func (b *Batch) Commit() error { return b.files.Commit() }
 
 // Abort drops what was not committed.
-func (b *Batch) Abort() { b.files.Abort() }
+func (b *Batch) Abort() {
+	b.files.Abort()
+	if b.writing != nil {
+		_ = b.writing.Close()
+		b.writing = nil
+	}
+}
 
-// Sweep removes temporary files that killed writers left behind. Call it only
-// while no other process writes to the store.
+// tempFile is how the names of a batch's files begin.
+const tempFile = ".batch.tmp-"
+
+// Sweep removes temporary files that killed writers left behind, unless somebody
+// writes to the store right now.
 func (s *Store) Sweep() error {
-	entries, err := os.ReadDir(s.dir)
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return fmt.Errorf("opening the object store: %w", err)
+	}
+	defer d.Close()
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil //nolint:nilerr // it is in use, or on a file system without locks
+	}
+	return s.sweep()
+}
+
+// sweep is Sweep with the lock held. A store has thousands of files: only names
+// are read.
+func (s *Store) sweep() error {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return fmt.Errorf("opening the object store: %w", err)
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return fmt.Errorf("listing the object store: %w", err)
 	}
 	var errs []error
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") && strings.Contains(e.Name(), ".tmp-") {
-			errs = append(errs, os.Remove(filepath.Join(s.dir, e.Name())))
+	for _, name := range names {
+		if strings.HasPrefix(name, tempFile) {
+			errs = append(errs, os.Remove(filepath.Join(s.dir, name)))
 		}
 	}
 	return errors.Join(errs...)

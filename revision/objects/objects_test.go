@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -308,5 +310,77 @@ func TestForeignFilesAreNoObjects(t *testing.T) {
 	}
 	if _, err := Open(filepath.Join(s.Dir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing store: %v", err)
+	}
+}
+
+// What a killed writer left goes when the next one comes, and never while another
+// one is at work.
+func TestSweptByTheNextWriter(t *testing.T) {
+	s := newStore(t)
+	left := filepath.Join(s.Dir(), ".batch.tmp-1")
+	leave := func() {
+		t.Helper()
+		if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave()
+	first := s.Batch()
+	if _, err := os.Lstat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+	sum, err := first.Put(t.Context(), strings.NewReader("first"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	put(t, s, "second")
+	if err := s.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(left); err != nil {
+		t.Errorf("swept while somebody writes: %v", err)
+	}
+	if err := first.Commit(); err != nil || !s.Has(sum) {
+		t.Errorf("the first writer lost its file: %v", err)
+	}
+	first.Abort()
+	put(t, s, "third")
+	if diff := cmp.Diff([]string{sumOf("third"), sumOf("first"), sumOf("second")}, names(t, s), cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Large objects go round the page cache with the same result.
+func TestDirect(t *testing.T) {
+	s := newStore(t).Direct()
+	text := make([]byte, 3<<20+777)
+	_, _ = rand.NewChaCha8([32]byte{3}).Read(text)
+	src := filepath.Join(t.TempDir(), "src")
+	if err := os.WriteFile(src, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := s.Batch()
+	defer b.Abort()
+	sum, err := b.PutFile(t.Context(), f, sumOf(string(text)))
+	if err = errors.Join(err, b.Commit(), s.Verify(t.Context(), sum)); err != nil {
+		t.Fatal(err)
+	}
+	for i, place := range []func(dst string) error{
+		func(dst string) error { return s.Copy(sum, dst, Perm) },
+		func(dst string) error { return s.CopyVerified(t.Context(), sum, dst, Perm) },
+	} {
+		dst := filepath.Join(t.TempDir(), "dst")
+		if err := place(dst); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(dst); err != nil || !bytes.Equal(got, text) {
+			t.Errorf("%d: %d bytes, %v", i, len(got), err)
+		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/atomicfile/direct"
 )
 
 // Link gives an object another name in the same file system. Nothing but the name
@@ -35,7 +37,7 @@ func (s *Store) Copy(sum, dst string, perm os.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("creating a copy of object %s: %w", sum, err)
 	}
-	err = clone(out, src)
+	err = s.clone(out, src)
 	if err = errors.Join(err, out.Chmod(perm), out.Close()); err != nil {
 		_ = os.Remove(dst)
 		return fmt.Errorf("copying object %s to %s: %w", sum, dst, err)
@@ -55,7 +57,7 @@ func (s *Store) CopyVerified(ctx context.Context, sum, dst string, perm os.FileM
 	if err != nil {
 		return fmt.Errorf("creating a copy of object %s: %w", sum, err)
 	}
-	got, err := cloneHash(ctx, out, src)
+	got, err := s.cloneHash(ctx, out, src)
 	if err == nil && got != sum {
 		err = fmt.Errorf("%w: got %s", ErrMismatch, got)
 	}
@@ -67,22 +69,29 @@ func (s *Store) CopyVerified(ctx context.Context, sum, dst string, perm os.FileM
 }
 
 // cloneHash shares the blocks of src or copies them, and hashes them.
-func cloneHash(ctx context.Context, dst, src *os.File) (string, error) {
-	var w io.Writer = dst
+func (s *Store) cloneHash(ctx context.Context, dst, src *os.File) (sum string, err error) {
 	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
-		w = io.Discard
+		sum, _, err = s.hash(ctx, src)
+	} else {
+		sum, _, err = s.copyHash(ctx, dst, s.reader(src))
 	}
-	sum, _, err := copyHash(ctx, w, src)
 	return sum, err
 }
 
 // clone shares the blocks of src, or copies them within the kernel if it can.
-func clone(dst, src *os.File) error {
+func (s *Store) clone(dst, src *os.File) error {
 	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
 		return nil
 	}
-	_, err := io.Copy(dst, src)
-	return err
+	if !s.direct {
+		_, err := io.Copy(dst, src)
+		return err
+	}
+	buf := direct.Buffer()
+	defer direct.Release(buf)
+	w := direct.NewWriter(dst)
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s.reader(src)}, *buf)
+	return errors.Join(err, w.Flush())
 }
 
 // LinkOrCopy links an object where that works and copies it where it does not:

@@ -197,7 +197,11 @@ func (r *Repo) Objects() (*objects.Store, error) {
 	if r.none {
 		return nil, fmt.Errorf("opening the object store of %s: %w", r.dir, ErrNone)
 	}
-	return objects.Create(r.config.objectsIn(r.dir))
+	store, err := objects.Create(r.config.objectsIn(r.dir))
+	if err != nil {
+		return nil, err
+	}
+	return store.Direct(), nil
 }
 
 func (r *Repo) writable() error {

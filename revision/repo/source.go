@@ -87,10 +87,15 @@ func (f folder) store() (*objects.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if config.ObjectsDir == "" {
-		return objects.Open(filepath.Join(abs, "objects"))
+	dir := filepath.Join(abs, "objects")
+	if config.ObjectsDir != "" {
+		dir = config.objectsIn(filepath.Dir(abs))
 	}
-	return objects.Open(config.objectsIn(filepath.Dir(abs)))
+	store, err := objects.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return store.Direct(), nil
 }
 
 // Pull implements Source: all objects come, so that the repository can be used
