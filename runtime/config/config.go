@@ -90,6 +90,9 @@ func (c *Config) Set(l Level, name, raw string) (Key, bool) {
 	}
 	k, hint, ok := lookup(name)
 	if !ok {
+		if k, changed, ok := c.setRetired(l, name, raw); ok {
+			return k, changed
+		}
 		c.note(l, "unknown key %q", name)
 		return keys, false
 	}
@@ -196,15 +199,15 @@ func (c *Config) UnsetMeta(name string) (k Key, ok bool) {
 	return k, c.unset(Meta, k)
 }
 
-// lookup finds a key by its name in any case, by an old alias exactly, or by a
-// misspelling of the manual, for which it returns a hint.
+// lookup finds a key by its name, new or old, or by a misspelling of the manual, for
+// which it returns a hint. Case does not count.
 func lookup(name string) (k Key, hint string, ok bool) {
 	for i := range table {
 		if strings.EqualFold(name, table[i].name) {
 			return Key(i), "", true
 		}
 		for _, a := range table[i].aliases {
-			if a == name {
+			if strings.EqualFold(a, name) {
 				return Key(i), "", true
 			}
 		}

@@ -109,7 +109,7 @@ func must(n int, _ error) int { return n }
 func TestFileNamesAndValues(t *testing.T) {
 	c := New()
 	err := c.LoadReader(PVConf, strings.NewReader(strings.Join([]string{
-		"pv_storage_device=LABEL=pvroot  ", "storage.fstype=ext4", "Storage.mntpoint=/wrong",
+		"pv_storage_device=LABEL=pvroot  ", "Storage.FSType=ext4", "Storage.mountpoint=/wrong",
 		"PV_LOG_LEVEL=9x", "PV_DEBUG_SHELL=oFF", "PV_POWER_WAKE_INTERVAL=2h", "PH_CREDS_HOST=evil",
 		"PV_WDT_MODE=sometimes", "wdt.timeout=99999999999", "PV_LOG_SERVER_OUTPUTS=filetree,stdout",
 		"", "# a remark", "nonsense", "PV_LIBTHHTTP_LOG_LEVEL=2",
@@ -130,7 +130,7 @@ func TestFileNamesAndValues(t *testing.T) {
 		notes = append(notes, n.Text)
 	}
 	wantNotes := []string{
-		`unknown key "Storage.mntpoint"`,
+		`unknown key "Storage.mountpoint"`,
 		`PV_LOG_LEVEL: "9x" is not a whole number; it stays 0`,
 		`PH_CREDS_HOST may not be set here`,
 		`PV_WDT_MODE: "sometimes" is none of disabled, shutdown, startup, always; it stays shutdown`,

@@ -145,7 +145,7 @@ type spec struct {
 	def     string   // text of the default; empty for text means unset
 	choices []string // of kind choice
 	levels  levelSet // where it may be set
-	aliases []string // names of the deprecated syntax, compared exactly; GET /config shows the first
+	aliases []string // names of the deprecated syntax, in any case; GET /config shows the first
 	secret  bool     // masked in lists
 	doc     string   // one line for people
 }
@@ -160,6 +160,8 @@ var misspelt = map[string]Key{
 	"LIBHTTP.CERTSDIR":        CertsDir,
 	"LIBHTTP.LOG.LEVEL":       HTTPLogLevel,
 	"LOG.MAXSIZE":             LogDirMaxSize,
+	"LOG.LOGGER":              LogLoggers,
+	"UPDATER.COMMIT_DELAY":    UpdaterCommitDelay,
 }
 
 // table has one row a key (manual: Pantavisor Configuration, summary and levels).
