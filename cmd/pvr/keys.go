@@ -38,6 +38,12 @@ const maxPEM = 4 << 20
 // signer reads the private key and its certificates.
 func (t *tool) signer(ctx context.Context, s *sigFlags) (sign.Options, error) {
 	opt := sign.Options{WithPayload: s.payload}
+	if s.command != "" {
+		return opt, fail(127, t.program(ctx, s, &opt))
+	}
+	if s.algorithm != "" {
+		return opt, failf(127, "--signalgo goes with --signcmd; a key's algorithm is its own")
+	}
 	key, err := t.keyFile(ctx, s, s.key, defaultKey)
 	if err != nil {
 		return opt, fail(127, err)
@@ -56,6 +62,39 @@ func (t *tool) signer(ctx context.Context, s *sigFlags) (sign.Options, error) {
 		return opt, failf(127, "reading the certificates %s: %w", orDefault(s.x5c, defaultX5c), err)
 	}
 	return opt, nil
+}
+
+// program sets up signing with a program. The public key is that of the first
+// certificate, or without certificates that of --pubkey.
+func (t *tool) program(ctx context.Context, s *sigFlags, opt *sign.Options) error {
+	c := &sign.Command{Context: ctx, Line: s.command, Stderr: t.stderr}
+	switch {
+	case s.key != "":
+		return errors.New("--key and --signcmd exclude each other")
+	case s.x5c != "" && s.x5c != "no":
+		text, err := readPEM(s.x5c)
+		if err != nil {
+			return err
+		}
+		if opt.Chain, err = trust.ParseCertificates(text); err != nil {
+			return fmt.Errorf("reading the certificates %s: %w", s.x5c, err)
+		}
+		c.Key = opt.Chain[0].PublicKey
+	case s.pubkey != "":
+		keys, err := publicKeys(s.pubkey)
+		if err != nil {
+			return err
+		}
+		c.Key = keys[0]
+	default:
+		return errors.New("--signcmd needs the signer's certificates (--x5c) or its public key (--pubkey)")
+	}
+	opt.Key = c
+	alg, err := sign.Algorithm(c)
+	if err == nil && s.algorithm != "" && alg != s.algorithm {
+		err = fmt.Errorf("--signalgo %s: the key's algorithm is %s", s.algorithm, alg)
+	}
+	return err
 }
 
 func orDefault(name, value string) string {
@@ -88,7 +127,7 @@ func (t *tool) trusted(ctx context.Context, s *sigFlags) (pvs.Keys, error) {
 // nobody trusts no signer.
 type nobody = trust.PublicKeys
 
-func publicKeys(name string) (pvs.Keys, error) {
+func publicKeys(name string) (trust.PublicKeys, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, failf(11, "ERROR: errors accessing signing key; see --help: %w", err)

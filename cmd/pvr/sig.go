@@ -21,6 +21,7 @@ type sigFlags struct {
 	key, x5c, pubkey, cacerts string
 	certsURL                  string
 	output                    string
+	command, algorithm        string
 	payload                   bool
 }
 
@@ -31,6 +32,7 @@ func newSig(t *tool) *cobra.Command {
 		Short:            "Sign states, renew and verify signatures",
 		TraverseChildren: true,
 		Example: `  pvr sig --key key.pem --x5c chain.pem add --part nginx
+  pvr sig --signcmd "openssl dgst -sha256 -sign key.pem" --x5c chain.pem add --part nginx
   pvr sig update
   pvr sig --cacerts ca.pem ls`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -42,6 +44,8 @@ func newSig(t *tool) *cobra.Command {
 	text(fs, &s.cacerts, "cacerts", "c", "PVR_SIG_CACERTS", "", "`file` of certificates to trust")
 	text(fs, &s.certsURL, "certs-url", "", "PVS_CERTS_URL", "", "`address` or file of the tarball with the default keys")
 	text(fs, &s.output, "output", "", "PVS_SIG_OUTPUT", "", "further `file` for the signature; - for the standard output")
+	text(fs, &s.command, "signcmd", "", "", "", "`program` that signs in place of a key file: it reads the message from its standard input and writes the signature; needs --x5c or --pubkey")
+	text(fs, &s.algorithm, "signalgo", "", "", "", "`algorithm` that the program must have: RS256, ES256, ES384 or ES512")
 	flag(fs, &s.payload, "with-payload", "", "PVS_SIG_WITH_PAYLOAD", "put what is signed into the signature, too")
 	cmd.AddCommand(newSigAdd(t, s), newSigUpdate(t, s), newSigList(t, s))
 	return cmd

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -90,6 +91,9 @@ func privateKey(der []byte) (crypto.Signer, error) {
 	}
 	return signer, nil
 }
+
+// Algorithm names the algorithm of a signer's key: RS256, ES256, ES384 or ES512.
+func Algorithm(key crypto.Signer) (string, error) { return algorithm(key) }
 
 var curves = map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}
 
@@ -210,27 +214,55 @@ func coordinates(point []byte) (x, y []byte) {
 	return point[1 : 1+size], point[1+size:]
 }
 
+// hashes are those of the algorithms of RFC 7518 section 3.1.
+var hashes = map[string]crypto.Hash{"RS256": crypto.SHA256, "ES256": crypto.SHA256, "ES384": crypto.SHA384, "ES512": crypto.SHA512}
+
 // signature signs as RFC 7518 says: PKCS#1 v1.5 for RSA, r and s side by side for
-// EC keys.
+// EC keys. What comes out is verified, so that no signer can give what no device
+// accepts.
 func signature(key crypto.Signer, input []byte) ([]byte, error) {
 	alg, err := algorithm(key)
 	if err != nil {
 		return nil, err
 	}
-	hash := map[string]crypto.Hash{"RS256": crypto.SHA256, "ES256": crypto.SHA256, "ES384": crypto.SHA384, "ES512": crypto.SHA512}[alg]
-	h := hash.New()
-	h.Write(input)
-	ec, ok := key.(*ecdsa.PrivateKey)
-	if !ok {
-		return key.Sign(rand.Reader, h.Sum(nil), hash)
-	}
-	r, s, err := ecdsa.Sign(rand.Reader, ec, h.Sum(nil))
+	value, err := crypto.SignMessage(key, rand.Reader, input, hashes[alg])
 	if err != nil {
 		return nil, err
 	}
-	size := (ec.Curve.Params().BitSize + 7) / 8
+	h := hashes[alg].New()
+	h.Write(input)
+	digest := h.Sum(nil)
+	switch pub := key.Public().(type) {
+	case *rsa.PublicKey:
+		err = rsa.VerifyPKCS1v15(pub, hashes[alg], digest, value)
+	case *ecdsa.PublicKey:
+		value, err = sideBySide(pub, digest, value)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("checking the new signature with the public key: %w", err)
+	}
+	return value, nil
+}
+
+var errSignature = errors.New("it was made with another key, or for another algorithm")
+
+// sideBySide verifies a signature of an EC key, in ASN.1 or as r and s side by side,
+// and returns the latter form.
+func sideBySide(pub *ecdsa.PublicKey, digest, value []byte) ([]byte, error) {
+	size := (pub.Curve.Params().BitSize + 7) / 8
+	var pair struct{ R, S *big.Int }
+	rest, err := asn1.Unmarshal(value, &pair)
+	if err != nil || len(rest) > 0 {
+		if len(value) != 2*size {
+			return nil, errSignature
+		}
+		pair.R, pair.S = new(big.Int).SetBytes(value[:size]), new(big.Int).SetBytes(value[size:])
+	}
+	if !ecdsa.Verify(pub, digest, pair.R, pair.S) {
+		return nil, errSignature
+	}
 	out := make([]byte, 2*size)
-	r.FillBytes(out[:size])
-	s.FillBytes(out[size:])
+	pair.R.FillBytes(out[:size])
+	pair.S.FillBytes(out[size:])
 	return out, nil
 }
