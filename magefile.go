@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/magefile/mage/mg"
@@ -18,11 +19,16 @@ import (
 	"github.com/pantavisor/pantavisor/bench"
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/front"
+	"github.com/pantavisor/pantavisor/test/appengine"
 )
 
 // Options are written --name or --name=value by habit; mage reads one dash.
 func init() {
+	front.Inside()
 	front.CancelOnTerminate()
+	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
+		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
+	}
 	for i, arg := range os.Args {
 		if i > 1 && strings.HasPrefix(arg, "--") && len(arg) > 2 {
 			os.Args[i] = arg[1:]
@@ -119,6 +125,37 @@ func Component(ctx context.Context, target, name string, locked *bool, events *s
 //	mage lock x64-uefi
 func Lock(ctx context.Context, target string) error {
 	return door(nil, nil, nil, func(d *front.Door) error { return d.Lock(ctx, target) })
+}
+
+// Appengine are the App Engine tests under test/suites.
+type Appengine mg.Namespace
+
+// Ls lists the App Engine tests with their numbers.
+//
+//	mage appengine:ls
+//	mage appengine:ls --json
+func (Appengine) Ls(json *bool) error {
+	return door(json, nil, nil, func(d *front.Door) error { return d.AppEngineTests() })
+}
+
+// Run runs App Engine tests: all, a GROUP, or one as GROUP:NUMBER. -i opens a console in place of the test script, with -m before the App Engine is started; -o records the results.
+//
+//	mage appengine:run
+//	mage appengine:run local
+//	mage appengine:run local:0 -i
+//	mage appengine:run local:0 -o
+func (Appengine) Run(ctx context.Context, test string, i, m, o, json *bool) error {
+	on := func(b *bool) bool { return b != nil && *b }
+	return door(json, nil, nil, func(d *front.Door) error {
+		return d.AppEngineRun(ctx, test, appengine.Mode{Interactive: on(i), Manual: on(m), Overwrite: on(o)})
+	})
+}
+
+// Add makes a new test in a group.
+//
+//	mage appengine:add local
+func (Appengine) Add(group string) error {
+	return door(nil, nil, nil, func(d *front.Door) error { return d.AppEngineAdd(group) })
 }
 
 // Test runs everything there is to test: the linter, all tests, the VM boots.

@@ -65,12 +65,24 @@ func Open(ctx context.Context, root, target string, warn func(string)) (*Worksho
 // inside the cache: read only. reference is a .pvr folder with other containers;
 // empty takes the target's own.
 func (w *Workshop) Image(ctx context.Context, reference string) (string, error) {
-	c, err := images.Graph(images.Options{Target: w.Target, Root: w.Root, Module: w.builder.Code, Parts: w.parts, Debug: true, MergeSource: reference})
+	return w.artefact(ctx, ".img", images.Options{Debug: true, MergeSource: reference})
+}
+
+// Package makes the target's App Engine package and returns its path, which is
+// inside the cache: read only.
+func (w *Workshop) Package(ctx context.Context) (string, error) {
+	return w.artefact(ctx, ".tgz", images.Options{})
+}
+
+// artefact makes the target's artefact whose name ends so.
+func (w *Workshop) artefact(ctx context.Context, suffix string, o images.Options) (string, error) {
+	o.Target, o.Root, o.Module, o.Parts = w.Target, w.Root, w.builder.Code, w.parts
+	c, err := images.Graph(o)
 	if err != nil {
 		return "", err
 	}
 	for _, a := range c.Artefacts {
-		if !strings.HasSuffix(a.To, ".img") {
+		if !strings.HasSuffix(a.To, suffix) {
 			continue
 		}
 		res, err := w.builder.Build(ctx, a.Step)
@@ -79,7 +91,7 @@ func (w *Workshop) Image(ctx context.Context, reference string) (string, error) 
 		}
 		return filepath.Join(res.Dir(a.Step), filepath.FromSlash(a.From)), nil
 	}
-	return "", fmt.Errorf("target %s makes no image", w.Target.Name)
+	return "", fmt.Errorf("target %s makes no *%s", w.Target.Name, suffix)
 }
 
 // Reference makes containers of a folder like containers/ and puts them together

@@ -1,0 +1,92 @@
+package front
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/test/appengine"
+	"github.com/pantavisor/pantavisor/test/vm"
+)
+
+// Inside is for the begin of the front door's program: process 1 of an App Engine
+// test is this program again.
+func Inside() { appengine.Inside() }
+
+func (d *Door) suites() string { return filepath.Join(d.Root, filepath.FromSlash(appengine.Suites)) }
+
+// AppEngineTests lists the App Engine tests.
+func (d *Door) AppEngineTests() error {
+	all, err := appengine.Find(d.suites())
+	if err != nil {
+		return err
+	}
+	if !d.JSON {
+		return appengine.List(d.Stdout, all)
+	}
+	type item struct {
+		ID          string `json:"id"`
+		Name        string `json:"name"`
+		Description string `json:"description"`
+		Skip        string `json:"skip"`
+	}
+	list := []item{}
+	for _, t := range all {
+		list = append(list, item{t.ID(), t.Name, t.Spec.Description, t.Spec.Skip})
+	}
+	return d.print(list)
+}
+
+// AppEngineRun runs the tests that a word names, all with "". It is an error of kind
+// fault.Goal when one fails.
+func (d *Door) AppEngineRun(ctx context.Context, word string, mode appengine.Mode) error {
+	all, err := appengine.Find(d.suites())
+	if err != nil {
+		return err
+	}
+	chosen, single, err := appengine.Select(all, word)
+	if err != nil {
+		return err
+	}
+	target, err := appengine.HostTarget(runtime.GOARCH)
+	if err != nil {
+		return err
+	}
+	shop, err := vm.Open(ctx, d.Root, target, func(text string) { fmt.Fprintln(d.Stderr, "warning ", text) })
+	if err != nil {
+		return err
+	}
+	r := &appengine.Runner{Builder: shop, Stdout: d.Stdout, Stderr: d.Stderr, Mode: mode}
+	if d.JSON {
+		r.Stdout = d.Stderr
+	}
+	results, err := r.Run(ctx, chosen, single)
+	if err != nil {
+		return err
+	}
+	line, err := appengine.Sum(results)
+	if d.JSON {
+		if perr := d.print(results); perr != nil {
+			return perr
+		}
+		return err
+	}
+	fmt.Fprintln(d.Stdout, line)
+	return err
+}
+
+// AppEngineAdd makes a new test in a group and prints its folder.
+func (d *Door) AppEngineAdd(group string) error {
+	dir, err := appengine.Add(d.suites(), group)
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(d.Root, dir); err == nil {
+		dir = rel
+	}
+	_, err = fmt.Fprintf(d.Stdout, "edit %s, then record its result: mage appengine:run %s -o\n", dir+string(os.PathSeparator), group)
+	return fault.Wrap(fault.IO, err, "telling where the test is")
+}
