@@ -1,0 +1,361 @@
+// Package network connects containers: it makes the interfaces that a container's
+// configuration or its address pool asks for, bridges, addresses and the translation
+// of addresses towards the outside.
+//
+// A container's interface has two sides. [Host.Attach] makes it from the runtime's
+// network namespace, for the container's first process; [Configure] runs in that
+// process and gives addresses and routes. What is on the host's side goes with
+// [Attachment.Detach], the rest with the container's namespace.
+//
+// Several runtimes may share a machine. An address of a pool is leased by binding an
+// abstract unix socket named after it: whoever is in the same network namespace, and
+// so on the same bridge, cannot bind it again, and it is free as soon as its process
+// ends, however it ends. Bridges that the runtime makes carry an alias and go with the
+// last interface on them. Rules of the packet filter are in a table of the runtime's
+// own, which it deletes at its start and its end.
+package network
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// bridgeAlias marks bridges that a runtime made.
+const bridgeAlias = "made by pantavisor"
+
+// Interface is one network interface of a container.
+type Interface struct {
+	// Kind is veth, macvlan or phys.
+	Kind string
+	// Link is the bridge of a veth, "" for none, or the interface that a macvlan is
+	// on or that phys gives away.
+	Link string
+	// Name is the interface's in the container, such as eth0.
+	Name string
+	// Pair is the name of a veth's other side; "" chooses one that is the
+	// container's own on the whole machine.
+	Pair string
+	// MAC is the hardware address; empty lets the kernel choose.
+	MAC []byte
+	// MTU in bytes; 0 is the kernel's default.
+	MTU int
+	// Mode of a macvlan: private, vepa, bridge or passthru.
+	Mode string
+	Up   bool
+	// Addresses with the length of their network.
+	Addresses []netip.Prefix
+	// Gateways for everything else, at most one of each family.
+	Gateways []netip.Addr
+}
+
+// Options say how a host is.
+type Options struct {
+	// ID tells this runtime from others on the machine, also after a restart.
+	ID string
+	// Bridge is the default bridge (PV_NET_BRDEV), which is made when something is
+	// to be connected to it, with Address. An invalid Address gives it none.
+	Bridge  string
+	Address netip.Prefix
+	// Warn takes what does not stop a container; nil drops it.
+	Warn func(format string, args ...any)
+}
+
+// Host is the network namespace of the runtime. Its methods may be called from
+// several goroutines.
+type Host struct {
+	opt   Options
+	mu    sync.Mutex
+	route *conn
+	nat   *translator
+	pools map[string]*pool
+}
+
+// New opens the current network namespace, and takes away what an earlier run with
+// the same ID left in it.
+func New(opt Options) (*Host, error) {
+	if opt.Warn == nil {
+		opt.Warn = func(string, ...any) {}
+	}
+	c, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("talking to the kernel about networks: %w", err)
+	}
+	h := &Host{opt: opt, route: c, pools: map[string]*pool{}}
+	h.nat = newTranslator("pantavisor-" + short(opt.ID))
+	return h, nil
+}
+
+// short is a word that stands for a text.
+func short(text string) string {
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(text))
+	return fmt.Sprintf("%010x", sum.Sum64()&0xffffffffff)
+}
+
+// Close takes away what the runtime made: its rules, and the bridges on which nobody
+// is left.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := errors.Join(h.nat.close(), h.dropBridges())
+	h.route.close()
+	return err
+}
+
+// OpenBridge makes the default bridge now, for containers that share the runtime's
+// network and expect it.
+func (h *Host) OpenBridge() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.bridge(h.opt.Bridge)
+	return err
+}
+
+// Attachment is a container's connection.
+type Attachment struct {
+	host   *Host
+	pairs  []string
+	leases []int // sockets that hold addresses
+}
+
+// Attach makes the interfaces of a container in the network namespace of its first
+// process. On an error nothing of them is left.
+func (h *Host) Attach(container string, pid int, list []Interface) (*Attachment, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := &Attachment{host: h}
+	for n, i := range list {
+		if i.Pair == "" {
+			i.Pair = "pv" + short(h.opt.ID+"/"+container) + "." + strconv.Itoa(n)
+		}
+		if err := h.attach(a, i, pid); err != nil {
+			a.detach()
+			return nil, fmt.Errorf("making the interface %s: %w", i.Name, err)
+		}
+	}
+	return a, nil
+}
+
+func (h *Host) attach(a *Attachment, i Interface, pid int) error {
+	switch i.Kind {
+	case "veth":
+		return h.attachVeth(a, i, pid)
+	case "macvlan", "phys":
+		l, err := h.route.byName(i.Link)
+		if err != nil {
+			return fmt.Errorf("the interface %s: %w", i.Link, err)
+		}
+		if i.Kind == "phys" {
+			return h.route.move(l.index, pid)
+		}
+		return h.route.addMacvlan(i, l.index, pid)
+	}
+	return fmt.Errorf("%q is no kind of interface that can be made", i.Kind)
+}
+
+func (h *Host) attachVeth(a *Attachment, i Interface, pid int) error {
+	master := 0
+	if i.Link != "" {
+		var err error
+		if master, err = h.bridge(i.Link); err != nil {
+			return err
+		}
+	}
+	err := h.route.addVeth(i, pid)
+	if errors.Is(err, unix.EEXIST) { // of a container that was killed; its namespace is not gone yet
+		_ = h.route.remove(i.Pair)
+		err = h.route.addVeth(i, pid)
+	}
+	if err != nil {
+		return err
+	}
+	a.pairs = append(a.pairs, i.Pair)
+	l, err := h.route.byName(i.Pair)
+	if err != nil {
+		return fmt.Errorf("its other side %s: %w", i.Pair, err)
+	}
+	if master != 0 {
+		if err := h.route.setMaster(l.index, master); err != nil {
+			return fmt.Errorf("connecting %s to %s: %w", i.Pair, i.Link, err)
+		}
+	}
+	return h.route.setUp(l.index)
+}
+
+// bridge finds a bridge, or makes it: the default one and those of pools only, any
+// other is somebody's who is not there.
+func (h *Host) bridge(name string) (int, error) {
+	l, err := h.route.byName(name)
+	address, known := h.bridgeAddress(name)
+	if err == nil {
+		if name != h.opt.Bridge && address.IsValid() { // somebody else's may not have the gateway's yet
+			err = h.route.addAddress(l.index, address)
+		}
+		return l.index, err
+	}
+	if !errors.Is(err, unix.ENODEV) || !known {
+		return 0, fmt.Errorf("the bridge %s: %w", name, err)
+	}
+	if err := h.route.addBridge(name, bridgeAlias); err != nil && !errors.Is(err, unix.EEXIST) {
+		return 0, fmt.Errorf("making the bridge %s: %w", name, err)
+	}
+	if l, err = h.route.byName(name); err != nil {
+		return 0, fmt.Errorf("the bridge %s: %w", name, err)
+	}
+	if address.IsValid() {
+		if err := h.route.addAddress(l.index, address); err != nil {
+			return 0, fmt.Errorf("giving the bridge %s the address %s: %w", name, address, err)
+		}
+	}
+	if err := h.route.setUp(l.index); err != nil {
+		return 0, fmt.Errorf("setting the bridge %s up: %w", name, err)
+	}
+	return l.index, nil
+}
+
+// bridgeAddress is the address of a bridge that the runtime may make.
+func (h *Host) bridgeAddress(name string) (netip.Prefix, bool) {
+	for _, p := range h.pools {
+		if p.Bridge == name {
+			return netip.PrefixFrom(p.Gateway, p.Subnet.Bits()), true
+		}
+	}
+	return h.opt.Address, name == h.opt.Bridge
+}
+
+// dropBridges removes the bridges that a runtime made and nobody uses.
+func (h *Host) dropBridges() error {
+	list, err := h.route.links()
+	if err != nil {
+		return fmt.Errorf("listing the interfaces: %w", err)
+	}
+	var errs []error
+	for _, l := range list {
+		if l.kind != "bridge" || l.alias != bridgeAlias || slices.ContainsFunc(list, func(o link) bool { return o.master == l.index }) {
+			continue
+		}
+		if _, ours := h.bridgeAddress(l.name); ours {
+			errs = append(errs, h.route.remove(l.name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Detach takes the host's side away.
+func (a *Attachment) Detach() {
+	if a == nil {
+		return
+	}
+	a.host.mu.Lock()
+	defer a.host.mu.Unlock()
+	a.detach()
+}
+
+func (a *Attachment) detach() {
+	for _, p := range a.pairs {
+		if err := a.host.route.remove(p); err != nil {
+			a.host.opt.Warn("removing the interface %s: %v", p, err)
+		}
+	}
+	for _, fd := range a.leases {
+		_ = unix.Close(fd)
+	}
+	a.pairs, a.leases = nil, nil
+}
+
+// Configure sets the interfaces up in the network namespace of this thread, the
+// container's, and its loopback.
+func Configure(list []Interface) error {
+	c, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	lo, err := c.byName("lo")
+	if err == nil {
+		err = c.setUp(lo.index)
+	}
+	if err != nil {
+		return fmt.Errorf("setting up lo: %w", err)
+	}
+	for _, i := range list {
+		if err := c.configure(i); err != nil {
+			return fmt.Errorf("setting up %s: %w", i.Name, err)
+		}
+	}
+	return nil
+}
+
+func (c *conn) configure(i Interface) error {
+	name := i.Name
+	if i.Kind == "phys" {
+		name = i.Link
+	}
+	l, err := c.byName(name)
+	if err != nil {
+		return err
+	}
+	if name != i.Name && i.Name != "" {
+		if err := c.rename(l.index, i.Name); err != nil {
+			return fmt.Errorf("renaming it from %s: %w", name, err)
+		}
+	}
+	for _, p := range i.Addresses {
+		if err := c.addAddress(l.index, p); err != nil {
+			return fmt.Errorf("the address %s: %w", p, err)
+		}
+	}
+	if !i.Up {
+		return nil
+	}
+	if err := c.setUp(l.index); err != nil {
+		return err
+	}
+	for _, g := range i.Gateways {
+		if err := c.addDefaultRoute(l.index, g); err != nil {
+			return fmt.Errorf("the gateway %s: %w", g, err)
+		}
+	}
+	return nil
+}
+
+// ParseMAC reads a hardware address of six bytes; an x stands for a digit that
+// follows from seed, so that it stays the same.
+func ParseMAC(text, seed string) ([]byte, error) {
+	fill := short(seed) + short(seed+"+")
+	var digits strings.Builder
+	for i, c := range text {
+		switch {
+		case i%3 == 2 && (c == ':' || c == '-'):
+			continue
+		case c == 'x' || c == 'X':
+			c = rune(fill[digits.Len()%len(fill)])
+		}
+		digits.WriteRune(c)
+	}
+	v, err := strconv.ParseUint(digits.String(), 16, 64)
+	if err != nil || len(text) != 17 || digits.Len() != 12 {
+		return nil, fmt.Errorf("%.40q is no hardware address; expected the form 02:00:0a:00:03:02", text)
+	}
+	mac := make([]byte, 6)
+	for i := range mac {
+		mac[i] = byte(v >> (8 * (5 - i)))
+	}
+	return mac, nil
+}
+
+// CheckName refuses what the kernel takes for no name of an interface.
+func CheckName(name string) error {
+	if name == "" || len(name) >= unix.IFNAMSIZ || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\x00") {
+		return fmt.Errorf("%.40q is no name of a network interface", name)
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pool is a range of addresses for containers on a bridge.
+type Pool struct {
+	Name    string
+	Bridge  string
+	Subnet  netip.Prefix
+	Gateway netip.Addr // the bridge's address
+	NAT     bool       // containers reach the outside with the host's address
+}
+
+// Member is a container that takes an address of a pool.
+type Member struct {
+	Container string
+	// Address is the one that it asks for; invalid for any.
+	Address netip.Addr
+	// MAC is its hardware address; empty makes one of its address.
+	MAC []byte
+}
+
+// pool is a pool with what is given away of it.
+type pool struct {
+	Pool
+	next  netip.Addr
+	given map[string]netip.Addr // by container, for as long as the runtime runs
+	nat   bool                  // its rule is set
+}
+
+// AddPool makes a pool known. Addresses that are reserved are given to nobody.
+// Members that ask for an address get it before others do.
+func (h *Host) AddPool(p Pool, members []Member, reserved []netip.Addr) error {
+	if err := CheckName(p.Bridge); err != nil {
+		return fmt.Errorf("pool %s: %w", p.Name, err)
+	}
+	if !p.Subnet.IsValid() || !p.Subnet.Addr().Is4() || !p.Subnet.Contains(p.Gateway) {
+		return fmt.Errorf("pool %s: the gateway %s is no address of the IPv4 range %s", p.Name, p.Gateway, p.Subnet)
+	}
+	q := &pool{Pool: p, next: p.Gateway.Next(), given: map[string]netip.Addr{}}
+	for i, r := range reserved {
+		q.given[fmt.Sprintf("\x00reserved %d", i)] = r
+	}
+	for _, m := range members {
+		if m.Address.IsValid() {
+			q.given[m.Container] = m.Address
+		}
+	}
+	// The others in a fixed order: the same state gives the same addresses.
+	for _, m := range members {
+		if _, ok := q.given[m.Container]; !ok {
+			if a, err := q.free(); err == nil {
+				q.given[m.Container] = a
+			}
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pools[p.Name] = q
+	return nil
+}
+
+// free finds the next address that nobody has, from the gateway upwards and then
+// from the beginning.
+func (q *pool) free() (netip.Addr, error) {
+	used := make([]netip.Addr, 0, len(q.given))
+	for _, a := range q.given {
+		used = append(used, a)
+	}
+	first, broadcast := q.Subnet.Masked().Addr().Next(), last(q.Subnet)
+	for range min(1<<16, 1<<(32-q.Subnet.Bits())) {
+		if !q.next.IsValid() || !q.Subnet.Contains(q.next) || q.next == broadcast {
+			q.next = first
+		}
+		a := q.next
+		q.next = a.Next()
+		if a != q.Gateway && a != broadcast && !slices.Contains(used, a) {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("pool %s has no address left in %s", q.Name, q.Subnet)
+}
+
+// ErrTaken says that another container has the address.
+var ErrTaken = errors.New("another container on this machine has it")
+
+// AttachPool connects a container to a pool: it makes eth0 with an address of the
+// pool, the same one at every start, and returns the interface for [Configure].
+func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, Interface, error) {
+	h.mu.Lock()
+	q, ok := h.pools[name]
+	if !ok {
+		h.mu.Unlock()
+		return nil, Interface{}, fmt.Errorf("there is no pool %s in device.json", name)
+	}
+	address, fd, err := q.lease(m)
+	if err == nil {
+		h.translate(q)
+	}
+	h.mu.Unlock()
+	if err != nil {
+		return nil, Interface{}, err
+	}
+	i := Interface{Kind: "veth", Link: q.Bridge, Name: "eth0", MAC: m.MAC, Up: true,
+		Addresses: []netip.Prefix{netip.PrefixFrom(address, q.Subnet.Bits())}, Gateways: []netip.Addr{q.Gateway}}
+	if len(i.MAC) == 0 {
+		b := address.As4()
+		i.MAC = append([]byte{2, 0}, b[:]...)
+	}
+	a, err := h.Attach(m.Container, pid, []Interface{i})
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, Interface{}, err
+	}
+	a.leases = append(a.leases, fd)
+	return a, i, nil
+}
+
+// lease takes the container's address, or another one where a second runtime on the
+// machine has it already.
+func (q *pool) lease(m Member) (netip.Addr, int, error) {
+	a, ok := q.given[m.Container]
+	if m.Address.IsValid() {
+		a, ok = m.Address, true
+		if !q.Subnet.Contains(a) || a == q.Gateway || a == last(q.Subnet) || a == q.Subnet.Masked().Addr() {
+			return a, -1, fmt.Errorf("the address %s is not one that pool %s gives, %s without %s", a, q.Name, q.Subnet, q.Gateway)
+		}
+	}
+	for tries := 0; tries < 1<<16; tries++ {
+		if !ok {
+			var err error
+			if a, err = q.free(); err != nil {
+				return a, -1, err
+			}
+		}
+		fd, err := claim(q.Bridge, a)
+		switch {
+		case err == nil:
+			q.given[m.Container] = a
+			return a, fd, nil
+		case !errors.Is(err, ErrTaken) || m.Address.IsValid():
+			return a, -1, fmt.Errorf("taking the address %s: %w", a, err)
+		}
+		q.given[fmt.Sprintf("\x00taken %s", a)] = a
+		delete(q.given, m.Container)
+		ok = false
+	}
+	return a, -1, fmt.Errorf("pool %s has no address left in %s", q.Name, q.Subnet)
+}
+
+// claim leases an address of a bridge in this network namespace, see the package.
+func claim(bridge string, a netip.Addr) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@pantavisor/address/" + bridge + "/" + a.String()}); err != nil {
+		_ = unix.Close(fd)
+		if errors.Is(err, unix.EADDRINUSE) {
+			err = ErrTaken
+		}
+		return -1, err
+	}
+	return fd, nil
+}
+
+// forwarding is the switch for passing packets on between interfaces.
+const forwarding = "/proc/sys/net/ipv4/ip_forward"
+
+// translate sets the rule of a pool, once. Containers of a pool without it still
+// reach each other and the device.
+func (h *Host) translate(q *pool) {
+	if !q.NAT || q.nat {
+		return
+	}
+	q.nat = true
+	if err := h.nat.add(q.Subnet.Masked(), q.Bridge); err != nil {
+		h.opt.Warn("pool %s: its containers do not reach the outside: %v", q.Name, err)
+		return
+	}
+	if err := os.WriteFile(forwarding, []byte("1"), 0); err != nil {
+		h.opt.Warn("pool %s: its containers do not reach the outside: %v", q.Name, err)
+	}
+}
