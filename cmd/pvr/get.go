@@ -11,16 +11,17 @@ import (
 // newGet makes get, or merge.
 func newGet(t *tool, merge bool) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "get [REPO[#PARTS]]",
+		Use:     "get [REPO[#PARTS]]...",
 		Aliases: []string{"g"},
 		Short:   "Take a state, or parts of it, from another repository",
 		Long: `Take a state from another repository in place of the committed one. With parts only
-they are replaced; a part with a leading '-' is removed. The working tree stays as
-it is: see pvr checkout.`,
-		Example: "  pvr get device.tgz\n  pvr get nick/device#bsp,_sigs/bsp.json\n  pvr get other/.pvr#app,-old",
+they are replaced; a part with a leading '-' is removed. Several repositories are
+taken in their order, all of them or none. The working tree stays as it is: see pvr
+checkout.`,
+		Example: "  pvr get device.tgz\n  pvr get nick/device#bsp,_sigs/bsp.json\n  pvr get other/.pvr#app,-old\n  pvr get bsp.tgz#bsp apps.tgz#nginx,redis",
 	}
 	if merge {
-		cmd.Use, cmd.Aliases = "merge [REPO[#PARTS]]", []string{"m"}
+		cmd.Use, cmd.Aliases = "merge [REPO[#PARTS]]...", []string{"m"}
 		cmd.Short = "Merge a state, or parts of it, from another repository"
 		cmd.Long = `Merge a state from another repository into the committed one: JSON objects member by
 member, everything else is replaced. The working tree stays as it is: see pvr
@@ -28,40 +29,55 @@ checkout.`
 		cmd.Example = "  pvr merge device.tgz\n  pvr merge nick/device#app"
 	}
 	cmd.ValidArgsFunction = completeRepos
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) > 1 {
-			return fmt.Errorf("%s can have at most 1 argument. See --help.", map[bool]string{false: "Get", true: "Merge"}[merge]) //nolint:revive,staticcheck // the customary text
-		}
-		return t.get(cmd, args, merge)
-	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return t.get(cmd, args, merge) }
 	return cmd
 }
 
 func (t *tool) get(cmd *cobra.Command, args []string, merge bool) error {
+	if len(args) > 1 && !t.areRepos(args) {
+		return fmt.Errorf("%s can have at most 1 argument. See --help.", map[bool]string{false: "Get", true: "Merge"}[merge]) //nolint:revive,staticcheck // the customary text
+	}
 	r, err := t.open(cmd.Context(), true)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	name := r.Config().DefaultPutUrl
-	if len(args) == 1 {
-		name = args[0]
+	if len(args) == 0 {
+		args = []string{r.Config().DefaultPutUrl}
 	}
-	ref, src, err := t.source(name, false)
+	var from []repo.Taken
+	for _, name := range args {
+		ref, src, err := t.source(name, false)
+		if err != nil {
+			return fail(3, err)
+		}
+		if far, ok := src.(*far); ok {
+			far.merge = merge
+		}
+		from = append(from, repo.Taken{Source: src, Ref: ref})
+	}
+	all, err := r.GetAll(cmd.Context(), merge, from...)
 	if err != nil {
 		return fail(3, err)
 	}
-	if far, ok := src.(*far); ok {
-		far.merge = merge
+	count := 0
+	for _, pulled := range all {
+		t.pulledLines(pulled)
+		count += pulled.Count
 	}
-	pulled, err := r.Get(cmd.Context(), src, ref, merge)
-	if err != nil {
-		return fail(3, err)
-	}
-	t.pulledLines(pulled)
 	fmt.Fprintf(t.stdout, "\nImported %d objects to %s\n\n\nRun pvr checkout to checkout the changed files into the workspace.\n",
-		pulled.Count, storeOf(r))
+		count, storeOf(r))
 	return nil
+}
+
+// areRepos tells whether all words can name repositories.
+func (t *tool) areRepos(names []string) bool {
+	for _, name := range names {
+		if _, err := repo.ParseRef(name, t.repoBaseURL); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func storeOf(r *repo.Repo) string {

@@ -16,10 +16,27 @@ import (
 // states.
 var ErrIncomplete = errors.New("the source lacks objects of its state")
 
+// Taken is a source with what is taken of it.
+type Taken struct {
+	Source Source
+	Ref    Ref
+}
+
 // Get brings a state from a source into the repository: in place of the committed
 // one or of the parts that the fragment selects, or with merge laid into it. The
 // working tree stays as it is.
 func (r *Repo) Get(ctx context.Context, src Source, ref Ref, merge bool) (*Pulled, error) {
+	all, err := r.GetAll(ctx, merge, Taken{src, ref})
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// GetAll is Get of several sources one upon the other. The committed state is
+// exchanged once, when all of them came. Only a single source is remembered as the
+// default.
+func (r *Repo) GetAll(ctx context.Context, merge bool, from ...Taken) ([]*Pulled, error) {
 	if err := r.writable(); err != nil {
 		return nil, err
 	}
@@ -27,27 +44,40 @@ func (r *Repo) Get(ctx context.Context, src Source, ref Ref, merge bool) (*Pulle
 	if err != nil {
 		return nil, err
 	}
-	pulled, err := src.Pull(ctx, store, takes(ref.Fragment))
-	if err != nil {
-		return nil, err
-	}
-	combine := state.Get
-	if merge {
-		combine = state.Merge
-	}
-	st, err := combine(r.committed, pulled.State, ref.Fragment)
-	if err != nil {
-		return nil, fmt.Errorf("combining the states: %w", err)
-	}
-	if err := complete(store, st, pulled.State); err != nil {
-		return nil, err
+	st := r.committed
+	var all []*Pulled
+	for _, t := range from {
+		pulled, err := t.Source.Pull(ctx, store, takes(t.Ref.Fragment))
+		if err != nil {
+			return nil, err
+		}
+		if st, err = combine(store, st, pulled.State, t.Ref.Fragment, merge); err != nil {
+			return nil, err
+		}
+		all = append(all, pulled)
 	}
 	if err := r.SetCommitted(st); err != nil {
 		return nil, err
 	}
+	if len(from) != 1 {
+		return all, nil
+	}
 	config := r.config
-	config.Remember(ref.Text, ref.URL != "")
-	return pulled, r.SetConfig(config)
+	config.Remember(from[0].Ref.Text, from[0].Ref.URL != "")
+	return all, r.SetConfig(config)
+}
+
+// combine lays a source's state into another, whose objects must be there.
+func combine(store *objects.Store, st, source *state.State, f state.Fragment, merge bool) (*state.State, error) {
+	how := state.Get
+	if merge {
+		how = state.Merge
+	}
+	out, err := how(st, source, f)
+	if err != nil {
+		return nil, fmt.Errorf("combining the states: %w", err)
+	}
+	return out, complete(store, out, source)
 }
 
 // takes returns which keys of a source a fragment takes.
