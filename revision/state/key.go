@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // SpecKey is the one key that is no path: the version of the state format.
@@ -43,6 +44,8 @@ func keyDefect(key string) string {
 		return fmt.Sprintf("longer than %d bytes", MaxKey)
 	case strings.ContainsRune(key, 0):
 		return "contains NUL"
+	case !utf8.ValidString(key):
+		return "is no UTF-8, which a state's JSON needs; rename the file"
 	}
 	elems := strings.Split(key, "/")
 	for _, e := range elems {

@@ -273,3 +273,13 @@ func FuzzFragment(f *testing.F) {
 		}
 	})
 }
+
+// JSON has no words for names that are no UTF-8: such a key would stand for
+// another file.
+func TestKeyMustBeUTF8(t *testing.T) {
+	for key, good := range map[string]bool{"ünïcode-日本": true, "bad\xffname": false, "dir\xc3/x": false, "line\nbreak": true} {
+		if err := CheckKey(key); (err == nil) != good || err != nil && !errors.Is(err, ErrKey) {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+}
