@@ -76,6 +76,7 @@ type session struct {
 
 	serving    context.Context // ends when the session does
 	collecting sync.Mutex      // held while garbage is collected
+	setting    sync.Mutex      // held while user metadata changes settings
 	daemons    *daemons
 	drivers    *drivers
 	wakes      *wakes
@@ -149,22 +150,13 @@ func (s *session) background(name string, run func() error) {
 
 // startLogs makes the log server; messages wait in it until files can be written.
 func (s *session) startLogs(ctx context.Context) {
-	c := s.cfg
-	outputs, err := logs.ParseOutputs(c.String(config.LogServerOutputs))
-	s.logs = logs.New(logs.Options{
-		Outputs: outputs, Level: logs.Level(c.Int(config.LogLevel)), Absolute: c.Enum(config.LogTimestamp) == "absolute",
-		TreeTime: c.String(config.LogFiletreeTimestamp), SingleTime: c.String(config.LogSinglefileTimestamp),
-		StdoutTime: c.String(config.LogStdoutTimestamp), MaxSize: c.String(config.LogDirMaxSize),
-		Hysteresis: c.Int(config.LogHysteresisFactor), Rotate: c.Int(config.LogRotateFactor),
-		Stdout: s.opt.Stdout, Identify: s.platform,
-	})
+	err := loadMore(s.cfg, s.paths)
+	s.logs = logs.New(s.logOptions())
 	s.log = logs.Logger{Sink: s.logs, Source: "engine"}
 	if err != nil {
-		s.log.Warnf("PV_LOG_SERVER_OUTPUTS: %v", err)
+		s.log.Named("config").Errorf("%v", err)
 	}
-	for _, n := range c.Notes() {
-		s.log.Named("config").Warnf("%s: %s", n.Level, n.Text)
-	}
+	s.sayNotes()
 	if f := s.opt.EarlyLog; f != nil {
 		go s.readEarlyLog(f)
 	}
@@ -219,19 +211,6 @@ func (s *session) openMeta() {
 	for _, k := range s.user.Keys() {
 		s.userMetaChanged(k)
 	}
-}
-
-// userMetaChanged lets user metadata override the configuration.
-func (s *session) userMetaChanged(key string) {
-	if s.user == nil {
-		return // it is being opened; all keys come afterwards
-	}
-	if value, ok := s.user.Get(key); ok {
-		s.cfg.SetMeta(key, value)
-	} else {
-		s.cfg.UnsetMeta(key)
-	}
-	s.logs.SetLevel(logs.Level(s.cfg.Int(config.LogLevel)))
 }
 
 // makeEngine loads the state and prepares what containers need.

@@ -19,7 +19,10 @@ const kernelSource = "dmesg"
 // included. With an output on standard output it does nothing: in embedded mode
 // that is the kernel's own log, and each message would come back.
 func (s *Server) CaptureKernel(ctx context.Context) error {
-	if s.o.Outputs&(Stdout|StdoutContainers|StdoutPantavisor|StdoutDirect) != 0 {
+	s.mu.Lock()
+	outputs := s.o.Outputs
+	s.mu.Unlock()
+	if outputs&(Stdout|StdoutContainers|StdoutPantavisor|StdoutDirect) != 0 {
 		return nil
 	}
 	f, err := os.OpenFile("/dev/kmsg", os.O_RDONLY|unix.O_NONBLOCK, 0)

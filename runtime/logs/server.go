@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -12,7 +13,9 @@ import (
 
 // Bounds of what waits to be written.
 const (
-	maxLane    = 256 << 10             // bytes of one platform
+	defaultBuf = 128                   // KiB, see Options.Buffer
+	minBuf     = 16                    // KiB
+	maxBuf     = 4 << 10               // KiB
 	maxLanes   = 256                   // platforms; more share one
 	maxEarly   = 256 << 10             // bytes kept until the storage is there
 	keepBuffer = 64 << 10              // a buffer above it is given back when there is little to do
@@ -39,6 +42,7 @@ type Options struct {
 	// warned about and counts as empty.
 	TreeTime, SingleTime, StdoutTime string
 
+	Buffer     int    // PV_LOG_BUF_NITEMS, KiB; twice as much waits of each platform, 0 means 128
 	MaxSize    string // PV_LOG_DIR_MAXSIZE; a wrong one is warned about and counts as 0, automatic
 	Hysteresis int    // PV_LOG_HYSTERESIS_FACTOR, 0 means 4
 	Rotate     int    // PV_LOG_ROTATE_FACTOR, 0 means 5
@@ -79,8 +83,9 @@ type lane struct {
 	names    map[string]string // sources, so that waiting messages share their names
 }
 
-func (l *lane) full(n int) bool {
-	return len(l.text)+len(l.heads)*perMessage+n+perMessage > maxLane
+// full tells that n bytes more are too many. A lane that is empty takes any message.
+func (l *lane) full(n, bound int) bool {
+	return len(l.heads) > 0 && len(l.text)+len(l.heads)*perMessage+n+perMessage > bound
 }
 
 func (l *lane) lose(source string, n int) {
@@ -114,11 +119,13 @@ func (l *lane) name(source string) string {
 // Server takes messages from everywhere and writes them to the outputs. One
 // goroutine writes; nobody who logs waits for it.
 type Server struct {
-	o       Options
 	mu      sync.Mutex
+	o       Options // under mu; without the two that stay as they are:
+	out     io.Writer
+	who     func(pid int) (string, error)
 	lanes   []*lane
 	byName  map[string]*lane
-	level   Level
+	ended   bool // what would go to Stdout goes there directly
 	wake    chan struct{}
 	control chan func() // run by the writing goroutine between two rounds
 	done    chan struct{}
@@ -138,31 +145,59 @@ var _ Sink = (*Server)(nil)
 // New starts a server. Until [Server.Open] files are not written: the newest
 // messages are kept and written then.
 func New(o Options) *Server {
-	if o.Outputs == 0 {
-		o.Outputs = FileTree
-	}
-	if o.Stdout == nil {
-		o.Stdout = os.Stdout
-	}
 	s := &Server{
-		o: o, level: o.Level, byName: map[string]*lane{},
+		o: o.withDefaults(), out: o.Stdout, who: o.Identify, byName: map[string]*lane{},
 		wake: make(chan struct{}, 1), control: make(chan func()),
 		done: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	s.printer = newPrinter(o.Stdout)
-	s.w = newWriter(o, s.printer)
-	go s.run()
-	for _, err := range s.w.complaints {
-		s.Log(Runtime, ownSource, Warn, err.Error())
+	if s.out == nil {
+		s.out = os.Stdout
 	}
+	s.printer = newPrinter(s.out)
+	s.w = newWriter(s.o, s.printer)
+	go s.run()
+	s.complain(s.w.takeComplaints())
 	return s
 }
 
-// SetLevel changes the level of the runtime's messages.
-func (s *Server) SetLevel(l Level) {
+// withDefaults is what can change while the server runs, and be compared.
+func (o Options) withDefaults() Options {
+	o.Stdout, o.Identify = nil, nil
+	if o.Outputs == 0 {
+		o.Outputs = FileTree
+	}
+	if o.Buffer == 0 {
+		o.Buffer = defaultBuf
+	}
+	o.Buffer = min(max(o.Buffer, minBuf), maxBuf)
+	return o
+}
+
+func (s *Server) complain(list []error) {
+	for _, err := range list {
+		s.Log(Runtime, ownSource, Warn, err.Error())
+	}
+}
+
+// Configure goes on with other settings; Stdout and Identify stay as they are.
+func (s *Server) Configure(o Options) {
+	o = o.withDefaults()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.level = l
+	same := reflect.DeepEqual(o, s.o)
+	s.o = o
+	s.mu.Unlock()
+	if same {
+		return
+	}
+	var complaints []error
+	s.do(func() {
+		s.mu.Lock()
+		last := s.o // of several calls at once
+		s.mu.Unlock()
+		s.w.configure(last)
+		complaints = s.w.takeComplaints()
+	})
+	s.complain(complaints)
 }
 
 // Log implements [Sink].
@@ -171,26 +206,31 @@ func (s *Server) Log(platform, source string, level Level, msg string) {
 		s.put(platform, source, level, fromMessage, []byte(msg))
 		return
 	}
-	if !s.passes(level) {
-		return
-	}
-	if s.o.Outputs&StdoutDirect != 0 || level == Fatal {
+	passes, now := s.allows(level)
+	if now {
 		s.printNow(source, level, msg)
 	}
-	s.put(platform, source, level, fromRuntime, []byte(msg))
+	if passes {
+		s.put(platform, source, level, fromRuntime, []byte(msg))
+	}
 }
 
-func (s *Server) passes(level Level) bool {
+// allows tells whether a message of the runtime is taken, and whether it is printed at
+// once: that is what stdout_direct means, and what happens to FATAL and, after the
+// server's end, to what would go to standard output.
+func (s *Server) allows(level Level) (passes, now bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return level == Fatal || level <= s.level
+	passes = level == Fatal || level <= s.o.Level
+	direct := s.o.Outputs&StdoutDirect != 0 || s.ended && s.o.Outputs&(Stdout|StdoutPantavisor) != 0
+	return passes, passes && (level == Fatal || direct)
 }
 
 func (s *Server) printNow(source string, level Level, msg string) {
 	sec, _ := sinceBoot()
 	s.direct.Lock()
 	defer s.direct.Unlock()
-	_, _ = s.o.Stdout.Write(appendLine(nil, Runtime, source, level, sec, "", msg))
+	_, _ = s.out.Write(appendLine(nil, Runtime, source, level, sec, "", msg))
 }
 
 // put queues a message of at most maxMessage bytes, or counts it as lost.
@@ -206,9 +246,6 @@ func (s *Server) offer(platform, source string, level Level, f form, text []byte
 func (s *Server) queue(platform, source string, level Level, f form, text []byte, lose bool) bool {
 	r := record{source: source, level: level, form: f, size: len(text), wall: time.Now()}
 	r.sec, r.nsec = sinceBoot()
-	if s.o.Absolute {
-		r.sec, r.nsec = r.wall.Unix(), int64(r.wall.Nanosecond())
-	}
 	if !s.enter(platform, r, text, lose) {
 		return false
 	}
@@ -224,9 +261,12 @@ func (s *Server) queue(platform, source string, level Level, f form, text []byte
 func (s *Server) enter(platform string, r record, text []byte, lose bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.o.Absolute {
+		r.sec, r.nsec = r.wall.Unix(), int64(r.wall.Nanosecond())
+	}
 	l := s.lane(platform)
 	r.source = l.name(r.source)
-	if l.full(len(text)) {
+	if l.full(len(text), 2*s.o.Buffer<<10) {
 		if lose {
 			l.lose(r.source, lines(text, r.form))
 		}
@@ -421,7 +461,7 @@ func (s *Server) Flush() {
 }
 
 // Close writes what waits, ends subscriptions and stops the server. Later
-// messages are lost, but for what goes directly to standard output.
+// messages are lost, but for what goes to standard output, directly then.
 func (s *Server) Close() {
 	s.once.Do(func() {
 		s.followers.closeAll()
@@ -429,5 +469,8 @@ func (s *Server) Close() {
 		close(s.done)
 		<-s.stopped
 		s.printer.close()
+		s.mu.Lock()
+		s.ended = true
+		s.mu.Unlock()
 	})
 }

@@ -162,9 +162,9 @@ func TestLevels(t *testing.T) {
 	log := Logger{Sink: s, Source: "x"}
 	log.Infof("no")
 	log.Warnf("yes")
-	s.SetLevel(Info)
+	s.Configure(Options{Level: Info})
 	log.Infof("now")
-	s.SetLevel(Fatal)
+	s.Configure(Options{Level: Fatal})
 	log.Errorf("no more")
 	log.Fatalf("always")
 	s.Log("app", "out", Debug, "not filtered")
@@ -259,8 +259,8 @@ func TestFloodLosesItsOwnLines(t *testing.T) {
 	if kept+lost != flood || kept == 0 || lost == 0 {
 		t.Errorf("%d kept and %d lost are not %d", kept, lost, flood)
 	}
-	if len(got) > maxLane+1024 {
-		t.Errorf("%d bytes were held for one container, bound is %d", len(got), maxLane)
+	if len(got) > 2*defaultBuf<<10+1024 {
+		t.Errorf("%d bytes were held for one container, bound is %d", len(got), 2*defaultBuf<<10)
 	}
 	if own := read(t, dir, "0/pantavisor/pantavisor.log"); !strings.Contains(own, fmt.Sprintf("flood lost %d lines", lost)) {
 		t.Errorf("the runtime's log does not count the loss: %q", own)
@@ -475,6 +475,75 @@ func TestUpdateLog(t *testing.T) {
 	}
 	if len(got) > maxUpdateLog {
 		t.Errorf("%d bytes, bound is %d", len(got), maxUpdateLog)
+	}
+}
+
+func TestConfigure(t *testing.T) {
+	var out screen
+	s, dir := start(t, Options{Stdout: &out, MaxSize: "1000000000"})
+	s.Log("app", "out", Info, "one")
+	s.Configure(Options{Level: Warn, Outputs: SingleFile | StdoutContainers, SingleTime: "strftime:at", StdoutTime: "strftime:now", MaxSize: "40000"})
+	s.Log("app", "out", Info, "two")
+	Logger{Sink: s, Source: "x"}.Infof("not shown any more")
+	s.Configure(Options{Level: Warn, Outputs: FileTree, MaxSize: "rubbish", TreeTime: "rubbish"})
+	for range 3 {
+		s.Configure(Options{Level: Warn, Outputs: FileTree, MaxSize: "40000"})
+		s.put("app", "out", Info, fromStream, []byte(strings.Repeat("r", 3000)+"\n"))
+		s.Flush()
+	}
+	s.Close()
+	single := read(t, dir, "0/pv.log")
+	if strings.Count(single, "\n") != 1 || !strings.Contains(single, `"ts":"at","platform":"app","lvl":"INFO","src":"out","msg":"two"}`) {
+		t.Errorf("pv.log: %q", single)
+	}
+	if got := masked(out.String()); got != "[app] N [now] INFO\t -- [out]: two\n" {
+		t.Errorf("standard output: %q", got)
+	}
+	if first, err := unzip(filepath.Join(dir, "0/app/out.1.gz")); err != nil || !strings.HasPrefix(first, "one\nr") {
+		t.Errorf("the new size for rotation is not used: %q, %v", first, err)
+	}
+	own := read(t, dir, "0/pantavisor/pantavisor.log")
+	if strings.Contains(own, "not shown") || strings.Count(own, "reading PV_LOG_DIR_MAXSIZE \"rubbish\"") != 1 || strings.Count(own, "time stamp format") != 1 {
+		t.Errorf("the runtime's log: %q", own)
+	}
+}
+
+func TestStandardOutputAfterTheEnd(t *testing.T) {
+	for outputs, want := range map[Output]int{Stdout: 2, StdoutPantavisor: 2, StdoutDirect: 2, FileTree: 0, StdoutContainers: 0} {
+		var out screen
+		s, _ := start(t, Options{Outputs: outputs, Stdout: &out})
+		Logger{Sink: s, Source: "x"}.Infof("before")
+		s.Close()
+		Logger{Sink: s, Source: "x"}.Infof("after")
+		s.Log("app", "out", Info, "of a container")
+		if n := strings.Count(out.String(), "\n"); n != want {
+			t.Errorf("%s: %d lines, want %d: %q", outputs, n, want, out.String())
+		}
+	}
+}
+
+func TestLongNamesAreCut(t *testing.T) {
+	s, _ := start(t, Options{})
+	held, release := make(chan struct{}), make(chan struct{})
+	go s.do(func() { close(held); <-release })
+	<-held
+	for i := range 100 {
+		s.Log("app", fmt.Sprint(i)+strings.Repeat("n", 100<<10), Info, "x")
+	}
+	s.mu.Lock()
+	l, size := s.byName["app"], 0
+	for name := range l.names {
+		size += len(name)
+	}
+	for _, h := range l.heads {
+		if len(h.source) > maxName {
+			t.Errorf("a name of %d bytes waits", len(h.source))
+		}
+	}
+	s.mu.Unlock()
+	close(release)
+	if size > maxSources*maxName {
+		t.Errorf("%d bytes of names are kept", size)
 	}
 }
 

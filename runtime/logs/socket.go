@@ -91,10 +91,10 @@ func (s *Server) serve(ctx context.Context, path string, talk func(conn *peer.Co
 }
 
 func (s *Server) platformOf(conn *peer.Conn) string {
-	if s.o.Identify == nil {
+	if s.who == nil {
 		return unknownPlatform
 	}
-	platform, err := peer.Identify(conn, s.o.Identify)
+	platform, err := peer.Identify(conn, s.who)
 	if err != nil || platform == "" {
 		return unknownPlatform
 	}

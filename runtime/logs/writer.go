@@ -34,7 +34,6 @@ type writer struct {
 
 	dir      string // "" until open
 	live     string // folder of the revision
-	budget   Budget
 	tree     *tree
 	keeper   *keeper
 	kept     []early
@@ -50,11 +49,40 @@ type writer struct {
 }
 
 func newWriter(o Options, p *printer) *writer {
-	w := &writer{o: o, printer: p}
+	w := &writer{printer: p}
+	w.configure(o)
+	return w
+}
+
+// configure takes other settings; files that are open stay so.
+func (w *writer) configure(o Options) {
+	w.o = o
 	w.treeTime = w.stamper(o.TreeTime)
 	w.oneTime = w.stamper(o.SingleTime)
 	w.stamp = w.stamper(o.StdoutTime)
-	return w
+	if w.dir == "" {
+		return
+	}
+	b, err := w.measure()
+	if err != nil {
+		w.complaints = append(w.complaints, err)
+		return
+	}
+	w.tree.limit = b.Rotate
+	w.keeper.setBudget(b)
+}
+
+// measure derives the budget from the settings and the partition.
+func (w *writer) measure() (Budget, error) {
+	capacity, auto, err := capacityOf(w.dir)
+	if err != nil {
+		return Budget{}, err
+	}
+	total, err := ParseMaxSize(w.o.MaxSize, capacity, auto)
+	if err != nil {
+		w.complaints = append(w.complaints, fmt.Errorf("%w; using %d bytes", err, total))
+	}
+	return newBudget(total, w.o.Hysteresis, w.o.Rotate), nil
 }
 
 func (w *writer) stamper(format string) stamper {
@@ -76,20 +104,15 @@ func (w *writer) open(dir, revision string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	capacity, auto, err := capacityOf(dir)
+	w.dir, w.complaints = dir, nil
+	b, err := w.measure()
 	if err != nil {
+		w.dir = ""
 		return err
 	}
-	total, err := ParseMaxSize(w.o.MaxSize, capacity, auto)
-	w.complaints = nil
-	if err != nil {
-		w.complaints = append(w.complaints, fmt.Errorf("%w; using %d bytes", err, total))
-	}
 	removeLeftovers(dir)
-	w.dir = dir
-	w.budget = newBudget(total, w.o.Hysteresis, w.o.Rotate)
-	w.keeper = newKeeper(dir, w.budget)
-	w.tree = newTree(w.budget.Rotate, w.keeper)
+	w.keeper = newKeeper(dir, b)
+	w.tree = newTree(b.Rotate, w.keeper)
 	if err := w.setRevision(revision); err != nil {
 		return err
 	}
@@ -312,7 +335,7 @@ func (w *writer) close() {
 // keeper compresses rotated files and keeps the budget, in its own goroutine.
 type keeper struct {
 	dir    string
-	budget Budget
+	budget atomic.Pointer[Budget]
 	live   atomic.Pointer[string]
 	total  atomic.Int64 // bytes in dir, as far as known
 	mark   atomic.Int64 // clean up when total is above
@@ -322,14 +345,20 @@ type keeper struct {
 }
 
 func newKeeper(dir string, b Budget) *keeper {
-	k := &keeper{dir: dir, budget: b, pack: make(chan string, 64), clean: make(chan struct{}, 1), done: make(chan struct{})}
+	k := &keeper{dir: dir, pack: make(chan string, 64), clean: make(chan struct{}, 1), done: make(chan struct{})}
 	_, total := survey(dir)
 	k.total.Store(total)
-	k.mark.Store(b.High)
 	k.setLive(dir)
 	go k.run()
-	k.grew(0)
+	k.setBudget(b)
 	return k
+}
+
+// setBudget cleans up to another budget, if there is more.
+func (k *keeper) setBudget(b Budget) {
+	k.budget.Store(&b)
+	k.mark.Store(b.High)
+	k.grew(0)
 }
 
 func (k *keeper) setLive(dir string) { k.live.Store(&dir) }
@@ -371,9 +400,10 @@ func (k *keeper) run() {
 // cleanUp brings the folder below the low mark. When nothing is left that may
 // go, the next try waits until there is notably more again.
 func (k *keeper) cleanUp() {
-	total := cleanUp(k.dir, *k.live.Load(), k.budget.Low)
+	b := *k.budget.Load()
+	total := cleanUp(k.dir, *k.live.Load(), b.Low)
 	k.total.Store(total)
-	k.mark.Store(max(k.budget.High, total+(k.budget.Total-k.budget.Low)/8))
+	k.mark.Store(max(b.High, total+(b.Total-b.Low)/8))
 }
 
 func (k *keeper) close() {

@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/runtime/config"
+)
+
+func TestSettingsOnTheStorage(t *testing.T) {
+	dir := t.TempDir()
+	c := config.New()
+	c.Apply(config.Env, config.StorageMntPoint, dir)
+	p := newPaths(c, "7")
+	if err := loadMore(c, p); err != nil {
+		t.Fatalf("without any file: %v", err)
+	}
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("config/pantahub.config", "creds.host=hub.example\nPV_LOG_LEVEL=5\nupdater.interval=7\n")
+	write("trails/7/acme/default.config", "PV_LOG_LEVEL=3\nPH_UPDATER_INTERVAL=9\nPV_STORAGE_WAIT=99\n")
+	write("trails/8/acme/default.config", "PV_LOG_LEVEL=4\n")
+	c.Apply(config.PVConf, config.OEMName, "acme")
+	if err := loadMore(c, p); err != nil {
+		t.Fatal(err)
+	}
+	got := []any{c.String(config.CredsHost), c.Int(config.LogLevel), c.From(config.LogLevel), c.Int(config.UpdaterInterval), c.Int(config.StorageWait)}
+	want := []any{"hub.example", 3, config.OEM, 9, 5}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("setting %d is %v, want %v", i, got[i], want[i])
+		}
+	}
+	if n := c.Notes(); len(n) != 2 {
+		t.Errorf("notes: %v", n)
+	}
+	c.Apply(config.PVConf, config.OEMName, "../8/acme")
+	if err := loadMore(c, p); err == nil {
+		t.Error("a path was taken as the OEM's name")
+	}
+}
+
+func TestUserMetadataSetsTheLog(t *testing.T) {
+	d := newDevice(t)
+	d.add("app", "app", "/sbin/init wait", nil)
+	d.boot()
+	d.await(map[string]string{"app": "STARTED"})
+	d.ask("PUT", "/user-meta/PV_LOG_SERVER_OUTPUTS", "singlefile")
+	d.ask("PUT", "/user-meta/log.level", "loud")
+	if got := d.ask("GET", "/config2", ""); !strings.Contains(got, `,"modified":"metadata"}`) {
+		t.Errorf("the configuration is %s", got)
+	}
+	d.logged(`"src":"config","msg":"metadata: PV_LOG_LEVEL: \"loud\" is not a whole number; it stays 4"`, "pv.log")
+	d.ask("DELETE", "/user-meta/PV_LOG_SERVER_OUTPUTS", "")
+	d.logged(`PV_LOG_SERVER_OUTPUTS is now \"filetree,stdout.pantavisor\" (env)`, "pv.log")
+	d.off()
+	d.logged("all containers are stopped", "pantavisor/pantavisor.log")
+}
