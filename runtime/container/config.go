@@ -127,8 +127,12 @@ func Parse(r io.Reader) (*Config, []Note, error) {
 	if err := sc.Err(); err != nil {
 		return nil, nil, fmt.Errorf("reading the configuration: line %d: %w", n+1, err)
 	}
-	if err := errors.Join(p.errs...); err != nil {
+	_, notes, err := p.cfg.interfaces("")
+	if err := errors.Join(append(p.errs, err)...); err != nil {
 		return nil, p.notes, err
+	}
+	for _, n := range notes {
+		p.note(n.Key, n.Text)
 	}
 	return p.cfg, p.notes, nil
 }

@@ -244,6 +244,7 @@ func (st *starting) dropSpaces() {
 func (st *starting) tearDown() error {
 	err := errors.Join(st.group.remove(2*time.Second), st.group.removeLegacy(time.Second))
 	st.dropSpaces()
+	st.attached.Detach()
 	st.afterwards("post-stop", nil, nil)
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/devices"
 	"github.com/pantavisor/pantavisor/runtime/logs"
+	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
 // StageArg is the first argument of this binary when it runs as the first stage.
@@ -33,6 +34,8 @@ type Launcher struct {
 	// Stage is an empty folder on which each container's root is put together, in
 	// its own mount namespace; all containers share it.
 	Stage string
+	// Network makes interfaces of containers; nil makes none.
+	Network *network.Host
 	// Log takes what the configuration asks for in vain.
 	Log logs.Logger
 }
@@ -53,7 +56,7 @@ func (l *Launcher) Start(s Start) (*Process, error) {
 		return nil, fmt.Errorf("starting container %s: %w", s.Name, err)
 	}
 	set := l.Tree.settings(s.Config)
-	for _, n := range append(set.notes, s.Config.Unmet()...) {
+	for _, n := range set.notes {
 		l.Log.Warnf("container %s: %s", s.Name, n)
 	}
 	g, err := l.Tree.group(s.Name, set.unified)
@@ -78,6 +81,8 @@ type starting struct {
 	set     settings
 	hooking hooking
 	spaces  []space // held for the stop hooks
+	// attached is the host's side of the network.
+	attached *network.Attachment
 }
 
 // prepare does what needs no process of the container yet.
@@ -182,6 +187,9 @@ func (st *starting) setUp(p *Process, sock *os.File) error {
 		return err
 	}
 	if err := st.holdSpaces(p.PID); err != nil {
+		return err
+	}
+	if err := st.connect(p.PID); err != nil {
 		return err
 	}
 	if err := sock.SetDeadline(time.Now().Add(setupTime)); err != nil {

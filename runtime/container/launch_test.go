@@ -11,17 +11,31 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// TestMain runs all tests in a network namespace of their own. It also is the first
+// stage of the containers that they start.
 func TestMain(m *testing.M) {
 	if os.Args[0] == StageArg {
 		Init()
 	}
-	os.Exit(m.Run())
+	const mark = "CONTAINER_TEST_NETNS"
+	if os.Getuid() != 0 || os.Getenv(mark) != "" {
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0], cmd.Env = os.Args[0], append(os.Environ(), mark+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		panic(err)
+	}
+	os.Exit(cmd.ProcessState.ExitCode())
 }
 
 // bench is a launcher with a root that holds the guest program.

@@ -7,41 +7,44 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
 // plan is all that the first stage must know; it crosses the socket as JSON.
 type plan struct {
-	Stage      string    `json:"stage"` // folder on which the root is put together
-	Root       Root      `json:"root"`
-	Init       []string  `json:"init"`
-	Cwd        string    `json:"cwd"`
-	Env        []string  `json:"env"`
-	Hostname   string    `json:"host"` // "" without a UTS namespace
-	NewCgroup  bool      `json:"cgns"`
-	LoopbackUp bool      `json:"lo"`
-	Proc       AutoMount `json:"proc"`
-	Sys        AutoMount `json:"sys"`
-	Cgroup     AutoMount `json:"cg"`
-	CgroupV2   bool      `json:"cg2"`
-	Autodev    bool      `json:"dev"`
-	PtyMax     int       `json:"pty"`
-	Console    bool      `json:"con"`
-	Mounts     []Mount   `json:"mounts"`
-	Limits     []Setting `json:"limits"`
-	Sysctls    []Setting `json:"sysctls"`
-	Caps       uint64    `json:"caps"`
-	NoNewPrivs bool      `json:"nnp"`
-	UID        uint32    `json:"uid"`
-	GID        uint32    `json:"gid"`
-	Groups     []uint32  `json:"groups"`
-	Wait       bool      `json:"wait"` // for the launcher, before init
-	TtyMax     int       `json:"tty"`
-	Filter     []byte    `json:"filter"` // for system calls, as seccomp.Install takes it
-	AppArmor   string    `json:"aa"`
-	LabelDir   string    `json:"aadir"` // instead of the thread's own, for tests
-	Process    []Setting `json:"process"`
-	Hooks      []Hook    `json:"hooks"`
-	Hooking    hooking   `json:"hooking"`
+	Stage      string              `json:"stage"` // folder on which the root is put together
+	Root       Root                `json:"root"`
+	Init       []string            `json:"init"`
+	Cwd        string              `json:"cwd"`
+	Env        []string            `json:"env"`
+	Hostname   string              `json:"host"` // "" without a UTS namespace
+	NewCgroup  bool                `json:"cgns"`
+	OwnNet     bool                `json:"net"`
+	Links      []network.Interface `json:"links"`
+	Proc       AutoMount           `json:"proc"`
+	Sys        AutoMount           `json:"sys"`
+	Cgroup     AutoMount           `json:"cg"`
+	CgroupV2   bool                `json:"cg2"`
+	Autodev    bool                `json:"dev"`
+	PtyMax     int                 `json:"pty"`
+	Console    bool                `json:"con"`
+	Mounts     []Mount             `json:"mounts"`
+	Limits     []Setting           `json:"limits"`
+	Sysctls    []Setting           `json:"sysctls"`
+	Caps       uint64              `json:"caps"`
+	NoNewPrivs bool                `json:"nnp"`
+	UID        uint32              `json:"uid"`
+	GID        uint32              `json:"gid"`
+	Groups     []uint32            `json:"groups"`
+	Wait       bool                `json:"wait"` // for the launcher, before init
+	TtyMax     int                 `json:"tty"`
+	Filter     []byte              `json:"filter"` // for system calls, as seccomp.Install takes it
+	AppArmor   string              `json:"aa"`
+	LabelDir   string              `json:"aadir"` // instead of the thread's own, for tests
+	Process    []Setting           `json:"process"`
+	Hooks      []Hook              `json:"hooks"`
+	Hooking    hooking             `json:"hooking"`
 }
 
 // Start says what to start.
@@ -57,6 +60,10 @@ type Start struct {
 	Above []string
 	// Mounts come after the configuration's own.
 	Mounts []Mount
+	// Hostname replaces the configuration's, "" does not.
+	Hostname string
+	// Pool connects the container to an address pool; nil leaves it to lxc.net.
+	Pool *PoolMember
 }
 
 // plan makes the first stage's plan of a start.
@@ -67,7 +74,7 @@ func (s Start) plan(stage string, v2 bool) (*plan, error) {
 	}
 	p := &plan{
 		Stage: stage, Root: c.Root, Init: c.Init, Cwd: c.Cwd, Hostname: s.hostname(),
-		NewCgroup: c.Namespaces&unix.CLONE_NEWCGROUP != 0, LoopbackUp: c.ownNet(),
+		NewCgroup: c.Namespaces&unix.CLONE_NEWCGROUP != 0, OwnNet: c.ownNet(),
 		Proc: c.Proc, Sys: c.Sys, Cgroup: c.Cgroup, CgroupV2: v2,
 		Autodev: c.Autodev, PtyMax: c.PtyMax, Console: c.Console,
 		Mounts: slices.Concat(c.Mounts, s.Mounts), Limits: c.Limits, Sysctls: c.Sysctls,
@@ -98,6 +105,8 @@ func (s Start) hostname() string {
 	switch {
 	case s.Config.Namespaces&unix.CLONE_NEWUTS == 0:
 		return ""
+	case s.Hostname != "":
+		return s.Hostname
 	case s.Config.Hostname != "":
 		return s.Config.Hostname
 	}
@@ -147,18 +156,4 @@ func (c *Config) noNewPrivs() bool {
 		return *c.NoNewPrivs
 	}
 	return c.CapKeep != nil || c.UID != 0
-}
-
-// Unmet lists what the configuration asks for that this launcher does not do, for
-// the log; the container starts without it.
-func (c *Config) Unmet() []Note {
-	var notes []Note
-	for _, n := range c.Nets {
-		switch n.Type {
-		case "none", "empty", "":
-		default:
-			notes = append(notes, Note{fmt.Sprintf("lxc.net.%d", n.Index), n.Type + " is not made; the container has only its loopback"})
-		}
-	}
-	return notes
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
 // stage is the first stage at work, in the container's namespaces.
@@ -39,7 +41,7 @@ var steps = []step{
 	{"making the cgroup namespace", (*stage).unshareCgroup},
 	{"opening the AppArmor label", (*stage).openLabel},
 	{"setting process parameters", (*stage).setProc},
-	{"bringing the loopback up", (*stage).loopback},
+	{"setting up the network", (*stage).configureNet},
 	hook("pre-mount"),
 	{"mounting the root", (*stage).mountRoot},
 	{"making /dev", (*stage).makeDev},
@@ -148,22 +150,12 @@ func (s *stage) unshareCgroup() error {
 	return err
 }
 
-// loopback sets the flag up on lo of a network namespace of the container's own.
-func (s *stage) loopback() error {
-	if !s.plan.LoopbackUp {
+// configureNet sets up what a network namespace of the container's own has.
+func (s *stage) configureNet() error {
+	if !s.plan.OwnNet {
 		return nil
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	req.SetUint16(unix.IFF_UP)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
+	return network.Configure(s.plan.Links)
 }
 
 // pivot makes the container's root the root of this process and drops the device's.

@@ -182,6 +182,29 @@ func (c *conn) addAddress(index int, p netip.Prefix) error {
 	return nil
 }
 
+// address is the first address of an interface that others can reach.
+func (c *conn) address(index int, four bool) (found netip.Addr, err error) {
+	kind := byte(unix.AF_INET6)
+	if four {
+		kind = unix.AF_INET
+	}
+	m := newMessage(unix.RTM_GETADDR, unix.NLM_F_DUMP, []byte{kind, 0, 0, 0, 0, 0, 0, 0})
+	err = c.ask(m, func(body []byte) {
+		if len(body) < unix.SizeofIfAddrmsg || found.IsValid() || body[3] != unix.RT_SCOPE_UNIVERSE || int(native.Uint32(body[4:])) != index {
+			return
+		}
+		attrs(body[unix.SizeofIfAddrmsg:], func(kind uint16, v []byte) {
+			if a, ok := netip.AddrFromSlice(v); ok && (kind == unix.IFA_LOCAL || kind == unix.IFA_ADDRESS && !four) {
+				found = a
+			}
+		})
+	})
+	if err == nil && !found.IsValid() {
+		err = errors.New("it has no address of this family")
+	}
+	return found, err
+}
+
 // last is the last address of a range.
 func last(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()

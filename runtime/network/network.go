@@ -54,6 +54,8 @@ type Interface struct {
 	Addresses []netip.Prefix
 	// Gateways for everything else, at most one of each family.
 	Gateways []netip.Addr
+	// AutoGateway4 and AutoGateway6 add the first address of Link as a gateway.
+	AutoGateway4, AutoGateway6 bool
 }
 
 // Options say how a host is.
@@ -121,9 +123,11 @@ func (h *Host) OpenBridge() error {
 
 // Attachment is a container's connection.
 type Attachment struct {
-	host   *Host
-	pairs  []string
-	leases []int // sockets that hold addresses
+	// Interfaces are what [Configure] is to set up in the container.
+	Interfaces []Interface
+	host       *Host
+	pairs      []string
+	leases     []int // sockets that hold addresses
 }
 
 // Attach makes the interfaces of a container in the network namespace of its first
@@ -136,10 +140,15 @@ func (h *Host) Attach(container string, pid int, list []Interface) (*Attachment,
 		if i.Pair == "" {
 			i.Pair = "pv" + short(h.opt.ID+"/"+container) + "." + strconv.Itoa(n)
 		}
-		if err := h.attach(a, i, pid); err != nil {
+		err := h.attach(a, i, pid)
+		if err == nil {
+			err = h.findGateways(&i)
+		}
+		if err != nil {
 			a.detach()
 			return nil, fmt.Errorf("making the interface %s: %w", i.Name, err)
 		}
+		a.Interfaces = append(a.Interfaces, i)
 	}
 	return a, nil
 }
@@ -159,6 +168,25 @@ func (h *Host) attach(a *Attachment, i Interface, pid int) error {
 		return h.route.addMacvlan(i, l.index, pid)
 	}
 	return fmt.Errorf("%q is no kind of interface that can be made", i.Kind)
+}
+
+// findGateways fills in the gateways that are the link's addresses.
+func (h *Host) findGateways(i *Interface) error {
+	for four, wanted := range map[bool]bool{true: i.AutoGateway4, false: i.AutoGateway6} {
+		if !wanted {
+			continue
+		}
+		l, err := h.route.byName(i.Link)
+		if err != nil {
+			return fmt.Errorf("the gateway of %s: %w", i.Link, err)
+		}
+		a, err := h.route.address(l.index, four)
+		if err != nil {
+			return fmt.Errorf("the gateway of %s: %w", i.Link, err)
+		}
+		i.Gateways = append(i.Gateways, a)
+	}
+	return nil
 }
 
 func (h *Host) attachVeth(a *Attachment, i Interface, pid int) error {

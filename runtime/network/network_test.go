@@ -227,12 +227,12 @@ func testPool(nat bool) Pool {
 func join(t *testing.T, h *Host, name string) (*guest, *Attachment, Interface) {
 	t.Helper()
 	g := newGuest(t)
-	a, i, err := h.AttachPool("net0", Member{Container: name}, g.pid)
+	a, err := h.AttachPool("net0", Member{Container: name}, g.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.configure(i)
-	return g, a, i
+	g.configure(a.Interfaces...)
+	return g, a, a.Interfaces[0]
 }
 
 // outside is a machine beyond the host: 192.0.2.2, which knows the way to the
@@ -397,12 +397,16 @@ func TestKindsOfInterfaces(t *testing.T) {
 			Addresses: []netip.Prefix{prefix("10.9.9.7/24"), prefix("fd00:9::7/64")}, Gateways: []netip.Addr{addr("10.9.9.1"), addr("fd00:9::1")}},
 		{Kind: "macvlan", Link: "pvdef0", Name: "mac0", Mode: "bridge", Up: true, Addresses: []netip.Prefix{prefix("10.9.8.1/24")}},
 		{Kind: "veth", Name: "alone", Pair: "mine"},
+		{Kind: "veth", Link: "pvdef0", Name: "auto", AutoGateway4: true},
 	}
 	a, err := h.Attach("kinds", g.pid, list)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.configure(list...)
+	if got := a.Interfaces[3].Gateways; len(got) != 1 || got[0] != addr("10.9.9.1") {
+		t.Errorf("the gateway is %v, want the bridge's address", got)
+	}
+	g.configure(a.Interfaces...)
 	got := g.ask("show")
 	for _, want := range []string{"net1 02:00:00:00:00:09 mtu 1400 up true [10.9.9.7/24 fd00:9::7/64]", "mac0 ", "[10.9.8.1/24]", "alone "} {
 		if !strings.Contains(got, want) {
@@ -436,6 +440,7 @@ func TestAttachNamesWhatIsMissing(t *testing.T) {
 	g := newGuest(t)
 	for want, i := range map[string]Interface{
 		"the bridge nobr0":               {Kind: "veth", Link: "nobr0", Name: "eth0"},
+		"no address of this family":      {Kind: "veth", Link: "pvdef0", Name: "eth0", AutoGateway6: true},
 		"the interface nodev0":           {Kind: "macvlan", Link: "nodev0", Name: "eth0"},
 		`"vlan" is no kind of interface`: {Kind: "vlan", Name: "eth0"},
 	} {
@@ -444,10 +449,10 @@ func TestAttachNamesWhatIsMissing(t *testing.T) {
 			t.Errorf("%v; want %s", err, want)
 		}
 	}
-	if _, _, err := h.AttachPool("none", Member{Container: "x"}, g.pid); err == nil || !strings.Contains(err.Error(), "no pool none") {
+	if _, err := h.AttachPool("none", Member{Container: "x"}, g.pid); err == nil || !strings.Contains(err.Error(), "no pool none") {
 		t.Errorf("%v", err)
 	}
-	if names := left(t); len(names) > 0 {
+	if names := left(t); len(names) != 1 || names[0] != "pvdef0" {
 		t.Errorf("left: %v", names)
 	}
 }

@@ -93,13 +93,13 @@ func (q *pool) free() (netip.Addr, error) {
 var ErrTaken = errors.New("another container on this machine has it")
 
 // AttachPool connects a container to a pool: it makes eth0 with an address of the
-// pool, the same one at every start, and returns the interface for [Configure].
-func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, Interface, error) {
+// pool, the same one at every start.
+func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, error) {
 	h.mu.Lock()
 	q, ok := h.pools[name]
 	if !ok {
 		h.mu.Unlock()
-		return nil, Interface{}, fmt.Errorf("there is no pool %s in device.json", name)
+		return nil, fmt.Errorf("there is no pool %s in device.json", name)
 	}
 	address, fd, err := q.lease(m)
 	if err == nil {
@@ -107,7 +107,7 @@ func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, Interfac
 	}
 	h.mu.Unlock()
 	if err != nil {
-		return nil, Interface{}, err
+		return nil, err
 	}
 	i := Interface{Kind: "veth", Link: q.Bridge, Name: "eth0", MAC: m.MAC, Up: true,
 		Addresses: []netip.Prefix{netip.PrefixFrom(address, q.Subnet.Bits())}, Gateways: []netip.Addr{q.Gateway}}
@@ -118,10 +118,10 @@ func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, Interfac
 	a, err := h.Attach(m.Container, pid, []Interface{i})
 	if err != nil {
 		_ = unix.Close(fd)
-		return nil, Interface{}, err
+		return nil, err
 	}
 	a.leases = append(a.leases, fd)
-	return a, i, nil
+	return a, nil
 }
 
 // lease takes the container's address, or another one where a second runtime on the

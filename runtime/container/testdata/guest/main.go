@@ -113,6 +113,15 @@ func try(word string) string {
 		major, _ := strconv.Atoi(f[1])
 		minor, _ := strconv.Atoi(f[2])
 		err = syscall.Mknod(f[0], syscall.S_IFCHR|0o600, major<<8|minor)
+	case "net": // the interfaces: name, state, addresses without those of the link
+		return interfaces()
+	case "dial": // dial:HOST:PORT; as whom the other end sees this one
+		var c net.Conn
+		if c, err = net.DialTimeout("tcp", path, 30*time.Second); err == nil {
+			b, _ := io.ReadAll(c)
+			_ = c.Close()
+			return string(b)
+		}
 	case "mkdir":
 		err = os.Mkdir(path, 0o755)
 	case "say": // say:PATH,TEXT to a terminal
@@ -149,6 +158,25 @@ func try(word string) string {
 		return "error: " + err.Error()
 	}
 	return "ok"
+}
+
+func interfaces() string {
+	list, err := net.Interfaces()
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	var out []string
+	for _, i := range list {
+		addrs, _ := i.Addrs()
+		var text []string
+		for _, a := range addrs {
+			if !strings.HasPrefix(a.String(), "fe80") {
+				text = append(text, a.String())
+			}
+		}
+		out = append(out, fmt.Sprintf("%s %v %s %v", i.Name, i.Flags&net.FlagUp != 0, i.HardwareAddr, text))
+	}
+	return strings.Join(out, "; ")
 }
 
 // ask sends a request to the control socket and returns the status with the body.
