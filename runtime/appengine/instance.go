@@ -39,6 +39,7 @@ type record struct {
 	Boot   string   `json:"boot_id"` // of the machine: a restart has removed everything
 	Cgroup string   `json:"cgroup"`
 	Links  []string `json:"links,omitempty"` // network links that did not exist before
+	Made   bool     `json:"made"`            // the folder of the sockets did not exist before
 }
 
 // nameOf makes the name of the instance whose sockets are in a folder: readable,
@@ -104,13 +105,15 @@ func (in *instance) prepare(ctx context.Context, cfg *config.Config, stderr io.W
 	if err != nil {
 		return nil, err
 	}
-	if old := in.last(); old.PID != 0 {
+	old := in.last()
+	if old.PID != 0 {
 		_, _ = fmt.Fprintf(stderr, "pantavisor -i: process %d was killed; removing what it has left\n", old.PID)
 		if err := in.sweep(ctx, tree, old); err != nil {
 			return nil, err
 		}
 	}
-	r := record{PID: os.Getpid(), Boot: bootID(), Cgroup: tree.Path()}
+	made := os.Mkdir(in.run, 0o755) == nil || old.Made
+	r := record{PID: os.Getpid(), Boot: bootID(), Cgroup: tree.Path(), Made: made}
 	if br := cfg.String(config.NetBrDev); br != "" && !linkExists(br) {
 		r.Links = append(r.Links, br)
 	}
@@ -176,24 +179,39 @@ func (in *instance) clear(ctx context.Context, tree *container.Tree) error {
 	if err := errors.Join(errs...); err != nil {
 		return err // pv.json stays for the next start
 	}
-	in.removeFiles()
+	in.removeFiles(in.last().Made)
 	if err := os.Remove(in.run + ".json"); err != nil {
 		return fmt.Errorf("removing the note of what has to be removed: %w", err)
 	}
 	return nil
 }
 
-// removeFiles empties the folder of the sockets, which means nothing without a
-// process: what the runtime makes there by name, and nothing else.
-func (in *instance) removeFiles() {
-	for _, pattern := range []string{"pv-ctrl", "pv-ctrl-log", "pv-fd-log", "challenge", "device-id", "pantahub-host",
-		"user-meta.*/*", "device-meta.*/*", "user-meta.*", "device-meta.*", "user-meta", "device-meta", "logs", "phconfig", "rootfs"} {
-		found, _ := filepath.Glob(filepath.Join(in.run, pattern))
-		for _, f := range found {
-			_ = os.Remove(f) // a folder only when it is empty
+// removeFiles removes the folder of the sockets, which means nothing without a
+// process. A folder that was there before, and whatever is mounted in it, is
+// somebody else's.
+func (in *instance) removeFiles(made bool) {
+	if !made {
+		return
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return
+	}
+	removeUnmounted(in.run, string(mounts))
+}
+
+// removeUnmounted removes a tree but for mount points and what leads to them.
+func removeUnmounted(path, mountinfo string) {
+	if strings.Contains(mountinfo, " "+path+" ") {
+		return
+	}
+	if info, err := os.Lstat(path); err == nil && info.IsDir() { // no link is followed
+		entries, _ := os.ReadDir(path) // what cannot be read stays
+		for _, e := range entries {
+			removeUnmounted(filepath.Join(path, e.Name()), mountinfo)
 		}
 	}
-	_ = os.Remove(in.run)
+	_ = os.Remove(path)
 }
 
 func bootID() string {

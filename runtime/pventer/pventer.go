@@ -10,6 +10,7 @@ package pventer
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
@@ -64,9 +66,10 @@ func parse(args []string) (name string, words []string, err error) {
 
 // enter finds the container's first process and runs the words beside it.
 func enter(ctx context.Context, name string, words []string, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
-	pid := 1
+	home := hosted()
+	pid := home.PID
 	if name != "/" && name != "_pv_" {
-		if pid = find("/proc", name); pid == 0 {
+		if pid = find("/proc", home.Cgroup, name); pid == 0 {
 			return 0, errUnknown
 		}
 	}
@@ -91,7 +94,7 @@ func enter(ctx context.Context, name string, words []string, stdin io.Reader, st
 // find returns the process ID of a container's first process: the one in the
 // control group lxc/NAME that is process 1 of its PID namespace, or else the
 // group's lowest number. 0 means that there is none.
-func find(proc, name string) int {
+func find(proc, tree, name string) int {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		return 0
@@ -99,7 +102,7 @@ func find(proc, name string) int {
 	lowest := 0
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil || containerOf(pid) != name {
+		if err != nil || containerOf(pid, tree) != name {
 			continue
 		}
 		if isInit(filepath.Join(proc, e.Name(), "status")) {
@@ -112,10 +115,31 @@ func find(proc, name string) int {
 	return lowest
 }
 
-// containerOf is the container of a process by its control group, "" for none.
-func containerOf(pid int) string {
-	group, err := peer.Cgroup(pid)
+// home is the runtime whose containers are meant.
+type home struct {
+	PID    int    `json:"pid"`
+	Cgroup string `json:"cgroup"` // its tree; "" means any
+}
+
+// hosted is the runtime of the installation that this program belongs to (App
+// Engine): of several on a machine, its own. On a device it is process 1.
+func hosted() home {
+	h := home{PID: 1}
+	exe, err := os.Executable()
 	if err != nil {
+		return h
+	}
+	if text, err := os.ReadFile(filepath.Join(filepath.Dir(exe), filepath.Dir(filepath.Dir(ctrl.HostedSocket)), "pv.json")); err == nil {
+		_ = json.Unmarshal(text, &h) // a damaged one says nothing
+	}
+	return h
+}
+
+// containerOf is the container of a process by its control group below a runtime's
+// tree, "" for none.
+func containerOf(pid int, tree string) string {
+	group, err := peer.Cgroup(pid)
+	if err != nil || !strings.HasPrefix(group, tree) {
 		return ""
 	}
 	return nameIn(group)

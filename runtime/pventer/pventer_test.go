@@ -48,7 +48,7 @@ func container(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if pid := find("/proc", name); pid > 0 {
+		if pid := find("/proc", "", name); pid > 0 {
 			if p, err := os.FindProcess(pid); err == nil {
 				_ = p.Kill()
 			}
