@@ -81,8 +81,10 @@ func (t *tool) export(cmd *cobra.Command, r *repo.Repo, name string, opt archive
 	}
 	defer f.Abort()
 	w := direct.NewWriter(f.File)
-	err = r.Export(cmd.Context(), w, opt)
-	if err = errors.Join(err, w.Flush()); err != nil {
+	if err := r.Export(cmd.Context(), w, opt); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
 		return err
 	}
 	return f.Commit()

@@ -66,8 +66,10 @@ func Export(ctx context.Context, w io.Writer, st *state.State, store *objects.St
 	if err := e.all(ctx, st); err != nil {
 		return fmt.Errorf("exporting: %w", err)
 	}
-	if err := errors.Join(e.tar.Close(), out.Close(), buffered.Flush()); err != nil {
-		return fmt.Errorf("writing the export: %w", err)
+	for _, end := range []func() error{e.tar.Close, out.Close, buffered.Flush} {
+		if err := end(); err != nil {
+			return fmt.Errorf("writing the export: %w", err)
+		}
 	}
 	return nil
 }

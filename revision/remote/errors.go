@@ -151,7 +151,7 @@ func final(err error) bool {
 // shown returns a URL as messages may show it: without query and name, and
 // without the long path elements that are tokens.
 func shown(u *url.URL) string {
-	elems := strings.Split(u.EscapedPath(), "/")
+	elems := strings.Split("/"+strings.TrimPrefix(u.EscapedPath(), "/"), "/")
 	for i, e := range elems {
 		if len(e) > 100 {
 			elems[i] = e[:12] + "..."

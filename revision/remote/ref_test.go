@@ -140,3 +140,18 @@ func FuzzParseReference(f *testing.F) {
 		}
 	})
 }
+
+// Addresses in messages are those that were asked, with the slash behind the host.
+func TestShown(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://hub.example": "https://hub.example/trails/summary", "https://hub.example/a/": "https://hub.example/a/trails/summary",
+	} {
+		u, err := ParseURL(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := shown(u.JoinPath("trails", "summary")); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
