@@ -160,8 +160,8 @@ func FuzzLoadReader(f *testing.F) {
 		}
 		for _, it := range c.Items() {
 			k := it.Key
-			if it.From == Default && it.Value != "" && it.Value != table[k].def {
-				t.Errorf("%s: %q from nowhere", it.Name, it.Value)
+			if text := c.String(k); it.From == Default && text != table[k].def {
+				t.Errorf("%s: %q from nowhere", it.Name, text)
 			}
 		}
 		for _, s := range c.Sysctls("/nonexistent") {

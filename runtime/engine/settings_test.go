@@ -57,7 +57,7 @@ func TestUserMetadataSetsTheLog(t *testing.T) {
 	d.await(map[string]string{"app": "STARTED"})
 	d.ask("PUT", "/user-meta/PV_LOG_SERVER_OUTPUTS", "singlefile")
 	d.ask("PUT", "/user-meta/log.level", "loud")
-	if got := d.ask("GET", "/config2", ""); !strings.Contains(got, `,"modified":"metadata"}`) {
+	if got := d.ask("GET", "/config2", ""); !strings.Contains(got, `"PV_LOG_SERVER_OUTPUTS","value":"130","modified":"metadata"}`) {
 		t.Errorf("the configuration is %s", got)
 	}
 	d.logged(`"src":"config","msg":"metadata: PV_LOG_LEVEL: \"loud\" is not a whole number; it stays 4"`, "pv.log")
