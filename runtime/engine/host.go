@@ -88,7 +88,7 @@ func (h *host) configure(c *manifest.Container) (*container.Config, error) {
 		h.launcherLog(c.Name, lxcWarn, n.String())
 	}
 	cfg.Translate(h.paths.folders())
-	return cfg, nil
+	return cfg, joinNetwork(c, cfg)
 }
 
 // Start starts the container's init and captures its console.
@@ -101,6 +101,7 @@ func (l *life) Start() error {
 		mounts = append(mounts, l.devLog())
 	}
 	s := container.Start{Name: l.c.Name, Config: l.cfg, Kind: "pv-" + l.c.Group, Mounts: mounts}
+	connectTo(&s, l.c)
 	if l.set.Config != "" {
 		s.Above = []string{l.set.Config}
 	}
@@ -120,7 +121,7 @@ func (h *host) captureConsole(name string, console *os.File) {
 		return
 	}
 	if h.capture && h.server != nil {
-		err := h.server.Subscribe(console, name, "lxc/console.log", logs.Info)
+		err := h.server.Subscribe(console, name, consoleSource, logs.Info)
 		if err == nil {
 			return
 		}

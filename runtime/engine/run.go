@@ -66,6 +66,7 @@ type session struct {
 	logs   *logs.Server
 	log    logs.Logger
 	engine *Engine
+	host   *host
 	user   *meta.Store
 	device *meta.Store
 	tree   *container.Tree
@@ -99,6 +100,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 		s.makeResolvConf()
 	}
 	s.openLogs(serve)
+	defer s.serveHost()()
 	s.openMeta()
 	if n, err := volume.Sweep(s.paths.volumes); n > 0 || err != nil {
 		s.log.Warnf("an earlier run left %d mounts below %s: %v", n, s.paths.volumes, orElse(errorText(err), "unmounted"))
@@ -110,6 +112,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	code := s.engine.loop(ctx)
 	stopSignals()
 	s.log.Infof("all containers are stopped")
+	s.host.closeNetwork()
 	if s.tree != nil {
 		if err := s.tree.Remove(); err != nil {
 			s.log.Warnf("%v", err)
@@ -227,6 +230,8 @@ func (s *session) makeEngine() {
 	}
 	s.drivers = s.makeDrivers(sys)
 	h := s.makeHost(l)
+	s.host = h
+	s.openNetwork(h, sys)
 	if h.broken != nil {
 		s.log.Errorf("containers cannot run: %v", h.broken)
 	}

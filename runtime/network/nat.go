@@ -20,13 +20,16 @@ type translator struct {
 	iptables [][]string // rules that were set, without the command
 }
 
-func newTranslator(table string) *translator {
-	t := &translator{table: table}
-	if c, err := dial(unix.NETLINK_NETFILTER); err == nil {
-		t.nf = c
-		_ = t.drop() // of a run that was killed
+// clean deletes the table of a run that was killed.
+func (t *translator) clean() { _ = t.drop() }
+
+// open dials on first use: devices whose containers need no translation need not
+// load nftables.
+func (t *translator) open() (err error) {
+	if t.nf == nil {
+		t.nf, err = dial(unix.NETLINK_NETFILTER)
 	}
-	return t
+	return err
 }
 
 // Numbers of linux/netfilter_ipv4.h and linux/netfilter/nf_tables.h.
@@ -46,8 +49,8 @@ func nfMessage(kind, flags uint16) *message {
 
 // batch sends messages that take effect together or not at all.
 func (t *translator) batch(list ...*message) error {
-	if t.nf == nil {
-		return unix.EPROTONOSUPPORT
+	if err := t.open(); err != nil {
+		return err
 	}
 	edge := func(kind uint16) *message { // its resource is the subsystem, in network byte order
 		return newMessage(kind, 0, []byte{0, 0, 0, unix.NFNL_SUBSYS_NFTABLES})

@@ -66,6 +66,8 @@ type Options struct {
 	// to be connected to it, with Address. An invalid Address gives it none.
 	Bridge  string
 	Address netip.Prefix
+	// Clean takes away the rules of an earlier run with the same ID that was killed.
+	Clean bool
 	// Warn takes what does not stop a container; nil drops it.
 	Warn func(format string, args ...any)
 }
@@ -77,11 +79,11 @@ type Host struct {
 	mu    sync.Mutex
 	route *conn
 	nat   *translator
+	over  bool // it is closed
 	pools map[string]*pool
 }
 
-// New opens the current network namespace, and takes away what an earlier run with
-// the same ID left in it.
+// New opens the current network namespace.
 func New(opt Options) (*Host, error) {
 	if opt.Warn == nil {
 		opt.Warn = func(string, ...any) {}
@@ -91,7 +93,10 @@ func New(opt Options) (*Host, error) {
 		return nil, fmt.Errorf("talking to the kernel about networks: %w", err)
 	}
 	h := &Host{opt: opt, route: c, pools: map[string]*pool{}}
-	h.nat = newTranslator("pantavisor-" + short(opt.ID))
+	h.nat = &translator{table: "pantavisor-" + short(opt.ID)}
+	if opt.Clean {
+		h.nat.clean()
+	}
 	return h, nil
 }
 
@@ -107,6 +112,7 @@ func short(text string) string {
 func (h *Host) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.over = true
 	err := errors.Join(h.nat.close(), h.dropBridges())
 	h.route.close()
 	return err
@@ -117,6 +123,9 @@ func (h *Host) Close() error {
 func (h *Host) OpenBridge() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.over {
+		return nil
+	}
 	_, err := h.bridge(h.opt.Bridge)
 	return err
 }
@@ -252,7 +261,7 @@ func (h *Host) bridge(name string) (int, error) {
 // bridgeAddress is the address of a bridge that the runtime may make.
 func (h *Host) bridgeAddress(name string) (netip.Prefix, bool) {
 	for _, p := range h.pools {
-		if p.Bridge == name {
+		if p.Parent == "" && p.Bridge == name {
 			return netip.PrefixFrom(p.Gateway, p.Subnet.Bits()), true
 		}
 	}

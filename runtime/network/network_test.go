@@ -186,7 +186,7 @@ func newHost(t *testing.T, opt Options) *Host {
 	if opt.ID == "" {
 		opt.ID = t.Name()
 	}
-	opt.Warn = t.Errorf
+	opt.Warn, opt.Clean = t.Errorf, true
 	h, err := New(opt)
 	if err != nil {
 		t.Fatal(err)
@@ -431,6 +431,31 @@ func TestKindsOfInterfaces(t *testing.T) {
 	h.end(t)
 	if names := left(t); len(names) > 0 {
 		t.Errorf("left: %v", names)
+	}
+}
+
+// TestPoolOnParent puts two containers beside the host on an interface of its own.
+func TestPoolOnParent(t *testing.T) {
+	h := newHost(t, Options{Bridge: "pvdef0", Address: prefix("10.9.3.1/24")})
+	defer h.end(t)
+	if err := h.OpenBridge(); err != nil { // stands for a network card
+		t.Fatal(err)
+	}
+	p := testPool(true)
+	p.Bridge, p.Parent = "", "pvdef0"
+	if err := h.AddPool(p, []Member{{Container: "a"}, {Container: "b"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	a, attA, _ := join(t, h, "a")
+	defer attA.Detach()
+	b, attB, _ := join(t, h, "b")
+	defer attB.Detach()
+	b.ask("listen")
+	if got := a.ask("dial 10.9.3.3"); got != "10.9.3.2" {
+		t.Errorf("b sees a as %s", got)
+	}
+	if n := tables(t, h); n != 0 {
+		t.Errorf("there are %d tables for addresses of the outside", n)
 	}
 }
 

@@ -10,10 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pool is a range of addresses for containers on a bridge.
+// Pool is a range of addresses for containers on a bridge, or on an interface of the
+// device's to whose network they belong.
 type Pool struct {
 	Name    string
-	Bridge  string
+	Bridge  string // "" with Parent
+	Parent  string // interface for macvlan; its network has the gateway and no NAT is needed
 	Subnet  netip.Prefix
 	Gateway netip.Addr // the bridge's address
 	NAT     bool       // containers reach the outside with the host's address
@@ -28,6 +30,14 @@ type Member struct {
 	MAC []byte
 }
 
+// link is what the containers are connected to.
+func (p Pool) link() string {
+	if p.Parent != "" {
+		return p.Parent
+	}
+	return p.Bridge
+}
+
 // pool is a pool with what is given away of it.
 type pool struct {
 	Pool
@@ -39,7 +49,7 @@ type pool struct {
 // AddPool makes a pool known. Addresses that are reserved are given to nobody.
 // Members that ask for an address get it before others do.
 func (h *Host) AddPool(p Pool, members []Member, reserved []netip.Addr) error {
-	if err := CheckName(p.Bridge); err != nil {
+	if err := CheckName(p.link()); err != nil {
 		return fmt.Errorf("pool %s: %w", p.Name, err)
 	}
 	if !p.Subnet.IsValid() || !p.Subnet.Addr().Is4() || !p.Subnet.Contains(p.Gateway) {
@@ -109,8 +119,11 @@ func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := Interface{Kind: "veth", Link: q.Bridge, Name: "eth0", MAC: m.MAC, Up: true,
+	i := Interface{Kind: "veth", Link: q.link(), Name: "eth0", MAC: m.MAC, Up: true,
 		Addresses: []netip.Prefix{netip.PrefixFrom(address, q.Subnet.Bits())}, Gateways: []netip.Addr{q.Gateway}}
+	if q.Parent != "" {
+		i.Kind, i.Mode = "macvlan", "bridge"
+	}
 	if len(i.MAC) == 0 {
 		b := address.As4()
 		i.MAC = append([]byte{2, 0}, b[:]...)
@@ -141,7 +154,7 @@ func (q *pool) lease(m Member) (netip.Addr, int, error) {
 				return a, -1, err
 			}
 		}
-		fd, err := claim(q.Bridge, a)
+		fd, err := claim(q.link(), a)
 		switch {
 		case err == nil:
 			q.given[m.Container] = a
@@ -156,13 +169,13 @@ func (q *pool) lease(m Member) (netip.Addr, int, error) {
 	return a, -1, fmt.Errorf("pool %s has no address left in %s", q.Name, q.Subnet)
 }
 
-// claim leases an address of a bridge in this network namespace, see the package.
-func claim(bridge string, a netip.Addr) (int, error) {
+// claim leases an address of a link in this network namespace, see the package.
+func claim(link string, a netip.Addr) (int, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@pantavisor/address/" + bridge + "/" + a.String()}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@pantavisor/address/" + link + "/" + a.String()}); err != nil {
 		_ = unix.Close(fd)
 		if errors.Is(err, unix.EADDRINUSE) {
 			err = ErrTaken
@@ -178,7 +191,7 @@ const forwarding = "/proc/sys/net/ipv4/ip_forward"
 // translate sets the rule of a pool, once. Containers of a pool without it still
 // reach each other and the device.
 func (h *Host) translate(q *pool) {
-	if !q.NAT || q.nat {
+	if !q.NAT || q.nat || q.Parent != "" {
 		return
 	}
 	q.nat = true

@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/network"
+)
+
+// openNetwork prepares the network of containers. Without one those containers that
+// need it say so at their start.
+func (s *session) openNetwork(h *host, sys *manifest.System) {
+	shared := s.cfg.Enum(config.SystemInitMode) == "appengine" // the machine is somebody else's
+	n, err := network.New(network.Options{
+		ID: s.paths.run, Bridge: s.cfg.String(config.NetBrDev), Address: s.bridgeAddress(), Clean: shared, Warn: s.log.Named("network").Warnf,
+	})
+	if err != nil {
+		s.log.Warnf("%v", err)
+		return
+	}
+	h.launcher.Network = n
+	if sys != nil {
+		h.addPools(n, sys)
+	}
+	if shared {
+		return // the bridge is made when a container needs it
+	}
+	go func() {
+		if err := n.OpenBridge(); err != nil {
+			s.log.Debugf("%v", err) // of kernels without bridges
+		}
+	}()
+}
+
+// bridgeAddress is the default bridge's address; invalid when it is not one.
+func (s *session) bridgeAddress() netip.Prefix {
+	a, err := netip.ParseAddr(s.cfg.String(config.NetBrAddress4))
+	bits, ok := maskBits(s.cfg.String(config.NetBrMask4))
+	if err != nil || !a.Is4() || !ok {
+		s.log.Warnf("PV_NET_BRADDRESS4 %q with PV_NET_BRMASK4 %q is no address; the bridge gets none",
+			s.cfg.String(config.NetBrAddress4), s.cfg.String(config.NetBrMask4))
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(a, bits)
+}
+
+// maskBits turns 255.255.255.0 into 24.
+func maskBits(text string) (int, bool) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || !a.Is4() {
+		return 0, false
+	}
+	all := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	for bits := range 33 {
+		if netip.PrefixFrom(all, bits).Masked().Addr() == a {
+			return bits, true
+		}
+	}
+	return 0, false
+}
+
+// addPools makes the address pools of device.json known, with the containers that use
+// them and the addresses that other containers give themselves.
+func (h *host) addPools(n *network.Host, sys *manifest.System) {
+	for _, p := range sys.Pools {
+		subnet, err := netip.ParsePrefix(p.Subnet)
+		gateway, gerr := netip.ParseAddr(p.Gateway)
+		if err == nil {
+			err = gerr
+		}
+		var members []network.Member
+		for i := range sys.Containers {
+			if m, ok := member(&sys.Containers[i]); ok && m.Pool == p.Name {
+				members = append(members, m.Member)
+			}
+		}
+		np := network.Pool{Name: p.Name, Bridge: p.Bridge, Subnet: subnet, Gateway: gateway, NAT: p.NAT}
+		if p.Type == "macvlan" {
+			np.Bridge, np.Parent = "", p.Parent
+		}
+		if err == nil {
+			err = n.AddPool(np, members, h.reserved(sys, subnet))
+		}
+		if err != nil {
+			h.log.Warnf("device.json: network: %v", err)
+		}
+	}
+}
+
+// reserved are the addresses in a range that containers have by their own
+// configuration.
+func (h *host) reserved(sys *manifest.System, subnet netip.Prefix) (list []netip.Addr) {
+	for _, c := range sys.Containers {
+		if c.Config == "" {
+			continue
+		}
+		cfg, _, err := container.ParseFile(filepath.Join(h.paths.trail, c.Name, c.Config))
+		if err != nil {
+			continue // its start says so
+		}
+		for _, a := range cfg.Addresses() {
+			if subnet.Contains(a) {
+				list = append(list, a)
+			}
+		}
+	}
+	return list
+}
+
+// member is a container as its pool sees it; false when it uses none.
+func member(c *manifest.Container) (container.PoolMember, bool) {
+	if c.Network == nil || c.Network.Mode != "pool" {
+		return container.PoolMember{}, false
+	}
+	m := container.PoolMember{Pool: c.Network.Pool, Member: network.Member{Container: c.Name}}
+	m.Address, _ = netip.ParseAddr(c.Network.IP)
+	m.MAC, _ = network.ParseMAC(c.Network.MAC, c.Name)
+	return m, true
+}
+
+// joinNetwork fits a container's configuration to what run.json says of its network.
+func joinNetwork(c *manifest.Container, cfg *container.Config) error {
+	if c.Network == nil {
+		return nil
+	}
+	if c.Network.MAC != "" {
+		if _, err := network.ParseMAC(c.Network.MAC, ""); err != nil {
+			return fmt.Errorf("run.json: network.mac: %w", err)
+		}
+	}
+	switch c.Network.Mode {
+	case "pool":
+		return cfg.JoinPool()
+	case "host":
+		cfg.ShareNetwork()
+	}
+	return nil
+}
+
+// connectTo completes a start with the container's place in the network.
+func connectTo(s *container.Start, c *manifest.Container) {
+	if c.Network == nil {
+		return
+	}
+	s.Hostname = c.Network.Hostname
+	if m, ok := member(c); ok {
+		s.Pool = &m
+	}
+}
+
+// closeNetwork takes away what was made for containers.
+func (h *host) closeNetwork() {
+	if h.launcher == nil || h.launcher.Network == nil {
+		return
+	}
+	if err := h.launcher.Network.Close(); err != nil {
+		h.log.Warnf("%v", err)
+	}
+}
