@@ -42,7 +42,8 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// newBench makes the parts. The kernel is the one that a target's lock pins.
+// newBench makes the parts; an empty configuration makes an initrd without its file.
+// The kernel is the one that a target's lock pins.
 func newBench(t *testing.T, config string) bench {
 	t.Helper()
 	if testing.Short() {
@@ -86,7 +87,9 @@ func makeInitrd(t *testing.T, dir, modules, config string) string {
 	if err := early.WriteFiles(into); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(root, "etc/pantavisor.config"), config)
+	if config != "" {
+		writeFile(t, filepath.Join(root, "etc/pantavisor.config"), config)
+	}
 	writeFile(t, filepath.Join(root, "media/.keep"), "")
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(root, "init"), "./testdata/stub")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
@@ -338,5 +341,13 @@ func TestHostileRevisionReboots(t *testing.T) {
 	v := b.start(t, "pv_rev=../../etc", true)
 	v.ended()
 	v.expect(`revision name "../../etc"`)
+	v.lacks(panicked, "STUB")
+}
+
+func TestNoConfigurationRebootsWithReason(t *testing.T) {
+	b := newBench(t, "")
+	v := b.start(t, "pv_rev=0", true)
+	v.ended()
+	v.expect("init: reboot: configuration: loading configuration: open /etc/pantavisor.config: no such file")
 	v.lacks(panicked, "STUB")
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -85,6 +87,11 @@ func (s *storage) object(path string) string {
 	return ""
 }
 
+// containing finds lines with a text.
+func containing(text string) func(string) bool {
+	return func(line string) bool { return strings.Contains(line, text) }
+}
+
 // calm wants a console without a panic of kernel or runtime.
 func calm(t *testing.T, d *Device) {
 	t.Helper()
@@ -122,9 +129,7 @@ func TestDamagedObjects(t *testing.T) {
 		if c.Status == "STARTED" {
 			t.Errorf("%s runs from a damaged object", c.Name)
 		}
-		if out := run(t, d, "cat /storage/logs/0/pantavisor/pantavisor.log"); !strings.Contains(out, c.StatusReason) {
-			t.Errorf("the log does not hold the reason %q of %s:\n%s", c.StatusReason, c.Name, out)
-		}
+		waitLog(t, d, "the reason of "+c.Name, containing(c.StatusReason))
 	}
 	calm(t, d)
 	must(t, d.leaveShell(within(t)))
@@ -143,9 +148,7 @@ func TestDamagedState(t *testing.T) {
 	s.replace("/trails/0/.pvr/json", `{"#spec": "pantavisor-serv`)
 	d := boot(t, w, s.image, t.TempDir())
 	waitAnswer(t, d, "state JSON has bad format")
-	if out := run(t, d, "cat /storage/logs/0/pantavisor/pantavisor.log"); !strings.Contains(out, "state JSON has bad format") {
-		t.Errorf("the log does not say what is wrong with the state:\n%s", out)
-	}
+	waitLog(t, d, "what is wrong with the state", containing("state JSON has bad format"))
 	calm(t, d)
 }
 
@@ -166,4 +169,68 @@ func waitAnswer(t *testing.T, d *Device, reason string) {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+// TestDamagedBootEnvironment boots storages whose environment block cannot be used:
+// revision 0 runs.
+func TestDamagedBootEnvironment(t *testing.T) {
+	w := open(t)
+	garbage := strings.Repeat("\x00\xff\n=pv_try\x80", 80)
+	for name, content := range map[string]string{"garbage": garbage, "cut": "# GRUB Environment Block\npv_rev=../../x"} {
+		t.Run(name, func(t *testing.T) {
+			s := damaged(t, w)
+			s.replace("/boot/grubenv", content)
+			d := boot(t, w, s.image, t.TempDir())
+			goals(t, d)
+			if out := run(t, d, "cat /proc/cmdline"); !strings.Contains(out+" ", "pv_rev=0 ") {
+				t.Errorf("the kernel was told %s", out)
+			}
+			calm(t, d)
+		})
+	}
+}
+
+// fill leaves next to no block of the storage free.
+func (s *storage) fill() {
+	s.t.Helper()
+	empty := filepath.Join(s.t.TempDir(), "empty")
+	must(s.t, os.WriteFile(empty, nil, 0o644))
+	s.do("write " + empty + " /full")
+	free := regexp.MustCompile(`(?m)^Free blocks:\s+(\d+)$`).FindStringSubmatch(s.do("show_super_stats -h"))
+	if free == nil {
+		s.t.Fatal("debugfs does not say how many blocks are free")
+	}
+	n, err := strconv.ParseInt(free[1], 10, 64)
+	must(s.t, err)
+	s.do("fallocate /full 0 " + strconv.FormatInt(n-32, 10)) // some are for the file's own extents
+}
+
+// TestFullStorage boots a storage without room: the container that writes nothing
+// runs, that with volumes to make has its reason on API and console (no log can be
+// kept), and the device can be powered off.
+func TestFullStorage(t *testing.T) {
+	w := open(t)
+	s := damaged(t, w)
+	s.fill()
+	d := boot(t, w, s.image, t.TempDir())
+	cs, err := d.WaitContainers(within(t), func(cs []ctrl.Container) bool {
+		return status(cs, "network") == "STARTED" && slices.ContainsFunc(cs, func(c ctrl.Container) bool { return c.StatusReason != "" })
+	})
+	if err != nil {
+		t.Fatalf("%v; last answer %+v", err, cs)
+	}
+	for _, c := range cs {
+		if c.Name == "sdk" && (c.Status == "STARTED" || !strings.Contains(c.StatusReason, "no space left on device")) {
+			t.Errorf("sdk is %s: %q", c.Status, c.StatusReason)
+		}
+	}
+	if _, err := d.Console.Expect(within(t), "container sdk did not reach STARTED"); err != nil {
+		t.Errorf("the console does not say why sdk is not started: %v", err)
+	}
+	calm(t, d)
+	asked := d.API.Command(within(t), "POWEROFF_DEVICE", "test") // it may be off before it has answered
+	if err := d.Wait(within(t)); err != nil {
+		t.Fatalf("%v; asked: %v", err, asked)
+	}
+	checkStorage(t, d.Disk(), "clean")
 }

@@ -202,9 +202,26 @@ func checkKilled(t *testing.T, d *Device) {
 	if status(cs, "network") != "STARTED" {
 		t.Errorf("network is %s", status(cs, "network"))
 	}
-	out := run(t, d, "grep -h sdk /storage/logs/0/pantavisor/pantavisor.log | tail -n 20")
-	if !strings.Contains(strings.ToLower(out), "kill") && !strings.Contains(out, "signal 9") {
-		t.Errorf("the log does not say why sdk ended:\n%s", out)
+	waitLog(t, d, "why sdk ended", func(line string) bool {
+		return strings.Contains(line, "container sdk") && (strings.Contains(line, "kill") || strings.Contains(line, "signal 9"))
+	})
+}
+
+// waitLog waits for a line of the runtime's log: the log is written beside what the
+// API answers, not before.
+func waitLog(t *testing.T, d *Device, what string, is func(line string) bool) {
+	t.Helper()
+	ctx := within(t)
+	for {
+		out := run(t, d, "cat /storage/logs/0/pantavisor/pantavisor.log")
+		if slices.ContainsFunc(strings.Split(out, "\n"), is) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("the log does not say %s:\n%s", what, out)
+		case <-time.After(250 * time.Millisecond):
+		}
 	}
 }
 
