@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -143,7 +145,7 @@ func newDevice(t testing.TB) *device {
 			t.Logf("%s stays %q: %v", k.Name(), d.cfg.String(k), d.cfg.Notes())
 		}
 	}
-	d.ctl = ctrl.Client{Socket: d.dir + "/run/pv-ctrl", Timeout: 10 * time.Second}
+	d.ctl = ctrl.Client{Socket: d.dir + "/run/pv-ctrl", Timeout: 60 * time.Second}
 	return d
 }
 
@@ -252,11 +254,11 @@ func (d *device) try(method, path, body string) (string, error) {
 	return string(b), err
 }
 
-// await waits until the containers are as wanted, by name.
+// await waits until the containers are as wanted, by name; "" is any status.
 func (d *device) await(want map[string]string) map[string]ctrl.Container {
 	d.t.Helper()
 	var got map[string]ctrl.Container
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5*time.Millisecond + time.Duration(len(want))*time.Millisecond/2) {
 		text, err := d.try("GET", "/containers", "")
 		var list []ctrl.Container
 		if err != nil || json.Unmarshal([]byte(text), &list) != nil {
@@ -266,7 +268,7 @@ func (d *device) await(want map[string]string) map[string]ctrl.Container {
 		right := len(list) == len(want)
 		for _, c := range list {
 			got[c.Name] = c
-			right = right && want[c.Name] == c.Status
+			right = right && (want[c.Name] == c.Status || want[c.Name] == "")
 		}
 		if right {
 			return got
@@ -289,7 +291,7 @@ func (d *device) off() {
 func (d *device) console(name string) map[string]string {
 	d.t.Helper()
 	path := d.dir + "/storage/logs/0/" + name + "/lxc/console.log"
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		b, _ := os.ReadFile(path)
 		line, _, ok := strings.Cut(string(b), "\n")
 		if !ok {
@@ -305,38 +307,52 @@ func (d *device) console(name string) map[string]string {
 	return nil
 }
 
-// traces are what an engine may leave behind: mounts, loop devices, descriptors,
-// goroutines.
-type traces [4]int
+// traces are what an engine may leave behind, by name.
+type traces map[string]int
 
-// more tells whether there is more of anything than there was.
-func (a traces) more(than traces) bool {
-	return a[0] > than[0] || a[1] > than[1] || a[2] > than[2] || a[3] > than[3]
+// more lists what there is more of than there was.
+func (a traces) more(than traces) []string {
+	var out []string
+	for what, n := range a {
+		if n > than[what] {
+			out = append(out, fmt.Sprintf("%s: %d, before %d", what, n, than[what]))
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (d *device) traces() traces {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	loops := 0
+	loops, groups := 0, 0
 	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, f := range files {
 		if b, err := os.ReadFile(f); err == nil && strings.HasPrefix(string(b), d.dir) {
 			loops++
 		}
 	}
+	_ = filepath.WalkDir(d.groupsOrNone(), func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			groups++
+		}
+		return nil //nolint:nilerr // groups come and go
+	})
 	fds, _ := os.ReadDir("/proc/self/fd")
-	return traces{strings.Count(string(mounts), d.dir), loops, len(fds), runtime.NumGoroutine()}
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+	return traces{"mounts": strings.Count(string(mounts), d.dir), "loop devices": loops, "control groups": groups, "descriptors": len(fds),
+		"goroutines": runtime.NumGoroutine(), "processes": len(strings.Fields(string(children)))}
 }
 
 // same checks that nothing has come to stay: what there is now, there was before. Who serves a request or closes a
 // socket may still be on the way out.
 func (d *device) same(before traces) {
 	d.t.Helper()
-	after := d.traces()
-	for deadline := time.Now().Add(10 * time.Second); after.more(before) && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		after = d.traces()
+	more := d.traces().more(before)
+	for deadline := time.Now().Add(60 * time.Second); len(more) > 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		more = d.traces().more(before)
 	}
-	if after.more(before) {
-		d.t.Errorf("mounts, loops, descriptors, goroutines: before %v, after %v", before, after)
+	if len(more) > 0 {
+		d.t.Fatalf("left behind: %s", strings.Join(more, "; "))
 	}
 }
 
@@ -449,7 +465,7 @@ func TestNoStateStillServes(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.run()
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
 			_, err := d.try("GET", "/containers", "")
 			if err != nil && strings.Contains(err.Error(), "State not loaded yet") {
 				break
@@ -463,31 +479,47 @@ func TestNoStateStillServes(t *testing.T) {
 	}
 }
 
+// TestContainersComeAndGo starts and stops a hundred containers twenty times. What the
+// engine holds with all of them down, and with all of them up, is the same each time.
 func TestContainersComeAndGo(t *testing.T) {
-	d := newDevice(t)
-	names := []string{"one", "two", "three"}
-	up, down := map[string]string{}, map[string]string{}
-	for _, n := range names {
-		d.add(n, "app", "/sbin/init wait", nil)
-		up[n], down[n] = "STARTED", "STOPPED"
+	many, often := 100, 20
+	if testing.Short() {
+		many, often = 10, 3
 	}
+	d := newDevice(t)
+	up, down := map[string]string{"ctl": "STARTED"}, map[string]string{"ctl": "STARTED"}
+	var names []string
+	d.add("ctl", "platform", "/sbin/init wait", nil)
+	for i := range many {
+		n := fmt.Sprintf("c%02d", i)
+		d.add(n, "app", "/sbin/init wait", nil)
+		names, up[n], down[n] = append(names, n), "STARTED", "STOPPED"
+	}
+	outside := d.traces()
 	d.boot()
-	round := func() traces {
+	d.await(up)
+	all := func(action string, want map[string]string) traces {
 		for _, n := range names {
-			d.ask("PUT", "/containers/"+n, `{"action":"stop"}`)
+			d.ask("PUT", "/containers/"+n, `{"action":"`+action+`"}`)
 		}
-		d.await(down)
-		for _, n := range names {
-			d.ask("PUT", "/containers/"+n, `{"action":"start"}`)
-		}
-		d.await(up)
+		d.await(want)
 		return d.traces()
 	}
-	d.await(up)
-	before := round()
-	for range 20 {
-		round()
+	idle := all("stop", down)
+	busy := all("start", up)
+	for range often - 1 {
+		all("stop", down)
+		d.same(idle)
+		all("start", up)
 	}
-	d.same(before)
+	d.same(busy)
+	all("stop", down)
+	d.same(idle)
 	d.off()
+	delete(outside, "goroutines") // the test's own wait for the engine's end
+	after := d.traces()
+	delete(after, "goroutines")
+	if more := after.more(outside); len(more) > 0 {
+		t.Errorf("left behind by the engine: %v", more)
+	}
 }

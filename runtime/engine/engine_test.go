@@ -145,7 +145,7 @@ func (s *stage) run() {
 		s.e.post(func() { s.e.shutdown(exitReboot) })
 		select {
 		case <-s.e.over:
-		case <-time.After(10 * time.Second):
+		case <-time.After(60 * time.Second):
 			s.t.Error("the engine does not end")
 		}
 	})
@@ -155,7 +155,7 @@ func (s *stage) run() {
 // with a retry counter.
 func (s *stage) await(want ...string) {
 	s.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	var got []string
 	for time.Now().Before(deadline) {
 		got = got[:0]

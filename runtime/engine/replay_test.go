@@ -90,6 +90,15 @@ func (d *device) relayIn(group string) string {
 // groups is the folder of the device's control groups.
 func (d *device) groups() string {
 	d.t.Helper()
+	dir := d.groupsOrNone()
+	if dir == "" {
+		d.t.Fatal("the device has no control groups")
+	}
+	return dir
+}
+
+// groupsOrNone is that folder, "" as long as there is none.
+func (d *device) groupsOrNone() string {
 	own, _ := os.ReadFile("/proc/self/cgroup")
 	places := []string{d.dir + "/cgroup"}
 	for line := range strings.Lines(string(own)) {
@@ -103,7 +112,6 @@ func (d *device) groups() string {
 			return filepath.Dir(found[0])
 		}
 	}
-	d.t.Fatalf("no control groups in %v", places)
 	return ""
 }
 
@@ -461,8 +469,8 @@ func TestReplayFeatures(t *testing.T) {
 	c.Reduce = ownPolicies
 	replaytest.Run(t, replaytest.Load(t, "readiness"), c)
 	c.Before = func(x *replaytest.Exchange) {
-		if x.Case == "containers" { // crash1 is between two attempts, the others are where they were sent
-			up["crash1"], up["rdy1"] = "RECOVERING", "READY"
+		if x.Case == "containers" { // crash1 is at one of its attempts, the others are where they were sent
+			up["crash1"], up["rdy1"] = "", "READY"
 			d.await(up)
 		}
 	}
