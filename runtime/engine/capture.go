@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
@@ -13,6 +14,14 @@ import (
 const (
 	lxcInfo = 2
 	lxcWarn = 4
+)
+
+// builtIn are the sources that elements of "logs" tune instead of naming a file.
+var builtIn = map[string]string{"lxc": launcherSource, "console": consoleSource}
+
+const (
+	launcherSource = "lxc/lxc.log"
+	consoleSource  = "lxc/console.log"
 )
 
 // launcherLog says in a container's lxc/lxc.log what happens to it.
@@ -24,7 +33,7 @@ func (h *host) launcherLog(name string, level int, text string) {
 	if level >= lxcWarn {
 		l, word = logs.Warn, "WARN     "
 	}
-	h.server.Log(name, "lxc/lxc.log", l, name+" "+word+text)
+	h.server.Log(name, launcherSource, l, name+" "+word+text)
 }
 
 // devLog gives a container a /dev/log of its own. When that cannot be made, it is the
@@ -42,10 +51,32 @@ func (l *life) devLog() container.Mount {
 	return bind(path, "/dev/log", "file", 0)
 }
 
+// hostSyslog is /dev/log of the device itself.
+const hostSyslog = "/dev/log"
+
+// serveHost takes what the device's own programs send to syslog, in embedded mode;
+// elsewhere that is the host's business. It returns what ends it.
+func (s *session) serveHost() (end func()) {
+	if s.cfg.Enum(config.SystemInitMode) != "embedded" {
+		return func() {}
+	}
+	l, err := s.logs.ServeSyslog(hostSyslog, logs.Runtime)
+	if err != nil {
+		s.log.Warnf("%v", err)
+		return func() {}
+	}
+	return l.Close
+}
+
 // followFiles follows the log files that run.json declares, and the usual ones.
 func (h *host) followFiles(c *manifest.Container, proc *container.Process) *logs.Follower {
 	if !h.capture || !h.loggers || h.server == nil {
 		return nil
+	}
+	for _, l := range c.Logs {
+		if source := builtIn[l.Kind]; source != "" && l.Truncate {
+			h.server.Limit(c.Name, source, l.MaxSize)
+		}
 	}
 	dir := filepath.Join(h.paths.storage, "cache", "logs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -86,8 +86,7 @@ func capacityOf(dir string) (capacity, auto int64, err error) {
 type logged struct {
 	path   string
 	size   int64
-	number int  // of a rotated file, -1 of a live one
-	packed bool // compressed
+	number int // of a rotated file, -1 of a live one
 	age    int64
 }
 
@@ -102,14 +101,14 @@ func survey(dir string) (files []logged, total int64) {
 		if err != nil {
 			return nil //nolint:nilerr // as above
 		}
-		name, packed := strings.CutSuffix(path, ".gz")
+		name := strings.TrimSuffix(path, ".gz")
 		number := -1
 		if i := strings.LastIndexByte(name, '.'); i >= 0 {
 			if n, err := strconv.Atoi(name[i+1:]); err == nil && n >= 0 {
 				number = n
 			}
 		}
-		files = append(files, logged{path, st.Size(), number, packed && number >= 0, st.ModTime().UnixNano()})
+		files = append(files, logged{path, st.Size(), number, st.ModTime().UnixNano()})
 		total += st.Size()
 		return nil
 	})
@@ -132,12 +131,11 @@ func removeLeftovers(dir string) {
 }
 
 // cleanUp deletes files below dir until they take less than low, and returns what
-// they take then: compressed files first, the lowest number of the fullest folder;
-// then rotated ones that are not compressed; then files of other revisions than live.
+// they take then: rotated files first, the lowest number of the fullest folder, whether
+// compressed already or not; then files of other revisions than live.
 func cleanUp(dir, live string, low int64) int64 {
 	files, total := survey(dir)
 	for _, want := range []func(*logged) bool{
-		func(f *logged) bool { return f.packed },
 		func(f *logged) bool { return f.number >= 0 },
 		func(f *logged) bool { return !strings.HasPrefix(f.path, live+string(filepath.Separator)) },
 	} {

@@ -454,6 +454,16 @@ func (s *Server) StopUpdateLog() error {
 	return nil
 }
 
+// Limit has the file of a platform's source rotated at a size in bytes, if that is
+// less than PV_LOG_ROTATE_FACTOR makes it; 0 ends that. It counts from [Server.Open] on.
+func (s *Server) Limit(platform, source string, size int64) {
+	s.do(func() {
+		if s.w.tree != nil {
+			s.w.tree.setLimit(platform, source, size)
+		}
+	})
+}
+
 // Flush returns when everything that was logged before is in the files.
 func (s *Server) Flush() {
 	s.do(s.w.flush)

@@ -44,9 +44,9 @@ func start(t *testing.T, o Options) (s *Server, dir string) {
 	if o.Level == 0 {
 		o.Level = Debug
 	}
-	s = New(o)
-	t.Cleanup(s.Close)
 	dir = filepath.Join(t.TempDir(), "logs")
+	s = New(o)
+	t.Cleanup(s.Close) // before the folder is removed
 	if err := s.Open(dir, "0"); err != nil {
 		t.Fatal(err)
 	}
@@ -180,6 +180,7 @@ func TestLevels(t *testing.T) {
 }
 
 func TestEarlyMessagesAreReplayed(t *testing.T) {
+	dir := t.TempDir()
 	s := New(Options{Stdout: io.Discard, Level: Debug})
 	t.Cleanup(s.Close)
 	for i := range 5000 {
@@ -188,7 +189,6 @@ func TestEarlyMessagesAreReplayed(t *testing.T) {
 			s.Flush()
 		}
 	}
-	dir := t.TempDir()
 	if err := s.Open(dir, "locals/first"); err != nil {
 		t.Fatal(err)
 	}
@@ -311,6 +311,28 @@ func TestRotationAndCompression(t *testing.T) {
 	got += read(t, dir, "0/app/out")
 	if got != want.String() {
 		t.Errorf("the rotated files hold %d bytes, want all %d in order", len(got), want.Len())
+	}
+}
+
+func TestLimitOfOneFile(t *testing.T) {
+	s, dir := start(t, Options{MaxSize: "100000000"})
+	s.Limit("app", "lxc/console.log", 100) // at least minRotate
+	for _, source := range []string{"lxc/console.log", "other"} {
+		s.put("app", source, Info, fromStream, []byte("small\n"))
+		s.Flush()
+		s.put("app", source, Info, fromStream, bytes.Repeat([]byte("x\n"), minRotate/2))
+		s.Flush()
+		s.put("app", source, Info, fromStream, []byte("next\n"))
+	}
+	s.Close()
+	if got := read(t, dir, "0/app/lxc/console.log"); got != "next\n" {
+		t.Errorf("the limited file has %d bytes", len(got))
+	}
+	if text, err := unzip(filepath.Join(dir, "0/app/lxc/console.log.1.gz")); err != nil || len(text) != minRotate+6 {
+		t.Errorf("the rotated file has %d bytes, %v", len(text), err)
+	}
+	if got := read(t, dir, "0/app/other"); len(got) != minRotate+11 {
+		t.Errorf("the other file has %d bytes", len(got))
 	}
 }
 

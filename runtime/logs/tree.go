@@ -22,6 +22,8 @@ const (
 	maxSources = 64       // files of one container; what comes from more sources goes to one
 	maxDepth   = 8        // folders in a source's name
 	maxPart    = 200      // bytes of one of them
+	maxLimits  = 512      // files with a limit of their own
+	minRotate  = 16 << 10 // such a limit at least, in bytes: each rotation starts a compression
 )
 
 // overflowSource takes the messages of the sources beyond maxSources.
@@ -29,7 +31,9 @@ const overflowSource = "other"
 
 // tree is the files of the running revision.
 type tree struct {
-	limit   int64 // size at which a file is rotated
+	live    string           // folder of the revision
+	limit   int64            // size at which a file is rotated
+	limits  map[string]int64 // of single files, by path below live
 	keeper  *keeper
 	open    map[string]*logFile
 	clock   int64
@@ -42,12 +46,13 @@ type logFile struct {
 	f    *os.File
 	path string
 	size int64
+	max  int64 // rotated at this size; 0 is the tree's limit
 	buf  []byte
 	used int64
 }
 
 func newTree(limit int64, k *keeper) *tree {
-	return &tree{limit: limit, keeper: k, open: map[string]*logFile{}, sources: map[string]map[string]string{}}
+	return &tree{limit: limit, limits: map[string]int64{}, keeper: k, open: map[string]*logFile{}, sources: map[string]map[string]string{}}
 }
 
 // path is the file of a source. Names come from containers: whatever they are,
@@ -67,6 +72,18 @@ func (t *tree) path(live, platform, source string) string {
 		}
 	}
 	return filepath.Join(live, cleanPart(platform), rel)
+}
+
+// setLimit has one file rotated at a smaller size than the others.
+func (t *tree) setLimit(platform, source string, size int64) {
+	rel := filepath.Join(cleanPart(platform), cleanSource(source))
+	delete(t.limits, rel)
+	if size > 0 && len(t.limits) < maxLimits {
+		t.limits[rel] = max(size, minRotate)
+	}
+	if f := t.open[filepath.Join(t.live, rel)]; f != nil {
+		f.max = t.limits[rel]
+	}
 }
 
 // cleanSource makes a relative path of a source's name, "/var/log/messages" to
@@ -157,7 +174,7 @@ func (t *tree) file(path string) (*logFile, error) {
 	if err != nil || !st.Mode().IsRegular() {
 		return nil, errors.Join(err, f.Close(), fmt.Errorf("%s is no plain file", path))
 	}
-	l := &logFile{f: f, path: path, size: st.Size(), used: t.clock}
+	l := &logFile{f: f, path: path, size: st.Size(), max: t.limits[strings.TrimPrefix(path, t.live+"/")], used: t.clock}
 	t.open[path] = l
 	return l, nil
 }
@@ -214,7 +231,7 @@ func (t *tree) store(f *logFile, text []byte) {
 	if errors.Is(err, unix.ENOSPC) {
 		t.keeper.full()
 	}
-	if f.size >= t.limit {
+	if f.size >= t.limit || f.max > 0 && f.size >= f.max {
 		t.rotate(f)
 	}
 }

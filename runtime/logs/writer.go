@@ -15,6 +15,8 @@ import (
 	"github.com/pantavisor/pantavisor/atomicfile"
 )
 
+const maxPacking = 1024 // rotated files that wait for their compression
+
 const maxUpdateLog = 64 << 10 // bytes of the log of one update
 
 // early is one message kept until the storage is there.
@@ -132,7 +134,7 @@ func (w *writer) setRevision(revision string) error {
 		return err
 	}
 	w.tree.closeAll()
-	w.live = live
+	w.live, w.tree.live = live, live
 	w.keeper.setLive(live)
 	return pointTo(filepath.Join(w.dir, "current"), revision)
 }
@@ -345,7 +347,7 @@ type keeper struct {
 }
 
 func newKeeper(dir string, b Budget) *keeper {
-	k := &keeper{dir: dir, pack: make(chan string, 64), clean: make(chan struct{}, 1), done: make(chan struct{})}
+	k := &keeper{dir: dir, pack: make(chan string, maxPacking), clean: make(chan struct{}, 1), done: make(chan struct{})}
 	_, total := survey(dir)
 	k.total.Store(total)
 	k.setLive(dir)
