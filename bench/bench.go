@@ -76,6 +76,7 @@ func Run(ctx context.Context, root string, out, progress io.Writer) error {
 		{"images with a changed runtime", changedRuntime},
 		{"sizes", sizes},
 		{"the log server", logServer},
+		{"App Engine instances", appEngine},
 		{"booted devices", devices},
 	} {
 		fmt.Fprintf(progress, "measuring %s\n", m.name)

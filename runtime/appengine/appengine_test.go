@@ -344,9 +344,23 @@ func TestOnceEndsWhereADeviceReboots(t *testing.T) {
 	in.gone()
 }
 
+// freeze holds the containers where they are: some programs end by themselves when
+// their console hangs up.
+func (in *installation) freeze() {
+	in.t.Helper()
+	for _, line := range in.machine() {
+		if dir, ok := strings.CutPrefix(line, "control group "); ok {
+			in.must(os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte("1"), 0))
+			return
+		}
+	}
+	in.t.Fatal("the instance has no control group")
+}
+
 func TestKilledRunIsCleanedByTheNext(t *testing.T) {
 	in := newInstallation(t, "pv")
 	p := in.start()
+	in.freeze()
 	in.must(p.cmd.Process.Kill())
 	p.wait()
 	if left := in.processes(); len(left) == 0 {

@@ -132,6 +132,9 @@ func run(ctx context.Context, o options, version string, stdout, stderr io.Write
 	if err := ownMounts(); err != nil {
 		return 0, err
 	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	defer signal.Stop(signals)
 	cfg, err := load(o)
 	if err != nil {
 		return 0, err
@@ -150,7 +153,7 @@ func run(ctx context.Context, o options, version string, stdout, stderr io.Write
 		_, _ = fmt.Fprintf(stderr, "pantavisor -i: %v\n", err)
 	}
 	_ = os.WriteFile("/proc/self/comm", []byte(comm), 0) // for ps: it was started as "exe"
-	code, signalled := serve(ctx, cfg, engine.Options{
+	code, signalled := serve(ctx, signals, cfg, engine.Options{
 		Revision: rev, Version: version, BootCPU: -1, Stdout: stdout, Tree: tree, Hosted: true, Owner: owner(),
 	})
 	if err := in.clear(ctx, tree); err != nil {
@@ -166,29 +169,29 @@ func run(ctx context.Context, o options, version string, stdout, stderr io.Write
 // comm is the process's name.
 const comm = "pv-appengine"
 
-// serve runs the engine and tells whether a signal ended it.
-func serve(ctx context.Context, cfg *config.Config, opt engine.Options) (code int, signalled bool) {
-	var seen atomic.Bool
-	ch := make(chan os.Signal, 4)
-	signal.Notify(ch, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
-	defer signal.Stop(ch)
+// serve runs the engine and tells whether a signal ended it. The engine hears some
+// of the signals too, but only while it runs.
+func serve(ctx context.Context, signals <-chan os.Signal, cfg *config.Config, opt engine.Options) (code int, signalled bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var seen atomic.Pointer[os.Signal]
 	go func() {
-		for {
-			select {
-			case s := <-ch:
-				seen.Store(true)
-				if s == unix.SIGHUP { // the terminal is gone
-					cancel()
-				}
-			case <-ctx.Done():
-				return
-			}
+		select {
+		case s := <-signals:
+			seen.Store(&s)
+			cancel()
+		case <-ctx.Done():
 		}
 	}()
 	code = engine.Run(ctx, cfg, opt)
-	return code, seen.Load()
+	s := seen.Load()
+	switch {
+	case s == nil:
+		return code, false
+	case *s == unix.SIGINT:
+		return handoff.ExitPowerOff, true
+	}
+	return handoff.ExitReboot, true
 }
 
 // load reads the configuration: the prefix gives the defaults of the paths.

@@ -27,6 +27,19 @@ type Builder interface {
 	Reference(ctx context.Context, folder string, names []string, dir string) error
 }
 
+// Install installs the package into a folder and gives it a test's setup. It returns
+// the installation's prefix.
+func Install(ctx context.Context, b Builder, t *Test, work string) (prefix string, err error) {
+	tarball, err := b.Package(ctx)
+	if err != nil {
+		return "", err
+	}
+	if prefix, err = install(ctx, tarball, work); err != nil {
+		return "", err
+	}
+	return prefix, setUp(ctx, b, t, work, prefix)
+}
+
 // install unpacks the package and runs its install script.
 func install(ctx context.Context, tarball, work string) (prefix string, err error) {
 	prefix = filepath.Join(work, "pantavisor")

@@ -56,9 +56,16 @@ type Runner struct {
 	Builder        Builder
 	Stdout, Stderr io.Writer
 	Mode           Mode
+}
 
+// made is a builder that has made its package.
+type made struct {
+	Builder
 	tarball string
 }
+
+// Package returns what has been made.
+func (m made) Package(context.Context) (string, error) { return m.tarball, nil }
 
 // resultFile is the recorded result below a test's folder.
 const resultFile = "output/result"
@@ -85,16 +92,17 @@ func (r *Runner) Run(ctx context.Context, tests []*Test, single bool) ([]Result,
 	if (r.Mode.Interactive || r.Mode.Manual) && len(tests) != 1 {
 		return nil, fault.New(fault.BadInput, "a console is for one test, not for %d; name GROUP:NUMBER", len(tests))
 	}
-	var err error
-	if r.tarball, err = r.Builder.Package(ctx); err != nil {
+	tarball, err := r.Builder.Package(ctx)
+	if err != nil {
 		return nil, err
 	}
+	b := made{r.Builder, tarball}
 	var out []Result
 	for _, t := range tests {
 		res := Result{ID: t.ID(), Name: t.Name, Description: t.Spec.Description, Verdict: Skipped}
 		if t.Spec.Skip != "true" || single {
 			start := time.Now()
-			res.Verdict, err = r.one(ctx, t)
+			res.Verdict, err = r.one(ctx, b, t)
 			res.Seconds = time.Since(start).Seconds()
 			if ctx.Err() != nil {
 				return out, ctx.Err()
@@ -132,18 +140,18 @@ func Sum(all []Result) (line string, err error) {
 	return line, err
 }
 
+// workPrefix begins the names of tests' folders and control groups.
+const workPrefix = "pv-appengine-test-"
+
 // one runs a test in a folder of its own.
-func (r *Runner) one(ctx context.Context, t *Test) (verdict string, err error) {
-	work, err := os.MkdirTemp("", "pv-test-")
+func (r *Runner) one(ctx context.Context, b Builder, t *Test) (verdict string, err error) {
+	work, err := os.MkdirTemp("", workPrefix)
 	if err != nil {
 		return "", fault.Wrap(fault.IO, err, "making a folder for the test")
 	}
 	defer os.RemoveAll(work)
-	prefix, err := install(ctx, r.tarball, work)
+	prefix, err := Install(ctx, b, t, work)
 	if err != nil {
-		return "", err
-	}
-	if err := setUp(ctx, r.Builder, t, work, prefix); err != nil {
 		return "", err
 	}
 	out, err := r.enter(ctx, work, job{
