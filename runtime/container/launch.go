@@ -83,6 +83,7 @@ type starting struct {
 	spaces  []space // held for the stop hooks
 	// attached is the host's side of the network.
 	attached *network.Attachment
+	exported []*os.File // mounts below ExportDir
 }
 
 // prepare does what needs no process of the container yet.
@@ -91,9 +92,22 @@ func (st *starting) prepare() (err error) {
 		return err
 	}
 	st.plan.AppArmor = st.appArmor()
+	st.plan.Remounts = st.remounts()
 	st.plan.Hooking = st.hooking
 	st.plan.Wait = st.set.devices.Restricts() || len(st.Config.hooks("start-host")) > 0
 	return st.outside("pre-start", nil, nil)
+}
+
+// remounts are the rules that can be used; the others are told.
+func (st *starting) remounts() (list []Remount) {
+	for _, r := range st.Remounts {
+		if err := r.check(); err != nil {
+			st.Log.Warnf("container %s: the remount policy: %v", st.Name, err)
+			continue
+		}
+		list = append(list, r)
+	}
+	return list
 }
 
 func (st *starting) launch() (*Process, error) {
@@ -250,6 +264,9 @@ func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 		if string(data) == stageTty {
 			p.ttys = append(p.ttys, os.NewFile(uintptr(fd), "terminal of "+strconv.Itoa(p.PID)))
 			return true, nil
+		}
+		if n, ok := bytes.CutPrefix(data, []byte(stageExport)); ok {
+			return true, st.placeExport(string(n), os.NewFile(uintptr(fd), "export"))
 		}
 		p.Console = os.NewFile(uintptr(fd), "console of "+strconv.Itoa(p.PID))
 		return true, nil

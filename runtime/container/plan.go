@@ -45,6 +45,8 @@ type plan struct {
 	Process    []Setting           `json:"process"`
 	Hooks      []Hook              `json:"hooks"`
 	Hooking    hooking             `json:"hooking"`
+	Exports    []string            `json:"exports"`
+	Remounts   []Remount           `json:"remounts"`
 }
 
 // Start says what to start.
@@ -64,6 +66,12 @@ type Start struct {
 	Hostname string
 	// Pool connects the container to an address pool; nil leaves it to lxc.net.
 	Pool *PoolMember
+	// Exports are paths of the container that appear below ExportDir/Name for as long
+	// as it runs.
+	Exports   []string
+	ExportDir string
+	// Remounts change the options of the container's mounts, in order.
+	Remounts []Remount
 }
 
 // plan makes the first stage's plan of a start.
@@ -88,7 +96,9 @@ func (s Start) plan(stage string, v2 bool) (*plan, error) {
 		p.Root.Lowers = slices.Concat(s.Above, p.Root.Lowers)
 	}
 	p.Env = s.env()
-	return p, nil
+	var err error
+	p.Exports, err = exportPaths(s.Exports)
+	return p, err
 }
 
 func (s Start) check() error {
