@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -28,10 +29,12 @@ type host struct {
 	user     *meta.Store
 	device   *meta.Store
 	drivers  *drivers
-	capture  bool  // PV_LOG_CAPTURE
-	loggers  bool  // PV_LOG_LOGGERS
-	lxcLevel int   // PV_LXC_LOG_LEVEL
-	broken   error // why no container can run on this machine
+	capture  bool                              // PV_LOG_CAPTURE
+	loggers  bool                              // PV_LOG_LOGGERS
+	policy   string                            // PV_REMOUNT_POLICY
+	remount  map[string][]manifest.RemountRule // of device.json
+	lxcLevel int                               // PV_LXC_LOG_LEVEL
+	broken   error                             // why no container can run on this machine
 }
 
 var _ backend = (*host)(nil)
@@ -102,6 +105,7 @@ func (l *life) Start() error {
 	}
 	s := container.Start{Name: l.c.Name, Config: l.cfg, Kind: "pv-" + l.c.Group, Mounts: mounts}
 	connectTo(&s, l.c)
+	s.Exports, s.ExportDir, s.Remounts = l.c.Exports, l.host.paths.exports, l.host.remounts(l.c)
 	if l.set.Config != "" {
 		s.Above = []string{l.set.Config}
 	}
@@ -226,4 +230,13 @@ func firmwareMounts() []container.Mount {
 		}
 	}
 	return ms
+}
+
+// remounts are the rules of the remount policy at hand for a container: those of
+// device.json and then its own.
+func (h *host) remounts(c *manifest.Container) (list []container.Remount) {
+	for _, r := range slices.Concat(h.remount[h.policy], c.Remount[h.policy]) {
+		list = append(list, container.Remount{Pattern: r.Pattern, Options: r.Options})
+	}
+	return list
 }

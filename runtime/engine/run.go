@@ -102,8 +102,10 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	s.openLogs(serve)
 	defer s.serveHost()()
 	s.openMeta()
-	if n, err := volume.Sweep(s.paths.volumes); n > 0 || err != nil {
-		s.log.Warnf("an earlier run left %d mounts below %s: %v", n, s.paths.volumes, orElse(errorText(err), "unmounted"))
+	for _, dir := range []string{s.paths.exports, s.paths.volumes} {
+		if n, err := volume.Sweep(dir); n > 0 || err != nil {
+			s.log.Warnf("an earlier run left %d mounts below %s: %v", n, dir, orElse(errorText(err), "unmounted"))
+		}
 	}
 	s.makeEngine()
 	s.startDaemons()
@@ -280,6 +282,7 @@ func (s *session) manifestOptions() manifest.Options {
 // makeHost makes the backend. What it lacks is said by each container's start.
 func (s *session) makeHost(l *loaded) *host {
 	h := &host{paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device, drivers: s.drivers, capture: s.cfg.Bool(config.LogCapture)}
+	h.policy = orElse(s.cfg.String(config.RemountPolicy), "default")
 	h.loggers, h.lxcLevel = s.cfg.Bool(config.LogLoggers), s.cfg.Int(config.LXCLogLevel)
 	h.mounter = &volume.Mounter{
 		Trail: s.paths.trail, Disks: s.paths.disks, Rev: s.opt.Revision, VolDir: s.paths.volumes, ConfDir: s.paths.configs,
@@ -290,6 +293,7 @@ func (s *session) makeHost(l *loaded) *host {
 	if l != nil {
 		h.check.state, h.check.sys = l.state, l.sys
 		h.mounter.Disk = l.sys.Disk
+		h.remount = l.sys.Remount
 	}
 	if s.tree = s.opt.Tree; s.tree == nil && err == nil {
 		s.tree, err = container.FindTree(s.paths.at("cgroup"))
