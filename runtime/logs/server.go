@@ -20,7 +20,7 @@ const (
 	maxEarly   = 256 << 10             // bytes kept until the storage is there
 	keepBuffer = 64 << 10              // a buffer above it is given back when there is little to do
 	latency    = 50 * time.Millisecond // longest stay of a message in a buffer
-	perMessage = 64                    // what a message costs beside its text
+	perMessage = 96                    // what a message costs beside its text
 	maxName    = 256                   // bytes of a source's name that are kept
 )
 

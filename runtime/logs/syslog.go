@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,11 +73,12 @@ func (l *Syslog) Close() {
 	l.once.Do(func() {
 		_ = os.Remove(l.file.Name())
 		l.ending.Store(true)
+		_ = l.file.SetReadDeadline(time.Now())
+		<-l.done // one reader at a time, so that the order stays
 		_ = l.raw.Control(func(fd uintptr) {
 			for n := 0; n < lastDatagrams && l.take(int(fd)); n++ {
 			}
 		})
 		_ = l.file.Close()
-		<-l.done
 	})
 }
