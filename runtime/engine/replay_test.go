@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/replaytest"
 )
 
@@ -507,4 +508,44 @@ func ownPolicies(v any) any {
 		}
 	}
 	return v
+}
+
+// TestReplayLifecycle sends the recorded orders to a container, some while it still
+// carries out the one before, and awaits where the recorded device ended.
+func TestReplayLifecycle(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(replaytest.Dir(t), "containers-lifecycle.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps []struct {
+		Request replaytest.Exchange `json:"request"`
+		After   []struct {
+			App ctrl.Container `json:"app1"`
+		} `json:"containers_after"`
+	}
+	if err := json.Unmarshal(data, &steps); err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice(t)
+	d.addRecorded("mgmt", "app1", "sys1")
+	d.boot()
+	d.await(map[string]string{"mgmt": "STARTED", "app1": "STARTED", "sys1": "STARTED"})
+	relays := map[string]string{}
+	c := machine
+	c.Dial = func(_ testing.TB, caller string) net.Conn { return d.as(relays, caller) }
+	for i := range steps {
+		s := &steps[i]
+		if strings.HasPrefix(s.Request.Case, "broken JSON") {
+			continue // half an order is not obeyed, and nothing changes
+		}
+		replaytest.Run(t, []replaytest.Exchange{s.Request}, c)
+		if len(s.After) == 0 {
+			continue // the next order comes at once
+		}
+		want := s.After[len(s.After)-1].App
+		got := d.await(map[string]string{"mgmt": "STARTED", "sys1": "STARTED", "app1": want.Status})["app1"]
+		if got.UserStopped != want.UserStopped || got.AutoRecovery.CurrentRetries != want.AutoRecovery.CurrentRetries {
+			t.Errorf("after %q: %+v, want %+v", s.Request.Case, got, want)
+		}
+	}
 }
