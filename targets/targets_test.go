@@ -33,6 +33,9 @@ func invariants(t *testing.T, target *Target) {
 	if target.Platform == "" || target.Arch.Go == "" {
 		t.Error("platform or arch is empty after loading")
 	}
+	if target.AppEngine != nil && (target.Kernel != nil || target.Image != nil || target.Bootloader != nil || target.AppEngine.Suite == "") {
+		t.Errorf("an App Engine with a machine of its own, or without a suite: %+v", target)
+	}
 	if target.Image == nil {
 		return
 	}
@@ -153,6 +156,22 @@ func TestParseMistakes(t *testing.T) {
 		if fault.Of(err) != fault.BadInput {
 			t.Errorf("%q: kind %v", c.new, fault.Of(err))
 		}
+	}
+}
+
+func TestAppEngineExcludesAMachine(t *testing.T) {
+	text := "description: x\narch: {go: amd64}\nappengine: {suite: bookworm}\ncontainers: [sdk]\nkernel: {source: debian, suite: bookworm, package: linux-image-amd64}\n"
+	_, err := Parse("x", "x", []byte(text))
+	for _, want := range []string{"leave kernel or appengine out", "arch.debian", "containers from Debian's packages"} {
+		if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), "field debian is missing", "arch.debian"), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if _, err := Parse("x", "x", []byte("description: x\narch: {go: arm64}\nappengine: {suite: bookworm}\n")); err != nil {
+		t.Error(err)
+	}
+	if _, err := Parse("x", "x", []byte("description: x\narch: {go: arm64}\nappengine: {}\n")); err == nil {
+		t.Error("a package without a suite is taken")
 	}
 }
 

@@ -205,7 +205,7 @@ func TestDeviceAndAppEngineSayTheSame(t *testing.T) {
 		t.Skipf("missing on this host: %v", missing)
 	}
 	reference := reference(t, device, root)
-	asked := []string{"/containers", "/groups", "/steps", "/daemons"}
+	asked := []string{"/containers", "/groups", "/steps"}
 	want := onDevice(t, device, reference, asked)
 
 	test := own(t, "for p in "+strings.Join(asked, " ")+"; do pvcurl --unix-socket $PVTEST_PREFIX/run/pv/pv-ctrl -s http://localhost$p; echo; done", func(s *Spec) {

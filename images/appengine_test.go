@@ -1,0 +1,170 @@
+package images
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/fault"
+)
+
+// builtProgram is a step whose output is a program.
+type builtProgram struct{ made }
+
+func (*builtProgram) File() string { return "pantavisor" }
+
+// guest is the package of a small App Engine target.
+func guest(t testing.TB) *AppEngine {
+	t.Helper()
+	root := boardTree(t)
+	for name, text := range map[string]string{
+		"app/run.json":           `{"#spec":"service-manifest-run@1","config":"lxc.container.conf","name":"app","root-volume":"root.squashfs","storage":{},"type":"lxc","volumes":[]}`,
+		"app/root.squashfs":      "an image",
+		"app/lxc.container.conf": "lxc.init.cmd = /sbin/init\n",
+	} {
+		file := filepath.Join(root, "vendors/board/stepskel", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &AppEngine{
+		Platform: "board", Root: root, Epoch: 1_700_000_000,
+		Program: &builtProgram{made{"go/pantavisor", map[string]string{"pantavisor": "#!/bin/sh\necho I am the runtime\n"}}},
+		Storage: &Trail{Platform: "board", AppEngine: true, Root: root, Parts: []build.Step{&Device{Root: root}}, Boot: &UbootStore{}},
+	}
+}
+
+func TestPackageInstalls(t *testing.T) {
+	dir := newRunner(t).must(guest(t))
+	work := t.TempDir()
+	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
+	prefix := filepath.Join(work, "a folder")
+	out := host(t, filepath.Join(work, packageDir, "install"), prefix)
+	if !strings.Contains(out, "sudo "+prefix+"/pantavisor -i") {
+		t.Errorf("it does not say how to run it:\n%s", out)
+	}
+	if got := host(t, filepath.Join(prefix, "pvcontrol")); got != "I am the runtime\n" {
+		t.Errorf("pvcontrol says %q", got)
+	}
+	for name, want := range map[string]string{
+		"storage/boot/uboot.txt": "pv_rev=0\x00\x00", "etc/pantavisor.config": boardFiles()["config/board/pantavisor.config"],
+		"storage/trails/0/app/root.squashfs": "an image",
+	} {
+		if got, err := os.ReadFile(filepath.Join(prefix, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"etc/pantavisor/defaults/groups.json", "README.md", "pantavisor.service", "storage/trails/0/.pvr/json"} {
+		if !exists(filepath.Join(prefix, name)) {
+			t.Errorf("no %s", name)
+		}
+	}
+	checkShared(t, prefix)
+	again(t, work, prefix)
+}
+
+// checkShared sees that objects and revision are one file.
+func checkShared(t *testing.T, prefix string) {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(prefix, "storage/trails/0/app/root.squashfs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, several := idOf(info); !several {
+		t.Error("the image in the revision is a copy of its object")
+	}
+}
+
+// again installs over an installation that was used.
+func again(t *testing.T, work, prefix string) {
+	t.Helper()
+	mine := map[string]string{"etc/pantavisor.config": "PV_LOG_LEVEL=1\n", "storage/trails/0/app/run.json": "changed"}
+	for name, text := range mine {
+		if err := os.WriteFile(filepath.Join(prefix, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(prefix, "pantavisor"), []byte("old"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	host(t, filepath.Join(work, packageDir, "install"), prefix)
+	for name, want := range mine {
+		if got, err := os.ReadFile(filepath.Join(prefix, name)); err != nil || string(got) != want {
+			t.Errorf("%s did not stay: %q, %v", name, got, err)
+		}
+	}
+	if got := host(t, filepath.Join(prefix, "pantavisor")); got != "I am the runtime\n" {
+		t.Errorf("the program is still the old one: %q", got)
+	}
+}
+
+func TestInstallRefusesWhatCannotBe(t *testing.T) {
+	dir := newRunner(t).must(guest(t))
+	work := t.TempDir()
+	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
+	install := filepath.Join(work, packageDir, "install")
+	for want, words := range map[string][]string{
+		"one folder at most":             {"a", "b"},
+		"where the package was unpacked": {filepath.Join(work, packageDir)},
+		"cannot be made":                 {"/dev/null/x"},
+	} {
+		out, err := exec.Command(install, words...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%v: %v, %s; want %s", words, err, out, want)
+		}
+	}
+}
+
+func TestPackageIsTheSameFromTwoPaths(t *testing.T) {
+	sums := map[string]bool{}
+	for range 2 {
+		sum, err := digest(t.Context(), filepath.Join(newRunner(t).must(guest(t)), AppEngineFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums[sum] = true
+	}
+	if len(sums) != 1 {
+		t.Error("two builds differ")
+	}
+}
+
+func TestPackageMembersBelongToRootAndHaveOneTime(t *testing.T) {
+	dir := newRunner(t).must(guest(t))
+	list := host(t, "tar", "--full-time", "--utc", "-tvzf", filepath.Join(dir, AppEngineFile))
+	for line := range strings.Lines(list) {
+		f := strings.Fields(line)
+		if f[1] != "0/0" || f[3] != "2023-11-14" || f[4] != "22:13:20" || !strings.HasPrefix(f[5], packageDir+"/") {
+			t.Errorf("%s", line)
+		}
+	}
+	if !strings.Contains(list, "-rw------- 0/0") || !strings.Contains(list, "link to appengine/storage/objects/") {
+		t.Errorf("secrets are open, or objects are there twice:\n%s", list)
+	}
+}
+
+func TestPackageNeedsItsConfiguration(t *testing.T) {
+	s := guest(t)
+	if err := os.Remove(filepath.Join(s.Root, "config/board/pantavisor.config")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newRunner(t).run(s); fault.Of(err) != fault.Missing {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAppEngineTargetsMakeAPackage(t *testing.T) {
+	for _, name := range []string{"x64-appengine", "aarch64-appengine", "arm-appengine", "mips-appengine"} {
+		if diff := cmp.Diff([]string{name + ".tgz"}, artefacts(t, options(t, name))); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
