@@ -419,6 +419,45 @@ func TestDeviceRuns(t *testing.T) {
 	}
 }
 
+// TestOwnVolumes keeps metadata in the volumes that device.json has for it, and in
+// memory when the disk cannot be mounted.
+func TestOwnVolumes(t *testing.T) {
+	d := newDevice(t)
+	d.add("app", "app", "/sbin/init stay list:/pantavisor/user-meta list:/pantavisor/device-meta", map[string]any{"roles": []string{"mgmt"}})
+	err := d.st.Set("device.json", []byte(`{"groups":[{"name":"app"}],"disks":[{"name":"secrets","type":"dm-crypt-versatile","path":"/x.img,2,key"}],
+		"volumes":{"pv--usrmeta":{"persistence":"permanent"},"pv--devmeta":{"persistence":"permanent","disk":"secrets"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := d.traces()
+	delete(before, "goroutines") // the test's own wait for the engine's end
+	d.boot()
+	d.await(map[string]string{"app": "STARTED"})
+	d.console("app")
+	d.ask("PUT", "/user-meta/mine", "1")
+	d.ask("PUT", "/device-meta/secret", "2")
+	if b, _ := os.ReadFile(d.dir + "/storage/disks/perm/bsp/pv--usrmeta/mine"); string(b) != "1" {
+		t.Errorf("the volume for user metadata holds %q", content(t, d.dir+"/storage/disks/perm/bsp/pv--usrmeta"))
+	}
+	if meta := d.ask("GET", "/device-meta", ""); !strings.Contains(meta, `"secret":"2"`) {
+		t.Errorf("device metadata is lost: %s", meta)
+	}
+	for _, f := range files(d.dir + "/storage") {
+		if filepath.Base(f) == "secret" {
+			t.Errorf("%s was to be on an encrypted disk", f)
+		}
+	}
+	if !strings.Contains(d.out.String(), "disk secrets of type dm-crypt-versatile is not available") {
+		t.Error("the log does not name the disk")
+	}
+	d.off()
+	after := d.traces()
+	delete(after, "goroutines")
+	if more := after.more(before); len(more) > 0 {
+		t.Errorf("left behind: %v", more)
+	}
+}
+
 func TestDamagedStateStillServes(t *testing.T) {
 	d := newDevice(t)
 	stay := "/sbin/init wait"

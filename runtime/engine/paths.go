@@ -56,6 +56,9 @@ func (p paths) make() error {
 	return errors.Join(errs...)
 }
 
+// ownVolume is where a volume of the runtime itself is mounted.
+func (p paths) ownVolume(name string) string { return filepath.Join(p.volumes, ownFolder, name) }
+
 func (p paths) at(name string) string { return filepath.Join(p.run, name) }
 
 // touch makes an empty file unless there is one.

@@ -101,13 +101,15 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	}
 	s.openLogs(serve)
 	defer s.serveHost()()
-	s.openMeta()
 	for _, dir := range []string{s.paths.exports, s.paths.volumes} {
 		if n, err := volume.Sweep(dir); n > 0 || err != nil {
 			s.log.Warnf("an earlier run left %d mounts below %s: %v", n, dir, orElse(errorText(err), "unmounted"))
 		}
 	}
-	s.makeEngine()
+	l := s.loadState()
+	defer s.mountOwn(l)()
+	s.openMeta()
+	s.makeEngine(l)
 	s.startDaemons()
 	s.serve(serve)
 	stopSignals := s.engine.onSignals()
@@ -218,14 +220,19 @@ func (s *session) openMeta() {
 	}
 }
 
-// makeEngine loads the state and prepares what containers need.
-func (s *session) makeEngine() {
+// loadState loads the revision's state, nil when it cannot be used.
+func (s *session) loadState() *loaded {
 	l, err := load(s.paths.trail, s.manifestOptions(), s.log)
 	if err != nil {
 		status, message := manifest.Outcome(err)
 		s.log.Errorf("revision %s cannot run: %s, %s: %v", s.opt.Revision, status, message, err)
 		s.broken, l = err, nil
 	}
+	return l
+}
+
+// makeEngine prepares what the containers of a state need; l is nil without one.
+func (s *session) makeEngine(l *loaded) {
 	sys := &manifest.System{}
 	if l != nil {
 		sys = l.sys
@@ -284,15 +291,11 @@ func (s *session) makeHost(l *loaded) *host {
 	h := &host{paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device, drivers: s.drivers, capture: s.cfg.Bool(config.LogCapture)}
 	h.policy = orElse(s.cfg.String(config.RemountPolicy), "default")
 	h.loggers, h.lxcLevel = s.cfg.Bool(config.LogLoggers), s.cfg.Int(config.LXCLogLevel)
-	h.mounter = &volume.Mounter{
-		Trail: s.paths.trail, Disks: s.paths.disks, Rev: s.opt.Revision, VolDir: s.paths.volumes, ConfDir: s.paths.configs,
-		LoopBase: s.cfg.Int(config.LoopIndexBase), Handlers: s.cfg.Bool(config.SecurebootHandlers) && os.Getenv("pv_verityoff") == "",
-	}
+	h.mounter = s.mounter(l)
 	store, err := objects.Create(s.paths.objects)
 	h.check = &checker{trail: s.paths.trail, store: store, hash: s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"}
 	if l != nil {
 		h.check.state, h.check.sys = l.state, l.sys
-		h.mounter.Disk = l.sys.Disk
 		h.remount = l.sys.Remount
 	}
 	if s.tree = s.opt.Tree; s.tree == nil && err == nil {
