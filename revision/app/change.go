@@ -6,32 +6,52 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pantavisor/pantavisor/atomicfile"
 )
 
 // change collects the new files of one application and puts them in place
-// together. A folder that is not there yet is made under another name first.
+// together. They grow in a folder of the repository's own, which the next command
+// removes when this one is killed, where that is on the same file system; else
+// beside the application.
 type change struct {
 	final string // the application's folder
-	dir   string // where files are made
+	isNew bool   // final is not there yet
+	dir   string // where files are made; final itself where nothing else can be
 	files []*atomicfile.File
 	names []string // of files
 	first []string // removed before anything else
 	gone  []string // removed when all else is in place
 }
 
-func begin(final string) (*change, error) {
+// change begins a change of a folder.
+func (w *Workspace) change(final string) (*change, error) {
 	c := &change{final: final, dir: final}
-	if _, err := os.Stat(final); err == nil {
+	parent, base := filepath.Split(final)
+	near := final
+	if _, err := os.Stat(final); err != nil {
+		c.isNew, near = true, parent
+	}
+	if own := filepath.Join(w.Dir, repositoryDir); sameFileSystem(own, near) {
+		parent = own
+	} else if !c.isNew {
 		return c, nil
 	}
-	parent, base := filepath.Split(final)
-	dir, err := os.MkdirTemp(parent, "."+base+".tmp-")
+	dir, err := os.MkdirTemp(parent, "."+base[:min(len(base), 200)]+".tmp-")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for %s: %w", base, err)
 	}
 	c.dir = dir
 	return c, os.Chmod(dir, 0o755)
+}
+
+// repositoryDir is the folder of the repository in a checkout.
+const repositoryDir = ".pvr"
+
+func sameFileSystem(a, b string) bool {
+	var sa, sb unix.Stat_t
+	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
 }
 
 // create begins a file that the change will put in place.
@@ -69,11 +89,11 @@ func (c *change) commit() error {
 		return err
 	}
 	for _, manifest := range []bool{true, false} {
-		for i, f := range c.files {
+		for i := range c.files {
 			if (c.names[i] == SourceName) != manifest {
 				continue
 			}
-			if err := f.Commit(); err != nil {
+			if err := c.place(i); err != nil {
 				return err
 			}
 		}
@@ -81,19 +101,37 @@ func (c *change) commit() error {
 	if err := c.drop(c.gone); err != nil {
 		return err
 	}
-	if c.dir == c.final {
+	if !c.isNew {
 		return nil
 	}
 	if err := os.Rename(c.dir, c.final); err != nil {
 		return fmt.Errorf("naming the new folder: %w", err)
 	}
-	c.dir = c.final
+	c.dir, c.isNew = c.final, false
 	return atomicfile.SyncDir(filepath.Dir(c.final))
+}
+
+// place completes a file and moves it to where it belongs, if that is there.
+func (c *change) place(i int) error {
+	if err := c.files[i].Commit(); err != nil {
+		return err
+	}
+	if c.isNew || c.dir == c.final {
+		return nil
+	}
+	from, to := filepath.Join(c.dir, c.names[i]), filepath.Join(c.final, c.names[i])
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return fmt.Errorf("making the folder of %s: %w", c.names[i], err)
+	}
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("placing %s: %w", c.names[i], err)
+	}
+	return atomicfile.SyncDir(filepath.Dir(to))
 }
 
 func (c *change) drop(names []string) error {
 	for _, name := range names {
-		if err := os.Remove(filepath.Join(c.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(filepath.Join(c.final, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("removing %s: %w", name, err)
 		}
 	}

@@ -65,7 +65,7 @@ func (w *Workspace) ConvertDM(ctx context.Context, container, volume string) (*R
 }
 
 func (w *Workspace) convert(ctx context.Context, container, volume string, r *Result) error {
-	c, err := openFolder(w.folder(container))
+	c, err := w.openFolder(w.folder(container))
 	if err != nil {
 		return err
 	}
@@ -116,11 +116,11 @@ func seeded(manifest canon.Value) canon.Value {
 }
 
 // openFolder begins a change in a folder that must be there.
-func openFolder(dir string) (*change, error) {
+func (w *Workspace) openFolder(dir string) (*change, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, fault.New(fault.BadInput, "%s is no folder of this checkout", filepath.Base(dir))
 	}
-	return begin(dir)
+	return w.change(dir)
 }
 
 func with(v canon.Value, members ...canon.Member) canon.Value {
@@ -292,7 +292,7 @@ func (w *Workspace) apply(ctx context.Context, key string, r *Result) error {
 	if text(manifest, "type") != verityType {
 		return nil // another kind of mapping has no hash tree
 	}
-	c, err := openFolder(w.folder(container))
+	c, err := w.openFolder(w.folder(container))
 	if err != nil {
 		return err
 	}

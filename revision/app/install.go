@@ -38,7 +38,7 @@ type build struct {
 }
 
 func (w *Workspace) begin(name string, old, src *Source) (*build, error) {
-	c, err := begin(w.folder(name))
+	c, err := w.change(w.folder(name))
 	if err != nil {
 		return nil, err
 	}
@@ -182,11 +182,11 @@ func (b *build) ensureDocker(ctx context.Context) error {
 
 // current tells whether an image is there and was made from what is wanted.
 func (b *build) current(file, suffix, want string) bool {
-	info, err := os.Stat(filepath.Join(b.change.dir, file))
+	info, err := os.Stat(filepath.Join(b.change.final, file))
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 		return false
 	}
-	got, err := os.ReadFile(filepath.Join(b.change.dir, file+suffix))
+	got, err := os.ReadFile(filepath.Join(b.change.final, file+suffix))
 	return err == nil && strings.TrimSpace(string(got)) == want
 }
 
@@ -369,7 +369,7 @@ func (b *build) render() error {
 
 // write makes a file of the application unless it is there already.
 func (b *build) write(name string, data []byte) error {
-	old, err := os.ReadFile(filepath.Join(b.change.dir, name))
+	old, err := os.ReadFile(filepath.Join(b.change.final, name))
 	if err == nil && bytes.Equal(old, data) {
 		return nil
 	}
@@ -383,7 +383,7 @@ func (b *build) rewrite(name string, data []byte) error {
 
 // writeJSON leaves a file alone that has the value already, in whatever layout.
 func (b *build) writeJSON(name string, text []byte, v canon.Value) error {
-	if old, err := os.ReadFile(filepath.Join(b.change.dir, name)); err == nil {
+	if old, err := os.ReadFile(filepath.Join(b.change.final, name)); err == nil {
 		if have, err := canon.First(old); err == nil && canon.Equal(have, v) {
 			return nil
 		}

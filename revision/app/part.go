@@ -99,7 +99,7 @@ func (w *Workspace) place(ctx context.Context, name string, p *part, src *Source
 		return nil, err
 	}
 	defer b.end()
-	others, err := begin(w.Dir)
+	others, err := w.change(w.Dir)
 	if err != nil {
 		return nil, err
 	}
