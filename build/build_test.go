@@ -824,6 +824,15 @@ func TestDeliver(t *testing.T) {
 			t.Errorf("report.txt does not hold %q:\n%s", want, read(t, filepath.Join(out, "report.txt")))
 		}
 	}
+	artefacts[0].To, artefacts[1].To = "other.img", "elsewhere"
+	write(t, filepath.Join(out, "folder", "mine"), "x") // changes the folder
+	if _, n = deliver(); n != 2 {
+		t.Errorf("%d files written under new names, want 2", n)
+	}
+	if _, err := os.Stat(filepath.Join(out, "test.img")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the image of the last build is still there: %v", err)
+	}
+	read(t, filepath.Join(out, "folder", "mine")) // what somebody has changed stays
 	var back Report
 	if err := json.Unmarshal([]byte(read(t, filepath.Join(out, "report.json"))), &back); err != nil || back.Target != "test" {
 		t.Errorf("got %+v, %v", back, err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -63,7 +64,25 @@ func (b *Builder) publishAll(res *Result, dir string, artefacts []Artefact) ([]P
 	if !changed {
 		return all, nil
 	}
+	if err := removeStale(dir, old, all); err != nil {
+		return all, fault.Wrap(fault.IO, err, "removing what the last build left")
+	}
 	return all, writeState(dir, all)
+}
+
+// removeStale removes what an earlier build published under names that this one does
+// not have, an image of another size: nobody shall write an old image to a medium.
+// What somebody has changed since is his.
+func removeStale(dir string, old map[string]Published, all []Published) error {
+	var errs []error
+	for name, was := range old {
+		dst := filepath.Join(dir, filepath.FromSlash(name))
+		current := slices.ContainsFunc(all, func(p Published) bool { return p.Path == name })
+		if !current && fs.ValidPath(name) && was.Seen != "" && was.Seen == seen(dst) {
+			errs = append(errs, removeAll(dst))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func writeState(dir string, all []Published) error {

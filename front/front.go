@@ -185,10 +185,21 @@ func (d *Door) Build(ctx context.Context, target string) (*build.Report, error) 
 	if err = d.roomFor(err, j.Cache.Dir()); err == nil {
 		d.tidy(ctx, j)
 	}
-	if err = errors.Join(err, j.close()); err != nil || !d.JSON {
+	if err = errors.Join(err, j.close()); err != nil {
 		return report, err
 	}
+	d.warnAgain(report)
+	if !d.JSON {
+		return report, nil
+	}
 	return report, d.print(report)
+}
+
+// warnAgain repeats warnings where people look: below everything else.
+func (d *Door) warnAgain(r *build.Report) {
+	for _, w := range r.Warnings {
+		fmt.Fprintln(d.Stderr, build.Line(build.Event{Type: build.Warning, Step: w.Step, Text: w.Text}))
+	}
 }
 
 // roomFor adds to an error of a full file system which folders need room; an image
