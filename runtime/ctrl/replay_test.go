@@ -3,6 +3,7 @@ package ctrl
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -149,7 +150,7 @@ func TestEveryRecordingIsAccountedFor(t *testing.T) {
 
 func TestReplay(t *testing.T) {
 	was := buildFile
-	buildFile = "/nonexistent"
+	buildFile = filepath.Join(t.TempDir(), "none")
 	t.Cleanup(func() { buildFile = was })
 	for _, r := range replays {
 		t.Run(r.file, func(t *testing.T) {
