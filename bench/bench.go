@@ -76,6 +76,7 @@ func Run(ctx context.Context, root string, out, progress io.Writer) error {
 		{"images with a changed runtime", changedRuntime},
 		{"sizes", sizes},
 		{"the log server", logServer},
+		{"the control socket", controlSocket},
 		{"App Engine instances", appEngine},
 		{"booted devices", devices},
 	} {
