@@ -177,7 +177,7 @@ func (s *session) readEarlyLog(f *os.File) {
 	for lines.Scan() {
 		var r handoff.Record
 		if json.Unmarshal(lines.Bytes(), &r) == nil {
-			s.logs.Log(logs.Runtime, r.Source, logs.Level(r.Level), r.Msg)
+			s.logs.Relay(r.Source, logs.Level(r.Level), r.Msg, time.Duration(r.T*float64(time.Second)), r.Shown)
 		}
 	}
 }

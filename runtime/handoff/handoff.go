@@ -54,6 +54,8 @@ type Record struct {
 	Source string `json:"source"`
 	// Msg is one line of text.
 	Msg string `json:"msg"`
+	// Shown says that the message stands on the console already.
+	Shown bool `json:"shown,omitempty"`
 }
 
 // Line returns the record as a JSON line.

@@ -274,6 +274,32 @@ func TestJournalHandsOver(t *testing.T) {
 	}
 }
 
+func TestJournalSaysWhatTheConsoleHas(t *testing.T) {
+	j := newSilentJournal(t)
+	console, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer console.Close()
+	defer w.Close()
+	log := logs.Logger{Sink: j, Source: "boot"}
+	log.Infof("nowhere") // there is no console yet
+	j.console, j.level = int(w.Fd()), logs.Debug
+	log.Infof("here")
+	log.Debugf("for the files only")
+	var shown []bool
+	for _, r := range records(t, j) {
+		shown = append(shown, r.Shown)
+	}
+	if diff := cmp.Diff([]bool{false, true, false}, shown); diff != "" {
+		t.Errorf("shown (-want +got):\n%s", diff)
+	}
+	w.Close()
+	if got, _ := io.ReadAll(console); string(got) != "pantavisor: INFO: boot: here\r\n" {
+		t.Errorf("console = %q", got)
+	}
+}
+
 func TestJournalNeverBlocksAndCounts(t *testing.T) {
 	j := newSilentJournal(t)
 	const many = 5000

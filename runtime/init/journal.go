@@ -74,8 +74,7 @@ func (j *journal) Log(_, source string, level logs.Level, msg string) {
 	}
 	for line := range strings.Lines(msg) {
 		if line = strings.TrimRight(line, "\r\n"); line != "" {
-			j.show(source, level, line)
-			j.keep(source, level, line)
+			j.keep(source, level, line, j.show(source, level, line))
 		}
 	}
 }
@@ -84,8 +83,8 @@ func (j *journal) Log(_, source string, level logs.Level, msg string) {
 var severities = [...]int{logs.Fatal: 2, logs.Error: 3, logs.Warn: 4, logs.Info: 6, logs.Debug: 7, logs.Trace: 7, logs.All: 7}
 
 // show writes to the kernel log, and to the console what the kernel does not show
-// there by itself.
-func (j *journal) show(source string, level logs.Level, line string) {
+// there by itself. It returns whether the message is on the console now.
+func (j *journal) show(source string, level logs.Level, line string) bool {
 	severity := severities[min(max(level, logs.Fatal), logs.All)]
 	logged := false
 	if j.kmsg >= 0 {
@@ -93,9 +92,14 @@ func (j *journal) show(source string, level logs.Level, line string) {
 		_, err := unix.Write(j.kmsg, fmt.Appendf(nil, "<%d>pantavisor: %s: %s", user|severity, source, line))
 		logged = err == nil
 	}
-	if level <= logs.Info && !(logged && severity < kernelLevel()) {
-		_, _ = unix.Write(j.console, fmt.Appendf(nil, "pantavisor: %s: %s: %s\r\n", level, source, line))
+	if logged && severity < kernelLevel() {
+		return true
 	}
+	if level > logs.Info {
+		return false
+	}
+	_, err := unix.Write(j.console, fmt.Appendf(nil, "pantavisor: %s: %s: %s\r\n", level, source, line))
+	return err == nil
 }
 
 // kernelLevel is below which the kernel shows messages on the console.
@@ -112,11 +116,11 @@ func kernelLevel() int {
 }
 
 // keep hands the message to the engine, and first says how many it did not take.
-func (j *journal) keep(source string, level logs.Level, line string) {
+func (j *journal) keep(source string, level logs.Level, line string, shown bool) {
 	if j.pipe < 0 {
 		return
 	}
-	r := handoff.Record{T: uptime().Seconds(), Level: int(level), Source: source, Msg: line}
+	r := handoff.Record{T: uptime().Seconds(), Level: int(level), Source: source, Msg: line, Shown: shown}
 	if j.dropped > 0 {
 		lost := handoff.Record{T: r.T, Level: int(logs.Warn), Source: "init", Msg: fmt.Sprintf("%d messages of process 1 were lost", j.dropped)}
 		if !j.send(lost) {

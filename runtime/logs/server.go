@@ -71,6 +71,14 @@ type record struct {
 	size      int
 	sec, nsec int64
 	wall      time.Time
+	shown     bool // on standard output, by whoever had the message before
+}
+
+// stamped is the head of a message that comes now.
+func stamped(source string, level Level, f form) record {
+	r := record{source: source, level: level, form: f, wall: time.Now()}
+	r.sec, r.nsec = sinceBoot()
+	return r
 }
 
 // lane is what waits of one platform. Each has its own bound, so whoever floods
@@ -215,6 +223,22 @@ func (s *Server) Log(platform, source string, level Level, msg string) {
 	}
 }
 
+// Relay takes a message that process 1 had before the server: at is its time since
+// boot, shown says that it stands on standard output already.
+func (s *Server) Relay(source string, level Level, msg string, at time.Duration, shown bool) {
+	passes, now := s.allows(level)
+	if now && !shown {
+		s.printNow(source, level, msg)
+	}
+	if !passes {
+		return
+	}
+	r := stamped(source, level, fromRuntime)
+	r.wall = r.wall.Add(at - time.Duration(r.sec)*time.Second - time.Duration(r.nsec))
+	r.sec, r.nsec, r.shown = int64(at/time.Second), int64(at%time.Second), shown
+	s.queue(Runtime, r, []byte(msg[:min(len(msg), maxMessage)]), true)
+}
+
 // allows tells whether a message of the runtime is taken, and whether it is printed at
 // once: that is what stdout_direct means, and what happens to FATAL and, after the
 // server's end, to what would go to standard output.
@@ -235,17 +259,16 @@ func (s *Server) printNow(source string, level Level, msg string) {
 
 // put queues a message of at most maxMessage bytes, or counts it as lost.
 func (s *Server) put(platform, source string, level Level, f form, text []byte) {
-	s.queue(platform, source, level, f, text[:min(len(text), maxMessage)], true)
+	s.queue(platform, stamped(source, level, f), text[:min(len(text), maxMessage)], true)
 }
 
 // offer is [Server.put] for who can wait: false means that there is no room.
 func (s *Server) offer(platform, source string, level Level, f form, text []byte) bool {
-	return s.queue(platform, source, level, f, text, false)
+	return s.queue(platform, stamped(source, level, f), text, false)
 }
 
-func (s *Server) queue(platform, source string, level Level, f form, text []byte, lose bool) bool {
-	r := record{source: source, level: level, form: f, size: len(text), wall: time.Now()}
-	r.sec, r.nsec = sinceBoot()
+func (s *Server) queue(platform string, r record, text []byte, lose bool) bool {
+	r.size = len(text)
 	if !s.enter(platform, r, text, lose) {
 		return false
 	}

@@ -157,6 +157,39 @@ func TestStandardOutputs(t *testing.T) {
 	}
 }
 
+// What process 1 has printed is not printed again; what it has not is, and the
+// files hold both with the time that they came at.
+func TestRelay(t *testing.T) {
+	var out screen
+	s, dir := start(t, Options{Outputs: FileTree | Stdout, Stdout: &out, Level: Debug})
+	s.Relay("init", Info, "shown", 1900*time.Millisecond, true)
+	s.Relay("init", Debug, "not shown", 2*time.Second, false)
+	s.Relay("init", Trace, "not at this level", 2*time.Second, false)
+	s.Flush()
+	unseen := "[pantavisor] 2 DEBUG\t -- [init]: not shown\n"
+	if got := out.String(); got != unseen {
+		t.Errorf("standard output = %q, want %q", got, unseen)
+	}
+	want := "[pantavisor] 1 INFO\t -- [init]: shown\n" + unseen
+	if got := read(t, dir, "0/pantavisor/pantavisor.log"); got != want {
+		t.Errorf("file = %q, want %q", got, want)
+	}
+}
+
+func TestRelayKeepsTheWallClockOfTheMessage(t *testing.T) {
+	s, dir := start(t, Options{Absolute: true})
+	s.Relay("init", Info, "at the start of the machine", 0, true)
+	s.Flush()
+	var got int64
+	if _, err := fmt.Sscanf(read(t, dir, "0/pantavisor/pantavisor.log"), "[pantavisor] %d", &got); err != nil {
+		t.Fatal(err)
+	}
+	sec, _ := sinceBoot()
+	if began := time.Now().Unix() - sec; got < began-2 || got > began+2 {
+		t.Errorf("the message is of second %d, the machine started in %d", got, began)
+	}
+}
+
 func TestLevels(t *testing.T) {
 	s, dir := start(t, Options{Level: Warn})
 	log := Logger{Sink: s, Source: "x"}

@@ -199,7 +199,7 @@ func (w *writer) toStdout(platform string, r *record, text []byte) {
 	if o&Stdout == 0 && (own && o&StdoutPantavisor == 0 || !own && o&StdoutContainers == 0) {
 		return
 	}
-	if own && (o&StdoutDirect != 0 || r.level == Fatal) {
+	if r.shown || own && (o&StdoutDirect != 0 || r.level == Fatal) {
 		return // printed already by whoever logged it
 	}
 	ts := ""
