@@ -1,5 +1,7 @@
 //go:build mage
 
+//mage:multiline
+
 // Pantavisor: firmware images, and the software that runs on the device.
 package main
 
@@ -22,12 +24,15 @@ import (
 	"github.com/pantavisor/pantavisor/test/appengine"
 )
 
-// Options are written --name or --name=value by habit; mage reads one dash.
+// Options are written --name or --name=value by habit; mage reads one dash, and its
+// own -h in front of the command.
 func init() {
 	front.Inside()
 	front.CancelOnTerminate()
 	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
 		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
+	if len(os.Args) > 2 && slices.ContainsFunc(os.Args[2:], func(arg string) bool { return arg == "--help" || arg == "-h" }) {
+		os.Args = []string{os.Args[0], "-h", os.Args[1]}
 	}
 	for i, arg := range os.Args {
 		if i > 1 && strings.HasPrefix(arg, "--") && len(arg) > 2 {
@@ -58,7 +63,11 @@ func door(json, locked *bool, events *string, do func(*front.Door) error) error 
 	return end(do(d))
 }
 
-// Build makes the image, its block map, the BSP export and a report under out/TARGET. Words: -locked fails where a pinned part has left the archive; -json prints the report as JSON; -events=FILE writes what happens as JSON lines, - to standard output.
+// Build makes the image, its block map, the BSP export and a report under out/TARGET.
+//
+//	--locked       fails where a pinned part has left the archive
+//	--json         prints the report as JSON
+//	--events=FILE  writes what happens as JSON lines, - to standard output
 //
 //	mage build x64-uefi
 //	mage build x64-uefi --locked --events=build.jsonl
@@ -70,7 +79,10 @@ func Build(ctx context.Context, target string, locked, json *bool, events *strin
 	})
 }
 
-// Run builds a target and boots it in QEMU: on a terminal with the device's console, elsewhere until every container has reached its goal.
+// Run builds a target and boots it in QEMU.
+//
+// On a terminal it shows the device's console, elsewhere it waits until every container
+// has reached its goal and prints a summary, with --json as JSON.
 //
 //	mage run x64-uefi
 //	mage run x64-uefi --json < /dev/null
@@ -86,7 +98,7 @@ func Targets(json *bool) error {
 	return door(json, nil, nil, func(d *front.Door) error { return d.Targets() })
 }
 
-// Plan prints the resolved graph without running it: text, json or dot.
+// Plan prints the resolved graph without running it, as text, json or dot.
 //
 //	mage plan x64-uefi
 //	mage plan x64-uefi --format=dot | dot -Tsvg > plan.svg
@@ -112,7 +124,10 @@ func Clean(ctx context.Context, target string) error {
 	return door(nil, nil, nil, func(d *front.Door) error { return d.Clean(ctx, target) })
 }
 
-// Component makes one component: init, initrd, kernel, bsp, trail or image; with -clean behind its name it is forgotten.
+// Component makes one component of a target.
+//
+// There are init, initrd, kernel, bsp, trail and image; with -clean behind its name a
+// component is forgotten.
 //
 //	mage component x64-uefi initrd
 //	mage component x64-uefi initrd-clean
@@ -172,7 +187,9 @@ func Test(ctx context.Context) error {
 	return end(errors.Join(lint(ctx), gotool(ctx, "test", "-timeout=60m", "./...")))
 }
 
-// Bench measures what docs/benchmarks.md lists and writes it there; with --packages the benchmarks of all packages instead.
+// Bench measures what docs/benchmarks.md lists and writes it there.
+//
+// With --packages it runs the benchmarks of all packages instead.
 //
 //	mage bench
 //	mage bench --packages
@@ -187,7 +204,9 @@ func Bench(ctx context.Context, packages *bool) error {
 	return end(bench.Run(ctx, root, os.Stdout, os.Stderr))
 }
 
-// Fuzz runs every fuzz target for a while, 60s or what --span says, and tells at the end of all that found something.
+// Fuzz runs every fuzz target for a while, 60s or what --span says.
+//
+// It tells at the end of all that found something.
 //
 //	mage fuzz
 //	mage fuzz --span=5m

@@ -809,6 +809,9 @@ func TestDeliver(t *testing.T) {
 	if r.Artefacts[0].SHA256 != want || r.Warnings[0].Text != "a pinned package was replaced" {
 		t.Errorf("got %+v", r)
 	}
+	if len(r.Artefacts[0].Contains) != 1 || r.Artefacts[1].Contains != nil {
+		t.Errorf("what the step holds is to stand with its first artefact: %+v", r.Artefacts)
+	}
 	if r, n = deliver(); n != 0 || !r.Steps[0].Cached || len(r.Warnings) != 1 {
 		t.Errorf("%d files written again; report %+v", n, r)
 	}

@@ -34,7 +34,9 @@ type Published struct {
 	// SHA256 is of the whole file; left out for folders and for files from 64 MiB
 	// on of which less than half is allocated: reading gigabytes of zeros would
 	// cost more than making the image. Their block map carries checksums.
-	SHA256   string    `json:"sha256,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
+	// Contains is what the step says of its output; it stands with the first
+	// artefact of the step only.
 	Contains []Content `json:"contains,omitempty"`
 	// Source and Seen let the next build tell that the file is still what was
 	// published: digest of the step's output, and size, times and inode.
@@ -57,6 +59,9 @@ func (b *Builder) publishAll(res *Result, dir string, artefacts []Artefact) ([]P
 		p, err := b.publish(res, dir, a, old)
 		if err != nil {
 			return all, fault.Wrap(fault.IO, err, "publishing %s", a.To)
+		}
+		if slices.ContainsFunc(all, func(o Published) bool { return o.Step == p.Step }) {
+			p.Contains = nil
 		}
 		changed = changed || p.fresh
 		all = append(all, *p)

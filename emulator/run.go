@@ -194,12 +194,15 @@ func (o *Options) await(ctx context.Context, m *Machine) ([]ctrl.Container, erro
 // tell prints what changed since the last time.
 func (o *Options) tell(m *Machine, cs []ctrl.Container, known map[string]string) (changed bool) {
 	for _, c := range cs {
-		now := c.Status + " " + c.StatusReason
+		now := fmt.Sprintf("%s (goal %s)", c.Status, c.StatusGoal)
+		if c.StatusReason != "" {
+			now += ": " + c.StatusReason
+		}
 		if known[c.Name] == now {
 			continue
 		}
 		known[c.Name], changed = now, true
-		fmt.Fprintf(o.Stderr, "[%5.1fs] %s: %s (goal %s) %s\n", m.Uptime().Seconds(), c.Name, c.Status, c.StatusGoal, c.StatusReason)
+		fmt.Fprintf(o.Stderr, "[%5.1fs] %s: %s\n", m.Uptime().Seconds(), c.Name, now)
 	}
 	return changed
 }

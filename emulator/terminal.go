@@ -15,7 +15,7 @@ import (
 // Escape is the key before a command of the console: Ctrl-].
 const Escape = 0x1d
 
-const terminalHelp = "\r\n[Ctrl-] q  power the device down and leave | Ctrl-] x  cut the power | Ctrl-] r  reset | Ctrl-] Ctrl-]  send Ctrl-]]\r\n"
+const terminalHelp = "\r\nCtrl-] q  power the device down and leave | Ctrl-] x  cut the power | Ctrl-] r  reset | Ctrl-] Ctrl-]  send Ctrl-]\r\n"
 
 // action is what a key after Escape asks for.
 type action int

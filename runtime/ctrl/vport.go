@@ -42,6 +42,9 @@ func (s *Server) servePorts(ctx context.Context, class, dev string) error {
 	for ctx.Err() == nil {
 		if name := findPort(class, PortName); name != "" {
 			err := s.servePort(ctx, filepath.Join(dev, name))
+			if ctx.Err() != nil {
+				break
+			}
 			s.o.Log.Infof("control port %s: %v", name, err)
 			if !pause(ctx, time.Second) {
 				break
