@@ -31,6 +31,7 @@ func init() {
 	front.CancelOnTerminate()
 	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
 		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
+	}
 	if len(os.Args) > 2 && slices.ContainsFunc(os.Args[2:], func(arg string) bool { return arg == "--help" || arg == "-h" }) {
 		os.Args = []string{os.Args[0], "-h", os.Args[1]}
 	}

@@ -517,8 +517,17 @@ func TestWhy(t *testing.T) {
 	if err := got.Write(&text); err != nil || !strings.Contains(text.String(), "field/Label") {
 		t.Errorf("text %q, %v", text.String(), err)
 	}
+	keys := b.newKeeper().keys()["a"]
+	if len(keys) != 2 {
+		t.Errorf("the target used %d outputs of a, want the last and the one before", len(keys))
+	}
 	if err := b.Forget(t.Context(), "a"); err != nil {
 		t.Fatal(err)
+	}
+	for _, key := range keys {
+		if _, err := os.Stat(b.Cache.entry(key)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("an output of a is still there: %v", err)
+		}
 	}
 	if got := why("a"); got.Verdict != "cache entry is gone" {
 		t.Errorf("got %+v", got)

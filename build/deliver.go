@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"maps"
 	"slices"
 )
 
@@ -34,20 +35,15 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	return report, report.Save(dir)
 }
 
-// Forget drops the cache entries that the target last used of the named steps;
-// no names, all of them.
+// Forget drops the cache entries that the target used last and before of the named
+// steps; no names, all of them.
 func (b *Builder) Forget(ctx context.Context, steps ...string) error {
 	keys := b.newKeeper().keys()
 	if len(steps) == 0 {
-		for _, key := range keys {
-			if err := b.Cache.Forget(ctx, key); err != nil {
-				return err
-			}
-		}
-		return nil
+		steps = slices.Sorted(maps.Keys(keys))
 	}
 	for _, name := range steps {
-		if key, ok := keys[name]; ok {
+		for _, key := range keys[name] {
 			if err := b.Cache.Forget(ctx, key); err != nil {
 				return err
 			}

@@ -53,16 +53,13 @@ func (k *keeper) remember(step, entry string) {
 	}
 }
 
-// keys are the keys of every step that the target last used, by step name.
-func (k *keeper) keys() map[string]string {
-	found := map[string]string{}
+// keys are the keys of every step that the target used last and before, by step name.
+func (k *keeper) keys() map[string][]string {
+	found := map[string][]string{}
 	paths, _ := filepath.Glob(filepath.Join(k.dir, "*.json"))
 	for _, p := range paths {
-		if strings.HasSuffix(p, "~before.json") {
-			continue
-		}
 		if r, err := readRecord(p); err == nil {
-			found[r.Step] = r.Key
+			found[r.Step] = append(found[r.Step], r.Key)
 		}
 	}
 	return found

@@ -328,7 +328,11 @@ func (d *Door) Clean(ctx context.Context, target string) error {
 	if err := j.Forget(ctx); err != nil {
 		return err
 	}
-	return fault.Wrap(fault.IO, os.RemoveAll(d.Out(target)), "cleaning %s", target)
+	if err := os.RemoveAll(d.Out(target)); err != nil {
+		return fault.Wrap(fault.IO, err, "cleaning %s", target)
+	}
+	fmt.Fprintf(d.Stderr, "removed %s and the cached steps of %s\n", d.Out(target), target)
+	return nil
 }
 
 // Component makes one component of a target, or with "-clean" behind its name
@@ -348,7 +352,11 @@ func (d *Door) Component(ctx context.Context, target, name string) error {
 		return fault.New(fault.Unsupported, "target %s has no component %s", target, base)
 	}
 	if clean {
-		return j.ForgetSteps(ctx, steps...)
+		if err := j.ForgetSteps(ctx, steps...); err != nil {
+			return err
+		}
+		fmt.Fprintf(d.Stderr, "forgot component %s of %s\n", base, target)
+		return nil
 	}
 	res, err := j.Build(ctx, steps...)
 	if err = d.roomFor(err, j.Cache.Dir()); err != nil {
@@ -375,5 +383,9 @@ func (d *Door) Lock(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	return lock.Save(d.lockFile(target))
+	if err := lock.Save(d.lockFile(target)); err != nil {
+		return err
+	}
+	fmt.Fprintf(d.Stderr, "%s pins %d packages, all the newest of their suites\n", d.lockFile(target), len(lock.Packages))
+	return nil
 }
