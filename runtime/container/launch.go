@@ -161,6 +161,9 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "launcher"), os.NewFile(uintptr(fds[1]), "stage"), nil
 }
 
+// self is this program; the first stage runs in it.
+var self = "/proc/self/exe"
+
 // spawn clones the first stage into its namespaces and group.
 func spawn(flags uintptr, sock *os.File, g *Group) (*Process, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -176,7 +179,7 @@ func spawn(flags uintptr, sock *os.File, g *Group) (*Process, error) {
 			UseCgroupFD: g.fd >= 0, CgroupFD: g.fd,
 		},
 	}
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{StageArg}, attr)
+	pid, err := syscall.ForkExec(self, []string{StageArg}, attr)
 	g.close()
 	if err != nil {
 		return nil, fmt.Errorf("cloning the first stage: %w", err)
