@@ -117,11 +117,21 @@ func New(o Options) *Server {
 // Serve listens on socketPath and answers until ctx ends. Every connection has
 // its own goroutine; the caller is who connected, by its cgroup.
 func (s *Server) Serve(ctx context.Context, socketPath string) error {
+	serve, err := s.Listen(socketPath)
+	if err != nil {
+		return err
+	}
+	return serve(ctx)
+}
+
+// Listen makes the socket, so that it is there when containers start; serve does what
+// [Server.Serve] does from then on.
+func (s *Server) Listen(socketPath string) (serve func(context.Context) error, err error) {
 	l, err := peer.Listen(socketPath, socketMode, socketBacklog)
 	if err != nil {
-		return fmt.Errorf("serving the control socket: %w", err)
+		return nil, fmt.Errorf("serving the control socket: %w", err)
 	}
-	return s.serve(ctx, l)
+	return func(ctx context.Context) error { return s.serve(ctx, l) }, nil
 }
 
 // lastAnswers is the time for requests under way when the server ends: who asks for

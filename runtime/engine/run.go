@@ -144,6 +144,17 @@ func errorText(err error) string {
 	return err.Error()
 }
 
+// listen makes a socket in the run folder, before containers bind it, and serves it in
+// the background.
+func (s *session) listen(ctx context.Context, name, file string, open func(path string) (func(context.Context) error, error)) {
+	serve, err := open(s.paths.at(file))
+	if err != nil {
+		s.log.Errorf("%s: %v", name, err)
+		return
+	}
+	s.background(name, func() error { return serve(ctx) })
+}
+
 // background runs a server until the session ends; its error is logged.
 func (s *session) background(name string, run func() error) {
 	s.wg.Add(1)
@@ -190,8 +201,8 @@ func (s *session) openLogs(ctx context.Context) {
 	if err := pointTo(filepath.Join(s.paths.logs, "current"), s.opt.Revision); err != nil {
 		s.log.Warnf("%v", err)
 	}
-	s.background("log socket", func() error { return s.logs.ServeMessages(ctx, s.paths.at("pv-ctrl-log")) })
-	s.background("descriptor socket", func() error { return s.logs.ServeDescriptors(ctx, s.paths.at("pv-fd-log")) })
+	s.listen(ctx, "log socket", "pv-ctrl-log", s.logs.ListenMessages)
+	s.listen(ctx, "descriptor socket", "pv-fd-log", s.logs.ListenDescriptors)
 	if s.cfg.Bool(config.LogCaptureDmesg) {
 		s.background("kernel log", func() error { return s.logs.CaptureKernel(ctx) })
 	}
@@ -393,7 +404,7 @@ func (s *session) serve(ctx context.Context) {
 		CheckStep: s.checkStep, Drivers: s.drivers, Wakelocks: s.wakes.write, CollectGarbage: s.collectGarbage,
 		StepInUse: func(rev string) bool { return rev == s.opt.Revision },
 	})
-	s.background("control socket", func() error { return srv.Serve(ctx, s.paths.at("pv-ctrl")) })
+	s.listen(ctx, "control socket", "pv-ctrl", srv.Listen)
 	if !s.opt.Hosted { // the port is of the machine's hypervisor
 		s.background("control port", func() error { return srv.ServePort(ctx) })
 	}

@@ -28,14 +28,15 @@ const (
 
 const firstRead = 4 << 10 // bytes of a connection's buffer; it grows to maxMessage
 
-// ServeMessages takes messages on the socket at path, pv-ctrl-log, until ctx ends.
+// ListenMessages makes the socket at path, pv-ctrl-log; serve takes messages on it
+// until its context ends.
 //
 // Messages end with the end of the connection, with a zero byte, as C libraries send
 // to /dev/log, or when nothing more comes; then the server closes the connection, as
 // clients of one message expect. Their platform is the peer's, whatever they say;
 // only the runtime may speak for others.
-func (s *Server) ServeMessages(ctx context.Context, path string) error {
-	return s.serve(ctx, path, func(conn *peer.Conn, platform string) {
+func (s *Server) ListenMessages(path string) (serve func(context.Context) error, err error) {
+	return s.listen(path, func(conn *peer.Conn, platform string) {
 		if err := s.converse(conn, platform); err != nil {
 			s.Log(Runtime, ownSource, Debug, fmt.Sprintf("message of %s: %v", platform, err))
 		}
@@ -47,12 +48,17 @@ const (
 	socketBacklog = 64
 )
 
-// serve accepts, names the peer and hands the connection to talk.
-func (s *Server) serve(ctx context.Context, path string, talk func(conn *peer.Conn, platform string)) error {
+// listen makes a socket, so that it is there when containers start.
+func (s *Server) listen(path string, talk func(conn *peer.Conn, platform string)) (func(context.Context) error, error) {
 	l, err := peer.Listen(path, socketMode, socketBacklog)
 	if err != nil {
-		return fmt.Errorf("serving a log socket: %w", err)
+		return nil, fmt.Errorf("serving a log socket: %w", err)
 	}
+	return func(ctx context.Context) error { return s.serve(ctx, l, talk) }, nil
+}
+
+// serve accepts, names the peer and hands the connection to talk.
+func (s *Server) serve(ctx context.Context, l *peer.Listener, talk func(conn *peer.Conn, platform string)) error {
 	guard := &peer.Guard{Max: maxPeers, MaxPer: maxPerPeer}
 	stop := context.AfterFunc(ctx, func() {
 		_ = l.Close()

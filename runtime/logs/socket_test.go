@@ -18,7 +18,7 @@ import (
 )
 
 // serving starts one of the sockets; the platform of peers is *who.
-func serving(t *testing.T, who *atomic.Value, serve func(s *Server, ctx context.Context, path string) error) (s *Server, dir, path string) {
+func serving(t *testing.T, who *atomic.Value, listen func(s *Server, path string) (func(context.Context) error, error)) (s *Server, dir, path string) {
 	t.Helper()
 	s, dir = start(t, Options{Identify: func(pid int) (string, error) {
 		if pid != os.Getpid() {
@@ -27,9 +27,13 @@ func serving(t *testing.T, who *atomic.Value, serve func(s *Server, ctx context.
 		return who.Load().(string), nil
 	}})
 	path = filepath.Join(t.TempDir(), "socket")
+	serve, err := listen(s, path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(s, ctx, path) }()
+	go func() { ended <- serve(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -75,7 +79,7 @@ func as(platform string) *atomic.Value {
 
 func TestMessagesOverTheSocket(t *testing.T) {
 	who := as("app")
-	s, dir, path := serving(t, who, (*Server).ServeMessages)
+	s, dir, path := serving(t, who, (*Server).ListenMessages)
 	send := func(data string) *peer.Conn {
 		t.Helper()
 		conn := connect(t, path)
@@ -117,7 +121,7 @@ func TestMessagesOverTheSocket(t *testing.T) {
 }
 
 func TestLongMessageIsCut(t *testing.T) {
-	s, dir, path := serving(t, as("app"), (*Server).ServeMessages)
+	s, dir, path := serving(t, as("app"), (*Server).ListenMessages)
 	conn := connect(t, path)
 	go func() {
 		_, _ = io.WriteString(conn, "level=INFO src=long message="+strings.Repeat("x", 3*maxMessage))
@@ -165,7 +169,7 @@ func request(t *testing.T, path, platform, source string, action int32, file *os
 
 func TestDescriptorsOverTheSocket(t *testing.T) {
 	who := as("app")
-	s, dir, path := serving(t, who, (*Server).ServeDescriptors)
+	s, dir, path := serving(t, who, (*Server).ListenDescriptors)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -136,10 +136,11 @@ func (s *Server) readStream(f *os.File, platform, source string, level Level) {
 	}
 }
 
-// ServeDescriptors takes descriptors on the socket at path, pv-fd-log, until ctx
-// ends. A container may subscribe for itself only; the runtime for anybody.
-func (s *Server) ServeDescriptors(ctx context.Context, path string) error {
-	return s.serve(ctx, path, func(conn *peer.Conn, platform string) {
+// ListenDescriptors makes the socket at path, pv-fd-log; serve takes descriptors on
+// it until its context ends. A container may subscribe for itself only; the runtime
+// for anybody.
+func (s *Server) ListenDescriptors(path string) (serve func(context.Context) error, err error) {
+	return s.listen(path, func(conn *peer.Conn, platform string) {
 		if err := s.receive(conn, platform); err != nil {
 			s.Log(Runtime, ownSource, Debug, fmt.Sprintf("descriptor of %s: %v", platform, err))
 		}
