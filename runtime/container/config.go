@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -497,12 +498,14 @@ func setNet(p *parser, key, value string) error {
 	return addSetting(&net.Settings, name, value)
 }
 
+// net finds an interface or makes it, in the order of the numbers.
 func (p *parser) net(index int) *Net {
-	for i := range p.cfg.Nets {
-		if p.cfg.Nets[i].Index == index {
-			return &p.cfg.Nets[i]
-		}
+	at := 0
+	for at < len(p.cfg.Nets) && p.cfg.Nets[at].Index < index {
+		at++
 	}
-	p.cfg.Nets = append(p.cfg.Nets, Net{Index: index})
-	return &p.cfg.Nets[len(p.cfg.Nets)-1]
+	if at == len(p.cfg.Nets) || p.cfg.Nets[at].Index != index {
+		p.cfg.Nets = slices.Insert(p.cfg.Nets, at, Net{Index: index})
+	}
+	return &p.cfg.Nets[at]
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -15,10 +14,8 @@ import (
 // gives the same digits for the same container where a hardware address leaves some
 // open.
 func (c *Config) interfaces(seed string) (list []network.Interface, notes []Note, err error) {
-	nets := slices.Clone(c.Nets)
-	slices.SortFunc(nets, func(a, b Net) int { return a.Index - b.Index })
 	var errs []error
-	for _, n := range nets {
+	for _, n := range c.Nets {
 		prefix := "lxc.net." + strconv.Itoa(n.Index)
 		switch n.Type {
 		case "none", "empty", "":
