@@ -9,7 +9,7 @@ const (
 	hash3Bits = 14
 	hash4Bits = 17
 	niceMatch = 128 // long enough to take without looking further
-	depth     = 12  // places tried for one position
+	depth     = 8   // places tried for one position
 	none      = -1
 )
 
@@ -85,24 +85,29 @@ func (f *finder) longest(pos int) (length int, dist uint32) {
 	if limit < 4 {
 		return 0, 0
 	}
-	v := binary.LittleEndian.Uint32(f.block[pos:])
-	try := func(at int32) {
+	block, prev := f.block, f.prev
+	v := binary.LittleEndian.Uint32(block[pos:])
+	for _, at := range [2]int32{f.head2[uint16(v)], f.head3[hash3(v)]} {
 		if at < 0 {
-			return
+			continue
 		}
-		n, d := extend(f.block, int(at), pos, limit), uint32(pos-int(at)-1)
+		n, d := extend(block, int(at), pos, limit), uint32(pos-int(at)-1)
 		if better(n, d, length, dist) {
 			length, dist = n, d
 		}
 	}
-	try(f.head2[uint16(v)])
-	try(f.head3[hash3(v)])
+	enough := min(niceMatch, limit)
 	at := f.head4[hash4(v)]
-	for tries := depth; tries > 0 && at >= 0 && length < min(niceMatch, limit); tries-- {
-		if length == 0 || f.block[int(at)+length] == f.block[pos+length] {
-			try(at)
+	for tries := depth; tries > 0 && at >= 0 && length < enough; tries-- {
+		// A longer match has the four bytes that end behind the best one so far.
+		from := max(length-3, 0)
+		if binary.LittleEndian.Uint32(block[int(at)+from:]) == binary.LittleEndian.Uint32(block[pos+from:]) {
+			n, d := extend(block, int(at), pos, limit), uint32(pos-int(at)-1)
+			if better(n, d, length, dist) {
+				length, dist = n, d
+			}
 		}
-		at = f.prev[at]
+		at = prev[at]
 	}
 	if dearer(length, dist) {
 		return 0, 0
