@@ -16,8 +16,7 @@ var machines = []struct{ arch, variant string }{
 	{"mips", "GOMIPS=softfloat"}, {"mipsle", "GOMIPS=softfloat"}, {"riscv64", ""},
 }
 
-// budget in bytes for amd64: the binary as it lies in RAM, and as xz in the initrd. The
-// second is the one that counts: a device loads only those pages that it runs.
+// budget in bytes for amd64: the binary as it lies in RAM, and as xz in the initrd.
 const (
 	rawBudget = 6 << 20
 	xzBudget  = 5 << 19 // 2.5 MiB

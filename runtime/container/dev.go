@@ -97,13 +97,57 @@ func (s *stage) makeTerminals() error {
 			return fmt.Errorf("/dev/console: %w", err)
 		}
 	}
+	return s.makeTtys()
+}
+
+// ttyBatch is how many terminals go over the socket at once.
+const ttyBatch = 64
+
+// makeTtys makes the terminals that login programs in the container may use. The
+// launcher holds their other sides, so that they do not hang up.
+func (s *stage) makeTtys() error {
+	if s.plan.TtyMax == 0 {
+		return nil
+	}
+	pts, err := s.inside("/dev/pts", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(pts)
+	var masters []int
 	for i := range s.plan.TtyMax {
 		name := "/dev/tty" + strconv.Itoa(i+1)
-		if err := s.makeTty(name); err != nil {
+		master, err := s.makeTty(pts, name)
+		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		if masters = append(masters, master); len(masters) < ttyBatch && i < s.plan.TtyMax-1 {
+			continue
+		}
+		if err := unix.Sendmsg(s.sock, []byte(stageTty), unix.UnixRights(masters...), nil, 0); err != nil {
+			return err
+		}
+		for _, m := range masters {
+			_ = unix.Close(m)
+		}
+		masters = nil
 	}
 	return nil
+}
+
+// makeTty makes one terminal of the container's, and binds it where login programs
+// look for it.
+func (s *stage) makeTty(pts int, name string) (master int, err error) {
+	master, n, err := openTerminal(pts)
+	if err != nil {
+		return -1, err
+	}
+	dst, err := s.target(name, "file")
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dst)
+	return master, unix.Mount(fdPath(pts)+"/"+strconv.Itoa(n), fdPath(dst), "", unix.MS_BIND, "")
 }
 
 // ttys is how many terminals the container gets beside its console.
@@ -122,35 +166,21 @@ func (c *Config) firstTty() int {
 	return 0
 }
 
-// makeTty makes a terminal that a login program in the container may use. The
-// launcher holds its other side, so that it does not hang up.
-func (s *stage) makeTty(name string) error {
-	master, slave, err := s.openTerminal()
+// openTerminal opens one of the container's pseudo terminals and tells its number.
+// What is in /dev/pts is the kernel's alone.
+func openTerminal(pts int) (master, n int, err error) {
+	master, err = unix.Openat(pts, "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return -1, 0, err
 	}
-	defer unix.Close(master)
-	if err := s.bindInside(slave, name, "file"); err != nil {
-		return err
-	}
-	return unix.Sendmsg(s.sock, []byte(stageTty), unix.UnixRights(master), nil, 0)
-}
-
-// openTerminal opens one of the container's pseudo terminals and names the side that
-// programs use.
-func (s *stage) openTerminal() (master int, slave string, err error) {
-	if master, err = s.inside("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY); err != nil {
-		return -1, "", err
-	}
-	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
-	if err == nil {
+	if n, err = unix.IoctlGetInt(master, unix.TIOCGPTN); err == nil {
 		err = unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0)
 	}
 	if err != nil {
 		_ = unix.Close(master)
-		return -1, "", err
+		return -1, 0, err
 	}
-	return master, path.Join("/dev/pts", strconv.Itoa(n)), nil
+	return master, n, nil
 }
 
 // linkPtmx lets /dev/ptmx make terminals of the container; one that exists, be it
@@ -189,11 +219,17 @@ func (s *stage) bindInside(from, to, create string) error {
 // makeConsole opens a terminal, sends its master side to the launcher and keeps the
 // other for init.
 func (s *stage) makeConsole() error {
-	master, name, err := s.openTerminal()
+	pts, err := s.inside("/dev/pts", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(pts)
+	master, n, err := openTerminal(pts)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(master)
+	name := path.Join("/dev/pts", strconv.Itoa(n))
 	if s.tty, err = s.inside(name, unix.O_RDWR|unix.O_NOCTTY); err != nil {
 		return err
 	}

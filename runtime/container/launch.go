@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -255,24 +256,15 @@ const (
 // hear takes one packet: a terminal, that the stage is ready, a text, or a failure.
 // It reports false at the end.
 func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
-	data, fd, err := receive(sock)
+	data, fds, err := receive(sock)
 	if errors.Is(err, io.EOF) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("waiting for the first stage: %w", err)
 	}
-	if fd >= 0 {
-		_ = unix.SetNonblock(fd, true)
-		if string(data) == stageTty {
-			p.ttys = append(p.ttys, os.NewFile(uintptr(fd), "terminal of "+strconv.Itoa(p.PID)))
-			return true, nil
-		}
-		if n, ok := bytes.CutPrefix(data, []byte(stageExport)); ok {
-			return true, st.placeExport(string(n), os.NewFile(uintptr(fd), "export"))
-		}
-		p.Console = os.NewFile(uintptr(fd), "console of "+strconv.Itoa(p.PID))
-		return true, nil
+	if len(fds) > 0 {
+		return true, st.take(p, string(data), fds)
 	}
 	if string(data) == stageReady {
 		if err := st.beforeInit(p); err != nil {
@@ -294,13 +286,31 @@ func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 	return false, e
 }
 
-// receive reads a packet with the descriptor it may carry.
-func receive(sock *os.File) (data []byte, fd int, err error) {
+// take keeps the descriptors that came with a word.
+func (st *starting) take(p *Process, word string, fds []int) error {
+	files := make([]*os.File, len(fds))
+	for i, fd := range fds {
+		_ = unix.SetNonblock(fd, true)
+		files[i] = os.NewFile(uintptr(fd), word+" of "+strconv.Itoa(p.PID))
+	}
+	if n, ok := strings.CutPrefix(word, stageExport); ok {
+		return st.placeExport(n, files[0])
+	}
+	if word == stageTty {
+		p.ttys = append(p.ttys, files...)
+		return nil
+	}
+	p.Console = files[0]
+	return nil
+}
+
+// receive reads a packet with the descriptors it may carry.
+func receive(sock *os.File) (data []byte, fds []int, err error) {
 	raw, err := sock.SyscallConn()
 	if err != nil {
-		return nil, -1, err
+		return nil, nil, err
 	}
-	buf, oob := make([]byte, 8192), make([]byte, unix.CmsgSpace(4))
+	buf, oob := make([]byte, 8192), make([]byte, unix.CmsgSpace(4*ttyBatch))
 	var n, oobn int
 	var got error
 	err = raw.Read(func(s uintptr) bool {
@@ -308,24 +318,24 @@ func receive(sock *os.File) (data []byte, fd int, err error) {
 		return got != unix.EAGAIN
 	})
 	if err = errors.Join(err, got); err != nil {
-		return nil, -1, err
+		return nil, nil, err
 	}
-	if fd = rights(oob[:oobn]); n == 0 && fd < 0 {
-		return nil, -1, io.EOF
+	if fds = rights(oob[:oobn]); n == 0 && len(fds) == 0 {
+		return nil, nil, io.EOF
 	}
-	return buf[:n], fd, nil
+	return buf[:n], fds, nil
 }
 
-// rights returns the descriptor in a control message, or -1.
-func rights(oob []byte) int {
+// rights returns the descriptors in a control message.
+func rights(oob []byte) []int {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return -1
+		return nil
 	}
 	for i := range msgs {
 		if fds, err := unix.ParseUnixRights(&msgs[i]); err == nil && len(fds) > 0 {
-			return fds[0]
+			return fds
 		}
 	}
-	return -1
+	return nil
 }

@@ -110,12 +110,16 @@ func (s *stage) target(p, create string) (int, error) {
 	if create == "dir" {
 		return s.makeDir(p)
 	}
-	parent, err := s.makeDir(path.Dir(p))
-	if err != nil {
-		return -1, err
+	const made = unix.O_CREAT | unix.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
+	if fd, err = s.inside(p, made); errors.Is(err, unix.ENOENT) {
+		parent, derr := s.makeDir(path.Dir(p))
+		if derr != nil {
+			return -1, derr
+		}
+		_ = unix.Close(parent)
+		fd, err = s.inside(p, made)
 	}
-	_ = unix.Close(parent)
-	if fd, err = s.inside(p, unix.O_CREAT|unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY); err != nil {
+	if err != nil {
 		return -1, err
 	}
 	_ = unix.Close(fd)
