@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +50,19 @@ func (p *Parts) All(r Request) ([]*Fetch, error) {
 		out = append(out, p.fetch(e))
 	}
 	return out, nil
+}
+
+// Names are the packages of the requests as [Entry.String] names them, sorted, each
+// once.
+func (p *Parts) Names(requests []Request) []string {
+	var out []string
+	for _, r := range requests {
+		for _, e := range p.lock.Entries(r) {
+			out = append(out, e.String())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func (p *Parts) fetch(e Entry) *Fetch {

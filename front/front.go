@@ -96,6 +96,7 @@ func (d *Door) open(ctx context.Context, name string) (*job, error) {
 		j.comp, err = images.Graph(images.Options{
 			Target: t, Root: d.Root, Module: j.Code, Parts: parts, MergeSource: d.Options.MergeSource, UseSourceBSP: d.Options.UseSourceBSP,
 			Debug: d.Options.Debug, Epoch: d.Options.Epoch, TrustCertificates: d.Options.Certificate, TrustKey: d.Options.Key,
+			Release: d.Options.Release,
 		})
 	}
 	if err != nil {

@@ -1,8 +1,10 @@
 package images
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,6 +28,10 @@ type FilesBlock struct {
 	Debug bool
 	// Trust are certificates and keys by their name in the trust folder.
 	Trust []Trust
+	// Release is what the firmware calls itself; empty when nobody named it.
+	Release string
+	// Packages are the pinned packages that the target is made of, for /etc/build.
+	Packages []string
 	// Epoch is the time of all files.
 	Epoch build.Stamp
 	// Root is the source tree; Tools brings xz.
@@ -51,7 +57,7 @@ var (
 func (s *FilesBlock) Name() string { return "initrd/files" }
 
 // Version of the step's logic.
-func (s *FilesBlock) Version() int { return 2 }
+func (s *FilesBlock) Version() int { return 3 }
 
 // Deps are the tools.
 func (s *FilesBlock) Deps() []build.Step { return []build.Step{s.Tools} }
@@ -134,6 +140,7 @@ func (s *FilesBlock) entries() ([]cpio.Entry, error) {
 		return nil, err
 	}
 	tree["etc/pantavisor.config"] = cpio.Bytes("etc/pantavisor.config", 0o644, config)
+	tree["etc/build"] = cpio.Bytes("etc/build", 0o644, s.manifest())
 	if err := tree.add(s.defaults(), "etc/pantavisor/defaults"); err != nil {
 		return nil, err
 	}
@@ -150,6 +157,20 @@ func (s *FilesBlock) entries() ([]cpio.Entry, error) {
 		}
 	}
 	return tree.check()
+}
+
+// manifest is the file /etc/build, which GET /buildinfo shows: a word and its value a
+// line.
+func (s *FilesBlock) manifest() []byte {
+	var text bytes.Buffer
+	if s.Release != "" {
+		fmt.Fprintf(&text, "release %s\n", s.Release)
+	}
+	fmt.Fprintf(&text, "target %s\nepoch %d\n", s.Target.Name, s.Epoch)
+	for _, p := range s.Packages {
+		fmt.Fprintf(&text, "package %s\n", p)
+	}
+	return text.Bytes()
 }
 
 // tree is a tree of files by name.

@@ -43,8 +43,8 @@ type Options struct {
 	// TrustCertificates and TrustKey are PEM files that signatures are checked
 	// against (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM). Default: those in ca/pvs.
 	TrustCertificates, TrustKey string
-	// Release is the version that build.json tells people. It changes the BSP:
-	// leave it empty where every build should be the same.
+	// Release is what the runtime and build.json call this firmware (PV_VERSION).
+	// Default: a digest of the runtime's sources; build.json then tells none.
 	Release string
 }
 
@@ -124,6 +124,7 @@ func (g *grower) runtime() (err error) {
 		}
 	}
 	g.program = gobinary.New(g.Module, "cmd/pantavisor", g.Target.Arch)
+	g.program.Release = g.Release
 	g.c.Components["init"] = []build.Step{g.program}
 	return nil
 }
@@ -165,7 +166,10 @@ func (g *grower) initrd() error {
 	}
 	early := &kernel.Early{Modules: g.Target.Kernel.EarlyModules, Tree: g.tree}
 	g.base = &Initrd{
-		Files:   &FilesBlock{Epoch: g.Epoch, Target: g.Target, Platform: g.platform(), Debug: g.Debug, Trust: trust, Root: g.Root, Tools: g.toolbox},
+		Files: &FilesBlock{
+			Epoch: g.Epoch, Target: g.Target, Platform: g.platform(), Debug: g.Debug, Trust: trust, Root: g.Root, Tools: g.toolbox,
+			Release: g.Release, Packages: g.Parts.Names(debian.Requests(g.Target)),
+		},
 		Modules: &ModulesBlock{Epoch: g.Epoch, X86: g.x86(), Early: early, Tools: g.toolbox},
 		Runtime: &RuntimeBlock{Epoch: g.Epoch, X86: g.x86(), Program: g.program, Tools: g.toolbox},
 	}

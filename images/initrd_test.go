@@ -42,7 +42,10 @@ func initrd(root string, t *targets.Target) *Initrd {
 	}
 	program := gobinary.New(module, "cmd/pantavisor", t.Arch)
 	return &Initrd{
-		Files:   &FilesBlock{Target: t, Platform: "board", Root: root, Tools: tools, Trust: []Trust{{"ca-certificates.crt", filepath.Join(root, "cert.pem")}}},
+		Files: &FilesBlock{
+			Target: t, Platform: "board", Root: root, Tools: tools, Trust: []Trust{{"ca-certificates.crt", filepath.Join(root, "cert.pem")}},
+			Release: "7", Packages: []string{"kernel=6.1:amd64"},
+		},
 		Modules: &ModulesBlock{X86: true, Early: early, Tools: tools},
 		Runtime: &RuntimeBlock{X86: true, Program: program, Tools: tools},
 	}
@@ -85,6 +88,7 @@ func checkInitrd(t *testing.T, dir string) {
 		t.Errorf("init leads to %q, %v", to, err)
 	}
 	for name, want := range map[string]string{
+		"etc/build": "release 7\ntarget board\nepoch 0\npackage kernel=6.1:amd64\n",
 		"etc/hosts": "10.0.0.1 board\n", "etc/pantavisor/pvs/trust/ca-certificates.crt": "-----BEGIN CERTIFICATE-----\n",
 		"etc/pantavisor.config": "PV_BOOTLOADER_TYPE=grub\nPV_DEBUG_SHELL=0\nPV_DEBUG_SSH=0\nPV_LOG_LEVEL=4\nPV_STORAGE_DEVICE=LABEL=pvroot\nPV_STORAGE_FSTYPE=ext4\nPV_STORAGE_MNTPOINT=/storage\n",
 	} {

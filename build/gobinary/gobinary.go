@@ -1,12 +1,15 @@
 // Package gobinary is the build step that cross-compiles a Go program of this
-// module: static, without cgo, paths, version stamps or symbols, so that one tree
+// module: static, without cgo, paths, stamps of version control or symbols, so that one tree
 // and one tool chain give one binary.
 package gobinary
 
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path"
@@ -32,8 +35,9 @@ type Step struct {
 	Arch targets.Arch
 	// Tags are build tags.
 	Tags []string
-	// LDFlags are added to -s -w -buildid= and what keeps the heap small.
-	LDFlags []string
+	// Release is what the program calls itself, its variable main.release. Default:
+	// [SourceRelease] of its sources.
+	Release string
 	// Toolchain is the version of the go command, for the key. Set by [New].
 	Toolchain string
 
@@ -91,7 +95,11 @@ func (s *Step) Run(ctx context.Context, w *build.Work) error {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", s.arguments(out)...)
+	release, err := s.release()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", s.arguments(out, release)...)
 	cmd.Dir = s.Module.Root()
 	cmd.Env = s.environment(w.Tmp)
 	var said bytes.Buffer
@@ -127,8 +135,32 @@ func sorted(err error, said string, s *Step) error {
 // the time to clear it, in programs that need a few hundred KiB.
 const smallHeap = "-X=runtime.godebugDefault=disablethp=1"
 
-func (s *Step) arguments(out string) []string {
-	flags := append([]string{"-s", "-w", "-buildid=", smallHeap}, s.LDFlags...)
+// SourceRelease marks a release that is named by nobody: 12 digits of a SHA-256 follow.
+// One tree has one such name, with or without a version control system.
+const SourceRelease = "source-"
+
+func (s *Step) release() (string, error) {
+	if s.Release != "" {
+		return s.Release, nil
+	}
+	sources, err := s.Sources()
+	if err != nil {
+		return "", err
+	}
+	all := sha256.New()
+	for _, src := range sources {
+		text, err := os.ReadFile(src.Path)
+		if err != nil {
+			return "", err
+		}
+		_, _ = fmt.Fprintf(all, "%s %d\n", src.Name, len(text))
+		_, _ = all.Write(text)
+	}
+	return SourceRelease + hex.EncodeToString(all.Sum(nil))[:12], nil
+}
+
+func (s *Step) arguments(out, release string) []string {
+	flags := []string{"-s", "-w", "-buildid=", smallHeap, "-X=main.release=" + release}
 	args := []string{
 		"build", "-trimpath", "-buildvcs=false", "-mod=readonly",
 		"-ldflags=" + strings.Join(flags, " "), "-o", out,

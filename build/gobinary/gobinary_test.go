@@ -81,12 +81,29 @@ func TestArchitecturesAndReproducibility(t *testing.T) {
 	}
 }
 
-func TestLDFlags(t *testing.T) {
-	s := New(module(t, hello), "cmd/hello", targets.Arch{Go: "amd64"})
-	s.LDFlags = []string{"-X", "main.who=a-marker-of-the-test"}
-	data, err := compile(t, s)
-	if err != nil || !bytes.Contains(data, []byte("a-marker-of-the-test")) {
-		t.Errorf("the flag did not reach the linker: %v", err)
+// TestRelease wants a program to know the release it was given, and without one the
+// digest of its sources: the same for the same, another for another.
+func TestRelease(t *testing.T) {
+	source := strings.ReplaceAll(hello, "who", "release")
+	given := New(module(t, source), "cmd/hello", targets.Arch{Go: "amd64"})
+	given.Release = "1.0-rc1+board"
+	if data, err := compile(t, given); err != nil || !bytes.Contains(data, []byte("1.0-rc1+board")) {
+		t.Errorf("the program does not know its release: %v", err)
+	}
+	seen := map[string]bool{}
+	for _, text := range []string{source, source, source + "\n// changed\n"} {
+		data, err := compile(t, New(module(t, text), "cmd/hello", targets.Arch{Go: "amd64"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := bytes.Index(data, []byte(SourceRelease))
+		if at < 0 {
+			t.Fatal("the program does not know its sources")
+		}
+		seen[string(data[at:at+len(SourceRelease)+12])] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("releases of two sources: %v", seen)
 	}
 }
 

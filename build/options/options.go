@@ -5,6 +5,7 @@ package options
 import (
 	"errors"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -37,6 +38,10 @@ type Options struct {
 	Certificate string
 	// Key, PV_PVS_PUB_PEM: public key copied into the initrd.
 	Key string
+	// Release, PV_VERSION: what the firmware calls itself, for example the output of
+	// "git describe": up to 64 letters, digits and . _ + ~ -. Default: a digest of the
+	// runtime's sources.
+	Release string
 	// Jobs, PV_JOBS: cores to keep busy. Default 0: all.
 	Jobs int
 	// CacheSize, PV_CACHE_SIZE: GiB that cached steps may take before those unused
@@ -51,8 +56,11 @@ type Options struct {
 // told: a misspelt setting must not be passed over.
 var known = []string{
 	"PVR_MERGE_SRC", "PVR_USE_SRC_BSP", "PANTAVISOR_DEBUG", "PV_BUILD_INTERACTIVE", "PV_LOCKED", "PV_PVS_CERT_PEM", "PV_PVS_PUB_PEM",
-	"PV_JOBS", "PV_VERIFY_CACHE", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
+	"PV_JOBS", "PV_VERIFY_CACHE", "PV_VERSION", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
 }
+
+// releases are the names of a release; they go into a linker's flag and into files.
+var releases = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}$`)
 
 // FromEnvironment reads the process's environment.
 func FromEnvironment() (*Options, error) { return Read(os.Environ()) }
@@ -77,6 +85,10 @@ func Read(environ []string) (*Options, error) {
 		CacheSize:    r.number("PV_CACHE_SIZE", 20, 0, 1<<20),
 		Certificate:  r.values["PV_PVS_CERT_PEM"],
 		Key:          r.values["PV_PVS_PUB_PEM"],
+		Release:      r.values["PV_VERSION"],
+	}
+	if o.Release != "" && !releases.MatchString(o.Release) {
+		r.wrong("PV_VERSION=%q: want up to 64 letters, digits and . _ + ~ -, beginning with a letter or digit", o.Release)
 	}
 	for name, path := range map[string]string{"PV_PVS_CERT_PEM": o.Certificate, "PV_PVS_PUB_PEM": o.Key} {
 		if _, err := os.Stat(path); path != "" && err != nil {
