@@ -109,7 +109,7 @@ func (t *Tree) Remove() error {
 		dir = t.dir
 	}
 	g := &Group{tree: t, dir: dir, fd: -1}
-	return g.remove(time.Second)
+	return errors.Join(g.remove(time.Second), t.sweepLegacy(time.Second))
 }
 
 // RemoveParent removes the group above a runtime's own tree, unless another

@@ -217,6 +217,22 @@ func (g *Group) restrict(rules devices.List, pid int) error {
 	return rules.Write(dir)
 }
 
+// legacyControllers are those of v1 that containers get groups of.
+var legacyControllers = []string{"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "perf_event", "pids", "rdma"}
+
+// sweepLegacy removes the v1 groups that a run which was killed has left, all of whose
+// containers have ended.
+func (t *Tree) sweepLegacy(within time.Duration) error {
+	var errs []error
+	for _, c := range legacyControllers {
+		if top := t.legacyTop(c); top != "" {
+			left := Group{tree: t, dir: top, fd: -1}
+			errs = append(errs, left.remove(within))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // removeLegacy takes the container's v1 groups away.
 func (g *Group) removeLegacy(within time.Duration) error {
 	var errs []error

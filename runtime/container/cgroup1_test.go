@@ -136,3 +136,17 @@ func TestRestrictWithoutUnifiedTree(t *testing.T) {
 		t.Errorf("%v; left: %v", err, exists(top))
 	}
 }
+
+func TestSweepAfterKill(t *testing.T) {
+	b := newBench(t)
+	top := b.l.Tree.legacyTop("memory")
+	if top == "" {
+		t.Skip("the controller memory is not mounted as v1 on this machine")
+	}
+	if err := os.MkdirAll(filepath.Join(top, "dead/inner"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.l.Tree.Remove(); err != nil || exists(top) {
+		t.Errorf("%v; left: %v", err, exists(top))
+	}
+}
