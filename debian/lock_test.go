@@ -132,7 +132,12 @@ func TestCheckedInLocks(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 			continue
 		}
-		for _, r := range append(l.Requests, Tools("amd64"), Tools("arm64")) {
+		target, err := targets.Load(targets.Builtin(), filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, r := range append(l.Requests, LockRequests(target)...) {
 			if len(l.Entries(r)) == 0 {
 				t.Errorf("%s: nothing for %s", file, r.id())
 			}
