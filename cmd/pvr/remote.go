@@ -63,19 +63,18 @@ var eventLines = map[remote.Phase]string{
 // progress tells how transfers go: one line for each thing done, and on a terminal
 // a bar with rate and remaining time below them.
 func (t *tool) progress() func(remote.Event) {
-	terminal := isTerminal(t.stderr)
 	var shown time.Time
 	return func(e remote.Event) {
 		line, ok := eventLines[e.Phase]
 		switch {
 		case e.Status != remote.Running && ok:
-			if terminal {
-				fmt.Fprint(t.stderr, "\r\x1b[K")
+			if t.terminal != nil {
+				fmt.Fprint(t.terminal, "\r\x1b[K")
 			}
 			fmt.Fprintf(t.stderr, line+"\n", e.Path, e.Status)
-		case terminal && e.AllTotal > 0 && time.Since(shown) > 100*time.Millisecond:
+		case t.terminal != nil && e.AllTotal > 0 && time.Since(shown) > 100*time.Millisecond:
 			shown = time.Now()
-			fmt.Fprint(t.stderr, "\r\x1b[K"+bar(e))
+			fmt.Fprint(t.terminal, "\r\x1b[K"+bar(e))
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
@@ -37,7 +36,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	debug.SetMemoryLimit(memoryLimit)
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	t := &tool{stdin: stdin, stdout: stdout, stderr: stderr, name: args[0]}
+	t := &tool{stdin: stdin, stdout: forTerminal(stdout), stderr: forTerminal(stderr), name: args[0]}
+	if isTerminal(stderr) {
+		t.terminal = stderr
+	}
 	root := newRoot(t)
 	words := args[1:]
 	if n := len(words); n > 0 && words[n-1] == "--generate-bash-completion" {
@@ -56,6 +58,7 @@ type tool struct {
 	name           string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	terminal       io.Writer // the standard error when it is one, for progress; else nil
 	global
 }
 
@@ -115,14 +118,4 @@ func (t *tool) report(err error) int {
 	}
 	fmt.Fprintf(t.stderr, "ERROR: %v\n", err)
 	return 1
-}
-
-// isTerminal tells whether a stream is a terminal, where progress may be shown.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }
