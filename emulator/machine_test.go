@@ -186,3 +186,22 @@ func TestRunIsCancelled(t *testing.T) {
 		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
 }
+
+// TestCirclesAreNoNews: a container that crashes again and again does not hold up the
+// end; one that goes on does.
+func TestCirclesAreNoNews(t *testing.T) {
+	s := &sightings{last: map[string]string{}, ever: map[string]bool{}}
+	for _, step := range []struct {
+		name, status, text    string
+		changed, fresh, again bool
+	}{
+		{"a", "STARTED", "up", true, true, false}, {"a", "STARTED", "up", false, false, false}, {"b", "STARTED", "up", true, true, false},
+		{"a", "RECOVERING", "1", true, true, false}, {"a", "STARTED", "up", true, false, true},
+		{"a", "RECOVERING", "2", true, false, true}, {"a", "READY", "ready", true, true, true},
+	} {
+		changed, fresh := s.add(step.name, step.status, step.text)
+		if changed != step.changed || fresh != step.fresh || s.again != step.again {
+			t.Errorf("%+v: changed %v, fresh %v, again %v", step, changed, fresh, s.again)
+		}
+	}
+}

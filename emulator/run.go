@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -42,8 +43,8 @@ type Options struct {
 	// terminals. Messages go to Stderr, the summary to Stdout.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	// Stall is how long neither the console nor a container may change before the
-	// goals count as not reached, Limit how long it may take in all. Defaults: 2
+	// Stall is how long nothing new may come from the console or of a container
+	// before the goals count as not reached, Limit how long it may take in all. Defaults: 2
 	// and 15 minutes, under acceleration 30 seconds and 3 minutes.
 	Stall, Limit time.Duration
 	// PowerOff is how long the device may take to shut down. Default: 90 seconds; an
@@ -157,8 +158,10 @@ func missedText(c ctrl.Container) string {
 	return text
 }
 
-// await waits for the goals and tells every change. It gives up when nothing
-// changes for o.Stall: emulation is slow, but something always moves.
+// await waits for the goals and tells every change. It gives up when nothing new
+// happens for o.Stall: emulation is slow, but something always moves. A container
+// that comes back to what it was goes in circles; from then on only states that were
+// never seen are new, and the console, which tells of each round, no longer counts.
 func (o *Options) await(ctx context.Context, m *Machine) ([]ctrl.Container, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("not within %v", o.Limit))
 	defer cancel()
@@ -166,23 +169,27 @@ func (o *Options) await(ctx context.Context, m *Machine) ([]ctrl.Container, erro
 	defer stalled(nil)
 	watch := time.AfterFunc(o.Stall, func() { stalled(fmt.Errorf("nothing changed for %v", o.Stall)) })
 	defer watch.Stop()
+	var circles atomic.Bool
 	go func() {
 		for ctx.Err() == nil {
 			select {
 			case <-m.Console.News():
-				watch.Reset(o.Stall)
+				if !circles.Load() {
+					watch.Reset(o.Stall)
+				}
 			case <-ctx.Done():
 			case <-m.Done():
 				return
 			}
 		}
 	}()
-	known := map[string]string{}
+	seen := &sightings{last: map[string]string{}, ever: map[string]bool{}}
 	all := AllReached(o.Containers)
 	cs, err := m.WaitContainers(ctx, func(cs []ctrl.Container) bool {
-		if o.tell(m, cs, known) {
+		if o.tell(m, cs, seen) {
 			watch.Reset(o.Stall)
 		}
+		circles.Store(seen.again)
 		return all(cs)
 	})
 	if err != nil && ctx.Err() != nil {
@@ -191,20 +198,41 @@ func (o *Options) await(ctx context.Context, m *Machine) ([]ctrl.Container, erro
 	return cs, err
 }
 
-// tell prints what changed since the last time.
-func (o *Options) tell(m *Machine, cs []ctrl.Container, known map[string]string) (changed bool) {
+// sightings are the states that containers were seen in.
+type sightings struct {
+	last  map[string]string // what was told, by container
+	ever  map[string]bool   // by container and status
+	again bool              // one came back to a state it had left
+}
+
+// add notes a status, with all there is to tell of it, and says whether that differs
+// from the last time, and whether the status is one that was never seen before.
+func (s *sightings) add(name, status, text string) (changed, fresh bool) {
+	if s.last[name] == text {
+		return false, false
+	}
+	s.last[name] = text
+	key := name + " " + status
+	fresh = !s.ever[key]
+	s.ever[key] = true
+	s.again = s.again || !fresh
+	return true, fresh
+}
+
+// tell prints what changed since the last time and says whether some of it is new.
+func (o *Options) tell(m *Machine, cs []ctrl.Container, seen *sightings) (news bool) {
 	for _, c := range cs {
 		now := fmt.Sprintf("%s (goal %s)", c.Status, c.StatusGoal)
 		if c.StatusReason != "" {
 			now += ": " + c.StatusReason
 		}
-		if known[c.Name] == now {
-			continue
+		changed, fresh := seen.add(c.Name, c.Status, now)
+		if changed {
+			fmt.Fprintf(o.Stderr, "[%5.1fs] %s: %s\n", m.Uptime().Seconds(), c.Name, now)
 		}
-		known[c.Name], changed = now, true
-		fmt.Fprintf(o.Stderr, "[%5.1fs] %s: %s\n", m.Uptime().Seconds(), c.Name, now)
+		news = news || fresh
 	}
-	return changed
+	return news
 }
 
 // powerOff also works when ctx has ended: that is how a Ctrl-C leaves.
