@@ -52,7 +52,7 @@ func nameOf(run string) string {
 		}
 		return '-'
 	}, strings.Trim(strings.TrimSuffix(run, "/run/pv"), "/"))
-	return readable[max(0, len(readable)-40):] + "-" + hex.EncodeToString(sum[:4])
+	return strings.Trim(readable[max(0, len(readable)-40):], "-") + "-" + hex.EncodeToString(sum[:4])
 }
 
 // claim takes the instance of a run folder for this process.
@@ -69,7 +69,7 @@ func claim(run string) (*instance, error) {
 		return nil, fmt.Errorf("locking %s: %w", run, err)
 	}
 	in := &instance{run: run, name: nameOf(run), lock: f}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = lock(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		_ = f.Close()
 		return nil, fmt.Errorf("process %d runs already with the folder %s; PV_SYSTEM_RUNDIR or --prefix makes another instance", in.last().PID, run)
@@ -79,6 +79,19 @@ func claim(run string) (*instance, error) {
 		return nil, fmt.Errorf("locking %s: %w", run, err)
 	}
 	return in, nil
+}
+
+// dying is how long a process that has been killed may take to let its files go.
+const dying = time.Second
+
+// lock takes the lock of an open file. Whoever has it may just be about to end.
+func lock(f *os.File) error {
+	for deadline := time.Now().Add(dying); ; time.Sleep(dying / 100) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // release lets another process have the instance.

@@ -165,7 +165,7 @@ func (r *Runner) one(ctx context.Context, b Builder, t *Test) (verdict string, e
 	case out.Failed != "":
 		return "", fmt.Errorf("%s\nlast lines of the log:\n%s", out.Failed, lastLines(filepath.Join(work, engineLog), 20))
 	case len(out.Left) > 0:
-		return "", fmt.Errorf("left behind: %s", strings.Join(out.Left, ", "))
+		return "", fmt.Errorf("left behind: %s\nthe script said:\n%s", strings.Join(out.Left, ", "), out.Result)
 	case r.Mode.Interactive || r.Mode.Manual:
 		return Passed, nil
 	case r.Mode.Overwrite:
