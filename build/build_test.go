@@ -517,6 +517,14 @@ func TestWhy(t *testing.T) {
 	if err := got.Write(&text); err != nil || !strings.Contains(text.String(), "field/Label") {
 		t.Errorf("text %q, %v", text.String(), err)
 	}
+	a.Label = "1" // as at first: nothing has to run for that
+	write(t, src, "one")
+	text.Reset()
+	if got := why("a"); got.Verdict != "changed" || !got.Cached || got.Write(&text) != nil || !strings.Contains(text.String(), "in the cache already") {
+		t.Errorf("got %+v\n%s", got, &text)
+	}
+	a.Label = "2"
+	write(t, src, "two")
 	keys := b.newKeeper().keys()["a"]
 	if len(keys) != 2 {
 		t.Errorf("the target used %d outputs of a, want the last and the one before", len(keys))

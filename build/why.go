@@ -15,12 +15,17 @@ type Reason struct {
 	Step string `json:"step"`
 	// Verdict is "never built", "nothing changed", "changed" or "cache entry is
 	// gone" (inputs are what they were, but the output has to be made again).
-	Verdict string    `json:"verdict"`
+	Verdict string `json:"verdict"`
+	// Cached says that the cache holds the output for the inputs as they are now, from
+	// an earlier build with them or from one of another target.
+	Cached  bool      `json:"cached"`
 	Changes []Change  `json:"changes,omitempty"` // against the last run
 	Last    time.Time `json:"last,omitzero"`     // when the output in use was made
 	// Before is what had changed when the step last ran.
 	Before []Change `json:"before,omitempty"`
 }
+
+const unchanged = "nothing changed"
 
 // Why compares what the target last used of the named step with now.
 func (b *Builder) Why(step string, wanted ...Step) (*Reason, error) {
@@ -50,7 +55,7 @@ func (b *Builder) unknown(step string, plan *Plan) error {
 
 func (b *Builder) reason(s *PlanStep) *Reason {
 	k := b.newKeeper()
-	why := &Reason{Step: s.Name, Verdict: "never built"}
+	why := &Reason{Step: s.Name, Verdict: "never built", Cached: s.State == "cached"}
 	last, err := readRecord(k.last(s.Name))
 	if err != nil {
 		return why
@@ -63,8 +68,8 @@ func (b *Builder) reason(s *PlanStep) *Reason {
 	switch {
 	case len(why.Changes) > 0:
 		why.Verdict = "changed"
-	case s.State == "cached":
-		why.Verdict = "nothing changed"
+	case why.Cached:
+		why.Verdict = unchanged
 	default:
 		why.Verdict = "cache entry is gone"
 	}
@@ -74,7 +79,11 @@ func (b *Builder) reason(s *PlanStep) *Reason {
 // Write prints the reason for people.
 func (r *Reason) Write(w io.Writer) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s: %s\n", r.Step, r.Verdict)
+	fmt.Fprintf(&text, "%s: %s", r.Step, r.Verdict)
+	if r.Cached && r.Verdict != unchanged {
+		text.WriteString("; its output is in the cache already")
+	}
+	text.WriteString("\n")
 	writeChanges(&text, r.Changes)
 	if !r.Last.IsZero() {
 		fmt.Fprintf(&text, "last made %s", r.Last.Local().Format(time.DateTime))
