@@ -109,6 +109,8 @@ func TestDispatch(t *testing.T) {
 		{"help", []string{"pantavisor", "--help"}, 0, "process 1 of a device", ""},
 		{"version", []string{"/usr/bin/pantavisor", "--version"}, 0, "pantavisor ", ""},
 		{"unknown", []string{"pantavisor", "dance"}, 2, "", `unknown command "dance"`},
+		{"App Engine", []string{"pantavisor", "-i", "--help"}, 0, "sudo /opt/pantavisor/pantavisor -i", ""},
+		{"App Engine with words", []string{"pantavisor", "-i", "--dance"}, 2, "", "--dance"},
 		{"init by word", []string{"pantavisor", "init"}, 1, "", "this is for process 1"},
 		{"init by name with help", []string{"/init", "--help"}, 0, "usage", ""},
 	}
