@@ -16,7 +16,8 @@ import (
 func (s *session) openNetwork(h *host, sys *manifest.System) {
 	shared := s.cfg.Enum(config.SystemInitMode) == "appengine" // the machine is somebody else's
 	n, err := network.New(network.Options{
-		ID: s.paths.run, Bridge: s.cfg.String(config.NetBrDev), Address: s.bridgeAddress(), Clean: shared, Warn: s.log.Named("network").Warnf,
+		ID: s.paths.run, Bridge: s.cfg.String(config.NetBrDev), Address: s.bridgeAddress(), Clean: shared,
+		Load: func(module string) error { return s.drivers.insert(module, "") }, Warn: s.log.Named("network").Warnf,
 	})
 	if err != nil {
 		s.log.Warnf("%v", err)

@@ -68,6 +68,8 @@ type Options struct {
 	Address netip.Prefix
 	// Clean takes away the rules of an earlier run with the same ID that was killed.
 	Clean bool
+	// Load loads a kernel module, for what the kernel cannot do yet; nil loads none.
+	Load func(module string) error
 	// Warn takes what does not stop a container; nil drops it.
 	Warn func(format string, args ...any)
 }
@@ -126,7 +128,10 @@ func (h *Host) OpenBridge() error {
 	if h.over {
 		return nil
 	}
+	load := h.opt.Load
+	h.opt.Load = nil // a bridge that nobody may ever use is not worth its modules
 	_, err := h.bridge(h.opt.Bridge)
+	h.opt.Load = load
 	return err
 }
 
@@ -174,7 +179,7 @@ func (h *Host) attach(a *Attachment, i Interface, pid int) error {
 		if i.Kind == "phys" {
 			return h.route.move(l.index, pid)
 		}
-		return h.route.addMacvlan(i, l.index, pid)
+		return h.withModules(func() error { return h.route.addMacvlan(i, l.index, pid) }, "macvlan")
 	}
 	return fmt.Errorf("%q is no kind of interface that can be made", i.Kind)
 }
@@ -206,7 +211,7 @@ func (h *Host) attachVeth(a *Attachment, i Interface, pid int) error {
 			return err
 		}
 	}
-	err := h.route.addVeth(i, pid)
+	err := h.withModules(func() error { return h.route.addVeth(i, pid) }, "veth")
 	if errors.Is(err, unix.EEXIST) { // of a container that was killed; its namespace is not gone yet
 		_ = h.route.remove(i.Pair)
 		err = h.route.addVeth(i, pid)
@@ -241,7 +246,8 @@ func (h *Host) bridge(name string) (int, error) {
 	if !errors.Is(err, unix.ENODEV) || !known {
 		return 0, fmt.Errorf("the bridge %s: %w", name, err)
 	}
-	if err := h.route.addBridge(name, bridgeAlias); err != nil && !errors.Is(err, unix.EEXIST) {
+	err = h.withModules(func() error { return h.route.addBridge(name, bridgeAlias) }, "bridge")
+	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return 0, fmt.Errorf("making the bridge %s: %w", name, err)
 	}
 	if l, err = h.route.byName(name); err != nil {
@@ -256,6 +262,23 @@ func (h *Host) bridge(name string) (int, error) {
 		return 0, fmt.Errorf("setting the bridge %s up: %w", name, err)
 	}
 	return l.index, nil
+}
+
+// withModules does something once more with kernel modules loaded when the kernel
+// does not know it: devices have nobody whom the kernel could ask for them.
+func (h *Host) withModules(do func() error, modules ...string) error {
+	err := do()
+	if err == nil || h.opt.Load == nil || errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	loaded := false
+	for _, m := range modules {
+		loaded = h.opt.Load(m) == nil || loaded
+	}
+	if !loaded {
+		return err
+	}
+	return do()
 }
 
 // bridgeAddress is the address of a bridge that the runtime may make.

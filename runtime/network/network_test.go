@@ -459,6 +459,31 @@ func TestPoolOnParent(t *testing.T) {
 	}
 }
 
+func TestModulesAreLoadedOnce(t *testing.T) {
+	var asked []string
+	h := &Host{opt: Options{Load: func(m string) error {
+		asked = append(asked, m)
+		if m == "absent" {
+			return os.ErrNotExist
+		}
+		return nil
+	}}}
+	tries := 0
+	do := func() error {
+		if tries++; tries == 1 {
+			return unix.EOPNOTSUPP
+		}
+		return nil
+	}
+	if err := h.withModules(do, "absent", "there"); err != nil || tries != 2 || len(asked) != 2 {
+		t.Errorf("%v after %d tries and %v", err, tries, asked)
+	}
+	tries = 0
+	if err := h.withModules(do, "absent"); !errors.Is(err, unix.EOPNOTSUPP) || tries != 1 {
+		t.Errorf("%v after %d tries without a module", err, tries)
+	}
+}
+
 func TestAttachNamesWhatIsMissing(t *testing.T) {
 	h := newHost(t, Options{Bridge: "pvdef0"})
 	defer h.end(t)

@@ -195,7 +195,8 @@ func (h *Host) translate(q *pool) {
 		return
 	}
 	q.nat = true
-	if err := h.nat.add(q.Subnet.Masked(), q.Bridge); err != nil {
+	err := h.withModules(func() error { return h.nat.add(q.Subnet.Masked(), q.Bridge) }, "nfnetlink", "nf_tables", "nft_chain_nat", "nft_masq")
+	if err != nil {
 		h.opt.Warn("pool %s: its containers do not reach the outside: %v", q.Name, err)
 		return
 	}
