@@ -78,6 +78,7 @@ func Run(ctx context.Context, root string, out, progress io.Writer) error {
 		{"the log server", logServer},
 		{"the control socket", controlSocket},
 		{"App Engine instances", appEngine},
+		{"the host tool", pvr},
 		{"booted devices", devices},
 	} {
 		fmt.Fprintf(progress, "measuring %s\n", m.name)

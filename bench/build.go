@@ -49,8 +49,11 @@ func cpuTime() float64 {
 // resetPeak makes the kernel count VmHWM from now (proc(5), clear_refs).
 func resetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
 
-func peakMiB() float64 {
-	status, _ := os.ReadFile("/proc/self/status")
+func peakMiB() float64 { return highWater("/proc/self/status") }
+
+// highWater reads VmHWM of a process in MiB; 0 when it is gone.
+func highWater(path string) float64 {
+	status, _ := os.ReadFile(path)
 	for line := range strings.Lines(string(status)) {
 		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
 			kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)

@@ -42,8 +42,9 @@ const Perm = 0o644
 // Store is a folder of objects. It is safe for concurrent use, also by several
 // processes.
 type Store struct {
-	dir    string
-	direct bool
+	dir     string
+	direct  bool
+	noClone atomic.Bool // files that copies go to share no blocks with objects
 }
 
 // Open returns the store in a folder that exists.
@@ -69,7 +70,7 @@ func Create(dir string) (*Store, error) {
 // Direct returns the store with large objects read and written round the page
 // cache, see package direct: for hosts, because it takes 512 KiB of memory for each
 // object in work.
-func (s *Store) Direct() *Store { return &Store{s.dir, true} }
+func (s *Store) Direct() *Store { return &Store{dir: s.dir, direct: true} }
 
 // Dir returns the store's folder.
 func (s *Store) Dir() string { return s.dir }

@@ -70,7 +70,7 @@ func (s *Store) CopyVerified(ctx context.Context, sum, dst string, perm os.FileM
 
 // cloneHash shares the blocks of src or copies them, and hashes them.
 func (s *Store) cloneHash(ctx context.Context, dst, src *os.File) (sum string, err error) {
-	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+	if s.shared(dst, src) {
 		sum, _, err = s.hash(ctx, src)
 	} else {
 		sum, _, err = s.copyHash(ctx, dst, s.reader(src))
@@ -78,9 +78,22 @@ func (s *Store) cloneHash(ctx context.Context, dst, src *os.File) (sum string, e
 	return sum, err
 }
 
+// shared shares the blocks of src where the file system can. Once it could not it
+// is not asked again: copies go to one place.
+func (s *Store) shared(dst, src *os.File) bool {
+	if s.noClone.Load() {
+		return false
+	}
+	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+		return true
+	}
+	s.noClone.Store(true)
+	return false
+}
+
 // clone shares the blocks of src, or copies them within the kernel if it can.
 func (s *Store) clone(dst, src *os.File) error {
-	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+	if s.shared(dst, src) {
 		return nil
 	}
 	if !s.direct {

@@ -183,27 +183,71 @@ func (c *checkout) link(sum, temp string) error {
 
 // place gives all files their names.
 func (c *checkout) place(ctx context.Context) error {
-	made := map[string]bool{".": true}
+	stage, err := c.root.Open(path.Join(Dir, stageDir))
+	if err != nil {
+		return err
+	}
+	defer stage.Close()
+	p := &placer{root: c.root, stage: int(stage.Fd())}
+	defer p.leave()
 	for _, j := range c.jobs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if dir := path.Dir(j.key); !made[dir] {
-			if err := c.root.MkdirAll(dir, 0o755); err != nil {
-				return err
-			}
-			made[dir] = true
+		if err := p.enter(path.Dir(j.key)); err != nil {
+			return err
 		}
-		if err := c.placeOne(j); err != nil {
+		if err := c.placeOne(p, j); err != nil {
 			return fmt.Errorf("writing %s: %w", j.key, err)
 		}
 	}
 	return nil
 }
 
-func (c *checkout) placeOne(j job) error {
+// placer moves files from the stage into folders. Files of a folder follow each
+// other, so it is opened once for all of them.
+type placer struct {
+	root  *os.Root
+	stage int // file descriptor
+	name  string
+	dir   *os.File
+	fd    int // of dir
+}
+
+// enter goes to a folder, which is made when it is missing.
+func (p *placer) enter(name string) error {
+	if p.dir != nil && p.name == name {
+		return nil
+	}
+	p.leave()
+	if name != "." {
+		if err := p.root.MkdirAll(name, 0o755); err != nil {
+			return err
+		}
+	}
+	dir, err := p.root.Open(name)
+	if err != nil {
+		return err
+	}
+	p.dir, p.name, p.fd = dir, name, int(dir.Fd())
+	return nil
+}
+
+func (p *placer) leave() {
+	if p.dir != nil {
+		_ = p.dir.Close()
+		p.dir = nil
+	}
+}
+
+// move gives a staged file its name.
+func (p *placer) move(temp, base string) error {
+	return unix.Renameat(p.stage, temp, p.fd, base)
+}
+
+func (c *checkout) placeOne(p *placer, j job) error {
+	err := p.move(j.temp, path.Base(j.key))
 	from := path.Join(Dir, stageDir, j.temp)
-	err := c.root.Rename(from, j.key)
 	if errors.Is(err, unix.EXDEV) { // a file system is mounted within the tree
 		return c.copyOver(from, j.key)
 	}
