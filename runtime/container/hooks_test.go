@@ -109,3 +109,11 @@ func TestClippedBuffer(t *testing.T) {
 		t.Errorf("%d bytes are kept", len(b))
 	}
 }
+
+func TestHooksAndProfilesAreTranslated(t *testing.T) {
+	c, _ := parse(t, "lxc.hook.mount = /volumes/a/h x\nlxc.hook.start = /volumes/b\nlxc.seccomp.profile = /volumes/a/p\n")
+	c.Translate([]Folder{{"/volumes", "/v"}})
+	if d := cmp.Diff([]Hook{{"mount", "/v/a/h x"}, {"start", "/volumes/b"}}, c.Hooks); d != "" || c.Seccomp != "/v/a/p" {
+		t.Errorf("%s, %s", d, c.Seccomp)
+	}
+}

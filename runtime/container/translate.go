@@ -20,6 +20,13 @@ func (c *Config) Translate(folders []Folder) {
 	c.Root.Upper = translate(c.Root.Upper, folders)
 	c.Root.Work = translate(c.Root.Work, folders)
 	c.Root.Dir = translate(c.Root.Dir, folders)
+	c.Seccomp = translate(c.Seccomp, folders)
+	c.Hooks = slices.Clone(c.Hooks)
+	for i := range c.Hooks {
+		if c.Hooks[i].Event != "start" { // a program of the container's own
+			c.Hooks[i].Command = translate(c.Hooks[i].Command, folders)
+		}
+	}
 	c.Mounts = slices.Clone(c.Mounts)
 	for i := range c.Mounts {
 		m := &c.Mounts[i]
