@@ -181,7 +181,6 @@ func (e *Engine) recover(u *unit, reason string) {
 	e.unstable(u)
 	if r == nil || e.closing {
 		e.set(u, stopped, reason)
-		e.missed(u, reason)
 		return
 	}
 	if r.ResetWindow > 0 && !u.since.IsZero() && e.now().Sub(u.since) > r.ResetWindow {
@@ -194,21 +193,6 @@ func (e *Engine) recover(u *unit, reason string) {
 	u.retries++
 	e.set(u, recovering, reason)
 	e.again(u, delay(r, u.retries), func() { e.set(u, installed, reason) })
-}
-
-// longLife is the life of a container whose end is an accident rather than what it
-// always does. An end that comes at every boot must not become a device that does
-// nothing but reboot: then nobody could mend it.
-const longLife = time.Minute
-
-// missed reboots for a container that the system is not complete without, as its
-// restart policy says, and that nothing else starts again.
-func (e *Engine) missed(u *unit, reason string) {
-	if e.closing || u.c.Restart != manifest.RestartSystem || u.since.IsZero() || e.now().Sub(u.since) < longLife {
-		return
-	}
-	e.log.Errorf("container %s is gone (%s) and its restart policy is system", u.c.Name, reason)
-	e.shutdown(exitReboot)
 }
 
 // maxDelay bounds a delay that grows by a factor.
