@@ -95,7 +95,9 @@ func (st *starting) prepare() (err error) {
 	st.plan.AppArmor = st.appArmor()
 	st.plan.Remounts = st.remounts()
 	st.plan.Hooking = st.hooking
-	st.plan.Wait = st.set.devices.Restricts() || len(st.Config.hooks("start-host")) > 0
+	// A mount that init makes below an export is seen outside only when the export is
+	// already mounted there: the kernel propagates to no detached mount.
+	st.plan.Wait = st.set.devices.Restricts() || len(st.Config.hooks("start-host")) > 0 || len(st.plan.Exports) > 0
 	return st.outside("pre-start", nil, nil)
 }
 
