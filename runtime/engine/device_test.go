@@ -449,6 +449,7 @@ func TestDeviceRuns(t *testing.T) {
 func TestOwnVolumes(t *testing.T) {
 	d := newDevice(t)
 	d.add("app", "app", "/sbin/init stay list:/pantavisor/user-meta list:/pantavisor/device-meta", map[string]any{"roles": []string{"mgmt"}})
+	d.add("plain", "app", "/sbin/init stay", nil)
 	err := d.st.Set("device.json", []byte(`{"groups":[{"name":"app"}],"disks":[{"name":"secrets","type":"dm-crypt-versatile","path":"/x.img,2,key"}],
 		"volumes":{"pv--usrmeta":{"persistence":"permanent"},"pv--devmeta":{"persistence":"permanent","disk":"secrets"}}}`))
 	if err != nil {
@@ -457,20 +458,19 @@ func TestOwnVolumes(t *testing.T) {
 	before := d.traces()
 	delete(before, "goroutines") // the test's own wait for the engine's end
 	d.boot()
-	d.await(map[string]string{"app": "STARTED"})
+	d.await(map[string]string{"app": "STARTED", "plain": "STARTED"})
 	d.console("app")
 	d.ask("PUT", "/user-meta/mine", "1")
 	d.ask("PUT", "/device-meta/secret", "2")
+	d.ask("PUT", "/device-meta/plain.secret", "3")
 	if b, _ := os.ReadFile(d.dir + "/storage/disks/perm/bsp/pv--usrmeta/mine"); string(b) != "1" {
 		t.Errorf("the volume for user metadata holds %q", content(t, d.dir+"/storage/disks/perm/bsp/pv--usrmeta"))
 	}
 	if meta := d.ask("GET", "/device-meta", ""); !strings.Contains(meta, `"secret":"2"`) {
 		t.Errorf("device metadata is lost: %s", meta)
 	}
-	for _, f := range files(d.dir + "/storage") {
-		if filepath.Base(f) == "secret" {
-			t.Errorf("%s was to be on an encrypted disk", f)
-		}
+	if found := d.secrets(); len(found) != 3 || slices.ContainsFunc(found, func(f string) bool { return !inMemory(filepath.Dir(f)) }) {
+		t.Errorf("what was to be on an encrypted disk is in %q: want three files, all in memory", found)
 	}
 	if !strings.Contains(d.out.String(), "disk secrets of type dm-crypt-versatile is not available") {
 		t.Error("the log does not name the disk")
@@ -480,6 +480,39 @@ func TestOwnVolumes(t *testing.T) {
 	delete(after, "goroutines")
 	if more := after.more(before); len(more) > 0 {
 		t.Errorf("left behind: %v", more)
+	}
+	if found := d.secrets(); len(found) > 0 && !inMemory(d.dir) {
+		t.Errorf("after the end there is %q", found)
+	}
+}
+
+// secrets are the files of a key named secret, whole or in a container's copy.
+func (d *device) secrets() (out []string) {
+	for _, f := range files(d.dir) {
+		if name := filepath.Base(f); name == "secret" || name == "plain.secret" {
+			out = append(out, filepath.Join(d.dir, f))
+		}
+	}
+	return out
+}
+
+// TestNoMemoryNoFile keeps metadata in the runtime alone when there is no folder in
+// memory for it.
+func TestNoMemoryNoFile(t *testing.T) {
+	h := &host{paths: paths{run: "/r", logs: "/l", logsRev: t.TempDir()}}
+	plain, err := h.nobodyMounts("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range append(h.mgmtMounts(), plain...) {
+		if m.Source == "" || strings.HasSuffix(m.Target, "-meta") {
+			t.Errorf("%+v", m)
+		}
+	}
+	s := &session{paths: paths{run: "/dev/null/r"}}
+	if dir, release := s.memory(); dir != "" {
+		release()
+		t.Errorf("a folder in memory at %s, below a file", dir)
 	}
 }
 

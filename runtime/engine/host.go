@@ -183,24 +183,20 @@ func bind(source, target, create string, flags uintptr) container.Mount {
 
 // mgmtMounts show everything (manual: Containers, roles).
 func (h *host) mgmtMounts() []container.Mount {
-	return []container.Mount{
+	ms := []container.Mount{
 		bind(h.paths.run, "/pantavisor", "dir", unix.MS_RDONLY),
 		bind(h.paths.logs, "/pantavisor/logs", "dir", unix.MS_RDONLY),
-		bind(h.paths.usrMeta, "/pantavisor/user-meta", "dir", unix.MS_RDONLY),
-		bind(h.paths.devMeta, "/pantavisor/device-meta", "dir", unix.MS_RDONLY),
 	}
+	for _, m := range []struct{ kind, dir string }{{meta.User, h.paths.usrMeta}, {meta.Device, h.paths.devMeta}} {
+		if m.dir != "" { // else it is in the runtime's memory and nowhere else
+			ms = append(ms, bind(m.dir, "/pantavisor/"+m.kind, "dir", unix.MS_RDONLY))
+		}
+	}
+	return ms
 }
 
 // nobodyMounts show a container the sockets, its own logs and its own metadata.
 func (h *host) nobodyMounts(name string) ([]container.Mount, error) {
-	user, err := h.user.ContainerDir(name)
-	if err != nil {
-		return nil, err
-	}
-	device, err := h.device.ContainerDir(name)
-	if err != nil {
-		return nil, err
-	}
 	own := filepath.Join(h.paths.logsRev, name)
 	if err := os.MkdirAll(own, 0o755); err != nil {
 		return nil, fmt.Errorf("making the container's log folder: %w", err)
@@ -209,9 +205,21 @@ func (h *host) nobodyMounts(name string) ([]container.Mount, error) {
 	for _, sock := range []string{"pv-ctrl-log", "pv-fd-log", "pv-ctrl"} {
 		ms = append(ms, bind(h.paths.at(sock), "/pantavisor/"+sock, "file", 0))
 	}
-	return append(ms, bind(own, "/pantavisor/logs", "dir", unix.MS_RDONLY),
-		bind(user, "/pantavisor/user-meta", "dir", unix.MS_RDONLY),
-		bind(device, "/pantavisor/device-meta", "dir", unix.MS_RDONLY)), nil
+	ms = append(ms, bind(own, "/pantavisor/logs", "dir", unix.MS_RDONLY))
+	if h.paths.copies == "" {
+		return ms, nil
+	}
+	for _, st := range []struct {
+		kind  string
+		store *meta.Store
+	}{{meta.User, h.user}, {meta.Device, h.device}} {
+		dir, err := st.store.ContainerDir(name)
+		if err != nil {
+			return nil, err
+		}
+		ms = append(ms, bind(dir, "/pantavisor/"+st.kind, "dir", unix.MS_RDONLY))
+	}
+	return ms, nil
 }
 
 // firmwareMounts show the kernel's modules and the firmware, where the device has them.

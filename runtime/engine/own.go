@@ -1,7 +1,11 @@
 package engine
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/config"
@@ -34,25 +38,28 @@ func (s *session) mounter(l *loaded) *volume.Mounter {
 // those that are for it. What was to be on a disk that cannot be mounted is kept in
 // memory: it must not get to the storage in clear. The result unmounts.
 func (s *session) mountOwn(l *loaded) (unmount func()) {
-	if l == nil {
+	if l == nil || len(l.sys.Volumes) == 0 {
 		return func() {}
 	}
 	var sets []*volume.Set
 	m := s.mounter(l)
+	memory, release := s.memory()
 	for _, v := range l.sys.Volumes {
 		set, err := m.Mount(&manifest.Container{Name: ownFolder, Storage: []manifest.Volume{v}})
 		place := s.paths.ownVolume(v.Name)
 		if err != nil {
 			s.log.Errorf("the runtime's volume %s: %v; what belongs there is kept in memory", v.Name, err)
-			place = s.paths.at("volatile/" + v.Name)
+			if place = memory; memory != "" {
+				place = filepath.Join(memory, v.Name)
+			}
 		} else {
 			sets = append(sets, set)
 		}
 		switch v.Name {
 		case volumeUsrMeta:
-			s.paths.usrMeta = place
+			s.paths.usrMeta, s.paths.copies = place, memory
 		case volumeDevMeta:
-			s.paths.devMeta = place
+			s.paths.devMeta, s.paths.copies = place, memory
 		}
 	}
 	return func() {
@@ -61,5 +68,39 @@ func (s *session) mountOwn(l *loaded) (unmount func()) {
 				s.log.Errorf("the runtime's volumes: %v", err)
 			}
 		}
+		release()
 	}
+}
+
+// memory returns a folder whose files never get to a disk, "" when there is none, and
+// what takes it away. A device's run folder is such a one; App Engine's lies on the
+// machine's disk, and a tmpfs is mounted in it.
+func (s *session) memory() (dir string, release func()) {
+	if inMemory(s.paths.run) {
+		return s.paths.run, func() {}
+	}
+	dir = s.paths.at("volatile")
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = unix.Mount("none", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755")
+	}
+	if err != nil {
+		s.log.Errorf("making a folder in memory: %v; containers do not see the metadata that belongs there", err)
+		return "", func() {}
+	}
+	return dir, func() {
+		if err := errors.Join(unix.Unmount(dir, 0), os.Remove(dir)); err != nil {
+			s.log.Errorf("removing the folder in memory %s: %v", dir, err)
+		}
+	}
+}
+
+// inMemory tells whether the files of a folder are in memory only.
+func inMemory(dir string) bool {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return false
+	}
+	kind := uint32(st.Type) //nolint:unconvert // 32 bits wide and signed on some architectures
+	return kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC
 }

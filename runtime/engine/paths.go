@@ -17,6 +17,7 @@ type paths struct {
 	run, logs, logsRev, volumes            string
 	exports, configs, usrMeta, devMeta     string
 	stage, rev                             string
+	copies                                 string // of metadata, for single containers; "": none
 }
 
 func newPaths(c *config.Config, rev string) paths {
@@ -34,6 +35,7 @@ func newPaths(c *config.Config, rev string) paths {
 	p.disks = filepath.Join(p.storage, "disks")
 	p.logsRev = filepath.Join(p.logs, rev)
 	p.stage = filepath.Join(p.run, "rootfs")
+	p.copies = p.run
 	return p
 }
 

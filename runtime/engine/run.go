@@ -211,7 +211,7 @@ func (s *session) openLogs(ctx context.Context) {
 // openMeta opens the stores; one that cannot be read is kept in memory.
 func (s *session) openMeta() {
 	open := func(kind, dir string, changed func(string)) *meta.Store {
-		o := meta.Options{Kind: kind, Dir: dir, RunDir: s.paths.run, Changed: changed, Warn: s.log.Named("meta").Warnf}
+		o := meta.Options{Kind: kind, Dir: dir, RunDir: s.paths.copies, Changed: changed, Warn: s.log.Named("meta").Warnf}
 		st, err := meta.Open(o)
 		if err == nil {
 			return st
