@@ -220,19 +220,7 @@ func TestFollowLogs(t *testing.T) {
 	}
 }
 
-func TestOptionsFromEnv(t *testing.T) {
-	env := map[string]string{"HOME": "/home/u", "PVR_BASEURL": "https://b", "PVR_REPO_BASEURL": "https://r", "PVR_ACCESSTOKEN": "T",
-		"PVR_HTTP_PROXY": "no", "PVR_INSECURE": "1", "PVR_DEBUG": "false"}
-	opt, err := OptionsFromEnv(func(k string) string { return env[k] })
-	if err != nil || opt.BaseURL != "https://b" || opt.RepoBaseURL != "https://r" || opt.AccessToken != "T" || opt.Proxy != "no" ||
-		!opt.Insecure || opt.Debug != nil || opt.ConfigDir != "/home/u/.pvr" {
-		t.Errorf("%+v, %v", opt, err)
-	}
-	env = map[string]string{"PVR_CONFIG_DIR": "/c", "PVR_INSECURE": "maybe", "PVR_DEBUG": "2"}
-	_, err = OptionsFromEnv(func(k string) string { return env[k] })
-	if err == nil || !strings.Contains(err.Error(), "PVR_INSECURE") || !strings.Contains(err.Error(), "PVR_DEBUG") || fault.Of(err) != fault.BadInput {
-		t.Errorf("%v", err)
-	}
+func TestBadOptions(t *testing.T) {
 	for _, bad := range []Options{{BaseURL: "host"}, {RepoBaseURL: "ftp://x"}, {Proxy: "maybe"}, {Attempts: -1}} {
 		if _, err := New(bad); fault.Of(err) != fault.BadInput {
 			t.Errorf("%+v: %v", bad, err)

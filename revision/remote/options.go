@@ -8,9 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/pantavisor/pantavisor/fault"
@@ -68,50 +65,6 @@ type Options struct {
 type Credentials struct {
 	Username string // nick, e-mail or prn
 	Password string
-}
-
-// OptionsFromEnv returns the options that PVR_BASEURL, PVR_REPO_BASEURL,
-// PVR_CONFIG_DIR, PVR_ACCESSTOKEN, PVR_HTTP_PROXY, PVR_INSECURE and PVR_DEBUG
-// give, PVR_DEBUG with standard error. Without PVR_CONFIG_DIR the folder is .pvr
-// in the user's home. All unusable values are reported at once.
-func OptionsFromEnv(getenv func(string) string) (Options, error) {
-	opt := Options{
-		BaseURL: getenv("PVR_BASEURL"), RepoBaseURL: getenv("PVR_REPO_BASEURL"),
-		ConfigDir: getenv("PVR_CONFIG_DIR"), AccessToken: getenv("PVR_ACCESSTOKEN"), Proxy: getenv("PVR_HTTP_PROXY"),
-	}
-	var errs []error
-	flag := func(name string) bool {
-		value := getenv(name)
-		if value == "" {
-			return false
-		}
-		on, err := strconv.ParseBool(value)
-		if err != nil {
-			errs = append(errs, fault.New(fault.BadInput, "%s=%.40q: true or false is expected", name, value))
-		}
-		return on
-	}
-	opt.Insecure = flag("PVR_INSECURE")
-	if flag("PVR_DEBUG") {
-		opt.Debug = os.Stderr
-	}
-	if opt.ConfigDir == "" {
-		dir, err := homeDir(getenv)
-		errs = append(errs, err)
-		opt.ConfigDir = dir
-	}
-	return opt, errors.Join(errs...)
-}
-
-func homeDir(getenv func(string) string) (string, error) {
-	home := getenv("HOME")
-	if home == "" {
-		var err error
-		if home, err = passwdHome(); err != nil {
-			return "", fault.Wrap(fault.BadInput, err, "finding the configuration folder (set PVR_CONFIG_DIR)")
-		}
-	}
-	return filepath.Join(home, ".pvr"), nil
 }
 
 func (o *Options) setDefaults() {
