@@ -101,6 +101,6 @@ func inMemory(dir string) bool {
 	if unix.Statfs(dir, &st) != nil {
 		return false
 	}
-	kind := uint32(st.Type) //nolint:unconvert // 32 bits wide and signed on some architectures
+	kind := uint32(st.Type) // signed and 32 bits wide on some architectures
 	return kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC
 }

@@ -330,7 +330,10 @@ func (j *job) console(ctx context.Context) error {
 		fmt.Fprintf(os.Stderr, "start it with: %s &\n", strings.Join(quote(j.words()), " "))
 	}
 	fmt.Fprintf(os.Stderr, "the test would run: sh %s\nexit ends it\n", j.Test)
-	signal.Ignore(unix.SIGINT, unix.SIGTTOU, unix.SIGTTIN) // for the shell to deal with
+	// The terminal's signals are for the shell: caught ones are reset in it, ignored ones would stay ignored in what it runs.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, unix.SIGINT, unix.SIGQUIT, unix.SIGTTOU, unix.SIGTTIN)
+	defer signal.Stop(caught)
 	cmd := exec.CommandContext(ctx, shell)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = j.Dir, os.Stdin, os.Stdout, os.Stderr
 	var exit *exec.ExitError

@@ -56,6 +56,7 @@ type Runner struct {
 	Builder        Builder
 	Stdout, Stderr io.Writer
 	Mode           Mode
+	label          string // of this runner, in the names of folders and control groups
 }
 
 // made is a builder that has made its package.
@@ -145,7 +146,7 @@ const workPrefix = "pv-appengine-test-"
 
 // one runs a test in a folder of its own.
 func (r *Runner) one(ctx context.Context, b Builder, t *Test) (verdict string, err error) {
-	work, err := os.MkdirTemp("", workPrefix)
+	work, err := os.MkdirTemp("", workPrefix+r.label)
 	if err != nil {
 		return "", fault.Wrap(fault.IO, err, "making a folder for the test")
 	}

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -93,6 +95,7 @@ func own(t *testing.T, script string, change func(*Spec)) *Test {
 
 func TestRunnerSeesFailures(t *testing.T) {
 	r, out := runner(t)
+	nothingLeft := ownTraces(t, r)
 	record := func(text string) func(*Test) error { return func(t *Test) error { return t.record(text) } }
 	for name, c := range map[string]struct {
 		script string
@@ -132,20 +135,26 @@ func TestRunnerSeesFailures(t *testing.T) {
 			}
 		})
 	}
-	nothingLeft(t)
+	nothingLeft()
 }
 
-// nothingLeft compares what tests use of this machine.
-func nothingLeft(t *testing.T) {
+// ownTraces makes a runner's tests leave their traces under a name that no other
+// run on this machine has. The result looks for them.
+func ownTraces(t *testing.T, r *Runner) (nothingLeft func()) {
 	t.Helper()
-	for _, pattern := range []string{"/sys/fs/cgroup/pv-appengine-test-*", "/sys/fs/cgroup/*/pv-appengine-test-*", filepath.Join(os.TempDir(), "pv-appengine-test-*")} {
-		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			t.Errorf("left: %v", found)
+	r.label = strconv.Itoa(os.Getpid()) + "-"
+	name := workPrefix + r.label
+	return func() {
+		t.Helper()
+		for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*", os.TempDir()} {
+			if found, _ := filepath.Glob(filepath.Join(dir, name+"*")); len(found) > 0 {
+				t.Errorf("left: %v", found)
+			}
 		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil || strings.Contains(string(mounts), "pv-appengine-test-") {
-		t.Errorf("mounts are left (%v):\n%s", err, mounts)
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil || strings.Contains(string(mounts), name) {
+			t.Errorf("mounts are left (%v):\n%s", err, mounts)
+		}
 	}
 }
 
@@ -172,8 +181,36 @@ func TestSkipAndRecord(t *testing.T) {
 	}
 }
 
+// TestConsoleLeavesSignalsToPrograms wants Ctrl-C to end what runs in the console:
+// a signal that its shell begins with as ignored is ignored by all that it starts.
+func TestConsoleLeavesSignalsToPrograms(t *testing.T) {
+	dir := t.TempDir()
+	shell := filepath.Join(dir, "shell")
+	if err := os.WriteFile(shell, []byte("#!/bin/sh\ngrep SigIgn: /proc/self/status > "+dir+"/ignored\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SHELL", shell)
+	if err := (&job{Dir: dir}).console(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "ignored"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mask, err := strconv.ParseUint(strings.Fields(string(text))[1], 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTTIN, syscall.SIGTTOU} {
+		if mask&(1<<(s-1)) != 0 {
+			t.Errorf("%v is ignored", s)
+		}
+	}
+}
+
 func TestInterruptedRunLeavesNothing(t *testing.T) {
 	r, _ := runner(t)
+	nothingLeft := ownTraces(t, r)
 	begun := filepath.Join(t.TempDir(), "begun")
 	test := own(t, "touch "+begun+"; sleep 3600", nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -186,7 +223,7 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 	if _, err := r.Run(ctx, []*Test{test}, true); fault.Of(err) != fault.Cancelled {
 		t.Errorf("%v", err)
 	}
-	nothingLeft(t)
+	nothingLeft()
 }
 
 // TestDeviceAndAppEngineSayTheSame boots one state in a virtual machine and in an
