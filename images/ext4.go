@@ -43,13 +43,13 @@ func readStorageOptions(file string) (storageOptions, error) {
 		"IMAGE_RESERVED_PERCENT": {&o.Reserved, 0, 50},
 	}
 	for _, s := range set {
-		k, ok := known[s.key]
+		k, ok := known[s.Key]
 		if !ok {
-			return o, fault.New(fault.BadInput, "reading %s: unknown name %s", file, s.key)
+			return o, fault.New(fault.BadInput, "reading %s: unknown name %s", file, s.Key)
 		}
-		n, err := strconv.ParseInt(s.value, 10, 64)
+		n, err := strconv.ParseInt(s.Value, 10, 64)
 		if err != nil || n < k.from || n > k.up {
-			return o, fault.New(fault.BadInput, "reading %s: %s is %q, want a number from %d to %d", file, s.key, s.value, k.from, k.up)
+			return o, fault.New(fault.BadInput, "reading %s: %s is %q, want a number from %d to %d", file, s.Key, s.Value, k.from, k.up)
 		}
 		*k.to = n
 	}

@@ -13,19 +13,18 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/cpio"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 // FilesBlock is the step that packs everything of the initrd but the device
 // binary and the modules: folders, links, configuration, policies, certificates
 // and the vendor's skel.
 type FilesBlock struct {
-	// Target's image and boot loader decide some configuration keys.
-	Target *targets.Target
+	// Target is its name.
+	Target string
 	// Platform names config/PLATFORM and vendors/PLATFORM.
 	Platform string
-	// Debug allows the debug shell.
-	Debug bool
+	// Derived are the configuration keys that follow from the target.
+	Derived []Setting
 	// Trust are certificates and keys by their name in the trust folder.
 	Trust []Trust
 	// Release is what the firmware calls itself; empty when nobody named it.
@@ -135,7 +134,7 @@ func cut(entries []cpio.Entry) map[int][]cpio.Entry {
 // entries is the whole tree, checked.
 func (s *FilesBlock) entries() ([]cpio.Entry, error) {
 	tree := skeleton()
-	config, err := runtimeConfig(s.config(), s.Target, s.Debug)
+	config, err := runtimeConfig(s.config(), s.Derived)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +165,7 @@ func (s *FilesBlock) manifest() []byte {
 	if s.Release != "" {
 		fmt.Fprintf(&text, "release %s\n", s.Release)
 	}
-	fmt.Fprintf(&text, "target %s\nepoch %d\n", s.Target.Name, s.Epoch)
+	fmt.Fprintf(&text, "target %s\nepoch %d\n", s.Target, s.Epoch)
 	for _, p := range s.Packages {
 		fmt.Fprintf(&text, "package %s\n", p)
 	}

@@ -167,7 +167,7 @@ func (g *grower) initrd() error {
 	early := &kernel.Early{Modules: g.Target.Kernel.EarlyModules, Tree: g.tree}
 	g.base = &Initrd{
 		Files: &FilesBlock{
-			Epoch: g.Epoch, Target: g.Target, Platform: g.platform(), Debug: g.Debug, Trust: trust, Root: g.Root, Tools: g.toolbox,
+			Epoch: g.Epoch, Target: g.Target.Name, Derived: derived(g.Target, g.Debug), Platform: g.platform(), Trust: trust, Root: g.Root, Tools: g.toolbox,
 			Release: g.Release, Packages: g.Parts.Names(debian.Requests(g.Target)),
 		},
 		Modules: &ModulesBlock{Epoch: g.Epoch, X86: g.x86(), Early: early, Tools: g.toolbox},

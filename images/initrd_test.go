@@ -43,7 +43,7 @@ func initrd(root string, t *targets.Target) *Initrd {
 	program := gobinary.New(module, "cmd/pantavisor", t.Arch)
 	return &Initrd{
 		Files: &FilesBlock{
-			Target: t, Platform: "board", Root: root, Tools: tools, Trust: []Trust{{"ca-certificates.crt", filepath.Join(root, "cert.pem")}},
+			Target: t.Name, Derived: derived(t, false), Platform: "board", Root: root, Tools: tools, Trust: []Trust{{"ca-certificates.crt", filepath.Join(root, "cert.pem")}},
 			Release: "7", Packages: []string{"kernel=6.1:amd64"},
 		},
 		Modules: &ModulesBlock{X86: true, Early: early, Tools: tools},
@@ -125,8 +125,7 @@ func TestInitrdWithoutModules(t *testing.T) {
 
 func TestDebugAllowsTheShell(t *testing.T) {
 	s := initrd(sourceTree(t, boardFiles()), board()).Files
-	s.Debug = true
-	got, err := runtimeConfig(s.config(), s.Target, s.Debug)
+	got, err := runtimeConfig(s.config(), derived(board(), true))
 	if err != nil || !strings.Contains(string(got), "PV_DEBUG_SHELL=1\n") || strings.Contains(string(got), "PV_DEBUG_SSH=0") {
 		t.Errorf("%v\n%s", err, got)
 	}
@@ -134,7 +133,7 @@ func TestDebugAllowsTheShell(t *testing.T) {
 
 func TestWrongConfigurationIsRefused(t *testing.T) {
 	for name, c := range map[string]struct{ file, text, want string }{
-		"contradiction": {"config/board/pantavisor.config", "PV_STORAGE_DEVICE=LABEL=root\n", "target board has \"LABEL=pvroot\""},
+		"contradiction": {"config/board/pantavisor.config", "PV_STORAGE_DEVICE=LABEL=root\n", "the target has \"LABEL=pvroot\""},
 		"no assignment": {"config/board/pantavisor.config", "PV_A=1\njust words\n", "pantavisor.config:2"},
 		"twice":         {"config/board/pantavisor.config", "PV_A=1\npv_a=2\n", "set twice"},
 		"missing":       {"config/board/pantavisor.config", "", "config/board/pantavisor.config is not there"},

@@ -10,17 +10,17 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// setting is one line NAME=VALUE of a configuration file.
-type setting struct{ key, value string }
+// Setting is one line NAME=VALUE of a configuration file.
+type Setting struct{ Key, Value string }
 
 // readSettings reads lines NAME=VALUE; empty lines and those that begin with '#'
 // are left out. A line without '=' and a name that comes twice are errors.
-func readSettings(file string) ([]setting, error) {
+func readSettings(file string) ([]Setting, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fault.New(fault.Missing, "reading configuration: %w", err)
 	}
-	var out []setting
+	var out []Setting
 	var errs []error
 	seen := map[string]bool{}
 	n := 0
@@ -39,26 +39,26 @@ func readSettings(file string) ([]setting, error) {
 			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %s is set twice", file, n, key))
 		}
 		seen[strings.ToUpper(key)] = true
-		out = append(out, setting{key, value})
+		out = append(out, Setting{key, value})
 	}
 	return out, errors.Join(errs...)
 }
 
 // derived are the keys that follow from the target: they may be left out of the
 // file, but not contradict.
-func derived(t *targets.Target, debug bool) []setting {
-	out := []setting{{"PV_DEBUG_SHELL", flag(debug)}}
+func derived(t *targets.Target, debug bool) []Setting {
+	out := []Setting{{"PV_DEBUG_SHELL", flag(debug)}}
 	if !debug {
-		out = append(out, setting{"PV_DEBUG_SSH", "0"})
+		out = append(out, Setting{"PV_DEBUG_SSH", "0"})
 	}
 	if t.Bootloader != nil {
-		out = append(out, setting{"PV_BOOTLOADER_TYPE", t.Bootloader.Type})
+		out = append(out, Setting{"PV_BOOTLOADER_TYPE", t.Bootloader.Type})
 	}
 	if p := storagePartition(t); p != nil {
 		out = append(out,
-			setting{"PV_STORAGE_DEVICE", "LABEL=" + p.Name},
-			setting{"PV_STORAGE_FSTYPE", p.Format},
-			setting{"PV_STORAGE_MNTPOINT", "/storage"})
+			Setting{"PV_STORAGE_DEVICE", "LABEL=" + p.Name},
+			Setting{"PV_STORAGE_FSTYPE", p.Format},
+			Setting{"PV_STORAGE_MNTPOINT", "/storage"})
 	}
 	return out
 }
@@ -72,25 +72,25 @@ func flag(on bool) string {
 
 // runtimeConfig is pantavisor.config as it goes into the initrd: the platform's
 // file and the derived keys, sorted.
-func runtimeConfig(file string, t *targets.Target, debug bool) ([]byte, error) {
+func runtimeConfig(file string, derived []Setting) ([]byte, error) {
 	set, err := readSettings(file)
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
-	for _, d := range derived(t, debug) {
-		i := slices.IndexFunc(set, func(s setting) bool { return strings.EqualFold(s.key, d.key) })
+	for _, d := range derived {
+		i := slices.IndexFunc(set, func(s Setting) bool { return strings.EqualFold(s.Key, d.Key) })
 		switch {
 		case i < 0:
 			set = append(set, d)
-		case set[i].value != d.value && !strings.HasPrefix(d.key, "PV_DEBUG_"):
-			errs = append(errs, fault.New(fault.BadInput, "checking %s: %s is %q, but target %s has %q: remove the line", file, d.key, set[i].value, t.Name, d.value))
+		case set[i].Value != d.Value && !strings.HasPrefix(d.Key, "PV_DEBUG_"):
+			errs = append(errs, fault.New(fault.BadInput, "checking %s: %s is %q, but the target has %q: remove the line", file, d.Key, set[i].Value, d.Value))
 		}
 	}
-	slices.SortStableFunc(set, func(a, b setting) int { return strings.Compare(a.key, b.key) })
+	slices.SortStableFunc(set, func(a, b Setting) int { return strings.Compare(a.Key, b.Key) })
 	var b strings.Builder
 	for _, s := range set {
-		b.WriteString(s.key + "=" + s.value + "\n")
+		b.WriteString(s.Key + "=" + s.Value + "\n")
 	}
 	return []byte(b.String()), errors.Join(errs...)
 }
