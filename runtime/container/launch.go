@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/devices"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/network"
+	"github.com/pantavisor/pantavisor/runtime/program"
 )
 
 // StageArg is the first argument of this binary when it runs as the first stage.
@@ -164,8 +165,8 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "launcher"), os.NewFile(uintptr(fds[1]), "stage"), nil
 }
 
-// self is this program; the first stage runs in it.
-var self = "/proc/self/exe"
+// self is this program; the first stage runs in it. Tests replace it.
+var self = program.Path
 
 // spawn clones the first stage into its namespaces and group.
 func spawn(flags uintptr, sock *os.File, g *Group) (*Process, error) {
@@ -182,7 +183,7 @@ func spawn(flags uintptr, sock *os.File, g *Group) (*Process, error) {
 			UseCgroupFD: g.fd >= 0, CgroupFD: g.fd,
 		},
 	}
-	pid, err := syscall.ForkExec(self, []string{StageArg}, attr)
+	pid, err := syscall.ForkExec(self(), []string{StageArg}, attr)
 	g.close()
 	if err != nil {
 		return nil, fmt.Errorf("cloning the first stage: %w", err)

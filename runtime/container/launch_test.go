@@ -516,9 +516,10 @@ func TestNothingIsLeft(t *testing.T) {
 // nothing. The first stage runs in the device binary, as it does on a device.
 func BenchmarkStart(bm *testing.B) {
 	b := newBench(bm)
-	self = filepath.Join(b.dir, "pantavisor")
-	bm.Cleanup(func() { self = "/proc/self/exe" })
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", self, "../../cmd/pantavisor")
+	binary, was := filepath.Join(b.dir, "pantavisor"), self
+	self = func() string { return binary }
+	bm.Cleanup(func() { self = was })
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "../../cmd/pantavisor")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		bm.Fatalf("%v\n%s", err, out)

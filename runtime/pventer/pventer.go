@@ -27,6 +27,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/peer"
+	"github.com/pantavisor/pantavisor/runtime/program"
 )
 
 const (
@@ -43,6 +44,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	name, words, err := parse(args)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+	if err := program.Rerun(); err != nil { // whom it meets in there must not write to it
+		fmt.Fprintf(stderr, "pventer: %v\n", err)
 		return exitFailed
 	}
 	code, err := enter(ctx, name, words, stdin, stdout, stderr)
@@ -125,7 +130,7 @@ type home struct {
 // Engine): of several on a machine, its own. On a device it is process 1.
 func hosted() home {
 	h := home{PID: 1}
-	exe, err := os.Executable()
+	exe, err := program.File()
 	if err != nil {
 		return h
 	}

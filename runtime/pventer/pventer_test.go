@@ -39,9 +39,9 @@ func container(t *testing.T) string {
 	}
 	ready := filepath.Join(t.TempDir(), "ready")
 	script := "echo $$ >" + dir + "/cgroup.procs; exec " + unshare + " -mpuif --mount-proc sh -c '" +
-		"hostname inside; mount -t tmpfs none /mnt; echo secret >/mnt/file; echo ok >" + ready + "; exec sleep 600'"
+		"hostname inside; mount -t tmpfs none /mnt; echo secret >/mnt/file; echo \"#!/proc/self/exe\" >/mnt/evil; chmod +x /mnt/evil; echo ok >" + ready + "; exec sleep 600'"
 	cmd := exec.Command("sh", "-c", script)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "FROM_INIT=yes", "HOME=/wrong"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "FROM_INIT=yes", "HOME=/wrong", "CHMOD_PROGRAM=yes"}
 	var bad bytes.Buffer
 	cmd.Stderr = &bad
 	if err := cmd.Start(); err != nil {
@@ -68,6 +68,10 @@ func container(t *testing.T) string {
 
 // TestMain lets the test binary be pventer: entering changes the whole program.
 func TestMain(m *testing.M) {
+	if os.Getenv("CHMOD_PROGRAM") != "" && os.Getenv("BE_PVENTER") == "" {
+		fmt.Println(os.Chmod("/proc/self/exe", 0o755))
+		os.Exit(0)
+	}
 	if os.Getenv("BE_PVENTER") != "" {
 		os.Exit(Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
@@ -104,6 +108,7 @@ func TestEnter(t *testing.T) {
 		{nil, "echo a shell in $(hostname)\nexit 7\n", 7, "a shell in inside\n"},
 		{[]string{"exit 3"}, "", 3, ""},
 		{[]string{"kill -9 $$"}, "", 137, ""},
+		{[]string{"/mnt/evil", "runs this very program"}, "", 0, "chmod /proc/self/exe: read-only file system\n"},
 	}
 	for _, tt := range tests {
 		code, out, bad := pventer(t, tt.stdin, append([]string{"-c", name}, tt.words...)...)
