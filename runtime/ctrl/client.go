@@ -45,7 +45,8 @@ func FindSocket() string {
 // with a Socket is ready.
 type Client struct {
 	Socket  string        // path; not used with Dial
-	Timeout time.Duration // for the whole exchange; 0 means none
+	Timeout time.Duration // for the exchange once connected; 0 means none
+	Connect time.Duration // for the connection; 0 means none
 	HTTP10  bool          // speak HTTP/1.0
 	// Dial connects in another way, for example to the host's end of a virtual
 	// machine's port. May be nil.
@@ -119,7 +120,7 @@ func (c *Client) connect(ctx context.Context) (io.ReadWriteCloser, error) {
 	if c.Dial != nil {
 		return c.Dial(ctx)
 	}
-	return peer.Dial(c.Socket)
+	return peer.DialTimeout(c.Socket, c.Connect)
 }
 
 func (r *Request) method() string {

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -163,14 +164,26 @@ func accept(s int) (int, error) {
 }
 
 // Dial connects to the unix stream socket at path, however long the path.
-func Dial(path string) (*Conn, error) {
+func Dial(path string) (*Conn, error) { return DialTimeout(path, 0) }
+
+// DialTimeout is [Dial] that gives up with os.ErrDeadlineExceeded when the server has
+// not made room in its queue after a while; 0 waits for ever.
+func DialTimeout(path string, wait time.Duration) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("making a unix socket: %w", err)
 	}
+	limit := unix.NsecToTimeval(wait.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("limiting the wait for a connection: %w", err)
+	}
 	err = withShortPath(path, func(short string) error {
 		return unix.Connect(fd, &unix.SockaddrUnix{Name: short})
 	})
+	if errors.Is(err, unix.EAGAIN) {
+		err = os.ErrDeadlineExceeded
+	}
 	if err == nil {
 		err = unix.SetNonblock(fd, true)
 	}
@@ -261,31 +274,34 @@ func exited(process int) bool {
 	}
 }
 
-// Cgroup returns the path of a process in the cgroup v2 tree, or on a hybrid
-// host in the named v1 hierarchy "pantavisor", as /proc/PID/cgroup shows it.
-func Cgroup(pid int) (string, error) {
+// NamedHierarchy is the v1 hierarchy that stands in where there is no cgroup v2 tree.
+const NamedHierarchy = "pantavisor"
+
+// Cgroup returns the path of a process in the cgroup v2 tree, or with named in the v1
+// hierarchy [NamedHierarchy], as /proc/PID/cgroup shows it. Which one counts is for
+// who looks to say, not for the process: a container that may mount can make a
+// hierarchy of any name, in which every process is where the container wants it.
+func Cgroup(pid int, named bool) (string, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {
 		return "", fmt.Errorf("reading the cgroup of process %d: %w", pid, err)
 	}
-	return parseCgroup(string(text))
+	return parseCgroup(string(text), named)
 }
 
-func parseCgroup(text string) (string, error) {
-	unified, found := "", false
+func parseCgroup(text string, named bool) (string, error) {
+	mark := "0::"
+	if named {
+		mark = "name=" + NamedHierarchy + ":"
+	}
 	for line := range strings.Lines(text) {
-		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		switch {
-		case len(parts) != 3:
-			continue
-		case parts[1] == "name=pantavisor":
-			return parts[2], nil
-		case parts[0] == "0" && parts[1] == "":
-			unified, found = parts[2], true
+		line = strings.TrimSuffix(line, "\n")
+		if named { // the number before it may be any
+			_, line, _ = strings.Cut(line, ":")
+		}
+		if p, ok := strings.CutPrefix(line, mark); ok {
+			return p, nil
 		}
 	}
-	if !found {
-		return "", errors.New("no cgroup of the unified or the pantavisor hierarchy")
-	}
-	return unified, nil
+	return "", fmt.Errorf("no cgroup of the hierarchy %q", mark)
 }

@@ -87,14 +87,23 @@ func find(words []string) (*command, []string, error) {
 			return &commands[i], words[n:], nil
 		}
 	}
-	known := slices.ContainsFunc(commands, func(c command) bool { return strings.HasPrefix(c.name, group+" ") })
 	switch {
-	case !known:
+	case !isGroup(group):
 		return nil, nil, fmt.Errorf("%w: unknown command %q", errUsage, words[0])
 	case len(words) == 1:
 		return nil, nil, fmt.Errorf("%w: command %q needs another word", errUsage, words[0])
 	}
 	return nil, nil, fmt.Errorf("%w: unknown command %q of %q", errUsage, words[1], words[0])
+}
+
+// in reports whether the command's first word is a group's.
+func (c command) in(group string) bool {
+	first, _, _ := strings.Cut(c.name, " ")
+	return first == group
+}
+
+func isGroup(name string) bool {
+	return slices.ContainsFunc(commands, func(c command) bool { return c.in(name) })
 }
 
 // help prints the commands that begin with the words. It is the answer to -h and,
@@ -109,10 +118,13 @@ func (t *tool) help(words []string, asked bool) int {
 		if prefix = words[0]; aliases[prefix] != "" {
 			prefix = aliases[prefix]
 		}
+		if !isGroup(prefix) {
+			return t.finish(fmt.Errorf("%w: unknown command %q", errUsage, words[0]))
+		}
 	}
 	fmt.Fprint(w, "Usage: pvcontrol [-h] [-v] [-s SOCKET] [-f FILE] [-m MESSAGE] [--json] COMMAND [ARGUMENTS]\n\n")
 	for _, c := range commands {
-		if prefix == "" || c.name == prefix || strings.HasPrefix(c.name, prefix+" ") {
+		if prefix == "" || c.in(prefix) {
 			fmt.Fprintf(w, "  %-36s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
 		}
 	}

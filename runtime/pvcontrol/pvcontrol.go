@@ -31,9 +31,10 @@ const (
 )
 
 const (
-	timeout       = 240 * time.Second
-	objectTimeout = 4 * time.Hour
-	maxReply      = 16 << 20 // of an answer that is looked at rather than passed on
+	connectTimeout = 5 * time.Second
+	timeout        = 240 * time.Second
+	objectTimeout  = 4 * time.Hour
+	maxReply       = 16 << 20 // of an answer that is looked at rather than passed on
 )
 
 // errUsage is a mistake in the words of the command line.
@@ -82,7 +83,7 @@ type tool struct {
 
 // Run is the program; args are without its name. It returns the exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	t := &tool{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, client: ctrl.Client{Timeout: timeout, Socket: os.Getenv("SOCKET")}}
+	t := &tool{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, client: ctrl.Client{Connect: connectTimeout, Timeout: timeout, Socket: os.Getenv("SOCKET")}}
 	words, help, err := t.options(args)
 	if err == nil && (help || len(words) == 0) {
 		return t.help(words, help)
@@ -99,14 +100,32 @@ func (t *tool) finish(err error) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &bad):
-		fmt.Fprintln(t.stderr, bad.Error())
+		text := bad.Error()
+		if t.json && !json.Valid([]byte(text)) {
+			text = asJSON(text)
+		}
+		fmt.Fprintln(t.stderr, text)
 		return bad.exit()
-	case errors.Is(err, errUsage):
-		fmt.Fprintf(t.stderr, "ERROR: %v; see pvcontrol -h\n", err)
-	default:
-		fmt.Fprintf(t.stderr, "ERROR: %v\n", err)
+	}
+	text := err.Error()
+	if errors.Is(err, errUsage) {
+		text += "; see pvcontrol -h"
+	}
+	if t.json {
+		fmt.Fprintln(t.stderr, asJSON(text))
+	} else {
+		fmt.Fprintln(t.stderr, "ERROR: "+text)
 	}
 	return exitUsage
+}
+
+// asJSON is an error in the form of those of the control socket.
+func asJSON(text string) string {
+	b, err := json.Marshal(struct{ Error string }{text})
+	if err != nil { // a string always can be written
+		return `{"Error":""}`
+	}
+	return string(b)
 }
 
 // options takes the options before the command and --json anywhere.
@@ -155,7 +174,7 @@ func (t *tool) dispatch(words []string) error {
 		return err
 	}
 	if len(rest) < c.min || len(rest) > c.max {
-		return fmt.Errorf("%w: pvcontrol %s %s", errUsage, c.name, c.args)
+		return fmt.Errorf("%w: %s", errUsage, strings.TrimSpace("pvcontrol "+c.name+" "+c.args))
 	}
 	if t.client.Socket == "" {
 		t.client.Socket = ctrl.FindSocket()

@@ -177,7 +177,11 @@ func TestExitCodes(t *testing.T) {
 		{"containers", nil, 1, "needs another word"},
 		{"containers fly app", nil, 1, "fly"},
 		{"containers stop", nil, 1, "containers stop NAME"},
-		{"ls -x y", nil, 1, "usage"},
+		{"ls -x y", nil, 1, "ERROR: usage: pvcontrol ls; see pvcontrol -h\n"},
+		{"--json ls -x y", nil, 1, `{"Error":"usage: pvcontrol ls; see pvcontrol -h"}` + "\n"},
+		{"--json cmd run-gc", &ctrl.Error{Status: 409, Text: "no"}, 255, `{"Error":"no"}` + "\n"},
+		{"--json cmd unclaim", &ctrl.Error{Status: 204, Text: "no body"}, 255, `{"Error":"nothing to do (status 204)"}` + "\n"},
+		{"--json -s /nonexistent ls", nil, 1, `{"Error":"/nonexistent not found"}` + "\n"},
 		{"cmd defer-reboot soon", nil, 1, "number of seconds"},
 		{"steps put /nonexistent locals/x", nil, 1, "no such file"},
 	}
@@ -205,6 +209,11 @@ func TestHelp(t *testing.T) {
 	if code := Run(context.Background(), []string{"conf", "-h"}, nil, &out, &bad); code != 0 || !strings.Contains(out.String(), "config ls") || strings.Contains(out.String(), "steps") {
 		t.Errorf("conf -h: exit %d, %q", code, out.String())
 	}
+	out.Reset()
+	if code := Run(context.Background(), []string{"dance", "-h"}, nil, &out, &bad); code != 1 || out.Len() > 0 || !strings.Contains(bad.String(), `unknown command "dance"`) {
+		t.Errorf("dance -h: exit %d, %q, %q", code, out.String(), bad.String())
+	}
+	bad.Reset()
 	if code := Run(context.Background(), nil, nil, &out, &bad); code != 1 || bad.Len() == 0 {
 		t.Errorf("no words: exit %d, %q", code, bad.String())
 	}

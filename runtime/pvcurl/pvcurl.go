@@ -15,6 +15,29 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 )
 
+const usage = `usage: pvcurl [OPTION...] /PATH
+
+Sends one HTTP/1.0 request to the control socket and prints the answer's body.
+
+  --unix-socket SOCKET     default: that of this installation or container
+  -X METHOD                default: GET, whatever is sent
+  -H HEADER                a further header, as "Name: value"
+  --data TEXT              what to send; @FILE is a file's content
+  -T, --upload-file FILE   send a file, - is standard input
+  -o FILE                  write the body to a file
+  -i                       print the answer's head, too
+  -w FORMAT                print this afterwards; %{http_code} is the status
+  -s                       say nothing of errors
+  -v                       show the heads of request and answer
+  --connect-timeout SECONDS, --max-time SECONDS
+                           give up; 0 never does. Default: 5 to connect, never then
+
+  pvcurl /containers
+  pvcurl -X PUT --data VALUE /user-meta/KEY
+
+Exit codes: 0 with any answer, 1 without one or for wrong words.
+`
+
 const (
 	exitFailed     = 1
 	defaultConnect = 5 * time.Second
@@ -33,18 +56,24 @@ type options struct {
 	include bool
 	silent  bool
 	verbose bool
+	help    bool
 	connect time.Duration
+	total   time.Duration // 0: as long as it takes
 }
 
 // Run is the program; args are without its name. It returns the exit code: 0 for
 // any answer, whatever its status, as -w is there to ask for it.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	o, err := parse(args)
+	if o.help {
+		fmt.Fprint(stdout, usage)
+		return 0
+	}
 	if err == nil {
 		err = o.run(ctx, stdin, stdout, stderr)
 	}
 	if err != nil {
-		if o == nil || !o.silent {
+		if !o.silent {
 			fmt.Fprintf(stderr, "pvcurl: %v\n", err)
 		}
 		return exitFailed
@@ -61,6 +90,8 @@ func (o *options) flag(word string) bool {
 		o.verbose = true
 	case "-i", "--include":
 		o.include = true
+	case "-h", "--help":
+		o.help = true
 	case "--no-progress-meter":
 	default:
 		return false
@@ -89,18 +120,23 @@ func (o *options) valued(word string) func(string) error {
 	case "-w", "--write-out":
 		return set(&o.write)
 	case "--max-time", "-m":
-		return func(string) error { return nil } // taken for curl's sake; without effect
+		return seconds(word, &o.total)
 	case "--connect-timeout":
-		return func(v string) error {
-			seconds, err := strconv.ParseFloat(v, 64)
-			if err != nil || seconds < 0 || seconds > 1e6 {
-				return fmt.Errorf("--connect-timeout takes seconds, not %q", v)
-			}
-			o.connect = time.Duration(seconds * float64(time.Second))
-			return nil
-		}
+		return seconds(word, &o.connect)
 	}
 	return nil
+}
+
+// seconds takes a number of seconds, which may be a fraction.
+func seconds(option string, to *time.Duration) func(string) error {
+	return func(v string) error {
+		n, err := strconv.ParseFloat(v, 64)
+		if err != nil || !(n >= 0 && n <= 1e6) {
+			return fmt.Errorf("%s takes seconds, not %q", option, v)
+		}
+		*to = time.Duration(n * float64(time.Second))
+		return nil
+	}
 }
 
 func parse(args []string) (*options, error) {
@@ -122,7 +158,7 @@ func parse(args []string) (*options, error) {
 		}
 		set := o.valued(word)
 		if set == nil {
-			return o, fmt.Errorf("unknown option %s", word)
+			return o, fmt.Errorf("unknown option %s; pvcurl --help lists them", word)
 		}
 		if !given {
 			if i++; i == len(args) {
@@ -144,12 +180,14 @@ func (o *options) check() error {
 	if rest, ok := strings.CutPrefix(o.target, "http://"); ok {
 		_, path, _ := strings.Cut(rest, "/")
 		o.target = "/" + path
+	} else if rest, ok := strings.CutPrefix(o.target, "localhost/"); ok {
+		o.target = "/" + rest
 	}
 	switch {
 	case o.target == "":
-		return errors.New("usage: pvcurl --unix-socket SOCKET [-X METHOD] [-H HEADER] [--data TEXT] [-T FILE] [-o FILE] [-w FORMAT] [-i] [-s] [-v] /PATH")
+		return errors.New("usage: no path to ask for, such as /containers; pvcurl --help lists the options")
 	case o.target[0] != '/' || strings.ContainsFunc(o.target, func(c rune) bool { return c <= ' ' || c == 0x7f }):
-		return fmt.Errorf("%q is no path of the control socket", o.target)
+		return fmt.Errorf("%q is no path of the control socket: it begins with / and has no blanks", o.target)
 	case o.socket == "":
 		return fmt.Errorf("there is no socket %s; name it with --unix-socket", strings.Join(ctrl.Sockets, ", "))
 	}
@@ -174,7 +212,7 @@ func (o *options) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Wr
 	if req.Body == nil {
 		req.Body = strings.NewReader("") // a length is always sent
 	}
-	client := ctrl.Client{Socket: o.socket, HTTP10: true}
+	client := ctrl.Client{Socket: o.socket, HTTP10: true, Connect: o.connect, Timeout: o.total}
 	if o.verbose {
 		client.Trace = func(line string) { fmt.Fprintln(stderr, line) }
 	}

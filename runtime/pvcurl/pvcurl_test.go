@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
@@ -68,6 +71,7 @@ func TestPvcurl(t *testing.T) {
 	}{
 		{"/containers", "", head("GET", "/containers", "0"), "body"},
 		{"http://localhost/a/b", "", head("GET", "/a/b", "0"), "body"},
+		{"localhost/a/b", "", head("GET", "/a/b", "0"), "body"},
 		{"-s -X PUT --data v /user-meta/k", "", head("PUT", "/user-meta/k", "1") + "v", "body"},
 		{"-XPUT --upload-file=" + file + " /x", "", head("PUT", "/x", "9") + "of a file", "body"},
 		{"-X POST --data-binary @" + file + " --max-time 5 --no-progress-meter /x", "", head("POST", "/x", "9") + "of a file", "body"},
@@ -104,8 +108,49 @@ func TestOutputToAFile(t *testing.T) {
 	}
 }
 
+// TestSilentServer gives up on a server that takes connections and says nothing, and
+// on one that takes none.
+func TestSilentServer(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := peer.Listen(socket, 0o600, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for i := range 4 { // the last of them find the queue full
+		var bad bytes.Buffer
+		code := Run(context.Background(), []string{"--unix-socket", socket, "--max-time", "0.01", "--connect-timeout", "0.01", "/x"}, nil, io.Discard, &bad)
+		if code != 1 || !strings.Contains(bad.String(), "timeout") {
+			t.Errorf("%d: exit %d, %q", i, code, bad.String())
+		}
+		conn, err := peer.DialTimeout(socket, time.Millisecond)
+		if err == nil {
+			defer conn.Close()
+		} else if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"-h"}, {"--help"}, {"-X", "PUT", "--help", "/x"}} {
+		var out, bad bytes.Buffer
+		if code := Run(context.Background(), args, nil, &out, &bad); code != 0 || !strings.Contains(out.String(), "--unix-socket SOCKET") || bad.Len() > 0 {
+			t.Errorf("%q: exit %d, out %q, err %q", args, code, out.String(), bad.String())
+		}
+	}
+	// Every option of the help is taken.
+	for _, word := range regexp.MustCompile(`(?m)^  (-[^ ,]+)(?:, (--[^ ]+))?`).FindAllStringSubmatch(usage, -1) {
+		for _, option := range word[1:] {
+			if o := (options{}); option != "" && !o.flag(option) && o.valued(option) == nil {
+				t.Errorf("%s is in the help and nowhere else", option)
+			}
+		}
+	}
+}
+
 func TestMistakes(t *testing.T) {
-	for _, args := range []string{"", "--unix-socket", "--unix-socket /nonexistent /x", "--unix-socket /x path", "--unix-socket /x --frob /x", "--unix-socket /x -H nocolon /x", "--unix-socket /x --connect-timeout soon /x"} {
+	for _, args := range []string{"", "--unix-socket", "--unix-socket /nonexistent /x", "--unix-socket /x path", "--unix-socket /x --frob /x", "--unix-socket /x -H nocolon /x", "--unix-socket /x --connect-timeout soon /x", "--unix-socket /x --max-time NaN /x"} {
 		var out, bad bytes.Buffer
 		if code := Run(context.Background(), strings.Fields(args), nil, &out, &bad); code != 1 || bad.Len() == 0 || out.Len() > 0 {
 			t.Errorf("%q: exit %d, out %q, err %q", args, code, out.String(), bad.String())
