@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
 // Tree is the control group under which the groups of all containers are, as
@@ -22,9 +24,6 @@ type Tree struct {
 	own  string // path of the runtime's own group
 	v2   bool
 }
-
-// NamedHierarchy is the v1 hierarchy that stands in where there is no v2 tree.
-const NamedHierarchy = "pantavisor"
 
 // FindTree returns the group of this process in the machine's cgroup v2 tree, also
 // where it is only one of several (a hybrid host). Without any it mounts the v1
@@ -43,8 +42,8 @@ func FindTree(folder string) (*Tree, error) {
 			return &Tree{dir: filepath.Join(m, p), path: p, own: p, v2: true}, nil
 		}
 	}
-	if m, ok := findMount(string(mounts), "cgroup", "name="+NamedHierarchy); ok {
-		p, _ := ownGroup(string(own), ":name="+NamedHierarchy+":")
+	if m, ok := findMount(string(mounts), "cgroup", "name="+peer.NamedHierarchy); ok {
+		p, _ := ownGroup(string(own), ":name="+peer.NamedHierarchy+":")
 		return &Tree{dir: filepath.Join(m, p), path: path.Join("/", p), own: path.Join("/", p)}, nil
 	}
 	return mountNamed(folder)
@@ -54,7 +53,7 @@ func mountNamed(folder string) (*Tree, error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, fmt.Errorf("making the folder of the control groups: %w", err)
 	}
-	if err := unix.Mount("cgroup", folder, "cgroup", 0, "none,name="+NamedHierarchy); err != nil {
+	if err := unix.Mount("cgroup", folder, "cgroup", 0, "none,name="+peer.NamedHierarchy); err != nil {
 		return nil, fmt.Errorf("mounting the control groups on %s: %w", folder, err)
 	}
 	return &Tree{dir: folder, path: "/", own: "/"}, nil
@@ -91,6 +90,10 @@ func findMount(mountinfo, fstype, option string) (string, bool) {
 func (t *Tree) Top() *Tree {
 	return &Tree{dir: strings.TrimSuffix(t.dir, strings.TrimSuffix(t.path, "/")), path: "/", own: t.own, v2: t.v2}
 }
+
+// GroupOf is the control group of a process in the hierarchy of the tree, and in no
+// other that has processes in groups too.
+func (t *Tree) GroupOf(pid int) (string, error) { return peer.Cgroup(pid, !t.v2) }
 
 // Path is the tree's group as /proc/PID/cgroup shows it.
 func (t *Tree) Path() string { return t.path }

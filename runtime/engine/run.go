@@ -27,7 +27,6 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
-	"github.com/pantavisor/pantavisor/runtime/peer"
 	"github.com/pantavisor/pantavisor/runtime/volume"
 )
 
@@ -330,7 +329,7 @@ func (id *identity) resolve(pid int) (ctrl.Caller, error) {
 	if id.tree == nil {
 		return ctrl.Caller{}, errors.New("there are no control groups to tell callers by")
 	}
-	group, err := peer.Cgroup(pid)
+	group, err := id.tree.GroupOf(pid)
 	if err != nil {
 		return ctrl.Caller{}, err
 	}

@@ -124,19 +124,30 @@ func TestListenReplacesOnlyASocket(t *testing.T) {
 }
 
 func TestParseCgroup(t *testing.T) {
-	tests := []struct{ text, want string }{
-		{"0::/lxc/app\n", "/lxc/app"},
-		{"12:pids:/user\n3:name=pantavisor:/lxc/app\n0::/init\n", "/lxc/app"},
-		{"0::/\n", "/"},
-		{"0::/a:b\n", "/a:b"},
-	}
-	for _, tt := range tests {
-		if got, err := parseCgroup(tt.text); err != nil || got != tt.want {
-			t.Errorf("parseCgroup(%q) = %q, %v, want %q", tt.text, got, err, tt.want)
+	const both = "12:pids:/user\n3:name=pantavisor:/forged\n0::/lxc/app\n"
+	for _, tt := range []struct {
+		text  string
+		named bool
+		want  string
+	}{
+		{"0::/lxc/app\n", false, "/lxc/app"},
+		{both, false, "/lxc/app"}, // who may mount can make a hierarchy of that name
+		{both, true, "/forged"},
+		{"3:name=pantavisor:/a:name=pantavisor:/b\n", true, "/a:name=pantavisor:/b"},
+		{"0::/\n", false, "/"},
+		{"0::/a:b\n", false, "/a:b"},
+		{"0::/0::/b\n", false, "/0::/b"},
+	} {
+		if got, err := parseCgroup(tt.text, tt.named); err != nil || got != tt.want {
+			t.Errorf("parseCgroup(%q, %v) = %q, %v, want %q", tt.text, tt.named, got, err, tt.want)
 		}
 	}
-	if got, err := parseCgroup("4:pids:/x\nrubbish\n"); err == nil {
-		t.Errorf("a process outside of both hierarchies has cgroup %q", got)
+	for text, named := range map[string]bool{
+		"4:pids:/x\nrubbish\n": false, "3:name=pantavisor:/x\n": false, "0::/x\n": true, "2:xname=pantavisor:/x\n": true, "3:pids:name=pantavisor:/x\n": true,
+	} {
+		if got, err := parseCgroup(text, named); err == nil {
+			t.Errorf("parseCgroup(%q, %v) = %q; there is none", text, named, got)
+		}
 	}
 }
 

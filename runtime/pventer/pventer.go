@@ -143,11 +143,25 @@ func hosted() home {
 // containerOf is the container of a process by its control group below a runtime's
 // tree, "" for none.
 func containerOf(pid int, tree string) string {
-	group, err := peer.Cgroup(pid)
+	group, err := peer.Cgroup(pid, !unified())
 	if err != nil || !strings.HasPrefix(group, tree) {
 		return ""
 	}
 	return nameIn(group)
+}
+
+// unifiedRoots are where machines have the cgroup v2 tree.
+var unifiedRoots = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
+
+// unified tells whether this machine has the cgroup v2 tree, which then counts.
+func unified() bool {
+	for _, root := range unifiedRoots {
+		var st unix.Statfs_t
+		if unix.Statfs(root, &st) == nil && uint32(st.Type) == unix.CGROUP2_SUPER_MAGIC {
+			return true
+		}
+	}
+	return false
 }
 
 // nameIn returns what follows the first "lxc" in the path of a control group.
@@ -270,14 +284,14 @@ func (v *visit) differs(ns string) (bool, error) {
 // joinGroup moves this program into the container's control group, so that what
 // it starts counts and ends with the container.
 func (v *visit) joinGroup() error {
-	group, err := peer.Cgroup(v.pid)
+	group, err := peer.Cgroup(v.pid, !unified())
 	if err != nil {
 		return err
 	}
 	if nameIn(group) == "" {
 		return nil
 	}
-	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pantavisor"} {
+	for _, root := range append(unifiedRoots, "/sys/fs/cgroup/"+peer.NamedHierarchy) {
 		procs := filepath.Join(root, group, "cgroup.procs")
 		if _, err := os.Stat(procs); err != nil {
 			continue
