@@ -213,7 +213,7 @@ func readState(dir string) map[string]Published {
 // sweepOut removes temporary files of killed builds. The caller holds the lock
 // of the folder, so nobody else is writing one.
 func sweepOut(dir string, artefacts []Artefact) {
-	names := []string{reportJSON, reportText, stateFile}
+	names := []string{ReportName, reportText, stateFile}
 	for _, a := range artefacts {
 		names = append(names, a.To)
 	}

@@ -64,11 +64,11 @@ func NewReport(res *Result, published []Published) *Report {
 	return r
 }
 
-// The names of a build report below out/TARGET.
-const (
-	reportJSON = "report.json"
-	reportText = "report.txt"
-)
+// ReportName is the build report's name below out/TARGET; every build leaves one.
+const ReportName = "report.json"
+
+// reportText is the name of the report as text.
+const reportText = "report.txt"
 
 // Save writes report.json and report.txt into dir.
 func (r *Report) Save(dir string) error {
@@ -76,7 +76,7 @@ func (r *Report) Save(dir string) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "writing the build report")
 	}
-	if err := atomicfile.Write(filepath.Join(dir, reportJSON), append(data, '\n'), 0o644); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, ReportName), append(data, '\n'), 0o644); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the build report")
 	}
 	err = atomicfile.Write(filepath.Join(dir, reportText), r.Text(), 0o644)

@@ -254,6 +254,44 @@ func (l *Lock) Find(r Request, name string) (Entry, error) {
 	return Entry{}, fault.New(fault.Missing, "package %s is not among the parts of request %s: move the lock (mage lock)", name, r.id())
 }
 
+// Moved says how a lock differs from an earlier one, a line for each package and
+// architecture, sorted: "grub-common:amd64 2.06-13 -> 2.06-14". An addition and a
+// removal say so.
+func (l *Lock) Moved(from *Lock) []string {
+	before, after := from.versions(), l.versions()
+	var out []string
+	for name, v := range after {
+		switch old, had := before[name]; {
+		case !had:
+			out = append(out, name+" "+v+" added")
+		case old != v:
+			out = append(out, name+" "+old+" -> "+v)
+		}
+	}
+	for name, v := range before {
+		if _, has := after[name]; !has {
+			out = append(out, name+" "+v+" removed")
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// versions of the packages by name and architecture. Two suites may give one name
+// two versions.
+func (l *Lock) versions() map[string]string {
+	out := map[string]string{}
+	for _, e := range l.Packages {
+		name := e.Package + ":" + e.Arch
+		if have := out[name]; have != "" && have != e.Version {
+			out[name] = have + ", " + e.Version
+			continue
+		}
+		out[name] = e.Version
+	}
+	return out
+}
+
 // replace makes entries the answer to a request.
 func (l *Lock) replace(r Request, entries []Entry) {
 	l.Requests = slices.DeleteFunc(l.Requests, func(o Request) bool { return o.id() == r.id() })

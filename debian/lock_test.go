@@ -201,3 +201,16 @@ func FuzzParseLock(f *testing.F) {
 		}
 	})
 }
+
+func TestMovedLockSaysWhatMoved(t *testing.T) {
+	e := func(name, arch, version string) Entry { return Entry{Package: name, Arch: arch, Version: version} }
+	before := &Lock{Packages: []Entry{e("gone", "amd64", "1"), e("kernel", "amd64", "6.1"), e("kernel", "arm64", "6.1"), e("tool", "amd64", "1"), e("tool", "amd64", "2")}}
+	after := &Lock{Packages: []Entry{e("kernel", "amd64", "6.2"), e("kernel", "arm64", "6.1"), e("new", "all", "3"), e("tool", "amd64", "1"), e("tool", "amd64", "3")}}
+	want := []string{"gone:amd64 1 removed", "kernel:amd64 6.1 -> 6.2", "new:all 3 added", "tool:amd64 1, 2 -> 1, 3"}
+	if diff := cmp.Diff(want, after.Moved(before)); diff != "" {
+		t.Error(diff)
+	}
+	if same := after.Moved(after); same != nil {
+		t.Errorf("a lock that did not move: %q", same)
+	}
+}

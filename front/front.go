@@ -319,7 +319,7 @@ func (d *Door) Why(ctx context.Context, target, step string) error {
 func (d *Door) Clean(ctx context.Context, target string) error {
 	t, err := d.load(target)
 	if err != nil {
-		return err
+		return d.cleanGone(target, err)
 	}
 	j, err := d.builder(t)
 	if err != nil {
@@ -333,6 +333,24 @@ func (d *Door) Clean(ctx context.Context, target string) error {
 		return fault.Wrap(fault.IO, err, "cleaning %s", target)
 	}
 	fmt.Fprintf(d.Stderr, "removed %s and the cached steps of %s\n", d.Out(target), target)
+	return nil
+}
+
+// cleanGone removes the outputs of a target whose definition was deleted. For any
+// other name, and for a definition that is there but wrong, it returns unknown.
+func (d *Door) cleanGone(target string, unknown error) error {
+	defined, err := targets.Names(targets.Workspace(d.Root))
+	if err != nil || slices.Contains(defined, target) || target != filepath.Base(target) {
+		return unknown
+	}
+	out := d.Out(target)
+	if _, err := os.Stat(filepath.Join(out, build.ReportName)); err != nil {
+		return unknown
+	}
+	if err := os.RemoveAll(out); err != nil {
+		return fault.Wrap(fault.IO, err, "cleaning %s", target)
+	}
+	fmt.Fprintf(d.Stderr, "removed %s; target %s is no longer defined, its cached steps go with age\n", out, target)
 	return nil
 }
 
@@ -380,12 +398,20 @@ func (d *Door) Lock(ctx context.Context, target string) error {
 		return err
 	}
 	store := debian.Open(dir, func(text string) { fmt.Fprintln(d.Stderr, "warning ", text) })
+	fmt.Fprintf(d.Stderr, "looking for the newest parts of %s in the archive\n", target)
 	lock, err := store.Resolve(ctx, debian.LockRequests(t))
 	if err != nil {
 		return err
 	}
+	before, err := debian.LoadLock(d.lockFile(target))
+	if err != nil { // a damaged lock is written anew
+		before = &debian.Lock{}
+	}
 	if err := lock.Save(d.lockFile(target)); err != nil {
 		return err
+	}
+	for _, line := range lock.Moved(before) {
+		fmt.Fprintln(d.Stdout, line)
 	}
 	fmt.Fprintf(d.Stderr, "%s pins %d packages, all the newest of their suites\n", d.lockFile(target), len(lock.Packages))
 	return nil

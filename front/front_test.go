@@ -124,6 +124,32 @@ func TestCleanRemovesWhatWasMade(t *testing.T) {
 	}
 }
 
+func TestCleanOfADeletedTarget(t *testing.T) {
+	d, _ := door(t)
+	for name, report := range map[string]string{"gone": build.ReportName, "mine": "notes.txt"} {
+		if err := os.MkdirAll(d.Out(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d.Out(name), report), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Clean(t.Context(), "gone"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(d.Out("gone")); !os.IsNotExist(err) {
+		t.Errorf("out/gone is still there: %v", err)
+	}
+	for _, name := range []string{"mine", "../out/mine", ".."} {
+		if err := d.Clean(t.Context(), name); fault.Of(err) != fault.BadInput {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if _, err := os.Stat(d.Out("mine")); err != nil {
+		t.Errorf("a folder that no build made is gone: %v", err)
+	}
+}
+
 func TestBrokenLockIsTold(t *testing.T) {
 	d, _ := door(t)
 	file := d.lockFile("x64-uefi")
