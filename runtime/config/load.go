@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -178,14 +179,17 @@ func Load(s Sources) (*Config, error) {
 			errs = append(errs, err)
 		}
 	}
+	var words []string
 	if s.Cmdline != "" {
 		line, err := os.ReadFile(s.Cmdline)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("reading the kernel command line: %w", err))
 		}
 		c.LoadCmdline(string(line))
+		words = Words(string(line))
 	}
-	c.LoadEnv(s.Environ)
+	// The kernel gives process 1 such words as environment too: they are one source.
+	c.LoadEnv(slices.DeleteFunc(slices.Clone(s.Environ), func(e string) bool { return slices.Contains(words, e) }))
 	errs = append(errs, c.loadPolicy(s.Policies))
 	return c, errors.Join(errs...)
 }

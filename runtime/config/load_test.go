@@ -107,6 +107,29 @@ func TestLoadReportsWhatIsMissing(t *testing.T) {
 	}
 }
 
+// TestKernelWordsAreOneSource: the kernel hands its words to process 1 as environment
+// as well.
+func TestKernelWordsAreOneSource(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "cmdline")
+	if err := os.WriteFile(file, []byte("quiet pv_log_level=loud pv_wdt_timeout=9 console=ttyS0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(Sources{Cmdline: file, Environ: []string{"pv_log_level=loud", "pv_wdt_timeout=9", "PV_STORAGE_WAIT=long"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var from []string
+	for _, n := range c.Notes() {
+		from = append(from, n.Level.String())
+	}
+	if diff := cmp.Diff([]string{"pv cmdline", "env"}, from); diff != "" {
+		t.Errorf("notes (-want +got):\n%s", diff)
+	}
+	if c.From(WatchdogTimeout) != PVCmdline || c.Int(WatchdogTimeout) != 9 {
+		t.Errorf("PV_WDT_TIMEOUT is %d of %v", c.Int(WatchdogTimeout), c.From(WatchdogTimeout))
+	}
+}
+
 func TestWords(t *testing.T) {
 	got := Words("a  b=\"c d\"\t\"PV_X=|/lib y\" e\"\"\n\"\"")
 	if d := cmp.Diff([]string{"a", "b=c d", "PV_X=|/lib y", "e", ""}, got); d != "" {

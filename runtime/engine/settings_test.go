@@ -66,3 +66,16 @@ func TestUserMetadataSetsTheLog(t *testing.T) {
 	d.off()
 	d.logged("all containers are stopped", "pantavisor/pantavisor.log")
 }
+
+// TestMistakesAreToldOnce leaves to process 1 what it has told already.
+func TestMistakesAreToldOnce(t *testing.T) {
+	for told, want := range map[bool]int{false: 1, true: 0} {
+		cfg, err := settings(config.Sources{Environ: []string{"PV_LOG_LEVEL=loud"}}, told)
+		if err != nil || cfg.Int(config.LogLevel) != 0 {
+			t.Errorf("level %d, %v", cfg.Int(config.LogLevel), err)
+		}
+		if notes := cfg.Notes(); len(notes) != want {
+			t.Errorf("told by process 1 %v: %v, want %d notes", told, notes, want)
+		}
+	}
+}

@@ -33,8 +33,8 @@ func (m *machine) configure(context.Context) error {
 	if c.Int(config.LogLevel) > int(logs.Info) {
 		m.journal.setLevel(logs.Level(c.Int(config.LogLevel)))
 	}
-	for _, n := range c.Notes() {
-		m.log.Named("config").Warnf("%s", n.Text)
+	for _, n := range c.Notes() { // the engine, which reads the same, leaves them to us
+		m.log.Named("config").Warnf("%s: %s", n.Level, n.Text)
 	}
 	if err != nil {
 		return err
