@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -31,16 +32,38 @@ import (
 )
 
 const (
-	exitFailed = 1
-	maxPasswd  = 1 << 20 // bytes of a container's passwd file that are read
+	exitFailed    = 1
+	exitNoProgram = 127     // as shells have it
+	maxPasswd     = 1 << 20 // bytes of a container's passwd file that are read
 )
+
+const usage = `usage: pventer -c CONTAINER [COMMAND ...]
+
+Runs a command in a running container; without one, its shell. One word is a line
+for that shell, several are run as they stand. CONTAINER / is the runtime itself.
+PVUSER names another user of the container than root.
+
+  pventer -c app
+  pventer -c app ps aux
+  pventer -c app 'ls /tmp | wc -l'
+
+Exit codes: the command's; 128 and the number of the signal that ended it; 127 when
+the container has no such program; 1 when there is no such container, or for wrong words.
+`
 
 // errUnknown is printed as it is.
 var errUnknown = errors.New("no container found")
 
+// errNoProgram is a command that the container does not have.
+var errNoProgram = errors.New("there is no such program in the container")
+
 // Run is the program; args are without its name. It returns the command's exit
-// code, 128 and the number of the signal that ended it, or 1.
+// code, 128 and the number of the signal that ended it, 127 without such a program, or 1.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) == 1 && (args[0] == "-h" || args[0] == "--help") {
+		fmt.Fprint(stdout, usage)
+		return 0
+	}
 	name, words, err := parse(args)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -54,6 +77,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case errors.Is(err, errUnknown):
 		fmt.Fprintln(stdout, errUnknown)
+		fmt.Fprintf(stderr, "pventer: container %s does not run; pvcontrol ls tells which do\n", name)
+	case errors.Is(err, errNoProgram):
+		fmt.Fprintf(stderr, "pventer: %v\n", err)
+		return exitNoProgram
 	case err != nil:
 		fmt.Fprintf(stderr, "pventer: %v\n", err)
 	default:
@@ -66,7 +93,7 @@ func parse(args []string) (name string, words []string, err error) {
 	if len(args) >= 2 && args[0] == "-c" && args[1] != "" {
 		return args[1], args[2:], nil
 	}
-	return "", nil, errors.New("usage: pventer -c CONTAINER [COMMAND ...]; without a command, its shell; CONTAINER / is the runtime itself")
+	return "", nil, errors.New("usage: pventer -c CONTAINER [COMMAND ...]; pventer --help tells more")
 }
 
 // enter finds the container's first process and runs the words beside it.
@@ -378,6 +405,9 @@ func (v *visit) command(ctx context.Context, environ []string) error {
 		name = "root"
 	}
 	u := lookUp(readPasswd(), name)
+	if u.name != name {
+		return fmt.Errorf("looking for user %s of PVUSER: the container's /etc/passwd has none such", name)
+	}
 	words := commandLine(v.words, u.shell)
 	env := withEnv(environ, "HOME="+u.home, "USER="+u.name, "SHELL="+u.shell)
 	if term := os.Getenv("TERM"); term != "" {
@@ -399,7 +429,11 @@ func (v *visit) command(ctx context.Context, environ []string) error {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, unix.SIGINT, unix.SIGQUIT)
 	defer signal.Stop(caught)
-	return cmd.Run()
+	err := cmd.Run()
+	if cmd.Process == nil && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("starting %s: %w", words[0], errNoProgram)
+	}
+	return err
 }
 
 // withEnv sets variables in place of those of the same name.
@@ -435,5 +469,5 @@ func lookPath(name string, env []string) (string, error) {
 			return full, nil
 		}
 	}
-	return "", fmt.Errorf("starting %s: there is no such program in the container", name)
+	return "", fmt.Errorf("starting %s: %w", name, errNoProgram)
 }

@@ -56,6 +56,7 @@ func container(t *testing.T) string {
 		_ = cmd.Wait()
 		for end := time.Now().Add(10 * time.Second); os.Remove(dir) != nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		}
+		_ = os.Remove(filepath.Dir(dir)) // stays while others are in it
 	})
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if _, err := os.Stat(ready); err == nil {
@@ -108,6 +109,9 @@ func TestEnter(t *testing.T) {
 		{nil, "echo a shell in $(hostname)\nexit 7\n", 7, "a shell in inside\n"},
 		{[]string{"exit 3"}, "", 3, ""},
 		{[]string{"kill -9 $$"}, "", 137, ""},
+		{[]string{"no-such-program"}, "", 127, ""},
+		{[]string{"no-such-program", "x"}, "", 127, ""},
+		{[]string{"/no/such/program", "x"}, "", 127, ""},
 		{[]string{"/mnt/evil", "runs this very program"}, "", 0, "chmod /proc/self/exe: read-only file system\n"},
 	}
 	for _, tt := range tests {
@@ -134,9 +138,23 @@ func TestTheRuntimeItself(t *testing.T) {
 	}
 }
 
+// TestUnknownUser runs nothing as root that was to run as somebody else.
+func TestUnknownUser(t *testing.T) {
+	name := container(t)
+	t.Setenv("PVUSER", "has-no-line-in-passwd")
+	if code, out, bad := pventer(t, "", "-c", name, "id"); code != 1 || out != "" || !strings.Contains(bad, "user has-no-line-in-passwd of PVUSER") {
+		t.Errorf("exit %d, %q, %q", code, out, bad)
+	}
+}
+
 func TestUnknownContainer(t *testing.T) {
-	if code, out, _ := pventer(t, "", "-c", "nobody-has-this-name"); code != 1 || out != "no container found\n" {
-		t.Errorf("exit %d, %q", code, out)
+	if code, out, bad := pventer(t, "", "-c", "nobody-has-this-name"); code != 1 || out != "no container found\n" || !strings.Contains(bad, "container nobody-has-this-name does not run") {
+		t.Errorf("exit %d, %q, %q", code, out, bad)
+	}
+	for _, help := range []string{"-h", "--help"} {
+		if code, out, bad := pventer(t, "", help); code != 0 || out != usage || bad != "" {
+			t.Errorf("%s: exit %d, %q, %q", help, code, out, bad)
+		}
 	}
 	for _, args := range [][]string{nil, {"-c"}, {"-c", ""}, {"app"}} {
 		var bad bytes.Buffer
