@@ -1,6 +1,7 @@
 package images
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +49,7 @@ func TestPackageInstalls(t *testing.T) {
 	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
 	prefix := filepath.Join(work, "a folder")
 	out := host(t, filepath.Join(work, packageDir, "install"), prefix)
-	if !strings.Contains(out, "sudo "+prefix+"/pantavisor -i") {
+	if !strings.Contains(out, "sudo '"+prefix+"/pantavisor' -i") {
 		t.Errorf("it does not say how to run it:\n%s", out)
 	}
 	if got := host(t, filepath.Join(prefix, "pvcontrol")); got != "I am the runtime\n" {
@@ -86,7 +87,9 @@ func checkShared(t *testing.T, prefix string) {
 // again installs over an installation that was used.
 func again(t *testing.T, work, prefix string) {
 	t.Helper()
-	mine := map[string]string{"etc/pantavisor.config": "PV_LOG_LEVEL=1\n", "storage/trails/0/app/run.json": "changed"}
+	mine := map[string]string{
+		"etc/pantavisor.config": "PV_LOG_LEVEL=1\n", "storage/trails/0/app/run.json": "changed", "etc/pantavisor/defaults/groups.json": "[]",
+	}
 	for name, text := range mine {
 		if err := os.WriteFile(filepath.Join(prefix, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -95,7 +98,10 @@ func again(t *testing.T, work, prefix string) {
 	if err := os.WriteFile(filepath.Join(prefix, "pantavisor"), []byte("old"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	host(t, filepath.Join(work, packageDir, "install"), prefix)
+	out := host(t, filepath.Join(work, packageDir, "install"), prefix)
+	if n := strings.Count(out, "kept "); n != 3 || !exists(filepath.Join(prefix, "etc/pantavisor/defaults/groups.json.new")) {
+		t.Errorf("it says of %d things that they stay, want two edited files and the storage:\n%s", n, out)
+	}
 	for name, want := range mine {
 		if got, err := os.ReadFile(filepath.Join(prefix, name)); err != nil || string(got) != want {
 			t.Errorf("%s did not stay: %q, %v", name, got, err)
@@ -120,6 +126,66 @@ func TestInstallRefusesWhatCannotBe(t *testing.T) {
 		if err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%v: %v, %s; want %s", words, err, out, want)
 		}
+	}
+}
+
+// TestInstallInAnyFolder wants words that can be typed, and a unit that systemd reads,
+// whatever the folder's name is.
+func TestInstallInAnyFolder(t *testing.T) {
+	dir := newRunner(t).must(guest(t))
+	for _, name := range []string{"plain", "with blank", "$HOME & 50%|", "it's"} {
+		work := t.TempDir()
+		host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
+		prefix := filepath.Join(work, name)
+		out := host(t, filepath.Join(work, packageDir, "install"), prefix)
+		typed := ""
+		for line := range strings.Lines(out) {
+			if words, ok := strings.CutPrefix(strings.TrimSpace(line), "sudo "); ok && strings.HasSuffix(words, "pvcontrol ls") || strings.HasSuffix(words, "pvcontrol' ls") {
+				typed = words
+			}
+		}
+		if got := host(t, "sh", "-c", typed); got != "I am the runtime\n" {
+			t.Errorf("%s: %s says %q", name, typed, got)
+		}
+		unit := filepath.Join(prefix, "pantavisor.service")
+		if quoted := strings.Contains(name, "'"); quoted == exists(unit) {
+			t.Errorf("%s: a unit is made: %v", name, !quoted)
+		} else if !quoted {
+			host(t, "systemd-analyze", "verify", unit)
+		}
+	}
+}
+
+// TestInstallLeavesOthersFilesAlone refuses a folder that has a storage of somebody else,
+// before anything is changed in it.
+func TestInstallLeavesOthersFilesAlone(t *testing.T) {
+	dir := newRunner(t).must(guest(t))
+	work := t.TempDir()
+	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
+	prefix := filepath.Join(work, "srv")
+	precious := filepath.Join(prefix, "storage/precious")
+	if err := os.MkdirAll(filepath.Dir(precious), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(precious, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(filepath.Join(work, packageDir, "install"), prefix).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), prefix+"/storage is there already") {
+		t.Errorf("%v, %s", err, out)
+	}
+	if left, _ := filepath.Glob(prefix + "/*"); len(left) != 1 || !exists(precious) {
+		t.Errorf("after it there is %v", left)
+	}
+	// An installation that was interrupted is taken up again.
+	for _, f := range []string{precious, filepath.Join(prefix, ".storage.new/storage/trails/half")} {
+		if err := errors.Join(os.RemoveAll(f), os.MkdirAll(filepath.Dir(f), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host(t, filepath.Join(work, packageDir, "install"), prefix)
+	if !exists(filepath.Join(prefix, "storage/trails/0/.pvr/json")) || exists(filepath.Join(prefix, ".storage.new")) {
+		t.Error("the storage is not whole")
 	}
 }
 
