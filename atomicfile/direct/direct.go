@@ -107,12 +107,26 @@ func (w *Writer) Flush() error {
 	if w.buf == nil {
 		return nil
 	}
-	err := w.end()
-	if err == nil && w.held > 0 {
-		_, err = w.file.Write((*w.buf)[:w.held])
-	}
+	err := w.tail()
 	Release(w.buf)
 	w.buf = nil
+	return err
+}
+
+// tail writes what is left behind the whole blocks: as much as can be the same
+// way, which leaves less than a page.
+func (w *Writer) tail() error {
+	rest := (*w.buf)[:w.held]
+	if whole := w.held &^ (align - 1); w.on && whole > 0 {
+		if err := w.block(rest[:whole]); err != nil {
+			return err
+		}
+		rest = rest[whole:]
+	}
+	err := w.end()
+	if err == nil && len(rest) > 0 {
+		_, err = w.file.Write(rest)
+	}
 	return err
 }
 

@@ -29,7 +29,7 @@ func create(t *testing.T) *os.File {
 	return f
 }
 
-var sizes = []int{0, 1, align, Block - 1, Block, Block + 1, 3 * Block, 3*Block + align, 3*Block + 4321}
+var sizes = []int{0, 1, align, Block - 1, Block, Block + 1, 3 * Block, 3*Block + align, 3*Block + 4321, 4*Block - align, 4*Block - 1}
 
 // steps are the pieces that a file is written and read in.
 var steps = []int{777, align, Block, 2*Block + 5}

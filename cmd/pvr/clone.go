@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -53,9 +54,11 @@ func (t *tool) clone(cmd *cobra.Command, args []string, opt repo.CloneOptions) e
 	}
 	opt.Open = repo.Options{Cache: filepath.Join(t.configDir, "cache")}
 	opt.Pulled = func(p *repo.Pulled) {
+		var lines bytes.Buffer // of thousands of objects
 		for _, o := range p.Objects {
-			fmt.Fprintf(t.stderr, "pulling objects file %s-> %s.new\n", o.From, filepath.Join(opt.Init.Objects, o.Sum))
+			fmt.Fprintf(&lines, "pulling objects file %s-> %s.new\n", o.From, filepath.Join(opt.Init.Objects, o.Sum))
 		}
+		_, _ = t.stderr.Write(lines.Bytes())
 	}
 	err = repo.Clone(cmd.Context(), src, ref, target, opt)
 	var stage *repo.StageError

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -90,13 +91,15 @@ func storeOf(r *repo.Repo) string {
 
 // pulledLines tells what came from a source.
 func (t *tool) pulledLines(p *repo.Pulled) {
+	var lines bytes.Buffer // of thousands of objects
 	for _, o := range p.Objects {
 		mark := "[OK]"
 		if o.Cached {
 			mark = "[OK cache]"
 		}
-		fmt.Fprintf(t.stderr, "%.15s %s\n", o.Path, mark)
+		fmt.Fprintf(&lines, "%.15s %s\n", o.Path, mark)
 	}
+	_, _ = t.stderr.Write(lines.Bytes())
 }
 
 // source opens a repository by its name. With link its objects may be linked

@@ -85,12 +85,22 @@ func (s *Store) Path(sum string) (string, error) {
 
 // Has tells whether the store holds an object; it does not look at its content.
 func (s *Store) Has(sum string) bool {
+	_, ok := s.Size(sum)
+	return ok
+}
+
+// Size returns how many bytes an object has; ok is false when the store does not
+// hold it.
+func (s *Store) Size(sum string) (size int64, ok bool) {
 	path, err := s.Path(sum)
 	if err != nil {
-		return false
+		return 0, false
 	}
-	info, err := os.Lstat(path)
-	return err == nil && info.Mode().IsRegular()
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return 0, false
+	}
+	return st.Size, true
 }
 
 // Missing returns the objects of a state that the store does not hold, sorted.
@@ -266,6 +276,11 @@ func (s *Store) enter() *os.File {
 
 // Put reads one object; see [Store.Put]. It is in the store after Commit.
 func (b *Batch) Put(ctx context.Context, r io.Reader, want string) (string, error) {
+	return b.put(ctx, r, want, false)
+}
+
+// put is Put; with absent the store is known not to have the object.
+func (b *Batch) put(ctx context.Context, r io.Reader, want string, absent bool) (string, error) {
 	if want != "" && !state.IsSum(want) {
 		return "", fmt.Errorf("%w: %.80q", ErrName, want)
 	}
@@ -278,7 +293,7 @@ func (b *Batch) Put(ctx context.Context, r io.Reader, want string) (string, erro
 		b.files.Discard(f)
 		return "", fmt.Errorf("writing object %s: %w", want, err)
 	}
-	return b.stage(f, sum, size, want)
+	return b.stage(f, sum, size, want, absent)
 }
 
 // PutFile stores a file from where it stands, see Put. Where the file system can
@@ -288,8 +303,9 @@ func (b *Batch) PutFile(ctx context.Context, src *os.File, want string) (string,
 	if want != "" && b.known(want, src) {
 		return want, nil
 	}
+	absent := want != ""
 	if b.noClone.Load() {
-		return b.Put(ctx, b.store.reader(src), want)
+		return b.put(ctx, b.store.reader(src), want, absent)
 	}
 	f, err := b.files.Create(Perm)
 	if err != nil {
@@ -298,14 +314,14 @@ func (b *Batch) PutFile(ctx context.Context, src *os.File, want string) (string,
 	if unix.IoctlFileClone(int(f.Fd()), int(src.Fd())) != nil {
 		b.noClone.Store(true)
 		b.files.Discard(f)
-		return b.Put(ctx, b.store.reader(src), want)
+		return b.put(ctx, b.store.reader(src), want, absent)
 	}
 	sum, size, err := b.store.hash(ctx, f)
 	if err != nil {
 		b.files.Discard(f)
 		return "", fmt.Errorf("hashing object %s: %w", want, err)
 	}
-	return b.stage(f, sum, size, want)
+	return b.stage(f, sum, size, want, absent)
 }
 
 // known tells whether an object with the size of a file is in the store.
@@ -314,15 +330,15 @@ func (b *Batch) known(sum string, f *os.File) bool {
 	return err == nil && state.IsSum(sum) && b.store.hasSize(sum, info.Size())
 }
 
-// stage takes up a complete file.
-func (b *Batch) stage(f *os.File, sum string, size int64, want string) (string, error) {
+// stage takes up a complete file; with absent nobody asks whether the store has it.
+func (b *Batch) stage(f *os.File, sum string, size int64, want string, absent bool) (string, error) {
 	if want != "" && sum != want {
 		b.files.Discard(f)
 		return "", fmt.Errorf("storing object %s: %w: got %s", want, ErrMismatch, sum)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.have[sum] || b.store.hasSize(sum, size) {
+	if b.have[sum] || !absent && b.store.hasSize(sum, size) {
 		b.files.Discard(f)
 		return sum, nil
 	}
@@ -393,8 +409,8 @@ func fill(ctx context.Context, r io.Reader, buf []byte) (n int, err error) {
 // hasSize tells whether an object is there with the size that it should have; one
 // cut short by an older tool is replaced.
 func (s *Store) hasSize(sum string, size int64) bool {
-	info, err := os.Lstat(filepath.Join(s.dir, sum))
-	return err == nil && info.Mode().IsRegular() && info.Size() == size
+	got, ok := s.Size(sum)
+	return ok && got == size
 }
 
 // Commit makes the objects durable and visible.

@@ -27,6 +27,9 @@ type CheckoutOptions struct {
 	Hardlink bool
 	// trusted objects were verified by this very process.
 	trusted map[string]bool
+	// fresh says that the tree is empty and that nobody looks at it yet: files grow
+	// where they belong.
+	fresh bool
 }
 
 // Checkout writes the committed state's files over the working tree and forgets
@@ -78,6 +81,9 @@ func (c *checkout) run(ctx context.Context) error {
 	if len(c.jobs) == 0 {
 		return nil
 	}
+	if c.opt.fresh {
+		return c.fill(ctx)
+	}
 	c.stage = filepath.Join(c.repo.dot(), stageDir)
 	if err := errors.Join(os.RemoveAll(c.stage), os.Mkdir(c.stage, 0o700)); err != nil {
 		return err
@@ -94,6 +100,31 @@ func (c *checkout) run(ctx context.Context) error {
 		return err
 	}
 	c.remember(placed)
+	return nil
+}
+
+// fill writes the files of an empty tree.
+func (c *checkout) fill(ctx context.Context) error {
+	c.stage = c.repo.dir
+	made := map[string]bool{".": true}
+	for i := range c.jobs {
+		j := &c.jobs[i]
+		j.temp = j.key
+		dir := path.Dir(j.key)
+		if !made[dir] {
+			made[dir] = true
+			if err := c.root.MkdirAll(dir, 0o755); err != nil {
+				return fmt.Errorf("writing %s: %w", j.key, err)
+			}
+		}
+	}
+	if err := c.write(ctx); err != nil {
+		return err
+	}
+	if err := atomicfile.SyncFS(c.stage); err != nil {
+		return err
+	}
+	c.remember(time.Now())
 	return nil
 }
 
@@ -281,7 +312,10 @@ func (c *checkout) copyOver(from, key string) error {
 func (c *checkout) remember(placed time.Time) {
 	looked := time.Now()
 	for _, j := range c.jobs {
-		f, ok := c.repo.statFile(j.key)
+		f, ok := file{stamp: j.staged}, true
+		if !c.opt.fresh {
+			f, ok = c.repo.statFile(j.key)
+		}
 		if !ok || f.stamp.ino != j.staged.ino || f.stamp.size != j.staged.size || f.stamp.mtime != j.staged.mtime {
 			continue
 		}

@@ -197,7 +197,7 @@ func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOpt
 	if opt.Pulled != nil {
 		opt.Pulled(pulled)
 	}
-	opt.Checkout.trusted = pulled.trusted()
+	opt.Checkout.trusted, opt.Checkout.fresh = pulled.trusted(), true
 	if err := r.Checkout(ctx, opt.Checkout); err != nil {
 		return at(StageCheckout, err)
 	}

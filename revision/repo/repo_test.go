@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -209,6 +210,72 @@ func TestCloneLinksOwnObjects(t *testing.T) {
 	if err := Clone(t.Context(), src, Ref{}, filepath.Join(work, "y"), opt); !errors.As(err, &stage) || stage.Stage != StagePlace {
 		t.Errorf("onto a full folder: %v", err)
 	}
+}
+
+// A clone of the same store has the files, all of them verified, and a damaged
+// object is found although nothing had to be copied into the store.
+func TestCloneWithinOneStore(t *testing.T) {
+	work := t.TempDir()
+	dir := filepath.Join(work, "x")
+	want := newRepo(t, dir, "old")
+	src, err := Local(filepath.Join(dir, ".pvr"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := CloneOptions{Init: InitOptions{Objects: filepath.Join(work, "objects-x")}, Open: Options{Cache: filepath.Join(work, "cache")}}
+	if err := Clone(t.Context(), src, Ref{Text: "x/.pvr"}, filepath.Join(work, "y"), opt); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, filepath.Join(work, "y"), false)
+	defer r.Close()
+	for _, o := range want.Objects() {
+		info, err := os.Lstat(filepath.Join(work, "y", o.Path))
+		if err != nil || info.Mode() != objects.Perm {
+			t.Errorf("%s: %v, %v", o.Path, info, err)
+		}
+	}
+	if changes, err := r.Status(t.Context()); err != nil || len(changes) != 0 {
+		t.Errorf("%v, %v", changes, err)
+	}
+
+	damaged := filepath.Join(work, "objects-x", want.Sums()[5])
+	info, err := os.Stat(damaged)
+	if err == nil {
+		err = os.WriteFile(damaged, make([]byte, info.Size()), objects.Perm)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := list(t, work)
+	var stage *StageError
+	err = Clone(t.Context(), src, Ref{}, filepath.Join(work, "z"), opt)
+	if !errors.As(err, &stage) || stage.Stage != StageCheckout || !errors.Is(err, objects.ErrMismatch) {
+		t.Errorf("a damaged object: %v", err)
+	}
+	if diff := cmp.Diff(before, list(t, work)); diff != "" {
+		t.Errorf("something is left (-before +after):\n%s", diff)
+	}
+	if err := os.Remove(damaged); err != nil {
+		t.Fatal(err)
+	}
+	err = Clone(t.Context(), src, Ref{}, filepath.Join(work, "z"), opt)
+	if !errors.As(err, &stage) || stage.Stage != StageTransfer || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing object: %v", err)
+	}
+}
+
+// list returns the names in a folder.
+func list(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
 }
 
 func TestForeignFolderIsNotCleaned(t *testing.T) {

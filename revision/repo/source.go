@@ -2,7 +2,6 @@ package repo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -113,7 +112,7 @@ func (f folder) Pull(ctx context.Context, dst *objects.Store, _ func(string) boo
 	if err != nil {
 		return nil, err
 	}
-	p := &puller{src: src, dst: dst, link: f.link && linkable(src.Dir(), dst.Dir()), batch: dst.Batch()}
+	p := &puller{src: src, dst: dst, link: f.link && linkable(src.Dir(), dst.Dir()), same: sameDir(src.Dir(), dst.Dir()), batch: dst.Batch()}
 	defer p.batch.Abort()
 	if out.Objects, err = p.all(ctx, st.Objects()); err != nil {
 		return nil, fmt.Errorf("copying objects from %s: %w", src.Dir(), err)
@@ -125,11 +124,11 @@ func (f folder) Pull(ctx context.Context, dst *objects.Store, _ func(string) boo
 type puller struct {
 	src, dst *objects.Store
 	link     bool
+	same     bool // src and dst are one store
 	batch    *objects.Batch
 }
 
 func (p *puller) all(ctx context.Context, list []state.Object) ([]PulledObject, error) {
-	same := sameDir(p.src.Dir(), p.dst.Dir())
 	out := make([]PulledObject, len(list))
 	seen := map[string]bool{}
 	var todo []string
@@ -139,16 +138,13 @@ func (p *puller) all(ctx context.Context, list []state.Object) ([]PulledObject, 
 			return nil, err
 		}
 		out[i] = PulledObject{o, from, seen[o.Sum] || p.has(o.Sum)}
-		if seen[o.Sum] || out[i].Cached && !same {
+		if out[i].Cached {
 			continue
+		}
+		if p.same {
+			return nil, fmt.Errorf("%s: object %s: %w", o.Path, o.Sum, fs.ErrNotExist)
 		}
 		seen[o.Sum] = true
-		if same {
-			if !p.src.Has(o.Sum) {
-				return nil, fmt.Errorf("%s: object %s: %w", o.Path, o.Sum, fs.ErrNotExist)
-			}
-			continue
-		}
 		todo = append(todo, o.Sum)
 	}
 	return out, parallel(ctx, len(todo), func(ctx context.Context, i int) error { return p.one(ctx, todo[i]) })
@@ -156,18 +152,12 @@ func (p *puller) all(ctx context.Context, list []state.Object) ([]PulledObject, 
 
 // has tells whether the destination has an object of the right size.
 func (p *puller) has(sum string) bool {
-	from, err := p.src.Open(sum)
-	if err != nil {
-		return false
+	size, ok := p.dst.Size(sum)
+	if !ok || p.same {
+		return ok
 	}
-	defer from.Close()
-	path, err := p.dst.Path(sum)
-	if err != nil {
-		return false
-	}
-	a, errA := from.Stat()
-	b, errB := os.Lstat(path)
-	return errors.Join(errA, errB) == nil && b.Mode().IsRegular() && a.Size() == b.Size()
+	want, ok := p.src.Size(sum)
+	return ok && size == want
 }
 
 func (p *puller) one(ctx context.Context, sum string) error {
