@@ -42,6 +42,12 @@ type Program interface {
 // (manual: App Engine): the program, its configuration, the storage with revision 0
 // and an install script, all in the folder appengine/.
 type AppEngine struct {
+	// Target is its name.
+	Target string
+	// Release is what the firmware calls itself; empty when nobody named it.
+	Release string
+	// Packages are the pinned packages that the target is made of.
+	Packages []string
 	// Platform names config/PLATFORM and vendors/PLATFORM.
 	Platform string
 	// Trust are certificates and keys by their name in the trust folder.
@@ -65,7 +71,7 @@ var (
 func (s *AppEngine) Name() string { return "appengine/package" }
 
 // Version of the step's logic.
-func (s *AppEngine) Version() int { return 1 }
+func (s *AppEngine) Version() int { return 2 }
 
 // Deps are the program and the storage.
 func (s *AppEngine) Deps() []build.Step { return []build.Step{s.Program, s.Storage} }
@@ -120,6 +126,7 @@ func (s *AppEngine) tree(w *build.Work) (tree, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "packing the program")
 	}
+	t["build"] = cpio.Bytes("build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
 	program.Mode = cpio.TypeRegular | 0o755
 	t["pantavisor"] = program
 	for _, tool := range []string{"pvcontrol", "pvcurl", "pventer"} {

@@ -37,6 +37,7 @@ func guest(t testing.TB) *AppEngine {
 		}
 	}
 	return &AppEngine{
+		Target: "x64-appengine", Release: "7", Packages: []string{"busybox-static=1:1.35:amd64"},
 		Platform: "board", Root: root, Epoch: 1_700_000_000,
 		Program: &builtProgram{made{"go/pantavisor", map[string]string{"pantavisor": "#!/bin/sh\necho I am the runtime\n"}}},
 		Storage: &Trail{Platform: "board", AppEngine: true, Root: root, Parts: []build.Step{&Device{Root: root}}, Boot: &UbootStore{}},
@@ -58,6 +59,7 @@ func TestPackageInstalls(t *testing.T) {
 	for name, want := range map[string]string{
 		"storage/boot/uboot.txt": "pv_rev=0\x00\x00", "etc/pantavisor.config": boardFiles()["config/board/pantavisor.config"],
 		"storage/trails/0/app/root.squashfs": "an image",
+		"build":                              "release 7\ntarget x64-appengine\nepoch 1700000000\npackage busybox-static=1:1.35:amd64\n",
 	} {
 		if got, err := os.ReadFile(filepath.Join(prefix, name)); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, want)

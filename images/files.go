@@ -139,7 +139,7 @@ func (s *FilesBlock) entries() ([]cpio.Entry, error) {
 		return nil, err
 	}
 	tree["etc/pantavisor.config"] = cpio.Bytes("etc/pantavisor.config", 0o644, config)
-	tree["etc/build"] = cpio.Bytes("etc/build", 0o644, s.manifest())
+	tree["etc/build"] = cpio.Bytes("etc/build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
 	if err := tree.add(s.defaults(), "etc/pantavisor/defaults"); err != nil {
 		return nil, err
 	}
@@ -158,15 +158,14 @@ func (s *FilesBlock) entries() ([]cpio.Entry, error) {
 	return tree.check()
 }
 
-// manifest is the file /etc/build, which GET /buildinfo shows: a word and its value a
-// line.
-func (s *FilesBlock) manifest() []byte {
+// buildText is the text of GET /buildinfo, a word and its value a line; release may be empty.
+func buildText(release, target string, epoch build.Stamp, packages []string) []byte {
 	var text bytes.Buffer
-	if s.Release != "" {
-		fmt.Fprintf(&text, "release %s\n", s.Release)
+	if release != "" {
+		fmt.Fprintf(&text, "release %s\n", release)
 	}
-	fmt.Fprintf(&text, "target %s\nepoch %d\n", s.Target, s.Epoch)
-	for _, p := range s.Packages {
+	fmt.Fprintf(&text, "target %s\nepoch %d\n", target, epoch)
+	for _, p := range packages {
 		fmt.Fprintf(&text, "package %s\n", p)
 	}
 	return text.Bytes()

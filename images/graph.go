@@ -388,7 +388,10 @@ func (g *grower) appEngine() error {
 	if err != nil {
 		return err
 	}
-	pack := &AppEngine{Platform: g.platform(), Trust: trust, Epoch: g.Epoch, Program: g.program, Storage: g.storage, Root: g.Root}
+	pack := &AppEngine{
+		Target: g.Target.Name, Release: g.Release, Packages: g.Parts.Names(debian.Requests(g.Target)),
+		Platform: g.platform(), Trust: trust, Epoch: g.Epoch, Program: g.program, Storage: g.storage, Root: g.Root,
+	}
 	g.c.Components["image"] = []build.Step{pack}
 	g.c.Artefacts = append(g.c.Artefacts, build.Artefact{Step: pack, From: AppEngineFile, To: g.Target.Name + ".tgz"})
 	return nil

@@ -641,3 +641,17 @@ func TestBridgesInUseStay(t *testing.T) {
 		t.Errorf("free: %v, there %v", err, linkExists(name))
 	}
 }
+
+func TestBuildInfo(t *testing.T) {
+	dir := t.TempDir()
+	if got := buildInfo(dir, "7"); got != "release 7\n" {
+		t.Errorf("without a manifest: %q", got)
+	}
+	text := strings.Repeat("x", maxBuildInfo+9)
+	if err := os.WriteFile(filepath.Join(dir, "build"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := buildInfo(dir, "7"); got != text[:maxBuildInfo] {
+		t.Errorf("%d bytes, want the first %d", len(got), maxBuildInfo)
+	}
+}

@@ -154,7 +154,8 @@ func run(ctx context.Context, o options, version string, stdout, stderr io.Write
 	}
 	_ = os.WriteFile("/proc/self/comm", []byte(comm), 0) // for ps: it was started as "exe"
 	code, signalled := serve(ctx, signals, cfg, engine.Options{
-		Revision: rev, Version: version, BootCPU: -1, Stdout: stdout, Tree: tree, Hosted: true, Owner: owner(),
+		Revision: rev, Version: version, BuildInfo: buildInfo(o.prefix, version),
+		BootCPU: -1, Stdout: stdout, Tree: tree, Hosted: true, Owner: owner(),
 	})
 	if err := in.clear(ctx, tree); err != nil {
 		_, _ = fmt.Fprintf(stderr, "pantavisor -i: %v\n", err)
@@ -164,6 +165,22 @@ func run(ctx context.Context, o options, version string, stdout, stderr io.Write
 	}
 	in.release()
 	return 0, again()
+}
+
+// maxBuildInfo is the most that is read of the build's manifest.
+const maxBuildInfo = 64 << 10
+
+// buildInfo is what the installation was built from: the manifest of its package, or
+// the program's version. What the machine has in /etc/build is of something else.
+func buildInfo(prefix, version string) string {
+	f, err := os.Open(filepath.Join(prefix, "build"))
+	if err == nil {
+		defer f.Close()
+		if text, err := io.ReadAll(io.LimitReader(f, maxBuildInfo)); err == nil && len(text) > 0 {
+			return string(text)
+		}
+	}
+	return "release " + version + "\n"
 }
 
 // comm is the process's name.
