@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -13,10 +14,17 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
-// online gives the launcher a network.
+// The bridges have names of this process: others on the machine run the same test.
+var (
+	testBridge = fmt.Sprintf("pvc%dt", os.Getpid())
+	poolBridge = fmt.Sprintf("pvc%dp", os.Getpid())
+)
+
+// online gives the launcher a network. Its bridges end with it, unless something is
+// still plugged in.
 func (b *bench) online() {
 	b.t.Helper()
-	h, err := network.New(network.Options{ID: b.dir, Bridge: "pvtest0", Address: netip.MustParsePrefix("10.8.1.1/24"), Warn: b.t.Errorf})
+	h, err := network.New(network.Options{ID: b.dir, Bridge: testBridge, Address: netip.MustParsePrefix("10.8.1.1/24"), Warn: b.t.Errorf})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -25,10 +33,9 @@ func (b *bench) online() {
 		if err := h.Close(); err != nil {
 			b.t.Error(err)
 		}
-		list, _ := net.Interfaces()
-		for _, i := range list {
-			if strings.HasPrefix(i.Name, "pv") {
-				b.t.Errorf("the interface %s is left", i.Name)
+		for _, name := range []string{testBridge, poolBridge} {
+			if _, err := net.InterfaceByName(name); err == nil {
+				b.t.Errorf("the bridge %s is left", name)
 			}
 		}
 	})
@@ -39,7 +46,7 @@ var ownNet = []string{"lxc.namespace.keep =", "lxc.namespace.keep = user ipc"}
 func TestVethOfConfiguration(t *testing.T) {
 	b := newBench(t)
 	b.online()
-	r := b.probe([]string{"net:"}, append(ownNet, "lxc.net.0.type = veth", "lxc.net.0.link = pvtest0", "lxc.net.0.flags = up",
+	r := b.probe([]string{"net:"}, append(ownNet, "lxc.net.0.type = veth", "lxc.net.0.link = "+testBridge, "lxc.net.0.flags = up",
 		"lxc.net.0.name = lan0", "lxc.net.0.hwaddr = 02:00:00:00:00:42", "lxc.net.0.ipv4.address = 10.8.1.9/24 10.8.1.255",
 		"lxc.net.0.ipv4.gateway = auto", "lxc.net.1.type = empty")...)
 	if got := tried(r, "net:"); !strings.Contains(got, "lan0 true 02:00:00:00:00:42 [10.8.1.9/24]") || !strings.Contains(got, "lo true") {
@@ -50,7 +57,7 @@ func TestVethOfConfiguration(t *testing.T) {
 func TestPoolOfRunJSON(t *testing.T) {
 	b := newBench(t)
 	b.online()
-	pool := network.Pool{Name: "net0", Bridge: "pvpool0", Subnet: netip.MustParsePrefix("10.8.2.0/24"), Gateway: netip.MustParseAddr("10.8.2.1"), NAT: true}
+	pool := network.Pool{Name: "net0", Bridge: poolBridge, Subnet: netip.MustParsePrefix("10.8.2.0/24"), Gateway: netip.MustParseAddr("10.8.2.1"), NAT: true}
 	if err := b.l.Network.AddPool(pool, []network.Member{{Container: "first"}, {Container: "pooled"}}, nil); err != nil {
 		t.Fatal(err)
 	}
