@@ -242,10 +242,11 @@ func (s *stage) makeConsole() error {
 	return unix.Sendmsg(s.sock, []byte("console"), unix.UnixRights(master), nil, 0)
 }
 
-// openConsole makes the console init's terminal.
+// openConsole makes the console init's terminal. Without one it is the container's
+// null device, for whoever has the device's own open can change its mode.
 func (s *stage) openConsole() error {
 	if s.tty < 0 {
-		return nil
+		return openNull()
 	}
 	for fd := range 3 {
 		if err := unix.Dup3(s.tty, fd, 0); err != nil {
@@ -253,4 +254,26 @@ func (s *stage) openConsole() error {
 		}
 	}
 	return unix.IoctlSetInt(0, unix.TIOCSCTTY, 0)
+}
+
+// openNull opens the container's null device, if it has one.
+func openNull() error {
+	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil //nolint:nilerr // an image may do without /dev
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || uint64(st.Rdev) != unix.Mkdev(1, 3) { //nolint:unconvert // width differs between architectures
+		return nil
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		return err
+	}
+	for std := range 3 {
+		if err := unix.Dup3(fd, std, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package container
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,5 +24,64 @@ func TestContainerCannotWriteToTheRuntime(t *testing.T) {
 	<-b.start("one", "lxc.hook.start-host = "+hook, "lxc.init.cmd = /sbin/init exit 0").Done()
 	if !log.has("Read-only file system") || log.has("changed") {
 		t.Errorf("the program of the first stage can be changed: %q", log.lines)
+	}
+}
+
+// TestNullDeviceIsNotTheDevices: whoever can name the device's own null device as user
+// 0 can change its mode for everybody.
+func TestNullDeviceIsNotTheDevices(t *testing.T) {
+	b := newBench(t)
+	p := b.start("mute", "lxc.init.cmd = /sbin/init wait", "lxc.console.path = none")
+	own, err := os.Stat("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fd := range 3 {
+		theirs, err := os.Stat("/proc/" + itoa(p.PID) + "/fd/" + itoa(fd))
+		if err != nil || os.SameFile(own, theirs) || theirs.Mode()&os.ModeCharDevice == 0 {
+			t.Errorf("descriptor %d of an init without console is %v, %v; want the container's null device", fd, theirs, err)
+		}
+	}
+	var tries []string
+	for _, f := range procMasked {
+		tries = append(tries, "chmod:"+f, "read:"+f)
+	}
+	r := b.probe(tries, "lxc.mount.auto =", "lxc.mount.auto = proc sys:ro cgroup")
+	tested := 0
+	for _, f := range procMasked {
+		if !exists(f) {
+			continue
+		}
+		tested++
+		if got := tried(r, "chmod:"+f); !strings.Contains(got, "read-only") {
+			t.Errorf("the mode of %s: %s; want a read-only file system", f, got)
+		}
+		if got := tried(r, "read:"+f); got != "" {
+			t.Errorf("%s reads %q", f, got)
+		}
+	}
+	if tested == 0 {
+		t.Skip("this kernel has none of the files that are masked")
+	}
+}
+
+// TestOnlyProcessesAreWritableInProc walks the container's /proc for what user 0 may
+// write without a capability.
+func TestOnlyProcessesAreWritableInProc(t *testing.T) {
+	b := newBench(t)
+	var tries []string
+	for _, d := range procReadOnly {
+		if exists(d) {
+			tries = append(tries, "chmod:"+d)
+		}
+	}
+	r := b.probe(tries, "lxc.mount.auto =", "lxc.mount.auto = proc sys:ro cgroup")
+	for _, try := range tries {
+		if got := tried(r, try); !strings.Contains(got, "read-only") {
+			t.Errorf("%s: %s; want a read-only file system", try, got)
+		}
+	}
+	if !slices.Contains(tries, "chmod:/proc/sys") {
+		t.Error("nothing was tried: the machine has no /proc/sys")
 	}
 }

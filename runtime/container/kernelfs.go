@@ -8,10 +8,12 @@ import (
 )
 
 // Files of /proc that show or change the device as a whole (OCI runtime
-// specification, masked and read-only paths).
+// specification, masked and read-only paths). Most of them ask for no capability but
+// only for user 0: /proc/scsi/scsi takes disks away, /proc/acpi/wakeup the power button.
 var (
 	procMasked   = []string{"/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug"}
-	procReadOnly = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+	procReadOnly = []string{"/proc/acpi", "/proc/asound", "/proc/bus", "/proc/driver", "/proc/dynamic_debug", "/proc/fs", "/proc/irq",
+		"/proc/scsi", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
 const kernelFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
@@ -160,7 +162,8 @@ func (s *stage) remount(p string, flags uintptr) error {
 	return nil
 }
 
-// mask puts the null device over a file.
+// mask puts the null device over a file, in a way that does not let the container
+// change the owner and the mode of the device's own.
 func (s *stage) mask(p string) error {
 	fd, err := s.inside(p, unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) {
@@ -173,5 +176,5 @@ func (s *stage) mask(p string) error {
 	if err := unix.Mount("/dev/null", fdPath(fd), "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
-	return nil
+	return s.remount(p, unix.MS_RDONLY)
 }

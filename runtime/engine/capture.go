@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
@@ -48,7 +50,7 @@ func (l *life) devLog() container.Mount {
 		h.log.Warnf("container %s: %v", l.c.Name, err)
 		path = h.paths.at("pv-ctrl-log")
 	}
-	return bind(path, "/dev/log", "file", 0)
+	return bind(path, "/dev/log", "file", unix.MS_RDONLY) // no other mode for the others
 }
 
 // hostSyslog is /dev/log of the device itself.

@@ -29,6 +29,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
+	"github.com/pantavisor/pantavisor/runtime/program"
 )
 
 func TestMain(m *testing.M) {
@@ -40,6 +41,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	signal.Notify(make(chan os.Signal, 1), unix.SIGUSR1) // its goroutine stays for good
+	program.Path()                                       // and so does its descriptor
 	code := m.Run()
 	if guest.dir != "" {
 		_ = os.RemoveAll(guest.dir)

@@ -195,7 +195,9 @@ func (h *host) mgmtMounts() []container.Mount {
 	return ms
 }
 
-// nobodyMounts show a container the sockets, its own logs and its own metadata.
+// nobodyMounts show a container the sockets, its own logs and its own metadata. The
+// sockets can be used on a read-only mount, but their modes, which are those of all
+// containers, cannot be changed.
 func (h *host) nobodyMounts(name string) ([]container.Mount, error) {
 	own := filepath.Join(h.paths.logsRev, name)
 	if err := os.MkdirAll(own, 0o755); err != nil {
@@ -203,7 +205,7 @@ func (h *host) nobodyMounts(name string) ([]container.Mount, error) {
 	}
 	var ms []container.Mount
 	for _, sock := range []string{"pv-ctrl-log", "pv-fd-log", "pv-ctrl"} {
-		ms = append(ms, bind(h.paths.at(sock), "/pantavisor/"+sock, "file", 0))
+		ms = append(ms, bind(h.paths.at(sock), "/pantavisor/"+sock, "file", unix.MS_RDONLY))
 	}
 	ms = append(ms, bind(own, "/pantavisor/logs", "dir", unix.MS_RDONLY))
 	if h.paths.copies == "" {

@@ -122,6 +122,8 @@ func try(word string) string {
 			_ = c.Close()
 			return string(b)
 		}
+	case "chmod": // to the mode that devices and sockets for everybody have
+		err = os.Chmod(path, 0o666)
 	case "mkdir":
 		err = os.Mkdir(path, 0o755)
 	case "say": // say:PATH,TEXT to a terminal
