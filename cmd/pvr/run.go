@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os/signal"
 	"runtime/debug"
 	"strings"
@@ -34,6 +35,7 @@ const memoryLimit = 32 << 20
 // name, and returns its exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	debug.SetMemoryLimit(memoryLimit)
+	log.SetOutput(io.Discard) // net/http's remarks on how remotes break the protocol
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	t := &tool{stdin: stdin, stdout: forTerminal(stdout), stderr: forTerminal(stderr), name: args[0]}

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pantavisor/pantavisor/fault"
@@ -112,6 +113,7 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
+	from   *url.URL // who answered, at the end of all redirects
 }
 
 // Content types as all tools of the field send them.
@@ -251,7 +253,7 @@ func (c *Client) once(ctx context.Context, k *call, token string) (*reply, error
 	if len(body) > maxReply {
 		return nil, fmt.Errorf("reading the answer of %s: more than %d bytes", shown(k.url), maxReply)
 	}
-	return &reply{resp.StatusCode, resp.Header, body}, nil
+	return &reply{resp.StatusCode, resp.Header, body, resp.Request.URL}, nil
 }
 
 // send makes a request whose bodies, both of them, must keep moving. The reply's
@@ -298,15 +300,29 @@ func (c *Client) trace(req *http.Request, status int, took time.Duration, err er
 		req.Header.Get("Authorization") != "", req.ContentLength, result, took.Round(time.Millisecond))
 }
 
-// guard cancels a request that stands still.
+// leastMove is how many bytes a connection has to move within the time-out. Less
+// is a remote that keeps its callers waiting.
+const leastMove = 1 << 10
+
+// guard cancels a request that stands still, or nearly so.
 type guard struct {
 	timeout time.Duration
+	moved   atomic.Int64 // bytes since the timer started anew
 	timer   *time.Timer
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 }
 
-func (g *guard) touch() { g.timer.Reset(g.timeout) }
+func (g *guard) touch() {
+	g.moved.Store(0)
+	g.timer.Reset(g.timeout)
+}
+
+func (g *guard) count(n int) {
+	if g.moved.Add(int64(n)) >= leastMove {
+		g.touch()
+	}
+}
 
 func (g *guard) end() {
 	g.timer.Stop()
@@ -330,9 +346,7 @@ type guarded struct {
 // Read implements io.Reader.
 func (b *guarded) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if n > 0 {
-		b.guard.touch()
-	}
+	b.guard.count(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.guard.explain(err)
 	}

@@ -226,7 +226,10 @@ func (f *fetch) attempt(ctx context.Context) (time.Duration, error) {
 		}
 		f.rec = rec
 	}
-	if f.rec.size >= 0 && f.part.size > f.rec.size {
+	if f.rec.size > f.c.opt.MaxObject {
+		return stop, fault.New(fault.BadInput, "%d bytes; an object has at most %d", f.rec.size, f.c.opt.MaxObject)
+	}
+	if f.part.size > f.limit() {
 		if err := f.restart(); err != nil {
 			return stop, err
 		}
@@ -259,6 +262,14 @@ func (f *fetch) mismatch(fresh bool) (time.Duration, error) {
 	return 0, err
 }
 
+// limit returns how many bytes the object has, at most.
+func (f *fetch) limit() int64 {
+	if f.rec.size < 0 {
+		return f.c.opt.MaxObject
+	}
+	return f.rec.size
+}
+
 func (f *fetch) restart() error {
 	f.try = f.bar.set(0)
 	return f.part.reset()
@@ -288,7 +299,7 @@ func (f *fetch) stream(ctx context.Context) (time.Duration, error) {
 		if errors.As(err, &write) || errors.Is(err, objects.ErrMismatch) {
 			return stop, err
 		}
-		if f.ranged && f.rec.size >= 0 && f.part.size > before {
+		if f.ranged && f.rec.size >= 0 && f.part.size >= before+leastMove {
 			err = &movedError{err}
 		}
 		return 0, err
@@ -340,9 +351,7 @@ const copyBuffer = 128 << 10
 
 // copy appends a reply's body up to the object's size.
 func (f *fetch) copy(body io.Reader) error {
-	if f.rec.size >= 0 {
-		body = io.LimitReader(body, f.rec.size-f.part.size+1)
-	}
+	body = io.LimitReader(body, f.limit()-f.part.size+1)
 	buf := make([]byte, copyBuffer)
 	for {
 		n, err := body.Read(buf)
@@ -361,11 +370,11 @@ func (f *fetch) copy(body io.Reader) error {
 
 func (f *fetch) checkSize() error {
 	switch size := f.part.size; {
-	case f.rec.size < 0 || size == f.rec.size:
+	case size == f.rec.size || f.rec.size < 0 && size <= f.limit():
 		return nil
 	case size < f.rec.size:
 		return fmt.Errorf("after %d of %d bytes: %w", size, f.rec.size, io.ErrUnexpectedEOF)
 	}
-	err := fmt.Errorf("%w: more than %d bytes", objects.ErrMismatch, f.rec.size)
+	err := fmt.Errorf("%w: more than %d bytes", objects.ErrMismatch, f.limit())
 	return errors.Join(err, f.restart())
 }

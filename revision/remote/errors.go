@@ -37,7 +37,7 @@ var ErrUntrusted = errors.New("the token of this authentication endpoint does no
 // token, which a Hub does for a few of the device secrets that it makes.
 var ErrNoToken = errors.New("the login was answered without a token; for a device, register it anew")
 
-// errStalled ends a connection that moves no bytes.
+// errStalled ends a connection that moves next to nothing.
 var errStalled = errors.New("the remote sends nothing more")
 
 // StatusError is a reply that refuses.

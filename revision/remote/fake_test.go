@@ -234,6 +234,25 @@ func hang(data []byte, n int) func(http.ResponseWriter, *http.Request) {
 	}
 }
 
+// trickle sends a byte at a time, each well within the time-out, until the client
+// leaves.
+func trickle(data []byte) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for i := range data {
+			_, _ = w.Write(data[i : i+1])
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}
+}
+
 // pattern returns n bytes that repeat late.
 func pattern(n int, seed byte) []byte {
 	out := make([]byte, n)

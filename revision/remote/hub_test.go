@@ -277,6 +277,34 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
+// A description that comes from a foreign host by a redirect gets no access token
+// for the URLs that it names; one of a host of the same name does.
+func TestAccessTokenStaysWhereItIsMeantFor(t *testing.T) {
+	foreign := newFake(t)
+	foreign.hold(map[string][]byte{"a": pattern(100, 1)})
+	var got []string
+	foreign.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+		got = append(got, r.Header.Get("Authorization"))
+		return false
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, foreign.URL+r.URL.Path, http.StatusFound)
+	}))
+	defer srv.Close()
+	named := strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)
+	c := newClient(t, Options{AccessToken: "T"})
+	_, err := c.Get(t.Context(), mustRef(t, named+"/trails/t"), newStore(t), GetOptions{})
+	if !errors.Is(err, errRedirect) || strings.Join(got, "") != "" {
+		t.Errorf("%v, tokens %q", err, got)
+	}
+	if _, err := c.Get(t.Context(), mustRef(t, srv.URL+"/trails/t"), newStore(t), GetOptions{}); err != nil {
+		t.Errorf("within one host: %v", err)
+	}
+	if _, err := newClient(t, Options{}).Get(t.Context(), mustRef(t, named+"/trails/t"), newStore(t), GetOptions{}); err != nil {
+		t.Errorf("without a token: %v", err)
+	}
+}
+
 // Debugging shows what happens and no secret.
 func TestDebug(t *testing.T) {
 	var out strings.Builder

@@ -43,11 +43,25 @@ func (c *Client) remoteInfo(ctx context.Context, repo *url.URL) (*Info, error) {
 // getDocument reads JSON that an anonymous user may see.
 func (c *Client) getDocument(ctx context.Context, u *url.URL) (canon.Value, *url.URL, error) {
 	r, err := c.do(ctx, &call{method: http.MethodGet, url: u, auth: authRead}, http.StatusOK)
+	if err == nil {
+		err = c.checkLanding(u, r.from)
+	}
 	if err != nil {
 		return canon.Value{}, nil, err
 	}
 	doc, err := canon.First(r.body)
 	return doc, u, fault.Wrap(fault.Unreachable, err, "reading the answer of %s", shown(u))
+}
+
+// checkLanding refuses a redirect to a foreign host while there is an access token:
+// it goes with every call to the URLs that a description names, and the user trusted
+// another host with it.
+func (c *Client) checkLanding(u, from *url.URL) error {
+	if c.opt.AccessToken == "" || related(from, u) || c.configured(u) && c.configured(from) {
+		return nil
+	}
+	return fault.New(fault.BadInput, "asking %s: %w: it leads to %s, which would get the access token; name the remote by its final URL",
+		shown(u), errRedirect, shown(from))
 }
 
 func readInfo(doc canon.Value, base *url.URL) (*Info, error) {

@@ -57,8 +57,11 @@ type Options struct {
 	// Backoff is the pause before the second attempt, doubled for each further
 	// one, varied by a quarter; 0 for 500 ms.
 	Backoff time.Duration
-	// Timeout bounds the time in which a connection moves no byte; 0 for 60 s.
+	// Timeout bounds the time in which a connection moves no KiB; 0 for 60 s.
 	Timeout time.Duration
+	// MaxObject bounds the bytes of an object that is downloaded; 0 for 4 GiB, as
+	// in archives.
+	MaxObject int64
 }
 
 // Credentials are what a user logs in with.
@@ -77,6 +80,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.Attempts, 4)
 	setDefault(&o.Backoff, 500*time.Millisecond)
 	setDefault(&o.Timeout, time.Minute)
+	setDefault(&o.MaxObject, 4<<30)
 	if o.Progress == nil {
 		o.Progress = func(Event) {}
 	}
@@ -100,8 +104,8 @@ func (o *Options) check() error {
 			errs = append(errs, fmt.Errorf("%s %.200q: %w", name, text, err))
 		}
 	}
-	if o.Downloads < 0 || o.Uploads < 0 || o.Attempts < 0 || o.Backoff < 0 || o.Timeout < 0 {
-		errs = append(errs, errors.New("parallel transfers, attempts, back-off and time-out must not be negative"))
+	if o.Downloads < 0 || o.Uploads < 0 || o.Attempts < 0 || o.Backoff < 0 || o.Timeout < 0 || o.MaxObject < 0 {
+		errs = append(errs, errors.New("parallel transfers, attempts, back-off, time-out and size must not be negative"))
 	}
 	_, err := proxyFunc(o.Proxy)
 	errs = append(errs, err)

@@ -156,6 +156,7 @@ func TestDownloadFails(t *testing.T) {
 		{"too few bytes", url, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data[:10]) }, fault.Unreachable, "after 10 of 100000 bytes", 4},
 		{"always 500", url, status(500), fault.Unreachable, "giving up after attempt 4", 4},
 		{"hang", url, hang(data, 0), fault.Unreachable, "sends nothing more", 4},
+		{"one byte now and then", url, trickle(data), fault.Unreachable, "sends nothing more", 4},
 		{"gone", url, status(404), fault.Missing, "404 Not Found", 1},
 		{"endless redirect", url, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.String(), http.StatusFound)
@@ -188,6 +189,37 @@ func TestDownloadFails(t *testing.T) {
 			}
 			if strings.Contains(fmt.Sprint(err), "sig=") {
 				t.Errorf("the message shows a signature: %v", err)
+			}
+		})
+	}
+}
+
+// No remote fills the disk: what it says of an object's size is bounded, and what it
+// sends without saying so.
+func TestDownloadIsBounded(t *testing.T) {
+	data := pattern(100_000, 1)
+	for name, size := range map[string]string{"told": `"9000000000000000000"`, "untold": `""`} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			f.hold(map[string][]byte{"a": data})
+			f.only(1, http.MethodGet, "/trails/t/steps/0/objects/", func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprintf(w, `{"size":%s,"signed-geturl":"%s/local-s3/%s?sig=a%%2Fb+c&x=1"}`, size, f.URL, sumOf(data))
+			})
+			endless := func(w http.ResponseWriter, _ *http.Request) {
+				for {
+					if _, err := w.Write(data); err != nil {
+						return
+					}
+				}
+			}
+			f.only(1, http.MethodGet, "/local-s3/", endless)
+			store := newStore(t)
+			_, err := newClient(t, Options{MaxObject: 150_000}).Get(t.Context(), f.ref(), store, GetOptions{})
+			if err == nil || !strings.Contains(err.Error(), "150000") {
+				t.Errorf("%v", err)
+			}
+			if left := leftovers(t, store); len(left) > 0 {
+				t.Errorf("%q is left", left)
 			}
 		})
 	}

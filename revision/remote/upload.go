@@ -238,7 +238,7 @@ func (c *Client) transfer(ctx context.Context, u *upload, store *objects.Store, 
 		return stop, nil
 	}
 	k := &call{method: http.MethodPut, url: u.rec.put}
-	err = statusError(k, &reply{resp.StatusCode, resp.Header, body})
+	err = statusError(k, &reply{resp.StatusCode, resp.Header, body, resp.Request.URL})
 	if retryStatus(resp.StatusCode) || resp.StatusCode == http.StatusForbidden {
 		after, _ := retryAfter(resp.Header)
 		return after, err
