@@ -1,7 +1,9 @@
 package container
 
 import (
+	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -83,5 +85,68 @@ func TestOnlyProcessesAreWritableInProc(t *testing.T) {
 	}
 	if !slices.Contains(tries, "chmod:/proc/sys") {
 		t.Error("nothing was tried: the machine has no /proc/sys")
+	}
+}
+
+func TestLinksInVolumesLeadNowhere(t *testing.T) {
+	b := newBench(t)
+	secret := b.file("secret/key", "secret", 0o644)
+	b.file("volumes/app/data/etc/mine", "mine", 0o644)
+	data := filepath.Join(b.dir, "volumes/app/data")
+	for link, to := range map[string]string{"evil": filepath.Dir(secret), "up": "../../../secret", "file": secret, "own": "/etc", "near": "etc", "new": b.dir + "/secret"} {
+		if err := os.Symlink(to, filepath.Join(data, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var lines []string
+	entry := func(source, target, options string) {
+		lines = append(lines, "lxc.mount.entry = "+data+source+" "+target+" none bind,create="+options+" 0 0")
+	}
+	entry("/evil", "evil", "dir,optional")
+	entry("/up", "up", "dir,optional")
+	entry("/file", "file", "file,optional")
+	entry("/new/made", "new", "dir,origin=mkdir,optional")
+	entry("/own", "own", "dir")
+	entry("/near", "near", "dir")
+	entry("/etc", "plain", "dir")
+	entry("/a/b", "made", "dir,origin=mkdir")
+	entry("", "whole", "dir")
+	words := "lxc.init.cmd = /sbin/init probe list:/evil list:/up read:/file list:/new list:/own list:/near list:/plain list:/made read:/whole/etc/mine"
+	p, err := b.l.Start(Start{Name: "links", Config: b.config(append(lines, words)...), Volumes: []Volumes{{Dir: filepath.Join(b.dir, "volumes"), Depth: 2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.end(p)
+	var r map[string]any
+	if err := json.Unmarshal([]byte(firstLine(t, p)), &r); err != nil {
+		t.Fatal(err)
+	}
+	for what, want := range map[string]string{
+		"list:/own": "mine", "list:/near": "mine", "list:/plain": "mine", "list:/made": "", "read:/whole/etc/mine": "mine",
+	} {
+		if got := tried(r, what); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	for _, what := range []string{"list:/evil", "list:/up", "read:/file", "list:/new"} {
+		if got := tried(r, what); strings.Contains(got, "key") || strings.Contains(got, "secret") {
+			t.Errorf("%s: %q; a link in a volume led to the device", what, got)
+		}
+	}
+	if exists(filepath.Join(b.dir, "secret/made")) {
+		t.Error("a folder was made on the device through a link in a volume")
+	}
+}
+
+func TestBelow(t *testing.T) {
+	list := []Volumes{{"/pv/volumes/", 2}, {"/exports", 1}}
+	for p, want := range map[string]string{
+		"/pv/volumes/app/data/a/b": "/pv/volumes/app/data", "/pv/volumes/app/data": "/pv/volumes/app/data", "/pv/volumes/app": "", "/pv/volumes": "",
+		"/exports/app/run/x": "/exports/app", "/exports/app": "/exports/app", "/exports": "", "/exportsx/app": "", "/dev/null": "",
+		"/pv/volumes/app/data/../other/x": "/pv/volumes/app/other", "/pv/volumes/../../etc": "",
+	} {
+		if got := below(list, p); got != want {
+			t.Errorf("below(%q) = %q, want %q", p, got, want)
+		}
 	}
 }

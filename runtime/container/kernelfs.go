@@ -20,7 +20,7 @@ const kernelFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // mountFixed mounts one of the kernel's file systems on a folder of its own.
 func (s *stage) mountFixed(target, fstype string, flags uintptr, data string) error {
-	fd, err := s.makeDir(target)
+	fd, err := makeDirIn(s.root, target)
 	if err != nil {
 		return err
 	}

@@ -112,6 +112,8 @@ type Mount struct {
 	Optional bool    `json:"o,omitempty"` // what cannot be mounted is left out
 	Relative bool    `json:"r,omitempty"` // Source is below the container's root
 	MakeDir  bool    `json:"k,omitempty"` // origin=mkdir: make Source if missing
+	// Below is the folder that no symbolic link in Source leads out of; see [Volumes].
+	Below string `json:"b,omitempty"`
 }
 
 // String names the mount as messages do.

@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -72,6 +73,41 @@ type Start struct {
 	ExportDir string
 	// Remounts change the options of the container's mounts, in order.
 	Remounts []Remount
+	// Volumes are folders of the device with what containers may have written.
+	Volumes []Volumes
+}
+
+// Volumes is a folder of the device in which, Depth names below, things are whose
+// content is the business of containers: <voldir>/CONTAINER/VOLUME. A container can
+// put a symbolic link where a mount has its source. Links in such a thing are followed
+// as if it were the root of everything: /volumes/app/data/link with the target
+// "/srv" means /volumes/app/data/srv.
+type Volumes struct {
+	Dir   string
+	Depth int
+}
+
+// below returns the thing that a path is in or is; "" when it is in none.
+func below(list []Volumes, p string) string {
+	for _, v := range list {
+		rest, ok := strings.CutPrefix(path.Clean(p), path.Clean(v.Dir)+"/")
+		names := strings.SplitN(rest, "/", v.Depth+1)
+		if ok && len(names) >= v.Depth {
+			return path.Join(v.Dir, path.Join(names[:v.Depth]...))
+		}
+	}
+	return ""
+}
+
+// mounts are those of the configuration and the runtime's.
+func (s Start) mounts() []Mount {
+	list := slices.Concat(s.Config.Mounts, s.Mounts)
+	for i := range list {
+		if m := &list[i]; m.Flags&unix.MS_BIND != 0 && !m.Relative {
+			m.Below = below(s.Volumes, m.Source)
+		}
+	}
+	return list
 }
 
 // plan makes the first stage's plan of a start.
@@ -85,7 +121,7 @@ func (s Start) plan(stage string, v2 bool) (*plan, error) {
 		NewCgroup: c.Namespaces&unix.CLONE_NEWCGROUP != 0, OwnNet: c.ownNet(),
 		Proc: c.Proc, Sys: c.Sys, Cgroup: c.Cgroup, CgroupV2: v2,
 		Autodev: c.Autodev, PtyMax: c.PtyMax, Console: c.Console,
-		Mounts: slices.Concat(c.Mounts, s.Mounts), Limits: c.Limits, Sysctls: c.Sysctls,
+		Mounts: s.mounts(), Limits: c.Limits, Sysctls: c.Sysctls,
 		Caps: c.Caps(), NoNewPrivs: c.noNewPrivs(), UID: c.UID, GID: c.GID, Groups: c.Groups,
 		TtyMax: c.TtyMax, Process: c.Process, Hooks: c.insideHooks(),
 	}

@@ -75,7 +75,10 @@ func escapeLayer(p string, list bool) string {
 
 // inside opens a path of the container. Symbolic links are followed as the container
 // would see them, so that an image cannot lead a mount out of its root.
-func (s *stage) inside(p string, flags int) (int, error) {
+func (s *stage) inside(p string, flags int) (int, error) { return openIn(s.root, p, flags) }
+
+// openIn opens a path as it would be if root were the root.
+func openIn(root int, p string, flags int) (int, error) {
 	rel := strings.TrimPrefix(p, "/")
 	if rel == "" {
 		rel = "."
@@ -85,7 +88,7 @@ func (s *stage) inside(p string, flags int) (int, error) {
 		how.Mode = 0o644
 	}
 	for try := 0; ; try++ {
-		fd, err := unix.Openat2(s.root, rel, &how)
+		fd, err := unix.Openat2(root, rel, &how)
 		// The kernel gives up on ".." when a rename or a mount anywhere on the machine
 		// came between (openat2(2), EAGAIN).
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) || try == insideTries {
@@ -108,11 +111,11 @@ func (s *stage) target(p, create string) (int, error) {
 		return fd, err
 	}
 	if create == "dir" {
-		return s.makeDir(p)
+		return makeDirIn(s.root, p)
 	}
 	const made = unix.O_CREAT | unix.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 	if fd, err = s.inside(p, made); errors.Is(err, unix.ENOENT) {
-		parent, derr := s.makeDir(path.Dir(p))
+		parent, derr := makeDirIn(s.root, path.Dir(p))
 		if derr != nil {
 			return -1, derr
 		}
@@ -126,13 +129,13 @@ func (s *stage) target(p, create string) (int, error) {
 	return s.inside(p, unix.O_PATH)
 }
 
-// makeDir makes a folder with its parents and opens it.
-func (s *stage) makeDir(p string) (int, error) {
-	fd, err := s.inside(p, unix.O_PATH|unix.O_DIRECTORY)
+// makeDirIn makes a folder with its parents, in a root as [openIn] has it, and opens it.
+func makeDirIn(root int, p string) (int, error) {
+	fd, err := openIn(root, p, unix.O_PATH|unix.O_DIRECTORY)
 	if !errors.Is(err, unix.ENOENT) || p == "/" {
 		return fd, err
 	}
-	parent, err := s.makeDir(path.Dir(p))
+	parent, err := makeDirIn(root, path.Dir(p))
 	if err != nil {
 		return -1, err
 	}
@@ -140,7 +143,7 @@ func (s *stage) makeDir(p string) (int, error) {
 	if err := unix.Mkdirat(parent, path.Base(p), 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, err
 	}
-	return s.inside(p, unix.O_PATH|unix.O_DIRECTORY)
+	return openIn(root, p, unix.O_PATH|unix.O_DIRECTORY)
 }
 
 // mountEntries does the mounts of the configuration and of the runtime, in order.
@@ -180,22 +183,42 @@ func (s *stage) source(m Mount) (string, func(), error) {
 	if m.Flags&unix.MS_BIND == 0 {
 		return m.Source, nothing, nil
 	}
-	if m.MakeDir {
-		if err := os.MkdirAll(m.Source, 0o755); err != nil {
-			return "", nothing, fmt.Errorf("the source: %w", err)
-		}
-	}
-	if m.Relative {
-		fd, err := s.inside(m.Source, unix.O_PATH)
+	if m.Relative || m.Below != "" {
+		fd, err := s.sourceInside(m)
 		if err != nil {
 			return "", nothing, fmt.Errorf("the source: %w", err)
 		}
 		return fdPath(fd), func() { _ = unix.Close(fd) }, nil
 	}
+	if m.MakeDir {
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return "", nothing, fmt.Errorf("the source: %w", err)
+		}
+	}
 	if _, err := os.Stat(m.Source); err != nil {
 		return "", nothing, fmt.Errorf("the source: %w", err)
 	}
 	return m.Source, nothing, nil
+}
+
+// sourceInside opens a source in the container's root, or in the thing it must not
+// lead out of.
+func (s *stage) sourceInside(m Mount) (int, error) {
+	root, p := s.root, m.Source
+	if !m.Relative {
+		var err error
+		if root, err = unix.Open(m.Below, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+			return -1, fmt.Errorf("%s: %w", m.Below, err)
+		}
+		if p = strings.TrimPrefix(path.Clean(p), m.Below); p == "" {
+			return root, nil // it may be a file
+		}
+		defer unix.Close(root)
+	}
+	if m.MakeDir {
+		return makeDirIn(root, path.Clean("/"+p))
+	}
+	return openIn(root, p, unix.O_PATH)
 }
 
 // makeOverlayFolders makes the writable folders of an overlay entry.

@@ -105,6 +105,7 @@ func (l *life) Start() error {
 	}
 	s := container.Start{Name: l.c.Name, Config: l.cfg, Kind: "pv-" + l.c.Group, Mounts: mounts}
 	connectTo(&s, l.c)
+	s.Volumes = l.host.paths.written()
 	s.Exports, s.ExportDir, s.Remounts = l.c.Exports, l.host.paths.exports, l.host.remounts(l.c)
 	if l.set.Config != "" {
 		s.Above = []string{l.set.Config}

@@ -45,6 +45,11 @@ func (p paths) folders() []container.Folder {
 		{Name: "/configs", Path: p.configs}, {Name: "/storage", Path: p.storage}}
 }
 
+// written are the folders whose content containers may have written.
+func (p paths) written() []container.Volumes {
+	return []container.Volumes{{Dir: p.volumes, Depth: 2}, {Dir: p.exports, Depth: 1}, {Dir: p.configs, Depth: 1}}
+}
+
 // make makes the folders that must exist and the hint files, which exports mount.
 func (p paths) make() error {
 	var errs []error
