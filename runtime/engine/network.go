@@ -15,8 +15,12 @@ import (
 // need it say so at their start.
 func (s *session) openNetwork(h *host, sys *manifest.System) {
 	shared := s.cfg.Enum(config.SystemInitMode) == "appengine" // the machine is somebody else's
+	leases := ""
+	if shared {
+		leases = "/run/pantavisor/leases"
+	}
 	n, err := network.New(network.Options{
-		ID: s.paths.run, Bridge: s.cfg.String(config.NetBrDev), Address: s.bridgeAddress(), Clean: shared,
+		ID: s.paths.run, Leases: leases, Bridge: s.cfg.String(config.NetBrDev), Address: s.bridgeAddress(), Clean: shared,
 		Load: func(module string) error { return s.drivers.insert(module, "") }, Warn: s.log.Named("network").Warnf,
 	})
 	if err != nil {

@@ -7,10 +7,10 @@
 // process and gives addresses and routes. What is on the host's side goes with
 // [Attachment.Detach], the rest with the container's namespace.
 //
-// Several runtimes may share a machine. An address of a pool is leased by binding an
-// abstract unix socket named after it: whoever is in the same network namespace, and
-// so on the same bridge, cannot bind it again, and it is free as soon as its process
-// ends, however it ends. Bridges that the runtime makes carry an alias and go with the
+// Several runtimes may share a machine. An address of a pool is leased by locking a file
+// named after it and the network namespace, in a folder that they share: it is free as
+// soon as its process ends, however it ends. An abstract unix socket would do the same,
+// but containers in the device's network could bind it as well. Bridges that the runtime makes carry an alias and go with the
 // last interface on them. Rules of the packet filter are in a table of the runtime's
 // own, which it deletes at its start and its end.
 package network
@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,6 +69,9 @@ type Options struct {
 	Address netip.Prefix
 	// Clean takes away the rules of an earlier run with the same ID that was killed.
 	Clean bool
+	// Leases is the folder in which the runtimes of this machine lease addresses; ""
+	// when this one has the machine for itself.
+	Leases string
 	// Load loads a kernel module, for what the kernel cannot do yet; nil loads none.
 	Load func(module string) error
 	// Warn takes what does not stop a container; nil drops it.
@@ -98,6 +102,7 @@ func New(opt Options) (*Host, error) {
 	h.nat = &translator{table: "pantavisor-" + short(opt.ID)}
 	if opt.Clean {
 		h.nat.clean()
+		dropLeases(opt.Leases)
 	}
 	return h, nil
 }
@@ -141,7 +146,7 @@ type Attachment struct {
 	Interfaces []Interface
 	host       *Host
 	pairs      []string
-	leases     []int // sockets that hold addresses
+	leases     []*os.File // that hold addresses
 }
 
 // Attach makes the interfaces of a container in the network namespace of its first
@@ -325,8 +330,8 @@ func (a *Attachment) detach() {
 			a.host.opt.Warn("removing the interface %s: %v", p, err)
 		}
 	}
-	for _, fd := range a.leases {
-		_ = unix.Close(fd)
+	for _, f := range a.leases {
+		endLease(f)
 	}
 	a.pairs, a.leases = nil, nil
 }

@@ -10,8 +10,11 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -304,7 +307,8 @@ func TestPoolConnectsAndTranslates(t *testing.T) {
 
 // TestTwoRuntimesShareBridge: the same state runs twice on one machine.
 func TestTwoRuntimesShareBridge(t *testing.T) {
-	one, two := newHost(t, Options{ID: "/one"}), newHost(t, Options{ID: "/two"})
+	dir := filepath.Join(t.TempDir(), "leases")
+	one, two := newHost(t, Options{ID: "/one", Leases: dir}), newHost(t, Options{ID: "/two", Leases: dir})
 	members := []Member{{Container: "a"}}
 	for _, h := range []*Host{one, two} {
 		if err := h.AddPool(testPool(true), members, nil); err != nil {
@@ -334,6 +338,9 @@ func TestTwoRuntimesShareBridge(t *testing.T) {
 	}
 	a2.Detach()
 	two.end(t)
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("the folder of the leases is left")
+	}
 	if names := left(t); len(names) > 0 {
 		t.Errorf("left: %v", names)
 	}
@@ -351,18 +358,25 @@ func tables(t *testing.T, h *Host) (n int) {
 
 // TestStartAfterKill finds what a runtime leaves that could not clean up.
 func TestStartAfterKill(t *testing.T) {
-	dead := newHost(t, Options{ID: "same"})
+	dir := filepath.Join(t.TempDir(), "leases")
+	dead := newHost(t, Options{ID: "same", Leases: dir})
 	if err := dead.AddPool(testPool(true), []Member{{Container: "a"}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	_, a, _ := join(t, dead, "a")
-	for _, fd := range a.leases { // as the kernel does
-		unix.Close(fd)
+	for _, f := range a.leases { // as the kernel does
+		f.Close()
 	}
 	dead.route.close()
 	dead.nat.nf.close()
 
-	h := newHost(t, Options{ID: "same"})
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("a killed runtime left %v, want the file of its address", entries)
+	}
+	h := newHost(t, Options{ID: "same", Leases: dir})
+	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+		t.Errorf("the next left %v", entries)
+	}
 	if n := tables(t, h); n != 0 {
 		t.Errorf("%d tables are left", n)
 	}
@@ -523,13 +537,77 @@ func TestPoolGivesEachItsOwn(t *testing.T) {
 	if a, ok := q.given["e"]; ok {
 		t.Errorf("e has %s of a pool that is used up", a)
 	}
-	if _, _, err := q.lease(Member{Container: "e"}); err == nil || !strings.Contains(err.Error(), "no address left in 10.1.1.0/29") {
+	if _, _, err := q.lease(Member{Container: "e"}, ""); err == nil || !strings.Contains(err.Error(), "no address left in 10.1.1.0/29") {
 		t.Errorf("%v", err)
 	}
 	for _, bad := range []string{"10.1.1.5", "10.1.2.1", "10.1.1.7", "10.1.1.0"} {
-		if _, _, err := q.lease(Member{Container: "x", Address: addr(bad)}); err == nil {
+		if _, _, err := q.lease(Member{Container: "x", Address: addr(bad)}, ""); err == nil {
 			t.Errorf("the pool gave %s", bad)
 		}
+	}
+}
+
+// TestContainersLeaseNothing takes by name what a container in the device's network
+// could: nobody else's address must be gone for it.
+func TestContainersLeaseNothing(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@pantavisor/address/b/10.1.1.2"}); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "leases")
+	h := &Host{pools: map[string]*pool{}}
+	if err := h.AddPool(Pool{Name: "net0", Bridge: "b", Subnet: prefix("10.1.1.0/29"), Gateway: addr("10.1.1.1")}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	a, f, err := h.pools["net0"].lease(Member{Container: "c", Address: addr("10.1.1.2")}, dir)
+	if err != nil || a != addr("10.1.1.2") {
+		t.Fatalf("%v, %v", a, err)
+	}
+	if _, _, err := h.pools["net0"].lease(Member{Container: "c", Address: addr("10.1.1.2")}, dir); !errors.Is(err, ErrTaken) {
+		t.Errorf("leased twice: %v", err)
+	}
+	dropLeases(dir)
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("a lease that is held was dropped: %v", entries)
+	}
+	endLease(f)
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("the folder of the leases is left")
+	}
+}
+
+// TestLeasesUnderWay has many take and give one address at the same time.
+func TestLeasesUnderWay(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "leases")
+	var holders, had atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				f, err := lease(dir, "b", addr("10.1.1.2"))
+				if errors.Is(err, ErrTaken) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := holders.Add(1); n != 1 {
+					t.Errorf("%d hold the address", n)
+				}
+				had.Add(1)
+				holders.Add(-1)
+				endLease(f)
+			}
+		})
+	}
+	wg.Wait()
+	if had.Load() == 0 {
+		t.Error("nobody got the address")
 	}
 }
 

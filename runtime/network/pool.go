@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-
-	"golang.org/x/sys/unix"
 )
 
 // Pool is a range of addresses for containers on a bridge, or on an interface of the
@@ -111,7 +109,7 @@ func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, error) {
 		h.mu.Unlock()
 		return nil, fmt.Errorf("there is no pool %s in device.json", name)
 	}
-	address, fd, err := q.lease(m)
+	address, held, err := q.lease(m, h.opt.Leases)
 	if err == nil {
 		h.translate(q)
 	}
@@ -130,59 +128,43 @@ func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, error) {
 	}
 	a, err := h.Attach(m.Container, pid, []Interface{i})
 	if err != nil {
-		_ = unix.Close(fd)
+		endLease(held)
 		return nil, err
 	}
-	a.leases = append(a.leases, fd)
+	a.leases = append(a.leases, held)
 	return a, nil
 }
 
 // lease takes the container's address, or another one where a second runtime on the
-// machine has it already.
-func (q *pool) lease(m Member) (netip.Addr, int, error) {
+// machine, with which dir is shared, has it already.
+func (q *pool) lease(m Member, dir string) (netip.Addr, *os.File, error) {
 	a, ok := q.given[m.Container]
 	if m.Address.IsValid() {
 		a, ok = m.Address, true
 		if !q.Subnet.Contains(a) || a == q.Gateway || a == last(q.Subnet) || a == q.Subnet.Masked().Addr() {
-			return a, -1, fmt.Errorf("the address %s is not one that pool %s gives, %s without %s", a, q.Name, q.Subnet, q.Gateway)
+			return a, nil, fmt.Errorf("the address %s is not one that pool %s gives, %s without %s", a, q.Name, q.Subnet, q.Gateway)
 		}
 	}
 	for tries := 0; tries < 1<<16; tries++ {
 		if !ok {
 			var err error
 			if a, err = q.free(); err != nil {
-				return a, -1, err
+				return a, nil, err
 			}
 		}
-		fd, err := claim(q.link(), a)
+		held, err := lease(dir, q.link(), a)
 		switch {
 		case err == nil:
 			q.given[m.Container] = a
-			return a, fd, nil
+			return a, held, nil
 		case !errors.Is(err, ErrTaken) || m.Address.IsValid():
-			return a, -1, fmt.Errorf("taking the address %s: %w", a, err)
+			return a, nil, fmt.Errorf("taking the address %s: %w", a, err)
 		}
 		q.given[fmt.Sprintf("\x00taken %s", a)] = a
 		delete(q.given, m.Container)
 		ok = false
 	}
-	return a, -1, fmt.Errorf("pool %s has no address left in %s", q.Name, q.Subnet)
-}
-
-// claim leases an address of a link in this network namespace, see the package.
-func claim(link string, a netip.Addr) (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@pantavisor/address/" + link + "/" + a.String()}); err != nil {
-		_ = unix.Close(fd)
-		if errors.Is(err, unix.EADDRINUSE) {
-			err = ErrTaken
-		}
-		return -1, err
-	}
-	return fd, nil
+	return a, nil, fmt.Errorf("pool %s has no address left in %s", q.Name, q.Subnet)
 }
 
 // forwarding is the switch for passing packets on between interfaces.
