@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -230,10 +231,39 @@ func (g *Group) processes() []int {
 	return pids
 }
 
-// signalAll sends a signal to every process in the group.
+// signalAll sends a signal to every process in the group and below.
 func (g *Group) signalAll(sig unix.Signal) {
-	for _, pid := range g.processes() {
-		_ = unix.Kill(pid, sig)
+	g.signal(g.processes(), sig)
+	entries, _ := os.ReadDir(g.dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			(&Group{tree: g.tree, dir: filepath.Join(g.dir, e.Name()), fd: -1}).signalAll(sig)
+		}
+	}
+}
+
+// held is how many processes are held at once while they are signalled.
+const held = 128
+
+// signal sends a signal to processes of the group. They are held before they are
+// looked for in it once more: the number of one that has ended may be another's, and
+// a container can make numbers come round quickly.
+func (g *Group) signal(pids []int, sig unix.Signal) {
+	for chunk := range slices.Chunk(pids, held) {
+		fds := map[int]int{}
+		for _, pid := range chunk {
+			if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+				fds[pid] = fd
+			}
+		}
+		for _, pid := range g.processes() {
+			if fd, ok := fds[pid]; ok {
+				_ = unix.PidfdSendSignal(fd, sig, nil, 0)
+			}
+		}
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
 	}
 }
 

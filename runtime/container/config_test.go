@@ -155,6 +155,7 @@ func TestChooseHalt(t *testing.T) {
 		{"app", bit(unix.SIGTERM, unix.SIGPWR), unix.SIGTERM},
 		{"app", bit(unix.SIGPWR), unix.SIGPWR},
 		{"sh", 0, 0},
+		{stageName, bit(unix.SIGTERM, unix.SIGPWR), 0}, // execve is not through yet
 	} {
 		if got := chooseHalt(c.comm, c.caught); got != c.want {
 			t.Errorf("%s catching %x is asked with %d, want %d", c.comm, c.caught, got, c.want)

@@ -3,10 +3,14 @@ package container
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/runtime/program"
 )
@@ -22,10 +26,13 @@ func TestContainerCannotWriteToTheRuntime(t *testing.T) {
 		t.Skip("the hook of this test is a shell script")
 	}
 	log := b.listen()
-	hook := b.file("etc/hook", "#!/bin/sh\nchmod 755 /proc/$LXC_PID/exe 2>&1 && echo changed\nexit 0\n", 0o755)
+	hook := b.file("etc/hook", "#!/bin/sh\nchmod 755 /proc/$LXC_PID/exe 2>&1 && echo changed\ngrep -h . /proc/$LXC_PID/task/*/comm | sort -u\nexit 0\n", 0o755)
 	<-b.start("one", "lxc.hook.start-host = "+hook, "lxc.init.cmd = /sbin/init exit 0").Done()
 	if !log.has("Read-only file system") || log.has("changed") {
 		t.Errorf("the program of the first stage can be changed: %q", log.lines)
+	}
+	if !log.has(stageName) {
+		t.Errorf("no thread of the first stage says what it is: %q", log.lines)
 	}
 }
 
@@ -148,5 +155,44 @@ func TestBelow(t *testing.T) {
 		if got := below(list, p); got != want {
 			t.Errorf("below(%q) = %q, want %q", p, got, want)
 		}
+	}
+}
+
+// TestProcessesOfSubgroupsEnd is for kernels that have no cgroup.kill.
+func TestProcessesOfSubgroupsEnd(t *testing.T) {
+	b := newBench(t)
+	g, err := b.l.Tree.group("deep", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := g.remove(time.Minute); err != nil {
+			t.Error(err)
+		}
+	}()
+	sub := &Group{tree: b.l.Tree, dir: filepath.Join(g.dir, "a/b"), fd: -1}
+	if err := os.MkdirAll(sub.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	in, out := exec.Command("sleep", "600"), exec.Command("sleep", "600")
+	for _, cmd := range []*exec.Cmd{in, out} {
+		if err := cmd.Start(); err != nil {
+			t.Skipf("this needs the program sleep: %v", err)
+		}
+		defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	}
+	if err := sub.add(in.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	g.signal([]int{out.Process.Pid}, unix.SIGKILL) // in no group of the container's
+	g.signalAll(unix.SIGKILL)
+	if _, err := in.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Process.Signal(unix.Signal(0)); err != nil {
+		t.Errorf("a process outside: %v", err)
+	}
+	if text, _ := os.ReadFile("/proc/" + itoa(out.Process.Pid) + "/stat"); strings.Contains(string(text), ") Z ") {
+		t.Error("a process outside of the group was killed")
 	}
 }

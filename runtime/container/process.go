@@ -180,12 +180,14 @@ func (p *Process) ask(asked map[int]bool) bool {
 		_ = p.Signal(sig)
 		return true
 	}
+	var children []int
 	for _, pid := range p.group.processes() {
 		if pid != p.PID && !asked[pid] {
 			asked[pid] = true
-			_ = unix.Kill(pid, unix.SIGTERM)
+			children = append(children, pid)
 		}
 	}
+	p.group.signal(children, unix.SIGTERM)
 	return false
 }
 
@@ -195,6 +197,8 @@ func chooseHalt(comm string, caught uint64) unix.Signal {
 	has := func(s unix.Signal) bool { return caught&(1<<(s-1)) != 0 }
 	const systemdHalt = unix.Signal(rtMin + 3)
 	switch {
+	case comm == stageName: // in the midst of becoming init; what it catches is the runtime's
+		return 0
 	case comm == "systemd" && has(systemdHalt):
 		return systemdHalt
 	case has(unix.SIGTERM):

@@ -16,6 +16,17 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
+// stageName is the first stage's as a process, see [nameStage].
+const stageName = "pv-stage"
+
+// nameStage names this process and its thread. Its socket closes a moment before
+// execve is through, so that it may still be here when init is to be stopped.
+func nameStage() {
+	for _, who := range []string{"self", "thread-self"} {
+		_ = os.WriteFile("/proc/"+who+"/comm", []byte(stageName), 0)
+	}
+}
+
 // stage is the first stage at work, in the container's namespaces.
 type stage struct {
 	plan *plan
@@ -76,6 +87,7 @@ var steps = []step{
 // its first word is [StageArg]; nobody else can use it.
 func Init() {
 	runtime.LockOSThread() // namespaces, capabilities and execve are of one thread
+	nameStage()
 	s := &stage{sock: stageFD, root: -1, tty: -1}
 	unix.CloseOnExec(stageFD)
 	p, err := receivePlan(stageFD)
