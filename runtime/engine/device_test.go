@@ -357,17 +357,21 @@ func (d *device) traces() traces {
 		}
 		return nil //nolint:nilerr // groups come and go
 	})
-	fds := 0
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+	return traces{"mounts": strings.Count(string(mounts), d.dir), "loop devices": loops, "control groups": groups, "descriptors": len(d.descriptors()),
+		"goroutines": runtime.NumGoroutine(), "processes": len(strings.Fields(string(children)))}
+}
+
+// descriptors are what this process has open. The log server keeps files open that
+// may be written to again, a bounded number: they are left out.
+func (d *device) descriptors() (open []string) {
 	list, _ := os.ReadDir("/proc/self/fd")
 	for _, f := range list {
-		// The log server keeps files open that may be written to again, a bounded number.
 		if to, _ := os.Readlink("/proc/self/fd/" + f.Name()); !strings.HasPrefix(to, d.dir+"/storage/logs/") {
-			fds++
+			open = append(open, f.Name()+":"+to)
 		}
 	}
-	children, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
-	return traces{"mounts": strings.Count(string(mounts), d.dir), "loop devices": loops, "control groups": groups, "descriptors": fds,
-		"goroutines": runtime.NumGoroutine(), "processes": len(strings.Fields(string(children)))}
+	return open
 }
 
 // same checks that nothing has come to stay: what there is now, there was before. Who serves a request or closes a
@@ -379,7 +383,7 @@ func (d *device) same(before traces) {
 		more = d.traces().more(before)
 	}
 	if len(more) > 0 {
-		d.t.Fatalf("left behind: %s", strings.Join(more, "; "))
+		d.t.Fatalf("left behind: %s; descriptors: %s", strings.Join(more, "; "), strings.Join(d.descriptors(), " "))
 	}
 }
 
