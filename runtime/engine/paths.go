@@ -18,6 +18,7 @@ type paths struct {
 	exports, configs, usrMeta, devMeta     string
 	stage, rev                             string
 	copies                                 string // of metadata, for single containers; "": none
+	resolvConf                             string // what stands in for /etc/resolv.conf
 }
 
 func newPaths(c *config.Config, rev string) paths {
@@ -35,14 +36,14 @@ func newPaths(c *config.Config, rev string) paths {
 	p.disks = filepath.Join(p.storage, "disks")
 	p.logsRev = filepath.Join(p.logs, rev)
 	p.stage = filepath.Join(p.run, "rootfs")
-	p.copies = p.run
+	p.copies, p.resolvConf = p.run, resolvConf
 	return p
 }
 
 // folders are the fixed names in exports and where they are.
 func (p paths) folders() []container.Folder {
 	return []container.Folder{{Name: "/volumes", Path: p.volumes}, {Name: "/exports", Path: p.exports},
-		{Name: "/configs", Path: p.configs}, {Name: "/storage", Path: p.storage}}
+		{Name: "/configs", Path: p.configs}, {Name: "/storage", Path: p.storage}, {Name: resolvConf, Path: p.resolvConf}}
 }
 
 // written are the folders whose content containers may have written.

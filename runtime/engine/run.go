@@ -95,9 +95,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	if err := s.paths.make(); err != nil {
 		s.log.Errorf("making the runtime's folders: %v", err)
 	}
-	if !opt.Hosted {
-		s.makeResolvConf()
-	}
+	s.makeResolvConf()
 	s.openLogs(serve)
 	defer s.serveHost()()
 	for _, dir := range []string{s.paths.exports, s.paths.volumes} {
@@ -129,10 +127,22 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	return code
 }
 
-// makeResolvConf makes the file that exports mount and containers of network fill.
+// resolvConf is the file that exports mount and containers of network fill.
+const resolvConf = "/etc/resolv.conf"
+
+// makeResolvConf makes it where it is missing; on a machine of somebody else that is
+// the runtime's own.
 func (s *session) makeResolvConf() {
-	if err := touch("/etc/resolv.conf", 0o644); err != nil && !errors.Is(err, fs.ErrPermission) {
-		s.log.Errorf("making /etc/resolv.conf: %v", err)
+	place := resolvConf
+	if s.opt.Hosted {
+		if _, err := os.Stat(place); err == nil {
+			return
+		}
+		place = s.paths.at("resolv.conf")
+		s.paths.resolvConf = place
+	}
+	if err := touch(place, 0o644); err != nil && !errors.Is(err, fs.ErrPermission) {
+		s.log.Errorf("making %s: %v", place, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/container"
 )
 
 func TestSettingsOnTheStorage(t *testing.T) {
@@ -77,5 +78,24 @@ func TestMistakesAreToldOnce(t *testing.T) {
 		if notes := cfg.Notes(); len(notes) != want {
 			t.Errorf("told by process 1 %v: %v, want %d notes", told, notes, want)
 		}
+	}
+}
+
+// TestResolvConfOfTheMachine is what a machine of somebody else has, or a file of the
+// runtime's own.
+func TestResolvConfOfTheMachine(t *testing.T) {
+	s := &session{opt: Options{Hosted: true}, paths: newPaths(config.New(), "0")}
+	s.paths.run = t.TempDir()
+	s.makeResolvConf()
+	want := s.paths.at("resolv.conf")
+	if _, err := os.Stat(resolvConf); err == nil {
+		want = resolvConf
+	} else if _, err := os.Stat(want); err != nil {
+		t.Error(err)
+	}
+	c := &container.Config{Mounts: []container.Mount{{Source: resolvConf}, {Source: resolvConf + ".d"}}}
+	c.Translate(s.paths.folders())
+	if got := c.Mounts[0].Source; got != want || c.Mounts[1].Source != resolvConf+".d" {
+		t.Errorf("%s, want %s; %s", got, want, c.Mounts[1].Source)
 	}
 }
