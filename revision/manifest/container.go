@@ -11,12 +11,16 @@ import (
 
 // containers reads every <container>/run.json with what belongs to it.
 func (p *parser) containers() {
-	for _, key := range p.state.Keys() {
+	for _, key := range p.keys {
 		folder, file, ok := strings.Cut(key, "/")
 		if !ok || file != "run.json" || folder == "bsp" || folder == "_config" || folder == "_sigs" {
 			continue
 		}
 		n, _ := p.value(key)
+		if len(p.sys.Containers) == mostItems {
+			n.fail("there are more than %d containers", mostItems)
+			continue
+		}
 		if o, ok := n.object(); ok {
 			p.sys.Containers = append(p.sys.Containers, p.container(folder, o))
 		}
@@ -341,14 +345,17 @@ func words(o *object, name string) []string {
 // mesh decides about these when the containers run.
 func (p *parser) orphans() {
 	said := map[string]bool{}
-	for _, key := range p.state.Keys() {
+	for _, c := range p.sys.Containers {
+		said[c.Name] = true // needs no word
+	}
+	for _, key := range p.keys {
 		folder, file, _ := strings.Cut(key, "/")
 		if folder == "_config" {
 			folder, _, _ = strings.Cut(file, "/")
 		} else if file != "services.json" {
 			continue
 		}
-		if _, ok := p.sys.Container(folder); !ok && !said[folder] {
+		if !said[folder] {
 			said[folder] = true
 			p.at(key).note("ignored, because there is no container %q", folder)
 		}
@@ -372,10 +379,12 @@ func (p *parser) orphans() {
 func (p *parser) overlay(folder string) []string {
 	var out []string
 	prefix := "_config/" + folder + "/"
-	for _, key := range p.state.Keys() {
-		if rest, ok := strings.CutPrefix(key, prefix); ok {
-			out = append(out, rest)
+	for _, key := range p.keys[sort.SearchStrings(p.keys, prefix):] {
+		rest, ok := strings.CutPrefix(key, prefix)
+		if !ok {
+			break
 		}
+		out = append(out, rest)
 	}
 	return out
 }
@@ -434,9 +443,14 @@ func (p *parser) chooseGroups() {
 }
 
 func (p *parser) groupNames() string {
+	const most = 20
 	var names []string
-	for _, g := range p.sys.Groups {
-		names = append(names, g.Name)
+	for i, g := range p.sys.Groups {
+		if i == most {
+			names = append(names, "and more")
+			break
+		}
+		names = append(names, clip(g.Name, mostName))
 	}
 	return strings.Join(names, ", ")
 }

@@ -334,7 +334,41 @@ func (p *parser) checkDisks() {
 			}
 		}
 	}
+	p.checkCycles(owner)
 	p.noteUnknownDisks()
+}
+
+// checkCycles refuses dual disks that consist of each other; owner names each disk by
+// its names. A disk that names itself has been refused already.
+func (p *parser) checkCycles(owner map[string]string) {
+	parts := map[string][]string{}
+	for _, d := range p.sys.Disks {
+		if d.Type == "dual" {
+			parts[d.Name] = d.Disks
+		}
+	}
+	const under, done = 1, 2
+	state := map[string]int{}
+	var visit func(name string) bool
+	visit = func(name string) (cycle bool) {
+		switch state[name] {
+		case under:
+			return true
+		case done:
+			return false
+		}
+		state[name] = under
+		for _, sub := range parts[name] {
+			cycle = owner[sub] != name && visit(owner[sub]) || cycle
+		}
+		state[name] = done
+		return cycle
+	}
+	for _, d := range p.sys.Disks {
+		if parts[d.Name] != nil && visit(d.Name) {
+			p.at("disks").fail("the disk %q is a part of itself", d.Name)
+		}
+	}
 }
 
 // notePools: a container in an unknown pool fails when it starts, not before.

@@ -17,7 +17,7 @@ func Parse(s *state.State, opt Options) (*System, error) {
 	if opt.GoalsTimeout == 0 {
 		opt.GoalsTimeout = 120 * time.Second
 	}
-	p := &parser{reader: &reader{}, state: s, opt: opt, sys: &System{Spec: s.Spec()}}
+	p := &parser{reader: &reader{}, state: s, keys: s.Keys(), opt: opt, sys: &System{Spec: s.Spec()}}
 	p.spec()
 	p.device()
 	if !opt.AppEngine {
@@ -52,6 +52,7 @@ func Outcome(err error) (status, message string) {
 type parser struct {
 	*reader
 	state *state.State
+	keys  []string // of the state, in byte order
 	opt   Options
 	sys   *System
 }
@@ -103,7 +104,7 @@ func (p *parser) hasFile(n node, folder, name string) {
 }
 
 func (p *parser) hasFolder(folder string) bool {
-	keys := p.state.Keys()
+	keys := p.keys
 	i := sort.SearchStrings(keys, folder+"/")
 	return i < len(keys) && strings.HasPrefix(keys[i], folder+"/")
 }

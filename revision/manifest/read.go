@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -51,20 +52,53 @@ type node struct {
 	v         canon.Value
 }
 
+// Bounds of what a state can make its reader keep and compare. No device comes near
+// them; a hostile state must not fill the memory of one with words about it.
+const (
+	mostSaid  = 1000 // problems, and notes
+	mostItems = 4096 // elements of a list, members of an object, containers
+	mostText  = 512  // bytes of a problem or a note
+	mostName  = 256  // bytes of a name in a path
+)
+
 func (n node) fail(format string, args ...any) {
-	n.r.problems = append(n.r.problems, Problem{n.key, n.path, fmt.Sprintf(format, args...)})
+	if len(n.r.problems) < mostSaid {
+		n.r.problems = append(n.r.problems, Problem{n.key, n.path, text(format, args)})
+	}
 }
 
 func (n node) note(format string, args ...any) {
-	n.r.notes = append(n.r.notes, Note{n.key, n.path, fmt.Sprintf(format, args...)})
+	if len(n.r.notes) < mostSaid {
+		n.r.notes = append(n.r.notes, Note{n.key, n.path, text(format, args)})
+	}
+}
+
+func text(format string, args []any) string {
+	for i, a := range args {
+		if s, ok := a.(string); ok {
+			args[i] = clip(s, mostText)
+		}
+	}
+	return clip(fmt.Sprintf(format, args...), mostText)
+}
+
+// clip shortens a text, at the end of a character.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most] + "..."
 }
 
 func (n node) wrong(want string) { n.fail("%s is expected, not a value of type %s", want, n.v.Kind()) }
 
 func (n node) at(name string, v canon.Value) node {
-	path := name
+	path := clip(name, mostName)
 	if n.path != "" {
-		path = n.path + "." + name
+		path = n.path + "." + path
 	}
 	return node{n.r, n.key, path, v}
 }
@@ -231,6 +265,10 @@ func (n node) elems() []node {
 		n.wrong("an array")
 		return nil
 	}
+	if len(n.v.Elems()) > mostItems {
+		n.fail("%d elements; at most %d are allowed", len(n.v.Elems()), mostItems)
+		return nil
+	}
 	out := make([]node, len(n.v.Elems()))
 	for i, e := range n.v.Elems() {
 		out[i] = node{n.r, n.key, fmt.Sprintf("%s[%d]", n.path, i), e}
@@ -242,6 +280,10 @@ func (n node) elems() []node {
 func (n node) members() ([]string, []node) {
 	if n.v.Kind() != canon.Object {
 		n.wrong("an object")
+		return nil, nil
+	}
+	if len(n.v.Members()) > mostItems {
+		n.fail("%d members; at most %d are allowed", len(n.v.Members()), mostItems)
 		return nil, nil
 	}
 	var names []string
