@@ -230,7 +230,12 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 			return fmt.Errorf("%w: reading on behind %s: %w", ErrArchive, last, err)
 		}
 		last = fmt.Sprintf("%.200q", h.Name)
-		if err := im.member(h, tr); err != nil {
+		err = im.member(h, tr)
+		var own *storeError
+		if errors.As(err, &own) {
+			return fmt.Errorf("storing the archive's member %s: %w", last, own.error)
+		}
+		if err != nil {
 			return fmt.Errorf("%w: member %s: %w", ErrArchive, last, err)
 		}
 	}
@@ -336,5 +341,31 @@ func (im *importer) object(sum string, size int64, r io.Reader) error {
 	if size > im.limits.Object {
 		return fmt.Errorf("%d bytes; an object has at most %d", size, im.limits.Object)
 	}
-	return im.put(r, sum)
+	from := &source{r: r}
+	err := im.put(from, sum)
+	if err != nil && from.err == nil && !errors.Is(err, objects.ErrMismatch) {
+		return &storeError{err}
+	}
+	return err
+}
+
+// storeError is an error of this machine, not of the archive.
+type storeError struct{ error }
+
+// Unwrap returns the error itself.
+func (e *storeError) Unwrap() error { return e.error }
+
+// source remembers why reading ended early.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // what a reader gives at its end
+		s.err = err
+	}
+	return n, err
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -545,4 +546,23 @@ func allocated() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.TotalAlloc
+}
+
+// What goes wrong on this machine is not blamed on the archive, and what is wrong
+// with the archive is, also in the middle of an object.
+func TestWhoseFault(t *testing.T) {
+	good := build(t, member{name: "json", content: `{"#spec":"s","a":"` + sumOf("good") + `"}`},
+		member{name: "objects/" + sumOf("good"), content: "good"})
+	store := newStore(t)
+	if err := os.Remove(store.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Import(t.Context(), bytes.NewReader(good), store, Limits{})
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), sumOf("good")) {
+		t.Errorf("a store that is gone: %v", err)
+	}
+	_, err = Import(t.Context(), bytes.NewReader(good[:len(good)-1024-512+2]), newStore(t), Limits{})
+	if !errors.Is(err, ErrArchive) || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("an object cut short: %v", err)
+	}
 }

@@ -20,7 +20,7 @@ func (r *Repo) Add(ctx context.Context, patterns []string, raw bool) (count int,
 	if err := r.writable(); err != nil {
 		return 0, nil, err
 	}
-	files, err := walk(ctx, r.dir)
+	files, err := r.walk(ctx)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -34,19 +34,19 @@ func CanDeploy(dir string) error {
 }
 
 // Clean deletes the files of the checkout that are not in the committed state, and
-// the folders that are left empty.
+// the folders that are left empty. The object store stays, wherever it is.
 func (r *Repo) Clean(ctx context.Context) error {
 	if err := r.writable(); err != nil {
 		return err
 	}
-	if _, err := r.clean(ctx, r.dir, ""); err != nil {
+	if _, err := r.clean(ctx, r.dir, "", r.storeKey()); err != nil {
 		return at(StageClean, fmt.Errorf("removing untracked files: %w", err))
 	}
 	return nil
 }
 
 // clean works on a folder and tells whether it is empty now.
-func (r *Repo) clean(ctx context.Context, dir, key string) (empty bool, err error) {
+func (r *Repo) clean(ctx context.Context, dir, key, store string) (empty bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || ctx.Err() != nil {
 		return false, errors.Join(err, ctx.Err())
@@ -54,12 +54,12 @@ func (r *Repo) clean(ctx context.Context, dir, key string) (empty bool, err erro
 	left := len(entries)
 	for _, e := range entries {
 		name, path := key+e.Name(), filepath.Join(dir, e.Name())
-		if name == Dir || name == ".pv" {
+		if name == Dir || name == ".pv" || name == store && e.IsDir() {
 			continue
 		}
 		remove := !e.IsDir()
 		if e.IsDir() {
-			remove, err = r.clean(ctx, path, name+"/")
+			remove, err = r.clean(ctx, path, name+"/", store)
 		} else if _, ok := r.committed.Value(name); ok {
 			remove = false
 		}

@@ -278,6 +278,57 @@ func list(t *testing.T, dir string) []string {
 	return out
 }
 
+// An object store within the checkout is neither added nor cleaned away; a folder
+// that files of the state are in is no store to hide.
+func TestObjectStoreInTheTree(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "mine")
+	if err := Init(dir, InitOptions{Objects: "data/store"}); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, dir, true)
+	defer r.Close()
+	commit := func() {
+		t.Helper()
+		if _, _, err := r.Add(t.Context(), nil, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Commit(t.Context(), CommitOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit()
+	commit()
+	if n := len(r.Committed().Objects()); n != 40 {
+		t.Errorf("%d objects are committed", n)
+	}
+	if changes, err := r.Status(t.Context()); err != nil || len(changes) != 0 {
+		t.Errorf("%v, %v", changes, err)
+	}
+	if err := r.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	store, err := r.Objects()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if missing := store.Missing(r.Committed()); len(missing) != 0 {
+		t.Errorf("%d objects were cleaned away", len(missing))
+	}
+
+	name := "data/store/notes"
+	if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.AddFiles(t.Context(), []string{name}); err != nil {
+		t.Fatal(err)
+	}
+	changes, err := r.Status(t.Context(), name)
+	if diff := cmp.Diff([]state.Change{{Key: name, Op: state.Added}}, changes); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestForeignFolderIsNotCleaned(t *testing.T) {
 	dir := t.TempDir()
 	if err := CanDeploy(dir); err != nil {

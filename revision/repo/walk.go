@@ -10,6 +10,8 @@ import (
 	"sort"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/revision/state"
 )
 
 // file is a regular file of the working tree, or a symbolic link to one.
@@ -20,12 +22,12 @@ type file struct {
 	links uint64
 }
 
-// walk returns the files of a checkout in the order of their names, folder by
-// folder. The bookkeeping folders are left out, and so is what is no file: folders
-// behind links, devices, sockets, links to nowhere.
-func walk(ctx context.Context, dir string) ([]file, error) {
-	w := walker{ctx: ctx}
-	if err := w.folder(dir, ""); err != nil {
+// walk returns the files of the checkout in the order of their names, folder by
+// folder. The bookkeeping folders and the object store are left out, and so is what
+// is no file: folders behind links, devices, sockets, links to nowhere.
+func (r *Repo) walk(ctx context.Context) ([]file, error) {
+	w := walker{ctx: ctx, store: r.storeKey()}
+	if err := w.folder(r.dir, ""); err != nil {
 		return nil, fmt.Errorf("reading the working tree: %w", err)
 	}
 	return w.files, nil
@@ -33,6 +35,7 @@ func walk(ctx context.Context, dir string) ([]file, error) {
 
 type walker struct {
 	ctx   context.Context //nolint:containedctx // lives as long as one walk
+	store string          // key of the object store; empty when it is elsewhere
 	files []file
 }
 
@@ -63,6 +66,9 @@ func (w *walker) entry(d *os.File, path, key string, e fs.DirEntry) error {
 	if key == "" && (name == Dir || name == ".pv") {
 		return nil
 	}
+	if e.IsDir() && key+name == w.store {
+		return nil
+	}
 	if e.IsDir() {
 		return w.folder(filepath.Join(path, name), key+name+"/")
 	}
@@ -84,6 +90,27 @@ func (w *walker) entry(d *os.File, path, key string, e fs.DirEntry) error {
 
 func fileOf(key string, st *unix.Stat_t) file {
 	return file{key, stampOf(st), st.Mode & 0o7777, uint64(st.Nlink)} //nolint:unconvert // 32 bits wide on some architectures
+}
+
+// storeKey returns where in the checkout the object store is. It is empty when the
+// store is elsewhere, and when files of the state are in its folder, which must be
+// seen then.
+func (r *Repo) storeKey() string {
+	key, err := filepath.Rel(r.dir, r.config.objectsIn(r.dir))
+	if err != nil || key == "." || !filepath.IsLocal(key) || state.Within(Dir, key) {
+		return ""
+	}
+	for _, tracked := range r.committed.Keys() {
+		if state.Within(key, tracked) {
+			return ""
+		}
+	}
+	for tracked := range r.added {
+		if state.Within(key, tracked) {
+			return ""
+		}
+	}
+	return key
 }
 
 // statFile looks at one file of the checkout; ok is false for what is no file.

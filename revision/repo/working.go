@@ -29,7 +29,7 @@ type Working struct {
 // Working reads the working tree. Files that are known from an earlier look and
 // unchanged since are not opened.
 func (r *Repo) Working(ctx context.Context) (*Working, error) {
-	files, err := walk(ctx, r.dir)
+	files, err := r.walk(ctx)
 	if err != nil {
 		return nil, err
 	}
