@@ -187,19 +187,29 @@ func sourcesOf(ctx context.Context, b Builder, t *Test, work string) ([]source, 
 	return out, nil
 }
 
-// fromURL reads a clone URL that stands for a folder or file of this machine.
+// fromURL reads a clone URL; one of this machine is a folder or file, beside the test
+// unless it is absolute.
 func fromURL(dir, url string) (source, error) {
 	place, parts, _ := strings.Cut(url, "#")
+	f, err := state.ParseFragment(parts)
+	if err != nil {
+		return source{}, fault.Wrap(fault.BadInput, err, "setup.containers.urls")
+	}
+	if isRemote(place) {
+		return source{name: url, parts: f}, nil
+	}
 	place = strings.TrimPrefix(place, "file://")
 	if strings.Contains(place, "://") {
-		return source{}, fault.New(fault.Unsupported, "setup.containers.urls: %s is not fetched; clone it (pvr clone) and name the folder .pvr or an export", url)
+		return source{}, fault.New(fault.BadInput, "setup.containers.urls: %s: want http, https, file or a path", url)
 	}
-	f, err := state.ParseFragment(parts)
-	return source{url, beside(dir, place), f}, fault.Wrap(fault.BadInput, err, "setup.containers.urls")
+	return source{url, beside(dir, place), f}, nil
 }
 
-// add takes the source's parts into a state and its objects into a store.
-func (s source) add(ctx context.Context, st *state.State, store *objects.Store) (*state.State, error) {
+// state brings the source's objects into a store and returns its state.
+func (s source) state(ctx context.Context, store *objects.Store) (*state.State, error) {
+	if s.path == "" {
+		return fetch(ctx, s.name, store)
+	}
 	from, err := repo.Local(s.path, false)
 	if err != nil {
 		return nil, err
@@ -207,7 +217,12 @@ func (s source) add(ctx context.Context, st *state.State, store *objects.Store) 
 	if _, err := from.Pull(ctx, store, func(string) bool { return true }); err != nil {
 		return nil, err
 	}
-	theirs, err := from.State(ctx)
+	return from.State(ctx)
+}
+
+// add takes the source's parts into a state and its objects into a store.
+func (s source) add(ctx context.Context, st *state.State, store *objects.Store) (*state.State, error) {
+	theirs, err := s.state(ctx, store)
 	if err != nil {
 		return nil, err
 	}

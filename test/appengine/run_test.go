@@ -111,7 +111,7 @@ func TestRunnerSeesFailures(t *testing.T) {
 			return os.WriteFile(filepath.Join(t.Dir, "resources/test"), []byte("exit 1"), 0o755)
 		}, "running the ready script"},
 		"no control":       {"", func(s *Spec) { s.Setup.Containers.Control = "sdk" }, nil, "sdk is in none of tarballs and urls"},
-		"not to be had":    {"", func(s *Spec) { s.Setup.Containers.URLs = []string{"https://hub.example/x"} }, nil, "is not fetched"},
+		"not to be had":    {"", func(s *Spec) { s.Setup.Containers.URLs = []string{"http://127.0.0.1:1/x"} }, nil, "clone it (pvr clone)"},
 		"cannot start":     {"", func(s *Spec) { s.Setup.Cmdline = "pv_system.init.mode=embedded" }, nil, "the App Engine has ended"},
 		"killed by a test": {"kill -9 $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' $PVTEST_PREFIX/run/pv.json)", nil, record(""), "stopping the App Engine"},
 	} {

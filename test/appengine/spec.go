@@ -52,7 +52,8 @@ type Containers struct {
 	// Tarballs are exports, .pvr folders, or folders with a container.yaml, which are
 	// built.
 	Tarballs []string `json:"tarballs"`
-	// URLs are clone URLs with the parts to take behind '#'; folders and files here.
+	// URLs are clone URLs with the parts to take behind '#': http, https, file, or
+	// folders and files as they are.
 	URLs []string `json:"urls"`
 }
 

@@ -219,7 +219,10 @@ func TestURLs(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", url, s.path, err, want)
 		}
 	}
-	if _, err := fromURL("/t", "https://hub.example/a/b#c"); fault.Of(err) != fault.Unsupported {
+	if s, err := fromURL("/t", "https://hub.example/a/b#c"); err != nil || s.path != "" || s.name != "https://hub.example/a/b#c" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := fromURL("/t", "ftp://hub.example/a/b#c"); fault.Of(err) != fault.BadInput {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,0 +1,43 @@
+package appengine
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/remote"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// isRemote tells a clone URL of the network from a place on this machine.
+func isRemote(url string) bool {
+	return strings.HasPrefix(url, "http://") || strings.HasPrefix(url, "https://")
+}
+
+// fetch brings what a clone URL selects from the network into the store and returns
+// the state there. Nobody is asked for a password: pvr login is before it, and
+// PVR_ACCESSTOKEN and PVR_CONFIG_DIR mean what they do to pvr.
+func fetch(ctx context.Context, url string, store *objects.Store) (*state.State, error) {
+	config := os.Getenv("PVR_CONFIG_DIR")
+	if home, err := os.UserHomeDir(); err == nil {
+		config = cmp.Or(config, filepath.Join(home, ".pvr"))
+	}
+	client, err := remote.New(remote.Options{ConfigDir: config, AccessToken: os.Getenv("PVR_ACCESSTOKEN")})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	ref, err := client.Reference(url)
+	if err != nil {
+		return nil, err
+	}
+	got, err := client.Get(ctx, ref, store, remote.GetOptions{})
+	if err != nil {
+		return nil, fault.Wrap(fault.Unreachable, err, "fetching it; without a network, clone it (pvr clone) and name its folder .pvr")
+	}
+	return got.State, nil
+}
