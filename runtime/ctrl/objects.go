@@ -96,7 +96,9 @@ func (s *Server) putObject(c *call) *reply {
 		return failure(422, textChecksum)
 	}
 	if have, err := hashFile(filepath.Join(s.objects(), name)); err == nil && have == name {
-		if _, err := copyPieces(io.Discard, c.body); err != nil {
+		_, err := copyPieces(io.Discard, attended{c})
+		c.busy()
+		if err != nil {
 			return brokenBody(err)
 		}
 		return ok()
@@ -131,7 +133,9 @@ func (s *Server) storeObject(c *call, name string) *reply {
 	defer f.Abort()
 	h := sha256.New()
 	to := &sink{file: f, also: h}
-	if _, err := copyPieces(to, c.body); err != nil {
+	_, err = copyPieces(to, attended{c})
+	c.busy()
+	if err != nil {
 		if to.err != nil {
 			return storageError(to.err)
 		}
@@ -147,6 +151,15 @@ func (s *Server) storeObject(c *call, name string) *reply {
 		s.o.ObjectStored(name)
 	}
 	return ok()
+}
+
+// attended is a body whose client is waited for anew with each piece.
+type attended struct{ c *call }
+
+// Read implements io.Reader.
+func (a attended) Read(p []byte) (int, error) {
+	a.c.waiting()
+	return a.c.body.Read(p)
 }
 
 // sink tells an error of the storage from one of the client.

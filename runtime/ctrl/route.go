@@ -97,10 +97,9 @@ func (c *call) name() string {
 	return c.names[0]
 }
 
-// content reads the body, or returns the answer to one that cannot be read. A
-// client that takes its time for it counts as idle: its place may be taken.
+// content reads the body, or returns the answer to one that cannot be read.
 func (c *call) content(limit int64) ([]byte, *reply) {
-	c.idle()
+	c.waiting()
 	text, err := c.body.all(limit)
 	c.busy()
 	switch {

@@ -217,6 +217,14 @@ func (c *session) busy() {
 	}
 }
 
+// waiting is for the time in which the client must do something: its place may be
+// taken by another.
+func (c *session) waiting() {
+	if c.slot != nil {
+		c.slot.Waiting()
+	}
+}
+
 func (c *session) idle() {
 	if c.slot != nil {
 		c.slot.Idle()
@@ -235,6 +243,7 @@ type patient struct {
 	limit deadliner // nil when the transport has no deadlines
 	read  time.Duration
 	until time.Time // of the whole head; zero when each piece counts for itself
+	moved func()    // told of each piece of an answer that is to be sent
 }
 
 // Read implements io.Reader.
@@ -251,6 +260,7 @@ func (p *patient) Read(b []byte) (int, error) {
 
 // Write implements io.Writer.
 func (p *patient) Write(b []byte) (int, error) {
+	p.moved()
 	if p.limit != nil {
 		_ = p.limit.SetWriteDeadline(time.Now().Add(writeTimeout))
 	}
@@ -258,7 +268,7 @@ func (p *patient) Write(b []byte) (int, error) {
 }
 
 func (s *Server) talk(ctx context.Context, rw io.ReadWriter, c *session) {
-	p := &patient{rw: rw}
+	p := &patient{rw: rw, moved: c.waiting}
 	p.limit, _ = rw.(deadliner)
 	r, w := bufio.NewReader(p), bufio.NewWriter(p)
 	for s.one(ctx, p, r, w, c) {

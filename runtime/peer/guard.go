@@ -7,8 +7,8 @@ import (
 )
 
 // Guard bounds the connections of a server, in all and for each peer. When a
-// place is needed, the connection that has been idle longest loses its own: of
-// the same peer when that peer is at its limit, else of the peer that has most.
+// place is needed, the connection that has done nothing or waited for its peer for the
+// longest time loses its own: of the same peer when that peer is at its limit, else of the peer that has most.
 // So a peer that opens thousands of connections closes only its own.
 type Guard struct {
 	Max    int // connections at the same time; 0 means 128
@@ -26,10 +26,19 @@ type Slot struct {
 	guard *Guard
 	key   string
 	conn  io.Closer
-	busy  bool
+	doing doing
 	since time.Time
 	gone  bool
 }
+
+// doing is what a connection does.
+type doing int
+
+const (
+	idle    doing = iota // between two requests
+	busy                 // at work for its peer
+	waiting              // for the peer, with a request under way
+)
 
 // Admit gives conn of the peer key a place, or closes it and returns nil when
 // every place that could be freed for it is at work.
@@ -70,7 +79,7 @@ func (g *Guard) heaviest() string {
 func (g *Guard) evict(key string) bool {
 	var oldest *Slot
 	for s := range g.slots {
-		if s.key == key && !s.busy && (oldest == nil || s.since.Before(oldest.since)) {
+		if s.key == key && s.doing != busy && (oldest == nil || s.since.Before(oldest.since)) {
 			oldest = s
 		}
 	}
@@ -119,7 +128,7 @@ func (g *Guard) Drain(grace time.Duration) {
 	}
 	g.draining = true
 	for s := range g.slots {
-		if !s.busy {
+		if s.doing == idle {
 			_ = s.conn.Close()
 		}
 	}
@@ -127,16 +136,21 @@ func (g *Guard) Drain(grace time.Duration) {
 }
 
 // Busy marks the connection as being at work: it will not lose its place.
-func (s *Slot) Busy() { s.set(true) }
+func (s *Slot) Busy() { s.set(busy) }
 
-// Idle marks the connection as waiting for its peer.
-func (s *Slot) Idle() { s.set(false) }
+// Idle marks the connection as between two requests.
+func (s *Slot) Idle() { s.set(idle) }
 
-func (s *Slot) set(busy bool) {
+// Waiting marks the connection as waiting for its peer to send the rest of a request or
+// to take an answer, from now on: it may lose its place, but the peer has the grace
+// period of [Guard.Drain].
+func (s *Slot) Waiting() { s.set(waiting) }
+
+func (s *Slot) set(now doing) {
 	s.guard.mu.Lock()
 	defer s.guard.mu.Unlock()
-	s.busy, s.since = busy, time.Now()
-	if s.guard.draining && !busy {
+	s.doing, s.since = now, time.Now()
+	if s.guard.draining && now == idle {
 		_ = s.conn.Close()
 	}
 }

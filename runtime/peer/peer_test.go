@@ -215,6 +215,26 @@ func TestDrainWaitsForWhoIsAtWork(t *testing.T) {
 		t.Error("a connection at work was closed")
 	default:
 	}
+	s.Waiting()
+	select {
+	case <-busy.done:
+		t.Error("a connection whose peer has not taken the answer was closed")
+	default:
+	}
 	s.Idle()
 	<-busy.done
+}
+
+// TestGuardTakesFromWhoDoNotRead: a peer that does not take its answers keeps no place
+// from others, and who does take them loses his last.
+func TestGuardTakesFromWhoDoNotRead(t *testing.T) {
+	g := &Guard{Max: 2}
+	a, b := &door{}, &door{}
+	sa, sb := g.Admit("p", a), g.Admit("p", b)
+	sa.Waiting()
+	sb.Waiting()
+	sa.Waiting() // it has taken a piece
+	if s := g.Admit("q", &door{}); s == nil || a.shut || !b.shut {
+		t.Errorf("the newcomer has place %v; closed: the reader %v, the other %v", s, a.shut, b.shut)
+	}
 }
