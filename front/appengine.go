@@ -78,15 +78,22 @@ func (d *Door) AppEngineRun(ctx context.Context, word string, mode appengine.Mod
 	return err
 }
 
-// AppEngineAdd makes a new test in a group and prints its folder.
+// AppEngineAdd makes a new test in a group and prints its folder and name.
 func (d *Door) AppEngineAdd(group string) error {
 	dir, err := appengine.Add(d.suites(), group)
 	if err != nil {
 		return err
 	}
+	word := group
+	all, _ := appengine.Find(d.suites()) // other tests may be broken
+	for _, t := range all {
+		if t.Dir == dir {
+			word = t.ID()
+		}
+	}
 	if rel, err := filepath.Rel(d.Root, dir); err == nil {
 		dir = rel
 	}
-	_, err = fmt.Fprintf(d.Stdout, "edit %s, then record its result: mage appengine:run %s -o\n", dir+string(os.PathSeparator), group)
+	_, err = fmt.Fprintf(d.Stdout, "edit %s, then record its result: mage appengine:run %s -o\n", dir+string(os.PathSeparator), word)
 	return fault.Wrap(fault.IO, err, "telling where the test is")
 }

@@ -18,8 +18,8 @@ func TestAppEngineTestsAreAddedAndListed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !strings.Contains(out.String(), "test/suites/mine/data/01-new/") {
-		t.Errorf("it does not say where the test is:\n%s", out)
+	if !strings.Contains(out.String(), "edit test/suites/mine/data/01-new/, then record its result: mage appengine:run mine:1 -o\n") {
+		t.Errorf("it does not say where the test is, and how it alone is recorded:\n%s", out)
 	}
 	out.Reset()
 	if err := d.AppEngineTests(); err != nil || !strings.Contains(out.String(), "mine:0") || !strings.Contains(out.String(), "mine:1") {
