@@ -92,7 +92,7 @@ func (x *terminal) watch() {
 // expect waits until the text shows and forgets the screen up to it.
 func (x *terminal) expect(t *testing.T, text string) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(60 * time.Second)
 	for {
 		x.mu.Lock()
 		i := bytes.Index(x.seen.Bytes(), []byte(text))
@@ -145,13 +145,11 @@ func TestShellHasJobControlAndComesAgain(t *testing.T) {
 	tty.enter(t, "\n")
 	tty.enter(t, "echo sum=$((20+3))\n")
 	tty.expect(t, "sum=23")
-	if Open(c.Marker) == 0 {
-		t.Error("no marker while the shell is open")
-	}
+	shell := marked(t, c) // whoever writes the marker has the shell's number only once it runs
 	// Interrupting the job in front and getting the prompt back is job control.
 	tty.enter(t, "sleep 1000\n")
 	tty.expect(t, "sleep 1000")
-	foreground(t, tty, Open(c.Marker))
+	foreground(t, tty, shell, "sleep")
 	tty.enter(t, "\x03")
 	tty.enter(t, "echo jobs=$((40+2))\n")
 	tty.expect(t, "jobs=42")
@@ -166,19 +164,32 @@ func TestShellHasJobControlAndComesAgain(t *testing.T) {
 	}
 }
 
-// foreground waits until another process group than the shell's is in front.
-func foreground(t *testing.T, tty *terminal, shell int) {
+// marked waits for the marker of an open shell and returns its process.
+func marked(t *testing.T, c *Console) int {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if pid := Open(c.Marker); pid != 0 {
+			return pid
+		}
+	}
+	t.Fatal("no marker while the shell is open")
+	return 0
+}
+
+// foreground waits until a job of another process group than the shell's is in front and
+// runs its program: before that it may not hear an interrupt.
+func foreground(t *testing.T, tty *terminal, shell int, program string) {
 	t.Helper()
 	conn, err := tty.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		pgrp := 0
 		if err := conn.Control(func(fd uintptr) { pgrp, _ = unix.IoctlGetInt(int(fd), unix.TIOCGPGRP) }); err != nil {
 			t.Fatal(err)
 		}
-		if pgrp != 0 && pgrp != shell {
+		if comm, _ := os.ReadFile("/proc/" + strconv.Itoa(pgrp) + "/comm"); pgrp != shell && string(comm) == program+"\n" {
 			return
 		}
 	}
