@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -36,30 +37,35 @@ func (s *session) mounter(l *loaded) *volume.Mounter {
 
 // mountOwn mounts the runtime's own volumes below <voldir>/bsp and keeps metadata in
 // those that are for it. What was to be on a disk that cannot be mounted is kept in
-// memory: it must not get to the storage in clear. The result unmounts.
+// memory, and so are copies of what is on a disk: they must not get to the storage in
+// clear. The result unmounts.
 func (s *session) mountOwn(l *loaded) (unmount func()) {
-	if l == nil || len(l.sys.Volumes) == 0 {
+	if l == nil {
 		return func() {}
 	}
 	var sets []*volume.Set
 	m := s.mounter(l)
-	memory, release := s.memory()
+	release := func() {}
+	memory := sync.OnceValue(func() (dir string) { dir, release = s.memory(); return dir })
 	for _, v := range l.sys.Volumes {
 		set, err := m.Mount(&manifest.Container{Name: ownFolder, Storage: []manifest.Volume{v}})
 		place := s.paths.ownVolume(v.Name)
-		if err != nil {
-			s.log.Errorf("the runtime's volume %s: %v; what belongs there is kept in memory", v.Name, err)
-			if place = memory; memory != "" {
-				place = filepath.Join(memory, v.Name)
-			}
-		} else {
+		if err != nil || v.Disk != "" {
+			s.paths.copies = memory()
+		}
+		if err == nil {
 			sets = append(sets, set)
+		} else {
+			s.log.Errorf("the runtime's volume %s: %v; what belongs there is kept in memory", v.Name, err)
+			if place = memory(); place != "" {
+				place = filepath.Join(place, v.Name)
+			}
 		}
 		switch v.Name {
 		case volumeUsrMeta:
-			s.paths.usrMeta, s.paths.copies = place, memory
+			s.paths.usrMeta = place
 		case volumeDevMeta:
-			s.paths.devMeta, s.paths.copies = place, memory
+			s.paths.devMeta = place
 		}
 	}
 	return func() {
