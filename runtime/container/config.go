@@ -66,6 +66,7 @@ type Config struct {
 	CapDrop    []string // names without "cap_"
 	dropReset  bool
 	NoNewPrivs *bool // nil: the launcher decides
+	SameKeys   bool  // no session keyring of its own
 	UID, GID   uint32
 	Groups     []uint32
 	Autodev    bool
@@ -262,7 +263,7 @@ var keys = map[string]setter{
 	"lxc.autodev.tmpfs.size":    known,
 	"lxc.cgroup.relative":       known,
 	"lxc.cgroup.dir":            ignored("the runtime names the control group"),
-	"lxc.keyring.session":       known,
+	"lxc.keyring.session":       setKeyring,
 	"lxc.apparmor.nesting":      known,
 	"lxc.apparmor.raw":          known,
 	"lxc.selinux.context":       known,
@@ -412,6 +413,16 @@ func setNoNewPrivs(p *parser, v string) error {
 	}
 	p.cfg.NoNewPrivs = &on
 	return nil
+}
+
+func setKeyring(p *parser, v string) error {
+	own := true
+	err := error(nil)
+	if v != "" {
+		err = setFlag(&own, v)
+	}
+	p.cfg.SameKeys = !own
+	return err
 }
 
 func setCount(dst *int, v string) error {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -194,5 +195,29 @@ func TestProcessesOfSubgroupsEnd(t *testing.T) {
 	}
 	if text, _ := os.ReadFile("/proc/" + itoa(out.Process.Pid) + "/stat"); strings.Contains(string(text), ") Z ") {
 		t.Error("a process outside of the group was killed")
+	}
+}
+
+func TestKeysAreNotShared(t *testing.T) {
+	b := newBench(t)
+	runtime.LockOSThread() // keyrings are of threads, and this one starts the containers
+	defer runtime.UnlockOSThread()
+	own, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true)
+	if err != nil {
+		t.Skipf("this kernel has no keys: %v", err)
+	}
+	ids := map[string]bool{itoa(own): true}
+	for range 2 {
+		id := tried(b.probe([]string{"keyring:"}), "keyring:")
+		if ids[id] || strings.Contains(id, "error") {
+			t.Errorf("the container's session keyring is %s; taken are %v", id, ids)
+		}
+		ids[id] = true
+	}
+	if id := tried(b.probe([]string{"keyring:"}, "lxc.keyring.session = 0"), "keyring:"); id != itoa(own) {
+		t.Errorf("with lxc.keyring.session = 0 it is %s, want the launcher's, %d", id, own)
+	}
+	if _, _, err := Parse(strings.NewReader("lxc.keyring.session = some")); err == nil {
+		t.Error("lxc.keyring.session takes any word")
 	}
 }

@@ -21,6 +21,7 @@ type plan struct {
 	Env        []string            `json:"env"`
 	Hostname   string              `json:"host"` // "" without a UTS namespace
 	NewCgroup  bool                `json:"cgns"`
+	SameKeys   bool                `json:"keys"` // keeps the runtime's session keyring
 	OwnNet     bool                `json:"net"`
 	Links      []network.Interface `json:"links"`
 	Proc       AutoMount           `json:"proc"`
@@ -118,7 +119,7 @@ func (s Start) plan(stage string, v2 bool) (*plan, error) {
 	}
 	p := &plan{
 		Stage: stage, Root: c.Root, Init: c.Init, Cwd: c.Cwd, Hostname: s.hostname(),
-		NewCgroup: c.Namespaces&unix.CLONE_NEWCGROUP != 0, OwnNet: c.ownNet(),
+		NewCgroup: c.Namespaces&unix.CLONE_NEWCGROUP != 0, OwnNet: c.ownNet(), SameKeys: c.SameKeys,
 		Proc: c.Proc, Sys: c.Sys, Cgroup: c.Cgroup, CgroupV2: v2,
 		Autodev: c.Autodev, PtyMax: c.PtyMax, Console: c.Console,
 		Mounts: s.mounts(), Limits: c.Limits, Sysctls: c.Sysctls,

@@ -50,6 +50,7 @@ type step struct {
 var steps = []step{
 	{"separating the mounts", (*stage).separate},
 	{"making the cgroup namespace", (*stage).unshareCgroup},
+	{"making the session keyring", (*stage).joinKeyring},
 	{"opening the AppArmor label", (*stage).openLabel},
 	{"setting process parameters", (*stage).setProc},
 	{"setting up the network", (*stage).configureNet},
@@ -159,6 +160,20 @@ func (s *stage) unshareCgroup() error {
 	}
 	err := unix.Unshare(unix.CLONE_NEWCGROUP)
 	if err == unix.EINVAL { // a kernel without them
+		return nil
+	}
+	return err
+}
+
+// joinKeyring gives the container a session keyring of its own: with the one it would
+// inherit, all containers and the runtime would find each other's keys (keyrings(7)). A
+// kernel without keys, or one that must not be asked, has none to find.
+func (s *stage) joinKeyring() error {
+	if s.plan.SameKeys {
+		return nil
+	}
+	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
+	if err == unix.ENOSYS || err == unix.EPERM || err == unix.EOPNOTSUPP {
 		return nil
 	}
 	return err
