@@ -103,6 +103,9 @@ func anyValue(k Key) string {
 	case flag:
 		return strconv.Itoa(1 - must(strconv.Atoi(s.def)))
 	}
+	if table[k].form == &timeFormat {
+		return "strftime:%T"
+	}
 	return "77"
 }
 
@@ -301,5 +304,24 @@ func TestRecordedBodies(t *testing.T) {
 		if want, ok := old[it.Alias]; it.Alias != "" && (!ok || want != number) {
 			t.Errorf("%s in /config is %v, want %v", it.Alias, number, want)
 		}
+	}
+}
+
+// TestForms takes what package logs takes, and nothing else.
+func TestForms(t *testing.T) {
+	for f, texts := range map[*form]map[string]bool{
+		&size: {"0": true, "10": true, "10k": true, "5%": true, " 7MB ": true, "1TB": true, "0B": true,
+			"-1": false, "10QB": false, "%": false, "KB": false, "1.5G": false, "99999999999999999999": false, "1%B": false},
+		&timeFormat: {"golang:RFC822Z": true, "strftime:%T": true, "strftime:": true, "golang:Kitchen": false, "golang:": false, "ctime": false, ":": false},
+	} {
+		for text, want := range texts {
+			if got := f.fits(text); got != want {
+				t.Errorf("%q as %s: %v", text, f.name, got)
+			}
+		}
+	}
+	c := New()
+	if c.Set(PVConf, "PV_LOG_DIR_MAXSIZE", ""); c.From(LogDirMaxSize) != PVConf || len(c.Notes()) != 0 {
+		t.Error("an empty size is not unset")
 	}
 }

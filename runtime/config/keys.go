@@ -144,6 +144,7 @@ type spec struct {
 	kind    kind     // how its text is read
 	def     string   // text of the default; empty for text means unset
 	choices []string // of kind choice
+	form    *form    // of kind text, what it must look like; nil: anything
 	levels  levelSet // where it may be set
 	aliases []string // names of the deprecated syntax, in any case; GET /config shows the first
 	secret  bool     // masked in lists
@@ -264,9 +265,9 @@ var table = [keys]spec{
 		doc: "KiB of messages held in memory"},
 	LogDir: {name: "PV_LOG_DIR", kind: text, def: "/storage/logs/", levels: boot, aliases: []string{"log.dir"},
 		doc: "folder of the logs"},
-	LogDirMaxSize: {name: "PV_LOG_DIR_MAXSIZE", kind: text, def: "0", levels: boot | oem | live,
+	LogDirMaxSize: {name: "PV_LOG_DIR_MAXSIZE", kind: text, form: &size, def: "0", levels: boot | oem | live,
 		doc: "most that the logs of a revision take: bytes, a suffix B to TB, or %; 0 is automatic"},
-	LogFiletreeTimestamp: {name: "PV_LOG_FILETREE_TIMESTAMP_FORMAT", kind: text, levels: boot | oem | live, aliases: []string{"log.filetree.timestamp.format"},
+	LogFiletreeTimestamp: {name: "PV_LOG_FILETREE_TIMESTAMP_FORMAT", kind: text, form: &timeFormat, levels: boot | oem | live, aliases: []string{"log.filetree.timestamp.format"},
 		doc: "golang: or strftime: format"},
 	LogHysteresisFactor: {name: "PV_LOG_HYSTERESIS_FACTOR", kind: number, def: "4", levels: boot | oem | live,
 		doc: "how far logs are cleaned: size divided by this"},
@@ -280,9 +281,9 @@ var table = [keys]spec{
 		doc: "size of one log file: the cleaned size divided by this"},
 	LogServerOutputs: {name: "PV_LOG_SERVER_OUTPUTS", kind: outputs, def: "filetree", levels: boot | oem | live, aliases: []string{"log.server.outputs"},
 		doc: "comma list of nullsink, singlefile, filetree, stdout, stdout.containers, stdout.pantavisor, stdout_direct"},
-	LogSinglefileTimestamp: {name: "PV_LOG_SINGLEFILE_TIMESTAMP_FORMAT", kind: text, levels: boot | oem | live, aliases: []string{"log.singlefile.timestamp.format"},
+	LogSinglefileTimestamp: {name: "PV_LOG_SINGLEFILE_TIMESTAMP_FORMAT", kind: text, form: &timeFormat, levels: boot | oem | live, aliases: []string{"log.singlefile.timestamp.format"},
 		doc: "golang: or strftime: format"},
-	LogStdoutTimestamp: {name: "PV_LOG_STDOUT_TIMESTAMP_FORMAT", kind: text, levels: boot | oem | live, aliases: []string{"log.stdout.timestamp.format"},
+	LogStdoutTimestamp: {name: "PV_LOG_STDOUT_TIMESTAMP_FORMAT", kind: text, form: &timeFormat, levels: boot | oem | live, aliases: []string{"log.stdout.timestamp.format"},
 		doc: "golang: or strftime: format"},
 	LogTimestamp: {name: "PV_LOG_TIMESTAMP", kind: choice, def: "relative", choices: clocks, levels: boot | oem | live,
 		doc: "clock of the messages: relative (since boot) or absolute"},

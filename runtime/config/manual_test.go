@@ -91,7 +91,7 @@ func TestManualKeys(t *testing.T) {
 // TestWrongValuesFallBack gives every key that has wrong values one.
 func TestWrongValuesFallBack(t *testing.T) {
 	for k := Key(0); k < keys; k++ {
-		if table[k].kind == text {
+		if table[k].kind == text && table[k].form == nil {
 			continue
 		}
 		l := PVConf
@@ -270,6 +270,9 @@ func values(s *spec) string {
 	case outputs:
 		return "list of outputs"
 	default:
+		if s.form != nil {
+			return s.form.name
+		}
 		return "text"
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -42,9 +43,30 @@ func (s *spec) parse(raw string) (value, error) {
 	case outputs:
 		return parseOutputs(raw)
 	default:
+		if s.form != nil && raw != "" && !s.form.fits(raw) {
+			return value{}, fmt.Errorf("%q is no %s: write %s", raw, s.form.name, s.form.words)
+		}
 		return value{text: raw}, nil
 	}
 }
+
+// form is what a text must look like.
+type form struct {
+	name, words string
+	fits        func(raw string) bool
+}
+
+var size = form{"size", "bytes, a number with K, KB, M, MB, G, GB, T or TB, a percentage, or 0", func(raw string) bool {
+	raw = strings.TrimSpace(raw)
+	digits := strings.TrimRight(raw, "%BbKkMmGgTt")
+	_, err := strconv.ParseUint(digits, 10, 63)
+	return err == nil && slices.Contains([]string{"", "%", "B", "K", "KB", "M", "MB", "G", "GB", "T", "TB"}, strings.ToUpper(raw[len(digits):]))
+}}
+
+var timeFormat = form{"time format", "golang:Layout, RubyDate, ANSIC, RFC822Z or RFC1123Z, or strftime:FORMAT", func(raw string) bool {
+	language, name, _ := strings.Cut(raw, ":")
+	return language == "strftime" || language == "golang" && slices.Contains([]string{"Layout", "RubyDate", "ANSIC", "RFC822Z", "RFC1123Z"}, name)
+}}
 
 func parseNumber(raw string) (value, error) {
 	n, err := strconv.ParseInt(raw, 10, 32)
