@@ -125,6 +125,10 @@ func newAppAdd(t *tool) *cobra.Command {
 		},
 	}
 	o.declare(cmd.Flags())
+	completeFlags(cmd, map[string][]string{
+		"base": nil, "type": {"docker", "rootfs", "pvr"}, "source": {"remote,local", "remote", "local"},
+		"restart-policy": {"system", "container"}, "status-goal": {"MOUNTED", "STARTED", "READY"},
+	})
 	return cmd
 }
 
@@ -271,7 +275,7 @@ func newDMConvert(t *tool) *cobra.Command {
 			err = t.withWorkspace(ctx, &imageFlags{}, func(w *app.Workspace) (*app.Result, error) { return w.ConvertDM(ctx, container, volume) })
 			return dmCode(err, 4)
 		},
-		ValidArgsFunction: completeApps,
+		ValidArgsFunction: completeVolumes,
 	}
 }
 

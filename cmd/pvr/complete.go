@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -110,8 +111,68 @@ func completeSignatures(cmd *cobra.Command, _ []string, typed string) ([]string,
 	return candidates(words, typed)
 }
 
-// completeRepos completes the remotes that the repository remembers, beside files.
+// completeFragment completes the last part behind the name of a repository of this
+// machine; a part that is to be dropped has a '-'.
+func completeFragment(ctx context.Context, typed string) ([]string, cobra.ShellCompDirective) {
+	name, _, _ := strings.Cut(typed, "#")
+	before := typed[:strings.LastIndexAny(typed, "#,")+1]
+	if strings.HasPrefix(typed[len(before):], "-") {
+		before += "-"
+	}
+	src, err := repo.Local(name, false)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	st, err := src.State(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var words []string
+	for _, p := range st.Parts() {
+		words = append(words, before+p)
+	}
+	return candidates(words, typed)
+}
+
+// completeVolumes completes a container and then one of its file systems.
+func completeVolumes(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return completeApps(cmd, args, typed)
+	}
+	var words []string
+	if len(args) == 1 {
+		entries, err := os.ReadDir(args[0])
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		for _, e := range entries {
+			if e.Type().IsRegular() && strings.HasSuffix(e.Name(), ".squashfs") {
+				words = append(words, e.Name())
+			}
+		}
+	}
+	return candidates(words, typed)
+}
+
+// completeFlags declares what the values of flags are, for completion: words, or
+// the applications where there are none.
+func completeFlags(cmd *cobra.Command, values map[string][]string) {
+	for name, words := range values {
+		_ = cmd.RegisterFlagCompletionFunc(name, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if words == nil {
+				return completeApps(nil, nil, typed)
+			}
+			return candidates(words, typed)
+		})
+	}
+}
+
+// completeRepos completes the remotes that the repository remembers, beside files,
+// and the parts of a repository of this machine.
 func completeRepos(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if strings.Contains(typed, "#") {
+		return completeFragment(cmd.Context(), typed)
+	}
 	r, err := repo.Open(cmd.Context(), ".", repo.Options{})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveDefault

@@ -90,5 +90,5 @@ func room(t *testing.T, dir string) int64 {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		t.Fatal(err)
 	}
-	return int64(fs.Bfree) * fs.Bsize //nolint:unconvert // 32 bits wide on some architectures
+	return int64(fs.Bfree) * int64(fs.Bsize) //nolint:unconvert // 32 bits wide on some architectures
 }
