@@ -113,7 +113,7 @@ func (t *Tree) Remove() error {
 		dir = t.dir
 	}
 	g := &Group{tree: t, dir: dir, fd: -1}
-	return errors.Join(g.remove(time.Second), t.sweepLegacy(time.Second))
+	return errors.Join(g.remove(removeTime), t.sweepLegacy(removeTime))
 }
 
 // RemoveParent removes the group above a runtime's own tree, unless another
@@ -151,7 +151,7 @@ type Group struct {
 // group makes the group of a container; one that an earlier run left is emptied.
 func (t *Tree) group(name string, settings []Setting) (*Group, error) {
 	g := &Group{tree: t, dir: filepath.Join(t.dir, "lxc", name), fd: -1}
-	if err := g.remove(time.Second); err != nil {
+	if err := g.remove(removeTime); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(g.dir, 0o755); err != nil {
@@ -166,7 +166,7 @@ func (t *Tree) group(name string, settings []Setting) (*Group, error) {
 	}
 	g.fd = fd
 	if err := g.set(settings); err != nil {
-		_ = g.remove(time.Second)
+		_ = g.remove(removeTime)
 		return nil, err
 	}
 	return g, nil
@@ -275,6 +275,9 @@ func (g *Group) kill() {
 	}
 	g.signalAll(unix.SIGKILL)
 }
+
+// removeTime is for processes that were killed to be gone, on a machine that is busy.
+const removeTime = 10 * time.Second
 
 // remove takes the group away with those that the container made in it. Processes
 // that entered from outside are killed; the kernel needs a moment to let them go.

@@ -150,7 +150,7 @@ func (g *Group) join(controller string, pid int) (string, error) {
 	}
 	dir := filepath.Join(top, filepath.Base(g.dir))
 	legacy := Group{tree: g.tree, dir: dir, fd: -1}
-	if err := legacy.remove(time.Second); err != nil { // of an earlier run, with its settings
+	if err := legacy.remove(removeTime); err != nil { // of an earlier run, with its settings
 		return "", err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -46,7 +46,7 @@ func (st *starting) filter() ([]byte, error) {
 // earlyFilter tells whether the filter must be installed while the first stage still
 // has its rights: the kernel takes one only from a thread with sys_admin or without
 // new privileges. The profile must then allow what follows: setgroups, setresgid,
-// setresuid, capget, capset, prctl and close_range.
+// setresuid, capget, capset and prctl.
 func (p *plan) earlyFilter() bool {
 	admin, _ := capBit("sys_admin")
 	return p.Filter != nil && !p.NoNewPrivs && (p.UID != 0 || p.Caps&admin == 0)

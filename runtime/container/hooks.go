@@ -242,7 +242,7 @@ func (st *starting) dropSpaces() {
 // tearDown takes away what the start made outside of the container, once its init
 // is gone.
 func (st *starting) tearDown() error {
-	err := errors.Join(st.dropExports(), st.group.remove(2*time.Second), st.group.removeLegacy(time.Second))
+	err := errors.Join(st.dropExports(), st.group.remove(removeTime), st.group.removeLegacy(removeTime))
 	st.dropSpaces()
 	st.attached.Detach()
 	st.afterwards("post-stop", nil, nil)

@@ -221,3 +221,39 @@ func TestKeysAreNotShared(t *testing.T) {
 		t.Error("lxc.keyring.session takes any word")
 	}
 }
+
+func TestNoDescriptorIsLeftOpen(t *testing.T) {
+	b := newBench(t)
+	// As one that whoever started the runtime has left: not closed at execve.
+	var left [2]int
+	if err := unix.Pipe2(left[:], 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(left[0])
+	defer unix.Close(left[1])
+	p := b.start("fds", "lxc.init.cmd = /sbin/init wait")
+	firstLine(t, p)
+	entries, err := os.ReadDir("/proc/" + itoa(p.PID) + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := os.Readlink("/proc/self/fd/" + itoa(left[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, _ := os.Readlink("/proc/" + itoa(p.PID) + "/fd/" + e.Name()); to == pipe || strings.HasPrefix(to, "socket:") {
+			t.Errorf("init has descriptor %s, %s", e.Name(), to)
+		}
+	}
+	own, err := os.ReadDir("/proc/self/fd") // as on a kernel without close_range
+	if err != nil {
+		t.Fatal(err)
+	}
+	markEach(own)
+	for _, fd := range left {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("descriptor %d stays open at execve: %v", fd, err)
+		}
+	}
+}

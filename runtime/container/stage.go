@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -90,7 +91,7 @@ func Init() {
 	runtime.LockOSThread() // namespaces, capabilities and execve are of one thread
 	nameStage()
 	s := &stage{sock: stageFD, root: -1, tty: -1}
-	unix.CloseOnExec(stageFD)
+	markInherited("/proc/self/fd")
 	p, err := receivePlan(stageFD)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, StageArg+": "+err.Error())
@@ -101,6 +102,28 @@ func Init() {
 	for _, st := range steps {
 		if err := st.do(s); err != nil {
 			s.fail(st.name, err)
+		}
+	}
+}
+
+// markInherited lets all descriptors but the standard ones close at execve. The
+// runtime's own do; whoever started it may have left others open. What the first stage
+// opens does by itself. dir is /proc/self/fd, for kernels before Linux 5.11.
+func markInherited(dir string) {
+	if unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		unix.CloseOnExec(stageFD)
+	}
+	markEach(entries)
+}
+
+func markEach(entries []os.DirEntry) {
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
 		}
 	}
 }
@@ -370,11 +393,9 @@ func setCapSets(keep uint64) error {
 	return unix.Capset(&hdr, &data[0])
 }
 
-// exec becomes init. Descriptors other than the standard ones close by themselves.
+// exec becomes init. Descriptors other than the standard ones close by themselves, see
+// [markInherited].
 func (s *stage) exec() error {
-	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil && err != unix.ENOSYS && err != unix.EINVAL {
-		return err
-	}
 	resetSignals()
 	if s.plan.Filter != nil {
 		return fmt.Errorf("%s: %w", s.prog, s.execFiltered())
