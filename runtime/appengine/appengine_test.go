@@ -33,9 +33,27 @@ import (
 // asProgram makes this test's program the App Engine, or a container's first stage.
 const asProgram = "PV_TEST_APPENGINE"
 
+// asClient makes this test's program ask the control socket that it names.
+const asClient = "PV_TEST_CLIENT"
+
+// askAs prints what the control socket answers to a request for the containers.
+func askAs(socket string) int {
+	resp, err := (&ctrl.Client{Socket: socket, Timeout: patient}).Do(context.Background(), &ctrl.Request{Path: "/containers"})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer resp.Close()
+	fmt.Print(resp.Status)
+	return 0
+}
+
 func TestMain(m *testing.M) {
 	if os.Args[0] == container.StageArg {
 		container.Init()
+	}
+	if socket := os.Getenv(asClient); socket != "" {
+		os.Exit(askAs(socket))
 	}
 	if os.Getenv(asProgram) != "" {
 		os.Exit(Command(context.Background(), os.Args[1:], "test", os.Stdout, os.Stderr))
@@ -441,6 +459,22 @@ func TestOthersAreNotTheOwner(t *testing.T) {
 	inside := p.containerProcess()
 	if own(inside, "/elsewhere") {
 		t.Errorf("process %d of a container is the owner when it moves to another group", inside)
+	}
+}
+
+// TestUsersOfTheMachineMayNothing asks as a user of the machine, from the control group
+// that the runtime is in as well.
+func TestUsersOfTheMachineMayNothing(t *testing.T) {
+	in := newInstallation(t, "pv")
+	in.start()
+	t.Chdir(filepath.Dir(in.api.Socket)) // whose parents may be closed to others
+	for uid, want := range map[uint32]string{0: "200", 65534: "500"} {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = []string{asClient + "=" + filepath.Base(in.api.Socket)}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != want {
+			t.Errorf("user %d: %v, %s; want status %s", uid, err, out, want)
+		}
 	}
 }
 

@@ -57,7 +57,7 @@ func nameOf(run string) string {
 
 // claim takes the instance of a run folder for this process.
 func claim(run string) (*instance, error) {
-	if err := os.MkdirAll(filepath.Dir(run), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(run), 0o700); err != nil { // metadata is not for the machine's users
 		return nil, fmt.Errorf("making the folder of the sockets: %w", err)
 	}
 	if real, err := filepath.EvalSymlinks(filepath.Dir(run)); err == nil {

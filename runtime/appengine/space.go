@@ -44,8 +44,8 @@ func ownMounts() error {
 	return fmt.Errorf("entering the mount namespace: %w", syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
 }
 
-// owner tells who may speak as the runtime beside processes of its own control
-// group: the root user of this machine, outside of all containers.
+// owner tells who may speak as the runtime: the root user of this machine, outside of
+// all containers.
 func owner() func(pid int, group string) bool {
 	space, err := os.Readlink("/proc/self/ns/pid")
 	return func(pid int, group string) bool {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,14 +28,16 @@ var Sockets = []string{"/run/pantavisor/pv/pv-ctrl", "/pv/pv-ctrl", "/pantavisor
 const HostedSocket = "run/pv/pv-ctrl"
 
 // FindSocket returns the socket of the installation that this program belongs to,
-// else the first of [Sockets] that exists, "" when none does.
+// else the first of [Sockets] that exists, "" when none does. One that this user may
+// not look for counts as there.
 func FindSocket() string {
 	places := Sockets
 	if exe, err := os.Executable(); err == nil {
 		places = append([]string{filepath.Join(filepath.Dir(exe), HostedSocket)}, places...)
 	}
 	for _, path := range places {
-		if st, err := os.Stat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
+		st, err := os.Stat(path)
+		if errors.Is(err, fs.ErrPermission) || err == nil && st.Mode()&os.ModeSocket != 0 {
 			return path
 		}
 	}

@@ -53,7 +53,7 @@ type Options struct {
 	// (App Engine): only what is below its own folders is its business.
 	Hosted bool
 	// Owner tells whether a process in a control group of nobody's container may
-	// speak as the runtime itself; nil: none may.
+	// speak as the runtime itself; nil: those of the runtime's own group, no others.
 	Owner func(pid int, group string) bool
 }
 
@@ -344,10 +344,11 @@ func (id *identity) resolve(pid int) (ctrl.Caller, error) {
 		return ctrl.Caller{}, err
 	}
 	name, own, ok := id.tree.NameOf(group)
-	if own {
+	// On a machine of somebody else the runtime's group may be a session's, or everybody's.
+	if own && (id.owner == nil || id.owner(pid, group)) {
 		return ctrl.Caller{Name: ctrl.Runtime, Mgmt: true}, nil
 	}
-	if v := id.engine.view.Load(); ok && v != nil {
+	if v := id.engine.view.Load(); ok && !own && v != nil {
 		if mgmt, known := v.mgmt[name]; known {
 			return ctrl.Caller{Name: name, Mgmt: mgmt}, nil
 		}

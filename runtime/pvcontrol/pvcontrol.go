@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -182,7 +183,9 @@ func (t *tool) dispatch(words []string) error {
 	if t.client.Socket == "" {
 		return fmt.Errorf("%s not found", ctrl.Sockets[len(ctrl.Sockets)-1])
 	}
-	if _, err := os.Stat(t.client.Socket); err != nil {
+	if _, err := os.Stat(t.client.Socket); errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: permission denied; only root may", t.client.Socket)
+	} else if err != nil {
 		return fmt.Errorf("%s not found", t.client.Socket)
 	}
 	return c.run(t, rest)

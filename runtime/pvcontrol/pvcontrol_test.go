@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -197,6 +199,30 @@ func TestExitCodes(t *testing.T) {
 	}
 	if code, _, bad := run(t, "/nonexistent", "", "ls"); code != 1 || bad != "ERROR: /nonexistent not found\n" {
 		t.Errorf("no socket: exit %d, %q", code, bad)
+	}
+}
+
+// closedTo makes this test's program ask a socket as another user.
+const closedTo = "PV_TEST_CLOSED_SOCKET"
+
+// TestFolderOfRoot says to users who may not see the socket that this is why.
+func TestFolderOfRoot(t *testing.T) {
+	if socket := os.Getenv(closedTo); socket != "" {
+		os.Exit(Run(context.Background(), []string{"-s", socket, "ls"}, nil, os.Stdout, os.Stderr))
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("becoming another user needs root")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestFolderOfRoot$")
+	cmd.Env = []string{closedTo + "=" + dir + "/pv-ctrl"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if want := "ERROR: " + dir + "/pv-ctrl: permission denied; only root may\n"; err == nil || string(out) != want {
+		t.Errorf("%v, %q, want %q", err, out, want)
 	}
 }
 
