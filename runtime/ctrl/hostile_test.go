@@ -483,6 +483,78 @@ func TestSlowClientHoldsUpNobody(t *testing.T) {
 	wg.Wait()
 }
 
+func TestStepsAtTheSameTimeAreFew(t *testing.T) {
+	s := newTestServer(t, newFake())
+	const state = `{"#spec":"pantavisor-service-system@1"}`
+	type sender struct {
+		conn io.Writer
+		r    *bufio.Reader
+	}
+	var under []sender
+	for i := range maxSteps {
+		conn := dial(t, s, asMgmt)
+		_, _ = fmt.Fprintf(conn, "PUT /steps/locals/s%d HTTP/1.1\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", i, len(state))
+		u := sender{conn, bufio.NewReader(conn)}
+		if line, err := u.r.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+			t.Fatalf("%q, %v", line, err)
+		}
+		_, _ = u.r.ReadString('\n')
+		under = append(under, u)
+	}
+	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/more", state); !strings.Contains(r.line, "503") || r.header("Retry-After") == "" {
+		t.Errorf("one step too many: %+v", r)
+	}
+	for _, u := range under {
+		_, _ = io.WriteString(u.conn, state)
+		if r, err := readResponse(u.r, "PUT"); err != nil || !strings.Contains(r.line, "200") {
+			t.Errorf("a step that was under way: %+v, %v", r, err)
+		}
+	}
+	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/more", state); !strings.Contains(r.line, "200") {
+		t.Errorf("afterwards: %+v", r)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	s := newTestServer(t, newFake())
+	s.o.Storage = t.TempDir()
+	if err := unix.Mount("tmpfs", s.o.Storage, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("mounting a small disk: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(s.o.Storage, unix.MNT_DETACH) })
+	name := strings.Repeat("0", 64)
+	announced := roundTrip(t, dial(t, s, asMgmt), "PUT /objects/"+name+" HTTP/1.1\r\nContent-Length: 1099511627776\r\nExpect: 100-continue\r\n\r\n", "PUT")
+	if announced == nil || !strings.Contains(announced.line, "507") {
+		t.Errorf("an object of 1 TiB: %+v, want 507 before it is sent", announced)
+	}
+	conn := dial(t, s, asMgmt)
+	go func() {
+		_, _ = io.WriteString(conn, "PUT /objects/"+name+" HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+		for {
+			if _, err := io.WriteString(conn, "10000\r\n"+strings.Repeat("x", 0x10000)+"\r\n"); err != nil {
+				return
+			}
+		}
+	}()
+	if r, err := readResponse(bufio.NewReader(conn), "PUT"); err != nil || r == nil || !strings.Contains(r.line, "507") {
+		t.Errorf("an object without end: %+v, %v, want 507", r, err)
+	}
+	if left, _ := os.ReadDir(s.objects()); len(left) > 0 {
+		t.Errorf("of objects that did not fit is left %v", left)
+	}
+	const state = `{"#spec":"pantavisor-service-system@1","a/x.json":"`
+	big := state + strings.Repeat("y", 2<<20) + `"}`
+	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/big", big); !strings.Contains(r.line, "507") {
+		t.Errorf("a step that does not fit: %+v, want 507", r)
+	}
+	if left, _ := os.ReadDir(filepath.Join(s.trails(), "locals")); len(left) > 0 {
+		t.Errorf("of a step that did not fit is left %v", left)
+	}
+	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/small", state+`"}`); !strings.Contains(r.line, "200") {
+		t.Errorf("a step that fits: %+v", r)
+	}
+}
+
 // TestPlacesOfWhoDoNotReadAreTaken fills every place of the server with the requests of
 // four containers that take no answer.
 func TestPlacesOfWhoDoNotReadAreTaken(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pantavisor/pantavisor/runtime/logs"
@@ -104,8 +105,24 @@ type Server struct {
 	serial serial
 }
 
-// serial lets requests that write steps follow one another.
-type serial struct{ steps sync.Mutex }
+// serial lets requests that judge and write steps follow one another, and bounds how
+// many of their bodies, the largest there are, are in memory.
+type serial struct {
+	steps  sync.Mutex
+	bodies atomic.Int32
+}
+
+// maxSteps is how many steps may be sent at the same time.
+const maxSteps = 4
+
+// admit takes a place for a step's body; false when there is none.
+func (s *serial) admit() (release func(), ok bool) {
+	if s.bodies.Add(1) > maxSteps {
+		s.bodies.Add(-1)
+		return nil, false
+	}
+	return func() { s.bodies.Add(-1) }, true
+}
 
 // New returns a server; it opens nothing yet.
 func New(o Options) *Server {

@@ -18,6 +18,7 @@ const (
 	textNoStep    = "Resource does not exist"
 	textStepName  = "Request has bas step name" // spelt so on the wire
 	textStepState = "Parser: State JSON has bad format"
+	textManySteps = "Too many steps are being sent. Try again"
 	textStepBusy  = "Cannot do this operation while the revision is in use"
 	stepSpec      = "pantavisor-service-system@1"
 	readyProgress = `{"status":"NEW","status-msg":"Update ready to be run","progress":0,"retries":0}`
@@ -155,10 +156,17 @@ func (s *Server) putStep(c *call) *reply {
 	if rev == "" || len(c.name()) > maxLocalName {
 		return failure(400, textStepName)
 	}
+	release, admitted := s.serial.admit()
+	if !admitted {
+		return fromError(&Error{Status: 503, Text: textManySteps, RetryAfter: 1})
+	}
+	defer release()
 	state, bad := c.content(limitStep)
 	if bad != nil {
 		return bad
 	}
+	s.serial.steps.Lock()
+	defer s.serial.steps.Unlock()
 	if err := s.checkStep(rev, state); err != nil {
 		var e *Error
 		if errors.As(err, &e) {
@@ -167,8 +175,6 @@ func (s *Server) putStep(c *call) *reply {
 		s.o.Log.Warnf("refusing step %s: %v", rev, err)
 		return failure(422, textStepState)
 	}
-	s.serial.steps.Lock()
-	defer s.serial.steps.Unlock()
 	if s.stepInUse(rev) {
 		return failure(409, textStepBusy)
 	}
