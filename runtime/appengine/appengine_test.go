@@ -28,6 +28,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
 // asProgram makes this test's program the App Engine, or a container's first stage.
@@ -665,6 +666,10 @@ func TestBridgesInUseStay(t *testing.T) {
 	})
 	ip("link", "add", name, "type", "bridge")
 	ip("link", "set", name, "up")
+	if err := removeLinks([]string{name}); err != nil || !linkExists(name) {
+		t.Errorf("somebody else's: %v, there %v", err, linkExists(name))
+	}
+	ip("link", "set", name, "alias", network.BridgeAlias)
 	ip("link", "add", port, "type", "dummy")
 	ip("link", "set", port, "master", name)
 	if err := removeLinks([]string{name, "lo", "absent"}); err != nil || !linkExists(name) || !linkExists("lo") {

@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
 const netClass = "/sys/class/net"
@@ -17,12 +20,16 @@ func linkExists(name string) bool {
 	return err == nil
 }
 
-// removeLinks removes the bridges that this instance has made. One with something
-// plugged in serves others by now and stays, and so does what is no bridge.
+// removeLinks removes bridges that a runtime has made. One with something plugged in
+// serves others by now and stays, and so does what somebody else has made.
 func removeLinks(names []string) error {
 	var errs []error
 	for _, name := range names {
-		ports, err := os.ReadDir(filepath.Join(netClass, filepath.Base(name), "brif"))
+		dir := filepath.Join(netClass, filepath.Base(name))
+		if alias, _ := os.ReadFile(filepath.Join(dir, "ifalias")); strings.TrimSpace(string(alias)) != network.BridgeAlias {
+			continue
+		}
+		ports, err := os.ReadDir(filepath.Join(dir, "brif"))
 		switch {
 		case errors.Is(err, fs.ErrNotExist), err == nil && len(ports) > 0:
 		case err != nil:

@@ -29,8 +29,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bridgeAlias marks bridges that a runtime made.
-const bridgeAlias = "made by pantavisor"
+// BridgeAlias is the alias (ip-link(8)) that marks bridges that a runtime made.
+const BridgeAlias = "made by pantavisor"
 
 // Interface is one network interface of a container.
 type Interface struct {
@@ -251,7 +251,7 @@ func (h *Host) bridge(name string) (int, error) {
 	if !errors.Is(err, unix.ENODEV) || !known {
 		return 0, fmt.Errorf("the bridge %s: %w", name, err)
 	}
-	err = h.withModules(func() error { return h.route.addBridge(name, bridgeAlias) }, "bridge")
+	err = h.withModules(func() error { return h.route.addBridge(name, BridgeAlias) }, "bridge")
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return 0, fmt.Errorf("making the bridge %s: %w", name, err)
 	}
@@ -304,7 +304,7 @@ func (h *Host) dropBridges() error {
 	}
 	var errs []error
 	for _, l := range list {
-		if l.kind != "bridge" || l.alias != bridgeAlias || slices.ContainsFunc(list, func(o link) bool { return o.master == l.index }) {
+		if l.kind != "bridge" || l.alias != BridgeAlias || slices.ContainsFunc(list, func(o link) bool { return o.master == l.index }) {
 			continue
 		}
 		if _, ours := h.bridgeAddress(l.name); ours {
