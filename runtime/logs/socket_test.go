@@ -203,6 +203,55 @@ func TestDescriptorsOverTheSocket(t *testing.T) {
 	_ = w2.Close()
 }
 
+// TestOnlyStreamsAreRead subscribes to what never ends and to what ends at once; the
+// server closes the connection without keeping a descriptor.
+func TestOnlyStreamsAreRead(t *testing.T) {
+	s, _, path := serving(t, as("app"), (*Server).ListenDescriptors)
+	holes, err := os.Create(filepath.Join(t.TempDir(), "holes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holes.Close()
+	if err := holes.Truncate(1 << 40); err != nil {
+		t.Fatal(err)
+	}
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zero.Close()
+	for _, f := range []*os.File{holes, zero} {
+		request(t, path, "app", "endless", 1, f)
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := os.NewFile(uintptr(ends[0]), "a"), os.NewFile(uintptr(ends[1]), "b")
+	defer b.Close()
+	request(t, path, "app", "socket", 1, a) // comes after the others
+	_ = a.Close()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		s.subs.mu.Lock()
+		taken, endless := s.subs.open[subscription{"app", "socket"}], s.subs.open[subscription{"app", "endless"}]
+		s.subs.mu.Unlock()
+		if endless != nil {
+			t.Fatalf("%s is read", endless.Name())
+		}
+		if taken != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the socket is not read")
+		}
+	}
+	for f, want := range map[*os.File]bool{holes: false, zero: false, b: true} {
+		if got := isStream(f); got != want {
+			t.Errorf("%s is a stream: %v, want %v", f.Name(), got, want)
+		}
+	}
+}
+
 func TestSubscriptions(t *testing.T) {
 	s, dir := start(t, Options{})
 	r1, w1, _ := os.Pipe()

@@ -173,8 +173,35 @@ func (s *Server) receive(conn *peer.Conn, platform string) error {
 		return nil
 	case req.file == nil:
 		return errors.New("subscribing: no descriptor came with the request")
+	case !isStream(req.file):
+		_ = req.file.Close()
+		return errors.New("subscribing: the descriptor is of no pipe, socket or terminal")
 	}
 	return s.Subscribe(req.file, req.platform, req.source, req.level)
+}
+
+// isStream tells whether somebody must write what is read from a descriptor: a pipe, a
+// socket or a terminal. /dev/zero and a file of holes never end and cost who subscribes
+// to them nothing, and files cannot be waited for.
+func isStream(f *os.File) (is bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) {
+		var st unix.Stat_t
+		if unix.Fstat(int(fd), &st) != nil {
+			return
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFIFO, unix.S_IFSOCK:
+			is = true
+		case unix.S_IFCHR:
+			_, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+			is = err == nil
+		}
+	})
+	return err == nil && is
 }
 
 func receiveRequest(conn *peer.Conn) (*fdRequest, error) {
