@@ -195,12 +195,17 @@ func (d Device) clone() Device {
 	return d
 }
 
+// Compiled when a scan needs them: every command of the tool would pay for them.
 var (
-	idForm        = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
-	challengeForm = regexp.MustCompile(`^[0-9A-Za-z_-]{0,128}$`)
-	hostForm      = regexp.MustCompile(`^[0-9A-Za-z._-]{1,255}$`)
-	hubForm       = regexp.MustCompile(`^https?://[0-9A-Za-z.\[\]:-]+(/[0-9A-Za-z._/-]*)?$`)
+	idForm        = compiled(`^[0-9A-Za-z]{1,64}$`)
+	challengeForm = compiled(`^[0-9A-Za-z_-]{0,128}$`)
+	hostForm      = compiled(`^[0-9A-Za-z._-]{1,255}$`)
+	hubForm       = compiled(`^https?://[0-9A-Za-z.\[\]:-]+(/[0-9A-Za-z._/-]*)?$`)
 )
+
+func compiled(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // parse reads an announcement; false when it is not that of a device.
 func parse(in mdns.ServiceInstance) (Device, bool) {
@@ -210,8 +215,8 @@ func parse(in mdns.ServiceInstance) (Device, bool) {
 		*to = attribute(in.Text, key)
 	}
 	d.Hub = strings.TrimRight(hub, "/")
-	ok := idForm.MatchString(d.ID) && challengeForm.MatchString(d.Challenge) && hostForm.MatchString(d.Host) &&
-		(d.Hub == "" || hubForm.MatchString(d.Hub) && isURL(d.Hub))
+	ok := idForm().MatchString(d.ID) && challengeForm().MatchString(d.Challenge) && hostForm().MatchString(d.Host) &&
+		(d.Hub == "" || hubForm().MatchString(d.Hub) && isURL(d.Hub))
 	return d, ok
 }
 
