@@ -468,7 +468,7 @@ func TestRecordedPackages(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, d := range []doc{device().app("a", `,"group":"app"`), device().with("device.json", `{"disks":[{"name":"d","type":"dual","disks":["a","b"]}],"network":{"pools":{"p":{}}}}`)} {
+	for _, d := range []doc{whole(), device().app("a", `,"group":"app"`), device().with("device.json", `{"disks":[{"name":"d","type":"dual","disks":["a","b"]}],"network":{"pools":{"p":{}}}}`)} {
 		f.Add(d.state(f).Encode())
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
