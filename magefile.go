@@ -29,6 +29,7 @@ import (
 func init() {
 	front.Inside()
 	front.CancelOnTerminate()
+	os.Args = front.TestWords(os.Args)
 	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
 		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/test/appengine"
@@ -76,6 +78,15 @@ func (d *Door) AppEngineRun(ctx context.Context, word string, mode appengine.Mod
 	}
 	fmt.Fprintln(d.Stdout, line)
 	return err
+}
+
+// TestWords turns the words "appengine:test VERB ..." into "appengine:VERB ...", which
+// mage knows; args begin with the program. Others come back as they are.
+func TestWords(args []string) []string {
+	if len(args) < 3 || !strings.EqualFold(args[1], "appengine:test") || !slices.Contains([]string{"ls", "run", "add"}, args[2]) {
+		return args
+	}
+	return slices.Concat(args[:1], []string{"appengine:" + args[2]}, args[3:])
 }
 
 // AppEngineAdd makes a new test in a group and prints its folder and name.

@@ -50,3 +50,15 @@ func TestAppEngineRunKnowsItsGroups(t *testing.T) {
 		}
 	}
 }
+
+func TestTestWords(t *testing.T) {
+	for in, want := range map[string]string{
+		"mage appengine:test ls": "mage appengine:ls", "mage AppEngine:Test run local:0 -i": "mage appengine:run local:0 -i",
+		"mage appengine:test add local": "mage appengine:add local", "mage appengine:test": "mage appengine:test",
+		"mage appengine:test fly": "mage appengine:test fly", "mage run ls": "mage run ls", "mage": "mage",
+	} {
+		if got := strings.Join(TestWords(strings.Fields(in)), " "); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
