@@ -162,8 +162,8 @@ func (s *stage) remount(p string, flags uintptr) error {
 	return nil
 }
 
-// mask puts the null device over a file, in a way that does not let the container
-// change the owner and the mode of the device's own.
+// mask puts the null device over a file: the container's own, if it has one. Who is user
+// 0 could change the owner and the mode of the device's.
 func (s *stage) mask(p string) error {
 	fd, err := s.inside(p, unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) {
@@ -173,8 +173,29 @@ func (s *stage) mask(p string) error {
 		return fmt.Errorf("%s: %w", p, err)
 	}
 	defer unix.Close(fd)
+	if null, err := s.inside("/dev/null", unix.O_PATH); err == nil {
+		defer unix.Close(null)
+		if s.plan.Autodev && isNull(null) {
+			err = unix.Mount(fdPath(null), fdPath(fd), "", unix.MS_BIND, "")
+			return wrapPath(p, err)
+		}
+	}
 	if err := unix.Mount("/dev/null", fdPath(fd), "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
 	return s.remount(p, unix.MS_RDONLY)
+}
+
+func wrapPath(p string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	return nil
+}
+
+// isNull tells whether an open file is a null device (Documentation/admin-guide:
+// devices.txt).
+func isNull(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && uint64(st.Rdev) == unix.Mkdev(1, 3) //nolint:unconvert // width differs between architectures
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,8 +24,11 @@ const stageName = "pv-stage"
 // nameStage names this process and its thread. Its socket closes a moment before
 // execve is through, so that it may still be here when init is to be stopped.
 func nameStage() {
-	for _, who := range []string{"self", "thread-self"} {
-		_ = os.WriteFile("/proc/"+who+"/comm", []byte(stageName), 0)
+	name := [16]byte{}
+	copy(name[:], stageName)
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+	if unix.Gettid() != unix.Getpid() {
+		_ = os.WriteFile("/proc/self/comm", []byte(stageName), 0)
 	}
 }
 

@@ -18,7 +18,7 @@ func TestWhatContainersReach(t *testing.T) {
 		"write:/sys/kernel/uevent_helper", "mknod:/run/sda,8,0", "open:/dev/mem", "list:/pantavisor", "list:/pantavisor/logs", "list:/pantavisor/user-meta",
 		"ask:GET,/containers", "ask:GET,/user-meta", "ask:PUT,/user-meta/k,v", "ask:GET,/steps", "ask:GET,/config", "ask:POST,/signal,{\"type\":\"ready\"}",
 		"ask:PUT,/containers/mgmt,{\"action\":\"stop\"}", "write:/pantavisor/device-meta/x", "list:/lib/modules", "read:/proc/1/environ",
-		"chmod:/pantavisor/pv-ctrl", "chmod:/pantavisor/pv-ctrl-log", "chmod:/dev/log", "chmod:/proc/keys", "log:heard",
+		"chmod:/pantavisor/pv-ctrl", "chmod:/pantavisor/pv-ctrl-log", "chmod:/dev/log", "log:heard",
 	}
 	init := "/sbin/init stay " + strings.Join(tries, " ")
 	d.add("few", "app", init, nil, "lxc.cap.keep = net_bind_service", "lxc.mount.auto =", "lxc.mount.auto = proc sys:ro cgroup",
@@ -43,7 +43,6 @@ func TestWhatContainersReach(t *testing.T) {
 		"chmod:/pantavisor/pv-ctrl":                  "read-only",
 		"chmod:/pantavisor/pv-ctrl-log":              "read-only",
 		"chmod:/dev/log":                             "read-only",
-		"chmod:/proc/keys":                           "read-only",
 		"log:heard":                                  "ok",
 		"read:/proc/1/environ":                       "container=pv-app",
 	} {
