@@ -106,13 +106,21 @@ func enter(ctx context.Context, name string, words []string, stdin io.Reader, st
 		}
 	}
 	v := &visit{pid: pid, words: words, stdin: stdin, stdout: stdout, stderr: stderr}
+	t, err := v.standIn()
+	if err != nil {
+		return 0, err
+	}
+	if t != nil {
+		t.start()
+		defer t.end()
+	}
 	ended := make(chan error, 1)
 	go func() {
 		// Never unlocked: the thread is of no use to anybody else and ends with this goroutine.
 		runtime.LockOSThread()
 		ended <- v.run(ctx)
 	}()
-	err := <-ended
+	err = <-ended
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		if st, ok := exit.Sys().(syscall.WaitStatus); ok && st.Signaled() {
@@ -227,6 +235,7 @@ type visit struct {
 	words          []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	own            *os.File // the command's terminal; nil without
 }
 
 func (v *visit) proc(file string) string {
@@ -422,8 +431,9 @@ func (v *visit) command(ctx context.Context, environ []string) error {
 		cmd.Dir = "/"
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = v.stdin, v.stdout, v.stderr
+	cmd.SysProcAttr = v.session()
 	if u.uid != 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.uid, Gid: u.gid}}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: u.uid, Gid: u.gid}
 	}
 	// The terminal's signals are for the command; caught ones are reset in it, ignored ones would not be.
 	caught := make(chan os.Signal, 1)
