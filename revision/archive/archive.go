@@ -217,7 +217,7 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 		return err
 	}
 	tr := tar.NewReader(stream)
-	last := "the first member"
+	last, end := "its beginning", ""
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -229,7 +229,7 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("%w: reading on behind %s: %w", ErrArchive, last, err)
 		}
-		last = fmt.Sprintf("%.200q", h.Name)
+		last, end = fmt.Sprintf("%.200q", h.Name), "the last member "
 		err = im.member(h, tr)
 		var own *storeError
 		if errors.As(err, &own) {
@@ -240,7 +240,7 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 		}
 	}
 	if err := drain(stream); err != nil {
-		return fmt.Errorf("%w: behind the last member %s: %w", ErrArchive, last, err)
+		return fmt.Errorf("%w: behind %s%s: %w", ErrArchive, end, last, err)
 	}
 	if im.state == nil {
 		return fmt.Errorf("%w: it has no member \"json\"", ErrArchive)

@@ -561,6 +561,10 @@ func TestWhoseFault(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), sumOf("good")) {
 		t.Errorf("a store that is gone: %v", err)
 	}
+	_, err = Import(t.Context(), bytes.NewReader(make([]byte, 2<<20)), newStore(t), Limits{})
+	if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), "behind its beginning: more than") {
+		t.Errorf("nothing but zeros: %v", err)
+	}
 	_, err = Import(t.Context(), bytes.NewReader(good[:len(good)-1024-512+2]), newStore(t), Limits{})
 	if !errors.Is(err, ErrArchive) || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("an object cut short: %v", err)
