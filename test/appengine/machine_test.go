@@ -31,6 +31,8 @@ fi
 mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t devtmpfs none /dev
+mkdir -p /dev/pts
+mount -t devpts none /dev/pts
 mount -t cgroup2 none /sys/fs/cgroup
 for m in $(cat /lib/modules/order); do insmod /lib/modules/$m; done
 cg=/sys/fs/cgroup
