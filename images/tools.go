@@ -36,6 +36,10 @@ func call(ctx context.Context, w *build.Work, t Tools, env []string, name string
 // kernel's decoder to 8 MiB.
 const dictionary = 8 << 20
 
+// effort is how hard xz searches. Preset 6 makes the device binary 0.6 % smaller and
+// takes about a fifth more time, which every change of the runtime pays.
+const effort = "preset=5"
+
 // compress makes one xz stream with one block that the kernel's decoder takes:
 // CRC32, one thread (the number of threads changes the bytes), and on x86 the
 // filter for its branches where the content is code.
@@ -52,7 +56,7 @@ func compress(ctx context.Context, w *build.Work, t Tools, src, dst string, x86 
 	if x86 {
 		args = append(args, "--x86")
 	}
-	args = append(args, "--lzma2=preset=6e,dict="+strconv.FormatInt(dict, 10), src)
+	args = append(args, "--lzma2="+effort+",dict="+strconv.FormatInt(dict, 10), src)
 	out, err := os.Create(dst)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "compressing %s", filepath.Base(src))
