@@ -3,8 +3,11 @@ package bench
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,32 +40,50 @@ func appEngine(ctx context.Context, root string) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	var wall, cpu, pss []float64
+	var wall, cpu, pss, more, stop []float64
 	for range runs {
 		s, err := measureInstance(ctx, shop, "app", "talker")
 		if err != nil {
 			return nil, err
 		}
-		wall, cpu = append(wall, s.wall), append(cpu, s.cpu)
+		wall, cpu, stop = append(wall, s.wall), append(cpu, s.cpu), append(stop, s.stop)
 	}
 	for range runs {
-		s, err := measureInstance(ctx, shop, "app", "talker", "other", "third")
+		few, err := measureInstance(ctx, shop, names(4)...)
 		if err != nil {
 			return nil, err
 		}
-		pss = append(pss, s.pss)
+		many, err := measureInstance(ctx, shop, names(4+others)...)
+		if err != nil {
+			return nil, err
+		}
+		pss, more = append(pss, few.pss), append(more, (many.pss-few.pss)/others)
 	}
 	return []Row{
 		row("App Engine: start to two containers STARTED", "ms wall", 60, wall, "from exec to the engine's word, storage in memory"),
 		row("App Engine: start to two containers STARTED", "CPU ms", 60, cpu, "the process and the containers' first stages"),
 		row("App Engine with four containers", "MB PSS", 9, pss, "smaps_rollup of its one process"),
+		row("each further container", "MB PSS", 0.1, more, fmt.Sprintf("of %d more", others)),
+		row("stop of a container that obeys", "ms wall", 100, stop, "from the request until the API says STOPPED; its init is a shell"),
 	}, nil
+}
+
+// others are how many containers tell what each further one takes.
+const others = 20
+
+// names are containers: app, talker, and more of the first kind.
+func names(n int) []string {
+	list := []string{"app", "talker"}
+	for i := len(list); i < n; i++ {
+		list = append(list, fmt.Sprint("app", i))
+	}
+	return list
 }
 
 // sample is one start.
 type sample struct {
-	wall, cpu float64 // milliseconds
-	pss       float64 // MB
+	wall, cpu, stop float64 // milliseconds
+	pss             float64 // MB
 }
 
 // measureInstance starts an instance with containers that are all the application
@@ -123,6 +144,9 @@ func startInstance(ctx context.Context, prefix string) (s sample, err error) {
 	if err == nil {
 		s.pss, err = settledPSS(ctx, cmd.Process.Pid)
 	}
+	if err == nil {
+		s.stop, err = stopTime(ctx, filepath.Join(prefix, "run/pv/pv-ctrl"), "app")
+	}
 	cancel()
 	_, _ = io.Copy(io.Discard, out)
 	_ = cmd.Wait()
@@ -130,6 +154,52 @@ func startInstance(ctx context.Context, prefix string) (s sample, err error) {
 		return s, fmt.Errorf("the containers in %s did not reach their goals", prefix)
 	}
 	return s, err
+}
+
+// stopTime stops a container over the control socket and returns the milliseconds
+// until it is STOPPED.
+func stopTime(ctx context.Context, socket, name string) (float64, error) {
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	defer client.CloseIdleConnections()
+	start := time.Now()
+	if _, err := request(ctx, client, http.MethodPut, "/containers/"+name, `{"action":"stop"}`); err != nil {
+		return 0, err
+	}
+	for {
+		body, err := request(ctx, client, http.MethodGet, "/containers", "")
+		if err != nil {
+			return 0, err
+		}
+		var list []struct{ Name, Status string }
+		if err := json.Unmarshal(body, &list); err != nil {
+			return 0, fmt.Errorf("reading the list of containers: %w", err)
+		}
+		for _, c := range list {
+			if c.Name == name && c.Status == "STOPPED" {
+				return float64(time.Since(start).Microseconds()) / 1000, nil
+			}
+		}
+	}
+}
+
+// request asks the control socket and returns the body of a good answer.
+func request(ctx context.Context, client *http.Client, method, path, body string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode >= 300 {
+		err = fmt.Errorf("%s %s: %s: %s", method, path, answer.Status, text)
+	}
+	return text, err
 }
 
 // processTime is what a process has used so far, in milliseconds

@@ -2,6 +2,9 @@ package bench
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,5 +53,33 @@ func TestInstanceThatCannotRunIsTold(t *testing.T) {
 	}
 	if s, err := startInstance(context.Background(), prefix); err == nil || s.wall != 0 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestStopTimeWaitsForStopped asks a socket that says STOPPING twice before.
+func TestStopTimeWaitsForStopped(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, stopped := 0, ""
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			stopped = r.URL.Path
+			return
+		}
+		asked++
+		status := map[bool]string{true: "STOPPED", false: "STOPPING"}[asked > 2]
+		fmt.Fprintf(w, `[{"name":"other","status":"STOPPED"},{"name":"app","status":%q}]`, status)
+	})}
+	go srv.Serve(l)
+	defer srv.Close()
+	if ms, err := stopTime(t.Context(), socket, "app"); err != nil || ms <= 0 || asked != 3 || stopped != "/containers/app" {
+		t.Errorf("%v ms, %v, asked %d times, stopped %s", ms, err, asked, stopped)
+	}
+	srv.Handler = http.NotFoundHandler()
+	if _, err := stopTime(t.Context(), socket, "app"); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("a refused stop: %v", err)
 	}
 }

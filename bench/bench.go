@@ -77,6 +77,7 @@ func Run(ctx context.Context, root string, out, progress io.Writer) error {
 		{"sizes", sizes},
 		{"the log server", logServer},
 		{"the control socket", controlSocket},
+		{"the launcher", launcher},
 		{"App Engine instances", appEngine},
 		{"the host tool", pvr},
 		{"booted devices", devices},

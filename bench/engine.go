@@ -41,3 +41,18 @@ func controlSocket(ctx context.Context, root string) ([]Row, error) {
 		row("`GET /containers` under attack, 99th percentile", "ms wall", 50, worst, fmt.Sprintf("%d kinds of hostile clients, eight of a kind at a time", len(attacks))),
 	}, nil
 }
+
+// launcher measures starts with the benchmark of its package.
+func launcher(ctx context.Context, root string) ([]Row, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=^BenchmarkStart$", "-benchtime=300x", "-count="+strconv.Itoa(runs), "./runtime/container")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("running the benchmark of the launcher: %w", err)
+	}
+	cpu, err := metric(string(out), "BenchmarkStart", "cpu-ms/op")
+	if err != nil {
+		return nil, err
+	}
+	return []Row{row("start and end of a container", "CPU ms", 5, cpu, "launcher, first stage and an init that ends at once")}, nil
+}
