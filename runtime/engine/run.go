@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -453,7 +454,12 @@ func (s *session) settled(reached, all int) {
 	if err := handoff.Notify(handoff.Ready); err != nil {
 		s.log.Warnf("%v", err)
 	}
+	time.AfterFunc(quiet, debug.FreeOSMemory)
 }
+
+// quiet is how long after the start of all containers their console's first lines and
+// the readers of their logs are at rest: what the start took goes back to the kernel.
+const quiet = time.Second
 
 // bootCPU says how much the processors have worked since process 1 began.
 func (s *session) bootCPU() string {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -111,29 +112,81 @@ func (m *subscriptions) closeAll() {
 	m.reads.Wait()
 }
 
-// readStream logs whole lines; the beginning of one waits a little for its end.
+// readStream logs whole lines; the beginning of one waits a little for its end. It
+// holds no buffer while nothing comes: most containers are silent most of the time.
 func (s *Server) readStream(f *os.File, platform, source string, level Level) {
-	buf := make([]byte, 0, 2*pieceSize)
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	l := stream{put: func(text []byte) { s.put(platform, source, level, fromStream, text) }}
 	for {
-		if len(buf) > 0 {
-			_ = f.SetReadDeadline(time.Now().Add(quietTime))
-		} else {
-			_ = f.SetReadDeadline(time.Time{})
-		}
-		n, err := f.Read(buf[len(buf) : len(buf)+pieceSize])
-		buf = buf[:len(buf)+n]
-		cut := bytes.LastIndexByte(buf, '\n') + 1
-		if err != nil || len(buf) >= pieceSize && cut == 0 {
-			cut = len(buf)
-		}
-		if cut > 0 {
-			s.put(platform, source, level, fromStream, buf[:cut])
-			buf = append(buf[:0], buf[cut:]...)
-		}
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = f.SetReadDeadline(l.deadline())
+		var end error
+		err := raw.Read(func(fd uintptr) bool {
+			end = l.read(int(fd))
+			return !errors.Is(end, unix.EAGAIN) // false asks to be called when there is more
+		})
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			l.flush()
+		case err != nil || end != nil:
+			l.flush()
 			return
 		}
 	}
+}
+
+// stream cuts what is read into whole lines.
+type stream struct {
+	put   func([]byte)
+	begun []byte // the beginning of a line
+}
+
+// deadline is when the beginning of a line has waited enough; zero without one.
+func (l *stream) deadline() time.Time {
+	if l.begun == nil {
+		return time.Time{}
+	}
+	return time.Now().Add(quietTime)
+}
+
+// read takes a piece. At the end it returns an error.
+func (l *stream) read(fd int) error {
+	piece := pieces.Get().(*[followPiece]byte)
+	defer pieces.Put(piece)
+	n, err := unix.Read(fd, piece[:pieceSize])
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return nil
+	case err != nil:
+		return err
+	case n == 0:
+		return io.EOF
+	}
+	l.add(piece[:n])
+	return nil
+}
+
+func (l *stream) add(text []byte) {
+	if l.begun != nil {
+		text = append(l.begun, text...)
+	}
+	cut := bytes.LastIndexByte(text, '\n') + 1
+	if cut == 0 && len(text) >= pieceSize {
+		cut = len(text)
+	}
+	if cut > 0 {
+		l.put(text[:cut])
+	}
+	l.begun = append([]byte(nil), text[cut:]...)
+}
+
+func (l *stream) flush() {
+	if l.begun != nil {
+		l.put(l.begun)
+	}
+	l.begun = nil
 }
 
 // ListenDescriptors makes the socket at path, pv-fd-log; serve takes descriptors on

@@ -209,7 +209,9 @@ func (t *tree) flush() {
 		t.flushFile(f)
 	}
 	t.dirty = false
-	t.free = t.free[:min(len(t.free), 8)]
+	keep := min(len(t.free), 8)
+	clear(t.free[keep:])
+	t.free = t.free[:keep]
 }
 
 func (t *tree) flushFile(f *logFile) {
