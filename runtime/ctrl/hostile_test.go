@@ -121,8 +121,13 @@ func TestTenThousandConnections(t *testing.T) {
 	if n := s.guard.Len(); n > 64 {
 		t.Errorf("%d connections are kept, bound is 32 for each caller", n)
 	}
-	if n := runtime.NumGoroutine() - goroutines; n > 200 {
-		t.Errorf("%d goroutines more for %d connections", n, want)
+	// Those of connections that lost their place end a little later.
+	more := runtime.NumGoroutine() - goroutines
+	for end := time.Now().Add(20 * time.Second); more > 200 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		more = runtime.NumGoroutine() - goroutines
+	}
+	if more > 200 {
+		t.Errorf("%d goroutines more for %d connections", more, want)
 	}
 }
 
