@@ -155,7 +155,11 @@ func (Appengine) Ls(json *bool) error {
 	return door(json, nil, nil, func(d *front.Door) error { return d.AppEngineTests() })
 }
 
-// Run runs App Engine tests: all, a GROUP, or one as GROUP:NUMBER. -i opens a console in place of the test script, with -m before the App Engine is started; -o records the results.
+// Run runs App Engine tests: all, a GROUP, or one as GROUP:NUMBER.
+//
+//	-i  opens a console in place of the test script
+//	-m  with -i: before the App Engine is started
+//	-o  records the results
 //
 //	mage appengine:run
 //	mage appengine:run local

@@ -340,7 +340,7 @@ func (d *Door) Clean(ctx context.Context, target string) error {
 // other name, and for a definition that is there but wrong, it returns unknown.
 func (d *Door) cleanGone(target string, unknown error) error {
 	defined, err := targets.Names(targets.Workspace(d.Root))
-	if err != nil || slices.Contains(defined, target) || target != filepath.Base(target) {
+	if err != nil || slices.Contains(defined, target) || !folderName(target) {
 		return unknown
 	}
 	out := d.Out(target)
@@ -352,6 +352,11 @@ func (d *Door) cleanGone(target string, unknown error) error {
 	}
 	fmt.Fprintf(d.Stderr, "removed %s; target %s is no longer defined, its cached steps go with age\n", out, target)
 	return nil
+}
+
+// folderName tells whether a word names a folder in another one, and nothing else.
+func folderName(word string) bool {
+	return word != "." && filepath.IsLocal(word) && word == filepath.Base(word)
 }
 
 // Component makes one component of a target, or with "-clean" behind its name

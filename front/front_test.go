@@ -140,7 +140,12 @@ func TestCleanOfADeletedTarget(t *testing.T) {
 	if _, err := os.Stat(d.Out("gone")); !os.IsNotExist(err) {
 		t.Errorf("out/gone is still there: %v", err)
 	}
-	for _, name := range []string{"mine", "../out/mine", ".."} {
+	for _, dir := range []string{d.Root, filepath.Dir(d.Out("x"))} { // no word leads to these
+		if err := os.WriteFile(filepath.Join(dir, build.ReportName), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"mine", "../out/mine", "..", ".", "", "/"} {
 		if err := d.Clean(t.Context(), name); fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: got %v", name, err)
 		}
