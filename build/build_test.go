@@ -18,7 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // step is a step whose work a test gives it.

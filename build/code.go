@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/pantavisor/pantavisor/build/gosource"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // codes remembers the digest of the code behind each package, for one Builder.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // node is a step in its graph.

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Input is one thing that decides a step's result. A step's key is the digest of

@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/pantavisor/pantavisor/atomicfile"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Report is what a build leaves for people and pipelines: out/TARGET/report.json,

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
 )
 
 // racy is how much older than the moment of hashing a file's times must be

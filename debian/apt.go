@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pantavisor/pantavisor/atomicfile"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Apt is the archive as this machine's own apt reaches it: its mirrors, keys and

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // source is one entry of apt's source lists, in either format

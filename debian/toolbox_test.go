@@ -11,7 +11,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/debian/partstest"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // TestToolbox runs the pinned helper programs in an empty environment.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/targets"
 )
 

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 )
 

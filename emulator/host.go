@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/fault"
-	"github.com/pantavisor/pantavisor/host"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/host"
 	"github.com/pantavisor/pantavisor/targets"
 )
 

@@ -21,8 +21,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pantavisor/pantavisor/fault"
-	"github.com/pantavisor/pantavisor/host"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/host"
 	"github.com/pantavisor/pantavisor/targets"
 )
 

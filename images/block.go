@@ -12,8 +12,8 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/gobinary"
-	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Where the initrd's two large residents live. Everything else is in the blocks

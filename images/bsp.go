@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Artefact is one file of another step's output.

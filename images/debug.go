@@ -8,8 +8,8 @@ import (
 	"regexp"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // DebugAddonFile is the addon in the output of a [DebugAddon], under its name in

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // fakeBusybox has a list of commands as busybox has it: sorted, each ended by NUL.

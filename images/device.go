@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Device is the step that makes device.json: groups, the volumes of the runtime

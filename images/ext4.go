@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // storageOptions are the values of image.config.

@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // FilesBlock is the step that packs everything of the initrd but the device

@@ -15,7 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/targets"
 )

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/xz4"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // BaseInitrd is the file in the output of an [Initrd].

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Config is a kernel's configuration: option without "CONFIG_" to its value, y, m

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Compression of a file system. The zero value is zstd at DefaultLevel.

@@ -9,7 +9,7 @@ import (
 	"text/template"
 
 	"github.com/pantavisor/pantavisor/bootloader"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Settings are what a target decides about GRUB.

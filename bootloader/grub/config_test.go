@@ -10,8 +10,8 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian/partstest"
-	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 func config(t *testing.T, s Settings) string {

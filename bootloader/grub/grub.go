@@ -16,8 +16,8 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
-	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Paths on the boot partition and the storage.

@@ -22,7 +22,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Platform is what build constraints are decided by.

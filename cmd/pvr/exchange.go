@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pantavisor/pantavisor/atomicfile"
-	"github.com/pantavisor/pantavisor/atomicfile/direct"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
 	"github.com/pantavisor/pantavisor/revision/archive"
 	"github.com/pantavisor/pantavisor/revision/repo"
 )

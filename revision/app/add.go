@@ -7,7 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/image"
 	"github.com/pantavisor/pantavisor/revision/app/template"
 	"github.com/pantavisor/pantavisor/revision/canon"

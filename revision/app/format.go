@@ -4,8 +4,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // format is how a root file system is written.

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/image"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 	"github.com/pantavisor/pantavisor/revision/app/template"

@@ -16,7 +16,7 @@ import (
 
 	"github.com/therootcompany/xz"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/image"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 )

@@ -5,7 +5,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 

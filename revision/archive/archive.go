@@ -25,7 +25,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/pgzip"
 
-	"github.com/pantavisor/pantavisor/atomicfile/direct"
+	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pantavisor/pantavisor/atomicfile/direct"
+	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
 )
 
 // Link gives an object another name in the same file system. Nothing but the name

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 

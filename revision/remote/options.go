@@ -10,7 +10,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Options say how a [Client] works. The zero value speaks with the public Hub and

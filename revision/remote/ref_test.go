@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // folder makes a working directory with what references may name.

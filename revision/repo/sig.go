@@ -10,7 +10,7 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/pvs"
 	"github.com/pantavisor/pantavisor/revision/pvs/sign"

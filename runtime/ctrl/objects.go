@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
 )
 
 const (

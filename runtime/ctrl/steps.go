@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/pantavisor/pantavisor/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
 )
 
 const (

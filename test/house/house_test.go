@@ -196,8 +196,8 @@ var layers = []struct {
 	{"revision", []string{"runtime", "build", "targets", "images", "debian"}, "what host and device share stands below both"},
 	{"formats", []string{"runtime", "build", "targets", "images", "revision"}, "a format knows no user of it"},
 	{"build", []string{"images", "kernel", "bootloader", "debian", "runtime", "containers", "emulator"}, "the graph knows no step of it"},
-	{"fault", []string{"build", "runtime", "revision"}, "the bottom"},
-	{"atomicfile", []string{"build", "runtime", "revision"}, "the bottom"},
+	{"internal/fault", []string{"build", "runtime", "revision"}, "the bottom"},
+	{"internal/atomicfile", []string{"build", "runtime", "revision"}, "the bottom"},
 }
 
 func TestImportsPointDownwards(t *testing.T) {
@@ -222,7 +222,7 @@ func TestImportsPointDownwards(t *testing.T) {
 func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
 // TestDocsNameCommandsThatExist looks for "mage WORD" in the documents and for
-// WORD among the targets of the magefile.
+// WORD among the commands of package mage.
 func TestDocsNameCommandsThatExist(t *testing.T) {
 	targets := mageTargets(t)
 	command := regexp.MustCompile("(?m)(?:`|^ *(?:\\$ |sudo |[A-Z_]+=\\S+ )*)(?:go tool )?mage ([a-z][a-z:]*)")
@@ -239,7 +239,7 @@ func TestDocsNameCommandsThatExist(t *testing.T) {
 		for _, m := range command.FindAllSubmatch(text, -1) {
 			found++
 			if name := strings.ToLower(string(m[1])); !targets[name] {
-				t.Errorf("%s: mage %s is no target of the magefile", doc, name)
+				t.Errorf("%s: mage %s is not a command of package mage", doc, name)
 			}
 		}
 	}
@@ -252,7 +252,7 @@ func mageTargets(t *testing.T) map[string]bool {
 	t.Helper()
 	targets := map[string]bool{}
 	for _, s := range sources(t) {
-		if s.path != "magefile.go" {
+		if path.Dir(s.path) != "mage" {
 			continue
 		}
 		for _, decl := range s.file.Decls {
@@ -266,7 +266,7 @@ func mageTargets(t *testing.T) map[string]bool {
 		}
 	}
 	if len(targets) == 0 {
-		t.Fatal("magefile.go has no targets")
+		t.Fatal("package mage has no commands")
 	}
 	return targets
 }

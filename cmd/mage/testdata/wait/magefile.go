@@ -9,11 +9,11 @@ import (
 
 	"github.com/magefile/mage/mg"
 
-	"github.com/pantavisor/pantavisor/fault"
-	"github.com/pantavisor/pantavisor/front"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/workspace"
 )
 
-func init() { front.CancelOnTerminate() }
+func init() { workspace.CancelOnTerminate() }
 
 // Wait says that it waits, until it is cancelled.
 func Wait(ctx context.Context) error {

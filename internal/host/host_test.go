@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // fakeApt puts an apt-get on the PATH that records its words and makes the program

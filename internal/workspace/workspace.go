@@ -1,7 +1,7 @@
-// Package front joins targets, locks, images and the build for the commands that
-// a user types: each exported method is one command, and the magefile only calls
+// Package workspace joins targets, locks, images and the build for the commands that
+// a user types: each exported method is one command, and package mage only calls
 // it.
-package front
+package workspace
 
 import (
 	"context"
@@ -26,13 +26,13 @@ import (
 	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/emulator"
-	"github.com/pantavisor/pantavisor/fault"
 	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// Door is where commands come in. Fill the fields that a command has flags for.
-type Door struct {
+// Workspace is where commands come in. Fill the fields that a command has flags for.
+type Workspace struct {
 	Root    string // the source tree; "": the folder of the process
 	Events  string // file for JSON lines, "-" for Stdout; "": none
 	Locked  bool   // as PV_LOCKED
@@ -48,7 +48,7 @@ const composerMemory = 80 << 20
 
 // New opens the door of the source tree in the current folder, with options from
 // the environment.
-func New() (*Door, error) {
+func New() (*Workspace, error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "looking for the source tree")
@@ -59,11 +59,11 @@ func New() (*Door, error) {
 
 // At opens the door of the source tree at root. It bounds the memory of the process,
 // unless GOMEMLIMIT does.
-func At(root string, o *options.Options) *Door {
+func At(root string, o *options.Options) *Workspace {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(composerMemory)
 	}
-	return &Door{Root: root, Options: o, Stdout: os.Stdout, Stderr: os.Stderr}
+	return &Workspace{Root: root, Options: o, Stdout: os.Stdout, Stderr: os.Stderr}
 }
 
 // job is one command on one target.
@@ -75,14 +75,14 @@ type job struct {
 }
 
 // Out is the folder of a target's results.
-func (d *Door) Out(target string) string { return filepath.Join(d.Root, "out", target) }
+func (d *Workspace) Out(target string) string { return filepath.Join(d.Root, "out", target) }
 
-func (d *Door) load(name string) (*targets.Target, error) {
+func (d *Workspace) load(name string) (*targets.Target, error) {
 	return targets.Load(targets.Workspace(d.Root), name)
 }
 
 // open resolves a target: its parts, then its graph. Nothing is run.
-func (d *Door) open(ctx context.Context, name string) (*job, error) {
+func (d *Workspace) open(ctx context.Context, name string) (*job, error) {
 	t, err := d.load(name)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (d *Door) open(ctx context.Context, name string) (*job, error) {
 	return j, nil
 }
 
-func (d *Door) builder(t *targets.Target) (*job, error) {
+func (d *Workspace) builder(t *targets.Target) (*job, error) {
 	dir, err := build.CacheDir()
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (d *Door) builder(t *targets.Target) (*job, error) {
 }
 
 // sinks are lines or bars for people and, when asked for, JSON lines.
-func (d *Door) sinks() (build.Sink, func() error, error) {
+func (d *Workspace) sinks() (build.Sink, func() error, error) {
 	var all build.Sinks
 	end := func() error { return nil }
 	if f, ok := d.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -149,7 +149,7 @@ func (d *Door) sinks() (build.Sink, func() error, error) {
 }
 
 // parts answers what the target takes from Debian, from its lock.
-func (d *Door) parts(ctx context.Context, j *job) (*debian.Parts, error) {
+func (d *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 	lock, err := debian.LoadLock(d.lockFile(j.target.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		lock, err = &debian.Lock{}, nil
@@ -172,12 +172,12 @@ func (d *Door) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 	return debian.NewParts(store, lock), nil
 }
 
-func (d *Door) lockFile(target string) string {
+func (d *Workspace) lockFile(target string) string {
 	return filepath.Join(d.Root, "targets", target, "parts.lock")
 }
 
 // Build makes everything of a target and prints where it is.
-func (d *Door) Build(ctx context.Context, target string) (*build.Report, error) {
+func (d *Workspace) Build(ctx context.Context, target string) (*build.Report, error) {
 	j, err := d.open(ctx, target)
 	if err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func (d *Door) Build(ctx context.Context, target string) (*build.Report, error) 
 }
 
 // warnAgain repeats warnings where people look: below everything else.
-func (d *Door) warnAgain(r *build.Report) {
+func (d *Workspace) warnAgain(r *build.Report) {
 	for _, w := range r.Warnings {
 		fmt.Fprintln(d.Stderr, build.Line(build.Event{Type: build.Warning, Step: w.Step, Text: w.Text}))
 	}
@@ -205,7 +205,7 @@ func (d *Door) warnAgain(r *build.Report) {
 
 // roomFor adds to an error of a full file system which folders need room; an image
 // that is too small says itself what mends it.
-func (d *Door) roomFor(err error, cache string) error {
+func (d *Workspace) roomFor(err error, cache string) error {
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return err
 	}
@@ -217,7 +217,7 @@ func (d *Door) roomFor(err error, cache string) error {
 const unusedDownloads = 90 * 24 * time.Hour
 
 // tidy keeps the caches in bounds. The build is done: what goes wrong is told only.
-func (d *Door) tidy(ctx context.Context, j *job) {
+func (d *Workspace) tidy(ctx context.Context, j *job) {
 	day, err := j.Cache.Tidy(ctx, d.Options.CacheSize<<30)
 	if day {
 		err = errors.Join(err, debian.Open(j.Cache.Dir(), nil).Prune(unusedDownloads))
@@ -227,14 +227,14 @@ func (d *Door) tidy(ctx context.Context, j *job) {
 	}
 }
 
-func (d *Door) print(v any) error {
+func (d *Workspace) print(v any) error {
 	enc := json.NewEncoder(d.Stdout)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
 }
 
 // Run builds a target and boots its image in the emulator.
-func (d *Door) Run(ctx context.Context, target string) error {
+func (d *Workspace) Run(ctx context.Context, target string) error {
 	t, err := d.load(target)
 	if err != nil {
 		return err
@@ -267,7 +267,7 @@ func (d *Door) Run(ctx context.Context, target string) error {
 }
 
 // Targets lists the boards.
-func (d *Door) Targets() error {
+func (d *Workspace) Targets() error {
 	all, err := targets.LoadAll(targets.Workspace(d.Root))
 	if d.JSON {
 		list := map[string]*targets.Target{}
@@ -284,7 +284,7 @@ func (d *Door) Targets() error {
 }
 
 // Plan prints the resolved graph: text, json or dot.
-func (d *Door) Plan(ctx context.Context, target, format string) error {
+func (d *Workspace) Plan(ctx context.Context, target, format string) error {
 	j, err := d.open(ctx, target)
 	if err != nil {
 		return err
@@ -298,7 +298,7 @@ func (d *Door) Plan(ctx context.Context, target, format string) error {
 }
 
 // Why says which input of a step changed.
-func (d *Door) Why(ctx context.Context, target, step string) error {
+func (d *Workspace) Why(ctx context.Context, target, step string) error {
 	j, err := d.open(ctx, target)
 	if err != nil {
 		return err
@@ -316,7 +316,7 @@ func (d *Door) Why(ctx context.Context, target, step string) error {
 
 // Clean removes what was made for a target: its outputs and its cached steps.
 // Downloads stay.
-func (d *Door) Clean(ctx context.Context, target string) error {
+func (d *Workspace) Clean(ctx context.Context, target string) error {
 	t, err := d.load(target)
 	if err != nil {
 		return d.cleanGone(target, err)
@@ -338,7 +338,7 @@ func (d *Door) Clean(ctx context.Context, target string) error {
 
 // cleanGone removes the outputs of a target whose definition was deleted. For any
 // other name, and for a definition that is there but wrong, it returns unknown.
-func (d *Door) cleanGone(target string, unknown error) error {
+func (d *Workspace) cleanGone(target string, unknown error) error {
 	defined, err := targets.Names(targets.Workspace(d.Root))
 	if err != nil || slices.Contains(defined, target) || !folderName(target) {
 		return unknown
@@ -361,7 +361,7 @@ func folderName(word string) bool {
 
 // Component makes one component of a target, or with "-clean" behind its name
 // drops it from the cache.
-func (d *Door) Component(ctx context.Context, target, name string) error {
+func (d *Workspace) Component(ctx context.Context, target, name string) error {
 	base, clean := strings.CutSuffix(name, "-clean")
 	if !slices.Contains(images.Components, base) {
 		return targets.Unknown("component", base, images.Components)
@@ -393,7 +393,7 @@ func (d *Door) Component(ctx context.Context, target, name string) error {
 }
 
 // Lock moves the target's pinned parts to the newest of their suites.
-func (d *Door) Lock(ctx context.Context, target string) error {
+func (d *Workspace) Lock(ctx context.Context, target string) error {
 	t, err := d.load(target)
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/options"
-	"github.com/pantavisor/pantavisor/front"
+	"github.com/pantavisor/pantavisor/internal/workspace"
 )
 
 const target = "x64-uefi"
@@ -63,8 +63,8 @@ func highWater(path string) float64 {
 	return 0
 }
 
-func door(root string) *front.Door {
-	d := front.At(root, &options.Options{})
+func door(root string) *workspace.Workspace {
+	d := workspace.At(root, &options.Options{})
 	d.Stdout, d.Stderr = io.Discard, io.Discard
 	return d
 }

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Need is one thing that the machine may lack.

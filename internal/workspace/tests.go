@@ -1,10 +1,10 @@
-package front
+package workspace
 
 import (
 	"context"
 
 	"github.com/pantavisor/pantavisor/emulator"
-	"github.com/pantavisor/pantavisor/host"
+	"github.com/pantavisor/pantavisor/internal/host"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -28,7 +28,7 @@ var oracles = map[string][]string{
 
 // PrepareTests installs what the tests need of this machine: the emulators of all
 // targets and the programs that judge our formats.
-func (d *Door) PrepareTests(ctx context.Context) error {
+func (d *Workspace) PrepareTests(ctx context.Context) error {
 	var needs []host.Need
 	for pkg, programs := range oracles {
 		for _, p := range programs {

@@ -1,6 +1,6 @@
 // The linter has a module of its own so that its many dependencies stay out of ours:
 //
-//	go tool -modfile=lint/go.mod golangci-lint run
+//	go tool -modfile=.ci/lint/go.mod golangci-lint run
 
 module github.com/pantavisor/pantavisor/lint
 

@@ -1,4 +1,4 @@
-package front
+package workspace
 
 import (
 	"bytes"
@@ -13,11 +13,11 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/options"
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // door opens the front door of an empty workspace with a cache of its own.
-func door(t *testing.T) (*Door, *bytes.Buffer) {
+func door(t *testing.T) (*Workspace, *bytes.Buffer) {
 	t.Helper()
 	t.Setenv("PV_CACHE_DIR", t.TempDir())
 	root := t.TempDir()
@@ -25,7 +25,7 @@ func door(t *testing.T) (*Door, *bytes.Buffer) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	return &Door{Root: root, Options: &options.Options{}, Stdout: &out, Stderr: &bytes.Buffer{}}, &out
+	return &Workspace{Root: root, Options: &options.Options{}, Stdout: &out, Stderr: &bytes.Buffer{}}, &out
 }
 
 func TestTargets(t *testing.T) {

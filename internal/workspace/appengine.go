@@ -1,4 +1,4 @@
-package front
+package workspace
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/fault"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/test/appengine"
 	"github.com/pantavisor/pantavisor/test/vm"
 )
@@ -18,10 +18,12 @@ import (
 // test is this program again.
 func Inside() { appengine.Inside() }
 
-func (d *Door) suites() string { return filepath.Join(d.Root, filepath.FromSlash(appengine.Suites)) }
+func (d *Workspace) suites() string {
+	return filepath.Join(d.Root, filepath.FromSlash(appengine.Suites))
+}
 
 // AppEngineTests lists the App Engine tests.
-func (d *Door) AppEngineTests() error {
+func (d *Workspace) AppEngineTests() error {
 	all, err := appengine.Find(d.suites())
 	if err != nil {
 		return err
@@ -44,7 +46,7 @@ func (d *Door) AppEngineTests() error {
 
 // AppEngineRun runs the tests that a word names, all with "". It is an error of kind
 // fault.Goal when one fails.
-func (d *Door) AppEngineRun(ctx context.Context, word string, mode appengine.Mode) error {
+func (d *Workspace) AppEngineRun(ctx context.Context, word string, mode appengine.Mode) error {
 	all, err := appengine.Find(d.suites())
 	if err != nil {
 		return err
@@ -90,7 +92,7 @@ func TestWords(args []string) []string {
 }
 
 // AppEngineAdd makes a new test in a group and prints its folder and name.
-func (d *Door) AppEngineAdd(group string) error {
+func (d *Workspace) AppEngineAdd(group string) error {
 	dir, err := appengine.Add(d.suites(), group)
 	if err != nil {
 		return err
