@@ -64,7 +64,7 @@ func TestString(t *testing.T) {
 }
 
 func TestKindsAreDocumented(t *testing.T) {
-	data, err := os.ReadFile("../docs/exit-codes.md")
+	data, err := os.ReadFile("../../docs/exit-codes.md")
 	if err != nil {
 		t.Fatal(err)
 	}
