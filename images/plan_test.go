@@ -1,0 +1,195 @@
+package images_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	diff "github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gobinary"
+	"github.com/pantavisor/pantavisor/build/gosource"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+var record = flag.Bool("record", false, "write the golden files of testdata anew; the run that writes one fails")
+
+// golden compares text with a file below testdata.
+func golden(t *testing.T, file, text string) {
+	t.Helper()
+	file = filepath.Join("testdata", file)
+	want, err := os.ReadFile(file)
+	if *record && string(want) != text {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Fatalf("%s was written; run the test again without -record", file)
+	}
+	if err != nil {
+		t.Fatalf("%v (go test ./images -record writes it)", err)
+	}
+	if d := diff.Diff(string(want), text); d != "" {
+		t.Errorf("%s differs (go test ./images -record writes it anew):\n%s", file, d)
+	}
+}
+
+// planned is the composition of a shipped target whose packages are all pinned at
+// version 1: the plan then depends on neither lock nor archive, and a target without
+// a lock has one too.
+func planned(t *testing.T, name string) *images.Composition {
+	t.Helper()
+	target, err := targets.Load(targets.Builtin(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := &debian.Lock{}
+	for _, r := range debian.BuildRequests(target) {
+		lock.Requests = append(lock.Requests, r)
+		for _, p := range r.Packages {
+			arch := r.Arch
+			if r.Closure { // a helper program, which runs where the build does
+				arch = "all"
+			}
+			lock.Packages = append(lock.Packages, debian.Entry{Package: p, Version: "1", Arch: arch, For: []string{r.Name + "/" + r.Arch}})
+		}
+	}
+	module, err := gosource.Open("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := images.Graph(images.Options{
+		Target: target, Root: shippedTree(t), Module: module, Parts: debian.NewParts(debian.Open(t.TempDir(), nil), lock), Epoch: build.Epoch,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// shippedTree is the source tree without what a user adds to it, keys for example.
+func shippedTree(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"config", "containers", "images", "vendors"} {
+		from, err := filepath.Abs(filepath.Join("..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(from, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestPlanOfEveryTarget compares the steps of each target, dependencies first, with
+// their parameters, sources and needs.
+func TestPlanOfEveryTarget(t *testing.T) {
+	t.Parallel()
+	names, err := targets.Names(targets.Builtin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := planned(t, name)
+			w := &planWriter{t: t, seen: map[string]bool{}}
+			for _, s := range c.Wanted() {
+				w.step(s)
+			}
+			for _, component := range images.Components {
+				for _, s := range c.Components[component] {
+					w.step(s)
+				}
+			}
+			for _, component := range images.Components {
+				fmt.Fprintf(&w.text, "component %s:%s\n", component, stepNames(c.Components[component]))
+			}
+			for _, a := range c.Artefacts {
+				fmt.Fprintf(&w.text, "artefact %s: %s of %s\n", a.To, a.From, a.Step.Name())
+			}
+			host := debian.ToolsRequest + "/" + debian.HostArch()
+			golden(t, "plan/"+name+".txt", strings.ReplaceAll(w.text.String(), host, debian.ToolsRequest+"/HOST"))
+		})
+	}
+}
+
+// planWriter writes each step once, behind those that it needs.
+type planWriter struct {
+	t    *testing.T
+	seen map[string]bool
+	text strings.Builder
+}
+
+func (w *planWriter) step(s build.Step) {
+	w.t.Helper()
+	if w.seen[s.Name()] {
+		return
+	}
+	w.seen[s.Name()] = true
+	for _, d := range s.Deps() {
+		w.step(d)
+	}
+	fmt.Fprintf(&w.text, "%s\n", s.Name())
+	w.fields(s)
+	w.sources(s)
+	if needs := stepNames(s.Deps()); needs != "" {
+		fmt.Fprintf(&w.text, "    needs%s\n", needs)
+	}
+}
+
+// fields writes the step's parameters: the exported fields that enter its key.
+func (w *planWriter) fields(s build.Step) {
+	w.t.Helper()
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if !f.IsExported() || f.Tag.Get("json") == "-" || f.Name == "Toolchain" {
+			continue
+		}
+		if text, ok := v.Field(i).Interface().(string); ok && strings.Contains(text, "\n") {
+			fmt.Fprintf(&w.text, "    %s:\n\t%s\n", f.Name, strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n\t"))
+			continue
+		}
+		text, err := json.Marshal(v.Field(i).Interface())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		fmt.Fprintf(&w.text, "    %s = %s\n", f.Name, text)
+	}
+}
+
+// sources writes the names of the files that a step reads; those of a Go program are
+// the compiler's affair.
+func (w *planWriter) sources(s build.Step) {
+	w.t.Helper()
+	sourced, ok := s.(build.Sourced)
+	if _, program := s.(*gobinary.Step); !ok || program {
+		return
+	}
+	list, err := sourced.Sources()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, src := range list {
+		fmt.Fprintf(&w.text, "    reads %s\n", cmp.Or(src.Name, "?"))
+	}
+}
+
+func stepNames(steps []build.Step) string {
+	var out strings.Builder
+	for _, s := range steps {
+		out.WriteString(" " + s.Name())
+	}
+	return out.String()
+}
