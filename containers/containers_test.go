@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -199,9 +200,7 @@ func object(t *testing.T, out string, name json.RawMessage) []byte {
 // checkRoot unpacks the root with the system's tool and looks at it.
 func checkRoot(t *testing.T, out string, state map[string]json.RawMessage) {
 	t.Helper()
-	if _, err := exec.LookPath("unsquashfs"); err != nil {
-		t.Skip("unsquashfs is not installed")
-	}
+	oracle.Need(t, "unsquashfs")
 	image := filepath.Join(t.TempDir(), "root.squashfs")
 	if err := os.WriteFile(image, object(t, out, state["demo/root.squashfs"]), 0o644); err != nil {
 		t.Fatal(err)

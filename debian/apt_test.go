@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // repository is an archive on disk, in Debian's layout.
@@ -24,11 +25,7 @@ type repository struct {
 
 func newRepository(t *testing.T) *repository {
 	t.Helper()
-	for _, name := range []string{aptGet, "dpkg-deb"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("%s is not installed", name)
-		}
-	}
+	oracle.Need(t, aptGet, "dpkg-deb")
 	return &repository{t, t.TempDir()}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -113,10 +114,7 @@ func (r *runner) must(s build.Step) string {
 // host runs a program that judges what was made.
 func host(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("%s is not installed: nothing to compare with", name)
-	}
+	path := oracle.Program(t, name)
 	cmd := exec.Command(path, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
 	out, err := cmd.CombinedOutput()

@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // module renders a relocatable ELF file with a .modinfo section.
@@ -355,10 +356,8 @@ func checkFirmware(t *testing.T, b *partstest.Bench, kernel *Tree) {
 	}
 	step.Budget = 32
 	file := filepath.Join(b.Run(step), FirmwareFile)
-	if unsquashfs, err := exec.LookPath("unsquashfs"); err == nil {
-		out, err := exec.Command(unsquashfs, "-l", file).CombinedOutput()
-		if err != nil || !bytes.Contains(out, []byte("squashfs-root/rtl_nic/")) {
-			t.Errorf("%v: %.300s", err, out)
-		}
+	out, err := exec.Command(oracle.Program(t, "unsquashfs"), "-l", file).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("squashfs-root/rtl_nic/")) {
+		t.Errorf("%v: %.300s", err, out)
 	}
 }

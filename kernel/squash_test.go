@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // squashed writes the file system of a small folder whose permissions are bits.
@@ -45,10 +46,7 @@ func TestSquashHidesTheMachine(t *testing.T) {
 	if two, err := os.ReadFile(squashed(t, 0o600, 0)); err != nil || bytes.Equal(one, two) {
 		t.Errorf("another time, the same bytes: %v", err)
 	}
-	unsquashfs, err := exec.LookPath("unsquashfs")
-	if err != nil {
-		t.Skip("unsquashfs is not installed (package squashfs-tools)")
-	}
+	unsquashfs := oracle.Program(t, "unsquashfs")
 	list, err := exec.Command(unsquashfs, "-lln", "-UTC", file).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, list)

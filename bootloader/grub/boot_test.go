@@ -19,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 const (
@@ -31,11 +32,7 @@ const (
 // needTools skips the test where a program is missing.
 func needTools(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"qemu-system-x86_64", "sgdisk", "mkfs.vfat", "mcopy", "mmd", "mke2fs", "debugfs"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("%s is not installed", name)
-		}
-	}
+	oracle.Need(t, "qemu-system-x86_64", "sgdisk", "mkfs.vfat", "mcopy", "mmd", "mke2fs", "debugfs")
 	for _, file := range []string{ovmf, vars} {
 		if _, err := os.Stat(file); err != nil {
 			t.Skip("OVMF is not installed (package ovmf)")

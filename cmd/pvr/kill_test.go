@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // command starts the tool as a process of its own.
@@ -41,9 +43,7 @@ func (s *scene) rootfs(generation string) string {
 // old one or none, a repository that works, and nothing that the next command would
 // take for a file of the user.
 func TestKilledAppAdd(t *testing.T) {
-	if _, err := exec.LookPath("unsquashfs"); err != nil {
-		t.Skip(err)
-	}
+	oracle.Need(t, "unsquashfs")
 	s := newScene(t)
 	s.must("init")
 	s.write("other/file", "text")

@@ -21,6 +21,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // record is one run of the program in the field.
@@ -37,18 +39,7 @@ var source, _ = os.Getwd()
 // recordings returns the folder of the recordings; the test is skipped without.
 func recordings(t *testing.T) string {
 	t.Helper()
-	base := os.Getenv("PV_SPEC_DIR")
-	if base == "" {
-		base = "../../../shared/spec"
-	}
-	if !filepath.IsAbs(base) {
-		base = filepath.Join(source, base) // tests change the working directory
-	}
-	dir := filepath.Join(base, "golden/pvr")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recordings: %v (PV_SPEC_DIR names their folder)", err)
-	}
-	return dir
+	return oracle.Recordings(t, "golden/pvr")
 }
 
 // load reads a JSON file of the recordings.

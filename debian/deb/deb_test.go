@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // member renders one ar member.
@@ -230,10 +232,7 @@ func TestDamaged(t *testing.T) {
 
 // TestDpkgDebAgrees reads what Debian's own program packs.
 func TestDpkgDebAgrees(t *testing.T) {
-	tool, err := exec.LookPath("dpkg-deb")
-	if err != nil {
-		t.Skip("dpkg-deb is not installed")
-	}
+	tool := oracle.Program(t, "dpkg-deb")
 	src, out := t.TempDir(), filepath.Join(t.TempDir(), "p.deb")
 	for name, text := range map[string]string{
 		"DEBIAN/control":     "Package: p\nVersion: 1\nArchitecture: all\nMaintainer: M <m@example.com>\nDescription: d\n",

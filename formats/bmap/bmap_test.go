@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/formats/bmap"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // sparse makes an image with data in blocks 0, 2, 3 and the cut last one.
@@ -78,10 +79,7 @@ func TestReadReturnsWhatWasEncoded(t *testing.T) {
 }
 
 func TestBmaptoolCopiesWithTheMap(t *testing.T) {
-	tool, err := exec.LookPath("bmaptool")
-	if err != nil {
-		t.Skip("bmaptool is not installed: nothing to compare with")
-	}
+	tool := oracle.Program(t, "bmaptool")
 	f := sparse(t)
 	name, dst := f.Name()+".bmap", filepath.Join(t.TempDir(), "copy.img")
 	if err := os.WriteFile(name, create(t, f).Encode(), 0o644); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 const epoch = 1577836800
@@ -44,10 +45,7 @@ func archive(t testing.TB, entries []cpio.Entry) []byte {
 }
 
 func TestSystemCpioUnpacksWhatIsWritten(t *testing.T) {
-	tool, err := exec.LookPath("cpio")
-	if err != nil {
-		t.Skip("cpio is not installed: nothing to compare with")
-	}
+	tool := oracle.Program(t, "cpio")
 	dir := t.TempDir()
 	cmd := exec.Command(tool, "-i", "--quiet", "--no-preserve-owner")
 	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(archive(t, sample()[:4]))
@@ -65,10 +63,7 @@ func TestSystemCpioUnpacksWhatIsWritten(t *testing.T) {
 }
 
 func TestSystemCpioListsSorted(t *testing.T) {
-	tool, err := exec.LookPath("cpio")
-	if err != nil {
-		t.Skip("cpio is not installed: nothing to compare with")
-	}
+	tool := oracle.Program(t, "cpio")
 	cmd := exec.Command(tool, "-t", "--quiet")
 	cmd.Stdin = bytes.NewReader(archive(t, sample()))
 	out, err := cmd.Output()

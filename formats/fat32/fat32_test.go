@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 const mib = 1 << 20
@@ -59,10 +60,7 @@ func write(t *testing.T, off int64, files []fat32.File, o fat32.Options) string 
 
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	tool, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("%s is not installed: nothing to compare with", name)
-	}
+	tool := oracle.Program(t, name)
 	cmd := exec.Command(tool, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "MTOOLS_SKIP_CHECK=1")
 	out, err := cmd.CombinedOutput()

@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // writeImage makes an image from entries and returns its path.
@@ -208,10 +210,7 @@ func compareContent(t *testing.T, p string, e Entry) {
 // TestUnsquashfsAgrees has the reference program unpack a large folder (longer
 // than one metadata block, so with an index) and compares every file.
 func TestUnsquashfsAgrees(t *testing.T) {
-	unsquashfs, err := exec.LookPath("unsquashfs")
-	if err != nil {
-		t.Skip("unsquashfs (package squashfs-tools) is not installed")
-	}
+	unsquashfs := oracle.Program(t, "unsquashfs")
 	entries := variety(128 << 10)
 	for i := range 3000 {
 		entries = append(entries, file(fmt.Sprintf("many/a rather long name that fills the listing %06d", i), 0o644, text(i, i%400)))

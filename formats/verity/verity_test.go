@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 const (
@@ -61,10 +63,7 @@ func TestPiecesDoNotMatter(t *testing.T) {
 // TestVeritysetupAgrees has the reference program verify trees of several depths,
 // and refuse one after a bit was turned.
 func TestVeritysetupAgrees(t *testing.T) {
-	veritysetup, err := exec.LookPath("veritysetup")
-	if err != nil {
-		t.Skip("veritysetup (package cryptsetup-bin) is not installed")
-	}
+	veritysetup := oracle.Program(t, "veritysetup")
 	for _, blocks := range []int{1, 2, 127, 128, 129, 128 * 128, 128*128 + 1} {
 		data := pattern(blocks * BlockSize)
 		_, tree, root := makeTree(t, data, 1<<20)
@@ -88,15 +87,8 @@ func TestVeritysetupAgrees(t *testing.T) {
 }
 
 func TestRecordedVolumes(t *testing.T) {
-	spec := os.Getenv("PV_SPEC_DIR")
-	if spec == "" {
-		spec = "../../../shared/spec"
-	}
-	dir := filepath.Join(spec, "golden/pvr/dm")
-	text, err := os.ReadFile(filepath.Join(dir, "volumes.json"))
-	if err != nil {
-		t.Skipf("no recordings: %v; PV_SPEC_DIR names their folder", err)
-	}
+	dir := oracle.Recordings(t, "golden/pvr/dm")
+	text := oracle.Read(t, "golden/pvr/dm/volumes.json")
 	var recorded struct {
 		Volumes []struct {
 			Volume, Manifest string

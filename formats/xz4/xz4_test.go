@@ -12,6 +12,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/pantavisor/pantavisor/formats/xz4"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // stream compresses data in Go, with one block.
@@ -57,10 +58,7 @@ func noise(n int) []byte {
 // tool runs the system's xz over data.
 func tool(t *testing.T, data []byte, args ...string) []byte {
 	t.Helper()
-	path, err := exec.LookPath("xz")
-	if err != nil {
-		t.Skip("xz is not installed: nothing to compare with")
-	}
+	path := oracle.Program(t, "xz")
 	var errOut bytes.Buffer
 	cmd := exec.Command(path, args...)
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(data), &errOut

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/therootcompany/xz"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 func encode(t testing.TB, e *Encoder, block []byte) []byte {
@@ -74,9 +76,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestSystemDecoder(t *testing.T) {
-	if _, err := exec.LookPath("xz"); err != nil {
-		t.Skip(err)
-	}
+	oracle.Need(t, "xz")
 	e, err := New(64 << 10)
 	if err != nil {
 		t.Fatal(err)

@@ -5,33 +5,16 @@ import (
 
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/host"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/targets"
 )
-
-// oracles are the programs that the tests check our own formats with, by the
-// Debian packages that bring them.
-var oracles = map[string][]string{
-	"bmap-tools":     {"bmaptool"},
-	"cpio":           {"cpio"},
-	"cryptsetup-bin": {"veritysetup"},
-	"dosfstools":     {"fsck.vfat"},
-	"e2fsprogs":      {"mke2fs", "e2fsck", "debugfs", "dumpe2fs"},
-	"fdisk":          {"sfdisk"},
-	"gdisk":          {"sgdisk"},
-	"git":            {"git"},
-	"iproute2":       {"ip"},
-	"mtools":         {"mdir", "mcopy"},
-	"squashfs-tools": {"unsquashfs", "mksquashfs"},
-	"util-linux":     {"partx", "losetup", "unshare"},
-	"xz-utils":       {"xz"},
-}
 
 // PrepareTests installs what the tests need of this machine: the emulators of all
 // targets and the programs that judge our formats.
 func (d *Workspace) PrepareTests(ctx context.Context) error {
 	var needs []host.Need
-	for pkg, programs := range oracles {
-		for _, p := range programs {
+	for _, pkg := range oracle.Packages() {
+		for _, p := range oracle.Programs(pkg) {
 			needs = append(needs, host.Need{Name: p, Package: pkg})
 		}
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/app/image"
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
@@ -36,15 +37,7 @@ import (
 // recordings returns a folder of recorded commands or skips the test.
 func recordings(t testing.TB, folder string) string {
 	t.Helper()
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../shared/spec"
-	}
-	dir = filepath.Join(dir, "golden/pvr", folder)
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
-	}
-	return dir
+	return oracle.Recordings(t, "golden/pvr/"+folder)
 }
 
 func readJSON(t testing.TB, path string, to any) {

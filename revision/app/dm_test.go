@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
@@ -173,9 +174,7 @@ func TestRecordedConversions(t *testing.T) {
 }
 
 func TestConvertedVolumeVerifies(t *testing.T) {
-	if _, err := exec.LookPath("veritysetup"); err != nil {
-		t.Skip(err)
-	}
+	oracle.Need(t, "veritysetup")
 	w, _ := workspace(t, nil)
 	put(t, w, "c/v", bytes.Repeat([]byte("0123456789abcdef"), 300*256))
 	put(t, w, "c/run.json", []byte(`{"volumes":["v"]}`))

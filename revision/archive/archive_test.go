@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -99,10 +100,7 @@ func TestRoundTrip(t *testing.T) {
 
 // TestSystemTar has the system's tar read an export and make one.
 func TestSystemTar(t *testing.T) {
-	tool, err := exec.LookPath("tar")
-	if err != nil {
-		t.Skipf("no tar: %v", err)
-	}
+	tool := oracle.Program(t, "tar")
 	store, st := sample(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "x.tgz")
@@ -345,14 +343,7 @@ func TestCancelledImport(t *testing.T) {
 
 func recordings(t testing.TB) string {
 	t.Helper()
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../shared/spec"
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
-	}
-	return filepath.Join(dir, "golden/pvr")
+	return oracle.Recordings(t, "golden/pvr")
 }
 
 func TestRecordedExports(t *testing.T) {

@@ -5,28 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// specFile reads a recording, or skips the test where there are none.
-func specFile(t testing.TB, name string) []byte {
-	t.Helper()
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../shared/spec"
-	}
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
+	"github.com/pantavisor/pantavisor/internal/oracle"
+)
 
 type vector struct {
 	Name      string  `json:"name"`
@@ -39,7 +22,7 @@ type vector struct {
 
 func TestRecordedVectors(t *testing.T) {
 	var vectors []vector
-	if err := json.Unmarshal(specFile(t, "golden/pvr/json/vectors.json"), &vectors); err != nil {
+	if err := json.Unmarshal(oracle.Read(t, "golden/pvr/json/vectors.json"), &vectors); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range vectors {
@@ -233,7 +216,7 @@ func FuzzCanonical(f *testing.F) {
 // FuzzCanonicalRecorded starts from the recorded vectors.
 func FuzzCanonicalRecorded(f *testing.F) {
 	var vectors []vector
-	if err := json.Unmarshal(specFile(f, "golden/pvr/json/vectors.json"), &vectors); err != nil {
+	if err := json.Unmarshal(oracle.Read(f, "golden/pvr/json/vectors.json"), &vectors); err != nil {
 		f.Fatal(err)
 	}
 	for _, v := range vectors {

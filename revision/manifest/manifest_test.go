@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -427,14 +428,7 @@ func TestUnknownMembersAreNotes(t *testing.T) {
 // recordings returns the folder of recordings or skips the test.
 func recordings(t testing.TB) string {
 	t.Helper()
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../shared/spec"
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
-	}
-	return dir
+	return oracle.Recordings(t, "")
 }
 
 func TestRecordedPackages(t *testing.T) {

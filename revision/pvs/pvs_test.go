@@ -25,6 +25,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/pvs"
 	"github.com/pantavisor/pantavisor/revision/pvs/sign"
@@ -299,14 +300,7 @@ func TestKeysFromFiles(t *testing.T) {
 // recorded returns the folder of recordings or skips the test.
 func recorded(t testing.TB) string {
 	t.Helper()
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../shared/spec"
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
-	}
-	return filepath.Join(dir, "golden/pvr/sig")
+	return oracle.Recordings(t, "golden/pvr/sig")
 }
 
 func read(t testing.TB, parts ...string) []byte {

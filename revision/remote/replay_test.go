@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -202,17 +203,7 @@ func class(s sent) string {
 
 func specFile(t *testing.T, name string, into any) {
 	t.Helper()
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../shared/spec"
-	}
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if os.IsNotExist(err) {
-		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
-	}
-	if err == nil {
-		err = json.Unmarshal(data, into)
-	}
+	err := json.Unmarshal(oracle.Read(t, name), into)
 	if err != nil {
 		t.Fatal(err)
 	}

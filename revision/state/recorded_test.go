@@ -2,29 +2,12 @@ package state
 
 import (
 	"encoding/json"
-	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-func specFile(t testing.TB, name string) []byte {
-	t.Helper()
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../shared/spec"
-	}
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
+	"github.com/pantavisor/pantavisor/internal/oracle"
+)
 
 func decode[T any](t testing.TB, data []byte) T {
 	t.Helper()
@@ -36,13 +19,13 @@ func decode[T any](t testing.TB, data []byte) T {
 }
 
 func TestRecordedGetAndMerge(t *testing.T) {
-	local := parse(t, string(specFile(t, "golden/pvr/merge/local-state.json")))
-	source := parse(t, string(specFile(t, "golden/pvr/merge/src-state.json")))
+	local := parse(t, string(oracle.Read(t, "golden/pvr/merge/local-state.json")))
+	source := parse(t, string(oracle.Read(t, "golden/pvr/merge/src-state.json")))
 	type mergeCase struct {
 		Cmd, Fragment string
 		Documented    json.RawMessage
 	}
-	cases := decode[struct{ Cases []mergeCase }](t, specFile(t, "golden/pvr/merge/cases.json"))
+	cases := decode[struct{ Cases []mergeCase }](t, oracle.Read(t, "golden/pvr/merge/cases.json"))
 	if len(cases.Cases) == 0 {
 		t.Fatal("no cases")
 	}
@@ -65,7 +48,7 @@ func TestRecordedGetAndMerge(t *testing.T) {
 }
 
 func TestRecordedInlineRule(t *testing.T) {
-	rec := decode[struct{ Result map[string]json.RawMessage }](t, specFile(t, "golden/pvr/json/inline-rule.json"))
+	rec := decode[struct{ Result map[string]json.RawMessage }](t, oracle.Read(t, "golden/pvr/json/inline-rule.json"))
 	s := New("")
 	for key, value := range rec.Result {
 		if err := s.Set(key, value); err != nil {
@@ -85,7 +68,7 @@ func TestRecordedInlineRule(t *testing.T) {
 
 func TestRecordedStateIsCanonical(t *testing.T) {
 	for _, name := range []string{"repo/state.canonical.json", "sig/state-3-strict.json"} {
-		doc := specFile(t, "golden/pvr/"+name)
+		doc := oracle.Read(t, "golden/pvr/"+name)
 		if got := parse(t, string(doc)).Encode(); string(got) != string(doc) {
 			t.Errorf("%s: %s", name, cmp.Diff(string(doc), string(got)))
 		}
@@ -95,7 +78,7 @@ func TestRecordedStateIsCanonical(t *testing.T) {
 // FuzzParseRecorded starts from recorded states.
 func FuzzParseRecorded(f *testing.F) {
 	for _, name := range []string{"repo/state.canonical.json", "merge/src-state.json", "sig/state-2-lenient.json"} {
-		f.Add(specFile(f, "golden/pvr/"+name))
+		f.Add(oracle.Read(f, "golden/pvr/"+name))
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		s, err := Parse(doc)

@@ -3,8 +3,6 @@ package config
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // TestTable walks the whole table: what a row says must be consistent.
@@ -240,14 +240,8 @@ func TestConcurrentUse(t *testing.T) {
 
 // recorded loads a body of the control socket from the recordings.
 func recorded(t *testing.T, endpoint string) string {
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../shared/spec"
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "golden/ctrl", endpoint))
-	if err != nil {
-		t.Skipf("no recordings: %v", err)
-	}
+	t.Helper()
+	data := oracle.Read(t, "golden/ctrl/"+endpoint)
 	var cases []struct {
 		Body string `json:"response_body"`
 	}

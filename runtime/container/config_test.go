@@ -1,13 +1,14 @@
 package container
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 func parse(t *testing.T, text string) (*Config, []Note) {
@@ -67,14 +68,7 @@ lxc.b = 2
 
 // TestParseRecorded reads every configuration that the client is known to write.
 func TestParseRecorded(t *testing.T) {
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../shared/spec"
-	}
-	files, _ := filepath.Glob(filepath.Join(dir, "golden/pvr/template/*/lxc.container.conf"))
-	if len(files) == 0 {
-		t.Skipf("no recordings below %s (PV_SPEC_DIR)", dir)
-	}
+	files, _ := filepath.Glob(oracle.Recordings(t, "golden/pvr/template") + "/*/lxc.container.conf")
 	for _, f := range files {
 		c, notes, err := ParseFile(f)
 		if err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/revision/trail"
@@ -120,9 +121,7 @@ func newDevice(t testing.TB) *device {
 	if os.Getuid() != 0 {
 		t.Skip("containers need root")
 	}
-	if _, err := exec.LookPath("mksquashfs"); err != nil {
-		t.Skip("mksquashfs is not installed")
-	}
+	oracle.Need(t, "mksquashfs")
 	d := &device{t: t, dir: t.TempDir(), st: state.New(state.Spec), out: &buffer{}}
 	must := func(err error) {
 		t.Helper()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/debian/partstest"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/kernel"
 )
 
@@ -49,11 +50,7 @@ func newBench(t *testing.T, config string) bench {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	for _, tool := range []string{"qemu-system-x86_64", "mke2fs", "sgdisk", "cpio", "mksquashfs", "e2fsck", "debugfs"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("needs %s: %v", tool, err)
-		}
-	}
+	oracle.Need(t, "qemu-system-x86_64", "mke2fs", "sgdisk", "cpio", "mksquashfs", "e2fsck", "debugfs")
 	parts := partstest.New(t, "x64-uefi", debian.KernelRequest)
 	tree := parts.Run(&kernel.Tree{Package: parts.Package(debian.KernelRequest, "linux-image-*")})
 	images, _ := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // container starts a process in namespaces and a control group of its own, as a
@@ -22,10 +24,7 @@ func container(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		t.Skip("making a container needs root")
 	}
-	unshare, err := exec.LookPath("unshare")
-	if err != nil {
-		t.Skip("making a container needs the program unshare")
-	}
+	unshare := oracle.Program(t, "unshare")
 	name := fmt.Sprintf("pventer-test-%d", os.Getpid())
 	dir := ""
 	for _, root := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {

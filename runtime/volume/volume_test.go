@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 )
 
@@ -35,9 +36,7 @@ func put(t *testing.T, path, text string) {
 
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("%s is not installed", name)
-	}
+	oracle.Need(t, name)
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, out)
 	}

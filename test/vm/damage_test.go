@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 )
@@ -26,9 +27,7 @@ type storage struct {
 // damaged copies an image, so that its storage can be written to.
 func damaged(t *testing.T, w *Workshop) *storage {
 	t.Helper()
-	if _, err := exec.LookPath("debugfs"); err != nil {
-		t.Skip("needs debugfs to damage a storage")
-	}
+	oracle.Need(t, "debugfs")
 	parts := w.Target.Image.Partitions
 	s := &storage{t, filepath.Join(t.TempDir(), "damaged.img"), int64(parts[len(parts)-1].Start) << 20}
 	if out, err := exec.Command("cp", "--sparse=always", image(t, w), s.image).CombinedOutput(); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 )
 
@@ -247,11 +248,7 @@ func checkPowerOff(t *testing.T, d *Device) {
 // without errors; or "cut off": its journal is to be replayed.
 func checkStorage(t *testing.T, disk, want string) {
 	t.Helper()
-	for _, tool := range []string{"sgdisk", "e2fsck", "dumpe2fs"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("needs %s", tool)
-		}
-	}
+	oracle.Need(t, "sgdisk", "e2fsck", "dumpe2fs")
 	info, err := exec.Command("sgdisk", "-i", "2", disk).CombinedOutput()
 	first := regexp.MustCompile(`First sector: (\d+)`).FindSubmatch(info)
 	if err != nil || first == nil {

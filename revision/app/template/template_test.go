@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
@@ -114,15 +115,7 @@ func TestRefused(t *testing.T) {
 // specDir returns the folder of recorded applications or skips the test.
 func specDir(t *testing.T) string {
 	t.Helper()
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = "../../../../shared/spec"
-	}
-	dir = filepath.Join(dir, "golden/pvr/template")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recordings: %v (set PV_SPEC_DIR)", err)
-	}
-	return dir
+	return oracle.Recordings(t, "golden/pvr/template")
 }
 
 func read(t *testing.T, path string) []byte {

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // Exchange is one recorded request and its answer. One without a method and without
@@ -48,15 +50,7 @@ func (x *Exchange) IsRequest() bool { return x.Method != "" || x.RawRequest != n
 // Dir is the folder of the recordings; without one the test is skipped.
 func Dir(t testing.TB) string {
 	t.Helper()
-	dir := os.Getenv("PV_SPEC_DIR")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "spec")
-	}
-	dir = filepath.Join(dir, "gol"+"den", "ctrl")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recordings: %v (set PV_SPEC_DIR to the folder that has them)", err)
-	}
-	return dir
+	return oracle.Recordings(t, "golden/ctrl")
 }
 
 // Names lists the recordings.

@@ -1,0 +1,128 @@
+// Package oracle gives tests what they judge our own code by: the system's programs and
+// recordings of other implementations. What is missing skips a test with a reason. Where
+// CI is set (by every common pipeline), a program that `mage test` installs is an error
+// when it is missing: a judge that silently stays away would let everything pass.
+package oracle
+
+import (
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+)
+
+// TB is what this package needs of a test, a testing.TB.
+type TB interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+}
+
+// packages are the programs that the tests use, by the Debian packages that bring them.
+var packages = map[string][]string{
+	"bmap-tools":     {"bmaptool"},
+	"cpio":           {"cpio"},
+	"cryptsetup-bin": {"veritysetup"},
+	"dosfstools":     {"fsck.vfat", "mkfs.vfat"},
+	"dpkg":           {"dpkg-deb"},
+	"e2fsprogs":      {"mke2fs", "e2fsck", "debugfs", "dumpe2fs"},
+	"fdisk":          {"sfdisk"},
+	"gdisk":          {"sgdisk"},
+	"git":            {"git"},
+	"iproute2":       {"ip"},
+	"kmod":           {"depmod"},
+	"mount":          {"losetup", "mount"},
+	"mtools":         {"mdir", "mcopy", "mmd"},
+	"squashfs-tools": {"unsquashfs", "mksquashfs"},
+	"tar":            {"tar"},
+	"util-linux":     {"partx", "unshare"},
+	"xz-utils":       {"xz"},
+}
+
+// Packages lists the Debian packages that bring the programs, sorted.
+func Packages() []string { return slices.Sorted(maps.Keys(packages)) }
+
+// Programs lists the programs that a package of [Packages] brings.
+func Programs(pkg string) []string { return packages[pkg] }
+
+// installed reports whether `mage test` installs a program on the machine.
+func installed(program string) bool {
+	for _, programs := range packages {
+		if slices.Contains(programs, program) {
+			return true
+		}
+	}
+	return false
+}
+
+// Program returns the path of a program. Without it the test is skipped, or fails where
+// it should have been installed.
+func Program(t TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CI") != "" && installed(name) {
+		t.Fatalf("%v; mage test installs it", err)
+	}
+	t.Skipf("nothing to compare with: %v", err)
+	return ""
+}
+
+// Need wants all of the named programs to be there, see [Program].
+func Need(t TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		Program(t, p)
+	}
+}
+
+// start is where the test binary began, the directory of its package: tests may change
+// the working directory.
+var start, _ = os.Getwd()
+
+// Recordings returns the path of recordings of other implementations, for example
+// Recordings(t, "golden/pvr"), below the directory that PV_SPEC_DIR names or, by default,
+// below shared/spec beside the module. Without them the test is skipped; with PV_SPEC_DIR
+// set it fails.
+func Recordings(t TB, name string) string {
+	t.Helper()
+	base := os.Getenv("PV_SPEC_DIR")
+	if base == "" {
+		base = filepath.Join(moduleRoot(), "../shared/spec")
+	} else if !filepath.IsAbs(base) {
+		base = filepath.Join(start, base)
+	}
+	path := filepath.Join(base, filepath.FromSlash(name))
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("PV_SPEC_DIR") != "" {
+			t.Fatalf("PV_SPEC_DIR is set, but %v", err)
+		}
+		t.Skipf("no recordings: %v (PV_SPEC_DIR names their directory)", err)
+	}
+	return path
+}
+
+// Read returns a file of the recordings, see [Recordings].
+func Read(t TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(Recordings(t, name))
+	if err != nil {
+		t.Fatalf("reading a recording: %v", err)
+	}
+	return data
+}
+
+// moduleRoot is the nearest directory above the package with a go.mod.
+func moduleRoot() string {
+	dir := start
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+	return start
+}
