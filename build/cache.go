@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/cachedir"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -35,18 +36,10 @@ type Cache struct {
 	stats *StatCache
 }
 
-// CacheDir returns where the cache is kept: PV_CACHE_DIR, else
-// $XDG_CACHE_HOME/pantavisor, else ~/.cache/pantavisor.
+// CacheDir returns where the cache is kept; see [cachedir.Find].
 func CacheDir() (string, error) {
-	if dir := os.Getenv("PV_CACHE_DIR"); dir != "" {
-		abs, err := filepath.Abs(dir)
-		return abs, fault.Wrap(fault.BadInput, err, "resolving PV_CACHE_DIR")
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", fault.Wrap(fault.BadInput, err, "looking for a cache folder (set PV_CACHE_DIR)")
-	}
-	return filepath.Join(dir, "pantavisor"), nil
+	dir, err := cachedir.Find()
+	return dir, fault.Wrap(fault.BadInput, err, "looking for a cache directory (set %s)", cachedir.Variable)
 }
 
 // OpenCache opens the cache in dir, makes it if it is not there and sweeps what

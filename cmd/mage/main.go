@@ -1,45 +1,98 @@
-// Command mage is what "go tool mage" starts: magefile's mage, which outlives a
-// SIGTERM and a SIGHUP as it does a SIGINT. It would die of them while its
-// commands still work, and the go command reports a tool that dies of a signal
+// Command mage is what "go tool mage" starts: magefile's mage with a program that is kept.
+//
+// Mage alone runs the go command at every start to learn whether its compiled magefile is
+// current. This program looks at the files that entered it (package record) and, when
+// none has changed, starts it at once; else cmd/mage/compile makes it, which is a program
+// of its own because the go command checks each package of a tool before it starts it.
+//
+// It also outlives a SIGTERM and a SIGHUP, as mage does a SIGINT. Mage would die of them
+// while its commands still work, and the go command reports a tool that dies of a signal
 // as a success (exit code 0): a cancelled build would count as done.
 package main
 
 import (
-	"fmt"
+	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
-	"github.com/magefile/mage/mage"
+	"github.com/pantavisor/pantavisor/cmd/mage/internal/record"
+	"github.com/pantavisor/pantavisor/internal/cachedir"
 )
 
+// compiler is the package that makes programs.
+const compiler = "github.com/pantavisor/pantavisor/cmd/mage/compile"
+
 func main() {
-	ends := make(chan os.Signal, 1)
-	signal.Notify(ends, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		for s := range ends {
-			pass(s.(syscall.Signal))
-		}
-	}()
-	os.Exit(mage.Main())
+	s := watchSignals()
+	code, err := run(s, os.Args[1:])
+	if err != nil {
+		_, _ = os.Stderr.WriteString("Error: " + err.Error() + "\n")
+	}
+	os.Exit(code)
 }
 
-// pass sends a signal on to what mage has started, which need not be in the group
-// that was signalled (proc(5): /proc/PID/task/TID/children).
-func pass(s syscall.Signal) {
-	lists, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, list := range lists {
-		text, err := os.ReadFile(list)
-		if err != nil {
-			continue
-		}
-		for _, word := range strings.Fields(string(text)) {
-			var pid int
-			if _, err := fmt.Sscan(word, &pid); err == nil && pid > 1 {
-				_ = syscall.Kill(pid, s)
-			}
+func run(s *signals, args []string) (code int, err error) {
+	c, ok := parse(args)
+	if !ok { // mage itself knows what to do
+		return s.start(goCommand(), append([]string{"run", compiler, "mage"}, args...), "", os.Environ(), os.Stdout)
+	}
+	dir, err := filepath.Abs(c.dir)
+	if err != nil {
+		return 1, err
+	}
+	program := ""
+	if !c.force {
+		program = kept(dir)
+	}
+	if program == "" {
+		if program, code, err = compile(s, dir, c.force); code != 0 || err != nil {
+			return code, err
 		}
 	}
+	return s.start(program, c.words, c.workDir, c.environment(), os.Stdout)
+}
+
+// kept returns the program of the magefiles in dir, or "" when there is none that is
+// current.
+func kept(dir string) string {
+	cache, err := cachedir.Find()
+	if err != nil {
+		return ""
+	}
+	if r := record.Read(record.Place(cache, dir), dir); r != nil && r.Current() {
+		return r.Program
+	}
+	return ""
+}
+
+// compile makes the program and returns its path, which the compiler prints.
+func compile(s *signals, dir string, force bool) (program string, code int, err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return "", 1, err
+	}
+	said := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(r)
+		said <- string(text)
+	}()
+	args := []string{"run", compiler, "compile", dir}
+	if force {
+		args = append(args, "force")
+	}
+	code, err = s.start(goCommand(), args, dir, os.Environ(), w)
+	_ = w.Close()
+	program = strings.TrimSuffix(<-said, "\n")
+	if code == 0 && err == nil && program == "" {
+		code = 1
+	}
+	return program, code, err
+}
+
+func goCommand() string {
+	if name := os.Getenv("MAGEFILE_GOCMD"); name != "" {
+		return name
+	}
+	return "go"
 }

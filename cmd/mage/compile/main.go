@@ -1,0 +1,167 @@
+// Command compile makes the program of a directory's magefiles for cmd/mage and keeps it
+// by content: "compile DIR" prints its path, "compile DIR force" makes it anew. As "mage
+// ARGUMENT..." it is magefile's mage.
+//
+// The program lies in the cache directory as mage/programs/KEY/mage. KEY is a digest of all
+// that enters it, as the go command lists it: sources of this module and of others that
+// lie in a directory of the user's (go.sum pins those in the module cache), go.mod, go.sum,
+// the go command's version and settings.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/magefile/mage/mage"
+	"github.com/magefile/mage/mg"
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/cmd/mage/internal/record"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/cachedir"
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+func main() {
+	switch args := os.Args[1:]; {
+	case len(args) > 0 && args[0] == "mage":
+		os.Exit(mage.ParseAndRun(os.Stdout, os.Stderr, os.Stdin, args[1:]))
+	case len(args) == 2 && args[0] == "compile", len(args) == 3 && args[0] == "compile" && args[2] == "force":
+		if err := compile(args[1], len(args) == 3); err != nil {
+			fmt.Fprintln(os.Stderr, "Error:", err)
+			os.Exit(int(fault.Of(err)))
+		}
+	default:
+		fmt.Fprintln(os.Stderr, "usage: compile DIR [force], or mage ARGUMENT...")
+		os.Exit(int(fault.BadInput))
+	}
+}
+
+// compile prints the path of the program of dir. One process at a time works for a
+// directory: mage writes a source file into it.
+func compile(dir string, force bool) error {
+	cache, err := cachedir.Find()
+	if err != nil {
+		return fault.New(fault.BadInput, "looking for a cache directory (set %s): %w", cachedir.Variable, err)
+	}
+	// An interrupt ends the compilers, which are in the group of processes that gets it;
+	// then mage removes what it has written.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	unlock, err := lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	k := &keeper{dir: dir, programs: filepath.Join(cache, "mage", "programs"), record: record.Place(cache, dir)}
+	program, err := k.program(context.Background(), force)
+	if err != nil {
+		return err
+	}
+	fmt.Println(program)
+	return nil
+}
+
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "opening the directory of the magefiles")
+	}
+	for {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fault.Wrap(fault.IO, err, "locking %s", dir)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// keeper keeps the programs of one directory.
+type keeper struct {
+	dir, programs, record string
+}
+
+// attempts bounds how often a program is made because its sources change meanwhile.
+const attempts = 3
+
+func (k *keeper) program(ctx context.Context, force bool) (string, error) {
+	in, err := list(ctx, k.dir)
+	if err != nil {
+		return "", err
+	}
+	for range attempts {
+		program := filepath.Join(k.programs, in.key, "mage")
+		if _, err := os.Stat(program); err == nil && !force {
+			return program, k.note(in, program)
+		}
+		made, err := k.make()
+		if err != nil {
+			return "", err
+		}
+		after, err := list(ctx, k.dir)
+		if err == nil && after.key == in.key {
+			err = k.keep(made, program)
+		}
+		err = errors.Join(err, os.RemoveAll(filepath.Dir(made)))
+		if err != nil {
+			return "", err
+		}
+		force, in = false, after
+	}
+	return "", fault.New(fault.BadInput, "compiling the magefiles in %s: their sources change all the time", k.dir)
+}
+
+// make compiles the magefiles and returns the program's path, alone in a temporary
+// directory. The program's name is in its help.
+func (k *keeper) make() (string, error) {
+	if err := os.MkdirAll(k.programs, 0o755); err != nil {
+		return "", fault.Wrap(fault.IO, err, "making a directory for programs (%s)", cachedir.Variable)
+	}
+	tmp, err := os.MkdirTemp(k.programs, temporary)
+	if err != nil {
+		return "", fault.Wrap(fault.IO, err, "making a directory for a program")
+	}
+	program := filepath.Join(tmp, "mage")
+	code := mage.Invoke(mage.Invocation{
+		Dir: k.dir, CompileOut: program, Force: true, Multiline: mg.Multiline(), GoCmd: mg.GoCmd(),
+		Ldflags: "-s -w", Stdout: os.Stderr, Stderr: os.Stderr,
+	})
+	if code != 0 { // it has said why
+		return "", errors.Join(fault.New(fault.BadInput, "compiling the magefiles in %s", k.dir), os.RemoveAll(tmp))
+	}
+	return program, nil
+}
+
+// keep gives a program its name. Who runs the one that had it goes on.
+func (k *keeper) keep(made, program string) error {
+	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
+		return fault.Wrap(fault.IO, err, "keeping the compiled magefile")
+	}
+	if err := os.Rename(made, program); err != nil {
+		return fault.Wrap(fault.IO, err, "keeping the compiled magefile")
+	}
+	trim(k.programs)
+	return nil
+}
+
+// note writes down what the program was made of, unless something of it was touched so
+// lately that a further change might not show.
+func (k *keeper) note(in *inputs, program string) error {
+	r := in.record
+	r.Program = program
+	text, err := r.Encode()
+	if err != nil || !in.settled {
+		return nil // the next command asks again
+	}
+	if err := os.MkdirAll(filepath.Dir(k.record), 0o755); err != nil {
+		return fault.Wrap(fault.IO, err, "noting what the program was made of")
+	}
+	return fault.Wrap(fault.IO, atomicfile.Write(k.record, text, 0o644), "noting what the program was made of")
+}
