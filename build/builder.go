@@ -77,11 +77,11 @@ func (b *Builder) Build(ctx context.Context, wanted ...Step) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	release, err := b.Cache.lockRange(ctx, useRange, unix.F_RDLCK)
+	lock, err := b.Cache.share(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer lock.Unlock()
 	defer unix.Umask(unix.Umask(0o022))
 	start, cpu := time.Now(), cpuTime()
 	b.emit(Event{Type: Started, Total: int64(len(g.nodes))})

@@ -10,11 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/cachedir"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 // Cache is the folder of finished outputs, shared by all builds of a user:
@@ -159,15 +158,15 @@ func (c *Cache) sweep() error {
 	}
 	for _, n := range names {
 		key, _, _ := strings.Cut(n.Name(), ".")
-		unlock, held, err := c.tryLock(key)
+		lock, err := c.tryLock(place(key))
 		if err != nil {
 			return err
 		}
-		if held {
+		if lock == nil {
 			continue
 		}
 		err = removeAll(filepath.Join(c.dir, "tmp", n.Name()))
-		unlock()
+		lock.Unlock()
 		if err != nil {
 			return fault.Wrap(fault.IO, err, "sweeping the build cache")
 		}
@@ -192,11 +191,11 @@ func removeAll(dir string) error {
 
 // Forget removes the entry of a key, so that the step runs again.
 func (c *Cache) Forget(ctx context.Context, key string) error {
-	unlock, err := c.lock(ctx, key)
+	lock, err := c.lock(ctx, key)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Unlock()
 	dir, err := c.workspace(key)
 	if err != nil {
 		return err
@@ -231,71 +230,28 @@ func place(key string) int64 {
 	return n + 2
 }
 
-// lock waits until nobody else makes the key. A wait that ctx ends leaves the
-// lock to the kernel, which drops it with the process.
-func (c *Cache) lock(ctx context.Context, key string) (func(), error) {
-	return c.lockRange(ctx, place(key), unix.F_WRLCK)
+// lock waits until nobody else makes the key.
+func (c *Cache) lock(ctx context.Context, key string) (*filelock.Lock, error) {
+	lock, err := filelock.AcquireByte(ctx, c.locks(), place(key), filelock.Options{Create: 0o644})
+	return lock, fault.Wrap(fault.IO, err, "waiting for another build")
 }
 
-func (c *Cache) lockRange(ctx context.Context, at int64, kind int16) (func(), error) {
-	f, err := c.openLocks()
-	if err != nil {
-		return nil, err
-	}
-	got := make(chan error, 1)
-	go func() { got <- setLock(f, unix.F_OFD_SETLKW, at, kind) }()
-	select {
-	case err := <-got:
-		if err != nil {
-			_ = f.Close()
-			return nil, fault.Wrap(fault.IO, err, "locking the build cache")
-		}
-		return func() { _ = f.Close() }, nil
-	case <-ctx.Done():
-		go func() {
-			<-got //nolint:errcheck // nobody waits for the answer
-			_ = f.Close()
-		}()
-		return nil, context.Cause(ctx)
-	}
+// share marks the cache as used by a build.
+func (c *Cache) share(ctx context.Context) (*filelock.Lock, error) {
+	lock, err := filelock.AcquireByte(ctx, c.locks(), useRange, filelock.Options{Shared: true, Create: 0o644})
+	return lock, fault.Wrap(fault.IO, err, "opening the build cache")
 }
 
-// tryLock takes the key's lock unless another holds it.
-func (c *Cache) tryLock(key string) (unlock func(), held bool, err error) {
-	return c.tryLockRange(place(key), unix.F_WRLCK)
+// tryLock locks a byte of the lock file; nil when another build holds it.
+func (c *Cache) tryLock(at int64) (*filelock.Lock, error) {
+	lock, err := filelock.TryByte(c.locks(), at, filelock.Options{Create: 0o644})
+	if errors.Is(err, filelock.ErrHeld) {
+		return nil, nil
+	}
+	return lock, fault.Wrap(fault.IO, err, "locking the build cache")
 }
 
-func (c *Cache) tryLockRange(at int64, kind int16) (unlock func(), held bool, err error) {
-	f, err := c.openLocks()
-	if err != nil {
-		return nil, false, err
-	}
-	err = setLock(f, unix.F_OFD_SETLK, at, kind)
-	if err == nil {
-		return func() { _ = f.Close() }, false, nil
-	}
-	_ = f.Close()
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return nil, true, nil
-	}
-	return nil, false, fault.Wrap(fault.IO, err, "locking the build cache")
-}
-
-func (c *Cache) openLocks() (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(c.dir, "locks"), os.O_RDWR|os.O_CREATE, 0o644)
-	return f, fault.Wrap(fault.IO, err, "opening the locks of the build cache")
-}
-
-// setLock locks one byte for the open file: two opens of one process exclude
-// each other like two processes do, and a close or a kill unlocks.
-func setLock(f *os.File, cmd int, at int64, kind int16) error {
-	for {
-		err := unix.FcntlFlock(f.Fd(), cmd, &unix.Flock_t{Type: kind, Start: at, Len: 1})
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
+func (c *Cache) locks() string { return filepath.Join(c.dir, "locks") }
 
 // String names the cache in messages.
 func (c *Cache) String() string { return fmt.Sprintf("build cache %s", c.dir) }

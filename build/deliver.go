@@ -18,11 +18,11 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := lockOut(dir)
+	lock, err := lockOut(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer lock.Unlock()
 	sweepOut(dir, artefacts)
 	published, err := b.publishAll(res, dir, artefacts)
 	if err != nil {

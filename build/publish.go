@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -11,10 +12,9 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 // Artefact is something that a build leaves under out/TARGET.
@@ -98,26 +98,14 @@ func writeState(dir string, all []Published) error {
 	return atomicfile.Write(filepath.Join(dir, stateFile), append(data, '\n'), 0o644)
 }
 
-// lockOut makes the output folder and keeps two builds of one target from
+// lockOut makes the output directory and keeps two builds of one target from
 // publishing at once: the later one waits and publishes over the earlier.
-func lockOut(dir string) (func(), error) {
+func lockOut(ctx context.Context, dir string) (*filelock.Lock, error) {
 	if err := os.MkdirAll(filepath.Join(dir, ".build"), 0o755); err != nil {
-		return nil, fault.Wrap(fault.IO, err, "making the output folder")
+		return nil, fault.Wrap(fault.IO, err, "making the output directory")
 	}
-	f, err := os.OpenFile(filepath.Join(dir, ".build", "lock"), os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "locking the output folder")
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			_ = f.Close()
-			return nil, fault.Wrap(fault.IO, err, "locking the output folder")
-		}
-	}
+	lock, err := filelock.Acquire(ctx, filepath.Join(dir, ".build", "lock"), filelock.Options{Create: 0o644})
+	return lock, fault.Wrap(fault.IO, err, "publishing")
 }
 
 func (b *Builder) publish(res *Result, dir string, a Artefact, old map[string]Published) (*Published, error) {

@@ -191,11 +191,14 @@ func (r *run) weight(n *node) int64 {
 
 // makeOrWait makes the entry of a key, unless another build makes it meanwhile.
 func (r *run) makeOrWait(ctx context.Context, n *node, inputs []Input, key, why string) error {
-	unlock, err := r.Cache.lock(ctx, key)
-	if err != nil {
+	lock, err := r.Cache.lock(ctx, key)
+	if ctx.Err() != nil && err != nil {
 		return errStopped
 	}
-	defer unlock()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
 	if rec, _ := r.Cache.lookup(key, r.Verify); rec != nil {
 		r.hit(n, rec, "made by another build or step meanwhile")
 		return nil

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -52,11 +50,11 @@ type use struct {
 
 // trim does nothing while a build runs: that may rely on any entry.
 func (c *Cache) trim(ctx context.Context, unused time.Duration, budget int64) error {
-	unlock, held, err := c.tryLockRange(useRange, unix.F_WRLCK)
-	if err != nil || held {
+	lock, err := c.tryLock(useRange)
+	if err != nil || lock == nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Unlock()
 	all, err := c.uses()
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "trimming the build cache")

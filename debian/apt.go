@@ -15,6 +15,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 // Apt is the archive as this machine's own apt reaches it: its mirrors, keys and
@@ -233,11 +234,11 @@ func (r *root) update(ctx context.Context, a *Apt) error {
 	if r.fresh || r.broken != nil {
 		return r.broken
 	}
-	unlock, err := lockFile(filepath.Join(r.dir, "lock"))
+	lock, err := filelock.Acquire(ctx, filepath.Join(r.dir, "lock"), filelock.Options{Create: 0o644})
 	if err != nil {
-		return err
+		return fault.Wrap(fault.IO, err, "reading the package lists of %s", filepath.Base(r.dir))
 	}
-	defer unlock()
+	defer lock.Unlock()
 	err = a.retry(ctx, func() error {
 		_, err := r.run(ctx, aptGet, "-q", "-o", "APT::Update::Error-Mode=any", "update")
 		return err

@@ -27,6 +27,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 // Store is the download cache before an archive: every package file by its
@@ -95,11 +96,11 @@ func (s *Store) Get(ctx context.Context, e Entry) (string, error) {
 		return "", fault.Wrap(fault.IO, err, "making the download cache")
 	}
 	file := s.file(e)
-	unlock, err := lockFile(file + ".lock")
+	lock, err := filelock.Acquire(ctx, file+".lock", filelock.Options{Create: 0o644})
 	if err != nil {
-		return "", err
+		return "", fault.Wrap(fault.IO, err, "fetching %s", e)
 	}
-	defer unlock()
+	defer lock.Unlock()
 	if !s.Has(e) {
 		return file, s.download(ctx, e, file)
 	}

@@ -176,16 +176,17 @@ func (l *Lock) heldBy() string {
 // File returns the open file. It must not be closed before Unlock.
 func (l *Lock) File() *os.File { return l.file }
 
-// Unlock ends the lock and closes the file. The file itself stays. A process that was
+// Unlock ends the lock and closes the file, which stays. More calls do nothing. A process that was
 // started at this moment has the file open until it runs its program: the lock is
 // therefore dropped first.
-func (l *Lock) Unlock() error {
-	err := l.set(unlocked, false)
-	return errors.Join(err, l.file.Close())
+func (l *Lock) Unlock() {
+	_ = l.set(unlocked, false)
+	_ = l.file.Close()
 }
 
 // Remove removes the file and ends the lock. Whoever waits for it locks the next file
 // of the name.
 func (l *Lock) Remove() error {
-	return errors.Join(os.Remove(l.file.Name()), l.Unlock())
+	defer l.Unlock()
+	return os.Remove(l.file.Name())
 }
