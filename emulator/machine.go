@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/internal/host"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -62,7 +63,7 @@ type Machine struct {
 	cfg     Config
 	dir     string
 	ownDir  bool
-	lock    *os.File // held while the folder is in use
+	lock    *filelock.Lock // held while the directory is in use
 	cmd     *exec.Cmd
 	qmp     *qmp
 	stderr  tailWriter
@@ -364,6 +365,6 @@ func (m *Machine) Close() {
 func (m *Machine) removeDir() {
 	if m.ownDir {
 		_ = os.RemoveAll(m.dir)
-		_ = m.lock.Close()
+		m.lock.Unlock()
 	}
 }

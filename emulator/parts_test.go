@@ -182,7 +182,7 @@ func TestFoldersOfKilledProcessesAreRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Close()
+	defer lock.Unlock()
 	left := filepath.Join(os.TempDir(), dirPattern+"left")
 	other := filepath.Join(os.TempDir(), dirPattern+"other")
 	for _, dir := range []string{left, other} {

@@ -5,33 +5,29 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
-// dirPattern names the temporary folders of machines.
+// dirPattern names the temporary directories of machines.
 const dirPattern = "pv-run-"
 
-// makeDir makes a temporary folder and holds a lock in it as long as this process
-// lives. Folders that nobody holds any more, because their process was killed, are
+// makeDir makes a temporary directory and holds a lock in it as long as this process
+// lives. Directories that nobody holds any more, because their process was killed, are
 // removed first: each has a copy of an image.
-func makeDir() (dir string, lock *os.File, err error) {
+func makeDir() (dir string, lock *filelock.Lock, err error) {
 	sweep(os.TempDir())
 	if dir, err = os.MkdirTemp("", dirPattern); err != nil {
-		return "", nil, fault.Wrap(fault.IO, err, "making a folder for the machine")
+		return "", nil, fault.Wrap(fault.IO, err, "making a directory for the machine")
 	}
-	lock, err = os.Create(filepath.Join(dir, "lock"))
-	if err == nil {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	}
+	lock, err = filelock.Try(filepath.Join(dir, "lock"), filelock.Options{Create: 0o644})
 	if err != nil {
 		_ = os.RemoveAll(dir)
 	}
-	return dir, lock, fault.Wrap(fault.IO, err, "locking the machine's folder")
+	return dir, lock, fault.Wrap(fault.IO, err, "locking the machine's directory")
 }
 
-// fresh is the age below which a folder may be about to be locked.
+// fresh is the age below which a directory may be about to be locked.
 const fresh = time.Minute
 
 func sweep(tmp string) {
@@ -41,13 +37,11 @@ func sweep(tmp string) {
 			continue
 		}
 		// Without a lock file it is not ours.
-		lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+		lock, err := filelock.Try(filepath.Join(dir, "lock"), filelock.Options{})
 		if err != nil {
 			continue
 		}
-		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			_ = os.RemoveAll(dir)
-		}
-		_ = lock.Close()
+		_ = os.RemoveAll(dir)
+		lock.Unlock()
 	}
 }

@@ -78,7 +78,7 @@ func acquire(ctx context.Context, path string, opt Options, lock lockFunc) (*Loc
 			}
 			err = l.wait(ctx, opt.mode())
 		}
-		if err == nil && l.named(path) {
+		if err == nil && l.Named() {
 			return l, nil
 		}
 		_ = l.file.Close()
@@ -94,7 +94,7 @@ func try(path string, opt Options, lock lockFunc) (*Lock, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err = l.set(opt.mode(), false); err == nil && l.named(path) {
+		if err = l.set(opt.mode(), false); err == nil && l.Named() {
 			return l, nil
 		}
 		_ = l.file.Close()
@@ -156,13 +156,13 @@ func (l *Lock) set(m mode, wait bool) error {
 	return nil
 }
 
-// named reports whether the locked file is the one at path.
-func (l *Lock) named(path string) bool {
+// Named reports whether the locked file still has the name under which it was locked.
+func (l *Lock) Named() bool {
 	mine, err := l.file.Stat()
 	if err != nil {
 		return false
 	}
-	now, err := os.Stat(path)
+	now, err := os.Stat(l.file.Name())
 	return err == nil && os.SameFile(mine, now)
 }
 
@@ -184,8 +184,8 @@ func (l *Lock) Unlock() {
 	_ = l.file.Close()
 }
 
-// Remove removes the file and ends the lock. Whoever waits for it locks the next file
-// of the name.
+// Remove removes the file, which must still have its name, and ends the lock. Whoever
+// waits for it locks the next file of the name.
 func (l *Lock) Remove() error {
 	defer l.Unlock()
 	return os.Remove(l.file.Name())

@@ -27,6 +27,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -253,25 +254,17 @@ type Batch struct {
 	noClone atomic.Bool // the file system shares no blocks
 	mu      sync.Mutex  // guards files' list and have
 	store   *Store
-	writing *os.File // the store's folder, locked; nil where it cannot be
+	writing *filelock.Lock // of the store's directory; nil where it cannot be
 	files   *atomicfile.Batch
 	have    map[string]bool
 }
 
 // enter marks the store as being written to, by a shared lock on its folder that
 // the kernel drops with the process. Whoever finds it free of writers sweeps it.
-func (s *Store) enter() *os.File {
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return nil // whatever comes next tells why
-	}
-	if unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-		_ = s.sweep()
-	}
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(int(d.Fd()), unix.LOCK_SH)
-	}
-	return d
+func (s *Store) enter() *filelock.Lock {
+	_ = s.Sweep()
+	l, _ := filelock.Acquire(context.Background(), s.dir, filelock.Options{Shared: true})
+	return l // or nil: what comes next says why
 }
 
 // Put reads one object; see [Store.Put]. It is in the store after Commit.
@@ -420,7 +413,7 @@ func (b *Batch) Commit() error { return b.files.Commit() }
 func (b *Batch) Abort() {
 	b.files.Abort()
 	if b.writing != nil {
-		_ = b.writing.Close()
+		b.writing.Unlock()
 		b.writing = nil
 	}
 }
@@ -431,14 +424,14 @@ const tempFile = ".batch.tmp-"
 // Sweep removes temporary files that killed writers left behind, unless somebody
 // writes to the store right now.
 func (s *Store) Sweep() error {
-	d, err := os.Open(s.dir)
-	if err != nil {
+	l, err := filelock.Try(s.dir, filelock.Options{})
+	if _, unopened := errors.AsType[*fs.PathError](err); unopened {
 		return fmt.Errorf("opening the object store: %w", err)
 	}
-	defer d.Close()
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil //nolint:nilerr // it is in use, or on a file system without locks
+	if err != nil {
+		return nil // it is in use, or on a file system without locks
 	}
+	defer l.Unlock()
 	return s.sweep()
 }
 

@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -24,6 +23,7 @@ import (
 // keeps two processes from writing to one file.
 type partial struct {
 	file *os.File
+	lock *filelock.Lock // of file; nil when the file is this process's own
 	dst  string
 	hash hash.Hash
 	size int64
@@ -40,46 +40,26 @@ func openPartial(store *objects.Store, sum string) (*partial, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := lockPartial(partialName(store.Dir(), sum))
-	keep := err == nil
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		f, err = os.CreateTemp(store.Dir(), "."+sum+".tmp-")
+	p := &partial{dst: dst, hash: sha256.New()}
+	p.lock, err = lockPartial(partialName(store.Dir(), sum))
+	switch {
+	case err == nil:
+		p.file, p.keep = p.lock.File(), true
+	case errors.Is(err, filelock.ErrHeld):
+		p.file, err = os.CreateTemp(store.Dir(), "."+sum+".tmp-")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening a file for object %s: %w", sum, err)
 	}
-	p := &partial{file: f, dst: dst, hash: sha256.New(), keep: keep}
-	if err := f.Chmod(objects.Perm); err != nil {
+	if err := p.file.Chmod(objects.Perm); err != nil {
 		p.close()
-		return nil, fmt.Errorf("setting the mode of %s: %w", f.Name(), err)
+		return nil, fmt.Errorf("setting the mode of %s: %w", p.file.Name(), err)
 	}
 	return p, nil
 }
 
-func lockPartial(path string) (*os.File, error) {
-	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, objects.Perm)
-		if err != nil {
-			return nil, err
-		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			_ = f.Close()
-			return nil, err
-		}
-		if sameFile(f, path) {
-			return f, nil
-		}
-		_ = f.Close() // became an object between opening and locking
-	}
-}
-
-func sameFile(f *os.File, path string) bool {
-	a, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	b, err := os.Lstat(path)
-	return err == nil && os.SameFile(a, b)
+func lockPartial(path string) (*filelock.Lock, error) {
+	return filelock.Try(path, filelock.Options{Create: objects.Perm})
 }
 
 // load hashes what an earlier run left.
@@ -136,8 +116,12 @@ func (p *partial) commit() error {
 // close ends the work on the file; it stays for another run if it may and holds
 // anything.
 func (p *partial) close() {
-	if !p.keep || p.size == 0 && sameFile(p.file, p.file.Name()) {
+	if !p.keep || p.size == 0 && p.lock != nil && p.lock.Named() {
 		_ = os.Remove(p.file.Name())
+	}
+	if p.lock != nil {
+		p.lock.Unlock()
+		return
 	}
 	_ = p.file.Close()
 }
@@ -156,11 +140,11 @@ func SweepPartials(store *objects.Store, age time.Duration) error {
 		if err != nil || !state.IsSum(sum) || !info.Mode().IsRegular() || time.Since(info.ModTime()) < age {
 			continue
 		}
-		f, err := lockPartial(path)
+		l, err := lockPartial(path)
 		if err != nil {
 			continue // in use
 		}
-		errs = append(errs, os.Remove(path), f.Close())
+		errs = append(errs, l.Remove())
 	}
 	return errors.Join(errs...)
 }

@@ -11,10 +11,9 @@ import (
 	"sort"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 // Token is what auth.json keeps for one endpoint and realm.
@@ -115,11 +114,11 @@ func (t *Tokens) update(ctx context.Context, change func(*tokenFile)) error {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return fault.Wrap(fault.IO, err, "creating the configuration folder")
 	}
-	unlock, err := lockFile(ctx, filepath.Join(t.dir, ".auth.lock"))
+	lock, err := filelock.Acquire(ctx, filepath.Join(t.dir, ".auth.lock"), filelock.Options{Create: 0o600})
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "locking %s", t.Path())
 	}
-	defer unlock()
+	defer lock.Unlock()
 	doc, err := t.read()
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "reading tokens")
@@ -130,29 +129,6 @@ func (t *Tokens) update(ctx context.Context, change func(*tokenFile)) error {
 		return fault.Wrap(fault.Internal, err, "encoding tokens")
 	}
 	return fault.Wrap(fault.IO, atomicfile.Write(t.Path(), data, 0o600), "keeping tokens")
-}
-
-// lockFile waits for an exclusive lock on a file, which it makes if need be. The
-// lock ends with the process, too.
-func lockFile(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			_ = f.Close()
-			return nil, err
-		}
-		if err := wait(ctx, pause); err != nil {
-			_ = f.Close()
-			return nil, err
-		}
-	}
 }
 
 // wait sleeps until the context ends.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 const written = `{
@@ -98,7 +99,7 @@ func TestTokensOfTwoProcesses(t *testing.T) {
 // Who waits for the lock can be interrupted.
 func TestTokensLocked(t *testing.T) {
 	dir := t.TempDir()
-	unlock, err := lockFile(t.Context(), filepath.Join(dir, ".auth.lock"))
+	held, err := filelock.Try(filepath.Join(dir, ".auth.lock"), filelock.Options{Create: 0o600})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func TestTokensLocked(t *testing.T) {
 	if err := NewTokens(dir).Put(ctx, "k", "T"); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	unlock()
+	held.Unlock()
 	if err := NewTokens(dir).Put(t.Context(), "k", "T"); err != nil {
 		t.Error(err)
 	}

@@ -78,7 +78,7 @@ func cacheName(st *unix.Stat_t) string {
 func (r *Repo) loadCache() *cache {
 	c := &cache{files: map[string]known{}}
 	var st unix.Stat_t
-	if r.opt.Cache == "" || r.lock == nil || unix.Fstat(int(r.lock.Fd()), &st) != nil {
+	if r.opt.Cache == "" || r.lock == nil || unix.Fstat(int(r.lock.File().Fd()), &st) != nil {
 		return c
 	}
 	c.path = filepath.Join(r.opt.Cache, cacheName(&st))

@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -55,7 +56,7 @@ type Options struct {
 type Repo struct {
 	dir       string // the checkout, absolute
 	opt       Options
-	lock      *os.File
+	lock      *filelock.Lock
 	none      bool // there is no .pvr: an empty state, and nothing can be changed
 	config    Config
 	committed *state.State
@@ -148,7 +149,7 @@ func readState(dot string) (*state.State, error) {
 // Close releases the repository.
 func (r *Repo) Close() {
 	if r.lock != nil {
-		_ = r.lock.Close()
+		r.lock.Unlock()
 		r.lock = nil
 	}
 }

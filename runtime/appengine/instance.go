@@ -13,8 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
 )
@@ -29,7 +28,7 @@ const patience = 30 * time.Second
 type instance struct {
 	run  string // PV_SYSTEM_RUNDIR
 	name string
-	lock *os.File
+	lock *filelock.Lock
 }
 
 // record is pv.json: what an instance has outside of its folders, for whoever
@@ -64,19 +63,16 @@ func claim(run string) (*instance, error) {
 		run = filepath.Join(real, filepath.Base(run)) // two names of one folder are one instance
 	}
 	// Beside the folder, which containers may see.
-	f, err := os.OpenFile(run+".lock", os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", run, err)
-	}
-	in := &instance{run: run, name: nameOf(run), lock: f}
-	err = lock(f)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		_ = f.Close()
+	in := &instance{run: run, name: nameOf(run)}
+	ctx, cancel := context.WithTimeout(context.Background(), dying)
+	defer cancel()
+	var err error
+	in.lock, err = filelock.Acquire(ctx, run+".lock", filelock.Options{Create: 0o600})
+	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, fmt.Errorf("process %d runs already with the folder %s; PV_SYSTEM_RUNDIR or --prefix makes another instance", in.last().PID, run)
 	}
 	if err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("locking %s: %w", run, err)
+		return nil, err
 	}
 	return in, nil
 }
@@ -84,20 +80,10 @@ func claim(run string) (*instance, error) {
 // dying is how long a process that has been killed may take to let its files go.
 const dying = time.Second
 
-// lock takes the lock of an open file. Whoever has it may just be about to end.
-func lock(f *os.File) error {
-	for deadline := time.Now().Add(dying); ; time.Sleep(dying / 100) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			return err
-		}
-	}
-}
-
 // release lets another process have the instance.
 func (in *instance) release() {
 	if in.lock != nil {
-		_ = in.lock.Close()
+		in.lock.Unlock()
 		in.lock = nil
 	}
 }

@@ -20,13 +20,14 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 // BridgeAlias is the alias (ip-link(8)) that marks bridges that a runtime made.
@@ -146,7 +147,7 @@ type Attachment struct {
 	Interfaces []Interface
 	host       *Host
 	pairs      []string
-	leases     []*os.File // that hold addresses
+	leases     []*filelock.Lock // that hold addresses
 }
 
 // Attach makes the interfaces of a container in the network namespace of its first

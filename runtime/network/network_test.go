@@ -365,7 +365,7 @@ func TestStartAfterKill(t *testing.T) {
 	}
 	_, a, _ := join(t, dead, "a")
 	for _, f := range a.leases { // as the kernel does
-		f.Close()
+		f.Unlock()
 	}
 	dead.route.close()
 	dead.nat.nf.close()

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 // Pool is a range of addresses for containers on a bridge, or on an interface of the
@@ -137,7 +139,7 @@ func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, error) {
 
 // lease takes the container's address, or another one where a second runtime on the
 // machine, with which dir is shared, has it already.
-func (q *pool) lease(m Member, dir string) (netip.Addr, *os.File, error) {
+func (q *pool) lease(m Member, dir string) (netip.Addr, *filelock.Lock, error) {
 	a, ok := q.given[m.Container]
 	if m.Address.IsValid() {
 		a, ok = m.Address, true
