@@ -142,12 +142,11 @@ func (s *stage) makeTty(pts int, name string) (master int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	dst, err := s.target(name, "file")
+	tree, err := cloneMount(pts, strconv.Itoa(n), 0)
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(dst)
-	return master, unix.Mount(fdPath(pts)+"/"+strconv.Itoa(n), fdPath(dst), "", unix.MS_BIND, "")
+	return master, s.attach(tree, name, "file")
 }
 
 // ttys is how many terminals the container gets beside its console.
@@ -208,12 +207,11 @@ func (s *stage) bindInside(from, to, create string) error {
 		return err
 	}
 	defer unix.Close(src)
-	dst, err := s.target(to, create)
+	tree, err := cloneMount(src, "", 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(dst)
-	return unix.Mount(fdPath(src), fdPath(dst), "", unix.MS_BIND, "")
+	return s.attach(tree, to, create)
 }
 
 // makeConsole opens a terminal, sends its master side to the launcher and keeps the

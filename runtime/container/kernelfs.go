@@ -44,7 +44,7 @@ func (s *stage) protectProc() error {
 	}
 	net := -1
 	if s.plan.Proc == AutoMixed {
-		net = s.cloneMount("/proc/sys/net")
+		net = s.copyInside("/proc/sys/net")
 	}
 	for _, p := range procReadOnly {
 		if err := s.bindSelf(p, unix.MS_RDONLY); err != nil {
@@ -52,7 +52,7 @@ func (s *stage) protectProc() error {
 		}
 	}
 	if net >= 0 {
-		if err := s.attach(net, "/proc/sys/net"); err != nil {
+		if err := s.attach(net, "/proc/sys/net", ""); err != nil {
 			return err
 		}
 	}
@@ -77,7 +77,7 @@ func (s *stage) mountSys() error {
 	}
 	net := -1
 	if s.plan.Sys == AutoMixed {
-		net = s.cloneMount("/sys/devices/virtual/net")
+		net = s.copyInside("/sys/devices/virtual/net")
 	}
 	if err := s.remount("/sys", unix.MS_RDONLY); err != nil {
 		return err
@@ -85,7 +85,7 @@ func (s *stage) mountSys() error {
 	if net < 0 {
 		return nil
 	}
-	return s.attach(net, "/sys/devices/virtual/net")
+	return s.attach(net, "/sys/devices/virtual/net", "")
 }
 
 // mountCgroup shows the container its own control group.
@@ -102,34 +102,19 @@ func (s *stage) mountCgroup() error {
 	return nil
 }
 
-// cloneMount takes a copy of a part of a mount as it is now, not mounted anywhere
-// yet; -1 when there is no such part.
-func (s *stage) cloneMount(p string) int {
+// copyInside takes a copy of a part of a mount of the container as it is now, not
+// mounted anywhere yet; -1 when there is no such part.
+func (s *stage) copyInside(p string) int {
 	fd, err := s.inside(p, unix.O_PATH)
 	if err != nil {
 		return -1
 	}
 	defer unix.Close(fd)
-	tree, err := unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	tree, err := cloneMount(fd, "", 0)
 	if err != nil {
 		return -1
 	}
 	return tree
-}
-
-// attach mounts what cloneMount took.
-func (s *stage) attach(tree int, p string) error {
-	defer unix.Close(tree)
-	fd, err := s.inside(p, unix.O_PATH)
-	if err != nil {
-		return fmt.Errorf("%s: %w", p, err)
-	}
-	defer unix.Close(fd)
-	err = unix.MoveMount(tree, "", fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-	if err != nil {
-		return fmt.Errorf("%s: %w", p, err)
-	}
-	return nil
 }
 
 // bindSelf makes a path a mount of its own, with more options. A path that the
@@ -140,26 +125,20 @@ func (s *stage) bindSelf(p string, flags uintptr) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", p, err)
+		return wrapPath(p, err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Mount(fdPath(fd), fdPath(fd), "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("%s: %w", p, err)
-	}
-	return s.remount(p, flags)
+	return wrapPath(p, s.bind(fd, "", fd, p, flags))
 }
 
 // remount gives a mount more options.
 func (s *stage) remount(p string, flags uintptr) error {
 	fd, err := s.inside(p, unix.O_PATH)
 	if err != nil {
-		return fmt.Errorf("%s: %w", p, err)
+		return wrapPath(p, err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Mount("", fdPath(fd), "", unix.MS_REMOUNT|unix.MS_BIND|flags|lockedFlags(fd), ""); err != nil {
-		return fmt.Errorf("%s: %w", p, err)
-	}
-	return nil
+	return wrapPath(p, unix.Mount("", fdPath(fd), "", unix.MS_REMOUNT|unix.MS_BIND|flags|lockedFlags(fd), ""))
 }
 
 // mask puts the null device over a file: the container's own, if it has one. Who is user
@@ -170,20 +149,16 @@ func (s *stage) mask(p string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", p, err)
+		return wrapPath(p, err)
 	}
 	defer unix.Close(fd)
 	if null, err := s.inside("/dev/null", unix.O_PATH); err == nil {
 		defer unix.Close(null)
 		if s.plan.Autodev && isNull(null) {
-			err = unix.Mount(fdPath(null), fdPath(fd), "", unix.MS_BIND, "")
-			return wrapPath(p, err)
+			return wrapPath(p, s.bind(null, "", fd, p, 0))
 		}
 	}
-	if err := unix.Mount("/dev/null", fdPath(fd), "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("%s: %w", p, err)
-	}
-	return s.remount(p, unix.MS_RDONLY)
+	return wrapPath(p, s.bind(unix.AT_FDCWD, "/dev/null", fd, p, unix.MS_RDONLY))
 }
 
 func wrapPath(p string, err error) error {

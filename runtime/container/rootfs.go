@@ -122,11 +122,7 @@ func (s *stage) target(p, create string) (int, error) {
 		_ = unix.Close(parent)
 		fd, err = s.inside(p, made)
 	}
-	if err != nil {
-		return -1, err
-	}
-	_ = unix.Close(fd)
-	return s.inside(p, unix.O_PATH)
+	return fd, err
 }
 
 // makeDirIn makes a folder with its parents, in a root as [openIn] has it, and opens it.
@@ -168,10 +164,15 @@ func (s *stage) mountEntry(m Mount) error {
 		return fmt.Errorf("the target: %w", err)
 	}
 	defer unix.Close(fd)
-	if err := mountOn(source, fdPath(fd), m); err != nil {
+	if m.Flags&unix.MS_BIND == 0 {
+		err = mountOn(source, fdPath(fd), m)
+	} else {
+		err = s.bind(unix.AT_FDCWD, source, fd, m.Target, m.Flags)
+	}
+	if err != nil || m.Spread == 0 {
 		return err
 	}
-	return s.adjust(m)
+	return s.spread(m)
 }
 
 // source returns what to mount, with its folders made where that is asked for.
@@ -234,46 +235,20 @@ func makeOverlayFolders(m Mount) error {
 }
 
 func mountOn(source, target string, m Mount) error {
-	flags := m.Flags
-	if flags&unix.MS_BIND != 0 {
-		flags &= unix.MS_BIND | unix.MS_REC
-	}
 	fstype := m.Type
 	if fstype == "none" {
 		fstype = ""
 	}
-	return unix.Mount(source, target, fstype, flags, m.Data)
+	return unix.Mount(source, target, fstype, m.Flags, m.Data)
 }
 
-// adjust does what mount(2) cannot do in one call: the options of a bind mount and
-// propagation. The target is opened anew, for now it means the mount.
-func (s *stage) adjust(m Mount) error {
-	extra := m.Flags &^ (unix.MS_BIND | unix.MS_REC)
-	if m.Spread == 0 && (m.Flags&unix.MS_BIND == 0 || extra == 0) {
-		return nil
-	}
+// spread sets the propagation of a mount. The target is opened anew, for now it means
+// the mount.
+func (s *stage) spread(m Mount) error {
 	fd, err := s.inside(m.Target, unix.O_PATH)
 	if err != nil {
 		return fmt.Errorf("the mount: %w", err)
 	}
 	defer unix.Close(fd)
-	if m.Flags&unix.MS_BIND != 0 && extra != 0 {
-		flags := unix.MS_REMOUNT | unix.MS_BIND | extra | lockedFlags(fd)
-		if err := unix.Mount("", fdPath(fd), "", flags, ""); err != nil {
-			return fmt.Errorf("its options: %w", err)
-		}
-	}
-	if m.Spread != 0 {
-		return unix.Mount("", fdPath(fd), "", m.Spread, "")
-	}
-	return nil
-}
-
-// lockedFlags are those of the file system below that a bind mount must not lose.
-func lockedFlags(fd int) uintptr {
-	var st unix.Statfs_t
-	if unix.Fstatfs(fd, &st) != nil {
-		return 0
-	}
-	return uintptr(st.Flags) & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	return unix.Mount("", fdPath(fd), "", m.Spread, "")
 }
