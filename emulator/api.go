@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // API asks the device's control API over the virtio-serial port. Every request is
@@ -97,14 +97,14 @@ func (a *API) Get(ctx context.Context, path string, v any) error {
 }
 
 // Containers asks for GET /containers.
-func (a *API) Containers(ctx context.Context) ([]ctrl.Container, error) {
-	var cs []ctrl.Container
+func (a *API) Containers(ctx context.Context) ([]api.Container, error) {
+	var cs []api.Container
 	return cs, a.Get(ctx, "/containers", &cs)
 }
 
 // Command gives an operation of POST /commands, for example "REBOOT_DEVICE".
 func (a *API) Command(ctx context.Context, op, payload string) error {
-	body, err := json.Marshal(map[string]string{"op": op, "payload": payload})
+	body, err := json.Marshal(api.Command{Op: op, Payload: payload})
 	if err != nil {
 		return fmt.Errorf("making the command %s: %w", op, err)
 	}
@@ -120,7 +120,7 @@ func (a *API) Command(ctx context.Context, op, payload string) error {
 var ranks = map[string]int{"MOUNTED": 1, "BLOCKED": 1, "STARTING": 2, "STARTED": 3, "READY": 4}
 
 // Reached reports whether a container has reached its goal.
-func Reached(c ctrl.Container) bool {
+func Reached(c api.Container) bool {
 	goal, ok := ranks[c.StatusGoal]
 	return ok && c.Status != "BLOCKED" && ranks[c.Status] >= goal
 }
@@ -130,8 +130,8 @@ const attempt = 20 * time.Second
 
 // WaitContainers asks for the containers until ok says so, and returns the last
 // answer. The API has no event for this, so it asks again after a pause.
-func (m *Machine) WaitContainers(ctx context.Context, ok func([]ctrl.Container) bool) ([]ctrl.Container, error) {
-	var last []ctrl.Container
+func (m *Machine) WaitContainers(ctx context.Context, ok func([]api.Container) bool) ([]api.Container, error) {
+	var last []api.Container
 	for {
 		ask, cancel := context.WithTimeout(ctx, attempt)
 		cs, err := m.API.Containers(ask)
@@ -153,8 +153,8 @@ func (m *Machine) WaitContainers(ctx context.Context, ok func([]ctrl.Container) 
 
 // AllReached is a condition for WaitContainers: there are at least n containers,
 // and each has reached its goal.
-func AllReached(n int) func([]ctrl.Container) bool {
-	return func(cs []ctrl.Container) bool {
+func AllReached(n int) func([]api.Container) bool {
+	return func(cs []api.Container) bool {
 		for _, c := range cs {
 			if !Reached(c) {
 				return false

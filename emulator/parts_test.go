@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -86,12 +86,12 @@ func TestReached(t *testing.T) {
 		{"MOUNTED", "MOUNTED", true}, {"STARTING", "STARTED", false}, {"STOPPED", "STARTED", false}, {"STOPPED", "MOUNTED", false},
 		{"RECOVERING", "STARTED", false}, {"BLOCKED", "MOUNTED", false}, {"NONE", "MOUNTED", false}, {"STARTED", "", false},
 	} {
-		if got := Reached(ctrl.Container{Status: c.status, StatusGoal: c.goal}); got != c.want {
+		if got := Reached(api.Container{Status: c.status, StatusGoal: c.goal}); got != c.want {
 			t.Errorf("%s of %s: %v", c.status, c.goal, got)
 		}
 	}
-	one := []ctrl.Container{{Status: "STARTED", StatusGoal: "STARTED"}}
-	if !AllReached(1)(one) || AllReached(2)(one) || AllReached(1)(nil) || AllReached(1)(append(one, ctrl.Container{Status: "STOPPED", StatusGoal: "STARTED"})) {
+	one := []api.Container{{Status: "STARTED", StatusGoal: "STARTED"}}
+	if !AllReached(1)(one) || AllReached(2)(one) || AllReached(1)(nil) || AllReached(1)(append(one, api.Container{Status: "STOPPED", StatusGoal: "STARTED"})) {
 		t.Error("AllReached")
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -54,13 +54,13 @@ type Options struct {
 
 // Summary is what a run without a terminal finds.
 type Summary struct {
-	Target      string           `json:"target"`
-	Accelerator string           `json:"accelerator"`
-	Reached     bool             `json:"reached"`      // every container has reached its goal
-	CleanOff    bool             `json:"clean_off"`    // the device powered off by itself
-	BootSeconds float64          `json:"boot_seconds"` // from QEMU's start to the last goal; wall clock
-	Containers  []ctrl.Container `json:"containers"`
-	LastLines   []string         `json:"last_lines,omitempty"` // of the console, when a goal was not reached
+	Target      string          `json:"target"`
+	Accelerator string          `json:"accelerator"`
+	Reached     bool            `json:"reached"`      // every container has reached its goal
+	CleanOff    bool            `json:"clean_off"`    // the device powered off by itself
+	BootSeconds float64         `json:"boot_seconds"` // from QEMU's start to the last goal; wall clock
+	Containers  []api.Container `json:"containers"`
+	LastLines   []string        `json:"last_lines,omitempty"` // of the console, when a goal was not reached
 }
 
 func (o *Options) defaults() {
@@ -150,7 +150,7 @@ func (o *Options) verdict(ctx context.Context, s Summary, err error) error {
 		o.Target, strings.Join(missed, "; "), err, strings.Join(s.LastLines, "\n"))
 }
 
-func missedText(c ctrl.Container) string {
+func missedText(c api.Container) string {
 	text := fmt.Sprintf("%s is %s instead of %s", c.Name, c.Status, c.StatusGoal)
 	if c.StatusReason != "" {
 		text += " (" + c.StatusReason + ")"
@@ -162,7 +162,7 @@ func missedText(c ctrl.Container) string {
 // happens for o.Stall: emulation is slow, but something always moves. A container
 // that comes back to what it was goes in circles; from then on only states that were
 // never seen are new, and the console, which tells of each round, no longer counts.
-func (o *Options) await(ctx context.Context, m *Machine) ([]ctrl.Container, error) {
+func (o *Options) await(ctx context.Context, m *Machine) ([]api.Container, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("not within %v", o.Limit))
 	defer cancel()
 	ctx, stalled := context.WithCancelCause(ctx)
@@ -185,7 +185,7 @@ func (o *Options) await(ctx context.Context, m *Machine) ([]ctrl.Container, erro
 	}()
 	seen := &sightings{last: map[string]string{}, ever: map[string]bool{}}
 	all := AllReached(o.Containers)
-	cs, err := m.WaitContainers(ctx, func(cs []ctrl.Container) bool {
+	cs, err := m.WaitContainers(ctx, func(cs []api.Container) bool {
 		if o.tell(m, cs, seen) {
 			watch.Reset(o.Stall)
 		}
@@ -220,7 +220,7 @@ func (s *sightings) add(name, status, text string) (changed, fresh bool) {
 }
 
 // tell prints what changed since the last time and says whether some of it is new.
-func (o *Options) tell(m *Machine, cs []ctrl.Container, seen *sightings) (news bool) {
+func (o *Options) tell(m *Machine, cs []api.Container, seen *sightings) (news bool) {
 	for _, c := range cs {
 		now := fmt.Sprintf("%s (goal %s)", c.Status, c.StatusGoal)
 		if c.StatusReason != "" {

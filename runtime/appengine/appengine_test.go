@@ -27,7 +27,8 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
@@ -39,7 +40,7 @@ const asClient = "PV_TEST_CLIENT"
 
 // askAs prints what the control socket answers to a request for the containers.
 func askAs(socket string) int {
-	resp, err := (&ctrl.Client{Socket: socket, Timeout: patient}).Do(context.Background(), &ctrl.Request{Path: "/containers"})
+	resp, err := (&client.Client{Socket: socket, Timeout: patient}).Do(context.Background(), &client.Request{Path: "/containers"})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -70,7 +71,7 @@ type installation struct {
 	t      *testing.T
 	prefix string
 	bridge string // PV_NET_BRDEV; other instances on this machine have others
-	api    ctrl.Client
+	api    client.Client
 }
 
 func newInstallation(t *testing.T, name string) *installation {
@@ -80,7 +81,7 @@ func newInstallation(t *testing.T, name string) *installation {
 	}
 	in := &installation{t: t, prefix: filepath.Join(t.TempDir(), name)}
 	in.bridge = "pvb" + nameOf(in.prefix)[len(nameOf(in.prefix))-8:]
-	in.api = ctrl.Client{Socket: filepath.Join(in.prefix, ctrl.HostedSocket), Timeout: 10 * time.Second}
+	in.api = client.Client{Socket: filepath.Join(in.prefix, client.HostedSocket), Timeout: 10 * time.Second}
 	store, err := objects.Create(filepath.Join(in.prefix, "storage/objects"))
 	in.must(err)
 	root := filepath.Join(t.TempDir(), "root")
@@ -240,12 +241,12 @@ func (p *process) until(what string, ok func() bool) {
 
 // statuses asks the control socket; nil when it does not answer.
 func (in *installation) statuses() map[string]string {
-	resp, err := in.api.Do(in.t.Context(), &ctrl.Request{Path: "/containers"})
+	resp, err := in.api.Do(in.t.Context(), &client.Request{Path: "/containers"})
 	if err != nil {
 		return nil
 	}
 	defer resp.Close()
-	var list []ctrl.Container
+	var list []api.Container
 	if json.NewDecoder(resp).Decode(&list) != nil {
 		return nil
 	}
@@ -259,7 +260,7 @@ func (in *installation) statuses() map[string]string {
 func (in *installation) command(op string) {
 	in.t.Helper()
 	body := `{"op":"` + op + `","payload":""}`
-	resp, err := in.api.Do(in.t.Context(), &ctrl.Request{Method: "POST", Path: "/commands", Body: strings.NewReader(body), Size: int64(len(body))})
+	resp, err := in.api.Do(in.t.Context(), &client.Request{Method: "POST", Path: "/commands", Body: strings.NewReader(body), Size: int64(len(body))})
 	in.must(err)
 	defer resp.Close()
 	if resp.Status != 200 {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"slices"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 const textNotLoaded = "State not loaded yet"
@@ -50,7 +52,7 @@ func okList[T any](list []T) *reply {
 // notLoaded answers a list that the engine does not have: with what the engine
 // says of it for clients, or that there is no state yet.
 func notLoaded(err error) *reply {
-	var said *Error
+	var said *api.Error
 	if errors.As(err, &said) {
 		return fromError(err)
 	}
@@ -62,7 +64,7 @@ func (s *Server) actOnContainer(c *call) *reply {
 	if err != nil {
 		return notLoaded(err)
 	}
-	i := slices.IndexFunc(list, func(e Container) bool { return e.Name == c.name() })
+	i := slices.IndexFunc(list, func(e api.Container) bool { return e.Name == c.name() })
 	switch {
 	case i < 0:
 		return failure(404, "Container not found")
@@ -85,7 +87,7 @@ func (s *Server) actOnDaemon(c *call) *reply {
 	if err != nil {
 		return notLoaded(err)
 	}
-	if !slices.ContainsFunc(list, func(d Daemon) bool { return d.Name == c.name() }) {
+	if !slices.ContainsFunc(list, func(d api.Daemon) bool { return d.Name == c.name() }) {
 		return failure(404, "Daemon not found")
 	}
 	action, bad := c.action()

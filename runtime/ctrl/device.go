@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // maxBuildInfo is the most that is shown of /etc/build.
@@ -125,15 +127,10 @@ func (s *Server) configNew(*call) *reply {
 	if bad != nil {
 		return bad
 	}
-	type entry struct {
-		Key      string `json:"key"`
-		Value    string `json:"value"`
-		Modified string `json:"modified"`
-	}
-	out := make([]entry, 0, len(list))
+	out := make([]api.Setting, 0, len(list))
 	for _, v := range list {
 		_, text := v.shown()
-		out = append(out, entry{v.Key, text, v.Level})
+		out = append(out, api.Setting{Key: v.Key, Value: text, Modified: v.Level})
 	}
 	return okJSON(out)
 }
@@ -149,7 +146,7 @@ func (s *Server) wakelocks(*call) *reply {
 	if s.o.Wakelocks == nil {
 		return failure(501, "Power management is not available")
 	}
-	return written(s.o.Wakelocks)
+	return okJSON(s.o.Wakelocks())
 }
 
 func (s *Server) collectGarbage(c *call) *reply {

@@ -12,15 +12,18 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 )
 
 // fakeEngine is an engine with the containers of the recordings: app1 of group
 // app without role, mgmt and sys1 of group platform.
 type fakeEngine struct {
 	mu         sync.Mutex
-	containers []Container
-	groups     []Group
-	daemons    []Daemon
+	containers []api.Container
+	groups     []api.Group
+	daemons    []api.Daemon
 	resolve    func(pid int) (Caller, error)
 	commandErr map[string]error // by op
 	signalErr  error
@@ -32,24 +35,24 @@ var _ Engine = (*fakeEngine)(nil)
 func text(s string) *string { return &s }
 
 func newFake() *fakeEngine {
-	group := func(name, goal, restart string, r *GroupRecovery) Group {
-		return Group{Name: name, StatusGoal: goal, RestartPolicy: restart, Status: "READY", AutoRecovery: r}
+	group := func(name, goal, restart string, r *api.GroupRecovery) api.Group {
+		return api.Group{Name: name, StatusGoal: goal, RestartPolicy: restart, Status: "READY", AutoRecovery: r}
 	}
 	return &fakeEngine{
-		containers: []Container{
+		containers: []api.Container{
 			{Name: "app1", Group: text("app"), Status: "STARTED", StatusGoal: "STARTED", RestartPolicy: "container", UserStopped: "false",
-				AutoRecovery: &AutoRecovery{Policy: "on-failure", MaxRetries: 5, StableTimeout: 30, IsStable: "false", BackoffPolicy: "reboot"}},
+				AutoRecovery: &api.AutoRecovery{Policy: "on-failure", MaxRetries: 5, StableTimeout: 30, IsStable: "false", BackoffPolicy: "reboot"}},
 			{Name: "mgmt", Group: text("platform"), Status: "STARTED", StatusGoal: "STARTED", RestartPolicy: "system", Roles: []string{"mgmt"}},
 			{Name: "sys1", Group: text("platform"), Status: "STARTED", StatusGoal: "STARTED", RestartPolicy: "system"},
 		},
-		groups: []Group{
+		groups: []api.Group{
 			group("data", "MOUNTED", "system", nil), group("root", "STARTED", "system", nil), group("platform", "STARTED", "system", nil),
-			group("app", "STARTED", "container", &GroupRecovery{MaxRetries: 5, StableTimeout: 30, BackoffPolicy: "reboot"}),
+			group("app", "STARTED", "container", &api.GroupRecovery{MaxRetries: 5, StableTimeout: 30, BackoffPolicy: "reboot"}),
 		},
-		daemons:    []Daemon{{"hwrngd", 0, true}, {"pv-xconnect", 1150, true}},
+		daemons:    []api.Daemon{{Name: "hwrngd", Respawn: true}, {Name: "pv-xconnect", PID: 1150, Respawn: true}},
 		resolve:    func(int) (Caller, error) { return PortCaller, nil },
 		commandErr: map[string]error{},
-		signalErr:  &Error{Status: 500, Text: textSignalUnexpected},
+		signalErr:  &api.Error{Status: 500, Text: textSignalUnexpected},
 	}
 }
 
@@ -66,11 +69,11 @@ func (e *fakeEngine) asked() string {
 }
 
 func (e *fakeEngine) Resolve(pid int) (Caller, error) { return e.resolve(pid) }
-func (e *fakeEngine) Containers() ([]Container, error) {
-	return append([]Container{}, e.containers...), nil
+func (e *fakeEngine) Containers() ([]api.Container, error) {
+	return append([]api.Container{}, e.containers...), nil
 }
-func (e *fakeEngine) Groups() ([]Group, error)   { return e.groups, nil }
-func (e *fakeEngine) Daemons() ([]Daemon, error) { return e.daemons, nil }
+func (e *fakeEngine) Groups() ([]api.Group, error)   { return e.groups, nil }
+func (e *fakeEngine) Daemons() ([]api.Daemon, error) { return e.daemons, nil }
 
 func (e *fakeEngine) ContainerAction(name, action string) error {
 	e.note("container %s %s", name, action)
@@ -200,28 +203,28 @@ func roundTrip(t *testing.T, conn net.Conn, raw, method string) *response {
 }
 
 func readResponse(r *bufio.Reader, method string) (*response, error) {
-	head := &lineReader{r: r, left: 1 << 20}
-	line, err := head.next()
+	head := http1.NewLines(r)
+	line, err := head.Next()
 	if err != nil {
 		return nil, nil //nolint:nilerr // the connection ended without an answer, which some tests want
 	}
 	if line == "HTTP/1.1 100 Continue" {
-		if _, err := head.next(); err != nil {
+		if _, err := head.Next(); err != nil {
 			return nil, err
 		}
 		return readResponse(r, method)
 	}
 	res := &response{line: line, chunks: -1}
-	req := &request{minor: 1}
+	req := &http1.Head{Minor: 1}
 	for {
-		line, err := head.next()
+		line, err := head.Next()
 		if err != nil {
 			return nil, err
 		}
 		if line == "" {
 			break
 		}
-		if err := req.header(line); err != nil {
+		if err := req.Add(line); err != nil {
 			return nil, err
 		}
 		res.headers = append(res.headers, line)
@@ -232,16 +235,16 @@ func readResponse(r *bufio.Reader, method string) (*response, error) {
 	return res, res.read(r, req)
 }
 
-func (r *response) read(from *bufio.Reader, head *request) error {
-	if strings.HasPrefix(r.line, "HTTP/1.0") && !head.sawCount {
+func (r *response) read(from *bufio.Reader, head *http1.Head) error {
+	if strings.HasPrefix(r.line, "HTTP/1.0") && !head.Counted {
 		body, err := io.ReadAll(from)
 		r.body = string(body)
 		return err
 	}
-	b := newBody(from, head, nil)
+	b := http1.NewBody(from, head, nil)
 	body, err := io.ReadAll(b)
 	r.body = string(body)
-	if head.length == -1 {
+	if head.Length == -1 {
 		r.chunks = 1
 	}
 	return err

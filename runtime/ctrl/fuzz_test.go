@@ -52,15 +52,3 @@ func FuzzRequests(f *testing.F) {
 		}
 	})
 }
-
-func FuzzChunks(f *testing.F) {
-	f.Add([]byte("3\r\nabc\r\n0\r\n\r\nrest"))
-	f.Add([]byte("ffffffffffffffff\r\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		b := newBody(bufio.NewReader(bytes.NewReader(data)), &request{length: -1}, nil)
-		n, _ := io.Copy(io.Discard, b)
-		if n > int64(len(data)) {
-			t.Fatalf("%d bytes came out of %d", n, len(data))
-		}
-	})
-}

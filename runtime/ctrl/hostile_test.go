@@ -20,6 +20,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
@@ -44,10 +47,10 @@ func listening(t *testing.T, e *fakeEngine) (*Server, string) {
 	return s, path
 }
 
-func fetch(t *testing.T, socket, path string) *Response {
+func fetch(t *testing.T, socket, path string) *client.Response {
 	t.Helper()
-	c := Client{Socket: socket, Timeout: 20 * time.Second}
-	r, err := c.Do(context.Background(), &Request{Path: path})
+	c := client.Client{Socket: socket, Timeout: 20 * time.Second}
+	r, err := c.Do(context.Background(), &client.Request{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,8 +147,8 @@ func TestHugeBodies(t *testing.T) {
 		{"PUT", "/containers/app1", 507}, {"POST", "/commands", 507}, {"POST", "/signal", 507}, {"PUT", "/user-meta/k", 507},
 		{"PUT", "/steps/locals/x", 507}, {"PUT", "/objects/short", 400}, {"GET", "/groups", 200}, {"PUT", "/nope", 400},
 	} {
-		c := Client{Socket: socket, Timeout: 60 * time.Second}
-		r, err := c.Do(context.Background(), &Request{Method: tt.method, Path: tt.path, Body: zeroes{}, Size: 1 << 30})
+		c := client.Client{Socket: socket, Timeout: 60 * time.Second}
+		r, err := c.Do(context.Background(), &client.Request{Method: tt.method, Path: tt.path, Body: zeroes{}, Size: 1 << 30})
 		if err != nil {
 			t.Errorf("%s %s with 1 GiB: %v", tt.method, tt.path, err)
 			continue
@@ -296,7 +299,7 @@ func TestRunningStepIsNotReplaced(t *testing.T) {
 	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/run", state); !strings.Contains(r.line, "409") {
 		t.Errorf("the running step was replaced: %s", r.line)
 	}
-	s.o.CheckStep = func(string, []byte) error { return &Error{Status: 422, Text: "Secureboot: no"} }
+	s.o.CheckStep = func(string, []byte) error { return &api.Error{Status: 422, Text: "Secureboot: no"} }
 	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/other", state); r.body != `{"Error":"Secureboot: no"}` {
 		t.Errorf("the judge's answer is lost: %+v", r)
 	}
@@ -336,10 +339,10 @@ func TestHeadLimits(t *testing.T) {
 	get := "GET /groups HTTP/1.1\r\n"
 	for name, tt := range map[string]struct{ raw, status string }{
 		"a line of 9000 bytes":      {get + "X: " + strings.Repeat("a", 9000) + "\r\n\r\n", "200"},
-		"a line above the limit":    {get + "X: " + strings.Repeat("a", maxLine) + "\r\n\r\n", "400"},
-		"a line without end":        {get + strings.Repeat("a", 10*maxHead), "400"},
+		"a line above the limit":    {get + "X: " + strings.Repeat("a", http1.MaxLine) + "\r\n\r\n", "400"},
+		"a line without end":        {get + strings.Repeat("a", 10*http1.MaxHead), "400"},
 		"a head above the limit":    {get + strings.Repeat("X: "+strings.Repeat("a", 8000)+"\r\n", 5) + "\r\n", "400"},
-		"too many lines":            {get + strings.Repeat("X: y\r\n", maxHeader+1) + "\r\n", "400"},
+		"too many lines":            {get + strings.Repeat("X: y\r\n", http1.MaxHeaders+1) + "\r\n", "400"},
 		"two lengths":               {"PUT /user-meta/k HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400"},
 		"length and chunks":         {"PUT /user-meta/k HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\na", "400"},
 		"unknown coding":            {"PUT /user-meta/k HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\na", "400"},
@@ -476,8 +479,8 @@ func TestSlowClientHoldsUpNobody(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			c := Client{Socket: socket, Timeout: 20 * time.Second}
-			r, err := c.Do(context.Background(), &Request{Path: "/groups"})
+			c := client.Client{Socket: socket, Timeout: 20 * time.Second}
+			r, err := c.Do(context.Background(), &client.Request{Path: "/groups"})
 			if err != nil || r.Status != 200 {
 				t.Errorf("while others do not read: %v", err)
 				return
@@ -608,9 +611,9 @@ func BenchmarkContainersNewConnection(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() { _ = s.serve(ctx, l) }()
-	c := Client{Socket: socket}
+	c := client.Client{Socket: socket}
 	for b.Loop() {
-		r, err := c.Do(ctx, &Request{Path: "/containers"})
+		r, err := c.Do(ctx, &client.Request{Path: "/containers"})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -9,12 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 )
 
 const (
@@ -23,10 +24,6 @@ const (
 	objectMode     = 0o644
 	folderMode     = 0o755
 )
-
-// pieces are the buffers of object transfers. They bound what transfers cost:
-// one each, whatever the size of the object.
-var pieces = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 func (s *Server) objects() string { return filepath.Join(s.o.Storage, "objects") }
 
@@ -44,19 +41,15 @@ func isObjectName(name string) bool {
 }
 
 func (s *Server) listObjects(*call) *reply {
-	type entry struct {
-		SHA  string `json:"sha256"`
-		Size string `json:"size"`
-	}
 	files, err := os.ReadDir(s.objects())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return internal(fmt.Errorf("listing objects: %w", err))
 	}
-	list := []entry{}
+	list := []api.Object{}
 	for _, f := range files {
 		st, err := f.Info()
 		if err == nil && st.Mode().IsRegular() && isObjectName(f.Name()) {
-			list = append(list, entry{f.Name(), strconv.FormatInt(st.Size(), 10)})
+			list = append(list, api.Object{SHA256: f.Name(), Size: strconv.FormatInt(st.Size(), 10)})
 		}
 	}
 	return okJSON(list)
@@ -72,16 +65,9 @@ func (s *Server) getObject(c *call) *reply {
 	}
 	return &reply{status: 200, mediaType: typeBinary, stream: func(w io.Writer) error {
 		defer f.Close()
-		_, err := copyPieces(w, f)
+		_, err := http1.Copy(w, f)
 		return err
 	}}
-}
-
-func copyPieces(w io.Writer, r io.Reader) (int64, error) {
-	piece := pieces.Get().(*[32 << 10]byte)
-	defer pieces.Put(piece)
-	// The wrappers keep io.CopyBuffer from going its own way around the buffer.
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, piece[:])
 }
 
 // putObject stores the body under its digest. The object has its name only when
@@ -96,7 +82,7 @@ func (s *Server) putObject(c *call) *reply {
 		return failure(422, textChecksum)
 	}
 	if have, err := hashFile(filepath.Join(s.objects(), name)); err == nil && have == name {
-		_, err := copyPieces(io.Discard, attended{c})
+		_, err := http1.Copy(io.Discard, attended{c})
 		c.busy()
 		if err != nil {
 			return brokenBody(err)
@@ -113,7 +99,7 @@ func hashFile(path string) (string, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := copyPieces(h, f); err != nil {
+	if _, err := http1.Copy(h, f); err != nil {
 		return "", fmt.Errorf("hashing %s: %w", path, err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
@@ -123,7 +109,7 @@ func (s *Server) storeObject(c *call, name string) *reply {
 	if err := os.MkdirAll(s.objects(), folderMode); err != nil {
 		return storageError(fmt.Errorf("making the object store: %w", err))
 	}
-	if free, err := freeBytes(s.objects()); err == nil && c.body.announced > free {
+	if free, err := freeBytes(s.objects()); err == nil && c.body.Announced() > free {
 		return failure(507, textTooLarge)
 	}
 	f, err := atomicfile.Create(filepath.Join(s.objects(), name), objectMode)
@@ -133,7 +119,7 @@ func (s *Server) storeObject(c *call, name string) *reply {
 	defer f.Abort()
 	h := sha256.New()
 	to := &sink{file: f, also: h}
-	_, err = copyPieces(to, attended{c})
+	_, err = http1.Copy(to, attended{c})
 	c.busy()
 	if err != nil {
 		if to.err != nil {

@@ -1,6 +1,7 @@
 package ctrl
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/replaytest"
 )
 
@@ -41,9 +43,9 @@ var replays = []struct {
 	}, before: func(_ *Server, e *fakeEngine, name string) {
 		switch name {
 		case "list after stop":
-			e.daemons[1] = Daemon{"pv-xconnect", -1, false}
+			e.daemons[1] = api.Daemon{Name: "pv-xconnect", PID: -1}
 		case "list after start":
-			e.daemons[1] = Daemon{"pv-xconnect", 2389, true}
+			e.daemons[1] = api.Daemon{Name: "pv-xconnect", PID: 2389, Respawn: true}
 		}
 	}},
 	{file: "signal"},
@@ -82,8 +84,12 @@ var replays = []struct {
 	{file: "buildinfo"},
 	{file: "config", prepare: configFrom("config")},
 	{file: "config2", prepare: configFrom("config2")},
-	{file: "wakelocks", prepare: func(_ *testing.T, s *Server, _ *fakeEngine, list []replaytest.Exchange) {
-		s.o.Wakelocks = writes(*list[0].ResponseBody)
+	{file: "wakelocks", prepare: func(t *testing.T, s *Server, _ *fakeEngine, list []replaytest.Exchange) {
+		var held api.Wakelocks
+		if err := json.Unmarshal([]byte(*list[0].ResponseBody), &held); err != nil {
+			t.Fatal(err)
+		}
+		s.o.Wakelocks = func() api.Wakelocks { return held }
 	}},
 	{file: "http-level", skip: map[string]string{
 		"connection opened, nothing sent":  "TestHalfRequests waits for the end of such connections",
@@ -122,7 +128,7 @@ func longNames() map[string]replaytest.Differ {
 func commandsBefore(_ *Server, e *fakeEngine, name string) {
 	clear(e.commandErr)
 	fail := func(op string, status int, text string, retry int) {
-		e.commandErr[op] = &Error{Status: status, Text: text, RetryAfter: retry}
+		e.commandErr[op] = &api.Error{Status: status, Text: text, RetryAfter: retry}
 	}
 	switch {
 	case strings.HasPrefix(name, "second command"):

@@ -9,6 +9,8 @@ import (
 	"io"
 	"strconv"
 	"time"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // The media types of answers.
@@ -67,10 +69,7 @@ func compact(v any) ([]byte, error) {
 
 // failure answers {"Error":"text"}, with details if there are any.
 func failure(status int, text string, details ...string) *reply {
-	body, err := compact(struct {
-		Error   string
-		Details []string `json:",omitempty"`
-	}{text, details})
+	body, err := compact(api.Refusal{Error: text, Details: details})
 	if err != nil {
 		body = []byte(`{"Error":"Internal Error"}`)
 	}
@@ -82,7 +81,7 @@ func internal(err error) *reply { return failure(500, "Internal error: "+err.Err
 
 // fromError answers what an [Engine] or another backend returned; nil is success.
 func fromError(err error) *reply {
-	var e *Error
+	var e *api.Error
 	switch {
 	case err == nil:
 		return ok()
@@ -102,9 +101,9 @@ func unsupported(status int) *reply {
 // write sends the answer to req, which is nil when no request could be read. It
 // reports whether the connection can be used again.
 func (r *reply) write(w *bufio.Writer, req *request, now time.Time) (bool, error) {
-	one := req == nil || req.close || r.close
+	one := req == nil || req.Close || r.close
 	version, chunked := "HTTP/1.1", r.stream != nil
-	if req != nil && req.minor == 0 {
+	if req != nil && req.Minor == 0 {
 		version, chunked = "HTTP/1.0", false
 	}
 	fmt.Fprintf(w, "%s %d %s\r\n", version, r.status, reasons[r.status])

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 )
 
 // The largest body of each endpoint, in bytes.
@@ -83,7 +85,7 @@ type call struct {
 	*session
 	server *Server
 	req    *request
-	body   *body
+	body   *http1.Body
 	ctx    context.Context
 	parts  []string // the path's segments as sent
 	names  []string // what stood for each "{}"
@@ -100,12 +102,12 @@ func (c *call) name() string {
 // content reads the body, or returns the answer to one that cannot be read.
 func (c *call) content(limit int64) ([]byte, *reply) {
 	c.waiting()
-	text, err := c.body.all(limit)
+	text, err := c.body.All(limit)
 	c.busy()
 	switch {
 	case err == nil:
 		return text, nil
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, http1.ErrTooLarge):
 		return nil, failure(507, textTooLarge)
 	}
 	return nil, brokenBody(err)
@@ -113,7 +115,7 @@ func (c *call) content(limit int64) ([]byte, *reply) {
 
 // brokenBody answers a body that did not come as announced.
 func brokenBody(err error) *reply {
-	if errors.Is(err, errProtocol) {
+	if errors.Is(err, http1.ErrProtocol) {
 		return unsupported(400)
 	}
 	return &reply{drop: true}
@@ -123,7 +125,7 @@ func brokenBody(err error) *reply {
 func (s *Server) answer(ctx context.Context, c *call) *reply {
 	c.ctx = ctx
 	path, foreign := splitTarget(c.req.target)
-	if foreign || !localHost(c.req.host) {
+	if foreign || !localHost(c.req.Host) {
 		return &reply{drop: true}
 	}
 	r, known := s.find(c, path)

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
@@ -45,7 +47,7 @@ type Options struct {
 	// Storage is the storage folder: objects/ and trails/ are below it.
 	Storage string
 	// CheckStep judges a state before it becomes a step: rev is its name, state its
-	// JSON text. A *Error decides the answer; any other error is answered with 422
+	// JSON text. A *api.Error decides the answer; any other error is answered with 422
 	// and "Parser: State JSON has bad format". Nil accepts any JSON object with the
 	// known "#spec".
 	CheckStep func(rev string, state []byte) error
@@ -62,8 +64,8 @@ type Options struct {
 	Drivers Drivers
 	// Graph writes the JSON array of GET /xconnect-graph; nil means an empty graph.
 	Graph func(w io.Writer) error
-	// Wakelocks writes the JSON object of GET /wakelocks; nil answers 501.
-	Wakelocks func(w io.Writer) error
+	// Wakelocks returns the body of GET /wakelocks; nil answers 501.
+	Wakelocks func() api.Wakelocks
 	// CollectGarbage frees storage and returns the bytes freed; nil answers 501.
 	CollectGarbage func(ctx context.Context) (int64, error)
 	// BuildInfo is the text of GET /buildinfo; when empty, /etc/build is shown.
@@ -72,7 +74,7 @@ type Options struct {
 	Log logs.Logger
 }
 
-// Setting is one configuration value as /config and /config2 show it.
+// Setting is one configuration value, of which /config and /config2 show a part each.
 type Setting struct {
 	Key    string // "PV_LOG_LEVEL"
 	Alias  string // old dotted key, "log.level"; empty when it has none
@@ -82,16 +84,9 @@ type Setting struct {
 	Secret bool   // shown masked
 }
 
-// Driver is one managed driver of a container.
-type Driver struct {
-	Name   string `json:"name"`
-	Type   string `json:"type"`   // REQUIRED, OPTIONAL or MANUAL
-	Status string `json:"status"` // LOADED, UNLOADED or UNKNOWN
-}
-
 // Drivers are the managed drivers that containers refer to.
 type Drivers interface {
-	List(container string) ([]Driver, error)
+	List(container string) ([]api.Driver, error)
 	// Load and Unload act on the container's MANUAL drivers; an empty name means all.
 	Load(container, name string) error
 	Unload(container, name string) error
@@ -248,16 +243,10 @@ func (c *session) idle() {
 	}
 }
 
-// deadliner is a transport that can give up on a peer.
-type deadliner interface {
-	SetReadDeadline(t time.Time) error
-	SetWriteDeadline(t time.Time) error
-}
-
 // patient reads and writes with a deadline for each piece.
 type patient struct {
 	rw    io.ReadWriter
-	limit deadliner // nil when the transport has no deadlines
+	limit http1.Deadliner // nil when the transport has no deadlines
 	read  time.Duration
 	until time.Time // of the whole head; zero when each piece counts for itself
 	moved func()    // told of each piece of an answer that is to be sent
@@ -286,7 +275,7 @@ func (p *patient) Write(b []byte) (int, error) {
 
 func (s *Server) talk(ctx context.Context, rw io.ReadWriter, c *session) {
 	p := &patient{rw: rw, moved: c.waiting}
-	p.limit, _ = rw.(deadliner)
+	p.limit, _ = rw.(http1.Deadliner)
 	r, w := bufio.NewReader(p), bufio.NewWriter(p)
 	for s.one(ctx, p, r, w, c) {
 	}
@@ -307,16 +296,16 @@ func (s *Server) one(ctx context.Context, p *patient, r *bufio.Reader, w *bufio.
 	}
 	c.busy()
 	p.read = bodyTimeout
-	b := newBody(r, req, continuer(req, w))
+	b := http1.NewBody(r, &req.Head, continuer(req, w))
 	answer := s.answer(ctx, &call{server: s, session: c, req: req, body: b})
 	if answer.drop {
 		return false
 	}
-	late := !b.done && !drainable(b)
+	late := !b.Done() && !drainable(b)
 	answer.close = answer.close || late
 	again, err := answer.write(w, req, time.Now())
 	if err != nil {
-		s.o.Log.Debugf("control socket: answering %s %s: %v", req.method, clip(req.target), err)
+		s.o.Log.Debugf("control socket: answering %s %s: %v", req.method, http1.Clip(req.target), err)
 		return false
 	}
 	return s.drain(p, b) && again
@@ -324,7 +313,7 @@ func (s *Server) one(ctx context.Context, p *patient, r *bufio.Reader, w *bufio.
 
 // continuer returns what tells the client to send its body, once it is wanted.
 func continuer(req *request, w *bufio.Writer) func() error {
-	if !req.expect || req.minor == 0 {
+	if !req.Expect || req.Minor == 0 {
 		return nil
 	}
 	return func() error {
@@ -338,7 +327,7 @@ func (s *Server) refuse(err error, w *bufio.Writer, req *request) bool {
 	switch {
 	case errors.Is(err, errMethod):
 		_, _ = unsupported(501).write(w, req, time.Now())
-	case errors.Is(err, errProtocol):
+	case errors.Is(err, http1.ErrProtocol):
 		_, _ = unsupported(400).write(w, nil, time.Now())
 	}
 	return false
@@ -346,30 +335,21 @@ func (s *Server) refuse(err error, w *bufio.Writer, req *request) bool {
 
 // drainable reports whether the rest of the body is worth reading for the sake
 // of the connection. A client that waits for 100 Continue will not send it.
-func drainable(b *body) bool {
-	return b.onRead == nil && !b.chunked && b.left <= maxDrain
+func drainable(b *http1.Body) bool {
+	return !b.Untouched() && b.Left() >= 0 && b.Left() <= maxDrain
 }
 
 // drain reads what is left of a body after its answer, within bounds: a socket
 // that is closed with unread bytes may lose the answer on the way.
-func (s *Server) drain(p *patient, b *body) bool {
-	if b.done {
+func (s *Server) drain(p *patient, b *http1.Body) bool {
+	if b.Done() {
 		return true
 	}
-	if b.onRead != nil {
+	if b.Untouched() {
 		return false
 	}
 	p.until = time.Now().Add(drainTimeout)
 	_, err := io.Copy(io.Discard, io.LimitReader(b, maxDrain))
 	p.until = time.Time{}
-	return err == nil && b.done
-}
-
-// clip shortens a client's text for a log line.
-func clip(s string) string {
-	const longest = 80
-	if len(s) > longest {
-		return s[:longest] + "..."
-	}
-	return s
+	return err == nil && b.Done()
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 const (
@@ -112,8 +113,8 @@ func (s *Server) describeStep(b *strings.Builder, rev string) {
 	if !isObject(progress) {
 		progress = []byte("{}")
 	}
-	fmt.Fprintf(b, `{"name":%s, "date":"%s", "commitmsg":%s, "progress":%s}`,
-		quote(rev), changed.UTC().Format("2006-01-02T15:04:05Z"), quote(string(message)), progress)
+	one := api.Step{Name: rev, Date: changed.UTC().Format("2006-01-02T15:04:05Z"), CommitMsg: string(message), Progress: progress}
+	fmt.Fprintf(b, `{"name":%s, "date":"%s", "commitmsg":%s, "progress":%s}`, quote(one.Name), one.Date, quote(one.CommitMsg), one.Progress)
 }
 
 // short is the content of a file, nothing when it is longer than the list shows.
@@ -158,7 +159,7 @@ func (s *Server) putStep(c *call) *reply {
 	}
 	release, admitted := s.serial.admit()
 	if !admitted {
-		return fromError(&Error{Status: 503, Text: textManySteps, RetryAfter: 1})
+		return fromError(&api.Error{Status: 503, Text: textManySteps, RetryAfter: 1})
 	}
 	defer release()
 	state, bad := c.content(limitStep)
@@ -168,7 +169,7 @@ func (s *Server) putStep(c *call) *reply {
 	s.serial.steps.Lock()
 	defer s.serial.steps.Unlock()
 	if err := s.checkStep(rev, state); err != nil {
-		var e *Error
+		var e *api.Error
 		if errors.As(err, &e) {
 			return fromError(err)
 		}

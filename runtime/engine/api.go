@@ -5,19 +5,20 @@ import (
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // view is what readers see: the engine replaces it, nobody changes it.
 type view struct {
-	containers []ctrl.Container
-	groups     []ctrl.Group
+	containers []api.Container
+	groups     []api.Group
 	mgmt       map[string]bool // every container by name
 }
 
 // publish makes a new view and tells what changed in groups and revision.
 func (e *Engine) publish() {
 	e.dirty = false
-	v := &view{mgmt: make(map[string]bool, len(e.units)), containers: make([]ctrl.Container, 0, len(e.units))}
+	v := &view{mgmt: make(map[string]bool, len(e.units)), containers: make([]api.Container, 0, len(e.units))}
 	for _, u := range e.units {
 		v.containers = append(v.containers, u.show())
 		v.mgmt[u.c.Name] = u.c.Mgmt
@@ -37,8 +38,8 @@ func (e *Engine) publish() {
 	}
 }
 
-func (u *unit) show() ctrl.Container {
-	c := ctrl.Container{
+func (u *unit) show() api.Container {
+	c := api.Container{
 		Name: u.c.Name, Status: u.status.String(), StatusGoal: u.goal.String(),
 		RestartPolicy: orElse(string(u.c.Restart), "unknown"), Roles: []string{}, StatusReason: u.reason,
 	}
@@ -49,7 +50,7 @@ func (u *unit) show() ctrl.Container {
 		c.Roles = append(c.Roles, manifest.RoleMgmt)
 	}
 	if r := u.recovery(); r != nil {
-		c.AutoRecovery = &ctrl.AutoRecovery{
+		c.AutoRecovery = &api.AutoRecovery{
 			Policy: r.Policy, MaxRetries: r.MaxRetries, CurrentRetries: u.retries,
 			StableTimeout: int(r.StableTimeout.Seconds()), IsStable: yes(u.stable), BackoffPolicy: backoff(r),
 		}
@@ -69,19 +70,19 @@ func yes(b bool) string {
 
 func backoff(r *manifest.AutoRecovery) string { return orElse(r.BackoffPolicy, "reboot") }
 
-func (g *group) show(s status) ctrl.Group {
-	out := ctrl.Group{Name: g.Name, StatusGoal: string(g.Goal), RestartPolicy: string(g.Restart), Status: s.String()}
+func (g *group) show(s status) api.Group {
+	out := api.Group{Name: g.Name, StatusGoal: string(g.Goal), RestartPolicy: string(g.Restart), Status: s.String()}
 	if r := g.Recovery; r != nil {
-		out.AutoRecovery = &ctrl.GroupRecovery{MaxRetries: r.MaxRetries, StableTimeout: int(r.StableTimeout.Seconds()), BackoffPolicy: backoff(r)}
+		out.AutoRecovery = &api.GroupRecovery{MaxRetries: r.MaxRetries, StableTimeout: int(r.StableTimeout.Seconds()), BackoffPolicy: backoff(r)}
 	}
 	return out
 }
 
 // errNotLoaded answers lists while there is no state.
-var errNotLoaded = &ctrl.Error{Status: 500, Text: "State not loaded yet"}
+var errNotLoaded = &api.Error{Status: 500, Text: "State not loaded yet"}
 
 // Containers lists the containers by name.
-func (e *Engine) Containers() ([]ctrl.Container, error) {
+func (e *Engine) Containers() ([]api.Container, error) {
 	v := e.view.Load()
 	if v == nil {
 		return nil, errNotLoaded
@@ -90,7 +91,7 @@ func (e *Engine) Containers() ([]ctrl.Container, error) {
 }
 
 // Groups lists the groups in the order of starting.
-func (e *Engine) Groups() ([]ctrl.Group, error) {
+func (e *Engine) Groups() ([]api.Group, error) {
 	v := e.view.Load()
 	if v == nil {
 		return nil, errNotLoaded
@@ -103,10 +104,10 @@ func (e *Engine) ContainerAction(name, action string) error {
 	return e.call(func() error {
 		u := e.unit(name)
 		if u == nil {
-			return &ctrl.Error{Status: 404, Text: "Container not found"}
+			return &api.Error{Status: 404, Text: "Container not found"}
 		}
 		if u.c.Restart != manifest.RestartContainer {
-			return &ctrl.Error{Status: 403, Text: "Container has restart_policy 'system' and cannot be controlled via API"}
+			return &api.Error{Status: 403, Text: "Container has restart_policy 'system' and cannot be controlled via API"}
 		}
 		if e.closing {
 			return errBusy
@@ -126,15 +127,15 @@ func (e *Engine) act(u *unit, action string) error {
 		case stopped, recovering, stopping:
 			e.afresh(u)
 		case installed, mounted, blocked:
-			return &ctrl.Error{Status: 400, Text: "Container must be in STOPPED, STOPPING, or RECOVERING state to start"}
+			return &api.Error{Status: 400, Text: "Container must be in STOPPED, STOPPING, or RECOVERING state to start"}
 		}
 	case "restart":
 		if u.status == installed || u.status == blocked || u.status == mounted {
-			return &ctrl.Error{Status: 400, Text: "Container state does not allow restart"}
+			return &api.Error{Status: 400, Text: "Container state does not allow restart"}
 		}
 		e.afresh(u)
 	default:
-		return &ctrl.Error{Status: 400, Text: "Invalid action. Use 'start', 'stop', or 'restart'"}
+		return &api.Error{Status: 400, Text: "Invalid action. Use 'start', 'stop', or 'restart'"}
 	}
 	return nil
 }
@@ -146,7 +147,7 @@ func (e *Engine) afresh(u *unit) {
 }
 
 // errUnexpected answers a signal that nobody waits for.
-var errUnexpected = &ctrl.Error{Status: 500, Text: "Signal not expected from this platform"}
+var errUnexpected = &api.Error{Status: 500, Text: "Signal not expected from this platform"}
 
 // Signal takes a container's word about itself: "ready", when that is its goal.
 func (e *Engine) Signal(from ctrl.Caller, typ, _ string) error {
@@ -168,7 +169,7 @@ func (e *Engine) Signal(from ctrl.Caller, typ, _ string) error {
 	})
 }
 
-var errBusy = &ctrl.Error{Status: 503, Text: "A command is already in progress. Try again", RetryAfter: 120}
+var errBusy = &api.Error{Status: 503, Text: "A command is already in progress. Try again", RetryAfter: 120}
 
 // Command does one operation of the control API. What this package's caller knows
 // better than the engine goes to order.
@@ -200,5 +201,5 @@ func (e *Engine) explain(what, message string) {
 
 // notAvailable answers operations of the control API that this version lacks.
 func notAvailable(op string) error {
-	return &ctrl.Error{Status: 501, Text: fmt.Sprintf("%s is not available in this version", op)}
+	return &api.Error{Status: 501, Text: fmt.Sprintf("%s is not available in this version", op)}
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/runtime/config"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
@@ -157,16 +157,16 @@ func (one *daemon) signal(sig unix.Signal) {
 }
 
 // show lists the daemons for GET /daemons.
-func (d *daemons) show() []ctrl.Daemon {
+func (d *daemons) show() []api.Daemon {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	out := make([]ctrl.Daemon, 0, len(d.list))
+	out := make([]api.Daemon, 0, len(d.list))
 	for _, one := range d.list {
 		pid := 0
 		if one.process != nil {
 			pid = one.process.Pid
 		}
-		out = append(out, ctrl.Daemon{Name: one.name, PID: pid, Respawn: one.respawn})
+		out = append(out, api.Daemon{Name: one.name, PID: pid, Respawn: one.respawn})
 	}
 	return out
 }
@@ -184,14 +184,14 @@ func (d *daemons) act(name, action string) error {
 			return nil
 		}
 		if one.idle {
-			return &ctrl.Error{Status: 501, Text: fmt.Sprintf("Daemon %s is not run in this init mode", name)}
+			return &api.Error{Status: 501, Text: fmt.Sprintf("Daemon %s is not run in this init mode", name)}
 		}
 		if err := d.spawn(one); err != nil {
-			return &ctrl.Error{Status: 501, Text: fmt.Sprintf("Daemon %s is not available on this device: %v", name, err)}
+			return &api.Error{Status: 501, Text: fmt.Sprintf("Daemon %s is not available on this device: %v", name, err)}
 		}
 		return nil
 	}
-	return &ctrl.Error{Status: 404, Text: "Daemon not found"}
+	return &api.Error{Status: 404, Text: "Daemon not found"}
 }
 
 // startDaemons starts the managed daemons; their output goes to the log.
@@ -202,7 +202,7 @@ func (s *session) startDaemons() {
 }
 
 // Daemons implements ctrl.Engine.
-func (a api) Daemons() ([]ctrl.Daemon, error) { return a.daemons.show(), nil }
+func (a backends) Daemons() ([]api.Daemon, error) { return a.daemons.show(), nil }
 
 // DaemonAction implements ctrl.Engine.
-func (a api) DaemonAction(name, action string) error { return a.daemons.act(name, action) }
+func (a backends) DaemonAction(name, action string) error { return a.daemons.act(name, action) }

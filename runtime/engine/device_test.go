@@ -28,7 +28,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/program"
 )
@@ -102,7 +103,7 @@ type device struct {
 	image string // sum of the guest's squashfs
 	out   *buffer
 	code  chan int
-	ctl   ctrl.Client
+	ctl   client.Client
 
 	modules Modules
 }
@@ -148,7 +149,7 @@ func newDevice(t testing.TB) *device {
 			t.Logf("%s stays %q: %v", k.Name(), d.cfg.String(k), d.cfg.Notes())
 		}
 	}
-	d.ctl = ctrl.Client{Socket: d.dir + "/run/pv-ctrl", Timeout: 60 * time.Second}
+	d.ctl = client.Client{Socket: d.dir + "/run/pv-ctrl", Timeout: 60 * time.Second}
 	return d
 }
 
@@ -257,7 +258,7 @@ func (d *device) ask(method, path, body string) string {
 }
 
 func (d *device) try(method, path, body string) (string, error) {
-	req := &ctrl.Request{Method: method, Path: path}
+	req := &client.Request{Method: method, Path: path}
 	if body != "" {
 		req.Body, req.Size = strings.NewReader(body), int64(len(body))
 	}
@@ -274,16 +275,16 @@ func (d *device) try(method, path, body string) (string, error) {
 }
 
 // await waits until the containers are as wanted, by name; "" is any status.
-func (d *device) await(want map[string]string) map[string]ctrl.Container {
+func (d *device) await(want map[string]string) map[string]api.Container {
 	d.t.Helper()
-	var got map[string]ctrl.Container
+	var got map[string]api.Container
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5*time.Millisecond + time.Duration(len(want))*time.Millisecond/2) {
 		text, err := d.try("GET", "/containers", "")
-		var list []ctrl.Container
+		var list []api.Container
 		if err != nil || json.Unmarshal([]byte(text), &list) != nil {
 			continue
 		}
-		got = map[string]ctrl.Container{}
+		got = map[string]api.Container{}
 		right := len(list) == len(want)
 		for _, c := range list {
 			got[c.Name] = c

@@ -10,6 +10,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/modules"
 )
@@ -127,20 +128,20 @@ func (d *drivers) options(text string) string {
 }
 
 // List implements ctrl.Drivers: the drivers that the container refers to.
-func (d *drivers) List(container string) ([]ctrl.Driver, error) {
+func (d *drivers) List(container string) ([]api.Driver, error) {
 	c, ok := d.sys.Container(container)
 	if !ok {
 		return nil, nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var out []ctrl.Driver
+	var out []api.Driver
 	for _, kind := range []struct {
 		word  string
 		names []string
 	}{{"REQUIRED", c.Drivers.Required}, {"OPTIONAL", c.Drivers.Optional}, {"MANUAL", c.Drivers.Manual}} {
 		for _, name := range kind.names {
-			out = append(out, ctrl.Driver{Name: name, Type: kind.word, Status: d.status(name)})
+			out = append(out, api.Driver{Name: name, Type: kind.word, Status: d.status(name)})
 		}
 	}
 	return out, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
@@ -455,7 +456,7 @@ func TestActions(t *testing.T) {
 	act("start", ok, "c=STARTED")
 	act("fly", "Invalid action. Use 'start', 'stop', or 'restart'", "c=STARTED")
 	for name, want := range map[string]int{"sysc": 403, "nobody": 404} {
-		var e *ctrl.Error
+		var e *api.Error
 		if err := s.e.ContainerAction(name, "stop"); !errors.As(err, &e) || e.Status != want {
 			t.Errorf("stopping %s: %v, want %d", name, err, want)
 		}
@@ -466,7 +467,7 @@ func TestCommands(t *testing.T) {
 	s := play(t, system())
 	s.run()
 	for op, want := range map[string]int{"LOCAL_RUN": 501, "RUN_GC": 501} {
-		var e *ctrl.Error
+		var e *api.Error
 		if err := s.e.Command(op, ""); !errors.As(err, &e) || e.Status != want || e.Text == "" {
 			t.Errorf("%s: %v, want %d", op, err, want)
 		}

@@ -4,16 +4,16 @@ import (
 	"context"
 
 	"github.com/pantavisor/pantavisor/runtime/config"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 var (
-	errLocal        = &ctrl.Error{Status: 409, Text: "Cannot do this operation while on local mode"}
-	errClaimed      = &ctrl.Error{Status: 409, Text: "Cannot do this operation if device is already claimed"}
-	errRemoteOff    = &ctrl.Error{Status: 409, Text: "Cannot do this operation when remote mode is disabled by config"}
-	errNoDebugShell = &ctrl.Error{Status: 409, Text: "Cannot do this operation when debug shell is not active"}
+	errLocal        = &api.Error{Status: 409, Text: "Cannot do this operation while on local mode"}
+	errClaimed      = &api.Error{Status: 409, Text: "Cannot do this operation if device is already claimed"}
+	errRemoteOff    = &api.Error{Status: 409, Text: "Cannot do this operation when remote mode is disabled by config"}
+	errNoDebugShell = &api.Error{Status: 409, Text: "Cannot do this operation when debug shell is not active"}
 	// errUnclaimed has no body on the wire: it says that there is nothing to do.
-	errUnclaimed = &ctrl.Error{Status: 204, Text: "Device is already unclaimed"}
+	errUnclaimed = &api.Error{Status: 204, Text: "Device is already unclaimed"}
 )
 
 // order does the operations of POST /commands that are not about containers; the

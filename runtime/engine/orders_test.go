@@ -1,9 +1,7 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -20,7 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/runtime/config"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
@@ -52,7 +50,7 @@ func TestOrders(t *testing.T) {
 		{"DISABLE_SSH", nil, 501}, {"GO_REMOTE", nil, 501}, {"GO_REMOTE", local, 409}, {"DEFER_REBOOT", nil, 409},
 		{"XCONNECT_GRAPH", nil, 501}, {"UNCLAIM", nil, 204}, {"UNCLAIM", claimed, 501},
 	} {
-		var e *ctrl.Error
+		var e *api.Error
 		if err := office(t, c.settings).order(c.op, ""); !errors.As(err, &e) || e.Status != c.status || e.Text == "" {
 			t.Errorf("%s with %v: %v, want %d", c.op, c.settings, err, c.status)
 		}
@@ -230,35 +228,28 @@ func TestWakelocks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	show := func(w *wakes) (v wakeView) {
-		var b bytes.Buffer
-		if err := errors.Join(w.write(&b), json.Unmarshal(b.Bytes(), &v)); err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
 	told := func(f string) string { b, _ := os.ReadFile(filepath.Join(dir, f)); return string(b) }
 	w := newWakes(office(t, map[config.Key]string{config.PowerSysfsDir: dir}).cfg)
 	w.set(wakeBoot, true)
 	w.set(wakeBoot, true)
-	if v := show(w); v.Degraded || v.Count != 1 || !v.Held.Boot || v.Mode != "locks" || told("wake_lock") != wakeLock {
+	if v := w.show(); v.Degraded || v.Count != 1 || !v.Held.Boot || v.Mode != "locks" || told("wake_lock") != wakeLock {
 		t.Errorf("at boot: %+v, %q", v, told("wake_lock"))
 	}
 	w.set(wakeShutdown, true)
 	w.set(wakeBoot, false)
-	if v := show(w); v.Count != 1 || !v.Held.Shutdown || told("wake_unlock") != "" {
+	if v := w.show(); v.Count != 1 || !v.Held.Shutdown || told("wake_unlock") != "" {
 		t.Errorf("at the end: %+v", v)
 	}
 	w.set(wakeShutdown, false)
-	if v := show(w); v.Count != 0 || told("wake_unlock") != wakeLock {
+	if v := w.show(); v.Count != 0 || told("wake_unlock") != wakeLock {
 		t.Errorf("after all: %+v", v)
 	}
-	if v := show(newWakes(office(t, map[config.Key]string{config.PowerSysfsDir: dir + "/none"}).cfg)); !v.Degraded {
+	if v := newWakes(office(t, map[config.Key]string{config.PowerSysfsDir: dir + "/none"}).cfg).show(); !v.Degraded {
 		t.Errorf("without wake locks: %+v", v)
 	}
 	off := newWakes(office(t, map[config.Key]string{config.PowerSysfsDir: dir, config.PowerMode: "disabled"}).cfg)
 	off.set(wakeBoot, true)
-	if v := show(off); v.Count != 0 || v.Degraded {
+	if v := off.show(); v.Count != 0 || v.Degraded {
 		t.Errorf("disabled: %+v", v)
 	}
 }
@@ -314,7 +305,7 @@ func TestDrivers(t *testing.T) {
 	}
 	k.calls = nil
 	list, _ := d.List("a")
-	want := []ctrl.Driver{{Name: "eth", Type: "REQUIRED", Status: "LOADED"}, {Name: "half", Type: "OPTIONAL", Status: "UNLOADED"},
+	want := []api.Driver{{Name: "eth", Type: "REQUIRED", Status: "LOADED"}, {Name: "half", Type: "OPTIONAL", Status: "UNLOADED"},
 		{Name: "gone", Type: "OPTIONAL", Status: "UNKNOWN"}, {Name: "wifi", Type: "MANUAL", Status: "UNLOADED"}, {Name: "busy", Type: "MANUAL", Status: "UNLOADED"}}
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
@@ -383,7 +374,7 @@ func TestDaemons(t *testing.T) {
 	}
 	await(true)
 	for name, status := range map[string]int{"hwrngd": 501, "nobody": 404} {
-		var e *ctrl.Error
+		var e *api.Error
 		if err := d.act(name, "start"); !errors.As(err, &e) || e.Status != status {
 			t.Errorf("starting %s: %v, want %d", name, err, status)
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/runtime/config"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/replaytest"
 )
 
@@ -520,7 +520,7 @@ func TestReplayLifecycle(t *testing.T) {
 	var steps []struct {
 		Request replaytest.Exchange `json:"request"`
 		After   []struct {
-			App ctrl.Container `json:"app1"`
+			App api.Container `json:"app1"`
 		} `json:"containers_after"`
 	}
 	if err := json.Unmarshal(data, &steps); err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
@@ -373,26 +374,26 @@ func (s *session) platform(pid int) (string, error) {
 	return c.Name, err
 }
 
-// api joins what the control socket asks of the engine with who asks.
-type api struct {
+// backends joins what the control socket asks of the engine with who asks.
+type backends struct {
 	*Engine
 	id      *identity
 	daemons *daemons
 }
 
-var _ ctrl.Engine = api{}
+var _ ctrl.Engine = backends{}
 
 // Resolve implements ctrl.Engine.
-func (a api) Resolve(pid int) (ctrl.Caller, error) { return a.id.resolve(pid) }
+func (a backends) Resolve(pid int) (ctrl.Caller, error) { return a.id.resolve(pid) }
 
 // notLoaded answers lists when the state cannot be used: with the reason, so that
 // whoever asks over the network learns it without the log.
 func (id *identity) notLoaded() error {
-	return &ctrl.Error{Status: errNotLoaded.Status, Text: errNotLoaded.Text + ": " + id.broken.Error()}
+	return &api.Error{Status: errNotLoaded.Status, Text: errNotLoaded.Text + ": " + id.broken.Error()}
 }
 
 // Containers implements ctrl.Engine; without a state there is no list.
-func (a api) Containers() ([]ctrl.Container, error) {
+func (a backends) Containers() ([]api.Container, error) {
 	if a.id.broken != nil {
 		return nil, a.id.notLoaded()
 	}
@@ -400,7 +401,7 @@ func (a api) Containers() ([]ctrl.Container, error) {
 }
 
 // Groups implements ctrl.Engine.
-func (a api) Groups() ([]ctrl.Group, error) {
+func (a backends) Groups() ([]api.Group, error) {
 	if a.id.broken != nil {
 		return nil, a.id.notLoaded()
 	}
@@ -410,9 +411,9 @@ func (a api) Groups() ([]ctrl.Group, error) {
 // serve opens the control socket, and the port to the host of a virtual machine.
 func (s *session) serve(ctx context.Context) {
 	srv := ctrl.New(ctrl.Options{
-		Engine: api{s.engine, s.id.Load(), s.daemons}, UserMeta: s.user, DeviceMeta: freshMeta{s.device, s}, Storage: s.paths.storage,
+		Engine: backends{s.engine, s.id.Load(), s.daemons}, UserMeta: s.user, DeviceMeta: freshMeta{s.device, s}, Storage: s.paths.storage,
 		Config: s.settings, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
-		CheckStep: s.checkStep, Drivers: s.drivers, Wakelocks: s.wakes.write, CollectGarbage: s.collectGarbage,
+		CheckStep: s.checkStep, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: s.collectGarbage,
 		StepInUse: func(rev string) bool { return rev == s.opt.Revision },
 	})
 	s.listen(ctx, "control socket", "pv-ctrl", srv.Listen)

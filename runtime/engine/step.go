@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/boot"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // maxDetails bounds what an answer says of a bad state.
@@ -29,7 +29,7 @@ func (s *session) checkStep(rev string, doc []byte) error {
 	if err != nil {
 		_, message := manifest.Outcome(err)
 		s.log.Warnf("refusing step %s: %v", rev, err)
-		return &ctrl.Error{Status: 422, Text: "Parser: " + message, Details: details(err)}
+		return &api.Error{Status: 422, Text: "Parser: " + message, Details: details(err)}
 	}
 	store, err := objects.Open(s.paths.objects)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *session) checkStep(rev string, doc []byte) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	e := &ctrl.Error{Status: 422, Text: fmt.Sprintf("Storage: %d objects of the state are missing", len(missing))}
+	e := &api.Error{Status: 422, Text: fmt.Sprintf("Storage: %d objects of the state are missing", len(missing))}
 	for _, sum := range missing[:min(len(missing), maxDetails)] {
 		e.Details = append(e.Details, "object "+sum+" is missing")
 	}

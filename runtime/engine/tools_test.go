@@ -96,7 +96,7 @@ func TestTools(t *testing.T) {
 		{"cmd run locals/one", "", 255, later}, {"cmd run-commit locals/one", "", 255, later}, {"cmd try-once locals/one", "", 255, later},
 		{"cmd apply locals/one", "", 255, later}, {"cmd make-factory", "", 255, later}, {"cmd enable-ssh", "", 255, later}, {"cmd disable-ssh", "", 255, later},
 		{"cmd go-remote", "", 255, "disabled by config"}, {"cmd unclaim", "", 255, "nothing to do"}, {"cmd defer-reboot 60", "", 255, "debug shell is not active"},
-		{"cmd defer-reboot soon", "", 1, "no number of seconds"}, {"--json usrmeta save k v", "", 0, `{"status":200}`}, {"nonsense", "", 1, "unknown command"},
+		{"cmd defer-reboot soon", "", 1, "not a number of seconds"}, {"--json usrmeta save k v", "", 0, `{"status":200}`}, {"nonsense", "", 1, "unknown command"},
 		{"-s " + d.dir + "/none ls", "", 1, "not found"},
 	} {
 		var out, bad bytes.Buffer

@@ -1,13 +1,12 @@
 package engine
 
 import (
-	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // wakeLock is the name of the kernel's wake lock (Documentation/power: wake locks).
@@ -19,40 +18,16 @@ const (
 	wakeShutdown = "shutdown" // from the order to the end
 )
 
-// wakeHeld are the reasons to stay awake as GET /wakelocks shows them.
-type wakeHeld struct {
-	Boot        bool `json:"boot"`
-	Update      bool `json:"update"`
-	UpdateCheck bool `json:"update_check"`
-	Devmeta     bool `json:"devmeta"`
-	Usrmeta     bool `json:"usrmeta"`
-	Shutdown    bool `json:"shutdown"`
-	DebugShell  bool `json:"debug_shell"`
-	Poll        bool `json:"poll"`
-}
-
-// wakeView is the body of GET /wakelocks.
-type wakeView struct {
-	Mode      string   `json:"mode"`
-	Count     int      `json:"count"`
-	Degraded  bool     `json:"degraded"` // the kernel has no wake locks
-	Autosleep bool     `json:"autosleep"`
-	Settling  bool     `json:"settling"`
-	Polling   bool     `json:"polling"`
-	RunWindow bool     `json:"run_window"`
-	Held      wakeHeld `json:"held"`
-}
-
 // wakes keeps the device awake while there is a reason to (manual: Power, locks). A
 // kernel without wake locks does not sleep by itself, so nothing is lost there.
 type wakes struct {
 	mu   sync.Mutex
 	dir  string // PV_POWER_SYSFS_DIR
-	view wakeView
+	view api.Wakelocks
 }
 
 func newWakes(c *config.Config) *wakes {
-	w := &wakes{dir: c.String(config.PowerSysfsDir), view: wakeView{Mode: c.Enum(config.PowerMode)}}
+	w := &wakes{dir: c.String(config.PowerSysfsDir), view: api.Wakelocks{Mode: c.Enum(config.PowerMode)}}
 	_, err := os.Stat(filepath.Join(w.dir, "wake_lock"))
 	w.view.Degraded = err != nil && w.view.Mode != "disabled"
 	return w
@@ -95,14 +70,9 @@ func (w *wakes) tell(file string) {
 	}
 }
 
-// write writes the body of GET /wakelocks.
-func (w *wakes) write(out io.Writer) error {
+// show returns the body of GET /wakelocks.
+func (w *wakes) show() api.Wakelocks {
 	w.mu.Lock()
-	v := w.view
-	w.mu.Unlock()
-	b, err := json.Marshal(v)
-	if err == nil {
-		_, err = out.Write(b)
-	}
-	return err
+	defer w.mu.Unlock()
+	return w.view
 }

@@ -9,7 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
 // command is one verb; its words are "GROUP VERB" or "GROUP".
@@ -132,23 +133,23 @@ func (t *tool) help(words []string, asked bool) int {
 }
 
 func get(path string) func(*tool, []string) error {
-	return func(t *tool, _ []string) error { return t.show(&ctrl.Request{Path: path}) }
+	return func(t *tool, _ []string) error { return t.show(&client.Request{Path: path}) }
 }
 
 func getAt(prefix, suffix string) func(*tool, []string) error {
 	return func(t *tool, args []string) error {
-		return t.show(&ctrl.Request{Path: prefix + args[0] + suffix})
+		return t.show(&client.Request{Path: prefix + args[0] + suffix})
 	}
 }
 
 func remove(prefix string) func(*tool, []string) error {
 	return func(t *tool, args []string) error {
-		return t.show(&ctrl.Request{Method: "DELETE", Path: prefix + args[0]})
+		return t.show(&client.Request{Method: "DELETE", Path: prefix + args[0]})
 	}
 }
 
 // sending returns a request whose body is v as JSON.
-func sending(method, path string, v any) (*ctrl.Request, error) {
+func sending(method, path string, v any) (*client.Request, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("writing the request: %w", err)
@@ -158,8 +159,8 @@ func sending(method, path string, v any) (*ctrl.Request, error) {
 	return r, nil
 }
 
-func withBody(method, path, body string) *ctrl.Request {
-	return &ctrl.Request{Method: method, Path: path, Body: strings.NewReader(body), Size: int64(len(body))}
+func withBody(method, path, body string) *client.Request {
+	return &client.Request{Method: method, Path: path, Body: strings.NewReader(body), Size: int64(len(body))}
 }
 
 func (t *tool) send(method, path string, v any) error {
@@ -172,30 +173,23 @@ func (t *tool) send(method, path string, v any) error {
 
 func act(prefix, action string) func(*tool, []string) error {
 	return func(t *tool, args []string) error {
-		return t.send("PUT", prefix+args[0], map[string]string{"action": action})
+		return t.send("PUT", prefix+args[0], api.Action{Action: action})
 	}
 }
 
-// twoFields keeps the order in which these requests have always been written.
-type twoFields struct {
-	Op      string `json:"op,omitempty"`
-	Type    string `json:"type,omitempty"`
-	Payload string `json:"payload"`
-}
-
 func signal(typ string) func(*tool, []string) error {
-	return func(t *tool, _ []string) error { return t.send("POST", "/signal", twoFields{Type: typ}) }
+	return func(t *tool, _ []string) error { return t.send("POST", "/signal", api.Signal{Type: typ}) }
 }
 
 func order(op string) func(*tool, []string) error {
 	return func(t *tool, args []string) error {
-		return t.send("POST", "/commands", twoFields{Op: op, Payload: strings.Join(args, " ")})
+		return t.send("POST", "/commands", api.Command{Op: op, Payload: strings.Join(args, " ")})
 	}
 }
 
 func deferReboot(t *tool, args []string) error {
 	if _, err := strconv.ParseUint(args[0], 10, 31); err != nil {
-		return fmt.Errorf("%w: %q is no number of seconds", errUsage, args[0])
+		return fmt.Errorf("%w: %q is not a number of seconds", errUsage, args[0])
 	}
 	return order("DEFER_REBOOT")(t, args)
 }
@@ -225,7 +219,7 @@ func getDaemon(t *tool, args []string) error {
 		return err
 	}
 	for _, raw := range list {
-		var d struct{ Name string }
+		var d api.Daemon
 		if json.Unmarshal(raw, &d) == nil && d.Name == args[0] {
 			return t.output(strings.NewReader(string(raw)), true)
 		}
@@ -235,7 +229,7 @@ func getDaemon(t *tool, args []string) error {
 
 // fetch reads a JSON answer.
 func (t *tool) fetch(path string, v any) error {
-	resp, err := t.ask(&ctrl.Request{Path: path})
+	resp, err := t.ask(&client.Request{Path: path})
 	if err != nil {
 		return err
 	}
@@ -252,7 +246,7 @@ func (t *tool) fetch(path string, v any) error {
 
 func putObject(t *tool, args []string) error {
 	t.client.Timeout = objectTimeout
-	req := &ctrl.Request{Method: "PUT", Path: "/objects/" + args[1]}
+	req := &client.Request{Method: "PUT", Path: "/objects/" + args[1]}
 	if size, ok := strings.CutPrefix(args[0], "-"); ok {
 		n, err := strconv.ParseInt(size, 10, 64)
 		if err != nil || n < 0 {
@@ -293,7 +287,7 @@ func (t *tool) commitMessage(rev string) error {
 }
 
 // quiet asks and prints nothing.
-func (t *tool) quiet(req *ctrl.Request) error {
+func (t *tool) quiet(req *client.Request) error {
 	resp, err := t.ask(req)
 	if err != nil {
 		return err

@@ -11,7 +11,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
 // install stores the objects and then the state of an export, a gzip-compressed
@@ -55,7 +56,7 @@ func revisionName(f *os.File, args []string) (string, error) {
 
 // sendObjects sends what the device lacks and returns the state.
 func (t *tool) sendObjects(r io.Reader, name string) ([]byte, error) {
-	var stored []struct{ SHA256 string }
+	var stored []api.Object
 	if err := t.fetch("/objects", &stored); err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func (t *tool) sendObjects(r io.Reader, name string) ([]byte, error) {
 				return nil, err
 			}
 		case object && !have[sha]:
-			if err := t.quiet(&ctrl.Request{Method: "PUT", Path: "/objects/" + sha, Body: archive, Size: h.Size}); err != nil {
+			if err := t.quiet(&client.Request{Method: "PUT", Path: "/objects/" + sha, Body: archive, Size: h.Size}); err != nil {
 				return nil, fmt.Errorf("sending object %s: %w", sha, err)
 			}
 			have[sha] = true
@@ -97,7 +98,7 @@ func (t *tool) sendObjects(r io.Reader, name string) ([]byte, error) {
 }
 
 func (t *tool) sendStep(rev string, state []byte) error {
-	var steps []struct{ Name string }
+	var steps []api.Step
 	if err := t.fetch("/steps", &steps); err != nil {
 		return err
 	}

@@ -17,7 +17,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
 // The exit codes (manual: pvcontrol, return value).
@@ -72,7 +73,7 @@ func (r *refused) exit() int {
 // tool is one run.
 type tool struct {
 	ctx     context.Context
-	client  ctrl.Client
+	client  client.Client
 	stdin   io.Reader
 	stdout  io.Writer
 	stderr  io.Writer
@@ -84,7 +85,7 @@ type tool struct {
 
 // Run is the program; args are without its name. It returns the exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	t := &tool{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, client: ctrl.Client{Connect: connectTimeout, Timeout: timeout, Socket: os.Getenv("SOCKET")}}
+	t := &tool{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, client: client.Client{Connect: connectTimeout, Timeout: timeout, Socket: os.Getenv("SOCKET")}}
 	words, help, err := t.options(args)
 	if err == nil && (help || len(words) == 0) {
 		return t.help(words, help)
@@ -122,7 +123,7 @@ func (t *tool) finish(err error) int {
 
 // asJSON is an error in the form of those of the control socket.
 func asJSON(text string) string {
-	b, err := json.Marshal(struct{ Error string }{text})
+	b, err := json.Marshal(api.Refusal{Error: text})
 	if err != nil { // a string always can be written
 		return `{"Error":""}`
 	}
@@ -178,10 +179,10 @@ func (t *tool) dispatch(words []string) error {
 		return fmt.Errorf("%w: %s", errUsage, strings.TrimSpace("pvcontrol "+c.name+" "+c.args))
 	}
 	if t.client.Socket == "" {
-		t.client.Socket = ctrl.FindSocket()
+		t.client.Socket = client.FindSocket()
 	}
 	if t.client.Socket == "" {
-		return fmt.Errorf("%s not found", ctrl.Sockets[len(ctrl.Sockets)-1])
+		return fmt.Errorf("%s not found", client.Sockets[len(client.Sockets)-1])
 	}
 	if _, err := os.Stat(t.client.Socket); errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%s: permission denied; only root may", t.client.Socket)
@@ -192,7 +193,7 @@ func (t *tool) dispatch(words []string) error {
 }
 
 // ask sends a request and returns a good answer.
-func (t *tool) ask(req *ctrl.Request) (*ctrl.Response, error) {
+func (t *tool) ask(req *client.Request) (*client.Response, error) {
 	if err := checkPath(req.Path); err != nil {
 		return nil, err
 	}
@@ -220,7 +221,7 @@ func checkPath(path string) error {
 }
 
 // show asks and prints the answer.
-func (t *tool) show(req *ctrl.Request) error {
+func (t *tool) show(req *client.Request) error {
 	resp, err := t.ask(req)
 	if err != nil {
 		return err
@@ -235,7 +236,7 @@ func (t *tool) show(req *ctrl.Request) error {
 
 // showJSON prints an answer that is no JSON as an object with its text, and an
 // empty one as {"status":200}.
-func (t *tool) showJSON(resp *ctrl.Response) error {
+func (t *tool) showJSON(resp *client.Response) error {
 	body, err := readAll(resp)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/meta"
 )
 
@@ -47,12 +48,12 @@ func (e *engine) last() string {
 }
 
 func (e *engine) Resolve(int) (ctrl.Caller, error) { return ctrl.Caller{Name: "sdk", Mgmt: true}, nil }
-func (e *engine) Containers() ([]ctrl.Container, error) {
-	return []ctrl.Container{{Name: "app", RestartPolicy: "container"}}, nil
+func (e *engine) Containers() ([]api.Container, error) {
+	return []api.Container{{Name: "app", RestartPolicy: "container"}}, nil
 }
-func (e *engine) Groups() ([]ctrl.Group, error) { return []ctrl.Group{{Name: "root"}}, nil }
-func (e *engine) Daemons() ([]ctrl.Daemon, error) {
-	return []ctrl.Daemon{{Name: "hub", PID: 7, Respawn: true}}, nil
+func (e *engine) Groups() ([]api.Group, error) { return []api.Group{{Name: "root"}}, nil }
+func (e *engine) Daemons() ([]api.Daemon, error) {
+	return []api.Daemon{{Name: "hub", PID: 7, Respawn: true}}, nil
 }
 func (e *engine) ContainerAction(name, action string) error { return e.note("%s %s", action, name) }
 func (e *engine) DaemonAction(name, action string) error    { return e.note("%s %s", action, name) }
@@ -166,9 +167,9 @@ func TestExitCodes(t *testing.T) {
 		code int
 		says string
 	}{
-		{"cmd run-gc", &ctrl.Error{Status: 503, Text: "busy", RetryAfter: 120}, 75, `{"Error":"busy"}`},
-		{"cmd run-gc", &ctrl.Error{Status: 409, Text: "no"}, 255, `{"Error":"no"}`},
-		{"cmd unclaim", &ctrl.Error{Status: 204, Text: "no body"}, 255, "nothing to do"},
+		{"cmd run-gc", &api.Error{Status: 503, Text: "busy", RetryAfter: 120}, 75, `{"Error":"busy"}`},
+		{"cmd run-gc", &api.Error{Status: 409, Text: "no"}, 255, `{"Error":"no"}`},
+		{"cmd unclaim", &api.Error{Status: 204, Text: "no body"}, 255, "nothing to do"},
 		{"usrmeta save k " + strings.Repeat("v", 5000), nil, 48, "disk space"},
 		{"usrmeta delete nope", nil, 255, "User meta does not exist"},
 		{"objects put -3 " + strings.Repeat("0", 64), nil, 60, "bad checksum"},
@@ -181,8 +182,8 @@ func TestExitCodes(t *testing.T) {
 		{"containers stop", nil, 1, "containers stop NAME"},
 		{"ls -x y", nil, 1, "ERROR: usage: pvcontrol ls; see pvcontrol -h\n"},
 		{"--json ls -x y", nil, 1, `{"Error":"usage: pvcontrol ls; see pvcontrol -h"}` + "\n"},
-		{"--json cmd run-gc", &ctrl.Error{Status: 409, Text: "no"}, 255, `{"Error":"no"}` + "\n"},
-		{"--json cmd unclaim", &ctrl.Error{Status: 204, Text: "no body"}, 255, `{"Error":"nothing to do (status 204)"}` + "\n"},
+		{"--json cmd run-gc", &api.Error{Status: 409, Text: "no"}, 255, `{"Error":"no"}` + "\n"},
+		{"--json cmd unclaim", &api.Error{Status: 204, Text: "no body"}, 255, `{"Error":"nothing to do (status 204)"}` + "\n"},
 		{"--json -s /nonexistent ls", nil, 1, `{"Error":"/nonexistent not found"}` + "\n"},
 		{"cmd defer-reboot soon", nil, 1, "number of seconds"},
 		{"steps put /nonexistent locals/x", nil, 1, "no such file"},

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
 const usage = `usage: pvcurl [OPTION...] /PATH
@@ -175,7 +175,7 @@ func parse(args []string) (*options, error) {
 
 func (o *options) check() error {
 	if o.socket == "" {
-		o.socket = ctrl.FindSocket()
+		o.socket = client.FindSocket()
 	}
 	if rest, ok := strings.CutPrefix(o.target, "http://"); ok {
 		_, path, _ := strings.Cut(rest, "/")
@@ -189,7 +189,7 @@ func (o *options) check() error {
 	case o.target[0] != '/' || strings.ContainsFunc(o.target, func(c rune) bool { return c <= ' ' || c == 0x7f }):
 		return fmt.Errorf("%q is no path of the control socket: it begins with / and has no blanks", o.target)
 	case o.socket == "":
-		return fmt.Errorf("there is no socket %s; name it with --unix-socket", strings.Join(ctrl.Sockets, ", "))
+		return fmt.Errorf("there is no socket %s; name it with --unix-socket", strings.Join(client.Sockets, ", "))
 	}
 	for _, h := range append([]string{o.method + ":"}, o.headers...) {
 		if !strings.Contains(h, ":") || strings.ContainsAny(h, "\r\n") {
@@ -200,7 +200,7 @@ func (o *options) check() error {
 }
 
 func (o *options) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
-	req := &ctrl.Request{Method: o.method, Path: o.target, Header: o.headers}
+	req := &client.Request{Method: o.method, Path: o.target, Header: o.headers}
 	closeBody, err := o.body(req, stdin)
 	if err != nil {
 		return err
@@ -212,7 +212,7 @@ func (o *options) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Wr
 	if req.Body == nil {
 		req.Body = strings.NewReader("") // a length is always sent
 	}
-	client := ctrl.Client{Socket: o.socket, HTTP10: true, Connect: o.connect, Timeout: o.total}
+	client := client.Client{Socket: o.socket, HTTP10: true, Connect: o.connect, Timeout: o.total}
 	if o.verbose {
 		client.Trace = func(line string) { fmt.Fprintln(stderr, line) }
 	}
@@ -235,7 +235,7 @@ func hasHeader(headers []string, name string) bool {
 
 // body sets the request's body from --data TEXT, --data @FILE or -T FILE, "-" being
 // standard input.
-func (o *options) body(req *ctrl.Request, stdin io.Reader) (closeBody func(), err error) {
+func (o *options) body(req *client.Request, stdin io.Reader) (closeBody func(), err error) {
 	none := func() {}
 	file := o.upload
 	if o.data != nil {
@@ -270,7 +270,7 @@ func (o *options) body(req *ctrl.Request, stdin io.Reader) (closeBody func(), er
 	return func() { _ = f.Close() }, nil
 }
 
-func (o *options) print(resp *ctrl.Response, stdout io.Writer) error {
+func (o *options) print(resp *client.Response, stdout io.Writer) error {
 	out := stdout
 	if o.output != "" {
 		f, err := os.Create(o.output)

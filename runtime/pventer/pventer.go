@@ -26,7 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 	"github.com/pantavisor/pantavisor/runtime/peer"
 	"github.com/pantavisor/pantavisor/runtime/program"
 )
@@ -169,7 +169,7 @@ func hosted() home {
 	if err != nil {
 		return h
 	}
-	if text, err := os.ReadFile(filepath.Join(filepath.Dir(exe), filepath.Dir(filepath.Dir(ctrl.HostedSocket)), "pv.json")); err == nil {
+	if text, err := os.ReadFile(filepath.Join(filepath.Dir(exe), filepath.Dir(filepath.Dir(client.HostedSocket)), "pv.json")); err == nil {
 		_ = json.Unmarshal(text, &h) // a damaged one says nothing
 	}
 	return h

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
 // insideArg is the name under which this program is process 1 of a test.
@@ -215,10 +215,10 @@ func (j *job) start(ctx context.Context) (*instance, error) {
 func (j *job) becomeReady(ctx context.Context, e *instance) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
-	client := ctrl.Client{Socket: filepath.Join(j.Prefix, ctrl.HostedSocket), Timeout: 10 * time.Second}
+	api := client.Client{Socket: filepath.Join(j.Prefix, client.HostedSocket), Timeout: 10 * time.Second}
 	status := func() (string, error) {
 		var meta map[string]any
-		resp, err := client.Do(ctx, &ctrl.Request{Path: "/device-meta"})
+		resp, err := api.Do(ctx, &client.Request{Path: "/device-meta"})
 		if err != nil {
 			return "", err
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/state"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // storage is the ext4 of a copied image, opened with e2fsprogs.
@@ -111,7 +111,7 @@ func TestDamagedObjects(t *testing.T) {
 	s.do("rm /trails/0/network/root.squashfs")
 	s.spoil("/trails/0/sdk/root.squashfs")
 	d := boot(t, w, s.image, t.TempDir())
-	cs, err := d.WaitContainers(within(t), func(cs []ctrl.Container) bool {
+	cs, err := d.WaitContainers(within(t), func(cs []api.Container) bool {
 		reasons := 0
 		for _, c := range cs {
 			if c.StatusReason != "" {
@@ -212,8 +212,8 @@ func TestFullStorage(t *testing.T) {
 	s := damaged(t, w)
 	s.fill()
 	d := boot(t, w, s.image, t.TempDir())
-	cs, err := d.WaitContainers(within(t), func(cs []ctrl.Container) bool {
-		return status(cs, "network") == "STARTED" && slices.ContainsFunc(cs, func(c ctrl.Container) bool { return c.StatusReason != "" })
+	cs, err := d.WaitContainers(within(t), func(cs []api.Container) bool {
+		return status(cs, "network") == "STARTED" && slices.ContainsFunc(cs, func(c api.Container) bool { return c.StatusReason != "" })
 	})
 	if err != nil {
 		t.Fatalf("%v; last answer %+v", err, cs)

@@ -19,7 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/oracle"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 const target = "x64-uefi"
@@ -196,7 +196,7 @@ func checkUsage(t *testing.T, d *Device) {
 
 func checkKilled(t *testing.T, d *Device) {
 	run(t, d, "kill -9 $(pidof sdk-init)")
-	cs, err := d.WaitContainers(within(t), func(cs []ctrl.Container) bool { return status(cs, "sdk") == "STOPPED" })
+	cs, err := d.WaitContainers(within(t), func(cs []api.Container) bool { return status(cs, "sdk") == "STOPPED" })
 	if err != nil {
 		t.Fatalf("%v; last answer %+v", err, cs)
 	}
@@ -226,8 +226,8 @@ func waitLog(t *testing.T, d *Device, what string, is func(line string) bool) {
 	}
 }
 
-func status(cs []ctrl.Container, name string) string {
-	i := slices.IndexFunc(cs, func(c ctrl.Container) bool { return c.Name == name })
+func status(cs []api.Container, name string) string {
+	i := slices.IndexFunc(cs, func(c api.Container) bool { return c.Name == name })
 	if i < 0 {
 		return "absent"
 	}

@@ -1,4 +1,6 @@
-package ctrl
+// Package client asks the control socket of a device: whoever only talks to the socket
+// imports this and the wire types of runtime/ctrl/api, never the server.
+package client
 
 import (
 	"bufio"
@@ -14,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
@@ -23,7 +26,7 @@ var ErrNoReply = errors.New("no reply")
 // Sockets are the places of the control socket, in the order in which tools look.
 var Sockets = []string{"/run/pantavisor/pv/pv-ctrl", "/pv/pv-ctrl", "/pantavisor/pv-ctrl"}
 
-// HostedSocket is the place of the control socket below the folder of an
+// HostedSocket is the place of the control socket below the directory of an
 // installation on another system (App Engine), in which the tools are as well.
 const HostedSocket = "run/pv/pv-ctrl"
 
@@ -100,7 +103,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d, ok := conn.(deadliner); ok && c.Timeout > 0 {
+	if d, ok := conn.(http1.Deadliner); ok && c.Timeout > 0 {
 		end := time.Now().Add(c.Timeout)
 		_ = d.SetReadDeadline(end)
 		_ = d.SetWriteDeadline(end)
@@ -113,7 +116,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return nil, fmt.Errorf("asking %s %s: %w", req.method(), clip(req.Path), err)
+		return nil, fmt.Errorf("asking %s %s: %w", req.method(), http1.Clip(req.Path), err)
 	}
 	resp.conn, resp.stop = conn, stop
 	return resp, nil
@@ -142,7 +145,7 @@ func (c *Client) exchange(conn io.ReadWriter, req *Request) (*Response, error) {
 	go func() {
 		_, err := io.WriteString(conn, head)
 		if err == nil && req.Body != nil {
-			_, err = copyPieces(conn, io.LimitReader(req.Body, req.Size))
+			_, err = http1.Copy(conn, io.LimitReader(req.Body, req.Size))
 		}
 		sent <- err
 	}()
@@ -210,8 +213,8 @@ func readAnswer(r *bufio.Reader, headOnly bool) (*Response, error) {
 			continue
 		case headOnly || resp.Status == 204:
 			resp.Reader = strings.NewReader("")
-		case framing.sawCount || framing.length == -1:
-			resp.Reader = newBody(r, framing, nil)
+		case framing.Counted || framing.Length == -1:
+			resp.Reader = http1.NewBody(r, framing, nil)
 		default:
 			resp.Reader = r // until the connection ends
 		}
@@ -219,9 +222,9 @@ func readAnswer(r *bufio.Reader, headOnly bool) (*Response, error) {
 	}
 }
 
-func readHead(r *bufio.Reader) (*Response, *request, error) {
-	lines := &lineReader{r: r, left: maxHead}
-	line, err := lines.first()
+func readHead(r *bufio.Reader) (*Response, *http1.Head, error) {
+	lines := http1.NewLines(r)
+	line, err := lines.First()
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrNoReply, err)
 	}
@@ -230,20 +233,20 @@ func readHead(r *bufio.Reader) (*Response, *request, error) {
 	code, reason, _ := strings.Cut(rest, " ")
 	resp.Status, err = strconv.Atoi(code)
 	if err != nil || !strings.HasPrefix(version, "HTTP/1.") || resp.Status < 100 || resp.Status > 999 {
-		return nil, nil, fmt.Errorf("reading the answer %q: %w", clip(line), errProtocol)
+		return nil, nil, fmt.Errorf("reading the answer %q: %w", http1.Clip(line), http1.ErrProtocol)
 	}
 	resp.Reason = reason
-	framing := &request{minor: 1}
+	framing := &http1.Head{Minor: 1}
 	for {
-		line, err := lines.next()
+		line, err := lines.Next()
 		if err != nil {
 			return nil, nil, fmt.Errorf("reading the head of the answer: %w", err)
 		}
 		if line == "" {
 			return resp, framing, nil
 		}
-		if err := framing.header(line); err != nil {
-			return nil, nil, fmt.Errorf("reading the header line %q: %w", clip(line), err)
+		if err := framing.Add(line); err != nil {
+			return nil, nil, fmt.Errorf("reading the header line %q: %w", http1.Clip(line), err)
 		}
 		resp.Header = append(resp.Header, line)
 		resp.Head += line + "\n"

@@ -1,0 +1,139 @@
+// Package api has the types of the control API, as they go over the control socket
+// (docs/control.md): the bodies of requests and answers, their fields in the order on
+// the wire. Server and clients share it, so it imports neither.
+package api
+
+import "encoding/json"
+
+// AutoRecovery is the auto_recovery object of a container as /containers shows it.
+type AutoRecovery struct {
+	Policy         string `json:"policy"`
+	MaxRetries     int    `json:"max_retries"`
+	CurrentRetries int    `json:"current_retries"`
+	StableTimeout  int    `json:"stable_timeout"`
+	IsStable       string `json:"is_stable"` // "true" or "false"
+	BackoffPolicy  string `json:"backoff_policy"`
+}
+
+// Container is one element of GET /containers; fields in the order on the wire.
+type Container struct {
+	Name          string        `json:"name"`
+	Group         *string       `json:"group"`
+	Status        string        `json:"status"`
+	StatusGoal    string        `json:"status_goal"`
+	RestartPolicy string        `json:"restart_policy"`
+	Roles         []string      `json:"roles"`
+	AutoRecovery  *AutoRecovery `json:"auto_recovery,omitempty"`
+	UserStopped   string        `json:"user_stopped,omitempty"`  // "true" or "false", only with restart policy container
+	StatusReason  string        `json:"status_reason,omitempty"` // why it is not at its goal; ours, absent while all is well
+}
+
+// GroupRecovery is the auto_recovery object of a group.
+type GroupRecovery struct {
+	MaxRetries    int    `json:"max_retries"`
+	StableTimeout int    `json:"stable_timeout"`
+	BackoffPolicy string `json:"backoff_policy"`
+}
+
+// Group is one element of GET /groups.
+type Group struct {
+	Name          string         `json:"name"`
+	StatusGoal    string         `json:"status_goal"`
+	RestartPolicy string         `json:"restart_policy"`
+	Status        string         `json:"status"`
+	AutoRecovery  *GroupRecovery `json:"auto_recovery,omitempty"`
+}
+
+// Daemon is one element of GET /daemons.
+type Daemon struct {
+	Name    string `json:"name"`
+	PID     int    `json:"pid"`
+	Respawn bool   `json:"respawn"`
+}
+
+// Error is an answer other than 200 as a Go error.
+type Error struct {
+	Status     int
+	Text       string   // of [Refusal]
+	RetryAfter int      // seconds, sent as Retry-After when above 0
+	Details    []string // of [Refusal]
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Text }
+
+// Refusal is the body of an answer other than 200.
+type Refusal struct {
+	Error string
+	// Details say more than the text that existing clients know, one a line.
+	Details []string `json:",omitempty"`
+}
+
+// Action is the body of PUT /containers/NAME and /daemons/NAME.
+type Action struct {
+	Action string `json:"action"` // "start", "stop" or "restart"
+}
+
+// Command is the body of POST /commands.
+type Command struct {
+	Op      string `json:"op"` // for example "REBOOT_DEVICE"
+	Payload string `json:"payload"`
+}
+
+// Signal is the body of POST /signal, a container's word about itself.
+type Signal struct {
+	Type    string `json:"type"` // "ready"
+	Payload string `json:"payload"`
+}
+
+// Object is one element of GET /objects.
+type Object struct {
+	SHA256 string `json:"sha256"` // also its name
+	Size   string `json:"size"`   // bytes, in decimal
+}
+
+// Step is one element of GET /steps.
+type Step struct {
+	Name      string          `json:"name"`
+	Date      string          `json:"date"` // of the last change, RFC 3339 in UTC
+	CommitMsg string          `json:"commitmsg"`
+	Progress  json.RawMessage `json:"progress"` // an object, empty when there is none
+}
+
+// Setting is one element of GET /config2.
+type Setting struct {
+	Key      string `json:"key"`      // for example "PV_LOG_LEVEL"
+	Value    string `json:"value"`    // "(null)" when unset, masked when it is a secret
+	Modified string `json:"modified"` // where it came from: "default", "env", ...
+}
+
+// Driver is one element of GET /drivers, a managed driver of the asking container.
+type Driver struct {
+	Name   string `json:"name"`
+	Type   string `json:"type"`   // "REQUIRED", "OPTIONAL" or "MANUAL"
+	Status string `json:"status"` // "LOADED", "UNLOADED" or "UNKNOWN"
+}
+
+// Wakelocks is the body of GET /wakelocks.
+type Wakelocks struct {
+	Mode      string        `json:"mode"`
+	Count     int           `json:"count"`
+	Degraded  bool          `json:"degraded"` // the kernel has no wake locks
+	Autosleep bool          `json:"autosleep"`
+	Settling  bool          `json:"settling"`
+	Polling   bool          `json:"polling"`
+	RunWindow bool          `json:"run_window"`
+	Held      WakelocksHeld `json:"held"`
+}
+
+// WakelocksHeld are the reasons to stay awake.
+type WakelocksHeld struct {
+	Boot        bool `json:"boot"`
+	Update      bool `json:"update"`
+	UpdateCheck bool `json:"update_check"`
+	Devmeta     bool `json:"devmeta"`
+	Usrmeta     bool `json:"usrmeta"`
+	Shutdown    bool `json:"shutdown"`
+	DebugShell  bool `json:"debug_shell"`
+	Poll        bool `json:"poll"`
+}
