@@ -2,23 +2,36 @@ package images
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pantavisor/pantavisor/debian/partstest"
+	"github.com/pantavisor/pantavisor/internal/oracle"
+	"github.com/pantavisor/pantavisor/kernel"
 )
 
-// TestKernelUnpacksTheInitrd boots a kernel with an initrd of several blocks and
-// an addon behind it; init reads a file of each block. Set PV_TEST_KERNEL to a
-// kernel image for x86.
-func TestKernelUnpacksTheInitrd(t *testing.T) {
-	kernel := os.Getenv("PV_TEST_KERNEL")
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if kernel == "" || err != nil {
-		t.Skip("PV_TEST_KERNEL names no kernel, or qemu-system-x86_64 is not installed")
+// pinnedKernel is the kernel image that the lock of a target pins.
+func pinnedKernel(t *testing.T, target string) string {
+	t.Helper()
+	parts := partstest.New(t, target, "kernel")
+	tree := parts.Run(&kernel.Tree{Package: parts.Package("kernel", "linux-image-*")})
+	images, err := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
+	if err != nil || len(images) != 1 {
+		t.Fatalf("looking for the kernel of %s: %v, %v", target, images, err)
 	}
+	return images[0]
+}
+
+// TestKernelUnpacksTheInitrd boots a kernel with an initrd of several blocks and
+// an addon behind it; init reads a file of each block.
+func TestKernelUnpacksTheInitrd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a virtual machine")
+	}
+	qemu, vmlinuz := oracle.Program(t, "qemu-system-x86_64"), pinnedKernel(t, "x64-uefi")
 	files := boardFiles()
 	files["cmd/pantavisor/main.go"] = `package main
 
@@ -42,7 +55,7 @@ func main() {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, qemu, "-M", "q35", "-m", "512", "-nographic", "-no-reboot", "-nic", "none", "-accel", "tcg",
-		"-kernel", kernel, "-initrd", filepath.Join(filepath.Dir(addon), "joined"), "-append", "console=ttyS0 panic=-1 quiet").CombinedOutput()
+		"-kernel", vmlinuz, "-initrd", filepath.Join(filepath.Dir(addon), "joined"), "-append", "console=ttyS0 panic=-1 quiet").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -23,11 +22,7 @@ func (hostTools) Deps() []build.Step                     { return nil }
 func (hostTools) Run(context.Context, *build.Work) error { return nil }
 
 func (hostTools) Command(ctx context.Context, _ *build.Work, dir, name string, args ...string) (*exec.Cmd, error) {
-	path, err := exec.LookPath(name)
-	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "looking for %s", name)
-	}
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	return cmd, nil
 }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -29,11 +30,24 @@ type source struct {
 
 func (s source) test() bool { return strings.HasSuffix(s.path, "_test.go") }
 
-// sources parses every Go file that belongs to the repository.
+// parsed is what all tests of this package look at, read once.
+var parsed = sync.OnceValues(parseAll)
+
+// sources returns every Go file that belongs to the repository.
 func sources(t *testing.T) []source {
 	t.Helper()
-	var all []source
-	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+	all, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 20 {
+		t.Fatalf("found only %d Go files: the walk does not see the repository", len(all))
+	}
+	return all
+}
+
+func parseAll() (all []source, err error) {
+	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -58,13 +72,7 @@ func sources(t *testing.T) []source {
 		all = append(all, source{filepath.ToSlash(rel), f, fset})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(all) < 20 {
-		t.Fatalf("found only %d Go files: the walk does not see the repository", len(all))
-	}
-	return all
+	return all, err
 }
 
 func TestEveryPackageHasDocComment(t *testing.T) {
@@ -185,37 +193,100 @@ func TestNamesOfPlaces(t *testing.T) {
 	}
 }
 
-// layers gives the direction of imports: a package below the first folder must
-// not import one below the folders of the second column.
+// host are the rooms of the build system; none of them belongs on a device.
+var host = []string{
+	"bootloader", "build", "containers", "debian", "emulator", "images", "internal/host", "internal/workspace", "kernel", "mage", "targets", "test",
+}
+
+// layers gives the direction of imports: what a package below the first directory
+// imports, by itself or through others, must not lie below the directories of the second
+// column.
 var layers = []struct {
 	from string
 	to   []string
 	why  string
 }{
-	{"runtime", []string{"build", "targets", "images", "debian", "kernel", "bootloader", "containers", "emulator", "test"}, "the device does not carry the build system"},
-	{"revision", []string{"runtime", "build", "targets", "images", "debian"}, "what host and device share stands below both"},
-	{"formats", []string{"runtime", "build", "targets", "images", "revision"}, "a format knows no user of it"},
-	{"build", []string{"images", "kernel", "bootloader", "debian", "runtime", "containers", "emulator"}, "the graph knows no step of it"},
-	{"internal/fault", []string{"build", "runtime", "revision"}, "the bottom"},
-	{"internal/atomicfile", []string{"build", "runtime", "revision"}, "the bottom"},
+	{"runtime", host, "the device does not carry the build system"},
+	{"revision", append([]string{"runtime"}, host...), "what host and device share stands below both"},
+	{"formats", append([]string{"runtime", "revision"}, host...), "a format knows no user of it"},
+	{"build", []string{"images", "kernel", "bootloader", "debian", "runtime", "revision", "containers", "emulator", "internal/workspace", "mage", "test"}, "the graph knows no step of it"},
+	{"targets", []string{"build", "images", "kernel", "bootloader", "debian", "runtime", "revision", "containers", "emulator", "internal/workspace", "mage", "test"}, "a target is data"},
+	{"kernel", []string{"images", "bootloader", "containers", "emulator", "runtime", "internal/workspace", "mage", "test"}, "a source of kernels knows nobody who asks it"},
+	{"bootloader", []string{"images", "kernel", "containers", "emulator", "runtime", "internal/workspace", "mage", "test"}, "a boot loader knows nobody who composes it"},
+	{"containers", []string{"images", "kernel", "bootloader", "emulator", "runtime", "internal/workspace", "mage", "test"}, "a container knows no image"},
+	{"images", []string{"emulator", "runtime", "internal/workspace", "mage", "test"}, "composing starts nothing"},
+	{"emulator", []string{"images", "build", "kernel", "bootloader", "containers", "internal/workspace", "mage", "test"}, "the emulator takes an image from anywhere"},
+	{"internal/workspace", []string{"mage"}, "commands are skins over the workspace"},
+	{"internal/atomicfile", append([]string{"runtime", "revision", "formats"}, host...), "the bottom"},
+	{"internal/fault", append([]string{"runtime", "revision", "formats"}, host...), "the bottom"},
+	{"internal/oracle", append([]string{"runtime", "revision", "formats"}, host...), "the bottom"},
 }
 
-func TestImportsPointDownwards(t *testing.T) {
+// imports maps each package of the module to the ones that it imports, by directory.
+// Tests and the packages that serve tests alone do not count.
+func imports(t *testing.T) map[string][]string {
+	t.Helper()
+	graph := map[string][]string{}
 	for _, s := range sources(t) {
-		if s.test() {
+		if s.test() || strings.HasSuffix(path.Dir(s.path), "test") {
 			continue
 		}
 		for _, imp := range s.file.Imports {
-			to, ok := strings.CutPrefix(strings.Trim(imp.Path.Value, `"`), module+"/")
-			if !ok {
-				continue
-			}
-			for _, l := range layers {
-				if under(s.path, l.from) && slices.ContainsFunc(l.to, func(dir string) bool { return under(to, dir) }) {
-					t.Errorf("%s imports %s: %s", s.path, to, l.why)
-				}
+			if to, ok := strings.CutPrefix(strings.Trim(imp.Path.Value, `"`), module+"/"); ok {
+				dir := path.Dir(s.path)
+				graph[dir] = append(graph[dir], to)
 			}
 		}
+	}
+	return graph
+}
+
+// chain returns how from comes to import a package below one of the directories, or nil.
+func chain(graph map[string][]string, from string, dirs []string) []string {
+	seen := map[string]bool{from: true}
+	paths := [][]string{{from}}
+	for len(paths) > 0 {
+		p := paths[0]
+		paths = paths[1:]
+		for _, to := range graph[p[len(p)-1]] {
+			next := append(slices.Clone(p), to)
+			if slices.ContainsFunc(dirs, func(dir string) bool { return under(to, dir) && !under(from, dir) }) {
+				return next
+			}
+			if !seen[to] {
+				seen[to] = true
+				paths = append(paths, next)
+			}
+		}
+	}
+	return nil
+}
+
+func TestImportsPointDownwards(t *testing.T) {
+	graph := imports(t)
+	for _, l := range layers {
+		for from := range graph {
+			if !under(from, l.from) {
+				continue
+			}
+			if p := chain(graph, from, l.to); p != nil {
+				t.Errorf("%s: %s", strings.Join(p, " imports "), l.why)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(root, l.from)); err != nil {
+			t.Errorf("the rule for %s has no directory: %v", l.from, err)
+		}
+	}
+}
+
+// TestImportChain proves that the walk sees what lies behind another package.
+func TestImportChain(t *testing.T) {
+	graph := map[string][]string{"runtime/a": {"revision/b"}, "revision/b": {"formats/c"}, "formats/c": {"build/d"}}
+	if got := strings.Join(chain(graph, "runtime/a", []string{"build"}), " "); got != "runtime/a revision/b formats/c build/d" {
+		t.Errorf("found %q", got)
+	}
+	if got := chain(graph, "runtime/a", []string{"buil", "runtime"}); got != nil {
+		t.Errorf("found %q", got)
 	}
 }
 

@@ -95,7 +95,7 @@ func rerun(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if bytes.Contains(out, []byte("--- SKIP")) {
-		t.Skipf("%s", out)
+		t.Skipf("skipped in its network namespace:\n%s", out)
 	}
 }
 
