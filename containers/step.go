@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/debian/deb"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/targets"
@@ -137,8 +138,8 @@ func (p *Part) Sources() ([]build.Source, error) {
 
 // Run makes the root file system and the part of the state around it.
 func (p *Part) Run(ctx context.Context, w *build.Work) error {
-	tree := &tree{entries: map[string]squashfs.Entry{}}
-	if err := p.collect(ctx, w, tree); err != nil {
+	root := rootfs{}
+	if err := p.collect(ctx, w, root); err != nil {
 		return fault.Wrap(fault.IO, err, "putting together container %s", p.Definition.Name)
 	}
 	objects := filepath.Join(w.Out, "objects")
@@ -146,44 +147,44 @@ func (p *Part) Run(ctx context.Context, w *build.Work) error {
 		return fault.Wrap(fault.IO, err, "making container %s", p.Definition.Name)
 	}
 	image := filepath.Join(w.Tmp, "root.squashfs")
-	if err := tree.write(ctx, image, p.Epoch.Time()); err != nil {
+	if err := root.write(ctx, image, p.Epoch.Time()); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the root of container %s", p.Definition.Name)
 	}
 	return p.writeState(w, objects, image)
 }
 
-// structure are the folders that every root gets, as an image of a registry does:
+// structure are the directories that every root gets, as an image of a registry does:
 // the template mounts over some of them.
 var structure = []string{"proc", "sys", "dev", "tmp", "etc", "run", "var", "var/tmp", "var/run", "pantavisor", "lib/modules", "lib/firmware"}
 
-func (p *Part) collect(ctx context.Context, w *build.Work, t *tree) error {
+func (p *Part) collect(ctx context.Context, w *build.Work, r rootfs) error {
 	for i, prog := range p.Definition.Root.Programs {
 		from := filepath.Join(w.In(p.programs[i]), filepath.FromSlash(p.programs[i].File()))
-		if err := t.file(prog.Path, 0o755, from); err != nil {
+		if err := r.file(prog.Path, 0o755, from); err != nil {
 			return err
 		}
 	}
 	for i, pkg := range p.Definition.Root.Debian {
-		if err := p.unpack(ctx, w, t, pkg, p.packages[i]); err != nil {
+		if err := p.unpack(ctx, w, r, pkg, p.packages[i]); err != nil {
 			return err
 		}
 	}
 	for _, l := range p.Definition.Root.Links {
 		for _, at := range l.At {
-			if err := t.add(squashfs.Entry{Path: at, Mode: fs.ModeSymlink | 0o777, Link: l.Target}); err != nil {
+			if err := r.add(tree.Symlink(at, l.Target)); err != nil {
 				return err
 			}
 		}
 	}
-	if err := t.folder(filepath.Join(p.dir, "files"), ""); err != nil {
+	if err := r.directory(ctx, filepath.Join(p.dir, "files")); err != nil {
 		return err
 	}
-	t.mkdirs(slices.Concat(structure, p.Definition.Root.Folders))
+	r.mkdirs(slices.Concat(structure, p.Definition.Root.Folders))
 	return nil
 }
 
 // unpack adds the wanted files of a package; a wish that finds nothing is an error.
-func (p *Part) unpack(ctx context.Context, w *build.Work, t *tree, pkg Package, f *debian.Fetch) error {
+func (p *Part) unpack(ctx context.Context, w *build.Work, r rootfs, pkg Package, f *debian.Fetch) error {
 	dir := filepath.Join(w.Tmp, pkg.Package)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -197,7 +198,7 @@ func (p *Part) unpack(ctx context.Context, w *build.Work, t *tree, pkg Package, 
 			return fault.New(fault.BadInput, "package %s has no %s", f.Entry, want)
 		}
 	}
-	return t.folder(dir, "")
+	return r.directory(ctx, dir)
 }
 
 func (pkg Package) keeps(name string) bool {
@@ -270,97 +271,76 @@ func storeBytes(objects string, data []byte) (string, error) {
 	return name, os.WriteFile(filepath.Join(objects, name), data, 0o644)
 }
 
-// tree is a root file system in the making, by path.
-type tree struct{ entries map[string]squashfs.Entry }
+// rootfs is a root file system that is being put together.
+type rootfs tree.Set
 
-func (t *tree) add(e squashfs.Entry) error {
-	if old, twice := t.entries[e.Path]; twice && !(old.Mode.IsDir() && e.Mode.IsDir()) {
-		return fault.New(fault.BadInput, "%s comes from two sources", e.Path)
+func (r rootfs) add(e tree.Entry) error {
+	if old, twice := r[e.Name]; twice && !(old.Mode.IsDir() && e.Mode.IsDir()) {
+		return fault.New(fault.BadInput, "%s comes from two sources", e.Name)
 	}
-	t.entries[e.Path] = e
+	r[e.Name] = e
 	return nil
 }
 
-func (t *tree) file(to string, mode fs.FileMode, from string) error {
-	return t.add(squashfs.Entry{Path: to, Mode: mode, Open: func() (io.ReadCloser, error) { return os.Open(from) }})
+func (r rootfs) file(to string, perm fs.FileMode, from string) error {
+	e, err := tree.File(from, to)
+	if err != nil {
+		return err
+	}
+	if !e.Mode.IsRegular() {
+		return fault.New(fault.BadInput, "%s for %s is not a regular file", from, to)
+	}
+	e.Mode = perm
+	return r.add(e)
 }
 
-func (t *tree) mkdirs(names []string) {
+func (r rootfs) mkdirs(names []string) {
 	for _, n := range names {
-		mode := fs.FileMode(0o755)
+		perm := fs.FileMode(0o755)
 		if n == "tmp" || n == "var/tmp" {
-			mode = fs.ModeSticky | 0o777
+			perm = fs.ModeSticky | 0o777
 		}
-		if _, there := t.entries[n]; !there {
-			t.entries[n] = squashfs.Entry{Path: n, Mode: fs.ModeDir | mode}
+		if _, there := r[n]; !there {
+			r[n] = tree.Dir(n, perm)
 		}
 	}
 }
 
-// folder adds what is in a folder; one that does not exist adds nothing.
-func (t *tree) folder(dir, at string) error {
+// directory adds what is in a directory; one that does not exist adds nothing.
+// Nothing of the files' modes but the right to execute is taken: the rest depends on
+// who checked the tree out.
+func (r rootfs) directory(ctx context.Context, dir string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return nil
 	}
-	return filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
-		if err != nil || file == dir {
-			return err
+	return tree.Walk(ctx, dir, tree.Options{Normal: tree.Normal{Portable: true}}, func(e tree.Entry) error {
+		switch t := e.Mode.Type(); {
+		case e.Name == ".":
+			return nil
+		case t == 0 || t == fs.ModeDir || t == fs.ModeSymlink:
+			return r.add(e)
 		}
-		rel, err := filepath.Rel(dir, file)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return t.addFound(path.Join(at, filepath.ToSlash(rel)), file, info)
+		return fault.New(fault.BadInput, "%s is neither file, directory nor link", e.Name)
 	})
 }
 
-// addFound adds a file of this machine. Only the executable bit of its mode is
-// taken: the rest depends on who checked the tree out.
-func (t *tree) addFound(name, file string, info fs.FileInfo) error {
-	switch mode := info.Mode(); {
-	case mode.IsDir():
-		return t.add(squashfs.Entry{Path: name, Mode: fs.ModeDir | 0o755})
-	case mode&fs.ModeSymlink != 0:
-		target, err := os.Readlink(file)
-		if err != nil {
-			return err
-		}
-		return t.add(squashfs.Entry{Path: name, Mode: fs.ModeSymlink | 0o777, Link: target})
-	case mode.IsRegular() && mode&0o111 != 0:
-		return t.file(name, 0o755, file)
-	case mode.IsRegular():
-		return t.file(name, 0o644, file)
-	}
-	return fault.New(fault.BadInput, "%s is neither file, folder nor link", name)
-}
-
 // write makes the squashfs: everything belongs to root, all times are the same.
-func (t *tree) write(ctx context.Context, file string, at time.Time) error {
+func (r rootfs) write(ctx context.Context, file string, at time.Time) error {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	sw, err := squashfs.NewWriter(f, squashfs.Options{Compression: squashfs.Zstd, AllRoot: true, Time: at})
-	if err != nil {
-		return err
-	}
-	names := make([]string, 0, len(t.entries))
-	for n := range t.entries {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	for _, n := range names {
-		if err = sw.Add(ctx, t.entries[n]); err != nil {
-			break
+	set := tree.Set(r)
+	set.Complete()
+	normal := tree.Normal{AllRoot: true, Time: at}
+	err = squashfs.Write(ctx, f, squashfs.Options{Compression: squashfs.Zstd}, func(add func(tree.Entry) error) error {
+		for _, e := range set.Sorted() {
+			if err := add(normal.Apply(e)); err != nil {
+				return err
+			}
 		}
-	}
-	if cerr := sw.Close(); err == nil {
-		err = cerr
-	}
-	return err
+		return nil
+	})
+	return errors.Join(err, f.Close())
 }

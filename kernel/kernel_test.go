@@ -37,8 +37,8 @@ func module(fields ...string) []byte {
 	return b.Bytes()
 }
 
-// tree writes a folder lib/modules/<release>: name=fields of each module.
-func tree(t *testing.T, release string, modules map[string][]string, builtin ...string) string {
+// modulesTree writes a directory lib/modules/<release>: name=fields of each module.
+func modulesTree(t *testing.T, release string, modules map[string][]string, builtin ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "lib/modules", release)
 	var order []string
@@ -73,7 +73,7 @@ func scan(t *testing.T, dir string) *Index {
 // small is a kernel with the shapes that matter.
 func small(t *testing.T) string {
 	t.Helper()
-	return tree(t, "6.1.0-1-amd64", map[string][]string{
+	return modulesTree(t, "6.1.0-1-amd64", map[string][]string{
 		"kernel/fs/ext4/ext4.ko":        {"license=GPL", "depends=jbd2,mbcache,crc16", "softdep=pre: crc32c", "alias=fs-ext4"},
 		"kernel/fs/jbd2/jbd2.ko":        {"depends="},
 		"kernel/fs/mbcache.ko":          {"depends="},
@@ -124,11 +124,11 @@ func TestClosureErrors(t *testing.T) {
 			t.Errorf("%v: no %s", err, want)
 		}
 	}
-	y := scan(t, tree(t, "1", map[string][]string{"a.ko": {"depends=gone"}}))
+	y := scan(t, modulesTree(t, "1", map[string][]string{"a.ko": {"depends=gone"}}))
 	if _, _, err := y.Closure([]string{"a"}); err == nil || !strings.Contains(err.Error(), `"gone"`) {
 		t.Errorf("a dependency that is not there: %v", err)
 	}
-	cycle := scan(t, tree(t, "1", map[string][]string{"a.ko": {"softdep=pre: b"}, "b.ko": {"softdep=pre: a"}}))
+	cycle := scan(t, modulesTree(t, "1", map[string][]string{"a.ko": {"softdep=pre: b"}, "b.ko": {"softdep=pre: a"}}))
 	if set, _, err := cycle.Closure([]string{"a"}); err != nil || len(set) != 2 {
 		t.Errorf("a cycle of soft dependencies: %v, %v", moduleNames(set), err)
 	}

@@ -3,14 +3,13 @@ package kernel
 import (
 	"context"
 	"errors"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -28,7 +27,7 @@ const DefaultLevel = 9
 // sets about five blocks of memory aside for each mounted file system.
 const squashBlock = 256 << 10
 
-// squash writes a squashfs of a folder's content: all owned by root and readable,
+// squash writes a squashfs of a directory's content: all owned by root and readable,
 // all times the step's, no extended attributes, so that neither the file mask nor
 // the file system of this machine shows.
 func squash(ctx context.Context, from, to string, c Compression, at build.Stamp) error {
@@ -45,38 +44,15 @@ func writeSquash(ctx context.Context, from, to string, c Compression, at time.Ti
 		return err
 	}
 	defer f.Close()
-	w, err := squashfs.NewWriter(f, squashfs.Options{
-		Compression: squashfs.Zstd, Level: level, BlockSize: squashBlock, AllRoot: true, Time: at,
-	})
-	if err != nil {
-		return err
-	}
-	return errors.Join(addFolder(ctx, w, from), w.Close(), f.Close())
-}
-
-// addFolder adds the files, folders and links below dir in sorted order.
-func addFolder(ctx context.Context, w *squashfs.Writer, dir string) error {
-	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(dir, name)
-		if err != nil {
-			return err
-		}
-		e := squashfs.Entry{Path: filepath.ToSlash(rel)}
-		switch {
-		case d.IsDir():
-			e.Mode = fs.ModeDir | 0o755
-		case d.Type()&fs.ModeSymlink != 0:
-			e.Mode = fs.ModeSymlink | 0o777
-			if e.Link, err = os.Readlink(name); err != nil {
-				return err
+	opts := squashfs.Options{Compression: squashfs.Zstd, Level: level, BlockSize: squashBlock}
+	err = squashfs.Write(ctx, f, opts, func(add func(tree.Entry) error) error {
+		walk := tree.Options{Normal: tree.Normal{AllRoot: true, Time: at, Portable: true}}
+		return tree.Walk(ctx, from, walk, func(e tree.Entry) error {
+			if e.Mode.IsRegular() {
+				e.Mode = 0o644 // nothing here is executed
 			}
-		default:
-			e.Mode = 0o644
-			e.Open = func() (io.ReadCloser, error) { return os.Open(name) }
-		}
-		return w.Add(ctx, e)
+			return add(e)
+		})
 	})
+	return errors.Join(err, f.Close())
 }

@@ -1,7 +1,6 @@
 package squashfs
 
 import (
-	"fmt"
 	"io/fs"
 	"math"
 )
@@ -33,43 +32,17 @@ type node struct {
 	link     string // symbolic link
 	device   uint32 // block and character devices
 	data     *content
-	children map[string]*node // folders
+	children map[string]*node // directories
 	parent   *node
 }
 
-func nodeType(m fs.FileMode) (uint16, error) {
-	switch m.Type() {
-	case 0:
-		return typeFile, nil
-	case fs.ModeDir:
-		return typeDir, nil
-	case fs.ModeSymlink:
-		return typeSymlink, nil
-	case fs.ModeDevice:
-		return typeBlock, nil
-	case fs.ModeDevice | fs.ModeCharDevice:
-		return typeChar, nil
-	case fs.ModeNamedPipe:
-		return typeFifo, nil
-	case fs.ModeSocket:
-		return typeSocket, nil
-	}
-	return 0, fmt.Errorf("mode %v: no type that squashfs knows", m)
+// nodeTypes are by the type bits that [tree.Limits] has let through.
+var nodeTypes = map[fs.FileMode]uint16{
+	0: typeFile, fs.ModeDir: typeDir, fs.ModeSymlink: typeSymlink, fs.ModeDevice: typeBlock,
+	fs.ModeDevice | fs.ModeCharDevice: typeChar, fs.ModeNamedPipe: typeFifo, fs.ModeSocket: typeSocket,
 }
 
-func permissions(m fs.FileMode) uint16 {
-	p := uint16(m.Perm())
-	if m&fs.ModeSetuid != 0 {
-		p |= 0o4000
-	}
-	if m&fs.ModeSetgid != 0 {
-		p |= 0o2000
-	}
-	if m&fs.ModeSticky != 0 {
-		p |= 0o1000
-	}
-	return p
-}
+func nodeType(m fs.FileMode) uint16 { return nodeTypes[m.Type()] }
 
 // deviceNumber is the kernel's 32-bit form: 12 bits of major in the middle.
 func deviceNumber(major, minor uint32) uint32 {
@@ -102,7 +75,7 @@ func (n *node) header(extended bool) []byte {
 	return le.AppendUint32(b, n.number)
 }
 
-// encode returns the inode of anything but a folder.
+// encode returns the inode of anything but a directory.
 func (n *node) encode() []byte {
 	ext := n.extended()
 	b := n.header(ext)

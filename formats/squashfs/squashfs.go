@@ -13,9 +13,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"io/fs"
 	"runtime"
-	"time"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
 // Compression names the algorithm that all blocks of an image share.
@@ -57,11 +57,6 @@ type Options struct {
 	Level int
 	// BlockSize in bytes, a power of two from 4 KiB to 1 MiB; default 128 KiB.
 	BlockSize int
-	// AllRoot gives every entry to root, as mksquashfs -all-root.
-	AllRoot bool
-	// Time, unless zero, replaces the modification time of all entries and of the
-	// image itself.
-	Time time.Time
 	// Workers is how many blocks are compressed at once; default all cores.
 	Workers int
 }
@@ -101,27 +96,6 @@ func (o *Options) checkLevel() error {
 		o.Level = map[Compression]int{Gzip: 9, Zstd: 15}[o.Compression]
 	}
 	return nil
-}
-
-// Entry is one name in the image.
-type Entry struct {
-	// Path below the root: slash-separated, clean, relative; "." is the root itself.
-	Path string
-	// Mode holds type, permission bits, setuid, setgid and sticky.
-	Mode fs.FileMode
-	// UID and GID are the numeric owners.
-	UID, GID uint32
-	// ModTime counts in whole seconds from 1970 to 2106.
-	ModTime time.Time
-	// Link is the target of a symbolic link or, for a regular file without Open,
-	// the Path of an earlier entry that this one is a hard link to.
-	Link string
-	// Major and Minor number a device.
-	Major, Minor uint32
-	// Xattrs by full name; the namespaces user., trusted. and security. exist.
-	Xattrs map[string][]byte
-	// Open gives a regular file's content; it is called once, during Add.
-	Open func() (io.ReadCloser, error)
 }
 
 // File is where an image goes; *os.File is one.
@@ -165,7 +139,13 @@ const (
 
 var le = binary.LittleEndian
 
-// Check tells whether a Writer would take the options.
+// limits are what squashfs holds. Its names have at most SQUASHFS_NAME_LEN bytes.
+var limits = tree.Limits{
+	Format: "squashfs", Name: 256, Target: 65535, Major: 0xfff, Minor: 0xfffff,
+	Symlinks: true, HardLinks: true, Devices: true, FIFOs: true, Sockets: true, Xattrs: true,
+}
+
+// Check returns why a Writer would not take the options.
 func (o Options) Check() error {
 	_, err := o.checked()
 	return err

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
@@ -48,13 +49,13 @@ func tryImage(p string, opts Options, add func(w *Writer) error) error {
 	return addErr
 }
 
-func file(p string, mode fs.FileMode, data []byte) Entry {
-	return Entry{Path: p, Mode: mode, ModTime: time.Unix(1_600_000_000, 0), Open: func() (io.ReadCloser, error) {
+func file(p string, mode fs.FileMode, data []byte) tree.Entry {
+	return tree.Entry{Name: p, Mode: mode, ModTime: time.Unix(1_600_000_000, 0), Size: int64(len(data)), Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(data)), nil
 	}}
 }
 
-func addAll(entries []Entry) func(*Writer) error {
+func addAll(entries []tree.Entry) func(*Writer) error {
 	return func(w *Writer) error {
 		for _, e := range entries {
 			if err := w.Add(context.Background(), e); err != nil {
@@ -82,15 +83,15 @@ func text(seed, n int) []byte {
 }
 
 // variety has every kind of inode and the sizes around the borders.
-func variety(block int) []Entry {
-	entries := []Entry{
-		{Path: ".", Mode: fs.ModeDir | 0o751, UID: 7, GID: 8, ModTime: time.Unix(1_500_000_000, 0)},
-		{Path: "empty", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
-		{Path: "link", Mode: fs.ModeSymlink | 0o777, Link: "dir/text"},
-		{Path: "null", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o666, Major: 1, Minor: 3},
-		{Path: "disk", Mode: fs.ModeDevice | 0o660, Major: 259, Minor: 300, GID: 6},
-		{Path: "pipe", Mode: fs.ModeNamedPipe | 0o600},
-		{Path: "socket", Mode: fs.ModeSocket | 0o600},
+func variety(block int) []tree.Entry {
+	entries := []tree.Entry{
+		{Name: ".", Mode: fs.ModeDir | 0o751, UID: 7, GID: 8, ModTime: time.Unix(1_500_000_000, 0)},
+		{Name: "empty", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+		{Name: "link", Mode: fs.ModeSymlink | 0o777, Link: "dir/text"},
+		{Name: "null", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o666, Major: 1, Minor: 3},
+		{Name: "disk", Mode: fs.ModeDevice | 0o660, Major: 259, Minor: 300, GID: 6},
+		{Name: "pipe", Mode: fs.ModeNamedPipe | 0o600},
+		{Name: "socket", Mode: fs.ModeSocket | 0o600},
 		file("dir/text", 0o644, text(1, 3*block+17)),
 		file("dir/noise", 0o600, noise(1, 2*block)),
 		file("dir/setuid", 0o755|fs.ModeSetuid|fs.ModeSetgid, text(2, 100)),
@@ -99,9 +100,10 @@ func variety(block int) []Entry {
 		file("dir/zeros", 0o644, make([]byte, 3*block)),
 		file("dir/copy", 0o640, text(1, 3*block+17)),
 		file("dir/small copy", 0o640, text(2, 100)),
-		{Path: "dir/hard", Link: "dir/text"},
-		{Path: "dir/sub/hard", Link: "dir/text"},
+		{Name: "dir/hard", HardLink: "dir/text"},
+		{Name: "dir/sub/hard", HardLink: "dir/text"},
 		file("name with ütf and\nnewline", 0o644, []byte("x")),
+		file("bytes \xff\xfe", 0o644, []byte("y")),
 	}
 	for _, n := range []int{1, block - 1, block, block + 1, 2*block - 1} {
 		entries = append(entries, file(fmt.Sprintf("sizes/%d", n), 0o644, noise(uint64(n), n)))
@@ -157,9 +159,9 @@ func mount(t *testing.T, image string) string {
 	return dir
 }
 
-func compareEntry(t *testing.T, dir string, e Entry) {
+func compareEntry(t *testing.T, dir string, e tree.Entry) {
 	t.Helper()
-	p := filepath.Join(dir, e.Path)
+	p := filepath.Join(dir, e.Name)
 	info, err := os.Lstat(p)
 	if err != nil {
 		t.Error(err)
@@ -172,8 +174,8 @@ func compareEntry(t *testing.T, dir string, e Entry) {
 	if err := unix.Lstat(p, &st); err != nil {
 		t.Fatal(err)
 	}
-	got := Entry{Path: e.Path, Mode: info.Mode(), UID: st.Uid, GID: st.Gid}
-	want := Entry{Path: e.Path, Mode: e.Mode, UID: e.UID, GID: e.GID}
+	got := tree.Entry{Name: e.Name, Mode: info.Mode(), UID: st.Uid, GID: st.Gid}
+	want := tree.Entry{Name: e.Name, Mode: e.Mode, UID: e.UID, GID: e.GID}
 	if e.Mode&fs.ModeDevice != 0 {
 		got.Major, got.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev)) //nolint:unconvert // 32 bits wide on some architectures
 		want.Major, want.Minor = e.Major, e.Minor
@@ -183,27 +185,27 @@ func compareEntry(t *testing.T, dir string, e Entry) {
 		want.Link = e.Link
 	}
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", e.Path, d)
+		t.Errorf("%s (-want +got):\n%s", e.Name, d)
 	}
 	if e.Open != nil {
 		compareContent(t, p, e)
 	}
 	if unixTime := max(e.ModTime.Unix(), 0); info.ModTime().Unix() != unixTime {
-		t.Errorf("%s: time %d, want %d", e.Path, info.ModTime().Unix(), unixTime)
+		t.Errorf("%s: time %d, want %d", e.Name, info.ModTime().Unix(), unixTime)
 	}
 }
 
-func compareContent(t *testing.T, p string, e Entry) {
+func compareContent(t *testing.T, p string, e tree.Entry) {
 	t.Helper()
 	got, err := os.ReadFile(p)
 	if err != nil {
-		t.Errorf("%s: %v", e.Path, err)
+		t.Errorf("%s: %v", e.Name, err)
 		return
 	}
 	r, _ := e.Open()
 	want, _ := io.ReadAll(r)
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s: %d bytes that differ from the %d written", e.Path, len(got), len(want))
+		t.Errorf("%s: %d bytes that differ from the %d written", e.Name, len(got), len(want))
 	}
 }
 
@@ -221,8 +223,8 @@ func TestUnsquashfsAgrees(t *testing.T) {
 		t.Fatalf("unsquashfs: %v\n%s", err, out)
 	}
 	for _, e := range entries {
-		if e.Path != "." && e.Open != nil {
-			compareContent(t, filepath.Join(dir, e.Path), e)
+		if e.Name != "." && e.Open != nil {
+			compareContent(t, filepath.Join(dir, e.Name), e)
 		}
 	}
 	names, err := os.ReadDir(filepath.Join(dir, "many"))
@@ -234,13 +236,13 @@ func TestUnsquashfsAgrees(t *testing.T) {
 // TestIndexFindsEveryName looks names up through the kernel in a listing long
 // enough for many index entries.
 func TestIndexFindsEveryName(t *testing.T) {
-	var entries []Entry
+	var entries []tree.Entry
 	for i := range 5000 {
 		entries = append(entries, file(fmt.Sprintf("d/%05d-%s", i, strings.Repeat("n", i%60)), 0o644, []byte{byte(i)}))
 	}
 	dir := mount(t, writeImage(t, Options{}, addAll(entries)))
 	for _, e := range entries {
-		if _, err := os.Lstat(filepath.Join(dir, e.Path)); err != nil {
+		if _, err := os.Lstat(filepath.Join(dir, e.Name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -258,8 +260,8 @@ func TestXattrs(t *testing.T) {
 	e.Xattrs = want
 	other := file("g", 0o644, []byte("y"))
 	other.Xattrs = map[string][]byte{"user.note": []byte("hello")}
-	d := Entry{Path: "d", Mode: fs.ModeDir | 0o755, Xattrs: other.Xattrs}
-	dir := mount(t, writeImage(t, Options{}, addAll([]Entry{e, other, d})))
+	d := tree.Entry{Name: "d", Mode: fs.ModeDir | 0o755, Xattrs: other.Xattrs}
+	dir := mount(t, writeImage(t, Options{}, addAll([]tree.Entry{e, other, d})))
 	for name, value := range want {
 		buf := make([]byte, 100)
 		n, err := unix.Lgetxattr(filepath.Join(dir, "f"), name, buf)
@@ -294,8 +296,8 @@ func TestSameInputSameBytes(t *testing.T) {
 
 func TestIdenticalFilesAreStoredOnce(t *testing.T) {
 	big := noise(9, 1<<20)
-	one := size(t, writeImage(t, Options{}, addAll([]Entry{file("a", 0o644, big)})))
-	three := size(t, writeImage(t, Options{}, addAll([]Entry{file("a", 0o644, big), file("b", 0o644, big), file("c", 0o600, big)})))
+	one := size(t, writeImage(t, Options{}, addAll([]tree.Entry{file("a", 0o644, big)})))
+	three := size(t, writeImage(t, Options{}, addAll([]tree.Entry{file("a", 0o644, big), file("b", 0o644, big), file("c", 0o600, big)})))
 	if three-one > 4096 {
 		t.Errorf("three copies take %d bytes, one takes %d", three, one)
 	}
@@ -311,8 +313,11 @@ func size(t testing.TB, p string) int64 {
 }
 
 func TestTimeAndOwnerOverride(t *testing.T) {
-	opts := Options{Time: time.Unix(1_577_836_800, 0), AllRoot: true}
-	dir := mount(t, writeImage(t, opts, addAll(variety(4096))))
+	set := tree.Set{}
+	set.Put(variety(4096)...)
+	set.Complete()
+	normal := tree.Normal{Time: time.Unix(1_577_836_800, 0), AllRoot: true}
+	dir := mount(t, writeImage(t, Options{}, addAll(normal.All(set.Sorted()))))
 	for _, p := range []string{".", "dir", "dir/text", "empty", "link"} {
 		var st unix.Stat_t
 		if err := unix.Lstat(filepath.Join(dir, p), &st); err != nil {
@@ -327,22 +332,22 @@ func TestTimeAndOwnerOverride(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	ok := file("a/b", 0o644, []byte("x"))
 	for name, c := range map[string]struct {
-		entries []Entry
+		entries []tree.Entry
 		want    string
 	}{
-		"parent":             {[]Entry{file("../x", 0o644, nil)}, "clean relative path"},
-		"absolute":           {[]Entry{file("/x", 0o644, nil)}, "clean relative path"},
-		"nul":                {[]Entry{file("a\x00b", 0o644, nil)}, "clean relative path"},
-		"twice":              {[]Entry{ok, ok}, "there already"},
-		"below a file":       {[]Entry{ok, file("a/b/c", 0o644, nil)}, "no folder"},
-		"dangling hard link": {[]Entry{{Path: "l", Link: "missing"}}, "no file added before"},
-		"link to folder":     {[]Entry{ok, {Path: "l", Link: "a"}}, "no file added before"},
-		"empty link":         {[]Entry{{Path: "l", Mode: fs.ModeSymlink}}, "symbolic link"},
-		"long name":          {[]Entry{file(strings.Repeat("n", 257), 0o644, nil)}, "257 bytes"},
-		"long folder":        {[]Entry{file(strings.Repeat("n", 257)+"/x", 0o644, nil)}, "257 bytes"},
-		"xattr namespace":    {[]Entry{{Path: "d", Mode: fs.ModeDir, Xattrs: map[string][]byte{"os2.x": nil}}}, "namespaces"},
-		"device":             {[]Entry{{Path: "d", Mode: fs.ModeDevice, Major: 1 << 13}}, "range"},
-		"odd type":           {[]Entry{{Path: "d", Mode: fs.ModeIrregular}}, "no type"},
+		"parent":             {[]tree.Entry{file("../x", 0o644, nil)}, "leaves the tree"},
+		"absolute":           {[]tree.Entry{file("/x", 0o644, nil)}, "clean relative path"},
+		"nul":                {[]tree.Entry{file("a\x00b", 0o644, nil)}, "holds a NUL"},
+		"twice":              {[]tree.Entry{ok, ok}, "there already"},
+		"below a file":       {[]tree.Entry{ok, file("a/b/c", 0o644, nil)}, "not a directory"},
+		"dangling hard link": {[]tree.Entry{{Name: "l", HardLink: "missing"}}, "not a file added before"},
+		"link to directory":  {[]tree.Entry{ok, {Name: "l", HardLink: "a"}}, "not a file added before"},
+		"empty link":         {[]tree.Entry{{Name: "l", Mode: fs.ModeSymlink}}, "symbolic link"},
+		"long name":          {[]tree.Entry{file(strings.Repeat("n", 257), 0o644, nil)}, "257 bytes"},
+		"long directory":     {[]tree.Entry{file(strings.Repeat("n", 257)+"/x", 0o644, nil)}, "257 bytes"},
+		"xattr namespace":    {[]tree.Entry{{Name: "d", Mode: fs.ModeDir, Xattrs: map[string][]byte{"os2.x": nil}}}, "namespaces"},
+		"device":             {[]tree.Entry{{Name: "d", Mode: fs.ModeDevice, Major: 1 << 13}}, "range"},
+		"odd type":           {[]tree.Entry{{Name: "d", Mode: fs.ModeIrregular}}, "unknown type"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := tryImage(filepath.Join(t.TempDir(), "i"), Options{}, addAll(c.entries))
@@ -391,7 +396,7 @@ func TestErrorsReachTheCaller(t *testing.T) {
 	broken.Open = func() (io.ReadCloser, error) {
 		return io.NopCloser(io.MultiReader(bytes.NewReader(noise(1, 300_000)), errReader{})), nil
 	}
-	if err := tryImage(filepath.Join(t.TempDir(), "i"), Options{}, addAll([]Entry{broken})); err == nil || !strings.Contains(err.Error(), "bad sector") {
+	if err := tryImage(filepath.Join(t.TempDir(), "i"), Options{}, addAll([]tree.Entry{broken})); err == nil || !strings.Contains(err.Error(), "bad sector") {
 		t.Errorf("error %v, want the reader's", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -406,7 +411,7 @@ type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, fmt.Errorf("bad sector") }
 
-func TestAddTree(t *testing.T) {
+func TestDirectory(t *testing.T) {
 	src := t.TempDir()
 	write := func(p string, data []byte) {
 		t.Helper()
@@ -425,7 +430,9 @@ func TestAddTree(t *testing.T) {
 	if err := os.Symlink("bin/tool", filepath.Join(src, "tool")); err != nil {
 		t.Fatal(err)
 	}
-	dir := mount(t, writeImage(t, Options{Compression: Zstd}, func(w *Writer) error { return w.AddTree(context.Background(), src) }))
+	dir := mount(t, writeImage(t, Options{Compression: Zstd}, func(w *Writer) error {
+		return tree.Walk(context.Background(), src, tree.Options{Xattrs: true}, func(e tree.Entry) error { return w.Add(context.Background(), e) })
+	}))
 	if out, err := exec.Command("diff", "-r", "--no-dereference", src, dir).CombinedOutput(); err != nil {
 		t.Errorf("diff: %v\n%s", err, out)
 	}
@@ -441,7 +448,7 @@ func BenchmarkWrite(b *testing.B) {
 			data := append(text(1, 8<<20), noise(1, 8<<20)...)
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
-				p := writeImage(b, opts, addAll([]Entry{file("f", 0o644, data)}))
+				p := writeImage(b, opts, addAll([]tree.Entry{file("f", 0o644, data)}))
 				b.ReportMetric(float64(size(b, p)), "image-bytes")
 			}
 		})

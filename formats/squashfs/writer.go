@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"math/bits"
 	"path"
 	"strings"
 	"time"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
 // Writer makes one image. Use it from one goroutine: Add entries, then Close.
@@ -50,7 +51,7 @@ func NewWriter(file File, opts Options) (*Writer, error) {
 		inodeTable: &table{comp: comp},
 		dirTable:   &table{comp: comp},
 	}
-	w.root = &node{typ: typeDir, perm: 0o755, xattr: noXattr, children: map[string]*node{}, mtime: w.seconds(time.Unix(0, 0))}
+	w.root = &node{typ: typeDir, perm: 0o755, xattr: noXattr, children: map[string]*node{}}
 	if options := compressorOptions(opts); options != nil {
 		block := le.AppendUint16(nil, uint16(len(options))|metadataStored)
 		if err := w.append(append(block, options...)); err != nil {
@@ -61,32 +62,48 @@ func NewWriter(file File, opts Options) (*Writer, error) {
 	return w, err
 }
 
-// Add puts one entry into the image. Folders above it that were not added get
-// mode 0755 and belong to root. An entry that exists already is an error, except
-// that a folder may be added after what is in it. After an error the Writer takes
-// nothing more; Close still has to be called and returns the error.
-func (w *Writer) Add(ctx context.Context, e Entry) error {
+// Write makes one image of the entries that each hands to add, as [Writer.Add] takes
+// them.
+func Write(ctx context.Context, file File, opts Options, each func(add func(tree.Entry) error) error) error {
+	w, err := NewWriter(file, opts)
+	if err != nil {
+		return err
+	}
+	err = each(func(e tree.Entry) error { return w.Add(ctx, e) })
+	closed := w.Close()
+	if err != nil { // Close repeats an error of Add
+		return err
+	}
+	return closed
+}
+
+// Add puts one entry into the image. Directories above it that were not added get
+// mode 0755, belong to root and are of 1970. An entry that exists already is an
+// error, except that a directory may be added after what is in it. All of a file's
+// content is read, whatever its size was. After an error the Writer takes nothing
+// more; Close still has to be called and returns the error.
+func (w *Writer) Add(ctx context.Context, e tree.Entry) error {
 	if w.err != nil {
 		return w.err
 	}
-	if err := w.add(ctx, e); err != nil {
-		w.err = fmt.Errorf("adding %q: %w", e.Path, err)
+	if err := w.add(ctx, &e); err != nil {
+		w.err = fmt.Errorf("adding %.200q: %w", e.Name, err)
 	}
 	return w.err
 }
 
-func (w *Writer) add(ctx context.Context, e Entry) error {
-	if !fs.ValidPath(e.Path) || strings.ContainsRune(e.Path, 0) {
-		return errors.New("want a clean relative path, without parent folders")
+func (w *Writer) add(ctx context.Context, e *tree.Entry) error {
+	if err := limits.Check(e); err != nil {
+		return err
 	}
-	if e.Mode.IsRegular() && e.Open == nil {
+	if e.HardLink != "" {
 		return w.hardLink(e)
 	}
 	n, err := w.newNode(e)
 	if err != nil {
 		return err
 	}
-	if err := w.attach(e.Path, n); err != nil {
+	if err := w.attach(e.Name, n); err != nil {
 		return err
 	}
 	if n.typ == typeFile {
@@ -95,7 +112,10 @@ func (w *Writer) add(ctx context.Context, e Entry) error {
 	return err
 }
 
-func (w *Writer) read(ctx context.Context, e Entry) (*content, error) {
+func (w *Writer) read(ctx context.Context, e *tree.Entry) (*content, error) {
+	if e.Open == nil {
+		return w.data.add(ctx, strings.NewReader(""))
+	}
 	r, err := e.Open()
 	if err != nil {
 		return nil, err
@@ -104,53 +124,31 @@ func (w *Writer) read(ctx context.Context, e Entry) (*content, error) {
 	return w.data.add(ctx, r)
 }
 
-func (w *Writer) newNode(e Entry) (*node, error) {
-	typ, err := nodeType(e.Mode)
-	if err != nil {
+func (w *Writer) newNode(e *tree.Entry) (*node, error) {
+	n := &node{typ: nodeType(e.Mode), perm: uint16(tree.StatMode(e.Mode) & 0o7777), mtime: seconds(e.ModTime), links: 1}
+	var err error
+	if n.uid, err = w.id(e.UID); err != nil {
 		return nil, err
 	}
-	n := &node{typ: typ, perm: permissions(e.Mode), mtime: w.seconds(e.ModTime), links: 1}
-	if !w.opts.AllRoot {
-		if n.uid, err = w.id(e.UID); err != nil {
-			return nil, err
-		}
-		if n.gid, err = w.id(e.GID); err != nil {
-			return nil, err
-		}
-	} else if _, err = w.id(0); err != nil {
+	if n.gid, err = w.id(e.GID); err != nil {
 		return nil, err
 	}
 	if n.xattr, err = w.xattrs.add(e.Xattrs); err != nil {
 		return nil, err
 	}
-	return n, n.describe(e)
-}
-
-// describe fills in what is particular to a type.
-func (n *node) describe(e Entry) error {
 	switch n.typ {
 	case typeDir:
 		n.children = map[string]*node{}
 	case typeSymlink:
-		if e.Link == "" || len(e.Link) > math.MaxUint16 {
-			return fmt.Errorf("symbolic link with a target of %d bytes: want 1 to 65535", len(e.Link))
-		}
 		n.link = e.Link
 	case typeBlock, typeChar:
-		if e.Major > 0xfff || e.Minor > 0xfffff {
-			return fmt.Errorf("device %d:%d: out of the kernel's range", e.Major, e.Minor)
-		}
 		n.device = deviceNumber(e.Major, e.Minor)
 	}
-	return nil
+	return n, nil
 }
 
-func (w *Writer) seconds(t time.Time) uint32 {
-	if !w.opts.Time.IsZero() {
-		t = w.opts.Time
-	}
-	return uint32(min(max(t.Unix(), 0), math.MaxUint32))
-}
+// seconds is the nearest time that an inode can have.
+func seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }
 
 func (w *Writer) id(v uint32) (uint16, error) {
 	if i, ok := w.ids[v]; ok {
@@ -165,15 +163,12 @@ func (w *Writer) id(v uint32) (uint16, error) {
 	return i, nil
 }
 
-func (w *Writer) hardLink(e Entry) error {
-	if !fs.ValidPath(e.Link) {
-		return fmt.Errorf("hard link to %q: want a clean relative path", e.Link)
-	}
-	target := w.find(e.Link)
+func (w *Writer) hardLink(e *tree.Entry) error {
+	target := w.find(e.HardLink)
 	if target == nil || target.typ == typeDir {
-		return fmt.Errorf("hard link to %q, which is no file added before", e.Link)
+		return fmt.Errorf("hard link to %.200q, which is not a file added before", e.HardLink)
 	}
-	if err := w.attach(e.Path, target); err != nil {
+	if err := w.attach(e.Name, target); err != nil {
 		return err
 	}
 	target.links++
@@ -190,8 +185,6 @@ func (w *Writer) find(p string) *node {
 	return n
 }
 
-const maxName = 256 // SQUASHFS_NAME_LEN
-
 // attach gives a node its name.
 func (w *Writer) attach(p string, n *node) error {
 	if p == "." {
@@ -204,21 +197,18 @@ func (w *Writer) attach(p string, n *node) error {
 		}
 		next := dir.children[name]
 		if next == nil {
-			next = &node{typ: typeDir, perm: 0o755, xattr: noXattr, mtime: w.seconds(time.Unix(0, 0)), children: map[string]*node{}, parent: dir}
-			if len(name) > maxName {
-				return fmt.Errorf("name of %d bytes: squashfs takes %d", len(name), maxName)
+			next = &node{typ: typeDir, perm: 0o755, xattr: noXattr, children: map[string]*node{}, parent: dir}
+			if len(name) > limits.Name {
+				return fmt.Errorf("name of %d bytes: squashfs takes %d", len(name), limits.Name)
 			}
 			dir.children[name] = next
 		}
 		if next.typ != typeDir {
-			return fmt.Errorf("%q above it is no folder", name)
+			return fmt.Errorf("%q above it is not a directory", name)
 		}
 		dir = next
 	}
 	name := path.Base(p)
-	if len(name) > maxName {
-		return fmt.Errorf("name of %d bytes: squashfs takes %d", len(name), maxName)
-	}
 	if old := dir.children[name]; old != nil {
 		return w.replaceDir(old, n)
 	}
@@ -229,7 +219,7 @@ func (w *Writer) attach(p string, n *node) error {
 	return nil
 }
 
-// replaceDir lets a folder that was made for what is in it get its own attributes.
+// replaceDir lets a directory that was made for what is in it get its own attributes.
 func (w *Writer) replaceDir(old, n *node) error {
 	if old.typ != typeDir || n.typ != typeDir || old.links != 0 {
 		return errors.New("it is there already")
@@ -256,7 +246,7 @@ func (w *Writer) Close() error {
 }
 
 func (w *Writer) finish() error {
-	if _, err := w.id(0); err != nil { // folders nobody added belong to root
+	if _, err := w.id(0); err != nil { // directories nobody added belong to root
 		return err
 	}
 	w.rootOwnImplicit(w.root)
@@ -285,7 +275,7 @@ func (w *Writer) finish() error {
 	return err
 }
 
-// rootOwnImplicit gives the folders that nobody added to root.
+// rootOwnImplicit gives the directories that nobody added to root.
 func (w *Writer) rootOwnImplicit(n *node) {
 	if n.links == 0 {
 		n.uid, n.gid = w.ids[0], w.ids[0]

@@ -5,12 +5,14 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/formats/squashfs"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // format is how a root file system is written.
 type format struct {
 	squashfs squashfs.Options
+	normal   tree.Normal
 	excludes []string
 }
 
@@ -46,7 +48,7 @@ func (f *format) option(word string, rest []string) (int, error) {
 	case "-noappend", "-no-progress", "-quiet", "-no-recovery", "-no-exports":
 		return 0, nil
 	case "-all-root":
-		f.squashfs.AllRoot = true
+		f.normal.AllRoot = true
 		return 0, nil
 	case "-e":
 		f.excludes = rest

@@ -208,7 +208,7 @@ func (w *Workspace) squash(ctx context.Context, c *change, name, file string, tr
 		return "", err
 	}
 	w.say(name, name+"/"+file, "Generating squashfs file: %s -comp %v", filepath.Join(w.folder(name), file), f.squashfs.Compression)
-	if err := tree.WriteSquashfs(ctx, out, f.squashfs); err != nil {
+	if err := tree.WriteSquashfs(ctx, out, f.squashfs, f.normal); err != nil {
 		return "", fmt.Errorf("writing %s/%s: %w", name, file, err)
 	}
 	w.say(name, name+"/"+file, "Generating squashfs digest")

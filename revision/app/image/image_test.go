@@ -33,6 +33,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/pantavisor/pantavisor/formats/squashfs"
+	formatstree "github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 )
@@ -138,7 +139,7 @@ func compose(t testing.TB, reference string, opts Options) (*Image, []Progress, 
 		t.Fatal(err)
 	}
 	defer f.Close()
-	return i, seen, tree.WriteSquashfs(context.Background(), f, squashfs.Options{Compression: squashfs.Zstd, Level: 1})
+	return i, seen, tree.WriteSquashfs(context.Background(), f, squashfs.Options{Compression: squashfs.Zstd, Level: 1}, formatstree.Normal{})
 }
 
 func TestLayerForms(t *testing.T) {

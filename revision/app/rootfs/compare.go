@@ -4,30 +4,23 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
-	"syscall"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/pantavisor/pantavisor/formats/squashfs"
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
 func sameAttributes(a, b *inode) bool {
-	return a.mode == b.mode && a.uid == b.uid && a.gid == b.gid && a.link == b.link &&
-		a.major == b.major && a.minor == b.minor && maps.EqualFunc(a.xattrs, b.xattrs, bytes.Equal)
+	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.Link == b.Link &&
+		a.Major == b.Major && a.Minor == b.Minor && maps.EqualFunc(a.Xattrs, b.Xattrs, bytes.Equal)
 }
 
-// same compares two inodes that are not both folders, contents last.
+// same compares two inodes that are not both directories, contents last.
 func (t *Tree) same(base *Tree, n, old *inode) (bool, error) {
-	if !sameAttributes(n, old) || n.size != old.size {
+	if !sameAttributes(n, old) || n.Size != old.Size {
 		return false, nil
 	}
-	if !n.mode.IsRegular() {
+	if !n.Mode.IsRegular() {
 		return true, nil
 	}
 	a, err := t.open(n)
@@ -64,61 +57,26 @@ func ended(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// AddFolder adds what is in a folder of this machine with its owners, modes and
+// AddFolder adds what is in a directory of this machine with its owners, modes and
 // extended attributes.
 // Contents are read when the tree is written.
 func (t *Tree) AddFolder(ctx context.Context, dir string) error {
-	links := map[[2]uint64]*inode{}
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(dir, p)
-		if err != nil {
-			return err
-		}
-		n, err := fromDisk(p, d, links)
-		if err != nil {
-			return err
-		}
-		folder, base, err := clean(filepath.ToSlash(rel))
-		if err != nil {
-			return err
-		}
-		return t.put(folder, base, n)
-	})
-	if err != nil {
-		return fmt.Errorf("adding the folder %s: %w", dir, err)
-	}
-	return nil
+	return tree.Walk(ctx, dir, tree.Options{Xattrs: true}, t.found)
 }
 
-func fromDisk(p string, d fs.DirEntry, links map[[2]uint64]*inode) (*inode, error) {
-	info, err := d.Info()
+// found adds an entry of this machine.
+func (t *Tree) found(e tree.Entry) error {
+	dir, base, err := clean(e.Name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	st := info.Sys().(*syscall.Stat_t)
-	key := [2]uint64{uint64(st.Dev), st.Ino} //nolint:unconvert // 32 bits wide on some architectures
-	if n := links[key]; n != nil && !d.IsDir() {
-		return n, nil
+	if e.HardLink != "" {
+		return t.hardLink(dir, base, e.HardLink)
 	}
-	n := &inode{mode: info.Mode(), uid: st.Uid, gid: st.Gid, time: info.ModTime()}
-	if n.xattrs, err = squashfs.ReadXattrs(p); err != nil {
-		return nil, err
-	}
-	links[key] = n
-	switch {
-	case d.IsDir():
+	n := &inode{Entry: e}
+	n.Name = ""
+	if e.Mode.IsDir() {
 		n.children = map[string]*inode{}
-	case n.mode.IsRegular():
-		n.size = info.Size()
-		n.opened = func() (io.ReadCloser, error) { return os.Open(p) }
-	case n.mode&fs.ModeSymlink != 0:
-		n.link, err = os.Readlink(p)
-	case n.mode&fs.ModeDevice != 0:
-		rdev := uint64(st.Rdev) //nolint:unconvert // 32 bits wide on some architectures
-		n.major, n.minor = unix.Major(rdev), unix.Minor(rdev)
 	}
-	return n, err
+	return t.put(dir, base, n)
 }

@@ -10,6 +10,8 @@ import (
 	"math"
 	"path"
 	"strings"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
 // Names in a layer that take away from the layers below (OCI image
@@ -134,7 +136,7 @@ func (t *Tree) member(h *tar.Header, r io.Reader) error {
 	if err != nil || n == nil {
 		return err
 	}
-	if n.mode.IsRegular() {
+	if n.Mode.IsRegular() {
 		if err := t.take(n, r, h.Size); err != nil {
 			return err
 		}
@@ -164,12 +166,11 @@ func fromHeader(h *tar.Header) (*inode, error) {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil, nil
 	}
-	info := h.FileInfo()
-	n := &inode{mode: info.Mode(), time: h.ModTime, link: h.Linkname, xattrs: xattrs(h)}
+	n := &inode{Entry: tree.Entry{Mode: h.FileInfo().Mode(), ModTime: h.ModTime, Link: h.Linkname, Xattrs: xattrs(h)}}
 	if uid, gid := int64(h.Uid), int64(h.Gid); uid < 0 || uid > math.MaxUint32 || gid < 0 || gid > math.MaxUint32 {
 		return nil, fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
 	}
-	n.uid, n.gid = uint32(h.Uid), uint32(h.Gid)
+	n.UID, n.GID = uint32(h.Uid), uint32(h.Gid)
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeSymlink, tar.TypeFifo:
 	case tar.TypeDir:
@@ -178,7 +179,7 @@ func fromHeader(h *tar.Header) (*inode, error) {
 		if h.Devmajor < 0 || h.Devmajor > 0xfff || h.Devminor < 0 || h.Devminor > 0xfffff {
 			return nil, fmt.Errorf("device %d:%d is out of range", h.Devmajor, h.Devminor)
 		}
-		n.major, n.minor = uint32(h.Devmajor), uint32(h.Devminor)
+		n.Major, n.Minor = uint32(h.Devmajor), uint32(h.Devminor)
 	default:
 		return nil, fmt.Errorf("member type %q is not known", h.Typeflag)
 	}
@@ -200,7 +201,9 @@ func xattrs(h *tar.Header) map[string][]byte {
 
 // Whiteouts in overlayfs form, as a layer that is mounted carries them
 // (Linux: Documentation/filesystems/overlayfs.rst).
-func overlayWhiteout() *inode { return &inode{mode: fs.ModeDevice | fs.ModeCharDevice | 0o644} }
+func overlayWhiteout() *inode {
+	return &inode{Entry: tree.Entry{Mode: fs.ModeDevice | fs.ModeCharDevice | 0o644}}
+}
 
 // Overlay returns the tree that, mounted over base, shows t: what is new or
 // differs in content, kind, mode, owner, link, device or attributes; names that
@@ -212,7 +215,7 @@ func (t *Tree) Overlay(ctx context.Context, base *Tree) (*Tree, error) {
 		return nil, fmt.Errorf("comparing with the base: %w", err)
 	}
 	if top == nil {
-		top = &inode{mode: t.root.mode, uid: t.root.uid, gid: t.root.gid, time: t.root.time, xattrs: t.root.xattrs, children: map[string]*inode{}}
+		top = &inode{Entry: t.root.Entry, children: map[string]*inode{}}
 	}
 	return &Tree{root: top, spool: t.spool, limit: t.limit}, nil
 }

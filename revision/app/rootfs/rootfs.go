@@ -20,23 +20,19 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/formats/squashfs"
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
-// inode is what one or several names stand for.
+// inode is what one or several names stand for. Its entry has no name, and no Open
+// when its content is in the spool.
 type inode struct {
-	mode         fs.FileMode
-	uid, gid     uint32
-	time         time.Time
-	link         string // target of a symbolic link
-	major, minor uint32
-	xattrs       map[string][]byte
-	offset, size int64 // content in the spool
-	opened       func() (io.ReadCloser, error)
-	children     map[string]*inode // folders
+	tree.Entry
+	offset   int64             // of the content in the spool
+	children map[string]*inode // directories
 }
 
 func newFolder(mode fs.FileMode) *inode {
-	return &inode{mode: fs.ModeDir | mode, time: time.Unix(0, 0), children: map[string]*inode{}}
+	return &inode{Entry: tree.Entry{Mode: fs.ModeDir | mode, ModTime: time.Unix(0, 0)}, children: map[string]*inode{}}
 }
 
 func (n *inode) isDir() bool { return n.children != nil }
@@ -102,14 +98,14 @@ func (t *Tree) folder(name string) (*inode, error) {
 		case next == nil:
 			next = newFolder(0o755)
 			here.children[part] = next
-		case next.mode&fs.ModeSymlink != 0:
+		case next.Mode&fs.ModeSymlink != 0:
 			if links++; links > maxLinks {
 				return nil, fmt.Errorf("following %q: too many symbolic links", name)
 			}
-			if path.IsAbs(next.link) {
+			if path.IsAbs(next.Link) {
 				at = at[:1]
 			}
-			parts = append(split(next.link), parts...)
+			parts = append(split(next.Link), parts...)
 			continue
 		case !next.isDir():
 			return nil, fmt.Errorf("%q in %q is no folder", part, name)
@@ -199,7 +195,7 @@ func (t *Tree) take(n *inode, r io.Reader, size int64) error {
 	if size > t.limit-t.end {
 		return fmt.Errorf("with its %d bytes the root file system is larger than %d", size, t.limit)
 	}
-	n.offset, n.size = t.end, size
+	n.offset, n.Size = t.end, size
 	copied, err := io.Copy(io.NewOffsetWriter(t.spool, t.end), io.LimitReader(r, size))
 	if err != nil {
 		return fmt.Errorf("spooling its content: %w", err)
@@ -213,38 +209,34 @@ func (t *Tree) take(n *inode, r io.Reader, size int64) error {
 
 // open returns a file's content.
 func (t *Tree) open(n *inode) (io.ReadCloser, error) {
-	if n.opened != nil {
-		return n.opened()
+	if n.Open != nil {
+		return n.Open()
 	}
-	return io.NopCloser(io.NewSectionReader(t.spool, n.offset, n.size)), nil
+	return io.NopCloser(io.NewSectionReader(t.spool, n.offset, n.Size)), nil
 }
 
 // WriteSquashfs writes the tree as an image, names in sorted order.
-func (t *Tree) WriteSquashfs(ctx context.Context, f squashfs.File, opts squashfs.Options) error {
-	w, err := squashfs.NewWriter(f, opts)
-	if err != nil {
-		return err
-	}
-	addErr := t.emit(ctx, w, ".", t.root, map[*inode]string{})
-	return errors.Join(addErr, w.Close())
+func (t *Tree) WriteSquashfs(ctx context.Context, f squashfs.File, opts squashfs.Options, normal tree.Normal) error {
+	return squashfs.Write(ctx, f, opts, func(add func(tree.Entry) error) error {
+		fixed := func(e tree.Entry) error { return add(normal.Apply(e)) }
+		return t.emit(fixed, ".", t.root, map[*inode]string{})
+	})
 }
 
-func (t *Tree) emit(ctx context.Context, w *squashfs.Writer, name string, n *inode, seen map[*inode]string) error {
-	first, again := seen[n]
-	e := squashfs.Entry{Path: name, Link: first}
-	if !again {
+func (t *Tree) emit(add func(tree.Entry) error, name string, n *inode, seen map[*inode]string) error {
+	e := n.Entry
+	e.Name, e.HardLink = name, seen[n]
+	if e.HardLink == "" {
 		seen[n] = name
-		e = squashfs.Entry{Path: name, Mode: n.mode, UID: n.uid, GID: n.gid, ModTime: n.time, Link: n.link,
-			Major: n.major, Minor: n.minor, Xattrs: n.xattrs}
-		if n.mode.IsRegular() {
-			e.Open = func() (io.ReadCloser, error) { return t.open(n) }
-		}
 	}
-	if err := w.Add(ctx, e); err != nil {
+	if e.Mode.IsRegular() {
+		e.Open = func() (io.ReadCloser, error) { return t.open(n) }
+	}
+	if err := add(e); err != nil {
 		return err
 	}
 	for _, child := range slices.Sorted(maps.Keys(n.children)) {
-		if err := t.emit(ctx, w, path.Join(name, child), n.children[child], seen); err != nil {
+		if err := t.emit(add, path.Join(name, child), n.children[child], seen); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/formats/squashfs"
+	formatstree "github.com/pantavisor/pantavisor/formats/tree"
 )
 
 // m is one member of a test archive: "path", "path/" for a folder,
@@ -90,9 +91,9 @@ func list(t testing.TB, tree *Tree) []string {
 			for child, c := range n.children {
 				walk(strings.TrimPrefix(name+"/"+child, "/"), c)
 			}
-		case n.link != "" && n.mode&fs.ModeSymlink != 0:
-			lines = append(lines, name+" -> "+n.link)
-		case n.mode.IsRegular():
+		case n.Link != "" && n.Mode&fs.ModeSymlink != 0:
+			lines = append(lines, name+" -> "+n.Link)
+		case n.Mode.IsRegular():
 			r, err := tree.open(n)
 			if err != nil {
 				t.Fatal(err)
@@ -104,7 +105,7 @@ func list(t testing.TB, tree *Tree) []string {
 			}
 			lines = append(lines, name+": "+string(b))
 		default:
-			lines = append(lines, fmt.Sprintf("%s %v %d,%d", name, n.mode, n.major, n.minor))
+			lines = append(lines, fmt.Sprintf("%s %v %d,%d", name, n.Mode, n.Major, n.Minor))
 		}
 	}
 	walk("", tree.root)
@@ -206,7 +207,7 @@ func mountTree(t *testing.T, tree *Tree) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := tree.WriteSquashfs(context.Background(), f, squashfs.Options{}); err != nil {
+	if err := tree.WriteSquashfs(context.Background(), f, squashfs.Options{}, formatstree.Normal{}); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -321,7 +322,7 @@ func TestAddFolder(t *testing.T) {
 	if err := tree.AddFolder(context.Background(), src); err != nil {
 		t.Fatal(err)
 	}
-	if got := string(tree.root.children["top"].xattrs["trusted.note"]); attributes && got != "n" {
+	if got := string(tree.root.children["top"].Xattrs["trusted.note"]); attributes && got != "n" {
 		t.Errorf("the extended attribute is %q", got)
 	}
 	if d := cmp.Diff([]string{"a/b/c: deep", "hard: t", "soft -> top", "top: t"}, list(t, tree)); d != "" {
@@ -360,7 +361,7 @@ func FuzzApplyLayer(f *testing.F) {
 		defer out.Close()
 		// Whatever was accepted can be written, except for names, links and
 		// attributes beyond squashfs itself.
-		if err := tree.WriteSquashfs(context.Background(), out, squashfs.Options{Level: 1, Workers: 1}); err != nil && !strings.Contains(err.Error(), "adding") {
+		if err := tree.WriteSquashfs(context.Background(), out, squashfs.Options{Level: 1, Workers: 1}, formatstree.Normal{}); err != nil && !strings.Contains(err.Error(), "adding") {
 			t.Error(err)
 		}
 	})

@@ -1,0 +1,54 @@
+package tree
+
+import (
+	"io/fs"
+	"time"
+)
+
+// Normal replaces attributes that say who made a tree, where and when. With all
+// fields set, equal contents give equal bytes whoever builds them. The zero value
+// keeps everything.
+type Normal struct {
+	// AllRoot gives every entry to 0:0.
+	AllRoot bool
+	// Time, unless zero, is the modification time of every entry.
+	Time time.Time
+	// Portable keeps of permissions only what version control keeps: directories,
+	// and files that their owner may execute, become 0755, other files 0644,
+	// symbolic links 0777. Setuid, setgid and sticky bits and extended attributes
+	// go, and a hard link becomes a file of its own.
+	Portable bool
+}
+
+// Apply returns the entry as it is to be written.
+func (n Normal) Apply(e Entry) Entry {
+	if n.AllRoot {
+		e.UID, e.GID = 0, 0
+	}
+	if !n.Time.IsZero() {
+		e.ModTime = n.Time
+	}
+	if n.Portable {
+		e.Mode, e.Xattrs, e.HardLink = portable(e.Mode), nil, ""
+	}
+	return e
+}
+
+// All applies to a whole list, in place.
+func (n Normal) All(entries []Entry) []Entry {
+	for i := range entries {
+		entries[i] = n.Apply(entries[i])
+	}
+	return entries
+}
+
+func portable(m fs.FileMode) fs.FileMode {
+	switch t := m.Type(); {
+	case t == fs.ModeSymlink:
+		return t | 0o777
+	case t == fs.ModeDir || m&0o100 != 0:
+		return t | 0o755
+	default:
+		return t | 0o644
+	}
+}

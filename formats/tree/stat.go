@@ -1,0 +1,54 @@
+package tree
+
+import (
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+var statTypes = []struct {
+	mode fs.FileMode
+	stat uint32
+}{
+	{0, unix.S_IFREG}, {fs.ModeDir, unix.S_IFDIR}, {fs.ModeSymlink, unix.S_IFLNK}, {fs.ModeDevice, unix.S_IFBLK},
+	{fs.ModeDevice | fs.ModeCharDevice, unix.S_IFCHR}, {fs.ModeNamedPipe, unix.S_IFIFO}, {fs.ModeSocket, unix.S_IFSOCK},
+}
+
+var statBits = []struct {
+	mode fs.FileMode
+	stat uint32
+}{{fs.ModeSetuid, unix.S_ISUID}, {fs.ModeSetgid, unix.S_ISGID}, {fs.ModeSticky, unix.S_ISVTX}}
+
+// StatMode returns a mode as st_mode has it (inode(7)), the form in which most
+// formats store it. A type that is not known there becomes 0.
+func StatMode(m fs.FileMode) uint32 {
+	out := uint32(m.Perm())
+	for _, t := range statTypes {
+		if t.mode == m.Type() {
+			out |= t.stat
+		}
+	}
+	for _, b := range statBits {
+		if m&b.mode != 0 {
+			out |= b.stat
+		}
+	}
+	return out
+}
+
+// FileMode is the reverse of [StatMode]. A type that is not known becomes
+// [fs.ModeIrregular].
+func FileMode(stat uint32) fs.FileMode {
+	out := fs.FileMode(stat & 0o777)
+	for _, b := range statBits {
+		if stat&b.stat != 0 {
+			out |= b.mode
+		}
+	}
+	for _, t := range statTypes {
+		if t.stat == stat&unix.S_IFMT {
+			return out | t.mode
+		}
+	}
+	return out | fs.ModeIrregular
+}
