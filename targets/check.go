@@ -12,12 +12,8 @@ import (
 // MiB: GPT keeps its second copy in the last 33 sectors.
 const tableReserve = 1
 
-// fat32Minimum in MiB: with fewer than 65525 clusters of one sector a volume is
-// FAT16 to everybody who reads it.
-const fat32Minimum = 33
-
-// longestLabel by file system: FAT's volume label and ext4's s_volume_name.
-var longestLabel = map[string]int{"fat32": 11, "ext4": 16}
+// mbrPartitions is how many entries an MBR has.
+const mbrPartitions = 4
 
 // debianArchs are Debian's names for each GOARCH.
 var debianArchs = map[string][]string{
@@ -105,9 +101,11 @@ func (r *reader) arch(a Arch) {
 }
 
 func (r *reader) kernel(k *Kernel, a Arch) {
-	r.need("kernel.suite", k.Suite, "name the Debian suite, for example bookworm")
-	r.need("kernel.package", k.Package, "name the kernel's package, for example linux-image-amd64")
-	r.need("arch.debian", a.Debian, "a kernel from Debian needs Debian's name of the architecture")
+	if k.Source == "debian" {
+		r.need("kernel.suite", k.Suite, "name the Debian suite, for example bookworm")
+		r.need("kernel.package", k.Package, "name the kernel's package, for example linux-image-amd64")
+		r.need("arch.debian", a.Debian, "a kernel from Debian needs Debian's name of the architecture")
+	}
 	if k.Package != "" {
 		r.form("kernel.package", k.Package, packageForm)
 	}
@@ -139,9 +137,11 @@ func (r *reader) firmware(f *Firmware) {
 
 func (r *reader) bootloader(t *Target) {
 	b := t.Bootloader
-	r.need("bootloader.suite", b.Suite, "name the Debian suite of the packages")
-	if len(b.Packages) == 0 {
-		r.wrong("bootloader", "field packages is missing: name the Debian packages, for example grub-efi-amd64-bin")
+	if b.Type == "grub" {
+		r.need("bootloader.suite", b.Suite, "name the Debian suite of the packages")
+		if len(b.Packages) == 0 {
+			r.wrong("bootloader", "field packages is missing: name the Debian packages, for example grub-efi-amd64-bin")
+		}
 	}
 	r.list("bootloader.packages", b.Packages, packageForm)
 	if t.Kernel == nil {
@@ -185,6 +185,9 @@ func (r *reader) image(t *Target) {
 		r.wrong("image.partitions", "is empty: want at least boot and root")
 		return
 	}
+	if t.Image.Table == "mbr" && len(parts) > mbrPartitions {
+		r.wrong("image.partitions", "has %d; an mbr holds %d", len(parts), mbrPartitions)
+	}
 	next := 1
 	for i, p := range parts {
 		r.partition(i, parts)
@@ -218,14 +221,15 @@ func count(parts []Partition, role string) int {
 func (r *reader) partition(i int, parts []Partition) {
 	p, at := parts[i], partPath(i)
 	r.form(at+".name", p.Name, labelForm)
-	if most := longestLabel[p.Format]; len(p.Name) > most {
-		r.wrong(at+".name", "%q has %d characters; a label of %s holds %d", p.Name, len(p.Name), p.Format, most)
+	format, known := lookup(values["image.partitions.format"], p.Format)
+	if known && len(p.Name) > format.label {
+		r.wrong(at+".name", "%q has %d characters; a label of %s holds %d", p.Name, len(p.Name), p.Format, format.label)
 	}
 	if p.Size == 0 && i != len(parts)-1 {
 		r.wrong(at, "field size is missing: only the last partition may take what is left")
 	}
-	if p.Format == "fat32" && p.Size > 0 && p.Size < fat32Minimum {
-		r.wrong(at+".size", "%d MiB are too few for fat32; want at least %d", p.Size, fat32Minimum)
+	if p.Size > 0 && p.Size < format.minimum {
+		r.wrong(at+".size", "%d MiB are too few for %s; want at least %d", p.Size, p.Format, format.minimum)
 	}
 	if p.Role == "root" && p.Format != "ext4" {
 		r.wrong(at+".format", "the storage needs ext4: objects are hard-linked")

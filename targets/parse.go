@@ -17,7 +17,8 @@ import (
 )
 
 // Parse reads a target from YAML, checks it and fills defaults. The file's name
-// is for messages. The error is a fault.BadInput around [Problems].
+// is for messages. The error is a fault.BadInput around [Problems], or fault.Unsupported
+// when nothing is wrong but values that are not implemented yet.
 func Parse(file, name string, data []byte) (*Target, error) {
 	r := &reader{file: file, at: map[string]*token.Position{}}
 	t := &Target{}
@@ -36,7 +37,11 @@ func Parse(file, name string, data []byte) (*Target, error) {
 			}
 			return a.Column - b.Column
 		})
-		return nil, fault.New(fault.BadInput, "%w", r.problems)
+		kind := fault.BadInput
+		if r.unsupported == len(r.problems) {
+			kind = fault.Unsupported
+		}
+		return nil, fault.New(kind, "%w", r.problems)
 	}
 	t.complete()
 	return t, nil
@@ -70,6 +75,8 @@ type reader struct {
 	// which nothing can be said because of them.
 	lost   []string
 	broken []string
+	// unsupported counts the problems with values that are right, but not implemented.
+	unsupported int
 }
 
 // places are the paths that what was lost may decide on: the block it is in. A field
@@ -320,6 +327,9 @@ func (r *reader) text(path string, n ast.Node, v reflect.Value, tag string) {
 		r.expected(path, "text", n)
 		return
 	}
+	if table := valuesOf(path); table != nil && !r.isReady(path, n, text, table) {
+		return
+	}
 	if allowed := enum(tag); len(allowed) > 0 && !slices.Contains(allowed, text) {
 		r.lost = append(r.lost, path)
 		r.problem(place(n), "%s: %v", path, oneOf(text, allowed))
@@ -331,6 +341,23 @@ func (r *reader) text(path string, n ast.Node, v reflect.Value, tag string) {
 		return
 	}
 	v.SetString(text)
+}
+
+// isReady reports whether a value of a field with a table can be used, and says what is
+// wrong otherwise.
+func (r *reader) isReady(path string, n ast.Node, text string, table []value) bool {
+	v, known := lookup(table, text)
+	switch {
+	case !known:
+		r.problem(place(n), "%s: %s", path, impossible(text, table))
+	case !v.ready:
+		r.unsupported++
+		r.problem(place(n), "%s: %s", path, unsupported(text, table))
+	default:
+		return true
+	}
+	r.lost = append(r.lost, path)
+	return false
 }
 
 func enum(tag string) []string {

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"io/fs"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -29,6 +30,7 @@ func schema(t *testing.T) []byte {
 		r.CommentMap[name] = strings.Join(strings.Fields(text), " ")
 	}
 	s := r.Reflect(&Target{})
+	enumerate(s, "", reflect.TypeFor[Target]())
 	s.ID = ""
 	s.Title = "Target"
 	data, err := json.MarshalIndent(s, "", "  ")
@@ -36,6 +38,25 @@ func schema(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return append(data, '\n')
+}
+
+// enumerate adds what the tables of values allow to the fields of a struct and of those
+// below it.
+func enumerate(s *jsonschema.Schema, path string, of reflect.Type) {
+	for name, f := range fieldsOf(of) {
+		at := strings.TrimPrefix(path+"."+name, ".")
+		for _, v := range Ready(at) {
+			property, _ := s.Definitions[of.Name()].Properties.Get(name)
+			property.Enum = append(property.Enum, v)
+		}
+		below := f.Type
+		for below.Kind() == reflect.Pointer || below.Kind() == reflect.Slice {
+			below = below.Elem()
+		}
+		if below.Kind() == reflect.Struct {
+			enumerate(s, at, below)
+		}
+	}
 }
 
 func TestSchemaIsCurrent(t *testing.T) {

@@ -1,5 +1,6 @@
 // Package targets holds the boards that images can be made for: one YAML file a
-// target, loaded into [Target], checked as a whole and resolved.
+// target, loaded into [Target], checked as a whole and resolved. A new kernel source,
+// boot loader, partition table, role or format is an entry in values.go.
 package targets
 
 // Target is one YAML file of this folder, "<name>/target.yaml". The smallest one
@@ -46,8 +47,8 @@ type Arch struct {
 
 // Kernel is a kernel with its modules and firmware.
 type Kernel struct {
-	// Source is where it comes from; today only "debian".
-	Source string `yaml:"source" json:"source" jsonschema:"enum=debian"`
+	// Source is where it comes from: debian, packages of Debian.
+	Source string `yaml:"source" json:"source"`
 	// Suite is the Debian suite, for example bookworm.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
 	// Package is the kernel's meta package, for example linux-image-amd64.
@@ -74,8 +75,8 @@ type Firmware struct {
 
 // Bootloader is the program that picks a revision and loads its kernel.
 type Bootloader struct {
-	// Type is PV_BOOTLOADER_TYPE; today only "grub".
-	Type string `yaml:"type" json:"type" jsonschema:"enum=grub"`
+	// Type is PV_BOOTLOADER_TYPE: grub.
+	Type string `yaml:"type" json:"type"`
 	// Suite is the Debian suite that its parts come from.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
 	// Packages are the Debian packages that hold its parts.
@@ -88,8 +89,9 @@ type Bootloader struct {
 type Image struct {
 	// Size in MiB of the whole medium.
 	Size int `yaml:"size" json:"size" jsonschema:"minimum=1,maximum=1048576"`
-	// Table is gpt or mbr; today only gpt.
-	Table string `yaml:"table" json:"table" jsonschema:"enum=gpt"`
+	// Table is the form of the partition table, gpt or mbr. An mbr holds up to four
+	// partitions, without names.
+	Table string `yaml:"table" json:"table"`
 	// Partitions in the order of their offsets.
 	Partitions []Partition `yaml:"partitions" json:"partitions"`
 }
@@ -99,9 +101,9 @@ type Partition struct {
 	// Name is the partition's name in the table and the label of its file system.
 	Name string `yaml:"name" json:"name"`
 	// Role is boot (the loader's files) or root (the storage).
-	Role string `yaml:"role" json:"role" jsonschema:"enum=boot,enum=root"`
+	Role string `yaml:"role" json:"role"`
 	// Format is fat32 or ext4.
-	Format string `yaml:"format" json:"format" jsonschema:"enum=fat32,enum=ext4"`
+	Format string `yaml:"format" json:"format"`
 	// Start in MiB; default: behind the one before, the first at 1.
 	Start int `yaml:"start,omitempty" json:"start,omitempty" jsonschema:"minimum=0,maximum=1048576"`
 	// Size in MiB; 0 takes what is left and only the last may say so.
@@ -128,4 +130,18 @@ type Emulator struct {
 	Firmware string `yaml:"firmware,omitempty" json:"firmware,omitempty" jsonschema:"enum=uefi,enum=none"`
 	// Packages are the host's Debian packages that the emulator needs.
 	Packages []string `yaml:"packages" json:"packages"`
+}
+
+// Partition returns the first partition of the image with a role, nil when there is no
+// such one.
+func (t *Target) Partition(role string) *Partition {
+	if t.Image == nil {
+		return nil
+	}
+	for i := range t.Image.Partitions {
+		if t.Image.Partitions[i].Role == role {
+			return &t.Image.Partitions[i]
+		}
+	}
+	return nil
 }

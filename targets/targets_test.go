@@ -117,7 +117,12 @@ func TestParseMistakes(t *testing.T) {
 		{"package: linux-image-amd64", "package: l2, firmware: {packages: [], budget: 1}", "kernel.firmware.packages: is empty"},
 		{"package: linux-image-amd64", "package: l2, firmware: {packages: [fw], budget: 0}", "kernel.firmware.budget: 0 is out of range"},
 		{"package: linux-image-amd64", "package: l2, firmware: {packages: [fw], budget: 1, exclude: ['[']}", "is no path pattern"},
-		{"type: grub", "type: grubb", `did you mean grub?`},
+		{"type: grub", "type: grubb", `bootloader.type: "grubb" is not possible; did you mean grub?`},
+		{"type: grub", "type: lilo", `bootloader.type: "lilo" is not possible; want grub`},
+		{"source: debian", "source: debain", "did you mean debian"},
+		{"table: gpt", "table: gtp", "did you mean gpt?"},
+		{"role: boot", "role: bot", "did you mean boot"},
+		{"format: fat32", "format: fat", "did you mean fat32?"},
 		{"packages: [grub-efi-amd64-bin]", "timeout: 1", "field packages is missing"},
 		{"kernel: {source: debian, suite: bookworm, package: linux-image-amd64}\n", "", "bootloader: has nothing to load"},
 		{"bootloader: {type: grub, suite: bookworm, packages: [grub-efi-amd64-bin]}\n", "", "image: cannot boot"},
@@ -159,6 +164,51 @@ func TestParseMistakes(t *testing.T) {
 	}
 }
 
+// TestKnownValuesAreRefusedByName expects another kind of error for what is right, but
+// not implemented, and the same words from NotReady.
+func TestKnownValuesAreRefusedByName(t *testing.T) {
+	t.Parallel()
+	for field, c := range map[string]struct{ old, form string }{
+		"kernel.source":           {"source: debian", "source: %s"},
+		"bootloader.type":         {"type: grub", "type: %s"},
+		"image.partitions.role":   {"role: boot", "role: %s"},
+		"image.partitions.format": {"format: fat32", "format: %s"},
+	} {
+		for _, v := range values[field] {
+			_, err := Parse("f", "x", []byte(strings.Replace(good, c.old, fmt.Sprintf(c.form, v.name), 1)))
+			refusal := NotReady(field, v.name)
+			switch {
+			case v.ready && err != nil && strings.Contains(err.Error(), "not supported"):
+				t.Errorf("%s: %s: %v", field, v.name, err)
+			case !v.ready && (fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), `"`+v.name+`" is not supported yet`)):
+				t.Errorf("%s: %s: kind %v: %v", field, v.name, fault.Of(err), err)
+			case !v.ready && (fault.Of(refusal) != fault.Unsupported || !strings.Contains(refusal.Error(), field)):
+				t.Errorf("%s: %s: kind %v: %v", field, v.name, fault.Of(refusal), refusal)
+			}
+		}
+	}
+	if err := NotReady("image.table", "gtp"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "did you mean gpt?") {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
+	}
+}
+
+func TestAnMBRHoldsFourPartitions(t *testing.T) {
+	t.Parallel()
+	parts := func(n int) []byte {
+		text := strings.Replace(good, "table: gpt", "table: mbr", 1)
+		for i := range n - 2 {
+			text = strings.Replace(text, "    - {name: pvroot", fmt.Sprintf("    - {name: p%d, role: boot, format: ext4, size: 8}\n    - {name: pvroot", i), 1)
+		}
+		return []byte(text)
+	}
+	if _, err := Parse("f", "x", parts(5)); err == nil || !strings.Contains(err.Error(), "image.partitions: has 5; an mbr holds 4") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Parse("f", "x", parts(2)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAppEngineExcludesAMachine(t *testing.T) {
 	text := "description: x\narch: {go: amd64}\nappengine: {suite: bookworm}\ncontainers: [sdk]\nkernel: {source: debian, suite: bookworm, package: linux-image-amd64}\n"
 	_, err := Parse("x", "x", []byte(text))
@@ -176,7 +226,7 @@ func TestAppEngineExcludesAMachine(t *testing.T) {
 }
 
 func TestParseCollectsAllInOrder(t *testing.T) {
-	_, err := Parse("f", "x", []byte("arch: {go: amd65}\nimage: {size: 0, table: mbr, partitions: [1]}\ncontainers: x\nzz: 1\n"))
+	_, err := Parse("f", "x", []byte("arch: {go: amd65}\nimage: {size: 0, table: mbx, partitions: [1]}\ncontainers: x\nzz: 1\n"))
 	var got Problems
 	if !errors.As(err, &got) {
 		t.Fatalf("got %v, want Problems", err)

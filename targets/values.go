@@ -1,0 +1,98 @@
+package targets
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// value is one value of a field that has a fixed set of them.
+type value struct {
+	name string
+	// ready is false for a value that is known, but that nothing implements yet: it is
+	// refused by name.
+	ready bool
+	// label is how many characters the label of a file system may have; minimum is the
+	// smallest partition for it, in MiB. For formats.
+	label, minimum int
+}
+
+// values are the tables of all such fields, by the field's path without indices. A new
+// value is one entry here; what implements it is found in the package that is named.
+var values = map[string][]value{
+	// package kernel, source.go
+	"kernel.source": {
+		{name: "debian", ready: true},
+		{name: "debian-source"}, {name: "files"}, {name: "buildroot"}, {name: "yocto"},
+	},
+	// package bootloader/loaders
+	"bootloader.type": {
+		{name: "grub", ready: true},
+		{name: "uboot"}, {name: "uboot-ab"}, {name: "uboot-pvk"}, {name: "rpi"}, {name: "rpiab"}, {name: "tryboot"}, {name: "extlinux"},
+	},
+	// package images, table.go
+	"image.table": {{name: "gpt", ready: true}, {name: "mbr", ready: true}},
+	// package images, disk.go
+	"image.partitions.role": {
+		{name: "boot", ready: true}, {name: "root", ready: true},
+		{name: "boot_a"}, {name: "boot_b"}, {name: "config"}, {name: "data"},
+	},
+	// Labels: FAT's volume label and ext4's s_volume_name. With fewer than 65525 clusters
+	// of one sector a volume is FAT16 to everybody who reads it.
+	"image.partitions.format": {
+		{name: "fat32", ready: true, label: 11, minimum: 33}, {name: "ext4", ready: true, label: 16},
+		{name: "raw"},
+	},
+}
+
+var indices = regexp.MustCompile(`\[\d+\]`)
+
+// valuesOf returns the table of a field, nil for one that has none.
+func valuesOf(path string) []value { return values[indices.ReplaceAllString(path, "")] }
+
+func lookup(table []value, name string) (value, bool) {
+	for _, v := range table {
+		if v.name == name {
+			return v, true
+		}
+	}
+	return value{}, false
+}
+
+// names lists a table's values, the ready ones or all.
+func names(table []value, all bool) []string {
+	var out []string
+	for _, v := range table {
+		if v.ready || all {
+			out = append(out, v.name)
+		}
+	}
+	return out
+}
+
+// Ready lists the values of a field, for example "bootloader.type", that are
+// implemented; nil for a field without a table.
+func Ready(field string) []string { return names(values[field], false) }
+
+// NotReady is the error for a value of a field that is not implemented: Unsupported for
+// one that is known, bad input with the nearest ones for any other.
+func NotReady(field, name string) error {
+	table := values[field]
+	if _, known := lookup(table, name); known {
+		return fault.New(fault.Unsupported, "%s: %s", field, unsupported(name, table))
+	}
+	return fault.New(fault.BadInput, "%s: %s", field, impossible(name, table))
+}
+
+func unsupported(name string, table []value) string {
+	return fmt.Sprintf("%q is not supported yet; supported: %s", name, strings.Join(names(table, false), ", "))
+}
+
+func impossible(name string, table []value) string {
+	if near := Nearest(name, names(table, true)); len(near) > 0 {
+		return oneOf(name, near)
+	}
+	return oneOf(name, names(table, false))
+}
