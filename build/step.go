@@ -36,8 +36,10 @@ type Sourced interface{ Sources() ([]Source, error) }
 
 // Source is a file or folder whose content enters a step's key.
 type Source struct {
-	Name string // stable name used in the key and in explanations, for example "config/x64-uefi"
-	Path string // where it is on this machine; does not enter the key
+	// Name is stable: used in the key and in explanations, for example "config/x64-uefi".
+	Name string `json:"name"`
+	// Path is where it is on this machine; it does not enter the key.
+	Path string `json:"path"`
 }
 
 // Epoch is the default of [Stamp], so that two builds of one tree agree.

@@ -2,7 +2,6 @@ package debian
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 func entry(name, version, digest string) Entry {
@@ -116,61 +114,6 @@ func TestAllMistakesAtOnce(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: does not tell of %s", err, want)
 		}
-	}
-}
-
-// TestCheckedInLocks: each lock of a target is whole and holds programs for the
-// machines that people build on.
-func TestCheckedInLocks(t *testing.T) {
-	files, err := filepath.Glob("../targets/*/parts.lock")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("locks %v, %v", files, err)
-	}
-	for _, file := range files {
-		l, err := LoadLock(file)
-		if err != nil {
-			t.Errorf("%s: %v", file, err)
-			continue
-		}
-		target, err := targets.Load(targets.Builtin(), filepath.Base(filepath.Dir(file)))
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		for _, r := range append(l.Requests, LockRequests(target)...) {
-			if len(l.Entries(r)) == 0 {
-				t.Errorf("%s: nothing for %s", file, r.id())
-			}
-		}
-		text, err := l.Bytes()
-		have, readErr := os.ReadFile(file)
-		if err != nil || readErr != nil || !bytes.Equal(text, have) {
-			t.Errorf("%s is not as written by the program: %v, %v", file, err, readErr)
-		}
-	}
-}
-
-func TestRequests(t *testing.T) {
-	target := &targets.Target{Arch: targets.Arch{Go: "amd64", Debian: "amd64"}, Containers: []string{"sdk"},
-		Kernel:     &targets.Kernel{Source: "debian", Suite: "trixie", Package: "linux-image-amd64", Firmware: &targets.Firmware{Packages: []string{"b", "a"}}},
-		Bootloader: &targets.Bootloader{Type: "grub", Suite: "bookworm", Packages: []string{"grub-efi-amd64-bin"}}}
-	want := []Request{
-		{Name: "kernel", Suite: "trixie", Arch: "amd64", Packages: []string{"linux-image-amd64"}},
-		{Name: "firmware", Suite: "trixie", Arch: "amd64", Packages: []string{"a", "b"}},
-		{Name: "bootloader", Suite: "bookworm", Arch: "amd64", Packages: []string{"grub-efi-amd64-bin"}},
-		{Name: "containers", Suite: "trixie", Arch: "amd64", Packages: []string{"busybox-static"}},
-	}
-	if diff := cmp.Diff(want, Requests(target)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if got := Requests(&targets.Target{Arch: targets.Arch{Go: "mips"}}); got != nil {
-		t.Errorf("a target of nothing asks for %v", got)
-	}
-	if got := len(LockRequests(target)); got < len(want)+2 {
-		t.Errorf("the lock has %d requests", got)
-	}
-	if r, ok := NamedRequest(target, "firmware"); !ok || r.Packages[0] != "a" {
-		t.Errorf("firmware request %v, %v", r, ok)
 	}
 }
 

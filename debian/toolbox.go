@@ -15,8 +15,17 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian/deb"
+	"github.com/pantavisor/pantavisor/internal/command"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
+
+// ToolsRequest is the name of the closure request for the helper programs of the machine
+// that builds.
+const ToolsRequest = "tools"
+
+// ToolSuite is the release that helper programs come from on every machine that
+// builds, so that two machines compose with the same programs.
+const ToolSuite = "bookworm"
 
 // Toolbox is the step that unpacks helper programs with all their libraries. A
 // step that runs one depends on the toolbox, so that the very program is part of
@@ -121,45 +130,8 @@ func (t *Toolbox) Exec(ctx context.Context, w *build.Work, dir, name string, arg
 	if err != nil {
 		return err
 	}
-	return Finish(ctx, cmd, name)
+	return command.Run(ctx, cmd, name)
 }
-
-// Finish runs a prepared command and gives its failure the end of its output and
-// a kind.
-func Finish(ctx context.Context, cmd *exec.Cmd, name string) error {
-	var said tail
-	if cmd.Stdout == nil {
-		cmd.Stdout = &said
-	}
-	cmd.Stderr = &said
-	err := cmd.Run()
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return fault.Wrap(fault.Cancelled, ctx.Err(), "running %s", name)
-	}
-	k := fault.IO
-	if strings.Contains(said.String(), "No space left") {
-		k = fault.NoSpace
-	}
-	return fault.Wrap(k, err, "running %s: %s", name, strings.TrimSpace(said.String()))
-}
-
-// tail keeps the last bytes written to it.
-type tail struct{ b []byte }
-
-const tailSize = 1 << 11
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.b = append(t.b, p...)
-	if over := len(t.b) - tailSize; over > 0 {
-		t.b = t.b[over:]
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string { return string(t.b) }
 
 func (t *Toolbox) find(root, name string) (string, error) {
 	for _, d := range []string{"usr/bin", "usr/sbin"} {

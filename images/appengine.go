@@ -3,7 +3,9 @@ package images
 import (
 	"archive/tar"
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -32,12 +34,6 @@ const packageDir = "appengine"
 //go:embed appengine
 var packaged embed.FS
 
-// Program is a step whose output holds one program at File.
-type Program interface {
-	build.Step
-	File() string
-}
-
 // AppEngine is the step that packs the runtime for a Linux that is set up already
 // (manual: App Engine): the program, its configuration, the storage with revision 0
 // and an install script, all in the folder appengine/.
@@ -48,17 +44,20 @@ type AppEngine struct {
 	Release string
 	// Packages are the pinned packages that the target is made of.
 	Packages []string
-	// Platform names config/PLATFORM and vendors/PLATFORM.
-	Platform string
 	// Trust are certificates and keys by their name in the trust folder.
 	Trust []Trust
 	// Epoch is the time of all members.
 	Epoch build.Stamp
+	// Packaged is the digest of the files that every package has; see [packagedDigest].
+	Packaged string
+	// Config is pantavisor.config, Defaults the directory with the policies, Skel that of
+	// the vendor; it may be nil.
+	Config   build.Source  `json:"-"`
+	Defaults build.Source  `json:"-"`
+	Skel     *build.Source `json:"-"`
 	// Program and Storage go into the package.
-	Program Program `json:"-"`
-	Storage *Trail  `json:"-"`
-	// Root is the source tree.
-	Root string `json:"-"`
+	Program Artefact `json:"-"`
+	Storage *Trail   `json:"-"`
 }
 
 var (
@@ -74,29 +73,11 @@ func (s *AppEngine) Name() string { return "appengine/package" }
 func (s *AppEngine) Version() int { return 2 }
 
 // Deps are the program and the storage.
-func (s *AppEngine) Deps() []build.Step { return []build.Step{s.Program, s.Storage} }
+func (s *AppEngine) Deps() []build.Step { return []build.Step{s.Program.Step, s.Storage} }
 
-func (s *AppEngine) config() string { return filepath.Join(s.Root, "config", s.Platform) }
-func (s *AppEngine) skel() string   { return filepath.Join(s.Root, "vendors", s.Platform, "skel") }
-
-// Sources are the configuration, the defaults, the certificates, the vendor's files
-// and those that every package has.
+// Sources are the configuration, the defaults, the certificates and the vendor's files.
 func (s *AppEngine) Sources() ([]build.Source, error) {
-	out := []build.Source{
-		{Name: "config/" + s.Platform + "/pantavisor.config", Path: filepath.Join(s.config(), "pantavisor.config")},
-		{Name: "config/defaults", Path: filepath.Join(s.Root, "config/defaults")},
-		{Name: "images/appengine", Path: filepath.Join(s.Root, "images/appengine")},
-	}
-	if !exists(out[2].Path) { // a workspace elsewhere: the files are in this program
-		out = out[:2]
-	}
-	for _, t := range s.Trust {
-		out = append(out, build.Source{Name: "trust/" + t.Name, Path: t.Path})
-	}
-	if exists(s.skel()) {
-		out = append(out, build.Source{Name: "vendors/" + s.Platform + "/skel", Path: s.skel()})
-	}
-	return out, missing(out)
+	return configSources(s.Config, s.Defaults, s.Trust, s.Skel)
 }
 
 // Run writes the tarball.
@@ -122,7 +103,7 @@ func (s *AppEngine) tree(w *build.Work) (tree, error) {
 	if err := addPackaged(t); err != nil {
 		return nil, err
 	}
-	program, err := fileEntry(filepath.Join(w.In(s.Program), filepath.FromSlash(s.Program.File())), "pantavisor")
+	program, err := fileEntry(s.Program.in(w), "pantavisor")
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "packing the program")
 	}
@@ -132,12 +113,12 @@ func (s *AppEngine) tree(w *build.Work) (tree, error) {
 	for _, tool := range []string{"pvcontrol", "pvcurl", "pventer"} {
 		t[tool] = cpio.Symlink(tool, "pantavisor")
 	}
-	config, err := fileEntry(filepath.Join(s.config(), "pantavisor.config"), "etc/pantavisor.config")
+	config, err := fileEntry(s.Config.Path, "etc/pantavisor.config")
 	if err != nil {
 		return nil, fault.New(fault.Missing, "reading configuration: %w", err)
 	}
 	t[config.Name] = config
-	if err := t.add(filepath.Join(s.Root, "config/defaults"), "etc/pantavisor/defaults"); err != nil {
+	if err := t.add(s.Defaults.Path, "etc/pantavisor/defaults"); err != nil {
 		return nil, err
 	}
 	t.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
@@ -147,10 +128,31 @@ func (s *AppEngine) tree(w *build.Work) (tree, error) {
 			return nil, err
 		}
 	}
-	if exists(s.skel()) {
-		err = t.add(s.skel(), "")
+	if s.Skel != nil {
+		err = t.add(s.Skel.Path, "")
 	}
 	return t, err
+}
+
+// packagedDigest is the SHA-256 of the files that every package has: they are compiled
+// in, but are not code that the build graph sees.
+func packagedDigest() string {
+	t := tree{}
+	if err := addPackaged(t); err != nil {
+		panic(err) // they are in this program
+	}
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(t)) {
+		r, err := t[name].Open()
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintf(sum, "%s %o %d\n", name, t[name].Mode, t[name].Size)
+		if _, err := io.Copy(sum, r); err != nil {
+			panic(err)
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // addPackaged adds the files that every package has.

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/build/gobinary"
 	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -115,8 +114,8 @@ type RuntimeBlock struct {
 	// Epoch is the time of all files.
 	Epoch build.Stamp
 	// Program is the device binary; Tools brings xz.
-	Program *gobinary.Step `json:"-"`
-	Tools   Tools          `json:"-"`
+	Program Artefact `json:"-"`
+	Tools   Tools    `json:"-"`
 }
 
 var _ build.Step = (*RuntimeBlock)(nil)
@@ -125,11 +124,11 @@ var _ build.Step = (*RuntimeBlock)(nil)
 func (s *RuntimeBlock) Name() string { return "initrd/runtime" }
 
 // Deps are the program and the tools.
-func (s *RuntimeBlock) Deps() []build.Step { return []build.Step{s.Program, s.Tools} }
+func (s *RuntimeBlock) Deps() []build.Step { return []build.Step{s.Program.Step, s.Tools} }
 
 // Run packs the program.
 func (s *RuntimeBlock) Run(ctx context.Context, w *build.Work) error {
-	entry, err := fileEntry(filepath.Join(w.In(s.Program), s.Program.File()), runtimeFile)
+	entry, err := fileEntry(s.Program.in(w), runtimeFile)
 	if err != nil {
 		return err
 	}

@@ -11,13 +11,16 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Artefact is one file of another step's output.
+// Artefact is a file of another step's output, or all of it.
 type Artefact struct {
 	Step build.Step
+	// File is a path with slashes; empty stands for the whole output.
 	File string
 }
 
-func (a Artefact) in(w *build.Work) string { return filepath.Join(w.In(a.Step), a.File) }
+func (a Artefact) in(w *build.Work) string {
+	return filepath.Join(w.In(a.Step), filepath.FromSlash(a.File))
+}
 
 // BSP is the step that makes the part "bsp" of a state: kernel, initrd, addons,
 // modules and firmware with bsp/run.json (manual: Pantavisor State Format, bsp).
@@ -38,9 +41,9 @@ type BSP struct {
 
 // Addon is an archive that is loaded behind the base initrd.
 type Addon struct {
-	Artefact
+	From Artefact `json:"from"`
 	// Name in the BSP, "addon-NAME.cpio.xz4".
-	Name string
+	Name string `json:"name"`
 }
 
 // Names in the BSP.
@@ -83,7 +86,7 @@ type bspFile struct {
 func (s *BSP) files() []bspFile {
 	out := []bspFile{{kernelName, s.Kernel}, {initrdName, s.Initrd}}
 	for _, a := range s.Addons {
-		out = append(out, bspFile{a.Name, a.Artefact})
+		out = append(out, bspFile{a.Name, a.From})
 	}
 	if s.Modules != nil {
 		out = append(out, bspFile{modulesName, *s.Modules})

@@ -17,8 +17,8 @@ import (
 // It defines no encrypted disk: the kernel's dm modules and cryptsetup are not in
 // the initrd, so the runtime's volumes are folders on the storage.
 type Device struct {
-	// Root is the source tree.
-	Root string `json:"-"`
+	// Defaults is the directory with groups.json.
+	Defaults build.Source `json:"-"`
 }
 
 var (
@@ -36,11 +36,11 @@ func (s *Device) Version() int { return 1 }
 // Deps is empty.
 func (s *Device) Deps() []build.Step { return nil }
 
-func (s *Device) groups() string { return filepath.Join(s.Root, "config/defaults/groups.json") }
+func (s *Device) groups() string { return filepath.Join(s.Defaults.Path, "groups.json") }
 
 // Sources are the default groups.
 func (s *Device) Sources() ([]build.Source, error) {
-	out := []build.Source{{Name: "config/defaults/groups.json", Path: s.groups()}}
+	out := []build.Source{{Name: s.Defaults.Name + "/groups.json", Path: s.groups()}}
 	return out, missing(out)
 }
 

@@ -7,13 +7,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/diskfs/go-diskfs/partition/gpt"
-
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/bmap"
+	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/fat32"
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 // Files in the output of a [Disk].
@@ -24,19 +22,23 @@ const (
 
 // Disk is the step that composes the disk image, sparse, and its block map.
 type Disk struct {
-	// Target and Platform name the board; Image is its layout.
-	Target, Platform string
-	Image            *targets.Image
+	// Target is the name of what is composed.
+	Target string
+	// Layout is the medium.
+	Layout Layout
 	// Epoch is the time of all files and file systems.
 	Epoch build.Stamp
-	// Boot's output is the content of the boot partition.
-	Boot build.Step `json:"-"`
+	// Blobs are written outside of partitions.
+	Blobs []Blob `json:",omitempty"`
+	// Files are the trees of partitions but the storage, by their role. A partition that
+	// none is for is empty.
+	Files []RoleFiles `json:"-"`
 	// Storage's output has the storage tree in the folder [StorageDir].
 	Storage build.Step `json:"-"`
 	// Tools bring mke2fs and debugfs.
 	Tools Tools `json:"-"`
-	// Root is the source tree.
-	Root string `json:"-"`
+	// Config is image.config, nil when there is none.
+	Config *build.Source `json:"-"`
 }
 
 var (
@@ -51,18 +53,25 @@ func (d *Disk) Name() string { return "image/disk" }
 // Version of the step's logic.
 func (d *Disk) Version() int { return 2 }
 
-// Deps are boot files, storage and tools.
-func (d *Disk) Deps() []build.Step { return []build.Step{d.Boot, d.Storage, d.Tools} }
-
-// Sources is config/PLATFORM/image.config, where there is one.
-func (d *Disk) Sources() ([]build.Source, error) {
-	if !exists(d.config()) {
-		return nil, nil
+// Deps are the loader's files and blobs, storage and tools.
+func (d *Disk) Deps() []build.Step {
+	var out []build.Step
+	for _, f := range d.Files {
+		out = append(out, f.Tree.Step)
 	}
-	return []build.Source{{Name: "config/" + d.Platform + "/image.config", Path: d.config()}}, nil
+	for _, b := range d.Blobs {
+		out = append(out, b.File.Step)
+	}
+	return append(out, d.Storage, d.Tools)
 }
 
-func (d *Disk) config() string { return filepath.Join(d.Root, "config", d.Platform, "image.config") }
+// Sources is image.config, where there is one.
+func (d *Disk) Sources() ([]build.Source, error) {
+	if d.Config == nil {
+		return nil, nil
+	}
+	return []build.Source{*d.Config}, nil
+}
 
 // composition is an image that is being made.
 type composition struct {
@@ -87,10 +96,10 @@ func (d *Disk) Run(ctx context.Context, w *build.Work) error {
 	}
 	defer f.Close()
 	c.file = f
-	if err := f.Truncate(int64(d.Image.Size) * mib); err != nil {
+	if err := f.Truncate(int64(d.Layout.Size) * mib); err != nil {
 		return fault.Wrap(fault.IO, err, "sizing the image")
 	}
-	for _, step := range []func(context.Context) error{c.table, c.fill, c.bmap} {
+	for _, step := range []func(context.Context) error{c.table, c.raw, c.fill, c.bmap} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -106,10 +115,13 @@ func (c *composition) plan() (err error) {
 		return fault.Wrap(fault.Internal, err, "reading the state of revision 0")
 	}
 	c.id = identify(c.disk.Target, state)
-	if c.options, err = readStorageOptions(c.disk.config()); err != nil {
+	if c.options, err = c.disk.storageOptions(); err != nil {
 		return err
 	}
-	if c.spans, err = layout(c.disk.Image); err != nil {
+	if c.spans, err = layout(c.disk.Layout); err != nil {
+		return err
+	}
+	if err := c.checkBlobs(); err != nil {
 		return err
 	}
 	if c.tally, err = count(storage); err != nil {
@@ -126,50 +138,42 @@ func (c *composition) plan() (err error) {
 
 func (c *composition) tooSmall(lack int64) error {
 	return fault.New(fault.NoSpace, "composing the image of %s: its content needs %d MiB, image.size in target.yaml gives %d MiB",
-		c.disk.Target, int64(c.disk.Image.Size)+lack, c.disk.Image.Size)
+		c.disk.Target, int64(c.disk.Layout.Size)+lack, c.disk.Layout.Size)
 }
 
-// table writes the protective MBR and both copies of the partition table.
-func (c *composition) table(context.Context) error {
-	if c.disk.Image.Table != "gpt" {
-		return fault.New(fault.Unsupported, "partitioning the image: table %q is not supported, only gpt is", c.disk.Image.Table)
-	}
-	t := &gpt.Table{GUID: c.id.uuid("disk"), ProtectiveMBR: true, LogicalSectorSize: 512, PhysicalSectorSize: 512}
-	for i, s := range c.spans {
-		kind := gpt.LinuxFilesystem
-		if s.Role == "boot" {
-			kind = gpt.EFISystemPartition
-		}
-		t.Partitions = append(t.Partitions, &gpt.Partition{
-			Index: i + 1, Start: uint64(s.Start / 512), End: uint64((s.Start+s.Length)/512 - 1), Size: uint64(s.Length),
-			Type: kind, Name: s.Name, GUID: c.id.uuid("partition " + s.Name),
-		})
-	}
-	return fault.Wrap(fault.IO, t.Write(c.file, int64(c.disk.Image.Size)*mib), "partitioning the image")
+// formats are the file systems by name. A new one is an entry here and in package
+// targets.
+var formats = map[string]func(c *composition, ctx context.Context, s span) error{
+	"fat32": (*composition).fat32,
+	"ext4":  (*composition).storage,
 }
 
 // fill makes the file systems.
 func (c *composition) fill(ctx context.Context) error {
 	for _, s := range c.spans {
-		var err error
-		switch s.Format {
-		case "fat32":
-			err = c.boot(s)
-		case "ext4":
-			err = c.storage(ctx, s)
-		default:
-			err = fault.New(fault.Unsupported, "making partition %s: format %q is not supported", s.Name, s.Format)
+		format, ok := formats[s.Format]
+		if !ok {
+			return fault.New(fault.Unsupported, "making partition %s: format %q is not supported; supported: %s", s.Name, s.Format, keyList(formats))
 		}
-		if err != nil {
+		if err := format(c, ctx, s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *composition) boot(s span) error {
-	dir := c.work.In(c.disk.Boot)
-	entries, err := treeEntries(dir, "")
+// entries are the files of the partition with a role.
+func (c *composition) entries(role string) ([]cpio.Entry, error) {
+	for _, f := range c.disk.Files {
+		if f.Role == role {
+			return treeEntries(f.Tree.in(c.work), "")
+		}
+	}
+	return nil, nil
+}
+
+func (c *composition) fat32(_ context.Context, s span) error {
+	entries, err := c.entries(s.Role)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
 	}
@@ -180,7 +184,7 @@ func (c *composition) boot(s span) error {
 		}
 	}
 	err = fat32.Write(c.file, s.Start, files, fat32.Options{
-		Size: s.Length, Label: s.Name, ID: c.id.number("boot"), Time: c.disk.Epoch.Time(), Hidden: uint32(s.Start / 512),
+		Size: s.Length, Label: s.Name, ID: c.id.number(s.Role), Time: c.disk.Epoch.Time(), Hidden: uint32(s.Start / 512),
 	})
 	var small *fat32.TooSmall
 	if errors.As(err, &small) {
@@ -190,6 +194,9 @@ func (c *composition) boot(s span) error {
 }
 
 func (c *composition) storage(ctx context.Context, s span) error {
+	if s.Role != "root" {
+		return fault.New(fault.Unsupported, "making partition %s: %s is for the role root alone", s.Name, s.Format)
+	}
 	dir := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
 	image := filepath.Join(c.work.Out, DiskFile)
 	err := makeExt4(ctx, c.work, c.disk.Tools, image, s, c.id, c.options, dir, c.tally, c.disk.Epoch)

@@ -16,7 +16,6 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 // rootAt is where the storage of board() starts, as e2fsprogs take it.
@@ -31,13 +30,13 @@ func storage(root string) *Trail {
 	if err != nil {
 		panic(err)
 	}
-	at := func(name string) Artefact { return Artefact{files, name} }
-	modules := at("modules.squashfs")
+	from := func(name string) Artefact { return Artefact{files, name} }
+	modules := from("modules.squashfs")
 	return &Trail{
-		Platform: "board", Root: root, Boot: &made{"grub/root", map[string]string{"boot/grubenv": string(block)}},
-		Parts: []build.Step{&Device{Root: root}, &BSP{
-			Target: "board", Kernel: at("kernel.img"), Initrd: at("initrd"), Modules: &modules,
-			Addons: []Addon{{at("one"), "addon-one.cpio.xz4"}, {at("two"), "addon-two.cpio.xz4"}},
+		Hub: at(root, "config/board/pantahub.config"), Stepskel: perhaps(root, "vendors/board/stepskel"), Boot: &made{"grub/root", map[string]string{"boot/grubenv": string(block)}},
+		Parts: []build.Step{&Device{Defaults: at(root, "config/defaults")}, &BSP{
+			Target: "board", Kernel: from("kernel.img"), Initrd: from("initrd"), Modules: &modules,
+			Addons: []Addon{{from("one"), "addon-one.cpio.xz4"}, {from("two"), "addon-two.cpio.xz4"}},
 		}},
 	}
 }
@@ -53,9 +52,12 @@ func boardTree(t testing.TB) string {
 	return sourceTree(t, files)
 }
 
-func disk(root string, b *targets.Target) *Disk {
+func disk(root string, b *Inputs) *Disk {
 	esp := &made{"grub/boot", map[string]string{"EFI/BOOT/BOOTX64.EFI": "MZ", "grub/grub.cfg": "menu"}}
-	return &Disk{Target: b.Name, Platform: "board", Image: b.Image, Boot: esp, Storage: storage(root), Tools: hostTools{}, Root: root}
+	return &Disk{
+		Target: b.Target, Layout: *b.Layout, Files: []RoleFiles{{"boot", Artefact{Step: esp}}}, Storage: storage(root),
+		Tools: hostTools{}, Config: perhaps(root, "config/board/image.config"),
+	}
 }
 
 func TestStorageTreeIsComplete(t *testing.T) {
@@ -192,9 +194,9 @@ func TestStorageBelongsToRootWhoeverBuilds(t *testing.T) {
 
 func TestTooSmallImageSaysWhatItNeeds(t *testing.T) {
 	small, tiny := board(), board()
-	small.Image.Size, tiny.Image.Size = 70, 41
+	small.Layout.Size, tiny.Layout.Size = 70, 41
 	for _, c := range []struct {
-		b    *targets.Target
+		b    *Inputs
 		want string
 	}{
 		{small, `content needs [78]\d MiB, image\.size in target\.yaml gives 70 MiB`},
@@ -214,9 +216,9 @@ func TestTooSmallImageSaysWhatItNeeds(t *testing.T) {
 
 func TestTooSmallBootPartitionSaysWhatItNeeds(t *testing.T) {
 	b := board()
-	b.Image.Partitions[0].Size = 34
+	b.Layout.Partitions[0].Size = 34
 	d := disk(boardTree(t), b)
-	d.Boot.(*made).files["big"] = strings.Repeat("x", 36*mib)
+	d.Files[0].Tree.Step.(*made).files["big"] = strings.Repeat("x", 36*mib)
 	if _, err := newRunner(t).run(d); fault.Of(err) != fault.NoSpace || !strings.Contains(err.Error(), "pvboot: its content needs 3") {
 		t.Errorf("got %v", err)
 	}
@@ -238,11 +240,11 @@ func TestNeededSizeIsEnough(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := readStorageOptions(d.config())
+		o, err := d.storageOptions()
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.Image.Size = int(tally.need(o)) + 42
+		d.Layout.Size = int(tally.need(o)) + 42
 		host(t, "e2fsck", "-fn", filepath.Join(r.must(d), DiskFile)+rootAt)
 	}
 }
@@ -256,7 +258,7 @@ func TestFullDiskIsSaid(t *testing.T) {
 	t.Cleanup(func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) })
 	r, d := newRunner(t), disk(boardTree(t), board())
 	r.must(d.Storage)
-	r.must(d.Boot)
+	r.must(d.Files[0].Tree.Step)
 	r.must(d.Tools)
 	r.dir = small
 	if _, err := r.run(d); fault.Of(err) != fault.NoSpace {
@@ -278,8 +280,8 @@ func TestWrongImageConfigIsRefused(t *testing.T) {
 
 func TestUnsupportedLayoutsAreRefused(t *testing.T) {
 	table, format := board(), board()
-	table.Image.Table, format.Image.Partitions[0].Format = "mbr", "ntfs"
-	for _, b := range []*targets.Target{table, format} {
+	table.Layout.Table, format.Layout.Partitions[0].Format = "apm", "ntfs"
+	for _, b := range []*Inputs{table, format} {
 		if _, err := newRunner(t).run(disk(boardTree(t), b)); fault.Of(err) != fault.Unsupported {
 			t.Errorf("got %v", err)
 		}
@@ -299,7 +301,7 @@ func TestIdentitiesFollowTargetAndContent(t *testing.T) {
 // TestComposerNeedsLittleMemory composes a disk of 4 GiB.
 func TestComposerNeedsLittleMemory(t *testing.T) {
 	b := board()
-	b.Image.Size = 4096
+	b.Layout.Size = 4096
 	d := disk(boardTree(t), b)
 	d.Storage.(*Trail).Parts = append(d.Storage.(*Trail).Parts, bigPart(t, 64*mib))
 	r := newRunner(t)

@@ -10,6 +10,10 @@
 //	                                       |        |
 //	                                    export    image  <-- boot loader
 //
+// [Compose] makes the steps from [Inputs], the whole list of what goes in; package
+// resolve makes that list from a target. A new form of the partition table goes into
+// table.go, a new format of partitions into disk.go, a new output into compose.go.
+//
 // Every step stamps its [build.Stamp], root owns everything, and identities are
 // seeded by the target's name, so that a tree makes the same bits everywhere.
 // Nothing here needs root or a loop device.

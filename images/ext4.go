@@ -24,12 +24,13 @@ type storageOptions struct {
 	Reserved int64
 }
 
-// readStorageOptions reads image.config; what it does not set has a default.
-func readStorageOptions(file string) (storageOptions, error) {
+// storageOptions reads image.config; what it does not set has a default.
+func (d *Disk) storageOptions() (storageOptions, error) {
 	o := storageOptions{InodeRatio: 32768, Journal: 16, Reserved: 1}
-	if !exists(file) {
+	if d.Config == nil {
 		return o, nil
 	}
+	file := d.Config.Path
 	set, err := readSettings(file)
 	if err != nil {
 		return o, err

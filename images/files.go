@@ -21,8 +21,6 @@ import (
 type FilesBlock struct {
 	// Target is its name.
 	Target string
-	// Platform names config/PLATFORM and vendors/PLATFORM.
-	Platform string
 	// Derived are the configuration keys that follow from the target.
 	Derived []Setting
 	// Trust are certificates and keys by their name in the trust folder.
@@ -33,9 +31,13 @@ type FilesBlock struct {
 	Packages []string
 	// Epoch is the time of all files.
 	Epoch build.Stamp
-	// Root is the source tree; Tools brings xz.
-	Root  string `json:"-"`
-	Tools Tools  `json:"-"`
+	// Config is pantavisor.config, Defaults the directory with the policies, Skel that of
+	// the vendor; it may be nil.
+	Config   build.Source  `json:"-"`
+	Defaults build.Source  `json:"-"`
+	Skel     *build.Source `json:"-"`
+	// Tools brings xz.
+	Tools Tools `json:"-"`
 }
 
 // Trust is a PEM file that signatures are checked against.
@@ -61,23 +63,20 @@ func (s *FilesBlock) Version() int { return 3 }
 // Deps are the tools.
 func (s *FilesBlock) Deps() []build.Step { return []build.Step{s.Tools} }
 
-func (s *FilesBlock) config() string {
-	return filepath.Join(s.Root, "config", s.Platform, "pantavisor.config")
-}
-func (s *FilesBlock) defaults() string { return filepath.Join(s.Root, "config/defaults") }
-func (s *FilesBlock) skel() string     { return filepath.Join(s.Root, "vendors", s.Platform, "skel") }
-
 // Sources are the configuration, the defaults, the certificates and skel.
 func (s *FilesBlock) Sources() ([]build.Source, error) {
-	out := []build.Source{
-		{Name: "config/" + s.Platform + "/pantavisor.config", Path: s.config()},
-		{Name: "config/defaults", Path: s.defaults()},
-	}
-	for _, t := range s.Trust {
+	return configSources(s.Config, s.Defaults, s.Trust, s.Skel)
+}
+
+// configSources are the files of configuration that initrd and App Engine hold; skel may
+// be nil.
+func configSources(config, defaults build.Source, trust []Trust, skel *build.Source) ([]build.Source, error) {
+	out := []build.Source{config, defaults}
+	for _, t := range trust {
 		out = append(out, build.Source{Name: "trust/" + t.Name, Path: t.Path})
 	}
-	if exists(s.skel()) {
-		out = append(out, build.Source{Name: "vendors/" + s.Platform + "/skel", Path: s.skel()})
+	if skel != nil {
+		out = append(out, *skel)
 	}
 	return out, missing(out)
 }
@@ -134,13 +133,13 @@ func cut(entries []cpio.Entry) map[int][]cpio.Entry {
 // entries is the whole tree, checked.
 func (s *FilesBlock) entries() ([]cpio.Entry, error) {
 	tree := skeleton()
-	config, err := runtimeConfig(s.config(), s.Derived)
+	config, err := runtimeConfig(s.Config.Path, s.Derived)
 	if err != nil {
 		return nil, err
 	}
 	tree["etc/pantavisor.config"] = cpio.Bytes("etc/pantavisor.config", 0o644, config)
 	tree["etc/build"] = cpio.Bytes("etc/build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
-	if err := tree.add(s.defaults(), "etc/pantavisor/defaults"); err != nil {
+	if err := tree.add(s.Defaults.Path, "etc/pantavisor/defaults"); err != nil {
 		return nil, err
 	}
 	tree.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
@@ -150,8 +149,8 @@ func (s *FilesBlock) entries() ([]cpio.Entry, error) {
 			return nil, err
 		}
 	}
-	if exists(s.skel()) {
-		if err := tree.add(s.skel(), ""); err != nil {
+	if s.Skel != nil {
+		if err := tree.add(s.Skel.Path, ""); err != nil {
 			return nil, err
 		}
 	}

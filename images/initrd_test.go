@@ -33,21 +33,30 @@ func boardFiles() map[string]string {
 	}
 }
 
-func initrd(root string, t *targets.Target) *Initrd {
+// settings are keys as they follow from a target.
+func settings(debug string) []Setting {
+	return []Setting{
+		{"PV_DEBUG_SHELL", debug}, {"PV_BOOTLOADER_TYPE", "grub"}, {"PV_STORAGE_DEVICE", "LABEL=pvroot"},
+		{"PV_STORAGE_FSTYPE", "ext4"}, {"PV_STORAGE_MNTPOINT", "/storage"},
+	}
+}
+
+func initrd(root string, in *Inputs) *Initrd {
 	tools := hostTools{}
 	early := &made{"kernel/early", map[string]string{"lib/modules/6.1/modules.dep": "kernel/a.ko:\n", "lib/modules/6.1/kernel/a.ko": strings.Repeat("ko", 5000)}}
 	module, err := gosource.Open(root)
 	if err != nil {
 		panic(err)
 	}
-	program := gobinary.New(module, "cmd/pantavisor", t.Arch)
+	program := gobinary.New(module, "cmd/pantavisor", targets.Arch{Go: "amd64"})
 	return &Initrd{
 		Files: &FilesBlock{
-			Target: t.Name, Derived: derived(t, false), Platform: "board", Root: root, Tools: tools, Trust: []Trust{{"ca-certificates.crt", filepath.Join(root, "cert.pem")}},
+			Target: in.Target, Derived: append(settings("0"), Setting{"PV_DEBUG_SSH", "0"}), Config: at(root, "config/board/pantavisor.config"),
+			Defaults: at(root, "config/defaults"), Skel: perhaps(root, "vendors/board/skel"), Tools: tools, Trust: []Trust{{"ca-certificates.crt", filepath.Join(root, "cert.pem")}},
 			Release: "7", Packages: []string{"kernel=6.1:amd64"},
 		},
 		Modules: &ModulesBlock{X86: true, Early: early, Tools: tools},
-		Runtime: &RuntimeBlock{X86: true, Program: program, Tools: tools},
+		Runtime: &RuntimeBlock{X86: true, Program: Artefact{program, program.File()}, Tools: tools},
 	}
 }
 
@@ -125,7 +134,7 @@ func TestInitrdWithoutModules(t *testing.T) {
 
 func TestDebugAllowsTheShell(t *testing.T) {
 	s := initrd(sourceTree(t, boardFiles()), board()).Files
-	got, err := runtimeConfig(s.config(), derived(board(), true))
+	got, err := runtimeConfig(s.Config.Path, settings("1"))
 	if err != nil || !strings.Contains(string(got), "PV_DEBUG_SHELL=1\n") || strings.Contains(string(got), "PV_DEBUG_SSH=0") {
 		t.Errorf("%v\n%s", err, got)
 	}

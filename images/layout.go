@@ -6,20 +6,19 @@ import (
 	"fmt"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 const mib = 1 << 20
 
 // span is a partition with its place, in bytes.
 type span struct {
-	targets.Partition
+	Partition
 	Start, Length int64
 }
 
 // layout places the partitions of an image of the given size in MiB. The first
 // and the last MiB are the partition table's.
-func layout(im *targets.Image) ([]span, error) {
+func layout(im Layout) ([]span, error) {
 	var out []span
 	var errs []error
 	next, end := int64(1), int64(im.Size-1)

@@ -118,13 +118,6 @@ func TestStateOfAReferenceIsCheckedUnderItsName(t *testing.T) {
 	}
 }
 
-func TestReferenceIsNotFetched(t *testing.T) {
-	g := &grower{Options: Options{MergeSource: "https://hub.example.org/device"}}
-	if _, err := g.apps(); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "pvr clone") {
-		t.Errorf("%v: %v", fault.Of(err), err)
-	}
-}
-
 func TestDamagedReferenceIsNamed(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage func(dir string) error

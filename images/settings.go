@@ -7,11 +7,13 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 // Setting is one line NAME=VALUE of a configuration file.
-type Setting struct{ Key, Value string }
+type Setting struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
 
 // readSettings reads lines NAME=VALUE; empty lines and those that begin with '#'
 // are left out. A line without '=' and a name that comes twice are errors.
@@ -44,32 +46,6 @@ func readSettings(file string) ([]Setting, error) {
 	return out, errors.Join(errs...)
 }
 
-// derived are the keys that follow from the target: they may be left out of the
-// file, but not contradict.
-func derived(t *targets.Target, debug bool) []Setting {
-	out := []Setting{{"PV_DEBUG_SHELL", flag(debug)}}
-	if !debug {
-		out = append(out, Setting{"PV_DEBUG_SSH", "0"})
-	}
-	if t.Bootloader != nil {
-		out = append(out, Setting{"PV_BOOTLOADER_TYPE", t.Bootloader.Type})
-	}
-	if p := storagePartition(t); p != nil {
-		out = append(out,
-			Setting{"PV_STORAGE_DEVICE", "LABEL=" + p.Name},
-			Setting{"PV_STORAGE_FSTYPE", p.Format},
-			Setting{"PV_STORAGE_MNTPOINT", "/storage"})
-	}
-	return out
-}
-
-func flag(on bool) string {
-	if on {
-		return "1"
-	}
-	return "0"
-}
-
 // runtimeConfig is pantavisor.config as it goes into the initrd: the platform's
 // file and the derived keys, sorted.
 func runtimeConfig(file string, derived []Setting) ([]byte, error) {
@@ -93,17 +69,4 @@ func runtimeConfig(file string, derived []Setting) ([]byte, error) {
 		b.WriteString(s.Key + "=" + s.Value + "\n")
 	}
 	return []byte(b.String()), errors.Join(errs...)
-}
-
-// storagePartition is the partition that holds the storage, nil without an image.
-func storagePartition(t *targets.Target) *targets.Partition {
-	if t.Image == nil {
-		return nil
-	}
-	for i := range t.Image.Partitions {
-		if t.Image.Partitions[i].Role == "root" {
-			return &t.Image.Partitions[i]
-		}
-	}
-	return nil
 }

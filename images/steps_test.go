@@ -9,7 +9,6 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/oracle"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 // hostTools stands in for the toolbox with this machine's programs.
@@ -119,17 +118,26 @@ func host(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// board is a small target with everything.
-func board() *targets.Target {
-	return &targets.Target{
-		Name: "board", Arch: targets.Arch{Go: "amd64"}, Platform: "board",
-		Kernel:     &targets.Kernel{Source: "debian"},
-		Bootloader: &targets.Bootloader{Type: "grub"},
-		Image: &targets.Image{Size: 256, Table: "gpt", Partitions: []targets.Partition{
-			{Name: "pvboot", Role: "boot", Format: "fat32", Size: 40},
-			{Name: "pvroot", Role: "root", Format: "ext4"},
-		}},
+// board are a name and the layout of a small medium.
+func board() *Inputs {
+	return &Inputs{Target: "board", Layout: &Layout{Size: 256, Table: "gpt", Partitions: []Partition{
+		{Name: "pvboot", Role: "boot", Format: "fat32", Size: 40},
+		{Name: "pvroot", Role: "root", Format: "ext4"},
+	}}}
+}
+
+// at is a file or directory of a source tree.
+func at(root, name string) build.Source {
+	return build.Source{Name: name, Path: filepath.Join(root, filepath.FromSlash(name))}
+}
+
+// perhaps is at, nil when it is not there.
+func perhaps(root, name string) *build.Source {
+	s := at(root, name)
+	if !exists(s.Path) {
+		return nil
 	}
+	return &s
 }
 
 // sourceTree writes files below a new folder.

@@ -8,19 +8,17 @@ import (
 	"strconv"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/internal/command"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Tools is a step that brings helper programs: mke2fs, debugfs and xz. See
-// [debian.Toolbox].
+// Tools is a step that brings helper programs: mke2fs, debugfs and xz. A toolbox of
+// package debian is one.
 type Tools interface {
 	build.Step
 	// Command prepares a run of a program by its bare name in the folder dir.
 	Command(ctx context.Context, w *build.Work, dir, name string, args ...string) (*exec.Cmd, error)
 }
-
-var _ Tools = (*debian.Toolbox)(nil)
 
 // call runs a program; env is added to its environment.
 func call(ctx context.Context, w *build.Work, t Tools, env []string, name string, args ...string) error {
@@ -29,7 +27,7 @@ func call(ctx context.Context, w *build.Work, t Tools, env []string, name string
 		return err
 	}
 	cmd.Env = append(cmd.Env, env...)
-	return debian.Finish(ctx, cmd, name)
+	return command.Run(ctx, cmd, name)
 }
 
 // dictionary bounds the memory for compression to about 100 MiB and for the
@@ -67,7 +65,7 @@ func compress(ctx context.Context, w *build.Work, t Tools, src, dst string, x86 
 		return err
 	}
 	cmd.Stdout = out
-	if err := debian.Finish(ctx, cmd, "xz"); err != nil {
+	if err := command.Run(ctx, cmd, "xz"); err != nil {
 		return err
 	}
 	return fault.Wrap(fault.IO, out.Close(), "compressing %s", filepath.Base(src))

@@ -21,16 +21,15 @@ const StorageDir = "storage"
 // objects, the checkout with hard links to them, boot links, and the empty
 // folders that a runtime expects (manual: Storage).
 type Trail struct {
-	// Platform names config/PLATFORM and vendors/PLATFORM.
-	Platform string
 	// AppEngine says that the revision needs no BSP: the machine has booted already.
 	AppEngine bool `json:",omitempty"`
 	// Parts are merged in order; a later one replaces keys of an earlier one.
 	Parts []build.Step `json:"-"`
 	// Boot's output is added to the storage: the boot loader's files. May be nil.
 	Boot build.Step `json:"-"`
-	// Root is the source tree.
-	Root string `json:"-"`
+	// Hub is pantahub.config; Stepskel is the vendor's directory, nil when there is none.
+	Hub      build.Source  `json:"-"`
+	Stepskel *build.Source `json:"-"`
 }
 
 var (
@@ -54,17 +53,11 @@ func (s *Trail) Deps() []build.Step {
 	return out
 }
 
-func (s *Trail) hub() string {
-	return filepath.Join(s.Root, "config", s.Platform, "pantahub.config")
-}
-
-func (s *Trail) stepskel() string { return filepath.Join(s.Root, "vendors", s.Platform, "stepskel") }
-
 // Sources are pantahub.config and stepskel.
 func (s *Trail) Sources() ([]build.Source, error) {
-	out := []build.Source{{Name: "config/" + s.Platform + "/pantahub.config", Path: s.hub()}}
-	if exists(s.stepskel()) {
-		out = append(out, build.Source{Name: "vendors/" + s.Platform + "/stepskel", Path: s.stepskel()})
+	out := []build.Source{s.Hub}
+	if s.Stepskel != nil {
+		out = append(out, *s.Stepskel)
 	}
 	return out, missing(out)
 }
@@ -120,8 +113,8 @@ func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*part, er
 			return nil, fault.Wrap(fault.IO, err, "adding %s", step.Name())
 		}
 	}
-	if exists(s.stepskel()) {
-		if err := p.tree(ctx, s.stepskel()); err != nil {
+	if s.Stepskel != nil {
+		if err := p.tree(ctx, s.Stepskel.Path); err != nil {
 			return nil, err
 		}
 	}
@@ -181,7 +174,7 @@ func (p *part) checkout(ctx context.Context) error {
 // extras adds the Hub's configuration and the boot loader's files, and removes
 // what only the merge needed.
 func (s *Trail) extras(w *build.Work, dir string) error {
-	text, err := os.ReadFile(s.hub())
+	text, err := os.ReadFile(s.Hub.Path)
 	if err != nil {
 		return fault.New(fault.Missing, "reading the Hub's configuration: %w", err)
 	}

@@ -128,7 +128,7 @@ func (c Config) lack(n Need) (Lack, bool) {
 // runtime needs. What is missing is a warning: the user may not need it. Its
 // output is [ConfigReport].
 type ConfigCheck struct {
-	Tree *Tree `json:"-"`
+	Tree build.Step `json:"-"`
 }
 
 // ConfigReport is the list of [Lack] as JSON.

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -30,8 +29,8 @@ type Firmware struct {
 	Budget int
 	// Epoch is the time of all files in it.
 	Epoch    build.Stamp
-	Packages []*debian.Unpack `json:"-"`
-	Tree     *Tree            `json:"-"`
+	Packages []build.Step `json:"-"` // their outputs have files in FirmwarePaths
+	Tree     build.Step   `json:"-"`
 }
 
 const (
@@ -41,8 +40,8 @@ const (
 	FirmwareReport = "firmware.json"
 )
 
-// FirmwarePaths are the parts of a firmware package that Firmware reads: the Keep
-// of its Unpack steps.
+// FirmwarePaths are the directories, below the output of a step that brings firmware,
+// in which Firmware looks.
 var FirmwarePaths = []string{"lib/firmware/", "usr/lib/firmware/"}
 
 var (
@@ -58,11 +57,7 @@ func (f *Firmware) Version() int { return 2 }
 
 // Deps are the kernel's tree and the packages.
 func (f *Firmware) Deps() []build.Step {
-	out := []build.Step{f.Tree}
-	for _, p := range f.Packages {
-		out = append(out, p)
-	}
-	return out
+	return append([]build.Step{f.Tree}, f.Packages...)
 }
 
 // Run picks the files and writes the file system.
@@ -78,7 +73,7 @@ func (f *Firmware) Run(ctx context.Context, w *build.Work) error {
 	for _, pkg := range f.Packages {
 		for _, dir := range FirmwarePaths {
 			if err := p.pick(filepath.Join(w.In(pkg), dir)); err != nil {
-				return fault.Wrap(fault.IO, err, "picking firmware of %s", pkg.Package.Entry.Package)
+				return fault.Wrap(fault.IO, err, "picking firmware of %s", pkg.Name())
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 // Module is one module of a tree.
@@ -211,8 +212,12 @@ func (x *Index) Closure(wanted []string) (set []*Module, builtin []string, err e
 }
 
 func (x *Index) unknown(name string) error {
-	if near := nearest(Name(name), x); near != "" {
-		return fmt.Errorf("module %q: unknown; the nearest is %q", name, near)
+	known := slices.Clone(x.Builtin)
+	for _, m := range x.Modules {
+		known = append(known, m.Name)
+	}
+	if near := targets.Nearest(Name(name), known); len(near) > 0 {
+		return fmt.Errorf("module %q: unknown; the nearest is %q", name, near[0])
 	}
 	return fmt.Errorf("module %q: unknown", name)
 }
@@ -259,49 +264,10 @@ func (c *closure) soft(list []string) {
 	}
 }
 
-// nearest returns the known name with the smallest edit distance, if that is
-// small enough to be a slip of the pen.
-func nearest(name string, x *Index) string {
-	best, bestAt := "", len(name)/3+2
-	consider := func(s string) {
-		if d := distance(name, s); d < bestAt {
-			best, bestAt = s, d
-		}
-	}
-	for _, m := range x.Modules {
-		consider(m.Name)
-	}
-	for _, b := range x.Builtin {
-		consider(b)
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-// IndexFile is the name of the index in a Tree step's output.
+// IndexFile is the name of the index in the output of a [Source]'s tree.
 const IndexFile = "modules.json"
 
-// ReadIndex reads the index from the output folder of a [Tree] step.
+// ReadIndex reads the index from the output directory of a [Source]'s tree.
 func ReadIndex(tree string) (*Index, error) {
 	data, err := os.ReadFile(filepath.Join(tree, IndexFile))
 	if err != nil {

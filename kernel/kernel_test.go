@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -299,8 +300,8 @@ func TestRealKernel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("unpacks a kernel of 390 MB")
 	}
-	b := partstest.New(t, "x64-uefi", debian.KernelRequest, debian.FirmwareRequest)
-	kernel := &Tree{Package: b.Package(debian.KernelRequest, "linux-image-*")}
+	b := partstest.New(t, "x64-uefi", Request, FirmwareRequest)
+	kernel := &PackageTree{Package: b.Package(Request, "linux-image-*")}
 	x, err := ReadIndex(b.Run(kernel))
 	if err != nil {
 		t.Fatal(err)
@@ -347,10 +348,10 @@ func checkEarly(t *testing.T, x *Index, out string) {
 	}
 }
 
-func checkFirmware(t *testing.T, b *partstest.Bench, kernel *Tree) {
+func checkFirmware(t *testing.T, b *partstest.Bench, kernel build.Step) {
 	t.Helper()
-	pkg := &debian.Unpack{Keep: FirmwarePaths, Package: b.Package(debian.FirmwareRequest, "firmware-realtek")}
-	step := &Firmware{Packages: []*debian.Unpack{pkg}, Tree: kernel, Budget: 1}
+	pkg := &debian.Unpack{Keep: FirmwarePaths, Package: b.Package(FirmwareRequest, "firmware-realtek")}
+	step := &Firmware{Packages: []build.Step{pkg}, Tree: kernel, Budget: 1}
 	if err := b.Try(step); fault.Of(err) != fault.NoSpace {
 		t.Errorf("Realtek's firmware within 1 MiB: %v", err)
 	}

@@ -1,7 +1,9 @@
-// Package kernel makes the kernel's parts of a BSP from a Debian kernel package:
-// the kernel image, its modules with the index files that modprobe reads, the
-// early module set of the initrd, the firmware files that modules name, and a
-// check of the kernel's configuration.
+// Package kernel makes the kernel's parts of a BSP: the kernel image, its modules with
+// the index files that modprobe reads, the early module set of the initrd, the firmware
+// files that modules name, and a check of the kernel's configuration.
+//
+// A [Source] brings the tree of a kernel; a new one goes into the table in source.go.
+// All other steps read such a tree, wherever it comes from.
 //
 // Debian's packages hold no modules.dep, so dependencies are read from the
 // modules themselves ([Scan]).
@@ -27,30 +29,29 @@ import (
 // epoch is the time of all files.
 var epoch = time.Unix(build.Epoch, 0)
 
-// Tree is the step that unpacks a kernel package and indexes its modules. Its
-// output has boot/ as packaged, lib/modules/<release> with the index files, and
-// [IndexFile].
-type Tree struct {
+// PackageTree is the step that unpacks a kernel package of Debian and indexes its
+// modules. Its output is what [Source] says of a tree; boot/ is as packaged.
+type PackageTree struct {
 	Package *debian.Fetch `json:"-"`
 }
 
 var (
-	_ build.Step      = (*Tree)(nil)
-	_ build.Versioned = (*Tree)(nil)
+	_ build.Step      = (*PackageTree)(nil)
+	_ build.Versioned = (*PackageTree)(nil)
 )
 
 // Name is "kernel/tree".
-func (t *Tree) Name() string { return "kernel/tree" }
+func (t *PackageTree) Name() string { return "kernel/tree" }
 
 // Version of the step's logic.
-func (t *Tree) Version() int { return 1 }
+func (t *PackageTree) Version() int { return 2 }
 
 // Deps is the package.
-func (t *Tree) Deps() []build.Step { return []build.Step{t.Package} }
+func (t *PackageTree) Deps() []build.Step { return []build.Step{t.Package} }
 
 // Run unpacks and indexes.
-func (t *Tree) Run(ctx context.Context, w *build.Work) error {
-	if err := t.Package.Extract(ctx, w, deb.Extract{Keep: isKernelFile, Place: unmerged}); err != nil {
+func (t *PackageTree) Run(ctx context.Context, w *build.Work) error {
+	if err := t.Package.Extract(ctx, w, deb.Extract{Keep: isKernelFile, Place: placed}); err != nil {
 		return err
 	}
 	dir, err := releaseDir(w.Out)
@@ -67,14 +68,26 @@ func (t *Tree) Run(ctx context.Context, w *build.Work) error {
 	return writeJSON(filepath.Join(w.Out, IndexFile), x)
 }
 
+// isKernelFile reports whether a file of the package is wanted. The links build and
+// source lead to packages that are not there.
 func isKernelFile(name string) bool {
-	name = unmerged(name)
+	name = placed(name)
 	base := filepath.Base(name)
-	return strings.HasPrefix(name, "boot/") || strings.HasPrefix(name, "lib/modules/") && base != "build" && base != "source"
+	return strings.HasPrefix(name, "boot/") || strings.HasPrefix(name, "dtbs/") ||
+		strings.HasPrefix(name, "lib/modules/") && base != "build" && base != "source"
 }
 
-// unmerged undoes the merge of /usr: modules are always below lib/modules.
-func unmerged(name string) string { return strings.TrimPrefix(name, "usr/") }
+// placed returns where a file of the package goes: the merge of /usr is undone, so that
+// modules are always below lib/modules, and device trees, which Debian has below
+// usr/lib/linux-image-RELEASE, go below dtbs.
+func placed(name string) string {
+	name = strings.TrimPrefix(name, "usr/")
+	if rest, ok := strings.CutPrefix(name, "lib/linux-image-"); ok {
+		_, file, _ := strings.Cut(rest, "/")
+		return "dtbs/" + file
+	}
+	return name
+}
 
 // releaseDir finds the one folder in lib/modules.
 func releaseDir(tree string) (string, error) {
@@ -96,7 +109,7 @@ func writeJSON(file string, value any) error {
 // Image is the step that picks the kernel image, as packaged. Its output is
 // [ImageFile].
 type Image struct {
-	Tree *Tree `json:"-"`
+	Tree build.Step `json:"-"`
 }
 
 // ImageFile is the kernel's name in the BSP.
@@ -149,7 +162,7 @@ type Early struct {
 	// Modules are the wanted names, as modprobe takes them. All that they depend
 	// on comes along.
 	Modules []string
-	Tree    *Tree `json:"-"`
+	Tree    build.Step `json:"-"`
 }
 
 // EarlyFile lists the paths of the early modules, relative to its folder, one a
@@ -242,7 +255,7 @@ type Modules struct {
 	Compression
 	// Epoch is the time of all files in it.
 	Epoch build.Stamp
-	Tree  *Tree `json:"-"`
+	Tree  build.Step `json:"-"`
 }
 
 // ModulesFile is the name of the modules' file system in the BSP.

@@ -15,11 +15,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
 	"github.com/pantavisor/pantavisor/internal/oracle"
+	linux "github.com/pantavisor/pantavisor/kernel"
 )
 
 const (
@@ -258,11 +260,11 @@ set top="$prefix"
 // and what it boots the next time, which shows the mark that it has left.
 func TestStateTable(t *testing.T) {
 	needTools(t)
-	b := partstest.New(t, "x64-uefi", debian.BootloaderRequest, debian.ToolsRequest)
+	b := partstest.New(t, "x64-uefi", bootloader.Request, debian.ToolsRequest)
 	without := []string{"linux", "sleep", "reboot"}
 	modules := slices.DeleteFunc(slices.Clone(coreModules), func(m string) bool { return slices.Contains(without, m) })
 	core := &Core{Modules: modules, Tools: b.Tools(),
-		Package: &debian.Unpack{Keep: []string{moduleFolder + "/"}, Package: b.Package(debian.BootloaderRequest, "grub-efi-amd64-bin")}}
+		Package: &debian.Unpack{Keep: []string{moduleFolder + "/"}, Package: b.Package(bootloader.Request, "grub-efi-amd64-bin")}}
 	core.Modules = append(core.Modules, "configfile")
 	image, err := os.ReadFile(filepath.Join(b.Run(core), coreName))
 	if err != nil {
@@ -370,13 +372,13 @@ func TestBootsDebianKernel(t *testing.T) {
 		t.Skip("boots three kernels in software emulation")
 	}
 	needTools(t)
-	b := partstest.New(t, "x64-uefi", debian.KernelRequest, debian.BootloaderRequest, debian.ToolsRequest)
-	loader, err := New(Settings{RootLabel: "pvroot", Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
-		b.Package(debian.BootloaderRequest, "grub-efi-amd64-bin"), b.Tools())
+	b := partstest.New(t, "x64-uefi", linux.Request, bootloader.Request, debian.ToolsRequest)
+	boot, err := newBoot(Settings{RootLabel: "pvroot", Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
+		b.Package(bootloader.Request, "grub-efi-amd64-bin"), b.Tools())
 	if err != nil {
 		t.Fatal(err)
 	}
-	esp, state := b.Run(loader.Boot()), b.Run(loader.Root())
+	esp, state := b.Run(boot), b.Run(&Root{})
 	root := t.TempDir()
 	if err := os.CopyFS(root, os.DirFS(state)); err != nil {
 		t.Fatal(err)
@@ -401,7 +403,7 @@ func TestBootsDebianKernel(t *testing.T) {
 // stageTrails writes two revisions with the pinned kernel, an initrd and an addon.
 func stageTrails(t *testing.T, b *partstest.Bench, root string) {
 	t.Helper()
-	unpacked := b.Run(&debian.Unpack{Keep: []string{"boot/vmlinuz"}, Package: b.Package(debian.KernelRequest, "linux-image-*")})
+	unpacked := b.Run(&debian.Unpack{Keep: []string{"boot/vmlinuz"}, Package: b.Package(linux.Request, "linux-image-*")})
 	found, err := filepath.Glob(filepath.Join(unpacked, "boot/vmlinuz-*"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("kernels %v, %v", found, err)

@@ -11,6 +11,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pantavisor/pantavisor/bootloader"
@@ -18,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 // Paths on the boot partition and the storage.
@@ -39,31 +41,72 @@ var coreModules = []string{
 
 // Loader is GRUB for one target.
 type Loader struct {
-	boot *Boot
-	root *Root
+	target *targets.Target
 }
 
 var _ bootloader.Loader = (*Loader)(nil)
 
-// New returns GRUB made from the package grub-efi-amd64-bin, with grub-mkimage of
-// the tools. Settings that do not fit are bad input.
-func New(s Settings, pkg *debian.Fetch, tools *debian.Toolbox) (*Loader, error) {
+// New returns GRUB for a target with a boot loader.
+func New(t *targets.Target) bootloader.Loader { return &Loader{t} }
+
+// Requests is the package with GRUB's modules, grub-efi-amd64-bin.
+func (l *Loader) Requests() []debian.Request { return []debian.Request{l.request()} }
+
+func (l *Loader) request() debian.Request {
+	b := l.target.Bootloader
+	return debian.Request{Name: bootloader.Request, Suite: b.Suite, Arch: l.target.Arch.Debian, Packages: slices.Sorted(slices.Values(b.Packages))}
+}
+
+// Files returns the step with the files of the partition with the role boot. Settings
+// that do not fit are bad input.
+func (l *Loader) Files(role string, k bootloader.Kit) (build.Step, error) {
+	if role != "boot" {
+		return nil, nil
+	}
+	settings, err := l.settings()
+	if err != nil {
+		return nil, err
+	}
+	pkg, err := k.Parts.Fetch(l.request(), l.target.Bootloader.Packages[0])
+	if err != nil {
+		return nil, err
+	}
+	return newBoot(settings, pkg, k.Tools)
+}
+
+// settings are what the target says.
+func (l *Loader) settings() (Settings, error) {
+	s := Settings{Timeout: l.target.Bootloader.Timeout}
+	if k := l.target.Kernel; k != nil {
+		s.Arguments = k.Arguments
+	}
+	root := l.target.Partition("root")
+	if root == nil {
+		return s, fault.New(fault.BadInput, "no partition has the role root")
+	}
+	if l.target.Image.Table != "gpt" { // the core image has no module for another
+		return s, fault.New(fault.Unsupported, "GRUB is made for image.table: gpt, not %s", l.target.Image.Table)
+	}
+	s.RootLabel = root.Name
+	return s, nil
+}
+
+// Raw is empty: UEFI loads a file.
+func (l *Loader) Raw(bootloader.Kit) ([]bootloader.Blob, error) { return nil, nil }
+
+// State is the step with the files of the storage.
+func (l *Loader) State() build.Step { return &Root{} }
+
+// newBoot makes the boot partition's files from the package grub-efi-amd64-bin, with
+// grub-mkimage of the tools.
+func newBoot(s Settings, pkg *debian.Fetch, tools *debian.Toolbox) (*Boot, error) {
 	config, err := s.Config()
 	if err != nil {
 		return nil, err
 	}
 	modules := &debian.Unpack{Keep: []string{moduleFolder + "/"}, Package: pkg}
-	return &Loader{
-		boot: &Boot{Config: config, Core: &Core{Modules: coreModules, Package: modules, Tools: tools}},
-		root: &Root{},
-	}, nil
+	return &Boot{Config: config, Core: &Core{Modules: coreModules, Package: modules, Tools: tools}}, nil
 }
-
-// Boot is the step with the files of the boot partition.
-func (l *Loader) Boot() build.Step { return l.boot }
-
-// Root is the step with the files of the storage.
-func (l *Loader) Root() build.Step { return l.root }
 
 // Core is the step that links GRUB's core image. Its output is "core.efi".
 type Core struct {

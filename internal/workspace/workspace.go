@@ -27,6 +27,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -93,8 +94,8 @@ func (d *Workspace) open(ctx context.Context, name string) (*job, error) {
 	}
 	parts, err := d.parts(ctx, j)
 	if err = d.roomFor(err, j.Cache.Dir()); err == nil {
-		j.comp, err = images.Graph(images.Options{
-			Target: t, Root: d.Root, Module: j.Code, Parts: parts, MergeSource: d.Options.MergeSource, UseSourceBSP: d.Options.UseSourceBSP,
+		j.comp, err = resolve.Composition(t, resolve.Options{
+			Root: d.Root, Module: j.Code, Parts: parts, MergeSource: d.Options.MergeSource, UseSourceBSP: d.Options.UseSourceBSP,
 			Debug: d.Options.Debug, Epoch: d.Options.Epoch, TrustCertificates: d.Options.Certificate, TrustKey: d.Options.Key,
 			Release: d.Options.Release,
 		})
@@ -159,7 +160,11 @@ func (d *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 	}
 	store := debian.Open(j.Cache.Dir(), func(text string) { j.Warnings = append(j.Warnings, text) })
 	locked := d.Locked || d.Options.Locked
-	lock, replaced, err := store.Refresh(ctx, lock, debian.BuildRequests(j.target), debian.Options{
+	requests, err := resolve.BuildRequests(j.target, d.Root)
+	if err != nil {
+		return nil, err
+	}
+	lock, replaced, err := store.Refresh(ctx, lock, requests, debian.Options{
 		Locked: locked, Target: j.target.Name,
 		Progress: func(e debian.Entry) { fmt.Fprintln(d.Stderr, "fetching", e.Package, e.Version) },
 	})
@@ -404,7 +409,11 @@ func (d *Workspace) Lock(ctx context.Context, target string) error {
 	}
 	store := debian.Open(dir, func(text string) { fmt.Fprintln(d.Stderr, "warning ", text) })
 	fmt.Fprintf(d.Stderr, "looking for the newest parts of %s in the archive\n", target)
-	lock, err := store.Resolve(ctx, debian.LockRequests(t))
+	requests, err := resolve.LockRequests(t, d.Root)
+	if err != nil {
+		return err
+	}
+	lock, err := store.Resolve(ctx, requests)
 	if err != nil {
 		return err
 	}

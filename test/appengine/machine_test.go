@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/kernel"
@@ -135,8 +134,8 @@ func TestUnifiedControlGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := partstest.New(t, "x64-uefi", debian.KernelRequest)
-	tree := parts.Run(&kernel.Tree{Package: parts.Package(debian.KernelRequest, "linux-image-*")})
+	parts := partstest.New(t, "x64-uefi", kernel.Request)
+	tree := parts.Run(&kernel.PackageTree{Package: parts.Package(kernel.Request, "linux-image-*")})
 	images, _ := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
 	modules, _ := filepath.Glob(filepath.Join(tree, "lib/modules/*"))
 	if len(images) != 1 || len(modules) != 1 {

@@ -18,7 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/emulator"
-	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -46,7 +46,11 @@ func Open(ctx context.Context, root, target string, warn func(string)) (*Worksho
 		return nil, err
 	}
 	store := debian.Open(dir, warn)
-	if lock, _, err = store.Refresh(ctx, lock, debian.BuildRequests(t), debian.Options{Target: target}); err != nil {
+	requests, err := resolve.BuildRequests(t, root)
+	if err != nil {
+		return nil, err
+	}
+	if lock, _, err = store.Refresh(ctx, lock, requests, debian.Options{Target: target}); err != nil {
 		return nil, err
 	}
 	cache, err := build.OpenCache(dir)
@@ -65,19 +69,19 @@ func Open(ctx context.Context, root, target string, warn func(string)) (*Worksho
 // inside the cache: read only. reference is a .pvr folder with other containers;
 // empty takes the target's own.
 func (w *Workshop) Image(ctx context.Context, reference string) (string, error) {
-	return w.artefact(ctx, ".img", images.Options{Debug: true, MergeSource: reference})
+	return w.artefact(ctx, ".img", resolve.Options{Debug: true, MergeSource: reference})
 }
 
 // Package makes the target's App Engine package and returns its path, which is
 // inside the cache: read only.
 func (w *Workshop) Package(ctx context.Context) (string, error) {
-	return w.artefact(ctx, ".tgz", images.Options{})
+	return w.artefact(ctx, ".tgz", resolve.Options{})
 }
 
 // artefact makes the target's artefact whose name ends so.
-func (w *Workshop) artefact(ctx context.Context, suffix string, o images.Options) (string, error) {
-	o.Target, o.Root, o.Module, o.Parts = w.Target, w.Root, w.builder.Code, w.parts
-	c, err := images.Graph(o)
+func (w *Workshop) artefact(ctx context.Context, suffix string, o resolve.Options) (string, error) {
+	o.Root, o.Module, o.Parts = w.Root, w.builder.Code, w.parts
+	c, err := resolve.Composition(w.Target, o)
 	if err != nil {
 		return "", err
 	}
@@ -99,14 +103,14 @@ func (w *Workshop) artefact(ctx context.Context, suffix string, o images.Options
 func (w *Workshop) Reference(ctx context.Context, folder string, names []string, dir string) error {
 	t := *w.Target
 	t.Containers = names
-	request, ok := debian.NamedRequest(w.Target, debian.ContainersRequest)
-	if !ok {
+	requests := containers.Requests(w.Target, filepath.Join(w.Root, "containers"))
+	if len(requests) == 0 {
 		return fmt.Errorf("target %s takes no packages for containers", t.Name)
 	}
 	parts, err := containers.Parts(&t, containers.Options{
 		Dir:      folder,
 		Program:  func(pkg string) containers.Builder { return gobinary.New(w.builder.Code, pkg, t.Arch) },
-		Packages: func(name string) (*debian.Fetch, error) { return w.parts.Fetch(request, name) },
+		Packages: func(name string) (*debian.Fetch, error) { return w.parts.Fetch(requests[0], name) },
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,24 @@
+// Package loaders is the table of boot loaders: the choice by bootloader.type of a
+// target. A new loader is a package beside this one, an entry here, and its value in
+// package targets.
+package loaders
+
+import (
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/bootloader/grub"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+var loaders = map[string]func(*targets.Target) bootloader.Loader{
+	"grub": grub.New,
+}
+
+// For returns the boot loader of a target, which must have one.
+func For(t *targets.Target) (bootloader.Loader, error) {
+	open, ok := loaders[t.Bootloader.Type]
+	if !ok {
+		return nil, fault.Wrap(fault.BadInput, targets.NotReady("bootloader.type", t.Bootloader.Type), "choosing the boot loader")
+	}
+	return open(t), nil
+}

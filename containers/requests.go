@@ -1,0 +1,47 @@
+package containers
+
+import (
+	"cmp"
+	"path/filepath"
+	"slices"
+
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Request is the name of the containers' request to Debian.
+const Request = "containers"
+
+// Requests is what a target's containers, defined below dir, take from Debian: the
+// packages that their definitions name. A definition that cannot be read asks for
+// nothing; [Parts] says what is wrong with it.
+func Requests(t *targets.Target, dir string) []debian.Request {
+	var packages []string
+	for _, name := range t.Containers {
+		d, err := Load(filepath.Join(dir, name))
+		if err != nil {
+			continue
+		}
+		for _, p := range d.Root.Debian {
+			packages = append(packages, p.Package)
+		}
+	}
+	if len(packages) == 0 {
+		return nil
+	}
+	slices.Sort(packages)
+	return []debian.Request{{Name: Request, Suite: suite(t), Arch: t.Arch.Debian, Packages: slices.Compact(packages)}}
+}
+
+// suite is the Debian suite of the containers' packages: the kernel's, that of an App
+// Engine, else that of the helper programs.
+func suite(t *targets.Target) string {
+	var kernel, appEngine string
+	if t.Kernel != nil {
+		kernel = t.Kernel.Suite
+	}
+	if t.AppEngine != nil {
+		appEngine = t.AppEngine.Suite
+	}
+	return cmp.Or(appEngine, kernel, debian.ToolSuite)
+}

@@ -1,0 +1,175 @@
+package images
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/kernel"
+)
+
+// Components are the names of the component targets, in the order in which they
+// build on each other (manual: component targets).
+var Components = []string{"init", "initrd", "kernel", "bsp", "trail", "image"}
+
+// Composition is the graph of steps that makes what is wanted.
+type Composition struct {
+	// Components maps a component's name to its steps; components that the inputs
+	// do not give are absent.
+	Components map[string][]build.Step
+	// Artefacts are what `mage build` leaves under out/TARGET.
+	Artefacts []build.Artefact
+}
+
+// Wanted are the steps of all artefacts.
+func (c *Composition) Wanted() []build.Step {
+	var out []build.Step
+	for _, a := range c.Artefacts {
+		if !slices.Contains(out, a.Step) {
+			out = append(out, a.Step)
+		}
+	}
+	return out
+}
+
+// Compose makes the steps for the inputs. Nothing is run; inputs that do not give the
+// wanted outputs are an error.
+func Compose(in *Inputs) (*Composition, error) {
+	if err := in.check(); err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "planning target %s", in.Target)
+	}
+	c := &Composition{Components: map[string][]build.Step{"init": {in.Runtime.Step}}}
+	var bsp *BSP
+	if in.Kernel != nil {
+		bsp = c.kernel(in)
+	}
+	if in.wants(OutputExport) {
+		c.export(in, bsp)
+	}
+	if !in.wants(OutputImage) && !in.wants(OutputAppEngine) {
+		return c, nil
+	}
+	storage := trailOf(in, bsp)
+	c.Components["trail"] = []build.Step{storage}
+	if in.wants(OutputImage) {
+		c.image(in, storage)
+	}
+	if in.wants(OutputAppEngine) {
+		c.appEngine(in, storage)
+	}
+	return c, nil
+}
+
+func (in *Inputs) wants(o Output) bool { return slices.Contains(in.Outputs, o) }
+
+// check compares the outputs with what is there to make them.
+func (in *Inputs) check() error {
+	for _, o := range in.Outputs {
+		switch {
+		case o != OutputExport && o != OutputImage && o != OutputAppEngine:
+			return fault.New(fault.BadInput, "output %q: want %s, %s or %s", o, OutputExport, OutputImage, OutputAppEngine)
+		case o == OutputExport && in.Kernel == nil:
+			return fault.New(fault.BadInput, "output %s: there is no kernel", o)
+		case o == OutputImage && in.Layout == nil:
+			return fault.New(fault.BadInput, "output %s: there is no layout", o)
+		case o != OutputAppEngine && in.Tools == nil:
+			return fault.New(fault.BadInput, "output %s: there are no helper programs", o)
+		}
+	}
+	return nil
+}
+
+// kernel adds initrd and kernel and returns the BSP made of them.
+func (c *Composition) kernel(in *Inputs) *BSP {
+	base := initrdOf(in)
+	c.Components["initrd"] = []build.Step{base}
+	for _, a := range in.Addons {
+		c.Components["initrd"] = append(c.Components["initrd"], a.From.Step)
+	}
+	tree := in.Kernel.Tree.Step
+	modules := &kernel.Modules{Epoch: in.Epoch, Tree: tree}
+	c.Components["kernel"] = []build.Step{in.Kernel.Image.Step, modules, &kernel.ConfigCheck{Tree: tree}}
+	bsp := &BSP{
+		Target: in.Target, Release: in.Release, Epoch: in.Epoch,
+		Kernel: in.Kernel.Image, Initrd: Artefact{base, BaseInitrd}, Addons: in.Addons,
+		Modules: &Artefact{modules, kernel.ModulesFile},
+	}
+	if f := in.Kernel.Firmware; f != nil {
+		step := &kernel.Firmware{Epoch: in.Epoch, Tree: tree, Packages: stepsOf(f.Trees), Budget: f.Budget, Exclude: f.Exclude}
+		bsp.Firmware = &Artefact{step, kernel.FirmwareFile}
+		c.Components["kernel"] = append(c.Components["kernel"], step)
+	}
+	return bsp
+}
+
+func stepsOf(list []Artefact) []build.Step {
+	var out []build.Step
+	for _, a := range list {
+		out = append(out, a.Step)
+	}
+	return out
+}
+
+func initrdOf(in *Inputs) *Initrd {
+	early := &kernel.Early{Modules: in.Kernel.EarlyModules, Tree: in.Kernel.Tree.Step}
+	return &Initrd{
+		Files: &FilesBlock{
+			Epoch: in.Epoch, Target: in.Target, Derived: in.Config.Derived, Config: in.Config.Runtime, Defaults: in.Config.Defaults,
+			Skel: in.Config.Skel, Trust: trustOf(in), Release: in.Release, Packages: in.Packages, Tools: in.Tools,
+		},
+		Modules: &ModulesBlock{Epoch: in.Epoch, X86: in.X86, Early: early, Tools: in.Tools},
+		Runtime: &RuntimeBlock{Epoch: in.Epoch, X86: in.X86, Program: in.Runtime, Tools: in.Tools},
+	}
+}
+
+func trustOf(in *Inputs) []Trust {
+	var out []Trust
+	for _, s := range in.Config.Trust {
+		out = append(out, Trust(s))
+	}
+	return out
+}
+
+func (c *Composition) export(in *Inputs, bsp *BSP) {
+	export := &Export{Epoch: in.Epoch, Part: bsp}
+	c.Components["bsp"] = []build.Step{export}
+	c.Artefacts = append(c.Artefacts, build.Artefact{Step: export, From: ExportFile, To: in.Target + ".pvr.tgz"})
+}
+
+// trailOf makes revision 0: device.json, the BSP and the containers.
+func trailOf(in *Inputs, bsp *BSP) *Trail {
+	storage := &Trail{
+		AppEngine: in.wants(OutputAppEngine), Hub: in.Config.Hub, Stepskel: in.Config.Stepskel,
+		Parts: []build.Step{&Device{Defaults: in.Config.Defaults}},
+	}
+	if bsp != nil {
+		storage.Parts = append(storage.Parts, bsp)
+	}
+	storage.Parts = append(storage.Parts, stepsOf(in.Containers)...)
+	if in.Loader.State != nil {
+		storage.Boot = in.Loader.State.Step
+	}
+	return storage
+}
+
+func (c *Composition) image(in *Inputs, storage *Trail) {
+	disk := &Disk{
+		Target: in.Target, Layout: *in.Layout, Epoch: in.Epoch, Config: in.Config.Image,
+		Files: in.Loader.Files, Blobs: in.Loader.Blobs, Storage: storage, Tools: in.Tools,
+	}
+	name := fmt.Sprintf("%s-pv-%dMiB.img", in.Target, in.Layout.Size)
+	c.Components["image"] = []build.Step{disk}
+	c.Artefacts = append(c.Artefacts,
+		build.Artefact{Step: disk, From: DiskFile, To: name},
+		build.Artefact{Step: disk, From: BmapFile, To: name + ".bmap"})
+}
+
+func (c *Composition) appEngine(in *Inputs, storage *Trail) {
+	pack := &AppEngine{
+		Target: in.Target, Release: in.Release, Packages: in.Packages, Config: in.Config.Runtime, Defaults: in.Config.Defaults,
+		Skel: in.Config.Skel, Trust: trustOf(in), Epoch: in.Epoch, Packaged: packagedDigest(), Program: in.Runtime, Storage: storage,
+	}
+	c.Components["image"] = []build.Step{pack}
+	c.Artefacts = append(c.Artefacts, build.Artefact{Step: pack, From: AppEngineFile, To: in.Target + ".tgz"})
+}

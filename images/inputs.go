@@ -1,0 +1,162 @@
+package images
+
+import (
+	"encoding/json"
+
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/build"
+)
+
+// Inputs is the whole list of what a firmware is composed of. Nothing else decides the
+// result: [Compose] reads neither target nor environment nor archive. As JSON it names
+// each input with the step that makes it or with its path on this machine.
+//
+// Package resolve makes it from a target; whoever has the parts from elsewhere fills it
+// alike.
+type Inputs struct {
+	// Target is the name of what is composed: in names of files, in build.json, and the
+	// seed of identifiers.
+	Target string `json:"target"`
+	// Release is what the firmware calls itself; empty when nobody named it.
+	Release string `json:"release,omitempty"`
+	// Packages are the pinned packages that it is made of, for /etc/build.
+	Packages []string `json:"packages,omitempty"`
+	// X86 says that code is for that processor: compressors filter its branches.
+	X86 bool `json:"x86,omitempty"`
+	// Epoch is the time of everything composed.
+	Epoch build.Stamp `json:"epoch"`
+	// Outputs are what is wanted.
+	Outputs []Output `json:"outputs"`
+
+	// Runtime is the device binary.
+	Runtime Artefact `json:"runtime"`
+	// Kernel is absent where none is taken: in an App Engine, and when the BSP is that of
+	// a reference device.
+	Kernel *Kernel `json:"kernel,omitempty"`
+	// Addons are archives behind the base initrd, in their order.
+	Addons []Addon `json:"addons,omitempty"`
+	// Containers are the parts of revision 0 that hold containers: each output has a state
+	// fragment "json" and the directory "objects". A later one replaces keys of an earlier.
+	Containers []Artefact `json:"containers,omitempty"`
+
+	// Config are the files of configuration.
+	Config Config `json:"config"`
+
+	// Layout is the medium; absent when no image is made.
+	Layout *Layout `json:"layout,omitempty"`
+	// Loader is what the boot loader has on the medium.
+	Loader Loader `json:"loader"`
+
+	// Tools are the helper programs. An App Engine needs none.
+	Tools Tools `json:"-"`
+}
+
+// Output is one thing that can be composed.
+type Output string
+
+// The outputs.
+const (
+	OutputExport    Output = "export"    // the BSP as an export; takes Kernel
+	OutputImage     Output = "image"     // the medium with its block map; takes Layout and Loader
+	OutputAppEngine Output = "appengine" // the package for a Linux that is set up already
+)
+
+// Kernel is a kernel with its modules and firmware.
+type Kernel struct {
+	// Image is what the boot loader starts.
+	Image Artefact `json:"image"`
+	// Tree has lib/modules/RELEASE with its index, and boot/config-RELEASE for the check
+	// of options: a tree as kernel.Source says.
+	Tree Artefact `json:"tree"`
+	// EarlyModules go into the initrd with all they depend on.
+	EarlyModules []string `json:"early_modules,omitempty"`
+	// Firmware is absent when the BSP has none.
+	Firmware *Firmware `json:"firmware,omitempty"`
+}
+
+// Firmware are the trees from which the files are taken that a module names.
+type Firmware struct {
+	// Trees have files in one of kernel.FirmwarePaths.
+	Trees []Artefact `json:"trees"`
+	// Exclude are patterns below lib/firmware; Budget is in MiB, 0 is no limit.
+	Exclude []string `json:"exclude,omitempty"`
+	Budget  int      `json:"budget,omitempty"`
+}
+
+// Config are files of configuration. Those that are pointers may be absent.
+type Config struct {
+	// Runtime is pantavisor.config; Derived are the keys that follow from the layout.
+	Runtime build.Source `json:"runtime"`
+	Derived []Setting    `json:"derived,omitempty"`
+	// Defaults is the directory with groups.json and policies.
+	Defaults build.Source `json:"defaults"`
+	// Hub is pantahub.config; Image is image.config, the options of the storage.
+	Hub   build.Source  `json:"hub"`
+	Image *build.Source `json:"image,omitempty"`
+	// Skel goes into the initrd, Stepskel into revision 0: directories of the vendor.
+	Skel     *build.Source `json:"skel,omitempty"`
+	Stepskel *build.Source `json:"stepskel,omitempty"`
+	// Trust are PEM files that signatures are checked against, by their name in
+	// /etc/pantavisor/pvs/trust.
+	Trust []build.Source `json:"trust,omitempty"`
+}
+
+// Layout is a medium with a partition table.
+type Layout struct {
+	// Size of the medium in MiB.
+	Size int `json:"size"`
+	// Table is a name in the table of forms, table.go: gpt or mbr.
+	Table string `json:"table"`
+	// Partitions in the order of their offsets.
+	Partitions []Partition `json:"partitions"`
+}
+
+// Partition is one entry of the partition table.
+type Partition struct {
+	// Name is the partition's name in the table and the label of its file system.
+	Name string `json:"name"`
+	// Role says what is on it: root is the storage, others have the boot loader's files.
+	Role string `json:"role"`
+	// Format is a name in the table of formats, disk.go: fat32 or ext4.
+	Format string `json:"format"`
+	// Start and Size in MiB. 0: behind the one before; what is left.
+	Start int `json:"start,omitempty"`
+	Size  int `json:"size,omitempty"`
+}
+
+// Loader is what a boot loader has on the medium.
+type Loader struct {
+	// Files are trees for partitions.
+	Files []RoleFiles `json:"files,omitempty"`
+	// Blobs are written outside of partitions.
+	Blobs []Blob `json:"blobs,omitempty"`
+	// State is a tree that is added to the storage.
+	State *Artefact `json:"state,omitempty"`
+}
+
+// RoleFiles is the tree of files for the partition with a role.
+type RoleFiles struct {
+	Role string   `json:"role"`
+	Tree Artefact `json:"tree"`
+}
+
+// Blob is a file at a fixed place of the medium; see [bootloader.Blob].
+type Blob struct {
+	Name   string   `json:"name"`
+	File   Artefact `json:"file"`
+	Offset int64    `json:"offset"`
+	Max    int64    `json:"max"`
+}
+
+// BlobOf is a boot loader's blob as an input.
+func BlobOf(b bootloader.Blob) Blob {
+	return Blob{Name: b.Name, File: Artefact{b.Step, b.File}, Offset: b.Offset, Max: b.Max}
+}
+
+// MarshalJSON names the step and the path in its output; no path is the whole output.
+func (a Artefact) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Step string `json:"step"`
+		Path string `json:"path,omitempty"`
+	}{a.Step.Name(), a.File})
+}

@@ -1,0 +1,92 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// place is a named range of the medium.
+type place struct {
+	name string
+	extent
+}
+
+func (p place) String() string { return fmt.Sprintf("%s (bytes %d to %d)", p.name, p.from, p.to) }
+
+// checkBlobs compares the places of raw blobs with each other, with what the table takes
+// and with the partitions. Each blob counts with all of its room.
+func (c *composition) checkBlobs() error {
+	form, err := tableOf(c.disk.Layout)
+	if err != nil {
+		return err
+	}
+	size := int64(c.disk.Layout.Size) * mib
+	var taken []place
+	for _, e := range form.reserved(size) {
+		taken = append(taken, place{"the partition table", e})
+	}
+	for _, s := range c.spans {
+		taken = append(taken, place{"partition " + s.Name, extent{s.Start, s.Start + s.Length}})
+	}
+	var errs []error
+	for _, b := range c.disk.Blobs {
+		p := place{"blob " + b.Name, extent{b.Offset, b.Offset + b.Max}}
+		if b.Offset < 0 || b.Max <= 0 || b.Max > size || b.Offset > size-b.Max {
+			errs = append(errs, fault.New(fault.BadInput, "placing blob %s: %d bytes at %d are not a place of a medium of %d bytes", b.Name, b.Max, b.Offset, size))
+			continue
+		}
+		for _, t := range taken {
+			if p.from < t.to && t.from < p.to {
+				errs = append(errs, fault.New(fault.BadInput, "placing %s: it overlaps %s", p, t))
+			}
+		}
+		taken = append(taken, p)
+	}
+	return errors.Join(append(errs, c.checkBlobSizes()...)...)
+}
+
+// checkBlobSizes compares the files with the room that they have.
+func (c *composition) checkBlobSizes() []error {
+	var errs []error
+	for _, b := range c.disk.Blobs {
+		info, err := os.Stat(b.File.in(c.work))
+		switch {
+		case err != nil:
+			errs = append(errs, fault.Wrap(fault.Missing, err, "placing blob %s", b.Name))
+		case !info.Mode().IsRegular():
+			errs = append(errs, fault.New(fault.BadInput, "placing blob %s: %s is not a regular file", b.Name, b.File.File))
+		case info.Size() > b.Max:
+			errs = append(errs, fault.New(fault.NoSpace, "placing blob %s: its %d bytes are more than the %d that it has at %d", b.Name, info.Size(), b.Max, b.Offset))
+		}
+	}
+	return errs
+}
+
+// raw writes the blobs to their places.
+func (c *composition) raw(ctx context.Context) error {
+	for _, b := range c.disk.Blobs {
+		if err := ctx.Err(); err != nil {
+			return fault.Wrap(fault.Cancelled, err, "writing blob %s", b.Name)
+		}
+		if err := c.writeBlob(b); err != nil {
+			return fault.Wrap(fault.IO, err, "writing blob %s", b.Name)
+		}
+	}
+	return nil
+}
+
+func (c *composition) writeBlob(b Blob) error {
+	f, err := os.Open(b.File.in(c.work))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	n, err := io.Copy(io.NewOffsetWriter(c.file, b.Offset), io.LimitReader(f, b.Max))
+	c.work.Contains(fmt.Sprintf("blob %s (from byte %d)", b.Name, b.Offset), n)
+	return err
+}

@@ -1,0 +1,74 @@
+package resolve
+
+import (
+	"path/filepath"
+	"slices"
+
+	"github.com/pantavisor/pantavisor/bootloader/loaders"
+	"github.com/pantavisor/pantavisor/containers"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// tools are the packages of the helper programs: mke2fs, grub-mkimage and xz. They are
+// the same for every target, so that one toolbox serves all.
+var tools = []string{"e2fsprogs", "grub-common", "xz-utils"}
+
+func toolsFor(hostArch string) debian.Request {
+	return debian.Request{Name: debian.ToolsRequest, Suite: debian.ToolSuite, Arch: hostArch, Packages: tools, Closure: true}
+}
+
+// Requests lists what a target of the source tree at root takes from Debian, without the
+// helper programs: what kernel, boot loader and containers ask for.
+func Requests(t *targets.Target, root string) ([]debian.Request, error) {
+	var out []debian.Request
+	if t.Kernel != nil {
+		source, err := kernel.SourceOf(t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, source.Requests()...)
+	}
+	if t.Bootloader != nil {
+		loader, err := loaders.For(t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, loader.Requests()...)
+	}
+	return append(out, containers.Requests(t, containersDir(root))...), nil
+}
+
+func containersDir(root string) string { return filepath.Join(root, "containers") }
+
+// BuildRequests lists what a build of the target on this machine needs.
+func BuildRequests(t *targets.Target, root string) ([]debian.Request, error) {
+	return requestsWith(t, root, debian.HostArch())
+}
+
+// LockRequests lists what the target's lock holds: helper programs for each
+// architecture that people build on, so that the file is the same whoever moves
+// it, and for this machine's.
+func LockRequests(t *targets.Target, root string) ([]debian.Request, error) {
+	hosts := []string{"amd64", "arm64"}
+	if !slices.Contains(hosts, debian.HostArch()) {
+		hosts = append(hosts, debian.HostArch())
+	}
+	return requestsWith(t, root, hosts...)
+}
+
+// requestsWith adds the helper programs for machines that build.
+func requestsWith(t *targets.Target, root string, hosts ...string) ([]debian.Request, error) {
+	out, err := Requests(t, root)
+	if err != nil || !needsTools(t) {
+		return out, err
+	}
+	for _, h := range hosts {
+		out = append(out, toolsFor(h))
+	}
+	return out, nil
+}
+
+// needsTools reports whether helper programs have a part in what is made.
+func needsTools(t *targets.Target) bool { return t.AppEngine == nil }

@@ -1,0 +1,288 @@
+// Package resolve turns a target into the list of what its images are composed of: it
+// asks the kernel's source, the boot loader and the containers for their parts, and
+// looks for the files of configuration in the source tree. Package images composes what
+// is on that list and knows nothing of what is here.
+package resolve
+
+import (
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/bootloader/loaders"
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gobinary"
+	"github.com/pantavisor/pantavisor/build/gosource"
+	"github.com/pantavisor/pantavisor/containers"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Options say where parts come from and what the user wants to be different.
+type Options struct {
+	// Root is the source tree, the module's directory.
+	Root string
+	// Module is the source tree's Go code. Default: that of Root.
+	Module *gosource.Module
+	// Parts makes the steps for Debian packages, from the target's lock: it must answer
+	// [BuildRequests].
+	Parts *debian.Parts
+	// MergeSource is a .pvr directory or an export whose containers go into revision
+	// 0 in place of the target's own (PVR_MERGE_SRC). Default: none.
+	MergeSource string
+	// UseSourceBSP takes the BSP from MergeSource and builds none
+	// (PVR_USE_SRC_BSP). It needs MergeSource.
+	UseSourceBSP bool
+	// Epoch is the time of everything composed (SOURCE_DATE_EPOCH).
+	Epoch build.Stamp
+	// Debug adds a shell on the console (PANTAVISOR_DEBUG).
+	Debug bool
+	// TrustCertificates and TrustKey are PEM files that signatures are checked
+	// against (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM). Default: those in ca/pvs.
+	TrustCertificates, TrustKey string
+	// Release is what the runtime and build.json call this firmware (PV_VERSION).
+	// Default: a digest of the runtime's sources; build.json then tells none.
+	Release string
+}
+
+var _ images.Tools = (*debian.Toolbox)(nil)
+
+// Target lists what a target is composed of. Nothing is run; what is wrong with the
+// options is returned at once.
+func Target(t *targets.Target, o Options) (*images.Inputs, error) {
+	in, err := target(t, o)
+	return in, fault.Wrap(fault.BadInput, err, "planning target %s", t.Name)
+}
+
+// Composition resolves a target and composes it.
+func Composition(t *targets.Target, o Options) (*images.Composition, error) {
+	in, err := Target(t, o)
+	if err != nil {
+		return nil, err
+	}
+	return images.Compose(in)
+}
+
+func target(t *targets.Target, o Options) (*images.Inputs, error) {
+	if o.UseSourceBSP && o.MergeSource == "" {
+		return nil, fault.New(fault.BadInput, "PVR_USE_SRC_BSP is set, but PVR_MERGE_SRC names no reference device to take the BSP from")
+	}
+	p, err := open(t, o)
+	if err != nil {
+		return nil, err
+	}
+	program := p.program("cmd/pantavisor")
+	in := &images.Inputs{
+		Target: t.Name, Release: o.Release, Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
+		Runtime: images.Artefact{Step: program, File: program.File()},
+	}
+	if p.toolbox != nil {
+		in.Tools = p.toolbox
+	}
+	for _, part := range []func() error{
+		func() (err error) { in.Packages, err = p.packages(); return err },
+		func() (err error) { in.Config, err = p.config(); return err },
+		func() (err error) { in.Kernel, err = p.kernel(); return err },
+		func() (err error) { in.Addons, err = p.addons(); return err },
+		func() (err error) { in.Containers, err = p.containers(); return err },
+		func() (err error) { in.Layout, in.Loader, err = p.medium(); return err },
+	} {
+		if err := part(); err != nil {
+			return nil, err
+		}
+	}
+	return in, nil
+}
+
+// providers are what the parts of one target are made with.
+type providers struct {
+	Options
+	target  *targets.Target
+	toolbox *debian.Toolbox // nil when nothing needs it
+}
+
+// open fills in what the options leave out.
+func open(t *targets.Target, o Options) (p *providers, err error) {
+	p = &providers{Options: o, target: t}
+	if p.Module == nil {
+		if p.Module, err = gosource.Open(o.Root); err != nil {
+			return nil, err
+		}
+	}
+	if needsTools(t) {
+		p.toolbox, err = o.Parts.Toolbox(toolsFor(debian.HostArch()))
+	}
+	return p, err
+}
+
+func (p *providers) x86() bool { return p.target.Arch.Go == "amd64" || p.target.Arch.Go == "386" }
+
+func (p *providers) hasKernel() bool { return p.target.Kernel != nil && !p.UseSourceBSP }
+
+// outputs are what the target says that there is to make.
+func (p *providers) outputs() []images.Output {
+	var out []images.Output
+	if p.hasKernel() {
+		out = append(out, images.OutputExport)
+	}
+	if p.target.Image != nil {
+		out = append(out, images.OutputImage)
+	}
+	if p.target.AppEngine != nil {
+		out = append(out, images.OutputAppEngine)
+	}
+	return out
+}
+
+// program is the step that builds a main package. The device binary alone is told the
+// release.
+func (p *providers) program(pkg string) *gobinary.Step {
+	step := gobinary.New(p.Module, path.Clean(pkg), p.target.Arch)
+	if step.Package == "cmd/pantavisor" {
+		step.Release = p.Release
+	}
+	return step
+}
+
+func (p *providers) packages() ([]string, error) {
+	requests, err := Requests(p.target, p.Root)
+	return p.Parts.Names(requests), err
+}
+
+func (p *providers) kernel() (*images.Kernel, error) {
+	if !p.hasKernel() {
+		return nil, nil
+	}
+	source, err := kernel.SourceOf(p.target)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := source.Tree(p.Parts)
+	if err != nil {
+		return nil, err
+	}
+	firmware, err := p.firmware(source)
+	return &images.Kernel{
+		Image: images.Artefact{Step: &kernel.Image{Tree: tree}, File: kernel.ImageFile},
+		Tree:  images.Artefact{Step: tree}, EarlyModules: p.target.Kernel.EarlyModules, Firmware: firmware,
+	}, err
+}
+
+func (p *providers) firmware(source kernel.Source) (*images.Firmware, error) {
+	f := p.target.Kernel.Firmware
+	if f == nil {
+		return nil, nil
+	}
+	trees, err := source.Firmware(p.Parts)
+	out := &images.Firmware{Exclude: f.Exclude, Budget: f.Budget}
+	for _, tree := range trees {
+		out.Trees = append(out.Trees, images.Artefact{Step: tree})
+	}
+	return out, err
+}
+
+// addons is the debug shell, made of what the containers take from Debian.
+func (p *providers) addons() ([]images.Addon, error) {
+	if !p.Debug || !p.hasKernel() {
+		return nil, nil
+	}
+	pkg, err := p.containerPackage("busybox-static")
+	if err != nil {
+		return nil, fault.Wrap(fault.Unsupported, err, "adding the debug shell (PANTAVISOR_DEBUG)")
+	}
+	shell := &images.DebugAddon{
+		Epoch: p.Epoch, X86: p.x86(), Busybox: &debian.Unpack{Keep: []string{"bin/"}, Package: pkg}, Tools: p.toolbox,
+	}
+	return []images.Addon{{From: images.Artefact{Step: shell, File: images.DebugAddonFile}, Name: images.DebugAddonFile}}, nil
+}
+
+func (p *providers) containerPackage(name string) (*debian.Fetch, error) {
+	requests := containers.Requests(p.target, containersDir(p.Root))
+	if len(requests) == 0 {
+		return nil, fault.New(fault.BadInput, "it takes nothing from Debian for %s", containers.Request)
+	}
+	return p.Parts.Fetch(requests[0], name)
+}
+
+// containers are those of the reference device, or the target's own.
+func (p *providers) containers() ([]images.Artefact, error) {
+	if p.target.Image == nil && p.target.AppEngine == nil { // there is no revision 0
+		return nil, nil
+	}
+	if strings.Contains(p.MergeSource, "://") {
+		return nil, fault.New(fault.Unsupported, "PVR_MERGE_SRC=%s: a reference device is not fetched; clone it (pvr clone) and name the directory .pvr, or an export", p.MergeSource)
+	}
+	if p.MergeSource != "" {
+		abs, err := filepath.Abs(p.MergeSource)
+		return []images.Artefact{{Step: &images.Reference{BSP: p.UseSourceBSP, Path: abs}}}, err
+	}
+	parts, err := containers.Parts(p.target, containers.Options{
+		Epoch:    p.Epoch,
+		Dir:      containersDir(p.Root),
+		Program:  func(pkg string) containers.Builder { return p.program(pkg) },
+		Packages: p.containerPackage,
+	})
+	var out []images.Artefact
+	for _, part := range parts {
+		out = append(out, images.Artefact{Step: part})
+	}
+	return out, err
+}
+
+// medium is the disk and what the boot loader has on it. An App Engine has no disk, but
+// the values of a boot loader.
+func (p *providers) medium() (*images.Layout, images.Loader, error) {
+	if p.target.AppEngine != nil {
+		return nil, images.Loader{State: &images.Artefact{Step: &images.UbootStore{}}}, nil
+	}
+	if p.target.Image == nil {
+		return nil, images.Loader{}, nil
+	}
+	layout := layoutOf(p.target.Image)
+	if p.target.Bootloader == nil {
+		return layout, images.Loader{}, nil
+	}
+	loader, err := loaders.For(p.target)
+	if err != nil {
+		return nil, images.Loader{}, err
+	}
+	files, err := loaderInputs(loader, layout, bootloader.Kit{Parts: p.Parts, Tools: p.toolbox})
+	return layout, files, err
+}
+
+// loaderInputs asks a boot loader for all that it has on a medium.
+func loaderInputs(loader bootloader.Loader, layout *images.Layout, kit bootloader.Kit) (images.Loader, error) {
+	var out images.Loader
+	for _, p := range layout.Partitions {
+		tree, err := loader.Files(p.Role, kit)
+		if err != nil {
+			return out, err
+		}
+		if tree != nil {
+			out.Files = append(out.Files, images.RoleFiles{Role: p.Role, Tree: images.Artefact{Step: tree}})
+		}
+	}
+	blobs, err := loader.Raw(kit)
+	if err != nil {
+		return out, err
+	}
+	for _, b := range blobs {
+		out.Blobs = append(out.Blobs, images.BlobOf(b))
+	}
+	if state := loader.State(); state != nil {
+		out.State = &images.Artefact{Step: state}
+	}
+	return out, nil
+}
+
+func layoutOf(im *targets.Image) *images.Layout {
+	out := &images.Layout{Size: im.Size, Table: im.Table}
+	for _, p := range im.Partitions {
+		out.Partitions = append(out.Partitions, images.Partition(p))
+	}
+	return out
+}

@@ -1,0 +1,181 @@
+package resolve
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// shipped is a target of this repository with its options, without any download.
+func shipped(t *testing.T, name string) (*targets.Target, Options) {
+	t.Helper()
+	target, err := targets.Load(targets.Builtin(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := debian.LoadLock(filepath.Join("../../targets", name, "parts.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target, Options{Root: "../..", Parts: debian.NewParts(debian.Open(t.TempDir(), nil), lock)}
+}
+
+func artefacts(t *testing.T, name string) []string {
+	t.Helper()
+	c, err := Composition(shipped(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, a := range c.Artefacts {
+		out = append(out, a.To)
+	}
+	return out
+}
+
+// reachable are the names of all steps below some.
+func reachable(steps []build.Step) map[string]bool {
+	out := map[string]bool{}
+	for _, s := range steps {
+		out[s.Name()] = true
+		maps.Copy(out, reachable(s.Deps()))
+	}
+	return out
+}
+
+func TestTargetWithAnImageHasEveryComponent(t *testing.T) {
+	c, err := Composition(shipped(t, "x64-uefi"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(images.Components)), slices.Sorted(maps.Keys(c.Components))); diff != "" {
+		t.Error(diff)
+	}
+	want := []string{"x64-uefi.pvr.tgz", "x64-uefi-pv-4096MiB.img", "x64-uefi-pv-4096MiB.img.bmap"}
+	if diff := cmp.Diff(want, artefacts(t, "x64-uefi")); diff != "" {
+		t.Error(diff)
+	}
+	if all := reachable(c.Wanted()); all["initrd/addon-debug"] || !all["container/sdk/amd64"] {
+		t.Errorf("steps %v", slices.Sorted(maps.Keys(all)))
+	}
+}
+
+func TestGenericTargetHasABSPOnly(t *testing.T) {
+	if diff := cmp.Diff([]string{"x64-generic.pvr.tgz"}, artefacts(t, "x64-generic")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOptionsChangeTheGraph(t *testing.T) {
+	for name, c := range map[string]struct {
+		set    func(*Options)
+		has    string
+		hasNot string
+	}{
+		"debug":  {func(o *Options) { o.Debug = true }, "initrd/addon-debug", "trail/reference"},
+		"merge":  {func(o *Options) { o.MergeSource = "x/.pvr" }, "trail/reference", "container/sdk/amd64"},
+		"no BSP": {func(o *Options) { o.MergeSource, o.UseSourceBSP = "x.tgz", true }, "trail/reference", "bsp/part"},
+	} {
+		target, o := shipped(t, "x64-uefi")
+		c.set(&o)
+		g, err := Composition(target, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := reachable(g.Wanted())
+		if !all[c.has] || all[c.hasNot] {
+			t.Errorf("%s: steps %v", name, slices.Sorted(maps.Keys(all)))
+		}
+	}
+}
+
+func TestOptionsThatDoNotFitAreRefused(t *testing.T) {
+	private, text := filepath.Join(t.TempDir(), "key.pem"), filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(private, []byte("-----BEGIN EC PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(text, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, set := range map[string]func(*targets.Target, *Options){
+		"PVR_MERGE_SRC":         func(_ *targets.Target, o *Options) { o.UseSourceBSP = true },
+		"private key":           func(_ *targets.Target, o *Options) { o.TrustKey = private },
+		"no PEM block":          func(_ *targets.Target, o *Options) { o.TrustCertificates = text },
+		"PV_PVS_CERT_PEM":       func(_ *targets.Target, o *Options) { o.TrustCertificates = filepath.Join(t.TempDir(), "none") },
+		"\"uboot\" is not supp": func(t *targets.Target, _ *Options) { t.Bootloader.Type = "uboot" },
+		"\"yocto\" is not supp": func(t *targets.Target, _ *Options) { t.Kernel.Source = "yocto" },
+		"GRUB is made for":      func(t *targets.Target, _ *Options) { t.Image.Table = "mbr" },
+		"has the role root":     func(t *targets.Target, _ *Options) { t.Image.Partitions = t.Image.Partitions[:1] },
+	} {
+		target, o := shipped(t, "x64-uefi")
+		set(target, &o)
+		_, err := Composition(target, o)
+		if k := fault.Of(err); (k != fault.BadInput && k != fault.Missing && k != fault.Unsupported) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: kind %v: %v", want, k, err)
+		}
+	}
+}
+
+// TestTimeStampReachesEveryStep looks at each step of a target that has a stamp.
+func TestTimeStampReachesEveryStep(t *testing.T) {
+	target, o := shipped(t, "x64-uefi")
+	o.Debug, o.Epoch = true, 1700000000
+	c, err := Composition(target, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stamped := map[string]bool{}
+	eachStep(c.Wanted(), func(s build.Step) {
+		f := reflect.ValueOf(s).Elem().FieldByName("Epoch")
+		if !f.IsValid() {
+			return
+		}
+		stamped[s.Name()] = true
+		if f.Interface() != o.Epoch {
+			t.Errorf("%s has the stamp %v", s.Name(), f.Interface())
+		}
+	})
+	for _, name := range []string{
+		"initrd/files", "initrd/modules", "initrd/runtime", "initrd/addon-debug", "kernel/modules", "kernel/firmware",
+		"bsp/part", "bsp/export", "container/sdk/amd64", "image/disk",
+	} {
+		if !stamped[name] {
+			t.Errorf("%s has no stamp", name)
+		}
+	}
+}
+
+func eachStep(steps []build.Step, do func(build.Step)) {
+	for _, s := range steps {
+		do(s)
+		eachStep(s.Deps(), do)
+	}
+}
+
+func TestReferenceIsNotFetched(t *testing.T) {
+	target, o := shipped(t, "x64-uefi")
+	o.MergeSource = "https://hub.example.org/device"
+	if _, err := Target(target, o); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "pvr clone") {
+		t.Errorf("%v: %v", fault.Of(err), err)
+	}
+}
+
+func TestAppEngineTargetsMakeAPackage(t *testing.T) {
+	for _, name := range []string{"x64-appengine", "aarch64-appengine", "arm-appengine", "mips-appengine"} {
+		if diff := cmp.Diff([]string{name + ".tgz"}, artefacts(t, name)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}

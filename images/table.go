@@ -1,0 +1,99 @@
+package images
+
+import (
+	"context"
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/diskfs/go-diskfs/partition/gpt"
+	"github.com/diskfs/go-diskfs/partition/mbr"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+const sector = 512
+
+// extent is a range of bytes of the medium.
+type extent struct{ from, to int64 }
+
+// tableForm is a form of the partition table.
+type tableForm struct {
+	// reserved is what the table takes of a medium of so many bytes.
+	reserved func(size int64) []extent
+	write    func(c *composition) error
+}
+
+// tables are the forms by name. A new one is an entry here and in package targets. What
+// stands before byte 440 of the first sector is code: no table takes it.
+var tables = map[string]tableForm{
+	"gpt": {
+		// The protective MBR, the header and 32 sectors of entries, and their copies.
+		reserved: func(size int64) []extent { return []extent{{440, 34 * sector}, {size - 33*sector, size}} },
+		write:    (*composition).writeGPT,
+	},
+	"mbr": {
+		reserved: func(int64) []extent { return []extent{{440, sector}} },
+		write:    (*composition).writeMBR,
+	},
+}
+
+// tableOf returns the form of a layout's table.
+func tableOf(l Layout) (tableForm, error) {
+	form, ok := tables[l.Table]
+	if !ok {
+		return form, fault.New(fault.Unsupported, "partitioning the image: table %q is not supported; supported: %s", l.Table, keyList(tables))
+	}
+	return form, nil
+}
+
+func keyList[V any](m map[string]V) string {
+	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+}
+
+// table writes the partition table with all its copies.
+func (c *composition) table(context.Context) error {
+	form, err := tableOf(c.disk.Layout)
+	if err != nil {
+		return err
+	}
+	return fault.Wrap(fault.IO, form.write(c), "partitioning the image")
+}
+
+func (c *composition) writeGPT() error {
+	t := &gpt.Table{GUID: c.id.uuid("disk"), ProtectiveMBR: true, LogicalSectorSize: sector, PhysicalSectorSize: sector}
+	for i, s := range c.spans {
+		kind := gpt.LinuxFilesystem
+		if s.Role == "boot" {
+			kind = gpt.EFISystemPartition
+		}
+		t.Partitions = append(t.Partitions, &gpt.Partition{
+			Index: i + 1, Start: uint64(s.Start / sector), End: uint64((s.Start+s.Length)/sector - 1), Size: uint64(s.Length),
+			Type: kind, Name: s.Name, GUID: c.id.uuid("partition " + s.Name),
+		})
+	}
+	return t.Write(c.file, int64(c.disk.Layout.Size)*mib)
+}
+
+// signatureAt is where an MBR has the identifier of the disk: Linux makes the UUIDs of
+// its partitions from it.
+const signatureAt = 440
+
+func (c *composition) writeMBR() error {
+	t := &mbr.Table{LogicalSectorSize: sector, PhysicalSectorSize: sector}
+	for i, s := range c.spans {
+		kind := mbr.Linux
+		if s.Format == "fat32" {
+			kind = mbr.Fat32LBA
+		}
+		t.Partitions = append(t.Partitions, &mbr.Partition{
+			Index: i + 1, Bootable: s.Role == "boot", Type: kind, Start: uint32(s.Start / sector), Size: uint32(s.Length / sector),
+		})
+	}
+	if err := t.Write(c.file, int64(c.disk.Layout.Size)*mib); err != nil {
+		return err
+	}
+	_, err := c.file.WriteAt(binary.LittleEndian.AppendUint32(nil, c.id.number("disk")), signatureAt)
+	return err
+}
