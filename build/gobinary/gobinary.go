@@ -130,10 +130,12 @@ func sorted(err error, said string, s *Step) error {
 	return fault.New(kind, "compiling %s for %s: %w\n%s", s.Package, s.Arch, err, strings.TrimSpace(said))
 }
 
-// smallHeap is GODEBUG=disablethp=1 as a program's default, which has no other
-// form for this setting. The first huge page of a heap costs 2 MiB of memory, and
-// the time to clear it, in programs that need a few hundred KiB.
-const smallHeap = "-X=runtime.godebugDefault=disablethp=1"
+// defaults are settings of GODEBUG as a program's default; disablethp has no other
+// form. The first huge page of a heap costs 2 MiB of memory, and the time to clear it,
+// in programs that need a few hundred KiB. The other two keep every start of a program
+// from reading its control group's share of the processors and the list of mounts:
+// nobody limits the runtime's, and a thread too many does no harm.
+const defaults = "-X=runtime.godebugDefault=disablethp=1,containermaxprocs=0,updatemaxprocs=0"
 
 // SourceRelease marks a release that is named by nobody: 12 digits of a SHA-256 follow.
 // One tree has one such name, with or without a version control system.
@@ -160,7 +162,7 @@ func (s *Step) release() (string, error) {
 }
 
 func (s *Step) arguments(out, release string) []string {
-	flags := []string{"-s", "-w", "-buildid=", smallHeap, "-X=main.release=" + release}
+	flags := []string{"-s", "-w", "-buildid=", defaults, "-X=main.release=" + release}
 	args := []string{
 		"build", "-trimpath", "-buildvcs=false", "-mod=readonly",
 		"-ldflags=" + strings.Join(flags, " "), "-o", out,

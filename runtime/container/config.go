@@ -32,8 +32,8 @@ const cloned = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.C
 // Setting is a key with its value, for the groups of keys whose names are open:
 // control groups, limits, kernel parameters.
 type Setting struct {
-	Key   string `json:"k"`
-	Value string `json:"v"`
+	Key   string
+	Value string
 }
 
 // Net is one lxc.net.N.

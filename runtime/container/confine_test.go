@@ -154,7 +154,7 @@ func TestTerminals(t *testing.T) {
 		t.Fatalf("%d terminals are held", len(p.ttys))
 	}
 	var buf [16]byte
-	n, err := p.ttys[1].Read(buf[:])
+	n, err := unix.Read(p.ttys[1], buf[:])
 	if err != nil || !strings.HasPrefix(string(buf[:n]), "hello") {
 		t.Errorf("tty2 said %q, %v", buf[:n], err)
 	}

@@ -77,10 +77,10 @@ func (c *Config) insideHooks() (list []Hook) {
 
 // hooking is what every hook of a container is told (lxc.container.conf(5), hooks).
 type hooking struct {
-	Name    string   `json:"name"`
-	Version int      `json:"version"`
-	Dir     string   `json:"dir"` // folder in which they run: that of the configuration
-	Env     []string `json:"env"`
+	Name    string
+	Version int
+	Dir     string // folder in which they run: that of the configuration
+	Env     []string
 }
 
 // hooking makes the environment of a container's hooks.

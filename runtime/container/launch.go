@@ -2,11 +2,13 @@ package container
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -227,24 +229,20 @@ func (st *starting) setUp(p *Process, sock *os.File) error {
 	}
 }
 
-// packet is the most that goes over the socket at once.
-const packet = 64 << 10
+// packet is the most that goes over the socket at once, in bytes.
+const packet = 8 << 10
 
-// sendPlan sends the plan in packets; an empty object ends it.
+// planHead is the length of what comes before the plan: the number of its bytes.
+const planHead = 4
+
+// sendPlan sends the plan in packets.
 func sendPlan(sock *os.File, p *plan) error {
-	data, err := json.Marshal(p)
-	if err != nil {
-		return fmt.Errorf("writing the plan: %w", err)
-	}
-	for len(data) > 0 {
-		n := min(len(data), packet)
-		if _, err := sock.Write(data[:n]); err != nil {
+	data := p.encode()
+	head := binary.NativeEndian.AppendUint32(make([]byte, 0, planHead+len(data)), uint32(len(data)))
+	for part := range slices.Chunk(append(head, data...), packet) {
+		if _, err := sock.Write(part); err != nil {
 			return fmt.Errorf("sending the plan to the first stage: %w", err)
 		}
-		data = data[n:]
-	}
-	if _, err := sock.Write([]byte("\n")); err != nil {
-		return fmt.Errorf("sending the plan to the first stage: %w", err)
 	}
 	return nil
 }
@@ -289,21 +287,18 @@ func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 	return false, e
 }
 
-// take keeps the descriptors that came with a word.
+// take keeps the descriptors that came with a word. Only the console's is ever read:
+// the poller need not know the others.
 func (st *starting) take(p *Process, word string, fds []int) error {
-	files := make([]*os.File, len(fds))
-	for i, fd := range fds {
-		_ = unix.SetNonblock(fd, true)
-		files[i] = os.NewFile(uintptr(fd), word+" of "+strconv.Itoa(p.PID))
-	}
-	if n, ok := strings.CutPrefix(word, stageExport); ok {
-		return st.placeExport(n, files[0])
-	}
 	if word == stageTty {
-		p.ttys = append(p.ttys, files...)
+		p.ttys = append(p.ttys, fds...)
 		return nil
 	}
-	p.Console = files[0]
+	if n, ok := strings.CutPrefix(word, stageExport); ok {
+		return st.placeExport(n, os.NewFile(uintptr(fds[0]), word))
+	}
+	_ = unix.SetNonblock(fds[0], true)
+	p.Console = os.NewFile(uintptr(fds[0]), word+" of "+strconv.Itoa(p.PID))
 	return nil
 }
 

@@ -528,7 +528,8 @@ func BenchmarkStart(bm *testing.B) {
 	binary, was := filepath.Join(b.dir, "pantavisor"), self
 	self = func() string { return binary }
 	bm.Cleanup(func() { self = was })
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "../../cmd/pantavisor")
+	// The default of GODEBUG is that of package gobinary.
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X=runtime.godebugDefault=disablethp=1,containermaxprocs=0,updatemaxprocs=0", "-o", binary, "../../cmd/pantavisor")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		bm.Fatalf("%v\n%s", err, out)

@@ -102,18 +102,18 @@ func setAuto(p *parser, v string) error {
 
 // Mount is one mount in a container, in the words of lxc.mount.entry.
 type Mount struct {
-	Source   string  `json:"s"`
-	Target   string  `json:"t"` // in the container
-	Type     string  `json:"f,omitempty"`
-	Flags    uintptr `json:"m,omitempty"` // MS_* of mount(2), propagation apart
-	Spread   uintptr `json:"p,omitempty"` // MS_SHARED, MS_SLAVE, ... or 0
-	Data     string  `json:"d,omitempty"` // options of the file system
-	Create   string  `json:"c,omitempty"` // "dir" or "file": make the target if missing
-	Optional bool    `json:"o,omitempty"` // what cannot be mounted is left out
-	Relative bool    `json:"r,omitempty"` // Source is below the container's root
-	MakeDir  bool    `json:"k,omitempty"` // origin=mkdir: make Source if missing
+	Source   string
+	Target   string // in the container
+	Type     string
+	Flags    uintptr // MS_* of mount(2), propagation apart
+	Spread   uintptr // MS_SHARED, MS_SLAVE, ... or 0
+	Data     string  // options of the file system
+	Create   string  // "dir" or "file": make the target if missing
+	Optional bool    // what cannot be mounted is left out
+	Relative bool    // Source is below the container's root
+	MakeDir  bool    // origin=mkdir: make Source if missing
 	// Below is the folder that no symbolic link in Source leads out of; see [Volumes].
-	Below string `json:"b,omitempty"`
+	Below string
 }
 
 // String names the mount as messages do.

@@ -12,43 +12,43 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
-// plan is all that the first stage must know; it crosses the socket as JSON.
+// plan is all that the first stage must know; it crosses the socket, see [wire].
 type plan struct {
-	Stage      string              `json:"stage"` // folder on which the root is put together
-	Root       Root                `json:"root"`
-	Init       []string            `json:"init"`
-	Cwd        string              `json:"cwd"`
-	Env        []string            `json:"env"`
-	Hostname   string              `json:"host"` // "" without a UTS namespace
-	NewCgroup  bool                `json:"cgns"`
-	SameKeys   bool                `json:"keys"` // keeps the runtime's session keyring
-	OwnNet     bool                `json:"net"`
-	Links      []network.Interface `json:"links"`
-	Proc       AutoMount           `json:"proc"`
-	Sys        AutoMount           `json:"sys"`
-	Cgroup     AutoMount           `json:"cg"`
-	CgroupV2   bool                `json:"cg2"`
-	Autodev    bool                `json:"dev"`
-	PtyMax     int                 `json:"pty"`
-	Console    bool                `json:"con"`
-	Mounts     []Mount             `json:"mounts"`
-	Limits     []Setting           `json:"limits"`
-	Sysctls    []Setting           `json:"sysctls"`
-	Caps       uint64              `json:"caps"`
-	NoNewPrivs bool                `json:"nnp"`
-	UID        uint32              `json:"uid"`
-	GID        uint32              `json:"gid"`
-	Groups     []uint32            `json:"groups"`
-	Wait       bool                `json:"wait"` // for the launcher, before init
-	TtyMax     int                 `json:"tty"`
-	Filter     []byte              `json:"filter"` // for system calls, as seccomp.Install takes it
-	AppArmor   string              `json:"aa"`
-	LabelDir   string              `json:"aadir"` // instead of the thread's own, for tests
-	Process    []Setting           `json:"process"`
-	Hooks      []Hook              `json:"hooks"`
-	Hooking    hooking             `json:"hooking"`
-	Exports    []string            `json:"exports"`
-	Remounts   []Remount           `json:"remounts"`
+	Stage      string // folder on which the root is put together
+	Root       Root
+	Init       []string
+	Cwd        string
+	Env        []string
+	Hostname   string // "" without a UTS namespace
+	NewCgroup  bool
+	SameKeys   bool // keeps the runtime's session keyring
+	OwnNet     bool
+	Links      []network.Interface
+	Proc       AutoMount
+	Sys        AutoMount
+	Cgroup     AutoMount
+	CgroupV2   bool
+	Autodev    bool
+	PtyMax     int
+	Console    bool
+	Mounts     []Mount
+	Limits     []Setting
+	Sysctls    []Setting
+	Caps       uint64
+	NoNewPrivs bool
+	UID        uint32
+	GID        uint32
+	Groups     []uint32
+	Wait       bool // for the launcher, before init
+	TtyMax     int
+	Filter     []byte // for system calls, as seccomp.Install takes it
+	AppArmor   string
+	LabelDir   string // instead of the thread's own, for tests
+	Process    []Setting
+	Hooks      []Hook
+	Hooking    hooking
+	Exports    []string
+	Remounts   []Remount
 }
 
 // Start says what to start.

@@ -40,7 +40,7 @@ type Process struct {
 
 	halt  unix.Signal
 	start *starting
-	ttys  []*os.File // master sides of /dev/tty1 and so on, which must be held
+	ttys  []int // master sides of /dev/tty1 and so on, which must be held
 	group *Group
 	pidfd *os.File
 	done  chan struct{}
@@ -84,7 +84,7 @@ func (p *Process) watch() {
 
 func (p *Process) closeTtys() {
 	for _, t := range p.ttys {
-		_ = t.Close()
+		_ = unix.Close(t)
 	}
 	p.ttys = nil
 }

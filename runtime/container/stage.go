@@ -1,6 +1,7 @@
 package container
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -152,11 +153,11 @@ func (s *stage) fail(name string, err error) {
 	os.Exit(125)
 }
 
-// receivePlan reads packets until the one that ends the plan.
+// receivePlan reads packets until the plan is complete.
 func receivePlan(fd int) (*plan, error) {
 	var data []byte
 	buf := make([]byte, packet)
-	for {
+	for len(data) < planHead || len(data) < planHead+int(binary.NativeEndian.Uint32(data)) {
 		n, err := unix.Read(fd, buf)
 		if err == unix.EINTR {
 			continue
@@ -164,13 +165,10 @@ func receivePlan(fd int) (*plan, error) {
 		if err != nil || n == 0 {
 			return nil, fmt.Errorf("receiving the plan: %w", errors.Join(err, errors.New("it is not complete")))
 		}
-		if n == 1 && buf[0] == '\n' {
-			break
-		}
 		data = append(data, buf[:n]...)
 	}
-	p := &plan{}
-	if err := json.Unmarshal(data, p); err != nil {
+	p, err := decodePlan(data[planHead:])
+	if err != nil {
 		return nil, fmt.Errorf("reading the plan: %w", err)
 	}
 	return p, nil
