@@ -16,8 +16,8 @@ import (
 // pinnedKernel is the kernel image that the lock of a target pins.
 func pinnedKernel(t *testing.T, target string) string {
 	t.Helper()
-	parts := partstest.New(t, target, "kernel")
-	tree := parts.Run(&kernel.Tree{Package: parts.Package("kernel", "linux-image-*")})
+	parts := partstest.New(t, target, kernel.Request)
+	tree := parts.Run(&kernel.PackageTree{Package: parts.Package(kernel.Request, "linux-image-*")})
 	images, err := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
 	if err != nil || len(images) != 1 {
 		t.Fatalf("looking for the kernel of %s: %v, %v", target, images, err)
