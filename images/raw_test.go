@@ -1,0 +1,114 @@
+package images
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// blobDisk is a small disk whose first partition begins at 8 MiB, with blobs before it.
+// Each blob is its offset, its room and its content.
+func blobDisk(t *testing.T, table string, blobs ...Blob) *Disk {
+	t.Helper()
+	b := board()
+	b.Layout.Table = table
+	b.Layout.Partitions[0].Start = 8
+	d := disk(boardTree(t), b)
+	d.Blobs = blobs
+	return d
+}
+
+func blob(name string, offset, room int64, content string) Blob {
+	return Blob{Name: name, File: Artefact{&made{"blob/" + strings.ToLower(name), map[string]string{name: content}}, name}, Offset: offset, Max: room}
+}
+
+// TestBlobsStandWhereTheyBelong reads them back, between a table and partitions that are
+// whole.
+func TestBlobsStandWhereTheyBelong(t *testing.T) {
+	t.Parallel()
+	spl, uboot := strings.Repeat("spl", 7000), strings.Repeat("u-boot", 100_000)
+	for table, at := range map[string]int64{"gpt": 34 * sector, "mbr": sector} {
+		d := blobDisk(t, table, blob("code", 0, 440, "code"), blob("SPL", at, 32<<10, spl), blob("u-boot", mib, 7*mib, uboot))
+		img := filepath.Join(newRunner(t).must(d), DiskFile)
+		f, err := os.Open(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for offset, want := range map[int64]string{0: "code\x00", at: spl + "\x00", mib: uboot + "\x00"} {
+			got := make([]byte, len(want))
+			if _, err := f.ReadAt(got, offset); err != nil || string(got) != want {
+				t.Errorf("%s: at %d there is %.20q, want %.20q: %v", table, offset, got, want, err)
+			}
+		}
+		signature := make([]byte, 2)
+		if _, err := f.ReadAt(signature, 510); err != nil || !bytes.Equal(signature, []byte{0x55, 0xaa}) {
+			t.Errorf("%s: the first sector ends with %x: %v", table, signature, err)
+		}
+		if table == "gpt" {
+			if got := host(t, "sgdisk", "-v", img); !strings.Contains(got, "No problems found") {
+				t.Error(got)
+			}
+		}
+		host(t, "fsck.vfat", "-n", cutOut(t, img, 8, 40))
+	}
+}
+
+func TestBlobsThatDoNotFitAreNamed(t *testing.T) {
+	t.Parallel()
+	whole := int64(256 * mib)
+	for name, c := range map[string]struct {
+		table string
+		blobs []Blob
+		kind  fault.Kind
+		want  []string
+	}{
+		"on the table":         {"gpt", []Blob{blob("spl", 8<<10, 32<<10, "x")}, fault.BadInput, []string{"blob spl (bytes 8192 to 40960)", "the partition table (bytes 440 to 17408)"}},
+		"on the copy":          {"gpt", []Blob{blob("end", whole-34*sector, 2*sector, "x")}, fault.BadInput, []string{"blob end", "the partition table"}},
+		"on the entries":       {"mbr", []Blob{blob("code", 0, 446, "x")}, fault.BadInput, []string{"blob code", "the partition table (bytes 440 to 512)"}},
+		"on a partition":       {"mbr", []Blob{blob("u-boot", 7*mib, 2*mib, "x")}, fault.BadInput, []string{"blob u-boot", "partition pvboot (bytes 8388608 to"}},
+		"on another":           {"mbr", []Blob{blob("one", 4096, 4096, "x"), blob("two", 8191, 10, "x")}, fault.BadInput, []string{"blob two", "blob one (bytes 4096 to 8192)"}},
+		"larger than its room": {"mbr", []Blob{blob("spl", 8<<10, 3, "four")}, fault.NoSpace, []string{"blob spl", "its 4 bytes", "3 that it has at 8192"}},
+		"without room":         {"mbr", []Blob{blob("spl", 8<<10, 0, "")}, fault.BadInput, []string{"blob spl", "0 bytes at 8192"}},
+		"before the medium":    {"mbr", []Blob{blob("spl", -1, 3, "x")}, fault.BadInput, []string{"blob spl", "at -1"}},
+		"behind the medium":    {"mbr", []Blob{blob("spl", whole-1, 2, "x")}, fault.BadInput, []string{"blob spl", "medium of 268435456 bytes"}},
+		"so far that it wraps": {"mbr", []Blob{blob("spl", 1<<62, 1<<62, "x")}, fault.BadInput, []string{"blob spl"}},
+		"missing":              {"mbr", []Blob{{Name: "spl", File: Artefact{&made{"blob/none", nil}, "spl"}, Offset: 8 << 10, Max: 9}}, fault.IO, []string{"blob spl"}},
+		"a directory":          {"mbr", []Blob{{Name: "spl", File: Artefact{&made{"blob/none", nil}, ""}, Offset: 8 << 10, Max: 1 << 20}}, fault.BadInput, []string{"blob spl", "not a regular file"}},
+		"all at once":          {"mbr", []Blob{blob("a", 0, 512, "x"), blob("b", 4096, 1, "xx")}, fault.BadInput, []string{"blob a", "blob b: its 2 bytes"}},
+	} {
+		d := blobDisk(t, c.table, c.blobs...)
+		r := newRunner(t)
+		_, err := r.run(d)
+		if fault.Of(err) != c.kind {
+			t.Errorf("%s: kind %v, want %v: %v", name, fault.Of(err), c.kind, err)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v; want %s", name, err, want)
+			}
+		}
+		if exists(filepath.Join(r.dir, d.Name(), "out", DiskFile)) {
+			t.Errorf("%s: a part of the image was written before", name)
+		}
+	}
+}
+
+// TestNeighboursAreNotOverlaps places blobs edge to edge.
+func TestNeighboursAreNotOverlaps(t *testing.T) {
+	t.Parallel()
+	d := blobDisk(t, "mbr", blob("one", sector, sector, "1"), blob("two", 2*sector, 8*mib-2*sector, "2"))
+	if _, err := newRunner(t).run(d); err != nil {
+		t.Error(err)
+	}
+	var step build.Step = d
+	if n := len(step.Deps()); n != 5 {
+		t.Errorf("the disk depends on %d steps, want boot files, two blobs, storage and tools", n)
+	}
+}

@@ -1,0 +1,89 @@
+package resolve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/images"
+)
+
+// named is a step of which only the name matters.
+type named string
+
+func (n named) Name() string                         { return string(n) }
+func (named) Deps() []build.Step                     { return nil }
+func (named) Run(context.Context, *build.Work) error { return nil }
+
+// fakeLoader has files on two partitions, a blob and no state. wrong is returned instead
+// by the method of that name.
+type fakeLoader struct{ wrong string }
+
+var _ bootloader.Loader = fakeLoader{}
+
+func (fakeLoader) Requests() []debian.Request { return nil }
+func (fakeLoader) State() build.Step          { return nil }
+
+func (l fakeLoader) Files(role string, _ bootloader.Kit) (build.Step, error) {
+	if l.wrong == "files" {
+		return nil, errors.New("no files")
+	}
+	if role == "root" {
+		return nil, nil
+	}
+	return named("fake/" + role), nil
+}
+
+func (l fakeLoader) Raw(bootloader.Kit) ([]bootloader.Blob, error) {
+	if l.wrong == "raw" {
+		return nil, errors.New("no blob")
+	}
+	return []bootloader.Blob{{Name: "spl", Step: named("fake/spl"), File: "spl.bin", Offset: 8 << 10, Max: 32 << 10}}, nil
+}
+
+func TestLoaderBecomesInputs(t *testing.T) {
+	t.Parallel()
+	layout := &images.Layout{Size: 64, Table: "mbr", Partitions: []images.Partition{{Role: "boot_a"}, {Role: "boot_b"}, {Role: "root"}}}
+	got, err := loaderInputs(fakeLoader{}, layout, bootloader.Kit{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"files":[{"role":"boot_a","tree":{"step":"fake/boot_a"}},{"role":"boot_b","tree":{"step":"fake/boot_b"}}],` +
+		`"blobs":[{"name":"spl","file":{"step":"fake/spl","path":"spl.bin"},"offset":8192,"max":32768}]}`
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Error(diff)
+	}
+	in := &images.Inputs{Target: "x", Outputs: []images.Output{images.OutputImage}, Layout: layout, Loader: got, Tools: &debian.Toolbox{}}
+	c, err := images.Compose(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var deps []string
+	for _, d := range c.Components["image"][0].Deps() {
+		deps = append(deps, d.Name())
+	}
+	if got := strings.Join(deps, " "); !strings.HasPrefix(got, "fake/boot_a fake/boot_b fake/spl trail/storage ") {
+		t.Errorf("the disk needs %s", got)
+	}
+}
+
+func TestLoaderThatFailsIsHeard(t *testing.T) {
+	t.Parallel()
+	layout := &images.Layout{Partitions: []images.Partition{{Role: "boot"}}}
+	for _, wrong := range []string{"files", "raw"} {
+		if _, err := loaderInputs(fakeLoader{wrong}, layout, bootloader.Kit{}); err == nil {
+			t.Errorf("%s: no error", wrong)
+		}
+	}
+}
