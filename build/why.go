@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // Reason says why a step would run, or why it ran last.
@@ -47,7 +47,7 @@ func (b *Builder) unknown(step string, plan *Plan) error {
 	for _, s := range plan.Steps {
 		names = append(names, s.Name)
 	}
-	if near := targets.Nearest(step, names); len(near) > 0 {
+	if near := spelling.Nearest(step, names); len(near) > 0 {
 		return fault.New(fault.BadInput, "step %q: not in the graph of %s; did you mean %s?", step, b.Target, strings.Join(near, " or "))
 	}
 	return fault.New(fault.BadInput, "step %q: not in the graph of %s; \"mage plan %s\" lists its steps", step, b.Target, b.Target)

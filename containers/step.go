@@ -20,6 +20,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -91,7 +92,7 @@ func newPart(name string, t *targets.Target, o Options) (*Part, error) {
 	d, err := Load(dir)
 	if err != nil {
 		if known, _ := Names(o.Dir); fault.Of(err) == fault.Missing {
-			return nil, targets.Unknown("container", name, known)
+			return nil, spelling.Unknown("container", name, known)
 		}
 		return nil, err
 	}

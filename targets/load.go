@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 //go:embed */target.yaml
@@ -133,17 +134,7 @@ func unknown(fsys fs.FS, name string) error {
 	if err != nil {
 		return err
 	}
-	return Unknown("target", name, names)
-}
-
-// Unknown is the error for a name that is not among the known ones of its sort
-// ("target", "component", "step"): it tells the nearest.
-func Unknown(sort, name string, known []string) error {
-	near := Nearest(name, known)
-	if len(near) > 0 {
-		return fault.New(fault.BadInput, "%s %q: unknown; did you mean %s?", sort, name, strings.Join(near, " or "))
-	}
-	return fault.New(fault.BadInput, "%s %q: unknown; there are %s", sort, name, strings.Join(known, ", "))
+	return spelling.Unknown("target", name, names)
 }
 
 // Problem is one mistake in a file.

@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // Parse reads a target from YAML, checks it and fills defaults. The file's name
@@ -251,7 +252,7 @@ func unknownField(path, name string, fields map[string]reflect.StructField) stri
 	if path != "" {
 		where = " in " + path
 	}
-	if near := Nearest(name, sortedNames(fields)); len(near) > 0 {
+	if near := spelling.Nearest(name, sortedNames(fields)); len(near) > 0 {
 		return fmt.Sprintf("unknown field %q%s; did you mean %s?", name, where, strings.Join(near, " or "))
 	}
 	return fmt.Sprintf("unknown field %q%s; there are %s", name, where, strings.Join(sortedNames(fields), ", "))
@@ -371,7 +372,7 @@ func enum(tag string) []string {
 }
 
 func oneOf(text string, allowed []string) string {
-	if near := Nearest(text, allowed); len(near) > 0 {
+	if near := spelling.Nearest(text, allowed); len(near) > 0 {
 		return fmt.Sprintf("%q is not possible; did you mean %s?", text, strings.Join(near, " or "))
 	}
 	return fmt.Sprintf("%q is not possible; want %s", text, strings.Join(allowed, ", "))

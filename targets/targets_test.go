@@ -344,18 +344,6 @@ func TestLoadAllTellsEveryBrokenTarget(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	known := []string{"init", "initrd", "kernel", "bsp", "trail", "image", "x64-uefi", "rpi64"}
-	for name, want := range map[string][]string{
-		"initr": {"init", "initrd"}, "kernal": {"kernel"}, "X64-UEFI": {"x64-uefi"}, "bps": {"bsp"}, "quite-other": nil,
-		"": nil, "64": nil, "trial": {"trail"},
-	} {
-		if diff := cmp.Diff(want, Nearest(name, known)); diff != "" {
-			t.Errorf("%q: %s", name, diff)
-		}
-	}
-}
-
 func TestArchString(t *testing.T) {
 	for want, a := range map[string]Arch{
 		"amd64": {Go: "amd64"}, "armv6": {Go: "arm", ARM: "6"}, "mipsle-softfloat": {Go: "mipsle", MIPS: "softfloat"},

@@ -11,7 +11,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // Options of a build (manual: Build Options). The names behind the fields are
@@ -118,7 +118,7 @@ func (r *reader) spelling(name string) {
 			return
 		}
 	}
-	if near := targets.Nearest(name, known); ours && len(near) > 0 {
+	if near := spelling.Nearest(name, known); ours && len(near) > 0 {
 		r.wrong("environment variable %s: unknown; did you mean %s?", name, strings.Join(near, " or "))
 	}
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -369,7 +370,7 @@ func folderName(word string) bool {
 func (d *Workspace) Component(ctx context.Context, target, name string) error {
 	base, clean := strings.CutSuffix(name, "-clean")
 	if !slices.Contains(images.Components, base) {
-		return targets.Unknown("component", base, images.Components)
+		return spelling.Unknown("component", base, images.Components)
 	}
 	j, err := d.open(ctx, target)
 	if err != nil {

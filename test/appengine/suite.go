@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // Suites is the folder of a source tree that holds the groups of tests.
@@ -76,7 +76,7 @@ func Select(all []*Test, word string) (chosen []*Test, single bool, err error) {
 	}
 	switch {
 	case !slices.Contains(groups, group):
-		return nil, false, targets.Unknown("test group", group, groups)
+		return nil, false, spelling.Unknown("test group", group, groups)
 	case len(chosen) == 0:
 		return nil, false, fault.New(fault.BadInput, "test %s: group %s has no such number; mage appengine:ls lists them", word, group)
 	}

@@ -1,8 +1,11 @@
-package targets
+// Package spelling finds what somebody meant who typed a name that is not known.
+package spelling
 
 import (
 	"slices"
 	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Nearest returns up to three of the known names that someone who typed name may
@@ -35,6 +38,16 @@ func Nearest(name string, known []string) []string {
 		names = append(names, c.name)
 	}
 	return names
+}
+
+// Unknown returns the error for a name that is not among the known ones of its kind
+// ("target", "component", "step"): a fault.BadInput that names the nearest.
+func Unknown(kind, name string, known []string) error {
+	near := Nearest(name, known)
+	if len(near) > 0 {
+		return fault.New(fault.BadInput, "%s %q: unknown; did you mean %s?", kind, name, strings.Join(near, " or "))
+	}
+	return fault.New(fault.BadInput, "%s %q: unknown; there are %s", kind, name, strings.Join(known, ", "))
 }
 
 // distance counts the edits between two words: insert, delete, replace and swap
