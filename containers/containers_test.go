@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/oracle"
+	"github.com/pantavisor/pantavisor/internal/yamlfile"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -45,7 +47,7 @@ func TestShippedDefinitions(t *testing.T) {
 }
 
 func TestParseCollectsProblems(t *testing.T) {
-	_, err := Parse("x", []byte(`
+	_, err := Parse("f", "x", []byte(`
 description: "two\nlines"
 roles: [king]
 args: {PV_GROUP: x, nonsense: 1}
@@ -65,11 +67,78 @@ root:
 			t.Errorf("no word of %s in: %v", want, err)
 		}
 	}
-	if _, err := Parse("x", []byte("description: d\ncommand: [a]\nunknown: 1\n")); err == nil || !strings.Contains(err.Error(), "unknown") {
+	if _, err := Parse("f", "x", []byte("description: d\ncommand: [a]\nunknown: 1\n")); err == nil || !strings.Contains(err.Error(), "unknown") {
 		t.Errorf("an unknown member: %v", err)
 	}
-	if _, err := Parse("x", []byte("description: d\ncommand: [/bin/x]\n")); err != nil {
+	if _, err := Parse("f", "x", []byte("description: d\ncommand: [/bin/x]\n")); err != nil {
 		t.Errorf("the smallest definition: %v", err)
+	}
+}
+
+// TestParseMistakes changes one thing of a good file and expects what is said.
+func TestParseMistakes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ old, new, want string }{
+		{"description: demo", "descripton: demo", `f:2:1: unknown field "descripton"; did you mean description?`},
+		{"description: demo", "description: ' '", "f:2:1: description: is empty"},
+		{"description: demo", "description: [demo]", "f:2:14: description: want text, not sequence"},
+		{"group: app", "group: App", `f:3:1: group: "App" is not a legal name`},
+		{"roles: [mgmt]", "roles: [mgmt, nobdy]", `f:4:15: roles[1]: "nobdy" is not possible; did you mean nobody?`},
+		{"roles: [mgmt]", "roles: mgmt", "f:4:8: roles: want a list, not string"},
+		{"programs: [{package: cmd/x,", "programs: [{", "f:6:14: root.programs[0]: field package is missing"},
+		{"package: cmd/x", "package: cmd/x, mode: 1", `unknown field "mode" in root.programs[0]; there are package, path`},
+		{"path: usr/bin/x", "path: /usr/bin/x", `f:6:31: root.programs[0].path: "/usr/bin/x" is not a clean path`},
+		{"at: [usr/bin/y]", "at: [usr/bin/y/]", `f:7:28: root.links[0].at[0]: "usr/bin/y/" is not a clean path`},
+		{"at: [usr/bin/y]", "at: []", "root.links[0].at: is empty"},
+		{"target: x", "target: ''", "root.links[0].target: is empty"},
+		{"folders: [srv/data]", "debian: [{package: '', files: [a/]}]", "root.debian[0].package: is empty"},
+		{"/var/lib/x: permanent", "/var/lib/x: permanen", `f:9:15: persistence./var/lib/x: "permanen" is not possible`},
+		{"/var/lib/x: permanent", "/var/lib/x: [permanent]", "persistence./var/lib/x: want text, not sequence"},
+		{"/var/lib/x: permanent", "[a]: permanent", "f:9:18: found an invalid key"},
+		{"entrypoint: [/usr/bin/x, -v]", "entrypoint: []", "entrypoint, command: one of them is needed"},
+		{"-v]", "'\"']", `f:10:26: entrypoint[1]: word "\"" must not`},
+		{"env: [A=b]", "env: [A]", `f:11:7: env[0]: "A": want NAME=VALUE`},
+		{"env: [A=b]", "env: [A=b]\nargs: {LXC_X: *a}", "f:12:15: args.LXC_X: want a value, not alias"},
+		{"env: [A=b]", "env: [A=b]\nargs: {<<: {A: 1}}", "want text, not merge key"},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_ROLES: [x]}", "f:12:8: args.PV_ROLES: use the field roles"},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_X: [1, {Y: [*b]}]}", "args.PV_X[1].Y[0]: want a value, not alias"},
+		{"env: [A=b]", "env: [A=b]\nenv: [A=b]", "f:12:1: "},
+		{"env: [A=b]", "---\ndescription: b", "a second document: a container is one"},
+	} {
+		if !strings.Contains(demo, c.old) {
+			t.Fatalf("the good file does not hold %q", c.old)
+		}
+		_, err := Parse("f", "x", []byte(strings.Replace(demo, c.old, c.new, 1)))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q for %q: got\n%v\nwant %q", c.new, c.old, err, c.want)
+		}
+	}
+	for text, want := range map[string]string{
+		"":                                  "file is empty: a container needs at least description",
+		strings.Repeat("#", yamlfile.Limit): "file is empty",
+		demo + strings.Repeat("#", yamlfile.Limit): "file is larger than 64 KiB",
+	} {
+		if _, err := Parse("f", "x", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// Arguments are passed on as they are, whatever form they have.
+func TestParseArgs(t *testing.T) {
+	t.Parallel()
+	d, err := Parse("f", "x", []byte("description: d\ncommand: [sleep, 1.5, true]\nargs:\n"+
+		"  PV_A: [1, -2, 1.5, true, null, text, {B: c}]\n  LXC_B: |\n    two\n    lines\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(d.Args)
+	want := `{"LXC_B":"two\nlines\n","PV_A":[1,-2,1.5,true,null,"text",{"B":"c"}]}`
+	if err != nil || string(got) != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
+	if diff := cmp.Diff([]string{"sleep", "1.5", "true"}, d.Command); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -258,8 +327,11 @@ func TestBadParts(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(demo))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := Parse("x", data)
+		d, err := Parse("f", "x", data)
 		if err != nil {
+			if p, ok := errors.AsType[yamlfile.Problems](err); !ok || len(p) == 0 {
+				t.Errorf("no problems in %v", err)
+			}
 			return
 		}
 		for _, p := range d.Root.Programs {

@@ -5,8 +5,8 @@
 package containers
 
 import (
-	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path"
@@ -15,16 +15,15 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
 // File is the name of a container's definition in its folder.
 const File = "container.yaml"
 
-// Definition is a container.yaml. Description, root and one of entrypoint and
-// command are required.
+// Definition is a container.yaml. Description and one of entrypoint and command are
+// required.
 type Definition struct {
 	// Name is the folder's name; it is not in the file.
 	Name string `yaml:"-" json:"name"`
@@ -34,18 +33,19 @@ type Definition struct {
 	// one of the product's own. Default: the last group of the device.
 	Group string `yaml:"group,omitempty" json:"group,omitempty"`
 	// Roles are mgmt or nobody. Default: none, the container controls nothing.
-	Roles []string `yaml:"roles,omitempty" json:"roles,omitempty"`
+	Roles []string `yaml:"roles,omitempty" json:"roles,omitempty" jsonschema:"enum=mgmt,enum=nobody"`
 	// Args are further template arguments, PV_… or LXC_… (manual: Template args).
 	Args map[string]any `yaml:"args,omitempty" json:"args,omitempty"`
 	// Root says what is in the root file system.
-	Root Root `yaml:"root" json:"root"`
+	Root Root `yaml:"root,omitempty" json:"root"`
 	// Persistence maps folders of the container to permanent, revision or boot,
 	// optionally with "@disk".
 	Persistence map[string]string `yaml:"persistence,omitempty" json:"persistence,omitempty"`
-	// Entrypoint and Command are the words of the first process, as in an OCI image.
+	// Entrypoint is the first words of the first process, as in an OCI image.
 	Entrypoint []string `yaml:"entrypoint,omitempty" json:"entrypoint,omitempty"`
-	Command    []string `yaml:"command,omitempty" json:"command,omitempty"`
-	// Env are NAME=VALUE.
+	// Command is the words behind those of entrypoint, as in an OCI image.
+	Command []string `yaml:"command,omitempty" json:"command,omitempty"`
+	// Env are environment variables, NAME=VALUE.
 	Env []string `yaml:"env,omitempty" json:"env,omitempty"`
 	// WorkingDir is where it starts. Default: /.
 	WorkingDir string `yaml:"working_dir,omitempty" json:"working_dir,omitempty"`
@@ -67,13 +67,16 @@ type Root struct {
 
 // Program puts the program of a package, "cmd/pv-network", at a path.
 type Program struct {
+	// Package is the main package's directory in this module.
 	Package string `yaml:"package" json:"package"`
-	Path    string `yaml:"path" json:"path"`
+	// Path is where the program goes, without a leading '/'.
+	Path string `yaml:"path" json:"path"`
 }
 
 // Package takes files out of a Debian package of the target's suite and
 // architecture. It must be among the packages that the lock knows.
 type Package struct {
+	// Package is the Debian package's name.
 	Package string `yaml:"package" json:"package"`
 	// Files are paths or path prefixes ending in '/' inside the package.
 	Files []string `yaml:"files" json:"files"`
@@ -81,39 +84,39 @@ type Package struct {
 
 // Links makes symbolic links of one target.
 type Links struct {
-	Target string   `yaml:"target" json:"target"`
-	At     []string `yaml:"at" json:"at"`
+	// Target is what the links hold: a path, relative to each link's directory or with
+	// a leading '/'.
+	Target string `yaml:"target" json:"target"`
+	// At are the links' paths, without a leading '/'.
+	At []string `yaml:"at" json:"at"`
 }
 
-const maxDefinition = 1 << 20 // bytes
-
-// Load reads and checks the definition in a container's folder.
+// Load reads and checks the definition in a container's directory.
 func Load(dir string) (*Definition, error) {
+	name := filepath.Base(dir)
 	file := filepath.Join(dir, File)
-	st, err := os.Stat(file)
+	in, err := os.Open(file)
 	if err != nil {
-		return nil, fault.New(fault.Missing, "reading container %q: %w", filepath.Base(dir), err)
+		return nil, fault.New(fault.Missing, "reading container %q: %w", name, err)
 	}
-	if st.Size() > maxDefinition {
-		return nil, fault.New(fault.BadInput, "%s: larger than %d bytes", file, maxDefinition)
-	}
-	data, err := os.ReadFile(file)
+	defer in.Close()
+	data, err := io.ReadAll(io.LimitReader(in, yamlfile.Limit+1))
 	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "reading container %q", filepath.Base(dir))
+		return nil, fault.Wrap(fault.IO, err, "reading container %q", name)
 	}
-	d, err := Parse(filepath.Base(dir), data)
-	return d, fault.Wrap(fault.BadInput, err, "%s", file)
+	return Parse(file, name, data)
 }
 
-// Parse reads and checks a definition. Unknown members and everything else that
-// is wrong are reported together.
-func Parse(name string, data []byte) (*Definition, error) {
+// Parse reads and checks a definition. The file's name is for messages. The error is a
+// fault.BadInput around [yamlfile.Problems].
+func Parse(file, name string, data []byte) (*Definition, error) {
 	d := &Definition{Name: name}
-	if err := yaml.UnmarshalWithOptions(data, d, yaml.DisallowUnknownField()); err != nil {
-		return nil, fault.New(fault.BadInput, "%s", strings.TrimSpace(yaml.FormatError(err, false, true)))
+	f, ok := yamlfile.Read(file, yamlfile.Kind{Name: "a container"}, data, d)
+	if ok {
+		checker{f}.check(d)
 	}
-	if err := errors.Join(d.problems()...); err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "container %q", name)
+	if err := f.Err(); err != nil {
+		return nil, err
 	}
 	return d, nil
 }
@@ -124,104 +127,103 @@ var (
 	envForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$`)
 )
 
-// ownArgs are arguments that have a member of their own.
+// ownArgs are arguments that have a field of their own.
 var ownArgs = map[string]string{"PV_GROUP": "group", "PV_ROLES": "roles"}
 
-func (d *Definition) problems() (out []error) {
-	bad := func(format string, a ...any) { out = append(out, fmt.Errorf(format, a...)) }
+// checker finds what is wrong with a definition that was read.
+type checker struct{ *yamlfile.File }
+
+func (c checker) check(d *Definition) {
 	if !nameForm.MatchString(d.Name) {
-		bad("name: want lower-case letters, digits, '.', '_', '-', at most 63")
+		c.Wrong("", "%q is not a name of a container: want lower-case letters, digits, '.', '_', '-', at most 63", d.Name)
 	}
-	if d.Description == "" || strings.Contains(d.Description, "\n") {
-		bad("description: want one line")
+	if strings.TrimSpace(d.Description) == "" {
+		c.Wrong("description", "is empty: say in one line what the container does")
 	}
-	if d.Group != "" && !nameForm.MatchString(d.Group) {
-		bad("group %q: not the name of a group", d.Group)
+	if d.Group != "" {
+		c.Form("group", d.Group, nameForm)
 	}
-	out = append(append(out, d.roleProblems()...), d.argProblems()...)
-	for _, e := range d.Env {
-		if !envForm.MatchString(e) {
-			bad("env %q: want NAME=VALUE in one line", e)
-		}
-	}
-	return slices.Concat(out, d.wordProblems(), d.persistenceProblems(), d.Root.problems())
-}
-
-func (d *Definition) roleProblems() (out []error) {
-	for _, r := range d.Roles {
-		if r != "mgmt" && r != "nobody" {
-			out = append(out, fmt.Errorf("roles: %q is neither mgmt nor nobody", r))
-		}
-	}
-	return out
-}
-
-func (d *Definition) argProblems() (out []error) {
 	for _, k := range slices.Sorted(maps.Keys(d.Args)) {
 		if own := ownArgs[k]; own != "" {
-			out = append(out, fmt.Errorf("args.%s: use the member %s", k, own))
+			c.Wrong("args."+k, "use the field %s", own)
 		} else if !argForm.MatchString(k) {
-			out = append(out, fmt.Errorf("args.%s: want PV_…, PVR_… or LXC_…", k))
+			c.Wrong("args."+k, "want a name that begins with PV_, PVR_ or LXC_")
 		}
 	}
-	return out
+	for i, e := range d.Env {
+		if !envForm.MatchString(e) {
+			c.Wrong(fmt.Sprintf("env[%d]", i), "%q: want NAME=VALUE in one line", e)
+		}
+	}
+	c.words(d)
+	c.persistence(d.Persistence)
+	c.root(&d.Root)
 }
 
-func (d *Definition) wordProblems() (out []error) {
+func (c checker) words(d *Definition) {
 	if len(d.Entrypoint)+len(d.Command) == 0 && d.Args["PV_STATUS_GOAL"] != "MOUNTED" {
-		out = append(out, errors.New("entrypoint, command: one of them is needed, unless args.PV_STATUS_GOAL is MOUNTED"))
+		c.Wrong("entrypoint, command", "one of them is needed, unless args.PV_STATUS_GOAL is MOUNTED")
 	}
-	for _, w := range slices.Concat(d.Entrypoint, d.Command) {
-		if w == "" || strings.ContainsAny(w, "\"\n\x00") {
-			out = append(out, fmt.Errorf("entrypoint, command: word %q must not be empty or hold quotes or line ends", w))
+	for field, words := range map[string][]string{"entrypoint": d.Entrypoint, "command": d.Command} {
+		for i, w := range words {
+			if w == "" || strings.Contains(w, `"`) {
+				c.Wrong(fmt.Sprintf("%s[%d]", field, i), "word %q must not be empty or hold quotes", w)
+			}
 		}
 	}
-	return out
 }
 
-func (d *Definition) persistenceProblems() (out []error) {
-	for p, policy := range d.Persistence {
-		kind, _, _ := strings.Cut(policy, "@")
+func (c checker) persistence(all map[string]string) {
+	for _, p := range slices.Sorted(maps.Keys(all)) {
+		kind, _, _ := strings.Cut(all[p], "@")
 		if kind != "permanent" && kind != "revision" && kind != "boot" {
-			out = append(out, fmt.Errorf("persistence %s: %q is none of permanent, revision, boot", p, policy))
+			c.Wrong("persistence."+p, "%q is not possible; want permanent, revision or boot", all[p])
 		}
 		if p != "lxc-overlay" && (!strings.HasPrefix(p, "/") || !inRoot(p[1:])) {
-			out = append(out, fmt.Errorf("persistence %q: want an absolute path", p))
+			c.Wrong("persistence."+p, "%q is not an absolute path", p)
 		}
 	}
-	return out
 }
 
-func (r *Root) problems() (out []error) {
-	at := func(what, p string) {
-		if !inRoot(p) {
-			out = append(out, fmt.Errorf("root.%s %q: want a clean path without leading '/'", what, p))
-		}
+func (c checker) root(r *Root) {
+	for i, p := range r.Programs {
+		at := fmt.Sprintf("root.programs[%d]", i)
+		c.inRoot(at+".package", p.Package)
+		c.inRoot(at+".path", p.Path)
 	}
-	for _, p := range r.Programs {
-		at("programs", p.Path)
-		at("programs", p.Package)
-	}
-	for _, p := range r.Debian {
-		if p.Package == "" || len(p.Files) == 0 {
-			out = append(out, fmt.Errorf("root.debian: package and files are needed"))
+	for i, p := range r.Debian {
+		at := fmt.Sprintf("root.debian[%d]", i)
+		if p.Package == "" {
+			c.Wrong(at+".package", "is empty: name the package")
 		}
-		for _, f := range p.Files {
-			at("debian", strings.TrimSuffix(f, "/"))
-		}
+		c.paths(at+".files", p.Files, "/")
 	}
-	for _, l := range r.Links {
-		if l.Target == "" || len(l.At) == 0 {
-			out = append(out, fmt.Errorf("root.links: target and at are needed"))
+	for i, l := range r.Links {
+		at := fmt.Sprintf("root.links[%d]", i)
+		if l.Target == "" {
+			c.Wrong(at+".target", "is empty: say where the links point")
 		}
-		for _, p := range l.At {
-			at("links", p)
-		}
+		c.paths(at+".at", l.At, "")
 	}
-	for _, p := range r.Folders {
-		at("folders", p)
+	if len(r.Folders) > 0 {
+		c.paths("root.folders", r.Folders, "")
 	}
-	return out
+}
+
+// paths checks a list that is needed, of paths that may end in the suffix.
+func (c checker) paths(at string, list []string, suffix string) {
+	if len(list) == 0 {
+		c.Wrong(at, "is empty: name at least one path")
+	}
+	for i, p := range list {
+		c.inRoot(fmt.Sprintf("%s[%d]", at, i), strings.TrimSuffix(p, suffix))
+	}
+}
+
+func (c checker) inRoot(at, p string) {
+	if !inRoot(p) {
+		c.Wrong(at, "%q is not a clean path without a leading '/'", p)
+	}
 }
 
 // inRoot accepts a relative, clean path that stays inside.

@@ -60,7 +60,7 @@ func Parts(t *targets.Target, o Options) ([]*Part, error) {
 		out = append(out, p)
 	}
 	if len(problems) > 0 {
-		return nil, fault.New(fault.BadInput, "containers of target %q: %s", t.Name, strings.Join(problems, "; "))
+		return nil, fault.New(fault.BadInput, "containers of target %q:\n%s", t.Name, strings.Join(problems, "\n"))
 	}
 	return out, nil
 }

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // Module is one module of a tree.
@@ -216,7 +216,7 @@ func (x *Index) unknown(name string) error {
 	for _, m := range x.Modules {
 		known = append(known, m.Name)
 	}
-	if near := targets.Nearest(Name(name), known); len(near) > 0 {
+	if near := spelling.Nearest(Name(name), known); len(near) > 0 {
 		return fmt.Errorf("module %q: unknown; the nearest is %q", name, near[0])
 	}
 	return fmt.Errorf("module %q: unknown", name)

@@ -3,7 +3,6 @@ package targets
 import (
 	"embed"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -11,10 +10,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
+	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
 //go:embed */target.yaml
@@ -22,9 +21,6 @@ var own embed.FS
 
 // FileName is the name of a target's file in its folder.
 const FileName = "target.yaml"
-
-// fileLimit bounds a target's file, in bytes.
-const fileLimit = 64 << 10
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
@@ -85,7 +81,7 @@ func Names(fsys fs.FS) ([]string, error) {
 
 // Load reads, checks and completes one target of fsys; nil stands for
 // [Builtin]. An unknown name is a fault.BadInput that tells the nearest names; a
-// wrong file is a [Problems] with every mistake in it.
+// wrong file is a [yamlfile.Problems] with every mistake in it.
 func Load(fsys fs.FS, name string) (*Target, error) {
 	if fsys == nil {
 		fsys = own
@@ -102,7 +98,7 @@ func Load(fsys fs.FS, name string) (*Target, error) {
 		return nil, fault.Wrap(fault.IO, err, "opening target %s", name)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, fileLimit+1))
+	data, err := io.ReadAll(io.LimitReader(f, yamlfile.Limit+1))
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading target %s", name)
 	}
@@ -135,29 +131,4 @@ func unknown(fsys fs.FS, name string) error {
 		return err
 	}
 	return spelling.Unknown("target", name, names)
-}
-
-// Problem is one mistake in a file.
-type Problem struct {
-	File   string
-	Line   int // from 1
-	Column int // from 1
-	Text   string
-}
-
-// String is "FILE:LINE:COLUMN: TEXT", which editors jump to.
-func (p Problem) String() string {
-	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
-}
-
-// Problems are all mistakes of a file, in its order.
-type Problems []Problem
-
-// Error is one line for each problem.
-func (p Problems) Error() string {
-	lines := make([]string, len(p))
-	for i, one := range p {
-		lines[i] = one.String()
-	}
-	return strings.Join(lines, "\n")
 }

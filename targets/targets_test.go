@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
 // TestTable walks every target that is shipped.
@@ -111,7 +112,7 @@ func TestParseMistakes(t *testing.T) {
 		{"go: amd64, debian: amd64", "go: arm, arm: 6, debian: armhf", "armhf needs arm: 7"},
 		{", debian: amd64", "", "field debian is missing"},
 		{"suite: bookworm, package: linux", "package: linux", "kernel: field suite is missing"},
-		{"package: linux-image-amd64", "package: Linux", `kernel.package: "Linux" is no legal name`},
+		{"package: linux-image-amd64", "package: Linux", `kernel.package: "Linux" is not a legal name`},
 		{"package: linux-image-amd64", "package: l2, early_modules: [a, b, a]", `kernel.early_modules[2]: "a" is listed twice`},
 		{"package: linux-image-amd64", "package: l2, arguments: ['a b']", "want one argument without blanks"},
 		{"package: linux-image-amd64", "package: l2, firmware: {packages: [], budget: 1}", "kernel.firmware.packages: is empty"},
@@ -132,7 +133,7 @@ func TestParseMistakes(t *testing.T) {
 		{"name: pvboot", "name: pvbootpvboot", "a label of fat32 holds 11"},
 		{"name: pvroot", "name: pvrootpvrootpvroot", "a label of ext4 holds 16"},
 		{"name: pvroot", "name: pvboot", `"pvboot" is there twice`},
-		{"name: pvroot", "name: 'a/b'", "is no legal name"},
+		{"name: pvroot", "name: 'a/b'", "is not a legal name"},
 		{"size: 64}", "size: 8}", "8 MiB are too few for fat32"},
 		{", size: 64}", "}", "only the last partition may take what is left"},
 		{"role: root, format: ext4", "role: root, format: ext4, start: 3", "f:10:"},
@@ -147,7 +148,7 @@ func TestParseMistakes(t *testing.T) {
 		{"description: a board", "description: [", "f:"},
 		{"description: a board", "description: &a x\nplatform: *a", "want text, not a"},
 		{"emulator:", "containers: [network, network]\nemulator:", `containers[1]: "network" is listed twice`},
-		{"emulator:", "platform: ../x\nemulator:", `platform: "../x" is no legal name`},
+		{"emulator:", "platform: ../x\nemulator:", `platform: "../x" is not a legal name`},
 		{"emulator:", "---\ndescription: x\nemulator:", "a second document"},
 	} {
 		if !strings.Contains(good, c.old) {
@@ -227,7 +228,7 @@ func TestAppEngineExcludesAMachine(t *testing.T) {
 
 func TestParseCollectsAllInOrder(t *testing.T) {
 	_, err := Parse("f", "x", []byte("arch: {go: amd65}\nimage: {size: 0, table: mbx, partitions: [1]}\ncontainers: x\nzz: 1\n"))
-	var got Problems
+	var got yamlfile.Problems
 	if !errors.As(err, &got) {
 		t.Fatalf("got %v, want Problems", err)
 	}
@@ -288,7 +289,7 @@ func TestMistakesThatOnlyFollowAreLeftOut(t *testing.T) {
 }
 
 func TestParseTooLarge(t *testing.T) {
-	_, err := Parse("f", "x", []byte(good+strings.Repeat("#\n", fileLimit)))
+	_, err := Parse("f", "x", []byte(good+strings.Repeat("#\n", yamlfile.Limit)))
 	if err == nil || !strings.Contains(err.Error(), "larger than 64 KiB") {
 		t.Errorf("got %v", err)
 	}
@@ -375,7 +376,7 @@ func FuzzParse(f *testing.F) {
 			invariants(t, target)
 			return
 		}
-		var problems Problems
+		var problems yamlfile.Problems
 		if !errors.As(err, &problems) || len(problems) == 0 {
 			t.Fatalf("no problems in %v", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // value is one value of a field that has a fixed set of them.
@@ -49,8 +50,18 @@ var values = map[string][]value{
 
 var indices = regexp.MustCompile(`\[\d+\]`)
 
-// valuesOf returns the table of a field, nil for one that has none.
-func valuesOf(path string) []value { return values[indices.ReplaceAllString(path, "")] }
+// checkValue checks a value of a field that has a table.
+func checkValue(path, text string) error {
+	table := values[indices.ReplaceAllString(path, "")]
+	v, known := lookup(table, text)
+	switch {
+	case table == nil || known && v.ready:
+		return nil
+	case known:
+		return fault.New(fault.Unsupported, "%s", unsupported(text, table))
+	}
+	return fault.New(fault.BadInput, "%s", impossible(text, table))
+}
 
 func lookup(table []value, name string) (value, bool) {
 	for _, v := range table {
@@ -91,8 +102,8 @@ func unsupported(name string, table []value) string {
 }
 
 func impossible(name string, table []value) string {
-	if near := Nearest(name, names(table, true)); len(near) > 0 {
-		return oneOf(name, near)
+	if near := spelling.Nearest(name, names(table, true)); len(near) > 0 {
+		return spelling.Impossible(name, near)
 	}
-	return oneOf(name, names(table, false))
+	return spelling.Impossible(name, names(table, false))
 }

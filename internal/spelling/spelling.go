@@ -2,6 +2,7 @@
 package spelling
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -48,6 +49,15 @@ func Unknown(kind, name string, known []string) error {
 		return fault.New(fault.BadInput, "%s %q: unknown; did you mean %s?", kind, name, strings.Join(near, " or "))
 	}
 	return fault.New(fault.BadInput, "%s %q: unknown; there are %s", kind, name, strings.Join(known, ", "))
+}
+
+// Impossible says of a value that it is not among the allowed ones and which may have
+// been meant.
+func Impossible(value string, allowed []string) string {
+	if near := Nearest(value, allowed); len(near) > 0 {
+		return fmt.Sprintf("%q is not possible; did you mean %s?", value, strings.Join(near, " or "))
+	}
+	return fmt.Sprintf("%q is not possible; want %s", value, strings.Join(allowed, ", "))
 }
 
 // distance counts the edits between two words: insert, delete, replace and swap

@@ -1,0 +1,283 @@
+package yamlfile
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
+)
+
+// value fills v from a node. The tag is the field's jsonschema tag.
+func (f *File) value(path string, n ast.Node, v reflect.Value, tag string) {
+	if f.at[path] == nil {
+		f.at[path] = place(n)
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		f.value(path, n, v.Elem(), tag)
+	case reflect.Struct:
+		f.fields(path, n, v)
+	case reflect.Map:
+		f.mapping(path, n, v)
+	case reflect.Slice:
+		f.sequence(path, n, v, tag)
+	case reflect.Int:
+		f.number(path, n, v, tag)
+	case reflect.String:
+		f.text(path, n, v, tag)
+	case reflect.Interface:
+		if free := f.free(path, n); free != nil {
+			v.Set(reflect.ValueOf(free))
+		}
+	default:
+		panic("yamlfile: a field of kind " + v.Kind().String() + " cannot be read")
+	}
+}
+
+func (f *File) fields(path string, n ast.Node, v reflect.Value) {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		f.expected(path, "fields", n)
+		return
+	}
+	fields := fieldsOf(v.Type())
+	given := map[string]bool{}
+	for iter := m.MapRange(); iter.Next(); {
+		key := iter.Key()
+		name := key.GetToken().Value
+		field, ok := fields[name]
+		if !ok {
+			f.problem(place(key), "%s", unknownField(path, name, fields))
+			continue
+		}
+		given[name] = true
+		at := join(path, name)
+		f.at[at] = place(key)
+		f.value(at, iter.Value(), v.FieldByIndex(field.Index), field.Tag.Get("jsonschema"))
+	}
+	for _, name := range required(v.Type()) {
+		if !given[name] {
+			f.Wrong(path, "field %s is missing", name)
+			f.lost = append(f.lost, join(path, name))
+		}
+	}
+}
+
+func join(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
+
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	fields := map[string]reflect.StructField{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name != "-" {
+			fields[name] = f
+		}
+	}
+	return fields
+}
+
+// required are the names of the fields that a struct cannot do without, sorted.
+func required(t reflect.Type) []string {
+	fields := fieldsOf(t)
+	return slices.DeleteFunc(sortedNames(fields), func(name string) bool {
+		return strings.Contains(fields[name].Tag.Get("yaml"), "omitempty")
+	})
+}
+
+func sortedNames(fields map[string]reflect.StructField) []string {
+	var names []string
+	for name := range fields {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func unknownField(path, name string, fields map[string]reflect.StructField) string {
+	where := ""
+	if path != "" {
+		where = " in " + path
+	}
+	if near := spelling.Nearest(name, sortedNames(fields)); len(near) > 0 {
+		return fmt.Sprintf("unknown field %q%s; did you mean %s?", name, where, strings.Join(near, " or "))
+	}
+	return fmt.Sprintf("unknown field %q%s; there are %s", name, where, strings.Join(sortedNames(fields), ", "))
+}
+
+func (f *File) expected(path, what string, n ast.Node) {
+	f.lost = append(f.lost, path)
+	f.problem(place(n), "%s: want %s, not %s", orTop(path), what, strings.ToLower(n.Type().YAMLName()))
+}
+
+func orTop(path string) string {
+	if path == "" {
+		return "the file"
+	}
+	return path
+}
+
+// mapping fills a map whose keys are texts.
+func (f *File) mapping(path string, n ast.Node, v reflect.Value) {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		f.expected(path, "fields", n)
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for iter := m.MapRange(); iter.Next(); {
+		key := reflect.New(v.Type().Key()).Elem()
+		value := reflect.New(v.Type().Elem()).Elem()
+		if !f.key(path, iter.Key(), key) {
+			continue
+		}
+		at := join(path, key.String())
+		f.at[at] = place(iter.Key())
+		f.value(at, iter.Value(), value, "")
+		v.SetMapIndex(key, value)
+	}
+}
+
+// key reads a key of a map and reports whether it is one.
+func (f *File) key(path string, n ast.Node, v reflect.Value) bool {
+	lost := len(f.lost)
+	f.text(path, n, v, "")
+	return len(f.lost) == lost
+}
+
+func (f *File) sequence(path string, n ast.Node, v reflect.Value, tag string) {
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		f.expected(path, "a list", n)
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
+	for i, item := range seq.Values {
+		f.value(fmt.Sprintf("%s[%d]", path, i), item, v.Index(i), tag)
+	}
+}
+
+// free reads a value of any form, texts of several lines too, into what JSON knows.
+func (f *File) free(path string, n ast.Node) any {
+	switch node := n.(type) {
+	case *ast.NullNode:
+		return nil
+	case *ast.BoolNode:
+		return node.Value
+	case *ast.IntegerNode:
+		return node.Value
+	case *ast.FloatNode:
+		return node.Value
+	case *ast.SequenceNode:
+		var list []any
+		f.sequence(path, n, reflect.ValueOf(&list).Elem(), "")
+		return list
+	case ast.MapNode:
+		var fields map[string]any
+		f.mapping(path, n, reflect.ValueOf(&fields).Elem())
+		return fields
+	}
+	text, ok := written(n)
+	if !ok {
+		f.expected(path, "a value", n)
+	}
+	return text
+}
+
+func (f *File) number(path string, n ast.Node, v reflect.Value, tag string) {
+	node, ok := n.(*ast.IntegerNode)
+	if !ok {
+		f.expected(path, "a whole number", n)
+		return
+	}
+	i, err := strconv.ParseInt(fmt.Sprint(node.Value), 10, 32)
+	low, high := bounds(tag)
+	if err != nil || i < low || i > high {
+		f.lost = append(f.lost, path)
+		f.problem(place(n), "%s: %v is out of range; want %d to %d", path, node.Value, low, high)
+		return
+	}
+	v.SetInt(i)
+}
+
+func bounds(tag string) (low, high int64) {
+	high = 1 << 31
+	for part := range strings.SplitSeq(tag, ",") {
+		name, value, _ := strings.Cut(part, "=")
+		i, err := strconv.ParseInt(value, 10, 64)
+		switch {
+		case err != nil:
+		case name == "minimum":
+			low = i
+		case name == "maximum":
+			high = i
+		}
+	}
+	return low, high
+}
+
+// text takes one line: strings, and numbers and truth values, so that "arm: 7" and
+// "command: [sleep, 1.5]" are read.
+func (f *File) text(path string, n ast.Node, v reflect.Value, tag string) {
+	text, ok := written(n)
+	if !ok {
+		f.expected(path, "text", n)
+		return
+	}
+	if err := f.checkText(path, text); err != nil {
+		f.lost = append(f.lost, path)
+		f.problem(place(n), "%s: %v", path, err)
+		return
+	}
+	if allowed := enum(tag); len(allowed) > 0 && !slices.Contains(allowed, text) {
+		f.lost = append(f.lost, path)
+		f.problem(place(n), "%s: %v", path, spelling.Impossible(text, allowed))
+		return
+	}
+	if i := strings.IndexFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f || c == 0xfffd }); i >= 0 {
+		f.lost = append(f.lost, path)
+		f.problem(place(n), "%s: a control character in %q", path, text)
+		return
+	}
+	v.SetString(text)
+}
+
+func (f *File) checkText(path, text string) error {
+	if f.kind.Text == nil {
+		return nil
+	}
+	err := f.kind.Text(path, text)
+	if fault.Of(err) == fault.Unsupported {
+		f.unsupported++
+	}
+	return err
+}
+
+// written returns a text, or a number or truth value as it is written.
+func written(n ast.Node) (string, bool) {
+	switch node := n.(type) {
+	case *ast.StringNode:
+		return node.Value, true
+	case *ast.LiteralNode:
+		return node.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return node.GetToken().Value, true
+	}
+	return "", false
+}
+
+func enum(tag string) []string {
+	var allowed []string
+	for part := range strings.SplitSeq(tag, ",") {
+		if value, ok := strings.CutPrefix(part, "enum="); ok {
+			allowed = append(allowed, value)
+		}
+	}
+	return allowed
+}

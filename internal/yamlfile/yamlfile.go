@@ -1,0 +1,234 @@
+// Package yamlfile reads the definition files of the project, targets and containers,
+// into structs and says all that is wrong with them at once, each with its line.
+//
+// The struct's own tags are the rules: yaml names a field, and without omitempty it is
+// required; jsonschema gives a text's enum and a number's minimum and maximum, and
+// makes the schema for editors. There are no anchors, merges or tags: a file reads as
+// it stands.
+package yamlfile
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// Limit bounds a file, in bytes.
+const Limit = 64 << 10
+
+// Problem is one mistake in a file.
+type Problem struct {
+	File   string
+	Line   int // from 1
+	Column int // from 1
+	Text   string
+}
+
+// String is "FILE:LINE:COLUMN: TEXT", which editors jump to.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
+}
+
+// Problems are all mistakes of a file, in its order.
+type Problems []Problem
+
+// Error is one line for each problem.
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i, one := range p {
+		lines[i] = one.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Kind is a kind of files.
+type Kind struct {
+	// Name says what a file is, for messages: "a target".
+	Name string
+	// Text checks the value of a field by its path, for fields whose values have other
+	// rules than tags can give. An error of kind fault.Unsupported is for values that are
+	// right but not implemented. It may be nil.
+	Text func(path, text string) error
+}
+
+// File is a file that was read. What reads it goes on to check it with Wrong and the
+// methods over it, by the paths of fields such as "image.partitions[1].size".
+type File struct {
+	name     string
+	kind     Kind
+	problems Problems
+	at       map[string]*token.Position // by path
+	// lost are the paths whose values could not be read; broken are the paths of
+	// which nothing can be said because of them.
+	lost   []string
+	broken []string
+	// unsupported counts the problems with values that are right, but not implemented.
+	unsupported int
+}
+
+// Read fills the struct that v points to from the one document of a file. The name is
+// for messages. It reports whether the file has anything to check; see [File.Err] for
+// what is wrong with it.
+func Read(name string, kind Kind, data []byte, v any) (*File, bool) {
+	f := &File{name: name, kind: kind, at: map[string]*token.Position{}}
+	to := reflect.ValueOf(v).Elem()
+	body := f.document(data, to.Type())
+	if body == nil {
+		return f, false
+	}
+	f.value("", body, to, "")
+	f.broken = f.places()
+	return f, true
+}
+
+// Err returns a fault.BadInput around [Problems], nil if the file is right. It is a
+// fault.Unsupported when nothing is wrong but values that are not implemented.
+func (f *File) Err() error {
+	if len(f.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(f.problems, func(a, b Problem) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+	kind := fault.BadInput
+	if f.unsupported == len(f.problems) {
+		kind = fault.Unsupported
+	}
+	return fault.New(kind, "%w", f.problems)
+}
+
+// Wrong adds a problem at the place of a path, or of what it is in, unless it may only
+// follow from another.
+func (f *File) Wrong(path, format string, args ...any) {
+	if f.doubtful(path) {
+		return
+	}
+	for at := path; ; at = at[:max(0, strings.LastIndexAny(at, ".["))] {
+		if pos := f.at[at]; pos != nil || at == "" {
+			f.problem(pos, strings.TrimPrefix(path+": ", ": ")+format, args...)
+			return
+		}
+	}
+}
+
+// Need adds a problem if a field that other fields call for is empty.
+func (f *File) Need(path, value, why string) {
+	if value == "" {
+		parent := path[:max(0, strings.LastIndex(path, "."))]
+		f.Wrong(parent, "field %s is missing: %s", path[strings.LastIndex(path, ".")+1:], why)
+	}
+}
+
+// Form adds a problem if a text does not have the form.
+func (f *File) Form(path, text string, form *regexp.Regexp) {
+	if !form.MatchString(text) {
+		f.Wrong(path, "%q is not a legal name; want the form %s", text, form)
+	}
+}
+
+// List checks the form of names and that none is there twice.
+func (f *File) List(path string, names []string, form *regexp.Regexp) {
+	for i, name := range names {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		f.Form(at, name, form)
+		if slices.Index(names, name) < i {
+			f.Wrong(at, "%q is listed twice", name)
+		}
+	}
+}
+
+// places are the paths that what was lost may decide on: the block it is in. A field
+// at the top is a block of its own; the other blocks have their own mistakes to tell.
+func (f *File) places() []string {
+	var out []string
+	for _, path := range f.lost {
+		if i := strings.LastIndex(path, "."); i >= 0 {
+			path = path[:i]
+		}
+		out = append(out, path)
+	}
+	return out
+}
+
+// doubtful reports whether a mistake at a path may only follow from another: it is in
+// a block of which something could not be read, or of such a block.
+func (f *File) doubtful(path string) bool {
+	return slices.ContainsFunc(f.broken, func(b string) bool { return within(path, b) || within(b, path) })
+}
+
+// within reports whether a path is the block or in it.
+func within(path, block string) bool {
+	rest, ok := strings.CutPrefix(path, block)
+	return ok && (block == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+func (f *File) problem(pos *token.Position, format string, args ...any) {
+	p := Problem{File: f.name, Line: 1, Column: 1, Text: fmt.Sprintf(format, args...)}
+	if pos != nil {
+		p.Line, p.Column = pos.Line, pos.Column
+	}
+	f.problems = append(f.problems, p)
+}
+
+func (f *File) document(data []byte, want reflect.Type) ast.Node {
+	if len(data) > Limit {
+		f.problem(nil, "file is larger than %d KiB", Limit>>10)
+		return nil
+	}
+	tree, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		f.syntax(err)
+		return nil
+	}
+	var body ast.Node
+	for _, doc := range tree.Docs {
+		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
+			continue
+		}
+		if body != nil {
+			f.problem(place(doc.Body), "a second document: %s is one", f.kind.Name)
+			return nil
+		}
+		body = doc.Body
+	}
+	if body == nil {
+		f.problem(nil, "file is empty: %s needs at least %s", f.kind.Name, strings.Join(required(want), " and "))
+	}
+	return body
+}
+
+func (f *File) syntax(err error) {
+	var known yaml.Error
+	if errors.As(err, &known) && known.GetToken() != nil {
+		f.problem(known.GetToken().Position, "%s", known.GetMessage())
+		return
+	}
+	f.problem(nil, "%v", err)
+}
+
+// place is where a node begins; the library says of a block of fields only where
+// its first colon is.
+func place(n ast.Node) *token.Position {
+	if m, ok := n.(ast.MapNode); ok && n.GetToken().Value == ":" {
+		if iter := m.MapRange(); iter.Next() {
+			n = iter.Key()
+		}
+	}
+	if t := n.GetToken(); t != nil {
+		return t.Position
+	}
+	return nil
+}
