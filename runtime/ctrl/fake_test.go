@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 // fakeEngine is an engine with the containers of the recordings: app1 of group
@@ -146,11 +148,18 @@ func (m *fakeMeta) Delete(key string) error {
 
 func newTestServer(t *testing.T, e *fakeEngine) *Server {
 	t.Helper()
-	return New(Options{Engine: e, UserMeta: &fakeMeta{}, DeviceMeta: &fakeMeta{}, Storage: t.TempDir()})
+	s := New(Options{Engine: e, UserMeta: &fakeMeta{}, DeviceMeta: &fakeMeta{}})
+	s.storeIn(t.TempDir())
+	return s
 }
 
 // dial returns the client's end of a connection that s answers as caller; a nil
 // caller is one that could not be identified.
+// storeIn moves objects and steps to a directory.
+func (s *Server) storeIn(dir string) {
+	s.o.Objects, s.o.Steps = filepath.Join(dir, "objects"), step.Open(dir)
+}
+
 func dial(t *testing.T, s *Server, caller *Caller) net.Conn {
 	t.Helper()
 	client, server := net.Pipe()

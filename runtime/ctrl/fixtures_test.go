@@ -45,7 +45,7 @@ func objectsOf(name string) func(*testing.T, *Server, *fakeEngine, []replaytest.
 			if err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join(s.objects(), e.SHA256)
+			path := filepath.Join(s.o.Objects, e.SHA256)
 			write(t, path, "")
 			if err := os.Truncate(path, size); err != nil {
 				t.Fatal(err)
@@ -63,9 +63,9 @@ func prepareSteps(t *testing.T, s *Server, _ *fakeEngine, list []replaytest.Exch
 			state = *x.ResponseBody
 		}
 	}
-	write(t, filepath.Join(s.trails(), "0/.pvr/json"), state)
-	write(t, filepath.Join(s.trails(), "0/.pv/progress"), `{"status":"DONE","status-msg":"Factory revision","progress":100,"retries":0}`)
-	if err := os.Symlink("0", filepath.Join(s.trails(), "current")); err != nil {
+	write(t, filepath.Join(s.o.Steps.Dir(""), "0/.pvr/json"), state)
+	write(t, filepath.Join(s.o.Steps.Dir(""), "0/.pv/progress"), `{"status":"DONE","status-msg":"Factory revision","progress":100,"retries":0}`)
+	if err := os.Symlink("0", filepath.Join(s.o.Steps.Dir(""), "current")); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -210,8 +210,8 @@ func TestObjectRoundTrip(t *testing.T) {
 	_, _ = fmt.Fprintf(cut, "PUT /objects/%s HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf", strings.Repeat("1", 64))
 	_ = cut.Close()
 	ask(t, s, asMgmt, "GET", "/groups", "")
-	files, err := os.ReadDir(s.objects())
-	for end := time.Now().Add(20 * time.Second); len(files) != 1 && time.Now().Before(end); files, err = os.ReadDir(s.objects()) {
+	files, err := os.ReadDir(s.o.Objects)
+	for end := time.Now().Add(20 * time.Second); len(files) != 1 && time.Now().Before(end); files, err = os.ReadDir(s.o.Objects) {
 		time.Sleep(time.Millisecond)
 	}
 	if err != nil || len(files) != 1 || files[0].Name() != name {
@@ -220,13 +220,13 @@ func TestObjectRoundTrip(t *testing.T) {
 	if len(stored) != 1 || stored[0] != name {
 		t.Errorf("told of %q", stored)
 	}
-	if err := os.WriteFile(filepath.Join(s.objects(), name), []byte("damaged"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.o.Objects, name), []byte("damaged"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if r := ask(t, s, asMgmt, "PUT", "/objects/"+name, content); !strings.Contains(r.line, "200") {
 		t.Fatalf("put over a damaged object: %+v", r)
 	}
-	if got, _ := os.ReadFile(filepath.Join(s.objects(), name)); string(got) != content {
+	if got, _ := os.ReadFile(filepath.Join(s.o.Objects, name)); string(got) != content {
 		t.Error("a damaged object was not replaced")
 	}
 }
@@ -235,17 +235,17 @@ func TestStepList(t *testing.T) {
 	s := newTestServer(t, newFake())
 	at := time.Date(2026, 1, 31, 10, 20, 30, 0, time.UTC)
 	for _, rev := range []string{"10", "9", "locals/b", "locals/a", ".hidden"} {
-		write(t, filepath.Join(s.trails(), rev, ".pvr/json"), "{}")
+		write(t, filepath.Join(s.o.Steps.Dir(""), rev, ".pvr/json"), "{}")
 	}
-	write(t, filepath.Join(s.trails(), "9/.pv/commitmsg"), "say \"hi\"\n\xff")
-	write(t, filepath.Join(s.trails(), "9/.pv/progress"), `{"status":"DONE"}`)
-	write(t, filepath.Join(s.trails(), "10/.pv/progress"), `{"status":"DO`)
-	write(t, filepath.Join(s.trails(), "locals/a/.pv/progress"), `{"logs":"`+strings.Repeat("x", 600)+`"}`)
-	if err := os.Symlink("9", filepath.Join(s.trails(), "current")); err != nil {
+	write(t, filepath.Join(s.o.Steps.Dir(""), "9/.pv/commitmsg"), "say \"hi\"\n\xff")
+	write(t, filepath.Join(s.o.Steps.Dir(""), "9/.pv/progress"), `{"status":"DONE"}`)
+	write(t, filepath.Join(s.o.Steps.Dir(""), "10/.pv/progress"), `{"status":"DO`)
+	write(t, filepath.Join(s.o.Steps.Dir(""), "locals/a/.pv/progress"), `{"logs":"`+strings.Repeat("x", 600)+`"}`)
+	if err := os.Symlink("9", filepath.Join(s.o.Steps.Dir(""), "current")); err != nil {
 		t.Fatal(err)
 	}
 	for _, rev := range []string{"10", "9", "locals/a", "locals/b"} {
-		if err := os.Chtimes(filepath.Join(s.trails(), rev), at, at); err != nil {
+		if err := os.Chtimes(filepath.Join(s.o.Steps.Dir(""), rev), at, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -275,14 +275,14 @@ func TestStepNamesStayInTheirFolder(t *testing.T) {
 		}
 	}
 	var names []string
-	entries, _ := os.ReadDir(filepath.Join(s.trails(), "locals"))
+	entries, _ := os.ReadDir(filepath.Join(s.o.Steps.Dir(""), "locals"))
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
 	if got := strings.Join(names, " "); got != "%2e%2e a%2f..%2f..%2fx" {
 		t.Errorf("steps %q, want the two harmless names as they were sent", got)
 	}
-	if outside, _ := os.ReadDir(s.trails()); len(outside) != 1 {
+	if outside, _ := os.ReadDir(s.o.Steps.Dir("")); len(outside) != 1 {
 		t.Errorf("trails has %v, want locals only", outside)
 	}
 }
@@ -293,7 +293,7 @@ func TestRunningStepIsNotReplaced(t *testing.T) {
 	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/run", state); !strings.Contains(r.line, "200") {
 		t.Fatal(r)
 	}
-	if err := os.Symlink("locals/run", filepath.Join(s.trails(), "current")); err != nil {
+	if err := os.Symlink("locals/run", filepath.Join(s.o.Steps.Dir(""), "current")); err != nil {
 		t.Fatal(err)
 	}
 	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/run", state); !strings.Contains(r.line, "409") {
@@ -427,7 +427,7 @@ func TestHalfRequests(t *testing.T) {
 		}
 		<-ended
 	}
-	if _, err := os.Stat(s.trails()); err == nil {
+	if _, err := os.Stat(s.o.Steps.Dir("")); err == nil {
 		t.Error("half a request left something on disk")
 	}
 }
@@ -467,7 +467,7 @@ func TestSlowClientHoldsUpNobody(t *testing.T) {
 	content := strings.Repeat("x", 8<<20)
 	sum := sha256.Sum256([]byte(content))
 	name := hex.EncodeToString(sum[:])
-	write(t, filepath.Join(s.objects(), name), content)
+	write(t, filepath.Join(s.o.Objects, name), content)
 	for range 8 {
 		c, err := peer.Dial(socket)
 		if err != nil {
@@ -525,11 +525,12 @@ func TestStepsAtTheSameTimeAreFew(t *testing.T) {
 
 func TestFullDisk(t *testing.T) {
 	s := newTestServer(t, newFake())
-	s.o.Storage = t.TempDir()
-	if err := unix.Mount("tmpfs", s.o.Storage, "tmpfs", 0, "size=1m"); err != nil {
+	dir := t.TempDir()
+	s.storeIn(dir)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skipf("mounting a small disk: %v", err)
 	}
-	t.Cleanup(func() { _ = unix.Unmount(s.o.Storage, unix.MNT_DETACH) })
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	name := strings.Repeat("0", 64)
 	announced := roundTrip(t, dial(t, s, asMgmt), "PUT /objects/"+name+" HTTP/1.1\r\nContent-Length: 1099511627776\r\nExpect: 100-continue\r\n\r\n", "PUT")
 	if announced == nil || !strings.Contains(announced.line, "507") {
@@ -547,7 +548,7 @@ func TestFullDisk(t *testing.T) {
 	if r, err := readResponse(bufio.NewReader(conn), "PUT"); err != nil || r == nil || !strings.Contains(r.line, "507") {
 		t.Errorf("an object without end: %+v, %v, want 507", r, err)
 	}
-	if left, _ := os.ReadDir(s.objects()); len(left) > 0 {
+	if left, _ := os.ReadDir(s.o.Objects); len(left) > 0 {
 		t.Errorf("of objects that did not fit is left %v", left)
 	}
 	const state = `{"#spec":"pantavisor-service-system@1","a/x.json":"`
@@ -555,7 +556,7 @@ func TestFullDisk(t *testing.T) {
 	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/big", big); !strings.Contains(r.line, "507") {
 		t.Errorf("a step that does not fit: %+v, want 507", r)
 	}
-	if left, _ := os.ReadDir(filepath.Join(s.trails(), "locals")); len(left) > 0 {
+	if left, _ := os.ReadDir(filepath.Join(s.o.Steps.Dir(""), "locals")); len(left) > 0 {
 		t.Errorf("of a step that did not fit is left %v", left)
 	}
 	if r := ask(t, s, asMgmt, "PUT", "/steps/locals/small", state+`"}`); !strings.Contains(r.line, "200") {
@@ -578,7 +579,7 @@ func TestPlacesOfWhoDoNotReadAreTaken(t *testing.T) {
 	content := strings.Repeat("x", 8<<20) // more than sockets hold
 	sum := sha256.Sum256([]byte(content))
 	name := hex.EncodeToString(sum[:])
-	write(t, filepath.Join(s.objects(), name), content)
+	write(t, filepath.Join(s.o.Objects, name), content)
 	for n := range 4 {
 		who.Store(int32(n + 1))
 		for range 32 {
@@ -602,7 +603,7 @@ func TestPlacesOfWhoDoNotReadAreTaken(t *testing.T) {
 }
 
 func BenchmarkContainersNewConnection(b *testing.B) {
-	s := New(Options{Engine: newFake(), UserMeta: &fakeMeta{}, DeviceMeta: &fakeMeta{}, Storage: b.TempDir()})
+	s := New(Options{Engine: newFake(), UserMeta: &fakeMeta{}, DeviceMeta: &fakeMeta{}})
 	socket := filepath.Join(b.TempDir(), "s")
 	l, err := peer.Listen(socket, 0o666, socketBacklog)
 	if err != nil {

@@ -25,8 +25,6 @@ const (
 	folderMode     = 0o755
 )
 
-func (s *Server) objects() string { return filepath.Join(s.o.Storage, "objects") }
-
 // isObjectName accepts what a SHA-256 is written as.
 func isObjectName(name string) bool {
 	if len(name) != 2*sha256.Size {
@@ -41,7 +39,7 @@ func isObjectName(name string) bool {
 }
 
 func (s *Server) listObjects(*call) *reply {
-	files, err := os.ReadDir(s.objects())
+	files, err := os.ReadDir(s.o.Objects)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return internal(fmt.Errorf("listing objects: %w", err))
 	}
@@ -59,7 +57,7 @@ func (s *Server) getObject(c *call) *reply {
 	if !isObjectName(c.name()) {
 		return failure(400, textObjectName)
 	}
-	f, err := os.Open(filepath.Join(s.objects(), c.name()))
+	f, err := os.Open(filepath.Join(s.o.Objects, c.name()))
 	if err != nil {
 		return failure(400, textObjectName)
 	}
@@ -81,7 +79,7 @@ func (s *Server) putObject(c *call) *reply {
 	case !isObjectName(name):
 		return failure(422, textChecksum)
 	}
-	if have, err := hashFile(filepath.Join(s.objects(), name)); err == nil && have == name {
+	if have, err := hashFile(filepath.Join(s.o.Objects, name)); err == nil && have == name {
 		_, err := http1.Copy(io.Discard, attended{c})
 		c.busy()
 		if err != nil {
@@ -106,13 +104,13 @@ func hashFile(path string) (string, error) {
 }
 
 func (s *Server) storeObject(c *call, name string) *reply {
-	if err := os.MkdirAll(s.objects(), folderMode); err != nil {
+	if err := os.MkdirAll(s.o.Objects, folderMode); err != nil {
 		return storageError(fmt.Errorf("making the object store: %w", err))
 	}
-	if free, err := freeBytes(s.objects()); err == nil && c.body.Announced() > free {
+	if free, err := freeBytes(s.o.Objects); err == nil && c.body.Announced() > free {
 		return failure(507, textTooLarge)
 	}
-	f, err := atomicfile.Create(filepath.Join(s.objects(), name), objectMode)
+	f, err := atomicfile.Create(filepath.Join(s.o.Objects, name), objectMode)
 	if err != nil {
 		return storageError(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/peer"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 // Time a client has. A client that is slower loses its connection; nobody else notices.
@@ -37,22 +38,24 @@ const (
 	socketBacklog = 64
 )
 
-// Options is what a [Server] serves. Engine, UserMeta, DeviceMeta and Storage
-// are needed; the rest may be absent, and its endpoints then say so.
+// Options is what a [Server] serves. Engine, UserMeta, DeviceMeta, Objects
+// and Steps are needed; the rest may be absent, and its endpoints then say so.
 type Options struct {
 	Engine     Engine
 	UserMeta   Meta
 	DeviceMeta Meta
 
-	// Storage is the storage folder: objects/ and trails/ are below it.
-	Storage string
+	// Objects is the directory of the object store.
+	Objects string
+	// Steps has the revisions.
+	Steps *step.Store
 	// CheckStep judges a state before it becomes a step: rev is its name, state its
 	// JSON text. A *api.Error decides the answer; any other error is answered with 422
 	// and "Parser: State JSON has bad format". Nil accepts any JSON object with the
 	// known "#spec".
 	CheckStep func(rev string, state []byte) error
 	// StepInUse reports whether a step must not be replaced now, because it runs or
-	// is being installed. Nil protects the step that trails/current names.
+	// is being installed. Nil protects the step that the store says is running.
 	StepInUse func(rev string) bool
 	// ObjectStored is told of every object that arrived, so that garbage collection
 	// can be put off. May be nil.

@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
-	"time"
-	"unicode/utf8"
 
-	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 const (
@@ -22,63 +18,46 @@ const (
 	textManySteps = "Too many steps are being sent. Try again"
 	textStepBusy  = "Cannot do this operation while the revision is in use"
 	stepSpec      = "pantavisor-service-system@1"
-	readyProgress = `{"status":"NEW","status-msg":"Update ready to be run","progress":0,"retries":0}`
-	localPrefix   = "locals"
 	maxLocalName  = 64
 	maxListed     = 512 // of a commit message or progress in the list of steps
-	partPrefix    = ".put-"
-	stateFileMode = 0o644
 )
-
-func (s *Server) trails() string { return filepath.Join(s.o.Storage, "trails") }
-
-// isStepSegment accepts one segment of a step's name as a file name. Hidden
-// names are the runtime's own.
-func isStepSegment(name string) bool {
-	if name == "" || name[0] == '.' || len(name) > 255 || !utf8.ValidString(name) {
-		return false
-	}
-	return strings.IndexFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f || c == '/' }) < 0
-}
 
 // step is the name of the step that a path names, "" when it cannot be one.
 func (c *call) step() string {
-	name := c.name()
-	if !isStepSegment(name) {
+	rev := c.name()
+	if len(c.parts) > 2 && c.parts[1] == step.Locals && c.parts[2] == rev {
+		rev = step.Locals + "/" + rev
+	}
+	if !step.Valid(rev) {
 		return ""
 	}
-	if c.parts[1] == localPrefix && len(c.parts) > 2 && c.parts[2] == name {
-		return localPrefix + "/" + name
-	}
-	if name == localPrefix {
-		return ""
-	}
-	return name
+	return rev
 }
 
-func (s *Server) getStep(c *call) *reply { return s.stepFile(c, ".pvr/json") }
+func (s *Server) getStep(c *call) *reply { return stepFile(c, s.o.Steps.State) }
 
-func (s *Server) getProgress(c *call) *reply { return s.stepFile(c, ".pv/progress") }
+func (s *Server) getProgress(c *call) *reply { return stepFile(c, s.o.Steps.ProgressText) }
 
-func (s *Server) stepFile(c *call, file string) *reply {
-	rev := c.step()
-	if rev == "" {
-		return failure(404, textNoStep)
-	}
-	text, err := os.ReadFile(filepath.Join(s.trails(), rev, file))
+// stepFile answers with a file of a step.
+func stepFile(c *call, read func(rev string) ([]byte, error)) *reply {
+	text, err := read(c.step())
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, step.ErrName):
 		return failure(404, textNoStep)
 	case err != nil:
-		return internal(fmt.Errorf("reading step %s: %w", rev, err))
+		return internal(err)
 	}
 	return okBody(typeJSON, text)
 }
 
 // listSteps writes the list in the spacing that existing clients know.
 func (s *Server) listSteps(*call) *reply {
+	revs, err := s.o.Steps.List()
+	if err != nil {
+		return internal(err)
+	}
 	var b strings.Builder
-	for _, rev := range append(s.revisions(""), s.revisions(localPrefix)...) {
+	for _, rev := range revs {
 		if b.Len() > 0 {
 			b.WriteByte(',')
 		}
@@ -87,42 +66,19 @@ func (s *Server) listSteps(*call) *reply {
 	return okBody(typeJSON, []byte("["+b.String()+"]"))
 }
 
-// revisions lists the steps below trails or trails/locals, sorted as text.
-func (s *Server) revisions(dir string) []string {
-	entries, err := os.ReadDir(filepath.Join(s.trails(), dir))
-	if err != nil {
-		return nil
-	}
-	var list []string
-	for _, e := range entries {
-		if e.IsDir() && isStepSegment(e.Name()) && (dir != "" || e.Name() != localPrefix) {
-			list = append(list, filepath.Join(dir, e.Name()))
-		}
-	}
-	return list
-}
-
 func (s *Server) describeStep(b *strings.Builder, rev string) {
-	dir := filepath.Join(s.trails(), rev)
-	var changed time.Time
-	if st, err := os.Stat(dir); err == nil {
-		changed = st.ModTime()
+	one := api.Step{
+		Name: rev, Date: s.o.Steps.Changed(rev).UTC().Format("2006-01-02T15:04:05Z"),
+		CommitMsg: string(short(s.o.Steps.CommitMsg(rev))), Progress: short(s.o.Steps.ProgressText(rev)),
 	}
-	message := short(filepath.Join(dir, ".pv/commitmsg"))
-	progress := short(filepath.Join(dir, ".pv/progress"))
-	if !isObject(progress) {
-		progress = []byte("{}")
+	if !isObject(one.Progress) {
+		one.Progress = []byte("{}")
 	}
-	one := api.Step{Name: rev, Date: changed.UTC().Format("2006-01-02T15:04:05Z"), CommitMsg: string(message), Progress: progress}
 	fmt.Fprintf(b, `{"name":%s, "date":"%s", "commitmsg":%s, "progress":%s}`, quote(one.Name), one.Date, quote(one.CommitMsg), one.Progress)
 }
 
 // short is the content of a file, nothing when it is longer than the list shows.
-func short(path string) []byte {
-	if st, err := os.Stat(path); err != nil || st.Size() > maxListed {
-		return nil
-	}
-	text, err := os.ReadFile(path)
+func short(text []byte, err error) []byte {
 	if err != nil || len(text) > maxListed {
 		return nil
 	}
@@ -179,8 +135,8 @@ func (s *Server) putStep(c *call) *reply {
 	if s.stepInUse(rev) {
 		return failure(409, textStepBusy)
 	}
-	if err := s.storeStep(rev, state); err != nil {
-		return storageError(fmt.Errorf("storing step %s: %w", rev, err))
+	if err := s.o.Steps.Put(rev, state); err != nil {
+		return storageError(err)
 	}
 	return ok()
 }
@@ -204,58 +160,12 @@ func (s *Server) stepInUse(rev string) bool {
 	if s.o.StepInUse != nil {
 		return s.o.StepInUse(rev)
 	}
-	current, err := os.Readlink(filepath.Join(s.trails(), "current"))
-	return err == nil && current == rev
-}
-
-// storeStep replaces the two files of a step that exists, progress first: a
-// state that is there is always ready to be run. A new step is made under
-// a hidden name and renamed.
-func (s *Server) storeStep(rev string, state []byte) error {
-	final := filepath.Join(s.trails(), rev)
-	if _, err := os.Stat(final); err == nil {
-		return writeStep(final, state)
-	}
-	parent := filepath.Dir(final)
-	if err := os.MkdirAll(parent, folderMode); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(parent, partPrefix)
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, folderMode); err != nil {
-		return err
-	}
-	if err := writeStep(dir, state); err != nil {
-		return err
-	}
-	if err := os.Rename(dir, final); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(parent)
-}
-
-func writeStep(dir string, state []byte) error {
-	for _, sub := range []string{".pv", ".pvr"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), folderMode); err != nil {
-			return err
-		}
-	}
-	if err := atomicfile.Write(filepath.Join(dir, ".pv/progress"), []byte(readyProgress), stateFileMode); err != nil {
-		return err
-	}
-	if err := atomicfile.Write(filepath.Join(dir, ".pvr/json"), state, stateFileMode); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(dir)
+	return s.o.Steps.Running() == rev
 }
 
 func (s *Server) putCommitMsg(c *call) *reply {
 	rev := c.step()
-	dir := filepath.Join(s.trails(), rev)
-	if st, err := os.Stat(dir); rev == "" || err != nil || !st.IsDir() {
+	if !s.o.Steps.Has(rev) {
 		return failure(404, textNoStep)
 	}
 	message, bad := c.content(limitCommitMsg)
@@ -265,14 +175,8 @@ func (s *Server) putCommitMsg(c *call) *reply {
 	case len(message) == 0:
 		return failure(400, "No commit message")
 	}
-	s.serial.steps.Lock()
-	defer s.serial.steps.Unlock()
-	if err := os.MkdirAll(filepath.Join(dir, ".pv"), folderMode); err != nil {
+	if err := s.o.Steps.SetCommitMsg(rev, message); err != nil {
 		return storageError(err)
-	}
-	err := atomicfile.Write(filepath.Join(dir, ".pv/commitmsg"), message, stateFileMode)
-	if err != nil {
-		return storageError(fmt.Errorf("storing the commit message of %s: %w", rev, err))
 	}
 	return ok()
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/meta"
@@ -144,7 +145,7 @@ func readLine(path string) string {
 
 // cpuModel is what /proc/cpuinfo says; the name of the line differs by architecture.
 func cpuModel() string {
-	b, err := readBounded("/proc/cpuinfo", 1<<20)
+	b, err := bounded.ReadFile("/proc/cpuinfo", 1<<20)
 	if err != nil {
 		return ""
 	}

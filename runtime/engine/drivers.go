@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
@@ -217,7 +218,7 @@ func hardware(cmdline string, c *config.Config) []string {
 
 // makeDrivers prepares the managed drivers of a state.
 func (s *session) makeDrivers(sys *manifest.System) *drivers {
-	cmdline, _ := readBounded("/proc/cmdline", 64<<10) // none says nothing of the board
+	cmdline, _ := bounded.ReadFile("/proc/cmdline", 64<<10) // none says nothing of the board
 	d := &drivers{
 		sys: sys, hardware: hardware(string(cmdline), s.cfg), log: s.log.Named("drivers"), users: map[string]map[string]bool{},
 		insert: s.opt.Modules.Insert, remove: s.opt.Modules.Remove,

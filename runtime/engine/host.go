@@ -15,6 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
+	"github.com/pantavisor/pantavisor/runtime/step"
 	"github.com/pantavisor/pantavisor/runtime/volume"
 )
 
@@ -23,7 +24,8 @@ type host struct {
 	paths    paths
 	log      logs.Logger
 	server   *logs.Server
-	check    *checker
+	files    *step.Files
+	owner    func(key string) (part string, ok bool) // of a key of the state
 	mounter  *volume.Mounter
 	launcher *container.Launcher
 	user     *meta.Store
@@ -57,7 +59,7 @@ func (h *host) Mount(c *manifest.Container) (instance, error) {
 	if h.broken != nil {
 		return nil, permanent(h.broken)
 	}
-	if err := h.check.container(context.Background(), c.Name); err != nil {
+	if err := h.check(c.Name); err != nil {
 		return nil, err
 	}
 	l := &life{host: h, c: c}
@@ -75,6 +77,19 @@ func (h *host) Mount(c *manifest.Container) (instance, error) {
 		return nil, errors.Join(err, l.set.Unmount())
 	}
 	return l, nil
+}
+
+// check checks the files of a container.
+func (h *host) check(name string) error {
+	err := h.files.Check(context.Background(), func(key string) bool {
+		owner, ok := h.owner(key)
+		return ok && owner == name
+	})
+	var damage *step.Damage
+	if errors.As(err, &damage) {
+		return permanent(err)
+	}
+	return err
 }
 
 // configure reads the container's LXC configuration.

@@ -3,17 +3,12 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/logs"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
-
-// maxState bounds a state document, in bytes.
-const maxState = 16 << 20
 
 // loaded is a state with what is wrong with it.
 type loaded struct {
@@ -23,10 +18,10 @@ type loaded struct {
 	lost map[string]string
 }
 
-// load reads the state of a revision's trail. A part that violates the format is
+// load reads the state of a revision. A part that violates the format is
 // left out, so that one bad container does not take the others with it.
-func load(trail string, opt manifest.Options, log logs.Logger) (*loaded, error) {
-	doc, err := readBounded(filepath.Join(trail, ".pvr", "json"), maxState)
+func load(steps *step.Store, rev string, opt manifest.Options, log logs.Logger) (*loaded, error) {
+	doc, err := steps.State(rev)
 	if err != nil {
 		return nil, fmt.Errorf("loading the state: %w", err)
 	}
@@ -86,18 +81,4 @@ func problemParts(err error) map[string]string {
 		}
 	}
 	return bad
-}
-
-// readBounded reads a file that must not be larger than limit.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s has more than %d bytes", path, limit)
-	}
-	return b, err
 }

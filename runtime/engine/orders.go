@@ -2,9 +2,12 @@ package engine
 
 import (
 	"context"
+	"fmt"
 
+	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 var (
@@ -69,4 +72,32 @@ func (s *session) collectGarbage(ctx context.Context) (int64, error) {
 	}
 	defer s.collecting.Unlock()
 	return s.collect(ctx)
+}
+
+// collect collects garbage and returns the bytes that it freed.
+func (s *session) collect(ctx context.Context) (int64, error) {
+	keep, err := s.kept()
+	if err != nil {
+		return 0, fmt.Errorf("collecting garbage: %w", err)
+	}
+	g := &step.Garbage{Steps: s.steps, Objects: s.paths.objects, Keep: keep, Beside: s.paths.beside}
+	return g.Collect(ctx)
+}
+
+// kept lists the revisions to keep: the running one, those that the boot loader may
+// boot, and the factory's when it is configured so.
+func (s *session) kept() ([]string, error) {
+	store, err := boot.Open(s.cfg.Enum(config.BootloaderType), s.paths.storage)
+	if err != nil {
+		return nil, err
+	}
+	values, err := store.Load()
+	if err != nil {
+		return nil, err
+	}
+	keep := []string{s.opt.Revision, values.Rev, values.Try, s.steps.Running()}
+	if s.cfg.Bool(config.StorageGCKeepFactory) {
+		keep = append(keep, boot.Factory)
+	}
+	return keep, nil
 }

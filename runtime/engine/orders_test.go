@@ -32,7 +32,8 @@ func office(t *testing.T, settings map[config.Key]string) *session {
 	for k, v := range settings {
 		cfg.Apply(config.Env, k, v)
 	}
-	s := &session{cfg: cfg, opt: Options{Revision: "0"}, paths: newPaths(cfg, "0"), serving: t.Context()}
+	s := newSession(cfg, Options{Revision: "0"})
+	s.serving = t.Context()
 	s.log = logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })}
 	return s
 }
@@ -56,6 +57,9 @@ func TestOrders(t *testing.T) {
 		}
 	}
 }
+
+// trails is the directory of all revisions.
+func (s *session) trails() string { return s.steps.Dir("") }
 
 // shelf is a storage with revisions.
 type shelf struct {
@@ -81,7 +85,7 @@ func (s *shelf) revision(rev string, texts ...string) {
 			s.t.Fatal(err)
 		}
 	}
-	dir := filepath.Join(s.paths.trails, rev)
+	dir := filepath.Join(s.trails(), rev)
 	err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), trail.Checkout(context.Background(), dir, st, s.store, trail.Options{NoBootLinks: true}),
 		os.MkdirAll(filepath.Join(s.paths.logs, rev, "app"), 0o755), os.MkdirAll(filepath.Join(s.paths.disks, "rev", rev, "app"), 0o755))
 	if err != nil {
@@ -107,8 +111,8 @@ func newShelf(t *testing.T, settings map[config.Key]string) *shelf {
 	}
 	if err := errors.Join(os.MkdirAll(filepath.Join(s.paths.storage, "boot"), 0o755),
 		os.WriteFile(filepath.Join(s.paths.storage, "boot", "uboot.txt"), []byte("pv_rev=3\x00pv_try=4\x00"), 0o644),
-		os.Symlink("locals/x", filepath.Join(s.paths.trails, "current")),
-		os.MkdirAll(filepath.Join(s.paths.trails, trash+"9", "app"), 0o755)); err != nil {
+		os.Symlink("locals/x", filepath.Join(s.trails(), "current")),
+		os.MkdirAll(filepath.Join(s.trails(), ".trash-9", "app"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	s.opt.Revision = "locals/x"
@@ -140,7 +144,7 @@ func TestGarbageIsCollected(t *testing.T) {
 		t.Errorf("freed %d bytes, want at least %d", freed, want)
 	}
 	for dir, want := range map[string][]string{
-		s.paths.trails: {"3", "4", "current", "locals"}, filepath.Join(s.paths.trails, "locals"): {"x"},
+		s.trails(): {"3", "4", "current", "locals"}, filepath.Join(s.trails(), "locals"): {"x"},
 		s.paths.logs: {"3", "4", "locals"}, filepath.Join(s.paths.disks, "rev"): {"3", "4", "locals"},
 	} {
 		if diff := cmp.Diff(want, content(t, dir)); diff != "" {
@@ -148,7 +152,7 @@ func TestGarbageIsCollected(t *testing.T) {
 		}
 	}
 	for _, rev := range []string{"3", "4", "locals/x"} {
-		doc, _ := os.ReadFile(filepath.Join(s.paths.trails, rev, ".pvr/json"))
+		doc, _ := os.ReadFile(filepath.Join(s.trails(), rev, ".pvr/json"))
 		st, err := state.Parse(doc)
 		if err != nil {
 			t.Fatal(err)
@@ -170,7 +174,7 @@ func TestFactoryIsKeptWhenConfigured(t *testing.T) {
 	if _, err := s.collectGarbage(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if got := content(t, s.paths.trails); !slices.Contains(got, "0") {
+	if got := content(t, s.trails()); !slices.Contains(got, "0") {
 		t.Errorf("revisions %v", got)
 	}
 }
@@ -178,7 +182,7 @@ func TestFactoryIsKeptWhenConfigured(t *testing.T) {
 func TestNothingIsCollectedInDoubt(t *testing.T) {
 	for name, damage := range map[string]func(s *shelf) error{
 		"the state of a kept revision": func(s *shelf) error {
-			return os.WriteFile(filepath.Join(s.paths.trails, "4/.pvr/json"), []byte("{"), 0o644)
+			return os.WriteFile(filepath.Join(s.trails(), "4/.pvr/json"), []byte("{"), 0o644)
 		},
 		"an unknown boot loader": func(s *shelf) error {
 			s.cfg.Apply(config.Env, config.BootloaderType, "rpiab")
@@ -195,7 +199,7 @@ func TestNothingIsCollectedInDoubt(t *testing.T) {
 				t.Error("it was collected")
 			}
 			after, _ := s.store.List()
-			if got := content(t, s.paths.trails); len(got) != 7 || len(after) != len(before) {
+			if got := content(t, s.trails()); len(got) != 7 || len(after) != len(before) {
 				t.Errorf("left are %v and %d of %d objects", got, len(after), len(before))
 			}
 		})
@@ -216,7 +220,7 @@ func TestOneCollectionAtATime(t *testing.T) {
 		t.Error(err)
 	}
 	s.wg.Wait()
-	if got := content(t, s.paths.trails); len(got) != 4 {
+	if got := content(t, s.trails()); len(got) != 4 {
 		t.Errorf("after RUN_GC there are %v", got)
 	}
 }

@@ -2,23 +2,23 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 // paths are the folders that the runtime works with, from the configuration.
 type paths struct {
-	storage, trail, objects, disks, trails string
-	run, logs, logsRev, volumes            string
-	exports, configs, usrMeta, devMeta     string
-	stage, rev                             string
-	copies                                 string // of metadata, for single containers; "": none
-	resolvConf                             string // what stands in for /etc/resolv.conf
+	storage, trail, objects, disks     string
+	run, logs, logsRev, volumes        string
+	exports, configs, usrMeta, devMeta string
+	stage, rev                         string
+	copies                             string // of metadata, for single containers; "": none
+	resolvConf                         string // what stands in for /etc/resolv.conf
 }
 
 func newPaths(c *config.Config, rev string) paths {
@@ -30,8 +30,7 @@ func newPaths(c *config.Config, rev string) paths {
 		usrMeta: c.String(config.CacheUsrmetaDir), devMeta: c.String(config.CacheDevmetaDir),
 		logs: or(config.LogDir, "/storage/logs"),
 	}
-	p.trails = filepath.Join(p.storage, "trails")
-	p.trail = filepath.Join(p.trails, rev)
+	p.trail = step.Open(p.storage).Dir(rev)
 	p.objects = filepath.Join(p.storage, "objects")
 	p.disks = filepath.Join(p.storage, "disks")
 	p.logsRev = filepath.Join(p.logs, rev)
@@ -49,6 +48,11 @@ func (p paths) folders() []container.Folder {
 // written are the folders whose content containers may have written.
 func (p paths) written() []container.Volumes {
 	return []container.Volumes{{Dir: p.volumes, Depth: 2}, {Dir: p.exports, Depth: 1}, {Dir: p.configs, Depth: 1}}
+}
+
+// beside are the directories of another revision outside its trail.
+func (p paths) beside(rev string) []string {
+	return []string{filepath.Join(p.logs, rev), filepath.Join(p.disks, "rev", rev)}
 }
 
 // make makes the folders that must exist and the hint files, which exports mount.
@@ -79,21 +83,4 @@ func touch(path string, perm fs.FileMode) error {
 		return err
 	}
 	return f.Close()
-}
-
-// pointTo makes a symbolic link, or turns an existing one in one step.
-func pointTo(link, target string) error {
-	if old, err := os.Readlink(link); err == nil && old == target {
-		return nil
-	}
-	tmp := link + ".tmp"
-	_ = os.Remove(tmp)
-	if err := os.Symlink(target, tmp); err != nil {
-		return fmt.Errorf("pointing %s to %s: %w", link, target, err)
-	}
-	if err := os.Rename(tmp, link); err != nil {
-		_ = os.Remove(tmp)
-		return fmt.Errorf("pointing %s to %s: %w", link, target, err)
-	}
-	return nil
 }

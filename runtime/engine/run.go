@@ -19,6 +19,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/runtime/boot"
@@ -29,6 +31,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
+	"github.com/pantavisor/pantavisor/runtime/step"
 	"github.com/pantavisor/pantavisor/runtime/volume"
 )
 
@@ -64,6 +67,7 @@ type session struct {
 	cfg    *config.Config
 	opt    Options
 	paths  paths
+	steps  *step.Store
 	logs   *logs.Server
 	log    logs.Logger
 	engine *Engine
@@ -84,12 +88,18 @@ type session struct {
 	wakes      *wakes
 }
 
+func newSession(cfg *config.Config, opt Options) *session {
+	p := newPaths(cfg, opt.Revision)
+	return &session{cfg: cfg, opt: opt, paths: p, steps: step.Open(p.storage)}
+}
+
 // Run runs the revision's containers until ctx ends, which asks for a reboot, or
 // somebody asks for a reboot or a power-off. It returns handoff.ExitReboot or
 // handoff.ExitPowerOff. Whatever is damaged, it goes on: a device that can still be
 // talked to can be mended.
 func Run(ctx context.Context, cfg *config.Config, opt Options) int {
-	s := &session{cfg: cfg, opt: opt, paths: newPaths(cfg, opt.Revision), began: time.Now()}
+	s := newSession(cfg, opt)
+	s.began = time.Now()
 	serve, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.serving, s.wakes = serve, newWakes(cfg)
 	s.wakes.set(wakeBoot, true)
@@ -209,7 +219,7 @@ func (s *session) openLogs(ctx context.Context) {
 	if err := s.logs.Open(s.paths.logs, s.opt.Revision); err != nil {
 		s.log.Errorf("opening the log folder: %v", err)
 	}
-	if err := pointTo(filepath.Join(s.paths.logs, "current"), s.opt.Revision); err != nil {
+	if err := atomicfile.Symlink(s.opt.Revision, filepath.Join(s.paths.logs, "current")); err != nil {
 		s.log.Warnf("%v", err)
 	}
 	s.listen(ctx, "log socket", "pv-ctrl-log", s.logs.ListenMessages)
@@ -244,7 +254,7 @@ func (s *session) openMeta() {
 
 // loadState loads the revision's state, nil when it cannot be used.
 func (s *session) loadState() *loaded {
-	l, err := load(s.paths.trail, s.manifestOptions(), s.log)
+	l, err := load(s.steps, s.opt.Revision, s.manifestOptions(), s.log)
 	if err != nil {
 		status, message := manifest.Outcome(err)
 		s.log.Errorf("revision %s cannot run: %s, %s: %v", s.opt.Revision, status, message, err)
@@ -278,7 +288,7 @@ func (s *session) makeEngine(l *loaded) {
 				s.engine.add(&manifest.Container{Name: part, Goal: manifest.Started}, reason)
 			}
 		}
-		if err := pointTo(filepath.Join(s.paths.trails, "current"), s.opt.Revision); err != nil {
+		if err := s.steps.SetCurrent(s.opt.Revision); err != nil {
 			s.log.Warnf("%v", err)
 		}
 		for _, n := range sys.Notes {
@@ -301,7 +311,7 @@ func (s *session) manifestOptions() manifest.Options {
 	if c.Enum(config.SecurityDefaultRole) == manifest.RoleMgmt {
 		opt.DefaultRole = manifest.RoleMgmt
 	}
-	groups, err := readBounded(filepath.Join(c.String(config.SystemEtcPantavisorDir), "defaults", "groups.json"), 1<<20)
+	groups, err := bounded.ReadFile(filepath.Join(c.String(config.SystemEtcPantavisorDir), "defaults", "groups.json"), 1<<20)
 	if err == nil {
 		opt.Groups = groups
 	}
@@ -315,9 +325,9 @@ func (s *session) makeHost(l *loaded) *host {
 	h.loggers, h.lxcLevel = s.cfg.Bool(config.LogLoggers), s.cfg.Int(config.LXCLogLevel)
 	h.mounter = s.mounter(l)
 	store, err := objects.Create(s.paths.objects)
-	h.check = &checker{trail: s.paths.trail, store: store, hash: s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"}
+	h.files = &step.Files{Dir: s.paths.trail, Store: store, Hash: s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"}
 	if l != nil {
-		h.check.state, h.check.sys = l.state, l.sys
+		h.files.State, h.owner = l.state, l.sys.Owner
 		h.remount = l.sys.Remount
 	}
 	if s.tree = s.opt.Tree; s.tree == nil && err == nil {
@@ -411,7 +421,7 @@ func (a backends) Groups() ([]api.Group, error) {
 // serve opens the control socket, and the port to the host of a virtual machine.
 func (s *session) serve(ctx context.Context) {
 	srv := ctrl.New(ctrl.Options{
-		Engine: backends{s.engine, s.id.Load(), s.daemons}, UserMeta: s.user, DeviceMeta: freshMeta{s.device, s}, Storage: s.paths.storage,
+		Engine: backends{s.engine, s.id.Load(), s.daemons}, UserMeta: s.user, DeviceMeta: freshMeta{s.device, s}, Objects: s.paths.objects, Steps: s.steps,
 		Config: s.settings, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
 		CheckStep: s.checkStep, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: s.collectGarbage,
 		StepInUse: func(rev string) bool { return rev == s.opt.Revision },

@@ -3,16 +3,14 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 // maxDetails bounds what an answer says of a bad state.
@@ -60,8 +58,8 @@ func details(err error) []string {
 	return out
 }
 
-// factoryProgress is what a factory revision that runs has to tell.
-const factoryProgress = `{"status":"DONE","status-msg":"Factory revision","progress":100,"retries":0}`
+// factoryDone is what a factory revision that runs has to tell.
+var factoryDone = step.Progress{Status: "DONE", Message: "Factory revision", Percent: 100}
 
 // factory marks the factory revision as done when its state could be loaded. A device
 // that comes from the factory has nobody else who would.
@@ -69,18 +67,7 @@ func (s *session) factory() error {
 	if s.opt.Revision != boot.Factory {
 		return nil
 	}
-	dir := filepath.Join(s.paths.trail, ".pv")
-	if _, err := os.Stat(filepath.Join(dir, "done")); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("marking the factory revision as done: %w", err)
-	}
-	err := atomicfile.Write(filepath.Join(dir, "progress"), []byte(factoryProgress), 0o644)
-	if err == nil {
-		err = atomicfile.Write(filepath.Join(dir, "done"), nil, 0o644)
-	}
-	if err != nil {
+	if err := s.steps.MarkDone(boot.Factory, factoryDone); err != nil {
 		return fmt.Errorf("marking the factory revision as done: %w", err)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/modules"
 	"github.com/pantavisor/pantavisor/runtime/power"
 	"github.com/pantavisor/pantavisor/runtime/shell"
+	"github.com/pantavisor/pantavisor/runtime/step"
 	"github.com/pantavisor/pantavisor/runtime/storage"
 	"github.com/pantavisor/pantavisor/runtime/uevent"
 	"github.com/pantavisor/pantavisor/runtime/watchdog"
@@ -264,7 +265,7 @@ func (m *machine) mountModules(context.Context) error {
 		return nil
 	}
 	log := m.log.Named("modules")
-	bsp := filepath.Join(m.storage, "trails", m.running.Rev, "bsp")
+	bsp := filepath.Join(step.Open(m.storage).Dir(m.running.Rev), "bsp")
 	parts, err := readParts(filepath.Join(bsp, "run.json"))
 	if err != nil {
 		log.Warnf("%v", err)

@@ -22,6 +22,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/meta"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 // engine remembers what it was asked for.
@@ -75,7 +76,7 @@ func device(t *testing.T) (socket, storage string, e *engine) {
 		return s
 	}
 	s := ctrl.New(ctrl.Options{
-		Engine: e, UserMeta: store(meta.User), DeviceMeta: store(meta.Device), Storage: storage, BuildInfo: "built from here\n",
+		Engine: e, UserMeta: store(meta.User), DeviceMeta: store(meta.Device), Objects: filepath.Join(storage, "objects"), Steps: step.Open(storage), BuildInfo: "built from here\n",
 		Config: func() []ctrl.Setting {
 			return []ctrl.Setting{{Key: "PV_LOG_LEVEL", Alias: "log.level", Value: 4, Text: "4", Level: "env"}}
 		},

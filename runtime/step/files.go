@@ -1,0 +1,130 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+)
+
+// Files are the files of a state as they lie in its revision's directory.
+type Files struct {
+	Dir   string
+	State *state.State
+	Store *objects.Store
+	Hash  bool // check the content of objects, too (PV_SECUREBOOT_CHECKSUM)
+}
+
+// Damage is an error that no other attempt will mend: an object that is missing, or
+// whose content is not what its name says.
+type Damage struct{ err error }
+
+// Error implements error.
+func (d *Damage) Error() string { return d.err.Error() }
+
+// Unwrap returns the cause.
+func (d *Damage) Unwrap() error { return d.err }
+
+// Check checks the files whose keys mine reports: what the directory lost is put back,
+// what the object store lost or what has another content than its name says is a
+// [Damage] that names it.
+func (f *Files) Check(ctx context.Context, mine func(key string) bool) error {
+	for _, key := range f.State.Keys() {
+		if !mine(key) {
+			continue
+		}
+		if err := f.file(ctx, key); err != nil {
+			return fmt.Errorf("checking %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func (f *Files) file(ctx context.Context, key string) error {
+	path := filepath.Join(f.Dir, key)
+	sum, isObject := f.State.Object(key)
+	if !isObject {
+		return f.inline(key, path)
+	}
+	if !f.Store.Has(sum) {
+		return &Damage{fmt.Errorf("object %s is missing", sum)}
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := f.relink(key, sum, path); err != nil {
+			return err
+		}
+	}
+	if !f.Hash {
+		return nil
+	}
+	return f.content(ctx, sum)
+}
+
+// relink puts a lost file of the state back.
+func (f *Files) relink(key, sum, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o775); err != nil {
+		return err
+	}
+	if filepath.Ext(key) == ".bind" {
+		return f.Store.Copy(sum, path, 0o644)
+	}
+	return f.Store.LinkOrCopy(sum, path, 0o644)
+}
+
+// inline puts a JSON file of the state back when it is lost.
+func (f *Files) inline(key, path string) error {
+	text, ok := f.State.Get(key)
+	if !ok || !state.IsInline(key) {
+		return nil
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o775); err != nil {
+		return err
+	}
+	return atomicfile.Write(path, text, 0o644)
+}
+
+// verifiedAttr marks an object whose content has been checked; its value is the
+// size and modification time it had then. Hashing everything at every boot would
+// take minutes on a slow device, and a write to the object changes its time.
+const verifiedAttr = "trusted.pv.verified"
+
+// content checks an object's content against its name, once per content.
+func (f *Files) content(ctx context.Context, sum string) error {
+	path, err := f.Store.Path(sum)
+	if err != nil {
+		return &Damage{err}
+	}
+	mark, err := fileMark(path)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 64)
+	if n, err := unix.Getxattr(path, verifiedAttr, buf); err == nil && string(buf[:n]) == mark {
+		return nil
+	}
+	if err := f.Store.Verify(ctx, sum); err != nil {
+		return &Damage{err}
+	}
+	_ = unix.Setxattr(path, verifiedAttr, []byte(mark), 0) // without it the next boot checks again
+	return nil
+}
+
+func fileMark(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	return strconv.FormatInt(info.Size(), 10) + " " + strconv.FormatInt(info.ModTime().UnixNano(), 10), nil
+}

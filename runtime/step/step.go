@@ -1,0 +1,306 @@
+// Package step is the store of revisions on the device, the one owner of their files
+// (manual: Storage). A revision is a directory below <storage>/trails, called NAME, or
+// locals/NAME when it did not come from a hub:
+//
+//	<path>          the files of the state, objects as links into <storage>/objects
+//	                (package revision/trail lays them out, [Files] mends them)
+//	.pvr/json       the state, byte for byte as it was received
+//	.pv/progress    how far its update has got, a [Progress] as JSON
+//	.pv/done        empty; there once the revision has been committed
+//	.pv/commitmsg   what its author said about it
+//
+// Names that begin with a dot are no revisions: .put-* is one that is being stored,
+// .trash-* one that is being removed; [Garbage] removes what a power cut leaves of
+// them. trails/current is a link to the running revision.
+//
+// Every write is durable and atomic: after a power cut a file has its old content or
+// the new, and a revision is in the list as a whole or not at all.
+package step
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
+)
+
+// Current is the name under which the files of the running revision can be read, too.
+const Current = "current"
+
+// Locals is the directory of the revisions that did not come from a hub, below trails.
+const Locals = "locals"
+
+// maxState bounds a state document, maxNote the other files of a revision, in bytes.
+const (
+	maxState = 16 << 20
+	maxNote  = 1 << 20
+)
+
+const (
+	fileState    = ".pvr/json"
+	fileProgress = ".pv/progress"
+	fileDone     = ".pv/done"
+	fileMessage  = ".pv/commitmsg"
+	partPrefix   = ".put-"
+	dirMode      = 0o755
+	fileMode     = 0o644
+)
+
+// Progress is the content of .pv/progress, the fields in the order that hubs and
+// existing tools write.
+type Progress struct {
+	Status  string `json:"status"` // "NEW", "DONE", ... (manual: Updates, status)
+	Message string `json:"status-msg"`
+	Percent int    `json:"progress"`
+	Retries int    `json:"retries"`
+}
+
+// New is the progress of a revision that has been stored and never been run.
+var New = Progress{Status: "NEW", Message: "Update ready to be run"}
+
+// ErrName is the error of a method that was given a name for which [Valid] is false.
+var ErrName = errors.New("not a valid revision name")
+
+// Store is the store of revisions. Its methods may be called at the same time.
+type Store struct {
+	trails string
+	mu     sync.Mutex // held while files are written
+}
+
+// Open returns the store below the directory storage. It makes nothing yet.
+func Open(storage string) *Store { return &Store{trails: filepath.Join(storage, "trails")} }
+
+// Valid reports whether rev is NAME or locals/NAME with NAME fit for a file's name and
+// not hidden. Whoever may choose a name asks for more: see boot.Validate.
+func Valid(rev string) bool {
+	name, local := strings.CutPrefix(rev, Locals+"/")
+	if name == "" || name[0] == '.' || len(name) > 255 || !utf8.ValidString(name) || !local && name == Locals {
+		return false
+	}
+	return strings.IndexFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f || c == '/' }) < 0
+}
+
+// Dir returns the directory of a revision, which need not exist; the directory of an
+// empty name is that of all revisions. It is for callers that made or checked the name.
+func (s *Store) Dir(rev string) string { return filepath.Join(s.trails, rev) }
+
+// file returns the path of a file of a revision.
+func (s *Store) file(rev, name string) (string, error) {
+	if !Valid(rev) {
+		return "", fmt.Errorf("revision %q: %w", rev, ErrName)
+	}
+	return filepath.Join(s.trails, rev, name), nil
+}
+
+// List returns the names of all revisions, sorted as text, local ones last.
+func (s *Store) List() ([]string, error) {
+	var list []string
+	for _, sub := range []string{"", Locals} {
+		entries, err := s.entries(sub)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if rev := filepath.Join(sub, e.Name()); e.IsDir() && Valid(rev) {
+				list = append(list, rev)
+			}
+		}
+	}
+	return list, nil
+}
+
+func (s *Store) entries(sub string) ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(filepath.Join(s.trails, sub))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listing the revisions: %w", err)
+	}
+	return entries, nil
+}
+
+// Has reports whether there is such a revision.
+func (s *Store) Has(rev string) bool {
+	path, err := s.file(rev, "")
+	if err != nil {
+		return false
+	}
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}
+
+// Changed returns when files last entered or left the revision's directory; the zero
+// time when there is none.
+func (s *Store) Changed(rev string) time.Time {
+	if st, err := os.Stat(s.Dir(rev)); err == nil {
+		return st.ModTime()
+	}
+	return time.Time{}
+}
+
+// State returns the state of a revision, 16 MiB at most. A revision that is not there
+// is fs.ErrNotExist.
+func (s *Store) State(rev string) ([]byte, error) { return s.read(rev, fileState, maxState) }
+
+// ProgressText returns the progress of a revision as it was written, fs.ErrNotExist
+// when there is none.
+func (s *Store) ProgressText(rev string) ([]byte, error) { return s.read(rev, fileProgress, maxNote) }
+
+// CommitMsg returns the commit message of a revision, fs.ErrNotExist when there is none.
+func (s *Store) CommitMsg(rev string) ([]byte, error) { return s.read(rev, fileMessage, maxNote) }
+
+// Done reports whether the revision is marked as committed.
+func (s *Store) Done(rev string) bool {
+	path, err := s.file(rev, fileDone)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	return err == nil
+}
+
+func (s *Store) read(rev, name string, limit int64) ([]byte, error) {
+	path, err := s.file(rev, name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bounded.ReadFile(path, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading revision %s: %w", rev, err)
+	}
+	return b, nil
+}
+
+// Put stores the state of a revision and makes its progress [New]. Those of a revision
+// that exists are replaced, the progress first: a state that is there is always ready
+// to be run. A new one is made under a hidden name and gets its own as a whole. The
+// other files of the state are not laid out.
+func (s *Store) Put(rev string, state []byte) error {
+	final, err := s.file(rev, "")
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err = os.Stat(final); err == nil {
+		err = fill(final, state)
+	} else {
+		err = create(final, state)
+	}
+	if err != nil {
+		return fmt.Errorf("storing revision %s: %w", rev, err)
+	}
+	return nil
+}
+
+// create makes a new revision.
+func create(final string, state []byte) error {
+	parent := filepath.Dir(final)
+	if err := os.MkdirAll(parent, dirMode); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(parent, partPrefix)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, dirMode); err != nil {
+		return err
+	}
+	if err := fill(dir, state); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, final); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(parent)
+}
+
+// fill writes the files of a revision that is ready to be run.
+func fill(dir string, state []byte) error {
+	if err := writeJSON(filepath.Join(dir, fileProgress), New); err != nil {
+		return err
+	}
+	if err := write(filepath.Join(dir, fileState), state); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(dir)
+}
+
+// SetCommitMsg stores the commit message of a revision that exists.
+func (s *Store) SetCommitMsg(rev string, message []byte) error {
+	return s.change(rev, func(dir string) error { return write(filepath.Join(dir, fileMessage), message) })
+}
+
+// SetProgress stores the progress of a revision that exists.
+func (s *Store) SetProgress(rev string, p Progress) error {
+	return s.change(rev, func(dir string) error { return writeJSON(filepath.Join(dir, fileProgress), p) })
+}
+
+// MarkDone stores a revision's last progress and then marks it as committed, unless it
+// is marked already. A power cut between the two leaves it unmarked.
+func (s *Store) MarkDone(rev string, p Progress) error {
+	if s.Done(rev) {
+		return nil
+	}
+	if err := s.SetProgress(rev, p); err != nil {
+		return err
+	}
+	return s.change(rev, func(dir string) error { return write(filepath.Join(dir, fileDone), nil) })
+}
+
+// change writes into the directory of a revision, fs.ErrNotExist when there is none.
+func (s *Store) change(rev string, write func(dir string) error) error {
+	dir, err := s.file(rev, "")
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err = os.Stat(dir); err == nil {
+		err = write(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("changing revision %s: %w", rev, err)
+	}
+	return nil
+}
+
+// SetCurrent points trails/current to a revision.
+func (s *Store) SetCurrent(rev string) error {
+	if !Valid(rev) || rev == Current {
+		return fmt.Errorf("revision %q: %w", rev, ErrName)
+	}
+	return atomicfile.Symlink(rev, filepath.Join(s.trails, Current))
+}
+
+// Running returns the revision that trails/current points to, "" when there is none.
+func (s *Store) Running() string {
+	rev, err := os.Readlink(filepath.Join(s.trails, Current))
+	if err != nil {
+		return ""
+	}
+	return rev
+}
+
+func writeJSON(path string, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return write(path, text)
+}
+
+// write replaces a file below .pv or .pvr, durably.
+func write(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return err
+	}
+	return atomicfile.Write(path, data, fileMode)
+}

@@ -1,0 +1,173 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func newStore(t *testing.T) *Store {
+	t.Helper()
+	return Open(t.TempDir())
+}
+
+func put(t *testing.T, s *Store, revs ...string) {
+	t.Helper()
+	for _, rev := range revs {
+		if err := s.Put(rev, []byte(`{"of":"`+rev+`"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPut(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	if list, err := s.List(); len(list) != 0 || err != nil {
+		t.Fatalf("a new store lists %v, %v", list, err)
+	}
+	put(t, s, "10", "locals/b", "9", "locals/a")
+	list, err := s.List()
+	if diff := cmp.Diff([]string{"10", "9", "locals/a", "locals/b"}, list); diff != "" || err != nil {
+		t.Errorf("list (-want +got), %v:\n%s", err, diff)
+	}
+	text, err := s.ProgressText("locals/a")
+	if want := `{"status":"NEW","status-msg":"Update ready to be run","progress":0,"retries":0}`; string(text) != want || err != nil {
+		t.Errorf("progress %s, %v, want %s", text, err, want)
+	}
+	if err := errors.Join(s.SetProgress("9", Progress{Status: "QUEUED"}), s.Put("9", []byte("{}"))); err != nil {
+		t.Fatal(err)
+	}
+	state, err := s.State("9")
+	if string(state) != "{}" || err != nil {
+		t.Errorf("after a second put the state is %s, %v", state, err)
+	}
+	if again, _ := s.ProgressText("9"); string(again) != string(text) {
+		t.Errorf("after a second put the progress is %s", again)
+	}
+	if s.Changed("9").IsZero() || time.Since(s.Changed("9")) > time.Hour || !s.Changed("8").IsZero() {
+		t.Errorf("changed at %v, a missing one at %v", s.Changed("9"), s.Changed("8"))
+	}
+}
+
+func TestMarkDone(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	put(t, s, "1")
+	if s.Done("1") || s.Done("2") {
+		t.Error("a new or a missing revision is done")
+	}
+	if err := s.MarkDone("1", Progress{Status: "DONE", Percent: 100}); err != nil || !s.Done("1") {
+		t.Errorf("done %v, %v", s.Done("1"), err)
+	}
+	if err := s.MarkDone("1", Progress{Status: "UPDATED"}); err != nil {
+		t.Error(err)
+	}
+	if text, _ := s.ProgressText("1"); string(text) != `{"status":"DONE","status-msg":"","progress":100,"retries":0}` {
+		t.Errorf("the progress of one that was done has become %s", text)
+	}
+}
+
+func TestNotesNeedARevision(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	for what, err := range map[string]error{
+		"message": s.SetCommitMsg("1", []byte("m")), "progress": s.SetProgress("1", New), "done": s.MarkDone("1", New),
+	} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s of a missing revision: %v", what, err)
+		}
+	}
+	put(t, s, "1")
+	if _, err := s.CommitMsg("1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no message: %v", err)
+	}
+	if err := s.SetCommitMsg("1", []byte("m")); err != nil {
+		t.Error(err)
+	}
+	if text, err := s.CommitMsg("1"); string(text) != "m" || err != nil {
+		t.Errorf("message %q, %v", text, err)
+	}
+}
+
+func TestNamesAreChecked(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	outside := filepath.Join(filepath.Dir(s.trails), "x")
+	if err := os.MkdirAll(filepath.Join(outside, ".pvr"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(outside, fileState), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, rev := range []string{"", ".", "..", "../x", "locals", "locals/", "locals/../../x", "a/b", "/x", ".put-1", "locals/.x", "a\nb", "\xff"} {
+		_, read := s.State(rev)
+		_, drop := s.discard(rev)
+		for what, err := range map[string]error{
+			"put": s.Put(rev, nil), "read": read, "message": s.SetCommitMsg(rev, nil), "done": s.MarkDone(rev, New), "current": s.SetCurrent(rev), "discard": drop,
+		} {
+			if !errors.Is(err, ErrName) {
+				t.Errorf("%s %q: %v", what, rev, err)
+			}
+		}
+		if s.Has(rev) || s.Done(rev) {
+			t.Errorf("there is a revision %q", rev)
+		}
+	}
+	if err := s.SetCurrent(Current); !errors.Is(err, ErrName) {
+		t.Errorf("the link points to itself: %v", err)
+	}
+}
+
+func TestCurrent(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	if got := s.Running(); got != "" {
+		t.Errorf("%q runs", got)
+	}
+	put(t, s, "1", "locals/a")
+	for _, rev := range []string{"1", "locals/a"} {
+		if err := s.SetCurrent(rev); err != nil || s.Running() != rev {
+			t.Errorf("%q runs, %v, want %q", s.Running(), err, rev)
+		}
+	}
+	if text, err := s.State(Current); string(text) != `{"of":"locals/a"}` || err != nil {
+		t.Errorf("the running state is %s, %v", text, err)
+	}
+	if list, _ := s.List(); len(list) != 2 {
+		t.Errorf("the link is in the list: %v", list)
+	}
+}
+
+// TestLeftoversGo has what a power cut leaves of a put and of a removal.
+func TestLeftoversGo(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	put(t, s, "1")
+	if err := s.Put("1", []byte(`{"#spec":"pantavisor-service-system@1"}`)); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{".put-123", ".trash-2", "locals/.put-4", "locals/.trash-5"} {
+		if err := os.MkdirAll(filepath.Join(s.trails, dir, ".pvr"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.trails, dir, fileState), []byte("1234567"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := &Garbage{Steps: s, Objects: filepath.Join(s.trails, "none"), Keep: []string{"1"}}
+	if freed, err := g.Collect(context.Background()); freed != 4*7 || err != nil {
+		t.Errorf("freed %d bytes, %v", freed, err)
+	}
+	for dir, want := range map[string]int{s.trails: 2, filepath.Join(s.trails, Locals): 0} {
+		if entries, err := os.ReadDir(dir); len(entries) != want || err != nil {
+			t.Errorf("%s has %v, %v", dir, entries, err)
+		}
+	}
+}
