@@ -6,23 +6,38 @@ import (
 )
 
 const (
-	hash3Bits = 14
-	hash4Bits = 17
+	hash2Bits = 12
+	hash3Bits = 13
+	rowBits   = 15
+	rowPairs  = 4 // two places each
+	tagShift  = 20
+	ahead     = 16  // bytes from the place that is inserted to the row that is fetched
 	niceMatch = 128 // long enough to take without looking further
-	depth     = 8   // places tried for one position
-	none      = -1
 )
 
-// finder finds earlier occurrences by hash chains.
+// pays holds the distances from which on short matches cost more than their bytes
+// as literals do.
+var pays = [...]uint32{2: 1 << 5, 3: 1 << 10, 4: 1 << 16}
+
+// finder finds earlier occurrences of what comes next. Four bytes choose a row that
+// holds the last eight places with the same hash, so that a search waits for one
+// cache line where a chain waits for eight. A place carries more bits of its hash,
+// which rule most of the wrong ones out without a look at the block. Matches of two
+// and three bytes pay only nearby: the lowest 16 bits of those places are enough.
 type finder struct {
-	block []byte
-	head2 []int32
-	head3 []int32
-	head4 []int32
-	prev  []int32
-	next  int // first position not yet inserted
-	found candidate
+	block   []byte
+	last2   [1 << hash2Bits]uint16
+	last3   [1 << hash3Bits]uint16
+	rows    [1 << rowBits]row
+	next    int    // first position not yet inserted
+	fetched uint64 // keeps the compiler from dropping the reads ahead
+	found   candidate
 }
+
+// row holds places, each with its tag above tagShift, from the newest, which is
+// the lower half of the first word, to the oldest. A free entry is the place 0 with
+// the tag 0, which the block rules out as any other.
+type row [rowPairs]uint64
 
 // candidate is what was found for a position that was looked at ahead of time.
 type candidate struct {
@@ -31,36 +46,43 @@ type candidate struct {
 	valid       bool
 }
 
-func (f *finder) prepare(size int) {
-	f.head2 = make([]int32, 1<<16)
-	f.head3 = make([]int32, 1<<hash3Bits)
-	f.head4 = make([]int32, 1<<hash4Bits)
-	f.prev = make([]int32, size)
-}
-
 func (f *finder) reset(block []byte) {
 	f.block, f.next, f.found = block, 0, candidate{}
-	for _, t := range [][]int32{f.head2, f.head3, f.head4} {
-		for i := range t {
-			t[i] = none
-		}
-	}
+	clear(f.last2[:])
+	clear(f.last3[:])
+	clear(f.rows[:])
 }
 
-func hash3(v uint32) uint32 { return v << 8 * 2654435761 >> (32 - hash3Bits) }
-func hash4(v uint32) uint32 { return v * 2654435761 >> (32 - hash4Bits) }
+const prime = 2654435761 // the golden ratio's part of 2^32 (Knuth, multiplicative hashing)
+
+func hash2(v uint32) uint32 { return v << 16 * prime >> (32 - hash2Bits) }
+func hash3(v uint32) uint32 { return v << 8 * prime >> (32 - hash3Bits) }
+
+// hash4 returns a row's index, and further bits of the hash as the tag of a place.
+func hash4(v uint32) (index, tag uint32) {
+	h := v * prime
+	return h >> (32 - rowBits), h << rowBits &^ (1<<tagShift - 1)
+}
 
 // insert makes positions known to the finder, from where it is up to at+n.
 func (f *finder) insert(at, n int) {
-	end := min(at+n, len(f.block)-3)
+	known := len(f.block) - 3
+	end, fetched := min(at+n, known), f.fetched
 	for ; f.next < end; f.next++ {
-		i := int32(f.next)
+		if f.next+ahead < known { // the rows lie far apart in memory
+			i, _ := hash4(binary.LittleEndian.Uint32(f.block[f.next+ahead:]))
+			fetched += f.rows[i][0]
+		}
 		v := binary.LittleEndian.Uint32(f.block[f.next:])
-		f.head2[uint16(v)], f.head3[hash3(v)] = i, i
-		h := hash4(v)
-		f.prev[i] = f.head4[h]
-		f.head4[h] = i
+		f.last2[hash2(v)], f.last3[hash3(v)] = uint16(f.next), uint16(f.next)
+		i, tag := hash4(v)
+		r := &f.rows[i]
+		r[3] = r[3]<<32 | r[2]>>32
+		r[2] = r[2]<<32 | r[1]>>32
+		r[1] = r[1]<<32 | r[0]>>32
+		r[0] = r[0]<<32 | uint64(tag|uint32(f.next))
 	}
+	f.fetched = fetched
 }
 
 // extend returns how far two places agree, at most limit.
@@ -85,50 +107,69 @@ func (f *finder) longest(pos int) (length int, dist uint32) {
 	if limit < 4 {
 		return 0, 0
 	}
-	block, prev := f.block, f.prev
-	v := binary.LittleEndian.Uint32(block[pos:])
-	for _, at := range [2]int32{f.head2[uint16(v)], f.head3[hash3(v)]} {
-		if at < 0 {
-			continue
-		}
-		n, d := extend(block, int(at), pos, limit), uint32(pos-int(at)-1)
-		if better(n, d, length, dist) {
-			length, dist = n, d
-		}
+	length, dist = f.nearby(pos, limit)
+	if length < min(niceMatch, limit) {
+		length, dist = f.inRow(pos, limit, length, dist)
 	}
-	enough := min(niceMatch, limit)
-	at := f.head4[hash4(v)]
-	for tries := depth; tries > 0 && at >= 0 && length < enough; tries-- {
-		// A longer match has the four bytes that end behind the best one so far.
-		from := max(length-3, 0)
-		if binary.LittleEndian.Uint32(block[int(at)+from:]) == binary.LittleEndian.Uint32(block[pos+from:]) {
-			n, d := extend(block, int(at), pos, limit), uint32(pos-int(at)-1)
-			if better(n, d, length, dist) {
-				length, dist = n, d
-			}
-		}
-		at = prev[at]
-	}
-	if dearer(length, dist) {
+	if length < minMatch || length < len(pays) && dist >= pays[length] {
 		return 0, 0
 	}
 	return length, dist
 }
 
-// better tells whether a match of n bytes at distance d is worth more than the best
-// one so far.
+// nearby returns the best of the last places of two and of three bytes.
+func (f *finder) nearby(pos, limit int) (length int, dist uint32) {
+	v := binary.LittleEndian.Uint32(f.block[pos:])
+	for i, last := range [2]uint16{f.last2[hash2(v)], f.last3[hash3(v)]} {
+		d := uint32(uint16(pos) - last)
+		if d == 0 || d > pays[i+minMatch] || int(d) > pos {
+			continue
+		}
+		if n := extend(f.block, pos-int(d), pos, limit); n >= minMatch && better(n, d-1, length, dist) {
+			length, dist = n, d-1
+		}
+	}
+	return length, dist
+}
+
+// inRow looks for a better match in the row of the next four bytes.
+func (f *finder) inRow(pos, limit, length int, dist uint32) (int, uint32) {
+	block, enough := f.block, min(niceMatch, limit)
+	index, tag := hash4(binary.LittleEndian.Uint32(block[pos:]))
+	for _, pair := range f.rows[index] {
+		for range 2 {
+			entry := uint32(pair)
+			pair >>= 32
+			at := int(entry & (1<<tagShift - 1))
+			if (entry^tag)>>tagShift != 0 || at >= pos {
+				continue
+			}
+			// A longer match has the four bytes that end behind the best one so far.
+			from := max(length-3, 0)
+			if binary.LittleEndian.Uint32(block[at+from:]) != binary.LittleEndian.Uint32(block[pos+from:]) {
+				continue
+			}
+			n, d := extend(block, at, pos, limit), uint32(pos-at-1)
+			if better(n, d, length, dist) {
+				length, dist = n, d
+			}
+			if length >= enough {
+				return length, dist
+			}
+		}
+	}
+	return length, dist
+}
+
+// better reports whether a match of n bytes at distance d is worth more than the
+// best one so far.
 func better(n int, d uint32, length int, dist uint32) bool {
 	return n > length && (length < minMatch || !nearer(dist, d) || n > length+1)
 }
 
-// dearer tells whether a match costs more than its bytes as literals.
-func dearer(length int, dist uint32) bool {
-	return length < minMatch || length == minMatch && dist >= 1<<7 || length == 3 && dist >= 1<<14
-}
-
-// nearer tells whether the first distance is so much smaller that one byte of
+// nearer reports whether the first distance is so much smaller that one byte of
 // length does not outweigh it.
-func nearer(small, big uint32) bool { return small < big>>7 }
+func nearer(small, big uint32) bool { return small < big>>6 }
 
 // look returns the best match at pos, remembering it.
 func (f *finder) look(pos int) (int, uint32) {
@@ -175,14 +216,17 @@ func (e *encoder) longestRep(pos, limit int) (length, index int) {
 		if at < 0 {
 			continue
 		}
-		if n := extend(e.block, at, pos, limit); n > length {
-			length, index = n, i
+		// Most differ at once.
+		if length < limit && e.block[at+length] == e.block[pos+length] {
+			if n := extend(e.block, at, pos, limit); n > length {
+				length, index = n, i
+			}
 		}
 	}
 	return length, index
 }
 
-// betterNext tells whether a literal now and a match at the next position are
+// betterNext reports whether a literal now and a match at the next position are
 // worth more than a match now.
 func (e *encoder) betterNext(length int, dist uint32) bool {
 	e.finder.insert(e.pos, 1)

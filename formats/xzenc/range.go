@@ -1,5 +1,7 @@
 package xzenc
 
+import "math/bits"
+
 const (
 	probBits  = 11
 	probStart = 1 << (probBits - 1)
@@ -45,17 +47,20 @@ func (r *rangeCoder) shift() {
 	r.low = r.low & 0x00ffffff << 8
 }
 
+// narrow returns what a bit adds to low, the new range and the bit's probability
+// after it learnt. It has no branch on the bit, which is hard to foresee.
+func narrow(rng uint32, prob uint16, bit uint32) (add, newRange uint32, learnt uint16) {
+	p, one := uint32(prob), -bit
+	bound := rng >> probBits * p
+	// The probability moves by a 32nd of its way to 1 for a zero and to 0 for a one.
+	target := 1<<probBits - (1<<probBits-(1<<moveBits-1))&one
+	return bound & one, bound + (rng-2*bound)&one, prob + uint16(int32(target-p)>>moveBits)
+}
+
 func (r *rangeCoder) bit(prob *uint16, bit uint32) {
-	p := uint32(*prob)
-	bound := r.rng >> probBits * p
-	if bit == 0 {
-		r.rng = bound
-		*prob = uint16(p + (1<<probBits-p)>>moveBits)
-	} else {
-		r.low += uint64(bound)
-		r.rng -= bound
-		*prob = uint16(p - p>>moveBits)
-	}
+	var add uint32
+	add, r.rng, *prob = narrow(r.rng, *prob, bit)
+	r.low += uint64(add)
 	if r.rng < topValue {
 		r.rng <<= 8
 		r.shift()
@@ -63,24 +68,26 @@ func (r *rangeCoder) bit(prob *uint16, bit uint32) {
 }
 
 // tree encodes a value from its highest bit on.
-func (r *rangeCoder) tree(probs []uint16, bits int, value uint32) {
-	at := uint32(1)
-	for i := bits - 1; i >= 0; i-- {
-		b := value >> uint(i) & 1
-		r.bit(&probs[at], b)
-		at = at<<1 | b
+func (r *rangeCoder) tree(probs []uint16, n int, value uint32) {
+	at, rng := uint32(1), r.rng
+	value <<= 32 - uint(n)
+	for range n {
+		var add uint32
+		b := value >> 31
+		add, rng, probs[at] = narrow(rng, probs[at], b)
+		r.low += uint64(add)
+		if rng < topValue {
+			rng <<= 8
+			r.shift()
+		}
+		at, value = at<<1|b, value<<1
 	}
+	r.rng = rng
 }
 
 // reverse encodes a value from its lowest bit on.
-func (r *rangeCoder) reverse(probs []uint16, bits int, value uint32) {
-	at := uint32(1)
-	for range bits {
-		b := value & 1
-		value >>= 1
-		r.bit(&probs[at], b)
-		at = at<<1 | b
-	}
+func (r *rangeCoder) reverse(probs []uint16, n int, value uint32) {
+	r.tree(probs, n, bits.Reverse32(value)>>(32-uint(n)))
 }
 
 // direct encodes bits that are as often set as not.

@@ -32,7 +32,6 @@ func New(size int) (*Encoder, error) {
 		return nil, fmt.Errorf("dictionary of %d bytes: a power of two from %d to %d is expected", size, MinDictionary, MaxDictionary)
 	}
 	e := &Encoder{property: byte(2 * (bits.TrailingZeros(uint(size)) - 12)), size: size}
-	e.lzma.finder.prepare(size)
 	return e, nil
 }
 
