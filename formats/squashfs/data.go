@@ -116,23 +116,24 @@ func (p *pipeline) submit(raw []byte) *block {
 }
 
 func (p *pipeline) pack(c compressor) {
+	e := &estimator{}
 	for b := range p.jobs {
-		p.packOne(c, b)
+		b.err = b.pack(c, e)
 		close(b.ready)
 	}
 }
 
-func (p *pipeline) packOne(c compressor, b *block) {
-	packed, err := c.compress(b.raw)
-	if err != nil {
-		b.err = err
-		return
-	}
-	if len(packed) < len(b.raw) {
-		b.packed, b.size = bytes.Clone(packed), uint32(len(packed))
-		return
-	}
+// pack compresses the block, or keeps it as it is when that is not worth it.
+func (b *block) pack(c compressor, e *estimator) error {
 	b.packed, b.size = b.raw, uint32(len(b.raw))|uncompressed
+	if !e.compressible(b.raw) {
+		return nil
+	}
+	packed, err := c.compress(b.raw)
+	if err == nil && len(packed) < len(b.raw) {
+		b.packed, b.size = bytes.Clone(packed), uint32(len(packed))
+	}
+	return err
 }
 
 // add reads one regular file and hands its blocks on.
