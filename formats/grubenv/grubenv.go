@@ -85,7 +85,7 @@ func unescape(s string) string {
 	return b.String()
 }
 
-var escaper = strings.NewReplacer(`\`, `\\`, "\n", "\\\n")
+func escape(s string) string { return strings.NewReplacer(`\`, `\\`, "\n", "\\\n").Replace(s) }
 
 // Bytes returns the block: always 1024 bytes, variables sorted by name.
 func (e Env) Bytes() ([]byte, error) {
@@ -100,7 +100,7 @@ func (e Env) Bytes() ([]byte, error) {
 	block := make([]byte, 0, Size)
 	block = append(block, header...)
 	for _, name := range names {
-		block = append(block, name+"="+escaper.Replace(e[name])+"\n"...)
+		block = append(block, name+"="+escape(e[name])+"\n"...)
 	}
 	if len(block) > Size {
 		return nil, fmt.Errorf("writing %d bytes of variables: %w", len(block), ErrFull)

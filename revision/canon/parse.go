@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -284,7 +285,11 @@ func (p *parser) escaped(done string) (string, error) {
 	return "", io.ErrUnexpectedEOF
 }
 
-var shortEscapes = map[byte]rune{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+// shortEscapes are the letters behind a backslash, escaped what they stand for.
+const (
+	shortEscapes = `"\/bfnrt`
+	escaped      = "\"\\/\b\f\n\r\t"
+)
 
 func (p *parser) escape() (rune, error) {
 	p.pos++
@@ -292,9 +297,9 @@ func (p *parser) escape() (rune, error) {
 		return 0, io.ErrUnexpectedEOF
 	}
 	c := p.in[p.pos]
-	if r, ok := shortEscapes[c]; ok {
+	if i := strings.IndexByte(shortEscapes, c); i >= 0 {
 		p.pos++
-		return r, nil
+		return rune(escaped[i]), nil
 	}
 	if c != 'u' {
 		return 0, p.bad("in string escape code")

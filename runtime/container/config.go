@@ -20,9 +20,9 @@ const (
 )
 
 // Namespaces as bits of clone(2), by the names of lxc.namespace.*.
-var namespaces = map[string]uintptr{
-	"mnt": unix.CLONE_NEWNS, "pid": unix.CLONE_NEWPID, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC,
-	"net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP, "user": unix.CLONE_NEWUSER, "time": unix.CLONE_NEWTIME,
+var namespaces = []word[uintptr]{
+	{"mnt", unix.CLONE_NEWNS}, {"pid", unix.CLONE_NEWPID}, {"uts", unix.CLONE_NEWUTS}, {"ipc", unix.CLONE_NEWIPC},
+	{"net", unix.CLONE_NEWNET}, {"cgroup", unix.CLONE_NEWCGROUP}, {"user", unix.CLONE_NEWUSER}, {"time", unix.CLONE_NEWTIME},
 }
 
 // cloned is what a container gets of its own when its configuration says nothing.
@@ -168,7 +168,7 @@ func (p *parser) line(text string) error {
 	}
 	key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 	p.key = key
-	if set, ok := keys[key]; ok {
+	if set, ok := find(keys, key); ok {
 		return wrapKey(key, set(p, value))
 	}
 	for _, f := range families {
@@ -213,63 +213,65 @@ type family struct {
 	set    func(p *parser, rest, value string) error
 }
 
-var keys = map[string]setter{
-	"lxc.rootfs.path":           func(p *parser, v string) (err error) { p.cfg.Root, err = parseRoot(v); return },
-	"lxc.rootfs.options":        func(p *parser, v string) error { p.cfg.Root.Options = v; return nil },
-	"lxc.init.cmd":              setInit,
-	"lxc.execute.cmd":           ignored("only lxc.init.cmd is run"),
-	"lxc.init.cwd":              setCwd,
-	"lxc.init.uid":              func(p *parser, v string) error { return setID(&p.cfg.UID, v) },
-	"lxc.init.gid":              func(p *parser, v string) error { return setID(&p.cfg.GID, v) },
-	"lxc.init.groups":           setGroups,
-	"lxc.environment":           setEnv,
-	"lxc.namespace.keep":        setKeep,
-	"lxc.namespace.clone":       setClone,
-	"lxc.mount.auto":            setAuto,
-	"lxc.mount.entry":           setMount,
-	"lxc.mount.fstab":           ignored("a table of mounts on the device is not read; use lxc.mount.entry"),
-	"lxc.uts.name":              setHostname,
-	"lxc.cap.keep":              setCapKeep,
-	"lxc.cap.drop":              setCapDrop,
-	"lxc.no_new_privs":          setNoNewPrivs,
-	"lxc.tty.max":               func(p *parser, v string) error { return setCount(&p.cfg.TtyMax, v) },
-	"lxc.pty.max":               func(p *parser, v string) error { return setCount(&p.cfg.PtyMax, v) },
-	"lxc.autodev":               func(p *parser, v string) error { return setFlag(&p.cfg.Autodev, v) },
-	"lxc.console.path":          func(p *parser, v string) error { p.cfg.Console = v != "none"; return nil },
-	"lxc.signal.halt":           setHalt,
-	"lxc.seccomp.profile":       func(p *parser, v string) error { p.cfg.Seccomp = v; return nil },
-	"lxc.apparmor.profile":      func(p *parser, v string) error { p.cfg.AppArmor = v; return nil },
-	"lxc.log.file":              func(p *parser, v string) error { p.cfg.LogFile = v; return nil },
-	"lxc.log.level":             func(p *parser, v string) error { p.cfg.LogLevel = v; return nil },
-	"lxc.include":               ignored("other files are not read; put their lines here"),
-	"lxc.arch":                  known,
-	"lxc.ephemeral":             known,
-	"lxc.monitor.unshare":       known,
-	"lxc.rootfs.mount":          known,
-	"lxc.rootfs.managed":        known,
-	"lxc.tty.dir":               known,
-	"lxc.group":                 known,
-	"lxc.start.auto":            known,
-	"lxc.start.delay":           known,
-	"lxc.start.order":           known,
-	"lxc.console.logfile":       known,
-	"lxc.console.size":          known,
-	"lxc.console.buffer.size":   known,
-	"lxc.console.rotate":        known,
-	"lxc.log.syslog":            known,
-	"lxc.signal.reboot":         known,
-	"lxc.signal.stop":           known,
-	"lxc.hook.version":          setHookVersion,
-	"lxc.autodev.tmpfs.size":    known,
-	"lxc.cgroup.relative":       known,
-	"lxc.cgroup.dir":            ignored("the runtime names the control group"),
-	"lxc.keyring.session":       setKeyring,
-	"lxc.apparmor.nesting":      known,
-	"lxc.apparmor.raw":          known,
-	"lxc.selinux.context":       known,
-	"lxc.seccomp.allow_nesting": known,
-	"lxc.idmap":                 refused("user namespaces are not supported; remove it"),
-	"lxc.cgroup.pattern":        known,
+var keys = []word[setter]{
+	{"lxc.rootfs.path", func(p *parser, v string) (err error) { p.cfg.Root, err = parseRoot(v); return }},
+	{"lxc.rootfs.options", func(p *parser, v string) error { p.cfg.Root.Options = v; return nil }},
+	{"lxc.init.cmd", setInit},
+	{"lxc.execute.cmd", func(p *parser, v string) error { return p.ignore(v, "only lxc.init.cmd is run") }},
+	{"lxc.init.cwd", setCwd},
+	{"lxc.init.uid", func(p *parser, v string) error { return setID(&p.cfg.UID, v) }},
+	{"lxc.init.gid", func(p *parser, v string) error { return setID(&p.cfg.GID, v) }},
+	{"lxc.init.groups", setGroups},
+	{"lxc.environment", setEnv},
+	{"lxc.namespace.keep", setKeep},
+	{"lxc.namespace.clone", setClone},
+	{"lxc.mount.auto", setAuto},
+	{"lxc.mount.entry", setMount},
+	{"lxc.mount.fstab", func(p *parser, v string) error {
+		return p.ignore(v, "a table of mounts on the device is not read; use lxc.mount.entry")
+	}},
+	{"lxc.uts.name", setHostname},
+	{"lxc.cap.keep", setCapKeep},
+	{"lxc.cap.drop", setCapDrop},
+	{"lxc.no_new_privs", setNoNewPrivs},
+	{"lxc.tty.max", func(p *parser, v string) error { return setCount(&p.cfg.TtyMax, v) }},
+	{"lxc.pty.max", func(p *parser, v string) error { return setCount(&p.cfg.PtyMax, v) }},
+	{"lxc.autodev", func(p *parser, v string) error { return setFlag(&p.cfg.Autodev, v) }},
+	{"lxc.console.path", func(p *parser, v string) error { p.cfg.Console = v != "none"; return nil }},
+	{"lxc.signal.halt", setHalt},
+	{"lxc.seccomp.profile", func(p *parser, v string) error { p.cfg.Seccomp = v; return nil }},
+	{"lxc.apparmor.profile", func(p *parser, v string) error { p.cfg.AppArmor = v; return nil }},
+	{"lxc.log.file", func(p *parser, v string) error { p.cfg.LogFile = v; return nil }},
+	{"lxc.log.level", func(p *parser, v string) error { p.cfg.LogLevel = v; return nil }},
+	{"lxc.include", func(p *parser, v string) error { return p.ignore(v, "other files are not read; put their lines here") }},
+	{"lxc.arch", known},
+	{"lxc.ephemeral", known},
+	{"lxc.monitor.unshare", known},
+	{"lxc.rootfs.mount", known},
+	{"lxc.rootfs.managed", known},
+	{"lxc.tty.dir", known},
+	{"lxc.group", known},
+	{"lxc.start.auto", known},
+	{"lxc.start.delay", known},
+	{"lxc.start.order", known},
+	{"lxc.console.logfile", known},
+	{"lxc.console.size", known},
+	{"lxc.console.buffer.size", known},
+	{"lxc.console.rotate", known},
+	{"lxc.log.syslog", known},
+	{"lxc.signal.reboot", known},
+	{"lxc.signal.stop", known},
+	{"lxc.hook.version", setHookVersion},
+	{"lxc.autodev.tmpfs.size", known},
+	{"lxc.cgroup.relative", known},
+	{"lxc.cgroup.dir", func(p *parser, v string) error { return p.ignore(v, "the runtime names the control group") }},
+	{"lxc.keyring.session", setKeyring},
+	{"lxc.apparmor.nesting", known},
+	{"lxc.apparmor.raw", known},
+	{"lxc.selinux.context", known},
+	{"lxc.seccomp.allow_nesting", known},
+	{"lxc.idmap", func(_ *parser, v string) error { return refuse(v, "user namespaces are not supported; remove it") }},
+	{"lxc.cgroup.pattern", known},
 }
 
 var families = []family{
@@ -289,23 +291,20 @@ var families = []family{
 // known takes a key whose value means nothing to this launcher, and rightly so.
 func known(*parser, string) error { return nil }
 
-// ignored takes a key that the author may have wanted something with.
-func ignored(why string) setter {
-	return func(p *parser, v string) error {
-		if v != "" {
-			p.note(p.key, why)
-		}
-		return nil
+// ignore takes a key that the author may have wanted something with.
+func (p *parser) ignore(v, why string) error {
+	if v != "" {
+		p.note(p.key, why)
 	}
+	return nil
 }
 
-func refused(why string) setter {
-	return func(p *parser, v string) error {
-		if v == "" {
-			return nil
-		}
-		return errors.New(why)
+// refuse takes a key that must not have a value.
+func refuse(v, why string) error {
+	if v == "" {
+		return nil
 	}
+	return errors.New(why)
 }
 
 func setInit(p *parser, v string) error {
@@ -363,7 +362,7 @@ func setEnv(p *parser, v string) error {
 
 func spaces(v string) (bits uintptr, err error) {
 	for _, w := range strings.Fields(v) {
-		b, ok := namespaces[w]
+		b, ok := find(namespaces, w)
 		if !ok {
 			return 0, fmt.Errorf("%q is no namespace", clip(w))
 		}

@@ -17,16 +17,16 @@ import (
 
 // hookEvents are the hooks that are run, and whether the first stage runs them, in
 // the container's mount namespace.
-var hookEvents = map[string]bool{
-	"pre-start": false, "start-host": false, "stop": false, "post-stop": false,
-	"pre-mount": true, "mount": true, "autodev": true, "start": true,
+var hookEvents = []word[bool]{
+	{"pre-start", false}, {"start-host", false}, {"stop", false}, {"post-stop", false},
+	{"pre-mount", true}, {"mount", true}, {"autodev", true}, {"start", true},
 }
 
 // hookOutput bounds what is kept of a hook's output.
 const hookOutput = 4 << 10
 
 func setHook(p *parser, event, command string) error {
-	if _, ok := hookEvents[event]; !ok {
+	if _, ok := find(hookEvents, event); !ok {
 		if event != "clone" && event != "destroy" { // of tools that copy containers
 			p.note("lxc.hook."+event, "unknown key, ignored")
 		}
@@ -68,7 +68,7 @@ func (c *Config) hooks(event string) (list []Hook) {
 // insideHooks returns those that the first stage runs.
 func (c *Config) insideHooks() (list []Hook) {
 	for _, h := range c.Hooks {
-		if hookEvents[h.Event] {
+		if inside, _ := find(hookEvents, h.Event); inside {
 			list = append(list, h)
 		}
 	}
@@ -201,7 +201,7 @@ func (st *starting) holdSpaces(pid int) error {
 		return nil
 	}
 	for _, name := range []string{"mnt", "pid", "uts", "ipc", "net", "cgroup"} {
-		if st.Config.cloneFlags()&namespaces[name] == 0 {
+		if flag, _ := find(namespaces, name); st.Config.cloneFlags()&flag == 0 {
 			continue
 		}
 		f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/" + name)

@@ -77,7 +77,7 @@ const (
 
 // autoMounts are the words of lxc.mount.auto; a cgroup tree of the container's
 // own is the same in all its variants.
-var autoMounts = map[string]AutoMount{"": AutoMixed, "mixed": AutoMixed, "ro": AutoReadOnly, "rw": AutoReadWrite}
+var autoMounts = []word[AutoMount]{{"", AutoMixed}, {"mixed", AutoMixed}, {"ro", AutoReadOnly}, {"rw", AutoReadWrite}}
 
 func setAuto(p *parser, v string) error {
 	if v == "" {
@@ -89,7 +89,7 @@ func setAuto(p *parser, v string) error {
 		if variant == "force" {
 			variant = ""
 		}
-		how, ok := autoMounts[variant]
+		how, ok := find(autoMounts, variant)
 		dst := map[string]*AutoMount{"proc": &p.cfg.Proc, "sys": &p.cfg.Sys, "cgroup": &p.cfg.Cgroup,
 			"cgroup-full": &p.cfg.Cgroup}[name]
 		if dst == nil || !ok {
@@ -129,26 +129,26 @@ type mountFlag struct {
 	set, clear uintptr
 }
 
-var mountFlags = map[string]mountFlag{
-	"defaults": {}, "rw": {clear: unix.MS_RDONLY}, "ro": {set: unix.MS_RDONLY},
-	"suid": {clear: unix.MS_NOSUID}, "nosuid": {set: unix.MS_NOSUID},
-	"dev": {clear: unix.MS_NODEV}, "nodev": {set: unix.MS_NODEV},
-	"exec": {clear: unix.MS_NOEXEC}, "noexec": {set: unix.MS_NOEXEC},
-	"async": {clear: unix.MS_SYNCHRONOUS}, "sync": {set: unix.MS_SYNCHRONOUS},
-	"dirsync": {set: unix.MS_DIRSYNC}, "mand": {}, "nomand": {},
-	"atime": {clear: unix.MS_NOATIME}, "noatime": {set: unix.MS_NOATIME},
-	"diratime": {clear: unix.MS_NODIRATIME}, "nodiratime": {set: unix.MS_NODIRATIME},
-	"relatime": {set: unix.MS_RELATIME}, "norelatime": {clear: unix.MS_RELATIME},
-	"strictatime": {set: unix.MS_STRICTATIME}, "nostrictatime": {clear: unix.MS_STRICTATIME},
-	"lazytime": {set: unix.MS_LAZYTIME}, "remount": {set: unix.MS_REMOUNT},
-	"bind": {set: unix.MS_BIND}, "rbind": {set: unix.MS_BIND | unix.MS_REC},
+var mountFlags = []word[mountFlag]{
+	{"defaults", mountFlag{}}, {"rw", mountFlag{clear: unix.MS_RDONLY}}, {"ro", mountFlag{set: unix.MS_RDONLY}},
+	{"suid", mountFlag{clear: unix.MS_NOSUID}}, {"nosuid", mountFlag{set: unix.MS_NOSUID}},
+	{"dev", mountFlag{clear: unix.MS_NODEV}}, {"nodev", mountFlag{set: unix.MS_NODEV}},
+	{"exec", mountFlag{clear: unix.MS_NOEXEC}}, {"noexec", mountFlag{set: unix.MS_NOEXEC}},
+	{"async", mountFlag{clear: unix.MS_SYNCHRONOUS}}, {"sync", mountFlag{set: unix.MS_SYNCHRONOUS}},
+	{"dirsync", mountFlag{set: unix.MS_DIRSYNC}}, {"mand", mountFlag{}}, {"nomand", mountFlag{}},
+	{"atime", mountFlag{clear: unix.MS_NOATIME}}, {"noatime", mountFlag{set: unix.MS_NOATIME}},
+	{"diratime", mountFlag{clear: unix.MS_NODIRATIME}}, {"nodiratime", mountFlag{set: unix.MS_NODIRATIME}},
+	{"relatime", mountFlag{set: unix.MS_RELATIME}}, {"norelatime", mountFlag{clear: unix.MS_RELATIME}},
+	{"strictatime", mountFlag{set: unix.MS_STRICTATIME}}, {"nostrictatime", mountFlag{clear: unix.MS_STRICTATIME}},
+	{"lazytime", mountFlag{set: unix.MS_LAZYTIME}}, {"remount", mountFlag{set: unix.MS_REMOUNT}},
+	{"bind", mountFlag{set: unix.MS_BIND}}, {"rbind", mountFlag{set: unix.MS_BIND | unix.MS_REC}},
 }
 
-var spreadFlags = map[string]uintptr{
-	"private": unix.MS_PRIVATE, "rprivate": unix.MS_PRIVATE | unix.MS_REC,
-	"slave": unix.MS_SLAVE, "rslave": unix.MS_SLAVE | unix.MS_REC,
-	"shared": unix.MS_SHARED, "rshared": unix.MS_SHARED | unix.MS_REC,
-	"unbindable": unix.MS_UNBINDABLE, "runbindable": unix.MS_UNBINDABLE | unix.MS_REC,
+var spreadFlags = []word[uintptr]{
+	{"private", unix.MS_PRIVATE}, {"rprivate", unix.MS_PRIVATE | unix.MS_REC},
+	{"slave", unix.MS_SLAVE}, {"rslave", unix.MS_SLAVE | unix.MS_REC},
+	{"shared", unix.MS_SHARED}, {"rshared", unix.MS_SHARED | unix.MS_REC},
+	{"unbindable", unix.MS_UNBINDABLE}, {"runbindable", unix.MS_UNBINDABLE | unix.MS_REC},
 }
 
 func setMount(p *parser, v string) error {
@@ -187,11 +187,11 @@ func parseMount(v string) (Mount, error) {
 func (m *Mount) options(field string) error {
 	var data []string
 	for _, o := range strings.Split(field, ",") {
-		if flag, ok := mountFlags[o]; ok {
+		if flag, ok := find(mountFlags, o); ok {
 			m.Flags = m.Flags&^flag.clear | flag.set
 			continue
 		}
-		if s, ok := spreadFlags[o]; ok {
+		if s, ok := find(spreadFlags, o); ok {
 			m.Spread = s
 			continue
 		}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
@@ -30,7 +32,7 @@ func (c *Config) interfaces(seed string) (list []network.Interface, notes []Note
 			i.Name = ""
 		}
 		for _, s := range n.Settings {
-			set, ok := netKeys[s.Key]
+			set, ok := find(netKeys, s.Key)
 			if !ok {
 				notes = append(notes, Note{prefix + "." + s.Key, "unknown key, ignored"})
 				continue
@@ -51,30 +53,30 @@ func (c *Config) interfaces(seed string) (list []network.Interface, notes []Note
 }
 
 // netKeys are the keys of an interface. An empty value is as none.
-var netKeys = map[string]func(i *network.Interface, v, seed string) error{
-	"link":         func(i *network.Interface, v, _ string) error { return setName(&i.Link, v) },
-	"name":         func(i *network.Interface, v, _ string) error { return setName(&i.Name, v) },
-	"veth.pair":    func(i *network.Interface, v, _ string) error { return setName(&i.Pair, v) },
-	"veth.mode":    setVethMode,
-	"macvlan.mode": setMacvlanMode,
-	"mtu":          setMTU,
-	"hwaddr": func(i *network.Interface, v, seed string) (err error) {
+var netKeys = []word[func(i *network.Interface, v, seed string) error]{
+	{"link", func(i *network.Interface, v, _ string) error { return setName(&i.Link, v) }},
+	{"name", func(i *network.Interface, v, _ string) error { return setName(&i.Name, v) }},
+	{"veth.pair", func(i *network.Interface, v, _ string) error { return setName(&i.Pair, v) }},
+	{"veth.mode", setVethMode},
+	{"macvlan.mode", setMacvlanMode},
+	{"mtu", setMTU},
+	{"hwaddr", func(i *network.Interface, v, seed string) (err error) {
 		if v != "" {
 			i.MAC, err = network.ParseMAC(v, seed)
 		}
 		return err
-	},
-	"flags": func(i *network.Interface, v, _ string) error {
+	}},
+	{"flags", func(i *network.Interface, v, _ string) error {
 		if v != "up" && v != "" {
 			return fmt.Errorf("%q is no flag; there is only up", clip(v))
 		}
 		i.Up = v == "up"
 		return nil
-	},
-	"ipv4.address": func(i *network.Interface, v, _ string) error { return addPrefix(i, v, true) },
-	"ipv6.address": func(i *network.Interface, v, _ string) error { return addPrefix(i, v, false) },
-	"ipv4.gateway": func(i *network.Interface, v, _ string) error { return addGateway(i, v, true) },
-	"ipv6.gateway": func(i *network.Interface, v, _ string) error { return addGateway(i, v, false) },
+	}},
+	{"ipv4.address", func(i *network.Interface, v, _ string) error { return addPrefix(i, v, true) }},
+	{"ipv6.address", func(i *network.Interface, v, _ string) error { return addPrefix(i, v, false) }},
+	{"ipv4.gateway", func(i *network.Interface, v, _ string) error { return addGateway(i, v, true) }},
+	{"ipv6.gateway", func(i *network.Interface, v, _ string) error { return addGateway(i, v, false) }},
 }
 
 func setName(dst *string, v string) error {
@@ -197,13 +199,13 @@ func (c *Config) JoinPool() error {
 			return fmt.Errorf("lxc.net.%d.type is %s, but run.json connects the container to an address pool; remove one of them", n.Index, n.Type)
 		}
 	}
-	c.Namespaces |= namespaces["net"]
+	c.Namespaces |= unix.CLONE_NEWNET
 	c.Nets = nil
 	return nil
 }
 
 // ShareNetwork gives the container the device's network.
 func (c *Config) ShareNetwork() {
-	c.Namespaces &^= namespaces["net"]
+	c.Namespaces &^= unix.CLONE_NEWNET
 	c.Nets = nil
 }

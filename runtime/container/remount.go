@@ -31,7 +31,7 @@ func (r Remount) check() error {
 // apply returns a mount's options with those of the rule.
 func (r Remount) apply(flags uintptr) (uintptr, error) {
 	for _, o := range strings.Split(r.Options, ",") {
-		f, ok := mountFlags[strings.TrimSpace(o)]
+		f, ok := find(mountFlags, strings.TrimSpace(o))
 		if !ok || f.set&(unix.MS_BIND|unix.MS_REC|unix.MS_REMOUNT) != 0 {
 			return 0, fmt.Errorf("%q is no option of a mount that can be changed", clip(o))
 		}

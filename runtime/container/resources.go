@@ -3,13 +3,13 @@ package container
 import "strconv"
 
 // sameInV2 are v1 names whose values are taken over.
-var sameInV2 = map[string]string{
-	"memory.limit_in_bytes": "memory.max", "memory.soft_limit_in_bytes": "memory.low",
-	"pids.max": "pids.max", "cpuset.cpus": "cpuset.cpus", "cpuset.mems": "cpuset.mems",
+var sameInV2 = []word[string]{
+	{"memory.limit_in_bytes", "memory.max"}, {"memory.soft_limit_in_bytes", "memory.low"},
+	{"pids.max", "pids.max"}, {"cpuset.cpus", "cpuset.cpus"}, {"cpuset.mems", "cpuset.mems"},
 }
 
 func fromV1(s Setting) (Setting, bool) {
-	if name, ok := sameInV2[s.Key]; ok {
+	if name, ok := find(sameInV2, s.Key); ok {
 		if s.Value == "-1" {
 			s.Value = "max"
 		}
@@ -27,12 +27,12 @@ func fromV1(s Setting) (Setting, bool) {
 
 // toV1 is the v1 setting that a v2 setting stands for.
 func toV1(s Setting) (Setting, bool) {
-	for v1, v2 := range sameInV2 {
-		if v2 == s.Key {
+	for _, w := range sameInV2 {
+		if w.value == s.Key {
 			if s.Value == "max" && controllerOf(s) == "memory" {
 				s.Value = "-1"
 			}
-			return Setting{v1, s.Value}, true
+			return Setting{w.name, s.Value}, true
 		}
 	}
 	if s.Key != "cpu.weight" {

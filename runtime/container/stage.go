@@ -241,7 +241,8 @@ func (s *stage) setLimits() error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Prlimit(0, limits[l.Key], &lim, nil); err != nil {
+		limit, _ := find(limits, l.Key)
+		if err := unix.Prlimit(0, limit, &lim, nil); err != nil {
 			return fmt.Errorf("%s to %s: %w", l.Key, l.Value, err)
 		}
 	}

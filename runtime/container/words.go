@@ -36,3 +36,19 @@ func splitCommand(s string) ([]string, error) {
 func isBlank(c byte) bool {
 	return c == ' ' || c == '\t' || c == '\n' || c == '\v' || c == '\f' || c == '\r'
 }
+
+// A word is one of those that a configuration may have in a place. Lists of them are
+// data of the program, where maps would be made anew by every process that runs it.
+type word[T any] struct {
+	name  string
+	value T
+}
+
+func find[T any](list []word[T], name string) (value T, ok bool) {
+	for i := range list {
+		if list[i].name == name {
+			return list[i].value, true
+		}
+	}
+	return value, false
+}

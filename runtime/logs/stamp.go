@@ -9,13 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// layouts are the formats of the manual's table of time stamps.
-var layouts = map[string]string{
-	"Layout":   "01/02 03:04:05PM '06 -0700",
-	"RubyDate": time.RubyDate,
-	"ANSIC":    time.ANSIC,
-	"RFC822Z":  time.RFC822Z,
-	"RFC1123Z": time.RFC1123Z,
+// layout is a format of the manual's table of time stamps, "" for every other name.
+func layout(name string) string {
+	switch name {
+	case "Layout":
+		return "01/02 03:04:05PM '06 -0700"
+	case "RubyDate":
+		return time.RubyDate
+	case "ANSIC":
+		return time.ANSIC
+	case "RFC822Z":
+		return time.RFC822Z
+	case "RFC1123Z":
+		return time.RFC1123Z
+	}
+	return ""
 }
 
 // stamper writes the time of a message in a configured format; nil writes none.
@@ -29,19 +37,26 @@ func newStamper(format string) (stamper, error) {
 		return nil, nil
 	case kind == "strftime":
 		return func(t time.Time) string { return strftime(rest, t) }, nil
-	case kind == "golang" && layouts[rest] != "":
-		layout := layouts[rest]
+	case kind == "golang" && layout(rest) != "":
+		layout := layout(rest)
 		return func(t time.Time) string { return t.Format(layout) }, nil
 	}
 	return nil, fmt.Errorf("reading the time stamp format %q: use golang:Layout, RubyDate, ANSIC, RFC822Z or RFC1123Z, or strftime:FORMAT", format)
 }
 
 // conversions are those of strftime(3) that are another layout of package time.
-var conversions = map[byte]string{
+var conversions = [...]string{
 	'a': "Mon", 'A': "Monday", 'b': "Jan", 'h': "Jan", 'B': "January", 'c': "Mon Jan _2 15:04:05 2006",
 	'd': "02", 'D': "01/02/06", 'e': "_2", 'F': "2006-01-02", 'H': "15", 'I': "03", 'm': "01", 'M': "04",
 	'p': "PM", 'P': "pm", 'r': "03:04:05 PM", 'R': "15:04", 'S': "05", 'T': "15:04:05", 'x': "01/02/06",
 	'X': "15:04:05", 'y': "06", 'Y': "2006", 'z': "-0700", 'Z': "MST",
+}
+
+func conversion(c byte) string {
+	if int(c) < len(conversions) {
+		return conversions[c]
+	}
+	return ""
 }
 
 // strftime writes t as strftime(3) does in the C locale. An unknown conversion
@@ -57,7 +72,7 @@ func strftime(format string, t time.Time) string {
 		if (format[i] == 'E' || format[i] == 'O') && i+1 < len(format) {
 			i++ // alternative forms are the plain ones in the C locale
 		}
-		if layout, ok := conversions[format[i]]; ok {
+		if layout := conversion(format[i]); layout != "" {
 			b.WriteString(t.Format(layout))
 		} else {
 			b.WriteString(computed(format[i], t))

@@ -74,12 +74,6 @@ func (p *plug) look() error {
 // those whose disks take long to come; those without disks.
 const kinds = 3
 
-// kindFolders are the kernel's folders of drivers that are not of the first kind.
-var kindFolders = map[string]int{
-	"ata": 1, "scsi": 1, "message": 1, "usb": 1, "firewire": 1,
-	"acpi": 2, "char": 2, "gpu": 2, "hid": 2, "input": 2, "media": 2, "net": 2, "power": 2, "rtc": 2, "thermal": 2, "video": 2,
-}
-
 // kind sorts a module by its file, "kernel/drivers/ata/ahci.ko".
 func kind(file string) int {
 	rest, ok := strings.CutPrefix(file, "kernel/drivers/")
@@ -87,7 +81,13 @@ func kind(file string) int {
 		return 0
 	}
 	folder, _, _ := strings.Cut(rest, "/")
-	return kindFolders[folder]
+	switch folder { // the kernel's directories of drivers
+	case "ata", "scsi", "message", "usb", "firewire":
+		return 1
+	case "acpi", "char", "gpu", "hid", "input", "media", "net", "power", "rtc", "thermal", "video":
+		return 2
+	}
+	return 0
 }
 
 // modaliases collects what the devices that were not seen before say of

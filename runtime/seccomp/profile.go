@@ -189,10 +189,20 @@ func action(words []string, def uint32) (uint32, error) {
 	return 0, fmt.Errorf("%.80q is no action; they are allow, kill, trap, log and errno NUMBER", words[0])
 }
 
-// names are the words in sections for an architecture.
-var names = map[string]string{
-	"all": "", "x86_64": "x86_64", "amd64": "x86_64", "x86": "x86", "i386": "x86", "i686": "x86", "arm": "arm", "arm64": "arm64",
-	"aarch64": "arm64", "mips": "mips", "mipsel": "mipsel", "riscv64": "riscv64",
+// archName is the architecture that a word in a section means, "" for all. A word that
+// is not known is an architecture of other machines.
+func archName(word string) string {
+	switch word {
+	case "all":
+		return ""
+	case "amd64":
+		return "x86_64"
+	case "i386", "i686":
+		return "x86"
+	case "aarch64":
+		return "arm64"
+	}
+	return word
 }
 
 // section takes [ARCH]. Architectures of other machines are read over.
@@ -201,11 +211,7 @@ func (p *reader) section(text string) error {
 	if word == "" || !strings.HasSuffix(text, "]") {
 		return fmt.Errorf("%.80q is no [ARCHITECTURE]", text)
 	}
-	arch, ok := names[word]
-	if !ok {
-		arch = word
-	}
-	p.arch = arch
+	p.arch = archName(word)
 	return nil
 }
 
@@ -227,10 +233,25 @@ func (p *reader) call(text string) error {
 	return nil
 }
 
-// ops are the comparisons by their names.
-var ops = map[string]string{
-	"SCMP_CMP_NE": "!=", "SCMP_CMP_LT": "<", "SCMP_CMP_LE": "<=", "SCMP_CMP_EQ": "==", "SCMP_CMP_GE": ">=", "SCMP_CMP_GT": ">",
-	"SCMP_CMP_MASKED_EQ": "&=", "!=": "!=", "<": "<", "<=": "<=", "==": "==", ">=": ">=", ">": ">", "&=": "&=",
+// comparison is an operator by one of its two names, "" for every other word.
+func comparison(word string) string {
+	switch word {
+	case "!=", "SCMP_CMP_NE":
+		return "!="
+	case "<", "SCMP_CMP_LT":
+		return "<"
+	case "<=", "SCMP_CMP_LE":
+		return "<="
+	case "==", "SCMP_CMP_EQ":
+		return "=="
+	case ">=", "SCMP_CMP_GE":
+		return ">="
+	case ">", "SCMP_CMP_GT":
+		return ">"
+	case "&=", "SCMP_CMP_MASKED_EQ":
+		return "&="
+	}
+	return ""
 }
 
 // arguments reads [INDEX,VALUE,OPERATOR] and [INDEX,VALUE,SCMP_CMP_MASKED_EQ,MASK],
@@ -248,8 +269,7 @@ func arguments(text string) (args []argument, err error) {
 		if a.index, err = strconv.Atoi(strings.TrimSpace(f[0])); err != nil || a.index < 0 || a.index > 5 {
 			return nil, fmt.Errorf("%.80q: arguments have the numbers 0 to 5", one)
 		}
-		var ok bool
-		if a.op, ok = ops[strings.TrimSpace(f[2])]; !ok {
+		if a.op = comparison(strings.TrimSpace(f[2])); a.op == "" {
 			return nil, fmt.Errorf("%.80q: %q is no comparison", one, f[2])
 		}
 		if a.value, err = strconv.ParseUint(strings.TrimSpace(f[1]), 0, 64); err != nil {

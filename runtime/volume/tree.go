@@ -108,7 +108,7 @@ func Sweep(dir string) (n int, err error) {
 		if len(f) < 5 {
 			continue
 		}
-		target := unescape.Replace(f[4])
+		target := unescape(f[4])
 		if !strings.HasPrefix(target, dir+"/") {
 			continue
 		}
@@ -121,4 +121,9 @@ func Sweep(dir string) (n int, err error) {
 }
 
 // unescape turns back what mountinfo escapes.
-var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+func unescape(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
