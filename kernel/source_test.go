@@ -1,0 +1,117 @@
+package kernel
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+func TestTableHasWhatTargetsMaySay(t *testing.T) {
+	t.Parallel()
+	if diff := cmp.Diff(slices.Sorted(slices.Values(targets.Ready("kernel.source"))), slices.Sorted(maps.Keys(sources))); diff != "" {
+		t.Errorf("package targets and the table differ (-targets +table):\n%s", diff)
+	}
+	for name, want := range map[string]fault.Kind{"files": fault.Unsupported, "debain": fault.BadInput} {
+		_, err := SourceOf(&targets.Target{Kernel: &targets.Kernel{Source: name}})
+		if fault.Of(err) != want || !strings.Contains(err.Error(), `"`+name+`"`) {
+			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)
+		}
+	}
+}
+
+// debianKernel is a source with a lock that answers its requests.
+func debianKernel(t *testing.T, firmware *targets.Firmware) (Source, *debian.Parts) {
+	t.Helper()
+	source, err := SourceOf(&targets.Target{
+		Arch:   targets.Arch{Go: "arm64", Debian: "arm64"},
+		Kernel: &targets.Kernel{Source: "debian", Suite: "trixie", Package: "linux-image-arm64", Firmware: firmware},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := &debian.Lock{Requests: source.Requests()}
+	for name, request := range map[string]string{"linux-image-6.12.1-arm64": "kernel", "fw-a": "firmware", "fw-b": "firmware"} {
+		lock.Packages = append(lock.Packages, debian.Entry{Package: name, Version: "1", Arch: "arm64", For: []string{request + "/arm64"}})
+	}
+	return source, debian.NewParts(debian.Open(t.TempDir(), nil), lock)
+}
+
+func TestDebianGivesTreeAndFirmware(t *testing.T) {
+	t.Parallel()
+	source, parts := debianKernel(t, &targets.Firmware{Packages: []string{"fw-b", "fw-a"}})
+	want := []debian.Request{
+		{Name: "kernel", Suite: "trixie", Arch: "arm64", Packages: []string{"linux-image-arm64"}},
+		{Name: "firmware", Suite: "trixie", Arch: "arm64", Packages: []string{"fw-a", "fw-b"}},
+	}
+	if diff := cmp.Diff(want, source.Requests()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	tree, err := source.Tree(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	firmware, err := source.Firmware(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range append([]build.Step{tree}, firmware...) {
+		got = append(got, s.Deps()[0].Name())
+	}
+	if diff := cmp.Diff([]string{"fetch/linux-image-6.12.1-arm64_arm64", "fetch/fw-a_arm64", "fetch/fw-b_arm64"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestDebianWithoutFirmwareAsksForNone(t *testing.T) {
+	t.Parallel()
+	source, parts := debianKernel(t, nil)
+	if got := source.Requests(); len(got) != 1 {
+		t.Errorf("it asks for %v", got)
+	}
+	if got, err := source.Firmware(parts); got != nil || err != nil {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+func TestDebianSaysWhatTheLockLacks(t *testing.T) {
+	t.Parallel()
+	source, _ := debianKernel(t, &targets.Firmware{Packages: []string{"fw-a"}})
+	empty := debian.NewParts(debian.Open(t.TempDir(), nil), &debian.Lock{})
+	if _, err := source.Tree(empty); fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "mage lock") {
+		t.Errorf("tree: kind %v: %v", fault.Of(err), err)
+	}
+	if _, err := source.Firmware(empty); err == nil || !strings.Contains(err.Error(), "mage lock") {
+		t.Errorf("firmware: %v", err)
+	}
+}
+
+func TestFilesOfAKernelPackage(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"boot/vmlinuz-6.1":                                     "boot/vmlinuz-6.1",
+		"lib/modules/6.1/kernel/fs/ext4.ko":                    "lib/modules/6.1/kernel/fs/ext4.ko",
+		"usr/lib/modules/6.1/kernel/fs/ext4.ko.xz":             "lib/modules/6.1/kernel/fs/ext4.ko.xz",
+		"usr/lib/linux-image-6.1/broadcom/bcm2711-rpi-4-b.dtb": "dtbs/broadcom/bcm2711-rpi-4-b.dtb",
+		"lib/modules/6.1/build":                                "",
+		"usr/lib/modules/6.1/source":                           "",
+		"usr/share/doc/linux-image-6.1/copyright":              "",
+		"usr/share/bug/linux-image-6.1/presubj":                "",
+	} {
+		got := ""
+		if isKernelFile(name) {
+			got = placed(name)
+		}
+		if got != want {
+			t.Errorf("%s goes to %q, want %q", name, got, want)
+		}
+	}
+}
