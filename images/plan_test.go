@@ -134,6 +134,18 @@ func TestPlanOfEveryTarget(t *testing.T) {
 	}
 }
 
+// TestInputsAreAList compares the inputs of a target with everything, as JSON.
+func TestInputsAreAList(t *testing.T) {
+	t.Parallel()
+	in := planned(t, "x64-uefi")
+	text, err := json.MarshalIndent(in, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := strings.TrimSuffix(in.Config.Defaults.Path, "/config/defaults")
+	golden(t, "inputs/x64-uefi.json", strings.ReplaceAll(string(text), root, "ROOT")+"\n")
+}
+
 // digests are of content, which may change without the plan.
 var digests = regexp.MustCompile(`"[0-9a-f]{64}"`)
 
