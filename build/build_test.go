@@ -316,7 +316,7 @@ func TestUnfinishedCopyHasNoName(t *testing.T) {
 	}
 	expectEntries(t, dir, "sub", 0)
 	for range 2 { // the second over the first
-		if err := CopyFile(dst, "build_test.go"); err != nil {
+		if err := CopyFile(t.Context(), dst, "build_test.go"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -776,7 +776,7 @@ func TestSparse(t *testing.T) {
 		t.Errorf("digests differ by layout: %s and %s (%v)", a, b, err)
 	}
 	dst := filepath.Join(dir, "copy")
-	if err := CopyFile(dst, sparse); err != nil {
+	if err := CopyFile(t.Context(), dst, sparse); err != nil {
 		t.Fatal(err)
 	}
 	p, err := describe(dst)

@@ -24,7 +24,7 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	}
 	defer lock.Unlock()
 	sweepOut(dir, artefacts)
-	published, err := b.publishAll(res, dir, artefacts)
+	published, err := b.publishAll(ctx, res, dir, artefacts)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,7 +12,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
 // sparseFrom is the size in bytes from which a file's digest leaves out blocks
@@ -134,7 +133,7 @@ func digestSparse(f *os.File, size int64) (string, error) {
 	sum := sha256.New()
 	buf := make([]byte, block)
 	var number [8]byte
-	err := eachExtent(f, size, func(from, to int64) error {
+	err := eachBlock(f, size, func(from, to int64) error {
 		for at := from; at < to; at += block {
 			part := buf[:min(block, size-at)]
 			if _, err := f.ReadAt(part, at); err != nil {
@@ -157,31 +156,16 @@ func digestSparse(f *os.File, size int64) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// eachExtent calls fn with the ranges of a file that may hold data, in order,
-// widened to whole blocks and never overlapping. A file system that cannot tell
-// holes gives one range.
-func eachExtent(f *os.File, size int64, fn func(from, to int64) error) error {
-	fd := int(f.Fd())
-	for at := int64(0); at < size; {
-		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
-		switch {
-		case errors.Is(err, unix.ENXIO):
-			return nil // only a hole is left
-		case errors.Is(err, unix.EINVAL):
-			return fn(at, size)
-		case err != nil:
-			return fmt.Errorf("looking for data: %w", err)
+// eachBlock calls fn with the ranges of a file that may hold data, in order, widened to
+// whole blocks and never overlapping.
+func eachBlock(f *os.File, size int64, fn func(from, to int64) error) error {
+	end := int64(0)
+	return filecopy.Extents(f, size, func(from, to int64) error {
+		from = max(end, from/block*block)
+		end = max(end, min(size, (to+block-1)/block*block))
+		if from >= end {
+			return nil
 		}
-		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
-		if err != nil {
-			return fmt.Errorf("looking for a hole: %w", err)
-		}
-		from := max(at, data/block*block)
-		to := min(size, (hole+block-1)/block*block)
-		if err := fn(from, to); err != nil {
-			return err
-		}
-		at = to
-	}
-	return nil
+		return fn(from, end)
+	})
 }

@@ -51,12 +51,12 @@ const stateFile = ".build/published.json"
 // publishAll brings the artefacts of a finished build into dir (out/TARGET), each
 // under a temporary name first. What is already there and untouched stays. The
 // caller holds the lock of the folder.
-func (b *Builder) publishAll(res *Result, dir string, artefacts []Artefact) ([]Published, error) {
+func (b *Builder) publishAll(ctx context.Context, res *Result, dir string, artefacts []Artefact) ([]Published, error) {
 	old := readState(dir)
 	var all []Published
 	changed := len(old) != len(artefacts)
 	for _, a := range artefacts {
-		p, err := b.publish(res, dir, a, old)
+		p, err := b.publish(ctx, res, dir, a, old)
 		if err != nil {
 			return all, fault.Wrap(fault.IO, err, "publishing %s", a.To)
 		}
@@ -108,7 +108,7 @@ func lockOut(ctx context.Context, dir string) (*filelock.Lock, error) {
 	return lock, fault.Wrap(fault.IO, err, "publishing")
 }
 
-func (b *Builder) publish(res *Result, dir string, a Artefact, old map[string]Published) (*Published, error) {
+func (b *Builder) publish(ctx context.Context, res *Result, dir string, a Artefact, old map[string]Published) (*Published, error) {
 	if !fs.ValidPath(a.To) || a.To == "." || strings.HasPrefix(a.To, ".build") {
 		return nil, fault.New(fault.Internal, "artefact name %q: want a path below the output folder", a.To)
 	}
@@ -122,7 +122,7 @@ func (b *Builder) publish(res *Result, dir string, a Artefact, old map[string]Pu
 		was.Contains = made.Record.Contains
 		return &was, nil
 	}
-	if err := put(dst, filepath.Join(made.Dir, filepath.FromSlash(a.From))); err != nil {
+	if err := put(ctx, dst, filepath.Join(made.Dir, filepath.FromSlash(a.From))); err != nil {
 		return nil, err
 	}
 	p, err := describe(dst)
@@ -135,7 +135,7 @@ func (b *Builder) publish(res *Result, dir string, a Artefact, old map[string]Pu
 	return p, nil
 }
 
-func put(dst, src string) error {
+func put(ctx context.Context, dst, src string) error {
 	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
 		return err
 	}
@@ -144,9 +144,9 @@ func put(dst, src string) error {
 		return err
 	}
 	if info.IsDir() {
-		return replaceTree(dst, src)
+		return replaceTree(ctx, dst, src)
 	}
-	return CopyFile(dst, src)
+	return CopyFile(ctx, dst, src)
 }
 
 // describe measures what was published.

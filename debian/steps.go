@@ -14,6 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian/deb"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
 // Parts makes the steps for the packages of a lock. One package has one step,
@@ -101,25 +102,7 @@ func (f *Fetch) Run(ctx context.Context, w *build.Work) error {
 		return err
 	}
 	w.Progress(f.Entry.Size, f.Entry.Size, "bytes")
-	to := filepath.Join(w.Out, PackageFile)
-	if os.Link(file, to) == nil {
-		return nil
-	}
-	return fault.Wrap(fault.IO, copyFile(file, to), "copying %s", f.Entry)
-}
-
-func copyFile(from, to string) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(dst, src)
-	return errors.Join(err, dst.Close())
+	return fault.Wrap(fault.IO, filecopy.Link(ctx, filepath.Join(w.Out, PackageFile), file), "copying %s", f.Entry)
 }
 
 // Unpack is the step that unpacks a package, or the part of it that is wanted.

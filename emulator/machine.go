@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/internal/host"
 	"github.com/pantavisor/pantavisor/targets"
@@ -117,7 +118,8 @@ func (m *Machine) prepare(ctx context.Context) (err error) {
 	if m.cfg.Image == "" {
 		return nil
 	}
-	return fault.Wrap(fault.IO, copySparse(ctx, m.Disk(), m.cfg.Image), "copying %s for the machine", m.cfg.Image)
+	_ = os.Remove(m.Disk()) // of an earlier run in this directory
+	return fault.Wrap(fault.IO, filecopy.File(ctx, m.Disk(), m.cfg.Image, 0o600), "copying %s for the machine", m.cfg.Image)
 }
 
 // launch starts the process with its ends of console and QMP as inherited
@@ -280,7 +282,7 @@ func (m *Machine) firmware() ([]string, error) {
 	}
 	own := filepath.Join(m.dir, varsName)
 	if _, err := os.Stat(own); err != nil {
-		if err := copySparse(context.Background(), own, vars); err != nil {
+		if err := filecopy.File(context.Background(), own, vars, 0o600); err != nil {
 			return nil, fault.Wrap(fault.IO, err, "copying the firmware's variables")
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
@@ -141,39 +140,6 @@ func TestConsole(t *testing.T) {
 		t.Errorf("%d bytes are kept", len(c.buf))
 	}
 	c.mu.Unlock()
-}
-
-func TestCopySparse(t *testing.T) {
-	from, to := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
-	f, err := os.Create(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const size = 64 << 20
-	for _, at := range []int64{0, 10 << 20, size - 4} {
-		_, _ = f.WriteAt([]byte("data"), at)
-	}
-	_ = f.Close()
-	if err := copySparse(t.Context(), to, from); err != nil {
-		t.Fatal(err)
-	}
-	a, _ := os.ReadFile(from)
-	b, _ := os.ReadFile(to)
-	if len(b) != size || string(a) != string(b) {
-		t.Error("the copy differs")
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(to, &st); err != nil || st.Blocks*512 > 1<<20 {
-		t.Errorf("the holes are filled: %d bytes, %v", st.Blocks*512, err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := copySparse(ctx, to, from); err == nil {
-		t.Error("a cancelled copy succeeds")
-	}
-	if _, err := os.Stat(to); err == nil {
-		t.Error("half a copy is left")
-	}
 }
 
 func TestFoldersOfKilledProcessesAreRemoved(t *testing.T) {

@@ -1,10 +1,7 @@
 package emulator
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"runtime"
@@ -36,68 +33,6 @@ func starterThread() {
 	for f := range starter.work {
 		f()
 	}
-}
-
-// copySparse copies a file and keeps its holes. On an error nothing is left.
-func copySparse(ctx context.Context, to, from string) (err error) {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	st, err := src.Stat()
-	if err != nil {
-		return err
-	}
-	dst, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		err = errors.Join(err, dst.Close())
-		if err != nil {
-			_ = os.Remove(to)
-		}
-	}()
-	if err := dst.Truncate(st.Size()); err != nil {
-		return err
-	}
-	return copyExtents(ctx, dst, src, st.Size())
-}
-
-func copyExtents(ctx context.Context, dst, src *os.File, size int64) error {
-	for pos := int64(0); pos < size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		data, err := src.Seek(pos, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			return nil // nothing but a hole is left
-		}
-		if err != nil {
-			return err
-		}
-		hole, err := src.Seek(data, unix.SEEK_HOLE)
-		if err != nil {
-			return err
-		}
-		if err := copyRange(dst, src, data, hole-data); err != nil {
-			return err
-		}
-		pos = hole
-	}
-	return nil
-}
-
-func copyRange(dst, src *os.File, at, n int64) error {
-	if _, err := src.Seek(at, io.SeekStart); err != nil {
-		return err
-	}
-	if _, err := dst.Seek(at, io.SeekStart); err != nil {
-		return err
-	}
-	_, err := io.CopyN(dst, src, n)
-	return err
 }
 
 // tailWriter keeps the end of what is written to it.

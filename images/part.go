@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -38,15 +40,15 @@ func (p *part) file(ctx context.Context, key, file string) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "adding %s", key)
 	}
-	if err := p.object(file, sum); err != nil {
+	if err := p.object(ctx, file, sum); err != nil {
 		return fault.Wrap(fault.IO, err, "adding %s", key)
 	}
 	return fault.Wrap(fault.BadInput, p.state.SetObject(key, sum), "adding %s", key)
 }
 
 // object links a file among the objects; the same content may come twice.
-func (p *part) object(file, sum string) error {
-	err := linkOrCopy(file, filepath.Join(p.dir, objectsDir, sum))
+func (p *part) object(ctx context.Context, file, sum string) error {
+	err := filecopy.Link(ctx, filepath.Join(p.dir, objectsDir, sum), file)
 	if errors.Is(err, os.ErrExist) {
 		return nil
 	}
@@ -123,41 +125,8 @@ func digest(ctx context.Context, file string) (string, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, &interruptible{ctx, f}); err != nil {
+	if _, err := io.Copy(h, ctxio.Reader(ctx, f)); err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// interruptible ends reading when the build is cancelled.
-type interruptible struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (i *interruptible) Read(p []byte) (int, error) {
-	if err := i.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return i.r.Read(p)
-}
-
-// linkOrCopy gives a file of the cache another name, or copies it where that
-// does not work. Outputs are never written to, so sharing is safe.
-func linkOrCopy(from, to string) error {
-	err := os.Link(from, to)
-	if err == nil || errors.Is(err, os.ErrExist) {
-		return err
-	}
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(dst, src)
-	return errors.Join(err, dst.Close())
 }

@@ -174,7 +174,7 @@ func (s *Reference) object(ctx context.Context, p *part, o state.Object, store s
 	if info, err := os.Stat(src); err != nil || !info.Mode().IsRegular() {
 		return fault.New(fault.Missing, "%s: its object %s is not there; export or clone the device again, whole", o.Path, o.Sum)
 	}
-	if err := build.CopyFile(dst, src); err != nil {
+	if err := build.CopyFile(ctx, dst, src); err != nil {
 		return fault.Wrap(fault.IO, err, "copying %s", o.Path)
 	}
 	sum, err := digest(ctx, dst)

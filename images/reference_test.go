@@ -205,7 +205,7 @@ func TestLaterPartsWinAndLeaveNothingBehind(t *testing.T) {
 	}
 	for _, text := range []string{"first", "second"} {
 		one := &skelPart{dir: sourceTree(t, map[string]string{"app/data.bin": text, "app/" + text + ".json": `{"a" : 1}`})}
-		if err := p.join(newRunner(t).must(one)); err != nil {
+		if err := p.join(t.Context(), newRunner(t).must(one)); err != nil {
 			t.Fatal(err)
 		}
 	}

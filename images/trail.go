@@ -78,7 +78,7 @@ func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 	if err := p.checkout(ctx); err != nil {
 		return fault.Wrap(fault.IO, err, "checking revision %s out", bootloader.FirstRevision)
 	}
-	return s.extras(w, dir)
+	return s.extras(ctx, w, dir)
 }
 
 // origin says where the state comes from when it is not from this tree alone.
@@ -109,7 +109,7 @@ func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*part, er
 		return nil, err
 	}
 	for _, step := range s.Parts {
-		if err := p.join(w.In(step)); err != nil {
+		if err := p.join(ctx, w.In(step)); err != nil {
 			return nil, fault.Wrap(fault.IO, err, "adding %s", step.Name())
 		}
 	}
@@ -122,7 +122,7 @@ func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*part, er
 }
 
 // join adds the part in another step's output.
-func (p *part) join(dir string) error {
+func (p *part) join(ctx context.Context, dir string) error {
 	st, err := readPart(dir)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (p *part) join(dir string) error {
 		}
 	}
 	for _, sum := range st.Sums() {
-		if err := p.object(filepath.Join(dir, objectsDir, sum), sum); err != nil {
+		if err := p.object(ctx, filepath.Join(dir, objectsDir, sum), sum); err != nil {
 			return err
 		}
 	}
@@ -173,7 +173,7 @@ func (p *part) checkout(ctx context.Context) error {
 
 // extras adds the Hub's configuration and the boot loader's files, and removes
 // what only the merge needed.
-func (s *Trail) extras(w *build.Work, dir string) error {
+func (s *Trail) extras(ctx context.Context, w *build.Work, dir string) error {
 	text, err := os.ReadFile(s.Hub.Path)
 	if err != nil {
 		return fault.New(fault.Missing, "reading the Hub's configuration: %w", err)
@@ -184,11 +184,11 @@ func (s *Trail) extras(w *build.Work, dir string) error {
 	if s.Boot == nil {
 		return nil
 	}
-	return fault.Wrap(fault.IO, copyTree(w.In(s.Boot), dir), "adding the boot loader's files")
+	return fault.Wrap(fault.IO, copyTree(ctx, w.In(s.Boot), dir), "adding the boot loader's files")
 }
 
 // copyTree copies the files of a step's output below dst.
-func copyTree(src, dst string) error {
+func copyTree(ctx context.Context, src, dst string) error {
 	return filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -201,6 +201,6 @@ func copyTree(src, dst string) error {
 		if d.IsDir() {
 			return os.MkdirAll(to, 0o755)
 		}
-		return build.CopyFile(to, p)
+		return build.CopyFile(ctx, to, p)
 	})
 }

@@ -72,7 +72,7 @@ func (f *Firmware) Run(ctx context.Context, w *build.Work) error {
 	}
 	for _, pkg := range f.Packages {
 		for _, dir := range FirmwarePaths {
-			if err := p.pick(filepath.Join(w.In(pkg), dir)); err != nil {
+			if err := p.pick(ctx, filepath.Join(w.In(pkg), dir)); err != nil {
 				return fault.Wrap(fault.IO, err, "picking firmware of %s", pkg.Name())
 			}
 		}
@@ -105,7 +105,7 @@ type picker struct {
 }
 
 // pick takes the wanted files of one lib/firmware, which may not exist.
-func (p *picker) pick(dir string) error {
+func (p *picker) pick(ctx context.Context, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -120,7 +120,7 @@ func (p *picker) pick(dir string) error {
 			return err
 		}
 		for _, file := range found {
-			if err := p.take(root, dir, file, 0); err != nil {
+			if err := p.take(ctx, root, dir, file, 0); err != nil {
 				return err
 			}
 		}
@@ -148,7 +148,7 @@ func matches(files fs.FS, name string) ([]string, error) {
 const maxLinks = 8
 
 // take copies a file, or a link and what it leads to.
-func (p *picker) take(root *os.Root, dir, name string, depth int) error {
+func (p *picker) take(ctx context.Context, root *os.Root, dir, name string, depth int) error {
 	info, err := root.Lstat(name)
 	if err != nil || p.excluded(name) || depth > maxLinks {
 		// A package that does not have it is the usual case; other packages may.
@@ -164,15 +164,15 @@ func (p *picker) take(root *os.Root, dir, name string, depth int) error {
 	switch {
 	case info.Mode().IsRegular():
 		p.sizes[name] = info.Size()
-		return copyFile(filepath.Join(dir, name), to)
+		return copyFile(ctx, to, filepath.Join(dir, name))
 	case info.Mode()&fs.ModeSymlink != 0:
-		return p.takeLink(root, dir, name, depth)
+		return p.takeLink(ctx, root, dir, name, depth)
 	}
 	return nil
 }
 
 // takeLink keeps a link whose target is kept too: a dangling one helps nobody.
-func (p *picker) takeLink(root *os.Root, dir, name string, depth int) error {
+func (p *picker) takeLink(ctx context.Context, root *os.Root, dir, name string, depth int) error {
 	target, err := root.Readlink(name)
 	if err != nil {
 		return err
@@ -181,7 +181,7 @@ func (p *picker) takeLink(root *os.Root, dir, name string, depth int) error {
 	if path.IsAbs(target) || !fs.ValidPath(file) {
 		return nil
 	}
-	if err := p.take(root, dir, file, depth+1); err != nil {
+	if err := p.take(ctx, root, dir, file, depth+1); err != nil {
 		return err
 	}
 	if _, there := p.sizes[file]; !there {

@@ -278,7 +278,7 @@ func TestFirmwarePicker(t *testing.T) {
 	}
 	p := picker{to: t.TempDir(), sizes: map[string]int64{}, exclude: []string{"out/**", "usb/x-2.bin"},
 		wanted: []string{"usb/a.bin", "usb/x-*.bin", "link", "dangling", "escape", "loop", "out/no", "../usb/unused", "/usb/unused", "absent", "[bad"}}
-	if err := p.pick(dir); err != nil {
+	if err := p.pick(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string]int64{"usb/a.bin": 10, "usb/x-1.bin": 20, "link": 0, "real/b": 5}, p.sizes); diff != "" {

@@ -13,8 +13,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +22,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/debian/deb"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
 // epoch is the time of all files.
@@ -124,32 +123,22 @@ func (i *Image) Name() string { return "kernel/image" }
 func (i *Image) Deps() []build.Step { return []build.Step{i.Tree} }
 
 // Run copies boot/vmlinuz-<release>, or vmlinux where that is what is booted.
-func (i *Image) Run(_ context.Context, w *build.Work) error {
+func (i *Image) Run(ctx context.Context, w *build.Work) error {
 	for _, pattern := range []string{"boot/vmlinuz-*", "boot/vmlinux-*"} {
 		found, err := filepath.Glob(filepath.Join(w.In(i.Tree), pattern))
 		if err != nil {
 			return fault.Wrap(fault.Internal, err, "looking for the kernel image")
 		}
 		if len(found) == 1 {
-			return fault.Wrap(fault.IO, copyFile(found[0], filepath.Join(w.Out, ImageFile)), "copying the kernel image")
+			return fault.Wrap(fault.IO, copyFile(ctx, filepath.Join(w.Out, ImageFile), found[0]), "copying the kernel image")
 		}
 	}
 	return fault.New(fault.BadInput, "looking for the kernel image: the package has no boot/vmlinuz-<release>")
 }
 
-// copyFile copies content and gives it the epoch's time.
-func copyFile(from, to string) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(dst, src)
-	if err = errors.Join(err, dst.Close()); err != nil {
+// copyFile copies a file and gives the copy the epoch's time.
+func copyFile(ctx context.Context, to, from string) error {
+	if err := filecopy.File(ctx, to, from, 0o644); err != nil {
 		return err
 	}
 	return os.Chtimes(to, epoch, epoch)
@@ -184,7 +173,7 @@ func (e *Early) Version() int { return 1 }
 func (e *Early) Deps() []build.Step { return []build.Step{e.Tree} }
 
 // Run copies the modules and writes the index.
-func (e *Early) Run(_ context.Context, w *build.Work) error {
+func (e *Early) Run(ctx context.Context, w *build.Work) error {
 	x, err := ReadIndex(w.In(e.Tree))
 	if err != nil {
 		return err
@@ -200,7 +189,7 @@ func (e *Early) Run(_ context.Context, w *build.Work) error {
 	for _, m := range set {
 		plain := *m
 		plain.Path = strings.TrimSuffix(strings.TrimSuffix(m.Path, ".xz"), ".zst")
-		if err := copyModule(filepath.Join(from, m.Path), filepath.Join(to, plain.Path)); err != nil {
+		if err := copyModule(ctx, filepath.Join(from, m.Path), filepath.Join(to, plain.Path)); err != nil {
 			return fault.Wrap(fault.IO, err, "copying module %s", m.Name)
 		}
 		order.WriteString(plain.Path + "\n")
@@ -230,12 +219,12 @@ func (x *Index) writeEarly(dir string, order []byte) error {
 }
 
 // copyModule writes the decompressed module.
-func copyModule(from, to string) error {
+func copyModule(ctx context.Context, from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
 	if strings.HasSuffix(from, ".ko") {
-		return copyFile(from, to)
+		return copyFile(ctx, to, from)
 	}
 	f, err := os.Open(from)
 	if err != nil {

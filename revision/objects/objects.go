@@ -27,6 +27,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
+	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -183,7 +184,7 @@ func (s *Store) Verify(ctx context.Context, sum string) error {
 		return err
 	}
 	defer r.Close()
-	_, err = io.Copy(io.Discard, &interruptible{ctx, r})
+	_, err = io.Copy(io.Discard, ctxio.Reader(ctx, r))
 	return err
 }
 
@@ -213,20 +214,6 @@ func (s *Store) Remove(sum string) error {
 		return fmt.Errorf("removing object: %w", err)
 	}
 	return nil
-}
-
-// interruptible ends reading when the context does.
-type interruptible struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-// Read implements io.Reader.
-func (i *interruptible) Read(p []byte) (int, error) {
-	if err := i.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return i.r.Read(p)
 }
 
 // Put stores what r gives and returns its SHA-256. With a non-empty want it must

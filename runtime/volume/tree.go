@@ -1,9 +1,9 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
 // copyTree copies files and folders; symbolic links become what they lead to, if
@@ -65,12 +67,7 @@ func copyFile(root *os.Root, name, dst string, perm fs.FileMode) error {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_WRONLY, perm|0o444)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	return filecopy.To(context.Background(), dst, in, perm|0o444)
 }
 
 // removeEmpty removes the mount points below dir and dir itself, which hold nothing

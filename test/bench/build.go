@@ -160,7 +160,7 @@ func copyTree(ctx context.Context, from, to string) error {
 		if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
 			return err
 		}
-		if err := build.CopyFile(dst, filepath.Join(from, string(name))); err != nil && !os.IsNotExist(err) {
+		if err := build.CopyFile(ctx, dst, filepath.Join(from, string(name))); err != nil && !os.IsNotExist(err) {
 			return err
 		}
 	}

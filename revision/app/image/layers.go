@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 )
@@ -130,7 +131,7 @@ func verifyFile(ctx context.Context, path, want string) (int64, error) {
 	}
 	defer f.Close()
 	sum := sha256.New()
-	size, err := io.Copy(sum, &interruptible{ctx, f})
+	size, err := io.Copy(sum, ctxio.Reader(ctx, f))
 	if err != nil {
 		return 0, err
 	}
@@ -160,7 +161,7 @@ func (c *composer) download(ctx context.Context, layer v1.Layer, path string, di
 		limit = size
 	}
 	sum := sha256.New()
-	size, err := io.Copy(io.MultiWriter(f, sum), &bounded{&interruptible{ctx, body}, limit})
+	size, err := io.Copy(io.MultiWriter(f, sum), &bounded{ctxio.Reader(ctx, body), limit})
 	if err == nil {
 		err = compare(sum, digest.Hex)
 	}
@@ -168,19 +169,6 @@ func (c *composer) download(ctx context.Context, layer v1.Layer, path string, di
 		return 0, fmt.Errorf("receiving %s: %w", digest, err)
 	}
 	return size, f.Commit()
-}
-
-// interruptible reads until a context ends.
-type interruptible struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (i *interruptible) Read(p []byte) (int, error) {
-	if err := i.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return i.r.Read(p)
 }
 
 func (c *composer) applyAll(ctx context.Context, tree *rootfs.Tree, layers []v1.Layer) error {
