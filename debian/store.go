@@ -141,8 +141,7 @@ func syncFile(file string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return f.Sync()
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // verify compares a file with the entry's digest.

@@ -3,6 +3,7 @@ package images
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -136,7 +137,6 @@ func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "stamping the storage")
 	}
-	defer f.Close()
 	b := bufio.NewWriter(f)
 	for _, n := range storedInodes(inodes) {
 		fmt.Fprintf(b, "set_inode_field <%d> uid 0\nset_inode_field <%d> gid 0\n", n, n)
@@ -144,7 +144,7 @@ func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span
 			fmt.Fprintf(b, "set_inode_field <%d> %s @%d\n", n, field, at.Seconds())
 		}
 	}
-	if err := b.Flush(); err != nil {
+	if err := errors.Join(b.Flush(), f.Close()); err != nil {
 		return fault.Wrap(fault.IO, err, "stamping the storage")
 	}
 	return call(ctx, w, t, env, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", image, s.Start))

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -151,8 +152,8 @@ func writeSetting(path, value string) error {
 	if err != nil {
 		return fmt.Errorf("opening: %w", err)
 	}
-	defer f.Close()
-	if _, err := f.WriteString(value); err != nil {
+	_, err = f.WriteString(value)
+	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("writing: %w", err)
 	}
 	return nil

@@ -271,15 +271,26 @@ func (o *options) body(req *client.Request, stdin io.Reader) (closeBody func(), 
 }
 
 func (o *options) print(resp *client.Response, stdout io.Writer) error {
-	out := stdout
-	if o.output != "" {
-		f, err := os.Create(o.output)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		out = f
+	if err := o.save(resp, stdout); err != nil {
+		return err
 	}
+	_, err := io.WriteString(stdout, expand(o.write, resp.Status))
+	return err
+}
+
+// save writes the answer to the file of -o, or to standard output.
+func (o *options) save(resp *client.Response, stdout io.Writer) error {
+	if o.output == "" {
+		return o.copy(stdout, resp)
+	}
+	f, err := os.Create(o.output)
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.copy(f, resp), f.Close())
+}
+
+func (o *options) copy(out io.Writer, resp *client.Response) error {
 	if o.include {
 		head := strings.ReplaceAll(resp.Head, "\n", "\r\n")
 		if _, err := io.WriteString(out, head+"\r\n"); err != nil {
@@ -289,8 +300,7 @@ func (o *options) print(resp *client.Response, stdout io.Writer) error {
 	if _, err := io.Copy(out, resp); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
-	_, err := io.WriteString(stdout, expand(o.write, resp.Status))
-	return err
+	return nil
 }
 
 // expand writes -w's format: the status and the usual escapes.

@@ -19,7 +19,7 @@ const growSlack = 8 << 20
 // GrowPartition makes a partition reach to the end of its disk, if it is the last
 // one: in the table (GPT or MBR) and in the running kernel, also while mounted.
 // It returns whether anything changed. A device that is no partition is left alone.
-func GrowPartition(dev Device) (bool, error) {
+func GrowPartition(dev Device) (grown bool, err error) {
 	if dev.Partition == 0 {
 		return false, nil
 	}
@@ -27,7 +27,7 @@ func GrowPartition(dev Device) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("opening the disk: %w", err)
 	}
-	defer f.Close()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	size, sector, err := geometry(f)
 	if err != nil {
 		return false, err
