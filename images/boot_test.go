@@ -31,6 +31,7 @@ func TestKernelUnpacksTheInitrd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots a virtual machine")
 	}
+	oracle.Need(t, "cpio", "xz")
 	qemu, vmlinuz := oracle.Program(t, "qemu-system-x86_64"), pinnedKernel(t, "x64-uefi")
 	files := boardFiles()
 	files["cmd/pantavisor/main.go"] = `package main
