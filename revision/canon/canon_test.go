@@ -74,17 +74,17 @@ func TestBounds(t *testing.T) {
 		"exponent":       "1e999999999",
 		"large exponent": "1e5000",
 		"tiny":           "1e-999999999999",
-		"digits":         strings.Repeat("7", MaxDigits+1),
-		"depth":          strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1),
-		"objects":        strings.Repeat(`{"a":`, MaxDepth+1),
-		"values":         "[" + strings.Repeat("0,", MaxValues) + "0]",
+		"digits":         strings.Repeat("7", maxDigits+1),
+		"depth":          strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1),
+		"objects":        strings.Repeat(`{"a":`, maxDepth+1),
+		"values":         "[" + strings.Repeat("0,", maxValues) + "0]",
 		"size":           `"` + strings.Repeat("x", MaxSize) + `"`,
 	} {
 		if _, err := First([]byte(in)); !errors.Is(err, ErrBounds) {
 			t.Errorf("%s: error %v, want a bounds error", name, err)
 		}
 	}
-	deep := strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth)
+	deep := strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth)
 	if _, err := Parse([]byte(deep)); err != nil {
 		t.Errorf("at the bound: %v", err)
 	}

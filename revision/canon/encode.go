@@ -13,7 +13,7 @@ func (v Value) Append(dst []byte) []byte {
 	case Bool, Number:
 		return append(dst, v.text...)
 	case String:
-		return AppendString(dst, v.text)
+		return appendString(dst, v.text)
 	case Array:
 		return v.appendArray(dst)
 	default:
@@ -38,7 +38,7 @@ func (v Value) appendObject(dst []byte) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(AppendString(dst, m.Name), ':')
+		dst = append(appendString(dst, m.Name), ':')
 		dst = m.Value.Append(dst)
 	}
 	return append(dst, '}')
@@ -49,13 +49,20 @@ const (
 	lowerHex = "0123456789abcdef"
 )
 
-// AppendString appends s as a canonical JSON string: only the quotation mark, the
+// appendString appends s as a canonical JSON string: only the quotation mark, the
 // backslash and U+0000 to U+001F are escaped.
-func AppendString(dst []byte, s string) []byte {
+func appendString(dst []byte, s string) []byte {
 	return appendQuoted(dst, s, upperHex, false)
 }
 
-func appendQuoted(dst []byte, s, hex string, html bool) []byte {
+// AppendText appends text as a JSON string that is not signed: the canonical form
+// but for lower-case digits. Bytes that are not valid UTF-8 become U+FFFD, so that
+// every line can be read whatever a program printed (RFC 8259 §7, §8.1).
+func AppendText[T string | []byte](dst []byte, text T) []byte {
+	return appendQuoted(dst, text, lowerHex, false)
+}
+
+func appendQuoted[T string | []byte](dst []byte, s T, hex string, html bool) []byte {
 	dst = append(dst, '"')
 	start := 0
 	for i := 0; i < len(s); {
@@ -78,8 +85,8 @@ func appendQuoted(dst []byte, s, hex string, html bool) []byte {
 }
 
 // escapeRune handles one non-ASCII character at s[i:] and returns its length.
-func escapeRune(dst *[]byte, s string, start *int, i int, html bool) int {
-	r, n := utf8.DecodeRuneInString(s[i:])
+func escapeRune[T string | []byte](dst *[]byte, s T, start *int, i int, html bool) int {
+	r, n := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
 	switch {
 	case r == utf8.RuneError && n == 1:
 		*dst = append(append(*dst, s[*start:i]...), "\uFFFD"...)
@@ -161,5 +168,5 @@ func (s Style) quote(dst []byte, text string) []byte {
 	if s.HTML {
 		return appendQuoted(dst, text, lowerHex, true)
 	}
-	return AppendString(dst, text)
+	return appendString(dst, text)
 }

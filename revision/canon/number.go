@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// MaxDigits bounds the digits of a number in canonical form, so that 1e999999999
+// maxDigits bounds the digits of a number in canonical form, so that 1e999999999
 // is refused and not written out.
-const MaxDigits = 4096
+const maxDigits = 4096
 
 // number reads a number and puts it into canonical form.
 func (p *parser) number() (Value, error) {
@@ -86,8 +86,8 @@ func decimal(neg bool, whole, frac string, exp int) (string, error) {
 	exp -= len(frac)
 	trimmed := strings.TrimRight(digits, "0")
 	exp += len(digits) - len(trimmed)
-	if len(trimmed)+max(exp, 0) > MaxDigits || exp < -99999999/2 {
-		return "", fmt.Errorf("%w: a number of more than %d digits", ErrBounds, MaxDigits)
+	if len(trimmed)+max(exp, 0) > maxDigits || exp < -99999999/2 {
+		return "", fmt.Errorf("%w: a number of more than %d digits", ErrBounds, maxDigits)
 	}
 	var b strings.Builder
 	if neg {

@@ -14,8 +14,8 @@ import (
 // memory that a hostile document can claim below some tens of MiB.
 const (
 	MaxSize   = 16 << 20 // bytes of text
-	MaxDepth  = 256      // nested arrays and objects
-	MaxValues = 1 << 18  // values in one document
+	maxDepth  = 256      // nested arrays and objects
+	maxValues = 1 << 18  // values in one document
 )
 
 // ErrBounds is wrapped by the errors for documents beyond the bounds.
@@ -109,8 +109,8 @@ func quoteChar(c byte) string {
 }
 
 func (p *parser) value() (Value, error) {
-	if p.count++; p.count > MaxValues {
-		return Value{}, fmt.Errorf("%w: more than %d values", ErrBounds, MaxValues)
+	if p.count++; p.count > maxValues {
+		return Value{}, fmt.Errorf("%w: more than %d values", ErrBounds, maxValues)
 	}
 	p.space()
 	if p.pos >= len(p.in) {
@@ -137,8 +137,8 @@ func (p *parser) value() (Value, error) {
 }
 
 func (p *parser) nested(read func() (Value, error)) (Value, error) {
-	if p.depth++; p.depth > MaxDepth {
-		return Value{}, fmt.Errorf("%w: nested deeper than %d", ErrBounds, MaxDepth)
+	if p.depth++; p.depth > maxDepth {
+		return Value{}, fmt.Errorf("%w: nested deeper than %d", ErrBounds, maxDepth)
 	}
 	p.pos++
 	v, err := read()

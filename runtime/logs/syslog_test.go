@@ -1,12 +1,10 @@
 package logs
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,26 +56,4 @@ func TestSyslogOfAContainer(t *testing.T) {
 	if _, err := s.ServeSyslog(filepath.Join(path, "no/folder"), "app"); err == nil {
 		t.Error("a socket without a folder was made")
 	}
-}
-
-// FuzzAppendJSON writes strings that any JSON reader gives back.
-func FuzzAppendJSON(f *testing.F) {
-	for _, seed := range []string{"", "plain", "\"\\\n\r\t\x00\x1f\x7f", "é\xff\xfe\u2028", "\xe2\x82", "\ufffd"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		var back string
-		out := appendJSON(nil, text)
-		if err := json.Unmarshal(out, &back); err != nil || !utf8.Valid(out) {
-			t.Fatalf("%q becomes %s: %v", text, out, err)
-		}
-		reference, _ := json.Marshal(text)
-		var want string
-		if err := json.Unmarshal(reference, &want); err != nil || back != want {
-			t.Fatalf("%q comes back as %q", text, back)
-		}
-		if same := appendJSON(nil, []byte(text)); string(same) != string(out) {
-			t.Fatalf("bytes become %s, a string %s", same, out)
-		}
-	})
 }

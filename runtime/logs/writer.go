@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
 const maxPacking = 1024 // rotated files that wait for their compression
@@ -266,12 +267,12 @@ func (w *writer) jsonLine(platform string, r *record, text []byte) []byte {
 	b := strconv.AppendInt(append(w.line[:0], `{"tsec":`...), r.sec, 10)
 	b = strconv.AppendInt(append(b, `,"tnano":`...), r.nsec, 10)
 	if w.oneTime != nil {
-		b = appendJSON(append(b, `,"ts":`...), w.oneTime(r.wall))
+		b = canon.AppendText(append(b, `,"ts":`...), w.oneTime(r.wall))
 	}
-	b = appendJSON(append(b, `,"platform":`...), platform)
-	b = appendJSON(append(b, `,"lvl":`...), r.level.String())
-	b = appendJSON(append(b, `,"src":`...), r.source)
-	b = appendJSON(append(b, `,"msg":`...), text)
+	b = canon.AppendText(append(b, `,"platform":`...), platform)
+	b = canon.AppendText(append(b, `,"lvl":`...), r.level.String())
+	b = canon.AppendText(append(b, `,"src":`...), r.source)
+	b = canon.AppendText(append(b, `,"msg":`...), text)
 	w.line = append(b, '}', '\n')
 	return w.line
 }
