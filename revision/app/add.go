@@ -144,7 +144,7 @@ func sources(origins []image.Origin) string {
 // source makes the manifest that the flags describe, collecting all that is wrong
 // with them.
 func (o *AddOptions) source() (*Source, error) {
-	src := NewSource(template.Builtin)
+	src := newSource(template.Builtin)
 	args, argsErr := o.arguments()
 	volumes, volumesErr := parseVolumes(o.Volumes)
 	_, formatErr := parseFormat(o.FormatOptions)

@@ -28,9 +28,9 @@ import (
 // File names in an application's folder.
 const (
 	SourceName  = "src.json"
-	RunName     = "run.json"
-	RootName    = "root.squashfs"
-	OverlayName = "root.ovl.squashfs"
+	runName     = "run.json"
+	rootName    = "root.squashfs"
+	overlayName = "root.ovl.squashfs"
 
 	dockerDigest = ".docker-digest"
 	rootfsDigest = ".rootfs-digest"
@@ -138,7 +138,7 @@ func (w *Workspace) List() ([]string, error) {
 
 // read returns an application's manifest.
 func (w *Workspace) read(name string) (*Source, error) {
-	s, err := ReadSource(filepath.Join(w.folder(name), SourceName))
+	s, err := readSource(filepath.Join(w.folder(name), SourceName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.BadInput, "application %q: it has no %s; pvr app ls lists the applications", name, SourceName)
 	}

@@ -255,7 +255,7 @@ func checkFile(t *testing.T, path string, raw json.RawMessage) {
 	if err := json.Unmarshal(raw, &want); err != nil {
 		t.Fatal(err)
 	}
-	if filepath.Base(path) == RunName {
+	if filepath.Base(path) == runName {
 		want, got = canonical(t, want), []byte(canonical(t, string(got)))
 	}
 	if d := cmp.Diff(want, string(got)); d != "" {
@@ -419,7 +419,7 @@ func runRecorded(t *testing.T, w *Workspace, log *messages, c recordedCase) {
 			t.Errorf("platform %q, %v; want the first of the list that there is", src.Text("docker_platform"), err)
 		}
 	}
-	if c.Name == "install-missing-squashfs" && len(list(t, filepath.Join(w.Dir, app, RootName))) < 5 {
+	if c.Name == "install-missing-squashfs" && len(list(t, filepath.Join(w.Dir, app, rootName))) < 5 {
 		t.Error("the image was not made again")
 	}
 }

@@ -212,19 +212,19 @@ func hashVolume(ctx context.Context, path string, p verity.Params) (*verity.Tree
 // refer stages run.json and src.json that have the volume mounted by the device
 // mapper.
 func (w *Workspace) refer(c *change, container, volume string, r *Result) error {
-	run, err := w.readManifest(container + "/" + RunName)
+	run, err := w.readManifest(container + "/" + runName)
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "%s", container)
 	}
 	if run, err = mapped(run, volume); err != nil {
-		return fmt.Errorf("%s/%s: %w", container, RunName, err)
+		return fmt.Errorf("%s/%s: %w", container, runName, err)
 	}
-	if err := c.write(RunName, run.Encode()); err != nil {
+	if err := c.write(runName, run.Encode()); err != nil {
 		return err
 	}
-	r.Written = append(r.Written, container+"/"+RunName)
-	w.updated(container, container+"/"+RunName)
-	src, err := ReadSource(filepath.Join(c.final, SourceName))
+	r.Written = append(r.Written, container+"/"+runName)
+	w.updated(container, container+"/"+runName)
+	src, err := readSource(filepath.Join(c.final, SourceName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

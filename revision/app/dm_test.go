@@ -246,7 +246,7 @@ func TestUpdateRenewsHashTrees(t *testing.T) {
 	if _, err := w.Add(ctx, "a", AddOptions{From: from, Kind: Rootfs}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.ConvertDM(ctx, "a", RootName); err != nil {
+	if _, err := w.ConvertDM(ctx, "a", rootName); err != nil {
 		t.Fatal(err)
 	}
 	old := get(t, w, "a/_dm/root.squashfs.json")

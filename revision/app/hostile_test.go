@@ -102,7 +102,7 @@ func TestBaseMovesWithItsExtensions(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := func() (paths []string) {
-		for _, e := range list(t, filepath.Join(w.Dir, "ext", OverlayName)) {
+		for _, e := range list(t, filepath.Join(w.Dir, "ext", overlayName)) {
 			paths = append(paths, e.Mode[:1]+e.Path)
 		}
 		return paths
@@ -204,7 +204,7 @@ func BenchmarkAdd(b *testing.B) {
 		if _, err := w.Add(context.Background(), "x", AddOptions{From: "reg.example/fifty:1"}); err != nil {
 			b.Fatal(err)
 		}
-		info, err := os.Stat(filepath.Join(w.Dir, "x", RootName))
+		info, err := os.Stat(filepath.Join(w.Dir, "x", rootName))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -155,28 +155,28 @@ func (b *build) images(ctx context.Context) error {
 	case b.src.Text("docker_digest") != "":
 		return b.ensureDocker(ctx)
 	case b.src.Kind() == PVR:
-		b.w.say(b.name, "", "Application already up to date. Will skip generating new %s", RootName)
+		b.w.say(b.name, "", "Application already up to date. Will skip generating new %s", rootName)
 		return nil
 	}
 	return fault.New(fault.BadInput, "%s/%s names no source: docker_name, rootfs_url or pvr is expected", b.name, SourceName)
 }
 
 func (b *build) ensureDocker(ctx context.Context) error {
-	b.change.remove(RootName + rootfsDigest)
+	b.change.remove(rootName + rootfsDigest)
 	if b.src.Text("base") == "" {
-		if err := b.ensure(ctx, RootName, b.src.Text("docker_digest"), b.rootTree); err != nil {
+		if err := b.ensure(ctx, rootName, b.src.Text("docker_digest"), b.rootTree); err != nil {
 			return err
 		}
 	}
 	if over := b.src.Text("docker_ovl_digest"); over != "" {
 		if b.old != nil && b.old.Text("docker_digest") != b.src.Text("docker_digest") {
 			b.stale = true // it lies over another base now
-			b.change.first = append(b.change.first, OverlayName+dockerDigest)
+			b.change.first = append(b.change.first, overlayName+dockerDigest)
 		}
-		return b.ensure(ctx, OverlayName, over, b.overlayTree)
+		return b.ensure(ctx, overlayName, over, b.overlayTree)
 	}
-	b.change.remove(OverlayName)
-	b.change.remove(OverlayName + dockerDigest)
+	b.change.remove(overlayName)
+	b.change.remove(overlayName + dockerDigest)
 	return nil
 }
 
@@ -192,7 +192,7 @@ func (b *build) current(file, suffix, want string) bool {
 
 // ensure makes an image from a container image unless it is there.
 func (b *build) ensure(ctx context.Context, file, want string, compose func(context.Context, string) (*rootfs.Tree, error)) error {
-	if b.current(file, dockerDigest, want) && (file != OverlayName || !b.stale) {
+	if b.current(file, dockerDigest, want) && (file != overlayName || !b.stale) {
 		b.w.say(b.name, b.name+"/"+file, "%s: already up to date.", file)
 		return nil
 	}
@@ -329,11 +329,11 @@ func (b *build) installBase(ctx context.Context) error {
 }
 
 func (b *build) ensureRootfs(ctx context.Context) error {
-	for _, file := range []string{RootName + dockerDigest, OverlayName, OverlayName + dockerDigest} {
+	for _, file := range []string{rootName + dockerDigest, overlayName, overlayName + dockerDigest} {
 		b.change.remove(file)
 	}
-	if want := b.src.Text("rootfs_digest"); want != "" && b.current(RootName, rootfsDigest, want) {
-		b.w.say(b.name, b.name+"/"+RootName, "%s: already up to date.", RootName)
+	if want := b.src.Text("rootfs_digest"); want != "" && b.current(rootName, rootfsDigest, want) {
+		b.w.say(b.name, b.name+"/"+rootName, "%s: already up to date.", rootName)
 		return nil
 	}
 	tree, err := b.w.composeRootfs(ctx, b.src.Text("rootfs_url"))
@@ -341,13 +341,13 @@ func (b *build) ensureRootfs(ctx context.Context) error {
 		return err
 	}
 	defer tree.Close()
-	sum, err := b.w.squash(ctx, b.change, b.name, RootName, tree, b.src.Text("format_options"))
+	sum, err := b.w.squash(ctx, b.change, b.name, rootName, tree, b.src.Text("format_options"))
 	if err != nil {
 		return err
 	}
-	b.result.Written = append(b.result.Written, b.name+"/"+RootName)
+	b.result.Written = append(b.result.Written, b.name+"/"+rootName)
 	b.src.Set("rootfs_digest", "sha256:"+sum)
-	return b.write(RootName+rootfsDigest, []byte("sha256:"+sum))
+	return b.write(rootName+rootfsDigest, []byte("sha256:"+sum))
 }
 
 // render makes run.json and the container's configuration.
@@ -364,7 +364,7 @@ func (b *build) render() error {
 	} else if err := b.write(template.ConfigName, out.Config); err != nil {
 		return err
 	}
-	return b.writeJSON(RunName, out.Run.Pretty(canon.Checkout), out.Run)
+	return b.writeJSON(runName, out.Run.Pretty(canon.Checkout), out.Run)
 }
 
 // write makes a file of the application unless it is there already.

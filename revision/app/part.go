@@ -67,7 +67,7 @@ func (w *Workspace) addPart(ctx context.Context, name, reference string, flags *
 
 func (p *part) source() (*Source, error) {
 	text, _ := p.state.Get(p.name + "/" + SourceName)
-	return ParseSource(text)
+	return parseSource(text)
 }
 
 // updatePart takes the part again; arguments, configuration and volumes stay as
@@ -121,7 +121,7 @@ func (w *Workspace) place(ctx context.Context, name string, p *part, src *Source
 }
 
 // rendered are the files that are made here and not taken over.
-var rendered = []string{SourceName, RunName, template.ConfigName}
+var rendered = []string{SourceName, runName, template.ConfigName}
 
 // fetched stages one file of a part.
 func (b *build) fetched(ctx context.Context, c *change, p *part, key, name string) error {
@@ -169,7 +169,7 @@ func (b *build) finishPart(others *change) (*Result, error) {
 	if err := b.render(); err != nil {
 		return nil, err
 	}
-	b.w.say(b.name, "", "Application already up to date. Will skip generating new %s", RootName)
+	b.w.say(b.name, "", "Application already up to date. Will skip generating new %s", rootName)
 	if err := b.writeJSON(SourceName, b.src.Encode(), b.src.JSON()); err != nil {
 		return nil, err
 	}

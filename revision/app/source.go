@@ -10,7 +10,7 @@ import (
 )
 
 // Spec is the value of "#spec" in src.json.
-const Spec = "service-manifest-src@1"
+const sourceSpec = "service-manifest-src@1"
 
 // order is the order in which src.json has its members; unknown ones follow.
 var order = []string{
@@ -29,16 +29,16 @@ type Source struct {
 	members map[string]canon.Value
 }
 
-// NewSource returns a manifest with nothing but its version and template.
-func NewSource(template string) *Source {
+// newSource returns a manifest with nothing but its version and template.
+func newSource(template string) *Source {
 	s := &Source{members: map[string]canon.Value{}}
-	s.Set("#spec", Spec)
+	s.Set("#spec", sourceSpec)
 	s.Set("template", template)
 	return s
 }
 
-// ParseSource reads src.json.
-func ParseSource(text []byte) (*Source, error) {
+// parseSource reads src.json.
+func parseSource(text []byte) (*Source, error) {
 	v, err := canon.First(text)
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading src.json")
@@ -63,13 +63,13 @@ func (s *Source) check() error {
 	return nil
 }
 
-// ReadSource reads the file src.json at path.
-func ReadSource(path string) (*Source, error) {
+// readSource reads the file src.json at path.
+func readSource(path string) (*Source, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the source manifest: %w", err)
 	}
-	s, err := ParseSource(text)
+	s, err := parseSource(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

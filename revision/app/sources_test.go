@@ -83,14 +83,14 @@ func TestRecordedRootfs(t *testing.T) {
 
 func checkRootfs(t *testing.T, w *Workspace, name, from string, c rootfsCase) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(w.Dir, name, RootName))
+	data, err := os.ReadFile(filepath.Join(w.Dir, name, rootName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(data)
 	digest := hex.EncodeToString(sum[:])
 	source := strings.NewReplacer("@DIGEST@", digest, "../rootfs", from).Replace(c.Source)
-	files := map[string]string{SourceName: source, RunName: c.Run, "lxc.container.conf": c.Config, RootName + rootfsDigest: "sha256:" + digest, RootName: ""}
+	files := map[string]string{SourceName: source, runName: c.Run, "lxc.container.conf": c.Config, rootName + rootfsDigest: "sha256:" + digest, rootName: ""}
 	want := map[string]json.RawMessage{}
 	for _, f := range c.Files {
 		raw, err := json.Marshal(files[f])
@@ -131,7 +131,7 @@ func TestRootfsForms(t *testing.T) {
 			if _, err := w.Add(context.Background(), name, AddOptions{From: from, Kind: Rootfs}); err != nil {
 				t.Fatal(err)
 			}
-			got := list(t, filepath.Join(w.Dir, name, RootName))
+			got := list(t, filepath.Join(w.Dir, name, rootName))
 			if first == nil {
 				first = got
 			}
@@ -156,7 +156,7 @@ func TestRootfsUpdate(t *testing.T) {
 	if _, err := w.Add(ctx, "a", AddOptions{From: from, Kind: Rootfs, FormatOptions: "-comp gzip -e f2", Args: []string{"K=v"}}); err != nil {
 		t.Fatal(err)
 	}
-	before := list(t, filepath.Join(w.Dir, "a", RootName))
+	before := list(t, filepath.Join(w.Dir, "a", rootName))
 	put("two, longer")
 	log.take()
 	if r, err := w.Install(ctx, "a"); err != nil || len(r.Written) != 0 || !strings.Contains(strings.Join(log.take(), "\n"), "root.squashfs: already up to date.") {
@@ -165,7 +165,7 @@ func TestRootfsUpdate(t *testing.T) {
 	if r, err := w.Update(ctx, "a", UpdateOptions{}); err != nil || len(r.Written) != 3 {
 		t.Errorf("update wrote %v, %v; want the image, its digest and src.json", r, err)
 	}
-	after := list(t, filepath.Join(w.Dir, "a", RootName))
+	after := list(t, filepath.Join(w.Dir, "a", rootName))
 	if before[1].SHA256 == after[1].SHA256 {
 		t.Error("the update does not have the new content")
 	}
@@ -173,7 +173,7 @@ func TestRootfsUpdate(t *testing.T) {
 	if err != nil || src.Text("rootfs_url") != from || string(src.Value("args").Encode()) != `{"K":"v"}` {
 		t.Errorf("src.json lost something: %s, %v", src.Encode(), err)
 	}
-	comp, err := exec.Command("unsquashfs", "-s", filepath.Join(w.Dir, "a", RootName)).Output()
+	comp, err := exec.Command("unsquashfs", "-s", filepath.Join(w.Dir, "a", rootName)).Output()
 	if err != nil || !strings.Contains(string(comp), "Compression gzip") {
 		t.Errorf("%v\n%s", err, comp)
 	}
@@ -224,7 +224,7 @@ func TestRecordedParts(t *testing.T) {
 			if _, err := w.Add(context.Background(), name, o); err != nil {
 				t.Fatal(err)
 			}
-			c.Files[RootName] = json.RawMessage(`{}`)
+			c.Files[rootName] = json.RawMessage(`{}`)
 			var source string
 			if err := json.Unmarshal(c.Files[SourceName], &source); err != nil {
 				t.Fatal(err)
@@ -290,7 +290,7 @@ func TestSourceKeepsWhatItDoesNotKnow(t *testing.T) {
   ],
   "zzz": null
  }`
-	s, err := ParseSource([]byte(text))
+	s, err := parseSource([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +298,7 @@ func TestSourceKeepsWhatItDoesNotKnow(t *testing.T) {
 		t.Error(d)
 	}
 	for _, bad := range []string{"", "[]", `{"docker_name":1}`, `{"rootfs_url":{}}`} {
-		if _, err := ParseSource([]byte(bad)); err == nil {
+		if _, err := parseSource([]byte(bad)); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
@@ -307,11 +307,11 @@ func TestSourceKeepsWhatItDoesNotKnow(t *testing.T) {
 func FuzzSource(f *testing.F) {
 	f.Add([]byte(`{"#spec":"service-manifest-src@1","args":{"a":1},"dm_enabled":{"v":true},"x":[{}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := ParseSource(data)
+		s, err := parseSource(data)
 		if err != nil {
 			return
 		}
-		again, err := ParseSource(s.Encode())
+		again, err := parseSource(s.Encode())
 		if err != nil || string(again.Encode()) != string(s.Encode()) {
 			t.Fatalf("%v\n%s\n%s", err, s.Encode(), again.Encode())
 		}
@@ -344,7 +344,7 @@ func TestDefaultIsNoLargerThanBefore(t *testing.T) {
 	if _, err := w.Add(context.Background(), "a", AddOptions{From: from, Kind: Rootfs}); err != nil {
 		t.Fatal(err)
 	}
-	ours, err := os.Stat(filepath.Join(w.Dir, "a", RootName))
+	ours, err := os.Stat(filepath.Join(w.Dir, "a", rootName))
 	theirs, err2 := os.Stat(other)
 	if err := errors.Join(err, err2); err != nil {
 		t.Fatal(err)

@@ -73,7 +73,7 @@ func (b *build) updateRootfs(from string) {
 		b.src.Set("rootfs_url", from)
 	}
 	b.src.Set("rootfs_digest", "")
-	b.w.say(b.name, b.name+"/"+RootName, "Update base: %s", RootName)
+	b.w.say(b.name, b.name+"/"+rootName, "Update base: %s", rootName)
 }
 
 func (b *build) updateDocker(ctx context.Context, o UpdateOptions) error {
@@ -93,11 +93,11 @@ func (b *build) updateDocker(ctx context.Context, o UpdateOptions) error {
 		return err
 	}
 	if overlay {
-		b.w.say(b.name, b.name+"/"+OverlayName, "Update ovl: %s", OverlayName)
+		b.w.say(b.name, b.name+"/"+overlayName, "Update ovl: %s", overlayName)
 		return nil
 	}
 	b.src.Set("docker_ovl_digest", "")
-	b.w.say(b.name, b.name+"/"+RootName, "Update base: %s", RootName)
+	b.w.say(b.name, b.name+"/"+rootName, "Update base: %s", rootName)
 	return nil
 }
 

@@ -104,7 +104,7 @@ func (p *parser) groupName(o *object) string {
 func (p *parser) roles(o *object, c *Container) {
 	n, ok := o.member("roles")
 	if !ok {
-		if p.opt.DefaultRole != "" && p.opt.DefaultRole != RoleNobody {
+		if p.opt.DefaultRole != "" && p.opt.DefaultRole != roleNobody {
 			c.Roles = []string{p.opt.DefaultRole}
 			o.note("without roles the container gets the role %s, as this device is configured", p.opt.DefaultRole)
 		} else {
@@ -115,7 +115,7 @@ func (p *parser) roles(o *object, c *Container) {
 	}
 	for _, r := range c.Roles {
 		c.Mgmt = c.Mgmt || r == RoleMgmt
-		if r != RoleMgmt && r != RoleNobody {
+		if r != RoleMgmt && r != roleNobody {
 			o.at("roles", canon.Value{}).note("role %.80q is unknown; known are mgmt and nobody", r)
 		}
 	}

@@ -265,14 +265,14 @@ func checkCrypt(o *object, d Disk) {
 		n.fail("missing; image,size,key is expected")
 		return
 	}
-	if _, _, _, err := d.Crypt(); err != nil {
+	if _, _, _, err := d.crypt(); err != nil {
 		n.note("%v; volumes on this disk cannot be mounted", err)
 	}
 }
 
-// Crypt splits the path of an encrypted disk, "image,size,key": the file that holds
+// crypt splits the path of an encrypted disk, "image,size,key": the file that holds
 // the disk, its size in MB and the name of its key.
-func (d *Disk) Crypt() (image string, size int, key string, err error) {
+func (d *Disk) crypt() (image string, size int, key string, err error) {
 	f := strings.Split(strings.TrimPrefix(d.Path, "-v2 "), ",")
 	if len(f) != 3 {
 		return "", 0, "", fmt.Errorf("%.120q is not image,size,key", d.Path)

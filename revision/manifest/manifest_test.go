@@ -359,9 +359,7 @@ func TestDataContainerNeedsNoProgram(t *testing.T) {
 func TestModulesByKernelRelease(t *testing.T) {
 	d := device().with("bsp/run.json", `{"linux":"kernel.img","initrd":"pantavisor","modules_6.1":"modules.squashfs","modules":"firmware.squashfs"}`)
 	b := d.parse(t, Options{}).BSP
-	one, _ := b.ModulesFor("6.1")
-	other, _ := b.ModulesFor("6.2")
-	if one.File != "modules.squashfs" || other.File != "firmware.squashfs" {
+	if len(b.Modules) != 2 || b.Modules["6.1"].File != "modules.squashfs" || b.Modules[""].File != "firmware.squashfs" {
 		t.Errorf("modules %v", b.Modules)
 	}
 }
@@ -392,7 +390,7 @@ func TestOddities(t *testing.T) {
 
 func TestCryptPath(t *testing.T) {
 	d := Disk{Path: "-v2 /storage/x.img, 8,key"}
-	if image, size, key, err := d.Crypt(); image != "/storage/x.img" || size != 8 || key != "key" || err != nil {
+	if image, size, key, err := d.crypt(); image != "/storage/x.img" || size != 8 || key != "key" || err != nil {
 		t.Errorf("%q, %d, %q, %v", image, size, key, err)
 	}
 }

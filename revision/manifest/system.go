@@ -32,10 +32,10 @@ const (
 	RestartContainer Restart = "container" // only the container restarts
 )
 
-// RoleMgmt gives a container the whole control interface; RoleNobody gives none.
+// RoleMgmt gives a container the whole control interface; roleNobody gives none.
 const (
 	RoleMgmt   = "mgmt"
-	RoleNobody = "nobody"
+	roleNobody = "nobody"
 )
 
 // Options are what the device's configuration decides about the meaning of a state.
@@ -167,15 +167,6 @@ type BSP struct {
 	// Modules maps a kernel release to its modules; "" holds those for any.
 	Modules map[string]Artifact
 	Addons  []string
-}
-
-// ModulesFor returns the modules of a kernel release (uname -r).
-func (b *BSP) ModulesFor(release string) (Artifact, bool) {
-	if a, ok := b.Modules[release]; ok {
-		return a, true
-	}
-	a, ok := b.Modules[""]
-	return a, ok
 }
 
 // Drivers is bsp/drivers.json: abstract driver names and the modules behind them.

@@ -78,45 +78,6 @@ func (c *Client) relogin(ctx context.Context, u *url.URL) (*Identity, error) {
 	return c.whoAmI(ctx, u, authKept)
 }
 
-// LoginAs logs in with a name and password without asking anybody, and keeps the
-// token. The endpoint is as for [Client.StatusURL].
-func (c *Client) LoginAs(ctx context.Context, endpoint string, who Credentials) (*Identity, error) {
-	u, err := c.StatusURL(endpoint)
-	if err != nil {
-		return nil, err
-	}
-	s, err := c.challengeAt(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	token, err := c.login(ctx, s.challenge.Endpoint, who, "")
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	s.token = token
-	err = c.keep(ctx, s, token)
-	s.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	return c.whoAmI(ctx, u, authKept)
-}
-
-// challengeAt asks without a token to learn what token is wanted.
-func (c *Client) challengeAt(ctx context.Context, u *url.URL) (*session, error) {
-	k := &call{method: http.MethodGet, url: u, auth: authToken}
-	r, err := c.do(ctx, k, http.StatusUnauthorized, http.StatusForbidden)
-	if err != nil {
-		return nil, fmt.Errorf("asking where to log in: %w", err)
-	}
-	s, _, err := c.sessionFor(u, r)
-	if err == nil && s == nil {
-		err = fault.New(fault.Unreachable, "asking %s where to log in: the answer names no authentication endpoint", shown(u))
-	}
-	return s, err
-}
-
 func (c *Client) whoAmI(ctx context.Context, u *url.URL, mode authMode) (*Identity, error) {
 	r, err := c.do(ctx, &call{method: http.MethodGet, url: u, auth: mode}, http.StatusOK)
 	if err != nil {

@@ -22,10 +22,10 @@ func (c Challenge) Key() string { return c.Endpoint + " realm=" + c.Realm }
 // maxChallenge bounds the header that is read.
 const maxChallenge = 8 << 10
 
-// ParseChallenge reads one WWW-Authenticate header (RFC 9110, section 11.6.1) of
+// parseChallenge reads one WWW-Authenticate header (RFC 9110, section 11.6.1) of
 // the scheme JWT or Bearer with the parameters realm and ph-aeps. Of several
 // endpoints in ph-aeps the first counts.
-func ParseChallenge(header string) (Challenge, error) {
+func parseChallenge(header string) (Challenge, error) {
 	if len(header) > maxChallenge {
 		return Challenge{}, fmt.Errorf("reading WWW-Authenticate: %d bytes, at most %d are allowed", len(header), maxChallenge)
 	}
@@ -96,7 +96,7 @@ func paramValue(text string) (value, rest string, err error) {
 // challengeOf returns the first usable challenge of a reply.
 func challengeOf(h http.Header) (Challenge, bool) {
 	for _, line := range h.Values("WWW-Authenticate") {
-		if ch, err := ParseChallenge(line); err == nil {
+		if ch, err := parseChallenge(line); err == nil {
 			return ch, true
 		}
 	}

@@ -28,7 +28,7 @@ func TestParseChallenge(t *testing.T) {
 		{`JWT ` + strings.Repeat("a=b,", 5000), Challenge{}, false},
 	}
 	for _, tc := range tests {
-		got, err := ParseChallenge(tc.header)
+		got, err := parseChallenge(tc.header)
 		if got != tc.want || (err == nil) != tc.ok {
 			t.Errorf("%.80q: %+v, %v", tc.header, got, err)
 		}
@@ -69,7 +69,7 @@ func FuzzParseChallenge(f *testing.F) {
 	f.Add(`JWT realm="pantahub services", ph-aeps="https://api.pantahub.com/auth"`)
 	f.Add(`Bearer realm="a\"b", ph-aeps="http://h,http://i", x=y`)
 	f.Fuzz(func(t *testing.T, header string) {
-		ch, err := ParseChallenge(header)
+		ch, err := parseChallenge(header)
 		if err != nil {
 			return
 		}

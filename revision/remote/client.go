@@ -24,7 +24,7 @@ type Client struct {
 	opt    Options
 	web    *http.Client // calls with tokens
 	data   *http.Client // signed URLs
-	tokens *Tokens      // nil: not kept
+	tokens *tokenStore  // nil: not kept
 
 	mu       sync.Mutex
 	sessions map[string]*session // by Challenge.Key
@@ -43,7 +43,7 @@ func New(opt Options) (*Client, error) {
 	c := &Client{opt: opt, sessions: map[string]*session{}, origins: map[string]*session{}}
 	c.web, c.data = newHTTP(opt, opt.Insecure), newHTTP(opt, false)
 	if opt.ConfigDir != "" {
-		c.tokens = NewTokens(opt.ConfigDir)
+		c.tokens = newTokens(opt.ConfigDir)
 	}
 	return c, nil
 }
@@ -55,9 +55,9 @@ func (c *Client) Close() {
 }
 
 // Reference reads a repository's name with the client's base URL, see
-// [ParseReference].
+// [parseReference].
 func (c *Client) Reference(text string) (Reference, error) {
-	return ParseReference(text, c.opt.RepoBaseURL)
+	return parseReference(text, c.opt.RepoBaseURL)
 }
 
 func newHTTP(opt Options, insecure bool) *http.Client {

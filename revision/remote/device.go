@@ -236,31 +236,3 @@ func (c *Client) claimURL(device string) (*url.URL, error) {
 	u, err := ParseURL(device)
 	return u, fault.Wrap(fault.BadInput, err, "reading device URL %.200q", device)
 }
-
-// Nicks returns the names that begin with a text, for completion: accounts, or
-// after "owner/" that account's devices.
-func (c *Client) Nicks(ctx context.Context, text string) ([]string, error) {
-	owner, nick, devices := strings.Cut(text, "/")
-	u, err := c.api("profiles")
-	query := url.Values{"nick": {"^" + text}}
-	if devices {
-		u, err = c.api("devices")
-		query = url.Values{"nick": {"^" + nick}, "owner-nick": {owner}}
-	}
-	if err != nil {
-		return nil, err
-	}
-	u = announceURL(u)
-	u.RawQuery = query.Encode()
-	doc, err := c.document(ctx, &call{method: http.MethodGet, url: u, auth: authRead})
-	if err != nil {
-		return nil, fmt.Errorf("looking up names: %w", err)
-	}
-	var names []string
-	for _, v := range doc.Elems() {
-		if name := textMember(v, "nick"); name != "" {
-			names = append(names, name)
-		}
-	}
-	return names, nil
-}

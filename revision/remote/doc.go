@@ -16,7 +16,7 @@
 //
 // The first request to an origin goes without a token. A reply 401 or 403 names
 // an authentication endpoint and a realm ([Challenge]); the client then tries, in
-// this order and never twice: the token kept in auth.json ([Tokens]), that token
+// this order and never twice: the token kept in auth.json ([tokenStore]), that token
 // refreshed, for reading an anonymous one, and the user's name and password. A
 // token goes only to the origin that asked for it, and only if that origin belongs
 // to the endpoint: see [ErrUntrusted]. Signed URLs never get one.

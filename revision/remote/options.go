@@ -16,10 +16,10 @@ import (
 // Options say how a [Client] works. The zero value speaks with the public Hub and
 // keeps no tokens.
 type Options struct {
-	// BaseURL is the Hub's API; empty for DefaultBaseURL.
+	// BaseURL is the Hub's API; empty for https://api.pantahub.com.
 	BaseURL string
 	// RepoBaseURL is where nick/device names are looked up; empty for
-	// DefaultRepoBaseURL.
+	// https://pvr.pantahub.com.
 	RepoBaseURL string
 	// ConfigDir is the folder of auth.json; with an empty one tokens are
 	// forgotten at the end.
@@ -71,8 +71,8 @@ type Credentials struct {
 }
 
 func (o *Options) setDefaults() {
-	setDefault(&o.BaseURL, DefaultBaseURL)
-	setDefault(&o.RepoBaseURL, DefaultRepoBaseURL)
+	setDefault(&o.BaseURL, defaultBaseURL)
+	setDefault(&o.RepoBaseURL, defaultRepoBaseURL)
 	setDefault(&o.Proxy, "system")
 	setDefault(&o.UserAgent, "pvr")
 	setDefault(&o.Downloads, 4)

@@ -17,8 +17,8 @@ import (
 
 // Addresses that stand where the user names none.
 const (
-	DefaultBaseURL     = "https://api.pantahub.com"
-	DefaultRepoBaseURL = "https://pvr.pantahub.com"
+	defaultBaseURL     = "https://api.pantahub.com"
+	defaultRepoBaseURL = "https://pvr.pantahub.com"
 )
 
 // devicePort and devicePath make up a device's own endpoint.
@@ -38,7 +38,7 @@ type Reference struct {
 	Fragment state.Fragment
 }
 
-// ParseReference reads one of
+// parseReference reads one of
 //
 //	192.168.1.2, fe80::1    a device's own endpoint on port 12368
 //	https://host/path       a remote; http works, too
@@ -46,8 +46,8 @@ type Reference struct {
 //	nick/device             a device of the Hub, below the URL repoBase
 //
 // each with an optional #PART,-PART. An empty repoBase stands for
-// DefaultRepoBaseURL.
-func ParseReference(text, repoBase string) (Reference, error) {
+// defaultRepoBaseURL.
+func parseReference(text, repoBase string) (Reference, error) {
 	name, frag, _ := strings.Cut(text, "#")
 	ref, err := parseName(name, repoBase)
 	if err != nil {
@@ -163,7 +163,7 @@ func hubURL(name, repoBase string) (*url.URL, error) {
 
 func belowBase(repoBase, nick, device string) (*url.URL, error) {
 	if repoBase == "" {
-		repoBase = DefaultRepoBaseURL
+		repoBase = defaultRepoBaseURL
 	}
 	base, err := ParseURL(repoBase)
 	if err != nil {

@@ -51,7 +51,7 @@ func TestParseReference(t *testing.T) {
 		{"plain/file", "plain/file", true},
 	}
 	for _, tc := range tests {
-		ref, err := ParseReference(tc.text, "")
+		ref, err := parseReference(tc.text, "")
 		if err != nil || ref.String() != tc.want || ref.IsRemote() == tc.local {
 			t.Errorf("%s: %q (remote %t), %v; want %q", tc.text, ref, ref.IsRemote(), err, tc.want)
 		}
@@ -84,7 +84,7 @@ func TestParseReferenceRefuses(t *testing.T) {
 		"user/" + longName + "x": "not a valid URL",
 	}
 	for text, want := range tests {
-		ref, err := ParseReference(text, "")
+		ref, err := parseReference(text, "")
 		if err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {
 			t.Errorf("%q: %v, %v; want %q", text, ref, err, want)
 		}
@@ -92,10 +92,10 @@ func TestParseReferenceRefuses(t *testing.T) {
 			t.Errorf("%q: the password is shown: %v", text, err)
 		}
 	}
-	if _, err := ParseReference("a/b", "pvr.example.com"); err == nil || !strings.Contains(err.Error(), "base URL") {
+	if _, err := parseReference("a/b", "pvr.example.com"); err == nil || !strings.Contains(err.Error(), "base URL") {
 		t.Errorf("base URL without scheme: %v", err)
 	}
-	ref, err := ParseReference("a/b", "http://127.0.0.1:9/x/")
+	ref, err := parseReference("a/b", "http://127.0.0.1:9/x/")
 	if err != nil || ref.String() != "http://127.0.0.1:9/x/a/b" {
 		t.Errorf("%v, %v", ref, err)
 	}
@@ -127,7 +127,7 @@ func FuzzParseReference(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		ref, err := ParseReference(text, "")
+		ref, err := parseReference(text, "")
 		if err != nil || !ref.IsRemote() {
 			return
 		}

@@ -252,7 +252,7 @@ func mustState(t *testing.T, doc []byte) *state.State {
 
 func mustRef(t testing.TB, text string) Reference {
 	t.Helper()
-	ref, err := ParseReference(text, "")
+	ref, err := parseReference(text, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,15 +23,15 @@ type Token struct {
 	Refresh string `json:"refresh-token"`
 }
 
-// Tokens is the file auth.json of a configuration folder. Commands that run at
+// tokenStore is the file auth.json of a configuration folder. Commands that run at
 // the same time share it: every change reads the file anew under a lock.
-type Tokens struct{ dir string }
+type tokenStore struct{ dir string }
 
-// NewTokens returns the tokens of a configuration folder, which need not exist.
-func NewTokens(dir string) *Tokens { return &Tokens{dir} }
+// newTokens returns the tokens of a configuration folder, which need not exist.
+func newTokens(dir string) *tokenStore { return &tokenStore{dir} }
 
 // Path returns the file's name.
-func (t *Tokens) Path() string { return filepath.Join(t.dir, "auth.json") }
+func (t *tokenStore) Path() string { return filepath.Join(t.dir, "auth.json") }
 
 type tokenFile struct {
 	Spec   string           `json:"spec"`
@@ -43,7 +43,7 @@ const maxTokens = 8 << 20
 
 // Load reads all tokens by their keys, see [Challenge.Key]. A file that does not
 // exist holds none.
-func (t *Tokens) Load() (map[string]Token, error) {
+func (t *tokenStore) Load() (map[string]Token, error) {
 	doc, err := t.read()
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading tokens")
@@ -51,7 +51,7 @@ func (t *Tokens) Load() (map[string]Token, error) {
 	return doc.Tokens, nil
 }
 
-func (t *Tokens) read() (tokenFile, error) {
+func (t *tokenStore) read() (tokenFile, error) {
 	empty := tokenFile{Spec: "1", Tokens: map[string]Token{}}
 	info, err := os.Stat(t.Path())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -78,7 +78,7 @@ func (t *Tokens) read() (tokenFile, error) {
 }
 
 // Keys returns the keys of all tokens, sorted.
-func (t *Tokens) Keys() ([]string, error) {
+func (t *tokenStore) Keys() ([]string, error) {
 	all, err := t.Load()
 	if err != nil {
 		return nil, err
@@ -92,13 +92,13 @@ func (t *Tokens) Keys() ([]string, error) {
 }
 
 // Get returns one token, empty if there is none.
-func (t *Tokens) Get(key string) (Token, error) {
+func (t *tokenStore) Get(key string) (Token, error) {
 	all, err := t.Load()
 	return all[key], err
 }
 
 // Put keeps a token for later commands, as access and as refresh token.
-func (t *Tokens) Put(ctx context.Context, key, token string) error {
+func (t *tokenStore) Put(ctx context.Context, key, token string) error {
 	return t.update(ctx, func(doc *tokenFile) {
 		old := doc.Tokens[key]
 		doc.Tokens[key] = Token{Name: old.Name, Access: token, Refresh: token}
@@ -106,11 +106,11 @@ func (t *Tokens) Put(ctx context.Context, key, token string) error {
 }
 
 // Delete forgets a token.
-func (t *Tokens) Delete(ctx context.Context, key string) error {
+func (t *tokenStore) Delete(ctx context.Context, key string) error {
 	return t.update(ctx, func(doc *tokenFile) { delete(doc.Tokens, key) })
 }
 
-func (t *Tokens) update(ctx context.Context, change func(*tokenFile)) error {
+func (t *tokenStore) update(ctx context.Context, change func(*tokenFile)) error {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return fault.Wrap(fault.IO, err, "creating the configuration folder")
 	}

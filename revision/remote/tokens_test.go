@@ -28,7 +28,7 @@ const written = `{
 }`
 
 func TestTokensFile(t *testing.T) {
-	tokens := NewTokens(filepath.Join(t.TempDir(), "new", "dir"))
+	tokens := newTokens(filepath.Join(t.TempDir(), "new", "dir"))
 	if err := tokens.Put(t.Context(), "https://h/auth realm=r", "T"); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestTokensFile(t *testing.T) {
 
 // A file of another tool, or damaged, is not overwritten.
 func TestTokensDamaged(t *testing.T) {
-	tokens := NewTokens(t.TempDir())
+	tokens := newTokens(t.TempDir())
 	if err := os.WriteFile(tokens.Path(), []byte(`{"spec"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestTokensDamaged(t *testing.T) {
 func TestTokensOfTwoProcesses(t *testing.T) {
 	const each = 50
 	if dir := os.Getenv("REMOTE_TEST_TOKENS"); dir != "" {
-		tokens, who := NewTokens(dir), os.Getenv("REMOTE_TEST_WHO")
+		tokens, who := newTokens(dir), os.Getenv("REMOTE_TEST_WHO")
 		for i := range each {
 			if err := tokens.Put(t.Context(), fmt.Sprintf("http://%s/auth realm=%d", who, i), "T"); err != nil {
 				t.Fatal(err)
@@ -91,7 +91,7 @@ func TestTokensOfTwoProcesses(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if keys, err := NewTokens(dir).Keys(); err != nil || len(keys) != 2*each {
+	if keys, err := newTokens(dir).Keys(); err != nil || len(keys) != 2*each {
 		t.Errorf("%d tokens, %v", len(keys), err)
 	}
 }
@@ -105,11 +105,11 @@ func TestTokensLocked(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := NewTokens(dir).Put(ctx, "k", "T"); !errors.Is(err, context.Canceled) {
+	if err := newTokens(dir).Put(ctx, "k", "T"); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	held.Unlock()
-	if err := NewTokens(dir).Put(t.Context(), "k", "T"); err != nil {
+	if err := newTokens(dir).Put(t.Context(), "k", "T"); err != nil {
 		t.Error(err)
 	}
 }

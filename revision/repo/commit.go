@@ -64,7 +64,7 @@ func (r *Repo) Commit(ctx context.Context, opt CommitOptions) error {
 	if err := atomicfile.Write(filepath.Join(r.dot(), "commitmsg"), []byte(opt.Message), 0o644); err != nil {
 		return fmt.Errorf("writing the commit message: %w", err)
 	}
-	if err := r.SetCommitted(w.State); err != nil {
+	if err := r.setCommitted(w.State); err != nil {
 		return err
 	}
 	return r.dropAddList()

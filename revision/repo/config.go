@@ -67,9 +67,9 @@ func (c Config) objectsIn(dir string) string {
 	return filepath.Join(dir, c.ObjectsDir)
 }
 
-// Remember notes where a state came from: always as the source of the next get,
+// remember notes where a state came from: always as the source of the next get,
 // and for a remote also as the destination of put and post unless they have one.
-func (c *Config) Remember(ref string, remote bool) {
+func (c *Config) remember(ref string, remote bool) {
 	c.DefaultGetUrl = ref
 	if !remote {
 		return

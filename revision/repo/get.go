@@ -56,14 +56,14 @@ func (r *Repo) GetAll(ctx context.Context, merge bool, from ...Taken) ([]*Pulled
 		}
 		all = append(all, pulled)
 	}
-	if err := r.SetCommitted(st); err != nil {
+	if err := r.setCommitted(st); err != nil {
 		return nil, err
 	}
 	if len(from) != 1 {
 		return all, nil
 	}
 	config := r.config
-	config.Remember(from[0].Ref.Text, from[0].Ref.URL != "")
+	config.remember(from[0].Ref.Text, from[0].Ref.URL != "")
 	return all, r.SetConfig(config)
 }
 
@@ -125,7 +125,7 @@ func (r *Repo) Import(ctx context.Context, f *os.File) error {
 	if err := complete(store, st, st); err != nil {
 		return fmt.Errorf("importing %s: %w", f.Name(), err)
 	}
-	return r.SetCommitted(st)
+	return r.setCommitted(st)
 }
 
 // CloneOptions say how a clone is made.

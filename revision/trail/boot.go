@@ -14,11 +14,11 @@ type BootLink struct {
 	Target string // state key
 }
 
-// BootLinks returns the boot links of a state, from bsp/run.json: fit wins over
+// bootLinks returns the boot links of a state, from bsp/run.json: fit wins over
 // rpiab, and rpiab over kernel, initrd and device tree; addons are numbered from
 // 0 in their order. A state without bsp/run.json has none. Files that are named
 // but not in the state are an error.
-func BootLinks(st *state.State) ([]BootLink, error) {
+func bootLinks(st *state.State) ([]BootLink, error) {
 	run, ok := st.Value("bsp/run.json")
 	if !ok {
 		return nil, nil

@@ -6,7 +6,7 @@
 //	<path>.bind         objects that a container may write to, copied
 //	.pvr/json           the state, byte for byte as it was received
 //	.pvr/config         where the objects are
-//	.pv/pv-kernel.img … what the boot loader loads, see BootLinks
+//	.pv/pv-kernel.img … what the boot loader loads, see bootLinks
 package trail
 
 import (
@@ -193,7 +193,7 @@ func (t *tree) links() error {
 	if t.opt.NoBootLinks {
 		return nil
 	}
-	links, err := BootLinks(t.state)
+	links, err := bootLinks(t.state)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func TestCheckoutTree(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(s.dir, "trails", ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	if err := Verify(context.Background(), s.trail("0"), st, s.store, true, nil); err != nil {
+	if err := verify(context.Background(), s.trail("0"), st, s.store, true, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -269,7 +269,7 @@ func TestBootLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := BootLinks(st)
+		got, err := bootLinks(st)
 		if (err != nil) != c.bad || !cmp.Equal(got, c.want) {
 			t.Errorf("%s: %v, %v", c.name, got, err)
 		}
@@ -293,7 +293,7 @@ func TestVerifyNamesEveryDamage(t *testing.T) {
 		return errors.Join(err, os.Remove(p), os.WriteFile(p, data, 0o644))
 	})
 	damage("bsp/a.cpio", func(p string) error { return os.WriteFile(p, bytes.Repeat([]byte("x"), 7), 0o644) })
-	err := Verify(context.Background(), dir, st, s.store, true, func(path string) bool { return path == "bsp/z.cpio" })
+	err := verify(context.Background(), dir, st, s.store, true, func(path string) bool { return path == "bsp/z.cpio" })
 	for _, path := range []string{"bsp/kernel.img", "app/run.json", "bsp/board.dtb", "bsp/a.cpio"} {
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s is not named in: %v", path, err)

@@ -213,15 +213,15 @@ func (o Options) archivePath(reference string) (path string, ok bool) {
 	return path, err == nil && info.Mode().IsRegular()
 }
 
-// SplitReference cuts a reference into name and tag, see [Image].
-func SplitReference(reference string) (name, tag string) {
+// splitReference cuts a reference into name and tag, see [Image].
+func splitReference(reference string) (name, tag string) {
 	if colon := strings.LastIndexByte(reference, ':'); colon > strings.LastIndexByte(reference, '/') {
 		return reference[:colon], reference[colon+1:]
 	}
 	return reference, "latest"
 }
 
-// JoinReference undoes [SplitReference].
+// JoinReference returns the reference of a name with a tag or digest.
 func JoinReference(name, tag string) string {
 	if tag == "" || strings.HasPrefix(name, layoutPrefix) || strings.HasPrefix(name, archivePrefix) {
 		return name

@@ -484,7 +484,7 @@ func TestReferences(t *testing.T) {
 		"nginx": {"nginx", "latest"}, "nginx:1": {"nginx", "1"}, "host:5000/a/b": {"host:5000/a/b", "latest"},
 		"host:5000/a/b:v": {"host:5000/a/b", "v"}, "a@sha256:00": {"a@sha256", "00"},
 	} {
-		name, tag := SplitReference(reference)
+		name, tag := splitReference(reference)
 		if name != want[0] || tag != want[1] {
 			t.Errorf("%s: %s and %s", reference, name, tag)
 		}

@@ -38,7 +38,7 @@ func fromRegistry(ctx context.Context, reference string, opts Options) (*Image, 
 		return nil, registryError(err)
 	}
 	i := &Image{opts: opts}
-	i.Name, i.Tag = SplitReference(reference)
+	i.Name, i.Tag = splitReference(reference)
 	base, _ := cutDigest(reference)
 	if base == reference {
 		base = i.Name
@@ -227,7 +227,7 @@ func fromDaemon(ctx context.Context, reference string, opts Options) (*Image, er
 		return nil, errors.Join(err, os.Remove(saved))
 	}
 	i.cleanup = func() { _ = os.Remove(saved) }
-	i.Name, i.Tag = SplitReference(reference)
+	i.Name, i.Tag = splitReference(reference)
 	if len(digests) > 0 {
 		i.Digest = digests[0]
 	}

@@ -50,12 +50,12 @@ type Tree struct {
 // tenth of it.
 const maxNames = 4 << 20
 
-// DefaultLimit is the most that the files of one tree may hold together: 32 GiB.
-const DefaultLimit = 32 << 30
+// defaultLimit is the most that the files of one tree may hold together: 32 GiB.
+const defaultLimit = 32 << 30
 
 // New begins an empty tree whose contents are spooled to a nameless file in dir
 // (default: the system's folder for temporary files). Limit bounds the bytes of
-// all files together; 0 means DefaultLimit.
+// all files together; 0 means 32 GiB.
 func New(dir string, limit int64) (*Tree, error) {
 	f, err := os.CreateTemp(dir, ".rootfs-")
 	if err != nil {
@@ -65,7 +65,7 @@ func New(dir string, limit int64) (*Tree, error) {
 		return nil, errors.Join(fmt.Errorf("hiding the spool: %w", err), f.Close())
 	}
 	if limit == 0 {
-		limit = DefaultLimit
+		limit = defaultLimit
 	}
 	return &Tree{root: newFolder(0o755), spool: f, limit: limit}, nil
 }
