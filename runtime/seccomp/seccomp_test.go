@@ -247,7 +247,12 @@ func TestBadProfiles(t *testing.T) {
 	}
 }
 
-const childEnv = "SECCOMP_TEST"
+// Variables of a child: the profile under which it lives, and which of fatalCalls it
+// then makes; without one it becomes another program.
+const (
+	childEnv = "SECCOMP_TEST"
+	fatalEnv = "SECCOMP_TEST_CALL"
+)
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(childEnv) {
@@ -260,7 +265,7 @@ func TestMain(m *testing.M) {
 	child(os.Getenv(childEnv))
 }
 
-// child installs a filter and becomes a program that lives with it.
+// child installs a filter, and makes a call or becomes a program that lives with it.
 func child(text string) {
 	runtime.LockOSThread()
 	p, err := Parse(strings.NewReader(text))
@@ -276,6 +281,10 @@ func child(text string) {
 	}
 	if err := Install(code); err != nil {
 		panic(err)
+	}
+	if call := fatalCalls[os.Getenv(fatalEnv)]; call != nil {
+		call()
+		os.Exit(0)
 	}
 	panic(syscall.Exec("/proc/self/exe", os.Args[:1], []string{childEnv + "=inside", "TMPDIR=" + os.TempDir()}))
 }
