@@ -10,7 +10,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/appengine"
 	"github.com/pantavisor/pantavisor/runtime/container"
-	"github.com/pantavisor/pantavisor/runtime/engine"
+	"github.com/pantavisor/pantavisor/runtime/device"
 	pid1 "github.com/pantavisor/pantavisor/runtime/init"
 	"github.com/pantavisor/pantavisor/runtime/pvcontrol"
 	"github.com/pantavisor/pantavisor/runtime/pvcurl"
@@ -48,7 +48,7 @@ func stage(context.Context, []string, io.Reader, io.Writer, io.Writer) int {
 const noStage = 125
 
 func runEngine(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
-	return engine.Command(ctx, args, version(), stdout, stderr)
+	return device.Command(ctx, args, version(), stdout, stderr)
 }
 
 func runAppEngine(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {

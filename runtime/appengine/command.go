@@ -16,7 +16,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
-	"github.com/pantavisor/pantavisor/runtime/engine"
+	"github.com/pantavisor/pantavisor/runtime/device"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 )
 
@@ -153,7 +153,7 @@ func run(ctx context.Context, o options, version string, stdout, stderr io.Write
 		_, _ = fmt.Fprintf(stderr, "pantavisor -i: %v\n", err)
 	}
 	_ = os.WriteFile("/proc/self/comm", []byte(comm), 0) // for ps: it was started as "exe"
-	code, signalled := serve(ctx, signals, cfg, engine.Options{
+	code, signalled := serve(ctx, signals, cfg, device.Options{
 		Revision: rev, Version: version, BuildInfo: buildInfo(o.prefix, version),
 		BootCPU: -1, Stdout: stdout, Tree: tree, Hosted: true, Owner: owner(),
 	})
@@ -188,7 +188,7 @@ const comm = "pv-appengine"
 
 // serve runs the engine and tells whether a signal ended it. The engine hears some
 // of the signals too, but only while it runs.
-func serve(ctx context.Context, signals <-chan os.Signal, cfg *config.Config, opt engine.Options) (code int, signalled bool) {
+func serve(ctx context.Context, signals <-chan os.Signal, cfg *config.Config, opt device.Options) (code int, signalled bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var seen atomic.Pointer[os.Signal]
@@ -200,7 +200,7 @@ func serve(ctx context.Context, signals <-chan os.Signal, cfg *config.Config, op
 		case <-ctx.Done():
 		}
 	}()
-	code = engine.Run(ctx, cfg, opt)
+	code = device.Run(ctx, cfg, opt)
 	s := seen.Load()
 	switch {
 	case s == nil:

@@ -23,23 +23,26 @@ type Caller struct {
 // Runtime is the name of the runtime itself as a caller.
 const Runtime = "_pv_"
 
-// Engine is what the control socket asks of the container engine. Every method
-// returns at once: long work is queued and done by the engine's own goroutine.
-// Errors meant for the client are *api.Error; any other error is answered with 500.
+// Engine is what the control socket asks of the container engine and of the device
+// around it. Every method returns at once: long work is queued. Errors meant for the
+// client are *api.Error; any other error is answered with 500.
 type Engine interface {
-	// Resolve names the caller with this process ID, or fails.
-	Resolve(pid int) (Caller, error)
 	Containers() ([]api.Container, error)
 	Groups() ([]api.Group, error)
-	Daemons() ([]api.Daemon, error)
 	// ContainerAction takes "start", "stop" or "restart".
 	ContainerAction(name, action string) error
-	// DaemonAction takes "start" or "stop".
-	DaemonAction(name, action string) error
 	// Signal is a message of a container about itself; only "ready" is known.
 	Signal(from Caller, typ, payload string) error
 	// Command queues one operation of POST /commands; op is exact, for example "REBOOT_DEVICE".
 	Command(op, payload string) error
+}
+
+// Daemons are the programs that the runtime keeps running. Its errors are as those of
+// [Engine].
+type Daemons interface {
+	Daemons() ([]api.Daemon, error)
+	// DaemonAction takes "start" or "stop".
+	DaemonAction(name, action string) error
 }
 
 // Meta is one of the two key-value stores of a device, user-meta or device-meta.

@@ -34,7 +34,7 @@ func (s *Server) listGroups(*call) *reply {
 }
 
 func (s *Server) listDaemons(*call) *reply {
-	list, err := s.o.Engine.Daemons()
+	list, err := s.o.Daemons.Daemons()
 	if err != nil {
 		return notLoaded(err)
 	}
@@ -83,7 +83,7 @@ func (s *Server) actOnContainer(c *call) *reply {
 }
 
 func (s *Server) actOnDaemon(c *call) *reply {
-	list, err := s.o.Engine.Daemons()
+	list, err := s.o.Daemons.Daemons()
 	if err != nil {
 		return notLoaded(err)
 	}
@@ -96,12 +96,12 @@ func (s *Server) actOnDaemon(c *call) *reply {
 	}
 	switch action {
 	case "start", "stop":
-		return fromError(s.o.Engine.DaemonAction(c.name(), action))
+		return fromError(s.o.Daemons.DaemonAction(c.name(), action))
 	case "restart":
-		if err := s.o.Engine.DaemonAction(c.name(), "stop"); err != nil {
+		if err := s.o.Daemons.DaemonAction(c.name(), "stop"); err != nil {
 			return fromError(err)
 		}
-		return fromError(s.o.Engine.DaemonAction(c.name(), "start"))
+		return fromError(s.o.Daemons.DaemonAction(c.name(), "start"))
 	}
 	return failure(400, "Invalid action. Use 'start', 'stop', or 'restart'")
 }

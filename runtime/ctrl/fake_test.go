@@ -70,7 +70,7 @@ func (e *fakeEngine) asked() string {
 	return strings.Join(e.log, "\n")
 }
 
-func (e *fakeEngine) Resolve(pid int) (Caller, error) { return e.resolve(pid) }
+func (e *fakeEngine) resolver(pid int) (Caller, error) { return e.resolve(pid) }
 func (e *fakeEngine) Containers() ([]api.Container, error) {
 	return append([]api.Container{}, e.containers...), nil
 }
@@ -148,7 +148,7 @@ func (m *fakeMeta) Delete(key string) error {
 
 func newTestServer(t *testing.T, e *fakeEngine) *Server {
 	t.Helper()
-	s := New(Options{Engine: e, UserMeta: &fakeMeta{}, DeviceMeta: &fakeMeta{}})
+	s := New(Options{Resolve: e.resolver, Engine: e, Daemons: e, UserMeta: &fakeMeta{}, DeviceMeta: &fakeMeta{}})
 	s.storeIn(t.TempDir())
 	return s
 }

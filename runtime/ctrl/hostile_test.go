@@ -603,7 +603,8 @@ func TestPlacesOfWhoDoNotReadAreTaken(t *testing.T) {
 }
 
 func BenchmarkContainersNewConnection(b *testing.B) {
-	s := New(Options{Engine: newFake(), UserMeta: &fakeMeta{}, DeviceMeta: &fakeMeta{}})
+	e := newFake()
+	s := New(Options{Resolve: e.resolver, Engine: e, Daemons: e, UserMeta: &fakeMeta{}, DeviceMeta: &fakeMeta{}})
 	socket := filepath.Join(b.TempDir(), "s")
 	l, err := peer.Listen(socket, 0o666, socketBacklog)
 	if err != nil {

@@ -38,10 +38,13 @@ const (
 	socketBacklog = 64
 )
 
-// Options is what a [Server] serves. Engine, UserMeta, DeviceMeta, Objects
-// and Steps are needed; the rest may be absent, and its endpoints then say so.
+// Options is what a [Server] serves. Resolve, Engine, Daemons, UserMeta, DeviceMeta,
+// Objects and Steps are needed; the rest may be absent, and its endpoints then say so.
 type Options struct {
+	// Resolve names the caller with this process ID, or fails.
+	Resolve    func(pid int) (Caller, error)
 	Engine     Engine
+	Daemons    Daemons
 	UserMeta   Meta
 	DeviceMeta Meta
 
@@ -193,7 +196,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 func (s *Server) admit(ctx context.Context, conn *peer.Conn, open *sync.WaitGroup) {
-	caller, err := peer.Identify(conn, s.o.Engine.Resolve)
+	caller, err := peer.Identify(conn, s.o.Resolve)
 	key := caller.Name
 	if err != nil {
 		s.o.Log.Debugf("control socket: %v", err)

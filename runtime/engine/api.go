@@ -1,10 +1,9 @@
 package engine
 
 import (
-	"fmt"
+	"cmp"
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
@@ -34,14 +33,14 @@ func (e *Engine) publish() {
 	e.view.Store(v)
 	if s := lowest(e.units); s != e.shown {
 		e.shown = s
-		e.onStatus(s.String())
+		e.opt.Status(s.String())
 	}
 }
 
 func (u *unit) show() api.Container {
 	c := api.Container{
 		Name: u.c.Name, Status: u.status.String(), StatusGoal: u.goal.String(),
-		RestartPolicy: orElse(string(u.c.Restart), "unknown"), Roles: []string{}, StatusReason: u.reason,
+		RestartPolicy: cmp.Or(string(u.c.Restart), "unknown"), Roles: []string{}, StatusReason: u.reason,
 	}
 	if u.c.Group != "" {
 		c.Group = &u.c.Group
@@ -68,7 +67,7 @@ func yes(b bool) string {
 	return "false"
 }
 
-func backoff(r *manifest.AutoRecovery) string { return orElse(r.BackoffPolicy, "reboot") }
+func backoff(r *manifest.AutoRecovery) string { return cmp.Or(r.BackoffPolicy, "reboot") }
 
 func (g *group) show(s status) api.Group {
 	out := api.Group{Name: g.Name, StatusGoal: string(g.Goal), RestartPolicy: string(g.Restart), Status: s.String()}
@@ -78,14 +77,14 @@ func (g *group) show(s status) api.Group {
 	return out
 }
 
-// errNotLoaded answers lists while there is no state.
-var errNotLoaded = &api.Error{Status: 500, Text: "State not loaded yet"}
+// ErrNotLoaded answers lists while there is no state.
+var ErrNotLoaded = &api.Error{Status: 500, Text: "State not loaded yet"}
 
 // Containers lists the containers by name.
 func (e *Engine) Containers() ([]api.Container, error) {
 	v := e.view.Load()
 	if v == nil {
-		return nil, errNotLoaded
+		return nil, ErrNotLoaded
 	}
 	return v.containers, nil
 }
@@ -94,7 +93,7 @@ func (e *Engine) Containers() ([]api.Container, error) {
 func (e *Engine) Groups() ([]api.Group, error) {
 	v := e.view.Load()
 	if v == nil {
-		return nil, errNotLoaded
+		return nil, ErrNotLoaded
 	}
 	return v.groups, nil
 }
@@ -110,7 +109,7 @@ func (e *Engine) ContainerAction(name, action string) error {
 			return &api.Error{Status: 403, Text: "Container has restart_policy 'system' and cannot be controlled via API"}
 		}
 		if e.closing {
-			return errBusy
+			return ErrBusy
 		}
 		return e.act(u, action)
 	})
@@ -146,15 +145,15 @@ func (e *Engine) afresh(u *unit) {
 	e.stop(u, thenAgain)
 }
 
-// errUnexpected answers a signal that nobody waits for.
-var errUnexpected = &api.Error{Status: 500, Text: "Signal not expected from this platform"}
+// ErrUnexpected answers a signal that nobody waits for.
+var ErrUnexpected = &api.Error{Status: 500, Text: "Signal not expected from this platform"}
 
-// Signal takes a container's word about itself: "ready", when that is its goal.
-func (e *Engine) Signal(from ctrl.Caller, typ, _ string) error {
+// Ready takes a container's word that it is ready, when that is its goal.
+func (e *Engine) Ready(name string) error {
 	return e.call(func() error {
-		u := e.unit(from.Name)
-		if u == nil || typ != "ready" || u.goal != ready {
-			return errUnexpected
+		u := e.unit(name)
+		if u == nil || u.goal != ready {
+			return ErrUnexpected
 		}
 		switch u.status {
 		case started:
@@ -163,43 +162,43 @@ func (e *Engine) Signal(from ctrl.Caller, typ, _ string) error {
 		case starting: // it was quicker than the message that it runs
 			u.early = true
 		default:
-			return errUnexpected
+			return ErrUnexpected
 		}
 		return nil
 	})
 }
 
-var errBusy = &api.Error{Status: 503, Text: "A command is already in progress. Try again", RetryAfter: 120}
+// ErrBusy answers who asks for something while everything stops, or while it is being
+// done already.
+var ErrBusy = &api.Error{Status: 503, Text: "A command is already in progress. Try again", RetryAfter: 120}
 
-// Command does one operation of the control API. What this package's caller knows
-// better than the engine goes to order.
-func (e *Engine) Command(op, payload string) error {
+// Stop begins to stop everything; code is what [Engine.Run] returns. It answers with
+// [ErrBusy] when that has begun already.
+func (e *Engine) Stop(code int) error {
 	return e.call(func() error {
 		if e.closing {
-			return errBusy
+			return ErrBusy
 		}
-		switch op {
-		case "REBOOT_DEVICE":
-			e.explain("a reboot", payload)
-			e.shutdown(exitReboot)
-		case "POWEROFF_DEVICE":
-			e.explain("a power-off", payload)
-			e.shutdown(exitPowerOff)
-		default:
-			return e.order(op, payload)
+		e.shutdown(code)
+		return nil
+	})
+}
+
+// Stopping returns [ErrBusy] once everything stops, nil before.
+func (e *Engine) Stopping() error {
+	return e.call(func() error {
+		if e.closing {
+			return ErrBusy
 		}
 		return nil
 	})
 }
 
-// explain logs what somebody said of his command.
-func (e *Engine) explain(what, message string) {
-	if message != "" {
-		e.log.Infof("%s was asked for: %.256q", what, message)
+// Role reports whether a container of the state has the role mgmt; known is false for
+// a name that no container has, and while there is no state.
+func (e *Engine) Role(name string) (mgmt, known bool) {
+	if v := e.view.Load(); v != nil {
+		mgmt, known = v.mgmt[name]
 	}
-}
-
-// notAvailable answers operations of the control API that this version lacks.
-func notAvailable(op string) error {
-	return &api.Error{Status: 501, Text: fmt.Sprintf("%s is not available in this version", op)}
+	return mgmt, known
 }

@@ -1,6 +1,7 @@
-// Package engine runs the containers of a revision: it loads the state, mounts and
-// starts the containers group by group, watches them, starts them again as their
-// recovery policy says, and stops them in reverse order.
+// Package engine is the state machine of the containers of a revision: it mounts and
+// starts them group by group, watches them, starts them again as their recovery policy
+// says, and stops them in reverse order. How that is done is its [Backend]'s business,
+// and package device joins it with all the rest.
 //
 // One goroutine owns all state. Whoever has something to say (a container that
 // ended, a timer, a request on the control socket) sends it a message; long work

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
@@ -46,7 +46,7 @@ type actor struct {
 	ended sync.Once
 }
 
-func (s *stage) Mount(c *manifest.Container) (instance, error) {
+func (s *stage) Mount(c *manifest.Container) (Instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = append(s.log, "mount "+c.Name)
@@ -128,7 +128,7 @@ func (f sinkFunc) Log(_, _ string, l logs.Level, msg string) { f(l.String() + " 
 
 func play(t *testing.T, sys *manifest.System) *stage {
 	s := &stage{t: t, clock: time.Unix(1000, 0), fail: map[string]error{}, bad: map[string]error{}, lives: map[string]*actor{}, code: make(chan int, 1)}
-	s.e = newEngine(sys, s, logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })})
+	s.e = New(sys, Options{Backend: s, Log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })}})
 	s.e.now = func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.clock }
 	s.e.timer = func(d time.Duration, f func()) func() {
 		s.mu.Lock()
@@ -141,9 +141,9 @@ func play(t *testing.T, sys *manifest.System) *stage {
 }
 
 func (s *stage) run() {
-	go func() { s.code <- s.e.loop(context.Background()) }()
+	go func() { s.code <- s.e.Run(context.Background()) }()
 	s.t.Cleanup(func() {
-		s.e.post(func() { s.e.shutdown(exitReboot) })
+		s.e.post(func() { s.e.shutdown(handoff.ExitReboot) })
 		select {
 		case <-s.e.over:
 		case <-time.After(60 * time.Second):
@@ -214,15 +214,15 @@ func TestGroupsOpenInOrder(t *testing.T) {
 	s := play(t, system(unitOf("base", "data", manifest.Mounted, nil), unitOf("net", "sys", manifest.Ready, nil),
 		unitOf("web", "app", manifest.Started, nil)))
 	var status []string
-	s.e.onStatus = func(st string) { status = append(status, st) }
+	s.e.opt.Status = func(st string) { status = append(status, st) }
 	var settled string
-	s.e.onSettle = func(n, all int) { settled = fmt.Sprint(n, "/", all) }
+	s.e.opt.Settled = func(n, all int) { settled = fmt.Sprint(n, "/", all) }
 	s.run()
 	s.await("base=MOUNTED", "net=STARTED", "web=BLOCKED")
-	if err := s.e.Signal(ctrl.Caller{Name: "web"}, "ready", ""); !errors.Is(err, errUnexpected) {
+	if err := s.e.Ready("web"); !errors.Is(err, ErrUnexpected) {
 		t.Errorf("a signal that nobody waits for: %v", err)
 	}
-	if err := s.e.Signal(ctrl.Caller{Name: "net"}, "ready", ""); err != nil {
+	if err := s.e.Ready("net"); err != nil {
 		t.Error(err)
 	}
 	s.await("base=MOUNTED", "net=READY", "web=STARTED")
@@ -238,10 +238,10 @@ func TestGroupsOpenInOrder(t *testing.T) {
 		}
 		return nil
 	})
-	if err := s.e.Command("POWEROFF_DEVICE", ""); err != nil {
+	if err := s.e.Stop(handoff.ExitPowerOff); err != nil {
 		t.Fatal(err)
 	}
-	if code := <-s.code; code != exitPowerOff {
+	if code := <-s.code; code != handoff.ExitPowerOff {
 		t.Errorf("exit code %d", code)
 	}
 	s.mu.Lock()
@@ -265,7 +265,7 @@ func TestBrokenContainerHoldsNobodyUp(t *testing.T) {
 	s := play(t, system(unitOf("bad", "sys", manifest.Started, nil), unitOf("lost", "sys", manifest.Started,
 		&manifest.AutoRecovery{Policy: "always", MaxRetries: 3}), unitOf("web", "app", manifest.Started, nil)))
 	s.bad["bad"] = errors.New("looking for init: /no: no such file")
-	s.fail["lost"] = permanent(errors.New("object 12ab is missing"))
+	s.fail["lost"] = Permanent(errors.New("object 12ab is missing"))
 	s.run()
 	s.await("bad=STOPPED", "lost=STOPPED", "web=STARTED")
 	list, _ := s.e.Containers()
@@ -339,7 +339,7 @@ func TestBackoff(t *testing.T) {
 			s.await("c=STARTED/1")
 			s.crash("c")
 			if wait == 0 {
-				if code := <-s.code; code != exitReboot {
+				if code := <-s.code; code != handoff.ExitReboot {
 					t.Errorf("exit code %d", code)
 				}
 				return
@@ -404,7 +404,7 @@ func TestStabilityStartsAgain(t *testing.T) {
 		t.Error("stable before its goal")
 	}
 	for _, wait := range []time.Duration{29, 30} {
-		if err := s.e.Signal(ctrl.Caller{Name: "c"}, "ready", ""); err != nil {
+		if err := s.e.Ready("c"); err != nil {
 			t.Fatal(err)
 		}
 		s.pass(wait * time.Second)
@@ -463,22 +463,21 @@ func TestActions(t *testing.T) {
 	}
 }
 
-func TestCommands(t *testing.T) {
+func TestStop(t *testing.T) {
 	s := play(t, system())
+	var told []int
+	s.e.opt.Stopping = func(code int) { told = append(told, code) }
 	s.run()
-	for op, want := range map[string]int{"LOCAL_RUN": 501, "RUN_GC": 501} {
-		var e *api.Error
-		if err := s.e.Command(op, ""); !errors.As(err, &e) || e.Status != want || e.Text == "" {
-			t.Errorf("%s: %v, want %d", op, err, want)
-		}
-	}
-	if err := s.e.Command("REBOOT_DEVICE", ""); err != nil {
+	if err := s.e.Stopping(); err != nil {
 		t.Error(err)
 	}
-	if code := <-s.code; code != exitReboot {
-		t.Errorf("exit code %d", code)
+	if err := s.e.Stop(handoff.ExitPowerOff); err != nil {
+		t.Error(err)
 	}
-	if err := s.e.Command("REBOOT_DEVICE", ""); err == nil {
+	if code := <-s.code; code != handoff.ExitPowerOff || len(told) != 1 || told[0] != code {
+		t.Errorf("exit code %d, told %v", code, told)
+	}
+	if s.e.Stop(handoff.ExitReboot) == nil || s.e.Stopping() == nil {
 		t.Error("an engine that has ended took a command")
 	}
 }

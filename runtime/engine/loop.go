@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -10,20 +11,35 @@ import (
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
-	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
-// Ways to end, as exit codes.
-const (
-	exitReboot   = handoff.ExitReboot
-	exitPowerOff = handoff.ExitPowerOff
-)
-
-// backend does what the engine decides.
-type backend interface {
+// Backend does what the engine decides.
+type Backend interface {
 	// Mount mounts what a container consists of. It may be called for several
-	// containers at the same time.
-	Mount(c *manifest.Container) (instance, error)
+	// containers at the same time. An error of [Permanent] ends the attempts.
+	Mount(c *manifest.Container) (Instance, error)
+}
+
+// Logger takes what the engine has to say.
+type Logger interface {
+	Debugf(format string, args ...any)
+	Infof(format string, args ...any)
+	Warnf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
+// Options are what an [Engine] is told and whom it tells. Its functions are called by
+// the engine's goroutine and must not wait for the engine; each may be nil.
+type Options struct {
+	Backend Backend
+	Log     Logger
+	// Status is told the revision's status when it changes, "STARTED", "READY", ...
+	Status func(string)
+	// Settled is told once that all containers have reached their goals, or that no
+	// more of them are going to: how many have, and how many there are.
+	Settled func(reached, all int)
+	// Stopping is told that everything begins to stop, and the exit code to come.
+	Stopping func(code int)
 }
 
 // permanentError is an error that no attempt will mend: a missing object, a
@@ -33,7 +49,8 @@ type permanentError struct{ err error }
 func (p *permanentError) Error() string { return p.err.Error() }
 func (p *permanentError) Unwrap() error { return p.err }
 
-func permanent(err error) error { return &permanentError{err} }
+// Permanent marks an error of a [Backend] that no other attempt will mend.
+func Permanent(err error) error { return &permanentError{err} }
 
 func isPermanent(err error) bool {
 	var p *permanentError
@@ -50,15 +67,15 @@ type group struct {
 	shown   status
 }
 
-// Engine runs containers. Make one with newEngine; [Run] does.
+// Engine runs containers. Make one with [New].
 type Engine struct {
-	log     logs.Logger
-	backend backend
-	now     func() time.Time
-	timer   func(time.Duration, func()) (stop func())
-	inbox   chan func()
-	over    chan struct{} // closed when the loop has ended
-	slots   chan struct{} // bounds work that runs at the same time
+	opt   Options
+	log   Logger
+	now   func() time.Time
+	timer func(time.Duration, func()) (stop func())
+	inbox chan func()
+	over  chan struct{} // closed when the loop has ended
+	slots chan struct{} // bounds work that runs at the same time
 
 	groups  []*group
 	units   []*unit // in the order of the state's names
@@ -67,21 +84,24 @@ type Engine struct {
 	closing bool
 	code    int
 
-	view     atomic.Pointer[view]
-	onStatus func(string) // told the revision's status when it changes
-	onSettle func(reached, all int)
-	onEnd    func()                         // told that everything begins to stop
-	order    func(op, payload string) error // operations that are not the engine's own; must return at once
-	shown    status
+	view  atomic.Pointer[view]
+	shown status
 }
 
-// newEngine makes an engine of a validated state.
-func newEngine(sys *manifest.System, b backend, log logs.Logger) *Engine {
+// New makes an engine of a validated state.
+func New(sys *manifest.System, opt Options) *Engine {
 	e := &Engine{
-		log: log, backend: b, now: time.Now, inbox: make(chan func(), 64), over: make(chan struct{}),
-		slots:    make(chan struct{}, max(2, runtime.NumCPU())),
-		onStatus: func(string) {}, onSettle: func(int, int) {}, onEnd: func() {},
-		order: func(op, _ string) error { return notAvailable(op) },
+		opt: opt, log: opt.Log, now: time.Now, inbox: make(chan func(), 64), over: make(chan struct{}),
+		slots: make(chan struct{}, max(2, runtime.NumCPU())),
+	}
+	if opt.Status == nil {
+		e.opt.Status = func(string) {}
+	}
+	if opt.Settled == nil {
+		e.opt.Settled = func(int, int) {}
+	}
+	if opt.Stopping == nil {
+		e.opt.Stopping = func(int) {}
 	}
 	e.timer = func(d time.Duration, f func()) func() {
 		t := time.AfterFunc(d, f)
@@ -98,18 +118,8 @@ func newEngine(sys *manifest.System, b backend, log logs.Logger) *Engine {
 			g.units = append(g.units, u)
 		}
 	}
-	slices.SortFunc(e.units, func(a, b *unit) int { return compare(a.c.Name, b.c.Name) })
+	slices.SortFunc(e.units, func(a, b *unit) int { return cmp.Compare(a.c.Name, b.c.Name) })
 	return e
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func (e *Engine) group(name string) *group {
@@ -130,14 +140,15 @@ func (e *Engine) unit(name string) *unit {
 	return nil
 }
 
-// add puts a container into the engine that the state has but that cannot run.
-func (e *Engine) add(c *manifest.Container, reason string) {
+// Add puts a container into the engine that the state has but that cannot run, before
+// [Engine.Run].
+func (e *Engine) Add(c *manifest.Container, reason string) {
 	u := &unit{c: c, goal: goalStatus[c.Goal], status: stopped, reason: reason}
 	if u.goal == 0 {
 		u.goal = started
 	}
 	e.units = append(e.units, u)
-	slices.SortFunc(e.units, func(a, b *unit) int { return compare(a.c.Name, b.c.Name) })
+	slices.SortFunc(e.units, func(a, b *unit) int { return cmp.Compare(a.c.Name, b.c.Name) })
 }
 
 // post sends a message to the engine's goroutine.
@@ -200,8 +211,10 @@ func (e *Engine) after(d time.Duration, f func()) (cancel func()) {
 	}
 }
 
-// loop runs until everything is stopped; it returns the exit code.
-func (e *Engine) loop(ctx context.Context) int {
+// Run runs the containers until ctx ends, which is as [Engine.Stop] with
+// handoff.ExitReboot, or somebody asks for the end. It returns when everything is
+// stopped, with the exit code of the first reason.
+func (e *Engine) Run(ctx context.Context) int {
 	defer close(e.over)
 	e.dirty = true
 	quit := ctx.Done()
@@ -218,7 +231,7 @@ func (e *Engine) loop(ctx context.Context) int {
 			f()
 		case <-quit:
 			quit = nil
-			e.shutdown(exitReboot)
+			e.shutdown(handoff.ExitReboot)
 		}
 	}
 }
@@ -277,7 +290,7 @@ func (e *Engine) open(g *group) {
 	})
 }
 
-// complete tells whether nothing of the group is worth waiting for.
+// complete reports whether nothing of the group is worth waiting for.
 func (g *group) complete() bool {
 	return g.expired || !slices.ContainsFunc(g.units, func(u *unit) bool { return !u.settled() })
 }
@@ -304,16 +317,9 @@ func (e *Engine) checkSettled() {
 			n++
 			continue
 		}
-		e.log.Errorf("container %s did not reach %s: it is %s: %s", u.c.Name, u.goal, u.status, orElse(u.reason, "time is over"))
+		e.log.Errorf("container %s did not reach %s: it is %s: %s", u.c.Name, u.goal, u.status, cmp.Or(u.reason, "time is over"))
 	}
-	e.onSettle(n, len(e.units))
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
+	e.opt.Settled(n, len(e.units))
 }
 
 // shutdown begins to stop everything; the first reason decides the exit code.
@@ -322,15 +328,7 @@ func (e *Engine) shutdown(code int) {
 		return
 	}
 	e.closing, e.code, e.dirty = true, code, true
-	e.onEnd()
-	word := handoff.Rebooting
-	if code == exitPowerOff {
-		word = handoff.PoweringOff
-	}
-	e.log.Infof("stopping for %s", word)
-	if err := handoff.Notify(word); err != nil {
-		e.log.Warnf("%v", err)
-	}
+	e.opt.Stopping(code)
 	for _, u := range e.units {
 		u.cancelTimer()
 		e.unstable(u)

@@ -25,7 +25,7 @@ func (s status) String() string { return statusNames[s] }
 
 var goalStatus = map[manifest.Goal]status{manifest.Mounted: mounted, manifest.Started: started, manifest.Ready: ready}
 
-// atGoal tells whether a container in status s has what its goal asks for.
+// atGoal reports whether a container in status s has what its goal asks for.
 func atGoal(s, goal status) bool {
 	if s == blocked || s == starting {
 		return false

@@ -6,20 +6,21 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/runtime/handoff"
 )
 
 // stopGrace is how long a container may take to obey.
 const stopGrace = 5 * time.Second
 
-// instance is one life of a container: from mounted volumes to none.
-type instance interface {
+// Instance is one life of a container: from mounted volumes to none.
+type Instance interface {
 	// Start starts its init.
 	Start() error
 	// Done is closed when init has ended. Only after Start.
 	Done() <-chan struct{}
 	// Ending says how init ended, for people. Only after Done.
 	Ending() string
-	// Stop asks init to end, and kills it when ctx ends; it tells which.
+	// Stop asks init to end, and kills it when ctx ends; it reports which.
 	Stop(ctx context.Context) (killed bool)
 	// Release unmounts the volumes.
 	Release() error
@@ -42,7 +43,7 @@ type unit struct {
 	status status
 	reason string // why it is not at its goal, "" while all is well
 
-	inst    instance // nil when nothing is mounted
+	inst    Instance // nil when nothing is mounted
 	running bool     // its init has been started and has not been seen to end
 	busy    bool     // work is under way; its end is a message
 	next    after    // while STOPPING
@@ -97,12 +98,12 @@ func (u *unit) recovery() *manifest.AutoRecovery {
 func (e *Engine) begin(u *unit) {
 	u.busy, u.early = true, false
 	e.work(func() func() {
-		inst, err := e.backend.Mount(u.c)
+		inst, err := e.opt.Backend.Mount(u.c)
 		return func() { e.mountedNow(u, inst, err) }
 	})
 }
 
-func (e *Engine) mountedNow(u *unit, inst instance, err error) {
+func (e *Engine) mountedNow(u *unit, inst Instance, err error) {
 	u.busy = false
 	if err != nil {
 		e.startFailed(u, err)
@@ -223,7 +224,7 @@ func (e *Engine) exhausted(u *unit, r *manifest.AutoRecovery, reason string) {
 	case r.BackoffPolicy == "never":
 	default:
 		e.log.Errorf("container %s ended %d times and its back-off policy is reboot", u.c.Name, u.retries+1)
-		e.shutdown(exitReboot)
+		e.shutdown(handoff.ExitReboot)
 	}
 }
 

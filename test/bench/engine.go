@@ -7,13 +7,13 @@ import (
 	"strconv"
 )
 
-// attacks are the sub-benchmarks of BenchmarkUnderAttack of package engine.
+// attacks are the sub-benchmarks of BenchmarkUnderAttack of package device.
 var attacks = []string{"half-requests", "no-end", "1GiB-body", "1GiB-object", "long-names", "garbage", "dots"}
 
 // controlSocket measures the control socket of an engine that runs containers with its
 // package's benchmarks: each request comes over a new connection.
 func controlSocket(ctx context.Context, root string) ([]Row, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=^Benchmark(Containers|UnderAttack)$", "-benchtime=3000x", "-count="+strconv.Itoa(runs), "./runtime/engine")
+	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=^Benchmark(Containers|UnderAttack)$", "-benchtime=3000x", "-count="+strconv.Itoa(runs), "./runtime/device")
 	cmd.Dir = root
 	out, err := cmd.Output()
 	if err != nil {

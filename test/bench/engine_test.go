@@ -11,7 +11,7 @@ import (
 
 // TestAttacksExist looks for each attack that is measured in the benchmark that knows it.
 func TestAttacksExist(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "../runtime/engine/hostile_test.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../../runtime/device/hostile_test.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package engine
+package device
 
 import (
 	"context"
@@ -9,21 +9,26 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/engine"
 	"github.com/pantavisor/pantavisor/runtime/logs"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
-// office is a session without containers, whose storage is in a test's folder.
-func office(t *testing.T, settings map[config.Key]string) *session {
+// sinkFunc is a log sink.
+type sinkFunc func(string)
+
+func (f sinkFunc) Log(_, _ string, l logs.Level, msg string) { f(l.String() + " " + msg) }
+
+// configured is a configuration whose storage is in a test's directory.
+func configured(t *testing.T, settings map[config.Key]string) *config.Config {
 	t.Helper()
 	dir := t.TempDir()
 	cfg := config.New()
@@ -32,10 +37,7 @@ func office(t *testing.T, settings map[config.Key]string) *session {
 	for k, v := range settings {
 		cfg.Apply(config.Env, k, v)
 	}
-	s := newSession(cfg, Options{Revision: "0"})
-	s.serving = t.Context()
-	s.log = logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })}
-	return s
+	return cfg
 }
 
 func TestOrders(t *testing.T) {
@@ -52,21 +54,21 @@ func TestOrders(t *testing.T) {
 		{"XCONNECT_GRAPH", nil, 501}, {"UNCLAIM", nil, 204}, {"UNCLAIM", claimed, 501},
 	} {
 		var e *api.Error
-		if err := office(t, c.settings).order(c.op, ""); !errors.As(err, &e) || e.Status != c.status || e.Text == "" {
+		if err := (&commands{cfg: configured(t, c.settings)}).order(c.op); !errors.As(err, &e) || e.Status != c.status || e.Text == "" {
 			t.Errorf("%s with %v: %v, want %d", c.op, c.settings, err, c.status)
 		}
 	}
 }
 
-// trails is the directory of all revisions.
-func (s *session) trails() string { return s.steps.Dir("") }
-
 // shelf is a storage with revisions.
 type shelf struct {
-	*session
+	*collector
 	t     *testing.T
 	store *objects.Store
 }
+
+// trails is the directory of all revisions.
+func (s *shelf) trails() string { return s.steps.Dir("") }
 
 // revision makes a revision with one container's file for each text; .bind files are
 // copies of their objects.
@@ -95,7 +97,11 @@ func (s *shelf) revision(rev string, texts ...string) {
 
 func newShelf(t *testing.T, settings map[config.Key]string) *shelf {
 	t.Helper()
-	s := &shelf{session: office(t, settings), t: t}
+	cfg := configured(t, settings)
+	p := newPaths(cfg, "locals/x")
+	s := &shelf{t: t, collector: &collector{
+		cfg: cfg, revision: "locals/x", paths: p, steps: step.Open(p.storage), log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })},
+	}}
 	var err error
 	if s.store, err = objects.Create(s.paths.objects); err != nil {
 		t.Fatal(err)
@@ -115,7 +121,6 @@ func newShelf(t *testing.T, settings map[config.Key]string) *shelf {
 		os.MkdirAll(filepath.Join(s.trails(), ".trash-9", "app"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	s.opt.Revision = "locals/x"
 	return s
 }
 
@@ -135,7 +140,7 @@ func content(t *testing.T, dir string) []string {
 
 func TestGarbageIsCollected(t *testing.T) {
 	s := newShelf(t, nil)
-	freed, err := s.collectGarbage(context.Background())
+	freed, err := s.collect(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,14 +169,14 @@ func TestGarbageIsCollected(t *testing.T) {
 	if sums, _ := s.store.List(); len(sums) != 4 { // shared, running, tried, local
 		t.Errorf("%d objects are left", len(sums))
 	}
-	if again, err := s.collectGarbage(context.Background()); again != 0 || err != nil {
+	if again, err := s.collect(context.Background()); again != 0 || err != nil {
 		t.Errorf("collecting again frees %d bytes, %v", again, err)
 	}
 }
 
 func TestFactoryIsKeptWhenConfigured(t *testing.T) {
 	s := newShelf(t, map[config.Key]string{config.StorageGCKeepFactory: "1"})
-	if _, err := s.collectGarbage(context.Background()); err != nil {
+	if _, err := s.collect(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if got := content(t, s.trails()); !slices.Contains(got, "0") {
@@ -195,7 +200,7 @@ func TestNothingIsCollectedInDoubt(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, _ := s.store.List()
-			if _, err := s.collectGarbage(context.Background()); err == nil {
+			if _, err := s.collect(context.Background()); err == nil {
 				t.Error("it was collected")
 			}
 			after, _ := s.store.List()
@@ -208,18 +213,19 @@ func TestNothingIsCollectedInDoubt(t *testing.T) {
 
 func TestOneCollectionAtATime(t *testing.T) {
 	s := newShelf(t, nil)
-	s.collecting.Lock()
-	if _, err := s.collectGarbage(context.Background()); !errors.Is(err, errBusy) {
+	bg := &services{ctx: t.Context(), log: s.log}
+	s.mu.Lock()
+	if _, err := s.collect(context.Background()); !errors.Is(err, engine.ErrBusy) {
 		t.Errorf("a second collection: %v", err)
 	}
-	if err := s.order("RUN_GC", ""); !errors.Is(err, errBusy) {
+	if err := s.start(bg); !errors.Is(err, engine.ErrBusy) {
 		t.Errorf("RUN_GC during a collection: %v", err)
 	}
-	s.collecting.Unlock()
-	if err := s.order("RUN_GC", ""); err != nil {
+	s.mu.Unlock()
+	if err := s.start(bg); err != nil {
 		t.Error(err)
 	}
-	s.wg.Wait()
+	bg.wait()
 	if got := content(t, s.trails()); len(got) != 4 {
 		t.Errorf("after RUN_GC there are %v", got)
 	}
@@ -233,7 +239,7 @@ func TestWakelocks(t *testing.T) {
 		}
 	}
 	told := func(f string) string { b, _ := os.ReadFile(filepath.Join(dir, f)); return string(b) }
-	w := newWakes(office(t, map[config.Key]string{config.PowerSysfsDir: dir}).cfg)
+	w := newWakes(configured(t, map[config.Key]string{config.PowerSysfsDir: dir}))
 	w.set(wakeBoot, true)
 	w.set(wakeBoot, true)
 	if v := w.show(); v.Degraded || v.Count != 1 || !v.Held.Boot || v.Mode != "locks" || told("wake_lock") != wakeLock {
@@ -248,139 +254,12 @@ func TestWakelocks(t *testing.T) {
 	if v := w.show(); v.Count != 0 || told("wake_unlock") != wakeLock {
 		t.Errorf("after all: %+v", v)
 	}
-	if v := newWakes(office(t, map[config.Key]string{config.PowerSysfsDir: dir + "/none"}).cfg).show(); !v.Degraded {
+	if v := newWakes(configured(t, map[config.Key]string{config.PowerSysfsDir: dir + "/none"})).show(); !v.Degraded {
 		t.Errorf("without wake locks: %+v", v)
 	}
-	off := newWakes(office(t, map[config.Key]string{config.PowerSysfsDir: dir, config.PowerMode: "disabled"}).cfg)
+	off := newWakes(configured(t, map[config.Key]string{config.PowerSysfsDir: dir, config.PowerMode: "disabled"}))
 	off.set(wakeBoot, true)
 	if v := off.show(); v.Count != 0 || v.Degraded {
 		t.Errorf("disabled: %+v", v)
-	}
-}
-
-// kernel is a kernel that takes all modules but those whose names begin with no.
-type kernel struct{ calls []string }
-
-func (k *kernel) Insert(module, options string) error {
-	k.calls = append(k.calls, strings.TrimSpace("+"+module+" "+options))
-	if strings.HasPrefix(module, "no") {
-		return errors.New("no such module")
-	}
-	return nil
-}
-
-func (k *kernel) Remove(module string) error {
-	k.calls = append(k.calls, "-"+module)
-	if module == "busy" {
-		return errors.New("in use")
-	}
-	return nil
-}
-
-func TestDrivers(t *testing.T) {
-	k := &kernel{}
-	sys := &manifest.System{
-		Drivers: &manifest.Drivers{
-			All:     map[string][]string{"eth": {"e1", "e2 x=1"}, "wifi": {"w1 a=1", "w2 ${user-meta:opts} b=${device-meta:none}"}, "half": {"h1", "nope"}, "busy": {"busy"}},
-			Special: map[string]map[string][]string{"dtb:board.dtb": {"eth": {"board"}}},
-		},
-		Containers: []manifest.Container{
-			{Name: "a", Drivers: manifest.DriverRefs{Required: []string{"eth"}, Optional: []string{"half", "gone"}, Manual: []string{"wifi", "busy"}}},
-			{Name: "b", Drivers: manifest.DriverRefs{Manual: []string{"wifi"}}},
-			{Name: "c", Drivers: manifest.DriverRefs{Required: []string{"half"}}},
-		},
-	}
-	d := &drivers{sys: sys, insert: k.Insert, remove: k.Remove, users: map[string]map[string]bool{}, log: logs.Logger{Sink: sinkFunc(func(string) {})},
-		hardware: hardware("quiet pv_bootloader.dtb=board.dtb pv_bootloader.ovl=x", config.New()),
-		expand:   func(kind, key string) string { return map[string]string{"user-meta:opts": "o=7"}[kind+":"+key] }}
-	calls := func(want ...string) {
-		t.Helper()
-		if diff := cmp.Diff(want, k.calls); diff != "" {
-			t.Errorf("modules (-want +got):\n%s", diff)
-		}
-		k.calls = nil
-	}
-	if err := d.start(&sys.Containers[0]); err != nil {
-		t.Error(err)
-	}
-	calls("+board", "+h1", "+nope", "-h1")
-	if err := d.start(&sys.Containers[2]); err == nil || !strings.Contains(err.Error(), "required driver half") {
-		t.Errorf("a required driver that does not load: %v", err)
-	}
-	k.calls = nil
-	list, _ := d.List("a")
-	want := []api.Driver{{Name: "eth", Type: "REQUIRED", Status: "LOADED"}, {Name: "half", Type: "OPTIONAL", Status: "UNLOADED"},
-		{Name: "gone", Type: "OPTIONAL", Status: "UNKNOWN"}, {Name: "wifi", Type: "MANUAL", Status: "UNLOADED"}, {Name: "busy", Type: "MANUAL", Status: "UNLOADED"}}
-	if diff := cmp.Diff(want, list); diff != "" {
-		t.Errorf("list (-want +got):\n%s", diff)
-	}
-	if err := errors.Join(d.Load("a", ""), d.Load("b", "wifi"), d.Load("b", "eth"), d.Load("nobody", "")); err != nil {
-		t.Error(err)
-	}
-	calls("+w1 a=1", "+w2 o=7 b=", "+busy")
-	if err := errors.Join(d.Unload("b", ""), d.Unload("b", "")); err != nil {
-		t.Error(err)
-	}
-	calls()
-	if err := d.Unload("a", ""); err != nil {
-		t.Error(err)
-	}
-	calls("-w2", "-w1", "-busy")
-	if list, _ := d.List("nobody"); list != nil {
-		t.Errorf("a list for nobody: %v", list)
-	}
-}
-
-func TestDaemons(t *testing.T) {
-	dir := t.TempDir()
-	program := filepath.Join(dir, "bin/pv-xconnect")
-	script := "#!/bin/sh\necho started\necho trouble >&2\nexec sleep 1000\n"
-	if err := errors.Join(os.Mkdir(filepath.Dir(program), 0o755), os.WriteFile(program, []byte(script), 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	d := newDaemons("appengine", dir, logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })})
-	said := make(chan string, 16)
-	d.pause, d.output = time.Millisecond, func(source string, _ logs.Level, line string) { said <- source + ": " + line }
-	d.start()
-	defer d.stop()
-	await := func(up bool) (pid int) {
-		t.Helper()
-		for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-			if pid = d.show()[1].PID; (pid > 0) == up {
-				return pid
-			}
-		}
-		t.Fatalf("daemons are %+v", d.show())
-		return 0
-	}
-	first := await(true)
-	got := []string{<-said, <-said}
-	slices.Sort(got)
-	if diff := cmp.Diff([]string{"pv-xconnect-err: trouble", "pv-xconnect-out: started"}, got); diff != "" {
-		t.Errorf("output (-want +got):\n%s", diff)
-	}
-	p, _ := os.FindProcess(first)
-	_ = p.Kill()
-	for end := time.Now().Add(60 * time.Second); await(true) == first && time.Now().Before(end); time.Sleep(time.Millisecond) {
-	}
-	if second := await(true); second == first {
-		t.Error("a daemon that was killed is not started again")
-	}
-	if err := d.act("pv-xconnect", "stop"); err != nil {
-		t.Fatal(err)
-	}
-	await(false)
-	if l := d.show(); l[1].Respawn || l[0].PID != 0 {
-		t.Errorf("after a stop: %+v", l)
-	}
-	if err := d.act("pv-xconnect", "start"); err != nil {
-		t.Fatal(err)
-	}
-	await(true)
-	for name, status := range map[string]int{"hwrngd": 501, "nobody": 404} {
-		var e *api.Error
-		if err := d.act(name, "start"); !errors.As(err, &e) || e.Status != status {
-			t.Errorf("starting %s: %v, want %d", name, err, status)
-		}
 	}
 }

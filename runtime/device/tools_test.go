@@ -1,4 +1,4 @@
-package engine
+package device
 
 import (
 	"archive/tar"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/pvcontrol"
 	"github.com/pantavisor/pantavisor/runtime/pvcurl"
 )
@@ -111,7 +112,7 @@ func TestTools(t *testing.T) {
 	}
 	d.curl()
 	var out bytes.Buffer
-	if code := pvcontrol.Run(context.Background(), []string{"-s", d.dir + "/run/pv-ctrl", "cmd", "poweroff", "enough"}, nil, &out, &out); code != 0 || <-d.code != exitPowerOff {
+	if code := pvcontrol.Run(context.Background(), []string{"-s", d.dir + "/run/pv-ctrl", "cmd", "poweroff", "enough"}, nil, &out, &out); code != 0 || <-d.code != handoff.ExitPowerOff {
 		t.Errorf("poweroff: %d, %s", code, &out)
 	}
 	if !strings.Contains(d.out.String(), `a power-off was asked for: "enough"`) {

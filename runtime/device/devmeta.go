@@ -1,4 +1,4 @@
-package engine
+package device
 
 import (
 	"encoding/binary"
@@ -17,70 +17,71 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
-	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
 )
 
-// freshMeta is the device metadata as the control socket shows it: what changes all
-// the time is computed when somebody looks, not written to the storage every few
+// deviceMeta is the device metadata (manual: Metadata, device metadata). What changes
+// all the time is computed when somebody looks, not written to the storage every few
 // seconds.
-type freshMeta struct {
+type deviceMeta struct {
 	*meta.Store
-	s *session
+	storage  string     // the directory
+	reserved func() int // percent of the storage that is not for containers
+	log      logs.Logger
 }
 
-var _ ctrl.Meta = freshMeta{}
+var _ ctrl.Meta = (*deviceMeta)(nil)
 
 // List implements ctrl.Meta.
-func (f freshMeta) List(w io.Writer) error {
-	f.s.refresh()
-	return f.Store.List(w)
+func (d *deviceMeta) List(w io.Writer) error {
+	d.refresh()
+	return d.Store.List(w)
 }
 
 // publish sets a key of the device metadata.
-func (s *session) publish(key, value string) {
-	if err := s.device.Publish(key, value); err != nil {
-		s.log.Warnf("device metadata: %v", err)
+func (d *deviceMeta) publish(key, value string) {
+	if err := d.Publish(key, value); err != nil {
+		d.log.Warnf("device metadata: %v", err)
 	}
 }
 
 // publishJSON sets a key to a JSON object.
-func (s *session) publishJSON(key string, value any) {
+func (d *deviceMeta) publishJSON(key string, value any) {
 	b, err := json.Marshal(value)
 	if err != nil {
-		s.log.Warnf("device metadata %s: %v", key, err)
+		d.log.Warnf("device metadata %s: %v", key, err)
 		return
 	}
-	s.publish(key, string(b))
+	d.publish(key, string(b))
 }
 
-// describe publishes what stays as it is while the revision runs (manual: Metadata,
-// device metadata).
-func (s *session) describe() {
-	s.publish("pantavisor.arch", architecture())
-	s.publish("pantavisor.version", s.opt.Version)
-	s.publish("pantavisor.dtmodel", readLine("/proc/device-tree/model"))
-	s.publish("pantavisor.cpumodel", cpuModel())
-	s.publish("pantavisor.revision", s.opt.Revision)
-	s.publish("pantavisor.mode", "local")
-	s.publishJSON("pantavisor.uname", uname())
-	s.publish("pantahub.online", "0")
-	s.publish("pantahub.claimed", "0")
-	s.refresh()
+// describe publishes what stays as it is while the revision runs.
+func (d *deviceMeta) describe(version, revision string) {
+	d.publish("pantavisor.arch", architecture())
+	d.publish("pantavisor.version", version)
+	d.publish("pantavisor.dtmodel", readLine("/proc/device-tree/model"))
+	d.publish("pantavisor.cpumodel", cpuModel())
+	d.publish("pantavisor.revision", revision)
+	d.publish("pantavisor.mode", "local")
+	d.publishJSON("pantavisor.uname", uname())
+	d.publish("pantahub.online", "0")
+	d.publish("pantahub.claimed", "0")
+	d.refresh()
 }
 
 // refresh publishes what changes.
-func (s *session) refresh() {
-	s.publishJSON("interfaces", interfaces())
-	if v, ok := s.storageSize(); ok {
-		s.publishJSON("storage", v)
+func (d *deviceMeta) refresh() {
+	d.publishJSON("interfaces", interfaces())
+	if v, ok := d.storageSize(); ok {
+		d.publishJSON("storage", v)
 	}
 	if v, ok := sysinfo(); ok {
-		s.publishJSON("sysinfo", v)
+		d.publishJSON("sysinfo", v)
 	}
 	now := time.Now()
-	s.publishJSON("time", timeMeta{
+	d.publishJSON("time", timeMeta{
 		Timeval:  timeval{now.Unix(), now.Nanosecond() / 1000},
 		Timezone: timezone{},
 	})
@@ -198,13 +199,13 @@ type storageMeta struct {
 
 // storageSize is the storage in bytes; what is reserved (PV_STORAGE_GC_RESERVED)
 // is not for containers.
-func (s *session) storageSize() (storageMeta, bool) {
+func (d *deviceMeta) storageSize() (storageMeta, bool) {
 	var st unix.Statfs_t
-	if unix.Statfs(s.paths.storage, &st) != nil {
+	if unix.Statfs(d.storage, &st) != nil {
 		return storageMeta{}, false
 	}
 	m := storageMeta{Total: int64(st.Blocks * uint64(st.Bsize)), Free: int64(st.Bfree * uint64(st.Bsize))}
-	m.Reserved = m.Total / 100 * int64(s.cfg.Int(config.StorageGCReserved))
+	m.Reserved = m.Total / 100 * int64(d.reserved())
 	m.RealFree = max(0, m.Free-m.Reserved)
 	return m, true
 }
@@ -295,23 +296,4 @@ func busyTicks(path string) (sum int64) {
 		sum += n
 	}
 	return sum
-}
-
-// settings are the configuration for the control socket.
-func (s *session) settings() []ctrl.Setting {
-	items := s.cfg.Items()
-	out := make([]ctrl.Setting, 0, len(items))
-	for _, it := range items {
-		set := ctrl.Setting{Key: it.Name, Alias: it.Alias, Text: it.Value, Level: it.From.String()}
-		switch {
-		case it.Flag:
-			set.Value = it.Number != 0
-		case it.Numeric:
-			set.Value = it.Number
-		case it.Set:
-			set.Value = it.Value
-		}
-		out = append(out, set)
-	}
-	return out
 }

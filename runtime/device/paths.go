@@ -1,6 +1,7 @@
-package engine
+package device
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -11,7 +12,10 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
-// paths are the folders that the runtime works with, from the configuration.
+// resolvConf is the file that exports mount and containers of network fill.
+const resolvConf = "/etc/resolv.conf"
+
+// paths are the directories that the runtime works with, from the configuration.
 type paths struct {
 	storage, trail, objects, disks     string
 	run, logs, logsRev, volumes        string
@@ -22,7 +26,7 @@ type paths struct {
 }
 
 func newPaths(c *config.Config, rev string) paths {
-	or := func(k config.Key, def string) string { return orElse(c.String(k), def) }
+	or := func(k config.Key, def string) string { return cmp.Or(c.String(k), def) }
 	p := paths{
 		rev: rev, storage: or(config.StorageMntPoint, "/storage"), run: or(config.SystemRunDir, "/pv"),
 		volumes: or(config.DiskVolDir, "/volumes"), exports: or(config.DiskExportsDir, "/exports"),
@@ -37,6 +41,21 @@ func newPaths(c *config.Config, rev string) paths {
 	p.stage = filepath.Join(p.run, "rootfs")
 	p.copies, p.resolvConf = p.run, resolvConf
 	return p
+}
+
+// makeResolvConf makes the file where it is missing; on a machine of somebody else
+// (hosted) that is the runtime's own.
+func (p *paths) makeResolvConf(hosted bool) error {
+	if hosted {
+		if _, err := os.Stat(p.resolvConf); err == nil {
+			return nil
+		}
+		p.resolvConf = p.at("resolv.conf")
+	}
+	if err := touch(p.resolvConf, 0o644); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
 }
 
 // folders are the fixed names in exports and where they are.
@@ -69,7 +88,7 @@ func (p paths) make() error {
 }
 
 // ownVolume is where a volume of the runtime itself is mounted.
-func (p paths) ownVolume(name string) string { return filepath.Join(p.volumes, ownFolder, name) }
+func (p paths) ownVolume(name string) string { return filepath.Join(p.volumes, ownDir, name) }
 
 func (p paths) at(name string) string { return filepath.Join(p.run, name) }
 

@@ -1,4 +1,4 @@
-package engine
+package device
 
 import (
 	"os"
@@ -71,7 +71,7 @@ func TestUserMetadataSetsTheLog(t *testing.T) {
 // TestMistakesAreToldOnce leaves to process 1 what it has told already.
 func TestMistakesAreToldOnce(t *testing.T) {
 	for told, want := range map[bool]int{false: 1, true: 0} {
-		cfg, err := settings(config.Sources{Environ: []string{"PV_LOG_LEVEL=loud"}}, told)
+		cfg, err := loadConfig(config.Sources{Environ: []string{"PV_LOG_LEVEL=loud"}}, told)
 		if err != nil || cfg.Int(config.LogLevel) != 0 {
 			t.Errorf("level %d, %v", cfg.Int(config.LogLevel), err)
 		}
@@ -84,17 +84,19 @@ func TestMistakesAreToldOnce(t *testing.T) {
 // TestResolvConfOfTheMachine is what a machine of somebody else has, or a file of the
 // runtime's own.
 func TestResolvConfOfTheMachine(t *testing.T) {
-	s := &session{opt: Options{Hosted: true}, paths: newPaths(config.New(), "0")}
-	s.paths.run = t.TempDir()
-	s.makeResolvConf()
-	want := s.paths.at("resolv.conf")
+	p := newPaths(config.New(), "0")
+	p.run = t.TempDir()
+	if err := p.makeResolvConf(true); err != nil {
+		t.Fatal(err)
+	}
+	want := p.at("resolv.conf")
 	if _, err := os.Stat(resolvConf); err == nil {
 		want = resolvConf
 	} else if _, err := os.Stat(want); err != nil {
 		t.Error(err)
 	}
 	c := &container.Config{Mounts: []container.Mount{{Source: resolvConf}, {Source: resolvConf + ".d"}}}
-	c.Translate(s.paths.folders())
+	c.Translate(p.folders())
 	if got := c.Mounts[0].Source; got != want || c.Mounts[1].Source != resolvConf+".d" {
 		t.Errorf("%s, want %s; %s", got, want, c.Mounts[1].Source)
 	}

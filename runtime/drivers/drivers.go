@@ -1,4 +1,6 @@
-package engine
+// Package drivers loads the managed drivers of the BSP (bsp/drivers.json) that
+// containers refer to (manual: Containers, drivers).
+package drivers
 
 import (
 	"errors"
@@ -7,38 +9,46 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/manifest"
-	"github.com/pantavisor/pantavisor/runtime/config"
-	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/modules"
 )
 
-// drivers are the managed drivers of the BSP that containers refer to (manual:
-// Containers, drivers). A driver is loaded when its first user asks for it; one that
-// containers require or want stays loaded when they stop, because a driver that goes
-// takes its devices from everybody.
-type drivers struct {
-	sys      *manifest.System
-	hardware []string                           // keys of sections, see [manifest.Drivers.Modules]
-	insert   func(module, options string) error // loads a module
-	remove   func(module string) error
-	expand   func(kind, key string) string // the value of a metadata key
-	log      logs.Logger
+// Options are what a [Set] works with.
+type Options struct {
+	System   *manifest.System               // the state with its drivers and containers
+	Hardware []string                       // keys of sections, see [manifest.Drivers.Modules] and [Hardware]
+	Modules  Modules                        // loads the modules
+	Expand   func(store, key string) string // the value of a key of "user-meta" or "device-meta"
+	Log      logs.Logger
+}
 
+// Modules loads and removes kernel modules.
+type Modules struct {
+	// Insert loads a module with what it depends on; options are its parameters.
+	Insert func(module, options string) error
+	// Remove removes a module; one in use is an error.
+	Remove func(module string) error
+}
+
+// Set are the managed drivers of a state. A driver is loaded when its first user asks
+// for it; one that containers require or want stays loaded when they stop, because a
+// driver that goes takes its devices from everybody.
+type Set struct {
+	Options
 	mu    sync.Mutex
 	users map[string]map[string]bool // of each loaded driver: the containers that loaded it
 }
 
-var _ ctrl.Drivers = (*drivers)(nil)
+// New returns the drivers of a state; it loads nothing yet.
+func New(o Options) *Set { return &Set{Options: o, users: map[string]map[string]bool{}} }
 
 // errNoDriver is for a driver that bsp/drivers.json does not define.
 var errNoDriver = errors.New("bsp/drivers.json does not define it")
 
-// start loads what a container requires, which must work, and what it wants.
-func (d *drivers) start(c *manifest.Container) error {
+// Start loads what a container requires, which must work, and what it wants.
+func (d *Set) Start(c *manifest.Container) error {
 	for _, name := range c.Drivers.Required {
 		if err := d.load(c.Name, name); err != nil {
 			return fmt.Errorf("loading the required driver %s: %w", name, err)
@@ -46,7 +56,7 @@ func (d *drivers) start(c *manifest.Container) error {
 	}
 	for _, name := range c.Drivers.Optional {
 		if err := d.load(c.Name, name); err != nil {
-			d.log.Warnf("container %s: loading the optional driver %s: %v", c.Name, name, err)
+			d.Log.Warnf("container %s: loading the optional driver %s: %v", c.Name, name, err)
 		}
 	}
 	return nil
@@ -54,21 +64,21 @@ func (d *drivers) start(c *manifest.Container) error {
 
 // load loads the modules of a driver in their order; when one fails those before it
 // go again.
-func (d *drivers) load(user, name string) error {
+func (d *Set) load(user, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.users[name]) > 0 {
 		d.users[name][user] = true
 		return nil
 	}
-	lines, ok := d.sys.Drivers.Modules(name, d.hardware...)
+	lines, ok := d.System.Drivers.Modules(name, d.Hardware...)
 	if !ok {
 		return errNoDriver
 	}
 	var done []string
 	for _, line := range lines {
 		module, options, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if err := d.insert(module, d.options(options)); err != nil {
+		if err := d.Modules.Insert(module, d.options(options)); err != nil {
 			d.unload(done)
 			return err
 		}
@@ -79,16 +89,16 @@ func (d *drivers) load(user, name string) error {
 }
 
 // unload removes modules, the last first. One that somebody uses stays.
-func (d *drivers) unload(modules []string) {
+func (d *Set) unload(modules []string) {
 	for _, m := range slices.Backward(modules) {
-		if err := d.remove(m); err != nil {
-			d.log.Warnf("unloading module %s: %v", m, err)
+		if err := d.Modules.Remove(m); err != nil {
+			d.Log.Warnf("unloading module %s: %v", m, err)
 		}
 	}
 }
 
 // release ends a container's use of a driver; the last user's end unloads it.
-func (d *drivers) release(user, name string) {
+func (d *Set) release(user, name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.users[name][user] {
@@ -97,7 +107,7 @@ func (d *drivers) release(user, name string) {
 	if delete(d.users[name], user); len(d.users[name]) > 0 {
 		return
 	}
-	lines, _ := d.sys.Drivers.Modules(name, d.hardware...)
+	lines, _ := d.System.Drivers.Modules(name, d.Hardware...)
 	var modules []string
 	for _, line := range lines {
 		module, _, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -108,7 +118,7 @@ func (d *drivers) release(user, name string) {
 
 // options fills ${user-meta:KEY} and ${device-meta:KEY} in; a key that is not there
 // leaves nothing.
-func (d *drivers) options(text string) string {
+func (d *Set) options(text string) string {
 	var b strings.Builder
 	for {
 		before, rest, ok := strings.Cut(text, "${")
@@ -122,15 +132,15 @@ func (d *drivers) options(text string) string {
 			break
 		}
 		kind, key, _ := strings.Cut(name, ":")
-		b.WriteString(d.expand(kind, key))
+		b.WriteString(d.Expand(kind, key))
 		text = after
 	}
 	return strings.TrimSpace(b.String())
 }
 
-// List implements ctrl.Drivers: the drivers that the container refers to.
-func (d *drivers) List(container string) ([]api.Driver, error) {
-	c, ok := d.sys.Container(container)
+// List lists the drivers that the container refers to.
+func (d *Set) List(container string) ([]api.Driver, error) {
+	c, ok := d.System.Container(container)
 	if !ok {
 		return nil, nil
 	}
@@ -148,8 +158,8 @@ func (d *drivers) List(container string) ([]api.Driver, error) {
 	return out, nil
 }
 
-func (d *drivers) status(name string) string {
-	if _, ok := d.sys.Drivers.Modules(name, d.hardware...); !ok {
+func (d *Set) status(name string) string {
+	if _, ok := d.System.Drivers.Modules(name, d.Hardware...); !ok {
 		return "UNKNOWN"
 	}
 	if len(d.users[name]) > 0 {
@@ -160,8 +170,8 @@ func (d *drivers) status(name string) string {
 
 // manual lists the drivers that a container may load and unload itself: all of its
 // manual ones, or the one with the name.
-func (d *drivers) manual(container, name string) []string {
-	c, ok := d.sys.Container(container)
+func (d *Set) manual(container, name string) []string {
+	c, ok := d.System.Container(container)
 	if !ok {
 		return nil
 	}
@@ -174,9 +184,9 @@ func (d *drivers) manual(container, name string) []string {
 	return nil
 }
 
-// Load implements ctrl.Drivers. Drivers that are not the container's manual ones are
+// Load loads a manual driver of the container, all of them with an empty name. Drivers that are not the container's manual ones are
 // none of its business, and no error: that is how existing clients know it.
-func (d *drivers) Load(container, name string) error {
+func (d *Set) Load(container, name string) error {
 	var errs []error
 	for _, n := range d.manual(container, name) {
 		if err := d.load(container, n); err != nil {
@@ -186,18 +196,18 @@ func (d *drivers) Load(container, name string) error {
 	return errors.Join(errs...)
 }
 
-// Unload implements ctrl.Drivers.
-func (d *drivers) Unload(container, name string) error {
+// Unload ends the use of a manual driver by the container, of all with an empty name.
+func (d *Set) Unload(container, name string) error {
 	for _, n := range d.manual(container, name) {
 		d.release(container, n)
 	}
 	return nil
 }
 
-// hardware lists the sections of bsp/drivers.json that hold for this board: what the
+// Hardware lists the sections of bsp/drivers.json that hold for this board: what the
 // boot loader says in pv_bootloader.ovl= and pv_bootloader.dtb= of the kernel's command
 // line, and the configuration of the FIT image. Overlays are the most special.
-func hardware(cmdline string, c *config.Config) []string {
+func Hardware(cmdline, fitConfig string) []string {
 	var overlays, trees []string
 	for _, word := range strings.Fields(cmdline) {
 		if v, ok := strings.CutPrefix(word, "pv_bootloader.ovl="); ok {
@@ -210,44 +220,20 @@ func hardware(cmdline string, c *config.Config) []string {
 		}
 	}
 	out := append(overlays, trees...)
-	if v := c.String(config.BootloaderFitConfig); v != "" {
-		out = append(out, "fitconfig:"+v)
+	if fitConfig != "" {
+		out = append(out, "fitconfig:"+fitConfig)
 	}
 	return out
 }
 
-// makeDrivers prepares the managed drivers of a state.
-func (s *session) makeDrivers(sys *manifest.System) *drivers {
-	cmdline, _ := bounded.ReadFile("/proc/cmdline", 64<<10) // none says nothing of the board
-	d := &drivers{
-		sys: sys, hardware: hardware(string(cmdline), s.cfg), log: s.log.Named("drivers"), users: map[string]map[string]bool{},
-		insert: s.opt.Modules.Insert, remove: s.opt.Modules.Remove,
-	}
-	d.expand = func(kind, key string) string {
-		store := s.user
-		if kind == "device-meta" {
-			store = s.device
-		}
-		value, _ := store.Get(key)
-		return value
-	}
-	if d.insert == nil {
-		m := &kernelModules{}
-		d.insert, d.remove = m.insert, m.remove
-	}
-	return d
+// Kernel returns the modules of the running kernel, which are looked for when the first
+// is asked for.
+func Kernel() Modules {
+	k := &kernelModules{}
+	return Modules{Insert: k.insert, Remove: k.remove}
 }
 
-// Modules loads and removes kernel modules.
-type Modules struct {
-	// Insert loads a module with what it depends on; options are its parameters.
-	Insert func(module, options string) error
-	// Remove removes a module; one in use is an error.
-	Remove func(module string) error
-}
-
-// kernelModules are the modules of the running kernel, looked for when the first is
-// asked for.
+// kernelModules are the modules of the running kernel.
 type kernelModules struct {
 	once   sync.Once
 	loader *modules.Loader

@@ -1,4 +1,6 @@
-package engine
+// Package daemons keeps the device's own programs running (manual: Local control,
+// daemons).
+package daemons
 
 import (
 	"bufio"
@@ -11,16 +13,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
-// daemonPause is the time between a daemon's end and its next start.
-const daemonPause = 5 * time.Second
+// restartPause is the time between a daemon's end and its next start.
+const restartPause = 5 * time.Second
 
-// daemon is a program that the runtime keeps running (manual: Local control, daemons).
-// Its mutex is that of its list.
+// daemon is a program that the runtime keeps running. Its mutex is that of its list.
 type daemon struct {
 	name    string
 	args    []string // the first is the program
@@ -29,9 +29,9 @@ type daemon struct {
 	process *os.Process // nil when it is down
 }
 
-// daemons are the managed daemons. They are few and change rarely, so one goroutine
+// Daemons are the managed daemons. They are few and change rarely, so one goroutine
 // waits for each.
-type daemons struct {
+type Daemons struct {
 	log    logs.Logger
 	output func(source string, level logs.Level, line string)
 	pause  time.Duration
@@ -44,10 +44,11 @@ type daemons struct {
 	wg      sync.WaitGroup
 }
 
-// newDaemons lists the daemons of an init mode, none of which runs yet. The mesh has
-// its place in the list, because tools ask for it by name.
-func newDaemons(mode, usr string, log logs.Logger) *daemons {
-	d := &daemons{log: log, pause: daemonPause, output: func(string, logs.Level, string) {}}
+// New lists the daemons of an init mode (PV_SYSTEM_INIT_MODE), none of which runs yet.
+// usr is the directory that has bin/; output gets each line that one prints. The mesh
+// has its place in the list, because tools ask for it by name.
+func New(mode, usr string, log logs.Logger, output func(source string, level logs.Level, line string)) *Daemons {
+	d := &Daemons{log: log, pause: restartPause, output: output}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.list = []*daemon{
 		{name: "hwrngd", args: []string{usr + "/bin/rngd", "-f"}, respawn: true, idle: mode == "appengine"},
@@ -56,9 +57,9 @@ func newDaemons(mode, usr string, log logs.Logger) *daemons {
 	return d
 }
 
-// start starts what should run. A program that the device does not have turns
+// Start starts what should run. A program that the device does not have turns
 // respawning off.
-func (d *daemons) start() {
+func (d *Daemons) Start() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, one := range d.list {
@@ -71,7 +72,7 @@ func (d *daemons) start() {
 }
 
 // spawn starts a daemon that is down; the list is locked.
-func (d *daemons) spawn(one *daemon) error {
+func (d *Daemons) spawn(one *daemon) error {
 	if one.process != nil || d.stopped || one.idle {
 		return nil
 	}
@@ -103,7 +104,7 @@ func (d *daemons) spawn(one *daemon) error {
 }
 
 // read logs what a daemon prints, until it ends.
-func (d *daemons) read(f *os.File, source string, level logs.Level) {
+func (d *Daemons) read(f *os.File, source string, level logs.Level) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
@@ -113,25 +114,35 @@ func (d *daemons) read(f *os.File, source string, level logs.Level) {
 }
 
 // wait waits for a daemon's end, and starts it again after a pause if it should run.
-func (d *daemons) wait(one *daemon, process *os.Process) {
+func (d *Daemons) wait(one *daemon, process *os.Process) {
 	state, err := process.Wait()
 	d.mu.Lock()
 	one.process = nil
 	again := one.respawn && !d.stopped
 	d.mu.Unlock()
-	d.log.Infof("daemon %s ended: %v", one.name, orElse(errorText(err), fmt.Sprint(state)))
+	d.log.Infof("daemon %s ended: %v", one.name, ending(state, err))
 	if !again {
 		return
 	}
 	select {
 	case <-d.ctx.Done():
 	case <-time.After(d.pause):
-		d.start()
+		d.Start()
 	}
 }
 
-// stop ends all daemons and waits for them.
-func (d *daemons) stop() {
+func ending(state *os.ProcessState, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return state.String()
+}
+
+// stopGrace is how long a daemon may take to end after it was asked to.
+const stopGrace = 5 * time.Second
+
+// Stop ends all daemons and waits for them.
+func (d *Daemons) Stop() {
 	d.mu.Lock()
 	d.stopped = true
 	for _, one := range d.list {
@@ -156,8 +167,8 @@ func (one *daemon) signal(sig unix.Signal) {
 	}
 }
 
-// show lists the daemons for GET /daemons.
-func (d *daemons) show() []api.Daemon {
+// Daemons lists them.
+func (d *Daemons) Daemons() ([]api.Daemon, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	out := make([]api.Daemon, 0, len(d.list))
@@ -168,11 +179,11 @@ func (d *daemons) show() []api.Daemon {
 		}
 		out = append(out, api.Daemon{Name: one.name, PID: pid, Respawn: one.respawn})
 	}
-	return out
+	return out, nil
 }
 
-// act starts or stops a daemon.
-func (d *daemons) act(name, action string) error {
+// DaemonAction starts or stops a daemon, action being "start" or "stop".
+func (d *Daemons) DaemonAction(name, action string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, one := range d.list {
@@ -193,16 +204,3 @@ func (d *daemons) act(name, action string) error {
 	}
 	return &api.Error{Status: 404, Text: "Daemon not found"}
 }
-
-// startDaemons starts the managed daemons; their output goes to the log.
-func (s *session) startDaemons() {
-	s.daemons = newDaemons(s.cfg.Enum(config.SystemInitMode), orElse(s.cfg.String(config.SystemUsrDir), "/usr"), s.log.Named("daemons"))
-	s.daemons.output = func(source string, level logs.Level, line string) { s.logs.Log(logs.Runtime, source, level, line) }
-	s.daemons.start()
-}
-
-// Daemons implements ctrl.Engine.
-func (a backends) Daemons() ([]api.Daemon, error) { return a.daemons.show(), nil }
-
-// DaemonAction implements ctrl.Engine.
-func (a backends) DaemonAction(name, action string) error { return a.daemons.act(name, action) }

@@ -1,7 +1,8 @@
-package engine
+package device
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/replaytest"
+	"github.com/pantavisor/pantavisor/runtime/drivers"
 )
 
 // relayEnv makes the test's program a relay: it hands every connection of its own
@@ -166,7 +168,11 @@ func (d *device) addRecorded(names ...string) {
 		if err := json.Unmarshal(all[name].State[name+"/run.json"], &run); err != nil {
 			d.t.Fatalf("%s: %v", name, err)
 		}
-		d.add(name, fmt.Sprint(run["group"]), orElse(inits[name], "/sbin/init wait"), run)
+		init := inits[name]
+		if init == "" {
+			init = "/sbin/init wait"
+		}
+		d.add(name, fmt.Sprint(run["group"]), init, run)
 		for key, value := range all[name].State {
 			if strings.HasSuffix(key, ".json") && !strings.HasSuffix(key, "run.json") {
 				if err := d.st.Set(key, value); err != nil {
@@ -447,8 +453,17 @@ func TestReplayFeatures(t *testing.T) {
 	d := newDevice(t)
 	d.addRecorded("mgmt", "svc1", "cli1", "drv1", "crash1", "per1", "once1", "rdy1")
 	d.xconnect()
-	k := &kernel{}
-	d.modules = Modules{k.Insert, k.Remove}
+	var inserted []string // a kernel that takes all modules but those whose names begin with no
+	d.modules = drivers.Modules{
+		Insert: func(module, options string) error {
+			inserted = append(inserted, strings.TrimSpace(module+" "+options))
+			if strings.HasPrefix(module, "no") {
+				return errors.New("no such module")
+			}
+			return nil
+		},
+		Remove: func(string) error { return nil },
+	}
 	d.boot()
 	up := map[string]string{"mgmt": "STARTED", "svc1": "STARTED", "cli1": "STARTED", "drv1": "STARTED", "crash1": "STOPPED", "per1": "STARTED",
 		"once1": "STOPPED", "rdy1": "STARTED"}
@@ -460,7 +475,7 @@ func TestReplayFeatures(t *testing.T) {
 	if c := now["crash1"]; c.AutoRecovery == nil || c.AutoRecovery.CurrentRetries != 3 || c.StatusReason != "exited with code 1" {
 		t.Errorf("crash1: %+v", c)
 	}
-	if diff := cmp.Diff([]string{"+dummy", "+noopt"}, k.calls); diff != "" {
+	if diff := cmp.Diff([]string{"dummy", "noopt"}, inserted); diff != "" {
 		t.Errorf("modules at start (-want +got):\n%s", diff)
 	}
 	relays := map[string]string{}
@@ -478,7 +493,7 @@ func TestReplayFeatures(t *testing.T) {
 	replaytest.Run(t, replaytest.Load(t, "recovery"), c)
 	c.Before = nil
 	replaytest.Run(t, replaytest.Load(t, "drivers-managed"), c)
-	if last := k.calls[len(k.calls)-2:]; last[0] != "+wifimod a=1" || last[1] != "+wifimod2 opt=7" {
+	if last := inserted[len(inserted)-2:]; last[0] != "wifimod a=1" || last[1] != "wifimod2 opt=7" {
 		t.Errorf("the options of user metadata: %q", last)
 	}
 	c.Differs = differs{"xconnect-graph": differ(fine, "[]", "the service mesh comes in a later version")}

@@ -1,4 +1,4 @@
-package engine
+package device
 
 import (
 	"fmt"
@@ -8,29 +8,28 @@ import (
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
 // openNetwork prepares the network of containers. Without one those containers that
 // need it say so at their start.
-func (s *session) openNetwork(h *host, sys *manifest.System) {
+func (s *session) openNetwork(sys *manifest.System) {
 	shared := s.cfg.Enum(config.SystemInitMode) == "appengine" // the machine is somebody else's
 	leases := ""
 	if shared {
 		leases = "/run/pantavisor/leases"
 	}
 	n, err := network.New(network.Options{
-		ID: s.paths.run, Leases: leases, Bridge: s.cfg.String(config.NetBrDev), Address: s.bridgeAddress(), Clean: shared,
-		Load: func(module string) error { return s.drivers.insert(module, "") }, Warn: s.log.Named("network").Warnf,
+		ID: s.paths.run, Leases: leases, Bridge: s.cfg.String(config.NetBrDev), Address: bridgeAddress(s.cfg, s.log), Clean: shared,
+		Load: func(module string) error { return s.drivers.Modules.Insert(module, "") }, Warn: s.log.Named("network").Warnf,
 	})
 	if err != nil {
 		s.log.Warnf("%v", err)
 		return
 	}
-	h.launcher.Network = n
-	if sys != nil {
-		h.addPools(n, sys)
-	}
+	s.host.launcher.Network = n
+	s.host.addPools(n, sys)
 	if shared {
 		return // the bridge is made when a container needs it
 	}
@@ -42,12 +41,12 @@ func (s *session) openNetwork(h *host, sys *manifest.System) {
 }
 
 // bridgeAddress is the default bridge's address; invalid when it is not one.
-func (s *session) bridgeAddress() netip.Prefix {
-	a, err := netip.ParseAddr(s.cfg.String(config.NetBrAddress4))
-	bits, ok := maskBits(s.cfg.String(config.NetBrMask4))
+func bridgeAddress(c *config.Config, log logs.Logger) netip.Prefix {
+	a, err := netip.ParseAddr(c.String(config.NetBrAddress4))
+	bits, ok := maskBits(c.String(config.NetBrMask4))
 	if err != nil || !a.Is4() || !ok {
-		s.log.Warnf("PV_NET_BRADDRESS4 %q with PV_NET_BRMASK4 %q is no address; the bridge gets none",
-			s.cfg.String(config.NetBrAddress4), s.cfg.String(config.NetBrMask4))
+		log.Warnf("PV_NET_BRADDRESS4 %q with PV_NET_BRMASK4 %q is not an address; the bridge gets none",
+			c.String(config.NetBrAddress4), c.String(config.NetBrMask4))
 		return netip.Prefix{}
 	}
 	return netip.PrefixFrom(a, bits)

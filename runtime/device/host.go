@@ -1,4 +1,4 @@
-package engine
+package device
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/drivers"
+	"github.com/pantavisor/pantavisor/runtime/engine"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
 	"github.com/pantavisor/pantavisor/runtime/step"
@@ -30,7 +32,7 @@ type host struct {
 	launcher *container.Launcher
 	user     *meta.Store
 	device   *meta.Store
-	drivers  *drivers
+	drivers  *drivers.Set
 	capture  bool                              // PV_LOG_CAPTURE
 	loggers  bool                              // PV_LOG_LOGGERS
 	policy   string                            // PV_REMOUNT_POLICY
@@ -39,7 +41,7 @@ type host struct {
 	broken   error                             // why no container can run on this machine
 }
 
-var _ backend = (*host)(nil)
+var _ engine.Backend = (*host)(nil)
 
 // life is one life of a container.
 type life struct {
@@ -52,12 +54,12 @@ type life struct {
 	dev  *logs.Syslog   // nil without a /dev/log of its own
 }
 
-var _ instance = (*life)(nil)
+var _ engine.Instance = (*life)(nil)
 
 // Mount checks the container's files, mounts its volumes and reads its configuration.
-func (h *host) Mount(c *manifest.Container) (instance, error) {
+func (h *host) Mount(c *manifest.Container) (engine.Instance, error) {
 	if h.broken != nil {
-		return nil, permanent(h.broken)
+		return nil, engine.Permanent(h.broken)
 	}
 	if err := h.check(c.Name); err != nil {
 		return nil, err
@@ -71,9 +73,9 @@ func (h *host) Mount(c *manifest.Container) (instance, error) {
 		return l, nil
 	}
 	if l.cfg, err = h.configure(c); err != nil {
-		return nil, errors.Join(permanent(err), l.set.Unmount())
+		return nil, errors.Join(engine.Permanent(err), l.set.Unmount())
 	}
-	if err := h.drivers.start(c); err != nil {
+	if err := h.drivers.Start(c); err != nil {
 		return nil, errors.Join(err, l.set.Unmount())
 	}
 	return l, nil
@@ -87,7 +89,7 @@ func (h *host) check(name string) error {
 	})
 	var damage *step.Damage
 	if errors.As(err, &damage) {
-		return permanent(err)
+		return engine.Permanent(err)
 	}
 	return err
 }

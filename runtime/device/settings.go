@@ -1,13 +1,17 @@
-package engine
+package device
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
+	"sync"
 
 	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/logs"
+	"github.com/pantavisor/pantavisor/runtime/meta"
 )
 
 // loadMore reads the configuration that is on the storage: the Hub's file, and what
@@ -20,8 +24,21 @@ func loadMore(c *config.Config, p paths) error {
 	return errors.Join(hub, c.LoadOEM(p.trail))
 }
 
+// settings are the configuration as it takes effect on the log, and changes to it by
+// user metadata.
+type settings struct {
+	cfg      *config.Config
+	stdout   io.Writer                     // as Options.Stdout
+	identify func(pid int) (string, error) // names a sender of messages
+	logs     *logs.Server
+	log      logs.Logger
+
+	mu   sync.Mutex  // held while user metadata changes settings
+	user *meta.Store // nil before it is open
+}
+
 // logOptions are the log server's settings.
-func (s *session) logOptions() logs.Options {
+func (s *settings) logOptions() logs.Options {
 	c := s.cfg
 	outputs, _ := logs.ParseOutputs(c.String(config.LogServerOutputs)) // checked when it was set
 	return logs.Options{
@@ -29,24 +46,34 @@ func (s *session) logOptions() logs.Options {
 		TreeTime: c.String(config.LogFiletreeTimestamp), SingleTime: c.String(config.LogSinglefileTimestamp),
 		StdoutTime: c.String(config.LogStdoutTimestamp), MaxSize: c.String(config.LogDirMaxSize),
 		Hysteresis: c.Int(config.LogHysteresisFactor), Rotate: c.Int(config.LogRotateFactor), Buffer: c.Int(config.LogBufNitems),
-		Stdout: s.opt.Stdout, Identify: s.platform,
+		Stdout: s.stdout, Identify: s.identify,
 	}
 }
 
 // sayNotes logs what is wrong with a source of configuration.
-func (s *session) sayNotes() {
+func (s *settings) sayNotes() {
 	for _, n := range s.cfg.Notes() {
 		s.log.Named("config").Warnf("%s: %s", n.Level, n.Text)
 	}
 }
 
+// follow lets user metadata override the configuration, now and whenever it changes.
+func (s *settings) follow(user *meta.Store) {
+	s.mu.Lock()
+	s.user = user
+	s.mu.Unlock()
+	for _, k := range user.Keys() {
+		s.userMetaChanged(k)
+	}
+}
+
 // userMetaChanged lets user metadata override the configuration.
-func (s *session) userMetaChanged(key string) {
+func (s *settings) userMetaChanged(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.user == nil {
 		return // it is being opened; all keys come afterwards
 	}
-	s.setting.Lock()
-	defer s.setting.Unlock()
 	var k config.Key
 	var changed bool
 	if value, ok := s.user.Get(key); ok {
@@ -59,4 +86,23 @@ func (s *session) userMetaChanged(key string) {
 		s.log.Infof("%s is now %s (%v)", k.Name(), fmt.Sprintf("%.200q", s.cfg.String(k)), s.cfg.From(k))
 		s.logs.Configure(s.logOptions())
 	}
+}
+
+// list returns the settings for the control socket.
+func (s *settings) list() []ctrl.Setting {
+	items := s.cfg.Items()
+	out := make([]ctrl.Setting, 0, len(items))
+	for _, it := range items {
+		set := ctrl.Setting{Key: it.Name, Alias: it.Alias, Text: it.Value, Level: it.From.String()}
+		switch {
+		case it.Flag:
+			set.Value = it.Number != 0
+		case it.Numeric:
+			set.Value = it.Number
+		case it.Set:
+			set.Value = it.Value
+		}
+		out = append(out, set)
+	}
+	return out
 }

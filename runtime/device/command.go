@@ -1,4 +1,4 @@
-package engine
+package device
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func Command(ctx context.Context, args []string, version string, stdout, stderr 
 		_, _ = fmt.Fprintf(stderr, "pantavisor engine: %s: %v\n", handoff.EnvRevision, err)
 		return 1
 	}
-	cfg, err := settings(config.Sources{File: configFile, Cmdline: "/proc/cmdline", Environ: os.Environ(), Args: args}, opt.EarlyLog != nil)
+	cfg, err := loadConfig(config.Sources{File: configFile, Cmdline: "/proc/cmdline", Environ: os.Environ(), Args: args}, opt.EarlyLog != nil)
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "pantavisor engine: %v\n", err)
 	}
@@ -33,9 +33,9 @@ func Command(ctx context.Context, args []string, version string, stdout, stderr 
 	return Run(ctx, cfg, opt)
 }
 
-// settings loads the configuration; told says that process 1, which has loaded the
+// loadConfig loads the configuration; told says that process 1, which has loaded the
 // same, tells in the early log what is wrong with it.
-func settings(s config.Sources, told bool) (*config.Config, error) {
+func loadConfig(s config.Sources, told bool) (*config.Config, error) {
 	cfg, err := config.Load(s)
 	if told {
 		cfg.Notes()

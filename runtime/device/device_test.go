@@ -1,4 +1,4 @@
-package engine
+package device
 
 import (
 	"bytes"
@@ -30,6 +30,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
+	"github.com/pantavisor/pantavisor/runtime/drivers"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/program"
 )
@@ -105,7 +106,7 @@ type device struct {
 	code  chan int
 	ctl   client.Client
 
-	modules Modules
+	modules drivers.Modules
 }
 
 // buffer is the engine's standard output.
@@ -357,9 +358,14 @@ func (d *device) traces() traces {
 		}
 		return nil //nolint:nilerr // groups come and go
 	})
-	children, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+	processes := 0
+	threads, _ := filepath.Glob("/proc/self/task/*/children") // each has the processes that it started
+	for _, f := range threads {
+		children, _ := os.ReadFile(f)
+		processes += len(strings.Fields(string(children)))
+	}
 	return traces{"mounts": strings.Count(string(mounts), d.dir), "loop devices": loops, "control groups": groups, "descriptors": len(d.descriptors()),
-		"goroutines": runtime.NumGoroutine(), "processes": len(strings.Fields(string(children)))}
+		"goroutines": runtime.NumGoroutine(), "processes": processes}
 }
 
 // descriptors are what this process has open. The log server keeps files open that
@@ -515,8 +521,8 @@ func TestNoMemoryNoFile(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	s := &session{paths: paths{run: "/dev/null/r"}}
-	if dir, release := s.memory(); dir != "" {
+	own := &ownVolumes{paths: &paths{run: "/dev/null/r"}}
+	if dir, release := own.memory(); dir != "" {
 		release()
 		t.Errorf("a folder in memory at %s, below a file", dir)
 	}

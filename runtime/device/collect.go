@@ -1,0 +1,75 @@
+package device
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/engine"
+	"github.com/pantavisor/pantavisor/runtime/logs"
+	"github.com/pantavisor/pantavisor/runtime/step"
+)
+
+// collector collects garbage, one collection at a time: a second is engine.ErrBusy.
+type collector struct {
+	cfg      *config.Config
+	revision string // the running one
+	paths    paths
+	steps    *step.Store
+	log      logs.Logger
+	mu       sync.Mutex // held while garbage is collected
+}
+
+// start collects garbage in the background.
+func (c *collector) start(bg *services) error {
+	if !c.mu.TryLock() {
+		return engine.ErrBusy
+	}
+	bg.start("collecting garbage", func(ctx context.Context) error {
+		defer c.mu.Unlock()
+		freed, err := c.run(ctx)
+		if err == nil {
+			c.log.Infof("collecting garbage freed %d bytes", freed)
+		}
+		return err
+	})
+	return nil
+}
+
+// collect collects garbage and returns the bytes that it freed.
+func (c *collector) collect(ctx context.Context) (int64, error) {
+	if !c.mu.TryLock() {
+		return 0, engine.ErrBusy
+	}
+	defer c.mu.Unlock()
+	return c.run(ctx)
+}
+
+func (c *collector) run(ctx context.Context) (int64, error) {
+	keep, err := c.kept()
+	if err != nil {
+		return 0, fmt.Errorf("collecting garbage: %w", err)
+	}
+	g := &step.Garbage{Steps: c.steps, Objects: c.paths.objects, Keep: keep, Beside: c.paths.beside}
+	return g.Collect(ctx)
+}
+
+// kept lists the revisions to keep: the running one, those that the boot loader may
+// boot, and the factory's when it is configured so.
+func (c *collector) kept() ([]string, error) {
+	store, err := boot.Open(c.cfg.Enum(config.BootloaderType), c.paths.storage)
+	if err != nil {
+		return nil, err
+	}
+	values, err := store.Load()
+	if err != nil {
+		return nil, err
+	}
+	keep := []string{c.revision, values.Rev, values.Try, c.steps.Running()}
+	if c.cfg.Bool(config.StorageGCKeepFactory) {
+		keep = append(keep, boot.Factory)
+	}
+	return keep, nil
+}

@@ -1,0 +1,85 @@
+package device
+
+import (
+	"fmt"
+
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/engine"
+	"github.com/pantavisor/pantavisor/runtime/handoff"
+	"github.com/pantavisor/pantavisor/runtime/logs"
+)
+
+var (
+	errLocal        = &api.Error{Status: 409, Text: "Cannot do this operation while on local mode"}
+	errClaimed      = &api.Error{Status: 409, Text: "Cannot do this operation if device is already claimed"}
+	errRemoteOff    = &api.Error{Status: 409, Text: "Cannot do this operation when remote mode is disabled by config"}
+	errNoDebugShell = &api.Error{Status: 409, Text: "Cannot do this operation when debug shell is not active"}
+	// errUnclaimed has no body on the wire: it says that there is nothing to do.
+	errUnclaimed = &api.Error{Status: 204, Text: "Device is already unclaimed"}
+)
+
+// commands are the operations of POST /commands.
+type commands struct {
+	cfg     *config.Config
+	engine  *engine.Engine
+	collect func() error // begins to collect garbage
+	log     logs.Logger
+}
+
+// Command implements ctrl.Engine.
+func (c *commands) Command(op, payload string) error {
+	if err := c.engine.Stopping(); err != nil {
+		return err
+	}
+	switch op {
+	case "REBOOT_DEVICE":
+		c.explain("a reboot", payload)
+		return c.engine.Stop(handoff.ExitReboot)
+	case "POWEROFF_DEVICE":
+		c.explain("a power-off", payload)
+		return c.engine.Stop(handoff.ExitPowerOff)
+	}
+	return c.order(op)
+}
+
+// explain logs what somebody said of his command.
+func (c *commands) explain(what, message string) {
+	if message != "" {
+		c.log.Infof("%s was asked for: %.256q", what, message)
+	}
+}
+
+// order does the operations that are not the engine's. What this version lacks is
+// refused rather than taken and forgotten.
+func (c *commands) order(op string) error {
+	switch op {
+	case "RUN_GC":
+		return c.collect()
+	case "UPDATE_METADATA":
+		return errLocal // there is no hub to tell
+	case "GO_REMOTE":
+		if !c.cfg.Bool(config.ControlRemote) {
+			return errRemoteOff
+		}
+	case "MAKE_FACTORY":
+		if c.claimed() {
+			return errClaimed
+		}
+	case "UNCLAIM":
+		if !c.claimed() {
+			return errUnclaimed
+		}
+	case "DEFER_REBOOT":
+		return errNoDebugShell
+	}
+	return notAvailable(op)
+}
+
+// claimed reports whether the device belongs to somebody at a hub.
+func (c *commands) claimed() bool { return c.cfg.String(config.CredsPRN) != "" }
+
+// notAvailable answers operations of the control API that this version lacks.
+func notAvailable(op string) error {
+	return &api.Error{Status: 501, Text: fmt.Sprintf("%s is not available in this version", op)}
+}

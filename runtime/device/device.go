@@ -1,0 +1,454 @@
+// Package device is the running device: it joins the engine with logs, metadata,
+// network, drivers, disks and the control socket, and runs one revision. Nothing below
+// knows this package.
+//
+// What it does has a type of its own each:
+//
+//	session    one run, from the log's first line to its last (device.go)
+//	settings   the configuration as it takes effect on the log (settings.go)
+//	services   what runs in the background until the end (services.go)
+//	host       the engine's backend: volumes, files, network, launcher (host.go)
+//	backends   what the control socket asks for, and who may ask (backends.go)
+//	commands   the operations of POST /commands (commands.go)
+//	collector  garbage collection (collect.go)
+//	judge      whether a state may be stored as a revision (judge.go)
+//	deviceMeta the device metadata (devmeta.go)
+//	ownVolumes the volumes of the runtime itself (own.go)
+//	wakes      the reasons to stay awake (wake.go)
+//
+// A configuration key is declared in package config; what it changes is read from
+// there by the type above that does it.
+package device
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/container"
+	"github.com/pantavisor/pantavisor/runtime/ctrl"
+	"github.com/pantavisor/pantavisor/runtime/daemons"
+	"github.com/pantavisor/pantavisor/runtime/drivers"
+	"github.com/pantavisor/pantavisor/runtime/engine"
+	"github.com/pantavisor/pantavisor/runtime/handoff"
+	"github.com/pantavisor/pantavisor/runtime/logs"
+	"github.com/pantavisor/pantavisor/runtime/meta"
+	"github.com/pantavisor/pantavisor/runtime/step"
+	"github.com/pantavisor/pantavisor/runtime/volume"
+)
+
+// Options are what the starter of a device knows.
+type Options struct {
+	// Revision is the running revision; a name that [boot.Validate] takes.
+	Revision string
+	// Version is the runtime's version, for device metadata.
+	Version string
+	// BuildInfo is the text of GET /buildinfo; empty shows /etc/build.
+	BuildInfo string
+	// EarlyLog is process 1's log, see package handoff; nil without. Run closes it.
+	EarlyLog *os.File
+	// BootCPU is the processors' busy time when process 1 began, in clock ticks;
+	// negative when unknown.
+	BootCPU int64
+	// Stdout is where log output "stdout" goes; nil is standard output.
+	Stdout io.Writer
+	// Modules loads kernel modules for containers; the zero value is the kernel's own.
+	Modules drivers.Modules
+	// Tree is where the containers' control groups go; nil finds this process's own.
+	Tree *container.Tree
+	// Hosted says that the runtime is a guest on a machine that somebody else runs
+	// (App Engine): only what is below its own directories is its business.
+	Hosted bool
+	// Owner reports whether a process in a control group of nobody's container may
+	// speak as the runtime itself; nil: those of the runtime's own group, no others.
+	Owner func(pid int, group string) bool
+}
+
+// session is one run of a revision: everything that lives as long as the engine.
+type session struct {
+	cfg      *config.Config
+	opt      Options
+	paths    paths
+	steps    *step.Store
+	services services
+	settings *settings
+	logs     *logs.Server
+	log      logs.Logger
+	user     *meta.Store
+	device   *deviceMeta
+	drivers  *drivers.Set
+	daemons  *daemons.Daemons
+	wakes    *wakes
+	host     *host
+	engine   *engine.Engine
+	tree     *container.Tree
+	id       atomic.Pointer[identity]
+	broken   error // why the revision's state cannot be used
+	began    time.Time
+}
+
+func newSession(cfg *config.Config, opt Options) *session {
+	p := newPaths(cfg, opt.Revision)
+	return &session{cfg: cfg, opt: opt, paths: p, steps: step.Open(p.storage), wakes: newWakes(cfg), began: time.Now()}
+}
+
+// Run runs the revision's containers until ctx ends, which asks for a reboot, or
+// somebody asks for a reboot or a power-off. It returns handoff.ExitReboot or
+// handoff.ExitPowerOff. Whatever is damaged, it goes on: a device that can still be
+// talked to can be mended.
+func Run(ctx context.Context, cfg *config.Config, opt Options) int {
+	s := newSession(cfg, opt)
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	s.wakes.set(wakeBoot, true)
+	s.startLogs(serving)
+	if err := s.paths.make(); err != nil {
+		s.log.Errorf("making the runtime's directories: %v", err)
+	}
+	if err := s.paths.makeResolvConf(opt.Hosted); err != nil {
+		s.log.Errorf("making %s: %v", s.paths.resolvConf, err)
+	}
+	s.openLogs()
+	defer s.serveHost()()
+	s.sweep()
+	l := s.loadState()
+	own := ownVolumes{mounter: s.mounter(l), paths: &s.paths, log: s.log}
+	defer own.mount(l)()
+	s.openMeta()
+	s.makeEngine(l)
+	s.daemons.Start()
+	s.serve()
+	stopSignals := onSignals(s.engine)
+	code := s.engine.Run(ctx)
+	stopSignals()
+	s.log.Infof("all containers are stopped")
+	s.end(cancel)
+	return code
+}
+
+// sweep unmounts what an earlier run left.
+func (s *session) sweep() {
+	for _, dir := range []string{s.paths.exports, s.paths.volumes} {
+		n, err := volume.Sweep(dir)
+		switch {
+		case err != nil:
+			s.log.Warnf("an earlier run left %d mounts below %s: %v", n, dir, err)
+		case n > 0:
+			s.log.Warnf("an earlier run left %d mounts below %s: unmounted", n, dir)
+		}
+	}
+}
+
+// end lets go of everything once the containers are stopped; cancel ends the services.
+func (s *session) end(cancel func()) {
+	s.host.closeNetwork()
+	if s.tree != nil {
+		if err := s.tree.Remove(); err != nil {
+			s.log.Warnf("%v", err)
+		}
+	}
+	s.daemons.Stop()
+	cancel()
+	s.services.wait()
+	s.wakes.set(wakeShutdown, false)
+	s.logs.Close()
+}
+
+// startLogs makes the log server; messages wait in it until files can be written.
+func (s *session) startLogs(serving context.Context) {
+	err := loadMore(s.cfg, s.paths)
+	s.settings = &settings{cfg: s.cfg, stdout: s.opt.Stdout, identify: s.platform}
+	s.logs = logs.New(s.settings.logOptions())
+	s.log = logs.Logger{Sink: s.logs, Source: "engine"}
+	s.settings.logs, s.settings.log = s.logs, s.log
+	s.services = services{ctx: serving, run: s.paths.run, log: s.log}
+	if err != nil {
+		s.log.Named("config").Errorf("%v", err)
+	}
+	s.settings.sayNotes()
+	if f := s.opt.EarlyLog; f != nil {
+		go readEarlyLog(f, s.logs)
+	}
+}
+
+// readEarlyLog moves process 1's messages into the log, until it ends.
+func readEarlyLog(f *os.File, server *logs.Server) {
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 64<<10)
+	for lines.Scan() {
+		var r handoff.Record
+		if json.Unmarshal(lines.Bytes(), &r) == nil {
+			server.Relay(r.Source, logs.Level(r.Level), r.Msg, time.Duration(r.T*float64(time.Second)), r.Shown)
+		}
+	}
+}
+
+// openLogs lets the log server write and listen.
+func (s *session) openLogs() {
+	if err := s.logs.Open(s.paths.logs, s.opt.Revision); err != nil {
+		s.log.Errorf("opening the log directory: %v", err)
+	}
+	if err := atomicfile.Symlink(s.opt.Revision, filepath.Join(s.paths.logs, "current")); err != nil {
+		s.log.Warnf("%v", err)
+	}
+	s.services.listen("log socket", "pv-ctrl-log", s.logs.ListenMessages)
+	s.services.listen("descriptor socket", "pv-fd-log", s.logs.ListenDescriptors)
+	if s.cfg.Bool(config.LogCaptureDmesg) {
+		s.services.start("kernel log", s.logs.CaptureKernel)
+	}
+}
+
+// openMeta opens the stores; one that cannot be read is kept in memory.
+func (s *session) openMeta() {
+	open := func(kind, dir string, changed func(string)) *meta.Store {
+		o := meta.Options{Kind: kind, Dir: dir, RunDir: s.paths.copies, Changed: changed, Warn: s.log.Named("meta").Warnf}
+		st, err := meta.Open(o)
+		if err == nil {
+			return st
+		}
+		s.log.Errorf("opening the %s: %v; it is kept in memory", kind, err)
+		o.Dir = ""
+		st, err = meta.Open(o)
+		if err != nil {
+			st, _ = meta.Open(meta.Options{Kind: kind})
+		}
+		return st
+	}
+	s.user = open(meta.User, s.paths.usrMeta, s.settings.userMetaChanged)
+	s.device = &deviceMeta{
+		Store: open(meta.Device, s.paths.devMeta, nil), storage: s.paths.storage, log: s.log,
+		reserved: func() int { return s.cfg.Int(config.StorageGCReserved) },
+	}
+	s.settings.follow(s.user)
+}
+
+// loadState loads the revision's state, nil when it cannot be used.
+func (s *session) loadState() *loaded {
+	l, err := load(s.steps, s.opt.Revision, manifestOptions(s.cfg), s.log)
+	if err != nil {
+		status, message := manifest.Outcome(err)
+		s.log.Errorf("revision %s cannot run: %s, %s: %v", s.opt.Revision, status, message, err)
+		s.broken, l = err, nil
+	}
+	return l
+}
+
+// makeEngine prepares what the containers of a state need; l is nil without one.
+func (s *session) makeEngine(l *loaded) {
+	sys := &manifest.System{}
+	if l != nil {
+		sys = l.sys
+	}
+	s.drivers = s.makeDrivers(sys)
+	s.daemons = daemons.New(s.cfg.Enum(config.SystemInitMode), cmp.Or(s.cfg.String(config.SystemUsrDir), "/usr"), s.log.Named("daemons"),
+		func(source string, level logs.Level, line string) { s.logs.Log(logs.Runtime, source, level, line) })
+	s.host = s.makeHost(l)
+	s.openNetwork(sys)
+	if s.host.broken != nil {
+		s.log.Errorf("containers cannot run: %v", s.host.broken)
+	}
+	s.engine = engine.New(sys, engine.Options{
+		Backend: s.host, Log: s.log, Settled: s.settled, Stopping: s.stopping,
+		Status: func(st string) { s.device.publish("pantavisor.status", st) },
+	})
+	s.id.Store(&identity{tree: s.tree, role: s.engine.Role, owner: s.opt.Owner})
+	if l != nil {
+		s.adopt(l)
+	}
+	s.device.describe(s.opt.Version, s.opt.Revision)
+}
+
+// adopt makes a state that could be loaded the running one.
+func (s *session) adopt(l *loaded) {
+	for part, reason := range l.lost {
+		if _, ok := l.state.Get(part + "/run.json"); ok {
+			s.engine.Add(&manifest.Container{Name: part, Goal: manifest.Started}, reason)
+		}
+	}
+	if err := s.steps.SetCurrent(s.opt.Revision); err != nil {
+		s.log.Warnf("%v", err)
+	}
+	for _, n := range l.sys.Notes {
+		s.log.Warnf("the state: %s", n)
+	}
+	if err := s.factory(); err != nil {
+		s.log.Warnf("%v", err)
+	}
+}
+
+// manifestOptions are what the configuration says about the reading of a state.
+func manifestOptions(c *config.Config) manifest.Options {
+	opt := manifest.Options{
+		AppEngine:    c.Enum(config.SystemInitMode) == "appengine",
+		RPiAB:        c.Enum(config.BootloaderType) == "rpiab",
+		GoalsTimeout: c.Duration(config.UpdaterGoalsTimeout), DevLog: c.Bool(config.LogAutoDevlog),
+	}
+	if c.Enum(config.SecurityDefaultRole) == manifest.RoleMgmt {
+		opt.DefaultRole = manifest.RoleMgmt
+	}
+	groups, err := bounded.ReadFile(filepath.Join(c.String(config.SystemEtcPantavisorDir), "defaults", "groups.json"), 1<<20)
+	if err == nil {
+		opt.Groups = groups
+	}
+	return opt
+}
+
+// makeDrivers prepares the managed drivers of a state.
+func (s *session) makeDrivers(sys *manifest.System) *drivers.Set {
+	cmdline, _ := bounded.ReadFile("/proc/cmdline", 64<<10) // none says nothing of the board
+	o := drivers.Options{
+		System: sys, Hardware: drivers.Hardware(string(cmdline), s.cfg.String(config.BootloaderFitConfig)),
+		Modules: s.opt.Modules, Log: s.log.Named("drivers"),
+		Expand: func(store, key string) string {
+			if store == "device-meta" {
+				value, _ := s.device.Get(key)
+				return value
+			}
+			value, _ := s.user.Get(key)
+			return value
+		},
+	}
+	if o.Modules.Insert == nil {
+		o.Modules = drivers.Kernel()
+	}
+	return drivers.New(o)
+}
+
+// makeHost makes the backend. What it lacks is said by each container's start.
+func (s *session) makeHost(l *loaded) *host {
+	h := &host{paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device.Store, drivers: s.drivers, capture: s.cfg.Bool(config.LogCapture)}
+	h.policy = cmp.Or(s.cfg.String(config.RemountPolicy), "default")
+	h.loggers, h.lxcLevel = s.cfg.Bool(config.LogLoggers), s.cfg.Int(config.LXCLogLevel)
+	h.mounter = s.mounter(l)
+	store, err := objects.Create(s.paths.objects)
+	h.files = &step.Files{Dir: s.paths.trail, Store: store, Hash: s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"}
+	if l != nil {
+		h.files.State, h.owner = l.state, l.sys.Owner
+		h.remount = l.sys.Remount
+	}
+	if s.tree = s.opt.Tree; s.tree == nil && err == nil {
+		s.tree, err = container.FindTree(s.paths.at("cgroup"))
+	}
+	h.launcher = &container.Launcher{Tree: s.tree, Stage: s.paths.stage, Log: s.log}
+	h.broken = err
+	return h
+}
+
+// serve opens the control socket, and the port to the host of a virtual machine.
+func (s *session) serve() {
+	gc := &collector{cfg: s.cfg, revision: s.opt.Revision, paths: s.paths, steps: s.steps, log: s.log}
+	c := &commands{cfg: s.cfg, engine: s.engine, log: s.log}
+	c.collect = func() error { return gc.start(&s.services) }
+	j := &judge{cfg: s.cfg, objects: s.paths.objects, log: s.log}
+	srv := ctrl.New(ctrl.Options{
+		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,
+		Objects: s.paths.objects, Steps: s.steps, CheckStep: j.check, StepInUse: func(rev string) bool { return rev == s.opt.Revision },
+		Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
+		BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
+	})
+	s.services.listen("control socket", "pv-ctrl", srv.Listen)
+	if !s.opt.Hosted { // the port is of the machine's hypervisor
+		s.services.start("control port", srv.ServePort)
+	}
+}
+
+// stopping is told by the engine that everything begins to stop.
+func (s *session) stopping(code int) {
+	s.wakes.set(wakeShutdown, true)
+	s.wakes.set(wakeBoot, false)
+	word := handoff.Rebooting
+	if code == handoff.ExitPowerOff {
+		word = handoff.PoweringOff
+	}
+	s.log.Infof("stopping for %s", word)
+	if err := handoff.Notify(word); err != nil {
+		s.log.Warnf("%v", err)
+	}
+}
+
+// settled tells everybody that the revision is up, or as far up as it gets.
+func (s *session) settled(reached, all int) {
+	s.wakes.set(wakeBoot, false)
+	switch {
+	case s.broken != nil:
+		s.log.Errorf("not ready: revision %s has no usable state", s.opt.Revision)
+	case reached == all:
+		s.log.Infof("ready: all %d containers reached their goals in %d ms%s", all, time.Since(s.began).Milliseconds(), s.bootCPU())
+	default:
+		s.log.Errorf("not ready: %d of %d containers reached their goals", reached, all)
+	}
+	if err := handoff.Notify(handoff.Ready); err != nil {
+		s.log.Warnf("%v", err)
+	}
+	time.AfterFunc(quiet, debug.FreeOSMemory)
+}
+
+// factoryDone is what a factory revision that runs has to tell.
+var factoryDone = step.Progress{Status: "DONE", Message: "Factory revision", Percent: 100}
+
+// factory marks the factory revision as done when its state could be loaded. A device
+// that comes from the factory has nobody else who would.
+func (s *session) factory() error {
+	if s.opt.Revision != boot.Factory {
+		return nil
+	}
+	if err := s.steps.MarkDone(boot.Factory, factoryDone); err != nil {
+		return fmt.Errorf("marking the factory revision as done: %w", err)
+	}
+	return nil
+}
+
+// quiet is how long after the start of all containers their console's first lines and
+// the readers of their logs are at rest: what the start took goes back to the kernel.
+const quiet = time.Second
+
+// bootCPU says how much the processors have worked since process 1 began.
+func (s *session) bootCPU() string {
+	now := busyTicks("/proc/stat")
+	if s.opt.BootCPU < 0 || now < s.opt.BootCPU {
+		return ""
+	}
+	const tick = 10 // milliseconds: USER_HZ is 100 on every architecture we run on
+	return fmt.Sprintf(", guest CPU %d ms", (now-s.opt.BootCPU)*tick)
+}
+
+// FromEnviron reads what process 1 hands over (package handoff).
+func FromEnviron() (Options, error) {
+	o := Options{BootCPU: -1, Revision: os.Getenv(handoff.EnvRevision)}
+	if o.Revision == "" {
+		o.Revision = boot.Factory
+	}
+	if err := boot.Validate(o.Revision); err != nil {
+		return o, err
+	}
+	if v, err := strconv.ParseInt(os.Getenv(handoff.EnvBootCPU), 10, 64); err == nil {
+		o.BootCPU = v
+	}
+	if v, err := strconv.Atoi(os.Getenv(handoff.EnvEarlyLog)); err == nil && v >= 3 {
+		unix.CloseOnExec(v)
+		_ = unix.SetNonblock(v, true)
+		o.EarlyLog = os.NewFile(uintptr(v), "early log")
+	}
+	if v, err := strconv.Atoi(os.Getenv(handoff.EnvNotify)); err == nil && v >= 3 {
+		unix.CloseOnExec(v)
+	}
+	return o, nil
+}
