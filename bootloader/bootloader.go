@@ -60,6 +60,3 @@ type Blob struct {
 
 // Request is the name of a loader's request to Debian.
 const Request = "bootloader"
-
-// FirstRevision is what a new image boots.
-const FirstRevision = "0"

@@ -10,14 +10,14 @@ import (
 
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/internal/oracle"
-	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/kernel/sources"
 )
 
 // pinnedKernel is the kernel image that the lock of a target pins.
 func pinnedKernel(t *testing.T, target string) string {
 	t.Helper()
-	parts := partstest.New(t, target, kernel.Request)
-	tree := parts.Run(&kernel.PackageTree{Package: parts.Package(kernel.Request, "linux-image-*")})
+	parts := partstest.New(t, target, sources.Request)
+	tree := parts.Run(&sources.PackageTree{Package: parts.Package(sources.Request, "linux-image-*")})
 	images, err := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
 	if err != nil || len(images) != 1 {
 		t.Fatalf("looking for the kernel of %s: %v, %v", target, images, err)

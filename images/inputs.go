@@ -3,7 +3,6 @@ package images
 import (
 	"encoding/json"
 
-	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
 )
 
@@ -66,7 +65,7 @@ type Kernel struct {
 	// Image is what the boot loader starts.
 	Image Artefact `json:"image"`
 	// Tree has lib/modules/RELEASE with its index, and boot/config-RELEASE for the check
-	// of options: a tree as kernel.Source says.
+	// of options: a tree as package kernel describes it.
 	Tree Artefact `json:"tree"`
 	// EarlyModules go into the initrd with all they depend on.
 	EarlyModules []string `json:"early_modules,omitempty"`
@@ -140,17 +139,16 @@ type RoleFiles struct {
 	Tree Artefact `json:"tree"`
 }
 
-// Blob is a file at a fixed place of the medium; see [bootloader.Blob].
+// Blob is a file that is written to a fixed place of the medium, where the code before
+// it looks.
 type Blob struct {
-	Name   string   `json:"name"`
-	File   Artefact `json:"file"`
-	Offset int64    `json:"offset"`
-	Max    int64    `json:"max"`
-}
-
-// BlobOf is a boot loader's blob as an input.
-func BlobOf(b bootloader.Blob) Blob {
-	return Blob{Name: b.Name, File: Artefact{b.Step, b.File}, Offset: b.Offset, Max: b.Max}
+	// Name is for people: "u-boot-spl".
+	Name string   `json:"name"`
+	File Artefact `json:"file"`
+	// Offset is where it begins, in bytes from the beginning of the medium.
+	Offset int64 `json:"offset"`
+	// Max is the room that it has there, in bytes. A larger file is an error.
+	Max int64 `json:"max"`
 }
 
 // MarshalJSON names the step and the path in its output; no path is the whole output.

@@ -46,7 +46,7 @@ func TestComposerKnowsNoProvider(t *testing.T) {
 		}
 		seen++
 		for _, imp := range parsed.Imports {
-			for _, provider := range []string{"targets", "debian", "containers", "bootloader/", "images/resolve"} {
+			for _, provider := range []string{"targets", "debian", "containers", "bootloader", "kernel/sources", "images/resolve"} {
 				if strings.HasPrefix(imp.Path.Value, module+provider) {
 					t.Errorf("%s imports %s: inputs come from package resolve", f.Name(), imp.Path.Value)
 				}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/manifest"
@@ -73,10 +72,10 @@ func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 		return err
 	}
 	if _, err := manifest.Parse(p.state, manifest.Options{AppEngine: s.AppEngine}); err != nil {
-		return fault.Wrap(fault.BadInput, err, "checking revision %s%s", bootloader.FirstRevision, s.origin())
+		return fault.Wrap(fault.BadInput, err, "checking revision %s%s", trail.First, s.origin())
 	}
 	if err := p.checkout(ctx); err != nil {
-		return fault.Wrap(fault.IO, err, "checking revision %s out", bootloader.FirstRevision)
+		return fault.Wrap(fault.IO, err, "checking revision %s out", trail.First)
 	}
 	return s.extras(ctx, w, dir)
 }
@@ -168,7 +167,7 @@ func (p *part) checkout(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return trail.Checkout(ctx, filepath.Join(p.dir, "trails", bootloader.FirstRevision), p.state, store, trail.Options{})
+	return trail.Checkout(ctx, filepath.Join(p.dir, "trails", trail.First), p.state, store, trail.Options{})
 }
 
 // extras adds the Hub's configuration and the boot loader's files, and removes

@@ -264,10 +264,10 @@ func (c *closure) soft(list []string) {
 	}
 }
 
-// IndexFile is the name of the index in the output of a [Source]'s tree.
+// IndexFile is the name of the index in a kernel's tree.
 const IndexFile = "modules.json"
 
-// ReadIndex reads the index from the output directory of a [Source]'s tree.
+// ReadIndex reads the index from a kernel's tree.
 func ReadIndex(tree string) (*Index, error) {
 	data, err := os.ReadFile(filepath.Join(tree, IndexFile))
 	if err != nil {

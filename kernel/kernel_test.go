@@ -300,8 +300,11 @@ func TestRealKernel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("unpacks a kernel of 390 MB")
 	}
-	b := partstest.New(t, "x64-uefi", Request, FirmwareRequest)
-	kernel := &PackageTree{Package: b.Package(Request, "linux-image-*")}
+	b := partstest.New(t, "x64-uefi", "kernel", "firmware")
+	kernel := &debian.Unpack{Keep: []string{"boot/", "lib/modules/"}, Package: b.Package("kernel", "linux-image-*")}
+	if err := IndexTree(b.Run(kernel)); err != nil {
+		t.Fatal(err)
+	}
 	x, err := ReadIndex(b.Run(kernel))
 	if err != nil {
 		t.Fatal(err)
@@ -350,7 +353,7 @@ func checkEarly(t *testing.T, x *Index, out string) {
 
 func checkFirmware(t *testing.T, b *partstest.Bench, kernel build.Step) {
 	t.Helper()
-	pkg := &debian.Unpack{Keep: FirmwarePaths, Package: b.Package(FirmwareRequest, "firmware-realtek")}
+	pkg := &debian.Unpack{Keep: FirmwarePaths, Package: b.Package("firmware", "firmware-realtek")}
 	step := &Firmware{Packages: []build.Step{pkg}, Tree: kernel, Budget: 1}
 	if err := b.Try(step); fault.Of(err) != fault.NoSpace {
 		t.Errorf("Realtek's firmware within 1 MiB: %v", err)

@@ -2,8 +2,10 @@
 // the index files that modprobe reads, the early module set of the initrd, the firmware
 // files that modules name, and a check of the kernel's configuration.
 //
-// A [Source] brings the tree of a kernel; a new one goes into the table in source.go.
-// All other steps read such a tree, wherever it comes from.
+// All steps read the tree of a kernel, wherever it comes from: the kernel image and its
+// configuration in boot/ (vmlinuz-RELEASE or vmlinux-RELEASE, config-RELEASE), device
+// trees in dtbs/ where there are some, lib/modules/RELEASE, and [IndexFile]. Package
+// sources brings one; a new source goes there.
 //
 // Debian's packages hold no modules.dep, so dependencies are read from the
 // modules themselves ([Scan]).
@@ -19,8 +21,6 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/debian"
-	"github.com/pantavisor/pantavisor/debian/deb"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
@@ -28,34 +28,13 @@ import (
 // epoch is the time of all files.
 var epoch = time.Unix(build.Epoch, 0)
 
-// PackageTree is the step that unpacks a kernel package of Debian and indexes its
-// modules. Its output is what [Source] says of a tree; boot/ is as packaged.
-type PackageTree struct {
-	Package *debian.Fetch `json:"-"`
-}
-
-var (
-	_ build.Step      = (*PackageTree)(nil)
-	_ build.Versioned = (*PackageTree)(nil)
-)
-
-// Name is "kernel/tree".
-func (t *PackageTree) Name() string { return "kernel/tree" }
-
-// Version of the step's logic.
-func (t *PackageTree) Version() int { return 2 }
-
-// Deps is the package.
-func (t *PackageTree) Deps() []build.Step { return []build.Step{t.Package} }
-
-// Run unpacks and indexes.
-func (t *PackageTree) Run(ctx context.Context, w *build.Work) error {
-	if err := t.Package.Extract(ctx, w, deb.Extract{Keep: isKernelFile, Place: placed}); err != nil {
-		return err
-	}
-	dir, err := releaseDir(w.Out)
+// IndexTree makes the tree of a kernel complete, as all steps here expect it: to a
+// directory with boot/ and lib/modules/RELEASE it adds the files that depmod writes and
+// [IndexFile]. A source's step ends with it.
+func IndexTree(tree string) error {
+	dir, err := releaseDir(tree)
 	if err != nil {
-		return fault.Wrap(fault.BadInput, err, "unpacking %s", t.Package.Entry)
+		return err
 	}
 	x, err := Scan(dir)
 	if err != nil {
@@ -64,28 +43,7 @@ func (t *PackageTree) Run(ctx context.Context, w *build.Work) error {
 	if err := x.WriteFiles(dir); err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(w.Out, IndexFile), x)
-}
-
-// isKernelFile reports whether a file of the package is wanted. The links build and
-// source lead to packages that are not there.
-func isKernelFile(name string) bool {
-	name = placed(name)
-	base := filepath.Base(name)
-	return strings.HasPrefix(name, "boot/") || strings.HasPrefix(name, "dtbs/") ||
-		strings.HasPrefix(name, "lib/modules/") && base != "build" && base != "source"
-}
-
-// placed returns where a file of the package goes: the merge of /usr is undone, so that
-// modules are always below lib/modules, and device trees, which Debian has below
-// usr/lib/linux-image-RELEASE, go below dtbs.
-func placed(name string) string {
-	name = strings.TrimPrefix(name, "usr/")
-	if rest, ok := strings.CutPrefix(name, "lib/linux-image-"); ok {
-		_, file, _ := strings.Cut(rest, "/")
-		return "dtbs/" + file
-	}
-	return name
+	return writeJSON(filepath.Join(tree, IndexFile), x)
 }
 
 // releaseDir finds the one folder in lib/modules.

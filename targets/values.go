@@ -23,7 +23,7 @@ type value struct {
 // values are the tables of all such fields, by the field's path without indices. A new
 // value is one entry here; what implements it is found in the package that is named.
 var values = map[string][]value{
-	// package kernel, source.go
+	// package kernel/sources
 	"kernel.source": {
 		{name: "debian", ready: true},
 		{name: "debian-source"}, {name: "files"}, {name: "buildroot"}, {name: "yocto"},

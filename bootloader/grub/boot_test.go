@@ -21,7 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
 	"github.com/pantavisor/pantavisor/internal/oracle"
-	linux "github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/kernel/sources"
 )
 
 const (
@@ -372,7 +372,7 @@ func TestBootsDebianKernel(t *testing.T) {
 		t.Skip("boots three kernels in software emulation")
 	}
 	needTools(t)
-	b := partstest.New(t, "x64-uefi", linux.Request, bootloader.Request, debian.ToolsRequest)
+	b := partstest.New(t, "x64-uefi", sources.Request, bootloader.Request, debian.ToolsRequest)
 	boot, err := newBoot(Settings{RootLabel: "pvroot", Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
 		b.Package(bootloader.Request, "grub-efi-amd64-bin"), b.Tools())
 	if err != nil {
@@ -403,7 +403,7 @@ func TestBootsDebianKernel(t *testing.T) {
 // stageTrails writes two revisions with the pinned kernel, an initrd and an addon.
 func stageTrails(t *testing.T, b *partstest.Bench, root string) {
 	t.Helper()
-	unpacked := b.Run(&debian.Unpack{Keep: []string{"boot/vmlinuz"}, Package: b.Package(linux.Request, "linux-image-*")})
+	unpacked := b.Run(&debian.Unpack{Keep: []string{"boot/vmlinuz"}, Package: b.Package(sources.Request, "linux-image-*")})
 	found, err := filepath.Glob(filepath.Join(unpacked, "boot/vmlinuz-*"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("kernels %v, %v", found, err)

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"text/template"
 
-	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
 // Settings are what a target decides about GRUB.
@@ -60,7 +60,7 @@ func (s Settings) Config() (string, error) {
 		Serial                         *serialLine
 		Timeout                        int
 		Root, Addons, Arguments, First string
-	}{s.serial(), s.Timeout, s.RootLabel, strings.Join(numbers, " "), strings.Join(arguments, " "), bootloader.FirstRevision})
+	}{s.serial(), s.Timeout, s.RootLabel, strings.Join(numbers, " "), strings.Join(arguments, " "), trail.First})
 	if err != nil {
 		return "", fmt.Errorf("writing grub.cfg: %w", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -193,7 +194,7 @@ func (r *Root) Deps() []build.Step { return nil }
 
 // Run writes the block.
 func (r *Root) Run(_ context.Context, w *build.Work) error {
-	state, err := grubenv.Env{"pv_rev": bootloader.FirstRevision}.Bytes()
+	state, err := grubenv.Env{"pv_rev": trail.First}.Bytes()
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "making GRUB's environment block")
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader/loaders"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
-	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -24,7 +24,7 @@ func toolsFor(hostArch string) debian.Request {
 func Requests(t *targets.Target, root string) ([]debian.Request, error) {
 	var out []debian.Request
 	if t.Kernel != nil {
-		source, err := kernel.SourceOf(t)
+		source, err := sources.Of(t)
 		if err != nil {
 			return nil, err
 		}

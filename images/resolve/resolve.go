@@ -19,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -157,7 +158,7 @@ func (p *providers) kernel() (*images.Kernel, error) {
 	if !p.hasKernel() {
 		return nil, nil
 	}
-	source, err := kernel.SourceOf(p.target)
+	source, err := sources.Of(p.target)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func (p *providers) kernel() (*images.Kernel, error) {
 	}, err
 }
 
-func (p *providers) firmware(source kernel.Source) (*images.Firmware, error) {
+func (p *providers) firmware(source sources.Source) (*images.Firmware, error) {
 	f := p.target.Kernel.Firmware
 	if f == nil {
 		return nil, nil
@@ -271,7 +272,8 @@ func loaderInputs(loader bootloader.Loader, layout *images.Layout, kit bootloade
 		return out, err
 	}
 	for _, b := range blobs {
-		out.Blobs = append(out.Blobs, images.BlobOf(b))
+		file := images.Artefact{Step: b.Step, File: b.File}
+		out.Blobs = append(out.Blobs, images.Blob{Name: b.Name, File: file, Offset: b.Offset, Max: b.Max})
 	}
 	if state := loader.State(); state != nil {
 		out.State = &images.Artefact{Step: state}

@@ -27,6 +27,9 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
+// First is the revision that a new storage holds and boots.
+const First = "0"
+
 // Options change how a trail is laid out. The zero value suits a device.
 type Options struct {
 	// Time is the modification time of everything in the trail, the linked

@@ -20,6 +20,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/kernel/sources"
 )
 
 // earlySet is what this machine and the storage need.
@@ -50,8 +51,8 @@ func newBench(t *testing.T, config string) bench {
 		t.Skip("boots virtual machines")
 	}
 	oracle.Need(t, "qemu-system-x86_64", "mke2fs", "sgdisk", "cpio", "mksquashfs", "e2fsck", "debugfs")
-	parts := partstest.New(t, "x64-uefi", kernel.Request)
-	tree := parts.Run(&kernel.PackageTree{Package: parts.Package(kernel.Request, "linux-image-*")})
+	parts := partstest.New(t, "x64-uefi", sources.Request)
+	tree := parts.Run(&sources.PackageTree{Package: parts.Package(sources.Request, "linux-image-*")})
 	images, _ := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
 	trees, _ := filepath.Glob(filepath.Join(tree, "lib/modules/*"))
 	if len(images) != 1 || len(trees) != 1 {

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/debian/partstest"
-	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/runtime/uevent"
 	"golang.org/x/sys/unix"
 )
@@ -368,8 +368,8 @@ func FuzzIndex(f *testing.F) {
 // depmod is the oracle: what modprobe would load is what we load, in its order.
 func TestOrderAgreesWithModprobe(t *testing.T) {
 	modprobe := partstest.Program(t, "kmod", "modprobe")
-	parts := partstest.New(t, "x64-uefi", kernel.Request)
-	release := parts.Run(&kernel.PackageTree{Package: parts.Package(kernel.Request, "linux-image-*")})
+	parts := partstest.New(t, "x64-uefi", sources.Request)
+	release := parts.Run(&sources.PackageTree{Package: parts.Package(sources.Request, "linux-image-*")})
 	folders, _ := filepath.Glob(filepath.Join(release, "lib/modules/*"))
 	if len(folders) != 1 {
 		t.Fatalf("%d kernels in %s, want one", len(folders), release)

@@ -13,6 +13,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -134,8 +135,8 @@ func TestUnifiedControlGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := partstest.New(t, "x64-uefi", kernel.Request)
-	tree := parts.Run(&kernel.PackageTree{Package: parts.Package(kernel.Request, "linux-image-*")})
+	parts := partstest.New(t, "x64-uefi", sources.Request)
+	tree := parts.Run(&sources.PackageTree{Package: parts.Package(sources.Request, "linux-image-*")})
 	images, _ := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
 	modules, _ := filepath.Glob(filepath.Join(tree, "lib/modules/*"))
 	if len(images) != 1 || len(modules) != 1 {

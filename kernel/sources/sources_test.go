@@ -1,4 +1,4 @@
-package kernel
+package sources
 
 import (
 	"maps"
@@ -20,7 +20,7 @@ func TestTableHasWhatTargetsMaySay(t *testing.T) {
 		t.Errorf("package targets and the table differ (-targets +table):\n%s", diff)
 	}
 	for name, want := range map[string]fault.Kind{"files": fault.Unsupported, "debain": fault.BadInput} {
-		_, err := SourceOf(&targets.Target{Kernel: &targets.Kernel{Source: name}})
+		_, err := Of(&targets.Target{Kernel: &targets.Kernel{Source: name}})
 		if fault.Of(err) != want || !strings.Contains(err.Error(), `"`+name+`"`) {
 			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)
 		}
@@ -30,7 +30,7 @@ func TestTableHasWhatTargetsMaySay(t *testing.T) {
 // debianKernel is a source with a lock that answers its requests.
 func debianKernel(t *testing.T, firmware *targets.Firmware) (Source, *debian.Parts) {
 	t.Helper()
-	source, err := SourceOf(&targets.Target{
+	source, err := Of(&targets.Target{
 		Arch:   targets.Arch{Go: "arm64", Debian: "arm64"},
 		Kernel: &targets.Kernel{Source: "debian", Suite: "trixie", Package: "linux-image-arm64", Firmware: firmware},
 	})

@@ -1,0 +1,121 @@
+package sources
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/debian/deb"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// debianSource takes kernel and firmware from packages of Debian.
+type debianSource struct {
+	kernel *targets.Kernel
+	arch   string // Debian's name
+}
+
+var _ Source = (*debianSource)(nil)
+
+// The names of the requests to Debian.
+const (
+	Request         = "kernel"
+	FirmwareRequest = "firmware"
+)
+
+func (s *debianSource) request() debian.Request {
+	return debian.Request{Name: Request, Suite: s.kernel.Suite, Arch: s.arch, Packages: []string{s.kernel.Package}}
+}
+
+func (s *debianSource) firmwareRequest() debian.Request {
+	packages := slices.Sorted(slices.Values(s.kernel.Firmware.Packages))
+	return debian.Request{Name: FirmwareRequest, Suite: s.kernel.Suite, Arch: s.arch, Packages: packages}
+}
+
+// Requests are the kernel's package and those of the firmware.
+func (s *debianSource) Requests() []debian.Request {
+	out := []debian.Request{s.request()}
+	if s.kernel.Firmware != nil {
+		out = append(out, s.firmwareRequest())
+	}
+	return out
+}
+
+// Tree unpacks the package that the meta package stands for.
+func (s *debianSource) Tree(parts *debian.Parts) (build.Step, error) {
+	pkg, err := parts.Fetch(s.request(), "linux-image-*")
+	if err != nil {
+		return nil, err
+	}
+	return &PackageTree{Package: pkg}, nil
+}
+
+// Firmware unpacks the packages' firmware files.
+func (s *debianSource) Firmware(parts *debian.Parts) ([]build.Step, error) {
+	if s.kernel.Firmware == nil {
+		return nil, nil
+	}
+	all, err := parts.All(s.firmwareRequest())
+	if err != nil {
+		return nil, err
+	}
+	var out []build.Step
+	for _, p := range all {
+		out = append(out, &debian.Unpack{Keep: kernel.FirmwarePaths, Package: p})
+	}
+	return out, nil
+}
+
+// PackageTree is the step that unpacks a kernel package of Debian and indexes its
+// modules. Its output is a tree as package kernel describes it; boot/ is as packaged.
+type PackageTree struct {
+	Package *debian.Fetch `json:"-"`
+}
+
+var (
+	_ build.Step      = (*PackageTree)(nil)
+	_ build.Versioned = (*PackageTree)(nil)
+)
+
+// Name is "kernel/tree".
+func (t *PackageTree) Name() string { return "kernel/tree" }
+
+// Version of the step's logic.
+func (t *PackageTree) Version() int { return 2 }
+
+// Deps is the package.
+func (t *PackageTree) Deps() []build.Step { return []build.Step{t.Package} }
+
+// Run unpacks and indexes.
+func (t *PackageTree) Run(ctx context.Context, w *build.Work) error {
+	if err := t.Package.Extract(ctx, w, deb.Extract{Keep: isKernelFile, Place: placed}); err != nil {
+		return err
+	}
+	return fault.Wrap(fault.BadInput, kernel.IndexTree(w.Out), "unpacking %s", t.Package.Entry)
+}
+
+// isKernelFile reports whether a file of the package is wanted. The links build and
+// source lead to packages that are not there.
+func isKernelFile(name string) bool {
+	name = placed(name)
+	base := filepath.Base(name)
+	return strings.HasPrefix(name, "boot/") || strings.HasPrefix(name, "dtbs/") ||
+		strings.HasPrefix(name, "lib/modules/") && base != "build" && base != "source"
+}
+
+// placed returns where a file of the package goes: the merge of /usr is undone, so that
+// modules are always below lib/modules, and device trees, which Debian has below
+// usr/lib/linux-image-RELEASE, go below dtbs.
+func placed(name string) string {
+	name = strings.TrimPrefix(name, "usr/")
+	if rest, ok := strings.CutPrefix(name, "lib/linux-image-"); ok {
+		_, file, _ := strings.Cut(rest, "/")
+		return "dtbs/" + file
+	}
+	return name
+}
