@@ -4,6 +4,10 @@
 // Every key keeps its value of each level, so that loading order does not matter
 // and taking a value away (a deleted user metadata key) lets the one below show
 // again. A value that cannot be read changes nothing and leaves a [Note].
+//
+// A new key is a constant and a line of the table, both in keys.go; docs/config.md
+// follows with go test ./runtime/config -run TestDocument -update. Whoever acts on it
+// asks the [Config]: process 1 in package init, the running device in package device.
 package config
 
 import (

@@ -52,7 +52,7 @@ func newFake() *fakeEngine {
 			group("app", "STARTED", "container", &api.GroupRecovery{MaxRetries: 5, StableTimeout: 30, BackoffPolicy: "reboot"}),
 		},
 		daemons:    []api.Daemon{{Name: "hwrngd", Respawn: true}, {Name: "pv-xconnect", PID: 1150, Respawn: true}},
-		resolve:    func(int) (Caller, error) { return PortCaller, nil },
+		resolve:    func(int) (Caller, error) { return portCaller, nil },
 		commandErr: map[string]error{},
 		signalErr:  &api.Error{Status: 500, Text: textSignalUnexpected},
 	}

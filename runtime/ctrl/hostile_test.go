@@ -87,7 +87,7 @@ func TestTenThousandConnections(t *testing.T) {
 		if greedy.Load() {
 			return Caller{Name: "app1"}, nil
 		}
-		return PortCaller, nil
+		return portCaller, nil
 	}
 	s, socket := listening(t, e)
 	var limit unix.Rlimit
@@ -573,7 +573,7 @@ func TestPlacesOfWhoDoNotReadAreTaken(t *testing.T) {
 		if n := who.Load(); n > 0 {
 			return Caller{Name: fmt.Sprintf("mgmt%d", n), Mgmt: true}, nil
 		}
-		return PortCaller, nil
+		return portCaller, nil
 	}
 	s, socket := listening(t, e)
 	content := strings.Repeat("x", 8<<20) // more than sockets hold

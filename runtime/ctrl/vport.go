@@ -17,15 +17,15 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/uevent"
 )
 
-// PortName is the name of the virtio-serial port over which the host of a
+// portName is the name of the virtio-serial port over which the host of a
 // virtual machine talks to the control API.
-const PortName = "org.pantavisor.ctrl.0"
+const portName = "org.pantavisor.ctrl.0"
 
-// PortCaller is who speaks on the port. Only the hypervisor can make a port, and
+// portCaller is who speaks on the port. Only the hypervisor can make a port, and
 // it owns the machine anyway, so it has the rights of the runtime.
-var PortCaller = Caller{Name: Runtime, Mgmt: true}
+var portCaller = Caller{Name: Runtime, Mgmt: true}
 
-// ServePort answers on the virtio-serial port named [PortName] until ctx ends.
+// ServePort answers on the virtio-serial port named [portName] until ctx ends.
 // Without such a port it waits for one to be plugged in. Where the kernel gives
 // no device events it looks once and returns.
 func (s *Server) ServePort(ctx context.Context) error {
@@ -40,7 +40,7 @@ func (s *Server) servePorts(ctx context.Context, class, dev string) error {
 		defer stop()
 	}
 	for ctx.Err() == nil {
-		if name := findPort(class, PortName); name != "" {
+		if name := findPort(class, portName); name != "" {
 			err := s.servePort(ctx, filepath.Join(dev, name))
 			if ctx.Err() != nil {
 				break
@@ -100,7 +100,7 @@ func (s *Server) servePort(ctx context.Context, device string) error {
 	defer stop()
 	port := &port{in: f, out: f}
 	for ctx.Err() == nil && !port.dead() {
-		s.ServeConn(ctx, &portSession{port: port}, PortCaller)
+		s.ServeConn(ctx, &portSession{port: port}, portCaller)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

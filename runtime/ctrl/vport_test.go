@@ -15,8 +15,8 @@ import (
 func TestFindPort(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "vport0p1/name"), "org.qemu.guest_agent.0\n")
-	write(t, filepath.Join(dir, "vport2p1/name"), PortName+"\n")
-	if got := findPort(dir, PortName); got != "vport2p1" {
+	write(t, filepath.Join(dir, "vport2p1/name"), portName+"\n")
+	if got := findPort(dir, portName); got != "vport2p1" {
 		t.Errorf("found %q", got)
 	}
 	if got := findPort(dir, "other"); got != "" {
@@ -50,7 +50,7 @@ func TestPortHostsComeAndGo(t *testing.T) {
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil && !p.dead() {
-			s.ServeConn(ctx, &portSession{port: p}, PortCaller)
+			s.ServeConn(ctx, &portSession{port: p}, portCaller)
 			sessions <- struct{}{}
 		}
 	}()

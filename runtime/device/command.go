@@ -20,7 +20,7 @@ const comm = "pv-engine"
 // hands over and the configuration, and runs the revision. version is the runtime's.
 func Command(ctx context.Context, args []string, version string, stdout, stderr io.Writer) int {
 	_ = os.WriteFile("/proc/self/comm", []byte(comm), 0) // for ps: process 1 starts us as "exe"
-	opt, err := FromEnviron()
+	opt, err := fromEnviron()
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "pantavisor engine: %s: %v\n", handoff.EnvRevision, err)
 		return 1

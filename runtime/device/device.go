@@ -430,8 +430,8 @@ func (s *session) bootCPU() string {
 	return fmt.Sprintf(", guest CPU %d ms", (now-s.opt.BootCPU)*tick)
 }
 
-// FromEnviron reads what process 1 hands over (package handoff).
-func FromEnviron() (Options, error) {
+// fromEnviron reads what process 1 hands over (package handoff).
+func fromEnviron() (Options, error) {
 	o := Options{BootCPU: -1, Revision: os.Getenv(handoff.EnvRevision)}
 	if o.Revision == "" {
 		o.Revision = boot.Factory

@@ -24,12 +24,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ConfigFile is the configuration in the initrd.
-const ConfigFile = "/etc/pantavisor.config"
+// configFile is the configuration in the initrd.
+const configFile = "/etc/pantavisor.config"
 
 // configure loads the configuration and applies what concerns process 1.
 func (m *machine) configure(context.Context) error {
-	c, err := config.Load(config.Sources{File: ConfigFile, Cmdline: "/proc/cmdline", Environ: os.Environ(), Args: m.args})
+	c, err := config.Load(config.Sources{File: configFile, Cmdline: "/proc/cmdline", Environ: os.Environ(), Args: m.args})
 	m.config = c
 	if c.Int(config.LogLevel) > int(logs.Info) {
 		m.journal.setLevel(logs.Level(c.Int(config.LogLevel)))

@@ -34,10 +34,10 @@ var units = map[string]int64{
 	"G": 1 << 30, "GB": 1e9, "T": 1 << 40, "TB": 1e12,
 }
 
-// ParseMaxSize reads PV_LOG_DIR_MAXSIZE for a partition of capacity bytes: bytes with
+// parseMaxSize reads PV_LOG_DIR_MAXSIZE for a partition of capacity bytes: bytes with
 // an optional unit, a percentage, or 0 for automatic, which is auto. A value that
 // is none of these or more than the partition is an error; auto is returned with it.
-func ParseMaxSize(text string, capacity, auto int64) (int64, error) {
+func parseMaxSize(text string, capacity, auto int64) (int64, error) {
 	text = strings.TrimSpace(text)
 	digits := strings.TrimRight(text, "%BbKkMmGgTt")
 	unit := strings.ToUpper(text[len(digits):])

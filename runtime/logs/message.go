@@ -35,10 +35,10 @@ var errCommand = errors.New("commands to the log server are not taken from a soc
 // maxMessage is the largest message in bytes; what is beyond is cut off.
 const maxMessage = 128 << 10
 
-// ParseText reads the text forms: syslog as of RFC 5424 or RFC 3164, a JSON object
+// parseText reads the text forms: syslog as of RFC 5424 or RFC 3164, a JSON object
 // of version "0", or level=... src=... message=... . Any other text is a message
 // of level INFO.
-func ParseText(text string) Message {
+func parseText(text string) Message {
 	text = strings.TrimRight(text, "\x00\r\n")
 	for _, parse := range []func(string) (Message, bool){parseSyslog, parseJSON, parsePairs} {
 		if m, ok := parse(text); ok {
@@ -106,7 +106,7 @@ func parseJSON(text string) (Message, bool) {
 	if err := json.Unmarshal([]byte(text), &in); err != nil || in.Version != "0" {
 		return Message{}, false
 	}
-	level, ok := ParseLevel(strings.Trim(string(in.Level), `"`))
+	level, ok := parseLevel(strings.Trim(string(in.Level), `"`))
 	if !ok {
 		level = Info
 	}
@@ -128,7 +128,7 @@ func parsePairs(text string) (Message, bool) {
 		}
 		switch key {
 		case "level":
-			if level, ok := ParseLevel(value); ok {
+			if level, ok := parseLevel(value); ok {
 				m.Level = level
 			}
 		case "src":
@@ -161,8 +161,8 @@ func cutValue(s string, last bool) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// ParseLevel reads a level's name in any case, or its number.
-func ParseLevel(s string) (Level, bool) {
+// parseLevel reads a level's name in any case, or its number.
+func parseLevel(s string) (Level, bool) {
 	if n, err := strconv.Atoi(s); err == nil {
 		return Level(n), n >= int(Fatal) && n <= int(All)
 	}
@@ -185,10 +185,10 @@ func cutMessage(data []byte, end bool) (m Message, rest []byte, ok bool, err err
 		return cutBinary(data)
 	}
 	if i := bytes.IndexByte(data, 0); i >= 0 {
-		return ParseText(string(data[:i])), data[i+1:], true, nil
+		return parseText(string(data[:i])), data[i+1:], true, nil
 	}
 	if end || len(data) >= maxMessage {
-		return ParseText(string(data)), nil, true, nil
+		return parseText(string(data)), nil, true, nil
 	}
 	return Message{}, data, false, nil
 }
@@ -220,7 +220,7 @@ func parseLegacy(body []byte) (Message, error) {
 	if len(f) != 4 {
 		return Message{}, errors.New("reading a message: it has not the four fields level, platform, source, data")
 	}
-	level, ok := ParseLevel(string(f[0]))
+	level, ok := parseLevel(string(f[0]))
 	if !ok {
 		level = Info
 	}

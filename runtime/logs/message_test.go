@@ -40,7 +40,7 @@ func TestParseText(t *testing.T) {
 		{"empty", "", Message{Source: "messages", Level: Info}},
 	}
 	for _, tt := range tests {
-		if diff := cmp.Diff(tt.want, ParseText(tt.in)); diff != "" {
+		if diff := cmp.Diff(tt.want, parseText(tt.in)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
@@ -124,7 +124,7 @@ func TestOutputs(t *testing.T) {
 		want Output
 		bad  bool
 	}{
-		{"filetree", FileTree, false}, {"", FileTree, false}, {"nullsink", NullSink, false},
+		{"filetree", FileTree, false}, {"", FileTree, false}, {"nullsink", nullSink, false},
 		{" FileTree , stdout_direct,stdout.containers", FileTree | StdoutDirect | StdoutContainers, false},
 		{"filetree,paper", FileTree, true}, {"singlefile,stdout,stdout.pantavisor", SingleFile | Stdout | StdoutPantavisor, false},
 	}
@@ -182,7 +182,7 @@ func FuzzCutMessage(f *testing.F) {
 func FuzzParseText(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m := ParseText(string(data))
+		m := parseText(string(data))
 		if m.Source == "" || m.Level < Fatal || m.Level > All || len(m.Text) > 3*len(data) {
 			t.Fatalf("%q: %+v", data, m)
 		}

@@ -10,7 +10,7 @@ type Output int
 
 // The outputs; the bits are those that /config shows.
 const (
-	NullSink         Output = 1 << iota // discard
+	nullSink         Output = 1 << iota // discard
 	SingleFile                          // one JSON object a line in <dir>/<rev>/pv.log
 	FileTree                            // <dir>/<rev>/<platform>/<source>
 	Stdout                              // everything

@@ -90,7 +90,7 @@ func TestFileTree(t *testing.T) {
 }
 
 func TestSingleFile(t *testing.T) {
-	s, dir := start(t, Options{Outputs: SingleFile | NullSink, SingleTime: "strftime:%Y", Absolute: true})
+	s, dir := start(t, Options{Outputs: SingleFile | nullSink, SingleTime: "strftime:%Y", Absolute: true})
 	s.Log("app", "out", Warn, "a \"quoted\" <line>\xff\nsecond")
 	s.Flush()
 	if _, err := os.Stat(filepath.Join(dir, "0/app")); err == nil {
@@ -135,7 +135,7 @@ func TestStandardOutputs(t *testing.T) {
 		{StdoutContainers | StdoutPantavisor | FileTree, []string{own, its, fatal}},
 		{StdoutDirect, []string{own, fatal}},
 		{StdoutDirect | Stdout, []string{own, its, fatal}},
-		{NullSink, []string{fatal}},
+		{nullSink, []string{fatal}},
 	}
 	for _, tt := range tests {
 		var out screen
@@ -450,7 +450,7 @@ func TestParseMaxSize(t *testing.T) {
 		{"99999999999999999999", auto, true}, {"9223372036854775807TB", auto, true}, {"%", auto, true}, {"5MK", auto, true},
 	}
 	for _, tt := range tests {
-		got, err := ParseMaxSize(tt.text, capacity, auto)
+		got, err := parseMaxSize(tt.text, capacity, auto)
 		if got != tt.want || (err != nil) != tt.bad {
 			t.Errorf("ParseMaxSize(%q) = %d, %v, want %d", tt.text, got, err, tt.want)
 		}

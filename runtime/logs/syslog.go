@@ -63,7 +63,7 @@ func (l *Syslog) take(fd int) bool {
 	if err != nil {
 		return err == unix.EINTR
 	}
-	m := ParseText(string(piece[:n]))
+	m := parseText(string(piece[:n]))
 	l.s.put(l.platform, m.Source, m.Level, fromMessage, []byte(m.Text))
 	return true
 }

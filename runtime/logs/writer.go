@@ -81,7 +81,7 @@ func (w *writer) measure() (Budget, error) {
 	if err != nil {
 		return Budget{}, err
 	}
-	total, err := ParseMaxSize(w.o.MaxSize, capacity, auto)
+	total, err := parseMaxSize(w.o.MaxSize, capacity, auto)
 	if err != nil {
 		w.complaints = append(w.complaints, fmt.Errorf("%w; using %d bytes", err, total))
 	}

@@ -28,9 +28,9 @@ import (
 
 // Bounds of a store.
 const (
-	MaxKey   = 255      // bytes of a key: it is a file name
-	MaxValue = 64 << 10 // bytes of a value; what clients may send is less
-	MaxKeys  = 1024     // keys in a store
+	maxKey   = 255      // bytes of a key: it is a file name
+	maxValue = 64 << 10 // bytes of a value; what clients may send is less
+	maxKeys  = 1024     // keys in a store
 )
 
 const (
@@ -116,11 +116,11 @@ func (s *Store) load() error {
 }
 
 func (s *Store) loadKey(key string, size int64) error {
-	if err := CheckKey(key); err != nil {
+	if err := checkKey(key); err != nil {
 		return err
 	}
-	if size > MaxValue || len(s.order) >= MaxKeys {
-		return fmt.Errorf("beyond %d bytes or %d keys", MaxValue, MaxKeys)
+	if size > maxValue || len(s.order) >= maxKeys {
+		return fmt.Errorf("beyond %d bytes or %d keys", maxValue, maxKeys)
 	}
 	text, err := os.ReadFile(filepath.Join(s.o.Dir, key))
 	if err != nil {
@@ -130,11 +130,11 @@ func (s *Store) loadKey(key string, size int64) error {
 	return nil
 }
 
-// CheckKey returns why a text cannot be a key, as an error that wraps fs.ErrInvalid.
-func CheckKey(key string) error {
+// checkKey returns why a text cannot be a key, as an error that wraps fs.ErrInvalid.
+func checkKey(key string) error {
 	switch {
-	case key == "" || len(key) > MaxKey:
-		return fmt.Errorf("a key has 1 to %d bytes, this one %d: %w", MaxKey, len(key), fs.ErrInvalid)
+	case key == "" || len(key) > maxKey:
+		return fmt.Errorf("a key has 1 to %d bytes, this one %d: %w", maxKey, len(key), fs.ErrInvalid)
 	case key[0] == '.':
 		return fmt.Errorf("key %q begins with a dot: %w", key, fs.ErrInvalid)
 	case !utf8.ValidString(key):
@@ -160,11 +160,11 @@ func (s *Store) Publish(key, value string) error {
 }
 
 func (s *Store) set(key, value string, write func(path string) error) error {
-	if err := CheckKey(key); err != nil {
+	if err := checkKey(key); err != nil {
 		return fmt.Errorf("setting %s: %w", s.o.Kind, err)
 	}
-	if len(value) > MaxValue {
-		return fmt.Errorf("setting %s %s: %d bytes are more than %d: %w", s.o.Kind, key, len(value), MaxValue, fs.ErrInvalid)
+	if len(value) > maxValue {
+		return fmt.Errorf("setting %s %s: %d bytes are more than %d: %w", s.o.Kind, key, len(value), maxValue, fs.ErrInvalid)
 	}
 	changed, err := s.store(key, value, write)
 	if err != nil {
@@ -183,8 +183,8 @@ func (s *Store) store(key, value string, write func(path string) error) (changed
 	switch {
 	case has && old == value:
 		return false, nil
-	case !has && len(s.order) >= MaxKeys:
-		return false, fmt.Errorf("there are %d keys already: %w", MaxKeys, fs.ErrInvalid)
+	case !has && len(s.order) >= maxKeys:
+		return false, fmt.Errorf("there are %d keys already: %w", maxKeys, fs.ErrInvalid)
 	}
 	if s.o.Dir != "" {
 		if err := write(filepath.Join(s.o.Dir, key)); err != nil {
@@ -302,7 +302,7 @@ func (s *Store) ContainerDir(container string) (string, error) {
 	if s.o.RunDir == "" {
 		return "", fmt.Errorf("making the %s folder of %s: no run folder is set", s.o.Kind, container)
 	}
-	if err := CheckKey(container); err != nil {
+	if err := checkKey(container); err != nil {
 		return "", fmt.Errorf("making a %s folder: %w", s.o.Kind, err)
 	}
 	dir := filepath.Join(s.o.RunDir, s.o.Kind+"."+container)

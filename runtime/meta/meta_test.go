@@ -104,18 +104,18 @@ func TestKeysThatCannotBe(t *testing.T) {
 	if files, _ := os.ReadDir(dir); len(files) != 2 {
 		t.Errorf("%d files, want those of the two good keys", len(files))
 	}
-	if err := s.Set("big", strings.Repeat("v", MaxValue+1)); !errors.Is(err, fs.ErrInvalid) {
+	if err := s.Set("big", strings.Repeat("v", maxValue+1)); !errors.Is(err, fs.ErrInvalid) {
 		t.Errorf("a value above the limit: %v", err)
 	}
 }
 
 func TestStoreIsBounded(t *testing.T) {
 	s := open(t, Options{})
-	for i := range MaxKeys {
+	for i := range maxKeys {
 		set(t, s, fmt.Sprint(i), "v")
 	}
 	if err := s.Set("more", "v"); !errors.Is(err, fs.ErrInvalid) {
-		t.Errorf("key %d: %v, want fs.ErrInvalid", MaxKeys+1, err)
+		t.Errorf("key %d: %v, want fs.ErrInvalid", maxKeys+1, err)
 	}
 	set(t, s, "7", "other")
 }
@@ -219,7 +219,7 @@ func TestLoadLeavesForeignFilesAlone(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, size := range map[string]int{".hidden": 1, "huge": MaxValue + 1, "good": 3} {
+	for name, size := range map[string]int{".hidden": 1, "huge": maxValue + 1, "good": 3} {
 		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, size), 0o644); err != nil {
 			t.Fatal(err)
 		}

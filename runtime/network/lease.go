@@ -47,7 +47,7 @@ func lockFile(path string) (*filelock.Lock, error) {
 	}
 	l, err := filelock.Try(path, filelock.Options{Create: 0o600})
 	if errors.Is(err, filelock.ErrHeld) {
-		return nil, ErrTaken
+		return nil, errTaken
 	}
 	return l, err
 }

@@ -567,7 +567,7 @@ func TestContainersLeaseNothing(t *testing.T) {
 	if err != nil || a != addr("10.1.1.2") {
 		t.Fatalf("%v, %v", a, err)
 	}
-	if _, _, err := h.pools["net0"].lease(Member{Container: "c", Address: addr("10.1.1.2")}, dir); !errors.Is(err, ErrTaken) {
+	if _, _, err := h.pools["net0"].lease(Member{Container: "c", Address: addr("10.1.1.2")}, dir); !errors.Is(err, errTaken) {
 		t.Errorf("leased twice: %v", err)
 	}
 	dropLeases(dir)
@@ -589,7 +589,7 @@ func TestLeasesUnderWay(t *testing.T) {
 		wg.Go(func() {
 			for range 200 {
 				f, err := lease(dir, "b", addr("10.1.1.2"))
-				if errors.Is(err, ErrTaken) {
+				if errors.Is(err, errTaken) {
 					continue
 				}
 				if err != nil {

@@ -99,8 +99,8 @@ func (q *pool) free() (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("pool %s has no address left in %s", q.Name, q.Subnet)
 }
 
-// ErrTaken says that another container has the address.
-var ErrTaken = errors.New("another container on this machine has it")
+// errTaken says that another container has the address.
+var errTaken = errors.New("another container on this machine has it")
 
 // AttachPool connects a container to a pool: it makes eth0 with an address of the
 // pool, the same one at every start.
@@ -159,7 +159,7 @@ func (q *pool) lease(m Member, dir string) (netip.Addr, *filelock.Lock, error) {
 		case err == nil:
 			q.given[m.Container] = a
 			return a, held, nil
-		case !errors.Is(err, ErrTaken) || m.Address.IsValid():
+		case !errors.Is(err, errTaken) || m.Address.IsValid():
 			return a, nil, fmt.Errorf("taking the address %s: %w", a, err)
 		}
 		q.given[fmt.Sprintf("\x00taken %s", a)] = a

@@ -48,8 +48,8 @@ type Console struct {
 	Spawner Spawner
 }
 
-// ErrNoShell says that the initrd holds no shell.
-var ErrNoShell = errors.New("no debug shell in this initrd: build with PANTAVISOR_DEBUG=yes to add one")
+// errNoShell says that the initrd holds no shell.
+var errNoShell = errors.New("no debug shell in this initrd: build with PANTAVISOR_DEBUG=yes to add one")
 
 // Terminal returns the terminal behind /dev/console: a shell needs the real one
 // for job control. dev and sys are /dev and /sys.
@@ -68,10 +68,10 @@ func Terminal(dev, sys string) string {
 	return filepath.Join(dev, filepath.Base(tty))
 }
 
-// Available reports whether there is a shell to offer; the error is ErrNoShell.
+// Available reports whether there is a shell to offer; the error says how to get one.
 func (c *Console) Available() error {
 	if info, err := os.Stat(c.Program); err != nil || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("looking for %s: %w", c.Program, ErrNoShell)
+		return fmt.Errorf("looking for %s: %w", c.Program, errNoShell)
 	}
 	return nil
 }

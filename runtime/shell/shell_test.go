@@ -210,8 +210,8 @@ func TestNoShell(t *testing.T) {
 	c := console(t, "/dev/null")
 	c.Program = "/bin/no-such-shell"
 	err := c.Run(t.Context())
-	if !errors.Is(err, ErrNoShell) || !strings.Contains(err.Error(), "PANTAVISOR_DEBUG") {
-		t.Errorf("%v, want ErrNoShell with what mends it", err)
+	if !errors.Is(err, errNoShell) || !strings.Contains(err.Error(), "PANTAVISOR_DEBUG") {
+		t.Errorf("%v, want errNoShell with what mends it", err)
 	}
 }
 

@@ -33,8 +33,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
-// Current is the name under which the files of the running revision can be read, too.
-const Current = "current"
+// current is the name under which the files of the running revision can be read, too.
+const current = "current"
 
 // Locals is the directory of the revisions that did not come from a hub, below trails.
 const Locals = "locals"
@@ -274,15 +274,15 @@ func (s *Store) change(rev string, write func(dir string) error) error {
 
 // SetCurrent points trails/current to a revision.
 func (s *Store) SetCurrent(rev string) error {
-	if !Valid(rev) || rev == Current {
+	if !Valid(rev) || rev == current {
 		return fmt.Errorf("revision %q: %w", rev, ErrName)
 	}
-	return atomicfile.Symlink(rev, filepath.Join(s.trails, Current))
+	return atomicfile.Symlink(rev, filepath.Join(s.trails, current))
 }
 
 // Running returns the revision that trails/current points to, "" when there is none.
 func (s *Store) Running() string {
-	rev, err := os.Readlink(filepath.Join(s.trails, Current))
+	rev, err := os.Readlink(filepath.Join(s.trails, current))
 	if err != nil {
 		return ""
 	}

@@ -120,7 +120,7 @@ func TestNamesAreChecked(t *testing.T) {
 			t.Errorf("there is a revision %q", rev)
 		}
 	}
-	if err := s.SetCurrent(Current); !errors.Is(err, ErrName) {
+	if err := s.SetCurrent(current); !errors.Is(err, ErrName) {
 		t.Errorf("the link points to itself: %v", err)
 	}
 }
@@ -137,7 +137,7 @@ func TestCurrent(t *testing.T) {
 			t.Errorf("%q runs, %v, want %q", s.Running(), err, rev)
 		}
 	}
-	if text, err := s.State(Current); string(text) != `{"of":"locals/a"}` || err != nil {
+	if text, err := s.State(current); string(text) != `{"of":"locals/a"}` || err != nil {
 		t.Errorf("the running state is %s, %v", text, err)
 	}
 	if list, _ := s.List(); len(list) != 2 {

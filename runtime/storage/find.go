@@ -176,7 +176,7 @@ func inspect(name string, tables map[string]*gpt) (Device, bool) {
 		return d, true
 	}
 	defer f.Close()
-	d.Super, _, _ = Probe(f) // unreadable is as good as empty
+	d.Super, _, _ = probe(f) // unreadable is as good as empty
 	if d.Partition > 0 {
 		d.PartLabel, d.PartUUID = tableNames(d, tables)
 	}

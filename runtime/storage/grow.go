@@ -86,7 +86,7 @@ func GrowFilesystem(dev Device, mountpoint string) (bool, error) {
 		return false, fmt.Errorf("opening the device: %w", err)
 	}
 	defer f.Close()
-	super, ok, err := Probe(f)
+	super, ok, err := probe(f)
 	if err != nil || !ok || super.Type != "ext4" {
 		return false, err
 	}

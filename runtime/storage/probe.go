@@ -30,9 +30,9 @@ type prober func(b []byte) (Super, bool)
 
 var probers = []prober{probeExt, probeSquashfs, probeErofs, probeXFS, probeBtrfs, probeF2FS, probeSwap, probeVFAT}
 
-// Probe recognises the file system on a device or image by its superblock. The
+// probe recognises the file system on a device or image by its superblock. The
 // second result is false when there is none that is known.
-func Probe(r io.ReaderAt) (Super, bool, error) {
+func probe(r io.ReaderAt) (Super, bool, error) {
 	b := make([]byte, probeBytes)
 	n, err := r.ReadAt(b, 0)
 	if err != nil && err != io.EOF {

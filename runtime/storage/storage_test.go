@@ -59,7 +59,7 @@ func probeFile(t *testing.T, path string) Super {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	s, ok, err := Probe(f)
+	s, ok, err := probe(f)
 	if err != nil || !ok {
 		t.Fatalf("probing: found %v, %v", ok, err)
 	}
@@ -102,7 +102,7 @@ func TestProbeErrorsFlag(t *testing.T) {
 
 func TestProbeNothing(t *testing.T) {
 	for _, content := range [][]byte{nil, {1}, bytes.Repeat([]byte{0xFF}, 1<<17)} {
-		if s, ok, err := Probe(bytes.NewReader(content)); ok || err != nil {
+		if s, ok, err := probe(bytes.NewReader(content)); ok || err != nil {
 			t.Errorf("%d bytes: %+v, %v, %v, want nothing", len(content), s, ok, err)
 		}
 	}
@@ -112,7 +112,7 @@ func FuzzProbe(f *testing.F) {
 	f.Add([]byte("hsqs"))
 	f.Add(append(make([]byte, 510), 0x55, 0xAA))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, ok, err := Probe(bytes.NewReader(b)); err != nil || ok && s.Type == "" {
+		if s, ok, err := probe(bytes.NewReader(b)); err != nil || ok && s.Type == "" {
 			t.Errorf("%+v, %v, %v", s, ok, err)
 		}
 	})
