@@ -3,7 +3,6 @@ package ctrl
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,13 +13,6 @@ import (
 )
 
 func collectNothing(context.Context) (int64, error) { return 0, nil }
-
-func writes(text string) func(io.Writer) error {
-	return func(w io.Writer) error {
-		_, err := io.WriteString(w, text)
-		return err
-	}
-}
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
