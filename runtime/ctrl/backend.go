@@ -27,6 +27,8 @@ const Runtime = "_pv_"
 // around it. Every method returns at once: long work is queued. Errors meant for the
 // client are *api.Error; any other error is answered with 500.
 type Engine interface {
+	// Containers lists the containers. A list is never changed once it was returned: what
+	// has changed since is in another one.
 	Containers() ([]api.Container, error)
 	Groups() ([]api.Group, error)
 	// ContainerAction takes "start", "stop" or "restart".

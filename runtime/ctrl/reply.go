@@ -35,11 +35,35 @@ type reply struct {
 	drop       bool // no answer at all: the connection ends
 }
 
-var reasons = map[int]string{
-	200: "OK", 204: "No Content", 400: "Bad Request", 403: "Forbidden", 404: "Not Found",
-	409: "Conflict", 413: "Payload Too Large", 422: "Unprocessable Content",
-	500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
-	507: "Insufficient Storage",
+// reason is the phrase of a status (RFC 9110 §15).
+func reason(status int) string {
+	switch status {
+	case 200:
+		return "OK"
+	case 204:
+		return "No Content"
+	case 400:
+		return "Bad Request"
+	case 403:
+		return "Forbidden"
+	case 404:
+		return "Not Found"
+	case 409:
+		return "Conflict"
+	case 413:
+		return "Payload Too Large"
+	case 422:
+		return "Unprocessable Content"
+	case 500:
+		return "Internal Server Error"
+	case 501:
+		return "Not Implemented"
+	case 503:
+		return "Service Unavailable"
+	case 507:
+		return "Insufficient Storage"
+	}
+	return ""
 }
 
 func ok() *reply { return &reply{status: 200, mediaType: typeJSON} }
@@ -106,23 +130,25 @@ func (r *reply) write(w *bufio.Writer, req *request, now time.Time) (bool, error
 	if req != nil && req.Minor == 0 {
 		version, chunked = "HTTP/1.0", false
 	}
-	fmt.Fprintf(w, "%s %d %s\r\n", version, r.status, reasons[r.status])
+	_, _ = w.WriteString(version + " " + strconv.Itoa(r.status) + " " + reason(r.status) + "\r\n")
 	if r.retryAfter > 0 {
 		fmt.Fprintf(w, "Retry-After: %d\r\n", r.retryAfter)
 	}
-	fmt.Fprintf(w, "Content-Type: %s\r\nDate: %s\r\n", r.mediaType, now.UTC().Format(dateFormat))
+	_, _ = w.WriteString("Content-Type: " + r.mediaType + "\r\nDate: ")
+	_, _ = w.Write(now.UTC().AppendFormat(w.AvailableBuffer(), dateFormat))
+	_, _ = w.WriteString("\r\n")
 	silent := r.status == 204 || req != nil && req.method == "HEAD"
 	switch {
 	case silent:
 	case chunked:
-		fmt.Fprint(w, "Transfer-Encoding: chunked\r\n")
+		_, _ = w.WriteString("Transfer-Encoding: chunked\r\n")
 	case r.stream == nil:
-		fmt.Fprintf(w, "Content-Length: %d\r\n", len(r.body))
+		_, _ = w.WriteString("Content-Length: " + strconv.Itoa(len(r.body)) + "\r\n")
 	}
 	if one {
-		fmt.Fprint(w, "Connection: close\r\n")
+		_, _ = w.WriteString("Connection: close\r\n")
 	}
-	fmt.Fprint(w, "\r\n")
+	_, _ = w.WriteString("\r\n")
 	if !silent {
 		if err := r.writeBody(w, chunked); err != nil {
 			return false, err

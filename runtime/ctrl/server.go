@@ -104,6 +104,7 @@ type Server struct {
 	routes []route
 	guard  peer.Guard
 	serial serial
+	listed atomic.Pointer[listing] // the last answer to GET /containers
 }
 
 // serial lets requests that judge and write steps follow one another, and bounds how
@@ -282,9 +283,23 @@ func (p *patient) Write(b []byte) (int, error) {
 func (s *Server) talk(ctx context.Context, rw io.ReadWriter, c *session) {
 	p := &patient{rw: rw, moved: c.waiting}
 	p.limit, _ = rw.(http1.Deadliner)
-	r, w := bufio.NewReader(p), bufio.NewWriter(p)
-	for s.one(ctx, p, r, w, c) {
+	b := buffers.Get().(*buffered)
+	b.r.Reset(p)
+	b.w.Reset(p)
+	for s.one(ctx, p, &b.r, &b.w, c) {
 	}
+	b.r.Reset(nil)
+	b.w.Reset(nil)
+	buffers.Put(b)
+}
+
+// buffers are those of connections that ended, for others: 8 KiB for each request over
+// a connection of its own would keep the collector busy.
+var buffers = sync.Pool{New: func() any { return &buffered{*bufio.NewReader(nil), *bufio.NewWriter(nil)} }}
+
+type buffered struct {
+	r bufio.Reader
+	w bufio.Writer
 }
 
 // one answers one request and reports whether another may follow.

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -282,12 +283,42 @@ const NamedHierarchy = "pantavisor"
 // who looks to say, not for the process: a container that may mount can make a
 // hierarchy of any name, in which every process is where the container wants it.
 func Cgroup(pid int, named bool) (string, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	var small [512]byte // the v2 tree alone takes a line
+	text, err := readProc("/proc/"+strconv.Itoa(pid)+"/cgroup", small[:0])
 	if err != nil {
 		return "", fmt.Errorf("reading the cgroup of process %d: %w", pid, err)
 	}
 	return parseCgroup(string(text), named)
 }
+
+// readProc reads a file of /proc into the buffer, or a larger one. Every connection
+// waits for it: an os.File would be asked for its size and shown to the poller, which
+// takes none of these files.
+func readProc(path string, text []byte) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	for {
+		if len(text) == cap(text) {
+			text = slices.Grow(text, max(len(text), minProc))
+		}
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return text, nil
+		default:
+			text = text[:len(text)+n]
+		}
+	}
+}
+
+// minProc is the least room for what readProc reads, in bytes.
+const minProc = 512
 
 func parseCgroup(text string, named bool) (string, error) {
 	mark := "0::"
