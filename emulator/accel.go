@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -87,3 +88,9 @@ func keepVerdict(id, verdict string) {
 	}
 	_ = atomicfile.Write(cacheFile(), []byte(id+" "+verdict+"\n"), 0o644)
 }
+
+// hosts are QEMU's names of this program's own architectures, by Go's.
+var hosts = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64"}
+
+// sameArch reports whether the machine has this host's CPU.
+func sameArch(e targets.Emulator) bool { return hosts[runtime.GOARCH] == e.System }

@@ -13,22 +13,43 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// ovmf are the places of UEFI firmware: code and a fresh store of variables, as
-// Debian, Fedora and Arch install them.
-var ovmf = [][2]string{
-	{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
-	{"/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"},
-	{"/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"},
-	{"/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"},
+// uefi are the places of UEFI firmware by QEMU's architecture: code and a fresh store of
+// variables, as Debian, Fedora and Arch install them.
+var uefi = map[string][][2]string{
+	"x86_64": {
+		{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
+		{"/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"},
+		{"/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"},
+		{"/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"},
+	},
+	"aarch64": {
+		{"/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"},
+		{"/usr/share/edk2/aarch64/QEMU_EFI-pflash.raw", "/usr/share/edk2/aarch64/vars-template-pflash.raw"},
+		{"/usr/share/edk2/aarch64/QEMU_CODE.fd", "/usr/share/edk2/aarch64/QEMU_VARS.fd"},
+	},
+	"arm": {
+		{"/usr/share/AAVMF/AAVMF32_CODE.fd", "/usr/share/AAVMF/AAVMF32_VARS.fd"},
+		{"/usr/share/edk2/arm/QEMU_EFI-pflash.raw", "/usr/share/edk2/arm/vars-template-pflash.raw"},
+	},
+	"riscv64": {
+		{"/usr/share/qemu-efi-riscv64/RISCV_VIRT_CODE.fd", "/usr/share/qemu-efi-riscv64/RISCV_VIRT_VARS.fd"},
+		{"/usr/share/edk2/riscv/RISCV_VIRT_CODE.fd", "/usr/share/edk2/riscv/RISCV_VIRT_VARS.fd"},
+	},
 }
 
-func findOVMF() (code, vars string, err error) {
-	for _, pair := range ovmf {
+// uefiPackages are Debian's packages with that firmware.
+var uefiPackages = map[string]string{"x86_64": "ovmf", "aarch64": "qemu-efi-aarch64", "arm": "qemu-efi-arm", "riscv64": "qemu-efi-riscv64"}
+
+func findUEFI(system string) (code, vars string, err error) {
+	for _, pair := range uefi[system] {
 		if exists(pair[0]) && exists(pair[1]) {
 			return pair[0], pair[1], nil
 		}
 	}
-	return "", "", fault.New(fault.Missing, "no UEFI firmware for QEMU; %s", "type: "+host.Command([]string{"ovmf"}))
+	if len(uefi[system]) == 0 {
+		return "", "", fault.New(fault.Unsupported, "there is no UEFI firmware for qemu-system-%s: change emulator.firmware", system)
+	}
+	return "", "", fault.New(fault.Missing, "no UEFI firmware for QEMU; type: %s", host.Command([]string{uefiPackages[system]}))
 }
 
 func exists(path string) bool {
@@ -44,9 +65,12 @@ func Missing(e targets.Emulator) []string {
 		out = append(out, program(e))
 	}
 	if e.Firmware == "uefi" {
-		if _, _, err := findOVMF(); err != nil {
-			out = append(out, "UEFI firmware (OVMF)")
+		if _, _, err := findUEFI(e.System); err != nil {
+			out = append(out, "UEFI firmware for "+e.System)
 		}
+	}
+	if filepath.IsAbs(e.BIOS) && !exists(e.BIOS) {
+		out = append(out, e.BIOS)
 	}
 	return out
 }

@@ -9,14 +9,12 @@
 package emulator
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -33,14 +31,15 @@ const PortName = "org.pantavisor.ctrl.0"
 
 // Config describes a machine.
 type Config struct {
-	// Emulator is the target's machine: program, type, memory, firmware.
+	// Emulator is the target's machine: program, type, memory, firmware, devices. What it
+	// leaves out gets the defaults of targets.
 	Emulator targets.Emulator
 	// Image is the disk image to start from. It is copied, holes stay holes.
 	// Empty: a disk that is already in Dir, or none.
 	Image string
-	// Kernel, Initrd and Append boot without a boot loader. Default: the firmware
-	// boots the disk.
-	Kernel, Initrd, Append string
+	// Kernel, Initrd, DTB and Append boot without a boot loader: three files and the kernel's
+	// command line. Without a DTB the machine has its own. Default: the firmware boots the disk.
+	Kernel, Initrd, DTB, Append string
 	// Dir holds the working copy and the sockets. Default: a temporary folder that
 	// Close removes. Its path must be short: a socket's path has at most 107 bytes.
 	Dir string
@@ -58,7 +57,7 @@ type Config struct {
 type Machine struct {
 	// Console is the serial console.
 	Console *Console
-	// API asks the device's control API.
+	// API asks the device's control API. It is nil when the machine has no channel for it.
 	API *API
 
 	cfg     Config
@@ -88,6 +87,7 @@ const (
 // powers off, Kill, or Close; ctx ends only the start. A missing program is of
 // kind Missing (see [Missing]); QEMU's own complaint is in the error.
 func Start(ctx context.Context, cfg Config) (*Machine, error) {
+	cfg.Emulator = cfg.Emulator.Complete()
 	m := &Machine{cfg: cfg, done: make(chan struct{})}
 	if err := m.prepare(ctx); err != nil {
 		m.removeDir()
@@ -119,13 +119,19 @@ func (m *Machine) prepare(ctx context.Context) (err error) {
 		return nil
 	}
 	_ = os.Remove(m.Disk()) // of an earlier run in this directory
-	return fault.Wrap(fault.IO, filecopy.File(ctx, m.Disk(), m.cfg.Image, 0o600), "copying %s for the machine", m.cfg.Image)
+	if err := filecopy.File(ctx, m.Disk(), m.cfg.Image, 0o600); err != nil {
+		return fault.Wrap(fault.IO, err, "copying %s for the machine", m.cfg.Image)
+	}
+	if m.cfg.Emulator.Disk != "sd" {
+		return nil
+	}
+	return fault.Wrap(fault.IO, growToPowerOfTwo(m.Disk()), "growing the card of the machine")
 }
 
 // launch starts the process with its ends of console and QMP as inherited
 // sockets: nothing to wait for, nothing left behind.
 func (m *Machine) launch(ctx context.Context) error {
-	args, err := m.arguments()
+	args, err := m.commandLine()
 	if err != nil {
 		return err
 	}
@@ -157,7 +163,9 @@ func (m *Machine) launch(ctx context.Context) error {
 		m.Kill()
 		return fault.New(fault.IO, "starting %s: %w\n%s", program(m.cfg.Emulator), err, m.stderr.String())
 	}
-	m.API = newAPI(filepath.Join(m.dir, portSock), m.done)
+	if hasChannel(m.cfg.Emulator) {
+		m.API = newAPI(filepath.Join(m.dir, portSock), m.done)
+	}
 	return nil
 }
 
@@ -196,107 +204,6 @@ func (m *Machine) wait() {
 	close(m.done)
 }
 
-func program(e targets.Emulator) string { return "qemu-system-" + e.System }
-
-// arguments makes QEMU's command line.
-func (m *Machine) arguments() ([]string, error) {
-	e, accel := m.cfg.Emulator, m.cfg.Accelerator
-	if accel == "" {
-		accel = "tcg"
-	}
-	args := []string{
-		"-nodefaults", "-display", "none", "-no-user-config",
-		"-machine", e.Machine, "-accel", accel, "-m", strconv.Itoa(e.Memory),
-		"-chardev", "socket,id=console,fd=3", "-serial", "chardev:console",
-		"-chardev", "socket,id=monitor,fd=4", "-mon", "chardev=monitor,mode=control",
-		"-device", "virtio-serial-pci",
-		"-chardev", "socket,id=ctrl,server=on,wait=off,path=" + comma(filepath.Join(m.dir, portSock)),
-		"-device", "virtserialport,chardev=ctrl,name=" + PortName,
-		"-device", "virtio-rng-pci",
-	}
-	switch {
-	case accel == "kvm":
-		args = append(args, "-cpu", "host")
-	case e.CPU != "":
-		args = append(args, "-cpu", e.CPU)
-	}
-	args = append(args, m.disk()...)
-	args = append(args, m.network()...)
-	if m.cfg.Kernel != "" {
-		return append(append(args, m.directBoot()...), m.cfg.Args...), nil
-	}
-	fw, err := m.firmware()
-	if err != nil {
-		return nil, err
-	}
-	return append(append(args, fw...), m.cfg.Args...), nil
-}
-
-// disk attaches the working copy. The host's page cache outlives QEMU, so a kill
-// loses no more than a power cut of the guest would: flushes need no fsync.
-func (m *Machine) disk() []string {
-	if _, err := os.Stat(m.Disk()); err != nil {
-		return nil
-	}
-	device := "virtio-blk-pci,drive=disk"
-	if m.cfg.Kernel == "" { // else a kernel of our own has the first place
-		device += ",bootindex=0"
-	}
-	return []string{
-		"-drive", "if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file=" + comma(m.Disk()),
-		"-device", device,
-	}
-}
-
-func (m *Machine) network() []string {
-	if m.cfg.NoNetwork {
-		return nil
-	}
-	user := "user,id=net"
-	for _, f := range m.cfg.Forward {
-		user += ",hostfwd=" + f
-	}
-	// Without its ROM the card prints no banner on the console.
-	return []string{"-netdev", user, "-device", "virtio-net-pci,netdev=net,romfile="}
-}
-
-func (m *Machine) directBoot() []string {
-	args := []string{"-kernel", m.cfg.Kernel}
-	if m.cfg.Initrd != "" {
-		args = append(args, "-initrd", m.cfg.Initrd)
-	}
-	if m.cfg.Append != "" {
-		args = append(args, "-append", m.cfg.Append)
-	}
-	return args
-}
-
-// firmware attaches UEFI with its variables, which live as long as the disk.
-func (m *Machine) firmware() ([]string, error) {
-	if m.cfg.Emulator.Firmware != "uefi" {
-		return nil, nil
-	}
-	code, vars, err := findOVMF()
-	if err != nil {
-		return nil, err
-	}
-	own := filepath.Join(m.dir, varsName)
-	if _, err := os.Stat(own); err != nil {
-		if err := filecopy.File(context.Background(), own, vars, 0o600); err != nil {
-			return nil, fault.Wrap(fault.IO, err, "copying the firmware's variables")
-		}
-	}
-	return []string{
-		"-drive", "if=pflash,format=raw,readonly=on,file=" + comma(code),
-		"-drive", "if=pflash,format=raw,file=" + comma(own),
-	}, nil
-}
-
-// comma doubles the commas of a path, as QEMU's options want it.
-func comma(path string) string {
-	return string(bytes.ReplaceAll([]byte(path), []byte(","), []byte(",,")))
-}
-
 // Powerdown presses the power button. The device then shuts down by itself; see Wait.
 func (m *Machine) Powerdown(ctx context.Context) error {
 	return m.qmp.execute(ctx, "system_powerdown")
@@ -331,12 +238,17 @@ func (m *Machine) Uptime() time.Duration { return time.Since(m.started) }
 // PID is QEMU's process ID, for measuring.
 func (m *Machine) PID() int { return m.cmd.Process.Pid }
 
-// Shutdown powers the device down cleanly: it presses the power button and waits
-// for at most patience; then it cuts the power and says so in the error.
+// CanPowerOff reports whether the machine has a way to ask its device to power off: a
+// power button or a channel to the control API.
+func (m *Machine) CanPowerOff() bool { return m.cfg.Emulator.PowerButton() || m.API != nil }
+
+// Shutdown powers the device down cleanly: it presses the power button, or asks the
+// control API where there is none, and waits for at most patience; then it cuts the power
+// and says so in the error.
 func (m *Machine) Shutdown(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := m.Powerdown(ctx); err != nil {
+	if err := m.askPowerOff(ctx); err != nil {
 		select {
 		case <-m.done: // it was off already
 			return m.exitErr
@@ -352,6 +264,17 @@ func (m *Machine) Shutdown(ctx context.Context, patience time.Duration) error {
 		return err
 	}
 	return nil
+}
+
+func (m *Machine) askPowerOff(ctx context.Context) error {
+	switch {
+	case m.cfg.Emulator.PowerButton():
+		return m.Powerdown(ctx)
+	case m.API != nil:
+		_ = m.API.Command(ctx, "POWEROFF_DEVICE", "") // it may be off before it has answered
+		return nil
+	}
+	return fault.New(fault.Unsupported, "the machine %s has neither a power button nor a channel to its device", m.cfg.Emulator.Name)
 }
 
 // Close cuts the power if it is still on and removes the folder if Start made it.

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"fmt"
+	"math/bits"
 	"net"
 	"os"
 	"runtime"
@@ -33,6 +34,15 @@ func starterThread() {
 	for f := range starter.work {
 		f()
 	}
+}
+
+// growToPowerOfTwo makes a file as large as an SD card can be: its size is a power of two.
+func growToPowerOfTwo(path string) error {
+	st, err := os.Stat(path)
+	if err != nil || st.Size() == 0 {
+		return err
+	}
+	return os.Truncate(path, 1<<bits.Len64(uint64(st.Size()-1)))
 }
 
 // tailWriter keeps the end of what is written to it.

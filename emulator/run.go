@@ -27,6 +27,8 @@ type Options struct {
 	Emulator targets.Emulator
 	// Image is the composed image; it is not changed.
 	Image string
+	// Kernel, Initrd, DTB and Append are for machines with boot: kernel; see [Config].
+	Kernel, Initrd, DTB, Append string
 	// Containers is the number of containers that must reach their goals. Default: 1.
 	Containers int
 	// Accelerator is "tcg" or "kvm". Default: what a probe finds.
@@ -58,6 +60,7 @@ type Summary struct {
 	Accelerator string          `json:"accelerator"`
 	Reached     bool            `json:"reached"`      // every container has reached its goal
 	CleanOff    bool            `json:"clean_off"`    // the device powered off by itself
+	JudgedBy    string          `json:"judged_by"`    // "control API" or "console", which lists no containers
 	BootSeconds float64         `json:"boot_seconds"` // from QEMU's start to the last goal; wall clock
 	Containers  []api.Container `json:"containers"`
 	LastLines   []string        `json:"last_lines,omitempty"` // of the console, when a goal was not reached
@@ -100,7 +103,10 @@ func Run(ctx context.Context, o Options) error {
 		o.Accelerator = Accelerator(ctx, o.Emulator)
 	}
 	o.defaults()
-	m, err := Start(ctx, Config{Emulator: o.Emulator, Image: o.Image, Accelerator: o.Accelerator, Forward: o.Forward})
+	m, err := Start(ctx, Config{
+		Emulator: o.Emulator, Image: o.Image, Accelerator: o.Accelerator, Forward: o.Forward,
+		Kernel: o.Kernel, Initrd: o.Initrd, DTB: o.DTB, Append: o.Append,
+	})
 	if err != nil {
 		return err
 	}
@@ -116,14 +122,16 @@ func Run(ctx context.Context, o Options) error {
 func (o *Options) headless(ctx context.Context, m *Machine) error {
 	s := Summary{Target: o.Target, Accelerator: o.Accelerator}
 	fmt.Fprintf(o.Stderr, "booting %s (%s)\n", o.Target, o.Accelerator)
+	judge := o.judge(m)
+	s.JudgedBy = judge.String()
 	var err error
-	s.Containers, err = o.await(ctx, m)
+	s.Containers, err = o.await(ctx, m, judge)
 	s.Reached, s.BootSeconds = err == nil, m.Uptime().Seconds()
 	if err != nil {
 		s.LastLines = m.Console.Tail(lastLines)
 	}
 	off := o.powerOff(ctx, m)
-	s.CleanOff = off == nil
+	s.CleanOff = off == nil && m.CanPowerOff()
 	return errors.Join(o.verdict(ctx, s, err), off, o.print(s))
 }
 
@@ -142,6 +150,9 @@ func (o *Options) verdict(ctx context.Context, s Summary, err error) error {
 		if !Reached(c) {
 			missed = append(missed, missedText(c))
 		}
+	}
+	if len(missed) == 0 && s.JudgedBy == byConsole {
+		missed = []string{"the console does not say so"}
 	}
 	if len(missed) == 0 {
 		missed = []string{fmt.Sprintf("%d of %d containers answer", len(s.Containers), o.Containers)}
@@ -162,7 +173,7 @@ func missedText(c api.Container) string {
 // happens for o.Stall: emulation is slow, but something always moves. A container
 // that comes back to what it was goes in circles; from then on only states that were
 // never seen are new, and the console, which tells of each round, no longer counts.
-func (o *Options) await(ctx context.Context, m *Machine) ([]api.Container, error) {
+func (o *Options) await(ctx context.Context, m *Machine, judge judge) ([]api.Container, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("not within %v", o.Limit))
 	defer cancel()
 	ctx, stalled := context.WithCancelCause(ctx)
@@ -184,13 +195,11 @@ func (o *Options) await(ctx context.Context, m *Machine) ([]api.Container, error
 		}
 	}()
 	seen := &sightings{last: map[string]string{}, ever: map[string]bool{}}
-	all := AllReached(o.Containers)
-	cs, err := m.WaitContainers(ctx, func(cs []api.Container) bool {
+	cs, err := judge.wait(ctx, func(cs []api.Container) {
 		if o.tell(m, cs, seen) {
 			watch.Reset(o.Stall)
 		}
 		circles.Store(seen.again)
-		return all(cs)
 	})
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -241,6 +250,11 @@ func (o *Options) powerOff(ctx context.Context, m *Machine) error {
 	case <-m.Done():
 		return m.Wait(ctx)
 	default:
+	}
+	if !m.CanPowerOff() {
+		fmt.Fprintf(o.Stderr, "cutting the power: the machine %s has neither a power button nor a channel to its device\n", o.Emulator.Complete().Name)
+		m.Kill()
+		return nil
 	}
 	fmt.Fprintln(o.Stderr, "powering off")
 	return m.Shutdown(context.WithoutCancel(ctx), o.PowerOff)

@@ -81,13 +81,19 @@ func Build(ctx context.Context, target string, locked, json *bool, events *strin
 
 // Run builds a target and boots it in QEMU.
 //
+// --machine picks one of the target's emulators, else it is the first.
 // On a terminal it shows the device's console, elsewhere it waits until every container
 // has reached its goal and prints a summary, with --json as JSON.
 //
 //	mage run x64-uefi
 //	mage run x64-uefi --json < /dev/null
-func Run(ctx context.Context, target string, locked, json *bool, events *string) error {
-	return door(json, locked, events, func(d *workspace.Workspace) error { return d.Run(ctx, target) })
+//	mage run x64-uefi --machine=q35
+func Run(ctx context.Context, target string, machine *string, locked, json *bool, events *string) error {
+	name := ""
+	if machine != nil {
+		name = *machine
+	}
+	return door(json, locked, events, func(d *workspace.Workspace) error { return d.Run(ctx, target, name) })
 }
 
 // Targets lists the boards.

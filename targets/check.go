@@ -50,8 +50,8 @@ func (r checker) check(t *Target) {
 	if t.Image != nil {
 		r.image(t)
 	}
-	if t.Emulator != nil {
-		r.emulator(t)
+	if t.Emulators != nil {
+		r.emulators(t)
 	}
 	if t.AppEngine != nil {
 		r.appEngine(t)
@@ -127,21 +127,6 @@ func (r checker) bootloader(t *Target) {
 	r.List("bootloader.packages", b.Packages, packageForm)
 	if t.Kernel == nil {
 		r.Wrong("bootloader", "has nothing to load: the target has no kernel")
-	}
-}
-
-func (r checker) emulator(t *Target) {
-	e := t.Emulator
-	r.Form("emulator.machine", e.Machine, machineForm)
-	if e.CPU != "" {
-		r.Form("emulator.cpu", e.CPU, machineForm)
-	}
-	if len(e.Packages) == 0 {
-		r.Wrong("emulator.packages", "is empty: name the packages that hold the emulator")
-	}
-	r.List("emulator.packages", e.Packages, packageForm)
-	if t.Image == nil {
-		r.Wrong("emulator", "has nothing to start: the target has no image")
 	}
 }
 

@@ -24,6 +24,9 @@ func (t *Target) complete() {
 	if t.Platform == "" {
 		t.Platform = t.Name
 	}
+	for i := range t.Emulators {
+		t.Emulators[i] = t.Emulators[i].Complete()
+	}
 	if t.Image == nil {
 		return
 	}

@@ -13,7 +13,18 @@ import (
 
 var schema = schematest.Schema{
 	File: "target.schema.json", Title: "Target", Package: "github.com/pantavisor/pantavisor/targets", Of: &Target{},
-	Adjust: func(s *jsonschema.Schema) { enumerate(s, "", reflect.TypeFor[Target]()) },
+	Adjust: func(s *jsonschema.Schema) {
+		enumerate(s, "", reflect.TypeFor[Target]())
+		oneOrMore(s, "Emulators", "emulator")
+	},
+}
+
+// oneOrMore lets a field be one element of its list.
+func oneOrMore(s *jsonschema.Schema, list, field string) {
+	element := s.Definitions[list].Items
+	property, _ := s.Properties.Get(field)
+	property.Ref, property.OneOf = "", []*jsonschema.Schema{element, {Type: "array", Items: element, MinItems: new(uint64(1))}}
+	delete(s.Definitions, list)
 }
 
 // enumerate adds what the tables of values allow to the fields of a struct and of those

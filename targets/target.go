@@ -28,8 +28,9 @@ type Target struct {
 	// Containers are the starter containers of the default reference device, by
 	// the names under containers/.
 	Containers []string `yaml:"containers,omitempty" json:"containers,omitempty"`
-	// Emulator says how `mage run` and the VM tests start the image.
-	Emulator *Emulator `yaml:"emulator,omitempty" json:"emulator,omitempty"`
+	// Emulators say how `mage run` and the VM tests start the image: one machine, or a list
+	// of machines with names.
+	Emulators Emulators `yaml:"emulator,omitempty" json:"emulator,omitempty"`
 }
 
 // Arch is a CPU architecture in the terms of the Go tool chain.
@@ -114,22 +115,6 @@ type Partition struct {
 type AppEngine struct {
 	// Suite is the Debian suite that the containers' programs come from.
 	Suite string `yaml:"suite" json:"suite"`
-}
-
-// Emulator is a QEMU machine.
-type Emulator struct {
-	// System is the QEMU program's architecture: x86_64.
-	System string `yaml:"system" json:"system" jsonschema:"enum=x86_64"`
-	// Machine is QEMU's -machine.
-	Machine string `yaml:"machine" json:"machine"`
-	// CPU is QEMU's -cpu. Default: the machine's own.
-	CPU string `yaml:"cpu,omitempty" json:"cpu,omitempty"`
-	// Memory is in MiB.
-	Memory int `yaml:"memory" json:"memory" jsonschema:"minimum=64,maximum=1048576"`
-	// Firmware is uefi or none.
-	Firmware string `yaml:"firmware,omitempty" json:"firmware,omitempty" jsonschema:"enum=uefi,enum=none"`
-	// Packages are the host's Debian packages that the emulator needs.
-	Packages []string `yaml:"packages" json:"packages"`
 }
 
 // Partition returns the first partition of the image with a role, nil when there is no

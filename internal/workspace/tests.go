@@ -26,11 +26,10 @@ func (d *Workspace) PrepareTests(ctx context.Context) error {
 		return err
 	}
 	for _, t := range all {
-		if t.Emulator == nil {
-			continue
-		}
-		if err := emulator.Ensure(ctx, *t.Emulator, d.Options.Interactive, d.Stderr); err != nil {
-			return err
+		for _, e := range t.Emulators {
+			if err := emulator.Ensure(ctx, e, d.Options.Interactive, d.Stderr); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -25,7 +25,6 @@ import (
 	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/debian"
-	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -237,39 +236,6 @@ func (d *Workspace) print(v any) error {
 	enc := json.NewEncoder(d.Stdout)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
-}
-
-// Run builds a target and boots its image in the emulator.
-func (d *Workspace) Run(ctx context.Context, target string) error {
-	t, err := d.load(target)
-	if err != nil {
-		return err
-	}
-	if t.Emulator == nil {
-		return fault.New(fault.Unsupported, "target %s has no emulator: write out/%s to a medium instead", target, target)
-	}
-	if err := emulator.Ensure(ctx, *t.Emulator, d.Options.Interactive, d.Stderr); err != nil {
-		return err
-	}
-	quiet := *d
-	quiet.JSON = false
-	report, err := quiet.Build(ctx, target)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(report.Artefacts, func(p build.Published) bool { return strings.HasSuffix(p.Path, ".img") })
-	if i < 0 {
-		return fault.New(fault.Unsupported, "target %s makes no image to boot", target)
-	}
-	if !d.Options.Debug {
-		fmt.Fprintf(d.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
-	}
-	return emulator.Run(ctx, emulator.Options{
-		Target: target, Emulator: *t.Emulator, Image: filepath.Join(d.Out(target), report.Artefacts[i].Path),
-		Containers:  1, // the device lists all that its revision has, or none yet
-		Interactive: d.Options.Interactive, JSON: d.JSON,
-		Stdin: os.Stdin, Stdout: d.Stdout, Stderr: d.Stderr,
-	})
 }
 
 // Targets lists the boards.

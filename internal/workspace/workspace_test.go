@@ -58,7 +58,7 @@ func TestUnknownNames(t *testing.T) {
 	ctx := t.Context()
 	for name, do := range map[string]func() error{
 		"build":     func() error { _, err := d.Build(ctx, "x64-uef"); return err },
-		"run":       func() error { return d.Run(ctx, "x64-uef") },
+		"run":       func() error { return d.Run(ctx, "x64-uef", "") },
 		"plan":      func() error { return d.Plan(ctx, "x64-uef", "text") },
 		"why":       func() error { return d.Why(ctx, "x64-uef", "initrd") },
 		"clean":     func() error { return d.Clean(ctx, "x64-uef") },
@@ -73,7 +73,7 @@ func TestUnknownNames(t *testing.T) {
 	if err := d.Component(ctx, "x64-uefi", "initr-clean"); err == nil || !strings.Contains(err.Error(), "did you mean init or initrd?") {
 		t.Errorf("got %v", err)
 	}
-	if err := d.Run(ctx, "x64-generic"); fault.Of(err) != fault.Unsupported {
+	if err := d.Run(ctx, "x64-generic", ""); fault.Of(err) != fault.Unsupported {
 		t.Errorf("a target without emulator: got %v", err)
 	}
 }

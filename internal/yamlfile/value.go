@@ -152,6 +152,13 @@ func (f *File) key(path string, n ast.Node, v reflect.Value) bool {
 }
 
 func (f *File) sequence(path string, n ast.Node, v reflect.Value, tag string) {
+	if _, one := v.Interface().(OneOrMore); one {
+		if _, block := n.(ast.MapNode); block {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			f.fields(path, n, v.Index(0))
+			return
+		}
+	}
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
 		f.expected(path, "a list", n)

@@ -110,6 +110,13 @@ func (f *File) Err() error {
 	return fault.New(kind, "%w", f.problems)
 }
 
+// OneOrMore is a list of structs which a file may write as one block of fields. The paths
+// of that block's fields have no index.
+type OneOrMore interface{ OneOrMore() }
+
+// Given reports whether the file has something at a path.
+func (f *File) Given(path string) bool { return f.at[path] != nil }
+
 // Wrong adds a problem at the place of a path, or of what it is in, unless it may only
 // follow from another.
 func (f *File) Wrong(path, format string, args ...any) {

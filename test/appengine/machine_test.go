@@ -128,7 +128,7 @@ func TestUnifiedControlGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if missing := emulator.Missing(*device.Emulator); len(missing) > 0 {
+	if missing := emulator.Missing(device.Emulators[0]); len(missing) > 0 {
 		t.Skipf("missing on this host: %v", missing)
 	}
 	tarball, err := r.Builder.Package(t.Context())
@@ -144,7 +144,7 @@ func TestUnifiedControlGroups(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	e := *device.Emulator
+	e := device.Emulators[0]
 	e.Firmware, e.Memory = "", max(e.Memory, 512)
 	m, err := emulator.Start(ctx, emulator.Config{
 		Emulator: e, Kernel: images[0], Initrd: unifiedInitrd(t, tarball, modules[0]),

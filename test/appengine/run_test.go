@@ -238,7 +238,7 @@ func TestDeviceAndAppEngineSayTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if missing := emulator.Missing(*device.Target.Emulator); len(missing) > 0 {
+	if missing := emulator.Missing(device.Target.Emulators[0]); len(missing) > 0 {
 		t.Skipf("missing on this host: %v", missing)
 	}
 	reference := reference(t, device, root)

@@ -140,7 +140,7 @@ type Device struct {
 // Boot starts an image in a folder that survives power cuts; image "" starts what
 // is there already.
 func (w *Workshop) Boot(ctx context.Context, image, dir string) (*Device, error) {
-	m, err := emulator.Start(ctx, emulator.Config{Emulator: *w.Target.Emulator, Image: image, Dir: dir})
+	m, err := emulator.Start(ctx, emulator.Config{Emulator: w.Target.Emulators[0], Image: image, Dir: dir})
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func open(t *testing.T) *Workshop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if missing := emulator.Missing(*w.Target.Emulator); len(missing) > 0 {
+	if missing := emulator.Missing(w.Target.Emulators[0]); len(missing) > 0 {
 		t.Skipf("missing on this host: %v", missing)
 	}
 	return w
@@ -304,7 +304,7 @@ func TestContainerThatCannotStart(t *testing.T) {
 	must(t, err)
 	var said strings.Builder
 	err = emulator.Run(within(t), emulator.Options{
-		Target: target, Emulator: *w.Target.Emulator, Image: file, Accelerator: "tcg", JSON: true,
+		Target: target, Emulator: w.Target.Emulators[0], Image: file, Accelerator: "tcg", JSON: true,
 		Stdout: &said, Stall: 40 * time.Second, Limit: patience,
 	})
 	if fault.Of(err) != fault.Goal || !strings.Contains(err.Error(), "broken is ") {
@@ -322,7 +322,7 @@ func TestHeadlessRun(t *testing.T) {
 	w := open(t)
 	var said, messages strings.Builder
 	err := emulator.Run(within(t), emulator.Options{
-		Target: target, Emulator: *w.Target.Emulator, Image: image(t, w), Containers: 2, JSON: true, Stdout: &said, Stderr: &messages, Limit: patience,
+		Target: target, Emulator: w.Target.Emulators[0], Image: image(t, w), Containers: 2, JSON: true, Stdout: &said, Stderr: &messages, Limit: patience,
 	})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, messages.String())

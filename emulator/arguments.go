@@ -1,0 +1,184 @@
+package emulator
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// The file descriptors that QEMU inherits.
+const (
+	consoleFD = "3"
+	monitorFD = "4"
+)
+
+func program(e targets.Emulator) string { return "qemu-system-" + e.System }
+
+func hasChannel(e targets.Emulator) bool { return strings.HasPrefix(e.Channel, "virtio-serial-") }
+
+// files are what lies in the machine's directory and on the host.
+type files struct {
+	disk       string // "": none
+	socket     string // of the channel
+	code, vars string // UEFI
+}
+
+// commandLine finds the files and makes QEMU's arguments.
+func (m *Machine) commandLine() ([]string, error) {
+	f := files{socket: filepath.Join(m.dir, portSock)}
+	if exists(m.Disk()) {
+		f.disk = m.Disk()
+	}
+	if m.cfg.Emulator.Firmware == "uefi" && m.cfg.Kernel == "" {
+		var err error
+		if f.code, f.vars, err = m.firmware(); err != nil {
+			return nil, err
+		}
+	}
+	return arguments(m.cfg, f), nil
+}
+
+// firmware finds UEFI. Its variables live as long as the disk.
+func (m *Machine) firmware() (code, vars string, err error) {
+	code, fresh, err := findUEFI(m.cfg.Emulator.System)
+	if err != nil {
+		return "", "", err
+	}
+	vars = filepath.Join(m.dir, varsName)
+	if !exists(vars) {
+		if err := filecopy.File(context.Background(), vars, fresh, 0o600); err != nil {
+			return "", "", fault.Wrap(fault.IO, err, "copying the firmware's variables")
+		}
+	}
+	return code, vars, nil
+}
+
+// arguments makes QEMU's command line. All that differs between machines is in the
+// target's emulator block, whose defaults package targets knows.
+func arguments(cfg Config, f files) []string {
+	e := cfg.Emulator
+	accel := cfg.Accelerator
+	if accel == "" {
+		accel = "tcg"
+	}
+	args := []string{
+		"-nodefaults", "-display", "none", "-no-user-config",
+		"-machine", e.Machine, "-accel", accel, "-m", strconv.Itoa(e.Memory),
+	}
+	cpu := e.CPU
+	if accel == "kvm" {
+		cpu = "host"
+	}
+	if cpu != "" {
+		args = append(args, "-cpu", cpu)
+	}
+	return slices.Concat(args, serial(e), channel(e, f.socket), disk(cfg, f.disk), network(cfg), boot(cfg, f), cfg.Args)
+}
+
+// serial joins the console to its port, with nothing at the ports before it, and QEMU's
+// monitor.
+func serial(e targets.Emulator) []string {
+	var args []string
+	for range e.Serial {
+		args = append(args, "-serial", "null")
+	}
+	return append(args,
+		"-chardev", "socket,id=console,fd="+consoleFD, "-serial", "chardev:console",
+		"-chardev", "socket,id=monitor,fd="+monitorFD, "-mon", "chardev=monitor,mode=control")
+}
+
+// channel is a port for the control API. Where there is virtio, there is a source of
+// random numbers too.
+func channel(e targets.Emulator, socket string) []string {
+	transport, ok := strings.CutPrefix(e.Channel, "virtio-serial-")
+	if !ok {
+		return nil
+	}
+	return []string{
+		"-device", e.Channel,
+		"-chardev", "socket,id=ctrl,server=on,wait=off,path=" + comma(socket),
+		"-device", "virtserialport,chardev=ctrl,name=" + PortName,
+		"-device", "virtio-rng-" + transport,
+	}
+}
+
+// disk attaches the working copy. The host's page cache outlives QEMU, so a kill
+// loses no more than a power cut of the guest would: flushes need no fsync.
+func disk(cfg Config, file string) []string {
+	if file == "" {
+		return nil
+	}
+	drive := "format=raw,cache=unsafe,discard=unmap,file=" + comma(file)
+	device := cfg.Emulator.Disk + ",drive=disk"
+	switch cfg.Emulator.Disk {
+	case "sd":
+		return []string{"-drive", "if=sd," + drive}
+	case "nvme": // which wants a serial number
+		device += ",serial=disk"
+	}
+	if cfg.Kernel == "" { // else a kernel of our own has the first place
+		device += ",bootindex=0"
+	}
+	return slices.Concat(usb(cfg.Emulator, "usb-storage"), []string{"-drive", "if=none,id=disk," + drive, "-device", device})
+}
+
+// usb adds a controller for the first USB device of a machine that has none.
+func usb(e targets.Emulator, device string) []string {
+	first := e.Disk == device || e.Disk != "usb-storage" && e.Network == device
+	if !first || e.OwnUSB() {
+		return nil
+	}
+	return []string{"-device", "qemu-xhci"}
+}
+
+func network(cfg Config) []string {
+	model := cfg.Emulator.Network
+	if cfg.NoNetwork || model == "none" {
+		return nil
+	}
+	user := "user,id=net"
+	for _, f := range cfg.Forward {
+		user += ",hostfwd=" + f
+	}
+	switch model {
+	case "onboard":
+		return []string{"-nic", user}
+	case "virtio-net-pci", "e1000": // without its ROM the card prints no banner on the console
+		model += ",netdev=net,romfile="
+	default:
+		model += ",netdev=net"
+	}
+	return slices.Concat(usb(cfg.Emulator, "usb-net"), []string{"-netdev", user, "-device", model})
+}
+
+// boot says what loads the kernel.
+func boot(cfg Config, f files) []string {
+	if cfg.Kernel != "" {
+		args := []string{"-kernel", cfg.Kernel}
+		for _, o := range [][2]string{{"-initrd", cfg.Initrd}, {"-dtb", cfg.DTB}, {"-append", cfg.Append}} {
+			if o[1] != "" {
+				args = append(args, o[0], o[1])
+			}
+		}
+		return args
+	}
+	if cfg.Emulator.BIOS != "" {
+		return []string{"-bios", cfg.Emulator.BIOS}
+	}
+	if f.code == "" {
+		return nil
+	}
+	return []string{
+		"-drive", "if=pflash,format=raw,readonly=on,file=" + comma(f.code),
+		"-drive", "if=pflash,format=raw,file=" + comma(f.vars),
+	}
+}
+
+// comma doubles the commas of a path, as QEMU's options want it.
+func comma(path string) string { return strings.ReplaceAll(path, ",", ",,") }

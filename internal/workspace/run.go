@@ -1,0 +1,144 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/emulator"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Run builds a target and boots its image on one of its emulators: the one with that
+// name, the first for "".
+func (d *Workspace) Run(ctx context.Context, target, machine string) error {
+	t, err := d.load(target)
+	if err != nil {
+		return err
+	}
+	e, err := t.Machine(machine)
+	if err != nil {
+		return err
+	}
+	if e.BIOS != "" && !filepath.IsAbs(e.BIOS) {
+		e.BIOS = filepath.Join(d.Root, e.BIOS)
+	}
+	if err := emulator.Ensure(ctx, *e, d.Options.Interactive, d.Stderr); err != nil {
+		return err
+	}
+	quiet := *d
+	quiet.JSON = false
+	report, err := quiet.Build(ctx, target)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(report.Artefacts, func(p build.Published) bool { return strings.HasSuffix(p.Path, ".img") })
+	if i < 0 {
+		return fault.New(fault.Unsupported, "target %s makes no image to boot", target)
+	}
+	if !d.Options.Debug {
+		fmt.Fprintf(d.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
+	}
+	o := emulator.Options{
+		Target: target, Emulator: *e, Image: filepath.Join(d.Out(target), report.Artefacts[i].Path),
+		Containers:  1, // the device lists all that its revision has, or none yet
+		Interactive: d.Options.Interactive, JSON: d.JSON,
+		Stdin: os.Stdin, Stdout: d.Stdout, Stderr: d.Stderr,
+	}
+	if e.Boot == "kernel" {
+		tmp, err := os.MkdirTemp("", "pv-kernel-")
+		if err != nil {
+			return fault.Wrap(fault.IO, err, "making a directory for the initrd")
+		}
+		defer os.RemoveAll(tmp)
+		if err := d.kernelOf(ctx, t, &o, tmp); err != nil {
+			return err
+		}
+	}
+	return emulator.Run(ctx, o)
+}
+
+// kernelOf fills in what QEMU itself loads: kernel, initrd with all addons, device tree
+// and command line of a target. The initrd is put together in tmp.
+func (d *Workspace) kernelOf(ctx context.Context, t *targets.Target, o *emulator.Options, tmp string) error {
+	j, err := d.open(ctx, t.Name)
+	if err != nil {
+		return err
+	}
+	defer j.close() //nolint:errcheck // the build's own error says more
+	outputs := map[string][]string{}
+	for _, name := range []string{"kernel", "initrd"} {
+		steps := j.comp.Components[name]
+		res, err := j.Build(ctx, steps...)
+		if err != nil {
+			return err
+		}
+		for _, s := range steps {
+			outputs[name] = append(outputs[name], res.Dir(s))
+			for _, dep := range s.Deps() { // a kernel's device trees stay in its tree
+				outputs[name+" tree"] = append(outputs[name+" tree"], res.Dir(dep))
+			}
+		}
+	}
+	if o.Kernel, err = one(outputs["kernel"], kernel.ImageFile); err != nil {
+		return err
+	}
+	if o.Emulator.DTB != "" {
+		if o.DTB, err = one(outputs["kernel tree"], filepath.Join("dtbs", o.Emulator.DTB)); err != nil {
+			return fault.Wrap(fault.BadInput, err, "looking for emulator.dtb")
+		}
+	}
+	o.Append = strings.Join(slices.Concat(t.Kernel.Arguments, o.Emulator.Arguments), " ")
+	o.Initrd = filepath.Join(tmp, "initrd")
+	return join(o.Initrd, outputs["initrd"])
+}
+
+// one finds a file in the outputs of steps.
+func one(dirs []string, name string) (string, error) {
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fault.New(fault.Missing, "the target's kernel has no %s", name)
+}
+
+// join writes the archives of an initrd behind each other, as a boot loader does.
+func join(to string, dirs []string) (err error) {
+	out, err := os.Create(to)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "writing the initrd")
+	}
+	defer func() { err = errors.Join(err, fault.Wrap(fault.IO, out.Close(), "writing the initrd")) }()
+	for _, dir := range dirs {
+		archives, err := filepath.Glob(filepath.Join(dir, "*.cpio.*"))
+		if err != nil {
+			return err
+		}
+		for _, archive := range archives {
+			if err := appendFile(out, archive); err != nil {
+				return fault.Wrap(fault.IO, err, "adding %s to the initrd", archive)
+			}
+		}
+	}
+	return nil
+}
+
+func appendFile(out io.Writer, path string) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	_, err = io.Copy(out, in)
+	return err
+}
