@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/pvs"
 	"github.com/pantavisor/pantavisor/revision/pvs/sign"
@@ -146,18 +147,7 @@ func publicKeys(name string) (trust.PublicKeys, error) {
 	return keys, nil
 }
 
-func readPEM(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err == nil && len(text) > maxPEM {
-		err = fmt.Errorf("%s has more than %d bytes", name, maxPEM)
-	}
-	return text, err
-}
+func readPEM(name string) ([]byte, error) { return bounded.ReadFile(name, maxPEM) }
 
 // keyFile reads a key or certificate, by default that of the config folder, which
 // may be fetched.
@@ -231,11 +221,7 @@ func (t *tool) fetch(ctx context.Context, from string) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the server answers %s", resp.Status)
 	}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxKeys+1))
-	if err == nil && len(text) > maxKeys {
-		err = fmt.Errorf("more than %d bytes", maxKeys)
-	}
-	return text, err
+	return bounded.Read(resp.Body, maxKeys)
 }
 
 // unpackKeys writes the members pvs/NAME.pem and .crt; there is nothing else in the

@@ -7,6 +7,18 @@ import (
 	"os"
 )
 
+// Read reads to the end of r. More than limit bytes are an error.
+func Read(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("more than %d bytes", limit)
+	}
+	return b, nil
+}
+
 // ReadFile reads the file at path. More than limit bytes are an error, whatever the
 // file's size says: files of /proc have none.
 func ReadFile(path string, limit int64) ([]byte, error) {
@@ -15,9 +27,9 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
+	b, err := Read(f, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
-	return b, err
+	return b, nil
 }

@@ -5,7 +5,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 func TestReadFile(t *testing.T) {
@@ -22,5 +24,19 @@ func TestReadFile(t *testing.T) {
 	}
 	if _, err := ReadFile(path+".none", 4); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestRead(t *testing.T) {
+	t.Parallel()
+	if b, err := Read(strings.NewReader("four"), 4); string(b) != "four" || err != nil {
+		t.Errorf("at its limit: %q, %v", b, err)
+	}
+	if b, err := Read(strings.NewReader("fours"), 4); b != nil || err == nil {
+		t.Errorf("above its limit: %q, %v", b, err)
+	}
+	broken := iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("four")))
+	if b, err := Read(broken, 4); b != nil || !errors.Is(err, iotest.ErrTimeout) {
+		t.Errorf("a reader that breaks: %q, %v", b, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -246,12 +247,9 @@ func (c *Client) once(ctx context.Context, k *call, token string) (*reply, error
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	body, err := bounded.Read(resp.Body, maxReply)
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer of %s: %w", shown(k.url), err)
-	}
-	if len(body) > maxReply {
-		return nil, fmt.Errorf("reading the answer of %s: more than %d bytes", shown(k.url), maxReply)
 	}
 	return &reply{resp.StatusCode, resp.Header, body, resp.Request.URL}, nil
 }

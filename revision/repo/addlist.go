@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -20,26 +21,9 @@ type addition struct {
 	sum string // SHA-256 when it was added; nobody relies on it
 }
 
-// readBounded reads a file of at most limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%s has %d bytes; at most %d are read", path, info.Size(), limit)
-	}
-	return readAll(f, limit)
-}
-
 func readAddList(dot string) (addList, error) {
 	path := filepath.Join(dot, "new")
-	text, err := readBounded(path, canon.MaxSize)
+	text, err := bounded.ReadFile(path, canon.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return addList{}, nil
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // stamp is what tells a changed file from an unchanged one. The change time
@@ -82,7 +82,7 @@ func (r *Repo) loadCache() *cache {
 		return c
 	}
 	c.path = filepath.Join(r.opt.Cache, cacheName(&st))
-	text, err := readBounded(c.path, maxCache)
+	text, err := bounded.ReadFile(c.path, maxCache)
 	if err != nil {
 		return c
 	}
@@ -241,13 +241,4 @@ func decodeEntry(b []byte) known {
 	copy(k.sum[:], b[40:])
 	copy(k.canon[:], b[40+sha256.Size:])
 	return k
-}
-
-// readAll reads at most limit bytes; more are an error.
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("more than %d bytes", limit)
-	}
-	return text, err
 }

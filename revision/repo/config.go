@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // Config is what .pvr/config holds.
@@ -29,7 +30,7 @@ const maxConfig = 1 << 20
 
 func readConfig(dot string) (Config, error) {
 	var c Config
-	text, err := readBounded(filepath.Join(dot, "config"), maxConfig)
+	text, err := bounded.ReadFile(filepath.Join(dot, "config"), maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}

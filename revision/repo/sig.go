@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/pvs"
 	"github.com/pantavisor/pantavisor/revision/pvs/sign"
@@ -79,7 +80,7 @@ func (r *Repo) readSignature(key string) (canon.Value, error) {
 	if err := state.CheckKey(key); err != nil {
 		return canon.Value{}, err
 	}
-	text, err := readBounded(filepath.Join(r.dir, key), canon.MaxSize)
+	text, err := bounded.ReadFile(filepath.Join(r.dir, key), canon.MaxSize)
 	if errors.Is(err, os.ErrNotExist) {
 		return canon.Value{}, fmt.Errorf("%w with name %s", ErrNoSignature, key)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -146,7 +147,7 @@ func (r *Repo) look(ctx context.Context, key string) (known, canon.Value, error)
 		k.sum, err = hashFile(ctx, f)
 		return k, canon.Str(k.sum.String()), err
 	}
-	text, err := readAll(f, canon.MaxSize)
+	text, err := bounded.Read(f, canon.MaxSize)
 	if err != nil {
 		return known{}, canon.Value{}, fmt.Errorf("reading %s: %w", key, err)
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // maxFile bounds a configuration file, in bytes.
@@ -30,12 +32,9 @@ func (c *Config) LoadFile(l Level, path string) error {
 // LoadReader reads lines "key=value", split at the first '='. White space at the
 // end of a line is cut; empty lines and lines that begin with '#' are skipped.
 func (c *Config) LoadReader(l Level, r io.Reader) error {
-	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	data, err := bounded.Read(r, maxFile)
 	if err != nil {
 		return err
-	}
-	if len(data) > maxFile {
-		return fmt.Errorf("larger than %d bytes", maxFile)
 	}
 	for i, line := range strings.Split(string(data), "\n") {
 		line = strings.TrimRight(line, " \t\r\v\f\x00")

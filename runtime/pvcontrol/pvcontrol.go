@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
@@ -253,12 +254,9 @@ func (t *tool) showJSON(resp *client.Response) error {
 }
 
 func readAll(r io.Reader) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r, maxReply+1))
+	body, err := bounded.Read(r, maxReply)
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
-	}
-	if len(body) > maxReply {
-		return nil, fmt.Errorf("reading the answer: it is longer than %d bytes", maxReply)
 	}
 	return body, nil
 }
