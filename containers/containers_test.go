@@ -326,6 +326,12 @@ func TestBadParts(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(demo))
+	for _, text := range []string{
+		"", "[", "{", "a: *b", "? a\n: b", "<<: {a: 1}", "description: d\ncommand: [/x]\n", "description: d\nargs: {PV_STATUS_GOAL: MOUNTED, LXC_A: [1, .5, null]}\n",
+		"description: d\ncommand: [x]\nroot: {debian: [{package: p, files: [a/]}]}\n", "persistence: {lxc-overlay: boot, /a: revision@disk}\n",
+	} {
+		f.Add([]byte(text))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := Parse("f", "x", data)
 		if err != nil {

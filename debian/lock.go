@@ -16,6 +16,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
 // Request asks for packages of one suite and architecture.
@@ -54,9 +55,10 @@ type Entry struct {
 	Suite string `yaml:"suite" json:"suite"`
 	// Path is where it lies below the archive's root: pool/...
 	Path string `yaml:"path" json:"path"`
-	// SHA256 of the .deb in lower-case hex, and its Size in bytes.
+	// SHA256 is of the .deb, in lower-case hex.
 	SHA256 string `yaml:"sha256" json:"sha256"`
-	Size   int64  `yaml:"size" json:"size"`
+	// Size is that of the .deb, in bytes.
+	Size int64 `yaml:"size" json:"size" jsonschema:"minimum=1,maximum=4294967296"`
 	// For lists the requests that it serves as NAME/ARCH, sorted.
 	For []string `yaml:"for,flow" json:"-"`
 }
@@ -104,16 +106,11 @@ func ParseLock(data []byte) (*Lock, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return l, nil
 	}
-	if err := yaml.UnmarshalWithOptions(data, l, yaml.Strict()); err != nil {
-		return nil, fault.New(fault.BadInput, "parsing the lock: %s", firstLine(err))
+	f, _ := yamlfile.Read("parts.lock", yamlfile.Kind{Name: "a lock", Limit: MaxLockSize}, data, l)
+	if err := f.Err(); err != nil {
+		return nil, err
 	}
 	return l, l.check()
-}
-
-// firstLine leaves the excerpt out that the YAML library draws.
-func firstLine(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return line
 }
 
 var (

@@ -18,11 +18,12 @@ func holder(f *os.File) int {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return 0
 	}
+	dev := uint64(st.Dev) //nolint:unconvert // 32 bits on some machines
 	locks, err := os.ReadFile("/proc/locks")
 	if err != nil {
 		return 0
 	}
-	return find(string(locks), fmt.Sprintf("%02x:%02x:%d", unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)), st.Ino))
+	return find(string(locks), fmt.Sprintf("%02x:%02x:%d", unix.Major(dev), unix.Minor(dev), st.Ino))
 }
 
 // find returns the process of the first line for a file, such as

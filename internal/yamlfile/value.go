@@ -28,8 +28,10 @@ func (f *File) value(path string, n ast.Node, v reflect.Value, tag string) {
 		f.mapping(path, n, v)
 	case reflect.Slice:
 		f.sequence(path, n, v, tag)
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		f.number(path, n, v, tag)
+	case reflect.Bool:
+		f.truth(path, n, v)
 	case reflect.String:
 		f.text(path, n, v, tag)
 	case reflect.Interface:
@@ -203,14 +205,23 @@ func (f *File) number(path string, n ast.Node, v reflect.Value, tag string) {
 		f.expected(path, "a whole number", n)
 		return
 	}
-	i, err := strconv.ParseInt(fmt.Sprint(node.Value), 10, 32)
+	i, err := strconv.ParseInt(fmt.Sprint(node.Value), 10, 64)
 	low, high := bounds(tag)
-	if err != nil || i < low || i > high {
+	if err != nil || i < low || i > high || v.OverflowInt(i) {
 		f.lost = append(f.lost, path)
 		f.problem(place(n), "%s: %v is out of range; want %d to %d", path, node.Value, low, high)
 		return
 	}
 	v.SetInt(i)
+}
+
+func (f *File) truth(path string, n ast.Node, v reflect.Value) {
+	node, ok := n.(*ast.BoolNode)
+	if !ok {
+		f.expected(path, "true or false", n)
+		return
+	}
+	v.SetBool(node.Value)
 }
 
 func bounds(tag string) (low, high int64) {

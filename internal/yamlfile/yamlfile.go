@@ -1,4 +1,4 @@
-// Package yamlfile reads the definition files of the project, targets and containers,
+// Package yamlfile reads the YAML files of the project, targets, containers and locks,
 // into structs and says all that is wrong with them at once, each with its line.
 //
 // The struct's own tags are the rules: yaml names a field, and without omitempty it is
@@ -8,6 +8,7 @@
 package yamlfile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -23,7 +24,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Limit bounds a file, in bytes.
+// Limit bounds a file whose kind has no limit of its own, in bytes.
 const Limit = 64 << 10
 
 // Problem is one mistake in a file.
@@ -59,6 +60,8 @@ type Kind struct {
 	// rules than tags can give. An error of kind fault.Unsupported is for values that are
 	// right but not implemented. It may be nil.
 	Text func(path, text string) error
+	// Limit bounds a file, in bytes. Default: the constant Limit.
+	Limit int
 }
 
 // File is a file that was read. What reads it goes on to check it with Wrong and the
@@ -191,8 +194,8 @@ func (f *File) problem(pos *token.Position, format string, args ...any) {
 }
 
 func (f *File) document(data []byte, want reflect.Type) ast.Node {
-	if len(data) > Limit {
-		f.problem(nil, "file is larger than %d KiB", Limit>>10)
+	if limit := cmp.Or(f.kind.Limit, Limit); len(data) > limit {
+		f.problem(nil, "file is larger than %d KiB", limit>>10)
 		return nil
 	}
 	tree, err := parser.ParseBytes(data, 0)

@@ -17,6 +17,8 @@ type sample struct {
 	Name  string            `yaml:"name"`
 	Kinds []string          `yaml:"kinds,omitempty" jsonschema:"enum=one,enum=two"`
 	Size  int               `yaml:"size,omitempty" jsonschema:"minimum=1,maximum=9"`
+	Long  int64             `yaml:"long,omitempty" jsonschema:"minimum=1,maximum=4294967296"`
+	Flag  bool              `yaml:"flag,omitempty"`
 	Part  *part             `yaml:"part,omitempty"`
 	Texts map[string]string `yaml:"texts,omitempty"`
 	Free  map[string]any    `yaml:"free,omitempty"`
@@ -46,13 +48,13 @@ func read(text string) (*sample, *File, error) {
 
 func TestRead(t *testing.T) {
 	t.Parallel()
-	got, _, err := read("name: 7\nkinds: [one]\nsize: 0x9\npart:\n  label: true\n  parts: [{label: a}]\n" +
+	got, _, err := read("name: 7\nkinds: [one]\nsize: 0x9\nlong: 4294967296\nflag: true\npart:\n  label: true\n  parts: [{label: a}]\n" +
 		"texts: {a.b: c, 1: 1.50}\nfree: {x: [1, null], y: \"a\\nb\"}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &sample{
-		Name: "7", Kinds: []string{"one"}, Size: 9, Part: &part{Label: "true", Parts: []part{{Label: "a"}}},
+		Name: "7", Kinds: []string{"one"}, Size: 9, Long: 1 << 32, Flag: true, Part: &part{Label: "true", Parts: []part{{Label: "a"}}},
 		Texts: map[string]string{"a.b": "c", "1": "1.50"},
 		Free:  map[string]any{"x": []any{uint64(1), nil}, "y": "a\nb"},
 	}
@@ -65,12 +67,14 @@ func TestProblems(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"name: a\nnme: b\n":                       `f:2:1: unknown field "nme"; did you mean name?`,
-		"name: a\nown: b\n":                       `f:2:1: unknown field "own"; there are free, kinds, name, part, size, texts`,
+		"name: a\nown: b\n":                       `f:2:1: unknown field "own"; there are flag, free, kinds, long, name, part, size, texts`,
 		"size: 3\n":                               "f:1:1: field name is missing",
 		"name: a\nsize: 10\n":                     "f:2:7: size: 10 is out of range; want 1 to 9",
 		"name: a\nsize: 1.5\n":                    "f:2:7: size: want a whole number, not float",
 		"name: a\nkinds: [one, tow]\n":            `f:2:14: kinds[1]: "tow" is not possible; did you mean two?`,
 		"name: a\npart: {parts: [{label: x}]}\n":  "f:2:1: part: field label is missing",
+		"name: a\nlong: 4294967297\n":             "f:2:7: long: 4294967297 is out of range; want 1 to 4294967296",
+		"name: a\nflag: yes\n":                    "f:2:7: flag: want true or false, not string",
 		"name: a\npart: x\n":                      "f:2:7: part: want fields, not string",
 		"name: a\ntexts: [x]\n":                   "f:2:8: texts: want fields, not sequence",
 		"name: a\ntexts: {a: {}}\n":               "f:2:12: texts.a: want text, not mapping",
