@@ -215,6 +215,7 @@ var layers = []struct {
 	{"bootloader", []string{"images", "kernel", "containers", "emulator", "runtime", "internal/workspace", "mage", "test"}, "a boot loader knows nobody who composes it"},
 	{"containers", []string{"images", "kernel", "bootloader", "emulator", "runtime", "internal/workspace", "mage", "test"}, "a container knows no image"},
 	{"images", []string{"emulator", "runtime", "internal/workspace", "mage", "test"}, "composing starts nothing"},
+	{"debian", []string{"targets", "images", "kernel", "bootloader", "containers", "emulator", "runtime", "internal/workspace", "mage", "test"}, "packages know nobody who asks for them"},
 	{"emulator", []string{"images", "build", "kernel", "bootloader", "containers", "internal/workspace", "mage", "test"}, "the emulator takes an image from anywhere"},
 	{"internal/workspace", []string{"mage"}, "commands are skins over the workspace"},
 	{"internal/atomicfile", append([]string{"runtime", "revision", "formats"}, host...), "the bottom"},
