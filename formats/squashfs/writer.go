@@ -10,7 +10,6 @@ import (
 	"math/bits"
 	"path"
 	"strings"
-	"time"
 
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
@@ -125,7 +124,7 @@ func (w *Writer) read(ctx context.Context, e *tree.Entry) (*content, error) {
 }
 
 func (w *Writer) newNode(e *tree.Entry) (*node, error) {
-	n := &node{typ: nodeType(e.Mode), perm: uint16(tree.StatMode(e.Mode) & 0o7777), mtime: seconds(e.ModTime), links: 1}
+	n := &node{typ: nodeType(e.Mode), perm: uint16(tree.StatMode(e.Mode) & 0o7777), mtime: tree.Seconds(e.ModTime), links: 1}
 	var err error
 	if n.uid, err = w.id(e.UID); err != nil {
 		return nil, err
@@ -146,9 +145,6 @@ func (w *Writer) newNode(e *tree.Entry) (*node, error) {
 	}
 	return n, nil
 }
-
-// seconds is the nearest time that an inode can have.
-func seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }
 
 func (w *Writer) id(v uint32) (uint16, error) {
 	if i, ok := w.ids[v]; ok {

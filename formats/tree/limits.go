@@ -34,27 +34,27 @@ func (l *Limits) Check(e *Entry) error {
 		return err
 	}
 	if e.HardLink != "" {
-		return l.demand(l.HardLinks, e, "hard link")
+		return l.demand(l.HardLinks, e, "hard links")
 	}
 	if err := l.checkType(e); err != nil {
 		return err
 	}
-	return l.demand(l.Xattrs || len(e.Xattrs) == 0, e, "extended attribute")
+	return l.demand(l.Xattrs || len(e.Xattrs) == 0, e, "extended attributes")
 }
 
 func (l *Limits) checkType(e *Entry) error {
 	t := e.Mode.Type()
 	switch {
 	case t == fs.ModeSymlink:
-		return l.demand(l.Symlinks, e, typeName(t))
+		return l.demand(l.Symlinks, e, typeName(t)+"s")
 	case t == fs.ModeNamedPipe:
-		return l.demand(l.FIFOs, e, typeName(t))
+		return l.demand(l.FIFOs, e, typeName(t)+"s")
 	case t == fs.ModeSocket:
-		return l.demand(l.Sockets, e, typeName(t))
+		return l.demand(l.Sockets, e, typeName(t)+"s")
 	case t&fs.ModeDevice == 0:
 		return nil
 	case !l.Devices:
-		return l.demand(false, e, typeName(t))
+		return l.demand(false, e, typeName(t)+"s")
 	case e.Major > l.Major || e.Minor > l.Minor:
 		return fmt.Errorf("%.200q is device %d:%d, out of the range of %s, %d:%d: %w", e.Name, e.Major, e.Minor, l.Format, l.Major, l.Minor, errors.ErrUnsupported)
 	}
@@ -65,7 +65,7 @@ func (l *Limits) demand(has bool, e *Entry, what string) error {
 	if has {
 		return nil
 	}
-	return fmt.Errorf("%.200q: %s cannot hold a %s: %w", e.Name, l.Format, what, errors.ErrUnsupported)
+	return fmt.Errorf("%.200q: %s cannot hold %s: %w", e.Name, l.Format, what, errors.ErrUnsupported)
 }
 
 func (l *Limits) checkLengths(e *Entry) error {

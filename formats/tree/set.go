@@ -75,10 +75,10 @@ func (s Set) firstNames(sorted []Entry) map[string]string {
 	return first
 }
 
-// Validate checks a whole tree and returns all that is wrong with it: entries that
-// [Entry.Check] refuses, names that occur twice, parents that are missing or are not
+// Validate checks a whole tree and returns all that is wrong with it: what check, a
+// format's own, refuses, names that occur twice, parents that are missing or are not
 // directories.
-func Validate(entries []Entry) error {
+func Validate(entries []Entry, check func(*Entry) error) error {
 	types := make(map[string]fs.FileMode, len(entries))
 	var errs []error
 	for i := range entries {
@@ -87,12 +87,12 @@ func Validate(entries []Entry) error {
 			errs = append(errs, fmt.Errorf("%.200q is there twice", e.Name))
 		}
 		types[e.Name] = e.Mode.Type()
-		errs = append(errs, e.Check())
+		errs = append(errs, check(e))
 	}
-	for _, e := range entries {
-		parent := path.Dir(e.Name)
+	for i := range entries {
+		parent := path.Dir(entries[i].Name)
 		if t, ok := types[parent]; parent != "." && (!ok || t != fs.ModeDir) {
-			errs = append(errs, fmt.Errorf("%.200q has no directory %.200q to be in", e.Name, parent))
+			errs = append(errs, fmt.Errorf("%.200q has no directory %.200q to be in", entries[i].Name, parent))
 		}
 	}
 	return errors.Join(errs...)

@@ -2,6 +2,8 @@ package tree
 
 import (
 	"io/fs"
+	"math"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,3 +54,7 @@ func FileMode(stat uint32) fs.FileMode {
 	}
 	return out | fs.ModeIrregular
 }
+
+// Seconds returns a time as most formats keep it, 32 bits from 1970 on; what is
+// before or after becomes the nearest.
+func Seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }

@@ -181,14 +181,17 @@ func (w *walker) below(parent int, base, name string, id fileID) error {
 var errExchanged = errors.New("it was exchanged while the tree was read")
 
 func sameFile(fd int, want fileID) error {
+	id, err := identify(fd)
+	if err == nil && id != want {
+		err = errExchanged
+	}
+	return err
+}
+
+func identify(fd int) (fileID, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if idOf(&st) != want {
-		return errExchanged
-	}
-	return nil
+	err := unix.Fstat(fd, &st)
+	return idOf(&st), err
 }
 
 func readlink(dir int, base string, size int) (string, error) {
@@ -268,6 +271,28 @@ func (s *source) near() (*os.File, error) {
 
 // far opens the file from the root of the tree and stays below it.
 func (s *source) far() (*os.File, error) {
+	root, err := unix.Open(s.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(root)
+	how := unix.OpenHow{Flags: contentFlags, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+	fd, err := unix.Openat2(root, s.name, &how)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // before Linux 5.6, or kept away by a container engine
+		return s.stepwise()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := sameFile(fd, s.id); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), s.name), nil
+}
+
+// stepwise does what far does where the kernel cannot, at a system call or more for
+// every directory on the way.
+func (s *source) stepwise() (*os.File, error) {
 	root, err := os.OpenRoot(s.root)
 	if err != nil {
 		return nil, err

@@ -73,10 +73,5 @@ func (t *Tree) found(e tree.Entry) error {
 	if e.HardLink != "" {
 		return t.hardLink(dir, base, e.HardLink)
 	}
-	n := &inode{Entry: e}
-	n.Name = ""
-	if e.Mode.IsDir() {
-		n.children = map[string]*inode{}
-	}
-	return t.put(dir, base, n)
+	return t.put(dir, base, newInode(e))
 }

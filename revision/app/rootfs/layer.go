@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"path"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/formats/tarball"
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
@@ -19,7 +19,6 @@ import (
 const (
 	whiteoutPrefix = ".wh."
 	opaqueMarker   = ".wh..wh..opq"
-	xattrPrefix    = "SCHILY.xattr."
 )
 
 // ApplyLayer applies one layer, an uncompressed tar stream, to the tree: first
@@ -129,13 +128,14 @@ func (t *Tree) member(h *tar.Header, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if h.Typeflag == tar.TypeLink {
-		return t.hardLink(dir, base, h.Linkname)
-	}
-	n, err := fromHeader(h)
-	if err != nil || n == nil {
+	e, ok, err := tarball.Entry(h)
+	if err != nil || !ok {
 		return err
 	}
+	if e.HardLink != "" {
+		return t.hardLink(dir, base, e.HardLink)
+	}
+	n := newInode(e)
 	if n.Mode.IsRegular() {
 		if err := t.take(n, r, h.Size); err != nil {
 			return err
@@ -155,48 +155,9 @@ func (t *Tree) hardLink(dir, base, target string) error {
 	}
 	n := parent.children[targetBase]
 	if n == nil || n.isDir() {
-		return fmt.Errorf("hard link to %q, which is no file before it", target)
+		return fmt.Errorf("hard link to %q, which is not a file before it", target)
 	}
 	return t.put(dir, base, n)
-}
-
-// fromHeader returns the inode that a header describes, nil for headers that
-// describe none.
-func fromHeader(h *tar.Header) (*inode, error) {
-	if h.Typeflag == tar.TypeXGlobalHeader {
-		return nil, nil
-	}
-	n := &inode{Entry: tree.Entry{Mode: h.FileInfo().Mode(), ModTime: h.ModTime, Link: h.Linkname, Xattrs: xattrs(h)}}
-	if uid, gid := int64(h.Uid), int64(h.Gid); uid < 0 || uid > math.MaxUint32 || gid < 0 || gid > math.MaxUint32 {
-		return nil, fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
-	}
-	n.UID, n.GID = uint32(h.Uid), uint32(h.Gid)
-	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeSymlink, tar.TypeFifo:
-	case tar.TypeDir:
-		n.children = map[string]*inode{}
-	case tar.TypeChar, tar.TypeBlock:
-		if h.Devmajor < 0 || h.Devmajor > 0xfff || h.Devminor < 0 || h.Devminor > 0xfffff {
-			return nil, fmt.Errorf("device %d:%d is out of range", h.Devmajor, h.Devminor)
-		}
-		n.Major, n.Minor = uint32(h.Devmajor), uint32(h.Devminor)
-	default:
-		return nil, fmt.Errorf("member type %q is not known", h.Typeflag)
-	}
-	return n, nil
-}
-
-func xattrs(h *tar.Header) map[string][]byte {
-	var set map[string][]byte
-	for key, value := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(key, xattrPrefix); ok {
-			if set == nil {
-				set = map[string][]byte{}
-			}
-			set[name] = []byte(value)
-		}
-	}
-	return set
 }
 
 // Whiteouts in overlayfs form, as a layer that is mounted carries them

@@ -31,8 +31,18 @@ type inode struct {
 	children map[string]*inode // directories
 }
 
+// newInode returns the inode that an entry describes.
+func newInode(e tree.Entry) *inode {
+	n := &inode{Entry: e}
+	n.Name = ""
+	if e.Mode.IsDir() {
+		n.children = map[string]*inode{}
+	}
+	return n
+}
+
 func newFolder(mode fs.FileMode) *inode {
-	return &inode{Entry: tree.Entry{Mode: fs.ModeDir | mode, ModTime: time.Unix(0, 0)}, children: map[string]*inode{}}
+	return newInode(tree.Entry{Mode: fs.ModeDir | mode, ModTime: time.Unix(0, 0)})
 }
 
 func (n *inode) isDir() bool { return n.children != nil }

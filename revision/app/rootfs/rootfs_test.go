@@ -151,7 +151,7 @@ func TestHostileMembers(t *testing.T) {
 		"parent":            {[]m{{name: "../x", data: "x"}}, "../x"},
 		"parent inside":     {[]m{{name: "a/../../x", data: "x"}}, "leads out"},
 		"hard link out":     {[]m{{name: "x = ../../etc/passwd"}}, "leads out"},
-		"hard link nowhere": {[]m{{name: "x = y"}}, "no file before it"},
+		"hard link nowhere": {[]m{{name: "x = y"}}, "not a file before it"},
 		"link loop":         {[]m{{name: "a -> b"}, {name: "b -> a"}, {name: "a/x", data: "x"}}, "too many symbolic links"},
 		"below a file":      {[]m{{name: "a", data: "x"}, {name: "a/b", data: "x"}}, "no folder"},
 		"device range":      {[]m{{name: "d", mod: func(h *tar.Header) { h.Typeflag, h.Devmajor = tar.TypeChar, 1<<13 }}}, "out of range"},
