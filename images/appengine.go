@@ -1,7 +1,6 @@
 package images
 
 import (
-	"archive/tar"
 	"context"
 	"crypto/sha256"
 	"embed"
@@ -12,6 +11,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,7 +19,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/formats/tarball"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -82,7 +83,7 @@ func (s *AppEngine) Sources() ([]build.Source, error) {
 
 // Run writes the tarball.
 func (s *AppEngine) Run(ctx context.Context, w *build.Work) error {
-	t, err := s.tree(w)
+	t, err := s.tree(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -98,8 +99,8 @@ func (s *AppEngine) Run(ctx context.Context, w *build.Work) error {
 }
 
 // tree is everything but the storage, by name.
-func (s *AppEngine) tree(w *build.Work) (tree, error) {
-	t := tree{}
+func (s *AppEngine) tree(ctx context.Context, w *build.Work) (fileSet, error) {
+	t := fileSet{}
 	if err := addPackaged(t); err != nil {
 		return nil, err
 	}
@@ -107,18 +108,18 @@ func (s *AppEngine) tree(w *build.Work) (tree, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "packing the program")
 	}
-	t["build"] = cpio.Bytes("build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
-	program.Mode = cpio.TypeRegular | 0o755
+	t["build"] = tree.Bytes("build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
+	program.Mode = 0o755
 	t["pantavisor"] = program
 	for _, tool := range []string{"pvcontrol", "pvcurl", "pventer"} {
-		t[tool] = cpio.Symlink(tool, "pantavisor")
+		t[tool] = tree.Symlink(tool, "pantavisor")
 	}
 	config, err := fileEntry(s.Config.Path, "etc/pantavisor.config")
 	if err != nil {
 		return nil, fault.New(fault.Missing, "reading configuration: %w", err)
 	}
 	t[config.Name] = config
-	if err := t.add(s.Defaults.Path, "etc/pantavisor/defaults"); err != nil {
+	if err := t.add(ctx, s.Defaults.Path, "etc/pantavisor/defaults"); err != nil {
 		return nil, err
 	}
 	t.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
@@ -129,7 +130,7 @@ func (s *AppEngine) tree(w *build.Work) (tree, error) {
 		}
 	}
 	if s.Skel != nil {
-		err = t.add(s.Skel.Path, "")
+		err = t.add(ctx, s.Skel.Path, "")
 	}
 	return t, err
 }
@@ -137,7 +138,7 @@ func (s *AppEngine) tree(w *build.Work) (tree, error) {
 // packagedDigest is the SHA-256 of the files that every package has: they are compiled
 // in, but are not code that the build graph sees.
 func packagedDigest() string {
-	t := tree{}
+	t := fileSet{}
 	if err := addPackaged(t); err != nil {
 		panic(err) // they are in this program
 	}
@@ -147,7 +148,7 @@ func packagedDigest() string {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Fprintf(sum, "%s %o %d\n", name, t[name].Mode, t[name].Size)
+		fmt.Fprintf(sum, "%s %o %d\n", name, tree.StatMode(t[name].Mode), t[name].Size)
 		if _, err := io.Copy(sum, r); err != nil {
 			panic(err)
 		}
@@ -156,7 +157,7 @@ func packagedDigest() string {
 }
 
 // addPackaged adds the files that every package has.
-func addPackaged(t tree) error {
+func addPackaged(t fileSet) error {
 	return fs.WalkDir(packaged, packageDir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -165,136 +166,88 @@ func addPackaged(t tree) error {
 		if err != nil {
 			return err
 		}
-		base, mode := strings.TrimPrefix(name, packageDir+"/"), uint32(0o644)
+		base, mode := strings.TrimPrefix(name, packageDir+"/"), fs.FileMode(0o644)
 		if base == "install" {
 			mode = 0o755
 		}
-		t[base] = cpio.Bytes(base, mode, text)
+		t[base] = tree.Bytes(base, mode, text)
 		return nil
 	})
 }
 
 // pack writes the members in order: those of the tree, then the storage.
-func (s *AppEngine) pack(ctx context.Context, w *build.Work, out io.Writer, t tree) error {
+func (s *AppEngine) pack(ctx context.Context, w *build.Work, out io.Writer, t fileSet) error {
 	zip, err := gzip.NewWriterLevel(out, gzip.BestCompression)
 	if err != nil {
 		return err
 	}
-	p := &packer{tar: tar.NewWriter(zip), stamp: s.Epoch, names: map[fileID]string{}}
-	if err := p.folder(packageDir); err != nil {
+	p := &packer{out: tarball.NewWriter(zip), normal: tree.Normal{AllRoot: true, Time: s.Epoch.Time()}, made: map[string]bool{}}
+	if err := p.directory(packageDir); err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(t)) {
-		if err := p.entry(t[name]); err != nil {
-			return fmt.Errorf("adding %s: %w", name, err)
+	for _, e := range tree.Set(t).Sorted() {
+		if err := p.add(e); err != nil {
+			return fmt.Errorf("adding %s: %w", e.Name, err)
 		}
-		w.Contains(name, t[name].Size)
+		w.Contains(e.Name, e.Size)
 	}
 	if err := p.storage(ctx, filepath.Join(w.In(s.Storage), StorageDir)); err != nil {
 		return fmt.Errorf("adding the storage: %w", err)
 	}
-	return errors.Join(p.tar.Close(), zip.Close())
+	return errors.Join(p.out.Close(), zip.Close())
 }
 
-// packer writes members that belong to root and have one time.
+// packer writes members below packageDir, each after the directories above it.
 type packer struct {
-	tar   *tar.Writer
-	stamp build.Stamp
-	made  map[string]bool
-	names map[fileID]string // first member of each file with several names
+	out    *tarball.Writer
+	normal tree.Normal
+	made   map[string]bool
 }
 
-func (p *packer) header(h *tar.Header) error {
-	h.Format, h.ModTime = tar.FormatPAX, p.stamp.Time()
-	return p.tar.WriteHeader(h)
-}
-
-// folder adds a folder and those above it, once.
-func (p *packer) folder(name string) error {
+// directory adds a directory and those above it, once.
+func (p *packer) directory(name string) error {
 	if name == "." || p.made[name] {
 		return nil
 	}
-	if err := p.folder(filepath.Dir(name)); err != nil {
+	if err := p.directory(path.Dir(name)); err != nil {
 		return err
-	}
-	if p.made == nil {
-		p.made = map[string]bool{}
 	}
 	p.made[name] = true
-	return p.header(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755})
+	return p.out.Add(p.normal.Apply(tree.Dir(name, 0o755)))
 }
 
-// entry adds a file, folder or link of the tree.
-func (p *packer) entry(e cpio.Entry) error {
-	name := packageDir + "/" + e.Name
-	if isDir(e) {
-		return p.folder(name)
+func (p *packer) add(e tree.Entry) error {
+	e.Name = path.Join(packageDir, e.Name)
+	if e.Mode.IsDir() {
+		return p.directory(e.Name)
 	}
-	if err := p.folder(filepath.Dir(name)); err != nil {
+	if err := p.directory(path.Dir(e.Name)); err != nil {
 		return err
 	}
-	if e.Link != "" {
-		return p.header(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: e.Link, Mode: 0o777})
+	if e.HardLink != "" {
+		e.HardLink = path.Join(packageDir, e.HardLink)
 	}
-	return p.content(name, int64(e.Mode&0o777), e.Size, e.Open)
-}
-
-func (p *packer) content(name string, mode, size int64, open func() (io.ReadCloser, error)) error {
-	if err := p.header(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: size}); err != nil || size == 0 {
-		return err
-	}
-	r, err := open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	_, err = io.Copy(p.tar, r)
-	return err
+	return p.out.Add(p.normal.Apply(e))
 }
 
 // storage adds the tree of a storage. Objects come before the revisions that link
 // to them, and stay one file.
 func (p *packer) storage(ctx context.Context, dir string) error {
-	return filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
+	return tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
+		e.Name = path.Join(StorageDir, e.Name)
+		if e.HardLink != "" {
+			e.HardLink = path.Join(StorageDir, e.HardLink)
 		}
-		if err != nil {
-			return err
+		switch {
+		case e.Mode.Type() == fs.ModeSymlink:
+			e.Mode = fs.ModeSymlink | 0o777
+		case strings.HasSuffix(e.Name, "/pantahub.config"): // it will hold a secret
+			e.Mode = e.Mode.Type() | 0o600
+		default:
+			e.Mode = e.Mode.Type() | 0o644
 		}
-		rel, err := filepath.Rel(dir, file)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return p.stored(packageDir+"/"+filepath.ToSlash(filepath.Join(StorageDir, rel)), file, info)
+		return p.add(e)
 	})
-}
-
-func (p *packer) stored(name, file string, info fs.FileInfo) error {
-	switch {
-	case info.IsDir():
-		return p.folder(name)
-	case info.Mode()&fs.ModeSymlink != 0:
-		target, err := os.Readlink(file)
-		if err != nil {
-			return err
-		}
-		return p.header(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777})
-	}
-	id, several := idOf(info)
-	if first, again := p.names[id]; again && several {
-		return p.header(&tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: first})
-	}
-	p.names[id] = name
-	mode := int64(0o644)
-	if strings.HasSuffix(name, "/pantahub.config") { // it will hold a secret
-		mode = 0o600
-	}
-	return p.content(name, mode, info.Size(), func() (io.ReadCloser, error) { return os.Open(file) })
 }
 
 // UbootStore is the step that makes the values of the boot loader whose part the

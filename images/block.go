@@ -3,8 +3,6 @@ package images
 import (
 	"bufio"
 	"context"
-	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -46,24 +45,26 @@ type block struct {
 }
 
 // write archives entries and compresses them to the output.
-func (b block) write(ctx context.Context, w *build.Work, t Tools, entries []cpio.Entry) error {
+func (b block) write(ctx context.Context, w *build.Work, t Tools, entries []tree.Entry) error {
 	raw := filepath.Join(w.Tmp, "block.cpio")
-	o := cpio.Options{ModTime: b.epoch.Seconds(), FirstInode: uint32(b.which*inodes + 1)}
-	if err := writeArchive(raw, entries, o, b.which == tailBlock); err != nil {
+	o := cpio.Options{FirstInode: uint32(b.which*inodes + 1)}
+	if err := writeArchive(raw, b.epoch, entries, o, b.which == tailBlock); err != nil {
 		return err
 	}
 	defer os.Remove(raw)
 	return compress(ctx, w, t, raw, filepath.Join(w.Out, blockFiles[b.which]), b.x86)
 }
 
-func writeArchive(name string, entries []cpio.Entry, o cpio.Options, last bool) error {
+// writeArchive gives all entries to root and the time at.
+func writeArchive(name string, at build.Stamp, entries []tree.Entry, o cpio.Options, last bool) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "writing an archive")
 	}
 	defer f.Close()
 	b := bufio.NewWriterSize(f, 64<<10)
-	if err := cpio.Write(b, entries, o); err != nil {
+	normal := tree.Normal{AllRoot: true, Time: at.Time()}
+	if err := cpio.Write(b, normal.All(entries), o); err != nil {
 		return fault.Wrap(fault.BadInput, err, "writing an archive")
 	}
 	if last {
@@ -100,7 +101,7 @@ func (s *ModulesBlock) Deps() []build.Step { return []build.Step{s.Early, s.Tool
 
 // Run packs the tree.
 func (s *ModulesBlock) Run(ctx context.Context, w *build.Work) error {
-	entries, err := treeEntries(filepath.Join(w.In(s.Early), modulesDir), modulesDir)
+	entries, err := collect(ctx, filepath.Join(w.In(s.Early), modulesDir), modulesDir)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the early modules")
 	}
@@ -132,56 +133,43 @@ func (s *RuntimeBlock) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	return block{runtimeBlock, s.X86, s.Epoch}.write(ctx, w, s.Tools, []cpio.Entry{entry})
+	return block{runtimeBlock, s.X86, s.Epoch}.write(ctx, w, s.Tools, []tree.Entry{entry})
 }
 
-// fileEntry is a regular file or link of this machine as an archive entry.
-// Permissions are normalised: what its owner may execute is 0755, else 0644.
-func fileEntry(file, name string) (cpio.Entry, error) {
-	info, err := os.Lstat(file)
+// portable is what images take of the files of this machine.
+var portable = tree.Normal{AllRoot: true, Portable: true}
+
+// kinds are the kinds of files that images take from this machine.
+var kinds = tree.Limits{Format: "an image", Symlinks: true}
+
+// fileEntry is a regular file or link of this machine as an entry.
+func fileEntry(file, name string) (tree.Entry, error) {
+	e, err := tree.File(file, name)
 	if err != nil {
-		return cpio.Entry{}, fault.Wrap(fault.IO, err, "archiving %s", name)
+		return e, fault.Wrap(fault.IO, err, "archiving %s", name)
 	}
-	switch {
-	case info.Mode()&fs.ModeSymlink != 0:
-		to, err := os.Readlink(file)
-		return cpio.Symlink(name, to), fault.Wrap(fault.IO, err, "archiving %s", name)
-	case !info.Mode().IsRegular():
-		return cpio.Entry{}, fault.New(fault.BadInput, "archiving %s: %s is neither file nor link", name, file)
+	if e.Mode.IsDir() {
+		return e, fault.New(fault.BadInput, "archiving %s: %s is a directory", name, file)
 	}
-	mode := uint32(cpio.TypeRegular | 0o644)
-	if info.Mode()&0o100 != 0 {
-		mode |= 0o111
-	}
-	open := func() (io.ReadCloser, error) { return os.Open(file) }
-	return cpio.Entry{Name: name, Mode: mode, Size: info.Size(), Open: open}, nil
+	e = portable.Apply(e)
+	return e, fault.Wrap(fault.BadInput, kinds.Check(&e), "archiving %s", file)
 }
 
-// treeEntries is a folder of this machine, itself called name, as archive
-// entries.
-func treeEntries(dir, name string) ([]cpio.Entry, error) {
-	var out []cpio.Entry
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+// collect returns a directory of this machine, itself called name, as entries.
+func collect(ctx context.Context, dir, name string) ([]tree.Entry, error) {
+	var out []tree.Entry
+	err := tree.Walk(ctx, dir, tree.Options{Normal: portable}, func(e tree.Entry) error {
+		if err := kinds.Check(&e); err != nil {
+			return fault.Wrap(fault.BadInput, err, "archiving")
 		}
-		rel, err := filepath.Rel(dir, p)
-		if err != nil {
-			return err
+		e.Name = path.Join(name, e.Name)
+		if e.Name != "." {
+			out = append(out, e)
 		}
-		at := path.Join(name, filepath.ToSlash(rel))
-		if d.IsDir() {
-			if at != "." {
-				out = append(out, cpio.Dir(at, 0o755))
-			}
-			return nil
-		}
-		e, err := fileEntry(p, at)
-		out = append(out, e)
-		return err
+		return nil
 	})
 	return out, err
 }
 
-// below tells whether a name is the folder or in it.
+// below reports whether a name is the directory or in it.
 func below(name, dir string) bool { return name == dir || strings.HasPrefix(name, dir+"/") }

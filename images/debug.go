@@ -9,6 +9,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -58,14 +59,14 @@ func (s *DebugAddon) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	entries := []cpio.Entry{cpio.Dir("usr", 0o755), cpio.Dir("usr/bin", 0o755), program}
+	entries := []tree.Entry{tree.Dir("usr", 0o755), tree.Dir("usr/bin", 0o755), program}
 	for _, n := range names {
 		if n != "busybox" && n != "init" {
-			entries = append(entries, cpio.Symlink("usr/bin/"+n, "busybox"))
+			entries = append(entries, tree.Symlink("usr/bin/"+n, "busybox"))
 		}
 	}
 	raw, packed := filepath.Join(w.Tmp, "addon.cpio"), filepath.Join(w.Tmp, "addon.xz")
-	if err := writeArchive(raw, entries, cpio.Options{ModTime: s.Epoch.Seconds(), FirstInode: 1}, true); err != nil {
+	if err := writeArchive(raw, s.Epoch, entries, cpio.Options{}, true); err != nil {
 		return err
 	}
 	if err := compress(ctx, w, s.Tools, raw, packed, s.X86); err != nil {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/bmap"
-	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -87,7 +87,7 @@ type composition struct {
 // Run checks that everything fits, then writes.
 func (d *Disk) Run(ctx context.Context, w *build.Work) error {
 	c := &composition{disk: d, work: w}
-	if err := c.plan(); err != nil {
+	if err := c.plan(ctx); err != nil {
 		return err
 	}
 	f, err := os.Create(filepath.Join(w.Out, DiskFile))
@@ -108,7 +108,7 @@ func (d *Disk) Run(ctx context.Context, w *build.Work) error {
 }
 
 // plan reads what decides and compares sizes, before a byte is written.
-func (c *composition) plan() (err error) {
+func (c *composition) plan(ctx context.Context) (err error) {
 	storage := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
 	state, err := os.ReadFile(filepath.Join(storage, "trails/0/.pvr/json"))
 	if err != nil {
@@ -124,7 +124,7 @@ func (c *composition) plan() (err error) {
 	if err := c.checkBlobs(); err != nil {
 		return err
 	}
-	if c.tally, err = count(storage); err != nil {
+	if c.tally, err = count(ctx, storage); err != nil {
 		return err
 	}
 	for _, s := range c.spans {
@@ -163,28 +163,23 @@ func (c *composition) fill(ctx context.Context) error {
 }
 
 // entries are the files of the partition with a role.
-func (c *composition) entries(role string) ([]cpio.Entry, error) {
+func (c *composition) entries(ctx context.Context, role string) ([]tree.Entry, error) {
 	for _, f := range c.disk.Files {
 		if f.Role == role {
-			return treeEntries(f.Tree.in(c.work), "")
+			return collect(ctx, f.Tree.in(c.work), "")
 		}
 	}
 	return nil, nil
 }
 
-func (c *composition) fat32(_ context.Context, s span) error {
-	entries, err := c.entries(s.Role)
+func (c *composition) fat32(ctx context.Context, s span) error {
+	entries, err := c.entries(ctx, s.Role)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
 	}
-	var files []fat32.File
-	for _, e := range entries {
-		if e.Open != nil {
-			files = append(files, fat32.File{Name: e.Name, Size: e.Size, Open: e.Open})
-		}
-	}
-	err = fat32.Write(c.file, s.Start, files, fat32.Options{
-		Size: s.Length, Label: s.Name, ID: c.id.number(s.Role), Time: c.disk.Epoch.Time(), Hidden: uint32(s.Start / 512),
+	normal := tree.Normal{Time: c.disk.Epoch.Time()}
+	err = fat32.Write(c.file, s.Start, normal.All(entries), fat32.Options{
+		Size: s.Length, Label: s.Name, ID: c.id.number(s.Role), Time: normal.Time, Hidden: uint32(s.Start / 512),
 	})
 	var small *fat32.TooSmall
 	if errors.As(err, &small) {

@@ -236,7 +236,7 @@ func TestNeededSizeIsEnough(t *testing.T) {
 		d := disk(boardTree(t), board())
 		d.Storage.(*Trail).Parts = append(d.Storage.(*Trail).Parts, bigPart(t, size))
 		r := newRunner(t)
-		tally, err := count(filepath.Join(r.must(d.Storage), StorageDir))
+		tally, err := count(t.Context(), filepath.Join(r.must(d.Storage), StorageDir))
 		if err != nil {
 			t.Fatal(err)
 		}

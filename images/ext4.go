@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -66,27 +66,13 @@ type tally struct {
 const blockSize = 4096
 
 // count walks a tree; a file with several names counts once.
-func count(dir string) (*tally, error) {
+func count(ctx context.Context, dir string) (*tally, error) {
 	t := &tally{}
-	seen := map[fileID]bool{}
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if id, several := idOf(info); several && !d.IsDir() {
-			if seen[id] {
-				return nil
-			}
-			seen[id] = true
-		}
-		t.inodes++
-		t.blocks++ // a folder's block, or the block of a long extent tree
-		if info.Mode().IsRegular() {
-			t.blocks += (info.Size() + blockSize - 1) / blockSize
+	err := tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
+		if e.HardLink == "" {
+			t.inodes++
+			// One more is a directory's block, or the block of a long extent tree.
+			t.blocks += 1 + (e.Size+blockSize-1)/blockSize
 		}
 		return nil
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -102,7 +104,7 @@ func (s *FilesBlock) Run(ctx context.Context, w *build.Work) error {
 	if len(s.Trust) == 0 {
 		w.Warn("no certificate or key is given (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM, ca/pvs): the device has nothing to check signatures of revisions against")
 	}
-	entries, err := s.entries()
+	entries, err := s.entries(ctx)
 	if err != nil {
 		return err
 	}
@@ -115,8 +117,8 @@ func (s *FilesBlock) Run(ctx context.Context, w *build.Work) error {
 }
 
 // cut sorts entries into the blocks that this step makes.
-func cut(entries []cpio.Entry) map[int][]cpio.Entry {
-	out := map[int][]cpio.Entry{headBlock: nil, middleBlock: nil, tailBlock: nil}
+func cut(entries []tree.Entry) map[int][]tree.Entry {
+	out := map[int][]tree.Entry{headBlock: nil, middleBlock: nil, tailBlock: nil}
 	for _, e := range entries {
 		which := tailBlock
 		switch {
@@ -131,30 +133,30 @@ func cut(entries []cpio.Entry) map[int][]cpio.Entry {
 }
 
 // entries is the whole tree, checked.
-func (s *FilesBlock) entries() ([]cpio.Entry, error) {
-	tree := skeleton()
+func (s *FilesBlock) entries(ctx context.Context) ([]tree.Entry, error) {
+	t := skeleton()
 	config, err := runtimeConfig(s.Config.Path, s.Derived)
 	if err != nil {
 		return nil, err
 	}
-	tree["etc/pantavisor.config"] = cpio.Bytes("etc/pantavisor.config", 0o644, config)
-	tree["etc/build"] = cpio.Bytes("etc/build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
-	if err := tree.add(s.Defaults.Path, "etc/pantavisor/defaults"); err != nil {
+	t["etc/pantavisor.config"] = tree.Bytes("etc/pantavisor.config", 0o644, config)
+	t["etc/build"] = tree.Bytes("etc/build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
+	if err := t.add(ctx, s.Defaults.Path, "etc/pantavisor/defaults"); err != nil {
 		return nil, err
 	}
-	tree.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
-	for _, t := range s.Trust {
-		name := "etc/pantavisor/pvs/trust/" + t.Name
-		if tree[name], err = fileEntry(t.Path, name); err != nil {
+	t.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
+	for _, trust := range s.Trust {
+		name := "etc/pantavisor/pvs/trust/" + trust.Name
+		if t[name], err = fileEntry(trust.Path, name); err != nil {
 			return nil, err
 		}
 	}
 	if s.Skel != nil {
-		if err := tree.add(s.Skel.Path, ""); err != nil {
+		if err := t.add(ctx, s.Skel.Path, ""); err != nil {
 			return nil, err
 		}
 	}
-	return tree.check()
+	return t.check()
 }
 
 // buildText is the text of GET /buildinfo, a word and its value a line; release may be empty.
@@ -170,28 +172,28 @@ func buildText(release, target string, epoch build.Stamp, packages []string) []b
 	return text.Bytes()
 }
 
-// tree is a tree of files by name.
-type tree map[string]cpio.Entry
+// fileSet is a tree that is put together from several sources.
+type fileSet tree.Set
 
-// skeleton are the folders and links that a runtime in embedded mode expects
+// skeleton are the directories and links that a runtime in embedded mode expects
 // (manual: Pantavisor Architecture, Storage).
-func skeleton() tree {
-	t := tree{}
+func skeleton() fileSet {
+	t := fileSet{}
 	for _, d := range []string{
 		"dev", "etc", "etc/pantavisor", "etc/pantavisor/defaults", "etc/pantavisor/policies", "etc/pantavisor/pvs",
 		"etc/pantavisor/pvs/trust", "etc/pantavisor/ssh", "exports", "lib", "lib/firmware", "proc", "root", "run", "run/pantavisor",
 		"run/pantavisor/configs", "run/pantavisor/media", "run/pantavisor/pv", "storage", "sys", "usr", "usr/bin",
 		"usr/lib", "usr/lib/pantavisor", "usr/sbin", "var", "volumes", "writable",
 	} {
-		t[d] = cpio.Dir(d, 0o755)
+		t[d] = tree.Dir(d, 0o755)
 	}
-	t["root"], t["tmp"] = cpio.Dir("root", 0o700), cpio.Dir("tmp", 0o1777)
+	t["root"], t["tmp"] = tree.Dir("root", 0o700), tree.Dir("tmp", fs.ModeSticky|0o777)
 	for name, to := range map[string]string{
 		"init": runtimeFile, "bin": "usr/bin", "sbin": "usr/sbin",
 		"usr/bin/pvcontrol": "pantavisor", "usr/bin/pvcurl": "pantavisor", "usr/bin/pventer": "pantavisor",
 		"pv": "run/pantavisor/pv", "media": "run/pantavisor/media", "configs": "run/pantavisor/configs", "var/run": "../run",
 	} {
-		t[name] = cpio.Symlink(name, to)
+		t[name] = tree.Symlink(name, to)
 	}
 	for name, text := range map[string]string{
 		"etc/passwd":      "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -199,15 +201,15 @@ func skeleton() tree {
 		"etc/resolv.conf": "nameserver 8.8.8.8\n",
 		"etc/hosts":       "127.0.0.1 localhost\n::1 localhost\n",
 	} {
-		t[name] = cpio.Bytes(name, 0o644, []byte(text))
+		t[name] = tree.Bytes(name, 0o644, []byte(text))
 	}
 	return t
 }
 
-// add merges a folder of this machine; later files replace earlier ones. Notes
+// add merges a directory of this machine; later files replace earlier ones. Notes
 // to the reader (README.md at the top) and .gitkeep are left out.
-func (t tree) add(dir, at string) error {
-	entries, err := treeEntries(dir, at)
+func (t fileSet) add(ctx context.Context, dir, at string) error {
+	entries, err := collect(ctx, dir, at)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting %s", dir)
 	}
@@ -216,30 +218,28 @@ func (t tree) add(dir, at string) error {
 			continue
 		}
 		old, ok := t[e.Name]
-		if ok && isDir(e) != isDir(old) {
-			return fault.New(fault.BadInput, "collecting %s: %s is a folder on one side only; the initrd has %s", dir, e.Name, describe(old))
+		if ok && e.Mode.IsDir() != old.Mode.IsDir() {
+			return fault.New(fault.BadInput, "collecting %s: %s is a directory on one side only; the initrd has %s", dir, e.Name, describe(old))
 		}
-		if !ok || !isDir(e) {
+		if !ok || !e.Mode.IsDir() {
 			t[e.Name] = e
 		}
 	}
 	return nil
 }
 
-func isDir(e cpio.Entry) bool { return e.Mode&cpio.TypeMask == cpio.TypeDir }
-
-func describe(e cpio.Entry) string {
+func describe(e tree.Entry) string {
 	switch {
 	case e.Link != "":
 		return "a link to " + e.Link
-	case isDir(e):
-		return "a folder"
+	case e.Mode.IsDir():
+		return "a directory"
 	}
 	return "a file"
 }
 
-// move renames a folder with all that is in it.
-func (t tree) move(from, to string) {
+// move renames a directory with all that is in it.
+func (t fileSet) move(from, to string) {
 	for name, e := range t {
 		if below(name, from) {
 			delete(t, name)
@@ -250,16 +250,14 @@ func (t tree) move(from, to string) {
 }
 
 // check returns the sorted entries of a sound tree.
-func (t tree) check() ([]cpio.Entry, error) {
-	var out []cpio.Entry
+func (t fileSet) check() ([]tree.Entry, error) {
 	var errs []error
-	for name, e := range t {
+	for name := range t {
 		if below(name, modulesDir) || name == runtimeFile {
 			errs = append(errs, fault.New(fault.BadInput, "checking the initrd: skel may not bring %s, the build does (early_modules in target.yaml)", name))
 		}
-		out = append(out, e)
 	}
-	cpio.Sort(out)
+	out := tree.Set(t).Sorted()
 	if err := cpio.Validate(out); err != nil {
 		errs = append(errs, fault.Wrap(fault.BadInput, err, "checking the initrd"))
 	}

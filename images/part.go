@@ -60,15 +60,15 @@ func (p *part) inline(key string, text []byte) error {
 	return fault.Wrap(fault.BadInput, p.state.Set(key, text), "adding %s", key)
 }
 
-// tree adds a folder of this machine: files named *.json as values, others as
+// tree adds a directory of this machine: files named *.json as values, others as
 // objects. The reader's note at the top is left out.
 func (p *part) tree(ctx context.Context, dir string) error {
-	entries, err := treeEntries(dir, "")
+	entries, err := collect(ctx, dir, "")
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting %s", dir)
 	}
 	for _, e := range entries {
-		if isDir(e) || e.Name == "README.md" || filepath.Base(e.Name) == ".gitkeep" {
+		if e.Mode.IsDir() || e.Name == "README.md" || filepath.Base(e.Name) == ".gitkeep" {
 			continue
 		}
 		if e.Link != "" {

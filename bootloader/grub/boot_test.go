@@ -20,6 +20,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/kernel/sources"
 )
@@ -412,16 +413,16 @@ func stageTrails(t *testing.T, b *partstest.Bench, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	initrd := archive(t, cpio.Bytes("init", 0o755, buildInit(t)))
+	initrd := archive(t, tree.Bytes("init", 0o755, buildInit(t)))
 	for _, rev := range []string{"0", "locals/new"} {
 		dir := filepath.Join(root, "trails", rev, ".pv")
 		write(t, filepath.Join(dir, "pv-kernel.img"), kernel)
 		write(t, filepath.Join(dir, "pv-initrd.img"), initrd)
-		write(t, filepath.Join(dir, "pv-initrd.img.0"), archive(t, cpio.Bytes("addon", 0o644, []byte("x"))))
+		write(t, filepath.Join(dir, "pv-initrd.img.0"), archive(t, tree.Bytes("addon", 0o644, []byte("x"))))
 	}
 }
 
-func archive(t *testing.T, entries ...cpio.Entry) []byte {
+func archive(t *testing.T, entries ...tree.Entry) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := cpio.Write(&b, entries, cpio.Options{}); err != nil {

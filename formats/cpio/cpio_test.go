@@ -4,38 +4,42 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 const epoch = 1577836800
 
-func sample() []cpio.Entry {
-	return []cpio.Entry{
-		cpio.Bytes("usr/bin/tool", 0o755, []byte("#!/bin/sh\n")),
-		cpio.Dir("usr", 0o755),
-		cpio.Dir("usr/bin", 0o755),
-		cpio.Symlink("init", "usr/bin/tool"),
-		{Name: "console", Mode: cpio.TypeChar | 0o600, Major: 5, Minor: 1},
-		cpio.Bytes("empty", 0o644, nil),
-	}
+func sample() []tree.Entry {
+	return tree.Normal{Time: time.Unix(epoch, 0)}.All([]tree.Entry{
+		tree.Bytes("usr/bin/tool", 0o755, []byte("#!/bin/sh\n")),
+		tree.Dir("usr", 0o755),
+		tree.Dir("usr/bin", 0o755),
+		tree.Symlink("init", "usr/bin/tool"),
+		{Name: "console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Major: 5, Minor: 1},
+		tree.Bytes("empty", 0o644, nil),
+	})
 }
 
-func archive(t testing.TB, entries []cpio.Entry) []byte {
+func archive(t testing.TB, entries []tree.Entry) []byte {
 	t.Helper()
 	if err := cpio.Validate(entries); err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := cpio.Write(&b, entries, cpio.Options{ModTime: epoch}); err != nil {
+	if err := cpio.Write(&b, entries, cpio.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := cpio.WriteTrailer(&b); err != nil {
@@ -91,8 +95,8 @@ func TestReaderReturnsWhatWasWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if h.Inode != ino || h.UID != 0 || h.GID != 0 || h.ModTime != epoch {
-			t.Errorf("%s: inode %d owner %d:%d time %d", h.Name, h.Inode, h.UID, h.GID, h.ModTime)
+		if h.Inode != ino || h.UID != 0 || h.GID != 0 || h.ModTime.Unix() != epoch {
+			t.Errorf("%s: inode %d owner %d:%d time %v", h.Name, h.Inode, h.UID, h.GID, h.ModTime)
 		}
 		got = append(got, h.Name+">"+h.Link+">"+string(body))
 	}
@@ -119,10 +123,10 @@ func TestReaderSkipsContentNobodyRead(t *testing.T) {
 
 func TestFragmentsJoinToTheWhole(t *testing.T) {
 	all := sample()
-	cpio.Sort(all)
+	slices.SortFunc(all, tree.Compare)
 	var joined bytes.Buffer
-	for i, part := range [][]cpio.Entry{all[:2], all[2:]} {
-		if err := cpio.Write(&joined, part, cpio.Options{ModTime: epoch, FirstInode: uint32(1 + 2*i)}); err != nil {
+	for i, part := range [][]tree.Entry{all[:2], all[2:]} {
+		if err := cpio.Write(&joined, part, cpio.Options{FirstInode: uint32(1 + 2*i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -135,22 +139,27 @@ func TestFragmentsJoinToTheWhole(t *testing.T) {
 }
 
 func TestValidateCollectsEveryProblem(t *testing.T) {
-	err := cpio.Validate([]cpio.Entry{
-		cpio.Dir("a", 0o755), cpio.Dir("a", 0o755),
-		cpio.Bytes("missing/file", 0o644, nil),
-		cpio.Dir("../out", 0o755), cpio.Dir("/abs", 0o755), cpio.Dir("", 0o755),
-		cpio.Symlink("nowhere", ""), cpio.Dir("TRAILER!!!", 0o755),
-		{Name: "typeless"}, {Name: "huge", Mode: cpio.TypeRegular, Size: cpio.MaxSize + 1},
-		cpio.Bytes("f", 0o644, nil), cpio.Dir("f/below", 0o755),
-		cpio.Dir(strings.Repeat("x", cpio.MaxName+1), 0o755), cpio.Dir("nul\x00", 0o755),
+	huge := tree.Bytes("huge", 0o644, nil)
+	huge.Size = 1 << 32
+	attributes := tree.Bytes("attributes", 0o644, nil)
+	attributes.Xattrs = map[string][]byte{"user.x": nil}
+	err := cpio.Validate([]tree.Entry{
+		attributes, {Name: "second", HardLink: "f"}, tree.Dir(".", 0o755),
+		tree.Dir("a", 0o755), tree.Dir("a", 0o755),
+		tree.Bytes("missing/file", 0o644, nil),
+		tree.Dir("../out", 0o755), tree.Dir("/abs", 0o755), tree.Dir("", 0o755),
+		tree.Symlink("nowhere", ""), tree.Dir("TRAILER!!!", 0o755),
+		{Name: "typeless", Mode: fs.ModeIrregular}, huge,
+		tree.Bytes("f", 0o644, nil), tree.Dir("f/below", 0o755),
+		tree.Dir(strings.Repeat("x", 4096), 0o755), tree.Dir("nul\x00", 0o755),
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
-		`"a" is there twice`, `no folder "missing"`, `"../out" leaves`, `"/abs" is no clean`, `"" is no clean`,
-		`link "nowhere"`, `"TRAILER!!!" marks`, `"typeless" has the unknown type`, `"huge" cannot have`, `no folder "f"`,
-		`"xxxxxxxx`, `"nul\x00"`,
+		`"a" is there twice`, `no directory "missing"`, `"../out" leaves`, `"/abs" is not a clean`, `"" is not a clean`,
+		`"nowhere" is a symbolic link to the unusable ""`, `"TRAILER!!!" marks`, `"typeless" has the unknown type`, `"huge" has a content of 4294967296 bytes`, `no directory "f"`,
+		`"xxxxxxxx`, `"nul\x00"`, `"attributes": a newc archive cannot hold extended attributes`, `"second": a newc archive cannot hold hard links`, `the root has no entry`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %s in:\n%v", want, err)
@@ -159,10 +168,10 @@ func TestValidateCollectsEveryProblem(t *testing.T) {
 }
 
 func TestFileThatGrowsIsAnError(t *testing.T) {
-	e := cpio.Bytes("f", 0o644, []byte("abc"))
+	e := tree.Bytes("f", 0o644, []byte("abc"))
 	for _, size := range []int64{2, 4} {
 		e.Size = size
-		err := cpio.Write(io.Discard, []cpio.Entry{e}, cpio.Options{})
+		err := cpio.Write(io.Discard, []tree.Entry{e}, cpio.Options{})
 		if err == nil || !strings.Contains(err.Error(), "changed while it was read") {
 			t.Errorf("size %d: %v", size, err)
 		}

@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
-// ErrFormat is wrapped by every error about bytes that are no newc archive.
+// ErrFormat is wrapped by every error about bytes that are not a newc archive.
 var ErrFormat = errors.New("not a newc archive")
 
 // Reader reads one archive from front to end.
@@ -22,15 +26,15 @@ type Reader struct {
 // NewReader reads from r, which it buffers.
 func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReader(r)} }
 
-// Header is what an archive says of one name. Sizes and links are in Entry; its
-// Open is nil, the content comes from [Reader.Read].
+// Header is what an archive says of one name. Its Open is nil: the content comes from
+// [Reader.Read]. Names with one inode number and more than one link are one file.
 type Header struct {
-	Entry
-	Inode, UID, GID, Links, ModTime uint32
+	tree.Entry
+	Inode, Links uint32
 }
 
 // Next goes to the next entry. It returns io.EOF at the trailer and an
-// [ErrFormat] for anything that is no archive.
+// [ErrFormat] for anything that is not an archive.
 func (r *Reader) Next() (*Header, error) {
 	if _, err := io.CopyN(io.Discard, r.r, r.left); err != nil {
 		return nil, fmt.Errorf("reading archive: content is cut short: %w", ErrFormat)
@@ -47,7 +51,7 @@ func (r *Reader) Next() (*Header, error) {
 		return nil, io.EOF
 	}
 	if err := checkName(h.Name); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, ErrFormat)
+		return nil, fmt.Errorf("reading archive: %w: %w", err, ErrFormat)
 	}
 	return h, r.open(h)
 }
@@ -64,8 +68,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 
 func (r *Reader) open(h *Header) error {
 	r.body, r.left = nil, 0
-	if h.Mode&TypeMask == TypeLink {
-		if h.Size == 0 || h.Size > MaxName {
+	if h.Mode.Type() == fs.ModeSymlink {
+		if h.Size == 0 || h.Size > maxName {
 			return fmt.Errorf("reading archive: link %q has %d bytes: %w", h.Name, h.Size, ErrFormat)
 		}
 		var err error
@@ -87,16 +91,18 @@ func (r *Reader) header() (*Header, int, error) {
 	for i := range f {
 		var b [4]byte
 		if _, err := hex.Decode(b[:], raw[6+8*i:14+8*i]); err != nil {
-			return nil, 0, fmt.Errorf("reading archive: header field %d is no number: %w", i, ErrFormat)
+			return nil, 0, fmt.Errorf("reading archive: header field %d is not a number: %w", i, ErrFormat)
 		}
 		f[i] = uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 	}
-	if string(raw[:6]) != magic || f[11] < 2 || f[11] > MaxName+1 {
-		return nil, 0, fmt.Errorf("reading archive: header with magic %q and a name of %d bytes: %w", raw[:6], f[11], ErrFormat)
+	if string(raw[:6]) != magic || f[fieldName] < 2 || f[fieldName] > maxName+1 {
+		return nil, 0, fmt.Errorf("reading archive: header with magic %q and a name of %d bytes: %w", raw[:6], f[fieldName], ErrFormat)
 	}
-	h := &Header{Inode: f[0], UID: f[2], GID: f[3], Links: f[4], ModTime: f[5]}
-	h.Mode, h.Size, h.Major, h.Minor = f[1], int64(f[6]), f[9], f[10]
-	return h, int(f[11]), nil
+	h := &Header{Inode: f[0], Links: f[fieldLinks], Entry: tree.Entry{
+		Mode: tree.FileMode(f[1]), UID: f[2], GID: f[3], ModTime: time.Unix(int64(f[fieldTime]), 0),
+		Size: int64(f[fieldSize]), Major: f[fieldMajor], Minor: f[fieldMinor],
+	}}
+	return h, int(f[fieldName]), nil
 }
 
 // text reads n bytes and the padding that follows them.

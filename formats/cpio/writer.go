@@ -3,13 +3,14 @@ package cpio
 import (
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
-// Options are what all entries of an archive share.
+// Options are for archives that are written in fragments.
 type Options struct {
-	// ModTime is every entry's modification time in seconds since 1970, at most
-	// 32 bits.
-	ModTime int64
 	// FirstInode is the number of the first entry, counted up from there; 0 means
 	// 1. Fragments of one archive take ranges that do not meet.
 	FirstInode uint32
@@ -17,15 +18,14 @@ type Options struct {
 
 // Write writes entries as a fragment of an archive: sorted, without a trailer.
 // It checks each entry, but not that parents exist: see [Validate].
-func Write(w io.Writer, entries []Entry, o Options) error {
-	sorted := append([]Entry(nil), entries...)
-	Sort(sorted)
+func Write(w io.Writer, entries []tree.Entry, o Options) error {
+	sorted := slices.SortedFunc(slices.Values(entries), tree.Compare)
 	ino := max(o.FirstInode, 1)
 	for i := range sorted {
-		if err := sorted[i].check(); err != nil {
-			return err
+		if err := check(&sorted[i]); err != nil {
+			return fmt.Errorf("archiving: %w", err)
 		}
-		if err := sorted[i].write(w, ino, uint32(o.ModTime)); err != nil {
+		if err := write(w, &sorted[i], ino); err != nil {
 			return fmt.Errorf("archiving %s: %w", sorted[i].Name, err)
 		}
 		ino++
@@ -35,64 +35,57 @@ func Write(w io.Writer, entries []Entry, o Options) error {
 
 // WriteTrailer ends an archive.
 func WriteTrailer(w io.Writer) error {
-	end := Entry{Name: trailer}
-	if err := end.writeHeader(w, 0, 0, 0); err != nil {
+	if err := writeHeader(w, trailer, [13]uint32{fieldLinks: 1}); err != nil {
 		return fmt.Errorf("ending the archive: %w", err)
 	}
 	return nil
 }
 
-func (e *Entry) write(w io.Writer, ino, mtime uint32) error {
-	switch e.Mode & TypeMask {
-	case TypeLink:
-		return e.writeLink(w, ino, mtime)
-	case TypeRegular:
-		return e.writeFile(w, ino, mtime)
+func write(w io.Writer, e *tree.Entry, ino uint32) error {
+	head := [13]uint32{
+		ino, tree.StatMode(e.Mode), e.UID, e.GID, fieldLinks: 1, fieldTime: tree.Seconds(e.ModTime),
+		fieldMajor: e.Major, fieldMinor: e.Minor,
 	}
-	return e.writeHeader(w, ino, mtime, 0)
-}
-
-func (e *Entry) writeLink(w io.Writer, ino, mtime uint32) error {
-	if err := e.writeHeader(w, ino, mtime, uint32(len(e.Link))); err != nil {
+	switch e.Mode.Type() {
+	case fs.ModeDir:
+		head[fieldLinks] = 2
+	case fs.ModeSymlink:
+		head[fieldSize] = uint32(len(e.Link))
+	default:
+		head[fieldSize] = uint32(e.Size)
+	}
+	if err := writeHeader(w, e.Name, head); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, e.Link+zeros(len(e.Link)))
+	if e.Mode.IsRegular() {
+		if err := e.WriteContent(w); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(w, e.Link+zeros(int(head[fieldSize]%4)))
 	return err
 }
 
-func (e *Entry) writeFile(w io.Writer, ino, mtime uint32) error {
-	if err := e.writeHeader(w, ino, mtime, uint32(e.Size)); err != nil || e.Size == 0 {
-		return err
-	}
-	r, err := e.Open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	n, err := io.Copy(w, io.LimitReader(r, e.Size+1))
-	if err != nil {
-		return err
-	}
-	if n != e.Size {
-		return fmt.Errorf("file changed while it was read: %d bytes, not %d", n, e.Size)
-	}
-	_, err = io.WriteString(w, zeros(int(e.Size%4)))
-	return err
-}
+// Fields of a header that have a name here; the name's length is filled in.
+const (
+	fieldLinks = 4
+	fieldTime  = 5
+	fieldSize  = 6
+	fieldMajor = 9
+	fieldMinor = 10
+	fieldName  = 11
+)
 
-func (e *Entry) writeHeader(w io.Writer, ino, mtime, size uint32) error {
-	links := uint32(1)
-	if e.Mode&TypeMask == TypeDir {
-		links = 2
+func writeHeader(w io.Writer, name string, fields [13]uint32) error {
+	fields[fieldName] = uint32(len(name) + 1)
+	b := make([]byte, 0, header+len(name)+4)
+	b = append(b, magic...)
+	for _, f := range fields {
+		b = fmt.Appendf(b, "%08x", f)
 	}
-	head := magic
-	for _, field := range []uint32{
-		ino, e.Mode, 0, 0, links, mtime, size,
-		0, 0, e.Major, e.Minor, uint32(len(e.Name) + 1), 0,
-	} {
-		head += fmt.Sprintf("%08x", field)
-	}
-	_, err := io.WriteString(w, head+e.Name+"\x00"+zeros(header+len(e.Name)+1))
+	b = append(b, name...)
+	b = append(b, 0)
+	_, err := w.Write(append(b, zeros(len(b))...))
 	return err
 }
 

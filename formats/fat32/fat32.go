@@ -2,9 +2,10 @@
 // one pass, into a place of an image that holds zeros.
 //
 // Equal input gives equal bytes: files are laid down sorted by path, each in one
-// run of clusters, with the volume number and the one time that the caller gives.
-// Folders are made as paths need them. Names are kept in full as long names;
-// names that are in upper case and 8.3 anyway get no long name.
+// run of clusters, with the volume number and the times that the caller gives.
+// Directories are made as paths need them. Names are kept in full as long names;
+// names that are in upper case and 8.3 anyway get no long name. FAT has neither
+// owners nor permissions: those of entries have no effect.
 //
 // Format: Microsoft FAT32 File System Specification 1.03, UEFI 2.10 section 13.3.
 package fat32
@@ -13,19 +14,20 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
 const (
 	sector   = 512
 	entry    = 32
 	reserved = 32 // sectors before the first FAT
-	root     = 2  // cluster of the root folder
+	root     = 2  // cluster of the root directory
 	endMark  = 0x0FFFFFFF
 
 	// minClusters and maxClusters are what makes a FAT a FAT32 for every reader.
 	minClusters = 65525
 	maxClusters = 0x0FFFFFF5 - 2
-	maxFile     = 1<<32 - 1
 )
 
 // Options describe a file system.
@@ -37,21 +39,15 @@ type Options struct {
 	Label string
 	// ID is the volume number.
 	ID uint32
-	// Time is the time of all files, rounded down to 2 s; years 1980 to 2107.
+	// Time is that of the label and of directories that are not among the entries,
+	// rounded down to 2 s; years 1980 to 2107.
 	Time time.Time
 	// Hidden is the number of 512-byte sectors before the file system.
 	Hidden uint32
 }
 
-// File is a file to be laid down.
-type File struct {
-	// Name is the slash-separated path.
-	Name string
-	// Size is the length in bytes.
-	Size int64
-	// Open gives the content.
-	Open func() (io.ReadCloser, error)
-}
+// limits are what the format holds. Names are checked by their UTF-16 form.
+var limits = tree.Limits{Format: "FAT32", Size: 1<<32 - 1}
 
 // TooSmall says that the content needs more bytes than the file system has.
 type TooSmall struct{ Need, Have int64 }
@@ -98,7 +94,7 @@ func divide(size int64) (geometry, error) {
 }
 
 // Write makes the file system at offset off of w.
-func Write(w io.WriterAt, off int64, files []File, o Options) error {
+func Write(w io.WriterAt, off int64, entries []tree.Entry, o Options) error {
 	g, err := divide(o.Size)
 	if err != nil {
 		return err
@@ -106,16 +102,16 @@ func Write(w io.WriterAt, off int64, files []File, o Options) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	tree, err := plant(files)
+	top, err := plant(entries, o.Time)
 	if err != nil {
 		return err
 	}
-	next := tree.place(g, root)
+	next := top.place(g, root)
 	if next-root > g.clusters {
 		return &TooSmall{Need: g.offset(next), Have: o.Size}
 	}
 	v := &volume{w: io.NewOffsetWriter(w, off), geometry: g, Options: o, used: next - root}
-	return v.write(tree)
+	return v.write(top)
 }
 
 func (o Options) check() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
@@ -22,14 +24,14 @@ func options() fat32.Options {
 	return fat32.Options{Size: 64 * mib, Label: "pvboot", ID: 0x1234ABCD, Time: time.Unix(1577836800, 0), Hidden: 2048}
 }
 
-func file(name, text string) fat32.File {
-	return fat32.File{Name: name, Size: int64(len(text)), Open: func() (io.ReadCloser, error) {
-		return io.NopCloser(strings.NewReader(text)), nil
-	}}
+func file(name, text string) tree.Entry {
+	e := tree.Bytes(name, 0o644, []byte(text))
+	e.ModTime = time.Unix(1577836800, 0)
+	return e
 }
 
-func sample() []fat32.File {
-	files := []fat32.File{
+func sample() []tree.Entry {
+	files := []tree.Entry{
 		file("EFI/BOOT/BOOTX64.EFI", strings.Repeat("grub", 50_000)), file("grubenv", "x"), file("empty", ""),
 		file("EFI/BOOT/grub.cfg", "menu"), file("a name that is long.config", "long"), file("A name that is longer.config", "longer"),
 		file("ünïcode-näme", "u"), file(".hidden", "h"), file("two.dots.txt", "d"),
@@ -41,7 +43,7 @@ func sample() []fat32.File {
 }
 
 // make writes the sample at an offset of a sparse file, as in an image.
-func write(t *testing.T, off int64, files []fat32.File, o fat32.Options) string {
+func write(t *testing.T, off int64, files []tree.Entry, o fat32.Options) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "boot.img")
 	f, err := os.Create(name)
@@ -132,7 +134,7 @@ func TestTooMuchContentTellsBothSizes(t *testing.T) {
 	o.Size = 34 * mib
 	zero := func() (io.ReadCloser, error) { return os.Open("/dev/zero") }
 	var w discard
-	err := fat32.Write(&w, 0, []fat32.File{{Name: "big", Size: 40 * mib, Open: zero}}, o)
+	err := fat32.Write(&w, 0, []tree.Entry{{Name: "big", Size: 40 * mib, Open: zero}}, o)
 	var small *fat32.TooSmall
 	if !errors.As(err, &small) || small.Have != o.Size || small.Need < 40*mib || w != 0 {
 		t.Errorf("%v after %d writes", err, w)
@@ -148,13 +150,44 @@ func TestUnusableNamesAreRefused(t *testing.T) {
 		{""}, {"/abs"}, {"../up"}, {"a/../b"}, {"a:b"}, {"dot."}, {"blank "}, {"con\x01trol"}, {"bad\xff"},
 		{"Case", "case"}, {"Dir/x", "dir/y"}, {"f", "f/g"}, {"same", "same"}, {strings.Repeat("n", 256)},
 	} {
-		var files []fat32.File
+		var files []tree.Entry
 		for _, n := range names {
 			files = append(files, file(n, ""))
 		}
 		if err := fat32.Write(new(discard), 0, files, options()); err == nil {
 			t.Errorf("%q were taken", names)
 		}
+	}
+}
+
+func TestWhatFATCannotHoldIsRefusedByName(t *testing.T) {
+	attributes := file("e", "")
+	attributes.Xattrs = map[string][]byte{"user.x": nil}
+	for want, e := range map[string]tree.Entry{
+		`"l": FAT32 cannot hold symbolic links`:      tree.Symlink("l", "e"),
+		`"h": FAT32 cannot hold hard links`:          {Name: "h", HardLink: "e"},
+		`"n": FAT32 cannot hold character devices`:   {Name: "n", Mode: fs.ModeDevice | fs.ModeCharDevice},
+		`"s": FAT32 cannot hold sockets`:             {Name: "s", Mode: fs.ModeSocket},
+		`"e": FAT32 cannot hold extended attributes`: attributes,
+	} {
+		err := fat32.Write(new(discard), 0, []tree.Entry{e}, options())
+		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
+
+func TestDirectoriesMayBeEntries(t *testing.T) {
+	with := append(sample(), tree.Dir(".", 0o755), tree.Dir("EFI", 0o755), tree.Dir("EFI/BOOT", 0o755), tree.Dir("many", 0o700))
+	with = tree.Normal{Time: options().Time}.All(with)
+	a, err1 := os.ReadFile(write(t, 0, sample(), options()))
+	b, err2 := os.ReadFile(write(t, 0, with, options()))
+	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(a, b) {
+		t.Errorf("directories that are stated make another image: %v", err)
+	}
+	img := write(t, 0, []tree.Entry{tree.Dir("empty", 0o755), file("late", "")}, options())
+	if out := run(t, "mdir", "-i", img, "::/empty"); !strings.Contains(out, "1980-01-01   0:00") {
+		t.Errorf("an entry of no time is not of the earliest that FAT has:\n%s", out)
 	}
 }
 
@@ -176,7 +209,7 @@ func TestUnusableOptionsAreRefused(t *testing.T) {
 func TestFileThatChangesIsAnError(t *testing.T) {
 	f := file("f", "abc")
 	for _, f.Size = range []int64{2, 4} {
-		err := fat32.Write(new(discard), 0, []fat32.File{f}, options())
+		err := fat32.Write(new(discard), 0, []tree.Entry{f}, options())
 		if err == nil || !strings.Contains(err.Error(), "writing f: it has") {
 			t.Errorf("size %d: %v", f.Size, err)
 		}

@@ -2,19 +2,22 @@ package fat32
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf16"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
-// node is a file or folder with its place.
+// node is a file or directory with its place.
 type node struct {
 	name     string
 	short    [11]byte
-	long     bool // needs a long name beside the short one
-	file     *File
-	children []*node // sorted by name; only folders
+	long     bool        // needs a long name beside the short one
+	file     *tree.Entry // only files
+	time     time.Time
+	children []*node // only directories
 	parent   *node
 	cluster  int64 // first cluster; 0 for an empty file
 	count    int64 // clusters
@@ -22,41 +25,57 @@ type node struct {
 
 func (n *node) isDir() bool { return n.file == nil }
 
-// plant builds the tree of folders, checked and with unique short names.
-func plant(files []File) (*node, error) {
-	top := &node{}
-	sorted := slices.SortedFunc(slices.Values(files), func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+// plant builds the tree of directories, checked and with unique short names. Those
+// that are not among the entries have the time at.
+func plant(entries []tree.Entry, at time.Time) (*node, error) {
+	top := &node{time: at}
+	sorted := slices.SortedFunc(slices.Values(entries), func(a, b tree.Entry) int {
+		return strings.Compare(sortKey(&a), sortKey(&b))
+	})
 	for i := range sorted {
-		if err := top.add(&sorted[i]); err != nil {
-			return nil, err
+		e := &sorted[i]
+		if err := limits.Check(e); err != nil {
+			return nil, fmt.Errorf("placing: %w", err)
+		}
+		if e.Name == "." {
+			continue // the root keeps no attributes
+		}
+		if err := top.add(e, at); err != nil {
+			return nil, fmt.Errorf("placing %.200q: %w", e.Name, err)
 		}
 	}
 	return top, top.shorten()
 }
 
-func (n *node) add(f *File) error {
-	if f.Name == "" || path.Clean(f.Name) != f.Name || path.IsAbs(f.Name) || f.Size < 0 || f.Size > maxFile {
-		return fmt.Errorf("placing %q of %d bytes: a clean relative path and less than 4 GiB are needed", f.Name, f.Size)
+// sortKey has a directory stand where the first file in it would make it.
+func sortKey(e *tree.Entry) string {
+	if e.Mode.IsDir() {
+		return e.Name + "/"
 	}
-	parts := strings.Split(f.Name, "/")
+	return e.Name
+}
+
+func (n *node) add(e *tree.Entry, made time.Time) error {
+	parts := strings.Split(e.Name, "/")
 	at := n
 	for i, part := range parts {
 		if err := checkName(part); err != nil {
-			return fmt.Errorf("placing %q: %w", f.Name, err)
+			return err
 		}
 		last := i == len(parts)-1
 		child := at.child(part)
 		if child != nil && (last || !child.isDir() || child.name != part) {
-			return fmt.Errorf("placing %q: clashes with %q, and FAT does not tell upper from lower case", f.Name, child.name)
+			return fmt.Errorf("it clashes with %q, and FAT does not tell upper from lower case", child.name)
 		}
 		if child == nil {
-			child = &node{name: part, parent: at}
+			child = &node{name: part, parent: at, time: made}
 			at.children = append(at.children, child)
 		}
-		if last {
-			child.file = f
-		}
 		at = child
+	}
+	at.time = e.ModTime
+	if !e.Mode.IsDir() {
+		at.file = e
 	}
 	return nil
 }
@@ -83,7 +102,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// shorten gives every name its 8.3 form, unique in its folder: "NAME~2.EXT"
+// shorten gives every name its 8.3 form, unique in its directory: "NAME~2.EXT"
 // when the plain form is taken or would lose letters.
 func (n *node) shorten() error {
 	taken := make(map[[11]byte]bool, len(n.children))
@@ -104,8 +123,8 @@ func (n *node) shorten() error {
 	return nil
 }
 
-// plainShort is the 8.3 form without a number; fits tells that nothing but case
-// was lost.
+// plainShort is the 8.3 form without a number; fits reports that
+// nothing but case was lost.
 func plainShort(name string) (short [11]byte, fits bool) {
 	base, ext := name, ""
 	if i := strings.LastIndexByte(name, '.'); i > 0 {
@@ -182,7 +201,7 @@ func (n *node) place(g geometry, next int64) int64 {
 	return next
 }
 
-// dirSize is the size in bytes of a folder's entries with the one that ends it.
+// dirSize is the size in bytes of a directory's entries with the one that ends it.
 func (n *node) dirSize() int64 {
 	entries := int64(3) // "." and "..", or the label in the root; the end
 	for _, c := range n.children {

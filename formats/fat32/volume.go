@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"time"
 	"unicode/utf16"
 )
 
@@ -64,7 +65,7 @@ func (v *volume) writeNode(n *node, fat []byte) error {
 	if !n.isDir() {
 		return v.writeFile(n)
 	}
-	if err := v.put(v.offset(n.cluster), v.directory(n), "folder "+n.name); err != nil {
+	if err := v.put(v.offset(n.cluster), v.directory(n), "directory "+n.name); err != nil {
 		return err
 	}
 	for _, c := range n.children {
@@ -79,17 +80,8 @@ func (v *volume) writeFile(n *node) error {
 	if n.file.Size == 0 {
 		return nil
 	}
-	r, err := n.file.Open()
-	if err != nil {
-		return fmt.Errorf("opening %s: %w", n.file.Name, err)
-	}
-	defer r.Close()
-	got, err := io.Copy(io.NewOffsetWriter(v.w, v.offset(n.cluster)), io.LimitReader(r, n.file.Size+1))
-	if err != nil {
+	if err := n.file.WriteContent(io.NewOffsetWriter(v.w, v.offset(n.cluster))); err != nil {
 		return fmt.Errorf("writing %s: %w", n.file.Name, err)
-	}
-	if got != n.file.Size {
-		return fmt.Errorf("writing %s: it has %d bytes, not %d", n.file.Name, got, n.file.Size)
 	}
 	return nil
 }
@@ -99,28 +91,28 @@ func (v *volume) directory(n *node) []byte {
 	if n.parent == nil {
 		var label [11]byte
 		copy(label[:], fmt.Sprintf("%-11s", v.Label))
-		b = v.entry(b, label, attrLabel, 0, 0)
+		b = appendEntry(b, label, attrLabel, v.Time, 0, 0)
 	} else {
 		up := n.parent.cluster
 		if n.parent.parent == nil {
 			up = 0 // the root is written as 0 in ".."
 		}
-		b = v.entry(b, [11]byte([]byte(".          ")), attrDir, n.cluster, 0)
-		b = v.entry(b, [11]byte([]byte("..         ")), attrDir, up, 0)
+		b = appendEntry(b, [11]byte([]byte(".          ")), attrDir, n.time, n.cluster, 0)
+		b = appendEntry(b, [11]byte([]byte("..         ")), attrDir, n.parent.time, up, 0)
 	}
 	for _, c := range n.children {
 		b = appendLong(b, c)
 		if c.isDir() {
-			b = v.entry(b, c.short, attrDir, c.cluster, 0)
+			b = appendEntry(b, c.short, attrDir, c.time, c.cluster, 0)
 			continue
 		}
-		b = v.entry(b, c.short, attrArchive, c.cluster, uint32(c.file.Size))
+		b = appendEntry(b, c.short, attrArchive, c.time, c.cluster, uint32(c.file.Size))
 	}
 	return append(b, make([]byte, n.count*v.clusterBytes()-int64(len(b)))...)
 }
 
-func (v *volume) entry(b []byte, name [11]byte, attr byte, cluster int64, size uint32) []byte {
-	date, clock := v.stamp()
+func appendEntry(b []byte, name [11]byte, attr byte, at time.Time, cluster int64, size uint32) []byte {
+	date, clock := stamp(at)
 	var e [entry]byte
 	copy(e[:], name[:])
 	e[11] = attr
@@ -135,8 +127,20 @@ func (v *volume) entry(b []byte, name [11]byte, attr byte, cluster int64, size u
 	return append(b, e[:]...)
 }
 
-func (v *volume) stamp() (date, clock uint16) {
-	t := v.Time.UTC()
+// The times that FAT has.
+var (
+	earliest = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
+	latest   = time.Date(2107, 12, 31, 23, 59, 58, 0, time.UTC)
+)
+
+// stamp returns the nearest time that FAT has.
+func stamp(t time.Time) (date, clock uint16) {
+	t = t.UTC()
+	if t.Before(earliest) {
+		t = earliest
+	} else if t.After(latest) {
+		t = latest
+	}
 	date = uint16(t.Year()-1980)<<9 | uint16(t.Month())<<5 | uint16(t.Day())
 	clock = uint16(t.Hour())<<11 | uint16(t.Minute())<<5 | uint16(t.Second()/2)
 	return date, clock
