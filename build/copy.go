@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
@@ -70,38 +71,24 @@ func settleFile(out *os.File, named, dst string) error {
 // tmpPattern is the form of temporary names beside a published file.
 func tmpPattern(dst string) string { return "." + filepath.Base(dst) + ".tmp-" }
 
-// copyTree copies a directory to the new directory dst.
-func copyTree(ctx context.Context, dst, src string) error {
-	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(src, path)
-		if err != nil {
-			return err
-		}
-		to := filepath.Join(dst, rel)
+// CopyTree copies the files, directories and symbolic links below the directory src
+// to the directory dst, which may exist; hard links become files of their own.
+func CopyTree(ctx context.Context, dst, src string) error {
+	return tree.Walk(ctx, src, tree.Options{}, func(e tree.Entry) error {
+		to := filepath.Join(dst, e.Name)
 		switch {
-		case d.IsDir():
+		case e.Mode.IsDir():
 			return os.MkdirAll(to, 0o755)
-		case d.Type()&fs.ModeSymlink != 0:
-			return copyLink(to, path)
-		case d.Type().IsRegular():
-			return CopyFile(ctx, to, path)
+		case e.Mode.Type() == fs.ModeSymlink:
+			return os.Symlink(e.Link, to)
+		case e.Mode.IsRegular():
+			return CopyFile(ctx, to, filepath.Join(src, e.Name))
 		}
-		return fmt.Errorf("copying %s: neither file, directory nor link", path)
+		return fmt.Errorf("copying %s: neither file, directory nor link", e.Name)
 	})
 }
 
-func copyLink(to, path string) error {
-	target, err := os.Readlink(path)
-	if err != nil {
-		return err
-	}
-	return os.Symlink(target, to)
-}
-
-// replaceTree puts a copy of the folder src at dst. What is there is exchanged with
+// replaceTree puts a copy of the directory src at dst. What is there is exchanged with
 // it in one step (renameat2(2)). File systems that cannot do that have the old one
 // moved aside first, so that for an instant there is none, but never a part.
 func replaceTree(ctx context.Context, dst, src string) error {
@@ -111,7 +98,7 @@ func replaceTree(ctx context.Context, dst, src string) error {
 	}
 	defer removeAll(tmp) //nolint:errcheck // swept by the next build
 	fresh, old := filepath.Join(tmp, "new"), filepath.Join(tmp, "old")
-	if err := copyTree(ctx, fresh, src); err != nil {
+	if err := CopyTree(ctx, fresh, src); err != nil {
 		return err
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dst, unix.RENAME_EXCHANGE)

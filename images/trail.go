@@ -2,7 +2,6 @@ package images
 
 import (
 	"context"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -183,23 +182,5 @@ func (s *Trail) extras(ctx context.Context, w *build.Work, dir string) error {
 	if s.Boot == nil {
 		return nil
 	}
-	return fault.Wrap(fault.IO, copyTree(ctx, w.In(s.Boot), dir), "adding the boot loader's files")
-}
-
-// copyTree copies the files of a step's output below dst.
-func copyTree(ctx context.Context, src, dst string) error {
-	return filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(src, p)
-		if err != nil {
-			return err
-		}
-		to := filepath.Join(dst, rel)
-		if d.IsDir() {
-			return os.MkdirAll(to, 0o755)
-		}
-		return build.CopyFile(ctx, to, p)
-	})
+	return fault.Wrap(fault.IO, build.CopyTree(ctx, dir, w.In(s.Boot)), "adding the boot loader's files")
 }
