@@ -119,20 +119,7 @@ func (s *AppEngine) tree(ctx context.Context, w *build.Work) (fileSet, error) {
 		return nil, fault.New(fault.Missing, "reading configuration: %w", err)
 	}
 	t[config.Name] = config
-	if err := t.add(ctx, s.Defaults.Path, "etc/pantavisor/defaults"); err != nil {
-		return nil, err
-	}
-	t.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
-	for _, trust := range s.Trust {
-		name := "etc/pantavisor/pvs/trust/" + trust.Name
-		if t[name], err = fileEntry(trust.Path, name); err != nil {
-			return nil, err
-		}
-	}
-	if s.Skel != nil {
-		err = t.add(ctx, s.Skel.Path, "")
-	}
-	return t, err
+	return t, t.configuration(ctx, s.Defaults, s.Trust, s.Skel)
 }
 
 // packagedDigest is the SHA-256 of the files that every package has: they are compiled

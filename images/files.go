@@ -141,20 +141,8 @@ func (s *FilesBlock) entries(ctx context.Context) ([]tree.Entry, error) {
 	}
 	t["etc/pantavisor.config"] = tree.Bytes("etc/pantavisor.config", 0o644, config)
 	t["etc/build"] = tree.Bytes("etc/build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
-	if err := t.add(ctx, s.Defaults.Path, "etc/pantavisor/defaults"); err != nil {
+	if err := t.configuration(ctx, s.Defaults, s.Trust, s.Skel); err != nil {
 		return nil, err
-	}
-	t.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
-	for _, trust := range s.Trust {
-		name := "etc/pantavisor/pvs/trust/" + trust.Name
-		if t[name], err = fileEntry(trust.Path, name); err != nil {
-			return nil, err
-		}
-	}
-	if s.Skel != nil {
-		if err := t.add(ctx, s.Skel.Path, ""); err != nil {
-			return nil, err
-		}
 	}
 	return t.check()
 }
@@ -204,6 +192,26 @@ func skeleton() fileSet {
 		t[name] = tree.Bytes(name, 0o644, []byte(text))
 	}
 	return t
+}
+
+// configuration adds the defaults, the policies, what signatures are checked against,
+// and the vendor's files; skel may be nil.
+func (t fileSet) configuration(ctx context.Context, defaults build.Source, trust []Trust, skel *build.Source) error {
+	if err := t.add(ctx, defaults.Path, "etc/pantavisor/defaults"); err != nil {
+		return err
+	}
+	t.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
+	for _, file := range trust {
+		e, err := fileEntry(file.Path, "etc/pantavisor/pvs/trust/"+file.Name)
+		if err != nil {
+			return err
+		}
+		t[e.Name] = e
+	}
+	if skel == nil {
+		return nil
+	}
+	return t.add(ctx, skel.Path, "")
 }
 
 // add merges a directory of this machine; later files replace earlier ones. Notes
