@@ -246,28 +246,34 @@ func (r checker) devices(at string, e Emulator) {
 
 // start checks that something loads the kernel.
 func (r checker) start(at string, e Emulator) {
-	_, known := e.known()
-	if e.BIOS != "" {
-		r.Form(at+".bios", e.BIOS, pathForm)
-	}
-	if e.DTB != "" {
-		r.Form(at+".dtb", e.DTB, pathForm)
+	for _, file := range []struct{ key, path string }{{".bios", e.BIOS}, {".dtb", e.DTB}} {
+		if file.path != "" {
+			r.Form(at+file.key, file.path, pathForm)
+		}
 	}
 	for i, arg := range e.Arguments {
 		if arg == "" || strings.ContainsAny(arg, " \t\"") {
 			r.Wrong(fmt.Sprintf("%s.arguments[%d]", at, i), "%q: want one argument without blanks and quotes", arg)
 		}
 	}
+	r.loads(at, e)
+	if loaded := e.Firmware == "uefi" || e.BIOS != ""; e.Boot == "kernel" && loaded {
+		r.Wrong(at+".boot", "kernel needs no firmware: leave firmware and bios out, or say boot: disk")
+	}
+	if e.Boot == "disk" && (e.DTB != "" || len(e.Arguments) > 0) {
+		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel")
+	}
+}
+
+// loads checks that a machine has the firmware that is asked for, and one to load a disk.
+func (r checker) loads(at string, e Emulator) {
+	_, known := e.known()
 	switch uefi := e.Firmware == "uefi"; {
 	case uefi && e.BIOS != "":
 		r.Wrong(at+".bios", "is in place of firmware: leave bios or firmware: uefi out")
 	case uefi && known && !e.has(hasUEFI):
 		r.Wrong(at+".firmware", "there is no UEFI for the machine %s", e.word())
-	case e.Boot == "kernel" && (uefi || e.BIOS != ""):
-		r.Wrong(at+".boot", "kernel needs no firmware: leave firmware and bios out, or say boot: disk")
 	case e.Boot == "disk" && !uefi && e.BIOS == "" && known && !e.has(hasBIOS):
 		r.Wrong(at+".boot", "nothing loads the disk: the machine %s has no firmware of its own; want firmware, bios or boot: kernel", e.word())
-	case e.Boot == "disk" && (e.DTB != "" || len(e.Arguments) > 0):
-		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel")
 	}
 }

@@ -64,7 +64,13 @@ func (c *command) option(name, value string) bool {
 	return name != "d" || value != ""
 }
 
-// environment is what mage gives to the programs that it starts.
+// environment is what mage gives to the programs that it starts. Of two variables of one
+// name the first would count: a command that runs below another has that one's.
 func (c *command) environment() []string {
-	return slices.Concat(os.Environ(), c.set, []string{"MAGEFILE_GOCMD=" + goCommand()})
+	own := append(slices.Clone(c.set), "MAGEFILE_GOCMD="+goCommand())
+	env := slices.DeleteFunc(os.Environ(), func(kept string) bool {
+		name, _, _ := strings.Cut(kept, "=")
+		return slices.ContainsFunc(own, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	})
+	return append(env, own...)
 }

@@ -69,7 +69,8 @@ func (w *workspace) write(name, text string) {
 func (w *workspace) command(args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(w.t.Context(), os.Args[0], args...)
 	cmd.Dir = w.dir
-	cmd.Env = append(os.Environ(), "BE_MAGE=yes", "PV_CACHE_DIR="+w.cache)
+	cmd.Env = append(os.Environ(), "BE_MAGE=yes", "PV_CACHE_DIR="+w.cache,
+		"MAGEFILE_VERBOSE=0", "MAGEFILE_LIST=0", "MAGEFILE_HELP=0", "MAGEFILE_TIMEOUT=") // as below another mage
 	return cmd
 }
 

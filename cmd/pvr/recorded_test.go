@@ -33,9 +33,6 @@ type record struct {
 	Stderr string   `json:"stderr"`
 }
 
-// source is the folder of this package.
-var source, _ = os.Getwd()
-
 // recordings returns the folder of the recordings; the test is skipped without.
 func recordings(t *testing.T) string {
 	t.Helper()
