@@ -39,7 +39,7 @@ func parseLink(body []byte) (l link) {
 		case unix.IFLA_IFALIAS:
 			l.alias = strings.TrimRight(string(v), "\x00")
 		case unix.IFLA_MASTER:
-			l.master = int(native.Uint32(v))
+			l.master = int(number(v))
 		case unix.IFLA_LINKINFO:
 			attrs(v, func(kind uint16, v []byte) {
 				if kind == unix.IFLA_INFO_KIND {

@@ -153,6 +153,14 @@ func (c *conn) ask(m *message, each func(body []byte)) error {
 	return c.answer(seq, each)
 }
 
+// number returns the value of a 32-bit attribute, 0 for one of another size.
+func number(v []byte) uint32 {
+	if len(v) != 4 {
+		return 0
+	}
+	return native.Uint32(v)
+}
+
 // attrs calls each with the attributes in data.
 func attrs(data []byte, each func(kind uint16, value []byte)) {
 	for len(data) >= unix.SizeofRtAttr {
