@@ -599,7 +599,7 @@ func TestPlanRunsNothing(t *testing.T) {
 			t.Errorf("%s: %q, %v", format, text.String(), err)
 		}
 		if format == "json" && !json.Valid(text.Bytes()) {
-			t.Error("plan is no JSON")
+			t.Error("plan is not JSON")
 		}
 	}
 	if err := p.Write(&bytes.Buffer{}, "xml"); fault.Of(err) != fault.BadInput {
@@ -615,7 +615,7 @@ func TestMissingSource(t *testing.T) {
 	}
 }
 
-func TestSourceFolder(t *testing.T) {
+func TestSourceDirectory(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "skel/a"), "1")
 	write(t, filepath.Join(dir, "skel/sub/b"), "2")
@@ -721,13 +721,13 @@ func TestDigestTree(t *testing.T) {
 		t.Errorf("got %+v", base)
 	}
 	for name, change := range map[string]func(dir string) error{
-		"content": func(d string) error { return os.WriteFile(filepath.Join(d, "a"), []byte("x"), 0o644) },
-		"mode":    func(d string) error { return os.Chmod(filepath.Join(d, "a"), 0o600) },
-		"setuid":  func(d string) error { return os.Chmod(filepath.Join(d, "a"), 0o644|os.ModeSetuid) },
-		"name":    func(d string) error { return os.Rename(filepath.Join(d, "a"), filepath.Join(d, "z")) },
-		"link":    func(d string) error { return os.Symlink("a", filepath.Join(d, "l")) },
-		"folder":  func(d string) error { return os.Mkdir(filepath.Join(d, "e"), 0o755) },
-		"hard":    func(d string) error { return os.Link(filepath.Join(d, "a"), filepath.Join(d, "h")) },
+		"content":   func(d string) error { return os.WriteFile(filepath.Join(d, "a"), []byte("x"), 0o644) },
+		"mode":      func(d string) error { return os.Chmod(filepath.Join(d, "a"), 0o600) },
+		"setuid":    func(d string) error { return os.Chmod(filepath.Join(d, "a"), 0o644|os.ModeSetuid) },
+		"name":      func(d string) error { return os.Rename(filepath.Join(d, "a"), filepath.Join(d, "z")) },
+		"link":      func(d string) error { return os.Symlink("a", filepath.Join(d, "l")) },
+		"directory": func(d string) error { return os.Mkdir(filepath.Join(d, "e"), 0o755) },
+		"hard":      func(d string) error { return os.Link(filepath.Join(d, "a"), filepath.Join(d, "h")) },
 	} {
 		got := make(func(dir string) {
 			if err := change(dir); err != nil {
@@ -802,7 +802,7 @@ func TestDeliver(t *testing.T) {
 	}
 	b, l := builder(t, t.TempDir())
 	out := filepath.Join(t.TempDir(), "out", "test")
-	artefacts := []Artefact{{s, "img", "test.img"}, {s, "d", "folder"}}
+	artefacts := []Artefact{{s, "img", "test.img"}, {s, "d", "directory"}}
 	deliver := func() (*Report, int) {
 		t.Helper()
 		l.all = nil
@@ -819,7 +819,7 @@ func TestDeliver(t *testing.T) {
 		return r, n
 	}
 	r, n := deliver()
-	if n != 2 || read(t, filepath.Join(out, "test.img")) != "content" || read(t, filepath.Join(out, "folder/e/f")) != "x" {
+	if n != 2 || read(t, filepath.Join(out, "test.img")) != "content" || read(t, filepath.Join(out, "directory/e/f")) != "x" {
 		t.Errorf("%d files written", n)
 	}
 	want := "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73" // sha256sum of "content"
@@ -845,14 +845,14 @@ func TestDeliver(t *testing.T) {
 		}
 	}
 	artefacts[0].To, artefacts[1].To = "other.img", "elsewhere"
-	write(t, filepath.Join(out, "folder", "mine"), "x") // changes the folder
+	write(t, filepath.Join(out, "directory", "mine"), "x") // changes the directory
 	if _, n = deliver(); n != 2 {
 		t.Errorf("%d files written under new names, want 2", n)
 	}
 	if _, err := os.Stat(filepath.Join(out, "test.img")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the image of the last build is still there: %v", err)
 	}
-	read(t, filepath.Join(out, "folder", "mine")) // what somebody has changed stays
+	read(t, filepath.Join(out, "directory", "mine")) // what somebody has changed stays
 	var back Report
 	if err := json.Unmarshal([]byte(read(t, filepath.Join(out, "report.json"))), &back); err != nil || back.Target != "test" {
 		t.Errorf("got %+v, %v", back, err)

@@ -21,7 +21,7 @@ type Builder struct {
 	Cache *Cache
 	// Target names the build in events and in the history that Why reads.
 	Target string
-	// Workspace is the folder of the source tree; histories of two clones are kept
+	// Workspace is the directory of the source tree; histories of two clones are kept
 	// apart by it.
 	Workspace string
 	// Code is the module whose packages the steps' types are in. A step's key then
@@ -44,7 +44,7 @@ type Builder struct {
 // StepResult is what became of one step.
 type StepResult struct {
 	Name   string
-	Dir    string  // the output folder; read only
+	Dir    string  // the output directory; read only
 	Cached bool    // it was not run
 	Why    string  // why it ran, or why it did not
 	Record *Record // inputs, sizes, times and content of the run that made Dir
@@ -63,7 +63,7 @@ type Result struct {
 // Step returns the result of a step by its name, nil if it is not in the graph.
 func (r *Result) Step(name string) *StepResult { return r.byName[name] }
 
-// Dir returns the output folder of a step of the graph.
+// Dir returns the output directory of a step of the graph.
 func (r *Result) Dir(s Step) string { return r.byName[s.Name()].Dir }
 
 // Build makes the outputs of the wanted steps. After the first failure no

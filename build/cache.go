@@ -16,7 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
-// Cache is the folder of finished outputs, shared by all builds of a user:
+// Cache is the directory of finished outputs, shared by all builds of a user:
 //
 //	steps/KEY/out          the output
 //	steps/KEY/record.json  what made it (see [Record])
@@ -53,7 +53,7 @@ func OpenCache(dir string) (*Cache, error) {
 	return c, c.sweep()
 }
 
-// Dir returns the cache's folder.
+// Dir returns the cache's directory.
 func (c *Cache) Dir() string { return c.dir }
 
 // Stats returns the stat cache, for other code that hashes sources.
@@ -106,21 +106,21 @@ func (c *Cache) verify(r *Record) (*Record, string) {
 	return r, ""
 }
 
-// workspace makes the folders for a run under the key's lock.
+// workspace makes the directories for a run under the key's lock.
 func (c *Cache) workspace(key string) (string, error) {
 	dir, err := os.MkdirTemp(filepath.Join(c.dir, "tmp"), key+".")
 	if err != nil {
-		return "", fault.Wrap(fault.IO, err, "making a work folder")
+		return "", fault.Wrap(fault.IO, err, "making a work directory")
 	}
 	for _, sub := range []string{"out", "tmp", "entry"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
-			return "", fault.Wrap(fault.IO, err, "making a work folder")
+			return "", fault.Wrap(fault.IO, err, "making a work directory")
 		}
 	}
 	return dir, nil
 }
 
-// keep makes the output in the work folder an entry. The caller holds the lock.
+// keep makes the output in the work directory an entry. The caller holds the lock.
 func (c *Cache) keep(dir string, r *Record) error {
 	r.Boot = c.boot
 	data, err := r.marshal()
@@ -149,7 +149,7 @@ func (c *Cache) setAside(key, dir string) error {
 	return fault.Wrap(fault.IO, err, "setting a damaged entry aside")
 }
 
-// sweep removes the work folders of builds that died: those whose key nobody
+// sweep removes the work directories of builds that died: those whose key nobody
 // holds.
 func (c *Cache) sweep() error {
 	names, err := os.ReadDir(filepath.Join(c.dir, "tmp"))
@@ -174,7 +174,7 @@ func (c *Cache) sweep() error {
 	return nil
 }
 
-// removeAll removes a folder even when a step left subfolders without write
+// removeAll removes a directory even when a step left subdirectories without write
 // permission in it.
 func removeAll(dir string) error {
 	if os.RemoveAll(dir) == nil {

@@ -22,7 +22,7 @@ type codes struct {
 // go.sum for those outside. Whoever changes what a step does need not remember to
 // say so.
 func (b *Builder) codeInputs(s Step) ([]Input, error) {
-	dir, ok := b.folderOf(s)
+	dir, ok := b.directoryOf(s)
 	if !ok {
 		return nil, nil
 	}
@@ -42,8 +42,8 @@ func (b *Builder) codeInputs(s Step) ([]Input, error) {
 	return []Input{in}, nil
 }
 
-// folderOf is the folder, in the module, of the package that a step's type is in.
-func (b *Builder) folderOf(s Step) (string, bool) {
+// directoryOf is the directory, in the module, of the package that a step's type is in.
+func (b *Builder) directoryOf(s Step) (string, bool) {
 	if b.Code == nil {
 		return "", false
 	}

@@ -40,7 +40,7 @@ func CopyFile(ctx context.Context, dst, src string) error {
 	return fault.Wrap(fault.IO, settleFile(out, named, dst), "copying to %s", dst)
 }
 
-// createBeside makes an empty file for dst, and the name in dst's folder that it
+// createBeside makes an empty file for dst, and the name in dst's directory that it
 // has until it is dst. Where the file system can, the file has no name until its
 // content is whole (O_TMPFILE, open(2)): a process killed meanwhile leaves nothing.
 func createBeside(dst string) (*os.File, string, error) {

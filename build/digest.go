@@ -25,14 +25,14 @@ const block = 64 << 10
 
 var zeros [block]byte
 
-// Tree is the digest of a folder with what was counted on the way.
+// Tree is the digest of a directory with what was counted on the way.
 type Tree struct {
 	Digest string // SHA-256 in hex over names, types, permissions and contents
 	Files  int    // regular files, hard links counted once
 	Bytes  int64  // their sizes summed
 }
 
-// DigestTree reads a folder. Two trees have the same digest when they hold the
+// DigestTree reads a directory. Two trees have the same digest when they hold the
 // same names with the same types, permission bits, contents, link targets,
 // device numbers and hard links; times and owners do not count. Of files from 64
 // MiB on, blocks of zeros are skipped, so that a sparse disk image costs what its
@@ -57,7 +57,7 @@ func DigestTree(root string) (Tree, error) {
 		return err
 	})
 	if err != nil {
-		return Tree{}, fmt.Errorf("reading folder %s: %w", root, err)
+		return Tree{}, fmt.Errorf("reading directory %s: %w", root, err)
 	}
 	t.Digest = hex.EncodeToString(sum.Sum(nil))
 	return t, nil

@@ -178,12 +178,12 @@ func missing(err error) error {
 func fileInput(name, path string, info fs.FileInfo, stats *StatCache) (Input, error) {
 	switch {
 	case info.IsDir():
-		return Input{Name: name, Digest: "folder"}, nil
+		return Input{Name: name, Digest: "directory"}, nil
 	case info.Mode()&fs.ModeSymlink != 0:
 		to, err := os.Readlink(path)
 		return textInput(name, "link to "+to), err
 	case !info.Mode().IsRegular():
-		return Input{}, fault.New(fault.BadInput, "%s is neither file, folder nor link", path)
+		return Input{}, fault.New(fault.BadInput, "%s is neither file, directory nor link", path)
 	}
 	digest, err := stats.Digest(path, info)
 	if info.Mode()&0o111 != 0 {

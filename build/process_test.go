@@ -18,7 +18,7 @@ import (
 const (
 	envCache = "BUILD_TEST_CACHE"
 	envOut   = "BUILD_TEST_OUT"
-	envRuns  = "BUILD_TEST_RUNS" // a folder; every run of a step leaves a file
+	envRuns  = "BUILD_TEST_RUNS" // a directory; every run of a step leaves a file
 )
 
 func TestMain(m *testing.M) {

@@ -20,7 +20,7 @@ import (
 // Artefact is something that a build leaves under out/TARGET.
 type Artefact struct {
 	Step Step   // whose output it is taken from
-	From string // file or folder in that output; "" or "." is all of it
+	From string // file or directory in that output; "" or "." is all of it
 	To   string // its name below out/TARGET, with '/'
 }
 
@@ -31,7 +31,7 @@ type Published struct {
 	Bytes int64  `json:"bytes"`
 	// Allocated is what it takes on the disk; less than Bytes when it is sparse.
 	Allocated int64 `json:"allocated"`
-	// SHA256 is of the whole file; left out for folders and for files from 64 MiB
+	// SHA256 is of the whole file; left out for directories and for files from 64 MiB
 	// on of which less than half is allocated: reading gigabytes of zeros would
 	// cost more than making the image. Their block map carries checksums.
 	SHA256 string `json:"sha256,omitempty"`
@@ -50,7 +50,7 @@ const stateFile = ".build/published.json"
 
 // publishAll brings the artefacts of a finished build into dir (out/TARGET), each
 // under a temporary name first. What is already there and untouched stays. The
-// caller holds the lock of the folder.
+// caller holds the lock of the directory.
 func (b *Builder) publishAll(ctx context.Context, res *Result, dir string, artefacts []Artefact) ([]Published, error) {
 	old := readState(dir)
 	var all []Published
@@ -110,7 +110,7 @@ func lockOut(ctx context.Context, dir string) (*filelock.Lock, error) {
 
 func (b *Builder) publish(ctx context.Context, res *Result, dir string, a Artefact, old map[string]Published) (*Published, error) {
 	if !fs.ValidPath(a.To) || a.To == "." || strings.HasPrefix(a.To, ".build") {
-		return nil, fault.New(fault.Internal, "artefact name %q: want a path below the output folder", a.To)
+		return nil, fault.New(fault.Internal, "artefact name %q: want a path below the output directory", a.To)
 	}
 	if a.From != "" && !fs.ValidPath(a.From) {
 		return nil, fault.New(fault.Internal, "artefact source %q: want a path below the step's output", a.From)
@@ -172,7 +172,7 @@ func describe(dst string) (*Published, error) {
 	return p, err
 }
 
-// seen identifies a published file or folder as it is now. Of a folder only its
+// seen identifies a published file or directory as it is now. Of a directory only its
 // own times are looked at: a file changed inside it goes unnoticed.
 func seen(dst string) string {
 	info, err := os.Lstat(dst)
@@ -199,7 +199,7 @@ func readState(dir string) map[string]Published {
 }
 
 // sweepOut removes temporary files of killed builds. The caller holds the lock
-// of the folder, so nobody else is writing one.
+// of the directory, so nobody else is writing one.
 func sweepOut(dir string, artefacts []Artefact) {
 	names := []string{ReportName, reportText, stateFile}
 	for _, a := range artefacts {

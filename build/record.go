@@ -17,7 +17,7 @@ type Record struct {
 	Step     string    `json:"step"`
 	Key      string    `json:"key"`
 	Inputs   []Input   `json:"inputs"`
-	Output   string    `json:"output"` // digest of the output folder
+	Output   string    `json:"output"` // digest of the output directory
 	Files    int       `json:"files"`
 	Bytes    int64     `json:"bytes"`
 	Wall     float64   `json:"wall_seconds"`

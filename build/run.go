@@ -227,7 +227,7 @@ func (r *run) hit(n *node, rec *Record, why string) {
 	}
 }
 
-// execute runs the step in a work folder and makes that an entry of the cache.
+// execute runs the step in a work directory and makes that an entry of the cache.
 func (r *run) execute(ctx context.Context, n *node, inputs []Input, key string) (*Record, error) {
 	dir, err := r.Cache.workspace(key)
 	if err != nil {
@@ -266,7 +266,7 @@ func guard(ctx context.Context, s Step, w *Work) (err error) {
 	return s.Run(ctx, w)
 }
 
-// in answers Work.In: only declared dependencies have a folder.
+// in answers Work.In: only declared dependencies have a directory.
 func (r *run) in(n *node) func(Step) string {
 	return func(s Step) string {
 		for _, d := range n.deps {

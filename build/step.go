@@ -34,7 +34,7 @@ type Versioned interface{ Version() int }
 // Sourced steps read files of the source tree or of the user.
 type Sourced interface{ Sources() ([]Source, error) }
 
-// Source is a file or folder whose content enters a step's key.
+// Source is a file or directory whose content enters a step's key.
 type Source struct {
 	// Name is stable: used in the key and in explanations, for example "config/x64-uefi".
 	Name string `json:"name"`

@@ -25,7 +25,7 @@ const (
 // Tidy keeps the cache in bounds, at most once a day: it forgets entries that no
 // build has used for 30 days and, while the rest takes more than budget bytes (0: no
 // limit), those unused longest. What the builds of the last two days used stays. It
-// tells whether it was its day.
+// reports whether it was its day.
 func (c *Cache) Tidy(ctx context.Context, budget int64) (bool, error) {
 	mark := filepath.Join(c.dir, "tidied")
 	if info, err := os.Stat(mark); err == nil && time.Since(info.ModTime()) < tidyEvery {
@@ -94,7 +94,7 @@ func (c *Cache) uses() ([]use, error) {
 	return all, nil
 }
 
-// allocated is what a folder takes on the disk, in bytes.
+// allocated is what a directory takes on the disk, in bytes.
 func allocated(dir string) (int64, error) {
 	total := int64(0)
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

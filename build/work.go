@@ -2,9 +2,9 @@ package build
 
 // Work is what a running step is given.
 type Work struct {
-	// Out is the empty folder that the step fills; it becomes the output.
+	// Out is the empty directory that the step fills; it becomes the output.
 	Out string
-	// Tmp is a scratch folder on the same file system, removed afterwards.
+	// Tmp is a scratch directory on the same file system, removed afterwards.
 	Tmp string
 
 	in       func(Step) string
@@ -19,7 +19,7 @@ type Content struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// In returns the output folder of a dependency. It is read-only: it is shared
+// In returns the output directory of a dependency. It is read-only: it is shared
 // with other builds.
 func (w *Work) In(dep Step) string { return w.in(dep) }
 

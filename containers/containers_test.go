@@ -23,7 +23,7 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// TestShippedDefinitions loads every container of this folder.
+// TestShippedDefinitions loads every container of this directory.
 func TestShippedDefinitions(t *testing.T) {
 	names, err := Names(".")
 	if err != nil {
@@ -154,7 +154,7 @@ var noPackages = func(name string) (*debian.Fetch, error) {
 	return nil, fault.New(fault.Locked, "no package %s", name)
 }
 
-// makePart runs the step of a container folder and returns the output folder.
+// makePart runs the step of a container directory and returns the output directory.
 func makePart(t *testing.T, dir, name string) (string, error) { return makePartAt(t, dir, name, 0) }
 
 func makePartAt(t *testing.T, dir, name string, at build.Stamp) (string, error) {
@@ -316,7 +316,7 @@ func TestBadParts(t *testing.T) {
 	write(t, filepath.Join(dir, "pkg", File), "description: d\ncommand: [/x]\nroot: {debian: [{package: absent, files: [bin/x]}]}\n", 0o644)
 	write(t, filepath.Join(dir, "arg", File), "description: d\ncommand: [/x]\nargs: {PV_NOT_KNOWN: 1}\n", 0o644)
 	for name, want := range map[string]string{
-		"twice": "etc/f comes from two sources", "pkg": "package absent", "absent": "there are arg, demo, pkg, twice", "../demo": "no name",
+		"twice": "etc/f comes from two sources", "pkg": "package absent", "absent": "there are arg, demo, pkg, twice", "../demo": "not a valid container name",
 	} {
 		if _, err := makePart(t, dir, name); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: %v (kind %v), want %q", name, err, fault.Of(err), want)

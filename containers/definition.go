@@ -1,6 +1,6 @@
-// Package containers makes the starter containers: folders containers/NAME with a
+// Package containers makes the starter containers: directories containers/NAME with a
 // container.yaml, put together by the build from this repository's own programs,
-// Debian packages and files of the folder (docs/containers.md). A product adds
+// Debian packages and files of the directory (docs/containers.md). A product adds
 // its own in the same way.
 package containers
 
@@ -19,13 +19,13 @@ import (
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
-// File is the name of a container's definition in its folder.
+// File is the name of a container's definition in its directory.
 const File = "container.yaml"
 
 // Definition is a container.yaml. Description and one of entrypoint and command are
 // required.
 type Definition struct {
-	// Name is the folder's name; it is not in the file.
+	// Name is the directory's name; it is not in the file.
 	Name string `yaml:"-" json:"name"`
 	// Description is one line for people.
 	Description string `yaml:"description" json:"description"`
@@ -38,7 +38,7 @@ type Definition struct {
 	Args map[string]any `yaml:"args,omitempty" json:"args,omitempty"`
 	// Root says what is in the root file system.
 	Root Root `yaml:"root,omitempty" json:"root"`
-	// Persistence maps folders of the container to permanent, revision or boot,
+	// Persistence maps directories of the container to permanent, revision or boot,
 	// optionally with "@disk".
 	Persistence map[string]string `yaml:"persistence,omitempty" json:"persistence,omitempty"`
 	// Entrypoint is the first words of the first process, as in an OCI image.
@@ -52,7 +52,7 @@ type Definition struct {
 }
 
 // Root says what a root file system is made of. Later sources may not overwrite
-// earlier ones: a path that comes twice is an error. The folder files/ beside
+// earlier ones: a path that comes twice is an error. The directory files/ beside
 // container.yaml is added as it is, with its modes.
 type Root struct {
 	// Programs are main packages of this module, built for the target.
@@ -61,7 +61,7 @@ type Root struct {
 	Debian []Package `yaml:"debian,omitempty" json:"debian,omitempty"`
 	// Links are symbolic links.
 	Links []Links `yaml:"links,omitempty" json:"links,omitempty"`
-	// Folders are empty folders, mount points for example.
+	// Folders are empty directories, mount points for example.
 	Folders []string `yaml:"folders,omitempty" json:"folders,omitempty"`
 }
 
@@ -135,7 +135,7 @@ type checker struct{ *yamlfile.File }
 
 func (c checker) check(d *Definition) {
 	if !nameForm.MatchString(d.Name) {
-		c.Wrong("", "%q is not a name of a container: want lower-case letters, digits, '.', '_', '-', at most 63", d.Name)
+		c.Wrong("", "%q is not a valid container name: want lower-case letters, digits, '.', '_', '-', at most 63", d.Name)
 	}
 	if strings.TrimSpace(d.Description) == "" {
 		c.Wrong("description", "is empty: say in one line what the container does")
@@ -232,7 +232,7 @@ func inRoot(p string) bool {
 		p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsAny(p, "\x00\n")
 }
 
-// Names lists the containers that a folder defines, sorted.
+// Names lists the containers that a directory defines, sorted.
 func Names(dir string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*", File))
 	if err != nil {

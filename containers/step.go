@@ -35,7 +35,7 @@ type Builder interface {
 type Options struct {
 	// Epoch is the time of all files.
 	Epoch build.Stamp
-	// Dir is the folder containers/.
+	// Dir is the directory containers/.
 	Dir string
 	// Program returns the step that builds a main package for the target.
 	Program func(pkg string) Builder
@@ -86,7 +86,7 @@ var (
 
 func newPart(name string, t *targets.Target, o Options) (*Part, error) {
 	if !nameForm.MatchString(name) {
-		return nil, fmt.Errorf("%q is no name of a container", name)
+		return nil, fmt.Errorf("%q is not a valid container name", name)
 	}
 	dir := filepath.Join(o.Dir, name)
 	d, err := Load(dir)
@@ -128,7 +128,7 @@ func (p *Part) Deps() []build.Step {
 	return out
 }
 
-// Sources is the folder files/, if there is one.
+// Sources is the directory files/, if there is one.
 func (p *Part) Sources() ([]build.Source, error) {
 	files := filepath.Join(p.dir, "files")
 	if _, err := os.Stat(files); err != nil {

@@ -19,18 +19,18 @@ import (
 )
 
 // Apt is the archive as this machine's own apt reaches it: its mirrors, keys and
-// proxies, but in a private folder per suite and architecture with lists, caches
+// proxies, but in a private directory per suite and architecture with lists, caches
 // and an empty package state of its own. The machine's package state is never
 // read or written, and one index that is broken or out of step with its Release
 // file stops no other suite or architecture. It needs no root.
 //
 // An Apt may be used by several goroutines; several processes may share Dir.
 type Apt struct {
-	// Dir holds the private roots, one folder each. It grows to about 30 MB a root.
+	// Dir holds the private roots, one directory each. It grows to about 30 MB a root.
 	Dir string
 	// Warn is told what the user should know although work goes on; nil drops it.
 	Warn func(string)
-	// Config is the folder that holds the machine's source lists; default
+	// Config is the directory that holds the machine's source lists; default
 	// what apt itself says (/etc/apt).
 	Config string
 	// Tries is how often the network is asked before giving up; default 4.
@@ -120,7 +120,7 @@ func (a *Apt) makeRoot(ctx context.Context, key, suite, arch string) (*root, err
 	return r, r.write(ctx, m.text(suite, arch), arch)
 }
 
-// write lays the root's folders and configuration.
+// write lays the root's directories and configuration.
 func (r *root) write(ctx context.Context, sources, arch string) error {
 	for _, d := range []string{"state/lists/partial", "cache/archives/partial", "etc"} {
 		if err := os.MkdirAll(filepath.Join(r.dir, d), 0o755); err != nil {

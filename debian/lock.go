@@ -33,14 +33,14 @@ type Request struct {
 	// the kernel that it depends on.
 	Packages []string `yaml:"packages,flow"`
 	// Closure adds all that the packages depend on, down to the C library: what
-	// a program needs to run from a folder of its own.
+	// a program needs to run from a directory of its own.
 	Closure bool `yaml:"closure,omitempty"`
 }
 
 // id is what an entry's "for" says: name and architecture.
 func (r Request) id() string { return r.Name + "/" + r.Arch }
 
-// Equal tells whether two requests ask for the same.
+// Equal reports whether two requests ask for the same.
 func (r Request) Equal(o Request) bool {
 	return r.id() == o.id() && r.Suite == o.Suite && r.Closure == o.Closure && slices.Equal(r.Packages, o.Packages)
 }
@@ -148,7 +148,7 @@ func (l *Lock) check() error {
 func (r Request) check() error {
 	for _, w := range []string{r.Name, r.Suite, r.Arch} {
 		if !word.MatchString(w) {
-			return fmt.Errorf("request %q: %q is no name, suite or architecture", r.id(), w)
+			return fmt.Errorf("request %q: %q is not a name, suite or architecture", r.id(), w)
 		}
 	}
 	if len(r.Packages) == 0 {
@@ -156,7 +156,7 @@ func (r Request) check() error {
 	}
 	for _, p := range r.Packages {
 		if !packageName.MatchString(p) {
-			return fmt.Errorf("request %q: %q is no package name", r.id(), p)
+			return fmt.Errorf("request %q: %q is not a package name", r.id(), p)
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ func (r *root) plain(ctx context.Context, req Request) ([]Entry, error) {
 var kernelDepend = regexp.MustCompile(`^(linux-image-\d[a-z0-9+.-]*) \(= [^)]+\)`)
 
 // behindMeta returns what a kernel's meta package stands for, pinned as
-// NAME=VERSION, or nothing when it is no meta package.
+// NAME=VERSION, or nothing when it is not a meta package.
 func behindMeta(p stanza) string {
 	if !strings.HasPrefix(p.Package, "linux-image-") {
 		return ""

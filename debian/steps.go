@@ -191,7 +191,7 @@ func (p *progressReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// merged maps the old top folders to where a merged /usr has them, so that a
+// merged maps the old top directories to where a merged /usr has them, so that a
 // toolbox looks the same whichever Debian release it is from.
 func merged(name string) string {
 	top, rest, _ := strings.Cut(name, "/")

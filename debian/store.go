@@ -34,14 +34,14 @@ import (
 // SHA-256. It outlives the steps' cache, so that a cleaned build needs no
 // network.
 type Store struct {
-	// Dir is the folder of the files, PV_CACHE_DIR/downloads.
+	// Dir is the directory of the files, PV_CACHE_DIR/downloads.
 	Dir string
-	// Archive answers what the folder does not have; nil is a build without
+	// Archive answers what the directory does not have; nil is a build without
 	// network.
 	Archive Archive
 }
 
-// Open returns the store of a cache folder (PV_CACHE_DIR) with the machine's apt
+// Open returns the store of a cache directory (PV_CACHE_DIR) with the machine's apt
 // behind it.
 func Open(cache string, warn func(string)) *Store {
 	return &Store{
@@ -52,7 +52,7 @@ func Open(cache string, warn func(string)) *Store {
 
 func (s *Store) file(e Entry) string { return filepath.Join(s.Dir, e.SHA256+".deb") }
 
-// Has tells whether the entry's file is in the cache, by name and size; its
+// Has reports whether the entry's file is in the cache, by name and size; its
 // content is checked when it is used.
 func (s *Store) Has(e Entry) bool {
 	info, err := os.Stat(s.file(e))

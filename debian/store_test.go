@@ -227,6 +227,6 @@ func TestPruneKeepsWhatBuildsAskFor(t *testing.T) {
 		t.Errorf("asked for: there %v; not asked for: there %v", store.Has(old), store.Has(other))
 	}
 	if err := (&Store{Dir: filepath.Join(t.TempDir(), "none")}).Prune(0); err != nil {
-		t.Errorf("without a folder: %v", err)
+		t.Errorf("without a directory: %v", err)
 	}
 }

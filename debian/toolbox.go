@@ -97,7 +97,7 @@ func HostArch() string {
 }
 
 // Command prepares a run of a program of the toolbox: name without a path, dir
-// the working folder. The environment is a clean one (C locale, UTC,
+// the working directory. The environment is a clean one (C locale, UTC,
 // SOURCE_DATE_EPOCH as in [build.Epoch]); add to cmd.Env what the program needs
 // besides, another time too. Cancelling
 // ctx kills it.

@@ -27,7 +27,7 @@ import (
 // AppEngineFile is the file in the output of an [AppEngine].
 const AppEngineFile = "appengine.tgz"
 
-// packageDir is the one folder in the tarball.
+// packageDir is the one directory in the tarball.
 const packageDir = "appengine"
 
 // packaged are the files of the package that are the same for every target.
@@ -37,7 +37,7 @@ var packaged embed.FS
 
 // AppEngine is the step that packs the runtime for a Linux that is set up already
 // (manual: App Engine): the program, its configuration, the storage with revision 0
-// and an install script, all in the folder appengine/.
+// and an install script, all in the directory appengine/.
 type AppEngine struct {
 	// Target is its name.
 	Target string
@@ -45,7 +45,7 @@ type AppEngine struct {
 	Release string
 	// Packages are the pinned packages that the target is made of.
 	Packages []string
-	// Trust are certificates and keys by their name in the trust folder.
+	// Trust are certificates and keys by their name in the trust directory.
 	Trust []Trust
 	// Epoch is the time of all members.
 	Epoch build.Stamp

@@ -46,7 +46,7 @@ func TestPackageInstalls(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
 	work := t.TempDir()
 	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
-	prefix := filepath.Join(work, "a folder")
+	prefix := filepath.Join(work, "a directory")
 	out := host(t, filepath.Join(work, packageDir, "install"), prefix)
 	if !strings.Contains(out, "sudo '"+prefix+"/pantavisor' -i") {
 		t.Errorf("it does not say how to run it:\n%s", out)
@@ -118,7 +118,7 @@ func TestInstallRefusesWhatCannotBe(t *testing.T) {
 	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
 	install := filepath.Join(work, packageDir, "install")
 	for want, words := range map[string][]string{
-		"one folder at most":             {"a", "b"},
+		"one directory at most":          {"a", "b"},
 		"where the package was unpacked": {filepath.Join(work, packageDir)},
 		"cannot be made":                 {"/dev/null/x"},
 	} {
@@ -129,9 +129,9 @@ func TestInstallRefusesWhatCannotBe(t *testing.T) {
 	}
 }
 
-// TestInstallInAnyFolder wants words that can be typed, and a unit that systemd reads,
-// whatever the folder's name is.
-func TestInstallInAnyFolder(t *testing.T) {
+// TestInstallInAnyDirectory wants words that can be typed, and a unit that systemd reads,
+// whatever the directory's name is.
+func TestInstallInAnyDirectory(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
 	for _, name := range []string{"plain", "with blank", "$HOME & 50%|", "it's"} {
 		work := t.TempDir()
@@ -156,7 +156,7 @@ func TestInstallInAnyFolder(t *testing.T) {
 	}
 }
 
-// TestInstallLeavesOthersFilesAlone refuses a folder that has a storage of somebody else,
+// TestInstallLeavesOthersFilesAlone refuses a directory that has a storage of somebody else,
 // before anything is changed in it.
 func TestInstallLeavesOthersFilesAlone(t *testing.T) {
 	dir := newRunner(t).must(guest(t))

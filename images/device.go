@@ -15,7 +15,7 @@ import (
 // that wants another has its own in vendors/PLATFORM/stepskel.
 //
 // It defines no encrypted disk: the kernel's dm modules and cryptsetup are not in
-// the initrd, so the runtime's volumes are folders on the storage.
+// the initrd, so the runtime's volumes are directories on the storage.
 type Device struct {
 	// Defaults is the directory with groups.json.
 	Defaults build.Source `json:"-"`

@@ -33,7 +33,7 @@ type Disk struct {
 	// Files are the trees of partitions but the storage, by their role. A partition that
 	// none is for is empty.
 	Files []RoleFiles `json:"-"`
-	// Storage's output has the storage tree in the folder [StorageDir].
+	// Storage's output has the storage tree in the directory [StorageDir].
 	Storage build.Step `json:"-"`
 	// Tools bring mke2fs and debugfs.
 	Tools Tools `json:"-"`

@@ -136,7 +136,7 @@ func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span
 	return call(ctx, w, t, env, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", image, s.Start))
 }
 
-// storedInodes are the numbers that mke2fs gives: 2 to the top folder, 11 to
+// storedInodes are the numbers that mke2fs gives: 2 to the top directory, 11 to
 // lost+found, and from 12 on in the order of the tree.
 func storedInodes(count int64) []int64 {
 	out := []int64{2, 11}

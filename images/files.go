@@ -18,14 +18,14 @@ import (
 )
 
 // FilesBlock is the step that packs everything of the initrd but the device
-// binary and the modules: folders, links, configuration, policies, certificates
+// binary and the modules: directories, links, configuration, policies, certificates
 // and the vendor's skel.
 type FilesBlock struct {
 	// Target is its name.
 	Target string
 	// Derived are the configuration keys that follow from the target.
 	Derived []Setting
-	// Trust are certificates and keys by their name in the trust folder.
+	// Trust are certificates and keys by their name in the trust directory.
 	Trust []Trust
 	// Release is what the firmware calls itself; empty when nobody named it.
 	Release string

@@ -60,7 +60,7 @@ func initrd(root string, in *Inputs) *Initrd {
 	}
 }
 
-// unpack returns the sorted names in an initrd and the folder it is unpacked to.
+// unpack returns the sorted names in an initrd and the directory it is unpacked to.
 func unpack(t *testing.T, file string) ([]string, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -147,7 +147,7 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 		"twice":         {"config/board/pantavisor.config", "PV_A=1\npv_a=2\n", "set twice"},
 		"missing":       {"config/board/pantavisor.config", "", "config/board/pantavisor.config is not there"},
 		"module":        {"vendors/board/skel/lib/modules/6.1/x.ko", "x", "early_modules"},
-		"no folder":     {"vendors/board/skel/init/x", "x", "initrd"},
+		"no directory":  {"vendors/board/skel/init/x", "x", "initrd"},
 	} {
 		files := maps.Clone(boardFiles())
 		files[c.file] = c.text

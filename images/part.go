@@ -16,7 +16,7 @@ import (
 )
 
 // The two names in the output of every step that makes a part of a state: the
-// fragment, and the folder with the objects that it names. A .pvr folder and an
+// fragment, and the directory with the objects that it names. A .pvr directory and an
 // unpacked export look the same.
 const (
 	fragmentFile = "json"
@@ -98,7 +98,7 @@ func (p *part) write() error {
 	return fault.Wrap(fault.IO, err, "writing the state of a part")
 }
 
-// readPart reads the fragment in a folder and checks that its objects are there.
+// readPart reads the fragment in a directory and checks that its objects are there.
 func readPart(dir string) (*state.State, error) {
 	text, err := os.ReadFile(filepath.Join(dir, fragmentFile))
 	if err != nil {

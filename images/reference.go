@@ -15,12 +15,12 @@ import (
 )
 
 // Reference is the step that takes the parts of a reference device: a .pvr
-// folder or an export (manual: PVR_MERGE_SRC). Every object is compared with its
+// directory or an export (manual: PVR_MERGE_SRC). Every object is compared with its
 // digest.
 type Reference struct {
 	// BSP takes the reference's BSP too; without it that is left out.
 	BSP bool
-	// Path is the .pvr folder or the export.
+	// Path is the .pvr directory or the export.
 	Path string `json:"-"`
 }
 
@@ -39,7 +39,7 @@ func (s *Reference) Version() int { return 1 }
 // Deps is empty.
 func (s *Reference) Deps() []build.Step { return nil }
 
-// Sources are the export, or the state and the objects of the folder.
+// Sources are the export, or the state and the objects of the directory.
 func (s *Reference) Sources() ([]build.Source, error) {
 	info, err := os.Stat(s.Path)
 	switch {
@@ -48,9 +48,9 @@ func (s *Reference) Sources() ([]build.Source, error) {
 	case info.Mode().IsRegular():
 		return []build.Source{{Name: "reference", Path: s.Path}}, nil
 	case !info.IsDir():
-		return nil, s.damaged(fault.New(fault.BadInput, "it is neither a .pvr folder nor the file of an export"))
+		return nil, s.damaged(fault.New(fault.BadInput, "it is neither a .pvr directory nor the file of an export"))
 	case exists(filepath.Join(s.Path, ".pvr", fragmentFile)):
-		return nil, s.damaged(fault.New(fault.BadInput, "it is a checkout; name its folder .pvr"))
+		return nil, s.damaged(fault.New(fault.BadInput, "it is a checkout; name its directory .pvr"))
 	}
 	store, err := s.store()
 	if err != nil {
@@ -66,8 +66,8 @@ func (s *Reference) Sources() ([]build.Source, error) {
 	return out, s.damaged(missing(out))
 }
 
-// store is the folder with the objects of a .pvr folder: its own, or the one
-// that its config names: absolute, or relative to the folder that .pvr is in.
+// store is the directory with the objects of a .pvr directory: its own, or the one
+// that its config names: absolute, or relative to the directory that .pvr is in.
 func (s *Reference) store() (string, error) {
 	var config struct{ ObjectsDir string }
 	text, err := os.ReadFile(filepath.Join(s.Path, "config"))
@@ -107,7 +107,7 @@ func (s *Reference) Run(ctx context.Context, w *build.Work) error {
 	return s.damaged(s.take(ctx, w, st, store))
 }
 
-// open returns the state and the folder with its objects.
+// open returns the state and the directory with its objects.
 func (s *Reference) open(ctx context.Context, w *build.Work) (*state.State, string, error) {
 	f, err := os.Open(s.Path)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Reference) open(ctx context.Context, w *build.Work) (*state.State, stri
 		return nil, "", err
 	}
 	if info.IsDir() {
-		return s.folder()
+		return s.directory()
 	}
 	unpacked, err := objects.Create(filepath.Join(w.Tmp, "reference"))
 	if err != nil {
@@ -132,7 +132,7 @@ func (s *Reference) open(ctx context.Context, w *build.Work) (*state.State, stri
 	return st, unpacked.Dir(), err
 }
 
-func (s *Reference) folder() (*state.State, string, error) {
+func (s *Reference) directory() (*state.State, string, error) {
 	store, err := s.store()
 	if err != nil {
 		return nil, "", err

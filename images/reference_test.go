@@ -23,7 +23,7 @@ func sum(text string) string {
 	return hex.EncodeToString(s[:])
 }
 
-// reference writes a .pvr folder of a device with a BSP and an app.
+// reference writes a .pvr directory of a device with a BSP and an app.
 func reference(t *testing.T) string {
 	t.Helper()
 	text := `{"#spec":"pantavisor-service-system@1","_sigs/bsp.json":{},"app/root.squashfs":"` + sum("app") +
@@ -134,7 +134,7 @@ func TestDamagedReferenceIsNamed(t *testing.T) {
 			return os.WriteFile(filepath.Join(dir, "config"), []byte(`{"ObjectsDir":"../gone"}`), 0o644)
 		}, fault.Missing, "where ObjectsDir of its file config says"},
 		"missing object": {func(dir string) error { return os.Remove(filepath.Join(dir, "objects", sum("app"))) }, fault.Missing, "app/root.squashfs: its object " + sum("app") + " is not there"},
-		"folder as object": {func(dir string) error {
+		"directory as object": {func(dir string) error {
 			object := filepath.Join(dir, "objects", sum("app"))
 			return errors.Join(os.Remove(object), os.Mkdir(object, 0o755))
 		}, fault.Missing, "app/root.squashfs: its object"},
@@ -150,7 +150,7 @@ func TestDamagedReferenceIsNamed(t *testing.T) {
 		"checkout": {func(dir string) error {
 			text, err := os.ReadFile(filepath.Join(dir, "json"))
 			return errors.Join(err, os.Mkdir(filepath.Join(dir, ".pvr"), 0o755), os.WriteFile(filepath.Join(dir, ".pvr/json"), text, 0o644))
-		}, fault.BadInput, "name its folder .pvr"},
+		}, fault.BadInput, "name its directory .pvr"},
 		"state": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "json"), []byte("{"), 0o644) }, fault.BadInput, "bad format"},
 		"hostile key": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "json"), []byte(`{"#spec":"pantavisor-service-system@1","../x":"`+sum("app")+`"}`), 0o644)

@@ -34,7 +34,7 @@ func readSettings(file string) ([]Setting, error) {
 		}
 		key, value, ok := strings.Cut(line, "=")
 		if !ok || key == "" || strings.ContainsAny(key, " \t") {
-			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %q is no line of the form NAME=VALUE", file, n, line))
+			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %q is not a line of the form NAME=VALUE", file, n, line))
 			continue
 		}
 		if seen[strings.ToUpper(key)] {

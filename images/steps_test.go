@@ -48,7 +48,7 @@ func (m *made) Run(_ context.Context, w *build.Work) error {
 	return nil
 }
 
-// runner runs steps with their dependencies, each once, below one folder.
+// runner runs steps with their dependencies, each once, below one directory.
 type runner struct {
 	t     testing.TB
 	dir   string
@@ -60,7 +60,7 @@ func newRunner(t testing.TB) *runner {
 	return &runner{t: t, dir: t.TempDir(), outs: map[string]string{}}
 }
 
-// run returns the step's output folder.
+// run returns the step's output directory.
 func (r *runner) run(s build.Step) (string, error) {
 	r.t.Helper()
 	if out, ok := r.outs[s.Name()]; ok {
@@ -140,7 +140,7 @@ func perhaps(root, name string) *build.Source {
 	return &s
 }
 
-// sourceTree writes files below a new folder.
+// sourceTree writes files below a new directory.
 func sourceTree(t testing.TB, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -156,7 +156,7 @@ func sourceTree(t testing.TB, files map[string]string) string {
 	return root
 }
 
-// skelPart is a part made of a folder.
+// skelPart is a part made of a directory.
 type skelPart struct{ dir string }
 
 func (s *skelPart) Name() string       { return "part/skel" }

@@ -16,7 +16,7 @@ import (
 // package debian is one.
 type Tools interface {
 	build.Step
-	// Command prepares a run of a program by its bare name in the folder dir.
+	// Command prepares a run of a program by its bare name in the directory dir.
 	Command(ctx context.Context, w *build.Work, dir, name string, args ...string) (*exec.Cmd, error)
 }
 

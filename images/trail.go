@@ -12,12 +12,12 @@ import (
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
-// StorageDir is the folder in the output of a [Trail] that becomes the storage.
+// StorageDir is the directory in the output of a [Trail] that becomes the storage.
 const StorageDir = "storage"
 
 // Trail is the step that composes revision 0 and the storage tree that holds it:
 // objects, the checkout with hard links to them, boot links, and the empty
-// folders that a runtime expects (manual: Storage).
+// directories that a runtime expects (manual: Storage).
 type Trail struct {
 	// AppEngine says that the revision needs no BSP: the machine has booted already.
 	AppEngine bool `json:",omitempty"`
@@ -63,7 +63,7 @@ func (s *Trail) Sources() ([]build.Source, error) {
 // Run merges the parts, checks the state as the runtime will, and lays it out.
 func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 	dir := filepath.Join(w.Out, StorageDir)
-	if err := makeFolders(dir); err != nil {
+	if err := makeDirectories(dir); err != nil {
 		return err
 	}
 	p, err := s.merge(ctx, w, dir)
@@ -89,7 +89,7 @@ func (s *Trail) origin() string {
 	return ""
 }
 
-func makeFolders(dir string) error {
+func makeDirectories(dir string) error {
 	for _, d := range []string{
 		"boot", "cache/devmeta", "cache/usrmeta", "config", "disks", "logs", "trails",
 	} {

@@ -129,7 +129,7 @@ func (p *picker) pick(ctx context.Context, dir string) error {
 }
 
 // matches returns the files that a name or pattern of a module means; a name that
-// is no path is nothing.
+// is not a path counts as nothing.
 func matches(files fs.FS, name string) ([]string, error) {
 	if !fs.ValidPath(name) {
 		return nil, nil
@@ -201,7 +201,7 @@ func (p *picker) excluded(name string) bool {
 	})
 }
 
-// checkBudget fails with a list of the largest folders when the files take more
+// checkBudget fails with a list of the largest directories when the files take more
 // than budget bytes.
 func (p *picker) checkBudget(budget int64) error {
 	total := int64(0)

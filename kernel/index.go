@@ -31,7 +31,7 @@ type Module struct {
 
 // Index is what is known of the modules of one kernel.
 type Index struct {
-	// Release is the kernel's `uname -r`, the name of the folder in lib/modules.
+	// Release is the kernel's `uname -r`, the name of the directory in lib/modules.
 	Release string `json:"release"`
 	// Modules in the order of modules.order, those not in it behind, by path.
 	Modules []Module `json:"modules"`
@@ -41,7 +41,7 @@ type Index struct {
 	byName map[string]*Module
 }
 
-// Scan reads the metadata of all modules below dir, a folder lib/modules/<release>.
+// Scan reads the metadata of all modules below dir, a directory lib/modules/<release>.
 func Scan(dir string) (*Index, error) {
 	x := &Index{Release: filepath.Base(dir)}
 	files, err := moduleFiles(dir)
@@ -155,7 +155,7 @@ func (x *Index) Module(name string) *Module {
 	return x.byName[Name(name)]
 }
 
-// IsBuiltin tells whether the kernel has it without a module.
+// IsBuiltin reports whether the kernel has it without a module.
 func (x *Index) IsBuiltin(name string) bool {
 	_, found := slices.BinarySearch(x.Builtin, Name(name))
 	return found

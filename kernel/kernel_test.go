@@ -324,7 +324,7 @@ func checkImage(t *testing.T, file string) {
 	t.Helper()
 	head, err := os.ReadFile(file)
 	if err != nil || len(head) < 0x206 || string(head[0x202:0x206]) != "HdrS" {
-		t.Errorf("%s is no bzImage: %v", file, err)
+		t.Errorf("%s is not a bzImage: %v", file, err)
 	}
 }
 

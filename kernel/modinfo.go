@@ -28,7 +28,7 @@ type Info struct {
 	Firmware []string `json:"firmware,omitempty"`
 }
 
-// ErrModule is in the chain when a file is no kernel module.
+// ErrModule is in the chain when a file is not a kernel module.
 var ErrModule = errors.New("not a kernel module")
 
 // Bounds of what is read from a module, in bytes.

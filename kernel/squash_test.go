@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
-// squashed writes the file system of a small folder whose permissions are bits.
+// squashed writes the file system of a small directory whose permissions are bits.
 func squashed(t *testing.T, bits os.FileMode, at build.Stamp) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -46,11 +46,11 @@ func IndexTree(tree string) error {
 	return writeJSON(filepath.Join(tree, IndexFile), x)
 }
 
-// releaseDir finds the one folder in lib/modules.
+// releaseDir finds the one directory in lib/modules.
 func releaseDir(tree string) (string, error) {
 	found, err := filepath.Glob(filepath.Join(tree, "lib/modules", "*"))
 	if err != nil || len(found) != 1 {
-		return "", fault.New(fault.BadInput, "looking for the kernel's modules: %d folders in lib/modules, want 1", len(found))
+		return "", fault.New(fault.BadInput, "looking for the kernel's modules: %d directories in lib/modules, want 1", len(found))
 	}
 	return found[0], nil
 }
@@ -112,7 +112,7 @@ type Early struct {
 	Tree    build.Step `json:"-"`
 }
 
-// EarlyFile lists the paths of the early modules, relative to its folder, one a
+// EarlyFile lists the paths of the early modules, relative to its directory, one a
 // line in the order of loading.
 const EarlyFile = "modules.early"
 
@@ -197,7 +197,7 @@ func copyModule(ctx context.Context, from, to string) error {
 }
 
 // Modules is the step that makes modules.squashfs: the content of lib/modules, the
-// release's folder inside. Its output is [ModulesFile].
+// release's directory inside. Its output is [ModulesFile].
 type Modules struct {
 	Compression
 	// Epoch is the time of all files in it.

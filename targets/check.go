@@ -111,7 +111,7 @@ func (r checker) firmware(f *Firmware) {
 	r.List("kernel.firmware.packages", f.Packages, packageForm)
 	for i, pattern := range f.Exclude {
 		if _, err := path.Match(strings.TrimSuffix(pattern, "/**"), ""); err != nil || pattern == "" {
-			r.Wrong(fmt.Sprintf("kernel.firmware.exclude[%d]", i), "%q is no path pattern", pattern)
+			r.Wrong(fmt.Sprintf("kernel.firmware.exclude[%d]", i), "%q is not a path pattern", pattern)
 		}
 	}
 }

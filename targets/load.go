@@ -19,7 +19,7 @@ import (
 //go:embed */target.yaml
 var own embed.FS
 
-// FileName is the name of a target's file in its folder.
+// FileName is the name of a target's file in its directory.
 const FileName = "target.yaml"
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
@@ -27,7 +27,7 @@ var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 // Builtin holds the targets that this module ships.
 func Builtin() fs.FS { return own }
 
-// Workspace holds the targets of a product's folder, "<dir>/targets/<name>/
+// Workspace holds the targets of a product's directory, "<dir>/targets/<name>/
 // target.yaml", and the built-in ones; of two with one name the product's counts.
 func Workspace(dir string) fs.FS {
 	return overlay{os.DirFS(filepath.Join(dir, "targets")), own}

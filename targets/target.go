@@ -3,16 +3,16 @@
 // boot loader, partition table, role or format is an entry in values.go.
 package targets
 
-// Target is one YAML file of this folder, "<name>/target.yaml". The smallest one
+// Target is one YAML file of this directory, "<name>/target.yaml". The smallest one
 // has a description and an arch: that is a BSP-only target.
 type Target struct {
-	// Name is the folder's name; it is not in the file.
+	// Name is the directory's name; it is not in the file.
 	Name string `yaml:"-" json:"-"`
 	// Description is one line for people.
 	Description string `yaml:"description" json:"description"`
 	// Arch is the CPU in Go's terms.
 	Arch Arch `yaml:"arch" json:"arch"`
-	// Platform names the folders config/<platform> and vendors/<platform>.
+	// Platform names the directories config/<platform> and vendors/<platform>.
 	// Default: the target's name.
 	Platform string `yaml:"platform,omitempty" json:"platform,omitempty"`
 	// Kernel says where kernel, modules and firmware come from. Absent in targets

@@ -117,7 +117,7 @@ func TestParseMistakes(t *testing.T) {
 		{"package: linux-image-amd64", "package: l2, arguments: ['a b']", "want one argument without blanks"},
 		{"package: linux-image-amd64", "package: l2, firmware: {packages: [], budget: 1}", "kernel.firmware.packages: is empty"},
 		{"package: linux-image-amd64", "package: l2, firmware: {packages: [fw], budget: 0}", "kernel.firmware.budget: 0 is out of range"},
-		{"package: linux-image-amd64", "package: l2, firmware: {packages: [fw], budget: 1, exclude: ['[']}", "is no path pattern"},
+		{"package: linux-image-amd64", "package: l2, firmware: {packages: [fw], budget: 1, exclude: ['[']}", "is not a path pattern"},
 		{"type: grub", "type: grubb", `bootloader.type: "grubb" is not possible; did you mean grub?`},
 		{"type: grub", "type: lilo", `bootloader.type: "lilo" is not possible; want grub`},
 		{"source: debian", "source: debain", "did you mean debian"},
@@ -312,12 +312,12 @@ func TestLoadUnknown(t *testing.T) {
 func TestWorkspaceAddsAndReplaces(t *testing.T) {
 	dir := t.TempDir()
 	for name, description := range map[string]string{"mine": "my board", "x64-uefi": "my own x64-uefi"} {
-		folder := filepath.Join(dir, "targets", name)
-		if err := os.MkdirAll(folder, 0o755); err != nil {
+		directory := filepath.Join(dir, "targets", name)
+		if err := os.MkdirAll(directory, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		text := fmt.Sprintf("description: %s\narch: {go: amd64}\n", description)
-		if err := os.WriteFile(filepath.Join(folder, FileName), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(directory, FileName), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -265,7 +265,7 @@ func TestStateTable(t *testing.T) {
 	without := []string{"linux", "sleep", "reboot"}
 	modules := slices.DeleteFunc(slices.Clone(coreModules), func(m string) bool { return slices.Contains(without, m) })
 	core := &Core{Modules: modules, Tools: b.Tools(),
-		Package: &debian.Unpack{Keep: []string{moduleFolder + "/"}, Package: b.Package(bootloader.Request, "grub-efi-amd64-bin")}}
+		Package: &debian.Unpack{Keep: []string{moduleDirectory + "/"}, Package: b.Package(bootloader.Request, "grub-efi-amd64-bin")}}
 	core.Modules = append(core.Modules, "configfile")
 	image, err := os.ReadFile(filepath.Join(b.Run(core), coreName))
 	if err != nil {

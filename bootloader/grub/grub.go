@@ -25,12 +25,12 @@ import (
 
 // Paths on the boot partition and the storage.
 const (
-	CoreFile     = "EFI/BOOT/BOOTX64.EFI" // where UEFI looks on a removable medium
-	ConfigFile   = "grub/grub.cfg"
-	TryingFile   = "grub/grubenv"
-	StateFile    = "boot/grubenv" // on the storage
-	format       = "x86_64-efi"
-	moduleFolder = "usr/lib/grub/" + format
+	CoreFile        = "EFI/BOOT/BOOTX64.EFI" // where UEFI looks on a removable medium
+	ConfigFile      = "grub/grub.cfg"
+	TryingFile      = "grub/grubenv"
+	StateFile       = "boot/grubenv" // on the storage
+	format          = "x86_64-efi"
+	moduleDirectory = "usr/lib/grub/" + format
 )
 
 // coreModules are what grub.cfg needs, and nothing that reads files over the
@@ -105,7 +105,7 @@ func newBoot(s Settings, pkg *debian.Fetch, tools *debian.Toolbox) (*Boot, error
 	if err != nil {
 		return nil, err
 	}
-	modules := &debian.Unpack{Keep: []string{moduleFolder + "/"}, Package: pkg}
+	modules := &debian.Unpack{Keep: []string{moduleDirectory + "/"}, Package: pkg}
 	return &Boot{Config: config, Core: &Core{Modules: coreModules, Package: modules, Tools: tools}}, nil
 }
 
@@ -137,7 +137,7 @@ func (c *Core) Deps() []build.Step { return []build.Step{c.Package, c.Tools} }
 // matter.
 func (c *Core) Run(ctx context.Context, w *build.Work) error {
 	core := filepath.Join(w.Out, coreName)
-	args := append([]string{"-O", format, "-d", filepath.Join(w.In(c.Package), moduleFolder), "-p", "/grub", "-o", core}, c.Modules...)
+	args := append([]string{"-O", format, "-d", filepath.Join(w.In(c.Package), moduleDirectory), "-p", "/grub", "-o", core}, c.Modules...)
 	return c.Tools.Exec(ctx, w, w.Tmp, "grub-mkimage", args...)
 }
 

@@ -26,7 +26,7 @@ import (
 
 // Step compiles one package; the output holds bin/NAME.
 type Step struct {
-	// Package is the main package's folder in the module, for example
+	// Package is the main package's directory in the module, for example
 	// "cmd/pantavisor".
 	Package string
 	// Binary is the file's name below bin/. Default: the last part of Package.

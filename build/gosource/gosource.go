@@ -32,7 +32,7 @@ type Platform struct {
 	Tags   []string // further build tags
 }
 
-// Module is a Go module's folder. It remembers what it read: one Module serves
+// Module is a Go module's directory. It remembers what it read: one Module serves
 // one build.
 type Module struct {
 	root string
@@ -41,10 +41,10 @@ type Module struct {
 	pkgs map[string]*pkg
 }
 
-// pkg is one folder read for one platform.
+// pkg is one directory read for one platform.
 type pkg struct {
 	files   []string // relative to the module's root
-	imports []string // folders of this module, relative to its root
+	imports []string // directories of this module, relative to its root
 }
 
 // Open reads the go.mod of the module in root.
@@ -67,7 +67,7 @@ func Host() Platform { return Platform{GOOS: runtime.GOOS, GOARCH: runtime.GOARC
 // Path returns the module's import path.
 func (m *Module) Path() string { return m.path }
 
-// Root returns the module's folder.
+// Root returns the module's directory.
 func (m *Module) Root() string { return m.root }
 
 // Files returns the files that enter the package dir (relative to the module's
@@ -117,11 +117,11 @@ func (m *Module) read(dir string, p Platform) (*pkg, error) {
 	if ctx.GOOS == "" {
 		ctx.GOOS = "linux"
 	}
-	folder := filepath.Join(m.root, filepath.FromSlash(dir))
-	if _, err := os.Stat(folder); err != nil {
+	directory := filepath.Join(m.root, filepath.FromSlash(dir))
+	if _, err := os.Stat(directory); err != nil {
 		return nil, fault.New(fault.Missing, "reading Go package %s: %w", dir, err)
 	}
-	bp, err := ctx.ImportDir(folder, 0)
+	bp, err := ctx.ImportDir(directory, 0)
 	if err != nil {
 		return nil, fault.New(sort(err), "reading Go package %s for %s/%s: %w", dir, ctx.GOOS, ctx.GOARCH, err)
 	}
@@ -151,7 +151,7 @@ func sort(err error) fault.Kind {
 	return fault.BadInput
 }
 
-// local keeps the imports that lie in this module, as folders.
+// local keeps the imports that lie in this module, as directories.
 func (m *Module) local(imports []string) []string {
 	var dirs []string
 	for _, i := range imports {
@@ -164,7 +164,7 @@ func (m *Module) local(imports []string) []string {
 	return dirs
 }
 
-// embeds resolves patterns of //go:embed as package embed describes: a folder
+// embeds resolves patterns of //go:embed as package embed describes: a directory
 // means its files without those that begin with '.' or '_', unless the pattern
 // begins with "all:".
 func embeds(dir string, patterns []string) ([]string, error) {

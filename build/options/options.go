@@ -18,7 +18,7 @@ import (
 // those of the environment variables.
 type Options struct {
 	// MergeSource, PVR_MERGE_SRC: reference device whose containers go into the
-	// image: a .pvr folder or an export. Default: the target's own containers.
+	// image: a .pvr directory or an export. Default: the target's own containers.
 	MergeSource string
 	// Debug, PANTAVISOR_DEBUG: "yes" adds debug tools, "no" (default) does not.
 	Debug bool

@@ -15,7 +15,7 @@ func newAdd(t *tool) *cobra.Command {
 		Short:   "Put files on the list of what the next commit takes up",
 		Long: `Put files on the list of what the next commit takes up: all without a pattern or
 with ".", else those whose whole path matches. * and ? do not cross a slash, so
-"app/*" is what is directly in app; a folder's name alone adds nothing.
+"app/*" is what is directly in app; a directory's name alone adds nothing.
 
 Only contents are recorded: execute bits, owners and times are lost, and of a
 symbolic link the content that it leads to is taken.`,
@@ -31,7 +31,7 @@ symbolic link the content that it leads to is taken.`,
 				return fail(3, err)
 			}
 			for _, p := range unmatched {
-				fmt.Fprintf(t.stderr, "WARNING: %s matches no file%s\n", p, folderHint(p))
+				fmt.Fprintf(t.stderr, "WARNING: %s matches no file%s\n", p, directoryHint(p))
 			}
 			if count == 0 && len(unmatched) == 0 {
 				fmt.Fprintln(t.stderr, "WARNING: there is nothing to add")
@@ -43,9 +43,9 @@ symbolic link the content that it leads to is taken.`,
 	return cmd
 }
 
-func folderHint(pattern string) string {
+func directoryHint(pattern string) string {
 	if info, err := os.Stat(pattern); err == nil && info.IsDir() {
-		return fmt.Sprintf("; it is a folder, %s/* is what it holds", pattern)
+		return fmt.Sprintf("; it is a directory, %s/* is what it holds", pattern)
 	}
 	return ""
 }

@@ -27,7 +27,7 @@ func newApp(t *tool) *cobra.Command {
 	return cmd
 }
 
-// apps returns the names of the folders that hold an application's manifest.
+// apps returns the names of the directories that hold an application's manifest.
 func apps() ([]string, error) {
 	entries, err := os.ReadDir(".")
 	if err != nil {
@@ -67,8 +67,8 @@ func newAppList(t *tool) *cobra.Command {
 	return cmd
 }
 
-// appFolder checks an application's name and returns its folder.
-func appFolder(name string) (string, error) {
+// appDirectory checks an application's name and returns its directory.
+func appDirectory(name string) (string, error) {
 	name = strings.Trim(name, "/")
 	if err := state.CheckKey(name); err != nil {
 		return "", err
@@ -91,7 +91,7 @@ func newAppInfo(t *tool) *cobra.Command {
 			if len(args) != 1 {
 				return failf(2, "'pvr app info' needs appname argument(eg:app info <appname>). See --help")
 			}
-			dir, err := appFolder(args[0])
+			dir, err := appDirectory(args[0])
 			if err != nil {
 				return fail(3, err)
 			}
@@ -117,8 +117,8 @@ func newAppRemove(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use:     "rm APP",
 		Aliases: []string{"r"},
-		Short:   "Remove an application's folder from the working tree",
-		Long: `Remove an application's folder from the working tree. Its configuration
+		Short:   "Remove an application's directory from the working tree",
+		Long: `Remove an application's directory from the working tree. Its configuration
 (_config/APP) and signature (_sigs/APP.json) stay.`,
 		Example: "  pvr app rm nginx && pvr commit",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -130,7 +130,7 @@ func newAppRemove(t *tool) *cobra.Command {
 				return err
 			}
 			defer r.Close()
-			dir, err := appFolder(args[0])
+			dir, err := appDirectory(args[0])
 			if err != nil {
 				return fail(3, err)
 			}

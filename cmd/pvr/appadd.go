@@ -133,7 +133,7 @@ func newAppAdd(t *tool) *cobra.Command {
 }
 
 func (o *appAdd) declare(fs *pflag.FlagSet) {
-	text(fs, &o.From, "from", "", "PVR_FROM", "", "`source`: an image, a folder, tarball or URL of a root file system, or REPO#PART")
+	text(fs, &o.From, "from", "", "PVR_FROM", "", "`source`: an image, a directory, tarball or URL of a root file system, or REPO#PART")
 	text(fs, &o.kind, "type", "t", "PVR_SOURCE_TYPE", "docker", "docker, rootfs or pvr")
 	o.image.declare(fs)
 	text(fs, &o.Group, "group", "", "PVR_GROUP", "", "`name` of the group that it starts with")

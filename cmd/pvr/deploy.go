@@ -64,7 +64,7 @@ func (t *tool) deploy(ctx context.Context, dir string, sources []string, merge b
 	return nil
 }
 
-// deployRepo opens the folder's repository, which is made when it is missing.
+// deployRepo opens the directory's repository, which is made when it is missing.
 func (t *tool) deployRepo(ctx context.Context, dir string) (*repo.Repo, error) {
 	if err := repo.CanDeploy(dir); err != nil {
 		return nil, err

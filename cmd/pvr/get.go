@@ -71,7 +71,7 @@ func (t *tool) get(cmd *cobra.Command, args []string, merge bool) error {
 	return nil
 }
 
-// areRepos tells whether all words can name repositories.
+// areRepos reports whether all words can name repositories.
 func (t *tool) areRepos(names []string) bool {
 	for _, name := range names {
 		if _, err := repo.ParseRef(name, t.repoBaseURL); err != nil {

@@ -31,7 +31,7 @@ func newInit(t *tool) *cobra.Command {
 
 // initFlags declares what init and clone say of a new repository.
 func initFlags(fs *pflag.FlagSet, opt *repo.InitOptions) {
-	text(fs, &opt.Objects, "objects", "o", "PVR_OBJECTS_DIR", "", "`folder` of the objects (default objects in the config folder)")
+	text(fs, &opt.Objects, "objects", "o", "PVR_OBJECTS_DIR", "", "`directory` of the objects (default objects in the config directory)")
 	text(fs, &opt.Spec, "spec", "s", "", state.Spec, "`version` of the state format")
 }
 

@@ -26,7 +26,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/repo"
 )
 
-// The default keys, below the config folder.
+// The default keys, below the config directory.
 const (
 	defaultKey     = "pvs/key.default.pem"
 	defaultX5c     = "pvs/x5c.default.pem"
@@ -149,7 +149,7 @@ func publicKeys(name string) (trust.PublicKeys, error) {
 
 func readPEM(name string) ([]byte, error) { return bounded.ReadFile(name, maxPEM) }
 
-// keyFile reads a key or certificate, by default that of the config folder, which
+// keyFile reads a key or certificate, by default that of the config directory, which
 // may be fetched.
 func (t *tool) keyFile(ctx context.Context, s *sigFlags, name, fallback string) ([]byte, error) {
 	if name != "" {
@@ -176,7 +176,7 @@ func (t *tool) wantDefaultKeys() bool {
 	return strings.ContainsAny(answer, "yY")
 }
 
-// keysName is the tarball's name in the config folder.
+// keysName is the tarball's name in the config directory.
 const keysName = "pvs.defaultkeys.tar.gz"
 
 // maxKeys bounds the tarball.
@@ -243,8 +243,8 @@ func unpackKeys(dir string, text []byte) error {
 		if err != nil {
 			return err
 		}
-		folder, base := path.Split(strings.TrimPrefix(h.Name, "./"))
-		if h.Typeflag != tar.TypeReg || folder != "pvs/" || base == "" || base[0] == '.' {
+		directory, base := path.Split(strings.TrimPrefix(h.Name, "./"))
+		if h.Typeflag != tar.TypeReg || directory != "pvs/" || base == "" || base[0] == '.' {
 			continue
 		}
 		content, err := io.ReadAll(tr)

@@ -70,7 +70,7 @@ func newStatus(t *tool) *cobra.Command {
 		Use:     "status [NAME]...",
 		Aliases: []string{"s"},
 		Short:   "List the files that differ from the commit",
-		Long: `List the files that differ from the commit, limited to files, folders and patterns
+		Long: `List the files that differ from the commit, limited to files, directories and patterns
 when they are given:
 
   A  added, in the next commit

@@ -242,7 +242,7 @@ func TestRecordedClone(t *testing.T) {
 			s := newScene(t)
 			s.unpackRepo("src")
 			got := s.run(c.Run.Cmd[1:]...)
-			// Archives are read in place, not from a temporary folder.
+			// Archives are read in place, not from a temporary directory.
 			want := result{c.Run.RC, c.Run.Stdout, strings.ReplaceAll(c.Run.Stderr, "@TMP@/pvr-tmprepo/", "../src.tgz/")}
 			if diff := cmp.Diff(want.sorted(), got.sorted(), cmp.AllowUnexported(result{})); diff != "" {
 				t.Errorf("(-recorded +got):\n%s", diff)

@@ -233,7 +233,7 @@ func TestRecordedDefaultKeys(t *testing.T) {
 	}
 }
 
-// The tarball that --certs-url names is unpacked below the config folder.
+// The tarball that --certs-url names is unpacked below the config directory.
 func TestDefaultKeysFromTarball(t *testing.T) {
 	s := sigScene(t, "state-unsigned.json")
 	tarball := filepath.Join(recordings(t), "sig/pvs.defaultkeys.tar.gz")

@@ -33,7 +33,7 @@ type record struct {
 	Stderr string   `json:"stderr"`
 }
 
-// recordings returns the folder of the recordings; the test is skipped without.
+// recordings returns the directory of the recordings; the test is skipped without.
 func recordings(t *testing.T) string {
 	t.Helper()
 	return oracle.Recordings(t, "golden/pvr")
@@ -94,7 +94,7 @@ type result struct {
 	stdout, stderr string
 }
 
-// run runs the tool in the current folder.
+// run runs the tool in the current directory.
 func (s *scene) run(args ...string) result {
 	return s.runInput("", args...)
 }
@@ -217,7 +217,7 @@ type attributes struct {
 	Links uint64 `json:"nlink"`
 }
 
-// tree returns the files of a folder without the repository's own.
+// tree returns the files of a directory without the repository's own.
 func tree(t *testing.T, dir string) map[string]attributes {
 	t.Helper()
 	out := map[string]attributes{}

@@ -76,7 +76,7 @@ func (g *global) flags(fs *pflag.FlagSet) {
 	text(fs, &g.token, "access-token", "a", "PVR_ACCESSTOKEN", "", "bearer `token` for every authenticated call; there is no login then")
 	text(fs, &g.baseURL, "baseurl", "b", "PVR_BASEURL", "https://api.pantahub.com", "`address` of the hub's API")
 	text(fs, &g.repoBaseURL, "repo-baseurl", "r", "PVR_REPO_BASEURL", "https://pvr.pantahub.com", "`address` below which nick/device is")
-	text(fs, &g.configDir, "config-dir", "c", "PVR_CONFIG_DIR", defaultConfigDir(), "`folder` of keys, tokens, caches and the default object store")
+	text(fs, &g.configDir, "config-dir", "c", "PVR_CONFIG_DIR", defaultConfigDir(), "`directory` of keys, tokens, caches and the default object store")
 	text(fs, &g.httpProxy, "http-proxy", "", "PVR_HTTP_PROXY", "system", "system, no, or the `URL` of a proxy")
 	flag(fs, &g.debug, "debug", "d", "PVR_DEBUG", "show HTTP traffic")
 	flag(fs, &g.noUpgrade, "disable-self-upgrade", "", "PVR_DISABLE_SELF_UPGRADE", "accepted; this build never replaces itself")
@@ -119,7 +119,7 @@ func defaultConfigDir() string {
 	return filepath.Join(home, ".pvr")
 }
 
-// prepare makes the config folder with the tool's settings. What cannot be made is
+// prepare makes the config directory with the tool's settings. What cannot be made is
 // complained about by the commands that need it.
 func (t *tool) prepare() {
 	if abs, err := filepath.Abs(t.configDir); err == nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 )
 
-// settings is config.json of the config folder.
+// settings is config.json of the config directory.
 type settings struct {
 	Spec            string
 	AutoUpgrade     bool

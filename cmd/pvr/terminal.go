@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isTerminal tells whether a stream is a terminal, where progress may be shown.
+// isTerminal reports whether a stream is a terminal, where progress may be shown.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -53,7 +53,7 @@ func (v visible) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// isControl tells whether a terminal may obey a character: C0 but for the line
+// isControl reports whether a terminal may obey a character: C0 but for the line
 // feed, the tab and the carriage return, DEL and C1 (ECMA-48).
 func isControl(r rune) bool {
 	return r < 0x20 && r != '\n' && r != '\t' && r != '\r' || r >= 0x7f && r < 0xa0

@@ -129,7 +129,7 @@ func parseStatic(value string, family func(netip.Addr) bool) (Family, error) {
 	}
 	addr, err := netip.ParseAddr(parts[0])
 	if err != nil || !family(addr) {
-		return Family{}, fmt.Errorf("%q is no such address", parts[0])
+		return Family{}, fmt.Errorf("%q is not such an address", parts[0])
 	}
 	bits, err := parseMask(parts[1], addr.BitLen())
 	if err != nil {
@@ -138,7 +138,7 @@ func parseStatic(value string, family func(netip.Addr) bool) (Family, error) {
 	f := Family{Mode: Static, Prefix: netip.PrefixFrom(addr, bits)}
 	if len(parts) == 3 && parts[2] != "" {
 		if f.Gateway, err = netip.ParseAddr(parts[2]); err != nil || !family(f.Gateway) {
-			return Family{}, fmt.Errorf("%q is no gateway address", parts[2])
+			return Family{}, fmt.Errorf("%q is not a gateway address", parts[2])
 		}
 	}
 	return f, nil
@@ -181,7 +181,7 @@ func parseAddrs(list string) ([]netip.Addr, error) {
 		}
 		a, err := netip.ParseAddr(s)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no address", s)
+			return nil, fmt.Errorf("%q is not an address", s)
 		}
 		out = append(out, a)
 	}

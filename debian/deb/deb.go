@@ -18,7 +18,7 @@ import (
 	"github.com/therootcompany/xz"
 )
 
-// ErrFormat is in the chain of every error about a file that is no Debian
+// ErrFormat is in the chain of every error about a file that is not a Debian
 // package or a damaged one.
 var ErrFormat = errors.New("not a Debian package, or a damaged one")
 

@@ -164,7 +164,7 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// TestHostile: nothing is written outside of the folder.
+// TestHostile: nothing is written outside of the directory.
 func TestHostile(t *testing.T) {
 	for name, headers := range map[string][]tar.Header{
 		"parent":             {{Name: "../out"}},
@@ -213,7 +213,7 @@ func TestDamaged(t *testing.T) {
 	flipped[len(flipped)-60] ^= 0x55
 	for name, b := range map[string][]byte{
 		"empty":           nil,
-		"other file":      []byte("hello, this is no package at all"),
+		"other file":      []byte("hello, this is not a package at all"),
 		"only the magic":  []byte(magic),
 		"no data":         append([]byte(magic), member("debian-binary", []byte("2.0\n"))...),
 		"version 3":       append([]byte(magic), member("debian-binary", []byte("3.0\n"))...),

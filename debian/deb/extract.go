@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// Extract writes files of a package below a folder.
+// Extract writes files of a package below a directory.
 type Extract struct {
 	// Keep tells which files are wanted, by their path in the package; nil keeps
-	// all. Folders are made as their files need them.
+	// all. Directories are made as their files need them.
 	Keep func(name string) bool
-	// Place maps a path of the package to one below the folder; nil keeps it.
+	// Place maps a path of the package to one below the directory; nil keeps it.
 	Place func(name string) string
 	// Time is given to every file.
 	Time time.Time
 }
 
-// ErrKind is in the chain when a wanted file is neither a regular file, a folder
+// ErrKind is in the chain when a wanted file is neither a regular file, a directory
 // nor a link.
-var ErrKind = errors.New("not a regular file, folder or link")
+var ErrKind = errors.New("not a regular file, directory or link")
 
 // To unpacks the package in r into dir, which exists. No file is written outside
 // of dir, whatever names and links the package holds. Owners, set-user-id bits and
@@ -128,7 +128,7 @@ func (w writer) symlink(to, target string) error {
 	return w.root.Symlink(target, to)
 }
 
-// relative returns the way from a folder to a path, both relative to one root.
+// relative returns the way from a directory to a path, both relative to one root.
 func relative(dir, to string) string {
 	if dir == "." {
 		return to

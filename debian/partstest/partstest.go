@@ -14,7 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Bench runs steps, each once, in folders that go with the test.
+// Bench runs steps, each once, in directories that go with the test.
 type Bench struct {
 	*debian.Parts
 	t     *testing.T
@@ -126,7 +126,7 @@ func (b *Bench) Tools() *debian.Toolbox {
 	return tools
 }
 
-// Run runs a step after all that it depends on and returns its output folder.
+// Run runs a step after all that it depends on and returns its output directory.
 func (b *Bench) Run(s build.Step) string {
 	b.t.Helper()
 	if err := b.Try(s); err != nil {
@@ -153,7 +153,7 @@ func (b *Bench) Try(s build.Step) error {
 }
 
 // Work returns what the step is given when it runs: its output, emptied unless it
-// is done, and a scratch folder.
+// is done, and a scratch directory.
 func (b *Bench) Work(s build.Step) *build.Work {
 	b.t.Helper()
 	tmp := b.t.TempDir()

@@ -27,7 +27,7 @@ const BlockSize = 4096
 // maxMap bounds the bytes of a map that is read.
 const maxMap = 64 << 20
 
-// ErrFormat is wrapped by every error about bytes that are no block map of
+// ErrFormat is wrapped by every error about bytes that are not a block map of
 // version 2; ErrSum by those about content that differs from its checksum.
 var (
 	ErrFormat = errors.New("not a block map of version 2.0")
@@ -248,7 +248,7 @@ func (rec record) parse() (Range, error) {
 func number(text string) (int64, error) {
 	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 63)
 	if err != nil {
-		return 0, fmt.Errorf("reading block map: %q is no number: %w", text, ErrFormat)
+		return 0, fmt.Errorf("reading block map: %q is not a number: %w", text, ErrFormat)
 	}
 	return int64(n), nil
 }

@@ -60,7 +60,7 @@ func TestRangesAreTheBlocksWithData(t *testing.T) {
 		got = append(got, [2]int64{r.First, r.Last})
 	}
 	if m.Mapped() == m.Blocks() {
-		t.Skip("the file system of the temporary folder does not tell holes")
+		t.Skip("the file system of the temporary directory does not tell holes")
 	}
 	if diff := cmp.Diff([][2]int64{{0, 0}, {2, 3}, {64, 64}}, got); diff != "" {
 		t.Error(diff)

@@ -20,7 +20,7 @@ import (
 	"io"
 )
 
-// ErrFormat is wrapped by every error about bytes that are no usable xz stream.
+// ErrFormat is wrapped by every error about bytes that are not a usable xz stream.
 var ErrFormat = errors.New("not a single xz stream with CRC32")
 
 const (

@@ -1,6 +1,6 @@
 // Package atomicfile is the one way in which this repository writes a file that
 // must survive a power cut or a kill: the bytes go to a temporary file in the
-// same folder, are synced, and take the final name by rename; then the folder is
+// same directory, are synced, and take the final name by rename; then the directory is
 // synced. Whoever looks sees the old content or the new, never a part.
 package atomicfile
 
@@ -75,15 +75,15 @@ func (f *File) Abort() {
 	_ = os.Remove(f.Name())
 }
 
-// SyncDir makes the names in a folder durable.
+// SyncDir makes the names in a directory durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("opening folder %s: %w", dir, err)
+		return fmt.Errorf("opening directory %s: %w", dir, err)
 	}
 	defer d.Close()
 	if err := d.Sync(); err != nil {
-		return fmt.Errorf("syncing folder %s: %w", dir, err)
+		return fmt.Errorf("syncing directory %s: %w", dir, err)
 	}
 	return nil
 }

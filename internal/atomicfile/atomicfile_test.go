@@ -17,7 +17,7 @@ func expect(t *testing.T, path, want string) {
 	}
 	names, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(names) != 1 {
-		t.Errorf("the folder holds %v (%v), want one file", names, err)
+		t.Errorf("the directory holds %v (%v), want one file", names, err)
 	}
 }
 
@@ -73,19 +73,19 @@ func TestAbortAfterCommitKeepsTheFile(t *testing.T) {
 func TestErrors(t *testing.T) {
 	dir := t.TempDir()
 	if err := Write(filepath.Join(dir, "gone", "file"), nil, 0o644); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("writing into a folder that is not there: %v", err)
+		t.Errorf("writing into a directory that is not there: %v", err)
 	}
-	full := filepath.Join(dir, "folder")
+	full := filepath.Join(dir, "directory")
 	if err := os.MkdirAll(filepath.Join(full, "x"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := Write(full, []byte("x"), 0o644); err == nil {
-		t.Error("a folder was replaced by a file")
+		t.Error("a directory was replaced by a file")
 	}
 	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
-		t.Errorf("the folder holds %v (%v), want nothing besides", names, err)
+		t.Errorf("the directory holds %v (%v), want nothing besides", names, err)
 	}
 	if err := SyncDir(filepath.Join(dir, "gone")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("syncing a folder that is not there: %v", err)
+		t.Errorf("syncing a directory that is not there: %v", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // once in place of each file.
 const syncAll = 16
 
-// Batch is many files of one folder that get their names together: all contents
+// Batch is many files of one directory that get their names together: all contents
 // are durable before the first name appears. Until Commit nothing is visible, and
 // Abort leaves nothing behind. It is not safe for concurrent use.
 type Batch struct {
@@ -23,7 +23,7 @@ type Batch struct {
 
 type staged struct{ temp, name string }
 
-// NewBatch returns an empty batch for a folder.
+// NewBatch returns an empty batch for a directory.
 func NewBatch(dir string) *Batch { return &Batch{dir: dir} }
 
 // Len returns the number of files that wait for their names.
@@ -109,11 +109,11 @@ func (b *Batch) Abort() {
 	b.staged = nil
 }
 
-// SyncFS makes everything written to the file system of a folder durable.
+// SyncFS makes everything written to the file system of a directory durable.
 func SyncFS(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("opening folder %s: %w", dir, err)
+		return fmt.Errorf("opening directory %s: %w", dir, err)
 	}
 	defer d.Close()
 	if err := unix.Syncfs(int(d.Fd())); err != nil {

@@ -74,12 +74,12 @@ func TestBatchAbort(t *testing.T) {
 	}
 }
 
-func TestBatchWithoutFolder(t *testing.T) {
+func TestBatchWithoutDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "none")
 	if _, err := NewBatch(dir).Create(0o600); err == nil {
-		t.Error("no error without a folder")
+		t.Error("no error without a directory")
 	}
 	if err := SyncFS(dir); err == nil {
-		t.Error("no error on a folder that is not there")
+		t.Error("no error on a directory that is not there")
 	}
 }

@@ -31,6 +31,6 @@ func TestInstall(t *testing.T) {
 		t.Errorf("the file was closed: %v", err)
 	}
 	if err := Install(f, filepath.Join(dir, "missing", "name")); err == nil {
-		t.Error("a folder that does not exist was no error")
+		t.Error("a directory that does not exist was not an error")
 	}
 }

@@ -327,7 +327,7 @@ func TestRefuses(t *testing.T) {
 	}
 	l.Unlock()
 	l.Unlock()
-	if err := l.Remove(); err != nil { // twice is no mistake
+	if err := l.Remove(); err != nil { // twice is not a mistake
 		t.Error(err)
 	}
 }

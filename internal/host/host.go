@@ -20,7 +20,7 @@ type Need struct {
 	Name string
 	// Package is the Debian package that brings it.
 	Package string
-	// Has tells whether it is there. Default: the program is on the PATH.
+	// Has reports whether it is there. Default: the program is on the PATH.
 	Has func() bool
 }
 

@@ -17,7 +17,7 @@ import (
 // add.
 type AddOptions struct {
 	// From names the source: an image (see [image.Resolve]), a root file system
-	// (folder, tar archive plain or as gzip, xz or zstd, URL), or REPOSITORY#PART.
+	// (directory, tar archive plain or as gzip, xz or zstd, URL), or REPOSITORY#PART.
 	From string
 	// Kind of source; default Docker.
 	Kind Kind
@@ -88,14 +88,14 @@ func (w *Workspace) add(ctx context.Context, name string, src *Source, o AddOpti
 }
 
 // existing returns the manifest of an application that is there, nil when there is
-// no folder of its name.
+// no directory of its name.
 func (w *Workspace) existing(name string) (*Source, error) {
 	if !w.Exists(name) {
 		return nil, nil
 	}
-	info, err := os.Lstat(w.folder(name))
+	info, err := os.Lstat(w.directory(name))
 	if err == nil && !info.IsDir() {
-		return nil, fault.New(fault.BadInput, "%s is there and no folder", name)
+		return nil, fault.New(fault.BadInput, "%s is there and no directory", name)
 	}
 	return w.read(name)
 }

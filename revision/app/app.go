@@ -1,4 +1,4 @@
-// Package app makes applications in a checkout: folders that hold src.json, what
+// Package app makes applications in a checkout: directories that hold src.json, what
 // the template renders of it (run.json, lxc.container.conf), the root file system
 // as squashfs and the digest of what that was made from (manual: pvr, app
 // commands; device mapper commands). It needs no root and no other program.
@@ -25,7 +25,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// File names in an application's folder.
+// File names in an application's directory.
 const (
 	SourceName  = "src.json"
 	runName     = "run.json"
@@ -109,11 +109,11 @@ func CheckName(name string) (string, error) {
 	return name, nil
 }
 
-func (w *Workspace) folder(name string) string { return filepath.Join(w.Dir, name) }
+func (w *Workspace) directory(name string) string { return filepath.Join(w.Dir, name) }
 
-// Exists tells whether the checkout has a folder of that name.
+// Exists reports whether the checkout has a directory of that name.
 func (w *Workspace) Exists(name string) bool {
-	_, err := os.Lstat(w.folder(name))
+	_, err := os.Lstat(w.directory(name))
 	return err == nil
 }
 
@@ -128,7 +128,7 @@ func (w *Workspace) List() ([]string, error) {
 		if _, err := CheckName(e.Name()); err != nil || !e.IsDir() {
 			continue
 		}
-		if info, err := os.Stat(filepath.Join(w.folder(e.Name()), SourceName)); err == nil && info.Mode().IsRegular() {
+		if info, err := os.Stat(filepath.Join(w.directory(e.Name()), SourceName)); err == nil && info.Mode().IsRegular() {
 			names = append(names, e.Name())
 		}
 	}
@@ -138,7 +138,7 @@ func (w *Workspace) List() ([]string, error) {
 
 // read returns an application's manifest.
 func (w *Workspace) read(name string) (*Source, error) {
-	s, err := readSource(filepath.Join(w.folder(name), SourceName))
+	s, err := readSource(filepath.Join(w.directory(name), SourceName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.BadInput, "application %q: it has no %s; pvr app ls lists the applications", name, SourceName)
 	}
@@ -158,7 +158,7 @@ func (w *Workspace) Info(name string) (canon.Value, error) {
 	return s.JSON(), nil
 }
 
-// Remove deletes an application's folder, not its configuration or signatures.
+// Remove deletes an application's directory, not its configuration or signatures.
 func (w *Workspace) Remove(name string) error {
 	name, err := CheckName(name)
 	if err != nil {
@@ -167,7 +167,7 @@ func (w *Workspace) Remove(name string) error {
 	if _, err := w.read(name); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(w.folder(name)); err != nil {
+	if err := os.RemoveAll(w.directory(name)); err != nil {
 		return fmt.Errorf("removing application %q: %w", name, err)
 	}
 	return nil

@@ -34,10 +34,10 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// recordings returns a folder of recorded commands or skips the test.
-func recordings(t testing.TB, folder string) string {
+// recordings returns a directory of recorded commands or skips the test.
+func recordings(t testing.TB, directory string) string {
 	t.Helper()
-	return oracle.Recordings(t, "golden/pvr/"+folder)
+	return oracle.Recordings(t, "golden/pvr/"+directory)
 }
 
 func readJSON(t testing.TB, path string, to any) {
@@ -72,7 +72,7 @@ func unpack(t testing.TB, archive, dir string) {
 	}
 }
 
-// push puts the image or index of a layout folder into the registry.
+// push puts the image or index of a layout directory into the registry.
 func push(t testing.TB, dir, reference string, transport http.RoundTripper) {
 	t.Helper()
 	index, err := layout.ImageIndexFromPath(dir)
@@ -211,7 +211,7 @@ func entry(t testing.TB, dir, line string, fields []string) listed {
 	return e
 }
 
-// checkFiles compares an application's folder with a recorded one.
+// checkFiles compares an application's directory with a recorded one.
 func checkFiles(t *testing.T, dir string, want map[string]json.RawMessage) {
 	t.Helper()
 	var have, wanted []string
@@ -467,13 +467,13 @@ func distinct(lines []string) []string {
 	return out
 }
 
-// treeOf lists a folder's files with the digests of their contents.
+// treeOf lists a directory's files with the digests of their contents.
 func treeOf(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			found[p] = "folder"
+			found[p] = "directory"
 			return err
 		}
 		data, err := os.ReadFile(p)
@@ -488,7 +488,7 @@ func treeOf(t testing.TB, dir string) map[string]string {
 }
 
 // tarOf makes a tar archive of names and contents; a name ending in "/" is a
-// folder.
+// directory.
 func tarOf(t testing.TB, members ...[2]string) []byte {
 	t.Helper()
 	var b bytes.Buffer

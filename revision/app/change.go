@@ -12,11 +12,11 @@ import (
 )
 
 // change collects the new files of one application and puts them in place
-// together. They grow in a folder of the repository's own, which the next command
+// together. They grow in a directory of the repository's own, which the next command
 // removes when this one is killed, where that is on the same file system; else
 // beside the application.
 type change struct {
-	final string // the application's folder
+	final string // the application's directory
 	isNew bool   // final is not there yet
 	dir   string // where files are made; final itself where nothing else can be
 	files []*atomicfile.File
@@ -25,7 +25,7 @@ type change struct {
 	gone  []string // removed when all else is in place
 }
 
-// change begins a change of a folder.
+// change begins a change of a directory.
 func (w *Workspace) change(final string) (*change, error) {
 	c := &change{final: final, dir: final}
 	parent, base := filepath.Split(final)
@@ -40,13 +40,13 @@ func (w *Workspace) change(final string) (*change, error) {
 	}
 	dir, err := os.MkdirTemp(parent, "."+base[:min(len(base), 200)]+".tmp-")
 	if err != nil {
-		return nil, fmt.Errorf("making a folder for %s: %w", base, err)
+		return nil, fmt.Errorf("making a directory for %s: %w", base, err)
 	}
 	c.dir = dir
 	return c, os.Chmod(dir, 0o755)
 }
 
-// repositoryDir is the folder of the repository in a checkout.
+// repositoryDir is the directory of the repository in a checkout.
 const repositoryDir = ".pvr"
 
 func sameFileSystem(a, b string) bool {
@@ -58,7 +58,7 @@ func sameFileSystem(a, b string) bool {
 func (c *change) create(name string) (*atomicfile.File, error) {
 	path := filepath.Join(c.dir, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("making the folder of %s: %w", name, err)
+		return nil, fmt.Errorf("making the directory of %s: %w", name, err)
 	}
 	f, err := atomicfile.Create(path, 0o644)
 	if err != nil {
@@ -105,7 +105,7 @@ func (c *change) commit() error {
 		return nil
 	}
 	if err := os.Rename(c.dir, c.final); err != nil {
-		return fmt.Errorf("naming the new folder: %w", err)
+		return fmt.Errorf("naming the new directory: %w", err)
 	}
 	c.dir, c.isNew = c.final, false
 	return atomicfile.SyncDir(filepath.Dir(c.final))
@@ -121,7 +121,7 @@ func (c *change) place(i int) error {
 	}
 	from, to := filepath.Join(c.dir, c.names[i]), filepath.Join(c.final, c.names[i])
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return fmt.Errorf("making the folder of %s: %w", c.names[i], err)
+		return fmt.Errorf("making the directory of %s: %w", c.names[i], err)
 	}
 	if err := os.Rename(from, to); err != nil {
 		return fmt.Errorf("placing %s: %w", c.names[i], err)

@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	dmFolder   = "_dm"
-	verityType = "dm-verity"
-	saltSize   = 32
+	dmDirectory = "_dm"
+	verityType  = "dm-verity"
+	saltSize    = 32
 )
 
 // manifestKey is the place of a volume's device mapper manifest.
 func manifestKey(container, volume string) string {
-	return container + "/" + dmFolder + "/" + volume + ".json"
+	return container + "/" + dmDirectory + "/" + volume + ".json"
 }
 
 // SplitVolume reads CONTAINER VOLUME or CONTAINER/VOLUME, the arguments of pvr
@@ -44,7 +44,7 @@ func SplitVolume(args ...string) (container, volume string, err error) {
 	return container, volume, nil
 }
 
-// element tells whether a text is one element of a path below the checkout.
+// element reports whether a text is one element of a path below the checkout.
 func element(text string) bool {
 	return !strings.Contains(text, "/") && state.CheckKey(text) == nil
 }
@@ -65,7 +65,7 @@ func (w *Workspace) ConvertDM(ctx context.Context, container, volume string) (*R
 }
 
 func (w *Workspace) convert(ctx context.Context, container, volume string, r *Result) error {
-	c, err := w.openFolder(w.folder(container))
+	c, err := w.openDirectory(w.directory(container))
 	if err != nil {
 		return err
 	}
@@ -115,10 +115,10 @@ func seeded(manifest canon.Value) canon.Value {
 	return manifest
 }
 
-// openFolder begins a change in a folder that must be there.
-func (w *Workspace) openFolder(dir string) (*change, error) {
+// openDirectory begins a change in a directory that must be there.
+func (w *Workspace) openDirectory(dir string) (*change, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, fault.New(fault.BadInput, "%s is no folder of this checkout", filepath.Base(dir))
+		return nil, fault.New(fault.BadInput, "%s is not a directory of this checkout", filepath.Base(dir))
 	}
 	return w.change(dir)
 }
@@ -166,7 +166,7 @@ func (w *Workspace) protect(ctx context.Context, c *change, container, name stri
 	}
 	key := manifestKey(container, name)
 	manifest = with(manifest, canon.Member{Name: "root_hash", Value: canon.Str(root)})
-	if err := c.write(dmFolder+"/"+name+".json", manifest.Encode()); err != nil {
+	if err := c.write(dmDirectory+"/"+name+".json", manifest.Encode()); err != nil {
 		return err
 	}
 	r.Written = append(r.Written, container+"/"+hashes, key)
@@ -263,7 +263,7 @@ func mapped(run canon.Value, volume string) (canon.Value, error) {
 func (w *Workspace) ApplyDM(ctx context.Context, keys []string, prefix string) (*Result, error) {
 	r := &Result{}
 	for _, key := range keys {
-		if !strings.HasPrefix(key, prefix) || !strings.Contains(key, "/"+dmFolder+"/") || !strings.HasSuffix(key, ".json") {
+		if !strings.HasPrefix(key, prefix) || !strings.Contains(key, "/"+dmDirectory+"/") || !strings.HasSuffix(key, ".json") {
 			continue
 		}
 		if err := w.apply(ctx, key, r); err != nil {
@@ -277,10 +277,10 @@ func (w *Workspace) apply(ctx context.Context, key string, r *Result) error {
 	if err := state.CheckKey(key); err != nil {
 		return fault.Wrap(fault.BadInput, err, "reading the key")
 	}
-	container, file, _ := strings.Cut(key, "/"+dmFolder+"/")
+	container, file, _ := strings.Cut(key, "/"+dmDirectory+"/")
 	name := strings.TrimSuffix(file, ".json")
 	if !element(name) || !element(container) {
-		return fault.New(fault.BadInput, "CONTAINER/%s/VOLUME.json is expected", dmFolder)
+		return fault.New(fault.BadInput, "CONTAINER/%s/VOLUME.json is expected", dmDirectory)
 	}
 	manifest, err := w.readManifest(key)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -292,7 +292,7 @@ func (w *Workspace) apply(ctx context.Context, key string, r *Result) error {
 	if text(manifest, "type") != verityType {
 		return nil // another kind of mapping has no hash tree
 	}
-	c, err := w.openFolder(w.folder(container))
+	c, err := w.openDirectory(w.directory(container))
 	if err != nil {
 		return err
 	}

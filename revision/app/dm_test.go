@@ -217,7 +217,7 @@ func TestConversionsRefused(t *testing.T) {
 	put(t, w, "c/_dm/other.json", []byte(`{"type":"dm-crypt"}`))
 	before := treeOf(t, w.Dir)
 	for args, want := range map[[2]string]string{
-		{"c", "v"}: "does not mount v", {"c", "small"}: "no whole block", {"c", "no"}: "opening the volume", {"no", "v"}: "no is no folder",
+		{"c", "v"}: "does not mount v", {"c", "small"}: "no whole block", {"c", "no"}: "opening the volume", {"no", "v"}: "no is not a directory",
 		{"c", "../x"}: "volume could not be found", {"..", "v"}: "volume could not be found", {"c", ""}: "volume could not be found",
 	} {
 		if _, err := w.ConvertDM(context.Background(), args[0], args[1]); err == nil || !strings.Contains(err.Error(), want) {

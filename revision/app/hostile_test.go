@@ -214,7 +214,7 @@ func BenchmarkAdd(b *testing.B) {
 	b.ReportMetric(float64(size), "bytes")
 }
 
-// addFiles adds the regular files of a folder up to 4 MB until left are spent.
+// addFiles adds the regular files of a directory up to 4 MB until left are spent.
 func addFiles(b *testing.B, w *tar.Writer, dir string, left int64) int64 {
 	b.Helper()
 	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {

@@ -38,7 +38,7 @@ type build struct {
 }
 
 func (w *Workspace) begin(name string, old, src *Source) (*build, error) {
-	c, err := w.change(w.folder(name))
+	c, err := w.change(w.directory(name))
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (b *build) ensureDocker(ctx context.Context) error {
 	return nil
 }
 
-// current tells whether an image is there and was made from what is wanted.
+// current reports whether an image is there and was made from what is wanted.
 func (b *build) current(file, suffix, want string) bool {
 	info, err := os.Stat(filepath.Join(b.change.final, file))
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {

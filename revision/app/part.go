@@ -154,7 +154,7 @@ func (b *build) fetched(ctx context.Context, c *change, p *part, key, name strin
 	return ctx.Err()
 }
 
-// same tells whether a file has the content already.
+// same reports whether a file has the content already.
 func same(path, sum string) bool {
 	f, err := os.Open(path)
 	if err != nil {

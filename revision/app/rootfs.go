@@ -21,7 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 )
 
-// essential are the folders that a read-only container needs.
+// essential are the directories that a read-only container needs.
 var essential = []string{"proc", "sys", "dev", "tmp", "var/tmp", "run", "var/run"}
 
 // emulator is what builders leave in images for other architectures.
@@ -49,7 +49,7 @@ func (w *Workspace) composeImage(ctx context.Context, name string, i *image.Imag
 	w.say(name, "", "Stripping qemu files...")
 	tree.Remove(emulator)
 	w.say(name, "", "Adding essential structural dirs to operate RO containers")
-	if err := tree.EnsureFolders(essential...); err != nil {
+	if err := tree.EnsureDirectories(essential...); err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
 	return tree, nil
@@ -65,7 +65,7 @@ func layerLine(p image.Progress) string {
 	return fmt.Sprintf("Layer %d downloaded", p.Layer)
 }
 
-// composeRootfs builds a root file system from a folder, a tar archive or the URL
+// composeRootfs builds a root file system from a directory, a tar archive or the URL
 // of one, as it is.
 func (w *Workspace) composeRootfs(ctx context.Context, from string) (*rootfs.Tree, error) {
 	tree, err := rootfs.New("", w.limit())
@@ -91,7 +91,7 @@ func (w *Workspace) addRootfs(ctx context.Context, tree *rootfs.Tree, from strin
 		return fault.Wrap(fault.BadInput, err, "opening it")
 	}
 	if info.IsDir() {
-		return tree.AddFolder(ctx, path)
+		return tree.AddDirectory(ctx, path)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -110,7 +110,7 @@ func (w *Workspace) expand(path string) (string, error) {
 	if path == "~" || strings.HasPrefix(path, "~/") {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return "", fmt.Errorf("finding the home folder: %w", err)
+			return "", fmt.Errorf("finding the home directory: %w", err)
 		}
 		return filepath.Join(home, path[1:]), nil
 	}
@@ -207,7 +207,7 @@ func (w *Workspace) squash(ctx context.Context, c *change, name, file string, tr
 	if err != nil {
 		return "", err
 	}
-	w.say(name, name+"/"+file, "Generating squashfs file: %s -comp %v", filepath.Join(w.folder(name), file), f.squashfs.Compression)
+	w.say(name, name+"/"+file, "Generating squashfs file: %s -comp %v", filepath.Join(w.directory(name), file), f.squashfs.Compression)
 	if err := tree.WriteSquashfs(ctx, out, f.squashfs, f.normal); err != nil {
 		return "", fmt.Errorf("writing %s/%s: %w", name, file, err)
 	}

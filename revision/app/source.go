@@ -151,7 +151,7 @@ type Kind string
 // The kinds of sources, as pvr app add --type takes them.
 const (
 	Docker Kind = "docker" // a container image
-	Rootfs Kind = "rootfs" // a folder, a tar archive or the URL of one
+	Rootfs Kind = "rootfs" // a directory, a tar archive or the URL of one
 	PVR    Kind = "pvr"    // a part of another repository
 )
 

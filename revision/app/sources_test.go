@@ -69,7 +69,7 @@ func TestRecordedRootfs(t *testing.T) {
 			_, err := w.Add(context.Background(), name, o)
 			if c.RC != 0 {
 				if err == nil || w.Exists(name) {
-					t.Errorf("error %v; the folder is there: %v", err, w.Exists(name))
+					t.Errorf("error %v; the directory is there: %v", err, w.Exists(name))
 				}
 				return
 			}

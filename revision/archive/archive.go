@@ -293,7 +293,7 @@ func (im *importer) member(h *tar.Header, r io.Reader) error {
 		return nil
 	case tar.TypeReg:
 	default:
-		return fmt.Errorf("type %q: only files and folders are allowed", h.Typeflag)
+		return fmt.Errorf("type %q: only files and directories are allowed", h.Typeflag)
 	}
 	if im.total += h.Size; h.Size > im.limits.Total || im.total > im.limits.Total {
 		return fmt.Errorf("the archive holds more than %d bytes", im.limits.Total)

@@ -248,7 +248,7 @@ func (p *parser) str() (string, error) {
 	return "", io.ErrUnexpectedEOF
 }
 
-// validText replaces every byte that is no UTF-8 by U+FFFD.
+// validText replaces every byte that is not valid UTF-8 by U+FFFD.
 func validText(b []byte) string {
 	if utf8.Valid(b) {
 		return string(b)

@@ -50,7 +50,7 @@ type Member struct {
 // Kind returns the value's JSON type.
 func (v Value) Kind() Kind { return v.kind }
 
-// IsNull tells whether the value is null.
+// IsNull reports whether the value is null.
 func (v Value) IsNull() bool { return v.kind == Null }
 
 // Text returns a string's decoded text and whether the value is a string.
@@ -116,7 +116,7 @@ func sortMembers(m []Member) ([]Member, *string) {
 	return out, dup
 }
 
-// Equal tells whether two values have the same canonical form.
+// Equal reports whether two values have the same canonical form.
 func Equal(a, b Value) bool {
 	if a.kind != b.kind || a.text != b.text || len(a.elems) != len(b.elems) || len(a.members) != len(b.members) {
 		return false

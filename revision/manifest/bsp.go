@@ -140,7 +140,7 @@ func aliases(n node) map[string][]string {
 	return out
 }
 
-// defines tells whether any hardware has a driver of this name.
+// defines reports whether any hardware has a driver of this name.
 func (d *Drivers) defines(driver string) bool {
 	if d == nil {
 		return false

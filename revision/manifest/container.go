@@ -12,8 +12,8 @@ import (
 // containers reads every <container>/run.json with what belongs to it.
 func (p *parser) containers() {
 	for _, key := range p.keys {
-		folder, file, ok := strings.Cut(key, "/")
-		if !ok || file != "run.json" || folder == "bsp" || folder == "_config" || folder == "_sigs" {
+		directory, file, ok := strings.Cut(key, "/")
+		if !ok || file != "run.json" || directory == "bsp" || directory == "_config" || directory == "_sigs" {
 			continue
 		}
 		n, _ := p.value(key)
@@ -22,15 +22,15 @@ func (p *parser) containers() {
 			continue
 		}
 		if o, ok := n.object(); ok {
-			p.sys.Containers = append(p.sys.Containers, p.container(folder, o))
+			p.sys.Containers = append(p.sys.Containers, p.container(directory, o))
 		}
 	}
 	p.orphans()
 }
 
-func (p *parser) container(folder string, o *object) Container {
+func (p *parser) container(directory string, o *object) Container {
 	c := Container{
-		Name:      folder,
+		Name:      directory,
 		Group:     p.groupName(o),
 		Network:   network(o),
 		Logs:      loggers(o),
@@ -40,14 +40,14 @@ func (p *parser) container(folder string, o *object) Container {
 		DevLog:    o.boolean("dev-log", p.opt.DevLog),
 		AutoModFW: autoModFW(o),
 		Remount:   remount(o),
-		Services:  p.services(folder),
-		Overlay:   p.overlay(folder),
+		Services:  p.services(directory),
+		Overlay:   p.overlay(directory),
 	}
-	if name := o.need("name"); name != "" && name != folder {
-		o.at("name", canon.Value{}).fail("%.80q; it must be the folder's name %q", name, folder)
+	if name := o.need("name"); name != "" && name != directory {
+		o.at("name", canon.Value{}).fail("%.80q; it must be the directory's name %q", name, directory)
 	}
-	if folder == "pantavisor" || folder == "_pv_" {
-		o.fail("the name %q belongs to the runtime itself", folder)
+	if directory == "pantavisor" || directory == "_pv_" {
+		o.fail("the name %q belongs to the runtime itself", directory)
 	}
 	c.Goal = Goal(o.enum("status_goal", "", "MOUNTED", "STARTED", "READY"))
 	c.Restart = Restart(o.enum("restart_policy", "", "system", "container"))
@@ -56,7 +56,7 @@ func (p *parser) container(folder string, o *object) Container {
 		c.Storage = p.storage(s)
 	}
 	c.Requires, c.Wants = requirements(o)
-	p.files(o, folder, &c)
+	p.files(o, directory, &c)
 	if spec := o.str("#spec"); spec != "" && spec != "service-manifest-run@1" {
 		o.note("#spec is %.80q; service-manifest-run@1 is expected", spec)
 	}
@@ -67,21 +67,21 @@ func (p *parser) container(folder string, o *object) Container {
 
 // files reads what a container mounts. Whether a program must be there is known
 // only with the goal, see checkRunnable.
-func (p *parser) files(o *object, folder string, c *Container) {
+func (p *parser) files(o *object, directory string, c *Container) {
 	c.Type = o.enum("type", "", "lxc")
 	if n, ok := o.member("config"); ok {
 		c.Config = n.str()
-		p.hasFile(n, folder, c.Config)
+		p.hasFile(n, directory, c.Config)
 	}
 	if n, ok := o.member("root-volume"); ok {
-		c.Root = p.artifact(n, folder)
+		c.Root = p.artifact(n, directory)
 	}
 	n, ok := o.member("volumes")
 	if !ok {
 		return
 	}
 	for _, e := range n.elems() {
-		if a := p.artifact(e, folder); a.File != "" {
+		if a := p.artifact(e, directory); a.File != "" {
 			c.Volumes = append(c.Volumes, a)
 		}
 	}
@@ -132,7 +132,7 @@ func autoModFW(o *object) bool {
 	return n.str() != "no"
 }
 
-// exports reads the folders that the container shows to the host.
+// exports reads the directories that the container shows to the host.
 func exports(o *object) []string {
 	n, ok := o.member("exports")
 	if !ok {
@@ -194,7 +194,7 @@ func network(parent *object) *Network {
 	}
 	if net.IP != "" {
 		if _, err := netip.ParseAddr(net.IP); err != nil {
-			o.at("ip", canon.Value{}).fail("%.80q is no address", net.IP)
+			o.at("ip", canon.Value{}).fail("%.80q is not an address", net.IP)
 		}
 	}
 	if _, err := parseMAC(net.MAC); net.MAC != "" && err != nil {
@@ -288,8 +288,8 @@ func requirementList(parent *object, name string) []Requirement {
 
 // services reads <container>/services.json: an object with the array services, or
 // that array alone.
-func (p *parser) services(folder string) []Service {
-	n, ok := p.value(folder + "/services.json")
+func (p *parser) services(directory string) []Service {
+	n, ok := p.value(directory + "/services.json")
 	if !ok {
 		return nil
 	}
@@ -349,15 +349,15 @@ func (p *parser) orphans() {
 		said[c.Name] = true // needs no word
 	}
 	for _, key := range p.keys {
-		folder, file, _ := strings.Cut(key, "/")
-		if folder == "_config" {
-			folder, _, _ = strings.Cut(file, "/")
+		directory, file, _ := strings.Cut(key, "/")
+		if directory == "_config" {
+			directory, _, _ = strings.Cut(file, "/")
 		} else if file != "services.json" {
 			continue
 		}
-		if !said[folder] {
-			said[folder] = true
-			p.at(key).note("ignored, because there is no container %q", folder)
+		if !said[directory] {
+			said[directory] = true
+			p.at(key).note("ignored, because there is no container %q", directory)
 		}
 	}
 	offered := map[string]bool{}
@@ -376,9 +376,9 @@ func (p *parser) orphans() {
 }
 
 // overlay returns the paths below _config/<container>/.
-func (p *parser) overlay(folder string) []string {
+func (p *parser) overlay(directory string) []string {
 	var out []string
-	prefix := "_config/" + folder + "/"
+	prefix := "_config/" + directory + "/"
 	for _, key := range p.keys[sort.SearchStrings(p.keys, prefix):] {
 		rest, ok := strings.CutPrefix(key, prefix)
 		if !ok {

@@ -178,11 +178,11 @@ func TestEveryViolationIsNamed(t *testing.T) {
 		{"nothing to boot", device().with("bsp/run.json", `{"linux":"kernel.img"}`), "fit, rpiab, or linux and initrd"},
 		{"BSP file", device().with("bsp/run.json", `{"fit":"x.fit"}`), `fit: "bsp/x.fit" is not in the state`},
 		{"addon", device().with("bsp/run.json", `{"linux":"kernel.img","initrd":"pantavisor","addons":["gone"]}`), `addons[0]: "bsp/gone"`},
-		{"addon outside", device().with("bsp/run.json", `{"linux":"kernel.img","initrd":"pantavisor","addons":["../../etc/passwd"]}`), "no relative path"},
+		{"addon outside", device().with("bsp/run.json", `{"linux":"kernel.img","initrd":"pantavisor","addons":["../../etc/passwd"]}`), "not a relative path"},
 		{"BSP type", device().with("bsp/run.json", `[]`), "an object is expected"},
 		{"drivers spec", device().with("bsp/drivers.json", `{"all":{}}`), "driver-aliases@1 is expected"},
 		{"required driver", device().app("a", `,"drivers":{"required":["gpu"]}`), "a/run.json: drivers.required: bsp/drivers.json does not define gpu"},
-		{"name", device().app("a", `,"name":"b"`).with("a/run.json", `{"name":"b"}`), `it must be the folder's name "a"`},
+		{"name", device().app("a", `,"name":"b"`).with("a/run.json", `{"name":"b"}`), `it must be the directory's name "a"`},
 		{"no name", device().with("a/run.json", `{}`), "a/run.json: name: missing"},
 		{"reserved name", device().app("pantavisor", ""), "belongs to the runtime"},
 		{"config missing", device().with("a/run.json", `{"name":"a","type":"lxc","root-volume":"r"}`), "a/run.json: config: missing"},
@@ -423,7 +423,7 @@ func TestUnknownMembersAreNotes(t *testing.T) {
 	}
 }
 
-// recordings returns the folder of recordings or skips the test.
+// recordings returns the directory of recordings or skips the test.
 func recordings(t testing.TB) string {
 	t.Helper()
 	return oracle.Recordings(t, "")

@@ -88,29 +88,29 @@ func (p *parser) others() {
 }
 
 // hasFile reports a file that the state should have.
-func (p *parser) hasFile(n node, folder, name string) {
-	key := folder + "/" + name
+func (p *parser) hasFile(n node, directory, name string) {
+	key := directory + "/" + name
 	if state.CheckKey(key) != nil {
-		n.fail("%.120q is no relative path below %s/", name, folder)
+		n.fail("%.120q is not a relative path below %s/", name, directory)
 		return
 	}
 	if _, ok := p.state.Value(key); ok {
 		return
 	}
-	if strings.HasSuffix(name, ".data") && p.hasFolder(key) {
+	if strings.HasSuffix(name, ".data") && p.hasDirectory(key) {
 		return
 	}
 	n.fail("%q is not in the state", key)
 }
 
-func (p *parser) hasFolder(folder string) bool {
+func (p *parser) hasDirectory(directory string) bool {
 	keys := p.keys
-	i := sort.SearchStrings(keys, folder+"/")
-	return i < len(keys) && strings.HasPrefix(keys[i], folder+"/")
+	i := sort.SearchStrings(keys, directory+"/")
+	return i < len(keys) && strings.HasPrefix(keys[i], directory+"/")
 }
 
 // artifact reads "file" or "handler:file" and checks that the file is there.
-func (p *parser) artifact(n node, folder string) Artifact {
+func (p *parser) artifact(n node, directory string) Artifact {
 	text := n.str()
 	if text == "" {
 		if n.v.Kind() == canon.String {
@@ -123,6 +123,6 @@ func (p *parser) artifact(n node, folder string) Artifact {
 		a = Artifact{handler, file}
 		n.element(handler)
 	}
-	p.hasFile(n, folder, a.File)
+	p.hasFile(n, directory, a.File)
 	return a
 }

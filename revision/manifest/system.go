@@ -120,7 +120,7 @@ type Disk struct {
 	InitOrder        []string // actions of a dual disk
 }
 
-// Volume is a storage folder with its lifetime.
+// Volume is a storage directory with its lifetime.
 type Volume struct {
 	Name        string
 	Persistence string // permanent, revision or boot
@@ -147,7 +147,7 @@ type RemountRule struct {
 // Artifact names a file of the state that is mounted: "file" or "handler:file".
 type Artifact struct {
 	Handler string // for example dm; empty for a plain file
-	File    string // relative to the part's folder
+	File    string // relative to the part's directory
 }
 
 // String returns the form in run.json.
@@ -196,9 +196,9 @@ func (d *Drivers) Modules(driver string, hardware ...string) ([]string, bool) {
 
 // Container is one <container>/run.json.
 type Container struct {
-	Name string // also the name of its folder
+	Name string // also the name of its directory
 	Type string // lxc, or empty in a container that is only mounted
-	// Config is the LXC configuration relative to the container's folder.
+	// Config is the LXC configuration relative to the container's directory.
 	Config  string
 	Root    Artifact
 	Volumes []Artifact // mounted beside the root

@@ -1,10 +1,10 @@
-// Package objects is the object store: a folder of files, each named by the
+// Package objects is the object store: a directory of files, each named by the
 // lower-case hexadecimal SHA-256 of its content. Stores are shared between
 // revisions, between checkouts and with the tools of the field, so the layout is
-// fixed: no folders inside, no suffixes.
+// fixed: no directories inside, no suffixes.
 //
 // What goes in is hashed on the way; a file gets its name when its content is
-// complete and durable. Temporary files start with a dot and are no objects.
+// complete and durable. Temporary files start with a dot and are not objects.
 package objects
 
 import (
@@ -35,13 +35,13 @@ import (
 // ErrMismatch is wrapped by the errors for content that differs from its name.
 var ErrMismatch = errors.New("content differs from its SHA-256")
 
-// ErrName is wrapped by the errors for names that are no SHA-256.
+// ErrName is wrapped by the errors for names that are not a SHA-256.
 var ErrName = errors.New("no object name (64 lower-case hexadecimal digits)")
 
 // Perm is the mode of new objects.
 const Perm = 0o644
 
-// Store is a folder of objects. It is safe for concurrent use, also by several
+// Store is a directory of objects. It is safe for concurrent use, also by several
 // processes.
 type Store struct {
 	dir     string
@@ -49,7 +49,7 @@ type Store struct {
 	noClone atomic.Bool // files that copies go to share no blocks with objects
 }
 
-// Open returns the store in a folder that exists.
+// Open returns the store in a directory that exists.
 func Open(dir string) (*Store, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -61,7 +61,7 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir: dir}, nil
 }
 
-// Create returns the store in a folder, which is made if it is missing.
+// Create returns the store in a directory, which is made if it is missing.
 func Create(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("creating the object store: %w", err)
@@ -74,7 +74,7 @@ func Create(dir string) (*Store, error) {
 // object in work.
 func (s *Store) Direct() *Store { return &Store{dir: s.dir, direct: true} }
 
-// Dir returns the store's folder.
+// Dir returns the store's directory.
 func (s *Store) Dir() string { return s.dir }
 
 // Path returns where an object is or would be.
@@ -85,7 +85,7 @@ func (s *Store) Path(sum string) (string, error) {
 	return filepath.Join(s.dir, sum), nil
 }
 
-// Has tells whether the store holds an object; it does not look at its content.
+// Has reports whether the store holds an object; it does not look at its content.
 func (s *Store) Has(sum string) bool {
 	_, ok := s.Size(sum)
 	return ok
@@ -204,7 +204,7 @@ func (s *Store) List() ([]string, error) {
 	return out, nil
 }
 
-// Remove deletes an object; a missing one is no error.
+// Remove deletes an object; a missing one is not an error.
 func (s *Store) Remove(sum string) error {
 	path, err := s.Path(sum)
 	if err != nil {
@@ -246,7 +246,7 @@ type Batch struct {
 	have    map[string]bool
 }
 
-// enter marks the store as being written to, by a shared lock on its folder that
+// enter marks the store as being written to, by a shared lock on its directory that
 // the kernel drops with the process. Whoever finds it free of writers sweeps it.
 func (s *Store) enter() *filelock.Lock {
 	_ = s.Sweep()
@@ -304,7 +304,7 @@ func (b *Batch) PutFile(ctx context.Context, src *os.File, want string) (string,
 	return b.stage(f, sum, size, want, absent)
 }
 
-// known tells whether an object with the size of a file is in the store.
+// known reports whether an object with the size of a file is in the store.
 func (b *Batch) known(sum string, f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && state.IsSum(sum) && b.store.hasSize(sum, info.Size())
@@ -386,7 +386,7 @@ func fill(ctx context.Context, r io.Reader, buf []byte) (n int, err error) {
 	return n, err
 }
 
-// hasSize tells whether an object is there with the size that it should have; one
+// hasSize reports whether an object is there with the size that it should have; one
 // cut short by an older tool is replaced.
 func (s *Store) hasSize(sum string, size int64) bool {
 	got, ok := s.Size(sum)

@@ -44,7 +44,7 @@ func put(t *testing.T, s *Store, content string) string {
 	return sum
 }
 
-// names returns everything in the store's folder.
+// names returns everything in the store's directory.
 func names(t *testing.T, s *Store) []string {
 	t.Helper()
 	entries, err := os.ReadDir(s.Dir())
@@ -261,7 +261,7 @@ func TestLinkOrCopyAcrossFileSystems(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	if err := s.Link(sum, filepath.Join(dir, "x")); err == nil {
-		t.Skip("/dev/shm is the file system of the temporary folder")
+		t.Skip("/dev/shm is the file system of the temporary directory")
 	}
 	if err := s.LinkOrCopy(sum, filepath.Join(dir, "x"), 0o644); err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func compileDevice(text string) (*Pattern, error) {
 	return &Pattern{alternatives: [][]string{elems}, below: below}, nil
 }
 
-// Match tells whether a whole key matches.
+// Match reports whether a whole key matches.
 func (p *Pattern) Match(key string) bool {
 	elems := strings.Split(key, "/")
 	for _, a := range p.alternatives {
@@ -158,7 +158,7 @@ func matchOne(pattern string, p int, text string, t int) (np, nt int, ok bool) {
 	return p + m, t + n, want == r
 }
 
-// class tells whether the class that starts at p contains r, and where it ends.
+// class reports whether the class that starts at p contains r, and where it ends.
 // The pattern was checked, so the class is whole.
 func class(pattern string, p int, r rune) (in bool, end int) {
 	p++

@@ -297,7 +297,7 @@ func TestKeysFromFiles(t *testing.T) {
 	}
 }
 
-// recorded returns the folder of recordings or skips the test.
+// recorded returns the directory of recordings or skips the test.
 func recorded(t testing.TB) string {
 	t.Helper()
 	return oracle.Recordings(t, "golden/pvr/sig")

@@ -217,7 +217,7 @@ func mark(seen map[string]int, keys []string, level int) {
 	}
 }
 
-// ambiguous tells whether the two meanings of a rule differ for a state.
+// ambiguous reports whether the two meanings of a rule differ for a state.
 func ambiguous(st *state.State, r state.Rule) bool {
 	a, errA := Select(st, r, Signer)
 	b, errB := Select(st, r, Device)

@@ -58,7 +58,7 @@ func (c *Client) Login(ctx context.Context, endpoint string) (*Identity, error) 
 	return who, err
 }
 
-// relogin replaces an anonymous token, which is no login.
+// relogin replaces an anonymous token, which is not a login.
 func (c *Client) relogin(ctx context.Context, u *url.URL) (*Identity, error) {
 	c.mu.Lock()
 	s := c.origins[origin(u)]

@@ -318,7 +318,7 @@ func (s *session) isAnonymous(token string) bool {
 	return token == s.anonymous || isAnonymous(token)
 }
 
-// isAnonymous tells whether a token (a JWT) is of the anonymous account. The token
+// isAnonymous reports whether a token (a JWT) is of the anonymous account. The token
 // is not verified: that is up to the Hub.
 func isAnonymous(token string) bool {
 	parts := strings.Split(token, ".")

@@ -106,7 +106,7 @@ func challengeOf(h http.Header) (Challenge, bool) {
 // origin is the part of a URL that a token belongs to.
 func origin(u *url.URL) string { return u.Scheme + "://" + strings.ToLower(u.Host) }
 
-// related tells whether a token of an authentication endpoint may go to a host:
+// related reports whether a token of an authentication endpoint may go to a host:
 // it is the endpoint's own host or has the same registrable domain, and an
 // endpoint with TLS does not hand its tokens to a host without.
 func related(target, endpoint *url.URL) bool {

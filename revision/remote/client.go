@@ -212,7 +212,7 @@ func jitter(d time.Duration) time.Duration {
 	return d*3/4 + rand.N(d/2+1)
 }
 
-// unheard tells whether a request cannot have reached the remote.
+// unheard reports whether a request cannot have reached the remote.
 func unheard(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"

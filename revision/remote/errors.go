@@ -120,7 +120,7 @@ func kindOf(status int) fault.Kind {
 	return fault.BadInput
 }
 
-// retryStatus tells whether the same request may be answered better later.
+// retryStatus reports whether the same request may be answered better later.
 func retryStatus(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
@@ -130,7 +130,7 @@ func retryStatus(status int) bool {
 	return false
 }
 
-// final tells whether a transport error will be the same next time.
+// final reports whether a transport error will be the same next time.
 func final(err error) bool {
 	var (
 		cert    *tls.CertificateVerificationError

@@ -21,7 +21,7 @@ type Options struct {
 	// RepoBaseURL is where nick/device names are looked up; empty for
 	// https://pvr.pantahub.com.
 	RepoBaseURL string
-	// ConfigDir is the folder of auth.json; with an empty one tokens are
+	// ConfigDir is the directory of auth.json; with an empty one tokens are
 	// forgotten at the end.
 	ConfigDir string
 	// AccessToken is sent with every call, and nothing else is tried.

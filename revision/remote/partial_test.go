@@ -66,7 +66,7 @@ func TestPartialName(t *testing.T) {
 		t.Errorf("%q, %v", list, err)
 	}
 	if _, err := openPartial(store, "../../etc/passwd"); err == nil {
-		t.Error("a name that is no object was taken")
+		t.Error("a name that is not an object was taken")
 	}
 }
 

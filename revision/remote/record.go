@@ -77,7 +77,7 @@ func signedURL(doc canon.Value, name string, base *url.URL) (*url.URL, error) {
 	}
 	u := base.ResolveReference(rel)
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%s is no URL of http or https", name)
+		return nil, fmt.Errorf("%s is not a URL of http or https", name)
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return u, nil

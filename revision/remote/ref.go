@@ -29,7 +29,7 @@ const (
 
 // Reference is a repository as the user names it, with the parts that he wants.
 type Reference struct {
-	// Path is a local repository: a folder that holds a file json, or an
+	// Path is a local repository: a directory that holds a file json, or an
 	// archive. Empty for a remote.
 	Path string
 	// URL is a remote without its fragment; nil for a local repository.
@@ -42,7 +42,7 @@ type Reference struct {
 //
 //	192.168.1.2, fe80::1    a device's own endpoint on port 12368
 //	https://host/path       a remote; http works, too
-//	path                    a folder with a file json, or an archive, if it exists
+//	path                    a directory with a file json, or an archive, if it exists
 //	nick/device             a device of the Hub, below the URL repoBase
 //
 // each with an optional #PART,-PART. An empty repoBase stands for
@@ -131,8 +131,8 @@ func bareURLError(err error) error {
 	return err
 }
 
-// isLocal tells whether a name is a repository of this machine. A checkout is
-// none: its repository is the folder .pvr in it.
+// isLocal reports whether a name is a repository of this machine. A checkout is
+// none: its repository is the directory .pvr in it.
 func isLocal(name string) bool {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -172,7 +172,7 @@ func belowBase(repoBase, nick, device string) (*url.URL, error) {
 	return base.JoinPath(url.PathEscape(nick), url.PathEscape(device)), nil
 }
 
-// isNick tells whether a name can be one path element of the Hub.
+// isNick reports whether a name can be one path element of the Hub.
 func isNick(name string) bool {
 	if name == "" || name == "." || name == ".." || len(name) > state.MaxElement {
 		return false
@@ -180,7 +180,7 @@ func isNick(name string) bool {
 	return strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`/\:?#`, r) }) < 0
 }
 
-// IsRemote tells whether the repository is reached over the network.
+// IsRemote reports whether the repository is reached over the network.
 func (r Reference) IsRemote() bool { return r.URL != nil }
 
 // Revision returns the revision that a trail's URL names: the REV of
@@ -204,7 +204,7 @@ func cutLast(path string) (before, last string) {
 	return path[:i], path[i+1:]
 }
 
-// Name returns the last path element, which names the folder of a clone.
+// Name returns the last path element, which names the directory of a clone.
 func (r Reference) Name() string {
 	if r.URL == nil {
 		return filepath.Base(r.Path)

@@ -9,8 +9,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// folder makes a working directory with what references may name.
-func folder(t *testing.T) {
+// directory makes a working directory with what references may name.
+func directory(t *testing.T) {
 	t.Helper()
 	t.Chdir(t.TempDir())
 	for _, name := range []string{"repo/json", "nick/device/json", "checkout/.pvr/json", "owner/checkout/.pvr/json", "all.tgz", "plain/file"} {
@@ -24,7 +24,7 @@ func folder(t *testing.T) {
 }
 
 func TestParseReference(t *testing.T) {
-	folder(t)
+	directory(t)
 	tests := []struct {
 		text, want string
 		local      bool
@@ -59,7 +59,7 @@ func TestParseReference(t *testing.T) {
 }
 
 func TestParseReferenceRefuses(t *testing.T) {
-	folder(t)
+	directory(t)
 	tests := map[string]string{
 		"":                       "empty",
 		"#bsp":                   "empty",

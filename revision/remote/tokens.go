@@ -23,11 +23,11 @@ type Token struct {
 	Refresh string `json:"refresh-token"`
 }
 
-// tokenStore is the file auth.json of a configuration folder. Commands that run at
+// tokenStore is the file auth.json of a configuration directory. Commands that run at
 // the same time share it: every change reads the file anew under a lock.
 type tokenStore struct{ dir string }
 
-// newTokens returns the tokens of a configuration folder, which need not exist.
+// newTokens returns the tokens of a configuration directory, which need not exist.
 func newTokens(dir string) *tokenStore { return &tokenStore{dir} }
 
 // Path returns the file's name.
@@ -112,7 +112,7 @@ func (t *tokenStore) Delete(ctx context.Context, key string) error {
 
 func (t *tokenStore) update(ctx context.Context, change func(*tokenFile)) error {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
-		return fault.Wrap(fault.IO, err, "creating the configuration folder")
+		return fault.Wrap(fault.IO, err, "creating the configuration directory")
 	}
 	lock, err := filelock.Acquire(ctx, filepath.Join(t.dir, ".auth.lock"), filelock.Options{Create: 0o600})
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// leftovers returns the files of a store that are no objects.
+// leftovers returns the files of a store that are not objects.
 func leftovers(t *testing.T, store *objects.Store) []string {
 	t.Helper()
 	entries, err := os.ReadDir(store.Dir())
@@ -82,7 +82,7 @@ func TestThousandObjects(t *testing.T) {
 	holdsAll(t, fresh, st)
 }
 
-// A remote that misbehaves for a while is no reason to fail.
+// A remote that misbehaves for a while is not a reason to fail.
 func TestDownloadSurvives(t *testing.T) {
 	data := pattern(300_000, 1)
 	url := "/local-s3/" + sumOf(data)

@@ -52,7 +52,7 @@ func parseSum(name string) (s sum32) {
 type known struct {
 	stamp stamp
 	sum   sum32 // of the file's bytes
-	canon sum32 // of its value in canonical form; zero for what is no inline value
+	canon sum32 // of its value in canonical form; zero for what is not an inline value
 }
 
 // cache remembers files by key. Each entry holds only for its stamp.
@@ -67,7 +67,7 @@ const cacheMagic = "pvr stat cache 1\n"
 // maxCache bounds the file in bytes: some 300,000 files.
 const maxCache = 64 << 20
 
-// cacheName names the cache by the identity of the folder .pvr, which stays when
+// cacheName names the cache by the identity of the directory .pvr, which stays when
 // a checkout is moved.
 func cacheName(st *unix.Stat_t) string {
 	return fmt.Sprintf("stat-%x-%x", st.Dev, st.Ino)

@@ -153,7 +153,7 @@ func (c *checkout) add(j job) {
 	c.jobs = append(c.jobs, j)
 }
 
-// isPlain tells whether a file is known to hold these bytes and is one that a
+// isPlain reports whether a file is known to hold these bytes and is one that a
 // checkout could have written: no link, with the ordinary mode.
 func (c *checkout) isPlain(key string, sum sum32) bool {
 	k, ok := c.cache.files[key]
@@ -235,7 +235,7 @@ func (c *checkout) place(ctx context.Context) error {
 	return nil
 }
 
-// placer moves files from the stage into folders. Files of a folder follow each
+// placer moves files from the stage into directories. Files of a directory follow each
 // other, so it is opened once for all of them.
 type placer struct {
 	root  *os.Root
@@ -245,7 +245,7 @@ type placer struct {
 	fd    int // of dir
 }
 
-// enter goes to a folder, which is made when it is missing.
+// enter goes to a directory, which is made when it is missing.
 func (p *placer) enter(name string) error {
 	if p.dir != nil && p.name == name {
 		return nil

@@ -57,7 +57,7 @@ func (c Config) write(dot string) error {
 	return atomicfile.Write(filepath.Join(dot, "config"), text, 0o644)
 }
 
-// objectsIn returns the folder of the object store for a checkout in dir.
+// objectsIn returns the directory of the object store for a checkout in dir.
 func (c Config) objectsIn(dir string) string {
 	switch {
 	case c.ObjectsDir == "":

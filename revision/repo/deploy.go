@@ -15,9 +15,9 @@ import (
 )
 
 // ErrForeign is wrapped by the error of CanDeploy.
-var ErrForeign = errors.New("the folder has files and no repository")
+var ErrForeign = errors.New("the directory has files and no repository")
 
-// CanDeploy refuses a folder whose files a deployment would delete although they
+// CanDeploy refuses a directory whose files a deployment would delete although they
 // never came from one.
 func CanDeploy(dir string) error {
 	entries, err := os.ReadDir(dir)
@@ -34,7 +34,7 @@ func CanDeploy(dir string) error {
 }
 
 // Clean deletes the files of the checkout that are not in the committed state, and
-// the folders that are left empty. The object store stays, wherever it is.
+// the directories that are left empty. The object store stays, wherever it is.
 func (r *Repo) Clean(ctx context.Context) error {
 	if err := r.writable(); err != nil {
 		return err
@@ -45,7 +45,7 @@ func (r *Repo) Clean(ctx context.Context) error {
 	return nil
 }
 
-// clean works on a folder and tells whether it is empty now.
+// clean works on a directory and reports whether it is empty now.
 func (r *Repo) clean(ctx context.Context, dir, key, store string) (empty bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || ctx.Err() != nil {
@@ -134,7 +134,7 @@ func member(v canon.Value, name string) string {
 	return text
 }
 
-// rename gives a folder another name; an empty folder there is replaced.
+// rename gives a directory another name; an empty directory there is replaced.
 func rename(from, to string) error {
 	if err := unix.Rename(from, to); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}

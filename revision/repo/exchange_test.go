@@ -122,7 +122,7 @@ func TestBrokenSource(t *testing.T) {
 		dir := committed(t, tree{"mine": "1"})
 		r := open(t, dir, true)
 		before := r.Committed()
-		_, err := r.Get(t.Context(), folder{filepath.Join(from, Dir), false}, Ref{Text: "x"}, false)
+		_, err := r.Get(t.Context(), directory{filepath.Join(from, Dir), false}, Ref{Text: "x"}, false)
 		if err == nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -147,7 +147,7 @@ func TestCloneStages(t *testing.T) {
 		src   Source
 		stage Stage
 	}{
-		"taken": {src, StagePlace}, "no/such/parent": {src, StageInit}, "new": {folder{"/nowhere", false}, StageTransfer},
+		"taken": {src, StagePlace}, "no/such/parent": {src, StageInit}, "new": {directory{"/nowhere", false}, StageTransfer},
 	} {
 		err := Clone(t.Context(), c.src, Ref{}, filepath.Join(work, target), CloneOptions{})
 		var at *StageError

@@ -169,12 +169,12 @@ func at(stage Stage, err error) error {
 	return &StageError{stage, err}
 }
 
-// Clone makes a new checkout of a source. It grows in a folder beside the target,
+// Clone makes a new checkout of a source. It grows in a directory beside the target,
 // "pvr-clone-RANDOM", and takes its name when it is complete; the target must not
 // exist or be empty. The checkout is its owner's alone (mode 0700).
 func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOptions) error {
 	if entries, err := os.ReadDir(target); err == nil && len(entries) > 0 {
-		return at(StagePlace, fmt.Errorf("cloning to %s: the folder is not empty", target))
+		return at(StagePlace, fmt.Errorf("cloning to %s: the directory is not empty", target))
 	}
 	temp, err := os.MkdirTemp(filepath.Dir(target), "pvr-clone-")
 	if err != nil {

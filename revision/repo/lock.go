@@ -23,7 +23,7 @@ func lockDir(ctx context.Context, dot string, opt Options) (*filelock.Lock, erro
 // stageDir is where checkouts prepare files, below .pvr.
 const stageDir = ".stage"
 
-// sweep removes what killed commands left in the folder; the lock is held. Errors
+// sweep removes what killed commands left in the directory; the lock is held. Errors
 // are left to whoever needs the place.
 func sweep(dot string) {
 	entries, err := os.ReadDir(dot)

@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// ErrNick is the error for a single word that is no path: devices are named with
+// ErrNick is the error for a single word that is not a path: devices are named with
 // their owner.
 var ErrNick = errors.New("Device nick is missing. (syntax:pvr get <USER_NICK>/<DEVICE_NICK>). See --help. ") //nolint:revive,staticcheck // scripts know the text
 
@@ -23,7 +23,7 @@ var ErrRef = errors.New("not a valid URL")
 type Ref struct {
 	// Text is the name as it was written, with its fragment.
 	Text string
-	// Path is a folder or an archive of this machine; empty for a remote.
+	// Path is a directory or an archive of this machine; empty for a remote.
 	Path string
 	// URL is a remote without its fragment; empty for what is local.
 	URL string
@@ -82,13 +82,13 @@ func address(name string) string {
 	return ""
 }
 
-// isNick tells whether a name has the form nick/device.
+// isNick reports whether a name has the form nick/device.
 func isNick(name string) bool {
 	nick, device, ok := strings.Cut(name, "/")
 	return ok && nick != "" && nick[0] != '.' && device != "" && !strings.Contains(device, "/")
 }
 
-// holdsState tells whether a folder is a repository or an unpacked export.
+// holdsState reports whether a directory is a repository or an unpacked export.
 func holdsState(dir string) bool {
 	info, err := os.Stat(filepath.Join(dir, "json"))
 	return err == nil && info.Mode().IsRegular()

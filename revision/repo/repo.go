@@ -1,5 +1,5 @@
 // Package repo is the repository of the host tool pvr: a checkout with its
-// committed state in the folder .pvr and the objects in a store (manual: pvr,
+// committed state in the directory .pvr and the objects in a store (manual: pvr,
 // Repositories). There is no history: a repository is one state plus one object
 // store.
 //
@@ -7,10 +7,10 @@
 //	.pvr/config      where objects are, and the remotes, see [Config]
 //	.pvr/new         the add list, while there is one
 //	.pvr/commitmsg   the last commit's message
-//	.pvr/objects/    the objects, when config names no other folder
+//	.pvr/objects/    the objects, when config names no other directory
 //	.pv/             boot links of a deployment
 //
-// Commands that run at the same time are kept apart by a lock on the folder .pvr
+// Commands that run at the same time are kept apart by a lock on the directory .pvr
 // that the kernel drops with the process. Every change writes the objects first
 // and then exchanges one file, so that whoever is killed leaves the old or the new
 // state. What is known of unchanged files is kept outside the repository in a
@@ -32,20 +32,20 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Dir is the name of a repository's folder below its checkout.
+// Dir is the name of a repository's directory below its checkout.
 const Dir = ".pvr"
 
 // ErrExists is wrapped by the error of Init for a checkout that has a repository.
 var ErrExists = errors.New("there is a repository already")
 
-// ErrNone is wrapped by the errors for folders without a repository.
+// ErrNone is wrapped by the errors for directories without a repository.
 var ErrNone = errors.New("no repository; pvr init makes one")
 
 // Options say how a repository is opened. The zero value is good for a look.
 type Options struct {
 	// Write locks out every other command; without it only writers wait.
 	Write bool
-	// Cache is the folder for what is known of unchanged files, made when it is
+	// Cache is the directory for what is known of unchanged files, made when it is
 	// missing; empty for none.
 	Cache string
 	// Waiting is called before waiting for another command; may be nil.
@@ -69,7 +69,7 @@ type InitOptions struct {
 	Spec    string // version of the state format; default state.Spec
 }
 
-// Init makes a repository in a folder, which is made when it is missing.
+// Init makes a repository in a directory, which is made when it is missing.
 func Init(dir string, opt InitOptions) error {
 	dot := filepath.Join(dir, Dir)
 	if _, err := os.Lstat(filepath.Join(dot, "json")); err == nil {
@@ -92,7 +92,7 @@ func Init(dir string, opt InitOptions) error {
 	return atomicfile.Write(filepath.Join(dot, "json"), []byte(doc), 0o644)
 }
 
-// Open opens the repository of a checkout. A folder without one gives an empty
+// Open opens the repository of a checkout. A directory without one gives an empty
 // repository that cannot be changed; it knows only untracked files.
 func Open(ctx context.Context, dir string, opt Options) (*Repo, error) {
 	abs, err := filepath.Abs(dir)
@@ -154,7 +154,7 @@ func (r *Repo) Close() {
 	}
 }
 
-// Exists tells whether there is a repository.
+// Exists reports whether there is a repository.
 func (r *Repo) Exists() bool { return !r.none }
 
 // Dir returns the checkout's absolute path.

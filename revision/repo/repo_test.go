@@ -208,7 +208,7 @@ func TestCloneLinksOwnObjects(t *testing.T) {
 	}
 	var stage *StageError
 	if err := Clone(t.Context(), src, Ref{}, filepath.Join(work, "y"), opt); !errors.As(err, &stage) || stage.Stage != StagePlace {
-		t.Errorf("onto a full folder: %v", err)
+		t.Errorf("onto a full directory: %v", err)
 	}
 }
 
@@ -264,7 +264,7 @@ func TestCloneWithinOneStore(t *testing.T) {
 	}
 }
 
-// list returns the names in a folder.
+// list returns the names in a directory.
 func list(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -278,7 +278,7 @@ func list(t *testing.T, dir string) []string {
 	return out
 }
 
-// An object store within the checkout is neither added nor cleaned away; a folder
+// An object store within the checkout is neither added nor cleaned away; a directory
 // that files of the state are in is no store to hide.
 func TestObjectStoreInTheTree(t *testing.T) {
 	dir := t.TempDir()
@@ -329,10 +329,10 @@ func TestObjectStoreInTheTree(t *testing.T) {
 	}
 }
 
-func TestForeignFolderIsNotCleaned(t *testing.T) {
+func TestForeignDirectoryIsNotCleaned(t *testing.T) {
 	dir := t.TempDir()
 	if err := CanDeploy(dir); err != nil {
-		t.Errorf("an empty folder: %v", err)
+		t.Errorf("an empty directory: %v", err)
 	}
 	put(t, dir, "mine")
 	if err := CanDeploy(dir); !errors.Is(err, ErrForeign) {

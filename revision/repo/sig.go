@@ -18,7 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// SigDir is the folder of signatures in a state.
+// SigDir is the directory of signatures in a state.
 const SigDir = "_sigs"
 
 // ErrNoSignature is wrapped by the errors for signatures that are not there.

@@ -48,7 +48,7 @@ func (p *Pulled) trusted() map[string]bool {
 	return out
 }
 
-// Local returns the repository in a folder (a checkout's .pvr, or an unpacked
+// Local returns the repository in a directory (a checkout's .pvr, or an unpacked
 // export) or in an archive. With link objects get a second name instead of a copy
 // where that is safe.
 func Local(path string, link bool) (Source, error) {
@@ -59,25 +59,25 @@ func Local(path string, link bool) (Source, error) {
 	if !info.IsDir() {
 		return packed{path}, nil
 	}
-	return folder{path, link}, nil
+	return directory{path, link}, nil
 }
 
-// folder is a repository's folder.
-type folder struct {
+// directory is a repository's directory.
+type directory struct {
 	dir  string
 	link bool
 }
 
 // State implements Source.
-func (f folder) State(context.Context) (*state.State, error) {
+func (f directory) State(context.Context) (*state.State, error) {
 	if !holdsState(f.dir) {
 		return nil, fmt.Errorf("reading repository %s: %w", f.dir, fs.ErrNotExist)
 	}
 	return readState(f.dir)
 }
 
-// store returns where the folder's objects are.
-func (f folder) store() (*objects.Store, error) {
+// store returns where the directory's objects are.
+func (f directory) store() (*objects.Store, error) {
 	abs, err := filepath.Abs(f.dir)
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (f folder) store() (*objects.Store, error) {
 
 // Pull implements Source: all objects come, so that the repository can be used
 // without its source.
-func (f folder) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*Pulled, error) {
+func (f directory) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*Pulled, error) {
 	st, err := f.State(ctx)
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (p *puller) all(ctx context.Context, list []state.Object) ([]PulledObject, 
 	return out, parallel(ctx, len(todo), func(ctx context.Context, i int) error { return p.one(ctx, todo[i]) })
 }
 
-// has tells whether the destination has an object of the right size.
+// has reports whether the destination has an object of the right size.
 func (p *puller) has(sum string) bool {
 	size, ok := p.dst.Size(sum)
 	if !ok || p.same {
@@ -182,13 +182,13 @@ func (p *puller) one(ctx context.Context, sum string) error {
 	return err
 }
 
-// linkable tells whether two folders are on one file system.
+// linkable reports whether two directories are on one file system.
 func linkable(a, b string) bool {
 	var sa, sb unix.Stat_t
 	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
 }
 
-// ownFile tells whether nobody but this user can write to a file, so that it can
+// ownFile reports whether nobody but this user can write to a file, so that it can
 // be shared without trust in others.
 func ownFile(f *os.File) bool {
 	var st unix.Stat_t

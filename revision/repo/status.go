@@ -16,7 +16,7 @@ const Untracked state.Op = '?'
 
 // Status lists what differs between the committed state and the working tree:
 // added, deleted, changed and untracked files, in this order. With names only
-// those files and what is below those folders; a name may be a pattern of
+// those files and what is below those directories; a name may be a pattern of
 // [path.Match].
 func (r *Repo) Status(ctx context.Context, names ...string) ([]state.Change, error) {
 	w, err := r.Working(ctx)

@@ -142,7 +142,7 @@ func cloneOf(t *testing.T, dir, target string, opt CloneOptions) {
 // A name that no state can hold is an error that says so, and nothing is added.
 func TestUnusableNames(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]string{"bad\xff": "no UTF-8", "#spec/x": "no folder"} {
+	for name, want := range map[string]string{"bad\xff": "not valid UTF-8", "#spec/x": "not a directory"} {
 		dir := committed(t, tree{"good": "1"})
 		tree{"later": "2", name: "3"}.write(t, dir)
 		r := open(t, dir, true)
@@ -194,7 +194,7 @@ func TestAddPatterns(t *testing.T) {
 	}
 }
 
-// What is no regular file is not looked at: a pipe would stop the reader for ever,
+// What is not a regular file is not looked at: a pipe would stop the reader for ever,
 // a link to a directory could lead round in a circle.
 func TestUnusualFileTypes(t *testing.T) {
 	t.Parallel()
@@ -432,7 +432,7 @@ func TestNoRepository(t *testing.T) {
 // changes tries everything that changes a repository.
 func changes(ctx context.Context, r *Repo) map[string]error {
 	_, _, add := r.Add(ctx, nil, false)
-	_, get := r.Get(ctx, folder{r.dot(), false}, Ref{}, false)
+	_, get := r.Get(ctx, directory{r.dot(), false}, Ref{}, false)
 	return map[string]error{
 		"add": add, "get": get, "addFiles": r.AddFiles(ctx, []string{"file"}), "commit": r.Commit(ctx, CommitOptions{}),
 		"checkout": r.Checkout(ctx, CheckoutOptions{}), "clean": r.Clean(ctx), "links": r.BootLinks(),

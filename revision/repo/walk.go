@@ -22,12 +22,12 @@ type file struct {
 	links uint64
 }
 
-// walk returns the files of the checkout in the order of their names, folder by
-// folder. The bookkeeping folders and the object store are left out, and so is what
-// is no file: folders behind links, devices, sockets, links to nowhere.
+// walk returns the files of the checkout in the order of their names, directory by
+// directory. The bookkeeping directories and the object store are left out, and so is what
+// is not a file: directories behind links, devices, sockets, links to nowhere.
 func (r *Repo) walk(ctx context.Context) ([]file, error) {
 	w := walker{ctx: ctx, store: r.storeKey()}
-	if err := w.folder(r.dir, ""); err != nil {
+	if err := w.directory(r.dir, ""); err != nil {
 		return nil, fmt.Errorf("reading the working tree: %w", err)
 	}
 	return w.files, nil
@@ -39,7 +39,7 @@ type walker struct {
 	files []file
 }
 
-func (w *walker) folder(path, key string) error {
+func (w *walker) directory(path, key string) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (w *walker) entry(d *os.File, path, key string, e fs.DirEntry) error {
 		return nil
 	}
 	if e.IsDir() {
-		return w.folder(filepath.Join(path, name), key+name+"/")
+		return w.directory(filepath.Join(path, name), key+name+"/")
 	}
 	if !e.Type().IsRegular() && e.Type()&fs.ModeSymlink == 0 {
 		return nil
@@ -93,7 +93,7 @@ func fileOf(key string, st *unix.Stat_t) file {
 }
 
 // storeKey returns where in the checkout the object store is. It is empty when the
-// store is elsewhere, and when files of the state are in its folder, which must be
+// store is elsewhere, and when files of the state are in its directory, which must be
 // seen then.
 func (r *Repo) storeKey() string {
 	key, err := filepath.Rel(r.dir, r.config.objectsIn(r.dir))
@@ -113,7 +113,7 @@ func (r *Repo) storeKey() string {
 	return key
 }
 
-// statFile looks at one file of the checkout; ok is false for what is no file.
+// statFile looks at one file of the checkout; ok is false for what is not a file.
 func (r *Repo) statFile(key string) (f file, ok bool) {
 	var st unix.Stat_t
 	err := unix.Stat(filepath.Join(r.dir, key), &st)

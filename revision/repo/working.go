@@ -23,7 +23,7 @@ import (
 type Working struct {
 	// State has every file that is committed or on the add list.
 	State *state.State
-	// Untracked are the other files, in the order of their names, folder by folder.
+	// Untracked are the other files, in the order of their names, directory by directory.
 	Untracked []string
 }
 
@@ -51,7 +51,7 @@ func (r *Repo) Working(ctx context.Context) (*Working, error) {
 	return w, err
 }
 
-// Tracks tells whether a file is committed or on the add list.
+// Tracks reports whether a file is committed or on the add list.
 func (r *Repo) Tracks(key string) bool { return r.tracks(key) }
 
 func (r *Repo) tracks(key string) bool {
@@ -106,7 +106,7 @@ func (r *Repo) remembered(key string, k known) (canon.Value, bool) {
 	return value, ok
 }
 
-// isObject tells whether a file is kept as an object: by its name, because it was
+// isObject reports whether a file is kept as an object: by its name, because it was
 // added so, or because it is one already.
 func (r *Repo) isObject(key string) bool {
 	if !state.IsInline(key) || r.added[key].raw {
@@ -126,7 +126,7 @@ func (r *Repo) openFile(key string) (*os.File, stamp, error) {
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-		err = errors.New("it is no regular file any more")
+		err = errors.New("it is not a regular file any more")
 	}
 	if err = errors.Join(err, unix.SetNonblock(fd, false)); err != nil {
 		_ = unix.Close(fd)

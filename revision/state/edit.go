@@ -10,7 +10,7 @@ import (
 // SignatureSpec is the "#spec" of a signature document (manual: _sigs/container.json).
 const SignatureSpec = "pvs@2"
 
-// IsSignature tells whether a value is a signature document.
+// IsSignature reports whether a value is a signature document.
 func IsSignature(v canon.Value) bool {
 	spec, _ := v.Get(SpecKey)
 	text, _ := spec.Text()

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// SpecKey is the one key that is no path: the version of the state format.
+// SpecKey is the one key that is not a path: the version of the state format.
 const SpecKey = "#spec"
 
 // Versions of the state format (manual: Pantavisor State Format).
@@ -27,8 +27,8 @@ const (
 var ErrKey = errors.New("unusable key")
 
 // CheckKey validates a state key: "#spec" or a clean relative path below the
-// checkout that stays out of the bookkeeping folders .pvr and .pv. Every key of a
-// [State] has passed it, so it can be joined to a folder without another look.
+// checkout that stays out of the bookkeeping directories .pvr and .pv. Every key of a
+// [State] has passed it, so it can be joined to a directory without another look.
 func CheckKey(key string) error {
 	if why := keyDefect(key); why != "" {
 		return fmt.Errorf("%w %.120q: %s", ErrKey, key, why)
@@ -45,7 +45,7 @@ func keyDefect(key string) string {
 	case strings.ContainsRune(key, 0):
 		return "contains NUL"
 	case !utf8.ValidString(key):
-		return "is no UTF-8, which a state's JSON needs; rename the file"
+		return "is not valid UTF-8, which a state's JSON needs; rename the file"
 	}
 	elems := strings.Split(key, "/")
 	for _, e := range elems {
@@ -55,9 +55,9 @@ func keyDefect(key string) string {
 	}
 	switch {
 	case elems[0] == ".pvr" || elems[0] == ".pv":
-		return elems[0] + " is the bookkeeping folder of a checkout"
+		return elems[0] + " is the bookkeeping directory of a checkout"
 	case elems[0] == SpecKey && len(elems) > 1:
-		return SpecKey + " is no folder"
+		return SpecKey + " is not a directory"
 	}
 	return ""
 }
@@ -74,7 +74,7 @@ func elementDefect(e string) string {
 	return ""
 }
 
-// IsSum tells whether s is an object's name: 64 lower-case hexadecimal digits.
+// IsSum reports whether s is an object's name: 64 lower-case hexadecimal digits.
 func IsSum(s string) bool {
 	if len(s) != 64 {
 		return false
@@ -87,6 +87,6 @@ func IsSum(s string) bool {
 	return true
 }
 
-// IsInline tells whether a file of this name is kept as a JSON value inside the
+// IsInline reports whether a file of this name is kept as a JSON value inside the
 // state (its name ends in ".json") and not as an object.
 func IsInline(key string) bool { return strings.HasSuffix(key, ".json") }

@@ -8,7 +8,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// Within tells whether a part name selects a key: the key equal to it and every
+// Within reports whether a part name selects a key: the key equal to it and every
 // key below it, by whole path elements. A trailing slash of the name is ignored.
 func Within(part, key string) bool {
 	part = strings.TrimSuffix(part, "/")
@@ -63,7 +63,7 @@ func (f Fragment) String() string {
 
 // Parts returns the names of all parts, sorted: the first path elements, with
 // what is below _config/ and _sigs/ counted to the part that it belongs to, and
-// files at the top under their own names. "#spec" is no part.
+// files at the top under their own names. "#spec" is not a part.
 func (s *State) Parts() []string {
 	seen := map[string]bool{}
 	for _, e := range s.entries {

@@ -43,7 +43,7 @@ func New(spec string) *State {
 }
 
 // Parse reads a state document. It must be one JSON object without duplicate
-// members, its keys must pass [CheckKey], no key may be a folder of another, and
+// members, its keys must pass [CheckKey], no key may be a directory of another, and
 // "#spec", if present, must be a string. All unusable keys are reported at once.
 // A member with the value null means "no such file" and is left out.
 func Parse(doc []byte) (*State, error) {
@@ -95,7 +95,7 @@ func firstErrors(errs []error, n int) error {
 	return errors.Join(errs...)
 }
 
-// collisions reports keys that are needed as file and as folder.
+// collisions reports keys that are needed as file and as directory.
 func (s *State) collisions() []error {
 	var errs []error
 	for _, e := range s.entries {
@@ -136,7 +136,7 @@ func (s *State) Clone() *State {
 	return &State{entries: append([]entry(nil), s.entries...), raw: s.raw}
 }
 
-// Equal tells whether two states have the same canonical form.
+// Equal reports whether two states have the same canonical form.
 func Equal(a, b *State) bool { return canon.Equal(a.value(), b.value()) }
 
 // Len returns the number of keys, "#spec" included.
@@ -264,16 +264,16 @@ func (s *State) SetValue(key string, v canon.Value) error {
 // SetObject makes a path refer to an object.
 func (s *State) SetObject(path, sum string) error {
 	if !IsSum(sum) {
-		return fmt.Errorf("%s: %.80q is no object name (64 lower-case hexadecimal digits)", path, sum)
+		return fmt.Errorf("%s: %.80q is not an object name (64 lower-case hexadecimal digits)", path, sum)
 	}
 	return s.SetValue(path, canon.Str(sum))
 }
 
-// checkPlace refuses a path that is a folder of others or lies below a file.
+// checkPlace refuses a path that is a directory of others or lies below a file.
 func (s *State) checkPlace(key string) error {
 	i := s.search(key + "/")
 	if i < len(s.entries) && strings.HasPrefix(s.entries[i].key, key+"/") {
-		return fmt.Errorf("%w %.120q: it is the folder of %.120q", ErrKey, key, s.entries[i].key)
+		return fmt.Errorf("%w %.120q: it is the directory of %.120q", ErrKey, key, s.entries[i].key)
 	}
 	for i := strings.LastIndexByte(key, '/'); i > 0; i = strings.LastIndexByte(key[:i], '/') {
 		if _, ok := s.find(key[:i]); ok {
@@ -283,7 +283,7 @@ func (s *State) checkPlace(key string) error {
 	return nil
 }
 
-// Delete removes a key; it tells whether the key was there.
+// Delete removes a key; it reports whether the key was there.
 func (s *State) Delete(key string) bool {
 	i, ok := s.find(key)
 	if !ok {

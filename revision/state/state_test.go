@@ -46,24 +46,24 @@ func TestParseRefuses(t *testing.T) {
 	long := strings.Repeat("x", 256)
 	for name, doc := range map[string]string{
 		"no object": `[]`, "garbage": `{`, "two documents": `{}{}`, "empty": ``,
-		"duplicate key":     `{"a":1,"a":2}`,
-		"duplicate member":  `{"a.json":{"x":1,"x":2}}`,
-		"spec type":         `{"#spec":1}`,
-		"parent":            `{"a/../../etc/passwd":1}`,
-		"leading parent":    `{"../x":1}`,
-		"absolute":          `{"/etc/passwd":1}`,
-		"empty element":     `{"a//b":1}`,
-		"trailing slash":    `{"a/":1}`,
-		"dot":               `{"./a":1}`,
-		"NUL":               `{"a\u0000b":1}`,
-		"empty key":         `{"":1}`,
-		"bookkeeping":       `{".pvr/json":1}`,
-		"boot links":        `{".pv/pv-kernel.img":1}`,
-		"bookkeeping alone": `{".pv":1}`,
-		"long element":      `{"` + long + `":1}`,
-		"long key":          `{"` + strings.Repeat("ab/", 700) + `c":1}`,
-		"file and folder":   `{"a":1,"a/b":1}`,
-		"deep folder":       `{"a":1,"a-b":1,"a/b/c":1}`,
+		"duplicate key":      `{"a":1,"a":2}`,
+		"duplicate member":   `{"a.json":{"x":1,"x":2}}`,
+		"spec type":          `{"#spec":1}`,
+		"parent":             `{"a/../../etc/passwd":1}`,
+		"leading parent":     `{"../x":1}`,
+		"absolute":           `{"/etc/passwd":1}`,
+		"empty element":      `{"a//b":1}`,
+		"trailing slash":     `{"a/":1}`,
+		"dot":                `{"./a":1}`,
+		"NUL":                `{"a\u0000b":1}`,
+		"empty key":          `{"":1}`,
+		"bookkeeping":        `{".pvr/json":1}`,
+		"boot links":         `{".pv/pv-kernel.img":1}`,
+		"bookkeeping alone":  `{".pv":1}`,
+		"long element":       `{"` + long + `":1}`,
+		"long key":           `{"` + strings.Repeat("ab/", 700) + `c":1}`,
+		"file and directory": `{"a":1,"a/b":1}`,
+		"deep directory":     `{"a":1,"a-b":1,"a/b/c":1}`,
 	} {
 		if _, err := Parse([]byte(doc)); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %v", name, err)
@@ -139,7 +139,7 @@ func TestChangingAState(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"bad key": s.Set("../x", []byte("1")), "bad JSON": s.Set("x.json", []byte("{")), "bad sum": s.SetObject("x", "abc"),
-		"folder": s.SetObject("app", sumA), "below a file": s.SetObject("app/run.json/x", sumA), "spec": s.Set(SpecKey, []byte("1")),
+		"directory": s.SetObject("app", sumA), "below a file": s.SetObject("app/run.json/x", sumA), "spec": s.Set(SpecKey, []byte("1")),
 	} {
 		if err == nil {
 			t.Errorf("%s is accepted", name)
@@ -299,7 +299,7 @@ func FuzzFragment(f *testing.F) {
 	})
 }
 
-// JSON has no words for names that are no UTF-8: such a key would stand for
+// JSON has no words for names that are not valid UTF-8: such a key would stand for
 // another file.
 func TestKeyMustBeUTF8(t *testing.T) {
 	for key, good := range map[string]bool{"ünïcode-日本": true, "bad\xffname": false, "dir\xc3/x": false, "line\nbreak": true} {

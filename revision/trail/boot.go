@@ -10,7 +10,7 @@ import (
 
 // BootLink is a fixed name under which the boot loader finds a file of the BSP.
 type BootLink struct {
-	Name   string // in the folder .pv
+	Name   string // in the directory .pv
 	Target string // state key
 }
 

@@ -1,4 +1,4 @@
-// Package trail lays a state out as a folder: the checked-out revision
+// Package trail lays a state out as a directory: the checked-out revision
 // trails/<rev> of a device's storage (manual: Storage).
 //
 //	<path>              every object as a hard link into the object store
@@ -35,11 +35,11 @@ type Options struct {
 	// Time is the modification time of everything in the trail, the linked
 	// objects included, for reproducible images; zero leaves times alone.
 	Time time.Time
-	// ObjectsDir is written to .pvr/config; empty for the store's folder relative
+	// ObjectsDir is written to .pvr/config; empty for the store's directory relative
 	// to the trail.
 	ObjectsDir string
-	// Replace allows that the folder exists; it is exchanged as a whole. Without
-	// it an existing folder is an error.
+	// Replace allows that the directory exists; it is exchanged as a whole. Without
+	// it an existing directory is an error.
 	Replace bool
 	// NoBootLinks leaves the boot links out.
 	NoBootLinks bool
@@ -47,7 +47,7 @@ type Options struct {
 
 // Checkout lays a state out in dir. The tree grows under another name beside it,
 // ".<name>.tmp", and takes its name when all of it is durable; after a kill the
-// next Checkout of the same folder starts afresh. All objects must be in the
+// next Checkout of the same directory starts afresh. All objects must be in the
 // store; their content is not verified, see [objects.Store.Verify].
 func Checkout(ctx context.Context, dir string, st *state.State, store *objects.Store, opt Options) error {
 	dir = filepath.Clean(dir)
@@ -122,14 +122,14 @@ func (t *tree) fill(ctx context.Context) error {
 	return t.times()
 }
 
-// place returns the path of a key below the new tree, with its folders made. Keys
+// place returns the path of a key below the new tree, with its directories made. Keys
 // of a State are clean relative paths, and nobody else writes here.
 func (t *tree) place(key string) (string, error) {
 	path := filepath.Join(t.root, filepath.FromSlash(key))
 	return path, t.mkdir(filepath.Dir(path))
 }
 
-// mkdir makes folders with a mode that no umask changes.
+// mkdir makes directories with a mode that no umask changes.
 func (t *tree) mkdir(path string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return nil
@@ -213,7 +213,7 @@ func (t *tree) links() error {
 	return nil
 }
 
-// times gives everything the fixed time, folders after what is in them.
+// times gives everything the fixed time, directories after what is in them.
 func (t *tree) times() error {
 	if t.opt.Time.IsZero() {
 		return nil

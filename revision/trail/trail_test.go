@@ -201,14 +201,14 @@ func TestLocalRevision(t *testing.T) {
 	}
 }
 
-func TestExistingFolder(t *testing.T) {
+func TestExistingDirectory(t *testing.T) {
 	s := newStorage(t)
 	first, second := s.state(t, map[string]string{"a/x": "1", "a/gone": "2"}), s.state(t, map[string]string{"a/x": "3"})
 	checkout(t, s.trail("1"), first, s.store, Options{})
 	if err := Checkout(context.Background(), s.trail("1"), second, s.store, Options{}); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("an existing trail is overwritten: %v", err)
 	}
-	// What a killed checkout left behind is no hindrance and does not get in.
+	// What a killed checkout left behind does not hinder and does not get in.
 	stale := filepath.Join(s.dir, "trails/.1.tmp/evil")
 	if err := os.MkdirAll(stale, 0o755); err != nil {
 		t.Fatal(err)

@@ -615,7 +615,7 @@ func TestNamesOfInstances(t *testing.T) {
 	}
 }
 
-func TestRunFolderOfOthersStays(t *testing.T) {
+func TestRunDirectoryOfOthersStays(t *testing.T) {
 	dir := t.TempDir()
 	precious, outside := filepath.Join(dir, "pv", "precious"), filepath.Join(dir, "outside")
 	for _, d := range []string{filepath.Dir(precious), outside} {
@@ -631,14 +631,14 @@ func TestRunFolderOfOthersStays(t *testing.T) {
 	in := &instance{run: filepath.Join(dir, "pv")}
 	in.removeFiles(false)
 	if !exists(precious) {
-		t.Error("a file in a folder that was there before is gone")
+		t.Error("a file in a directory that was there before is gone")
 	}
 	if err := os.Symlink(outside, filepath.Join(dir, "pv", "link")); err != nil {
 		t.Fatal(err)
 	}
 	in.removeFiles(true)
 	if exists(in.run) || !exists(filepath.Join(outside, "file")) {
-		t.Error("the own folder stays, or a link out of it was followed")
+		t.Error("the own directory stays, or a link out of it was followed")
 	}
 	if err := os.MkdirAll(in.run+"/mounted", 0o755); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ const usage = `usage: pantavisor -i [--prefix DIR] [--config FILE] [--cmdline TE
 Runs the containers of an installation on this machine, in the foreground, until
 SIGTERM (exit code 0), SIGINT or POWEROFF_DEVICE (exit code 3). It needs root.
 
-  --prefix DIR     where the installation is; default: the folder of this program
+  --prefix DIR     where the installation is; default: the directory of this program
   --config FILE    configuration; default: PREFIX/etc/pantavisor.config
   --cmdline TEXT   stands in for the kernel command line, as pv_log.level=5
   --once           end with exit code 0 where a device would reboot
@@ -85,12 +85,12 @@ func parse(args []string) (o options, err error) {
 	return o, o.complete()
 }
 
-// complete makes paths absolute: the program changes no folder, but it tells them.
+// complete makes paths absolute: the program changes no directory, but it tells them.
 func (o *options) complete() (err error) {
 	if o.prefix == "" {
 		exe, err := os.Executable()
 		if err != nil {
-			return fmt.Errorf("looking for this program's folder: %w", err)
+			return fmt.Errorf("looking for this program's directory: %w", err)
 		}
 		o.prefix = filepath.Dir(exe)
 	}
@@ -186,7 +186,7 @@ func buildInfo(prefix, version string) string {
 // comm is the process's name.
 const comm = "pv-appengine"
 
-// serve runs the engine and tells whether a signal ended it. The engine hears some
+// serve runs the engine and reports whether a signal ended it. The engine hears some
 // of the signals too, but only while it runs.
 func serve(ctx context.Context, signals <-chan os.Signal, cfg *config.Config, opt device.Options) (code int, signalled bool) {
 	ctx, cancel := context.WithCancel(ctx)

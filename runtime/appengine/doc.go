@@ -1,6 +1,6 @@
 // Package appengine runs Pantavisor as a daemon on a Linux that somebody else has
 // set up (manual: Init Mode, App Engine mode): the same engine, logs and control
-// socket as on a device, below one folder, the prefix.
+// socket as on a device, below one directory, the prefix.
 //
 //	PREFIX/etc/pantavisor.config    configuration; every path in it may be elsewhere
 //	PREFIX/etc/pantavisor/          policies, default groups, trust
@@ -11,7 +11,7 @@
 // pantavisor/INSTANCE in every hierarchy, and the bridge of its containers. It lives in
 // a mount namespace of its own, so that its mounts and the loop devices under them
 // end with its processes, whatever ends these. Several instances run side by side:
-// each has its prefix, and a name made of its run folder.
+// each has its prefix, and a name made of its run directory.
 //
 // There is no machine to restart, so the process takes the boot loader's part:
 //

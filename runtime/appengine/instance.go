@@ -31,18 +31,18 @@ type instance struct {
 	lock *filelock.Lock
 }
 
-// record is pv.json: what an instance has outside of its folders, for whoever
+// record is pv.json: what an instance has outside of its directories, for whoever
 // finds it dead, and for people.
 type record struct {
 	PID    int      `json:"pid"`
 	Boot   string   `json:"boot_id"` // of the machine: a restart has removed everything
 	Cgroup string   `json:"cgroup"`
 	Links  []string `json:"links,omitempty"` // network links that did not exist before
-	Made   bool     `json:"made"`            // the folder of the sockets did not exist before
+	Made   bool     `json:"made"`            // the directory of the sockets did not exist before
 }
 
-// nameOf makes the name of the instance whose sockets are in a folder: readable,
-// and another one for each folder.
+// nameOf makes the name of the instance whose sockets are in a directory: readable,
+// and another one for each directory.
 func nameOf(run string) string {
 	sum := sha256.Sum256([]byte(run))
 	readable := strings.Map(func(r rune) rune {
@@ -54,22 +54,22 @@ func nameOf(run string) string {
 	return strings.Trim(readable[max(0, len(readable)-40):], "-") + "-" + hex.EncodeToString(sum[:4])
 }
 
-// claim takes the instance of a run folder for this process.
+// claim takes the instance of a run directory for this process.
 func claim(run string) (*instance, error) {
 	if err := os.MkdirAll(filepath.Dir(run), 0o700); err != nil { // metadata is not for the machine's users
-		return nil, fmt.Errorf("making the folder of the sockets: %w", err)
+		return nil, fmt.Errorf("making the directory of the sockets: %w", err)
 	}
 	if real, err := filepath.EvalSymlinks(filepath.Dir(run)); err == nil {
-		run = filepath.Join(real, filepath.Base(run)) // two names of one folder are one instance
+		run = filepath.Join(real, filepath.Base(run)) // two names of one directory are one instance
 	}
-	// Beside the folder, which containers may see.
+	// Beside the directory, which containers may see.
 	in := &instance{run: run, name: nameOf(run)}
 	ctx, cancel := context.WithTimeout(context.Background(), dying)
 	defer cancel()
 	var err error
 	in.lock, err = filelock.Acquire(ctx, run+".lock", filelock.Options{Create: 0o600})
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, fmt.Errorf("process %d runs already with the folder %s; PV_SYSTEM_RUNDIR or --prefix makes another instance", in.last().PID, run)
+		return nil, fmt.Errorf("process %d runs already with the directory %s; PV_SYSTEM_RUNDIR or --prefix makes another instance", in.last().PID, run)
 	}
 	if err != nil {
 		return nil, err
@@ -185,8 +185,8 @@ func (in *instance) clear(ctx context.Context, tree *container.Tree) error {
 	return nil
 }
 
-// removeFiles removes the folder of the sockets, which means nothing without a
-// process. A folder that was there before, and whatever is mounted in it, is
+// removeFiles removes the directory of the sockets, which means nothing without a
+// process. A directory that was there before, and whatever is mounted in it, is
 // somebody else's.
 func (in *instance) removeFiles(made bool) {
 	if !made {

@@ -114,7 +114,7 @@ func (c *Config) Apply(l Level, k Key, raw string) bool {
 	return c.put(l, k, raw)
 }
 
-// SetDefault replaces the compiled-in default of a key, for a runtime whose folders
+// SetDefault replaces the compiled-in default of a key, for a runtime whose directories
 // are elsewhere. A value that cannot be read becomes a note.
 func (c *Config) SetDefault(k Key, raw string) {
 	v, err := table[k].parse(raw)

@@ -174,7 +174,7 @@ func TestMetaOverrideIsTakenBack(t *testing.T) {
 		t.Error("a wrong value replaces a right one")
 	}
 	if _, changed := c.SetMeta("my.own.key", "x"); changed {
-		t.Error("a key that is no configuration changed it")
+		t.Error("a key that is not a configuration changed it")
 	}
 	if _, changed := c.SetMeta("PV_STORAGE_DEVICE", "/dev/evil"); changed || c.String(StorageDevice) != "" {
 		t.Error("metadata set a key that it may not set")

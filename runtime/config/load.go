@@ -151,7 +151,7 @@ type Sources struct {
 	// Hub is pantahub.config, when it is not on the storage (see LoadFile). It may
 	// be missing.
 	Hub string
-	// Policies is the folder of the policy files. Default: policies below
+	// Policies is the directory of the policy files. Default: policies below
 	// PV_SYSTEM_ETCPANTAVISORDIR.
 	Policies string
 	// Cmdline is the kernel command line's file, /proc/cmdline.
@@ -225,7 +225,7 @@ func (c *Config) loadPolicy(dir string) error {
 }
 
 // LoadOEM reads the configuration that the running revision brings: the file of
-// the policy (or "default") in the folder PV_OEM_NAME of the revision's files at
+// the policy (or "default") in the directory PV_OEM_NAME of the revision's files at
 // trail. Neither a name nor a file is needed.
 func (c *Config) LoadOEM(trail string) error {
 	name, policy := c.String(OEMName), c.Policy()

@@ -188,7 +188,7 @@ func FuzzLoadReader(f *testing.F) {
 			}
 		}
 		for _, s := range c.Sysctls("/nonexistent") {
-			t.Errorf("%v is no file", s)
+			t.Errorf("%v is not a file", s)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// rows reads a table of the folder testdata: words, a line each.
+// rows reads a table of the directory testdata: words, a line each.
 func rows(t *testing.T, name string) [][]string {
 	t.Helper()
 	f, err := os.Open(filepath.Join("testdata", name))
@@ -39,7 +39,7 @@ var sourceOf = map[rune]Level{'f': PVConf, 'h': PHConf, 'b': PVCmdline, 'p': Pol
 var otherDefault = map[string]string{
 	"PV_LOG_DIR_MAXSIZE":           "0", // as the manual's page about logs has it: automatic
 	"PV_SECUREBOOT_TRUSTSTORE":     "ca-certificates",
-	"PV_SECUREBOOT_OEM_TRUSTSTORE": "ca-oem-certificates", // names below the folder of trust stores, as devices have them
+	"PV_SECUREBOOT_OEM_TRUSTSTORE": "ca-oem-certificates", // names below the directory of trust stores, as devices have them
 	"PV_SYSTEM_RUNDIR":             "/pv",                 // what boards name in their pantavisor.config is the manual's
 }
 

@@ -75,7 +75,7 @@ func (c *Config) storeSysctl(s sysctl) {
 	}
 }
 
-// Sysctls resolves the kernel settings against the folder root (/proc/sys); of
+// Sysctls resolves the kernel settings against the directory root (/proc/sys); of
 // several for one file the highest level wins. What has no file becomes a note.
 func (c *Config) Sysctls(root string) []Sysctl {
 	c.mu.RLock()
@@ -109,7 +109,7 @@ func (s sysctl) resolve(root string) (string, bool) {
 }
 
 // findSetting joins words with '_' or '/' into the path of a file: an underscore
-// of the key may be either. Only folders that exist are entered.
+// of the key may be either. Only directories that exist are entered.
 func findSetting(root, dir string, words []string) (string, bool) {
 	if path := filepath.Join(dir, strings.Join(words, "_")); isFile(filepath.Join(root, path)) {
 		return path, true

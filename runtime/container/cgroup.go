@@ -20,7 +20,7 @@ import (
 // Tree is the control group under which the groups of all containers are, as
 // lxc/NAME. Identity on the control socket rests on these names.
 type Tree struct {
-	dir  string // folder of the group on this machine
+	dir  string // directory of the group on this machine
 	path string // its path as /proc/PID/cgroup shows it
 	own  string // path of the runtime's own group
 	v2   bool
@@ -28,8 +28,8 @@ type Tree struct {
 
 // FindTree returns the group of this process in the machine's cgroup v2 tree, also
 // where it is only one of several (a hybrid host). Without any it mounts the v1
-// hierarchy "pantavisor" on the folder given.
-func FindTree(folder string) (*Tree, error) {
+// hierarchy "pantavisor" on the directory given.
+func FindTree(directory string) (*Tree, error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return nil, fmt.Errorf("looking for this process's control group: %w", err)
@@ -47,17 +47,17 @@ func FindTree(folder string) (*Tree, error) {
 		p, _ := ownGroup(string(own), ":name="+peer.NamedHierarchy+":")
 		return &Tree{dir: filepath.Join(m, p), path: path.Join("/", p), own: path.Join("/", p)}, nil
 	}
-	return mountNamed(folder)
+	return mountNamed(directory)
 }
 
-func mountNamed(folder string) (*Tree, error) {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, fmt.Errorf("making the folder of the control groups: %w", err)
+func mountNamed(directory string) (*Tree, error) {
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return nil, fmt.Errorf("making the directory of the control groups: %w", err)
 	}
-	if err := unix.Mount("cgroup", folder, "cgroup", 0, "none,name="+peer.NamedHierarchy); err != nil {
-		return nil, fmt.Errorf("mounting the control groups on %s: %w", folder, err)
+	if err := unix.Mount("cgroup", directory, "cgroup", 0, "none,name="+peer.NamedHierarchy); err != nil {
+		return nil, fmt.Errorf("mounting the control groups on %s: %w", directory, err)
 	}
-	return &Tree{dir: folder, path: "/", own: "/"}, nil
+	return &Tree{dir: directory, path: "/", own: "/"}, nil
 }
 
 // ownGroup finds the line with the mark in a process's cgroup file.
@@ -143,7 +143,7 @@ func (t *Tree) NameOf(group string) (name string, own, ok bool) {
 type Group struct {
 	tree *Tree
 	dir  string
-	fd   int // folder's descriptor for clone3, -1 on v1
+	fd   int // directory's descriptor for clone3, -1 on v1
 	// legacy are the groups of v1 controllers that the container has, by controller.
 	legacy map[string]string
 }

@@ -34,7 +34,7 @@ func (t *Tree) legacyTop(controller string) string {
 }
 
 // legacyName is one name for what is a path in the main tree, so that nothing but
-// this folder is left to remove.
+// this directory is left to remove.
 func (t *Tree) legacyName() string {
 	return strings.TrimSuffix("lxc-"+strings.ReplaceAll(strings.Trim(t.path, "/"), "/", "-"), "-")
 }
@@ -239,7 +239,7 @@ func (g *Group) removeLegacy(within time.Duration) error {
 	for _, dir := range g.legacy {
 		legacy := Group{tree: g.tree, dir: dir, fd: -1}
 		errs = append(errs, legacy.remove(within))
-		_ = os.Remove(filepath.Dir(dir)) // the last container's takes the folder of all with it
+		_ = os.Remove(filepath.Dir(dir)) // the last container's takes the directory of all with it
 	}
 	g.legacy = nil
 	return errors.Join(errs...)

@@ -164,7 +164,7 @@ func (p *parser) line(text string) error {
 	}
 	key, value, ok := strings.Cut(text, "=")
 	if !ok {
-		return fmt.Errorf("%q is no assignment", clip(text))
+		return fmt.Errorf("%q is not an assignment", clip(text))
 	}
 	key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 	p.key = key
@@ -326,7 +326,7 @@ func setCwd(p *parser, v string) error {
 func setID(dst *uint32, v string) error {
 	n, err := strconv.ParseUint(v, 10, 32)
 	if err != nil || n > 1<<31-1 {
-		return fmt.Errorf("%q is no user or group number", clip(v))
+		return fmt.Errorf("%q is not a user or group number", clip(v))
 	}
 	*dst = uint32(n)
 	return nil
@@ -364,7 +364,7 @@ func spaces(v string) (bits uintptr, err error) {
 	for _, w := range strings.Fields(v) {
 		b, ok := find(namespaces, w)
 		if !ok {
-			return 0, fmt.Errorf("%q is no namespace", clip(w))
+			return 0, fmt.Errorf("%q is not a namespace", clip(w))
 		}
 		bits |= b
 	}
@@ -399,7 +399,7 @@ func setClone(p *parser, v string) error {
 
 func setHostname(p *parser, v string) error {
 	if len(v) > 64 || strings.ContainsAny(v, "/ \t") {
-		return fmt.Errorf("%q is no host name", clip(v))
+		return fmt.Errorf("%q is not a valid host name", clip(v))
 	}
 	p.cfg.Hostname = v
 	return nil
@@ -427,7 +427,7 @@ func setKeyring(p *parser, v string) error {
 func setCount(dst *int, v string) error {
 	n, err := strconv.ParseUint(v, 10, 16)
 	if err != nil {
-		return fmt.Errorf("%q is no number up to 65535", clip(v))
+		return fmt.Errorf("%q is not a number up to 65535", clip(v))
 	}
 	*dst = int(n)
 	return nil
@@ -467,7 +467,7 @@ func parseSignal(v string) (unix.Signal, error) {
 		n = number(v)
 	}
 	if n < 1 || n > rtMax {
-		return 0, fmt.Errorf("%q is no signal", clip(v))
+		return 0, fmt.Errorf("%q is not a signal", clip(v))
 	}
 	return unix.Signal(n), nil
 }

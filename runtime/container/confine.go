@@ -15,7 +15,7 @@ import (
 )
 
 // filter compiles the container's profile for system calls; nil without one. A path
-// that is not absolute is in the configuration's folder.
+// that is not absolute is in the configuration's directory.
 func (st *starting) filter() ([]byte, error) {
 	name := st.Config.Seccomp
 	if name == "" || name == "none" {
@@ -43,7 +43,7 @@ func (st *starting) filter() ([]byte, error) {
 	return code, nil
 }
 
-// earlyFilter tells whether the filter must be installed while the first stage still
+// earlyFilter reports whether the filter must be installed while the first stage still
 // has its rights: the kernel takes one only from a thread with sys_admin or without
 // new privileges. The profile must then allow what follows: setgroups, setresgid,
 // setresuid, capget, capset and prctl.
@@ -122,7 +122,7 @@ func (s *stage) setLabel() error {
 	return err
 }
 
-// setProc writes what is asked of init's own folder in /proc.
+// setProc writes what is asked of init's own directory in /proc.
 func (s *stage) setProc() error {
 	for _, p := range s.plan.Process {
 		if err := os.WriteFile("/proc/self/"+p.Key, []byte(p.Value), 0); err != nil {

@@ -67,7 +67,7 @@ func makeNode(dev int, n node) error {
 	return unix.Fchmodat(dev, n.name, 0o666, 0) // umask took from it
 }
 
-// makeShm makes the folder of POSIX shared memory, unless it is there.
+// makeShm makes the directory of POSIX shared memory, unless it is there.
 func (s *stage) makeShm(dev int) error {
 	err := unix.Mkdirat(dev, "shm", 0o1777)
 	if err == unix.EEXIST {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A folder that a container exports is mounted at the same place below the device's
-// folder for exports, where other containers' configurations find it (manual:
+// A directory that a container exports is mounted at the same place below the device's
+// directory for exports, where other containers' configurations find it (manual:
 // Containers, exports). The first stage takes a copy of the mount and hands it out
 // over its socket; the copy shares later mounts below it with the container's own.
 
@@ -96,9 +96,9 @@ func isDir(f *os.File) bool {
 }
 
 // exportTarget opens the place of an export and makes it where it is missing. An
-// export may be below another one, in a folder that the container writes to:
+// export may be below another one, in a directory that the container writes to:
 // symbolic links count nowhere.
-func exportTarget(dir, name string, folder bool) (int, error) {
+func exportTarget(dir, name string, directory bool) (int, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return -1, err
 	}
@@ -109,7 +109,7 @@ func exportTarget(dir, name string, folder bool) (int, error) {
 	parts := strings.Split(name, "/")
 	for i, part := range parts {
 		last := i == len(parts)-1
-		next, err := openPlace(at, part, folder || !last)
+		next, err := openPlace(at, part, directory || !last)
 		_ = unix.Close(at)
 		if err != nil {
 			return -1, fmt.Errorf("%s: %w", strings.Join(parts[:i+1], "/"), err)
@@ -119,9 +119,9 @@ func exportTarget(dir, name string, folder bool) (int, error) {
 	return at, nil
 }
 
-func openPlace(at int, part string, folder bool) (int, error) {
+func openPlace(at int, part string, directory bool) (int, error) {
 	var err error
-	if folder {
+	if directory {
 		err = unix.Mkdirat(at, part, 0o755)
 	} else {
 		var fd int
@@ -146,19 +146,19 @@ func (st *starting) dropExports() error {
 		_ = tree.Close()
 	}
 	if st.exported != nil {
-		removeEmptyFolders(filepath.Join(st.ExportDir, st.Name))
+		removeEmptyDirectories(filepath.Join(st.ExportDir, st.Name))
 	}
 	st.exported = nil
 	return errors.Join(errs...)
 }
 
-// removeEmptyFolders removes a tree of empty folders and files, and nothing else.
-func removeEmptyFolders(dir string) {
+// removeEmptyDirectories removes a tree of empty directories and files, and nothing else.
+func removeEmptyDirectories(dir string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		p := filepath.Join(dir, e.Name())
 		if e.IsDir() {
-			removeEmptyFolders(p)
+			removeEmptyDirectories(p)
 		} else if info, err := e.Info(); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
 			_ = os.Remove(p)
 		}

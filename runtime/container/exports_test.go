@@ -122,7 +122,7 @@ func TestExportTarget(t *testing.T) {
 	} else {
 		unix.Close(fd)
 	}
-	removeEmptyFolders(dir)
+	removeEmptyDirectories(dir)
 	if entries, _ := os.ReadDir(dir + "/a"); len(entries) != 1 || entries[0].Name() != "link" {
 		t.Errorf("left: %v", entries)
 	}

@@ -41,7 +41,7 @@ func setHook(p *parser, event, command string) error {
 		return err
 	}
 	if !strings.Contains(words[0], "/") {
-		return fmt.Errorf("%q is no path of a program; hooks are run without a shell", clip(words[0]))
+		return fmt.Errorf("%q is not a path of a program; hooks are run without a shell", clip(words[0]))
 	}
 	p.cfg.Hooks = append(p.cfg.Hooks, Hook{event, command})
 	return nil
@@ -79,7 +79,7 @@ func (c *Config) insideHooks() (list []Hook) {
 type hooking struct {
 	Name    string
 	Version int
-	Dir     string // folder in which they run: that of the configuration
+	Dir     string // directory in which they run: that of the configuration
 	Env     []string
 }
 

@@ -112,7 +112,7 @@ func TestClippedBuffer(t *testing.T) {
 
 func TestHooksAndProfilesAreTranslated(t *testing.T) {
 	c, _ := parse(t, "lxc.hook.mount = /volumes/a/h x\nlxc.hook.start = /volumes/b\nlxc.seccomp.profile = /volumes/a/p\n")
-	c.Translate([]Folder{{"/volumes", "/v"}})
+	c.Translate([]Directory{{"/volumes", "/v"}})
 	if d := cmp.Diff([]Hook{{"mount", "/v/a/h x"}, {"start", "/volumes/b"}}, c.Hooks); d != "" || c.Seccomp != "/v/a/p" {
 		t.Errorf("%s, %s", d, c.Seccomp)
 	}

@@ -148,7 +148,7 @@ func TestLinksInVolumesLeadNowhere(t *testing.T) {
 		}
 	}
 	if exists(filepath.Join(b.dir, "secret/made")) {
-		t.Error("a folder was made on the device through a link in a volume")
+		t.Error("a directory was made on the device through a link in a volume")
 	}
 }
 

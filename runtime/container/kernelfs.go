@@ -18,7 +18,7 @@ var (
 
 const kernelFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
-// mountFixed mounts one of the kernel's file systems on a folder of its own.
+// mountFixed mounts one of the kernel's file systems on a directory of its own.
 func (s *stage) mountFixed(target, fstype string, flags uintptr, data string) error {
 	fd, err := makeDirIn(s.root, target)
 	if err != nil {
@@ -168,7 +168,7 @@ func wrapPath(p string, err error) error {
 	return nil
 }
 
-// isNull tells whether an open file is a null device (Documentation/admin-guide:
+// isNull reports whether an open file is a null device (Documentation/admin-guide:
 // devices.txt).
 func isNull(fd int) bool {
 	var st unix.Stat_t

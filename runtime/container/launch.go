@@ -35,7 +35,7 @@ const setupTime = 30 * time.Second
 type Launcher struct {
 	// Tree is where their control groups go.
 	Tree *Tree
-	// Stage is an empty folder on which each container's root is put together, in
+	// Stage is an empty directory on which each container's root is put together, in
 	// its own mount namespace; all containers share it.
 	Stage string
 	// Network makes interfaces of containers; nil makes none.

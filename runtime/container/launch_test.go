@@ -162,7 +162,7 @@ func TestContainerSeesOnlyItself(t *testing.T) {
 	r := b.probe(tries,
 		"lxc.init.cwd = /etc", "lxc.environment = A=1", "lxc.mount.auto =", "lxc.mount.auto = proc sys:ro cgroup")
 	if r["PID"] != 1.0 || r["Hostname"] != "probe" || r["Cwd"] != "/etc" || r["Cgroup"] != "/" {
-		t.Errorf("pid %v, host name %v, folder %v, cgroup %v; want 1, probe, /etc, /", r["PID"], r["Hostname"], r["Cwd"], r["Cgroup"])
+		t.Errorf("pid %v, host name %v, directory %v, cgroup %v; want 1, probe, /etc, /", r["PID"], r["Hostname"], r["Cwd"], r["Cgroup"])
 	}
 	env, _ := json.Marshal(r["Env"])
 	for _, want := range []string{`"A=1"`, `"container=pv-app"`, `"PATH=/usr/local/sbin`} {
@@ -184,7 +184,7 @@ func TestContainerSeesOnlyItself(t *testing.T) {
 		}
 	}
 	if got := tried(r, "list:"+b.dir); !strings.HasPrefix(got, "error") {
-		t.Errorf("the device's folder is visible: %s", got)
+		t.Errorf("the device's directory is visible: %s", got)
 	}
 	if got := tried(r, "kill:2"); got == "ok" {
 		t.Error("there is a second process in the PID namespace")
@@ -355,12 +355,12 @@ func TestFailingStartNamesTheStep(t *testing.T) {
 		want  []string
 	}{
 		"init":   {[]string{"lxc.init.cmd = /bin/nothere"}, []string{"looking for init", "/bin/nothere", "no such file"}},
-		"noexec": {[]string{"lxc.init.cmd = /etc"}, []string{"looking for init", "is no executable file"}},
+		"noexec": {[]string{"lxc.init.cmd = /etc"}, []string{"looking for init", "is not an executable file"}},
 		"source": {[]string{"lxc.mount.entry = /no/such/thing a none bind,create=dir 0 0"}, []string{"mounting /no/such/thing on /a", "source"}},
 		"target": {[]string{"lxc.mount.entry = tmpfs nodir tmpfs rw 0 0"}, []string{"mounting tmpfs on /nodir", "target"}},
 		"option": {[]string{"lxc.mount.entry = tmpfs run tmpfs rw,size=what 0 0"}, []string{"mounting tmpfs on /run", "invalid argument"}},
 		"root":   {[]string{"lxc.rootfs.path = overlayfs:/no/such/layer:/tmp/x/upper"}, []string{"mounting the root", "/no/such/layer"}},
-		"cwd":    {[]string{"lxc.init.cwd = /nodir"}, []string{"entering the working folder", "no such file"}},
+		"cwd":    {[]string{"lxc.init.cwd = /nodir"}, []string{"entering the working directory", "no such file"}},
 		"sysctl": {[]string{"lxc.sysctl.net.no.such = 1"}, []string{"setting kernel parameters", "net/no/such"}},
 		"cgroup": {[]string{"lxc.cgroup2.no.such = 1"}, []string{"setting no.such"}},
 	} {
@@ -516,7 +516,7 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-// more tells whether there is more of anything than there was.
+// more reports whether there is more of anything than there was.
 func (a traces) more(than traces) bool {
 	return a.mounts > than.mounts || a.fds > than.fds || a.goroutines > than.goroutines || a.groups > than.groups
 }

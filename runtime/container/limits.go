@@ -39,7 +39,7 @@ func parseCaps(v string) ([]string, error) {
 	for _, w := range strings.Fields(v) {
 		name := strings.TrimPrefix(strings.ToLower(w), "cap_")
 		if _, ok := capBit(name); !ok && name != "none" {
-			return nil, fmt.Errorf("%q is no capability", clip(w))
+			return nil, fmt.Errorf("%q is not a capability", clip(w))
 		}
 		list = append(list, name)
 	}

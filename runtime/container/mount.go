@@ -14,8 +14,8 @@ import (
 type Root struct {
 	Lowers  []string // lower layers, uppermost first; empty: Dir is the root itself
 	Upper   string   // writable layer
-	Work    string   // overlay's own folder beside Upper
-	Dir     string   // folder that is the root, without overlay
+	Work    string   // overlay's own directory beside Upper
+	Dir     string   // directory that is the root, without overlay
 	Options string   // lxc.rootfs.options
 }
 
@@ -28,7 +28,7 @@ func (r Root) String() string {
 }
 
 // parseRoot reads "overlayfs:LOWER[:LOWER...]:UPPER", "dir:PATH" and "PATH". The
-// overlay's work folder is "olwork" beside UPPER: permanent overlays that are
+// overlay's work directory is "olwork" beside UPPER: permanent overlays that are
 // already on disk have it there.
 func parseRoot(v string) (Root, error) {
 	kind, rest, ok := strings.Cut(v, ":")
@@ -93,7 +93,7 @@ func setAuto(p *parser, v string) error {
 		dst := map[string]*AutoMount{"proc": &p.cfg.Proc, "sys": &p.cfg.Sys, "cgroup": &p.cfg.Cgroup,
 			"cgroup-full": &p.cfg.Cgroup}[name]
 		if dst == nil || !ok {
-			return fmt.Errorf("%q is no automatic mount", clip(w))
+			return fmt.Errorf("%q is not an automatic mount", clip(w))
 		}
 		*dst = how
 	}
@@ -112,7 +112,7 @@ type Mount struct {
 	Optional bool    // what cannot be mounted is left out
 	Relative bool    // Source is below the container's root
 	MakeDir  bool    // origin=mkdir: make Source if missing
-	// Below is the folder that no symbolic link in Source leads out of; see [Volumes].
+	// Below is the directory that no symbolic link in Source leads out of; see [Volumes].
 	Below string
 }
 

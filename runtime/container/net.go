@@ -68,7 +68,7 @@ var netKeys = []word[func(i *network.Interface, v, seed string) error]{
 	}},
 	{"flags", func(i *network.Interface, v, _ string) error {
 		if v != "up" && v != "" {
-			return fmt.Errorf("%q is no flag; there is only up", clip(v))
+			return fmt.Errorf("%q is not a flag; there is only up", clip(v))
 		}
 		i.Up = v == "up"
 		return nil
@@ -98,7 +98,7 @@ func setMacvlanMode(i *network.Interface, v, _ string) error {
 	case "", "private", "vepa", "bridge", "passthru":
 		return nil
 	}
-	return fmt.Errorf("%q is no mode; they are private, vepa, bridge and passthru", clip(v))
+	return fmt.Errorf("%q is not a mode; they are private, vepa, bridge and passthru", clip(v))
 }
 
 func setMTU(i *network.Interface, v, _ string) error {
@@ -107,7 +107,7 @@ func setMTU(i *network.Interface, v, _ string) error {
 	}
 	n, err := strconv.ParseUint(v, 10, 16)
 	if err != nil || n < 68 {
-		return fmt.Errorf("%q is no size of packets from 68 to 65535", clip(v))
+		return fmt.Errorf("%q is not a size of packets from 68 to 65535", clip(v))
 	}
 	i.MTU = int(n)
 	return nil
@@ -125,7 +125,7 @@ func addPrefix(i *network.Interface, v string, four bool) error {
 	}
 	p, err := netip.ParsePrefix(first)
 	if err != nil || p.Addr().Is4() != four {
-		return fmt.Errorf("%q is no address such as 10.0.3.2/24 or fd00::2/64", clip(v))
+		return fmt.Errorf("%q is not an address such as 10.0.3.2/24 or fd00::2/64", clip(v))
 	}
 	i.Addresses = append(i.Addresses, p)
 	return nil
@@ -141,7 +141,7 @@ func addGateway(i *network.Interface, v string, four bool) error {
 	}
 	a, err := netip.ParseAddr(v)
 	if err != nil || a.Is4() != four {
-		return fmt.Errorf("%q is no address of this family", clip(v))
+		return fmt.Errorf("%q is not an address of this family", clip(v))
 	}
 	i.Gateways = append(i.Gateways, a)
 	return nil

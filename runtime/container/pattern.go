@@ -26,7 +26,7 @@ type try struct {
 // matcher matches from a place on and calls next with where it ends.
 type matcher func(t *try, at int, next func(at int) bool) bool
 
-// match tells whether the whole text matches.
+// match reports whether the whole text matches.
 func (p *pattern) match(text string) bool {
 	return p.root(&try{text: text}, 0, func(at int) bool { return at == len(text) })
 }
@@ -124,12 +124,12 @@ func (r *patternReader) repeat(one matcher) (matcher, error) {
 			} else if two {
 				var m uint64
 				if m, err = strconv.ParseUint(b, 10, 8); err != nil || m < n {
-					return nil, fmt.Errorf("{%s} is no number of times", inside)
+					return nil, fmt.Errorf("{%s} is not a number of times", inside)
 				}
 				most = int(m)
 			}
 			if !ok || err != nil {
-				return nil, fmt.Errorf("{%s} is no number of times", inside)
+				return nil, fmt.Errorf("{%s} is not a number of times", inside)
 			}
 			r.text = "}" + rest
 		default:

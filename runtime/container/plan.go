@@ -14,7 +14,7 @@ import (
 
 // plan is all that the first stage must know; it crosses the socket, see [wire].
 type plan struct {
-	Stage      string // folder on which the root is put together
+	Stage      string // directory on which the root is put together
 	Root       Root
 	Init       []string
 	Cwd        string
@@ -74,11 +74,11 @@ type Start struct {
 	ExportDir string
 	// Remounts change the options of the container's mounts, in order.
 	Remounts []Remount
-	// Volumes are folders of the device with what containers may have written.
+	// Volumes are directories of the device with what containers may have written.
 	Volumes []Volumes
 }
 
-// Volumes is a folder of the device in which, Depth names below, things are whose
+// Volumes is a directory of the device in which, Depth names below, things are whose
 // content is the business of containers: <voldir>/CONTAINER/VOLUME. A container can
 // put a symbolic link where a mount has its source. Links in such a thing are followed
 // as if it were the root of everything: /volumes/app/data/link with the target
@@ -140,7 +140,7 @@ func (s Start) plan(stage string, v2 bool) (*plan, error) {
 
 func (s Start) check() error {
 	if s.Name == "" || s.Name == "." || s.Name == ".." || strings.ContainsAny(s.Name, "/\n\x00") {
-		return fmt.Errorf("%q is no name of a container", clip(s.Name))
+		return fmt.Errorf("%q is not a valid container name", clip(s.Name))
 	}
 	if s.Config.Root.Dir == "" && len(s.Config.Root.Lowers) == 0 {
 		return errors.New("the configuration has no lxc.rootfs.path")
@@ -177,7 +177,7 @@ func (s Start) env() []string {
 	return append(env, "container="+s.Kind)
 }
 
-// ownNet tells whether the container has a network namespace of its own.
+// ownNet reports whether the container has a network namespace of its own.
 func (c *Config) ownNet() bool {
 	return c.cloneFlags()&unix.CLONE_NEWNET != 0
 }

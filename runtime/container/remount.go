@@ -33,7 +33,7 @@ func (r Remount) apply(flags uintptr) (uintptr, error) {
 	for _, o := range strings.Split(r.Options, ",") {
 		f, ok := find(mountFlags, strings.TrimSpace(o))
 		if !ok || f.set&(unix.MS_BIND|unix.MS_REC|unix.MS_REMOUNT) != 0 {
-			return 0, fmt.Errorf("%q is no option of a mount that can be changed", clip(o))
+			return 0, fmt.Errorf("%q is not an option of a mount that can be changed", clip(o))
 		}
 		flags = flags&^f.clear | f.set
 	}

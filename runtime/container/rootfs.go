@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountRoot puts the root together on the stage folder and holds it.
+// mountRoot puts the root together on the stage directory and holds it.
 func (s *stage) mountRoot() error {
 	r := s.plan.Root
 	var err error
@@ -40,7 +40,7 @@ func bindRoot(r Root, dir string) error {
 	return nil
 }
 
-// mountOverlay lays the root's layers over one another. The writable folders are
+// mountOverlay lays the root's layers over one another. The writable directories are
 // made where they are missing: a new volume is empty.
 func mountOverlay(r Root, dir string) error {
 	for _, l := range r.Lowers {
@@ -125,7 +125,7 @@ func (s *stage) target(p, create string) (int, error) {
 	return fd, err
 }
 
-// makeDirIn makes a folder with its parents, in a root as [openIn] has it, and opens it.
+// makeDirIn makes a directory with its parents, in a root as [openIn] has it, and opens it.
 func makeDirIn(root int, p string) (int, error) {
 	fd, err := openIn(root, p, unix.O_PATH|unix.O_DIRECTORY)
 	if !errors.Is(err, unix.ENOENT) || p == "/" {
@@ -175,11 +175,11 @@ func (s *stage) mountEntry(m Mount) error {
 	return s.spread(m)
 }
 
-// source returns what to mount, with its folders made where that is asked for.
+// source returns what to mount, with its directories made where that is asked for.
 func (s *stage) source(m Mount) (string, func(), error) {
 	nothing := func() {}
 	if m.Type == "overlay" {
-		return m.Source, nothing, makeOverlayFolders(m)
+		return m.Source, nothing, makeOverlayDirectories(m)
 	}
 	if m.Flags&unix.MS_BIND == 0 {
 		return m.Source, nothing, nil
@@ -222,8 +222,8 @@ func (s *stage) sourceInside(m Mount) (int, error) {
 	return openIn(root, p, unix.O_PATH)
 }
 
-// makeOverlayFolders makes the writable folders of an overlay entry.
-func makeOverlayFolders(m Mount) error {
+// makeOverlayDirectories makes the writable directories of an overlay entry.
+func makeOverlayDirectories(m Mount) error {
 	for _, name := range []string{"upperdir", "workdir"} {
 		if d := m.option(name); d != "" {
 			if err := os.MkdirAll(d, 0o755); err != nil {

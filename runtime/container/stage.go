@@ -68,7 +68,7 @@ var steps = []step{
 	{"", (*stage).mountEntries},
 	{"mounting /sys/fs/cgroup", (*stage).mountCgroup},
 	hook("mount"),
-	{"exporting folders", (*stage).export},
+	{"exporting directories", (*stage).export},
 	{"filling /dev", (*stage).fillDev},
 	{"making the terminals", (*stage).makeTerminals},
 	hook("autodev"),
@@ -79,7 +79,7 @@ var steps = []step{
 	{"changing the root", (*stage).pivot},
 	{"setting limits", (*stage).setLimits},
 	{"opening the console", (*stage).openConsole},
-	{"entering the working folder", (*stage).enterCwd},
+	{"entering the working directory", (*stage).enterCwd},
 	{"looking for init", (*stage).findInit},
 	hook("start"),
 	{"waiting for the launcher", (*stage).await},
@@ -316,7 +316,7 @@ func executable(path string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
-		return fmt.Errorf("%s: is no executable file", path)
+		return fmt.Errorf("%s: is not an executable file", path)
 	}
 	return nil
 }

@@ -5,40 +5,40 @@ import (
 	"strings"
 )
 
-// Folder is a folder that configurations name by a fixed path, and where it is.
-type Folder struct {
+// Directory is a directory that configurations name by a fixed path, and where it is.
+type Directory struct {
 	Name string // "/volumes"
 	Path string
 }
 
-// Translate replaces the fixed paths that exports rely on by where these folders
+// Translate replaces the fixed paths that exports rely on by where these directories
 // are: a runtime whose volumes are elsewhere runs the same exports.
-func (c *Config) Translate(folders []Folder) {
+func (c *Config) Translate(directories []Directory) {
 	for i, l := range c.Root.Lowers {
-		c.Root.Lowers[i] = translate(l, folders)
+		c.Root.Lowers[i] = translate(l, directories)
 	}
-	c.Root.Upper = translate(c.Root.Upper, folders)
-	c.Root.Work = translate(c.Root.Work, folders)
-	c.Root.Dir = translate(c.Root.Dir, folders)
-	c.Seccomp = translate(c.Seccomp, folders)
+	c.Root.Upper = translate(c.Root.Upper, directories)
+	c.Root.Work = translate(c.Root.Work, directories)
+	c.Root.Dir = translate(c.Root.Dir, directories)
+	c.Seccomp = translate(c.Seccomp, directories)
 	c.Hooks = slices.Clone(c.Hooks)
 	for i := range c.Hooks {
 		if c.Hooks[i].Event != "start" { // a program of the container's own
-			c.Hooks[i].Command = translate(c.Hooks[i].Command, folders)
+			c.Hooks[i].Command = translate(c.Hooks[i].Command, directories)
 		}
 	}
 	c.Mounts = slices.Clone(c.Mounts)
 	for i := range c.Mounts {
 		m := &c.Mounts[i]
 		if !m.Relative {
-			m.Source = translate(m.Source, folders)
+			m.Source = translate(m.Source, directories)
 		}
-		m.Data = translateData(m.Data, folders)
+		m.Data = translateData(m.Data, directories)
 	}
 }
 
-// translateData treats the folders in an overlay's options.
-func translateData(data string, folders []Folder) string {
+// translateData treats the directories in an overlay's options.
+func translateData(data string, directories []Directory) string {
 	opts := strings.Split(data, ",")
 	for i, o := range opts {
 		name, value, _ := strings.Cut(o, "=")
@@ -46,7 +46,7 @@ func translateData(data string, folders []Folder) string {
 		case "lowerdir", "upperdir", "workdir":
 			paths := strings.Split(value, ":")
 			for j := range paths {
-				paths[j] = translate(paths[j], folders)
+				paths[j] = translate(paths[j], directories)
 			}
 			opts[i] = name + "=" + strings.Join(paths, ":")
 		}
@@ -54,8 +54,8 @@ func translateData(data string, folders []Folder) string {
 	return strings.Join(opts, ",")
 }
 
-func translate(p string, folders []Folder) string {
-	for _, f := range folders {
+func translate(p string, directories []Directory) string {
+	for _, f := range directories {
 		if rest, ok := strings.CutPrefix(p, f.Name); ok && f.Name != f.Path && (rest == "" || rest[0] == '/') {
 			return f.Path + rest
 		}

@@ -14,7 +14,7 @@ lxc.mount.entry = /volumesx/c data none bind 0 0
 lxc.mount.entry = /volumes/c/data rel none bind,relative 0 0
 lxc.mount.entry = overlay etc overlay lowerdir=/volumes/c/a:/b,upperdir=/volumes/c/u,workdir=/volumes/c/w 0 0
 `)
-	c.Translate([]Folder{{"/volumes", "/x/vols"}, {"/storage", "/storage"}})
+	c.Translate([]Directory{{"/volumes", "/x/vols"}, {"/storage", "/storage"}})
 	want := Root{Lowers: []string{"/x/vols/c/root.squashfs"}, Upper: "/x/vols/c/lxc-overlay/upper", Work: "/x/vols/c/lxc-overlay/olwork"}
 	if d := cmp.Diff(want, c.Root); d != "" {
 		t.Errorf("root (-want +got)\n%s", d)

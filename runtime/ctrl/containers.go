@@ -157,7 +157,7 @@ func (c *call) action() (string, *reply) {
 		return "", failure(400, "Missing 'action' field")
 	}
 	var action string
-	_ = json.Unmarshal(raw, &action) // of another type: stays empty, which is no action
+	_ = json.Unmarshal(raw, &action) // of another type: stays empty, which is not an action
 	return action, nil
 }
 

@@ -47,7 +47,7 @@ func FuzzRequests(f *testing.F) {
 				t.Fatalf("answer cut off: %v\n%q", err, m.Bytes())
 			}
 			if strings.HasPrefix(r.header("Content-Type"), typeJSON) && r.body != "" && !json.Valid([]byte(r.body)) {
-				t.Fatalf("answer is no JSON: %q", r.body)
+				t.Fatalf("answer is not JSON: %q", r.body)
 			}
 		}
 	})

@@ -263,7 +263,7 @@ func TestStepList(t *testing.T) {
 	}
 }
 
-func TestStepNamesStayInTheirFolder(t *testing.T) {
+func TestStepNamesStayInTheirDirectory(t *testing.T) {
 	s := newTestServer(t, newFake())
 	const state = `{"#spec":"pantavisor-service-system@1"}`
 	for _, name := range []string{"..", ".", ".pv", "a%2f..%2f..%2fx", "%2e%2e"} {
@@ -362,7 +362,7 @@ func TestHeadLimits(t *testing.T) {
 			continue
 		}
 		if !json.Valid([]byte(r.body)) && r.body != "" {
-			t.Errorf("%s: the answer is no JSON: %q", name, r.body)
+			t.Errorf("%s: the answer is not JSON: %q", name, r.body)
 		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 	textObjectName = "Request has bad object name"
 	textChecksum   = "Object has bad checksum"
 	objectMode     = 0o644
-	folderMode     = 0o755
+	directoryMode  = 0o755
 )
 
 // isObjectName accepts what a SHA-256 is written as.
@@ -104,7 +104,7 @@ func hashFile(path string) (string, error) {
 }
 
 func (s *Server) storeObject(c *call, name string) *reply {
-	if err := os.MkdirAll(s.o.Objects, folderMode); err != nil {
+	if err := os.MkdirAll(s.o.Objects, directoryMode); err != nil {
 		return storageError(fmt.Errorf("making the object store: %w", err))
 	}
 	if free, err := freeBytes(s.o.Objects); err == nil && c.body.Announced() > free {

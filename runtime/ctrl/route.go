@@ -201,7 +201,7 @@ func (r *route) fits(plain string, valid bool, parts []string) (names []string, 
 }
 
 // decode undoes percent-encoding of the path without query and fragment. It
-// fails on what is no encoding and on what does not decode to UTF-8.
+// fails on what is not an encoding and on what does not decode to UTF-8.
 func decode(path string) (string, bool) {
 	if i := strings.IndexAny(path, "?#"); i >= 0 {
 		path = path[:i]

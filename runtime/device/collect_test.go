@@ -124,7 +124,7 @@ func newShelf(t *testing.T, settings map[config.Key]string) *shelf {
 	return s
 }
 
-// content lists what a folder holds.
+// content lists what a directory holds.
 func content(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

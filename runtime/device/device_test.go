@@ -452,7 +452,7 @@ func TestDeviceRuns(t *testing.T) {
 	}
 	d.same(before)
 	if _, err := os.Stat(d.dir + "/volumes/app"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the volumes' folder is left: %v", err)
+		t.Errorf("the volumes' directory is left: %v", err)
 	}
 }
 
@@ -508,7 +508,7 @@ func (d *device) secrets() (out []string) {
 	return out
 }
 
-// TestNoMemoryNoFile keeps metadata in the runtime alone when there is no folder in
+// TestNoMemoryNoFile keeps metadata in the runtime alone when there is no directory in
 // memory for it.
 func TestNoMemoryNoFile(t *testing.T) {
 	h := &host{paths: paths{run: "/r", logs: "/l", logsRev: t.TempDir()}}
@@ -524,7 +524,7 @@ func TestNoMemoryNoFile(t *testing.T) {
 	own := &ownVolumes{paths: &paths{run: "/dev/null/r"}}
 	if dir, release := own.memory(); dir != "" {
 		release()
-		t.Errorf("a folder in memory at %s, below a file", dir)
+		t.Errorf("a directory in memory at %s, below a file", dir)
 	}
 }
 
@@ -555,7 +555,7 @@ func TestDamagedStateStillServes(t *testing.T) {
 		"nosource": "STOPPED", "noconf": "STOPPED", "norun": "STOPPED", "ends": "STOPPED"})
 	for name, want := range map[string]string{
 		"lost": "object " + lost + " is missing", "wrong": objects.ErrMismatch.Error(), "noinit": "looking for init: /bin/nothere",
-		"nosource": "mounting /no/such/thing on /a", "noconf": "is no capability", "norun": "status_goal", "ends": "exited with code 3",
+		"nosource": "mounting /no/such/thing on /a", "noconf": "is not a capability", "norun": "status_goal", "ends": "exited with code 3",
 	} {
 		if !strings.Contains(list[name].StatusReason, want) {
 			t.Errorf("%s: %q does not say %q", name, list[name].StatusReason, want)

@@ -285,7 +285,7 @@ func attributes(m *syscall.NetlinkMessage) map[uint16][]byte {
 }
 
 // busyTicks sums what all processors have done according to a /proc/stat, in clock
-// ticks: user, nice, system, irq, softirq and steal; idle and iowait are no work.
+// ticks: user, nice, system, irq, softirq and steal; idle and iowait do not count as work.
 func busyTicks(path string) (sum int64) {
 	f := strings.Fields(readLine(path))
 	if len(f) < 9 || f[0] != "cpu" {

@@ -107,7 +107,7 @@ func (h *host) configure(c *manifest.Container) (*container.Config, error) {
 		h.log.Warnf("container %s: %s: %s", c.Name, c.Config, n)
 		h.launcherLog(c.Name, lxcWarn, n.String())
 	}
-	cfg.Translate(h.paths.folders())
+	cfg.Translate(h.paths.directories())
 	return cfg, joinNetwork(c, cfg)
 }
 
@@ -219,7 +219,7 @@ func (h *host) mgmtMounts() []container.Mount {
 func (h *host) nobodyMounts(name string) ([]container.Mount, error) {
 	own := filepath.Join(h.paths.logsRev, name)
 	if err := os.MkdirAll(own, 0o755); err != nil {
-		return nil, fmt.Errorf("making the container's log folder: %w", err)
+		return nil, fmt.Errorf("making the container's log directory: %w", err)
 	}
 	var ms []container.Mount
 	for _, sock := range []string{"pv-ctrl-log", "pv-fd-log", "pv-ctrl"} {

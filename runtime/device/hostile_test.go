@@ -35,7 +35,7 @@ var hostilePlaces = []struct{ method, path, body string }{
 	{"PUT", "/drivers/%s/load", ""}, {"PUT", "/drivers/%s/unload", ""}, {"GET", "/%s", ""}, {"POST", "/%s", "{}"},
 }
 
-// files lists what is below a folder, without logs and objects under way.
+// files lists what is below a directory, without logs and objects under way.
 func files(dir string, but ...string) (list []string) {
 	_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		rel, _ := filepath.Rel(dir, path)
@@ -67,7 +67,7 @@ func TestHostileNames(t *testing.T) {
 			case a == nil:
 				t.Errorf("%.80q: no answer", what)
 			case a.Body != "" && (!json.Valid([]byte(a.Body)) || !utf8.ValidString(a.Body)):
-				t.Errorf("%.80q: the answer is no JSON: %.200q", what, a.Body)
+				t.Errorf("%.80q: the answer is not JSON: %.200q", what, a.Body)
 			case strings.HasPrefix(a.Line, "HTTP/1.1 5"):
 				t.Errorf("%.80q: %s %.200s", what, a.Line, a.Body)
 			}
@@ -78,15 +78,15 @@ func TestHostileNames(t *testing.T) {
 	}
 	for _, list := range []string{"/steps", "/user-meta", "/device-meta", "/objects", "/containers"} {
 		if body := d.ask("GET", list, ""); !json.Valid([]byte(body)) || !utf8.ValidString(body) {
-			t.Errorf("%s is no JSON: %.300q", list, body)
+			t.Errorf("%s is not JSON: %.300q", list, body)
 		}
 	}
 	if outside, _ := filepath.Glob(d.dir + "/*"); len(outside) > 8 {
-		t.Errorf("the device's folder holds %q", outside)
+		t.Errorf("the device's directory holds %q", outside)
 	}
 }
 
-// TestWrongUTF8 stores and orders with bytes that are no text.
+// TestWrongUTF8 stores and orders with bytes that are not text.
 func TestWrongUTF8(t *testing.T) {
 	d := newDevice(t)
 	d.add("one", "app", "/sbin/init wait", nil)
@@ -105,7 +105,7 @@ func TestWrongUTF8(t *testing.T) {
 	}
 	for _, list := range []string{"/steps", "/user-meta", "/device-meta", "/containers"} {
 		if body := d.ask("GET", list, ""); !json.Valid([]byte(body)) || !utf8.ValidString(body) {
-			t.Errorf("%s is no JSON: %q", list, body)
+			t.Errorf("%s is not JSON: %q", list, body)
 		}
 	}
 }

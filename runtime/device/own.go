@@ -86,7 +86,7 @@ func (o *ownVolumes) mount(l *loaded) (unmount func()) {
 }
 
 // memory returns a directory whose files never get to a disk, "" when there is none, and
-// what takes it away. A device's run folder is such a one; App Engine's lies on the
+// what takes it away. A device's run directory is such a one; App Engine's lies on the
 // machine's disk, and a tmpfs is mounted in it.
 func (o *ownVolumes) memory() (dir string, release func()) {
 	if inMemory(o.paths.run) {

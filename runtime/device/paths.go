@@ -58,13 +58,13 @@ func (p *paths) makeResolvConf(hosted bool) error {
 	return nil
 }
 
-// folders are the fixed names in exports and where they are.
-func (p paths) folders() []container.Folder {
-	return []container.Folder{{Name: "/volumes", Path: p.volumes}, {Name: "/exports", Path: p.exports},
+// directories are the fixed names in exports and where they are.
+func (p paths) directories() []container.Directory {
+	return []container.Directory{{Name: "/volumes", Path: p.volumes}, {Name: "/exports", Path: p.exports},
 		{Name: "/configs", Path: p.configs}, {Name: "/storage", Path: p.storage}, {Name: resolvConf, Path: p.resolvConf}}
 }
 
-// written are the folders whose content containers may have written.
+// written are the directories whose content containers may have written.
 func (p paths) written() []container.Volumes {
 	return []container.Volumes{{Dir: p.volumes, Depth: 2}, {Dir: p.exports, Depth: 1}, {Dir: p.configs, Depth: 1}}
 }
@@ -74,7 +74,7 @@ func (p paths) beside(rev string) []string {
 	return []string{filepath.Join(p.logs, rev), filepath.Join(p.disks, "rev", rev)}
 }
 
-// make makes the folders that must exist and the hint files, which exports mount.
+// make makes the directories that must exist and the hint files, which exports mount.
 func (p paths) make() error {
 	var errs []error
 	for _, d := range []string{p.run, p.volumes, p.exports, p.configs, p.stage, p.disks, p.logsRev,

@@ -90,7 +90,7 @@ func (d *device) relayIn(group string) string {
 	return socket
 }
 
-// groups is the folder of the device's control groups.
+// groups is the directory of the device's control groups.
 func (d *device) groups() string {
 	d.t.Helper()
 	dir := d.groupsOrNone()
@@ -100,7 +100,7 @@ func (d *device) groups() string {
 	return dir
 }
 
-// groupsOrNone is that folder, "" as long as there is none.
+// groupsOrNone is that directory, "" as long as there is none.
 func (d *device) groupsOrNone() string {
 	own, _ := os.ReadFile("/proc/self/cgroup")
 	places := []string{d.dir + "/cgroup"}

@@ -96,7 +96,7 @@ func TestResolvConfOfTheMachine(t *testing.T) {
 		t.Error(err)
 	}
 	c := &container.Config{Mounts: []container.Mount{{Source: resolvConf}, {Source: resolvConf + ".d"}}}
-	c.Translate(p.folders())
+	c.Translate(p.directories())
 	if got := c.Mounts[0].Source; got != want || c.Mounts[1].Source != resolvConf+".d" {
 		t.Errorf("%s, want %s; %s", got, want, c.Mounts[1].Source)
 	}

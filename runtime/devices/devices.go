@@ -57,12 +57,12 @@ func Parse(allow bool, text string) (Rule, error) {
 		return Rule{Allow: allow, Type: 'a', Major: Any, Minor: Any, Access: all}, nil
 	}
 	if len(f) != 3 || f[0] != "b" && f[0] != "c" {
-		return Rule{}, fmt.Errorf("%.80q is no rule for devices; expected a, or TYPE MAJOR:MINOR ACCESS as in c 1:3 rwm", text)
+		return Rule{}, fmt.Errorf("%.80q is not a rule for devices; expected a, or TYPE MAJOR:MINOR ACCESS as in c 1:3 rwm", text)
 	}
 	r := Rule{Allow: allow, Type: f[0][0]}
 	major, minor, ok := strings.Cut(f[1], ":")
 	if !ok {
-		return Rule{}, fmt.Errorf("%.80q: %q is no MAJOR:MINOR", text, f[1])
+		return Rule{}, fmt.Errorf("%.80q: %q is not a MAJOR:MINOR", text, f[1])
 	}
 	var err error
 	if r.Major, err = number(major); err != nil {
@@ -74,7 +74,7 @@ func Parse(allow bool, text string) (Rule, error) {
 	for _, c := range f[2] {
 		i := strings.IndexRune("mrw", c)
 		if i < 0 {
-			return Rule{}, fmt.Errorf("%.80q: %q is no kind of access; they are r, w and m", text, c)
+			return Rule{}, fmt.Errorf("%.80q: %q is not a kind of access; they are r, w and m", text, c)
 		}
 		r.Access |= 1 << i
 	}
@@ -88,7 +88,7 @@ func number(s string) (int32, error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 20)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no device number", s)
+		return 0, fmt.Errorf("%q is not a device number", s)
 	}
 	return int32(n), nil
 }
@@ -127,7 +127,7 @@ func (l List) effective() (base bool, rest List) {
 	return base, rest
 }
 
-// Restricts tells whether the list takes anything away.
+// Restricts reports whether the list takes anything away.
 func (l List) Restricts() bool {
 	base, rest := l.effective()
 	if !base {
@@ -141,7 +141,7 @@ func (l List) Restricts() bool {
 	return false
 }
 
-// Permits tells whether the list allows all the access to a device.
+// Permits reports whether the list allows all the access to a device.
 func (l List) Permits(kind byte, major, minor uint32, access Access) bool {
 	base, rest := l.effective()
 	for bit := Mknod; bit <= Write; bit <<= 1 {
@@ -165,7 +165,7 @@ func (r Rule) matches(kind byte, major, minor uint32) bool {
 	return r.Type == kind && (r.Major == Any || uint32(r.Major) == major) && (r.Minor == Any || uint32(r.Minor) == minor)
 }
 
-// Write gives the list to a group of the v1 controller "devices" through its folder.
+// Write gives the list to a group of the v1 controller "devices" through its directory.
 func (l List) Write(group string) error {
 	for _, r := range l {
 		file := "devices.deny"

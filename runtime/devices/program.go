@@ -129,7 +129,7 @@ type attachAttr struct {
 }
 
 // Attach lets the list govern a cgroup v2 group and those below it, given by the
-// descriptor of its folder, for as long as the group exists. Processes may add
+// descriptor of its directory, for as long as the group exists. Processes may add
 // programs of their own below, which can only take more away. The error is
 // [ErrNoBPF] when the kernel cannot.
 func (l List) Attach(group int) error {

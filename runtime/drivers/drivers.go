@@ -243,7 +243,7 @@ type kernelModules struct {
 func (k *kernelModules) open() (*modules.Loader, error) {
 	k.once.Do(func() {
 		var dir string
-		if dir, k.err = modules.Folder("/"); k.err == nil {
+		if dir, k.err = modules.Directory("/"); k.err == nil {
 			k.loader = modules.NewLoader(dir)
 		}
 	})

@@ -61,7 +61,7 @@ type Record struct {
 // Line returns the record as a JSON line.
 func (r Record) Line() []byte {
 	b, err := json.Marshal(r)
-	if err != nil { // a float that is no number; the text still matters
+	if err != nil { // a float that is not a number; the text still matters
 		b, _ = json.Marshal(Record{Level: r.Level, Source: r.Source, Msg: r.Msg})
 	}
 	return append(b, '\n')
@@ -76,7 +76,7 @@ func Notify(word string) error {
 	}
 	fd, err := strconv.Atoi(v)
 	if err != nil || fd < 3 {
-		return fmt.Errorf("reading %s: %q is no descriptor number", EnvNotify, v)
+		return fmt.Errorf("reading %s: %q is not a descriptor number", EnvNotify, v)
 	}
 	if _, err := unix.Write(fd, []byte(word+"\n")); err != nil {
 		return fmt.Errorf("telling process 1 %q: %w", word, err)

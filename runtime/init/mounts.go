@@ -35,8 +35,8 @@ var earlyMountList = []earlyMount{
 	{target: "/sys/fs/pstore", typ: "pstore", flags: plain, optional: true},
 }
 
-// runFolders are in the initrd below /run, which the tmpfs hides.
-var runFolders = []string{"/run/pantavisor/pv", "/run/pantavisor/media", "/run/pantavisor/configs"}
+// runDirectories are in the initrd below /run, which the tmpfs hides.
+var runDirectories = []string{"/run/pantavisor/pv", "/run/pantavisor/media", "/run/pantavisor/configs"}
 
 // earlyMounts makes the root one that pivot_root accepts, mounts the kernel's
 // file systems and opens the log.
@@ -51,9 +51,9 @@ func (m *machine) earlyMounts(context.Context) error {
 			return err
 		}
 	}
-	for _, dir := range runFolders {
+	for _, dir := range runDirectories {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("making a folder below /run: %w", err)
+			return fmt.Errorf("making a directory below /run: %w", err)
 		}
 	}
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
@@ -103,7 +103,7 @@ func pivotable() error {
 }
 
 // busyTicks sums what all processors did in a /proc/stat, in clock ticks: user,
-// nice, system, irq, softirq and steal; idle and iowait are no work.
+// nice, system, irq, softirq and steal; idle and iowait do not count as work.
 func busyTicks(path string) uint64 {
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -40,7 +40,7 @@ func ColdPlug(ctx context.Context, _ []string, _ io.Reader, _, stderr io.Writer)
 }
 
 func plugAll(ctx context.Context, idle func(error)) error {
-	dir, err := modules.Folder("/")
+	dir, err := modules.Directory("/")
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (m *machine) configure(context.Context) error {
 // storage is there, what the storage needs, and goes on doing so for devices that
 // come later. Devices that wait now get their drivers from plugRest.
 func (m *machine) earlyModules(ctx context.Context) error {
-	dir, err := modules.Folder("/")
+	dir, err := modules.Directory("/")
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (m *machine) earlyModules(ctx context.Context) error {
 	})
 	m.background("power", func() error {
 		found := func(device string) { m.log.Named("power").Debugf("%s has a power button", device) }
-		return power.Watch(ctx, power.Folder, found, func() { m.ask(powerOff, "power button") })
+		return power.Watch(ctx, power.Directory, found, func() { m.ask(powerOff, "power button") })
 	})
 	return nil
 }
@@ -295,7 +295,7 @@ type part struct{ file, target string }
 const maxRunJSON = 1 << 20
 
 // readParts reads modules and firmware from bsp/run.json: "modules" holds
-// lib/modules, "modules_RELEASE" one kernel's folder, and "firmware" lib/firmware
+// lib/modules, "modules_RELEASE" one kernel's directory, and "firmware" lib/firmware
 // (manual: Pantavisor State Format, bsp/run.json).
 func readParts(path string) ([]part, error) {
 	info, err := os.Stat(path)

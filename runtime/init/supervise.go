@@ -118,7 +118,7 @@ func (e *engine) ask(a action) {
 	e.want = a
 }
 
-// heard acts on a word of the engine and tells whether the revision runs now.
+// heard acts on a word of the engine and reports whether the revision runs now.
 func (m *machine) heard(word string) (ready bool) {
 	switch word {
 	case handoff.Ready:

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Budget is how much storage the log folder may take, with the marks derived
+// Budget is how much storage the log directory may take, with the marks derived
 // from it (manual: log directory size management).
 type Budget struct {
 	Total  int64 // of all log files
@@ -82,7 +82,7 @@ func capacityOf(dir string) (capacity, auto int64, err error) {
 	return capacity, capacity / 10, nil
 }
 
-// logged is one file below the log folder.
+// logged is one file below the log directory.
 type logged struct {
 	path   string
 	size   int64
@@ -131,7 +131,7 @@ func removeLeftovers(dir string) {
 }
 
 // cleanUp deletes files below dir until they take less than low, and returns what
-// they take then: rotated files first, the lowest number of the fullest folder, whether
+// they take then: rotated files first, the lowest number of the fullest directory, whether
 // compressed already or not; then files of other revisions than live.
 func cleanUp(dir, live string, low int64) int64 {
 	files, total := survey(dir)
@@ -153,7 +153,7 @@ func cleanUp(dir, live string, low int64) int64 {
 	return total
 }
 
-// nextVictim is the oldest wanted file of the fullest folder that has one.
+// nextVictim is the oldest wanted file of the fullest directory that has one.
 func nextVictim(files []logged, want func(*logged) bool) int {
 	weight := map[string]int64{}
 	for _, f := range files {

@@ -48,7 +48,7 @@ type Files struct {
 	// "mountinfo", and fails when that process has ended.
 	Open func(name string, flags int) (*os.File, error)
 	// Positions is a file that keeps the positions in files on file systems without
-	// extended attributes; its folder must exist. Empty: those start anew.
+	// extended attributes; its directory must exist. Empty: those start anew.
 	Positions string
 }
 
@@ -56,7 +56,7 @@ type Files struct {
 // kept in the file's extended attribute trusted.pv.logger.pos, as decimal text, or
 // beside it, so that nothing is logged twice after a restart.
 //
-// The kernel tells of changes: inotify of files and folders, poll(2) on mountinfo of
+// The kernel tells of changes: inotify of files and directories, poll(2) on mountinfo of
 // mounts that hide or show files. Paths are resolved inside the container's root
 // (openat2(2), RESOLVE_IN_ROOT), and only plain files of real file systems are read,
 // so that nothing outside can be had through a link, and nobody waits for a FIFO.
@@ -232,7 +232,7 @@ type followed struct {
 	since   time.Time
 	retry   bool   // look again, nobody will tell
 	bad     string // what was last said about it
-	dir     int    // watch of the folder, or of the next one above that exists
+	dir     int    // watch of the directory, or of the next one above that exists
 	self    int    // watch of the file
 }
 
@@ -368,8 +368,8 @@ func (f *Follower) locate(l *followed) {
 		return // the container has ended
 	}
 	defer root.Close()
-	for range 4 { // folders may come while they are looked for
-		depth, err := f.watchFolder(root, l)
+	for range 4 { // directories may come while they are looked for
+		depth, err := f.watchDirectory(root, l)
 		if err != nil {
 			f.complain(l, err.Error())
 			l.retry = true
@@ -453,9 +453,9 @@ func (f *Follower) release(l *followed) {
 	l.f, l.self, l.partial = nil, noWatch, false
 }
 
-// watchFolder watches the file's folder, or the next one above that exists, and
+// watchDirectory watches the file's directory, or the next one above that exists, and
 // returns how deep that is.
-func (f *Follower) watchFolder(root *os.File, l *followed) (depth int, err error) {
+func (f *Follower) watchDirectory(root *os.File, l *followed) (depth int, err error) {
 	depth = deepest(root, l.Path)
 	dir, err := openIn(root, prefix(l.Path, depth), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
@@ -471,7 +471,7 @@ func (f *Follower) watchFolder(root *os.File, l *followed) (depth int, err error
 	return depth, nil
 }
 
-// deepest is how many of the folders of a path exist, one after the other.
+// deepest is how many of the directories of a path exist, one after the other.
 func deepest(root *os.File, name string) int {
 	n := strings.Count(name, "/") - 1
 	for depth := n; depth > 0; depth-- {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// jail is a folder that stands for a container's root.
+// jail is a directory that stands for a container's root.
 type jail struct {
 	t    *testing.T
 	s    *Server
@@ -30,7 +30,7 @@ func newJail(t *testing.T) *jail {
 	return &jail{t: t, s: s, logs: dir, root: t.TempDir()}
 }
 
-// open stands for a process whose root is the folder.
+// open stands for a process whose root is the directory.
 func (j *jail) open(name string, flags int) (*os.File, error) {
 	if name != "root" {
 		return nil, unix.ENOENT
@@ -52,7 +52,7 @@ func (j *jail) follow(files ...File) *Follower {
 	return f
 }
 
-// add appends to a file of the jail and makes it and its folders.
+// add appends to a file of the jail and makes it and its directories.
 func (j *jail) add(name, text string) {
 	j.t.Helper()
 	path := filepath.Join(j.root, name)
@@ -104,8 +104,8 @@ func TestFollowedFiles(t *testing.T) {
 	j.wants("before\n", "app/var/log/messages")
 	j.add("var/log/messages", "one\ntwo\n")
 	j.wants("before\none\ntwo\n", "app/var/log/messages")
-	j.add("www/log/access", "late file in late folders\n")
-	j.wants("late file in late folders\n", "app/www/log/access")
+	j.add("www/log/access", "late file in late directories\n")
+	j.wants("late file in late directories\n", "app/www/log/access")
 	j.add("var/log/syslog", "beginning")
 	j.wants("beginning", "app/var/log/syslog")
 	j.add("var/log/syslog", " and end\n")
@@ -135,7 +135,7 @@ func TestFollowRotation(t *testing.T) {
 	j.add("var/log/next", "5\n")
 	j.must(os.Rename(filepath.Join(j.root, "var/log/next"), path))
 	j.wants("1\n2\n3\n4\n5\n", "app/var/log/messages")
-	// Removed with its folder, and made again.
+	// Removed with its directory, and made again.
 	j.must(os.RemoveAll(filepath.Join(j.root, "var")))
 	j.add("var/log/messages", "6\n")
 	j.wants("1\n2\n3\n4\n5\n6\n", "app/var/log/messages")
@@ -200,11 +200,11 @@ func TestFollowStaysInTheContainer(t *testing.T) {
 	j.must(os.Symlink("/proc/self/status", at("kernel")))
 	j.must(unix.Mkfifo(at("fifo"), 0o644))
 	j.must(unix.Mknod(at("device"), unix.S_IFCHR|0o644, int(unix.Mkdev(1, 5))))
-	j.must(os.Mkdir(at("folder"), 0o755))
+	j.must(os.Mkdir(at("directory"), 0o755))
 	j.must(os.Symlink("/etc/inside", at("fine")))
 	j.add("etc/inside", "of the container\n")
 	var list []File
-	for _, name := range []string{"absolute", "relative", "magic", "kernel", "fifo", "device", "folder", "fine"} {
+	for _, name := range []string{"absolute", "relative", "magic", "kernel", "fifo", "device", "directory", "fine"} {
 		list = append(list, File{Path: "/var/log/" + name})
 	}
 	list = append(list, File{Path: "../../.." + secret})
@@ -216,7 +216,7 @@ func TestFollowStaysInTheContainer(t *testing.T) {
 		t.Errorf("these were read: %q", got)
 	}
 	own := j.ownLog()
-	for name, why := range map[string]string{"fifo": "no plain file", "device": "no plain file", "folder": "no plain file", "kernel": "file system of type proc"} {
+	for name, why := range map[string]string{"fifo": "not a plain file", "device": "not a plain file", "directory": "not a plain file", "kernel": "file system of type proc"} {
 		if !strings.Contains(own, "log file /var/log/"+name+" of app: it is") || !strings.Contains(own, why) {
 			t.Errorf("nothing is said about %s: %s", name, own)
 		}
@@ -272,7 +272,7 @@ func TestFollowLosesNothingOfAFlood(t *testing.T) {
 	}
 }
 
-// TestFollowSeesMounts follows the files of a process that mounts over its folder.
+// TestFollowSeesMounts follows the files of a process that mounts over its directory.
 func TestFollowSeesMounts(t *testing.T) {
 	j := newJail(t)
 	j.add("var/log/messages", "below\n")

@@ -37,10 +37,10 @@ var kernelFilesystems = map[uint32]string{
 
 const configfsMagic = 0x62656570 // CONFIGFS_MAGIC of linux/magic.h
 
-// plain refuses what is no ordinary file.
+// plain refuses what is not an ordinary file.
 func plain(fd int, st *unix.Stat_t) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return errors.New("it is no plain file and is not followed")
+		return errors.New("it is not a plain file and is not followed")
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {

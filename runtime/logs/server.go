@@ -239,7 +239,7 @@ func (s *Server) Relay(source string, level Level, msg string, at time.Duration,
 	s.queue(Runtime, r, []byte(msg[:min(len(msg), maxMessage)]), true)
 }
 
-// allows tells whether a message of the runtime is taken, and whether it is printed at
+// allows reports whether a message of the runtime is taken, and whether it is printed at
 // once: that is what stdout_direct means, and what happens to FATAL and, after the
 // server's end, to what would go to standard output.
 func (s *Server) allows(level Level) (passes, now bool) {
@@ -439,7 +439,7 @@ func (s *Server) Open(dir, revision string) error {
 	err := os.ErrClosed
 	s.do(func() { err = s.w.open(dir, revision) })
 	if err != nil {
-		return fmt.Errorf("opening the log folder: %w", err)
+		return fmt.Errorf("opening the log directory: %w", err)
 	}
 	for _, c := range s.w.takeComplaints() {
 		s.Log(Runtime, ownSource, Warn, c.Error())
@@ -447,7 +447,7 @@ func (s *Server) Open(dir, revision string) error {
 	return nil
 }
 
-// SetRevision goes on in the folder of another revision.
+// SetRevision goes on in the directory of another revision.
 func (s *Server) SetRevision(revision string) error {
 	err := os.ErrClosed
 	s.do(func() { err = s.w.setRevision(revision) })

@@ -46,7 +46,7 @@ func start(t *testing.T, o Options) (s *Server, dir string) {
 	}
 	dir = filepath.Join(t.TempDir(), "logs")
 	s = New(o)
-	t.Cleanup(s.Close) // before the folder is removed
+	t.Cleanup(s.Close) // before the directory is removed
 	if err := s.Open(dir, "0"); err != nil {
 		t.Fatal(err)
 	}
@@ -400,7 +400,7 @@ func TestBudgetIsKept(t *testing.T) {
 	s.Close()
 	// The housekeeping follows the writer; a file being rotated and one being compressed come on top.
 	if _, got := survey(dir); got > total {
-		t.Errorf("the log folder has %d bytes, budget is %d", got, total)
+		t.Errorf("the log directory has %d bytes, budget is %d", got, total)
 	}
 	if matches, _ := filepath.Glob(filepath.Join(dir, "0/app/out.*.gz")); len(matches) == 0 {
 		t.Error("all rotated files are gone")
@@ -470,7 +470,7 @@ func TestWrongSettingsAreWarnedAbout(t *testing.T) {
 	}
 }
 
-func TestSourcesStayInTheirFolder(t *testing.T) {
+func TestSourcesStayInTheirDirectory(t *testing.T) {
 	s, dir := start(t, Options{})
 	for i, source := range []string{"../../../etc/passwd", "/", "..", "a/./b", ".hidden", "x.1", "y.gz", "z\x00\n", strings.Repeat("n", 300), "\xff"} {
 		s.Log("app", source, Info, fmt.Sprint(i))
@@ -479,7 +479,7 @@ func TestSourcesStayInTheirFolder(t *testing.T) {
 	s.Flush()
 	top, err := os.ReadDir(filepath.Dir(dir))
 	if err != nil || len(top) != 1 {
-		t.Errorf("something was written outside of the log folder: %v, %v", top, err)
+		t.Errorf("something was written outside of the log directory: %v, %v", top, err)
 	}
 	for _, name := range []string{"app/_../_../_../etc/passwd", "app/_..", "app/a/b", "app/_.hidden", "app/x.1_", "app/y.gz_", "_../evil/out"} {
 		if name == "_../evil/out" {

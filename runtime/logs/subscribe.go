@@ -233,7 +233,7 @@ func (s *Server) receive(conn *peer.Conn, platform string) error {
 	return s.Subscribe(req.file, req.platform, req.source, req.level)
 }
 
-// isStream tells whether somebody must write what is read from a descriptor: a pipe, a
+// isStream reports whether somebody must write what is read from a descriptor: a pipe, a
 // socket or a terminal. /dev/zero and a file of holes never end and cost who subscribes
 // to them nothing, and files cannot be waited for.
 func isStream(f *os.File) (is bool) {

@@ -34,7 +34,7 @@ func TestSyslogOfAContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// An empty message is no end.
+	// An empty message is not an end.
 	syslog3(t, path, "<14>Oct 11 22:14:15 one: a", "", "<14>one: b\n")
 	await(t, s, "Oct 11 22:14:15 one: a\none: b\n", dir, "0/app/one")
 	for i := range 200 {
@@ -53,7 +53,7 @@ func TestSyslogOfAContainer(t *testing.T) {
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the socket is left")
 	}
-	if _, err := s.ServeSyslog(filepath.Join(path, "no/folder"), "app"); err == nil {
-		t.Error("a socket without a folder was made")
+	if _, err := s.ServeSyslog(filepath.Join(path, "no/directory"), "app"); err == nil {
+		t.Error("a socket without a directory was made")
 	}
 }

@@ -20,7 +20,7 @@ const (
 	maxOpen    = 64       // files open at the same time
 	fileBuffer = 16 << 10 // bytes buffered of each file
 	maxSources = 64       // files of one container; what comes from more sources goes to one
-	maxDepth   = 8        // folders in a source's name
+	maxDepth   = 8        // directories in a source's name
 	maxPart    = 200      // bytes of one of them
 	maxLimits  = 512      // files with a limit of their own
 	minRotate  = 16 << 10 // such a limit at least, in bytes: each rotation starts a compression
@@ -31,7 +31,7 @@ const overflowSource = "other"
 
 // tree is the files of the running revision.
 type tree struct {
-	live    string           // folder of the revision
+	live    string           // directory of the revision
 	limit   int64            // size at which a file is rotated
 	limits  map[string]int64 // of single files, by path below live
 	keeper  *keeper
@@ -56,7 +56,7 @@ func newTree(limit int64, k *keeper) *tree {
 }
 
 // path is the file of a source. Names come from containers: whatever they are,
-// the file is below the platform's folder.
+// the file is below the platform's directory.
 func (t *tree) path(live, platform, source string) string {
 	known := t.sources[platform]
 	if known == nil {
@@ -110,7 +110,7 @@ func isNumber(s string) bool {
 	return err == nil
 }
 
-// cleanPart makes one name of a folder or file.
+// cleanPart makes one name of a directory or file.
 func cleanPart(part string) string {
 	part = strings.Map(func(c rune) rune {
 		if c < ' ' || c == 0x7f || c == '/' || c == '\ufffd' {
@@ -172,7 +172,7 @@ func (t *tree) file(path string) (*logFile, error) {
 	}
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() {
-		return nil, errors.Join(err, f.Close(), fmt.Errorf("%s is no plain file", path))
+		return nil, errors.Join(err, f.Close(), fmt.Errorf("%s is not a plain file", path))
 	}
 	l := &logFile{f: f, path: path, size: st.Size(), max: t.limits[strings.TrimPrefix(path, t.live+"/")], used: t.clock}
 	t.open[path] = l

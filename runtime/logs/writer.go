@@ -36,7 +36,7 @@ type writer struct {
 	complaints               []error
 
 	dir      string // "" until open
-	live     string // folder of the revision
+	live     string // directory of the revision
 	tree     *tree
 	keeper   *keeper
 	kept     []early
@@ -125,10 +125,10 @@ func (w *writer) open(dir, revision string) error {
 
 func (w *writer) setRevision(revision string) error {
 	if w.dir == "" {
-		return errors.New("the log folder is not open yet")
+		return errors.New("the log directory is not open yet")
 	}
 	if !fs.ValidPath(revision) || revision == "." {
-		return fmt.Errorf("revision %q is no name of a folder", revision)
+		return fmt.Errorf("revision %q is not a valid directory name", revision)
 	}
 	live := filepath.Join(w.dir, revision)
 	if err := os.MkdirAll(live, 0o755); err != nil {
@@ -400,7 +400,7 @@ func (k *keeper) run() {
 	}
 }
 
-// cleanUp brings the folder below the low mark. When nothing is left that may
+// cleanUp brings the directory below the low mark. When nothing is left that may
 // go, the next try waits until there is notably more again.
 func (k *keeper) cleanUp() {
 	b := *k.budget.Load()

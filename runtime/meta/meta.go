@@ -34,11 +34,11 @@ const (
 )
 
 const (
-	fileMode   = 0o644
-	folderMode = 0o755
+	fileMode      = 0o644
+	directoryMode = 0o755
 )
 
-// The kinds of store, as they stand in the names of folders below <run>.
+// The kinds of store, as they stand in the names of directories below <run>.
 const (
 	User   = "user-meta"
 	Device = "device-meta"
@@ -48,7 +48,7 @@ const (
 type Options struct {
 	// Kind is [User] or [Device].
 	Kind string
-	// Dir is the folder with one file for each key; it is made when missing. Empty
+	// Dir is the directory with one file for each key; it is made when missing. Empty
 	// keeps the store in memory only.
 	Dir string
 	// RunDir is <run>, for the copies of each container's keys. Empty makes none.
@@ -68,15 +68,15 @@ type Store struct {
 	value map[string]string
 }
 
-// Open loads the store of o.Dir. Files that are no keys are left alone and, but
+// Open loads the store of o.Dir. Files that are not keys are left alone and, but
 // for hidden ones, warned about.
 func Open(o Options) (*Store, error) {
 	s := &Store{o: o, value: map[string]string{}}
 	if o.Dir == "" {
 		return s, nil
 	}
-	if err := os.MkdirAll(o.Dir, folderMode); err != nil {
-		return nil, fmt.Errorf("making the folder of %s: %w", o.Kind, err)
+	if err := os.MkdirAll(o.Dir, directoryMode); err != nil {
+		return nil, fmt.Errorf("making the directory of %s: %w", o.Kind, err)
 	}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("loading %s: %w", o.Kind, err)
@@ -138,7 +138,7 @@ func checkKey(key string) error {
 	case key[0] == '.':
 		return fmt.Errorf("key %q begins with a dot: %w", key, fs.ErrInvalid)
 	case !utf8.ValidString(key):
-		return fmt.Errorf("key %q is not UTF-8: %w", key, fs.ErrInvalid)
+		return fmt.Errorf("key %q is not valid UTF-8: %w", key, fs.ErrInvalid)
 	case strings.ContainsFunc(key, func(c rune) bool { return c == '/' || c < ' ' || c == 0x7f }):
 		return fmt.Errorf("key %q has a slash or a control character: %w", key, fs.ErrInvalid)
 	}
@@ -296,18 +296,18 @@ func quote(b *strings.Builder, s string) {
 	b.WriteByte('"')
 }
 
-// ContainerDir makes and returns the folder with the copies of a container's
+// ContainerDir makes and returns the directory with the copies of a container's
 // keys, <run>/<kind>.<container>.
 func (s *Store) ContainerDir(container string) (string, error) {
 	if s.o.RunDir == "" {
-		return "", fmt.Errorf("making the %s folder of %s: no run folder is set", s.o.Kind, container)
+		return "", fmt.Errorf("making the %s directory of %s: no run directory is set", s.o.Kind, container)
 	}
 	if err := checkKey(container); err != nil {
-		return "", fmt.Errorf("making a %s folder: %w", s.o.Kind, err)
+		return "", fmt.Errorf("making a %s directory: %w", s.o.Kind, err)
 	}
 	dir := filepath.Join(s.o.RunDir, s.o.Kind+"."+container)
-	if err := os.MkdirAll(dir, folderMode); err != nil {
-		return "", fmt.Errorf("making the %s folder of %s: %w", s.o.Kind, container, err)
+	if err := os.MkdirAll(dir, directoryMode); err != nil {
+		return "", fmt.Errorf("making the %s directory of %s: %w", s.o.Kind, container, err)
 	}
 	return dir, nil
 }

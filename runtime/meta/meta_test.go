@@ -62,7 +62,7 @@ func TestListIsAlwaysJSON(t *testing.T) {
 	}
 	var out map[string]any
 	if err := json.Unmarshal([]byte(list(t, s)), &out); err != nil || len(out) != 11 {
-		t.Errorf("the list is no JSON object of 11 pairs: %v\n%s", err, list(t, s))
+		t.Errorf("the list is not JSON object of 11 pairs: %v\n%s", err, list(t, s))
 	}
 }
 
@@ -216,7 +216,7 @@ func TestPublishWritesOnlyWhatChanged(t *testing.T) {
 
 func TestLoadLeavesForeignFilesAlone(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "directory"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, size := range map[string]int{".hidden": 1, "huge": maxValue + 1, "good": 3} {
@@ -237,7 +237,7 @@ func TestLoadLeavesForeignFilesAlone(t *testing.T) {
 	}
 }
 
-func FuzzKeysStayInTheirFolders(f *testing.F) {
+func FuzzKeysStayInTheirDirectories(f *testing.F) {
 	for _, s := range []string{"a.b", "..", "a..", "a/../b", "a.\x00", "é.☃"} {
 		f.Add(s, "v")
 	}
@@ -251,7 +251,7 @@ func FuzzKeysStayInTheirFolders(f *testing.F) {
 			t.Errorf("Get(%q) = %q, want %q", key, got, value)
 		}
 		if !json.Valid([]byte(list(t, s))) {
-			t.Errorf("list is no JSON: %s", list(t, s))
+			t.Errorf("list is not JSON: %s", list(t, s))
 		}
 		top, _ := os.ReadDir(root)
 		for _, d := range top {

@@ -10,7 +10,7 @@ import (
 )
 
 // match returns the modules that claim one of the modaliases, in the order of
-// modules.alias, each once. A folder without aliases claims nothing.
+// modules.alias, each once. A directory without aliases claims nothing.
 func match(dir string, modaliases []string) ([]string, error) {
 	byBus := map[string][]string{}
 	for _, m := range modaliases {
@@ -115,7 +115,7 @@ func one(pattern []byte, c byte) (n int, ok bool) {
 // class matches "[a-f0]" or "[!x]"; closed is false when no ']' ends it.
 func class(pattern []byte, c byte) (n int, ok, closed bool) {
 	end := bytes.IndexByte(pattern[1:], ']') + 1
-	if end < 2 { // none, or empty, which is no class either
+	if end < 2 { // none, or empty, which is not a class either
 		return 0, false, false
 	}
 	set := pattern[1:end]

@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Loader loads modules from one folder. It is safe for use by several
+// Loader loads modules from one directory. It is safe for use by several
 // goroutines; loading itself goes one module after the other.
 type Loader struct {
 	// Options are the parameters of modules, by name; see [ReadOptions].
 	Options map[string]string
 	// Idle, if not nil, is told about drivers that were loaded for a device and
 	// found nothing that they can drive. That is normal: a modalias says what may
-	// be there, the driver looks. Such are no errors of LoadFor and ColdPlug.
+	// be there, the driver looks. Such are not errors of LoadFor and ColdPlug.
 	Idle func(error)
 
 	mu     sync.Mutex
@@ -33,12 +33,12 @@ type Loader struct {
 	insert func(path, options string) error
 }
 
-// NewLoader returns a loader of the modules in dir; see [Folder].
+// NewLoader returns a loader of the modules in dir; see [Directory].
 func NewLoader(dir string) *Loader {
 	return &Loader{dir: dir, sys: "/sys", loaded: inKernel("/sys"), asked: map[string]bool{}, insert: insert, remove: remove}
 }
 
-// Moved tells the loader that the folder's content was replaced by a larger tree
+// Moved tells the loader that the directory's content was replaced by a larger tree
 // of the same kernel: what was unknown before is asked for again.
 func (l *Loader) Moved() {
 	l.mu.Lock()
@@ -58,8 +58,8 @@ func inKernel(sys string) map[string]bool {
 }
 
 // Load loads modules by name, each after what it depends on. A module that the
-// kernel has already is no error. All names are tried; the error collects those
-// that did not work and wraps ErrUnknown for a module that the folder lacks.
+// kernel has already is not an error. All names are tried; the error collects those
+// that did not work and wraps ErrUnknown for a module that the directory lacks.
 func (l *Loader) Load(names ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,7 +216,7 @@ func insert(path, options string) error {
 }
 
 // ReadOptions reads lines "options MODULE PARAMETERS" of a file or of all *.conf
-// files of a folder in modprobe.d's form; other lines are left out. A missing one
+// files of a directory in modprobe.d's form; other lines are left out. A missing one
 // gives none.
 func ReadOptions(path string) (map[string]string, error) {
 	out := map[string]string{}

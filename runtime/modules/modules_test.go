@@ -38,7 +38,7 @@ alias acpi*:LNXPWRBN:* jbd2
 alias cpu:type:x86,ven*fam*mod*:feature:*0094* crc32c-intel
 `
 
-// tree writes a module folder.
+// tree writes a module directory.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -93,7 +93,7 @@ func TestLoadOrder(t *testing.T) {
 }
 
 // TestSoftDependencyByAlias loads all modules that stand for a soft dependency
-// which is no module itself, as modprobe does.
+// which is not a module itself, as modprobe does.
 func TestSoftDependencyByAlias(t *testing.T) {
 	x, err := readIndex(tree(t, map[string]string{"modules.dep": depText, "modules.softdep": "softdep jbd2 pre: crypto-crc32c\n",
 		"modules.alias": "alias crypto_crc32c crc32c_intel\nalias crypto_crc32c crc16\nalias other virtio\n"}), "", []string{"jbd2"})
@@ -202,7 +202,7 @@ func TestLoadAgainAfterMove(t *testing.T) {
 func TestLoadWithoutTables(t *testing.T) {
 	l := NewLoader(filepath.Join(t.TempDir(), "none"))
 	if err := l.Load("no_such_module_anywhere"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%v, want that the folder is missing", err)
+		t.Errorf("%v, want that the directory is missing", err)
 	}
 	if n, err := l.LoadFor("pci:v0"); n != 0 || err != nil {
 		t.Errorf("aliases without tables: %d, %v", n, err)
@@ -229,7 +229,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// sysfs makes a folder as /sys looks, with one modalias for each device.
+// sysfs makes a directory as /sys looks, with one modalias for each device.
 func sysfs(t *testing.T, devices map[string]string) string {
 	t.Helper()
 	files := map[string]string{"bus/x/drivers/dummy": ""}
@@ -370,12 +370,12 @@ func TestOrderAgreesWithModprobe(t *testing.T) {
 	modprobe := partstest.Program(t, "kmod", "modprobe")
 	parts := partstest.New(t, "x64-uefi", sources.Request)
 	release := parts.Run(&sources.PackageTree{Package: parts.Package(sources.Request, "linux-image-*")})
-	folders, _ := filepath.Glob(filepath.Join(release, "lib/modules/*"))
-	if len(folders) != 1 {
-		t.Fatalf("%d kernels in %s, want one", len(folders), release)
+	directories, _ := filepath.Glob(filepath.Join(release, "lib/modules/*"))
+	if len(directories) != 1 {
+		t.Fatalf("%d kernels in %s, want one", len(directories), release)
 	}
 	for _, m := range []string{"overlay", "virtio_blk", "ext4", "usb_storage"} {
-		out, err := modprobe("-d", release, "-S", filepath.Base(folders[0]), "-D", m).Output()
+		out, err := modprobe("-d", release, "-S", filepath.Base(directories[0]), "-D", m).Output()
 		if err != nil {
 			continue // not in this kernel
 		}
@@ -386,7 +386,7 @@ func TestOrderAgreesWithModprobe(t *testing.T) {
 			}
 		}
 		var got []string
-		if err := recording(folders[0], &got).Load(m); err != nil {
+		if err := recording(directories[0], &got).Load(m); err != nil {
 			t.Error(err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -401,12 +401,12 @@ func TestFilesystem(t *testing.T) {
 	}
 }
 
-func TestFolder(t *testing.T) {
+func TestDirectory(t *testing.T) {
 	out, err := exec.Command("uname", "-r").Output()
 	if err != nil {
 		t.Skipf("needs uname: %v", err)
 	}
-	got, err := Folder("/")
+	got, err := Directory("/")
 	if want := "/lib/modules/" + strings.TrimSpace(string(out)); err != nil || got != want {
 		t.Errorf("%q, %v, want %q", got, err, want)
 	}

@@ -42,7 +42,7 @@ func (l *Loader) ColdPlug(ctx context.Context, enough func() bool) (int, error) 
 // plug is one cold plug.
 type plug struct {
 	*Loader
-	seen    map[string]bool // folders of devices
+	seen    map[string]bool // directories of devices
 	sorted  bool            // by kind; else all are of the first
 	waiting [kinds][]string // modules to load
 	total   int
@@ -80,8 +80,8 @@ func kind(file string) int {
 	if !ok {
 		return 0
 	}
-	folder, _, _ := strings.Cut(rest, "/")
-	switch folder { // the kernel's directories of drivers
+	directory, _, _ := strings.Cut(rest, "/")
+	switch directory { // the kernel's directories of drivers
 	case "ata", "scsi", "message", "usb", "firewire":
 		return 1
 	case "acpi", "char", "gpu", "hid", "input", "media", "net", "power", "rtc", "thermal", "video":
@@ -92,7 +92,7 @@ func kind(file string) int {
 
 // modaliases collects what the devices that were not seen before say of
 // themselves. It goes by bus and not through all of /sys/devices, which has ten
-// times as many folders; what has a modalias without being on a bus is in the two
+// times as many directories; what has a modalias without being on a bus is in the two
 // classes.
 func modaliases(sys string, seen map[string]bool) []string {
 	var dirs []string

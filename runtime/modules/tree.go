@@ -2,7 +2,7 @@
 // the modaliases that devices carry, for the devices that are there (cold plug)
 // and those that come (hot plug).
 //
-// It reads the text files of a kernel's module folder as depmod(8) writes them:
+// It reads the text files of a kernel's module directory as depmod(8) writes them:
 // modules.dep, modules.alias, modules.softdep and modules.builtin, each optional
 // but the first. The files are read when needed and not kept: process 1 stays
 // small between two hot plugs.
@@ -25,9 +25,9 @@ import (
 // ErrUnknown says that a kernel has no module of a name.
 var ErrUnknown = errors.New("no such module")
 
-// Folder returns the module folder of the running kernel below root, which is
+// Directory returns the module directory of the running kernel below root, which is
 // "/" on a device: root/lib/modules/RELEASE.
-func Folder(root string) (string, error) {
+func Directory(root string) (string, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return "", fmt.Errorf("asking for the kernel release: %w", err)
@@ -47,7 +47,7 @@ func name(s string) string {
 // index is what modules.dep, modules.softdep and modules.builtin say of some
 // modules and all that these need.
 type index struct {
-	files    map[string]string   // module to file, relative to the folder
+	files    map[string]string   // module to file, relative to the directory
 	deps     map[string][]string // module to the files it needs
 	pre      map[string][]string // soft dependencies to load before
 	post     map[string][]string // and after
@@ -226,7 +226,7 @@ func (x *index) order(list []step, module string, optional bool, have map[string
 		}
 		return list, nil
 	case !ok:
-		delete(have, module) // the folder may get it later
+		delete(have, module) // the directory may get it later
 		return list, fmt.Errorf("loading module %s: %w", module, ErrUnknown)
 	}
 	var err error
@@ -246,7 +246,7 @@ func (x *index) order(list []step, module string, optional bool, have map[string
 	return list, nil
 }
 
-// maxLine bounds a line of the files of a module folder, in bytes.
+// maxLine bounds a line of the files of a module directory, in bytes.
 const maxLine = 1 << 20
 
 // eachLine calls fn for every line that is neither empty nor a comment; the line

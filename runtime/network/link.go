@@ -149,7 +149,7 @@ func (c *conn) rename(index int, name string) error {
 	return c.do(newMessage(unix.RTM_NEWLINK, 0, linkHeader(index, 0, 0)).text(unix.IFLA_IFNAME, name))
 }
 
-// remove deletes an interface; that it is gone already is no error.
+// remove deletes an interface; that it is gone already is not an error.
 func (c *conn) remove(name string) error {
 	m := newMessage(unix.RTM_DELLINK, 0, linkHeader(0, 0, 0)).text(unix.IFLA_IFNAME, name)
 	if err := c.do(m); err != nil && !errors.Is(err, unix.ENODEV) {
@@ -165,7 +165,7 @@ func family(a netip.Addr) byte {
 	return unix.AF_INET6
 }
 
-// addAddress gives an interface an address; that it has it already is no error.
+// addAddress gives an interface an address; that it has it already is not an error.
 func (c *conn) addAddress(index int, p netip.Prefix) error {
 	a := p.Addr()
 	header := native.AppendUint32([]byte{family(a), byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE}, uint32(index))

@@ -57,7 +57,7 @@ func (m *message) nest(kind uint16, fill func()) *message {
 	return m
 }
 
-// raw adds bytes that are no attribute, padded already.
+// raw adds bytes that are not an attribute, padded already.
 func (m *message) raw(b []byte) { m.b = append(m.b, b...) }
 
 // conn is a netlink socket. It belongs to the network namespace in which it was made.
@@ -99,7 +99,7 @@ func (c *conn) do(m *message) error {
 }
 
 // answer reads until the answer to a request is complete; each takes the messages
-// that are no acknowledgement.
+// that are not an acknowledgement.
 func (c *conn) answer(seq uint32, each func(body []byte)) error {
 	buf := make([]byte, 32<<10)
 	for {

@@ -8,7 +8,7 @@
 // [Attachment.Detach], the rest with the container's namespace.
 //
 // Several runtimes may share a machine. An address of a pool is leased by locking a file
-// named after it and the network namespace, in a folder that they share: it is free as
+// named after it and the network namespace, in a directory that they share: it is free as
 // soon as its process ends, however it ends. An abstract unix socket would do the same,
 // but containers in the device's network could bind it as well. Bridges that the runtime makes carry an alias and go with the
 // last interface on them. Rules of the packet filter are in a table of the runtime's
@@ -70,7 +70,7 @@ type Options struct {
 	Address netip.Prefix
 	// Clean takes away the rules of an earlier run with the same ID that was killed.
 	Clean bool
-	// Leases is the folder in which the runtimes of this machine lease addresses; ""
+	// Leases is the directory in which the runtimes of this machine lease addresses; ""
 	// when this one has the machine for itself.
 	Leases string
 	// Load loads a kernel module, for what the kernel cannot do yet; nil loads none.
@@ -187,7 +187,7 @@ func (h *Host) attach(a *Attachment, i Interface, pid int) error {
 		}
 		return h.withModules(func() error { return h.route.addMacvlan(i, l.index, pid) }, "macvlan")
 	}
-	return fmt.Errorf("%q is no kind of interface that can be made", i.Kind)
+	return fmt.Errorf("%q is not a kind of interface that can be made", i.Kind)
 }
 
 // findGateways fills in the gateways that are the link's addresses.
@@ -409,7 +409,7 @@ func ParseMAC(text, seed string) ([]byte, error) {
 	}
 	v, err := strconv.ParseUint(digits.String(), 16, 64)
 	if err != nil || len(text) != 17 || digits.Len() != 12 {
-		return nil, fmt.Errorf("%.40q is no hardware address; expected the form 02:00:0a:00:03:02", text)
+		return nil, fmt.Errorf("%.40q is not a hardware address; expected the form 02:00:0a:00:03:02", text)
 	}
 	mac := make([]byte, 6)
 	for i := range mac {
@@ -421,7 +421,7 @@ func ParseMAC(text, seed string) ([]byte, error) {
 // CheckName refuses what the kernel takes for no name of an interface.
 func CheckName(name string) error {
 	if name == "" || len(name) >= unix.IFNAMSIZ || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\x00") {
-		return fmt.Errorf("%.40q is no name of a network interface", name)
+		return fmt.Errorf("%.40q is not a valid network interface name", name)
 	}
 	return nil
 }

@@ -339,7 +339,7 @@ func TestTwoRuntimesShareBridge(t *testing.T) {
 	a2.Detach()
 	two.end(t)
 	if _, err := os.Lstat(dir); err == nil {
-		t.Error("the folder of the leases is left")
+		t.Error("the directory of the leases is left")
 	}
 	if names := left(t); len(names) > 0 {
 		t.Errorf("left: %v", names)
@@ -503,10 +503,10 @@ func TestAttachNamesWhatIsMissing(t *testing.T) {
 	defer h.end(t)
 	g := newGuest(t)
 	for want, i := range map[string]Interface{
-		"the bridge nobr0":               {Kind: "veth", Link: "nobr0", Name: "eth0"},
-		"no address of this family":      {Kind: "veth", Link: "pvdef0", Name: "eth0", AutoGateway6: true},
-		"the interface nodev0":           {Kind: "macvlan", Link: "nodev0", Name: "eth0"},
-		`"vlan" is no kind of interface`: {Kind: "vlan", Name: "eth0"},
+		"the bridge nobr0":                  {Kind: "veth", Link: "nobr0", Name: "eth0"},
+		"no address of this family":         {Kind: "veth", Link: "pvdef0", Name: "eth0", AutoGateway6: true},
+		"the interface nodev0":              {Kind: "macvlan", Link: "nodev0", Name: "eth0"},
+		`"vlan" is not a kind of interface`: {Kind: "vlan", Name: "eth0"},
 	} {
 		_, err := h.Attach("bad", g.pid, []Interface{{Kind: "veth", Name: "first"}, i})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "making the interface eth0") {
@@ -576,7 +576,7 @@ func TestContainersLeaseNothing(t *testing.T) {
 	}
 	endLease(f)
 	if _, err := os.Lstat(dir); err == nil {
-		t.Error("the folder of the leases is left")
+		t.Error("the directory of the leases is left")
 	}
 }
 

@@ -53,7 +53,7 @@ func (h *Host) AddPool(p Pool, members []Member, reserved []netip.Addr) error {
 		return fmt.Errorf("pool %s: %w", p.Name, err)
 	}
 	if !p.Subnet.IsValid() || !p.Subnet.Addr().Is4() || !p.Subnet.Contains(p.Gateway) {
-		return fmt.Errorf("pool %s: the gateway %s is no address of the IPv4 range %s", p.Name, p.Gateway, p.Subnet)
+		return fmt.Errorf("pool %s: the gateway %s is not an address of the IPv4 range %s", p.Name, p.Gateway, p.Subnet)
 	}
 	q := &pool{Pool: p, next: p.Gateway.Next(), given: map[string]netip.Addr{}}
 	for i, r := range reserved {

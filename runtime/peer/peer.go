@@ -79,7 +79,7 @@ func removeStale(path string) error {
 	case err != nil:
 		return fmt.Errorf("looking for an old socket: %w", err)
 	case st.Mode()&fs.ModeSocket == 0:
-		return fmt.Errorf("making the socket %s: something that is no socket is there", path)
+		return fmt.Errorf("making the socket %s: something that is not a socket is there", path)
 	}
 	return os.Remove(path)
 }
@@ -91,7 +91,7 @@ func withShortPath(path string, f func(string) error) error {
 	}
 	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("opening the folder of %s: %w", path, err)
+		return fmt.Errorf("opening the directory of %s: %w", path, err)
 	}
 	defer unix.Close(dir)
 	return f("/proc/self/fd/" + strconv.Itoa(dir) + "/" + filepath.Base(path))

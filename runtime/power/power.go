@@ -25,17 +25,17 @@ const (
 	keyMax   = 0x2ff
 )
 
-// Folder is where the kernel puts event devices.
-const Folder = "/dev/input"
+// Directory is where the kernel puts event devices.
+const Directory = "/dev/input"
 
 // Watch calls pressed for every press of a power button until ctx ends; found is
 // told the device of each button from when on its presses are heard. It returns
-// early only when the folder cannot be watched.
-func Watch(ctx context.Context, folder string, found func(device string), pressed func()) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+// early only when the directory cannot be watched.
+func Watch(ctx context.Context, directory string, found func(device string), pressed func()) error {
+	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return fmt.Errorf("watching for power buttons: %w", err)
 	}
-	w, err := newFolder(folder)
+	w, err := newDirectory(directory)
 	if err != nil {
 		return err
 	}
@@ -45,10 +45,10 @@ func Watch(ctx context.Context, folder string, found func(device string), presse
 	b := &buttons{found: found, pressed: pressed, open: map[string]*os.File{}}
 	defer b.close()
 	for {
-		entries, _ := os.ReadDir(folder) // gone with its last device
+		entries, _ := os.ReadDir(directory) // gone with its last device
 		for _, e := range entries {
 			if strings.HasPrefix(e.Name(), "event") {
-				b.add(filepath.Join(folder, e.Name()))
+				b.add(filepath.Join(directory, e.Name()))
 			}
 		}
 		if err := w.next(); err != nil {
@@ -60,25 +60,25 @@ func Watch(ctx context.Context, folder string, found func(device string), presse
 	}
 }
 
-// folderWatch tells when something appears in a folder.
-type folderWatch struct{ *os.File }
+// directoryWatch tells when something appears in a directory.
+type directoryWatch struct{ *os.File }
 
-func newFolder(path string) (folderWatch, error) {
+func newDirectory(path string) (directoryWatch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return folderWatch{}, fmt.Errorf("watching for power buttons: %w", err)
+		return directoryWatch{}, fmt.Errorf("watching for power buttons: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
 	// A device node is made first and readable a moment later: both are of interest.
 	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_CREATE|unix.IN_ATTRIB|unix.IN_MOVED_TO); err != nil {
 		_ = f.Close()
-		return folderWatch{}, fmt.Errorf("watching %s for power buttons: %w", path, err)
+		return directoryWatch{}, fmt.Errorf("watching %s for power buttons: %w", path, err)
 	}
-	return folderWatch{f}, nil
+	return directoryWatch{f}, nil
 }
 
 // next waits for a change; which one does not matter.
-func (w folderWatch) next() error {
+func (w directoryWatch) next() error {
 	if _, err := w.Read(make([]byte, 4096)); err != nil {
 		return fmt.Errorf("watching for power buttons: %w", err)
 	}

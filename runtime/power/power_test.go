@@ -66,12 +66,12 @@ func TestWatchEnds(t *testing.T) {
 	}
 }
 
-func TestWatchNeedsAFolder(t *testing.T) {
+func TestWatchNeedsADirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := Watch(t.Context(), file, func(string) {}, func() {}); err == nil {
-		t.Error("a file was watched as a folder")
+		t.Error("a file was watched as a directory")
 	}
 }

@@ -50,7 +50,7 @@ func seal() (string, error) {
 	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(tree), nil
 }
 
-// Sealed tells whether this process runs from a read-only mount, where nobody can write
+// Sealed reports whether this process runs from a read-only mount, where nobody can write
 // to its file through it.
 func Sealed() bool {
 	var st unix.Statfs_t

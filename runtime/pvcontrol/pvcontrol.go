@@ -235,7 +235,7 @@ func (t *tool) show(req *client.Request) error {
 	return t.output(resp, !binary)
 }
 
-// showJSON prints an answer that is no JSON as an object with its text, and an
+// showJSON prints an answer that is not JSON as an object with its text, and an
 // empty one as {"status":200}.
 func (t *tool) showJSON(resp *client.Response) error {
 	body, err := readAll(resp)

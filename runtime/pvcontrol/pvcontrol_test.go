@@ -207,8 +207,8 @@ func TestExitCodes(t *testing.T) {
 // closedTo makes this test's program ask a socket as another user.
 const closedTo = "PV_TEST_CLOSED_SOCKET"
 
-// TestFolderOfRoot says to users who may not see the socket that this is why.
-func TestFolderOfRoot(t *testing.T) {
+// TestDirectoryOfRoot says to users who may not see the socket that this is why.
+func TestDirectoryOfRoot(t *testing.T) {
 	if socket := os.Getenv(closedTo); socket != "" {
 		os.Exit(Run(context.Background(), []string{"-s", socket, "ls"}, nil, os.Stdout, os.Stderr))
 	}
@@ -219,7 +219,7 @@ func TestFolderOfRoot(t *testing.T) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestFolderOfRoot$")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestDirectoryOfRoot$")
 	cmd.Env = []string{closedTo + "=" + dir + "/pv-ctrl"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()

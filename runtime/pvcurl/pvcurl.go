@@ -187,13 +187,13 @@ func (o *options) check() error {
 	case o.target == "":
 		return errors.New("usage: no path to ask for, such as /containers; pvcurl --help lists the options")
 	case o.target[0] != '/' || strings.ContainsFunc(o.target, func(c rune) bool { return c <= ' ' || c == 0x7f }):
-		return fmt.Errorf("%q is no path of the control socket: it begins with / and has no blanks", o.target)
+		return fmt.Errorf("%q is not a path of the control socket: it begins with / and has no blanks", o.target)
 	case o.socket == "":
 		return fmt.Errorf("there is no socket %s; name it with --unix-socket", strings.Join(client.Sockets, ", "))
 	}
 	for _, h := range append([]string{o.method + ":"}, o.headers...) {
 		if !strings.Contains(h, ":") || strings.ContainsAny(h, "\r\n") {
-			return fmt.Errorf("%q is no header", h)
+			return fmt.Errorf("%q is not a header", h)
 		}
 	}
 	return nil

@@ -188,7 +188,7 @@ func containerOf(pid int, tree string) string {
 // unifiedRoots are where machines have the cgroup v2 tree.
 var unifiedRoots = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
 
-// unified tells whether this machine has the cgroup v2 tree, which then counts.
+// unified reports whether this machine has the cgroup v2 tree, which then counts.
 func unified() bool {
 	for _, root := range unifiedRoots {
 		var st unix.Statfs_t
@@ -337,7 +337,7 @@ func (v *visit) joinGroup() error {
 		}
 		return nil
 	}
-	return fmt.Errorf("joining the container's control group: no folder of %s is mounted", group)
+	return fmt.Errorf("joining the container's control group: no directory of %s is mounted", group)
 }
 
 // limit drops the capabilities that the container does not have from the

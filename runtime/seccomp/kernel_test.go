@@ -144,8 +144,8 @@ func TestProfileErrors(t *testing.T) {
 	for name, text := range map[string]string{
 		"line 3":                   "2\ndenylist\nread" + strings.Repeat(" ", maxLine) + "\n",
 		"more than six conditions": "2\ndenylist\nread kill " + strings.Repeat("[0,1,==]", 7) + "\n",
-		"is no mask":               "2\ndenylist\nread kill [0,1,&=,x]\n",
-		"no value":                 "2\ndenylist\nread kill [0,0x10000000000000000,==]\n",
+		"is not a mask":            "2\ndenylist\nread kill [0,1,&=,x]\n",
+		"not a value":              "2\ndenylist\nread kill [0,0x10000000000000000,==]\n",
 		"5: ":                      "1\n1\n2\n3\n-4\n",
 	} {
 		if _, err := Parse(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), name) {

@@ -113,7 +113,7 @@ func (p *reader) line(text string) error {
 	switch {
 	case p.version == 0:
 		if text != "1" && text != "2" {
-			return fmt.Errorf("%.80q is no version of a profile; 1 and 2 are known", text)
+			return fmt.Errorf("%.80q is not a version of a profile; 1 and 2 are known", text)
 		}
 		p.version = int(text[0] - '0')
 		p.profile.Default, p.rule = actKill, actAllow
@@ -140,7 +140,7 @@ func (p *reader) number(text string) error {
 	}
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
-		return fmt.Errorf("%.80q is no number of a system call", text)
+		return fmt.Errorf("%.80q is not a number of a system call", text)
 	}
 	p.profile.rules = append(p.profile.rules, rule{arch: arches[0].name, number: uint32(n), action: actAllow})
 	return nil
@@ -186,7 +186,7 @@ func action(words []string, def uint32) (uint32, error) {
 	case "notify":
 		return 0, errors.New("the action notify needs a program that decides, which there is not; use errno")
 	}
-	return 0, fmt.Errorf("%.80q is no action; they are allow, kill, trap, log and errno NUMBER", words[0])
+	return 0, fmt.Errorf("%.80q is not an action; they are allow, kill, trap, log and errno NUMBER", words[0])
 }
 
 // archName is the architecture that a word in a section means, "" for all. A word that
@@ -270,14 +270,14 @@ func arguments(text string) (args []argument, err error) {
 			return nil, fmt.Errorf("%.80q: arguments have the numbers 0 to 5", one)
 		}
 		if a.op = comparison(strings.TrimSpace(f[2])); a.op == "" {
-			return nil, fmt.Errorf("%.80q: %q is no comparison", one, f[2])
+			return nil, fmt.Errorf("%.80q: %q is not a comparison", one, f[2])
 		}
 		if a.value, err = strconv.ParseUint(strings.TrimSpace(f[1]), 0, 64); err != nil {
-			return nil, fmt.Errorf("%.80q: %q is no value", one, f[1])
+			return nil, fmt.Errorf("%.80q: %q is not a value", one, f[1])
 		}
 		if len(f) == 4 {
 			if a.mask, err = strconv.ParseUint(strings.TrimSpace(f[3]), 0, 64); err != nil {
-				return nil, fmt.Errorf("%.80q: %q is no mask", one, f[3])
+				return nil, fmt.Errorf("%.80q: %q is not a mask", one, f[3])
 			}
 		}
 		if args = append(args, a); len(args) > 6 {

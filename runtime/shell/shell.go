@@ -42,7 +42,7 @@ type Console struct {
 	// Autologin opens the shell without waiting for ENTER, once
 	// (PV_DEBUG_SHELL_AUTOLOGIN).
 	Autologin bool
-	// Marker is the marker file; its folder is made.
+	// Marker is the marker file; its directory is made.
 	Marker string
 	// Spawner starts the shell.
 	Spawner Spawner

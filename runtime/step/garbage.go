@@ -66,7 +66,7 @@ func (g *Garbage) run(ctx context.Context) error {
 		}
 		left = append(left, gone)
 	}
-	// The objects before the trash: as long as a folder with the links is there the
+	// The objects before the trash: as long as a directory with the links is there the
 	// next collection comes back to it.
 	if err := g.objects(ctx, used); err != nil {
 		return err
@@ -174,7 +174,7 @@ func (g *Garbage) objects(ctx context.Context, used map[string]bool) error {
 	return nil
 }
 
-// remove removes a folder.
+// remove removes a directory.
 func (g *Garbage) remove(dir string) error {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {

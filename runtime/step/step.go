@@ -9,7 +9,7 @@
 //	.pv/done        empty; there once the revision has been committed
 //	.pv/commitmsg   what its author said about it
 //
-// Names that begin with a dot are no revisions: .put-* is one that is being stored,
+// Names that begin with a dot are not revisions: .put-* is one that is being stored,
 // .trash-* one that is being removed; [Garbage] removes what a power cut leaves of
 // them. trails/current is a link to the running revision.
 //

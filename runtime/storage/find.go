@@ -16,7 +16,7 @@ import (
 // Device is a block device: a partition or a whole disk.
 type Device struct {
 	Path      string // /dev/vda2
-	Sys       string // its folder below /sys/class/block, links not resolved
+	Sys       string // its directory below /sys/class/block, links not resolved
 	Disk      string // name of the disk, "vda"; its own for a whole disk
 	Partition int    // partition number, 0 for a whole disk
 	PartLabel string // name in a GUID partition table

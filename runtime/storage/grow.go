@@ -18,7 +18,7 @@ const growSlack = 8 << 20
 
 // GrowPartition makes a partition reach to the end of its disk, if it is the last
 // one: in the table (GPT or MBR) and in the running kernel, also while mounted.
-// It returns whether anything changed. A device that is no partition is left alone.
+// It returns whether anything changed. A device that is not a partition is left alone.
 func GrowPartition(dev Device) (grown bool, err error) {
 	if dev.Partition == 0 {
 		return false, nil

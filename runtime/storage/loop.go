@@ -102,7 +102,7 @@ func configureLoop(n int, backing *os.File, image string, readOnly bool) (*Loop,
 	return &Loop{Path: dev, file: f}, nil
 }
 
-// MountSquashfs mounts a squashfs image read-only on an existing folder, through
+// MountSquashfs mounts a squashfs image read-only on an existing directory, through
 // a loop device that goes with the mount.
 func MountSquashfs(image, target string, o LoopOptions) error {
 	o.ReadOnly = true

@@ -15,7 +15,7 @@ import (
 
 // MountOptions say how the storage is mounted.
 type MountOptions struct {
-	Target string // folder, made if missing; PV_STORAGE_MNTPOINT
+	Target string // directory, made if missing; PV_STORAGE_MNTPOINT
 	Type   string // PV_STORAGE_FSTYPE; empty: as the superblock says
 	Data   string // options of the file system, comma-separated
 }

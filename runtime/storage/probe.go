@@ -122,7 +122,7 @@ func probeSwap(b []byte) (Super, bool) {
 }
 
 // FAT12/16/32 (Microsoft "FAT: General Overview of On-Disk Format"): the label of
-// the boot sector, which every formatter keeps in step with the root folder's.
+// the boot sector, which every formatter keeps in step with the root directory's.
 func probeVFAT(b []byte) (Super, bool) {
 	if b[510] != 0x55 || b[511] != 0xAA {
 		return Super{}, false

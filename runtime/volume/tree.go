@@ -15,7 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
-// copyTree copies files and folders; symbolic links become what they lead to, if
+// copyTree copies files and directories; symbolic links become what they lead to, if
 // that is within the tree.
 func copyTree(from, to string) error {
 	root, err := os.OpenRoot(from)
@@ -26,12 +26,12 @@ func copyTree(from, to string) error {
 	return copyDir(root, ".", to, 0)
 }
 
-// maxDepth bounds folders within folders: a link may lead to a folder above it.
+// maxDepth bounds directories within directories: a link may lead to a directory above it.
 const maxDepth = 64
 
 func copyDir(root *os.Root, dir, to string, depth int) error {
 	if depth > maxDepth {
-		return fmt.Errorf("%s: more than %d folders deep", dir, maxDepth)
+		return fmt.Errorf("%s: more than %d directories deep", dir, maxDepth)
 	}
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
@@ -92,7 +92,7 @@ func removeEmpty(dir string) error {
 	return err
 }
 
-// Sweep unmounts what an earlier run that was killed left below a folder, the latest
+// Sweep unmounts what an earlier run that was killed left below a directory, the latest
 // mount first; it returns how many there were.
 func Sweep(dir string) (n int, err error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")

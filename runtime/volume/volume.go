@@ -6,7 +6,7 @@
 //
 //	image in the part        loop mount, read-only; the type is the suffix of its name
 //	FILE.bind                bind mount of the file in the trail, writable
-//	FOLDER.data              bind mount of the folder in the trail
+//	DIRECTORY.data              bind mount of the directory in the trail
 //	permanent storage        <storage>/disks/perm/<container>/<name>
 //	revision storage         <storage>/disks/rev/<revision>/<container>/<name>
 //	boot storage             an empty tmpfs
@@ -38,7 +38,7 @@ type Mounter struct {
 	ConfDir string // PV_SYSTEM_CONFDIR
 	// LoopBase is PV_LOOP_INDEX_BASE: the lowest loop device to use, below 1 any.
 	LoopBase int
-	// Handlers tells whether verity handlers are wanted (PV_SECUREBOOT_HANDLERS).
+	// Handlers reports whether verity handlers are wanted (PV_SECUREBOOT_HANDLERS).
 	Handlers bool
 	// Disk finds the disk of a volume; nil or not found is the storage itself.
 	Disk func(name string) (*manifest.Disk, bool)
@@ -46,7 +46,7 @@ type Mounter struct {
 
 // Set is what is mounted for one container.
 type Set struct {
-	// Config is the folder with the copy of the configuration overlay, "" without.
+	// Config is the directory with the copy of the configuration overlay, "" without.
 	Config  string
 	dir     string   // <voldir>/<container>
 	targets []string // in the order of mounting
@@ -84,7 +84,7 @@ func (m *Mounter) mountAll(s *Set, c *manifest.Container) error {
 // target makes the place of a volume.
 func (s *Set) target(name string, file bool) (string, error) {
 	if !fs.ValidPath(name) || name == "." {
-		return "", fmt.Errorf("%q is no name of a volume", name)
+		return "", fmt.Errorf("%q is not a valid volume name", name)
 	}
 	target := filepath.Join(s.dir, name)
 	if !file {
@@ -109,7 +109,7 @@ func (s *Set) mount(source, target, fstype string, flags uintptr, data string) e
 	return nil
 }
 
-// artifact mounts a file or folder of the container's part.
+// artifact mounts a file or directory of the container's part.
 func (m *Mounter) artifact(s *Set, name string, a manifest.Artifact) error {
 	if a.Handler != "" && m.Handlers {
 		return fmt.Errorf("the handler %s is not available; PV_SECUREBOOT_HANDLERS=0 mounts without it", a.Handler)
@@ -159,7 +159,7 @@ func (m *Mounter) image(s *Set, source, target string) error {
 	return fmt.Errorf("%s as %s: %w", source, fstype, err)
 }
 
-// storage mounts a folder that the container may write to.
+// storage mounts a directory that the container may write to.
 func (m *Mounter) storage(s *Set, name string, v manifest.Volume) error {
 	target, err := s.target(v.Name, false)
 	if err != nil {

@@ -124,12 +124,12 @@ func TestFailureLeavesNothing(t *testing.T) {
 		"handler": {func(c *manifest.Container) { c.Volumes = []manifest.Artifact{{Handler: "dm", File: "root.squashfs"}} }, "handler dm"},
 		"disk":    {func(c *manifest.Container) { c.Storage = []manifest.Volume{{Name: "x", Disk: "nodisk"}} }, "no disk nodisk"},
 		"crypt":   {func(c *manifest.Container) { c.Storage = []manifest.Volume{{Name: "x", Disk: "vault"}} }, "dm-crypt-caam is not available"},
-		"name":    {func(c *manifest.Container) { c.Storage = []manifest.Volume{{Name: "../x"}} }, "no name of a volume"},
+		"name":    {func(c *manifest.Container) { c.Storage = []manifest.Volume{{Name: "../x"}} }, "not a valid volume name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, con := bench(t)
 			m.Disk = disks
-			put(t, m.Trail+"/c/bad.squashfs", "this is no image, whatever its name says")
+			put(t, m.Trail+"/c/bad.squashfs", "this is not an image, whatever its name says")
 			c.change(con)
 			if _, err := m.Mount(con); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)

@@ -349,7 +349,7 @@ var registries = [][]string{
 	{"deb", "debian", "org"}, {"security", "debian", "org"}, {"proxy", "golang", "org"}, {"registry", "npmjs", "org"},
 }
 
-// machinePaths are the folders that stand for this machine and nothing else.
+// machinePaths are the directories that stand for this machine and nothing else.
 func machinePaths(t *testing.T) []string {
 	t.Helper()
 	here, err := filepath.Abs(root)

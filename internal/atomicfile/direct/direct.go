@@ -151,7 +151,7 @@ func NewReader(f *os.File) *Reader {
 	return r
 }
 
-// isCold tells whether a file must be read from the disk.
+// isCold reports whether a file must be read from the disk.
 func isCold(f *os.File, offset int64) bool {
 	var b [1]byte
 	_, err := unix.Preadv2(int(f.Fd()), [][]byte{b[:]}, offset, unix.RWF_NOWAIT)

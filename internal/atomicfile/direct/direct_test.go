@@ -117,7 +117,7 @@ func isOn(t *testing.T, f *os.File) bool {
 func TestGoesRoundTheCache(t *testing.T) {
 	f := create(t)
 	if err := setFlag(f, true); err != nil {
-		t.Skipf("the file system of the temporary folder: %v", err)
+		t.Skipf("the file system of the temporary directory: %v", err)
 	}
 	if err := setFlag(f, false); err != nil {
 		t.Fatal(err)

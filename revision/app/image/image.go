@@ -1,5 +1,5 @@
 // Package image finds container images (OCI image specification; Docker image
-// manifest version 2, schema 2) in registries, OCI layout folders, archives of
+// manifest version 2, schema 2) in registries, OCI layout directories, archives of
 // docker save and the local Docker daemon, and gives their configuration and
 // layers. Every layer is checked against its digest before anything reads it;
 // those from a registry are kept in a cache by digest.
@@ -57,8 +57,8 @@ type Options struct {
 	// Platforms wanted, best first, in the form os/architecture[/variant]. Empty
 	// takes the image that the reference itself names.
 	Platforms []string
-	// Cache is the folder of downloaded layers; made when missing. Empty keeps them
-	// in a temporary folder for the time of one use.
+	// Cache is the directory of downloaded layers; made when missing. Empty keeps them
+	// in a temporary directory for the time of one use.
 	Cache string
 	// Username and Password for the registry; empty takes those of the docker
 	// configuration (docker login).
@@ -76,7 +76,7 @@ type Options struct {
 	// LayerLimit bounds one layer as it is stored, in bytes; default 8 GiB.
 	LayerLimit int64
 	// Dir is what relative paths of layouts and archives are taken from; default the
-	// working folder.
+	// working directory.
 	Dir string
 	// Keychain overrides the docker configuration; nil is authn.DefaultKeychain.
 	Keychain authn.Keychain
@@ -116,7 +116,7 @@ type Image struct {
 	// Platform is the wanted platform that was chosen; "" when the reference itself
 	// named an image.
 	Platform string
-	// Origin that had it; "" for a folder or file.
+	// Origin that had it; "" for a directory or file.
 	Origin Origin
 	// Config is the member "config" of the image's configuration, unchanged.
 	Config canon.Value
@@ -134,8 +134,8 @@ func (i *Image) Close() {
 	}
 }
 
-// Resolve finds an image by reference: that of a registry or daemon, "oci:FOLDER"
-// or the path of an OCI layout folder, "docker-archive:FILE" or the path of such
+// Resolve finds an image by reference: that of a registry or daemon, "oci:DIRECTORY"
+// or the path of an OCI layout directory, "docker-archive:FILE" or the path of such
 // a file, each with or without "@sha256:DIGEST" for one manifest. The error joins
 // what each origin said.
 func Resolve(ctx context.Context, reference string, opts Options) (*Image, error) {

@@ -397,9 +397,9 @@ func TestUnreachable(t *testing.T) {
 func TestLayoutAndArchive(t *testing.T) {
 	dir := t.TempDir()
 	img := makeImage(t, "/local", gzipLayer(t, "f", "data"))
-	folder, err := layout.Write(filepath.Join(dir, "layout"), empty.Index)
+	directory, err := layout.Write(filepath.Join(dir, "layout"), empty.Index)
 	if err == nil {
-		err = folder.AppendImage(img)
+		err = directory.AppendImage(img)
 	}
 	if err == nil {
 		err = tarball.WriteToFile(filepath.Join(dir, "saved.tar"), name.MustParseReference("x:1"), img)

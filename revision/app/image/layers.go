@@ -64,7 +64,7 @@ func (i *Image) Compose(ctx context.Context, tree *rootfs.Tree, report func(Prog
 	}
 	if c.dir == "" {
 		if c.dir, err = os.MkdirTemp("", "pvr-layers-"); err != nil {
-			return fmt.Errorf("creating a folder for layers: %w", err)
+			return fmt.Errorf("creating a directory for layers: %w", err)
 		}
 		defer os.RemoveAll(c.dir)
 	} else if err := os.MkdirAll(c.dir, 0o700); err != nil {

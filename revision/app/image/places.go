@@ -101,7 +101,7 @@ func only(index *v1.IndexManifest, wanted bool) *v1.Descriptor {
 	return found
 }
 
-// fromInner takes an index inside an index, as layout folders have, and no deeper.
+// fromInner takes an index inside an index, as layout directories have, and no deeper.
 func (i *Image) fromInner(index v1.ImageIndex) (string, error) {
 	manifest, err := index.IndexManifest()
 	if err != nil {
@@ -149,7 +149,7 @@ func registryError(err error) error {
 // fromLayout opens an OCI image layout (OCI image specification, image-layout.md).
 func fromLayout(path, digest string, opts Options) (*Image, error) {
 	i := &Image{Name: layoutPrefix + path, opts: opts}
-	folder, err := layout.FromPath(opts.join(path))
+	directory, err := layout.FromPath(opts.join(path))
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", path)
 	}
@@ -159,10 +159,10 @@ func fromLayout(path, digest string, opts Options) (*Image, error) {
 			return nil, fault.Wrap(fault.BadInput, err, "reading the digest")
 		}
 		i.Digest = i.Name + "@" + digest
-		i.img, err = folder.Image(hash)
+		i.img, err = directory.Image(hash)
 		return i, err
 	}
-	index, err := folder.ImageIndex()
+	index, err := directory.ImageIndex()
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", path)
 	}

@@ -57,10 +57,10 @@ func ended(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// AddFolder adds what is in a directory of this machine with its owners, modes and
+// AddDirectory adds what is in a directory of this machine with its owners, modes and
 // extended attributes.
 // Contents are read when the tree is written.
-func (t *Tree) AddFolder(ctx context.Context, dir string) error {
+func (t *Tree) AddDirectory(ctx context.Context, dir string) error {
 	return tree.Walk(ctx, dir, tree.Options{Xattrs: true}, t.found)
 }
 

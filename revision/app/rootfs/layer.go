@@ -75,7 +75,7 @@ func (l *layerState) apply(h *tar.Header, r io.Reader) error {
 	if err := l.tree.member(h, r); err != nil {
 		return err
 	}
-	if parent, err := l.tree.folder(dir); err == nil && base != "" {
+	if parent, err := l.tree.directory(dir); err == nil && base != "" {
 		l.brought[parent.children[base]] = true
 	}
 	return nil
@@ -85,7 +85,7 @@ func (l *layerState) remove(dir, base string) error {
 	if base == "" || base == "." || base == ".." {
 		return errors.New("a whiteout of no name")
 	}
-	parent, err := l.tree.folder(dir)
+	parent, err := l.tree.directory(dir)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (l *layerState) remove(dir, base string) error {
 }
 
 func (l *layerState) empty(dir string) error {
-	parent, err := l.tree.folder(dir)
+	parent, err := l.tree.directory(dir)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (t *Tree) hardLink(dir, base, target string) error {
 	if err != nil {
 		return fmt.Errorf("hard link to %q: %w", target, err)
 	}
-	parent, err := t.folder(targetDir)
+	parent, err := t.directory(targetDir)
 	if err != nil {
 		return fmt.Errorf("hard link to %q: %w", target, err)
 	}
@@ -216,7 +216,7 @@ func (t *Tree) overlayChild(ctx context.Context, base *Tree, c, old *inode, name
 	case c.isDir() && old.isDir():
 		return t.overlayDir(ctx, base, c, old, name)
 	case c.isDir():
-		return c, nil // over a file: overlayfs shows the upper folder alone
+		return c, nil // over a file: overlayfs shows the upper directory alone
 	}
 	same, err := t.same(base, c, old)
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package rootfs composes the root file system of a container from the layers of
 // an image (OCI image specification, "Image Layer Filesystem Changeset"), a tar
-// archive or a folder, and writes it as squashfs: owners, modes, times, extended
+// archive or a directory, and writes it as squashfs: owners, modes, times, extended
 // attributes, hard links and device nodes as the source states them, and without
 // being root, because nothing is unpacked. The tree is held in memory without its
 // contents, which wait in one spool file.
@@ -41,7 +41,7 @@ func newInode(e tree.Entry) *inode {
 	return n
 }
 
-func newFolder(mode fs.FileMode) *inode {
+func newDirectory(mode fs.FileMode) *inode {
 	return newInode(tree.Entry{Mode: fs.ModeDir | mode, ModTime: time.Unix(0, 0)})
 }
 
@@ -64,7 +64,7 @@ const maxNames = 4 << 20
 const defaultLimit = 32 << 30
 
 // New begins an empty tree whose contents are spooled to a nameless file in dir
-// (default: the system's folder for temporary files). Limit bounds the bytes of
+// (default: the system's directory for temporary files). Limit bounds the bytes of
 // all files together; 0 means 32 GiB.
 func New(dir string, limit int64) (*Tree, error) {
 	f, err := os.CreateTemp(dir, ".rootfs-")
@@ -77,7 +77,7 @@ func New(dir string, limit int64) (*Tree, error) {
 	if limit == 0 {
 		limit = defaultLimit
 	}
-	return &Tree{root: newFolder(0o755), spool: f, limit: limit}, nil
+	return &Tree{root: newDirectory(0o755), spool: f, limit: limit}, nil
 }
 
 // Close gives the spool back.
@@ -88,9 +88,9 @@ var errEscapes = errors.New("it leads out of the root file system")
 
 const maxLinks = 40 // as the kernel's MAXSYMLINKS
 
-// folder walks to a folder, through symbolic links but never above the root, and
+// directory walks to a directory, through symbolic links but never above the root, and
 // makes what is missing.
-func (t *Tree) folder(name string) (*inode, error) {
+func (t *Tree) directory(name string) (*inode, error) {
 	at := []*inode{t.root}
 	parts, links := split(name), 0
 	for len(parts) > 0 {
@@ -106,7 +106,7 @@ func (t *Tree) folder(name string) (*inode, error) {
 		next := here.children[part]
 		switch {
 		case next == nil:
-			next = newFolder(0o755)
+			next = newDirectory(0o755)
 			here.children[part] = next
 		case next.Mode&fs.ModeSymlink != 0:
 			if links++; links > maxLinks {
@@ -118,7 +118,7 @@ func (t *Tree) folder(name string) (*inode, error) {
 			parts = append(split(next.Link), parts...)
 			continue
 		case !next.isDir():
-			return nil, fmt.Errorf("%q in %q is no folder", part, name)
+			return nil, fmt.Errorf("%q in %q is not a directory", part, name)
 		}
 		at = append(at, next)
 	}
@@ -130,7 +130,7 @@ func split(p string) []string {
 	return slices.DeleteFunc(strings.Split(p, "/"), func(s string) bool { return s == "" || s == "." })
 }
 
-// clean checks the name of an archive's member and returns its folder and base.
+// clean checks the name of an archive's member and returns its directory and base.
 func clean(name string) (dir, base string, err error) {
 	if strings.ContainsRune(name, 0) || slices.Contains(strings.Split(name, "/"), "..") {
 		return "", "", errEscapes
@@ -143,18 +143,18 @@ func clean(name string) (dir, base string, err error) {
 	return dir, base, nil
 }
 
-// put gives an inode a name; a folder that replaces a folder keeps what is in it.
+// put gives an inode a name; a directory that replaces a directory keeps what is in it.
 func (t *Tree) put(dir, base string, n *inode) error {
 	if t.names++; t.names > maxNames {
 		return fmt.Errorf("the root file system has more than %d names", maxNames)
 	}
-	parent, err := t.folder(dir)
+	parent, err := t.directory(dir)
 	if err != nil {
 		return err
 	}
 	if base == "" {
 		if !n.isDir() {
-			return errors.New("the root is a folder")
+			return errors.New("the root is a directory")
 		}
 		n.children = t.root.children
 		t.root = n
@@ -176,14 +176,14 @@ func (t *Tree) Remove(name string) {
 	}
 }
 
-// EnsureFolders makes folders with mode 0755 where nothing of the name exists.
-func (t *Tree) EnsureFolders(names ...string) error {
+// EnsureDirectories makes directories with mode 0755 where nothing of the name exists.
+func (t *Tree) EnsureDirectories(names ...string) error {
 	for _, name := range names {
 		if _, ok := t.find(name); ok {
 			continue
 		}
-		if _, err := t.folder(name); err != nil {
-			return fmt.Errorf("making folder %s: %w", name, err)
+		if _, err := t.directory(name); err != nil {
+			return fmt.Errorf("making directory %s: %w", name, err)
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ import (
 	formatstree "github.com/pantavisor/pantavisor/formats/tree"
 )
 
-// m is one member of a test archive: "path", "path/" for a folder,
+// m is one member of a test archive: "path", "path/" for a directory,
 // "path -> target" for a symbolic link, "path = target" for a hard link.
 type m struct {
 	name string
@@ -121,15 +121,15 @@ func TestLayers(t *testing.T) {
 	}{
 		"replace":                 {[]m{{name: "etc/a", data: "new"}}, []string{"etc/a: new", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
 		"whiteout":                {[]m{{name: "etc/.wh.a"}}, []string{"etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
-		"whiteout of a folder":    {[]m{{name: ".wh.etc"}}, []string{"lib -> usr/lib", "usr/lib/x: x"}},
+		"whiteout of a directory": {[]m{{name: ".wh.etc"}}, []string{"lib -> usr/lib", "usr/lib/x: x"}},
 		"whiteout of nothing":     {[]m{{name: "etc/.wh.zz"}}, []string{"etc/a: 1", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
 		"opaque":                  {[]m{{name: "etc/.wh..wh..opq"}, {name: "etc/c", data: "3"}}, []string{"etc/c: 3", "lib -> usr/lib", "usr/lib/x: x"}},
 		"opaque after its files":  {[]m{{name: "etc/c", data: "3"}, {name: "etc/.wh..wh..opq"}}, []string{"etc/c: 3", "lib -> usr/lib", "usr/lib/x: x"}},
 		"whiteout after the file": {[]m{{name: "etc/a", data: "new"}, {name: "etc/.wh.a"}}, []string{"etc/a: new", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
 		"through a link":          {[]m{{name: "lib/y", data: "y"}}, []string{"etc/a: 1", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x", "usr/lib/y: y"}},
-		"file becomes folder":     {[]m{{name: "etc/a/"}, {name: "etc/a/in", data: "i"}}, []string{"etc/a/in: i", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
-		"folder becomes file":     {[]m{{name: "etc", data: "e"}}, []string{"etc: e", "lib -> usr/lib", "usr/lib/x: x"}},
-		"folder becomes link":     {[]m{{name: "etc -> /usr"}}, []string{"etc -> /usr", "lib -> usr/lib", "usr/lib/x: x"}},
+		"file becomes directory":  {[]m{{name: "etc/a/"}, {name: "etc/a/in", data: "i"}}, []string{"etc/a/in: i", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
+		"directory becomes file":  {[]m{{name: "etc", data: "e"}}, []string{"etc: e", "lib -> usr/lib", "usr/lib/x: x"}},
+		"directory becomes link":  {[]m{{name: "etc -> /usr"}}, []string{"etc -> /usr", "lib -> usr/lib", "usr/lib/x: x"}},
 		"hard link to below":      {[]m{{name: "etc/h = etc/a"}}, []string{"etc/a: 1", "etc/b: 2", "etc/h: 1", "lib -> usr/lib", "usr/lib/x: x"}},
 		"leading dot":             {[]m{{name: "./etc/a", data: "dot"}}, []string{"etc/a: dot", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
 		"absolute is taken below": {[]m{{name: "/etc/a", data: "abs"}}, []string{"etc/a: abs", "etc/b: 2", "lib -> usr/lib", "usr/lib/x: x"}},
@@ -153,7 +153,7 @@ func TestHostileMembers(t *testing.T) {
 		"hard link out":     {[]m{{name: "x = ../../etc/passwd"}}, "leads out"},
 		"hard link nowhere": {[]m{{name: "x = y"}}, "not a file before it"},
 		"link loop":         {[]m{{name: "a -> b"}, {name: "b -> a"}, {name: "a/x", data: "x"}}, "too many symbolic links"},
-		"below a file":      {[]m{{name: "a", data: "x"}, {name: "a/b", data: "x"}}, "no folder"},
+		"below a file":      {[]m{{name: "a", data: "x"}, {name: "a/b", data: "x"}}, "not a directory"},
 		"device range":      {[]m{{name: "d", mod: func(h *tar.Header) { h.Typeflag, h.Devmajor = tar.TypeChar, 1<<13 }}}, "out of range"},
 		"nameless whiteout": {[]m{{name: "etc/.wh."}}, "no name"},
 	} {
@@ -233,7 +233,7 @@ func TestAttributesReachTheKernel(t *testing.T) {
 			h.PAXRecords = map[string]string{"SCHILY.xattr.user.note": "hi"}
 		}},
 	))
-	if err := tree.EnsureFolders("proc", "var/run"); err != nil {
+	if err := tree.EnsureDirectories("proc", "var/run"); err != nil {
 		t.Fatal(err)
 	}
 	dir := mountTree(t, tree)
@@ -304,7 +304,7 @@ func stats(t testing.TB, dir string) map[string]string {
 	return found
 }
 
-func TestAddFolder(t *testing.T) {
+func TestAddDirectory(t *testing.T) {
 	src := t.TempDir()
 	for name, data := range map[string]string{"a/b/c": "deep", "top": "t"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(src, name)), 0o755); err != nil {
@@ -319,7 +319,7 @@ func TestAddFolder(t *testing.T) {
 	}
 	attributes := unix.Lsetxattr(filepath.Join(src, "top"), "trusted.note", []byte("n"), 0) == nil
 	tree := compose(t)
-	if err := tree.AddFolder(context.Background(), src); err != nil {
+	if err := tree.AddDirectory(context.Background(), src); err != nil {
 		t.Fatal(err)
 	}
 	if got := string(tree.root.children["top"].Xattrs["trusted.note"]); attributes && got != "n" {

@@ -19,7 +19,7 @@ const ConfigName = "lxc.container.conf"
 
 // Input is an application to render.
 type Input struct {
-	// Name of the application, which is the name of its folder.
+	// Name of the application, which is the name of its directory.
 	Name string
 	// Source is the text of src.json.
 	Source []byte
@@ -258,7 +258,7 @@ func (r *renderer) words(name string) []string {
 	return strings.Split(text, ",")
 }
 
-// dataOnly tells whether the container is mounted and never started.
+// dataOnly reports whether the container is mounted and never started.
 func (r *renderer) dataOnly() bool {
 	return r.text("PV_RUNLEVEL", "") == "data" || r.text("PV_STATUS_GOAL", "") == "MOUNTED"
 }

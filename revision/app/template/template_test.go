@@ -112,7 +112,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// specDir returns the folder of recorded applications or skips the test.
+// specDir returns the directory of recorded applications or skips the test.
 func specDir(t *testing.T) string {
 	t.Helper()
 	return oracle.Recordings(t, "golden/pvr/template")
@@ -153,7 +153,7 @@ func TestRecordedApplications(t *testing.T) {
 func checkRecorded(t *testing.T, dir string, c recorded) {
 	out, err := Render(Input{Name: c.App, Source: read(t, filepath.Join(dir, "src.json")), Groups: read(t, filepath.Join(dir, "groups.json"))})
 	if strings.Contains(c.Stderr, "docker_name") {
-		// The image's name is no business of the template: an application may come
+		// The image's name is not the business of the template: an application may come
 		// from a root file system.
 		return
 	}
@@ -171,7 +171,7 @@ func checkRecorded(t *testing.T, dir string, c recorded) {
 	}
 	want := string(c.Run)
 	if want == "null" || want == "" {
-		// The recorded file is no JSON: it separates volumes by a literal \n.
+		// The recorded file is not JSON: it separates volumes by a literal \n.
 		want = strings.ReplaceAll(string(read(t, filepath.Join(dir, "run.json"))), `\n`, "")
 	}
 	if v := parse(t, want); !canon.Equal(v, out.Run) {

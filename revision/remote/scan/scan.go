@@ -48,7 +48,7 @@ type Device struct {
 	Port      uint16       `json:"port"` // of SSH
 }
 
-// Owned tells whether the device has an owner.
+// Owned reports whether the device has an owner.
 func (d Device) Owned() bool { return d.Challenge == "" }
 
 // Options say where to look.
@@ -62,7 +62,7 @@ type Options struct {
 }
 
 // Devices looks for devices until the context ends and returns them by ID. The end
-// of the context is no error. It asks once a second, so that devices which start in
+// of the context is not an error. It asks once a second, so that devices which start in
 // the meantime, or whose answer was lost, are found too.
 func Devices(ctx context.Context, opt Options) ([]Device, error) {
 	v4, v6, err := listen()

@@ -192,7 +192,7 @@ func (h host) answer(t *testing.T) []byte {
 	return data
 }
 
-// What would do harm on a terminal or in a shell is no announcement of a device.
+// What would do harm on a terminal or in a shell is not an announcement of a device.
 func TestParse(t *testing.T) {
 	good := map[string]string{"device-id": "5b0aa4363c6f7200095b2566", "challenge": "a-b-c", "pantahub": "https://h:443"}
 	for _, tc := range []struct {

@@ -1,6 +1,6 @@
 // Package replaytest asks a control socket what a recorded one was asked, and compares
 // the answers. The recordings are files endpoint-<name>.json, each a list of exchanges,
-// in a folder that the environment variable PV_SPEC_DIR names.
+// in a directory that the environment variable PV_SPEC_DIR names.
 package replaytest
 
 import (
@@ -44,10 +44,10 @@ type Exchange struct {
 	RawResponse     string            `json:"raw_response"`
 }
 
-// IsRequest tells whether there is something to ask.
+// IsRequest reports whether there is something to ask.
 func (x *Exchange) IsRequest() bool { return x.Method != "" || x.RawRequest != nil }
 
-// Dir is the folder of the recordings; without one the test is skipped.
+// Dir is the directory of the recordings; without one the test is skipped.
 func Dir(t testing.TB) string {
 	t.Helper()
 	return oracle.Recordings(t, "golden/ctrl")
