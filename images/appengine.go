@@ -124,23 +124,28 @@ func (s *AppEngine) tree(ctx context.Context, w *build.Work) (fileSet, error) {
 
 // packagedDigest is the SHA-256 of the files that every package has: they are compiled
 // in, but are not code that the build graph sees.
-func packagedDigest() string {
+func packagedDigest() (string, error) {
 	t := fileSet{}
 	if err := addPackaged(t); err != nil {
-		panic(err) // they are in this program
+		return "", err
 	}
 	sum := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(t)) {
-		r, err := t[name].Open()
-		if err != nil {
-			panic(err)
-		}
-		fmt.Fprintf(sum, "%s %o %d\n", name, tree.StatMode(t[name].Mode), t[name].Size)
-		if _, err := io.Copy(sum, r); err != nil {
-			panic(err)
+		_, _ = fmt.Fprintf(sum, "%s %o %d\n", name, tree.StatMode(t[name].Mode), t[name].Size)
+		if err := copyContent(sum, t[name]); err != nil {
+			return "", fmt.Errorf("reading %s: %w", name, err)
 		}
 	}
-	return hex.EncodeToString(sum.Sum(nil))
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+func copyContent(w io.Writer, e tree.Entry) error {
+	r, err := e.Open()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	return errors.Join(err, r.Close())
 }
 
 // addPackaged adds the files that every package has.

@@ -56,7 +56,7 @@ func Compose(in *Inputs) (*Composition, error) {
 		c.image(in, storage)
 	}
 	if in.wants(OutputAppEngine) {
-		c.appEngine(in, storage)
+		return c, c.appEngine(in, storage)
 	}
 	return c, nil
 }
@@ -165,11 +165,16 @@ func (c *Composition) image(in *Inputs, storage *Trail) {
 		build.Artefact{Step: disk, From: BmapFile, To: name + ".bmap"})
 }
 
-func (c *Composition) appEngine(in *Inputs, storage *Trail) {
+func (c *Composition) appEngine(in *Inputs, storage *Trail) error {
+	files, err := packagedDigest()
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "reading the files of every App Engine package")
+	}
 	pack := &AppEngine{
 		Target: in.Target, Release: in.Release, Packages: in.Packages, Config: in.Config.Runtime, Defaults: in.Config.Defaults,
-		Skel: in.Config.Skel, Trust: trustOf(in), Epoch: in.Epoch, Packaged: packagedDigest(), Program: in.Runtime, Storage: storage,
+		Skel: in.Config.Skel, Trust: trustOf(in), Epoch: in.Epoch, Packaged: files, Program: in.Runtime, Storage: storage,
 	}
 	c.Components["image"] = []build.Step{pack}
 	c.Artefacts = append(c.Artefacts, build.Artefact{Step: pack, From: AppEngineFile, To: in.Target + ".tgz"})
+	return nil
 }

@@ -4,7 +4,7 @@ import "github.com/pantavisor/pantavisor/internal/yamlfile"
 
 // Parse reads a target from YAML, checks it and fills defaults. The file's name
 // is for messages. The error is a fault.BadInput around [yamlfile.Problems], or
-// fault.Unsupported when nothing is wrong but values that are not implemented yet.
+// fault.Unsupported when nothing is wrong but values that are not supported yet.
 func Parse(file, name string, data []byte) (*Target, error) {
 	t := &Target{}
 	f, ok := yamlfile.Read(file, yamlfile.Kind{Name: "a target", Text: checkValue}, data, t)

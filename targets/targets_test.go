@@ -166,7 +166,7 @@ func TestParseMistakes(t *testing.T) {
 }
 
 // TestKnownValuesAreRefusedByName expects another kind of error for what is right, but
-// not implemented, and the same words from NotReady.
+// not supported yet, and the same words from NotReady.
 func TestKnownValuesAreRefusedByName(t *testing.T) {
 	t.Parallel()
 	for field, c := range map[string]struct{ old, form string }{

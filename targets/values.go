@@ -87,7 +87,7 @@ func names(table []value, all bool) []string {
 // implemented; nil for a field without a table.
 func Ready(field string) []string { return names(values[field], false) }
 
-// NotReady is the error for a value of a field that is not implemented: Unsupported for
+// NotReady is the error for a value of a field that is not supported yet: Unsupported for
 // one that is known, bad input with the nearest ones for any other.
 func NotReady(field, name string) error {
 	table := values[field]

@@ -58,7 +58,7 @@ type Kind struct {
 	Name string
 	// Text checks the value of a field by its path, for fields whose values have other
 	// rules than tags can give. An error of kind fault.Unsupported is for values that are
-	// right but not implemented. It may be nil.
+	// right but not supported yet. It may be nil.
 	Text func(path, text string) error
 	// Limit bounds a file, in bytes. Default: the constant Limit.
 	Limit int
@@ -75,7 +75,7 @@ type File struct {
 	// which nothing can be said because of them.
 	lost   []string
 	broken []string
-	// unsupported counts the problems with values that are right, but not implemented.
+	// unsupported counts the problems with values that are right, but not supported yet.
 	unsupported int
 }
 
@@ -95,7 +95,7 @@ func Read(name string, kind Kind, data []byte, v any) (*File, bool) {
 }
 
 // Err returns a fault.BadInput around [Problems], nil if the file is right. It is a
-// fault.Unsupported when nothing is wrong but values that are not implemented.
+// fault.Unsupported when nothing is wrong but values that are not supported yet.
 func (f *File) Err() error {
 	if len(f.problems) == 0 {
 		return nil
