@@ -2,11 +2,8 @@ package containers
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,7 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
-	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -143,15 +140,11 @@ func (p *Part) Run(ctx context.Context, w *build.Work) error {
 	if err := p.collect(ctx, w, root); err != nil {
 		return fault.Wrap(fault.IO, err, "putting together container %s", p.Definition.Name)
 	}
-	objects := filepath.Join(w.Out, "objects")
-	if err := os.MkdirAll(objects, 0o755); err != nil {
-		return fault.Wrap(fault.IO, err, "making container %s", p.Definition.Name)
-	}
 	image := filepath.Join(w.Tmp, "root.squashfs")
 	if err := root.write(ctx, image, p.Epoch.Time()); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the root of container %s", p.Definition.Name)
 	}
-	return p.writeState(w, objects, image)
+	return fault.Wrap(fault.IO, p.writeState(ctx, w.Out, image), "making the state of container %s", p.Definition.Name)
 }
 
 // structure are the directories that every root gets, as an image of a registry does:
@@ -211,13 +204,18 @@ func (pkg Package) keeps(name string) bool {
 	return false
 }
 
-// writeState writes the objects and the state fragment.
-func (p *Part) writeState(w *build.Work, objects, image string) error {
+// writeState writes the part of the state around a root file system.
+func (p *Part) writeState(ctx context.Context, dir, image string) error {
 	name := p.Definition.Name
-	sum, err := store(objects, image)
+	part, err := fragment.Create(dir)
 	if err != nil {
-		return fault.Wrap(fault.IO, err, "storing the root of container %s", name)
+		return err
 	}
+	root := name + "/root.squashfs"
+	if err := part.AddObject(ctx, root, image); err != nil {
+		return err
+	}
+	sum, _ := part.State.Object(root)
 	src, err := p.source(sum)
 	if err != nil {
 		return err
@@ -227,49 +225,12 @@ func (p *Part) writeState(w *build.Work, objects, image string) error {
 		return fault.Wrap(fault.BadInput, err, "rendering container %s", name)
 	}
 	files["src.json"] = src
-	st := state.New(state.Spec)
-	if err := st.SetObject(name+"/root.squashfs", sum); err != nil {
-		return fault.Wrap(fault.BadInput, err, "making the state of container %s", name)
-	}
 	for file, data := range files {
-		if err := putFile(st, objects, name+"/"+file, data); err != nil {
-			return fault.Wrap(fault.IO, err, "making the state of container %s", name)
+		if err := part.AddBytes(name+"/"+file, data); err != nil {
+			return err
 		}
 	}
-	return fault.Wrap(fault.IO, os.WriteFile(filepath.Join(w.Out, "json"), st.Encode(), 0o644), "writing the state of container %s", name)
-}
-
-// putFile adds a JSON file as a value and any other as an object.
-func putFile(st *state.State, objects, key string, data []byte) error {
-	if state.IsInline(key) {
-		return st.Set(key, data)
-	}
-	sum, err := storeBytes(objects, data)
-	if err != nil {
-		return err
-	}
-	return st.SetObject(key, sum)
-}
-
-// store moves a file among the objects and returns its name there.
-func store(objects, file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	sum := hex.EncodeToString(h.Sum(nil))
-	return sum, os.Rename(file, filepath.Join(objects, sum))
-}
-
-func storeBytes(objects string, data []byte) (string, error) {
-	sum := sha256.Sum256(data)
-	name := hex.EncodeToString(sum[:])
-	return name, os.WriteFile(filepath.Join(objects, name), data, 0o644)
+	return part.Close()
 }
 
 // rootfs is a root file system that is being put together.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
 // guest is the package of a small App Engine target.
@@ -192,7 +193,7 @@ func TestInstallLeavesOthersFilesAlone(t *testing.T) {
 func TestPackageIsTheSameFromTwoPaths(t *testing.T) {
 	sums := map[string]bool{}
 	for range 2 {
-		sum, err := digest(t.Context(), filepath.Join(newRunner(t).must(guest(t)), AppEngineFile))
+		sum, err := fragment.Digest(t.Context(), filepath.Join(newRunner(t).must(guest(t)), AppEngineFile))
 		if err != nil {
 			t.Fatal(err)
 		}

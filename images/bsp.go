@@ -9,6 +9,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
 // Artefact is a file of another step's output, or all of it.
@@ -99,12 +100,12 @@ func (s *BSP) files() []bspFile {
 
 // Run adds the files and writes the JSON members.
 func (s *BSP) Run(ctx context.Context, w *build.Work) error {
-	p, err := newPart(w.Out)
+	p, err := fragment.Create(w.Out)
 	if err != nil {
 		return err
 	}
 	for _, f := range s.files() {
-		if err := p.file(ctx, path.Join("bsp", f.name), f.from.in(w)); err != nil {
+		if err := p.AddObject(ctx, path.Join("bsp", f.name), f.from.in(w)); err != nil {
 			return err
 		}
 	}
@@ -113,11 +114,11 @@ func (s *BSP) Run(ctx context.Context, w *build.Work) error {
 		if err != nil {
 			return fault.Wrap(fault.BadInput, err, "writing bsp/%s", name)
 		}
-		if err := p.inline("bsp/"+name, text); err != nil {
+		if err := p.AddValue("bsp/"+name, text); err != nil {
 			return err
 		}
 	}
-	return p.write()
+	return p.Close()
 }
 
 func (s *BSP) documents() map[string]any {

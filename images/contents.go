@@ -6,6 +6,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -44,7 +45,7 @@ func (c *composition) tellStorage(stateJSON []byte, storage string) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "reading the state of revision 0")
 	}
-	store, err := objects.Open(storage + "/" + objectsDir)
+	store, err := objects.Open(storage + "/" + fragment.Objects)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "listing revision 0")
 	}

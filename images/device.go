@@ -8,6 +8,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
 // Device is the step that makes device.json: groups, the volumes of the runtime
@@ -65,12 +66,12 @@ func (s *Device) Run(_ context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "reading the default groups")
 	}
-	p, err := newPart(w.Out)
+	p, err := fragment.Create(w.Out)
 	if err != nil {
 		return err
 	}
-	if err := p.inline("device.json", text); err != nil {
+	if err := p.AddValue("device.json", text); err != nil {
 		return err
 	}
-	return p.write()
+	return p.Close()
 }

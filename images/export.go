@@ -8,6 +8,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/archive"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/objects"
 )
 
@@ -38,11 +39,11 @@ func (s *Export) Deps() []build.Step { return []build.Step{s.Part} }
 // Run writes the archive.
 func (s *Export) Run(ctx context.Context, w *build.Work) error {
 	dir := w.In(s.Part)
-	st, err := readPart(dir)
+	st, err := fragment.Read(dir)
 	if err != nil {
 		return err
 	}
-	store, err := objects.Open(filepath.Join(dir, objectsDir))
+	store, err := objects.Open(filepath.Join(dir, fragment.Objects))
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "exporting the BSP")
 	}

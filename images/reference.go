@@ -10,6 +10,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/archive"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -49,7 +50,7 @@ func (s *Reference) Sources() ([]build.Source, error) {
 		return []build.Source{{Name: "reference", Path: s.Path}}, nil
 	case !info.IsDir():
 		return nil, s.damaged(fault.New(fault.BadInput, "it is neither a .pvr directory nor the file of an export"))
-	case exists(filepath.Join(s.Path, ".pvr", fragmentFile)):
+	case exists(filepath.Join(s.Path, ".pvr", fragment.File)):
 		return nil, s.damaged(fault.New(fault.BadInput, "it is a checkout; name its directory .pvr"))
 	}
 	store, err := s.store()
@@ -57,10 +58,10 @@ func (s *Reference) Sources() ([]build.Source, error) {
 		return nil, err
 	}
 	out := []build.Source{
-		{Name: "reference/json", Path: filepath.Join(s.Path, fragmentFile)},
+		{Name: "reference/json", Path: filepath.Join(s.Path, fragment.File)},
 		{Name: "reference/objects", Path: store},
 	}
-	if store != filepath.Join(s.Path, objectsDir) && !exists(store) {
+	if store != filepath.Join(s.Path, fragment.Objects) && !exists(store) {
 		return nil, s.damaged(fault.New(fault.Missing, "its objects are not in %s, where ObjectsDir of its file config says", store))
 	}
 	return out, s.damaged(missing(out))
@@ -76,7 +77,7 @@ func (s *Reference) store() (string, error) {
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist) || err == nil && config.ObjectsDir == "":
-		return filepath.Join(s.Path, objectsDir), nil
+		return filepath.Join(s.Path, fragment.Objects), nil
 	case err != nil:
 		return "", s.damaged(err)
 	case filepath.IsAbs(config.ObjectsDir):
@@ -96,7 +97,7 @@ func (s *Reference) Run(ctx context.Context, w *build.Work) error {
 		return s.damaged(err)
 	}
 	if st.Spec() == "" {
-		return s.damaged(fault.New(fault.BadInput, "its %s is no state: %q is missing; export or clone the device again", fragmentFile, state.SpecKey))
+		return s.damaged(fault.New(fault.BadInput, "its %s is no state: %q is missing; export or clone the device again", fragment.File, state.SpecKey))
 	}
 	if _, has := st.Get("bsp/run.json"); s.BSP && !has {
 		return s.damaged(fault.New(fault.BadInput, "it has no BSP (PVR_USE_SRC_BSP): bsp/run.json is not there"))
@@ -137,7 +138,7 @@ func (s *Reference) directory() (*state.State, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	text, err := os.ReadFile(filepath.Join(s.Path, fragmentFile))
+	text, err := os.ReadFile(filepath.Join(s.Path, fragment.File))
 	if err != nil {
 		return nil, "", err
 	}
@@ -148,11 +149,11 @@ func (s *Reference) directory() (*state.State, string, error) {
 // take copies the state's objects. They are copied, not linked: the user may
 // write to his files.
 func (s *Reference) take(ctx context.Context, w *build.Work, st *state.State, store string) error {
-	p, err := newPart(w.Out)
+	p, err := fragment.Create(w.Out)
 	if err != nil {
 		return err
 	}
-	p.state = st
+	p.State = st
 	var errs []error
 	for _, o := range st.Objects() {
 		if err := s.object(ctx, p, o, store); err != nil {
@@ -162,11 +163,11 @@ func (s *Reference) take(ctx context.Context, w *build.Work, st *state.State, st
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return p.write()
+	return p.Close()
 }
 
-func (s *Reference) object(ctx context.Context, p *part, o state.Object, store string) error {
-	dst := filepath.Join(p.dir, objectsDir, o.Sum)
+func (s *Reference) object(ctx context.Context, p *fragment.Writer, o state.Object, store string) error {
+	dst := p.Object(o.Sum)
 	if exists(dst) {
 		return nil
 	}
@@ -177,7 +178,7 @@ func (s *Reference) object(ctx context.Context, p *part, o state.Object, store s
 	if err := build.CopyFile(ctx, dst, src); err != nil {
 		return fault.Wrap(fault.IO, err, "copying %s", o.Path)
 	}
-	sum, err := digest(ctx, dst)
+	sum, err := fragment.Digest(ctx, dst)
 	if err != nil {
 		return err
 	}

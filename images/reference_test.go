@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -35,7 +36,7 @@ func reference(t *testing.T) string {
 
 func keys(t *testing.T, dir string) []string {
 	t.Helper()
-	st, err := readPart(dir)
+	st, err := fragment.Read(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,21 +200,21 @@ func TestCutExportIsRefused(t *testing.T) {
 
 func TestLaterPartsWinAndLeaveNothingBehind(t *testing.T) {
 	dir := t.TempDir()
-	p, err := newPart(dir)
+	p, err := fragment.Create(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{"first", "second"} {
 		one := &skelPart{dir: sourceTree(t, map[string]string{"app/data.bin": text, "app/" + text + ".json": `{"a" : 1}`})}
-		if err := p.join(t.Context(), newRunner(t).must(one)); err != nil {
+		if err := p.Join(t.Context(), newRunner(t).must(one)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.sweep(); err != nil {
+	if err := p.Sweep(); err != nil {
 		t.Fatal(err)
 	}
 	want := `{"#spec":"` + state.Spec + `","app/data.bin":"` + sum("second") + `","app/first.json":{"a":1},"app/second.json":{"a":1}}`
-	if diff := cmp.Diff(want, string(p.state.Encode())); diff != "" {
+	if diff := cmp.Diff(want, string(p.State.Encode())); diff != "" {
 		t.Error(diff)
 	}
 	if exists(filepath.Join(dir, "objects", sum("first"))) || !exists(filepath.Join(dir, "objects", sum("second"))) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/oracle"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
 // hostTools stands in for the toolbox with this machine's programs.
@@ -163,12 +164,12 @@ func (s *skelPart) Name() string       { return "part/skel" }
 func (s *skelPart) Deps() []build.Step { return nil }
 
 func (s *skelPart) Run(ctx context.Context, w *build.Work) error {
-	p, err := newPart(w.Out)
+	p, err := fragment.Create(w.Out)
 	if err != nil {
 		return err
 	}
-	if err := p.tree(ctx, s.dir); err != nil {
+	if err := addTree(ctx, p, s.dir); err != nil {
 		return err
 	}
-	return p.write()
+	return p.Close()
 }

@@ -7,8 +7,10 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
@@ -70,10 +72,10 @@ func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	if _, err := manifest.Parse(p.state, manifest.Options{AppEngine: s.AppEngine}); err != nil {
+	if _, err := manifest.Parse(p.State, manifest.Options{AppEngine: s.AppEngine}); err != nil {
 		return fault.Wrap(fault.BadInput, err, "checking revision %s%s", trail.First, s.origin())
 	}
-	if err := p.checkout(ctx); err != nil {
+	if err := checkout(ctx, p.State, dir); err != nil {
 		return fault.Wrap(fault.IO, err, "checking revision %s out", trail.First)
 	}
 	return s.extras(ctx, w, dir)
@@ -101,72 +103,52 @@ func makeDirectories(dir string) error {
 }
 
 // merge collects all parts and stepskel in the storage's objects.
-func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*part, error) {
-	p, err := newPart(dir)
+func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*fragment.Writer, error) {
+	p, err := fragment.Create(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, step := range s.Parts {
-		if err := p.join(ctx, w.In(step)); err != nil {
+		if err := p.Join(ctx, w.In(step)); err != nil {
 			return nil, fault.Wrap(fault.IO, err, "adding %s", step.Name())
 		}
 	}
 	if s.Stepskel != nil {
-		if err := p.tree(ctx, s.Stepskel.Path); err != nil {
+		if err := addTree(ctx, p, s.Stepskel.Path); err != nil {
 			return nil, err
 		}
 	}
-	return p, p.sweep()
+	return p, p.Sweep()
 }
 
-// join adds the part in another step's output.
-func (p *part) join(ctx context.Context, dir string) error {
-	st, err := readPart(dir)
+// addTree adds a directory of this machine: files named *.json as values, others as
+// objects. The reader's note at the top is left out.
+func addTree(ctx context.Context, p *fragment.Writer, dir string) error {
+	entries, err := collect(ctx, dir, "")
 	if err != nil {
-		return err
+		return fault.Wrap(fault.IO, err, "collecting %s", dir)
 	}
-	for _, key := range st.Keys() {
-		text, _ := st.Get(key)
-		if err := p.state.Set(key, text); err != nil {
-			return err
-		}
-	}
-	for _, sum := range st.Sums() {
-		if err := p.object(ctx, filepath.Join(dir, objectsDir, sum), sum); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sweep removes objects whose key a later part has replaced.
-func (p *part) sweep() error {
-	used := map[string]bool{}
-	for _, sum := range p.state.Sums() {
-		used[sum] = true
-	}
-	names, err := os.ReadDir(filepath.Join(p.dir, objectsDir))
-	if err != nil {
-		return fault.Wrap(fault.IO, err, "sweeping objects")
-	}
-	for _, n := range names {
-		if used[n.Name()] {
+	for _, e := range entries {
+		if e.Mode.IsDir() || e.Name == "README.md" || filepath.Base(e.Name) == ".gitkeep" {
 			continue
 		}
-		if err := os.Remove(filepath.Join(p.dir, objectsDir, n.Name())); err != nil {
-			return fault.Wrap(fault.IO, err, "sweeping objects")
+		if e.Link != "" {
+			return fault.New(fault.BadInput, "collecting %s: %s is a link; a revision holds files only", dir, e.Name)
+		}
+		if err := p.AddFile(ctx, e.Name, filepath.Join(dir, filepath.FromSlash(e.Name))); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // checkout lays the state out beside its objects.
-func (p *part) checkout(ctx context.Context) error {
-	store, err := objects.Open(filepath.Join(p.dir, objectsDir))
+func checkout(ctx context.Context, st *state.State, dir string) error {
+	store, err := objects.Open(filepath.Join(dir, fragment.Objects))
 	if err != nil {
 		return err
 	}
-	return trail.Checkout(ctx, filepath.Join(p.dir, "trails", trail.First), p.state, store, trail.Options{})
+	return trail.Checkout(ctx, filepath.Join(dir, "trails", trail.First), st, store, trail.Options{})
 }
 
 // extras adds the Hub's configuration and the boot loader's files, and removes
