@@ -8,10 +8,10 @@ import (
 )
 
 // Bind mounts are made on descriptors (open_tree(2), move_mount(2)) rather than by
-// mount(2) on names in /proc/self/fd, each of which costs the kernel an inode.
+// mount(2) on names in /proc/self/fd: the kernel allocates an inode for each name.
 
-// cloneMount takes a copy of what a path shows, not mounted anywhere yet; path "" is
-// the descriptor itself. rec is MS_REC when the mounts below belong to it, else 0.
+// cloneMount returns a detached copy of the mount at a path; path "" is the descriptor
+// itself. rec is MS_REC to include the mounts below, else 0.
 func cloneMount(dir int, path string, rec uintptr) (int, error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if path == "" {
@@ -23,13 +23,13 @@ func cloneMount(dir int, path string, rec uintptr) (int, error) {
 	return unix.OpenTree(dir, path, flags)
 }
 
-// moveMount mounts what cloneMount took on an open path.
+// moveMount attaches a mount of cloneMount to an open path.
 func moveMount(tree, target int) error {
 	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
-// attach mounts what cloneMount took on a path of the container, and makes that as
-// [stage.target] does. The copy is closed in any case.
+// attach attaches a mount of cloneMount to a path of the container, which it makes as
+// [stage.target] does. It always closes tree.
 func (s *stage) attach(tree int, p, create string) error {
 	defer unix.Close(tree)
 	fd, err := s.target(p, create)
@@ -40,9 +40,9 @@ func (s *stage) attach(tree int, p, create string) error {
 	return wrapPath(p, moveMount(tree, fd))
 }
 
-// bind binds what a path shows on an open path, whose name in the container is p. Of
-// the MS_* flags it heeds MS_REC and the options of a mount; what the mount below has
-// of them stays.
+// bind bind-mounts a path on an open path, whose name in the container is p. Of the
+// MS_* flags it uses MS_REC and the mount options; options that the mount below
+// already has are kept.
 func (s *stage) bind(dir int, path string, target int, p string, flags uintptr) error {
 	tree, err := cloneMount(dir, path, flags&unix.MS_REC)
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *stage) bind(dir int, path string, target int, p string, flags uintptr) 
 	}
 	old := errors.Is(err, unix.ENOSYS) // before Linux 5.12
 	if err != nil && !old {
-		return fmt.Errorf("its options: %w", err)
+		return fmt.Errorf("setting the options of the mount: %w", err)
 	}
 	if err := moveMount(tree, target); err != nil || !old {
 		return err
@@ -66,7 +66,7 @@ func (s *stage) bind(dir int, path string, target int, p string, flags uintptr) 
 // mountSetattr is the system call. Tests replace it.
 var mountSetattr = unix.MountSetattr
 
-// mountAttrs are the options of a mount by mount(2)'s flags.
+// mountAttrs maps flags of mount(2) to attributes of mount_setattr(2).
 var mountAttrs = [...]struct {
 	flag uintptr
 	attr uint64
@@ -96,7 +96,7 @@ func mountAttr(flags uintptr) (a unix.MountAttr) {
 	return a
 }
 
-// lockedFlags are those of the file system below that a bind mount must not lose.
+// lockedFlags returns the options of the mount below that a bind mount must keep.
 func lockedFlags(fd int) uintptr {
 	var st unix.Statfs_t
 	if unix.Fstatfs(fd, &st) != nil {

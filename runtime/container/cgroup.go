@@ -17,8 +17,8 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
-// Tree is the control group under which the groups of all containers are, as
-// lxc/NAME. Identity on the control socket rests on these names.
+// Tree is the control group that holds the groups of all containers, as lxc/NAME.
+// The control socket identifies its clients by these names.
 type Tree struct {
 	dir  string // directory of the group on this machine
 	path string // its path as /proc/PID/cgroup shows it
@@ -27,8 +27,8 @@ type Tree struct {
 }
 
 // FindTree returns the group of this process in the machine's cgroup v2 tree, also
-// where it is only one of several (a hybrid host). Without any it mounts the v1
-// hierarchy "pantavisor" on the directory given.
+// on a hybrid host, where that is one of several. On a machine without cgroup v2 it
+// mounts the v1 hierarchy "pantavisor" on the given directory.
 func FindTree(directory string) (*Tree, error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -70,7 +70,8 @@ func ownGroup(text, mark string) (string, bool) {
 	return "", false
 }
 
-// findMount returns where a file system of the type with the option is mounted whole.
+// findMount returns where the root of a file system with this type and option is
+// mounted.
 func findMount(mountinfo, fstype, option string) (string, bool) {
 	for line := range strings.Lines(mountinfo) {
 		before, after, _ := strings.Cut(strings.TrimSpace(line), " - ")
@@ -85,28 +86,27 @@ func findMount(mountinfo, fstype, option string) (string, bool) {
 	return "", false
 }
 
-// Top returns the tree at the root of its hierarchy, of which the runtime's own
-// group may be a part. Only there may a group have processes and controllers at
-// once (cgroup-v2: No Internal Process Constraint), wherever the runtime was started.
+// Top returns the tree at the root of its hierarchy. Only the root group may have both
+// processes and controllers (cgroup-v2: No Internal Process Constraint), and the
+// runtime's own group may be below it.
 func (t *Tree) Top() *Tree {
 	return &Tree{dir: strings.TrimSuffix(t.dir, strings.TrimSuffix(t.path, "/")), path: "/", own: t.own, v2: t.v2}
 }
 
-// GroupOf is the control group of a process in the hierarchy of the tree, and in no
-// other that has processes in groups too.
+// GroupOf returns the control group of a process in the tree's hierarchy.
 func (t *Tree) GroupOf(pid int) (string, error) { return peer.Cgroup(pid, !t.v2) }
 
-// Path is the tree's group as /proc/PID/cgroup shows it.
+// Path returns the tree's group as /proc/PID/cgroup shows it.
 func (t *Tree) Path() string { return t.path }
 
-// Sub returns the tree below, for the containers of one of several runtimes on a
-// machine. The runtime's own group stays what it is.
+// Sub returns a tree below this one, for the containers of one of several runtimes on
+// a machine. The runtime's own group stays the same.
 func (t *Tree) Sub(name string) *Tree {
 	return &Tree{dir: filepath.Join(t.dir, name), path: path.Join(t.path, name), own: t.own, v2: t.v2}
 }
 
-// Remove removes the groups of containers, all of which have ended, and the tree
-// itself if it is a runtime's own.
+// Remove removes the groups of the containers, all of which must have ended, and the
+// group of the tree itself if it belongs to one runtime.
 func (t *Tree) Remove() error {
 	dir := filepath.Join(t.dir, "lxc")
 	if t.path != t.own {
@@ -126,7 +126,7 @@ func (t *Tree) RemoveParent() {
 
 // NameOf returns the container that a process in the group belongs to; a group
 // within a container's own counts as the container. ok is false for every other
-// group. own tells that it is the runtime's.
+// group. own reports whether the group is the runtime's.
 func (t *Tree) NameOf(group string) (name string, own, ok bool) {
 	if group == t.own {
 		return "", true, true
@@ -148,7 +148,7 @@ type Group struct {
 	legacy map[string]string
 }
 
-// group makes the group of a container; one that an earlier run left is emptied.
+// group makes the group of a container; it empties a group that an earlier run left.
 func (t *Tree) group(name string, settings []Setting) (*Group, error) {
 	g := &Group{tree: t, dir: filepath.Join(t.dir, "lxc", name), fd: -1}
 	if err := g.remove(removeTime); err != nil {
@@ -172,7 +172,7 @@ func (t *Tree) group(name string, settings []Setting) (*Group, error) {
 	return g, nil
 }
 
-// set writes cgroup v2 settings, with the controllers they need switched on above.
+// set writes cgroup v2 settings and enables the controllers they need.
 func (g *Group) set(settings []Setting) error {
 	for _, s := range settings {
 		controller, _, _ := strings.Cut(s.Key, ".")
@@ -190,8 +190,8 @@ func (g *Group) set(settings []Setting) error {
 	return nil
 }
 
-// enable switches a controller on for the containers' groups. An error shows
-// itself when the setting is written: its file is missing then.
+// enable enables a controller for the containers' groups. It ignores errors: writing
+// the setting fails later, because its file is missing.
 func (g *Group) enable(controller string) {
 	dir := strings.TrimSuffix(g.tree.dir, strings.TrimSuffix(g.tree.path, "/"))
 	for _, name := range append(strings.Split(strings.Trim(g.tree.path, "/"), "/"), "lxc", "") {
@@ -242,12 +242,12 @@ func (g *Group) signalAll(sig unix.Signal) {
 	}
 }
 
-// held is how many processes are held at once while they are signalled.
+// held is how many pidfds signal has open at once.
 const held = 128
 
-// signal sends a signal to processes of the group. They are held before they are
-// looked for in it once more: the number of one that has ended may be another's, and
-// a container can make numbers come round quickly.
+// signal sends a signal to processes of the group. It opens a pidfd for each and then
+// checks again that the process is in the group: the PID of a process that has ended
+// may be reused, and a container can make PIDs wrap around quickly.
 func (g *Group) signal(pids []int, sig unix.Signal) {
 	for chunk := range slices.Chunk(pids, held) {
 		fds := map[int]int{}
@@ -276,11 +276,11 @@ func (g *Group) kill() {
 	g.signalAll(unix.SIGKILL)
 }
 
-// removeTime is for processes that were killed to be gone, on a machine that is busy.
+// removeTime is how long killed processes may take to disappear on a busy machine.
 const removeTime = 10 * time.Second
 
-// remove takes the group away with those that the container made in it. Processes
-// that entered from outside are killed; the kernel needs a moment to let them go.
+// remove removes the group and the groups that the container made in it. It kills
+// processes that joined from outside; the kernel needs a moment to remove them.
 func (g *Group) remove(within time.Duration) error {
 	g.close()
 	deadline := time.Now().Add(within)

@@ -12,11 +12,11 @@ import (
 )
 
 // A machine may have cgroup v1 controllers beside the v2 tree (a hybrid host) or
-// alone. A controller that is mounted as v1 has no files in v2 groups, so settings
-// for it go to a v1 group of the container's own, which exists for them only.
+// alone. A controller that is mounted as v1 has no files in v2 groups, so its settings
+// go to a v1 group that the container gets for them only.
 
-// legacyTop is where the v1 groups of this tree's containers are in the hierarchy of
-// a controller; "" when the controller is not mounted as v1.
+// legacyTop returns the directory of the v1 groups of this tree's containers in the
+// hierarchy of a controller; "" when the controller is not mounted as v1.
 func (t *Tree) legacyTop(controller string) string {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -33,8 +33,8 @@ func (t *Tree) legacyTop(controller string) string {
 	return filepath.Join(dir, ownController(string(own), controller), t.legacyName())
 }
 
-// legacyName is one name for what is a path in the main tree, so that nothing but
-// this directory is left to remove.
+// legacyName joins the path in the main tree to one name, so that only one directory
+// has to be removed.
 func (t *Tree) legacyName() string {
 	return strings.TrimSuffix("lxc-"+strings.ReplaceAll(strings.Trim(t.path, "/"), "/", "-"), "-")
 }
@@ -50,8 +50,8 @@ func ownController(text, controller string) string {
 	return "/"
 }
 
-// settings are what a container's configuration asks of its control groups, sorted
-// by where it goes on this machine.
+// settings are the control group settings of a container's configuration, sorted by
+// the group they are written to on this machine.
 type settings struct {
 	unified []Setting // files of the v2 group
 	legacy  []Setting // files of v1 groups, of the controllers named before the dot
@@ -59,8 +59,8 @@ type settings struct {
 	notes   []Note
 }
 
-// settings sorts the settings of a configuration. Those of the other version of
-// control groups are translated where there is a counterpart; the rest is noted.
+// settings sorts the settings of a configuration. It translates settings for the other
+// cgroup version where there is a counterpart and adds a note for the rest.
 func (t *Tree) settings(c *Config) settings {
 	s, known := settings{devices: c.devices()}, map[string]bool{}
 	for _, set := range c.Cgroup1 {
@@ -109,8 +109,8 @@ func (t *Tree) isLegacy(known map[string]bool, controller string) bool {
 	return is
 }
 
-// devices are the rules for device nodes: those of cgroup v2 if there are any, or
-// else those of v1, which mean the same.
+// devices returns the rules for device nodes: those for cgroup v2 if there are any, or
+// else those for v1, which have the same meaning.
 func (c *Config) devices() (list devices.List) {
 	for _, from := range [][]Setting{c.Cgroup2, c.Cgroup1} {
 		for _, s := range from {
@@ -128,7 +128,7 @@ func (c *Config) devices() (list devices.List) {
 	return nil
 }
 
-// checkDevices refuses rules that say nothing.
+// checkDevices returns an error for a device rule that cannot be parsed.
 func checkDevices(key, value string) error {
 	switch key {
 	case "devices.allow", "devices.deny":
@@ -138,8 +138,8 @@ func checkDevices(key, value string) error {
 	return nil
 }
 
-// join makes the container's group in a controller's v1 hierarchy, once, with the
-// process in it.
+// join makes the container's group in a controller's v1 hierarchy, unless it has been
+// made, and puts the process in it.
 func (g *Group) join(controller string, pid int) (string, error) {
 	if dir, ok := g.legacy[controller]; ok {
 		return dir, nil
@@ -166,8 +166,8 @@ func (g *Group) join(controller string, pid int) (string, error) {
 	return dir, legacy.add(pid)
 }
 
-// inherit copies what a v1 cpuset must have before a process may be in it. An error
-// shows when the process is added.
+// inherit copies the values that a v1 cpuset needs before a process can join it. It
+// ignores errors: adding the process fails then.
 func inherit(dirs ...string) {
 	for i := 1; i < len(dirs); i++ {
 		for _, f := range []string{"cpuset.cpus", "cpuset.mems"} {
@@ -196,7 +196,7 @@ func (g *Group) setLegacy(list []Setting, pid int) error {
 	return nil
 }
 
-// restrict lets the rules for devices hold from now on.
+// restrict enforces the device rules from now on.
 func (g *Group) restrict(rules devices.List, pid int) error {
 	err := devices.ErrNoBPF
 	if g.tree.v2 {
@@ -217,11 +217,11 @@ func (g *Group) restrict(rules devices.List, pid int) error {
 	return rules.Write(dir)
 }
 
-// legacyControllers are those of v1 that containers get groups of.
+// legacyControllers are the v1 controllers that containers may get groups of.
 var legacyControllers = []string{"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "perf_event", "pids", "rdma"}
 
-// sweepLegacy removes the v1 groups that a run which was killed has left, all of whose
-// containers have ended.
+// sweepLegacy removes the v1 groups that a killed run has left. All of its containers
+// must have ended.
 func (t *Tree) sweepLegacy(within time.Duration) error {
 	var errs []error
 	for _, c := range legacyControllers {
@@ -233,13 +233,13 @@ func (t *Tree) sweepLegacy(within time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// removeLegacy takes the container's v1 groups away.
+// removeLegacy removes the container's v1 groups.
 func (g *Group) removeLegacy(within time.Duration) error {
 	var errs []error
 	for _, dir := range g.legacy {
 		legacy := Group{tree: g.tree, dir: dir, fd: -1}
 		errs = append(errs, legacy.remove(within))
-		_ = os.Remove(filepath.Dir(dir)) // the last container's takes the directory of all with it
+		_ = os.Remove(filepath.Dir(dir)) // succeeds only for the last container
 	}
 	g.legacy = nil
 	return errors.Join(errs...)

@@ -25,11 +25,11 @@ var namespaces = []word[uintptr]{
 	{"net", unix.CLONE_NEWNET}, {"cgroup", unix.CLONE_NEWCGROUP}, {"user", unix.CLONE_NEWUSER}, {"time", unix.CLONE_NEWTIME},
 }
 
-// cloned is what a container gets of its own when its configuration says nothing.
+// cloned are the namespaces that a container gets by default.
 const cloned = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 
-// Setting is a key with its value, for the groups of keys whose names are open:
+// Setting is a key with its value, for the key families without a fixed list of names:
 // control groups, limits, kernel parameters.
 type Setting struct {
 	Key   string
@@ -91,8 +91,8 @@ type Config struct {
 	File        string // where it was read from, "" when unknown
 }
 
-// Note is what the reader of a configuration should know: an unknown key, or a
-// known one whose value does nothing here.
+// Note is a warning about a configuration: an unknown key, or a known key whose value
+// has no effect here.
 type Note struct {
 	Key  string
 	Text string
@@ -100,13 +100,13 @@ type Note struct {
 
 func (n Note) String() string { return n.Key + ": " + n.Text }
 
-// parser reads line by line and collects.
+// parser reads a configuration line by line and collects notes and errors.
 type parser struct {
 	cfg   *Config
 	notes []Note
 	errs  []error
 	told  map[string]bool
-	key   string // of the line at hand
+	key   string // of the current line
 }
 
 // Parse reads a configuration. Unknown keys are noted once each and otherwise
@@ -187,7 +187,7 @@ func wrapKey(key string, err error) error {
 	return nil
 }
 
-// note keeps the first note of each key, and not more than a screenful.
+// note keeps the first note of each key, up to maxNotes.
 func (p *parser) note(key, text string) {
 	key = clip(key)
 	if p.told[key] || len(p.notes) >= 64 {
@@ -204,10 +204,10 @@ func clip(s string) string {
 	return s
 }
 
-// setter takes the value of one key.
+// setter stores the value of one key.
 type setter func(p *parser, value string) error
 
-// family is a group of keys with a common beginning.
+// family is a group of keys with a common prefix.
 type family struct {
 	prefix string
 	set    func(p *parser, rest, value string) error
@@ -288,10 +288,10 @@ var families = []family{
 	}},
 }
 
-// known takes a key whose value means nothing to this launcher, and rightly so.
+// known accepts a key that this launcher does not need.
 func known(*parser, string) error { return nil }
 
-// ignore takes a key that the author may have wanted something with.
+// ignore accepts a key that has no effect here, with a note why.
 func (p *parser) ignore(v, why string) error {
 	if v != "" {
 		p.note(p.key, why)
@@ -299,7 +299,7 @@ func (p *parser) ignore(v, why string) error {
 	return nil
 }
 
-// refuse takes a key that must not have a value.
+// refuse returns an error for a key that must not have a value.
 func refuse(v, why string) error {
 	if v == "" {
 		return nil
@@ -351,10 +351,10 @@ func setEnv(p *parser, v string) error {
 	}
 	name, _, ok := strings.Cut(v, "=")
 	if !ok {
-		return errors.New("NAME alone, to pass a variable of the runtime on, is not supported; write NAME=value")
+		return errors.New("passing on a variable of the runtime (NAME alone) is not supported; write NAME=value")
 	}
 	if name == "" {
-		return errors.New("a value without a name")
+		return errors.New("the variable has no name")
 	}
 	p.cfg.Env = append(p.cfg.Env, v)
 	return nil
@@ -371,8 +371,8 @@ func spaces(v string) (bits uintptr, err error) {
 	return bits, nil
 }
 
-// setKeep keeps the runtime's namespaces of these kinds. The mount namespace is
-// always the container's own: without it its root would be the device's.
+// setKeep keeps the runtime's namespaces of these kinds. A container always gets its
+// own mount namespace: otherwise its root would be the device's.
 func setKeep(p *parser, v string) error {
 	bits, err := spaces(v)
 	if err != nil {
@@ -445,13 +445,13 @@ func setFlag(dst *bool, v string) error {
 	return nil
 }
 
-// setHalt takes a signal's name or number, also SIGRTMIN+N as systemd wants.
+// setHalt takes the name or number of a signal, including SIGRTMIN+N as systemd uses.
 func setHalt(p *parser, v string) (err error) {
 	p.cfg.HaltSignal, err = parseSignal(v)
 	return err
 }
 
-// Real-time signals as the C libraries count them: the kernel's first two are theirs.
+// Real-time signals as the C libraries count them: they reserve the kernel's first two.
 const rtMin, rtMax = 34, 64
 
 func parseSignal(v string) (unix.Signal, error) {
@@ -472,7 +472,7 @@ func parseSignal(v string) (unix.Signal, error) {
 	return unix.Signal(n), nil
 }
 
-// number returns a small number, or one far out of any signal's range.
+// number returns a small number, or for any other text one outside the range of signals.
 func number(s string) int {
 	n, err := strconv.ParseUint(s, 10, 7)
 	if err != nil {
@@ -483,13 +483,13 @@ func number(s string) int {
 
 func addSetting(list *[]Setting, key, value string) error {
 	if strings.ContainsAny(key, "/ \t") {
-		return errors.New("no name of a setting")
+		return errors.New("not a valid name of a setting")
 	}
 	*list = append(*list, Setting{key, value})
 	return nil
 }
 
-// addCgroup adds a setting of a control group; rules for devices must be readable.
+// addCgroup adds a setting of a control group; it checks device rules.
 func addCgroup(list *[]Setting, key, value string) error {
 	return errors.Join(checkDevices(key, value), addSetting(list, key, value))
 }
@@ -508,7 +508,7 @@ func setNet(p *parser, key, value string) error {
 	return addSetting(&net.Settings, name, value)
 }
 
-// net finds an interface or makes it, in the order of the numbers.
+// net returns the interface with the index. It adds a missing one, sorted by index.
 func (p *parser) net(index int) *Net {
 	at := 0
 	for at < len(p.cfg.Nets) && p.cfg.Nets[at].Index < index {

@@ -89,7 +89,7 @@ func TestParseRecorded(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	for line, want := range map[string]string{
 		"lxc.init.cwd = rel":                             "is not absolute",
-		"lxc.init.cmd = /a \"b":                          "a quote that is not closed",
+		"lxc.init.cmd = /a \"b":                          "missing closing quote",
 		"nonsense":                                       "is not an assignment",
 		"lxc.rootfs.path = overlayfs:/only":              "needs a lower and an upper layer",
 		"lxc.rootfs.path = overlayfs:a:/b":               "is not absolute",
@@ -105,8 +105,8 @@ func TestParseRefuses(t *testing.T) {
 		"lxc.cap.keep = fly":                             "is not a capability",
 		"lxc.prlimit.nofile = 9:1":                       "above the hard limit",
 		"lxc.prlimit.what = 1":                           "no such limit",
-		"lxc.sysctl.net/../x = 1":                        "no name of a kernel parameter",
-		"lxc.cgroup2.../x = 1":                           "no name of a setting",
+		"lxc.sysctl.net/../x = 1":                        "not a valid name of a kernel parameter",
+		"lxc.cgroup2.../x = 1":                           "not a valid name of a setting",
 		"lxc.net.x.type = veth":                          "lxc.net.NUMBER.NAME",
 		"lxc.signal.halt = SIGNOT":                       "is not a signal",
 		"lxc.signal.halt = SIGRTMIN+99":                  "is not a signal",

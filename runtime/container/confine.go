@@ -14,8 +14,8 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/seccomp"
 )
 
-// filter compiles the container's profile for system calls; nil without one. A path
-// that is not absolute is in the configuration's directory.
+// filter compiles the container's system call profile; nil without one. A relative
+// path is relative to the configuration's directory.
 func (st *starting) filter() ([]byte, error) {
 	name := st.Config.Seccomp
 	if name == "" || name == "none" {
@@ -26,7 +26,7 @@ func (st *starting) filter() ([]byte, error) {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("opening the profile for system calls: %w", err)
+		return nil, fmt.Errorf("opening the system call profile: %w", err)
 	}
 	defer f.Close()
 	p, err := seccomp.Parse(f)
@@ -44,15 +44,15 @@ func (st *starting) filter() ([]byte, error) {
 }
 
 // earlyFilter reports whether the filter must be installed while the first stage still
-// has its rights: the kernel takes one only from a thread with sys_admin or without
-// new privileges. The profile must then allow what follows: setgroups, setresgid,
-// setresuid, capget, capset and prctl.
+// has its capabilities: the kernel accepts a filter only from a thread that has
+// sys_admin or has set no_new_privs. The profile must then allow the system calls that
+// follow: setgroups, setresgid, setresuid, capget, capset and prctl.
 func (p *plan) earlyFilter() bool {
 	admin, _ := capBit("sys_admin")
 	return p.Filter != nil && !p.NoNewPrivs && (p.UID != 0 || p.Caps&admin == 0)
 }
 
-// filterEarly installs the filter ahead of time, see earlyFilter.
+// filterEarly installs the filter before capabilities are dropped, see earlyFilter.
 func (s *stage) filterEarly() error {
 	if !s.plan.earlyFilter() {
 		return nil
@@ -60,14 +60,14 @@ func (s *stage) filterEarly() error {
 	return seccomp.Install(s.plan.Filter)
 }
 
-// Places of AppArmor.
+// Paths of AppArmor.
 const (
 	appArmorEnabled = "/sys/module/apparmor/parameters/enabled"
 	threadLabels    = "/proc/thread-self/attr"
 )
 
-// appArmor is the profile that init is to run under; "" for none. A kernel without
-// AppArmor cannot confine anybody: that is told, and the container starts.
+// appArmor returns the profile that init runs under; "" for none. On a kernel without
+// AppArmor it logs a warning, and the container starts unconfined.
 func (st *starting) appArmor() string {
 	name := st.Config.AppArmor
 	if name == "" || name == "unchanged" {
@@ -80,20 +80,20 @@ func (st *starting) appArmor() string {
 		return ""
 	}
 	if name == "generated" {
-		st.Log.Warnf("container %s: lxc.apparmor.profile: profiles are not generated; name one that is loaded", st.Name)
+		st.Log.Warnf("container %s: lxc.apparmor.profile: generated profiles are not supported; name a loaded profile", st.Name)
 		return ""
 	}
 	return name
 }
 
-// openLabel opens the file that takes the profile, as long as the device's /proc is
-// there. It is of this very thread, which becomes init.
+// openLabel opens the file that takes the profile while the device's /proc is still
+// mounted. The file belongs to this thread, which becomes init.
 func (s *stage) openLabel() error {
 	if s.plan.AppArmor == "" {
 		return nil
 	}
 	var err error
-	for _, name := range []string{"apparmor/exec", "exec"} { // the second before Linux 5.8
+	for _, name := range []string{"apparmor/exec", "exec"} { // "exec" before Linux 5.8
 		s.label, err = unix.Open(filepath.Join(s.labels(), name), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -122,7 +122,7 @@ func (s *stage) setLabel() error {
 	return err
 }
 
-// setProc writes what is asked of init's own directory in /proc.
+// setProc writes the files of lxc.proc.* in init's directory in /proc.
 func (s *stage) setProc() error {
 	for _, p := range s.plan.Process {
 		if err := os.WriteFile("/proc/self/"+p.Key, []byte(p.Value), 0); err != nil {
@@ -134,13 +134,13 @@ func (s *stage) setProc() error {
 
 func setProcFile(p *parser, name, v string) error {
 	if strings.ContainsAny(name, "/ ") || strings.HasPrefix(name, ".") {
-		return errors.New("no name of a file in /proc/PID")
+		return errors.New("not a valid name of a file in /proc/PID")
 	}
 	return addSetting(&p.cfg.Process, name, v)
 }
 
-// execFiltered becomes init behind the filter, which may deny everything but this
-// one call: nothing else comes between.
+// execFiltered installs the filter and executes init. The filter may deny every call
+// but execve, so no other system call may come in between.
 func (s *stage) execFiltered() error {
 	argv0, err := syscall.BytePtrFromString(s.prog)
 	if err != nil {
@@ -154,8 +154,8 @@ func (s *stage) execFiltered() error {
 	if err != nil {
 		return err
 	}
-	// Go raises the limit of open files for itself and gives the old one back in
-	// Exec, even in one that finds no program.
+	// Go raises the limit of open files for itself and restores the old one in
+	// Exec, even when that finds no program.
 	_ = syscall.Exec("", nil, nil)
 	if !s.plan.earlyFilter() {
 		if err := seccomp.Install(s.plan.Filter); err != nil {

@@ -18,13 +18,13 @@ var nodes = []node{
 	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
 }
 
-// devLinks are names in /dev that lead into /proc.
+// devLinks are symbolic links in /dev.
 var devLinks = [][2]string{
 	{"/proc/self/fd", "fd"}, {"fd/0", "stdin"}, {"fd/1", "stdout"}, {"fd/2", "stderr"},
 }
 
-// makeDev mounts an empty /dev, before the configuration's mounts so that they may
-// go below it.
+// makeDev mounts an empty /dev. It comes before the configuration's mounts, which may
+// be below /dev.
 func (s *stage) makeDev() error {
 	if !s.plan.Autodev {
 		return nil
@@ -32,8 +32,8 @@ func (s *stage) makeDev() error {
 	return s.mountFixed("/dev", "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=755,size=512k")
 }
 
-// fillDev makes what is missing in /dev. The configuration may have mounted the
-// device's own there: then most of it exists.
+// fillDev makes missing entries of /dev. Most exist when the configuration has mounted
+// the device's own /dev.
 func (s *stage) fillDev() error {
 	if !s.plan.Autodev {
 		return nil
@@ -64,10 +64,10 @@ func makeNode(dev int, n node) error {
 	if err != nil {
 		return err
 	}
-	return unix.Fchmodat(dev, n.name, 0o666, 0) // umask took from it
+	return unix.Fchmodat(dev, n.name, 0o666, 0) // independent of the umask
 }
 
-// makeShm makes the directory of POSIX shared memory, unless it is there.
+// makeShm makes the directory of POSIX shared memory unless it exists.
 func (s *stage) makeShm(dev int) error {
 	err := unix.Mkdirat(dev, "shm", 0o1777)
 	if err == unix.EEXIST {
@@ -79,8 +79,8 @@ func (s *stage) makeShm(dev int) error {
 	return s.mountFixed("/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
 }
 
-// makeTerminals mounts the container's own pseudo terminals and opens one for the
-// console. It must be of these: a terminal of the device's has no name in here.
+// makeTerminals mounts the container's own pseudo terminals and opens one of them for
+// the console. A terminal of the device would have no name in the container.
 func (s *stage) makeTerminals() error {
 	if s.plan.PtyMax == 0 {
 		return nil
@@ -100,11 +100,11 @@ func (s *stage) makeTerminals() error {
 	return s.makeTtys()
 }
 
-// ttyBatch is how many terminals go over the socket at once.
+// ttyBatch is how many terminals are sent in one packet.
 const ttyBatch = 64
 
-// makeTtys makes the terminals that login programs in the container may use. The
-// launcher holds their other sides, so that they do not hang up.
+// makeTtys makes the terminals for login programs in the container. The launcher keeps
+// their master sides open, so that they do not hang up.
 func (s *stage) makeTtys() error {
 	if s.plan.TtyMax == 0 {
 		return nil
@@ -135,8 +135,7 @@ func (s *stage) makeTtys() error {
 	return nil
 }
 
-// makeTty makes one terminal of the container's, and binds it where login programs
-// look for it.
+// makeTty makes one terminal and bind-mounts it where login programs look for it.
 func (s *stage) makeTty(pts int, name string) (master int, err error) {
 	master, n, err := openTerminal(pts)
 	if err != nil {
@@ -149,7 +148,7 @@ func (s *stage) makeTty(pts int, name string) (master int, err error) {
 	return master, s.attach(tree, name, "file")
 }
 
-// ttys is how many terminals the container gets beside its console.
+// ttys returns how many terminals the container gets besides its console.
 func (c *Config) ttys() int {
 	if c.PtyMax == 0 {
 		return 0
@@ -157,7 +156,7 @@ func (c *Config) ttys() int {
 	return c.TtyMax
 }
 
-// firstTty is the number of the first of them: the console is the one before.
+// firstTty returns the number of the first terminal: with a console, that is number 0.
 func (c *Config) firstTty() int {
 	if c.Console {
 		return 1
@@ -165,8 +164,8 @@ func (c *Config) firstTty() int {
 	return 0
 }
 
-// openTerminal opens one of the container's pseudo terminals and tells its number.
-// What is in /dev/pts is the kernel's alone.
+// openTerminal opens one of the container's pseudo terminals and returns its number.
+// Only the kernel makes files in /dev/pts, so its names can be trusted.
 func openTerminal(pts int) (master, n int, err error) {
 	master, err = unix.Openat(pts, "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -182,8 +181,8 @@ func openTerminal(pts int) (master, n int, err error) {
 	return master, n, nil
 }
 
-// linkPtmx lets /dev/ptmx make terminals of the container; one that exists, be it
-// the device's, gets the container's mounted over it.
+// linkPtmx makes /dev/ptmx refer to the container's terminals. When the name exists, for
+// example in the device's /dev, it mounts the container's ptmx over it.
 func (s *stage) linkPtmx() error {
 	dev, err := s.inside("/dev", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
@@ -200,7 +199,7 @@ func (s *stage) linkPtmx() error {
 	return s.bindInside("/dev/pts/ptmx", "/dev/ptmx", "")
 }
 
-// bindInside binds a path of the container on another.
+// bindInside bind-mounts a path of the container on another.
 func (s *stage) bindInside(from, to, create string) error {
 	src, err := s.inside(from, unix.O_PATH)
 	if err != nil {
@@ -215,7 +214,7 @@ func (s *stage) bindInside(from, to, create string) error {
 }
 
 // makeConsole opens a terminal, sends its master side to the launcher and keeps the
-// other for init.
+// slave side for init.
 func (s *stage) makeConsole() error {
 	pts, err := s.inside("/dev/pts", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
@@ -240,8 +239,8 @@ func (s *stage) makeConsole() error {
 	return unix.Sendmsg(s.sock, []byte("console"), unix.UnixRights(master), nil, 0)
 }
 
-// openConsole makes the console init's terminal. Without one it is the container's
-// null device, for whoever has the device's own open can change its mode.
+// openConsole makes the console init's terminal. Without a console it uses the
+// container's null device: a process that has the device's open could change its mode.
 func (s *stage) openConsole() error {
 	if s.tty < 0 {
 		return openNull()
@@ -258,7 +257,7 @@ func (s *stage) openConsole() error {
 func openNull() error {
 	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil //nolint:nilerr // an image may do without /dev
+		return nil //nolint:nilerr // an image may have no /dev
 	}
 	defer unix.Close(fd)
 	if !isNull(fd) {

@@ -5,7 +5,7 @@ import (
 	"unsafe"
 )
 
-// execve is the system call and nothing around it.
+// execve is the bare system call.
 func execve(path *byte, argv, env []*byte) error {
 	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(path)),
 		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&env[0])))

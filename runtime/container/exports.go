@@ -16,12 +16,13 @@ import (
 // A directory that a container exports is mounted at the same place below the device's
 // directory for exports, where other containers' configurations find it (manual:
 // Containers, exports). The first stage takes a copy of the mount and hands it out
-// over its socket; the copy shares later mounts below it with the container's own.
+// over its socket; mounts that the container makes below it later appear in the copy.
 
-// stageExport begins the first stage's word for an export; its number follows.
+// stageExport is the prefix of the first stage's message with an export; the index of
+// the export follows.
 const stageExport = "export "
 
-// export hands out the container's exports.
+// export sends the container's exports to the launcher.
 func (s *stage) export() error {
 	for i, p := range s.plan.Exports {
 		tree, err := s.shareMount(p)
@@ -37,7 +38,7 @@ func (s *stage) export() error {
 	return nil
 }
 
-// shareMount makes a path a shared mount and copies it with all that is below.
+// shareMount makes a path a shared mount and copies it with all mounts below it.
 func (s *stage) shareMount(p string) (int, error) {
 	if err := s.bindInside(p, p, ""); err != nil {
 		return -1, err
@@ -57,7 +58,7 @@ func (s *stage) shareMount(p string) (int, error) {
 	return tree, err
 }
 
-// exportPaths are the exports as absolute paths, without those that are the root.
+// exportPaths returns the exports as absolute paths.
 func exportPaths(list []string) (clean []string, err error) {
 	for _, e := range list {
 		p := path.Clean("/" + e)
@@ -69,18 +70,18 @@ func exportPaths(list []string) (clean []string, err error) {
 	return clean, nil
 }
 
-// placeExport mounts what the first stage handed out.
+// placeExport mounts an export that the first stage sent.
 func (st *starting) placeExport(word string, tree *os.File) error {
 	n, err := strconv.Atoi(word)
 	if err != nil || n < 0 || n >= len(st.plan.Exports) {
 		_ = tree.Close()
-		return fmt.Errorf("export %q of the first stage is not one", word)
+		return fmt.Errorf("the first stage sent the unknown export %q", word)
 	}
 	st.exported = append(st.exported, tree)
 	p := st.plan.Exports[n]
 	to, err := exportTarget(st.ExportDir, filepath.Join(st.Name, p), isDir(tree))
 	if err != nil {
-		return fmt.Errorf("making the place of export %s: %w", p, err)
+		return fmt.Errorf("making the mount point of export %s: %w", p, err)
 	}
 	defer unix.Close(to)
 	err = unix.MoveMount(int(tree.Fd()), "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
@@ -95,9 +96,9 @@ func isDir(f *os.File) bool {
 	return err == nil && info.IsDir()
 }
 
-// exportTarget opens the place of an export and makes it where it is missing. An
-// export may be below another one, in a directory that the container writes to:
-// symbolic links count nowhere.
+// exportTarget opens the mount point of an export and makes it when it is missing. An
+// export may be below another one, in a directory that the container writes to, so
+// symbolic links are never followed.
 func exportTarget(dir, name string, directory bool) (int, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return -1, err
@@ -135,7 +136,7 @@ func openPlace(at int, part string, directory bool) (int, error) {
 	return unix.Openat2(at, part, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH})
 }
 
-// dropExports unmounts what the container exported, and removes the empty places.
+// dropExports unmounts the container's exports and removes their empty mount points.
 func (st *starting) dropExports() error {
 	var errs []error
 	for _, tree := range slices.Backward(st.exported) {

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hookEvents are the hooks that are run, and whether the first stage runs them, in
-// the container's mount namespace.
+// hookEvents are the supported hooks, and whether the first stage runs them in the
+// container's mount namespace.
 var hookEvents = []word[bool]{
 	{"pre-start", false}, {"start-host", false}, {"stop", false}, {"post-stop", false},
 	{"pre-mount", true}, {"mount", true}, {"autodev", true}, {"start", true},
@@ -65,7 +65,7 @@ func (c *Config) hooks(event string) (list []Hook) {
 	return list
 }
 
-// insideHooks returns those that the first stage runs.
+// insideHooks returns the hooks that the first stage runs.
 func (c *Config) insideHooks() (list []Hook) {
 	for _, h := range c.Hooks {
 		if inside, _ := find(hookEvents, h.Event); inside {
@@ -75,7 +75,7 @@ func (c *Config) insideHooks() (list []Hook) {
 	return list
 }
 
-// hooking is what every hook of a container is told (lxc.container.conf(5), hooks).
+// hooking holds what every hook of a container gets (lxc.container.conf(5), hooks).
 type hooking struct {
 	Name    string
 	Version int
@@ -83,7 +83,7 @@ type hooking struct {
 	Env     []string
 }
 
-// hooking makes the environment of a container's hooks.
+// hooking returns the environment of a container's hooks.
 func (s Start) hooking(stage string) hooking {
 	h := hooking{Name: s.Name, Version: s.Config.HookVersion, Dir: "/"}
 	env := map[string]string{
@@ -104,8 +104,8 @@ func (s Start) hooking(stage string) hooking {
 	return h
 }
 
-// run runs one hook to its end. Version 0 gives it arguments, version 1 variables;
-// here it always has the variables.
+// run runs one hook to its end. Hooks of version 0 get arguments and variables, hooks of
+// version 1 variables only.
 func (g hooking) run(h Hook, extra, env []string) (string, error) {
 	words, err := splitCommand(h.Command)
 	if err != nil {
@@ -163,7 +163,7 @@ func (st *starting) outside(event string, extra, env []string) error {
 	return nil
 }
 
-// hook is a step that runs the hooks of an event from within.
+// hook returns the step in which the first stage runs the hooks of an event.
 func hook(event string) step {
 	return step{"running the hook " + event, func(s *stage) error {
 		for _, h := range s.plan.Hooks {
@@ -186,16 +186,16 @@ func hook(event string) step {
 	}}
 }
 
-// afterwards runs the hooks that come when a container has ended; nothing depends on
-// them, so that errors are only told.
+// afterwards runs the hooks for a container that has ended. Nothing depends on them, so
+// errors are only logged.
 func (st *starting) afterwards(event string, extra, env []string) {
 	if err := st.outside(event, extra, append(env, "LXC_TARGET=stop")); err != nil {
 		st.Log.Warnf("container %s: %v", st.Name, err)
 	}
 }
 
-// holdSpaces keeps the container's namespaces for its stop hooks, which get them
-// after it has ended.
+// holdSpaces keeps the container's namespaces open for its stop hooks, which run after
+// it has ended.
 func (st *starting) holdSpaces(pid int) error {
 	if len(st.Config.hooks("stop")) == 0 {
 		return nil
@@ -206,14 +206,14 @@ func (st *starting) holdSpaces(pid int) error {
 		}
 		f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/" + name)
 		if err != nil {
-			return fmt.Errorf("holding the namespaces for the hook stop: %w", err)
+			return fmt.Errorf("opening the namespaces for the stop hook: %w", err)
 		}
 		st.spaces = append(st.spaces, space{name, f})
 	}
 	return nil
 }
 
-// space is a namespace that is held.
+// space is an open namespace.
 type space struct {
 	name string
 	file *os.File
@@ -239,8 +239,8 @@ func (st *starting) dropSpaces() {
 	st.spaces = nil
 }
 
-// tearDown takes away what the start made outside of the container, once its init
-// is gone.
+// tearDown removes what the start made outside of the container, once its init has
+// ended.
 func (st *starting) tearDown() error {
 	err := errors.Join(st.dropExports(), st.group.remove(removeTime), st.group.removeLegacy(removeTime))
 	st.dropSpaces()

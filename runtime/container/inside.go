@@ -9,7 +9,7 @@ import (
 )
 
 // Open opens a file below /proc/PID of init, such as "root" or "mountinfo". It fails
-// when init has ended: what was opened belongs to this container and no other.
+// when init has ended, so the file never belongs to another process.
 func (p *Process) Open(name string, flags int) (*os.File, error) {
 	fd, err := unix.Open("/proc/"+strconv.Itoa(p.PID)+"/"+name, flags|unix.O_CLOEXEC, 0)
 	if err != nil {

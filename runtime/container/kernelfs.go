@@ -8,8 +8,8 @@ import (
 )
 
 // Files of /proc that show or change the device as a whole (OCI runtime
-// specification, masked and read-only paths). Most of them ask for no capability but
-// only for user 0: /proc/scsi/scsi takes disks away, /proc/acpi/wakeup the power button.
+// specification, masked and read-only paths). Most of them need no capability but only
+// user 0: /proc/scsi/scsi can remove disks, /proc/acpi/wakeup disables the power button.
 var (
 	procMasked   = []string{"/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug"}
 	procReadOnly = []string{"/proc/acpi", "/proc/asound", "/proc/bus", "/proc/driver", "/proc/dynamic_debug", "/proc/fs", "/proc/irq",
@@ -18,7 +18,7 @@ var (
 
 const kernelFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
-// mountFixed mounts one of the kernel's file systems on a directory of its own.
+// mountFixed mounts one of the kernel's file systems on a directory, which it makes.
 func (s *stage) mountFixed(target, fstype string, flags uintptr, data string) error {
 	fd, err := makeDirIn(s.root, target)
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *stage) mountFixed(target, fstype string, flags uintptr, data string) er
 	return unix.Mount(fstype, fdPath(fd), fstype, flags, data)
 }
 
-// mountProc mounts the container's processes; see protectProc for the rest.
+// mountProc mounts /proc; see protectProc for the files that are masked.
 func (s *stage) mountProc() error {
 	if s.plan.Proc == AutoNone {
 		return nil
@@ -36,8 +36,9 @@ func (s *stage) mountProc() error {
 	return s.mountFixed("/proc", "proc", kernelFlags, "")
 }
 
-// protectProc makes read-only and hides what is the device's. The container's own
-// network stays adjustable unless everything is to be read-only.
+// protectProc masks or makes read-only the files that belong to the device. The
+// settings of the container's own network stay writable unless all of /proc is to be
+// read-only.
 func (s *stage) protectProc() error {
 	if s.plan.Proc != AutoMixed && s.plan.Proc != AutoReadOnly {
 		return nil
@@ -64,7 +65,7 @@ func (s *stage) protectProc() error {
 	return nil
 }
 
-// mountSys mounts the devices; read-only unless asked otherwise.
+// mountSys mounts /sys, by default read-only.
 func (s *stage) mountSys() error {
 	if s.plan.Sys == AutoNone {
 		return nil
@@ -88,7 +89,7 @@ func (s *stage) mountSys() error {
 	return s.attach(net, "/sys/devices/virtual/net", "")
 }
 
-// mountCgroup shows the container its own control group.
+// mountCgroup mounts the container's own control group.
 func (s *stage) mountCgroup() error {
 	if s.plan.Cgroup == AutoNone || !s.plan.CgroupV2 {
 		return nil
@@ -102,8 +103,8 @@ func (s *stage) mountCgroup() error {
 	return nil
 }
 
-// copyInside takes a copy of a part of a mount of the container as it is now, not
-// mounted anywhere yet; -1 when there is no such part.
+// copyInside returns a detached copy of the container's mount at p as it is now; -1
+// when p does not exist.
 func (s *stage) copyInside(p string) int {
 	fd, err := s.inside(p, unix.O_PATH)
 	if err != nil {
@@ -117,8 +118,8 @@ func (s *stage) copyInside(p string) int {
 	return tree
 }
 
-// bindSelf makes a path a mount of its own, with more options. A path that the
-// kernel does not have is passed over.
+// bindSelf makes a path a mount of its own, with more options. It skips a path that
+// the kernel does not have.
 func (s *stage) bindSelf(p string, flags uintptr) error {
 	fd, err := s.inside(p, unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) {
@@ -131,7 +132,7 @@ func (s *stage) bindSelf(p string, flags uintptr) error {
 	return wrapPath(p, s.bind(fd, "", fd, p, flags))
 }
 
-// remount gives a mount more options.
+// remount adds options to a mount.
 func (s *stage) remount(p string, flags uintptr) error {
 	fd, err := s.inside(p, unix.O_PATH)
 	if err != nil {
@@ -141,8 +142,8 @@ func (s *stage) remount(p string, flags uintptr) error {
 	return wrapPath(p, unix.Mount("", fdPath(fd), "", unix.MS_REMOUNT|unix.MS_BIND|flags|lockedFlags(fd), ""))
 }
 
-// mask puts the null device over a file: the container's own, if it has one. Who is user
-// 0 could change the owner and the mode of the device's.
+// mask mounts a null device over a file: the container's own, if it has one, because
+// user 0 in the container could change the owner and the mode of the device's.
 func (s *stage) mask(p string) error {
 	fd, err := s.inside(p, unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) {
@@ -168,8 +169,8 @@ func wrapPath(p string, err error) error {
 	return nil
 }
 
-// isNull reports whether an open file is a null device (Documentation/admin-guide:
-// devices.txt).
+// isNull reports whether an open file is a null device (the kernel's
+// Documentation/admin-guide/devices.txt).
 func isNull(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && uint64(st.Rdev) == unix.Mkdev(1, 3) //nolint:unconvert // width differs between architectures

@@ -33,18 +33,18 @@ const setupTime = 30 * time.Second
 
 // Launcher starts containers.
 type Launcher struct {
-	// Tree is where their control groups go.
+	// Tree holds the containers' control groups.
 	Tree *Tree
-	// Stage is an empty directory on which each container's root is put together, in
-	// its own mount namespace; all containers share it.
+	// Stage is an empty directory on which each container's root is mounted, in its
+	// own mount namespace; all containers share it.
 	Stage string
 	// Network makes interfaces of containers; nil makes none.
 	Network *network.Host
-	// Log takes what the configuration asks for in vain.
+	// Log takes warnings about settings without effect, and what hooks print.
 	Log logs.Logger
 }
 
-// StepError says in which step a start went wrong.
+// StepError is the error of one step of a start.
 type StepError struct {
 	Step string // in gerund form: "mounting tmpfs on /run"
 	Err  string
@@ -53,7 +53,7 @@ type StepError struct {
 func (e *StepError) Error() string { return e.Step + ": " + e.Err }
 
 // Start starts a container and returns once its init runs, that is after execve.
-// When it cannot be started, nothing of it is left.
+// When the start fails, nothing of the container is left.
 func (l *Launcher) Start(s Start) (*Process, error) {
 	p, err := s.plan(l.Stage, l.Tree.v2)
 	if err != nil {
@@ -76,7 +76,7 @@ func (l *Launcher) Start(s Start) (*Process, error) {
 	return proc, nil
 }
 
-// starting is a start under way.
+// starting is a start in progress.
 type starting struct {
 	*Launcher
 	Start
@@ -84,13 +84,13 @@ type starting struct {
 	group   *Group
 	set     settings
 	hooking hooking
-	spaces  []space // held for the stop hooks
+	spaces  []space // kept open for the stop hooks
 	// attached is the host's side of the network.
 	attached *network.Attachment
 	exported []*os.File // mounts below ExportDir
 }
 
-// prepare does what needs no process of the container yet.
+// prepare does the work that does not need a process of the container.
 func (st *starting) prepare() (err error) {
 	if st.plan.Filter, err = st.filter(); err != nil {
 		return err
@@ -99,12 +99,12 @@ func (st *starting) prepare() (err error) {
 	st.plan.Remounts = st.remounts()
 	st.plan.Hooking = st.hooking
 	// A mount that init makes below an export is seen outside only when the export is
-	// already mounted there: the kernel propagates to no detached mount.
+	// already mounted there: the kernel does not propagate to detached mounts.
 	st.plan.Wait = st.set.devices.Restricts() || len(st.Config.hooks("start-host")) > 0 || len(st.plan.Exports) > 0
 	return st.outside("pre-start", nil, nil)
 }
 
-// remounts are the rules that can be used; the others are told.
+// remounts returns the valid rules and logs the others.
 func (st *starting) remounts() (list []Remount) {
 	for _, r := range st.Remounts {
 		if err := r.check(); err != nil {
@@ -139,9 +139,9 @@ func (st *starting) launch() (*Process, error) {
 	return proc, nil
 }
 
-// beforeInit is what happens from outside when the container is complete, just
-// before its init runs. Rules for devices come only now: the first stage makes nodes
-// that the container may not make.
+// beforeInit does the launcher's work when the container is complete, just before its
+// init runs. Device rules come only now: the first stage makes nodes that the container
+// may not make.
 func (st *starting) beforeInit(p *Process) error {
 	if err := st.outside("start-host", nil, []string{"LXC_PID=" + strconv.Itoa(p.PID)}); err != nil {
 		return err
@@ -151,7 +151,7 @@ func (st *starting) beforeInit(p *Process) error {
 	}
 	err := st.group.restrict(st.set.devices, p.PID)
 	if errors.Is(err, devices.ErrNoBPF) {
-		st.Log.Warnf("container %s: its rules for devices are not enforced: %v", st.Name, err)
+		st.Log.Warnf("container %s: device rules are not enforced: %v", st.Name, err)
 		return nil
 	}
 	return err
@@ -199,7 +199,7 @@ func spawn(flags uintptr, sock *os.File, g *Group) (*Process, error) {
 	return proc, nil
 }
 
-// setUp sends the plan and waits for the first stage's word.
+// setUp sends the plan and waits for the first stage's messages.
 func (st *starting) setUp(p *Process, sock *os.File) error {
 	if !p.group.tree.v2 {
 		if err := p.group.add(p.PID); err != nil {
@@ -229,10 +229,10 @@ func (st *starting) setUp(p *Process, sock *os.File) error {
 	}
 }
 
-// packet is the most that goes over the socket at once, in bytes.
+// packet is the largest packet on the socket, in bytes.
 const packet = 8 << 10
 
-// planHead is the length of what comes before the plan: the number of its bytes.
+// planHead is the length of the header before the plan: its size in bytes.
 const planHead = 4
 
 // sendPlan sends the plan in packets.
@@ -247,15 +247,15 @@ func sendPlan(sock *os.File, p *plan) error {
 	return nil
 }
 
-// Words of the first stage.
+// Messages of the first stage.
 const (
-	stageReady = "ready" // only init is left to start; it waits for a line then
-	stageLog   = "log "  // with a text for the log
-	stageTty   = "tty"   // with the master side of one of the terminals
+	stageReady = "ready" // all is done but starting init; it waits for an answer
+	stageLog   = "log "  // followed by a text for the log
+	stageTty   = "tty"   // with the master sides of terminals
 )
 
-// hear takes one packet: a terminal, that the stage is ready, a text, or a failure.
-// It reports false at the end.
+// hear handles one packet: a terminal, an export, that the stage is ready, a text, or a
+// failure. It returns false at end of file.
 func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 	data, fds, err := receive(sock)
 	if errors.Is(err, io.EOF) {
@@ -272,7 +272,7 @@ func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 			return false, err
 		}
 		if _, err := sock.Write([]byte("\n")); err != nil {
-			return false, fmt.Errorf("letting the first stage go on: %w", err)
+			return false, fmt.Errorf("telling the first stage to go on: %w", err)
 		}
 		return true, nil
 	}
@@ -282,13 +282,13 @@ func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 	}
 	e := &StepError{}
 	if err := json.Unmarshal(data, e); err != nil {
-		return false, fmt.Errorf("reading the first stage's word %q: %w", data, err)
+		return false, fmt.Errorf("reading the first stage's message %q: %w", data, err)
 	}
 	return false, e
 }
 
-// take keeps the descriptors that came with a word. Only the console's is ever read:
-// the poller need not know the others.
+// take keeps the descriptors that came with a message. Only the console is ever read,
+// so the poller does not need the others.
 func (st *starting) take(p *Process, word string, fds []int) error {
 	if word == stageTty {
 		p.ttys = append(p.ttys, fds...)
@@ -302,7 +302,7 @@ func (st *starting) take(p *Process, word string, fds []int) error {
 	return nil
 }
 
-// receive reads a packet with the descriptors it may carry.
+// receive reads a packet and the descriptors in it.
 func receive(sock *os.File) (data []byte, fds []int, err error) {
 	raw, err := sock.SyscallConn()
 	if err != nil {

@@ -20,9 +20,9 @@ var capNames = [...]string{
 	"checkpoint_restore",
 }
 
-// capsDropped is what a container loses that names no capabilities: raw access to
-// ports and memory, and the rules that hold everybody else. Everything more would
-// break system containers that exist: they load modules, set clocks and mount.
+// capsDropped are the capabilities dropped by default: raw access to ports and memory,
+// and changing the mandatory access rules of the system. Dropping more would break
+// existing system containers, which load modules, set clocks and mount.
 var capsDropped = []string{"mac_admin", "mac_override", "sys_rawio"}
 
 func capBit(name string) (uint64, bool) {
@@ -69,7 +69,7 @@ func setCapKeep(p *parser, v string) error {
 	return nil
 }
 
-// setCapDrop adds to what is dropped anyway; an empty value drops nothing at all.
+// setCapDrop adds to the capabilities dropped by default; an empty value drops none.
 func setCapDrop(p *parser, v string) error {
 	list, err := parseCaps(v)
 	if err != nil {
@@ -82,8 +82,8 @@ func setCapDrop(p *parser, v string) error {
 	return nil
 }
 
-// Caps returns the capabilities of the container as bits, all of them those that
-// the configuration leaves: init and its children can have these and no others.
+// Caps returns the capabilities of the container as bits: init and its children can
+// have these and no others.
 func (c *Config) Caps() uint64 {
 	if c.CapKeep != nil {
 		return capBits(c.CapKeep)
@@ -154,7 +154,7 @@ func parseLimit(v string) (unix.Rlimit, error) {
 func setSysctl(p *parser, name, v string) error {
 	file := strings.ReplaceAll(name, ".", "/")
 	if path.Clean("/"+file) != "/"+file {
-		return errors.New("no name of a kernel parameter")
+		return errors.New("not a valid name of a kernel parameter")
 	}
 	p.cfg.Sysctls = append(p.cfg.Sysctls, Setting{file, v})
 	return nil

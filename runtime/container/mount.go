@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Root is lxc.rootfs.path, taken apart.
+// Root is lxc.rootfs.path, parsed.
 type Root struct {
 	Lowers  []string // lower layers, uppermost first; empty: Dir is the root itself
 	Upper   string   // writable layer
 	Work    string   // overlay's own directory beside Upper
-	Dir     string   // directory that is the root, without overlay
+	Dir     string   // directory of a root without overlay
 	Options string   // lxc.rootfs.options
 }
 
-// String is the root as a configuration writes it.
+// String returns the root as a configuration writes it.
 func (r Root) String() string {
 	if len(r.Lowers) == 0 {
 		return r.Dir
@@ -28,8 +28,8 @@ func (r Root) String() string {
 }
 
 // parseRoot reads "overlayfs:LOWER[:LOWER...]:UPPER", "dir:PATH" and "PATH". The
-// overlay's work directory is "olwork" beside UPPER: permanent overlays that are
-// already on disk have it there.
+// overlay's work directory is "olwork" beside UPPER, as in overlays that are already
+// on disk.
 func parseRoot(v string) (Root, error) {
 	kind, rest, ok := strings.Cut(v, ":")
 	switch {
@@ -66,8 +66,8 @@ func checkAbsolute(paths []string) error {
 // AutoMount is how lxc.mount.auto mounts one of proc, sys and cgroup.
 type AutoMount byte
 
-// The ways. Mixed protects what concerns the whole device and leaves what
-// concerns the container writable.
+// Kinds of automatic mounts. Mixed protects files that concern the whole device and
+// leaves those that concern the container writable.
 const (
 	AutoNone AutoMount = iota
 	AutoReadOnly
@@ -75,8 +75,8 @@ const (
 	AutoReadWrite
 )
 
-// autoMounts are the words of lxc.mount.auto; a cgroup tree of the container's
-// own is the same in all its variants.
+// autoMounts are the variants in lxc.mount.auto. cgroup and cgroup-full mount the same
+// tree: the container's own.
 var autoMounts = []word[AutoMount]{{"", AutoMixed}, {"mixed", AutoMixed}, {"ro", AutoReadOnly}, {"rw", AutoReadWrite}}
 
 func setAuto(p *parser, v string) error {
@@ -100,23 +100,23 @@ func setAuto(p *parser, v string) error {
 	return nil
 }
 
-// Mount is one mount in a container, in the words of lxc.mount.entry.
+// Mount is one mount in a container, as lxc.mount.entry describes it.
 type Mount struct {
 	Source   string
 	Target   string // in the container
 	Type     string
-	Flags    uintptr // MS_* of mount(2), propagation apart
+	Flags    uintptr // MS_* of mount(2), without propagation
 	Spread   uintptr // MS_SHARED, MS_SLAVE, ... or 0
 	Data     string  // options of the file system
 	Create   string  // "dir" or "file": make the target if missing
-	Optional bool    // what cannot be mounted is left out
+	Optional bool    // skip it when it cannot be mounted
 	Relative bool    // Source is below the container's root
 	MakeDir  bool    // origin=mkdir: make Source if missing
-	// Below is the directory that no symbolic link in Source leads out of; see [Volumes].
+	// Below is the directory that symbolic links in Source cannot leave; see [Volumes].
 	Below string
 }
 
-// String names the mount as messages do.
+// String names the mount for messages.
 func (m Mount) String() string {
 	if m.Flags&unix.MS_BIND != 0 {
 		return m.Source + " on " + m.Target
@@ -124,7 +124,7 @@ func (m Mount) String() string {
 	return m.Type + " on " + m.Target
 }
 
-// mountFlag is a word of the option field: bits to set, or to clear.
+// mountFlag is the effect of a mount option: bits to set, or to clear.
 type mountFlag struct {
 	set, clear uintptr
 }
@@ -216,7 +216,7 @@ func (m *Mount) options(field string) error {
 	return nil
 }
 
-// unescape decodes the octal escapes that fstab(5) has for blanks: "\040".
+// unescape decodes the octal escapes of fstab(5), such as "\040" for a blank.
 func unescape(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s

@@ -12,9 +12,8 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
-// interfaces are those that the keys lxc.net.N.* ask for, in the order of N. seed
-// gives the same digits for the same container where a hardware address leaves some
-// open.
+// interfaces returns the interfaces of the keys lxc.net.N.*, in the order of N. Open
+// digits of a hardware address follow from seed, so they stay the same for a container.
 func (c *Config) interfaces(seed string) (list []network.Interface, notes []Note, err error) {
 	var errs []error
 	for _, n := range c.Nets {
@@ -24,7 +23,7 @@ func (c *Config) interfaces(seed string) (list []network.Interface, notes []Note
 			continue
 		case "veth", "macvlan", "phys":
 		default:
-			notes = append(notes, Note{prefix + ".type", fmt.Sprintf("%q is not made; the container lacks this interface", clip(n.Type))})
+			notes = append(notes, Note{prefix + ".type", fmt.Sprintf("type %q is not supported; the container does not get this interface", clip(n.Type))})
 			continue
 		}
 		i := network.Interface{Kind: n.Type, Name: "eth" + strconv.Itoa(n.Index)}
@@ -52,7 +51,7 @@ func (c *Config) interfaces(seed string) (list []network.Interface, notes []Note
 	return list, notes, errors.Join(errs...)
 }
 
-// netKeys are the keys of an interface. An empty value is as none.
+// netKeys are the keys of an interface. An empty value has no effect.
 var netKeys = []word[func(i *network.Interface, v, seed string) error]{
 	{"link", func(i *network.Interface, v, _ string) error { return setName(&i.Link, v) }},
 	{"name", func(i *network.Interface, v, _ string) error { return setName(&i.Name, v) }},
@@ -98,7 +97,7 @@ func setMacvlanMode(i *network.Interface, v, _ string) error {
 	case "", "private", "vepa", "bridge", "passthru":
 		return nil
 	}
-	return fmt.Errorf("%q is not a mode; they are private, vepa, bridge and passthru", clip(v))
+	return fmt.Errorf("%q is not a macvlan mode; expected private, vepa, bridge or passthru", clip(v))
 }
 
 func setMTU(i *network.Interface, v, _ string) error {
@@ -107,20 +106,20 @@ func setMTU(i *network.Interface, v, _ string) error {
 	}
 	n, err := strconv.ParseUint(v, 10, 16)
 	if err != nil || n < 68 {
-		return fmt.Errorf("%q is not a size of packets from 68 to 65535", clip(v))
+		return fmt.Errorf("%q is not a packet size from 68 to 65535", clip(v))
 	}
 	i.MTU = int(n)
 	return nil
 }
 
-// addPrefix takes ADDRESS/LENGTH with, for IPv4, a broadcast address behind it, which
-// follows from the rest.
+// addPrefix takes ADDRESS/LENGTH. An IPv4 broadcast address after it is ignored, because
+// it follows from the prefix.
 func addPrefix(i *network.Interface, v string, four bool) error {
 	first, _, _ := strings.Cut(v, " ")
 	if first == "" {
 		return nil
 	}
-	if !strings.Contains(first, "/") { // LXC's lengths by default
+	if !strings.Contains(first, "/") { // LXC's default lengths
 		first += map[bool]string{true: "/24", false: "/64"}[four]
 	}
 	p, err := netip.ParsePrefix(first)
@@ -147,7 +146,8 @@ func addGateway(i *network.Interface, v string, four bool) error {
 	return nil
 }
 
-// Addresses are those that the configuration gives to the container's interfaces.
+// Addresses returns the addresses that the configuration gives to the container's
+// interfaces.
 func (c *Config) Addresses() (all []netip.Addr) {
 	list, _, _ := c.interfaces("")
 	for _, i := range list {
@@ -178,7 +178,7 @@ func (st *starting) connect(pid int) (err error) {
 		return nil
 	}
 	if st.Network == nil {
-		return errors.New("making its network: this runtime makes none")
+		return errors.New("making its network: this runtime has no network support")
 	}
 	if st.Pool != nil {
 		st.attached, err = st.Network.AttachPool(st.Pool.Pool, st.Pool.Member, pid)
@@ -191,8 +191,8 @@ func (st *starting) connect(pid int) (err error) {
 	return err
 }
 
-// JoinPool gives the container a network of its own for an address pool. Interfaces
-// of its own besides are a contradiction.
+// JoinPool gives the container a network of its own for an address pool. It returns an
+// error when the configuration has interfaces, too.
 func (c *Config) JoinPool() error {
 	for _, n := range c.Nets {
 		if n.Type != "" && n.Type != "empty" {

@@ -9,21 +9,20 @@ import (
 )
 
 // pattern is an extended regular expression (POSIX.1-2017, 9.4) for whole strings.
-// Package regexp would be 85 KB of the compressed device binary for it. Of brackets
-// only ranges and single characters are known, no classes.
+// Package regexp would add 85 KB to the compressed device binary. Bracket expressions
+// may have ranges and single characters, but no classes.
 type pattern struct{ root matcher }
 
-// patternSteps bounds the work of one match: a pattern can ask for more than the age
-// of the universe.
+// patternSteps bounds the work of one match, which can grow exponentially.
 const patternSteps = 1 << 16
 
-// try is one match under way.
+// try is one match in progress.
 type try struct {
 	text  string
 	steps int
 }
 
-// matcher matches from a place on and calls next with where it ends.
+// matcher matches from an offset on and calls next with each offset where it can end.
 type matcher func(t *try, at int, next func(at int) bool) bool
 
 // match reports whether the whole text matches.
@@ -41,7 +40,7 @@ func compilePattern(text string) (*pattern, error) {
 	r := &patternReader{text: text}
 	m, err := r.alternatives()
 	if err == nil && r.text != "" {
-		err = errors.New("a ) without its (")
+		err = errors.New("unmatched )")
 	}
 	if err != nil {
 		return nil, err
@@ -59,7 +58,7 @@ func (r *patternReader) next() byte {
 // alternatives reads a|b.
 func (r *patternReader) alternatives() (matcher, error) {
 	if r.depth++; r.depth > 64 {
-		return nil, errors.New("more than 64 brackets deep")
+		return nil, errors.New("more than 64 nested groups")
 	}
 	defer func() { r.depth-- }()
 	var list []matcher
@@ -140,7 +139,7 @@ func (r *patternReader) repeat(one matcher) (matcher, error) {
 	}
 }
 
-// times matches as often as it can, and then less often.
+// times matches as often as possible, and then less often.
 func times(one matcher, least, most int) matcher {
 	var from func(t *try, at, n int, next func(int) bool) bool
 	from = func(t *try, at, n int, next func(int) bool) bool {
@@ -168,7 +167,7 @@ func (r *patternReader) atom() (matcher, error) {
 			return nil, err
 		}
 		if r.next() != ')' {
-			return nil, errors.New("a ( without its )")
+			return nil, errors.New("unmatched (")
 		}
 		r.text = r.text[1:]
 		return m, nil
@@ -202,8 +201,7 @@ func character(is func(rune) bool) matcher {
 	}
 }
 
-// set reads what stands between [ and ]; a ] that comes first is one of its
-// characters.
+// set reads the characters between [ and ]; a ] that comes first is one of them.
 func (r *patternReader) set() (matcher, error) {
 	not := strings.HasPrefix(r.text, "^")
 	if not {
@@ -213,14 +211,14 @@ func (r *patternReader) set() (matcher, error) {
 	for first := true; ; first = false {
 		c, size := utf8.DecodeRuneInString(r.text)
 		if r.text == "" {
-			return nil, errors.New("a [ without its ]")
+			return nil, errors.New("unmatched [")
 		}
 		r.text = r.text[size:]
 		if c == ']' && !first {
 			break
 		}
 		if c == '[' && r.next() == ':' {
-			return nil, errors.New("classes such as [:alpha:] are not known")
+			return nil, errors.New("classes such as [:alpha:] are not supported")
 		}
 		end := c
 		if len(r.text) > 1 && r.text[0] == '-' && r.text[1] != ']' {

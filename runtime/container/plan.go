@@ -12,9 +12,9 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
-// plan is all that the first stage must know; it crosses the socket, see [wire].
+// plan is what the launcher sends to the first stage over the socket, see [wire].
 type plan struct {
-	Stage      string // directory on which the root is put together
+	Stage      string // directory on which the root is mounted
 	Root       Root
 	Init       []string
 	Cwd        string
@@ -51,7 +51,7 @@ type plan struct {
 	Remounts   []Remount
 }
 
-// Start says what to start.
+// Start describes the container to start.
 type Start struct {
 	// Name is the container's; it names the control group and is the host name
 	// when the configuration has none. No "/".
@@ -64,31 +64,31 @@ type Start struct {
 	Above []string
 	// Mounts come after the configuration's own.
 	Mounts []Mount
-	// Hostname replaces the configuration's, "" does not.
+	// Hostname replaces the host name of the configuration unless it is "".
 	Hostname string
 	// Pool connects the container to an address pool; nil leaves it to lxc.net.
 	Pool *PoolMember
-	// Exports are paths of the container that appear below ExportDir/Name for as long
-	// as it runs.
+	// Exports are paths of the container that appear below ExportDir/Name while it
+	// runs.
 	Exports   []string
 	ExportDir string
 	// Remounts change the options of the container's mounts, in order.
 	Remounts []Remount
-	// Volumes are directories of the device with what containers may have written.
+	// Volumes are directories of the device that hold data of containers.
 	Volumes []Volumes
 }
 
-// Volumes is a directory of the device in which, Depth names below, things are whose
-// content is the business of containers: <voldir>/CONTAINER/VOLUME. A container can
-// put a symbolic link where a mount has its source. Links in such a thing are followed
-// as if it were the root of everything: /volumes/app/data/link with the target
+// Volumes is a directory of the device that has, Depth levels below it, files and
+// directories that containers can change, as in <voldir>/CONTAINER/VOLUME. A container
+// can put a symbolic link where a mount has its source. Links in such a volume are
+// followed as if it were the root directory: /volumes/app/data/link with the target
 // "/srv" means /volumes/app/data/srv.
 type Volumes struct {
 	Dir   string
 	Depth int
 }
 
-// below returns the thing that a path is in or is; "" when it is in none.
+// below returns the volume that a path is, or is in; "" when there is none.
 func below(list []Volumes, p string) string {
 	for _, v := range list {
 		rest, ok := strings.CutPrefix(path.Clean(p), path.Clean(v.Dir)+"/")
@@ -100,7 +100,7 @@ func below(list []Volumes, p string) string {
 	return ""
 }
 
-// mounts are those of the configuration and the runtime's.
+// mounts returns the mounts of the configuration and the runtime's.
 func (s Start) mounts() []Mount {
 	list := slices.Concat(s.Config.Mounts, s.Mounts)
 	for i := range list {
@@ -160,8 +160,8 @@ func (s Start) hostname() string {
 	return s.Name[:min(len(s.Name), 64)]
 }
 
-// env is init's environment: who runs it and, unless the configuration says
-// otherwise, where programs are.
+// env returns init's environment: the variable "container" and, unless the
+// configuration sets it, PATH.
 func (s Start) env() []string {
 	env := slices.Clone(s.Config.Env)
 	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
@@ -182,9 +182,9 @@ func (c *Config) ownNet() bool {
 	return c.cloneFlags()&unix.CLONE_NEWNET != 0
 }
 
-// cloneFlags are the namespaces to make at clone. The cgroup namespace is not one
-// of them: its root would be the launcher's group, so the first stage makes it when
-// it is in its own. "lxc.net.0.type = none" is the device's own network.
+// cloneFlags returns the namespaces to make at clone. The cgroup namespace is not among
+// them: its root would be the launcher's group, so the first stage makes it when it is
+// in the container's group. "lxc.net.0.type = none" is the device's own network.
 func (c *Config) cloneFlags() uintptr {
 	flags := c.Namespaces &^ unix.CLONE_NEWCGROUP
 	for _, n := range c.Nets {
@@ -195,9 +195,10 @@ func (c *Config) cloneFlags() uintptr {
 	return flags
 }
 
-// noNewPrivs decides about set-user-ID programs when the configuration is silent:
-// who restricts a container's capabilities or runs it as a user does not want them;
-// a whole system run by root has its own users and needs su and sudo.
+// noNewPrivs reports whether set-user-ID programs get no privileges. Unless the
+// configuration decides, they get none in a container with restricted capabilities or
+// a user other than root; a whole system run by root has its own users and needs su
+// and sudo.
 func (c *Config) noNewPrivs() bool {
 	if c.NoNewPrivs != nil {
 		return *c.NoNewPrivs

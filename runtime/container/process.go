@@ -19,7 +19,7 @@ type Exit struct {
 	Signal unix.Signal // 0 when it exited by itself
 }
 
-// String says it for messages: "exited with code 1", "killed by SIGKILL".
+// String describes the end for messages: "exited with code 1", "killed by SIGKILL".
 func (e Exit) String() string {
 	if e.Signal == 0 {
 		return "exited with code " + strconv.Itoa(e.Code)
@@ -30,12 +30,12 @@ func (e Exit) String() string {
 	return "killed by signal " + strconv.Itoa(int(e.Signal))
 }
 
-// Process is a container's init and what hangs on it.
+// Process is a running container: its init and the resources that end with it.
 type Process struct {
 	Name string
 	PID  int
 	// Console is the master side of the container's console, nil without one. It
-	// must be read, or whoever writes to the console will stand still.
+	// must be read, or programs that write to the console block.
 	Console *os.File
 
 	halt  unix.Signal
@@ -48,8 +48,8 @@ type Process struct {
 	left  error // what could not be cleaned up
 }
 
-// hold keeps the process's descriptor in the runtime's poller, so that waiting for
-// a hundred containers takes no thread.
+// hold registers the process's descriptor with Go's poller, so that waiting for a
+// hundred containers takes no threads.
 func (p *Process) hold(pidfd int) error {
 	if pidfd < 0 {
 		fd, err := unix.PidfdOpen(p.PID, 0)
@@ -69,11 +69,11 @@ func (p *Process) hold(pidfd int) error {
 // Done is closed when init has ended and its control group is gone.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Exit returns how init ended, and what could not be cleaned up after it. Only
-// after Done.
+// Exit returns how init ended, and the error of cleaning up after it. It may be called
+// only after Done is closed.
 func (p *Process) Exit() (Exit, error) { return p.exit, p.left }
 
-// watch waits for the end and cleans up.
+// watch waits until init has ended and cleans up.
 func (p *Process) watch() {
 	p.exit = p.reap()
 	p.closeTtys()
@@ -89,7 +89,7 @@ func (p *Process) closeTtys() {
 	p.ttys = nil
 }
 
-// reap waits for init and takes its status.
+// reap waits for init and returns how it ended.
 func (p *Process) reap() Exit {
 	var status unix.WaitStatus
 	raw, err := p.pidfd.SyscallConn()
@@ -109,7 +109,7 @@ func (p *Process) reap() Exit {
 	return Exit{Code: status.ExitStatus()}
 }
 
-// abandon ends a process whose start went wrong.
+// abandon ends a process whose start failed.
 func (p *Process) abandon() {
 	p.Kill()
 	p.reap()
@@ -139,12 +139,12 @@ func (p *Process) Kill() {
 	p.group.kill()
 }
 
-// Stop asks init to end, and kills it when ctx ends before it does. It returns when
-// the container is gone; killed tells that it did not obey.
+// Stop asks init to end, and kills it when ctx ends first. It returns when the
+// container is gone; killed reports whether it had to be killed.
 func (p *Process) Stop(ctx context.Context) (killed bool) {
 	asked := map[int]bool{}
 	for pause := 10 * time.Millisecond; !p.ask(asked); pause = min(2*pause, time.Second) {
-		// Init may have become itself only now, and not listen yet.
+		// Init may have just started, before it has set up its signal handlers.
 		select {
 		case <-p.done:
 			return false
@@ -167,10 +167,10 @@ func (p *Process) end() (killed bool) {
 	return true
 }
 
-// ask asks init to end, with the signal of the configuration or else the one that
-// init listens to; false means that it listens to none. Then its children are asked,
-// each once: the kernel hides from an init what it does not handle, but a shell that
-// waits for its command ends with it.
+// ask asks init to end, with the signal of the configuration or else one that init
+// handles; it returns false when init handles none. Then it asks init's children, each
+// once: the kernel drops signals that an init does not handle, but a shell that waits
+// for its command ends with it.
 func (p *Process) ask(asked map[int]bool) bool {
 	sig := p.halt
 	if sig == 0 {
@@ -191,13 +191,13 @@ func (p *Process) ask(asked map[int]bool) bool {
 	return false
 }
 
-// chooseHalt picks the signal that an init understands as "end": systemd has one of
-// its own and takes SIGTERM for "run yourself again"; LXC's signal is SIGPWR.
+// chooseHalt returns the signal that makes an init end: systemd uses one of its own and
+// takes SIGTERM as a request to execute itself again; LXC's signal is SIGPWR.
 func chooseHalt(comm string, caught uint64) unix.Signal {
 	has := func(s unix.Signal) bool { return caught&(1<<(s-1)) != 0 }
 	const systemdHalt = unix.Signal(rtMin + 3)
 	switch {
-	case comm == stageName: // in the midst of becoming init; what it catches is the runtime's
+	case comm == stageName: // execve is not done yet; the handlers are the runtime's
 		return 0
 	case comm == "systemd" && has(systemdHalt):
 		return systemdHalt
@@ -209,8 +209,8 @@ func chooseHalt(comm string, caught uint64) unix.Signal {
 	return 0
 }
 
-// caughtSignals reads a process's name and the signals it handles, bit n-1 for
-// signal n, also those it waits for with a signalfd, which must be blocked.
+// caughtSignals returns a process's name and the signals it handles, bit n-1 for
+// signal n. Blocked signals count, too: the process may wait for them with a signalfd.
 func caughtSignals(pid int) (comm string, caught uint64) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {

@@ -19,7 +19,7 @@ type Remount struct {
 	Options string
 }
 
-// check compiles a rule and tells what is wrong with it.
+// check returns an error for a rule that is not valid.
 func (r Remount) check() error {
 	if _, err := compilePattern(r.Pattern); err != nil {
 		return fmt.Errorf("pattern %q: %w", clip(r.Pattern), err)
@@ -33,15 +33,15 @@ func (r Remount) apply(flags uintptr) (uintptr, error) {
 	for _, o := range strings.Split(r.Options, ",") {
 		f, ok := find(mountFlags, strings.TrimSpace(o))
 		if !ok || f.set&(unix.MS_BIND|unix.MS_REC|unix.MS_REMOUNT) != 0 {
-			return 0, fmt.Errorf("%q is not an option of a mount that can be changed", clip(o))
+			return 0, fmt.Errorf("%q is not a mount option that can be changed", clip(o))
 		}
 		flags = flags&^f.clear | f.set
 	}
 	return flags, nil
 }
 
-// remountAll applies the rules, in order, to all mounts of the container as they are
-// before the root changes.
+// remountAll applies the rules, in order, to all mounts that the container has before
+// the root changes.
 func (s *stage) remountAll() error {
 	if len(s.plan.Remounts) == 0 {
 		return nil
@@ -78,8 +78,8 @@ func (s *stage) remountAll() error {
 	return nil
 }
 
-// changeMount changes the options of one mount; a mount under another one cannot be
-// reached and stays.
+// changeMount changes the options of one mount. A mount that another one covers cannot
+// be reached and stays as it is.
 func (s *stage) changeMount(p string, r Remount) error {
 	fd, err := s.inside(p, unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) {
@@ -104,5 +104,5 @@ func (s *stage) changeMount(p string, r Remount) error {
 	return unix.Mount("", fdPath(fd), "", unix.MS_REMOUNT|unix.MS_BIND|flags, "")
 }
 
-// relatime is ST_RELATIME of statfs(2), the one that differs from its MS_ twin.
+// relatime is ST_RELATIME of statfs(2), the only flag that differs from its MS_ flag.
 const relatime = 0x1000

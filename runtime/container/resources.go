@@ -2,7 +2,7 @@ package container
 
 import "strconv"
 
-// sameInV2 are v1 names whose values are taken over.
+// sameInV2 are v1 settings whose values are the same in v2.
 var sameInV2 = []word[string]{
 	{"memory.limit_in_bytes", "memory.max"}, {"memory.soft_limit_in_bytes", "memory.low"},
 	{"pids.max", "pids.max"}, {"cpuset.cpus", "cpuset.cpus"}, {"cpuset.mems", "cpuset.mems"},
@@ -25,7 +25,7 @@ func fromV1(s Setting) (Setting, bool) {
 	return Setting{"cpu.weight", strconv.FormatUint(weight(n), 10)}, true
 }
 
-// toV1 is the v1 setting that a v2 setting stands for.
+// toV1 translates a v2 setting to the v1 setting with the same effect.
 func toV1(s Setting) (Setting, bool) {
 	for _, w := range sameInV2 {
 		if w.value == s.Key {
@@ -46,8 +46,8 @@ func toV1(s Setting) (Setting, bool) {
 	return Setting{"cpu.shares", strconv.FormatUint(2+(n-1)*262142/9999, 10)}, true
 }
 
-// weight maps cpu.shares, 2 to 262144, to cpu.weight, 1 to 10000, as the kernel's
-// users of both agree (OCI runtime specification, conversion of v1 to v2).
+// weight maps cpu.shares, 2 to 262144, to cpu.weight, 1 to 10000 (OCI runtime
+// specification, conversion of v1 to v2).
 func weight(shares uint64) uint64 {
 	shares = min(max(shares, 2), 262144)
 	return 1 + (shares-2)*9999/262142

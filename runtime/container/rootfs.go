@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountRoot puts the root together on the stage directory and holds it.
+// mountRoot mounts the root on the stage directory and opens it.
 func (s *stage) mountRoot() error {
 	r := s.plan.Root
 	var err error
@@ -40,8 +40,8 @@ func bindRoot(r Root, dir string) error {
 	return nil
 }
 
-// mountOverlay lays the root's layers over one another. The writable directories are
-// made where they are missing: a new volume is empty.
+// mountOverlay mounts the root's layers. It makes missing writable directories: a new
+// volume is empty.
 func mountOverlay(r Root, dir string) error {
 	for _, l := range r.Lowers {
 		if _, err := os.Stat(l); err != nil {
@@ -59,12 +59,12 @@ func mountOverlay(r Root, dir string) error {
 	}
 	data := "lowerdir=" + strings.Join(lowers, ":") + ",upperdir=" + escapeLayer(r.Upper, false) + ",workdir=" + escapeLayer(r.Work, false)
 	if len(data) >= os.Getpagesize() {
-		return fmt.Errorf("the paths of the layers take %d bytes; mount takes less than %d", len(data), os.Getpagesize())
+		return fmt.Errorf("the paths of the layers take %d bytes; the limit of mount is less than %d", len(data), os.Getpagesize())
 	}
 	return unix.Mount("overlay", dir, "overlay", 0, data)
 }
 
-// escapeLayer guards what overlay's option parser takes for a separator.
+// escapeLayer escapes the separators of overlay's option parser.
 func escapeLayer(p string, list bool) string {
 	p = strings.ReplaceAll(strings.ReplaceAll(p, `\`, `\\`), ",", `\,`)
 	if list {
@@ -77,7 +77,7 @@ func escapeLayer(p string, list bool) string {
 // would see them, so that an image cannot lead a mount out of its root.
 func (s *stage) inside(p string, flags int) (int, error) { return openIn(s.root, p, flags) }
 
-// openIn opens a path as it would be if root were the root.
+// openIn opens a path with root as the root directory.
 func openIn(root int, p string, flags int) (int, error) {
 	rel := strings.TrimPrefix(p, "/")
 	if rel == "" {
@@ -89,8 +89,8 @@ func openIn(root int, p string, flags int) (int, error) {
 	}
 	for try := 0; ; try++ {
 		fd, err := unix.Openat2(root, rel, &how)
-		// The kernel gives up on ".." when a rename or a mount anywhere on the machine
-		// came between (openat2(2), EAGAIN).
+		// The kernel gives up on ".." when there is a rename or a mount anywhere on the
+		// machine at the same time (openat2(2), EAGAIN).
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) || try == insideTries {
 			return fd, err
 		}
@@ -98,13 +98,13 @@ func openIn(root int, p string, flags int) (int, error) {
 	}
 }
 
-// insideTries is far beyond what a busy machine needs and bounds what a hostile one
-// can cost.
+// insideTries is far more than a busy machine needs; it bounds the time that a hostile
+// container can cost.
 const insideTries = 1000
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// target opens what is to be mounted on, and makes it when create is "dir" or "file".
+// target opens a mount point, and makes it when create is "dir" or "file".
 func (s *stage) target(p, create string) (int, error) {
 	fd, err := s.inside(p, unix.O_PATH)
 	if !errors.Is(err, unix.ENOENT) || create == "" {
@@ -125,7 +125,8 @@ func (s *stage) target(p, create string) (int, error) {
 	return fd, err
 }
 
-// makeDirIn makes a directory with its parents, in a root as [openIn] has it, and opens it.
+// makeDirIn makes a directory with its parents below root, as [openIn] resolves it, and
+// opens it.
 func makeDirIn(root int, p string) (int, error) {
 	fd, err := openIn(root, p, unix.O_PATH|unix.O_DIRECTORY)
 	if !errors.Is(err, unix.ENOENT) || p == "/" {
@@ -175,7 +176,7 @@ func (s *stage) mountEntry(m Mount) error {
 	return s.spread(m)
 }
 
-// source returns what to mount, with its directories made where that is asked for.
+// source returns what to mount. With MakeDir it makes the directory.
 func (s *stage) source(m Mount) (string, func(), error) {
 	nothing := func() {}
 	if m.Type == "overlay" {
@@ -202,8 +203,8 @@ func (s *stage) source(m Mount) (string, func(), error) {
 	return m.Source, nothing, nil
 }
 
-// sourceInside opens a source in the container's root, or in the thing it must not
-// lead out of.
+// sourceInside opens a source in the container's root, or in the volume that it must
+// not leave.
 func (s *stage) sourceInside(m Mount) (int, error) {
 	root, p := s.root, m.Source
 	if !m.Relative {
@@ -242,8 +243,8 @@ func mountOn(source, target string, m Mount) error {
 	return unix.Mount(source, target, fstype, m.Flags, m.Data)
 }
 
-// spread sets the propagation of a mount. The target is opened anew, for now it means
-// the mount.
+// spread sets the propagation of a mount. It opens the target again, which now leads to
+// the new mount.
 func (s *stage) spread(m Mount) error {
 	fd, err := s.inside(m.Target, unix.O_PATH)
 	if err != nil {

@@ -19,11 +19,11 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
-// stageName is the first stage's as a process, see [nameStage].
+// stageName is the process name of the first stage, see [nameStage].
 const stageName = "pv-stage"
 
 // nameStage names this process and its thread. Its socket closes a moment before
-// execve is through, so that it may still be here when init is to be stopped.
+// execve is done, so a process that is to be stopped may still be the first stage.
 func nameStage() {
 	name := [16]byte{}
 	copy(name[:], stageName)
@@ -33,19 +33,19 @@ func nameStage() {
 	}
 }
 
-// stage is the first stage at work, in the container's namespaces.
+// stage is the state of the first stage, which runs in the container's namespaces.
 type stage struct {
 	plan *plan
 	sock int
 	root int // descriptor of the new root, -1 before it is mounted
 	dir  string
-	tty  int    // slave of the console, -1 without
+	tty  int    // slave side of the console, -1 without
 	prog string // absolute path of init
 	// label takes the AppArmor profile; only with one.
 	label int
 }
 
-// step is one thing that the first stage does; its name is in gerund form.
+// step is one step of the first stage; its name is in gerund form.
 type step struct {
 	name string
 	do   func(*stage) error
@@ -90,10 +90,10 @@ var steps = []step{
 	{"starting init", (*stage).exec},
 }
 
-// Init runs the first stage and does not return. The device binary calls it when
-// its first word is [StageArg]; nobody else can use it.
+// Init runs the first stage and does not return. The device binary calls it when its
+// first argument is [StageArg].
 func Init() {
-	runtime.LockOSThread() // namespaces, capabilities and execve are of one thread
+	runtime.LockOSThread() // namespaces and capabilities belong to a thread
 	nameStage()
 	s := &stage{sock: stageFD, root: -1, tty: -1}
 	markInherited("/proc/self/fd")
@@ -111,9 +111,9 @@ func Init() {
 	}
 }
 
-// markInherited lets all descriptors but the standard ones close at execve. The
-// runtime's own do; whoever started it may have left others open. What the first stage
-// opens does by itself. dir is /proc/self/fd, for kernels before Linux 5.11.
+// markInherited marks all descriptors but the standard ones close-on-exec. Those that
+// the runtime and the first stage open are marked already, but the runtime may have
+// inherited others. dir is /proc/self/fd, for kernels before Linux 5.11.
 func markInherited(dir string) {
 	if unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC) == nil {
 		return
@@ -133,7 +133,7 @@ func markEach(entries []os.DirEntry) {
 	}
 }
 
-// namedError is the error of a step that names itself, a mount for example.
+// namedError is an error with its own step name, for example of one mount.
 type namedError struct {
 	name string
 	err  error
@@ -141,7 +141,7 @@ type namedError struct {
 
 func (e *namedError) Error() string { return e.name + ": " + e.err.Error() }
 
-// fail tells the launcher and ends the process.
+// fail reports the error to the launcher and ends the process.
 func (s *stage) fail(name string, err error) {
 	var named *namedError
 	if name == "" && errors.As(err, &named) {
@@ -163,7 +163,7 @@ func receivePlan(fd int) (*plan, error) {
 			continue
 		}
 		if err != nil || n == 0 {
-			return nil, fmt.Errorf("receiving the plan: %w", errors.Join(err, errors.New("it is not complete")))
+			return nil, fmt.Errorf("receiving the plan: %w", errors.Join(err, errors.New("the plan is not complete")))
 		}
 		data = append(data, buf[:n]...)
 	}
@@ -174,7 +174,7 @@ func receivePlan(fd int) (*plan, error) {
 	return p, nil
 }
 
-// separate keeps what is mounted here from the device and the other way round.
+// separate stops the propagation of mounts between the container and the device.
 func (s *stage) separate() error {
 	return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 }
@@ -184,15 +184,15 @@ func (s *stage) unshareCgroup() error {
 		return nil
 	}
 	err := unix.Unshare(unix.CLONE_NEWCGROUP)
-	if err == unix.EINVAL { // a kernel without them
+	if err == unix.EINVAL { // a kernel without cgroup namespaces
 		return nil
 	}
 	return err
 }
 
-// joinKeyring gives the container a session keyring of its own: with the one it would
-// inherit, all containers and the runtime would find each other's keys (keyrings(7)). A
-// kernel without keys, or one that must not be asked, has none to find.
+// joinKeyring gives the container a session keyring of its own: in an inherited one,
+// all containers and the runtime would find each other's keys (keyrings(7)). It ignores
+// a kernel without keys, and one that denies the call.
 func (s *stage) joinKeyring() error {
 	if s.plan.SameKeys {
 		return nil
@@ -204,7 +204,7 @@ func (s *stage) joinKeyring() error {
 	return err
 }
 
-// configureNet sets up what a network namespace of the container's own has.
+// configureNet configures the interfaces of the container's own network namespace.
 func (s *stage) configureNet() error {
 	if !s.plan.OwnNet {
 		return nil
@@ -249,7 +249,7 @@ func (s *stage) setLimits() error {
 	return nil
 }
 
-// await lets the launcher do what must be done when everything else is.
+// await waits for the launcher's work in beforeInit.
 func (s *stage) await() error {
 	if !s.plan.Wait {
 		return nil
@@ -265,7 +265,7 @@ func (s *stage) await() error {
 		case err != nil:
 			return err
 		case n != 1:
-			return errors.New("it is gone")
+			return errors.New("the launcher has closed the socket")
 		default:
 			return nil
 		}
@@ -289,8 +289,8 @@ func (s *stage) setSysctls() error {
 	return nil
 }
 
-// findInit looks the program up before the last rights are given away, so that the
-// message can say what is wrong with it.
+// findInit looks up init before the last capabilities are dropped, so that the error
+// can say why it cannot be executed.
 func (s *stage) findInit() error {
 	name := s.plan.Init[0]
 	if strings.Contains(name, "/") {
@@ -316,7 +316,7 @@ func executable(path string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
-		return fmt.Errorf("%s: is not an executable file", path)
+		return fmt.Errorf("%s is not an executable file", path)
 	}
 	return nil
 }
@@ -334,7 +334,7 @@ func (s *stage) setUser() error {
 	if p.UID == 0 && p.GID == 0 {
 		return nil
 	}
-	if err := dropBounding(p.Caps); err != nil { // needs setpcap, which a user loses
+	if err := dropBounding(p.Caps); err != nil { // needs setpcap, which setresuid drops
 		return err
 	}
 	if err := unix.Setresgid(int(p.GID), int(p.GID), int(p.GID)); err != nil {
@@ -346,8 +346,8 @@ func (s *stage) setUser() error {
 	return nil
 }
 
-// setCaps takes away what the container must not have. The bounding set goes first:
-// it needs a right that the second part may take.
+// setCaps drops the capabilities that the container must not have. The bounding set
+// comes first: changing it needs a capability that the second part may drop.
 func (s *stage) setCaps() error {
 	p := s.plan
 	if p.UID == 0 {
@@ -370,7 +370,7 @@ func dropBounding(keep uint64) error {
 			continue
 		}
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
-		if err == unix.EINVAL { // the kernel knows no more
+		if err == unix.EINVAL { // beyond the kernel's last capability
 			return nil
 		}
 		if err != nil {
@@ -380,7 +380,7 @@ func dropBounding(keep uint64) error {
 	return nil
 }
 
-// setCapSets sets the permitted and effective sets and empties the inheritable one.
+// setCapSets sets the permitted and effective sets and clears the inheritable one.
 func setCapSets(keep uint64) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -396,7 +396,7 @@ func setCapSets(keep uint64) error {
 	return unix.Capset(&hdr, &data[0])
 }
 
-// exec becomes init. Descriptors other than the standard ones close by themselves, see
+// exec executes init. Descriptors other than the standard ones are close-on-exec, see
 // [markInherited].
 func (s *stage) exec() error {
 	resetSignals()
@@ -406,8 +406,8 @@ func (s *stage) exec() error {
 	return fmt.Errorf("%s: %w", s.prog, syscall.Exec(s.prog, s.plan.Init, s.plan.Env))
 }
 
-// resetSignals unblocks what the runtime may have blocked. Handlers go at execve,
-// and nothing is ignored here: a Go program ignores only what it is told to.
+// resetSignals unblocks signals that the runtime may have blocked. execve resets the
+// handlers, and a Go program ignores no signals by itself.
 func resetSignals() {
 	var none unix.Sigset_t
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil)

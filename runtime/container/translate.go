@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// Directory is a directory that configurations name by a fixed path, and where it is.
+// Directory maps a directory that configurations name by a fixed path to its location.
 type Directory struct {
 	Name string // "/volumes"
 	Path string
 }
 
-// Translate replaces the fixed paths that exports rely on by where these directories
-// are: a runtime whose volumes are elsewhere runs the same exports.
+// Translate replaces the fixed paths in the configuration by the directories' locations:
+// a runtime with its volumes elsewhere can run the same configurations.
 func (c *Config) Translate(directories []Directory) {
 	for i, l := range c.Root.Lowers {
 		c.Root.Lowers[i] = translate(l, directories)
@@ -37,7 +37,7 @@ func (c *Config) Translate(directories []Directory) {
 	}
 }
 
-// translateData treats the directories in an overlay's options.
+// translateData translates the directories in an overlay's options.
 func translateData(data string, directories []Directory) string {
 	opts := strings.Split(data, ",")
 	for i, o := range opts {

@@ -9,19 +9,19 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
-// A wire carries a plan from the launcher to the first stage, which are one program: a
-// list of values without names. The same walk over the plan writes and reads it.
-// encoding/json would take a third as long as all that the first stage does.
+// A wire encodes or decodes a plan as a list of values without names; launcher and first
+// stage are the same program. One walk over the plan does both. encoding/json would add
+// a third to the first stage's run time.
 type wire struct {
 	data    []byte
 	reading bool
-	broken  bool // there is less to read than the plan says, or something else
+	broken  bool // the data ends too early or is not valid
 }
 
-// errWire says that a plan did not come as it was sent.
-var errWire = errors.New("it is damaged")
+// errWire is the error of a plan that cannot be decoded.
+var errWire = errors.New("the plan is damaged")
 
-// encode returns the plan as it goes over the socket.
+// encode returns the plan in the form sent over the socket.
 func (p *plan) encode() []byte {
 	w := &wire{data: make([]byte, 0, packet)}
 	p.walk(w)
@@ -38,7 +38,7 @@ func decodePlan(data []byte) (*plan, error) {
 	return p, nil
 }
 
-// number is the value under all others.
+// number carries a number; all other values are made of numbers and bytes.
 func (w *wire) number(n uint64) uint64 {
 	if !w.reading {
 		w.data = binary.AppendUvarint(w.data, n)
@@ -91,8 +91,8 @@ func (w *wire) bytes(v *[]byte) {
 	}
 }
 
-// length carries how many bytes or elements follow, -1 for nil. An element takes a
-// byte or more, so that no more can follow than there are bytes.
+// length carries how many bytes or elements follow, -1 for nil. An element takes at
+// least a byte, so a length beyond the remaining bytes is damage.
 func (w *wire) length(n int, none bool) int {
 	if none {
 		n = -1
@@ -104,7 +104,7 @@ func (w *wire) length(n int, none bool) int {
 	return int(got) - 1
 }
 
-// each carries a list by its elements; nil stays nil.
+// each carries a list, element by element; nil stays nil.
 func each[T any](w *wire, list *[]T, walk func(*T)) {
 	n := w.length(len(*list), *list == nil)
 	if w.reading && n >= 0 {
@@ -127,7 +127,7 @@ func (w *wire) settings(lists ...*[]Setting) {
 	}
 }
 
-// address carries a value that knows its own form.
+// address carries a value that has a binary form.
 func address[T any, P interface {
 	*T
 	encoding.BinaryAppender
@@ -143,7 +143,7 @@ func address[T any, P interface {
 	}
 }
 
-// walk carries all of the plan, in the order of its fields.
+// walk carries all fields of the plan, in their order.
 func (p *plan) walk(w *wire) {
 	w.texts(&p.Stage)
 	w.lists(&p.Root.Lowers)

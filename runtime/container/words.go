@@ -3,9 +3,9 @@ package container
 import "errors"
 
 // splitCommand splits the value of lxc.init.cmd as LXC does, which is not as a
-// shell would: a quote counts only where a word begins, its partner ends the word
-// even without a blank after it ("c1""c 2" are two words), and nothing escapes.
-// Exports rely on that: their words are quoted by a client that knows these rules.
+// shell would: a quote counts only where a word begins, the closing quote ends the word
+// even without a blank after it ("c1""c 2" are two words), and there are no escapes.
+// The clients that write these configurations quote by the same rules.
 func splitCommand(s string) ([]string, error) {
 	var words []string
 	for i := 0; i < len(s); {
@@ -20,7 +20,7 @@ func splitCommand(s string) ([]string, error) {
 			for end = start; end < len(s) && s[end] != c; end++ {
 			}
 			if end == len(s) {
-				return nil, errors.New("a quote that is not closed")
+				return nil, errors.New("missing closing quote")
 			}
 			i = end + 1
 		} else {
@@ -37,8 +37,8 @@ func isBlank(c byte) bool {
 	return c == ' ' || c == '\t' || c == '\n' || c == '\v' || c == '\f' || c == '\r'
 }
 
-// A word is one of those that a configuration may have in a place. Lists of them are
-// data of the program, where maps would be made anew by every process that runs it.
+// A word is a keyword of a configuration with its value. Lists of words are static data
+// of the program; maps would be built at the start of every process.
 type word[T any] struct {
 	name  string
 	value T
