@@ -21,7 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// step is a step whose work a test gives it.
+// step is a step whose work is given by a test.
 type step struct {
 	Label string // decides the key
 	name  string
@@ -47,7 +47,7 @@ func (s *step) Run(ctx context.Context, w *Work) error {
 	return os.WriteFile(filepath.Join(w.Out, "file"), []byte(s.Label), 0o644)
 }
 
-// copied writes the concatenation of sources and of the dependencies' files.
+// copied makes a step write the concatenation of its sources and its dependencies' files.
 func copied(s *step) *step {
 	s.do = func(_ context.Context, w *Work) error {
 		var all []byte
@@ -82,7 +82,7 @@ func (l *log) Event(e Event) {
 	l.all = append(l.all, e)
 }
 
-// of lists "type step" of the events that end a step.
+// of returns, by step, the events of the given types.
 func (l *log) of(types ...EventType) map[string]EventType {
 	found := map[string]EventType{}
 	for _, e := range l.all {
@@ -170,7 +170,7 @@ func TestKeyHoldsEverything(t *testing.T) {
 		t.Error("the same step has two keys")
 	}
 	if key(&step{Label: "x", name: "other", files: base.files}) != first {
-		t.Error("the name decides nothing and changes the key")
+		t.Error("the name changes the key")
 	}
 	if key(&step{Label: "y", name: "s", files: base.files}) == first {
 		t.Error("a field does not enter the key")
@@ -436,7 +436,7 @@ func TestDamagedEntryIsRebuilt(t *testing.T) {
 				t.Errorf("%d runs, want 2", runs.Load())
 			}
 			if build(t, b, s); runs.Load() != 2 {
-				t.Error("the rebuilt entry is not believed")
+				t.Error("the rebuilt entry is not used")
 			}
 		})
 	}
@@ -462,7 +462,7 @@ func TestDamagedOutput(t *testing.T) {
 			prepare(b)
 			build(t, b, s)
 			if runs.Load() != 1 {
-				t.Fatal("a whole output was not believed")
+				t.Fatal("an undamaged output was not used")
 			}
 			write(t, file, "y")
 			if name == "another boot" {
@@ -517,7 +517,7 @@ func TestWhy(t *testing.T) {
 	if err := got.Write(&text); err != nil || !strings.Contains(text.String(), "field/Label") {
 		t.Errorf("text %q, %v", text.String(), err)
 	}
-	a.Label = "1" // as at first: nothing has to run for that
+	a.Label = "1" // as at first, so nothing has to run
 	write(t, src, "one")
 	text.Reset()
 	if got := why("a"); got.Verdict != "changed" || !got.Cached || got.Write(&text) != nil || !strings.Contains(text.String(), "in the cache already") {
@@ -555,7 +555,7 @@ func TestForgottenStepsRunAgain(t *testing.T) {
 	u := copied(&step{Label: "1", name: "u", deps: []Step{a}, runs: &runs})
 	b, _ := builder(t, t.TempDir())
 	build(t, b, u)
-	u.Label = "2" // what was used last is not what is used next
+	u.Label = "2" // the entry used last is not the one used next
 	build(t, b, u)
 	u.Label = "1"
 	if err := b.ForgetSteps(t.Context(), u); err != nil {
@@ -658,7 +658,7 @@ func TestStatCache(t *testing.T) {
 	c := OpenStatCache(kept)
 	one := digest(c)
 	if digest(c); c.Hashed() != 2 {
-		t.Errorf("a file written this moment was believed: %d reads, want 2", c.Hashed())
+		t.Errorf("a file written just now was not read again: %d reads, want 2", c.Hashed())
 	}
 	c.now = later(time.Minute)
 	digest(c)
@@ -686,7 +686,7 @@ func TestStatCache(t *testing.T) {
 	}
 	write(t, kept, strings.TrimSuffix(read(t, kept), "end\n"))
 	if c = OpenStatCache(kept); len(c.seen) != 0 {
-		t.Error("a damaged cache was believed")
+		t.Error("a damaged cache was used")
 	}
 }
 

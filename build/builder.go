@@ -12,8 +12,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Weighted steps state how many cores they keep busy; a step that does not is
-// taken for one core. 0 or less means all of them.
+// Weighted steps state how many cores they keep busy; any other step counts as one core.
+// 0 or less means all cores.
 type Weighted interface{ Cores() int }
 
 // Builder runs graphs of steps against a cache.
@@ -25,7 +25,7 @@ type Builder struct {
 	// apart by it.
 	Workspace string
 	// Code is the module whose packages the steps' types are in. A step's key then
-	// covers the Go files of its package and of all in the module that it needs.
+	// covers the Go files of its package and of all packages in the module that it needs.
 	// nil: a step's Versioned number alone stands for its logic.
 	Code *gosource.Module
 	// Jobs is the number of cores to keep busy. Default: all of the machine.
@@ -34,18 +34,18 @@ type Builder struct {
 	Verify bool
 	// Sink takes the events; nil drops them.
 	Sink Sink
-	// Warnings from before the build are told with it and kept in its report.
+	// Warnings from before the build are reported with it and kept in its report.
 	Warnings []string
 
 	mu    sync.Mutex // guards Sink
 	codes codes
 }
 
-// StepResult is what became of one step.
+// StepResult is the outcome of one step.
 type StepResult struct {
 	Name   string
 	Dir    string  // the output directory; read only
-	Cached bool    // it was not run
+	Cached bool    // taken from the cache, not run
 	Why    string  // why it ran, or why it did not
 	Record *Record // inputs, sizes, times and content of the run that made Dir
 }
@@ -66,12 +66,12 @@ func (r *Result) Step(name string) *StepResult { return r.byName[name] }
 // Dir returns the output directory of a step of the graph.
 func (r *Result) Dir(s Step) string { return r.byName[s.Name()].Dir }
 
-// Build makes the outputs of the wanted steps. After the first failure no
-// further step starts; those that run may end, so that their work is kept. The
-// error names the steps that failed. When ctx ends, running steps are told.
+// Build makes the outputs of the wanted steps. After the first failure no further step
+// starts; steps that are running may finish, so that their work is kept. The error names
+// the steps that failed. When ctx ends, the context of the running steps ends too.
 //
-// While it works the umask of the process is 022: modes of what steps make are
-// content, and must not depend on who builds.
+// During the build the umask of the process is 022: the modes of files that steps make
+// are content and must not depend on the user who builds.
 func (b *Builder) Build(ctx context.Context, wanted ...Step) (*Result, error) {
 	g, err := newGraph(wanted)
 	if err != nil {

@@ -20,15 +20,15 @@ import (
 //
 //	steps/KEY/out          the output
 //	steps/KEY/record.json  what made it (see [Record])
-//	tmp/KEY.RANDOM/        a running step; goes away or becomes steps/KEY
+//	tmp/KEY.RANDOM/        a running step; removed, or renamed to steps/KEY
 //	history/WORKSPACE/     the last records of each target
 //	locks                  one byte range for each key, locked while it is made
 //	stats                  the stat cache
-//	tidied                 its time is when Tidy worked last
+//	tidied                 its modification time is that of the last Tidy
 //
-// An entry appears by rename only. Whoever makes an entry holds its lock, which
-// the kernel drops when the process dies; that is how leftovers are told from
-// running work.
+// An entry appears by rename only. The process that makes an entry holds its lock, which
+// the kernel releases when the process dies: a work directory whose lock is free is a
+// leftover.
 type Cache struct {
 	dir   string
 	boot  string
@@ -41,8 +41,8 @@ func CacheDir() (string, error) {
 	return dir, fault.Wrap(fault.BadInput, err, "looking for a cache directory (set %s)", cachedir.Variable)
 }
 
-// OpenCache opens the cache in dir, makes it if it is not there and sweeps what
-// killed builds left.
+// OpenCache opens the cache in dir, creates it if needed and removes what killed builds
+// left.
 func OpenCache(dir string) (*Cache, error) {
 	for _, sub := range []string{"steps", "tmp", "history"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
@@ -62,7 +62,7 @@ func (c *Cache) Stats() *StatCache { return c.stats }
 func (c *Cache) entry(key string) string { return filepath.Join(c.dir, "steps", key) }
 func (c *Cache) out(key string) string   { return filepath.Join(c.dir, "steps", key, "out") }
 
-// lookup returns the record of a whole entry, or nil and why there is none.
+// lookup returns the record of an undamaged entry, or nil and the reason.
 func (c *Cache) lookup(key string, verify bool) (*Record, string) {
 	path := filepath.Join(c.entry(key), "record.json")
 	r, err := readRecord(path)
@@ -75,7 +75,7 @@ func (c *Cache) lookup(key string, verify bool) (*Record, string) {
 	case err != nil:
 		return nil, "cache entry is damaged: " + err.Error()
 	case r.Key != key:
-		return nil, "cache entry is damaged: it is of another key"
+		return nil, "cache entry is damaged: its record has another key"
 	}
 	if info, err := os.Stat(c.out(key)); err != nil || !info.IsDir() {
 		return nil, "cache entry has no output"
@@ -86,8 +86,8 @@ func (c *Cache) lookup(key string, verify bool) (*Record, string) {
 	return c.verify(r)
 }
 
-// verify reads the output again and, when it is what it was, vouches for it in
-// this boot.
+// verify reads the output again and, when its digest is unchanged, records it as verified
+// in this boot.
 func (c *Cache) verify(r *Record) (*Record, string) {
 	t, err := DigestTree(c.out(r.Key))
 	if err != nil || t.Digest != r.Output {
@@ -101,12 +101,12 @@ func (c *Cache) verify(r *Record) (*Record, string) {
 	if err != nil {
 		return nil, err.Error()
 	}
-	// When the record cannot be written the next build verifies again.
+	// When the record cannot be written, the next build verifies again.
 	_ = atomicfile.Write(filepath.Join(c.entry(r.Key), "record.json"), data, 0o644)
 	return r, ""
 }
 
-// workspace makes the directories for a run under the key's lock.
+// workspace makes the directories of a run. The caller holds the lock of the key.
 func (c *Cache) workspace(key string) (string, error) {
 	dir, err := os.MkdirTemp(filepath.Join(c.dir, "tmp"), key+".")
 	if err != nil {
@@ -120,7 +120,7 @@ func (c *Cache) workspace(key string) (string, error) {
 	return dir, nil
 }
 
-// keep makes the output in the work directory an entry. The caller holds the lock.
+// keep turns the output in the work directory into an entry. The caller holds the lock.
 func (c *Cache) keep(dir string, r *Record) error {
 	r.Boot = c.boot
 	data, err := r.marshal()
@@ -149,8 +149,7 @@ func (c *Cache) setAside(key, dir string) error {
 	return fault.Wrap(fault.IO, err, "setting a damaged entry aside")
 }
 
-// sweep removes the work directories of builds that died: those whose key nobody
-// holds.
+// sweep removes the work directories of builds that died: those whose key is not locked.
 func (c *Cache) sweep() error {
 	names, err := os.ReadDir(filepath.Join(c.dir, "tmp"))
 	if err != nil {
@@ -174,8 +173,8 @@ func (c *Cache) sweep() error {
 	return nil
 }
 
-// removeAll removes a directory even when a step left subdirectories without write
-// permission in it.
+// removeAll removes a directory even when it contains subdirectories without write
+// permission.
 func removeAll(dir string) error {
 	if os.RemoveAll(dir) == nil {
 		return nil
@@ -215,7 +214,7 @@ func (c *Cache) touch(key string) {
 	}
 }
 
-// useRange is the byte of the lock file that every build holds shared.
+// useRange is the byte of the lock file on which every build holds a shared lock.
 const useRange = 0
 
 // place is the byte of the lock file that belongs to a key.
@@ -230,7 +229,7 @@ func place(key string) int64 {
 	return n + 2
 }
 
-// lock waits until nobody else makes the key.
+// lock waits until no other build or step makes the key.
 func (c *Cache) lock(ctx context.Context, key string) (*filelock.Lock, error) {
 	lock, err := filelock.AcquireByte(ctx, c.locks(), place(key), filelock.Options{Create: 0o644})
 	return lock, fault.Wrap(fault.IO, err, "waiting for another build")

@@ -17,10 +17,10 @@ type codes struct {
 	known map[string]Input
 }
 
-// codeInputs is one input for the logic of a step: the Go files of the package
-// that its type is in and of all packages of the module that this one needs, and
-// go.sum for those outside. Whoever changes what a step does need not remember to
-// say so.
+// codeInputs returns one input for the logic of a step: the Go files of the package that
+// its type is in and of all packages of the module that this package needs, and go.sum
+// for packages outside. A change to the code of a step thus changes its key without a
+// version number.
 func (b *Builder) codeInputs(s Step) ([]Input, error) {
 	dir, ok := b.directoryOf(s)
 	if !ok {
@@ -42,7 +42,8 @@ func (b *Builder) codeInputs(s Step) ([]Input, error) {
 	return []Input{in}, nil
 }
 
-// directoryOf is the directory, in the module, of the package that a step's type is in.
+// directoryOf returns the directory, in the module, of the package that a step's type is
+// in.
 func (b *Builder) directoryOf(s Step) (string, bool) {
 	if b.Code == nil {
 		return "", false

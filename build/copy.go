@@ -16,8 +16,8 @@ import (
 )
 
 // CopyFile puts a copy of the regular file src at dst, see package filecopy, under a
-// temporary name in dst's directory first. The copy is a file of its own: who writes to
-// it does not reach src.
+// temporary name in dst's directory first. The copy shares no data with src: a later
+// write to it does not change src.
 func CopyFile(ctx context.Context, dst, src string) error {
 	in, err := os.Open(src)
 	if err != nil {
@@ -32,17 +32,17 @@ func CopyFile(ctx context.Context, dst, src string) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "copying to %s", dst)
 	}
-	defer os.Remove(named) // gone after the rename
-	defer out.Close()      // closed below when it matters
+	defer os.Remove(named) // fails harmlessly after the rename
+	defer out.Close()      // settleFile closes it and checks the error
 	if err := errors.Join(out.Chmod(info.Mode().Perm()), filecopy.Content(ctx, out, in)); err != nil {
 		return fault.Wrap(fault.IO, err, "copying to %s", dst)
 	}
 	return fault.Wrap(fault.IO, settleFile(out, named, dst), "copying to %s", dst)
 }
 
-// createBeside makes an empty file for dst, and the name in dst's directory that it
-// has until it is dst. Where the file system can, the file has no name until its
-// content is whole (O_TMPFILE, open(2)): a process killed meanwhile leaves nothing.
+// createBeside creates an empty file in dst's directory and returns it with its temporary
+// name. Where the file system supports it, the file has no name until its content is
+// complete (O_TMPFILE, open(2)): a process killed in between leaves nothing.
 func createBeside(dst string) (*os.File, string, error) {
 	dir := filepath.Dir(dst)
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
@@ -57,7 +57,7 @@ func createBeside(dst string) (*os.File, string, error) {
 	return out, out.Name(), nil
 }
 
-// settleFile makes the file dst, whether it had its name before or not.
+// settleFile gives the file the name dst, whether it had a temporary name or none.
 func settleFile(out *os.File, named, dst string) error {
 	if _, err := os.Lstat(named); errors.Is(err, fs.ErrNotExist) {
 		self := fmt.Sprintf("/proc/self/fd/%d", out.Fd())
@@ -68,11 +68,11 @@ func settleFile(out *os.File, named, dst string) error {
 	return errors.Join(out.Close(), os.Rename(named, dst))
 }
 
-// tmpPattern is the form of temporary names beside a published file.
+// tmpPattern returns the prefix of temporary names beside a published file.
 func tmpPattern(dst string) string { return "." + filepath.Base(dst) + ".tmp-" }
 
 // CopyTree copies the files, directories and symbolic links below the directory src
-// to the directory dst, which may exist; hard links become files of their own.
+// to the directory dst, which may exist; hard links become separate files.
 func CopyTree(ctx context.Context, dst, src string) error {
 	return tree.Walk(ctx, src, tree.Options{}, func(e tree.Entry) error {
 		to := filepath.Join(dst, e.Name)
@@ -84,13 +84,13 @@ func CopyTree(ctx context.Context, dst, src string) error {
 		case e.Mode.IsRegular():
 			return CopyFile(ctx, to, filepath.Join(src, e.Name))
 		}
-		return fmt.Errorf("copying %s: neither file, directory nor link", e.Name)
+		return fmt.Errorf("copying %s: neither a file, a directory nor a symbolic link", e.Name)
 	})
 }
 
-// replaceTree puts a copy of the directory src at dst. What is there is exchanged with
-// it in one step (renameat2(2)). File systems that cannot do that have the old one
-// moved aside first, so that for an instant there is none, but never a part.
+// replaceTree puts a copy of the directory src at dst. An existing dst is exchanged with
+// it atomically (renameat2(2)). On a file system without exchange the old directory is
+// moved aside first: for an instant dst does not exist, but it is never incomplete.
 func replaceTree(ctx context.Context, dst, src string) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(dst), tmpPattern(dst))
 	if err != nil {

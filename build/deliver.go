@@ -35,8 +35,8 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	return report, report.Save(dir)
 }
 
-// Forget drops the cache entries that the target used last and before of the named
-// steps; no names, all of them.
+// Forget removes the last two cache entries that the target used of each named step, of
+// all steps when no name is given.
 func (b *Builder) Forget(ctx context.Context, steps ...string) error {
 	keys := b.newKeeper().keys()
 	if len(steps) == 0 {
@@ -52,8 +52,8 @@ func (b *Builder) Forget(ctx context.Context, steps ...string) error {
 	return nil
 }
 
-// ForgetSteps drops, of the wanted steps alone, what the target last used and what it
-// would take from the cache now: another setting may have been built in between.
+// ForgetSteps removes, for the wanted steps alone, the entries that the target last used
+// and the one that it would use now: another setting may have been built in between.
 func (b *Builder) ForgetSteps(ctx context.Context, wanted ...Step) error {
 	plan, err := b.Plan(wanted...)
 	if err != nil {

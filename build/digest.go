@@ -15,9 +15,9 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
-// sparseFrom is the size in bytes from which a file's digest leaves out blocks
-// of zeros. It depends on the size alone, so that a digest never depends on
-// how a file system happens to lay a file out.
+// sparseFrom is the size in bytes from which a file's digest leaves out blocks of zeros.
+// It depends on the size alone, so that a digest never depends on how the file system
+// stores a file.
 const sparseFrom = 64 << 20
 
 // block is the unit in which zeros are left out.
@@ -25,7 +25,7 @@ const block = 64 << 10
 
 var zeros [block]byte
 
-// Tree is the digest of a directory with what was counted on the way.
+// Tree is the digest of a directory with its counts.
 type Tree struct {
 	Digest string // SHA-256 in hex over names, types, permissions and contents
 	Files  int    // regular files, hard links counted once
@@ -63,7 +63,7 @@ func DigestTree(root string) (Tree, error) {
 	return t, nil
 }
 
-// describe returns what the digest says of one name, and counts it.
+// describe returns the line of the digest for one name, and counts it.
 func (t *Tree) describe(path, rel string, d fs.DirEntry, links map[[2]uint64]string) (string, error) {
 	info, err := d.Info()
 	if err != nil {
@@ -88,8 +88,8 @@ func (t *Tree) describe(path, rel string, d fs.DirEntry, links map[[2]uint64]str
 	return fmt.Sprintf("file %o %s", perm, digest), err
 }
 
-// linked remembers files with several names and says whether this one was seen
-// under another.
+// linked remembers files with several names and reports whether this one was seen under
+// another name.
 func linked(info fs.FileInfo, rel string, links map[[2]uint64]string) (string, bool) {
 	st := info.Sys().(*syscall.Stat_t)
 	if st.Nlink < 2 {

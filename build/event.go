@@ -16,7 +16,7 @@ const (
 	Done     EventType = "done"     // a step ended well
 	Cached   EventType = "cached"   // a step was skipped; Why says why
 	Failed   EventType = "failed"   // a step failed; Text is the error, Kind its kind
-	Written  EventType = "written"  // a file of out/ was written; Text is its path
+	Written  EventType = "written"  // a file below out/ was written; Text is its path
 	Finished EventType = "finished" // the build ends; Kind is empty when it went well
 )
 
@@ -32,7 +32,7 @@ type Event struct {
 	Text   string    `json:"text,omitempty"`   // a line for people: warning, error, path
 	Kind   string    `json:"kind,omitempty"`   // kind of a failure, as in docs/exit-codes.md
 	Done   int64     `json:"done,omitempty"`   // work done so far
-	Total  int64     `json:"total,omitempty"`  // of so much; left out when unknown
+	Total  int64     `json:"total,omitempty"`  // the whole work; left out when unknown
 	Unit   string    `json:"unit,omitempty"`   // what Done and Total count: bytes, files
 	Bytes  int64     `json:"bytes,omitempty"`  // size of the output or the file
 	Wall   float64   `json:"wall_seconds,omitempty"`
@@ -44,7 +44,7 @@ type Sink interface {
 	Event(Event)
 }
 
-// Sinks hands every event to each of several sinks.
+// Sinks passes every event to each of several sinks.
 type Sinks []Sink
 
 // Event implements Sink.

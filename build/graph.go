@@ -15,21 +15,21 @@ type node struct {
 	step   Step
 	name   string
 	deps   []*node
-	fields []byte // what tells two steps of one name apart
+	fields []byte // distinguishes two steps with one name
 }
 
 // graph holds every step once, dependencies before their users.
 type graph struct {
 	nodes  []*node
 	byName map[string]*node
-	open   []string // the way from the wanted step to here, for cycles
+	open   []string // the path from the wanted step to here, for cycles
 }
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._+-]*(/[a-z0-9][a-z0-9._+-]*)*$`)
 
-// newGraph collects the wanted steps and all they need. Two steps of one name
-// are one step when they are of one type with equal fields and dependencies;
-// otherwise the graph is wrong.
+// newGraph collects the wanted steps and all steps that they need. Two steps with one
+// name are the same step when their types, fields and dependencies are equal; otherwise
+// the graph is invalid.
 func newGraph(wanted []Step) (*graph, error) {
 	g := &graph{byName: map[string]*node{}}
 	for _, s := range wanted {
@@ -83,7 +83,7 @@ func (g *graph) describe(s Step, name string) (*node, error) {
 	return n, nil
 }
 
-// same checks that two steps of one name are one.
+// same checks that two steps with one name are the same step.
 func same(a, b *node) error {
 	if bytes.Equal(a.fields, b.fields) && slices.Equal(a.deps, b.deps) {
 		return nil
@@ -91,7 +91,7 @@ func same(a, b *node) error {
 	return fault.New(fault.Internal, "two different steps are named %s: give one of them another name", a.name)
 }
 
-// identical compares two steps by identity where Go can.
+// identical compares two steps by identity if their type is comparable.
 func identical(a, b Step) bool {
 	t := reflect.TypeOf(a)
 	return t == reflect.TypeOf(b) && t.Kind() == reflect.Pointer && a == b

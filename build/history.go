@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// keeper holds on to the last two records that a target used of each step, as
-// hard links into the cache: "STEP.json" and "STEP~before.json" with '/' of the
-// step's name written as '@'. A build that changes nothing writes nothing here.
+// keeper keeps the last two records of each step that a target used, as hard links into
+// the cache: "STEP.json" and "STEP~before.json", with each '/' of the step's name written
+// as '@'. A build that changes nothing writes nothing here.
 type keeper struct{ dir string }
 
 func (b *Builder) newKeeper() *keeper {
@@ -30,8 +30,8 @@ func (k *keeper) before(step string) string {
 	return strings.TrimSuffix(k.last(step), ".json") + "~before.json"
 }
 
-// remember makes the entry's record the last one of the step. History is a
-// convenience: what cannot be kept is not worth failing a build for.
+// remember makes the entry's record the last one of the step. History is a convenience:
+// errors do not fail the build.
 func (k *keeper) remember(step, entry string) {
 	path := filepath.Join(entry, "record.json")
 	fresh, err := os.Stat(path)
@@ -53,7 +53,7 @@ func (k *keeper) remember(step, entry string) {
 	}
 }
 
-// keys are the keys of every step that the target used last and before, by step name.
+// keys returns, by step name, the keys of the last two entries that the target used.
 func (k *keeper) keys() map[string][]string {
 	found := map[string][]string{}
 	paths, _ := filepath.Glob(filepath.Join(k.dir, "*.json"))
@@ -65,7 +65,7 @@ func (k *keeper) keys() map[string][]string {
 	return found
 }
 
-// explain says in a few words why a step runs.
+// explain returns in a few words why a step runs.
 func (k *keeper) explain(step string, now []Input, why string) string {
 	last, err := readRecord(k.last(step))
 	if err != nil {
@@ -92,7 +92,7 @@ type Change struct {
 	Pending bool `json:"pending,omitempty"`
 }
 
-// diffInputs lists what differs, by name.
+// diffInputs lists the inputs that differ, by name.
 func diffInputs(old, now []Input) []Change {
 	byName := map[string]*Change{}
 	var order []string

@@ -21,8 +21,8 @@ type Input struct {
 	// Name is "type", "version", "field/NAME", "source/NAME", "source/NAME/FILE"
 	// or "dep/STEP".
 	Name string `json:"name"`
-	// Digest is SHA-256 in hex: of the value as text, of a file's content ("+x"
-	// behind it when it is executable), of a dependency's output.
+	// Digest is the SHA-256 in hex of the value as text, of a file's content (followed by
+	// "+x" when it is executable) or of a dependency's output.
 	Digest string `json:"digest"`
 	// Value is the value itself when it is short.
 	Value string `json:"value,omitempty"`
@@ -39,8 +39,8 @@ func textInput(name, value string) Input {
 	return in
 }
 
-// keyOf is the digest of inputs. The first line names the scheme: another scheme
-// of keys, other keys.
+// keyOf returns the digest of inputs. The first line is the version of the scheme, so
+// that a new scheme gives new keys.
 func keyOf(inputs []Input) string {
 	sum := sha256.New()
 	sum.Write([]byte("step key 1\n"))
@@ -50,7 +50,7 @@ func keyOf(inputs []Input) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// ownInputs are type, version and exported fields.
+// ownInputs returns the inputs for type, version and exported fields.
 func ownInputs(s Step) ([]Input, error) {
 	t := reflect.TypeOf(s)
 	v := reflect.ValueOf(s)
@@ -165,7 +165,7 @@ func readSource(src Source, stats *StatCache) ([]Input, error) {
 	return inputs, err
 }
 
-// missing gives the kind to a file that is not there.
+// missing gives the error for a file that does not exist its kind.
 func missing(err error) error {
 	if os.IsNotExist(err) {
 		return fault.New(fault.Missing, "opening a source: %w", err)
@@ -173,8 +173,8 @@ func missing(err error) error {
 	return err
 }
 
-// fileInput describes one name of a source. Only the bit that git keeps counts
-// of the permissions: two clones made under other umasks are equal.
+// fileInput describes one name of a source. Of the permissions only the bit that git
+// keeps counts: clones made under different umasks are equal.
 func fileInput(name, path string, info fs.FileInfo, stats *StatCache) (Input, error) {
 	switch {
 	case info.IsDir():
@@ -183,7 +183,7 @@ func fileInput(name, path string, info fs.FileInfo, stats *StatCache) (Input, er
 		to, err := os.Readlink(path)
 		return textInput(name, "link to "+to), err
 	case !info.Mode().IsRegular():
-		return Input{}, fault.New(fault.BadInput, "%s is neither file, directory nor link", path)
+		return Input{}, fault.New(fault.BadInput, "%s is neither a file, a directory nor a symbolic link", path)
 	}
 	digest, err := stats.Digest(path, info)
 	if info.Mode()&0o111 != 0 {

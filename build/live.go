@@ -10,8 +10,8 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
-// Live draws one bar for each running step on a terminal; finished steps scroll
-// above the bars as lines, cached ones are only counted.
+// Live draws one bar for each running step on a terminal. Lines of finished steps scroll
+// above the bars; cached steps are only counted.
 type Live struct {
 	pool   *mpb.Progress
 	bars   map[string]*bar
@@ -26,7 +26,7 @@ type bar struct {
 
 var _ Sink = (*Live)(nil)
 
-// NewLive draws on w. Call Close when the build is over.
+// NewLive returns a Live that draws on w. Call Close when the build is over.
 func NewLive(w io.Writer) *Live {
 	return &Live{
 		pool: mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithAutoRefresh()),
@@ -57,7 +57,7 @@ func (l *Live) line(text string) {
 	}
 }
 
-// drop takes the bar of an ended step away.
+// drop removes the bar of an ended step.
 func (l *Live) drop(e Event) {
 	if b := l.bars[e.Step]; b != nil && (e.Type == Done || e.Type == Failed) {
 		b.Abort(true)
@@ -75,7 +75,7 @@ func (l *Live) open(e Event) {
 	l.bars[e.Step] = b
 }
 
-// rate says how fast the step goes, in its own unit.
+// rate returns the speed of the step, in its own unit.
 func (b *bar) rate(s decor.Statistics) string {
 	spent := time.Since(b.start).Seconds()
 	if s.Current == 0 || spent <= 0 {
@@ -113,7 +113,7 @@ func (l *Live) finish(e Event) {
 	l.line(Line(e))
 }
 
-// Close takes the bars away and waits until the last line is out.
+// Close removes the bars and waits until the last line is written.
 func (l *Live) Close() {
 	for _, b := range l.bars {
 		b.Abort(true)

@@ -20,8 +20,8 @@ func (f onFinished) Event(e Event) {
 	}
 }
 
-// A build that waits until another has published ends when it is cancelled, and
-// changes nothing.
+// A build that waits for another one to publish ends when it is cancelled, and changes
+// nothing.
 func TestCancelledWhileAnotherPublishes(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out", "test")
 	other, err := lockOut(t.Context(), out)
@@ -32,7 +32,7 @@ func TestCancelledWhileAnotherPublishes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	b, _ := builder(t, t.TempDir())
-	b.Sink = onFinished(cancel) // all that is left is to publish
+	b.Sink = onFinished(cancel) // only publishing is left
 	s := &step{Label: "content", name: "image"}
 	_, err = b.Deliver(ctx, out, []Artefact{{s, "file", "test.img"}})
 	if !errors.Is(err, context.Canceled) || fault.Of(err) != fault.Cancelled {
@@ -43,8 +43,8 @@ func TestCancelledWhileAnotherPublishes(t *testing.T) {
 	}
 }
 
-// A lock that cannot be taken for another reason than the end of the build is an error
-// of the step.
+// A lock that cannot be taken for a reason other than cancellation is an error of the
+// step.
 func TestLockFileUnusable(t *testing.T) {
 	b, _ := builder(t, t.TempDir())
 	if err := os.Symlink("elsewhere", b.Cache.locks()); err != nil {

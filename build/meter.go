@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// meter shares out the CPU time of the process and its children among the steps
-// that run. The kernel does not know which step a goroutine worked for, so steps
-// that run at the same time get equal shares of that time; the sum is exact.
+// meter divides the CPU time of the process and its children among the running steps. The
+// kernel does not know which step a goroutine works for, so steps that run at the same
+// time get equal shares; the sum is exact.
 type meter struct {
 	mu      sync.Mutex
 	last    time.Duration
@@ -41,7 +41,7 @@ func (u *usage) end() time.Duration {
 	return u.spent
 }
 
-// share gives what was used since the last call to those who ran.
+// share credits the CPU time since the last call to the steps that ran.
 func (m *meter) share() {
 	now := cpuTime()
 	used := now - m.last
@@ -51,7 +51,7 @@ func (m *meter) share() {
 	}
 }
 
-// cpuTime is what the process and the children it waited for have used so far.
+// cpuTime returns the CPU time of the process and of the children it has waited for.
 func cpuTime() time.Duration {
 	var sum time.Duration
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {

@@ -11,14 +11,14 @@ type Plain struct{ W io.Writer }
 
 var _ Sink = Plain{}
 
-// Event implements Sink. What cannot be written is lost: the build goes on.
+// Event implements Sink. Write errors are ignored: the build goes on.
 func (p Plain) Event(e Event) {
 	if line := Line(e); line != "" {
 		_, _ = fmt.Fprintln(p.W, line)
 	}
 }
 
-// Line is an event as a line for people; empty for events that only bars show.
+// Line returns an event as a line for people, empty for events that only bars show.
 func Line(e Event) string {
 	switch e.Type {
 	case Running:

@@ -10,8 +10,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Plan is a resolved graph: what a build would do, found out without running a
-// step.
+// Plan is a resolved graph: what a build would do, determined without running a step.
 type Plan struct {
 	Target string     `json:"target"`
 	Steps  []PlanStep `json:"steps"` // dependencies before their users
@@ -78,7 +77,7 @@ func (b *Builder) planStep(n *node, known map[string]string) (*PlanStep, error) 
 	return s, nil
 }
 
-// Formats are the forms in which a plan can be written.
+// Formats lists the formats in which a plan can be written.
 var Formats = []string{"text", "json", "dot"}
 
 // Write prints the plan as text, json or dot.
@@ -109,7 +108,7 @@ func (p *Plan) text(w io.Writer) error {
 	return t.Flush()
 }
 
-// needs names a few dependencies and counts the rest.
+// needs lists a few dependencies and counts the rest.
 func needs(deps []string) string {
 	const few = 4
 	if len(deps) <= few {
@@ -134,7 +133,7 @@ func (p *Plan) dot(w io.Writer) error {
 	return err
 }
 
-// short is the part of a digest that people read.
+// short returns the part of a digest that people read.
 func short(digest string) string {
 	if len(digest) > 12 {
 		return digest[:12]
@@ -142,7 +141,7 @@ func short(digest string) string {
 	return digest
 }
 
-// sizeText writes bytes for people; nothing for 0.
+// sizeText formats a number of bytes for people; empty for 0.
 func sizeText(n int64) string {
 	switch {
 	case n == 0:

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// child builds the graph of the tests below, as a process of its own.
+// child builds the graph of the tests below in a separate process.
 func child() error {
 	c, err := OpenCache(os.Getenv(envCache))
 	if err != nil {
@@ -45,8 +45,8 @@ func child() error {
 
 const bigSize = 3 << 20
 
-// artefactsOf is a graph whose outputs are large enough to be caught half
-// written.
+// artefactsOf returns a graph with outputs large enough that a kill can interrupt their
+// writing.
 func artefactsOf(runs string) []Artefact {
 	big := func(name string, fill byte, deps ...Step) *step {
 		s := &step{Label: name, name: name, deps: deps}
@@ -80,8 +80,8 @@ func command(t *testing.T, cache, out, runs string) *exec.Cmd {
 	return cmd
 }
 
-// whole says what is wrong below out: only complete files may be visible. It
-// says "" when all there is is whole, and counts the artefacts.
+// whole fails the test for each incomplete file below out and returns the number of
+// artefacts.
 func whole(t *testing.T, out string) int {
 	t.Helper()
 	n := 0
@@ -116,7 +116,7 @@ func TestTwoProcessesAtOnce(t *testing.T) {
 	if n := whole(t, out); n != 3 {
 		t.Errorf("%d artefacts, want 3", n)
 	}
-	expectEntries(t, runs, ".", 3) // each step ran once in all three processes together
+	expectEntries(t, runs, ".", 3) // each step ran once across all three processes
 	expectEntries(t, cache, "tmp", 0)
 }
 
@@ -126,7 +126,7 @@ func TestKilledBuilds(t *testing.T) {
 	cache, out, runs := t.TempDir(), t.TempDir(), t.TempDir()
 	killed := 0
 	for i := range 50 {
-		if i%5 == 0 { // from nothing again, else later rounds find all done
+		if i%5 == 0 { // start from nothing again, or later rounds have nothing to do
 			remove(t, filepath.Join(cache, "steps"))
 			remove(t, out)
 		}
@@ -137,9 +137,9 @@ func TestKilledBuilds(t *testing.T) {
 	}
 	t.Logf("%d of 50 builds died before they were done", killed)
 	if killed == 0 {
-		t.Error("no build was killed: the test shows nothing")
+		t.Error("no build was killed: the test proves nothing")
 	}
-	for _, name := range []string{"a.img", ReportName, reportText, stateFile, "dir/c.img"} { // what a kill may leave, left for sure
+	for _, name := range []string{"a.img", ReportName, reportText, stateFile, "dir/c.img"} { // what a kill may leave, created for certain
 		left := filepath.Join(out, filepath.Dir(name), tmpPattern(name)+"1")
 		if err := errors.Join(os.MkdirAll(filepath.Dir(left), 0o755), os.WriteFile(left, nil, 0o644)); err != nil {
 			t.Fatal(err)
@@ -160,8 +160,8 @@ func TestKilledBuilds(t *testing.T) {
 	}
 }
 
-// killAfter starts a build, kills it a while after it is up and says whether it
-// died of that.
+// killAfter starts a build, kills it a while after it is up and reports whether it died
+// of the signal.
 func killAfter(t *testing.T, cmd *exec.Cmd, wait time.Duration) bool {
 	t.Helper()
 	up, err := cmd.StdoutPipe()

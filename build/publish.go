@@ -19,7 +19,7 @@ import (
 
 // Artefact is something that a build leaves under out/TARGET.
 type Artefact struct {
-	Step Step   // whose output it is taken from
+	Step Step   // the step whose output it is taken from
 	From string // file or directory in that output; "" or "." is all of it
 	To   string // its name below out/TARGET, with '/'
 }
@@ -31,15 +31,15 @@ type Published struct {
 	Bytes int64  `json:"bytes"`
 	// Allocated is what it takes on the disk; less than Bytes when it is sparse.
 	Allocated int64 `json:"allocated"`
-	// SHA256 is of the whole file; left out for directories and for files from 64 MiB
-	// on of which less than half is allocated: reading gigabytes of zeros would
-	// cost more than making the image. Their block map carries checksums.
+	// SHA256 is the digest of the whole file. It is left out for directories and for
+	// files from 64 MiB on of which less than half is allocated: reading gigabytes of
+	// zeros would cost more than making the image. Their block map carries checksums.
 	SHA256 string `json:"sha256,omitempty"`
-	// Contains is what the step says of its output; it stands with the first
-	// artefact of the step only.
+	// Contains is what the step reports about its output; only the first artefact of the
+	// step has it.
 	Contains []Content `json:"contains,omitempty"`
-	// Source and Seen let the next build tell that the file is still what was
-	// published: digest of the step's output, and size, times and inode.
+	// Source and Seen let the next build detect that the file is still the one that was
+	// published: the digest of the step's output, and size, times and inode.
 	Source string `json:"source"`
 	Seen   string `json:"seen"`
 	fresh  bool
@@ -48,8 +48,8 @@ type Published struct {
 // stateFile is kept below out/TARGET, for the next build.
 const stateFile = ".build/published.json"
 
-// publishAll brings the artefacts of a finished build into dir (out/TARGET), each
-// under a temporary name first. What is already there and untouched stays. The
+// publishAll copies the artefacts of a finished build into dir (out/TARGET), each under a
+// temporary name first. Artefacts that are unchanged since the last build stay. The
 // caller holds the lock of the directory.
 func (b *Builder) publishAll(ctx context.Context, res *Result, dir string, artefacts []Artefact) ([]Published, error) {
 	old := readState(dir)
@@ -75,9 +75,9 @@ func (b *Builder) publishAll(ctx context.Context, res *Result, dir string, artef
 	return all, writeState(dir, all)
 }
 
-// removeStale removes what an earlier build published under names that this one does
-// not have, an image of another size: nobody shall write an old image to a medium.
-// What somebody has changed since is his.
+// removeStale removes files that an earlier build published under names that this build
+// does not use, such as an image of another size: nobody should write an old image to a
+// medium by mistake. Files that the user has changed since are kept.
 func removeStale(dir string, old map[string]Published, all []Published) error {
 	var errs []error
 	for name, was := range old {
@@ -98,8 +98,8 @@ func writeState(dir string, all []Published) error {
 	return atomicfile.Write(filepath.Join(dir, stateFile), append(data, '\n'), 0o644)
 }
 
-// lockOut makes the output directory and keeps two builds of one target from
-// publishing at once: the later one waits and publishes over the earlier.
+// lockOut creates the output directory and keeps two builds of one target from publishing
+// at once: the later one waits, then replaces what the earlier one published.
 func lockOut(ctx context.Context, dir string) (*filelock.Lock, error) {
 	if err := os.MkdirAll(filepath.Join(dir, ".build"), 0o755); err != nil {
 		return nil, fault.Wrap(fault.IO, err, "making the output directory")
@@ -149,7 +149,7 @@ func put(ctx context.Context, dst, src string) error {
 	return CopyFile(ctx, dst, src)
 }
 
-// describe measures what was published.
+// describe measures a published file or directory.
 func describe(dst string) (*Published, error) {
 	info, err := os.Stat(dst)
 	if err != nil {
@@ -172,8 +172,8 @@ func describe(dst string) (*Published, error) {
 	return p, err
 }
 
-// seen identifies a published file or directory as it is now. Of a directory only its
-// own times are looked at: a file changed inside it goes unnoticed.
+// seen identifies a published file or directory as it is now. Of a directory only its own
+// times count: a change to a file inside it is not noticed.
 func seen(dst string) string {
 	info, err := os.Lstat(dst)
 	if err != nil {
@@ -198,8 +198,8 @@ func readState(dir string) map[string]Published {
 	return found
 }
 
-// sweepOut removes temporary files of killed builds. The caller holds the lock
-// of the directory, so nobody else is writing one.
+// sweepOut removes temporary files of killed builds. The caller holds the lock of the
+// directory, so no other process is writing one.
 func sweepOut(dir string, artefacts []Artefact) {
 	names := []string{ReportName, reportText, stateFile}
 	for _, a := range artefacts {

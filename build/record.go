@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Record is what the cache keeps of a run beside the output.
+// Record is what the cache keeps about a run beside the output.
 type Record struct {
 	Step     string    `json:"step"`
 	Key      string    `json:"key"`
@@ -25,19 +25,19 @@ type Record struct {
 	Made     time.Time `json:"made"`
 	Contains []Content `json:"contains,omitempty"`
 	Warnings []string  `json:"warnings,omitempty"`
-	// Boot is the kernel's boot_id under which the output was last known to be
-	// whole. A power cut may lose the data of a renamed file; an entry of another
-	// boot is therefore verified once before it is believed.
+	// Boot is the kernel's boot_id under which the output was last known to be complete.
+	// A power cut may lose the data of a renamed file; an entry of another boot is
+	// therefore verified once before it is used.
 	Boot string `json:"boot"`
 }
 
-// errRecord says that a record cannot be believed.
+// errRecord reports a record that cannot be trusted.
 var errRecord = errors.New("record is damaged")
 
 const checkField = `,"check":"`
 
-// marshal writes the record as one line of JSON whose last field is the SHA-256
-// of all before it.
+// marshal encodes the record as one line of JSON whose last field is the SHA-256 of
+// everything before it.
 func (r *Record) marshal() ([]byte, error) {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -48,7 +48,7 @@ func (r *Record) marshal() ([]byte, error) {
 	return fmt.Appendf(body, "%s%s\"}\n", checkField, hex.EncodeToString(sum[:])), nil
 }
 
-// readRecord loads a record and checks that it is whole.
+// readRecord loads a record and checks its digest.
 func readRecord(path string) (*Record, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -77,7 +77,7 @@ func parseRecord(data []byte) (*Record, error) {
 	return r, nil
 }
 
-// bootID names the running boot of the machine; empty when unknown.
+// bootID returns the kernel's boot_id, empty when unknown.
 func bootID() string {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -45,7 +45,7 @@ type StepReport struct {
 	Contains []Content `json:"contains,omitempty"`
 }
 
-// NewReport sums a build up.
+// NewReport summarizes a build.
 func NewReport(res *Result, published []Published) *Report {
 	r := &Report{
 		Target: res.Target, Finished: time.Now(), Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds(),
@@ -83,7 +83,7 @@ func (r *Report) Save(dir string) error {
 	return fault.Wrap(fault.IO, err, "writing the build report")
 }
 
-// Text is the report for people.
+// Text returns the report as text for people.
 func (r *Report) Text() []byte {
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "%s, built %s in %.1f s, %.1f s of CPU\n", r.Target, r.Finished.Format(time.DateTime), r.Wall, r.CPU)
@@ -109,6 +109,6 @@ func (r *Report) Text() []byte {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%s\t%s\n", s.Name, state, s.Wall, s.CPU, sizeText(s.Bytes), s.Why)
 	}
-	_ = t.Flush() // into memory
+	_ = t.Flush() // cannot fail: it writes to memory
 	return text.Bytes()
 }

@@ -31,7 +31,7 @@ type run struct {
 	keeper *keeper
 }
 
-// errStopped ends a step that did not start because another failed.
+// errStopped is the error of a step that did not start because another failed.
 var errStopped = errors.New("another step failed")
 
 func newRun(b *Builder, g *graph) *run {
@@ -50,7 +50,7 @@ func newRun(b *Builder, g *graph) *run {
 	return r
 }
 
-// all runs every node and returns what failed, each error naming its step.
+// all runs every node and returns the errors, each naming its step.
 func (r *run) all(ctx context.Context) error {
 	var group sync.WaitGroup
 	for _, n := range r.graph.nodes {
@@ -60,7 +60,7 @@ func (r *run) all(ctx context.Context) error {
 		})
 	}
 	group.Wait()
-	if ctx.Err() != nil { // what each step says about its end is in the events
+	if ctx.Err() != nil { // how each step ended is in the events
 		return fault.New(fault.Cancelled, "building %s: interrupted (%w); what was done is kept", r.Target, context.Cause(ctx))
 	}
 	return errors.Join(r.errs...)
@@ -141,7 +141,7 @@ func (r *run) inputs(n *node) ([]Input, error) {
 	return inputs, nil
 }
 
-// knownInputs are all but the outputs of dependencies.
+// knownInputs returns all inputs except the outputs of dependencies.
 func (b *Builder) knownInputs(n *node) ([]Input, error) {
 	own, err := ownInputs(n.step)
 	if err != nil {
@@ -155,7 +155,7 @@ func (b *Builder) knownInputs(n *node) ([]Input, error) {
 	return slices.Concat(own, code, sources), err
 }
 
-// take waits for the cores that the step needs.
+// take waits until the cores that the step needs are free.
 func (r *run) take(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -189,7 +189,8 @@ func (r *run) weight(n *node) int64 {
 	return r.cores
 }
 
-// makeOrWait makes the entry of a key, unless another build makes it meanwhile.
+// makeOrWait makes the entry of a key unless another build is making it; then it waits
+// for that one.
 func (r *run) makeOrWait(ctx context.Context, n *node, inputs []Input, key, why string) error {
 	lock, err := r.Cache.lock(ctx, key)
 	if ctx.Err() != nil && err != nil {
@@ -227,21 +228,21 @@ func (r *run) hit(n *node, rec *Record, why string) {
 	}
 }
 
-// execute runs the step in a work directory and makes that an entry of the cache.
+// execute runs the step in a work directory, which becomes an entry of the cache.
 func (r *run) execute(ctx context.Context, n *node, inputs []Input, key string) (*Record, error) {
 	dir, err := r.Cache.workspace(key)
 	if err != nil {
 		return nil, err
 	}
-	defer removeAll(dir) //nolint:errcheck // what stays is swept by the next build
+	defer removeAll(dir) //nolint:errcheck // the next build removes leftovers
 	rec := &Record{Step: n.name, Key: key, Inputs: inputs}
 	w := NewWork(filepath.Join(dir, "out"), filepath.Join(dir, "tmp"), r.in(n), r.noter(n, rec))
 	start, usage := time.Now(), r.meter.begin()
 	err = guard(ctx, n.step, w)
 	rec.CPU, rec.Wall = usage.end().Seconds(), time.Since(start).Seconds()
 	if ctx.Err() != nil {
-		// Also when Run returned no error: a step that overlooked the end may have
-		// left half an output.
+		// Also when Run returned no error: a step that ignored the cancellation may have
+		// left an incomplete output.
 		return nil, fault.New(fault.Cancelled, "%w", errors.Join(context.Cause(ctx), err))
 	}
 	if err != nil {
@@ -256,7 +257,7 @@ func (r *run) execute(ctx context.Context, n *node, inputs []Input, key string) 
 	return rec, r.Cache.keep(dir, rec)
 }
 
-// guard turns a panic of a step into its error.
+// guard runs a step and turns a panic into an error.
 func guard(ctx context.Context, s Step, w *Work) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -266,7 +267,7 @@ func guard(ctx context.Context, s Step, w *Work) (err error) {
 	return s.Run(ctx, w)
 }
 
-// in answers Work.In: only declared dependencies have a directory.
+// in returns the function behind Work.In: only declared dependencies have a directory.
 func (r *run) in(n *node) func(Step) string {
 	return func(s Step) string {
 		for _, d := range n.deps {

@@ -14,17 +14,17 @@ import (
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 )
 
-// racy is how much older than the moment of hashing a file's times must be
-// before its digest is believed again. A write within one tick of the file
-// system's clock leaves the times as they were; the coarsest clock in use is
-// FAT's with two seconds.
+// racy is how much older than the moment of hashing a file's times must be for its digest
+// to be kept. A write within one tick of the file system's clock leaves the times as they
+// were; the coarsest clock in use is FAT's with two seconds.
 const racy = 2 * time.Second
 
-// statLimit bounds the entries that are kept; a file over it is hashed again.
+// statLimit is the largest number of entries that are kept; files beyond it are hashed
+// again.
 const statLimit = 200_000
 
 // StatCache remembers the SHA-256 of files by path, size, modification time,
-// change time and inode, so that files which nobody touched are not read again.
+// change time and inode, so that unchanged files are not read again.
 // It is safe for use by several goroutines.
 type StatCache struct {
 	mu     sync.Mutex
@@ -40,7 +40,7 @@ type statEntry struct {
 	digest string
 }
 
-// OpenStatCache loads the cache kept at path. A missing or damaged file is an
+// OpenStatCache loads the cache kept at path. A missing or damaged file counts as an
 // empty cache: it costs time, not correctness.
 func OpenStatCache(path string) *StatCache {
 	c := &StatCache{path: path, seen: map[string]statEntry{}, now: time.Now}
@@ -48,8 +48,8 @@ func OpenStatCache(path string) *StatCache {
 	return c
 }
 
-// Digest returns the SHA-256 of a regular file in hex. The info is what os.Stat
-// or os.Lstat said of it a moment ago.
+// Digest returns the SHA-256 of a regular file in hex. The info is a fresh result of
+// os.Stat or os.Lstat.
 func (c *StatCache) Digest(path string, info fs.FileInfo) (string, error) {
 	id := statID(info)
 	c.mu.Lock()
@@ -61,7 +61,7 @@ func (c *StatCache) Digest(path string, info fs.FileInfo) (string, error) {
 	return c.hash(path)
 }
 
-// Hashed says how many files had to be read so far.
+// Hashed returns how many files had to be read so far.
 func (c *StatCache) Hashed() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,20 +97,21 @@ func (c *StatCache) hash(path string) (string, error) {
 	return digest, nil
 }
 
-// settled says whether the file's times are old enough to tell a later write.
+// settled reports whether the file's times are old enough that a later write must change
+// them.
 func settled(info fs.FileInfo, now time.Time) bool {
 	st := info.Sys().(*syscall.Stat_t)
 	changed := time.Unix(st.Ctim.Unix())
 	return info.ModTime().Before(now.Add(-racy)) && changed.Before(now.Add(-racy))
 }
 
-// statID is what must not change for a digest to stay believed.
+// statID returns what must stay the same for a digest to stay valid.
 func statID(info fs.FileInfo) string {
 	st := info.Sys().(*syscall.Stat_t)
 	return fmt.Sprintf("%d,%d,%d,%d,%d", info.Size(), info.ModTime().UnixNano(), st.Ctim.Nano(), st.Ino, st.Dev)
 }
 
-// Save keeps what was learnt, together with what other builds kept meanwhile.
+// Save writes the cache, merged with what other builds have saved since it was loaded.
 func (c *StatCache) Save() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,7 +163,7 @@ func readStats(path string) map[string]statEntry {
 
 var errStats = errors.New("stat cache is damaged")
 
-// parseStats reads the lines that Save wrote; anything odd spoils all of it.
+// parseStats reads the lines that Save wrote; one malformed line discards all of them.
 func parseStats(lines *bufio.Scanner) (map[string]statEntry, error) {
 	found := map[string]statEntry{}
 	if !lines.Scan() || lines.Text() != statHeader {

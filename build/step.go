@@ -8,7 +8,7 @@ import "context"
 // is a struct whose exported fields are its parameters. What decides the result
 // must be in one of four places, because together they are the step's key:
 //
-//   - the Go type, the code of its package with all that this needs in the
+//   - the Go type, the code of its package and of all packages that it needs in the
 //     module ([Builder].Code) and, if it has one, its [Versioned] number,
 //   - the exported fields as JSON (fields that hold other steps are `json:"-"`),
 //   - the contents of its [Sourced] files,
@@ -22,12 +22,12 @@ type Step interface {
 	Name() string
 	// Deps are the steps whose outputs Run reads, in a fixed order.
 	Deps() []Step
-	// Run fills w.Out. Whatever it leaves there is the output.
+	// Run fills w.Out. Everything it leaves there is the output.
 	Run(ctx context.Context, w *Work) error
 }
 
-// Versioned steps state the version of their own logic, for builders that do not
-// see its code. Raise the number when Run would produce other bytes from the same
+// Versioned steps state the version of their own logic, for builders without
+// [Builder].Code. Raise the number when Run would produce other bytes from the same
 // inputs.
 type Versioned interface{ Version() int }
 
@@ -36,7 +36,8 @@ type Sourced interface{ Sources() ([]Source, error) }
 
 // Source is a file or directory whose content enters a step's key.
 type Source struct {
-	// Name is stable: used in the key and in explanations, for example "config/x64-uefi".
+	// Name is stable: it is used in the key and in explanations, for example
+	// "config/x64-uefi".
 	Name string `json:"name"`
 	// Path is where it is on this machine; it does not enter the key.
 	Path string `json:"path"`

@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	// keptFor is how long an entry stays that no build uses.
+	// keptFor is how long an entry that no build uses is kept.
 	keptFor = 30 * 24 * time.Hour
-	// inUse is how long an entry stays however full the cache is: what a build
-	// uses is marked at most once a day.
+	// inUse is how long an entry is kept however full the cache is: use is recorded at
+	// most once a day.
 	inUse = 48 * time.Hour
-	// tidyEvery is how often Tidy works.
+	// tidyEvery is the least time between two runs of Tidy.
 	tidyEvery = 24 * time.Hour
 )
 
-// Tidy keeps the cache in bounds, at most once a day: it forgets entries that no
-// build has used for 30 days and, while the rest takes more than budget bytes (0: no
-// limit), those unused longest. What the builds of the last two days used stays. It
-// reports whether it was its day.
+// Tidy bounds the size of the cache, at most once a day: it removes entries that no build
+// has used for 30 days and, while the rest takes more than budget bytes (0: no limit),
+// the least recently used ones. Entries used in the last two days stay. It reports
+// whether it ran.
 func (c *Cache) Tidy(ctx context.Context, budget int64) (bool, error) {
 	mark := filepath.Join(c.dir, "tidied")
 	if info, err := os.Stat(mark); err == nil && time.Since(info.ModTime()) < tidyEvery {
@@ -41,14 +41,14 @@ func (c *Cache) Tidy(ctx context.Context, budget int64) (bool, error) {
 	return true, c.trim(ctx, keptFor, budget)
 }
 
-// use is when an entry was last used and what it takes on the disk.
+// use is when an entry was last used and its size on disk.
 type use struct {
 	key   string
 	last  time.Time
 	bytes int64
 }
 
-// trim does nothing while a build runs: that may rely on any entry.
+// trim does nothing while a build runs, which may rely on any entry.
 func (c *Cache) trim(ctx context.Context, unused time.Duration, budget int64) error {
 	lock, err := c.tryLock(useRange)
 	if err != nil || lock == nil {
@@ -74,7 +74,7 @@ func (c *Cache) trim(ctx context.Context, unused time.Duration, budget int64) er
 	return nil
 }
 
-// uses lists all entries; one without a record counts as unused for ever.
+// uses lists all entries; an entry without a record counts as never used.
 func (c *Cache) uses() ([]use, error) {
 	names, err := os.ReadDir(filepath.Join(c.dir, "steps"))
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *Cache) uses() ([]use, error) {
 	return all, nil
 }
 
-// allocated is what a directory takes on the disk, in bytes.
+// allocated returns the size of a directory on disk, in bytes.
 func allocated(dir string) (int64, error) {
 	total := int64(0)
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// filled has entries "s0" to "sN" of one MiB each, used so many days ago.
+// filled returns a cache with entries "s0" to "sN" of one MiB each, last used the given
+// numbers of days ago.
 func filled(t *testing.T, days ...int) (*Builder, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -28,7 +29,7 @@ func filled(t *testing.T, days ...int) (*Builder, string) {
 	return b, dir
 }
 
-func TestTidyForgetsWhatNobodyUses(t *testing.T) {
+func TestTidyRemovesUnusedEntries(t *testing.T) {
 	for name, c := range map[string]struct {
 		days   []int
 		budget int64
@@ -47,7 +48,7 @@ func TestTidyForgetsWhatNobodyUses(t *testing.T) {
 	}
 }
 
-func TestTidyWorksOnceADay(t *testing.T) {
+func TestTidyRunsOnceADay(t *testing.T) {
 	b, dir := filled(t, 0)
 	for _, want := range []bool{true, false} {
 		if did, err := b.Cache.Tidy(t.Context(), 0); did != want || err != nil {

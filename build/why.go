@@ -10,24 +10,24 @@ import (
 	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
-// Reason says why a step would run, or why it ran last.
+// Reason is why a step would run, or why it ran last.
 type Reason struct {
 	Step string `json:"step"`
-	// Verdict is "never built", "nothing changed", "changed" or "cache entry is
-	// gone" (inputs are what they were, but the output has to be made again).
+	// Verdict is "never built", "nothing changed", "changed" or "cache entry is gone"
+	// (the inputs are unchanged, but the output has to be made again).
 	Verdict string `json:"verdict"`
-	// Cached says that the cache holds the output for the inputs as they are now, from
-	// an earlier build with them or from one of another target.
+	// Cached reports that the cache holds the output for the current inputs, from an
+	// earlier build or from another target.
 	Cached  bool      `json:"cached"`
 	Changes []Change  `json:"changes,omitempty"` // against the last run
 	Last    time.Time `json:"last,omitzero"`     // when the output in use was made
-	// Before is what had changed when the step last ran.
+	// Before lists what had changed when the step last ran.
 	Before []Change `json:"before,omitempty"`
 }
 
 const unchanged = "nothing changed"
 
-// Why compares what the target last used of the named step with now.
+// Why compares the named step's current inputs with those that the target last used.
 func (b *Builder) Why(step string, wanted ...Step) (*Reason, error) {
 	plan, err := b.Plan(wanted...)
 	if err != nil {
@@ -41,7 +41,7 @@ func (b *Builder) Why(step string, wanted ...Step) (*Reason, error) {
 	return nil, b.unknown(step, plan)
 }
 
-// unknown is the error for a step that is not in the graph.
+// unknown returns the error for a step that is not in the graph.
 func (b *Builder) unknown(step string, plan *Plan) error {
 	var names []string
 	for _, s := range plan.Steps {

@@ -1,6 +1,6 @@
 package build
 
-// Work is what a running step is given.
+// Work gives a running step its directories and takes its notes.
 type Work struct {
 	// Out is the empty directory that the step fills; it becomes the output.
 	Out string
@@ -23,12 +23,12 @@ type Content struct {
 // with other builds.
 func (w *Work) In(dep Step) string { return w.in(dep) }
 
-// Note is what a running step says; it becomes an event.
+// Note is a message of a running step; it becomes an event.
 type Note struct {
 	Warn  bool   // shown in any mode and kept in the build report
 	Text  string // one line; empty for a pure progress note
 	Done  int64  // work done so far
-	Total int64  // of so much; 0 when unknown
+	Total int64  // the whole work; 0 when unknown
 	Unit  string // "bytes", "files"
 }
 
@@ -37,20 +37,20 @@ func (w *Work) Progress(done, total int64, unit string) {
 	w.note(Note{Done: done, Total: total, Unit: unit})
 }
 
-// Warn reports what the user should know although the build goes on, for example
-// that a pinned package was replaced.
+// Warn reports something that the user should know although the build goes on, for
+// example that a pinned package was replaced.
 func (w *Work) Warn(text string) { w.note(Note{Warn: true, Text: text}) }
 
-// Contains says for the build report what the output holds, in the order of the
-// calls. Like Progress and Warn it must not be called by two goroutines at once.
+// Contains records one thing that the output holds, for the build report, in the order of
+// the calls. Like Progress and Warn it must not be called by two goroutines at once.
 func (w *Work) Contains(name string, bytes int64) {
 	w.contents = append(w.contents, Content{name, bytes})
 }
 
-// Contents returns what Contains was told.
+// Contents returns what Contains recorded.
 func (w *Work) Contents() []Content { return w.contents }
 
-// NewWork makes the Work for a run outside the executor: tests of single steps.
+// NewWork returns the Work for a run outside the executor, for tests of single steps.
 func NewWork(out, tmp string, in func(Step) string, note func(Note)) *Work {
 	if note == nil {
 		note = func(Note) {}

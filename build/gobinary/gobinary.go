@@ -1,6 +1,6 @@
-// Package gobinary is the build step that cross-compiles a Go program of this
-// module: static, without cgo, paths, stamps of version control or symbols, so that one tree
-// and one tool chain give one binary.
+// Package gobinary is the build step that cross-compiles a Go program of this module:
+// static, without cgo, paths, version control stamps or symbols, so that the same tree
+// and tool chain give the same binary.
 package gobinary
 
 import (
@@ -31,7 +31,7 @@ type Step struct {
 	Package string
 	// Binary is the file's name below bin/. Default: the last part of Package.
 	Binary string
-	// Arch is the CPU to compile for; only the Go terms matter.
+	// Arch is the CPU to compile for; only its Go fields matter.
 	Arch targets.Arch
 	// Tags are build tags.
 	Tags []string
@@ -51,8 +51,8 @@ var (
 	_ build.Weighted = (*Step)(nil)
 )
 
-// New makes the step that compiles pkg for arch with the tool chain that this
-// program was made with. Fill further fields before use.
+// New returns the step that compiles pkg for arch with the tool chain that built this
+// program. Set further fields before use.
 func New(module *gosource.Module, pkg string, arch targets.Arch) *Step {
 	return &Step{Package: pkg, Arch: arch, Toolchain: runtime.Version(), Module: module}
 }
@@ -63,7 +63,7 @@ func (s *Step) Name() string { return "go/" + s.binary() + "/" + s.Arch.String()
 // Deps implements build.Step.
 func (s *Step) Deps() []build.Step { return nil }
 
-// Cores implements build.Weighted: the compiler uses all there are.
+// Cores implements build.Weighted: the compiler uses all cores.
 func (s *Step) Cores() int { return 0 }
 
 // Sources implements build.Sourced.
@@ -104,11 +104,11 @@ func (s *Step) Run(ctx context.Context, w *build.Work) error {
 	cmd.Env = s.environment(w.Tmp)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	// The compilers go down with the go command, also when this process is killed.
+	// The compilers end with the go command, also when this process is killed.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if err := cmd.Run(); err != nil {
-		return sorted(err, said.String(), s)
+		return compileError(err, said.String(), s)
 	}
 	info, err := os.Stat(out)
 	if err != nil {
@@ -118,8 +118,9 @@ func (s *Step) Run(ctx context.Context, w *build.Work) error {
 	return nil
 }
 
-// sorted tells a missing tool chain from a program that does not compile.
-func sorted(err error, said string, s *Step) error {
+// compileError gives a missing tool chain, a full disk and a program that does not
+// compile their kinds.
+func compileError(err error, said string, s *Step) error {
 	if errors.Is(err, exec.ErrNotFound) {
 		return fault.Wrap(fault.Missing, err, "looking for the go command (install Go, put it on the PATH)")
 	}
@@ -130,15 +131,15 @@ func sorted(err error, said string, s *Step) error {
 	return fault.New(kind, "compiling %s for %s: %w\n%s", s.Package, s.Arch, err, strings.TrimSpace(said))
 }
 
-// defaults are settings of GODEBUG as a program's default; disablethp has no other
-// form. The first huge page of a heap costs 2 MiB of memory, and the time to clear it,
-// in programs that need a few hundred KiB. The other two keep every start of a program
-// from reading its control group's share of the processors and the list of mounts:
-// nobody limits the runtime's, and a thread too many does no harm.
+// defaults are the program's default settings of GODEBUG; disablethp can be set in no
+// other way. The first huge page of a heap costs 2 MiB of memory, and the time to clear
+// it, in programs that need a few hundred KiB. The other two keep a starting program from
+// reading its control group's CPU limit and the list of mounts: the runtime has no such
+// limit, and one thread too many does no harm.
 const defaults = "-X=runtime.godebugDefault=disablethp=1,containermaxprocs=0,updatemaxprocs=0"
 
-// SourceRelease marks a release that is named by nobody: 12 digits of a SHA-256 follow.
-// One tree has one such name, with or without a version control system.
+// SourceRelease is the prefix of a release that has no name: 12 digits of a SHA-256
+// follow. One tree has one such name, with or without a version control system.
 const SourceRelease = "source-"
 
 func (s *Step) release() (string, error) {
@@ -173,8 +174,8 @@ func (s *Step) arguments(out, release string) []string {
 	return append(args, "./"+s.Package)
 }
 
-// environment is the caller's without anything that would change the result. The
-// levels of the instruction sets are spelled out because the go command's own
+// environment returns the caller's environment without any variable that would change the
+// result. The levels of the instruction sets are set because the go command's own
 // settings file (go env -w) may raise them.
 func (s *Step) environment(tmp string) []string {
 	env := []string{

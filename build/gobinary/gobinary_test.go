@@ -38,7 +38,7 @@ func module(t *testing.T, program string) *gosource.Module {
 
 const hello = "package main\n\nvar who = \"x\"\n\nfunc main() { println(who) }\n"
 
-// compile builds in a cache of its own and returns the binary.
+// compile builds in a separate cache and returns the binary.
 func compile(t *testing.T, s *Step) ([]byte, error) {
 	t.Helper()
 	cache, err := build.OpenCache(t.TempDir())
@@ -81,8 +81,8 @@ func TestArchitecturesAndReproducibility(t *testing.T) {
 	}
 }
 
-// TestRelease wants a program to know the release it was given, and without one the
-// digest of its sources: the same for the same, another for another.
+// TestRelease checks that a program contains the release it was given, or else the digest
+// of its sources, which changes with them.
 func TestRelease(t *testing.T) {
 	source := strings.ReplaceAll(hello, "who", "release")
 	given := New(module(t, source), "cmd/hello", targets.Arch{Go: "amd64"})
@@ -154,7 +154,7 @@ func TestUserSettingsDoNotMatter(t *testing.T) {
 	}
 }
 
-// TestHeapWithoutHugePages asks the kernel what became of a program's heap
+// TestHeapWithoutHugePages reads from the kernel that a program's heap has no huge pages
 // (proc(5), smaps: VmFlags "nh" is "no huge page").
 func TestHeapWithoutHugePages(t *testing.T) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {

@@ -1,11 +1,11 @@
-// Package gosource lists the files of this module that go into a Go program, so
-// that the step which compiles it can be keyed by them. It reads import clauses
-// in this process; `go list` takes longer than a whole build without changes.
+// Package gosource lists the files of this module that go into a Go program, for the key
+// of the step that compiles it. It reads import clauses in this process; `go list` takes
+// longer than a whole build without changes.
 //
-// The set is that of the go command for one GOOS, GOARCH and list of tags without
-// cgo: Go and assembly files, embedded files, go.mod and go.sum. Packages outside
-// the module are pinned by go.sum; the tool chain is not a file and belongs into
-// the step's key by itself.
+// The set is that of the go command for one GOOS, GOARCH and list of tags without cgo: Go
+// and assembly files, embedded files, go.mod and go.sum. Packages outside the module are
+// pinned by go.sum; the tool chain is not a file and is a separate part of the step's
+// key.
 package gosource
 
 import (
@@ -25,15 +25,15 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Platform is what build constraints are decided by.
+// Platform is what build constraints are evaluated against.
 type Platform struct {
 	GOOS   string   // empty: linux
 	GOARCH string   // for example arm64
 	Tags   []string // further build tags
 }
 
-// Module is a Go module's directory. It remembers what it read: one Module serves
-// one build.
+// Module is a Go module's directory. It remembers what it read, so use a Module for one
+// build only.
 type Module struct {
 	root string
 	path string
@@ -61,7 +61,7 @@ func Open(root string) (*Module, error) {
 	return nil, fault.New(fault.BadInput, "opening the Go module: %s/go.mod has no module line", root)
 }
 
-// Host is the platform that this program runs on.
+// Host returns the platform that this program runs on.
 func Host() Platform { return Platform{GOOS: runtime.GOOS, GOARCH: runtime.GOARCH} }
 
 // Path returns the module's import path.
@@ -70,9 +70,9 @@ func (m *Module) Path() string { return m.path }
 // Root returns the module's directory.
 func (m *Module) Root() string { return m.root }
 
-// Files returns the files that enter the package dir (relative to the module's
-// root, for example "cmd/pantavisor") with all packages of the module that it
-// needs, sorted, with '/', relative to the root.
+// Files returns the files of the package in dir (relative to the module's root, for
+// example "cmd/pantavisor") and of all packages of the module that it needs, sorted, with
+// '/', relative to the root.
 func (m *Module) Files(dir string, p Platform) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -123,7 +123,7 @@ func (m *Module) read(dir string, p Platform) (*pkg, error) {
 	}
 	bp, err := ctx.ImportDir(directory, 0)
 	if err != nil {
-		return nil, fault.New(sort(err), "reading Go package %s for %s/%s: %w", dir, ctx.GOOS, ctx.GOARCH, err)
+		return nil, fault.New(kindOf(err), "reading Go package %s for %s/%s: %w", dir, ctx.GOOS, ctx.GOARCH, err)
 	}
 	found := &pkg{imports: m.local(bp.Imports)}
 	for _, list := range [][]string{bp.GoFiles, bp.SFiles, bp.HFiles, bp.SysoFiles} {
@@ -142,8 +142,8 @@ func (m *Module) read(dir string, p Platform) (*pkg, error) {
 	return found, nil
 }
 
-// sort gives go/build's errors their kind.
-func sort(err error) fault.Kind {
+// kindOf returns the kind of an error of go/build.
+func kindOf(err error) fault.Kind {
 	var none *build.NoGoError
 	if errors.As(err, &none) || errors.Is(err, fs.ErrNotExist) {
 		return fault.Missing
@@ -151,7 +151,7 @@ func sort(err error) fault.Kind {
 	return fault.BadInput
 }
 
-// local keeps the imports that lie in this module, as directories.
+// local returns the directories of the imports that lie in this module.
 func (m *Module) local(imports []string) []string {
 	var dirs []string
 	for _, i := range imports {

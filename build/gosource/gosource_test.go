@@ -13,7 +13,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// module writes a module of files and opens it.
+// module writes a module and opens it.
 func module(t *testing.T, files map[string]string) *Module {
 	t.Helper()
 	root := t.TempDir()
@@ -94,7 +94,7 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// TestAgreesWithGo compares with what the go command says of this repository.
+// TestAgreesWithGo compares the result with the go command's for this repository.
 func TestAgreesWithGo(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {

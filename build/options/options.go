@@ -1,5 +1,5 @@
-// Package options holds what a user can set about a build, in one struct that
-// flags and environment variables fill and whose mistakes are told together.
+// Package options holds the settings of a build in one struct, which flags and
+// environment variables fill. All mistakes are reported together.
 package options
 
 import (
@@ -14,16 +14,16 @@ import (
 	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
-// Options of a build (manual: Build Options). The names behind the fields are
-// those of the environment variables.
+// Options are the settings of a build (manual: Build Options). Each field's comment names
+// its environment variable.
 type Options struct {
 	// MergeSource, PVR_MERGE_SRC: reference device whose containers go into the
 	// image: a .pvr directory or an export. Default: the target's own containers.
 	MergeSource string
 	// Debug, PANTAVISOR_DEBUG: "yes" adds debug tools, "no" (default) does not.
 	Debug bool
-	// UseSourceBSP, PVR_USE_SRC_BSP: "yes" takes the BSP from MergeSource and
-	// builds none; it needs MergeSource. Default: "no".
+	// UseSourceBSP, PVR_USE_SRC_BSP: "yes" takes the BSP from MergeSource and builds
+	// none; requires MergeSource. Default: "no".
 	UseSourceBSP bool
 	// Interactive, PV_BUILD_INTERACTIVE: "false" never asks and never installs
 	// anything on the host. Default: "true".
@@ -51,21 +51,21 @@ type Options struct {
 	Verify bool
 }
 
-// known are the variables that a build knows, those of other packages too. Of a
-// name that begins with PVR_ or PV_BUILD_ and is not among them the nearest is
-// told: a misspelt setting must not be passed over.
+// known lists the variables that a build knows, including those that other packages read.
+// An unknown variable that resembles one of them is an error: a misspelt setting must not
+// be ignored silently.
 var known = []string{
 	"PVR_MERGE_SRC", "PVR_USE_SRC_BSP", "PANTAVISOR_DEBUG", "PV_BUILD_INTERACTIVE", "PV_LOCKED", "PV_PVS_CERT_PEM", "PV_PVS_PUB_PEM",
 	"PV_JOBS", "PV_VERIFY_CACHE", "PV_VERSION", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
 }
 
-// releases are the names of a release; they go into a linker's flag and into files.
+// releases matches valid names of a release; they go into a linker flag and into files.
 var releases = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}$`)
 
 // FromEnvironment reads the process's environment.
 func FromEnvironment() (*Options, error) { return Read(os.Environ()) }
 
-// Read fills options from "NAME=VALUE" strings. The error tells every mistake.
+// Read fills options from "NAME=VALUE" strings. The error lists every mistake.
 func Read(environ []string) (*Options, error) {
 	r := &reader{values: map[string]string{}}
 	for _, e := range environ {
@@ -110,7 +110,7 @@ func (r *reader) wrong(format string, args ...any) {
 	r.errs = append(r.errs, fault.New(fault.BadInput, format, args...))
 }
 
-// spelling finds names that nothing reads but that look like ours.
+// spelling reports unknown names that look like one of ours.
 func (r *reader) spelling(name string) {
 	ours := strings.HasPrefix(name, "PVR_") || strings.HasPrefix(name, "PV_") || strings.HasPrefix(name, "PANTAVISOR_")
 	for _, k := range known {

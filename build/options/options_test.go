@@ -34,7 +34,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-func TestAllMistakesAreTold(t *testing.T) {
+func TestAllMistakesAreReported(t *testing.T) {
 	_, err := Read([]string{
 		"PANTAVISOR_DEBUG=true", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=no", "SOURCE_DATE_EPOCH=7", "PV_JOBS=-1", "PV_VERSION=a b", "PV_CACHE_SIZE=10G",
 		"PVR_MERGE_SCR=x", "PV_PVS_CERT_PEM=/nowhere/cert",
@@ -47,7 +47,7 @@ func TestAllMistakesAreTold(t *testing.T) {
 		`SOURCE_DATE_EPOCH="7": want a whole number from 315532800`, "PV_JOBS", `PV_VERSION="a b": want`, "PV_CACHE_SIZE", "PVR_MERGE_SCR: unknown; did you mean PVR_MERGE_SRC?", "/nowhere/cert",
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not told in\n%v", want, err)
+			t.Errorf("%q is not in\n%v", want, err)
 		}
 	}
 }
