@@ -4,8 +4,8 @@
 //	json            the state, always the first member of those written here
 //	objects/<sum>   each object
 //
-// What comes in is treated as hostile: names, types, sizes and hashes are checked,
-// memory is bounded, and nothing becomes visible unless everything was right.
+// An archive is treated as hostile: names, types, sizes and hashes are checked,
+// memory is bounded, and nothing becomes visible unless the whole archive is valid.
 package archive
 
 import (
@@ -34,9 +34,9 @@ import (
 // ErrArchive is wrapped by the errors for archives that are damaged or hostile.
 var ErrArchive = errors.New("unusable archive")
 
-// ExportOptions say what an export holds.
+// ExportOptions select what an export holds.
 type ExportOptions struct {
-	// Parts selects parts by name; none selects all. "#spec" always goes along.
+	// Parts selects parts by name; none selects all. "#spec" is always included.
 	Parts []string
 	// Gzip compresses the archive.
 	Gzip bool
@@ -46,7 +46,7 @@ type ExportOptions struct {
 
 // Export writes a state and its objects. Equal states give equal bytes: objects
 // are sorted, each is written once, and modes and times are fixed. Every object is
-// verified; a missing or damaged one is an error, and what was written is useless.
+// verified; a missing or damaged one is an error, and the output is then unusable.
 func Export(ctx context.Context, w io.Writer, st *state.State, store *objects.Store, opt ExportOptions) error {
 	if opt.Time.IsZero() {
 		opt.Time = time.Unix(0, 0)
@@ -75,7 +75,7 @@ func Export(ctx context.Context, w io.Writer, st *state.State, store *objects.St
 }
 
 // Blocks of zipBlock bytes are compressed at the same time, at most zipBlocks of
-// them because each takes 2 MiB of memory. The bytes that come out depend on the
+// them because each takes 2 MiB of memory. The output depends on the
 // size alone.
 const (
 	zipBlock  = 512 << 10
@@ -166,14 +166,14 @@ func (l Limits) orDefault() Limits {
 const trailing = 1 << 20
 
 // Import stores the objects of an archive and returns its state. Compression is
-// recognised by content. Objects come into the store together at the end and only
-// if the whole archive was right; else nothing is stored and the error names the
-// member. Members other than the state and objects are left out. Objects that the
-// state names and the archive lacks are the caller's to look for, see
+// recognised by content. Objects enter the store together at the end and only if
+// the whole archive is valid; otherwise nothing is stored and the error names the
+// member. Members other than the state and objects are ignored. The caller checks
+// for objects that the state names and the archive lacks, see
 // [objects.Store.Missing].
 //
-// An object may occur more than once, because older tools write it once for every
-// path; a second state is refused.
+// An object may occur more than once, because older tools write it once per path; a
+// second state is refused.
 func Import(ctx context.Context, r io.Reader, store *objects.Store, limits Limits) (*state.State, error) {
 	batch := store.Batch()
 	defer batch.Abort()
@@ -190,8 +190,8 @@ func Import(ctx context.Context, r io.Reader, store *objects.Store, limits Limit
 	return im.state, nil
 }
 
-// ReadState returns the state of an archive without storing anything. All of the
-// archive is read and its objects are not verified.
+// ReadState returns the state of an archive without storing anything. It reads the
+// whole archive but does not verify its objects.
 func ReadState(ctx context.Context, r io.Reader, limits Limits) (*state.State, error) {
 	im := &importer{limits: limits.orDefault(), put: func(r io.Reader, _ string) error {
 		_, err := io.Copy(io.Discard, r)
@@ -270,7 +270,7 @@ func decompress(r io.Reader) (io.Reader, error) {
 	return z, nil
 }
 
-// drain reads the padding to the end, where gzip's check sum is.
+// drain reads the padding up to the end, where gzip's checksum is.
 func drain(r io.Reader) error {
 	n, err := io.Copy(io.Discard, io.LimitReader(r, trailing+1))
 	if err == nil && n > trailing {
@@ -279,7 +279,7 @@ func drain(r io.Reader) error {
 	return err
 }
 
-// member takes one member of the archive.
+// member reads one member of the archive.
 func (im *importer) member(h *tar.Header, r io.Reader) error {
 	if im.count++; im.count > im.limits.Members {
 		return fmt.Errorf("more than %d members", im.limits.Members)
@@ -349,13 +349,13 @@ func (im *importer) object(sum string, size int64, r io.Reader) error {
 	return err
 }
 
-// storeError is an error of this machine, not of the archive.
+// storeError is a local error that the archive did not cause.
 type storeError struct{ error }
 
 // Unwrap returns the error itself.
 func (e *storeError) Unwrap() error { return e.error }
 
-// source remembers why reading ended early.
+// source records the error that ended reading early.
 type source struct {
 	r   io.Reader
 	err error

@@ -57,7 +57,7 @@ func appendString(dst []byte, s string) []byte {
 
 // AppendText appends text as a JSON string that is not signed: the canonical form
 // but for lower-case digits. Bytes that are not valid UTF-8 become U+FFFD, so that
-// every line can be read whatever a program printed (RFC 8259 §7, §8.1).
+// every line is readable whatever a program printed (RFC 8259 §7, §8.1).
 func AppendText[T string | []byte](dst []byte, text T) []byte {
 	return appendQuoted(dst, text, lowerHex, false)
 }
@@ -118,14 +118,14 @@ func appendEscape(dst []byte, c byte, hex string) []byte {
 	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xF])
 }
 
-// Style is a layout for people.
+// Style is a human-readable layout.
 type Style struct {
 	Prefix string // put before every line but the first
 	Indent string // one level of indentation
 	HTML   bool   // also escape <, >, & and U+2028/9, with lower-case digits
 }
 
-// Checkout is the layout of JSON files in a working tree: four blanks, HTML
+// Checkout is the layout of JSON files in a working tree: four spaces, HTML
 // escapes, no newline at the end.
 var Checkout = Style{Indent: "    ", HTML: true}
 

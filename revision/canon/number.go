@@ -7,7 +7,7 @@ import (
 )
 
 // maxDigits bounds the digits of a number in canonical form, so that 1e999999999
-// is refused and not written out.
+// is refused instead of being written out.
 const maxDigits = 4096
 
 // number reads a number and puts it into canonical form.

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of a document. They are far above what real states hold and keep the
-// memory that a hostile document can claim below some tens of MiB.
+// Bounds of a document. They are far above what real states hold and limit the
+// memory that a hostile document can take to some tens of MiB.
 const (
 	MaxSize   = 16 << 20 // bytes of text
 	maxDepth  = 256      // nested arrays and objects
@@ -22,12 +22,12 @@ const (
 var ErrBounds = errors.New("document beyond bounds")
 
 // ErrDuplicate is wrapped by the errors of [Parse] for an object with two members
-// of one name.
+// of the same name.
 var ErrDuplicate = errors.New("duplicate member")
 
 // Parse reads a document that holds exactly one value and no object with two
-// members of the same name: the form for whatever is verified or comes from
-// outside, because there two readers must not see two meanings.
+// members of the same name. It is for everything that is verified or comes from
+// outside, where two readers must not see different meanings.
 func Parse(text []byte) (Value, error) {
 	p := &parser{in: text, strict: true}
 	v, err := p.document()
@@ -41,9 +41,8 @@ func Parse(text []byte) (Value, error) {
 	return v, nil
 }
 
-// First reads the first value of a text and ignores what follows it; of members
-// with the same name the last one counts. This is how JSON files of a working
-// tree are read.
+// First reads the first value of a text and ignores the rest; of members with the
+// same name the last one counts. JSON files of a working tree are read this way.
 func First(text []byte) (Value, error) {
 	p := &parser{in: text}
 	return p.document()
@@ -88,8 +87,8 @@ func (p *parser) space() {
 	}
 }
 
-// bad reports the character at the present position, in the words that users
-// know from Go programs.
+// bad returns an error about the character at the current position, in the wording
+// of encoding/json.
 func (p *parser) bad(where string) error {
 	if p.pos >= len(p.in) {
 		return io.ErrUnexpectedEOF
@@ -156,7 +155,8 @@ func (p *parser) literal(word string, v Value) (Value, error) {
 	return v, nil
 }
 
-// closes consumes c and tells so, if it is the next character behind space.
+// closes consumes c if it is the next character after white space, and reports
+// whether it did.
 func (p *parser) closes(c byte) bool {
 	p.space()
 	if p.pos < len(p.in) && p.in[p.pos] == c {
@@ -228,7 +228,7 @@ func (p *parser) member() (Member, error) {
 	return Member{Name: name, Value: v}, err
 }
 
-// str reads a string whose opening quotation mark is at the present position.
+// str reads a string whose opening quotation mark is at the current position.
 func (p *parser) str() (string, error) {
 	p.pos++
 	start := p.pos
@@ -248,7 +248,7 @@ func (p *parser) str() (string, error) {
 	return "", io.ErrUnexpectedEOF
 }
 
-// validText replaces every byte that is not valid UTF-8 by U+FFFD.
+// validText replaces every byte that is not valid UTF-8 with U+FFFD.
 func validText(b []byte) string {
 	if utf8.Valid(b) {
 		return string(b)
@@ -285,7 +285,8 @@ func (p *parser) escaped(done string) (string, error) {
 	return "", io.ErrUnexpectedEOF
 }
 
-// shortEscapes are the letters behind a backslash, escaped what they stand for.
+// shortEscapes are the letters after a backslash, escaped the characters that they
+// stand for.
 const (
 	shortEscapes = `"\/bfnrt`
 	escaped      = "\"\\/\b\f\n\r\t"

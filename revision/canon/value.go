@@ -1,7 +1,7 @@
-// Package canon reads JSON and writes it in the one canonical form that state
-// documents, signature payloads and posted bodies are compared and signed in:
+// Package canon reads JSON and writes it in the canonical form in which state
+// documents, signature payloads and posted bodies are compared and signed:
 // no white space, members sorted by the bytes of their names, only the escapes
-// that JSON demands, and numbers as decimal text of any length (integers as plain
+// that JSON requires, and numbers as decimal text of any length (integers as plain
 // digits, others as d.dddE<exp>). Numbers never pass through floating point.
 //
 // The reader is bounded in size, depth and number of values, so that a document
@@ -89,7 +89,7 @@ func Boolean(b bool) Value {
 	return Value{kind: Bool, text: "false"}
 }
 
-// List returns an array value that owns elems.
+// List returns an array value that takes ownership of elems.
 func List(elems ...Value) Value { return Value{kind: Array, elems: elems} }
 
 // Obj returns an object value; of members with the same name the last one counts.

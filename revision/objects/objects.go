@@ -1,9 +1,9 @@
 // Package objects is the object store: a directory of files, each named by the
 // lower-case hexadecimal SHA-256 of its content. Stores are shared between
-// revisions, between checkouts and with the tools of the field, so the layout is
+// revisions, between checkouts and with other tools in use, so the layout is
 // fixed: no directories inside, no suffixes.
 //
-// What goes in is hashed on the way; a file gets its name when its content is
+// Content is hashed while it is written; a file gets its name when the content is
 // complete and durable. Temporary files start with a dot and are not objects.
 package objects
 
@@ -46,7 +46,7 @@ const Perm = 0o644
 type Store struct {
 	dir     string
 	direct  bool
-	noClone atomic.Bool // files that copies go to share no blocks with objects
+	noClone atomic.Bool // the destination of copies cannot share blocks with objects
 }
 
 // Open returns the store in a directory that exists.
@@ -61,7 +61,7 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir: dir}, nil
 }
 
-// Create returns the store in a directory, which is made if it is missing.
+// Create returns the store in a directory, which it creates if it is missing.
 func Create(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("creating the object store: %w", err)
@@ -69,9 +69,9 @@ func Create(dir string) (*Store, error) {
 	return Open(dir)
 }
 
-// Direct returns the store with large objects read and written round the page
-// cache, see package direct: for hosts, because it takes 512 KiB of memory for each
-// object in work.
+// Direct returns a store that bypasses the page cache for large objects, see package
+// direct. It is meant for hosts, because each object being read or written takes
+// 512 KiB of memory.
 func (s *Store) Direct() *Store { return &Store{dir: s.dir, direct: true} }
 
 // Dir returns the store's directory.
@@ -105,7 +105,7 @@ func (s *Store) Size(sum string) (size int64, ok bool) {
 	return st.Size, true
 }
 
-// Missing returns the objects of a state that the store does not hold, sorted.
+// Missing returns the objects of a state that the store lacks, sorted.
 func (s *Store) Missing(st *state.State) []string {
 	var out []string
 	for _, sum := range st.Sums() {
@@ -116,7 +116,8 @@ func (s *Store) Missing(st *state.State) []string {
 	return out
 }
 
-// Open opens an object for reading. A missing one gives fs.ErrNotExist.
+// Open opens an object for reading. The error for a missing object wraps
+// fs.ErrNotExist.
 func (s *Store) Open(sum string) (*os.File, error) {
 	path, err := s.Path(sum)
 	if err != nil {
@@ -129,8 +130,8 @@ func (s *Store) Open(sum string) (*os.File, error) {
 	return f, nil
 }
 
-// OpenVerified opens an object for reading once from start to end; at the end it
-// gives ErrMismatch instead of io.EOF when the content was not the object's.
+// OpenVerified opens an object for reading once from start to end. The last read
+// returns ErrMismatch instead of io.EOF when the content does not match the name.
 func (s *Store) OpenVerified(sum string) (io.ReadCloser, error) {
 	f, err := s.Open(sum)
 	if err != nil {
@@ -139,7 +140,7 @@ func (s *Store) OpenVerified(sum string) (io.ReadCloser, error) {
 	return &verified{f, s.reader(f), sha256.New(), sum, s.direct}, nil
 }
 
-// reader returns what reads a file, which nobody else reads from.
+// reader returns a reader of f, which must have no other reader.
 func (s *Store) reader(f *os.File) io.Reader {
 	if s.direct {
 		return direct.NewReader(f)
@@ -167,7 +168,7 @@ func (v *verified) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteTo implements io.WriterTo; the embedded method would go round Read.
+// WriteTo implements io.WriterTo; the embedded method would bypass Read.
 func (v *verified) WriteTo(w io.Writer) (int64, error) {
 	buf, release := buffer(v.direct)
 	defer release()
@@ -176,8 +177,8 @@ func (v *verified) WriteTo(w io.Writer) (int64, error) {
 
 func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
 
-// Verify hashes an object. It gives ErrMismatch for a damaged and fs.ErrNotExist
-// for a missing one.
+// Verify hashes an object. The error wraps ErrMismatch when the object is damaged
+// and fs.ErrNotExist when it is missing.
 func (s *Store) Verify(ctx context.Context, sum string) error {
 	r, err := s.OpenVerified(sum)
 	if err != nil {
@@ -216,8 +217,8 @@ func (s *Store) Remove(sum string) error {
 	return nil
 }
 
-// Put stores what r gives and returns its SHA-256. With a non-empty want it must
-// be that one, else nothing is stored and the error wraps ErrMismatch.
+// Put stores the content of r and returns its SHA-256. When want is not empty and
+// differs, nothing is stored and the error wraps ErrMismatch.
 func (s *Store) Put(ctx context.Context, r io.Reader, want string) (string, error) {
 	b := s.Batch()
 	defer b.Abort()
@@ -228,15 +229,15 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want string) (string, erro
 	return sum, b.Commit()
 }
 
-// Batch collects objects that enter the store together, which costs two syncs in
-// all, or not at all. When nobody else writes to the store, what killed writers
-// left behind is removed first.
+// Batch starts a batch of objects that enter the store all or none, at the cost of
+// two syncs. When no other process writes to the store, files that killed writers
+// left behind are removed first.
 func (s *Store) Batch() *Batch {
 	return &Batch{store: s, writing: s.enter(), files: atomicfile.NewBatch(s.dir), have: map[string]bool{}}
 }
 
-// Batch is a set of new objects. Call Commit, and Abort in any case. Objects may be
-// put in by several goroutines.
+// Batch is a set of new objects. Call Commit to keep them, and Abort in any case.
+// Several goroutines may add objects.
 type Batch struct {
 	noClone atomic.Bool // the file system shares no blocks
 	mu      sync.Mutex  // guards files' list and have
@@ -247,11 +248,11 @@ type Batch struct {
 }
 
 // enter marks the store as being written to, by a shared lock on its directory that
-// the kernel drops with the process. Whoever finds it free of writers sweeps it.
+// the kernel releases when the process ends. Without other writers it sweeps first.
 func (s *Store) enter() *filelock.Lock {
 	_ = s.Sweep()
 	l, _ := filelock.Acquire(context.Background(), s.dir, filelock.Options{Shared: true})
-	return l // or nil: what comes next says why
+	return l // nil without a lock; writing then reports the cause
 }
 
 // Put reads one object; see [Store.Put]. It is in the store after Commit.
@@ -276,9 +277,9 @@ func (b *Batch) put(ctx context.Context, r io.Reader, want string, absent bool) 
 	return b.stage(f, sum, size, want, absent)
 }
 
-// PutFile stores a file from where it stands, see Put. Where the file system can
-// share blocks nothing is copied: the clone is hashed, so that a writer at the
-// same time cannot slip in what was not.
+// PutFile stores a file from its current offset, see Put. Where the file system can
+// share blocks nothing is copied: the clone is hashed, so that a concurrent writer
+// cannot change the content after it was hashed.
 func (b *Batch) PutFile(ctx context.Context, src *os.File, want string) (string, error) {
 	if want != "" && b.known(want, src) {
 		return want, nil
@@ -310,7 +311,8 @@ func (b *Batch) known(sum string, f *os.File) bool {
 	return err == nil && state.IsSum(sum) && b.store.hasSize(sum, info.Size())
 }
 
-// stage takes up a complete file; with absent nobody asks whether the store has it.
+// stage adds a complete file to the batch; with absent it does not check whether the
+// store has the object.
 func (b *Batch) stage(f *os.File, sum string, size int64, want string, absent bool) (string, error) {
 	if want != "" && sum != want {
 		b.files.Discard(f)
@@ -329,7 +331,7 @@ func (b *Batch) stage(f *os.File, sum string, size int64, want string, absent bo
 // buffers are for copying without [Store.Direct].
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
-// buffer returns a buffer and what gives it back.
+// buffer returns a buffer and the function that releases it.
 func buffer(large bool) (buf []byte, release func()) {
 	if large {
 		b := direct.Buffer()
@@ -339,7 +341,7 @@ func buffer(large bool) (buf []byte, release func()) {
 	return *b, func() { buffers.Put(b) }
 }
 
-// copyHash copies what r gives to a new file and hashes it.
+// copyHash copies r to a new file and hashes it.
 func (s *Store) copyHash(ctx context.Context, f *os.File, r io.Reader) (sum string, size int64, err error) {
 	if !s.direct {
 		return hashTo(ctx, f, r, false)
@@ -354,7 +356,7 @@ func (s *Store) hash(ctx context.Context, f *os.File) (sum string, size int64, e
 	return hashTo(ctx, io.Discard, s.reader(f), s.direct)
 }
 
-// hashTo copies and hashes what r gives, a whole buffer at a time.
+// hashTo copies r to w and hashes it, a whole buffer at a time.
 func hashTo(ctx context.Context, w io.Writer, r io.Reader, large bool) (sum string, size int64, err error) {
 	buf, release := buffer(large)
 	defer release()
@@ -374,7 +376,7 @@ func hashTo(ctx context.Context, w io.Writer, r io.Reader, large bool) (sum stri
 	return hexSum(h), size, nil
 }
 
-// fill reads until the buffer is full or an error comes, io.EOF at the end.
+// fill reads until the buffer is full or an error occurs, io.EOF at the end.
 func fill(ctx context.Context, r io.Reader, buf []byte) (n int, err error) {
 	for n < len(buf) && err == nil {
 		var m int
@@ -386,8 +388,8 @@ func fill(ctx context.Context, r io.Reader, buf []byte) (n int, err error) {
 	return n, err
 }
 
-// hasSize reports whether an object is there with the size that it should have; one
-// cut short by an older tool is replaced.
+// hasSize reports whether the store has an object with the right size; one that an
+// older tool truncated is replaced.
 func (s *Store) hasSize(sum string, size int64) bool {
 	got, ok := s.Size(sum)
 	return ok && got == size
@@ -396,7 +398,7 @@ func (s *Store) hasSize(sum string, size int64) bool {
 // Commit makes the objects durable and visible.
 func (b *Batch) Commit() error { return b.files.Commit() }
 
-// Abort drops what was not committed.
+// Abort discards everything that was not committed.
 func (b *Batch) Abort() {
 	b.files.Abort()
 	if b.writing != nil {
@@ -405,11 +407,11 @@ func (b *Batch) Abort() {
 	}
 }
 
-// tempFile is how the names of a batch's files begin.
+// tempFile is the prefix of the names of a batch's files.
 const tempFile = ".batch.tmp-"
 
-// Sweep removes temporary files that killed writers left behind, unless somebody
-// writes to the store right now.
+// Sweep removes temporary files that killed writers left behind, unless a process is
+// writing to the store.
 func (s *Store) Sweep() error {
 	l, err := filelock.Try(s.dir, filelock.Options{})
 	if _, unopened := errors.AsType[*fs.PathError](err); unopened {
@@ -422,8 +424,8 @@ func (s *Store) Sweep() error {
 	return s.sweep()
 }
 
-// sweep is Sweep with the lock held. A store has thousands of files: only names
-// are read.
+// sweep is Sweep with the lock held. It reads only names, because a store has
+// thousands of files.
 func (s *Store) sweep() error {
 	d, err := os.Open(s.dir)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
 )
 
-// Link gives an object another name in the same file system. Nothing but the name
-// is new: writing to it would damage the object.
+// Link creates a hard link to an object. Writing to the link would damage the
+// object.
 func (s *Store) Link(sum, dst string) error {
 	path, err := s.Path(sum)
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *Store) Copy(sum, dst string, perm os.FileMode) error {
 }
 
 // CopyVerified writes an object's content to a new file and hashes it; damaged
-// content gives ErrMismatch and no file.
+// content leaves no file and gives ErrMismatch.
 func (s *Store) CopyVerified(ctx context.Context, sum, dst string, perm os.FileMode) error {
 	src, err := s.Open(sum)
 	if err != nil {
@@ -78,8 +78,8 @@ func (s *Store) cloneHash(ctx context.Context, dst, src *os.File) (sum string, e
 	return sum, err
 }
 
-// shared shares the blocks of src where the file system can. Once it could not it
-// is not asked again: copies go to one place.
+// shared shares the blocks of src and reports whether the file system could. After
+// one failure it does not try again, because all copies go to one file system.
 func (s *Store) shared(dst, src *os.File) bool {
 	if s.noClone.Load() {
 		return false

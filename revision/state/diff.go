@@ -2,9 +2,9 @@ package state
 
 import "github.com/pantavisor/pantavisor/revision/canon"
 
-// Diff returns the merge patch (RFC 7386) that makes b of a: removed members are
-// null, arrays and scalars appear whole. A null inside b cannot be told from a
-// removal in this format; use [Changes] to decide whether states differ.
+// Diff returns the merge patch (RFC 7386) that turns a into b: removed members are
+// null, arrays and scalars appear whole. The format cannot distinguish a null inside
+// b from a removal; use [Changes] to decide whether states differ.
 func Diff(a, b *State) canon.Value { return diff(a.value(), b.value()) }
 
 func diff(a, b canon.Value) canon.Value {

@@ -24,7 +24,7 @@ type Rule struct {
 }
 
 // ReadRule returns the rule in the protected header of a signature document; it
-// does not verify anything. A value without a readable rule has none.
+// does not verify anything. It returns false when the document has no readable rule.
 func ReadRule(v canon.Value) (Rule, bool) {
 	if !IsSignature(v) {
 		return Rule{}, false
@@ -54,7 +54,7 @@ func strs(v canon.Value, member string) []string {
 	return out
 }
 
-// prefixes cuts every pattern at its first wildcard.
+// prefixes returns each pattern up to its first wildcard.
 func (r Rule) prefixes() []string {
 	var out []string
 	for _, p := range append(append([]string(nil), r.Include...), r.Exclude...) {
@@ -74,22 +74,22 @@ func countPrefixes(prefixes []string, key string) int {
 	return n
 }
 
-// Package editing: how a device's transactions (manual: pvtx) put a package into
-// a state and take it out again. A package is known by its signature: with the
-// part go all keys that the part's signature speaks of, except those that another
-// signature speaks of, too.
+// Package editing: a device's transactions (manual: pvtx) add packages to a state and
+// remove them. A package is identified by its signature: it consists of the part and
+// of all keys that the part's signature names, except those that another signature
+// names, too.
 
-// removePackage returns the state less a package, named by its part, its
-// signature or its configuration: app, _sigs/app.json and _config/app are the
-// same. "#spec" stays.
+// removePackage returns the state without a package, named by its part, its
+// signature or its configuration: app, _sigs/app.json and _config/app name the
+// same package. "#spec" stays.
 func removePackage(s *State, part string) *State {
 	gone := newCoverage(s).owned(part)
 	return s.filter(func(key string) bool { return !gone[key] })
 }
 
-// addPackage returns the state with a package in it: for each incoming key what
-// it replaces goes first, as by [removePackage], and then the incoming values are
-// laid into the state. The state's own "#spec" stays; without one it becomes [Spec].
+// addPackage returns the state with a package added: it removes the packages that the
+// incoming keys replace, as [removePackage] does, and then sets the incoming values.
+// The state keeps its "#spec"; without one it becomes [Spec].
 func addPackage(s, add *State) (*State, error) {
 	cover := newCoverage(s)
 	gone := map[string]bool{}
@@ -113,7 +113,7 @@ func addPackage(s, add *State) (*State, error) {
 	return out, nil
 }
 
-// coverage is what the signatures of a state speak of.
+// coverage holds the keys that the signatures of a state name.
 type coverage struct {
 	state *State
 	bySig map[string][]string // key of the signature -> prefixes
@@ -134,7 +134,7 @@ func newCoverage(s *State) *coverage {
 	return c
 }
 
-// owned returns the keys that go with a part.
+// owned returns the keys of a part's package.
 func (c *coverage) owned(part string) map[string]bool {
 	signed := c.bySig["_sigs/"+signatureName(part)]
 	gone := map[string]bool{}

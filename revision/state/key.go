@@ -16,8 +16,8 @@ const (
 	LegacySpec = "pantavisor-multi-platform@1"
 )
 
-// Bounds of a key in bytes: the whole and one path element. They leave room for
-// the storage path before it within the kernel's PATH_MAX and NAME_MAX.
+// Bounds of a key and of one path element, in bytes. They leave room for the storage
+// path before it within the kernel's PATH_MAX and NAME_MAX.
 const (
 	MaxKey     = 2048
 	MaxElement = 255
@@ -27,8 +27,8 @@ const (
 var ErrKey = errors.New("unusable key")
 
 // CheckKey validates a state key: "#spec" or a clean relative path below the
-// checkout that stays out of the bookkeeping directories .pvr and .pv. Every key of a
-// [State] has passed it, so it can be joined to a directory without another look.
+// checkout outside the bookkeeping directories .pvr and .pv. Every key of a [State]
+// has passed it, so it can be joined to a directory without another check.
 func CheckKey(key string) error {
 	if why := keyDefect(key); why != "" {
 		return fmt.Errorf("%w %.120q: %s", ErrKey, key, why)

@@ -62,8 +62,8 @@ func (f Fragment) String() string {
 }
 
 // Parts returns the names of all parts, sorted: the first path elements, with
-// what is below _config/ and _sigs/ counted to the part that it belongs to, and
-// files at the top under their own names. "#spec" is not a part.
+// keys below _config/ and _sigs/ counted as the part that they belong to, and files
+// at the top level under their own names. "#spec" is not a part.
 func (s *State) Parts() []string {
 	seen := map[string]bool{}
 	for _, e := range s.entries {
@@ -100,7 +100,7 @@ func (s *State) Select(parts ...string) *State {
 	return s.filter(func(key string) bool { return key == SpecKey || withinAny(parts, key) })
 }
 
-// Without returns the state less the given parts.
+// Without returns the state without the given parts.
 func (s *State) Without(parts ...string) *State {
 	return s.filter(func(key string) bool { return !withinAny(parts, key) })
 }
@@ -136,8 +136,9 @@ func Get(local, source *State, f Fragment) (*State, error) {
 }
 
 // Merge returns what `pvr merge` makes of the states: JSON objects of the parts
-// that are taken (all without any) are merged member by member into the local
-// ones, arrays and anything else are replaced; the dropped parts are in neither.
+// that the fragment takes (all when it takes none) are merged member by member into
+// the local ones, everything else is replaced; the dropped parts are removed from
+// both.
 func Merge(local, source *State, f Fragment) (*State, error) {
 	out, source := local.Without(f.Drop...), source.Without(f.Drop...)
 	for _, e := range source.entries {
@@ -152,8 +153,8 @@ func Merge(local, source *State, f Fragment) (*State, error) {
 	return out, nil
 }
 
-// overlay lays b over a. Other than in a merge patch null is a value like any
-// other, because a file may hold it.
+// overlay merges b into a. Unlike in a merge patch null is a value like any other,
+// because a file may hold it.
 func overlay(a, b canon.Value) canon.Value {
 	if a.Kind() != canon.Object || b.Kind() != canon.Object {
 		return b

@@ -17,7 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// ErrFormat is wrapped by the errors for documents that are no state.
+// ErrFormat is wrapped by the errors for documents that are not a state.
 var ErrFormat = errors.New("state JSON has bad format")
 
 // State is a mutable state document. Make one with [New] or [Parse]; it is not
@@ -32,8 +32,7 @@ type entry struct {
 	value canon.Value
 }
 
-// New returns a state with nothing but its format version; an empty spec leaves
-// that out, too.
+// New returns a state with only its format version; an empty spec omits that, too.
 func New(spec string) *State {
 	s := &State{}
 	if spec != "" {
@@ -87,7 +86,7 @@ func checkEntry(key string, v canon.Value) error {
 	return nil
 }
 
-// firstErrors joins at most n errors, so that a hostile document cannot fill a log.
+// firstErrors joins the first n errors, so that a hostile document cannot fill a log.
 func firstErrors(errs []error, n int) error {
 	if len(errs) > n {
 		errs = append(errs[:n:n], fmt.Errorf("and %d more", len(errs)-n))
@@ -95,7 +94,7 @@ func firstErrors(errs []error, n int) error {
 	return errors.Join(errs...)
 }
 
-// collisions reports keys that are needed as file and as directory.
+// collisions returns errors for keys that are needed both as a file and as a directory.
 func (s *State) collisions() []error {
 	var errs []error
 	for _, e := range s.entries {
@@ -111,7 +110,7 @@ func (s *State) collisions() []error {
 // Encode returns the canonical form.
 func (s *State) Encode() []byte { return s.value().Encode() }
 
-// Pretty returns the document in a layout for people, without a final newline.
+// Pretty returns the document in a human-readable layout, without a final newline.
 func (s *State) Pretty(style canon.Style) []byte { return s.value().Pretty(style) }
 
 func (s *State) value() canon.Value {
@@ -122,8 +121,8 @@ func (s *State) value() canon.Value {
 	return canon.Obj(members...)
 }
 
-// Raw returns the document byte for byte as [Parse] was given it, or the
-// canonical form when the state was made or changed here.
+// Raw returns the document byte for byte as [Parse] received it, or the canonical
+// form when the state was created or changed in memory.
 func (s *State) Raw() []byte {
 	if s.raw != nil {
 		return append([]byte(nil), s.raw...)
@@ -176,8 +175,8 @@ func (s *State) Value(key string) (canon.Value, bool) {
 	return s.entries[i].value, true
 }
 
-// Object returns the SHA-256 that a path refers to, if it is an object. As in
-// every tool a string of 64 hexadecimal digits is one under any name but "#spec".
+// Object returns the SHA-256 that a path refers to, if it is an object. In every tool
+// a string of 64 hexadecimal digits is an object under any name but "#spec".
 func (s *State) Object(key string) (sum string, ok bool) {
 	v, _ := s.Value(key)
 	return objectOf(key, v)

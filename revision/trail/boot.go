@@ -56,7 +56,7 @@ func bootForm(run canon.Value, st *state.State) []BootLink {
 	return links
 }
 
-// first returns the first name given; the last is a customary name that counts
+// first returns the first name that is set; the last one is a default that counts
 // only when the state has it.
 func first(st *state.State, names ...string) string {
 	for _, n := range names[:len(names)-1] {

@@ -27,10 +27,10 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// First is the revision that a new storage holds and boots.
+// First is the revision that new storage holds and boots.
 const First = "0"
 
-// Options change how a trail is laid out. The zero value suits a device.
+// Options change how a trail is laid out. The zero value is right for a device.
 type Options struct {
 	// Time is the modification time of everything in the trail, the linked
 	// objects included, for reproducible images; zero leaves times alone.
@@ -38,17 +38,17 @@ type Options struct {
 	// ObjectsDir is written to .pvr/config; empty for the store's directory relative
 	// to the trail.
 	ObjectsDir string
-	// Replace allows that the directory exists; it is exchanged as a whole. Without
-	// it an existing directory is an error.
+	// Replace exchanges an existing directory as a whole; without it an existing
+	// directory is an error.
 	Replace bool
 	// NoBootLinks leaves the boot links out.
 	NoBootLinks bool
 }
 
-// Checkout lays a state out in dir. The tree grows under another name beside it,
-// ".<name>.tmp", and takes its name when all of it is durable; after a kill the
-// next Checkout of the same directory starts afresh. All objects must be in the
-// store; their content is not verified, see [objects.Store.Verify].
+// Checkout lays a state out in dir. It builds the tree beside dir, as ".<name>.tmp",
+// and renames it when all of it is durable; after a kill the next Checkout of the
+// same directory starts over. All objects must be in the store; their content is not
+// verified, see [objects.Store.Verify].
 func Checkout(ctx context.Context, dir string, st *state.State, store *objects.Store, opt Options) error {
 	dir = filepath.Clean(dir)
 	if _, err := os.Lstat(dir); err == nil && !opt.Replace {
@@ -123,13 +123,13 @@ func (t *tree) fill(ctx context.Context) error {
 }
 
 // place returns the path of a key below the new tree, with its directories made. Keys
-// of a State are clean relative paths, and nobody else writes here.
+// of a State are clean relative paths, and no other process writes here.
 func (t *tree) place(key string) (string, error) {
 	path := filepath.Join(t.root, filepath.FromSlash(key))
 	return path, t.mkdir(filepath.Dir(path))
 }
 
-// mkdir makes directories with a mode that no umask changes.
+// mkdir makes directories with a mode that the umask does not change.
 func (t *tree) mkdir(path string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return nil
@@ -190,8 +190,8 @@ func relative(from, to string) (string, error) {
 	return filepath.Rel(from, to)
 }
 
-// links makes the boot links. A copied file would not do: the boot loader must
-// load what was verified.
+// links makes the boot links. They are hard links and not copies, because the boot
+// loader must load the files that were verified.
 func (t *tree) links() error {
 	if t.opt.NoBootLinks {
 		return nil
@@ -236,7 +236,7 @@ func (t *tree) times() error {
 }
 
 // finish makes the tree durable and gives it its name. An older tree is exchanged
-// in one step, so that the name always leads to a whole one.
+// atomically, so that the name always refers to a complete tree.
 func (t *tree) finish() error {
 	if err := atomicfile.SyncFS(t.root); err != nil {
 		return err

@@ -17,10 +17,10 @@ import (
 // ErrDamaged is wrapped by the errors about a trail that differs from its state.
 var ErrDamaged = errors.New("trail differs from its state")
 
-// verify compares a trail with its state: every object must be the very file of
-// the store (copies of ".bind" files excepted) and every inline value must have
-// the state's JSON value. With content also each object is hashed, once, unless
-// skip says not to for its path. Every difference is reported.
+// verify compares a trail with its state: every object must be the same inode as in
+// the store (copies of ".bind" files excepted) and every inline value must have the
+// state's JSON value. With content each object is also hashed, once, unless skip
+// returns true for its path. Every difference is reported.
 func verify(ctx context.Context, dir string, st *state.State, store *objects.Store, content bool, skip func(path string) bool) error {
 	var errs []error
 	hashed := map[string]bool{}
