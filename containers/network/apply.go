@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// take puts a lease into effect, or takes away the one that is no more.
+// take applies a lease, or removes the one that was lost.
 func (m *manager) take(msg lead) {
 	l, ok := m.links[msg.index]
 	if !ok || msg.ctx.Err() != nil {
@@ -36,7 +36,7 @@ func (m *manager) take(msg lead) {
 	}
 }
 
-// routes are the classless routes, or the default route when there are none.
+// routes returns the classless routes, or the default route when there are none.
 func (l *lease) routes() []route {
 	if len(l.Routes) > 0 || !l.Gateway.IsValid() {
 		return l.Routes
@@ -63,8 +63,8 @@ func (m *manager) setStatic(l *link) {
 	m.writeResolv()
 }
 
-// setAddr adds or refreshes an address. The kernel removes it by itself when the
-// lifetime is over, even if this program is gone; 0 is for ever.
+// setAddr adds or refreshes an address. The kernel removes it when the lifetime is over,
+// even if this program has ended; 0 is for ever.
 func (m *manager) setAddr(l *link, p netip.Prefix, life time.Duration) {
 	a := &netlink.Addr{IPNet: ipNet(p), ValidLft: int(life / time.Second), PreferedLft: int(life / time.Second)}
 	if err := netlink.AddrReplace(byIndex(l.index), a); err != nil {
@@ -72,8 +72,8 @@ func (m *manager) setAddr(l *link, p netip.Prefix, life time.Duration) {
 	}
 }
 
-// setRoute adds a route; interfaces found later get a worse metric, so that
-// several default routes can stand side by side.
+// setRoute adds a route. Interfaces found later get a higher metric, so that there can be
+// several default routes.
 func (m *manager) setRoute(l *link, r route) {
 	const base = 100
 	nr := &netlink.Route{LinkIndex: l.index, Dst: ipNet(r.To), Priority: base + l.index, Protocol: unix.RTPROT_DHCP}
@@ -89,7 +89,7 @@ func (m *manager) setRoute(l *link, r route) {
 	}
 }
 
-// drop removes the addresses that we set; their routes go with them.
+// drop removes the addresses and routes that this program has set.
 func (m *manager) drop(l *link) {
 	if l.lease != nil {
 		for _, r := range l.lease.routes() {

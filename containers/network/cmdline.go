@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Mode is how an address family gets its addresses.
+// Mode is the way an address family gets its addresses.
 type Mode int
 
 // The modes. Auto is DHCP for IPv4 and router advertisements for IPv6.
@@ -21,18 +21,17 @@ const (
 type Family struct {
 	Mode    Mode
 	Prefix  netip.Prefix // Static: address and length
-	Gateway netip.Addr   // Static: default router; zero for none
+	Gateway netip.Addr   // Static: default router; the zero value is none
 }
 
-// Options are the pvnet_ words of the kernel command line (manual: Network
-// Platforms). The zero value is what an empty command line means: Ethernet, DHCP,
-// router advertisements.
+// Options are the pvnet_ parameters of the kernel command line (manual: Network
+// Platforms). The zero value is the default: Ethernet, DHCP, router advertisements.
 //
 //	pvnet_type      ethernet (or gadget: a USB gadget's Ethernet); wifi is not supported
 //	pvnet_ipv4      off | dhcp | address/netmask/gateway; the mask may be a length
-//	pvnet_address   another name of pvnet_ipv4
+//	pvnet_address   alias of pvnet_ipv4
 //	pvnet_ipv6      off | auto | address/length/gateway
-//	pvnet_dns       comma list of name servers; default: what DHCP says
+//	pvnet_dns       comma-separated name servers; default: those of DHCP
 //	pvnet_ifname    name of the one interface to use; default: every Ethernet interface
 //	pvnet_ssid, pvnet_pass, pvnet_security   Wi-Fi; not supported by this container
 type Options struct {
@@ -41,8 +40,8 @@ type Options struct {
 	Interface  string
 }
 
-// ParseCmdline reads the pvnet_ words. A wrong word is left out and named in the
-// returned problems; the network comes up with the rest.
+// ParseCmdline reads the pvnet_ parameters. It skips a parameter that is not valid and
+// returns a problem that names it; the network comes up with the others.
 func ParseCmdline(line string) (Options, []error) {
 	var o Options
 	var problems []error
@@ -58,7 +57,7 @@ func ParseCmdline(line string) (Options, []error) {
 	return o, problems
 }
 
-// shown hides the Wi-Fi password.
+// shown returns the value for messages; it hides the Wi-Fi password.
 func shown(name, value string) string {
 	if name == "pvnet_pass" {
 		return "********"
@@ -80,9 +79,9 @@ func (o *Options) set(name, value string) (err error) {
 	case "pvnet_ifname":
 		return o.setInterface(value)
 	case "pvnet_ssid", "pvnet_pass", "pvnet_security":
-		return fmt.Errorf("this container has no Wi-Fi")
+		return fmt.Errorf("this container does not support Wi-Fi")
 	}
-	return fmt.Errorf("unknown; known are pvnet_type, pvnet_ipv4, pvnet_ipv6, pvnet_dns, pvnet_ifname")
+	return fmt.Errorf("unknown; use pvnet_type, pvnet_ipv4, pvnet_ipv6, pvnet_dns or pvnet_ifname")
 }
 
 func checkType(value string) error {
@@ -90,7 +89,7 @@ func checkType(value string) error {
 	case "ethernet", "gadget", "":
 		return nil
 	case "wifi":
-		return fmt.Errorf("this container has no Wi-Fi; Ethernet comes up instead")
+		return fmt.Errorf("this container does not support Wi-Fi; using Ethernet")
 	}
 	return fmt.Errorf("must be ethernet or gadget")
 }
@@ -98,7 +97,7 @@ func checkType(value string) error {
 func (o *Options) setInterface(value string) error {
 	const maxName = 15 // IFNAMSIZ with its NUL
 	if value == "" || len(value) > maxName || strings.ContainsAny(value, "/ \t") {
-		return fmt.Errorf("not the name of an interface")
+		return fmt.Errorf("not a valid interface name")
 	}
 	o.Interface = value
 	return nil
@@ -125,11 +124,11 @@ func (f *Family) set(value, auto string, family func(netip.Addr) bool) error {
 func parseStatic(value string, family func(netip.Addr) bool) (Family, error) {
 	parts := strings.Split(value, "/")
 	if len(parts) < 2 || len(parts) > 3 {
-		return Family{}, fmt.Errorf("%d parts", len(parts))
+		return Family{}, fmt.Errorf("%d fields", len(parts))
 	}
 	addr, err := netip.ParseAddr(parts[0])
 	if err != nil || !family(addr) {
-		return Family{}, fmt.Errorf("%q is not such an address", parts[0])
+		return Family{}, fmt.Errorf("%q is not an address of this family", parts[0])
 	}
 	bits, err := parseMask(parts[1], addr.BitLen())
 	if err != nil {
@@ -144,17 +143,17 @@ func parseStatic(value string, family func(netip.Addr) bool) (Family, error) {
 	return f, nil
 }
 
-// parseMask reads a length or a dotted netmask.
+// parseMask reads a prefix length or a dotted netmask.
 func parseMask(s string, most int) (int, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n < 0 || n > most {
-			return 0, fmt.Errorf("length %d is not within 0..%d", n, most)
+			return 0, fmt.Errorf("prefix length %d is not from 0 to %d", n, most)
 		}
 		return n, nil
 	}
 	addr, err := netip.ParseAddr(s)
 	if err != nil || !addr.Is4() || most != 32 {
-		return 0, fmt.Errorf("%q is neither a length nor a netmask", s)
+		return 0, fmt.Errorf("%q is neither a prefix length nor a netmask", s)
 	}
 	bits := 0
 	gap := false
@@ -162,7 +161,7 @@ func parseMask(s string, most int) (int, error) {
 		for i := 7; i >= 0; i-- {
 			one := b>>i&1 == 1
 			if one && gap {
-				return 0, fmt.Errorf("netmask %s has a gap", s)
+				return 0, fmt.Errorf("netmask %s is not contiguous", s)
 			}
 			if one {
 				bits++

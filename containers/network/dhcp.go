@@ -12,14 +12,14 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 )
 
-// lease is what a DHCP server gave, in the terms of RFC 2131 section 4.4.5.
+// lease is a lease from a DHCP server, in the terms of RFC 2131 section 4.4.5.
 type lease struct {
 	Prefix  netip.Prefix
 	Gateway netip.Addr
 	Routes  []route // classless static routes, RFC 3442; they replace the gateway
 	DNS     []netip.Addr
 	Domain  string
-	MTU     int // 0: not said
+	MTU     int // 0: not given
 
 	got    time.Time
 	renew  time.Duration // T1
@@ -33,8 +33,8 @@ type route struct {
 	Via netip.Addr
 }
 
-// newLease reads a server's answer. T1 and T2 default to 1/2 and 7/8 of the lease
-// and are brought into order when the server's are not.
+// newLease reads a server's answer. T1 and T2 default to 1/2 and 7/8 of the lease time,
+// also when the server's values are out of order.
 func newLease(raw *nclient4.Lease) (*lease, error) {
 	ack := raw.ACK
 	addr, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())
@@ -84,19 +84,19 @@ func (l *lease) setTimes(ack *dhcpv4.DHCPv4) {
 	}
 }
 
-// phase is what is due in the life of a lease.
+// phase is the state of a lease.
 type phase int
 
 const (
-	bound     phase = iota // nothing yet
-	renewing               // ask the server that gave it
+	bound     phase = iota // nothing to do
+	renewing               // ask the server that granted it
 	rebinding              // ask any server
-	expired                // the address must go
+	expired                // remove the address
 )
 
-// at returns the phase of a lease at a time, and when to look again: the start of
-// the next phase, or half of the time until then after a try failed, but not
-// sooner than a minute (RFC 2131 section 4.4.5) unless the phase ends first.
+// at returns the phase of a lease at a time, and how long to wait: until the next phase,
+// or half of that time before another try, but at least a minute (RFC 2131 section
+// 4.4.5) unless the phase ends first.
 func (l *lease) at(now time.Time) (phase, time.Duration) {
 	age := now.Sub(l.got)
 	until := func(end time.Duration) time.Duration {
@@ -114,13 +114,13 @@ func (l *lease) at(now time.Time) (phase, time.Duration) {
 	return bound, l.renew - age
 }
 
-// A dhcpClient speaks to the servers of one interface.
+// A dhcpClient talks to the DHCP servers of one interface.
 type dhcpClient interface {
 	request(ctx context.Context) (*lease, error)
 	extend(ctx context.Context, l *lease, how phase) (*lease, error)
 }
 
-// wireClient is the dhcpClient on packet sockets.
+// wireClient is a dhcpClient that uses packet sockets.
 type wireClient struct{ ifname string }
 
 var _ dhcpClient = wireClient{}
@@ -139,8 +139,9 @@ func (w wireClient) request(ctx context.Context) (*lease, error) {
 	return newLease(raw)
 }
 
-// extend asks to keep a lease: its server by unicast when renewing, any server by
-// broadcast when rebinding. A refusal is *nclient4.ErrNak.
+// extend requests the extension of a lease: from its server by unicast when renewing,
+// from any server by broadcast when rebinding. The error of a refusal is
+// *nclient4.ErrNak.
 func (w wireClient) extend(ctx context.Context, l *lease, how phase) (*lease, error) {
 	var opts []nclient4.ClientOpt
 	if how == renewing {
@@ -180,8 +181,8 @@ func rebind(ctx context.Context, c *nclient4.Client, l *lease) (*lease, error) {
 	return newLease(&nclient4.Lease{Offer: ack, ACK: ack, CreationTime: time.Now()})
 }
 
-// runDHCP keeps an interface supplied with a lease until ctx ends. It calls have
-// with every new or extended lease and have(nil) when there is none any more.
+// runDHCP gets and extends leases for an interface until ctx ends. It calls have with
+// every new or extended lease and have(nil) when a lease is lost.
 func runDHCP(ctx context.Context, c dhcpClient, clock clock, have func(*lease), logf func(string, ...any)) {
 	wait := time.Second
 	for ctx.Err() == nil {
@@ -230,7 +231,7 @@ func keepLease(ctx context.Context, c dhcpClient, clock clock, l *lease, have fu
 	}
 }
 
-// clock is time, so that tests need not wait.
+// clock provides the time; tests replace it so that they do not wait.
 type clock interface {
 	now() time.Time
 	sleep(context.Context, time.Duration)

@@ -1,18 +1,18 @@
 // Package network brings up a device's Ethernet: the program of the starter
 // container "network".
 //
-// It listens to the kernel's link and address events. Every Ethernet interface is
-// set up; while it has a carrier a goroutine keeps it supplied with a lease (RFC
-// 2131) or a fixed address. Addresses are published in device metadata, name
-// servers go to resolv.conf. IPv6 is left to the kernel's own handling of router
-// advertisements (RFC 4861).
+// It listens to the kernel's link and address events. It sets every Ethernet interface
+// up; while the interface has a carrier, it has a lease (RFC 2131), which a goroutine
+// extends, or a fixed address. Addresses are published in device metadata, name servers
+// are written to resolv.conf. The kernel itself handles IPv6 router advertisements
+// (RFC 4861).
 //
 //	event                   effect
 //	interface appears       set up
 //	carrier                 DHCP starts, or the fixed address is set
 //	lease new or extended   address with its lifetime, routes, resolv.conf
-//	lease lost, refused     address and routes go, DHCP starts again
-//	no carrier, interface gone   DHCP ends, address and routes go
+//	lease lost, refused     address and routes are removed, DHCP starts again
+//	no carrier or interface DHCP ends, address and routes are removed
 package network
 
 import (
@@ -28,7 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Config says where the program's surroundings are.
+// Config is the configuration of [Run].
 type Config struct {
 	Options
 	// ResolvConf is the file that name servers are written to. It is written in
@@ -47,7 +47,7 @@ type manager struct {
 	pub   *publisher
 }
 
-// link is an interface that we look after.
+// link is an interface that the program manages.
 type link struct {
 	linkState
 	index  int
@@ -57,7 +57,7 @@ type link struct {
 	lease  *lease
 }
 
-// linkState is what gets published.
+// linkState is the published state of an interface.
 type linkState struct {
 	name  string
 	mac   string
@@ -67,13 +67,13 @@ type linkState struct {
 // lead is a message of a DHCP goroutine: the lease that the interface now has.
 type lead struct {
 	index int
-	ctx   context.Context // of the goroutine; a finished one's message is void
+	ctx   context.Context // of the goroutine; when it has ended, the message is ignored
 	lease *lease
 	done  chan struct{} // closed when the lease is in effect
 }
 
-// Run looks after the network until ctx ends. Addresses stay in place then: a
-// restart of the container should not cut connections.
+// Run manages the network until ctx ends. It then leaves the addresses in place: a
+// restart of the container should not break connections.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = log.Default()
@@ -109,12 +109,12 @@ func (m *manager) loop(ctx context.Context, links chan netlink.LinkUpdate, addrs
 			return nil
 		case ev, ok := <-links:
 			if !ok {
-				return fmt.Errorf("listening to link events: the kernel ended it")
+				return fmt.Errorf("listening to link events: the subscription has ended")
 			}
 			m.linkEvent(ctx, ev)
 		case ev, ok := <-addrs:
 			if !ok {
-				return fmt.Errorf("listening to address events: the kernel ended it")
+				return fmt.Errorf("listening to address events: the subscription has ended")
 			}
 			m.addrEvent(ev)
 		case l := <-m.leads:
@@ -124,8 +124,8 @@ func (m *manager) loop(ctx context.Context, links chan netlink.LinkUpdate, addrs
 	}
 }
 
-// wanted tells the interfaces to look after: hardware Ethernet, not bridges,
-// tunnels or container ends, which other programs made for a purpose.
+// wanted reports whether to manage an interface: Ethernet hardware, but no bridges,
+// tunnels or veth pairs, which other programs have made.
 func (m *manager) wanted(l netlink.Link) bool {
 	a := l.Attrs()
 	if m.Interface != "" {
@@ -190,8 +190,8 @@ func (m *manager) setCarrier(ctx context.Context, l *link, carrier bool) {
 		func(format string, args ...any) { m.Log.Printf(name+": "+format, args...) })
 }
 
-// tell hands a lease to the goroutine that owns the state and waits until it is
-// in effect.
+// tell sends a lease to the goroutine that owns the state and waits until it is in
+// effect.
 func (m *manager) tell(ctx context.Context, index int, got *lease) {
 	l := lead{index, ctx, got, make(chan struct{})}
 	select {
@@ -201,7 +201,7 @@ func (m *manager) tell(ctx context.Context, index int, got *lease) {
 	}
 }
 
-// halt ends what a carrier began.
+// halt ends DHCP on an interface and removes its addresses.
 func (m *manager) halt(l *link) {
 	if l.stop != nil {
 		l.stop()
@@ -259,8 +259,8 @@ func (m *manager) publish() {
 	m.pub.offer(encodeMeta(states))
 }
 
-// writeResolv writes the name servers of all interfaces, in the order of their
-// numbers. Without any the file is left alone: somebody else may have filled it.
+// writeResolv writes the name servers of all interfaces, in the order of their indexes.
+// Without name servers it does not touch the file, which others may have written.
 func (m *manager) writeResolv() {
 	if m.ResolvConf == "" {
 		return
@@ -279,7 +279,7 @@ func (m *manager) writeResolv() {
 	}
 }
 
-// resolvConf makes the content of resolv.conf; the C libraries read three servers.
+// resolvConf returns the content of resolv.conf; the C libraries use three servers.
 func resolvConf(fixed []netip.Addr, links []*link) string {
 	const most = 3
 	var b strings.Builder
@@ -307,7 +307,8 @@ func resolvConf(fixed []netip.Addr, links []*link) string {
 	return b.String()
 }
 
-// plainDomain refuses what a hostile server could smuggle into the file.
+// plainDomain reports whether a text is a plain domain name, so that a hostile server
+// cannot inject lines into the file.
 func plainDomain(s string) bool {
 	for _, c := range s {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'

@@ -12,10 +12,10 @@ import (
 
 // MetaKey is the device metadata key under which the addresses are published. Its
 // value is an object with "<if>.mac", "<if>.ipv4" and "<if>.ipv6", each a list,
-// like the runtime's own key "interfaces", with lengths behind the addresses.
+// like the runtime's own key "interfaces", but with prefix lengths.
 const MetaKey = "network.interfaces"
 
-// encodeMeta makes the value of MetaKey.
+// encodeMeta returns the value for MetaKey.
 func encodeMeta(links []linkState) []byte {
 	out := map[string][]string{}
 	for _, l := range links {
@@ -30,14 +30,14 @@ func encodeMeta(links []linkState) []byte {
 			out[l.name+family] = append(out[l.name+family], p.String())
 		}
 	}
-	data, err := json.Marshal(out) // map keys come out sorted
+	data, err := json.Marshal(out) // Marshal sorts map keys
 	if err != nil {
 		return []byte("{}") // strings always marshal
 	}
 	return data
 }
 
-// putMeta stores a value of device metadata through the control socket.
+// putMeta sets a value of device metadata through the control socket.
 func putMeta(ctx context.Context, socket, key string, value []byte) error {
 	const limit = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -65,7 +65,7 @@ func putMeta(ctx context.Context, socket, key string, value []byte) error {
 	return nil
 }
 
-// publisher sends the newest value and drops those that came in between.
+// publisher sends the newest value and drops older ones.
 type publisher struct {
 	values chan []byte
 }
@@ -81,8 +81,8 @@ func (p *publisher) offer(v []byte) {
 	p.values <- v
 }
 
-// run sends until ctx ends; what fails is tried again with growing pauses, but a
-// newer value goes first.
+// run sends values until ctx ends. It retries a failed one with growing pauses, unless
+// there is a newer value.
 func (p *publisher) run(ctx context.Context, put func([]byte) error, logf func(string, ...any)) {
 	var last string
 	for {

@@ -1,7 +1,6 @@
-// Package devices holds the rules about which device nodes a control group may make,
-// read and write, and gives them to the kernel: as an eBPF program on a cgroup v2
-// group (Linux 4.15, CONFIG_CGROUP_BPF), or as lines for a group of the v1 controller
-// "devices".
+// Package devices restricts which device nodes the processes of a control group may
+// make, read and write: by an eBPF program on a cgroup v2 group (Linux 4.15,
+// CONFIG_CGROUP_BPF), or by rules for a group of the v1 controller "devices".
 //
 // A rule is written as for the v1 controller (kernel documentation, cgroup-v1/devices):
 //
@@ -9,10 +8,10 @@
 //	c 1:3 rwm          a character device: read, write, mknod
 //	b 8:* r            all block devices of a major number, reading
 //
-// Without rules everything is allowed. The last rule that speaks of a device and a
-// kind of access decides about it, on both sorts of groups as far as the v1
-// controller can: it keeps exceptions from "all" or "none", and a deny takes away
-// only exceptions that name the very same device.
+// Without rules everything is allowed. The last rule that matches a device and a kind
+// of access decides. The v1 controller does so only in part: it keeps exceptions from
+// "all" or "none", and a deny removes only exceptions that name exactly the same
+// device.
 package devices
 
 import (
@@ -40,14 +39,14 @@ const Any = -1
 // Rule allows or denies access to devices.
 type Rule struct {
 	Allow bool
-	// Type is 'b' for block, 'c' for character devices, 'a' for everything; then the
-	// rest does not count.
+	// Type is 'b' for block devices, 'c' for character devices, or 'a' for everything,
+	// which ignores the other fields but Allow.
 	Type         byte
 	Major, Minor int32 // or Any
 	Access       Access
 }
 
-// List is rules in the order in which they were given.
+// List is a list of rules; later ones override earlier ones.
 type List []Rule
 
 // Parse reads the text of one rule.
@@ -57,7 +56,7 @@ func Parse(allow bool, text string) (Rule, error) {
 		return Rule{Allow: allow, Type: 'a', Major: Any, Minor: Any, Access: all}, nil
 	}
 	if len(f) != 3 || f[0] != "b" && f[0] != "c" {
-		return Rule{}, fmt.Errorf("%.80q is not a rule for devices; expected a, or TYPE MAJOR:MINOR ACCESS as in c 1:3 rwm", text)
+		return Rule{}, fmt.Errorf("%.80q is not a device rule; expected a, or TYPE MAJOR:MINOR ACCESS as in c 1:3 rwm", text)
 	}
 	r := Rule{Allow: allow, Type: f[0][0]}
 	major, minor, ok := strings.Cut(f[1], ":")
@@ -74,7 +73,7 @@ func Parse(allow bool, text string) (Rule, error) {
 	for _, c := range f[2] {
 		i := strings.IndexRune("mrw", c)
 		if i < 0 {
-			return Rule{}, fmt.Errorf("%.80q: %q is not a kind of access; they are r, w and m", text, c)
+			return Rule{}, fmt.Errorf("%.80q: %q is not a kind of access; expected r, w or m", text, c)
 		}
 		r.Access |= 1 << i
 	}
@@ -113,8 +112,8 @@ func (r Rule) String() string {
 	return string(r.Type) + " " + text(r.Major) + ":" + text(r.Minor) + " " + access.String()
 }
 
-// effective drops the rules that a later one about everything replaces; base is what
-// holds where none of the others speaks.
+// effective drops the rules before the last rule about everything; base is what holds
+// for devices that no other rule matches.
 func (l List) effective() (base bool, rest List) {
 	base = true
 	for _, r := range l {
@@ -127,7 +126,7 @@ func (l List) effective() (base bool, rest List) {
 	return base, rest
 }
 
-// Restricts reports whether the list takes anything away.
+// Restricts reports whether the list denies anything.
 func (l List) Restricts() bool {
 	base, rest := l.effective()
 	if !base {
@@ -141,7 +140,7 @@ func (l List) Restricts() bool {
 	return false
 }
 
-// Permits reports whether the list allows all the access to a device.
+// Permits reports whether the list allows all kinds of access to a device.
 func (l List) Permits(kind byte, major, minor uint32, access Access) bool {
 	base, rest := l.effective()
 	for bit := Mknod; bit <= Write; bit <<= 1 {
@@ -165,7 +164,8 @@ func (r Rule) matches(kind byte, major, minor uint32) bool {
 	return r.Type == kind && (r.Major == Any || uint32(r.Major) == major) && (r.Minor == Any || uint32(r.Minor) == minor)
 }
 
-// Write gives the list to a group of the v1 controller "devices" through its directory.
+// Write writes the list to a group of the v1 controller "devices", given by its
+// directory.
 func (l List) Write(group string) error {
 	for _, r := range l {
 		file := "devices.deny"

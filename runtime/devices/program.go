@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoBPF says that the kernel cannot restrict devices on cgroup v2 groups.
+// ErrNoBPF means that the kernel cannot restrict devices on cgroup v2 groups.
 var ErrNoBPF = errors.New("the kernel has no eBPF programs for control groups (CONFIG_CGROUP_BPF)")
 
 // Fields of struct bpf_cgroup_dev_ctx (linux/bpf.h).
@@ -31,7 +31,7 @@ const (
 	minor
 )
 
-// Types of devices as the kernel counts them (BPF_DEVCG_DEV_*).
+// Types of devices (BPF_DEVCG_DEV_*).
 var kinds = map[byte]int32{'b': 1, 'c': 2}
 
 // insn is one instruction of struct bpf_insn.
@@ -42,9 +42,9 @@ type insn struct {
 	imm      int32
 }
 
-// program is the list as instructions. Rules are tried from the last to the first;
-// each takes the kinds of access away that it allows, and the first that denies one
-// which is still there ends it.
+// program returns the list as instructions. Rules are tried from the last to the first;
+// each removes the kinds of access that it allows, and the first that denies a
+// remaining one ends the program.
 func (l List) program() []insn {
 	base, rest := l.effective()
 	p := []insn{
@@ -69,7 +69,8 @@ func (l List) program() []insn {
 
 var exit = insn{code: unix.BPF_JMP | unix.BPF_EXIT}
 
-// program is one rule: what it does with devices that match, behind jumps over it.
+// program returns the instructions of one rule: jumps over it for devices that do not
+// match, then its effect.
 func (r Rule) program() []insn {
 	act := []insn{{unix.BPF_ALU64 | unix.BPF_AND | unix.BPF_K, left, 0, 0, int32(all &^ r.Access)}}
 	if !r.Allow {
@@ -93,7 +94,7 @@ func (r Rule) program() []insn {
 }
 
 // encode writes instructions as the kernel reads them: in the byte order of the
-// machine, in which the two registers of a byte change places too.
+// machine, which also decides the order of the two registers in a byte.
 func encode(p []insn, order binary.ByteOrder) []byte {
 	var b []byte
 	for _, in := range p {
@@ -128,25 +129,25 @@ type attachAttr struct {
 	target, prog, attachType, flags uint32
 }
 
-// Attach lets the list govern a cgroup v2 group and those below it, given by the
-// descriptor of its directory, for as long as the group exists. Processes may add
-// programs of their own below, which can only take more away. The error is
-// [ErrNoBPF] when the kernel cannot.
+// Attach applies the list to a cgroup v2 group, given by the descriptor of its
+// directory, and to the groups below it, for as long as the group exists. Processes may
+// add programs to the groups below, which can only deny more. The error is [ErrNoBPF]
+// when the kernel does not support it.
 func (l List) Attach(group int) error {
 	prog, err := load(encode(l.program(), machineOrder()))
 	if err != nil {
-		return fmt.Errorf("loading the rules for devices: %w", err)
+		return fmt.Errorf("loading the device rules: %w", err)
 	}
 	defer unix.Close(prog)
 	attr := attachAttr{uint32(group), uint32(prog), unix.BPF_CGROUP_DEVICE, unix.BPF_F_ALLOW_MULTI}
 	if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
-		return fmt.Errorf("attaching the rules for devices: %w", err)
+		return fmt.Errorf("attaching the device rules: %w", err)
 	}
 	return nil
 }
 
-// load gives a program to the kernel. Before Linux 5.11 its memory counts as locked
-// memory, of which there may not be enough; the limit is lifted for the call.
+// load loads a program into the kernel. Before Linux 5.11 its memory counts as locked
+// memory, whose limit may be too low; load raises the limit for the call.
 func load(code []byte) (int, error) {
 	license := []byte("GPL\x00")
 	attr := loadAttr{

@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Budget is how much storage the log directory may take, with the marks derived
-// from it (manual: log directory size management).
+// Budget is how much storage the log directory may take, and the limits derived from it
+// (manual: log directory size management).
 type Budget struct {
 	Total  int64 // of all log files
 	High   int64 // clean up above it
-	Low    int64 // until below it
+	Low    int64 // clean up until below it
 	Rotate int64 // size at which one file is rotated
 }
 
-// The factors when they are not set.
+// Defaults of the factors.
 const (
 	defaultHysteresis = 4
 	defaultRotate     = 5
@@ -35,8 +35,8 @@ var units = map[string]int64{
 }
 
 // parseMaxSize reads PV_LOG_DIR_MAXSIZE for a partition of capacity bytes: bytes with
-// an optional unit, a percentage, or 0 for automatic, which is auto. A value that
-// is none of these or more than the partition is an error; auto is returned with it.
+// an optional unit, a percentage, or 0 for auto. For any other value, or one larger than
+// the partition, it returns auto and an error.
 func parseMaxSize(text string, capacity, auto int64) (int64, error) {
 	text = strings.TrimSpace(text)
 	digits := strings.TrimRight(text, "%BbKkMmGgTt")
@@ -56,7 +56,7 @@ func parseMaxSize(text string, capacity, auto int64) (int64, error) {
 	return n * factor, nil
 }
 
-// newBudget derives the marks. Factors below 1 mean the defaults.
+// newBudget derives the limits. Factors below 1 mean the defaults.
 func newBudget(total int64, hysteresis, rotate int) Budget {
 	if hysteresis < 1 {
 		hysteresis = defaultHysteresis
@@ -73,7 +73,7 @@ func newBudget(total int64, hysteresis, rotate int) Budget {
 func capacityOf(dir string) (capacity, auto int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, 0, fmt.Errorf("asking for the size of the partition of %s: %w", dir, err)
+		return 0, 0, fmt.Errorf("reading the size of the partition of %s: %w", dir, err)
 	}
 	capacity = int64(st.Blocks * uint64(st.Bsize))
 	if int64(st.Type) == unix.TMPFS_MAGIC { //nolint:unconvert // 32 bits wide on some architectures
@@ -86,16 +86,15 @@ func capacityOf(dir string) (capacity, auto int64, err error) {
 type logged struct {
 	path   string
 	size   int64
-	number int // of a rotated file, -1 of a live one
+	number int // of a rotated file; -1 for a live one
 	age    int64
 }
 
-// survey lists the log files below dir. Files that are just being written under
-// a temporary name are not among them.
+// survey lists the log files below dir, without temporary files that are being written.
 func survey(dir string) (files []logged, total int64) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || isTemporary(d.Name()) {
-			return nil //nolint:nilerr // what went away meanwhile takes no space
+			return nil //nolint:nilerr // a removed file takes no space
 		}
 		st, err := d.Info()
 		if err != nil {
@@ -115,7 +114,7 @@ func survey(dir string) (files []logged, total int64) {
 	return files, total
 }
 
-// isTemporary recognises what atomicfile has not given its name yet.
+// isTemporary reports whether a file is a temporary file of package atomicfile.
 func isTemporary(name string) bool {
 	return strings.HasPrefix(name, ".") && strings.Contains(name, ".tmp-")
 }
@@ -130,9 +129,9 @@ func removeLeftovers(dir string) {
 	})
 }
 
-// cleanUp deletes files below dir until they take less than low, and returns what
-// they take then: rotated files first, the lowest number of the fullest directory, whether
-// compressed already or not; then files of other revisions than live.
+// cleanUp deletes files below dir until they take less than low, and returns their
+// remaining size. It deletes rotated files first, the lowest number of the largest
+// directory, compressed or not; then files of other revisions than live.
 func cleanUp(dir, live string, low int64) int64 {
 	files, total := survey(dir)
 	for _, want := range []func(*logged) bool{
@@ -153,7 +152,8 @@ func cleanUp(dir, live string, low int64) int64 {
 	return total
 }
 
-// nextVictim is the oldest wanted file of the fullest directory that has one.
+// nextVictim returns the index of the oldest file that want accepts in the largest
+// directory that has one.
 func nextVictim(files []logged, want func(*logged) bool) int {
 	weight := map[string]int64{}
 	for _, f := range files {

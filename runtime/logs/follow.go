@@ -17,49 +17,49 @@ import (
 // Bounds of following the files of one container.
 const (
 	maxFollowed  = 32                    // files
-	tailSize     = 64                    // bytes compared to notice that a file was written anew
-	followPiece  = 32 << 10              // bytes read at once, and the longest line that stays whole
-	followGather = 10 * time.Millisecond // between two looks at files that grow
-	saveEvery    = time.Second           // between two times that positions are saved
-	followRetry  = 5 * time.Second       // when a file could not be looked for
-	detachTime   = 5 * time.Second       // for the last look
+	tailSize     = 64                    // bytes compared to notice that a file was rewritten
+	followPiece  = 32 << 10              // bytes read at once, and the longest line that is not split
+	followGather = 10 * time.Millisecond // between two passes over growing files
+	saveEvery    = time.Second           // between two saves of positions
+	followRetry  = 5 * time.Second       // after an error while opening a file
+	detachTime   = 5 * time.Second       // for the last pass
 )
 
 // File is a log file that a container declares (manual: container logger).
 type File struct {
-	// Path is the file's in the container; whatever it is, it cannot lead out.
+	// Path is the file's path in the container; it cannot lead out of its root.
 	Path string
-	// MaxSize in bytes, with Truncate: a file that has been read and is as large is
-	// emptied, unless its name is a symbolic link or it has other names too. 0: never.
+	// MaxSize in bytes, with Truncate: a file of this size is emptied when it has been
+	// read, unless its name is a symbolic link or it has other names. 0: never.
 	MaxSize  int64
 	Truncate bool
 }
 
-// DefaultFiles are followed in every container (manual: loggers).
+// DefaultFiles returns the files that are followed in every container (manual: loggers).
 func DefaultFiles() []File {
 	return []File{{Path: "/var/log/syslog"}, {Path: "/var/log/messages"}}
 }
 
-// Files says what to follow in one container.
+// Files are the files to follow in one container.
 type Files struct {
 	Platform string // the container's name
-	List     []File // of two for one path the first counts
+	List     []File // of two with the same path, the first counts
 	// Open opens a file below /proc/PID of the container's init, "root" or
 	// "mountinfo", and fails when that process has ended.
 	Open func(name string, flags int) (*os.File, error)
-	// Positions is a file that keeps the positions in files on file systems without
-	// extended attributes; its directory must exist. Empty: those start anew.
+	// Positions is a file for the positions in files on file systems without extended
+	// attributes; its directory must exist. Empty: such files are read from the start.
 	Positions string
 }
 
-// Follower follows the log files of one container. How far each has been read is
-// kept in the file's extended attribute trusted.pv.logger.pos, as decimal text, or
-// beside it, so that nothing is logged twice after a restart.
+// Follower follows the log files of one container. How far each has been read is kept in
+// the file's extended attribute trusted.pv.logger.pos, as decimal text, or in
+// [Files].Positions, so that nothing is logged twice after a restart.
 //
-// The kernel tells of changes: inotify of files and directories, poll(2) on mountinfo of
+// Inotify reports changes of files and directories, and poll(2) on mountinfo reports
 // mounts that hide or show files. Paths are resolved inside the container's root
-// (openat2(2), RESOLVE_IN_ROOT), and only plain files of real file systems are read,
-// so that nothing outside can be had through a link, and nobody waits for a FIFO.
+// (openat2(2), RESOLVE_IN_ROOT), and only plain files of real file systems are read, so
+// that links cannot lead outside and the follower never blocks on a FIFO.
 type Follower struct {
 	s      *Server
 	o      Files
@@ -74,7 +74,7 @@ type Follower struct {
 	saved  time.Time
 }
 
-// Follow starts following. [Follower.Close] ends it.
+// Follow starts following files. [Follower.Close] ends it.
 func (s *Server) Follow(o Files) (*Follower, error) {
 	f := &Follower{s: s, o: o, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	seen := map[string]bool{}
@@ -84,7 +84,7 @@ func (s *Server) Follow(o Files) (*Follower, error) {
 			continue
 		}
 		if len(f.files) == maxFollowed {
-			return nil, fmt.Errorf("following the log files of %s: there are more than %d", o.Platform, maxFollowed)
+			return nil, fmt.Errorf("following the log files of %s: more than %d files", o.Platform, maxFollowed)
 		}
 		seen[file.Path] = true
 		f.files = append(f.files, &followed{File: file, dir: noWatch, self: noWatch})
@@ -99,8 +99,8 @@ func (s *Server) Follow(o Files) (*Follower, error) {
 	return f, nil
 }
 
-// Close takes what the files still hold, saves the positions and lets go of the
-// container. It may be called more than once.
+// Close logs the rest of the files, saves the positions and releases the container. It
+// may be called more than once.
 func (f *Follower) Close() {
 	f.once.Do(func() {
 		if f.mounts != nil {
@@ -115,7 +115,7 @@ func (f *Follower) Close() {
 	})
 }
 
-// look asks for another look at the files.
+// look requests another pass over the files.
 func (f *Follower) look(renew bool) {
 	if renew {
 		f.renew.Store(true)
@@ -126,11 +126,11 @@ func (f *Follower) look(renew bool) {
 	}
 }
 
-// watchMounts asks for a look whenever the container mounts or unmounts something.
+// watchMounts requests a pass whenever the container mounts or unmounts something.
 func (f *Follower) watchMounts() {
 	file, err := f.o.Open("mountinfo", unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
-		return // it is not there any more, or cannot be polled; names are still watched
+		return // the container has ended, or mountinfo cannot be polled
 	}
 	raw, err := file.SyscallConn()
 	if err != nil {
@@ -140,7 +140,7 @@ func (f *Follower) watchMounts() {
 	f.mounts = file
 	go func() {
 		for {
-			// The poller reports the descriptor ready at each change: the second call is one.
+			// The poller reports the descriptor ready at each change: the second call is a change.
 			calls := 0
 			if raw.Read(func(uintptr) bool { calls++; return calls > 1 }) != nil {
 				return
@@ -169,7 +169,7 @@ func (f *Follower) run() {
 	}
 }
 
-// rest lets lines gather, so that each does not cost a look.
+// rest waits for more lines, so that each does not cost a pass.
 func (f *Follower) rest() {
 	select {
 	case <-f.stop:
@@ -177,7 +177,8 @@ func (f *Follower) rest() {
 	}
 }
 
-// pass looks at all files once and returns when to look without being asked; 0: never.
+// pass reads all files once and returns after what time to do the next pass unless one
+// is requested; 0: never.
 func (f *Follower) pass() (again time.Duration) {
 	renew := f.renew.Swap(false)
 	for _, file := range f.files {
@@ -207,7 +208,7 @@ func sooner(a, b time.Duration) time.Duration {
 	return min(a, b)
 }
 
-// finish takes the rest of the open files and closes them.
+// finish logs the rest of the open files and closes them.
 func (f *Follower) finish() {
 	for _, file := range f.files {
 		f.drain(file, true)
@@ -223,20 +224,20 @@ func (f *Follower) finish() {
 // followed is one file and how far it has been read.
 type followed struct {
 	File
-	f       *os.File // nil while there is none
+	f       *os.File // nil while it does not exist
 	id      fileID
 	offset  int64
-	tail    []byte // what stood before offset, to notice that it is another text now
+	tail    []byte // content before offset, to notice that the file was rewritten
 	moved   bool   // offset is not saved
-	partial bool   // a line whose end has not come
+	partial bool   // read the beginning of a line, but not its end
 	since   time.Time
-	retry   bool   // look again, nobody will tell
-	bad     string // what was last said about it
-	dir     int    // watch of the directory, or of the next one above that exists
+	retry   bool   // open it again after followRetry: there will be no event
+	bad     string // last warning about it
+	dir     int    // watch of the directory, or of the closest existing one above
 	self    int    // watch of the file
 }
 
-// drain logs what has been added to a file; with all, a line without an end too.
+// drain logs what has been added to a file; with all, including an unfinished line.
 func (f *Follower) drain(l *followed, all bool) {
 	if l.f == nil {
 		return
@@ -269,7 +270,7 @@ func (f *Follower) drain(l *followed, all bool) {
 	}
 }
 
-// rewritten reports whether a file was emptied and has grown as large again since.
+// rewritten reports whether a file was emptied and has grown to at least the old size.
 func (l *followed) rewritten() bool {
 	var now [tailSize]byte
 	n := len(l.tail)
@@ -279,8 +280,8 @@ func (l *followed) rewritten() bool {
 
 var pieces = sync.Pool{New: func() any { return new([followPiece]byte) }}
 
-// cut is how much of what was read makes whole lines. The beginning of a line is
-// whole when it fills the buffer, when its end does not come, or with all.
+// cut returns how many bytes of text are whole lines. An unfinished line counts as whole
+// when it fills the buffer, when its end does not come in time, or with all.
 func (l *followed) cut(text []byte, all bool) int {
 	if i := bytes.LastIndexByte(text, '\n') + 1; i > 0 {
 		l.partial = false
@@ -296,8 +297,8 @@ func (l *followed) cut(text []byte, all bool) int {
 	return 0
 }
 
-// offer logs a piece. A file can wait, so instead of losing lines it is read as fast
-// as they are stored.
+// offer logs a piece and reports whether it was accepted. A file can wait, so it is read
+// as fast as its lines are stored instead of losing them.
 func (f *Follower) offer(l *followed, text []byte) bool {
 	for !f.s.offer(f.o.Platform, l.Path, Info, fromStream, text) {
 		if !f.s.do(func() {}) {
@@ -310,13 +311,13 @@ func (f *Follower) offer(l *followed, text []byte) bool {
 	return true
 }
 
-// empty truncates a file that has been read and is as large as it may be.
+// empty truncates a file that has been read and has reached its maximum size.
 func (f *Follower) empty(l *followed, size int64) {
 	if !l.Truncate || l.MaxSize <= 0 || size < l.MaxSize {
 		return
 	}
 	if err := f.truncate(l, size); err != nil {
-		f.complain(l, fmt.Sprintf("emptying it: %v", err))
+		f.complain(l, fmt.Sprintf("emptying the file: %v", err))
 		return
 	}
 	l.offset, l.moved, l.tail = 0, true, l.tail[:0]
@@ -338,7 +339,7 @@ func (f *Follower) truncate(l *followed, size int64) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || identityOf(int(target.Fd()), &st) != l.id {
-		return errors.New("its name is a symbolic link, or it has another name too")
+		return errors.New("its name is a symbolic link, or it has another name")
 	}
 	w, err := unix.Open(procPath(target), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -346,12 +347,12 @@ func (f *Follower) truncate(l *followed, size int64) error {
 	}
 	defer unix.Close(w)
 	if now, err := sizeOf(l.f); err != nil || now != size {
-		return err // it has grown meanwhile: after that has been read
+		return err // it has grown meanwhile: empty it after the new part has been read
 	}
 	return unix.Ftruncate(w, 0)
 }
 
-// complain says what is wrong with a file, once.
+// complain logs a warning about a file, once.
 func (f *Follower) complain(l *followed, text string) {
 	if l.bad != text {
 		l.bad = text
@@ -359,8 +360,8 @@ func (f *Follower) complain(l *followed, text string) {
 	}
 }
 
-// locate opens the file that now has the path; one that had it before is read to
-// its end first.
+// locate opens the file that now has the path, after reading the previous file of this
+// path to its end.
 func (f *Follower) locate(l *followed) {
 	l.retry = false
 	root, err := f.o.Open("root", unix.O_PATH|unix.O_DIRECTORY)
@@ -368,7 +369,7 @@ func (f *Follower) locate(l *followed) {
 		return // the container has ended
 	}
 	defer root.Close()
-	for range 4 { // directories may come while they are looked for
+	for range 4 { // directories may appear meanwhile
 		depth, err := f.watchDirectory(root, l)
 		if err != nil {
 			f.complain(l, err.Error())
@@ -394,8 +395,8 @@ func (f *Follower) locate(l *followed) {
 	l.retry = true
 }
 
-// isLink reports whether a path is a symbolic link: whether its target comes to be,
-// somewhere else, nobody tells.
+// isLink reports whether a path is a symbolic link. No event reports that the target of
+// a link appears in another directory.
 func isLink(root *os.File, name string) bool {
 	link, err := openIn(root, name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err == nil {
@@ -404,7 +405,7 @@ func isLink(root *os.File, name string) bool {
 	return err == nil
 }
 
-// take starts reading another file, unless it is the same.
+// take starts reading a file, unless it is the same as before.
 func (f *Follower) take(l *followed, target *os.File) {
 	fd := int(target.Fd())
 	var st unix.Stat_t
@@ -435,7 +436,7 @@ func (f *Follower) take(l *followed, target *os.File) {
 	}
 }
 
-// leave reads the rest of a file that has lost its name and closes it.
+// leave reads the rest of a file that no longer has the path, and closes it.
 func (f *Follower) leave(l *followed) {
 	f.drain(l, true)
 	f.release(l)
@@ -453,8 +454,8 @@ func (f *Follower) release(l *followed) {
 	l.f, l.self, l.partial = nil, noWatch, false
 }
 
-// watchDirectory watches the file's directory, or the next one above that exists, and
-// returns how deep that is.
+// watchDirectory watches the file's directory, or the closest existing one above, and
+// returns the depth of that.
 func (f *Follower) watchDirectory(root *os.File, l *followed) (depth int, err error) {
 	depth = deepest(root, l.Path)
 	dir, err := openIn(root, prefix(l.Path, depth), unix.O_PATH|unix.O_DIRECTORY)
@@ -471,7 +472,7 @@ func (f *Follower) watchDirectory(root *os.File, l *followed) (depth int, err er
 	return depth, nil
 }
 
-// deepest is how many of the directories of a path exist, one after the other.
+// deepest returns how many of the leading directories of a path exist.
 func deepest(root *os.File, name string) int {
 	n := strings.Count(name, "/") - 1
 	for depth := n; depth > 0; depth-- {
@@ -484,7 +485,7 @@ func deepest(root *os.File, name string) int {
 	return 0
 }
 
-// prefix is the first n parts of an absolute path.
+// prefix returns the first n parts of an absolute path.
 func prefix(name string, n int) string {
 	parts := strings.Split(name, "/")
 	return "/" + path.Join(parts[1:n+1]...)

@@ -247,7 +247,7 @@ func TestFollowTruncates(t *testing.T) {
 			t.Errorf("%s has %d bytes, want %d (%v)", name, st.Size(), size, err)
 		}
 	}
-	if own := j.ownLog(); !strings.Contains(own, "log file /var/log/link of app: emptying it: its name is a symbolic link") {
+	if own := j.ownLog(); !strings.Contains(own, "log file /var/log/link of app: emptying the file: its name is a symbolic link") {
 		t.Errorf("nothing is said about the link: %s", own)
 	}
 }

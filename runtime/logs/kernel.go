@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernelSource is the runtime's source with the kernel's messages.
+// kernelSource is the source name of the kernel's messages.
 const kernelSource = "dmesg"
 
-// CaptureKernel logs the kernel's messages until ctx ends, those from before
-// included. With an output on standard output it does nothing: in embedded mode
-// that is the kernel's own log, and each message would come back.
+// CaptureKernel logs the kernel's messages until ctx ends, including earlier ones. With
+// an output on standard output it does nothing: in embedded mode that is the kernel's
+// own log, so that each message would be logged again.
 func (s *Server) CaptureKernel(ctx context.Context) error {
 	s.mu.Lock()
 	outputs := s.o.Outputs
@@ -38,14 +38,14 @@ func (s *Server) CaptureKernel(ctx context.Context) error {
 	return nil
 }
 
-// readKernel reads one message at a time, as /dev/kmsg gives them.
+// readKernel reads messages from /dev/kmsg, which returns one at a time.
 func (s *Server) readKernel(f io.Reader) error {
 	buf := make([]byte, 16<<10) // more than the longest record, PRINTK_MESSAGE_MAX
 	for {
 		n, err := f.Read(buf)
 		switch {
 		case errors.Is(err, unix.EPIPE):
-			continue // the kernel's ring overtook the reader; reading goes on with its oldest
+			continue // the kernel has overwritten unread messages; go on with the oldest
 		case err != nil:
 			return err
 		}
@@ -56,7 +56,7 @@ func (s *Server) readKernel(f io.Reader) error {
 }
 
 // parseKernel reads "6,339,5140900,-;text\n KEY=value\n" (kernel documentation:
-// ABI, dev-kmsg). The text gets its time in front, as dmesg shows it.
+// ABI, dev-kmsg). It puts the time before the text, as dmesg does.
 func parseKernel(record string) (level Level, text string, ok bool) {
 	head, body, ok := strings.Cut(record, ";")
 	fields := strings.Split(head, ",")

@@ -1,5 +1,4 @@
-// Package logs is the log server of the device and the logger that the runtime
-// itself writes to.
+// Package logs provides the log server of the device and the logger of the runtime.
 package logs
 
 import "fmt"
@@ -7,7 +6,7 @@ import "fmt"
 // Level is the severity of a message, as in the manual's log level table.
 type Level int
 
-// The levels; a configured level lets through itself and all lower numbers.
+// The levels. A configured level passes messages of itself and of all lower numbers.
 const (
 	Fatal Level = iota
 	Error
@@ -20,7 +19,7 @@ const (
 
 var levelNames = [...]string{"FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE", "ALL"}
 
-// String returns the level's name as it stands in log files.
+// String returns the level's name as in log files.
 func (l Level) String() string {
 	if l < Fatal || l > All {
 		return fmt.Sprintf("LEVEL%d", int(l))
@@ -28,8 +27,8 @@ func (l Level) String() string {
 	return levelNames[l]
 }
 
-// Sink takes finished messages. It never blocks its caller for long: a sink that
-// cannot keep up drops and counts.
+// Sink takes finished messages. It does not block its caller: when it cannot keep up,
+// it drops messages and counts them.
 type Sink interface {
 	// Log takes one message of a platform (container name, or "pantavisor") and a
 	// source within it (for the runtime the package's name, "init", "engine").
@@ -52,17 +51,17 @@ func (l Logger) logf(level Level, format string, args []any) {
 	l.Sink.Log("pantavisor", l.Source, level, fmt.Sprintf(format, args...))
 }
 
-// Fatalf logs what ends the runtime; it does not end it.
+// Fatalf logs an error that ends the runtime; it does not end it.
 func (l Logger) Fatalf(format string, args ...any) { l.logf(Fatal, format, args) }
 
-// Errorf logs what went wrong.
+// Errorf logs an error.
 func (l Logger) Errorf(format string, args ...any) { l.logf(Error, format, args) }
 
-// Warnf logs what may be wrong.
+// Warnf logs a possible problem.
 func (l Logger) Warnf(format string, args ...any) { l.logf(Warn, format, args) }
 
-// Infof logs what happens.
+// Infof logs a normal event.
 func (l Logger) Infof(format string, args ...any) { l.logf(Info, format, args) }
 
-// Debugf logs what helps to find a defect.
+// Debugf logs details for debugging.
 func (l Logger) Debugf(format string, args ...any) { l.logf(Debug, format, args) }

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Message is one message as it came over the pv-ctrl-log socket.
+// Message is one message from the pv-ctrl-log socket.
 type Message struct {
-	Platform string // only the binary form has one, and only the runtime is believed
+	Platform string // of the binary form; used only when the peer is the runtime
 	Source   string
 	Level    Level
 	Text     string
@@ -28,11 +28,11 @@ const (
 	headBytes   = 8 // int32 code, int32 length, in the machine's byte order
 )
 
-// errCommand says that a peer sent an internal command; the server is a part of
-// the runtime and takes none from outside.
-var errCommand = errors.New("commands to the log server are not taken from a socket")
+// errCommand means that a peer sent an internal command of the log server, which takes
+// none from a socket.
+var errCommand = errors.New("commands to the log server are not accepted on the socket")
 
-// maxMessage is the largest message in bytes; what is beyond is cut off.
+// maxMessage is the largest message in bytes; longer ones are cut.
 const maxMessage = 128 << 10
 
 // parseText reads the text forms: syslog as of RFC 5424 or RFC 3164, a JSON object
@@ -51,7 +51,7 @@ func parseText(text string) Message {
 	return Message{Source: fallbackSource, Level: Info, Text: text}
 }
 
-// severities maps those of syslog to ours.
+// severities maps severities of syslog to levels.
 var severities = [8]Level{Fatal, Fatal, Error, Error, Warn, Info, Info, Debug}
 
 func parseSyslog(text string) (Message, bool) {
@@ -77,8 +77,8 @@ func parseSyslog(text string) (Message, bool) {
 	return m, true
 }
 
-// bsdTag finds the program in "Oct 11 22:14:15 host su[12]: text", also without
-// the time, as C libraries send to a local socket, and without the host.
+// bsdTag returns the program of "Oct 11 22:14:15 host su[12]: text". The host may be
+// missing, as C libraries send it to a local socket, and the time, too.
 func bsdTag(text string) string {
 	const stamp = len("Oct 11 22:14:15 ")
 	if len(text) >= stamp && text[3] == ' ' && text[9] == ':' && text[12] == ':' && text[15] == ' ' {
@@ -113,8 +113,8 @@ func parseJSON(text string) (Message, bool) {
 	return Message{Source: in.Src, Level: level, Text: in.Message}, true
 }
 
-// parsePairs reads key=value pairs in any order. A value in quotes may have
-// spaces and \" in it; a message without quotes goes on to the end.
+// parsePairs reads key=value pairs in any order. A value in quotes may contain spaces
+// and \"; a message without quotes extends to the end.
 func parsePairs(text string) (Message, bool) {
 	m, found := Message{Level: Info}, false
 	for rest := text; rest != ""; {
@@ -174,8 +174,8 @@ func parseLevel(s string) (Level, bool) {
 	return Info, false
 }
 
-// cutMessage takes the first message off what was received. Without a whole one
-// it returns ok false; at the end of the stream, text is whole.
+// cutMessage cuts the first message off data. ok is false when the message is not whole;
+// at the end of the stream any text is whole.
 func cutMessage(data []byte, end bool) (m Message, rest []byte, ok bool, err error) {
 	data = bytes.TrimLeft(data, "\r\n")
 	switch {
@@ -193,8 +193,8 @@ func cutMessage(data []byte, end bool) (m Message, rest []byte, ok bool, err err
 	return Message{}, data, false, nil
 }
 
-// cutBinary reads the binary form. Every code that exists begins with a zero
-// byte in either byte order, as no text does.
+// cutBinary reads the binary form. Every known code begins with a zero byte in either
+// byte order, and no text does.
 func cutBinary(data []byte) (Message, []byte, bool, error) {
 	if len(data) < headBytes {
 		return Message{}, data, false, nil
@@ -203,7 +203,7 @@ func cutBinary(data []byte) (Message, []byte, bool, error) {
 	n := int64(int32(binary.NativeEndian.Uint32(data[4:])))
 	switch {
 	case n < 0 || n > maxMessage:
-		return Message{}, nil, false, fmt.Errorf("reading a message of %d bytes: at most %d are taken", n, maxMessage)
+		return Message{}, nil, false, fmt.Errorf("reading a message of %d bytes: the limit is %d", n, maxMessage)
 	case code == codeCommand:
 		return Message{}, nil, false, errCommand
 	case code != codeLegacy:
@@ -218,7 +218,7 @@ func cutBinary(data []byte) (Message, []byte, bool, error) {
 func parseLegacy(body []byte) (Message, error) {
 	f := bytes.SplitN(body, []byte{0}, 4)
 	if len(f) != 4 {
-		return Message{}, errors.New("reading a message: it has not the four fields level, platform, source, data")
+		return Message{}, errors.New("reading a message: expected the four fields level, platform, source, data")
 	}
 	level, ok := parseLevel(string(f[0]))
 	if !ok {

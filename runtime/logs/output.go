@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Output is a set of places where messages go, by bit (manual: logs, output types).
+// Output is a set of outputs for messages, one bit each (manual: logs, output types).
 type Output int
 
-// The outputs; the bits are those that /config shows.
+// The outputs, with the bits that /config shows.
 const (
 	nullSink         Output = 1 << iota // discard
 	SingleFile                          // one JSON object a line in <dir>/<rev>/pv.log
@@ -16,15 +16,14 @@ const (
 	Stdout                              // everything
 	StdoutContainers                    // containers only
 	StdoutPantavisor                    // the runtime only
-	StdoutDirect                        // the runtime, by the caller itself and at once
+	StdoutDirect                        // the runtime, written at once by the caller
 	updateLog                           // the log of an update; always on
 )
 
 var outputNames = []string{"nullsink", "singlefile", "filetree", "stdout", "stdout.containers", "stdout.pantavisor", "stdout_direct"}
 
-// ParseOutputs reads the comma list of PV_LOG_SERVER_OUTPUTS. Unknown names are
-// all reported in the error; the known ones are returned in any case. An empty
-// list is [FileTree].
+// ParseOutputs reads the comma-separated list of PV_LOG_SERVER_OUTPUTS. It returns the
+// known outputs, and an error with all unknown names. An empty list is [FileTree].
 func ParseOutputs(list string) (Output, error) {
 	var out Output
 	var unknown []string
@@ -44,12 +43,12 @@ func ParseOutputs(list string) (Output, error) {
 		out = FileTree
 	}
 	if len(unknown) > 0 {
-		return out, fmt.Errorf("reading PV_LOG_SERVER_OUTPUTS: no output is called %q; there are %s", unknown, strings.Join(outputNames, ", "))
+		return out, fmt.Errorf("reading PV_LOG_SERVER_OUTPUTS: unknown output %q; use %s", unknown, strings.Join(outputNames, ", "))
 	}
 	return out, nil
 }
 
-// String returns the comma list.
+// String returns the comma-separated list.
 func (o Output) String() string {
 	var names []string
 	for i, name := range outputNames {

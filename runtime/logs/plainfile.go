@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openIn opens a path below a container's root; ".." and links of any kind stay below.
+// openIn opens a path below a container's root; ".." and links cannot leave it.
 func openIn(root *os.File, name string, flags int) (*os.File, error) {
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT}
 	for try := 0; ; try++ {
 		fd, err := unix.Openat2(int(root.Fd()), name, &how)
-		// The kernel gives up when names change under way (openat2(2), EAGAIN).
+		// The kernel gives up when names change meanwhile (openat2(2), EAGAIN).
 		if err == nil {
 			return os.NewFile(uintptr(fd), name), nil
 		}
@@ -26,8 +26,9 @@ func openIn(root *os.File, name string, flags int) (*os.File, error) {
 
 func procPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 
-// kernelFilesystems hold no log files: what is read there comes from the kernel, and
-// we may read what the container may not; FUSE can make a reader wait for ever.
+// kernelFilesystems hold no log files: their content comes from the kernel, and the
+// runtime may read files there that the container may not. FUSE can block a reader for
+// ever.
 var kernelFilesystems = map[uint32]string{
 	unix.PROC_SUPER_MAGIC: "proc", unix.SYSFS_MAGIC: "sysfs", unix.DEBUGFS_MAGIC: "debugfs",
 	unix.TRACEFS_MAGIC: "tracefs", unix.CGROUP_SUPER_MAGIC: "cgroup", unix.CGROUP2_SUPER_MAGIC: "cgroup2",
@@ -37,14 +38,14 @@ var kernelFilesystems = map[uint32]string{
 
 const configfsMagic = 0x62656570 // CONFIGFS_MAGIC of linux/magic.h
 
-// plain refuses what is not an ordinary file.
+// plain returns an error for anything but a regular file of a real file system.
 func plain(fd int, st *unix.Stat_t) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return errors.New("it is not a plain file and is not followed")
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
-		return fmt.Errorf("asking for its file system: %w", err)
+		return fmt.Errorf("reading the type of its file system: %w", err)
 	}
 	if name, bad := kernelFilesystems[uint32(fs.Type)]; bad {
 		return fmt.Errorf("it is on a file system of type %s and is not followed", name)
@@ -60,11 +61,11 @@ func sizeOf(f *os.File) (int64, error) {
 	return st.Size(), nil
 }
 
-// fileID tells one file from another that has its name, or its number, later.
+// fileID distinguishes a file from one that later has the same name or inode number.
 type fileID struct {
 	Dev   uint64 `json:"dev"`
 	Inode uint64 `json:"ino"`
-	Birth int64  `json:"birth"` // nanoseconds since 1970; 0 where file systems do not know
+	Birth int64  `json:"birth"` // nanoseconds since 1970; 0 when the file system does not record it
 }
 
 func identityOf(fd int, st *unix.Stat_t) fileID {

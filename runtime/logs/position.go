@@ -13,13 +13,13 @@ import (
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 )
 
-// positionAttr is the extended attribute with the number of bytes that have been
-// read, decimal.
+// positionAttr is the extended attribute with the number of bytes that have been read,
+// in decimal.
 const positionAttr = "trusted.pv.logger.pos"
 
 const maxPositions = 64 << 10 // bytes of the file with positions
 
-// positions are those of files whose file system takes no attribute.
+// positions holds the positions in files on file systems without extended attributes.
 type positions struct {
 	path  string
 	kept  map[string]position // by path in the container
@@ -31,7 +31,7 @@ type position struct {
 	Offset int64 `json:"offset"`
 }
 
-// loadPositions reads the file; one that is missing or damaged holds nothing.
+// loadPositions reads the file; a missing or damaged one counts as empty.
 func loadPositions(path string) *positions {
 	p := &positions{path: path, kept: map[string]position{}}
 	if path == "" {
@@ -49,8 +49,8 @@ func loadPositions(path string) *positions {
 	return p
 }
 
-// store writes the file. Without a path, or when it cannot be written, files are
-// read from their beginning after the next start.
+// store writes the file. Without a path, or on an error, files are read from their
+// beginning after the next start.
 func (p *positions) store() {
 	if !p.dirty || p.path == "" {
 		return
@@ -61,7 +61,7 @@ func (p *positions) store() {
 	}
 }
 
-// position is how far a file was read in an earlier life.
+// position returns how far a file was read before this start.
 func (f *Follower) position(l *followed) int64 {
 	size, err := sizeOf(l.f)
 	if err != nil {
@@ -83,7 +83,7 @@ func (f *Follower) position(l *followed) int64 {
 	return at
 }
 
-// keep saves a file's position, in the file or beside it.
+// keep saves a file's position, in its attribute or in f's positions.
 func (f *Follower) keep(l *followed) {
 	l.moved = false
 	text := strconv.FormatInt(l.offset, 10)
@@ -94,8 +94,8 @@ func (f *Follower) keep(l *followed) {
 	f.side.dirty = true
 }
 
-// save saves the positions that have moved, after what was read is in the files of
-// the log: what is lost in a power cut is read again.
+// save saves changed positions, after the lines are in the log files: lines lost in a
+// power cut are read again.
 func (f *Follower) save() {
 	f.saved = time.Now()
 	moved := false

@@ -9,8 +9,8 @@ import (
 // maxPrint is how many bytes wait for a slow console.
 const maxPrint = 64 << 10
 
-// printer writes to standard output in its own goroutine: a console may be a
-// serial line and must not hold up the files.
+// printer writes to standard output in its own goroutine: the console may be a slow
+// serial line, which must not delay the files.
 type printer struct {
 	out     io.Writer
 	mu      sync.Mutex
@@ -82,7 +82,7 @@ func (p *printer) drain() {
 	}
 }
 
-// close prints what waits and stops.
+// close prints pending lines and stops.
 func (p *printer) close() {
 	p.mu.Lock()
 	p.closed = true

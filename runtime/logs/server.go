@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// Bounds of what waits to be written.
+// Bounds of messages that wait to be written.
 const (
 	defaultBuf = 128                   // KiB, see Options.Buffer
 	minBuf     = 16                    // KiB
 	maxBuf     = 4 << 10               // KiB
 	maxLanes   = 256                   // platforms; more share one
-	maxEarly   = 256 << 10             // bytes kept until the storage is there
-	keepBuffer = 64 << 10              // a buffer above it is given back when there is little to do
-	latency    = 50 * time.Millisecond // longest stay of a message in a buffer
-	perMessage = 96                    // what a message costs beside its text
+	maxEarly   = 256 << 10             // bytes kept until the storage is mounted
+	keepBuffer = 64 << 10              // a larger buffer is freed when there is little to do
+	latency    = 50 * time.Millisecond // longest time of a message in a buffer
+	perMessage = 96                    // bytes of a message in addition to its text
 	maxName    = 256                   // bytes of a source's name that are kept
 )
 
@@ -35,26 +35,26 @@ const (
 // Options is the configuration of a [Server].
 type Options struct {
 	Outputs  Output // 0 means FileTree
-	Level    Level  // messages of the runtime above it are dropped; FATAL never is
+	Level    Level  // messages of the runtime above it are dropped, but never FATAL
 	Absolute bool   // PV_LOG_TIMESTAMP=absolute: seconds since 1970 instead of since boot
 
-	// Time stamp formats, "golang:NAME", "strftime:FORMAT" or empty. A wrong one is
-	// warned about and counts as empty.
+	// Time stamp formats, "golang:NAME", "strftime:FORMAT" or empty. For a format that
+	// is not valid the server logs a warning and uses none.
 	TreeTime, SingleTime, StdoutTime string
 
-	Buffer     int    // PV_LOG_BUF_NITEMS, KiB; twice as much waits of each platform, 0 means 128
-	MaxSize    string // PV_LOG_DIR_MAXSIZE; a wrong one is warned about and counts as 0, automatic
+	Buffer     int    // PV_LOG_BUF_NITEMS, KiB; a platform may have twice as much waiting, 0 means 128
+	MaxSize    string // PV_LOG_DIR_MAXSIZE; for one that is not valid the server logs a warning and uses 0, automatic
 	Hysteresis int    // PV_LOG_HYSTERESIS_FACTOR, 0 means 4
 	Rotate     int    // PV_LOG_ROTATE_FACTOR, 0 means 5
 
 	Stdout io.Writer // nil means os.Stdout
 
-	// Identify names the platform of a peer by its process: a container's name, or
-	// [Runtime]. Nil makes every peer an unknown platform.
+	// Identify returns the platform of a peer's process: a container's name, or
+	// [Runtime]. With nil every peer is an unknown platform.
 	Identify func(pid int) (platform string, err error)
 }
 
-// form says how a message came and so how it is written.
+// form is the origin of a message, which decides how it is written.
 type form uint8
 
 const (
@@ -63,7 +63,7 @@ const (
 	fromStream              // bytes of a console or file: written as they are
 )
 
-// record is the head of one waiting message; its text is in the lane's buffer.
+// record is the header of one waiting message; its text is in the lane's buffer.
 type record struct {
 	source    string
 	level     Level
@@ -71,27 +71,27 @@ type record struct {
 	size      int
 	sec, nsec int64
 	wall      time.Time
-	shown     bool // on standard output, by whoever had the message before
+	shown     bool // already printed on standard output
 }
 
-// stamped is the head of a message that comes now.
+// stamped returns the header of a message with the current time.
 func stamped(source string, level Level, f form) record {
 	r := record{source: source, level: level, form: f, wall: time.Now()}
 	r.sec, r.nsec = sinceBoot()
 	return r
 }
 
-// lane is what waits of one platform. Each has its own bound, so whoever floods
-// loses his own lines.
+// lane is the queue of one platform. Each has its own bound, so a platform that floods
+// the log loses only its own lines.
 type lane struct {
 	platform string
 	text     []byte
 	heads    []record
 	lost     map[string]int    // lines by source
-	names    map[string]string // sources, so that waiting messages share their names
+	names    map[string]string // sources, so that waiting messages share the strings
 }
 
-// full tells that n bytes more are too many. A lane that is empty takes any message.
+// full reports whether n more bytes exceed the bound. An empty lane takes any message.
 func (l *lane) full(n, bound int) bool {
 	return len(l.heads) > 0 && len(l.text)+len(l.heads)*perMessage+n+perMessage > bound
 }
@@ -106,8 +106,8 @@ func (l *lane) lose(source string, n int) {
 	l.lost[source] += n
 }
 
-// name returns a source's name to keep. A container chooses it, and it may be a part
-// of a message that is much longer.
+// name returns a copy of a source's name. The container chooses the name, which may be
+// a substring of a much longer message.
 func (l *lane) name(source string) string {
 	source = source[:min(len(source), maxName)]
 	if kept, ok := l.names[source]; ok {
@@ -124,16 +124,16 @@ func (l *lane) name(source string) string {
 	return source
 }
 
-// Server takes messages from everywhere and writes them to the outputs. One
-// goroutine writes; nobody who logs waits for it.
+// Server takes messages and writes them to the outputs. One goroutine writes; callers
+// that log do not wait for it.
 type Server struct {
 	mu      sync.Mutex
-	o       Options // under mu; without the two that stay as they are:
+	o       Options // under mu; without the two that cannot change:
 	out     io.Writer
 	who     func(pid int) (string, error)
 	lanes   []*lane
 	byName  map[string]*lane
-	ended   bool // what would go to Stdout goes there directly
+	ended   bool // output for Stdout is written directly
 	wake    chan struct{}
 	control chan func() // run by the writing goroutine between two rounds
 	done    chan struct{}
@@ -150,8 +150,7 @@ type Server struct {
 
 var _ Sink = (*Server)(nil)
 
-// New starts a server. Until [Server.Open] files are not written: the newest
-// messages are kept and written then.
+// New starts a server. Until [Server.Open] it keeps the newest messages in memory.
 func New(o Options) *Server {
 	s := &Server{
 		o: o.withDefaults(), out: o.Stdout, who: o.Identify, byName: map[string]*lane{},
@@ -168,7 +167,8 @@ func New(o Options) *Server {
 	return s
 }
 
-// withDefaults is what can change while the server runs, and be compared.
+// withDefaults returns the options that can change while the server runs, in a form
+// that can be compared.
 func (o Options) withDefaults() Options {
 	o.Stdout, o.Identify = nil, nil
 	if o.Outputs == 0 {
@@ -187,7 +187,7 @@ func (s *Server) complain(list []error) {
 	}
 }
 
-// Configure goes on with other settings; Stdout and Identify stay as they are.
+// Configure changes the settings; it ignores Stdout and Identify.
 func (s *Server) Configure(o Options) {
 	o = o.withDefaults()
 	s.mu.Lock()
@@ -200,7 +200,7 @@ func (s *Server) Configure(o Options) {
 	var complaints []error
 	s.do(func() {
 		s.mu.Lock()
-		last := s.o // of several calls at once
+		last := s.o // of several concurrent calls
 		s.mu.Unlock()
 		s.w.configure(last)
 		complaints = s.w.takeComplaints()
@@ -223,8 +223,8 @@ func (s *Server) Log(platform, source string, level Level, msg string) {
 	}
 }
 
-// Relay takes a message that process 1 had before the server: at is its time since
-// boot, shown says that it stands on standard output already.
+// Relay takes a message that process 1 logged before the server started: at is its time
+// since boot, shown reports whether it is already on standard output.
 func (s *Server) Relay(source string, level Level, msg string, at time.Duration, shown bool) {
 	passes, now := s.allows(level)
 	if now && !shown {
@@ -239,9 +239,9 @@ func (s *Server) Relay(source string, level Level, msg string, at time.Duration,
 	s.queue(Runtime, r, []byte(msg[:min(len(msg), maxMessage)]), true)
 }
 
-// allows reports whether a message of the runtime is taken, and whether it is printed at
-// once: that is what stdout_direct means, and what happens to FATAL and, after the
-// server's end, to what would go to standard output.
+// allows reports whether a message of the runtime passes, and whether it is printed at
+// once. Messages are printed at once with stdout_direct, at level FATAL, and after the
+// server's end when standard output is an output.
 func (s *Server) allows(level Level) (passes, now bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +262,8 @@ func (s *Server) put(platform, source string, level Level, f form, text []byte) 
 	s.queue(platform, stamped(source, level, f), text[:min(len(text), maxMessage)], true)
 }
 
-// offer is [Server.put] for who can wait: false means that there is no room.
+// offer is [Server.put] for callers that can wait; it returns false when the lane is
+// full.
 func (s *Server) offer(platform, source string, level Level, f form, text []byte) bool {
 	return s.queue(platform, stamped(source, level, f), text, false)
 }
@@ -279,8 +280,8 @@ func (s *Server) queue(platform string, r record, text []byte, lose bool) bool {
 	return true
 }
 
-// enter puts a message into its platform's lane. When that is full, the message is
-// counted as lost, if it is to be.
+// enter puts a message into its platform's lane. With lose, it counts the message as
+// lost when the lane is full.
 func (s *Server) enter(platform string, r record, text []byte, lose bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -300,7 +301,7 @@ func (s *Server) enter(platform string, r record, text []byte, lose bool) bool {
 	return true
 }
 
-// lines is how many lines a message counts for.
+// lines returns how many lines a message counts for.
 func lines(text []byte, f form) int {
 	if f == fromStream {
 		return max(bytes.Count(text, []byte("\n")), 1)
@@ -324,7 +325,7 @@ func (s *Server) lane(platform string) *lane {
 	return l
 }
 
-// run is the goroutine that writes.
+// run is the writing goroutine.
 func (s *Server) run() {
 	defer close(s.stopped)
 	late := time.NewTimer(time.Hour)
@@ -369,7 +370,7 @@ func (s *Server) round() {
 	}
 }
 
-// take exchanges a lane's content for empty buffers.
+// take returns a lane's content and leaves empty buffers in it.
 func (s *Server) take(i int) (work lane, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -400,7 +401,7 @@ func (s *Server) write(work lane) {
 	}
 }
 
-// reportLost says how many lines are missing, where they are missing and in the
+// reportLost logs how many lines were lost, in the files of these lines and in the
 // runtime's own log.
 func (s *Server) reportLost(work *lane) {
 	if len(work.lost) == 0 {
@@ -422,7 +423,7 @@ func (s *Server) reportLost(work *lane) {
 	s.w.message(Runtime, &now, fmt.Appendf(nil, "%s lost %d lines: they came faster than they could be stored", work.platform, total))
 }
 
-// do runs f in the writing goroutine after everything that was logged before.
+// do runs f in the writing goroutine after it has written all earlier messages.
 func (s *Server) do(f func()) bool {
 	ran := make(chan struct{})
 	select {
@@ -434,7 +435,7 @@ func (s *Server) do(f func()) bool {
 	}
 }
 
-// Open starts writing files below dir for a revision, the kept messages first.
+// Open starts writing files below dir for a revision, beginning with the kept messages.
 func (s *Server) Open(dir, revision string) error {
 	err := os.ErrClosed
 	s.do(func() { err = s.w.open(dir, revision) })
@@ -447,7 +448,7 @@ func (s *Server) Open(dir, revision string) error {
 	return nil
 }
 
-// SetRevision goes on in the directory of another revision.
+// SetRevision continues in the directory of another revision.
 func (s *Server) SetRevision(revision string) error {
 	err := os.ErrClosed
 	s.do(func() { err = s.w.setRevision(revision) })
@@ -457,7 +458,8 @@ func (s *Server) SetRevision(revision string) error {
 	return nil
 }
 
-// StartUpdateLog keeps messages of level ERROR and FATAL, of whomever, in dir/logs.tmp.
+// StartUpdateLog writes messages of level ERROR and FATAL, of all platforms, to
+// dir/logs.tmp.
 func (s *Server) StartUpdateLog(dir string) error {
 	err := os.ErrClosed
 	s.do(func() { err = s.w.startUpdate(dir) })
@@ -467,7 +469,7 @@ func (s *Server) StartUpdateLog(dir string) error {
 	return nil
 }
 
-// StopUpdateLog gives the log of an update its name, dir/logs.
+// StopUpdateLog renames the log of an update to dir/logs.
 func (s *Server) StopUpdateLog() error {
 	err := os.ErrClosed
 	s.do(func() { err = s.w.stopUpdate() })
@@ -477,8 +479,9 @@ func (s *Server) StopUpdateLog() error {
 	return nil
 }
 
-// Limit has the file of a platform's source rotated at a size in bytes, if that is
-// less than PV_LOG_ROTATE_FACTOR makes it; 0 ends that. It counts from [Server.Open] on.
+// Limit sets the size in bytes at which the file of a platform's source is rotated, if
+// that is less than the size by PV_LOG_ROTATE_FACTOR; 0 removes the limit. It takes
+// effect only after [Server.Open].
 func (s *Server) Limit(platform, source string, size int64) {
 	s.do(func() {
 		if s.w.tree != nil {
@@ -487,14 +490,14 @@ func (s *Server) Limit(platform, source string, size int64) {
 	})
 }
 
-// Flush returns when everything that was logged before is in the files.
+// Flush returns when all earlier messages are in the files.
 func (s *Server) Flush() {
 	s.do(s.w.flush)
 	s.printer.drain()
 }
 
-// Close writes what waits, ends subscriptions and stops the server. Later
-// messages are lost, but for what goes to standard output, directly then.
+// Close writes waiting messages, ends subscriptions and stops the server. Later messages
+// are lost, except those for standard output, which are printed directly.
 func (s *Server) Close() {
 	s.once.Do(func() {
 		s.followers.closeAll()

@@ -229,7 +229,7 @@ func TestEarlyMessagesAreReplayed(t *testing.T) {
 	s.Flush()
 	got := read(t, dir, "current/pantavisor/pantavisor.log")
 	first := strings.Split(got, "\n")[0]
-	if !strings.Contains(first, "messages from before the storage was there are lost") {
+	if !strings.Contains(first, "messages from before the storage was mounted") {
 		t.Errorf("first line %q, want how many are lost", first)
 	}
 	if !strings.Contains(got, "message 4999 ") || strings.Contains(got, "message 0 ") || !strings.HasSuffix(got, "after\n") {

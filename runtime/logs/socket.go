@@ -13,28 +13,28 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
-// Time a peer has on pv-ctrl-log.
+// Timeouts of a peer on pv-ctrl-log.
 const (
-	textQuiet = 100 * time.Millisecond // after it a text without its end is whole
+	textQuiet = 100 * time.Millisecond // without more data a text counts as whole
 	peerIdle  = 60 * time.Second       // between two messages, and within a binary one
 )
 
-// Connections at the same time, in all and of one platform. With maxMessage they
-// bound the memory that peers can make the server use.
+// Concurrent connections, in total and of one platform. With maxMessage they bound the
+// memory that peers can make the server use.
 const (
 	maxPeers   = 64
 	maxPerPeer = 16
 )
 
-const firstRead = 4 << 10 // bytes of a connection's buffer; it grows to maxMessage
+const firstRead = 4 << 10 // initial bytes of a connection's buffer, which grows to maxMessage
 
-// ListenMessages makes the socket at path, pv-ctrl-log; serve takes messages on it
-// until its context ends.
+// ListenMessages makes the socket pv-ctrl-log at path; serve takes messages on it until
+// its context ends.
 //
-// Messages end with the end of the connection, with a zero byte, as C libraries send
-// to /dev/log, or when nothing more comes; then the server closes the connection, as
-// clients of one message expect. Their platform is the peer's, whatever they say;
-// only the runtime may speak for others.
+// A message ends with the connection, with a zero byte, as C libraries send to /dev/log,
+// or when no more data comes; then the server closes the connection, as clients that
+// send one message expect. The platform of a message is always the peer's; only the
+// runtime may log for other platforms.
 func (s *Server) ListenMessages(path string) (serve func(context.Context) error, err error) {
 	return s.listen(path, func(conn *peer.Conn, platform string) {
 		if err := s.converse(conn, platform); err != nil {
@@ -48,7 +48,7 @@ const (
 	socketBacklog = 64
 )
 
-// listen makes a socket, so that it is there when containers start.
+// listen makes a socket, which must exist before containers start.
 func (s *Server) listen(path string, talk func(conn *peer.Conn, platform string)) (func(context.Context) error, error) {
 	l, err := peer.Listen(path, socketMode, socketBacklog)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *Server) listen(path string, talk func(conn *peer.Conn, platform string)
 	return func(ctx context.Context) error { return s.serve(ctx, l, talk) }, nil
 }
 
-// serve accepts, names the peer and hands the connection to talk.
+// serve accepts connections, identifies the peers and calls talk.
 func (s *Server) serve(ctx context.Context, l *peer.Listener, talk func(conn *peer.Conn, platform string)) error {
 	guard := &peer.Guard{Max: maxPeers, MaxPer: maxPerPeer}
 	stop := context.AfterFunc(ctx, func() {
@@ -126,7 +126,7 @@ func (s *Server) converse(conn *peer.Conn, platform string) error {
 	}
 }
 
-// grow makes room for more of a message that is longer than the buffer.
+// grow returns a larger buffer for a message that is longer than buf.
 func grow(buf []byte) []byte {
 	if len(buf) < cap(buf) {
 		return buf
@@ -134,7 +134,7 @@ func grow(buf []byte) []byte {
 	return append(make([]byte, 0, min(2*cap(buf), maxMessage+headBytes)), buf...)
 }
 
-// deliver logs the whole messages in data and returns what is left.
+// deliver logs the whole messages in data and returns the rest.
 func (s *Server) deliver(data []byte, platform string, end bool) ([]byte, error) {
 	for {
 		m, rest, ok, err := cutMessage(data, end)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// layout is a format of the manual's table of time stamps, "" for every other name.
+// layout returns a format of the manual's table of time stamps, "" for other names.
 func layout(name string) string {
 	switch name {
 	case "Layout":
@@ -44,7 +44,7 @@ func newStamper(format string) (stamper, error) {
 	return nil, fmt.Errorf("reading the time stamp format %q: use golang:Layout, RubyDate, ANSIC, RFC822Z or RFC1123Z, or strftime:FORMAT", format)
 }
 
-// conversions are those of strftime(3) that are another layout of package time.
+// conversions are the conversions of strftime(3) that are a layout of package time.
 var conversions = [...]string{
 	'a': "Mon", 'A': "Monday", 'b': "Jan", 'h': "Jan", 'B': "January", 'c': "Mon Jan _2 15:04:05 2006",
 	'd': "02", 'D': "01/02/06", 'e': "_2", 'F': "2006-01-02", 'H': "15", 'I': "03", 'm': "01", 'M': "04",
@@ -70,7 +70,7 @@ func strftime(format string, t time.Time) string {
 		}
 		i++
 		if (format[i] == 'E' || format[i] == 'O') && i+1 < len(format) {
-			i++ // alternative forms are the plain ones in the C locale
+			i++ // in the C locale alternative forms equal the plain ones
 		}
 		if layout := conversion(format[i]); layout != "" {
 			b.WriteString(t.Format(layout))
@@ -118,7 +118,7 @@ func computed(c byte, t time.Time) string {
 	return "%" + string(c)
 }
 
-// sinceBoot is the monotonic clock, the time of a message with relative stamps.
+// sinceBoot returns the monotonic clock, which relative time stamps use.
 func sinceBoot() (sec, nsec int64) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {

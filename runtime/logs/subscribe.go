@@ -19,7 +19,7 @@ import (
 const (
 	maxSubscriptions = 32                     // of one platform
 	pieceSize        = 8 << 10                // bytes read at once
-	quietTime        = 200 * time.Millisecond // after it the beginning of a line is written
+	quietTime        = 200 * time.Millisecond // without more data an unfinished line is written
 	receiveTime      = 10 * time.Second       // for a peer's request
 )
 
@@ -40,8 +40,8 @@ type subscriptions struct {
 	reads  sync.WaitGroup
 }
 
-// Subscribe logs what comes out of f, byte for byte, until it ends, [Server.Unsubscribe]
-// is called or another file takes its place. The server closes f.
+// Subscribe logs what it reads from f, byte for byte, until f ends, [Server.Unsubscribe]
+// is called or another file replaces f. The server closes f.
 func (s *Server) Subscribe(f *os.File, platform, source string, level Level) error {
 	key := subscription{platform, source}
 	old, err := s.subs.add(key, f)
@@ -60,7 +60,7 @@ func (s *Server) Subscribe(f *os.File, platform, source string, level Level) err
 	return nil
 }
 
-// Unsubscribe ends a subscription, if there is one.
+// Unsubscribe ends a subscription, if it exists.
 func (s *Server) Unsubscribe(platform, source string) {
 	if f := s.subs.remove(subscription{platform, source}, nil); f != nil {
 		_ = f.Close()
@@ -80,7 +80,7 @@ func (m *subscriptions) add(key subscription, f *os.File) (old *os.File, err err
 		}
 	}
 	if n >= maxSubscriptions {
-		return nil, fmt.Errorf("there are %d already", n)
+		return nil, fmt.Errorf("already %d subscriptions", n)
 	}
 	if m.open == nil {
 		m.open = map[subscription]*os.File{}
@@ -90,7 +90,7 @@ func (m *subscriptions) add(key subscription, f *os.File) (old *os.File, err err
 	return old, nil
 }
 
-// remove forgets key, unless f is not nil and another file has taken its place.
+// remove removes key, unless f is not nil and another file has replaced it.
 func (m *subscriptions) remove(key subscription, f *os.File) *os.File {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -112,8 +112,8 @@ func (m *subscriptions) closeAll() {
 	m.reads.Wait()
 }
 
-// readStream logs whole lines; the beginning of one waits a little for its end. It
-// holds no buffer while nothing comes: most containers are silent most of the time.
+// readStream logs whole lines; an unfinished line waits up to quietTime for its end. It
+// has no buffer while there is no data: most containers are silent most of the time.
 func (s *Server) readStream(f *os.File, platform, source string, level Level) {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *Server) readStream(f *os.File, platform, source string, level Level) {
 		var end error
 		err := raw.Read(func(fd uintptr) bool {
 			end = l.read(int(fd))
-			return !errors.Is(end, unix.EAGAIN) // false asks to be called when there is more
+			return !errors.Is(end, unix.EAGAIN) // false waits for more
 		})
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -137,13 +137,13 @@ func (s *Server) readStream(f *os.File, platform, source string, level Level) {
 	}
 }
 
-// stream cuts what is read into whole lines.
+// stream splits what is read into lines.
 type stream struct {
 	put   func([]byte)
-	begun []byte // the beginning of a line
+	begun []byte // an unfinished line
 }
 
-// deadline is when the beginning of a line has waited enough; zero without one.
+// deadline returns when the unfinished line is to be written; zero without one.
 func (l *stream) deadline() time.Time {
 	if l.begun == nil {
 		return time.Time{}
@@ -151,7 +151,7 @@ func (l *stream) deadline() time.Time {
 	return time.Now().Add(quietTime)
 }
 
-// read takes a piece. At the end it returns an error.
+// read reads a piece. At the end it returns an error.
 func (l *stream) read(fd int) error {
 	piece := pieces.Get().(*[followPiece]byte)
 	defer pieces.Put(piece)
@@ -189,9 +189,9 @@ func (l *stream) flush() {
 	l.begun = nil
 }
 
-// ListenDescriptors makes the socket at path, pv-fd-log; serve takes descriptors on
-// it until its context ends. A container may subscribe for itself only; the runtime
-// for anybody.
+// ListenDescriptors makes the socket pv-fd-log at path; serve takes descriptors on it
+// until its context ends. A container may subscribe only for itself, the runtime for
+// any platform.
 func (s *Server) ListenDescriptors(path string) (serve func(context.Context) error, err error) {
 	return s.listen(path, func(conn *peer.Conn, platform string) {
 		if err := s.receive(conn, platform); err != nil {
@@ -205,7 +205,7 @@ type fdRequest struct {
 	platform, source string
 	level            Level
 	action           int32
-	file             *os.File // nil when none came
+	file             *os.File // nil without a descriptor
 }
 
 func (s *Server) receive(conn *peer.Conn, platform string) error {
@@ -225,17 +225,17 @@ func (s *Server) receive(conn *peer.Conn, platform string) error {
 		s.Unsubscribe(req.platform, req.source)
 		return nil
 	case req.file == nil:
-		return errors.New("subscribing: no descriptor came with the request")
+		return errors.New("subscribing: the request has no descriptor")
 	case !isStream(req.file):
 		_ = req.file.Close()
-		return errors.New("subscribing: the descriptor is of no pipe, socket or terminal")
+		return errors.New("subscribing: the descriptor is not a pipe, socket or terminal")
 	}
 	return s.Subscribe(req.file, req.platform, req.source, req.level)
 }
 
-// isStream reports whether somebody must write what is read from a descriptor: a pipe, a
-// socket or a terminal. /dev/zero and a file of holes never end and cost who subscribes
-// to them nothing, and files cannot be waited for.
+// isStream reports whether a descriptor is a pipe, a socket or a terminal, whose data
+// another process must write. /dev/zero and sparse files provide data at no cost to the
+// subscriber, and regular files cannot be polled.
 func isStream(f *os.File) (is bool) {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -284,7 +284,7 @@ func receiveRequest(conn *peer.Conn) (*fdRequest, error) {
 	return req, nil
 }
 
-// firstFile takes the first descriptor that came and closes any other.
+// firstFile returns the first descriptor of a control message and closes any other.
 func firstFile(oob []byte) *os.File {
 	var file *os.File
 	messages, err := unix.ParseSocketControlMessage(oob)
@@ -301,7 +301,7 @@ func firstFile(oob []byte) *os.File {
 				_ = unix.Close(fd)
 				continue
 			}
-			// A descriptor that blocks would hold a thread.
+			// A blocking descriptor would occupy a thread.
 			_ = unix.SetNonblock(fd, true)
 			file = os.NewFile(uintptr(fd), "subscribed")
 		}

@@ -14,10 +14,10 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
-// Syslog is the /dev/log of one container: a datagram socket, as syslog(3) of every C
-// library tries first and that of musl only. Whoever sends has often ended before it
-// could be identified, so that each container has a socket of its own. Its queue is
-// the kernel's: who sends faster than the server takes waits.
+// Syslog is the /dev/log of one container: a datagram socket, which syslog(3) of every C
+// library tries first, and musl only. A sender has often ended before it could be
+// identified, so each container has its own socket. The kernel queues the messages and
+// blocks senders that are faster than the server.
 type Syslog struct {
 	s        *Server
 	platform string
@@ -28,10 +28,10 @@ type Syslog struct {
 	once     sync.Once
 }
 
-// lastDatagrams is how many waiting messages are still taken at the end.
+// lastDatagrams is how many waiting messages Close still logs.
 const lastDatagrams = 1024
 
-// ServeSyslog takes the messages of a platform on a socket at path, until
+// ServeSyslog logs the messages of a platform from a socket at path, until
 // [Syslog.Close].
 func (s *Server) ServeSyslog(path, platform string) (*Syslog, error) {
 	file, err := peer.ListenPacket(path, socketMode)
@@ -45,7 +45,7 @@ func (s *Server) ServeSyslog(path, platform string) (*Syslog, error) {
 	l := &Syslog{s: s, platform: platform, file: file, raw: raw, done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
-		// False asks to be called when there is more.
+		// False waits for more.
 		_ = raw.Read(func(fd uintptr) bool {
 			for !l.ending.Load() && l.take(int(fd)) {
 			}
@@ -55,7 +55,7 @@ func (s *Server) ServeSyslog(path, platform string) (*Syslog, error) {
 	return l, nil
 }
 
-// take logs one waiting message; false means that there is none.
+// take logs one waiting message; it returns false when there is none.
 func (l *Syslog) take(fd int) bool {
 	piece := pieces.Get().(*[followPiece]byte)
 	defer pieces.Put(piece)
@@ -68,13 +68,13 @@ func (l *Syslog) take(fd int) bool {
 	return true
 }
 
-// Close takes what waits and removes the socket. It may be called more than once.
+// Close logs waiting messages and removes the socket. It may be called more than once.
 func (l *Syslog) Close() {
 	l.once.Do(func() {
 		_ = os.Remove(l.file.Name())
 		l.ending.Store(true)
 		_ = l.file.SetReadDeadline(time.Now())
-		<-l.done // one reader at a time, so that the order stays
+		<-l.done // one reader at a time, to keep the order
 		_ = l.raw.Control(func(fd uintptr) {
 			for n := 0; n < lastDatagrams && l.take(int(fd)); n++ {
 			}

@@ -15,25 +15,25 @@ import (
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 )
 
-// Bounds of the files that are open and of what a container may make.
+// Bounds of open files and of what a container may create.
 const (
 	maxOpen    = 64       // files open at the same time
 	fileBuffer = 16 << 10 // bytes buffered of each file
-	maxSources = 64       // files of one container; what comes from more sources goes to one
+	maxSources = 64       // files of one container; further sources share one file
 	maxDepth   = 8        // directories in a source's name
-	maxPart    = 200      // bytes of one of them
-	maxLimits  = 512      // files with a limit of their own
-	minRotate  = 16 << 10 // such a limit at least, in bytes: each rotation starts a compression
+	maxPart    = 200      // bytes of the name of one of them
+	maxLimits  = 512      // files with their own limit
+	minRotate  = 16 << 10 // smallest limit of a file in bytes: each rotation starts a compression
 )
 
 // overflowSource takes the messages of the sources beyond maxSources.
 const overflowSource = "other"
 
-// tree is the files of the running revision.
+// tree manages the files of the running revision.
 type tree struct {
 	live    string           // directory of the revision
 	limit   int64            // size at which a file is rotated
-	limits  map[string]int64 // of single files, by path below live
+	limits  map[string]int64 // limits of single files, by path below live
 	keeper  *keeper
 	open    map[string]*logFile
 	clock   int64
@@ -55,8 +55,8 @@ func newTree(limit int64, k *keeper) *tree {
 	return &tree{limit: limit, limits: map[string]int64{}, keeper: k, open: map[string]*logFile{}, sources: map[string]map[string]string{}}
 }
 
-// path is the file of a source. Names come from containers: whatever they are,
-// the file is below the platform's directory.
+// path returns the file of a source. Containers choose the names, but the file is always
+// below the platform's directory.
 func (t *tree) path(live, platform, source string) string {
 	known := t.sources[platform]
 	if known == nil {
@@ -74,7 +74,7 @@ func (t *tree) path(live, platform, source string) string {
 	return filepath.Join(live, cleanPart(platform), rel)
 }
 
-// setLimit has one file rotated at a smaller size than the others.
+// setLimit sets a smaller size at which one file is rotated.
 func (t *tree) setLimit(platform, source string, size int64) {
 	rel := filepath.Join(cleanPart(platform), cleanSource(source))
 	delete(t.limits, rel)
@@ -86,8 +86,8 @@ func (t *tree) setLimit(platform, source string, size int64) {
 	}
 }
 
-// cleanSource makes a relative path of a source's name, "/var/log/messages" to
-// "var/log/messages". A name that looks like a rotated file gets a "_".
+// cleanSource turns a source's name into a relative path, "/var/log/messages" into
+// "var/log/messages". It appends "_" to a name that looks like a rotated file.
 func cleanSource(source string) string {
 	var parts []string
 	for part := range strings.SplitSeq(source, "/") {
@@ -110,7 +110,7 @@ func isNumber(s string) bool {
 	return err == nil
 }
 
-// cleanPart makes one name of a directory or file.
+// cleanPart turns a text into one valid name of a directory or file.
 func cleanPart(part string) string {
 	part = strings.Map(func(c rune) rune {
 		if c < ' ' || c == 0x7f || c == '/' || c == '\ufffd' {
@@ -128,7 +128,7 @@ func cleanPart(part string) string {
 func (t *tree) write(path string, text []byte) {
 	f, err := t.file(path)
 	if err != nil {
-		return // there is nowhere left to say so
+		return // the error cannot be logged
 	}
 	if f.buf == nil {
 		f.buf = t.buffer()
@@ -203,7 +203,7 @@ func (t *tree) closeAll() {
 	t.dirty = false
 }
 
-// flush writes what is buffered of every file.
+// flush writes the buffers of all files.
 func (t *tree) flush() {
 	for _, f := range t.open {
 		t.flushFile(f)
@@ -224,8 +224,8 @@ func (t *tree) flushFile(f *logFile) {
 	t.free = append(t.free, buf[:0])
 }
 
-// store writes, and rotates a file that got too large. What a full disk does not
-// take is lost; cleaning up is asked for.
+// store writes to a file, and rotates it when it is too large. When the disk is full,
+// the text is lost, and store requests a cleanup.
 func (t *tree) store(f *logFile, text []byte) {
 	n, err := f.f.Write(text)
 	f.size += int64(n)
@@ -238,8 +238,8 @@ func (t *tree) store(f *logFile, text []byte) {
 	}
 }
 
-// rotate gives a file the name FILE.N, N one more than the highest there is, and
-// has it compressed.
+// rotate renames a file to FILE.N, with N one more than the highest existing number, and
+// requests its compression.
 func (t *tree) rotate(f *logFile) {
 	_ = f.f.Close()
 	delete(t.open, f.path)
@@ -265,7 +265,7 @@ func escapeGlob(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// full asks for cleaning up when the disk is full although the budget is not.
+// full requests a cleanup when the disk is full although the budget is not used up.
 func (k *keeper) full() {
 	k.mark.Store(0)
 	k.grew(0)

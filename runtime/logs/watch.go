@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is asked of inotify(7).
+// Events requested from inotify(7).
 const (
 	watchDir  = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 	watchFile = unix.IN_MODIFY | unix.IN_ATTRIB | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
@@ -17,16 +17,16 @@ const (
 	noWatch = -1
 )
 
-// watches is one inotify instance for all followers: a user may have few of them,
-// and containers count as the same user. The zero value is ready.
+// watches is one inotify instance for all followers: the number of instances per user is
+// limited, and containers count as the same user. The zero value is ready.
 type watches struct {
 	mu    sync.Mutex
-	fd    int // of file, which is nil until somebody follows
+	fd    int // of file, which is nil before the first watch
 	file  *os.File
-	users map[int]map[*Follower]int // by watch, how often each follower asked for it
+	users map[int]map[*Follower]int // by watch: how often each follower uses it
 }
 
-// add watches what a descriptor shows and returns the watch's number.
+// add watches the file of a descriptor and returns the watch's number.
 func (w *watches) add(f *Follower, target *os.File, mask uint32) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -74,7 +74,7 @@ func (w *watches) drop(f *Follower, wd int) {
 	}
 }
 
-// read wakes the followers that an event is for.
+// read reads events and wakes the followers that they are for.
 func (w *watches) read(file *os.File) {
 	buf := make([]byte, 4<<10)
 	for {
@@ -123,7 +123,7 @@ func (w *watches) close() {
 	}
 }
 
-// followers are those of a server. The zero value is ready.
+// followers are the followers of a server. The zero value is ready.
 type followers struct {
 	mu     sync.Mutex
 	all    map[*Follower]bool

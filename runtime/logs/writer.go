@@ -16,18 +16,18 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-const maxPacking = 1024 // rotated files that wait for their compression
+const maxPacking = 1024 // rotated files that wait for compression
 
 const maxUpdateLog = 64 << 10 // bytes of the log of one update
 
-// early is one message kept until the storage is there.
+// early is one message kept until the storage is mounted.
 type early struct {
 	platform string
 	record
 	text string
 }
 
-// writer turns messages into lines of the outputs. Only the server's writing
+// writer formats messages and writes them to the outputs. Only the server's writing
 // goroutine uses it.
 type writer struct {
 	o                        Options
@@ -57,7 +57,7 @@ func newWriter(o Options, p *printer) *writer {
 	return w
 }
 
-// configure takes other settings; files that are open stay so.
+// configure changes the settings; open files stay open.
 func (w *writer) configure(o Options) {
 	w.o = o
 	w.treeTime = w.stamper(o.TreeTime)
@@ -140,7 +140,7 @@ func (w *writer) setRevision(revision string) error {
 	return pointTo(filepath.Join(w.dir, "current"), revision)
 }
 
-// pointTo makes a symbolic link, in place of the one that is there.
+// pointTo makes a symbolic link, replacing an existing one.
 func pointTo(link, target string) error {
 	if now, err := os.Readlink(link); err == nil && now == target {
 		return nil
@@ -160,7 +160,7 @@ func (w *writer) replay() {
 	if lost > 0 {
 		first := record{source: ownSource, level: Warn, wall: time.Now()}
 		first.sec, first.nsec = sinceBoot()
-		w.toFiles(Runtime, &first, fmt.Appendf(nil, "%d messages from before the storage was there are lost", lost))
+		w.toFiles(Runtime, &first, fmt.Appendf(nil, "lost %d messages from before the storage was mounted", lost))
 	}
 	for i := range kept {
 		w.toFiles(kept[i].platform, &kept[i].record, []byte(kept[i].text))
@@ -182,7 +182,7 @@ func (w *writer) message(platform string, r *record, text []byte) {
 	}
 }
 
-// keep remembers a message; the oldest make room.
+// keep keeps a message and drops the oldest ones beyond maxEarly.
 func (w *writer) keep(platform string, r *record, text []byte) {
 	w.kept = append(w.kept, early{platform, *r, string(text)})
 	w.keptSize += len(text) + perMessage
@@ -201,7 +201,7 @@ func (w *writer) toStdout(platform string, r *record, text []byte) {
 		return
 	}
 	if r.shown || own && (o&StdoutDirect != 0 || r.level == Fatal) {
-		return // printed already by whoever logged it
+		return // already printed by the caller
 	}
 	ts := ""
 	if w.stamp != nil {
@@ -215,7 +215,8 @@ func (w *writer) toStdout(platform string, r *record, text []byte) {
 
 func trimEnd(line []byte) []byte { return bytes.TrimRight(line, "\r\n") }
 
-// appendLine makes a line of the runtime's own log file and of standard output.
+// appendLine appends a line in the format of the runtime's log file and of standard
+// output.
 func appendLine[T string | []byte](b []byte, platform, source string, level Level, sec int64, ts string, msg T) []byte {
 	b = append(append(append(b, '['), platform...), "] "...)
 	b = append(strconv.AppendInt(b, sec, 10), ' ')
@@ -262,7 +263,8 @@ func (w *writer) toTree(platform string, r *record, text []byte) {
 	}
 }
 
-// jsonLine is one line of the single file, in the order of the manual's example.
+// jsonLine returns a line of the single file, with fields in the order of the manual's
+// example.
 func (w *writer) jsonLine(platform string, r *record, text []byte) []byte {
 	b := strconv.AppendInt(append(w.line[:0], `{"tsec":`...), r.sec, 10)
 	b = strconv.AppendInt(append(b, `,"tnano":`...), r.nsec, 10)
@@ -340,7 +342,7 @@ type keeper struct {
 	dir    string
 	budget atomic.Pointer[Budget]
 	live   atomic.Pointer[string]
-	total  atomic.Int64 // bytes in dir, as far as known
+	total  atomic.Int64 // estimated bytes in dir
 	mark   atomic.Int64 // clean up when total is above
 	pack   chan string
 	clean  chan struct{}
@@ -357,7 +359,7 @@ func newKeeper(dir string, b Budget) *keeper {
 	return k
 }
 
-// setBudget cleans up to another budget, if there is more.
+// setBudget changes the budget and cleans up when dir exceeds it.
 func (k *keeper) setBudget(b Budget) {
 	k.budget.Store(&b)
 	k.mark.Store(b.High)
@@ -366,7 +368,7 @@ func (k *keeper) setBudget(b Budget) {
 
 func (k *keeper) setLive(dir string) { k.live.Store(&dir) }
 
-// grew counts bytes written.
+// grew counts written bytes.
 func (k *keeper) grew(n int64) {
 	if k.total.Add(n) <= k.mark.Load() {
 		return
@@ -377,7 +379,7 @@ func (k *keeper) grew(n int64) {
 	}
 }
 
-// rotated has a file compressed; when too many wait, it stays as it is.
+// rotated requests the compression of a file; when too many wait, it is not compressed.
 func (k *keeper) rotated(path string) {
 	select {
 	case k.pack <- path:
@@ -400,8 +402,8 @@ func (k *keeper) run() {
 	}
 }
 
-// cleanUp brings the directory below the low mark. When nothing is left that may
-// go, the next try waits until there is notably more again.
+// cleanUp reduces the directory to less than Budget.Low. When nothing more may be
+// deleted, the next cleanup waits until the directory has grown notably.
 func (k *keeper) cleanUp() {
 	b := *k.budget.Load()
 	total := cleanUp(k.dir, *k.live.Load(), b.Low)

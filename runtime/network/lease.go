@@ -15,34 +15,34 @@ import (
 )
 
 // A lease is a locked file in a directory that the runtimes of a machine share and that
-// their containers do not see. It ends with the process that has it, however that ends.
+// containers do not see. It ends with the process that holds it, however that ends.
 
-// leaseTries bounds how often a file may go away while it is being locked.
+// leaseTries bounds how often a file may be removed while it is being locked.
 const leaseTries = 1000
 
-// lease leases an address of a link for as long as the result is held; nil where this
-// runtime is the only one.
+// lease leases an address of a link until the lock is released; the lock is nil when
+// the runtime shares no directory.
 func lease(dir, link string, a netip.Addr) (*filelock.Lock, error) {
 	if dir == "" {
 		return nil, nil
 	}
 	var ns unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &ns); err != nil {
-		return nil, fmt.Errorf("looking for the network namespace: %w", err)
+		return nil, fmt.Errorf("reading the network namespace: %w", err)
 	}
 	path := filepath.Join(dir, strconv.FormatUint(ns.Ino, 10)+"-"+link+"-"+a.String())
 	for range leaseTries {
 		l, err := lockFile(path)
-		if !errors.Is(err, fs.ErrNotExist) { // else the directory went away
+		if !errors.Is(err, fs.ErrNotExist) { // else another runtime removed the directory
 			return l, err
 		}
 	}
-	return nil, errors.New("its file does not stay")
+	return nil, errors.New("other runtimes keep removing its file")
 }
 
 // lockFile makes a file, and its directory, and locks it.
 func lockFile(path string) (*filelock.Lock, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // it is on its way out then
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // it is being removed then
 		return nil, err
 	}
 	l, err := filelock.Try(path, filelock.Options{Create: 0o600})
@@ -52,7 +52,7 @@ func lockFile(path string) (*filelock.Lock, error) {
 	return l, err
 }
 
-// endLease gives an address back. The last one takes the directory with it.
+// endLease releases an address. It removes the directory with the last lease.
 func endLease(l *filelock.Lock) {
 	if l == nil {
 		return

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// link is what the kernel says about an interface.
+// link is a network interface as the kernel reports it.
 type link struct {
 	index  int
 	name   string
 	master int
 	alias  string
-	kind   string // "bridge", "veth"; "" of hardware
+	kind   string // "bridge", "veth"; "" for hardware
 	up     bool
 }
 
@@ -51,7 +51,7 @@ func parseLink(body []byte) (l link) {
 	return l
 }
 
-// byName finds an interface; the error is ENODEV when there is none.
+// byName finds an interface; the error is ENODEV when it does not exist.
 func (c *conn) byName(name string) (l link, err error) {
 	m := newMessage(unix.RTM_GETLINK, 0, linkHeader(0, 0, 0)).text(unix.IFLA_IFNAME, name)
 	err = c.ask(m, func(body []byte) { l = parseLink(body) })
@@ -71,7 +71,7 @@ const create = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 // peer is VETH_INFO_PEER (linux/veth.h).
 const peer = 1
 
-// addBridge makes a bridge that is marked as the runtime's.
+// addBridge makes a bridge with the alias of the runtime's bridges.
 func (c *conn) addBridge(name, alias string) error {
 	m := newMessage(unix.RTM_NEWLINK, create, linkHeader(0, 0, 0)).text(unix.IFLA_IFNAME, name)
 	m.nest(unix.IFLA_LINKINFO, func() { m.text(unix.IFLA_INFO_KIND, "bridge") })
@@ -85,7 +85,7 @@ func (c *conn) addBridge(name, alias string) error {
 	return c.do(newMessage(unix.RTM_NEWLINK, 0, linkHeader(l.index, 0, 0)).text(unix.IFLA_IFALIAS, alias))
 }
 
-// addVeth makes a pair, one side here and the other in the namespace of a process.
+// addVeth makes a pair with one side here and the other in the namespace of a process.
 func (c *conn) addVeth(i Interface, pid int) error {
 	m := newMessage(unix.RTM_NEWLINK, create, linkHeader(0, 0, 0)).text(unix.IFLA_IFNAME, i.Pair)
 	i.size(m)
@@ -104,8 +104,8 @@ func (c *conn) addVeth(i Interface, pid int) error {
 // macvlanModes are the bits of IFLA_MACVLAN_MODE (linux/if_link.h).
 var macvlanModes = map[string]uint32{"private": 1, "": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 
-// addMacvlan makes an interface with an address of its own on another, in the
-// namespace of a process.
+// addMacvlan makes a macvlan interface on another interface, in the namespace of a
+// process.
 func (c *conn) addMacvlan(i Interface, parent, pid int) error {
 	m := newMessage(unix.RTM_NEWLINK, create, linkHeader(0, 0, 0)).word(unix.IFLA_LINK, uint32(parent))
 	i.inside(m, pid)
@@ -116,7 +116,7 @@ func (c *conn) addMacvlan(i Interface, parent, pid int) error {
 	return c.do(m)
 }
 
-// inside adds what the interface is in the container.
+// inside adds the attributes of the interface in the container.
 func (i Interface) inside(m *message, pid int) {
 	m.text(unix.IFLA_IFNAME, i.Name).word(unix.IFLA_NET_NS_PID, uint32(pid))
 	if len(i.MAC) > 0 {
@@ -131,7 +131,7 @@ func (i Interface) size(m *message) {
 	}
 }
 
-// move gives an interface to the namespace of a process.
+// move moves an interface to the namespace of a process.
 func (c *conn) move(index, pid int) error {
 	return c.do(newMessage(unix.RTM_NEWLINK, 0, linkHeader(index, 0, 0)).word(unix.IFLA_NET_NS_PID, uint32(pid)))
 }
@@ -144,12 +144,12 @@ func (c *conn) setUp(index int) error {
 	return c.do(newMessage(unix.RTM_NEWLINK, 0, linkHeader(index, unix.IFF_UP, unix.IFF_UP)))
 }
 
-// rename needs an interface that is down.
+// rename renames an interface, which must be down.
 func (c *conn) rename(index int, name string) error {
 	return c.do(newMessage(unix.RTM_NEWLINK, 0, linkHeader(index, 0, 0)).text(unix.IFLA_IFNAME, name))
 }
 
-// remove deletes an interface; that it is gone already is not an error.
+// remove deletes an interface; one that does not exist is not an error.
 func (c *conn) remove(name string) error {
 	m := newMessage(unix.RTM_DELLINK, 0, linkHeader(0, 0, 0)).text(unix.IFLA_IFNAME, name)
 	if err := c.do(m); err != nil && !errors.Is(err, unix.ENODEV) {
@@ -165,7 +165,7 @@ func family(a netip.Addr) byte {
 	return unix.AF_INET6
 }
 
-// addAddress gives an interface an address; that it has it already is not an error.
+// addAddress adds an address to an interface; one that it already has is not an error.
 func (c *conn) addAddress(index int, p netip.Prefix) error {
 	a := p.Addr()
 	header := native.AppendUint32([]byte{family(a), byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE}, uint32(index))
@@ -173,7 +173,7 @@ func (c *conn) addAddress(index int, p netip.Prefix) error {
 	if a.Is4() && p.Bits() < 31 {
 		m.attr(unix.IFA_BROADCAST, last(p).AsSlice())
 	}
-	if a.Is6() { // no other has it: there is nobody to ask
+	if a.Is6() { // no duplicate address detection
 		m.word(unix.IFA_FLAGS, unix.IFA_F_NODAD)
 	}
 	if err := c.do(m); err != nil && !errors.Is(err, unix.EEXIST) {
@@ -182,7 +182,7 @@ func (c *conn) addAddress(index int, p netip.Prefix) error {
 	return nil
 }
 
-// address is the first address of an interface that others can reach.
+// address returns the first global address of an interface.
 func (c *conn) address(index int, four bool) (found netip.Addr, err error) {
 	kind := byte(unix.AF_INET6)
 	if four {
@@ -200,12 +200,12 @@ func (c *conn) address(index int, four bool) (found netip.Addr, err error) {
 		})
 	})
 	if err == nil && !found.IsValid() {
-		err = errors.New("it has no address of this family")
+		err = errors.New("the interface has no address of this family")
 	}
 	return found, err
 }
 
-// last is the last address of a range.
+// last returns the last address of a range.
 func last(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()
 	for i := p.Bits(); i < 8*len(b); i++ {
@@ -215,7 +215,8 @@ func last(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// addDefaultRoute sends everything else to a gateway, directly reachable or not.
+// addDefaultRoute adds a default route through a gateway, which may be outside of the
+// interface's network.
 func (c *conn) addDefaultRoute(index int, gateway netip.Addr) error {
 	header := []byte{family(gateway), 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST}
 	header = native.AppendUint32(header, unix.RTNH_F_ONLINK)

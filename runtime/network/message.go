@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// message is a netlink message under construction (RFC 3549; linux/netlink.h). Only
-// its length is missing until it is sent.
+// message is a netlink message under construction (RFC 3549; linux/netlink.h). Length
+// and sequence number are set when it is sent.
 type message struct{ b []byte }
 
 var native = binary.NativeEndian
@@ -80,7 +80,7 @@ func dial(protocol int) (*conn, error) {
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
 
-// number gives a message its length and sequence number.
+// number sets the length and sequence number of a message.
 func (c *conn) number(m *message) uint32 {
 	c.seq++
 	native.PutUint32(m.b, uint32(len(m.b)))
@@ -98,8 +98,8 @@ func (c *conn) do(m *message) error {
 	return c.answer(seq, nil)
 }
 
-// answer reads until the answer to a request is complete; each takes the messages
-// that are not an acknowledgement.
+// answer reads until the answer to a request is complete. It calls each with every
+// message but an acknowledgement.
 func (c *conn) answer(seq uint32, each func(body []byte)) error {
 	buf := make([]byte, 32<<10)
 	for {
@@ -127,7 +127,7 @@ func (c *conn) answer(seq uint32, each func(body []byte)) error {
 	}
 }
 
-// verdict looks at one message; done tells that it is the last.
+// verdict handles one message; done reports whether it is the last.
 func verdict(kind, flags uint16, body []byte, each func([]byte)) (done bool, err error) {
 	switch {
 	case kind == unix.NLMSG_DONE:

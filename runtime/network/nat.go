@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// translator keeps the rules that give packets of containers the host's address on
-// their way out. They are in an nftables table of the runtime's own or, on kernels
-// without nftables, set by the program iptables.
+// translator manages the rules for the source address translation of packets from
+// containers. They are in an nftables table of the runtime's own or, on kernels without
+// nftables, set by the program iptables.
 type translator struct {
 	table    string
 	nf       *conn
@@ -20,11 +20,11 @@ type translator struct {
 	iptables [][]string // rules that were set, without the command
 }
 
-// clean deletes the table of a run that was killed.
+// clean deletes the table of a killed run.
 func (t *translator) clean() { _ = t.drop() }
 
-// open dials on first use: devices whose containers need no translation need not
-// load nftables.
+// open opens the socket on first use: devices without address translation do not need
+// to load nftables.
 func (t *translator) open() (err error) {
 	if t.nf == nil {
 		t.nf, err = dial(unix.NETLINK_NETFILTER)
@@ -42,7 +42,7 @@ const (
 	chainPostRouting = "postrouting"
 )
 
-// rule begins a message of nf_tables, with struct nfgenmsg.
+// nfMessage begins a message of nf_tables, with struct nfgenmsg.
 func nfMessage(kind, flags uint16) *message {
 	return newMessage(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, []byte{protocolIPv4, 0, 0, 0})
 }
@@ -70,7 +70,7 @@ func (t *translator) batch(list ...*message) error {
 	return t.nf.acknowledged(last)
 }
 
-// acknowledged waits for the answer to a message or an error of one before it.
+// acknowledged waits for the answer to a message or an error of an earlier one.
 func (c *conn) acknowledged(until uint32) error {
 	buf := make([]byte, 32<<10)
 	for {
@@ -94,7 +94,7 @@ func (c *conn) acknowledged(until uint32) error {
 	}
 }
 
-// drain throws away what else the kernel has said.
+// drain discards the remaining answers of the kernel.
 func (c *conn) drain() {
 	buf := make([]byte, 32<<10)
 	for {
@@ -104,7 +104,7 @@ func (c *conn) drain() {
 	}
 }
 
-// drop deletes the table with all that is in it.
+// drop deletes the table and everything in it.
 func (t *translator) drop() error {
 	err := t.batch(nfMessage(unix.NFT_MSG_DELTABLE, unix.NLM_F_ACK).text(unix.NFTA_TABLE_NAME, t.table))
 	if errors.Is(err, unix.ENOENT) {
@@ -113,8 +113,7 @@ func (t *translator) drop() error {
 	return err
 }
 
-// add translates what comes from a range of addresses and does not stay on their
-// bridge.
+// add translates packets from a range of addresses that leave their bridge.
 func (t *translator) add(from netip.Prefix, bridge string) error {
 	var list []*message
 	if !t.made {
@@ -131,7 +130,7 @@ func (t *translator) add(from netip.Prefix, bridge string) error {
 	return nil
 }
 
-// frame is the table with its one chain.
+// frame returns the messages that make the table with its one chain.
 func (t *translator) frame() []*message {
 	table := nfMessage(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_ACK).text(unix.NFTA_TABLE_NAME, t.table)
 	chain := nfMessage(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_ACK).
@@ -142,7 +141,7 @@ func (t *translator) frame() []*message {
 	return []*message{table, chain.text(unix.NFTA_CHAIN_TYPE, "nat")}
 }
 
-// masquerade is "ip saddr FROM oifname != BRIDGE masquerade".
+// masquerade returns the rule "ip saddr FROM oifname != BRIDGE masquerade".
 func (t *translator) masquerade(from netip.Prefix, bridge string) *message {
 	m := nfMessage(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND|unix.NLM_F_ACK).
 		text(unix.NFTA_RULE_TABLE, t.table).text(unix.NFTA_RULE_CHAIN, chainPostRouting)
@@ -182,10 +181,10 @@ func (t *translator) masquerade(from netip.Prefix, bridge string) *message {
 	return m
 }
 
-// addIptables sets the rule with the program, which the device must have.
+// addIptables sets the rule with the program iptables, which the device must have.
 func (t *translator) addIptables(from netip.Prefix, bridge string) error {
 	rule := []string{"POSTROUTING", "-s", from.String(), "!", "-o", bridge, "-m", "comment", "--comment", t.table, "-j", "MASQUERADE"}
-	_ = iptables("-D", rule) // of a run that was killed
+	_ = iptables("-D", rule) // of a killed run
 	if err := iptables("-A", rule); err != nil {
 		return err
 	}

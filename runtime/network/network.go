@@ -1,18 +1,18 @@
-// Package network connects containers: it makes the interfaces that a container's
-// configuration or its address pool asks for, bridges, addresses and the translation
-// of addresses towards the outside.
+// Package network connects containers: it makes the interfaces of a container's
+// configuration or address pool, bridges, addresses and source address translation.
 //
 // A container's interface has two sides. [Host.Attach] makes it from the runtime's
 // network namespace, for the container's first process; [Configure] runs in that
-// process and gives addresses and routes. What is on the host's side goes with
-// [Attachment.Detach], the rest with the container's namespace.
+// process and sets addresses and routes. [Attachment.Detach] removes the host's side;
+// the rest disappears with the container's namespace.
 //
 // Several runtimes may share a machine. An address of a pool is leased by locking a file
 // named after it and the network namespace, in a directory that they share: it is free as
-// soon as its process ends, however it ends. An abstract unix socket would do the same,
-// but containers in the device's network could bind it as well. Bridges that the runtime makes carry an alias and go with the
-// last interface on them. Rules of the packet filter are in a table of the runtime's
-// own, which it deletes at its start and its end.
+// soon as the process of the lease ends, however it ends. An abstract unix socket would
+// do the same, but containers in the device's network could bind it as well. Bridges that
+// the runtime makes have an alias, and are removed with the last interface on them. Rules
+// of the packet filter are in a table of the runtime's own, which it deletes when it
+// starts and when it ends.
 package network
 
 import (
@@ -37,13 +37,13 @@ const BridgeAlias = "made by pantavisor"
 type Interface struct {
 	// Kind is veth, macvlan or phys.
 	Kind string
-	// Link is the bridge of a veth, "" for none, or the interface that a macvlan is
-	// on or that phys gives away.
+	// Link is the bridge of a veth, "" for none, the interface below a macvlan, or the
+	// interface that phys moves to the container.
 	Link string
 	// Name is the interface's in the container, such as eth0.
 	Name string
-	// Pair is the name of a veth's other side; "" chooses one that is the
-	// container's own on the whole machine.
+	// Pair is the name of a veth's other side; "" chooses a name that is unique on the
+	// machine.
 	Pair string
 	// MAC is the hardware address; empty lets the kernel choose.
 	MAC []byte
@@ -52,30 +52,30 @@ type Interface struct {
 	// Mode of a macvlan: private, vepa, bridge or passthru.
 	Mode string
 	Up   bool
-	// Addresses with the length of their network.
+	// Addresses with the prefix lengths of their networks.
 	Addresses []netip.Prefix
-	// Gateways for everything else, at most one of each family.
+	// Gateways of the default routes, at most one of each family.
 	Gateways []netip.Addr
 	// AutoGateway4 and AutoGateway6 add the first address of Link as a gateway.
 	AutoGateway4, AutoGateway6 bool
 }
 
-// Options say how a host is.
+// Options are the options of [New].
 type Options struct {
-	// ID tells this runtime from others on the machine, also after a restart.
+	// ID distinguishes this runtime from others on the machine, also after a restart.
 	ID string
-	// Bridge is the default bridge (PV_NET_BRDEV), which is made when something is
-	// to be connected to it, with Address. An invalid Address gives it none.
+	// Bridge is the default bridge (PV_NET_BRDEV), which is made with Address when an
+	// interface is to be connected to it. With an invalid Address it has none.
 	Bridge  string
 	Address netip.Prefix
-	// Clean takes away the rules of an earlier run with the same ID that was killed.
+	// Clean removes the rules of a killed run with the same ID.
 	Clean bool
 	// Leases is the directory in which the runtimes of this machine lease addresses; ""
-	// when this one has the machine for itself.
+	// when this is the only runtime.
 	Leases string
-	// Load loads a kernel module, for what the kernel cannot do yet; nil loads none.
+	// Load loads a kernel module for a missing feature; nil loads none.
 	Load func(module string) error
-	// Warn takes what does not stop a container; nil drops it.
+	// Warn takes problems that do not stop a container; nil drops them.
 	Warn func(format string, args ...any)
 }
 
@@ -86,7 +86,7 @@ type Host struct {
 	mu    sync.Mutex
 	route *conn
 	nat   *translator
-	over  bool // it is closed
+	over  bool // closed
 	pools map[string]*pool
 }
 
@@ -97,7 +97,7 @@ func New(opt Options) (*Host, error) {
 	}
 	c, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("talking to the kernel about networks: %w", err)
+		return nil, fmt.Errorf("opening a route netlink socket: %w", err)
 	}
 	h := &Host{opt: opt, route: c, pools: map[string]*pool{}}
 	h.nat = &translator{table: "pantavisor-" + short(opt.ID)}
@@ -108,15 +108,14 @@ func New(opt Options) (*Host, error) {
 	return h, nil
 }
 
-// short is a word that stands for a text.
+// short returns a short hash of a text, for names.
 func short(text string) string {
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(text))
 	return fmt.Sprintf("%010x", sum.Sum64()&0xffffffffff)
 }
 
-// Close takes away what the runtime made: its rules, and the bridges on which nobody
-// is left.
+// Close removes what the runtime made: its rules, and its bridges without interfaces.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -127,7 +126,7 @@ func (h *Host) Close() error {
 }
 
 // OpenBridge makes the default bridge now, for containers that share the runtime's
-// network and expect it.
+// network and expect the bridge in it.
 func (h *Host) OpenBridge() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -135,15 +134,15 @@ func (h *Host) OpenBridge() error {
 		return nil
 	}
 	load := h.opt.Load
-	h.opt.Load = nil // a bridge that nobody may ever use is not worth its modules
+	h.opt.Load = nil // the bridge may never be used: do not load modules for it
 	_, err := h.bridge(h.opt.Bridge)
 	h.opt.Load = load
 	return err
 }
 
-// Attachment is a container's connection.
+// Attachment is a container's connection to the host's network.
 type Attachment struct {
-	// Interfaces are what [Configure] is to set up in the container.
+	// Interfaces are those that [Configure] sets up in the container.
 	Interfaces []Interface
 	host       *Host
 	pairs      []string
@@ -151,7 +150,7 @@ type Attachment struct {
 }
 
 // Attach makes the interfaces of a container in the network namespace of its first
-// process. On an error nothing of them is left.
+// process. On an error it leaves none of them.
 func (h *Host) Attach(container string, pid int, list []Interface) (*Attachment, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -180,14 +179,14 @@ func (h *Host) attach(a *Attachment, i Interface, pid int) error {
 	case "macvlan", "phys":
 		l, err := h.route.byName(i.Link)
 		if err != nil {
-			return fmt.Errorf("the interface %s: %w", i.Link, err)
+			return fmt.Errorf("finding the interface %s: %w", i.Link, err)
 		}
 		if i.Kind == "phys" {
 			return h.route.move(l.index, pid)
 		}
 		return h.withModules(func() error { return h.route.addMacvlan(i, l.index, pid) }, "macvlan")
 	}
-	return fmt.Errorf("%q is not a kind of interface that can be made", i.Kind)
+	return fmt.Errorf("%q is not a supported kind of interface", i.Kind)
 }
 
 // findGateways fills in the gateways that are the link's addresses.
@@ -218,7 +217,7 @@ func (h *Host) attachVeth(a *Attachment, i Interface, pid int) error {
 		}
 	}
 	err := h.withModules(func() error { return h.route.addVeth(i, pid) }, "veth")
-	if errors.Is(err, unix.EEXIST) { // of a container that was killed; its namespace is not gone yet
+	if errors.Is(err, unix.EEXIST) { // of a killed container, whose namespace still exists
 		_ = h.route.remove(i.Pair)
 		err = h.route.addVeth(i, pid)
 	}
@@ -228,7 +227,7 @@ func (h *Host) attachVeth(a *Attachment, i Interface, pid int) error {
 	a.pairs = append(a.pairs, i.Pair)
 	l, err := h.route.byName(i.Pair)
 	if err != nil {
-		return fmt.Errorf("its other side %s: %w", i.Pair, err)
+		return fmt.Errorf("finding the other side %s: %w", i.Pair, err)
 	}
 	if master != 0 {
 		if err := h.route.setMaster(l.index, master); err != nil {
@@ -238,13 +237,13 @@ func (h *Host) attachVeth(a *Attachment, i Interface, pid int) error {
 	return h.route.setUp(l.index)
 }
 
-// bridge finds a bridge, or makes it: the default one and those of pools only, any
-// other is somebody's who is not there.
+// bridge finds a bridge. It makes a missing one only if it is the default bridge or the
+// bridge of a pool.
 func (h *Host) bridge(name string) (int, error) {
 	l, err := h.route.byName(name)
 	address, known := h.bridgeAddress(name)
 	if err == nil {
-		if name != h.opt.Bridge && address.IsValid() { // somebody else's may not have the gateway's yet
+		if name != h.opt.Bridge && address.IsValid() { // it may lack the gateway's address
 			err = h.route.addAddress(l.index, address)
 		}
 		return l.index, err
@@ -270,8 +269,8 @@ func (h *Host) bridge(name string) (int, error) {
 	return l.index, nil
 }
 
-// withModules does something once more with kernel modules loaded when the kernel
-// does not know it: devices have nobody whom the kernel could ask for them.
+// withModules calls do again with kernel modules loaded when the kernel lacks a feature:
+// on devices there is no modprobe that the kernel could call.
 func (h *Host) withModules(do func() error, modules ...string) error {
 	err := do()
 	if err == nil || h.opt.Load == nil || errors.Is(err, unix.EEXIST) {
@@ -287,7 +286,7 @@ func (h *Host) withModules(do func() error, modules ...string) error {
 	return do()
 }
 
-// bridgeAddress is the address of a bridge that the runtime may make.
+// bridgeAddress returns the address of a bridge that the runtime may make.
 func (h *Host) bridgeAddress(name string) (netip.Prefix, bool) {
 	for _, p := range h.pools {
 		if p.Parent == "" && p.Bridge == name {
@@ -297,7 +296,7 @@ func (h *Host) bridgeAddress(name string) (netip.Prefix, bool) {
 	return h.opt.Address, name == h.opt.Bridge
 }
 
-// dropBridges removes the bridges that a runtime made and nobody uses.
+// dropBridges removes the unused bridges that a runtime made.
 func (h *Host) dropBridges() error {
 	list, err := h.route.links()
 	if err != nil {
@@ -315,7 +314,7 @@ func (h *Host) dropBridges() error {
 	return errors.Join(errs...)
 }
 
-// Detach takes the host's side away.
+// Detach removes the host's side.
 func (a *Attachment) Detach() {
 	if a == nil {
 		return
@@ -337,8 +336,8 @@ func (a *Attachment) detach() {
 	a.pairs, a.leases = nil, nil
 }
 
-// Configure sets the interfaces up in the network namespace of this thread, the
-// container's, and its loopback.
+// Configure sets up the interfaces and the loopback in the network namespace of this
+// thread, which is the container's.
 func Configure(list []Interface) error {
 	c, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -371,12 +370,12 @@ func (c *conn) configure(i Interface) error {
 	}
 	if name != i.Name && i.Name != "" {
 		if err := c.rename(l.index, i.Name); err != nil {
-			return fmt.Errorf("renaming it from %s: %w", name, err)
+			return fmt.Errorf("renaming %s: %w", name, err)
 		}
 	}
 	for _, p := range i.Addresses {
 		if err := c.addAddress(l.index, p); err != nil {
-			return fmt.Errorf("the address %s: %w", p, err)
+			return fmt.Errorf("adding the address %s: %w", p, err)
 		}
 	}
 	if !i.Up {
@@ -387,14 +386,14 @@ func (c *conn) configure(i Interface) error {
 	}
 	for _, g := range i.Gateways {
 		if err := c.addDefaultRoute(l.index, g); err != nil {
-			return fmt.Errorf("the gateway %s: %w", g, err)
+			return fmt.Errorf("adding the gateway %s: %w", g, err)
 		}
 	}
 	return nil
 }
 
-// ParseMAC reads a hardware address of six bytes; an x stands for a digit that
-// follows from seed, so that it stays the same.
+// ParseMAC parses a hardware address of six bytes; an x stands for a digit that is
+// derived from seed, so that it stays the same.
 func ParseMAC(text, seed string) ([]byte, error) {
 	fill := short(seed) + short(seed+"+")
 	var digits strings.Builder
@@ -418,7 +417,7 @@ func ParseMAC(text, seed string) ([]byte, error) {
 	return mac, nil
 }
 
-// CheckName refuses what the kernel takes for no name of an interface.
+// CheckName returns an error for a text that is not a valid interface name.
 func CheckName(name string) error {
 	if name == "" || len(name) >= unix.IFNAMSIZ || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\x00") {
 		return fmt.Errorf("%.40q is not a valid network interface name", name)

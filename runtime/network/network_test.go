@@ -503,10 +503,10 @@ func TestAttachNamesWhatIsMissing(t *testing.T) {
 	defer h.end(t)
 	g := newGuest(t)
 	for want, i := range map[string]Interface{
-		"the bridge nobr0":                  {Kind: "veth", Link: "nobr0", Name: "eth0"},
-		"no address of this family":         {Kind: "veth", Link: "pvdef0", Name: "eth0", AutoGateway6: true},
-		"the interface nodev0":              {Kind: "macvlan", Link: "nodev0", Name: "eth0"},
-		`"vlan" is not a kind of interface`: {Kind: "vlan", Name: "eth0"},
+		"the bridge nobr0":                            {Kind: "veth", Link: "nobr0", Name: "eth0"},
+		"no address of this family":                   {Kind: "veth", Link: "pvdef0", Name: "eth0", AutoGateway6: true},
+		"the interface nodev0":                        {Kind: "macvlan", Link: "nodev0", Name: "eth0"},
+		`"vlan" is not a supported kind of interface`: {Kind: "vlan", Name: "eth0"},
 	} {
 		_, err := h.Attach("bad", g.pid, []Interface{{Kind: "veth", Name: "first"}, i})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "making the interface eth0") {

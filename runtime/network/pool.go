@@ -10,27 +10,27 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
-// Pool is a range of addresses for containers on a bridge, or on an interface of the
-// device's to whose network they belong.
+// Pool is a range of addresses for containers on a bridge, or in the network of an
+// interface of the device.
 type Pool struct {
 	Name    string
 	Bridge  string // "" with Parent
 	Parent  string // interface for macvlan; its network has the gateway and no NAT is needed
 	Subnet  netip.Prefix
 	Gateway netip.Addr // the bridge's address
-	NAT     bool       // containers reach the outside with the host's address
+	NAT     bool       // packets to the outside get the host's address
 }
 
-// Member is a container that takes an address of a pool.
+// Member is a container that gets an address of a pool.
 type Member struct {
 	Container string
-	// Address is the one that it asks for; invalid for any.
+	// Address is the address that it asks for; invalid for any.
 	Address netip.Addr
-	// MAC is its hardware address; empty makes one of its address.
+	// MAC is its hardware address; an empty one is derived from its address.
 	MAC []byte
 }
 
-// link is what the containers are connected to.
+// link returns the interface that the containers are connected to.
 func (p Pool) link() string {
 	if p.Parent != "" {
 		return p.Parent
@@ -38,16 +38,16 @@ func (p Pool) link() string {
 	return p.Bridge
 }
 
-// pool is a pool with what is given away of it.
+// pool is a pool with the addresses in use.
 type pool struct {
 	Pool
 	next  netip.Addr
 	given map[string]netip.Addr // by container, for as long as the runtime runs
-	nat   bool                  // its rule is set
+	nat   bool                  // the rule for translation is set
 }
 
-// AddPool makes a pool known. Addresses that are reserved are given to nobody.
-// Members that ask for an address get it before others do.
+// AddPool adds a pool. Reserved addresses are not used. Members that ask for an address
+// get it before the other members get theirs.
 func (h *Host) AddPool(p Pool, members []Member, reserved []netip.Addr) error {
 	if err := CheckName(p.link()); err != nil {
 		return fmt.Errorf("pool %s: %w", p.Name, err)
@@ -78,8 +78,8 @@ func (h *Host) AddPool(p Pool, members []Member, reserved []netip.Addr) error {
 	return nil
 }
 
-// free finds the next address that nobody has, from the gateway upwards and then
-// from the beginning.
+// free returns the next unused address, from the gateway upwards and then from the
+// beginning.
 func (q *pool) free() (netip.Addr, error) {
 	used := make([]netip.Addr, 0, len(q.given))
 	for _, a := range q.given {
@@ -99,11 +99,11 @@ func (q *pool) free() (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("pool %s has no address left in %s", q.Name, q.Subnet)
 }
 
-// errTaken says that another container has the address.
-var errTaken = errors.New("another container on this machine has it")
+// errTaken means that another container has the address.
+var errTaken = errors.New("another container on this machine uses it")
 
-// AttachPool connects a container to a pool: it makes eth0 with an address of the
-// pool, the same one at every start.
+// AttachPool connects a container to a pool: it makes eth0 with an address of the pool,
+// which stays the same over starts.
 func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, error) {
 	h.mu.Lock()
 	q, ok := h.pools[name]
@@ -137,14 +137,14 @@ func (h *Host) AttachPool(name string, m Member, pid int) (*Attachment, error) {
 	return a, nil
 }
 
-// lease takes the container's address, or another one where a second runtime on the
-// machine, with which dir is shared, has it already.
+// lease leases the container's address, or another one when a second runtime on the
+// machine, with which dir is shared, already uses it.
 func (q *pool) lease(m Member, dir string) (netip.Addr, *filelock.Lock, error) {
 	a, ok := q.given[m.Container]
 	if m.Address.IsValid() {
 		a, ok = m.Address, true
 		if !q.Subnet.Contains(a) || a == q.Gateway || a == last(q.Subnet) || a == q.Subnet.Masked().Addr() {
-			return a, nil, fmt.Errorf("the address %s is not one that pool %s gives, %s without %s", a, q.Name, q.Subnet, q.Gateway)
+			return a, nil, fmt.Errorf("the address %s is not available in pool %s, which has %s without %s", a, q.Name, q.Subnet, q.Gateway)
 		}
 	}
 	for tries := 0; tries < 1<<16; tries++ {
@@ -169,11 +169,11 @@ func (q *pool) lease(m Member, dir string) (netip.Addr, *filelock.Lock, error) {
 	return a, nil, fmt.Errorf("pool %s has no address left in %s", q.Name, q.Subnet)
 }
 
-// forwarding is the switch for passing packets on between interfaces.
+// forwarding is the kernel parameter that enables IPv4 forwarding.
 const forwarding = "/proc/sys/net/ipv4/ip_forward"
 
-// translate sets the rule of a pool, once. Containers of a pool without it still
-// reach each other and the device.
+// translate sets the translation rule of a pool, once. It only warns on an error:
+// containers of the pool still reach each other and the device.
 func (h *Host) translate(q *pool) {
 	if !q.NAT || q.nat || q.Parent != "" {
 		return

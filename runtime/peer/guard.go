@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// Guard bounds the connections of a server, in all and for each peer. When a
-// place is needed, the connection that has done nothing or waited for its peer for the
-// longest time loses its own: of the same peer when that peer is at its limit, else of the peer that has most.
-// So a peer that opens thousands of connections closes only its own.
+// Guard bounds the connections of a server, in total and for each peer. When it needs
+// a slot, it closes the connection that has been idle or has waited for its peer for
+// the longest time: one of the same peer when that peer is at its limit, else one of
+// the peer with the most connections. So a peer that opens thousands of connections
+// loses only its own.
 type Guard struct {
 	Max    int // connections at the same time; 0 means 128
 	MaxPer int // of one peer; 0 means 32
@@ -21,7 +22,7 @@ type Guard struct {
 	draining bool
 }
 
-// Slot is the place of one connection.
+// Slot is the place of one connection in a [Guard].
 type Slot struct {
 	guard *Guard
 	key   string
@@ -31,17 +32,17 @@ type Slot struct {
 	gone  bool
 }
 
-// doing is what a connection does.
+// doing is the state of a connection.
 type doing int
 
 const (
 	idle    doing = iota // between two requests
-	busy                 // at work for its peer
-	waiting              // for the peer, with a request under way
+	busy                 // the server works on a request
+	waiting              // for the peer to send or receive the rest
 )
 
-// Admit gives conn of the peer key a place, or closes it and returns nil when
-// every place that could be freed for it is at work.
+// Admit returns a slot for conn of the peer key. It closes conn and returns nil when
+// every slot that it could free is busy.
 func (g *Guard) Admit(key string, conn io.Closer) *Slot {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -102,7 +103,7 @@ func (g *Guard) remove(s *Slot) {
 	}
 }
 
-// Len is the number of places taken.
+// Len returns the number of slots in use.
 func (g *Guard) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -118,8 +119,8 @@ func (g *Guard) CloseAll() {
 	}
 }
 
-// Drain closes the connections that are idle now or become it, and after the grace
-// period those that are still at work.
+// Drain closes connections when they are or become idle, and after the grace period
+// those that are still busy.
 func (g *Guard) Drain(grace time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -135,15 +136,15 @@ func (g *Guard) Drain(grace time.Duration) {
 	time.AfterFunc(grace, g.CloseAll)
 }
 
-// Busy marks the connection as being at work: it will not lose its place.
+// Busy marks the connection as busy: it keeps its slot.
 func (s *Slot) Busy() { s.set(busy) }
 
 // Idle marks the connection as between two requests.
 func (s *Slot) Idle() { s.set(idle) }
 
-// Waiting marks the connection as waiting for its peer to send the rest of a request or
-// to take an answer, from now on: it may lose its place, but the peer has the grace
-// period of [Guard.Drain].
+// Waiting marks the connection as waiting, from now on, for its peer to send the rest of
+// a request or to receive an answer: it may lose its slot, but [Guard.Drain] gives the
+// peer the grace period.
 func (s *Slot) Waiting() { s.set(waiting) }
 
 func (s *Slot) set(now doing) {
@@ -155,7 +156,7 @@ func (s *Slot) set(now doing) {
 	}
 }
 
-// Release gives the place back; a second call does nothing.
+// Release frees the slot; a second call does nothing.
 func (s *Slot) Release() {
 	s.guard.mu.Lock()
 	defer s.guard.mu.Unlock()

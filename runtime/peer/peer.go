@@ -1,11 +1,10 @@
-// Package peer is unix stream sockets whose server knows who is on the other
-// side: listeners, connections with the credentials of the peer, and a guard
-// that keeps one greedy peer from taking the places of the others.
+// Package peer provides unix sockets whose server knows the process on the other
+// side: listeners, connections with the credentials of the peer, and a guard that
+// keeps one peer from using up the connections of all.
 //
-// Identity: the kernel records the process that connected. Its number alone may
-// be reused while it is being looked up, so a descriptor of the process is held
-// around the look-up: when the process is still alive afterwards, the number
-// meant that process all the time.
+// The kernel records the process that connected. Its PID may be reused during a
+// look-up, so the server holds a pidfd meanwhile: when the process is still alive
+// afterwards, the PID referred to it all the time.
 package peer
 
 import (
@@ -29,8 +28,8 @@ const maxPath = 107
 // peerPIDFD is SO_PEERPIDFD of asm-generic/socket.h, known since Linux 6.5.
 const peerPIDFD = 77
 
-// ErrGone says that the peer's process ended before it could be identified.
-var ErrGone = errors.New("the peer's process is gone")
+// ErrGone means that the peer's process ended before it could be identified.
+var ErrGone = errors.New("the peer's process has ended")
 
 // Listener accepts connections on one unix stream socket.
 type Listener struct {
@@ -79,7 +78,7 @@ func removeStale(path string) error {
 	case err != nil:
 		return fmt.Errorf("looking for an old socket: %w", err)
 	case st.Mode()&fs.ModeSocket == 0:
-		return fmt.Errorf("making the socket %s: something that is not a socket is there", path)
+		return fmt.Errorf("making the socket %s: the path exists and is not a socket", path)
 	}
 	return os.Remove(path)
 }
@@ -97,8 +96,8 @@ func withShortPath(path string, f func(string) error) error {
 	return f("/proc/self/fd/" + strconv.Itoa(dir) + "/" + filepath.Base(path))
 }
 
-// ListenPacket makes a datagram socket at path, under the terms of [Listen]. What
-// peers send is read from it; the caller removes the path when it closes it.
+// ListenPacket makes a datagram socket at path, as [Listen] does. The caller reads the
+// peers' datagrams from it, and removes the path after closing it.
 func ListenPacket(path string, perm os.FileMode) (*os.File, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
@@ -118,7 +117,7 @@ func ListenPacket(path string, perm os.FileMode) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// Path is where the socket is.
+// Path returns the path of the socket.
 func (l *Listener) Path() string { return l.path }
 
 // Close stops accepting and removes the socket.
@@ -164,11 +163,12 @@ func accept(s int) (int, error) {
 	}
 }
 
-// Dial connects to the unix stream socket at path, however long the path.
+// Dial connects to the unix stream socket at path. The path may be longer than
+// sockaddr_un allows.
 func Dial(path string) (*Conn, error) { return DialTimeout(path, 0) }
 
-// DialTimeout is [Dial] that gives up with os.ErrDeadlineExceeded when the server has
-// not made room in its queue after a while; 0 waits for ever.
+// DialTimeout is [Dial] with a limit for waiting while the queue is full, after which
+// it returns os.ErrDeadlineExceeded; 0 is no limit.
 func DialTimeout(path string, wait time.Duration) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -195,7 +195,7 @@ func DialTimeout(path string, wait time.Duration) (*Conn, error) {
 	return newConn(fd)
 }
 
-// Conn is one connection. Deadlines work on it.
+// Conn is one connection. It supports deadlines.
 type Conn struct {
 	*os.File
 	PID int // the peer's process at the time it connected; 0 when its PID namespace is not ours
@@ -206,12 +206,12 @@ func newConn(fd int) (*Conn, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("asking for the peer's credentials: %w", err)
+		return nil, fmt.Errorf("reading the peer's credentials: %w", err)
 	}
 	return &Conn{File: os.NewFile(uintptr(fd), "unix"), PID: int(cred.Pid), UID: int(cred.Uid)}, nil
 }
 
-// CloseWrite tells the peer that nothing more will come.
+// CloseWrite shuts down the sending side.
 func (c *Conn) CloseWrite() error {
 	return c.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
 }
@@ -228,9 +228,9 @@ func (c *Conn) control(f func(fd int) error) error {
 	return inner
 }
 
-// Identify calls resolve with the peer's process ID and returns what it says,
-// or an error that wraps ErrGone when the process ended meanwhile, so that the
-// number may by then have meant another process.
+// Identify calls resolve with the peer's process ID and returns its result. The error
+// wraps ErrGone when the process ended meanwhile, because the ID may then have been
+// another process's.
 func Identify[T any](c *Conn, resolve func(pid int) (T, error)) (T, error) {
 	var zero T
 	process, err := c.process()
@@ -248,8 +248,8 @@ func Identify[T any](c *Conn, resolve func(pid int) (T, error)) (T, error) {
 	return who, nil
 }
 
-// process opens a descriptor of the peer's process, from the socket where the
-// kernel can, otherwise by number.
+// process opens a pidfd of the peer's process, from the socket where the kernel
+// supports it, otherwise by PID.
 func (c *Conn) process() (int, error) {
 	process := -1
 	err := c.control(func(fd int) (err error) {
@@ -275,13 +275,13 @@ func exited(process int) bool {
 	}
 }
 
-// NamedHierarchy is the v1 hierarchy that stands in where there is no cgroup v2 tree.
+// NamedHierarchy is the v1 hierarchy used on machines without a cgroup v2 tree.
 const NamedHierarchy = "pantavisor"
 
 // Cgroup returns the path of a process in the cgroup v2 tree, or with named in the v1
-// hierarchy [NamedHierarchy], as /proc/PID/cgroup shows it. Which one counts is for
-// who looks to say, not for the process: a container that may mount can make a
-// hierarchy of any name, in which every process is where the container wants it.
+// hierarchy [NamedHierarchy], as /proc/PID/cgroup shows it. The caller chooses the
+// hierarchy, because a container that may mount can make one of any name and put
+// processes anywhere in it.
 func Cgroup(pid int, named bool) (string, error) {
 	var small [512]byte // the v2 tree alone takes a line
 	text, err := readProc("/proc/"+strconv.Itoa(pid)+"/cgroup", small[:0])
@@ -292,8 +292,8 @@ func Cgroup(pid int, named bool) (string, error) {
 }
 
 // readProc reads a file of /proc into the buffer, or a larger one. Every connection
-// waits for it: an os.File would be asked for its size and shown to the poller, which
-// takes none of these files.
+// waits for it: os.ReadFile would make system calls for the size and for the poller,
+// which does not support these files.
 func readProc(path string, text []byte) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -317,7 +317,7 @@ func readProc(path string, text []byte) ([]byte, error) {
 	}
 }
 
-// minProc is the least room for what readProc reads, in bytes.
+// minProc is the least free space in the buffer for a read of readProc, in bytes.
 const minProc = 512
 
 func parseCgroup(text string, named bool) (string, error) {
@@ -327,12 +327,12 @@ func parseCgroup(text string, named bool) (string, error) {
 	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
-		if named { // the number before it may be any
+		if named { // after any hierarchy number
 			_, line, _ = strings.Cut(line, ":")
 		}
 		if p, ok := strings.CutPrefix(line, mark); ok {
 			return p, nil
 		}
 	}
-	return "", fmt.Errorf("no cgroup of the hierarchy %q", mark)
+	return "", fmt.Errorf("the process has no cgroup in the hierarchy %q", mark)
 }

@@ -1,6 +1,6 @@
-// Package power watches the power button: the KEY_POWER of every input device
-// that has one, those that come later too (kernel documentation, "Linux Input
-// drivers", event interface).
+// Package power watches for presses of the power button: KEY_POWER of every input
+// device that has it, including devices added later (kernel documentation, "Linux
+// Input drivers", event interface).
 package power
 
 import (
@@ -25,12 +25,12 @@ const (
 	keyMax   = 0x2ff
 )
 
-// Directory is where the kernel puts event devices.
+// Directory is the directory of the event devices.
 const Directory = "/dev/input"
 
-// Watch calls pressed for every press of a power button until ctx ends; found is
-// told the device of each button from when on its presses are heard. It returns
-// early only when the directory cannot be watched.
+// Watch calls pressed for every press of a power button until ctx ends. It calls found
+// with the device of each button when it has started to read it. It returns early only
+// when the directory cannot be watched.
 func Watch(ctx context.Context, directory string, found func(device string), pressed func()) error {
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return fmt.Errorf("watching for power buttons: %w", err)
@@ -60,7 +60,7 @@ func Watch(ctx context.Context, directory string, found func(device string), pre
 	}
 }
 
-// directoryWatch tells when something appears in a directory.
+// directoryWatch waits for new files in a directory.
 type directoryWatch struct{ *os.File }
 
 func newDirectory(path string) (directoryWatch, error) {
@@ -69,7 +69,7 @@ func newDirectory(path string) (directoryWatch, error) {
 		return directoryWatch{}, fmt.Errorf("watching for power buttons: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
-	// A device node is made first and readable a moment later: both are of interest.
+	// A device node is made first and becomes readable a moment later.
 	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_CREATE|unix.IN_ATTRIB|unix.IN_MOVED_TO); err != nil {
 		_ = f.Close()
 		return directoryWatch{}, fmt.Errorf("watching %s for power buttons: %w", path, err)
@@ -77,7 +77,7 @@ func newDirectory(path string) (directoryWatch, error) {
 	return directoryWatch{f}, nil
 }
 
-// next waits for a change; which one does not matter.
+// next waits for any change.
 func (w directoryWatch) next() error {
 	if _, err := w.Read(make([]byte, 4096)); err != nil {
 		return fmt.Errorf("watching for power buttons: %w", err)
@@ -102,7 +102,7 @@ func (b *buttons) add(path string) {
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return // not there yet, or no driver behind it
+		return // not there yet, or without a driver
 	}
 	if !hasPower(f) {
 		_ = f.Close()
@@ -148,7 +148,7 @@ func hasPower(f *os.File) bool {
 // eventSize is sizeof(struct input_event): two longs of time, type, code, value.
 const eventSize = 2*unsafe.Sizeof(uintptr(0)) + 8
 
-// readEvents calls pressed for every press of the power key until the device goes.
+// readEvents calls pressed for every press of the power key until the device is removed.
 func readEvents(r io.Reader, pressed func()) {
 	buf := make([]byte, 32*eventSize)
 	for {

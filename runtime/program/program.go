@@ -1,10 +1,10 @@
-// Package program is this program's own file, for processes that run it where others
-// must not write to it.
+// Package program runs this program in containers so that they cannot write to its
+// file.
 //
-// To everybody in a container, /proc/PID/exe of a process that runs this program is a
-// way to its file, and an init whose first line is "#!/proc/self/exe" is such a process
-// for as long as it likes. So what is run there comes from a mount of its own, which is
-// read-only and which nobody else has.
+// Processes in a container can open the file of a process that runs this program
+// through /proc/PID/exe, and an init that begins with "#!/proc/self/exe" is such a
+// process for as long as it wants. So the runtime executes the program there from a
+// detached read-only mount.
 package program
 
 import (
@@ -17,16 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// self is this program as the kernel names it.
+// self is the kernel's link to this program.
 const self = "/proc/self/exe"
 
-// envFile holds the program's path for a run of it from the read-only mount, which has
-// no name.
+// envFile is the environment variable with the program's path for a process that runs
+// from the read-only mount, which has no path.
 const envFile = "PV_PROGRAM_FILE"
 
-// Path is what to execute for a process of this program that meets others: a way to the
-// read-only mount, good for as long as this process runs, also in its children. A kernel
-// before Linux 5.12 has no such mounts; there it is the program as it is.
+// Path returns the path to execute for a process of this program that containers can
+// see: the program in the read-only mount. It is valid while this process runs, also in
+// its children. Before Linux 5.12 there are no such mounts, and Path returns the
+// program's ordinary path.
 var Path = sync.OnceValue(func() string {
 	path, err := seal()
 	if err != nil {
@@ -35,12 +36,12 @@ var Path = sync.OnceValue(func() string {
 	return path
 })
 
-// seal makes the read-only mount. Its descriptor stays open; children find it by this
-// process's number, for they have other descriptors.
+// seal makes the read-only mount. Its descriptor stays open; the path has the PID of
+// this process, because children do not have the descriptor.
 func seal() (string, error) {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, self, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
-		return "", fmt.Errorf("taking a mount of this program: %w", err)
+		return "", fmt.Errorf("copying the mount of this program: %w", err)
 	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
@@ -50,28 +51,29 @@ func seal() (string, error) {
 	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(tree), nil
 }
 
-// Sealed reports whether this process runs from a read-only mount, where nobody can write
-// to its file through it.
+// Sealed reports whether this process runs from a read-only mount.
 func Sealed() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(self, &st) == nil && st.Flags&unix.ST_RDONLY != 0
 }
 
-// Rerun runs this program anew from the read-only mount, with the same words, unless it
-// runs there already or the kernel has no such mounts. It returns only then.
+// Rerun executes this program again from the read-only mount, with the same arguments.
+// It returns nil when the program already runs from there, or the kernel has no such
+// mounts.
 func Rerun() error {
 	if Sealed() || Path() == self {
 		return nil
 	}
 	file, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("looking for this program: %w", err)
+		return fmt.Errorf("finding the file of this program: %w", err)
 	}
 	env := append(os.Environ(), envFile+"="+file)
-	return fmt.Errorf("running this program anew: %w", syscall.Exec(Path(), os.Args, env))
+	return fmt.Errorf("executing this program again: %w", syscall.Exec(Path(), os.Args, env))
 }
 
-// File is the path of the program's file, as [os.Executable] has it, also after [Rerun].
+// File returns the path of the program's file, as [os.Executable] does, also after
+// [Rerun].
 func File() (string, error) {
 	if file := os.Getenv(envFile); file != "" && Sealed() {
 		return file, nil

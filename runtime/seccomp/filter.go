@@ -20,7 +20,7 @@ type arch struct {
 	calls string // names in the order of their numbers, see gen.go
 }
 
-// number looks a system call up.
+// number returns the number of a system call.
 func (a *arch) number(name string) (uint32, bool) {
 	next := uint64(0)
 	for word := range strings.FieldsSeq(a.calls) {
@@ -50,8 +50,8 @@ const (
 	dataArgs   = 16
 )
 
-// x32 is the bit of the numbers of a third sort of programs on x86_64, for which
-// there is no table.
+// x32 is the bit in the system call numbers of the x32 ABI on x86_64, for which there is
+// no table.
 const x32 = 0x40000000
 
 const (
@@ -64,12 +64,12 @@ const (
 	ret  = unix.BPF_RET | unix.BPF_K
 )
 
-// Compile makes the filter for this machine, as [Install] takes it. unknown are the
-// calls that no architecture of it has; a rule for them says nothing.
+// Compile makes the filter for this machine, in the form for [Install]. unknown are the
+// calls that none of its architectures has; their rules have no effect.
 func (p *Profile) Compile() (code []byte, unknown []string, err error) {
 	prog, unknown := p.program(arches, binary.NativeEndian.Uint16([]byte{1, 0}) != 1)
 	if len(prog) > unix.BPF_MAXINSNS {
-		return nil, nil, fmt.Errorf("the profile takes %d instructions, the kernel takes %d; name fewer calls", len(prog), unix.BPF_MAXINSNS)
+		return nil, nil, fmt.Errorf("the profile takes %d instructions, the kernel's limit is %d; name fewer calls", len(prog), unix.BPF_MAXINSNS)
 	}
 	for _, in := range prog {
 		code = binary.NativeEndian.AppendUint16(code, in.code)
@@ -79,8 +79,8 @@ func (p *Profile) Compile() (code []byte, unknown []string, err error) {
 	return code, unknown, nil
 }
 
-// program is the filter: the architecture chooses a part, the call's number and then
-// its arguments a rule.
+// program returns the filter: the architecture selects a part, the call's number and
+// arguments select a rule.
 func (p *Profile) program(arches []arch, bigEndian bool) (prog []insn, unknown []string) {
 	prog = []insn{{load, 0, 0, dataArch}}
 	var parts [][]insn
@@ -88,8 +88,8 @@ func (p *Profile) program(arches []arch, bigEndian bool) (prog []insn, unknown [
 	for i := range arches {
 		parts = append(parts, p.part(&arches[i], bigEndian, known))
 	}
-	// Two instructions an architecture lead to its part, which a short jump may not
-	// reach, and one after them ends what is of none.
+	// Two instructions for each architecture jump to its part, which may be too far for
+	// a conditional jump; the next instruction ends programs of other architectures.
 	at := uint32(2*len(parts) + 1)
 	for i, part := range parts {
 		prog = append(prog, insn{jeq, 0, 1, arches[i].audit}, insn{ja, 0, 0, at - uint32(2*i) - 2})
@@ -108,7 +108,7 @@ func (p *Profile) program(arches []arch, bigEndian bool) (prog []insn, unknown [
 	return prog, unknown
 }
 
-// part is the filter for one architecture.
+// part returns the filter for one architecture.
 func (p *Profile) part(a *arch, bigEndian bool, known map[string]bool) []insn {
 	prog := []insn{{load, 0, 0, dataNumber}}
 	if a.name == "x86_64" {
@@ -127,8 +127,8 @@ func (p *Profile) part(a *arch, bigEndian bool, known map[string]bool) []insn {
 	return append(prog, insn{ret, 0, 0, p.Default})
 }
 
-// resolve gives the rules for an architecture their numbers. Those with conditions
-// come before those without; equal ones stay in order.
+// resolve returns the rules for an architecture, with call numbers. Rules with
+// conditions come before rules without; otherwise their order is kept.
 func (p *Profile) resolve(a *arch, known map[string]bool) []rule {
 	var list []rule
 	for _, r := range p.rules {
@@ -147,8 +147,8 @@ func (p *Profile) resolve(a *arch, known map[string]bool) []rule {
 	return list
 }
 
-// program tests one argument; when it does not fit, it jumps over the rest of the
-// rule, which has that many instructions more.
+// program tests one argument; when it does not match, it jumps over the rest of the
+// rule, which has rest more instructions.
 func (c argument) program(wide, bigEndian bool, rest int) []insn {
 	low, high := uint32(dataArgs+8*c.index), uint32(dataArgs+8*c.index+4)
 	if bigEndian {
@@ -159,7 +159,7 @@ func (c argument) program(wide, bigEndian bool, rest int) []insn {
 		mask = c.mask
 	}
 	var prog []insn
-	const fits, fails = 254, 255 // places until the lengths are known
+	const fits, fails = 254, 255 // placeholders until the lengths are known
 	word := func(off uint32, m uint32) {
 		prog = append(prog, insn{load, 0, 0, off})
 		if m != ^uint32(0) {
@@ -203,16 +203,15 @@ func (c argument) program(wide, bigEndian bool, rest int) []insn {
 	return prog
 }
 
-// Install makes the filter hold for this thread and what it starts, for good. It
-// needs the capability sys_admin, or that the thread has given up new privileges.
-// When it returns, even the call that gives memory back may be denied: the caller
-// should do nothing more than execve.
+// Install installs the filter for this thread and its children; it cannot be removed.
+// The thread must have the capability sys_admin or have set no_new_privs. Afterwards
+// even system calls of Go's runtime may be denied: the caller should only call execve.
 func Install(code []byte) error {
 	prog := unix.SockFprog{Len: uint16(len(code) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&code[0]))}
 	_, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0, 0)
 	runtime.KeepAlive(code)
 	if errno != 0 {
-		return fmt.Errorf("installing the filter for system calls: %w", errno)
+		return fmt.Errorf("installing the system call filter: %w", errno)
 	}
 	return nil
 }

@@ -16,8 +16,8 @@ import (
 	"strings"
 )
 
-// machine is what a program may be on a kernel: its own architecture and perhaps an
-// older one.
+// machine lists the architectures of programs that a kernel runs: its own and perhaps
+// an older one.
 type machine struct {
 	goarch string
 	arches []arch
@@ -97,8 +97,8 @@ func read(file string) (map[string]int, error) {
 	return table, sc.Err()
 }
 
-// pack writes names in the order of their numbers; a number in between is that of the
-// next name, which otherwise follows its predecessor's.
+// pack writes names in the order of their numbers. A number is written before a name
+// unless it is one more than that of the name before.
 func pack(table map[string]int) string {
 	names := make([]string, 0, len(table))
 	for n := range table {

@@ -1,9 +1,9 @@
-// Package seccomp turns profiles for system calls in LXC's text format
-// (lxc.container.conf(5), seccomp configuration) into filters for the kernel
+// Package seccomp compiles system call profiles in LXC's text format
+// (lxc.container.conf(5), seccomp configuration) to filters for the kernel
 // (kernel documentation, userspace-api/seccomp_filter).
 //
-// A profile begins with its version. Version 1 lists the numbers of the calls that
-// are allowed, everything else ends the process. Version 2:
+// A profile begins with its version. Version 1 lists the numbers of the allowed
+// calls; every other call kills the process. Version 2:
 //
 //	2
 //	denylist [ACTION]        or allowlist; ACTION is for calls without a rule
@@ -13,8 +13,8 @@
 //	socket errno 97 [0,16,SCMP_CMP_EQ]
 //
 // The rules of one call are tried in the order of the file, those with conditions
-// before those without. A program of an architecture that the kernel runs but the
-// tables do not know is ended.
+// before those without. A program of an architecture that the kernel runs but that has
+// no table is killed.
 package seccomp
 
 import (
@@ -36,7 +36,7 @@ const (
 	maxLine  = 4096
 )
 
-// Profile is a profile that was read.
+// Profile is a parsed profile.
 type Profile struct {
 	Default uint32 // action for calls without a rule
 	rules   []rule
@@ -82,7 +82,7 @@ func Parse(r io.Reader) (*Profile, error) {
 		if err := p.line(text); err != nil {
 			p.errs = append(p.errs, fmt.Errorf("line %d: %w", p.n, err))
 			if p.version == 0 || p.version == 2 && !p.styled {
-				break // nothing that follows can be understood
+				break // the rest depends on this line
 			}
 		}
 	}
@@ -98,7 +98,7 @@ func Parse(r io.Reader) (*Profile, error) {
 	return &p.profile, nil
 }
 
-// reader is where the lines have led to.
+// reader is the state of reading a profile.
 type reader struct {
 	profile Profile
 	n       int
@@ -113,7 +113,7 @@ func (p *reader) line(text string) error {
 	switch {
 	case p.version == 0:
 		if text != "1" && text != "2" {
-			return fmt.Errorf("%.80q is not a version of a profile; 1 and 2 are known", text)
+			return fmt.Errorf("%.80q is not a profile version; expected 1 or 2", text)
 		}
 		p.version = int(text[0] - '0')
 		p.profile.Default, p.rule = actKill, actAllow
@@ -132,15 +132,15 @@ func (p *reader) line(text string) error {
 	return p.call(text)
 }
 
-// number takes a line of version 1, which knows one list only: what is allowed. The
-// word for it may stand before the numbers.
+// number takes a line of version 1, which has only a list of allowed calls. The word
+// allowlist may come before the numbers.
 func (p *reader) number(text string) error {
 	if text == "allowlist" || text == "whitelist" {
 		return nil
 	}
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
-		return fmt.Errorf("%.80q is not a number of a system call", text)
+		return fmt.Errorf("%.80q is not a system call number", text)
 	}
 	p.profile.rules = append(p.profile.rules, rule{arch: arches[0].name, number: uint32(n), action: actAllow})
 	return nil
@@ -162,7 +162,7 @@ func (p *reader) style(text string) error {
 	return err
 }
 
-// action reads ACTION or, for want of words, takes another.
+// action reads ACTION; without words it returns def.
 func action(words []string, def uint32) (uint32, error) {
 	if len(words) == 0 {
 		return def, nil
@@ -184,13 +184,13 @@ func action(words []string, def uint32) (uint32, error) {
 		}
 		return 0, errors.New("errno needs a number up to 4095")
 	case "notify":
-		return 0, errors.New("the action notify needs a program that decides, which there is not; use errno")
+		return 0, errors.New("the action notify is not supported; use errno")
 	}
-	return 0, fmt.Errorf("%.80q is not an action; they are allow, kill, trap, log and errno NUMBER", words[0])
+	return 0, fmt.Errorf("%.80q is not an action; expected allow, kill, trap, log or errno NUMBER", words[0])
 }
 
-// archName is the architecture that a word in a section means, "" for all. A word that
-// is not known is an architecture of other machines.
+// archName returns the architecture of a section, "" for all. An unknown word is taken
+// as an architecture of another machine.
 func archName(word string) string {
 	switch word {
 	case "all":
@@ -205,11 +205,11 @@ func archName(word string) string {
 	return word
 }
 
-// section takes [ARCH]. Architectures of other machines are read over.
+// section takes [ARCH]. Sections for other machines have no effect.
 func (p *reader) section(text string) error {
 	word := strings.ToLower(strings.Trim(text, "[] \t"))
 	if word == "" || !strings.HasSuffix(text, "]") {
-		return fmt.Errorf("%.80q is no [ARCHITECTURE]", text)
+		return fmt.Errorf("%.80q is not [ARCHITECTURE]", text)
 	}
 	p.arch = archName(word)
 	return nil
@@ -233,7 +233,7 @@ func (p *reader) call(text string) error {
 	return nil
 }
 
-// comparison is an operator by one of its two names, "" for every other word.
+// comparison returns the operator for either of its two names, "" for other words.
 func comparison(word string) string {
 	switch word {
 	case "!=", "SCMP_CMP_NE":
@@ -263,11 +263,11 @@ func arguments(text string) (args []argument, err error) {
 		}
 		f := strings.Split(strings.TrimPrefix(one, "["), ",")
 		if one[0] != '[' || len(f) < 3 || len(f) > 4 {
-			return nil, fmt.Errorf("%.80q is no [INDEX,VALUE,OPERATOR]", one)
+			return nil, fmt.Errorf("%.80q is not [INDEX,VALUE,OPERATOR]", one)
 		}
 		var a argument
 		if a.index, err = strconv.Atoi(strings.TrimSpace(f[0])); err != nil || a.index < 0 || a.index > 5 {
-			return nil, fmt.Errorf("%.80q: arguments have the numbers 0 to 5", one)
+			return nil, fmt.Errorf("%.80q: the index of an argument must be 0 to 5", one)
 		}
 		if a.op = comparison(strings.TrimSpace(f[2])); a.op == "" {
 			return nil, fmt.Errorf("%.80q: %q is not a comparison", one, f[2])

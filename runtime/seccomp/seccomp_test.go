@@ -224,12 +224,12 @@ func TestUnknownCallsAreNamed(t *testing.T) {
 
 func TestBadProfiles(t *testing.T) {
 	for text, want := range map[string]string{
-		"": "not complete", "3\n": `"3" is not a version`, "2\n": "not complete", "2\nmaybe\n": "neither denylist nor allowlist",
+		"": "not complete", "3\n": `"3" is not a profile version`, "2\n": "not complete", "2\nmaybe\n": "neither denylist nor allowlist",
 		"2\ndenylist what\n": `"what" is not an action`, "2\ndenylist\nread errno\n": "errno needs a number",
 		"2\ndenylist\nread errno 5000\n": "errno needs a number", "2\ndenylist\nread notify\n": "notify",
 		"2\ndenylist\nread kill [7,1,==]\n": "0 to 5", "2\ndenylist\nread kill [0,1,=]\n": "not a comparison",
-		"2\ndenylist\nread kill [0,x,==]\n": "not a value", "2\ndenylist\nread kill [0,1]\n": "is no [INDEX",
-		"2\ndenylist\n[all\n": "is no [ARCH", "1\nx\n": "not a number",
+		"2\ndenylist\nread kill [0,x,==]\n": "not a value", "2\ndenylist\nread kill [0,1]\n": "is not [INDEX",
+		"2\ndenylist\n[all\n": "is not [ARCH", "1\nx\n": "not a system call number",
 		"2\ndenylist\nread errno x\nwrite what\n": "line 4",
 		strings.Repeat("#\n", maxLines+1):         "more than 4096 lines",
 	} {

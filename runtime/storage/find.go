@@ -17,33 +17,33 @@ import (
 type Device struct {
 	Path      string // /dev/vda2
 	Sys       string // its directory below /sys/class/block, links not resolved
-	Disk      string // name of the disk, "vda"; its own for a whole disk
+	Disk      string // name of the disk, "vda"; for a whole disk its own name
 	Partition int    // partition number, 0 for a whole disk
 	PartLabel string // name in a GUID partition table
 	PartUUID  string // unique GUID of a GPT entry, or disk signature and number of an MBR
 	Super     Super
 }
 
-// DiskPath is the device of the whole disk.
+// DiskPath returns the path of the whole disk's device.
 func (d Device) DiskPath() string { return "/dev/" + d.Disk }
 
-// Want says which device is the storage.
+// Want describes the device of the storage.
 type Want struct {
 	// Spec is PV_STORAGE_DEVICE: LABEL=, UUID=, PARTLABEL= or PARTUUID= and a
 	// value, or the path of a device ("/dev/vda2", or "vda2" for short).
 	Spec string
-	// BootPart is the PARTUUID of any partition of the disk that the boot loader
-	// came from, if known: of several candidates the one on that disk is taken.
+	// BootPart is the PARTUUID of any partition of the disk that the device booted
+	// from, if known: a candidate on that disk is preferred.
 	BootPart string
 }
 
-// ErrNotFound says that no device matched in time.
+// ErrNotFound means that no device matched in time.
 var ErrNotFound = errors.New("no such device")
 
-// Find returns the device that is wanted, waiting for it until ctx ends. The
-// devices that matched but were not taken come second: two disks with one label
-// are the user's mistake and worth a warning. When ctx ends, the error wraps
-// ErrNotFound and names the devices that are there.
+// Find returns the wanted device, waiting for it until ctx ends. others are devices
+// that matched but were not chosen: two disks with the same label are a mistake of the
+// user, of which the caller should warn. When ctx ends, the error wraps ErrNotFound and
+// lists the existing devices.
 func Find(ctx context.Context, want Want) (found Device, others []Device, err error) {
 	match, err := want.matcher()
 	if err != nil {
@@ -62,13 +62,13 @@ func Find(ctx context.Context, want Want) (found Device, others []Device, err er
 			return choose(hits, devices, want.BootPart)
 		}
 		if err := nextBlock(events); err != nil {
-			return Device{}, nil, fmt.Errorf("finding %s: %w; there are: %s", want.Spec, ErrNotFound, describe(devices))
+			return Device{}, nil, fmt.Errorf("finding %s: %w; existing devices: %s", want.Spec, ErrNotFound, describe(devices))
 		}
 	}
 }
 
-// Look returns the device that is wanted if it is there already and no other can
-// come that would be taken instead: it does not wait. Otherwise ok is false.
+// Look returns the wanted device without waiting. ok is false when it does not exist
+// yet, or when a device that appears later could be preferred.
 func Look(want Want) (found Device, others []Device, ok bool) {
 	match, err := want.matcher()
 	if err != nil {
@@ -84,7 +84,7 @@ func Look(want Want) (found Device, others []Device, ok bool) {
 	return found, others, err == nil && (want.BootPart == "" || slices.ContainsFunc(devices, booted))
 }
 
-// choose takes the device on the disk that was booted from, else the first by name.
+// choose returns the device on the disk that was booted from, else the first by name.
 func choose(hits, all []Device, bootPart string) (Device, []Device, error) {
 	i := slices.IndexFunc(all, func(d Device) bool { return bootPart != "" && strings.EqualFold(d.PartUUID, bootPart) })
 	best := 0
@@ -94,7 +94,7 @@ func choose(hits, all []Device, bootPart string) (Device, []Device, error) {
 	return hits[best], slices.Delete(slices.Clone(hits), best, best+1), nil
 }
 
-// nextBlock waits until a block device comes, changes or may have done so.
+// nextBlock waits until a block device appears or changes, or events were lost.
 func nextBlock(events *uevent.Conn) error {
 	for {
 		e, err := events.Next()
@@ -121,7 +121,7 @@ func (w Want) matcher() (func(Device) bool, error) {
 		}
 		return func(d Device) bool { return d.Path == path || samePath(path, d.Path) }, nil
 	case value == "":
-		return nil, fmt.Errorf("finding the storage: PV_STORAGE_DEVICE=%s has no value behind %s=", w.Spec, key)
+		return nil, fmt.Errorf("finding the storage: PV_STORAGE_DEVICE=%s has no value after %s=", w.Spec, key)
 	}
 	switch key {
 	case "LABEL":
@@ -136,7 +136,8 @@ func (w Want) matcher() (func(Device) bool, error) {
 	return nil, fmt.Errorf("finding the storage: PV_STORAGE_DEVICE=%s: unknown %s=, use LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path", w.Spec, key)
 }
 
-// samePath lets a link such as /dev/disk/... stand for a device.
+// samePath reports whether two paths, perhaps links such as /dev/disk/..., are the same
+// device.
 func samePath(a, b string) bool {
 	real, err := filepath.EvalSymlinks(a)
 	return err == nil && real == b
@@ -144,8 +145,8 @@ func samePath(a, b string) bool {
 
 const sysBlock = "/sys/class/block"
 
-// scan looks at every block device. What cannot be read (an empty card reader) is
-// listed without file system.
+// scan returns all block devices. One that cannot be read (an empty card reader) has no
+// file system.
 func scan() []Device {
 	entries, _ := os.ReadDir(sysBlock) // without sysfs there are no devices
 	var out []Device
@@ -169,14 +170,14 @@ func inspect(name string, tables map[string]*gpt) (Device, bool) {
 			d.Disk = filepath.Base(filepath.Dir(real))
 		}
 	} else if partitioned(d.Sys, name) {
-		return d, false // its partitions are looked at instead
+		return d, false // scan inspects its partitions
 	}
 	f, err := os.Open(d.Path)
 	if err != nil {
 		return d, true
 	}
 	defer f.Close()
-	d.Super, _, _ = probe(f) // unreadable is as good as empty
+	d.Super, _, _ = probe(f) // an unreadable device counts as empty
 	if d.Partition > 0 {
 		d.PartLabel, d.PartUUID = tableNames(d, tables)
 	}
@@ -222,7 +223,7 @@ func openTable(path string) *gpt {
 	return g
 }
 
-// mbrID is what Linux calls the PARTUUID of an MBR partition: signature and number.
+// mbrID returns the PARTUUID of an MBR partition: disk signature and partition number.
 func mbrID(d Device) string {
 	f, err := os.Open(d.DiskPath())
 	if err != nil {
@@ -236,7 +237,7 @@ func mbrID(d Device) string {
 	return fmt.Sprintf("%02x%02x%02x%02x-%02x", b[443], b[442], b[441], b[440], d.Partition)
 }
 
-// guid prints a GUID, whose first three fields lie little-endian on the disk.
+// guid formats a GUID, whose first three fields are little-endian on the disk.
 func guid(b []byte) string {
 	return uuid([]byte{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]})
 }

@@ -9,10 +9,10 @@ import (
 	"io"
 )
 
-// ErrNoTable says that a disk has no partition table that can be grown.
+// ErrNoTable means that a disk has no partition table that can be grown.
 var ErrNoTable = errors.New("no GUID or MBR partition table")
 
-// A disk is what the partition table code needs of a block device or an image.
+// A disk is a block device or an image.
 type disk interface {
 	io.ReaderAt
 	io.WriterAt
@@ -22,7 +22,7 @@ type disk interface {
 // header is a GPT header (UEFI specification, section 5.3.2).
 type header struct {
 	raw       []byte // HeaderSize bytes
-	my, other uint64 // this header's block and that of its twin
+	my, other uint64 // blocks of this header and of the other copy
 	first     uint64 // first usable block
 	last      uint64 // last usable block
 	table     uint64 // first block of the entry array
@@ -33,7 +33,7 @@ type header struct {
 const (
 	gptSignature = "EFI PART"
 	gptHeader    = 92      // bytes of a revision 1.0 header
-	maxTable     = 1 << 20 // bytes of an entry array that are still believable
+	maxTable     = 1 << 20 // largest plausible entry array in bytes
 )
 
 // gpt is the GUID partition table of one disk.
@@ -45,8 +45,8 @@ type gpt struct {
 	array  []byte
 }
 
-// readGPT reads the primary table of a disk of the size in bytes. A missing or
-// broken one is ErrNoTable.
+// readGPT reads the primary table of a disk; size and sector are in bytes. For a missing
+// or damaged table the error is ErrNoTable.
 func readGPT(d disk, size, sector uint64) (*gpt, error) {
 	g := &gpt{d: d, sector: sector, blocks: size / sector}
 	var err error
@@ -56,7 +56,7 @@ func readGPT(d disk, size, sector uint64) (*gpt, error) {
 	return g, nil
 }
 
-// read returns the header at a block and its entry array, both checked.
+// read returns the header at a block and its entry array, after checking both.
 func (g *gpt) read(block uint64) (header, []byte, error) {
 	b := make([]byte, g.sector)
 	if _, err := g.d.ReadAt(b, int64(block*g.sector)); err != nil {
@@ -134,7 +134,7 @@ func (g *gpt) partition(n int) (first, last uint64, ok bool) {
 	return binary.LittleEndian.Uint64(e[32:]), binary.LittleEndian.Uint64(e[40:]), true
 }
 
-// tableBlocks is how many blocks an entry array takes.
+// tableBlocks returns how many blocks an entry array takes.
 func (g *gpt) tableBlocks() uint64 {
 	return (uint64(len(g.array)) + g.sector - 1) / g.sector
 }
@@ -150,15 +150,15 @@ func (g *gpt) bounds() (first, last uint64) {
 	return first, last
 }
 
-// grow moves the end of partition n to the end of the disk and returns its new
-// last block; grown is false when it is there already or not the last one. The
-// start, type, unique GUID, name and flags of all partitions stay.
+// grow moves the end of partition n to the end of the disk and returns its new last
+// block; grown is false when it already ends there or is not the last partition. The
+// start, type, unique GUID, name and flags of all partitions are kept.
 //
-// A power cut between any two writes leaves a primary table that is whole: first
-// the backup goes to the new end of the disk; then a second copy of the new
-// entries is laid into the gap in front of the first partition and the header
-// turned to it by one block; then the usual place is rewritten and the header
-// turned back. Without such a gap the backup alone protects the last step.
+// A power cut between any two writes leaves a valid primary table: first the backup is
+// written to the new end of the disk; then a second copy of the new entries is written
+// to the gap before the first partition, and a write of one block points the header to
+// it; then the entries in the usual place are rewritten, and the header is pointed
+// back. Without such a gap only the backup protects the last step.
 func (g *gpt) grow(n int) (last uint64, grown bool, err error) {
 	size := g.tableBlocks()
 	if g.blocks < 2*size+4 {
@@ -189,8 +189,8 @@ func (g *gpt) alignedEnd(last uint64) uint64 {
 	return (last+1)/unit*unit - 1
 }
 
-// settle ends a growth that a power cut interrupted behind the detour: the
-// backup knows where the primary belongs.
+// settle completes a growth that a power cut interrupted after the detour: the backup
+// has the usual place of the primary entries.
 func (g *gpt) settle() error {
 	const home = 2
 	if g.head.table != home+g.tableBlocks() {
@@ -216,7 +216,7 @@ func (g *gpt) writeBackup() error {
 // detour points the primary header at a copy of the entries outside their usual place.
 func (g *gpt) detour() error {
 	if g.head.table != 2 {
-		return nil // already somewhere else; the backup protects
+		return nil // already elsewhere; the backup protects the next step
 	}
 	first, _ := g.bounds()
 	spare := g.head.table + g.tableBlocks()
@@ -230,7 +230,7 @@ func (g *gpt) detour() error {
 
 func (g *gpt) writePrimary() error { return g.put(g.head, "primary") }
 
-// put writes the entries, then the header that makes them count.
+// put writes the entries, then the header that makes them valid.
 func (g *gpt) put(h header, what string) error {
 	if err := g.write(g.array, h.table); err != nil {
 		return fmt.Errorf("writing the %s partition entries: %w", what, err)
@@ -256,7 +256,7 @@ func (g *gpt) protect() error {
 	}
 	e := b[446:462]
 	if b[510] != 0x55 || b[511] != 0xAA || e[4] != 0xEE {
-		return nil // a hybrid MBR is its maker's business
+		return nil // a hybrid MBR is left as it is
 	}
 	binary.LittleEndian.PutUint32(e[12:], uint32(min(g.blocks-1, 0xFFFFFFFF)))
 	if err := g.write(b, 0); err != nil {

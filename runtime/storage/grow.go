@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// growSlack is how many bytes a file system may stay smaller than its device: the
-// kernel leaves off a last block group that is too small for its own tables.
+// growSlack is how many bytes a file system may be smaller than its device: the kernel
+// omits a last block group that is too small for its own tables.
 const growSlack = 8 << 20
 
-// GrowPartition makes a partition reach to the end of its disk, if it is the last
-// one: in the table (GPT or MBR) and in the running kernel, also while mounted.
-// It returns whether anything changed. A device that is not a partition is left alone.
+// GrowPartition grows a partition to the end of its disk, if it is the last one: in the
+// table (GPT or MBR) and in the running kernel, also while it is mounted. It reports
+// whether anything changed. It does nothing for a device that is not a partition.
 func GrowPartition(dev Device) (grown bool, err error) {
 	if dev.Partition == 0 {
 		return false, nil
@@ -51,7 +51,7 @@ func growTable(d disk, n int, size, sector uint64) (last uint64, grown bool, err
 	return g.grow(n)
 }
 
-// geometry returns the size of a block device and its logical block, in bytes.
+// geometry returns the sizes of a block device and of its logical block, in bytes.
 func geometry(f *os.File) (size, sector uint64, err error) {
 	if err := ioctl(f, unix.BLKGETSIZE64, unsafe.Pointer(&size)); err != nil {
 		return 0, 0, fmt.Errorf("asking %s for its size: %w", f.Name(), err)
@@ -63,13 +63,13 @@ func geometry(f *os.File) (size, sector uint64, err error) {
 	return size, uint64(n), nil
 }
 
-// tellKernel resizes the partition in the running kernel, which may be in use.
+// tellKernel resizes the partition, which may be in use, in the running kernel.
 func tellKernel(f *os.File, dev Device, end uint64) error {
 	start, err := sysNumber(dev.Sys, "start")
 	if err != nil {
 		return err
 	}
-	start *= 512 // sysfs counts in 512 bytes whatever the device's block
+	start *= 512 // sysfs always uses units of 512 bytes
 	p := unix.BlkpgPartition{Start: int64(start), Length: int64(end - start), Pno: int32(dev.Partition)}
 	arg := unix.BlkpgIoctlArg{Op: unix.BLKPG_RESIZE_PARTITION, Datalen: int32(unsafe.Sizeof(p)), Data: (*byte)(unsafe.Pointer(&p))}
 	if err := ioctl(f, unix.BLKPG, unsafe.Pointer(&arg)); err != nil {
@@ -78,8 +78,8 @@ func tellKernel(f *os.File, dev Device, end uint64) error {
 	return nil
 }
 
-// GrowFilesystem makes a mounted ext4 as large as its device; it returns whether
-// it grew. Other file systems are left alone.
+// GrowFilesystem grows a mounted ext4 to the size of its device and reports whether it
+// grew. It does nothing for other file systems.
 func GrowFilesystem(dev Device, mountpoint string) (bool, error) {
 	f, err := os.Open(dev.Path)
 	if err != nil {

@@ -10,29 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LoopOptions say how [LoopAttach] makes a loop device.
+// LoopOptions are the options of [LoopAttach].
 type LoopOptions struct {
 	// ReadOnly makes the device and its backing file read-only.
 	ReadOnly bool
-	// FirstIndex is the lowest number a device may get; PV_LOOP_INDEX_BASE.
-	// 0: the first free one.
+	// FirstIndex is the lowest number a device may get (PV_LOOP_INDEX_BASE); 0 means
+	// the first free device.
 	FirstIndex int
 }
 
-// Loop is an attached loop device. It detaches by itself when nobody holds it:
-// neither this handle nor a mount (LO_FLAGS_AUTOCLEAR).
+// Loop is an attached loop device. It detaches by itself when neither this handle nor a
+// mount uses it (LO_FLAGS_AUTOCLEAR).
 type Loop struct {
 	Path string // /dev/loopN
 	file *os.File
 }
 
-// Close gives up the handle. A mounted device lives on until it is unmounted.
+// Close closes the handle. A mounted device stays attached until it is unmounted.
 func (l *Loop) Close() error { return l.file.Close() }
 
-// loopAttempts bounds the race for free devices among those who start containers.
+// loopAttempts bounds the attempts to get a free device, for which processes compete.
 const loopAttempts = 64
 
-// LoopAttach makes a loop device of a file. Mount it, then Close it.
+// LoopAttach attaches a file to a loop device. Mount it, then Close it.
 func LoopAttach(image string, o LoopOptions) (*Loop, error) {
 	mode := os.O_RDWR
 	if o.ReadOnly {
@@ -63,12 +63,12 @@ func LoopAttach(image string, o LoopOptions) (*Loop, error) {
 	}
 }
 
-// freeLoop asks for a device: a certain one, or the first that is free.
+// freeLoop returns the number of a free device: index if certain, else the first.
 func freeLoop(control, index int, certain bool) (int, error) {
 	if !certain {
 		n, err := unix.IoctlRetInt(control, unix.LOOP_CTL_GET_FREE)
 		if err != nil {
-			return 0, fmt.Errorf("asking for a free loop device: %w", err)
+			return 0, fmt.Errorf("getting a free loop device: %w", err)
 		}
 		return n, nil
 	}
@@ -88,7 +88,7 @@ func configureLoop(n int, backing *os.File, image string, readOnly bool) (*Loop,
 		mode = os.O_RDONLY
 		cfg.Info.Flags |= unix.LO_FLAGS_READ_ONLY
 	}
-	// The name is only for people (losetup); what does not fit is its less telling front.
+	// The name is only for people (losetup); a long one loses its beginning.
 	name := image[max(0, len(image)-len(cfg.Info.File_name)+1):]
 	copy(cfg.Info.File_name[:], name)
 	f, err := os.OpenFile(dev, mode, 0)
@@ -103,7 +103,7 @@ func configureLoop(n int, backing *os.File, image string, readOnly bool) (*Loop,
 }
 
 // MountSquashfs mounts a squashfs image read-only on an existing directory, through
-// a loop device that goes with the mount.
+// a loop device that is detached with the mount.
 func MountSquashfs(image, target string, o LoopOptions) error {
 	o.ReadOnly = true
 	l, err := LoopAttach(image, o)
@@ -117,8 +117,8 @@ func MountSquashfs(image, target string, o LoopOptions) error {
 	return nil
 }
 
-// DetachLoops detaches every loop device that still has a backing file; those in
-// use detach with their last user. It is for shutdown and returns what went wrong.
+// DetachLoops detaches every loop device that still has a backing file, at shutdown;
+// a device in use is detached when its last user ends. The error joins all failures.
 func DetachLoops() error {
 	entries, err := os.ReadDir("/sys/block")
 	if err != nil {

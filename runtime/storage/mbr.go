@@ -7,8 +7,8 @@ import (
 
 const mbrLast = 0xFFFFFFFF // largest block number of a 32-bit table
 
-// growMBR moves the end of primary partition n of a disk of so many blocks to the
-// disk's end. It is one write of one block, which a power cut leaves old or new.
+// growMBR moves the end of primary partition n to the end of the disk. It writes one
+// block, which has the old or the new content after a power cut.
 func growMBR(d disk, n int, blocks uint64) (last uint64, grown bool, err error) {
 	b := make([]byte, 512)
 	if _, err := d.ReadAt(b, 0); err != nil {
@@ -18,7 +18,7 @@ func growMBR(d disk, n int, blocks uint64) (last uint64, grown bool, err error) 
 		return 0, false, ErrNoTable
 	}
 	if n < 1 || n > 4 {
-		return 0, false, nil // logical partitions stay as they are
+		return 0, false, nil // logical partitions are not grown
 	}
 	start, end := mbrEntry(b, n)
 	for other := 1; other <= 4; other++ {

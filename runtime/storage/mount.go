@@ -1,8 +1,8 @@
 // Package storage finds, grows and mounts the storage of a device, and makes loop
 // devices of image files.
 //
-// There is no e2fsck in the initrd: an unclean ext4 is repaired by its journal
-// when it is mounted, and errors that the kernel has noted in it are reported.
+// There is no e2fsck in the initrd: mounting replays the journal of an unclean ext4,
+// and errors that the kernel has recorded in the superblock are reported.
 package storage
 
 import (
@@ -13,15 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountOptions say how the storage is mounted.
+// MountOptions are the options of [Mount].
 type MountOptions struct {
 	Target string // directory, made if missing; PV_STORAGE_MNTPOINT
 	Type   string // PV_STORAGE_FSTYPE; empty: as the superblock says
 	Data   string // options of the file system, comma-separated
 }
 
-// Mount mounts a device read-write. ext4 gets errors=remount-ro, so that a broken
-// file system is not written on; nothing records access times.
+// Mount mounts a device read-write, without access times. By default ext4 gets
+// errors=remount-ro, so that a damaged file system is not written to.
 func Mount(dev Device, o MountOptions) error {
 	typ := o.Type
 	if typ == "" {

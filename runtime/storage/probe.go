@@ -9,29 +9,29 @@ import (
 	"strings"
 )
 
-// Super is what a superblock tells about a file system.
+// Super describes a file system by its superblock.
 type Super struct {
 	Type   string // as mount takes it: ext2, ext3, ext4, vfat, squashfs, btrfs, xfs, f2fs, erofs, swap
 	Label  string
 	UUID   string // as blkid prints it: lower-case hex with dashes; vfat "ABCD-1234"
-	Dirty  bool   // the journal must be replayed, or it was not unmounted
-	Errors bool   // the kernel has found errors in it and noted them
+	Dirty  bool   // it was not unmounted, or the journal must be replayed
+	Errors bool   // the kernel has recorded errors in it
 	Blocks uint64 // of the file system; ext only
 	Block  uint64 // bytes of a block; ext only
 }
 
-// Size returns the bytes that the file system covers, 0 when unknown.
+// Size returns the size of the file system in bytes, 0 when unknown.
 func (s Super) Size() uint64 { return s.Blocks * s.Block }
 
-// probeBytes covers every superblock below: the last is btrfs at 64 KiB.
+// probeBytes includes every superblock below: the last is that of btrfs at 64 KiB.
 const probeBytes = 64<<10 + 512
 
 type prober func(b []byte) (Super, bool)
 
 var probers = []prober{probeExt, probeSquashfs, probeErofs, probeXFS, probeBtrfs, probeF2FS, probeSwap, probeVFAT}
 
-// probe recognises the file system on a device or image by its superblock. The
-// second result is false when there is none that is known.
+// probe recognises the file system on a device or image by its superblock. The second
+// result reports whether there is a known one.
 func probe(r io.ReaderAt) (Super, bool, error) {
 	b := make([]byte, probeBytes)
 	n, err := r.ReadAt(b, 0)
@@ -160,7 +160,7 @@ func utf16le(b []byte) string {
 	return string(out)
 }
 
-// uuid prints 16 bytes as they lie on disk (RFC 9562 text form); all zero is none.
+// uuid formats 16 bytes in the order on the disk (RFC 9562); all zeros are "".
 func uuid(b []byte) string {
 	if bytes.Equal(b[:16], make([]byte, 16)) {
 		return ""

@@ -1,6 +1,5 @@
-// Package uevent listens to the kernel's device events (kobject_uevent, netlink
-// protocol 15, multicast group 1): a device came, changed or went. It is what
-// storage and modules wait on instead of polling /sys.
+// Package uevent receives the kernel's device events (kobject_uevent, netlink protocol
+// 15, multicast group 1), which report that a device was added, changed or removed.
 //
 // An event is a datagram of NUL-terminated strings: "ACTION@DEVPATH" and then
 // KEY=VALUE pairs (kernel documentation, "Kernel API: kobject_uevent").
@@ -17,13 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLost says that the kernel dropped events because nobody read them in time.
-// Whoever gets it looks at /sys again as a whole.
+// ErrLost means that the kernel dropped events because they were not read in time. The
+// caller should scan /sys again.
 var ErrLost = errors.New("device events were lost")
 
 const (
 	kernelGroup  = 1         // events of the kernel itself; group 2 is udev's
-	receiveBytes = 256 << 10 // room for the burst of a cold boot
+	receiveBytes = 256 << 10 // enough for the burst of a cold boot
 	maxEvent     = 8 << 10   // the kernel's UEVENT_BUFFER_SIZE is 2048, plus the header
 )
 
@@ -41,13 +40,13 @@ type Conn struct {
 	closed atomic.Bool
 }
 
-// Listen subscribes. Events from now on are kept by the kernel until read.
+// Listen subscribes to events. The kernel queues them until they are read.
 func Listen() (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, fmt.Errorf("opening a socket for device events: %w", err)
 	}
-	// Without the right to exceed the limit the default size remains; ErrLost covers that.
+	// This needs the capability net_admin; with the default size ErrLost is more likely.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBytes)
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: kernelGroup}); err != nil {
 		_ = unix.Close(fd)
@@ -56,7 +55,7 @@ func Listen() (*Conn, error) {
 	return &Conn{file: os.NewFile(uintptr(fd), "uevent"), buf: make([]byte, maxEvent)}, nil
 }
 
-// Next waits for the next event. It returns ErrLost when some were dropped, and
+// Next waits for the next event. It returns ErrLost when events were dropped, and
 // an error that wraps os.ErrClosed after Close.
 func (c *Conn) Next() (Event, error) {
 	for {
@@ -94,7 +93,8 @@ func (c *Conn) receive() (n int, from unix.Sockaddr, err error) {
 	return n, from, err
 }
 
-// fromKernel refuses what a process sent: its netlink address has a port.
+// fromKernel reports whether the kernel sent a message: the netlink address of a process
+// has a port.
 func fromKernel(from unix.Sockaddr) bool {
 	nl, ok := from.(*unix.SockaddrNetlink)
 	return ok && nl.Pid == 0

@@ -15,8 +15,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
-// copyTree copies files and directories; symbolic links become what they lead to, if
-// that is within the tree.
+// copyTree copies files and directories. It replaces symbolic links by their targets,
+// which must be within the tree.
 func copyTree(from, to string) error {
 	root, err := os.OpenRoot(from)
 	if err != nil {
@@ -26,12 +26,12 @@ func copyTree(from, to string) error {
 	return copyDir(root, ".", to, 0)
 }
 
-// maxDepth bounds directories within directories: a link may lead to a directory above it.
+// maxDepth bounds nested directories: a link may lead to a directory above it.
 const maxDepth = 64
 
 func copyDir(root *os.Root, dir, to string, depth int) error {
 	if depth > maxDepth {
-		return fmt.Errorf("%s: more than %d directories deep", dir, maxDepth)
+		return fmt.Errorf("%s: more than %d nested directories", dir, maxDepth)
 	}
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
@@ -70,8 +70,8 @@ func copyFile(root *os.Root, name, dst string, perm fs.FileMode) error {
 	return filecopy.To(context.Background(), dst, in, perm|0o444)
 }
 
-// removeEmpty removes the mount points below dir and dir itself, which hold nothing
-// now. It never removes content: what is not empty stays.
+// removeEmpty removes the mount points below dir and dir itself. It never removes
+// content: mount points that are not empty stay.
 func removeEmpty(dir string) error {
 	var paths []string
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
@@ -92,12 +92,12 @@ func removeEmpty(dir string) error {
 	return err
 }
 
-// Sweep unmounts what an earlier run that was killed left below a directory, the latest
-// mount first; it returns how many there were.
+// Sweep unmounts what a killed run has left mounted below a directory, the latest mount
+// first; it returns the number of these mounts.
 func Sweep(dir string) (n int, err error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return 0, fmt.Errorf("looking for mounts of an earlier run: %w", err)
+		return 0, fmt.Errorf("listing mounts of an earlier run: %w", err)
 	}
 	var errs []error
 	for _, line := range slices.Backward(strings.Split(string(text), "\n")) {
@@ -117,7 +117,7 @@ func Sweep(dir string) (n int, err error) {
 	return n, errors.Join(errs...)
 }
 
-// unescape turns back what mountinfo escapes.
+// unescape decodes the escapes in mountinfo.
 func unescape(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s

@@ -1,12 +1,12 @@
-// Package volume mounts what a container consists of and keeps: the images of its
-// part, its storage, and the copy of its configuration overlay.
+// Package volume mounts a container's volumes: the images of its part, its storage, and
+// the copy of its configuration overlay.
 //
-// Everything appears below <voldir>/<container>/<name>, where the configurations of
-// existing exports look for it (manual: Containers, storage):
+// A volume is at <voldir>/<container>/<name>, the path that container configurations
+// use (manual: Containers, storage):
 //
 //	image in the part        loop mount, read-only; the type is the suffix of its name
 //	FILE.bind                bind mount of the file in the trail, writable
-//	DIRECTORY.data              bind mount of the directory in the trail
+//	DIRECTORY.data           bind mount of the directory in the trail
 //	permanent storage        <storage>/disks/perm/<container>/<name>
 //	revision storage         <storage>/disks/rev/<revision>/<container>/<name>
 //	boot storage             an empty tmpfs
@@ -38,13 +38,14 @@ type Mounter struct {
 	ConfDir string // PV_SYSTEM_CONFDIR
 	// LoopBase is PV_LOOP_INDEX_BASE: the lowest loop device to use, below 1 any.
 	LoopBase int
-	// Handlers reports whether verity handlers are wanted (PV_SECUREBOOT_HANDLERS).
+	// Handlers enables verity handlers (PV_SECUREBOOT_HANDLERS).
 	Handlers bool
-	// Disk finds the disk of a volume; nil or not found is the storage itself.
+	// Disk finds a disk of device.json by its name; nil when it has none. A volume
+	// without a disk is on the storage itself.
 	Disk func(name string) (*manifest.Disk, bool)
 }
 
-// Set is what is mounted for one container.
+// Set is the set of mounts of one container.
 type Set struct {
 	// Config is the directory with the copy of the configuration overlay, "" without.
 	Config  string
@@ -52,7 +53,7 @@ type Set struct {
 	targets []string // in the order of mounting
 }
 
-// Mount mounts everything a container needs. On an error nothing stays mounted.
+// Mount mounts all volumes of a container. On an error nothing stays mounted.
 func (m *Mounter) Mount(c *manifest.Container) (*Set, error) {
 	s := &Set{dir: filepath.Join(m.VolDir, c.Name)}
 	if err := m.mountAll(s, c); err != nil {
@@ -81,7 +82,7 @@ func (m *Mounter) mountAll(s *Set, c *manifest.Container) error {
 	return nil
 }
 
-// target makes the place of a volume.
+// target makes the mount point of a volume.
 func (s *Set) target(name string, file bool) (string, error) {
 	if !fs.ValidPath(name) || name == "." {
 		return "", fmt.Errorf("%q is not a valid volume name", name)
@@ -100,7 +101,7 @@ func (s *Set) target(name string, file bool) (string, error) {
 	return target, f.Close()
 }
 
-// mount makes a mount and notes it for the way back.
+// mount makes a mount and records it for Unmount.
 func (s *Set) mount(source, target, fstype string, flags uintptr, data string) error {
 	if err := unix.Mount(source, target, fstype, flags, data); err != nil {
 		return &os.PathError{Op: "mount", Path: source, Err: err}
@@ -132,8 +133,9 @@ func (m *Mounter) artifact(s *Set, name string, a manifest.Artifact) error {
 	return m.image(s, source, target)
 }
 
-// loopTries are mount options for an image by type, tried in order. A journal that
-// was not replayed must not be: the image is an object, its digest is its name.
+// loopTries returns mount options for an image of a type, to be tried in order. The
+// journal of an image must not be replayed: the image is an object, whose name is its
+// digest.
 func loopTries(fstype string) []string {
 	if fstype == "ext4" || fstype == "ext3" {
 		return []string{"noload"}
@@ -144,7 +146,7 @@ func loopTries(fstype string) []string {
 func (m *Mounter) image(s *Set, source, target string) error {
 	fstype := strings.TrimPrefix(filepath.Ext(source), ".")
 	if fstype == "" {
-		return errors.New("its name has no suffix that says which file system it is")
+		return errors.New("the name of the image has no suffix for the file system type")
 	}
 	loop, err := storage.LoopAttach(source, storage.LoopOptions{ReadOnly: true, FirstIndex: max(0, m.LoopBase)})
 	if err != nil {
@@ -183,8 +185,8 @@ func (m *Mounter) storage(s *Set, name string, v manifest.Volume) error {
 	return s.mount(source, target, "", unix.MS_BIND, "")
 }
 
-// knownDisk refuses disks that only later versions can mount: data that was meant
-// to be encrypted must not be written in clear.
+// knownDisk returns an error for a disk of an unsupported type: data that is meant to be
+// encrypted must not be written unencrypted.
 func (m *Mounter) knownDisk(name string) error {
 	if m.Disk == nil {
 		return nil
@@ -194,12 +196,12 @@ func (m *Mounter) knownDisk(name string) error {
 	case !ok && name != "":
 		return fmt.Errorf("there is no disk %s in device.json", name)
 	case ok && d.Type != "directory":
-		return fmt.Errorf("disk %s of type %s is not available", d.Name, d.Type)
+		return fmt.Errorf("disk %s has the unsupported type %s", d.Name, d.Type)
 	}
 	return nil
 }
 
-// overlay copies the configuration overlay, links followed, so that the container
+// overlay copies the configuration overlay and follows its links, so that the container
 // can neither change the revision nor see later changes of it.
 func (m *Mounter) overlay(s *Set, name string) error {
 	source := filepath.Join(m.Trail, "_config", name)
@@ -213,8 +215,7 @@ func (m *Mounter) overlay(s *Set, name string) error {
 	return copyTree(source, s.Config)
 }
 
-// Unmount takes everything away again. A mount that is still in use goes when its
-// last user does.
+// Unmount unmounts everything. A mount in use disappears when its last user ends.
 func (s *Set) Unmount() error {
 	var errs []error
 	for _, t := range slices.Backward(s.targets) {

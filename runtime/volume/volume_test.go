@@ -123,7 +123,7 @@ func TestFailureLeavesNothing(t *testing.T) {
 		"damaged": {func(c *manifest.Container) { c.Volumes = []manifest.Artifact{{File: "bad.squashfs"}} }, "as squashfs"},
 		"handler": {func(c *manifest.Container) { c.Volumes = []manifest.Artifact{{Handler: "dm", File: "root.squashfs"}} }, "handler dm"},
 		"disk":    {func(c *manifest.Container) { c.Storage = []manifest.Volume{{Name: "x", Disk: "nodisk"}} }, "no disk nodisk"},
-		"crypt":   {func(c *manifest.Container) { c.Storage = []manifest.Volume{{Name: "x", Disk: "vault"}} }, "dm-crypt-caam is not available"},
+		"crypt":   {func(c *manifest.Container) { c.Storage = []manifest.Volume{{Name: "x", Disk: "vault"}} }, "unsupported type dm-crypt-caam"},
 		"name":    {func(c *manifest.Container) { c.Storage = []manifest.Volume{{Name: "../x"}} }, "not a valid volume name"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package watchdog keeps the hardware watchdog fed, as PV_WDT_MODE says (manual:
+// Package watchdog feeds the hardware watchdog according to PV_WDT_MODE (manual:
 // Watchdog):
 //
 //	mode     | while starting | while running | while rebooting | while powering off
@@ -9,9 +9,9 @@
 //	always   | fed            | fed           | fed             | fed
 //
 // "Off" after "fed" is a magic close, which stops the hardware's timer and lets a
-// container take the device, unless the driver was built with nowayout. The feed
-// of process 1 in the end stops when the kernel restarts the machine; a machine
-// that hangs in its shutdown is reset.
+// container open the device, unless the driver was built with nowayout. While
+// rebooting, process 1 feeds until the kernel restarts the machine; a machine that
+// hangs then is reset.
 package watchdog
 
 import (
@@ -34,7 +34,7 @@ const (
 	Always   Mode = "always"
 )
 
-// Stage is where the device's life stands.
+// Stage is a stage of the device's operation.
 type Stage int
 
 // The stages of the table above.
@@ -58,10 +58,10 @@ func (m Mode) Fed(s Stage) bool {
 	return false
 }
 
-// Device is the path of the watchdog that the kernel calls the first.
+// Device is the path of the first watchdog.
 const Device = "/dev/watchdog"
 
-// Keeper feeds one watchdog. Its methods may be called from any goroutine.
+// Keeper feeds one watchdog. Its methods are safe for concurrent use.
 type Keeper struct {
 	path    string
 	mode    Mode
@@ -73,15 +73,14 @@ type Keeper struct {
 	done chan struct{}
 }
 
-// New returns a keeper that has opened nothing yet. timeout is the time without
-// feed after which the hardware resets the device; whole seconds, at least 1.
+// New returns a keeper; [Keeper.Enter] opens the device. timeout is the time without
+// feed after which the hardware resets the machine; whole seconds, at least 1.
 func New(path string, mode Mode, timeout time.Duration) *Keeper {
 	return &Keeper{path: path, mode: mode, timeout: max(timeout, time.Second)}
 }
 
-// Enter tells the keeper a stage: it starts or stops feeding. A device that is
-// not there is an error, which does not stop anything else from working; the next
-// stage tries again.
+// Enter starts or stops feeding for a stage. When the device does not exist, it returns
+// an error, and the next stage tries again.
 func (k *Keeper) Enter(s Stage) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -100,7 +99,7 @@ func (k *Keeper) start() error {
 	if err != nil {
 		return fmt.Errorf("opening the watchdog: %w", err)
 	}
-	// A driver with a fixed timeout refuses; it is asked which one it has.
+	// A driver with a fixed timeout returns an error; ask for its timeout.
 	_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, int(k.timeout/time.Second))
 	timeout := k.timeout
 	if n, err := unix.IoctlGetInt(int(f.Fd()), unix.WDIOC_GETTIMEOUT); err == nil && n > 0 {
@@ -117,7 +116,7 @@ func feed(f *os.File, every time.Duration, stop <-chan struct{}, done chan<- str
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		_, _ = f.Write([]byte{0}) // a feed that fails is what the hardware acts on
+		_, _ = f.Write([]byte{0}) // when it fails, the hardware resets the machine
 		select {
 		case <-tick.C:
 		case <-stop:
