@@ -1,6 +1,6 @@
-// Package bootloader says what a boot loader is to the composer of a disk: files on
-// partitions, blobs at fixed places of the medium, and files on the storage. Each loader
-// has a package of its own below this one; package loaders has the table of them.
+// Package bootloader defines what a boot loader contributes to a disk image: files on
+// partitions, blobs at fixed offsets of the medium, and files on the storage. Each loader
+// has its own package below this one; package loaders has their table.
 //
 // All loaders follow one handshake with the runtime. pv_rev is the last good
 // revision and pv_try the one to be tested; the runtime writes both to the storage.
@@ -21,18 +21,18 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 )
 
-// Loader is the boot loader of one target. What it is made of is fetched after
-// Requests; the steps are made from a Kit.
+// Loader is the boot loader of one target. The packages that Requests lists are fetched
+// first; the steps are then made from a Kit.
 type Loader interface {
-	// Requests lists what it takes from Debian; nil when it takes nothing.
+	// Requests lists the Debian packages that it needs; nil for none.
 	Requests() []debian.Request
-	// Files returns the step whose output tree goes onto the partition with a role, nil
-	// when the loader has nothing there.
+	// Files returns the step whose output tree goes onto the partition with the given
+	// role, nil when the loader has no files there.
 	Files(role string, k Kit) (build.Step, error)
 	// Raw returns what is written to the medium outside of partitions.
 	Raw(k Kit) ([]Blob, error)
-	// State returns the step whose output tree goes onto the storage, among its own
-	// files: where the loader and the runtime shake hands. nil when there is none.
+	// State returns the step whose output tree is merged into the storage: the state of
+	// the handshake between loader and runtime. nil when there is none.
 	State() build.Step
 }
 
@@ -44,8 +44,8 @@ type Kit struct {
 	Tools *debian.Toolbox
 }
 
-// Blob is a file that is written to a fixed place of the medium, where the code before
-// it looks.
+// Blob is a file that is written to a fixed offset of the medium, where the previous boot
+// stage expects it.
 type Blob struct {
 	// Name is for people: "u-boot-spl".
 	Name string
@@ -54,7 +54,7 @@ type Blob struct {
 	File string
 	// Offset is where it begins, in bytes from the beginning of the medium.
 	Offset int64
-	// Max is the room that it has there, in bytes. A larger file is an error.
+	// Max is the space reserved for it, in bytes. A larger file is an error.
 	Max int64
 }
 

@@ -18,24 +18,24 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
-// Apt is the archive as this machine's own apt reaches it: its mirrors, keys and
-// proxies, but in a private directory per suite and architecture with lists, caches
-// and an empty package state of its own. The machine's package state is never
-// read or written, and one index that is broken or out of step with its Release
-// file stops no other suite or architecture. It needs no root.
+// Apt is the archive as this machine's own apt reaches it: with its mirrors, keys and
+// proxies, but with lists, caches and an empty package state in a private directory for
+// each suite and architecture. The machine's package state is never read or written, and
+// an index that is broken or does not match its Release file affects no other suite or
+// architecture. It does not need root.
 //
 // An Apt may be used by several goroutines; several processes may share Dir.
 type Apt struct {
-	// Dir holds the private roots, one directory each. It grows to about 30 MB a root.
+	// Dir holds the private roots, one directory each, of up to about 30 MB.
 	Dir string
-	// Warn is told what the user should know although work goes on; nil drops it.
+	// Warn receives warnings for the user; nil drops them.
 	Warn func(string)
-	// Config is the directory that holds the machine's source lists; default
-	// what apt itself says (/etc/apt).
+	// Config is the directory with the machine's source lists. Default: the one that apt
+	// reports (/etc/apt).
 	Config string
-	// Tries is how often the network is asked before giving up; default 4.
+	// Tries is the number of attempts over the network. Default: 4.
 	Tries int
-	// Pause is the first wait between tries, doubled each time; default 1 s.
+	// Pause is the first wait between attempts, doubled each time. Default: 1 s.
 	Pause time.Duration
 
 	mu    sync.Mutex
@@ -44,14 +44,14 @@ type Apt struct {
 
 var _ Archive = (*Apt)(nil)
 
-// aptGet and its companions, by the names that PATH resolves.
+// aptGet and its companions, looked up in PATH.
 const (
 	aptGet    = "apt-get"
 	aptCache  = "apt-cache"
 	aptConfig = "apt-config"
 )
 
-// helper is apt's program that fetches one file with apt's own methods.
+// helper is apt's program that downloads one file with apt's own methods.
 const helper = "/usr/lib/apt/apt-helper"
 
 func (a *Apt) warn(format string, args ...any) {
@@ -74,10 +74,10 @@ type root struct {
 	mirrors mirrors
 	mu      sync.Mutex
 	fresh   bool  // lists were updated by this process
-	broken  error // why they could not be
+	broken  error // why the lists could not be updated
 }
 
-// root returns the private root of a suite and architecture, made on first use.
+// root returns the private root of a suite and architecture, created on first use.
 func (a *Apt) root(ctx context.Context, suite, arch string) (*root, error) {
 	if !word.MatchString(suite) || !word.MatchString(arch) {
 		return nil, fault.New(fault.BadInput, "opening a package root: bad suite %q or architecture %q", suite, arch)
@@ -101,7 +101,7 @@ func (a *Apt) root(ctx context.Context, suite, arch string) (*root, error) {
 
 func (a *Apt) makeRoot(ctx context.Context, key, suite, arch string) (*root, error) {
 	if _, err := exec.LookPath(aptGet); err != nil {
-		return nil, fault.New(fault.Missing, "looking for apt-get: it is not on this machine; "+
+		return nil, fault.New(fault.Missing, "looking for apt-get: not found on this machine; "+
 			"parts come from Debian's archive through apt, so build on Debian or a system derived from it")
 	}
 	all, err := a.sources(ctx)
@@ -120,7 +120,7 @@ func (a *Apt) makeRoot(ctx context.Context, key, suite, arch string) (*root, err
 	return r, r.write(ctx, m.text(suite, arch), arch)
 }
 
-// write lays the root's directories and configuration.
+// write creates the root's directories and configuration.
 func (r *root) write(ctx context.Context, sources, arch string) error {
 	for _, d := range []string{"state/lists/partial", "cache/archives/partial", "etc"} {
 		if err := os.MkdirAll(filepath.Join(r.dir, d), 0o755); err != nil {
@@ -142,7 +142,7 @@ func (r *root) write(ctx context.Context, sources, arch string) error {
 	return nil
 }
 
-// writeIfChanged spares a build that changes nothing the sync to disk.
+// writeIfChanged avoids a sync to disk when the file is unchanged.
 func writeIfChanged(file, text string) error {
 	if old, err := os.ReadFile(file); err == nil && string(old) == text {
 		return nil
@@ -150,8 +150,8 @@ func writeIfChanged(file, text string) error {
 	return fault.Wrap(fault.IO, atomicfile.Write(file, []byte(text), 0o644), "writing package root")
 }
 
-// settings keep apt inside the root. The machine's own configuration files are
-// not read at all: their hooks would act on the machine.
+// settings returns the configuration that keeps apt inside the root. The machine's own
+// configuration files are not read: their hooks would act on the machine.
 func (r *root) settings(arch string) string {
 	var b strings.Builder
 	set := func(key, value string) { fmt.Fprintf(&b, "%s %q;\n", key, value) }
@@ -172,11 +172,12 @@ func (r *root) settings(arch string) string {
 	return b.String()
 }
 
-// inheritable are the machine's settings that a private root needs: how to reach
-// mirrors, and which keys and passwords are for them.
+// inheritable matches the machine's settings that a private root needs: how to reach the
+// mirrors, with which keys and passwords.
 var inheritable = regexp.MustCompile(`^(Acquire::|Dir::Etc::(netrc|trusted)|Dir::Bin::methods)`)
 
-// indexSettings change which indexes are fetched and how they are kept.
+// indexSettings matches settings that change which indexes are fetched and how they are
+// stored.
 var indexSettings = regexp.MustCompile(`^Acquire::(IndexTargets|GzipIndexes|Languages|Retries)`)
 
 // machineConfig returns the machine's inheritable settings in apt.conf(5) form.
@@ -217,7 +218,7 @@ func (a *Apt) sources(ctx context.Context) ([]source, error) {
 	return out, nil
 }
 
-// machineEtc asks apt where its configuration lies.
+// machineEtc asks apt for the directory of its configuration.
 func machineEtc(ctx context.Context) string {
 	out, err := run(ctx, "", aptConfig, "shell", "E", "Dir::Etc/d")
 	if err != nil {
@@ -226,8 +227,8 @@ func machineEtc(ctx context.Context) string {
 	return strings.Trim(strings.TrimPrefix(strings.TrimSpace(out), "E="), "'")
 }
 
-// update refreshes the lists once per process, with retries. When some index
-// stays broken the rest is used, and the caller finds out whether it suffices.
+// update refreshes the lists once per process, with retries. When an index stays broken,
+// the others are used; the caller finds out whether they suffice.
 func (r *root) update(ctx context.Context, a *Apt) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -251,7 +252,7 @@ func (r *root) update(ctx context.Context, a *Apt) error {
 		return r.broken
 	default:
 		r.fresh = true
-		a.warn("package lists of %s: not all could be refreshed, going on with what is there: %v", filepath.Base(r.dir), err)
+		a.warn("package lists of %s: not all could be refreshed; continuing with the existing ones: %v", filepath.Base(r.dir), err)
 	}
 	return nil
 }
@@ -266,8 +267,8 @@ func (r *root) run(ctx context.Context, name string, args ...string) (string, er
 	return run(ctx, r.conf, name, args...)
 }
 
-// retry runs f until it succeeds, the tries are used up, or the error is one that
-// another try does not mend.
+// retry runs f until it succeeds, the attempts are used up, or it fails with an error
+// that another attempt cannot fix.
 func (a *Apt) retry(ctx context.Context, f func() error) error {
 	pause := a.Pause
 	if pause == 0 {
@@ -288,7 +289,7 @@ func (a *Apt) retry(ctx context.Context, f func() error) error {
 	}
 }
 
-// run starts a program of apt's and sorts its failure by what it says.
+// run starts one of apt's programs; its messages decide the kind of an error.
 func run(ctx context.Context, conf, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -306,19 +307,19 @@ func run(ctx context.Context, conf, name string, args ...string) (string, error)
 	case ctx.Err() != nil:
 		return "", fault.Wrap(fault.Cancelled, ctx.Err(), "running %s", filepath.Base(name))
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return "", fault.New(fault.Missing, "running %s: it is not on this machine; install the package apt", name)
+		return "", fault.New(fault.Missing, "running %s: not found on this machine; install the package apt", name)
 	}
 	said := complaint(errs.String())
-	return "", fault.New(sortComplaint(said), "running %s %s: %w: %s", filepath.Base(name), args[0], err, said)
+	return "", fault.New(kindOf(said), "running %s %s: %w: %s", filepath.Base(name), args[0], err, said)
 }
 
-// idle lines of apt say only that another line says something.
+// idle lists lines of apt that only refer to another line.
 var idle = map[string]bool{
 	"E: Download Failed": true,
 	"E: Some index files failed to download. They have been ignored, or old ones used instead.": true,
 }
 
-// complaint picks apt's error lines, else the last line, bounded.
+// complaint returns apt's error lines, or else the last line, up to a limit.
 func complaint(stderr string) string {
 	var lines []string
 	last := ""
@@ -351,8 +352,8 @@ var complaints = []struct {
 	{regexp.MustCompile(`resol|onnect|imed out|Failed to fetch|Temporary|unreachable|proxy`), fault.Unreachable},
 }
 
-// sortComplaint maps apt's words to a kind.
-func sortComplaint(said string) fault.Kind {
+// kindOf maps apt's messages to a kind.
+func kindOf(said string) fault.Kind {
 	for _, c := range complaints {
 		if c.says.MatchString(said) {
 			return c.kind

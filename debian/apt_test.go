@@ -40,7 +40,7 @@ func (r *repository) write(name, text string) {
 	}
 }
 
-// pack builds a package and returns its paragraph in the index.
+// pack builds a package and returns its paragraph for the index.
 func (r *repository) pack(name, version, depends string) string {
 	r.t.Helper()
 	control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: amd64\nMaintainer: M <m@example.com>\nDescription: d\n", name, version)
@@ -66,7 +66,7 @@ func (r *repository) pack(name, version, depends string) string {
 	return control + fmt.Sprintf("Filename: %s\nSize: %d\nSHA256: %x\n\n", pool, len(data), sha256.Sum256(data))
 }
 
-// publish writes the index of a suite. With broken, its Release file is of another
+// publish writes the index of a suite. With broken, its Release file belongs to another
 // index, as on a mirror in the middle of an update.
 func (r *repository) publish(suite string, broken bool, paragraphs ...string) {
 	r.t.Helper()
@@ -101,7 +101,7 @@ func names(entries []Entry) []string {
 	return out
 }
 
-// fill publishes a kernel in two versions and a program with libraries.
+// fill publishes two versions of a kernel and a program with libraries.
 func (r *repository) fill() {
 	r.t.Helper()
 	r.publish("bookworm", false,
@@ -143,7 +143,7 @@ func TestAptResolves(t *testing.T) {
 	}
 }
 
-// dpkgState tells when the machine's package state and lists were last written.
+// dpkgState returns when the machine's package state and lists were last written.
 func dpkgState(t *testing.T) map[string]time.Time {
 	t.Helper()
 	out := map[string]time.Time{}
@@ -155,8 +155,8 @@ func dpkgState(t *testing.T) map[string]time.Time {
 	return out
 }
 
-// TestBrokenIndexStopsNoOther: -updates is out of step with its Release file.
-func TestBrokenIndexStopsNoOther(t *testing.T) {
+// TestBrokenIndexDoesNotStopOthers publishes -updates with a wrong Release file.
+func TestBrokenIndexDoesNotStopOthers(t *testing.T) {
 	r := newRepository(t)
 	r.fill()
 	r.publish("bookworm-updates", true, "Package: x\n")
@@ -258,7 +258,7 @@ func TestComplaints(t *testing.T) {
 		"E: Unable to locate package x":                                                  fault.Missing,
 		"E: something else":                                                              fault.IO,
 	} {
-		if got := sortComplaint(complaint("N: note\n" + says + "\n")); got != want {
+		if got := kindOf(complaint("N: note\n" + says + "\n")); got != want {
 			t.Errorf("%q is %v, want %v", says, got, want)
 		}
 	}

@@ -11,11 +11,11 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
-// Whoever waits for a file that another build fetches, or for package lists that it
-// reads, ends when the build is cancelled.
+// TestCancelledWhileAnotherFetches cancels a build that waits for a file that another
+// build fetches, or for package lists that another build reads.
 func TestCancelledWhileAnotherFetches(t *testing.T) {
 	t.Parallel()
-	store, _, _, e := bench(t)
+	store, _, _, e := newStore(t)
 	r := &root{dir: t.TempDir()}
 	if err := os.MkdirAll(store.Dir, 0o755); err != nil {
 		t.Fatal(err)

@@ -21,53 +21,53 @@ import (
 
 // Request asks for packages of one suite and architecture.
 type Request struct {
-	// Name tells requests of one lock apart: "kernel", "firmware", "tools". A
-	// name may occur once per architecture.
+	// Name identifies the request within a lock: "kernel", "firmware", "tools". It is
+	// unique for each architecture.
 	Name string `yaml:"name"`
 	// Suite is the code name of a Debian release: bookworm, trixie. Its -updates
 	// and -security suites belong to it.
 	Suite string `yaml:"suite"`
-	// Arch is Debian's name of the architecture: amd64, arm64, armhf, ...
+	// Arch is Debian's name for the architecture: amd64, arm64, armhf, ...
 	Arch string `yaml:"arch"`
-	// Packages by name. A kernel's meta package (linux-image-amd64) stands for
-	// the kernel that it depends on.
+	// Packages lists packages by name. A kernel's meta package (linux-image-amd64) stands
+	// for the kernel that it depends on.
 	Packages []string `yaml:"packages,flow"`
-	// Closure adds all that the packages depend on, down to the C library: what
-	// a program needs to run from a directory of its own.
+	// Closure adds all dependencies of the packages, down to the C library: what a
+	// program needs to run from a private directory.
 	Closure bool `yaml:"closure,omitempty"`
 }
 
-// id is what an entry's "for" says: name and architecture.
+// id returns name and architecture as in an entry's "for".
 func (r Request) id() string { return r.Name + "/" + r.Arch }
 
-// Equal reports whether two requests ask for the same.
+// Equal reports whether two requests ask for the same packages.
 func (r Request) Equal(o Request) bool {
 	return r.id() == o.id() && r.Suite == o.Suite && r.Closure == o.Closure && slices.Equal(r.Packages, o.Packages)
 }
 
-// Entry is one package of the archive, pinned.
+// Entry is one pinned package of the archive.
 type Entry struct {
 	Package string `yaml:"package" json:"package"`
 	Version string `yaml:"version" json:"version"`
-	// Arch is the package's own architecture; "all" fits every one.
+	// Arch is the package's own architecture; "all" fits every architecture.
 	Arch string `yaml:"arch" json:"arch"`
 	// Suite is the suite of the request that found it.
 	Suite string `yaml:"suite" json:"suite"`
-	// Path is where it lies below the archive's root: pool/...
+	// Path is its path below the archive's root: pool/...
 	Path string `yaml:"path" json:"path"`
-	// SHA256 is of the .deb, in lower-case hex.
+	// SHA256 is the digest of the .deb, in lower-case hex.
 	SHA256 string `yaml:"sha256" json:"sha256"`
-	// Size is that of the .deb, in bytes.
+	// Size is the size of the .deb, in bytes.
 	Size int64 `yaml:"size" json:"size" jsonschema:"minimum=1,maximum=4294967296"`
-	// For lists the requests that it serves as NAME/ARCH, sorted.
+	// For lists the requests that it belongs to, as NAME/ARCH, sorted.
 	For []string `yaml:"for,flow" json:"-"`
 }
 
 // String names the entry as apt does: package, version and architecture.
 func (e Entry) String() string { return e.Package + "=" + e.Version + ":" + e.Arch }
 
-// Lock is the content of a targets/<target>/parts.lock: what was asked for, and
-// the exact packages that answer it.
+// Lock is the content of a targets/<target>/parts.lock: the requests and the exact
+// packages that satisfy them.
 type Lock struct {
 	Requests []Request `yaml:"requests"`
 	Packages []Entry   `yaml:"packages"`
@@ -80,7 +80,7 @@ const lockHeader = `# The Debian packages that this target is made of, by versio
 # Written by "mage lock"; check it in. Comments are not kept.
 `
 
-// LoadLock reads a lock file. A file that does not exist gives an empty lock.
+// LoadLock reads a lock file. It returns an empty lock for a file that does not exist.
 func LoadLock(file string) (*Lock, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -96,11 +96,11 @@ func LoadLock(file string) (*Lock, error) {
 	return l, nil
 }
 
-// ParseLock reads a lock. Unknown fields and anything that could lead out of the
-// archive or the cache are mistakes; all of them are in the error.
+// ParseLock reads a lock. Unknown fields and paths outside the archive or the cache are
+// mistakes. The error lists all mistakes.
 func ParseLock(data []byte) (*Lock, error) {
 	if len(data) > MaxLockSize {
-		return nil, fault.New(fault.BadInput, "lock has %d bytes, at most %d are allowed", len(data), MaxLockSize)
+		return nil, fault.New(fault.BadInput, "lock has %d bytes; at most %d are allowed", len(data), MaxLockSize)
 	}
 	l := &Lock{}
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -127,7 +127,7 @@ func (l *Lock) check() error {
 	for _, r := range l.Requests {
 		all = append(all, r.check())
 		if known[r.id()] {
-			all = append(all, fmt.Errorf("request %s: there twice", r.id()))
+			all = append(all, fmt.Errorf("request %s: listed twice", r.id()))
 		}
 		known[r.id()] = true
 	}
@@ -188,8 +188,8 @@ func (e Entry) check() error {
 // maxPackage bounds a single package file: 4 GiB.
 const maxPackage = 4 << 30
 
-// Bytes returns the lock's text: sorted, one field a line, so that a diff shows
-// what moved.
+// Bytes returns the lock's text: sorted, one field per line, so that a diff shows what
+// changed.
 func (l *Lock) Bytes() ([]byte, error) {
 	l.sort()
 	var b bytes.Buffer
@@ -222,8 +222,8 @@ func (e Entry) order() string {
 	return strings.Join([]string{e.Arch, e.Suite, e.Package, e.Version}, "\x00")
 }
 
-// Entries returns the packages that serve a request, sorted by name; none when
-// the lock does not have exactly this request.
+// Entries returns the packages of a request, sorted by name; none when the lock does not
+// have exactly this request.
 func (l *Lock) Entries(r Request) []Entry {
 	if !slices.ContainsFunc(l.Requests, r.Equal) {
 		return nil
@@ -238,9 +238,8 @@ func (l *Lock) Entries(r Request) []Entry {
 	return out
 }
 
-// Find returns the one package of a request by its name, or by the name's
-// beginning when it ends in '*' ("linux-image-*" is the kernel behind a meta
-// package).
+// Find returns the one package of a request by its name, or by a prefix that ends in '*'
+// ("linux-image-*" is the kernel behind a meta package).
 func (l *Lock) Find(r Request, name string) (Entry, error) {
 	prefix, glob := strings.CutSuffix(name, "*")
 	for _, e := range l.Entries(r) {
@@ -251,9 +250,8 @@ func (l *Lock) Find(r Request, name string) (Entry, error) {
 	return Entry{}, fault.New(fault.Missing, "package %s is not among the parts of request %s: move the lock (mage lock)", name, r.id())
 }
 
-// Moved says how a lock differs from an earlier one, a line for each package and
-// architecture, sorted: "grub-common:amd64 2.06-13 -> 2.06-14". An addition and a
-// removal say so.
+// Moved lists the differences from an earlier lock, sorted, one line for each package and
+// architecture: "grub-common:amd64 2.06-13 -> 2.06-14", "... added" or "... removed".
 func (l *Lock) Moved(from *Lock) []string {
 	before, after := from.versions(), l.versions()
 	var out []string
@@ -274,8 +272,8 @@ func (l *Lock) Moved(from *Lock) []string {
 	return out
 }
 
-// versions of the packages by name and architecture. Two suites may give one name
-// two versions.
+// versions returns the versions of the packages by name and architecture. A package may
+// have different versions in two suites.
 func (l *Lock) versions() map[string]string {
 	out := map[string]string{}
 	for _, e := range l.Packages {
@@ -289,7 +287,7 @@ func (l *Lock) versions() map[string]string {
 	return out
 }
 
-// replace makes entries the answer to a request.
+// replace makes entries the packages of a request.
 func (l *Lock) replace(r Request, entries []Entry) {
 	l.Requests = slices.DeleteFunc(l.Requests, func(o Request) bool { return o.id() == r.id() })
 	for i := range l.Packages {
@@ -319,11 +317,11 @@ func (l *Lock) clone() *Lock {
 	return &Lock{Requests: slices.Clone(l.Requests), Packages: slices.Clone(l.Packages)}
 }
 
-// Archive is where packages come from; [Apt] is the real one.
+// Archive is a source of packages; [Apt] implements it.
 type Archive interface {
-	// Resolve finds the newest packages that answer a request.
+	// Resolve finds the newest packages that satisfy a request.
 	Resolve(ctx context.Context, r Request) ([]Entry, error)
-	// Download writes the file of an entry to a path. Its content is checked by
-	// the caller. Missing: the archive does not have it any more.
+	// Download writes the file of an entry to a path. The caller checks its content. An
+	// error of kind Missing means that the archive no longer has it.
 	Download(ctx context.Context, e Entry, file string) error
 }

@@ -44,7 +44,7 @@ func TestLockRoundTrip(t *testing.T) {
 	}
 	again, err := got.Bytes()
 	if err != nil || !bytes.Equal(text, again) {
-		t.Errorf("written again it is another text: %v", err)
+		t.Errorf("written again, the text differs: %v", err)
 	}
 }
 
@@ -72,7 +72,7 @@ func TestLockFile(t *testing.T) {
 	changed := kernelReq
 	changed.Packages = []string{"linux-image-cloud-amd64"}
 	if got.Entries(changed) != nil {
-		t.Error("a request that has changed since is answered from the lock")
+		t.Error("a changed request is satisfied from the lock")
 	}
 }
 
@@ -112,7 +112,7 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	err := l.check()
 	for _, want := range []string{"twice", `"X"`, `"!"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v: does not tell of %s", err, want)
+			t.Errorf("%v: does not mention %s", err, want)
 		}
 	}
 }
@@ -145,7 +145,7 @@ func FuzzParseLock(f *testing.F) {
 	})
 }
 
-func TestMovedLockSaysWhatMoved(t *testing.T) {
+func TestMoved(t *testing.T) {
 	e := func(name, arch, version string) Entry { return Entry{Package: name, Arch: arch, Version: version} }
 	before := &Lock{Packages: []Entry{e("gone", "amd64", "1"), e("kernel", "amd64", "6.1"), e("kernel", "arm64", "6.1"), e("tool", "amd64", "1"), e("tool", "amd64", "2")}}
 	after := &Lock{Packages: []Entry{e("kernel", "amd64", "6.2"), e("kernel", "arm64", "6.1"), e("new", "all", "3"), e("tool", "amd64", "1"), e("tool", "amd64", "3")}}

@@ -31,7 +31,7 @@ func (a *Apt) Resolve(ctx context.Context, req Request) ([]Entry, error) {
 	return entries, fault.Wrap(fault.Missing, err, "resolving %s of %s/%s", strings.Join(req.Packages, ", "), req.Suite, req.Arch)
 }
 
-// plain looks the packages up as they are, without what they depend on.
+// plain looks the packages up without their dependencies.
 func (r *root) plain(ctx context.Context, req Request) ([]Entry, error) {
 	var out []Entry
 	for _, name := range req.Packages {
@@ -49,11 +49,11 @@ func (r *root) plain(ctx context.Context, req Request) ([]Entry, error) {
 	return out, nil
 }
 
-// kernelDepend is how a kernel's meta package names the real one.
+// kernelDepend matches the dependency of a kernel's meta package on the kernel.
 var kernelDepend = regexp.MustCompile(`^(linux-image-\d[a-z0-9+.-]*) \(= [^)]+\)`)
 
-// behindMeta returns what a kernel's meta package stands for, pinned as
-// NAME=VERSION, or nothing when it is not a meta package.
+// behindMeta returns the kernel package behind a meta package, pinned as NAME=VERSION, or
+// nothing for any other package.
 func behindMeta(p stanza) string {
 	if !strings.HasPrefix(p.Package, "linux-image-") {
 		return ""
@@ -66,14 +66,14 @@ func behindMeta(p stanza) string {
 	return ""
 }
 
-// stanza is an Entry with what resolution needs besides.
+// stanza is an Entry with further fields that resolution needs.
 type stanza struct {
 	Entry
 	depends string
 }
 
-// show asks apt for the candidate version of each package, or for the exact one
-// of NAME=VERSION.
+// show asks apt for the candidate version of each package, or for the exact version of
+// NAME=VERSION.
 func (r *root) show(ctx context.Context, suite string, names ...string) ([]stanza, error) {
 	text, err := r.run(ctx, aptCache, append([]string{"show", "--no-all-versions", "--"}, names...)...)
 	if err != nil {
@@ -98,10 +98,10 @@ func (r *root) show(ctx context.Context, suite string, names ...string) ([]stanz
 	return out, nil
 }
 
-// planned is a line of apt-get's simulation: Inst NAME (VERSION ARCHIVE [ARCH]).
+// planned matches a line of apt-get's simulation: Inst NAME (VERSION ARCHIVE [ARCH]).
 var planned = regexp.MustCompile(`(?m)^Inst ([a-z0-9][a-z0-9+.-]*)(?::\w+)? \((\S+) `)
 
-// closure lets apt's own solver install the packages into nothing.
+// closure has apt's own solver simulate an installation into an empty system.
 func (r *root) closure(ctx context.Context, req Request) ([]Entry, error) {
 	args := append([]string{"install", "-s", "-q", "--no-install-recommends", "--"}, req.Packages...)
 	text, err := r.run(ctx, aptGet, args...)
@@ -126,8 +126,8 @@ func (r *root) closure(ctx context.Context, req Request) ([]Entry, error) {
 	return out, nil
 }
 
-// Download fetches the entry's file with apt's own methods, from where the lock
-// says, else from where the package lists have the same version now.
+// Download fetches the entry's file with apt's own methods, from the path in the lock or
+// else from where the package lists have the same version now.
 func (a *Apt) Download(ctx context.Context, e Entry, file string) error {
 	arch := e.Arch
 	if arch == "all" {
@@ -147,7 +147,7 @@ func (a *Apt) Download(ctx context.Context, e Entry, file string) error {
 		if k := fault.Of(err); err == nil || k == fault.Cancelled || k == fault.NoSpace {
 			return fault.Wrap(k, err, "downloading %s", e)
 		}
-		// Gone is only what every mirror says is gone.
+		// A file is gone only when every mirror says so.
 		if worst == nil || fault.Of(worst) == fault.Missing {
 			worst = err
 		}
@@ -155,13 +155,13 @@ func (a *Apt) Download(ctx context.Context, e Entry, file string) error {
 	return advise(fault.Wrap(fault.Unreachable, worst, "downloading %s", e))
 }
 
-// advise adds to an error of the archive what mends it.
+// advise adds to an error of the archive how to fix it.
 func advise(err error) error {
 	switch fault.Of(err) {
 	case fault.Unreachable:
 		return fmt.Errorf("%w; check the network, and the mirrors in /etc/apt", err)
 	case fault.Digest:
-		return fmt.Errorf("%w; the archive's content is not what is pinned: if the lock was not edited, try another mirror", err)
+		return fmt.Errorf("%w; the archive's content is not the pinned one: if the lock was not edited, try another mirror", err)
 	}
 	return err
 }

@@ -100,15 +100,15 @@ func stanzas(text string) []map[string]string {
 	return out
 }
 
-// debianSuite matches what Debian calls its suites, without third parties'
+// debianSuite matches Debian's own suites but not those of third parties such as
 // "bookworm-pgdg".
 var debianSuite = regexp.MustCompile(`^(?:bullseye|bookworm|trixie|forky|duke|sid|oldoldstable|oldstable|stable|testing|unstable)(-updates|-backports|-security|/updates)?$`)
 
-// mirrors are the machine's ways to Debian's two archives.
+// mirrors are the machine's sources for Debian's two archives.
 type mirrors struct{ main, security *source }
 
-// findMirrors picks them from the machine's sources: the best that looks like
-// Debian's own.
+// findMirrors picks from the machine's sources the one that most looks like Debian's own,
+// for each archive.
 func findMirrors(all []source) (mirrors, error) {
 	var m mirrors
 	bestMain, bestSecurity := 0, 0
@@ -125,7 +125,7 @@ func findMirrors(all []source) (mirrors, error) {
 	}
 	if m.main == nil {
 		return m, fault.New(fault.Missing, "looking for Debian's archive among this machine's apt sources: "+
-			"there is none; add one to /etc/apt/sources.list.d (a line \"deb MIRROR bookworm main\")")
+			"not found; add it to /etc/apt/sources.list.d (a line \"deb MIRROR bookworm main\")")
 	}
 	return m, nil
 }
@@ -146,7 +146,7 @@ func rate(s source, suite string) (score int, security bool) {
 	return score, security
 }
 
-// components that parts may come from. Loaders and firmware of many boards are
+// components lists where packages may come from. Loaders and firmware of many boards are
 // in the non-free ones.
 var components = []string{"main", "contrib", "non-free", "non-free-firmware"}
 
@@ -178,9 +178,8 @@ func (s *source) stanza(b *strings.Builder, suite, arch string) {
 	b.WriteString("\n")
 }
 
-// bases lists the addresses under which a path of the pool can lie. The path
-// tells the archive: Debian's security archive keeps its pool below
-// pool/updates.
+// bases lists the base addresses for a path of the pool. The path determines the archive:
+// Debian's security archive keeps its pool below pool/updates.
 func (m mirrors) bases(poolPath string) []string {
 	if m.security != nil && strings.HasPrefix(poolPath, "pool/updates/") {
 		return m.security.uris

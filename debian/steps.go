@@ -17,21 +17,21 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
-// Parts makes the steps for the packages of a lock. One package has one step,
-// however many steps read it.
+// Parts makes the steps for the packages of a lock. Each package has one step, however
+// many other steps read it.
 type Parts struct {
 	store   *Store
 	lock    *Lock
 	fetches map[string]*Fetch
 }
 
-// NewParts returns the steps' source for a lock as [Store.Refresh] returned it.
+// NewParts returns the Parts of a lock that [Store.Refresh] returned.
 func NewParts(store *Store, lock *Lock) *Parts {
 	return &Parts{store: store, lock: lock, fetches: map[string]*Fetch{}}
 }
 
-// Fetch returns the step that fetches one package of a request, by its name as
-// [Lock.Find] takes it.
+// Fetch returns the step that fetches one package of a request, found by name as by
+// [Lock.Find].
 func (p *Parts) Fetch(r Request, name string) (*Fetch, error) {
 	e, err := p.lock.Find(r, name)
 	if err != nil {
@@ -53,8 +53,8 @@ func (p *Parts) All(r Request) ([]*Fetch, error) {
 	return out, nil
 }
 
-// Names are the packages of the requests as [Entry.String] names them, sorted, each
-// once.
+// Names lists the packages of the requests in the form of [Entry.String], sorted, without
+// duplicates.
 func (p *Parts) Names(requests []Request) []string {
 	var out []string
 	for _, r := range requests {
@@ -75,8 +75,8 @@ func (p *Parts) fetch(e Entry) *Fetch {
 	return f
 }
 
-// Fetch is the step that brings one pinned package from the download cache or the
-// archive. Its output is one file, [PackageFile].
+// Fetch is the step that gets one pinned package from the download cache or the archive.
+// Its output is one file, [PackageFile].
 type Fetch struct {
 	Entry Entry
 	Store *Store `json:"-"`
@@ -93,8 +93,8 @@ func (f *Fetch) Name() string { return "fetch/" + f.Entry.Package + "_" + f.Entr
 // Deps is empty.
 func (f *Fetch) Deps() []build.Step { return nil }
 
-// Run links the verified file into the output, or copies it to another file
-// system.
+// Run links the verified file into the output, or copies it when the output is on another
+// file system.
 func (f *Fetch) Run(ctx context.Context, w *build.Work) error {
 	w.Progress(0, f.Entry.Size, "bytes")
 	file, err := f.Store.Get(ctx, f.Entry)
@@ -105,7 +105,7 @@ func (f *Fetch) Run(ctx context.Context, w *build.Work) error {
 	return fault.Wrap(fault.IO, filecopy.Link(ctx, filepath.Join(w.Out, PackageFile), file), "copying %s", f.Entry)
 }
 
-// Unpack is the step that unpacks a package, or the part of it that is wanted.
+// Unpack is the step that unpacks a package or a part of it.
 type Unpack struct {
 	// Keep lists path prefixes of the package, without a leading slash, that are
 	// written ("boot/"); empty keeps all.
@@ -118,7 +118,7 @@ var (
 	_ build.Versioned = (*Unpack)(nil)
 )
 
-// Name is "unpack/PACKAGE_ARCH", with the kept prefixes when not all is kept.
+// Name is "unpack/PACKAGE_ARCH", followed by the prefixes in Keep.
 func (u *Unpack) Name() string {
 	name := "unpack/" + u.Package.Entry.Package + "_" + u.Package.Entry.Arch
 	for _, k := range u.Keep {
@@ -148,8 +148,8 @@ func hasPrefix(name string, prefixes []string) bool {
 	return false
 }
 
-// Extract writes files of the fetched package to the output of another step, which
-// depends on f. Their time is [build.Epoch].
+// Extract writes files of the fetched package to the output of another step, which must
+// depend on f. Their time is [build.Epoch].
 func (f *Fetch) Extract(ctx context.Context, w *build.Work, x deb.Extract) error {
 	file, err := os.Open(filepath.Join(w.In(f), PackageFile))
 	if err != nil {
@@ -168,8 +168,8 @@ func (f *Fetch) Extract(ctx context.Context, w *build.Work, x deb.Extract) error
 	return nil
 }
 
-// progressReader tells how much of a package is read, and ends reading when the
-// build is cancelled.
+// progressReader reports how much of a package has been read and stops when the build is
+// cancelled.
 type progressReader struct {
 	ctx         context.Context
 	r           io.Reader
@@ -191,8 +191,8 @@ func (p *progressReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// merged maps the old top directories to where a merged /usr has them, so that a
-// toolbox looks the same whichever Debian release it is from.
+// merged maps the old top-level directories to their place in a merged /usr, so that a
+// toolbox looks the same for every Debian release.
 func merged(name string) string {
 	top, rest, _ := strings.Cut(name, "/")
 	switch top {

@@ -1,11 +1,9 @@
-// Package debian takes parts from Debian's archive: it pins packages by version
-// and SHA-256 in a lock file, fetches them through the machine's own apt into
-// private package roots, unpacks them, and runs helper programs from them.
-//
-// The way of a package: a [Request] of the target is resolved to entries of the
-// [Lock] ("mage lock"). Before a build, [Store.Refresh] makes sure that each
-// entry is in the download cache or still in the archive. [Fetch], [Unpack] and
-// [Toolbox] are the steps that use it.
+// Package debian takes parts from Debian's archive: it pins packages by version and
+// SHA-256 in a lock file, fetches them through the machine's own apt into private package
+// roots, unpacks them, and runs helper programs from them. A [Request] of the target is
+// resolved to entries of the [Lock] ("mage lock"). Before a build, [Store.Refresh] makes
+// sure that each entry is in the download cache or still in the archive. The steps
+// [Fetch], [Unpack] and [Toolbox] use the packages.
 package debian
 
 import (
@@ -30,19 +28,18 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
-// Store is the download cache before an archive: every package file by its
-// SHA-256. It outlives the steps' cache, so that a cleaned build needs no
-// network.
+// Store is the download cache in front of an archive. It holds package files by their
+// SHA-256 and is separate from the cache of steps, so that a build after "mage clean"
+// needs no network.
 type Store struct {
 	// Dir is the directory of the files, PV_CACHE_DIR/downloads.
 	Dir string
-	// Archive answers what the directory does not have; nil is a build without
-	// network.
+	// Archive provides what the directory does not have; nil for a build without network.
 	Archive Archive
 }
 
-// Open returns the store of a cache directory (PV_CACHE_DIR) with the machine's apt
-// behind it.
+// Open returns the store in a cache directory (PV_CACHE_DIR), with the machine's apt as
+// its archive.
 func Open(cache string, warn func(string)) *Store {
 	return &Store{
 		Dir:     filepath.Join(cache, "downloads"),
@@ -52,8 +49,8 @@ func Open(cache string, warn func(string)) *Store {
 
 func (s *Store) file(e Entry) string { return filepath.Join(s.Dir, e.SHA256+".deb") }
 
-// Has reports whether the entry's file is in the cache, by name and size; its
-// content is checked when it is used.
+// Has reports whether the entry's file is in the cache, by name and size; the content is
+// checked when the file is used.
 func (s *Store) Has(e Entry) bool {
 	info, err := os.Stat(s.file(e))
 	return err == nil && info.Mode().IsRegular() && info.Size() == e.Size
@@ -66,8 +63,8 @@ func touch(file string) {
 	}
 }
 
-// Prune removes packages, and choices of packages, that no build has asked for in
-// the given time.
+// Prune removes packages, and recorded substitutes, that no build has asked for in the
+// given time.
 func (s *Store) Prune(unused time.Duration) error {
 	names, err := os.ReadDir(s.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -86,8 +83,8 @@ func (s *Store) Prune(unused time.Duration) error {
 	return nil
 }
 
-// Get returns the path of the entry's file, with its content verified, fetching it
-// if need be. The file is shared: do not write to it.
+// Get returns the path of the entry's file with verified content, fetching it if needed.
+// The file is shared: do not write to it.
 func (s *Store) Get(ctx context.Context, e Entry) (string, error) {
 	if err := e.check(); err != nil {
 		return "", fault.Wrap(fault.BadInput, err, "fetching a package")
@@ -114,10 +111,10 @@ func (s *Store) Get(ctx context.Context, e Entry) (string, error) {
 	return file, nil
 }
 
-// download fetches to a temporary name; only verified content gets the real one.
+// download fetches to a temporary name; only verified content gets its final name.
 func (s *Store) download(ctx context.Context, e Entry, file string) error {
 	if s.Archive == nil {
-		return fault.New(fault.Unreachable, "fetching %s: it is not in the download cache and the network is not to be used", e)
+		return fault.New(fault.Unreachable, "fetching %s: it is not in the download cache, and this build may not use the network", e)
 	}
 	part := file + ".part"
 	defer os.Remove(part)
@@ -161,12 +158,12 @@ func verify(file string, e Entry) error {
 	return nil
 }
 
-// Replacement says that a request's pinned packages were replaced because some
-// have left the archive, or that it was not pinned at all.
+// Replacement reports that the pinned packages of a request were replaced because some
+// have left the archive, or that the request was not pinned at all.
 type Replacement struct {
 	Request string `json:"request"`       // NAME/ARCH
-	Old     string `json:"old,omitempty"` // the first pinned package that is gone; empty: nothing was pinned
-	New     string `json:"new"`           // what is taken in its place
+	Old     string `json:"old,omitempty"` // the first pinned package that is gone; empty if none was pinned
+	New     string `json:"new"`           // the package used instead
 }
 
 // String is the warning for the user.
@@ -179,21 +176,20 @@ func (r Replacement) String() string {
 
 // Options of [Store.Refresh].
 type Options struct {
-	// Locked forbids anything but what the lock pins.
+	// Locked forbids packages other than those that the lock pins.
 	Locked bool
-	// Target is named in messages: "mage lock TARGET".
+	// Target is the name for messages: "mage lock TARGET".
 	Target string
-	// Progress is told each file that is about to be fetched, from several
-	// goroutines; nil drops it.
+	// Progress is called before each file is fetched, from several goroutines; may be
+	// nil.
 	Progress func(Entry)
 }
 
-// Refresh returns the lock to build with: each request answered by entries that
-// can be had. Pinned packages in the download cache are taken without a look at
-// the network. A request of which a package has left the archive, or that the
-// lock does not have, is answered by the newest of the same suite; that choice is
-// kept beside the cache, so that the next build needs no network either. With
-// Locked it is an error of kind Locked instead.
+// Refresh returns the lock to build with: all its packages are available. Pinned packages
+// in the download cache are used without any network access. If a package of a request
+// has left the archive, or the lock does not have the request, the newest packages of the
+// same suite are used; this choice is stored in the cache, so that the next build needs
+// no network either. With Locked it is an error of kind Locked instead.
 func (s *Store) Refresh(ctx context.Context, lock *Lock, requests []Request, o Options) (*Lock, []Replacement, error) {
 	out := lock.clone()
 	var replaced []Replacement
@@ -247,8 +243,7 @@ func describe(r Request, gone *Entry, fresh []Entry) Replacement {
 	return out
 }
 
-// family is a package name without its ABI number: a newer kernel has another
-// name.
+// family returns a package name without its ABI number: a newer kernel has another name.
 func family(name string) string {
 	if rest, ok := strings.CutPrefix(name, "linux-image-"); ok {
 		if _, flavour, ok := strings.Cut(rest, "-"); ok {
@@ -261,9 +256,9 @@ func family(name string) string {
 // parallel is how many files are fetched at once.
 const parallel = 4
 
-// gone returns the first entry that can neither be found in the cache nor
-// downloaded. What can be downloaded is: asking costs as much as fetching, and it
-// needs no package lists, which may be out of step.
+// gone returns the first entry that is neither in the cache nor in the archive. It
+// downloads the others: asking costs as much as fetching, and fetching needs no package
+// lists, which may be outdated.
 func (s *Store) gone(ctx context.Context, entries []Entry, progress func(Entry)) (*Entry, error) {
 	missing := make([]bool, len(entries))
 	g, ctx := errgroup.WithContext(ctx)
@@ -292,8 +287,8 @@ func (s *Store) gone(ctx context.Context, entries []Entry, progress func(Entry))
 	return nil, nil
 }
 
-// goneBefore answers for an archive that does not: a build that found a pinned
-// package gone left its choice of another, and that choice is in the cache.
+// goneBefore replaces gone for an unreachable archive: an earlier build that found a
+// pinned package gone has stored its choice of another one in the cache.
 func (s *Store) goneBefore(r Request, pinned []Entry, unreachable error) (*Entry, error) {
 	memo, err := s.memo(r, pinned)
 	if err != nil {
@@ -306,8 +301,8 @@ func (s *Store) goneBefore(r Request, pinned []Entry, unreachable error) (*Entry
 	return &pinned[i], nil
 }
 
-// substitute answers a request anew, or as it was answered the last time if those
-// files are all in the cache.
+// substitute resolves a request anew, or returns the previous choice if its files are all
+// in the cache.
 func (s *Store) substitute(ctx context.Context, r Request, pinned []Entry) ([]Entry, error) {
 	memo, err := s.memo(r, pinned)
 	if err != nil {
@@ -317,7 +312,7 @@ func (s *Store) substitute(ctx context.Context, r Request, pinned []Entry) ([]En
 		return kept, nil
 	}
 	if s.Archive == nil {
-		return nil, fault.New(fault.Unreachable, "resolving parts of %s: the lock does not have them and the network is not to be used", r.id())
+		return nil, fault.New(fault.Unreachable, "resolving parts of %s: the lock does not have them, and this build may not use the network", r.id())
 	}
 	fresh, err := s.Archive.Resolve(ctx, r)
 	if err != nil {
@@ -333,7 +328,7 @@ func (s *Store) substitute(ctx context.Context, r Request, pinned []Entry) ([]En
 	return fresh, fault.Wrap(fault.IO, atomicfile.Write(memo, data, 0o644), "keeping the choice for %s", r.id())
 }
 
-// memo is the file that keeps the answer for a request with this pin.
+// memo returns the file that stores the choice for a request with these pinned packages.
 func (s *Store) memo(r Request, pinned []Entry) (string, error) {
 	key, err := json.Marshal(struct {
 		R Request
@@ -364,8 +359,8 @@ func (s *Store) recall(memo string) []Entry {
 	return kept
 }
 
-// Resolve answers all requests with the newest of the archive: what "mage lock"
-// writes. Requests are independent: the errors of all that failed are joined.
+// Resolve resolves all requests to the newest packages of the archive: what "mage lock"
+// writes. Requests are independent: the errors of all failed ones are joined.
 func (s *Store) Resolve(ctx context.Context, requests []Request) (*Lock, error) {
 	out := &Lock{}
 	var all []error
@@ -383,8 +378,8 @@ func (s *Store) Resolve(ctx context.Context, requests []Request) (*Lock, error) 
 	return out, nil
 }
 
-// distinct leaves errors out that say what an earlier one says: requests of one
-// suite and architecture fail alike.
+// distinct drops errors with the same text as an earlier one: requests of one suite and
+// architecture fail in the same way.
 func distinct(all []error) []error {
 	var out []error
 	for _, err := range all {

@@ -16,15 +16,15 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// shelf is an archive in memory.
-type shelf struct {
+// memoryArchive is an archive in memory.
+type memoryArchive struct {
 	files    map[string]string // by archive path
 	newest   []Entry
 	down     bool
 	resolved int
 }
 
-func (s *shelf) Resolve(context.Context, Request) ([]Entry, error) {
+func (s *memoryArchive) Resolve(context.Context, Request) ([]Entry, error) {
 	s.resolved++
 	if s.down {
 		return nil, fault.New(fault.Unreachable, "the archive does not answer")
@@ -32,7 +32,7 @@ func (s *shelf) Resolve(context.Context, Request) ([]Entry, error) {
 	return s.newest, nil
 }
 
-func (s *shelf) Download(_ context.Context, e Entry, file string) error {
+func (s *memoryArchive) Download(_ context.Context, e Entry, file string) error {
 	text, ok := s.files[e.Path]
 	switch {
 	case s.down:
@@ -43,7 +43,7 @@ func (s *shelf) Download(_ context.Context, e Entry, file string) error {
 	return os.WriteFile(file, []byte(text), 0o644)
 }
 
-func (s *shelf) put(name, version, content string) Entry {
+func (s *memoryArchive) put(name, version, content string) Entry {
 	e := entry(name, version, "0")
 	sum := sha256.Sum256([]byte(content))
 	e.SHA256, e.Size = hex.EncodeToString(sum[:]), int64(len(content))
@@ -51,10 +51,10 @@ func (s *shelf) put(name, version, content string) Entry {
 	return e
 }
 
-// bench is a store before a shelf, with a lock of one package.
-func bench(t *testing.T) (*Store, *shelf, *Lock, Entry) {
+// newStore returns a store in front of a memoryArchive, and a lock with one package.
+func newStore(t *testing.T) (*Store, *memoryArchive, *Lock, Entry) {
 	t.Helper()
-	s := &shelf{files: map[string]string{}}
+	s := &memoryArchive{files: map[string]string{}}
 	old := s.put("linux-image-6.1.0-1-amd64", "1", "old kernel")
 	l := &Lock{}
 	l.replace(kernelReq, []Entry{old})
@@ -71,7 +71,7 @@ func refresh(t *testing.T, s *Store, l *Lock, o Options) (*Lock, []Replacement) 
 }
 
 func TestSecondBuildNeedsNoNetwork(t *testing.T) {
-	store, archive, lock, old := bench(t)
+	store, archive, lock, old := newStore(t)
 	if _, replaced := refresh(t, store, lock, Options{}); replaced != nil {
 		t.Fatalf("replaced %v", replaced)
 	}
@@ -86,7 +86,7 @@ func TestSecondBuildNeedsNoNetwork(t *testing.T) {
 }
 
 func TestGonePackageIsReplacedAndRemembered(t *testing.T) {
-	store, archive, lock, old := bench(t)
+	store, archive, lock, old := newStore(t)
 	archive.newest = []Entry{archive.put("linux-image-6.1.0-2-amd64", "2", "new kernel")}
 	delete(archive.files, old.Path)
 
@@ -105,17 +105,17 @@ func TestGonePackageIsReplacedAndRemembered(t *testing.T) {
 	if got := lock.Entries(kernelReq)[0].Version; got != "1" {
 		t.Errorf("the lock itself was changed to version %s", got)
 	}
-	// The second build: pinned package neither cached nor reachable.
+	// In the second build the pinned package is neither cached nor reachable.
 	asked := archive.resolved
 	archive.down = true
 	_, again := refresh(t, store, lock, Options{})
 	if diff := cmp.Diff(replaced, again); diff != "" || archive.resolved != asked {
-		t.Errorf("asked %d times more; (-first +second):\n%s", archive.resolved-asked, diff)
+		t.Errorf("asked %d more times; (-first +second):\n%s", archive.resolved-asked, diff)
 	}
 }
 
 func TestUnlockedRequest(t *testing.T) {
-	store, archive, _, old := bench(t)
+	store, archive, _, old := newStore(t)
 	archive.newest = []Entry{old}
 	_, replaced := refresh(t, store, &Lock{}, Options{})
 	if len(replaced) != 1 || replaced[0].Old != "" || !strings.Contains(replaced[0].String(), "not locked") {
@@ -128,7 +128,7 @@ func TestUnlockedRequest(t *testing.T) {
 }
 
 func TestArchiveFaults(t *testing.T) {
-	store, archive, lock, old := bench(t)
+	store, archive, lock, old := newStore(t)
 	archive.down = true
 	if _, _, err := store.Refresh(t.Context(), lock, []Request{kernelReq}, Options{}); fault.Of(err) != fault.Unreachable {
 		t.Errorf("archive down: %v", err)
@@ -148,7 +148,7 @@ func TestArchiveFaults(t *testing.T) {
 }
 
 func TestDamagedCacheHeals(t *testing.T) {
-	store, _, lock, old := bench(t)
+	store, _, lock, old := newStore(t)
 	refresh(t, store, lock, Options{})
 	if err := os.WriteFile(store.file(old), []byte("bad kernel"), 0o644); err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestDamagedCacheHeals(t *testing.T) {
 }
 
 func TestDamagedCacheIsNamedWhenNothingReplacesIt(t *testing.T) {
-	store, archive, lock, old := bench(t)
+	store, archive, lock, old := newStore(t)
 	refresh(t, store, lock, Options{})
 	if err := os.WriteFile(store.file(old), []byte("bad kernel"), 0o644); err != nil {
 		t.Fatal(err)
@@ -175,8 +175,8 @@ func TestDamagedCacheIsNamedWhenNothingReplacesIt(t *testing.T) {
 	}
 }
 
-func TestRequestsThatFailAlikeAreToldOnce(t *testing.T) {
-	store, archive, _, _ := bench(t)
+func TestEqualErrorsAreReportedOnce(t *testing.T) {
+	store, archive, _, _ := newStore(t)
 	archive.down = true
 	_, err := store.Resolve(t.Context(), []Request{kernelReq, kernelReq, kernelReq})
 	if err == nil || strings.Contains(err.Error(), "\n") || fault.Of(err) != fault.Unreachable {
@@ -185,7 +185,7 @@ func TestRequestsThatFailAlikeAreToldOnce(t *testing.T) {
 }
 
 func TestFetchStep(t *testing.T) {
-	store, _, lock, _ := bench(t)
+	store, _, lock, _ := newStore(t)
 	parts := NewParts(store, lock)
 	f, err := parts.Fetch(kernelReq, "linux-image-*")
 	if err != nil {
@@ -207,7 +207,7 @@ func TestFetchStep(t *testing.T) {
 }
 
 func TestPruneKeepsWhatBuildsAskFor(t *testing.T) {
-	store, archive, lock, old := bench(t)
+	store, archive, lock, old := newStore(t)
 	other := archive.put("other", "1", "other content")
 	refresh(t, store, lock, Options{})
 	if _, err := store.Get(t.Context(), other); err != nil {
@@ -224,7 +224,7 @@ func TestPruneKeepsWhatBuildsAskFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !store.Has(old) || store.Has(other) {
-		t.Errorf("asked for: there %v; not asked for: there %v", store.Has(old), store.Has(other))
+		t.Errorf("kept: %v; not asked for, but kept: %v", store.Has(old), store.Has(other))
 	}
 	if err := (&Store{Dir: filepath.Join(t.TempDir(), "none")}).Prune(0); err != nil {
 		t.Errorf("without a directory: %v", err)

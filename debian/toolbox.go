@@ -19,20 +19,20 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// ToolsRequest is the name of the closure request for the helper programs of the machine
-// that builds.
+// ToolsRequest is the name of the closure request for the helper programs of the build
+// machine.
 const ToolsRequest = "tools"
 
-// ToolSuite is the release that helper programs come from on every machine that
-// builds, so that two machines compose with the same programs.
+// ToolSuite is the release that helper programs come from on every build machine, so that
+// all machines use the same programs.
 const ToolSuite = "bookworm"
 
-// Toolbox is the step that unpacks helper programs with all their libraries. A
-// step that runs one depends on the toolbox, so that the very program is part of
-// its key, and starts it with [Toolbox.Command]: through the toolbox's own dynamic
-// loader, so that the machine's libraries do not matter. It needs no root.
+// Toolbox is the step that unpacks helper programs with all their libraries. A step that
+// runs one depends on the toolbox, so that the program is part of its key, and starts it
+// with [Toolbox.Command]: through the toolbox's own dynamic loader, so that the machine's
+// libraries do not matter. It does not need root.
 type Toolbox struct {
-	// Request is the closure request whose packages it holds.
+	// Request names the closure request whose packages it holds.
 	Request  string
 	Packages []*Fetch `json:"-"`
 }
@@ -76,8 +76,8 @@ func (t *Toolbox) Run(ctx context.Context, w *build.Work) error {
 	return nil
 }
 
-// isTool keeps what programs need to run: neither documentation nor locales nor
-// character set converters.
+// isTool reports whether a program needs the file to run: documentation, locales and
+// character set converters are left out.
 func isTool(name string) bool {
 	name = merged(name)
 	if strings.Contains(name, "/gconv/") || strings.Contains(name, "/locale/") {
@@ -86,8 +86,8 @@ func isTool(name string) bool {
 	return hasPrefix(name, []string{"usr/bin/", "usr/sbin/", "usr/lib"}) || name == "etc/mke2fs.conf"
 }
 
-// HostArch is Debian's name of the architecture that this program runs on: the
-// one that helper programs are needed for.
+// HostArch returns Debian's name for the architecture that this program runs on, which is
+// that of the helper programs.
 func HostArch() string {
 	names := map[string]string{"386": "i386", "arm": "armhf", "mipsle": "mipsel", "ppc64le": "ppc64el"}
 	if n, ok := names[runtime.GOARCH]; ok {
@@ -96,11 +96,10 @@ func HostArch() string {
 	return runtime.GOARCH
 }
 
-// Command prepares a run of a program of the toolbox: name without a path, dir
-// the working directory. The environment is a clean one (C locale, UTC,
-// SOURCE_DATE_EPOCH as in [build.Epoch]); add to cmd.Env what the program needs
-// besides, another time too. Cancelling
-// ctx kills it.
+// Command prepares a run of a program of the toolbox: name has no path, dir is the
+// working directory. The environment is clean (C locale, UTC, SOURCE_DATE_EPOCH as in
+// [build.Epoch]); append to cmd.Env what else the program needs, or another time.
+// Cancelling ctx kills the program.
 func (t *Toolbox) Command(ctx context.Context, w *build.Work, dir, name string, args ...string) (*exec.Cmd, error) {
 	root := w.In(t)
 	file, err := t.find(root, name)
@@ -123,8 +122,8 @@ func (t *Toolbox) Command(ctx context.Context, w *build.Work, dir, name string, 
 	return cmd, nil
 }
 
-// Exec starts a program, as Command prepares it, and waits. What it prints is in
-// the error when it fails, and thrown away else.
+// Exec runs a program as prepared by Command. Its output is in the error when it fails
+// and is discarded otherwise.
 func (t *Toolbox) Exec(ctx context.Context, w *build.Work, dir, name string, args ...string) error {
 	cmd, err := t.Command(ctx, w, dir, name, args...)
 	if err != nil {
@@ -136,7 +135,7 @@ func (t *Toolbox) Exec(ctx context.Context, w *build.Work, dir, name string, arg
 func (t *Toolbox) find(root, name string) (string, error) {
 	for _, d := range []string{"usr/bin", "usr/sbin"} {
 		file := filepath.Join(root, d, name)
-		// An absolute link of a package means the toolbox's root, not the machine's.
+		// An absolute link of a package refers to the toolbox's root, not the machine's.
 		if to, err := os.Readlink(file); err == nil && filepath.IsAbs(to) {
 			file = filepath.Join(root, merged(strings.TrimPrefix(filepath.Clean(to), "/")))
 		}
@@ -144,12 +143,12 @@ func (t *Toolbox) find(root, name string) (string, error) {
 			return file, nil
 		}
 	}
-	return "", fault.New(fault.Missing, "looking for program %s: no package of %s has it", name, t.Name())
+	return "", fault.New(fault.Missing, "looking for program %s: not found in any package of %s", name, t.Name())
 }
 
 var errScript = errors.New("it is a script: only ELF programs run from a toolbox")
 
-// start returns the words that start a program: through the root's own loader, or
+// start returns the command line that starts a program: through the root's own loader, or
 // directly when it is static.
 func start(root, file, name string) ([]string, error) {
 	loader, err := interpreter(file)
@@ -169,8 +168,8 @@ func start(root, file, name string) ([]string, error) {
 	return []string{inside, "--inhibit-cache", "--library-path", strings.Join(dirs, ":"), "--argv0", name, file}, nil
 }
 
-// interpreter returns the dynamic loader that an ELF program asks for, or nothing
-// for a static one.
+// interpreter returns the dynamic loader that an ELF program names, empty for a static
+// program.
 func interpreter(file string) (string, error) {
 	f, err := elf.Open(file)
 	var format *elf.FormatError

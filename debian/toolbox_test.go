@@ -29,7 +29,7 @@ func TestToolbox(t *testing.T) {
 			continue
 		}
 		if !strings.HasPrefix(cmd.Path, root) {
-			t.Errorf("%s is started with %s, from outside of the toolbox", name, cmd.Path)
+			t.Errorf("%s is started with %s, from outside the toolbox", name, cmd.Path)
 		}
 		out, err := cmd.CombinedOutput()
 		var exit *exec.ExitError
@@ -41,11 +41,12 @@ func TestToolbox(t *testing.T) {
 		t.Errorf("unknown program: %v", err)
 	}
 	if err := tools.Exec(t.Context(), w, "/", "xz", "-t", "/no/such/file"); err == nil || !strings.Contains(err.Error(), "no/such") {
-		t.Errorf("a program's words are not in the error: %v", err)
+		t.Errorf("a program's output is not in the error: %v", err)
 	}
 }
 
-// TestToolboxIgnoresTheMachine: libraries and configuration are the toolbox's own.
+// TestToolboxIgnoresTheMachine checks that libraries and configuration come from the
+// toolbox.
 func TestToolboxIgnoresTheMachine(t *testing.T) {
 	b := partstest.New(t, "x64-uefi", debian.ToolsRequest)
 	tools := b.Tools()

@@ -11,8 +11,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Config is a kernel's configuration: option without "CONFIG_" to its value, y, m
-// or a text. Options that are not set are absent.
+// Config is a kernel's configuration: it maps an option without "CONFIG_" to its value:
+// y, m or a text. Options that are not set are absent.
 type Config map[string]string
 
 // ParseConfig reads a .config or /boot/config-<release>.
@@ -29,16 +29,16 @@ func ParseConfig(text string) Config {
 
 // Need is one option that the runtime needs.
 type Need struct {
-	// Options of which one is enough: kernels rename them.
+	// Options lists options of which one is enough: kernels rename them.
 	Options []string
-	// Builtin: a module is not enough, because it cannot be loaded in time or has
-	// none.
+	// Builtin means that a module is not enough: it cannot be loaded in time, or the
+	// option has none.
 	Builtin bool
-	// For says what does not work without it.
+	// For is what does not work without it.
 	For string
 }
 
-// Needs are the options that the runtime and its containers need, by what for.
+// Needs lists the options that the runtime and its containers need, grouped by purpose.
 var Needs = needs()
 
 func needs() []Need {
@@ -80,7 +80,7 @@ func list(what string, options []string, builtin bool) []Need {
 	return out
 }
 
-// Lack is a Need that a kernel does not meet.
+// Lack is a Need that a kernel does not satisfy.
 type Lack struct {
 	Option string `json:"option"`
 	Have   string `json:"have"` // "m" or "not set"
@@ -93,7 +93,7 @@ func (l Lack) String() string {
 	return fmt.Sprintf("kernel option CONFIG_%s is %s, want %s: needed for %s", l.Option, l.Have, l.Want, l.For)
 }
 
-// Check returns what the configuration lacks, in the order of Needs.
+// Check returns the needs that the configuration does not satisfy, in the order of Needs.
 func (c Config) Check() []Lack {
 	lacks := []Lack{}
 	for _, n := range Needs {
@@ -101,7 +101,7 @@ func (c Config) Check() []Lack {
 			lacks = append(lacks, l)
 		}
 	}
-	// On machines of 32 bits the runtime's system calls have 32-bit times.
+	// On 32-bit machines the runtime's system calls have 32-bit times.
 	if c["64BIT"] == "" && c["COMPAT_32BIT_TIME"] == "" && len(c) > 0 {
 		lacks = append(lacks, Lack{"COMPAT_32BIT_TIME", "not set", "y", "the runtime's timers on 32-bit machines"})
 	}
@@ -124,9 +124,9 @@ func (c Config) lack(n Need) (Lack, bool) {
 	return l, true
 }
 
-// ConfigCheck is the step that compares the kernel's configuration with what the
-// runtime needs. What is missing is a warning: the user may not need it. Its
-// output is [ConfigReport].
+// ConfigCheck is the step that compares the kernel's configuration with what the runtime
+// needs. A missing option is only a warning: the user may not need it. Its output is
+// [ConfigReport].
 type ConfigCheck struct {
 	Tree build.Step `json:"-"`
 }

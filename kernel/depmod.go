@@ -11,9 +11,9 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Files returns the files that depmod would write beside the modules, by name:
-// the text forms, which busybox and our own runtime read, and the .bin forms, the
-// only ones that libkmod reads (kmod: libkmod/libkmod-index.c).
+// Files returns, by name, the files that depmod would write beside the modules: the text
+// forms, which busybox and our own runtime read, and the .bin forms, the only ones that
+// libkmod reads (kmod: libkmod/libkmod-index.c).
 func (x *Index) Files() map[string][]byte {
 	dep, depIndex := x.dependencies()
 	alias, aliasIndex := x.aliases()
@@ -41,8 +41,8 @@ func (x *Index) WriteFiles(dir string) error {
 	return nil
 }
 
-// dependencies makes modules.dep: "PATH: PATH...", with all a module needs in
-// reverse order of loading, as modprobe expects it.
+// dependencies returns modules.dep: lines "PATH: PATH..." with all dependencies of a
+// module in reverse order of loading, as modprobe expects.
 func (x *Index) dependencies() ([]byte, *trie) {
 	var text bytes.Buffer
 	index := &trie{}
@@ -58,7 +58,7 @@ func (x *Index) dependencies() ([]byte, *trie) {
 	return text.Bytes(), index
 }
 
-// needs lists all hard dependencies of a module, each before what it needs itself.
+// needs lists all hard dependencies of a module, each before its own dependencies.
 func (x *Index) needs(m *Module) []*Module {
 	seen := map[string]bool{m.Name: true}
 	var order []*Module
@@ -98,7 +98,7 @@ func (x *Index) aliases() ([]byte, *trie) {
 	return text.Bytes(), index
 }
 
-// normalAlias writes '_' for '-', but not inside brackets, where it is a range.
+// normalAlias replaces '-' by '_', except inside brackets, where it denotes a range.
 func normalAlias(s string) string {
 	b := []byte(s)
 	inside := false
@@ -134,11 +134,10 @@ func (x *Index) softdeps() []byte {
 	return text.Bytes()
 }
 
-// trie is libkmod's index: a radix tree over the bytes of a key, in a file of
-// big-endian numbers. Header: magic, version, root. A reference to a node is its
-// offset with flags in the upper bits that tell what the node has: a prefix, ended
-// by NUL; the range of children's first bytes and their references; values with
-// their priority, lower first.
+// trie is libkmod's index: a radix tree over the bytes of a key, in a file of big-endian
+// numbers. Header: magic, version, root. A reference to a node is its offset, with flags
+// in the upper bits for what the node has: a prefix, ended by NUL; the range of its
+// children's first bytes and their references; values with their priorities, lower first.
 type trie struct {
 	prefix   string
 	children map[byte]*trie
@@ -201,7 +200,7 @@ func (t *trie) bytes() []byte {
 	return b
 }
 
-// append writes the node behind its children and returns the reference to it.
+// append writes the node after its children and returns the reference to it.
 func (t *trie) append(b []byte) ([]byte, uint32) {
 	first, last := 256, -1
 	for c := range t.children {

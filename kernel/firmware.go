@@ -16,18 +16,17 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Firmware is the step that makes firmware.squashfs, the content of lib/firmware:
-// of all files in the packages only those that a module of the kernel names, with
-// the links that lead to them. Its output is [FirmwareFile] and [FirmwareReport].
+// Firmware is the step that makes firmware.squashfs, the content of lib/firmware: the
+// files of the packages that a module of the kernel names, with the links that lead to
+// them. Its output is [FirmwareFile] and [FirmwareReport].
 type Firmware struct {
 	Compression
-	// Exclude are patterns below lib/firmware that are left out: path.Match, or
-	// "dir/**" for all below dir.
+	// Exclude lists patterns of files below lib/firmware to leave out: path.Match, or
+	// "dir/**" for everything below dir.
 	Exclude []string
-	// Budget is the most that the uncompressed files may take, in MiB; 0 is no
-	// limit.
+	// Budget limits the size of the uncompressed files, in MiB; 0 is no limit.
 	Budget int
-	// Epoch is the time of all files in it.
+	// Epoch is the time of all files.
 	Epoch    build.Stamp
 	Packages []build.Step `json:"-"` // their outputs have files in FirmwarePaths
 	Tree     build.Step   `json:"-"`
@@ -40,8 +39,8 @@ const (
 	FirmwareReport = "firmware.json"
 )
 
-// FirmwarePaths are the directories, below the output of a step that brings firmware,
-// in which Firmware looks.
+// FirmwarePaths lists the directories that Firmware searches in the output of a step that
+// provides firmware.
 var FirmwarePaths = []string{"lib/firmware/", "usr/lib/firmware/"}
 
 var (
@@ -86,7 +85,7 @@ func (f *Firmware) Run(ctx context.Context, w *build.Work) error {
 	return squash(ctx, p.to, filepath.Join(w.Out, FirmwareFile), f.Compression, f.Epoch)
 }
 
-// firmware lists the files that modules name, sorted. Some are patterns.
+// firmware lists the files that modules name, sorted. Some names are patterns.
 func (x *Index) firmware() []string {
 	var out []string
 	for _, m := range x.Modules {
@@ -128,8 +127,8 @@ func (p *picker) pick(ctx context.Context, dir string) error {
 	return nil
 }
 
-// matches returns the files that a name or pattern of a module means; a name that
-// is not a path counts as nothing.
+// matches returns the files that match a name or pattern of a module; a name that is not
+// a valid path matches nothing.
 func matches(files fs.FS, name string) ([]string, error) {
 	if !fs.ValidPath(name) {
 		return nil, nil
@@ -147,11 +146,11 @@ func matches(files fs.FS, name string) ([]string, error) {
 // maxLinks bounds a chain of symbolic links.
 const maxLinks = 8
 
-// take copies a file, or a link and what it leads to.
+// take copies a file, or a link and its target.
 func (p *picker) take(ctx context.Context, root *os.Root, dir, name string, depth int) error {
 	info, err := root.Lstat(name)
 	if err != nil || p.excluded(name) || depth > maxLinks {
-		// A package that does not have it is the usual case; other packages may.
+		// It is normal that a package does not have it; another package may.
 		return nil
 	}
 	if _, done := p.sizes[name]; done {
@@ -171,7 +170,7 @@ func (p *picker) take(ctx context.Context, root *os.Root, dir, name string, dept
 	return nil
 }
 
-// takeLink keeps a link whose target is kept too: a dangling one helps nobody.
+// takeLink copies a link if its target is copied too: a dangling link is of no use.
 func (p *picker) takeLink(ctx context.Context, root *os.Root, dir, name string, depth int) error {
 	target, err := root.Readlink(name)
 	if err != nil {
@@ -214,11 +213,11 @@ func (p *picker) checkBudget(budget int64) error {
 	if budget == 0 || total <= budget {
 		return nil
 	}
-	return fault.New(fault.NoSpace, "collecting firmware: %s are more than the budget of %s; largest are %s; "+
+	return fault.New(fault.NoSpace, "collecting firmware: %s exceed the budget of %s; the largest are %s; "+
 		"leave some out (kernel.firmware.exclude) or raise kernel.firmware.budget", mib(total), mib(budget), largest(byDir))
 }
 
-// largest names the first few by size.
+// largest lists the few largest, by size.
 func largest(sizes map[string]int64) string {
 	var names []string
 	for name := range sizes {

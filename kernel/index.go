@@ -29,13 +29,14 @@ type Module struct {
 	Info
 }
 
-// Index is what is known of the modules of one kernel.
+// Index describes the modules of one kernel.
 type Index struct {
 	// Release is the kernel's `uname -r`, the name of the directory in lib/modules.
 	Release string `json:"release"`
-	// Modules in the order of modules.order, those not in it behind, by path.
+	// Modules are in the order of modules.order; modules that are not in it follow,
+	// sorted by path.
 	Modules []Module `json:"modules"`
-	// Builtin are the names of what would be modules, but is part of the kernel.
+	// Builtin lists the names of modules that are built into the kernel.
 	Builtin []string `json:"builtin"`
 
 	byName map[string]*Module
@@ -80,7 +81,7 @@ func moduleFiles(dir string) ([]string, error) {
 	return out, err
 }
 
-// readBuiltin reads modules.builtin: a path a line.
+// readBuiltin reads modules.builtin: one path per line.
 func readBuiltin(dir string) ([]string, error) {
 	lines, err := readLines(filepath.Join(dir, "modules.builtin"))
 	if err != nil {
@@ -114,8 +115,8 @@ func readLines(file string) ([]string, error) {
 	return out, s.Err()
 }
 
-// order sorts the modules as modules.order says: the order of linking, which
-// decides between modules of one alias.
+// order sorts the modules as in modules.order: link order, which decides between modules
+// with the same alias.
 func (x *Index) order(dir string) error {
 	lines, err := readLines(filepath.Join(dir, "modules.order"))
 	if err != nil {
@@ -137,14 +138,14 @@ func (x *Index) order(dir string) error {
 	return nil
 }
 
-// plainPath is a module's path without its compression: modules.order does not
-// know of it, and older ones say .ko, newer .o.
+// plainPath returns a module's path without suffixes: modules.order has no compression
+// suffix; older versions have .ko, newer ones .o.
 func plainPath(p string) string {
 	p = strings.TrimSuffix(strings.TrimSuffix(p, ".xz"), ".zst")
 	return strings.TrimSuffix(strings.TrimSuffix(p, ".ko"), ".o")
 }
 
-// Module returns the module of that name, or nil.
+// Module returns the module with that name, or nil.
 func (x *Index) Module(name string) *Module {
 	if x.byName == nil {
 		x.byName = make(map[string]*Module, len(x.Modules))
@@ -155,14 +156,14 @@ func (x *Index) Module(name string) *Module {
 	return x.byName[Name(name)]
 }
 
-// IsBuiltin reports whether the kernel has it without a module.
+// IsBuiltin reports whether the named module is built into the kernel.
 func (x *Index) IsBuiltin(name string) bool {
 	_, found := slices.BinarySearch(x.Builtin, Name(name))
 	return found
 }
 
-// find returns the modules that a name stands for, as modprobe reads it: a
-// module, else all whose alias fits.
+// find resolves a name as modprobe does: to the module with that name, or else to all
+// modules with a matching alias.
 func (x *Index) find(name string) []*Module {
 	if m := x.Module(name); m != nil {
 		return []*Module{m}
@@ -184,10 +185,10 @@ func aliasFits(alias, name string) bool {
 	return ok && err == nil
 }
 
-// Closure returns the modules of that names with all they need, in the order in
-// which they can be loaded: whatever a module depends on, hard or soft, stands
-// before it. Names that are built in are skipped and returned in builtin. Names
-// that nothing answers to are all in the error, each with the nearest.
+// Closure returns the modules of the wanted names with all their dependencies, in the
+// order in which they can be loaded: the hard and soft dependencies of a module come
+// before it. Built-in names are skipped and returned in builtin. The error lists all
+// unknown names, each with the nearest known one.
 func (x *Index) Closure(wanted []string) (set []*Module, builtin []string, err error) {
 	c := closure{index: x, state: map[string]int{}}
 	var unknown []error
@@ -232,7 +233,7 @@ type closure struct {
 
 func (c *closure) visit(m *Module) {
 	if c.state[m.Name] != 0 {
-		// A cycle of soft dependencies is legal; it has no right order.
+		// A cycle of soft dependencies is legal; any order will do.
 		return
 	}
 	c.state[m.Name] = 1
@@ -251,11 +252,11 @@ func (c *closure) need(m *Module, name string) {
 	case dep != nil:
 		c.visit(dep)
 	case !c.index.IsBuiltin(name):
-		c.broken = append(c.broken, fmt.Errorf("module %q depends on %q, which is not there", m.Name, name))
+		c.broken = append(c.broken, fmt.Errorf("module %q depends on %q, which does not exist", m.Name, name))
 	}
 }
 
-// soft follows dependencies that may be missing.
+// soft visits dependencies that may be missing.
 func (c *closure) soft(list []string) {
 	for _, name := range list {
 		for _, m := range c.index.find(name) {

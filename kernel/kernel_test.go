@@ -21,7 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
-// module renders a relocatable ELF file with a .modinfo section.
+// module returns a relocatable ELF file with a .modinfo section.
 func module(fields ...string) []byte {
 	info := []byte(strings.Join(fields, "\x00") + "\x00")
 	strs := []byte("\x00.modinfo\x00.shstrtab\x00")
@@ -38,7 +38,7 @@ func module(fields ...string) []byte {
 	return b.Bytes()
 }
 
-// modulesTree writes a directory lib/modules/<release>: name=fields of each module.
+// modulesTree writes a directory lib/modules/<release> with the fields of each module.
 func modulesTree(t *testing.T, release string, modules map[string][]string, builtin ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "lib/modules", release)
@@ -71,7 +71,7 @@ func scan(t *testing.T, dir string) *Index {
 	return x
 }
 
-// small is a kernel with the shapes that matter.
+// small returns a kernel with modules of every kind.
 func small(t *testing.T) string {
 	t.Helper()
 	return modulesTree(t, "6.1.0-1-amd64", map[string][]string{
@@ -127,7 +127,7 @@ func TestClosureErrors(t *testing.T) {
 	}
 	y := scan(t, modulesTree(t, "1", map[string][]string{"a.ko": {"depends=gone"}}))
 	if _, _, err := y.Closure([]string{"a"}); err == nil || !strings.Contains(err.Error(), `"gone"`) {
-		t.Errorf("a dependency that is not there: %v", err)
+		t.Errorf("a missing dependency: %v", err)
 	}
 	cycle := scan(t, modulesTree(t, "1", map[string][]string{"a.ko": {"softdep=pre: b"}, "b.ko": {"softdep=pre: a"}}))
 	if set, _, err := cycle.Closure([]string{"a"}); err != nil || len(set) != 2 {
@@ -151,7 +151,7 @@ func TestIndexText(t *testing.T) {
 	}
 }
 
-// TestModprobeReadsIndex lets kmod itself use the .bin files.
+// TestModprobeReadsIndex checks the .bin files with kmod itself.
 func TestModprobeReadsIndex(t *testing.T) {
 	modprobe := partstest.Program(t, "kmod", "modprobe")
 	dir := small(t)
@@ -288,7 +288,7 @@ func TestFirmwarePicker(t *testing.T) {
 		t.Errorf("through the link %d bytes, %v", len(got), err)
 	}
 	if err := p.checkBudget(35); err != nil {
-		t.Errorf("just in the budget: %v", err)
+		t.Errorf("exactly the budget: %v", err)
 	}
 	if err := p.checkBudget(34); fault.Of(err) != fault.NoSpace || !strings.Contains(err.Error(), "usb 0.0 MiB, real") {
 		t.Errorf("over the budget: %v", err)
@@ -328,7 +328,7 @@ func checkImage(t *testing.T, file string) {
 	}
 }
 
-// checkEarly loads the early set in thought: each module's needs stand before it.
+// checkEarly checks that the dependencies of each early module come before it.
 func checkEarly(t *testing.T, x *Index, out string) {
 	t.Helper()
 	dir := filepath.Join(out, "lib/modules", x.Release)
@@ -344,14 +344,14 @@ func checkEarly(t *testing.T, x *Index, out string) {
 		}
 		for _, d := range info.Depends {
 			if !loaded[d] && !x.IsBuiltin(d) {
-				t.Errorf("%s stands before %s, which it needs", path, d)
+				t.Errorf("%s comes before %s, which it needs", path, d)
 			}
 		}
 		loaded[moduleName(filepath.Base(path))] = true
 	}
 }
 
-func checkFirmware(t *testing.T, b *partstest.Bench, kernel build.Step) {
+func checkFirmware(t *testing.T, b *partstest.Runner, kernel build.Step) {
 	t.Helper()
 	pkg := &debian.Unpack{Keep: FirmwarePaths, Package: b.Package("firmware", "firmware-realtek")}
 	step := &Firmware{Packages: []build.Step{pkg}, Tree: kernel, Budget: 1}

@@ -13,16 +13,15 @@ import (
 	"github.com/therootcompany/xz"
 )
 
-// Info is what a module says of itself in its .modinfo section: NAME=VALUE
-// strings, each ended by a NUL (include/linux/module.h, MODULE_INFO).
+// Info is the content of a module's .modinfo section: NAME=VALUE strings, each terminated
+// by NUL (include/linux/module.h, MODULE_INFO).
 type Info struct {
 	// Depends are the modules whose symbols it uses.
 	Depends []string `json:"depends,omitempty"`
-	// Pre and Post are its soft dependencies: loaded before and after it, if they
-	// are there.
+	// Pre and Post are its soft dependencies: loaded before and after it, if they exist.
 	Pre  []string `json:"pre,omitempty"`
 	Post []string `json:"post,omitempty"`
-	// Aliases are the device patterns and other names that it answers to.
+	// Aliases are the device patterns and other names that it has.
 	Aliases []string `json:"aliases,omitempty"`
 	// Firmware are files below lib/firmware that it may ask for.
 	Firmware []string `json:"firmware,omitempty"`
@@ -31,7 +30,7 @@ type Info struct {
 // ErrModule is in the chain when a file is not a kernel module.
 var ErrModule = errors.New("not a kernel module")
 
-// Bounds of what is read from a module, in bytes.
+// Limits on what is read from a module, in bytes.
 const (
 	maxModule  = 256 << 20
 	maxModinfo = 16 << 20
@@ -55,8 +54,7 @@ func ReadInfo(r io.ReaderAt) (Info, error) {
 	return ParseInfo(data), nil
 }
 
-// ParseInfo reads the content of a .modinfo section. Fields that nobody here needs
-// are passed over.
+// ParseInfo parses the content of a .modinfo section and ignores all other fields.
 func ParseInfo(data []byte) Info {
 	var m Info
 	for field := range bytes.SplitSeq(data, []byte{0}) {
@@ -95,7 +93,7 @@ func (m *Info) soft(text string) {
 	}
 }
 
-// names normalises module names and leaves out empty ones.
+// names normalizes module names and drops empty ones.
 func names(list []string) []string {
 	var out []string
 	for _, s := range list {
@@ -106,14 +104,14 @@ func names(list []string) []string {
 	return out
 }
 
-// Name returns a module's name as the kernel has it: modprobe takes '-' for '_'.
+// Name returns a module's name as in the kernel: modprobe treats '-' and '_' alike.
 func Name(s string) string { return strings.ReplaceAll(s, "-", "_") }
 
 // suffixes of module files, by compression.
 var suffixes = []string{".ko", ".ko.xz", ".ko.zst"}
 
-// moduleName returns the name of the module in a file, or nothing when the file is
-// no module by its name.
+// moduleName returns the module's name for a file name, empty when it is not the file
+// name of a module.
 func moduleName(base string) string {
 	for _, s := range suffixes {
 		if name, ok := strings.CutSuffix(base, s); ok && name != "" {
@@ -140,8 +138,8 @@ func readModuleFile(file string) (Info, error) {
 	return ReadInfo(bytes.NewReader(plain))
 }
 
-// Decompress returns the content of a module file, which its name tells the
-// compression of.
+// Decompress returns the content of a module file; the suffix of its name determines the
+// compression.
 func Decompress(name string, r io.Reader) ([]byte, error) {
 	plain := r
 	switch {

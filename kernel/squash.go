@@ -13,23 +13,23 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Compression of a file system. The zero value is zstd at DefaultLevel.
+// Compression is that of a file system. The zero value is zstd at DefaultLevel.
 type Compression struct {
-	// Level is zstd's, 1 to 22; 0 is DefaultLevel.
+	// Level is the level of zstd, 1 to 22; 0 is DefaultLevel.
 	Level int
 }
 
-// DefaultLevel packs a PC's modules (390 MB) into 98 MB in 3 s of CPU time. From
-// level 10 on it takes five times as long and gains 6 %.
+// DefaultLevel packs a PC's modules (390 MB) into 98 MB in 3 s of CPU time. Levels from
+// 10 on take five times as long and save 6 %.
 const DefaultLevel = 9
 
-// squashBlock is the block size in bytes. Twice as much gains 3 %, but a device
-// sets about five blocks of memory aside for each mounted file system.
+// squashBlock is the block size in bytes. Twice the size saves 3 %, but a device reserves
+// the memory of about five blocks for each mounted file system.
 const squashBlock = 256 << 10
 
-// squash writes a squashfs of a directory's content: all owned by root and readable,
-// all times the step's, no extended attributes, so that neither the file mask nor
-// the file system of this machine shows.
+// squash writes a squashfs with the content of a directory: everything is owned by root
+// and readable, all times are at, and there are no extended attributes, so that neither
+// the umask nor the file system of this machine matters.
 func squash(ctx context.Context, from, to string, c Compression, at build.Stamp) error {
 	return fault.Wrap(fault.IO, writeSquash(ctx, from, to, c, at.Time()), "writing %s", filepath.Base(to))
 }
@@ -49,7 +49,7 @@ func writeSquash(ctx context.Context, from, to string, c Compression, at time.Ti
 		walk := tree.Options{Normal: tree.Normal{AllRoot: true, Time: at, Portable: true}}
 		return tree.Walk(ctx, from, walk, func(e tree.Entry) error {
 			if e.Mode.IsRegular() {
-				e.Mode = 0o644 // nothing here is executed
+				e.Mode = 0o644 // no file in it is a program
 			}
 			return add(e)
 		})

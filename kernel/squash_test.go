@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
-// squashed writes the file system of a small directory whose permissions are bits.
+// squashed writes the file system of a small directory with the given permissions.
 func squashed(t *testing.T, bits os.FileMode, at build.Stamp) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -34,17 +34,17 @@ func squashed(t *testing.T, bits os.FileMode, at build.Stamp) string {
 	return file
 }
 
-func TestSquashHidesTheMachine(t *testing.T) {
+func TestSquashDoesNotDependOnTheMachine(t *testing.T) {
 	file := squashed(t, 0o600, 1700000000)
 	one, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if two, err := os.ReadFile(squashed(t, 0o755, 1700000000)); err != nil || !bytes.Equal(one, two) {
-		t.Errorf("other permissions on this machine, other bytes: %v", err)
+		t.Errorf("other permissions on this machine change the bytes: %v", err)
 	}
 	if two, err := os.ReadFile(squashed(t, 0o600, 0)); err != nil || bytes.Equal(one, two) {
-		t.Errorf("another time, the same bytes: %v", err)
+		t.Errorf("another time does not change the bytes: %v", err)
 	}
 	unsquashfs := oracle.Program(t, "unsquashfs")
 	list, err := exec.Command(unsquashfs, "-lln", "-UTC", file).CombinedOutput()
@@ -58,7 +58,7 @@ func TestSquashHidesTheMachine(t *testing.T) {
 	}
 }
 
-func TestSquashTellsWhatIsMissing(t *testing.T) {
+func TestSquashErrors(t *testing.T) {
 	err := squash(t.Context(), filepath.Join(t.TempDir(), "none"), filepath.Join(t.TempDir(), "x.squashfs"), Compression{}, 0)
 	if err == nil || !strings.Contains(err.Error(), "writing x.squashfs") {
 		t.Errorf("got %v", err)

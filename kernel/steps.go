@@ -1,14 +1,11 @@
 // Package kernel makes the kernel's parts of a BSP: the kernel image, its modules with
 // the index files that modprobe reads, the early module set of the initrd, the firmware
-// files that modules name, and a check of the kernel's configuration.
-//
-// All steps read the tree of a kernel, wherever it comes from: the kernel image and its
-// configuration in boot/ (vmlinuz-RELEASE or vmlinux-RELEASE, config-RELEASE), device
-// trees in dtbs/ where there are some, lib/modules/RELEASE, and [IndexFile]. Package
-// sources brings one; a new source goes there.
-//
-// Debian's packages hold no modules.dep, so dependencies are read from the
-// modules themselves ([Scan]).
+// files that modules name, and a check of the kernel's configuration. All steps read the
+// tree of a kernel, wherever it comes from: the kernel image and its configuration in
+// boot/ (vmlinuz-RELEASE or vmlinux-RELEASE, config-RELEASE), device trees, if any, in
+// dtbs/, lib/modules/RELEASE, and [IndexFile]. Package sources provides such trees; a new
+// source goes there. Debian's packages have no modules.dep, so dependencies are read from
+// the modules themselves ([Scan]).
 package kernel
 
 import (
@@ -28,9 +25,9 @@ import (
 // epoch is the time of all files.
 var epoch = time.Unix(build.Epoch, 0)
 
-// IndexTree makes the tree of a kernel complete, as all steps here expect it: to a
-// directory with boot/ and lib/modules/RELEASE it adds the files that depmod writes and
-// [IndexFile]. A source's step ends with it.
+// IndexTree completes the tree of a kernel: to a directory with boot/ and
+// lib/modules/RELEASE it adds the files that depmod writes and [IndexFile]. The step of a
+// source calls it last.
 func IndexTree(tree string) error {
 	dir, err := releaseDir(tree)
 	if err != nil {
@@ -46,7 +43,7 @@ func IndexTree(tree string) error {
 	return writeJSON(filepath.Join(tree, IndexFile), x)
 }
 
-// releaseDir finds the one directory in lib/modules.
+// releaseDir returns the only directory in lib/modules.
 func releaseDir(tree string) (string, error) {
 	found, err := filepath.Glob(filepath.Join(tree, "lib/modules", "*"))
 	if err != nil || len(found) != 1 {
@@ -80,7 +77,7 @@ func (i *Image) Name() string { return "kernel/image" }
 // Deps is the kernel's tree.
 func (i *Image) Deps() []build.Step { return []build.Step{i.Tree} }
 
-// Run copies boot/vmlinuz-<release>, or vmlinux where that is what is booted.
+// Run copies boot/vmlinuz-<release>, or vmlinux on architectures that boot it.
 func (i *Image) Run(ctx context.Context, w *build.Work) error {
 	for _, pattern := range []string{"boot/vmlinuz-*", "boot/vmlinux-*"} {
 		found, err := filepath.Glob(filepath.Join(w.In(i.Tree), pattern))
@@ -94,7 +91,7 @@ func (i *Image) Run(ctx context.Context, w *build.Work) error {
 	return fault.New(fault.BadInput, "looking for the kernel image: the package has no boot/vmlinuz-<release>")
 }
 
-// copyFile copies a file and gives the copy the epoch's time.
+// copyFile copies a file and sets the copy's time to the epoch.
 func copyFile(ctx context.Context, to, from string) error {
 	if err := filecopy.File(ctx, to, from, 0o644); err != nil {
 		return err
@@ -106,14 +103,13 @@ func copyFile(ctx context.Context, to, from string) error {
 // reach the storage. Its output is the initrd's lib/modules/<release>: the modules,
 // uncompressed, the text index restricted to them, and [EarlyFile].
 type Early struct {
-	// Modules are the wanted names, as modprobe takes them. All that they depend
-	// on comes along.
+	// Modules are the wanted names, as for modprobe. All their dependencies are included.
 	Modules []string
 	Tree    build.Step `json:"-"`
 }
 
-// EarlyFile lists the paths of the early modules, relative to its directory, one a
-// line in the order of loading.
+// EarlyFile lists the paths of the early modules, relative to its directory, one per line
+// in the order of loading.
 const EarlyFile = "modules.early"
 
 var (
@@ -156,8 +152,8 @@ func (e *Early) Run(ctx context.Context, w *build.Work) error {
 	return early.writeEarly(to, order.Bytes())
 }
 
-// writeEarly writes the files that the initrd's loader reads; a big .bin index has
-// no reader there.
+// writeEarly writes the files that the module loader of the initrd reads; nothing there
+// reads the large .bin files.
 func (x *Index) writeEarly(dir string, order []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the early modules")
@@ -196,11 +192,11 @@ func copyModule(ctx context.Context, from, to string) error {
 	return os.WriteFile(to, data, 0o644)
 }
 
-// Modules is the step that makes modules.squashfs: the content of lib/modules, the
-// release's directory inside. Its output is [ModulesFile].
+// Modules is the step that makes modules.squashfs: the content of lib/modules with the
+// release's directory. Its output is [ModulesFile].
 type Modules struct {
 	Compression
-	// Epoch is the time of all files in it.
+	// Epoch is the time of all files.
 	Epoch build.Stamp
 	Tree  build.Step `json:"-"`
 }

@@ -19,14 +19,14 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// given is a step whose output is there already.
+// given is a step whose output already exists.
 type given struct{ name, dir string }
 
 func (g *given) Name() string                           { return g.name }
 func (g *given) Deps() []build.Step                     { return nil }
 func (g *given) Run(context.Context, *build.Work) error { return nil }
 
-// kernelTree is the tree of a source as [Source] describes it, with further files.
+// kernelTree returns the tree of a source, with further files.
 func kernelTree(t *testing.T, files map[string]string) *given {
 	t.Helper()
 	modules := small(t)
@@ -54,7 +54,7 @@ func writeFile(t *testing.T, file string, data []byte) {
 	}
 }
 
-// run runs a step whose dependencies are given and returns its output and warnings.
+// run runs a step whose dependencies are of type given and returns its output and warnings.
 func run(t *testing.T, s build.Step) (string, []string, error) {
 	t.Helper()
 	out := t.TempDir()
@@ -110,7 +110,7 @@ func TestEarlyModulesAreListedInOrder(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "kernel/fs/ext4/ext4.ko")); err == nil {
-		t.Error("a module is there that nobody asked for")
+		t.Error("a module that was not asked for is included")
 	}
 	if _, _, err := run(t, &Early{Modules: []string{"uaz"}, Tree: kernelTree(t, nil)}); fault.Of(err) != fault.BadInput {
 		t.Errorf("an unknown module: kind %v: %v", fault.Of(err), err)
@@ -126,8 +126,8 @@ func zstdOf(t *testing.T, data []byte) []byte {
 	return w.EncodeAll(data, nil)
 }
 
-// TestCompressedModules reads the same module in each form that Debian packs it in, and
-// finds it plain among the early ones.
+// TestCompressedModules reads the same module in each compression that Debian uses, and
+// expects it uncompressed among the early modules.
 func TestCompressedModules(t *testing.T) {
 	t.Parallel()
 	plain := module("depends=", "alias=x")
@@ -160,7 +160,7 @@ func TestCompressedModules(t *testing.T) {
 	}
 }
 
-func TestConfigIsReportedAndWarnedOf(t *testing.T) {
+func TestConfigCheckWarns(t *testing.T) {
 	t.Parallel()
 	config := "CONFIG_64BIT=y\n"
 	for _, n := range Needs {
@@ -224,8 +224,8 @@ func TestInfoOfOddFields(t *testing.T) {
 	}
 }
 
-// TestFirmwareOfModulesOnly runs the step: what a module names comes, from the first
-// package that has it.
+// TestFirmwareOfModulesOnly checks that each file that a module names comes from the
+// first package that has it, and that no other file does.
 func TestFirmwareOfModulesOnly(t *testing.T) {
 	t.Parallel()
 	first, second := t.TempDir(), t.TempDir()
@@ -262,10 +262,10 @@ func TestBudgetNamesTheLargest(t *testing.T) {
 	mustRun(t, step)
 }
 
-// TestDepmodFindsTheSame compares aliases and soft dependencies with what depmod reads
-// from the same modules; it leaves '-' as it is, we write '_' as the kernel does.
-// Dependencies come from symbols there: TestRealKernel.
-func TestDepmodFindsTheSame(t *testing.T) {
+// TestDepmodAgrees compares aliases and soft dependencies with those that depmod reads
+// from the same modules. It keeps '-', where we write '_' as the kernel does. Its
+// dependencies come from symbols: see TestRealKernel.
+func TestDepmodAgrees(t *testing.T) {
 	t.Parallel()
 	depmod := partstest.Program(t, "kmod", "depmod")
 	dir := small(t)
@@ -311,7 +311,7 @@ func softLines(text []byte) map[string]Info {
 	return out
 }
 
-func TestScanOfATreeThatIsDamaged(t *testing.T) {
+func TestScanOfADamagedTree(t *testing.T) {
 	t.Parallel()
 	for name, data := range map[string][]byte{"empty.ko": nil, "text.ko": []byte("text"), "text.ko.xz": []byte("text"), "text.ko.zst": []byte("text")} {
 		dir := filepath.Join(t.TempDir(), "6.1")

@@ -88,8 +88,8 @@ const (
 	espSize  = 40 * mega
 )
 
-// newDisk puts the tree esp on a FAT partition and each tree of roots on an ext4 of
-// its own, label first.
+// newDisk puts the tree esp on a FAT partition and each tree of roots on its own ext4
+// partition; the label comes first.
 func newDisk(t *testing.T, esp string, roots [][2]string, rootSize int64) *disk {
 	t.Helper()
 	d := &disk{t: t, file: filepath.Join(t.TempDir(), "disk.img")}
@@ -120,7 +120,7 @@ func newDisk(t *testing.T, esp string, roots [][2]string, rootSize int64) *disk 
 	return d
 }
 
-// partUUID is that of the partition of a root.
+// partUUID returns the UUID of the i-th root partition.
 func partUUID(i int) string { return fmt.Sprintf("0a000000-0000-4000-8000-%012x", i) }
 
 func (d *disk) esp() string { return fmt.Sprintf("%s@@%d", d.file, espStart) }
@@ -141,8 +141,8 @@ func (d *disk) trying(file string) string {
 	return e["pv_trying"]
 }
 
-// boot runs the disk until the machine is switched off, or restarts when that is to
-// end it, and returns the console.
+// boot runs the disk until the machine powers off, or restarts if an argument says so,
+// and returns the console.
 func (d *disk) boot(more ...string) string {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), limit)
@@ -167,16 +167,16 @@ func (d *disk) boot(more ...string) string {
 
 func tail(s string) string { return s[max(0, len(s)-4000):] }
 
-// scenario is a state of the handshake, and what GRUB is to do with it.
+// scenario is a state of the handshake and what GRUB must do.
 type scenario struct {
 	name             string
 	rev, try, trying string
 	trails           []string // revisions with kernel and initrd
 	addons           int
-	damaged          bool // the block on the ESP is none
+	damaged          bool // the block on the ESP is not an environment block
 	wantRev, wantTry string
-	wantNext         string // the revision tried when the first cannot be loaded
-	wantAgain        string // booted the next time, with the same storage
+	wantNext         string // tried when the first cannot be loaded
+	wantAgain        string // booted next time, with the same storage
 }
 
 var scenarios = []scenario{
@@ -201,7 +201,7 @@ var scenarios = []scenario{
 	{name: "way out of the trails", rev: "locals/../3", try: "../3", trails: []string{"3", "0"}, wantRev: "0", wantAgain: "0"},
 }
 
-// stage writes a scenario's files: configuration and mark below esp, trails and
+// stage writes a scenario's files: configuration and pv_trying below esp, trails and
 // state below root.
 func (s scenario) stage(t *testing.T, label, esp, root string) {
 	t.Helper()
@@ -228,8 +228,8 @@ func (s scenario) stage(t *testing.T, label, esp, root string) {
 	}
 }
 
-// driver runs all scenarios twice in one GRUB. The commands that would leave it are
-// not in the core image, and stand here as functions that tell what they are asked.
+// driver runs all scenarios twice in one GRUB. The commands that would leave GRUB are not
+// in the core image; functions that print their arguments replace them.
 const driver = `
 function linux {
   echo "LINUX $1"
@@ -256,9 +256,9 @@ function reboot {
 set top="$prefix"
 `
 
-// TestStateTable runs the generated configuration in a real GRUB on a real disk
-// layout: per scenario the revisions that it boots, in the order of falling back,
-// and what it boots the next time, which shows the mark that it has left.
+// TestStateTable runs the generated configuration in a real GRUB on a real disk layout.
+// For each scenario it checks the revisions that GRUB boots, in fallback order, and what
+// it boots next time, which depends on the pv_trying it wrote.
 func TestStateTable(t *testing.T) {
 	needTools(t)
 	b := partstest.New(t, "x64-uefi", bootloader.Request, debian.ToolsRequest)
@@ -293,7 +293,7 @@ func TestStateTable(t *testing.T) {
 	}
 }
 
-// attempt is one start of a kernel as GRUB was told.
+// attempt is one start of a kernel as GRUB was asked to do it.
 type attempt struct {
 	rev       string // of the kernel's file
 	arguments []string
@@ -306,8 +306,8 @@ var (
 	imagePath = regexp.MustCompile(`^\(hd0,gpt\d+\)/trails/(\S+)/\.pv/pv-kernel\.img$`)
 )
 
-// read sorts what GRUB tells by scenario and round. Its screen is the serial line
-// here, with control sequences between.
+// read groups GRUB's output by scenario and round. The output comes over the serial line
+// and contains control sequences.
 func read(t *testing.T, console string) map[[2]int][]attempt {
 	t.Helper()
 	out := map[[2]int][]attempt{}
@@ -402,7 +402,7 @@ func TestBootsDebianKernel(t *testing.T) {
 }
 
 // stageTrails writes two revisions with the pinned kernel, an initrd and an addon.
-func stageTrails(t *testing.T, b *partstest.Bench, root string) {
+func stageTrails(t *testing.T, b *partstest.Runner, root string) {
 	t.Helper()
 	unpacked := b.Run(&debian.Unpack{Keep: []string{"boot/vmlinuz"}, Package: b.Package(sources.Request, "linux-image-*")})
 	found, err := filepath.Glob(filepath.Join(unpacked, "boot/vmlinuz-*"))
@@ -459,7 +459,7 @@ func (d *disk) setState(pairs ...string) {
 
 var guestLine = regexp.MustCompile(`GUEST .*?(pv_rev=\S+) (pv_try=\S*) .*?(addons=\d)`)
 
-// arguments returns what each boot's init has seen.
+// arguments returns what the init of each boot printed.
 func arguments(t *testing.T, console string) []string {
 	t.Helper()
 	var out []string
@@ -467,7 +467,7 @@ func arguments(t *testing.T, console string) []string {
 		out = append(out, strings.Join(m[1:], " "))
 	}
 	if out == nil {
-		t.Fatalf("no guest has spoken; console:\n%s", tail(console))
+		t.Fatalf("no guest has printed its line; console:\n%s", tail(console))
 	}
 	return out
 }

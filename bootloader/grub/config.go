@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
-// Settings are what a target decides about GRUB.
+// Settings are the parts of GRUB's configuration that depend on the target.
 type Settings struct {
 	// RootLabel is the label of the storage's file system.
 	RootLabel string
@@ -21,7 +21,7 @@ type Settings struct {
 	// makes GRUB use that serial line too.
 	Arguments []string
 	// Timeout in seconds that GRUB waits for ESC, which leads to its command
-	// line; 0 does not wait and does not let anybody in.
+	// line; 0 does not wait and gives no access to the command line.
 	Timeout int
 }
 

@@ -57,13 +57,13 @@ func TestConfigRejects(t *testing.T) {
 			t.Errorf("%s: %v, want bad input", name, err)
 		}
 		if _, err := newBoot(s, nil, nil); err == nil {
-			t.Errorf("%s: New takes it", name)
+			t.Errorf("%s: New accepts it", name)
 		}
 	}
 	config(t, good)
 }
 
-// TestScriptSyntax lets GRUB's own parser read what is generated.
+// TestScriptSyntax checks the generated configuration with GRUB's own parser.
 func TestScriptSyntax(t *testing.T) {
 	check := partstest.Program(t, "grub-common", "grub-script-check")
 	for _, s := range []Settings{{RootLabel: "pvroot"}, {RootLabel: "r", Timeout: 5, Arguments: []string{"console=ttyS0"}}} {

@@ -1,10 +1,10 @@
 // Package grub makes GRUB boot Pantavisor: the core image that UEFI firmware
 // starts, its configuration, and the two environment blocks of the boot handshake.
 //
-// On the boot partition (FAT) are EFI/BOOT/BOOTX64.EFI, grub/grub.cfg and
-// grub/grubenv (pv_trying, written by GRUB); on the storage (ext4) is boot/grubenv
-// (pv_rev and pv_try, written by the runtime). GRUB writes into an environment
-// block in place, which FAT allows; it never writes to the storage.
+// On the boot partition (FAT) are EFI/BOOT/BOOTX64.EFI, grub/grub.cfg and grub/grubenv
+// (pv_trying, written by GRUB); on the storage (ext4) is boot/grubenv (pv_rev and pv_try,
+// written by the runtime). GRUB overwrites an environment block in place, which works on
+// FAT; it never writes to the storage.
 package grub
 
 import (
@@ -25,7 +25,7 @@ import (
 
 // Paths on the boot partition and the storage.
 const (
-	CoreFile        = "EFI/BOOT/BOOTX64.EFI" // where UEFI looks on a removable medium
+	CoreFile        = "EFI/BOOT/BOOTX64.EFI" // the path that UEFI starts from a removable medium
 	ConfigFile      = "grub/grub.cfg"
 	TryingFile      = "grub/grubenv"
 	StateFile       = "boot/grubenv" // on the storage
@@ -33,8 +33,8 @@ const (
 	moduleDirectory = "usr/lib/grub/" + format
 )
 
-// coreModules are what grub.cfg needs, and nothing that reads files over the
-// network or unpacks pictures.
+// coreModules are the modules that grub.cfg needs; no network or image format is among
+// them.
 var coreModules = []string{
 	"part_gpt", "fat", "ext2", "search", "search_label", "probe", "linux", "loadenv", "serial", "terminal", "echo", "test",
 	"true", "boot", "normal", "sleep", "regexp", "reboot", "halt",
@@ -50,7 +50,7 @@ var _ bootloader.Loader = (*Loader)(nil)
 // New returns GRUB for a target with a boot loader.
 func New(t *targets.Target) bootloader.Loader { return &Loader{t} }
 
-// Requests is the package with GRUB's modules, grub-efi-amd64-bin.
+// Requests lists the package with GRUB's modules, grub-efi-amd64-bin.
 func (l *Loader) Requests() []debian.Request { return []debian.Request{l.request()} }
 
 func (l *Loader) request() debian.Request {
@@ -75,7 +75,7 @@ func (l *Loader) Files(role string, k bootloader.Kit) (build.Step, error) {
 	return newBoot(settings, pkg, k.Tools)
 }
 
-// settings are what the target says.
+// settings returns the settings from the target.
 func (l *Loader) settings() (Settings, error) {
 	s := Settings{Timeout: l.target.Bootloader.Timeout}
 	if k := l.target.Kernel; k != nil {
@@ -85,17 +85,17 @@ func (l *Loader) settings() (Settings, error) {
 	if root == nil {
 		return s, fault.New(fault.BadInput, "no partition has the role root")
 	}
-	if l.target.Image.Table != "gpt" { // the core image has no module for another
+	if l.target.Image.Table != "gpt" { // the core image has no module for other tables
 		return s, fault.New(fault.Unsupported, "GRUB is made for image.table: gpt, not %s", l.target.Image.Table)
 	}
 	s.RootLabel = root.Name
 	return s, nil
 }
 
-// Raw is empty: UEFI loads a file.
+// Raw returns nothing: UEFI loads a file.
 func (l *Loader) Raw(bootloader.Kit) ([]bootloader.Blob, error) { return nil, nil }
 
-// State is the step with the files of the storage.
+// State returns the step with the files of the storage.
 func (l *Loader) State() build.Step { return &Root{} }
 
 // newBoot makes the boot partition's files from the package grub-efi-amd64-bin, with
@@ -132,9 +132,8 @@ func (c *Core) Version() int { return 1 }
 // Deps are GRUB's modules and the helper programs.
 func (c *Core) Deps() []build.Step { return []build.Step{c.Package, c.Tools} }
 
-// Run starts grub-mkimage. The prefix names no device: GRUB then takes the one
-// that the firmware loaded it from, so a second disk with the same labels does not
-// matter.
+// Run starts grub-mkimage. The prefix names no device: GRUB then uses the device that the
+// firmware loaded it from, so a second disk with the same labels does no harm.
 func (c *Core) Run(ctx context.Context, w *build.Work) error {
 	core := filepath.Join(w.Out, coreName)
 	args := append([]string{"-O", format, "-d", filepath.Join(w.In(c.Package), moduleDirectory), "-p", "/grub", "-o", core}, c.Modules...)
@@ -192,7 +191,7 @@ func (r *Root) Version() int { return 1 }
 // Deps is empty.
 func (r *Root) Deps() []build.Step { return nil }
 
-// Run writes the block.
+// Run writes the environment block.
 func (r *Root) Run(_ context.Context, w *build.Work) error {
 	state, err := grubenv.Env{"pv_rev": trail.First}.Bytes()
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package loaders is the table of boot loaders: the choice by bootloader.type of a
-// target. A new loader is a package beside this one, an entry here, and its value in
-// package targets.
+// Package loaders has the table of boot loaders by a target's bootloader.type. To add a
+// loader, write a package beside this one and add an entry here and a value in package
+// targets.
 package loaders
 
 import (
@@ -14,7 +14,7 @@ var loaders = map[string]func(*targets.Target) bootloader.Loader{
 	"grub": grub.New,
 }
 
-// For returns the boot loader of a target, which must have one.
+// For returns the boot loader of a target. The target must have one.
 func For(t *targets.Target) (bootloader.Loader, error) {
 	open, ok := loaders[t.Bootloader.Type]
 	if !ok {

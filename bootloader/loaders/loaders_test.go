@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-func TestTableHasWhatTargetsMaySay(t *testing.T) {
+func TestTableMatchesPackageTargets(t *testing.T) {
 	t.Parallel()
 	if diff := cmp.Diff(slices.Sorted(slices.Values(targets.Ready("bootloader.type"))), slices.Sorted(maps.Keys(loaders))); diff != "" {
 		t.Errorf("package targets and the table differ (-targets +table):\n%s", diff)

@@ -1,6 +1,6 @@
-// Package deb reads Debian binary packages: an ar archive of debian-binary,
-// control.tar.* and data.tar.*, deb(5). It streams, keeps nothing in memory
-// beyond the decompressor's window, and trusts nothing that the file says.
+// Package deb reads Debian binary packages: an ar archive of debian-binary, control.tar.*
+// and data.tar.*, deb(5). It streams, keeps nothing in memory beyond the decompressor's
+// window, and does not trust the file.
 package deb
 
 import (
@@ -18,21 +18,21 @@ import (
 	"github.com/therootcompany/xz"
 )
 
-// ErrFormat is in the chain of every error about a file that is not a Debian
-// package or a damaged one.
-var ErrFormat = errors.New("not a Debian package, or a damaged one")
+// ErrFormat is in the chain of every error about a file that is not a Debian package or
+// is damaged.
+var ErrFormat = errors.New("not a Debian package, or damaged")
 
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("reading a package: %s: %w", fmt.Sprintf(format, args...), ErrFormat)
 }
 
-// Limits of what a package may make its reader do.
+// Limits on the resources that reading a package may use.
 const (
 	// MaxData bounds the decompressed data, in bytes.
 	MaxData = 8 << 30
 	// MaxEntries bounds the number of files in a package.
 	MaxEntries = 1 << 20
-	// maxWindow bounds the memory that a decompressor may ask for.
+	// maxWindow bounds the memory of a decompressor.
 	maxWindow = 128 << 20
 )
 
@@ -46,7 +46,7 @@ func Data(r io.Reader) (io.ReadCloser, error) {
 	for {
 		name, body, err := member.next()
 		if errors.Is(err, io.EOF) {
-			return nil, malformed("no data.tar in it")
+			return nil, malformed("it has no data.tar")
 		}
 		if err != nil {
 			return nil, err
@@ -57,7 +57,7 @@ func Data(r io.Reader) (io.ReadCloser, error) {
 	}
 }
 
-// members walks an ar archive in Debian's plain form: 16-byte names, no symbol
+// members iterates over an ar archive as Debian writes it: 16-byte names, no symbol
 // table.
 type members struct {
 	r    *bufio.Reader
@@ -74,7 +74,7 @@ func newMembers(r io.Reader) (*members, error) {
 	m := &members{r: bufio.NewReaderSize(r, 1<<16)}
 	head := make([]byte, len(magic))
 	if _, err := io.ReadFull(m.r, head); err != nil || string(head) != magic {
-		return nil, malformed("no ar archive")
+		return nil, malformed("it is not an ar archive")
 	}
 	name, body, err := m.next()
 	if err != nil || name != "debian-binary" {
@@ -107,7 +107,7 @@ func (m *members) next() (string, io.Reader, error) {
 	return strings.TrimRight(strings.TrimRight(string(header[:16]), " "), "/"), m.left, nil
 }
 
-// skip passes over what is left of a member, and its padding.
+// skip skips the rest of a member and its padding.
 func (m *members) skip() error {
 	if m.left == nil {
 		return nil
@@ -122,7 +122,7 @@ func (m *members) skip() error {
 	return nil
 }
 
-// decompress opens a member by its suffix.
+// decompress opens a member by the suffix of its name.
 func decompress(suffix string, r io.Reader) (io.ReadCloser, error) {
 	switch suffix {
 	case "":
@@ -155,7 +155,7 @@ func openXZ(r io.Reader) (io.ReadCloser, error) {
 
 // Walk calls f for each file of a data archive, with its cleaned path relative to
 // the root ("usr/bin/xz"; the root itself is left out) and, for regular files, its
-// content in body. A name that leads out of the root ends it with an error.
+// content in body. A name that points outside the root is an error.
 func Walk(data io.Reader, f func(name string, h *tar.Header, body io.Reader) error) error {
 	t := tar.NewReader(&io.LimitedReader{R: data, N: MaxData})
 	for range MaxEntries {
@@ -187,7 +187,7 @@ func clean(name string) (string, error) {
 	}
 	for _, part := range strings.Split(name, "/") {
 		if part == ".." {
-			return "", malformed("file name %.80q leads out of the root", name)
+			return "", malformed("file name %.80q points outside the root", name)
 		}
 	}
 	return path.Clean(strings.TrimLeft(path.Clean(name), "/")), nil

@@ -39,7 +39,7 @@ func pkg(suffix string, data []byte) []byte {
 	return append(b, member("data.tar"+suffix, data)...)
 }
 
-// tarball makes a tar of headers; regular files hold their own name.
+// tarball returns a tar archive with the headers; regular files contain their own name.
 func tarball(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -64,7 +64,7 @@ func tarball(t testing.TB, headers ...tar.Header) []byte {
 	return b.Bytes()
 }
 
-// pack compresses by suffix.
+// pack compresses data in the format of the suffix.
 func pack(t testing.TB, suffix string, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -164,7 +164,7 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// TestHostile: nothing is written outside of the directory.
+// TestHostile checks that nothing is written outside the directory.
 func TestHostile(t *testing.T) {
 	for name, headers := range map[string][]tar.Header{
 		"parent":             {{Name: "../out"}},
@@ -194,7 +194,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestAbsoluteStaysInside: an absolute name or link means the package's root.
+// TestAbsoluteStaysInside checks that absolute names and links refer to the package's root.
 func TestAbsoluteStaysInside(t *testing.T) {
 	dir := t.TempDir()
 	data := tarball(t, tar.Header{Name: "/etc/a"}, tar.Header{Name: "b", Typeflag: tar.TypeSymlink, Linkname: "/../etc"}, tar.Header{Name: "b/c"})
@@ -230,7 +230,7 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// TestDpkgDebAgrees reads what Debian's own program packs.
+// TestDpkgDebAgrees reads packages that Debian's own program builds.
 func TestDpkgDebAgrees(t *testing.T) {
 	tool := oracle.Program(t, "dpkg-deb")
 	src, out := t.TempDir(), filepath.Join(t.TempDir(), "p.deb")

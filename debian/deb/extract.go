@@ -14,12 +14,12 @@ import (
 
 // Extract writes files of a package below a directory.
 type Extract struct {
-	// Keep tells which files are wanted, by their path in the package; nil keeps
-	// all. Directories are made as their files need them.
+	// Keep reports whether a file is wanted, by its path in the package; nil keeps all.
+	// Directories are created as their files need them.
 	Keep func(name string) bool
-	// Place maps a path of the package to one below the directory; nil keeps it.
+	// Place maps a path of the package to a path below the directory; nil keeps it.
 	Place func(name string) string
-	// Time is given to every file.
+	// Time is the modification time of every file.
 	Time time.Time
 }
 
@@ -27,10 +27,9 @@ type Extract struct {
 // nor a link.
 var ErrKind = errors.New("not a regular file, directory or link")
 
-// To unpacks the package in r into dir, which exists. No file is written outside
-// of dir, whatever names and links the package holds. Owners, set-user-id bits and
-// extended attributes are dropped; absolute links become relative, so that they
-// stay inside.
+// To unpacks the package in r into dir, which must exist. No file is written outside dir,
+// whatever names and links the package has. Owners, set-user-id bits and extended
+// attributes are dropped; absolute links become relative, so that they stay inside.
 func (x Extract) To(dir string, r io.Reader) error {
 	data, err := Data(r)
 	if err != nil {
@@ -106,7 +105,7 @@ func (w writer) file(to string, h *tar.Header, body io.Reader) error {
 	return w.root.Chtimes(to, w.Time, w.Time)
 }
 
-// mode keeps whether a file is executable: owners mean nothing here.
+// mode keeps only whether a file is executable: owners mean nothing here.
 func mode(h *tar.Header) fs.FileMode {
 	if h.Mode&0o111 != 0 {
 		return 0o755
@@ -128,7 +127,7 @@ func (w writer) symlink(to, target string) error {
 	return w.root.Symlink(target, to)
 }
 
-// relative returns the way from a directory to a path, both relative to one root.
+// relative returns the relative path from a directory to a path, both below the same root.
 func relative(dir, to string) string {
 	if dir == "." {
 		return to
@@ -147,7 +146,7 @@ func (w writer) link(to, target string) error {
 	return w.root.Link(w.place(name), to)
 }
 
-// remove makes way for a file that another package or an earlier entry wrote.
+// remove removes what another package or an earlier entry wrote at the path.
 func (w writer) remove(to string) error {
 	err := w.root.Remove(to)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,5 +1,5 @@
-// Package partstest lets tests run build steps on real packages: those that the
-// checked-in lock of a target pins, from the download cache or the archive.
+// Package partstest runs build steps in tests on real packages: those that the checked-in
+// lock of a target pins, from the download cache or the archive.
 package partstest
 
 import (
@@ -14,25 +14,25 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Bench runs steps, each once, in directories that go with the test.
-type Bench struct {
+// Runner runs steps, each once, in directories that are removed after the test.
+type Runner struct {
 	*debian.Parts
 	t     *testing.T
 	lock  *debian.Lock
 	done  map[string]bool
 	dir   string
-	Warns []string // what steps warned of
+	Warns []string // the warnings of the steps
 }
 
-// New returns a bench with the packages of the target's requests of these names.
-// The test is skipped when neither cache nor archive has them.
-func New(t *testing.T, target string, requests ...string) *Bench {
+// New returns a Runner with the packages of the target's named requests. It skips the
+// test when neither cache nor archive has them.
+func New(t *testing.T, target string, requests ...string) *Runner {
 	t.Helper()
 	lock, err := debian.LoadLock(filepath.Join(root(), "targets", target, "parts.lock"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Bench{t: t, lock: lock, done: map[string]bool{}, dir: t.TempDir()}
+	b := &Runner{t: t, lock: lock, done: map[string]bool{}, dir: t.TempDir()}
 	var wanted []debian.Request
 	for _, name := range requests {
 		wanted = append(wanted, b.Request(name))
@@ -41,8 +41,8 @@ func New(t *testing.T, target string, requests ...string) *Bench {
 	return b
 }
 
-// fetch brings the packages of requests.
-func (b *Bench) fetch(wanted []debian.Request, o debian.Options) {
+// fetch fetches the packages of the requests.
+func (b *Runner) fetch(wanted []debian.Request, o debian.Options) {
 	t := b.t
 	t.Helper()
 	cache, err := build.CacheDir()
@@ -53,7 +53,7 @@ func (b *Bench) fetch(wanted []debian.Request, o debian.Options) {
 	fresh, replaced, err := store.Refresh(t.Context(), b.lock, wanted, o)
 	switch k := fault.Of(err); {
 	case k == fault.Unreachable || k == fault.Missing:
-		t.Skipf("needs packages that can not be had here: %v", err)
+		t.Skipf("needs packages that are not available here: %v", err)
 	case err != nil:
 		t.Fatal(err)
 	}
@@ -64,15 +64,15 @@ func (b *Bench) fetch(wanted []debian.Request, o debian.Options) {
 	b.Parts = debian.NewParts(store, fresh)
 }
 
-// Program returns what starts a program: this machine's or, where it has none,
-// that of a Debian package, which is unpacked with its libraries for the test.
+// Program returns a function that prepares a run of a program: this machine's or else
+// that of a Debian package, unpacked with its libraries for the test.
 func Program(t *testing.T, pkg, name string) func(args ...string) *exec.Cmd {
 	t.Helper()
 	if file, err := exec.LookPath(name); err == nil {
 		return func(args ...string) *exec.Cmd { return exec.CommandContext(t.Context(), file, args...) }
 	}
 	r := debian.Request{Name: "test", Suite: debian.ToolSuite, Arch: debian.HostArch(), Packages: []string{pkg}, Closure: true}
-	b := &Bench{t: t, lock: &debian.Lock{}, done: map[string]bool{}, dir: t.TempDir()}
+	b := &Runner{t: t, lock: &debian.Lock{}, done: map[string]bool{}, dir: t.TempDir()}
 	b.fetch([]debian.Request{r}, debian.Options{})
 	tools, err := b.Toolbox(r)
 	if err != nil {
@@ -88,14 +88,14 @@ func Program(t *testing.T, pkg, name string) func(args ...string) *exec.Cmd {
 	}
 }
 
-// root is the repository's.
+// root returns the root directory of the repository.
 func root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// Request returns the lock's request of that name; tools are this machine's.
-func (b *Bench) Request(name string) debian.Request {
+// Request returns the lock's request with that name; tools are for this machine.
+func (b *Runner) Request(name string) debian.Request {
 	b.t.Helper()
 	for _, r := range b.lock.Requests {
 		if r.Name == name && (name != debian.ToolsRequest || r.Arch == debian.HostArch()) {
@@ -106,8 +106,8 @@ func (b *Bench) Request(name string) debian.Request {
 	return debian.Request{}
 }
 
-// Package returns the fetch step of a package, as [debian.Parts.Fetch] finds it.
-func (b *Bench) Package(request, name string) *debian.Fetch {
+// Package returns the fetch step of a package, found as by [debian.Parts.Fetch].
+func (b *Runner) Package(request, name string) *debian.Fetch {
 	b.t.Helper()
 	f, err := b.Fetch(b.Request(request), name)
 	if err != nil {
@@ -116,8 +116,8 @@ func (b *Bench) Package(request, name string) *debian.Fetch {
 	return f
 }
 
-// Tools returns the helper programs.
-func (b *Bench) Tools() *debian.Toolbox {
+// Tools returns the toolbox with the helper programs.
+func (b *Runner) Tools() *debian.Toolbox {
 	b.t.Helper()
 	tools, err := b.Toolbox(b.Request(debian.ToolsRequest))
 	if err != nil {
@@ -126,8 +126,8 @@ func (b *Bench) Tools() *debian.Toolbox {
 	return tools
 }
 
-// Run runs a step after all that it depends on and returns its output directory.
-func (b *Bench) Run(s build.Step) string {
+// Run runs a step after its dependencies and returns its output directory.
+func (b *Runner) Run(s build.Step) string {
 	b.t.Helper()
 	if err := b.Try(s); err != nil {
 		b.t.Fatal(err)
@@ -135,8 +135,8 @@ func (b *Bench) Run(s build.Step) string {
 	return b.out(s)
 }
 
-// Try is Run for a step that may fail; what it depends on may not.
-func (b *Bench) Try(s build.Step) error {
+// Try is Run for a step that may fail; its dependencies may not.
+func (b *Runner) Try(s build.Step) error {
 	b.t.Helper()
 	if b.done[s.Name()] {
 		return nil
@@ -152,9 +152,9 @@ func (b *Bench) Try(s build.Step) error {
 	return nil
 }
 
-// Work returns what the step is given when it runs: its output, emptied unless it
-// is done, and a scratch directory.
-func (b *Bench) Work(s build.Step) *build.Work {
+// Work returns the Work of a step: its output directory, emptied unless the step is done,
+// and a scratch directory.
+func (b *Runner) Work(s build.Step) *build.Work {
 	b.t.Helper()
 	tmp := b.t.TempDir()
 	if !b.done[s.Name()] {
@@ -172,4 +172,4 @@ func (b *Bench) Work(s build.Step) *build.Work {
 	})
 }
 
-func (b *Bench) out(s build.Step) string { return filepath.Join(b.dir, "out", s.Name()) }
+func (b *Runner) out(s build.Step) string { return filepath.Join(b.dir, "out", s.Name()) }

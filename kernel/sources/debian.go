@@ -14,7 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// debianSource takes kernel and firmware from packages of Debian.
+// debianSource takes kernel and firmware from Debian packages.
 type debianSource struct {
 	kernel *targets.Kernel
 	arch   string // Debian's name
@@ -37,7 +37,7 @@ func (s *debianSource) firmwareRequest() debian.Request {
 	return debian.Request{Name: FirmwareRequest, Suite: s.kernel.Suite, Arch: s.arch, Packages: packages}
 }
 
-// Requests are the kernel's package and those of the firmware.
+// Requests lists the packages of the kernel and of the firmware.
 func (s *debianSource) Requests() []debian.Request {
 	out := []debian.Request{s.request()}
 	if s.kernel.Firmware != nil {
@@ -71,8 +71,8 @@ func (s *debianSource) Firmware(parts *debian.Parts) ([]build.Step, error) {
 	return out, nil
 }
 
-// PackageTree is the step that unpacks a kernel package of Debian and indexes its
-// modules. Its output is a tree as package kernel describes it; boot/ is as packaged.
+// PackageTree is the step that unpacks a Debian kernel package and indexes its modules.
+// Its output is a tree as package kernel describes it; boot/ is unchanged.
 type PackageTree struct {
 	Package *debian.Fetch `json:"-"`
 }
@@ -100,7 +100,7 @@ func (t *PackageTree) Run(ctx context.Context, w *build.Work) error {
 }
 
 // isKernelFile reports whether a file of the package is wanted. The links build and
-// source lead to packages that are not there.
+// source point to packages that are not installed.
 func isKernelFile(name string) bool {
 	name = placed(name)
 	base := filepath.Base(name)
@@ -108,8 +108,8 @@ func isKernelFile(name string) bool {
 		strings.HasPrefix(name, "lib/modules/") && base != "build" && base != "source"
 }
 
-// placed returns where a file of the package goes: the merge of /usr is undone, so that
-// modules are always below lib/modules, and device trees, which Debian has below
+// placed returns the output path of a file of the package: the /usr merge is undone, so
+// that modules are always below lib/modules, and device trees, which Debian keeps below
 // usr/lib/linux-image-RELEASE, go below dtbs.
 func placed(name string) string {
 	name = strings.TrimPrefix(name, "usr/")

@@ -1,5 +1,5 @@
-// Package sources is the table of kernel sources: the choice by kernel.source of a
-// target. Each brings the tree of a kernel as package kernel describes it.
+// Package sources has the table of kernel sources by a target's kernel.source. Each
+// source provides the tree of a kernel as package kernel describes it.
 package sources
 
 import (
@@ -9,16 +9,16 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// Source is where a target's kernel comes from. A new one is a file of this package
-// with a type that implements it, an entry in the table of [Of], and its value of
-// kernel.source in package targets.
+// Source is where a target's kernel comes from. To add a source, write a type that
+// implements it in a new file of this package and add an entry to the table sources and a
+// value of kernel.source in package targets.
 type Source interface {
-	// Requests lists what it takes from Debian; nil when it takes nothing.
+	// Requests lists the Debian packages that it needs; nil for none.
 	Requests() []debian.Request
 	// Tree returns the step whose output is a tree as package kernel describes it.
 	Tree(parts *debian.Parts) (build.Step, error)
 	// Firmware returns the steps whose outputs hold firmware files in one of
-	// [kernel.FirmwarePaths]; nil when the target takes none.
+	// [kernel.FirmwarePaths]; nil for a target without firmware.
 	Firmware(parts *debian.Parts) ([]build.Step, error)
 }
 
@@ -27,7 +27,7 @@ var sources = map[string]func(k *targets.Kernel, arch targets.Arch) Source{
 	"debian": func(k *targets.Kernel, arch targets.Arch) Source { return &debianSource{k, arch.Debian} },
 }
 
-// Of returns the source of a target's kernel, which must not be nil.
+// Of returns the source of a target's kernel. t.Kernel must not be nil.
 func Of(t *targets.Target) (Source, error) {
 	open, ok := sources[t.Kernel.Source]
 	if !ok {

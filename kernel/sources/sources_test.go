@@ -14,7 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-func TestTableHasWhatTargetsMaySay(t *testing.T) {
+func TestTableMatchesPackageTargets(t *testing.T) {
 	t.Parallel()
 	if diff := cmp.Diff(slices.Sorted(slices.Values(targets.Ready("kernel.source"))), slices.Sorted(maps.Keys(sources))); diff != "" {
 		t.Errorf("package targets and the table differ (-targets +table):\n%s", diff)
@@ -27,7 +27,7 @@ func TestTableHasWhatTargetsMaySay(t *testing.T) {
 	}
 }
 
-// debianKernel is a source with a lock that answers its requests.
+// debianKernel returns a source and a lock that satisfies its requests.
 func debianKernel(t *testing.T, firmware *targets.Firmware) (Source, *debian.Parts) {
 	t.Helper()
 	source, err := Of(&targets.Target{

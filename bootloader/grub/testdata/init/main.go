@@ -1,6 +1,5 @@
-// Command init is the first program of the test's guest: it tells the kernel's
-// command line and ends. A test boot restarts the machine, anything else switches
-// it off.
+// Command init is the first program of the test's guest: it prints the kernel's command
+// line and ends. A test boot restarts the machine, any other boot powers it off.
 package main
 
 import (
