@@ -193,14 +193,22 @@ func TestNamesOfPlaces(t *testing.T) {
 	}
 }
 
-// host are the rooms of the build system; none of them belongs on a device.
+// host are the directories of the build system; none of them belongs on a device.
 var host = []string{
 	"bootloader", "build", "containers", "debian", "emulator", "images", "internal/host", "internal/workspace", "kernel", "mage", "targets", "test",
 }
 
+// runtimeCore are the packages behind the control socket: the server (not its clients,
+// which lie below it), the logs, the engine and the running device.
+var runtimeCore = []string{"=runtime/ctrl", "runtime/logs", "runtime/engine", "runtime/device"}
+
+// above are the directories that nothing in internal may import, unless it serves one of
+// them alone.
+var above = append([]string{"runtime", "revision", "formats"}, host...)
+
 // layers gives the direction of imports: what a package below the first directory
 // imports, by itself or through others, must not lie below the directories of the second
-// column.
+// column. A directory that begins with = stands for its own package, not for those below.
 var layers = []struct {
 	from string
 	to   []string
@@ -217,10 +225,27 @@ var layers = []struct {
 	{"images", []string{"emulator", "runtime", "internal/workspace", "mage", "test"}, "composing starts nothing"},
 	{"debian", []string{"targets", "images", "kernel", "bootloader", "containers", "emulator", "runtime", "internal/workspace", "mage", "test"}, "packages know nobody who asks for them"},
 	{"emulator", []string{"images", "build", "kernel", "bootloader", "containers", "internal/workspace", "mage", "test"}, "the emulator takes an image from anywhere"},
+	{"runtime/pvcontrol", runtimeCore, "a client of the control socket carries no server"},
+	{"runtime/pvcurl", runtimeCore, "a client of the control socket carries no server"},
+	{"runtime/pventer", runtimeCore, "a client of the control socket carries no server"},
+	{"emulator", runtimeCore, "a client of the control socket carries no server"},
+	{"test/vm", runtimeCore, "a client of the control socket carries no server"},
+	{"test/appengine", runtimeCore, "a client of the control socket carries no server"},
+	{"runtime/ctrl/api", runtimeCore, "a client of the control socket carries no server"},
+	{"runtime/ctrl/client", runtimeCore, "a client of the control socket carries no server"},
+	{"runtime/ctrl/http1", runtimeCore, "a client of the control socket carries no server"},
+	{"runtime/engine", []string{"runtime/config", "runtime/logs", "=runtime/ctrl", "runtime/meta", "runtime/device"}, "the engine gets its settings and services from the device"},
 	{"internal/workspace", []string{"mage"}, "commands are skins over the workspace"},
-	{"internal/atomicfile", append([]string{"runtime", "revision", "formats"}, host...), "the bottom"},
-	{"internal/fault", append([]string{"runtime", "revision", "formats"}, host...), "the bottom"},
-	{"internal/oracle", append([]string{"runtime", "revision", "formats"}, host...), "the bottom"},
+	{"internal/atomicfile", above, "every layer imports it"},
+	{"internal/fault", above, "every layer imports it"},
+	{"internal/oracle", above, "every layer imports it"},
+	{"internal/filelock", above, "every layer imports it"},
+	{"internal/filecopy", above, "every layer imports it"},
+	{"internal/ctxio", above, "every layer imports it"},
+	{"internal/bounded", above, "every layer imports it"},
+	{"internal/spelling", above, "every layer imports it"},
+	{"internal/yamlfile", above, "every layer imports it"},
+	{"internal/cachedir", above, "every layer imports it"},
 }
 
 // imports maps each package of the module to the ones that it imports, by directory.
@@ -251,7 +276,7 @@ func chain(graph map[string][]string, from string, dirs []string) []string {
 		paths = paths[1:]
 		for _, to := range graph[p[len(p)-1]] {
 			next := append(slices.Clone(p), to)
-			if slices.ContainsFunc(dirs, func(dir string) bool { return under(to, dir) && !under(from, dir) }) {
+			if slices.ContainsFunc(dirs, func(dir string) bool { return within(to, dir) && !within(from, dir) }) {
 				return next
 			}
 			if !seen[to] {
@@ -267,15 +292,32 @@ func TestImportsPointDownwards(t *testing.T) {
 	graph := imports(t)
 	for _, l := range layers {
 		for from := range graph {
-			if !under(from, l.from) {
+			if !within(from, l.from) {
 				continue
 			}
 			if p := chain(graph, from, l.to); p != nil {
 				t.Errorf("%s: %s", strings.Join(p, " imports "), l.why)
 			}
 		}
-		if _, err := os.Stat(filepath.Join(root, l.from)); err != nil {
-			t.Errorf("the rule for %s has no directory: %v", l.from, err)
+		for _, dir := range append([]string{l.from}, l.to...) {
+			if _, err := os.Stat(filepath.Join(root, strings.TrimPrefix(dir, "="))); err != nil {
+				t.Errorf("the rule for %s names a directory that does not exist: %v", l.from, err)
+			}
+		}
+	}
+}
+
+// importers lists all packages that may import a package directly.
+var importers = map[string][]string{
+	"runtime/device": {"cmd/pantavisor", "runtime/appengine"},
+}
+
+func TestImporters(t *testing.T) {
+	for from, tos := range imports(t) {
+		for _, to := range tos {
+			if allowed, ok := importers[to]; ok && !slices.Contains(allowed, from) {
+				t.Errorf("%s imports %s; only %s may", from, to, strings.Join(allowed, " and "))
+			}
 		}
 	}
 }
@@ -286,9 +328,20 @@ func TestImportChain(t *testing.T) {
 	if got := strings.Join(chain(graph, "runtime/a", []string{"build"}), " "); got != "runtime/a revision/b formats/c build/d" {
 		t.Errorf("found %q", got)
 	}
-	if got := chain(graph, "runtime/a", []string{"buil", "runtime"}); got != nil {
+	if got := chain(graph, "runtime/a", []string{"buil", "runtime", "=formats", "=build"}); got != nil {
 		t.Errorf("found %q", got)
 	}
+	if got := strings.Join(chain(graph, "runtime/a", []string{"=formats/c"}), " "); got != "runtime/a revision/b formats/c" {
+		t.Errorf("found %q", got)
+	}
+}
+
+// within reports whether package p lies below dir, or is dir when that begins with =.
+func within(p, dir string) bool {
+	if exact, ok := strings.CutPrefix(dir, "="); ok {
+		return p == exact
+	}
+	return under(p, dir)
 }
 
 func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
