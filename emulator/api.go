@@ -102,7 +102,7 @@ func (a *API) Containers(ctx context.Context) ([]api.Container, error) {
 	return cs, a.Get(ctx, "/containers", &cs)
 }
 
-// Command gives an operation of POST /commands, for example "REBOOT_DEVICE".
+// Command requests an operation of POST /commands, for example [api.OpReboot].
 func (a *API) Command(ctx context.Context, op, payload string) error {
 	body, err := json.Marshal(api.Command{Op: op, Payload: payload})
 	if err != nil {

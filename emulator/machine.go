@@ -23,6 +23,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filecopy"
 	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/internal/host"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -271,7 +272,7 @@ func (m *Machine) askPowerOff(ctx context.Context) error {
 	case m.cfg.Emulator.PowerButton():
 		return m.Powerdown(ctx)
 	case m.API != nil:
-		_ = m.API.Command(ctx, "POWEROFF_DEVICE", "") // it may be off before it has answered
+		_ = m.API.Command(ctx, api.OpPowerOff, "") // it may be off before it has answered
 		return nil
 	}
 	return fault.New(fault.Unsupported, "the machine %s has neither a power button nor a channel to its device", m.cfg.Emulator.Name)

@@ -35,7 +35,7 @@ type Engine interface {
 	ContainerAction(name, action string) error
 	// Signal is a message of a container about itself; only "ready" is known.
 	Signal(from Caller, typ, payload string) error
-	// Command queues one operation of POST /commands; op is exact, for example "REBOOT_DEVICE".
+	// Command queues one operation of POST /commands; op is one of [api.Ops].
 	Command(op, payload string) error
 }
 

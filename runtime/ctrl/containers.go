@@ -212,13 +212,6 @@ func payload(raw json.RawMessage) string {
 
 const textCommandFormat = "Command has bad format"
 
-// ops are the operations of the manual's table of commands, and UNCLAIM.
-var ops = []string{
-	"UPDATE_METADATA", "REBOOT_DEVICE", "POWEROFF_DEVICE", "TRY_ONCE", "LOCAL_RUN",
-	"MAKE_FACTORY", "RUN_GC", "ENABLE_SSH", "DISABLE_SSH", "GO_REMOTE", "DEFER_REBOOT",
-	"LOCAL_RUN_COMMIT", "LOCAL_APPLY", "XCONNECT_GRAPH", "UNCLAIM",
-}
-
 func (s *Server) command(c *call) *reply {
 	text, bad := c.content(limitCommand)
 	if bad != nil {
@@ -230,7 +223,7 @@ func (s *Server) command(c *call) *reply {
 	}
 	var op string
 	raw, has := fields["payload"]
-	if json.Unmarshal(fields["op"], &op) != nil || !has || !slices.Contains(ops, op) {
+	if json.Unmarshal(fields["op"], &op) != nil || !has || !slices.Contains(api.Ops, op) {
 		return failure(400, textCommandFormat)
 	}
 	return fromError(s.o.Engine.Command(op, payload(raw)))

@@ -33,10 +33,10 @@ func (c *commands) Command(op, payload string) error {
 		return err
 	}
 	switch op {
-	case "REBOOT_DEVICE":
+	case api.OpReboot:
 		c.explain("a reboot", payload)
 		return c.engine.Stop(handoff.ExitReboot)
-	case "POWEROFF_DEVICE":
+	case api.OpPowerOff:
 		c.explain("a power-off", payload)
 		return c.engine.Stop(handoff.ExitPowerOff)
 	}
@@ -54,23 +54,23 @@ func (c *commands) explain(what, message string) {
 // refused rather than taken and forgotten.
 func (c *commands) order(op string) error {
 	switch op {
-	case "RUN_GC":
+	case api.OpRunGC:
 		return c.collect()
-	case "UPDATE_METADATA":
+	case api.OpUpdateMetadata:
 		return errLocal // there is no hub to tell
-	case "GO_REMOTE":
+	case api.OpGoRemote:
 		if !c.cfg.Bool(config.ControlRemote) {
 			return errRemoteOff
 		}
-	case "MAKE_FACTORY":
+	case api.OpMakeFactory:
 		if c.claimed() {
 			return errClaimed
 		}
-	case "UNCLAIM":
+	case api.OpUnclaim:
 		if !c.claimed() {
 			return errUnclaimed
 		}
-	case "DEFER_REBOOT":
+	case api.OpDeferReboot:
 		return errNoDebugShell
 	}
 	return notAvailable(op)

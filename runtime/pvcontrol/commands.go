@@ -43,18 +43,18 @@ var commands = []command{
 	{"graph ls", "", "show the service mesh", 0, 0, get("/xconnect-graph")},
 	{"signal ready", "", "say that this container is ready", 0, 0, signal("ready")},
 	{"signal alive", "", "say that this container is alive", 0, 0, signal("alive")},
-	{"cmd run", "REVISION", "go to a revision", 1, 1, order("LOCAL_RUN")},
-	{"cmd run-commit", "REVISION", "go to a revision and commit it", 1, 1, order("LOCAL_RUN_COMMIT")},
-	{"cmd try-once", "REVISION", "try a revision once", 1, 1, order("TRY_ONCE")},
-	{"cmd apply", "REVISION", "apply a revision without a reboot", 1, 1, order("LOCAL_APPLY")},
-	{"cmd reboot", "[MESSAGE]", "reboot the device", 0, 1, order("REBOOT_DEVICE")},
-	{"cmd poweroff", "[MESSAGE]", "power the device off", 0, 1, order("POWEROFF_DEVICE")},
-	{"cmd make-factory", "[REVISION]", "make a revision the factory revision", 0, 1, order("MAKE_FACTORY")},
-	{"cmd run-gc", "", "collect garbage", 0, 0, order("RUN_GC")},
-	{"cmd enable-ssh", "", "start the SSH server until the next boot", 0, 0, order("ENABLE_SSH")},
-	{"cmd disable-ssh", "", "stop the SSH server until the next boot", 0, 0, order("DISABLE_SSH")},
-	{"cmd go-remote", "", "talk to the hub until the next boot", 0, 0, order("GO_REMOTE")},
-	{"cmd unclaim", "", "forget the hub's credentials", 0, 0, order("UNCLAIM")},
+	{"cmd run", "REVISION", "go to a revision", 1, 1, order(api.OpLocalRun)},
+	{"cmd run-commit", "REVISION", "go to a revision and commit it", 1, 1, order(api.OpLocalRunCommit)},
+	{"cmd try-once", "REVISION", "try a revision once", 1, 1, order(api.OpTryOnce)},
+	{"cmd apply", "REVISION", "apply a revision without a reboot", 1, 1, order(api.OpLocalApply)},
+	{"cmd reboot", "[MESSAGE]", "reboot the device", 0, 1, order(api.OpReboot)},
+	{"cmd poweroff", "[MESSAGE]", "power the device off", 0, 1, order(api.OpPowerOff)},
+	{"cmd make-factory", "[REVISION]", "make a revision the factory revision", 0, 1, order(api.OpMakeFactory)},
+	{"cmd run-gc", "", "collect garbage", 0, 0, order(api.OpRunGC)},
+	{"cmd enable-ssh", "", "start the SSH server until the next boot", 0, 0, order(api.OpEnableSSH)},
+	{"cmd disable-ssh", "", "stop the SSH server until the next boot", 0, 0, order(api.OpDisableSSH)},
+	{"cmd go-remote", "", "talk to the hub until the next boot", 0, 0, order(api.OpGoRemote)},
+	{"cmd unclaim", "", "forget the hub's credentials", 0, 0, order(api.OpUnclaim)},
 	{"cmd defer-reboot", "SECONDS", "put off a reboot while the debug shell is in use", 1, 1, deferReboot},
 	{"devmeta ls", "", "list device metadata", 0, 0, get("/device-meta")},
 	{"devmeta save", "KEY [VALUE]", "store device metadata; without VALUE it is read from standard input", 1, 2, save("/device-meta/")},
@@ -191,7 +191,7 @@ func deferReboot(t *tool, args []string) error {
 	if _, err := strconv.ParseUint(args[0], 10, 31); err != nil {
 		return fmt.Errorf("%w: %q is not a number of seconds", errUsage, args[0])
 	}
-	return order("DEFER_REBOOT")(t, args)
+	return order(api.OpDeferReboot)(t, args)
 }
 
 func save(prefix string) func(*tool, []string) error {

@@ -132,7 +132,7 @@ func TestDamagedObjects(t *testing.T) {
 	}
 	calm(t, d)
 	must(t, d.leaveShell(within(t)))
-	asked := d.API.Command(within(t), "POWEROFF_DEVICE", "test") // it may be off before it has answered
+	asked := d.API.Command(within(t), api.OpPowerOff, "test") // it may be off before it has answered
 	if err := d.Wait(within(t)); err != nil {
 		t.Fatalf("%v; asked: %v", err, asked)
 	}
@@ -227,7 +227,7 @@ func TestFullStorage(t *testing.T) {
 		t.Errorf("the console does not say why sdk is not started: %v", err)
 	}
 	calm(t, d)
-	asked := d.API.Command(within(t), "POWEROFF_DEVICE", "test") // it may be off before it has answered
+	asked := d.API.Command(within(t), api.OpPowerOff, "test") // it may be off before it has answered
 	if err := d.Wait(within(t)); err != nil {
 		t.Fatalf("%v; asked: %v", err, asked)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/images/resolve"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -155,7 +156,7 @@ func (d *Device) Reboot(ctx context.Context) error {
 	if err := d.leaveShell(ctx); err != nil {
 		return err
 	}
-	if err := d.API.Command(ctx, "REBOOT_DEVICE", "test"); err != nil {
+	if err := d.API.Command(ctx, api.OpReboot, "test"); err != nil {
 		return err
 	}
 	_, err := d.Console.Expect(ctx, "Linux version")

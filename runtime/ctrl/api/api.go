@@ -76,8 +76,34 @@ type Action struct {
 
 // Command is the body of POST /commands.
 type Command struct {
-	Op      string `json:"op"` // for example "REBOOT_DEVICE"
+	Op      string `json:"op"` // one of [Ops]
 	Payload string `json:"payload"`
+}
+
+// The operations of POST /commands.
+const (
+	OpUpdateMetadata = "UPDATE_METADATA"
+	OpReboot         = "REBOOT_DEVICE"    // payload: a message for the log
+	OpPowerOff       = "POWEROFF_DEVICE"  // payload: a message for the log
+	OpTryOnce        = "TRY_ONCE"         // payload: a revision
+	OpLocalRun       = "LOCAL_RUN"        // payload: a revision
+	OpLocalRunCommit = "LOCAL_RUN_COMMIT" // payload: a revision
+	OpLocalApply     = "LOCAL_APPLY"      // payload: a revision
+	OpMakeFactory    = "MAKE_FACTORY"     // payload: a revision, or empty for the running one
+	OpRunGC          = "RUN_GC"
+	OpEnableSSH      = "ENABLE_SSH"
+	OpDisableSSH     = "DISABLE_SSH"
+	OpGoRemote       = "GO_REMOTE"
+	OpDeferReboot    = "DEFER_REBOOT" // payload: seconds, in decimal
+	OpXconnectGraph  = "XCONNECT_GRAPH"
+	OpUnclaim        = "UNCLAIM"
+)
+
+// Ops are all operations that POST /commands accepts: the manual's table of commands
+// and UNCLAIM.
+var Ops = []string{
+	OpUpdateMetadata, OpReboot, OpPowerOff, OpTryOnce, OpLocalRun, OpLocalRunCommit, OpLocalApply, OpMakeFactory,
+	OpRunGC, OpEnableSSH, OpDisableSSH, OpGoRemote, OpDeferReboot, OpXconnectGraph, OpUnclaim,
 }
 
 // Signal is the body of POST /signal, a container's word about itself.
