@@ -21,7 +21,7 @@ import (
 // ErrDocument is wrapped by the errors for signature documents that cannot be read.
 var ErrDocument = errors.New("unusable signature document")
 
-// maxProtected bounds the protected header; certificate chains are the most of it.
+// maxProtected bounds the protected header, which is mostly the certificate chain.
 const maxProtected = 1 << 20
 
 // Signature is a parsed signature document. Nothing in it is verified.
@@ -159,8 +159,8 @@ func patterns(pvs canon.Value, member string) ([]string, error) {
 	return out, nil
 }
 
-// Selection sorts the keys of a state by what a rule says of them; each list is in
-// byte order.
+// Selection divides the keys of a state by what a rule says about them; each list is
+// in byte order.
 type Selection struct {
 	Protected []string // signed
 	Excluded  []string // known to the signer, but not signed

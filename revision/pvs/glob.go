@@ -10,21 +10,21 @@ import (
 // ErrPattern is wrapped by the errors for malformed patterns.
 var ErrPattern = errors.New("malformed pattern")
 
-// maxAlternatives bounds what braces expand to.
+// maxAlternatives bounds the expansion of braces.
 const maxAlternatives = 256
 
-// Syntax is a meaning of patterns. Two are in the field, and they differ for some
-// patterns with "**".
+// Syntax is the syntax of patterns. Two are in use, and they differ in the meaning of
+// some patterns with "**".
 type Syntax int
 
 const (
-	// Signer is the meaning of the tools that sign: ** spans any number of path
+	// Signer is the syntax of the signing tools: ** spans any number of path
 	// elements, * and ? stay inside one, [...] and [^...] are classes, {a,b} are
 	// alternatives and \ takes the next character as it is. dir/** does not match
 	// dir itself; **/x matches x.
 	Signer Syntax = iota
-	// Device is the meaning of the runtimes in the field: dir/** matches dir and
-	// everything below; ** is nothing special elsewhere and matches nothing alone;
+	// Device is the syntax of the runtimes in the field: dir/** matches dir and
+	// everything below; ** has no special meaning elsewhere and matches nothing alone;
 	// braces are ordinary characters.
 	Device
 )
@@ -63,7 +63,7 @@ func compileDevice(text string) (*Pattern, error) {
 		return p, nil
 	}
 	dir, below := strings.CutSuffix(text, "/**")
-	// No element may be "**", because matching would take it for the signer's.
+	// No element may be "**", because matching would treat it as the signer's "**".
 	elems := strings.Split(dir, "/")
 	for i, e := range elems {
 		if err := checkElement(e); err != nil {
@@ -87,8 +87,8 @@ func (p *Pattern) Match(key string) bool {
 	return false
 }
 
-// matchPath matches path elements. After a mismatch behind a "**" it takes that
-// one back by an element; earlier ones need no second look, as in matchElement.
+// matchPath matches path elements. After a mismatch behind a "**" it extends that one
+// by an element; earlier ones need no backtracking, as in matchElement.
 func matchPath(pattern, key []string) bool {
 	p, k := 0, 0
 	star, mark := -1, 0
@@ -186,7 +186,7 @@ func classRune(pattern string, p int) (rune, int) {
 	return r, p + n
 }
 
-// checkElement refuses open classes and a trailing backslash.
+// checkElement rejects open classes and a trailing backslash.
 func checkElement(e string) error {
 	for i := 0; i < len(e); i++ {
 		switch e[i] {
@@ -225,7 +225,7 @@ func classEnd(e string, start int) (int, error) {
 	return 0, errors.New("the class [ is not closed")
 }
 
-// expand replaces braces by their alternatives.
+// expand replaces braces with their alternatives.
 func expand(text string) ([]string, error) {
 	open := findOpen(text)
 	if open < 0 {

@@ -19,17 +19,17 @@ import (
 var ErrSignature = errors.New("Signature validation failed")
 
 // ErrCoverage is wrapped by the errors for states with keys that no signature
-// speaks of.
+// mentions.
 var ErrCoverage = errors.New("State not fully covered by signatures") //nolint:staticcheck // the text is part of the update's progress
 
-// ErrNoKey is wrapped by the errors of Keys that trust nobody for a signature.
+// ErrNoKey is wrapped by the errors of Keys that trust no key for a signature.
 var ErrNoKey = errors.New("no trusted key for this signature")
 
-// Keys says whom to trust.
+// Keys decides which keys to trust.
 type Keys interface {
 	// For returns the public keys (*rsa.PublicKey, *ecdsa.PublicKey) that may have
-	// made a signature over these keys of a state. Never those of the signature's
-	// own claims, unless a chain of certificates vouches for them.
+	// made a signature over these keys of a state. A key that the signature itself
+	// names must not be among them unless a chain of certificates vouches for it.
 	For(s *Signature, protected []string) ([]crypto.PublicKey, error)
 }
 
@@ -60,7 +60,7 @@ func (s *Signature) check(input []byte, key crypto.PublicKey) bool {
 	return false
 }
 
-// checkECDSA takes r and s side by side, as RFC 7518 says, or as ASN.1, which
+// checkECDSA accepts r and s side by side, as RFC 7518 specifies, or as ASN.1, which
 // devices in the field expect.
 func checkECDSA(key *ecdsa.PublicKey, digest, sig []byte, size int) bool {
 	if len(sig) == 2*size {
@@ -77,16 +77,16 @@ type Result struct {
 	Key       string // state key of the document
 	Selection *Selection
 	Signature *Signature
-	// Syntax is the meaning of the patterns under which the signature verified.
+	// Syntax is the pattern syntax under which the signature verified.
 	Syntax Syntax
-	// Ambiguous tells that the other meaning selects other keys.
+	// Ambiguous is true when the other syntax selects different keys.
 	Ambiguous bool
 	Err       error // nil when the signature is good
 }
 
-// Verify checks one signature document against a state. With several syntaxes the
-// first counts under which the signature verifies. A signature over nothing is
-// never good.
+// Verify checks one signature document against a state. With several syntaxes, the
+// first under which the signature verifies counts. A signature over nothing is never
+// good.
 func Verify(st *state.State, s *Signature, keys Keys, syntaxes ...Syntax) (*Selection, Syntax, error) {
 	if len(syntaxes) == 0 {
 		syntaxes = []Syntax{Signer}
@@ -125,7 +125,7 @@ func verify(st *state.State, s *Signature, keys Keys, syntax Syntax) (*Selection
 	return nil, fmt.Errorf("%w: none of %d trusted keys made it over these contents", ErrSignature, len(candidates))
 }
 
-// Mode is how much a device asks of a state (PV_SECUREBOOT_MODE).
+// Mode is how strictly a device checks signatures (PV_SECUREBOOT_MODE).
 type Mode string
 
 // The modes.
@@ -133,25 +133,16 @@ const (
 	Disabled Mode = "disabled" // nothing is checked
 	Lenient  Mode = "lenient"  // every signature present must be good
 	Strict   Mode = "strict"   // and every key must be covered by one
-	Audit    Mode = "audit"    // as strict, but nothing fails: the report says what would
+	Audit    Mode = "audit"    // as strict, but nothing fails: the report lists what would
 )
 
-// ParseMode reads a mode's name.
-func ParseMode(name string) (Mode, error) {
-	switch m := Mode(name); m {
-	case Disabled, Lenient, Strict, Audit:
-		return m, nil
-	}
-	return "", fmt.Errorf("mode %.80q; allowed are disabled, lenient, strict and audit", name)
-}
-
-// Report is the verdict on a state.
+// Report is the result of checking a state.
 type Report struct {
 	Results []Result // one for each signature, in byte order of the keys
-	// Protected, Excluded and NotSeen sort all keys by what the good signatures
-	// together say of them, the strongest first.
+	// Protected, Excluded and NotSeen divide all keys by the strongest statement that
+	// the good signatures make about them.
 	Protected, Excluded, NotSeen []string
-	// Problems is everything that the mode strict objects to.
+	// Problems is everything that the mode strict rejects.
 	Problems []error
 }
 
@@ -217,7 +208,7 @@ func mark(seen map[string]int, keys []string, level int) {
 	}
 }
 
-// ambiguous reports whether the two meanings of a rule differ for a state.
+// ambiguous reports whether the two syntaxes of a rule select different keys of a state.
 func ambiguous(st *state.State, r state.Rule) bool {
 	a, errA := Select(st, r, Signer)
 	b, errB := Select(st, r, Device)
@@ -228,7 +219,7 @@ func ambiguous(st *state.State, r state.Rule) bool {
 		strings.Join(a.Excluded, "\x00") != strings.Join(b.Excluded, "\x00")
 }
 
-// uncovered returns the keys that strict objects to; signatures need not be signed.
+// uncovered returns the keys that strict rejects; signatures need not be signed.
 func (rep *Report) uncovered() []string {
 	var out []string
 	for _, key := range rep.NotSeen {

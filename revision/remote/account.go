@@ -12,21 +12,21 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// Identity is who a token speaks for.
+// Identity is the account that a token belongs to.
 type Identity struct {
 	Nick     string
 	PRN      string
 	Type     string // USER, DEVICE, SESSION, SERVICE or CLIENT
 	Endpoint string
-	Doc      canon.Value // the Hub's whole answer
+	Doc      canon.Value // the Hub's complete answer
 }
 
-// String says it in one line.
+// String returns the identity in one line.
 func (i Identity) String() string { return fmt.Sprintf("%s(%s) at %s", i.Nick, i.PRN, i.Endpoint) }
 
-// StatusURL returns the URL that a login asks: a text that ends in /auth_status as
-// it is, an authentication endpoint (".../auth") or another base URL completed;
-// empty for the Hub of the options.
+// StatusURL returns the URL of /auth_status for a login: text itself when it ends in
+// /auth_status, otherwise below an authentication endpoint (".../auth") or another base
+// URL; an empty text stands for the Hub of the options.
 func (c *Client) StatusURL(text string) (*url.URL, error) {
 	if text == "" {
 		text = c.opt.BaseURL
@@ -44,21 +44,21 @@ func (c *Client) StatusURL(text string) (*url.URL, error) {
 	return u.JoinPath("auth", "auth_status"), nil
 }
 
-// Login makes sure that there is a user's token for an endpoint (see StatusURL),
-// asks for name and password if need be, and tells whose token it is.
+// Login ensures that there is a user's token for an endpoint (see StatusURL), asking
+// for name and password if needed, and returns its identity.
 func (c *Client) Login(ctx context.Context, endpoint string) (*Identity, error) {
 	u, err := c.StatusURL(endpoint)
 	if err != nil {
 		return nil, err
 	}
 	who, err := c.whoAmI(ctx, u, authUser)
-	if err == nil && who.PRN == Anonymous && c.opt.AccessToken == "" {
+	if err == nil && who.PRN == anonymousAccount && c.opt.AccessToken == "" {
 		return c.relogin(ctx, u)
 	}
 	return who, err
 }
 
-// relogin replaces an anonymous token, which is not a login.
+// relogin replaces an anonymous token, which does not count as a login.
 func (c *Client) relogin(ctx context.Context, u *url.URL) (*Identity, error) {
 	c.mu.Lock()
 	s := c.origins[origin(u)]
@@ -91,8 +91,8 @@ func (c *Client) whoAmI(ctx context.Context, u *url.URL, mode authMode) (*Identi
 	return &Identity{textMember(doc, "nick"), textMember(doc, "prn"), textMember(doc, "type"), endpoint, doc}, nil
 }
 
-// WhoAmI asks every endpoint of which there is a token whose it is. Endpoints that
-// refuse are reported together, beside what the others said.
+// WhoAmI asks every endpoint that has a token for the token's identity. The error joins
+// those of the endpoints that refuse; the identities of the others are returned with it.
 func (c *Client) WhoAmI(ctx context.Context) ([]Identity, error) {
 	if c.tokens == nil {
 		return nil, nil
@@ -120,16 +120,16 @@ func (c *Client) WhoAmI(ctx context.Context) ([]Identity, error) {
 	return out, errors.Join(errs...)
 }
 
-// Account is what a registration asks for.
+// Account is the data of a registration.
 type Account struct {
 	Email    string `json:"email"`
 	Nick     string `json:"nick"` // 3 to 23 characters
 	Password string `json:"password"`
 }
 
-// Register makes an account. The Hub wants it finished in a browser, at the
-// returned URL, or, when that is empty, by the link that it sends by e-mail.
-// The base URL is the Hub of the options if it is empty.
+// Register creates an account. The user completes it in a browser, at the returned
+// URL or, when that is empty, at the link that the Hub sends by e-mail. An empty base
+// URL stands for the Hub of the options.
 func (c *Client) Register(ctx context.Context, base string, a Account) (finish string, err error) {
 	if n := len([]rune(a.Nick)); n < 3 || n > 23 || a.Email == "" || a.Password == "" {
 		return "", fault.New(fault.BadInput, "registering: a nick of 3 to 23 characters, an e-mail address and a password are needed")

@@ -14,43 +14,43 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// authMode says how far a call goes to be let in.
+// authMode selects the tokens that a call may use.
 type authMode int
 
 const (
-	authUser  authMode = iota // a user's token, asked for if need be
+	authUser  authMode = iota // a user's token, asked for if needed
 	authRead                  // an anonymous token will do
 	authKept                  // a kept or refreshed token, or nothing
 	authToken                 // call.token, whatever the answer
 )
 
-// Anonymous is the account that may read what is public.
-const Anonymous = "prn:pantahub.com:auth:/anon"
+// anonymousAccount may read what is public.
+const anonymousAccount = "prn:pantahub.com:auth:/anon"
 
 const anonymousScope = "devices.readonly objects.readonly trails.readonly"
 
-// maxPrompts is how often a user may mistype; maxRounds bounds a call that is
-// refused with every token.
+// maxPrompts bounds the password prompts of a login, maxRounds the attempts of a call
+// that is refused with every token.
 const (
 	maxPrompts = 3
 	maxRounds  = 8
 )
 
-// session is what is known about one endpoint and realm. Its lock is held while a
-// token is obtained, so that parallel calls lead to one login.
+// session is the login state of one endpoint and realm. Its lock is held while a token
+// is obtained, so that parallel calls cause one login.
 type session struct {
 	mu        sync.Mutex
 	challenge Challenge
 	token     string
-	rejected  map[string]bool // tokens that did not help
+	rejected  map[string]bool // tokens that were refused
 	refreshed map[string]bool // tokens that were refreshed, or could not be
 	anonymous string          // the token for reading, if one was asked for
 	tried     bool            // whether it was asked for
 	prompts   int
 }
 
-// authorised makes a call, and again with another token as long as it is refused
-// and there is another token.
+// authorised makes a call and repeats it with other tokens until it is accepted or no
+// token is left.
 func (c *Client) authorised(ctx context.Context, k *call) (*reply, error) {
 	if k.auth == authToken {
 		return c.repeat(ctx, k, k.token)
@@ -96,8 +96,8 @@ func (c *Client) tokenFor(u *url.URL) string {
 	return s.token
 }
 
-// sessionFor finds the session that a refusal speaks of; nil if it names none and
-// the origin had none before.
+// sessionFor returns the session that a refusal names; nil if it names none and the
+// origin had none before.
 func (c *Client) sessionFor(u *url.URL, r *reply) (s *session, challenged bool, err error) {
 	ch, ok := challengeOf(r.header)
 	if ok {
@@ -125,9 +125,9 @@ func (c *Client) join(u *url.URL, ch Challenge) *session {
 	return s
 }
 
-// checkTrust refuses hosts that ask for what is not theirs: otherwise any
-// repository could collect the tokens of the Hub. What the user configured as the
-// Hub and its repositories is trusted to belong together.
+// checkTrust rejects a host that asks for the token of an unrelated endpoint: otherwise
+// any repository could collect the tokens of the Hub. The Hub and the repository host
+// that the user configured are trusted to belong together.
 func (c *Client) checkTrust(u *url.URL, ch Challenge) error {
 	endpoint, err := ParseURL(ch.Endpoint)
 	if err != nil {
@@ -157,7 +157,7 @@ func (c *Client) nextToken(ctx context.Context, s *session, mode authMode, used 
 		s.rejected[used] = true
 	}
 	if s.token != used && s.token != "" && !s.rejected[s.token] {
-		return s.token, nil // another call got it meanwhile
+		return s.token, nil // another call obtained it meanwhile
 	}
 	for _, source := range []func(context.Context, *session, authMode, bool) (string, error){
 		c.keptToken, c.refreshedToken, c.anonymousToken, c.promptedToken,
@@ -181,8 +181,8 @@ func (c *Client) kept(s *session) (Token, error) {
 	return c.tokens.Get(s.challenge.Key())
 }
 
-// keptToken returns the token of auth.json, read anew: another command may have
-// refreshed it.
+// keptToken returns the token of auth.json. It reads the file again, because another
+// command may have refreshed the token.
 func (c *Client) keptToken(_ context.Context, s *session, _ authMode, _ bool) (string, error) {
 	t, err := c.kept(s)
 	if err != nil || s.rejected[t.Access] {
@@ -191,8 +191,8 @@ func (c *Client) keptToken(_ context.Context, s *session, _ authMode, _ bool) (s
 	return t.Access, nil
 }
 
-// refreshedToken exchanges a token that ran out. A refusal without a challenge
-// does not speak of the token's age.
+// refreshedToken refreshes an expired token. A refusal without a challenge does not
+// mean that the token has expired.
 func (c *Client) refreshedToken(ctx context.Context, s *session, _ authMode, challenged bool) (string, error) {
 	t, err := c.kept(s)
 	old := t.Refresh
@@ -224,7 +224,7 @@ func (c *Client) anonymousToken(ctx context.Context, s *session, mode authMode, 
 		return "", nil
 	}
 	s.tried = true
-	token, err := c.login(ctx, s.challenge.Endpoint, Credentials{Anonymous, Anonymous}, anonymousScope)
+	token, err := c.login(ctx, s.challenge.Endpoint, Credentials{anonymousAccount, anonymousAccount}, anonymousScope)
 	var refused *StatusError
 	if errors.As(err, &refused) && refused.Status < 500 {
 		return "", nil
@@ -260,7 +260,7 @@ func (c *Client) promptedToken(ctx context.Context, s *session, mode authMode, _
 	return "", nil
 }
 
-// keep stores a token. That this fails does not stand in the way of using it.
+// keep stores a token. A failure is only a warning: the token can be used all the same.
 func (c *Client) keep(ctx context.Context, s *session, token string) error {
 	if c.tokens == nil {
 		return nil
@@ -318,8 +318,8 @@ func (s *session) isAnonymous(token string) bool {
 	return token == s.anonymous || isAnonymous(token)
 }
 
-// isAnonymous reports whether a token (a JWT) is of the anonymous account. The token
-// is not verified: that is up to the Hub.
+// isAnonymous reports whether a token (a JWT) belongs to the anonymous account. It does
+// not verify the token: the Hub does.
 func isAnonymous(token string) bool {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -330,5 +330,5 @@ func isAnonymous(token string) bool {
 		return false
 	}
 	doc, err := canon.First(claims)
-	return err == nil && textMember(doc, "prn") == Anonymous
+	return err == nil && textMember(doc, "prn") == anonymousAccount
 }

@@ -55,7 +55,7 @@ func (h *authHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	prn := "prn:::accounts:/1"
 	if token == "ANON" {
-		prn = Anonymous
+		prn = anonymousAccount
 	}
 	fmt.Fprintf(w, `{"nick":%q,"prn":%q,"type":"USER"}`, token, prn)
 }
@@ -73,7 +73,7 @@ func (h *authHub) login(w http.ResponseWriter, r *http.Request, token string) {
 	doc, _ := canon.First(body)
 	name, pass := textMember(doc, "username"), textMember(doc, "password")
 	next, ok := h.passwords[name]
-	if !ok || name != Anonymous && pass != h.password {
+	if !ok || name != anonymousAccount && pass != h.password {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
@@ -127,7 +127,7 @@ func TestAuthentication(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newAuthHub(t)
-			h.passwords["alice"], h.passwords[Anonymous] = "USER", "ANON"
+			h.passwords["alice"], h.passwords[anonymousAccount] = "USER", "ANON"
 			if tc.setup != nil {
 				tc.setup(h)
 			}
@@ -234,7 +234,7 @@ func TestLoginReplacesAnonymous(t *testing.T) {
 }
 
 func TestAnonymousToken(t *testing.T) {
-	anonymous := "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"prn":"`+Anonymous+`"}`)) + ".x"
+	anonymous := "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"prn":"`+anonymousAccount+`"}`)) + ".x"
 	for token, want := range map[string]bool{anonymous: true, "a.b.c": false, "T": false} {
 		if isAnonymous(token) != want {
 			t.Errorf("%s is anonymous: %v", token, !want)

@@ -9,17 +9,17 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// Challenge is what a reply 401 asks for: a token of an authentication endpoint
-// for a realm.
+// Challenge is the demand of a reply 401: a token of an authentication endpoint for a
+// realm.
 type Challenge struct {
 	Realm    string
-	Endpoint string // base URL, "/login" below it gives tokens
+	Endpoint string // base URL; "/login" below it issues tokens
 }
 
 // Key returns the name of the challenge's token in auth.json.
 func (c Challenge) Key() string { return c.Endpoint + " realm=" + c.Realm }
 
-// maxChallenge bounds the header that is read.
+// maxChallenge bounds the length of the header.
 const maxChallenge = 8 << 10
 
 // parseChallenge reads one WWW-Authenticate header (RFC 9110, section 11.6.1) of
@@ -44,7 +44,7 @@ func parseChallenge(header string) (Challenge, error) {
 	return Challenge{Realm: params["realm"], Endpoint: strings.TrimRight(strings.TrimSpace(endpoint), "/")}, nil
 }
 
-// parseParams reads name=value and name="value", separated by commas and blanks.
+// parseParams reads name=value and name="value", separated by commas and white space.
 // Names are returned in lower case; the first of equal names counts.
 func parseParams(text string) (map[string]string, error) {
 	params := map[string]string{}
@@ -103,12 +103,12 @@ func challengeOf(h http.Header) (Challenge, bool) {
 	return Challenge{}, false
 }
 
-// origin is the part of a URL that a token belongs to.
+// origin returns the part of a URL that a token belongs to.
 func origin(u *url.URL) string { return u.Scheme + "://" + strings.ToLower(u.Host) }
 
 // related reports whether a token of an authentication endpoint may go to a host:
 // it is the endpoint's own host or has the same registrable domain, and an
-// endpoint with TLS does not hand its tokens to a host without.
+// endpoint with TLS does not give its tokens to a host without it.
 func related(target, endpoint *url.URL) bool {
 	if endpoint.Scheme == "https" && target.Scheme != "https" {
 		return false

@@ -20,7 +20,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Client speaks with remotes. It is safe for concurrent use.
+// Client is a client of remotes. It is safe for concurrent use.
 type Client struct {
 	opt    Options
 	web    *http.Client // calls with tokens
@@ -80,7 +80,7 @@ func newHTTP(opt Options, insecure bool) *http.Client {
 
 var errRedirect = errors.New("unusable redirect")
 
-// checkRedirect follows redirects as long as they keep the request what it is.
+// checkRedirect follows redirects that keep the method and do not drop TLS.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0]
 	switch {
@@ -106,7 +106,7 @@ type call struct {
 	ctype  string
 	auth   authMode
 	token  string // sent as it is with authToken
-	once   bool   // not to be repeated once it may have been heard
+	once   bool   // not to be repeated once it may have reached the remote
 }
 
 // reply is a complete answer.
@@ -114,20 +114,20 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
-	from   *url.URL // who answered, at the end of all redirects
+	from   *url.URL // the URL that answered, after all redirects
 }
 
-// Content types as all tools of the field send them.
+// Content types as all tools in use send them.
 const (
 	jsonType = "application/json; charset=utf-8"
 	textType = "text/plain; charset=utf-8"
 )
 
-// maxReply bounds an answer of the API; a state may have 16 MiB.
+// maxReply bounds a reply of the API; a state may have 16 MiB.
 const maxReply = 64 << 20
 
-// do makes a call with the token that it needs, repeats it as often as that may
-// help, and returns the reply if it has one of the wanted states.
+// do makes a call with the token that it needs, repeats it while that may help, and
+// returns the reply if its status is one of those wanted.
 func (c *Client) do(ctx context.Context, k *call, want ...int) (*reply, error) {
 	r, err := c.authorised(ctx, k)
 	if err != nil {
@@ -141,7 +141,7 @@ func (c *Client) do(ctx context.Context, k *call, want ...int) (*reply, error) {
 	return nil, statusError(k, r)
 }
 
-// repeat makes a call until it is answered for good.
+// repeat makes a call until the answer is final.
 func (c *Client) repeat(ctx context.Context, k *call, token string) (*reply, error) {
 	var r *reply
 	err := c.attempts(ctx, func() (time.Duration, error) {
@@ -170,8 +170,8 @@ var errRepeat = errors.New("temporary refusal")
 // stop, returned by an attempt, makes its error the last one.
 const stop = time.Duration(-1)
 
-// attempts calls try until it succeeds, its error is final or asks to stop, or
-// there were enough attempts. try returns the least time to wait before the next.
+// attempts calls try until it succeeds, its error is final or stop, or the number of
+// attempts is reached. try returns the least time to wait before the next attempt.
 func (c *Client) attempts(ctx context.Context, try func() (time.Duration, error)) error {
 	backoff := c.opt.Backoff
 	for n := 1; ; n++ {
@@ -196,8 +196,8 @@ func (c *Client) attempts(ctx context.Context, try func() (time.Duration, error)
 	}
 }
 
-// movedError is an error after which the next attempt begins further on; such
-// attempts are not counted, as there is an end to them.
+// movedError is an error after which the next attempt continues at a later offset. Such
+// attempts are not counted, because each makes progress.
 type movedError struct{ error }
 
 // Unwrap returns the error itself.
@@ -207,7 +207,7 @@ func gaveUp(err error, attempts int) error {
 	return fmt.Errorf("giving up after attempt %d: %w", attempts, err)
 }
 
-// jitter spreads clients that were interrupted at the same time.
+// jitter spreads the retries of clients that were interrupted at the same time.
 func jitter(d time.Duration) time.Duration {
 	return d*3/4 + rand.N(d/2+1)
 }
@@ -254,8 +254,8 @@ func (c *Client) once(ctx context.Context, k *call, token string) (*reply, error
 	return &reply{resp.StatusCode, resp.Header, body, resp.Request.URL}, nil
 }
 
-// send makes a request whose bodies, both of them, must keep moving. The reply's
-// body must be closed.
+// send makes a request and cancels it when its body or the reply's body stalls. The
+// caller closes the reply's body.
 func (c *Client) send(ctx context.Context, hc *http.Client, req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	g := &guard{timeout: c.opt.Timeout, cancel: cancel, ctx: ctx}
@@ -283,7 +283,7 @@ func (c *Client) send(ctx context.Context, hc *http.Client, req *http.Request) (
 	return resp, nil
 }
 
-// trace writes what was asked and answered.
+// trace writes a line about the request and the reply.
 func (c *Client) trace(req *http.Request, status int, took time.Duration, err error) {
 	if c.opt.Debug == nil {
 		return
@@ -298,14 +298,14 @@ func (c *Client) trace(req *http.Request, status int, took time.Duration, err er
 		req.Header.Get("Authorization") != "", req.ContentLength, result, took.Round(time.Millisecond))
 }
 
-// leastMove is how many bytes a connection has to move within the time-out. Less
-// is a remote that keeps its callers waiting.
+// leastMove is the number of bytes that a connection must move within the time-out; one
+// that moves fewer has stalled.
 const leastMove = 1 << 10
 
-// guard cancels a request that stands still, or nearly so.
+// guard cancels a request that has stalled or nearly so.
 type guard struct {
 	timeout time.Duration
-	moved   atomic.Int64 // bytes since the timer started anew
+	moved   atomic.Int64 // bytes since the timer was restarted
 	timer   *time.Timer
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -327,7 +327,7 @@ func (g *guard) end() {
 	g.cancel(context.Canceled)
 }
 
-// explain puts the reason in place of "context canceled".
+// explain replaces "context canceled" with the reason.
 func (g *guard) explain(err error) error {
 	if cause := context.Cause(g.ctx); errors.Is(cause, errStalled) {
 		return fmt.Errorf("%w for %s", errStalled, g.timeout)

@@ -61,7 +61,7 @@ func (c *Client) Devices(ctx context.Context) ([]Summary, error) {
 	return list, fault.Wrap(fault.Unreachable, err, "reading the list of devices")
 }
 
-// deviceAt returns a device's place and the query that says whose nick it is.
+// deviceAt returns a device's path and the query that names the nick's owner.
 // The name is a nick, an id, or owner/nick.
 func (c *Client) deviceAt(name string, below ...string) (*url.URL, error) {
 	owner, nick, foreign := strings.Cut(name, "/")
@@ -78,8 +78,8 @@ func (c *Client) deviceAt(name string, below ...string) (*url.URL, error) {
 	return u, err
 }
 
-// Device returns what the Hub knows of a device, named by its nick, its id, or
-// owner/nick for a public device of another.
+// Device returns the Hub's record of a device, named by its nick, its id, or owner/nick
+// for another user's public device.
 func (c *Client) Device(ctx context.Context, name string) (canon.Value, error) {
 	u, err := c.deviceAt(name)
 	if err != nil {
@@ -101,10 +101,10 @@ func (c *Client) document(ctx context.Context, k *call) (canon.Value, error) {
 	return doc, fault.Wrap(fault.Unreachable, err, "reading the answer of %s", shown(k.url))
 }
 
-// SetDevice changes fields of a device's metadata: those for the device
-// ("user-meta") for a user, those by the device ("device-meta") with a device's
-// token. A field without "=VALUE" is set to null. It returns which metadata it was
-// and the Hub's answer, the fields that changed.
+// SetDevice changes fields of a device's metadata: with a user's token what the user
+// sets for the device ("user-meta"), with a device's token what the device reports
+// ("device-meta"). A field without "=VALUE" is set to null. It returns the kind of
+// metadata and the Hub's answer, the changed fields.
 func (c *Client) SetDevice(ctx context.Context, name string, fields []string) (kind string, doc canon.Value, err error) {
 	patch, err := metaPatch(fields)
 	if err != nil {
@@ -152,10 +152,10 @@ func metaPatch(fields []string) (canon.Value, error) {
 	return canon.Obj(members...), nil
 }
 
-// CreateDevice makes a device with a nick (empty lets the Hub choose one) whose
-// factory state is the given one, and returns the Hub's record of it. The record
-// holds the device's secret. When the state cannot be set, the record is returned
-// beside the error: the device exists.
+// CreateDevice creates a device with a nick (empty lets the Hub choose one) and a
+// factory state, and returns the Hub's record of it. The record holds the device's
+// secret. When the state cannot be set, the record is returned with the error, because
+// the device exists.
 func (c *Client) CreateDevice(ctx context.Context, nick string, st *state.State, store *objects.Store) (canon.Value, error) {
 	endpoint, err := c.api("objects")
 	if err != nil {
@@ -186,7 +186,7 @@ func (c *Client) newDevice(ctx context.Context, nick string) (canon.Value, error
 	return c.document(ctx, &call{method: http.MethodPost, url: announceURL(u), body: body.Encode(), ctype: jsonType, once: true})
 }
 
-// firstState begins the trail of a new device, which only the device itself may.
+// firstState creates the trail of a new device, which only the device itself may do.
 func (c *Client) firstState(ctx context.Context, record canon.Value, st *state.State) error {
 	status, err := c.StatusURL("")
 	if err != nil {
@@ -206,8 +206,8 @@ func (c *Client) firstState(ctx context.Context, record canon.Value, st *state.S
 	return err
 }
 
-// Claim makes an unowned device the user's. The device is named by its URL, its
-// nick or its id; the challenge is what it shows (manual: Claim a Device).
+// Claim makes the user the owner of an unowned device. The device is named by its URL,
+// nick or id; the challenge is what the device shows (manual: Claim a Device).
 func (c *Client) Claim(ctx context.Context, device, challenge string) (canon.Value, error) {
 	u, err := c.claimURL(device)
 	if err != nil {

@@ -17,26 +17,26 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Fetched is what Get brought.
+// Fetched is the result of Get.
 type Fetched struct {
 	Info  *Info
-	State *state.State // the whole state of the remote, nothing selected yet
+	State *state.State // the whole state of the remote, whatever the fragment selects
 	// Objects counts the objects that were downloaded.
 	Objects int
 }
 
-// GetOptions say which objects [Client.Get] fetches.
+// GetOptions control which objects [Client.Get] fetches.
 type GetOptions struct {
-	// Merge fetches the objects of parts that the fragment drops, too: a merge
+	// Merge also fetches the objects of parts that the fragment drops, because a merge
 	// drops them from the local state only.
 	Merge bool
-	// Trust takes the objects of the store for undamaged without reading them.
+	// Trust assumes that the objects of the store are undamaged, without reading them.
 	Trust bool
 }
 
-// Get reads a remote's state and fetches the objects of the parts that the
-// reference selects into the store, as far as they are missing or damaged there.
-// Objects that arrived are kept when others fail.
+// Get reads a remote's state and fetches those objects of the parts that the reference
+// selects which are missing or damaged in the store. Objects that arrived are kept when
+// others fail.
 func (c *Client) Get(ctx context.Context, ref Reference, store *objects.Store, opt GetOptions) (*Fetched, error) {
 	info, err := c.RemoteInfo(ctx, ref)
 	if err != nil {
@@ -61,8 +61,8 @@ func wanted(st *state.State, f state.Fragment, merge bool) []state.Object {
 	return st.Objects()
 }
 
-// Fetch brings objects of a repository into the store and returns how many were
-// downloaded. With trust those in the store are not read to find damage.
+// Fetch downloads objects of a repository that the store lacks and returns their number.
+// Unless trust is set it reads the objects of the store to find damaged ones.
 func (c *Client) Fetch(ctx context.Context, info *Info, list []state.Object, store *objects.Store, trust bool) (int, error) {
 	missing, err := c.missing(ctx, unique(list), store, trust)
 	if err != nil {
@@ -105,7 +105,7 @@ func count(list []bool) int {
 	return n
 }
 
-// unique returns each object once, under the first of its paths.
+// unique returns each object once, with the first of its paths.
 func unique(list []state.Object) []state.Object {
 	seen := map[string]bool{}
 	var out []state.Object
@@ -144,9 +144,9 @@ func (c *Client) missing(ctx context.Context, list []state.Object, store *object
 	return out, err
 }
 
-// parallel calls work for 0 to n-1, at most limit at a time. The first call is
-// over before the others begin, so that they find whatever login it led to. The
-// first error ends all.
+// parallel calls work for 0 to n-1, at most limit at a time. The first call ends before
+// the others begin, so that they share the login that it caused. The first error ends
+// all.
 func parallel(ctx context.Context, limit, n int, work func(context.Context, int) error) error {
 	if n == 0 {
 		return nil
@@ -217,7 +217,7 @@ func (f *fetch) status() Status {
 	return OK
 }
 
-// attempt moves what is missing, verifies all of it and gives it its name.
+// attempt downloads the missing bytes, verifies the object and gives it its name.
 func (f *fetch) attempt(ctx context.Context) (time.Duration, error) {
 	if f.rec == nil {
 		rec, err := f.c.record(ctx, f.info, f.object.Sum, f.object.Path)
@@ -246,8 +246,8 @@ func (f *fetch) attempt(ctx context.Context) (time.Duration, error) {
 	return stop, f.part.commit()
 }
 
-// mismatch begins anew after wrong content: what was resumed may be to blame, and
-// a second look costs little; then it is the remote.
+// mismatch restarts the download after wrong content, because the resumed part may be
+// the cause. The second time the remote is at fault.
 func (f *fetch) mismatch(fresh bool) (time.Duration, error) {
 	err := fmt.Errorf("%w: got %s", objects.ErrMismatch, f.part.sum())
 	if e := f.restart(); e != nil {
@@ -262,7 +262,7 @@ func (f *fetch) mismatch(fresh bool) (time.Duration, error) {
 	return 0, err
 }
 
-// limit returns how many bytes the object has, at most.
+// limit returns the maximum size of the object in bytes.
 func (f *fetch) limit() int64 {
 	if f.rec.size < 0 {
 		return f.c.opt.MaxObject
@@ -307,7 +307,7 @@ func (f *fetch) stream(ctx context.Context) (time.Duration, error) {
 	return stop, nil
 }
 
-// accept makes what is there fit what the reply goes on with.
+// accept adjusts the partial file to the range that the reply holds.
 func (f *fetch) accept(resp *http.Response) (time.Duration, error) {
 	f.ranged = resp.StatusCode == http.StatusPartialContent || resp.Header.Get("Accept-Ranges") == "bytes"
 	switch resp.StatusCode {
@@ -326,7 +326,7 @@ func (f *fetch) accept(resp *http.Response) (time.Duration, error) {
 	}
 	err := error(&StatusError{Method: http.MethodGet, URL: shown(f.rec.get), Status: resp.StatusCode})
 	if resp.StatusCode == http.StatusForbidden {
-		f.rec = nil // the signature ran out
+		f.rec = nil // the signature has expired
 		return 0, err
 	}
 	if retryStatus(resp.StatusCode) {
@@ -346,7 +346,7 @@ func begins(header string) int64 {
 	return n
 }
 
-// copyBuffer is what one transfer keeps in memory.
+// copyBuffer is the buffer size of one transfer, in bytes.
 const copyBuffer = 128 << 10
 
 // copy appends a reply's body up to the object's size.

@@ -17,36 +17,34 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// Exit codes of the commands that use remotes (manual: pvr): the one that stands
-// for a failed transfer depends on the command.
+// Exit codes of the commands that use remotes (manual: pvr): the code of a failed
+// transfer depends on the command.
 const (
 	ExitTransfer = 3 // get, merge, post, remoteinfo, stepinfo, fastcopy
 	ExitHub      = 4 // put, putobjects, claim, login, register, whoami, device
-	ExitDeploy   = 6 // deploy
-	ExitClone    = 7 // clone
 )
 
-// ErrAuth is wrapped by the errors for calls that need a login which nothing gave.
+// ErrAuth is wrapped by the errors for calls that need a login when there is none.
 var ErrAuth = errors.New("not logged in; run 'pvr login', or pass --access-token or PVR_ACCESSTOKEN")
 
 // ErrUntrusted is wrapped by the error for a host that asks for the token of an
-// endpoint with which it has nothing to do.
+// unrelated endpoint.
 var ErrUntrusted = errors.New("the token of this authentication endpoint does not belong to this host")
 
-// ErrNoToken is wrapped by the error for a login that is answered without a
-// token, which a Hub does for a few of the device secrets that it makes.
+// ErrNoToken is wrapped by the error for a login that is answered without a token,
+// which happens for a few of the device secrets that a Hub generates.
 var ErrNoToken = errors.New("the login was answered without a token; for a device, register it anew")
 
-// errStalled ends a connection that moves next to nothing.
+// errStalled ends a connection that hardly moves any data.
 var errStalled = errors.New("the remote sends nothing more")
 
-// StatusError is a reply that refuses.
+// StatusError is a reply that refuses the request.
 type StatusError struct {
 	Method   string
 	URL      string // without query and secrets
 	Status   int
-	Incident string // number under which a Hub logs the reason
-	Message  string // the remote's own words, if any
+	Incident string // number of the Hub's log entry about the reason
+	Message  string // the remote's message, if any
 }
 
 // Error implements error.
@@ -61,7 +59,7 @@ func (e *StatusError) Error() string {
 	return text
 }
 
-// NotReadyError is a remote's request to come back later (503 with Retry-After).
+// NotReadyError is a remote's request to try again later (503 with Retry-After).
 type NotReadyError struct{ After time.Duration }
 
 // Error implements error.
@@ -69,8 +67,8 @@ func (e *NotReadyError) Error() string {
 	return fmt.Sprintf("Endpoint reported %q; retry in: %d seconds", "Not ready", int(e.After.Seconds()))
 }
 
-// statusError reads what little the body of a refusal says. Bodies come in five
-// shapes and may be two documents glued together.
+// statusError reads the body of a refusal. Bodies have five forms and may consist of
+// two concatenated documents.
 func statusError(c *call, r *reply) error {
 	e := &StatusError{Method: c.method, URL: shown(c.url), Status: r.status}
 	if doc, err := canon.First(r.body); err == nil {
@@ -98,7 +96,7 @@ func textMember(v canon.Value, name string) string {
 	return firstLine(text)
 }
 
-// firstLine keeps a foreign text from filling or steering a terminal.
+// firstLine shortens a foreign text, so that it cannot fill or control a terminal.
 func firstLine(text string) string {
 	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
 	text = strings.Map(func(r rune) rune {
@@ -120,7 +118,7 @@ func kindOf(status int) fault.Kind {
 	return fault.BadInput
 }
 
-// retryStatus reports whether the same request may be answered better later.
+// retryStatus reports whether the same request may succeed later.
 func retryStatus(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
@@ -130,7 +128,7 @@ func retryStatus(status int) bool {
 	return false
 }
 
-// final reports whether a transport error will be the same next time.
+// final reports whether a transport error will occur again on the next attempt.
 func final(err error) bool {
 	var (
 		cert    *tls.CertificateVerificationError
@@ -147,8 +145,8 @@ func final(err error) bool {
 	return errors.As(err, &dns) && dns.IsNotFound
 }
 
-// shown returns a URL as messages may show it: without query and name, and
-// without the long path elements that are tokens.
+// shown returns a URL for messages: without query and user name, and without the long
+// path elements that are tokens.
 func shown(u *url.URL) string {
 	elems := strings.Split("/"+strings.TrimPrefix(u.EscapedPath(), "/"), "/")
 	for i, e := range elems {

@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Info is a repository's description of itself, .pvrremote.
+// Info is a repository's description, .pvrremote.
 type Info struct {
 	StateURL   *url.URL // "json-get-url"
 	ObjectsURL *url.URL // "objects-endpoint", without a slash at the end
@@ -53,9 +53,9 @@ func (c *Client) getDocument(ctx context.Context, u *url.URL) (canon.Value, *url
 	return doc, u, fault.Wrap(fault.Unreachable, err, "reading the answer of %s", shown(u))
 }
 
-// checkLanding refuses a redirect to a foreign host while there is an access token:
-// it goes with every call to the URLs that a description names, and the user trusted
-// another host with it.
+// checkLanding rejects a redirect to another host while there is an access token: it is
+// sent with every call to the URLs that a description names, and the user gave it to
+// the original host only.
 func (c *Client) checkLanding(u, from *url.URL) error {
 	if c.opt.AccessToken == "" || related(from, u) || c.configured(u) && c.configured(from) {
 		return nil
@@ -112,7 +112,7 @@ func parent(u *url.URL) *url.URL {
 	return &up
 }
 
-// State reads the state of a repository, byte-exact as far as numbers go.
+// State reads the state of a repository; numbers keep all their digits.
 func (c *Client) State(ctx context.Context, info *Info) (*state.State, error) {
 	st, err := c.readState(ctx, info.StateURL)
 	return st, c.result(Event{Phase: PhaseState, Name: info.StateURL.String()}, err)
@@ -133,7 +133,7 @@ func (c *Client) readState(ctx context.Context, u *url.URL) (*state.State, error
 	return st, nil
 }
 
-// isRefusal tells an error report that comes with status 200 from a state.
+// isRefusal reports whether a reply with status 200 is an error report and not a state.
 func isRefusal(st *state.State) bool {
 	for _, name := range []string{"error", "Error"} {
 		if v, ok := st.Value(name); ok && v.Kind() == canon.String {
@@ -157,11 +157,11 @@ func (c *Client) StepInfo(ctx context.Context, ref Reference) (canon.Value, erro
 	return doc, nil
 }
 
-// objectURL returns the place of an object's record.
+// objectURL returns the URL of an object's record.
 func (i *Info) objectURL(sum string) *url.URL { return i.ObjectsURL.JoinPath(sum) }
 
-// announceURL returns where objects are announced: with a slash, as a POST that is
-// redirected would turn into a GET.
+// announceURL returns the URL where objects are announced. It ends in a slash, because a
+// redirected POST would turn into a GET.
 func announceURL(endpoint *url.URL) *url.URL {
 	u := *endpoint
 	u.Path = strings.TrimRight(u.Path, "/") + "/"

@@ -35,7 +35,7 @@ type LogEntry struct {
 // commas.
 type LogFilter struct {
 	Devices, Revisions, Sources, Levels, Platforms string
-	// From and To bound the time at which the Hub got an entry.
+	// From and To bound the time at which the Hub received an entry.
 	From, To time.Time
 }
 
@@ -47,7 +47,7 @@ func ParseLogSelector(text string) LogFilter {
 	return LogFilter{Devices: devices, Sources: sources, Levels: levels, Platforms: platforms}
 }
 
-// logTimes are the forms of a time, those without zone in local time.
+// logTimes are the formats of a time; those without a zone are in local time.
 var logTimes = []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02"}
 
 // duration is an ISO 8601 duration; years and months are not split into days.
@@ -75,7 +75,7 @@ func ParseLogTime(text string, now time.Time) (time.Time, error) {
 
 var rawID = regexp.MustCompile(`^[0-9a-f]{24}$`)
 
-// query returns the filter as the Hub reads it. Ids are completed to names.
+// query returns the filter as a query of the Hub. Ids are completed to names.
 func (f LogFilter) query() url.Values {
 	q := url.Values{"cursor": {"true"}, "page": {"3000"}, "sort": {"time-created"}}
 	devices := strings.Split(f.Devices, ",")
@@ -107,9 +107,9 @@ type logPage struct {
 	Entries []LogEntry `json:"entries"`
 }
 
-// Logs gives log entries to show, oldest first, until it fails or there are no
-// more. With an interval above 0 it then asks again and again for newer ones, and
-// ends with the context, or when the filter's To is over.
+// Logs passes log entries to show, oldest first, until show fails or there are no more.
+// With an interval above 0 it then polls for newer ones until the context ends or the
+// filter's To has passed.
 func (c *Client) Logs(ctx context.Context, f LogFilter, interval time.Duration, show func(LogEntry) error) error {
 	seen := map[string]time.Time{}
 	for {
@@ -125,9 +125,9 @@ func (c *Client) Logs(ctx context.Context, f LogFilter, interval time.Duration, 
 	}
 }
 
-// logRound reads all pages that there are now and moves the filter's start to the
-// newest entry. Times are asked for in whole seconds, so that entries of the last
-// one come again: they are told by their ids.
+// logRound reads all current pages and moves the filter's start to the newest entry.
+// The query has whole seconds, so that entries of the last second come again; they are
+// recognised by their ids.
 func (c *Client) logRound(ctx context.Context, f *LogFilter, seen map[string]time.Time, show func(LogEntry) error) error {
 	u, err := c.api("logs")
 	if err != nil {
@@ -183,7 +183,7 @@ func showNew(e LogEntry, f *LogFilter, seen map[string]time.Time, show func(LogE
 	return show(e)
 }
 
-// forget drops the ids that cannot come again.
+// forget removes the ids that cannot come again.
 func forget(seen map[string]time.Time, from time.Time) {
 	for id, at := range seen {
 		if at.Before(from.Truncate(time.Second)) {

@@ -13,16 +13,15 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Options say how a [Client] works. The zero value speaks with the public Hub and
-// keeps no tokens.
+// Options configure a [Client]. The zero value uses the public Hub and keeps no tokens.
 type Options struct {
 	// BaseURL is the Hub's API; empty for https://api.pantahub.com.
 	BaseURL string
 	// RepoBaseURL is where nick/device names are looked up; empty for
 	// https://pvr.pantahub.com.
 	RepoBaseURL string
-	// ConfigDir is the directory of auth.json; with an empty one tokens are
-	// forgotten at the end.
+	// ConfigDir is the directory of auth.json; when it is empty, tokens are not
+	// saved.
 	ConfigDir string
 	// AccessToken is sent with every call, and nothing else is tried.
 	AccessToken string
@@ -32,7 +31,7 @@ type Options struct {
 	// Insecure leaves the certificates of API calls unverified. Signed URLs
 	// are verified all the same.
 	Insecure bool
-	// RootCAs are the certificate authorities to believe; nil for the system's.
+	// RootCAs are the trusted certificate authorities; nil for the system's.
 	RootCAs *x509.CertPool
 	// UserAgent is sent with API calls; empty for "pvr". The Hub refuses calls
 	// without one.
@@ -42,12 +41,12 @@ type Options struct {
 	// be asked. It is called at most three times, and never concurrently for
 	// one endpoint.
 	Credentials func(context.Context, Challenge) (Credentials, error)
-	// Progress is told what happens. It is called from one goroutine at a time
-	// and delays the work while it runs.
+	// Progress is called with each event, by one goroutine at a time. The work
+	// waits while it runs.
 	Progress func(Event)
-	// Warn is told what went wrong without making the work fail.
+	// Warn is called with errors that do not make the work fail.
 	Warn func(error)
-	// Debug gets one line for each request and reply, without secrets.
+	// Debug is written one line for each request and reply, without secrets.
 	Debug io.Writer
 
 	// Downloads and Uploads bound the parallel transfers; 0 for 4 and 5.
@@ -96,7 +95,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// check validates what the user may have set wrong.
+// check validates the settings that come from the user.
 func (o *Options) check() error {
 	var errs []error
 	for name, text := range map[string]string{"base URL": o.BaseURL, "repository base URL": o.RepoBaseURL} {

@@ -18,23 +18,23 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// partial is an object that is not complete yet: the file ".SUM.part" in the
-// store, a name that no object has. It stays when a transfer breaks off. Its lock
-// keeps two processes from writing to one file.
+// partial is an incomplete object: the file ".SUM.part" in the store, a name that no
+// object has. It stays when a transfer is interrupted. Its lock keeps two processes
+// from writing to the same file.
 type partial struct {
 	file *os.File
 	lock *filelock.Lock // of file; nil when the file is this process's own
 	dst  string
 	hash hash.Hash
 	size int64
-	keep bool // under its name for another run
+	keep bool // the file stays for another run
 }
 
-// partialName returns where an object grows.
+// partialName returns the path of an object's partial file.
 func partialName(dir, sum string) string { return filepath.Join(dir, "."+sum+".part") }
 
-// openPartial continues an object, or begins it. When another process is at it,
-// this one works on a file of its own that it does not keep.
+// openPartial opens an object's partial file or creates it. When another process holds
+// it, this one uses a file of its own that it does not keep.
 func openPartial(store *objects.Store, sum string) (*partial, error) {
 	dst, err := store.Path(sum)
 	if err != nil {
@@ -62,7 +62,7 @@ func lockPartial(path string) (*filelock.Lock, error) {
 	return filelock.Try(path, filelock.Options{Create: objects.Perm})
 }
 
-// load hashes what an earlier run left.
+// load hashes the bytes that an earlier run left.
 func (p *partial) load() error {
 	n, err := io.Copy(p.hash, p.file)
 	p.size = n
@@ -83,13 +83,13 @@ func (p *partial) Write(data []byte) (int, error) {
 	return n, nil
 }
 
-// writeError is an error of this machine, not of the connection.
+// writeError is a local error that the connection did not cause.
 type writeError struct{ error }
 
 // Unwrap returns the error itself.
 func (e *writeError) Unwrap() error { return e.error }
 
-// reset begins anew.
+// reset discards the content.
 func (p *partial) reset() error {
 	p.hash.Reset()
 	p.size = 0
@@ -113,8 +113,7 @@ func (p *partial) commit() error {
 	return nil
 }
 
-// close ends the work on the file; it stays for another run if it may and holds
-// anything.
+// close closes the file and removes it unless it is to be kept and not empty.
 func (p *partial) close() {
 	if !p.keep || p.size == 0 && p.lock != nil && p.lock.Named() {
 		_ = os.Remove(p.file.Name())
@@ -126,8 +125,8 @@ func (p *partial) close() {
 	_ = p.file.Close()
 }
 
-// SweepPartials removes unfinished objects that nobody went on with for a time.
-// Those that a process works on stay.
+// SweepPartials removes partial files that have not changed for the given time and that
+// no process is using.
 func SweepPartials(store *objects.Store, age time.Duration) error {
 	found, err := filepath.Glob(filepath.Join(store.Dir(), ".*.part"))
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // NextRevision lets the remote number a revision.
 const NextRevision = -1
 
-// PostOptions say what goes with a state.
+// PostOptions are sent along with a state.
 type PostOptions struct {
 	// Message is the revision's commit message; empty for none.
 	Message string
@@ -26,7 +26,7 @@ type PostOptions struct {
 	Revision int
 	// Envelope is a JSON object whose members are sent along; empty for none.
 	Envelope string
-	// Force sends objects that the remote already has, too.
+	// Force also sends objects that the remote already has.
 	Force bool
 }
 
@@ -39,7 +39,7 @@ type Posted struct {
 	Doc      canon.Value
 }
 
-// String says in one line what was posted.
+// String describes what was posted in one line.
 func (p *Posted) String() string {
 	return fmt.Sprintf("Successfully posted Revision %s (%.8s) to device id %s", p.Revision, p.StateSum, p.Trail)
 }
@@ -71,7 +71,7 @@ func (c *Client) Put(ctx context.Context, ref Reference, st *state.State, store 
 	return c.result(Event{Phase: PhasePost, Name: ref.String()}, err)
 }
 
-// sync brings a remote the objects of a state that its own does not name.
+// sync sends a remote the objects of a state that the remote's state does not name.
 func (c *Client) sync(ctx context.Context, ref Reference, st *state.State, store *objects.Store, force bool) (*Info, error) {
 	info, err := c.RemoteInfo(ctx, ref)
 	if err != nil {
@@ -118,7 +118,7 @@ func (c *Client) postState(ctx context.Context, info *Info, st *state.State, opt
 		r, err = c.do(ctx, k, http.StatusOK)
 		var refused *StatusError
 		if errors.As(err, &refused) && refused.Status == http.StatusInternalServerError && opt.Revision == NextRevision {
-			return 0, err // somebody else posted at the same time and got the number
+			return 0, err // a concurrent post took the number
 		}
 		return stop, err
 	})
@@ -129,7 +129,7 @@ func (c *Client) postState(ctx context.Context, info *Info, st *state.State, opt
 	return posted, fault.Wrap(fault.Unreachable, err, "reading the receipt of %s", shown(info.PostURL))
 }
 
-// envelope reads the members that go along with a state.
+// envelope reads the members that are sent along with a state.
 func envelope(text string) ([]canon.Member, error) {
 	if text == "" {
 		return nil, nil

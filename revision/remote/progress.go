@@ -5,34 +5,34 @@ import (
 	"time"
 )
 
-// Phase says what an [Event] tells of.
+// Phase is the phase of a transfer that an [Event] belongs to.
 type Phase string
 
-// The phases of a transfer, in the order in which they come.
+// The phases of a transfer, in order.
 const (
 	PhaseInfo     Phase = "info"     // the descriptor of the repository
 	PhaseState    Phase = "state"    // the state of the repository
-	PhaseObject   Phase = "object"   // where an object's content is
+	PhaseObject   Phase = "object"   // the location of an object's content
 	PhaseAnnounce Phase = "announce" // an object that may be new to the remote
 	PhaseDownload Phase = "download"
 	PhaseUpload   Phase = "upload"
 	PhasePost     Phase = "post" // the state
 )
 
-// Status is how an [Event]'s matter ended.
+// Status is the result of the operation that an [Event] reports.
 type Status string
 
-// The results, as they are shown; the empty one is "still at it".
+// The results, as they are shown; Running is empty.
 const (
 	Running     Status = ""
 	OK          Status = "OK"
 	OKDuplicate Status = "OK - Dupe" // announced before under another path
-	OKCached    Status = "OK cache"  // is there, needs no transfer
+	OKCached    Status = "OK cache"  // already present, needs no transfer
 	Linked      Status = "LK"        // of another owner, needs no upload
 	Failed      Status = "ERROR"
 )
 
-// Event tells how a transfer goes. Sizes are in bytes.
+// Event reports the progress of a transfer. Sizes are in bytes.
 type Event struct {
 	Phase  Phase
 	Status Status
@@ -42,11 +42,11 @@ type Event struct {
 	Err    error // of Failed
 
 	Done, Total       int64 // of this object
-	AllDone, AllTotal int64 // of all objects of this phase, what is resumed counted as done
+	AllDone, AllTotal int64 // of all objects of this phase; resumed bytes count as done
 	Rate              float64
 }
 
-// Remaining estimates how long the phase will take; false if there is no telling.
+// Remaining estimates how long the phase will take; false when it is unknown.
 func (e Event) Remaining() (time.Duration, bool) {
 	if e.Rate <= 0 || e.AllTotal < e.AllDone {
 		return 0, false
@@ -54,14 +54,14 @@ func (e Event) Remaining() (time.Duration, bool) {
 	return time.Duration(float64(e.AllTotal-e.AllDone) / e.Rate * float64(time.Second)), true
 }
 
-// tell passes an event on, one at a time.
+// tell passes on an event, one at a time.
 func (c *Client) tell(e Event) {
 	c.progressMu.Lock()
 	defer c.progressMu.Unlock()
 	c.opt.Progress(e)
 }
 
-// result tells how something ended and returns its error.
+// result reports the end of an operation and returns its error.
 func (c *Client) result(e Event, err error) error {
 	e.Status = OK
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *Client) result(e Event, err error) error {
 	return err
 }
 
-// meter counts what the objects of one phase move together.
+// meter counts the bytes that all objects of one phase move.
 type meter struct {
 	c     *Client
 	phase Phase
@@ -91,7 +91,7 @@ func (c *Client) meter(phase Phase, total int64) *meter {
 	return &meter{c: c, phase: phase, total: total, start: time.Now()}
 }
 
-// bar counts one object.
+// bar counts the bytes of one object.
 type bar struct {
 	m    *meter
 	e    Event
@@ -103,8 +103,8 @@ func (m *meter) bar(path, name, sum string, size int64) *bar {
 	return &bar{m: m, e: Event{Phase: m.phase, Path: path, Name: name, Sum: sum, Total: size}}
 }
 
-// set says how much is there without having been moved now, when a transfer
-// begins or is resumed. It returns the number of the attempt that begins with it.
+// set records the bytes that are present without a transfer, when an attempt begins or
+// resumes. It returns the number of that attempt.
 func (b *bar) set(done int64) (try int) {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
@@ -114,8 +114,8 @@ func (b *bar) set(done int64) (try int) {
 	return b.try
 }
 
-// moved counts bytes as they pass. Those of an attempt that was given up, which
-// the transport may still be reading, do not count.
+// moved counts transferred bytes. Those of an abandoned attempt, which the transport may
+// still be reading, do not count.
 func (b *bar) moved(try, n int) {
 	e, due := b.count(try, int64(n))
 	if due {
@@ -150,7 +150,7 @@ func (m *meter) event(b *bar, now time.Time) Event {
 	return e
 }
 
-// end tells how the object's transfer ended.
+// end reports how the object's transfer ended.
 func (b *bar) end(status Status, err error) {
 	b.m.mu.Lock()
 	e := b.m.event(b, time.Now())

@@ -11,16 +11,16 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// record is what a remote says of an object.
+// record is a remote's record of an object.
 type record struct {
 	name string
-	size int64 // -1 when it is not told
+	size int64 // -1 when unknown
 	get  *url.URL
 	put  *url.URL
 	link bool // the content belongs to another owner
 }
 
-// objectType is the header that tells an object from a link to one.
+// objectType is the header that distinguishes an object from a link to one.
 const objectType = "Pantahub-Object-Type"
 
 // readRecord reads a record of an object that is expected to be sum.
@@ -44,7 +44,7 @@ func readRecord(r *reply, sum string, base *url.URL) (*record, error) {
 	return rec, nil
 }
 
-// recordSize reads "sizeint", or "size", which is a text.
+// recordSize reads "sizeint", or "size", which is a string.
 func recordSize(doc canon.Value) int64 {
 	v, _ := doc.Get("sizeint")
 	if text, ok := v.Number(); ok {
@@ -63,8 +63,8 @@ func recordSize(doc canon.Value) int64 {
 	return -1
 }
 
-// signedURL reads a URL that is used exactly as it stands: its query or path is
-// the signature. It is nil when the record has none.
+// signedURL reads a URL that must be used unchanged, because its query or path is the
+// signature. It returns nil when the record has none.
 func signedURL(doc canon.Value, name string, base *url.URL) (*url.URL, error) {
 	v, _ := doc.Get(name)
 	text, _ := v.Text()
@@ -83,7 +83,7 @@ func signedURL(doc canon.Value, name string, base *url.URL) (*url.URL, error) {
 	return u, nil
 }
 
-// record asks where an object's content is.
+// record asks for the location of an object's content.
 func (c *Client) record(ctx context.Context, info *Info, sum, path string) (*record, error) {
 	k := &call{method: http.MethodGet, url: info.objectURL(sum), auth: authRead}
 	r, err := c.do(ctx, k, http.StatusOK)

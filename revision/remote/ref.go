@@ -15,7 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Addresses that stand where the user names none.
+// Default addresses.
 const (
 	defaultBaseURL     = "https://api.pantahub.com"
 	defaultRepoBaseURL = "https://pvr.pantahub.com"
@@ -27,7 +27,7 @@ const (
 	devicePath = "/cgi-bin/pvr"
 )
 
-// Reference is a repository as the user names it, with the parts that he wants.
+// Reference is a repository as the user names it, with the selected parts.
 type Reference struct {
 	// Path is a local repository: a directory that holds a file json, or an
 	// archive. Empty for a remote.
@@ -60,8 +60,8 @@ func parseReference(text, repoBase string) (Reference, error) {
 	return ref, nil
 }
 
-// unescape resolves percent encoding; a text that has none, or a broken one, is
-// meant as it stands.
+// unescape decodes percent encoding; a text without it, or with a malformed one, is
+// returned unchanged.
 func unescape(text string) string {
 	if plain, err := url.PathUnescape(text); err == nil {
 		return plain
@@ -98,8 +98,8 @@ func deviceURL(name string) (*url.URL, bool) {
 }
 
 // ParseURL reads an absolute http or https URL; a fragment and slashes at the end
-// are cut off. A password in a URL is refused, as it would end in configuration
-// files and logs.
+// are cut off. A password in a URL is rejected, because it would end up in
+// configuration files and logs.
 func ParseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -123,7 +123,7 @@ func ParseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// bareURLError leaves out the URL that the message would repeat.
+// bareURLError removes the URL that the message would repeat.
 func bareURLError(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
@@ -131,8 +131,8 @@ func bareURLError(err error) error {
 	return err
 }
 
-// isLocal reports whether a name is a repository of this machine. A checkout is
-// none: its repository is the directory .pvr in it.
+// isLocal reports whether a name is a local repository. A checkout is not one: its
+// repository is the directory .pvr in it.
 func isLocal(name string) bool {
 	info, err := os.Stat(name)
 	if err != nil {

@@ -16,15 +16,15 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
-// Token is what auth.json keeps for one endpoint and realm.
+// Token is an entry of auth.json, for one endpoint and realm.
 type Token struct {
 	Name    string `json:"Name"`
 	Access  string `json:"access-token"`
 	Refresh string `json:"refresh-token"`
 }
 
-// tokenStore is the file auth.json of a configuration directory. Commands that run at
-// the same time share it: every change reads the file anew under a lock.
+// tokenStore is the file auth.json of a configuration directory. Concurrent commands
+// share it: every change reads the file again under a lock.
 type tokenStore struct{ dir string }
 
 // newTokens returns the tokens of a configuration directory, which need not exist.
@@ -41,8 +41,8 @@ type tokenFile struct {
 // maxTokens bounds the file that is read, in bytes.
 const maxTokens = 8 << 20
 
-// Load reads all tokens by their keys, see [Challenge.Key]. A file that does not
-// exist holds none.
+// Load reads all tokens by their keys, see [Challenge.Key]. A missing file counts as
+// empty.
 func (t *tokenStore) Load() (map[string]Token, error) {
 	doc, err := t.read()
 	if err != nil {
@@ -91,13 +91,13 @@ func (t *tokenStore) Keys() ([]string, error) {
 	return keys, nil
 }
 
-// Get returns one token, empty if there is none.
+// Get returns one token, or the zero Token when there is none.
 func (t *tokenStore) Get(key string) (Token, error) {
 	all, err := t.Load()
 	return all[key], err
 }
 
-// Put keeps a token for later commands, as access and as refresh token.
+// Put saves a token for later commands, as access and as refresh token.
 func (t *tokenStore) Put(ctx context.Context, key, token string) error {
 	return t.update(ctx, func(doc *tokenFile) {
 		old := doc.Tokens[key]
@@ -105,7 +105,7 @@ func (t *tokenStore) Put(ctx context.Context, key, token string) error {
 	})
 }
 
-// Delete forgets a token.
+// Delete removes a token.
 func (t *tokenStore) Delete(ctx context.Context, key string) error {
 	return t.update(ctx, func(doc *tokenFile) { delete(doc.Tokens, key) })
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// announcement is the body that asks for the place of a new object. All members
-// are sent, as all tools of the field do.
+// announcement is the body that asks for the upload URL of a new object. All members
+// are sent, as all tools in use do.
 type announcement struct {
 	ID         string `json:"id"`
 	StorageID  string `json:"storage-id"`
@@ -34,7 +34,7 @@ type announcement struct {
 	ExpireTime string `json:"expire-time"`
 }
 
-// upload is one object on its way to a remote.
+// upload is the upload of one object.
 type upload struct {
 	object state.Object
 	size   int64
@@ -42,10 +42,10 @@ type upload struct {
 	need   bool // the remote lacks the content
 }
 
-// PutObjects announces objects at an endpoint and sends what the remote lacks;
-// with force also what it has, unless that belongs to another owner. It returns
-// the number of objects sent. All objects are verified before the first is
-// announced; the missing and damaged ones are reported together.
+// PutObjects announces objects at an endpoint and sends those that the remote lacks;
+// with force also those that it has, unless they belong to another owner. It returns
+// the number of objects sent. All objects are verified before the first is announced;
+// the error lists all missing and damaged ones.
 func (c *Client) PutObjects(ctx context.Context, endpoint *url.URL, list []state.Object, store *objects.Store, force bool) (int, error) {
 	if err := verifyAll(ctx, list, store); err != nil {
 		return 0, err
@@ -97,8 +97,8 @@ func (c *Client) putObjects(ctx context.Context, endpoint *url.URL, list []state
 	return count(done), err
 }
 
-// announceAll asks for every path, also for those that share an object: the remote
-// may keep their names.
+// announceAll announces every path, including those that share an object, because the
+// remote may keep their names.
 func (c *Client) announceAll(ctx context.Context, endpoint *url.URL, list []state.Object, store *objects.Store, force bool) ([]*upload, error) {
 	first := map[string]int{}
 	for i, o := range list {
@@ -124,7 +124,7 @@ func (c *Client) announceAll(ctx context.Context, endpoint *url.URL, list []stat
 	return out, err
 }
 
-// announce asks the remote for an object; 409 is its word for "I have it".
+// announce announces an object; status 409 means that the remote has it.
 func (c *Client) announce(ctx context.Context, endpoint *url.URL, u *upload, store *objects.Store, force bool) (Status, error) {
 	path, err := store.Path(u.object.Sum)
 	if err != nil {
@@ -148,7 +148,7 @@ func (c *Client) announce(ctx context.Context, endpoint *url.URL, u *upload, sto
 	return u.answer(r, k.url, force)
 }
 
-// answer reads whether the content is to be sent, and where to.
+// answer reads whether and where to send the content.
 func (u *upload) answer(r *reply, base *url.URL, force bool) (Status, error) {
 	there := r.status == http.StatusConflict
 	linked := r.header.Get(objectType) == "link"
@@ -170,7 +170,7 @@ func (u *upload) answer(r *reply, base *url.URL, force bool) (Status, error) {
 	return status, fault.Wrap(fault.Unreachable, err, "announcing %s (object %s)", u.object.Path, u.object.Sum)
 }
 
-// toSend returns each object once that the remote lacks.
+// toSend returns the objects that the remote lacks, each once.
 func toSend(announced []*upload) (todo []*upload, total int64) {
 	seen := map[string]bool{}
 	for _, u := range announced {
@@ -188,7 +188,7 @@ func (c *Client) upload(ctx context.Context, endpoint *url.URL, u *upload, store
 	err := c.attempts(ctx, func() (time.Duration, error) {
 		after, err := c.transfer(ctx, u, store, b)
 		if expired(err) {
-			// The signature ran out: ask for another, whatever the remote has.
+			// The signature has expired: ask for a new one, whatever the remote has.
 			if _, e := c.announce(ctx, endpoint, u, store, true); e != nil {
 				return stop, e
 			}
@@ -212,7 +212,7 @@ func expired(err error) bool {
 // transfer sends the content once.
 func (c *Client) transfer(ctx context.Context, u *upload, store *objects.Store, b *bar) (time.Duration, error) {
 	if !u.need {
-		return stop, nil // a link by now
+		return stop, nil // it has become a link
 	}
 	req, err := http.NewRequest(http.MethodPut, u.rec.put.String(), http.NoBody)
 	if err != nil {
@@ -246,7 +246,7 @@ func (c *Client) transfer(ctx context.Context, u *upload, store *objects.Store, 
 	return stop, err
 }
 
-// counted counts what is read.
+// counted counts the bytes that are read.
 type counted struct {
 	io.ReadCloser
 	b   *bar

@@ -11,11 +11,11 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Add puts files on the add list, which the next commit takes up: all without
-// patterns or with the pattern ".", else those that match one. A pattern is
-// matched against the whole path by the rules of [filepath.Match]; an absolute one
-// against the absolute path. With raw they become objects even when their names
-// end in .json. It returns how many were added and which patterns matched nothing.
+// Add puts files on the add list for the next commit: all files without patterns or
+// with the pattern ".", otherwise those that match a pattern. A pattern is matched
+// against the whole path by the rules of [filepath.Match], an absolute pattern against
+// the absolute path. With raw, files become objects even when their names end in
+// .json. It returns how many were added and which patterns matched nothing.
 func (r *Repo) Add(ctx context.Context, patterns []string, raw bool) (count int, unmatched []string, err error) {
 	if err := r.writable(); err != nil {
 		return 0, nil, err
@@ -31,8 +31,8 @@ func (r *Repo) Add(ctx context.Context, patterns []string, raw bool) (count int,
 	return len(picked), unmatched, r.list(ctx, picked, raw)
 }
 
-// AddFiles puts files on the add list by their keys, whatever characters are in
-// them. A file that is not there is an error.
+// AddFiles puts files on the add list by their keys, which are not patterns. A missing
+// file is an error.
 func (r *Repo) AddFiles(ctx context.Context, keys []string) error {
 	if err := r.writable(); err != nil {
 		return err
@@ -111,8 +111,8 @@ func (r *Repo) matches(key string, patterns []string, used []bool) (bool, error)
 	return any, nil
 }
 
-// sums hashes the bytes of files. What should be JSON and is not can be added all
-// the same: it may be mended before the commit.
+// sums hashes the bytes of files. A file that should be JSON and is not can still be
+// added: it may be corrected before the commit.
 func (r *Repo) sums(ctx context.Context, files []file) ([]sum32, error) {
 	c := r.loadCache()
 	out := make([]sum32, len(files))

@@ -13,12 +13,12 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// addList is the file .pvr/new: what the next commit takes up, by path.
+// addList is the file .pvr/new: the files for the next commit, by path.
 type addList map[string]addition
 
 type addition struct {
 	raw bool   // an object even though its name ends in .json
-	sum string // SHA-256 when it was added; nobody relies on it
+	sum string // SHA-256 when it was added; for other tools only
 }
 
 func readAddList(dot string) (addList, error) {
@@ -77,7 +77,7 @@ func (l addList) write(dot string) error {
 	return atomicfile.Write(filepath.Join(dot, "new"), l.encode(), 0o644)
 }
 
-// dropAddList forgets what was added.
+// dropAddList empties the add list.
 func (r *Repo) dropAddList() error {
 	r.added = addList{}
 	err := os.Remove(filepath.Join(r.dot(), "new"))

@@ -20,9 +20,9 @@ import (
 	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
-// stamp is what tells a changed file from an unchanged one. The change time
-// cannot be set by a program, so a file that was written to has another stamp,
-// unless it happened within one tick of the clock, see tick.
+// stamp distinguishes a changed file from an unchanged one. A program cannot set the
+// change time, so a file that was written to has a different stamp, unless the write
+// happened within one tick of the clock, see tick.
 type stamp struct {
 	dev, ino     uint64
 	size         int64
@@ -34,30 +34,30 @@ func stampOf(st *unix.Stat_t) stamp {
 }
 
 // tick is more than the resolution of the kernel's file times (a jiffy, at most
-// 10 ms). What changed less than a tick before it was looked at may change again
-// without another stamp, and is not remembered.
+// 10 ms). A file that changed less than a tick before it was read may change again
+// without a new stamp, and is not cached.
 const tick = 20 * time.Millisecond
 
 type sum32 [sha256.Size]byte
 
 func (s sum32) String() string { return hex.EncodeToString(s[:]) }
 
-// parseSum reads an object's name, which was checked before.
+// parseSum decodes an object's name, which must be valid.
 func parseSum(name string) (s sum32) {
 	_, _ = hex.Decode(s[:], []byte(name))
 	return s
 }
 
-// known is what the cache says of a file.
+// known is a file's entry in the cache.
 type known struct {
 	stamp stamp
 	sum   sum32 // of the file's bytes
-	canon sum32 // of its value in canonical form; zero for what is not an inline value
+	canon sum32 // of its value in canonical form; zero when it is not an inline value
 }
 
-// cache remembers files by key. Each entry holds only for its stamp.
+// cache holds the sums of files by key. Each entry is valid only for its stamp.
 type cache struct {
-	path  string // empty: nothing is kept
+	path  string // empty: nothing is saved
 	files map[string]known
 	dirty bool
 }
@@ -67,14 +67,13 @@ const cacheMagic = "pvr stat cache 1\n"
 // maxCache bounds the file in bytes: some 300,000 files.
 const maxCache = 64 << 20
 
-// cacheName names the cache by the identity of the directory .pvr, which stays when
-// a checkout is moved.
+// cacheName names the cache by the identity of the directory .pvr, which does not
+// change when a checkout is moved.
 func cacheName(st *unix.Stat_t) string {
 	return fmt.Sprintf("stat-%x-%x", st.Dev, st.Ino)
 }
 
-// loadCache reads what is remembered of this checkout; a missing or damaged cache
-// is an empty one.
+// loadCache reads the cache of this checkout; a missing or damaged one counts as empty.
 func (r *Repo) loadCache() *cache {
 	c := &cache{files: map[string]known{}}
 	var st unix.Stat_t
@@ -92,7 +91,7 @@ func (r *Repo) loadCache() *cache {
 	return c
 }
 
-// put remembers a file that was looked at after the given moment.
+// put records a file that was read after the given moment.
 func (c *cache) put(key string, k known, looked time.Time) {
 	if old, ok := c.files[key]; ok && old == k {
 		return
@@ -109,8 +108,8 @@ func (c *cache) put(key string, k known, looked time.Time) {
 	c.dirty = true
 }
 
-// learn looks at the files that todo counts up, several at a time, and remembers
-// what it sees.
+// learn calls look for the files whose indices are in todo, several at a time, and
+// caches the results.
 func (c *cache) learn(ctx context.Context, files []file, todo []int, look func(ctx context.Context, i int) (known, error)) error {
 	var mu sync.Mutex
 	err := parallel(ctx, len(todo), func(ctx context.Context, n int) error {
@@ -128,7 +127,7 @@ func (c *cache) learn(ctx context.Context, files []file, todo []int, look func(c
 	return err
 }
 
-// keep forgets every file that is not named.
+// keep removes every entry for which names returns false.
 func (c *cache) keep(names func(key string) bool) {
 	for key := range c.files {
 		if !names(key) {
@@ -138,7 +137,7 @@ func (c *cache) keep(names func(key string) bool) {
 	}
 }
 
-// save writes the cache. It may fail silently: nothing but time depends on it.
+// save writes the cache. It may fail silently: a lost cache costs only time.
 func (c *cache) save() {
 	if c.path == "" || !c.dirty {
 		return
@@ -158,12 +157,12 @@ func (c *cache) save() {
 	if _, err := f.Write(encodeCache(c.files)); err != nil {
 		return
 	}
-	if f.Close() == nil && os.Rename(f.Name(), c.path) == nil { // no sync: a lost cache is no loss
+	if f.Close() == nil && os.Rename(f.Name(), c.path) == nil { // no sync: a lost cache costs only time
 		c.dirty = false
 	}
 }
 
-// Caches of checkouts that nobody has used for staleAfter are removed.
+// staleAfter is the age at which the caches of unused checkouts are removed.
 const staleAfter = 60 * 24 * time.Hour
 
 func pruneCaches(dir string) {

@@ -18,25 +18,25 @@ import (
 	"github.com/pantavisor/pantavisor/revision/objects"
 )
 
-// CheckoutOptions say how files are laid out.
+// CheckoutOptions control how files are written.
 type CheckoutOptions struct {
 	// Canonical writes inline JSON in its canonical form instead of indented.
 	Canonical bool
 	// Hardlink links objects into the tree instead of copying them, and makes them
 	// read-only; it implies Canonical. Writing to such a file would damage the object.
 	Hardlink bool
-	// trusted objects were verified by this very process.
+	// trusted are the objects that this process has verified.
 	trusted map[string]bool
-	// fresh says that the tree is empty and that nobody looks at it yet: files grow
-	// where they belong.
+	// fresh is true when the tree is empty and not in use yet: files are written in
+	// place.
 	fresh bool
 }
 
 // Checkout writes the committed state's files over the working tree and forgets
-// the add list. Files that are not in the state stay; files that have the right
-// content already are not touched. All new files are complete and durable before
-// the first takes its name; whoever is killed between leaves each file old or new,
-// and the next checkout goes on.
+// the add list. Files that are not in the state stay; files that already have the
+// right content are not touched. All new files are complete and durable before the
+// first is renamed; after a kill each file is old or new, and the next checkout
+// completes the work.
 func (r *Repo) Checkout(ctx context.Context, opt CheckoutOptions) error {
 	if err := r.writable(); err != nil {
 		return err
@@ -153,8 +153,8 @@ func (c *checkout) add(j job) {
 	c.jobs = append(c.jobs, j)
 }
 
-// isPlain reports whether a file is known to hold these bytes and is one that a
-// checkout could have written: no link, with the ordinary mode.
+// isPlain reports whether a file is known to hold these bytes and is as a checkout
+// writes it: not a link, with the usual mode.
 func (c *checkout) isPlain(key string, sum sum32) bool {
 	k, ok := c.cache.files[key]
 	if !ok || k.sum != sum {
@@ -212,7 +212,7 @@ func (c *checkout) link(sum, temp string) error {
 	return nil
 }
 
-// place gives all files their names.
+// place moves all files to their final names.
 func (c *checkout) place(ctx context.Context) error {
 	stage, err := c.root.Open(path.Join(Dir, stageDir))
 	if err != nil {
@@ -235,8 +235,8 @@ func (c *checkout) place(ctx context.Context) error {
 	return nil
 }
 
-// placer moves files from the stage into directories. Files of a directory follow each
-// other, so it is opened once for all of them.
+// placer moves files from the stage into directories. The files of a directory are
+// adjacent, so it is opened once for all of them.
 type placer struct {
 	root  *os.Root
 	stage int // file descriptor
@@ -245,7 +245,7 @@ type placer struct {
 	fd    int // of dir
 }
 
-// enter goes to a directory, which is made when it is missing.
+// enter opens a directory, which is created when it is missing.
 func (p *placer) enter(name string) error {
 	if p.dir != nil && p.name == name {
 		return nil
@@ -306,9 +306,9 @@ func (c *checkout) copyOver(from, key string) error {
 	return c.root.Rename(temp, key)
 }
 
-// remember notes what was written, so that the next look need not read it. A file
-// that somebody wrote to since it got its name has another modification time: the
-// tick in which it was prepared was over before.
+// remember caches what was written, so that the next command need not read it. A file
+// that another process wrote to after it got its name has a different modification
+// time, because the tick in which it was prepared had passed.
 func (c *checkout) remember(placed time.Time) {
 	looked := time.Now()
 	for _, j := range c.jobs {

@@ -14,15 +14,15 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// NoMessage stands for a commit message that nobody gave.
+// NoMessage is the commit message when none is given.
 const NoMessage = "** No commit message **"
 
-// CommitOptions say how to commit.
+// CommitOptions control a commit.
 type CommitOptions struct {
 	Message string // default NoMessage
 	// Checkpoint writes checkpoint.json with the time and commits it, too.
 	Checkpoint bool
-	// Report is told each change when all of them are stored; may be nil.
+	// Report is called with each change after all of them are stored; may be nil.
 	Report func(Committed)
 }
 
@@ -32,9 +32,9 @@ type Committed struct {
 	Object string // SHA-256 of the new content when the file is an object
 }
 
-// Commit makes the working tree's tracked files the committed state. First the
-// objects are stored, then the state is exchanged, so whoever is killed leaves the
-// old state or the new.
+// Commit makes the working tree's tracked files the committed state. It stores the
+// objects first and then replaces the state, so a kill leaves the old state or the
+// new one.
 func (r *Repo) Commit(ctx context.Context, opt CommitOptions) error {
 	if err := r.writable(); err != nil {
 		return err

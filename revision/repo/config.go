@@ -20,7 +20,8 @@ type Config struct {
 	// ObjectsDir is the object store: absolute, or relative to the checkout;
 	// empty for .pvr/objects.
 	ObjectsDir string
-	// AccessTokens and RefreshTokens are kept for older tools; nothing is put in.
+	// AccessTokens and RefreshTokens are preserved for older tools; this one never
+	// adds to them.
 	AccessTokens  map[string]string
 	RefreshTokens map[string]string
 }
@@ -68,7 +69,7 @@ func (c Config) objectsIn(dir string) string {
 	return filepath.Join(dir, c.ObjectsDir)
 }
 
-// remember notes where a state came from: always as the source of the next get,
+// remember records where a state came from: always as the source of the next get,
 // and for a remote also as the destination of put and post unless they have one.
 func (c *Config) remember(ref string, remote bool) {
 	c.DefaultGetUrl = ref

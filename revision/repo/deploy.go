@@ -17,8 +17,8 @@ import (
 // ErrForeign is wrapped by the error of CanDeploy.
 var ErrForeign = errors.New("the directory has files and no repository")
 
-// CanDeploy refuses a directory whose files a deployment would delete although they
-// never came from one.
+// CanDeploy returns an error for a directory without a repository that holds files,
+// because a deployment would delete them.
 func CanDeploy(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -34,7 +34,7 @@ func CanDeploy(dir string) error {
 }
 
 // Clean deletes the files of the checkout that are not in the committed state, and
-// the directories that are left empty. The object store stays, wherever it is.
+// directories that become empty. It never deletes the object store.
 func (r *Repo) Clean(ctx context.Context) error {
 	if err := r.writable(); err != nil {
 		return err
@@ -45,7 +45,7 @@ func (r *Repo) Clean(ctx context.Context) error {
 	return nil
 }
 
-// clean works on a directory and reports whether it is empty now.
+// clean cleans a directory and reports whether it is empty now.
 func (r *Repo) clean(ctx context.Context, dir, key, store string) (empty bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || ctx.Err() != nil {
@@ -77,7 +77,7 @@ func (r *Repo) clean(ctx context.Context, dir, key, store string) (empty bool, e
 // BootLinks makes the links in .pv under which a boot loader finds the files of
 // the BSP (bsp/run.json): pantavisor.fit, or else pv-kernel.img, pv-initrd.img and
 // pv-fdt.dtb. Files that the state does not hold get no link; links of an earlier
-// deployment go.
+// deployment are removed.
 func (r *Repo) BootLinks() error {
 	if err := r.writable(); err != nil {
 		return err

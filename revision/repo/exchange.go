@@ -8,7 +8,7 @@ import (
 )
 
 // Export writes the committed state and its objects as an archive. Without a
-// repository there is an archive that holds nothing.
+// repository the archive is empty.
 func (r *Repo) Export(ctx context.Context, w io.Writer, opt archive.ExportOptions) error {
 	if r.none {
 		return archive.Export(ctx, w, r.committed, nil, opt)

@@ -8,14 +8,14 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// ErrFragments is wrapped by the errors for fragments that cannot be paired.
+// ErrFragments is wrapped by the errors for two fragments that do not match.
 var ErrFragments = errors.New("fragments do not match")
 
 // FastCopy returns the state that a remote copy posts. Without fragments it is the
-// source's state, or with merge its keys over the destination's. With parts in the
-// source's fragment it is the destination's state with those parts in place of its
-// own; with parts in the destination's fragment, too, they get those names, pair by
-// pair. Parts with a leading '-' select nothing.
+// source's state, or with merge the source's keys set in the destination's state. When
+// the source's fragment names parts, it is the destination's state with those parts
+// replaced; when the destination's fragment names parts, too, the source's parts are
+// renamed to them, one by one. Parts with a leading '-' select nothing.
 func FastCopy(src, dst *state.State, from, to state.Fragment, merge bool) (*state.State, error) {
 	names := to.Take
 	switch {
@@ -49,8 +49,7 @@ func FastCopy(src, dst *state.State, from, to state.Fragment, merge bool) (*stat
 	return base, nil
 }
 
-// renameParts returns the state with nothing but the named parts under other
-// names.
+// renameParts returns a state that holds only the given parts, renamed.
 func renameParts(src *state.State, from, to []string) (*state.State, error) {
 	out := state.New("")
 	for i, part := range from {

@@ -16,15 +16,15 @@ import (
 // states.
 var ErrIncomplete = errors.New("the source lacks objects of its state")
 
-// Taken is a source with what is taken of it.
+// Taken is a source and the parts to take from it.
 type Taken struct {
 	Source Source
 	Ref    Ref
 }
 
-// Get brings a state from a source into the repository: in place of the committed
-// one or of the parts that the fragment selects, or with merge laid into it. The
-// working tree stays as it is.
+// Get takes a state from a source into the repository. It replaces the committed state
+// or the parts that the fragment selects, or with merge is merged into it. The working
+// tree does not change.
 func (r *Repo) Get(ctx context.Context, src Source, ref Ref, merge bool) (*Pulled, error) {
 	all, err := r.GetAll(ctx, merge, Taken{src, ref})
 	if err != nil {
@@ -33,9 +33,8 @@ func (r *Repo) Get(ctx context.Context, src Source, ref Ref, merge bool) (*Pulle
 	return all[0], nil
 }
 
-// GetAll is Get of several sources one upon the other. The committed state is
-// exchanged once, when all of them came. Only a single source is remembered as the
-// default.
+// GetAll is Get for several sources, applied in order. The committed state is replaced
+// once, after all of them arrived. Only a single source is remembered as the default.
 func (r *Repo) GetAll(ctx context.Context, merge bool, from ...Taken) ([]*Pulled, error) {
 	if err := r.writable(); err != nil {
 		return nil, err
@@ -67,7 +66,7 @@ func (r *Repo) GetAll(ctx context.Context, merge bool, from ...Taken) ([]*Pulled
 	return all, r.SetConfig(config)
 }
 
-// combine lays a source's state into another, whose objects must be there.
+// combine applies a source's state to st; the store must hold the resulting objects.
 func combine(store *objects.Store, st, source *state.State, f state.Fragment, merge bool) (*state.State, error) {
 	how := state.Get
 	if merge {
@@ -80,7 +79,7 @@ func combine(store *objects.Store, st, source *state.State, f state.Fragment, me
 	return out, complete(store, out, source)
 }
 
-// takes returns which keys of a source a fragment takes.
+// takes returns a function that reports whether a fragment takes a key of a source.
 func takes(f state.Fragment) func(key string) bool {
 	return func(key string) bool {
 		for _, part := range f.Drop {
@@ -108,8 +107,8 @@ func complete(store *objects.Store, st, source *state.State) error {
 	return errors.Join(errs...)
 }
 
-// Import replaces the committed state by that of an archive, whose objects come
-// into the store. Nothing changes unless all of the archive is right.
+// Import replaces the committed state with that of an archive and stores its objects.
+// Nothing changes unless the whole archive is valid.
 func (r *Repo) Import(ctx context.Context, f *os.File) error {
 	if err := r.writable(); err != nil {
 		return err
@@ -128,12 +127,12 @@ func (r *Repo) Import(ctx context.Context, f *os.File) error {
 	return r.setCommitted(st)
 }
 
-// CloneOptions say how a clone is made.
+// CloneOptions control a clone.
 type CloneOptions struct {
 	Init     InitOptions
 	Open     Options
 	Checkout CheckoutOptions
-	// Pulled is told what came before the checkout begins; may be nil.
+	// Pulled is called with what was transferred, before the checkout; may be nil.
 	Pulled func(*Pulled)
 }
 
@@ -145,12 +144,12 @@ const (
 	StageInit Stage = iota
 	StageTransfer
 	StageCheckout
-	StagePlace // clone takes its name
-	StageClean // untracked files go
+	StagePlace // renaming a complete clone
+	StageClean // deleting untracked files
 	StageBoot  // boot links
 )
 
-// StageError tells in which stage a command failed.
+// StageError is an error with the stage in which the command failed.
 type StageError struct {
 	Stage Stage
 	Err   error
@@ -169,9 +168,9 @@ func at(stage Stage, err error) error {
 	return &StageError{stage, err}
 }
 
-// Clone makes a new checkout of a source. It grows in a directory beside the target,
-// "pvr-clone-RANDOM", and takes its name when it is complete; the target must not
-// exist or be empty. The checkout is its owner's alone (mode 0700).
+// Clone makes a new checkout of a source. It is built in a directory beside the target,
+// "pvr-clone-RANDOM", which is renamed when it is complete; the target must not exist
+// or must be empty. Only its owner can access the checkout (mode 0700).
 func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOptions) error {
 	if entries, err := os.ReadDir(target); err == nil && len(entries) > 0 {
 		return at(StagePlace, fmt.Errorf("cloning to %s: the directory is not empty", target))

@@ -10,8 +10,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
-// lockDir takes the lock of a repository: shared for a look, exclusive for a
-// change. It is on the directory and leaves no file behind.
+// lockDir takes the lock of a repository: shared for reading, exclusive for a change.
+// The lock is on the directory and leaves no file behind.
 func lockDir(ctx context.Context, dot string, opt Options) (*filelock.Lock, error) {
 	l, err := filelock.Acquire(ctx, dot, filelock.Options{Shared: !opt.Write, Waiting: opt.Waiting})
 	if err != nil {
@@ -23,8 +23,8 @@ func lockDir(ctx context.Context, dot string, opt Options) (*filelock.Lock, erro
 // stageDir is where checkouts prepare files, below .pvr.
 const stageDir = ".stage"
 
-// sweep removes what killed commands left in the directory; the lock is held. Errors
-// are left to whoever needs the place.
+// sweep removes what killed commands left in the directory; the lock is held. It
+// ignores errors: a later step that needs the space reports them.
 func sweep(dot string) {
 	entries, err := os.ReadDir(dot)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// parallel calls do for 0 … n-1 on all processors and ends with the first error. A
-// fixed set of workers fetches the numbers, which costs less than a goroutine for
-// each of thousands of small files.
+// parallel calls do for 0 … n-1 on all processors and stops at the first error. It uses
+// a fixed set of workers, which costs less than a goroutine for each of thousands of
+// small files.
 func parallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64

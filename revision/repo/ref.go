@@ -16,16 +16,16 @@ import (
 // their owner.
 var ErrNick = errors.New("Device nick is missing. (syntax:pvr get <USER_NICK>/<DEVICE_NICK>). See --help. ") //nolint:revive,staticcheck // scripts know the text
 
-// ErrRef is wrapped by the errors for words that name no repository.
+// ErrRef is wrapped by the errors for words that do not name a repository.
 var ErrRef = errors.New("not a valid URL")
 
 // Ref is a repository's name, as users write it.
 type Ref struct {
 	// Text is the name as it was written, with its fragment.
 	Text string
-	// Path is a directory or an archive of this machine; empty for a remote.
+	// Path is a local directory or archive; empty for a remote.
 	Path string
-	// URL is a remote without its fragment; empty for what is local.
+	// URL is a remote without its fragment; empty for a local repository.
 	URL string
 	// Fragment selects parts.
 	Fragment state.Fragment
@@ -33,7 +33,7 @@ type Ref struct {
 
 // ParseRef reads a repository's name: a bare IP address (a device in the local
 // network), a URL, an existing path, or nick/device below base, the address of the
-// hub. Behind '#' come the parts.
+// hub. Parts follow after '#'.
 func ParseRef(text, base string) (Ref, error) {
 	name, frag, _ := strings.Cut(text, "#")
 	fragment, err := state.ParseFragment(frag)
@@ -45,7 +45,7 @@ func ParseRef(text, base string) (Ref, error) {
 	return ref, err
 }
 
-// place tells where a repository is.
+// place returns the path or the URL of a repository.
 func place(name, base string) (path, remote string, err error) {
 	if remote := address(name); remote != "" {
 		return "", remote, nil

@@ -10,11 +10,11 @@
 //	.pvr/objects/    the objects, when config names no other directory
 //	.pv/             boot links of a deployment
 //
-// Commands that run at the same time are kept apart by a lock on the directory .pvr
-// that the kernel drops with the process. Every change writes the objects first
-// and then exchanges one file, so that whoever is killed leaves the old or the new
-// state. What is known of unchanged files is kept outside the repository in a
-// cache, so that a second look need not read them.
+// A lock on the directory .pvr, which the kernel releases when the process ends,
+// serialises concurrent commands. Every change writes the objects first and then
+// replaces one file, so that a kill leaves the old or the new state. The sums of
+// unchanged files are kept in a cache outside the repository, so that the next command
+// need not read them.
 package repo
 
 import (
@@ -41,12 +41,11 @@ var ErrExists = errors.New("there is a repository already")
 // ErrNone is wrapped by the errors for directories without a repository.
 var ErrNone = errors.New("no repository; pvr init makes one")
 
-// Options say how a repository is opened. The zero value is good for a look.
+// Options control how a repository is opened. The zero value is for reading.
 type Options struct {
-	// Write locks out every other command; without it only writers wait.
+	// Write locks out every other command; without it only writers are locked out.
 	Write bool
-	// Cache is the directory for what is known of unchanged files, made when it is
-	// missing; empty for none.
+	// Cache is the directory of the cache, created when it is missing; empty for none.
 	Cache string
 	// Waiting is called before waiting for another command; may be nil.
 	Waiting func()
@@ -57,19 +56,19 @@ type Repo struct {
 	dir       string // the checkout, absolute
 	opt       Options
 	lock      *filelock.Lock
-	none      bool // there is no .pvr: an empty state, and nothing can be changed
+	none      bool // there is no .pvr: the state is empty and cannot be changed
 	config    Config
 	committed *state.State
 	added     addList
 }
 
-// InitOptions say what a new repository is like.
+// InitOptions describe a new repository.
 type InitOptions struct {
 	Objects string // object store; absolute, or relative to the checkout; empty for .pvr/objects
 	Spec    string // version of the state format; default state.Spec
 }
 
-// Init makes a repository in a directory, which is made when it is missing.
+// Init creates a repository in a directory, which it creates when it is missing.
 func Init(dir string, opt InitOptions) error {
 	dot := filepath.Join(dir, Dir)
 	if _, err := os.Lstat(filepath.Join(dot, "json")); err == nil {
@@ -92,8 +91,8 @@ func Init(dir string, opt InitOptions) error {
 	return atomicfile.Write(filepath.Join(dot, "json"), []byte(doc), 0o644)
 }
 
-// Open opens the repository of a checkout. A directory without one gives an empty
-// repository that cannot be changed; it knows only untracked files.
+// Open opens the repository of a checkout. For a directory without one it returns an
+// empty repository that cannot be changed and has only untracked files.
 func Open(ctx context.Context, dir string, opt Options) (*Repo, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -130,7 +129,7 @@ func (r *Repo) open(ctx context.Context) error {
 	return err
 }
 
-// readState reads the committed state; a repository that has none yet is empty.
+// readState reads the committed state, which is empty when the repository has none yet.
 func readState(dot string) (*state.State, error) {
 	doc, err := os.ReadFile(filepath.Join(dot, "json"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -181,7 +180,7 @@ func (r *Repo) SetConfig(c Config) error {
 func (r *Repo) Committed() *state.State { return r.committed }
 
 // setCommitted makes a state the committed one. Its objects must be in the store.
-// The working tree stays as it is.
+// The working tree does not change.
 func (r *Repo) setCommitted(st *state.State) error {
 	if err := r.writable(); err != nil {
 		return err
@@ -193,7 +192,7 @@ func (r *Repo) setCommitted(st *state.State) error {
 	return nil
 }
 
-// Objects returns the object store, which is made when it is missing.
+// Objects returns the object store, which is created when it is missing.
 func (r *Repo) Objects() (*objects.Store, error) {
 	if r.none {
 		return nil, fmt.Errorf("opening the object store of %s: %w", r.dir, ErrNone)

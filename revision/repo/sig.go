@@ -21,7 +21,7 @@ import (
 // SigDir is the directory of signatures in a state.
 const SigDir = "_sigs"
 
-// ErrNoSignature is wrapped by the errors for signatures that are not there.
+// ErrNoSignature is wrapped by the errors for missing signatures.
 var ErrNoSignature = errors.New("signature file does not exist")
 
 // Sign signs keys of the committed state and writes the signature to
@@ -50,8 +50,8 @@ func (r *Repo) writeSignature(key string, text []byte) error {
 	return atomicfile.Write(file, text, 0o644)
 }
 
-// SignatureKey returns the key that a signature's name stands for: a path that
-// ends in .json as it is, else _sigs/NAME.json.
+// SignatureKey returns the key of a signature: a name that ends in .json is the key
+// itself, any other stands for _sigs/NAME.json.
 func SignatureKey(name string) string {
 	if strings.HasSuffix(name, ".json") {
 		return path.Clean(name)
@@ -108,7 +108,7 @@ func (r *Repo) Resign(key string, opt sign.Options) error {
 	return r.writeSignature(key, doc.Encode())
 }
 
-// Verified is what good signatures say of a repository.
+// Verified is what good signatures say about the keys of a repository.
 type Verified struct {
 	Protected []string // signed
 	Excluded  []string // known to a signer, but signed by none
@@ -129,8 +129,8 @@ func (e *VerifyError) Error() string { return fmt.Sprintf("verifying %s: %v", e.
 func (e *VerifyError) Unwrap() error { return e.Err }
 
 // VerifySignatures verifies the named signatures, which are read from the working
-// tree, or without names all committed ones, against the committed state. The first
-// bad one ends it.
+// tree, or without names all committed ones, against the committed state. It stops at
+// the first bad one.
 func (r *Repo) VerifySignatures(ctx context.Context, keys pvs.Keys, names ...string) (*Verified, error) {
 	docs, err := r.documents(names)
 	if err != nil {

@@ -14,30 +14,30 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Source is where a state and its objects come from.
+// Source provides a state and its objects.
 type Source interface {
-	// State returns the state alone.
+	// State returns the state without its objects.
 	State(ctx context.Context) (*state.State, error)
-	// Pull brings objects into a store, verified, and returns the state. A source
-	// may bring all objects or only those of the keys that want accepts.
+	// Pull verifies objects, puts them into a store and returns the state. A source
+	// may transfer all objects or only those of the keys that want accepts.
 	Pull(ctx context.Context, dst *objects.Store, want func(key string) bool) (*Pulled, error)
 }
 
-// Pulled is what came from a source.
+// Pulled is the result of a pull.
 type Pulled struct {
 	State   *state.State
 	Objects []PulledObject // by path, in byte order; empty for a remote
-	Count   int            // objects that came
+	Count   int            // objects transferred
 }
 
-// PulledObject is an object that came, or need not come.
+// PulledObject is an object of a pull, transferred or already present.
 type PulledObject struct {
 	state.Object
 	From   string // where it was, for messages
-	Cached bool   // it was in the store already
+	Cached bool   // it was already in the store
 }
 
-// trusted returns the objects whose content was verified while they came.
+// trusted returns the objects whose content was verified during the transfer.
 func (p *Pulled) trusted() map[string]bool {
 	out := map[string]bool{}
 	for _, o := range p.Objects {
@@ -49,8 +49,8 @@ func (p *Pulled) trusted() map[string]bool {
 }
 
 // Local returns the repository in a directory (a checkout's .pvr, or an unpacked
-// export) or in an archive. With link objects get a second name instead of a copy
-// where that is safe.
+// export) or in an archive. With link, objects are hard-linked instead of copied where
+// that is safe.
 func Local(path string, link bool) (Source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -97,7 +97,7 @@ func (f directory) store() (*objects.Store, error) {
 	return store.Direct(), nil
 }
 
-// Pull implements Source: all objects come, so that the repository can be used
+// Pull implements Source. It transfers all objects, so that the repository can be used
 // without its source.
 func (f directory) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*Pulled, error) {
 	st, err := f.State(ctx)
@@ -188,8 +188,8 @@ func linkable(a, b string) bool {
 	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
 }
 
-// ownFile reports whether nobody but this user can write to a file, so that it can
-// be shared without trust in others.
+// ownFile reports whether only this user can write to a file, so that it is safe to
+// share by a hard link.
 func ownFile(f *os.File) bool {
 	var st unix.Stat_t
 	return unix.Fstat(int(f.Fd()), &st) == nil && int(st.Uid) == os.Geteuid() && st.Mode&0o022 == 0

@@ -14,9 +14,9 @@ import (
 // Untracked is the mark of a file that is neither committed nor added.
 const Untracked state.Op = '?'
 
-// Status lists what differs between the committed state and the working tree:
-// added, deleted, changed and untracked files, in this order. With names only
-// those files and what is below those directories; a name may be a pattern of
+// Status lists the differences between the committed state and the working tree:
+// added, deleted, changed and untracked files, in this order. Names limit it to those
+// files and to what is below those directories; a name may be a pattern of
 // [path.Match].
 func (r *Repo) Status(ctx context.Context, names ...string) ([]state.Change, error) {
 	w, err := r.Working(ctx)

@@ -23,8 +23,8 @@ type file struct {
 }
 
 // walk returns the files of the checkout in the order of their names, directory by
-// directory. The bookkeeping directories and the object store are left out, and so is what
-// is not a file: directories behind links, devices, sockets, links to nowhere.
+// directory. It leaves out the bookkeeping directories, the object store and everything
+// that is not a file: links to directories, devices, sockets, dangling links.
 func (r *Repo) walk(ctx context.Context) ([]file, error) {
 	w := walker{ctx: ctx, store: r.storeKey()}
 	if err := w.directory(r.dir, ""); err != nil {
@@ -79,7 +79,7 @@ func (w *walker) entry(d *os.File, path, key string, e fs.DirEntry) error {
 	err := unix.Fstatat(int(d.Fd()), name, &st, 0) // follows links, as add does
 	switch {
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP):
-		return nil // gone meanwhile, or a link to nowhere
+		return nil // removed meanwhile, or a dangling link
 	case err != nil:
 		return &fs.PathError{Op: "stat", Path: filepath.Join(path, name), Err: err}
 	case st.Mode&unix.S_IFMT == unix.S_IFREG:
@@ -92,9 +92,9 @@ func fileOf(key string, st *unix.Stat_t) file {
 	return file{key, stampOf(st), st.Mode & 0o7777, uint64(st.Nlink)} //nolint:unconvert // 32 bits wide on some architectures
 }
 
-// storeKey returns where in the checkout the object store is. It is empty when the
-// store is elsewhere, and when files of the state are in its directory, which must be
-// seen then.
+// storeKey returns the path of the object store within the checkout. It is empty when
+// the store is elsewhere, and when the state has files in its directory, because the
+// walk must find them.
 func (r *Repo) storeKey() string {
 	key, err := filepath.Rel(r.dir, r.config.objectsIn(r.dir))
 	if err != nil || key == "." || !filepath.IsLocal(key) || state.Within(Dir, key) {
@@ -113,7 +113,7 @@ func (r *Repo) storeKey() string {
 	return key
 }
 
-// statFile looks at one file of the checkout; ok is false for what is not a file.
+// statFile returns one file of the checkout; ok is false when it is not a regular file.
 func (r *Repo) statFile(key string) (f file, ok bool) {
 	var st unix.Stat_t
 	err := unix.Stat(filepath.Join(r.dir, key), &st)

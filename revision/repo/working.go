@@ -19,7 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Working is what the working tree holds.
+// Working is the content of the working tree.
 type Working struct {
 	// State has every file that is committed or on the add list.
 	State *state.State
@@ -27,8 +27,8 @@ type Working struct {
 	Untracked []string
 }
 
-// Working reads the working tree. Files that are known from an earlier look and
-// unchanged since are not opened.
+// Working reads the working tree. Files that the cache holds and that have not changed
+// are not opened.
 func (r *Repo) Working(ctx context.Context) (*Working, error) {
 	files, err := r.walk(ctx)
 	if err != nil {
@@ -62,13 +62,13 @@ func (r *Repo) tracks(key string) bool {
 	return ok
 }
 
-// content is what a state says of a file.
+// content is a file's entry in a state.
 type content struct {
 	key   string
 	value canon.Value
 }
 
-// contents looks at files.
+// contents returns the contents of files, from the cache where possible.
 func (r *Repo) contents(ctx context.Context, files []file) ([]content, error) {
 	c := r.loadCache()
 	out := make([]content, len(files))
@@ -92,8 +92,8 @@ func (r *Repo) contents(ctx context.Context, files []file) ([]content, error) {
 	return out, err
 }
 
-// remembered returns the value of an unchanged file without reading it, when that
-// is possible: what is inline must have the committed value.
+// remembered returns the value of an unchanged file without reading it, if possible: an
+// inline value must equal the committed one.
 func (r *Repo) remembered(key string, k known) (canon.Value, bool) {
 	if r.isObject(key) {
 		return canon.Str(k.sum.String()), true
@@ -106,8 +106,8 @@ func (r *Repo) remembered(key string, k known) (canon.Value, bool) {
 	return value, ok
 }
 
-// isObject reports whether a file is kept as an object: by its name, because it was
-// added so, or because it is one already.
+// isObject reports whether a file is kept as an object: because of its name, because
+// it was added as one, or because it is committed as one.
 func (r *Repo) isObject(key string) bool {
 	if !state.IsInline(key) || r.added[key].raw {
 		return true
@@ -116,10 +116,10 @@ func (r *Repo) isObject(key string) bool {
 	return ok
 }
 
-// openFile opens a file of the working tree; its stamp is that of before reading.
+// openFile opens a file of the working tree and returns its stamp before reading.
 func (r *Repo) openFile(key string) (*os.File, stamp, error) {
 	path := filepath.Join(r.dir, key)
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) // a pipe in its place must not stop us
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) // a pipe in its place must not block
 	if err != nil {
 		return nil, stamp{}, fmt.Errorf("reading the working tree: %w", &os.PathError{Op: "open", Path: path, Err: err})
 	}
@@ -135,7 +135,7 @@ func (r *Repo) openFile(key string) (*os.File, stamp, error) {
 	return os.NewFile(uintptr(fd), path), stampOf(&st), nil
 }
 
-// look reads a file.
+// look reads a file and returns its cache entry and its value.
 func (r *Repo) look(ctx context.Context, key string) (known, canon.Value, error) {
 	f, stamp, err := r.openFile(key)
 	if err != nil {
@@ -157,14 +157,14 @@ func (r *Repo) look(ctx context.Context, key string) (known, canon.Value, error)
 		return known{}, canon.Value{}, err
 	}
 	if sum, ok := value.Text(); ok && state.IsSum(sum) {
-		return k, canon.Str(k.sum.String()), nil // inline it could not be told from an object
+		return k, canon.Str(k.sum.String()), nil // inline it would look like an object
 	}
 	k.canon = sha256.Sum256(value.Encode())
 	return k, value, nil
 }
 
-// inlineValue reads the JSON value of a file. Like every tool of the field it
-// ignores what follows the value.
+// inlineValue reads the JSON value of a file. Like every other tool in use it ignores
+// what follows the value.
 func inlineValue(key string, text []byte) (canon.Value, error) {
 	value, err := canon.First(text)
 	if err != nil {
@@ -179,13 +179,13 @@ type JSONError struct {
 	Err  error
 }
 
-// Error says it in the words that scripts know.
+// Error implements error; scripts know the text.
 func (e *JSONError) Error() string { return fmt.Sprintf("JSON Unmarshal (%s): %v", e.Path, e.Err) }
 
 // Unwrap returns the reason.
 func (e *JSONError) Unwrap() error { return e.Err }
 
-// jsonReason words the reason as the standard library does, where it sees one.
+// jsonReason returns the standard library's error for the text, if it has one.
 func jsonReason(text []byte, err error) error {
 	var v any
 	if std := json.NewDecoder(bytes.NewReader(text)).Decode(&v); std != nil && !errors.Is(err, canon.ErrBounds) {
@@ -215,7 +215,7 @@ func hashFile(ctx context.Context, f *os.File) (sum sum32, err error) {
 	return sum, nil
 }
 
-// compose makes a state of what the files hold. What is unchanged is taken from
+// compose makes a state from the contents of the files. Unchanged values are taken from
 // the committed state.
 func (r *Repo) compose(contents []content) (*state.State, error) {
 	st := r.committed.Clone()

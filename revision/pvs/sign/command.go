@@ -10,7 +10,7 @@ import (
 	"os/exec"
 )
 
-// Command signs with a program, for keys that no file may hold. The program reads
+// Command signs with a program, for keys that must not be in a file. The program reads
 // the signing input of RFC 7515 section 5.1 from its standard input and writes the
 // signature to its standard output as bytes: PKCS#1 v1.5 for RSA; for EC keys r and
 // s either side by side or in ASN.1, as "openssl dgst -sign" writes them.
@@ -20,13 +20,13 @@ type Command struct {
 	Line string
 	// Key is the public half of the key that the program signs with.
 	Key crypto.PublicKey
-	// Stderr takes what the program says; nil for nowhere.
+	// Stderr receives the program's standard error; nil discards it.
 	Stderr io.Writer
 }
 
 var _ crypto.MessageSigner = (*Command)(nil)
 
-// maxSignature bounds what a program may answer, in bytes: RSA keys of 16384 bits.
+// maxSignature bounds the program's output, in bytes: an RSA key of 16384 bits.
 const maxSignature = 2048
 
 // Public implements crypto.Signer.
@@ -52,7 +52,7 @@ func (c *Command) SignMessage(_ io.Reader, msg []byte, _ crypto.SignerOpts) ([]b
 	return out.text, nil
 }
 
-// limited takes only so many bytes.
+// limited accepts a limited number of bytes.
 type limited struct {
 	text []byte
 	left int

@@ -43,8 +43,8 @@ func prefixed(part string, patterns []string, def string) []string {
 	return out
 }
 
-// RawRule returns the rule of patterns as given for the signature _sigs/NAME.json;
-// nil lists stand for everything but src.json.
+// RawRule returns the rule for the signature _sigs/NAME.json with patterns taken as
+// they are; nil lists stand for everything but src.json.
 func RawRule(name string, include, exclude []string) state.Rule {
 	if include == nil {
 		include = []string{"**"}
@@ -116,7 +116,7 @@ type Options struct {
 	// Chain are the certificates put into the signature, the signer's first; none
 	// for a signature that is verified with a known key.
 	Chain []*x509.Certificate
-	// WithPayload puts the payload into the document, too.
+	// WithPayload includes the payload in the document.
 	WithPayload bool
 }
 
@@ -217,9 +217,9 @@ func coordinates(point []byte) (x, y []byte) {
 // hashes are those of the algorithms of RFC 7518 section 3.1.
 var hashes = map[string]crypto.Hash{"RS256": crypto.SHA256, "ES256": crypto.SHA256, "ES384": crypto.SHA384, "ES512": crypto.SHA512}
 
-// signature signs as RFC 7518 says: PKCS#1 v1.5 for RSA, r and s side by side for
-// EC keys. What comes out is verified, so that no signer can give what no device
-// accepts.
+// signature signs as RFC 7518 specifies: PKCS#1 v1.5 for RSA, r and s side by side for
+// EC keys. It verifies the signature, so that a signer cannot produce one that no
+// device accepts.
 func signature(key crypto.Signer, input []byte) ([]byte, error) {
 	alg, err := algorithm(key)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package trust says whose signatures count: public keys, or certificates that
-// lead to a trusted one.
+// Package trust decides which signers are trusted: by public keys, or by certificates
+// that chain to a trusted one.
 package trust
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/pvs"
 )
 
-// PublicKeys trusts keys whatever certificates a signature carries.
+// PublicKeys are trusted keys; the certificates in a signature do not matter.
 type PublicKeys []crypto.PublicKey
 
 var _ pvs.Keys = PublicKeys(nil)
@@ -56,8 +56,8 @@ func publicKey(der []byte) (crypto.PublicKey, error) {
 	return x509.ParsePKIXPublicKey(der)
 }
 
-// Store is a set of trusted certificates. A certificate in it anchors a chain, be
-// it a root or not.
+// Store is a set of trusted certificates. Each certificate in it anchors a chain,
+// whether it is a root or not.
 type Store struct {
 	certs []*x509.Certificate
 	pool  *x509.CertPool
@@ -95,7 +95,7 @@ func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// Authority trusts signers whose certificates lead to a store.
+// Authority trusts signers whose certificates chain to a store.
 type Authority struct {
 	Store *Store
 	// Time is the moment at which certificates must be valid; zero for now.
@@ -176,8 +176,8 @@ func usable(key crypto.PublicKey) ([]crypto.PublicKey, error) {
 	return nil, fmt.Errorf("%w: a certificate for a %T", pvs.ErrNoKey, key)
 }
 
-// Device trusts as a device is configured: one authority, and another for the
-// OEM's own parts (PV_OEM_NAME, PV_SECUREBOOT_OEM_TRUSTSTORE).
+// Device is the trust that a device is configured with: one authority, and another
+// for the OEM's own parts (PV_OEM_NAME, PV_SECUREBOOT_OEM_TRUSTSTORE).
 type Device struct {
 	Main *Authority
 	// OEM is asked when OEMName is the signer's common name and the signature

@@ -1,14 +1,14 @@
 // Package scan finds Pantavisor devices on the local network by DNS service
 // discovery over multicast DNS (RFC 6762, RFC 6763; manual: pvr device scan).
 //
-// A device announces its SSH service; the TXT record says who it is:
+// A device announces its SSH service; the TXT record identifies it:
 //
 //	device-id=ID         the device's ID at its hub; without it the host is none of ours
 //	challenge=WORDS      what claims the device; empty or absent when it has an owner
 //	pantahub=URL         address of the hub's API
 //
-// Whoever is on the network can announce anything, and users paste what is shown into
-// a shell. So announcements are believed only in the form that devices give them.
+// Any host on the network can announce anything, and users paste what is shown into a
+// shell. Therefore only announcements in the exact form of devices are accepted.
 package scan
 
 import (
@@ -34,7 +34,7 @@ import (
 // Service is the DNS-SD type that devices announce.
 const Service = "_ssh._tcp"
 
-// maxDevices bounds what a hostile network can make a scan keep.
+// maxDevices bounds the memory that a hostile network can make a scan use.
 const maxDevices = 4096
 
 // Device is a device that announced itself.
@@ -51,19 +51,19 @@ type Device struct {
 // Owned reports whether the device has an owner.
 func (d Device) Owned() bool { return d.Challenge == "" }
 
-// Options say where to look.
+// Options control a scan.
 type Options struct {
-	// Interfaces are the network interfaces; none stands for all that are up, but
+	// Interfaces are the network interfaces; none stands for all that are up except
 	// the loopback.
 	Interfaces []net.Interface
-	// Found is called with each device when something new is known of it; may be
-	// nil. Calls come one after the other and must not block.
+	// Found is called with a device whenever something new is known about it; may be
+	// nil. Calls are sequential and must not block.
 	Found func(Device)
 }
 
-// Devices looks for devices until the context ends and returns them by ID. The end
-// of the context is not an error. It asks once a second, so that devices which start in
-// the meantime, or whose answer was lost, are found too.
+// Devices looks for devices until the context ends and returns them sorted by ID. The
+// end of the context is not an error. It asks once a second, so that it also finds
+// devices that start in the meantime or whose answer was lost.
 func Devices(ctx context.Context, opt Options) ([]Device, error) {
 	v4, v6, err := listen()
 	if err != nil {
@@ -86,7 +86,7 @@ func Devices(ctx context.Context, opt Options) ([]Device, error) {
 	return s.list(), nil
 }
 
-// server returns the library's options: it is to print nothing.
+// server returns the library's options, with its log output discarded.
 func (o Options) server() []mdns.ServerOption {
 	quiet := &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled}
 	out := []mdns.ServerOption{mdns.WithLoggerFactory(quiet)}
@@ -96,7 +96,7 @@ func (o Options) server() []mdns.ServerOption {
 	return out
 }
 
-// listen opens the multicast DNS port for both families; one is enough.
+// listen opens the multicast DNS port for both address families; one is enough.
 func listen() (v4 *ipv4.PacketConn, v6 *ipv6.PacketConn, err error) {
 	c4, err4 := multicast("udp4", mdns.DefaultAddressIPv4)
 	if err4 == nil {
@@ -129,14 +129,14 @@ func closeAll(v4 *ipv4.PacketConn, v6 *ipv6.PacketConn) {
 	}
 }
 
-// seen collects what was announced.
+// seen collects announcements.
 type seen struct {
 	mu      sync.Mutex
 	devices map[string]*Device
 	found   func(Device)
 }
 
-// take notes one announcement; each address of a device comes in one of its own.
+// take records one announcement; each address of a device has its own.
 func (s *seen) take(e mdns.ServiceEvent) {
 	if !strings.EqualFold(e.Instance.Service, Service) {
 		return
@@ -175,8 +175,8 @@ func (s *seen) list() []Device {
 // maxAddrs bounds the addresses of one device, of each family.
 const maxAddrs = 64
 
-// add notes an address. The zone of a link-local one is this machine's affair and
-// left out.
+// add records an address. It drops the zone of a link-local one, which only means
+// something on this machine.
 func (d *Device) add(a netip.Addr) {
 	a = a.Unmap().WithZone("")
 	list := &d.IPv6
@@ -189,13 +189,13 @@ func (d *Device) add(a netip.Addr) {
 	}
 }
 
-// clone returns a copy whose lists are not nil and nobody else's.
+// clone returns a copy with lists of its own that are not nil.
 func (d Device) clone() Device {
 	d.IPv4, d.IPv6 = append([]netip.Addr{}, d.IPv4...), append([]netip.Addr{}, d.IPv6...)
 	return d
 }
 
-// Compiled when a scan needs them: every command of the tool would pay for them.
+// Compiled when a scan needs them, because otherwise every command would pay for them.
 var (
 	idForm        = compiled(`^[0-9A-Za-z]{1,64}$`)
 	challengeForm = compiled(`^[0-9A-Za-z_-]{0,128}$`)
@@ -207,7 +207,7 @@ func compiled(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }
 
-// parse reads an announcement; false when it is not that of a device.
+// parse reads an announcement; it returns false when it is not from a device.
 func parse(in mdns.ServiceInstance) (Device, bool) {
 	d := Device{Host: in.Host, Port: in.Port}
 	hub := ""
