@@ -11,7 +11,7 @@ import (
 )
 
 // take applies a lease, or removes the one that was lost.
-func (m *manager) take(msg lead) {
+func (m *manager) take(msg leaseChange) {
 	l, ok := m.links[msg.index]
 	if !ok || msg.ctx.Err() != nil {
 		return

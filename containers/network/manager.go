@@ -42,9 +42,9 @@ type Config struct {
 
 type manager struct {
 	Config
-	links map[int]*link
-	leads chan lead
-	pub   *publisher
+	links  map[int]*link
+	leases chan leaseChange
+	pub    *publisher
 }
 
 // link is an interface that the program manages.
@@ -64,8 +64,8 @@ type linkState struct {
 	addrs []netip.Prefix
 }
 
-// lead is a message of a DHCP goroutine: the lease that the interface now has.
-type lead struct {
+// leaseChange is a message of a DHCP goroutine: the lease that the interface now has.
+type leaseChange struct {
 	index int
 	ctx   context.Context // of the goroutine; when it has ended, the message is ignored
 	lease *lease
@@ -80,7 +80,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	m := &manager{Config: cfg, links: map[int]*link{}, leads: make(chan lead), pub: newPublisher()}
+	m := &manager{Config: cfg, links: map[int]*link{}, leases: make(chan leaseChange), pub: newPublisher()}
 	linkEvents := make(chan netlink.LinkUpdate, 64)
 	addrEvents := make(chan netlink.AddrUpdate, 64)
 	if err := subscribe(ctx, linkEvents, addrEvents); err != nil {
@@ -117,7 +117,7 @@ func (m *manager) loop(ctx context.Context, links chan netlink.LinkUpdate, addrs
 				return fmt.Errorf("listening to address events: the subscription has ended")
 			}
 			m.addrEvent(ev)
-		case l := <-m.leads:
+		case l := <-m.leases:
 			m.take(l)
 			close(l.done)
 		}
@@ -193,9 +193,9 @@ func (m *manager) setCarrier(ctx context.Context, l *link, carrier bool) {
 // tell sends a lease to the goroutine that owns the state and waits until it is in
 // effect.
 func (m *manager) tell(ctx context.Context, index int, got *lease) {
-	l := lead{index, ctx, got, make(chan struct{})}
+	l := leaseChange{index, ctx, got, make(chan struct{})}
 	select {
-	case m.leads <- l:
+	case m.leases <- l:
 		<-l.done
 	case <-ctx.Done():
 	}

@@ -40,8 +40,8 @@ type subscriptions struct {
 	reads  sync.WaitGroup
 }
 
-// Subscribe logs what it reads from f, byte for byte, until f ends, [Server.Unsubscribe]
-// is called or another file replaces f. The server closes f.
+// Subscribe logs what it reads from f, byte for byte, until f ends, the peer unsubscribes
+// or another file replaces f. The server closes f.
 func (s *Server) Subscribe(f *os.File, platform, source string, level Level) error {
 	key := subscription{platform, source}
 	old, err := s.subs.add(key, f)
@@ -60,8 +60,8 @@ func (s *Server) Subscribe(f *os.File, platform, source string, level Level) err
 	return nil
 }
 
-// Unsubscribe ends a subscription, if it exists.
-func (s *Server) Unsubscribe(platform, source string) {
+// unsubscribe ends a subscription, if it exists.
+func (s *Server) unsubscribe(platform, source string) {
 	if f := s.subs.remove(subscription{platform, source}, nil); f != nil {
 		_ = f.Close()
 	}
@@ -222,7 +222,7 @@ func (s *Server) receive(conn *peer.Conn, platform string) error {
 		if req.file != nil {
 			_ = req.file.Close()
 		}
-		s.Unsubscribe(req.platform, req.source)
+		s.unsubscribe(req.platform, req.source)
 		return nil
 	case req.file == nil:
 		return errors.New("subscribing: the request has no descriptor")

@@ -151,22 +151,22 @@ func TestParseCgroup(t *testing.T) {
 	}
 }
 
-type door struct{ shut bool }
+type closer struct{ shut bool }
 
-func (d *door) Close() error { d.shut = true; return nil }
+func (d *closer) Close() error { d.shut = true; return nil }
 
-func TestGuardTakesFromTheGreedy(t *testing.T) {
+func TestGuardClosesConnectionsOfLargestPeer(t *testing.T) {
 	g := &Guard{Max: 4, MaxPer: 3}
-	var greedy []*door
+	var greedy []*closer
 	for range 5 {
-		d := &door{}
+		d := &closer{}
 		greedy = append(greedy, d)
 		g.Admit("greedy", d)
 	}
 	if !greedy[0].shut || !greedy[1].shut || greedy[2].shut || g.Len() != 3 {
 		t.Errorf("at its limit the peer must lose its oldest: %v, %d places taken", greedy, g.Len())
 	}
-	modest := []*door{{}, {}}
+	modest := []*closer{{}, {}}
 	for _, d := range modest {
 		if s := g.Admit("modest", d); s == nil {
 			t.Error("a modest peer was refused")
@@ -177,9 +177,9 @@ func TestGuardTakesFromTheGreedy(t *testing.T) {
 	}
 }
 
-func TestGuardKeepsTheBusy(t *testing.T) {
+func TestGuardKeepsBusyConnections(t *testing.T) {
 	g := &Guard{Max: 2}
-	a, b, c := &door{}, &door{}, &door{}
+	a, b, c := &closer{}, &closer{}, &closer{}
 	sa, sb := g.Admit("p", a), g.Admit("p", b)
 	sa.Busy()
 	sb.Busy()
@@ -187,7 +187,7 @@ func TestGuardKeepsTheBusy(t *testing.T) {
 		t.Error("a newcomer took the place of a connection at work")
 	}
 	sb.Idle()
-	if s := g.Admit("q", &door{}); s == nil || !b.shut {
+	if s := g.Admit("q", &closer{}); s == nil || !b.shut {
 		t.Error("an idle connection was not closed for a newcomer")
 	}
 	sb.Release()
@@ -202,7 +202,7 @@ type closed struct{ done chan struct{} }
 
 func (c closed) Close() error { close(c.done); return nil }
 
-func TestDrainWaitsForWhoIsAtWork(t *testing.T) {
+func TestDrainWaitsForBusyConnections(t *testing.T) {
 	var g Guard
 	idle, busy := closed{make(chan struct{})}, closed{make(chan struct{})}
 	g.Admit("a", idle)
@@ -225,16 +225,16 @@ func TestDrainWaitsForWhoIsAtWork(t *testing.T) {
 	<-busy.done
 }
 
-// TestGuardTakesFromWhoDoNotRead: a peer that does not take its answers keeps no place
-// from others, and who does take them loses his last.
-func TestGuardTakesFromWhoDoNotRead(t *testing.T) {
+// TestGuardClosesLongestWaiting: a connection whose peer does not read loses its slot
+// before one whose peer reads.
+func TestGuardClosesLongestWaiting(t *testing.T) {
 	g := &Guard{Max: 2}
-	a, b := &door{}, &door{}
+	a, b := &closer{}, &closer{}
 	sa, sb := g.Admit("p", a), g.Admit("p", b)
 	sa.Waiting()
 	sb.Waiting()
 	sa.Waiting() // it has taken a piece
-	if s := g.Admit("q", &door{}); s == nil || a.shut || !b.shut {
+	if s := g.Admit("q", &closer{}); s == nil || a.shut || !b.shut {
 		t.Errorf("the newcomer has place %v; closed: the reader %v, the other %v", s, a.shut, b.shut)
 	}
 }

@@ -51,8 +51,8 @@ func seal() (string, error) {
 	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(tree), nil
 }
 
-// Sealed reports whether this process runs from a read-only mount.
-func Sealed() bool {
+// sealed reports whether this process runs from a read-only mount.
+func sealed() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(self, &st) == nil && st.Flags&unix.ST_RDONLY != 0
 }
@@ -61,7 +61,7 @@ func Sealed() bool {
 // It returns nil when the program already runs from there, or the kernel has no such
 // mounts.
 func Rerun() error {
-	if Sealed() || Path() == self {
+	if sealed() || Path() == self {
 		return nil
 	}
 	file, err := os.Executable()
@@ -75,7 +75,7 @@ func Rerun() error {
 // File returns the path of the program's file, as [os.Executable] does, also after
 // [Rerun].
 func File() (string, error) {
-	if file := os.Getenv(envFile); file != "" && Sealed() {
+	if file := os.Getenv(envFile); file != "" && sealed() {
 		return file, nil
 	}
 	return os.Executable()

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	t := told{Sealed: Sealed()}
+	t := told{Sealed: sealed()}
 	t.File, _ = File()
 	if err := os.Chmod(self, 0o755); err != nil {
 		t.Chmod = errors.Unwrap(err).Error()

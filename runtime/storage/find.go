@@ -24,8 +24,8 @@ type Device struct {
 	Super     Super
 }
 
-// DiskPath returns the path of the whole disk's device.
-func (d Device) DiskPath() string { return "/dev/" + d.Disk }
+// diskPath returns the path of the whole disk's device.
+func (d Device) diskPath() string { return "/dev/" + d.Disk }
 
 // Want describes the device of the storage.
 type Want struct {
@@ -193,7 +193,7 @@ func partitioned(sys, name string) bool {
 func tableNames(d Device, tables map[string]*gpt) (label, id string) {
 	g, seen := tables[d.Disk]
 	if !seen {
-		g = openTable(d.DiskPath())
+		g = openTable(d.diskPath())
 		tables[d.Disk] = g
 	}
 	if g == nil {
@@ -225,7 +225,7 @@ func openTable(path string) *gpt {
 
 // mbrID returns the PARTUUID of an MBR partition: disk signature and partition number.
 func mbrID(d Device) string {
-	f, err := os.Open(d.DiskPath())
+	f, err := os.Open(d.diskPath())
 	if err != nil {
 		return ""
 	}

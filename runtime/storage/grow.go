@@ -23,7 +23,7 @@ func GrowPartition(dev Device) (grown bool, err error) {
 	if dev.Partition == 0 {
 		return false, nil
 	}
-	f, err := os.OpenFile(dev.DiskPath(), os.O_RDWR, 0)
+	f, err := os.OpenFile(dev.diskPath(), os.O_RDWR, 0)
 	if err != nil {
 		return false, fmt.Errorf("opening the disk: %w", err)
 	}
