@@ -98,7 +98,7 @@ func TestNoDiskNoArguments(t *testing.T) {
 	}
 }
 
-// TestOtherMachinesStart has QEMU take the arguments of machines that are no PCs: their
+// TestOtherMachinesStart has QEMU take the arguments of machines that are not PCs: their
 // devices exist and fit together. UEFI shows itself on the console.
 func TestOtherMachinesStart(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -4,7 +4,7 @@
 //
 // A [Machine] works on its own copy of the image, so the image under out/ is
 // never changed. The copy, the firmware's variables and the sockets are in one
-// folder, which a second machine can take over: that is a device that is switched
+// directory, which a second machine can take over: that is a device that is switched
 // on again.
 package emulator
 
@@ -41,7 +41,7 @@ type Config struct {
 	// Kernel, Initrd, DTB and Append boot without a boot loader: three files and the kernel's
 	// command line. Without a DTB the machine has its own. Default: the firmware boots the disk.
 	Kernel, Initrd, DTB, Append string
-	// Dir holds the working copy and the sockets. Default: a temporary folder that
+	// Dir holds the working copy and the sockets. Default: a temporary directory that
 	// Close removes. Its path must be short: a socket's path has at most 107 bytes.
 	Dir string
 	// Accelerator is "tcg" or "kvm". Default: tcg.
@@ -111,7 +111,7 @@ func (m *Machine) prepare(ctx context.Context) (err error) {
 	}
 	const maxSocket = 107 // sun_path without its NUL
 	if n := len(filepath.Join(m.dir, portSock)); n > maxSocket {
-		return fault.New(fault.BadInput, "folder %s: %d bytes too long for a socket in it", m.dir, n-maxSocket)
+		return fault.New(fault.BadInput, "directory %s: %d bytes too long for a socket in it", m.dir, n-maxSocket)
 	}
 	if err := os.Remove(filepath.Join(m.dir, portSock)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fault.Wrap(fault.IO, err, "removing an old socket")
@@ -219,7 +219,7 @@ func (m *Machine) Kill() {
 	<-m.done
 }
 
-// Wait waits until the machine is off. A power-off by the device is no error; QEMU
+// Wait waits until the machine is off. A power-off by the device is not an error; QEMU
 // dying by itself is.
 func (m *Machine) Wait(ctx context.Context) error {
 	select {
@@ -278,7 +278,7 @@ func (m *Machine) askPowerOff(ctx context.Context) error {
 	return fault.New(fault.Unsupported, "the machine %s has neither a power button nor a channel to its device", m.cfg.Emulator.Name)
 }
 
-// Close cuts the power if it is still on and removes the folder if Start made it.
+// Close cuts the power if it is still on and removes the directory if Start made it.
 func (m *Machine) Close() {
 	m.once.Do(func() {
 		m.Kill()

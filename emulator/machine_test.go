@@ -95,7 +95,7 @@ func TestFirmwareBoots(t *testing.T) {
 	}
 }
 
-func TestDiskLivesAsLongAsItsFolder(t *testing.T) {
+func TestDiskLivesAsLongAsItsDirectory(t *testing.T) {
 	ctx := deadline(t, 2*time.Minute)
 	image, dir := countingDisk(t), t.TempDir()
 	before, _ := os.ReadFile(image)
@@ -157,7 +157,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 		t.Errorf("no image: kind %v: %v", fault.Of(err), err)
 	}
 	if _, err := Start(ctx, Config{Emulator: e, Dir: "/tmp/" + strings.Repeat("x", 110)}); fault.Of(err) != fault.BadInput {
-		t.Errorf("long folder: kind %v: %v", fault.Of(err), err)
+		t.Errorf("long directory: kind %v: %v", fault.Of(err), err)
 	}
 }
 

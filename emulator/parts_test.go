@@ -142,7 +142,7 @@ func TestConsole(t *testing.T) {
 	c.mu.Unlock()
 }
 
-func TestFoldersOfKilledProcessesAreRemoved(t *testing.T) {
+func TestDirectoriesOfKilledProcessesAreRemoved(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	held, lock, err := makeDir()
 	if err != nil {

@@ -5,12 +5,7 @@ package mage
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -20,14 +15,15 @@ import (
 	"github.com/pantavisor/pantavisor/internal/workspace"
 	"github.com/pantavisor/pantavisor/test/appengine"
 	"github.com/pantavisor/pantavisor/test/bench"
+	"github.com/pantavisor/pantavisor/test/checks"
 )
 
 // Options are written --name or --name=value by habit; mage reads one dash, and its
 // own -h in front of the command.
 func init() {
-	workspace.Inside()
+	appengine.Inside()
 	workspace.CancelOnTerminate()
-	os.Args = workspace.TestWords(os.Args)
+	os.Args = appengine.TestWords(os.Args)
 	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
 		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
 	}
@@ -50,17 +46,17 @@ func end(err error) error {
 	return mg.Fatal(int(fault.Of(err)), err)
 }
 
-// door fills what flags say into the front door and does one command.
-func door(json, locked *bool, events *string, do func(*workspace.Workspace) error) error {
-	d, err := workspace.New()
+// in runs one command in the workspace of the current directory, with what flags say.
+func in(json, locked *bool, events *string, do func(*workspace.Workspace) error) error {
+	w, err := workspace.New()
 	if err != nil {
 		return end(err)
 	}
-	d.JSON, d.Locked = json != nil && *json, locked != nil && *locked
+	w.JSON, w.Locked = json != nil && *json, locked != nil && *locked
 	if events != nil {
-		d.Events = *events
+		w.Events = *events
 	}
-	return end(do(d))
+	return end(do(w))
 }
 
 // Build makes the image, its block map, the BSP export and a report under out/TARGET.
@@ -73,8 +69,8 @@ func door(json, locked *bool, events *string, do func(*workspace.Workspace) erro
 //	mage build x64-uefi --locked --events=build.jsonl
 //	PVR_MERGE_SRC=device/.pvr PANTAVISOR_DEBUG=yes mage build x64-uefi --json
 func Build(ctx context.Context, target string, locked, json *bool, events *string) error {
-	return door(json, locked, events, func(d *workspace.Workspace) error {
-		_, err := d.Build(ctx, target)
+	return in(json, locked, events, func(w *workspace.Workspace) error {
+		_, err := w.Build(ctx, target)
 		return err
 	})
 }
@@ -93,7 +89,7 @@ func Run(ctx context.Context, target string, machine *string, locked, json *bool
 	if machine != nil {
 		name = *machine
 	}
-	return door(json, locked, events, func(d *workspace.Workspace) error { return d.Run(ctx, target, name) })
+	return in(json, locked, events, func(w *workspace.Workspace) error { return w.Run(ctx, target, name) })
 }
 
 // Targets lists the boards.
@@ -101,7 +97,7 @@ func Run(ctx context.Context, target string, machine *string, locked, json *bool
 //	mage targets
 //	mage targets --json
 func Targets(json *bool) error {
-	return door(json, nil, nil, func(d *workspace.Workspace) error { return d.Targets() })
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Targets() })
 }
 
 // Plan prints the resolved graph without running it, as text, json or dot.
@@ -113,21 +109,21 @@ func Plan(ctx context.Context, target string, format *string, locked *bool) erro
 	if format != nil {
 		how = *format
 	}
-	return door(nil, locked, nil, func(d *workspace.Workspace) error { return d.Plan(ctx, target, how) })
+	return in(nil, locked, nil, func(w *workspace.Workspace) error { return w.Plan(ctx, target, how) })
 }
 
 // Why says which input of a step changed since it was last made, with old and new digest.
 //
 //	mage why x64-uefi initrd/base
 func Why(ctx context.Context, target, step string, json *bool) error {
-	return door(json, nil, nil, func(d *workspace.Workspace) error { return d.Why(ctx, target, step) })
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Why(ctx, target, step) })
 }
 
 // Clean removes what was made for a target; downloads stay.
 //
 //	mage clean x64-uefi
 func Clean(ctx context.Context, target string) error {
-	return door(nil, nil, nil, func(d *workspace.Workspace) error { return d.Clean(ctx, target) })
+	return in(nil, nil, nil, func(w *workspace.Workspace) error { return w.Clean(ctx, target) })
 }
 
 // Component makes one component of a target.
@@ -138,14 +134,14 @@ func Clean(ctx context.Context, target string) error {
 //	mage component x64-uefi initrd
 //	mage component x64-uefi initrd-clean
 func Component(ctx context.Context, target, name string, locked *bool, events *string) error {
-	return door(nil, locked, events, func(d *workspace.Workspace) error { return d.Component(ctx, target, name) })
+	return in(nil, locked, events, func(w *workspace.Workspace) error { return w.Component(ctx, target, name) })
 }
 
 // Lock moves the pinned parts of a target to the newest of their suite.
 //
 //	mage lock x64-uefi
 func Lock(ctx context.Context, target string) error {
-	return door(nil, nil, nil, func(d *workspace.Workspace) error { return d.Lock(ctx, target) })
+	return in(nil, nil, nil, func(w *workspace.Workspace) error { return w.Lock(ctx, target) })
 }
 
 // Appengine are the App Engine tests under test/suites.
@@ -156,7 +152,7 @@ type Appengine mg.Namespace
 //	mage appengine:ls
 //	mage appengine:ls --json
 func (Appengine) Ls(json *bool) error {
-	return door(json, nil, nil, func(d *workspace.Workspace) error { return d.AppEngineTests() })
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return appengine.ListCommand(w) })
 }
 
 // Run runs App Engine tests: all, a GROUP, or one as GROUP:NUMBER.
@@ -171,8 +167,8 @@ func (Appengine) Ls(json *bool) error {
 //	mage appengine:run local:0 -o
 func (Appengine) Run(ctx context.Context, test string, i, m, o, json *bool) error {
 	on := func(b *bool) bool { return b != nil && *b }
-	return door(json, nil, nil, func(d *workspace.Workspace) error {
-		return d.AppEngineRun(ctx, test, appengine.Mode{Interactive: on(i), Manual: on(m), Overwrite: on(o)})
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
+		return appengine.RunCommand(ctx, w, test, appengine.Mode{Interactive: on(i), Manual: on(m), Overwrite: on(o)})
 	})
 }
 
@@ -180,21 +176,21 @@ func (Appengine) Run(ctx context.Context, test string, i, m, o, json *bool) erro
 //
 //	mage appengine:add local
 func (Appengine) Add(group string) error {
-	return door(nil, nil, nil, func(d *workspace.Workspace) error { return d.AppEngineAdd(group) })
+	return in(nil, nil, nil, func(w *workspace.Workspace) error { return appengine.AddCommand(w, group) })
 }
 
 // Test runs everything there is to test: the linter, all tests, the VM boots.
 //
 //	mage test
 func Test(ctx context.Context) error {
-	d, err := workspace.New()
+	w, err := workspace.New()
 	if err != nil {
 		return end(err)
 	}
-	if err := d.PrepareTests(ctx); err != nil {
+	if err := w.PrepareTests(ctx); err != nil {
 		return end(err)
 	}
-	return end(errors.Join(lint(ctx), gotool(ctx, "test", "-timeout=60m", "./...")))
+	return end(checks.Test(ctx))
 }
 
 // Bench measures what docs/benchmarks.md lists and writes it there.
@@ -205,7 +201,7 @@ func Test(ctx context.Context) error {
 //	mage bench --packages
 func Bench(ctx context.Context, packages *bool) error {
 	if packages != nil && *packages {
-		return end(gotool(ctx, "test", "-run=^$", "-bench=.", "-count=5", "./..."))
+		return end(checks.Benchmarks(ctx))
 	}
 	root, err := os.Getwd()
 	if err != nil {
@@ -216,7 +212,7 @@ func Bench(ctx context.Context, packages *bool) error {
 
 // Fuzz runs every fuzz target for a while, 60s or what --span says.
 //
-// It tells at the end of all that found something.
+// The errors of all that found something are repeated at the end.
 //
 //	mage fuzz
 //	mage fuzz --span=5m
@@ -225,83 +221,10 @@ func Fuzz(ctx context.Context, span *string) error {
 	if span != nil {
 		time = *span
 	}
-	found, err := fuzzTargets()
-	if err == nil && len(found) == 0 {
-		err = fault.New(fault.Internal, "looking for fuzz targets: there are none")
-	}
-	if err == nil {
-		err = fuzzInMemory()
-	}
-	if err != nil {
-		return end(err)
-	}
-	var errs []error
-	for i, f := range found {
-		fmt.Printf("fuzzing %s %s (%d of %d)\n", f.dir, f.name, i+1, len(found))
-		// A minute for making one input smaller would be more than the span.
-		err := gotool(ctx, "test", "-run=^$", "-fuzz=^"+f.name+"$", "-fuzztime="+time, "-fuzzminimizetime=1s", "./"+f.dir)
-		if ctx.Err() != nil {
-			return end(ctx.Err())
-		}
-		errs = append(errs, fault.Wrap(fault.Internal, err, "fuzzing %s %s", f.dir, f.name))
-	}
-	return end(errors.Join(errs...))
-}
-
-// fuzzInMemory has the targets write to memory: syncs to disk would take nearly all
-// of their time. The compiler's files stay where they are.
-func fuzzInMemory() error {
-	const memory = "/dev/shm"
-	if info, err := os.Stat(memory); err != nil || !info.IsDir() {
-		return nil
-	}
-	err := errors.Join(os.Setenv("GOTMPDIR", os.TempDir()), os.Setenv("TMPDIR", memory))
-	return fault.Wrap(fault.Internal, err, "setting the folder for temporary files")
+	return end(checks.Fuzz(ctx, time))
 }
 
 // Lint checks form and style.
 //
 //	mage lint
-func Lint(ctx context.Context) error { return end(lint(ctx)) }
-
-func lint(ctx context.Context) error {
-	if err := gotool(ctx, "vet", "./..."); err != nil {
-		return err
-	}
-	// The linter comes from a module of its own, pinned like everything else.
-	return gotool(ctx, "tool", "-modfile=.ci/lint/go.mod", "golangci-lint", "run", "./...")
-}
-
-func gotool(ctx context.Context, args ...string) error { return call(ctx, "go", args...) }
-
-func call(ctx context.Context, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	return fault.Wrap(fault.Internal, cmd.Run(), "running %s %s", name, strings.Join(args, " "))
-}
-
-type fuzzTarget struct{ dir, name string }
-
-var fuzzForm = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
-
-// fuzzTargets looks for them in the test files.
-func fuzzTargets() ([]fuzzTarget, error) {
-	var found []fuzzTarget
-	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || path == "out") {
-			return filepath.SkipDir
-		}
-		if d.IsDir() || !strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
-		data, err := os.ReadFile(path)
-		for _, m := range fuzzForm.FindAllSubmatch(data, -1) {
-			found = append(found, fuzzTarget{filepath.Dir(path), string(m[1])})
-		}
-		return err
-	})
-	return found, fault.Wrap(fault.IO, err, "looking for fuzz targets")
-}
+func Lint(ctx context.Context) error { return end(checks.Lint(ctx)) }

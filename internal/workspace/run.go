@@ -19,8 +19,8 @@ import (
 
 // Run builds a target and boots its image on one of its emulators: the one with that
 // name, the first for "".
-func (d *Workspace) Run(ctx context.Context, target, machine string) error {
-	t, err := d.load(target)
+func (w *Workspace) Run(ctx context.Context, target, machine string) error {
+	t, err := w.load(target)
 	if err != nil {
 		return err
 	}
@@ -29,12 +29,12 @@ func (d *Workspace) Run(ctx context.Context, target, machine string) error {
 		return err
 	}
 	if e.BIOS != "" && !filepath.IsAbs(e.BIOS) {
-		e.BIOS = filepath.Join(d.Root, e.BIOS)
+		e.BIOS = filepath.Join(w.Root, e.BIOS)
 	}
-	if err := emulator.Ensure(ctx, *e, d.Options.Interactive, d.Stderr); err != nil {
+	if err := emulator.Ensure(ctx, *e, w.Options.Interactive, w.Stderr); err != nil {
 		return err
 	}
-	quiet := *d
+	quiet := *w
 	quiet.JSON = false
 	report, err := quiet.Build(ctx, target)
 	if err != nil {
@@ -44,14 +44,14 @@ func (d *Workspace) Run(ctx context.Context, target, machine string) error {
 	if i < 0 {
 		return fault.New(fault.Unsupported, "target %s makes no image to boot", target)
 	}
-	if !d.Options.Debug {
-		fmt.Fprintf(d.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
+	if !w.Options.Debug {
+		fmt.Fprintf(w.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
 	}
 	o := emulator.Options{
-		Target: target, Emulator: *e, Image: filepath.Join(d.Out(target), report.Artefacts[i].Path),
+		Target: target, Emulator: *e, Image: filepath.Join(w.Out(target), report.Artefacts[i].Path),
 		Containers:  1, // the device lists all that its revision has, or none yet
-		Interactive: d.Options.Interactive, JSON: d.JSON,
-		Stdin: os.Stdin, Stdout: d.Stdout, Stderr: d.Stderr,
+		Interactive: w.Options.Interactive, JSON: w.JSON,
+		Stdin: os.Stdin, Stdout: w.Stdout, Stderr: w.Stderr,
 	}
 	if e.Boot == "kernel" {
 		tmp, err := os.MkdirTemp("", "pv-kernel-")
@@ -59,7 +59,7 @@ func (d *Workspace) Run(ctx context.Context, target, machine string) error {
 			return fault.Wrap(fault.IO, err, "making a directory for the initrd")
 		}
 		defer os.RemoveAll(tmp)
-		if err := d.kernelOf(ctx, t, &o, tmp); err != nil {
+		if err := w.kernelOf(ctx, t, &o, tmp); err != nil {
 			return err
 		}
 	}
@@ -68,8 +68,8 @@ func (d *Workspace) Run(ctx context.Context, target, machine string) error {
 
 // kernelOf fills in what QEMU itself loads: kernel, initrd with all addons, device tree
 // and command line of a target. The initrd is put together in tmp.
-func (d *Workspace) kernelOf(ctx context.Context, t *targets.Target, o *emulator.Options, tmp string) error {
-	j, err := d.open(ctx, t.Name)
+func (w *Workspace) kernelOf(ctx context.Context, t *targets.Target, o *emulator.Options, tmp string) error {
+	j, err := w.open(ctx, t.Name)
 	if err != nil {
 		return err
 	}

@@ -11,23 +11,23 @@ import (
 
 // PrepareTests installs what the tests need of this machine: the emulators of all
 // targets and the programs that judge our formats.
-func (d *Workspace) PrepareTests(ctx context.Context) error {
+func (w *Workspace) PrepareTests(ctx context.Context) error {
 	var needs []host.Need
 	for _, pkg := range oracle.Packages() {
 		for _, p := range oracle.Programs(pkg) {
 			needs = append(needs, host.Need{Name: p, Package: pkg})
 		}
 	}
-	if err := host.Ensure(ctx, "the tests", needs, d.Options.Interactive, d.Stderr); err != nil {
+	if err := host.Ensure(ctx, "the tests", needs, w.Options.Interactive, w.Stderr); err != nil {
 		return err
 	}
-	all, err := targets.LoadAll(targets.Workspace(d.Root))
+	all, err := targets.LoadAll(targets.Workspace(w.Root))
 	if err != nil {
 		return err
 	}
 	for _, t := range all {
 		for _, e := range t.Emulators {
-			if err := emulator.Ensure(ctx, e, d.Options.Interactive, d.Stderr); err != nil {
+			if err := emulator.Ensure(ctx, e, w.Options.Interactive, w.Stderr); err != nil {
 				return err
 			}
 		}

@@ -32,9 +32,10 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// Workspace is where commands come in. Fill the fields that a command has flags for.
+// Workspace is a source tree in which commands run. A command sets the fields that it has
+// flags for.
 type Workspace struct {
-	Root    string // the source tree; "": the folder of the process
+	Root    string // the source tree; "": the directory of the process
 	Events  string // file for JSON lines, "-" for Stdout; "": none
 	Locked  bool   // as PV_LOCKED
 	JSON    bool   // results as JSON
@@ -47,8 +48,7 @@ type Workspace struct {
 // many short-lived buffers of compressors pile up otherwise.
 const composerMemory = 80 << 20
 
-// New opens the door of the source tree in the current folder, with options from
-// the environment.
+// New returns the workspace in the current directory, with options from the environment.
 func New() (*Workspace, error) {
 	root, err := os.Getwd()
 	if err != nil {
@@ -58,8 +58,8 @@ func New() (*Workspace, error) {
 	return At(root, o), err
 }
 
-// At opens the door of the source tree at root. It bounds the memory of the process,
-// unless GOMEMLIMIT does.
+// At returns the workspace at root. It bounds the memory of the process, unless GOMEMLIMIT
+// does.
 func At(root string, o *options.Options) *Workspace {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(composerMemory)
@@ -71,33 +71,33 @@ func At(root string, o *options.Options) *Workspace {
 type job struct {
 	*build.Builder
 	target *targets.Target
+	parts  *debian.Parts
 	comp   *images.Composition
 	close  func() error
 }
 
-// Out is the folder of a target's results.
-func (d *Workspace) Out(target string) string { return filepath.Join(d.Root, "out", target) }
+// Out is the directory of a target's results.
+func (w *Workspace) Out(target string) string { return filepath.Join(w.Root, "out", target) }
 
-func (d *Workspace) load(name string) (*targets.Target, error) {
-	return targets.Load(targets.Workspace(d.Root), name)
+func (w *Workspace) load(name string) (*targets.Target, error) {
+	return targets.Load(targets.Workspace(w.Root), name)
 }
 
 // open resolves a target: its parts, then its graph. Nothing is run.
-func (d *Workspace) open(ctx context.Context, name string) (*job, error) {
-	t, err := d.load(name)
+func (w *Workspace) open(ctx context.Context, name string) (*job, error) {
+	t, err := w.load(name)
 	if err != nil {
 		return nil, err
 	}
-	j, err := d.builder(t)
+	j, err := w.builder(t)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := d.parts(ctx, j)
-	if err = d.roomFor(err, j.Cache.Dir()); err == nil {
-		j.comp, err = resolve.Composition(t, resolve.Options{
-			Root: d.Root, Module: j.Code, Parts: parts, MergeSource: d.Options.MergeSource, UseSourceBSP: d.Options.UseSourceBSP,
-			Debug: d.Options.Debug, Epoch: d.Options.Epoch, TrustCertificates: d.Options.Certificate, TrustKey: d.Options.Key,
-			Release: d.Options.Release,
+	j.parts, err = w.parts(ctx, j)
+	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
+		j.comp, err = j.compose(resolve.Options{
+			MergeSource: w.Options.MergeSource, UseSourceBSP: w.Options.UseSourceBSP, Debug: w.Options.Debug, Epoch: w.Options.Epoch,
+			TrustCertificates: w.Options.Certificate, TrustKey: w.Options.Key, Release: w.Options.Release,
 		})
 	}
 	if err != nil {
@@ -106,7 +106,13 @@ func (d *Workspace) open(ctx context.Context, name string) (*job, error) {
 	return j, nil
 }
 
-func (d *Workspace) builder(t *targets.Target) (*job, error) {
+// compose makes the target's graph from the job's tree, code and parts.
+func (j *job) compose(o resolve.Options) (*images.Composition, error) {
+	o.Root, o.Module, o.Parts = j.Workspace, j.Code, j.parts
+	return resolve.Composition(j.target, o)
+}
+
+func (w *Workspace) builder(t *targets.Target) (*job, error) {
 	dir, err := build.CacheDir()
 	if err != nil {
 		return nil, err
@@ -115,33 +121,33 @@ func (d *Workspace) builder(t *targets.Target) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	code, err := gosource.Open(d.Root)
+	code, err := gosource.Open(w.Root)
 	if err != nil && fault.Of(err) != fault.Missing { // a workspace need not be a module
 		return nil, err
 	}
-	sink, end, err := d.sinks()
+	sink, end, err := w.sinks()
 	return &job{target: t, close: end, Builder: &build.Builder{
-		Cache: cache, Target: t.Name, Workspace: d.Root, Code: code, Jobs: d.Options.Jobs, Verify: d.Options.Verify, Sink: sink,
+		Cache: cache, Target: t.Name, Workspace: w.Root, Code: code, Jobs: w.Options.Jobs, Verify: w.Options.Verify, Sink: sink,
 	}}, err
 }
 
 // sinks are lines or bars for people and, when asked for, JSON lines.
-func (d *Workspace) sinks() (build.Sink, func() error, error) {
+func (w *Workspace) sinks() (build.Sink, func() error, error) {
 	var all build.Sinks
 	end := func() error { return nil }
-	if f, ok := d.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := w.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		live := build.NewLive(f)
 		all, end = append(all, live), func() error { live.Close(); return nil }
 	} else {
-		all = append(all, build.Plain{W: d.Stderr})
+		all = append(all, build.Plain{W: w.Stderr})
 	}
-	switch d.Events {
+	switch w.Events {
 	case "":
 		return all, end, nil
 	case "-":
-		return append(all, build.JSON{W: d.Stdout}), end, nil
+		return append(all, build.JSON{W: w.Stdout}), end, nil
 	}
-	f, err := os.Create(d.Events)
+	f, err := os.Create(w.Events)
 	if err != nil {
 		return nil, end, errors.Join(fault.Wrap(fault.IO, err, "opening the file of --events"), end())
 	}
@@ -150,8 +156,8 @@ func (d *Workspace) sinks() (build.Sink, func() error, error) {
 }
 
 // parts answers what the target takes from Debian, from its lock.
-func (d *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
-	lock, err := debian.LoadLock(d.lockFile(j.target.Name))
+func (w *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
+	lock, err := debian.LoadLock(w.lockFile(j.target.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		lock, err = &debian.Lock{}, nil
 	}
@@ -159,14 +165,14 @@ func (d *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 		return nil, err
 	}
 	store := debian.Open(j.Cache.Dir(), func(text string) { j.Warnings = append(j.Warnings, text) })
-	locked := d.Locked || d.Options.Locked
-	requests, err := resolve.BuildRequests(j.target, d.Root)
+	locked := w.Locked || w.Options.Locked
+	requests, err := resolve.BuildRequests(j.target, w.Root)
 	if err != nil {
 		return nil, err
 	}
 	lock, replaced, err := store.Refresh(ctx, lock, requests, debian.Options{
 		Locked: locked, Target: j.target.Name,
-		Progress: func(e debian.Entry) { fmt.Fprintln(d.Stderr, "fetching", e.Package, e.Version) },
+		Progress: func(e debian.Entry) { fmt.Fprintln(w.Stderr, "fetching", e.Package, e.Version) },
 	})
 	if err != nil {
 		return nil, err
@@ -177,44 +183,44 @@ func (d *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 	return debian.NewParts(store, lock), nil
 }
 
-func (d *Workspace) lockFile(target string) string {
-	return filepath.Join(d.Root, "targets", target, "parts.lock")
+func (w *Workspace) lockFile(target string) string {
+	return filepath.Join(w.Root, "targets", target, "parts.lock")
 }
 
 // Build makes everything of a target and prints where it is.
-func (d *Workspace) Build(ctx context.Context, target string) (*build.Report, error) {
-	j, err := d.open(ctx, target)
+func (w *Workspace) Build(ctx context.Context, target string) (*build.Report, error) {
+	j, err := w.open(ctx, target)
 	if err != nil {
 		return nil, err
 	}
-	report, err := j.Deliver(ctx, d.Out(target), j.comp.Artefacts)
-	if err = d.roomFor(err, j.Cache.Dir()); err == nil {
-		d.tidy(ctx, j)
+	report, err := j.Deliver(ctx, w.Out(target), j.comp.Artefacts)
+	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
+		w.tidy(ctx, j)
 	}
 	if err = errors.Join(err, j.close()); err != nil {
 		return report, err
 	}
-	d.warnAgain(report)
-	if !d.JSON {
+	w.warnAgain(report)
+	if !w.JSON {
 		return report, nil
 	}
-	return report, d.print(report)
+	return report, w.Print(report)
 }
 
 // warnAgain repeats warnings where people look: below everything else.
-func (d *Workspace) warnAgain(r *build.Report) {
-	for _, w := range r.Warnings {
-		fmt.Fprintln(d.Stderr, build.Line(build.Event{Type: build.Warning, Step: w.Step, Text: w.Text}))
+func (w *Workspace) warnAgain(r *build.Report) {
+	for _, said := range r.Warnings {
+		fmt.Fprintln(w.Stderr, build.Line(build.Event{Type: build.Warning, Step: said.Step, Text: said.Text}))
 	}
 }
 
-// roomFor adds to an error of a full file system which folders need room; an image
+// roomFor adds to an error of a full file system which directories need room; an image
 // that is too small says itself what mends it.
-func (d *Workspace) roomFor(err error, cache string) error {
+func (w *Workspace) roomFor(err error, cache string) error {
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return err
 	}
-	return fmt.Errorf("%w; free space there: the cache is %s (another place: PV_CACHE_DIR), results go to %s", err, cache, filepath.Join(d.Root, "out"))
+	return fmt.Errorf("%w; free space there: the cache is %s (another place: PV_CACHE_DIR), results go to %s", err, cache, filepath.Join(w.Root, "out"))
 }
 
 // unusedDownloads is how long a package stays in the download cache that no build
@@ -222,42 +228,43 @@ func (d *Workspace) roomFor(err error, cache string) error {
 const unusedDownloads = 90 * 24 * time.Hour
 
 // tidy keeps the caches in bounds. The build is done: what goes wrong is told only.
-func (d *Workspace) tidy(ctx context.Context, j *job) {
-	day, err := j.Cache.Tidy(ctx, d.Options.CacheSize<<30)
+func (w *Workspace) tidy(ctx context.Context, j *job) {
+	day, err := j.Cache.Tidy(ctx, w.Options.CacheSize<<30)
 	if day {
 		err = errors.Join(err, debian.Open(j.Cache.Dir(), nil).Prune(unusedDownloads))
 	}
 	if err != nil {
-		fmt.Fprintln(d.Stderr, "warning ", err)
+		fmt.Fprintln(w.Stderr, "warning ", err)
 	}
 }
 
-func (d *Workspace) print(v any) error {
-	enc := json.NewEncoder(d.Stdout)
+// Print writes a result as JSON to Stdout.
+func (w *Workspace) Print(v any) error {
+	enc := json.NewEncoder(w.Stdout)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
 }
 
 // Targets lists the boards.
-func (d *Workspace) Targets() error {
-	all, err := targets.LoadAll(targets.Workspace(d.Root))
-	if d.JSON {
+func (w *Workspace) Targets() error {
+	all, err := targets.LoadAll(targets.Workspace(w.Root))
+	if w.JSON {
 		list := map[string]*targets.Target{}
 		for _, t := range all {
 			list[t.Name] = t
 		}
-		return errors.Join(err, d.print(list))
+		return errors.Join(err, w.Print(list))
 	}
-	w := tabwriter.NewWriter(d.Stdout, 0, 8, 2, ' ', 0)
+	table := tabwriter.NewWriter(w.Stdout, 0, 8, 2, ' ', 0)
 	for _, t := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", t.Name, t.Arch, t.Description)
+		fmt.Fprintf(table, "%s\t%s\t%s\n", t.Name, t.Arch, t.Description)
 	}
-	return errors.Join(err, w.Flush())
+	return errors.Join(err, table.Flush())
 }
 
 // Plan prints the resolved graph: text, json or dot.
-func (d *Workspace) Plan(ctx context.Context, target, format string) error {
-	j, err := d.open(ctx, target)
+func (w *Workspace) Plan(ctx context.Context, target, format string) error {
+	j, err := w.open(ctx, target)
 	if err != nil {
 		return err
 	}
@@ -266,12 +273,12 @@ func (d *Workspace) Plan(ctx context.Context, target, format string) error {
 	if err != nil {
 		return err
 	}
-	return plan.Write(d.Stdout, format)
+	return plan.Write(w.Stdout, format)
 }
 
 // Why says which input of a step changed.
-func (d *Workspace) Why(ctx context.Context, target, step string) error {
-	j, err := d.open(ctx, target)
+func (w *Workspace) Why(ctx context.Context, target, step string) error {
+	j, err := w.open(ctx, target)
 	if err != nil {
 		return err
 	}
@@ -280,20 +287,20 @@ func (d *Workspace) Why(ctx context.Context, target, step string) error {
 	if err != nil {
 		return err
 	}
-	if d.JSON {
-		return d.print(reason)
+	if w.JSON {
+		return w.Print(reason)
 	}
-	return reason.Write(d.Stdout)
+	return reason.Write(w.Stdout)
 }
 
 // Clean removes what was made for a target: its outputs and its cached steps.
 // Downloads stay.
-func (d *Workspace) Clean(ctx context.Context, target string) error {
-	t, err := d.load(target)
+func (w *Workspace) Clean(ctx context.Context, target string) error {
+	t, err := w.load(target)
 	if err != nil {
-		return d.cleanGone(target, err)
+		return w.cleanGone(target, err)
 	}
-	j, err := d.builder(t)
+	j, err := w.builder(t)
 	if err != nil {
 		return err
 	}
@@ -301,44 +308,44 @@ func (d *Workspace) Clean(ctx context.Context, target string) error {
 	if err := j.Forget(ctx); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(d.Out(target)); err != nil {
+	if err := os.RemoveAll(w.Out(target)); err != nil {
 		return fault.Wrap(fault.IO, err, "cleaning %s", target)
 	}
-	fmt.Fprintf(d.Stderr, "removed %s and the cached steps of %s\n", d.Out(target), target)
+	fmt.Fprintf(w.Stderr, "removed %s and the cached steps of %s\n", w.Out(target), target)
 	return nil
 }
 
 // cleanGone removes the outputs of a target whose definition was deleted. For any
 // other name, and for a definition that is there but wrong, it returns unknown.
-func (d *Workspace) cleanGone(target string, unknown error) error {
-	defined, err := targets.Names(targets.Workspace(d.Root))
-	if err != nil || slices.Contains(defined, target) || !folderName(target) {
+func (w *Workspace) cleanGone(target string, unknown error) error {
+	defined, err := targets.Names(targets.Workspace(w.Root))
+	if err != nil || slices.Contains(defined, target) || !directoryName(target) {
 		return unknown
 	}
-	out := d.Out(target)
+	out := w.Out(target)
 	if _, err := os.Stat(filepath.Join(out, build.ReportName)); err != nil {
 		return unknown
 	}
 	if err := os.RemoveAll(out); err != nil {
 		return fault.Wrap(fault.IO, err, "cleaning %s", target)
 	}
-	fmt.Fprintf(d.Stderr, "removed %s; target %s is no longer defined, its cached steps go with age\n", out, target)
+	fmt.Fprintf(w.Stderr, "removed %s; target %s is no longer defined, its cached steps go with age\n", out, target)
 	return nil
 }
 
-// folderName tells whether a word names a folder in another one, and nothing else.
-func folderName(word string) bool {
+// directoryName reports whether a word names an entry of a directory and nothing else.
+func directoryName(word string) bool {
 	return word != "." && filepath.IsLocal(word) && word == filepath.Base(word)
 }
 
 // Component makes one component of a target, or with "-clean" behind its name
 // drops it from the cache.
-func (d *Workspace) Component(ctx context.Context, target, name string) error {
+func (w *Workspace) Component(ctx context.Context, target, name string) error {
 	base, clean := strings.CutSuffix(name, "-clean")
 	if !slices.Contains(images.Components, base) {
 		return spelling.Unknown("component", base, images.Components)
 	}
-	j, err := d.open(ctx, target)
+	j, err := w.open(ctx, target)
 	if err != nil {
 		return err
 	}
@@ -351,22 +358,22 @@ func (d *Workspace) Component(ctx context.Context, target, name string) error {
 		if err := j.ForgetSteps(ctx, steps...); err != nil {
 			return err
 		}
-		fmt.Fprintf(d.Stderr, "forgot component %s of %s\n", base, target)
+		fmt.Fprintf(w.Stderr, "forgot component %s of %s\n", base, target)
 		return nil
 	}
 	res, err := j.Build(ctx, steps...)
-	if err = d.roomFor(err, j.Cache.Dir()); err != nil {
+	if err = w.roomFor(err, j.Cache.Dir()); err != nil {
 		return err
 	}
 	for _, s := range steps {
-		fmt.Fprintf(d.Stdout, "%s\t%s\n", s.Name(), res.Dir(s))
+		fmt.Fprintf(w.Stdout, "%s\t%s\n", s.Name(), res.Dir(s))
 	}
 	return nil
 }
 
 // Lock moves the target's pinned parts to the newest of their suites.
-func (d *Workspace) Lock(ctx context.Context, target string) error {
-	t, err := d.load(target)
+func (w *Workspace) Lock(ctx context.Context, target string) error {
+	t, err := w.load(target)
 	if err != nil {
 		return err
 	}
@@ -374,9 +381,9 @@ func (d *Workspace) Lock(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	store := debian.Open(dir, func(text string) { fmt.Fprintln(d.Stderr, "warning ", text) })
-	fmt.Fprintf(d.Stderr, "looking for the newest parts of %s in the archive\n", target)
-	requests, err := resolve.LockRequests(t, d.Root)
+	store := debian.Open(dir, func(text string) { fmt.Fprintln(w.Stderr, "warning ", text) })
+	fmt.Fprintf(w.Stderr, "looking for the newest parts of %s in the archive\n", target)
+	requests, err := resolve.LockRequests(t, w.Root)
 	if err != nil {
 		return err
 	}
@@ -384,16 +391,16 @@ func (d *Workspace) Lock(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	before, err := debian.LoadLock(d.lockFile(target))
+	before, err := debian.LoadLock(w.lockFile(target))
 	if err != nil { // a damaged lock is written anew
 		before = &debian.Lock{}
 	}
-	if err := lock.Save(d.lockFile(target)); err != nil {
+	if err := lock.Save(w.lockFile(target)); err != nil {
 		return err
 	}
 	for _, line := range lock.Moved(before) {
-		fmt.Fprintln(d.Stdout, line)
+		fmt.Fprintln(w.Stdout, line)
 	}
-	fmt.Fprintf(d.Stderr, "%s pins %d packages, all the newest of their suites\n", d.lockFile(target), len(lock.Packages))
+	fmt.Fprintf(w.Stderr, "%s pins %d packages, all the newest of their suites\n", w.lockFile(target), len(lock.Packages))
 	return nil
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// door opens the front door of an empty workspace with a cache of its own.
-func door(t *testing.T) (*Workspace, *bytes.Buffer) {
+// empty returns a workspace without files and with a cache of its own.
+func empty(t *testing.T) (*Workspace, *bytes.Buffer) {
 	t.Helper()
 	t.Setenv("PV_CACHE_DIR", t.TempDir())
 	root := t.TempDir()
@@ -29,15 +29,15 @@ func door(t *testing.T) (*Workspace, *bytes.Buffer) {
 }
 
 func TestTargets(t *testing.T) {
-	d, out := door(t)
-	folder := filepath.Join(d.Root, "targets", "mine")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	w, out := empty(t)
+	directory := filepath.Join(w.Root, "targets", "mine")
+	if err := os.MkdirAll(directory, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, "target.yaml"), []byte("description: my board\narch: {go: riscv64}\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(directory, "target.yaml"), []byte("description: my board\narch: {go: riscv64}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Targets(); err != nil {
+	if err := w.Targets(); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"mine", "riscv64", "my board", "x64-uefi"} {
@@ -46,43 +46,43 @@ func TestTargets(t *testing.T) {
 		}
 	}
 	out.Reset()
-	d.JSON = true
+	w.JSON = true
 	var list map[string]map[string]any
-	if err := d.Targets(); err != nil || json.Unmarshal(out.Bytes(), &list) != nil || list["mine"]["description"] != "my board" {
+	if err := w.Targets(); err != nil || json.Unmarshal(out.Bytes(), &list) != nil || list["mine"]["description"] != "my board" {
 		t.Errorf("%v: %s", err, out)
 	}
 }
 
 func TestUnknownNames(t *testing.T) {
-	d, _ := door(t)
+	w, _ := empty(t)
 	ctx := t.Context()
 	for name, do := range map[string]func() error{
-		"build":     func() error { _, err := d.Build(ctx, "x64-uef"); return err },
-		"run":       func() error { return d.Run(ctx, "x64-uef", "") },
-		"plan":      func() error { return d.Plan(ctx, "x64-uef", "text") },
-		"why":       func() error { return d.Why(ctx, "x64-uef", "initrd") },
-		"clean":     func() error { return d.Clean(ctx, "x64-uef") },
-		"lock":      func() error { return d.Lock(ctx, "x64-uef") },
-		"component": func() error { return d.Component(ctx, "x64-uef", "initrd") },
+		"build":     func() error { _, err := w.Build(ctx, "x64-uef"); return err },
+		"run":       func() error { return w.Run(ctx, "x64-uef", "") },
+		"plan":      func() error { return w.Plan(ctx, "x64-uef", "text") },
+		"why":       func() error { return w.Why(ctx, "x64-uef", "initrd") },
+		"clean":     func() error { return w.Clean(ctx, "x64-uef") },
+		"lock":      func() error { return w.Lock(ctx, "x64-uef") },
+		"component": func() error { return w.Component(ctx, "x64-uef", "initrd") },
 	} {
 		err := do()
 		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "did you mean x64-uefi?") {
 			t.Errorf("%s: got %v of kind %v", name, err, fault.Of(err))
 		}
 	}
-	if err := d.Component(ctx, "x64-uefi", "initr-clean"); err == nil || !strings.Contains(err.Error(), "did you mean init or initrd?") {
+	if err := w.Component(ctx, "x64-uefi", "initr-clean"); err == nil || !strings.Contains(err.Error(), "did you mean init or initrd?") {
 		t.Errorf("got %v", err)
 	}
-	if err := d.Run(ctx, "x64-generic", ""); fault.Of(err) != fault.Unsupported {
+	if err := w.Run(ctx, "x64-generic", ""); fault.Of(err) != fault.Unsupported {
 		t.Errorf("a target without emulator: got %v", err)
 	}
 }
 
 func TestEvents(t *testing.T) {
-	d, out := door(t)
+	w, out := empty(t)
 	for _, to := range []string{"-", filepath.Join(t.TempDir(), "events")} {
-		d.Events = to
-		sink, end, err := d.sinks()
+		w.Events = to
+		sink, end, err := w.sinks()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,83 +101,83 @@ func TestEvents(t *testing.T) {
 			t.Errorf("%s: %s, %v", to, data, err)
 		}
 	}
-	d.Events = filepath.Join(t.TempDir(), "gone", "events")
-	if _, _, err := d.sinks(); fault.Of(err) != fault.IO {
+	w.Events = filepath.Join(t.TempDir(), "gone", "events")
+	if _, _, err := w.sinks(); fault.Of(err) != fault.IO {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestCleanRemovesWhatWasMade(t *testing.T) {
-	d, _ := door(t)
-	file := filepath.Join(d.Out("x64-uefi"), "x.img")
+	w, _ := empty(t)
+	file := filepath.Join(w.Out("x64-uefi"), "x.img")
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Clean(context.Background(), "x64-uefi"); err != nil {
+	if err := w.Clean(context.Background(), "x64-uefi"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(d.Out("x64-uefi")); !os.IsNotExist(err) {
+	if _, err := os.Stat(w.Out("x64-uefi")); !os.IsNotExist(err) {
 		t.Errorf("out/ is still there: %v", err)
 	}
 }
 
 func TestCleanOfADeletedTarget(t *testing.T) {
-	d, _ := door(t)
+	w, _ := empty(t)
 	for name, report := range map[string]string{"gone": build.ReportName, "mine": "notes.txt"} {
-		if err := os.MkdirAll(d.Out(name), 0o755); err != nil {
+		if err := os.MkdirAll(w.Out(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(d.Out(name), report), nil, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(w.Out(name), report), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := d.Clean(t.Context(), "gone"); err != nil {
+	if err := w.Clean(t.Context(), "gone"); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(d.Out("gone")); !os.IsNotExist(err) {
+	if _, err := os.Stat(w.Out("gone")); !os.IsNotExist(err) {
 		t.Errorf("out/gone is still there: %v", err)
 	}
-	for _, dir := range []string{d.Root, filepath.Dir(d.Out("x"))} { // no word leads to these
+	for _, dir := range []string{w.Root, filepath.Dir(w.Out("x"))} { // no word leads to these
 		if err := os.WriteFile(filepath.Join(dir, build.ReportName), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, name := range []string{"mine", "../out/mine", "..", ".", "", "/"} {
-		if err := d.Clean(t.Context(), name); fault.Of(err) != fault.BadInput {
+		if err := w.Clean(t.Context(), name); fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if _, err := os.Stat(d.Out("mine")); err != nil {
-		t.Errorf("a folder that no build made is gone: %v", err)
+	if _, err := os.Stat(w.Out("mine")); err != nil {
+		t.Errorf("a directory that no build made is gone: %v", err)
 	}
 }
 
 func TestBrokenLockIsTold(t *testing.T) {
-	d, _ := door(t)
-	file := d.lockFile("x64-uefi")
+	w, _ := empty(t)
+	file := w.lockFile("x64-uefi")
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, []byte("{broken"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Plan(t.Context(), "x64-uefi", "text"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "parts.lock") {
+	if err := w.Plan(t.Context(), "x64-uefi", "text"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "parts.lock") {
 		t.Errorf("got %v of kind %v", err, fault.Of(err))
 	}
 }
 
 func TestFullFileSystemSaysWhereRoomIsNeeded(t *testing.T) {
-	d, _ := door(t)
+	w, _ := empty(t)
 	cause := &os.PathError{Op: "write", Path: "/x", Err: syscall.ENOSPC}
-	err := d.roomFor(fault.Wrap(fault.IO, cause, "unpacking"), "/cache")
+	err := w.roomFor(fault.Wrap(fault.IO, cause, "unpacking"), "/cache")
 	if fault.Of(err) != fault.NoSpace || !strings.Contains(err.Error(), "/cache") || !strings.Contains(err.Error(), "PV_CACHE_DIR") {
 		t.Errorf("%v: %v", fault.Of(err), err)
 	}
 	small := fault.New(fault.NoSpace, "the image is too small")
-	if got := d.roomFor(small, "/cache"); !errors.Is(got, small) || got.Error() != small.Error() {
+	if got := w.roomFor(small, "/cache"); !errors.Is(got, small) || got.Error() != small.Error() {
 		t.Errorf("an image that is too small: %v", got)
 	}
 }

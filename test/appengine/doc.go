@@ -1,5 +1,5 @@
 // Package appengine runs tests in App Engine instances (manual: Pantavisor Test
-// Framework). A test is a folder with a test.json, GROUP/data/NAME below a folder of
+// Framework). A test is a directory with a test.json, GROUP/data/NAME below a directory of
 // suites; its number is its place among the names of the group.
 //
 //	GROUP/common/                what the tests of a group share: configurations, certificates
@@ -14,8 +14,8 @@
 //
 // The scripts find the installation's programs on their PATH and these variables:
 //
-//	PVTEST_PREFIX    folder of the installation
+//	PVTEST_PREFIX    directory of the installation
 //	PVTEST_CONTROL   the control container's name
 //	PVTEST_IN        "pventer -c CONTROL": runs a command in the control container
-//	PVTEST_TMP       an empty folder
+//	PVTEST_TMP       an empty directory
 package appengine

@@ -37,7 +37,7 @@ type outcome struct {
 	Left   []string `json:"left,omitempty"` // what the instance has left behind
 }
 
-// Files in the work folder.
+// Files in the work directory.
 const (
 	jobFile     = "job.json"
 	outcomeFile = "outcome.json"
@@ -291,7 +291,7 @@ func (e *instance) stop() error {
 // exitMark begins the line that a script's exit code other than 0 adds to its result.
 const exitMark = "exit code "
 
-// script runs a script in the test's folder and returns what it prints.
+// script runs a script in the test's directory and returns what it prints.
 func (j *job) script(ctx context.Context, file string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, scriptTime)
 	defer cancel()

@@ -23,11 +23,11 @@ import (
 type Builder interface {
 	// Package makes the App Engine package of this machine's architecture.
 	Package(ctx context.Context) (tarball string, err error)
-	// Reference makes containers of a folder like containers/ into a .pvr folder.
-	Reference(ctx context.Context, folder string, names []string, dir string) error
+	// Reference makes containers of a directory like containers/ into a .pvr directory.
+	Reference(ctx context.Context, directory string, names []string, dir string) error
 }
 
-// Install installs the package into a folder and gives it a test's setup. It returns
+// Install installs the package into a directory and gives it a test's setup. It returns
 // the installation's prefix.
 func Install(ctx context.Context, b Builder, t *Test, work string) (prefix string, err error) {
 	tarball, err := b.Package(ctx)
@@ -76,7 +76,7 @@ func setUp(ctx context.Context, b Builder, t *Test, work, prefix string) error {
 const maxTrust = 1 << 20
 
 // unpackTrust takes the certificates and public keys out of a tarball, whatever the
-// folders they are in.
+// directories they are in.
 func unpackTrust(file, dir string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -187,7 +187,7 @@ func sourcesOf(ctx context.Context, b Builder, t *Test, work string) ([]source, 
 	return out, nil
 }
 
-// fromURL reads a clone URL; one of this machine is a folder or file, beside the test
+// fromURL reads a clone URL; one of this machine is a directory or file, beside the test
 // unless it is absolute.
 func fromURL(dir, url string) (source, error) {
 	place, parts, _ := strings.Cut(url, "#")

@@ -37,7 +37,7 @@ func fetch(ctx context.Context, url string, store *objects.Store) (*state.State,
 	}
 	got, err := client.Get(ctx, ref, store, remote.GetOptions{})
 	if err != nil {
-		return nil, fault.Wrap(fault.Unreachable, err, "fetching it; without a network, clone it (pvr clone) and name its folder .pvr")
+		return nil, fault.Wrap(fault.Unreachable, err, "fetching it; without a network, clone it (pvr clone) and name its directory .pvr")
 	}
 	return got.State, nil
 }

@@ -56,7 +56,7 @@ type Runner struct {
 	Builder        Builder
 	Stdout, Stderr io.Writer
 	Mode           Mode
-	label          string // of this runner, in the names of folders and control groups
+	label          string // of this runner, in the names of directories and control groups
 }
 
 // made is a builder that has made its package.
@@ -68,7 +68,7 @@ type made struct {
 // Package returns what has been made.
 func (m made) Package(context.Context) (string, error) { return m.tarball, nil }
 
-// resultFile is the recorded result below a test's folder.
+// resultFile is the recorded result below a test's directory.
 const resultFile = "output/result"
 
 // List prints tests.
@@ -141,14 +141,14 @@ func Sum(all []Result) (line string, err error) {
 	return line, err
 }
 
-// workPrefix begins the names of tests' folders and control groups.
+// workPrefix begins the names of tests' directories and control groups.
 const workPrefix = "pv-appengine-test-"
 
-// one runs a test in a folder of its own.
+// one runs a test in a directory of its own.
 func (r *Runner) one(ctx context.Context, b Builder, t *Test) (verdict string, err error) {
 	work, err := os.MkdirTemp("", workPrefix+r.label)
 	if err != nil {
-		return "", fault.Wrap(fault.IO, err, "making a folder for the test")
+		return "", fault.Wrap(fault.IO, err, "making a directory for the test")
 	}
 	defer os.RemoveAll(work)
 	prefix, err := Install(ctx, b, t, work)
@@ -265,7 +265,7 @@ func (r *Runner) process1(ctx context.Context, work string, g *group, interactiv
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
-		Pdeathsig:  syscall.SIGKILL, UseCgroupFD: true, CgroupFD: int(g.folder.Fd()),
+		Pdeathsig:  syscall.SIGKILL, UseCgroupFD: true, CgroupFD: int(g.directory.Fd()),
 	}
 	if err := cmd.Run(); err != nil {
 		return fault.New(fault.Internal, "running process 1 of the test: %w: %s", err, said.Bytes())
@@ -275,8 +275,8 @@ func (r *Runner) process1(ctx context.Context, work string, g *group, interactiv
 
 // group is a test's control group.
 type group struct {
-	dir    string
-	folder *os.File
+	dir       string
+	directory *os.File
 }
 
 // newGroup makes one at the top of the cgroup v2 tree.
@@ -294,7 +294,7 @@ func newGroup(name string) (*group, error) {
 		if err := os.Mkdir(g.dir, 0o755); err != nil {
 			return nil, fault.Wrap(fault.IO, err, "making the test's control group")
 		}
-		g.folder, err = os.Open(g.dir)
+		g.directory, err = os.Open(g.dir)
 		return g, fault.Wrap(fault.IO, err, "opening the test's control group")
 	}
 	return nil, fault.New(fault.Unsupported, "running tests: this machine has no cgroup v2 tree")
@@ -302,7 +302,7 @@ func newGroup(name string) (*group, error) {
 
 // remove ends what is in the group and removes it with those below.
 func (g *group) remove() {
-	_ = g.folder.Close()
+	_ = g.directory.Close()
 	_ = os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0)
 	for deadline := time.Now().Add(stopTime); time.Now().Before(deadline); {
 		if removeTree(g.dir) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/workspace"
 	"github.com/pantavisor/pantavisor/test/vm"
 )
 
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var shop = sync.OnceValues(func() (*vm.Workshop, error) {
+var maker = sync.OnceValues(func() (*workspace.Maker, error) {
 	target, err := HostTarget(runtime.GOARCH)
 	if err != nil {
 		return nil, err
@@ -36,7 +37,7 @@ var shop = sync.OnceValues(func() (*vm.Workshop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return vm.Open(context.Background(), root, target, func(string) {})
+	return workspace.OpenMaker(context.Background(), root, target, nil)
 })
 
 func runner(t *testing.T) (*Runner, *bytes.Buffer) {
@@ -44,7 +45,7 @@ func runner(t *testing.T) (*Runner, *bytes.Buffer) {
 	if os.Geteuid() != 0 {
 		t.Skip("namespaces, mounts and control groups need root")
 	}
-	w, err := shop()
+	w, err := maker()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func runner(t *testing.T) (*Runner, *bytes.Buffer) {
 // TestSuites runs all tests of the source tree.
 func TestSuites(t *testing.T) {
 	r, _ := runner(t)
-	all, err := Find(filepath.Join(r.Builder.(*vm.Workshop).Root, Suites))
+	all, err := Find(filepath.Join(r.Builder.(*workspace.Maker).Root, Suites))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,8 +234,8 @@ func TestDeviceAndAppEngineSayTheSame(t *testing.T) {
 		t.Skip("boots a virtual machine")
 	}
 	r, out := runner(t)
-	root := r.Builder.(*vm.Workshop).Root
-	device, err := vm.Open(t.Context(), root, "x64-uefi", func(string) {})
+	root := r.Builder.(*workspace.Maker).Root
+	device, err := workspace.OpenMaker(t.Context(), root, "x64-uefi", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,8 +272,8 @@ func TestDeviceAndAppEngineSayTheSame(t *testing.T) {
 	}
 }
 
-// reference makes a .pvr folder with sdk and app, which lie in different places.
-func reference(t *testing.T, w *vm.Workshop, root string) string {
+// reference makes a .pvr directory with sdk and app, which lie in different places.
+func reference(t *testing.T, w *workspace.Maker, root string) string {
 	t.Helper()
 	both := t.TempDir()
 	for name, dir := range map[string]string{"sdk": "containers/sdk", "app": Suites + "/common/containers/app"} {
@@ -287,7 +288,7 @@ func reference(t *testing.T, w *vm.Workshop, root string) string {
 	return out
 }
 
-func onDevice(t *testing.T, w *vm.Workshop, reference string, asked []string) map[string]any {
+func onDevice(t *testing.T, w *workspace.Maker, reference string, asked []string) map[string]any {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -295,7 +296,7 @@ func onDevice(t *testing.T, w *vm.Workshop, reference string, asked []string) ma
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := w.Boot(ctx, image, t.TempDir())
+	d, err := vm.Boot(ctx, w.Target.Emulators[0], image, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 const SpecName = "pv-test@1"
 
 // Spec is a test.json (manual: Pantavisor Test Framework). Paths are relative to the
-// file's folder.
+// file's directory.
 type Spec struct {
 	// Spec is "pv-test@1".
 	Spec string `json:"#spec"`
@@ -49,11 +49,11 @@ type Setup struct {
 type Containers struct {
 	// Control is the container that manages: one of the revision's, or empty.
 	Control string `json:"control"`
-	// Tarballs are exports, .pvr folders, or folders with a container.yaml, which are
+	// Tarballs are exports, .pvr directories, or directories with a container.yaml, which are
 	// built.
 	Tarballs []string `json:"tarballs"`
 	// URLs are clone URLs with the parts to take behind '#': http, https, file, or
-	// folders and files as they are.
+	// directories and files as they are.
 	URLs []string `json:"urls"`
 }
 

@@ -103,7 +103,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// suites writes a folder of groups with tests that have everything they name.
+// suites writes a directory of groups with tests that have everything they name.
 func suites(t *testing.T, ids ...string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -15,17 +15,17 @@ import (
 	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
-// Suites is the folder of a source tree that holds the groups of tests.
+// Suites is the directory of a source tree that holds the groups of tests.
 const Suites = "test/suites"
 
-// SpecFile is the name of a test's description in its folder.
+// SpecFile is the name of a test's description in its directory.
 const SpecFile = "test.json"
 
 // Test is one test.
 type Test struct {
 	Group  string
 	Number int    // its place among the group's names, from 0
-	Name   string // of its folder
+	Name   string // of its directory
 	Dir    string
 	Spec   *Spec
 }
@@ -33,7 +33,7 @@ type Test struct {
 // ID is how commands name the test: "GROUP:NUMBER".
 func (t *Test) ID() string { return t.Group + ":" + strconv.Itoa(t.Number) }
 
-// Find lists the tests in a folder of suites, by group and number. What is wrong with
+// Find lists the tests in a directory of suites, by group and number. What is wrong with
 // any of them is told in one error.
 func Find(suites string) ([]*Test, error) {
 	files, err := filepath.Glob(filepath.Join(suites, "*", "data", "*", SpecFile))
@@ -111,7 +111,7 @@ var template = map[string]string{
 
 const commonConfig = "common/configs/pantavisor.config"
 
-// Add makes a new test in a group, which may be new too, and returns its folder. The
+// Add makes a new test in a group, which may be new too, and returns its directory. The
 // test is the last of its group, so that the others keep their numbers.
 func Add(suites, group string) (string, error) {
 	if !groupForm.MatchString(group) {
@@ -141,7 +141,7 @@ func Add(suites, group string) (string, error) {
 	return dir, nil
 }
 
-// nextNumber is one more than the highest number that a folder begins with.
+// nextNumber is one more than the highest number that a directory begins with.
 func nextNumber(data string) (int, error) {
 	entries, err := os.ReadDir(data)
 	if errors.Is(err, fs.ErrNotExist) {

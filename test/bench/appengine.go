@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/workspace"
 	"github.com/pantavisor/pantavisor/test/appengine"
-	"github.com/pantavisor/pantavisor/test/vm"
 )
 
 // memory is where the storage of measured instances lies.
@@ -36,24 +36,24 @@ func appEngine(ctx context.Context, root string) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	shop, err := vm.Open(ctx, root, target, func(string) {})
+	maker, err := workspace.OpenMaker(ctx, root, target, nil)
 	if err != nil {
 		return nil, err
 	}
 	var wall, cpu, pss, more, stop []float64
 	for range runs {
-		s, err := measureInstance(ctx, shop, "app", "talker")
+		s, err := measureInstance(ctx, maker, "app", "talker")
 		if err != nil {
 			return nil, err
 		}
 		wall, cpu, stop = append(wall, s.wall), append(cpu, s.cpu), append(stop, s.stop)
 	}
 	for range runs {
-		few, err := measureInstance(ctx, shop, names(4)...)
+		few, err := measureInstance(ctx, maker, names(4)...)
 		if err != nil {
 			return nil, err
 		}
-		many, err := measureInstance(ctx, shop, names(4+others)...)
+		many, err := measureInstance(ctx, maker, names(4+others)...)
 		if err != nil {
 			return nil, err
 		}
@@ -88,13 +88,13 @@ type sample struct {
 
 // measureInstance starts an instance with containers that are all the application
 // of the tests under other names, or talker.
-func measureInstance(ctx context.Context, shop *vm.Workshop, names ...string) (s sample, err error) {
+func measureInstance(ctx context.Context, maker *workspace.Maker, names ...string) (s sample, err error) {
 	work, err := os.MkdirTemp(memory, "bench-")
 	if err != nil {
 		return s, err
 	}
 	defer os.RemoveAll(work)
-	suites := filepath.Join(shop.Root, filepath.FromSlash(appengine.Suites))
+	suites := filepath.Join(maker.Root, filepath.FromSlash(appengine.Suites))
 	t := &appengine.Test{Dir: work, Spec: &appengine.Spec{Setup: appengine.Setup{Config: filepath.Join(suites, "local/common/configs/pantavisor.config")}}}
 	for _, name := range names {
 		from := filepath.Join(suites, "common/containers", name)
@@ -107,7 +107,7 @@ func measureInstance(ctx context.Context, shop *vm.Workshop, names ...string) (s
 		}
 		t.Spec.Setup.Containers.Tarballs = append(t.Spec.Setup.Containers.Tarballs, link)
 	}
-	prefix, err := appengine.Install(ctx, shop, t, work)
+	prefix, err := appengine.Install(ctx, maker, t, work)
 	if err != nil {
 		return s, err
 	}

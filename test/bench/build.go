@@ -63,10 +63,11 @@ func highWater(path string) float64 {
 	return 0
 }
 
-func door(root string) *workspace.Workspace {
-	d := workspace.At(root, &options.Options{})
-	d.Stdout, d.Stderr = io.Discard, io.Discard
-	return d
+// silent returns the workspace at root without output.
+func silent(root string) *workspace.Workspace {
+	w := workspace.At(root, &options.Options{})
+	w.Stdout, w.Stderr = io.Discard, io.Discard
+	return w
 }
 
 func repeat(n int, do func(i int) error) (cpu, wall, peak []float64, err error) {
@@ -81,7 +82,7 @@ func repeat(n int, do func(i int) error) (cpu, wall, peak []float64, err error) 
 }
 
 func noChange(ctx context.Context, root string) ([]Row, error) {
-	again := func(int) error { _, err := door(root).Build(ctx, target); return err }
+	again := func(int) error { _, err := silent(root).Build(ctx, target); return err }
 	if err := again(0); err != nil { // makes what is missing
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func changedRuntime(ctx context.Context, root string) ([]Row, error) {
 		if err := changeRuntime(copied, i); err != nil {
 			return err
 		}
-		_, err := door(copied).Build(ctx, target)
+		_, err := silent(copied).Build(ctx, target)
 		return err
 	}
 	if err := build(0); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/emulator"
+	"github.com/pantavisor/pantavisor/internal/workspace"
 	"github.com/pantavisor/pantavisor/test/vm"
 )
 
@@ -17,7 +18,7 @@ const mib = 1 << 20
 
 // sizes are the same in every run: one is enough.
 func sizes(ctx context.Context, root string) ([]Row, error) {
-	report, err := door(root).Build(ctx, target)
+	report, err := silent(root).Build(ctx, target)
 	if err != nil {
 		return nil, err
 	}
@@ -46,17 +47,17 @@ func stepSize(r *build.Report, name string) (float64, error) {
 
 // devices boots five devices twice, with a debug shell.
 func devices(ctx context.Context, root string) ([]Row, error) {
-	shop, err := vm.Open(ctx, root, target, func(string) {})
+	maker, err := workspace.OpenMaker(ctx, root, target, nil)
 	if err != nil {
 		return nil, err
 	}
-	image, err := shop.Image(ctx, "")
+	image, err := maker.Image(ctx, "")
 	if err != nil {
 		return nil, err
 	}
 	var pss, first, later []float64
 	for range runs {
-		b, err := bootTwice(ctx, shop, image)
+		b, err := bootTwice(ctx, maker, image)
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +76,7 @@ type boots struct {
 	first, later float64 // s of guest CPU until both containers have started
 }
 
-func bootTwice(ctx context.Context, shop *vm.Workshop, image string) (b boots, err error) {
+func bootTwice(ctx context.Context, maker *workspace.Maker, image string) (b boots, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "bench-")
@@ -83,12 +84,12 @@ func bootTwice(ctx context.Context, shop *vm.Workshop, image string) (b boots, e
 		return b, err
 	}
 	defer os.RemoveAll(dir)
-	d, err := shop.Boot(ctx, image, dir)
+	d, err := vm.Boot(ctx, maker.Target.Emulators[0], image, dir)
 	if err != nil {
 		return b, err
 	}
 	defer d.Close()
-	if b.first, err = ready(ctx, shop, d); err != nil {
+	if b.first, err = ready(ctx, maker, d); err != nil {
 		return b, err
 	}
 	u, err := d.Measure(ctx)
@@ -99,14 +100,14 @@ func bootTwice(ctx context.Context, shop *vm.Workshop, image string) (b boots, e
 	if err := d.Reboot(ctx); err != nil {
 		return b, err
 	}
-	b.later, err = ready(ctx, shop, d)
+	b.later, err = ready(ctx, maker, d)
 	return b, err
 }
 
 // ready waits until all containers run and returns the guest CPU time that it took,
 // in seconds.
-func ready(ctx context.Context, shop *vm.Workshop, d *vm.Device) (float64, error) {
-	if _, err := d.WaitContainers(ctx, emulator.AllReached(len(shop.Target.Containers))); err != nil {
+func ready(ctx context.Context, maker *workspace.Maker, d *vm.Device) (float64, error) {
+	if _, err := d.WaitContainers(ctx, emulator.AllReached(len(maker.Target.Containers))); err != nil {
 		return 0, err
 	}
 	line, err := d.Run(ctx, "grep 'guest CPU' /storage/logs/0/pantavisor/pantavisor.log | tail -n 1")

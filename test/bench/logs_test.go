@@ -16,7 +16,7 @@ func TestMetric(t *testing.T) {
 		t.Errorf("%v: %s", err, d)
 	}
 	if _, err := metric(out, "BenchmarkLines50k", "B/op"); err == nil {
-		t.Error("a missing number is no error")
+		t.Error("a missing number is not an error")
 	}
 	if _, err := metric("BenchmarkX-2 1 many cores\n", "BenchmarkX", "cores"); err == nil {
 		t.Error("a word is taken for a number")

@@ -16,7 +16,7 @@ import (
 )
 
 // pvr measures the host tool as a user runs it: a process for each command, on a
-// tree of 2,100 files and 207 MB. Everything is made in folders that are new, and
+// tree of 2,100 files and 207 MB. Everything is made in directories that are new, and
 // nothing is removed before the end, because removals slow down the creations that
 // follow on ext4.
 func pvr(ctx context.Context, root string) ([]Row, error) {
@@ -82,7 +82,7 @@ func (b *tool) rows(size int64) []Row {
 	return append(out, row("pvr, peak memory", "MiB", 40, []float64{b.peak}, "the largest of these commands"))
 }
 
-// run runs a program in a folder and counts its time for a name; an empty name
+// run runs a program in a directory and counts its time for a name; an empty name
 // counts nothing.
 func (b *tool) run(name, dir, home string, args ...string) error {
 	cmd := exec.CommandContext(b.ctx, args[0], args[1:]...)

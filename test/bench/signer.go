@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// signer writes a new key and its own certificate for code signing to a folder.
+// signer writes a new key and its own certificate for code signing to a directory.
 func signer(dir string) (key, chain string, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -235,7 +235,7 @@ var layers = []struct {
 	{"runtime/ctrl/client", runtimeCore, "a client of the control socket carries no server"},
 	{"runtime/ctrl/http1", runtimeCore, "a client of the control socket carries no server"},
 	{"runtime/engine", []string{"runtime/config", "runtime/logs", "=runtime/ctrl", "runtime/meta", "runtime/device"}, "the engine gets its settings and services from the device"},
-	{"internal/workspace", []string{"mage"}, "commands are skins over the workspace"},
+	{"internal/workspace", []string{"mage", "test"}, "commands are skins over the workspace, and tests use it"},
 	{"internal/atomicfile", above, "every layer imports it"},
 	{"internal/fault", above, "every layer imports it"},
 	{"internal/oracle", above, "every layer imports it"},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/oracle"
+	"github.com/pantavisor/pantavisor/internal/workspace"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
@@ -25,7 +26,7 @@ type storage struct {
 }
 
 // damaged copies an image, so that its storage can be written to.
-func damaged(t *testing.T, w *Workshop) *storage {
+func damaged(t *testing.T, w *workspace.Maker) *storage {
 	t.Helper()
 	oracle.Need(t, "debugfs")
 	parts := w.Target.Image.Partitions

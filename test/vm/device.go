@@ -1,6 +1,5 @@
-// Package vm is the harness of the tests that boot a composed image: it makes
-// images through the build graph, starts them in the emulator, types on the debug
-// shell and asks the control API.
+// Package vm is the harness of the tests that boot a composed image: it
+// starts images in the emulator, types on the debug shell and asks the control API.
 package vm
 
 import (
@@ -12,124 +11,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/build/gobinary"
-	"github.com/pantavisor/pantavisor/build/gosource"
-	"github.com/pantavisor/pantavisor/containers"
-	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/emulator"
-	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/targets"
 )
-
-// Workshop makes images. Its cache is the user's, so that a test run after a
-// build has little left to do.
-type Workshop struct {
-	Target  *targets.Target
-	Root    string // the source tree
-	parts   *debian.Parts
-	builder *build.Builder
-}
-
-// Open prepares to make images of a target.
-func Open(ctx context.Context, root, target string, warn func(string)) (*Workshop, error) {
-	t, err := targets.Load(targets.Builtin(), target)
-	if err != nil {
-		return nil, err
-	}
-	lock, err := debian.LoadLock(filepath.Join(root, "targets", target, "parts.lock"))
-	if err != nil {
-		return nil, err
-	}
-	dir, err := build.CacheDir()
-	if err != nil {
-		return nil, err
-	}
-	store := debian.Open(dir, warn)
-	requests, err := resolve.BuildRequests(t, root)
-	if err != nil {
-		return nil, err
-	}
-	if lock, _, err = store.Refresh(ctx, lock, requests, debian.Options{Target: target}); err != nil {
-		return nil, err
-	}
-	cache, err := build.OpenCache(dir)
-	if err != nil {
-		return nil, err
-	}
-	code, err := gosource.Open(root)
-	if err != nil {
-		return nil, err
-	}
-	b := &build.Builder{Cache: cache, Target: target + "-test", Workspace: root, Code: code}
-	return &Workshop{Target: t, Root: root, parts: debian.NewParts(store, lock), builder: b}, nil
-}
-
-// Image makes the target's image with a debug shell and returns its path, which is
-// inside the cache: read only. reference is a .pvr folder with other containers;
-// empty takes the target's own.
-func (w *Workshop) Image(ctx context.Context, reference string) (string, error) {
-	return w.artefact(ctx, ".img", resolve.Options{Debug: true, MergeSource: reference})
-}
-
-// Package makes the target's App Engine package and returns its path, which is
-// inside the cache: read only.
-func (w *Workshop) Package(ctx context.Context) (string, error) {
-	return w.artefact(ctx, ".tgz", resolve.Options{})
-}
-
-// artefact makes the target's artefact whose name ends so.
-func (w *Workshop) artefact(ctx context.Context, suffix string, o resolve.Options) (string, error) {
-	o.Root, o.Module, o.Parts = w.Root, w.builder.Code, w.parts
-	c, err := resolve.Composition(w.Target, o)
-	if err != nil {
-		return "", err
-	}
-	for _, a := range c.Artefacts {
-		if !strings.HasSuffix(a.To, suffix) {
-			continue
-		}
-		res, err := w.builder.Build(ctx, a.Step)
-		if err != nil {
-			return "", err
-		}
-		return filepath.Join(res.Dir(a.Step), filepath.FromSlash(a.From)), nil
-	}
-	return "", fmt.Errorf("target %s makes no *%s", w.Target.Name, suffix)
-}
-
-// Reference makes containers of a folder like containers/ and puts them together
-// as a .pvr folder at dir.
-func (w *Workshop) Reference(ctx context.Context, folder string, names []string, dir string) error {
-	t := *w.Target
-	t.Containers = names
-	requests := containers.Requests(w.Target, filepath.Join(w.Root, "containers"))
-	if len(requests) == 0 {
-		return fmt.Errorf("target %s takes no packages for containers", t.Name)
-	}
-	parts, err := containers.Parts(&t, containers.Options{
-		Dir:      folder,
-		Program:  func(pkg string) containers.Builder { return gobinary.New(w.builder.Code, pkg, t.Arch) },
-		Packages: func(name string) (*debian.Fetch, error) { return w.parts.Fetch(requests[0], name) },
-	})
-	if err != nil {
-		return err
-	}
-	steps := make([]build.Step, len(parts))
-	for i, p := range parts {
-		steps[i] = p
-	}
-	res, err := w.builder.Build(ctx, steps...)
-	if err != nil {
-		return err
-	}
-	var outputs []string
-	for _, s := range steps {
-		outputs = append(outputs, res.Dir(s))
-	}
-	return merge(dir, outputs)
-}
 
 // Device is a running image.
 type Device struct {
@@ -138,10 +23,10 @@ type Device struct {
 	count int
 }
 
-// Boot starts an image in a folder that survives power cuts; image "" starts what
-// is there already.
-func (w *Workshop) Boot(ctx context.Context, image, dir string) (*Device, error) {
-	m, err := emulator.Start(ctx, emulator.Config{Emulator: w.Target.Emulators[0], Image: image, Dir: dir})
+// Boot starts an image on a machine, in a directory that survives power cuts; image ""
+// starts what is there already.
+func Boot(ctx context.Context, machine targets.Emulator, image, dir string) (*Device, error) {
+	m, err := emulator.Start(ctx, emulator.Config{Emulator: machine, Image: image, Dir: dir})
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +121,7 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("running %q on the device: exit code %d: %s", e.Command, e.Code, e.Output)
 }
 
-// Root finds the source tree above the working folder.
+// Root finds the source tree above the working directory.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -247,5 +132,5 @@ func Root() (string, error) {
 			return dir, nil
 		}
 	}
-	return "", errors.New("no go.mod above the working folder")
+	return "", errors.New("no go.mod above the working directory")
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/oracle"
+	"github.com/pantavisor/pantavisor/internal/workspace"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
@@ -27,20 +28,20 @@ const target = "x64-uefi"
 // patience is how long one expectation may take: emulation on a busy machine.
 const patience = 5 * time.Minute
 
-var workshop = sync.OnceValues(func() (*Workshop, error) {
+var maker = sync.OnceValues(func() (*workspace.Maker, error) {
 	root, err := Root()
 	if err != nil {
 		return nil, err
 	}
-	return Open(context.Background(), root, target, func(string) {})
+	return workspace.OpenMaker(context.Background(), root, target, nil)
 })
 
-func open(t *testing.T) *Workshop {
+func open(t *testing.T) *workspace.Maker {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	w, err := workshop()
+	w, err := maker()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func open(t *testing.T) *Workshop {
 }
 
 // image makes the image of the target's own containers.
-func image(t *testing.T, w *Workshop) string {
+func image(t *testing.T, w *workspace.Maker) string {
 	t.Helper()
 	file, err := w.Image(t.Context(), "")
 	if err != nil {
@@ -67,9 +68,9 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-func boot(t *testing.T, w *Workshop, image, dir string) *Device {
+func boot(t *testing.T, w *workspace.Maker, image, dir string) *Device {
 	t.Helper()
-	d, err := w.Boot(within(t), image, dir)
+	d, err := Boot(within(t), w.Target.Emulators[0], image, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,11 +296,11 @@ func TestPowerCut(t *testing.T) {
 // fails and says which container and why.
 func TestContainerThatCannotStart(t *testing.T) {
 	w := open(t)
-	folder, reference := t.TempDir(), filepath.Join(t.TempDir(), ".pvr")
+	directory, reference := t.TempDir(), filepath.Join(t.TempDir(), ".pvr")
 	definition := "description: cannot start\ngroup: platform\nentrypoint: [/sbin/not-there]\n"
-	must(t, os.MkdirAll(filepath.Join(folder, "broken"), 0o755))
-	must(t, os.WriteFile(filepath.Join(folder, "broken/container.yaml"), []byte(definition), 0o644))
-	must(t, w.Reference(t.Context(), folder, []string{"broken"}, reference))
+	must(t, os.MkdirAll(filepath.Join(directory, "broken"), 0o755))
+	must(t, os.WriteFile(filepath.Join(directory, "broken/container.yaml"), []byte(definition), 0o644))
+	must(t, w.Reference(t.Context(), directory, []string{"broken"}, reference))
 	file, err := w.Image(t.Context(), reference)
 	must(t, err)
 	var said strings.Builder

@@ -1,0 +1,127 @@
+package workspace
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gobinary"
+	"github.com/pantavisor/pantavisor/build/options"
+	"github.com/pantavisor/pantavisor/containers"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/images/resolve"
+	"github.com/pantavisor/pantavisor/revision/fragment"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Maker makes single artefacts of one target for callers that need their files: tests and
+// benchmarks. Its cache is the user's, so that little is left to do after a build.
+type Maker struct {
+	Target *targets.Target
+	Root   string // the source tree
+	job    *job
+}
+
+// OpenMaker prepares to make artefacts of a target of the source tree at root. warn takes
+// warnings about packages; nil drops them.
+func OpenMaker(ctx context.Context, root, target string, warn func(string)) (*Maker, error) {
+	w := &Workspace{Root: root, Options: &options.Options{}, Stdout: io.Discard, Stderr: io.Discard}
+	t, err := w.load(target)
+	if err != nil {
+		return nil, err
+	}
+	j, err := w.builder(t)
+	if err != nil {
+		return nil, err
+	}
+	if j.parts, err = w.parts(ctx, j); err != nil {
+		return nil, err
+	}
+	for _, text := range j.Warnings {
+		if warn != nil {
+			warn(text)
+		}
+	}
+	j.Builder.Target = target + "-test" // its history is not that of mage build
+	return &Maker{Target: t, Root: root, job: j}, nil
+}
+
+// Image makes the target's image with a debug shell and returns its path, which is
+// inside the cache: read only. reference is a .pvr directory with other containers;
+// empty takes the target's own.
+func (m *Maker) Image(ctx context.Context, reference string) (string, error) {
+	return m.artefact(ctx, ".img", resolve.Options{Debug: true, MergeSource: reference})
+}
+
+// Package makes the target's App Engine package and returns its path, which is
+// inside the cache: read only.
+func (m *Maker) Package(ctx context.Context) (string, error) {
+	return m.artefact(ctx, ".tgz", resolve.Options{})
+}
+
+// artefact makes the target's artefact whose name ends in suffix.
+func (m *Maker) artefact(ctx context.Context, suffix string, o resolve.Options) (string, error) {
+	c, err := m.job.compose(o)
+	if err != nil {
+		return "", err
+	}
+	for _, a := range c.Artefacts {
+		if !strings.HasSuffix(a.To, suffix) {
+			continue
+		}
+		res, err := m.job.Build(ctx, a.Step)
+		if err != nil {
+			return "", err
+		}
+		return filepath.Join(res.Dir(a.Step), filepath.FromSlash(a.From)), nil
+	}
+	return "", fmt.Errorf("target %s makes no *%s", m.Target.Name, suffix)
+}
+
+// Reference makes containers whose definitions are below from, as below containers/, and
+// writes them as a .pvr directory at dir.
+func (m *Maker) Reference(ctx context.Context, from string, names []string, dir string) error {
+	t := *m.Target
+	t.Containers = names
+	requests := containers.Requests(m.Target, filepath.Join(m.Root, "containers"))
+	if len(requests) == 0 {
+		return fmt.Errorf("target %s takes no packages for containers", t.Name)
+	}
+	parts, err := containers.Parts(&t, containers.Options{
+		Dir:      from,
+		Program:  func(pkg string) containers.Builder { return gobinary.New(m.job.Code, pkg, t.Arch) },
+		Packages: func(name string) (*debian.Fetch, error) { return m.job.parts.Fetch(requests[0], name) },
+	})
+	if err != nil {
+		return err
+	}
+	steps := make([]build.Step, len(parts))
+	for i, p := range parts {
+		steps[i] = p
+	}
+	res, err := m.job.Build(ctx, steps...)
+	if err != nil {
+		return err
+	}
+	return writeReference(ctx, dir, steps, res)
+}
+
+func writeReference(ctx context.Context, dir string, steps []build.Step, res *build.Result) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	all, err := fragment.Create(dir)
+	if err != nil {
+		return err
+	}
+	for _, s := range steps {
+		if err := all.Join(ctx, res.Dir(s)); err != nil {
+			return err
+		}
+	}
+	return all.Close()
+}

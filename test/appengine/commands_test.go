@@ -1,0 +1,78 @@
+package appengine
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/build/options"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/workspace"
+)
+
+func TestAppEngineTestsAreAddedAndListed(t *testing.T) {
+	w, out := emptyWorkspace(t)
+	for range 2 {
+		if err := AddCommand(w, "mine"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(out.String(), "edit test/suites/mine/data/01-new/, then record its result: mage appengine:run mine:1 -o\n") {
+		t.Errorf("it does not say where the test is, and how it alone is recorded:\n%s", out)
+	}
+	out.Reset()
+	if err := ListCommand(w); err != nil || !strings.Contains(out.String(), "mine:0") || !strings.Contains(out.String(), "mine:1") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	out.Reset()
+	w.JSON = true
+	var list []map[string]string
+	if err := ListCommand(w); err != nil || json.Unmarshal(out.Bytes(), &list) != nil || len(list) != 2 || list[1]["id"] != "mine:1" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(w.Root, "test/suites/mine/data/00-new/test.json"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := ListCommand(w); fault.Of(err) != fault.BadInput {
+		t.Errorf("a broken test: %v", err)
+	}
+}
+
+func TestAppEngineRunKnowsItsGroups(t *testing.T) {
+	w, _ := emptyWorkspace(t)
+	if err := AddCommand(w, "mine"); err != nil {
+		t.Fatal(err)
+	}
+	for worw, want := range map[string]string{"mini": "did you mean mine", "mine:7": "no such number"} {
+		if err := RunCommand(t.Context(), w, worw, Mode{}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", worw, err, want)
+		}
+	}
+}
+
+func TestTestWords(t *testing.T) {
+	for in, want := range map[string]string{
+		"mage appengine:test ls": "mage appengine:ls", "mage AppEngine:Test run local:0 -i": "mage appengine:run local:0 -i",
+		"mage appengine:test add local": "mage appengine:add local", "mage appengine:test": "mage appengine:test",
+		"mage appengine:test fly": "mage appengine:test fly", "mage run ls": "mage run ls", "mage": "mage",
+	} {
+		if got := strings.Join(TestWords(strings.Fields(in)), " "); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// emptyWorkspace returns a workspace without files and with a cache of its own.
+func emptyWorkspace(t *testing.T) (*workspace.Workspace, *bytes.Buffer) {
+	t.Helper()
+	t.Setenv("PV_CACHE_DIR", t.TempDir())
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "go.mod"), []byte("module example.test/m\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	return &workspace.Workspace{Root: root, Options: &options.Options{}, Stdout: &out, Stderr: &bytes.Buffer{}}, &out
+}

@@ -1,0 +1,105 @@
+// Package checks runs the repository's own checks: the linter, all tests, the benchmarks of
+// packages and the fuzz targets. Each function works in the current directory, the root of
+// the source tree, and passes on what the programs print.
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// Lint runs go vet and golangci-lint, which comes from a module of its own.
+func Lint(ctx context.Context) error {
+	if err := goTool(ctx, "vet", "./..."); err != nil {
+		return err
+	}
+	return goTool(ctx, "tool", "-modfile=.ci/lint/go.mod", "golangci-lint", "run", "./...")
+}
+
+// Test runs the linter and all tests; a finding of the linter does not keep the tests from
+// running.
+func Test(ctx context.Context) error {
+	return errors.Join(Lint(ctx), goTool(ctx, "test", "-timeout=60m", "./..."))
+}
+
+// Benchmarks runs the benchmarks of all packages.
+func Benchmarks(ctx context.Context) error {
+	return goTool(ctx, "test", "-run=^$", "-bench=.", "-count=5", "./...")
+}
+
+// Fuzz runs each fuzz target for a span of time, as in go test -fuzztime, and returns the
+// errors of all that found something.
+func Fuzz(ctx context.Context, span string) error {
+	found, err := fuzzTargets(".")
+	if err == nil && len(found) == 0 {
+		err = fault.New(fault.Internal, "looking for fuzz targets: there are none")
+	}
+	if err == nil {
+		err = fuzzInMemory()
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i, f := range found {
+		fmt.Printf("fuzzing %s %s (%d of %d)\n", f.dir, f.name, i+1, len(found))
+		// A minute for making one input smaller would be more than the span.
+		err := goTool(ctx, "test", "-run=^$", "-fuzz=^"+f.name+"$", "-fuzztime="+span, "-fuzzminimizetime=1s", "./"+f.dir)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		errs = append(errs, fault.Wrap(fault.Internal, err, "fuzzing %s %s", f.dir, f.name))
+	}
+	return errors.Join(errs...)
+}
+
+// fuzzInMemory has the targets write to memory: syncs to disk would take nearly all
+// of their time. The compiler's files stay where they are.
+func fuzzInMemory() error {
+	const memory = "/dev/shm"
+	if info, err := os.Stat(memory); err != nil || !info.IsDir() {
+		return nil
+	}
+	err := errors.Join(os.Setenv("GOTMPDIR", os.TempDir()), os.Setenv("TMPDIR", memory))
+	return fault.Wrap(fault.Internal, err, "setting the directory for temporary files")
+}
+
+type fuzzTarget struct{ dir, name string }
+
+var fuzzForm = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
+
+// fuzzTargets looks for fuzz targets in the test files below root.
+func fuzzTargets(root string) ([]fuzzTarget, error) {
+	var found []fuzzTarget
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "out" || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		for _, m := range fuzzForm.FindAllSubmatch(data, -1) {
+			found = append(found, fuzzTarget{filepath.Dir(path), string(m[1])})
+		}
+		return err
+	})
+	return found, fault.Wrap(fault.IO, err, "looking for fuzz targets")
+}
+
+func goTool(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return fault.Wrap(fault.Internal, cmd.Run(), "running go %s", strings.Join(args, " "))
+}

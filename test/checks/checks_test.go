@@ -1,0 +1,35 @@
+package checks
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestFuzzTargetsAreFound(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"a/x_test.go":          "package a\n\nfunc FuzzOne(f *testing.F) {}\n\nfunc FuzzTwo(f *testing.F) {}\n",
+		"a/b/y_test.go":        "package b\n\n// func FuzzNot is a comment\nfunc TestX(t *testing.T) {}\n",
+		"a/z.go":               "package a\n\nfunc FuzzNoTest() {}\n",
+		"out/o_test.go":        "package o\n\nfunc FuzzBuilt(f *testing.F) {}\n",
+		".git/g_test.go":       "package g\n\nfunc FuzzHidden(f *testing.F) {}\n",
+		"a/testdata/t_test.go": "package t\n\nfunc FuzzData(f *testing.F) {}\n",
+	} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := fuzzTargets(root)
+	want := []fuzzTarget{{filepath.Join(root, "a"), "FuzzOne"}, {filepath.Join(root, "a"), "FuzzTwo"}}
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(fuzzTarget{})); d != "" || err != nil {
+		t.Errorf("%v (-want +got)\n%s", err, d)
+	}
+}
