@@ -1,8 +1,6 @@
-// Package fault sorts errors into kinds, so that a program can tell its caller
-// by exit code what went wrong and a script can react without reading prose.
-//
-// An error gets its kind where the cause is known and keeps it through any
-// number of wraps with %w:
+// Package fault gives errors a kind, so that a program can report by its exit code what
+// went wrong and a script can react without parsing messages. An error gets its kind
+// where the cause is known and keeps it when it is wrapped with %w:
 //
 //	return fault.New(fault.BadInput, "target %q: unknown; nearest are %s", name, near)
 //	return fault.Wrap(fault.Unreachable, err, "fetching %s", uri)
@@ -16,18 +14,17 @@ import (
 	"syscall"
 )
 
-// Kind says what sort of thing went wrong. Its number is the exit code of every
-// program of this repository (docs/exit-codes.md); codes 0, 1 and 128 and above
-// keep their customary meaning.
+// Kind is a category of errors. Its number is the exit code of the commands of mage
+// (docs/exit-codes.md); codes 0, 1 and 128 and above keep their usual meaning.
 type Kind int
 
 // The kinds, by exit code.
 const (
-	Internal    Kind = 1   // a defect of this program, or an error that nobody sorted
-	BadInput    Kind = 2   // the user's words, a file of the project or a setting is wrong
-	Unsupported Kind = 3   // asked for correctly, but not possible for this target or machine
-	Missing     Kind = 4   // a program, package or file that the work needs is not there
-	IO          Kind = 5   // reading or writing went wrong on this machine
+	Internal    Kind = 1   // a defect of this program, or an error of unknown kind
+	BadInput    Kind = 2   // an argument, a file of the project or a setting is wrong
+	Unsupported Kind = 3   // a valid request that is not possible for this target or machine
+	Missing     Kind = 4   // a required program, package or file does not exist
+	IO          Kind = 5   // reading or writing failed on this machine
 	NoSpace     Kind = 6   // a file system or an image is full
 	Unreachable Kind = 7   // an archive, registry or device does not answer
 	Digest      Kind = 8   // content differs from the digest that names it
@@ -42,7 +39,7 @@ var names = map[Kind]string{
 	Locked: "locked", Goal: "goal not reached", Cancelled: "cancelled",
 }
 
-// String returns the kind's name in lower case, as events and reports carry it.
+// String returns the kind's name in lower case, as in events and reports.
 func (k Kind) String() string {
 	if n, ok := names[k]; ok {
 		return n
@@ -58,10 +55,10 @@ type Error struct {
 
 func (e *Error) Error() string { return e.err.Error() }
 
-// Unwrap returns the sorted error, so that errors.Is and errors.As see through.
+// Unwrap returns the error without its kind, for errors.Is and errors.As.
 func (e *Error) Unwrap() error { return e.err }
 
-// ExitStatus returns the exit code; mage asks for it under this name.
+// ExitStatus returns the exit code; mage calls this method.
 func (e *Error) ExitStatus() int { return int(e.Kind) }
 
 // New returns an error of the kind with a formatted message; %w wraps.
@@ -69,8 +66,8 @@ func New(k Kind, format string, args ...any) error {
 	return &Error{Kind: k, err: fmt.Errorf(format, args...)}
 }
 
-// Wrap says what was being done when err happened and gives it the kind, unless
-// err already has one: the cause knows better. A nil err stays nil.
+// Wrap adds what was being done when err occurred and gives it the kind, unless err
+// already has one: its cause knows better. Wrap of nil is nil.
 func Wrap(k Kind, err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -84,8 +81,8 @@ func Wrap(k Kind, err error, format string, args ...any) error {
 	return &Error{Kind: k, err: fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)}
 }
 
-// Of returns the kind of err: the outermost sorted error in its chain, else what
-// the system's own errors say, else Internal. The kind of nil is 0.
+// Of returns the kind of err: that of the outermost Error in its chain, else the kind
+// that fits a system error in it, else Internal. The kind of nil is 0.
 func Of(err error) Kind {
 	if err == nil {
 		return 0
