@@ -64,7 +64,7 @@ root:
 	for _, want := range []string{"description", `"king"`, "args.PV_GROUP", "args.nonsense", "NOVALUE", `"relative"`, `"sometimes"`,
 		`"../evil"`, `"/abs"`, `"a/../b"`, "root.debian", "entrypoint, command"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("no word of %s in: %v", want, err)
+			t.Errorf("%s is missing in: %v", want, err)
 		}
 	}
 	if _, err := Parse("f", "x", []byte("description: d\ncommand: [a]\nunknown: 1\n")); err == nil || !strings.Contains(err.Error(), "unknown") {
@@ -75,7 +75,7 @@ root:
 	}
 }
 
-// TestParseMistakes changes one thing of a good file and expects what is said.
+// TestParseMistakes changes one thing in a good file and checks the error.
 func TestParseMistakes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ old, new, want string }{
@@ -124,7 +124,7 @@ func TestParseMistakes(t *testing.T) {
 	}
 }
 
-// Arguments are passed on as they are, whatever form they have.
+// TestParseArgs checks that arguments are passed on unchanged, whatever their type.
 func TestParseArgs(t *testing.T) {
 	t.Parallel()
 	d, err := Parse("f", "x", []byte("description: d\ncommand: [sleep, 1.5, true]\nargs:\n"+
@@ -266,7 +266,7 @@ func object(t *testing.T, out string, name json.RawMessage) []byte {
 	return data
 }
 
-// checkRoot unpacks the root with the system's tool and looks at it.
+// checkRoot lists the root with the system's tool.
 func checkRoot(t *testing.T, out string, state map[string]json.RawMessage) {
 	t.Helper()
 	oracle.Need(t, "unsquashfs")
@@ -301,7 +301,7 @@ func TestPartIsReproducible(t *testing.T) {
 	}
 	a, _ := os.ReadFile(filepath.Join(one, "json"))
 	if c, _ := os.ReadFile(filepath.Join(other, "json")); bytes.Equal(a, c) {
-		t.Error("another time, the same root")
+		t.Error("another time does not change the root")
 	}
 	b, _ := os.ReadFile(filepath.Join(two, "json"))
 	if len(a) == 0 || !bytes.Equal(a, b) {

@@ -1,7 +1,7 @@
-// Package containers makes the starter containers: directories containers/NAME with a
-// container.yaml, put together by the build from this repository's own programs,
-// Debian packages and files of the directory (docs/containers.md). A product adds
-// its own in the same way.
+// Package containers makes the starter containers. Each is a directory containers/NAME
+// with a container.yaml; the build makes it from programs of this repository, Debian
+// packages and files of the directory (docs/containers.md). A product adds its own in the
+// same way.
 package containers
 
 import (
@@ -36,24 +36,25 @@ type Definition struct {
 	Roles []string `yaml:"roles,omitempty" json:"roles,omitempty" jsonschema:"enum=mgmt,enum=nobody"`
 	// Args are further template arguments, PV_… or LXC_… (manual: Template args).
 	Args map[string]any `yaml:"args,omitempty" json:"args,omitempty"`
-	// Root says what is in the root file system.
+	// Root is the content of the root file system.
 	Root Root `yaml:"root,omitempty" json:"root"`
 	// Persistence maps directories of the container to permanent, revision or boot,
 	// optionally with "@disk".
 	Persistence map[string]string `yaml:"persistence,omitempty" json:"persistence,omitempty"`
-	// Entrypoint is the first words of the first process, as in an OCI image.
+	// Entrypoint is the first part of the command line of the first process, as in an OCI
+	// image.
 	Entrypoint []string `yaml:"entrypoint,omitempty" json:"entrypoint,omitempty"`
-	// Command is the words behind those of entrypoint, as in an OCI image.
+	// Command is the part of the command line after the entrypoint, as in an OCI image.
 	Command []string `yaml:"command,omitempty" json:"command,omitempty"`
 	// Env are environment variables, NAME=VALUE.
 	Env []string `yaml:"env,omitempty" json:"env,omitempty"`
-	// WorkingDir is where it starts. Default: /.
+	// WorkingDir is the directory in which the first process starts. Default: /.
 	WorkingDir string `yaml:"working_dir,omitempty" json:"working_dir,omitempty"`
 }
 
-// Root says what a root file system is made of. Later sources may not overwrite
-// earlier ones: a path that comes twice is an error. The directory files/ beside
-// container.yaml is added as it is, with its modes.
+// Root is the content of a root file system. A path that comes from two sources is an
+// error. The directory files/ beside container.yaml is added too; of its modes only the
+// executable bit counts.
 type Root struct {
 	// Programs are main packages of this module, built for the target.
 	Programs []Program `yaml:"programs,omitempty" json:"programs,omitempty"`
@@ -65,7 +66,7 @@ type Root struct {
 	Folders []string `yaml:"folders,omitempty" json:"folders,omitempty"`
 }
 
-// Program puts the program of a package, "cmd/pv-network", at a path.
+// Program installs the program of a main package, "cmd/pv-network", at a path.
 type Program struct {
 	// Package is the main package's directory in this module.
 	Package string `yaml:"package" json:"package"`
@@ -74,7 +75,7 @@ type Program struct {
 }
 
 // Package takes files out of a Debian package of the target's suite and
-// architecture. It must be among the packages that the lock knows.
+// architecture. The lock pins the package.
 type Package struct {
 	// Package is the Debian package's name.
 	Package string `yaml:"package" json:"package"`
@@ -82,7 +83,7 @@ type Package struct {
 	Files []string `yaml:"files" json:"files"`
 }
 
-// Links makes symbolic links of one target.
+// Links makes symbolic links to one target.
 type Links struct {
 	// Target is what the links hold: a path, relative to each link's directory or with
 	// a leading '/'.
@@ -107,7 +108,7 @@ func Load(dir string) (*Definition, error) {
 	return Parse(file, name, data)
 }
 
-// Parse reads and checks a definition. The file's name is for messages. The error is a
+// Parse reads and checks a definition. The file name is for messages. The error is a
 // fault.BadInput around [yamlfile.Problems].
 func Parse(file, name string, data []byte) (*Definition, error) {
 	d := &Definition{Name: name}
@@ -127,10 +128,10 @@ var (
 	envForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$`)
 )
 
-// ownArgs are arguments that have a field of their own.
+// ownArgs are arguments that have their own field.
 var ownArgs = map[string]string{"PV_GROUP": "group", "PV_ROLES": "roles"}
 
-// checker finds what is wrong with a definition that was read.
+// checker reports the mistakes in a definition.
 type checker struct{ *yamlfile.File }
 
 func (c checker) check(d *Definition) {
@@ -210,7 +211,7 @@ func (c checker) root(r *Root) {
 	}
 }
 
-// paths checks a list that is needed, of paths that may end in the suffix.
+// paths checks a required list of paths that may end in the suffix.
 func (c checker) paths(at string, list []string, suffix string) {
 	if len(list) == 0 {
 		c.Wrong(at, "is empty: name at least one path")
@@ -226,7 +227,7 @@ func (c checker) inRoot(at, p string) {
 	}
 }
 
-// inRoot accepts a relative, clean path that stays inside.
+// inRoot reports whether p is a clean relative path below the root.
 func inRoot(p string) bool {
 	return p != "" && p != "." && !strings.HasPrefix(p, "/") && path.Clean(p) == p &&
 		p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsAny(p, "\x00\n")

@@ -26,7 +26,7 @@ type imageConfig struct {
 	WorkingDir string   `json:"WorkingDir,omitempty"`
 }
 
-// source makes src.json for a root file system of that SHA-256.
+// source returns src.json for a root file system with the given SHA-256.
 func (p *Part) source(sum string) ([]byte, error) {
 	d := p.Definition
 	args := maps.Clone(d.Args)
@@ -50,7 +50,7 @@ func (p *Part) source(sum string) ([]byte, error) {
 	return data, nil
 }
 
-// render makes run.json and lxc.container.conf from src.json.
+// render returns run.json and lxc.container.conf for src.json.
 func render(name string, src []byte) (map[string][]byte, error) {
 	out, err := template.Render(template.Input{Name: name, Source: src})
 	if err != nil {

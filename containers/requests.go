@@ -12,9 +12,8 @@ import (
 // Request is the name of the containers' request to Debian.
 const Request = "containers"
 
-// Requests is what a target's containers, defined below dir, take from Debian: the
-// packages that their definitions name. A definition that cannot be read asks for
-// nothing; [Parts] says what is wrong with it.
+// Requests lists the Debian packages that a target's containers, defined below dir, need.
+// A definition that cannot be read is skipped; [Parts] reports its mistakes.
 func Requests(t *targets.Target, dir string) []debian.Request {
 	var packages []string
 	for _, name := range t.Containers {
@@ -33,8 +32,8 @@ func Requests(t *targets.Target, dir string) []debian.Request {
 	return []debian.Request{{Name: Request, Suite: suite(t), Arch: t.Arch.Debian, Packages: slices.Compact(packages)}}
 }
 
-// suite is the Debian suite of the containers' packages: the kernel's, that of an App
-// Engine, else that of the helper programs.
+// suite returns the Debian suite of the containers' packages: that of the kernel or of
+// the App Engine, or else that of the helper programs.
 func suite(t *targets.Target) string {
 	var kernel, appEngine string
 	if t.Kernel != nil {

@@ -28,7 +28,7 @@ type Builder interface {
 	File() string
 }
 
-// Options say where the inputs of containers come from.
+// Options are the sources of the inputs of containers.
 type Options struct {
 	// Epoch is the time of all files.
 	Epoch build.Stamp
@@ -40,8 +40,8 @@ type Options struct {
 	Packages func(name string) (*debian.Fetch, error)
 }
 
-// Parts returns the steps of the target's containers, one each, in the target's
-// order. Every definition is checked before any work; all problems come at once.
+// Parts returns one step for each of the target's containers, in the target's order. It
+// checks every definition first and reports all problems at once.
 //
 // The output of a step is a part of a state: "json" is the state fragment, and
 // "objects" holds the files that it names, by SHA-256.
@@ -65,7 +65,7 @@ func Parts(t *targets.Target, o Options) ([]*Part, error) {
 // Part is the step that makes one container.
 type Part struct {
 	Definition *Definition
-	// Arch keeps the containers of two architectures apart.
+	// Arch distinguishes the containers of different architectures.
 	Arch string
 	// Epoch is the time of all files.
 	Epoch build.Stamp
@@ -125,7 +125,7 @@ func (p *Part) Deps() []build.Step {
 	return out
 }
 
-// Sources is the directory files/, if there is one.
+// Sources lists the directory files/, if it exists.
 func (p *Part) Sources() ([]build.Source, error) {
 	files := filepath.Join(p.dir, "files")
 	if _, err := os.Stat(files); err != nil {
@@ -134,7 +134,7 @@ func (p *Part) Sources() ([]build.Source, error) {
 	return []build.Source{{Name: "containers/" + p.Definition.Name + "/files", Path: files}}, nil
 }
 
-// Run makes the root file system and the part of the state around it.
+// Run makes the root file system and the part of a state that uses it.
 func (p *Part) Run(ctx context.Context, w *build.Work) error {
 	root := rootfs{}
 	if err := p.collect(ctx, w, root); err != nil {
@@ -147,8 +147,8 @@ func (p *Part) Run(ctx context.Context, w *build.Work) error {
 	return fault.Wrap(fault.IO, p.writeState(ctx, w.Out, image), "making the state of container %s", p.Definition.Name)
 }
 
-// structure are the directories that every root gets, as an image of a registry does:
-// the template mounts over some of them.
+// structure lists the directories that every root has, like those of an image from a
+// registry: the template mounts over some of them.
 var structure = []string{"proc", "sys", "dev", "tmp", "etc", "run", "var", "var/tmp", "var/run", "pantavisor", "lib/modules", "lib/firmware"}
 
 func (p *Part) collect(ctx context.Context, w *build.Work, r rootfs) error {
@@ -177,7 +177,7 @@ func (p *Part) collect(ctx context.Context, w *build.Work, r rootfs) error {
 	return nil
 }
 
-// unpack adds the wanted files of a package; a wish that finds nothing is an error.
+// unpack adds the wanted files of a package; a path without any file is an error.
 func (p *Part) unpack(ctx context.Context, w *build.Work, r rootfs, pkg Package, f *debian.Fetch) error {
 	dir := filepath.Join(w.Tmp, pkg.Package)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -233,7 +233,7 @@ func (p *Part) writeState(ctx context.Context, dir, image string) error {
 	return part.Close()
 }
 
-// rootfs is a root file system that is being put together.
+// rootfs is a root file system under construction.
 type rootfs tree.Set
 
 func (r rootfs) add(e tree.Entry) error {
@@ -268,9 +268,8 @@ func (r rootfs) mkdirs(names []string) {
 	}
 }
 
-// directory adds what is in a directory; one that does not exist adds nothing.
-// Nothing of the files' modes but the right to execute is taken: the rest depends on
-// who checked the tree out.
+// directory adds the content of a directory, if it exists. Of the files' modes it keeps
+// only the executable bit: the rest depends on who checked out the tree.
 func (r rootfs) directory(ctx context.Context, dir string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return nil
@@ -282,7 +281,7 @@ func (r rootfs) directory(ctx context.Context, dir string) error {
 		case t == 0 || t == fs.ModeDir || t == fs.ModeSymlink:
 			return r.add(e)
 		}
-		return fault.New(fault.BadInput, "%s is neither file, directory nor link", e.Name)
+		return fault.New(fault.BadInput, "%s is neither a file, a directory nor a symbolic link", e.Name)
 	})
 }
 

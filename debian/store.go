@@ -1,9 +1,10 @@
 // Package debian takes parts from Debian's archive: it pins packages by version and
 // SHA-256 in a lock file, fetches them through the machine's own apt into private package
-// roots, unpacks them, and runs helper programs from them. A [Request] of the target is
-// resolved to entries of the [Lock] ("mage lock"). Before a build, [Store.Refresh] makes
-// sure that each entry is in the download cache or still in the archive. The steps
-// [Fetch], [Unpack] and [Toolbox] use the packages.
+// roots, unpacks them, and runs helper programs from them.
+//
+// A [Request] of the target is resolved to entries of the [Lock] ("mage lock"). Before a
+// build, [Store.Refresh] makes sure that each entry is in the download cache or still in
+// the archive. The steps [Fetch], [Unpack] and [Toolbox] use the packages.
 package debian
 
 import (

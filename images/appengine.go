@@ -27,7 +27,7 @@ import (
 // AppEngineFile is the file in the output of an [AppEngine].
 const AppEngineFile = "appengine.tgz"
 
-// packageDir is the one directory in the tarball.
+// packageDir is the top directory in the tarball.
 const packageDir = "appengine"
 
 // packaged are the files of the package that are the same for every target.
@@ -35,15 +35,15 @@ const packageDir = "appengine"
 //go:embed appengine
 var packaged embed.FS
 
-// AppEngine is the step that packs the runtime for a Linux that is set up already
-// (manual: App Engine): the program, its configuration, the storage with revision 0
-// and an install script, all in the directory appengine/.
+// AppEngine is the step that packs the runtime for an existing Linux system (manual: App
+// Engine): the program, its configuration, the storage with revision 0 and an install
+// script, all in the directory appengine/.
 type AppEngine struct {
 	// Target is its name.
 	Target string
-	// Release is what the firmware calls itself; empty when nobody named it.
+	// Release is the version of the firmware; may be empty.
 	Release string
-	// Packages are the pinned packages that the target is made of.
+	// Packages are the pinned packages of the target.
 	Packages []string
 	// Trust are certificates and keys by their name in the trust directory.
 	Trust []Trust
@@ -98,7 +98,7 @@ func (s *AppEngine) Run(ctx context.Context, w *build.Work) error {
 	return fault.Wrap(fault.IO, f.Close(), "packing the App Engine")
 }
 
-// tree is everything but the storage, by name.
+// tree returns everything except the storage, by name.
 func (s *AppEngine) tree(ctx context.Context, w *build.Work) (fileSet, error) {
 	t := fileSet{}
 	if err := addPackaged(t); err != nil {
@@ -122,8 +122,8 @@ func (s *AppEngine) tree(ctx context.Context, w *build.Work) (fileSet, error) {
 	return t, t.configuration(ctx, s.Defaults, s.Trust, s.Skel)
 }
 
-// packagedDigest is the SHA-256 of the files that every package has: they are compiled
-// in, but are not code that the build graph sees.
+// packagedDigest returns the SHA-256 of the files that every package has: they are
+// compiled in, but the build graph does not count them as code.
 func packagedDigest() (string, error) {
 	t := fileSet{}
 	if err := addPackaged(t); err != nil {
@@ -222,8 +222,8 @@ func (p *packer) add(e tree.Entry) error {
 	return p.out.Add(p.normal.Apply(e))
 }
 
-// storage adds the tree of a storage. Objects come before the revisions that link
-// to them, and stay one file.
+// storage adds the tree of a storage. Objects come before the revisions that link to them
+// and remain hard links.
 func (p *packer) storage(ctx context.Context, dir string) error {
 	return tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
 		e.Name = path.Join(StorageDir, e.Name)
@@ -233,7 +233,7 @@ func (p *packer) storage(ctx context.Context, dir string) error {
 		switch {
 		case e.Mode.Type() == fs.ModeSymlink:
 			e.Mode = fs.ModeSymlink | 0o777
-		case strings.HasSuffix(e.Name, "/pantahub.config"): // it will hold a secret
+		case strings.HasSuffix(e.Name, "/pantahub.config"): // a secret is added to it later
 			e.Mode = e.Mode.Type() | 0o600
 		default:
 			e.Mode = e.Mode.Type() | 0o644
@@ -242,8 +242,8 @@ func (p *packer) storage(ctx context.Context, dir string) error {
 	})
 }
 
-// UbootStore is the step that makes the values of the boot loader whose part the
-// App Engine takes: revision 0 is good, nothing is to be tried.
+// UbootStore is the step that makes the values of the boot loader that the App Engine
+// emulates: revision 0 is good, no revision is to be tried.
 type UbootStore struct{}
 
 var _ build.Step = (*UbootStore)(nil)

@@ -14,7 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
-// guest is the package of a small App Engine target.
+// guest returns the package of a small App Engine target.
 func guest(t testing.TB) *AppEngine {
 	t.Helper()
 	root := boardTree(t)
@@ -73,7 +73,7 @@ func TestPackageInstalls(t *testing.T) {
 	again(t, work, prefix)
 }
 
-// checkShared sees that objects and revision are one file.
+// checkShared checks that objects and revision share files.
 func checkShared(t *testing.T, prefix string) {
 	t.Helper()
 	info, err := os.Stat(filepath.Join(prefix, "storage/trails/0/app/root.squashfs"))
@@ -85,7 +85,7 @@ func checkShared(t *testing.T, prefix string) {
 	}
 }
 
-// again installs over an installation that was used.
+// again installs over an installation that has been used.
 func again(t *testing.T, work, prefix string) {
 	t.Helper()
 	mine := map[string]string{
@@ -101,7 +101,7 @@ func again(t *testing.T, work, prefix string) {
 	}
 	out := host(t, filepath.Join(work, packageDir, "install"), prefix)
 	if n := strings.Count(out, "kept "); n != 3 || !exists(filepath.Join(prefix, "etc/pantavisor/defaults/groups.json.new")) {
-		t.Errorf("it says of %d things that they stay, want two edited files and the storage:\n%s", n, out)
+		t.Errorf("it reports %d things as kept, want two edited files and the storage:\n%s", n, out)
 	}
 	for name, want := range mine {
 		if got, err := os.ReadFile(filepath.Join(prefix, name)); err != nil || string(got) != want {
@@ -113,7 +113,7 @@ func again(t *testing.T, work, prefix string) {
 	}
 }
 
-func TestInstallRefusesWhatCannotBe(t *testing.T) {
+func TestInstallRefusesUnusableDirectories(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
 	work := t.TempDir()
 	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
@@ -130,8 +130,8 @@ func TestInstallRefusesWhatCannotBe(t *testing.T) {
 	}
 }
 
-// TestInstallInAnyDirectory wants words that can be typed, and a unit that systemd reads,
-// whatever the directory's name is.
+// TestInstallInAnyDirectory checks that the printed command can be typed and that systemd
+// accepts the unit, whatever the directory's name is.
 func TestInstallInAnyDirectory(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
 	for _, name := range []string{"plain", "with blank", "$HOME & 50%|", "it's"} {
@@ -157,9 +157,9 @@ func TestInstallInAnyDirectory(t *testing.T) {
 	}
 }
 
-// TestInstallLeavesOthersFilesAlone refuses a directory that has a storage of somebody else,
-// before anything is changed in it.
-func TestInstallLeavesOthersFilesAlone(t *testing.T) {
+// TestInstallRefusesForeignStorage checks that an existing storage of another program is
+// refused before anything is changed.
+func TestInstallRefusesForeignStorage(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
 	work := t.TempDir()
 	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
@@ -178,7 +178,7 @@ func TestInstallLeavesOthersFilesAlone(t *testing.T) {
 	if left, _ := filepath.Glob(prefix + "/*"); len(left) != 1 || !exists(precious) {
 		t.Errorf("after it there is %v", left)
 	}
-	// An installation that was interrupted is taken up again.
+	// An interrupted installation can be repeated.
 	for _, f := range []string{precious, filepath.Join(prefix, ".storage.new/storage/trails/half")} {
 		if err := errors.Join(os.RemoveAll(f), os.MkdirAll(filepath.Dir(f), 0o755)); err != nil {
 			t.Fatal(err)
@@ -214,7 +214,7 @@ func TestPackageMembersBelongToRootAndHaveOneTime(t *testing.T) {
 		}
 	}
 	if !strings.Contains(list, "-rw------- 0/0") || !strings.Contains(list, "link to appengine/storage/objects/") {
-		t.Errorf("secrets are open, or objects are there twice:\n%s", list)
+		t.Errorf("secrets are readable, or objects are stored twice:\n%s", list)
 	}
 }
 

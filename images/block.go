@@ -14,15 +14,15 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Where the initrd's two large residents live. Everything else is in the blocks
-// before, between and behind them, so that the whole archive is sorted.
+// The paths of the two large contents of the initrd. Everything else is in the blocks
+// before, between and after them, so that the whole archive is sorted.
 const (
 	modulesDir  = "lib/modules"
 	runtimeFile = "usr/bin/pantavisor"
 )
 
-// inodes gives every block of the initrd its own range of inode numbers, so that
-// a block does not change with the one before.
+// inodes is the size of a block's range of inode numbers: with its own range, a block
+// does not change when the one before it does.
 const inodes = 1 << 20
 
 // The blocks in their order.
@@ -37,7 +37,7 @@ const (
 
 var blockFiles = [blocks]string{"head.xz", "modules.xz", "middle.xz", "runtime.xz", "tail.xz"}
 
-// block says how a part of the initrd is written.
+// block is how a part of the initrd is written.
 type block struct {
 	which int
 	x86   bool // the branch filter
@@ -55,7 +55,7 @@ func (b block) write(ctx context.Context, w *build.Work, t Tools, entries []tree
 	return compress(ctx, w, t, raw, filepath.Join(w.Out, blockFiles[b.which]), b.x86)
 }
 
-// writeArchive gives all entries to root and the time at.
+// writeArchive writes entries with owner root and the time at.
 func writeArchive(name string, at build.Stamp, entries []tree.Entry, o cpio.Options, last bool) error {
 	f, err := os.Create(name)
 	if err != nil {
@@ -78,8 +78,7 @@ func writeArchive(name string, at build.Stamp, entries []tree.Entry, o cpio.Opti
 	return fault.Wrap(fault.IO, f.Close(), "writing an archive")
 }
 
-// ModulesBlock is the step that packs the early modules with their index for
-// the initrd.
+// ModulesBlock is the step that packs the early modules and their index for the initrd.
 type ModulesBlock struct {
 	// X86 turns the branch filter on.
 	X86 bool
@@ -136,13 +135,13 @@ func (s *RuntimeBlock) Run(ctx context.Context, w *build.Work) error {
 	return block{runtimeBlock, s.X86, s.Epoch}.write(ctx, w, s.Tools, []tree.Entry{entry})
 }
 
-// portable is what images take of the files of this machine.
+// portable selects what images keep of the attributes of this machine's files.
 var portable = tree.Normal{AllRoot: true, Portable: true}
 
-// kinds are the kinds of files that images take from this machine.
+// kinds limits the kinds of files that images take from this machine.
 var kinds = tree.Limits{Format: "an image", Symlinks: true}
 
-// fileEntry is a regular file or link of this machine as an entry.
+// fileEntry returns a regular file or link of this machine as an entry.
 func fileEntry(file, name string) (tree.Entry, error) {
 	e, err := tree.File(file, name)
 	if err != nil {
@@ -155,7 +154,7 @@ func fileEntry(file, name string) (tree.Entry, error) {
 	return e, fault.Wrap(fault.BadInput, kinds.Check(&e), "archiving %s", file)
 }
 
-// collect returns a directory of this machine, itself called name, as entries.
+// collect returns a directory of this machine, renamed to name, as entries.
 func collect(ctx context.Context, dir, name string) ([]tree.Entry, error) {
 	var out []tree.Entry
 	err := tree.Walk(ctx, dir, tree.Options{Normal: portable}, func(e tree.Entry) error {

@@ -13,7 +13,7 @@ import (
 	"github.com/pantavisor/pantavisor/kernel/sources"
 )
 
-// pinnedKernel is the kernel image that the lock of a target pins.
+// pinnedKernel returns the kernel image that the lock of a target pins.
 func pinnedKernel(t *testing.T, target string) string {
 	t.Helper()
 	parts := partstest.New(t, target, sources.Request)

@@ -12,10 +12,10 @@ import (
 	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
-// Artefact is a file of another step's output, or all of it.
+// Artefact is a file in another step's output, or the whole output.
 type Artefact struct {
 	Step build.Step
-	// File is a path with slashes; empty stands for the whole output.
+	// File is a path with slashes; empty for the whole output.
 	File string
 }
 
@@ -26,9 +26,9 @@ func (a Artefact) in(w *build.Work) string {
 // BSP is the step that makes the part "bsp" of a state: kernel, initrd, addons,
 // modules and firmware with bsp/run.json (manual: Pantavisor State Format, bsp).
 type BSP struct {
-	// Target and Release are what build.json tells people.
+	// Target and Release are for build.json.
 	Target, Release string
-	// Epoch is the time that build.json tells.
+	// Epoch is the time in build.json.
 	Epoch build.Stamp
 	// Drivers is drivers.json. Default: see [defaultDrivers].
 	Drivers json.RawMessage `json:",omitempty"`
@@ -40,7 +40,7 @@ type BSP struct {
 	Firmware *Artefact `json:"-"`
 }
 
-// Addon is an archive that is loaded behind the base initrd.
+// Addon is an archive that is loaded after the base initrd.
 type Addon struct {
 	From Artefact `json:"from"`
 	// Name in the BSP, "addon-NAME.cpio.xz4".
@@ -83,7 +83,7 @@ type bspFile struct {
 	from Artefact
 }
 
-// files are the BSP's objects in a fixed order.
+// files returns the BSP's objects in a fixed order.
 func (s *BSP) files() []bspFile {
 	out := []bspFile{{kernelName, s.Kernel}, {initrdName, s.Initrd}}
 	for _, a := range s.Addons {
@@ -137,7 +137,7 @@ func (s *BSP) documents() map[string]any {
 	}
 }
 
-// run is run.json.
+// run returns run.json.
 func (s *BSP) run() map[string]any {
 	addons := []string{}
 	for _, a := range s.Addons {

@@ -9,20 +9,20 @@ import (
 	"github.com/pantavisor/pantavisor/kernel"
 )
 
-// Components are the names of the component targets, in the order in which they
-// build on each other (manual: component targets).
+// Components lists the component targets, each after those that it needs (manual:
+// component targets).
 var Components = []string{"init", "initrd", "kernel", "bsp", "trail", "image"}
 
-// Composition is the graph of steps that makes what is wanted.
+// Composition is the graph of steps for the wanted outputs.
 type Composition struct {
-	// Components maps a component's name to its steps; components that the inputs
-	// do not give are absent.
+	// Components maps a component's name to its steps; components for which the inputs
+	// lack parts are absent.
 	Components map[string][]build.Step
-	// Artefacts are what `mage build` leaves under out/TARGET.
+	// Artefacts are the files that `mage build` writes to out/TARGET.
 	Artefacts []build.Artefact
 }
 
-// Wanted are the steps of all artefacts.
+// Wanted returns the steps of all artefacts.
 func (c *Composition) Wanted() []build.Step {
 	var out []build.Step
 	for _, a := range c.Artefacts {
@@ -33,8 +33,8 @@ func (c *Composition) Wanted() []build.Step {
 	return out
 }
 
-// Compose makes the steps for the inputs. Nothing is run; inputs that do not give the
-// wanted outputs are an error.
+// Compose makes the steps for the inputs and runs none. It is an error if the inputs do
+// not suffice for the wanted outputs.
 func Compose(in *Inputs) (*Composition, error) {
 	if err := in.check(); err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "planning target %s", in.Target)
@@ -63,7 +63,7 @@ func Compose(in *Inputs) (*Composition, error) {
 
 func (in *Inputs) wants(o Output) bool { return slices.Contains(in.Outputs, o) }
 
-// check compares the outputs with what is there to make them.
+// check checks that the inputs suffice for the outputs.
 func (in *Inputs) check() error {
 	for _, o := range in.Outputs {
 		switch {

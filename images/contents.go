@@ -11,8 +11,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// tellState reports what a state holds, key by key, with the sizes of its objects.
-func tellState(w *build.Work, prefix string, st *state.State, store *objects.Store) error {
+// reportState reports the content of a state, key by key, with the sizes of its objects.
+func reportState(w *build.Work, prefix string, st *state.State, store *objects.Store) error {
 	for _, key := range st.Keys() {
 		text, _ := st.Get(key)
 		size := int64(len(text))
@@ -32,15 +32,15 @@ func tellState(w *build.Work, prefix string, st *state.State, store *objects.Sto
 	return nil
 }
 
-// tellPartitions reports where the partitions of a disk lie and how large they are.
-func (c *composition) tellPartitions() {
+// reportPartitions reports position and size of the partitions of a disk.
+func (c *composition) reportPartitions() {
 	for i, s := range c.spans {
 		c.work.Contains(fmt.Sprintf("partition %d %s (%s, from %d MiB)", i+1, s.Name, s.Format, s.Start/mib), s.Length)
 	}
 }
 
-// tellStorage reports the files of revision 0.
-func (c *composition) tellStorage(stateJSON []byte, storage string) error {
+// reportStorage reports the files of revision 0.
+func (c *composition) reportStorage(stateJSON []byte, storage string) error {
 	st, err := state.Parse(stateJSON)
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "reading the state of revision 0")
@@ -49,5 +49,5 @@ func (c *composition) tellStorage(stateJSON []byte, storage string) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "listing revision 0")
 	}
-	return tellState(c.work, "revision 0: ", st, store)
+	return reportState(c.work, "revision 0: ", st, store)
 }

@@ -29,7 +29,7 @@ func TestReportListsAState(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := build.NewWork(t.TempDir(), t.TempDir(), nil, nil)
-	if err := tellState(w, "x: ", st, store); err != nil {
+	if err := reportState(w, "x: ", st, store); err != nil {
 		t.Fatal(err)
 	}
 	want := []build.Content{{Name: "x: #spec", Bytes: 29}, {Name: "x: bsp/kernel.img", Bytes: int64(len(content))}, {Name: "x: bsp/run.json", Bytes: 7}}
@@ -43,7 +43,7 @@ func TestReportListsAState(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := tellState(w, "", st, store); err == nil || !strings.Contains(err.Error(), "bsp/kernel.img") {
+	if err := reportState(w, "", st, store); err == nil || !strings.Contains(err.Error(), "bsp/kernel.img") {
 		t.Errorf("a missing object: %v", err)
 	}
 }

@@ -44,8 +44,8 @@ func (s *DebugAddon) Version() int { return 1 }
 // Deps are busybox and the tools.
 func (s *DebugAddon) Deps() []build.Step { return []build.Step{s.Busybox, s.Tools} }
 
-// Run archives busybox and its links in usr/bin, where /bin and /sbin of the
-// base initrd lead to.
+// Run archives busybox and its links in usr/bin, to which /bin and /sbin of the base
+// initrd point.
 func (s *DebugAddon) Run(ctx context.Context, w *build.Work) error {
 	file, err := busyboxIn(w.In(s.Busybox))
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *DebugAddon) Run(ctx context.Context, w *build.Work) error {
 	return joinBlocks(filepath.Join(w.Out, DebugAddonFile), []string{packed})
 }
 
-// busyboxIn finds the program, with /usr merged or not.
+// busyboxIn finds the program, whether /usr is merged or not.
 func busyboxIn(dir string) (string, error) {
 	for _, name := range []string{"bin/busybox", "usr/bin/busybox"} {
 		if file := filepath.Join(dir, name); exists(file) {
@@ -87,8 +87,8 @@ func busyboxIn(dir string) (string, error) {
 
 var appletForm = regexp.MustCompile(`^[a-z0-9\[][a-z0-9\[_.+-]*$`)
 
-// applets reads the names of the commands out of a busybox of any architecture:
-// they stand in it one behind the other, each ended by NUL, sorted, from "[" on.
+// applets reads the names of the commands from a busybox binary of any architecture: they
+// are stored in a sorted sequence of NUL-terminated strings that begins with "[".
 func applets(file string) ([]string, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {

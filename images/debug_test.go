@@ -11,7 +11,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// fakeBusybox has a list of commands as busybox has it: sorted, each ended by NUL.
+// fakeBusybox returns a file with a list of commands like that of busybox: sorted, each
+// ended by NUL.
 func fakeBusybox(count int) string {
 	names := []string{"[", "[["}
 	for i := range count {
@@ -37,7 +38,7 @@ func TestDebugAddonHasAShell(t *testing.T) {
 	}
 }
 
-func TestOtherProgramsAreNoBusybox(t *testing.T) {
+func TestOtherProgramsAreRefused(t *testing.T) {
 	for name, files := range map[string]map[string]string{
 		"no list": {"bin/busybox": "ELF"}, "short list": {"usr/bin/busybox": fakeBusybox(3)}, "no program": {"bin/other": ""},
 	} {

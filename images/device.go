@@ -11,9 +11,9 @@ import (
 	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
-// Device is the step that makes device.json: groups, the volumes of the runtime
-// and the network pool (manual: Pantavisor State Format, device.json). A board
-// that wants another has its own in vendors/PLATFORM/stepskel.
+// Device is the step that makes device.json: groups, the volumes of the runtime and the
+// network pool (manual: Pantavisor State Format, device.json). A board can replace it
+// with a file in vendors/PLATFORM/stepskel.
 //
 // It defines no encrypted disk: the kernel's dm modules and cryptsetup are not in
 // the initrd, so the runtime's volumes are directories on the storage.

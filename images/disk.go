@@ -22,20 +22,20 @@ const (
 
 // Disk is the step that composes the disk image, sparse, and its block map.
 type Disk struct {
-	// Target is the name of what is composed.
+	// Target is the name of the target.
 	Target string
-	// Layout is the medium.
+	// Layout is that of the medium.
 	Layout Layout
 	// Epoch is the time of all files and file systems.
 	Epoch build.Stamp
 	// Blobs are written outside of partitions.
 	Blobs []Blob `json:",omitempty"`
-	// Files are the trees of partitions but the storage, by their role. A partition that
-	// none is for is empty.
+	// Files are the trees of the partitions other than the storage, by role. A partition
+	// without a tree is empty.
 	Files []RoleFiles `json:"-"`
-	// Storage's output has the storage tree in the directory [StorageDir].
+	// Storage is the step whose output has the storage tree in the directory [StorageDir].
 	Storage build.Step `json:"-"`
-	// Tools bring mke2fs and debugfs.
+	// Tools provides mke2fs and debugfs.
 	Tools Tools `json:"-"`
 	// Config is image.config, nil when there is none.
 	Config *build.Source `json:"-"`
@@ -73,7 +73,7 @@ func (d *Disk) Sources() ([]build.Source, error) {
 	return []build.Source{*d.Config}, nil
 }
 
-// composition is an image that is being made.
+// composition is an image under construction.
 type composition struct {
 	disk    *Disk
 	work    *build.Work
@@ -107,7 +107,8 @@ func (d *Disk) Run(ctx context.Context, w *build.Work) error {
 	return fault.Wrap(fault.IO, f.Close(), "closing the image")
 }
 
-// plan reads what decides and compares sizes, before a byte is written.
+// plan determines identifiers and sizes and checks that everything fits, before anything
+// is written.
 func (c *composition) plan(ctx context.Context) (err error) {
 	storage := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
 	state, err := os.ReadFile(filepath.Join(storage, "trails/0/.pvr/json"))
@@ -132,8 +133,8 @@ func (c *composition) plan(ctx context.Context) (err error) {
 			return c.tooSmall(lack)
 		}
 	}
-	c.tellPartitions()
-	return c.tellStorage(state, storage)
+	c.reportPartitions()
+	return c.reportStorage(state, storage)
 }
 
 func (c *composition) tooSmall(lack int64) error {
@@ -148,7 +149,7 @@ var formats = map[string]func(c *composition, ctx context.Context, s span) error
 	"ext4":  (*composition).storage,
 }
 
-// fill makes the file systems.
+// fill writes the file systems.
 func (c *composition) fill(ctx context.Context) error {
 	for _, s := range c.spans {
 		format, ok := formats[s.Format]
@@ -162,7 +163,7 @@ func (c *composition) fill(ctx context.Context) error {
 	return nil
 }
 
-// entries are the files of the partition with a role.
+// entries returns the files of the partition with a role.
 func (c *composition) entries(ctx context.Context, role string) ([]tree.Entry, error) {
 	for _, f := range c.disk.Files {
 		if f.Role == role {
@@ -201,7 +202,7 @@ func (c *composition) storage(ctx context.Context, s span) error {
 	return fault.Wrap(fault.IO, err, "making partition %s", s.Name)
 }
 
-// bmap writes the block map of what the file system keeps as data.
+// bmap writes the block map of the ranges that the file system reports as data.
 func (c *composition) bmap(ctx context.Context) error {
 	data, err := bmap.Extents(c.file)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// rootAt is where the storage of board() starts, as e2fsprogs take it.
+// rootAt is the offset of the storage of board(), in the form of e2fsprogs.
 const rootAt = "?offset=42991616"
 
 // storage composes a revision 0 with a BSP of two addons and the default groups.
@@ -101,7 +101,7 @@ func TestStorageTreeIsComplete(t *testing.T) {
 	}
 }
 
-func TestDiskPassesEveryJudge(t *testing.T) {
+func TestDiskPassesSystemTools(t *testing.T) {
 	out := newRunner(t).must(disk(boardTree(t), board()))
 	img := filepath.Join(out, DiskFile)
 	if got := host(t, "sgdisk", "-v", img); !strings.Contains(got, "No problems found") {
@@ -224,13 +224,13 @@ func TestTooSmallBootPartitionSaysWhatItNeeds(t *testing.T) {
 	}
 }
 
-// bigPart is a part with one object of so many bytes.
+// bigPart returns a part with one object of the given size.
 func bigPart(t *testing.T, size int) build.Step {
 	t.Helper()
 	return &skelPart{dir: sourceTree(t, map[string]string{"app/data.bin": strings.Repeat("0123456789abcdef", size/16)})}
 }
 
-// TestNeededSizeIsEnough makes storages of the size that need says: they fit.
+// TestNeededSizeIsEnough checks that storages fit into the size that need returns.
 func TestNeededSizeIsEnough(t *testing.T) {
 	for _, size := range []int{1 << 10, 20 * mib, 90 * mib} {
 		d := disk(boardTree(t), board())
@@ -249,8 +249,8 @@ func TestNeededSizeIsEnough(t *testing.T) {
 	}
 }
 
-// TestFullDiskIsSaid composes on a file system that is too small for the image.
-func TestFullDiskIsSaid(t *testing.T) {
+// TestFullDiskIsReported composes on a file system that is too small for the image.
+func TestFullDiskIsReported(t *testing.T) {
 	small := t.TempDir()
 	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=3m"); err != nil {
 		t.Skipf("mounting a small tmpfs takes root: %v", err)

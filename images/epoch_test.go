@@ -6,8 +6,9 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 )
 
-// TestTimeStampDecidesTheBits makes each artefact with two times and with one twice.
-func TestTimeStampDecidesTheBits(t *testing.T) {
+// TestTimeStampDecidesTheBytes makes each artefact with two different times, and with the
+// same time twice.
+func TestTimeStampDecidesTheBytes(t *testing.T) {
 	root := boardTree(t)
 	digests := func(at build.Stamp) map[string]string {
 		d := disk(root, board())

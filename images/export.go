@@ -47,7 +47,7 @@ func (s *Export) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "exporting the BSP")
 	}
-	if err := tellState(w, "", st, store); err != nil {
+	if err := reportState(w, "", st, store); err != nil {
 		return err
 	}
 	f, err := os.Create(filepath.Join(w.Out, ExportFile))

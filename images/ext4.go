@@ -17,15 +17,15 @@ import (
 
 // storageOptions are the values of image.config.
 type storageOptions struct {
-	// InodeRatio: one inode for so many bytes.
+	// InodeRatio is the number of bytes per inode.
 	InodeRatio int64
-	// Journal in MiB.
+	// Journal is the size of the journal in MiB.
 	Journal int64
 	// Reserved is the part that only root may fill, in percent.
 	Reserved int64
 }
 
-// storageOptions reads image.config; what it does not set has a default.
+// storageOptions reads image.config; every option has a default.
 func (d *Disk) storageOptions() (storageOptions, error) {
 	o := storageOptions{InodeRatio: 32768, Journal: 16, Reserved: 1}
 	if d.Config == nil {
@@ -58,7 +58,7 @@ func (d *Disk) storageOptions() (storageOptions, error) {
 	return o, nil
 }
 
-// tally is what a tree of files takes on an ext4 file system.
+// tally is the space that a tree of files needs on an ext4 file system.
 type tally struct {
 	blocks, inodes int64
 }
@@ -71,7 +71,7 @@ func count(ctx context.Context, dir string) (*tally, error) {
 	err := tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
 		if e.HardLink == "" {
 			t.inodes++
-			// One more is a directory's block, or the block of a long extent tree.
+			// One more block is for a directory, or for a deep extent tree.
 			t.blocks += 1 + (e.Size+blockSize-1)/blockSize
 		}
 		return nil
@@ -79,7 +79,7 @@ func count(ctx context.Context, dir string) (*tally, error) {
 	return t, fault.Wrap(fault.IO, err, "counting what the storage holds")
 }
 
-// need is the smallest size in MiB of a file system that holds the tree.
+// need returns the smallest size in MiB of a file system for the tree.
 func (t *tally) need(o storageOptions) int64 {
 	fixed := t.blocks*blockSize + o.Journal*mib + 4*mib
 	// Inode tables take 256 bytes for each InodeRatio bytes of the file system.
@@ -91,15 +91,15 @@ func (t *tally) need(o storageOptions) int64 {
 	return max((total+mib-1)/mib, 2*o.Journal+1)
 }
 
-// features are what Debian 12's mke2fs gives an ext4, spelled out: a
-// configuration file must not change the image.
+// features are the default features of ext4 in Debian 12's mke2fs, listed explicitly so
+// that a configuration file cannot change the image.
 const features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super," +
 	"large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 
-// makeExt4 makes a file system with the content of dir at a place of an image
-// that holds zeros. nodiscard and UNIX_IO_NOZEROOUT make mke2fs write the zeros of
-// inode tables and journal and not punch holes: as data of the image they also
-// reach a used medium that is written by block map.
+// makeExt4 makes a file system with the content of dir in a range of an image that holds
+// zeros. nodiscard and UNIX_IO_NOZEROOUT make mke2fs write the zeros of inode tables and
+// journal instead of punching holes: as data of the image they are also written to a used
+// medium that is flashed by block map.
 func makeExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, id identity, o storageOptions, dir string, what *tally, at build.Stamp) error {
 	uuid := strings.ToLower(id.uuid("storage"))
 	extended := fmt.Sprintf("offset=%d,root_owner=0:0,hash_seed=%s,lazy_itable_init=0,lazy_journal_init=0,nodiscard",
@@ -114,9 +114,8 @@ func makeExt4(ctx context.Context, w *build.Work, t Tools, image string, s span,
 	return stampExt4(ctx, w, t, image, s, what.inodes, at, env)
 }
 
-// stampExt4 gives every inode to root and sets its times: mke2fs copies the owner
-// of the staged files, who is whoever builds, and their times, of which the change
-// time cannot be set there.
+// stampExt4 sets owner and times of every inode: mke2fs copies them from the staged
+// files, which belong to the user who builds and whose change time cannot be set.
 func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span, inodes int64, at build.Stamp, env []string) error {
 	script := filepath.Join(w.Tmp, "times")
 	f, err := os.Create(script)
@@ -136,8 +135,8 @@ func stampExt4(ctx context.Context, w *build.Work, t Tools, image string, s span
 	return call(ctx, w, t, env, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", image, s.Start))
 }
 
-// storedInodes are the numbers that mke2fs gives: 2 to the top directory, 11 to
-// lost+found, and from 12 on in the order of the tree.
+// storedInodes returns the inode numbers that mke2fs assigns: 2 to the top directory, 11
+// to lost+found, and from 12 on in the order of the tree.
 func storedInodes(count int64) []int64 {
 	out := []int64{2, 11}
 	for n := int64(12); n < 12+count-1; n++ {

@@ -17,9 +17,9 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// FilesBlock is the step that packs everything of the initrd but the device
-// binary and the modules: directories, links, configuration, policies, certificates
-// and the vendor's skel.
+// FilesBlock is the step that packs everything in the initrd except the device binary and
+// the modules: directories, links, configuration, policies, certificates and the vendor's
+// skel.
 type FilesBlock struct {
 	// Target is its name.
 	Target string
@@ -27,9 +27,9 @@ type FilesBlock struct {
 	Derived []Setting
 	// Trust are certificates and keys by their name in the trust directory.
 	Trust []Trust
-	// Release is what the firmware calls itself; empty when nobody named it.
+	// Release is the version of the firmware; may be empty.
 	Release string
-	// Packages are the pinned packages that the target is made of, for /etc/build.
+	// Packages are the pinned packages of the target, for /etc/build.
 	Packages []string
 	// Epoch is the time of all files.
 	Epoch build.Stamp
@@ -70,8 +70,8 @@ func (s *FilesBlock) Sources() ([]build.Source, error) {
 	return configSources(s.Config, s.Defaults, s.Trust, s.Skel)
 }
 
-// configSources are the files of configuration that initrd and App Engine hold; skel may
-// be nil.
+// configSources returns the configuration files of an initrd or App Engine; skel may be
+// nil.
 func configSources(config, defaults build.Source, trust []Trust, skel *build.Source) ([]build.Source, error) {
 	out := []build.Source{config, defaults}
 	for _, t := range trust {
@@ -88,7 +88,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// missing collects the sources that are not there.
+// missing returns an error that lists the sources that do not exist.
 func missing(list []build.Source) error {
 	var errs []error
 	for _, s := range list {
@@ -102,7 +102,7 @@ func missing(list []build.Source) error {
 // Run writes the three blocks around the modules and the device binary.
 func (s *FilesBlock) Run(ctx context.Context, w *build.Work) error {
 	if len(s.Trust) == 0 {
-		w.Warn("no certificate or key is given (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM, ca/pvs): the device has nothing to check signatures of revisions against")
+		w.Warn("no certificate or key is given (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM, ca/pvs): the device cannot check the signatures of revisions")
 	}
 	entries, err := s.entries(ctx)
 	if err != nil {
@@ -116,7 +116,7 @@ func (s *FilesBlock) Run(ctx context.Context, w *build.Work) error {
 	return nil
 }
 
-// cut sorts entries into the blocks that this step makes.
+// cut distributes entries over the blocks that this step makes.
 func cut(entries []tree.Entry) map[int][]tree.Entry {
 	out := map[int][]tree.Entry{headBlock: nil, middleBlock: nil, tailBlock: nil}
 	for _, e := range entries {
@@ -132,7 +132,7 @@ func cut(entries []tree.Entry) map[int][]tree.Entry {
 	return out
 }
 
-// entries is the whole tree, checked.
+// entries returns the whole tree, checked.
 func (s *FilesBlock) entries(ctx context.Context) ([]tree.Entry, error) {
 	t := skeleton()
 	config, err := runtimeConfig(s.Config.Path, s.Derived)
@@ -147,7 +147,8 @@ func (s *FilesBlock) entries(ctx context.Context) ([]tree.Entry, error) {
 	return t.check()
 }
 
-// buildText is the text of GET /buildinfo, a word and its value a line; release may be empty.
+// buildText returns the text of GET /buildinfo: lines of a word and its value; release
+// may be empty.
 func buildText(release, target string, epoch build.Stamp, packages []string) []byte {
 	var text bytes.Buffer
 	if release != "" {
@@ -160,10 +161,10 @@ func buildText(release, target string, epoch build.Stamp, packages []string) []b
 	return text.Bytes()
 }
 
-// fileSet is a tree that is put together from several sources.
+// fileSet is a tree that is assembled from several sources.
 type fileSet tree.Set
 
-// skeleton are the directories and links that a runtime in embedded mode expects
+// skeleton returns the directories and links that a runtime in embedded mode expects
 // (manual: Pantavisor Architecture, Storage).
 func skeleton() fileSet {
 	t := fileSet{}
@@ -194,8 +195,8 @@ func skeleton() fileSet {
 	return t
 }
 
-// configuration adds the defaults, the policies, what signatures are checked against,
-// and the vendor's files; skel may be nil.
+// configuration adds the defaults, the policies, the trusted certificates and keys, and
+// the vendor's files; skel may be nil.
 func (t fileSet) configuration(ctx context.Context, defaults build.Source, trust []Trust, skel *build.Source) error {
 	if err := t.add(ctx, defaults.Path, "etc/pantavisor/defaults"); err != nil {
 		return err
@@ -214,8 +215,8 @@ func (t fileSet) configuration(ctx context.Context, defaults build.Source, trust
 	return t.add(ctx, skel.Path, "")
 }
 
-// add merges a directory of this machine; later files replace earlier ones. Notes
-// to the reader (README.md at the top) and .gitkeep are left out.
+// add merges a directory of this machine; later files replace earlier ones. A README.md
+// at the top and .gitkeep files are left out.
 func (t fileSet) add(ctx context.Context, dir, at string) error {
 	entries, err := collect(ctx, dir, at)
 	if err != nil {
@@ -246,7 +247,7 @@ func describe(e tree.Entry) string {
 	return "a file"
 }
 
-// move renames a directory with all that is in it.
+// move renames a directory with its content.
 func (t fileSet) move(from, to string) {
 	for name, e := range t {
 		if below(name, from) {
@@ -257,7 +258,7 @@ func (t fileSet) move(from, to string) {
 	}
 }
 
-// check returns the sorted entries of a sound tree.
+// check checks the tree and returns its entries, sorted.
 func (t fileSet) check() ([]tree.Entry, error) {
 	var errs []error
 	for name := range t {

@@ -14,9 +14,8 @@ import (
 // BaseInitrd is the file in the output of an [Initrd].
 const BaseInitrd = "0base.cpio.xz4"
 
-// Initrd is the step that joins the compressed blocks to the base initrd: one
-// newc archive in one xz stream, padded to four bytes, so that addons can follow
-// byte for byte.
+// Initrd is the step that joins the compressed blocks to the base initrd: one newc
+// archive in one xz stream, padded to four bytes, so that addons can be appended to it.
 type Initrd struct {
 	Files   *FilesBlock   `json:"-"`
 	Modules *ModulesBlock `json:"-"` // nil for a kernel that needs none
@@ -68,7 +67,7 @@ func (s *Initrd) Run(_ context.Context, w *build.Work) error {
 	return joinBlocks(filepath.Join(w.Out, BaseInitrd), parts)
 }
 
-// joinBlocks makes one xz4 file of xz streams.
+// joinBlocks joins xz streams into one xz4 file.
 func joinBlocks(dst string, parts []string) error {
 	var inputs []xz4.Input
 	for _, p := range parts {

@@ -16,7 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// boardFiles is a source tree with a program, configuration and a skel.
+// boardFiles returns a source tree with a program, configuration and a skel.
 func boardFiles() map[string]string {
 	return map[string]string{
 		"go.mod": "module example.test/m\n\ngo 1.26\n", "go.sum": "",
@@ -33,7 +33,7 @@ func boardFiles() map[string]string {
 	}
 }
 
-// settings are keys as they follow from a target.
+// settings returns keys as derived from a target.
 func settings(debug string) []Setting {
 	return []Setting{
 		{"PV_DEBUG_SHELL", debug}, {"PV_BOOTLOADER_TYPE", "grub"}, {"PV_STORAGE_DEVICE", "LABEL=pvroot"},
@@ -82,7 +82,7 @@ func TestInitrdIsOneSortedArchive(t *testing.T) {
 		}
 	}
 	if slices.Contains(names, "README.md") {
-		t.Error("the reader's note of skel is in the initrd")
+		t.Error("skel's README.md is in the initrd")
 	}
 	info, err := os.Stat(file)
 	if err != nil || info.Size()%4 != 0 {
@@ -164,7 +164,7 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 	}
 }
 
-func TestNoTrustIsSaid(t *testing.T) {
+func TestNoTrustWarns(t *testing.T) {
 	r, s := newRunner(t), initrd(sourceTree(t, boardFiles()), board()).Files
 	s.Trust = nil
 	r.must(s)

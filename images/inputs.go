@@ -6,44 +6,44 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 )
 
-// Inputs is the whole list of what a firmware is composed of. Nothing else decides the
-// result: [Compose] reads neither target nor environment nor archive. As JSON it names
-// each input with the step that makes it or with its path on this machine.
+// Inputs is the complete list of the inputs of a firmware. Nothing else affects the
+// result: [Compose] reads neither target nor environment nor archive. As JSON it has, for
+// each input, the step that makes it or its path on this machine.
 //
-// Package resolve makes it from a target; whoever has the parts from elsewhere fills it
-// alike.
+// Package resolve makes it from a target; callers with parts from elsewhere fill it in
+// themselves.
 type Inputs struct {
-	// Target is the name of what is composed: in names of files, in build.json, and the
+	// Target is the name of the firmware: used in file names, in build.json, and as the
 	// seed of identifiers.
 	Target string `json:"target"`
-	// Release is what the firmware calls itself; empty when nobody named it.
+	// Release is the version of the firmware; may be empty.
 	Release string `json:"release,omitempty"`
-	// Packages are the pinned packages that it is made of, for /etc/build.
+	// Packages are the pinned packages in it, for /etc/build.
 	Packages []string `json:"packages,omitempty"`
-	// X86 says that code is for that processor: compressors filter its branches.
+	// X86 is set when the code is for x86: compressors then filter its branches.
 	X86 bool `json:"x86,omitempty"`
 	// Epoch is the time of everything composed.
 	Epoch build.Stamp `json:"epoch"`
-	// Outputs are what is wanted.
+	// Outputs are the wanted outputs.
 	Outputs []Output `json:"outputs"`
 
 	// Runtime is the device binary.
 	Runtime Artefact `json:"runtime"`
-	// Kernel is absent where none is taken: in an App Engine, and when the BSP is that of
-	// a reference device.
+	// Kernel is nil in an App Engine, and when the BSP comes from a reference device.
 	Kernel *Kernel `json:"kernel,omitempty"`
-	// Addons are archives behind the base initrd, in their order.
+	// Addons are archives to load after the base initrd, in order.
 	Addons []Addon `json:"addons,omitempty"`
-	// Containers are the parts of revision 0 that hold containers: each output has a state
-	// fragment "json" and the directory "objects". A later one replaces keys of an earlier.
+	// Containers are the parts of revision 0 that hold containers: each output has a
+	// state fragment "json" and the directory "objects". A later part replaces keys of an
+	// earlier one.
 	Containers []Artefact `json:"containers,omitempty"`
 
 	// Config are the files of configuration.
 	Config Config `json:"config"`
 
-	// Layout is the medium; absent when no image is made.
+	// Layout is that of the medium; nil when no image is made.
 	Layout *Layout `json:"layout,omitempty"`
-	// Loader is what the boot loader has on the medium.
+	// Loader is what the boot loader needs on the medium.
 	Loader Loader `json:"loader"`
 
 	// Tools are the helper programs. An App Engine needs none.
@@ -57,7 +57,7 @@ type Output string
 const (
 	OutputExport    Output = "export"    // the BSP as an export; takes Kernel
 	OutputImage     Output = "image"     // the medium with its block map; takes Layout and Loader
-	OutputAppEngine Output = "appengine" // the package for a Linux that is set up already
+	OutputAppEngine Output = "appengine" // the package for an existing Linux system
 )
 
 // Kernel is a kernel with its modules and firmware.
@@ -67,13 +67,13 @@ type Kernel struct {
 	// Tree has lib/modules/RELEASE with its index, and boot/config-RELEASE for the check
 	// of options: a tree as package kernel describes it.
 	Tree Artefact `json:"tree"`
-	// EarlyModules go into the initrd with all they depend on.
+	// EarlyModules go into the initrd with their dependencies.
 	EarlyModules []string `json:"early_modules,omitempty"`
-	// Firmware is absent when the BSP has none.
+	// Firmware is nil when the BSP has none.
 	Firmware *Firmware `json:"firmware,omitempty"`
 }
 
-// Firmware are the trees from which the files are taken that a module names.
+// Firmware lists the trees in which the firmware files that modules name are looked up.
 type Firmware struct {
 	// Trees have files in one of kernel.FirmwarePaths.
 	Trees []Artefact `json:"trees"`
@@ -82,7 +82,7 @@ type Firmware struct {
 	Budget  int      `json:"budget,omitempty"`
 }
 
-// Config are files of configuration. Those that are pointers may be absent.
+// Config lists the configuration files. Pointers may be nil.
 type Config struct {
 	// Runtime is pantavisor.config; Derived are the keys that follow from the layout.
 	Runtime build.Source `json:"runtime"`
@@ -104,7 +104,7 @@ type Config struct {
 type Layout struct {
 	// Size of the medium in MiB.
 	Size int `json:"size"`
-	// Table is a name in the table of forms, table.go: gpt or mbr.
+	// Table is a name in the list of tables in table.go: gpt or mbr.
 	Table string `json:"table"`
 	// Partitions in the order of their offsets.
 	Partitions []Partition `json:"partitions"`
@@ -114,16 +114,17 @@ type Layout struct {
 type Partition struct {
 	// Name is the partition's name in the table and the label of its file system.
 	Name string `json:"name"`
-	// Role says what is on it: root is the storage, others have the boot loader's files.
+	// Role is root for the storage; other roles are for files of the boot loader.
 	Role string `json:"role"`
-	// Format is a name in the table of formats, disk.go: fat32 or ext4.
+	// Format is a name in the list of formats in disk.go: fat32 or ext4.
 	Format string `json:"format"`
-	// Start and Size in MiB. 0: behind the one before; what is left.
+	// Start and Size are in MiB. Start 0 is the end of the partition before, Size 0 the
+	// remaining space.
 	Start int `json:"start,omitempty"`
 	Size  int `json:"size,omitempty"`
 }
 
-// Loader is what a boot loader has on the medium.
+// Loader is what a boot loader needs on the medium.
 type Loader struct {
 	// Files are trees for partitions.
 	Files []RoleFiles `json:"files,omitempty"`
@@ -139,19 +140,20 @@ type RoleFiles struct {
 	Tree Artefact `json:"tree"`
 }
 
-// Blob is a file that is written to a fixed place of the medium, where the code before
-// it looks.
+// Blob is a file that is written to a fixed offset of the medium, where the previous boot
+// stage expects it.
 type Blob struct {
 	// Name is for people: "u-boot-spl".
 	Name string   `json:"name"`
 	File Artefact `json:"file"`
 	// Offset is where it begins, in bytes from the beginning of the medium.
 	Offset int64 `json:"offset"`
-	// Max is the room that it has there, in bytes. A larger file is an error.
+	// Max is the space reserved for it, in bytes. A larger file is an error.
 	Max int64 `json:"max"`
 }
 
-// MarshalJSON names the step and the path in its output; no path is the whole output.
+// MarshalJSON encodes the step's name and the path in its output; no path means the whole
+// output.
 func (a Artefact) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Step string `json:"step"`

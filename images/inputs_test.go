@@ -26,8 +26,9 @@ func TestOutputsNeedTheirInputs(t *testing.T) {
 	}
 }
 
-// TestComposerKnowsNoProvider keeps out, also of what it imports, what package resolve
-// alone may know: a composer for parts from elsewhere is made of these packages.
+// TestComposerKnowsNoProvider checks that package images does not depend on the providers
+// of parts, not even indirectly. Only package resolve may: images must also compose parts
+// from elsewhere.
 func TestComposerKnowsNoProvider(t *testing.T) {
 	t.Parallel()
 	module, err := gosource.Open("..")

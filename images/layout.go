@@ -10,14 +10,14 @@ import (
 
 const mib = 1 << 20
 
-// span is a partition with its place, in bytes.
+// span is a partition with start and length in bytes.
 type span struct {
 	Partition
 	Start, Length int64
 }
 
-// layout places the partitions of an image of the given size in MiB. The first
-// and the last MiB are the partition table's.
+// layout places the partitions of an image. The first and the last MiB are reserved for
+// the partition table.
 func layout(im Layout) ([]span, error) {
 	var out []span
 	var errs []error
@@ -40,12 +40,12 @@ func layout(im Layout) ([]span, error) {
 	return out, errors.Join(errs...)
 }
 
-// identity makes the identifiers of an image from what is in it: equal content,
-// equal identifiers, and two different images never share one.
+// identity derives the identifiers of an image from its content: equal content gives
+// equal identifiers, and different images never share one.
 type identity [sha256.Size]byte
 
-// identify seeds an identity with the target's name and the state of revision 0,
-// which names every object by its digest.
+// identify returns the identity for the target's name and the state of revision 0, which
+// contains the digest of every object.
 func identify(target string, state []byte) identity {
 	return sha256.Sum256(fmt.Appendf(nil, "%s\x00%s", target, state))
 }

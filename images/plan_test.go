@@ -44,9 +44,8 @@ func golden(t *testing.T, file, text string) {
 	}
 }
 
-// planned are the inputs of a shipped target whose packages are all pinned at
-// version 1: the plan then depends on neither lock nor archive, and a target without
-// a lock has one too.
+// planned returns the inputs of a shipped target with all packages pinned at version 1:
+// the plan then depends on neither lock nor archive.
 func planned(t *testing.T, name string) *images.Inputs {
 	t.Helper()
 	target, err := targets.Load(targets.Builtin(), name)
@@ -62,7 +61,7 @@ func planned(t *testing.T, name string) *images.Inputs {
 		lock.Requests = append(lock.Requests, r)
 		for _, p := range r.Packages {
 			arch := r.Arch
-			if r.Closure { // a helper program, which runs where the build does
+			if r.Closure { // a helper program, which runs on the build machine
 				arch = "all"
 			}
 			lock.Packages = append(lock.Packages, debian.Entry{Package: p, Version: "1", Arch: arch, For: []string{r.Name + "/" + r.Arch}})
@@ -81,7 +80,7 @@ func planned(t *testing.T, name string) *images.Inputs {
 	return in
 }
 
-// shippedTree is the source tree without what a user adds to it, keys for example.
+// shippedTree returns the source tree without files that a user adds to it, such as keys.
 func shippedTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -134,8 +133,8 @@ func TestPlanOfEveryTarget(t *testing.T) {
 	}
 }
 
-// TestInputsAreAList compares the inputs of a target with everything, as JSON.
-func TestInputsAreAList(t *testing.T) {
+// TestInputsAsJSON compares the inputs of a complete target with the golden file.
+func TestInputsAsJSON(t *testing.T) {
 	t.Parallel()
 	in := planned(t, "x64-uefi")
 	text, err := json.MarshalIndent(in, "", "  ")
@@ -146,10 +145,10 @@ func TestInputsAreAList(t *testing.T) {
 	golden(t, "inputs/x64-uefi.json", strings.ReplaceAll(string(text), root, "ROOT")+"\n")
 }
 
-// digests are of content, which may change without the plan.
+// digests matches digests of content, which may change while the plan does not.
 var digests = regexp.MustCompile(`"[0-9a-f]{64}"`)
 
-// planWriter writes each step once, behind those that it needs.
+// planWriter writes each step once, after its dependencies.
 type planWriter struct {
 	t    *testing.T
 	seen map[string]bool
@@ -194,8 +193,7 @@ func (w *planWriter) fields(s build.Step) {
 	}
 }
 
-// sources writes the names of the files that a step reads; those of a Go program are
-// the compiler's affair.
+// sources writes the names of the files that a step reads, except those of a Go program.
 func (w *planWriter) sources(s build.Step) {
 	w.t.Helper()
 	sourced, ok := s.(build.Sourced)

@@ -18,8 +18,8 @@ type place struct {
 
 func (p place) String() string { return fmt.Sprintf("%s (bytes %d to %d)", p.name, p.from, p.to) }
 
-// checkBlobs compares the places of raw blobs with each other, with what the table takes
-// and with the partitions. Each blob counts with all of its room.
+// checkBlobs checks that raw blobs do not overlap each other, the partition table or the
+// partitions. Each blob occupies all of its reserved space.
 func (c *composition) checkBlobs() error {
 	form, err := tableOf(c.disk.Layout)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *composition) checkBlobs() error {
 	return errors.Join(append(errs, c.checkBlobSizes()...)...)
 }
 
-// checkBlobSizes compares the files with the room that they have.
+// checkBlobSizes checks that the files fit into their reserved space.
 func (c *composition) checkBlobSizes() []error {
 	var errs []error
 	for _, b := range c.disk.Blobs {

@@ -11,7 +11,7 @@ import (
 )
 
 // blobDisk is a small disk whose first partition begins at 8 MiB, with blobs before it.
-// Each blob is its offset, its room and its content.
+// Each blob has an offset, a size limit and content.
 func blobDisk(t *testing.T, table string, blobs ...Blob) *Disk {
 	t.Helper()
 	b := board()
@@ -26,9 +26,9 @@ func blob(name string, offset, room int64, content string) Blob {
 	return Blob{Name: name, File: Artefact{&made{"blob/" + strings.ToLower(name), map[string]string{name: content}}, name}, Offset: offset, Max: room}
 }
 
-// TestBlobsStandWhereTheyBelong reads them back, between a table and partitions that are
-// whole.
-func TestBlobsStandWhereTheyBelong(t *testing.T) {
+// TestBlobsAreAtTheirOffsets reads the blobs back and checks that table and partitions
+// are intact.
+func TestBlobsAreAtTheirOffsets(t *testing.T) {
 	t.Parallel()
 	spl, uboot := strings.Repeat("spl", 7000), strings.Repeat("u-boot", 100_000)
 	for table, at := range map[string]int64{"gpt": 34 * sector, "mbr": sector} {

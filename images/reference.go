@@ -19,7 +19,7 @@ import (
 // directory or an export (manual: PVR_MERGE_SRC). Every object is compared with its
 // digest.
 type Reference struct {
-	// BSP takes the reference's BSP too; without it that is left out.
+	// BSP takes the reference's BSP too; otherwise it is left out.
 	BSP bool
 	// Path is the .pvr directory or the export.
 	Path string `json:"-"`
@@ -67,8 +67,8 @@ func (s *Reference) Sources() ([]build.Source, error) {
 	return out, s.damaged(missing(out))
 }
 
-// store is the directory with the objects of a .pvr directory: its own, or the one
-// that its config names: absolute, or relative to the directory that .pvr is in.
+// store returns the directory with the objects of a .pvr directory: its own, or the one
+// in its config, absolute or relative to the parent directory of .pvr.
 func (s *Reference) store() (string, error) {
 	var config struct{ ObjectsDir string }
 	text, err := os.ReadFile(filepath.Join(s.Path, "config"))
@@ -97,7 +97,7 @@ func (s *Reference) Run(ctx context.Context, w *build.Work) error {
 		return s.damaged(err)
 	}
 	if st.Spec() == "" {
-		return s.damaged(fault.New(fault.BadInput, "its %s is no state: %q is missing; export or clone the device again", fragment.File, state.SpecKey))
+		return s.damaged(fault.New(fault.BadInput, "its %s is not a state: %q is missing; export or clone the device again", fragment.File, state.SpecKey))
 	}
 	if _, has := st.Get("bsp/run.json"); s.BSP && !has {
 		return s.damaged(fault.New(fault.BadInput, "it has no BSP (PVR_USE_SRC_BSP): bsp/run.json is not there"))
@@ -146,8 +146,8 @@ func (s *Reference) directory() (*state.State, string, error) {
 	return st, store, err
 }
 
-// take copies the state's objects. They are copied, not linked: the user may
-// write to his files.
+// take copies the state's objects. It does not link them: the user may write to the
+// files.
 func (s *Reference) take(ctx context.Context, w *build.Work, st *state.State, store string) error {
 	p, err := fragment.Create(w.Out)
 	if err != nil {
@@ -173,7 +173,7 @@ func (s *Reference) object(ctx context.Context, p *fragment.Writer, o state.Obje
 	}
 	src := filepath.Join(store, o.Sum)
 	if info, err := os.Stat(src); err != nil || !info.Mode().IsRegular() {
-		return fault.New(fault.Missing, "%s: its object %s is not there; export or clone the device again, whole", o.Path, o.Sum)
+		return fault.New(fault.Missing, "%s: its object %s is not there; export or clone the whole device again", o.Path, o.Sum)
 	}
 	if err := build.CopyFile(ctx, dst, src); err != nil {
 		return fault.Wrap(fault.IO, err, "copying %s", o.Path)

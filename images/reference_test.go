@@ -86,7 +86,7 @@ func TestReferenceCanBeAnExport(t *testing.T) {
 	}
 }
 
-// export is an uncompressed export of the app alone.
+// export returns an uncompressed export of the app alone.
 func export(t *testing.T) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -130,7 +130,7 @@ func TestDamagedReferenceIsNamed(t *testing.T) {
 		}, fault.Digest, "app/root.squashfs is damaged"},
 		"state without its format": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "json"), []byte("{}"), 0o644)
-		}, fault.BadInput, "is no state"},
+		}, fault.BadInput, "is not a state"},
 		"objects elsewhere": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "config"), []byte(`{"ObjectsDir":"../gone"}`), 0o644)
 		}, fault.Missing, "where ObjectsDir of its file config says"},
@@ -218,6 +218,6 @@ func TestLaterPartsWinAndLeaveNothingBehind(t *testing.T) {
 		t.Error(diff)
 	}
 	if exists(filepath.Join(dir, "objects", sum("first"))) || !exists(filepath.Join(dir, "objects", sum("second"))) {
-		t.Error("objects do not fit the state")
+		t.Error("objects do not match the state")
 	}
 }

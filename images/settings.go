@@ -15,8 +15,8 @@ type Setting struct {
 	Value string `json:"value"`
 }
 
-// readSettings reads lines NAME=VALUE; empty lines and those that begin with '#'
-// are left out. A line without '=' and a name that comes twice are errors.
+// readSettings reads lines NAME=VALUE; empty lines and lines that begin with '#' are
+// skipped. A line without '=' and a repeated name are errors.
 func readSettings(file string) ([]Setting, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -46,8 +46,8 @@ func readSettings(file string) ([]Setting, error) {
 	return out, errors.Join(errs...)
 }
 
-// runtimeConfig is pantavisor.config as it goes into the initrd: the platform's
-// file and the derived keys, sorted.
+// runtimeConfig returns pantavisor.config for the initrd: the platform's file and the
+// derived keys, sorted.
 func runtimeConfig(file string, derived []Setting) ([]byte, error) {
 	set, err := readSettings(file)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
-// hostTools stands in for the toolbox with this machine's programs.
+// hostTools replaces the toolbox by this machine's programs.
 type hostTools struct{}
 
 var _ Tools = hostTools{}
@@ -27,7 +27,7 @@ func (hostTools) Command(ctx context.Context, _ *build.Work, dir, name string, a
 	return cmd, nil
 }
 
-// made is a step whose output is given: files by name, "-> to" for a link.
+// made is a step with a fixed output: files by name, "-> to" for a link.
 type made struct {
 	name  string
 	files map[string]string
@@ -106,7 +106,7 @@ func (r *runner) must(s build.Step) string {
 	return out
 }
 
-// host runs a program that judges what was made.
+// host runs a program that checks an output.
 func host(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	path := oracle.Program(t, name)
@@ -119,7 +119,7 @@ func host(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// board are a name and the layout of a small medium.
+// board returns inputs with a name and the layout of a small medium.
 func board() *Inputs {
 	return &Inputs{Target: "board", Layout: &Layout{Size: 256, Table: "gpt", Partitions: []Partition{
 		{Name: "pvboot", Role: "boot", Format: "fat32", Size: 40},
@@ -127,12 +127,12 @@ func board() *Inputs {
 	}}}
 }
 
-// at is a file or directory of a source tree.
+// at returns a file or directory of a source tree.
 func at(root, name string) build.Source {
 	return build.Source{Name: name, Path: filepath.Join(root, filepath.FromSlash(name))}
 }
 
-// perhaps is at, nil when it is not there.
+// perhaps is at for a file that may be absent; it then returns nil.
 func perhaps(root, name string) *build.Source {
 	s := at(root, name)
 	if !exists(s.Path) {
@@ -157,7 +157,7 @@ func sourceTree(t testing.TB, files map[string]string) string {
 	return root
 }
 
-// skelPart is a part made of a directory.
+// skelPart makes a part from a directory.
 type skelPart struct{ dir string }
 
 func (s *skelPart) Name() string       { return "part/skel" }

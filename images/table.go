@@ -18,15 +18,15 @@ const sector = 512
 // extent is a range of bytes of the medium.
 type extent struct{ from, to int64 }
 
-// tableForm is a form of the partition table.
+// tableForm is a kind of partition table.
 type tableForm struct {
-	// reserved is what the table takes of a medium of so many bytes.
+	// reserved returns the ranges that the table occupies on a medium of the given size.
 	reserved func(size int64) []extent
 	write    func(c *composition) error
 }
 
-// tables are the forms by name. A new one is an entry here and in package targets. What
-// stands before byte 440 of the first sector is code: no table takes it.
+// tables are the kinds by name. To add one, add an entry here and in package targets. The
+// first 440 bytes of the first sector are for code: no table occupies them.
 var tables = map[string]tableForm{
 	"gpt": {
 		// The protective MBR, the header and 32 sectors of entries, and their copies.
@@ -39,7 +39,7 @@ var tables = map[string]tableForm{
 	},
 }
 
-// tableOf returns the form of a layout's table.
+// tableOf returns the kind of a layout's table.
 func tableOf(l Layout) (tableForm, error) {
 	form, ok := tables[l.Table]
 	if !ok {
@@ -52,7 +52,7 @@ func keyList[V any](m map[string]V) string {
 	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
 }
 
-// table writes the partition table with all its copies.
+// table writes the partition table and its copies.
 func (c *composition) table(context.Context) error {
 	form, err := tableOf(c.disk.Layout)
 	if err != nil {
@@ -76,8 +76,8 @@ func (c *composition) writeGPT() error {
 	return t.Write(c.file, int64(c.disk.Layout.Size)*mib)
 }
 
-// signatureAt is where an MBR has the identifier of the disk: Linux makes the UUIDs of
-// its partitions from it.
+// signatureAt is the offset of the disk's identifier in an MBR: Linux derives the UUIDs
+// of its partitions from it.
 const signatureAt = 440
 
 func (c *composition) writeMBR() error {

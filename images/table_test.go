@@ -14,9 +14,9 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// TestTablesHaveWhatTargetsMaySay compares the tables with what a target is checked
-// against.
-func TestTablesHaveWhatTargetsMaySay(t *testing.T) {
+// TestTablesMatchPackageTargets compares the tables with the values that package targets
+// allows.
+func TestTablesMatchPackageTargets(t *testing.T) {
 	t.Parallel()
 	for field, have := range map[string][]string{
 		"image.table":             slices.Collect(maps.Keys(tables)),
@@ -29,8 +29,8 @@ func TestTablesHaveWhatTargetsMaySay(t *testing.T) {
 	}
 }
 
-// TestMBRPassesItsJudge reads the table with sfdisk.
-func TestMBRPassesItsJudge(t *testing.T) {
+// TestMBRPassesSfdisk reads the table with sfdisk.
+func TestMBRPassesSfdisk(t *testing.T) {
 	t.Parallel()
 	sfdisk := partstest.Program(t, "fdisk", "sfdisk")
 	b := board()

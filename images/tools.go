@@ -12,8 +12,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Tools is a step that brings helper programs: mke2fs, debugfs and xz. A toolbox of
-// package debian is one.
+// Tools is a step that provides helper programs: mke2fs, debugfs and xz. The Toolbox of
+// package debian implements it.
 type Tools interface {
 	build.Step
 	// Command prepares a run of a program by its bare name in the directory dir.
@@ -34,13 +34,12 @@ func call(ctx context.Context, w *build.Work, t Tools, env []string, name string
 // kernel's decoder to 8 MiB.
 const dictionary = 8 << 20
 
-// effort is how hard xz searches. Preset 6 makes the device binary 0.6 % smaller and
-// takes about a fifth more time, which every change of the runtime pays.
+// effort sets how hard xz searches. Preset 6 makes the device binary 0.6 % smaller but
+// takes about a fifth more time, at every change of the runtime.
 const effort = "preset=5"
 
-// compress makes one xz stream with one block that the kernel's decoder takes:
-// CRC32, one thread (the number of threads changes the bytes), and on x86 the
-// filter for its branches where the content is code.
+// compress makes one xz stream with one block for the kernel's decoder: CRC32, one thread
+// (the number of threads changes the bytes) and, for x86 code, the branch filter.
 func compress(ctx context.Context, w *build.Work, t Tools, src, dst string, x86 bool) error {
 	info, err := os.Stat(src)
 	if err != nil {

@@ -21,11 +21,12 @@ const StorageDir = "storage"
 // objects, the checkout with hard links to them, boot links, and the empty
 // directories that a runtime expects (manual: Storage).
 type Trail struct {
-	// AppEngine says that the revision needs no BSP: the machine has booted already.
+	// AppEngine is set for a revision without a BSP: the machine has already booted.
 	AppEngine bool `json:",omitempty"`
 	// Parts are merged in order; a later one replaces keys of an earlier one.
 	Parts []build.Step `json:"-"`
-	// Boot's output is added to the storage: the boot loader's files. May be nil.
+	// Boot is the step whose output, the boot loader's files, is added to the storage.
+	// May be nil.
 	Boot build.Step `json:"-"`
 	// Hub is pantahub.config; Stepskel is the vendor's directory, nil when there is none.
 	Hub      build.Source  `json:"-"`
@@ -81,7 +82,7 @@ func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 	return s.extras(ctx, w, dir)
 }
 
-// origin says where the state comes from when it is not from this tree alone.
+// origin describes where the state comes from if not from this tree alone.
 func (s *Trail) origin() string {
 	for _, p := range s.Parts {
 		if r, ok := p.(*Reference); ok {
@@ -102,7 +103,7 @@ func makeDirectories(dir string) error {
 	return nil
 }
 
-// merge collects all parts and stepskel in the storage's objects.
+// merge collects all parts and stepskel into the storage's objects.
 func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*fragment.Writer, error) {
 	p, err := fragment.Create(dir)
 	if err != nil {
@@ -151,8 +152,8 @@ func checkout(ctx context.Context, st *state.State, dir string) error {
 	return trail.Checkout(ctx, filepath.Join(dir, "trails", trail.First), st, store, trail.Options{})
 }
 
-// extras adds the Hub's configuration and the boot loader's files, and removes
-// what only the merge needed.
+// extras adds the Hub's configuration and the boot loader's files, and removes leftovers
+// of the merge.
 func (s *Trail) extras(ctx context.Context, w *build.Work, dir string) error {
 	text, err := os.ReadFile(s.Hub.Path)
 	if err != nil {

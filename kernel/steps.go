@@ -1,11 +1,14 @@
 // Package kernel makes the kernel's parts of a BSP: the kernel image, its modules with
 // the index files that modprobe reads, the early module set of the initrd, the firmware
-// files that modules name, and a check of the kernel's configuration. All steps read the
-// tree of a kernel, wherever it comes from: the kernel image and its configuration in
-// boot/ (vmlinuz-RELEASE or vmlinux-RELEASE, config-RELEASE), device trees, if any, in
-// dtbs/, lib/modules/RELEASE, and [IndexFile]. Package sources provides such trees; a new
-// source goes there. Debian's packages have no modules.dep, so dependencies are read from
-// the modules themselves ([Scan]).
+// files that modules name, and a check of the kernel's configuration.
+//
+// All steps read the tree of a kernel, wherever it comes from: the kernel image and its
+// configuration in boot/ (vmlinuz-RELEASE or vmlinux-RELEASE, config-RELEASE), device
+// trees, if any, in dtbs/, lib/modules/RELEASE, and [IndexFile]. Package sources provides
+// such trees; a new source goes there.
+//
+// Debian's packages have no modules.dep, so dependencies are read from the modules
+// themselves ([Scan]).
 package kernel
 
 import (

@@ -1,7 +1,7 @@
 package targets
 
-// String is the architecture as names of steps and files carry it: GOARCH with
-// GOARM or GOMIPS behind it, for example "amd64", "armv6", "mipsle-softfloat".
+// String returns the architecture for names of steps and files: GOARCH followed by GOARM
+// or GOMIPS, for example "amd64", "armv6", "mipsle-softfloat".
 func (a Arch) String() string {
 	switch {
 	case a.ARM != "":

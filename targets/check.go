@@ -10,11 +10,11 @@ import (
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
-// tableReserve is what a partition table needs behind the last partition, in
+// tableReserve is the space that a partition table needs after the last partition, in
 // MiB: GPT keeps its second copy in the last 33 sectors.
 const tableReserve = 1
 
-// mbrPartitions is how many entries an MBR has.
+// mbrPartitions is the number of entries in an MBR.
 const mbrPartitions = 4
 
 // debianArchs are Debian's names for each GOARCH.
@@ -29,10 +29,10 @@ var (
 	machineForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.,=+-]*$`)
 )
 
-// checker finds what is wrong with a target that was read.
+// checker reports the mistakes in a target.
 type checker struct{ *yamlfile.File }
 
-// check finds what single fields cannot show.
+// check reports mistakes that single fields cannot show.
 func (r checker) check(t *Target) {
 	if strings.TrimSpace(t.Description) == "" {
 		r.Wrong("description", "is empty: say in one line what the target is")
@@ -202,7 +202,8 @@ func (r checker) partition(i int, parts []Partition) {
 	}
 }
 
-// extent checks where a partition lies and returns where the next may begin.
+// extent checks the position of a partition and returns the first position for the next
+// one.
 func (r checker) extent(i int, image *Image, next int) int {
 	p, at := image.Partitions[i], partPath(i)
 	start := p.Start

@@ -11,7 +11,7 @@ import (
 
 const oneMachine = "emulator: {system: x86_64, machine: q35, memory: 512, packages: [qemu-system-x86]}\n"
 
-// board is the good file for another architecture, with an emulator block.
+// board returns the good file for another architecture, with an emulator block.
 func board(arch, emulator string) string {
 	return strings.NewReplacer("arch: {go: amd64, debian: amd64}", "arch: "+arch, oneMachine, "emulator: "+emulator+"\n").Replace(good)
 }
@@ -88,7 +88,7 @@ func TestMachine(t *testing.T) {
 	}
 }
 
-// TestTableOfMachines walks it: every default has its bus.
+// TestTableOfMachines checks that the machine has the bus of every default.
 func TestTableOfMachines(t *testing.T) {
 	for _, id := range Machines() {
 		system, word, _ := strings.Cut(id, "/")

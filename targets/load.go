@@ -24,16 +24,17 @@ const FileName = "target.yaml"
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
-// Builtin holds the targets that this module ships.
+// Builtin returns the targets that this module ships.
 func Builtin() fs.FS { return own }
 
 // Workspace holds the targets of a product's directory, "<dir>/targets/<name>/
-// target.yaml", and the built-in ones; of two with one name the product's counts.
+// target.yaml", and the built-in ones. A product's target replaces a built-in one with
+// the same name.
 func Workspace(dir string) fs.FS {
 	return overlay{os.DirFS(filepath.Join(dir, "targets")), own}
 }
 
-// overlay is several file systems, the first that has a file winning.
+// overlay is several file systems; the first one that has a file wins.
 type overlay []fs.FS
 
 // Open implements fs.FS for files.
@@ -47,7 +48,7 @@ func (o overlay) Open(name string) (fs.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
-// Glob implements fs.GlobFS, so that the names of all layers are found.
+// Glob implements fs.GlobFS, so that the names in all layers are found.
 func (o overlay) Glob(pattern string) ([]string, error) {
 	var all []string
 	for _, layer := range o {
@@ -79,9 +80,9 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// Load reads, checks and completes one target of fsys; nil stands for
-// [Builtin]. An unknown name is a fault.BadInput that tells the nearest names; a
-// wrong file is a [yamlfile.Problems] with every mistake in it.
+// Load reads, checks and completes one target of fsys; nil stands for [Builtin]. An
+// unknown name is a fault.BadInput with the nearest names; a wrong file is a
+// [yamlfile.Problems] with all its mistakes.
 func Load(fsys fs.FS, name string) (*Target, error) {
 	if fsys == nil {
 		fsys = own
@@ -105,8 +106,8 @@ func Load(fsys fs.FS, name string) (*Target, error) {
 	return Parse("targets/"+file, name, data)
 }
 
-// LoadAll loads every target of fsys. It returns those that are right and, in
-// one error, what is wrong with the others.
+// LoadAll loads every target of fsys. It returns the valid ones and one error for all
+// others.
 func LoadAll(fsys fs.FS) ([]*Target, error) {
 	names, err := Names(fsys)
 	if err != nil {

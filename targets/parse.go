@@ -2,8 +2,8 @@ package targets
 
 import "github.com/pantavisor/pantavisor/internal/yamlfile"
 
-// Parse reads a target from YAML, checks it and fills defaults. The file's name
-// is for messages. The error is a fault.BadInput around [yamlfile.Problems], or
+// Parse reads a target from YAML, checks it and fills in defaults. The file name is for
+// messages. The error is a fault.BadInput around [yamlfile.Problems], or
 // fault.Unsupported when nothing is wrong but values that are not supported yet.
 func Parse(file, name string, data []byte) (*Target, error) {
 	t := &Target{}
@@ -19,7 +19,7 @@ func Parse(file, name string, data []byte) (*Target, error) {
 	return t, nil
 }
 
-// complete fills what is left out.
+// complete fills in defaults.
 func (t *Target) complete() {
 	if t.Platform == "" {
 		t.Platform = t.Name

@@ -1,6 +1,6 @@
-// Package targets holds the boards that images can be made for: one YAML file a
-// target, loaded into [Target], checked as a whole and resolved. A new kernel source,
-// boot loader, partition table, role or format is an entry in values.go.
+// Package targets holds the boards that images can be made for: one YAML file per target,
+// loaded into [Target] and checked as a whole. A new kernel source, boot loader,
+// partition table, role or format is an entry in values.go.
 package targets
 
 // Target is one YAML file of this directory, "<name>/target.yaml". The smallest one
@@ -15,21 +15,21 @@ type Target struct {
 	// Platform names the directories config/<platform> and vendors/<platform>.
 	// Default: the target's name.
 	Platform string `yaml:"platform,omitempty" json:"platform,omitempty"`
-	// Kernel says where kernel, modules and firmware come from. Absent in targets
-	// without a kernel (App Engine).
+	// Kernel is where kernel, modules and firmware come from. Absent in targets without a
+	// kernel (App Engine).
 	Kernel *Kernel `yaml:"kernel,omitempty" json:"kernel,omitempty"`
 	// Bootloader is what loads the kernel. Absent when no disk is made.
 	Bootloader *Bootloader `yaml:"bootloader,omitempty" json:"bootloader,omitempty"`
 	// Image is the flashable medium. Absent: only the BSP export is made.
 	Image *Image `yaml:"image,omitempty" json:"image,omitempty"`
-	// AppEngine makes a package with the runtime as a daemon for a Linux that is set
-	// up already, in place of kernel, boot loader and image.
+	// AppEngine makes a package with the runtime as a daemon for an existing Linux
+	// system, in place of kernel, boot loader and image.
 	AppEngine *AppEngine `yaml:"appengine,omitempty" json:"appengine,omitempty"`
 	// Containers are the starter containers of the default reference device, by
 	// the names under containers/.
 	Containers []string `yaml:"containers,omitempty" json:"containers,omitempty"`
-	// Emulators say how `mage run` and the VM tests start the image: one machine, or a list
-	// of machines with names.
+	// Emulators are the machines in which `mage run` and the VM tests start the image:
+	// one machine, or a list of named machines.
 	Emulators Emulators `yaml:"emulator,omitempty" json:"emulator,omitempty"`
 }
 
@@ -41,8 +41,8 @@ type Arch struct {
 	ARM string `yaml:"arm,omitempty" json:"arm,omitempty" jsonschema:"enum=5,enum=6,enum=7"`
 	// MIPS is GOMIPS for mips and mipsle: softfloat or hardfloat.
 	MIPS string `yaml:"mips,omitempty" json:"mips,omitempty" jsonschema:"enum=softfloat,enum=hardfloat"`
-	// Debian is Debian's name of the architecture that parts are taken from:
-	// amd64, arm64, armhf, armel, mipsel, riscv64.
+	// Debian is Debian's name for the architecture of its packages: amd64, arm64, armhf,
+	// armel, mipsel, riscv64.
 	Debian string `yaml:"debian,omitempty" json:"debian,omitempty" jsonschema:"enum=amd64,enum=arm64,enum=armhf,enum=armel,enum=mipsel,enum=riscv64"`
 }
 
@@ -56,11 +56,11 @@ type Kernel struct {
 	Package string `yaml:"package,omitempty" json:"package,omitempty"`
 	// Arguments are appended to the kernel command line.
 	Arguments []string `yaml:"arguments,omitempty" json:"arguments,omitempty"`
-	// EarlyModules go into the initrd with all they depend on: what it takes to
-	// reach the storage. Names as modprobe takes them.
+	// EarlyModules go into the initrd with their dependencies: the modules needed to
+	// reach the storage, by their names for modprobe.
 	EarlyModules []string `yaml:"early_modules,omitempty" json:"early_modules,omitempty"`
-	// Firmware says which packages may supply firmware files; only files that a
-	// module of the kernel names are taken.
+	// Firmware lists the packages with firmware files; only files that a module of the
+	// kernel names are used.
 	Firmware *Firmware `yaml:"firmware,omitempty" json:"firmware,omitempty"`
 }
 
@@ -68,9 +68,10 @@ type Kernel struct {
 type Firmware struct {
 	// Packages are Debian packages of the kernel's suite.
 	Packages []string `yaml:"packages" json:"packages"`
-	// Budget is the most that the uncompressed files may take, in MiB.
+	// Budget limits the size of the uncompressed files, in MiB.
 	Budget int `yaml:"budget" json:"budget" jsonschema:"minimum=1,maximum=4096"`
-	// Exclude are path patterns (path.Match, and "dir/**") below lib/firmware left out.
+	// Exclude lists patterns of files below lib/firmware to leave out: path.Match, or
+	// "dir/**".
 	Exclude []string `yaml:"exclude,omitempty" json:"exclude,omitempty"`
 }
 
@@ -82,18 +83,18 @@ type Bootloader struct {
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
 	// Packages are the Debian packages that hold its parts.
 	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
-	// Timeout in seconds that the loader waits for a key.
+	// Timeout is how long the loader waits for a key, in seconds.
 	Timeout int `yaml:"timeout,omitempty" json:"timeout,omitempty" jsonschema:"minimum=0,maximum=3600"`
 }
 
 // Image is a disk with a partition table.
 type Image struct {
-	// Size in MiB of the whole medium.
+	// Size is the size of the whole medium in MiB.
 	Size int `yaml:"size" json:"size" jsonschema:"minimum=1,maximum=1048576"`
-	// Table is the form of the partition table, gpt or mbr. An mbr holds up to four
-	// partitions, without names.
+	// Table is the kind of partition table, gpt or mbr. An mbr has up to four partitions,
+	// without names.
 	Table string `yaml:"table" json:"table"`
-	// Partitions in the order of their offsets.
+	// Partitions are in the order of their offsets.
 	Partitions []Partition `yaml:"partitions" json:"partitions"`
 }
 
@@ -105,13 +106,14 @@ type Partition struct {
 	Role string `yaml:"role" json:"role"`
 	// Format is fat32 or ext4.
 	Format string `yaml:"format" json:"format"`
-	// Start in MiB; default: behind the one before, the first at 1.
+	// Start is the offset in MiB. Default: the end of the partition before, 1 for the
+	// first.
 	Start int `yaml:"start,omitempty" json:"start,omitempty" jsonschema:"minimum=0,maximum=1048576"`
-	// Size in MiB; 0 takes what is left and only the last may say so.
+	// Size is in MiB. 0 is the remaining space, allowed for the last partition only.
 	Size int `yaml:"size,omitempty" json:"size,omitempty" jsonschema:"minimum=0,maximum=1048576"`
 }
 
-// AppEngine is the package of a target without a machine of its own.
+// AppEngine is the package of a target without its own machine.
 type AppEngine struct {
 	// Suite is the Debian suite that the containers' programs come from.
 	Suite string `yaml:"suite" json:"suite"`

@@ -16,7 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
-// TestTable walks every target that is shipped.
+// TestTable checks every shipped target.
 func TestTable(t *testing.T) {
 	all, err := LoadAll(Builtin())
 	if err != nil {
@@ -97,7 +97,7 @@ func TestParseGood(t *testing.T) {
 	}
 }
 
-// TestParseMistakes changes one thing of a good file and expects what is said.
+// TestParseMistakes changes one thing in a good file and checks the error.
 func TestParseMistakes(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{"description: a board", "description: ''", "f:1:1: description: is empty"},
@@ -241,7 +241,7 @@ func TestParseCollectsAllInOrder(t *testing.T) {
 	}
 }
 
-func TestMistakesOfFormAndOfSenseTogether(t *testing.T) {
+func TestAllKindsOfMistakesTogether(t *testing.T) {
 	bad := good
 	for _, c := range [][2]string{
 		{"package: linux-image-amd64", "package: l2, early_modules: [../x], firmware: {packages: [a], budget: -4}"},
@@ -334,7 +334,7 @@ func TestWorkspaceAddsAndReplaces(t *testing.T) {
 	}
 }
 
-func TestLoadAllTellsEveryBrokenTarget(t *testing.T) {
+func TestLoadAllReportsEveryBrokenTarget(t *testing.T) {
 	_, err := LoadAll(fstest.MapFS{
 		"a/target.yaml": {Data: []byte("x: 1\n")},
 		"b/target.yaml": {Data: []byte("[")},
@@ -355,8 +355,7 @@ func TestArchString(t *testing.T) {
 	}
 }
 
-// FuzzParse expects an answer for every input: a target that holds together, or
-// a list of problems with places.
+// FuzzParse expects a valid target or a list of problems with positions for every input.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	names, _ := Names(Builtin())
@@ -383,7 +382,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestSmallestTargetOfTheDocument loads what docs/targets.md shows.
+// TestSmallestTargetOfTheDocument loads the first example in docs/targets.md.
 func TestSmallestTargetOfTheDocument(t *testing.T) {
 	data, err := os.ReadFile("../docs/targets.md")
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 // value is one value of a field that has a fixed set of them.
 type value struct {
 	name string
-	// ready is false for a value that is known, but that nothing implements yet: it is
-	// refused by name.
+	// ready is false for a known value that is not implemented yet: it is refused by
+	// name.
 	ready bool
-	// label is how many characters the label of a file system may have; minimum is the
-	// smallest partition for it, in MiB. For formats.
+	// For formats: label is the longest label of the file system in characters, minimum
+	// the smallest partition in MiB.
 	label, minimum int
 }
 
 // values are the tables of all such fields, by the field's path without indices. A new
-// value is one entry here; what implements it is found in the package that is named.
+// value is one entry here; its implementation goes into the package named in the comment.
 var values = map[string][]value{
 	// package kernel/sources
 	"kernel.source": {
@@ -41,7 +41,7 @@ var values = map[string][]value{
 		{name: "boot_a"}, {name: "boot_b"}, {name: "config"}, {name: "data"},
 	},
 	// Labels: FAT's volume label and ext4's s_volume_name. With fewer than 65525 clusters
-	// of one sector a volume is FAT16 to everybody who reads it.
+	// of one sector, every reader takes a volume for FAT16.
 	"image.partitions.format": {
 		{name: "fat32", ready: true, label: 11, minimum: 33}, {name: "ext4", ready: true, label: 16},
 		{name: "raw"},
@@ -72,7 +72,7 @@ func lookup(table []value, name string) (value, bool) {
 	return value{}, false
 }
 
-// names lists a table's values, the ready ones or all.
+// names lists a table's values, all or only the ready ones.
 func names(table []value, all bool) []string {
 	var out []string
 	for _, v := range table {

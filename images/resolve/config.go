@@ -12,8 +12,8 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// config looks for the files of configuration: config/PLATFORM, vendors/PLATFORM and
-// what signatures are checked against.
+// config finds the configuration files: config/PLATFORM, vendors/PLATFORM and the trusted
+// certificates and keys.
 func (p *providers) config() (images.Config, error) {
 	platform := p.target.Platform
 	if platform == "" {
@@ -32,13 +32,13 @@ func (p *providers) config() (images.Config, error) {
 	}, err
 }
 
-// source is a file or directory of the source tree.
+// source returns a file or directory of the source tree.
 func (p *providers) source(parts ...string) build.Source {
 	name := path.Join(parts...)
 	return build.Source{Name: name, Path: filepath.Join(p.Root, filepath.FromSlash(name))}
 }
 
-// optional is source, nil when it is not there.
+// optional is source for a file that may be absent; it then returns nil.
 func (p *providers) optional(parts ...string) *build.Source {
 	s := p.source(parts...)
 	if !exists(s.Path) {
@@ -52,8 +52,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// derived are the keys that follow from the target: they may be left out of the
-// file, but not contradict.
+// derived returns the keys that follow from the target: the file may omit them but not
+// contradict them.
 func derived(t *targets.Target, debug bool) []images.Setting {
 	out := []images.Setting{{Key: "PV_DEBUG_SHELL", Value: flag(debug)}}
 	if !debug {
@@ -78,7 +78,8 @@ func flag(on bool) string {
 	return "0"
 }
 
-// trust collects what signatures are checked against: the option, else the tree's.
+// trust returns the certificates and keys for signatures: those of the options, or else
+// those of the tree.
 func (p *providers) trust() ([]build.Source, error) {
 	given := map[string]string{"ca-certificates.crt": p.TrustCertificates, "pub.pem": p.TrustKey}
 	var out []build.Source
@@ -100,7 +101,7 @@ func (p *providers) trust() ([]build.Source, error) {
 func checkPEM(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return fault.New(fault.Missing, "reading what signatures are checked against (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM): %w", err)
+		return fault.New(fault.Missing, "reading trusted certificates and keys (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM): %w", err)
 	}
 	if strings.Contains(string(text), "PRIVATE KEY-----") {
 		return fault.New(fault.BadInput, "reading %s: it holds a private key, which must not go into an image", file)

@@ -15,15 +15,15 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 )
 
-// named is a step of which only the name matters.
+// named is a step with a name and nothing else.
 type named string
 
 func (n named) Name() string                         { return string(n) }
 func (named) Deps() []build.Step                     { return nil }
 func (named) Run(context.Context, *build.Work) error { return nil }
 
-// fakeLoader has files on two partitions, a blob and no state. wrong is returned instead
-// by the method of that name.
+// fakeLoader has files on two partitions, a blob and no state. The method named by wrong
+// returns an error.
 type fakeLoader struct{ wrong string }
 
 var _ bootloader.Loader = fakeLoader{}
@@ -78,7 +78,7 @@ func TestLoaderBecomesInputs(t *testing.T) {
 	}
 }
 
-func TestLoaderThatFailsIsHeard(t *testing.T) {
+func TestLoaderErrors(t *testing.T) {
 	t.Parallel()
 	layout := &images.Layout{Partitions: []images.Partition{{Role: "boot"}}}
 	for _, wrong := range []string{"files", "raw"} {

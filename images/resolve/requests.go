@@ -19,8 +19,8 @@ func toolsFor(hostArch string) debian.Request {
 	return debian.Request{Name: debian.ToolsRequest, Suite: debian.ToolSuite, Arch: hostArch, Packages: tools, Closure: true}
 }
 
-// Requests lists what a target of the source tree at root takes from Debian, without the
-// helper programs: what kernel, boot loader and containers ask for.
+// Requests lists the Debian packages that kernel, boot loader and containers of a target
+// need, without the helper programs. root is the source tree.
 func Requests(t *targets.Target, root string) ([]debian.Request, error) {
 	var out []debian.Request
 	if t.Kernel != nil {
@@ -42,13 +42,13 @@ func Requests(t *targets.Target, root string) ([]debian.Request, error) {
 
 func containersDir(root string) string { return filepath.Join(root, "containers") }
 
-// BuildRequests lists what a build of the target on this machine needs.
+// BuildRequests lists the packages that a build of the target on this machine needs.
 func BuildRequests(t *targets.Target, root string) ([]debian.Request, error) {
 	return requestsWith(t, root, debian.HostArch())
 }
 
-// LockRequests lists what the target's lock holds: helper programs for each
-// architecture that people build on, so that the file is the same whoever moves
+// LockRequests lists the packages for the target's lock. It has helper programs for each
+// usual build architecture, so that the file does not depend on the machine that writes
 // it, and for this machine's.
 func LockRequests(t *targets.Target, root string) ([]debian.Request, error) {
 	hosts := []string{"amd64", "arm64"}
@@ -58,7 +58,7 @@ func LockRequests(t *targets.Target, root string) ([]debian.Request, error) {
 	return requestsWith(t, root, hosts...)
 }
 
-// requestsWith adds the helper programs for machines that build.
+// requestsWith adds the helper programs for the given build architectures.
 func requestsWith(t *targets.Target, root string, hosts ...string) ([]debian.Request, error) {
 	out, err := Requests(t, root)
 	if err != nil || !needsTools(t) {
@@ -70,5 +70,5 @@ func requestsWith(t *targets.Target, root string, hosts ...string) ([]debian.Req
 	return out, nil
 }
 
-// needsTools reports whether helper programs have a part in what is made.
+// needsTools reports whether the target's outputs need helper programs.
 func needsTools(t *targets.Target) bool { return t.AppEngine == nil }

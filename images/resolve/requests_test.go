@@ -15,8 +15,8 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// TestCheckedInLocks: each lock of a target answers what the target asks for, no more
-// and no less, and holds programs for the machines that people build on.
+// TestCheckedInLocks checks that each target's lock has exactly the requests of the
+// target, with helper programs for the usual build machines.
 func TestCheckedInLocks(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../../targets/*/parts.lock")
@@ -47,7 +47,7 @@ func TestCheckedInLocks(t *testing.T) {
 	}
 }
 
-// lockRequests are those of a shipped target, for the machines that people build on.
+// lockRequests returns the requests of a shipped target for the usual build machines.
 func lockRequests(t *testing.T, name string) []debian.Request {
 	t.Helper()
 	target, err := targets.Load(targets.Builtin(), name)
@@ -61,7 +61,7 @@ func lockRequests(t *testing.T, name string) []debian.Request {
 	return out
 }
 
-// board takes something of every sort from Debian.
+// board returns a target with requests of every kind.
 func board() *targets.Target {
 	return &targets.Target{Arch: targets.Arch{Go: "amd64", Debian: "amd64"}, Containers: []string{"sdk"},
 		Kernel:     &targets.Kernel{Source: "debian", Suite: "trixie", Package: "linux-image-amd64", Firmware: &targets.Firmware{Packages: []string{"b", "a"}}},

@@ -1,7 +1,7 @@
-// Package resolve turns a target into the list of what its images are composed of: it
-// asks the kernel's source, the boot loader and the containers for their parts, and
-// looks for the files of configuration in the source tree. Package images composes what
-// is on that list and knows nothing of what is here.
+// Package resolve turns a target into the list of inputs for its images: it asks the
+// kernel's source, the boot loader and the containers for their parts and finds the
+// configuration files in the source tree. Package images composes that list and does not
+// know this package.
 package resolve
 
 import (
@@ -23,20 +23,20 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// Options say where parts come from and what the user wants to be different.
+// Options are the sources of parts and the user's choices.
 type Options struct {
 	// Root is the source tree, the module's directory.
 	Root string
 	// Module is the source tree's Go code. Default: that of Root.
 	Module *gosource.Module
-	// Parts makes the steps for Debian packages, from the target's lock: it must answer
+	// Parts makes the steps for Debian packages from the target's lock, which must have
 	// [BuildRequests].
 	Parts *debian.Parts
 	// MergeSource is a .pvr directory or an export whose containers go into revision
 	// 0 in place of the target's own (PVR_MERGE_SRC). Default: none.
 	MergeSource string
-	// UseSourceBSP takes the BSP from MergeSource and builds none
-	// (PVR_USE_SRC_BSP). It needs MergeSource.
+	// UseSourceBSP takes the BSP from MergeSource and builds none (PVR_USE_SRC_BSP). It
+	// requires MergeSource.
 	UseSourceBSP bool
 	// Epoch is the time of everything composed (SOURCE_DATE_EPOCH).
 	Epoch build.Stamp
@@ -45,15 +45,15 @@ type Options struct {
 	// TrustCertificates and TrustKey are PEM files that signatures are checked
 	// against (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM). Default: those in ca/pvs.
 	TrustCertificates, TrustKey string
-	// Release is what the runtime and build.json call this firmware (PV_VERSION).
-	// Default: a digest of the runtime's sources; build.json then tells none.
+	// Release is the version of the firmware for runtime and build.json (PV_VERSION).
+	// Default: a digest of the runtime's sources in the runtime, none in build.json.
 	Release string
 }
 
 var _ images.Tools = (*debian.Toolbox)(nil)
 
-// Target lists what a target is composed of. Nothing is run; what is wrong with the
-// options is returned at once.
+// Target returns the inputs of a target and runs nothing. All mistakes in the options are
+// reported at once.
 func Target(t *targets.Target, o Options) (*images.Inputs, error) {
 	in, err := target(t, o)
 	return in, fault.Wrap(fault.BadInput, err, "planning target %s", t.Name)
@@ -99,7 +99,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 	return in, nil
 }
 
-// providers are what the parts of one target are made with.
+// providers makes the parts of one target.
 type providers struct {
 	Options
 	target  *targets.Target
@@ -124,7 +124,7 @@ func (p *providers) x86() bool { return p.target.Arch.Go == "amd64" || p.target.
 
 func (p *providers) hasKernel() bool { return p.target.Kernel != nil && !p.UseSourceBSP }
 
-// outputs are what the target says that there is to make.
+// outputs returns the outputs that the target defines.
 func (p *providers) outputs() []images.Output {
 	var out []images.Output
 	if p.hasKernel() {
@@ -139,7 +139,7 @@ func (p *providers) outputs() []images.Output {
 	return out
 }
 
-// program is the step that builds a main package. The device binary alone is told the
+// program returns the step that builds a main package. Only the device binary gets the
 // release.
 func (p *providers) program(pkg string) *gobinary.Step {
 	step := gobinary.New(p.Module, path.Clean(pkg), p.target.Arch)
@@ -186,7 +186,7 @@ func (p *providers) firmware(source sources.Source) (*images.Firmware, error) {
 	return out, err
 }
 
-// addons is the debug shell, made of what the containers take from Debian.
+// addons returns the debug shell, made from the containers' Debian packages.
 func (p *providers) addons() ([]images.Addon, error) {
 	if !p.Debug || !p.hasKernel() {
 		return nil, nil
@@ -204,12 +204,12 @@ func (p *providers) addons() ([]images.Addon, error) {
 func (p *providers) containerPackage(name string) (*debian.Fetch, error) {
 	requests := containers.Requests(p.target, containersDir(p.Root))
 	if len(requests) == 0 {
-		return nil, fault.New(fault.BadInput, "it takes nothing from Debian for %s", containers.Request)
+		return nil, fault.New(fault.BadInput, "it has no Debian packages for %s", containers.Request)
 	}
 	return p.Parts.Fetch(requests[0], name)
 }
 
-// containers are those of the reference device, or the target's own.
+// containers returns those of the reference device, or else the target's own.
 func (p *providers) containers() ([]images.Artefact, error) {
 	if p.target.Image == nil && p.target.AppEngine == nil { // there is no revision 0
 		return nil, nil
@@ -234,8 +234,8 @@ func (p *providers) containers() ([]images.Artefact, error) {
 	return out, err
 }
 
-// medium is the disk and what the boot loader has on it. An App Engine has no disk, but
-// the values of a boot loader.
+// medium returns the disk's layout and the boot loader's inputs. An App Engine has no
+// disk, only values of a boot loader.
 func (p *providers) medium() (*images.Layout, images.Loader, error) {
 	if p.target.AppEngine != nil {
 		return nil, images.Loader{State: &images.Artefact{Step: &images.UbootStore{}}}, nil
@@ -255,7 +255,7 @@ func (p *providers) medium() (*images.Layout, images.Loader, error) {
 	return layout, files, err
 }
 
-// loaderInputs asks a boot loader for all that it has on a medium.
+// loaderInputs asks a boot loader for everything that it needs on a medium.
 func loaderInputs(loader bootloader.Loader, layout *images.Layout, kit bootloader.Kit) (images.Loader, error) {
 	var out images.Loader
 	for _, p := range layout.Partitions {

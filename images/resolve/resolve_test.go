@@ -18,7 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// shipped is a target of this repository with its options, without any download.
+// shipped returns a target of this repository with its options, without any download.
 func shipped(t *testing.T, name string) (*targets.Target, Options) {
 	t.Helper()
 	target, err := targets.Load(targets.Builtin(), name)
@@ -45,7 +45,7 @@ func artefacts(t *testing.T, name string) []string {
 	return out
 }
 
-// reachable are the names of all steps below some.
+// reachable returns the names of the steps and of all their dependencies.
 func reachable(steps []build.Step) map[string]bool {
 	out := map[string]bool{}
 	for _, s := range steps {
@@ -128,7 +128,7 @@ func TestOptionsThatDoNotFitAreRefused(t *testing.T) {
 	}
 }
 
-// TestTimeStampReachesEveryStep looks at each step of a target that has a stamp.
+// TestTimeStampReachesEveryStep checks each step of a target that has a stamp.
 func TestTimeStampReachesEveryStep(t *testing.T) {
 	target, o := shipped(t, "x64-uefi")
 	o.Debug, o.Epoch = true, 1700000000

@@ -1,6 +1,8 @@
 // Package fault gives errors a kind, so that a program can report by its exit code what
-// went wrong and a script can react without parsing messages. An error gets its kind
-// where the cause is known and keeps it when it is wrapped with %w:
+// went wrong and a script can react without parsing messages.
+//
+// An error gets its kind where the cause is known and keeps it when it is wrapped with
+// %w:
 //
 //	return fault.New(fault.BadInput, "target %q: unknown; nearest are %s", name, near)
 //	return fault.Wrap(fault.Unreachable, err, "fetching %s", uri)
