@@ -1,11 +1,10 @@
-// Package formats is the place of the on-disk formats that this project writes and
-// reads itself; the code is in the packages below it.
+// Package formats contains the on-disk formats that this project writes and reads itself,
+// each in a package below it.
 //
-// A format that holds a tree of files takes it as entries of package tree, which
-// also collects directories and makes trees reproducible: squashfs, cpio, fat32 and
-// tarball do. A new disk form becomes a package of its own here: it states its
-// tree.Limits, so that what it cannot hold is refused by name, takes tree.Entry, has
-// options for what no other format has, and is checked in its tests with the tools
-// of the system. Whoever composes images adds it to the formats of partitions in
-// images/disk.go. A format knows no user of it.
+// A format that holds a tree of files takes it as entries of package tree, which also
+// collects directories and makes trees reproducible: squashfs, cpio, fat32 and tarball
+// do. A new format is a new package here: it declares its tree.Limits, so that entries it
+// cannot hold are refused by name, takes tree.Entry, has options only for what is
+// specific to it, and is tested with the tools of the system. To use it for partitions,
+// add it to images/disk.go. A format does not depend on its users.
 package formats

@@ -34,7 +34,7 @@ var (
 	ErrSum    = errors.New("content differs from its checksum")
 )
 
-// Range is the blocks First to Last, both included.
+// Range is a range of blocks, First to Last inclusive.
 type Range struct {
 	First, Last int64
 	// Sum is the SHA-256 of the content in hex.
@@ -45,14 +45,14 @@ type Range struct {
 type Map struct {
 	// ImageSize and BlockSize are in bytes.
 	ImageSize, BlockSize int64
-	// Ranges are in order and do not meet.
+	// Ranges are in order and do not touch.
 	Ranges []Range
 }
 
-// Blocks is the number of blocks of the image, the last perhaps cut short.
+// Blocks returns the number of blocks of the image; the last one may be shorter.
 func (m *Map) Blocks() int64 { return (m.ImageSize + m.BlockSize - 1) / m.BlockSize }
 
-// Mapped is the number of blocks with data.
+// Mapped returns the number of blocks with data.
 func (m *Map) Mapped() int64 {
 	var n int64
 	for _, r := range m.Ranges {

@@ -13,9 +13,9 @@ const (
 	seekHole = 4
 )
 
-// Extents asks the file system which parts of a sparse file hold data. Where it
-// cannot tell, that is the whole file. Files just written need no sync: what is
-// still in the page cache counts as data.
+// Extents asks the file system which parts of a sparse file hold data. If it cannot tell,
+// the result is the whole file. A file that was just written needs no sync: pages in the
+// cache count as data.
 func Extents(f *os.File) ([]Extent, error) {
 	info, err := f.Stat()
 	if err != nil {

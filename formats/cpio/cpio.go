@@ -19,20 +19,19 @@ const (
 	trailer = "TRAILER!!!"
 	header  = len(magic) + 13*8
 
-	// maxName is the longest name in bytes that the kernel takes, its PATH_MAX
-	// without the final NUL.
+	// maxName is the longest name that the kernel accepts, in bytes: PATH_MAX without the
+	// final NUL.
 	maxName = 4095
 )
 
-// limits are what an archive holds. The size field has 32 bits, the device numbers
-// are the kernel's. Hard links are possible in the format and not written.
+// limits are those of the format: the size field has 32 bits, the device numbers are the
+// kernel's. The format has hard links, but we do not write them.
 var limits = tree.Limits{
 	Format: "a newc archive", Path: maxName, Target: maxName, Size: 1<<32 - 1, Major: 0xfff, Minor: 0xfffff,
 	Symlinks: true, Devices: true, FIFOs: true, Sockets: true,
 }
 
-// Validate checks a whole tree and returns all that is wrong with it, see
-// [tree.Validate].
+// Validate checks a whole tree and returns all its mistakes; see [tree.Validate].
 func Validate(entries []tree.Entry) error {
 	if err := tree.Validate(entries, check); err != nil {
 		return fmt.Errorf("checking an archive: %w", err)
@@ -47,7 +46,7 @@ func check(e *tree.Entry) error {
 	return limits.Check(e)
 }
 
-// checkName refuses the names that have a meaning of their own.
+// checkName refuses names with a special meaning.
 func checkName(name string) error {
 	switch name {
 	case trailer:

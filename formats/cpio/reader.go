@@ -26,7 +26,7 @@ type Reader struct {
 // NewReader reads from r, which it buffers.
 func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReader(r)} }
 
-// Header is what an archive says of one name. Its Open is nil: the content comes from
+// Header describes one name in an archive. Its Open is nil: the content comes from
 // [Reader.Read]. Names with one inode number and more than one link are one file.
 type Header struct {
 	tree.Entry

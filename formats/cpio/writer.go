@@ -12,7 +12,7 @@ import (
 // Options are for archives that are written in fragments.
 type Options struct {
 	// FirstInode is the number of the first entry, counted up from there; 0 means
-	// 1. Fragments of one archive take ranges that do not meet.
+	// 1. Fragments of one archive must have ranges that do not overlap.
 	FirstInode uint32
 }
 
@@ -89,5 +89,5 @@ func writeHeader(w io.Writer, name string, fields [13]uint32) error {
 	return err
 }
 
-// zeros pads what has n bytes to the format's border of four.
+// zeros returns the padding after n bytes to a multiple of four.
 func zeros(n int) string { return "\x00\x00\x00"[:(4-n%4)%4] }

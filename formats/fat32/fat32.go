@@ -1,11 +1,11 @@
-// Package fat32 writes FAT32 file systems for boot partitions: create-only, in
-// one pass, into a place of an image that holds zeros.
+// Package fat32 writes FAT32 file systems for boot partitions: create-only, in one pass,
+// into a range of an image that holds zeros.
 //
-// Equal input gives equal bytes: files are laid down sorted by path, each in one
-// run of clusters, with the volume number and the times that the caller gives.
-// Directories are made as paths need them. Names are kept in full as long names;
-// names that are in upper case and 8.3 anyway get no long name. FAT has neither
-// owners nor permissions: those of entries have no effect.
+// Equal input gives equal bytes: files are laid down sorted by path, each in one run of
+// clusters, with the volume number and the times that the caller sets. Directories are
+// created as paths need them. Full names are stored as long names, except those that are
+// already upper-case 8.3 names. FAT has neither owners nor permissions: those of entries
+// have no effect.
 //
 // Format: Microsoft FAT32 File System Specification 1.03, UEFI 2.10 section 13.3.
 package fat32
@@ -25,7 +25,8 @@ const (
 	root     = 2  // cluster of the root directory
 	endMark  = 0x0FFFFFFF
 
-	// minClusters and maxClusters are what makes a FAT a FAT32 for every reader.
+	// minClusters and maxClusters are the limits between which every reader takes a FAT
+	// for FAT32.
 	minClusters = 65525
 	maxClusters = 0x0FFFFFF5 - 2
 )
@@ -34,12 +35,12 @@ const (
 type Options struct {
 	// Size in bytes, a multiple of 512; at least 33 MiB.
 	Size int64
-	// Label is up to 11 upper-case letters, digits, '_' or '-'. Lower case is
-	// allowed and kept, as GRUB and Linux compare it as it stands.
+	// Label is up to 11 upper-case letters, digits, '_' or '-'. Lower case is allowed and
+	// kept: GRUB and Linux compare it literally.
 	Label string
 	// ID is the volume number.
 	ID uint32
-	// Time is that of the label and of directories that are not among the entries,
+	// Time is the time of the label and of directories that are not among the entries,
 	// rounded down to 2 s; years 1980 to 2107.
 	Time time.Time
 	// Hidden is the number of 512-byte sectors before the file system.
@@ -49,7 +50,7 @@ type Options struct {
 // limits are what the format holds. Names are checked by their UTF-16 form.
 var limits = tree.Limits{Format: "FAT32", Size: 1<<32 - 1}
 
-// TooSmall says that the content needs more bytes than the file system has.
+// TooSmall is the error for content that needs more bytes than the file system has.
 type TooSmall struct{ Need, Have int64 }
 
 func (e *TooSmall) Error() string {
@@ -73,7 +74,7 @@ func (g geometry) clustersFor(bytes int64) int64 {
 	return (bytes + g.clusterBytes() - 1) / g.clusterBytes()
 }
 
-// divide picks cluster sizes as Microsoft's format command does.
+// divide chooses the cluster size as Microsoft's format command does.
 func divide(size int64) (geometry, error) {
 	const mib, gib = 1 << 20, 1 << 30
 	g := geometry{sectors: size / sector, perCluster: 64}
@@ -102,7 +103,7 @@ func Write(w io.WriterAt, off int64, entries []tree.Entry, o Options) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	top, err := plant(entries, o.Time)
+	top, err := build(entries, o.Time)
 	if err != nil {
 		return err
 	}

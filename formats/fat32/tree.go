@@ -10,7 +10,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
-// node is a file or directory with its place.
+// node is a file or directory with its position.
 type node struct {
 	name     string
 	short    [11]byte
@@ -25,9 +25,9 @@ type node struct {
 
 func (n *node) isDir() bool { return n.file == nil }
 
-// plant builds the tree of directories, checked and with unique short names. Those
-// that are not among the entries have the time at.
-func plant(entries []tree.Entry, at time.Time) (*node, error) {
+// build checks the entries and returns the tree of directories with unique short names.
+// Directories that are not among the entries have the time at.
+func build(entries []tree.Entry, at time.Time) (*node, error) {
 	top := &node{time: at}
 	sorted := slices.SortedFunc(slices.Values(entries), func(a, b tree.Entry) int {
 		return strings.Compare(sortKey(&a), sortKey(&b))
@@ -47,7 +47,7 @@ func plant(entries []tree.Entry, at time.Time) (*node, error) {
 	return top, top.shorten()
 }
 
-// sortKey has a directory stand where the first file in it would make it.
+// sortKey sorts a directory to where its first file would create it.
 func sortKey(e *tree.Entry) string {
 	if e.Mode.IsDir() {
 		return e.Name + "/"
@@ -163,7 +163,7 @@ func numbered(plain [11]byte, i int) [11]byte {
 	return short
 }
 
-// restore is the name that a reader shows for a short name alone.
+// restore returns the name that a reader shows for a short name without a long one.
 func restore(short [11]byte) string {
 	base, ext := strings.TrimRight(string(short[:8]), " "), strings.TrimRight(string(short[8:]), " ")
 	if ext == "" {
@@ -183,7 +183,7 @@ func shortChar(c byte) bool {
 	return 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'()-@^_`{}~", c) >= 0
 }
 
-// place gives clusters to n and all below it, from cluster next on, and returns
+// place assigns clusters to n and everything below it, from cluster next on, and returns
 // the first free one.
 func (n *node) place(g geometry, next int64) int64 {
 	size := n.dirSize()
@@ -201,7 +201,7 @@ func (n *node) place(g geometry, next int64) int64 {
 	return next
 }
 
-// dirSize is the size in bytes of a directory's entries with the one that ends it.
+// dirSize returns the size of a directory's entries and the end marker, in bytes.
 func (n *node) dirSize() int64 {
 	entries := int64(3) // "." and "..", or the label in the root; the end
 	for _, c := range n.children {

@@ -18,7 +18,7 @@ const (
 
 var le = binary.LittleEndian
 
-// volume is a file system that is being written.
+// volume is a file system under construction.
 type volume struct {
 	w io.WriterAt
 	geometry
@@ -167,7 +167,7 @@ func appendLong(b []byte, n *node) []byte {
 	return b
 }
 
-// longUnit is a letter of a long name: a zero ends it, then all ones fill up.
+// longUnit returns a character of a long name: after the end come one zero, then all ones.
 func longUnit(units []uint16, i int) uint16 {
 	switch {
 	case i < len(units):

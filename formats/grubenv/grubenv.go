@@ -1,13 +1,12 @@
-// Package grubenv reads and writes GRUB's environment block: a file of exactly
-// 1024 bytes that GRUB's load_env and save_env use. It begins with a header line,
-// then has one NAME=VALUE a line, and is filled up with '#' (GRUB manual, "The
-// GRUB environment block"; grub-core/lib/envblk.c). In values a backslash stands
-// before a backslash or newline that is meant itself.
+// Package grubenv reads and writes GRUB's environment block: a file of exactly 1024 bytes
+// that GRUB's load_env and save_env use. It begins with a header line, then has lines
+// NAME=VALUE, and is padded with '#' (GRUB manual, "The GRUB environment block";
+// grub-core/lib/envblk.c). In values a backslash escapes a backslash or newline.
 //
-// The boot handshake keeps pv_rev and pv_try in such a block on the storage,
-// written by the runtime, and pv_trying in one on the boot partition, written by
-// GRUB. GRUB overwrites a block in place and never resizes it, so a block of any
-// other size is lost to it.
+// The boot handshake keeps pv_rev and pv_try in such a block on the storage, written by
+// the runtime, and pv_trying in one on the boot partition, written by GRUB. GRUB
+// overwrites a block in place and never resizes it, so it cannot use a block of any other
+// size.
 package grubenv
 
 import (
@@ -17,10 +16,10 @@ import (
 	"strings"
 )
 
-// Size of a block in bytes.
+// Size is the size of a block in bytes.
 const Size = 1024
 
-// MaxRead bounds what Parse looks at: damaged writers have left larger files.
+// MaxRead bounds what Parse reads: faulty writers have left larger files.
 const MaxRead = 64 << 10
 
 const header = "# GRUB Environment Block\n"
@@ -37,9 +36,9 @@ var (
 // Env holds the variables of a block.
 type Env map[string]string
 
-// Parse reads a block. A file of another size than 1024 is read as far as it makes
-// sense: its values are still the best there are. When a name occurs twice the
-// first counts, as in GRUB. Lines without '=' are skipped.
+// Parse reads a block. A file whose size is not 1024 is read as far as possible: its
+// values are the best available. When a name occurs twice, the first one counts, as in
+// GRUB. Lines without '=' are skipped.
 func Parse(block []byte) (Env, error) {
 	text := string(block[:min(len(block), MaxRead)])
 	rest, ok := strings.CutPrefix(text, header)
@@ -61,7 +60,7 @@ func Parse(block []byte) (Env, error) {
 	return env, nil
 }
 
-// cutLine ends a line at the first newline that no backslash stands before.
+// cutLine ends a line at the first newline that is not escaped.
 func cutLine(s string) (line, rest string) {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -111,7 +110,7 @@ func (e Env) Bytes() ([]byte, error) {
 	return block, nil
 }
 
-// validName allows what GRUB's script language calls a name.
+// validName reports whether s is a name in GRUB's script language.
 func validName(s string) bool {
 	for i := range len(s) {
 		c := s[i]

@@ -20,7 +20,7 @@ import (
 
 const xattrPrefix = "SCHILY.xattr."
 
-// limits are what the format holds; device numbers are the kernel's.
+// limits are those of the format; device numbers are the kernel's.
 var limits = tree.Limits{
 	Format: "tar", Major: 0xfff, Minor: 0xfffff,
 	Symlinks: true, HardLinks: true, Devices: true, FIFOs: true, Xattrs: true,
@@ -32,7 +32,7 @@ type Writer struct{ tar *tar.Writer }
 // NewWriter begins an archive.
 func NewWriter(w io.Writer) *Writer { return &Writer{tar.NewWriter(w)} }
 
-// Add writes one member. Directories above it are the caller's to add.
+// Add writes one member. The caller adds the directories above it.
 func (w *Writer) Add(e tree.Entry) error {
 	if err := limits.Check(&e); err != nil {
 		return fmt.Errorf("archiving: %w", err)
@@ -84,15 +84,15 @@ func header(e *tree.Entry) *tar.Header {
 	return h
 }
 
-// types are the member types that have a mode, with the type as the mode has it.
+// types maps member types to the type bits of a mode.
 var types = map[byte]fs.FileMode{
 	tar.TypeReg: 0, tar.TypeDir: fs.ModeDir, tar.TypeSymlink: fs.ModeSymlink, tar.TypeFifo: fs.ModeNamedPipe,
 	tar.TypeBlock: fs.ModeDevice, tar.TypeChar: fs.ModeDevice | fs.ModeCharDevice,
 }
 
-// Entry returns the member that a header describes, without its content. Its Name
-// is the header's, as it stands there: check it before use. A header that describes
-// no member, such as a global one, returns false.
+// Entry returns the member that a header describes, without its content. Its Name is the
+// header's, unchecked: check it before use. The result is false for a header that
+// describes no member, such as a global one.
 func Entry(h *tar.Header) (tree.Entry, bool, error) {
 	e := tree.Entry{Name: h.Name, ModTime: h.ModTime, Mode: mode(h)}
 	switch h.Typeflag {

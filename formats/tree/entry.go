@@ -1,12 +1,10 @@
-// Package tree describes a tree of files for the writers of all formats below
-// formats/: one [Entry] for a name in it, [Walk] to collect a directory, [Set] to
-// put a tree together by hand, and [Normal] to take out of it what would differ
-// from machine to machine. Writers take entries as they come and apply nothing of
-// that kind themselves.
+// Package tree describes a tree of files for the writers of all formats below formats/:
+// one [Entry] for a name in it, [Walk] to collect a directory, [Set] to put a tree
+// together by hand, and [Normal] to remove what would differ from machine to machine.
+// Writers use entries unchanged.
 //
-// Names, link targets and attributes are bytes; nothing demands UTF-8. Nothing is
-// dropped in silence: a format states its [Limits], and an entry beyond them is
-// refused by name.
+// Names, link targets and attributes are bytes; UTF-8 is not required. Nothing is dropped
+// silently: a format declares its [Limits], and an entry beyond them is refused by name.
 package tree
 
 import (
@@ -28,16 +26,15 @@ type Entry struct {
 	Mode fs.FileMode
 	// UID and GID are the numeric owners.
 	UID, GID uint32
-	// ModTime is rounded down to what a format keeps; what is before or after its
-	// range becomes the nearest time within.
+	// ModTime is rounded down to the resolution of the format and limited to its range.
 	ModTime time.Time
 	// Link is the target of a symbolic link.
 	Link string
-	// HardLink, unless empty, is the Name of an earlier entry of which this is one
-	// more name. Type, attributes and content are then that entry's, whatever the
-	// other fields say; Walk fills them in for who wants a copy.
+	// HardLink, unless empty, is the Name of an earlier entry for the same file. Type,
+	// attributes and content are then those of that entry, whatever the other fields say;
+	// Walk fills them in for callers that want a copy.
 	HardLink string
-	// Major and Minor number a device.
+	// Major and Minor are the number of a device.
 	Major, Minor uint32
 	// Xattrs are extended attributes by their full name, for example
 	// "security.capability".
@@ -46,7 +43,7 @@ type Entry struct {
 	Size int64
 	// Open returns the content of a regular file from its start; nil is an empty
 	// file. A reader that is an *os.File may be asked for its holes (lseek(2),
-	// SEEK_DATA); holes of any other are plain zeros.
+	// SEEK_DATA); any other reader returns holes as zeros.
 	Open func() (io.ReadCloser, error)
 }
 
@@ -98,7 +95,7 @@ func (e *Entry) WriteContent(w io.Writer) error {
 	return nil
 }
 
-// Check returns what makes an entry meaningless in any format.
+// Check returns an error for an entry that is invalid in every format.
 func (e *Entry) Check() error {
 	if err := CheckName(e.Name); err != nil {
 		return err
@@ -125,8 +122,7 @@ func (e *Entry) checkHardLink() error {
 	return nil
 }
 
-// CheckName is the border for names: what passes stays below the root that a tree
-// is unpacked to.
+// CheckName checks a name: a valid one stays below the root that a tree is unpacked to.
 func CheckName(name string) error {
 	switch {
 	case name == ".." || strings.HasPrefix(name, "../"):
@@ -139,7 +135,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// typeName names the type bits of a mode; unknown ones have the empty name.
+// typeName returns the name of the type bits of a mode, empty for unknown ones.
 func typeName(t fs.FileMode) string {
 	switch t {
 	case 0:

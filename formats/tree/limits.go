@@ -7,14 +7,13 @@ import (
 	"path"
 )
 
-// Limits state what a format can hold. Names, sizes and targets that are longer,
-// and kinds of entries that it does not have, are errors that wrap
-// [errors.ErrUnsupported] and name entry and format.
+// Limits are what a format can hold. An entry beyond them gives an error that wraps
+// [errors.ErrUnsupported] and names entry and format.
 type Limits struct {
 	// Format is its name in errors.
 	Format string
-	// Symlinks, HardLinks, Devices, FIFOs, Sockets and Xattrs say which of them the
-	// format has.
+	// Symlinks, HardLinks, Devices, FIFOs, Sockets and Xattrs are set for what the format
+	// has.
 	Symlinks, HardLinks, Devices, FIFOs, Sockets, Xattrs bool
 	// Name and Path are the longest last element and the longest path in bytes,
 	// Target the longest target of a symbolic link; 0 is no limit.
@@ -25,7 +24,7 @@ type Limits struct {
 	Major, Minor uint32
 }
 
-// Check returns why the format cannot hold the entry: nil when it can.
+// Check returns an error if the format cannot hold the entry.
 func (l *Limits) Check(e *Entry) error {
 	if err := e.Check(); err != nil {
 		return err

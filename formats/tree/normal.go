@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// Normal replaces attributes that say who made a tree, where and when. With all
-// fields set, equal contents give equal bytes whoever builds them. The zero value
-// keeps everything.
+// Normal replaces attributes that depend on who made a tree, where and when. With all
+// fields set, equal contents give equal bytes for every user. The zero value keeps
+// everything.
 type Normal struct {
-	// AllRoot gives every entry to 0:0.
+	// AllRoot makes 0:0 the owner of every entry.
 	AllRoot bool
 	// Time, unless zero, is the modification time of every entry.
 	Time time.Time
-	// Portable keeps of permissions only what version control keeps: directories,
-	// and files that their owner may execute, become 0755, other files 0644,
-	// symbolic links 0777. Setuid, setgid and sticky bits and extended attributes
-	// go, and a hard link becomes a file of its own.
+	// Portable keeps only those permissions that version control keeps: directories and
+	// files that their owner may execute become 0755, other files 0644, symbolic links
+	// 0777. It drops setuid, setgid and sticky bits and extended attributes, and makes
+	// hard links separate files.
 	Portable bool
 }
 
-// Apply returns the entry as it is to be written.
+// Apply returns the normalized entry.
 func (n Normal) Apply(e Entry) Entry {
 	if n.AllRoot {
 		e.UID, e.GID = 0, 0
@@ -34,7 +34,7 @@ func (n Normal) Apply(e Entry) Entry {
 	return e
 }
 
-// All applies to a whole list, in place.
+// All applies n to a whole list, in place.
 func (n Normal) All(entries []Entry) []Entry {
 	for i := range entries {
 		entries[i] = n.Apply(entries[i])

@@ -10,10 +10,10 @@ import (
 	"slices"
 )
 
-// Set is a tree that is being put together: entries by name.
+// Set is a tree under construction: entries by name.
 type Set map[string]Entry
 
-// Put adds entries; a later one takes the place of an earlier one of its name.
+// Put adds entries; a later one replaces an earlier one with the same name.
 func (s Set) Put(entries ...Entry) {
 	for _, e := range entries {
 		s[e.Name] = e
@@ -37,8 +37,8 @@ func (s Set) Complete() {
 	}
 }
 
-// Sorted returns the entries in the order of [Compare]. Of a file with several names
-// the first has the content, whichever has it in the set.
+// Sorted returns the entries in the order of [Compare]. Of a file with several names, the
+// first in this order has the content, whichever has it in the set.
 func (s Set) Sorted() []Entry {
 	out := slices.SortedFunc(maps.Values(s), Compare)
 	first := s.firstNames(out)
@@ -75,9 +75,8 @@ func (s Set) firstNames(sorted []Entry) map[string]string {
 	return first
 }
 
-// Validate checks a whole tree and returns all that is wrong with it: what check, a
-// format's own, refuses, names that occur twice, parents that are missing or are not
-// directories.
+// Validate checks a whole tree and returns all mistakes: entries that the format's check
+// refuses, names that occur twice, parents that are missing or not directories.
 func Validate(entries []Entry, check func(*Entry) error) error {
 	types := make(map[string]fs.FileMode, len(entries))
 	var errs []error

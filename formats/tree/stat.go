@@ -21,8 +21,8 @@ var statBits = []struct {
 	stat uint32
 }{{fs.ModeSetuid, unix.S_ISUID}, {fs.ModeSetgid, unix.S_ISGID}, {fs.ModeSticky, unix.S_ISVTX}}
 
-// StatMode returns a mode as st_mode has it (inode(7)), the form in which most
-// formats store it. A type that is not known there becomes 0.
+// StatMode converts a mode to st_mode (inode(7)), the form in which most formats store
+// it. An unknown type becomes 0.
 func StatMode(m fs.FileMode) uint32 {
 	out := uint32(m.Perm())
 	for _, t := range statTypes {
@@ -38,8 +38,7 @@ func StatMode(m fs.FileMode) uint32 {
 	return out
 }
 
-// FileMode is the reverse of [StatMode]. A type that is not known becomes
-// [fs.ModeIrregular].
+// FileMode is the reverse of [StatMode]. An unknown type becomes [fs.ModeIrregular].
 func FileMode(stat uint32) fs.FileMode {
 	out := fs.FileMode(stat & 0o777)
 	for _, b := range statBits {
@@ -55,6 +54,6 @@ func FileMode(stat uint32) fs.FileMode {
 	return out | fs.ModeIrregular
 }
 
-// Seconds returns a time as most formats keep it, 32 bits from 1970 on; what is
-// before or after becomes the nearest.
+// Seconds returns a time as in most formats, 32 bits of seconds since 1970; times out of
+// range become the nearest one.
 func Seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }

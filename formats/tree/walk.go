@@ -14,21 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options say how a directory is collected.
+// Options control how a directory is collected.
 type Options struct {
 	// Normal is applied to every entry.
 	Normal Normal
-	// Xattrs reads extended attributes as well, which costs a system call or more a
-	// name. Those of the kernel's own name space, system.*, are left out: each file
-	// system makes them itself.
+	// Xattrs reads extended attributes as well, which costs at least one system call per
+	// name. Those in the kernel's name space system.* are left out: each file system
+	// generates them.
 	Xattrs bool
 }
 
-// Walk hands every entry below a directory of this machine to do, the root first
-// and the names of each directory in the order of their bytes. It never follows a
-// symbolic link below dir, and no other path than that of the entry is ever read:
-// when a file or a directory is exchanged meanwhile, opening it is an error. The
-// first error ends the walk.
+// Walk calls do for every entry below a directory of this machine, the root first and the
+// names of each directory in byte order. It never follows a symbolic link below dir and
+// never reads another file than that of the entry: if a file or directory is replaced in
+// the meantime, opening it is an error. The first error ends the walk.
 func Walk(ctx context.Context, dir string, o Options, do func(Entry) error) error {
 	root, err := os.OpenFile(dir, unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -76,7 +75,7 @@ func File(file, name string) (Entry, error) {
 	return e, nil
 }
 
-// fileID tells files of this machine apart, whatever their names.
+// fileID identifies a file of this machine, whatever its names.
 type fileID struct{ dev, ino uint64 }
 
 func idOf(st *unix.Stat_t) fileID {
@@ -125,7 +124,7 @@ func (w *walker) children(dir *os.File, prefix string) error {
 	return nil
 }
 
-// one hands a name on, and what is below it when it is a directory.
+// one visits a name and, for a directory, everything below it.
 func (w *walker) one(dir *os.File, base, name string) error {
 	fd := int(dir.Fd())
 	var st unix.Stat_t
@@ -155,7 +154,7 @@ func (w *walker) one(dir *os.File, base, name string) error {
 	return w.below(fd, base, name, idOf(&st))
 }
 
-// earlier returns the first name of a file; that name itself has none.
+// earlier returns the first name of a file, empty for that name itself.
 func (w *walker) earlier(id fileID, name string) string {
 	first, again := w.seen[id]
 	if !again {
@@ -177,7 +176,7 @@ func (w *walker) below(parent int, base, name string, id fileID) error {
 	return w.children(dir, name+"/")
 }
 
-// errExchanged says that a name stands for another file than before.
+// errExchanged reports that a name now refers to another file.
 var errExchanged = errors.New("it was exchanged while the tree was read")
 
 func sameFile(fd int, want fileID) error {
@@ -228,7 +227,7 @@ type source struct {
 	id   fileID
 }
 
-// contentFlags keep a FIFO or a device that took the place of a file from blocking.
+// contentFlags keep the open from blocking if a FIFO or a device has replaced the file.
 const contentFlags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
 func (s *source) open() (io.ReadCloser, error) {
@@ -245,8 +244,8 @@ func (s *source) open() (io.ReadCloser, error) {
 	return f, nil
 }
 
-// near opens the file from its directory; it returns nil without an error when that
-// is closed.
+// near opens the file from its directory; it returns nil without an error when the
+// directory is closed.
 func (s *source) near() (*os.File, error) {
 	if s.dir == nil {
 		return nil, nil
@@ -290,8 +289,8 @@ func (s *source) far() (*os.File, error) {
 	return os.NewFile(uintptr(fd), s.name), nil
 }
 
-// stepwise does what far does where the kernel cannot, at a system call or more for
-// every directory on the way.
+// stepwise does what far does on kernels without openat2, with at least one system call
+// for every directory on the path.
 func (s *source) stepwise() (*os.File, error) {
 	root, err := os.OpenRoot(s.root)
 	if err != nil {

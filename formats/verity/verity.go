@@ -1,7 +1,7 @@
 // Package verity makes dm-verity hash trees (Linux:
 // Documentation/admin-guide/device-mapper/verity.rst) with the on-disk header of
 // veritysetup, format version 1: SHA-256, data and hash blocks of 4096 bytes.
-// The tree is computed while the data passes by.
+// The tree is computed while the data is written.
 package verity
 
 import (
@@ -15,7 +15,7 @@ import (
 	"slices"
 )
 
-// BlockSize of data and of hashes, in bytes.
+// BlockSize is the size of data and hash blocks, in bytes.
 const BlockSize = 4096
 
 const (
@@ -24,11 +24,11 @@ const (
 	maxSalt    = 256
 )
 
-// Params are what makes two trees over the same data differ.
+// Params are the parameters of a tree.
 type Params struct {
-	// Salt is hashed before every block; at most 256 bytes, 32 by custom.
+	// Salt is hashed before every block; at most 256 bytes, usually 32.
 	Salt []byte
-	// UUID of the hash device, 16 bytes in the order of its text.
+	// UUID is that of the hash device, 16 bytes in the order of its text.
 	UUID [16]byte
 }
 
@@ -58,7 +58,7 @@ type Tree struct {
 	leaves  []byte
 }
 
-// NewTree begins a tree.
+// NewTree returns an empty tree.
 func NewTree(p Params) *Tree {
 	return &Tree{params: p, sum: sha256.New()}
 }
@@ -91,11 +91,11 @@ func (t *Tree) digest(to, block []byte) []byte {
 	return t.sum.Sum(to)
 }
 
-// errEmpty says that there is nothing to protect.
+// errEmpty reports data without a whole block.
 var errEmpty = errors.New("no whole block of 4096 bytes to protect")
 
 // levels returns the hash blocks of each level, leaves first, and the root hash.
-// Data short of a block at the end is not covered, as veritysetup has it.
+// An incomplete block at the end is not covered, as in veritysetup.
 func (t *Tree) levels() ([][]byte, []byte, error) {
 	if len(t.leaves) == 0 {
 		return nil, nil, errEmpty
@@ -166,7 +166,7 @@ const (
 	headerSalt      = 88
 )
 
-// header is veritysetup's superblock, padded to a block.
+// header returns veritysetup's superblock, padded to a block.
 func (t *Tree) header() []byte {
 	b := make([]byte, BlockSize)
 	le := binary.LittleEndian

@@ -1,11 +1,9 @@
-// Package xz4 joins xz files into one stream of several blocks and pads it to a
-// border of four bytes: the form "xz4" of initrds, whose parts a boot loader may
-// put behind one another byte for byte.
+// Package xz4 joins xz files into one stream of several blocks and pads it to a multiple
+// of four bytes: the form "xz4" of initrds, which a boot loader may concatenate.
 //
-// One stream of many blocks, unlike many streams, is one archive for the
-// kernel's decoder, so a single cpio archive can be compressed in pieces, at the
-// same time and each cached by itself. Nothing is decompressed here: blocks are
-// copied and the index is made anew.
+// One stream of many blocks, unlike many streams, is one archive for the kernel's
+// decoder, so a single cpio archive can be compressed in pieces that are cached
+// separately. Nothing is decompressed here: blocks are copied and a new index is written.
 //
 // Format: The .xz File Format, version 1.1.0 (tukaani.org/xz/xz-file-format.txt).
 // The kernel knows the check types None and CRC32 only.
@@ -36,11 +34,11 @@ var (
 	flags     = []byte{0, 1} // CRC32
 )
 
-// Block is one block of a stream as its index tells it.
+// Block is one block of a stream, as described by the index.
 type Block struct {
 	// Unpadded is the size of header, compressed data and check in bytes.
 	Unpadded uint64
-	// Uncompressed is the size in bytes of what it unpacks to.
+	// Uncompressed is the size of the decompressed data in bytes.
 	Uncompressed uint64
 }
 
@@ -93,7 +91,7 @@ func Blocks(in Input) ([]Block, error) {
 	return blocks, checkBlockHeaders(in, blocks)
 }
 
-// Pad returns how many zeros bring n bytes to the border.
+// Pad returns the number of zeros that pad n bytes to a multiple of four.
 func Pad(n int64) int64 { return -n & 3 }
 
 func total(blocks []Block) int64 {
@@ -185,8 +183,7 @@ func readRecord(r io.ByteReader) (Block, error) {
 	return Block{Unpadded: unpadded, Uncompressed: uncompressed}, nil
 }
 
-// checkBlockHeaders checks that a block with a sound header is where the index
-// says that one is.
+// checkBlockHeaders checks that there is a valid block header wherever the index says so.
 func checkBlockHeaders(in Input, blocks []Block) error {
 	off := int64(headerSize)
 	for i, b := range blocks {

@@ -1,8 +1,7 @@
-// Package xzenc compresses blocks that are whole in memory into xz streams (The
-// .xz File Format, version 1.1.0; LZMA2) as the kernel's decoder takes them: one
-// block, CRC32, a dictionary of the caller's choice. It is made for many blocks of
-// equal size: an [Encoder] keeps its tables from block to block. It looks for
-// matches as xz does in its fast presets.
+// Package xzenc compresses blocks in memory into xz streams (The .xz File Format, version
+// 1.1.0; LZMA2) for the kernel's decoder: one block, CRC32, a dictionary of the caller's
+// choice. It is designed for many blocks of equal size: an [Encoder] reuses its tables.
+// It searches for matches as xz does in its fast presets.
 package xzenc
 
 import (
@@ -12,7 +11,7 @@ import (
 	"math/bits"
 )
 
-// Bounds of a dictionary, and so of a block, in bytes.
+// The limits of a dictionary, and thus of a block, in bytes.
 const (
 	MinDictionary = 4 << 10
 	MaxDictionary = 1 << 20
@@ -25,8 +24,8 @@ type Encoder struct {
 	lzma     encoder
 }
 
-// New makes an encoder for blocks of up to size bytes, a power of two; that is the
-// dictionary that decoders need.
+// New returns an encoder for blocks of up to size bytes, a power of two. Decoders need a
+// dictionary of that size.
 func New(size int) (*Encoder, error) {
 	if size < MinDictionary || size > MaxDictionary || size&(size-1) != 0 {
 		return nil, fmt.Errorf("dictionary of %d bytes: a power of two from %d to %d is expected", size, MinDictionary, MaxDictionary)

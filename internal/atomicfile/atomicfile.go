@@ -1,7 +1,7 @@
-// Package atomicfile is the one way in which this repository writes a file that
-// must survive a power cut or a kill: the bytes go to a temporary file in the
-// same directory, are synced, and take the final name by rename; then the directory is
-// synced. Whoever looks sees the old content or the new, never a part.
+// Package atomicfile writes files that must survive a power cut or a kill: the bytes go
+// to a temporary file in the same directory, are synced, and take the final name by
+// rename; then the directory is synced. A reader sees either the old or the new content,
+// never a part.
 package atomicfile
 
 import (
@@ -24,7 +24,7 @@ func Write(path string, data []byte, perm os.FileMode) error {
 	return f.Commit()
 }
 
-// File is a file that has not got its name yet. Write to it, then Commit; a
+// File is a file that does not have its final name yet. Write to it, then Commit; a
 // deferred Abort removes it when Commit was not reached.
 type File struct {
 	*os.File
@@ -32,8 +32,8 @@ type File struct {
 	done bool
 }
 
-// maxStem keeps the temporary name within the 255 bytes of a name when the
-// final name takes all of them.
+// maxStem keeps the temporary name within 255 bytes even when the final name is that
+// long.
 const maxStem = 220
 
 // Create opens a temporary file beside path, ".NAME.tmp-RANDOM", NAME cut to 220 bytes.

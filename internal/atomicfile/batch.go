@@ -13,7 +13,7 @@ import (
 // once in place of each file.
 const syncAll = 16
 
-// Batch is many files of one directory that get their names together: all contents
+// Batch is a set of files of one directory that get their names together: all contents
 // are durable before the first name appears. Until Commit nothing is visible, and
 // Abort leaves nothing behind. It is not safe for concurrent use.
 type Batch struct {
@@ -101,7 +101,7 @@ func syncFile(path string) error {
 	return nil
 }
 
-// Abort removes what has not got its name.
+// Abort removes the files that do not have their names yet.
 func (b *Batch) Abort() {
 	for _, s := range b.staged {
 		_ = os.Remove(s.temp)

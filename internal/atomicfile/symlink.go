@@ -6,14 +6,14 @@ import (
 	"path/filepath"
 )
 
-// Symlink makes the symbolic link at path point to target, in one durable step when
-// there is a link already. One that points there is left alone.
+// Symlink makes the symbolic link at path point to target, atomically and durably if
+// there is a link already. A link that already points there is left alone.
 func Symlink(target, path string) error {
 	if old, err := os.Readlink(path); err == nil && old == target {
 		return nil
 	}
 	tmp := path + ".tmp"
-	_ = os.Remove(tmp) // of a run that was killed
+	_ = os.Remove(tmp) // left by a killed run
 	if err := os.Symlink(target, tmp); err != nil {
 		return fmt.Errorf("pointing %s to %s: %w", path, target, err)
 	}

@@ -1,4 +1,4 @@
-// Package bounded reads what may be larger than is good for the reader.
+// Package bounded reads data of untrusted size up to a limit.
 package bounded
 
 import (
@@ -19,8 +19,8 @@ func Read(r io.Reader, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// ReadFile reads the file at path. More than limit bytes are an error, whatever the
-// file's size says: files of /proc have none.
+// ReadFile reads the file at path. More than limit bytes are an error, whatever size the
+// file reports: files in /proc report 0.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package cachedir says where this project keeps what can be made again. It stands
-// alone because cmd/mage, which starts with every command, must import little.
+// Package cachedir locates the cache directory. It is a separate package because
+// cmd/mage, which starts with every command, must import little.
 package cachedir
 
 import (
@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// Variable is the environment variable that names another place.
+// Variable is the environment variable that overrides the directory.
 const Variable = "PV_CACHE_DIR"
 
 // Find returns PV_CACHE_DIR as an absolute path, else $XDG_CACHE_HOME/pantavisor, else

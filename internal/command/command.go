@@ -1,5 +1,5 @@
-// Package command runs a helper program and turns its failure into an error that says
-// what the program said.
+// Package command runs a helper program and returns its output in the error when it
+// fails.
 package command
 
 import (
@@ -10,8 +10,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Run runs a prepared command and waits. The end of what it prints, standard output too
-// unless cmd.Stdout is set, is in the error when it fails and dropped otherwise. The
+// Run runs a prepared command and waits. The end of its output, including standard output
+// unless cmd.Stdout is set, is in the error when it fails and is discarded otherwise. The
 // kind is NoSpace for a full file system, Cancelled when ctx has ended, else IO.
 func Run(ctx context.Context, cmd *exec.Cmd, name string) error {
 	var said tail

@@ -1,4 +1,4 @@
-// Package ctxio ends reading with a context.
+// Package ctxio provides readers that stop when a context ends.
 package ctxio
 
 import (

@@ -1,7 +1,6 @@
-// Package filecopy copies files. A copy shares the blocks of its source until one of
-// them is written, where the file system can do that (FICLONE, ioctl_ficlone(2)).
-// Otherwise the data is copied within the kernel (copy_file_range(2)) and holes stay
-// holes.
+// Package filecopy copies files. A copy shares the blocks of its source until one of them
+// is written, if the file system supports that (FICLONE, ioctl_ficlone(2)). Otherwise the
+// data is copied within the kernel (copy_file_range(2)) and holes stay holes.
 package filecopy
 
 import (
@@ -25,7 +24,7 @@ func File(ctx context.Context, to, from string, perm fs.FileMode) error {
 	return To(ctx, to, src, perm)
 }
 
-// To is [File] for a source that is open.
+// To is [File] for an open source.
 func To(ctx context.Context, to string, src *os.File, perm fs.FileMode) error {
 	dst, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
@@ -38,8 +37,8 @@ func To(ctx context.Context, to string, src *os.File, perm fs.FileMode) error {
 	return nil
 }
 
-// Link gives a file another name, or makes a copy with mode 0644 where that does not
-// work. Nobody may write to either.
+// Link gives a file another name, or makes a copy with mode 0644 if that fails. Do not
+// write to either file afterwards.
 func Link(ctx context.Context, to, from string) error {
 	err := os.Link(from, to)
 	if err == nil || errors.Is(err, fs.ErrExist) {
@@ -66,7 +65,7 @@ func Content(ctx context.Context, dst, src *os.File) error {
 	return Extents(src, info.Size(), func(from, to int64) error { return span(ctx, dst, src, from, to) })
 }
 
-// chunk is how many bytes are copied before the context is looked at.
+// chunk is the number of bytes to copy between two checks of the context.
 const chunk = 16 << 20
 
 // span copies a range.

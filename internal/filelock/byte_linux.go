@@ -7,8 +7,8 @@ import (
 )
 
 // AcquireByte is [Acquire] for the byte at an offset of a file, which need not be that
-// long: one file holds as many locks as are wanted. Locks of bytes and of whole files
-// do not exclude each other.
+// long: one file can hold any number of locks. Locks of bytes and of whole files do not
+// exclude each other.
 func AcquireByte(ctx context.Context, path string, at int64, opt Options) (*Lock, error) {
 	return acquire(ctx, path, opt, lockByte(at))
 }

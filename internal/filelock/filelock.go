@@ -1,14 +1,14 @@
 // Package filelock locks files and directories against other processes.
 //
-// A lock belongs to an open file of this process. Two locks of one process exclude
-// each other as those of two processes do. The kernel drops a lock when its process
-// ends, however it ends, so there are no stale locks; what a killed process leaves is
-// at most an unlocked file. Programs that the process starts do not inherit it.
+// A lock belongs to an open file of this process. Two locks of one process exclude each
+// other as those of two processes do. The kernel releases a lock when its process ends,
+// however it ends, so there are no stale locks; a killed process leaves at most an
+// unlocked file. Programs that the process starts do not inherit it.
 //
-// Whoever replaces or removes a locked file, see [Lock.Remove], ends its meaning: a
+// Replacing or removing a locked file, see [Lock.Remove], makes its lock useless: a
 // process that waited for the old file would then share the lock with one that came
-// later. A lock is therefore returned only if its file still has its name; otherwise
-// the file that has the name now is locked.
+// later. A lock is therefore returned only if its file still has its name; otherwise the
+// file that has the name now is locked.
 package filelock
 
 import (
@@ -19,10 +19,10 @@ import (
 	"os"
 )
 
-// ErrHeld is what [Try] and [TryByte] return when the lock is not to be had now.
+// ErrHeld is returned by [Try] and [TryByte] when the lock is held by another process.
 var ErrHeld = errors.New("locked by another process")
 
-// Options says how to lock.
+// Options control the locking.
 type Options struct {
 	// Shared locks together with others that lock shared. Otherwise the lock is
 	// exclusive.
@@ -42,7 +42,7 @@ type Lock struct {
 }
 
 // lockFunc changes the lock of an open file and returns ErrHeld when another process
-// has it. With wait it returns when the lock is there.
+// has it. With wait it returns when it has the lock.
 type lockFunc func(fd uintptr, m mode, wait bool) error
 
 type mode int
@@ -123,9 +123,9 @@ func open(path string, opt Options, lock lockFunc) (*Lock, error) {
 	return &Lock{f, lock}, nil
 }
 
-// wait waits for the lock. No system call that waits for one can be told to stop: when
-// ctx ends first, the goroutine stays until the lock is there. The caller has closed
-// the file by then, so that the lock is dropped at once.
+// wait waits for the lock. The system call cannot be interrupted: when ctx ends first,
+// the goroutine stays until it gets the lock. The caller has closed the file by then, so
+// that the lock is released at once.
 func (l *Lock) wait(ctx context.Context, m mode) error {
 	if ctx.Done() == nil {
 		return l.set(m, true)
@@ -184,8 +184,8 @@ func (l *Lock) Unlock() {
 	_ = l.file.Close()
 }
 
-// Remove removes the file, which must still have its name, and ends the lock. Whoever
-// waits for it locks the next file of the name.
+// Remove removes the file, which must still have its name, and ends the lock. A process
+// that waits for it locks the next file with that name.
 func (l *Lock) Remove() error {
 	defer l.Unlock()
 	return os.Remove(l.file.Name())

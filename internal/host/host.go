@@ -1,5 +1,5 @@
-// Package host brings what work needs of the machine that it runs on: programs
-// and files out of Debian packages.
+// Package host checks for and installs programs and files that a command needs on this
+// machine, from Debian packages.
 package host
 
 import (
@@ -18,9 +18,9 @@ import (
 type Need struct {
 	// Name is a program on the PATH, or with Has a name for people.
 	Name string
-	// Package is the Debian package that brings it.
+	// Package is the Debian package that contains it.
 	Package string
-	// Has reports whether it is there. Default: the program is on the PATH.
+	// Has reports whether it exists. Default: the program is on the PATH.
 	Has func() bool
 }
 
@@ -37,10 +37,10 @@ func Missing(needs []Need) []Need {
 	return slices.DeleteFunc(slices.Clone(needs), Need.met)
 }
 
-// Ensure installs the packages of what is missing: as root through apt, saying
-// what and why; as anybody else it returns an error of kind Missing with the one
-// command to type. interactive false (PV_BUILD_INTERACTIVE=false) never installs.
-// purpose says what it is all for, "the emulator".
+// Ensure installs the packages of missing needs: as root through apt, after printing what
+// and why; for any other user it returns an error of kind Missing with the command to
+// type. With interactive false (PV_BUILD_INTERACTIVE=false) it never installs. purpose is
+// what needs them, for messages: "the emulator".
 func Ensure(ctx context.Context, purpose string, needs []Need, interactive bool, out io.Writer) error {
 	missing := Missing(needs)
 	if len(missing) == 0 {
@@ -65,7 +65,7 @@ func Ensure(ctx context.Context, purpose string, needs []Need, interactive bool,
 	return nil
 }
 
-// Command is what a person types to install packages.
+// Command returns the command that installs packages.
 func Command(packages []string) string {
 	sudo := "sudo "
 	if os.Geteuid() == 0 {
@@ -74,7 +74,7 @@ func Command(packages []string) string {
 	return sudo + "apt-get install -y --no-install-recommends " + strings.Join(packages, " ")
 }
 
-// install runs apt. Lists that could not be refreshed may still do.
+// install runs apt. Old lists may suffice when they cannot be refreshed.
 func install(ctx context.Context, packages []string, out io.Writer) error {
 	_ = apt(ctx, out, "update", "-q")
 	return apt(ctx, out, append([]string{"install", "-y", "-q", "--no-install-recommends"}, packages...)...)

@@ -1,7 +1,7 @@
-// Package oracle gives tests what they judge our own code by: the system's programs and
-// recordings of other implementations. What is missing skips a test with a reason. Where
-// CI is set (by every common pipeline), a program that `mage test` installs is an error
-// when it is missing: a judge that silently stays away would let everything pass.
+// Package oracle gives tests the references for our own code: the system's programs and
+// recordings of other implementations. A missing reference skips the test with a reason.
+// If CI is set (as in every common pipeline), a missing program that `mage test` installs
+// is an error: a check that is silently skipped would let every mistake pass.
 package oracle
 
 import (
@@ -12,14 +12,14 @@ import (
 	"slices"
 )
 
-// TB is what this package needs of a test, a testing.TB.
+// TB is the part of testing.TB that this package needs.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
 	Skipf(format string, args ...any)
 }
 
-// packages are the programs that the tests use, by the Debian packages that bring them.
+// packages lists the programs that the tests use, by their Debian packages.
 var packages = map[string][]string{
 	"bmap-tools":     {"bmaptool"},
 	"cpio":           {"cpio"},
@@ -40,10 +40,10 @@ var packages = map[string][]string{
 	"xz-utils":       {"xz"},
 }
 
-// Packages lists the Debian packages that bring the programs, sorted.
+// Packages lists the Debian packages of the programs, sorted.
 func Packages() []string { return slices.Sorted(maps.Keys(packages)) }
 
-// Programs lists the programs that a package of [Packages] brings.
+// Programs lists the programs of a package of [Packages].
 func Programs(pkg string) []string { return packages[pkg] }
 
 // installed reports whether `mage test` installs a program on the machine.
@@ -56,8 +56,8 @@ func installed(program string) bool {
 	return false
 }
 
-// Program returns the path of a program. Without it the test is skipped, or fails where
-// it should have been installed.
+// Program returns the path of a program. If it is missing, the test is skipped, or fails
+// if `mage test` should have installed it.
 func Program(t TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -71,7 +71,7 @@ func Program(t TB, name string) string {
 	return ""
 }
 
-// Need wants all of the named programs to be there, see [Program].
+// Need checks that all named programs exist; see [Program].
 func Need(t TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
@@ -79,7 +79,7 @@ func Need(t TB, programs ...string) {
 	}
 }
 
-// start is where the test binary began, the directory of its package: tests may change
+// start is the initial working directory, that of the package under test: tests may change
 // the working directory.
 var start, _ = os.Getwd()
 

@@ -1,4 +1,4 @@
-// Package spelling finds what somebody meant who typed a name that is not known.
+// Package spelling suggests known names for a misspelt one.
 package spelling
 
 import (
@@ -9,9 +9,9 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Nearest returns up to three of the known names that someone who typed name may
-// have meant, the likeliest first: those within a third of its length in edits,
-// and those that begin with it or hold it.
+// Nearest returns up to three known names that are similar to name, the most similar
+// first: those within a third of its length in edits, and those that begin with it or
+// contain it.
 func Nearest(name string, known []string) []string {
 	type candidate struct {
 		name string
@@ -51,8 +51,8 @@ func Unknown(kind, name string, known []string) error {
 	return fault.New(fault.BadInput, "%s %q: unknown; there are %s", kind, name, strings.Join(known, ", "))
 }
 
-// Impossible says of a value that it is not among the allowed ones and which may have
-// been meant.
+// Impossible returns a text for a value that is not allowed, with the nearest allowed
+// ones.
 func Impossible(value string, allowed []string) string {
 	if near := Nearest(value, allowed); len(near) > 0 {
 		return fmt.Sprintf("%q is not possible; did you mean %s?", value, strings.Join(near, " or "))
@@ -60,8 +60,8 @@ func Impossible(value string, allowed []string) string {
 	return fmt.Sprintf("%q is not possible; want %s", value, strings.Join(allowed, ", "))
 }
 
-// distance counts the edits between two words: insert, delete, replace and swap
-// of neighbours (optimal string alignment).
+// distance returns the number of edits between two words: insertions, deletions,
+// replacements and swaps of neighbours (optimal string alignment).
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64

@@ -85,7 +85,7 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	return fields
 }
 
-// required are the names of the fields that a struct cannot do without, sorted.
+// required returns the names of the required fields of a struct, sorted.
 func required(t reflect.Type) []string {
 	fields := fieldsOf(t)
 	return slices.DeleteFunc(sortedNames(fields), func(name string) bool {
@@ -146,7 +146,7 @@ func (f *File) mapping(path string, n ast.Node, v reflect.Value) {
 	}
 }
 
-// key reads a key of a map and reports whether it is one.
+// key reads a key of a map and reports whether it is valid.
 func (f *File) key(path string, n ast.Node, v reflect.Value) bool {
 	lost := len(f.lost)
 	f.text(path, n, v, "")
@@ -172,7 +172,7 @@ func (f *File) sequence(path string, n ast.Node, v reflect.Value, tag string) {
 	}
 }
 
-// free reads a value of any form, texts of several lines too, into what JSON knows.
+// free reads a value of any type, including texts of several lines, into the types of JSON.
 func (f *File) free(path string, n ast.Node) any {
 	switch node := n.(type) {
 	case *ast.NullNode:

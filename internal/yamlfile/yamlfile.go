@@ -1,10 +1,10 @@
 // Package yamlfile reads the YAML files of the project, targets, containers and locks,
-// into structs and says all that is wrong with them at once, each with its line.
+// into structs and reports all their mistakes at once, each with its line.
 //
 // The struct's own tags are the rules: yaml names a field, and without omitempty it is
-// required; jsonschema gives a text's enum and a number's minimum and maximum, and
-// makes the schema for editors. There are no anchors, merges or tags: a file reads as
-// it stands.
+// required; jsonschema gives a text's enum and a number's minimum and maximum, and makes
+// the schema for editors. Anchors, merges and tags are not allowed: a file means what it
+// shows.
 package yamlfile
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Limit bounds a file whose kind has no limit of its own, in bytes.
+// Limit bounds a file whose kind has no other limit, in bytes.
 const Limit = 64 << 10
 
 // Problem is one mistake in a file.
@@ -35,7 +35,7 @@ type Problem struct {
 	Text   string
 }
 
-// String is "FILE:LINE:COLUMN: TEXT", which editors jump to.
+// String returns "FILE:LINE:COLUMN: TEXT", which editors can jump to.
 func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
 }
@@ -43,7 +43,7 @@ func (p Problem) String() string {
 // Problems are all mistakes of a file, in its order.
 type Problems []Problem
 
-// Error is one line for each problem.
+// Error returns one line for each problem.
 func (p Problems) Error() string {
 	lines := make([]string, len(p))
 	for i, one := range p {
@@ -52,9 +52,9 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Kind is a kind of files.
+// Kind is a kind of file.
 type Kind struct {
-	// Name says what a file is, for messages: "a target".
+	// Name is the kind for messages: "a target".
 	Name string
 	// Text checks the value of a field by its path, for fields whose values have other
 	// rules than tags can give. An error of kind fault.Unsupported is for values that are
@@ -64,24 +64,24 @@ type Kind struct {
 	Limit int
 }
 
-// File is a file that was read. What reads it goes on to check it with Wrong and the
-// methods over it, by the paths of fields such as "image.partitions[1].size".
+// File is a file that was read. Its users check it further with Wrong and the methods
+// below, by the paths of fields such as "image.partitions[1].size".
 type File struct {
 	name     string
 	kind     Kind
 	problems Problems
 	at       map[string]*token.Position // by path
-	// lost are the paths whose values could not be read; broken are the paths of
-	// which nothing can be said because of them.
+	// lost are the paths whose values could not be read; broken are the paths that cannot
+	// be checked because of them.
 	lost   []string
 	broken []string
 	// unsupported counts the problems with values that are right, but not supported yet.
 	unsupported int
 }
 
-// Read fills the struct that v points to from the one document of a file. The name is
-// for messages. It reports whether the file has anything to check; see [File.Err] for
-// what is wrong with it.
+// Read fills the struct that v points to from the one document of a file. The name is for
+// messages. It reports whether the file has anything to check; [File.Err] returns its
+// mistakes.
 func Read(name string, kind Kind, data []byte, v any) (*File, bool) {
 	f := &File{name: name, kind: kind, at: map[string]*token.Position{}}
 	to := reflect.ValueOf(v).Elem()
@@ -117,11 +117,11 @@ func (f *File) Err() error {
 // of that block's fields have no index.
 type OneOrMore interface{ OneOrMore() }
 
-// Given reports whether the file has something at a path.
+// Given reports whether the file has a value at a path.
 func (f *File) Given(path string) bool { return f.at[path] != nil }
 
-// Wrong adds a problem at the place of a path, or of what it is in, unless it may only
-// follow from another.
+// Wrong adds a problem at the position of a path, or of its parent, unless it may only
+// follow from another problem.
 func (f *File) Wrong(path, format string, args ...any) {
 	if f.doubtful(path) {
 		return
@@ -134,7 +134,7 @@ func (f *File) Wrong(path, format string, args ...any) {
 	}
 }
 
-// Need adds a problem if a field that other fields call for is empty.
+// Need adds a problem if a field that other fields require is empty.
 func (f *File) Need(path, value, why string) {
 	if value == "" {
 		parent := path[:max(0, strings.LastIndex(path, "."))]
@@ -149,7 +149,7 @@ func (f *File) Form(path, text string, form *regexp.Regexp) {
 	}
 }
 
-// List checks the form of names and that none is there twice.
+// List checks the form of names and that there are no duplicates.
 func (f *File) List(path string, names []string, form *regexp.Regexp) {
 	for i, name := range names {
 		at := fmt.Sprintf("%s[%d]", path, i)
@@ -229,8 +229,8 @@ func (f *File) syntax(err error) {
 	f.problem(nil, "%v", err)
 }
 
-// place is where a node begins; the library says of a block of fields only where
-// its first colon is.
+// place returns the start of a node; for a block of fields the library only knows the
+// position of its first colon.
 func place(n ast.Node) *token.Position {
 	if m, ok := n.(ast.MapNode); ok && n.GetToken().Value == ":" {
 		if iter := m.MapRange(); iter.Next() {

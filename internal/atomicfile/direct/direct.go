@@ -1,7 +1,7 @@
-// Package direct moves large files round the kernel's page cache (O_DIRECT, open(2)):
-// what is written once, made durable at once and seldom read soon need not push
-// out what is, and filling pages costs more CPU time than hashing them. Where the
-// file system cannot do it, everything goes the ordinary way.
+// Package direct reads and writes large files without the kernel's page cache (O_DIRECT,
+// open(2)): data that is written once, synced at once and seldom read again should not
+// evict other data, and filling pages costs more CPU time than hashing them. On file
+// systems without direct I/O it reads and writes normally.
 package direct
 
 import (
@@ -29,11 +29,10 @@ var pool = sync.Pool{New: func() any {
 	return &b
 }}
 
-// Buffer returns a buffer of Block bytes at an address that fits; give it back
-// with Release.
+// Buffer returns an aligned buffer of Block bytes; return it with Release.
 func Buffer() *[]byte { return pool.Get().(*[]byte) }
 
-// Release gives a buffer back.
+// Release returns a buffer to the pool.
 func Release(b *[]byte) { pool.Put(b) }
 
 // Writer writes a new file from its start to its end. Call Flush at the end; the
@@ -46,8 +45,8 @@ type Writer struct {
 	on    bool // the file's flag is set
 }
 
-// NewWriter returns a writer for an open, empty file. For a pipe or a device it
-// only gathers blocks.
+// NewWriter returns a writer for an open, empty file. For a pipe or a device it only
+// buffers blocks.
 func NewWriter(f *os.File) *Writer {
 	info, err := f.Stat()
 	return &Writer{file: f, buf: Buffer(), plain: err != nil || !info.Mode().IsRegular()}
@@ -102,7 +101,7 @@ func (w *Writer) end() error {
 	return setFlag(w.file, false)
 }
 
-// Flush writes what is held and ends the writing.
+// Flush writes the buffered data and ends the writing.
 func (w *Writer) Flush() error {
 	if w.buf == nil {
 		return nil
@@ -113,8 +112,8 @@ func (w *Writer) Flush() error {
 	return err
 }
 
-// tail writes what is left behind the whole blocks: as much as can be the same
-// way, which leaves less than a page.
+// tail writes the data after the whole blocks: as much as possible directly, then less
+// than a page normally.
 func (w *Writer) tail() error {
 	rest := (*w.buf)[:w.held]
 	if whole := w.held &^ (align - 1); w.on && whole > 0 {
@@ -130,14 +129,14 @@ func (w *Writer) tail() error {
 	return err
 }
 
-// Reader reads a file from where it stands to its end: round the page cache when
-// it is large and not there already.
+// Reader reads a file from its current offset to its end: without the page cache if it is
+// large and not yet cached.
 type Reader struct {
 	file *os.File
 	on   bool
 }
 
-// NewReader returns a reader for an open file that nobody else reads from.
+// NewReader returns a reader for an open file that has no other reader.
 func NewReader(f *os.File) *Reader {
 	r := &Reader{file: f}
 	info, err := f.Stat()

@@ -1,6 +1,6 @@
-// Package schematest holds what tests of the packages over yamlfile share: the JSON
-// schema of a definition file, for editors, is made from the struct that it is read
-// into, and is kept beside it.
+// Package schematest is shared by the tests of packages that use yamlfile. It generates
+// the JSON schema of a definition file, for editors, from the struct that the file is
+// read into, and compares it with the checked-in one.
 package schematest
 
 import (
@@ -19,18 +19,18 @@ import (
 
 var update = flag.Bool("update", false, "write the schema anew; the run that writes it also fails")
 
-// Schema is the schema of a kind of files.
+// Schema is the schema of a kind of file.
 type Schema struct {
-	// File is where it is kept, in the directory of the test.
+	// File is the name of its file, in the directory of the test.
 	File string
-	// Title says what is described: "Target".
+	// Title is the title of the schema: "Target".
 	Title string
 	// Package is the import path of the package of the test; comments of its structs
 	// become descriptions.
 	Package string
 	// Of is a value of the struct.
 	Of any
-	// Adjust changes what the struct's tags cannot say. It may be nil.
+	// Adjust changes what the struct's tags cannot express. It may be nil.
 	Adjust func(*jsonschema.Schema)
 }
 
@@ -56,7 +56,8 @@ func (s Schema) make(t *testing.T) []byte {
 	return append(data, '\n')
 }
 
-// Current checks that the kept schema is that of the struct and describes every field.
+// Current checks that the checked-in schema is that of the struct and describes every
+// field.
 func (s Schema) Current(t *testing.T) {
 	t.Helper()
 	want := s.make(t)
@@ -102,10 +103,10 @@ func described(t *testing.T, schema []byte) {
 	}
 }
 
-// Validator validates files against the kept schema.
+// Validator validates files against the checked-in schema.
 type Validator struct{ schema *validator.Schema }
 
-// Validator reads the kept schema.
+// Validator reads the checked-in schema.
 func (s Schema) Validator(t *testing.T) Validator {
 	t.Helper()
 	text, err := os.ReadFile(s.File)
@@ -127,7 +128,7 @@ func (s Schema) Validator(t *testing.T) Validator {
 	return Validator{compiled}
 }
 
-// Validate returns what the schema says against a file in YAML.
+// Validate returns the schema's errors for a YAML file.
 func (v Validator) Validate(t *testing.T, data []byte) error {
 	t.Helper()
 	text, err := yaml.YAMLToJSON(data)
