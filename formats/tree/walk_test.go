@@ -298,8 +298,9 @@ func FuzzWalk(f *testing.F) {
 		made := map[string]string{".": "d"}
 		for ; len(data) >= 3 && len(made) < 60; data = data[3:] {
 			parents := slices.DeleteFunc(slices.Sorted(maps.Keys(made)), func(n string) bool { return made[n] != "d" })
-			name := filepath.Join(parents[int(data[2])%len(parents)], "n"+string(data[1:2])+string(data[0]%8+'0'))
-			if strings.ContainsAny(name[strings.LastIndex(name, "/")+1:], "\x00/") || made[name] != "" {
+			base := "n" + string(data[1:2]) + string(data[0]%8+'0')
+			name := filepath.Join(parents[int(data[2])%len(parents)], base)
+			if strings.ContainsAny(base, "\x00/") || made[name] != "" {
 				continue
 			}
 			makeOne(t, dir, name, data[0]%5, made)
