@@ -2,13 +2,13 @@ package boot
 
 import "fmt"
 
-// keyTrying is the boot loader's own mark that it has begun to test pv_try.
+// keyTrying is the boot loader's own mark that it has started pv_try once.
 const keyTrying = "pv_trying"
 
-// Pick does the boot loader's part where there is none (App Engine): it returns the
-// revision to run, a test once, the last good one otherwise, and leaves the mark as a
-// boot script does (manual: Bootloader). On an error the revision is the last good one
-// as far as it can be told.
+// Pick does the boot loader's work where there is none (App Engine): it returns the
+// revision to run, which is a revision to test once and otherwise the last good one, and
+// sets the mark as a boot script does (manual: Bootloader). On an error it returns the
+// last good revision if that is known, otherwise [Factory].
 func Pick(s Store) (string, error) {
 	f, ok := s.(*file)
 	if !ok {
@@ -31,7 +31,7 @@ func Pick(s Store) (string, error) {
 	if err := Validate(try); err != nil {
 		return good, fmt.Errorf("choosing the revision to try: %w", err)
 	}
-	// Marked before it runs: one that takes the machine down is not tried again.
+	// Marked before it runs: a revision that crashes the machine is not tried again.
 	if err := f.change(func(p []pair) []pair { return set(p, keyTrying, try) }); err != nil {
 		return good, err
 	}

@@ -1,11 +1,11 @@
-// Package boot is the handshake with the boot loader: which revision is
-// committed, which is to be tried, and which one runs.
+// Package boot is the protocol with the boot loader: which revision is committed, which
+// is to be tried, and which one runs.
 //
-// The runtime writes two values into the boot loader's store: pv_rev, the last
-// good revision, and pv_try, a revision to test. The boot loader remembers with a
-// mark of its own (pv_trying) that it has started the test once, boots what the
-// table of the manual says, and passes pv_rev of the revision it booted on the
-// kernel command line. From these three values follows what runs:
+// The runtime writes two values into the boot loader's store: pv_rev, the last good
+// revision, and pv_try, a revision to test. The boot loader marks with a value of its own
+// (pv_trying) that it has started the test once, boots according to the table of the
+// manual, and passes the booted revision as pv_rev on the kernel command line. These
+// three values determine the state:
 //
 //	command line | store pv_rev | store pv_try | state
 //	-------------+--------------+--------------+------------------------------------------
@@ -14,15 +14,15 @@
 //	R            | R            | N            | RolledBack: N was tried and failed, or its
 //	             |              |              | try was cut short; note it, then ClearTry
 //	R            | R            | R            | Trying: R is tried anew although committed
-//	X            | R            | empty or N   | Foreign: somebody chose X at the loader's
+//	X            | R            | empty or N   | Foreign: X was chosen at the loader's
 //	             |              |              | prompt; it runs, and nothing is committed
 //	none         | R            | empty        | Steady with R
 //	none         | R            | N            | RolledBack with R: no proof that N was booted
 //	any R        | none         | empty        | Steady with R (first boot, or a lost store)
 //	none         | none         | any          | revision 0, the factory's; RolledBack if N
 //
-// A store that cannot be read counts as empty: the kernel command line is proof
-// enough of what was booted, and a device with a broken store must still come up.
+// A store that cannot be read counts as empty: the kernel command line is sufficient
+// evidence of what was booted, and a device with a broken store must still start.
 package boot
 
 import (
@@ -31,7 +31,7 @@ import (
 	"strings"
 )
 
-// State says how the running revision stands to the boot loader's store.
+// State is the relation of the running revision to the boot loader's store.
 type State int
 
 // The states of the table in the package comment.
@@ -57,16 +57,16 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", int(s))
 }
 
-// Values are what a boot loader's store holds; empty means not set.
+// Values are the content of a boot loader's store; empty means not set.
 type Values struct {
 	Rev string // last good revision
 	Try string // revision to test
 }
 
-// Running is the answer to which revision runs.
+// Running says which revision runs, and why.
 type Running struct {
 	Rev   string // the running revision, never empty
-	Done  string // the committed revision: what a rollback goes to
+	Done  string // the committed revision, the target of a rollback
 	Try   string // the revision under test or rolled back from; empty otherwise
 	State State
 }
@@ -98,9 +98,9 @@ func Decide(booted string, v Values) Running {
 	return r
 }
 
-// Booted returns pv_rev of the environment (the kernel hands unknown parameters
-// to init that way), else of the kernel command line, else "". A value that is no
-// revision's name is an error: it would become part of a path.
+// Booted returns pv_rev of the environment, in which the kernel passes unknown parameters
+// to init, otherwise of the kernel command line, otherwise "". A value that is not a valid
+// revision name is an error: it would become part of a path.
 func Booted(environ []string, cmdline string) (string, error) {
 	for _, words := range [][]string{environ, strings.Fields(cmdline)} {
 		for _, w := range words {

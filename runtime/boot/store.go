@@ -15,7 +15,7 @@ import (
 // Store is a boot loader's store. Its methods return when the change is on the
 // medium, where the boot loader finds it without replaying a journal.
 type Store interface {
-	// Load reads the values. A missing store is empty.
+	// Load reads the values. A store that does not exist is empty.
 	Load() (Values, error)
 	// SetTry makes the next boot a test of rev.
 	SetTry(rev string) error
@@ -52,7 +52,7 @@ type form interface {
 	encode(pairs []pair) ([]byte, error)
 }
 
-// maxStore bounds what is read: U-Boot's file may be 64 KiB of mostly zeros.
+// maxStore is the size limit in bytes: U-Boot's file may be 64 KiB of mostly zeros.
 const maxStore = 128 << 10
 
 // file is a store in a file on the storage.
@@ -108,8 +108,8 @@ func (f *file) read() ([]pair, error) {
 	return pairs, nil
 }
 
-// change rewrites the file. A store that cannot be decoded is made anew: what it
-// said is lost, and without a store nothing can be committed again.
+// change rewrites the file. A store that cannot be decoded is replaced by a new one: its
+// content is lost anyway, and without a store no revision can be committed.
 func (f *file) change(edit func([]pair) []pair) error {
 	pairs, err := f.read()
 	if err != nil && errors.Is(err, fs.ErrPermission) {
@@ -134,9 +134,9 @@ const (
 	fiThaw   = 0xC0045878
 )
 
-// checkpoint moves the journal's content to its place: boot loaders read ext4
-// without its journal and would see the old file. Kernels before 5.14 lack the
-// request; freezing and thawing does the same.
+// checkpoint writes the journal's content to its final location: boot loaders read ext4
+// without its journal and would see the old file. Kernels before 5.14 lack the request;
+// freezing and thawing has the same effect.
 func checkpoint(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

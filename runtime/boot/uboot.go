@@ -14,7 +14,7 @@ type uboot struct{}
 
 var _ form = uboot{}
 
-// maxUboot is how far older runtimes and boot scripts look into the file.
+// maxUboot is how many bytes of the file older runtimes and boot scripts read.
 const maxUboot = 1024
 
 func (uboot) decode(b []byte) ([]pair, error) {

@@ -1,11 +1,11 @@
 // Package ctrl is the server of the control socket: the HTTP API on <run>/pv-ctrl that
-// containers and the tools on the device use. Its clients are package
-// runtime/ctrl/client, what goes over the wire is in runtime/ctrl/api.
+// containers and the tools on the device use. Its client is package runtime/ctrl/client;
+// the types on the wire are in runtime/ctrl/api.
 //
 // A new endpoint is one line in the table of routes (route.go) and a handler in the
-// file of its subject. What the handler needs of the device is a field of [Options],
-// which package device fills; its bodies are types of package api. docs/control.md
-// describes it, and package pvcontrol has its command.
+// file of its subject. What the handler needs from the device is a field of [Options],
+// which package device sets; the bodies are types of package api. Describe the endpoint
+// in docs/control.md and add a command to package pvcontrol.
 package ctrl
 
 import (
@@ -23,12 +23,12 @@ type Caller struct {
 // Runtime is the name of the runtime itself as a caller.
 const Runtime = "_pv_"
 
-// Engine is what the control socket asks of the container engine and of the device
-// around it. Every method returns at once: long work is queued. Errors meant for the
-// client are *api.Error; any other error is answered with 500.
+// Engine is the container engine, and the device around it, as the control socket needs
+// them. Every method returns at once: long work is queued. Errors meant for the client
+// are *api.Error; any other error is answered with 500.
 type Engine interface {
-	// Containers lists the containers. A list is never changed once it was returned: what
-	// has changed since is in another one.
+	// Containers lists the containers. The list must not change once it was returned:
+	// after a change another list is returned.
 	Containers() ([]api.Container, error)
 	Groups() ([]api.Group, error)
 	// ContainerAction takes "start", "stop" or "restart".
@@ -39,8 +39,7 @@ type Engine interface {
 	Command(op, payload string) error
 }
 
-// Daemons are the programs that the runtime keeps running. Its errors are as those of
-// [Engine].
+// Daemons are the programs that the runtime keeps running. Errors are as in [Engine].
 type Daemons interface {
 	Daemons() ([]api.Daemon, error)
 	// DaemonAction takes "start" or "stop".

@@ -27,19 +27,19 @@ func (s *Server) listContainers(*call) *reply {
 	return r
 }
 
-// listing is the answer that shows a list of the engine's. It holds the list, so that
-// no other can come to lie in its place.
+// listing is an encoded list of the engine. It keeps the list, so that no later list can
+// get the same address.
 type listing struct {
 	list []api.Container
 	text []byte
 }
 
-// shows reports whether the list is the very one that the text was made of.
+// shows reports whether the text was made from this very list.
 func (l *listing) shows(list []api.Container) bool {
 	return len(list) == len(l.list) && len(list) > 0 && &list[0] == &l.list[0]
 }
 
-// withRoles returns the list with an array of roles, empty rather than null, in each.
+// withRoles returns the list with empty instead of null arrays of roles.
 func withRoles(list []api.Container) []api.Container {
 	none := func(c api.Container) bool { return c.Roles == nil }
 	if !slices.ContainsFunc(list, none) {
@@ -70,7 +70,7 @@ func (s *Server) listDaemons(*call) *reply {
 	return okList(list)
 }
 
-// okList answers with an array, empty rather than null.
+// okList answers with an array, which is empty instead of null.
 func okList[T any](list []T) *reply {
 	if list == nil {
 		list = []T{}
@@ -78,8 +78,8 @@ func okList[T any](list []T) *reply {
 	return okJSON(list)
 }
 
-// notLoaded answers a list that the engine does not have: with what the engine
-// says of it for clients, or that there is no state yet.
+// notLoaded is the answer when the engine has no list: the engine's error for clients, or
+// that there is no state yet.
 func notLoaded(err error) *reply {
 	var said *api.Error
 	if errors.As(err, &said) {
@@ -201,7 +201,7 @@ func (s *Server) signal(c *call) *reply {
 	return fromError(s.o.Engine.Signal(c.caller, typ, payload(fields["payload"])))
 }
 
-// payload is the text of a string, and the JSON text of anything else.
+// payload returns the value of a JSON string, and the JSON text of any other value.
 func payload(raw json.RawMessage) string {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {

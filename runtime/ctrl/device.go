@@ -9,7 +9,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
-// maxBuildInfo is the most that is shown of /etc/build.
+// maxBuildInfo is how much of /etc/build is shown, in bytes.
 const maxBuildInfo = 64 << 10
 
 // buildFile holds the build's manifest when none is compiled in. Tests replace it.
@@ -45,8 +45,8 @@ func (s *Server) listDrivers(c *call) *reply {
 	return okJSON(list)
 }
 
-// loadDrivers loads the caller's drivers, or the one named. A device without
-// managed drivers has nothing to load and says so with success, as it always did.
+// loadDrivers loads the caller's drivers, or the one named. A device without managed
+// drivers answers with success, as existing clients expect.
 func (s *Server) loadDrivers(c *call) *reply {
 	if s.o.Drivers == nil {
 		return ok()
@@ -74,7 +74,7 @@ func (s *Server) unloadDrivers(c *call) *reply {
 // mask is shown in place of a secret that is set.
 const mask = "********"
 
-// shown is the value and text of a setting as a client may see them.
+// shown returns the value and text of a setting as a client may see them.
 func (v *Setting) shown() (any, string) {
 	switch {
 	case v.Value == nil:

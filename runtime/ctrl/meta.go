@@ -8,8 +8,8 @@ import (
 
 func listMeta(m Meta) *reply { return written(m.List) }
 
-// setMeta stores the body under the key. A Meta refuses a key or value with an
-// error that wraps fs.ErrInvalid.
+// setMeta stores the body under the key. An error of the Meta that wraps fs.ErrInvalid
+// means a bad key or value.
 func setMeta(c *call, m Meta, kind string) *reply {
 	value, bad := c.content(limitMeta)
 	if bad != nil {
@@ -29,7 +29,8 @@ func setMeta(c *call, m Meta, kind string) *reply {
 	return fromError(err)
 }
 
-// deleteMeta removes a key; a Meta that does not have it says fs.ErrNotExist.
+// deleteMeta removes a key. An error of the Meta that wraps fs.ErrNotExist means that
+// there is no such key.
 func deleteMeta(c *call, m Meta, kind string) *reply {
 	err := m.Delete(c.name())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {

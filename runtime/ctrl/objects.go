@@ -25,7 +25,7 @@ const (
 	directoryMode  = 0o755
 )
 
-// isObjectName accepts what a SHA-256 is written as.
+// isObjectName reports whether name is a SHA-256 digest in hexadecimal.
 func isObjectName(name string) bool {
 	if len(name) != 2*sha256.Size {
 		return false
@@ -68,9 +68,9 @@ func (s *Server) getObject(c *call) *reply {
 	}}
 }
 
-// putObject stores the body under its digest. The object has its name only when
-// all of it is there and right. One that is there already and right is not
-// replaced, whatever the body: trails hold hard links to it.
+// putObject stores the body under its digest. The object gets its name only when it is
+// complete and correct. A correct object that exists is never replaced: trails have hard
+// links to it.
 func (s *Server) putObject(c *call) *reply {
 	name := c.name()
 	switch {
@@ -137,7 +137,7 @@ func (s *Server) storeObject(c *call, name string) *reply {
 	return ok()
 }
 
-// attended is a body whose client is waited for anew with each piece.
+// attended is a body that marks the connection as waiting for its client at each read.
 type attended struct{ c *call }
 
 // Read implements io.Reader.
@@ -146,7 +146,7 @@ func (a attended) Read(p []byte) (int, error) {
 	return a.c.body.Read(p)
 }
 
-// sink tells an error of the storage from one of the client.
+// sink distinguishes errors of the storage from those of the client.
 type sink struct {
 	file io.Writer
 	also io.Writer

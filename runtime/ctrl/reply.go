@@ -17,14 +17,14 @@ import (
 const (
 	typeJSON   = "application/json"
 	typeText   = "text/plain"
-	typeHTML   = "text/html" // of the two answers below, as existing clients know them
+	typeHTML   = "text/html" // what existing clients expect of ok and unsupported
 	typeBinary = "application/octet-stream"
 )
 
 // dateFormat is the IMF-fixdate of RFC 9110 §5.6.7.
 const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
 
-// reply is one answer. With a stream the length is unknown when it begins.
+// reply is one answer. The length of a stream is unknown when it begins.
 type reply struct {
 	status     int
 	mediaType  string
@@ -100,10 +100,10 @@ func failure(status int, text string, details ...string) *reply {
 	return &reply{status: status, mediaType: typeJSON, body: body}
 }
 
-// internal answers an error that is not meant for the client word for word.
+// internal answers an error that is not meant for the client.
 func internal(err error) *reply { return failure(500, "Internal error: "+err.Error()) }
 
-// fromError answers what an [Engine] or another backend returned; nil is success.
+// fromError answers an error of an [Engine] or another backend; nil is success.
 func fromError(err error) *reply {
 	var e *api.Error
 	switch {
@@ -117,7 +117,7 @@ func fromError(err error) *reply {
 	return r
 }
 
-// unsupported is the answer to what is not HTTP, or HTTP with an unknown method.
+// unsupported is the answer to input that is not HTTP, or to an unknown method.
 func unsupported(status int) *reply {
 	return &reply{status: status, mediaType: typeHTML, body: []byte(`{"Error": "Unsupported protocol"}`), close: true}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 )
 
-// errMethod is a well-formed request with a method that nobody knows.
+// errMethod is the error of a well-formed request with an unknown method.
 var errMethod = errors.New("unknown method")
 
 // request is the head of one HTTP request.
@@ -19,8 +19,8 @@ type request struct {
 	target string // as sent
 }
 
-// readRequest reads one head. io.EOF means that the client closed between two
-// requests, io.ErrUnexpectedEOF that it closed within one.
+// readRequest reads one head. It returns io.EOF when the client closed between two
+// requests, io.ErrUnexpectedEOF when it closed within one.
 func readRequest(r *bufio.Reader) (*request, error) {
 	head := http1.NewLines(r)
 	line, err := head.First()
@@ -46,7 +46,7 @@ func readRequest(r *bufio.Reader) (*request, error) {
 	return nil, fmt.Errorf("reading more than %d header lines: %w", http1.MaxHeaders, http1.ErrProtocol)
 }
 
-// check looks at the head as a whole.
+// check checks the head as a whole.
 func (req *request) check() error {
 	switch req.method {
 	case "GET", "HEAD", "POST", "PUT", "DELETE":

@@ -25,16 +25,16 @@ const (
 	textTooLarge = "Not enough disk space available"
 )
 
-// route is one method on one path. A path without "{}" is exact: it is compared
-// after percent-decoding and without query. In a path with "{}" each "{}" stands for one
-// segment, taken as sent.
+// route is one method on one path. A path without "{}" is compared after
+// percent-decoding and without the query. In a path with "{}" each "{}" matches one
+// segment as sent, not decoded.
 type route struct {
 	method string
 	path   string
 	handle func(c *call) *reply
-	open   bool // for every container; the others need the role mgmt
-	// masked answers a caller without the role as if the method did not exist. Existing
-	// clients know it from the paths that take two methods.
+	open   bool // to every container; other routes need the role mgmt
+	// masked answers a caller without the role mgmt as if the method did not exist, as
+	// existing clients expect of the paths with two methods.
 	masked bool
 }
 
@@ -80,7 +80,7 @@ func routes(s *Server) []route {
 	}
 }
 
-// call is one request on its way through a handler.
+// call is one request as a handler gets it.
 type call struct {
 	*session
 	server *Server
@@ -88,10 +88,10 @@ type call struct {
 	body   *http1.Body
 	ctx    context.Context
 	parts  []string // the path's segments as sent
-	names  []string // what stood for each "{}"
+	names  []string // the segment for each "{}"
 }
 
-// name is what stood for the first "{}"; empty on an exact path.
+// name returns the segment for the first "{}"; "" on an exact path.
 func (c *call) name() string {
 	if len(c.names) == 0 {
 		return ""
@@ -99,7 +99,7 @@ func (c *call) name() string {
 	return c.names[0]
 }
 
-// content reads the body, or returns the answer to one that cannot be read.
+// content reads the body. When that fails it returns the answer.
 func (c *call) content(limit int64) ([]byte, *reply) {
 	c.waiting()
 	text, err := c.body.All(limit)
@@ -113,7 +113,7 @@ func (c *call) content(limit int64) ([]byte, *reply) {
 	return nil, brokenBody(err)
 }
 
-// brokenBody answers a body that did not come as announced.
+// brokenBody answers a body that could not be read as announced.
 func brokenBody(err error) *reply {
 	if errors.Is(err, http1.ErrProtocol) {
 		return unsupported(400)
@@ -148,8 +148,8 @@ func (s *Server) answer(ctx context.Context, c *call) *reply {
 	return failure(403, "Request not sent from mgmt platform")
 }
 
-// splitTarget returns the path of a target; foreign means that the target names
-// a host that is not this one, "//name" included.
+// splitTarget returns the path of a target; foreign means that the target names another
+// host, as "//name" does too.
 func splitTarget(target string) (path string, foreign bool) {
 	rest, absolute := strings.CutPrefix(target, "http:")
 	if !absolute {
@@ -166,15 +166,15 @@ func splitTarget(target string) (path string, foreign bool) {
 	return path, !localHost(host)
 }
 
-// localHost accepts what existing clients send; everything else is a browser or
-// a client that was led here.
+// localHost reports whether a Host header is one that existing clients send. Any other
+// may come from a browser (DNS rebinding).
 func localHost(host string) bool {
 	name, _, _ := strings.Cut(host, ":")
 	return name == "" || name == "localhost"
 }
 
-// find returns the route of a request; known without a route means that the
-// path takes other methods.
+// find returns the route of a request; known without a route means that the path has
+// other methods.
 func (s *Server) find(c *call, path string) (found *route, known bool) {
 	plain, valid := decode(path)
 	c.parts = segments(path)
@@ -200,8 +200,8 @@ func (r *route) fits(plain string, valid bool, parts []string) (names []string, 
 	return match(segments(r.path), parts)
 }
 
-// decode undoes percent-encoding of the path without query and fragment. It
-// fails on what is not an encoding and on what does not decode to UTF-8.
+// decode decodes the percent-encoding of the path without query and fragment. ok is
+// false when the encoding is invalid or the result is not UTF-8.
 func decode(path string) (string, bool) {
 	if i := strings.IndexAny(path, "?#"); i >= 0 {
 		path = path[:i]
@@ -228,7 +228,7 @@ func segments(path string) []string {
 	return strings.FieldsFunc(path, func(c rune) bool { return c == '/' })
 }
 
-// match compares segments; names are those that stand for "{}".
+// match compares segments; names are those that match a "{}".
 func match(pattern, parts []string) (names []string, ok bool) {
 	if len(pattern) != len(parts) {
 		return nil, false
@@ -244,7 +244,7 @@ func match(pattern, parts []string) (names []string, ok bool) {
 	return names, true
 }
 
-// written answers with what write produces, or its error.
+// written answers with the output of write, or with its error.
 func written(write func(w io.Writer) error) *reply {
 	var buf strings.Builder
 	if err := write(&buf); err != nil {

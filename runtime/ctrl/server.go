@@ -18,7 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
-// Time a client has. A client that is slower loses its connection; nobody else notices.
+// Time limits of a client. The connection of a slower client is closed.
 const (
 	idleTimeout  = 60 * time.Second // between two requests
 	headTimeout  = 10 * time.Second // for the head, from its first byte
@@ -26,8 +26,8 @@ const (
 	writeTimeout = 30 * time.Second // for each piece of the answer
 )
 
-// Bounds of what is read and thrown away to keep a connection usable after an
-// answer that came before the end of the body.
+// Bounds of what is read and discarded to keep a connection usable after an answer that
+// was sent before the end of the body.
 const (
 	maxDrain     = 64 << 10
 	drainTimeout = time.Second
@@ -39,9 +39,9 @@ const (
 )
 
 // Options is what a [Server] serves. Resolve, Engine, Daemons, UserMeta, DeviceMeta,
-// Objects and Steps are needed; the rest may be absent, and its endpoints then say so.
+// Objects and Steps are required.
 type Options struct {
-	// Resolve names the caller with this process ID, or fails.
+	// Resolve identifies the caller with this process ID.
 	Resolve    func(pid int) (Caller, error)
 	Engine     Engine
 	Daemons    Daemons
@@ -52,16 +52,16 @@ type Options struct {
 	Objects string
 	// Steps has the revisions.
 	Steps *step.Store
-	// CheckStep judges a state before it becomes a step: rev is its name, state its
-	// JSON text. A *api.Error decides the answer; any other error is answered with 422
+	// CheckStep checks a state before it becomes a step: rev is its name, state its
+	// JSON text. A *api.Error is the answer; any other error is answered with 422
 	// and "Parser: State JSON has bad format". Nil accepts any JSON object with the
 	// known "#spec".
 	CheckStep func(rev string, state []byte) error
 	// StepInUse reports whether a step must not be replaced now, because it runs or
-	// is being installed. Nil protects the step that the store says is running.
+	// is being installed. Nil protects the running step of the store only.
 	StepInUse func(rev string) bool
-	// ObjectStored is told of every object that arrived, so that garbage collection
-	// can be put off. May be nil.
+	// ObjectStored is called for every object that was stored, so that garbage
+	// collection can be deferred. May be nil.
 	ObjectStored func(sha string)
 
 	// Config lists the settings, in the order of the manual's table. May be nil.
@@ -80,7 +80,7 @@ type Options struct {
 	Log logs.Logger
 }
 
-// Setting is one configuration value, of which /config and /config2 show a part each.
+// Setting is one configuration value, as /config and /config2 show it.
 type Setting struct {
 	Key    string // "PV_LOG_LEVEL"
 	Alias  string // old dotted key, "log.level"; empty when it has none
@@ -107,8 +107,8 @@ type Server struct {
 	listed atomic.Pointer[listing] // the last answer to GET /containers
 }
 
-// serial lets requests that judge and write steps follow one another, and bounds how
-// many of their bodies, the largest there are, are in memory.
+// serial makes requests that check and write steps run one after the other, and bounds
+// how many of their bodies, which are the largest of all, are in memory.
 type serial struct {
 	steps  sync.Mutex
 	bodies atomic.Int32
@@ -117,7 +117,7 @@ type serial struct {
 // maxSteps is how many steps may be sent at the same time.
 const maxSteps = 4
 
-// admit takes a place for a step's body; false when there is none.
+// admit reserves memory for a step's body; ok is false when none is left.
 func (s *serial) admit() (release func(), ok bool) {
 	if s.bodies.Add(1) > maxSteps {
 		s.bodies.Add(-1)
@@ -133,8 +133,8 @@ func New(o Options) *Server {
 	return s
 }
 
-// Serve listens on socketPath and answers until ctx ends. Every connection has
-// its own goroutine; the caller is who connected, by its cgroup.
+// Serve listens on socketPath and answers until ctx ends. Every connection has its own
+// goroutine; the caller is identified by the cgroup of the process that connected.
 func (s *Server) Serve(ctx context.Context, socketPath string) error {
 	serve, err := s.Listen(socketPath)
 	if err != nil {
@@ -143,8 +143,8 @@ func (s *Server) Serve(ctx context.Context, socketPath string) error {
 	return serve(ctx)
 }
 
-// Listen makes the socket, so that it is there when containers start; serve does what
-// [Server.Serve] does from then on.
+// Listen makes the socket, so that it exists when containers start; serve then answers
+// on it as [Server.Serve] does.
 func (s *Server) Listen(socketPath string) (serve func(context.Context) error, err error) {
 	l, err := peer.Listen(socketPath, socketMode, socketBacklog)
 	if err != nil {
@@ -153,8 +153,8 @@ func (s *Server) Listen(socketPath string) (serve func(context.Context) error, e
 	return func(ctx context.Context) error { return s.serve(ctx, l) }, nil
 }
 
-// lastAnswers is the time for requests under way when the server ends: who asks for
-// a reboot gets his answer.
+// lastAnswers is the time for requests in progress when the server ends: a client that
+// asks for a reboot gets its answer.
 const lastAnswers = time.Second
 
 func (s *Server) serve(ctx context.Context, l *peer.Listener) error {
@@ -185,8 +185,8 @@ func (s *Server) serve(ctx context.Context, l *peer.Listener) error {
 	}
 }
 
-// pause waits before the next try when accepting fails, for example for want of
-// descriptors, so that the processor is left to those who could free some.
+// pause waits before the next attempt when accept fails, for example when the process
+// has no file descriptors left, so that the loop does not use all processor time.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -214,8 +214,8 @@ func (s *Server) admit(ctx context.Context, conn *peer.Conn, open *sync.WaitGrou
 	})
 }
 
-// ServeConn answers the requests that come over another transport until it ends
-// or ctx does, and closes it. The transport vouches for the caller.
+// ServeConn answers the requests on another transport until it ends or ctx does, and
+// closes it. The transport determines the caller.
 func (s *Server) ServeConn(ctx context.Context, rwc io.ReadWriteCloser, caller Caller) {
 	stop := context.AfterFunc(ctx, func() { _ = rwc.Close() })
 	defer stop()
@@ -223,7 +223,7 @@ func (s *Server) ServeConn(ctx context.Context, rwc io.ReadWriteCloser, caller C
 	s.talk(ctx, rwc, &session{caller: caller, known: true})
 }
 
-// session is what is known of one connection.
+// session is the state of one connection.
 type session struct {
 	caller Caller
 	known  bool       // the caller could be identified
@@ -236,8 +236,8 @@ func (c *session) busy() {
 	}
 }
 
-// waiting is for the time in which the client must do something: its place may be
-// taken by another.
+// waiting marks the connection as waiting for its client: another connection may then
+// replace it.
 func (c *session) waiting() {
 	if c.slot != nil {
 		c.slot.Waiting()
@@ -250,17 +250,17 @@ func (c *session) idle() {
 	}
 }
 
-// patient reads and writes with a deadline for each piece.
-type patient struct {
+// timed reads and writes with a deadline for each piece.
+type timed struct {
 	rw    io.ReadWriter
 	limit http1.Deadliner // nil when the transport has no deadlines
 	read  time.Duration
-	until time.Time // of the whole head; zero when each piece counts for itself
-	moved func()    // told of each piece of an answer that is to be sent
+	until time.Time // deadline of the whole head; zero for a deadline for each piece
+	moved func()    // called before each piece of an answer is sent
 }
 
 // Read implements io.Reader.
-func (p *patient) Read(b []byte) (int, error) {
+func (p *timed) Read(b []byte) (int, error) {
 	if p.limit != nil {
 		t := p.until
 		if t.IsZero() {
@@ -272,7 +272,7 @@ func (p *patient) Read(b []byte) (int, error) {
 }
 
 // Write implements io.Writer.
-func (p *patient) Write(b []byte) (int, error) {
+func (p *timed) Write(b []byte) (int, error) {
 	p.moved()
 	if p.limit != nil {
 		_ = p.limit.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -281,7 +281,7 @@ func (p *patient) Write(b []byte) (int, error) {
 }
 
 func (s *Server) talk(ctx context.Context, rw io.ReadWriter, c *session) {
-	p := &patient{rw: rw, moved: c.waiting}
+	p := &timed{rw: rw, moved: c.waiting}
 	p.limit, _ = rw.(http1.Deadliner)
 	b := buffers.Get().(*buffered)
 	b.r.Reset(p)
@@ -293,8 +293,8 @@ func (s *Server) talk(ctx context.Context, rw io.ReadWriter, c *session) {
 	buffers.Put(b)
 }
 
-// buffers are those of connections that ended, for others: 8 KiB for each request over
-// a connection of its own would keep the collector busy.
+// buffers are reused by later connections: most clients use a connection for each request,
+// and allocating 8 KiB for each would keep the Go garbage collector busy.
 var buffers = sync.Pool{New: func() any { return &buffered{*bufio.NewReader(nil), *bufio.NewWriter(nil)} }}
 
 type buffered struct {
@@ -303,7 +303,7 @@ type buffered struct {
 }
 
 // one answers one request and reports whether another may follow.
-func (s *Server) one(ctx context.Context, p *patient, r *bufio.Reader, w *bufio.Writer, c *session) bool {
+func (s *Server) one(ctx context.Context, p *timed, r *bufio.Reader, w *bufio.Writer, c *session) bool {
 	c.idle()
 	p.read = idleTimeout
 	if _, err := r.Peek(1); err != nil {
@@ -332,7 +332,7 @@ func (s *Server) one(ctx context.Context, p *patient, r *bufio.Reader, w *bufio.
 	return s.drain(p, b) && again
 }
 
-// continuer returns what tells the client to send its body, once it is wanted.
+// continuer returns a function that tells the client to send its body.
 func continuer(req *request, w *bufio.Writer) func() error {
 	if !req.Expect || req.Minor == 0 {
 		return nil
@@ -343,7 +343,7 @@ func continuer(req *request, w *bufio.Writer) func() error {
 	}
 }
 
-// refuse answers what could not be read as a request.
+// refuse answers input that could not be read as a request.
 func (s *Server) refuse(err error, w *bufio.Writer, req *request) bool {
 	switch {
 	case errors.Is(err, errMethod):
@@ -354,15 +354,15 @@ func (s *Server) refuse(err error, w *bufio.Writer, req *request) bool {
 	return false
 }
 
-// drainable reports whether the rest of the body is worth reading for the sake
-// of the connection. A client that waits for 100 Continue will not send it.
+// drainable reports whether to read the rest of the body in order to keep the
+// connection. A client that waits for 100 Continue will not send it.
 func drainable(b *http1.Body) bool {
 	return !b.Untouched() && b.Left() >= 0 && b.Left() <= maxDrain
 }
 
-// drain reads what is left of a body after its answer, within bounds: a socket
-// that is closed with unread bytes may lose the answer on the way.
-func (s *Server) drain(p *patient, b *http1.Body) bool {
+// drain reads the rest of a body after its answer, within bounds: closing a socket with
+// unread bytes may lose the answer.
+func (s *Server) drain(p *timed, b *http1.Body) bool {
 	if b.Done() {
 		return true
 	}

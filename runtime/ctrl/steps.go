@@ -19,10 +19,10 @@ const (
 	textStepBusy  = "Cannot do this operation while the revision is in use"
 	stepSpec      = "pantavisor-service-system@1"
 	maxLocalName  = 64
-	maxListed     = 512 // of a commit message or progress in the list of steps
+	maxListed     = 512 // bytes of a commit message or progress in the list of steps
 )
 
-// step is the name of the step that a path names, "" when it cannot be one.
+// step returns the name of the step in the path, "" when it is not a valid name.
 func (c *call) step() string {
 	rev := c.name()
 	if len(c.parts) > 2 && c.parts[1] == step.Locals && c.parts[2] == rev {
@@ -50,7 +50,7 @@ func stepFile(c *call, read func(rev string) ([]byte, error)) *reply {
 	return okBody(typeJSON, text)
 }
 
-// listSteps writes the list in the spacing that existing clients know.
+// listSteps writes the list with the spacing that existing clients expect.
 func (s *Server) listSteps(*call) *reply {
 	revs, err := s.o.Steps.List()
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *Server) describeStep(b *strings.Builder, rev string) {
 	fmt.Fprintf(b, `{"name":%s, "date":"%s", "commitmsg":%s, "progress":%s}`, quote(one.Name), one.Date, quote(one.CommitMsg), one.Progress)
 }
 
-// short is the content of a file, nothing when it is longer than the list shows.
+// short returns the content of a file, nothing when it is longer than the list shows.
 func short(text []byte, err error) []byte {
 	if err != nil || len(text) > maxListed {
 		return nil
@@ -90,8 +90,8 @@ func isObject(text []byte) bool {
 	return err == nil
 }
 
-// quote writes a JSON string in the way of the step and metadata lists: only
-// what must be escaped is, as \u00XX.
+// quote returns a JSON string in which only the necessary characters are escaped, as
+// \u00XX. Existing clients expect it in the step and metadata lists.
 func quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -106,8 +106,8 @@ func quote(s string) string {
 	return b.String()
 }
 
-// putStep stores a new local step. Nothing of it is visible before the state has
-// been judged and written as a whole.
+// putStep stores a new local step. It becomes visible only when the state has been
+// checked and written completely.
 func (s *Server) putStep(c *call) *reply {
 	rev := c.step()
 	if rev == "" || len(c.name()) > maxLocalName {

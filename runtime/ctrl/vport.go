@@ -21,13 +21,13 @@ import (
 // virtual machine talks to the control API.
 const portName = "org.pantavisor.ctrl.0"
 
-// portCaller is who speaks on the port. Only the hypervisor can make a port, and
-// it owns the machine anyway, so it has the rights of the runtime.
+// portCaller is the caller on the port. Only the hypervisor can make a port, and it
+// controls the machine anyway, so it has the rights of the runtime.
 var portCaller = Caller{Name: Runtime, Mgmt: true}
 
-// ServePort answers on the virtio-serial port named [portName] until ctx ends.
-// Without such a port it waits for one to be plugged in. Where the kernel gives
-// no device events it looks once and returns.
+// ServePort answers on the virtio-serial port org.pantavisor.ctrl.0 until ctx ends.
+// Without such a port it waits for one to be plugged in. On a kernel without device
+// events it looks once and returns.
 func (s *Server) ServePort(ctx context.Context) error {
 	return s.servePorts(ctx, "/sys/class/virtio-ports", "/dev")
 }
@@ -88,8 +88,8 @@ func findPort(class, name string) string {
 	return ""
 }
 
-// servePort answers one host after the other on an open port. It returns when
-// the port is gone or ctx ended.
+// servePort answers one connection of the host after the other on a port. It returns
+// when the port is removed or ctx ends.
 func (s *Server) servePort(ctx context.Context, device string) error {
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
@@ -108,8 +108,8 @@ func (s *Server) servePort(ctx context.Context, device string) error {
 	return port.err
 }
 
-// port is an open virtio-serial port. A read returns 0 bytes while no host has
-// it open, which is not the end: the next bytes belong to the next host.
+// port is an open virtio-serial port. A read returns 0 bytes while the host does not
+// have it open. That is not the end: the next bytes begin the next session.
 type port struct {
 	in, out *os.File // the same file, except in tests
 	mu      sync.Mutex
@@ -131,16 +131,16 @@ func (p *port) fail(err error) error {
 	return err
 }
 
-// portSession is the port for as long as one host has it open: it begins with
-// the first byte and ends with a read of nothing, or with Close.
+// portSession is the port while the host has it open: it begins with the first byte and
+// ends with a read of 0 bytes, or with Close.
 type portSession struct {
 	port  *port
 	begun bool
 	over  atomic.Bool
 }
 
-// Read implements io.Reader. Before the first byte it waits, without limit and
-// without polling, for a host.
+// Read implements io.Reader. Before the first byte it waits for the host, without limit
+// and without polling.
 func (c *portSession) Read(b []byte) (int, error) {
 	if c.over.Load() {
 		return 0, io.EOF
@@ -187,13 +187,13 @@ func (c *portSession) Write(b []byte) (int, error) {
 	return n, c.port.fail(err)
 }
 
-// Close ends the session; the port stays open for the next host.
+// Close ends the session; the port stays open for the next one.
 func (c *portSession) Close() error {
 	c.over.Store(true)
 	return nil
 }
 
-// SetReadDeadline bounds reads within a session; the wait for a host has no bound.
+// SetReadDeadline bounds reads within a session; the wait for its first byte has no bound.
 func (c *portSession) SetReadDeadline(t time.Time) error {
 	if !c.begun {
 		t = time.Time{}
@@ -201,7 +201,7 @@ func (c *portSession) SetReadDeadline(t time.Time) error {
 	return c.port.in.SetReadDeadline(t)
 }
 
-// SetWriteDeadline bounds writes: nobody reads from a port whose host left.
+// SetWriteDeadline bounds writes, which block when the host has closed the port.
 func (c *portSession) SetWriteDeadline(t time.Time) error {
 	return c.port.out.SetWriteDeadline(t)
 }

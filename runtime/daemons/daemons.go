@@ -20,17 +20,16 @@ import (
 // restartPause is the time between a daemon's end and its next start.
 const restartPause = 5 * time.Second
 
-// daemon is a program that the runtime keeps running. Its mutex is that of its list.
+// daemon is a program that the runtime keeps running. The mutex of its list protects it.
 type daemon struct {
 	name    string
 	args    []string // the first is the program
 	respawn bool
 	idle    bool        // not run in this init mode
-	process *os.Process // nil when it is down
+	process *os.Process // nil when it does not run
 }
 
-// Daemons are the managed daemons. They are few and change rarely, so one goroutine
-// waits for each.
+// Daemons are the managed daemons. One goroutine waits for each that runs.
 type Daemons struct {
 	log    logs.Logger
 	output func(source string, level logs.Level, line string)
@@ -44,9 +43,9 @@ type Daemons struct {
 	wg      sync.WaitGroup
 }
 
-// New lists the daemons of an init mode (PV_SYSTEM_INIT_MODE), none of which runs yet.
-// usr is the directory that has bin/; output gets each line that one prints. The mesh
-// has its place in the list, because tools ask for it by name.
+// New returns the daemons of an init mode (PV_SYSTEM_INIT_MODE), none of which runs yet.
+// usr is the directory that has bin/; output is called with each line that one prints.
+// The service mesh is listed even without its program, because tools ask for it by name.
 func New(mode, usr string, log logs.Logger, output func(source string, level logs.Level, line string)) *Daemons {
 	d := &Daemons{log: log, pause: restartPause, output: output}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
@@ -57,8 +56,8 @@ func New(mode, usr string, log logs.Logger, output func(source string, level log
 	return d
 }
 
-// Start starts what should run. A program that the device does not have turns
-// respawning off.
+// Start starts the daemons of this mode. A daemon whose program the device lacks is not
+// respawned.
 func (d *Daemons) Start() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,7 +70,7 @@ func (d *Daemons) Start() {
 	}
 }
 
-// spawn starts a daemon that is down; the list is locked.
+// spawn starts a daemon that does not run; the caller holds the lock.
 func (d *Daemons) spawn(one *daemon) error {
 	if one.process != nil || d.stopped || one.idle {
 		return nil
@@ -110,7 +109,7 @@ func (d *Daemons) read(f *os.File, source string, level logs.Level) {
 	for lines.Scan() {
 		d.output(source, level, lines.Text())
 	}
-	_, _ = io.Copy(io.Discard, f) // a line too long ends the scanner, not the daemon
+	_, _ = io.Copy(io.Discard, f) // an overlong line ends the scanner: the daemon must not block
 }
 
 // wait waits for a daemon's end, and starts it again after a pause if it should run.
@@ -167,7 +166,7 @@ func (one *daemon) signal(sig unix.Signal) {
 	}
 }
 
-// Daemons lists them.
+// Daemons lists the daemons.
 func (d *Daemons) Daemons() ([]api.Daemon, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -11,14 +11,14 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
-// identity tells callers apart.
+// identity identifies the processes that talk to the runtime's sockets.
 type identity struct {
 	tree  *container.Tree
 	role  func(name string) (mgmt, known bool) // of a container
 	owner func(pid int, group string) bool     // as Options.Owner
 }
 
-// resolve names the caller with this process ID by its control group.
+// resolve identifies the caller with this process ID by its control group.
 func (id *identity) resolve(pid int) (ctrl.Caller, error) {
 	if id.tree == nil {
 		return ctrl.Caller{}, errors.New("there are no control groups to tell callers by")
@@ -28,7 +28,7 @@ func (id *identity) resolve(pid int) (ctrl.Caller, error) {
 		return ctrl.Caller{}, err
 	}
 	name, own, ok := id.tree.NameOf(group)
-	// On a machine of somebody else the runtime's group may be a session's, or everybody's.
+	// In App Engine the runtime's group may be that of a login session, or the root group.
 	if own && (id.owner == nil || id.owner(pid, group)) {
 		return ctrl.Caller{Name: ctrl.Runtime, Mgmt: true}, nil
 	}
@@ -41,7 +41,7 @@ func (id *identity) resolve(pid int) (ctrl.Caller, error) {
 	return ctrl.Caller{}, fmt.Errorf("process %d in control group %s is nobody known", pid, group)
 }
 
-// platform names a sender of log messages.
+// platform returns the name under which the process's log messages are kept.
 func (s *session) platform(pid int) (string, error) {
 	id := s.id.Load()
 	if id == nil {
@@ -54,18 +54,17 @@ func (s *session) platform(pid int) (string, error) {
 	return c.Name, err
 }
 
-// backends joins what the control socket asks of the engine with what it asks of the
-// device.
+// backends implements [ctrl.Engine] with the engine and the commands of the device.
 type backends struct {
 	*engine.Engine
 	*commands
-	broken error // why there is no state; nil when there is one
+	broken error // why there is no state; nil when it is loaded
 }
 
 var _ ctrl.Engine = backends{}
 
-// notLoaded answers lists when the state cannot be used: with the reason, so that
-// whoever asks over the network learns it without the log.
+// notLoaded is the answer to lists when the state cannot be used. It has the reason, so
+// that a remote client learns it without access to the log.
 func (b backends) notLoaded() error {
 	return &api.Error{Status: engine.ErrNotLoaded.Status, Text: engine.ErrNotLoaded.Text + ": " + b.broken.Error()}
 }
@@ -86,7 +85,7 @@ func (b backends) Groups() ([]api.Group, error) {
 	return b.Engine.Groups()
 }
 
-// Signal implements ctrl.Engine; "ready" is the one that the engine waits for.
+// Signal implements ctrl.Engine; only "ready" is expected.
 func (b backends) Signal(from ctrl.Caller, typ, _ string) error {
 	if typ != "ready" {
 		return engine.ErrUnexpected

@@ -12,13 +12,14 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
-// Levels of PV_LXC_LOG_LEVEL, those of liblxc: what is at least as high is logged.
+// Levels of PV_LXC_LOG_LEVEL, with the values of liblxc: messages at or above the level
+// are logged.
 const (
 	lxcInfo = 2
 	lxcWarn = 4
 )
 
-// builtIn are the sources that elements of "logs" tune instead of naming a file.
+// builtIn are the log sources that elements of "logs" configure without naming a file.
 var builtIn = map[string]string{"lxc": launcherSource, "console": consoleSource}
 
 const (
@@ -26,7 +27,7 @@ const (
 	consoleSource  = "lxc/console.log"
 )
 
-// launcherLog says in a container's lxc/lxc.log what happens to it.
+// launcherLog writes a message about a container to its lxc/lxc.log.
 func (h *host) launcherLog(name string, level int, text string) {
 	if !h.capture || h.server == nil || level < h.lxcLevel {
 		return
@@ -38,9 +39,9 @@ func (h *host) launcherLog(name string, level int, text string) {
 	h.server.Log(name, launcherSource, l, name+" "+word+text)
 }
 
-// devLog gives a container a /dev/log of its own. When that cannot be made, it is the
-// log socket of all, which takes streams only.
-func (l *life) devLog() container.Mount {
+// devLog gives a container a /dev/log of its own. When that cannot be made, it mounts the
+// shared log socket, which takes streams only.
+func (l *instance) devLog() container.Mount {
 	h, path := l.host, filepath.Join(l.host.paths.at("devlog"), l.c.Name)
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
 	if err == nil {
@@ -50,14 +51,14 @@ func (l *life) devLog() container.Mount {
 		h.log.Warnf("container %s: %v", l.c.Name, err)
 		path = h.paths.at("pv-ctrl-log")
 	}
-	return bind(path, "/dev/log", "file", unix.MS_RDONLY) // no other mode for the others
+	return bind(path, "/dev/log", "file", unix.MS_RDONLY) // a container must not change the mode of a shared socket
 }
 
 // hostSyslog is /dev/log of the device itself.
 const hostSyslog = "/dev/log"
 
-// serveHost takes what the device's own programs send to syslog, in embedded mode;
-// elsewhere that is the host's business. It returns what ends it.
+// serveHost logs what the device's own programs send to syslog, in embedded mode only:
+// elsewhere /dev/log belongs to the host. end stops it.
 func (s *session) serveHost() (end func()) {
 	if s.cfg.Enum(config.SystemInitMode) != "embedded" {
 		return func() {}
@@ -70,7 +71,7 @@ func (s *session) serveHost() (end func()) {
 	return l.Close
 }
 
-// followFiles follows the log files that run.json declares, and the usual ones.
+// followFiles follows the log files that run.json declares, and the default ones.
 func (h *host) followFiles(c *manifest.Container, proc *container.Process) *logs.Follower {
 	if !h.capture || !h.loggers || h.server == nil {
 		return nil
@@ -94,7 +95,7 @@ func (h *host) followFiles(c *manifest.Container, proc *container.Process) *logs
 	return f
 }
 
-// declared are the files of run.json's "logs", then the usual ones.
+// declared returns the files of run.json's "logs", then the default ones.
 func declared(list []manifest.Logger) []logs.File {
 	var out []logs.File
 	for _, l := range list {

@@ -12,7 +12,8 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
-// collector collects garbage, one collection at a time: a second is engine.ErrBusy.
+// collector collects garbage. While a collection is in progress, another one fails with
+// engine.ErrBusy.
 type collector struct {
 	cfg      *config.Config
 	revision string // the running one
@@ -57,7 +58,7 @@ func (c *collector) run(ctx context.Context) (int64, error) {
 }
 
 // kept lists the revisions to keep: the running one, those that the boot loader may
-// boot, and the factory's when it is configured so.
+// boot, and the factory revision when PV_STORAGE_GC_KEEP_FACTORY is set.
 func (c *collector) kept() ([]string, error) {
 	store, err := boot.Open(c.cfg.Enum(config.BootloaderType), c.paths.storage)
 	if err != nil {

@@ -239,7 +239,7 @@ func TestWakelocks(t *testing.T) {
 		}
 	}
 	told := func(f string) string { b, _ := os.ReadFile(filepath.Join(dir, f)); return string(b) }
-	w := newWakes(configured(t, map[config.Key]string{config.PowerSysfsDir: dir}))
+	w := newWakeReasons(configured(t, map[config.Key]string{config.PowerSysfsDir: dir}))
 	w.set(wakeBoot, true)
 	w.set(wakeBoot, true)
 	if v := w.show(); v.Degraded || v.Count != 1 || !v.Held.Boot || v.Mode != "locks" || told("wake_lock") != wakeLock {
@@ -254,10 +254,10 @@ func TestWakelocks(t *testing.T) {
 	if v := w.show(); v.Count != 0 || told("wake_unlock") != wakeLock {
 		t.Errorf("after all: %+v", v)
 	}
-	if v := newWakes(configured(t, map[config.Key]string{config.PowerSysfsDir: dir + "/none"})).show(); !v.Degraded {
+	if v := newWakeReasons(configured(t, map[config.Key]string{config.PowerSysfsDir: dir + "/none"})).show(); !v.Degraded {
 		t.Errorf("without wake locks: %+v", v)
 	}
-	off := newWakes(configured(t, map[config.Key]string{config.PowerSysfsDir: dir, config.PowerMode: "disabled"}))
+	off := newWakeReasons(configured(t, map[config.Key]string{config.PowerSysfsDir: dir, config.PowerMode: "disabled"}))
 	off.set(wakeBoot, true)
 	if v := off.show(); v.Count != 0 || v.Degraded {
 		t.Errorf("disabled: %+v", v)

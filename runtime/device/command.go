@@ -16,8 +16,9 @@ const configFile = "/etc/pantavisor.config"
 // comm is the process's name.
 const comm = "pv-engine"
 
-// Command is the program "engine", which process 1 starts: it reads what process 1
-// hands over and the configuration, and runs the revision. version is the runtime's.
+// Command is the program "engine", which process 1 starts: it reads the values that
+// process 1 hands over and the configuration, and runs the revision. version is the
+// runtime's.
 func Command(ctx context.Context, args []string, version string, stdout, stderr io.Writer) int {
 	_ = os.WriteFile("/proc/self/comm", []byte(comm), 0) // for ps: process 1 starts us as "exe"
 	opt, err := fromEnviron()
@@ -33,11 +34,11 @@ func Command(ctx context.Context, args []string, version string, stdout, stderr 
 	return Run(ctx, cfg, opt)
 }
 
-// loadConfig loads the configuration; told says that process 1, which has loaded the
-// same, tells in the early log what is wrong with it.
-func loadConfig(s config.Sources, told bool) (*config.Config, error) {
+// loadConfig loads the configuration. reported says that process 1, which has loaded the
+// same sources, has logged their mistakes in the early log: they are not logged again.
+func loadConfig(s config.Sources, reported bool) (*config.Config, error) {
 	cfg, err := config.Load(s)
-	if told {
+	if reported {
 		cfg.Notes()
 	}
 	return cfg, err

@@ -15,7 +15,7 @@ var (
 	errClaimed      = &api.Error{Status: 409, Text: "Cannot do this operation if device is already claimed"}
 	errRemoteOff    = &api.Error{Status: 409, Text: "Cannot do this operation when remote mode is disabled by config"}
 	errNoDebugShell = &api.Error{Status: 409, Text: "Cannot do this operation when debug shell is not active"}
-	// errUnclaimed has no body on the wire: it says that there is nothing to do.
+	// errUnclaimed is answered without a body: there is nothing to do.
 	errUnclaimed = &api.Error{Status: 204, Text: "Device is already unclaimed"}
 )
 
@@ -23,7 +23,7 @@ var (
 type commands struct {
 	cfg     *config.Config
 	engine  *engine.Engine
-	collect func() error // begins to collect garbage
+	collect func() error // starts a garbage collection
 	log     logs.Logger
 }
 
@@ -34,30 +34,30 @@ func (c *commands) Command(op, payload string) error {
 	}
 	switch op {
 	case api.OpReboot:
-		c.explain("a reboot", payload)
+		c.logReason("a reboot", payload)
 		return c.engine.Stop(handoff.ExitReboot)
 	case api.OpPowerOff:
-		c.explain("a power-off", payload)
+		c.logReason("a power-off", payload)
 		return c.engine.Stop(handoff.ExitPowerOff)
 	}
 	return c.order(op)
 }
 
-// explain logs what somebody said of his command.
-func (c *commands) explain(what, message string) {
+// logReason logs the message that came with a command.
+func (c *commands) logReason(what, message string) {
 	if message != "" {
 		c.log.Infof("%s was asked for: %.256q", what, message)
 	}
 }
 
-// order does the operations that are not the engine's. What this version lacks is
-// refused rather than taken and forgotten.
+// order does the operations that do not concern the engine. Operations that this version
+// lacks are refused, not accepted and ignored.
 func (c *commands) order(op string) error {
 	switch op {
 	case api.OpRunGC:
 		return c.collect()
 	case api.OpUpdateMetadata:
-		return errLocal // there is no hub to tell
+		return errLocal // there is no hub to send metadata to
 	case api.OpGoRemote:
 		if !c.cfg.Bool(config.ControlRemote) {
 			return errRemoteOff
@@ -76,10 +76,10 @@ func (c *commands) order(op string) error {
 	return notAvailable(op)
 }
 
-// claimed reports whether the device belongs to somebody at a hub.
+// claimed reports whether the device has an owner at a hub.
 func (c *commands) claimed() bool { return c.cfg.String(config.CredsPRN) != "" }
 
-// notAvailable answers operations of the control API that this version lacks.
+// notAvailable is the error of an operation of the control API that this version lacks.
 func notAvailable(op string) error {
 	return &api.Error{Status: 501, Text: fmt.Sprintf("%s is not available in this version", op)}
 }

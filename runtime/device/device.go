@@ -1,23 +1,24 @@
-// Package device is the running device: it joins the engine with logs, metadata,
-// network, drivers, disks and the control socket, and runs one revision. Nothing below
-// knows this package.
+// Package device is the running device: it connects the engine to logs, metadata,
+// network, drivers, disks and the control socket, and runs one revision. No package
+// below imports it.
 //
-// What it does has a type of its own each:
+// Its types:
 //
-//	session    one run, from the log's first line to its last (device.go)
-//	settings   the configuration as it takes effect on the log (settings.go)
-//	services   what runs in the background until the end (services.go)
-//	host       the engine's backend: volumes, files, network, launcher (host.go)
-//	backends   what the control socket asks for, and who may ask (backends.go)
-//	commands   the operations of POST /commands (commands.go)
-//	collector  garbage collection (collect.go)
-//	judge      whether a state may be stored as a revision (judge.go)
-//	deviceMeta the device metadata (devmeta.go)
-//	ownVolumes the volumes of the runtime itself (own.go)
-//	wakes      the reasons to stay awake (wake.go)
+//	session     one run, from the first line of the log to the last (device.go)
+//	settings    the configuration and its effect on the log (settings.go)
+//	services    goroutines that run in the background until the end (services.go)
+//	host        the engine's backend: volumes, files, network, launcher (host.go)
+//	backends    the operations of the control socket (backends.go)
+//	identity    which container or program sent a request (backends.go)
+//	commands    the operations of POST /commands (commands.go)
+//	collector   garbage collection (collect.go)
+//	stateCheck  whether a state may be stored as a revision (check.go)
+//	deviceMeta  the device metadata (devmeta.go)
+//	ownVolumes  the volumes of the runtime itself (own.go)
+//	wakeReasons the reasons to stay awake (wake.go)
 //
-// A configuration key is declared in package config; what it changes is read from
-// there by the type above that does it.
+// A configuration key is declared in package config and read by the type above that it
+// concerns.
 package device
 
 import (
@@ -54,30 +55,32 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/volume"
 )
 
-// Options are what the starter of a device knows.
+// Options are the arguments of [Run] that are not in the configuration.
 type Options struct {
-	// Revision is the running revision; a name that [boot.Validate] takes.
+	// Revision is the running revision, a name that [boot.Validate] accepts.
 	Revision string
 	// Version is the runtime's version, for device metadata.
 	Version string
 	// BuildInfo is the text of GET /buildinfo; empty shows /etc/build.
 	BuildInfo string
-	// EarlyLog is process 1's log, see package handoff; nil without. Run closes it.
+	// EarlyLog is the log of process 1 (see package handoff), or nil. Run closes it.
 	EarlyLog *os.File
 	// BootCPU is the processors' busy time when process 1 began, in clock ticks;
 	// negative when unknown.
 	BootCPU int64
 	// Stdout is where log output "stdout" goes; nil is standard output.
 	Stdout io.Writer
-	// Modules loads kernel modules for containers; the zero value is the kernel's own.
+	// Modules loads kernel modules for containers; the zero value uses those of the
+	// running kernel.
 	Modules drivers.Modules
-	// Tree is where the containers' control groups go; nil finds this process's own.
+	// Tree is where the containers' control groups are made; nil means below this
+	// process's own.
 	Tree *container.Tree
-	// Hosted says that the runtime is a guest on a machine that somebody else runs
-	// (App Engine): only what is below its own directories is its business.
+	// Hosted says that the runtime runs on another system (App Engine): it must not
+	// touch anything outside its own directories.
 	Hosted bool
-	// Owner reports whether a process in a control group of nobody's container may
-	// speak as the runtime itself; nil: those of the runtime's own group, no others.
+	// Owner reports whether a process that is in no container's control group has the
+	// rights of the runtime itself; nil means only those in the runtime's own group.
 	Owner func(pid int, group string) bool
 }
 
@@ -95,7 +98,7 @@ type session struct {
 	device   *deviceMeta
 	drivers  *drivers.Set
 	daemons  *daemons.Daemons
-	wakes    *wakes
+	wakes    *wakeReasons
 	host     *host
 	engine   *engine.Engine
 	tree     *container.Tree
@@ -106,13 +109,13 @@ type session struct {
 
 func newSession(cfg *config.Config, opt Options) *session {
 	p := newPaths(cfg, opt.Revision)
-	return &session{cfg: cfg, opt: opt, paths: p, steps: step.Open(p.storage), wakes: newWakes(cfg), began: time.Now()}
+	return &session{cfg: cfg, opt: opt, paths: p, steps: step.Open(p.storage), wakes: newWakeReasons(cfg), began: time.Now()}
 }
 
-// Run runs the revision's containers until ctx ends, which asks for a reboot, or
-// somebody asks for a reboot or a power-off. It returns handoff.ExitReboot or
-// handoff.ExitPowerOff. Whatever is damaged, it goes on: a device that can still be
-// talked to can be mended.
+// Run runs the revision's containers until a client asks for a reboot or a power-off,
+// or ctx ends, which means a reboot. It returns handoff.ExitReboot or
+// handoff.ExitPowerOff. It goes on in spite of any damage: a device that still answers
+// can be mended.
 func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	s := newSession(cfg, opt)
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -156,7 +159,7 @@ func (s *session) sweep() {
 	}
 }
 
-// end lets go of everything once the containers are stopped; cancel ends the services.
+// end releases all resources once the containers are stopped; cancel ends the services.
 func (s *session) end(cancel func()) {
 	s.host.closeNetwork()
 	if s.tree != nil {
@@ -171,7 +174,7 @@ func (s *session) end(cancel func()) {
 	s.logs.Close()
 }
 
-// startLogs makes the log server; messages wait in it until files can be written.
+// startLogs makes the log server, which buffers messages until files can be written.
 func (s *session) startLogs(serving context.Context) {
 	err := loadMore(s.cfg, s.paths)
 	s.settings = &settings{cfg: s.cfg, stdout: s.opt.Stdout, identify: s.platform}
@@ -182,13 +185,13 @@ func (s *session) startLogs(serving context.Context) {
 	if err != nil {
 		s.log.Named("config").Errorf("%v", err)
 	}
-	s.settings.sayNotes()
+	s.settings.logNotes()
 	if f := s.opt.EarlyLog; f != nil {
 		go readEarlyLog(f, s.logs)
 	}
 }
 
-// readEarlyLog moves process 1's messages into the log, until it ends.
+// readEarlyLog copies process 1's messages to the log until f ends.
 func readEarlyLog(f *os.File, server *logs.Server) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
@@ -201,7 +204,7 @@ func readEarlyLog(f *os.File, server *logs.Server) {
 	}
 }
 
-// openLogs lets the log server write and listen.
+// openLogs makes the log server write its files and listen on its sockets.
 func (s *session) openLogs() {
 	if err := s.logs.Open(s.paths.logs, s.opt.Revision); err != nil {
 		s.log.Errorf("opening the log directory: %v", err)
@@ -216,7 +219,7 @@ func (s *session) openLogs() {
 	}
 }
 
-// openMeta opens the stores; one that cannot be read is kept in memory.
+// openMeta opens the metadata stores; one that cannot be read is kept in memory.
 func (s *session) openMeta() {
 	open := func(kind, dir string, changed func(string)) *meta.Store {
 		o := meta.Options{Kind: kind, Dir: dir, RunDir: s.paths.copies, Changed: changed, Warn: s.log.Named("meta").Warnf}
@@ -240,7 +243,7 @@ func (s *session) openMeta() {
 	s.settings.follow(s.user)
 }
 
-// loadState loads the revision's state, nil when it cannot be used.
+// loadState loads the revision's state; nil when it cannot be used.
 func (s *session) loadState() *loaded {
 	l, err := load(s.steps, s.opt.Revision, manifestOptions(s.cfg), s.log)
 	if err != nil {
@@ -251,7 +254,8 @@ func (s *session) loadState() *loaded {
 	return l
 }
 
-// makeEngine prepares what the containers of a state need; l is nil without one.
+// makeEngine makes the engine and what the containers of a state need; l is nil without
+// a state.
 func (s *session) makeEngine(l *loaded) {
 	sys := &manifest.System{}
 	if l != nil {
@@ -294,7 +298,7 @@ func (s *session) adopt(l *loaded) {
 	}
 }
 
-// manifestOptions are what the configuration says about the reading of a state.
+// manifestOptions returns the settings that matter for reading a state.
 func manifestOptions(c *config.Config) manifest.Options {
 	opt := manifest.Options{
 		AppEngine:    c.Enum(config.SystemInitMode) == "appengine",
@@ -313,7 +317,7 @@ func manifestOptions(c *config.Config) manifest.Options {
 
 // makeDrivers prepares the managed drivers of a state.
 func (s *session) makeDrivers(sys *manifest.System) *drivers.Set {
-	cmdline, _ := bounded.ReadFile("/proc/cmdline", 64<<10) // none says nothing of the board
+	cmdline, _ := bounded.ReadFile("/proc/cmdline", 64<<10) // without it no section of hardware applies
 	o := drivers.Options{
 		System: sys, Hardware: drivers.Hardware(string(cmdline), s.cfg.String(config.BootloaderFitConfig)),
 		Modules: s.opt.Modules, Log: s.log.Named("drivers"),
@@ -332,7 +336,8 @@ func (s *session) makeDrivers(sys *manifest.System) *drivers.Set {
 	return drivers.New(o)
 }
 
-// makeHost makes the backend. What it lacks is said by each container's start.
+// makeHost makes the backend. When the machine lacks something, the start of each
+// container that needs it fails with the reason.
 func (s *session) makeHost(l *loaded) *host {
 	h := &host{paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device.Store, drivers: s.drivers, capture: s.cfg.Bool(config.LogCapture)}
 	h.policy = cmp.Or(s.cfg.String(config.RemountPolicy), "default")
@@ -352,25 +357,25 @@ func (s *session) makeHost(l *loaded) *host {
 	return h
 }
 
-// serve opens the control socket, and the port to the host of a virtual machine.
+// serve serves the control socket, and the port to the host of a virtual machine.
 func (s *session) serve() {
 	gc := &collector{cfg: s.cfg, revision: s.opt.Revision, paths: s.paths, steps: s.steps, log: s.log}
 	c := &commands{cfg: s.cfg, engine: s.engine, log: s.log}
 	c.collect = func() error { return gc.start(&s.services) }
-	j := &judge{cfg: s.cfg, objects: s.paths.objects, log: s.log}
+	check := &stateCheck{cfg: s.cfg, objects: s.paths.objects, log: s.log}
 	srv := ctrl.New(ctrl.Options{
 		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,
-		Objects: s.paths.objects, Steps: s.steps, CheckStep: j.check, StepInUse: func(rev string) bool { return rev == s.opt.Revision },
+		Objects: s.paths.objects, Steps: s.steps, CheckStep: check.check, StepInUse: func(rev string) bool { return rev == s.opt.Revision },
 		Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
 		BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
 	})
 	s.services.listen("control socket", "pv-ctrl", srv.Listen)
-	if !s.opt.Hosted { // the port is of the machine's hypervisor
+	if !s.opt.Hosted { // there the port belongs to the host system
 		s.services.start("control port", srv.ServePort)
 	}
 }
 
-// stopping is told by the engine that everything begins to stop.
+// stopping is called by the engine when it begins to stop.
 func (s *session) stopping(code int) {
 	s.wakes.set(wakeShutdown, true)
 	s.wakes.set(wakeBoot, false)
@@ -384,7 +389,8 @@ func (s *session) stopping(code int) {
 	}
 }
 
-// settled tells everybody that the revision is up, or as far up as it gets.
+// settled is called by the engine when no more containers will reach their goals: it
+// logs the outcome and publishes it.
 func (s *session) settled(reached, all int) {
 	s.wakes.set(wakeBoot, false)
 	switch {
@@ -398,14 +404,14 @@ func (s *session) settled(reached, all int) {
 	if err := handoff.Notify(handoff.Ready); err != nil {
 		s.log.Warnf("%v", err)
 	}
-	time.AfterFunc(quiet, debug.FreeOSMemory)
+	time.AfterFunc(settleTime, debug.FreeOSMemory)
 }
 
-// factoryDone is what a factory revision that runs has to tell.
+// factoryDone is the progress of a factory revision that runs.
 var factoryDone = step.Progress{Status: "DONE", Message: "Factory revision", Percent: 100}
 
-// factory marks the factory revision as done when its state could be loaded. A device
-// that comes from the factory has nobody else who would.
+// factory marks the factory revision as done when its state could be loaded: no update
+// installed it, so nothing else marks it.
 func (s *session) factory() error {
 	if s.opt.Revision != boot.Factory {
 		return nil
@@ -416,11 +422,11 @@ func (s *session) factory() error {
 	return nil
 }
 
-// quiet is how long after the start of all containers their console's first lines and
-// the readers of their logs are at rest: what the start took goes back to the kernel.
-const quiet = time.Second
+// settleTime is the time after the start of all containers until their first output has been
+// logged. Memory that only the start needed is then returned to the kernel.
+const settleTime = time.Second
 
-// bootCPU says how much the processors have worked since process 1 began.
+// bootCPU returns the processors' busy time since process 1 began, as text for the log.
 func (s *session) bootCPU() string {
 	now := busyTicks("/proc/stat")
 	if s.opt.BootCPU < 0 || now < s.opt.BootCPU {
@@ -430,7 +436,7 @@ func (s *session) bootCPU() string {
 	return fmt.Sprintf(", guest CPU %d ms", (now-s.opt.BootCPU)*tick)
 }
 
-// fromEnviron reads what process 1 hands over (package handoff).
+// fromEnviron reads the values that process 1 hands over (package handoff).
 func fromEnviron() (Options, error) {
 	o := Options{BootCPU: -1, Revision: os.Getenv(handoff.EnvRevision)}
 	if o.Revision == "" {

@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// guest is the image that all containers of the tests are made of, built once.
+// guest is the root file system of all containers of the tests, built once.
 var guest struct {
 	once sync.Once
 	dir  string
@@ -154,7 +154,7 @@ func newDevice(t testing.TB) *device {
 	return d
 }
 
-// pauser is a program for x86_64 that waits for ever and costs nothing to start.
+// pauser is a tiny program for x86_64 that waits for ever.
 func pauser() []byte {
 	code := []byte{0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7} // again: mov eax, 34 (pause); syscall; jmp again
 	const base, size = 0x400000, 64 + 56 + 9
@@ -193,8 +193,8 @@ func (d *device) text(s string) string {
 	return sum
 }
 
-// add puts a container into the state, as the client makes them. run is merged into
-// its run.json, lines are added to its configuration.
+// add adds a container to the state, with the files that pvr makes. run is merged into
+// its run.json, lines are appended to its configuration.
 func (d *device) add(name, group, init string, run map[string]any, lines ...string) {
 	d.t.Helper()
 	conf := append([]string{
@@ -275,7 +275,7 @@ func (d *device) try(method, path, body string) (string, error) {
 	return string(b), err
 }
 
-// await waits until the containers are as wanted, by name; "" is any status.
+// await waits until the containers have the wanted statuses, by name; "" is any status.
 func (d *device) await(want map[string]string) map[string]api.Container {
 	d.t.Helper()
 	var got map[string]api.Container
@@ -328,10 +328,10 @@ func (d *device) console(name string) map[string]string {
 	return nil
 }
 
-// traces are what an engine may leave behind, by name.
+// traces are the kinds of resources that an engine may leave behind, by name.
 type traces map[string]int
 
-// more lists what there is more of than there was.
+// more lists the resources that were not there before.
 func (a traces) more(than traces) []string {
 	var out []string
 	for what, n := range a {
@@ -368,8 +368,8 @@ func (d *device) traces() traces {
 		"goroutines": runtime.NumGoroutine(), "processes": processes}
 }
 
-// descriptors are what this process has open. The log server keeps files open that
-// may be written to again, a bounded number: they are left out.
+// descriptors lists the open files of this process. Those of the log server are left out:
+// it keeps a bounded number open for further messages.
 func (d *device) descriptors() (open []string) {
 	list, _ := os.ReadDir("/proc/self/fd")
 	for _, f := range list {
@@ -380,8 +380,8 @@ func (d *device) descriptors() (open []string) {
 	return open
 }
 
-// same checks that nothing has come to stay: what there is now, there was before. Who serves a request or closes a
-// socket may still be on the way out.
+// same checks that no resources were left behind. It waits for goroutines that are still
+// serving a request or closing a socket.
 func (d *device) same(before traces) {
 	d.t.Helper()
 	more := d.traces().more(before)
@@ -484,7 +484,7 @@ func TestOwnVolumes(t *testing.T) {
 	if found := d.secrets(); len(found) != 3 || slices.ContainsFunc(found, func(f string) bool { return !inMemory(filepath.Dir(f)) }) {
 		t.Errorf("what was to be on an encrypted disk is in %q: want three files, all in memory", found)
 	}
-	if !strings.Contains(d.out.String(), "disk secrets of type dm-crypt-versatile is not available") {
+	if !strings.Contains(d.out.String(), "disk secrets has the unsupported type dm-crypt-versatile") {
 		t.Error("the log does not name the disk")
 	}
 	d.off()
@@ -512,7 +512,7 @@ func (d *device) secrets() (out []string) {
 // memory for it.
 func TestNoMemoryNoFile(t *testing.T) {
 	h := &host{paths: paths{run: "/r", logs: "/l", logsRev: t.TempDir()}}
-	plain, err := h.nobodyMounts("c")
+	plain, err := h.ordinaryMounts("c")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,13 +22,13 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/meta"
 )
 
-// deviceMeta is the device metadata (manual: Metadata, device metadata). What changes
-// all the time is computed when somebody looks, not written to the storage every few
-// seconds.
+// deviceMeta is the device metadata (manual: Metadata, device metadata). Values that
+// change all the time are computed when they are read, not written to the storage every
+// few seconds.
 type deviceMeta struct {
 	*meta.Store
 	storage  string     // the directory
-	reserved func() int // percent of the storage that is not for containers
+	reserved func() int // percent of the storage that containers may not use
 	log      logs.Logger
 }
 
@@ -57,7 +57,7 @@ func (d *deviceMeta) publishJSON(key string, value any) {
 	d.publish(key, string(b))
 }
 
-// describe publishes what stays as it is while the revision runs.
+// describe publishes the values that do not change while the revision runs.
 func (d *deviceMeta) describe(version, revision string) {
 	d.publish("pantavisor.arch", architecture())
 	d.publish("pantavisor.version", version)
@@ -71,7 +71,7 @@ func (d *deviceMeta) describe(version, revision string) {
 	d.refresh()
 }
 
-// refresh publishes what changes.
+// refresh publishes the values that change.
 func (d *deviceMeta) refresh() {
 	d.publishJSON("interfaces", interfaces())
 	if v, ok := d.storageSize(); ok {
@@ -102,7 +102,8 @@ type timeMeta struct {
 	Timezone timezone `json:"timezone"`
 }
 
-// architecture is "<ARCH>/<BITS>/EL" or EB, the name as the kernel's.
+// architecture returns "<ARCH>/<BITS>/EL" or EB, with the kernel's name of the
+// architecture.
 func architecture() string {
 	endian := "EL"
 	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
@@ -144,7 +145,8 @@ func readLine(path string) string {
 	return line
 }
 
-// cpuModel is what /proc/cpuinfo says; the name of the line differs by architecture.
+// cpuModel returns the processor's model from /proc/cpuinfo, whose line for it has a
+// different name on each architecture.
 func cpuModel() string {
 	b, err := bounded.ReadFile("/proc/cpuinfo", 1<<20)
 	if err != nil {
@@ -197,8 +199,8 @@ type storageMeta struct {
 	RealFree int64 `json:"real_free"`
 }
 
-// storageSize is the storage in bytes; what is reserved (PV_STORAGE_GC_RESERVED)
-// is not for containers.
+// storageSize returns the size of the storage in bytes. Reserved (PV_STORAGE_GC_RESERVED)
+// is the part that containers may not use.
 func (d *deviceMeta) storageSize() (storageMeta, bool) {
 	var st unix.Statfs_t
 	if unix.Statfs(d.storage, &st) != nil {
@@ -238,7 +240,7 @@ func interfaces() map[string][]string {
 	return out
 }
 
-// addAddress adds one address; a link-local one carries its interface, as in RFC 4007.
+// addAddress adds one address; a link-local one has its interface appended, as in RFC 4007.
 func addAddress(out map[string][]string, names map[int]string, m *syscall.NetlinkMessage) {
 	name := names[int(binary.NativeEndian.Uint32(m.Data[4:8]))]
 	attrs := attributes(m)
@@ -284,8 +286,8 @@ func attributes(m *syscall.NetlinkMessage) map[uint16][]byte {
 	return out
 }
 
-// busyTicks sums what all processors have done according to a /proc/stat, in clock
-// ticks: user, nice, system, irq, softirq and steal; idle and iowait do not count as work.
+// busyTicks returns the busy time of all processors according to a /proc/stat, in clock
+// ticks: user, nice, system, irq, softirq and steal, without idle and iowait.
 func busyTicks(path string) (sum int64) {
 	f := strings.Fields(readLine(path))
 	if len(f) < 9 || f[0] != "cpu" {

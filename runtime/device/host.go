@@ -43,8 +43,8 @@ type host struct {
 
 var _ engine.Backend = (*host)(nil)
 
-// life is one life of a container.
-type life struct {
+// instance is one run of a container.
+type instance struct {
 	host *host
 	c    *manifest.Container
 	set  *volume.Set
@@ -54,7 +54,7 @@ type life struct {
 	dev  *logs.Syslog   // nil without a /dev/log of its own
 }
 
-var _ engine.Instance = (*life)(nil)
+var _ engine.Instance = (*instance)(nil)
 
 // Mount checks the container's files, mounts its volumes and reads its configuration.
 func (h *host) Mount(c *manifest.Container) (engine.Instance, error) {
@@ -64,7 +64,7 @@ func (h *host) Mount(c *manifest.Container) (engine.Instance, error) {
 	if err := h.check(c.Name); err != nil {
 		return nil, err
 	}
-	l := &life{host: h, c: c}
+	l := &instance{host: h, c: c}
 	var err error
 	if l.set, err = h.mounter.Mount(c); err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (h *host) configure(c *manifest.Container) (*container.Config, error) {
 }
 
 // Start starts the container's init and captures its console.
-func (l *life) Start() error {
+func (l *instance) Start() error {
 	mounts, err := l.host.mounts(l.c)
 	if err != nil {
 		return err
@@ -136,8 +136,8 @@ func (l *life) Start() error {
 	return nil
 }
 
-// captureConsole logs what the container prints. Somebody must read in any case:
-// an unread console makes the container wait.
+// captureConsole logs what the container prints. The console is read even when nothing
+// is logged: a full one blocks the container.
 func (h *host) captureConsole(name string, console *os.File) {
 	if console == nil {
 		return
@@ -155,9 +155,9 @@ func (h *host) captureConsole(name string, console *os.File) {
 	}()
 }
 
-func (l *life) Done() <-chan struct{} { return l.proc.Done() }
+func (l *instance) Done() <-chan struct{} { return l.proc.Done() }
 
-func (l *life) Ending() string {
+func (l *instance) Ending() string {
 	exit, left := l.proc.Exit()
 	if left != nil {
 		l.host.log.Errorf("container %s: %v", l.c.Name, left)
@@ -166,10 +166,11 @@ func (l *life) Ending() string {
 	return exit.String()
 }
 
-func (l *life) Stop(ctx context.Context) bool { return l.proc.Stop(ctx) }
+func (l *instance) Stop(ctx context.Context) bool { return l.proc.Stop(ctx) }
 
-// Release lets go of everything; first of the log files, which hold mounts.
-func (l *life) Release() error {
+// Release ends the run and unmounts the volumes. The log files are closed first: open
+// ones keep their mounts busy.
+func (l *instance) Release() error {
 	if l.logs != nil {
 		l.logs.Close()
 	}
@@ -179,14 +180,14 @@ func (l *life) Release() error {
 	return l.set.Unmount()
 }
 
-// mounts are what the runtime adds to a container: its view of the runtime by role,
-// modules and firmware.
+// mounts returns the mounts that the runtime adds to a container: the runtime's
+// directories and sockets according to its role, modules and firmware.
 func (h *host) mounts(c *manifest.Container) ([]container.Mount, error) {
 	var ms []container.Mount
 	var err error
 	if c.Mgmt {
 		ms = h.mgmtMounts()
-	} else if ms, err = h.nobodyMounts(c.Name); err != nil {
+	} else if ms, err = h.ordinaryMounts(c.Name); err != nil {
 		return nil, err
 	}
 	if c.AutoModFW {
@@ -199,24 +200,24 @@ func bind(source, target, create string, flags uintptr) container.Mount {
 	return container.Mount{Source: source, Target: target, Type: "none", Flags: unix.MS_BIND | flags, Create: create}
 }
 
-// mgmtMounts show everything (manual: Containers, roles).
+// mgmtMounts are those of the role mgmt, which sees everything (manual: Containers, roles).
 func (h *host) mgmtMounts() []container.Mount {
 	ms := []container.Mount{
 		bind(h.paths.run, "/pantavisor", "dir", unix.MS_RDONLY),
 		bind(h.paths.logs, "/pantavisor/logs", "dir", unix.MS_RDONLY),
 	}
 	for _, m := range []struct{ kind, dir string }{{meta.User, h.paths.usrMeta}, {meta.Device, h.paths.devMeta}} {
-		if m.dir != "" { // else it is in the runtime's memory and nowhere else
+		if m.dir != "" { // otherwise it is only in the runtime's memory
 			ms = append(ms, bind(m.dir, "/pantavisor/"+m.kind, "dir", unix.MS_RDONLY))
 		}
 	}
 	return ms
 }
 
-// nobodyMounts show a container the sockets, its own logs and its own metadata. The
-// sockets can be used on a read-only mount, but their modes, which are those of all
-// containers, cannot be changed.
-func (h *host) nobodyMounts(name string) ([]container.Mount, error) {
+// ordinaryMounts are those of a container without the role mgmt: the sockets, its own logs
+// and its own metadata. On a read-only mount a container can use the sockets, but cannot
+// change their modes, which would affect all containers.
+func (h *host) ordinaryMounts(name string) ([]container.Mount, error) {
 	own := filepath.Join(h.paths.logsRev, name)
 	if err := os.MkdirAll(own, 0o755); err != nil {
 		return nil, fmt.Errorf("making the container's log directory: %w", err)
@@ -242,7 +243,7 @@ func (h *host) nobodyMounts(name string) ([]container.Mount, error) {
 	return ms, nil
 }
 
-// firmwareMounts show the kernel's modules and the firmware, where the device has them.
+// firmwareMounts are the kernel's modules and the firmware, when the device has them.
 func firmwareMounts() []container.Mount {
 	var ms []container.Mount
 	var u unix.Utsname
@@ -260,8 +261,8 @@ func firmwareMounts() []container.Mount {
 	return ms
 }
 
-// remounts are the rules of the remount policy at hand for a container: those of
-// device.json and then its own.
+// remounts returns a container's rules of the remount policy in force: those of
+// device.json, then its own.
 func (h *host) remounts(c *manifest.Container) (list []container.Remount) {
 	for _, r := range slices.Concat(h.remount[h.policy], c.Remount[h.policy]) {
 		list = append(list, container.Remount{Pattern: r.Pattern, Options: r.Options})

@@ -26,8 +26,8 @@ var hostileNames = []string{
 	"é", "\u202e", strings.Repeat("x", 255), strings.Repeat("x", 256), strings.Repeat("x", 4000), strings.Repeat("é", 2000), strings.Repeat("..%2f", 800),
 }
 
-// hostilePlaces are all paths that take a name.
-var hostilePlaces = []struct{ method, path, body string }{
+// hostilePaths are all paths that take a name.
+var hostilePaths = []struct{ method, path, body string }{
 	{"PUT", "/containers/%s", `{"action":"stop"}`}, {"PUT", "/daemons/%s", `{"action":"stop"}`}, {"GET", "/objects/%s", ""}, {"PUT", "/objects/%s", "x"},
 	{"GET", "/steps/%s", ""}, {"GET", "/steps/locals/%s", ""}, {"PUT", "/steps/locals/%s", `{"#spec":"pantavisor-service-system@1"}`},
 	{"GET", "/steps/%s/progress", ""}, {"GET", "/steps/locals/%s/progress", ""}, {"PUT", "/steps/%s/commitmsg", "x"}, {"PUT", "/steps/locals/%s/commitmsg", "x"},
@@ -35,7 +35,7 @@ var hostilePlaces = []struct{ method, path, body string }{
 	{"PUT", "/drivers/%s/load", ""}, {"PUT", "/drivers/%s/unload", ""}, {"GET", "/%s", ""}, {"POST", "/%s", "{}"},
 }
 
-// files lists what is below a directory, without logs and objects under way.
+// files lists the files below a directory, without logs and unfinished objects.
 func files(dir string, but ...string) (list []string) {
 	_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		rel, _ := filepath.Rel(dir, path)
@@ -56,7 +56,7 @@ func TestHostileNames(t *testing.T) {
 	d.await(map[string]string{"one": "STARTED"})
 	places := []string{"logs", "cache/meta", "cache/devmeta", "trails/locals", "trails/0/.pv/commitmsg"}
 	before := files(d.dir+"/storage", places...)
-	for _, p := range hostilePlaces {
+	for _, p := range hostilePaths {
 		for _, name := range hostileNames {
 			what := fmt.Sprintf("%s %s", p.method, fmt.Sprintf(p.path, name))
 			raw := fmt.Sprintf("%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", what, len(p.body), p.body)
@@ -86,7 +86,7 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
-// TestWrongUTF8 stores and orders with bytes that are not text.
+// TestWrongUTF8 sends names, values and payloads that are not valid UTF-8.
 func TestWrongUTF8(t *testing.T) {
 	d := newDevice(t)
 	d.add("one", "app", "/sbin/init wait", nil)
@@ -155,8 +155,8 @@ func BenchmarkContainers(b *testing.B) {
 	report(b, d.timed(b.N))
 }
 
-// BenchmarkUnderAttack asks for the containers while others send what no client
-// should: each attack goes on in eight connections.
+// BenchmarkUnderAttack asks for the containers while other clients send malformed or
+// oversized requests: each attack uses eight connections.
 func BenchmarkUnderAttack(b *testing.B) {
 	half := strings.Repeat("x", 1<<16)
 	for name, request := range map[string]string{
@@ -180,8 +180,8 @@ func BenchmarkUnderAttack(b *testing.B) {
 	}
 }
 
-// attack sends a request over and over from a process of the container "one", until
-// it is told to stop.
+// attack sends a request repeatedly from a process of the container "one", until stop is
+// called.
 func (d *device) attack(request string) (stop func()) {
 	socket := d.relayIn("lxc/one")
 	var over atomic.Bool

@@ -71,7 +71,7 @@ func TestWhatContainersReach(t *testing.T) {
 	}
 }
 
-// TestExportsAndPolicies takes both from a state.
+// TestExportsAndPolicies checks the exports and remount policies of a state.
 func TestExportsAndPolicies(t *testing.T) {
 	d := newDevice(t)
 	if err := d.st.Set("device.json", []byte(`{"groups":[{"name":"first"},{"name":"second"}],"remount":{"default":[{"/run":"noexec"}],"other":[{"/run":"ro"}]}}`)); err != nil {

@@ -10,16 +10,16 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
-// loaded is a state with what is wrong with it.
+// loaded is a state without the parts that cannot be used.
 type loaded struct {
 	state *state.State
 	sys   *manifest.System
-	// lost are the parts that the state has but that cannot be used, with the reason.
+	// lost are the parts that cannot be used, with the reason.
 	lost map[string]string
 }
 
-// load reads the state of a revision. A part that violates the format is
-// left out, so that one bad container does not take the others with it.
+// load reads the state of a revision. A part that violates the format is left out, so
+// that one bad container does not keep the others from running.
 func load(steps *step.Store, rev string, opt manifest.Options, log logs.Logger) (*loaded, error) {
 	doc, err := steps.State(rev)
 	if err != nil {
@@ -45,7 +45,7 @@ func load(steps *step.Store, rev string, opt manifest.Options, log logs.Logger) 
 			log.Errorf("the state's part %s is left out: %s", part, reason)
 			l.lost[part] = reason
 			if part == "bsp" {
-				opt.AppEngine = true // what runs here does not need it
+				opt.AppEngine = true // the BSP is not needed to run the containers
 			}
 			drop = append(drop, part)
 		}
@@ -55,7 +55,7 @@ func load(steps *step.Store, rev string, opt manifest.Options, log logs.Logger) 
 	}
 }
 
-// without drops parts; it must get smaller, or the caller would never end.
+// without drops parts. It fails when nothing was dropped, so that the caller's loop ends.
 func without(st *state.State, parts []string) (*state.State, error) {
 	smaller := st.Without(parts...)
 	if smaller.Len() >= st.Len() {
@@ -64,7 +64,7 @@ func without(st *state.State, parts []string) (*state.State, error) {
 	return smaller, nil
 }
 
-// problemParts are the parts that an error of manifest.Parse is about.
+// problemParts returns the parts that an error of manifest.Parse is about, with the reasons.
 func problemParts(err error) map[string]string {
 	var ps manifest.Problems
 	if !errors.As(err, &ps) {

@@ -12,10 +12,10 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/network"
 )
 
-// openNetwork prepares the network of containers. Without one those containers that
-// need it say so at their start.
+// openNetwork prepares the network of containers. When that fails, the start of the
+// containers that need it fails with the reason.
 func (s *session) openNetwork(sys *manifest.System) {
-	shared := s.cfg.Enum(config.SystemInitMode) == "appengine" // the machine is somebody else's
+	shared := s.cfg.Enum(config.SystemInitMode) == "appengine" // the network is the host system's
 	leases := ""
 	if shared {
 		leases = "/run/pantavisor/leases"
@@ -35,12 +35,13 @@ func (s *session) openNetwork(sys *manifest.System) {
 	}
 	go func() {
 		if err := n.OpenBridge(); err != nil {
-			s.log.Debugf("%v", err) // of kernels without bridges
+			s.log.Debugf("%v", err) // the kernel may lack bridges
 		}
 	}()
 }
 
-// bridgeAddress is the default bridge's address; invalid when it is not one.
+// bridgeAddress returns the default bridge's address, the zero Prefix when the setting is
+// not an address.
 func bridgeAddress(c *config.Config, log logs.Logger) netip.Prefix {
 	a, err := netip.ParseAddr(c.String(config.NetBrAddress4))
 	bits, ok := maskBits(c.String(config.NetBrMask4))
@@ -52,7 +53,7 @@ func bridgeAddress(c *config.Config, log logs.Logger) netip.Prefix {
 	return netip.PrefixFrom(a, bits)
 }
 
-// maskBits turns 255.255.255.0 into 24.
+// maskBits returns the length of a netmask: 24 for 255.255.255.0.
 func maskBits(text string) (int, bool) {
 	a, err := netip.ParseAddr(text)
 	if err != nil || !a.Is4() {
@@ -67,8 +68,8 @@ func maskBits(text string) (int, bool) {
 	return 0, false
 }
 
-// addPools makes the address pools of device.json known, with the containers that use
-// them and the addresses that other containers give themselves.
+// addPools adds the address pools of device.json, with the containers that use them and
+// the addresses that other containers configure themselves.
 func (h *host) addPools(n *network.Host, sys *manifest.System) {
 	for _, p := range sys.Pools {
 		subnet, err := netip.ParsePrefix(p.Subnet)
@@ -95,7 +96,7 @@ func (h *host) addPools(n *network.Host, sys *manifest.System) {
 	}
 }
 
-// reserved are the addresses in a range that containers have by their own
+// reserved returns the addresses of a range that containers have by their own
 // configuration.
 func (h *host) reserved(sys *manifest.System, subnet netip.Prefix) (list []netip.Addr) {
 	for _, c := range sys.Containers {
@@ -104,7 +105,7 @@ func (h *host) reserved(sys *manifest.System, subnet netip.Prefix) (list []netip
 		}
 		cfg, _, err := container.ParseFile(filepath.Join(h.paths.trail, c.Name, c.Config))
 		if err != nil {
-			continue // its start says so
+			continue // its start fails with the error
 		}
 		for _, a := range cfg.Addresses() {
 			if subnet.Contains(a) {
@@ -115,7 +116,7 @@ func (h *host) reserved(sys *manifest.System, subnet netip.Prefix) (list []netip
 	return list
 }
 
-// member is a container as its pool sees it; false when it uses none.
+// member returns a container as a member of its pool; false when it uses none.
 func member(c *manifest.Container) (container.PoolMember, bool) {
 	if c.Network == nil || c.Network.Mode != "pool" {
 		return container.PoolMember{}, false
@@ -126,7 +127,7 @@ func member(c *manifest.Container) (container.PoolMember, bool) {
 	return m, true
 }
 
-// joinNetwork fits a container's configuration to what run.json says of its network.
+// joinNetwork applies the network settings of run.json to a container's configuration.
 func joinNetwork(c *manifest.Container, cfg *container.Config) error {
 	if c.Network == nil {
 		return nil
@@ -145,7 +146,7 @@ func joinNetwork(c *manifest.Container, cfg *container.Config) error {
 	return nil
 }
 
-// connectTo completes a start with the container's place in the network.
+// connectTo adds the container's network to its start.
 func connectTo(s *container.Start, c *manifest.Container) {
 	if c.Network == nil {
 		return
@@ -156,7 +157,7 @@ func connectTo(s *container.Start, c *manifest.Container) {
 	}
 }
 
-// closeNetwork takes away what was made for containers.
+// closeNetwork removes the network of the containers.
 func (h *host) closeNetwork() {
 	if h.launcher == nil || h.launcher.Network == nil {
 		return

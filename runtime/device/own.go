@@ -14,17 +14,17 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/volume"
 )
 
-// ownDir is where the runtime's own volumes are, beside those of containers.
+// ownDir is the directory of the runtime's own volumes, beside those of containers.
 const ownDir = "bsp"
 
-// Names of the runtime's own volumes that take the place of directories on the storage
-// (manual: device.json, volumes).
+// Names of the runtime's own volumes that replace directories on the storage (manual:
+// device.json, volumes).
 const (
 	volumeUsrMeta = "pv--usrmeta"
 	volumeDevMeta = "pv--devmeta"
 )
 
-// mounter mounts the volumes of a state; l is nil without one.
+// mounter returns the mounter of the volumes of a state; l is nil without a state.
 func (s *session) mounter(l *loaded) *volume.Mounter {
 	m := &volume.Mounter{
 		Trail: s.paths.trail, Disks: s.paths.disks, Rev: s.opt.Revision, VolDir: s.paths.volumes, ConfDir: s.paths.configs,
@@ -39,14 +39,13 @@ func (s *session) mounter(l *loaded) *volume.Mounter {
 // ownVolumes are the volumes of the runtime itself.
 type ownVolumes struct {
 	mounter *volume.Mounter
-	paths   *paths // told where the metadata is
+	paths   *paths // changed to where the metadata is kept
 	log     logs.Logger
 }
 
-// mount mounts them below <voldir>/bsp and keeps metadata in
-// those that are for it. What was to be on a disk that cannot be mounted is kept in
-// memory, and so are copies of what is on a disk: they must not get to the storage in
-// clear. The result unmounts.
+// mount mounts the volumes below <voldir>/bsp and keeps metadata in those that are meant
+// for it. When such a volume cannot be mounted, its content is kept in memory; so are
+// copies of its content, which must not reach the storage unencrypted. unmount undoes it.
 func (o *ownVolumes) mount(l *loaded) (unmount func()) {
 	if l == nil {
 		return func() {}
@@ -85,9 +84,9 @@ func (o *ownVolumes) mount(l *loaded) (unmount func()) {
 	}
 }
 
-// memory returns a directory whose files never get to a disk, "" when there is none, and
-// what takes it away. A device's run directory is such a one; App Engine's lies on the
-// machine's disk, and a tmpfs is mounted in it.
+// memory returns a directory whose files never reach a disk, "" when there is none;
+// release removes it. On a device that is the run directory. In App Engine the run
+// directory is on a disk, and a tmpfs is mounted in it.
 func (o *ownVolumes) memory() (dir string, release func()) {
 	if inMemory(o.paths.run) {
 		return o.paths.run, func() {}

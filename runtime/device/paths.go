@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
-// resolvConf is the file that exports mount and containers of network fill.
+// resolvConf is the file that exports mount and that network containers write.
 const resolvConf = "/etc/resolv.conf"
 
 // paths are the directories that the runtime works with, from the configuration.
@@ -22,7 +22,7 @@ type paths struct {
 	exports, configs, usrMeta, devMeta string
 	stage, rev                         string
 	copies                             string // of metadata, for single containers; "": none
-	resolvConf                         string // what stands in for /etc/resolv.conf
+	resolvConf                         string // mounted as /etc/resolv.conf
 }
 
 func newPaths(c *config.Config, rev string) paths {
@@ -43,8 +43,8 @@ func newPaths(c *config.Config, rev string) paths {
 	return p
 }
 
-// makeResolvConf makes the file where it is missing; on a machine of somebody else
-// (hosted) that is the runtime's own.
+// makeResolvConf makes /etc/resolv.conf when it is missing. On another system (hosted)
+// it makes a file of the runtime's own instead.
 func (p *paths) makeResolvConf(hosted bool) error {
 	if hosted {
 		if _, err := os.Stat(p.resolvConf); err == nil {
@@ -58,23 +58,23 @@ func (p *paths) makeResolvConf(hosted bool) error {
 	return nil
 }
 
-// directories are the fixed names in exports and where they are.
+// directories returns the fixed names in exports and their paths.
 func (p paths) directories() []container.Directory {
 	return []container.Directory{{Name: "/volumes", Path: p.volumes}, {Name: "/exports", Path: p.exports},
 		{Name: "/configs", Path: p.configs}, {Name: "/storage", Path: p.storage}, {Name: resolvConf, Path: p.resolvConf}}
 }
 
-// written are the directories whose content containers may have written.
+// written returns the directories in which containers may have written.
 func (p paths) written() []container.Volumes {
 	return []container.Volumes{{Dir: p.volumes, Depth: 2}, {Dir: p.exports, Depth: 1}, {Dir: p.configs, Depth: 1}}
 }
 
-// beside are the directories of another revision outside its trail.
+// beside returns the directories of another revision that are outside its trail.
 func (p paths) beside(rev string) []string {
 	return []string{filepath.Join(p.logs, rev), filepath.Join(p.disks, "rev", rev)}
 }
 
-// make makes the directories that must exist and the hint files, which exports mount.
+// make makes the directories that must exist, and the files that exports mount.
 func (p paths) make() error {
 	var errs []error
 	for _, d := range []string{p.run, p.volumes, p.exports, p.configs, p.stage, p.disks, p.logsRev,
@@ -87,12 +87,12 @@ func (p paths) make() error {
 	return errors.Join(errs...)
 }
 
-// ownVolume is where a volume of the runtime itself is mounted.
+// ownVolume returns the mount point of a volume of the runtime itself.
 func (p paths) ownVolume(name string) string { return filepath.Join(p.volumes, ownDir, name) }
 
 func (p paths) at(name string) string { return filepath.Join(p.run, name) }
 
-// touch makes an empty file unless there is one.
+// touch makes an empty file unless the file exists.
 func touch(path string, perm fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, perm)
 	if errors.Is(err, fs.ErrExist) {

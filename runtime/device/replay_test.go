@@ -24,9 +24,9 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/drivers"
 )
 
-// relayEnv makes the test's program a relay: it hands every connection of its own
-// socket, whose path it holds, on to the control socket beside it. So a test can ask as any
-// process, in any control group.
+// relayEnv makes the test's program a relay: the variable has the path of the relay's
+// socket, from which it forwards every connection to the control socket beside it. So a
+// test can send requests from any control group.
 const relayEnv = "PV_TEST_RELAY"
 
 func relay(socket string) {
@@ -100,7 +100,7 @@ func (d *device) groups() string {
 	return dir
 }
 
-// groupsOrNone is that directory, "" as long as there is none.
+// groupsOrNone is the same, "" as long as there is none.
 func (d *device) groupsOrNone() string {
 	own, _ := os.ReadFile("/proc/self/cgroup")
 	places := []string{d.dir + "/cgroup"}
@@ -148,11 +148,11 @@ type fixture struct {
 	State map[string]json.RawMessage `json:"package_state"`
 }
 
-// inits are what the recordings' containers do that do not wait.
+// inits are the programs of the recordings' containers that do more than wait.
 var inits = map[string]string{"crash1": "/sbin/init exit 1", "once1": "/sbin/init exit 0"}
 
-// addRecorded puts containers of the recordings into the state; their images and
-// configurations are ours.
+// addRecorded adds containers of the recordings to the state, with images and
+// configurations of the test.
 func (d *device) addRecorded(names ...string) {
 	d.t.Helper()
 	data, err := os.ReadFile(filepath.Join(replaytest.Dir(d.t), "fixtures.json"))
@@ -183,7 +183,7 @@ func (d *device) addRecorded(names ...string) {
 	}
 }
 
-// xconnect puts a program into the device that stands for the mesh's.
+// xconnect installs a program in place of pv-xconnect.
 func (d *device) xconnect() {
 	d.t.Helper()
 	if err := os.MkdirAll(d.dir+"/usr/bin", 0o755); err != nil {
@@ -223,15 +223,15 @@ const (
 	laterText = " is not available in this version"
 )
 
-// later is the answer to an operation of later versions.
+// later is the answer to an operation that this version lacks.
 func later(op string) replaytest.Differ {
 	return differ(notYet, `{"Error":"`+op+laterText+`"}`, "what is not done is not answered with 200")
 }
 
 type differs = map[string]replaytest.Differ
 
-// replays are all recorded endpoints, asked of a device with the recordings'
-// containers mgmt, app1 and sys1. More on a difference says the recordings' README.
+// replays are all recorded endpoints, replayed against a device with the recordings'
+// containers mgmt, app1 and sys1. The recordings' README explains the differences.
 var replays = map[string]struct {
 	differs differs
 	skip    map[string]string
@@ -396,7 +396,7 @@ func anySums([]replaytest.Exchange) func(any) any {
 	}
 }
 
-// machine are the members of answers that differ from machine to machine.
+// machine lists the members of answers that differ from machine to machine.
 var machine = replaytest.Conditions{
 	Kinds: []string{"is_stable", "pid", "interfaces", "pantavisor.arch", "pantavisor.version", "pantavisor.cpumodel", "size", "sha256",
 		"modified", "degraded", "reclaimed"},
@@ -468,7 +468,7 @@ func TestReplayFeatures(t *testing.T) {
 	up := map[string]string{"mgmt": "STARTED", "svc1": "STARTED", "cli1": "STARTED", "drv1": "STARTED", "crash1": "STOPPED", "per1": "STARTED",
 		"once1": "STOPPED", "rdy1": "STARTED"}
 	now := d.await(up)
-	// A policy "no" of its own is not overruled by that of the group.
+	// A policy "no" of its own takes precedence over that of the group.
 	if c := now["once1"]; c.AutoRecovery != nil || c.StatusReason != "exited with code 0" {
 		t.Errorf("once1: %+v", c)
 	}
@@ -503,8 +503,8 @@ func TestReplayFeatures(t *testing.T) {
 	}
 }
 
-// ownPolicies leaves out what shows that a group's recovery policy counted for
-// containers that have one of their own, and which attempt crash1 is at.
+// ownPolicies removes the members that show a group's recovery policy on containers that
+// have a policy of their own, and the attempt that crash1 is at.
 func ownPolicies(v any) any {
 	list, _ := v.([]any)
 	for _, e := range list {
@@ -525,8 +525,8 @@ func ownPolicies(v any) any {
 	return v
 }
 
-// TestReplayLifecycle sends the recorded orders to a container, some while it still
-// carries out the one before, and awaits where the recorded device ended.
+// TestReplayLifecycle sends the recorded actions to a container, some while it still
+// carries out the previous one, and waits for the final status of the recorded device.
 func TestReplayLifecycle(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(replaytest.Dir(t), "containers-lifecycle.json"))
 	if err != nil {

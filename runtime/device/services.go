@@ -15,7 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
-// services run in the background until ctx ends; their errors are logged.
+// services are goroutines that run until ctx ends; their errors are logged.
 type services struct {
 	ctx context.Context
 	run string // the directory of the sockets
@@ -23,7 +23,8 @@ type services struct {
 	wg  sync.WaitGroup
 }
 
-// listen makes a socket in the run directory, before containers bind it, and serves it.
+// listen makes a socket in the run directory at once, so that containers can mount it,
+// and serves it in the background.
 func (s *services) listen(name, file string, open func(path string) (func(context.Context) error, error)) {
 	serve, err := open(filepath.Join(s.run, file))
 	if err != nil {
@@ -42,7 +43,7 @@ func (s *services) start(name string, run func(ctx context.Context) error) {
 	})
 }
 
-// wait returns when all have ended.
+// wait waits until all services have ended.
 func (s *services) wait() { s.wg.Wait() }
 
 // onSignals turns SIGTERM into a reboot and SIGINT into a power-off.

@@ -14,8 +14,8 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/meta"
 )
 
-// loadMore reads the configuration that is on the storage: the Hub's file, and what
-// the OEM has put into the revision.
+// loadMore reads the configuration on the storage: the hub's file, and the OEM's file in
+// the revision.
 func loadMore(c *config.Config, p paths) error {
 	hub := c.LoadFile(config.PHConf, filepath.Join(p.storage, "config", "pantahub.config"))
 	if errors.Is(hub, fs.ErrNotExist) {
@@ -24,12 +24,12 @@ func loadMore(c *config.Config, p paths) error {
 	return errors.Join(hub, c.LoadOEM(p.trail))
 }
 
-// settings are the configuration as it takes effect on the log, and changes to it by
-// user metadata.
+// settings apply the configuration, and the changes that user metadata makes to it, to
+// the log server.
 type settings struct {
 	cfg      *config.Config
 	stdout   io.Writer                     // as Options.Stdout
-	identify func(pid int) (string, error) // names a sender of messages
+	identify func(pid int) (string, error) // returns the name of a sender of messages
 	logs     *logs.Server
 	log      logs.Logger
 
@@ -37,7 +37,7 @@ type settings struct {
 	user *meta.Store // nil before it is open
 }
 
-// logOptions are the log server's settings.
+// logOptions returns the log server's settings.
 func (s *settings) logOptions() logs.Options {
 	c := s.cfg
 	outputs, _ := logs.ParseOutputs(c.String(config.LogServerOutputs)) // checked when it was set
@@ -50,14 +50,14 @@ func (s *settings) logOptions() logs.Options {
 	}
 }
 
-// sayNotes logs what is wrong with a source of configuration.
-func (s *settings) sayNotes() {
+// logNotes logs the mistakes in the sources of the configuration.
+func (s *settings) logNotes() {
 	for _, n := range s.cfg.Notes() {
 		s.log.Named("config").Warnf("%s: %s", n.Level, n.Text)
 	}
 }
 
-// follow lets user metadata override the configuration, now and whenever it changes.
+// follow applies user metadata to the configuration, now and whenever it changes.
 func (s *settings) follow(user *meta.Store) {
 	s.mu.Lock()
 	s.user = user
@@ -67,12 +67,12 @@ func (s *settings) follow(user *meta.Store) {
 	}
 }
 
-// userMetaChanged lets user metadata override the configuration.
+// userMetaChanged applies the value of a key of user metadata to the configuration.
 func (s *settings) userMetaChanged(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.user == nil {
-		return // it is being opened; all keys come afterwards
+		return // the store is being opened; follow applies all keys afterwards
 	}
 	var k config.Key
 	var changed bool
@@ -81,7 +81,7 @@ func (s *settings) userMetaChanged(key string) {
 	} else {
 		k, changed = s.cfg.UnsetMeta(key)
 	}
-	s.sayNotes()
+	s.logNotes()
 	if changed {
 		s.log.Infof("%s is now %s (%v)", k.Name(), fmt.Sprintf("%.200q", s.cfg.String(k)), s.cfg.From(k))
 		s.logs.Configure(s.logOptions())

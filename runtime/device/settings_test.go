@@ -68,22 +68,22 @@ func TestUserMetadataSetsTheLog(t *testing.T) {
 	d.logged("all containers are stopped", "pantavisor/pantavisor.log")
 }
 
-// TestMistakesAreToldOnce leaves to process 1 what it has told already.
-func TestMistakesAreToldOnce(t *testing.T) {
-	for told, want := range map[bool]int{false: 1, true: 0} {
-		cfg, err := loadConfig(config.Sources{Environ: []string{"PV_LOG_LEVEL=loud"}}, told)
+// TestMistakesAreLoggedOnce checks that mistakes that process 1 has logged are not logged again.
+func TestMistakesAreLoggedOnce(t *testing.T) {
+	for reported, want := range map[bool]int{false: 1, true: 0} {
+		cfg, err := loadConfig(config.Sources{Environ: []string{"PV_LOG_LEVEL=loud"}}, reported)
 		if err != nil || cfg.Int(config.LogLevel) != 0 {
 			t.Errorf("level %d, %v", cfg.Int(config.LogLevel), err)
 		}
 		if notes := cfg.Notes(); len(notes) != want {
-			t.Errorf("told by process 1 %v: %v, want %d notes", told, notes, want)
+			t.Errorf("reported by process 1 %v: %v, want %d notes", reported, notes, want)
 		}
 	}
 }
 
-// TestResolvConfOfTheMachine is what a machine of somebody else has, or a file of the
-// runtime's own.
-func TestResolvConfOfTheMachine(t *testing.T) {
+// TestHostedResolvConf checks that App Engine uses the host system's /etc/resolv.conf if
+// there is one, otherwise a file of the runtime's own.
+func TestHostedResolvConf(t *testing.T) {
 	p := newPaths(config.New(), "0")
 	p.run = t.TempDir()
 	if err := p.makeResolvConf(true); err != nil {

@@ -57,8 +57,7 @@ func (d *device) export(text string) string {
 	return path
 }
 
-// TestTools uses the tools as a person would, one word after the other, on a device
-// that runs.
+// TestTools runs the commands of the tools one after the other on a running device.
 func TestTools(t *testing.T) {
 	d := newDevice(t)
 	d.cfg.Apply(config.Env, config.ControlRemote, "0")
@@ -120,7 +119,7 @@ func TestTools(t *testing.T) {
 	}
 }
 
-// curl uses pvcurl as the scripts in containers do.
+// curl runs pvcurl with the options that scripts in containers use.
 func (d *device) curl() {
 	d.t.Helper()
 	socket := d.dir + "/run/pv-ctrl"

@@ -12,37 +12,37 @@ import (
 // wakeLock is the name of the kernel's wake lock (Documentation/power: wake locks).
 const wakeLock = "pantavisor"
 
-// Reasons to stay awake that this version has.
+// The reasons to stay awake that this version knows.
 const (
 	wakeBoot     = "boot"     // until the revision is up
-	wakeShutdown = "shutdown" // from the order to the end
+	wakeShutdown = "shutdown" // from the request to the end
 )
 
-// wakes keeps the device awake while there is a reason to (manual: Power, locks). A
-// kernel without wake locks does not sleep by itself, so nothing is lost there.
-type wakes struct {
+// wakeReasons keeps the device awake while there is a reason to (manual: Power, locks). A
+// kernel without wake locks does not suspend by itself and needs none.
+type wakeReasons struct {
 	mu   sync.Mutex
 	dir  string // PV_POWER_SYSFS_DIR
 	view api.Wakelocks
 }
 
-func newWakes(c *config.Config) *wakes {
-	w := &wakes{dir: c.String(config.PowerSysfsDir), view: api.Wakelocks{Mode: c.Enum(config.PowerMode)}}
+func newWakeReasons(c *config.Config) *wakeReasons {
+	w := &wakeReasons{dir: c.String(config.PowerSysfsDir), view: api.Wakelocks{Mode: c.Enum(config.PowerMode)}}
 	_, err := os.Stat(filepath.Join(w.dir, "wake_lock"))
 	w.view.Degraded = err != nil && w.view.Mode != "disabled"
 	return w
 }
 
-// reason is where a reason's flag is.
-func (w *wakes) reason(name string) *bool {
+// reason returns the flag of a reason.
+func (w *wakeReasons) reason(name string) *bool {
 	if name == wakeBoot {
 		return &w.view.Held.Boot
 	}
 	return &w.view.Held.Shutdown
 }
 
-// set adds or takes away a reason to stay awake.
-func (w *wakes) set(name string, on bool) {
+// set adds or removes a reason to stay awake.
+func (w *wakeReasons) set(name string, on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	flag := w.reason(name)
@@ -58,20 +58,20 @@ func (w *wakes) set(name string, on bool) {
 	}
 	switch {
 	case before == 0:
-		w.tell("wake_lock")
+		w.write("wake_lock")
 	case w.view.Count == 0:
-		w.tell("wake_unlock")
+		w.write("wake_unlock")
 	}
 }
 
-func (w *wakes) tell(file string) {
+func (w *wakeReasons) write(file string) {
 	if !w.view.Degraded && os.WriteFile(filepath.Join(w.dir, file), []byte(wakeLock), 0) != nil {
 		w.view.Degraded = true
 	}
 }
 
 // show returns the body of GET /wakelocks.
-func (w *wakes) show() api.Wakelocks {
+func (w *wakeReasons) show() api.Wakelocks {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.view

@@ -26,28 +26,29 @@ type Options struct {
 
 // Modules loads and removes kernel modules.
 type Modules struct {
-	// Insert loads a module with what it depends on; options are its parameters.
+	// Insert loads a module and its dependencies; options are its parameters.
 	Insert func(module, options string) error
-	// Remove removes a module; one in use is an error.
+	// Remove removes a module; it fails when the module is in use.
 	Remove func(module string) error
 }
 
-// Set are the managed drivers of a state. A driver is loaded when its first user asks
-// for it; one that containers require or want stays loaded when they stop, because a
-// driver that goes takes its devices from everybody.
+// Set are the managed drivers of a state. A driver is loaded for its first user. Required
+// and optional drivers stay loaded when their containers stop, because removing a driver
+// removes its devices for all users.
 type Set struct {
 	Options
 	mu    sync.Mutex
 	users map[string]map[string]bool // of each loaded driver: the containers that loaded it
 }
 
-// New returns the drivers of a state; it loads nothing yet.
+// New returns the drivers of a state; it loads nothing.
 func New(o Options) *Set { return &Set{Options: o, users: map[string]map[string]bool{}} }
 
-// errNoDriver is for a driver that bsp/drivers.json does not define.
+// errNoDriver is the error for a driver that bsp/drivers.json does not define.
 var errNoDriver = errors.New("bsp/drivers.json does not define it")
 
-// Start loads what a container requires, which must work, and what it wants.
+// Start loads the required drivers of a container, and then the optional ones, whose
+// errors are only logged.
 func (d *Set) Start(c *manifest.Container) error {
 	for _, name := range c.Drivers.Required {
 		if err := d.load(c.Name, name); err != nil {
@@ -62,8 +63,8 @@ func (d *Set) Start(c *manifest.Container) error {
 	return nil
 }
 
-// load loads the modules of a driver in their order; when one fails those before it
-// go again.
+// load loads the modules of a driver in their order; when one fails, those before it are
+// removed.
 func (d *Set) load(user, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,7 +89,7 @@ func (d *Set) load(user, name string) error {
 	return nil
 }
 
-// unload removes modules, the last first. One that somebody uses stays.
+// unload removes modules, the last first. Modules in use stay.
 func (d *Set) unload(modules []string) {
 	for _, m := range slices.Backward(modules) {
 		if err := d.Modules.Remove(m); err != nil {
@@ -97,7 +98,7 @@ func (d *Set) unload(modules []string) {
 	}
 }
 
-// release ends a container's use of a driver; the last user's end unloads it.
+// release ends a container's use of a driver; after its last user it is unloaded.
 func (d *Set) release(user, name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -116,8 +117,7 @@ func (d *Set) release(user, name string) {
 	d.unload(modules)
 }
 
-// options fills ${user-meta:KEY} and ${device-meta:KEY} in; a key that is not there
-// leaves nothing.
+// options expands ${user-meta:KEY} and ${device-meta:KEY}; an absent key expands to nothing.
 func (d *Set) options(text string) string {
 	var b strings.Builder
 	for {
@@ -168,8 +168,7 @@ func (d *Set) status(name string) string {
 	return "UNLOADED"
 }
 
-// manual lists the drivers that a container may load and unload itself: all of its
-// manual ones, or the one with the name.
+// manual lists the manual drivers of a container: all of them, or the one with the name.
 func (d *Set) manual(container, name string) []string {
 	c, ok := d.System.Container(container)
 	if !ok {
@@ -184,8 +183,8 @@ func (d *Set) manual(container, name string) []string {
 	return nil
 }
 
-// Load loads a manual driver of the container, all of them with an empty name. Drivers that are not the container's manual ones are
-// none of its business, and no error: that is how existing clients know it.
+// Load loads a manual driver of the container, or all of them when the name is empty.
+// Other drivers are ignored without an error, as existing clients expect.
 func (d *Set) Load(container, name string) error {
 	var errs []error
 	for _, n := range d.manual(container, name) {
@@ -196,7 +195,7 @@ func (d *Set) Load(container, name string) error {
 	return errors.Join(errs...)
 }
 
-// Unload ends the use of a manual driver by the container, of all with an empty name.
+// Unload ends the container's use of a manual driver, or of all when the name is empty.
 func (d *Set) Unload(container, name string) error {
 	for _, n := range d.manual(container, name) {
 		d.release(container, n)
@@ -204,9 +203,10 @@ func (d *Set) Unload(container, name string) error {
 	return nil
 }
 
-// Hardware lists the sections of bsp/drivers.json that hold for this board: what the
-// boot loader says in pv_bootloader.ovl= and pv_bootloader.dtb= of the kernel's command
-// line, and the configuration of the FIT image. Overlays are the most special.
+// Hardware lists the sections of bsp/drivers.json that apply to this board: the overlays
+// and the device tree that the boot loader passes in pv_bootloader.ovl= and
+// pv_bootloader.dtb= of the kernel command line, and the configuration of the FIT image.
+// The most specific, the overlays, come first.
 func Hardware(cmdline, fitConfig string) []string {
 	var overlays, trees []string
 	for _, word := range strings.Fields(cmdline) {
@@ -226,8 +226,7 @@ func Hardware(cmdline, fitConfig string) []string {
 	return out
 }
 
-// Kernel returns the modules of the running kernel, which are looked for when the first
-// is asked for.
+// Kernel returns the modules of the running kernel. They are searched at the first use.
 func Kernel() Modules {
 	k := &kernelModules{}
 	return Modules{Insert: k.insert, Remove: k.remove}

@@ -7,14 +7,14 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
-// view is what readers see: the engine replaces it, nobody changes it.
+// view is the snapshot that readers see: the engine replaces it and never changes it.
 type view struct {
 	containers []api.Container
 	groups     []api.Group
 	mgmt       map[string]bool // every container by name
 }
 
-// publish makes a new view and tells what changed in groups and revision.
+// publish makes a new view and reports changed statuses of groups and of the revision.
 func (e *Engine) publish() {
 	e.dirty = false
 	v := &view{mgmt: make(map[string]bool, len(e.units)), containers: make([]api.Container, 0, len(e.units))}
@@ -77,7 +77,7 @@ func (g *group) show(s status) api.Group {
 	return out
 }
 
-// ErrNotLoaded answers lists while there is no state.
+// ErrNotLoaded is the error of the lists while no state is loaded.
 var ErrNotLoaded = &api.Error{Status: 500, Text: "State not loaded yet"}
 
 // Containers lists the containers by name.
@@ -139,16 +139,17 @@ func (e *Engine) act(u *unit, action string) error {
 	return nil
 }
 
-// afresh starts a container as if it had never been started, stopping it before.
+// afresh stops a container and starts it as if it had never been started.
 func (e *Engine) afresh(u *unit) {
 	u.retries, u.userStopped = 0, false
 	e.stop(u, thenAgain)
 }
 
-// ErrUnexpected answers a signal that nobody waits for.
+// ErrUnexpected is the error of a signal that the engine does not expect.
 var ErrUnexpected = &api.Error{Status: 500, Text: "Signal not expected from this platform"}
 
-// Ready takes a container's word that it is ready, when that is its goal.
+// Ready handles a container's signal that it is ready. A container whose goal is not
+// READY gets [ErrUnexpected].
 func (e *Engine) Ready(name string) error {
 	return e.call(func() error {
 		u := e.unit(name)
@@ -159,7 +160,7 @@ func (e *Engine) Ready(name string) error {
 		case started:
 			e.set(u, ready, "")
 		case ready:
-		case starting: // it was quicker than the message that it runs
+		case starting: // the signal overtook the message that the start succeeded
 			u.early = true
 		default:
 			return ErrUnexpected
@@ -168,12 +169,12 @@ func (e *Engine) Ready(name string) error {
 	})
 }
 
-// ErrBusy answers who asks for something while everything stops, or while it is being
-// done already.
+// ErrBusy is the error of a request while the engine stops, or while the same operation
+// is in progress.
 var ErrBusy = &api.Error{Status: 503, Text: "A command is already in progress. Try again", RetryAfter: 120}
 
-// Stop begins to stop everything; code is what [Engine.Run] returns. It answers with
-// [ErrBusy] when that has begun already.
+// Stop begins to stop all containers; code is what [Engine.Run] returns. It returns
+// [ErrBusy] when the engine is already stopping.
 func (e *Engine) Stop(code int) error {
 	return e.call(func() error {
 		if e.closing {
@@ -184,7 +185,7 @@ func (e *Engine) Stop(code int) error {
 	})
 }
 
-// Stopping returns [ErrBusy] once everything stops, nil before.
+// Stopping returns [ErrBusy] once the engine is stopping, nil before.
 func (e *Engine) Stopping() error {
 	return e.call(func() error {
 		if e.closing {
@@ -194,8 +195,8 @@ func (e *Engine) Stopping() error {
 	})
 }
 
-// Role reports whether a container of the state has the role mgmt; known is false for
-// a name that no container has, and while there is no state.
+// Role reports whether a container of the state has the role mgmt. known is false when
+// there is no container of that name or no state.
 func (e *Engine) Role(name string) (mgmt, known bool) {
 	if v := e.view.Load(); v != nil {
 		mgmt, known = v.mgmt[name]

@@ -17,18 +17,18 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
-// stage is a backend and a clock in the test's hands: containers end when it says,
-// time passes when it says.
-type stage struct {
+// fake is a backend and a clock that the test controls: containers end and time passes
+// when it says.
+type fake struct {
 	t      *testing.T
 	e      *Engine
 	mu     sync.Mutex
 	clock  time.Time
 	timers []*timer
-	fail   map[string]error // mounting of a container fails with
-	bad    map[string]error // starting it
-	lives  map[string]*actor
-	log    []string // what happened to containers, in order
+	fail   map[string]error // errors of mounting, by container
+	bad    map[string]error // errors of starting, by container
+	runs   map[string]*run
+	log    []string // the calls of the backend, in order
 	code   chan int
 }
 
@@ -38,67 +38,67 @@ type timer struct {
 	dead bool
 }
 
-type actor struct {
-	s     *stage
+type run struct {
+	s     *fake
 	name  string
 	done  chan struct{}
 	how   string
 	ended sync.Once
 }
 
-func (s *stage) Mount(c *manifest.Container) (Instance, error) {
+func (s *fake) Mount(c *manifest.Container) (Instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = append(s.log, "mount "+c.Name)
 	if err := s.fail[c.Name]; err != nil {
 		return nil, err
 	}
-	a := &actor{s: s, name: c.Name, done: make(chan struct{})}
-	s.lives[c.Name] = a
+	a := &run{s: s, name: c.Name, done: make(chan struct{})}
+	s.runs[c.Name] = a
 	return a, nil
 }
 
-func (a *actor) Start() error {
+func (a *run) Start() error {
 	a.s.mu.Lock()
 	defer a.s.mu.Unlock()
 	a.s.log = append(a.s.log, "start "+a.name)
 	return a.s.bad[a.name]
 }
 
-func (a *actor) Done() <-chan struct{} { return a.done }
-func (a *actor) Ending() string        { return a.how }
+func (a *run) Done() <-chan struct{} { return a.done }
+func (a *run) Ending() string        { return a.how }
 
-func (a *actor) Stop(context.Context) bool {
+func (a *run) Stop(context.Context) bool {
 	a.s.note("stop " + a.name)
 	a.end("exited with code 0")
 	return false
 }
 
-func (a *actor) Release() error { a.s.note("release " + a.name); return nil }
+func (a *run) Release() error { a.s.note("release " + a.name); return nil }
 
-func (a *actor) end(how string) {
+func (a *run) end(how string) {
 	a.ended.Do(func() {
 		a.how = how
 		close(a.done)
 	})
 }
 
-func (s *stage) note(what string) {
+func (s *fake) note(what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = append(s.log, what)
 }
 
 // crash ends a container's init.
-func (s *stage) crash(name string) {
+func (s *fake) crash(name string) {
 	s.mu.Lock()
-	a := s.lives[name]
+	a := s.runs[name]
 	s.mu.Unlock()
 	a.end("exited with code 1")
 }
 
-// pass lets time pass; timers that are due fire in their order.
-func (s *stage) pass(d time.Duration) {
+// pass advances the clock; timers that are due fire in their order.
+func (s *fake) pass(d time.Duration) {
 	s.mu.Lock()
 	until := s.clock.Add(d)
 	s.mu.Unlock()
@@ -126,8 +126,8 @@ type sinkFunc func(string)
 
 func (f sinkFunc) Log(_, _ string, l logs.Level, msg string) { f(l.String() + " " + msg) }
 
-func play(t *testing.T, sys *manifest.System) *stage {
-	s := &stage{t: t, clock: time.Unix(1000, 0), fail: map[string]error{}, bad: map[string]error{}, lives: map[string]*actor{}, code: make(chan int, 1)}
+func newFake(t *testing.T, sys *manifest.System) *fake {
+	s := &fake{t: t, clock: time.Unix(1000, 0), fail: map[string]error{}, bad: map[string]error{}, runs: map[string]*run{}, code: make(chan int, 1)}
 	s.e = New(sys, Options{Backend: s, Log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })}})
 	s.e.now = func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.clock }
 	s.e.timer = func(d time.Duration, f func()) func() {
@@ -140,7 +140,7 @@ func play(t *testing.T, sys *manifest.System) *stage {
 	return s
 }
 
-func (s *stage) run() {
+func (s *fake) run() {
 	go func() { s.code <- s.e.Run(context.Background()) }()
 	s.t.Cleanup(func() {
 		s.e.post(func() { s.e.shutdown(handoff.ExitReboot) })
@@ -154,7 +154,7 @@ func (s *stage) run() {
 
 // await waits until the containers have these statuses: "app=STARTED/2" is a status
 // with a retry counter.
-func (s *stage) await(want ...string) {
+func (s *fake) await(want ...string) {
 	s.t.Helper()
 	deadline := time.Now().Add(60 * time.Second)
 	var got []string
@@ -181,8 +181,8 @@ func (s *stage) await(want ...string) {
 	s.t.Fatalf("containers are %v, want %v", got, want)
 }
 
-// quiet tells that no work is under way: timers are as they will be.
-func (s *stage) quiet() bool {
+// quiet reports whether no work is in progress, so that all timers are set.
+func (s *fake) quiet() bool {
 	idle := false
 	_ = s.e.call(func() error {
 		idle = len(s.e.slots) == 0
@@ -211,7 +211,7 @@ func system(cs ...manifest.Container) *manifest.System {
 }
 
 func TestGroupsOpenInOrder(t *testing.T) {
-	s := play(t, system(unitOf("base", "data", manifest.Mounted, nil), unitOf("net", "sys", manifest.Ready, nil),
+	s := newFake(t, system(unitOf("base", "data", manifest.Mounted, nil), unitOf("net", "sys", manifest.Ready, nil),
 		unitOf("web", "app", manifest.Started, nil)))
 	var status []string
 	s.e.opt.Status = func(st string) { status = append(status, st) }
@@ -252,7 +252,7 @@ func TestGroupsOpenInOrder(t *testing.T) {
 }
 
 func TestGroupTimeoutUnblocks(t *testing.T) {
-	s := play(t, system(unitOf("net", "sys", manifest.Ready, nil), unitOf("web", "app", manifest.Started, nil)))
+	s := newFake(t, system(unitOf("net", "sys", manifest.Ready, nil), unitOf("web", "app", manifest.Started, nil)))
 	s.run()
 	s.await("net=STARTED", "web=BLOCKED")
 	s.pass(29 * time.Second)
@@ -261,8 +261,8 @@ func TestGroupTimeoutUnblocks(t *testing.T) {
 	s.await("net=STARTED", "web=STARTED")
 }
 
-func TestBrokenContainerHoldsNobodyUp(t *testing.T) {
-	s := play(t, system(unitOf("bad", "sys", manifest.Started, nil), unitOf("lost", "sys", manifest.Started,
+func TestBrokenContainerDoesNotBlockOthers(t *testing.T) {
+	s := newFake(t, system(unitOf("bad", "sys", manifest.Started, nil), unitOf("lost", "sys", manifest.Started,
 		&manifest.AutoRecovery{Policy: "always", MaxRetries: 3}), unitOf("web", "app", manifest.Started, nil)))
 	s.bad["bad"] = errors.New("looking for init: /no: no such file")
 	s.fail["lost"] = Permanent(errors.New("object 12ab is missing"))
@@ -277,7 +277,7 @@ func TestBrokenContainerHoldsNobodyUp(t *testing.T) {
 func TestRecoverySeries(t *testing.T) {
 	r := &manifest.AutoRecovery{Policy: "on-failure", MaxRetries: 3, RetryDelay: time.Second, BackoffFactor: 2,
 		StableTimeout: 30 * time.Second, BackoffPolicy: "never"}
-	s := play(t, system(unitOf("c", "app", manifest.Started, r)))
+	s := newFake(t, system(unitOf("c", "app", manifest.Started, r)))
 	s.run()
 	s.await("c=STARTED")
 	for i, wait := range []time.Duration{1, 2, 4} {
@@ -307,7 +307,7 @@ func TestRecoverySeries(t *testing.T) {
 
 func TestResetWindow(t *testing.T) {
 	r := &manifest.AutoRecovery{Policy: "always", MaxRetries: 1, RetryDelay: time.Second, ResetWindow: time.Minute, BackoffPolicy: "never"}
-	s := play(t, system(unitOf("c", "app", manifest.Started, r)))
+	s := newFake(t, system(unitOf("c", "app", manifest.Started, r)))
 	s.run()
 	for range 3 { // each crash is the first one again
 		s.await("c=STARTED" + map[bool]string{true: "/1"}[s.retries("c") > 0])
@@ -321,7 +321,7 @@ func TestResetWindow(t *testing.T) {
 	s.await("c=STOPPED/1")
 }
 
-func (s *stage) retries(name string) (n int) {
+func (s *fake) retries(name string) (n int) {
 	_ = s.e.call(func() error { n = s.e.unit(name).retries; return nil })
 	return n
 }
@@ -330,7 +330,7 @@ func TestBackoff(t *testing.T) {
 	for policy, wait := range map[string]time.Duration{"reboot": 0, "": 0, "10min": 10 * time.Minute} {
 		t.Run(policy, func(t *testing.T) {
 			r := &manifest.AutoRecovery{Policy: "always", MaxRetries: 1, RetryDelay: time.Second, BackoffPolicy: policy, BackoffWait: wait}
-			s := play(t, system(unitOf("c", "app", manifest.Started, r)))
+			s := newFake(t, system(unitOf("c", "app", manifest.Started, r)))
 			s.run()
 			s.await("c=STARTED")
 			s.crash("c")
@@ -351,9 +351,10 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// TestNoRecoveryStaysStopped: an end is told and stays, whatever the restart policy.
+// TestNoRecoveryStaysStopped checks that a container without recovery stays STOPPED with
+// its reason, whatever the restart policy.
 func TestNoRecoveryStaysStopped(t *testing.T) {
-	s := play(t, system(unitOf("sys", "sys", manifest.Started, nil), unitOf("web", "app", manifest.Started, nil),
+	s := newFake(t, system(unitOf("sys", "sys", manifest.Started, nil), unitOf("web", "app", manifest.Started, nil),
 		unitOf("saved", "sys", manifest.Started, &manifest.AutoRecovery{Policy: "always", RetryDelay: time.Second})))
 	s.run()
 	s.await("saved=STARTED", "sys=STARTED", "web=STARTED")
@@ -369,7 +370,7 @@ func TestNoRecoveryStaysStopped(t *testing.T) {
 func TestPolicies(t *testing.T) {
 	for policy, want := range map[string]string{"no": "c=STOPPED", "on-failure": "c=STARTED/1", "always": "c=STARTED/1", "unless-stopped": "c=STARTED/1"} {
 		t.Run(policy, func(t *testing.T) {
-			s := play(t, system(unitOf("c", "app", manifest.Started, &manifest.AutoRecovery{Policy: policy, RetryDelay: time.Second, BackoffPolicy: "never"})))
+			s := newFake(t, system(unitOf("c", "app", manifest.Started, &manifest.AutoRecovery{Policy: policy, RetryDelay: time.Second, BackoffPolicy: "never"})))
 			s.run()
 			s.await("c=STARTED")
 			s.crash("c")
@@ -387,11 +388,11 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// TestStabilityStartsAgain: a crash within the time of proof makes it begin again, and
-// what is stable stays no longer than the container.
+// TestStabilityStartsAgain checks that a crash within the stability timeout restarts it,
+// and that a container that ends is no longer stable.
 func TestStabilityStartsAgain(t *testing.T) {
 	r := &manifest.AutoRecovery{Policy: "always", RetryDelay: time.Second, StableTimeout: 30 * time.Second}
-	s := play(t, system(unitOf("c", "app", manifest.Ready, r), unitOf("d", "app", manifest.Started, nil)))
+	s := newFake(t, system(unitOf("c", "app", manifest.Ready, r), unitOf("d", "app", manifest.Started, nil)))
 	s.run()
 	stable := func() string {
 		_ = s.e.call(func() error { return nil })
@@ -425,7 +426,7 @@ func TestStabilityStartsAgain(t *testing.T) {
 
 func TestActions(t *testing.T) {
 	r := &manifest.AutoRecovery{Policy: "always", MaxRetries: 5, RetryDelay: time.Minute, BackoffPolicy: "never"}
-	s := play(t, system(unitOf("c", "app", manifest.Started, r), unitOf("sysc", "sys", manifest.Started, nil)))
+	s := newFake(t, system(unitOf("c", "app", manifest.Started, r), unitOf("sysc", "sys", manifest.Started, nil)))
 	s.run()
 	s.await("c=STARTED", "sysc=STARTED")
 	act := func(action, want string, after ...string) {
@@ -464,7 +465,7 @@ func TestActions(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
-	s := play(t, system())
+	s := newFake(t, system())
 	var told []int
 	s.e.opt.Stopping = func(code int) { told = append(told, code) }
 	s.run()

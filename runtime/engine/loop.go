@@ -13,14 +13,14 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 )
 
-// Backend does what the engine decides.
+// Backend carries out what the engine decides.
 type Backend interface {
-	// Mount mounts what a container consists of. It may be called for several
-	// containers at the same time. An error of [Permanent] ends the attempts.
+	// Mount mounts the volumes of a container. It may be called for several
+	// containers at the same time. After a [Permanent] error it is not called again.
 	Mount(c *manifest.Container) (Instance, error)
 }
 
-// Logger takes what the engine has to say.
+// Logger takes the engine's log messages.
 type Logger interface {
 	Debugf(format string, args ...any)
 	Infof(format string, args ...any)
@@ -28,28 +28,28 @@ type Logger interface {
 	Errorf(format string, args ...any)
 }
 
-// Options are what an [Engine] is told and whom it tells. Its functions are called by
-// the engine's goroutine and must not wait for the engine; each may be nil.
+// Options configure an [Engine]. The functions are called by the engine's goroutine and
+// must not wait for the engine; each may be nil.
 type Options struct {
 	Backend Backend
 	Log     Logger
-	// Status is told the revision's status when it changes, "STARTED", "READY", ...
+	// Status is called with the revision's status when it changes: "STARTED", "READY", ...
 	Status func(string)
-	// Settled is told once that all containers have reached their goals, or that no
-	// more of them are going to: how many have, and how many there are.
+	// Settled is called once, when all containers have reached their goals or no more
+	// of them will: with the number that have, and the number of all.
 	Settled func(reached, all int)
-	// Stopping is told that everything begins to stop, and the exit code to come.
+	// Stopping is called when the engine begins to stop, with the exit code to come.
 	Stopping func(code int)
 }
 
-// permanentError is an error that no attempt will mend: a missing object, a
+// permanentError is an error that another attempt cannot mend: a missing object, a
 // configuration that cannot be read.
 type permanentError struct{ err error }
 
 func (p *permanentError) Error() string { return p.err.Error() }
 func (p *permanentError) Unwrap() error { return p.err }
 
-// Permanent marks an error of a [Backend] that no other attempt will mend.
+// Permanent marks an error of a [Backend] that another attempt cannot mend.
 func Permanent(err error) error { return &permanentError{err} }
 
 func isPermanent(err error) bool {
@@ -88,7 +88,7 @@ type Engine struct {
 	shown status
 }
 
-// New makes an engine of a validated state.
+// New returns an engine for a validated state.
 func New(sys *manifest.System, opt Options) *Engine {
 	e := &Engine{
 		opt: opt, log: opt.Log, now: time.Now, inbox: make(chan func(), 64), over: make(chan struct{}),
@@ -140,8 +140,8 @@ func (e *Engine) unit(name string) *unit {
 	return nil
 }
 
-// Add puts a container into the engine that the state has but that cannot run, before
-// [Engine.Run].
+// Add adds a container of the state that cannot run, so that it is listed with the
+// reason. It must be called before [Engine.Run].
 func (e *Engine) Add(c *manifest.Container, reason string) {
 	u := &unit{c: c, goal: goalStatus[c.Goal], status: stopped, reason: reason}
 	if u.goal == 0 {
@@ -159,10 +159,11 @@ func (e *Engine) post(f func()) {
 	}
 }
 
-// errOver answers who asks an engine that has ended.
+// errOver is the error of a call to an engine that has ended.
 var errOver = errors.New("the engine has ended")
 
-// call has the engine's goroutine answer. Whoever got the answer sees its effect.
+// call runs f in the engine's goroutine and returns its result. Its effect is visible
+// to readers when call returns.
 func (e *Engine) call(f func() error) error {
 	answer := make(chan error, 1)
 	e.post(func() {
@@ -177,7 +178,7 @@ func (e *Engine) call(f func() error) error {
 		return err
 	case <-e.over:
 	}
-	select { // the answer may have been the engine's last word
+	select { // the engine may have answered just before it ended
 	case err := <-answer:
 		return err
 	default:
@@ -185,7 +186,8 @@ func (e *Engine) call(f func() error) error {
 	}
 }
 
-// work runs f elsewhere and what it returns in the engine's goroutine.
+// work runs f in a goroutine of its own, and then the function that f returns in the
+// engine's goroutine.
 func (e *Engine) work(f func() func()) {
 	go func() {
 		e.slots <- struct{}{}
@@ -197,7 +199,7 @@ func (e *Engine) work(f func() func()) {
 
 // after runs f in the engine's goroutine once d has passed.
 func (e *Engine) after(d time.Duration, f func()) (cancel func()) {
-	var cancelled bool // of the engine's goroutine, like all
+	var cancelled bool // only touched by the engine's goroutine
 	stop := e.timer(d, func() {
 		e.post(func() {
 			if !cancelled {
@@ -211,9 +213,9 @@ func (e *Engine) after(d time.Duration, f func()) (cancel func()) {
 	}
 }
 
-// Run runs the containers until ctx ends, which is as [Engine.Stop] with
-// handoff.ExitReboot, or somebody asks for the end. It returns when everything is
-// stopped, with the exit code of the first reason.
+// Run runs the containers until [Engine.Stop] is called or ctx ends, which acts as
+// Stop with handoff.ExitReboot. It returns when all containers are stopped, with the
+// exit code of the first reason to stop.
 func (e *Engine) Run(ctx context.Context) int {
 	defer close(e.over)
 	e.dirty = true
@@ -290,17 +292,18 @@ func (e *Engine) open(g *group) {
 	})
 }
 
-// complete reports whether nothing of the group is worth waiting for.
+// complete reports whether no container of the group need be waited for any more.
 func (g *group) complete() bool {
 	return g.expired || !slices.ContainsFunc(g.units, func(u *unit) bool { return !u.settled() })
 }
 
-// settled: it is where it should be, or nothing is going to change that soon.
+// settled reports whether a container has reached its goal, or is stopped and will not
+// reach it soon.
 func (u *unit) settled() bool {
 	return u.reached || u.status == stopped
 }
 
-// checkSettled tells once that the revision is up, or as far up as it gets.
+// checkSettled reports once that all groups are complete.
 func (e *Engine) checkSettled() {
 	if e.settled {
 		return
@@ -322,7 +325,7 @@ func (e *Engine) checkSettled() {
 	e.opt.Settled(n, len(e.units))
 }
 
-// shutdown begins to stop everything; the first reason decides the exit code.
+// shutdown begins to stop all containers; the first call decides the exit code.
 func (e *Engine) shutdown(code int) {
 	if e.closing {
 		return
@@ -335,7 +338,7 @@ func (e *Engine) shutdown(code int) {
 	}
 }
 
-// closeGroups stops the last group that still has something running.
+// closeGroups stops the last group that still has a running container.
 func (e *Engine) closeGroups() {
 	for _, g := range slices.Backward(e.groups) {
 		if g.atRest() {

@@ -2,7 +2,7 @@ package engine
 
 import "github.com/pantavisor/pantavisor/revision/manifest"
 
-// status is a container's status; the order counts when a group's is made of them.
+// status is a container's status. The status of a group is the lowest of its members'.
 type status int
 
 const (
@@ -20,12 +20,12 @@ const (
 var statusNames = [...]string{"NONE", "INSTALLED", "MOUNTED", "BLOCKED", "STARTING", "STARTED", "READY",
 	"RECOVERING", "STOPPING", "STOPPED"}
 
-// String returns the word of the control API.
+// String returns the name in the control API.
 func (s status) String() string { return statusNames[s] }
 
 var goalStatus = map[manifest.Goal]status{manifest.Mounted: mounted, manifest.Started: started, manifest.Ready: ready}
 
-// atGoal reports whether a container in status s has what its goal asks for.
+// atGoal reports whether a container in status s is at its goal.
 func atGoal(s, goal status) bool {
 	if s == blocked || s == starting {
 		return false

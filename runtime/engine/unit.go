@@ -9,28 +9,28 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 )
 
-// stopGrace is how long a container may take to obey.
+// stopGrace is how long a container may take to end before it is killed.
 const stopGrace = 5 * time.Second
 
-// Instance is one life of a container: from mounted volumes to none.
+// Instance is one run of a container, from mounting its volumes to unmounting them.
 type Instance interface {
 	// Start starts its init.
 	Start() error
-	// Done is closed when init has ended. Only after Start.
+	// Done is closed when init has ended. It may be called only after Start.
 	Done() <-chan struct{}
-	// Ending says how init ended, for people. Only after Done.
+	// Ending describes how init ended. It may be called only after Done is closed.
 	Ending() string
-	// Stop asks init to end, and kills it when ctx ends; it reports which.
+	// Stop asks init to end and kills it when ctx ends; it reports whether it did.
 	Stop(ctx context.Context) (killed bool)
 	// Release unmounts the volumes.
 	Release() error
 }
 
-// after is what becomes of a container that has been asked to end.
+// after is what happens to a container once it has ended as asked.
 type after int
 
 const (
-	thenStopped after = iota // by a user, or because everything stops
+	thenStopped after = iota // STOPPED by a user
 	thenAgain                // INSTALLED, and so started again
 	thenNothing              // shutdown
 )
@@ -45,7 +45,7 @@ type unit struct {
 
 	inst    Instance // nil when nothing is mounted
 	running bool     // its init has been started and has not been seen to end
-	busy    bool     // work is under way; its end is a message
+	busy    bool     // work is in progress; a message reports its end
 	next    after    // while STOPPING
 
 	userStopped bool
@@ -54,11 +54,11 @@ type unit struct {
 	retries     int
 	stable      bool
 	since       time.Time // of the last start
-	cancel      func()    // of the timer at hand
-	stablest    func()    // of the stability timer
+	cancel      func()    // cancels the timer of the next step, if any
+	unsettle    func()    // cancels the stability timer, if any
 }
 
-// set changes the status, and tells whoever looks at the console.
+// set changes the status and logs it.
 func (e *Engine) set(u *unit, s status, reason string) {
 	e.dirty = true
 	if u.status == s && u.reason == reason {
@@ -78,15 +78,15 @@ func (e *Engine) set(u *unit, s status, reason string) {
 
 func (e *Engine) atGoal(u *unit) {
 	u.reached = true
-	if r := u.recovery(); r != nil && r.StableTimeout > 0 && u.stablest == nil && !u.stable {
-		u.stablest = e.after(r.StableTimeout, func() {
-			u.stablest = nil
+	if r := u.recovery(); r != nil && r.StableTimeout > 0 && u.unsettle == nil && !u.stable {
+		u.unsettle = e.after(r.StableTimeout, func() {
+			u.unsettle = nil
 			u.stable, e.dirty = true, true
 		})
 	}
 }
 
-// recovery is the policy that counts, nil for none.
+// recovery returns the recovery policy in force, nil for none.
 func (u *unit) recovery() *manifest.AutoRecovery {
 	if u.c.Recovery == nil || u.c.Recovery.Policy == "no" {
 		return nil
@@ -152,7 +152,7 @@ func (e *Engine) startedNow(u *unit, err error) {
 	}
 }
 
-// startFailed is for starts that went wrong at any point.
+// startFailed handles a start that failed at any point.
 func (e *Engine) startFailed(u *unit, err error) {
 	reason := err.Error()
 	if u.status == stopping {
@@ -167,7 +167,7 @@ func (e *Engine) startFailed(u *unit, err error) {
 	e.release(u)
 }
 
-// ended is told that init is gone.
+// ended handles the end of init.
 func (e *Engine) ended(u *unit, how string) {
 	u.running = false
 	if u.status != stopping {
@@ -176,7 +176,7 @@ func (e *Engine) ended(u *unit, how string) {
 	e.release(u)
 }
 
-// recover decides what follows an end that nobody asked for.
+// recover decides what follows an unexpected end.
 func (e *Engine) recover(u *unit, reason string) {
 	r := u.recovery()
 	e.unstable(u)
@@ -212,7 +212,7 @@ func delay(r *manifest.AutoRecovery, n int) time.Duration {
 	return time.Duration(d)
 }
 
-// exhausted is for containers that have used up their attempts.
+// exhausted handles a container that has used up its attempts.
 func (e *Engine) exhausted(u *unit, r *manifest.AutoRecovery, reason string) {
 	e.set(u, stopped, reason)
 	switch {
@@ -228,7 +228,7 @@ func (e *Engine) exhausted(u *unit, r *manifest.AutoRecovery, reason string) {
 	}
 }
 
-// again does something with a container later, unless something else happens first.
+// again calls f after d, unless the container's timer is cancelled before.
 func (e *Engine) again(u *unit, d time.Duration, f func()) {
 	u.cancelTimer()
 	u.cancel = e.after(d, func() {
@@ -245,14 +245,14 @@ func (u *unit) cancelTimer() {
 }
 
 func (e *Engine) unstable(u *unit) {
-	if u.stablest != nil {
-		u.stablest()
-		u.stablest = nil
+	if u.unsettle != nil {
+		u.unsettle()
+		u.unsettle = nil
 	}
 	u.stable = false
 }
 
-// stop asks a container to end, wherever it is, and says what then.
+// stop asks a container to end, in any status; next is what happens then.
 func (e *Engine) stop(u *unit, next after) {
 	u.cancelTimer()
 	e.unstable(u)
@@ -273,7 +273,7 @@ func (e *Engine) stop(u *unit, next after) {
 	}
 }
 
-// ask asks init to end; that it has comes as a message of its own.
+// ask asks init to end; ended handles its end.
 func (e *Engine) ask(u *unit) {
 	inst, name := u.inst, u.c.Name
 	go func() {
@@ -285,7 +285,7 @@ func (e *Engine) ask(u *unit) {
 	}()
 }
 
-// release unmounts what a container had.
+// release unmounts the container's volumes.
 func (e *Engine) release(u *unit) {
 	inst := u.inst
 	if inst == nil {
@@ -311,7 +311,7 @@ func (e *Engine) released(u *unit, err error) {
 	}
 }
 
-// stoppedNow is where an asked-for end leads to.
+// stoppedNow sets the status that follows a requested end.
 func (e *Engine) stoppedNow(u *unit) {
 	switch u.next {
 	case thenAgain:

@@ -16,16 +16,16 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Files are the files of a state as they lie in its revision's directory.
+// Files are the files of a state in its revision's directory.
 type Files struct {
 	Dir   string
 	State *state.State
 	Store *objects.Store
-	Hash  bool // check the content of objects, too (PV_SECUREBOOT_CHECKSUM)
+	Hash  bool // check the content of objects as well (PV_SECUREBOOT_CHECKSUM)
 }
 
-// Damage is an error that no other attempt will mend: an object that is missing, or
-// whose content is not what its name says.
+// Damage is an error that another attempt cannot mend: an object that is missing, or
+// whose content does not match its name.
 type Damage struct{ err error }
 
 // Error implements error.
@@ -34,9 +34,9 @@ func (d *Damage) Error() string { return d.err.Error() }
 // Unwrap returns the cause.
 func (d *Damage) Unwrap() error { return d.err }
 
-// Check checks the files whose keys mine reports: what the directory lost is put back,
-// what the object store lost or what has another content than its name says is a
-// [Damage] that names it.
+// Check checks the files whose keys mine accepts. Files that the directory lost are
+// restored. An object that is missing in the store, or whose content does not match its
+// name, is a [Damage] that names it.
 func (f *Files) Check(ctx context.Context, mine func(key string) bool) error {
 	for _, key := range f.State.Keys() {
 		if !mine(key) {
@@ -69,7 +69,7 @@ func (f *Files) file(ctx context.Context, key string) error {
 	return f.content(ctx, sum)
 }
 
-// relink puts a lost file of the state back.
+// relink restores a lost link to an object.
 func (f *Files) relink(key, sum, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o775); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (f *Files) relink(key, sum, path string) error {
 	return f.Store.LinkOrCopy(sum, path, 0o644)
 }
 
-// inline puts a JSON file of the state back when it is lost.
+// inline restores a lost JSON file of the state.
 func (f *Files) inline(key, path string) error {
 	text, ok := f.State.Get(key)
 	if !ok || !state.IsInline(key) {
@@ -95,9 +95,9 @@ func (f *Files) inline(key, path string) error {
 	return atomicfile.Write(path, text, 0o644)
 }
 
-// verifiedAttr marks an object whose content has been checked; its value is the
-// size and modification time it had then. Hashing everything at every boot would
-// take minutes on a slow device, and a write to the object changes its time.
+// verifiedAttr marks an object whose content has been checked; its value is the size and
+// modification time at that time. Hashing all objects at every boot would take minutes on
+// a slow device. A write to the object changes its modification time.
 const verifiedAttr = "trusted.pv.verified"
 
 // content checks an object's content against its name, once per content.

@@ -16,19 +16,19 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// trash begins the names of revisions that are on their way out. They are hidden from
-// every list; what a power cut leaves of them goes the next time.
+// trash is the prefix of revisions that are being removed. Lists do not show them; the
+// next collection removes what a power cut left of them.
 const trash = ".trash-"
 
-// Garbage is what nothing can come back to: revisions, and what only they used
-// (manual: Storage, garbage collector). What is kept is decided before anything is
-// removed, from the states of the kept revisions: a file that is a copy of its
-// object counts as much as one that is a link.
+// Garbage is the revisions that cannot run again, and the objects that only they use
+// (manual: Storage, garbage collector). The objects to keep are read from the states of
+// the kept revisions before anything is removed, so that an object is also kept when the
+// revision has a copy instead of a link.
 type Garbage struct {
 	Steps   *Store
 	Objects string                    // the directory of the object store
-	Keep    []string                  // revisions that are not garbage; others may be named
-	Beside  func(rev string) []string // directories elsewhere that go with a revision
+	Keep    []string                  // revisions that are not garbage; names that do not exist are ignored
+	Beside  func(rev string) []string // other directories to remove with a revision
 
 	freed int64
 }
@@ -66,8 +66,8 @@ func (g *Garbage) run(ctx context.Context) error {
 		}
 		left = append(left, gone)
 	}
-	// The objects before the trash: as long as a directory with the links is there the
-	// next collection comes back to it.
+	// The objects go before the trash: while a directory with links exists, the next
+	// collection resumes.
 	if err := g.objects(ctx, used); err != nil {
 		return err
 	}
@@ -79,9 +79,9 @@ func (g *Garbage) run(ctx context.Context) error {
 	return nil
 }
 
-// leftovers lists what earlier collections and cut-off writes left.
+// leftovers lists the directories that interrupted collections and writes left.
 func (s *Store) leftovers() ([]string, error) {
-	s.mu.Lock() // nobody writes: all that is half-written is nobody's
+	s.mu.Lock() // no write is in progress: all unfinished directories are leftovers
 	defer s.mu.Unlock()
 	var left []string
 	for _, sub := range []string{"", Locals} {
@@ -120,7 +120,7 @@ func (g *Garbage) used(revs []string) (map[string]bool, error) {
 	return used, nil
 }
 
-// drop takes a revision out of the list and removes what is beside it.
+// drop hides a revision from lists and removes its other directories.
 func (g *Garbage) drop(rev string) (gone string, err error) {
 	if gone, err = g.Steps.discard(rev); err != nil {
 		return "", err
@@ -131,7 +131,7 @@ func (g *Garbage) drop(rev string) (gone string, err error) {
 	return gone, err
 }
 
-// discard takes a revision out of the list and returns the directory to remove.
+// discard hides a revision from lists and returns the directory to remove.
 func (s *Store) discard(rev string) (gone string, err error) {
 	from, err := s.file(rev, "")
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *Store) discard(rev string) (gone string, err error) {
 	return gone, nil
 }
 
-// objects removes the objects that nobody uses.
+// objects removes the unused objects.
 func (g *Garbage) objects(ctx context.Context, used map[string]bool) error {
 	store, err := objects.Open(g.Objects)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -185,7 +185,7 @@ func (g *Garbage) remove(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// size is what goes with the last link of a file, in bytes.
+// size returns how many bytes removing the file frees: 0 unless it is the last link.
 func size(path string) int64 {
 	var st unix.Stat_t
 	if unix.Lstat(path, &st) != nil || st.Nlink > 1 {

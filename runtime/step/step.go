@@ -1,20 +1,20 @@
-// Package step is the store of revisions on the device, the one owner of their files
+// Package step is the store of revisions on the device; only it changes their files
 // (manual: Storage). A revision is a directory below <storage>/trails, called NAME, or
 // locals/NAME when it did not come from a hub:
 //
 //	<path>          the files of the state, objects as links into <storage>/objects
 //	                (package revision/trail lays them out, [Files] mends them)
 //	.pvr/json       the state, byte for byte as it was received
-//	.pv/progress    how far its update has got, a [Progress] as JSON
-//	.pv/done        empty; there once the revision has been committed
-//	.pv/commitmsg   what its author said about it
+//	.pv/progress    the progress of its update, a [Progress] as JSON
+//	.pv/done        empty; exists once the revision has been committed
+//	.pv/commitmsg   the commit message
 //
 // Names that begin with a dot are not revisions: .put-* is one that is being stored,
-// .trash-* one that is being removed; [Garbage] removes what a power cut leaves of
-// them. trails/current is a link to the running revision.
+// .trash-* one that is being removed; [Garbage] removes those that a power cut left.
+// trails/current is a link to the running revision.
 //
 // Every write is durable and atomic: after a power cut a file has its old content or
-// the new, and a revision is in the list as a whole or not at all.
+// the new, and a revision is listed completely or not at all.
 package step
 
 import (
@@ -33,7 +33,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
-// current is the name under which the files of the running revision can be read, too.
+// current is another name for the running revision, a symbolic link.
 const current = "current"
 
 // Locals is the directory of the revisions that did not come from a hub, below trails.
@@ -64,10 +64,10 @@ type Progress struct {
 	Retries int    `json:"retries"`
 }
 
-// New is the progress of a revision that has been stored and never been run.
+// New is the progress of a revision that has been stored but never run.
 var New = Progress{Status: "NEW", Message: "Update ready to be run"}
 
-// ErrName is the error of a method that was given a name for which [Valid] is false.
+// ErrName is the error for a name that is not [Valid].
 var ErrName = errors.New("not a valid revision name")
 
 // Store is the store of revisions. Its methods may be called at the same time.
@@ -76,11 +76,11 @@ type Store struct {
 	mu     sync.Mutex // held while files are written
 }
 
-// Open returns the store below the directory storage. It makes nothing yet.
+// Open returns the store below the directory storage. It creates nothing.
 func Open(storage string) *Store { return &Store{trails: filepath.Join(storage, "trails")} }
 
-// Valid reports whether rev is NAME or locals/NAME with NAME fit for a file's name and
-// not hidden. Whoever may choose a name asks for more: see boot.Validate.
+// Valid reports whether rev is NAME or locals/NAME with a NAME that is a valid file name
+// and does not begin with a dot. Names of new revisions must pass boot.Validate as well.
 func Valid(rev string) bool {
 	name, local := strings.CutPrefix(rev, Locals+"/")
 	if name == "" || name[0] == '.' || len(name) > 255 || !utf8.ValidString(name) || !local && name == Locals {
@@ -89,8 +89,8 @@ func Valid(rev string) bool {
 	return strings.IndexFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f || c == '/' }) < 0
 }
 
-// Dir returns the directory of a revision, which need not exist; the directory of an
-// empty name is that of all revisions. It is for callers that made or checked the name.
+// Dir returns the directory of a revision, which need not exist; for an empty name the
+// directory of all revisions. The caller must have checked the name.
 func (s *Store) Dir(rev string) string { return filepath.Join(s.trails, rev) }
 
 // file returns the path of a file of a revision.
@@ -126,7 +126,7 @@ func (s *Store) entries(sub string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
-// Has reports whether there is such a revision.
+// Has reports whether the revision exists.
 func (s *Store) Has(rev string) bool {
 	path, err := s.file(rev, "")
 	if err != nil {
@@ -136,8 +136,8 @@ func (s *Store) Has(rev string) bool {
 	return err == nil && st.IsDir()
 }
 
-// Changed returns when files last entered or left the revision's directory; the zero
-// time when there is none.
+// Changed returns the modification time of the revision's directory, the zero time when
+// there is none.
 func (s *Store) Changed(rev string) time.Time {
 	if st, err := os.Stat(s.Dir(rev)); err == nil {
 		return st.ModTime()
@@ -145,8 +145,8 @@ func (s *Store) Changed(rev string) time.Time {
 	return time.Time{}
 }
 
-// State returns the state of a revision, 16 MiB at most. A revision that is not there
-// is fs.ErrNotExist.
+// State returns the state of a revision, 16 MiB at most; fs.ErrNotExist when there is no
+// such revision.
 func (s *Store) State(rev string) ([]byte, error) { return s.read(rev, fileState, maxState) }
 
 // ProgressText returns the progress of a revision as it was written, fs.ErrNotExist
@@ -177,10 +177,10 @@ func (s *Store) read(rev, name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// Put stores the state of a revision and makes its progress [New]. Those of a revision
-// that exists are replaced, the progress first: a state that is there is always ready
-// to be run. A new one is made under a hidden name and gets its own as a whole. The
-// other files of the state are not laid out.
+// Put stores the state of a revision and sets its progress to [New]. If the revision
+// exists, both are replaced, the progress first, so that every stored state is ready to
+// run. A new revision is made under a hidden name and then renamed. The other files of
+// the state are not laid out.
 func (s *Store) Put(rev string, state []byte) error {
 	final, err := s.file(rev, "")
 	if err != nil {
@@ -222,7 +222,7 @@ func create(final string, state []byte) error {
 	return atomicfile.SyncDir(parent)
 }
 
-// fill writes the files of a revision that is ready to be run.
+// fill writes the files of a revision that is ready to run.
 func fill(dir string, state []byte) error {
 	if err := writeJSON(filepath.Join(dir, fileProgress), New); err != nil {
 		return err
@@ -255,7 +255,7 @@ func (s *Store) MarkDone(rev string, p Progress) error {
 	return s.change(rev, func(dir string) error { return write(filepath.Join(dir, fileDone), nil) })
 }
 
-// change writes into the directory of a revision, fs.ErrNotExist when there is none.
+// change calls write with the directory of a revision; fs.ErrNotExist when there is none.
 func (s *Store) change(rev string, write func(dir string) error) error {
 	dir, err := s.file(rev, "")
 	if err != nil {
@@ -297,7 +297,7 @@ func writeJSON(path string, v any) error {
 	return write(path, text)
 }
 
-// write replaces a file below .pv or .pvr, durably.
+// write durably replaces a file below .pv or .pvr.
 func write(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
 		return err

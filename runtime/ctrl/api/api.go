@@ -1,6 +1,6 @@
-// Package api has the types of the control API, as they go over the control socket
-// (docs/control.md): the bodies of requests and answers, their fields in the order on
-// the wire. Server and clients share it, so it imports neither.
+// Package api has the types of the control API (docs/control.md): the bodies of requests
+// and answers, with their fields in the order on the wire, and the operations. Server
+// and clients share it, so it imports neither.
 package api
 
 import "encoding/json"
@@ -25,7 +25,7 @@ type Container struct {
 	Roles         []string      `json:"roles"`
 	AutoRecovery  *AutoRecovery `json:"auto_recovery,omitempty"`
 	UserStopped   string        `json:"user_stopped,omitempty"`  // "true" or "false", only with restart policy container
-	StatusReason  string        `json:"status_reason,omitempty"` // why it is not at its goal; ours, absent while all is well
+	StatusReason  string        `json:"status_reason,omitempty"` // why it is not at its goal; an addition to the manual
 }
 
 // GroupRecovery is the auto_recovery object of a group.
@@ -65,7 +65,7 @@ func (e *Error) Error() string { return e.Text }
 // Refusal is the body of an answer other than 200.
 type Refusal struct {
 	Error string
-	// Details say more than the text that existing clients know, one a line.
+	// Details add to the text that existing clients know, one line each.
 	Details []string `json:",omitempty"`
 }
 
@@ -106,7 +106,7 @@ var Ops = []string{
 	OpRunGC, OpEnableSSH, OpDisableSSH, OpGoRemote, OpDeferReboot, OpXconnectGraph, OpUnclaim,
 }
 
-// Signal is the body of POST /signal, a container's word about itself.
+// Signal is the body of POST /signal, with which a container reports its own status.
 type Signal struct {
 	Type    string `json:"type"` // "ready"
 	Payload string `json:"payload"`
@@ -152,7 +152,7 @@ type Wakelocks struct {
 	Held      WakelocksHeld `json:"held"`
 }
 
-// WakelocksHeld are the reasons to stay awake.
+// WakelocksHeld are the reasons for which the device stays awake.
 type WakelocksHeld struct {
 	Boot        bool `json:"boot"`
 	Update      bool `json:"update"`

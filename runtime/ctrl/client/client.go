@@ -1,5 +1,5 @@
-// Package client asks the control socket of a device: whoever only talks to the socket
-// imports this and the wire types of runtime/ctrl/api, never the server.
+// Package client is the client of a device's control socket. Programs that only use the
+// socket import this and the wire types of runtime/ctrl/api, never the server.
 package client
 
 import (
@@ -20,19 +20,19 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
-// ErrNoReply says that the server ended the connection without an answer.
+// ErrNoReply means that the server ended the connection without an answer.
 var ErrNoReply = errors.New("no reply")
 
-// Sockets are the places of the control socket, in the order in which tools look.
+// Sockets are the usual paths of the control socket, in the order in which tools look.
 var Sockets = []string{"/run/pantavisor/pv/pv-ctrl", "/pv/pv-ctrl", "/pantavisor/pv-ctrl"}
 
-// HostedSocket is the place of the control socket below the directory of an
-// installation on another system (App Engine), in which the tools are as well.
+// HostedSocket is the path of the control socket in an installation on another system
+// (App Engine), relative to the directory that also has the tools.
 const HostedSocket = "run/pv/pv-ctrl"
 
 // FindSocket returns the socket of the installation that this program belongs to,
-// else the first of [Sockets] that exists, "" when none does. One that this user may
-// not look for counts as there.
+// otherwise the first of [Sockets] that exists, "" when none does. A path that this user
+// is not permitted to look up counts as existing.
 func FindSocket() string {
 	places := Sockets
 	if exe, err := os.Executable(); err == nil {
@@ -47,8 +47,8 @@ func FindSocket() string {
 	return ""
 }
 
-// Client asks a control socket, one connection for each request. The zero value
-// with a Socket is ready.
+// Client sends requests to a control socket, each over its own connection. The zero
+// value with a Socket is ready to use.
 type Client struct {
 	Socket  string        // path; not used with Dial
 	Timeout time.Duration // for the exchange once connected; 0 means none
@@ -57,25 +57,25 @@ type Client struct {
 	// Dial connects in another way, for example to the host's end of a virtual
 	// machine's port. May be nil.
 	Dial func(ctx context.Context) (io.ReadWriteCloser, error)
-	// Trace gets the heads of request and answer, for people. May be nil.
+	// Trace is called with each line of the heads of request and answer. May be nil.
 	Trace func(line string)
 }
 
-// Request is what to ask.
+// Request is a request to the socket.
 type Request struct {
 	Method string // "" means GET
 	Path   string // with the leading slash, as it goes over the wire
 	Header []string
-	Body   io.Reader // nil means no body and, but for GET, HEAD and DELETE, a length of 0
+	Body   io.Reader // nil means no body and, except for GET, HEAD and DELETE, a length of 0
 	Size   int64     // of Body
 }
 
-// Response is the answer. Close it.
+// Response is the answer. The caller must close it.
 type Response struct {
 	Status int
 	Reason string
 	Header []string // "Name: value", in their order
-	Head   string   // status line and header lines as they came
+	Head   string   // status line and header lines as received
 	io.Reader
 	conn io.Closer
 	stop func() bool
@@ -97,7 +97,7 @@ func (r *Response) Get(name string) string {
 	return ""
 }
 
-// Do asks and returns the answer as soon as its head is there.
+// Do sends a request and returns the answer as soon as its head is read.
 func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -136,8 +136,8 @@ func (r *Request) method() string {
 	return r.Method
 }
 
-// exchange sends the request while it waits for the answer, which may come
-// before the whole body went out.
+// exchange sends the request while it waits for the answer, which may arrive before the
+// whole body is sent.
 func (c *Client) exchange(conn io.ReadWriter, req *Request) (*Response, error) {
 	head := req.head(c.HTTP10)
 	c.trace("> ", head)
@@ -202,7 +202,7 @@ func (r *Request) head(old bool) string {
 	return b.String()
 }
 
-// readAnswer reads the head of an answer; interim ones (1xx) are passed over.
+// readAnswer reads the head of an answer; interim answers (1xx) are skipped.
 func readAnswer(r *bufio.Reader, headOnly bool) (*Response, error) {
 	for {
 		resp, framing, err := readHead(r)

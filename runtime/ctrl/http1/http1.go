@@ -22,14 +22,14 @@ const (
 	MaxHeaders = 100      // header lines
 )
 
-// ErrProtocol is anything that is not an HTTP/1.x request we can frame. The
-// connection cannot be used after it.
+// ErrProtocol is the error of input that is not an HTTP/1.x message with clear framing.
+// The connection cannot be used after it.
 var ErrProtocol = errors.New("unsupported protocol")
 
-// ErrTooLarge says that a body exceeds the limit of its endpoint.
+// ErrTooLarge means that a body exceeds the limit of its endpoint.
 var ErrTooLarge = errors.New("body above the limit of the endpoint")
 
-// Head is what the header lines of a request or an answer say about its framing.
+// Head is the part of the header lines of a request or an answer that concerns framing.
 type Head struct {
 	Minor   int    // HTTP/1.Minor
 	Host    string // of a request
@@ -63,8 +63,8 @@ func (l *Lines) First() (string, error) {
 	}
 }
 
-// Next returns the next line without its end. A head above its bounds is
-// [ErrProtocol], one that ends early io.ErrUnexpectedEOF.
+// Next returns the next line without its line ending. The error is [ErrProtocol] for a
+// head above its bounds, io.ErrUnexpectedEOF for one that ends early.
 func (l *Lines) Next() (string, error) {
 	var line []byte
 	for {
@@ -95,8 +95,8 @@ func IsToken(s string) bool {
 	return s != ""
 }
 
-// Add takes one header line. A line that makes the framing of the body ambiguous is
-// [ErrProtocol].
+// Add evaluates one header line. It returns [ErrProtocol] when the line makes the framing
+// of the body ambiguous.
 func (h *Head) Add(line string) error {
 	name, value, ok := strings.Cut(line, ":")
 	if !ok || !IsToken(name) || strings.IndexByte(value, 0) >= 0 {
@@ -158,7 +158,7 @@ func (h *Head) setEncoding(value string) error {
 	return ErrProtocol
 }
 
-// Body reads a body and no byte more.
+// Body reads a body and not a byte beyond it.
 type Body struct {
 	r         *bufio.Reader
 	left      int64 // of the current chunk, or of the whole when counted
@@ -180,7 +180,7 @@ func NewBody(r *bufio.Reader, h *Head, onRead func() error) *Body {
 	return b
 }
 
-// Read implements io.Reader; a body that ends early is io.ErrUnexpectedEOF.
+// Read implements io.Reader; it returns io.ErrUnexpectedEOF when the body ends early.
 func (b *Body) Read(p []byte) (int, error) {
 	if b.done {
 		return 0, io.EOF
@@ -209,10 +209,10 @@ func (b *Body) Read(p []byte) (int, error) {
 // Done reports whether the body has been read to its end.
 func (b *Body) Done() bool { return b.done }
 
-// Untouched reports whether onRead has still to be called.
+// Untouched reports whether onRead has not been called yet.
 func (b *Body) Untouched() bool { return b.onRead != nil }
 
-// Left returns the bytes that are still to be read, -1 when the body is chunked.
+// Left returns the number of bytes still to be read, -1 when the body is chunked.
 func (b *Body) Left() int64 {
 	if b.chunked {
 		return -1
@@ -276,8 +276,8 @@ func (b *Body) skipTrailer(lines *Lines) error {
 	}
 }
 
-// All reads the body when it is at most limit bytes, else [ErrTooLarge]; an
-// announced length above the limit is refused before anything is read.
+// All reads the whole body. It returns [ErrTooLarge] when the body has more than limit
+// bytes, before reading anything if the announced length is above the limit.
 func (b *Body) All(limit int64) ([]byte, error) {
 	if b.announced > limit {
 		return nil, ErrTooLarge
@@ -295,16 +295,16 @@ func (b *Body) All(limit int64) ([]byte, error) {
 // pieces are the buffers of [Copy].
 var pieces = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// Copy copies r to w. It takes one buffer of 32 KiB, whatever the size of what is
-// copied: that bounds what transfers of objects cost.
+// Copy copies r to w with one pooled buffer of 32 KiB, so that transfers of objects need
+// little memory.
 func Copy(w io.Writer, r io.Reader) (int64, error) {
 	piece := pieces.Get().(*[32 << 10]byte)
 	defer pieces.Put(piece)
-	// The wrappers keep io.CopyBuffer from going its own way around the buffer.
+	// The wrappers hide ReadFrom and WriteTo, with which io.CopyBuffer would bypass the buffer.
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, piece[:])
 }
 
-// Clip shortens a peer's text for a message.
+// Clip shortens text from a peer for a message.
 func Clip(s string) string {
 	const longest = 80
 	if len(s) > longest {
@@ -313,7 +313,7 @@ func Clip(s string) string {
 	return s
 }
 
-// Deadliner is a transport that can give up on a peer.
+// Deadliner is a transport with deadlines.
 type Deadliner interface {
 	SetReadDeadline(t time.Time) error
 	SetWriteDeadline(t time.Time) error

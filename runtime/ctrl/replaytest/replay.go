@@ -1,6 +1,6 @@
-// Package replaytest asks a control socket what a recorded one was asked, and compares
-// the answers. The recordings are files endpoint-<name>.json, each a list of exchanges,
-// in a directory that the environment variable PV_SPEC_DIR names.
+// Package replaytest sends recorded requests to a control socket and compares the answers
+// with the recorded ones. The recordings are files endpoint-<name>.json, each a list of
+// exchanges, in the directory that the environment variable PV_SPEC_DIR names.
 package replaytest
 
 import (
@@ -26,7 +26,7 @@ import (
 )
 
 // Exchange is one recorded request and its answer. One without a method and without
-// a raw request is a look at the disk between requests.
+// a raw request records the content of the disk between requests.
 type Exchange struct {
 	Case            string            `json:"case"`
 	Caller          string            `json:"caller"`
@@ -44,10 +44,10 @@ type Exchange struct {
 	RawResponse     string            `json:"raw_response"`
 }
 
-// IsRequest reports whether there is something to ask.
+// IsRequest reports whether the exchange has a request.
 func (x *Exchange) IsRequest() bool { return x.Method != "" || x.RawRequest != nil }
 
-// Dir is the directory of the recordings; without one the test is skipped.
+// Dir returns the directory of the recordings; without one it skips the test.
 func Dir(t testing.TB) string {
 	t.Helper()
 	return oracle.Recordings(t, "golden/ctrl")
@@ -92,11 +92,11 @@ func Recorded(t testing.TB, list []Exchange, name string) string {
 	return ""
 }
 
-// Unsupported is the body that answers what is not HTTP.
+// Unsupported is the body of the answer to input that is not HTTP.
 const Unsupported = `{"Error": "Unsupported protocol"}`
 
-// Differ says where our answer is not the recorded one and why. An empty status
-// means that the connection ends without an answer; an empty body counts as any.
+// Differ is an answer that differs from the recorded one on purpose, and why. An empty
+// status means that the connection ends without an answer; an empty body matches any.
 type Differ struct{ Status, Body, Why string }
 
 // Conditions are how a recording is replayed.
@@ -104,23 +104,23 @@ type Conditions struct {
 	// Dial connects as a caller of the recordings: _pv_, a container's name, or
 	// unknown-cgroup.
 	Dial func(t testing.TB, caller string) net.Conn
-	// Differs are the cases in which our answer differs.
+	// Differs are the cases in which the answer must differ.
 	Differs map[string]Differ
-	// Skip are cases that cannot be replayed, and why.
+	// Skip are the cases that cannot be replayed, and why.
 	Skip map[string]string
 	// Before is called before each exchange, nil for nothing to do.
 	Before func(x *Exchange)
-	// Exact compares bodies byte for byte, times in lists of steps excepted; else
-	// bodies are compared as JSON, see [Body].
+	// Exact compares bodies byte for byte, except for times in lists of steps;
+	// otherwise bodies are compared as JSON, see [Conditions.Body].
 	Exact bool
 	// Kinds are the members of JSON objects of which only the type is compared.
 	Kinds []string
 	// Shapes are members of which the types of all values inside are compared.
 	Shapes []string
-	// Reduce makes of a whole JSON body what is to be compared, before all else; nil
-	// leaves it as it is.
+	// Reduce is applied first and returns the part of a JSON body to compare; nil
+	// compares all of it.
 	Reduce func(body any) any
-	// Extra are members that only our answers have.
+	// Extra are members that the recordings lack.
 	Extra []string
 }
 
@@ -229,7 +229,7 @@ func (c *Conditions) same(t *testing.T, name string, want, got *Answer) {
 		}
 	}
 	if strings.HasPrefix(got.Line, "HTTP/1.0") {
-		// The recorded answer has no length; ours has, so that a cut answer can be told from a whole one.
+		// The recorded answer has no length. Ours has, so that a client notices a truncated one.
 		return
 	}
 	if diff := cmp.Diff(c.headers(want), c.headers(got)); diff != "" {
@@ -237,8 +237,8 @@ func (c *Conditions) same(t *testing.T, name string, want, got *Answer) {
 	}
 }
 
-// Body makes a body comparable: JSON by its meaning, with c.Kinds replaced by their
-// types and c.Extra left out; anything else is itself.
+// Body makes a body comparable: JSON is decoded, with c.Kinds replaced by their types and
+// c.Extra left out; other text stays as it is.
 func (c *Conditions) Body(text string) any {
 	var v any
 	if json.Unmarshal([]byte(text), &v) != nil {
@@ -250,7 +250,7 @@ func (c *Conditions) Body(text string) any {
 	return c.mask(v)
 }
 
-// shape replaces what is inside a value by its types; of a list it keeps the first.
+// shape replaces the values inside v by their types; of a list it keeps the first element.
 func shape(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -339,7 +339,7 @@ func (x *Exchange) raw() string {
 	return fmt.Sprintf("%s %s %s\r\n%s%sAccept: */*\r\n\r\n%s", x.Method, path, version, host, head, body)
 }
 
-// bytesOf undoes the recordings' way with bytes: each is one character.
+// bytesOf decodes the recordings' encoding of bytes, in which each is one character.
 func bytesOf(text string) string {
 	var b strings.Builder
 	for _, c := range text {
@@ -352,7 +352,7 @@ func bytesOf(text string) string {
 	return b.String()
 }
 
-// Answer is an answer as it came over the wire.
+// Answer is an answer as received.
 type Answer struct {
 	Line    string
 	Headers []string
@@ -371,8 +371,8 @@ func (a *Answer) Header(name string) string {
 	return ""
 }
 
-// RoundTrip sends raw bytes and reads one answer; nil means that the connection
-// ended without one. It reads while it writes, as the server may answer early.
+// RoundTrip sends raw bytes and reads one answer; nil means that the connection ended
+// without one. It reads while it writes, because the server may answer early.
 func RoundTrip(t testing.TB, conn net.Conn, raw, method string) *Answer {
 	t.Helper()
 	go func() { _, _ = io.WriteString(conn, raw) }()

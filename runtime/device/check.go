@@ -13,30 +13,29 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
-// maxDetails bounds what an answer says of a bad state.
+// maxDetails is the largest number of details in the answer to a bad state.
 const maxDetails = 50
 
-// judge decides whether a state may be stored as a revision.
-type judge struct {
+// stateCheck decides whether a state may be stored as a revision.
+type stateCheck struct {
 	cfg     *config.Config
 	objects string // the directory of the object store
 	log     logs.Logger
 }
 
-// check judges a state that somebody wants to store: it must be one, and the
-// device must have its objects. Clients send the objects first, and a step that
-// cannot run is of no use to anybody.
-func (j *judge) check(rev string, doc []byte) error {
+// check checks a state that a client wants to store: it must be a valid state, and the
+// device must have its objects, which clients send first.
+func (c *stateCheck) check(rev string, doc []byte) error {
 	st, err := state.Parse(doc)
 	if err == nil {
-		_, err = manifest.Parse(st, manifestOptions(j.cfg))
+		_, err = manifest.Parse(st, manifestOptions(c.cfg))
 	}
 	if err != nil {
 		_, message := manifest.Outcome(err)
-		j.log.Warnf("refusing step %s: %v", rev, err)
+		c.log.Warnf("refusing step %s: %v", rev, err)
 		return &api.Error{Status: 422, Text: "Parser: " + message, Details: details(err)}
 	}
-	store, err := objects.Open(j.objects)
+	store, err := objects.Open(c.objects)
 	if err != nil {
 		return err
 	}
@@ -48,11 +47,11 @@ func (j *judge) check(rev string, doc []byte) error {
 	for _, sum := range missing[:min(len(missing), maxDetails)] {
 		e.Details = append(e.Details, "object "+sum+" is missing")
 	}
-	j.log.Warnf("refusing step %s: %s: %s", rev, e.Text, strings.Join(e.Details, ", "))
+	c.log.Warnf("refusing step %s: %s: %s", rev, e.Text, strings.Join(e.Details, ", "))
 	return e
 }
 
-// details are the violations in an error about a state.
+// details returns the violations in an error about a state, one each.
 func details(err error) []string {
 	var ps manifest.Problems
 	if !errors.As(err, &ps) {
