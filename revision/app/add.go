@@ -19,7 +19,7 @@ type AddOptions struct {
 	// From names the source: an image (see [image.Resolve]), a root file system
 	// (directory, tar archive plain or as gzip, xz or zstd, URL), or REPOSITORY#PART.
 	From string
-	// Kind of source; default Docker.
+	// Kind is the kind of source; default Docker.
 	Kind Kind
 	// Group, RunLevel, RestartPolicy and StatusGoal become arguments of the same
 	// meaning; a group and a runlevel exclude each other.
@@ -32,7 +32,7 @@ type AddOptions struct {
 	// Args are NAME=VALUE; a value is always a string.
 	Args []string
 	// ArgsJSON is the text of a JSON object of arguments of any type; nil for none.
-	// Args win over it.
+	// Args take precedence.
 	ArgsJSON []byte
 	// Volumes are PATH:POLICY or SCHEME:PATH:POLICY, POLICY PERSISTENCE[@DISK].
 	Volumes []string
@@ -87,20 +87,20 @@ func (w *Workspace) add(ctx context.Context, name string, src *Source, o AddOpti
 	return b.finish(ctx)
 }
 
-// existing returns the manifest of an application that is there, nil when there is
-// no directory of its name.
+// existing returns the manifest of an existing application, or nil when there is no
+// directory of its name.
 func (w *Workspace) existing(name string) (*Source, error) {
 	if !w.Exists(name) {
 		return nil, nil
 	}
 	info, err := os.Lstat(w.directory(name))
 	if err == nil && !info.IsDir() {
-		return nil, fault.New(fault.BadInput, "%s is there and no directory", name)
+		return nil, fault.New(fault.BadInput, "%s exists and is not a directory", name)
 	}
 	return w.read(name)
 }
 
-// lookup finds the image and notes it in the manifest, as overlay or as root.
+// lookup finds the image and records it in the manifest, as overlay or as root.
 func (b *build) lookup(ctx context.Context, reference string, overlay bool) error {
 	opts, err := b.w.origins(b.src)
 	if err != nil {
@@ -141,8 +141,8 @@ func sources(origins []image.Origin) string {
 	return strings.Join(words, ",")
 }
 
-// source makes the manifest that the flags describe, collecting all that is wrong
-// with them.
+// source makes the manifest that the flags describe; the error lists all mistakes in
+// them.
 func (o *AddOptions) source() (*Source, error) {
 	src := newSource(template.Builtin)
 	args, argsErr := o.arguments()

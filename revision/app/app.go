@@ -1,11 +1,11 @@
-// Package app makes applications in a checkout: directories that hold src.json, what
-// the template renders of it (run.json, lxc.container.conf), the root file system
-// as squashfs and the digest of what that was made from (manual: pvr, app
-// commands; device mapper commands). It needs no root and no other program.
+// Package app makes applications in a checkout: directories that hold src.json, the
+// files that the template renders from it (run.json, lxc.container.conf), the root file
+// system as squashfs and the digest of its source (manual: pvr, app commands; device
+// mapper commands). It needs neither root nor another program.
 //
-// Files of an application change in an order that a kill leaves repairable: the
-// manifest first, then the image, its digest last, so that [Workspace.Install]
-// sees what is unfinished. New applications appear as a whole.
+// The files of an application change in an order that can be repaired after a kill: the
+// manifest first, then the image, its digest last, so that [Workspace.Install] sees
+// what is unfinished. A new application appears as a whole.
 package app
 
 import (
@@ -36,8 +36,8 @@ const (
 	rootfsDigest = ".rootfs-digest"
 )
 
-// Message is something to tell the user while an operation goes on. Text is the
-// line to print; the other members say the same to programs.
+// Message is a message to the user about a running operation. Text is the line to
+// print; the other fields say the same to programs.
 type Message struct {
 	// Text is one line or more, without the last newline.
 	Text string `json:"text"`
@@ -49,7 +49,7 @@ type Message struct {
 	File string `json:"file,omitempty"`
 }
 
-// Repository gives the state that a reference such as a path or URL names (without
+// Repository returns the state that a reference such as a path or URL names (without
 // fragment), and the store that holds its objects.
 type Repository interface {
 	Fetch(ctx context.Context, reference string) (*state.State, *objects.Store, error)
@@ -62,14 +62,14 @@ type Workspace struct {
 	// Groups is the tracked groups.json; nil when there is none.
 	Groups []byte
 	// DockerConfig is the committed _hostconfig/pvr/docker.json; nil when there is
-	// none. Its platforms are wanted in their order.
+	// none. Its platforms are in order of preference.
 	DockerConfig []byte
-	// Images says how container images are found; its Platforms are those that the
-	// user asked for and win over DockerConfig.
+	// Images controls how container images are found; its Platforms are those that
+	// the user asked for and take precedence over DockerConfig.
 	Images image.Options
 	// Repository gives the parts of other repositories; nil when there is none.
 	Repository Repository
-	// Report is told what happens; nil tells nobody.
+	// Report is called with each message; may be nil.
 	Report func(Message)
 	// Limit bounds the files of one root file system together, in bytes; default
 	// 8 GiB.
@@ -173,8 +173,8 @@ func (w *Workspace) Remove(name string) error {
 	return nil
 }
 
-// images returns how to look for images: what the user asked for, else what the
-// application has, else what the device runs.
+// images returns the options for finding images: those that the user asked for, else
+// those of the application, else those of the device.
 func (w *Workspace) images(recorded string) (image.Options, error) {
 	opts := w.Images
 	if len(opts.Platforms) > 0 {

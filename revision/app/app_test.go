@@ -340,6 +340,7 @@ var otherwise = map[string]struct {
 }
 
 func TestRecordedImages(t *testing.T) {
+	t.Parallel()
 	var file struct{ Cases []recordedCase }
 	readJSON(t, filepath.Join(recordings(t, "app"), "docker.json"), &file)
 	if len(file.Cases) == 0 {

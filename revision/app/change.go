@@ -11,10 +11,9 @@ import (
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 )
 
-// change collects the new files of one application and puts them in place
-// together. They grow in a directory of the repository's own, which the next command
-// removes when this one is killed, where that is on the same file system; else
-// beside the application.
+// change collects the new files of one application and puts them in place together.
+// They are made in a directory within .pvr, which the next command removes when this
+// one is killed; if that is on another file system, beside the application.
 type change struct {
 	final string // the application's directory
 	isNew bool   // final is not there yet
@@ -54,7 +53,7 @@ func sameFileSystem(a, b string) bool {
 	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
 }
 
-// create begins a file that the change will put in place.
+// create creates a file that the change will put in place.
 func (c *change) create(name string) (*atomicfile.File, error) {
 	path := filepath.Join(c.dir, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -79,11 +78,11 @@ func (c *change) write(name string, data []byte) error {
 	return nil
 }
 
-// remove notes a file that shall be gone.
+// remove records a file to be removed.
 func (c *change) remove(name string) { c.gone = append(c.gone, name) }
 
-// commit puts the files in place: the manifest first, which says what the others
-// shall be, then the others in the order in which they were begun.
+// commit puts the files in place: the manifest first, because it describes the others,
+// then the others in the order in which they were created.
 func (c *change) commit() error {
 	if err := c.drop(c.first); err != nil {
 		return err
@@ -111,7 +110,8 @@ func (c *change) commit() error {
 	return atomicfile.SyncDir(filepath.Dir(c.final))
 }
 
-// place completes a file and moves it to where it belongs, if that is there.
+// place completes a file and moves it to its destination, unless it was made
+// there or the whole directory is moved.
 func (c *change) place(i int) error {
 	if err := c.files[i].Commit(); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (c *change) drop(names []string) error {
 	return nil
 }
 
-// abort undoes what was not committed.
+// abort undoes everything that was not committed.
 func (c *change) abort() {
 	for _, f := range c.files {
 		f.Abort()

@@ -24,7 +24,7 @@ const (
 	saltSize    = 32
 )
 
-// manifestKey is the place of a volume's device mapper manifest.
+// manifestKey returns the key of a volume's device mapper manifest.
 func manifestKey(container, volume string) string {
 	return container + "/" + dmDirectory + "/" + volume + ".json"
 }
@@ -44,14 +44,14 @@ func SplitVolume(args ...string) (container, volume string, err error) {
 	return container, volume, nil
 }
 
-// element reports whether a text is one element of a path below the checkout.
+// element reports whether a text is a single element of a path below the checkout.
 func element(text string) bool {
 	return !strings.Contains(text, "/") && state.CheckKey(text) == nil
 }
 
-// ConvertDM has a volume of a container mounted through dm-verity: it makes the
-// hash tree with a new salt and UUID and its manifest, and notes it in run.json
-// and, where there is one, src.json (manual: pvr dm-convert).
+// ConvertDM makes a volume of a container mount through dm-verity: it makes the hash
+// tree with a new salt and UUID and its manifest, and records it in run.json and, if it
+// exists, src.json (manual: pvr dm-convert).
 func (w *Workspace) ConvertDM(ctx context.Context, container, volume string) (*Result, error) {
 	if _, _, err := SplitVolume(container, volume); err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func seed() []canon.Member {
 	}
 }
 
-// seeded gives a manifest without salt or UUID new ones.
+// seeded returns the manifest with a new salt or UUID if it has none.
 func seeded(manifest canon.Value) canon.Value {
 	for _, m := range seed() {
 		if text(manifest, m.Name) == "" {
@@ -115,7 +115,7 @@ func seeded(manifest canon.Value) canon.Value {
 	return manifest
 }
 
-// openDirectory begins a change in a directory that must be there.
+// openDirectory begins a change in a directory that must exist.
 func (w *Workspace) openDirectory(dir string) (*change, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, fault.New(fault.BadInput, "%s is not a directory of this checkout", filepath.Base(dir))
@@ -209,8 +209,7 @@ func hashVolume(ctx context.Context, path string, p verity.Params) (*verity.Tree
 	}
 }
 
-// refer stages run.json and src.json that have the volume mounted by the device
-// mapper.
+// refer stages run.json and src.json with the volume mounted by the device mapper.
 func (w *Workspace) refer(c *change, container, volume string, r *Result) error {
 	run, err := w.readManifest(container + "/" + runName)
 	if err != nil {
@@ -284,7 +283,7 @@ func (w *Workspace) apply(ctx context.Context, key string, r *Result) error {
 	}
 	manifest, err := w.readManifest(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		manifest, err = with(manifest, devices(name)...), nil // src.json wants it, nobody made it yet
+		manifest, err = with(manifest, devices(name)...), nil // src.json asks for it, but it has not been made yet
 	}
 	if err != nil {
 		return err

@@ -84,6 +84,7 @@ func get(t testing.TB, w *Workspace, key string) string {
 }
 
 func TestRecordedHashTrees(t *testing.T) {
+	t.Parallel()
 	w, log, volumes, dir := dmTree(t)
 	keys := []string{"os/run.json", "other/_dm/x.json"}
 	var want []string
@@ -126,6 +127,7 @@ func TestRecordedHashTrees(t *testing.T) {
 }
 
 func TestRecordedConversions(t *testing.T) {
+	t.Parallel()
 	w, log, _, dir := dmTree(t)
 	var file struct {
 		Cases []struct {
@@ -174,6 +176,7 @@ func TestRecordedConversions(t *testing.T) {
 }
 
 func TestConvertedVolumeVerifies(t *testing.T) {
+	t.Parallel()
 	oracle.Need(t, "veritysetup")
 	w, _ := workspace(t, nil)
 	put(t, w, "c/v", bytes.Repeat([]byte("0123456789abcdef"), 300*256))
@@ -208,6 +211,7 @@ func TestConvertedVolumeVerifies(t *testing.T) {
 }
 
 func TestConversionsRefused(t *testing.T) {
+	t.Parallel()
 	w, _ := workspace(t, nil)
 	put(t, w, "c/v", make([]byte, 4096))
 	put(t, w, "c/small", make([]byte, 4095))
@@ -238,6 +242,7 @@ func TestConversionsRefused(t *testing.T) {
 }
 
 func TestUpdateRenewsHashTrees(t *testing.T) {
+	t.Parallel()
 	w, _ := workspace(t, nil)
 	from, ctx := t.TempDir(), context.Background()
 	if err := os.WriteFile(filepath.Join(from, "f"), []byte("1"), 0o644); err != nil {

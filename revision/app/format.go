@@ -16,9 +16,9 @@ type format struct {
 	excludes []string
 }
 
-// defaultFormat is what every kernel made for Pantavisor mounts and what gives no
-// larger images than mksquashfs -comp xz; the larger block makes up for matches
-// that the faster encoder does not find. The numbers are in docs/pvr-app.md.
+// defaultFormat can be mounted by every kernel made for Pantavisor and gives images no
+// larger than mksquashfs -comp xz; the larger block makes up for matches that the
+// faster encoder does not find. The numbers are in docs/pvr-app.md.
 var defaultFormat = squashfs.Options{Compression: squashfs.XZ, BlockSize: 512 << 10}
 
 // parseFormat reads format_options, words of mksquashfs: -comp gzip|xz|zstd,
@@ -42,7 +42,7 @@ func parseFormat(text string) (format, error) {
 	return f, f.check()
 }
 
-// option takes one option and returns how many of the words behind it are its own.
+// option reads one option and returns how many of the following words belong to it.
 func (f *format) option(word string, rest []string) (int, error) {
 	switch word {
 	case "-noappend", "-no-progress", "-quiet", "-no-recovery", "-no-exports":

@@ -54,6 +54,7 @@ func claim(t testing.TB, member string, size int64) []byte {
 }
 
 func TestHostileImagesLeaveNothing(t *testing.T) {
+	t.Parallel()
 	transport, ctx := serve(t), context.Background()
 	w, _ := workspace(t, transport)
 	const good, bad = "reg.example/good:1", "reg.example/bad:1"
@@ -86,6 +87,7 @@ func TestHostileImagesLeaveNothing(t *testing.T) {
 }
 
 func TestBaseMovesWithItsExtensions(t *testing.T) {
+	t.Parallel()
 	transport, ctx := serve(t), context.Background()
 	w, _ := workspace(t, transport)
 	push := func(reference string, members ...[2]string) {
@@ -138,6 +140,7 @@ func mustRead(t testing.TB, w *Workspace, name string) *Source {
 }
 
 func TestBasesRefused(t *testing.T) {
+	t.Parallel()
 	transport, ctx := serve(t), context.Background()
 	w, _ := workspace(t, transport)
 	pushLayers(t, transport, "reg.example/a:1", tarOf(t, [2]string{"a", "1"}))
@@ -156,6 +159,7 @@ func TestBasesRefused(t *testing.T) {
 // TestManifestByHand installs a src.json as pipelines keep it, with only a
 // reference and a platform.
 func TestManifestByHand(t *testing.T) {
+	t.Parallel()
 	transport, ctx := serve(t), context.Background()
 	w, log := workspace(t, transport)
 	pushLayers(t, transport, "reg.example/a:v1", tarOf(t, [2]string{"a", "1"}))

@@ -16,7 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// Result says what an operation changed.
+// Result lists what an operation changed.
 type Result struct {
 	// Written are the files whose content is new, relative to the checkout.
 	Written []string `json:"written,omitempty"`
@@ -24,14 +24,14 @@ type Result struct {
 	Tracked []string `json:"tracked,omitempty"`
 }
 
-// build is the making of one application's files.
+// build makes the files of one application.
 type build struct {
 	w      *Workspace
 	name   string
 	old    *Source // as it is on disk; nil for a new application
 	src    *Source
 	change *change
-	image  *image.Image // of src, when it was looked up already
+	image  *image.Image // of src, when it has been looked up
 	result *Result
 	depth  int  // bases above
 	stale  bool // the overlay was made for another base
@@ -45,7 +45,7 @@ func (w *Workspace) begin(name string, old, src *Source) (*build, error) {
 	return &build{w: w, name: name, old: old, src: src, change: c, result: &Result{}}, nil
 }
 
-// end gives up what is not committed.
+// end aborts what was not committed and releases the image.
 func (b *build) end() {
 	b.change.abort()
 	if b.image != nil {
@@ -53,8 +53,8 @@ func (b *build) end() {
 	}
 }
 
-// Install renders an application again from its src.json and makes what is
-// missing or was made from something else (manual: pvr app install).
+// Install renders an application again from its src.json and makes the files that are
+// missing or were made from another source (manual: pvr app install).
 func (w *Workspace) Install(ctx context.Context, name string) (*Result, error) {
 	name, err := CheckName(name)
 	if err != nil {
@@ -68,7 +68,7 @@ func (w *Workspace) Install(ctx context.Context, name string) (*Result, error) {
 	return r, nil
 }
 
-// maxBases is how long a chain of applications upon applications may be.
+// maxBases bounds the length of a chain of applications that extend each other.
 const maxBases = 8
 
 func (w *Workspace) install(ctx context.Context, name string, depth int) (*Result, error) {
@@ -88,7 +88,7 @@ func (w *Workspace) install(ctx context.Context, name string, depth int) (*Resul
 	return b.finish(ctx)
 }
 
-// complete looks up what a manifest written by hand leaves open.
+// complete looks up what a manifest written by hand omits.
 func (b *build) complete(ctx context.Context) error {
 	if b.src.Kind() != Docker || b.src.Text("docker_name") == "" {
 		return nil
@@ -170,7 +170,7 @@ func (b *build) ensureDocker(ctx context.Context) error {
 	}
 	if over := b.src.Text("docker_ovl_digest"); over != "" {
 		if b.old != nil && b.old.Text("docker_digest") != b.src.Text("docker_digest") {
-			b.stale = true // it lies over another base now
+			b.stale = true // its base has changed
 			b.change.first = append(b.change.first, overlayName+dockerDigest)
 		}
 		return b.ensure(ctx, overlayName, over, b.overlayTree)
@@ -180,7 +180,7 @@ func (b *build) ensureDocker(ctx context.Context) error {
 	return nil
 }
 
-// current reports whether an image is there and was made from what is wanted.
+// current reports whether an image exists and was made from the wanted source.
 func (b *build) current(file, suffix, want string) bool {
 	info, err := os.Stat(filepath.Join(b.change.final, file))
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
@@ -190,7 +190,7 @@ func (b *build) current(file, suffix, want string) bool {
 	return err == nil && strings.TrimSpace(string(got)) == want
 }
 
-// ensure makes an image from a container image unless it is there.
+// ensure makes an image from a container image unless it exists.
 func (b *build) ensure(ctx context.Context, file, want string, compose func(context.Context, string) (*rootfs.Tree, error)) error {
 	if b.current(file, dockerDigest, want) && (file != overlayName || !b.stale) {
 		b.w.say(b.name, b.name+"/"+file, "%s: already up to date.", file)
@@ -217,7 +217,7 @@ func (b *build) rootTree(ctx context.Context, digest string) (*rootfs.Tree, erro
 	return b.w.composeImage(ctx, b.name, i)
 }
 
-// byDigest returns the image of a digest: the one looked up, or it is looked up.
+// byDigest returns the image with a digest, looking it up unless that was done.
 func (b *build) byDigest(ctx context.Context, digest string) (*image.Image, error) {
 	if b.image != nil && b.image.Digest == digest {
 		return b.image, nil
@@ -253,7 +253,7 @@ func (w *Workspace) byDigest(ctx context.Context, src *Source, digest string) (*
 	return i, nil
 }
 
-// origins returns how to look for an application's image.
+// origins returns the options for finding an application's image.
 func (w *Workspace) origins(src *Source) (image.Options, error) {
 	opts, err := w.images(src.Text("docker_platform"))
 	if err != nil {
@@ -266,8 +266,8 @@ func (w *Workspace) origins(src *Source) (image.Options, error) {
 	return opts, err
 }
 
-// overlayTree composes what lies over the base: its own former root, or that of
-// the base application.
+// overlayTree composes the overlay over the base, which is the application's own
+// former root or that of the base application.
 func (b *build) overlayTree(ctx context.Context, digest string) (*rootfs.Tree, error) {
 	full, err := b.rootTree(ctx, digest)
 	if err != nil {
@@ -285,8 +285,8 @@ func (b *build) overlayTree(ctx context.Context, digest string) (*rootfs.Tree, e
 	return over, nil
 }
 
-// baseTree composes the base's root file system anew from its image, which its
-// digest names.
+// baseTree composes the base's root file system again from the image that its digest
+// names.
 func (b *build) baseTree(ctx context.Context) (*rootfs.Tree, error) {
 	src := b.src
 	if base := src.Text("base"); base != "" {
@@ -305,14 +305,14 @@ func (b *build) baseTree(ctx context.Context) (*rootfs.Tree, error) {
 	return quiet.composeImage(ctx, b.name, i)
 }
 
-// installBase installs the base application and takes over its digest.
+// installBase installs the base application and copies its digest.
 func (b *build) installBase(ctx context.Context) error {
 	base, err := CheckName(b.src.Text("base"))
 	if err != nil {
 		return err
 	}
 	if base == b.name || b.depth >= maxBases {
-		return fault.New(fault.BadInput, "application %q is in the end its own base", base)
+		return fault.New(fault.BadInput, "application %q is its own base, directly or through others", base)
 	}
 	if _, err := b.w.install(ctx, base, b.depth+1); err != nil {
 		return fmt.Errorf("installing the base %q: %w", base, err)
@@ -367,7 +367,7 @@ func (b *build) render() error {
 	return b.writeJSON(runName, out.Run.Pretty(canon.Checkout), out.Run)
 }
 
-// write makes a file of the application unless it is there already.
+// write makes a file of the application unless it exists with the same content.
 func (b *build) write(name string, data []byte) error {
 	old, err := os.ReadFile(filepath.Join(b.change.final, name))
 	if err == nil && bytes.Equal(old, data) {
@@ -381,7 +381,7 @@ func (b *build) rewrite(name string, data []byte) error {
 	return b.change.write(name, data)
 }
 
-// writeJSON leaves a file alone that has the value already, in whatever layout.
+// writeJSON writes a value unless the file already has it, in whatever layout.
 func (b *build) writeJSON(name string, text []byte, v canon.Value) error {
 	if old, err := os.ReadFile(filepath.Join(b.change.final, name)); err == nil {
 		if have, err := canon.First(old); err == nil && canon.Equal(have, v) {

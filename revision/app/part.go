@@ -16,7 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// part is what was fetched from another repository.
+// part is a part fetched from another repository.
 type part struct {
 	state *state.State // what the fragment selects
 	store *objects.Store
@@ -50,7 +50,7 @@ func (w *Workspace) fetch(ctx context.Context, reference string) (*part, error) 
 	return p, nil
 }
 
-// addPart makes an application of another repository's part.
+// addPart makes an application from a part of another repository.
 func (w *Workspace) addPart(ctx context.Context, name, reference string, flags *Source) (*Result, error) {
 	p, err := w.fetch(ctx, reference)
 	if err != nil {
@@ -70,8 +70,8 @@ func (p *part) source() (*Source, error) {
 	return parseSource(text)
 }
 
-// updatePart takes the part again; arguments, configuration and volumes stay as
-// they are here.
+// updatePart fetches the part again; arguments, configuration and volumes of this
+// checkout stay.
 func (w *Workspace) updatePart(ctx context.Context, name string, old *Source, from string) (*Result, error) {
 	if from == "" {
 		from = old.Text("pvr")
@@ -120,7 +120,7 @@ func (w *Workspace) place(ctx context.Context, name string, p *part, src *Source
 	return b.finishPart(others)
 }
 
-// rendered are the files that are made here and not taken over.
+// rendered are the files that are rendered here and not copied from the part.
 var rendered = []string{SourceName, runName, template.ConfigName}
 
 // fetched stages one file of a part.
@@ -154,7 +154,7 @@ func (b *build) fetched(ctx context.Context, c *change, p *part, key, name strin
 	return ctx.Err()
 }
 
-// same reports whether a file has the content already.
+// same reports whether a file already has the content.
 func same(path, sum string) bool {
 	f, err := os.Open(path)
 	if err != nil {

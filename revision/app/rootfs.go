@@ -21,10 +21,10 @@ import (
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 )
 
-// essential are the directories that a read-only container needs.
+// essential are the directories that must exist in a read-only container.
 var essential = []string{"proc", "sys", "dev", "tmp", "var/tmp", "run", "var/run"}
 
-// emulator is what builders leave in images for other architectures.
+// emulator is the program that builders leave in images for other architectures.
 const emulator = "usr/bin/qemu-arm-static"
 
 // composeImage builds the root file system of a container image.
@@ -181,7 +181,8 @@ func addArchive(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
 	return addTar(ctx, tree, d)
 }
 
-// addTar reads on to the end of the stream: its checksum stands there.
+// addTar adds a tar archive. It reads the stream to its end, because that is where the
+// checksum is.
 func addTar(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
 	if err := tree.AddTar(ctx, r); err != nil {
 		return fault.Wrap(fault.BadInput, err, "reading the archive")

@@ -22,14 +22,14 @@ var order = []string{
 // sourceStyle is the layout of src.json.
 var sourceStyle = canon.Style{Prefix: " ", Indent: " ", HTML: true}
 
-// Source is an application's source manifest, src.json: where its root file
-// system comes from and what its container is given (manual: pvr, src.json).
-// Members that are not known to this package are kept.
+// Source is an application's source manifest, src.json: the source of its root file
+// system and the settings of its container (manual: pvr, src.json). Members that this
+// package does not know are kept.
 type Source struct {
 	members map[string]canon.Value
 }
 
-// newSource returns a manifest with nothing but its version and template.
+// newSource returns a manifest with only its version and template.
 func newSource(template string) *Source {
 	s := &Source{members: map[string]canon.Value{}}
 	s.Set("#spec", sourceSpec)
@@ -53,7 +53,7 @@ func parseSource(text []byte) (*Source, error) {
 	return s, s.check()
 }
 
-// check looks at the types of the members that this package reads.
+// check validates the types of the members that this package reads.
 func (s *Source) check() error {
 	for _, name := range []string{"base", "template", "docker_name", "docker_tag", "docker_digest", "docker_ovl_digest", "docker_source", "docker_platform", "format_options", "pvr", "rootfs_url", "rootfs_digest"} {
 		if v, ok := s.members[name]; ok && !v.IsNull() && v.Kind() != canon.String {
@@ -85,7 +85,7 @@ func (s *Source) Text(name string) string {
 // Value returns a member of any type; null when it is missing.
 func (s *Source) Value(name string) canon.Value { return s.members[name] }
 
-// Set gives a member a text; an empty text removes it.
+// Set sets a member to a string; an empty string removes it.
 func (s *Source) Set(name, text string) {
 	if text == "" {
 		delete(s.members, name)
@@ -94,7 +94,7 @@ func (s *Source) Set(name, text string) {
 	s.members[name] = canon.Str(text)
 }
 
-// SetValue gives a member a value; null and empty objects and lists remove it.
+// SetValue sets a member to a value; null and empty objects and lists remove it.
 func (s *Source) SetValue(name string, v canon.Value) {
 	if v.IsNull() || v.Kind() >= canon.Array && len(v.Members())+len(v.Elems()) == 0 {
 		delete(s.members, name)
@@ -145,7 +145,7 @@ func (s *Source) Encode() []byte {
 	return append(out, '}')
 }
 
-// Kind tells where an application's root file system comes from.
+// Kind is the kind of source of an application's root file system.
 type Kind string
 
 // The kinds of sources, as pvr app add --type takes them.
@@ -166,7 +166,7 @@ func ParseKind(text string) (Kind, error) {
 	return "", fault.New(fault.BadInput, "type %s is not supported; docker, rootfs or pvr is expected", text)
 }
 
-// Kind returns the kind of source, Docker when nothing says otherwise.
+// Kind returns the kind of source, Docker by default.
 func (s *Source) Kind() Kind {
 	switch {
 	case s.Text("pvr") != "":
@@ -177,7 +177,7 @@ func (s *Source) Kind() Kind {
 	return Docker
 }
 
-// enable notes that a volume is mounted by the device mapper.
+// enable records that a volume is mounted by the device mapper.
 func (s *Source) enable(volume string) {
 	enabled := append([]canon.Member(nil), s.Value("dm_enabled").Members()...)
 	s.SetValue("dm_enabled", canon.Obj(append(enabled, canon.Member{Name: volume, Value: canon.Boolean(true)})...))

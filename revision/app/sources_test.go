@@ -43,6 +43,7 @@ var otherwiseRootfs = map[string]string{
 }
 
 func TestRecordedRootfs(t *testing.T) {
+	t.Parallel()
 	var file struct{ Cases []rootfsCase }
 	readJSON(t, filepath.Join(recordings(t, "template"), "app-add-rootfs.json"), &file)
 	if len(file.Cases) == 0 {
@@ -104,6 +105,7 @@ func checkRootfs(t *testing.T, w *Workspace, name, from string, c rootfsCase) {
 
 // TestRootfsForms adds the same small tree in every form it can come in.
 func TestRootfsForms(t *testing.T) {
+	t.Parallel()
 	dir, plain := t.TempDir(), tarOf(t, [2]string{"etc/", ""}, [2]string{"etc/conf", "c"})
 	for file, tool := range map[string][]string{"r.tar": {"cat"}, "r.tar.gz": {"gzip", "-c"}, "r.tar.xz": {"xz", "-c"}, "r.tar.zst": {"zstd", "-c"}} {
 		cmd := exec.Command(tool[0], tool[1:]...)
@@ -143,6 +145,7 @@ func TestRootfsForms(t *testing.T) {
 }
 
 func TestRootfsUpdate(t *testing.T) {
+	t.Parallel()
 	from := t.TempDir()
 	put := func(text string) {
 		t.Helper()
@@ -210,6 +213,7 @@ func partWorkspace(t *testing.T) *Workspace {
 }
 
 func TestRecordedParts(t *testing.T) {
+	t.Parallel()
 	dir := recordings(t, "app")
 	var cases []recordedCase
 	readJSON(t, filepath.Join(dir, "pvr-source.json"), &cases)
@@ -243,6 +247,7 @@ func TestRecordedParts(t *testing.T) {
 }
 
 func TestPartsRefused(t *testing.T) {
+	t.Parallel()
 	repository := filepath.Join(recordings(t, "app"), "srcrepo.tgz")
 	w := partWorkspace(t)
 	for from, want := range map[string]string{
@@ -261,6 +266,7 @@ func TestPartsRefused(t *testing.T) {
 }
 
 func TestPartUpdateKeepsWhatIsSetHere(t *testing.T) {
+	t.Parallel()
 	repository := filepath.Join(recordings(t, "app"), "srcrepo.tgz")
 	w, ctx := partWorkspace(t), context.Background()
 	if _, err := w.Add(ctx, "x", AddOptions{From: repository + "#orig", Kind: PVR, Volumes: []string{"/v:boot"}}); err != nil {
@@ -277,6 +283,7 @@ func TestPartUpdateKeepsWhatIsSetHere(t *testing.T) {
 }
 
 func TestSourceKeepsWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	const text = `{
   "base": "b",
   "#spec": "service-manifest-src@1",
@@ -321,6 +328,7 @@ func FuzzSource(f *testing.F) {
 // TestDefaultIsNoLargerThanBefore compares with what mksquashfs -comp xz makes of
 // programs of this machine.
 func TestDefaultIsNoLargerThanBefore(t *testing.T) {
+	t.Parallel()
 	from, left := t.TempDir(), int64(12<<20)
 	programs, err := os.ReadDir("/usr/bin")
 	if err != nil {
@@ -355,6 +363,7 @@ func TestDefaultIsNoLargerThanBefore(t *testing.T) {
 }
 
 func TestFormatOptions(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"-comp xz":                         "xz 0 0",
 		"-comp zstd -Xcompression-level 9": "zstd 9 0",
@@ -378,6 +387,7 @@ func TestFormatOptions(t *testing.T) {
 }
 
 func TestAddRefusesWithEverythingThatIsWrong(t *testing.T) {
+	t.Parallel()
 	w, _ := workspace(t, nil)
 	_, err := w.Add(context.Background(), "x", AddOptions{Kind: "odd", Group: "g", RunLevel: "r", Volumes: []string{"/d"}, Args: []string{"=v"}, FormatOptions: "-zz"})
 	for _, want := range []string{"--from", "--group", "type odd", `"/d"`, `"=v"`, "-zz"} {

@@ -9,20 +9,20 @@ import (
 	"github.com/pantavisor/pantavisor/revision/app/image"
 )
 
-// UpdateOptions say how to update; the fields are the flags of pvr app update.
+// UpdateOptions control an update; the fields are the flags of pvr app update.
 type UpdateOptions struct {
-	// From is a new source of the same kind; default the one that src.json has.
+	// From is a new source of the same kind; default the one in src.json.
 	From string
-	// Patch leaves the root file system and ships what differs as an overlay.
+	// Patch keeps the root file system and puts the differences into an overlay.
 	Patch bool
-	// NewBase makes the root file system anew and drops the overlay.
+	// NewBase makes the root file system again and removes the overlay.
 	NewBase bool
 }
 
-// Update resolves an application's source again and makes what changed, for the
-// applications that extend it too. Arguments, volumes and whatever else the
-// manifest says stay. An application that has an overlay gets a new overlay only,
-// unless NewBase is set.
+// Update resolves an application's source again and makes the files that changed, also
+// for the applications that extend it. Arguments, volumes and other members of the
+// manifest stay. An application that has an overlay gets only a new overlay, unless
+// NewBase is set.
 func (w *Workspace) Update(ctx context.Context, name string, o UpdateOptions) (*Result, error) {
 	name, err := CheckName(name)
 	if err != nil {
@@ -67,7 +67,7 @@ func (w *Workspace) update(ctx context.Context, name string, o UpdateOptions) (*
 	return b.finish(ctx)
 }
 
-// updateRootfs has the root file system made again from its source.
+// updateRootfs marks the root file system to be made again from its source.
 func (b *build) updateRootfs(from string) {
 	if from != "" {
 		b.src.Set("rootfs_url", from)

@@ -21,6 +21,7 @@ type vector struct {
 }
 
 func TestRecordedVectors(t *testing.T) {
+	t.Parallel()
 	var vectors []vector
 	if err := json.Unmarshal(oracle.Read(t, "golden/pvr/json/vectors.json"), &vectors); err != nil {
 		t.Fatal(err)
@@ -55,6 +56,7 @@ func checkVector(t *testing.T, c vector) {
 }
 
 func TestNumbers(t *testing.T) {
+	t.Parallel()
 	cases := map[string]string{
 		"0": "0", "-0": "0", "-0.000": "0", "0e999999999999": "0", "0.0e-99999999999": "0",
 		"100": "100", "-100": "-100", "1.0": "1", "10.50": "1.05E1", "0.1": "1.0E-1", "-0.25": "-2.5E-1",
@@ -70,6 +72,7 @@ func TestNumbers(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
+	t.Parallel()
 	for name, in := range map[string]string{
 		"exponent":       "1e999999999",
 		"large exponent": "1e5000",
@@ -91,6 +94,7 @@ func TestBounds(t *testing.T) {
 }
 
 func TestParseIsStrict(t *testing.T) {
+	t.Parallel()
 	if _, err := Parse([]byte(`{"x":{"a":1,"a":1}}`)); !errors.Is(err, ErrDuplicate) {
 		t.Errorf("duplicate: %v", err)
 	}
@@ -110,6 +114,7 @@ func TestParseIsStrict(t *testing.T) {
 }
 
 func TestAccessors(t *testing.T) {
+	t.Parallel()
 	v, err := Parse([]byte(`{"s":"x","n":1.0,"b":true,"l":[1,null],"o":{"z":1,"a":2}}`))
 	if err != nil {
 		t.Fatal(err)
@@ -143,6 +148,7 @@ func TestAccessors(t *testing.T) {
 }
 
 func TestEqual(t *testing.T) {
+	t.Parallel()
 	same := [][2]string{{`{"a":1.0}`, `{ "a" : 1 }`}, {`[1e2]`, `[100]`}, {`"\u0061"`, `"a"`}}
 	differ := [][2]string{{`{"a":1}`, `{"a":2}`}, {`{"a":1}`, `{"b":1}`}, {`[1]`, `[1,1]`}, {`[1]`, `[2]`}, {`null`, `{}`}}
 	for _, c := range same {
@@ -168,6 +174,7 @@ func equalTexts(t *testing.T, pair [2]string) bool {
 }
 
 func TestInvalidUTF8BecomesReplacement(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		"\"a\xff\xfeb\"":    "\"a\uFFFD\uFFFDb\"",
 		"\"\\n\xff\xfeb\"":  "\"\\n\uFFFD\uFFFDb\"",

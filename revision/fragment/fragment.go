@@ -25,7 +25,7 @@ const (
 	Objects = "objects"
 )
 
-// Writer is a fragment in the making.
+// Writer writes a fragment.
 type Writer struct {
 	// State holds the keys that have been added.
 	State *state.State
@@ -33,7 +33,7 @@ type Writer struct {
 	dir string
 }
 
-// Create begins a fragment in an existing directory that has none.
+// Create starts a fragment in an existing directory that has none.
 func Create(dir string) (*Writer, error) {
 	w := &Writer{dir: dir, State: state.New(state.Spec)}
 	return w, fault.Wrap(fault.IO, os.Mkdir(filepath.Join(dir, Objects), 0o755), "making a part of a state")
@@ -83,8 +83,8 @@ func (w *Writer) setObject(key, sum string) error {
 	return fault.Wrap(fault.BadInput, w.State.SetObject(key, sum), "adding %s", key)
 }
 
-// LinkObject puts a file with a known SHA-256 among the objects, without a key. The same
-// content may come twice. Where the file system allows it, the object is a hard link.
+// LinkObject adds a file with a known SHA-256 to the objects, without a key. The same
+// content may be added twice. Where the file system allows it, the object is a hard link.
 func (w *Writer) LinkObject(ctx context.Context, file, sum string) error {
 	if err := filecopy.Link(ctx, w.Object(sum), file); !errors.Is(err, fs.ErrExist) {
 		return err
@@ -118,7 +118,7 @@ func (w *Writer) Join(ctx context.Context, dir string) error {
 	return nil
 }
 
-// Sweep removes the objects that no key names any more.
+// Sweep removes the objects that no key names.
 func (w *Writer) Sweep() error {
 	used := map[string]bool{}
 	for _, sum := range w.State.Sums() {
@@ -145,8 +145,8 @@ func (w *Writer) Close() error {
 	return fault.Wrap(fault.IO, err, "writing the state of a part")
 }
 
-// Read returns the keys of the fragment in a directory. An object that they name and that
-// is not there is an error of kind fault.Missing; all of them are named.
+// Read returns the keys of the fragment in a directory. Missing objects are an error of
+// kind fault.Missing that names all of them.
 func Read(dir string) (*state.State, error) {
 	text, err := os.ReadFile(filepath.Join(dir, File))
 	if err != nil {

@@ -89,6 +89,7 @@ func asker(asked *int, passwords ...string) func(context.Context, Challenge) (Cr
 }
 
 func TestAuthentication(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name     string
 		kept     string
@@ -163,6 +164,7 @@ func TestAuthentication(t *testing.T) {
 
 // Many calls at the same time lead to one login, and later calls need none.
 func TestOneLogin(t *testing.T) {
+	t.Parallel()
 	h := newAuthHub(t)
 	h.passwords["alice"], h.good["USER"] = "USER", true
 	var asked int
@@ -183,6 +185,7 @@ func TestOneLogin(t *testing.T) {
 }
 
 func TestAccessTokenIsNotRetried(t *testing.T) {
+	t.Parallel()
 	h := newAuthHub(t)
 	var asked int
 	c := newClient(t, Options{AccessToken: "FLAG", Credentials: asker(&asked, "secret")})
@@ -195,6 +198,7 @@ func TestAccessTokenIsNotRetried(t *testing.T) {
 
 // A repository must not get at the tokens of a Hub that it has nothing to do with.
 func TestForeignRealm(t *testing.T) {
+	t.Parallel()
 	h := newAuthHub(t)
 	var got []string
 	thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -216,6 +220,7 @@ func TestForeignRealm(t *testing.T) {
 }
 
 func TestLoginReplacesAnonymous(t *testing.T) {
+	t.Parallel()
 	h := newAuthHub(t)
 	h.passwords["alice"], h.good["USER"], h.good["ANON"] = "USER", true, true
 	dir := t.TempDir()
@@ -234,6 +239,7 @@ func TestLoginReplacesAnonymous(t *testing.T) {
 }
 
 func TestAnonymousToken(t *testing.T) {
+	t.Parallel()
 	anonymous := "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"prn":"`+anonymousAccount+`"}`)) + ".x"
 	for token, want := range map[string]bool{anonymous: true, "a.b.c": false, "T": false} {
 		if isAnonymous(token) != want {
@@ -243,6 +249,7 @@ func TestAnonymousToken(t *testing.T) {
 }
 
 func TestRegister(t *testing.T) {
+	t.Parallel()
 	var body string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, _ := io.ReadAll(r.Body)

@@ -7,6 +7,7 @@ import (
 )
 
 func TestParseChallenge(t *testing.T) {
+	t.Parallel()
 	hub := Challenge{"pantahub services", "https://api.pantahub.com/auth"}
 	tests := []struct {
 		header string
@@ -43,6 +44,7 @@ func TestParseChallenge(t *testing.T) {
 }
 
 func TestRelated(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		target, endpoint string
 		want             bool

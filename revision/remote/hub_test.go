@@ -49,6 +49,7 @@ func (s *scripted) client(t *testing.T) *Client {
 }
 
 func TestDevices(t *testing.T) {
+	t.Parallel()
 	s := newScripted(t, map[string]string{
 		"GET /trails/summary":                `200 [{"deviceid":"5a21cefc","device-nick":"tops_urchin","revision":20,"status":"NEW","status-msg":"m","state-sha":"ab","real-ip":"1.2.3.4","timestamp":"2026-01-02T03:04:05Z","new-member":{}}]`,
 		"GET /devices/dev?owner-nick=bob":    `200 {"id":"1"}`,
@@ -93,6 +94,7 @@ func TestDevices(t *testing.T) {
 // A device whose first state is refused exists all the same; its record, which has
 // the only copy of its secret, is not lost.
 func TestCreateDeviceHalfWay(t *testing.T) {
+	t.Parallel()
 	s := newScripted(t, map[string]string{
 		"POST /devices/":   `200 {"id":"7","prn":"prn:::devices:/7","secret":"s3"}`,
 		"POST /auth/login": `200 {"token":""}`,
@@ -108,6 +110,7 @@ func TestCreateDeviceHalfWay(t *testing.T) {
 }
 
 func TestParseLogSelector(t *testing.T) {
+	t.Parallel()
 	tests := map[string]LogFilter{
 		"":                          {},
 		"d1,d2":                     {Devices: "d1,d2"},
@@ -126,6 +129,7 @@ func TestParseLogSelector(t *testing.T) {
 }
 
 func TestParseLogTime(t *testing.T) {
+	t.Parallel()
 	zone := time.FixedZone("", 2*3600)
 	now := time.Date(2020, 3, 10, 12, 0, 0, 0, zone)
 	tests := map[string]string{
@@ -153,6 +157,7 @@ func TestParseLogTime(t *testing.T) {
 }
 
 func TestLogQuery(t *testing.T) {
+	t.Parallel()
 	f := LogFilter{Devices: "5d555d5e80123b31faa3cff2,kitchen", Revisions: "3", Levels: "INFO", From: time.Unix(0, 5e8), To: time.Unix(60, 0)}
 	want := "after=1970-01-01T00%3A00%3A00Z&before=1970-01-01T00%3A01%3A00Z&cursor=true&dev=prn%3A%3A%3Adevices%3A%2F5d555d5e80123b31faa3cff2%2Ckitchen&lvl=INFO&page=3000&rev=3&sort=time-created"
 	if got := f.query().Encode(); got != want {
@@ -163,6 +168,7 @@ func TestLogQuery(t *testing.T) {
 // Following a log shows each entry once, though the Hub sends those of the last
 // second again, and goes through all pages.
 func TestFollowLogs(t *testing.T) {
+	t.Parallel()
 	rounds := 0
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		entry := func(id int, ms int) LogEntry {
@@ -212,6 +218,7 @@ func TestFollowLogs(t *testing.T) {
 }
 
 func TestBadOptions(t *testing.T) {
+	t.Parallel()
 	for _, bad := range []Options{{BaseURL: "host"}, {RepoBaseURL: "ftp://x"}, {Proxy: "maybe"}, {Attempts: -1}} {
 		if _, err := New(bad); fault.Of(err) != fault.BadInput {
 			t.Errorf("%+v: %v", bad, err)
@@ -221,6 +228,7 @@ func TestBadOptions(t *testing.T) {
 
 // Certificates are verified; Insecure is for API calls only.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	var srv *httptest.Server
 	srv = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"json-get-url":"%[1]s/s","objects-endpoint":"%[1]s/o","signed-geturl":"%[1]s/content","size":"1"}`, srv.URL)
@@ -247,6 +255,7 @@ func TestTLS(t *testing.T) {
 // A POST that is redirected would turn into a GET, and a token must not follow a
 // redirect to another host or lose its TLS.
 func TestRedirects(t *testing.T) {
+	t.Parallel()
 	var got string
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got = r.Method + " " + r.Header.Get("Authorization")
@@ -271,6 +280,7 @@ func TestRedirects(t *testing.T) {
 // A description that comes from a foreign host by a redirect gets no access token
 // for the URLs that it names; one of a host of the same name does.
 func TestAccessTokenStaysWhereItIsMeantFor(t *testing.T) {
+	t.Parallel()
 	foreign := newFake(t)
 	foreign.hold(map[string][]byte{"a": pattern(100, 1)})
 	var got []string
@@ -298,6 +308,7 @@ func TestAccessTokenStaysWhereItIsMeantFor(t *testing.T) {
 
 // Debugging shows what happens and no secret.
 func TestDebug(t *testing.T) {
+	t.Parallel()
 	var out strings.Builder
 	f := newFake(t)
 	data := pattern(100, 1)

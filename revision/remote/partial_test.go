@@ -12,6 +12,7 @@ import (
 )
 
 func TestSweepPartials(t *testing.T) {
+	t.Parallel()
 	store := newStore(t, "object")
 	old := time.Now().Add(-48 * time.Hour)
 	for name, at := range map[string]time.Time{sumOf([]byte("old")): old, sumOf([]byte("new")): time.Now(), "foreign": old} {
@@ -50,6 +51,7 @@ func TestSweepPartials(t *testing.T) {
 // A partial file cannot be taken for an object, and a link in its place is not
 // followed.
 func TestPartialName(t *testing.T) {
+	t.Parallel()
 	store := newStore(t)
 	sum := sumOf([]byte("x"))
 	victim := filepath.Join(t.TempDir(), "victim")

@@ -104,6 +104,7 @@ func TestParseReferenceRefuses(t *testing.T) {
 var longName = strings.Repeat("n", 255)
 
 func TestReferenceParts(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ text, rev, name string }{
 		{"https://h/trails/1", "", "1"},
 		{"https://h/trails/1/steps/12", "12", "12"},
@@ -143,6 +144,7 @@ func FuzzParseReference(f *testing.F) {
 
 // Addresses in messages are those that were asked, with the slash behind the host.
 func TestShown(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"https://hub.example": "https://hub.example/trails/summary", "https://hub.example/a/": "https://hub.example/a/trails/summary",
 	} {

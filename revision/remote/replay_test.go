@@ -372,6 +372,7 @@ var replayCases = map[string]replayCase{
 // token, content type and body. What differs is the User-Agent of API calls, which
 // says which program it is, and that records are asked for in order of the paths.
 func TestRecordedExchanges(t *testing.T) {
+	t.Parallel()
 	var doc struct {
 		Cases []struct {
 			Name      string     `json:"name"`
@@ -491,6 +492,7 @@ var hubCases = map[string]replayCase{
 // app/root.squashfs, is the one that is announced without a token first and whose
 // signed URL of the two for the same content is used.
 func TestRecordedHub(t *testing.T) {
+	t.Parallel()
 	var doc struct {
 		Exchanges []struct {
 			Note     string `json:"note"`

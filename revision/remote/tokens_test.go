@@ -28,6 +28,7 @@ const written = `{
 }`
 
 func TestTokensFile(t *testing.T) {
+	t.Parallel()
 	tokens := newTokens(filepath.Join(t.TempDir(), "new", "dir"))
 	if err := tokens.Put(t.Context(), "https://h/auth realm=r", "T"); err != nil {
 		t.Fatal(err)
@@ -51,6 +52,7 @@ func TestTokensFile(t *testing.T) {
 
 // A file of another tool, or damaged, is not overwritten.
 func TestTokensDamaged(t *testing.T) {
+	t.Parallel()
 	tokens := newTokens(t.TempDir())
 	if err := os.WriteFile(tokens.Path(), []byte(`{"spec"`), 0o600); err != nil {
 		t.Fatal(err)
@@ -66,6 +68,7 @@ func TestTokensDamaged(t *testing.T) {
 
 // Two processes that keep tokens at the same time lose none.
 func TestTokensOfTwoProcesses(t *testing.T) {
+	t.Parallel()
 	const each = 50
 	if dir := os.Getenv("REMOTE_TEST_TOKENS"); dir != "" {
 		tokens, who := newTokens(dir), os.Getenv("REMOTE_TEST_WHO")
@@ -98,6 +101,7 @@ func TestTokensOfTwoProcesses(t *testing.T) {
 
 // Who waits for the lock can be interrupted.
 func TestTokensLocked(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	held, err := filelock.Try(filepath.Join(dir, ".auth.lock"), filelock.Options{Create: 0o600})
 	if err != nil {

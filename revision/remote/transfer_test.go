@@ -49,6 +49,7 @@ func holdsAll(t *testing.T, store *objects.Store, st *state.State) {
 }
 
 func TestThousandObjects(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	st, store := state.New(state.Spec), newStore(t)
 	for i := range 1000 {
@@ -84,6 +85,7 @@ func TestThousandObjects(t *testing.T) {
 
 // A remote that misbehaves for a while is not a reason to fail.
 func TestDownloadSurvives(t *testing.T) {
+	t.Parallel()
 	data := pattern(300_000, 1)
 	url := "/local-s3/" + sumOf(data)
 	record := "/trails/t/steps/0/objects/"
@@ -140,6 +142,7 @@ func TestDownloadSurvives(t *testing.T) {
 // What will not become better ends with a plain error of the right kind, and with
 // nothing that looks like an object.
 func TestDownloadFails(t *testing.T) {
+	t.Parallel()
 	data := pattern(100_000, 1)
 	url := "/local-s3/" + sumOf(data)
 	longer := append(append([]byte(nil), data...), "and more"...)
@@ -197,6 +200,7 @@ func TestDownloadFails(t *testing.T) {
 // No remote fills the disk: what it says of an object's size is bounded, and what it
 // sends without saying so.
 func TestDownloadIsBounded(t *testing.T) {
+	t.Parallel()
 	data := pattern(100_000, 1)
 	for name, size := range map[string]string{"told": `"9000000000000000000"`, "untold": `""`} {
 		t.Run(name, func(t *testing.T) {
@@ -227,6 +231,7 @@ func TestDownloadIsBounded(t *testing.T) {
 
 // One object fails; those that arrived stay, and the next run fetches the rest.
 func TestDownloadGoesOn(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	a, b := pattern(10_000, 1), pattern(200_000, 2)
 	st := f.hold(map[string][]byte{"a": a, "b": b})
@@ -247,6 +252,7 @@ func TestDownloadGoesOn(t *testing.T) {
 }
 
 func TestResume(t *testing.T) {
+	t.Parallel()
 	data := pattern(100_000, 1)
 	tests := []struct {
 		name   string
@@ -300,6 +306,7 @@ func TestResume(t *testing.T) {
 
 // A process is killed in the middle of an object; the next one asks for the rest.
 func TestResumeAfterKill(t *testing.T) {
+	t.Parallel()
 	if dir := os.Getenv("REMOTE_TEST_STORE"); dir != "" {
 		store, err := objects.Open(dir)
 		if err != nil {
@@ -350,6 +357,7 @@ func until(t *testing.T, done func() bool) {
 
 // While one process works on an object, another fetches it without disturbing it.
 func TestTwoWriters(t *testing.T) {
+	t.Parallel()
 	data := pattern(100_000, 1)
 	f := newFake(t)
 	st := f.hold(map[string][]byte{"k": data})
@@ -378,6 +386,7 @@ func TestTwoWriters(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	data := pattern(100_000, 1)
 	f := newFake(t)
 	f.hold(map[string][]byte{"k": data})
@@ -394,6 +403,7 @@ func TestCancel(t *testing.T) {
 
 // A full disk is not the remote's fault, and asking again does not help.
 func TestStoreNotWritable(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	data := pattern(1000, 1)
 	f.hold(map[string][]byte{"k": data})
@@ -408,6 +418,7 @@ func TestStoreNotWritable(t *testing.T) {
 }
 
 func TestUpload(t *testing.T) {
+	t.Parallel()
 	data := pattern(300_000, 1)
 	url := "/local-s3/" + sumOf(data)
 	announce := "/trails/t/steps/0/objects/"
@@ -460,6 +471,7 @@ func TestUpload(t *testing.T) {
 
 // Nothing is announced before all objects are known to be right.
 func TestUploadOfDamagedStore(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	st, store := state.New(state.Spec), newStore(t, "good")
 	for path, sum := range map[string]string{"a": sumOf([]byte("good")), "b": sumOf([]byte("bad")), "c": sumOf([]byte("missing"))} {
@@ -480,6 +492,7 @@ func TestUploadOfDamagedStore(t *testing.T) {
 }
 
 func TestPostRefusals(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		times  int
@@ -517,6 +530,7 @@ func TestPostRefusals(t *testing.T) {
 }
 
 func TestLocalRevision(t *testing.T) {
+	t.Parallel()
 	p, err := readPosted([]byte(`{"rev":-1,"revlocal":"locals/pvr-1","state-sha":"0123456789","trail-id":"d"}`))
 	if err != nil || p.String() != "Successfully posted Revision locals/pvr-1 (01234567) to device id d" {
 		t.Errorf("%v, %v", p, err)
@@ -524,6 +538,7 @@ func TestLocalRevision(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	ref := f.ref()
 	f.Close()
@@ -534,6 +549,7 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	a, b := pattern(400_000, 1), pattern(100_000, 2)
 	f.hold(map[string][]byte{"a": a, "b": b, "c": b, "d": []byte("here")})

@@ -3,6 +3,7 @@ package repo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -184,39 +185,62 @@ func sound(t *testing.T, dir string, states ...*state.State) int {
 	return 0
 }
 
-// Whoever is killed at any moment leaves the old state or the new, complete, and
-// the command run again ends it.
+// A command that is killed at any moment leaves the old state or the new one, complete,
+// and running it again completes it.
 func TestKilled(t *testing.T) {
-	const rounds = 200
-	work := t.TempDir()
+	t.Parallel()
+	for _, act := range []string{"commit", "get ../next/.pvr", "import ../next.tgz", "checkout"} {
+		verb, _, _ := strings.Cut(act, " ")
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			killRounds(t, act)
+		})
+	}
+}
+
+// killRounds kills an act many times. The first round is not killed: it measures how
+// long the act takes.
+func killRounds(t *testing.T, act string) {
+	t.Helper()
+	const rounds = 50
+	work := memoryDir(t)
 	old := newRepo(t, filepath.Join(work, "old"), "old")
 	next := newRepo(t, filepath.Join(work, "next"), "next")
 	export(t, filepath.Join(work, "next"), filepath.Join(work, "next.tgz"))
-	verbs := []string{"commit", "get ../next/.pvr", "import ../next.tgz", "checkout"}
-	span := map[string]time.Duration{}
-	seen := map[string][2]int{}
-	for round := range rounds {
-		act := verbs[round%len(verbs)]
+	var span time.Duration
+	var seen [2]int
+	for range rounds {
 		dir := filepath.Join(work, "x")
 		prepare(t, dir, old, next, act)
 		began := time.Now()
-		runAct(t, dir, act, span[act]*5/4) // the first round of each is not killed, it measures
-		if span[act] == 0 {
-			span[act] = time.Since(began)
+		runAct(t, dir, act, span*5/4)
+		if span == 0 {
+			span = time.Since(began)
 		}
-		verb, _, _ := strings.Cut(act, " ")
-		counts := seen[verb]
-		counts[sound(t, dir, old, next)]++
-		seen[verb] = counts
+		seen[sound(t, dir, old, next)]++
 		finish(t, dir, act, next)
-		if err := os.RemoveAll(dir); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.RemoveAll(filepath.Join(work, "objects-x")); err != nil {
+		if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(filepath.Join(work, "objects-x"))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("old and new states found: %v", seen)
+	t.Logf("old state found %d times, new state %d times", seen[0], seen[1])
+}
+
+// memoryDir returns a temporary directory in memory where there is one. Syncs to a disk
+// take most of the time of these tests and do not matter to a kill, which loses nothing
+// that was written.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "repo-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // runAct runs an actor and kills it within a time; 0 leaves it alone.
@@ -291,6 +315,7 @@ func finish(t *testing.T, dir, act string, next *state.State) {
 
 // Commands at the same time wait for each other: none is lost.
 func TestTwoAtOnce(t *testing.T) {
+	t.Parallel()
 	work := t.TempDir()
 	dir := filepath.Join(work, "x")
 	newRepo(t, dir, "old")
@@ -323,6 +348,7 @@ func TestTwoAtOnce(t *testing.T) {
 
 // A reader does not wait for readers; a writer does, until its context ends.
 func TestLockWaits(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "x")
 	newRepo(t, dir, "old")
 	first := open(t, dir, false)

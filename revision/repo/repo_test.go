@@ -22,6 +22,7 @@ import (
 // read: the cache is made to hold
 // another sum.
 func TestStatusOfUnchangedTreeReadsNothing(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "x")
 	newRepo(t, dir, "old")
 	age(t, dir)
@@ -61,6 +62,7 @@ func age(t *testing.T, dir string) {
 }
 
 func TestChangedFilesAreSeen(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "x")
 	newRepo(t, dir, "old")
 	name := filepath.Join(dir, "part0/file0")
@@ -90,6 +92,7 @@ func TestChangedFilesAreSeen(t *testing.T) {
 }
 
 func TestStatusFilters(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "x")
 	newRepo(t, dir, "old")
 	put(t, dir, "next")
@@ -141,6 +144,7 @@ func TestRefs(t *testing.T) {
 }
 
 func TestCheckoutStaysInside(t *testing.T) {
+	t.Parallel()
 	work := t.TempDir()
 	dir, outside := filepath.Join(work, "x"), filepath.Join(work, "outside")
 	newRepo(t, dir, "old")
@@ -164,6 +168,7 @@ func TestCheckoutStaysInside(t *testing.T) {
 }
 
 func TestDamagedObjectIsNotCheckedOut(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "x")
 	st := newRepo(t, dir, "old")
 	sum, _ := st.Object("part0/file0")
@@ -185,6 +190,7 @@ func TestDamagedObjectIsNotCheckedOut(t *testing.T) {
 }
 
 func TestCloneLinksOwnObjects(t *testing.T) {
+	t.Parallel()
 	work := t.TempDir()
 	newRepo(t, filepath.Join(work, "x"), "old")
 	src, err := Local(filepath.Join(work, "x/.pvr"), true)
@@ -215,6 +221,7 @@ func TestCloneLinksOwnObjects(t *testing.T) {
 // A clone of the same store has the files, all of them verified, and a damaged
 // object is found although nothing had to be copied into the store.
 func TestCloneWithinOneStore(t *testing.T) {
+	t.Parallel()
 	work := t.TempDir()
 	dir := filepath.Join(work, "x")
 	want := newRepo(t, dir, "old")
@@ -281,6 +288,7 @@ func list(t *testing.T, dir string) []string {
 // An object store within the checkout is neither added nor cleaned away; a directory
 // that files of the state are in is no store to hide.
 func TestObjectStoreInTheTree(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	put(t, dir, "mine")
 	if err := Init(dir, InitOptions{Objects: "data/store"}); err != nil {
@@ -330,6 +338,7 @@ func TestObjectStoreInTheTree(t *testing.T) {
 }
 
 func TestForeignDirectoryIsNotCleaned(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := CanDeploy(dir); err != nil {
 		t.Errorf("an empty directory: %v", err)
@@ -452,6 +461,7 @@ type discard struct{}
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 func TestSelectorNames(t *testing.T) {
+	t.Parallel()
 	pick, err := selector([]string{"a/./b", "c*"})
 	if err != nil {
 		t.Fatal(err)

@@ -1,8 +1,8 @@
-// Package image finds container images (OCI image specification; Docker image
-// manifest version 2, schema 2) in registries, OCI layout directories, archives of
-// docker save and the local Docker daemon, and gives their configuration and
-// layers. Every layer is checked against its digest before anything reads it;
-// those from a registry are kept in a cache by digest.
+// Package image finds container images (OCI image specification; Docker image manifest
+// version 2, schema 2) in registries, OCI layout directories, archives of docker save
+// and the local Docker daemon, and provides their configuration and layers. Every layer
+// is checked against its digest before it is used; layers from a registry are cached by
+// digest.
 package image
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// Origin is a kind of place that images come from.
+// Origin is a source of images.
 type Origin string
 
 // The origins that src.json names in docker_source.
@@ -49,34 +49,34 @@ func ParseOrigins(text string) ([]Origin, error) {
 	return list, nil
 }
 
-// Options say how images are found. The zero value asks public registries with
-// the credentials of the docker configuration and caches nothing.
+// Options control how images are found. The zero value asks public registries with the
+// credentials of the docker configuration and caches nothing.
 type Options struct {
-	// Origins to ask in this order; default remote, then local.
+	// Origins are asked in this order; default remote, then local.
 	Origins []Origin
-	// Platforms wanted, best first, in the form os/architecture[/variant]. Empty
-	// takes the image that the reference itself names.
+	// Platforms are the wanted platforms in order of preference, in the form
+	// os/architecture[/variant]. Empty takes the image that the reference names.
 	Platforms []string
-	// Cache is the directory of downloaded layers; made when missing. Empty keeps them
-	// in a temporary directory for the time of one use.
+	// Cache is the directory of downloaded layers, created when missing. Empty keeps
+	// them in a temporary directory for one use.
 	Cache string
-	// Username and Password for the registry; empty takes those of the docker
-	// configuration (docker login).
+	// Username and Password are those for the registry; empty takes those of the
+	// docker configuration (docker login).
 	Username, Password string
-	// Transport of HTTPS requests; nil is the default one. Tests and private
+	// Transport makes the HTTPS requests; nil for the default one. Tests and private
 	// certificate authorities set it.
 	Transport http.RoundTripper
-	// Insecure also takes a registry without TLS.
+	// Insecure allows a registry without TLS.
 	Insecure bool
-	// Socket of the Docker daemon; default $DOCKER_HOST when that names a socket,
-	// else /var/run/docker.sock.
+	// Socket is the socket of the Docker daemon; default $DOCKER_HOST when that names
+	// a socket, else /var/run/docker.sock.
 	Socket string
 	// Jobs is how many layers are downloaded at once; default 4.
 	Jobs int
 	// LayerLimit bounds one layer as it is stored, in bytes; default 8 GiB.
 	LayerLimit int64
-	// Dir is what relative paths of layouts and archives are taken from; default the
-	// working directory.
+	// Dir is the directory that paths of layouts and archives are relative to; default
+	// the working directory.
 	Dir string
 	// Keychain overrides the docker configuration; nil is authn.DefaultKeychain.
 	Keychain authn.Keychain
@@ -94,14 +94,14 @@ func (o Options) limit() int64 {
 	return defaultLayerLimit
 }
 
-// Layouts and archives are named by a prefix.
+// Prefixes of references to layouts and archives.
 const (
 	layoutPrefix  = "oci:"
 	archivePrefix = "docker-archive:"
 )
 
-// ErrNotFound is wrapped by the errors for images that none of the origins has or
-// gives.
+// ErrNotFound is wrapped by the errors for images that no origin has or lets the user
+// read.
 var ErrNotFound = errors.New("image not found or you do not have access")
 
 // Image is an image that was found.
@@ -127,7 +127,7 @@ type Image struct {
 	cleanup func()
 }
 
-// Close gives up what an image holds open.
+// Close closes the files of an image.
 func (i *Image) Close() {
 	if i.cleanup != nil {
 		i.cleanup()
@@ -294,7 +294,7 @@ func matches(have, want v1.Platform) bool {
 	return (have.OS == "" || have.OS == want.OS) && have.Architecture == want.Architecture && (want.Variant == "" || have.Variant == want.Variant)
 }
 
-// offered lists an index's platforms for messages.
+// offered lists the platforms of an index for messages.
 func offered(index *v1.IndexManifest) string {
 	var names []string
 	for _, m := range index.Manifests {
@@ -305,7 +305,7 @@ func offered(index *v1.IndexManifest) string {
 	return strings.Join(names, ", ")
 }
 
-// noPlatform is the error for an index that has nothing of what is wanted.
+// noPlatform is the error for an index that has none of the wanted platforms.
 func noPlatform(index *v1.IndexManifest, wanted []string) error {
 	if len(wanted) == 0 {
 		return fault.Wrap(fault.BadInput, ErrNotFound, "it has images for %s; choose with --platform or _hostconfig/pvr/docker.json", offered(index))

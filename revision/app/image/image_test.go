@@ -143,6 +143,7 @@ func compose(t testing.TB, reference string, opts Options) (*Image, []Progress, 
 }
 
 func TestLayerForms(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, nil)
 	plain := layerTar(t, "f", "data")
 	enc, err := zstd.NewWriter(nil)
@@ -174,6 +175,7 @@ func TestLayerForms(t *testing.T) {
 }
 
 func TestCache(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, nil)
 	h.push(t, "reg.example/a:1", makeImage(t, "x", gzipLayer(t, "f", "data")))
 	opts := h.options(t)
@@ -225,6 +227,7 @@ func corrupt(change func([]byte) []byte) func(http.Handler) http.Handler {
 }
 
 func TestDamagedDownloads(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func([]byte) []byte{
 		"other bytes": func(b []byte) []byte { b = bytes.Clone(b); b[len(b)-1] ^= 1; return b },
 		"truncated":   func(b []byte) []byte { return b[:len(b)/2] },
@@ -262,6 +265,7 @@ func bomb(t testing.TB) []byte {
 }
 
 func TestHostileLayers(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, nil)
 	random := make([]byte, 100_000)
 	if _, err := rand.Read(random); err != nil {
@@ -297,6 +301,7 @@ func TestHostileLayers(t *testing.T) {
 }
 
 func TestPlatforms(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, nil)
 	var index v1.ImageIndex = empty.Index
 	for _, p := range []string{"linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64/v8", "unknown/unknown"} {
@@ -385,6 +390,7 @@ func TestCredentials(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	dead := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Err: errors.New("refused")}
 	}}
@@ -395,6 +401,7 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestLayoutAndArchive(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	img := makeImage(t, "/local", gzipLayer(t, "f", "data"))
 	directory, err := layout.Write(filepath.Join(dir, "layout"), empty.Index)
@@ -465,6 +472,7 @@ func daemonAt(t testing.TB, img v1.Image) string {
 }
 
 func TestDaemon(t *testing.T) {
+	t.Parallel()
 	socket := daemonAt(t, makeImage(t, "/d", gzipLayer(t, "f", "data")))
 	i, _, err := compose(t, "mine:1", Options{Origins: []Origin{Local}, Socket: socket})
 	if err != nil || i.Digest != "mine@sha256:def" || i.Name != "mine" || i.Tag != "1" || i.Origin != Local {
@@ -480,6 +488,7 @@ func TestDaemon(t *testing.T) {
 }
 
 func TestReferences(t *testing.T) {
+	t.Parallel()
 	for reference, want := range map[string][2]string{
 		"nginx": {"nginx", "latest"}, "nginx:1": {"nginx", "1"}, "host:5000/a/b": {"host:5000/a/b", "latest"},
 		"host:5000/a/b:v": {"host:5000/a/b", "v"}, "a@sha256:00": {"a@sha256", "00"},

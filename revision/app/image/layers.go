@@ -24,13 +24,13 @@ import (
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 )
 
-// Progress tells how far the layers of an image are.
+// Progress reports the state of a layer of an image.
 type Progress struct {
 	// Layer counts from 0.
 	Layer int
-	// State of the layer.
+	// State is the state of the layer.
 	State State
-	// Bytes of the layer as it is stored, with State Downloaded.
+	// Bytes is the stored size of the layer, with State Downloaded.
 	Bytes int64
 }
 
@@ -40,11 +40,11 @@ type State string
 // The states that a layer goes through.
 const (
 	Downloaded State = "downloaded" // from the registry
-	Cached     State = "cached"     // was there already
+	Cached     State = "cached"     // was already in the cache
 	Extracting State = "extracting" // being applied to the tree
 )
 
-// maxLayers of one image; builders stop far below.
+// maxLayers bounds the layers of one image; builders use far fewer.
 const maxLayers = 1024
 
 // Compose applies the image's layers to a tree in their order: first all are
@@ -107,7 +107,7 @@ func (c *composer) fetchAll(ctx context.Context, layers []v1.Layer) error {
 	return err
 }
 
-// fetch makes sure that a layer is in the cache, whole.
+// fetch ensures that the complete layer is in the cache.
 func (c *composer) fetch(ctx context.Context, n int, layer v1.Layer) (Progress, error) {
 	digest, err := layer.Digest()
 	if err != nil {
@@ -209,8 +209,8 @@ func (c *composer) apply(ctx context.Context, tree *rootfs.Tree, n int, layer v1
 
 const maxTrailer = 1 << 20 // bytes behind a layer's last member
 
-// applyDirect applies a layer of an archive and then checks it against the digest
-// of its content, which the configuration has.
+// applyDirect applies a layer of an archive and then checks it against the digest of
+// its content in the configuration.
 func applyDirect(ctx context.Context, tree *rootfs.Tree, layer v1.Layer) error {
 	want, err := layer.DiffID()
 	if err != nil {

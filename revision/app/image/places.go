@@ -85,8 +85,8 @@ func (i *Image) fromIndex(index v1.ImageIndex) (string, error) {
 	return chosen.Digest.String(), registryError(err)
 }
 
-// only returns the manifest of an index that leaves no choice: its single one,
-// attestations aside, unless that is for a platform while another is wanted.
+// only returns the single manifest of an index, not counting attestations, unless it is
+// for another platform than those wanted.
 func only(index *v1.IndexManifest, wanted bool) *v1.Descriptor {
 	var found *v1.Descriptor
 	for i, m := range index.Manifests {
@@ -101,7 +101,8 @@ func only(index *v1.IndexManifest, wanted bool) *v1.Descriptor {
 	return found
 }
 
-// fromInner takes an index inside an index, as layout directories have, and no deeper.
+// fromInner reads an index inside an index, as layout directories have; deeper nesting
+// is an error.
 func (i *Image) fromInner(index v1.ImageIndex) (string, error) {
 	manifest, err := index.IndexManifest()
 	if err != nil {
@@ -131,7 +132,7 @@ func remoteOptions(ctx context.Context, opts Options) []remote.Option {
 	return list
 }
 
-// registryError sorts what a registry or the way to it reports.
+// registryError gives an error of a registry or of the connection its kind.
 func registryError(err error) error {
 	var answer *transport.Error
 	var network net.Error
@@ -203,7 +204,7 @@ func (o Options) socket() string {
 	return defaultSocket
 }
 
-// fromDaemon takes an image out of the Docker daemon (Docker Engine API,
+// fromDaemon reads an image from the Docker daemon (Docker Engine API,
 // /images/NAME/json and /images/NAME/get).
 func fromDaemon(ctx context.Context, reference string, opts Options) (*Image, error) {
 	socket := opts.socket()

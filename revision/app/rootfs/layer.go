@@ -14,16 +14,16 @@ import (
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
-// Names in a layer that take away from the layers below (OCI image
-// specification, "Whiteouts").
+// Names in a layer that remove files of the layers below (OCI image specification,
+// "Whiteouts").
 const (
 	whiteoutPrefix = ".wh."
 	opaqueMarker   = ".wh..wh..opq"
 )
 
-// ApplyLayer applies one layer, an uncompressed tar stream, to the tree: first
-// what its whiteouts take away from the layers before it, then what it brings.
-// Errors name the member.
+// ApplyLayer applies one layer, an uncompressed tar stream, to the tree: its whiteouts
+// remove files of earlier layers only, its other members are added. Errors name the
+// member.
 func (t *Tree) ApplyLayer(ctx context.Context, layer io.Reader) error {
 	l := &layerState{tree: t, brought: map[*inode]bool{}}
 	return eachMember(ctx, layer, l.apply)
@@ -54,8 +54,8 @@ func eachMember(ctx context.Context, r io.Reader, do func(*tar.Header, io.Reader
 	}
 }
 
-// layerState knows which inodes the layer itself brought: its whiteouts apply to
-// the layers below only, wherever they stand in the archive.
+// layerState records which inodes the layer itself added, because its whiteouts apply
+// only to the layers below, wherever they are in the archive.
 type layerState struct {
 	tree    *Tree
 	brought map[*inode]bool
@@ -108,8 +108,8 @@ func (l *layerState) empty(dir string) error {
 	return nil
 }
 
-// keep reports whether something of this layer is at or below n, and drops from
-// below n what is not.
+// keep reports whether n or anything below it belongs to this layer, and removes
+// everything else below n.
 func (l *layerState) keep(n *inode) bool {
 	kept := l.brought[n]
 	for name, child := range n.children {
@@ -160,16 +160,16 @@ func (t *Tree) hardLink(dir, base, target string) error {
 	return t.put(dir, base, n)
 }
 
-// Whiteouts in overlayfs form, as a layer that is mounted carries them
-// (Linux: Documentation/filesystems/overlayfs.rst).
+// Whiteouts in the form of overlayfs, as in a mounted layer (Linux:
+// Documentation/filesystems/overlayfs.rst).
 func overlayWhiteout() *inode {
 	return &inode{Entry: tree.Entry{Mode: fs.ModeDevice | fs.ModeCharDevice | 0o644}}
 }
 
-// Overlay returns the tree that, mounted over base, shows t: what is new or
-// differs in content, kind, mode, owner, link, device or attributes; names that
-// only base has become whiteouts. The result reads from t: keep t open. Times are
-// not compared, they differ between equal builds.
+// Overlay returns the tree that shows t when mounted over base: it holds what is new or
+// differs in content, kind, mode, owner, link, device or attributes; names that only
+// base has become whiteouts. The result reads from t, which must stay open. Times are
+// not compared, because they differ between equal builds.
 func (t *Tree) Overlay(ctx context.Context, base *Tree) (*Tree, error) {
 	top, err := t.overlayDir(ctx, base, t.root, base.root, ".")
 	if err != nil {

@@ -23,8 +23,8 @@ import (
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
-// inode is what one or several names stand for. Its entry has no name, and no Open
-// when its content is in the spool.
+// inode is a file with one or more names. Its entry has no name, and no Open when its
+// content is in the spool.
 type inode struct {
 	tree.Entry
 	offset   int64             // of the content in the spool
@@ -56,14 +56,14 @@ type Tree struct {
 	names int
 }
 
-// maxNames bounds the memory that one tree takes; large distributions have a
-// tenth of it.
+// maxNames bounds the memory of one tree; large distributions have a tenth as many
+// names.
 const maxNames = 4 << 20
 
 // defaultLimit is the most that the files of one tree may hold together: 32 GiB.
 const defaultLimit = 32 << 30
 
-// New begins an empty tree whose contents are spooled to a nameless file in dir
+// New returns an empty tree whose contents are spooled to an unnamed file in dir
 // (default: the system's directory for temporary files). Limit bounds the bytes of
 // all files together; 0 means 32 GiB.
 func New(dir string, limit int64) (*Tree, error) {
@@ -80,16 +80,16 @@ func New(dir string, limit int64) (*Tree, error) {
 	return &Tree{root: newDirectory(0o755), spool: f, limit: limit}, nil
 }
 
-// Close gives the spool back.
+// Close closes the spool file, which frees its space.
 func (t *Tree) Close() error { return t.spool.Close() }
 
-// errEscapes says that a name leads out of the tree.
+// errEscapes is the error for a name that leads out of the tree.
 var errEscapes = errors.New("it leads out of the root file system")
 
 const maxLinks = 40 // as the kernel's MAXSYMLINKS
 
 // directory walks to a directory, through symbolic links but never above the root, and
-// makes what is missing.
+// creates missing ones.
 func (t *Tree) directory(name string) (*inode, error) {
 	at := []*inode{t.root}
 	parts, links := split(name), 0
@@ -167,7 +167,7 @@ func (t *Tree) put(dir, base string, n *inode) error {
 	return nil
 }
 
-// Remove takes a name and all below it away; it may be missing.
+// Remove removes a name and everything below it; the name may be missing.
 func (t *Tree) Remove(name string) {
 	dir, base := path.Split(strings.Trim(name, "/"))
 	parent, ok := t.find(dir)
@@ -176,7 +176,7 @@ func (t *Tree) Remove(name string) {
 	}
 }
 
-// EnsureDirectories makes directories with mode 0755 where nothing of the name exists.
+// EnsureDirectories makes directories with mode 0755 where the name does not exist.
 func (t *Tree) EnsureDirectories(names ...string) error {
 	for _, name := range names {
 		if _, ok := t.find(name); ok {

@@ -12,8 +12,8 @@ type conf struct {
 	out strings.Builder
 }
 
-// config builds lxc.container.conf. Its order is part of the contract: files of
-// unchanged applications must not change.
+// config builds lxc.container.conf. The order of its lines is fixed, because the files
+// of unchanged applications must not change.
 func (r *renderer) config() []byte {
 	c := &conf{renderer: r}
 	c.line("lxc.tty.max", r.text("LXC_TTY_MAX", "8"))
@@ -34,8 +34,8 @@ func (r *renderer) config() []byte {
 	return []byte(c.out.String())
 }
 
-// line writes "key = value". A line break would let one value (some come from the
-// container image) smuggle in other settings.
+// line writes "key = value". A line break in a value (some come from the container
+// image) would add other settings.
 func (c *conf) line(key, value string) {
 	if strings.ContainsAny(value, "\n\r\x00") {
 		c.fail("%s: the value %.80q contains a line break", key, value)
@@ -98,9 +98,9 @@ func (c *conf) program() {
 	}
 }
 
-// command joins entry point and command as existing applications have it: the
-// first word bare, the others in quotes, and no blank between the elements of a
-// command behind an entry point.
+// command joins entry point and command in the form of existing applications: the first
+// word is bare, the others are in quotes, and there is no space between the elements of
+// a command after an entry point.
 func (r *renderer) command() string {
 	entry, _ := r.docker.Get("Entrypoint")
 	cmd, _ := r.docker.Get("Cmd")

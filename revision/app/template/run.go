@@ -40,7 +40,7 @@ func (o *object) put(name string, v canon.Value) {
 	*o = append(*o, canon.Member{Name: name, Value: v})
 }
 
-// program adds what only a container that runs has.
+// program adds the settings that only a container that runs has.
 func (r *renderer) program(m *object) {
 	m.put("config", canon.Str(ConfigName))
 	m.put("type", canon.Str("lxc"))

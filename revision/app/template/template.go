@@ -1,5 +1,5 @@
-// Package template renders an application's source manifest (src.json) into what
-// a device runs: run.json and the LXC configuration (manual: pvr, Application
+// Package template renders an application's source manifest (src.json) into the files
+// that a device uses: run.json and the LXC configuration (manual: pvr, Application
 // templates; container arguments). The only template is builtin-lxc-docker.
 package template
 
@@ -19,7 +19,7 @@ const ConfigName = "lxc.container.conf"
 
 // Input is an application to render.
 type Input struct {
-	// Name of the application, which is the name of its directory.
+	// Name is the name of the application and of its directory.
 	Name string
 	// Source is the text of src.json.
 	Source []byte
@@ -92,8 +92,8 @@ func newRenderer(in Input) (*renderer, error) {
 	return r, nil
 }
 
-// dockerConfig lays src.json's config over docker_config; null members of the
-// former leave the latter.
+// dockerConfig merges src.json's config into docker_config; its null members change
+// nothing.
 func dockerConfig(src canon.Value) canon.Value {
 	base, _ := src.Get("docker_config")
 	over, _ := src.Get("config")
@@ -175,8 +175,8 @@ func (r *renderer) srcText(member string) string {
 	return t
 }
 
-// arg returns an argument that is set: present and not "", 0, false, null or an
-// empty list or object. The words "no" and "false" count as set.
+// arg returns an argument if it is set: present and not "", 0, false, null or an empty
+// list or object. The words "no" and "false" count as set.
 func (r *renderer) arg(name string) (canon.Value, bool) {
 	v, _ := r.args.Get(name)
 	return v, isSet(v)
