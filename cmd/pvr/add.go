@@ -12,8 +12,8 @@ func newAdd(t *tool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "add [PATTERN]...",
 		Aliases: []string{"a"},
-		Short:   "Add files to the next commit",
-		Long: `Add files to the next commit: all without a pattern or
+		Short:   "Put files on the list of what the next commit takes up",
+		Long: `Put files on the list of what the next commit takes up: all without a pattern or
 with ".", else those whose whole path matches. * and ? do not cross a slash, so
 "app/*" is what is directly in app; a directory's name alone adds nothing.
 

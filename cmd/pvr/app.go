@@ -18,7 +18,7 @@ func newApp(t *tool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "app",
 		Aliases: []string{"ap"},
-		Short:   "Manage the applications of a checkout",
+		Short:   "Work on the applications of a checkout",
 		Example: "  pvr app ls\n  pvr app info nginx",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

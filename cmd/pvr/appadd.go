@@ -23,7 +23,7 @@ func appCommands(t *tool) []*cobra.Command {
 	return []*cobra.Command{newAppAdd(t), newAppInstall(t), newAppUpdate(t)}
 }
 
-// imageFlags select the sources of container images.
+// imageFlags say where container images come from.
 type imageFlags struct {
 	platform, source   string
 	username, password string
@@ -31,7 +31,7 @@ type imageFlags struct {
 
 func (f *imageFlags) declare(fs *pflag.FlagSet) {
 	text(fs, &f.platform, "platform", "", "PVR_PLATFORM", "", "`platform` of the image, os/architecture[/variant]")
-	text(fs, &f.source, "source", "", "PVR_SOURCE", "remote,local", "`list` of sources of images: remote, local")
+	text(fs, &f.source, "source", "", "PVR_SOURCE", "remote,local", "`list` of where images are looked for: remote, local")
 	text(fs, &f.username, "username", "u", "PVR_REGISTRY_USERNAME", "", "`name` at the registry")
 	text(fs, &f.password, "password", "p", "PVR_REGISTRY_PASSWORD", "", "`password` at the registry")
 }
@@ -47,7 +47,7 @@ func (f *imageFlags) options(t *tool) image.Options {
 	return opt
 }
 
-// workspace opens the checkout for changes to applications; the repository is locked
+// workspace opens the checkout for work on applications; the repository is locked
 // until it is closed.
 func (t *tool) workspace(ctx context.Context, f *imageFlags) (*app.Workspace, *repo.Repo, error) {
 	r, err := t.open(ctx, true)
@@ -68,7 +68,7 @@ func (t *tool) workspace(ctx context.Context, f *imageFlags) (*app.Workspace, *r
 	return w, r, nil
 }
 
-// tell prints a message of an operation.
+// tell prints what an operation says.
 func (t *tool) tell(m app.Message) {
 	out := t.stdout
 	if m.Notice {
@@ -77,7 +77,7 @@ func (t *tool) tell(m app.Message) {
 	fmt.Fprintln(out, m.Text)
 }
 
-// parts provides the parts of other repositories.
+// parts gives applications the parts of other repositories.
 type parts struct{ tool *tool }
 
 // Fetch implements app.Repository.
@@ -136,7 +136,7 @@ func (o *appAdd) declare(fs *pflag.FlagSet) {
 	text(fs, &o.From, "from", "", "PVR_FROM", "", "`source`: an image, a directory, tarball or URL of a root file system, or REPO#PART")
 	text(fs, &o.kind, "type", "t", "PVR_SOURCE_TYPE", "docker", "docker, rootfs or pvr")
 	o.image.declare(fs)
-	text(fs, &o.Group, "group", "", "PVR_GROUP", "", "`name` of its group")
+	text(fs, &o.Group, "group", "", "PVR_GROUP", "", "`name` of the group that it starts with")
 	text(fs, &o.RunLevel, "runlevel", "", "PVR_RUNLEVEL", "", "`runlevel` that it starts in")
 	text(fs, &o.RestartPolicy, "restart-policy", "", "PVR_RESTART_POLICY", "", "what its update restarts: system or container")
 	text(fs, &o.StatusGoal, "status-goal", "", "PVR_STATUS_GOAL", "", "MOUNTED, STARTED or READY")
@@ -168,7 +168,7 @@ func (t *tool) appAdd(ctx context.Context, name string, o *appAdd) error {
 	return t.withWorkspace(ctx, &o.image, func(w *app.Workspace) (*app.Result, error) { return w.Add(ctx, name, o.AddOptions) })
 }
 
-// withWorkspace runs an operation and adds the files that it made to the add list.
+// withWorkspace runs an operation and tracks the files that it made.
 func (t *tool) withWorkspace(ctx context.Context, f *imageFlags, do func(*app.Workspace) (*app.Result, error)) error {
 	w, r, err := t.workspace(ctx, f)
 	if err != nil {
@@ -212,7 +212,7 @@ func newAppInstall(t *tool) *cobra.Command {
 	return cmd
 }
 
-// hasManifest checks that an application has a manifest.
+// hasManifest checks that an application can be made.
 func hasManifest(name string) error {
 	name, err := app.CheckName(name)
 	if err != nil {
@@ -235,7 +235,7 @@ func newAppUpdate(t *tool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "update APP",
 		Aliases: []string{"au"},
-		Short:   "Update an application to the current content of its source",
+		Short:   "Bring an application to its source's present content",
 		Example: "  pvr app update nginx\n  pvr app update nginx --from nginx:1.29",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -251,8 +251,8 @@ func newAppUpdate(t *tool) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	text(fs, &o.From, "from", "", "PVR_FROM", "", "new `source` of the same kind")
-	flag(fs, &o.Patch, "patch", "", "", "keep the root file system and make an overlay of the differences")
-	flag(fs, &o.NewBase, "newbase", "", "", "make the root file system again and remove the overlay")
+	flag(fs, &o.Patch, "patch", "", "", "leave the root file system and make an overlay of what differs")
+	flag(fs, &o.NewBase, "newbase", "", "", "make the root file system anew and drop the overlay")
 	f.declare(fs)
 	return cmd
 }
@@ -261,7 +261,7 @@ func newDMConvert(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use:     "dm-convert CONTAINER VOLUME",
 		Aliases: []string{"dmc"},
-		Short:   "Make a container's volume mount through dm-verity",
+		Short:   "Have a container's volume mounted through dm-verity",
 		Example: "  pvr dm-convert nginx root.squashfs",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -292,7 +292,7 @@ func newDMApply(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use:     "dm-apply [PREFIX]",
 		Aliases: []string{"dma"},
-		Short:   "Make the hash trees of volumes again",
+		Short:   "Make the hash trees of volumes anew",
 		Example: "  pvr dm-apply\n  pvr dm-apply nginx",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()

@@ -43,8 +43,8 @@ func newCompletion(t *tool) *cobra.Command {
 	}
 }
 
-// oldCompletion serves the completion scripts of older builds, which append a hidden
-// flag to the words so far. It prints one candidate per line.
+// oldCompletion answers the scripts of older builds, which append a hidden flag to
+// the words so far: one candidate a line.
 func oldCompletion(ctx context.Context, t *tool, root *cobra.Command, words []string) int {
 	var out bytes.Buffer
 	root.SetOut(&out)
@@ -60,7 +60,7 @@ func oldCompletion(ctx context.Context, t *tool, root *cobra.Command, words []st
 	return 0
 }
 
-// candidates returns the words that begin with the typed text.
+// candidates filters words by what is typed.
 func candidates(words []string, typed string) ([]string, cobra.ShellCompDirective) {
 	var out []string
 	for _, w := range words {
@@ -111,8 +111,8 @@ func completeSignatures(cmd *cobra.Command, _ []string, typed string) ([]string,
 	return candidates(words, typed)
 }
 
-// completeFragment completes the last part after the name of a local repository; a part
-// to be dropped begins with '-'.
+// completeFragment completes the last part behind the name of a repository of this
+// machine; a part that is to be dropped has a '-'.
 func completeFragment(ctx context.Context, typed string) ([]string, cobra.ShellCompDirective) {
 	name, _, _ := strings.Cut(typed, "#")
 	before := typed[:strings.LastIndexAny(typed, "#,")+1]
@@ -154,8 +154,8 @@ func completeVolumes(cmd *cobra.Command, args []string, typed string) ([]string,
 	return candidates(words, typed)
 }
 
-// completeFlags declares the values of flags for completion: the given words, or the
-// applications when there are none.
+// completeFlags declares what the values of flags are, for completion: words, or
+// the applications where there are none.
 func completeFlags(cmd *cobra.Command, values map[string][]string) {
 	for name, words := range values {
 		_ = cmd.RegisterFlagCompletionFunc(name, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
@@ -167,8 +167,8 @@ func completeFlags(cmd *cobra.Command, values map[string][]string) {
 	}
 }
 
-// completeRepos completes files, the remotes that the repository remembers, and the
-// parts of a local repository.
+// completeRepos completes the remotes that the repository remembers, beside files,
+// and the parts of a repository of this machine.
 func completeRepos(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if strings.Contains(typed, "#") {
 		return completeFragment(cmd.Context(), typed)

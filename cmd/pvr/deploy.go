@@ -16,7 +16,7 @@ func newDeploy(t *tool) *cobra.Command {
 	var replace bool
 	cmd := &cobra.Command{
 		Use:   "deploy DIR [REPO[#PARTS]]...",
-		Short: "Lay out a device's revision from one or more repositories",
+		Short: "Lay out a device's revision of one or more repositories",
 		Long: `Lay out a revision in DIR, as a device has it: objects are hard links into the
 store, JSON is canonical, and .pv holds the boot links. The repositories are merged
 in their order; without one the current checkout's commit is deployed. Files in DIR
@@ -64,7 +64,7 @@ func (t *tool) deploy(ctx context.Context, dir string, sources []string, merge b
 	return nil
 }
 
-// deployRepo opens the directory's repository, which it creates when it is missing.
+// deployRepo opens the directory's repository, which is made when it is missing.
 func (t *tool) deployRepo(ctx context.Context, dir string) (*repo.Repo, error) {
 	if err := repo.CanDeploy(dir); err != nil {
 		return nil, err

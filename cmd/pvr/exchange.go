@@ -39,7 +39,7 @@ ends in .gz or .tgz; "-" is the standard output. Equal states give equal archive
 			return fail(3, t.export(cmd, r, args[0], opt))
 		},
 	}
-	text(cmd.Flags(), &parts, "parts", "p", "", "", "`list` of parts, separated by commas; default all")
+	text(cmd.Flags(), &parts, "parts", "p", "", "", "`list` of parts, by commas; default all")
 	_ = cmd.RegisterFlagCompletionFunc("parts", completeParts)
 	return cmd
 }
@@ -59,7 +59,7 @@ func isGzip(name string) bool {
 	return strings.HasSuffix(name, ".gz") || strings.HasSuffix(name, ".tgz")
 }
 
-// export writes the archive; a regular file appears only when it is complete.
+// export writes the archive: a regular file appears when it is complete.
 func (t *tool) export(cmd *cobra.Command, r *repo.Repo, name string, opt archive.ExportOptions) error {
 	if name == "-" {
 		return r.Export(cmd.Context(), t.stdout, opt)
@@ -93,8 +93,8 @@ func (t *tool) export(cmd *cobra.Command, r *repo.Repo, name string, opt archive
 func newImport(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use:   "import FILE",
-		Short: "Replace the committed state with that of an archive",
-		Long: `Replace the committed state with that of an archive, compressed or not. Nothing
+		Short: "Replace the committed state by that of an archive",
+		Long: `Replace the committed state by that of an archive, compressed or not. Nothing
 changes unless the whole archive is right. The working tree stays as it is: see pvr
 checkout.`,
 		Example: "  pvr import device.tgz && pvr checkout",

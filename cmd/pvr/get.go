@@ -52,7 +52,7 @@ func (t *tool) get(cmd *cobra.Command, args []string, merge bool) error {
 		if err != nil {
 			return fail(3, err)
 		}
-		if far, ok := src.(*remoteSource); ok {
+		if far, ok := src.(*far); ok {
 			far.merge = merge
 		}
 		from = append(from, repo.Taken{Source: src, Ref: ref})
@@ -89,7 +89,7 @@ func storeOf(r *repo.Repo) string {
 	return store.Dir()
 }
 
-// pulledLines lists the objects of a pull.
+// pulledLines tells what came from a source.
 func (t *tool) pulledLines(p *repo.Pulled) {
 	var lines bytes.Buffer // of thousands of objects
 	for _, o := range p.Objects {

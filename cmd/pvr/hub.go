@@ -14,7 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/remote"
 )
 
-// withClient runs a function with a client; errors get the exit code of hub commands.
+// withClient runs something with a client; errors get the hub commands' exit code.
 func (t *tool) withClient(do func(*remote.Client) error) error {
 	client, err := t.client()
 	if err != nil {
@@ -35,7 +35,7 @@ func newLogin(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use:     "login [URL]",
 		Aliases: []string{"lo"},
-		Short:   "Log in and save the token",
+		Short:   "Log in and keep the token",
 		Example: "  pvr login",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -67,7 +67,7 @@ func newRegister(t *tool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "register [URL]",
 		Aliases: []string{"reg"},
-		Short:   "Create an account",
+		Short:   "Make an account",
 		Example: "  pvr register --user nick --email nick@example.com --pass secret",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -97,7 +97,7 @@ func newWhoAmI(t *tool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "whoami",
 		Aliases: []string{"wai"},
-		Short:   "Show the accounts of the saved tokens",
+		Short:   "Tell whose tokens are kept",
 		Example: "  pvr whoami",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return t.withClient(func(c *remote.Client) error {
@@ -125,7 +125,7 @@ func newClaim(t *tool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "claim DEVICE",
 		Aliases: []string{"cl"},
-		Short:   "Claim an unowned device",
+		Short:   "Make an unowned device yours",
 		Example: "  pvr claim --challenge plainly-dynamic-wombat https://api.pantahub.com/devices/ID",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -151,7 +151,7 @@ func newDevice(t *tool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "device",
 		Aliases: []string{"dev"},
-		Short:   "Manage devices of the hub",
+		Short:   "Work on devices of the hub",
 		Example: "  pvr device ps\n  pvr device logs nick",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -159,7 +159,7 @@ func newDevice(t *tool) *cobra.Command {
 	return cmd
 }
 
-// deprecated makes a top-level command from a subcommand of device.
+// deprecated makes a command at the top of one of device.
 func deprecated(t *tool, cmd *cobra.Command) *cobra.Command {
 	run := cmd.RunE
 	cmd.Short += " (pvr device " + cmd.Name() + ")"
@@ -198,7 +198,7 @@ func newDevicePs(t *tool) *cobra.Command {
 	return cmd
 }
 
-// seen returns how long ago a device was last seen.
+// seen tells how long ago a device was heard of.
 func seen(at time.Time) string {
 	if at.IsZero() {
 		return "never"
@@ -210,7 +210,7 @@ func newDeviceGet(t *tool) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "get NICK",
-		Short:   "Print the hub's record of a device",
+		Short:   "Print what the hub knows of a device",
 		Example: "  pvr device get owner/nick",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -257,7 +257,7 @@ func newDeviceCreate(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use:     "create [NICK]",
 		Aliases: []string{"cr"},
-		Short:   "Create a device with the committed state as its factory state",
+		Short:   "Make a device whose factory state is the committed one",
 		Example: "  pvr device create nick",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -286,7 +286,7 @@ func newDeviceCreate(t *tool) *cobra.Command {
 	}
 }
 
-// logFlags are the flags that select log entries.
+// logFlags are the words that select log entries.
 type logFlags struct {
 	remote.LogFilter
 	from, to, template string
@@ -323,7 +323,7 @@ func newDeviceLogs(t *tool) *cobra.Command {
 	return cmd
 }
 
-// take sets the filter from the flags and the arguments.
+// take fills what the flags leave open.
 func (l *logFlags) take(f remote.LogFilter) {
 	for _, p := range []struct {
 		to   *string
@@ -345,7 +345,7 @@ func (l *logFlags) times(now time.Time) (err error) {
 	return err
 }
 
-// logInterval is the pause between polls for newer entries.
+// logInterval is the pause between questions for newer entries.
 const logInterval = time.Second
 
 func (t *tool) logs(ctx context.Context, f remote.LogFilter, asJSON bool) error {

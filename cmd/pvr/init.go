@@ -16,7 +16,7 @@ func newInit(t *tool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "init",
 		Aliases: []string{"i"},
-		Short:   "Create a repository in the working directory",
+		Short:   "Make a repository in the working directory",
 		Example: "  pvr init\n  pvr init --objects ../../objects",
 		RunE: func(*cobra.Command, []string) error {
 			if err := t.storeDir(&opt); err != nil {
@@ -29,7 +29,7 @@ func newInit(t *tool) *cobra.Command {
 	return cmd
 }
 
-// initFlags declares the flags of init and clone for a new repository.
+// initFlags declares what init and clone say of a new repository.
 func initFlags(fs *pflag.FlagSet, opt *repo.InitOptions) {
 	text(fs, &opt.Objects, "objects", "o", "PVR_OBJECTS_DIR", "", "`directory` of the objects (default objects in the config directory)")
 	text(fs, &opt.Spec, "spec", "s", "", state.Spec, "`version` of the state format")

@@ -66,7 +66,7 @@ func (t *tool) signer(ctx context.Context, s *sigFlags) (sign.Options, error) {
 }
 
 // program sets up signing with a program. The public key is that of the first
-// certificate or, without certificates, that of --pubkey.
+// certificate, or without certificates that of --pubkey.
 func (t *tool) program(ctx context.Context, s *sigFlags, opt *sign.Options) error {
 	c := &sign.Command{Context: ctx, Line: s.command, Stderr: t.stderr}
 	switch {
@@ -105,7 +105,7 @@ func orDefault(name, value string) string {
 	return name
 }
 
-// trusted reads the keys or certificates to trust.
+// trusted reads whom to trust.
 func (t *tool) trusted(ctx context.Context, s *sigFlags) (pvs.Keys, error) {
 	if s.pubkey != "" {
 		return publicKeys(s.pubkey)
@@ -149,8 +149,8 @@ func publicKeys(name string) (trust.PublicKeys, error) {
 
 func readPEM(name string) ([]byte, error) { return bounded.ReadFile(name, maxPEM) }
 
-// keyFile reads a key or certificate, by default the one in the config directory, which
-// may be downloaded first.
+// keyFile reads a key or certificate, by default that of the config directory, which
+// may be fetched.
 func (t *tool) keyFile(ctx context.Context, s *sigFlags, name, fallback string) ([]byte, error) {
 	if name != "" {
 		return readPEM(name)
@@ -170,19 +170,19 @@ func (t *tool) wantDefaultKeys() bool {
 	fmt.Fprint(t.stderr, "Do you want to download the default developer keys that can be validated by pantavisor official developer builds? [yes/no]\n"+
 		"(NOTE: this should be used only for development proposes because they are not secret)\n")
 	if _, ok := t.stdin.(*bufio.Reader); !ok {
-		t.stdin = bufio.NewReader(t.stdin) // later prompts read on after this answer
+		t.stdin = bufio.NewReader(t.stdin) // further questions go on where this answer ends
 	}
 	answer, _ := t.stdin.(*bufio.Reader).ReadString('\n')
 	return strings.ContainsAny(answer, "yY")
 }
 
-// keysName is the name of the tarball in the config directory.
+// keysName is the tarball's name in the config directory.
 const keysName = "pvs.defaultkeys.tar.gz"
 
-// maxKeys bounds the tarball, in bytes.
+// maxKeys bounds the tarball.
 const maxKeys = 8 << 20
 
-// fetchDefaultKeys downloads the tarball of the default keys and unpacks it.
+// fetchDefaultKeys brings the tarball of the default keys and unpacks it.
 func (t *tool) fetchDefaultKeys(ctx context.Context, from string) error {
 	if from == "" {
 		return errors.New("fetching the default keys: no address is known; name it with --certs-url or PVS_CERTS_URL, or pass --key, --x5c and --cacerts")
@@ -224,7 +224,8 @@ func (t *tool) fetch(ctx context.Context, from string) ([]byte, error) {
 	return bounded.Read(resp.Body, maxKeys)
 }
 
-// unpackKeys writes the members pvs/NAME.pem and .crt and ignores all others.
+// unpackKeys writes the members pvs/NAME.pem and .crt; there is nothing else in the
+// tarball that is wanted.
 func unpackKeys(dir string, text []byte) error {
 	z, err := gzip.NewReader(strings.NewReader(string(text)))
 	if err != nil {
@@ -256,8 +257,8 @@ func unpackKeys(dir string, text []byte) error {
 	}
 }
 
-// shownSignature returns a signature as ls shows it: without "#spec", and with the
-// payload on request.
+// shownSignature returns a signature as ls shows it: without the bookkeeping
+// member, and with the payload when it is asked for.
 func shownSignature(r *repo.Repo, doc canon.Value, payload bool) canon.Value {
 	var members []canon.Member
 	for _, m := range doc.Members() {

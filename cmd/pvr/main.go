@@ -1,6 +1,6 @@
-// Command pvr is the host tool for revisions: it makes, changes, signs and transfers
-// the states of devices (manual: pvr). Scripts depend on its commands, outputs and exit
-// codes.
+// Command pvr is the host tool for revisions: it makes, changes, signs and moves
+// the states of devices (manual: pvr). Its words, outputs and exit codes are those
+// that scripts know.
 package main
 
 import (

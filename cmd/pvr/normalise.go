@@ -7,10 +7,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// normalise rewrites a command line from the tool's customary syntax to that of the
-// flag parser: one dash and two mean the same, for short and for long names. The flags
-// of a command come before the name of its subcommand; after the last command's name
-// they may be anywhere.
+// normalise rewrites a command line in the tool's customary syntax to what the
+// flag parser reads: one dash and two mean the same, for short and for long names.
+// Flags of a level stand before the next command's word; behind the last command's
+// word they may stand anywhere.
 func normalise(root *cobra.Command, words []string) ([]string, error) {
 	if len(words) > 0 && strings.HasPrefix(words[0], "__complete") {
 		return words, nil
@@ -51,7 +51,7 @@ func subcommand(cmd *cobra.Command, word string) *cobra.Command {
 }
 
 // flagWords returns how many words belong to a flag, and the flag in the parser's
-// spelling. Unknown flags stay, so that the parser reports them.
+// spelling. What is unknown stays, for the parser to complain about.
 func flagWords(cmd *cobra.Command, words []string) (int, []string) {
 	name, value, hasValue := strings.Cut(strings.TrimLeft(words[0], "-"), "=")
 	flag := findFlag(cmd, name)

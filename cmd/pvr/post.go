@@ -20,7 +20,7 @@ func remoteCommands(t *tool) []*cobra.Command {
 	}
 }
 
-// postFlags declares the flags for what is sent along with a posted state.
+// postFlags declares what goes with a posted state.
 func postFlags(cmd *cobra.Command, opt *remote.PostOptions) {
 	fs := cmd.Flags()
 	text(fs, &opt.Envelope, "envelope", "e", "", "", "`JSON` object whose members are sent along")

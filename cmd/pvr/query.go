@@ -9,7 +9,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// wide is the layout of human-readable JSON.
+// wide is the layout of JSON that is meant for people.
 var wide = canon.Style{Indent: "    "}
 
 func newJSON(t *tool) *cobra.Command {
@@ -143,8 +143,8 @@ func newInspect(t *tool) *cobra.Command {
 	return cmd
 }
 
-// jsonFlag declares --json. Queries that always print JSON accept it, too, so that a
-// script need not know which ones do.
+// jsonFlag declares --json. Queries that print JSON anyway take it, too, so that a
+// script need not know which do.
 func jsonFlag(cmd *cobra.Command, p *bool) {
 	cmd.Flags().BoolVar(p, "json", false, "print JSON")
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// client returns the client of remotes; a command has only one.
+// client returns what speaks with remotes; there is one for all of a command.
 func (t *tool) client() (*remote.Client, error) {
 	opt := remote.Options{
 		BaseURL: t.baseURL, RepoBaseURL: t.repoBaseURL, ConfigDir: t.configDir, AccessToken: t.token,
@@ -31,7 +31,7 @@ func (t *tool) client() (*remote.Client, error) {
 	return remote.New(opt)
 }
 
-// credentials asks the user for a name and password on a terminal.
+// credentials asks the user for a name and password, on a terminal.
 func (t *tool) credentials(_ context.Context, c remote.Challenge) (remote.Credentials, error) {
 	var who remote.Credentials
 	in, ok := t.stdin.(*os.File)
@@ -52,7 +52,7 @@ func (t *tool) credentials(_ context.Context, c remote.Challenge) (remote.Creden
 	return who, err
 }
 
-// eventLines are the formats of the lines for completed steps, by phase.
+// eventLines are the lines for what is done, by phase.
 var eventLines = map[remote.Phase]string{
 	remote.PhaseInfo:     "Getting remote repository info ... [%[2]s]",
 	remote.PhaseAnnounce: "Posting object info for: %[1]s ...  [%[2]s]",
@@ -60,8 +60,8 @@ var eventLines = map[remote.Phase]string{
 	remote.PhaseUpload:   "%.12[1]s [%[2]s]",
 }
 
-// progress shows transfers: one line for each completed step, and on a terminal a bar
-// with rate and remaining time below them.
+// progress tells how transfers go: one line for each thing done, and on a terminal
+// a bar with rate and remaining time below them.
 func (t *tool) progress() func(remote.Event) {
 	var shown time.Time
 	return func(e remote.Event) {
@@ -93,8 +93,8 @@ func bar(e remote.Event) string {
 		100*e.AllDone/e.AllTotal, e.Rate/1e6, left)
 }
 
-// remoteSource is a remote repository as a source.
-type remoteSource struct {
+// far is a remote repository as a source.
+type far struct {
 	client *remote.Client
 	ref    remote.Reference
 	merge  bool
@@ -113,11 +113,11 @@ func (t *tool) remoteSource(ref repo.Ref) (repo.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &remoteSource{client: client, ref: r}, nil
+	return &far{client: client, ref: r}, nil
 }
 
 // State implements repo.Source.
-func (f *remoteSource) State(ctx context.Context) (*state.State, error) {
+func (f *far) State(ctx context.Context) (*state.State, error) {
 	info, err := f.client.RemoteInfo(ctx, f.ref)
 	if err != nil {
 		return nil, err
@@ -125,11 +125,11 @@ func (f *remoteSource) State(ctx context.Context) (*state.State, error) {
 	return f.client.State(ctx, info)
 }
 
-// abandoned is the age from which unfinished downloads are removed.
+// abandoned is how old an unfinished download is that nobody will go on with.
 const abandoned = 14 * 24 * time.Hour
 
 // Pull implements repo.Source.
-func (f *remoteSource) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*repo.Pulled, error) {
+func (f *far) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*repo.Pulled, error) {
 	if err := remote.SweepPartials(dst, abandoned); err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (f *remoteSource) Pull(ctx context.Context, dst *objects.Store, _ func(stri
 	return &repo.Pulled{State: got.State, Count: got.Objects}, nil
 }
 
-// destination returns the named remote, or the one that the repository remembers.
+// destination returns a remote that is named, or that the repository remembers.
 func (t *tool) destination(args []string, remembered string) (*remote.Client, remote.Reference, error) {
 	name := remembered
 	if len(args) > 0 {

@@ -15,7 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/repo"
 )
 
-// global are the flags before the command.
+// global are the settings that stand before the command.
 type global struct {
 	token       string
 	baseURL     string
@@ -31,7 +31,7 @@ type global struct {
 func newRoot(t *tool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pvr",
-		Short: "Make, change, sign and transfer the revisions of Pantavisor devices",
+		Short: "Make, change, sign and move the revisions of Pantavisor devices",
 		Example: `  pvr clone https://pvr.pantahub.com/nick/device
   pvr add . && pvr commit -m "new configuration"
   pvr export device.tgz`,
@@ -73,9 +73,9 @@ func commands(t *tool) []*cobra.Command {
 
 func (g *global) flags(fs *pflag.FlagSet) {
 	fs.SortFlags = false
-	text(fs, &g.token, "access-token", "a", "PVR_ACCESSTOKEN", "", "bearer `token` for every authenticated call, in place of a login")
+	text(fs, &g.token, "access-token", "a", "PVR_ACCESSTOKEN", "", "bearer `token` for every authenticated call; there is no login then")
 	text(fs, &g.baseURL, "baseurl", "b", "PVR_BASEURL", "https://api.pantahub.com", "`address` of the hub's API")
-	text(fs, &g.repoBaseURL, "repo-baseurl", "r", "PVR_REPO_BASEURL", "https://pvr.pantahub.com", "base `address` of nick/device")
+	text(fs, &g.repoBaseURL, "repo-baseurl", "r", "PVR_REPO_BASEURL", "https://pvr.pantahub.com", "`address` below which nick/device is")
 	text(fs, &g.configDir, "config-dir", "c", "PVR_CONFIG_DIR", defaultConfigDir(), "`directory` of keys, tokens, caches and the default object store")
 	text(fs, &g.httpProxy, "http-proxy", "", "PVR_HTTP_PROXY", "system", "system, no, or the `URL` of a proxy")
 	flag(fs, &g.debug, "debug", "d", "PVR_DEBUG", "show HTTP traffic")
@@ -108,7 +108,7 @@ func withEnv(usage, env string) string {
 	return usage + " [$" + env + "]"
 }
 
-// defaultConfigDir returns ~/.pvr, from the password file when HOME is empty.
+// defaultConfigDir returns ~/.pvr, by the password file when HOME is empty.
 func defaultConfigDir() string {
 	home := os.Getenv("HOME")
 	if home == "" {
@@ -119,8 +119,8 @@ func defaultConfigDir() string {
 	return filepath.Join(home, ".pvr")
 }
 
-// prepare creates the config directory with the tool's settings. It ignores errors: the
-// commands that need the directory report them.
+// prepare makes the config directory with the tool's settings. What cannot be made is
+// complained about by the commands that need it.
 func (t *tool) prepare() {
 	if abs, err := filepath.Abs(t.configDir); err == nil {
 		t.configDir = abs
@@ -150,7 +150,7 @@ func (t *tool) openAt(ctx context.Context, dir string, write bool) (*repo.Repo, 
 	})
 }
 
-// newHelp replaces the library's help command, which has another exit code.
+// newHelp replaces the library's help command, for the exit code.
 func newHelp(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:     "help [COMMAND]...",

@@ -17,7 +17,7 @@ import (
 // version is set by the build (-ldflags "-X main.version=...").
 var version = ""
 
-// versionText returns the version set by the build, or else the module's version.
+// versionText returns the version: the build's word, or the module's version.
 func versionText() string {
 	if version != "" {
 		return version
@@ -28,19 +28,19 @@ func versionText() string {
 	return "unknown"
 }
 
-// The collector lets garbage grow to gcPercent of the live heap, because most commands
-// end before they have much of it, and works harder when the tool grows large.
+// The collector lets garbage grow to gcPercent of what lives, because most commands
+// end before they have much of it, and works harder before the tool grows large.
 const (
 	gcPercent   = 200
 	memoryLimit = 32 << 20
 )
 
-// Run runs the tool with a command line, where args[0] is the tool's name, and returns
-// its exit code.
+// Run runs the tool with the words of a command line, args[0] being the tool's own
+// name, and returns its exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
-	log.SetOutput(io.Discard) // net/http logs protocol errors of remotes
+	log.SetOutput(io.Discard) // net/http's remarks on how remotes break the protocol
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	t := &tool{stdin: stdin, stdout: forTerminal(stdout), stderr: forTerminal(stderr), name: args[0]}
@@ -60,12 +60,12 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return t.report(err)
 }
 
-// tool is the state that all commands share.
+// tool is what all commands share.
 type tool struct {
 	name           string
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	terminal       io.Writer // the standard error if it is a terminal, for progress; else nil
+	terminal       io.Writer // the standard error when it is one, for progress; else nil
 	global
 }
 
@@ -93,7 +93,7 @@ func failf(code int, format string, args ...any) error {
 	return &exitError{code, fmt.Errorf(format, args...)}
 }
 
-// usageError is an error in the command line.
+// usageError is an error in the words of the command line.
 type usageError struct {
 	cmd *cobra.Command
 	err error
@@ -105,8 +105,8 @@ func (e *usageError) Error() string { return e.err.Error() }
 // interrupted is the exit code after SIGINT: 128 and the signal.
 const interrupted = 130
 
-// report prints an error and returns the exit code. Errors without a code are marked
-// with ERROR and give 1.
+// report tells the user of an error and returns the exit code. Errors without a
+// code are marked and give 1.
 func (t *tool) report(err error) int {
 	var usage *usageError
 	var exit *exitError

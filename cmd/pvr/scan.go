@@ -11,7 +11,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/remote/scan"
 )
 
-// scanTime is the default duration of a scan.
+// scanTime is how long the network is listened to when nothing else is said.
 const scanTime = 15 * time.Second
 
 func newDeviceScan(t *tool) *cobra.Command {
@@ -50,7 +50,7 @@ func (t *tool) scan(ctx context.Context, span time.Duration, asJSON bool) error 
 	return ctx.Err()
 }
 
-// describe prints devices in the customary form.
+// describe tells of devices in the customary form.
 func describe(w io.Writer, list []scan.Device) {
 	for _, d := range list {
 		owner := "unclaimed"

@@ -73,7 +73,7 @@ func readSettings(file string) (settings, error) {
 	return s, nil
 }
 
-// set applies assignments; unknown keys are ignored.
+// set takes up assignments; unknown keys are ignored.
 func (s *settings) set(words []string) error {
 	for _, w := range words {
 		key, value, ok := strings.Cut(w, "=")
@@ -99,7 +99,7 @@ func (s *settings) set(words []string) error {
 func newSelfUpgrade(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use:     "self-upgrade",
-		Short:   "Print how to upgrade this build",
+		Short:   "Tell how this build is upgraded",
 		Example: "  pvr self-upgrade",
 		RunE: func(*cobra.Command, []string) error {
 			fmt.Fprintf(t.stdout, `This is pvr %s. It does not replace itself: it is upgraded from where it came.

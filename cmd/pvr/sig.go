@@ -16,7 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// sigFlags are the flags of sig, before the subcommand.
+// sigFlags are the settings of sig, before the sub-command.
 type sigFlags struct {
 	key, x5c, pubkey, cacerts string
 	certsURL                  string
@@ -46,7 +46,7 @@ func newSig(t *tool) *cobra.Command {
 	text(fs, &s.output, "output", "", "PVS_SIG_OUTPUT", "", "further `file` for the signature; - for the standard output")
 	text(fs, &s.command, "signcmd", "", "", "", "`program` that signs in place of a key file: it reads the message from its standard input and writes the signature; needs --x5c or --pubkey")
 	text(fs, &s.algorithm, "signalgo", "", "", "", "`algorithm` that the program must have: RS256, ES256, ES384 or ES512")
-	flag(fs, &s.payload, "with-payload", "", "PVS_SIG_WITH_PAYLOAD", "include the signed payload in the signature")
+	flag(fs, &s.payload, "with-payload", "", "PVS_SIG_WITH_PAYLOAD", "put what is signed into the signature, too")
 	cmd.AddCommand(newSigAdd(t, s), newSigUpdate(t, s), newSigList(t, s))
 	return cmd
 }
@@ -124,7 +124,7 @@ func (t *tool) sigAdd(ctx context.Context, s *sigFlags, o *sigAdd) error {
 	return nil
 }
 
-// output writes a signature to the further file of --output.
+// output writes a signature where else it is wanted.
 func (t *tool) output(name string, doc []byte) error {
 	switch name {
 	case "":
@@ -186,8 +186,8 @@ func newSigList(t *tool, s *sigFlags) *cobra.Command {
 	var parts []string
 	cmd := &cobra.Command{
 		Use:   "ls [NAME]...",
-		Short: "Verify signatures and list what they cover",
-		Long: `Verify signatures of the committed state and list what they cover: which files are
+		Short: "Verify signatures and tell what they cover",
+		Long: `Verify signatures of the committed state and tell what they cover: which files are
 protected, which are excluded (known to a signer but not signed) and which no signer
 has seen. Strict devices ask that none is unseen.`,
 		Example: "  pvr sig ls\n  pvr sig --pubkey key.pub ls nginx\n  pvr sig --cacerts ca.pem ls --with-sigs",
@@ -271,5 +271,5 @@ func appendMember(b []byte, name string, v canon.Value) []byte {
 	return append(b, v.Pretty(style)...)
 }
 
-// missing reports whether a file does not exist.
+// missing tells that a file is not there.
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

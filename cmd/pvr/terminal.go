@@ -20,11 +20,11 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
-// visible replaces control characters with escapes: names come from other people's
-// states and must not move the cursor or colour the screen.
+// visible shows control characters on a terminal as escapes: names come from other
+// people's states, and must not move the cursor or colour the screen.
 type visible struct{ w io.Writer }
 
-// forTerminal wraps a stream that is a terminal in visible; it returns others unchanged.
+// forTerminal guards a stream that is a terminal; others stay as they are.
 func forTerminal(w io.Writer) io.Writer {
 	if isTerminal(w) {
 		return visible{w}
@@ -53,8 +53,8 @@ func (v visible) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// isControl reports whether a character may control a terminal: C0 except the line feed,
-// the tab and the carriage return, DEL and C1 (ECMA-48).
+// isControl reports whether a terminal may obey a character: C0 but for the line
+// feed, the tab and the carriage return, DEL and C1 (ECMA-48).
 func isControl(r rune) bool {
 	return r < 0x20 && r != '\n' && r != '\t' && r != '\r' || r >= 0x7f && r < 0xa0
 }

@@ -5,9 +5,9 @@ import (
 	"fmt"
 
 	"github.com/klauspost/compress/zlib"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/pantavisor/pantavisor/formats/xzenc"
+	"github.com/pantavisor/pantavisor/formats/zstdenc"
 )
 
 // compressor packs single blocks. One goroutine uses it at a time.
@@ -71,26 +71,21 @@ func (z *zlibCompressor) compress(block []byte) ([]byte, error) {
 // zstdCompressor makes frames whose window is at most the block: the kernel
 // prepares no more.
 type zstdCompressor struct {
-	enc *zstd.Encoder
+	enc *zstdenc.Encoder
 	out []byte
 }
 
 func newZstd(o Options) (*zstdCompressor, error) {
-	enc, err := zstd.NewWriter(nil,
-		zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(o.Level)),
-		zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false),
-		zstd.WithWindowSize(max(o.BlockSize, metadataSize)),
-		zstd.WithLowerEncoderMem(true))
+	enc, err := zstdenc.New(max(o.BlockSize, metadataSize), o.Level)
 	if err != nil {
 		return nil, fmt.Errorf("starting zstd: %w", err)
 	}
 	return &zstdCompressor{enc: enc}, nil
 }
 
-func (z *zstdCompressor) compress(block []byte) ([]byte, error) {
-	z.out = z.enc.EncodeAll(block, z.out[:0])
-	return z.out, nil
+func (z *zstdCompressor) compress(block []byte) (packed []byte, err error) {
+	z.out, err = z.enc.Append(z.out[:0], block)
+	return z.out, err
 }
 
 // xzCompressor makes streams with CRC32 and a dictionary of one block, all that

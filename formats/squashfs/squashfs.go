@@ -53,7 +53,7 @@ type Options struct {
 	// Compression; default Gzip, which every kernel with squashfs reads.
 	Compression Compression
 	// Level of effort: for gzip 1 to 9 (default 9), for zstd 1 to 22 in the steps
-	// that the library knows (default 15); xz has none.
+	// that package zstdenc knows (default 15); xz has none.
 	Level int
 	// BlockSize in bytes, a power of two from 4 KiB to 1 MiB; default 128 KiB.
 	BlockSize int

@@ -280,8 +280,8 @@ func TestXattrs(t *testing.T) {
 func TestSameInputSameBytes(t *testing.T) {
 	for _, opts := range forms[:3] {
 		var sums [3][sha256.Size]byte
-		for i := range sums {
-			opts.Workers = 1 + i
+		for i, workers := range []int{1, 2, 7} {
+			opts.Workers = workers
 			data, err := os.ReadFile(writeImage(t, opts, addAll(variety(4096))))
 			if err != nil {
 				t.Fatal(err)
@@ -289,7 +289,7 @@ func TestSameInputSameBytes(t *testing.T) {
 			sums[i] = sha256.Sum256(data)
 		}
 		if sums[0] != sums[1] || sums[1] != sums[2] {
-			t.Errorf("%v: images made with 1, 2 and 3 workers differ", opts.Compression)
+			t.Errorf("%v: images made with 1, 2 and 7 workers differ", opts.Compression)
 		}
 	}
 }

@@ -38,6 +38,7 @@ var packages = map[string][]string{
 	"tar":            {"tar"},
 	"util-linux":     {"partx", "unshare"},
 	"xz-utils":       {"xz"},
+	"zstd":           {"zstd"},
 }
 
 // Packages lists the Debian packages of the programs, sorted.

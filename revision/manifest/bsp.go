@@ -36,8 +36,8 @@ func (p *parser) bsp() {
 	o.done()
 }
 
-// bspFile reads the first of the names that is present; the others are older spellings
-// of the same member.
+// bspFile reads the first of the names that is there: the others are older
+// spellings of the same thing.
 func (p *parser) bspFile(o *object, names ...string) string {
 	o.known(names...)
 	for _, name := range names {

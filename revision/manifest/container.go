@@ -9,7 +9,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
-// containers reads every <container>/run.json and the other files of its container.
+// containers reads every <container>/run.json with what belongs to it.
 func (p *parser) containers() {
 	for _, key := range p.keys {
 		directory, file, ok := strings.Cut(key, "/")
@@ -132,7 +132,7 @@ func autoModFW(o *object) bool {
 	return n.str() != "no"
 }
 
-// exports reads the directories that the container exports to the host.
+// exports reads the directories that the container shows to the host.
 func exports(o *object) []string {
 	n, ok := o.member("exports")
 	if !ok {
@@ -144,8 +144,8 @@ func exports(o *object) []string {
 	return n.strings()
 }
 
-// placeInside checks that a string is a path below a container's root; it accepts an
-// empty one and values of other types.
+// placeInside checks that a text names a place below a container's root; an empty
+// one or another type is not its concern.
 func (n node) placeInside() {
 	if text, _ := n.v.Text(); strings.Trim(text, "/") != "" {
 		n.cleanPath(strings.TrimPrefix(text, "/"))
@@ -205,7 +205,7 @@ func network(parent *object) *Network {
 	return net
 }
 
-// parseMAC reads six hexadecimal bytes separated by colons.
+// parseMAC reads six bytes in hexadecimal, with colons between.
 func parseMAC(text string) ([]byte, error) {
 	if len(text) != 17 {
 		return nil, hex.ErrLength
@@ -341,12 +341,12 @@ func words(o *object, name string) []string {
 	return n.strings()
 }
 
-// orphans notes keys that belong to no container, and required services that no
-// container offers: the mesh decides about these when the containers run.
+// orphans notes what belongs to no container, and services that nobody offers: the
+// mesh decides about these when the containers run.
 func (p *parser) orphans() {
 	said := map[string]bool{}
 	for _, c := range p.sys.Containers {
-		said[c.Name] = true // needs no note
+		said[c.Name] = true // needs no word
 	}
 	for _, key := range p.keys {
 		directory, file, _ := strings.Cut(key, "/")
@@ -389,8 +389,8 @@ func (p *parser) overlay(directory string) []string {
 	return out
 }
 
-// assignGroups gives every container its group and the settings inherited from it, and
-// sorts the containers in starting order.
+// assignGroups gives every container its group and what it inherits from it, and
+// sorts the containers in the order of starting.
 func (p *parser) assignGroups() {
 	p.chooseGroups()
 	order := map[string]int{}
@@ -414,10 +414,9 @@ func (p *parser) assignGroups() {
 	})
 }
 
-// chooseGroups assigns groups to containers that name none. In a state without groups
-// of its own the first such container goes into root, unless root has one, and the
-// others into platform. In a state with groups all of them go into the last one;
-// existing revisions rely on it.
+// chooseGroups: without groups of its own the state's first unassigned container
+// is the root one unless somebody else is, the others are platforms. With own
+// groups the last one takes whoever names none; existing revisions rely on it.
 func (p *parser) chooseGroups() {
 	if len(p.sys.Groups) == 0 {
 		return
@@ -463,14 +462,13 @@ func inherit(c *Container, g *Group) {
 	if c.Restart == "" {
 		c.Restart = g.Restart
 	}
-	// A recovery object of the container replaces the group's as a whole, even if its
-	// policy is "no".
+	// All or nothing: an object of its own counts as a whole, also one that says no.
 	if c.Recovery == nil && g.Recovery != nil {
 		c.Recovery, c.RecoveryInherited = g.Recovery, true
 	}
 }
 
-// checkRunnable checks that a container that has to run has a type and a root.
+// checkRunnable: what has to run needs a program to run it and a root.
 func checkRunnable(n node, c *Container) {
 	if c.Goal == Mounted {
 		return

@@ -338,8 +338,8 @@ func (p *parser) checkDisks() {
 	p.noteUnknownDisks()
 }
 
-// checkCycles rejects dual disks that contain each other; owner maps every name of a
-// disk to it. A disk that names itself has been rejected before.
+// checkCycles refuses dual disks that consist of each other; owner names each disk by
+// its names. A disk that names itself has been refused already.
 func (p *parser) checkCycles(owner map[string]string) {
 	parts := map[string][]string{}
 	for _, d := range p.sys.Disks {
@@ -385,7 +385,7 @@ func (p *parser) notePools() {
 }
 
 // noteUnknownDisks: a volume on an unknown disk fails when its container starts,
-// not before; a state that a device runs today must not be rejected for it.
+// not before; a state that a device runs today must not be refused for it.
 func (p *parser) noteUnknownDisks() {
 	check := func(key string, volumes []Volume) {
 		for _, v := range volumes {

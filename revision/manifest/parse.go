@@ -87,7 +87,7 @@ func (p *parser) others() {
 	}
 }
 
-// hasFile reports a problem when the state lacks a file.
+// hasFile reports a file that the state should have.
 func (p *parser) hasFile(n node, directory, name string) {
 	key := directory + "/" + name
 	if state.CheckKey(key) != nil {

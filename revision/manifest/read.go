@@ -52,8 +52,8 @@ type node struct {
 	v         canon.Value
 }
 
-// Bounds of what a state can make its reader keep and compare. Real states are far below
-// them; a hostile state must not fill a device's memory with messages.
+// Bounds of what a state can make its reader keep and compare. No device comes near
+// them; a hostile state must not fill the memory of one with words about it.
 const (
 	mostSaid  = 1000 // problems, and notes
 	mostItems = 4096 // elements of a list, members of an object, containers
@@ -103,7 +103,7 @@ func (n node) at(name string, v canon.Value) node {
 	return node{n.r, n.key, path, v}
 }
 
-// object is a JSON object being read. Members that are never read become notes.
+// object is a JSON object being read. Members that nobody asked for become notes.
 type object struct {
 	node
 	asked map[string]bool
@@ -135,7 +135,7 @@ func (o *object) known(names ...string) {
 	}
 }
 
-// done notes the members that were not read.
+// done notes the members that nobody asked for.
 func (o *object) done() {
 	for _, m := range o.v.Members() {
 		if !o.asked[m.Name] {
@@ -160,7 +160,7 @@ func (n node) str() string {
 	return text
 }
 
-// need reads a string that must be present and not empty.
+// need reads a string that must not be missing or empty.
 func (o *object) need(name string) string {
 	n, ok := o.member(name)
 	if !ok {

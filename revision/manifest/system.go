@@ -13,7 +13,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Goal is the status that a container or group must reach.
+// Goal is the status that a container or group has to reach.
 type Goal string
 
 // The goals, in rising order.
@@ -23,7 +23,7 @@ const (
 	Ready   Goal = "READY"
 )
 
-// Restart is what a change or failure of a container restarts.
+// Restart says what a change or failure of a container restarts.
 type Restart string
 
 // The restart policies.
@@ -38,20 +38,20 @@ const (
 	roleNobody = "nobody"
 )
 
-// Options are the settings of the device that affect the meaning of a state.
+// Options are what the device's configuration decides about the meaning of a state.
 type Options struct {
 	// DefaultRole is the role of containers whose run.json has no "roles":
 	// empty for none, or "mgmt" as older runtimes did (PV_SECURITY_DEFAULT_ROLE).
 	DefaultRole string
-	// AppEngine is true when bsp/run.json is neither needed nor read. Drivers are read
-	// if present, and a container may require one that is missing.
+	// AppEngine leaves bsp/run.json out: neither needed nor read. Drivers are read when
+	// they are there, and a container may require one that is not.
 	AppEngine bool
-	// RPiAB requires a Raspberry Pi boot image, because the boot loader is rpiab.
+	// RPiAB demands a Raspberry Pi boot image: the boot loader is rpiab.
 	RPiAB bool
 	// GoalsTimeout is the timeout of groups that name none
 	// (PV_UPDATER_GOALS_TIMEOUT); 0 stands for 120 s.
 	GoalsTimeout time.Duration
-	// DevLog is true when containers without "dev-log" get /dev/log
+	// DevLog says whether containers without "dev-log" get /dev/log
 	// (PV_LOG_AUTO_DEVLOG).
 	DevLog bool
 	// Groups is the JSON text of the groups of states that define none; nil
@@ -62,7 +62,7 @@ type Options struct {
 // System is a validated state.
 type System struct {
 	Spec string
-	// DefaultGroups is true when the state defines no groups of its own.
+	// DefaultGroups tells that the state defines no groups of its own.
 	DefaultGroups bool
 	Groups        []Group // in the order of starting
 	Disks         []Disk
@@ -87,7 +87,7 @@ type Group struct {
 	Recovery    *AutoRecovery // inherited by members without their own
 }
 
-// AutoRecovery is the policy for restarting a container that exited.
+// AutoRecovery says how a container that exited is started again.
 type AutoRecovery struct {
 	Policy        string // no, always, on-failure or unless-stopped
 	MaxRetries    int    // 0 for no limit
@@ -247,12 +247,12 @@ type Logger struct {
 // DriverRefs are the managed drivers that a container uses.
 type DriverRefs struct{ Required, Optional, Manual []string }
 
-// Requirement is a service that a container uses.
+// Requirement is a service that a container wants to use.
 type Requirement struct {
 	Name, Type, Role, Interface, Target string
 }
 
-// Service is a service that a container offers.
+// Service is one that a container offers.
 type Service struct {
 	Name, Type, Socket string
 	Bus, Role          string
@@ -313,8 +313,8 @@ func (s *System) Disk(name string) (*Disk, bool) {
 	return nil, false
 }
 
-// Owner returns the container that a state key belongs to. All other keys belong to the
-// BSP: a change of them requires a reboot.
+// Owner returns the container that a state key belongs to. What belongs to none
+// is the BSP's: a change of it takes a reboot.
 func (s *System) Owner(key string) (container string, ok bool) {
 	part := state.PartOf(key)
 	if !strings.Contains(key, "/") {
