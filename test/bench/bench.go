@@ -72,9 +72,10 @@ func Run(ctx context.Context, root string, out, progress io.Writer) error {
 		do   func(context.Context, string) ([]Row, error)
 	}{
 		{"builds without a change", noChange},
-		{"the front door's start", frontDoor},
+		{"the whole build command", wholeCommand},
 		{"images with a changed runtime", changedRuntime},
 		{"sizes", sizes},
+		{"squashfs", squash},
 		{"the log server", logServer},
 		{"the control socket", controlSocket},
 		{"the launcher", launcher},
