@@ -20,8 +20,8 @@ type indexEntry struct {
 	name   string // first name behind it
 }
 
-// number gives every inode its number, folders after what they contain, so that
-// the inodes of one folder are neighbours.
+// number gives every inode its number, directories after their contents, so that
+// the inodes of one directory are neighbours.
 func (w *Writer) number(n *node) {
 	names := slices.Sorted(maps.Keys(n.children))
 	for _, name := range names {
@@ -39,7 +39,7 @@ func (w *Writer) number(n *node) {
 	n.number = w.inodes
 }
 
-// writeDir writes the inodes below a folder, its listing, and its own inode.
+// writeDir writes the inodes below a directory, its listing, and its own inode.
 func (w *Writer) writeDir(n *node) {
 	names := slices.Sorted(maps.Keys(n.children))
 	n.links = 2

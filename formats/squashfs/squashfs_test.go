@@ -209,7 +209,7 @@ func compareContent(t *testing.T, p string, e tree.Entry) {
 	}
 }
 
-// TestUnsquashfsAgrees has the reference program unpack a large folder (longer
+// TestUnsquashfsAgrees has the reference program unpack a large directory (longer
 // than one metadata block, so with an index) and compares every file.
 func TestUnsquashfsAgrees(t *testing.T) {
 	unsquashfs := oracle.Program(t, "unsquashfs")

@@ -12,7 +12,7 @@ const keyTrying = "pv_trying"
 func Pick(s Store) (string, error) {
 	f, ok := s.(*file)
 	if !ok {
-		return Factory, fmt.Errorf("choosing the revision: a %T is no store of a file", s)
+		return Factory, fmt.Errorf("choosing the revision: loader %T does not store its state in a file", s)
 	}
 	pairs, err := f.read()
 	if err != nil {
