@@ -42,6 +42,31 @@ type Kit struct {
 	Parts *debian.Parts
 	// Tools are the helper programs.
 	Tools *debian.Toolbox
+	// Epoch is the time of everything composed.
+	Epoch build.Stamp
+	// BSP is what the loader starts in revision 0, for loaders that read kernels from
+	// their own partition and not from the storage. nil when the BSP is that of a reference
+	// device (PVR_USE_SRC_BSP): such a loader then returns fault.Unsupported.
+	BSP *BSP
+}
+
+// BSP has the files of a revision that a boot loader reads.
+type BSP struct {
+	// Kernel is the kernel image.
+	Kernel File
+	// Initrd are the archives of the initrd, to be loaded one behind the other: the base,
+	// then the addons.
+	Initrd []File
+	// Tree is the step with the kernel's tree as package kernel describes it; device trees
+	// are in its directory dtbs/.
+	Tree build.Step
+}
+
+// File is a file in the output of a step.
+type File struct {
+	Step build.Step
+	// Path has slashes.
+	Path string
 }
 
 // Blob is a file that is written to a fixed offset of the medium, where the previous boot
@@ -49,9 +74,7 @@ type Kit struct {
 type Blob struct {
 	// Name is for people: "u-boot-spl".
 	Name string
-	// Step's output has File, a path with slashes.
-	Step build.Step `json:"-"`
-	File string
+	File File
 	// Offset is where it begins, in bytes from the beginning of the medium.
 	Offset int64
 	// Max is the space reserved for it, in bytes. A larger file is an error.

@@ -82,17 +82,14 @@ func (in *Inputs) check() error {
 
 // kernel adds initrd and kernel and returns the BSP made of them.
 func (c *Composition) kernel(in *Inputs) *BSP {
-	base := initrdOf(in)
-	c.Components["initrd"] = []build.Step{base}
-	for _, a := range in.Addons {
-		c.Components["initrd"] = append(c.Components["initrd"], a.From.Step)
-	}
+	initrd := in.Initrd()
+	c.Components["initrd"] = stepsOf(initrd)
 	tree := in.Kernel.Tree.Step
 	modules := &kernel.Modules{Epoch: in.Epoch, Tree: tree}
 	c.Components["kernel"] = []build.Step{in.Kernel.Image.Step, modules, &kernel.ConfigCheck{Tree: tree}}
 	bsp := &BSP{
 		Target: in.Target, Release: in.Release, Epoch: in.Epoch,
-		Kernel: in.Kernel.Image, Initrd: Artefact{base, BaseInitrd}, Addons: in.Addons,
+		Kernel: in.Kernel.Image, Initrd: initrd[0], Addons: in.Addons,
 		Modules: &Artefact{modules, kernel.ModulesFile},
 	}
 	if f := in.Kernel.Firmware; f != nil {
@@ -107,6 +104,16 @@ func stepsOf(list []Artefact) []build.Step {
 	var out []build.Step
 	for _, a := range list {
 		out = append(out, a.Step)
+	}
+	return out
+}
+
+// Initrd returns the archives of the initrd in the order of loading: the base, then the
+// addons. There must be a kernel.
+func (in *Inputs) Initrd() []Artefact {
+	out := []Artefact{{initrdOf(in), BaseInitrd}}
+	for _, a := range in.Addons {
+		out = append(out, a.From)
 	}
 	return out
 }

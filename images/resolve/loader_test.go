@@ -45,7 +45,7 @@ func (l fakeLoader) Raw(bootloader.Kit) ([]bootloader.Blob, error) {
 	if l.wrong == "raw" {
 		return nil, errors.New("no blob")
 	}
-	return []bootloader.Blob{{Name: "spl", Step: named("fake/spl"), File: "spl.bin", Offset: 8 << 10, Max: 32 << 10}}, nil
+	return []bootloader.Blob{{Name: "spl", File: bootloader.File{Step: named("fake/spl"), Path: "spl.bin"}, Offset: 8 << 10, Max: 32 << 10}}, nil
 }
 
 func TestLoaderBecomesInputs(t *testing.T) {
@@ -75,6 +75,59 @@ func TestLoaderBecomesInputs(t *testing.T) {
 	}
 	if got := strings.Join(deps, " "); !strings.HasPrefix(got, "fake/boot_a fake/boot_b fake/spl trail/storage ") {
 		t.Errorf("the disk needs %s", got)
+	}
+}
+
+// slot is a step that copies what its loader starts to a partition.
+type slot struct{ bsp *bootloader.BSP }
+
+func (slot) Name() string                           { return "fake/slot" }
+func (slot) Run(context.Context, *build.Work) error { return nil }
+func (s slot) Deps() []build.Step {
+	out := []build.Step{s.bsp.Kernel.Step, s.bsp.Tree}
+	for _, f := range s.bsp.Initrd {
+		out = append(out, f.Step)
+	}
+	return out
+}
+
+// TestLoaderCanStartTheBSPItself puts the BSP's files on a boot partition and checks that
+// the graph has each of their steps once.
+func TestLoaderCanStartTheBSPItself(t *testing.T) {
+	t.Parallel()
+	target, o := shipped(t, "x64-uefi")
+	o.Debug, o.Epoch = true, build.Epoch
+	in, err := Target(target, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kit := (&providers{Options: o, target: target}).kit(in)
+	var files []string
+	for _, f := range append([]bootloader.File{kit.BSP.Kernel}, kit.BSP.Initrd...) {
+		files = append(files, f.Step.Name()+" "+f.Path)
+	}
+	want := []string{"kernel/image kernel.img", "initrd/base 0base.cpio.xz4", "initrd/addon-debug " + images.DebugAddonFile}
+	if diff := cmp.Diff(want, files); diff != "" || kit.Epoch != o.Epoch {
+		t.Errorf("epoch %d (-want +got):\n%s", kit.Epoch, diff)
+	}
+	in.Loader.Files = []images.RoleFiles{{Role: "boot", Tree: images.Artefact{Step: slot{kit.BSP}}}}
+	c, err := images.Compose(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := build.OpenCache(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&build.Builder{Cache: cache}).Plan(c.Wanted()...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReferenceBSPIsNotInTheKit(t *testing.T) {
+	t.Parallel()
+	if kit := (&providers{}).kit(&images.Inputs{}); kit.BSP != nil {
+		t.Errorf("got %+v", kit.BSP)
 	}
 }
 

@@ -90,7 +90,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 		func() (err error) { in.Kernel, err = p.kernel(); return err },
 		func() (err error) { in.Addons, err = p.addons(); return err },
 		func() (err error) { in.Containers, err = p.containers(); return err },
-		func() (err error) { in.Layout, in.Loader, err = p.medium(); return err },
+		func() (err error) { in.Layout, in.Loader, err = p.medium(in); return err },
 	} {
 		if err := part(); err != nil {
 			return nil, err
@@ -234,9 +234,9 @@ func (p *providers) containers() ([]images.Artefact, error) {
 	return out, err
 }
 
-// medium returns the disk's layout and the boot loader's inputs. An App Engine has no
-// disk, only values of a boot loader.
-func (p *providers) medium() (*images.Layout, images.Loader, error) {
+// medium returns the disk's layout and the boot loader's inputs, which are made from all
+// other inputs. An App Engine has no disk, only values of a boot loader.
+func (p *providers) medium(in *images.Inputs) (*images.Layout, images.Loader, error) {
 	if p.target.AppEngine != nil {
 		return nil, images.Loader{State: &images.Artefact{Step: &images.UbootStore{}}}, nil
 	}
@@ -251,9 +251,24 @@ func (p *providers) medium() (*images.Layout, images.Loader, error) {
 	if err != nil {
 		return nil, images.Loader{}, err
 	}
-	files, err := loaderInputs(loader, layout, bootloader.Kit{Parts: p.Parts, Tools: p.toolbox})
+	files, err := loaderInputs(loader, layout, p.kit(in))
 	return layout, files, err
 }
+
+// kit returns what a boot loader makes its steps from.
+func (p *providers) kit(in *images.Inputs) bootloader.Kit {
+	kit := bootloader.Kit{Parts: p.Parts, Tools: p.toolbox, Epoch: p.Epoch}
+	if in.Kernel == nil {
+		return kit
+	}
+	kit.BSP = &bootloader.BSP{Kernel: fileOf(in.Kernel.Image), Tree: in.Kernel.Tree.Step}
+	for _, archive := range in.Initrd() {
+		kit.BSP.Initrd = append(kit.BSP.Initrd, fileOf(archive))
+	}
+	return kit
+}
+
+func fileOf(a images.Artefact) bootloader.File { return bootloader.File{Step: a.Step, Path: a.File} }
 
 // loaderInputs asks a boot loader for everything that it needs on a medium.
 func loaderInputs(loader bootloader.Loader, layout *images.Layout, kit bootloader.Kit) (images.Loader, error) {
@@ -272,7 +287,7 @@ func loaderInputs(loader bootloader.Loader, layout *images.Layout, kit bootloade
 		return out, err
 	}
 	for _, b := range blobs {
-		file := images.Artefact{Step: b.Step, File: b.File}
+		file := images.Artefact{Step: b.File.Step, File: b.File.Path}
 		out.Blobs = append(out.Blobs, images.Blob{Name: b.Name, File: file, Offset: b.Offset, Max: b.Max})
 	}
 	if state := loader.State(); state != nil {
