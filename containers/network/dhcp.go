@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -19,7 +20,6 @@ type lease struct {
 	Routes  []route // classless static routes, RFC 3442; they replace the gateway
 	DNS     []netip.Addr
 	Domain  string
-	MTU     int // 0: not given
 
 	got    time.Time
 	renew  time.Duration // T1
@@ -33,8 +33,7 @@ type route struct {
 	Via netip.Addr
 }
 
-// newLease reads a server's answer. T1 and T2 default to 1/2 and 7/8 of the lease time,
-// also when the server's values are out of order.
+// newLease reads a server's answer. Addresses of zeros count as missing.
 func newLease(raw *nclient4.Lease) (*lease, error) {
 	ack := raw.ACK
 	addr, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())
@@ -47,19 +46,28 @@ func newLease(raw *nclient4.Lease) (*lease, error) {
 			return nil, fmt.Errorf("the server gave the netmask %s", mask)
 		}
 	}
-	l := &lease{Prefix: netip.PrefixFrom(addr, bits), got: raw.CreationTime, raw: raw, Domain: ack.DomainName()}
-	if r := ack.Router(); len(r) > 0 {
-		l.Gateway, _ = netip.AddrFromSlice(r[0].To4())
-	}
-	for _, ip := range ack.DNS() {
-		if a, ok := netip.AddrFromSlice(ip.To4()); ok {
-			l.DNS = append(l.DNS, a)
-		}
+	l := &lease{Prefix: netip.PrefixFrom(addr, bits), got: raw.CreationTime, raw: raw, DNS: given(ack.DNS()), Domain: optionText(ack.DomainName())}
+	if r := given(ack.Router()); len(r) > 0 {
+		l.Gateway = r[0]
 	}
 	l.addRoutes(ack.ClasslessStaticRoute())
 	l.setTimes(ack)
 	return l, nil
 }
+
+// given returns the addresses of an option, without those that are all zeros.
+func given(ips []net.IP) (list []netip.Addr) {
+	for _, ip := range ips {
+		if a, ok := netip.AddrFromSlice(ip.To4()); ok && !a.IsUnspecified() {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// optionText removes the NUL bytes that some servers send behind a text; a client must
+// accept them (RFC 2132 section 2).
+func optionText(s string) string { return strings.TrimRight(s, "\x00") }
 
 func (l *lease) addRoutes(rs []*dhcpv4.Route) {
 	for _, r := range rs {
@@ -72,16 +80,28 @@ func (l *lease) addRoutes(rs []*dhcpv4.Route) {
 	}
 }
 
+// usualLease is the lease time when the server gives none.
+const usualLease = time.Hour
+
+// setTimes sets the times of a lease. T1 and T2 default to 1/2 and 7/8 of the lease time
+// (RFC 2131 section 4.4.5), also when the server's values are zero or out of order.
 func (l *lease) setTimes(ack *dhcpv4.DHCPv4) {
-	l.expire = ack.IPAddressLeaseTime(time.Hour)
-	l.renew = ack.IPAddressRenewalTime(l.expire / 2)
-	l.rebind = ack.IPAddressRebindingTime(l.expire / 8 * 7)
+	l.expire = orDefault(ack.IPAddressLeaseTime(0), usualLease)
+	l.renew = orDefault(ack.IPAddressRenewalTime(0), l.expire/2)
+	l.rebind = orDefault(ack.IPAddressRebindingTime(0), l.expire/8*7)
 	if l.rebind >= l.expire {
 		l.rebind = l.expire / 8 * 7
 	}
 	if l.renew >= l.rebind {
-		l.renew = l.expire / 2
+		l.renew, l.rebind = l.expire/2, l.expire/8*7
 	}
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return d
 }
 
 // phase is the state of a lease.

@@ -47,6 +47,56 @@ func TestNewLease(t *testing.T) {
 	}
 }
 
+// TestZerosCountAsMissing walks the fields of an answer that servers fill with zeros, and
+// times out of order, with which the client would ask all the time.
+func TestZerosCountAsMissing(t *testing.T) {
+	t.Parallel()
+	seconds := func(code dhcpv4.OptionCode, n int) dhcpv4.Modifier {
+		return dhcpv4.WithOption(dhcpv4.Option{Code: code, Value: dhcpv4.Duration(time.Duration(n) * time.Second)})
+	}
+	t1, t2, whole := dhcpv4.OptionRenewTimeValue, dhcpv4.OptionRebindingTimeValue, dhcpv4.OptionIPAddressLeaseTime
+	for name, c := range map[string]struct {
+		mods                  []dhcpv4.Modifier
+		renew, rebind, expire int // seconds
+	}{
+		"T1":        {[]dhcpv4.Modifier{seconds(t1, 0)}, 400, 700, 800},
+		"T2":        {[]dhcpv4.Modifier{seconds(t2, 0)}, 400, 700, 800},
+		"both":      {[]dhcpv4.Modifier{seconds(t1, 0), seconds(t2, 0)}, 400, 700, 800},
+		"lease":     {[]dhcpv4.Modifier{seconds(whole, 0)}, 1800, 3150, 3600},
+		"all":       {[]dhcpv4.Modifier{seconds(t1, 0), seconds(t2, 0), seconds(whole, 0)}, 1800, 3150, 3600},
+		"T2 of 1":   {[]dhcpv4.Modifier{seconds(t2, 1)}, 400, 700, 800},
+		"both of 1": {[]dhcpv4.Modifier{seconds(t1, 1), seconds(t2, 1)}, 400, 700, 800},
+		"no end":    {[]dhcpv4.Modifier{seconds(whole, 1<<32-1)}, 1<<31 - 1, 3758096383, 1<<32 - 1},
+	} {
+		l, err := newLease(ack(t, c.mods...))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got := [3]int{int(l.renew / time.Second), int(l.rebind / time.Second), int(l.expire / time.Second)}
+		if want := [3]int{c.renew, c.rebind, c.expire}; got != want {
+			t.Errorf("%s: T1, T2 and the end at %v; want %v", name, got, want)
+		}
+	}
+	l, err := newLease(ack(t, dhcpv4.WithRouter(net.IPv4zero), dhcpv4.WithDNS(net.IPv4zero, net.IPv4(10, 0, 0, 53))))
+	if err != nil || l.Gateway.IsValid() || len(l.DNS) != 1 || l.DNS[0].String() != "10.0.0.53" {
+		t.Errorf("addresses of zeros: gateway %v, name servers %v, %v", l.Gateway, l.DNS, err)
+	}
+}
+
+// TestOptionText: texts may have NUL bytes behind them (RFC 2132 section 2).
+func TestOptionText(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"home.arpa": "home.arpa", "home.arpa\x00": "home.arpa", "home.arpa\x00\x00": "home.arpa", "\x00": "", "": "",
+	} {
+		l, err := newLease(ack(t, dhcpv4.WithOption(dhcpv4.OptDomainName(text))))
+		if err != nil || l.Domain != want {
+			t.Errorf("%q is read as %q, %v; want %q", text, l.Domain, err, want)
+		}
+	}
+}
+
 func TestClasslessRoutesReplaceTheRouter(t *testing.T) {
 	_, dest, _ := net.ParseCIDR("192.0.2.0/24")
 	l, err := newLease(ack(t, dhcpv4.WithOption(dhcpv4.OptClasslessStaticRoute(&dhcpv4.Route{Dest: dest, Router: net.IPv4(10, 0, 0, 9)}))))
