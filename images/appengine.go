@@ -21,7 +21,9 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/tarball"
 	"github.com/pantavisor/pantavisor/formats/tree"
+	"github.com/pantavisor/pantavisor/formats/ubootenv"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
 // AppEngineFile is the file in the output of an [AppEngine].
@@ -254,12 +256,15 @@ func (*UbootStore) Name() string { return "appengine/uboot" }
 // Deps is empty.
 func (*UbootStore) Deps() []build.Step { return nil }
 
-// Run writes boot/uboot.txt (manual: Storage): entries that end with NUL, and one
-// more NUL.
+// Run writes boot/uboot.txt (manual: Storage).
 func (*UbootStore) Run(_ context.Context, w *build.Work) error {
+	text, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: trail.First}})
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "making the boot loader's values")
+	}
 	file := filepath.Join(w.Out, "boot", "uboot.txt")
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the boot loader's values")
 	}
-	return fault.Wrap(fault.IO, os.WriteFile(file, []byte("pv_rev=0\x00\x00"), 0o644), "writing the boot loader's values")
+	return fault.Wrap(fault.IO, os.WriteFile(file, text, 0o644), "writing the boot loader's values")
 }
