@@ -12,7 +12,11 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Tools is a step that provides helper programs: mke2fs, debugfs and xz. The Toolbox of
+// ToolPackages are the Debian packages of the helper programs that steps of this package
+// run: mke2fs and debugfs, and xz.
+var ToolPackages = []string{"e2fsprogs", "xz-utils"}
+
+// Tools is a step that provides helper programs: those of [ToolPackages]. The Toolbox of
 // package debian implements it.
 type Tools interface {
 	build.Step

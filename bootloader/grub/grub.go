@@ -40,6 +40,9 @@ var coreModules = []string{
 	"true", "boot", "normal", "sleep", "regexp", "reboot", "halt",
 }
 
+// ToolPackages are the Debian packages of the helper programs: grub-mkimage.
+var ToolPackages = []string{"grub-common"}
+
 // Loader is GRUB for one target.
 type Loader struct {
 	target *targets.Target

@@ -10,15 +10,32 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-var loaders = map[string]func(*targets.Target) bootloader.Loader{
-	"grub": grub.New,
+// loader is an entry of the table.
+type loader struct {
+	open func(*targets.Target) bootloader.Loader
+	// tools are the Debian packages of the helper programs that its steps run.
+	tools []string
+}
+
+var loaders = map[string]loader{
+	"grub": {grub.New, grub.ToolPackages},
 }
 
 // For returns the boot loader of a target. The target must have one.
 func For(t *targets.Target) (bootloader.Loader, error) {
-	open, ok := loaders[t.Bootloader.Type]
+	l, ok := loaders[t.Bootloader.Type]
 	if !ok {
 		return nil, fault.Wrap(fault.BadInput, targets.NotReady("bootloader.type", t.Bootloader.Type), "choosing the boot loader")
 	}
-	return open(t), nil
+	return l.open(t), nil
+}
+
+// ToolPackages lists the Debian packages of the helper programs of all loaders, in no
+// particular order.
+func ToolPackages() []string {
+	var out []string
+	for _, l := range loaders {
+		out = append(out, l.tools...)
+	}
+	return out
 }

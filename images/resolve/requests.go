@@ -7,16 +7,20 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader/loaders"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// tools are the packages of the helper programs: mke2fs, grub-mkimage and xz. They are
-// the same for every target, so that one toolbox serves all.
-var tools = []string{"e2fsprogs", "grub-common", "xz-utils"}
-
+// toolsFor asks for the helper programs that kernel sources, boot loaders and images run.
+// They are the same for every target, so that one toolbox serves all and targets share
+// the steps that it is an input of.
 func toolsFor(hostArch string) debian.Request {
-	return debian.Request{Name: debian.ToolsRequest, Suite: debian.ToolSuite, Arch: hostArch, Packages: tools, Closure: true}
+	packages := slices.Concat(sources.ToolPackages(), loaders.ToolPackages(), images.ToolPackages)
+	slices.Sort(packages)
+	return debian.Request{
+		Name: debian.ToolsRequest, Suite: debian.ToolSuite, Arch: hostArch, Packages: slices.Compact(packages), Closure: true,
+	}
 }
 
 // Requests lists the Debian packages that kernel, boot loader and containers of a target

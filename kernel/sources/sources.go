@@ -22,16 +22,33 @@ type Source interface {
 	Firmware(parts *debian.Parts) ([]build.Step, error)
 }
 
+// entry is an entry of the table.
+type entry struct {
+	open func(k *targets.Kernel, arch targets.Arch) Source
+	// tools are the Debian packages of the helper programs that its steps run.
+	tools []string
+}
+
 // sources is the table of kernel.source.
-var sources = map[string]func(k *targets.Kernel, arch targets.Arch) Source{
-	"debian": func(k *targets.Kernel, arch targets.Arch) Source { return &debianSource{k, arch.Debian} },
+var sources = map[string]entry{
+	"debian": {open: func(k *targets.Kernel, arch targets.Arch) Source { return &debianSource{k, arch.Debian} }},
 }
 
 // Of returns the source of a target's kernel. t.Kernel must not be nil.
 func Of(t *targets.Target) (Source, error) {
-	open, ok := sources[t.Kernel.Source]
+	e, ok := sources[t.Kernel.Source]
 	if !ok {
 		return nil, fault.Wrap(fault.BadInput, targets.NotReady("kernel.source", t.Kernel.Source), "choosing the kernel's source")
 	}
-	return open(t.Kernel, t.Arch), nil
+	return e.open(t.Kernel, t.Arch), nil
+}
+
+// ToolPackages lists the Debian packages of the helper programs of all sources, in no
+// particular order.
+func ToolPackages() []string {
+	var out []string
+	for _, e := range sources {
+		out = append(out, e.tools...)
+	}
+	return out
 }
