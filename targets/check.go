@@ -145,6 +145,8 @@ func (r checker) appEngine(t *Target) {
 func (r checker) image(t *Target) {
 	if t.Bootloader == nil {
 		r.Wrong("image", "cannot boot: the target has no bootloader")
+	} else {
+		r.bootable(t)
 	}
 	parts := t.Image.Partitions
 	if len(parts) == 0 {
@@ -169,6 +171,14 @@ func (r checker) image(t *Target) {
 	}
 	if last := len(parts) - 1; parts[last].Role != "root" {
 		r.Wrong(partPath(last)+".role", "the last partition must be root: it grows to the end of the medium")
+	}
+}
+
+// bootable checks that the boot loader reads the image's partition table.
+func (r checker) bootable(t *Target) {
+	loader, known := lookup(values["bootloader.type"], t.Bootloader.Type)
+	if table := t.Image.Table; known && table != "" && !slices.Contains(loader.tables, table) {
+		r.Unsupported("image.table", "%q is not supported with bootloader.type %s; supported: %s", table, loader.name, strings.Join(loader.tables, ", "))
 	}
 }
 

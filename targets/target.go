@@ -77,7 +77,7 @@ type Firmware struct {
 
 // Bootloader is the program that picks a revision and loads its kernel.
 type Bootloader struct {
-	// Type is PV_BOOTLOADER_TYPE: grub.
+	// Type is its name: grub.
 	Type string `yaml:"type" json:"type"`
 	// Suite is the Debian suite that its parts come from.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
@@ -87,12 +87,19 @@ type Bootloader struct {
 	Timeout int `yaml:"timeout,omitempty" json:"timeout,omitempty" jsonschema:"minimum=0,maximum=3600"`
 }
 
+// Runtime returns PV_BOOTLOADER_TYPE, the runtime's name of the loader's handshake. Loaders
+// that differ only in how the kernel is started share one.
+func (b *Bootloader) Runtime() string {
+	v, _ := lookup(values["bootloader.type"], b.Type)
+	return v.runtime
+}
+
 // Image is a disk with a partition table.
 type Image struct {
 	// Size is the size of the whole medium in MiB.
 	Size int `yaml:"size" json:"size" jsonschema:"minimum=1,maximum=1048576"`
-	// Table is the kind of partition table, gpt or mbr. An mbr has up to four partitions,
-	// without names.
+	// Table is the kind of partition table, gpt or mbr, one that the boot loader reads: grub
+	// reads gpt. An mbr has up to four partitions, without names.
 	Table string `yaml:"table" json:"table"`
 	// Partitions are in the order of their offsets.
 	Partitions []Partition `yaml:"partitions" json:"partitions"`

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
+	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/runtime/config"
 )
 
 // TestTable checks every shipped target.
@@ -195,18 +198,57 @@ func TestKnownValuesAreRefusedByName(t *testing.T) {
 
 func TestAnMBRHoldsFourPartitions(t *testing.T) {
 	t.Parallel()
-	parts := func(n int) []byte {
+	const what = "image.partitions: has 5; an mbr holds 4"
+	for n, want := range map[int]bool{4: false, 5: true} {
 		text := strings.Replace(good, "table: gpt", "table: mbr", 1)
 		for i := range n - 2 {
 			text = strings.Replace(text, "    - {name: pvroot", fmt.Sprintf("    - {name: p%d, role: boot, format: ext4, size: 8}\n    - {name: pvroot", i), 1)
 		}
-		return []byte(text)
+		if _, err := Parse("f", "x", []byte(text)); err == nil || strings.Contains(err.Error(), what) != want {
+			t.Errorf("%d partitions: got %v", n, err)
+		}
 	}
-	if _, err := Parse("f", "x", parts(5)); err == nil || !strings.Contains(err.Error(), "image.partitions: has 5; an mbr holds 4") {
-		t.Errorf("got %v", err)
+}
+
+// TestLoaderNeedsATableThatItReads expects the position of the table, and the kind of what
+// is right but not supported.
+func TestLoaderNeedsATableThatItReads(t *testing.T) {
+	t.Parallel()
+	_, err := Parse("f", "x", []byte(strings.Replace(good, "table: gpt", "table: mbr", 1)))
+	const want = `f:7:3: image.table: "mbr" is not supported with bootloader.type grub; supported: gpt`
+	if fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), want) {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
-	if _, err := Parse("f", "x", parts(2)); err != nil {
-		t.Error(err)
+	bad := strings.NewReplacer("table: gpt", "table: mbr", "name: pvroot", "name: pvboot").Replace(good)
+	if _, err := Parse("f", "x", []byte(bad)); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
+		t.Errorf("with a mistake: kind %v: %v", fault.Of(err), err)
+	}
+}
+
+// TestDeviceKnowsEveryLoader compares the loaders with the runtime: it must take the name
+// of each that it has, and have a store for each that targets may use.
+func TestDeviceKnowsEveryLoader(t *testing.T) {
+	t.Parallel()
+	for _, v := range values["bootloader.type"] {
+		name := (&Bootloader{Type: v.name}).Runtime()
+		c := config.New()
+		if c.Set(config.PVConf, "PV_BOOTLOADER_TYPE", name); name != "" && (c.Enum(config.BootloaderType) != name || len(c.Notes()) > 0) {
+			t.Errorf("%s: the runtime does not take PV_BOOTLOADER_TYPE=%s: %v", v.name, name, c.Notes())
+		}
+		if !v.ready {
+			continue
+		}
+		if _, err := boot.Open(name, t.TempDir()); err != nil {
+			t.Errorf("%s: %v", v.name, err)
+		}
+		for _, table := range v.tables {
+			if !slices.Contains(Ready("image.table"), table) {
+				t.Errorf("%s boots from the table %s, which no image has", v.name, table)
+			}
+		}
+		if len(v.tables) == 0 {
+			t.Errorf("%s boots from no table", v.name)
+		}
 	}
 }
 

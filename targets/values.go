@@ -18,6 +18,11 @@ type value struct {
 	// For formats: label is the longest label of the file system in characters, minimum
 	// the smallest partition in MiB.
 	label, minimum int
+	// For boot loaders: runtime is PV_BOOTLOADER_TYPE, the runtime's name of the handshake
+	// with the loader, empty as long as it has none. tables are the values of image.table
+	// that the loader boots from.
+	runtime string
+	tables  []string
 }
 
 // values are the tables of all such fields, by the field's path without indices. A new
@@ -28,10 +33,11 @@ var values = map[string][]value{
 		{name: "debian", ready: true},
 		{name: "debian-source"}, {name: "files"}, {name: "buildroot"}, {name: "yocto"},
 	},
-	// package bootloader/loaders
+	// Package bootloader/loaders; on the device packages runtime/config and runtime/boot.
 	"bootloader.type": {
-		{name: "grub", ready: true},
-		{name: "uboot"}, {name: "uboot-ab"}, {name: "uboot-pvk"}, {name: "rpi"}, {name: "rpiab"}, {name: "tryboot"}, {name: "extlinux"},
+		{name: "grub", ready: true, runtime: "grub", tables: []string{"gpt"}},
+		{name: "uboot", runtime: "uboot"}, {name: "uboot-ab", runtime: "uboot-ab"}, {name: "uboot-pvk", runtime: "uboot-pvk"},
+		{name: "rpi"}, {name: "rpiab", runtime: "rpiab"}, {name: "tryboot", runtime: "rpiab"}, {name: "extlinux"},
 	},
 	// package images, table.go
 	"image.table": {{name: "gpt", ready: true}, {name: "mbr", ready: true}},

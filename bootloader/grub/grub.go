@@ -34,7 +34,7 @@ const (
 )
 
 // coreModules are the modules that grub.cfg needs; no network or image format is among
-// them.
+// them. Package targets lists the partition tables that they read (gpt).
 var coreModules = []string{
 	"part_gpt", "fat", "ext2", "search", "search_label", "probe", "linux", "loadenv", "serial", "terminal", "echo", "test",
 	"true", "boot", "normal", "sleep", "regexp", "reboot", "halt",
@@ -87,9 +87,6 @@ func (l *Loader) settings() (Settings, error) {
 	root := l.target.Partition("root")
 	if root == nil {
 		return s, fault.New(fault.BadInput, "no partition has the role root")
-	}
-	if l.target.Image.Table != "gpt" { // the core image has no module for other tables
-		return s, fault.New(fault.Unsupported, "GRUB is made for image.table: gpt, not %s", l.target.Image.Table)
 	}
 	s.RootLabel = root.Name
 	return s, nil

@@ -60,7 +60,7 @@ func derived(t *targets.Target, debug bool) []images.Setting {
 		out = append(out, images.Setting{Key: "PV_DEBUG_SSH", Value: "0"})
 	}
 	if t.Bootloader != nil {
-		out = append(out, images.Setting{Key: "PV_BOOTLOADER_TYPE", Value: t.Bootloader.Type})
+		out = append(out, images.Setting{Key: "PV_BOOTLOADER_TYPE", Value: t.Bootloader.Runtime()})
 	}
 	if p := t.Partition("root"); p != nil {
 		out = append(out,

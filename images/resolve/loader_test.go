@@ -10,9 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/bootloader/loaders"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/revision/trail"
+	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 // named is a step with a name and nothing else.
@@ -128,6 +132,34 @@ func TestReferenceBSPIsNotInTheKit(t *testing.T) {
 	t.Parallel()
 	if kit := (&providers{}).kit(&images.Inputs{}); kit.BSP != nil {
 		t.Errorf("got %+v", kit.BSP)
+	}
+}
+
+// TestDeviceReadsTheFirstState makes the state of each loader and reads it as the runtime
+// does.
+func TestDeviceReadsTheFirstState(t *testing.T) {
+	t.Parallel()
+	states := map[string]build.Step{"uboot": &images.UbootStore{}} // of an App Engine
+	for _, name := range targets.Ready("bootloader.type") {
+		b := &targets.Bootloader{Type: name}
+		loader, err := loaders.For(&targets.Target{Bootloader: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		states[b.Runtime()] = loader.State()
+	}
+	for name, state := range states {
+		dir := t.TempDir()
+		if err := state.Run(t.Context(), &build.Work{Out: dir}); err != nil {
+			t.Fatal(err)
+		}
+		store, err := boot.Open(name, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := store.Load(); err != nil || got != (boot.Values{Rev: trail.First}) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
 	}
 }
 

@@ -116,7 +116,6 @@ func TestOptionsThatDoNotFitAreRefused(t *testing.T) {
 		"PV_PVS_CERT_PEM":       func(_ *targets.Target, o *Options) { o.TrustCertificates = filepath.Join(t.TempDir(), "none") },
 		"\"uboot\" is not supp": func(t *targets.Target, _ *Options) { t.Bootloader.Type = "uboot" },
 		"\"yocto\" is not supp": func(t *targets.Target, _ *Options) { t.Kernel.Source = "yocto" },
-		"GRUB is made for":      func(t *targets.Target, _ *Options) { t.Image.Table = "mbr" },
 		"has the role root":     func(t *targets.Target, _ *Options) { t.Image.Partitions = t.Image.Partitions[:1] },
 	} {
 		target, o := shipped(t, "x64-uefi")

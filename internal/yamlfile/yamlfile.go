@@ -134,6 +134,13 @@ func (f *File) Wrong(path, format string, args ...any) {
 	}
 }
 
+// Unsupported is Wrong for what is right but not supported yet.
+func (f *File) Unsupported(path, format string, args ...any) {
+	before := len(f.problems)
+	f.Wrong(path, format, args...)
+	f.unsupported += len(f.problems) - before
+}
+
 // Need adds a problem if a field that other fields require is empty.
 func (f *File) Need(path, value, why string) {
 	if value == "" {
