@@ -3,6 +3,7 @@ package pvs
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -21,7 +22,8 @@ const (
 	// Signer is the syntax of the signing tools: ** spans any number of path
 	// elements, * and ? stay inside one, [...] and [^...] are classes, {a,b} are
 	// alternatives and \ takes the next character as it is. dir/** does not match
-	// dir itself; **/x matches x.
+	// dir itself; **/x matches x. In the path element in which a brace opens, ** is
+	// the same as *: {**/x,y} matches a/x, but neither x nor a/b/x.
 	Signer Syntax = iota
 	// Device is the syntax of the runtimes in the field: dir/** matches dir and
 	// everything below; ** has no special meaning elsewhere and matches nothing alone;
@@ -46,13 +48,12 @@ func (s Syntax) Compile(text string) (*Pattern, error) {
 	}
 	p := &Pattern{}
 	for _, a := range alternatives {
-		elems := strings.Split(a, "/")
-		for _, e := range elems {
+		for _, e := range a.elems {
 			if err := checkElement(e); err != nil {
 				return nil, fmt.Errorf("%w %.120q: %w", ErrPattern, text, err)
 			}
 		}
-		p.alternatives = append(p.alternatives, elems)
+		p.alternatives = append(p.alternatives, a.pattern())
 	}
 	return p, nil
 }
@@ -225,11 +226,44 @@ func classEnd(e string, start int) (int, error) {
 	return 0, errors.New("the class [ is not closed")
 }
 
+// expansion is a pattern without braces, as path elements.
+type expansion struct {
+	elems  []string
+	braced []bool // a brace opened in this element
+}
+
+func unbraced(text string) expansion {
+	elems := strings.Split(text, "/")
+	return expansion{elems, make([]bool, len(elems))}
+}
+
+// join returns the pattern a followed by b; the last element of a and the first of b
+// become one.
+func join(a, b expansion) expansion {
+	last := len(a.elems) - 1
+	elems := append(slices.Clone(a.elems), b.elems[1:]...)
+	braced := append(slices.Clone(a.braced), b.braced[1:]...)
+	elems[last] += b.elems[0]
+	braced[last] = braced[last] || b.braced[0]
+	return expansion{elems, braced}
+}
+
+// pattern returns the elements for [matchPath]. Where a brace opened, ** is the same as
+// *: the signing tools in the field match such an element character by character.
+func (e expansion) pattern() []string {
+	for i, braced := range e.braced {
+		if braced && e.elems[i] == "**" {
+			e.elems[i] = "*"
+		}
+	}
+	return e.elems
+}
+
 // expand replaces braces with their alternatives.
-func expand(text string) ([]string, error) {
+func expand(text string) ([]expansion, error) {
 	open := findOpen(text)
 	if open < 0 {
-		return []string{text}, nil
+		return []expansion{unbraced(text)}, nil
 	}
 	words, rest, err := alternatives(text[open+1:])
 	if err != nil {
@@ -239,15 +273,17 @@ func expand(text string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []string
+	head := unbraced(text[:open])
+	head.braced[len(head.braced)-1] = true
+	var out []expansion
 	for _, w := range words {
-		heads, err := expand(text[:open] + w)
+		middles, err := expand(w)
 		if err != nil {
 			return nil, err
 		}
-		for _, h := range heads {
+		for _, m := range middles {
 			for _, t := range tails {
-				if out = append(out, h+t); len(out) > maxAlternatives {
+				if out = append(out, join(join(head, m), t)); len(out) > maxAlternatives {
 					return nil, fmt.Errorf("more than %d alternatives", maxAlternatives)
 				}
 			}

@@ -56,6 +56,15 @@ func TestSignerSyntax(t *testing.T) {
 		{"ü?", "üß", "ü"},
 		{"*a*b*c", "abc xaxbxc aabbcc", "acb ab"},
 		{"[a-]", "a -", "b"},
+		{"{**/x,y}", "a/x y", "x a/b/x"},
+		{"{**,y}", "a y", "a/b"},
+		{"a/{**}/x", "a/b/x", "a/x a/b/c/x"},
+		{"{a/**,b}", "a/x a/b/c b", "a b/x"},
+		{"{a/,}**", "a/x a/b/c d", "d/e"},
+		{"{a/*,y}{*,x}", "a/b y yz", "a/b/c y/z"},
+		{"{a,{**/b,c}}", "a x/b c", "b x/y/b"},
+		{"{a,b}/**", "a/x b/x/y", "a b"},
+		{"**/{x,y}", "x a/b/y", "x/a"},
 	}
 	for _, c := range cases {
 		checkPattern(t, Signer, c.pattern, c.match, c.differ)
