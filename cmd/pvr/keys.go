@@ -62,6 +62,10 @@ func (t *tool) signer(ctx context.Context, s *sigFlags) (sign.Options, error) {
 	if opt.Chain, err = trust.ParseCertificates(chain); err != nil {
 		return opt, failf(127, "reading the certificates %s: %w", orDefault(s.x5c, defaultX5c), err)
 	}
+	if err := sign.CheckChain(opt.Key, opt.Chain); err != nil {
+		return opt, failf(127, "signing with the key %s and the certificates %s: %w; --x5c names the key's own, --x5c no leaves them out",
+			orDefault(s.key, defaultKey), orDefault(s.x5c, defaultX5c), err)
+	}
 	return opt, nil
 }
 

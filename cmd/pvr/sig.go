@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/pvs"
 	"github.com/pantavisor/pantavisor/revision/pvs/sign"
@@ -87,19 +91,32 @@ type sigAdd struct {
 	noConfig         bool
 }
 
-// rules returns the signatures' names with their rules.
-func (o *sigAdd) rules() map[string]state.Rule {
+// rules returns the rules of the signatures, by name.
+func (o *sigAdd) rules() (map[string]state.Rule, error) {
+	names := o.parts
 	if o.raw != "" {
-		return map[string]state.Rule{o.raw: sign.RawRule(o.raw, o.include, o.exclude)}
+		names = []string{o.raw}
 	}
 	out := map[string]state.Rule{}
-	for _, p := range o.parts {
-		out[p] = sign.PartRule(p, o.include, o.exclude, o.noConfig)
+	for _, n := range names {
+		name, err := sign.CheckName(n)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("signing: %w", err)
+		case o.raw != "":
+			out[name] = sign.RawRule(name, o.include, o.exclude)
+		default:
+			out[name] = sign.PartRule(name, o.include, o.exclude, o.noConfig)
+		}
 	}
-	return out
+	return out, nil
 }
 
 func (t *tool) sigAdd(ctx context.Context, s *sigFlags, o *sigAdd) error {
+	rules, err := o.rules()
+	if err != nil {
+		return fail(127, err)
+	}
 	r, err := t.open(ctx, true)
 	if err != nil {
 		return err
@@ -109,19 +126,49 @@ func (t *tool) sigAdd(ctx context.Context, s *sigFlags, o *sigAdd) error {
 	if err != nil {
 		return err
 	}
-	for name, rule := range o.rules() {
-		doc, err := r.Sign(name, rule, opt)
-		if errors.Is(err, pvs.ErrPattern) {
-			return fail(123, err)
-		}
-		if err != nil {
-			return fail(127, err)
-		}
-		if err := t.output(s.output, doc); err != nil {
+	docs, err := r.Sign(rules, opt)
+	switch {
+	case errors.Is(err, pvs.ErrPattern):
+		return fail(123, err)
+	case errors.Is(err, sign.ErrNothing):
+		return failf(127, "%w%s", err, didYouMean(o.parts, r.Committed().Parts()))
+	case err != nil:
+		return fail(127, err)
+	}
+	t.unmatched(r.Committed(), rules, o.include)
+	for _, name := range slices.Sorted(maps.Keys(docs)) {
+		if err := t.output(s.output, docs[name]); err != nil {
 			return fail(127, err)
 		}
 	}
 	return nil
+}
+
+// didYouMean suggests known parts in place of unknown ones.
+func didYouMean(names, known []string) string {
+	for _, n := range names {
+		n = strings.TrimSuffix(n, "/")
+		if slices.Contains(known, n) {
+			continue
+		}
+		if near := spelling.Nearest(n, known); len(near) > 0 {
+			return fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
+		}
+		return "; pvr commit takes up what was added, the parts are " + strings.Join(known, ", ")
+	}
+	return ""
+}
+
+// unmatched warns of the patterns that the user gave and that select nothing.
+func (t *tool) unmatched(st *state.State, rules map[string]state.Rule, include []string) {
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		for _, pattern := range rules[name].Include[:len(include)] {
+			p, err := pvs.Signer.Compile(pattern)
+			if err == nil && !slices.ContainsFunc(st.Keys(), p.Match) {
+				fmt.Fprintf(t.stderr, "WARNING: %s matches no file of the committed state\n", pattern)
+			}
+		}
+	}
 }
 
 // output writes a signature where else it is wanted.
@@ -144,7 +191,7 @@ func newSigUpdate(t *tool, s *sigFlags) *cobra.Command {
 		Example: "  pvr sig update\n  pvr sig update nginx\n  pvr sig update '_sigs/n*.json'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				args = []string{repo.SigDir + "/*.json"}
+				args = []string{"**"} // those that ls verifies
 			}
 			r, err := t.open(cmd.Context(), true)
 			if err != nil {
@@ -167,9 +214,16 @@ func newSigUpdate(t *tool, s *sigFlags) *cobra.Command {
 }
 
 func (t *tool) resign(r *repo.Repo, name string, opt sign.Options) error {
-	keys, err := r.Signatures(repo.SignatureKey(name))
+	pattern := name
+	if name != "**" {
+		pattern = repo.SignatureKey(name)
+	}
+	keys, err := r.Signatures(pattern)
 	if err != nil {
 		return fail(123, err)
+	}
+	if len(keys) == 0 && !strings.ContainsAny(name, `*?[{`) {
+		return failf(125, "ERROR: %w with name %s", repo.ErrNoSignature, pattern)
 	}
 	for _, key := range keys {
 		if err := r.Resign(key, opt); err != nil {
@@ -189,25 +243,57 @@ func newSigList(t *tool, s *sigFlags) *cobra.Command {
 		Short: "Verify signatures and tell what they cover",
 		Long: `Verify signatures of the committed state and tell what they cover: which files are
 protected, which are excluded (known to a signer but not signed) and which no signer
-has seen. Strict devices ask that none is unseen.`,
-		Example: "  pvr sig ls\n  pvr sig --pubkey key.pub ls nginx\n  pvr sig --cacerts ca.pem ls --with-sigs",
+has seen. Strict devices ask that none is unseen.
+
+With --part only the signatures of those parts are verified, and of what they have not
+seen only the files of those parts are listed.`,
+		Example: "  pvr sig ls\n  pvr sig --pubkey key.pub ls nginx\n  pvr sig ls --part nginx\n  pvr sig --cacerts ca.pem ls --with-sigs",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := t.open(cmd.Context(), false)
 			if err != nil {
 				return err
 			}
 			defer r.Close()
-			return t.sigList(cmd.Context(), r, s, args, withSigs)
+			return t.sigList(cmd.Context(), r, s, &sigList{args, parts, withSigs})
 		},
 		ValidArgsFunction: completeSignatures,
 	}
 	flag(cmd.Flags(), &withSigs, "with-sigs", "s", "PVR_SIG_LS_WITH_SIGS", "show the signatures, too (--with-sig)")
-	cmd.Flags().StringSliceVarP(&parts, "part", "p", nil, "accepted without effect")
+	cmd.Flags().StringSliceVarP(&parts, "part", "p", nil, "`part` whose signature is verified, or the signature's path; may be a list (--parts)")
+	_ = cmd.RegisterFlagCompletionFunc("part", completeParts)
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-func (t *tool) sigList(ctx context.Context, r *repo.Repo, s *sigFlags, names []string, withSigs bool) error {
+type sigList struct {
+	names    []string
+	parts    []string
+	withSigs bool
+}
+
+// signatures returns the names of the signatures to verify; none means all.
+func (l *sigList) signatures() []string {
+	names := slices.Clone(l.names)
+	for _, p := range l.parts {
+		names = append(names, strings.TrimSuffix(p, "/"))
+	}
+	return names
+}
+
+// filter leaves out the files of other parts that no signer has seen.
+func (l *sigList) filter(v *repo.Verified) {
+	if len(l.parts) == 0 {
+		return
+	}
+	listed := map[string]bool{}
+	for _, name := range l.signatures() {
+		listed[state.PartOf(repo.SignatureKey(name))] = true
+	}
+	v.NotSeen = slices.DeleteFunc(v.NotSeen, func(key string) bool { return !listed[state.PartOf(key)] })
+}
+
+func (t *tool) sigList(ctx context.Context, r *repo.Repo, s *sigFlags, l *sigList) error {
+	names := l.signatures()
 	signed, err := r.Signatures("**")
 	if err != nil {
 		return fail(13, err)
@@ -227,7 +313,8 @@ func (t *tool) sigList(ctx context.Context, r *repo.Repo, s *sigFlags, names []s
 	case err != nil:
 		return fail(13, err)
 	}
-	return t.print(verifiedText(r, v, withSigs, s.payload))
+	l.filter(v)
+	return t.print(verifiedText(r, v, l.withSigs, s.payload))
 }
 
 // verifiedText writes the report in its customary order.

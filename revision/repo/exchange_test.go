@@ -294,7 +294,7 @@ func TestSignatures(t *testing.T) {
 	r := open(t, dir, true)
 	defer r.Close()
 	opt, keys := signer(t)
-	if _, err := r.Sign("a", state.Rule{Include: []string{"a/**"}}, opt); err != nil {
+	if _, err := r.Sign(map[string]state.Rule{"a": {Include: []string{"a/**"}}}, opt); err != nil {
 		t.Fatal(err)
 	}
 	commit := func() {
@@ -339,7 +339,7 @@ func TestSignatureNames(t *testing.T) {
 	defer r.Close()
 	opt, keys := signer(t)
 	for _, name := range []string{"../x", "a/../../x", "", "/x"} {
-		if _, err := r.Sign(name, state.Rule{Include: []string{"**"}}, opt); name != "" && !errors.Is(err, state.ErrKey) {
+		if _, err := r.Sign(map[string]state.Rule{name: {Include: []string{"**"}}}, opt); name != "" && !errors.Is(err, state.ErrKey) {
 			t.Errorf("%q: %v", name, err)
 		}
 		if _, err := r.VerifySignatures(t.Context(), keys, name+"/../../x.json"); err == nil {

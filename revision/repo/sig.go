@@ -24,19 +24,27 @@ const SigDir = "_sigs"
 // ErrNoSignature is wrapped by the errors for missing signatures.
 var ErrNoSignature = errors.New("signature file does not exist")
 
-// Sign signs keys of the committed state and writes the signature to
-// _sigs/NAME.json of the working tree. It returns the document.
-func (r *Repo) Sign(name string, rule state.Rule, opt sign.Options) ([]byte, error) {
-	key := SigDir + "/" + name + ".json"
-	if err := state.CheckKey(key); err != nil {
-		return nil, err
+// Sign signs the committed state by rules, each of which has the name of its signature,
+// and writes _sigs/NAME.json of the working tree for each when all could be made. It
+// returns the documents by name.
+func (r *Repo) Sign(rules map[string]state.Rule, opt sign.Options) (map[string][]byte, error) {
+	docs := make(map[string][]byte, len(rules))
+	for name, rule := range rules {
+		if err := state.CheckKey(SigDir + "/" + name + ".json"); err != nil {
+			return nil, err
+		}
+		doc, err := sign.Sign(r.committed, rule, opt)
+		if err != nil {
+			return nil, fmt.Errorf("making the signature %s: %w", name, err)
+		}
+		docs[name] = doc.Encode()
 	}
-	doc, err := sign.Sign(r.committed, rule, opt)
-	if err != nil {
-		return nil, err
+	for name, text := range docs {
+		if err := r.writeSignature(SigDir+"/"+name+".json", text); err != nil {
+			return nil, err
+		}
 	}
-	text := doc.Encode()
-	return text, r.writeSignature(key, text)
+	return docs, nil
 }
 
 func (r *Repo) writeSignature(key string, text []byte) error {

@@ -22,7 +22,8 @@ import (
 )
 
 // PartRule returns the rule of a part: its files and, unless noConfig, its
-// configuration. Nil lists stand for the defaults: everything but src.json.
+// configuration. Nil lists stand for the defaults: everything but src.json. See
+// [CheckName] for the names of parts.
 func PartRule(part string, include, exclude []string, noConfig bool) state.Rule {
 	r := state.Rule{Include: prefixed(part, include, "**"), Exclude: prefixed(part, exclude, "src.json")}
 	if !noConfig {
@@ -53,6 +54,35 @@ func RawRule(name string, include, exclude []string) state.Rule {
 		exclude = []string{"src.json"}
 	}
 	return state.Rule{Include: append([]string(nil), include...), Exclude: append(append([]string(nil), exclude...), "_sigs/"+name+".json")}
+}
+
+// CheckName returns the name of a part or a signature without a trailing slash. It must
+// be one path element: a part is signed as a whole, and every tool looks for signatures
+// directly in _sigs.
+func CheckName(name string) (string, error) {
+	name = strings.TrimSuffix(name, "/")
+	if err := state.CheckKey(name); err != nil {
+		return "", err
+	}
+	if part, below, ok := strings.Cut(name, "/"); ok {
+		return "", fmt.Errorf("%q is below a part; sign the part %s, or with --raw NAME what --include '%s/%s/**' selects", name, part, part, below)
+	}
+	return name, nil
+}
+
+// CheckChain returns an error when the first certificate of a chain does not belong to
+// a key: nobody could verify the signature.
+func CheckChain(key crypto.Signer, chain []*x509.Certificate) error {
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || len(chain) == 0 || public.Equal(chain[0].PublicKey) {
+		return nil
+	}
+	for i, c := range chain[1:] {
+		if public.Equal(c.PublicKey) {
+			return fmt.Errorf("the first certificate (%s) is not the signer's, which is number %d; put it first", chain[0].Subject, i+2)
+		}
+	}
+	return fmt.Errorf("the first certificate (%s) belongs to another key", chain[0].Subject)
 }
 
 // ParseKey reads the first PEM block whose type contains PRIVATE KEY: PKCS#1,
@@ -147,6 +177,10 @@ type ecKey struct {
 	Y   string `json:"y"`
 }
 
+// ErrNothing is wrapped by the error for a rule that selects no key of the state: no
+// device accepts a signature over nothing.
+var ErrNothing = errors.New("the patterns select nothing of the committed state")
+
 // Sign returns the signature document of a rule over a state.
 func Sign(st *state.State, rule state.Rule, opt Options) (canon.Value, error) {
 	protected, err := protect(rule, opt)
@@ -156,6 +190,9 @@ func Sign(st *state.State, rule state.Rule, opt Options) (canon.Value, error) {
 	sel, err := pvs.Select(st, rule, pvs.Signer)
 	if err != nil {
 		return canon.Value{}, fmt.Errorf("signing: %w", err)
+	}
+	if len(sel.Protected) == 0 {
+		return canon.Value{}, fmt.Errorf("signing: %w", ErrNothing)
 	}
 	payload := pvs.Payload(st, sel)
 	value, err := signature(opt.Key, pvs.SigningInput(protected, payload))
