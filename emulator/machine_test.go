@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -17,9 +18,7 @@ import (
 func pc(t *testing.T, firmware string) targets.Emulator {
 	t.Helper()
 	e := targets.Emulator{System: "x86_64", Machine: "q35", Memory: 128, Firmware: firmware}
-	if missing := Missing(e); len(missing) > 0 {
-		t.Skipf("missing on this host: %v", missing)
-	}
+	oracle.Emulator(t, Missing(e))
 	return e
 }
 

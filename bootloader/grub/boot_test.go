@@ -36,11 +36,13 @@ const (
 func needTools(t *testing.T) {
 	t.Helper()
 	oracle.Need(t, "qemu-system-x86_64", "sgdisk", "mkfs.vfat", "mcopy", "mmd", "mke2fs", "debugfs")
+	var missing []string
 	for _, file := range []string{ovmf, vars} {
 		if _, err := os.Stat(file); err != nil {
-			t.Skip("OVMF is not installed (package ovmf)")
+			missing = append(missing, file+" (package ovmf)")
 		}
 	}
+	oracle.Emulator(t, missing)
 }
 
 func command(t *testing.T, name string, args ...string) string {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // TB is the part of testing.TB that this package needs.
@@ -21,24 +22,25 @@ type TB interface {
 
 // packages lists the programs that the tests use, by their Debian packages.
 var packages = map[string][]string{
-	"bmap-tools":     {"bmaptool"},
-	"cpio":           {"cpio"},
-	"cryptsetup-bin": {"veritysetup"},
-	"dosfstools":     {"fsck.vfat", "mkfs.vfat"},
-	"dpkg":           {"dpkg-deb"},
-	"e2fsprogs":      {"mke2fs", "e2fsck", "debugfs", "dumpe2fs"},
-	"fdisk":          {"sfdisk"},
-	"gdisk":          {"sgdisk"},
-	"git":            {"git"},
-	"iproute2":       {"ip"},
-	"kmod":           {"depmod"},
-	"mount":          {"losetup", "mount"},
-	"mtools":         {"mdir", "mcopy", "mmd"},
-	"squashfs-tools": {"unsquashfs", "mksquashfs"},
-	"tar":            {"tar"},
-	"util-linux":     {"partx", "unshare"},
-	"xz-utils":       {"xz"},
-	"zstd":           {"zstd"},
+	"bmap-tools":      {"bmaptool"},
+	"cpio":            {"cpio"},
+	"cryptsetup-bin":  {"veritysetup"},
+	"dosfstools":      {"fsck.vfat", "mkfs.vfat"},
+	"dpkg":            {"dpkg-deb"},
+	"e2fsprogs":       {"mke2fs", "e2fsck", "debugfs", "dumpe2fs"},
+	"fdisk":           {"sfdisk"},
+	"gdisk":           {"sgdisk"},
+	"git":             {"git"},
+	"iproute2":        {"ip"},
+	"kmod":            {"depmod"},
+	"mount":           {"losetup", "mount"},
+	"mtools":          {"mdir", "mcopy", "mmd"},
+	"qemu-system-x86": {"qemu-system-x86_64"},
+	"squashfs-tools":  {"unsquashfs", "mksquashfs"},
+	"tar":             {"tar"},
+	"util-linux":      {"partx", "unshare"},
+	"xz-utils":        {"xz"},
+	"zstd":            {"zstd"},
 }
 
 // Packages lists the Debian packages of the programs, sorted.
@@ -78,6 +80,20 @@ func Need(t TB, programs ...string) {
 	for _, p := range programs {
 		Program(t, p)
 	}
+}
+
+// Emulator ends the test if something is missing to run a target's emulator: it is
+// skipped, or fails in CI, because `mage test` installs the emulators of all targets.
+func Emulator(t TB, missing []string) {
+	t.Helper()
+	if len(missing) == 0 {
+		return
+	}
+	what := strings.Join(missing, ", ")
+	if os.Getenv("CI") != "" {
+		t.Fatalf("missing for the emulator: %s; mage test installs it", what)
+	}
+	t.Skipf("missing for the emulator: %s", what)
 }
 
 // start is the initial working directory, that of the package under test: tests may change

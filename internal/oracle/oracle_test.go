@@ -32,6 +32,12 @@ func TestMissingProgram(t *testing.T) {
 		if o := judge(func(t TB) { Program(t, "not-of-ours") }); !o.skipped {
 			t.Errorf("CI=%q, a program that nobody installs: %+v", ci, o)
 		}
+		if o := judge(func(t TB) { Emulator(t, []string{"firmware"}) }); o.fatal != fatal || o.skipped == fatal {
+			t.Errorf("CI=%q, no firmware: %+v", ci, o)
+		}
+		if o := judge(func(t TB) { Emulator(t, nil) }); o.fatal || o.skipped {
+			t.Errorf("CI=%q, nothing is missing: %+v", ci, o)
+		}
 	}
 }
 

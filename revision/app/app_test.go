@@ -67,7 +67,7 @@ func serve(t testing.TB) http.RoundTripper {
 
 func unpack(t testing.TB, archive, dir string) {
 	t.Helper()
-	if out, err := exec.Command("tar", "xzf", archive, "-C", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command(oracle.Program(t, "tar"), "xzf", archive, "-C", dir).CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v\n%s", err, out)
 	}
 }
@@ -159,12 +159,13 @@ type recordedCase struct {
 // list returns what unsquashfs finds in an image.
 func list(t testing.TB, path string) []listed {
 	t.Helper()
-	out, err := exec.Command("unsquashfs", "-lln", "-d", "", path).CombinedOutput()
+	unsquashfs := oracle.Program(t, "unsquashfs")
+	out, err := exec.Command(unsquashfs, "-lln", "-d", "", path).CombinedOutput()
 	if err != nil {
 		t.Fatalf("unsquashfs %s: %v\n%s", path, err, out)
 	}
 	dir := filepath.Join(t.TempDir(), "root")
-	if out, err := exec.Command("unsquashfs", "-no-progress", "-d", dir, path).CombinedOutput(); err != nil {
+	if out, err := exec.Command(unsquashfs, "-no-progress", "-d", dir, path).CombinedOutput(); err != nil {
 		t.Fatalf("unsquashfs %s: %v\n%s", path, err, out)
 	}
 	var all []listed

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/revision/trail"
@@ -109,11 +109,9 @@ func (in *installation) must(err error) {
 
 func (in *installation) tool(name string, args ...string) {
 	in.t.Helper()
-	cmd := exec.Command(name, args...)
+	cmd := exec.Command(oracle.Program(in.t, name), args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
-		in.t.Skipf("%s is not installed", name)
-	} else if err != nil {
+	if out, err := cmd.CombinedOutput(); err != nil {
 		in.t.Fatalf("%s: %v\n%s", name, err, out)
 	}
 }
@@ -655,10 +653,11 @@ func TestBridgesInUseStay(t *testing.T) {
 	}
 	name := fmt.Sprintf("pvt%d", os.Getpid()%1_000_000)
 	port := name + "p"
+	program := oracle.Program(t, "ip")
 	ip := func(words ...string) {
 		t.Helper()
-		if out, err := exec.Command("ip", words...).CombinedOutput(); err != nil {
-			t.Skipf("ip %v: %v: %s", words, err, out)
+		if out, err := exec.Command(program, words...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v: %s", words, err, out)
 		}
 	}
 	t.Cleanup(func() {
@@ -671,7 +670,7 @@ func TestBridgesInUseStay(t *testing.T) {
 		t.Errorf("somebody else's: %v, there %v", err, linkExists(name))
 	}
 	ip("link", "set", name, "alias", network.BridgeAlias)
-	ip("link", "add", port, "type", "dummy")
+	ip("link", "add", port, "type", "veth", "peer", "name", name+"q")
 	ip("link", "set", port, "master", name)
 	if err := removeLinks([]string{name, "lo", "absent"}); err != nil || !linkExists(name) || !linkExists("lo") {
 		t.Errorf("in use: %v, there %v", err, linkExists(name))

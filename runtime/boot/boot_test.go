@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/debian/partstest"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // The table of the package comment.
@@ -259,9 +260,13 @@ func TestCheckpointOnExt4(t *testing.T) {
 		t.Skip("needs root to mount")
 	}
 	img, dir := filepath.Join(t.TempDir(), "a.img"), t.TempDir()
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		t.Skipf("needs loop devices: %v", err)
+	}
+	oracle.Need(t, "mke2fs", "mount", "debugfs")
 	for _, args := range [][]string{{"truncate", "-s", "16M", img}, {"mke2fs", "-q", "-t", "ext4", img}, {"mount", "-o", "loop", img, dir}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("needs %v: %v %s", args, err, out)
+			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
 	defer func() { _ = exec.Command("umount", dir).Run() }()
@@ -278,7 +283,7 @@ func TestCheckpointOnExt4(t *testing.T) {
 	// debugfs reads the device as a boot loader does: without the journal.
 	out, err := exec.Command("debugfs", "-R", "cat /boot/grubenv", img).Output()
 	if err != nil {
-		t.Skipf("needs debugfs: %v", err)
+		t.Fatalf("debugfs: %v", err)
 	}
 	if !strings.Contains(string(out), "pv_rev=0\npv_try=1\n") {
 		t.Errorf("a boot loader would see %q", out)

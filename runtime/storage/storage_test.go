@@ -233,10 +233,10 @@ func TestGrowGPTSurvivesPowerCuts(t *testing.T) {
 
 func TestGrowMBR(t *testing.T) {
 	path := image(t, 64)
-	cmd := exec.Command("sfdisk", "-q", path)
+	cmd := exec.Command(oracle.Program(t, "sfdisk"), "-q", path)
 	cmd.Stdin = strings.NewReader("label: dos\n2048,32768,c\n34816,65536,83\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("needs sfdisk: %v %s", err, out)
+		t.Fatalf("sfdisk: %v\n%s", err, out)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -414,10 +414,11 @@ func TestGrowPartitionInUse(t *testing.T) {
 	needRoot(t)
 	f := gptImage(t)
 	l := attach(t, f.Name())
-	if out, err := exec.Command("partx", "-a", l.Path).CombinedOutput(); err != nil {
-		t.Skipf("needs partx and partitions on loop devices: %v %s", err, out)
+	partx := oracle.Program(t, "partx")
+	if out, err := exec.Command(partx, "-a", l.Path).CombinedOutput(); err != nil {
+		t.Fatalf("partx: %v\n%s", err, out)
 	}
-	t.Cleanup(func() { _ = exec.Command("partx", "-d", l.Path).Run() })
+	t.Cleanup(func() { _ = exec.Command(partx, "-d", l.Path).Run() })
 	name := filepath.Base(l.Path)
 	dev, ok := inspect(name+"p2", map[string]*gpt{})
 	if !ok || dev.PartLabel != "pvroot" || dev.Disk != name || len(dev.PartUUID) != 36 {

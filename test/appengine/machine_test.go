@@ -2,7 +2,6 @@ package appengine
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/emulator"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
@@ -79,14 +79,13 @@ var machineModules = []string{"loop", "squashfs", "overlay"}
 // that a shell needs.
 func unifiedInitrd(t *testing.T, tarball, modules string) string {
 	t.Helper()
+	oracle.Need(t, "tar", "unsquashfs", "cpio")
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root")
 	tool := func(words ...string) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), words[0], words[1:]...)
-		if out, err := cmd.CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
-			t.Skipf("needs %s", words[0])
-		} else if err != nil {
+		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", words, err, out)
 		}
 	}
@@ -128,9 +127,7 @@ func TestUnifiedControlGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if missing := emulator.Missing(device.Emulators[0]); len(missing) > 0 {
-		t.Skipf("missing on this host: %v", missing)
-	}
+	oracle.Emulator(t, emulator.Missing(device.Emulators[0]))
 	tarball, err := r.Builder.Package(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/internal/workspace"
 	"github.com/pantavisor/pantavisor/test/vm"
 )
@@ -239,9 +240,7 @@ func TestDeviceAndAppEngineSayTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if missing := emulator.Missing(device.Target.Emulators[0]); len(missing) > 0 {
-		t.Skipf("missing on this host: %v", missing)
-	}
+	oracle.Emulator(t, emulator.Missing(device.Target.Emulators[0]))
 	reference := reference(t, device, root)
 	asked := []string{"/containers", "/groups", "/steps"}
 	want := onDevice(t, device, reference, asked)

@@ -45,9 +45,7 @@ func open(t *testing.T) *workspace.Maker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if missing := emulator.Missing(w.Target.Emulators[0]); len(missing) > 0 {
-		t.Skipf("missing on this host: %v", missing)
-	}
+	oracle.Emulator(t, emulator.Missing(w.Target.Emulators[0]))
 	return w
 }
 
