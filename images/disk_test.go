@@ -279,9 +279,9 @@ func TestWrongImageConfigIsRefused(t *testing.T) {
 }
 
 func TestUnsupportedLayoutsAreRefused(t *testing.T) {
-	table, format := board(), board()
-	table.Layout.Table, format.Layout.Partitions[0].Format = "apm", "ntfs"
-	for _, b := range []*Inputs{table, format} {
+	table, format, role := board(), board(), board()
+	table.Layout.Table, format.Layout.Partitions[0].Format, role.Layout.Partitions[0].Role = "apm", "ntfs", "swap"
+	for _, b := range []*Inputs{table, format, role} {
 		if _, err := newRunner(t).run(disk(boardTree(t), b)); fault.Of(err) != fault.Unsupported {
 			t.Errorf("got %v", err)
 		}

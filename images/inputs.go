@@ -114,7 +114,8 @@ type Layout struct {
 type Partition struct {
 	// Name is the partition's name in the table and the label of its file system.
 	Name string `json:"name"`
-	// Role is root for the storage; other roles are for files of the boot loader.
+	// Role is a name in the list of roles in table.go: root for the storage, others for
+	// files of the boot loader.
 	Role string `json:"role"`
 	// Format is a name in the list of formats in disk.go: fat32 or ext4.
 	Format string `json:"format"`

@@ -39,6 +39,32 @@ var tables = map[string]tableForm{
 	},
 }
 
+// role is what a partition is for.
+type role struct {
+	// gpt is the partition's type in a GPT.
+	gpt gpt.Type
+	// bootable marks the partition as active in an MBR, where firmware looks for files.
+	bootable bool
+	// storage is set for the partition with the storage; others have the loader's files.
+	storage bool
+}
+
+// roles are the roles by name. To add one, add an entry here and in package targets.
+var roles = map[string]role{
+	"boot": {gpt: gpt.EFISystemPartition, bootable: true},
+	"root": {gpt: gpt.LinuxFilesystem, storage: true},
+}
+
+// checkRoles checks that the roles of all partitions are known.
+func (c *composition) checkRoles() error {
+	for _, s := range c.spans {
+		if _, ok := roles[s.Role]; !ok {
+			return fault.New(fault.Unsupported, "partitioning the image: role %q of partition %s is not supported; supported: %s", s.Role, s.Name, keyList(roles))
+		}
+	}
+	return nil
+}
+
 // tableOf returns the kind of a layout's table.
 func tableOf(l Layout) (tableForm, error) {
 	form, ok := tables[l.Table]
@@ -64,13 +90,9 @@ func (c *composition) table(context.Context) error {
 func (c *composition) writeGPT() error {
 	t := &gpt.Table{GUID: c.id.uuid("disk"), ProtectiveMBR: true, LogicalSectorSize: sector, PhysicalSectorSize: sector}
 	for i, s := range c.spans {
-		kind := gpt.LinuxFilesystem
-		if s.Role == "boot" {
-			kind = gpt.EFISystemPartition
-		}
 		t.Partitions = append(t.Partitions, &gpt.Partition{
 			Index: i + 1, Start: uint64(s.Start / sector), End: uint64((s.Start+s.Length)/sector - 1), Size: uint64(s.Length),
-			Type: kind, Name: s.Name, GUID: c.id.uuid("partition " + s.Name),
+			Type: roles[s.Role].gpt, Name: s.Name, GUID: c.id.uuid("partition " + s.Name),
 		})
 	}
 	return t.Write(c.file, int64(c.disk.Layout.Size)*mib)
@@ -88,7 +110,7 @@ func (c *composition) writeMBR() error {
 			kind = mbr.Fat32LBA
 		}
 		t.Partitions = append(t.Partitions, &mbr.Partition{
-			Index: i + 1, Bootable: s.Role == "boot", Type: kind, Start: uint32(s.Start / sector), Size: uint32(s.Length / sector),
+			Index: i + 1, Bootable: roles[s.Role].bootable, Type: kind, Start: uint32(s.Start / sector), Size: uint32(s.Length / sector),
 		})
 	}
 	if err := t.Write(c.file, int64(c.disk.Layout.Size)*mib); err != nil {

@@ -21,6 +21,7 @@ func TestTablesMatchPackageTargets(t *testing.T) {
 	for field, have := range map[string][]string{
 		"image.table":             slices.Collect(maps.Keys(tables)),
 		"image.partitions.format": slices.Collect(maps.Keys(formats)),
+		"image.partitions.role":   slices.Collect(maps.Keys(roles)),
 	} {
 		slices.Sort(have)
 		if diff := cmp.Diff(slices.Sorted(slices.Values(targets.Ready(field))), have); diff != "" {

@@ -164,21 +164,51 @@ func (r checker) image(t *Target) {
 			r.Wrong(partPath(i)+".name", "%q is there twice", p.Name)
 		}
 	}
-	for _, role := range []string{"boot", "root"} {
-		if n := count(parts, role); n != 1 {
-			r.Wrong("image.partitions", "%d partitions with role %s; want one", n, role)
+	r.roles(t)
+}
+
+// roles checks how many partitions have each role, and which is last.
+func (r checker) roles(t *Target) {
+	parts := t.Image.Partitions
+	var needed []string
+	if t.Bootloader != nil {
+		v, _ := lookup(values["bootloader.type"], t.Bootloader.Type)
+		needed = v.loader.roles
+	}
+	last := len(parts) - 1
+	for _, v := range values["image.partitions.role"] {
+		least := v.role.least
+		if slices.Contains(needed, v.name) {
+			least = max(least, 1)
+		}
+		n := count(parts, v.name)
+		if tooMany := v.role.most > 0 && n > v.role.most; n < least || tooMany {
+			r.Wrong("image.partitions", "%d partitions with role %s; want %s", n, v.name, amount(least, v.role.most))
+		}
+		if v.role.last && parts[last].Role != v.name {
+			r.Wrong(partPath(last)+".role", "the last partition must be %s: it grows to the end of the medium", v.name)
 		}
 	}
-	if last := len(parts) - 1; parts[last].Role != "root" {
-		r.Wrong(partPath(last)+".role", "the last partition must be root: it grows to the end of the medium")
+}
+
+// amount returns a range in words; most 0 is any number.
+func amount(least, most int) string {
+	switch {
+	case least == 1 && most == 1:
+		return "one"
+	case most == 0:
+		return fmt.Sprintf("at least %d", least)
+	case least == 0:
+		return fmt.Sprintf("at most %d", most)
 	}
+	return fmt.Sprintf("%d to %d", least, most)
 }
 
 // bootable checks that the boot loader reads the image's partition table.
 func (r checker) bootable(t *Target) {
-	loader, known := lookup(values["bootloader.type"], t.Bootloader.Type)
-	if table := t.Image.Table; known && table != "" && !slices.Contains(loader.tables, table) {
-		r.Unsupported("image.table", "%q is not supported with bootloader.type %s; supported: %s", table, loader.name, strings.Join(loader.tables, ", "))
+	v, known := lookup(values["bootloader.type"], t.Bootloader.Type)
+	if table := t.Image.Table; known && table != "" && !slices.Contains(v.loader.tables, table) {
+		r.Unsupported("image.table", "%q is not supported with bootloader.type %s; supported: %s", table, v.name, strings.Join(v.loader.tables, ", "))
 	}
 }
 
@@ -197,7 +227,8 @@ func count(parts []Partition, role string) int {
 func (r checker) partition(i int, parts []Partition) {
 	p, at := parts[i], partPath(i)
 	r.Form(at+".name", p.Name, labelForm)
-	format, known := lookup(values["image.partitions.format"], p.Format)
+	v, known := lookup(values["image.partitions.format"], p.Format)
+	format := v.format
 	if known && len(p.Name) > format.label {
 		r.Wrong(at+".name", "%q has %d characters; a label of %s holds %d", p.Name, len(p.Name), p.Format, format.label)
 	}
@@ -207,8 +238,18 @@ func (r checker) partition(i int, parts []Partition) {
 	if p.Size > 0 && p.Size < format.minimum {
 		r.Wrong(at+".size", "%d MiB are too few for %s; want at least %d", p.Size, p.Format, format.minimum)
 	}
-	if p.Role == "root" && p.Format != "ext4" {
-		r.Wrong(at+".format", "the storage needs ext4: objects are hard-linked")
+	r.formatOfRole(at+".format", p)
+}
+
+// formatOfRole checks that a partition's role may have its format.
+func (r checker) formatOfRole(at string, p Partition) {
+	v, known := lookup(values["image.partitions.role"], p.Role)
+	switch formats := v.role.formats; {
+	case !known || p.Format == "" || len(formats) == 0 || slices.Contains(formats, p.Format):
+	case v.role.reason != "":
+		r.Wrong(at, "%s", v.role.reason)
+	default:
+		r.Unsupported(at, "%q is not supported for the role %s; supported: %s", p.Format, p.Role, strings.Join(formats, ", "))
 	}
 }
 

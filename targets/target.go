@@ -91,7 +91,7 @@ type Bootloader struct {
 // that differ only in how the kernel is started share one.
 func (b *Bootloader) Runtime() string {
 	v, _ := lookup(values["bootloader.type"], b.Type)
-	return v.runtime
+	return v.loader.runtime
 }
 
 // Image is a disk with a partition table.

@@ -182,7 +182,7 @@ func TestKnownValuesAreRefusedByName(t *testing.T) {
 			_, err := Parse("f", "x", []byte(strings.Replace(good, c.old, fmt.Sprintf(c.form, v.name), 1)))
 			refusal := NotReady(field, v.name)
 			switch {
-			case v.ready && err != nil && strings.Contains(err.Error(), "not supported"):
+			case v.ready && err != nil && strings.Contains(err.Error(), "not supported yet"):
 				t.Errorf("%s: %s: %v", field, v.name, err)
 			case !v.ready && (fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), `"`+v.name+`" is not supported yet`)):
 				t.Errorf("%s: %s: kind %v: %v", field, v.name, fault.Of(err), err)
@@ -206,6 +206,41 @@ func TestAnMBRHoldsFourPartitions(t *testing.T) {
 		}
 		if _, err := Parse("f", "x", []byte(text)); err == nil || strings.Contains(err.Error(), what) != want {
 			t.Errorf("%d partitions: got %v", n, err)
+		}
+	}
+}
+
+func TestRulesOfRoles(t *testing.T) {
+	t.Parallel()
+	const boot = "    - {name: pvboot, role: boot, format: fat32, size: 64}\n"
+	const none = "0 partitions with role boot; want one"
+	for _, c := range []struct {
+		old, new, want string
+		kind           fault.Kind
+	}{
+		{boot, "", none, fault.BadInput},
+		{boot, boot + strings.Replace(boot, "pvboot", "second", 1), "2 partitions with role boot; want one", fault.BadInput},
+		{"role: root", "role: boot", "0 partitions with role root; want one", fault.BadInput},
+		{"role: root", "role: boot", "f:10:22: image.partitions[1].role: the last partition must be root", fault.BadInput},
+		{"format: fat32", "format: ext4", `f:9:34: image.partitions[0].format: "ext4" is not supported for the role boot; supported: fat32`, fault.Unsupported},
+	} {
+		_, err := Parse("f", "x", []byte(strings.Replace(good, c.old, c.new, 1)))
+		if fault.Of(err) != c.kind || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q for %q: kind %v: %v; want %s", c.new, c.old, fault.Of(err), err, c.want)
+		}
+	}
+	// Whether there is a boot partition is up to the loader.
+	other := strings.NewReplacer(boot, "", "type: grub", "type: uboot").Replace(good)
+	if _, err := Parse("f", "x", []byte(other)); err == nil || strings.Contains(err.Error(), none) {
+		t.Errorf("another loader: %v", err)
+	}
+}
+
+func TestAmount(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string][2]int{"one": {1, 1}, "at least 2": {2, 0}, "at most 2": {0, 2}, "1 to 4": {1, 4}} {
+		if got := amount(c[0], c[1]); got != want {
+			t.Errorf("%v: %s, want %s", c, got, want)
 		}
 	}
 }
@@ -241,12 +276,12 @@ func TestDeviceKnowsEveryLoader(t *testing.T) {
 		if _, err := boot.Open(name, t.TempDir()); err != nil {
 			t.Errorf("%s: %v", v.name, err)
 		}
-		for _, table := range v.tables {
+		for _, table := range v.loader.tables {
 			if !slices.Contains(Ready("image.table"), table) {
 				t.Errorf("%s boots from the table %s, which no image has", v.name, table)
 			}
 		}
-		if len(v.tables) == 0 {
+		if len(v.loader.tables) == 0 {
 			t.Errorf("%s boots from no table", v.name)
 		}
 	}

@@ -14,15 +14,41 @@ type value struct {
 	name string
 	// ready is false for a known value that is not implemented yet: it is refused by
 	// name.
-	ready bool
-	// For formats: label is the longest label of the file system in characters, minimum
-	// the smallest partition in MiB.
+	ready  bool
+	format formatRules
+	loader loaderRules
+	role   roleRules
+}
+
+// formatRules are for values of image.partitions.format.
+type formatRules struct {
+	// label is the longest label of the file system in characters, minimum the smallest
+	// partition in MiB.
 	label, minimum int
-	// For boot loaders: runtime is PV_BOOTLOADER_TYPE, the runtime's name of the handshake
-	// with the loader, empty as long as it has none. tables are the values of image.table
-	// that the loader boots from.
+}
+
+// loaderRules are for values of bootloader.type.
+type loaderRules struct {
+	// runtime is PV_BOOTLOADER_TYPE, the runtime's name of the handshake with the loader,
+	// empty as long as it has none.
 	runtime string
-	tables  []string
+	// tables are the values of image.table that the loader boots from.
+	tables []string
+	// roles are the roles of the partitions that it needs besides the storage.
+	roles []string
+}
+
+// roleRules are for values of image.partitions.role.
+type roleRules struct {
+	// least and most are how many partitions of an image have it; most 0 is any number. A
+	// loader that needs the role raises least to 1.
+	least, most int
+	// last is set for the role of the last partition.
+	last bool
+	// formats are the values of image.partitions.format that it may have. reason says why
+	// others are mistakes; without one they are not supported yet.
+	formats []string
+	reason  string
 }
 
 // values are the tables of all such fields, by the field's path without indices. A new
@@ -35,21 +61,30 @@ var values = map[string][]value{
 	},
 	// Package bootloader/loaders; on the device packages runtime/config and runtime/boot.
 	"bootloader.type": {
-		{name: "grub", ready: true, runtime: "grub", tables: []string{"gpt"}},
-		{name: "uboot", runtime: "uboot"}, {name: "uboot-ab", runtime: "uboot-ab"}, {name: "uboot-pvk", runtime: "uboot-pvk"},
-		{name: "rpi"}, {name: "rpiab", runtime: "rpiab"}, {name: "tryboot", runtime: "rpiab"}, {name: "extlinux"},
+		{name: "grub", ready: true, loader: loaderRules{runtime: "grub", tables: []string{"gpt"}, roles: []string{"boot"}}},
+		{name: "uboot", loader: loaderRules{runtime: "uboot"}},
+		{name: "uboot-ab", loader: loaderRules{runtime: "uboot-ab"}},
+		{name: "uboot-pvk", loader: loaderRules{runtime: "uboot-pvk"}},
+		{name: "rpi"},
+		{name: "rpiab", loader: loaderRules{runtime: "rpiab"}},
+		{name: "tryboot", loader: loaderRules{runtime: "rpiab"}},
+		{name: "extlinux"},
 	},
 	// package images, table.go
 	"image.table": {{name: "gpt", ready: true}, {name: "mbr", ready: true}},
-	// package images, disk.go
+	// package images, table.go
 	"image.partitions.role": {
-		{name: "boot", ready: true}, {name: "root", ready: true},
+		{name: "boot", ready: true, role: roleRules{most: 1, formats: []string{"fat32"}}},
+		{name: "root", ready: true, role: roleRules{
+			least: 1, most: 1, last: true, formats: []string{"ext4"}, reason: "the storage needs ext4: objects are hard-linked",
+		}},
 		{name: "boot_a"}, {name: "boot_b"}, {name: "config"}, {name: "data"},
 	},
-	// Labels: FAT's volume label and ext4's s_volume_name. With fewer than 65525 clusters
+	// Package images, disk.go. Labels: FAT's volume label and ext4's s_volume_name. With fewer than 65525 clusters
 	// of one sector, every reader takes a volume for FAT16.
 	"image.partitions.format": {
-		{name: "fat32", ready: true, label: 11, minimum: 33}, {name: "ext4", ready: true, label: 16},
+		{name: "fat32", ready: true, format: formatRules{label: 11, minimum: 33}},
+		{name: "ext4", ready: true, format: formatRules{label: 16}},
 		{name: "raw"},
 	},
 }
