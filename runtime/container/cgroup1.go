@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,43 +52,68 @@ func ownController(text, controller string) string {
 }
 
 // settings are the control group settings of a container's configuration, sorted by
-// the group they are written to on this machine.
+// the group they are written to on this machine, in the order in which the kernel takes
+// them.
 type settings struct {
 	unified []Setting // files of the v2 group
 	legacy  []Setting // files of v1 groups, of the controllers named before the dot
-	devices devices.List
-	notes   []Note
+	// translated are the files of v1 groups that stand for a key of the other version.
+	// A kernel may lack them.
+	translated map[string]string
+	devices    devices.List
+	notes      []Note
 }
 
 // settings sorts the settings of a configuration. It translates settings for the other
 // cgroup version where there is a counterpart and adds a note for the rest.
 func (t *Tree) settings(c *Config) settings {
-	s, known := settings{devices: c.devices()}, map[string]bool{}
+	s := settings{devices: c.devices(), translated: map[string]string{}}
+	m := t.controllers()
 	for _, set := range c.Cgroup1 {
-		turned, ok := fromV1(set)
-		switch name := controllerOf(set); {
-		case name == "devices":
-		case t.isLegacy(known, name):
+		turned, ok := fromV1(set, c.Cgroup1)
+		switch {
+		case controllerOf(set) == "devices":
+		case m.legacy(set):
 			s.legacy = append(s.legacy, set)
-		case ok && t.v2:
-			s.unified = append(s.unified, turned)
+		case ok && (len(turned) == 0 || m.unified(turned[0])):
+			s.unified = append(s.unified, without(turned, c.Cgroup2)...)
 		default:
 			s.lost("lxc.cgroup.", set)
 		}
 	}
 	for _, set := range c.Cgroup2 {
-		turned, ok := toV1(set)
+		turned, ok := toV1(set, c.Cgroup2)
 		switch {
 		case controllerOf(set) == "devices":
-		case ok && t.isLegacy(known, controllerOf(turned)):
-			s.legacy = append(s.legacy, turned)
-		case t.v2:
+		case m.unified(set):
 			s.unified = append(s.unified, set)
+		case ok && m.legacy(turned[0]):
+			s.translate("lxc.cgroup2."+set.Key, without(turned, c.Cgroup1))
 		default:
 			s.lost("lxc.cgroup2.", set)
 		}
 	}
+	inKernelOrder(s.unified)
+	inKernelOrder(s.legacy)
 	return s
+}
+
+// translate adds settings of v1 groups for a key of the other version.
+func (s *settings) translate(key string, list []Setting) {
+	for _, set := range list {
+		s.translated[set.Key] = key
+	}
+	s.legacy = append(s.legacy, list...)
+}
+
+// without returns the settings whose keys the configuration does not set itself.
+func without(list, given []Setting) (rest []Setting) {
+	for _, s := range list {
+		if _, ok := value(given, s.Key); !ok {
+			rest = append(rest, s)
+		}
+	}
+	return rest
 }
 
 func (s *settings) lost(prefix string, set Setting) {
@@ -95,18 +121,54 @@ func (s *settings) lost(prefix string, set Setting) {
 		fmt.Sprintf("%q has no counterpart among this machine's control groups, ignored", clip(set.Value))})
 }
 
+// machine is which controllers of control groups the machine has, and as which version.
+type machine struct {
+	v1, v2 map[string]bool
+	tree   bool // there is a v2 tree
+}
+
+// controllers returns the controllers that are mounted as v1, and those of the v2 tree.
+func (t *Tree) controllers() machine {
+	m := machine{map[string]bool{}, map[string]bool{}, t.v2}
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		_, after, _ := strings.Cut(strings.TrimSpace(line), " - ")
+		if f := strings.Fields(after); len(f) == 3 && f[0] == "cgroup" {
+			for _, o := range strings.Split(f[2], ",") {
+				m.v1[o] = o != "rw" && o != "ro" && !strings.Contains(o, "=")
+			}
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(t.Top().dir, "cgroup.controllers")); err == nil && t.v2 {
+		for _, c := range strings.Fields(string(text)) {
+			m.v2[c] = true
+		}
+	}
+	return m
+}
+
+// legacy reports whether a v1 setting has a group on this machine.
+func (m machine) legacy(s Setting) bool { return m.v1[controllerOf(s)] }
+
+// unified reports whether a v2 setting belongs to the v2 tree. On a machine with v2 only
+// a missing controller is an error of the kernel's configuration.
+func (m machine) unified(s Setting) bool {
+	c := controllerOf(s)
+	return m.tree && (c == "cgroup" || m.v2[c] || !m.hybrid())
+}
+
+func (m machine) hybrid() bool {
+	for _, is := range m.v1 {
+		if is {
+			return true
+		}
+	}
+	return false
+}
+
 func controllerOf(s Setting) string {
 	name, _, _ := strings.Cut(s.Key, ".")
 	return name
-}
-
-func (t *Tree) isLegacy(known map[string]bool, controller string) bool {
-	is, ok := known[controller]
-	if !ok {
-		is = t.legacyTop(controller) != ""
-		known[controller] = is
-	}
-	return is
 }
 
 // devices returns the rules for device nodes: those for cgroup v2 if there are any, or
@@ -141,6 +203,16 @@ func checkDevices(key, value string) error {
 // join makes the container's group in a controller's v1 hierarchy, unless it has been
 // made, and puts the process in it.
 func (g *Group) join(controller string, pid int) (string, error) {
+	dir, err := g.makeLegacy(controller)
+	if err != nil {
+		return "", err
+	}
+	return dir, (&Group{tree: g.tree, dir: dir, fd: -1}).add(pid)
+}
+
+// makeLegacy makes the container's group in a controller's v1 hierarchy, unless it has
+// been made.
+func (g *Group) makeLegacy(controller string) (string, error) {
 	if dir, ok := g.legacy[controller]; ok {
 		return dir, nil
 	}
@@ -163,7 +235,7 @@ func (g *Group) join(controller string, pid int) (string, error) {
 		g.legacy = map[string]string{}
 	}
 	g.legacy[controller] = dir
-	return dir, legacy.add(pid)
+	return dir, nil
 }
 
 // inherit copies the values that a v1 cpuset needs before a process can join it. It
@@ -182,18 +254,30 @@ func inherit(dirs ...string) {
 	}
 }
 
-// setLegacy writes the settings for v1 controllers.
-func (g *Group) setLegacy(list []Setting, pid int) error {
-	for _, s := range list {
-		dir, err := g.join(controllerOf(s), pid)
+// setLegacy writes the settings for v1 controllers, then puts the process into their
+// groups: the kernel takes some settings only for an empty group. It returns a note for
+// each translated setting whose file the kernel does not have.
+func (g *Group) setLegacy(set settings, pid int) (notes []Note, err error) {
+	for _, s := range set.legacy {
+		dir, err := g.makeLegacy(controllerOf(s))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := os.WriteFile(filepath.Join(dir, s.Key), []byte(s.Value), 0); err != nil {
-			return fmt.Errorf("setting %s to %q: %w", s.Key, s.Value, err)
+		err = os.WriteFile(filepath.Join(dir, s.Key), []byte(s.Value), 0)
+		if key, ok := set.translated[s.Key]; ok && errors.Is(err, fs.ErrNotExist) {
+			notes = append(notes, Note{key, "this kernel has no " + s.Key + ", ignored"})
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("setting %s to %q: %w", s.Key, s.Value, err)
 		}
 	}
-	return nil
+	for controller := range g.legacy {
+		if _, err := g.join(controller, pid); err != nil {
+			return nil, err
+		}
+	}
+	return notes, nil
 }
 
 // restrict enforces the device rules from now on.

@@ -60,25 +60,123 @@ func TestControllerIsWhereItIsMounted(t *testing.T) {
 	}
 }
 
+// TestTranslateControllers walks the settings that both versions have, each with the
+// others of its container that count.
 func TestTranslateControllers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
-		v1, v2 Setting
+		v1, v2 []Setting
 	}{
-		{Setting{"memory.limit_in_bytes", "1G"}, Setting{"memory.max", "1G"}},
-		{Setting{"memory.limit_in_bytes", "-1"}, Setting{"memory.max", "max"}},
-		{Setting{"pids.max", "10"}, Setting{"pids.max", "10"}},
-		{Setting{"cpu.shares", "262144"}, Setting{"cpu.weight", "10000"}},
-		{Setting{"cpu.shares", "2"}, Setting{"cpu.weight", "1"}},
+		{[]Setting{{"memory.limit_in_bytes", "1G"}}, []Setting{{"memory.max", "1G"}}},
+		{[]Setting{{"memory.limit_in_bytes", "-1"}}, []Setting{{"memory.max", "max"}}},
+		{[]Setting{{"memory.limit_in_bytes", "1048576"}, {"memory.memsw.limit_in_bytes", "3145728"}},
+			[]Setting{{"memory.max", "1048576"}, {"memory.swap.max", "2097152"}}},
+		{[]Setting{{"memory.memsw.limit_in_bytes", "-1"}}, []Setting{{"memory.swap.max", "max"}}},
+		{[]Setting{{"pids.max", "10"}}, []Setting{{"pids.max", "10"}}},
+		{[]Setting{{"pids.max", "max"}}, []Setting{{"pids.max", "max"}}},
+		{[]Setting{{"cpu.shares", "262144"}}, []Setting{{"cpu.weight", "10000"}}},
+		{[]Setting{{"cpu.shares", "2"}}, []Setting{{"cpu.weight", "1"}}},
+		{[]Setting{{"cpu.cfs_quota_us", "50000"}}, []Setting{{"cpu.max", "50000"}}},
+		{[]Setting{{"cpu.cfs_quota_us", "-1"}, {"cpu.cfs_period_us", "20000"}}, []Setting{{"cpu.max", "max 20000"}}},
+		{[]Setting{{"cpu.cfs_burst_us", "100"}}, []Setting{{"cpu.max.burst", "100"}}},
+		{[]Setting{{"blkio.weight", "1000"}}, []Setting{{"io.weight", "10000"}}},
+		{[]Setting{{"blkio.throttle.read_bps_device", "8:0 1048576"}}, []Setting{{"io.max", "8:0 rbps=1048576"}}},
+		{[]Setting{{"blkio.throttle.write_iops_device", "8:0 0"}}, []Setting{{"io.max", "8:0 wiops=max"}}},
+		{[]Setting{{"hugetlb.2MB.limit_in_bytes", "4M"}}, []Setting{{"hugetlb.2MB.max", "4M"}}},
+		{[]Setting{{"hugetlb.2MB.rsvd.limit_in_bytes", "-1"}}, []Setting{{"hugetlb.2MB.rsvd.max", "max"}}},
 	} {
-		if got, ok := fromV1(c.v1); !ok || got != c.v2 {
-			t.Errorf("fromV1(%v) = %v, %v; want %v", c.v1, got, ok, c.v2)
+		if d := cmp.Diff(c.v2, each1(fromV1, c.v1)); d != "" {
+			t.Errorf("fromV1(%v) (-want +got)\n%s", c.v1, d)
 		}
-		if got, ok := toV1(c.v2); !ok || got != c.v1 {
-			t.Errorf("toV1(%v) = %v, %v; want %v", c.v2, got, ok, c.v1)
+		if d := cmp.Diff(c.v1, each1(toV1, c.v2)); d != "" {
+			t.Errorf("toV1(%v) (-want +got)\n%s", c.v2, d)
 		}
 	}
-	if _, ok := fromV1(Setting{"memory.swappiness", "1"}); ok {
-		t.Error("a setting without counterpart has one")
+	for _, s := range []Setting{{"memory.swappiness", "1"}, {"memory.memsw.limit_in_bytes", "1G"}, {"cpu.cfs_period_us", "1000"}, {"freezer.state", "THAWED"}} {
+		if got, ok := fromV1(s, []Setting{s}); ok {
+			t.Errorf("%v has no counterpart, not %v", s, got)
+		}
+	}
+	for _, s := range []Setting{{"memory.high", "1G"}, {"memory.swap.max", "1G"}, {"cpu.max", ""}, {"io.max", "8:0 what=1"}, {"io.weight", "8:0 100"}} {
+		if got, ok := toV1(s, []Setting{s}); ok {
+			t.Errorf("%v has no counterpart, not %v", s, got)
+		}
+	}
+}
+
+func each1(turn func(Setting, []Setting) ([]Setting, bool), list []Setting) (all []Setting) {
+	for _, s := range list {
+		turned, _ := turn(s, list)
+		all = append(all, turned...)
+	}
+	return all
+}
+
+// TestLimitsInAnyOrder starts containers with settings that the kernel takes in one order
+// only, written in the other, and with v2 settings that this machine has as v1 or not at
+// all.
+func TestLimitsInAnyOrder(t *testing.T) {
+	b := newBench(t)
+	m := b.l.Tree.controllers()
+	for name, c := range map[string]struct {
+		lines  []string
+		v1, v2 map[string]string // files and their values
+	}{
+		"swap before memory": {
+			[]string{"lxc.cgroup.memory.memsw.limit_in_bytes = 64M", "lxc.cgroup.memory.limit_in_bytes = 32M"},
+			map[string]string{"memory.limit_in_bytes": "33554432", "memory.memsw.limit_in_bytes": "67108864"},
+			map[string]string{"memory.max": "33554432", "memory.swap.max": "33554432"},
+		},
+		"swap before memory, v2": {
+			[]string{"lxc.cgroup2.memory.swap.max = 32M", "lxc.cgroup2.memory.max = 32M"},
+			map[string]string{"memory.limit_in_bytes": "33554432", "memory.memsw.limit_in_bytes": "67108864"},
+			map[string]string{"memory.max": "33554432", "memory.swap.max": "33554432"},
+		},
+		"burst before quota": {
+			[]string{"lxc.cgroup2.cpu.max.burst = 10000", "lxc.cgroup2.cpu.max = 20000 50000"},
+			map[string]string{"cpu.cfs_quota_us": "20000", "cpu.cfs_period_us": "50000"},
+			map[string]string{"cpu.max": "20000 50000", "cpu.max.burst": "10000"},
+		},
+		"own setting wins": {
+			[]string{"lxc.cgroup.pids.max = 50", "lxc.cgroup2.pids.max = 50", "lxc.cgroup.cpu.shares = 512", "lxc.cgroup2.cpu.weight = 20"},
+			map[string]string{"cpu.shares": "512", "pids.max": "50"},
+			map[string]string{"cpu.weight": "20", "pids.max": "50"},
+		},
+		"no counterpart": {
+			[]string{"lxc.cgroup2.memory.high = 1G", "lxc.cgroup2.memory.oom.group = 1", "lxc.cgroup2.cpu.weight.nice = 3", "lxc.cgroup2.io.latency = 8:0 target=1"},
+			nil, map[string]string{"memory.high": "1073741824"},
+		},
+		"cpuset": {
+			[]string{"lxc.cgroup.cpuset.cpus = 0"},
+			map[string]string{"cpuset.cpus": "0"}, map[string]string{"cpuset.cpus": "0"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "no counterpart" && !m.hybrid() {
+				t.Skip("this machine has control groups of version 2 only")
+			}
+			b.t = t
+			p := b.start("ordered", append(c.lines, "lxc.init.cmd = /sbin/init wait")...)
+			for file, want := range c.v1 {
+				if set := (Setting{Key: file}); m.legacy(set) {
+					b.holds(filepath.Join(b.l.Tree.legacyTop(controllerOf(set)), "ordered", file), want)
+				}
+			}
+			for file, want := range c.v2 {
+				if set := (Setting{Key: file}); m.v2[controllerOf(set)] {
+					b.holds(filepath.Join(b.l.Tree.dir, "lxc/ordered", file), want)
+				}
+			}
+			b.end(p)
+		})
+	}
+}
+
+func (b *bench) holds(file, want string) {
+	b.t.Helper()
+	text, err := os.ReadFile(file)
+	if got := strings.TrimSpace(string(text)); err != nil || got != want {
+		b.t.Errorf("%s: %q, %v; want %q", filepath.Base(file), got, err, want)
 	}
 }
 

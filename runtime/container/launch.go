@@ -206,8 +206,12 @@ func (st *starting) setUp(p *Process, sock *os.File) error {
 			return err
 		}
 	}
-	if err := p.group.setLegacy(st.set.legacy, p.PID); err != nil {
+	notes, err := p.group.setLegacy(st.set, p.PID)
+	if err != nil {
 		return err
+	}
+	for _, n := range notes {
+		st.Log.Warnf("container %s: %s", st.Name, n)
 	}
 	if err := st.holdSpaces(p.PID); err != nil {
 		return err
