@@ -51,7 +51,7 @@ var (
 func (d *Disk) Name() string { return "image/disk" }
 
 // Version of the step's logic.
-func (d *Disk) Version() int { return 2 }
+func (d *Disk) Version() int { return 3 }
 
 // Deps are the loader's files and blobs, storage and tools.
 func (d *Disk) Deps() []build.Step {
@@ -205,12 +205,14 @@ func (c *composition) storage(ctx context.Context, s span) error {
 	return fault.Wrap(fault.IO, err, "making partition %s", s.Name)
 }
 
-// bmap writes the block map of the ranges that the file system reports as data.
+// bmap writes the block map: the ranges that the file system reports as data, and those
+// that readers rely on, which some file systems store as holes when they are zeros.
 func (c *composition) bmap(ctx context.Context) error {
 	data, err := bmap.Extents(c.file)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "mapping the image")
 	}
+	data = append(data, c.relied()...)
 	size, err := c.file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "mapping the image")
@@ -221,4 +223,19 @@ func (c *composition) bmap(ctx context.Context) error {
 	}
 	err = os.WriteFile(filepath.Join(c.work.Out, BmapFile), m.Encode(), 0o644)
 	return fault.Wrap(fault.IO, err, "writing the block map")
+}
+
+// relied returns the partition table with its copies, and the allocation tables of the FAT
+// file systems.
+func (c *composition) relied() []bmap.Extent {
+	var out []bmap.Extent
+	for _, e := range tables[c.disk.Layout.Table].reserved(int64(c.disk.Layout.Size) * mib) {
+		out = append(out, bmap.Extent{Offset: e.from, Length: e.to - e.from})
+	}
+	for _, s := range c.spans {
+		if n, err := fat32.Overhead(s.Length); s.Format == "fat32" && err == nil {
+			out = append(out, bmap.Extent{Offset: s.Start, Length: n})
+		}
+	}
+	return out
 }

@@ -62,6 +62,13 @@ type geometry struct {
 	sectors, fatSectors, perCluster, clusters int64
 }
 
+// Overhead returns how many bytes at the start of a file system of size bytes are not for
+// files: boot sectors and allocation tables. Readers rely on all of them.
+func Overhead(size int64) (int64, error) {
+	g, err := divide(size)
+	return g.dataStart(), err
+}
+
 func (g geometry) clusterBytes() int64 { return g.perCluster * sector }
 func (g geometry) dataStart() int64    { return (reserved + 2*g.fatSectors) * sector }
 

@@ -215,3 +215,23 @@ func TestFileThatChangesIsAnError(t *testing.T) {
 		}
 	}
 }
+
+// TestTablesAreData checks that boot sectors and allocation tables are data of the sparse
+// file: what is a hole is not written to a medium.
+func TestTablesAreData(t *testing.T) {
+	o := options()
+	f, err := os.Open(write(t, 0, nil, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const seekHole = 4
+	hole, err := f.Seek(0, seekHole)
+	if err != nil || hole == o.Size {
+		t.Skipf("the file system of the temporary directory does not report holes: %v", err)
+	}
+	want, err := fat32.Overhead(o.Size)
+	if err != nil || hole < want {
+		t.Errorf("there is a hole at %d, before the files' clusters at %d: %v", hole, want, err)
+	}
+}

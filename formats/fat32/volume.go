@@ -34,15 +34,43 @@ func (v *volume) write(top *node) error {
 		return err
 	}
 	for i := range int64(2) {
-		if err := v.put((reserved+i*v.fatSectors)*sector, fat, "allocation table"); err != nil {
+		if err := v.table(i, fat); err != nil {
 			return err
 		}
+	}
+	if err := v.zeros(0, reserved*sector, "reserved sectors"); err != nil {
+		return err
 	}
 	boot, info := v.bootSector(), v.infoSector()
 	for _, at := range []int64{0, 6} { // the second is the backup
 		if err := v.put(at*sector, append(boot, info...), "boot sector"); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// table writes allocation table i to its end: readers take what is in the rest of it for
+// used clusters, so on a used medium zeros must replace what was there.
+func (v *volume) table(i int64, fat []byte) error {
+	const what = "allocation table"
+	at, end := (reserved+i*v.fatSectors)*sector, (reserved+(i+1)*v.fatSectors)*sector
+	if err := v.put(at, fat, what); err != nil {
+		return err
+	}
+	return v.zeros(at+int64(len(fat)), end, what)
+}
+
+// zeros writes zeros from one offset to another, so that the range is data of a sparse
+// image and not a hole.
+func (v *volume) zeros(from, to int64, what string) error {
+	buf := make([]byte, 64<<10)
+	for from < to {
+		n := min(to-from, int64(len(buf)))
+		if err := v.put(from, buf[:n], what); err != nil {
+			return err
+		}
+		from += n
 	}
 	return nil
 }
