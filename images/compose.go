@@ -1,7 +1,6 @@
 package images
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
@@ -20,6 +19,8 @@ type Composition struct {
 	Components map[string][]build.Step
 	// Artefacts are the files that `mage build` writes to out/TARGET.
 	Artefacts []build.Artefact
+	// Outputs are the artefacts of each wanted output, the main one first.
+	Outputs map[Output][]build.Artefact
 }
 
 // Wanted returns the steps of all artefacts.
@@ -39,49 +40,39 @@ func Compose(in *Inputs) (*Composition, error) {
 	if err := in.check(); err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "planning target %s", in.Target)
 	}
-	c := &Composition{Components: map[string][]build.Step{"init": {in.Runtime.Step}}}
-	var bsp *BSP
+	c := &composer{in: in, Composition: &Composition{
+		Components: map[string][]build.Step{"init": {in.Runtime.Step}}, Outputs: map[Output][]build.Artefact{},
+	}}
 	if in.Kernel != nil {
-		bsp = c.kernel(in)
+		c.bsp = c.kernel(in)
 	}
-	if in.wants(OutputExport) {
-		c.export(in, bsp)
+	for _, o := range outputs {
+		if !in.wants(o.name) {
+			continue
+		}
+		made, err := o.compose(c)
+		if err != nil {
+			return nil, err
+		}
+		c.Components[o.component] = []build.Step{made[0].Step}
+		c.Outputs[o.name] = made
+		c.Artefacts = append(c.Artefacts, made...)
 	}
-	if !in.wants(OutputImage) && !in.wants(OutputAppEngine) {
-		return c, nil
-	}
-	storage := trailOf(in, bsp)
-	c.Components["trail"] = []build.Step{storage}
-	if in.wants(OutputImage) {
-		c.image(in, storage)
-	}
-	if in.wants(OutputAppEngine) {
-		return c, c.appEngine(in, storage)
-	}
-	return c, nil
+	return c.Composition, nil
 }
 
 func (in *Inputs) wants(o Output) bool { return slices.Contains(in.Outputs, o) }
 
-// check checks that the inputs suffice for the outputs.
-func (in *Inputs) check() error {
-	for _, o := range in.Outputs {
-		switch {
-		case o != OutputExport && o != OutputImage && o != OutputAppEngine:
-			return fault.New(fault.BadInput, "output %q: want %s, %s or %s", o, OutputExport, OutputImage, OutputAppEngine)
-		case o == OutputExport && in.Kernel == nil:
-			return fault.New(fault.BadInput, "output %s: there is no kernel", o)
-		case o == OutputImage && in.Layout == nil:
-			return fault.New(fault.BadInput, "output %s: there is no layout", o)
-		case o != OutputAppEngine && in.Tools == nil:
-			return fault.New(fault.BadInput, "output %s: there are no helper programs", o)
-		}
-	}
-	return nil
+// composer is a composition in the making.
+type composer struct {
+	*Composition
+	in      *Inputs
+	bsp     *BSP   // nil: the inputs have no kernel
+	storage *Trail // nil: no output needs revision 0 so far
 }
 
 // kernel adds initrd and kernel and returns the BSP made of them.
-func (c *Composition) kernel(in *Inputs) *BSP {
+func (c *composer) kernel(in *Inputs) *BSP {
 	initrd := in.Initrd()
 	c.Components["initrd"] = stepsOf(initrd)
 	tree := in.Kernel.Tree.Step
@@ -138,10 +129,13 @@ func trustOf(in *Inputs) []Trust {
 	return out
 }
 
-func (c *Composition) export(in *Inputs, bsp *BSP) {
-	export := &Export{Epoch: in.Epoch, Part: bsp}
-	c.Components["bsp"] = []build.Step{export}
-	c.Artefacts = append(c.Artefacts, build.Artefact{Step: export, From: ExportFile, To: in.Target + ".pvr.tgz"})
+// trail returns the storage with revision 0, the same step for every output.
+func (c *composer) trail() *Trail {
+	if c.storage == nil {
+		c.storage = trailOf(c.in, c.bsp)
+		c.Components["trail"] = []build.Step{c.storage}
+	}
+	return c.storage
 }
 
 // trailOf makes revision 0: device.json, the BSP and the containers.
@@ -158,30 +152,4 @@ func trailOf(in *Inputs, bsp *BSP) *Trail {
 		storage.Boot = in.Loader.State.Step
 	}
 	return storage
-}
-
-func (c *Composition) image(in *Inputs, storage *Trail) {
-	disk := &Disk{
-		Target: in.Target, Layout: *in.Layout, Epoch: in.Epoch, Config: in.Config.Image,
-		Files: in.Loader.Files, Blobs: in.Loader.Blobs, Storage: storage, Tools: in.Tools,
-	}
-	name := fmt.Sprintf("%s-pv-%dMiB.img", in.Target, in.Layout.Size)
-	c.Components["image"] = []build.Step{disk}
-	c.Artefacts = append(c.Artefacts,
-		build.Artefact{Step: disk, From: DiskFile, To: name},
-		build.Artefact{Step: disk, From: BmapFile, To: name + ".bmap"})
-}
-
-func (c *Composition) appEngine(in *Inputs, storage *Trail) error {
-	files, err := packagedDigest()
-	if err != nil {
-		return fault.Wrap(fault.Internal, err, "reading the files of every App Engine package")
-	}
-	pack := &AppEngine{
-		Target: in.Target, Release: in.Release, Packages: in.Packages, Config: in.Config.Runtime, Defaults: in.Config.Defaults,
-		Skel: in.Config.Skel, Trust: trustOf(in), Epoch: in.Epoch, Packaged: files, Program: in.Runtime, Storage: storage,
-	}
-	c.Components["image"] = []build.Step{pack}
-	c.Artefacts = append(c.Artefacts, build.Artefact{Step: pack, From: AppEngineFile, To: in.Target + ".tgz"})
-	return nil
 }

@@ -50,16 +50,6 @@ type Inputs struct {
 	Tools Tools `json:"-"`
 }
 
-// Output is one thing that can be composed.
-type Output string
-
-// The outputs.
-const (
-	OutputExport    Output = "export"    // the BSP as an export; takes Kernel
-	OutputImage     Output = "image"     // the medium with its block map; takes Layout and Loader
-	OutputAppEngine Output = "appengine" // the package for an existing Linux system
-)
-
 // Kernel is a kernel with its modules and firmware.
 type Kernel struct {
 	// Image is what the boot loader starts.

@@ -26,6 +26,18 @@ func TestOutputsNeedTheirInputs(t *testing.T) {
 	}
 }
 
+// TestTableOfOutputs checks that the component of each output is one that users can name.
+func TestTableOfOutputs(t *testing.T) {
+	t.Parallel()
+	seen := map[Output]bool{}
+	for _, o := range outputs {
+		if seen[o.name] || !slices.Contains(Components, o.component) {
+			t.Errorf("%s: component %s", o.name, o.component)
+		}
+		seen[o.name] = true
+	}
+}
+
 // TestComposerKnowsNoProvider checks that package images does not depend on the providers
 // of parts, not even indirectly. Only package resolve may: images must also compose parts
 // from elsewhere.

@@ -67,6 +67,11 @@ func TestTargetWithAnImageHasEveryComponent(t *testing.T) {
 	if diff := cmp.Diff(want, artefacts(t, "x64-uefi")); diff != "" {
 		t.Error(diff)
 	}
+	for o, want := range map[images.Output]string{images.OutputExport: want[0], images.OutputImage: want[1]} {
+		if made := c.Outputs[o]; len(made) == 0 || made[0].To != want {
+			t.Errorf("output %s is %v, want %s first", o, made, want)
+		}
+	}
 	if all := reachable(c.Wanted()); all["initrd/addon-debug"] || !all["container/sdk/amd64"] {
 		t.Errorf("steps %v", slices.Sorted(maps.Keys(all)))
 	}

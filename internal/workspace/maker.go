@@ -6,13 +6,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/gobinary"
 	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/targets"
@@ -54,32 +54,30 @@ func OpenMaker(ctx context.Context, root, target string, warn func(string)) (*Ma
 // inside the cache: read only. reference is a .pvr directory with other containers;
 // empty takes the target's own.
 func (m *Maker) Image(ctx context.Context, reference string) (string, error) {
-	return m.artefact(ctx, ".img", resolve.Options{Debug: true, MergeSource: reference})
+	return m.output(ctx, images.OutputImage, resolve.Options{Debug: true, MergeSource: reference})
 }
 
 // Package makes the target's App Engine package and returns its path, which is
 // inside the cache: read only.
 func (m *Maker) Package(ctx context.Context) (string, error) {
-	return m.artefact(ctx, ".tgz", resolve.Options{})
+	return m.output(ctx, images.OutputAppEngine, resolve.Options{})
 }
 
-// artefact makes the target's artefact whose name ends in suffix.
-func (m *Maker) artefact(ctx context.Context, suffix string, o resolve.Options) (string, error) {
-	c, err := m.job.compose(o)
+// output makes the main artefact of one of the target's outputs.
+func (m *Maker) output(ctx context.Context, o images.Output, options resolve.Options) (string, error) {
+	c, err := m.job.compose(options)
 	if err != nil {
 		return "", err
 	}
-	for _, a := range c.Artefacts {
-		if !strings.HasSuffix(a.To, suffix) {
-			continue
-		}
-		res, err := m.job.Build(ctx, a.Step)
-		if err != nil {
-			return "", err
-		}
-		return filepath.Join(res.Dir(a.Step), filepath.FromSlash(a.From)), nil
+	made := c.Outputs[o]
+	if len(made) == 0 {
+		return "", fmt.Errorf("target %s has no output %s", m.Target.Name, o)
 	}
-	return "", fmt.Errorf("target %s makes no *%s", m.Target.Name, suffix)
+	res, err := m.job.Build(ctx, made[0].Step)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(res.Dir(made[0].Step), filepath.FromSlash(made[0].From)), nil
 }
 
 // Reference makes containers whose definitions are below from, as below containers/, and

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/emulator"
+	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/targets"
@@ -36,19 +36,19 @@ func (w *Workspace) Run(ctx context.Context, target, machine string) error {
 	}
 	quiet := *w
 	quiet.JSON = false
-	report, err := quiet.Build(ctx, target)
+	_, comp, err := quiet.build(ctx, target)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(report.Artefacts, func(p build.Published) bool { return strings.HasSuffix(p.Path, ".img") })
-	if i < 0 {
+	made := comp.Outputs[images.OutputImage]
+	if len(made) == 0 {
 		return fault.New(fault.Unsupported, "target %s makes no image to boot", target)
 	}
 	if !w.Options.Debug {
 		fmt.Fprintf(w.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
 	}
 	o := emulator.Options{
-		Target: target, Emulator: *e, Image: filepath.Join(w.Out(target), report.Artefacts[i].Path),
+		Target: target, Emulator: *e, Image: filepath.Join(w.Out(target), filepath.FromSlash(made[0].To)),
 		Containers:  1, // the device lists all that its revision has, or none yet
 		Interactive: w.Options.Interactive, JSON: w.JSON,
 		Stdin: os.Stdin, Stdout: w.Stdout, Stderr: w.Stderr,

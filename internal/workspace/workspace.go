@@ -189,22 +189,28 @@ func (w *Workspace) lockFile(target string) string {
 
 // Build makes everything of a target and prints where it is.
 func (w *Workspace) Build(ctx context.Context, target string) (*build.Report, error) {
+	report, _, err := w.build(ctx, target)
+	return report, err
+}
+
+// build is Build; it returns the graph too.
+func (w *Workspace) build(ctx context.Context, target string) (*build.Report, *images.Composition, error) {
 	j, err := w.open(ctx, target)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	report, err := j.Deliver(ctx, w.Out(target), j.comp.Artefacts)
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
 		w.tidy(ctx, j)
 	}
 	if err = errors.Join(err, j.close()); err != nil {
-		return report, err
+		return report, j.comp, err
 	}
 	w.warnAgain(report)
 	if !w.JSON {
-		return report, nil
+		return report, j.comp, nil
 	}
-	return report, w.Print(report)
+	return report, j.comp, w.Print(report)
 }
 
 // warnAgain repeats warnings where people look: below everything else.

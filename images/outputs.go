@@ -1,0 +1,103 @@
+package images
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// Output is one thing that can be composed.
+type Output string
+
+// The outputs.
+const (
+	OutputExport    Output = "export"    // the BSP as an export; takes Kernel
+	OutputImage     Output = "image"     // the medium with its block map; takes Layout and Loader
+	OutputAppEngine Output = "appengine" // the package for an existing Linux system
+)
+
+// output is an entry of the table.
+type output struct {
+	name Output
+	// component is the component target that makes it.
+	component string
+	// needs are what the inputs must have.
+	needs []need
+	// compose makes its artefacts, the main one first.
+	compose func(c *composer) ([]build.Artefact, error)
+}
+
+// need is a part of the inputs that an output needs.
+type need struct {
+	given func(in *Inputs) bool
+	lack  string // the error without it
+}
+
+var (
+	needKernel = need{func(in *Inputs) bool { return in.Kernel != nil }, "there is no kernel"}
+	needLayout = need{func(in *Inputs) bool { return in.Layout != nil }, "there is no layout"}
+	needTools  = need{func(in *Inputs) bool { return in.Tools != nil }, "there are no helper programs"}
+)
+
+// outputs are the outputs in the order of their artefacts. To add one, add its name, an
+// entry here, and to package resolve which targets want it.
+var outputs = []output{
+	{OutputExport, "bsp", []need{needKernel, needTools}, (*composer).export},
+	{OutputImage, "image", []need{needLayout, needTools}, (*composer).image},
+	{OutputAppEngine, "image", nil, (*composer).appEngine},
+}
+
+// check checks that the inputs suffice for the outputs.
+func (in *Inputs) check() error {
+	for _, name := range in.Outputs {
+		i := slices.IndexFunc(outputs, func(o output) bool { return o.name == name })
+		if i < 0 {
+			return fault.New(fault.BadInput, "output %q: want %s", name, outputNames())
+		}
+		for _, n := range outputs[i].needs {
+			if !n.given(in) {
+				return fault.New(fault.BadInput, "output %s: %s", name, n.lack)
+			}
+		}
+	}
+	return nil
+}
+
+func outputNames() string {
+	var out []string
+	for _, o := range outputs {
+		out = append(out, string(o.name))
+	}
+	return strings.Join(out, ", ")
+}
+
+func (c *composer) export() ([]build.Artefact, error) {
+	step := &Export{Epoch: c.in.Epoch, Part: c.bsp}
+	return []build.Artefact{{Step: step, From: ExportFile, To: c.in.Target + ".pvr.tgz"}}, nil
+}
+
+func (c *composer) image() ([]build.Artefact, error) {
+	in := c.in
+	disk := &Disk{
+		Target: in.Target, Layout: *in.Layout, Epoch: in.Epoch, Config: in.Config.Image,
+		Files: in.Loader.Files, Blobs: in.Loader.Blobs, Storage: c.trail(), Tools: in.Tools,
+	}
+	name := fmt.Sprintf("%s-pv-%dMiB.img", in.Target, in.Layout.Size)
+	return []build.Artefact{{Step: disk, From: DiskFile, To: name}, {Step: disk, From: BmapFile, To: name + ".bmap"}}, nil
+}
+
+func (c *composer) appEngine() ([]build.Artefact, error) {
+	files, err := packagedDigest()
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "reading the files of every App Engine package")
+	}
+	in := c.in
+	step := &AppEngine{
+		Target: in.Target, Release: in.Release, Packages: in.Packages, Config: in.Config.Runtime, Defaults: in.Config.Defaults,
+		Skel: in.Config.Skel, Trust: trustOf(in), Epoch: in.Epoch, Packaged: files, Program: in.Runtime, Storage: c.trail(),
+	}
+	return []build.Artefact{{Step: step, From: AppEngineFile, To: in.Target + ".tgz"}}, nil
+}
