@@ -85,20 +85,33 @@ func offsetCoder() coder {
 	return predefinedCoder(5, 8, 1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1)
 }
 
-// appendSequences appends the sequences section.
-func (e *Encoder) appendSequences(dst []byte) []byte {
+// minTable is the number of bytes from the last description of a table to the end of a
+// block below which decoders up to version 1.3.4, that of kernels before 5.16, report an
+// error.
+const minTable = 4
+
+// appendSequences appends the sequences section. It reports false when some decoders would
+// reject the section.
+func (e *Encoder) appendSequences(dst []byte) ([]byte, bool) {
 	dst = appendCount(dst, len(e.seqs))
 	if len(e.seqs) == 0 {
-		return dst
+		return dst, true
 	}
 	e.count()
 	head := len(dst)
 	dst = append(dst, 0)
-	dst, litLens, m1 := e.litLens.choose(dst, len(e.seqs))
-	dst, offs, m2 := e.offs.choose(dst, len(e.seqs))
-	dst, lens, m3 := e.lens.choose(dst, len(e.seqs))
-	dst[head] = m1<<6 | m2<<4 | m3<<2
-	return e.appendBits(dst, litLens, offs, lens)
+	last := head // where the last description of a table begins
+	var tables [3]*table
+	for i, c := range []*coder{&e.litLens, &e.offs, &e.lens} {
+		from, mode := len(dst), byte(0)
+		dst, tables[i], mode = c.choose(dst, len(e.seqs))
+		dst[head] |= mode << (6 - 2*i)
+		if mode == modeFSE {
+			last = from
+		}
+	}
+	dst = e.appendBits(dst, tables[0], tables[1], tables[2])
+	return dst, last == head || len(dst)-last >= minTable
 }
 
 func appendCount(dst []byte, n int) []byte {

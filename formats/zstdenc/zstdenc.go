@@ -147,15 +147,15 @@ func appendBlockHeader(dst []byte, kind, size int, last bool) []byte {
 	return append(dst, byte(v), byte(v>>8), byte(v>>16))
 }
 
-// block appends one zstd block, as it is when compression does not help.
+// block appends one zstd block, uncompressed when compression does not help.
 func (e *Encoder) block(dst []byte, from, to int) []byte {
 	last, head, reps := to == len(e.src), len(dst), e.reps
 	e.seqs, e.lits = e.seqs[:0], e.lits[:0]
 	e.search(from, to)
 	dst = appendBlockHeader(dst, blockCompressed, 0, last)
-	dst = e.appendSequences(e.appendLiterals(dst))
+	dst, ok := e.appendSequences(e.appendLiterals(dst))
 	size := len(dst) - head - 3
-	if size >= to-from {
+	if !ok || size >= to-from {
 		e.reps = reps // a raw block leaves the decoder's distances as they were
 		return append(appendBlockHeader(dst[:head], blockRaw, to-from, last), e.src[from:to]...)
 	}

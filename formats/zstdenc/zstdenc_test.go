@@ -59,8 +59,10 @@ func blocks(t testing.TB) map[string][]byte {
 	set := map[string][]byte{
 		"zeros": make([]byte, MaxSize), "noise": noise, "two letters": few, "skewed": skewed, "mixed": mixed[:400_000],
 		"text":    []byte(strings.Repeat("all work and no play makes Jack a dull boy\n", 10_000)),
-		"program": self[:min(len(self), MaxSize)],
-		"far":     append(bytes.Clone(noise), noise...),
+		"program": self[:400_000],
+		// Its only table would be followed by a single byte.
+		"short end": []byte("\x16\x16\x16\x16\x16LLLL\xb9\xb9\xb9\xb90000\xce"),
+		"far":       append(bytes.Clone(noise), noise...),
 	}
 	for n := range 300 {
 		set[fmt.Sprint("text of ", n)] = []byte(strings.Repeat("all work and no play ", 15))[:n]
@@ -194,6 +196,7 @@ func TestRefusals(t *testing.T) {
 
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("abcabcabcabd"), uint8(1))
+	f.Add([]byte("\x16\x16\x16\x16\x16LLLL\xb9\xb9\xb9\xb90000\xce"), uint8(5))
 	f.Add(bytes.Repeat([]byte("0123456789abcdef"), 600), uint8(9))
 	encoders := map[int]*Encoder{}
 	for _, level := range levels {
