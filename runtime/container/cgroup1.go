@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -150,11 +151,12 @@ func (t *Tree) controllers() machine {
 // legacy reports whether a v1 setting has a group on this machine.
 func (m machine) legacy(s Setting) bool { return m.v1[controllerOf(s)] }
 
-// unified reports whether a v2 setting belongs to the v2 tree. On a machine with v2 only
-// a missing controller is an error of the kernel's configuration.
+// unified reports whether a v2 setting belongs to the v2 tree. A controller that is on a
+// hybrid machine as v1 only, or not at all, is not in it; a name that is not one of a
+// controller gets the kernel's error.
 func (m machine) unified(s Setting) bool {
 	c := controllerOf(s)
-	return m.tree && (c == "cgroup" || m.v2[c] || !m.hybrid())
+	return m.tree && (m.v2[c] || !m.hybrid() || !slices.Contains(controllers, c))
 }
 
 func (m machine) hybrid() bool {
@@ -300,6 +302,9 @@ func (g *Group) restrict(rules devices.List, pid int) error {
 	}
 	return rules.Write(dir)
 }
+
+// controllers are those of cgroup v2.
+var controllers = []string{"cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "perf_event", "pids", "rdma"}
 
 // legacyControllers are the v1 controllers that containers may get groups of.
 var legacyControllers = []string{"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "perf_event", "pids", "rdma"}

@@ -324,6 +324,84 @@ func TestMountEntries(t *testing.T) {
 	}
 }
 
+// TestMountsThroughLinks mounts on names that links of the image lead to and that do not
+// exist, below file systems that the configuration mounts later.
+func TestMountsThroughLinks(t *testing.T) {
+	b := newBench(t)
+	file := filepath.Join(b.dir, "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{
+		"etc/resolv.conf": "../run/systemd/resolve/stub-resolv.conf", "abs": "/run/abs/name", "deep": "one/../two/link",
+		"two/link": "../three/name", "up": "../../../run/up/name", "lately": "/late/below/name", "round": "round", "dirs": "run/a/b",
+		"lib/fixed": "/usr/share/fixed/name",
+	} {
+		p := filepath.Join(b.dir, "root", link)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.MkdirAll(filepath.Join(b.dir, "root/one"), 0o755), os.Symlink(to, p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := "lxc.mount.entry = "
+	var lines, tries []string
+	for _, link := range []string{"/etc/resolv.conf", "/abs", "/deep", "/up", "/lately", "/lib/fixed", "/dirs/file"} {
+		lines = append(lines, e+file+" "+link[1:]+" none bind,rw,create=file 0 0")
+		tries = append(tries, "read:"+link)
+	}
+	lines = append(lines, e+b.dir+" sbin/sub none bind,create=dir 0 0", e+file+" round none bind,create=file,optional 0 0",
+		e+"tmpfs late/below tmpfs rw,create=dir 0 0", e+"tmpfs late tmpfs rw,create=dir 0 0",
+		e+"tmpfs run tmpfs rw,nodev,relatime,create=dir,mode=755 0 0")
+	r := b.probe(append(tries, "list:/run", "list:/late"), append([]string{e}, lines...)...)
+	for _, try := range tries {
+		if got := tried(r, try); got != "nameserver" {
+			t.Errorf("%s: %q", try, got)
+		}
+	}
+	if got := tried(r, "list:/run"); got != "a abs systemd up" {
+		t.Errorf("/run holds %q", got)
+	}
+	for _, outside := range []string{"/run/up/name", "/run/abs/name", "/late"} {
+		if exists(outside) {
+			t.Errorf("a link led to the device's %s", outside)
+		}
+	}
+}
+
+// TestHiddenTargets mounts a directory that only the image has, below a tmpfs that comes
+// later in the configuration.
+func TestHiddenTargets(t *testing.T) {
+	b := newBench(t)
+	if err := errors.Join(os.MkdirAll(filepath.Join(b.dir, "root/data/in"), 0o755), os.MkdirAll(filepath.Join(b.dir, "kept/mine"), 0o755),
+		os.WriteFile(filepath.Join(b.dir, "root/data/file"), nil, 0o644), os.WriteFile(filepath.Join(b.dir, "text"), []byte("text"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	e := "lxc.mount.entry = "
+	r := b.probe([]string{"list:/data", "list:/data/in", "read:/data/file", "list:/copy"},
+		e+b.dir+"/kept data/in none bind 0 0", e+b.dir+"/text data/file none bind 0 0",
+		e+"data/in copy none bind,relative,create=dir 0 0", e+"tmpfs data tmpfs rw 0 0")
+	for what, want := range map[string]string{"list:/data": "file in", "list:/data/in": "mine", "read:/data/file": "text", "list:/copy": "mine"} {
+		if got := tried(r, what); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+}
+
+// TestMissingWorkingDirectoryIsMade, also where a link of the image leads to it.
+func TestMissingWorkingDirectoryIsMade(t *testing.T) {
+	b := newBench(t)
+	if err := os.Symlink("/var/lib/app", filepath.Join(b.dir, "root/link")); err != nil {
+		t.Fatal(err)
+	}
+	for cwd, want := range map[string]string{"/srv/a/b": "/srv/a/b", "/link/sub": "/var/lib/app/sub", "/run/now": "/run/now", "/etc": "/etc"} {
+		if r := b.probe(nil, "lxc.init.cwd = "+cwd); r["Cwd"] != want {
+			t.Errorf("%s: init is in %v, want %s", cwd, r["Cwd"], want)
+		}
+	}
+	if exists("/srv/a/b") || exists("/var/lib/app") {
+		t.Error("the directory was made on the device")
+	}
+}
+
 func TestConfigLayerIsUppermostLower(t *testing.T) {
 	b := newBench(t)
 	files := map[string]string{"root/etc/a": "image", "root/etc/b": "image", "conf/etc/a": "conf", "conf/etc/c": "conf", "vol/upper/etc/c": "mine"}
@@ -360,7 +438,7 @@ func TestFailingStartNamesTheStep(t *testing.T) {
 		"target": {[]string{"lxc.mount.entry = tmpfs nodir tmpfs rw 0 0"}, []string{"mounting tmpfs on /nodir", "target"}},
 		"option": {[]string{"lxc.mount.entry = tmpfs run tmpfs rw,size=what 0 0"}, []string{"mounting tmpfs on /run", "invalid argument"}},
 		"root":   {[]string{"lxc.rootfs.path = overlayfs:/no/such/layer:/tmp/x/upper"}, []string{"mounting the root", "/no/such/layer"}},
-		"cwd":    {[]string{"lxc.init.cwd = /nodir"}, []string{"entering the working directory", "no such file"}},
+		"cwd":    {[]string{"lxc.init.cwd = /sbin/init"}, []string{"entering the working directory", "/sbin/init", "not a directory"}},
 		"sysctl": {[]string{"lxc.sysctl.net.no.such = 1"}, []string{"setting kernel parameters", "net/no/such"}},
 		"cgroup": {[]string{"lxc.cgroup2.no.such = 1"}, []string{"setting no.such"}},
 	} {

@@ -104,25 +104,71 @@ const insideTries = 1000
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// target opens a mount point, and makes it when create is "dir" or "file".
+// target opens a mount point, and makes it when create is "dir" or "file". Where a
+// symbolic link leads to a name that does not exist, it makes what the link needs.
 func (s *stage) target(p, create string) (int, error) {
 	fd, err := s.inside(p, unix.O_PATH)
 	if !errors.Is(err, unix.ENOENT) || create == "" {
 		return fd, err
 	}
+	if p, err = physical(s.root, p); err != nil {
+		return -1, err
+	}
 	if create == "dir" {
 		return makeDirIn(s.root, p)
 	}
-	const made = unix.O_CREAT | unix.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
-	if fd, err = s.inside(p, made); errors.Is(err, unix.ENOENT) {
-		parent, derr := makeDirIn(s.root, path.Dir(p))
-		if derr != nil {
-			return -1, derr
-		}
-		_ = unix.Close(parent)
-		fd, err = s.inside(p, made)
+	parent, err := makeDirIn(s.root, path.Dir(p))
+	if err != nil {
+		return -1, err
 	}
-	return fd, err
+	defer unix.Close(parent)
+	return s.inside(p, unix.O_CREAT|unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+}
+
+// maxLinks bounds the symbolic links that a path is followed through, as the kernel does.
+const maxLinks = 40
+
+// physical returns the path below root that p leads to when its symbolic links are
+// followed. Names at its end that do not exist are kept.
+func physical(root int, p string) (string, error) {
+	done, rest, links := "/", strings.Split(p, "/"), 0
+	for len(rest) > 0 {
+		name := rest[0]
+		rest = rest[1:]
+		if name == ".." {
+			done = path.Dir(done)
+			continue
+		}
+		next := path.Join(done, name)
+		to := linkIn(root, next)
+		if to == "" {
+			done = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", unix.ELOOP
+		}
+		if path.IsAbs(to) {
+			done = "/"
+		}
+		rest = append(strings.Split(to, "/"), rest...)
+	}
+	return done, nil
+}
+
+// linkIn returns where a symbolic link leads, "" for everything else.
+func linkIn(root int, p string) string {
+	fd, err := openIn(root, p, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return ""
+	}
+	return string(buf[:n])
 }
 
 // makeDirIn makes a directory with its parents below root, as [openIn] resolves it, and
@@ -145,13 +191,66 @@ func makeDirIn(root int, p string) (int, error) {
 
 // mountEntries does the mounts of the configuration and of the runtime, in order.
 func (s *stage) mountEntries() error {
-	for _, m := range s.plan.Mounts {
+	for _, m := range s.ordered(s.plan.Mounts) {
 		err := s.mountEntry(m)
 		if err != nil && !m.Optional {
 			return &namedError{"mounting " + m.String(), err}
 		}
 	}
 	return nil
+}
+
+// ordered returns the mounts in an order in which none hides another: a mount whose
+// target is above that of an earlier one comes before it, for example a tmpfs on /run
+// before a file that /etc/resolv.conf leads to. Otherwise the order stays.
+func (s *stage) ordered(list []Mount) []Mount {
+	at := make([]string, len(list))
+	for i, m := range list {
+		var err error
+		if at[i], err = physical(s.root, m.Target); err != nil {
+			at[i] = m.Target
+		}
+	}
+	out, placed := make([]Mount, 0, len(list)), make([]bool, len(list))
+	var place func(i int)
+	place = func(i int) {
+		placed[i] = true
+		m := list[i]
+		for j := i + 1; j < len(list); j++ {
+			if !list[j].hides() || !strings.HasPrefix(at[i], at[j]+"/") {
+				continue
+			}
+			if m.Create = s.kindOf(m); !placed[j] {
+				place(j)
+			}
+		}
+		out = append(out, m)
+	}
+	for i := range list {
+		if !placed[i] {
+			place(i)
+		}
+	}
+	return out
+}
+
+// hides reports whether a mount covers what its target has. A mount of another place of
+// the container may depend on the mounts before it.
+func (m Mount) hides() bool { return !m.Relative && m.Flags&unix.MS_REMOUNT == 0 }
+
+// kindOf returns how to make the target of a mount that the image has but a mount above
+// does not.
+func (s *stage) kindOf(m Mount) string {
+	var st unix.Stat_t
+	fd, err := s.inside(m.Target, unix.O_PATH)
+	if m.Create != "" || err != nil {
+		return m.Create
+	}
+	defer unix.Close(fd)
+	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return "dir"
+	}
+	return "file"
 }
 
 func (s *stage) mountEntry(m Mount) error {

@@ -272,11 +272,31 @@ func (s *stage) await() error {
 	}
 }
 
+// enterCwd enters init's working directory. It makes a missing one, as the tools do that
+// images are made for.
 func (s *stage) enterCwd() error {
 	if s.plan.Cwd == "" {
 		return nil
 	}
-	return unix.Chdir(s.plan.Cwd)
+	err := unix.Chdir(s.plan.Cwd)
+	if !errors.Is(err, unix.ENOENT) {
+		return wrapPath(s.plan.Cwd, err)
+	}
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	p, err := physical(root, s.plan.Cwd)
+	if err != nil {
+		return wrapPath(s.plan.Cwd, err)
+	}
+	fd, err := makeDirIn(root, p)
+	if err != nil {
+		return fmt.Errorf("%s does not exist and cannot be made: %w", s.plan.Cwd, err)
+	}
+	defer unix.Close(fd)
+	return unix.Fchdir(fd)
 }
 
 // setSysctls writes kernel parameters of the container's namespaces.
