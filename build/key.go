@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -113,23 +114,13 @@ func sourceInputs(s Step, stats *StatCache) ([]Input, error) {
 		}
 		inputs = append(inputs, found...)
 	}
-	slices.SortStableFunc(inputs, func(a, b Input) int { return compare(a.Name, b.Name) })
+	slices.SortStableFunc(inputs, func(a, b Input) int { return strings.Compare(a.Name, b.Name) })
 	for i := 1; i < len(inputs); i++ {
 		if inputs[i].Name == inputs[i-1].Name {
 			return nil, fault.New(fault.Internal, "%s is listed twice", inputs[i].Name)
 		}
 	}
 	return inputs, nil
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func readSource(src Source, stats *StatCache) ([]Input, error) {

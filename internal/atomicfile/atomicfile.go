@@ -24,6 +24,20 @@ func Write(path string, data []byte, perm os.FileMode) error {
 	return f.Commit()
 }
 
+// Replace is [Write] without the syncs, for what need not survive a power cut: a reader
+// sees either the old or the new content.
+func Replace(path string, data []byte, perm os.FileMode) error {
+	f, err := Create(path, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return f.name()
+}
+
 // File is a file that does not have its final name yet. Write to it, then Commit; a
 // deferred Abort removes it when Commit was not reached.
 type File struct {
@@ -56,6 +70,14 @@ func (f *File) Commit() error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("syncing %s: %w", f.path, err)
 	}
+	if err := f.name(); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(f.path))
+}
+
+// name closes the file and gives it its final name.
+func (f *File) name() error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("closing %s: %w", f.path, err)
 	}
@@ -63,7 +85,7 @@ func (f *File) Commit() error {
 		return fmt.Errorf("renaming to %s: %w", f.path, err)
 	}
 	f.done = true
-	return SyncDir(filepath.Dir(f.path))
+	return nil
 }
 
 // Abort removes the temporary file; after Commit it does nothing.

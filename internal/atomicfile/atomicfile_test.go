@@ -22,16 +22,18 @@ func expect(t *testing.T, path, want string) {
 }
 
 func TestWriteReplaces(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "file")
-	for _, text := range []string{"one", "two, longer", ""} {
-		if err := Write(path, []byte(text), 0o640); err != nil {
-			t.Fatal(err)
+	for name, write := range map[string]func(string, []byte, os.FileMode) error{"Write": Write, "Replace": Replace} {
+		path := filepath.Join(t.TempDir(), "file")
+		for _, text := range []string{"one", "two, longer", ""} {
+			if err := write(path, []byte(text), 0o640); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, path, text)
 		}
-		expect(t, path, text)
-	}
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o640 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o640 {
+			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
+		}
 	}
 }
 
@@ -79,8 +81,10 @@ func TestErrors(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(full, "x"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(full, []byte("x"), 0o644); err == nil {
-		t.Error("a directory was replaced by a file")
+	for name, write := range map[string]func(string, []byte, os.FileMode) error{"Write": Write, "Replace": Replace} {
+		if err := write(full, []byte("x"), 0o644); err == nil {
+			t.Errorf("%s: a directory was replaced by a file", name)
+		}
 	}
 	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
 		t.Errorf("the directory holds %v (%v), want nothing besides", names, err)

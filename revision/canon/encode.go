@@ -1,6 +1,9 @@
 package canon
 
-import "unicode/utf8"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // Encode returns the canonical form.
 func (v Value) Encode() []byte { return v.Append(nil) }
@@ -60,6 +63,20 @@ func appendString(dst []byte, s string) []byte {
 // every line is readable whatever a program printed (RFC 8259 §7, §8.1).
 func AppendText[T string | []byte](dst []byte, text T) []byte {
 	return appendQuoted(dst, text, lowerHex, false)
+}
+
+// AppendLong appends text as a JSON string in which every escape has six characters,
+// \u0022 for a quotation mark: the form that clients of the device's lists expect.
+func AppendLong(dst []byte, text string) []byte {
+	dst = append(dst, '"')
+	for _, c := range strings.ToValidUTF8(text, "\uFFFD") {
+		if c < ' ' || c == '"' || c == '\\' {
+			dst = append(dst, '\\', 'u', '0', '0', upperHex[c>>4], upperHex[c&0xF])
+		} else {
+			dst = utf8.AppendRune(dst, c)
+		}
+	}
+	return append(dst, '"')
 }
 
 func appendQuoted[T string | []byte](dst []byte, s T, hex string, html bool) []byte {

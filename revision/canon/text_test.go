@@ -2,6 +2,7 @@ package canon
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -26,4 +27,25 @@ func FuzzAppendText(f *testing.F) {
 			t.Fatalf("bytes become %s, a string %s", same, out)
 		}
 	})
+}
+
+func TestAppendLong(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                  `""`,
+		"a/b <&>":           `"a/b <&>"`,
+		"a\"b\\c":           `"a\u0022b\u005Cc"`,
+		"\n\t\x00\x1f":      `"\u000A\u0009\u0000\u001F"`,
+		"ä\u2028\U0001F600": "\"ä\u2028\U0001F600\"",
+		"a\xff\xfeb":        "\"a\uFFFDb\"",
+	} {
+		got := AppendLong([]byte("x"), text)
+		if string(got) != "x"+want {
+			t.Errorf("%q: %s, want %s", text, got[1:], want)
+		}
+		var back string
+		if err := json.Unmarshal(got[1:], &back); err != nil || back != strings.ToValidUTF8(text, "\uFFFD") {
+			t.Errorf("%q: encoding/json reads %q, %v", text, back, err)
+		}
+	}
 }

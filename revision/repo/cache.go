@@ -149,15 +149,7 @@ func (c *cache) save() {
 	if _, err := os.Lstat(c.path); err != nil {
 		pruneCaches(dir)
 	}
-	f, err := atomicfile.Create(c.path, 0o600)
-	if err != nil {
-		return
-	}
-	defer f.Abort()
-	if _, err := f.Write(encodeCache(c.files)); err != nil {
-		return
-	}
-	if f.Close() == nil && os.Rename(f.Name(), c.path) == nil { // no sync: a lost cache costs only time
+	if atomicfile.Replace(c.path, encodeCache(c.files), 0o600) == nil {
 		c.dirty = false
 	}
 }

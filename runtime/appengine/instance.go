@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
@@ -132,10 +133,7 @@ func (in *instance) tree() (*container.Tree, error) {
 func (in *instance) note(r record) error {
 	text, err := json.Marshal(r)
 	if err == nil {
-		tmp := in.run + ".json.tmp"
-		if err = os.WriteFile(tmp, append(text, '\n'), 0o644); err == nil {
-			err = os.Rename(tmp, in.run+".json")
-		}
+		err = atomicfile.Replace(in.run+".json", append(text, '\n'), 0o644)
 	}
 	if err != nil {
 		return fmt.Errorf("noting what has to be removed: %w", err)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/internal/octal"
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
@@ -80,7 +81,7 @@ func findMount(mountinfo, fstype, option string) (string, bool) {
 			continue
 		}
 		if option == "" || strings.Contains(","+g[2]+",", ","+option+",") {
-			return unescape(f[4]), true
+			return octal.Unescape(f[4]), true
 		}
 	}
 	return "", false

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/octal"
 )
 
 // Root is lxc.rootfs.path, parsed.
@@ -169,7 +171,7 @@ func parseMount(v string) (Mount, error) {
 	if len(f) < 3 || len(f) > 6 {
 		return Mount{}, fmt.Errorf("%q has %d fields; expected source, target, type, options, 0, 0", clip(v), len(f))
 	}
-	m := Mount{Source: unescape(f[0]), Target: path.Clean("/" + unescape(f[1])), Type: f[2]}
+	m := Mount{Source: octal.Unescape(f[0]), Target: path.Clean("/" + octal.Unescape(f[1])), Type: f[2]}
 	if len(f) > 3 {
 		if err := m.options(f[3]); err != nil {
 			return Mount{}, err
@@ -209,43 +211,11 @@ func (m *Mount) options(field string) error {
 			if strings.HasPrefix(o, "create=") || strings.HasPrefix(o, "origin=") {
 				return fmt.Errorf("option %q is not known", clip(o))
 			}
-			data = append(data, unescape(o))
+			data = append(data, octal.Unescape(o))
 		}
 	}
 	m.Data = strings.Join(data, ",")
 	return nil
-}
-
-// unescape decodes the octal escapes of fstab(5), such as "\040" for a blank.
-func unescape(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if c, ok := octal(s[i:]); ok {
-			b.WriteByte(c)
-			i += 3
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-// octal reads a backslash and three octal digits.
-func octal(s string) (byte, bool) {
-	if len(s) < 4 || s[0] != '\\' {
-		return 0, false
-	}
-	n := 0
-	for _, d := range []byte(s[1:4]) {
-		if d < '0' || d > '7' {
-			return 0, false
-		}
-		n = n*8 + int(d-'0')
-	}
-	return byte(n), n > 0 && n < 256
 }
 
 // option returns the value of NAME=value in a mount's data.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/octal"
 )
 
 // Remount changes the options of the container's mounts whose paths match (manual:
@@ -60,7 +62,7 @@ func (s *stage) remountAll() error {
 			if len(f) < 6 {
 				continue
 			}
-			p, ok := strings.CutPrefix(unescape(f[4]), s.dir)
+			p, ok := strings.CutPrefix(octal.Unescape(f[4]), s.dir)
 			if !ok || p != "" && p[0] != '/' {
 				continue
 			}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 	"github.com/pantavisor/pantavisor/runtime/step"
@@ -108,11 +109,11 @@ func (m *fakeMeta) List(w io.Writer) error {
 	defer m.mu.Unlock()
 	var parts []string
 	for _, p := range m.pairs {
-		value := quote(p[1])
+		value := string(canon.AppendLong(nil, p[1]))
 		if v := strings.TrimSpace(p[1]); (strings.HasPrefix(v, "{") || strings.HasPrefix(v, "[")) && json.Valid([]byte(v)) {
 			value = v
 		}
-		parts = append(parts, quote(p[0])+":"+value)
+		parts = append(parts, string(canon.AppendLong(nil, p[0]))+":"+value)
 	}
 	_, err := io.WriteString(w, "{"+strings.Join(parts, ",")+"}")
 	return err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
@@ -74,7 +75,8 @@ func (s *Server) describeStep(b *strings.Builder, rev string) {
 	if !isObject(one.Progress) {
 		one.Progress = []byte("{}")
 	}
-	fmt.Fprintf(b, `{"name":%s, "date":"%s", "commitmsg":%s, "progress":%s}`, quote(one.Name), one.Date, quote(one.CommitMsg), one.Progress)
+	fmt.Fprintf(b, `{"name":%s, "date":"%s", "commitmsg":%s, "progress":%s}`,
+		canon.AppendLong(nil, one.Name), one.Date, canon.AppendLong(nil, one.CommitMsg), one.Progress)
 }
 
 // short returns the content of a file, nothing when it is longer than the list shows.
@@ -88,22 +90,6 @@ func short(text []byte, err error) []byte {
 func isObject(text []byte) bool {
 	_, err := object(text)
 	return err == nil
-}
-
-// quote returns a JSON string in which only the necessary characters are escaped, as
-// \u00XX. Existing clients expect it in the step and metadata lists.
-func quote(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, c := range strings.ToValidUTF8(s, "\ufffd") {
-		if c < ' ' || c == '"' || c == '\\' {
-			fmt.Fprintf(&b, `\u%04X`, c)
-		} else {
-			b.WriteRune(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
 }
 
 // putStep stores a new local step. It becomes visible only when the state has been

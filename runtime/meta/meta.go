@@ -24,6 +24,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
 // Bounds of a store.
@@ -156,7 +157,7 @@ func (s *Store) Set(key, value string) error {
 // Publish is Set for values that the runtime computes again after a start: the
 // file is replaced without waiting for the medium, and only when the value differs.
 func (s *Store) Publish(key, value string) error {
-	return s.set(key, value, func(path string) error { return replace(path, value) })
+	return s.set(key, value, func(path string) error { return atomicfile.Replace(path, []byte(value), fileMode) })
 }
 
 func (s *Store) set(key, value string, write func(path string) error) error {
@@ -250,50 +251,33 @@ func (s *Store) Keys() []string {
 // List writes all pairs as one JSON object, newest first. A value that is itself
 // a JSON object or array stands there as it is, any other as a string.
 func (s *Store) List(w io.Writer) error {
-	if _, err := io.WriteString(w, s.text()); err != nil {
+	if _, err := w.Write(s.text()); err != nil {
 		return fmt.Errorf("listing %s: %w", s.o.Kind, err)
 	}
 	return nil
 }
 
-func (s *Store) text() string {
+func (s *Store) text() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var b strings.Builder
-	b.WriteByte('{')
+	b := []byte{'{'}
 	for i, key := range s.order {
 		if i > 0 {
-			b.WriteByte(',')
+			b = append(b, ',')
 		}
-		quote(&b, key)
-		b.WriteByte(':')
+		b = append(canon.AppendLong(b, key), ':')
 		if value := s.value[key]; isComposite(value) {
-			b.WriteString(strings.ToValidUTF8(value, "\ufffd"))
+			b = append(b, strings.ToValidUTF8(value, "\ufffd")...)
 		} else {
-			quote(&b, value)
+			b = canon.AppendLong(b, value)
 		}
 	}
-	b.WriteByte('}')
-	return b.String()
+	return append(b, '}')
 }
 
 func isComposite(value string) bool {
 	start := strings.TrimLeft(value, " \t\r\n")
 	return start != "" && (start[0] == '{' || start[0] == '[') && json.Valid([]byte(value))
-}
-
-// quote writes a JSON string in which only what must be escaped is, as \u00XX:
-// the form that readers of these lists have always got.
-func quote(b *strings.Builder, s string) {
-	b.WriteByte('"')
-	for _, c := range strings.ToValidUTF8(s, "\ufffd") {
-		if c < ' ' || c == '"' || c == '\\' {
-			fmt.Fprintf(b, `\u%04X`, c)
-		} else {
-			b.WriteRune(c)
-		}
-	}
-	b.WriteByte('"')
 }
 
 // ContainerDir makes and returns the directory with the copies of a container's
@@ -331,26 +315,7 @@ func (s *Store) copyOut(key, value string) {
 		s.warn("%v", err)
 		return
 	}
-	if err := replace(path, value); err != nil {
+	if err := atomicfile.Replace(path, []byte(value), fileMode); err != nil {
 		s.warn("copying %s %s to its container: %v", s.o.Kind, key, err)
 	}
-}
-
-// replace exchanges a file whole, without the syncs of atomicfile: what it
-// writes need not outlive a power cut.
-func replace(path, value string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-")
-	if err != nil {
-		return fmt.Errorf("replacing %s: %w", path, err)
-	}
-	_, err = f.WriteString(value)
-	err = errors.Join(err, f.Chmod(fileMode), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return fmt.Errorf("replacing %s: %w", path, err)
-	}
-	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/filecopy"
+	"github.com/pantavisor/pantavisor/internal/octal"
 )
 
 // copyTree copies files and directories. It replaces symbolic links by their targets,
@@ -105,7 +106,7 @@ func Sweep(dir string) (n int, err error) {
 		if len(f) < 5 {
 			continue
 		}
-		target := unescape(f[4])
+		target := octal.Unescape(f[4])
 		if !strings.HasPrefix(target, dir+"/") {
 			continue
 		}
@@ -115,12 +116,4 @@ func Sweep(dir string) (n int, err error) {
 		}
 	}
 	return n, errors.Join(errs...)
-}
-
-// unescape decodes the escapes in mountinfo.
-func unescape(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s
-	}
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

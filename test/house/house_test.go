@@ -245,6 +245,9 @@ var layers = []struct {
 	{"internal/bounded", above, "every layer imports it"},
 	{"internal/spelling", above, "every layer imports it"},
 	{"internal/yamlfile", above, "every layer imports it"},
+	{"internal/octal", above, "every layer imports it"},
+	{"internal/command", above, "every layer imports it"},
+	{"internal/host", []string{"runtime", "revision", "formats", "build", "images", "kernel", "bootloader", "containers", "debian", "emulator", "targets", "internal/workspace", "mage", "test"}, "every layer of the build system imports it"},
 	{"internal/cachedir", above, "every layer imports it"},
 }
 
