@@ -6,7 +6,6 @@ package containers
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path"
@@ -101,7 +100,7 @@ func Load(dir string) (*Definition, error) {
 		return nil, fault.New(fault.Missing, "reading container %q: %w", name, err)
 	}
 	defer in.Close()
-	data, err := io.ReadAll(io.LimitReader(in, yamlfile.Limit+1))
+	data, err := yamlfile.Text(in)
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading container %q", name)
 	}

@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
@@ -74,7 +74,7 @@ func (a *API) Do(ctx context.Context, method, path string, body []byte) (int, []
 		return 0, nil, fault.Wrap(fault.Unreachable, err, "asking the device %s %s", method, path)
 	}
 	defer res.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	data, err := bounded.Read(res.Body, maxBody)
 	if err != nil {
 		return 0, nil, fault.Wrap(fault.Unreachable, err, "asking the device %s %s", method, path)
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/therootcompany/xz"
+
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // Info is the content of a module's .modinfo section: NAME=VALUE strings, each terminated
@@ -157,12 +159,12 @@ func Decompress(name string, r io.Reader) ([]byte, error) {
 		defer z.Close()
 		plain = z
 	}
-	data, err := io.ReadAll(io.LimitReader(plain, maxModule+1))
+	data, err := bounded.Read(plain, maxModule)
+	if errors.Is(err, bounded.LimitError(maxModule)) {
+		return nil, fmt.Errorf("decompressing %s: %w: %w", name, err, ErrModule)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("decompressing %s: %w", name, err)
-	}
-	if len(data) > maxModule {
-		return nil, fmt.Errorf("decompressing %s: more than %d bytes: %w", name, maxModule, ErrModule)
 	}
 	return data, nil
 }

@@ -3,7 +3,6 @@ package targets
 import (
 	"embed"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -99,7 +98,7 @@ func Load(fsys fs.FS, name string) (*Target, error) {
 		return nil, fault.Wrap(fault.IO, err, "opening target %s", name)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, yamlfile.Limit+1))
+	data, err := yamlfile.Text(f)
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading target %s", name)
 	}

@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // BlockSize is the size in bytes of the blocks that [Create] counts.
@@ -181,13 +183,16 @@ type record struct {
 // Read reads a map of version 2 and checks the file's own checksum and that its
 // numbers agree with each other.
 func Read(r io.Reader) (*Map, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, maxMap+1))
+	raw, err := bounded.Read(r, maxMap)
+	if errors.Is(err, bounded.LimitError(maxMap)) {
+		return nil, fmt.Errorf("reading block map: %w: %w", ErrFormat, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading block map: %w", err)
 	}
 	var f file
-	if err := xml.Unmarshal(raw, &f); err != nil || len(raw) > maxMap {
-		return nil, fmt.Errorf("reading block map: %w: %w", ErrFormat, errors.Join(err))
+	if err := xml.Unmarshal(raw, &f); err != nil {
+		return nil, fmt.Errorf("reading block map: %w: %w", ErrFormat, err)
 	}
 	if !strings.HasPrefix(f.Version, "2.") || strings.TrimSpace(f.SumType) != "sha256" {
 		return nil, fmt.Errorf("reading block map of version %q with sums %q: %w", f.Version, f.SumType, ErrFormat)

@@ -19,7 +19,7 @@ func TestReadFile(t *testing.T) {
 	if b, err := ReadFile(path, 4); string(b) != "four" || err != nil {
 		t.Errorf("at its limit: %q, %v", b, err)
 	}
-	if b, err := ReadFile(path, 3); b != nil || err == nil {
+	if b, err := ReadFile(path, 3); b != nil || !errors.Is(err, LimitError(3)) || !strings.HasSuffix(err.Error(), "more than 3 bytes") {
 		t.Errorf("above its limit: %q, %v", b, err)
 	}
 	if _, err := ReadFile(path+".none", 4); !errors.Is(err, fs.ErrNotExist) {

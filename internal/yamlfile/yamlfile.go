@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"regexp"
 	"slices"
@@ -26,6 +27,10 @@ import (
 
 // Limit bounds a file whose kind has no other limit, in bytes.
 const Limit = 64 << 10
+
+// Text reads as much of a file as [Read] needs, which reports one that is larger than
+// [Limit] like any other problem of the file.
+func Text(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, Limit+1)) }
 
 // Problem is one mistake in a file.
 type Problem struct {

@@ -2,8 +2,6 @@ package logs
 
 import (
 	"encoding/json"
-	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // positionAttr is the extended attribute with the number of bytes that have been read,
@@ -37,12 +36,7 @@ func loadPositions(path string) *positions {
 	if path == "" {
 		return p
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return p
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxPositions))
+	data, err := bounded.ReadFile(path, maxPositions)
 	if err != nil || json.Unmarshal(data, &p.kept) != nil || p.kept == nil {
 		p.kept = map[string]position{}
 	}

@@ -206,9 +206,9 @@ func (t *tool) ask(req *client.Request) (*client.Response, error) {
 		return resp, nil
 	}
 	defer resp.Close()
-	body, err := io.ReadAll(io.LimitReader(resp, maxReply))
+	body, err := readAll(resp)
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer: %w", err)
+		return nil, err
 	}
 	return nil, &refused{status: resp.Status, body: string(body), step: req.Method == "PUT" && strings.HasPrefix(req.Path, "/steps/")}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
@@ -41,6 +42,7 @@ Exit codes: 0 with any answer, 1 without one or for wrong words.
 const (
 	exitFailed     = 1
 	defaultConnect = 5 * time.Second
+	maxStdin       = 64 << 20 // of a body from standard input, whose size is sent before it
 )
 
 // options are the words of one run.
@@ -250,7 +252,7 @@ func (o *options) body(req *client.Request, stdin io.Reader) (closeBody func(), 
 	case "":
 		return none, nil
 	case "-":
-		text, err := io.ReadAll(io.LimitReader(stdin, 64<<20))
+		text, err := bounded.Read(stdin, maxStdin)
 		if err != nil {
 			return none, fmt.Errorf("reading standard input: %w", err)
 		}

@@ -149,6 +149,26 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// endless is an input of zeros.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// A body that is cut would be stored as if it were whole.
+func TestStandardInputIsNotCut(t *testing.T) {
+	socket, request := answering(t, "HTTP/1.0 200 OK\r\n\r\n")
+	var out, bad bytes.Buffer
+	code := Run(context.Background(), []string{"--unix-socket", socket, "-X", "PUT", "-T", "-", "/objects/x"}, endless{}, &out, &bad)
+	if code != 1 || !strings.Contains(bad.String(), "reading standard input: more than 67108864 bytes") {
+		t.Errorf("exit %d, %q", code, bad.String())
+	}
+	select {
+	case sent := <-request:
+		t.Errorf("sent %d bytes", len(sent))
+	default:
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	for _, args := range []string{"", "--unix-socket", "--unix-socket /nonexistent /x", "--unix-socket /x path", "--unix-socket /x --frob /x", "--unix-socket /x -H nocolon /x", "--unix-socket /x --connect-timeout soon /x", "--unix-socket /x --max-time NaN /x"} {
 		var out, bad bytes.Buffer

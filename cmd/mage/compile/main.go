@@ -19,12 +19,12 @@ import (
 
 	"github.com/magefile/mage/mage"
 	"github.com/magefile/mage/mg"
-	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/cmd/mage/internal/record"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/cachedir"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 func main() {
@@ -51,36 +51,20 @@ func compile(dir string, force bool) error {
 	}
 	// An interrupt ends the compilers, which are in the group of processes that gets it;
 	// then mage removes what it has written.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	unlock, err := lock(dir)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	lock, err := filelock.Acquire(ctx, dir, filelock.Options{})
 	if err != nil {
-		return err
+		return fault.Wrap(fault.IO, err, "locking the directory of the magefiles")
 	}
-	defer unlock()
+	defer lock.Unlock()
 	k := &keeper{dir: dir, programs: filepath.Join(cache, "mage", "programs"), record: record.Place(cache, dir)}
-	program, err := k.program(context.Background(), force)
+	program, err := k.program(ctx, force)
 	if err != nil {
 		return err
 	}
 	fmt.Println(program)
 	return nil
-}
-
-func lock(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "opening the directory of the magefiles")
-	}
-	for {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, fault.Wrap(fault.IO, err, "locking %s", dir)
-	}
-	return func() { _ = f.Close() }, nil
 }
 
 // keeper keeps the programs of one directory.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // Bounds of a head.
@@ -282,14 +284,11 @@ func (b *Body) All(limit int64) ([]byte, error) {
 	if b.announced > limit {
 		return nil, ErrTooLarge
 	}
-	var buf bytes.Buffer
-	if _, err := io.Copy(&buf, io.LimitReader(b, limit+1)); err != nil {
-		return nil, err
-	}
-	if int64(buf.Len()) > limit {
+	text, err := bounded.Read(b, limit)
+	if errors.Is(err, bounded.LimitError(limit)) {
 		return nil, ErrTooLarge
 	}
-	return buf.Bytes(), nil
+	return text, err
 }
 
 // pieces are the buffers of [Copy].
