@@ -126,7 +126,7 @@ func (s *Reference) open(ctx context.Context, w *build.Work) (*state.State, stri
 	if err != nil {
 		return nil, "", err
 	}
-	st, err := archive.Import(ctx, f, unpacked, archive.Limits{})
+	st, err := archive.Import(ctx, f, unpacked, archive.ImportOptions{})
 	if errors.Is(err, objects.ErrMismatch) {
 		err = fault.New(fault.Digest, "%w", err)
 	}

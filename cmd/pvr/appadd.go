@@ -31,7 +31,7 @@ type imageFlags struct {
 
 func (f *imageFlags) declare(fs *pflag.FlagSet) {
 	text(fs, &f.platform, "platform", "", "PVR_PLATFORM", "", "`platform` of the image, os/architecture[/variant]")
-	text(fs, &f.source, "source", "", "PVR_SOURCE", "remote,local", "`list` of where images are looked for: remote, local")
+	text(fs, &f.source, "source", "", "PVR_SOURCE", "", "`list` of where images are looked for: remote, local (default what is recorded, else remote,local)")
 	text(fs, &f.username, "username", "u", "PVR_REGISTRY_USERNAME", "", "`name` at the registry")
 	text(fs, &f.password, "password", "p", "PVR_REGISTRY_PASSWORD", "", "`password` at the registry")
 }
@@ -58,14 +58,27 @@ func (t *tool) workspace(ctx context.Context, f *imageFlags) (*app.Workspace, *r
 	if text, ok := r.Committed().Get("_hostconfig/pvr/docker.json"); ok {
 		w.DockerConfig = text
 	}
-	if r.Tracks("groups.json") {
-		w.Groups, err = readPEM(filepath.Join(r.Dir(), "groups.json"))
-		if err != nil && !missing(err) {
-			r.Close()
-			return nil, nil, fail(3, err)
-		}
+	w.Groups, err = trackedFile(r, "groups.json")
+	if err == nil {
+		w.Device, err = trackedFile(r, "device.json")
+	}
+	if err != nil {
+		r.Close()
+		return nil, nil, fail(3, err)
 	}
 	return w, r, nil
+}
+
+// trackedFile reads a file of the working tree; nil when it is not tracked or not there.
+func trackedFile(r *repo.Repo, key string) ([]byte, error) {
+	if !r.Tracks(key) {
+		return nil, nil
+	}
+	text, err := readPEM(filepath.Join(r.Dir(), key))
+	if missing(err) {
+		return nil, nil
+	}
+	return text, err
 }
 
 // tell prints what an operation says.
@@ -81,7 +94,7 @@ func (t *tool) tell(m app.Message) {
 type parts struct{ tool *tool }
 
 // Fetch implements app.Repository.
-func (p *parts) Fetch(ctx context.Context, name string) (*state.State, *objects.Store, error) {
+func (p *parts) Fetch(ctx context.Context, name string, f state.Fragment) (*state.State, *objects.Store, error) {
 	_, src, err := p.tool.source(name, false)
 	if err != nil {
 		return nil, nil, err
@@ -90,7 +103,7 @@ func (p *parts) Fetch(ctx context.Context, name string) (*state.State, *objects.
 	if err != nil {
 		return nil, nil, err
 	}
-	pulled, err := src.Pull(ctx, store, func(string) bool { return true })
+	pulled, err := src.Pull(ctx, store, f.Takes)
 	if err != nil {
 		return nil, nil, err
 	}

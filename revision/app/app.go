@@ -50,9 +50,9 @@ type Message struct {
 }
 
 // Repository returns the state that a reference such as a path or URL names (without
-// fragment), and the store that holds its objects.
+// fragment), and a store that holds the objects that the fragment takes.
 type Repository interface {
-	Fetch(ctx context.Context, reference string) (*state.State, *objects.Store, error)
+	Fetch(ctx context.Context, reference string, f state.Fragment) (*state.State, *objects.Store, error)
 }
 
 // Workspace is a checkout to work in.
@@ -61,6 +61,8 @@ type Workspace struct {
 	Dir string
 	// Groups is the tracked groups.json; nil when there is none.
 	Groups []byte
+	// Device is the tracked device.json; nil when there is none.
+	Device []byte
 	// DockerConfig is the committed _hostconfig/pvr/docker.json; nil when there is
 	// none. Its platforms are in order of preference.
 	DockerConfig []byte

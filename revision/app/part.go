@@ -36,7 +36,7 @@ func (w *Workspace) fetch(ctx context.Context, reference string) (*part, error) 
 	if w.Repository == nil {
 		return nil, fault.New(fault.Unsupported, "source %q: other repositories are not available here", reference)
 	}
-	all, store, err := w.Repository.Fetch(ctx, repository)
+	all, store, err := w.Repository.Fetch(ctx, repository, f)
 	if err != nil {
 		return nil, fmt.Errorf("fetching %s: %w", repository, err)
 	}

@@ -186,7 +186,7 @@ type imported struct {
 	store *objects.Store
 }
 
-func (i imported) Fetch(ctx context.Context, reference string) (*state.State, *objects.Store, error) {
+func (i imported) Fetch(ctx context.Context, reference string, _ state.Fragment) (*state.State, *objects.Store, error) {
 	if !strings.HasSuffix(reference, ".tgz") {
 		return nil, nil, fault.New(fault.Unreachable, "no repository %s", reference)
 	}
@@ -195,7 +195,7 @@ func (i imported) Fetch(ctx context.Context, reference string) (*state.State, *o
 		return nil, nil, err
 	}
 	defer f.Close()
-	s, err := archive.Import(ctx, f, i.store, archive.Limits{})
+	s, err := archive.Import(ctx, f, i.store, archive.ImportOptions{})
 	return s, i.store, err
 }
 

@@ -142,28 +142,22 @@ func (e *exporter) member(name string, mode, size int64, r io.Reader) error {
 	return nil
 }
 
-// Limits bound what an import takes. Zero fields stand for the defaults.
-type Limits struct {
-	Object  int64 // bytes of one object; default 4 GiB
-	Total   int64 // bytes of all members; default 8 GiB
-	Members int   // number of members; default 262144
+// ImportOptions select what an import takes. The zero value takes everything.
+type ImportOptions struct {
+	// Want reports whether the objects of a key are taken; nil takes those of all keys.
+	// It has no effect on objects that come before the state in the archive.
+	Want func(key string) bool
+	// Foreign bounds the bytes of all members that the state does not name; default
+	// 8 GiB. Objects that it names may be as large as the file system allows.
+	Foreign int64
 }
 
-func (l Limits) orDefault() Limits {
-	if l.Object == 0 {
-		l.Object = 4 << 30
-	}
-	if l.Total == 0 {
-		l.Total = 8 << 30
-	}
-	if l.Members == 0 {
-		l.Members = 1 << 18
-	}
-	return l
-}
-
-// trailing bounds what may follow the end of the tar stream: its padding.
-const trailing = 1 << 20
+// Bounds of what an archive may hold beside the state and its objects.
+const (
+	maxForeign  = 8 << 30 // bytes
+	maxMembers  = 1 << 18
+	maxTrailing = 1 << 20 // bytes behind the end of the tar stream: its padding
+)
 
 // Import stores the objects of an archive and returns its state. Compression is
 // recognised by content. Objects enter the store together at the end and only if
@@ -172,15 +166,15 @@ const trailing = 1 << 20
 // for objects that the state names and the archive lacks, see
 // [objects.Store.Missing].
 //
-// An object may occur more than once, because older tools write it once per path; a
-// second state is refused.
-func Import(ctx context.Context, r io.Reader, store *objects.Store, limits Limits) (*state.State, error) {
+// An object may occur once for each path that the state has for it, because older
+// tools write it so; a second state is refused.
+func Import(ctx context.Context, r io.Reader, store *objects.Store, opt ImportOptions) (*state.State, error) {
 	batch := store.Batch()
 	defer batch.Abort()
-	im := &importer{limits: limits.orDefault(), put: func(r io.Reader, sum string) error {
+	im := newImporter(opt, func(r io.Reader, sum string) error {
 		_, err := batch.Put(ctx, r, sum)
 		return err
-	}}
+	})
 	if err := im.read(ctx, r); err != nil {
 		return nil, err
 	}
@@ -192,23 +186,37 @@ func Import(ctx context.Context, r io.Reader, store *objects.Store, limits Limit
 
 // ReadState returns the state of an archive without storing anything. It reads the
 // whole archive but does not verify its objects.
-func ReadState(ctx context.Context, r io.Reader, limits Limits) (*state.State, error) {
-	im := &importer{limits: limits.orDefault(), put: func(r io.Reader, _ string) error {
+func ReadState(ctx context.Context, r io.Reader) (*state.State, error) {
+	im := newImporter(ImportOptions{}, func(r io.Reader, _ string) error {
 		_, err := io.Copy(io.Discard, r)
 		return err
-	}}
+	})
 	if err := im.read(ctx, r); err != nil {
 		return nil, err
 	}
 	return im.state, nil
 }
 
+func newImporter(opt ImportOptions, put func(io.Reader, string) error) *importer {
+	if opt.Foreign == 0 {
+		opt.Foreign = maxForeign
+	}
+	return &importer{opt: opt, put: put}
+}
+
 type importer struct {
-	limits Limits
-	put    func(r io.Reader, sum string) error
-	state  *state.State
-	total  int64
-	count  int
+	opt     ImportOptions
+	put     func(r io.Reader, sum string) error
+	state   *state.State
+	named   map[string]*named // by SHA-256; nil before the state
+	foreign int64             // bytes of members that the state does not name
+	count   int               // of these members
+}
+
+// named is an object that the state names.
+type named struct {
+	left int  // members that may hold it: one for each path
+	want bool // a path of it is wanted
 }
 
 func (im *importer) read(ctx context.Context, r io.Reader) error {
@@ -272,31 +280,25 @@ func decompress(r io.Reader) (io.Reader, error) {
 
 // drain reads the padding up to the end, where gzip's checksum is.
 func drain(r io.Reader) error {
-	n, err := io.Copy(io.Discard, io.LimitReader(r, trailing+1))
-	if err == nil && n > trailing {
-		err = fmt.Errorf("more than %d bytes", trailing)
+	n, err := io.Copy(io.Discard, io.LimitReader(r, maxTrailing+1))
+	if err == nil && n > maxTrailing {
+		err = fmt.Errorf("more than %d bytes", maxTrailing)
 	}
 	return err
 }
 
 // member reads one member of the archive.
 func (im *importer) member(h *tar.Header, r io.Reader) error {
-	if im.count++; im.count > im.limits.Members {
-		return fmt.Errorf("more than %d members", im.limits.Members)
-	}
 	name, err := cleanName(h.Name)
 	if err != nil {
 		return err
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return nil
+		return im.admit(0)
 	case tar.TypeReg:
 	default:
 		return fmt.Errorf("type %q: only files and directories are allowed", h.Typeflag)
-	}
-	if im.total += h.Size; h.Size > im.limits.Total || im.total > im.limits.Total {
-		return fmt.Errorf("the archive holds more than %d bytes", im.limits.Total)
 	}
 	switch dir, base := path.Split(name); {
 	case name == "json":
@@ -304,6 +306,18 @@ func (im *importer) member(h *tar.Header, r io.Reader) error {
 	case dir == "objects/":
 		return im.object(base, h.Size, r)
 	}
+	return im.admit(h.Size)
+}
+
+// admit counts a member that the state does not name.
+func (im *importer) admit(size int64) error {
+	if im.count++; im.count > maxMembers {
+		return fmt.Errorf("more than %d members that the state does not name", maxMembers)
+	}
+	if size > im.opt.Foreign-im.foreign {
+		return fmt.Errorf("the archive holds more than %d bytes that the state does not name", im.opt.Foreign)
+	}
+	im.foreign += size
 	return nil
 }
 
@@ -330,16 +344,35 @@ func (im *importer) document(size int64, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	im.state, err = state.Parse(doc)
-	return err
+	if im.state, err = state.Parse(doc); err != nil {
+		return err
+	}
+	im.named = map[string]*named{}
+	for _, o := range im.state.Objects() {
+		n := im.named[o.Sum]
+		if n == nil {
+			n = &named{}
+			im.named[o.Sum] = n
+		}
+		n.left++
+		n.want = n.want || im.opt.Want == nil || im.opt.Want(o.Path)
+	}
+	return nil
 }
 
 func (im *importer) object(sum string, size int64, r io.Reader) error {
 	if !state.IsSum(sum) {
 		return objects.ErrName
 	}
-	if size > im.limits.Object {
-		return fmt.Errorf("%d bytes; an object has at most %d", size, im.limits.Object)
+	switch n := im.named[sum]; {
+	case n == nil || n.left == 0:
+		if err := im.admit(size); err != nil {
+			return err
+		}
+	case !n.want:
+		return nil
+	default:
+		n.left--
 	}
 	from := &source{r: r}
 	err := im.put(from, sum)

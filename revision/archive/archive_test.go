@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,14 +85,14 @@ func TestRoundTrip(t *testing.T) {
 	for _, gz := range []bool{false, true} {
 		data := export(t, st, store, ExportOptions{Gzip: gz})
 		into := newStore(t)
-		got, err := Import(context.Background(), bytes.NewReader(data), into, Limits{})
+		got, err := Import(context.Background(), bytes.NewReader(data), into, ImportOptions{})
 		if err != nil || !state.Equal(got, st) {
 			t.Fatalf("gzip %v: %v", gz, err)
 		}
 		if diff := cmp.Diff(list(t, store), list(t, into)); diff != "" {
 			t.Error(diff)
 		}
-		only, err := ReadState(context.Background(), bytes.NewReader(data), Limits{})
+		only, err := ReadState(context.Background(), bytes.NewReader(data))
 		if err != nil || !state.Equal(only, st) {
 			t.Errorf("gzip %v: %v", gz, err)
 		}
@@ -117,7 +118,7 @@ func TestSystemTar(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Import(context.Background(), bytes.NewReader(made), newStore(t), Limits{}); err != nil || !state.Equal(got, st) {
+	if got, err := Import(context.Background(), bytes.NewReader(made), newStore(t), ImportOptions{}); err != nil || !state.Equal(got, st) {
 		t.Errorf("import of tar's archive: %v", err)
 	}
 }
@@ -171,7 +172,7 @@ func TestBytesOnAnyNumberOfProcessors(t *testing.T) {
 		}
 	}
 	back := newStore(t).Direct()
-	if _, err := Import(t.Context(), bytes.NewReader(first), back, Limits{}); err != nil || !back.Has(sum) {
+	if _, err := Import(t.Context(), bytes.NewReader(first), back, ImportOptions{}); err != nil || !back.Has(sum) {
 		t.Error(err)
 	}
 	check := exec.Command("gzip", "-t")
@@ -184,7 +185,7 @@ func TestBytesOnAnyNumberOfProcessors(t *testing.T) {
 func TestExportParts(t *testing.T) {
 	store, st := sample(t)
 	data := export(t, st, store, ExportOptions{Parts: []string{"bsp"}})
-	got, err := Import(context.Background(), bytes.NewReader(data), newStore(t), Limits{})
+	got, err := Import(context.Background(), bytes.NewReader(data), newStore(t), ImportOptions{})
 	if err != nil || !cmp.Equal(got.Keys(), []string{"#spec", "bsp/kernel.img"}) {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -297,7 +298,7 @@ func TestHostileArchives(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			store := newStore(t)
-			st, err := Import(context.Background(), bytes.NewReader(c.data), store, Limits{})
+			st, err := Import(context.Background(), bytes.NewReader(c.data), store, ImportOptions{})
 			if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), c.want) || st != nil {
 				t.Errorf("error %v, want …%s…", err, c.want)
 			}
@@ -308,18 +309,51 @@ func TestHostileArchives(t *testing.T) {
 	}
 }
 
-// TestZeros: a well-named bomb is stopped by the size that its header claims, and
-// one that claims little ends where it says.
-func TestZeros(t *testing.T) {
+// TestForeignMembers: what the state does not name is bounded in bytes and in number.
+func TestForeignMembers(t *testing.T) {
 	zeros := member{name: "objects/" + sumOf("x"), content: strings.Repeat("\x00", 3<<20)}
 	doc := member{name: "json", content: `{}`}
-	_, err := Import(context.Background(), bytes.NewReader(compress(t, build(t, doc, zeros))), newStore(t), Limits{Object: 2 << 20})
+	_, err := Import(context.Background(), bytes.NewReader(compress(t, build(t, doc, zeros))), newStore(t), ImportOptions{Foreign: 2 << 20})
 	if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), zeros.name) {
 		t.Errorf("error %v", err)
 	}
-	_, err = Import(context.Background(), bytes.NewReader(build(t, doc, doc, doc)), newStore(t), Limits{Members: 1})
-	if err == nil || !strings.Contains(err.Error(), "more than 1 members") {
+	many := []member{doc}
+	for range maxMembers + 1 {
+		many = append(many, member{name: "x"})
+	}
+	_, err = Import(context.Background(), bytes.NewReader(build(t, many...)), newStore(t), ImportOptions{})
+	if err == nil || !strings.Contains(err.Error(), "more than 262144 members") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// The objects of the state are without a bound, as often as it names them.
+func TestNamedObjectsAreNotForeign(t *testing.T) {
+	big := strings.Repeat("\x00", 3<<20)
+	doc := member{name: "json", content: `{"a":"` + sumOf(big) + `","b":"` + sumOf(big) + `"}`}
+	object := member{name: "objects/" + sumOf(big), content: big}
+	for count := 1; count <= 3; count++ {
+		members := append([]member{doc}, []member{object, object, object}[:count]...)
+		_, err := Import(t.Context(), bytes.NewReader(build(t, members...)), newStore(t), ImportOptions{Foreign: 2 << 20})
+		if (err != nil) != (count > 2) {
+			t.Errorf("%d times: %v", count, err)
+		}
+	}
+}
+
+func TestWantedObjects(t *testing.T) {
+	doc := member{name: "json", content: `{"a/x":"` + sumOf("x") + `","b/x":"` + sumOf("x") + `","b/y":"` + sumOf("y") + `"}`}
+	x, y := member{name: "objects/" + sumOf("x"), content: "x"}, member{name: "objects/" + sumOf("y"), content: "y"}
+	for prefix, want := range map[string][]string{"a/": {sumOf("x")}, "b/": {sumOf("x"), sumOf("y")}, "c/": nil} {
+		slices.Sort(want)
+		store := newStore(t)
+		opt := ImportOptions{Want: func(key string) bool { return strings.HasPrefix(key, prefix) }}
+		if _, err := Import(t.Context(), bytes.NewReader(build(t, doc, y, x)), store, opt); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, list(t, store)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", prefix, diff)
+		}
 	}
 }
 
@@ -327,7 +361,7 @@ func TestObjectOfTwoPathsMayOccurTwice(t *testing.T) {
 	good := member{name: "objects/" + sumOf("good"), content: "good"}
 	data := build(t, member{name: "json", content: `{}`}, good, good, member{name: "config", content: "{}"}, member{name: "objects/", kind: tar.TypeDir})
 	store := newStore(t)
-	if _, err := Import(context.Background(), bytes.NewReader(data), store, Limits{}); err != nil || !cmp.Equal(list(t, store), []string{sumOf("good")}) {
+	if _, err := Import(context.Background(), bytes.NewReader(data), store, ImportOptions{}); err != nil || !cmp.Equal(list(t, store), []string{sumOf("good")}) {
 		t.Errorf("%v, %v", list(t, store), err)
 	}
 }
@@ -336,7 +370,7 @@ func TestCancelledImport(t *testing.T) {
 	store, st := sample(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Import(ctx, bytes.NewReader(export(t, st, store, ExportOptions{})), newStore(t), Limits{}); !errors.Is(err, context.Canceled) {
+	if _, err := Import(ctx, bytes.NewReader(export(t, st, store, ExportOptions{})), newStore(t), ImportOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -368,7 +402,7 @@ func TestRecordedExports(t *testing.T) {
 	}
 	defer file.Close()
 	store := newStore(t)
-	st, err := Import(context.Background(), file, store, Limits{})
+	st, err := Import(context.Background(), file, store, ImportOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +451,7 @@ func FuzzImport(f *testing.F) {
 	f.Add(build(f, member{name: "json", content: `{}`}, member{name: "../x", content: "y"}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		into := newStore(t)
-		_, err := Import(context.Background(), bytes.NewReader(data), into, Limits{Object: 1 << 20, Total: 1 << 21})
+		_, err := Import(context.Background(), bytes.NewReader(data), into, ImportOptions{Foreign: 1 << 21})
 		left := list(t, into)
 		if err != nil && len(left) > 0 {
 			t.Fatalf("left behind after %v: %v", err, left)
@@ -481,15 +515,15 @@ func TestTenGigabytesOfZeros(t *testing.T) {
 	for _, tc := range []struct {
 		title, name string
 		members     int64
-		limits      Limits
+		foreign     int64
 		want        string
 	}{
-		{"one object", "objects/" + sumOf("x"), 1, Limits{}, "objects/" + sumOf("x")},
-		{"another member", "bsp/readme", 1, Limits{}, "bsp/readme"},
-		{"the same object many times", megabyte, 10 << 10, Limits{Total: 16 << 20}, megabyte},
-		{"other members", "readme", 10 << 10, Limits{Total: 16 << 20}, "readme"},
-		{"the state", "json", 1, Limits{}, "json"},
-		{"behind the end", "", 0, Limits{}, "behind the last member"},
+		{"one object", "objects/" + sumOf("x"), 1, 0, "objects/" + sumOf("x")},
+		{"another member", "bsp/readme", 1, 0, "bsp/readme"},
+		{"the same object many times", megabyte, 10 << 10, 16 << 20, megabyte},
+		{"other members", "readme", 10 << 10, 16 << 20, "readme"},
+		{"the state", "json", 1, 0, "json"},
+		{"behind the end", "", 0, 0, "behind the last member"},
 	} {
 		t.Run(tc.title, func(t *testing.T) {
 			r, w := io.Pipe()
@@ -501,7 +535,7 @@ func TestTenGigabytesOfZeros(t *testing.T) {
 			store := newStore(t)
 			read := &counted{r: r}
 			before := allocated()
-			_, err := Import(context.Background(), read, store, tc.limits)
+			_, err := Import(context.Background(), read, store, ImportOptions{Foreign: tc.foreign})
 			if used := allocated() - before; used > 16<<20 {
 				t.Errorf("%d bytes of memory", used)
 			}
@@ -548,15 +582,15 @@ func TestWhoseFault(t *testing.T) {
 	if err := os.Remove(store.Dir()); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Import(t.Context(), bytes.NewReader(good), store, Limits{})
+	_, err := Import(t.Context(), bytes.NewReader(good), store, ImportOptions{})
 	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), sumOf("good")) {
 		t.Errorf("a store that is gone: %v", err)
 	}
-	_, err = Import(t.Context(), bytes.NewReader(make([]byte, 2<<20)), newStore(t), Limits{})
+	_, err = Import(t.Context(), bytes.NewReader(make([]byte, 2<<20)), newStore(t), ImportOptions{})
 	if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), "behind its beginning: more than") {
 		t.Errorf("nothing but zeros: %v", err)
 	}
-	_, err = Import(t.Context(), bytes.NewReader(good[:len(good)-1024-512+2]), newStore(t), Limits{})
+	_, err = Import(t.Context(), bytes.NewReader(good[:len(good)-1024-512+2]), newStore(t), ImportOptions{})
 	if !errors.Is(err, ErrArchive) || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("an object cut short: %v", err)
 	}

@@ -23,19 +23,25 @@ type Taken struct {
 }
 
 // Get takes a state from a source into the repository. It replaces the committed state
-// or the parts that the fragment selects, or with merge is merged into it. The working
-// tree does not change.
+// or the parts that the fragment selects, or with merge is merged into it. All objects of
+// the source come, so that further parts can be taken from the new repository. The
+// working tree does not change.
 func (r *Repo) Get(ctx context.Context, src Source, ref Ref, merge bool) (*Pulled, error) {
-	all, err := r.GetAll(ctx, merge, Taken{src, ref})
+	all, err := r.getAll(ctx, merge, true, Taken{src, ref})
 	if err != nil {
 		return nil, err
 	}
 	return all[0], nil
 }
 
-// GetAll is Get for several sources, applied in order. The committed state is replaced
-// once, after all of them arrived. Only a single source is remembered as the default.
+// GetAll is Get for several sources, applied in order; of a source whose fragment names
+// parts only their objects come. The committed state is replaced once, after all of them
+// arrived. Only a single source is remembered as the default.
 func (r *Repo) GetAll(ctx context.Context, merge bool, from ...Taken) ([]*Pulled, error) {
+	return r.getAll(ctx, merge, false, from...)
+}
+
+func (r *Repo) getAll(ctx context.Context, merge, whole bool, from ...Taken) ([]*Pulled, error) {
 	if err := r.writable(); err != nil {
 		return nil, err
 	}
@@ -46,7 +52,7 @@ func (r *Repo) GetAll(ctx context.Context, merge bool, from ...Taken) ([]*Pulled
 	st := r.committed
 	var all []*Pulled
 	for _, t := range from {
-		pulled, err := t.Source.Pull(ctx, store, takes(t.Ref.Fragment))
+		pulled, err := t.Source.Pull(ctx, store, transferred(t.Ref.Fragment, whole))
 		if err != nil {
 			return nil, err
 		}
@@ -79,21 +85,13 @@ func combine(store *objects.Store, st, source *state.State, f state.Fragment, me
 	return out, complete(store, out, source)
 }
 
-// takes returns a function that reports whether a fragment takes a key of a source.
-func takes(f state.Fragment) func(key string) bool {
-	return func(key string) bool {
-		for _, part := range f.Drop {
-			if state.Within(part, key) {
-				return false
-			}
-		}
-		for _, part := range f.Take {
-			if state.Within(part, key) {
-				return true
-			}
-		}
-		return len(f.Take) == 0
+// transferred returns a function that reports whether the objects of a key come with a
+// fragment: those of its parts, or all when it only drops parts.
+func transferred(f state.Fragment, whole bool) func(key string) bool {
+	if whole || len(f.Take) == 0 {
+		return func(string) bool { return true }
 	}
+	return f.Takes
 }
 
 // complete checks that the store holds every object of st that came from source.
@@ -117,7 +115,7 @@ func (r *Repo) Import(ctx context.Context, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	st, err := archive.Import(ctx, f, store, archive.Limits{})
+	st, err := archive.Import(ctx, f, store, archive.ImportOptions{})
 	if err != nil {
 		return fmt.Errorf("importing %s: %w", f.Name(), err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -18,15 +19,15 @@ import (
 type Source interface {
 	// State returns the state without its objects.
 	State(ctx context.Context) (*state.State, error)
-	// Pull verifies objects, puts them into a store and returns the state. A source
-	// may transfer all objects or only those of the keys that want accepts.
+	// Pull verifies the objects of the keys that want accepts, puts them into a store
+	// and returns the whole state. A source may transfer further objects.
 	Pull(ctx context.Context, dst *objects.Store, want func(key string) bool) (*Pulled, error)
 }
 
 // Pulled is the result of a pull.
 type Pulled struct {
 	State   *state.State
-	Objects []PulledObject // by path, in byte order; empty for a remote
+	Objects []PulledObject // that were wanted, by path, in byte order; empty for a remote
 	Count   int            // objects transferred
 }
 
@@ -97,15 +98,20 @@ func (f directory) store() (*objects.Store, error) {
 	return store.Direct(), nil
 }
 
-// Pull implements Source. It transfers all objects, so that the repository can be used
-// without its source.
-func (f directory) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*Pulled, error) {
+// wantedObjects returns the objects of the keys that want accepts.
+func wantedObjects(st *state.State, want func(string) bool) []state.Object {
+	return slices.DeleteFunc(st.Objects(), func(o state.Object) bool { return !want(o.Path) })
+}
+
+// Pull implements Source.
+func (f directory) Pull(ctx context.Context, dst *objects.Store, want func(string) bool) (*Pulled, error) {
 	st, err := f.State(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out := &Pulled{State: st}
-	if len(st.Objects()) == 0 {
+	wanted := wantedObjects(st, want)
+	if len(wanted) == 0 {
 		return out, nil
 	}
 	src, err := f.store()
@@ -114,7 +120,7 @@ func (f directory) Pull(ctx context.Context, dst *objects.Store, _ func(string) 
 	}
 	p := &puller{src: src, dst: dst, link: f.link && linkable(src.Dir(), dst.Dir()), same: sameDir(src.Dir(), dst.Dir()), batch: dst.Batch()}
 	defer p.batch.Abort()
-	if out.Objects, err = p.all(ctx, st.Objects()); err != nil {
+	if out.Objects, err = p.all(ctx, wanted); err != nil {
 		return nil, fmt.Errorf("copying objects from %s: %w", src.Dir(), err)
 	}
 	out.Count = len(out.Objects)
@@ -211,7 +217,7 @@ func (p packed) State(ctx context.Context) (*state.State, error) {
 		return nil, err
 	}
 	defer f.Close()
-	st, err := archive.ReadState(ctx, f, archive.Limits{})
+	st, err := archive.ReadState(ctx, f)
 	if err != nil {
 		return nil, fmt.Errorf("reading archive %s: %w", p.path, err)
 	}
@@ -219,7 +225,7 @@ func (p packed) State(ctx context.Context) (*state.State, error) {
 }
 
 // Pull implements Source.
-func (p packed) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool) (*Pulled, error) {
+func (p packed) Pull(ctx context.Context, dst *objects.Store, want func(string) bool) (*Pulled, error) {
 	have, err := dst.List()
 	if err != nil {
 		return nil, err
@@ -233,12 +239,12 @@ func (p packed) Pull(ctx context.Context, dst *objects.Store, _ func(string) boo
 		return nil, err
 	}
 	defer f.Close()
-	st, err := archive.Import(ctx, f, dst, archive.Limits{})
+	st, err := archive.Import(ctx, f, dst, archive.ImportOptions{Want: want})
 	if err != nil {
 		return nil, fmt.Errorf("reading archive %s: %w", p.path, err)
 	}
 	out := &Pulled{State: st}
-	for _, o := range st.Objects() {
+	for _, o := range wantedObjects(st, want) {
 		out.Objects = append(out.Objects, PulledObject{o, p.path + "/objects/" + o.Sum, before[o.Sum]})
 	}
 	out.Count = len(out.Objects)

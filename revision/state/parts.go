@@ -52,6 +52,11 @@ func ParseFragment(text string) (Fragment, error) {
 	return f, nil
 }
 
+// Takes reports whether the fragment takes a key of the source.
+func (f Fragment) Takes(key string) bool {
+	return !withinAny(f.Drop, key) && (len(f.Take) == 0 || withinAny(f.Take, key))
+}
+
 // String returns the text that ParseFragment reads.
 func (f Fragment) String() string {
 	words := append([]string(nil), f.Take...)

@@ -214,7 +214,7 @@ func (s source) state(ctx context.Context, store *objects.Store) (*state.State, 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := from.Pull(ctx, store, func(string) bool { return true }); err != nil {
+	if _, err := from.Pull(ctx, store, s.parts.Takes); err != nil {
 		return nil, err
 	}
 	return from.State(ctx)
