@@ -122,7 +122,7 @@ func (b *build) lookup(ctx context.Context, reference string, overlay bool) erro
 		b.src.Set("docker_platform", i.Platform)
 	}
 	b.src.SetValue("docker_config", i.Config)
-	if b.src.Text("docker_source") == "" && i.Origin != "" || len(b.w.Images.Origins) > 0 {
+	if b.src.Text("docker_source") == "" || len(b.w.Images.Origins) > 0 {
 		b.src.Set("docker_source", sources(opts.Origins))
 	}
 	if overlay {

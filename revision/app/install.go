@@ -352,7 +352,7 @@ func (b *build) ensureRootfs(ctx context.Context) error {
 
 // render makes run.json and the container's configuration.
 func (b *build) render() error {
-	out, err := template.Render(template.Input{Name: b.name, Source: b.src.Encode(), Groups: b.w.Groups})
+	out, err := template.Render(template.Input{Name: b.name, Source: b.src.Encode(), Groups: b.w.Groups, Device: b.w.Device})
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "applying the template")
 	}

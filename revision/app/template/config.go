@@ -16,8 +16,8 @@ type conf struct {
 // of unchanged applications must not change.
 func (r *renderer) config() []byte {
 	c := &conf{renderer: r}
-	c.line("lxc.tty.max", r.text("LXC_TTY_MAX", "8"))
-	c.line("lxc.pty.max", r.text("LXC_PTY_MAX", "1024"))
+	c.line("lxc.tty.max", r.textOr("LXC_TTY_MAX", "8"))
+	c.line("lxc.pty.max", r.textOr("LXC_PTY_MAX", "1024"))
 	if r.has("PV_DEBUG_MODE") {
 		c.line("lxc.log.file", "/pv/logs/"+r.name+".log")
 	}
@@ -154,7 +154,7 @@ func (c *conf) namespaces() {
 	if c.has("PV_LXC_DISABLE_CONSOLE") {
 		c.line("lxc.console.path", "none")
 	}
-	auto := []string{c.text("LXC_MOUNT_AUTO_PROC", "proc"), c.text("LXC_MOUNT_AUTO_SYS", "sys:rw"), c.text("LXC_MOUNT_AUTO_GROUP", "cgroup")}
+	auto := []string{c.textOr("LXC_MOUNT_AUTO_PROC", "proc"), c.textOr("LXC_MOUNT_AUTO_SYS", "sys:rw"), c.textOr("LXC_MOUNT_AUTO_GROUP", "cgroup")}
 	c.line("lxc.mount.auto", strings.Join(auto, "  "))
 	if c.has("PV_DISABLE_AUTODEV") {
 		c.line("lxc.autodev", "0")

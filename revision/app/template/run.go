@@ -1,6 +1,7 @@
 package template
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -69,19 +70,20 @@ func (r *renderer) drivers() canon.Value {
 // group chooses the group, or leaves it to the runlevel or the device.
 func (r *renderer) group(m *object) {
 	group, level := r.text("PV_GROUP", ""), r.text("PV_RUNLEVEL", "")
-	switch {
-	case group != "":
+	if group != "" {
 		r.say("Setting new platform to group %q", group)
-		if !r.knowsGroup(group) {
-			r.say("WARN: group does not exist in groups.json")
-		}
-	case level != "":
+	}
+	if level != "" {
 		r.say("Setting new platform to runlevel %q", level)
 		r.say("WARN: using deprecated runlevel. Use --group instead for Pantavisor 015 or above")
 		if r.tracked {
 			r.say("WARN: PV_RUNLEVEL used and groups.json found at the same time")
 		}
-	case len(r.groups) > 0:
+	}
+	switch {
+	case group != "" && !slices.Contains(r.groups, group) && !slices.Contains(r.device, group):
+		r.say("%s", unknownGroup(r.device))
+	case group == "" && level == "" && len(r.groups) > 0:
 		group = r.groups[len(r.groups)-1]
 		r.say("Setting new platform to default group %q", group)
 	}
@@ -90,13 +92,13 @@ func (r *renderer) group(m *object) {
 	}
 }
 
-func (r *renderer) knowsGroup(name string) bool {
-	for _, g := range r.groups {
-		if g == name {
-			return true
-		}
+// unknownGroup returns the warning for a group that neither groups.json nor device.json
+// has, which itself has the given ones.
+func unknownGroup(device []string) string {
+	if len(device) == 0 {
+		return "WARN: group does not exist in groups.json"
 	}
-	return false
+	return "WARN: group does not exist in device.json, which has " + strings.Join(device, ", ")
 }
 
 func (r *renderer) network(m *object) {

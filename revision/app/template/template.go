@@ -26,6 +26,9 @@ type Input struct {
 	// Groups is the text of the repository's groups.json; nil when it is not
 	// tracked. An application without group and runlevel goes into its last one.
 	Groups []byte
+	// Device is the text of the repository's device.json, whose groups are known, too;
+	// nil when it is not tracked.
+	Device []byte
 }
 
 // Output is a rendered application.
@@ -62,8 +65,9 @@ type renderer struct {
 	args     canon.Value
 	docker   canon.Value // docker_config with config laid over it
 	volumes  []volume
-	groups   []string
-	tracked  bool // groups.json is there
+	groups   []string // of groups.json
+	device   []string // of device.json
+	tracked  bool     // groups.json is there
 	messages []string
 	err      error // the first
 }
@@ -86,6 +90,9 @@ func newRenderer(in Input) (*renderer, error) {
 		return nil, fmt.Errorf("invalid template, no handler for %s; %s is expected", name, Builtin)
 	}
 	if err := r.readGroups(in.Groups); err != nil {
+		return nil, err
+	}
+	if err := r.readDevice(in.Device); err != nil {
 		return nil, err
 	}
 	r.volumes = r.readVolumes()
@@ -115,12 +122,31 @@ func (r *renderer) readGroups(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("reading groups.json: %w", err)
 	}
+	r.groups = groupNames(list)
+	return nil
+}
+
+func (r *renderer) readDevice(text []byte) error {
+	if text == nil {
+		return nil
+	}
+	device, err := canon.First(text)
+	if err != nil {
+		return fmt.Errorf("reading device.json: %w", err)
+	}
+	list, _ := device.Get("groups")
+	r.device = groupNames(list)
+	return nil
+}
+
+func groupNames(list canon.Value) []string {
+	var names []string
 	for _, g := range list.Elems() {
 		name, _ := g.Get("name")
 		t, _ := name.Text()
-		r.groups = append(r.groups, t)
+		names = append(names, t)
 	}
-	return nil
+	return names
 }
 
 // volume is a path in the container that is kept outside its root.
@@ -208,6 +234,15 @@ func (r *renderer) has(name string) bool {
 func (r *renderer) text(name, def string) string {
 	v, ok := r.arg(name)
 	if !ok {
+		return def
+	}
+	return r.scalar("args."+name, v)
+}
+
+// textOr returns an argument as text, or def when there is none; an empty text is one.
+func (r *renderer) textOr(name, def string) string {
+	v, _ := r.args.Get(name)
+	if v.IsNull() {
 		return def
 	}
 	return r.scalar("args."+name, v)

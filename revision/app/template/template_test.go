@@ -72,6 +72,49 @@ func TestLaterArguments(t *testing.T) {
 	}
 }
 
+// An empty argument is an argument: it drops what would be there by default.
+func TestEmptyArguments(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{`"LXC_MOUNT_AUTO_GROUP":""`, "lxc.mount.auto = proc  sys:rw  \n"},
+		{`"LXC_MOUNT_AUTO_SYS":""`, "lxc.mount.auto = proc    cgroup\n"},
+		{`"LXC_MOUNT_AUTO_PROC":""`, "lxc.mount.auto =   sys:rw  cgroup\n"},
+		{`"LXC_MOUNT_AUTO_PROC":null`, "lxc.mount.auto = proc  sys:rw  cgroup\n"},
+		{`"LXC_TTY_MAX":0`, "lxc.tty.max = 0\n"},
+		{`"LXC_TTY_MAX":"0"`, "lxc.tty.max = 0\n"},
+		{`"LXC_PTY_MAX":0`, "lxc.pty.max = 0\n"},
+	} {
+		if out := mustRender(t, `,"args":{`+c.args+`}`); !strings.Contains(string(out.Config), c.want) {
+			t.Errorf("%s: %q is not in\n%s", c.args, c.want, out.Config)
+		}
+	}
+}
+
+func TestGroupMessages(t *testing.T) {
+	const deprecated = "WARN: using deprecated runlevel. Use --group instead for Pantavisor 015 or above"
+	groups, device := []byte(`[{"name":"old"}]`), []byte(`{"groups":[{"name":"net"},{"name":"app"}]}`)
+	for _, c := range []struct {
+		args           string
+		groups, device []byte
+		want           []string
+	}{
+		{`"PV_GROUP":"old","PV_RUNLEVEL":"app"`, groups, nil, []string{`Setting new platform to group "old"`,
+			`Setting new platform to runlevel "app"`, deprecated, "WARN: PV_RUNLEVEL used and groups.json found at the same time"}},
+		{`"PV_GROUP":"g","PV_RUNLEVEL":"app"`, nil, nil, []string{`Setting new platform to group "g"`,
+			`Setting new platform to runlevel "app"`, deprecated, "WARN: group does not exist in groups.json"}},
+		{`"PV_GROUP":"net"`, nil, device, []string{`Setting new platform to group "net"`}},
+		{`"PV_GROUP":"ent"`, nil, device, []string{`Setting new platform to group "ent"`, "WARN: group does not exist in device.json, which has net, app"}},
+		{`"X":1`, nil, device, nil},
+	} {
+		out, err := Render(Input{Name: "app", Source: []byte(`{"template":"builtin-lxc-docker","args":{` + c.args + `}}`), Groups: c.groups, Device: c.device})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, out.Messages); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.args, diff)
+		}
+	}
+}
+
 func TestVolumesOfOnePathCountOnce(t *testing.T) {
 	out := mustRender(t, `,"docker_config":{"Volumes":{"/x/":{},"/y":{}}},"persistence":{"/x":"revision@d"}`)
 	storage, _ := out.Run.Get("storage")
