@@ -18,6 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/device"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
+	"github.com/pantavisor/pantavisor/runtime/program"
 )
 
 // Exit codes beside those of package handoff.
@@ -88,7 +89,7 @@ func parse(args []string) (o options, err error) {
 // complete makes paths absolute: the program changes no directory, but it tells them.
 func (o *options) complete() (err error) {
 	if o.prefix == "" {
-		exe, err := os.Executable()
+		exe, err := program.File()
 		if err != nil {
 			return fmt.Errorf("looking for this program's directory: %w", err)
 		}
@@ -270,7 +271,7 @@ func revision(o options, cfg *config.Config) (string, error) {
 // again replaces this program by a new run of it, as a device is by its reboot. A
 // new version of the program that has been installed meanwhile is taken.
 func again() error {
-	exe, err := os.Executable()
+	exe, err := program.File()
 	if err == nil {
 		err = syscall.Exec(exe, os.Args, os.Environ())
 	}

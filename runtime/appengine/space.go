@@ -7,9 +7,10 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/runtime/program"
 )
 
 // envSpace holds the mount namespace that this program has made for itself. It
@@ -17,7 +18,7 @@ import (
 const envSpace = "PV_APPENGINE_SPACE"
 
 // ownMounts puts the program into a mount namespace of its own: it comes back there,
-// in a new run of the program. A namespace cannot be left by one thread of many, and
+// in a new run of the program, from a copy that containers cannot change. A namespace cannot be left by one thread of many, and
 // a program that begins has one.
 func ownMounts() error {
 	now, err := os.Readlink("/proc/thread-self/ns/mnt")
@@ -41,7 +42,7 @@ func ownMounts() error {
 	if err := os.Setenv(envSpace, now); err != nil {
 		return fmt.Errorf("entering the mount namespace: %w", err)
 	}
-	return fmt.Errorf("entering the mount namespace: %w", syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
+	return fmt.Errorf("entering the mount namespace: %w", program.Exec())
 }
 
 // owner tells who may speak as the runtime: the root user of this machine, outside of

@@ -139,28 +139,65 @@ func setProcFile(p *parser, name, v string) error {
 	return addSetting(&p.cfg.Process, name, v)
 }
 
-// execFiltered installs the filter and executes init. The filter may deny every call
-// but execve, so no other system call may come in between.
-func (s *stage) execFiltered() error {
-	argv0, err := syscall.BytePtrFromString(s.prog)
+// openSelf opens this program for second, while the device's /proc is still mounted.
+func (s *stage) openSelf() (err error) {
+	if s.plan.second() == nil {
+		return nil
+	}
+	s.self, err = unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	return err
+}
+
+// second executes this program again, as init would be, to run the start hooks. They
+// belong to the container and see this process in /proc, so nothing in this process
+// may have more rights than init: no thread and no descriptor.
+func (s *stage) second() error {
+	if s.plan.second() == nil {
+		return nil
+	}
+	if _, err := unix.FcntlInt(uintptr(s.sock), unix.F_SETFD, 0); err != nil {
+		return err
+	}
+	resetSignals()
+	err := s.execFiltered(execution{fd: s.self, argv: []string{StageArg}, env: stageEnv})
+	if s.plan.Filter != nil {
+		err = fmt.Errorf("%w; with start hooks the system call profile must allow execveat and what a hook takes", err)
+	}
+	return err
+}
+
+// execution is a program to execute.
+type execution struct {
+	path      string
+	fd        int // of the program instead of a path, with path ""
+	argv, env []string
+}
+
+// execFiltered installs the filter, if there is one, and executes a program. The filter
+// may deny every call but execve, so no other system call may come in between.
+func (s *stage) execFiltered(e execution) error {
+	path, err := syscall.BytePtrFromString(e.path)
 	if err != nil {
 		return err
 	}
-	argv, err := syscall.SlicePtrFromStrings(s.plan.Init)
+	argv, err := syscall.SlicePtrFromStrings(e.argv)
 	if err != nil {
 		return err
 	}
-	env, err := syscall.SlicePtrFromStrings(s.plan.Env)
+	env, err := syscall.SlicePtrFromStrings(e.env)
 	if err != nil {
 		return err
 	}
 	// Go raises the limit of open files for itself and restores the old one in
 	// Exec, even when that finds no program.
 	_ = syscall.Exec("", nil, nil)
-	if !s.plan.earlyFilter() {
+	if s.plan.Filter != nil && !s.plan.earlyFilter() {
 		if err := seccomp.Install(s.plan.Filter); err != nil {
 			return err
 		}
 	}
-	return execve(argv0, argv, env)
+	if e.path == "" {
+		return execveat(e.fd, path, argv, env)
+	}
+	return execve(path, argv, env)
 }

@@ -10,6 +10,10 @@
 // that failed with the error; end of file without an error means that execve
 // succeeded.
 //
+// With start hooks, which are programs of the container, the first stage executes this
+// binary once more when it has given up every right that init will not have. This
+// second stage gets a plan of its own, runs the hooks and then becomes init.
+//
 // Nothing of a container outlives its first process: the kernel kills the processes in
 // its PID namespace and drops its mounts with the mount namespace, and the launcher
 // kills processes that joined the control group from outside before it removes the

@@ -170,11 +170,7 @@ func hook(event string) step {
 			if h.Event != event {
 				continue
 			}
-			g := s.plan.Hooking
-			if event == "start" {
-				g.Dir = "/"
-			}
-			text, err := g.run(h, nil, nil)
+			text, err := s.plan.Hooking.run(h, nil, nil)
 			if err != nil {
 				return err
 			}

@@ -60,9 +60,23 @@ func TestHooks(t *testing.T) {
 // TestStartHookRunsInContainer runs a program of the container's own root.
 func TestStartHookRunsInContainer(t *testing.T) {
 	b := newBench(t)
+	b.staticStages()
 	r := b.probe([]string{"read:/run/hook"}, "lxc.hook.version = 1", "lxc.hook.start = /sbin/init hook /run/hook")
 	if got := tried(r, "read:/run/hook"); got != "probe start 1" {
 		t.Errorf("the hook wrote %q", got)
+	}
+}
+
+// TestFailingStartHookStopsStart needs the second stage's answer.
+func TestFailingStartHookStopsStart(t *testing.T) {
+	b := newBench(t)
+	b.staticStages()
+	_, err := b.l.Start(Start{Name: "bad", Config: b.config("lxc.hook.start = /sbin/init exit 3")})
+	if err == nil || !strings.Contains(err.Error(), "running the hook start: /sbin/init: exit status 3") {
+		t.Error(err)
+	}
+	if exists(filepath.Join(b.l.Tree.dir, "lxc/bad")) {
+		t.Error("the control group is left")
 	}
 }
 

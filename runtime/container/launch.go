@@ -88,6 +88,9 @@ type starting struct {
 	// attached is the host's side of the network.
 	attached *network.Attachment
 	exported []*os.File // mounts below ExportDir
+	// confined is set once the stage is no more privileged than the container: a
+	// program of the container may then write to the socket in its place.
+	confined bool
 }
 
 // prepare does the work that does not need a process of the container.
@@ -100,7 +103,7 @@ func (st *starting) prepare() (err error) {
 	st.plan.Hooking = st.hooking
 	// A mount that init makes below an export is seen outside only when the export is
 	// already mounted there: the kernel does not propagate to detached mounts.
-	st.plan.Wait = st.set.devices.Restricts() || len(st.Config.hooks("start-host")) > 0 || len(st.plan.Exports) > 0
+	st.plan.Wait = st.set.devices.Restricts() || len(st.Config.hooks("start-host")) > 0 || len(st.plan.Exports) > 0 || st.plan.second() != nil
 	return st.outside("pre-start", nil, nil)
 }
 
@@ -167,6 +170,9 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "launcher"), os.NewFile(uintptr(fds[1]), "stage"), nil
 }
 
+// stageEnv is the environment of the stages: they live too briefly to collect garbage.
+var stageEnv = []string{"GOMAXPROCS=1", "GOGC=off"}
+
 // self is this program; the first stage runs in it. Tests replace it.
 var self = program.Path
 
@@ -179,13 +185,17 @@ func spawn(flags uintptr, sock *os.File, g *Group) (*Process, error) {
 	defer null.Close()
 	n, pidfd := null.Fd(), -1
 	attr := &syscall.ProcAttr{
-		Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: []uintptr{n, n, n, sock.Fd()},
+		Env: stageEnv, Files: []uintptr{n, n, n, sock.Fd()},
 		Sys: &syscall.SysProcAttr{
 			Cloneflags: flags, PidFD: &pidfd, Setsid: true,
 			UseCgroupFD: g.fd >= 0, CgroupFD: g.fd,
 		},
 	}
-	pid, err := syscall.ForkExec(self(), []string{StageArg}, attr)
+	path, err := self()
+	if err != nil {
+		return nil, fmt.Errorf("cloning the first stage: %w", err)
+	}
+	pid, err := syscall.ForkExec(path, []string{StageArg}, attr)
 	g.close()
 	if err != nil {
 		return nil, fmt.Errorf("cloning the first stage: %w", err)
@@ -268,17 +278,15 @@ func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("waiting for the first stage: %w", err)
 	}
+	if st.confined && (len(fds) > 0 || string(data) == stageReady) {
+		closeAll(fds)
+		return false, errors.New("running the hook start: the container has sent a message of the first stage")
+	}
 	if len(fds) > 0 {
 		return true, st.take(p, string(data), fds)
 	}
 	if string(data) == stageReady {
-		if err := st.beforeInit(p); err != nil {
-			return false, err
-		}
-		if _, err := sock.Write([]byte("\n")); err != nil {
-			return false, fmt.Errorf("telling the first stage to go on: %w", err)
-		}
-		return true, nil
+		return true, st.goOn(p, sock)
 	}
 	if text, ok := bytes.CutPrefix(data, []byte(stageLog)); ok {
 		st.Log.Infof("container %s: %s", st.Name, text)
@@ -289,6 +297,27 @@ func (st *starting) hear(p *Process, sock *os.File) (bool, error) {
 		return false, fmt.Errorf("reading the first stage's message %q: %w", data, err)
 	}
 	return false, e
+}
+
+// goOn lets the first stage start init, or the second stage with its plan.
+func (st *starting) goOn(p *Process, sock *os.File) error {
+	if err := st.beforeInit(p); err != nil {
+		return err
+	}
+	if _, err := sock.Write([]byte("\n")); err != nil {
+		return fmt.Errorf("telling the first stage to go on: %w", err)
+	}
+	st.confined = true
+	if second := st.plan.second(); second != nil {
+		return sendPlan(sock, second)
+	}
+	return nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
 }
 
 // take keeps the descriptors that came with a message. Only the console is ever read,

@@ -81,6 +81,19 @@ func guest(t testing.TB, to string) {
 	}
 }
 
+// staticStages makes containers start through a statically linked program.
+func (b *bench) staticStages() {
+	b.t.Helper()
+	binary, was := filepath.Join(b.dir, "stages"), self
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./testdata/stage")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.t.Fatalf("building the stages: %v\n%s", err, out)
+	}
+	self = func() (string, error) { return binary, nil }
+	b.t.Cleanup(func() { self = was })
+}
+
 // config parses lines below the usual ones of an export.
 func (b *bench) config(lines ...string) *Config {
 	b.t.Helper()
@@ -604,7 +617,7 @@ func (a traces) more(than traces) bool {
 func BenchmarkStart(bm *testing.B) {
 	b := newBench(bm)
 	binary, was := filepath.Join(b.dir, "pantavisor"), self
-	self = func() string { return binary }
+	self = func() (string, error) { return binary, nil }
 	bm.Cleanup(func() { self = was })
 	// The default of GODEBUG is that of package gobinary.
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X=runtime.godebugDefault=disablethp=1,containermaxprocs=0,updatemaxprocs=0", "-o", binary, "../../cmd/pantavisor")

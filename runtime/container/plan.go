@@ -49,6 +49,23 @@ type plan struct {
 	Hooking    hooking
 	Exports    []string
 	Remounts   []Remount
+	Second     bool // the plan of the second stage
+}
+
+// second returns the plan of the second stage, nil without one. The first stage has
+// done everything else.
+func (p *plan) second() *plan {
+	q := &plan{Second: true, Init: p.Init, Env: p.Env, Hooking: p.Hooking}
+	for _, h := range p.Hooks {
+		if h.Event == "start" {
+			q.Hooks = append(q.Hooks, h)
+		}
+	}
+	if q.Hooks == nil {
+		return nil
+	}
+	q.Hooking.Dir = "/"
+	return q
 }
 
 // Start describes the container to start.

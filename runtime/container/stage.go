@@ -43,6 +43,8 @@ type stage struct {
 	prog string // absolute path of init
 	// label takes the AppArmor profile; only with one.
 	label int
+	// self is this program, for the second stage; only with start hooks.
+	self int
 }
 
 // step is one step of the first stage; its name is in gerund form.
@@ -58,6 +60,7 @@ var steps = []step{
 	{"making the cgroup namespace", (*stage).unshareCgroup},
 	{"making the session keyring", (*stage).joinKeyring},
 	{"opening the AppArmor label", (*stage).openLabel},
+	{"opening the program", (*stage).openSelf},
 	{"setting process parameters", (*stage).setProc},
 	{"setting up the network", (*stage).configureNet},
 	hook("pre-mount"),
@@ -81,16 +84,23 @@ var steps = []step{
 	{"opening the console", (*stage).openConsole},
 	{"entering the working directory", (*stage).enterCwd},
 	{"looking for init", (*stage).findInit},
-	hook("start"),
 	{"waiting for the launcher", (*stage).await},
 	{"filtering system calls", (*stage).filterEarly},
 	{"setting user and groups", (*stage).setUser},
 	{"setting capabilities", (*stage).setCaps},
 	{"setting the AppArmor profile", (*stage).setLabel},
+	{"starting the second stage", (*stage).second},
 	{"starting init", (*stage).exec},
 }
 
-// Init runs the first stage and does not return. The device binary calls it when its
+// secondSteps are those of the second stage, see [stage.second].
+var secondSteps = []step{
+	hook("start"),
+	{"looking for init", (*stage).findInit},
+	{"starting init", (*stage).exec},
+}
+
+// Init runs the first or the second stage and does not return. The device binary calls it when its
 // first argument is [StageArg].
 func Init() {
 	runtime.LockOSThread() // namespaces and capabilities belong to a thread
@@ -104,7 +114,11 @@ func Init() {
 	}
 	s.plan, s.dir = p, p.Stage
 	unix.Umask(0o022)
-	for _, st := range steps {
+	list := steps
+	if p.Second {
+		list = secondSteps
+	}
+	for _, st := range list {
 		if err := st.do(s); err != nil {
 			s.fail(st.name, err)
 		}
@@ -421,7 +435,7 @@ func setCapSets(keep uint64) error {
 func (s *stage) exec() error {
 	resetSignals()
 	if s.plan.Filter != nil {
-		return fmt.Errorf("%s: %w", s.prog, s.execFiltered())
+		return fmt.Errorf("%s: %w", s.prog, s.execFiltered(execution{path: s.prog, argv: s.plan.Init, env: s.plan.Env}))
 	}
 	return fmt.Errorf("%s: %w", s.prog, syscall.Exec(s.prog, s.plan.Init, s.plan.Env))
 }

@@ -168,6 +168,7 @@ func (p *plan) walk(w *wire) {
 	whole(w, &p.Hooking.Version)
 	w.lists(&p.Hooking.Env, &p.Exports)
 	each(w, &p.Remounts, func(r *Remount) { w.texts(&r.Pattern, &r.Options) })
+	w.flags(&p.Second)
 }
 
 func (m *Mount) walk(w *wire) {

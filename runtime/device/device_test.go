@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	signal.Notify(make(chan os.Signal, 1), unix.SIGUSR1) // its goroutine stays for good
-	program.Path()                                       // and so does its descriptor
+	_, _ = program.Path()                                // and so does its descriptor
 	code := m.Run()
 	if guest.dir != "" {
 		_ = os.RemoveAll(guest.dir)

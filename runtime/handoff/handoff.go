@@ -2,7 +2,8 @@
 // and descriptors that the engine is started with, its exit codes, and the
 // records of the early log.
 //
-// The engine is started as "/proc/self/exe engine". It inherits the kernel's
+// The engine is started as "pantavisor engine" from a sealed copy of process 1's
+// program (package program). It inherits the kernel's
 // environment for init plus the variables below. Its exit code says what process
 // 1 does next; a signal or any other code is an unexpected end.
 package handoff

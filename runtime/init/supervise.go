@@ -15,6 +15,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
+	"github.com/pantavisor/pantavisor/runtime/program"
 	"github.com/pantavisor/pantavisor/runtime/watchdog"
 )
 
@@ -72,8 +73,8 @@ func (m *machine) supervise(ctx context.Context) outcome {
 	}
 }
 
-// startEngine runs this program as the engine. Descriptor 3 is the early log, 4
-// takes the engine's words.
+// startEngine runs this program as the engine, from a copy that containers cannot
+// change. Descriptor 3 is the early log, 4 takes the engine's words.
 func (m *machine) startEngine() (*engine, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -83,7 +84,12 @@ func (m *machine) startEngine() (*engine, error) {
 	const earlyLog, notify = 3, 4
 	attr := &syscall.ProcAttr{Dir: "/", Env: m.environment(earlyLog, notify),
 		Files: []uintptr{0, 1, 2, uintptr(m.journal.reader), w.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}}
-	pid, done, err := m.reaper.Spawn("/proc/self/exe", []string{"pantavisor", "engine"}, attr)
+	path, err := program.Path()
+	if err != nil {
+		_ = r.Close()
+		return nil, fmt.Errorf("starting the engine: %w", err)
+	}
+	pid, done, err := m.reaper.Spawn(path, []string{"pantavisor", "engine"}, attr)
 	if err != nil {
 		_ = r.Close()
 		return nil, fmt.Errorf("starting the engine: %w", err)

@@ -7,9 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +41,12 @@ func main() {
 		if os.WriteFile(os.Args[2], []byte(text), 0o644) != nil || len(os.Args) > 3 {
 			os.Exit(1)
 		}
+	case "rights": // notes what this process, and every thread of process 1, may do
+		rights(os.Args[2])
+		if os.Getpid() == 1 {
+			fmt.Println("noted")
+			time.Sleep(time.Hour)
+		}
 	case "crash": // lives a little
 		d, _ := time.ParseDuration(os.Args[2])
 		time.Sleep(d)
@@ -50,6 +59,33 @@ func main() {
 		probe(os.Args[2:])
 		<-c
 	}
+}
+
+// rights writes a file with what the kernel says of this process and, if it is another
+// one, of every thread of process 1; each line once.
+func rights(path string) {
+	lines := map[string]bool{}
+	files, _ := filepath.Glob("/proc/1/task/*/status")
+	for _, f := range append(files, "/proc/self/status") {
+		text, _ := os.ReadFile(f)
+		for _, l := range strings.Split(string(text), "\n") {
+			for _, key := range []string{"Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp"} {
+				if strings.HasPrefix(l, key) || strings.HasPrefix(l, "Cap") {
+					lines[l] = true
+				}
+			}
+		}
+	}
+	var limit syscall.Rlimit
+	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	lines[fmt.Sprint("hard limit of files ", limit.Max)] = true
+	for _, word := range []string{"mkdir:/tmp/made", "mknod:/tmp/node,1,5"} {
+		lines[word+" "+try(word)] = true
+		_ = os.Remove("/tmp/made")
+		_ = os.Remove("/tmp/node")
+	}
+	sorted := slices.Sorted(maps.Keys(lines))
+	_ = os.WriteFile(path, []byte(strings.Join(sorted, "\n")), 0o644)
 }
 
 // report is what a container sees of itself.
