@@ -271,13 +271,22 @@ func (s *session) makeEngine(l *loaded) {
 	}
 	s.engine = engine.New(sys, engine.Options{
 		Backend: s.host, Log: s.log, Settled: s.settled, Stopping: s.stopping,
-		Status: func(st string) { s.device.publish("pantavisor.status", st) },
+		Status: s.publishStatus,
 	})
 	s.id.Store(&identity{tree: s.tree, role: s.engine.Role, owner: s.opt.Owner})
 	if l != nil {
 		s.adopt(l)
 	}
 	s.device.describe(s.opt.Version, s.opt.Revision)
+}
+
+// publishStatus publishes the revision's status. A revision without a usable state has no
+// containers, which does not make it ready.
+func (s *session) publishStatus(status string) {
+	if s.broken != nil {
+		status = "NONE"
+	}
+	s.device.publish("pantavisor.status", status)
 }
 
 // adopt makes a state that could be loaded the running one.

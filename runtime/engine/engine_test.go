@@ -274,6 +274,47 @@ func TestBrokenContainerDoesNotBlockOthers(t *testing.T) {
 	}
 }
 
+// TestStatusIsReadyAtGoalsOnly walks the ways in which a container is not at its goal: the
+// revision and its group have that container's status, not READY.
+func TestStatusIsReadyAtGoalsOnly(t *testing.T) {
+	r := &manifest.AutoRecovery{Policy: "always", MaxRetries: 2, RetryDelay: time.Second, BackoffPolicy: "never"}
+	s := newFake(t, system(unitOf("a", "app", manifest.Started, nil), unitOf("c", "app", manifest.Started, r)))
+	status := ""
+	s.e.opt.Status = func(st string) { status = st }
+	fail := func(err error) { s.mu.Lock(); defer s.mu.Unlock(); s.bad["c"] = err }
+	fail(errors.New("no init"))
+	s.run()
+	check := func(want string, containers ...string) {
+		t.Helper()
+		s.await(containers...)
+		_ = s.e.call(func() error { return nil })
+		groups, err := s.e.Groups()
+		if g := groups[len(groups)-1]; err != nil || g.Name != "app" || g.Status != want || status != want {
+			t.Errorf("with %v group %+v (%v), revision %s, want %s", containers, g, err, status, want)
+		}
+	}
+	again := func() {
+		t.Helper()
+		if err := s.e.ContainerAction("c", "start"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("RECOVERING", "a=STARTED", "c=RECOVERING/1")
+	s.pass(time.Second)
+	check("RECOVERING", "a=STARTED", "c=RECOVERING/2")
+	s.pass(time.Second)
+	check("STOPPED", "a=STARTED", "c=STOPPED/2") // it never was at its goal
+	fail(nil)
+	again()
+	check("READY", "a=STARTED", "c=STARTED")
+	s.crash("c")
+	check("RECOVERING", "a=STARTED", "c=RECOVERING/1")
+	s.pass(time.Second)
+	check("READY", "a=STARTED", "c=STARTED/1")
+	s.crash("a")
+	check("READY", "a=STOPPED", "c=STARTED/1") // it was, and has ended for good
+}
+
 func TestRecoverySeries(t *testing.T) {
 	r := &manifest.AutoRecovery{Policy: "on-failure", MaxRetries: 3, RetryDelay: time.Second, BackoffFactor: 2,
 		StableTimeout: 30 * time.Second, BackoffPolicy: "never"}

@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/pantavisor/pantavisor/revision/manifest"
+import (
+	"cmp"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+)
 
 // status is a container's status. The status of a group is the lowest of its members'.
 type status int
@@ -33,15 +37,16 @@ func atGoal(s, goal status) bool {
 	return s >= goal && s <= ready
 }
 
-// lowest returns the status of a group: the lowest of those members that are not at
-// their goal, else READY. Containers that have ended do not count: their group was
-// complete once or will not be (manual: Containers, status).
+// lowest returns the status of a group or revision: READY when all members are at their
+// goals, else the lowest status of those that are not. A container that has ended for good
+// after it reached its goal does not count (manual: Containers, status).
 func lowest(units []*unit) status {
-	low := ready
+	low := status(0)
 	for _, u := range units {
-		if !atGoal(u.status, u.goal) && u.status < low {
+		done := atGoal(u.status, u.goal) || u.status == stopped && u.reached
+		if !done && (low == 0 || u.status < low) {
 			low = u.status
 		}
 	}
-	return low
+	return cmp.Or(low, ready)
 }
