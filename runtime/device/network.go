@@ -30,6 +30,11 @@ func (s *session) openNetwork(sys *manifest.System) {
 	}
 	s.host.launcher.Network = n
 	s.host.addPools(n, sys)
+	if !s.opt.Hosted {
+		if err := network.Configure(nil); err != nil { // lo, before a container uses 127.0.0.1
+			s.log.Warnf("%v", err)
+		}
+	}
 	if shared {
 		return // the bridge is made when a container needs it
 	}
