@@ -162,6 +162,9 @@ func (s *session) sweep() {
 // end releases all resources once the containers are stopped; cancel ends the services.
 func (s *session) end(cancel func()) {
 	s.host.closeNetwork()
+	if err := s.host.mounter.Close(); err != nil {
+		s.log.Warnf("%v", err)
+	}
 	if s.tree != nil {
 		if err := s.tree.Remove(); err != nil {
 			s.log.Warnf("%v", err)

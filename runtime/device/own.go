@@ -80,6 +80,9 @@ func (o *ownVolumes) mount(l *loaded) (unmount func()) {
 				o.log.Errorf("the runtime's volumes: %v", err)
 			}
 		}
+		if err := o.mounter.Close(); err != nil {
+			o.log.Errorf("the runtime's volumes: %v", err)
+		}
 		release()
 	}
 }

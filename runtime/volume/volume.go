@@ -9,7 +9,9 @@
 //	DIRECTORY.data           bind mount of the directory in the trail
 //	permanent storage        <storage>/disks/perm/<container>/<name>
 //	revision storage         <storage>/disks/rev/<revision>/<container>/<name>
-//	boot storage             an empty tmpfs
+//	boot storage             a tmpfs, empty at the first mount after a boot
+//
+// Boot storage lives until [Mounter.Close], however often the container is started again.
 //
 // The configuration overlay _config/<container> is copied to <confdir>/<container>.
 package volume
@@ -43,6 +45,8 @@ type Mounter struct {
 	// Disk finds a disk of device.json by its name; nil when it has none. A volume
 	// without a disk is on the storage itself.
 	Disk func(name string) (*manifest.Disk, bool)
+
+	boot bootStorage
 }
 
 // Set is the set of mounts of one container.
@@ -177,7 +181,9 @@ func (m *Mounter) storage(s *Set, name string, v manifest.Volume) error {
 	case "revision":
 		source = filepath.Join(m.Disks, "rev", m.Rev, name, v.Name)
 	default:
-		return s.mount("none", target, "tmpfs", unix.MS_NODEV, "mode=755")
+		if source, err = m.boot.open(m.VolDir, name, v.Name); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(source, 0o755); err != nil {
 		return err

@@ -90,7 +90,7 @@ func TestMountAndUnmount(t *testing.T) {
 	if err := s.Unmount(); err != nil {
 		t.Fatal(err)
 	}
-	if n := mounts(t, m.VolDir); n != 0 {
+	if n := mounts(t, m.VolDir+"/c"); n != 0 {
 		t.Errorf("%d mounts are left", n)
 	}
 	for _, gone := range []string{m.VolDir + "/c", m.ConfDir + "/c"} {
@@ -103,10 +103,56 @@ func TestMountAndUnmount(t *testing.T) {
 	}
 	want(t, v+"perm/mine", "perm")
 	want(t, v+"rev/mine", "rev")
-	if _, err := os.Stat(v + "tmp/mine"); err == nil {
-		t.Error("a boot volume kept its content")
+	want(t, v+"tmp/mine", "tmp")
+	if err := errors.Join(s.Unmount(), m.Close()); err != nil {
+		t.Fatal(err)
 	}
-	if err := s.Unmount(); err != nil {
+}
+
+// TestBootVolumesLiveUntilTheEnd mounts boot volumes, also one inside another, again and
+// again, as a container that recovers does.
+func TestBootVolumesLiveUntilTheEnd(t *testing.T) {
+	m, c := bench(t)
+	for _, name := range []string{"a/b", "a", "lxc-overlay"} { // as the manifest sorts them or not
+		c.Storage = append(c.Storage, manifest.Volume{Name: name, Persistence: "boot"})
+	}
+	other := &manifest.Container{Name: "d", Storage: c.Storage[1:2]}
+	v := m.VolDir + "/c/"
+	for round := range 3 {
+		s, err := m.Mount(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			put(t, v+"a/mine", "a")
+			put(t, v+"lxc-overlay/upper/x", "upper")
+		}
+		want(t, v+"a/mine", "a")
+		want(t, v+"lxc-overlay/upper/x", "upper")
+		if err := s.Unmount(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := m.Mount(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(m.VolDir + "/d/a/mine"); err == nil {
+		t.Error("two containers share a boot volume")
+	}
+	if err := errors.Join(s.Unmount(), m.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if n := mounts(t, m.VolDir); n != 0 {
+		t.Errorf("%d mounts are left", n)
+	}
+	if s, err = m.Mount(c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(v + "a/mine"); err == nil {
+		t.Error("a boot volume kept its content over a boot")
+	}
+	if err := errors.Join(s.Unmount(), m.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -162,8 +208,8 @@ func TestSweep(t *testing.T) {
 	if _, err := m.Mount(c); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Sweep(m.VolDir); n != 2 || err != nil {
-		t.Errorf("%d mounts swept, %v; want 2", n, err)
+	if n, err := Sweep(m.VolDir); n != 3 || err != nil {
+		t.Errorf("%d mounts swept, %v; want 3", n, err)
 	}
 	if n := mounts(t, m.VolDir); n != 0 {
 		t.Errorf("%d mounts are left", n)
