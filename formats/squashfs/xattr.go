@@ -12,6 +12,13 @@ const noXattr = ^uint32(0)
 // Namespaces of extended attributes, by their number on disk.
 var xattrSpaces = []string{"user.", "trusted.", "security."}
 
+// HasXattr reports whether squashfs has the name space of an extended attribute.
+func HasXattr(name string) bool { return xattrSpace(name) >= 0 }
+
+func xattrSpace(name string) int {
+	return slices.IndexFunc(xattrSpaces, func(s string) bool { return strings.HasPrefix(name, s) && len(name) > len(s) })
+}
+
 const (
 	maxXattrName  = 255
 	maxXattrValue = 64 << 10
@@ -50,12 +57,12 @@ func (x *xattrs) add(set map[string][]byte) (uint32, error) {
 func encodeXattrs(set map[string][]byte) ([]byte, error) {
 	var body []byte
 	for _, name := range slices.Sorted(maps.Keys(set)) {
-		space := slices.IndexFunc(xattrSpaces, func(s string) bool { return strings.HasPrefix(name, s) })
+		space := xattrSpace(name)
 		if space < 0 {
 			return nil, fmt.Errorf("extended attribute %q: squashfs has the namespaces %s only", name, strings.Join(xattrSpaces, " "))
 		}
 		rest, value := name[len(xattrSpaces[space]):], set[name]
-		if rest == "" || len(name) > maxXattrName || len(value) > maxXattrValue {
+		if len(name) > maxXattrName || len(value) > maxXattrValue {
 			return nil, fmt.Errorf("extended attribute %q with %d bytes: beyond the kernel's limits", name, len(value))
 		}
 		body = le.AppendUint16(body, uint16(space))

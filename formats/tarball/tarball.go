@@ -2,9 +2,11 @@
 // members of archives as entries of a tree.
 //
 // Extended attributes are PAX records SCHILY.xattr.NAME, as GNU tar, bsdtar and
-// container registries have them.
+// container registries have them. Two other forms are read: LIBARCHIVE.xattr.NAME of
+// bsdtar and RHT.security.selinux of GNU tar.
 //
-// Format: POSIX.1-2001, pax, "pax Interchange Format".
+// Formats: POSIX.1-2001, pax, "pax Interchange Format"; GNU tar manual, "Basic Tar Format"
+// and "Dumpdir"; tar(5) of libarchive.
 package tarball
 
 import (
@@ -12,13 +14,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
-	"strings"
+	"unicode/utf8"
 
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
-
-const xattrPrefix = "SCHILY.xattr."
 
 // limits are those of the format; device numbers are the kernel's.
 var limits = tree.Limits{
@@ -55,6 +54,9 @@ func (w *Writer) Close() error { return w.tar.Close() }
 
 func header(e *tree.Entry) *tar.Header {
 	h := &tar.Header{Format: tar.FormatPAX, Name: e.Name, ModTime: e.ModTime}
+	if !utf8.ValidString(e.Name + e.Link + e.HardLink) {
+		h.PAXRecords = map[string]string{"hdrcharset": "BINARY"} // else records are UTF-8
+	}
 	if e.HardLink != "" {
 		h.Typeflag, h.Linkname = tar.TypeLink, e.HardLink
 		return h
@@ -82,61 +84,4 @@ func header(e *tree.Entry) *tar.Header {
 		h.Typeflag, h.Size = tar.TypeReg, e.Size
 	}
 	return h
-}
-
-// types maps member types to the type bits of a mode.
-var types = map[byte]fs.FileMode{
-	tar.TypeReg: 0, tar.TypeDir: fs.ModeDir, tar.TypeSymlink: fs.ModeSymlink, tar.TypeFifo: fs.ModeNamedPipe,
-	tar.TypeBlock: fs.ModeDevice, tar.TypeChar: fs.ModeDevice | fs.ModeCharDevice,
-}
-
-// Entry returns the member that a header describes, without its content. Its Name is the
-// header's, unchecked: check it before use. The result is false for a header that
-// describes no member, such as a global one.
-func Entry(h *tar.Header) (tree.Entry, bool, error) {
-	e := tree.Entry{Name: h.Name, ModTime: h.ModTime, Mode: mode(h)}
-	switch h.Typeflag {
-	case tar.TypeXGlobalHeader:
-		return e, false, nil
-	case tar.TypeLink:
-		e.HardLink = h.Linkname
-		return e, true, nil
-	case tar.TypeReg:
-		e.Size = h.Size
-	case tar.TypeSymlink:
-		e.Link = h.Linkname
-	case tar.TypeDir, tar.TypeFifo:
-	case tar.TypeChar, tar.TypeBlock:
-		if h.Devmajor < 0 || h.Devmajor > int64(limits.Major) || h.Devminor < 0 || h.Devminor > int64(limits.Minor) {
-			return e, false, fmt.Errorf("device %d:%d is out of range", h.Devmajor, h.Devminor)
-		}
-		e.Major, e.Minor = uint32(h.Devmajor), uint32(h.Devminor)
-	default:
-		return e, false, fmt.Errorf("member type %q is not known", h.Typeflag)
-	}
-	if uid, gid := int64(h.Uid), int64(h.Gid); uid < 0 || uid > math.MaxUint32 || gid < 0 || gid > math.MaxUint32 {
-		return e, false, fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
-	}
-	e.UID, e.GID, e.Xattrs = uint32(h.Uid), uint32(h.Gid), xattrs(h)
-	return e, true, nil
-}
-
-// mode takes the type from the member type alone: the bits for it in the mode are not
-// POSIX and may say something else.
-func mode(h *tar.Header) fs.FileMode {
-	permissions := tree.FileMode(uint32(h.Mode)&0o7777) &^ fs.ModeType
-	return permissions | types[h.Typeflag]
-}
-
-func xattrs(h *tar.Header) map[string][]byte {
-	var set map[string][]byte
-	for key, value := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(key, xattrPrefix); ok {
-			if set == nil {
-				set = map[string][]byte{}
-			}
-			set[name] = []byte(value)
-		}
-	}
-	return set
 }

@@ -22,8 +22,12 @@ var statBits = []struct {
 }{{fs.ModeSetuid, unix.S_ISUID}, {fs.ModeSetgid, unix.S_ISGID}, {fs.ModeSticky, unix.S_ISVTX}}
 
 // StatMode converts a mode to st_mode (inode(7)), the form in which most formats store
-// it. An unknown type becomes 0.
+// it. An unknown type becomes 0. The permissions of symbolic links are 0777, as Linux has
+// them: programs that compare modes would otherwise see a change.
 func StatMode(m fs.FileMode) uint32 {
+	if m.Type() == fs.ModeSymlink {
+		return unix.S_IFLNK | 0o777
+	}
 	out := uint32(m.Perm())
 	for _, t := range statTypes {
 		if t.mode == m.Type() {

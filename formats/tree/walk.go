@@ -22,6 +22,8 @@ type Options struct {
 	// name. Those in the kernel's name space system.* are left out: each file system
 	// generates them.
 	Xattrs bool
+	// System, unless nil, is called for every attribute that is left out.
+	System func(name, attribute string)
 }
 
 // Walk calls do for every entry below a directory of this machine, the root first and the

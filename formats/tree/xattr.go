@@ -36,6 +36,9 @@ func (w *walker) attributes(dir *os.File, base string, e *Entry) error {
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(w.buf[:n]), "\x00"), "\x00") {
 		if strings.HasPrefix(name, "system.") {
+			if w.opts.System != nil {
+				w.opts.System(e.Name, name)
+			}
 			continue
 		}
 		size, err := unix.Lgetxattr(p, name, w.buf)

@@ -336,7 +336,7 @@ func (b *build) ensureRootfs(ctx context.Context) error {
 		b.w.say(b.name, b.name+"/"+rootName, "%s: already up to date.", rootName)
 		return nil
 	}
-	tree, err := b.w.composeRootfs(ctx, b.src.Text("rootfs_url"))
+	tree, err := b.w.composeRootfs(ctx, b.name, b.src.Text("rootfs_url"))
 	if err != nil {
 		return err
 	}

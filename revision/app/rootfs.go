@@ -46,6 +46,7 @@ func (w *Workspace) composeImage(ctx context.Context, name string, i *image.Imag
 	if err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
+	w.warnPassed(name, tree)
 	w.say(name, "", "Stripping qemu files...")
 	tree.Remove(emulator)
 	w.say(name, "", "Adding essential structural dirs to operate RO containers")
@@ -53,6 +54,13 @@ func (w *Workspace) composeImage(ctx context.Context, name string, i *image.Imag
 		return nil, errors.Join(err, tree.Close())
 	}
 	return tree, nil
+}
+
+// warnPassed reports attributes that a root file system cannot have.
+func (w *Workspace) warnPassed(name string, tree *rootfs.Tree) {
+	if passed := tree.Passed(); passed != "" {
+		w.notice(name, "WARN: %s: squashfs cannot hold all attributes of its files; left out: %s", name, passed)
+	}
 }
 
 func layerLine(p image.Progress) string {
@@ -67,7 +75,7 @@ func layerLine(p image.Progress) string {
 
 // composeRootfs builds a root file system from a directory, a tar archive or the URL
 // of one, as it is.
-func (w *Workspace) composeRootfs(ctx context.Context, from string) (*rootfs.Tree, error) {
+func (w *Workspace) composeRootfs(ctx context.Context, name, from string) (*rootfs.Tree, error) {
 	tree, err := rootfs.New("", w.limit())
 	if err != nil {
 		return nil, err
@@ -75,6 +83,7 @@ func (w *Workspace) composeRootfs(ctx context.Context, from string) (*rootfs.Tre
 	if err := w.addRootfs(ctx, tree, from); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading the root file system %s: %w", from, err), tree.Close())
 	}
+	w.warnPassed(name, tree)
 	return tree, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
@@ -61,7 +62,7 @@ func ended(err error) bool {
 // extended attributes.
 // Contents are read when the tree is written.
 func (t *Tree) AddDirectory(ctx context.Context, dir string) error {
-	return tree.Walk(ctx, dir, tree.Options{Xattrs: true}, t.found)
+	return tree.Walk(ctx, dir, tree.Options{Xattrs: true, System: t.passSystem}, t.found)
 }
 
 // found adds an entry of this machine.
@@ -73,5 +74,13 @@ func (t *Tree) found(e tree.Entry) error {
 	if e.HardLink != "" {
 		return t.hardLink(dir, base, e.HardLink)
 	}
-	return t.put(dir, base, newInode(e))
+	return t.put(dir, base, t.newInode(e))
+}
+
+// passSystem counts access control lists; the other attributes in system.* are what the
+// file system makes of the rest.
+func (t *Tree) passSystem(name, attribute string) {
+	if strings.HasPrefix(attribute, "system.posix_acl_") {
+		t.pass(name, attribute)
+	}
 }

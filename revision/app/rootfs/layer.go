@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -21,127 +20,172 @@ const (
 	opaqueMarker   = ".wh..wh..opq"
 )
 
+// Names that AUFS makes for itself.
+const (
+	aufsPrefix = ".wh..wh."
+	aufsLinks  = ".wh..wh.plnk/"
+)
+
 // ApplyLayer applies one layer, an uncompressed tar stream, to the tree: its whiteouts
-// remove files of earlier layers only, its other members are added. Errors name the
-// member.
+// remove files of earlier layers only, its other members are added. The order in which
+// whiteouts and other members come makes no difference. Errors name the member.
 func (t *Tree) ApplyLayer(ctx context.Context, layer io.Reader) error {
-	l := &layerState{tree: t, brought: map[*inode]bool{}}
-	return eachMember(ctx, layer, l.apply)
+	c := &changes{tree: t, links: map[string]*inode{}}
+	if err := t.eachMember(ctx, layer, c.collect); err != nil {
+		return err
+	}
+	return c.apply()
 }
 
 // AddTar adds the members of an uncompressed tar archive; names that look like
 // whiteouts have no meaning in it.
 func (t *Tree) AddTar(ctx context.Context, archive io.Reader) error {
-	return eachMember(ctx, archive, t.member)
+	return t.eachMember(ctx, archive, func(e tree.Entry, r io.Reader) error {
+		dir, base, err := clean(e.Name)
+		if err != nil {
+			return err
+		}
+		if e.HardLink != "" {
+			return t.hardLink(dir, base, e.HardLink)
+		}
+		n, err := t.inode(e, r)
+		if err != nil {
+			return err
+		}
+		return t.put(dir, base, n)
+	})
 }
 
-func eachMember(ctx context.Context, r io.Reader, do func(*tar.Header, io.Reader) error) error {
-	in := tar.NewReader(r)
+func (t *Tree) eachMember(ctx context.Context, r io.Reader, do func(tree.Entry, io.Reader) error) error {
+	in := tarball.NewReader(r)
+	in.Passed = t.pass
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		h, err := in.Next()
+		e, err := in.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("reading a tar header: %w", err)
-		}
-		if err := do(h, in); err != nil {
-			return fmt.Errorf("applying %q: %w", h.Name, err)
-		}
-	}
-}
-
-// layerState records which inodes the layer itself added, because its whiteouts apply
-// only to the layers below, wherever they are in the archive.
-type layerState struct {
-	tree    *Tree
-	brought map[*inode]bool
-}
-
-func (l *layerState) apply(h *tar.Header, r io.Reader) error {
-	dir, base, err := clean(h.Name)
-	if err != nil {
-		return err
-	}
-	switch {
-	case base == opaqueMarker:
-		return l.empty(dir)
-	case strings.HasPrefix(base, whiteoutPrefix):
-		return l.remove(dir, base[len(whiteoutPrefix):])
-	}
-	if err := l.tree.member(h, r); err != nil {
-		return err
-	}
-	if parent, err := l.tree.directory(dir); err == nil && base != "" {
-		l.brought[parent.children[base]] = true
-	}
-	return nil
-}
-
-func (l *layerState) remove(dir, base string) error {
-	if base == "" || base == "." || base == ".." {
-		return errors.New("a whiteout of no name")
-	}
-	parent, err := l.tree.directory(dir)
-	if err != nil {
-		return err
-	}
-	if old := parent.children[base]; old != nil && !l.keep(old) {
-		delete(parent.children, base)
-	}
-	return nil
-}
-
-func (l *layerState) empty(dir string) error {
-	parent, err := l.tree.directory(dir)
-	if err != nil {
-		return err
-	}
-	for name, child := range parent.children {
-		if !l.keep(child) {
-			delete(parent.children, name)
-		}
-	}
-	return nil
-}
-
-// keep reports whether n or anything below it belongs to this layer, and removes
-// everything else below n.
-func (l *layerState) keep(n *inode) bool {
-	kept := l.brought[n]
-	for name, child := range n.children {
-		if l.keep(child) {
-			kept = true
-		} else {
-			delete(n.children, name)
-		}
-	}
-	return kept
-}
-
-// member adds one member of an archive.
-func (t *Tree) member(h *tar.Header, r io.Reader) error {
-	dir, base, err := clean(h.Name)
-	if err != nil {
-		return err
-	}
-	e, ok, err := tarball.Entry(h)
-	if err != nil || !ok {
-		return err
-	}
-	if e.HardLink != "" {
-		return t.hardLink(dir, base, e.HardLink)
-	}
-	n := newInode(e)
-	if n.Mode.IsRegular() {
-		if err := t.take(n, r, h.Size); err != nil {
 			return err
 		}
+		if err := do(e, in); err != nil {
+			return fmt.Errorf("applying %.200q: %w", e.Name, err)
+		}
 	}
-	return t.put(dir, base, n)
+}
+
+// inode returns the inode of a member, its content spooled.
+func (t *Tree) inode(e tree.Entry, r io.Reader) (*inode, error) {
+	n := t.newInode(e)
+	if n.Mode.IsRegular() {
+		return n, t.take(n, r, e.Size)
+	}
+	return n, nil
+}
+
+// changes are what one layer changes, collected so that all its whiteouts come first.
+type changes struct {
+	tree      *Tree
+	whiteouts []change
+	members   []change
+	links     map[string]*inode // files of AUFS that only serve as targets of hard links
+}
+
+// change is a whiteout or a member of a layer.
+type change struct {
+	dir, base string // the name; a whiteout without base is of all that is in dir
+	node      *inode // nil for a hard link
+	link      string // target of a hard link
+}
+
+// collect reads one member. What AUFS left in a layer is dropped, as every program for
+// images does: names that begin with ".wh..wh.", of which only the opaque marker is a
+// whiteout.
+func (c *changes) collect(e tree.Entry, r io.Reader) error {
+	dir, base, err := clean(e.Name)
+	if err != nil {
+		return err
+	}
+	switch hidden, whiteout := strings.CutPrefix(base, whiteoutPrefix); {
+	case strings.HasPrefix(dir, aufsLinks):
+		return c.keepLink(dir+base, e, r)
+	case strings.Contains("/"+dir, "/"+aufsPrefix):
+		return nil
+	case base == opaqueMarker:
+		c.whiteouts = append(c.whiteouts, change{dir: dir})
+	case strings.HasPrefix(base, aufsPrefix):
+		return nil
+	case whiteout && (hidden == "" || hidden == "." || hidden == ".."):
+		return errors.New("a whiteout of no name")
+	case whiteout:
+		c.whiteouts = append(c.whiteouts, change{dir: dir, base: hidden})
+	default:
+		return c.add(change{dir: dir, base: base, link: e.HardLink}, e, r)
+	}
+	return nil
+}
+
+func (c *changes) add(m change, e tree.Entry, r io.Reader) (err error) {
+	if len(c.members)+c.tree.names >= maxNames {
+		return errTooMany
+	}
+	if m.link == "" {
+		m.node, err = c.tree.inode(e, r)
+	}
+	c.members = append(c.members, m)
+	return err
+}
+
+// keepLink keeps a file below ".wh..wh.plnk", where AUFS gives each file that has several
+// names one more.
+func (c *changes) keepLink(name string, e tree.Entry, r io.Reader) error {
+	if !e.Mode.IsRegular() || e.HardLink != "" {
+		return nil
+	}
+	if len(c.links) >= maxNames {
+		return errTooMany
+	}
+	n, err := c.tree.inode(e, r)
+	c.links[name] = n
+	return err
+}
+
+// apply makes the changes.
+func (c *changes) apply() error {
+	for _, w := range c.whiteouts {
+		c.tree.remove(w.dir, w.base)
+	}
+	for i, m := range c.members {
+		if err := c.put(m); err != nil {
+			return fmt.Errorf("applying %.200q: %w", m.dir+m.base, err)
+		}
+		c.members[i] = change{}
+	}
+	return nil
+}
+
+func (c *changes) put(m change) error {
+	if m.link == "" {
+		return c.tree.put(m.dir, m.base, m.node)
+	}
+	if dir, base, err := clean(m.link); err == nil && c.links[dir+base] != nil {
+		return c.tree.put(m.dir, m.base, c.links[dir+base])
+	}
+	return c.tree.hardLink(m.dir, m.base, m.link)
+}
+
+// remove removes a name, whatever it is, or all that is in a directory.
+func (t *Tree) remove(dir, base string) {
+	parent := t.existing(dir)
+	switch {
+	case parent == nil:
+	case base == "":
+		clear(parent.children)
+	default:
+		delete(parent.children, base)
+	}
 }
 
 func (t *Tree) hardLink(dir, base, target string) error {

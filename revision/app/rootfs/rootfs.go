@@ -7,6 +7,7 @@
 package rootfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,34 @@ type inode struct {
 	children map[string]*inode // directories
 }
 
-// newInode returns the inode that an entry describes.
+// newInode returns the inode that an entry describes, without the extended attributes
+// that squashfs does not have.
+func (t *Tree) newInode(e tree.Entry) *inode {
+	for name := range e.Xattrs {
+		if !squashfs.HasXattr(name) {
+			t.pass(e.Name, name)
+			delete(e.Xattrs, name)
+		}
+	}
+	return newInode(e)
+}
+
+// pass counts an attribute that is left out.
+func (t *Tree) pass(name, attribute string) {
+	if t.passed++; t.passed == 1 {
+		t.passedAt = fmt.Sprintf("%s of %.200q", attribute, name)
+	}
+}
+
+// Passed describes the attributes of files that are left out because squashfs does not
+// have them, such as access control lists; "" when there are none.
+func (t *Tree) Passed() string {
+	if t.passed < 2 {
+		return t.passedAt
+	}
+	return fmt.Sprintf("%s and %d more", t.passedAt, t.passed-1)
+}
+
 func newInode(e tree.Entry) *inode {
 	n := &inode{Entry: e}
 	n.Name = ""
@@ -52,13 +80,19 @@ type Tree struct {
 	root  *inode
 	spool *os.File
 	end   int64
+	buf   []byte // for copies into the spool
 	limit int64
 	names int
+
+	passed   int    // attributes left out
+	passedAt string // the first of them
 }
 
 // maxNames bounds the memory of one tree; large distributions have a tenth as many
 // names.
 const maxNames = 4 << 20
+
+var errTooMany = fmt.Errorf("the root file system has more than %d names", maxNames)
 
 // defaultLimit is the most that the files of one tree may hold together: 32 GiB.
 const defaultLimit = 32 << 30
@@ -91,23 +125,42 @@ const maxLinks = 40 // as the kernel's MAXSYMLINKS
 // directory walks to a directory, through symbolic links but never above the root, and
 // creates missing ones.
 func (t *Tree) directory(name string) (*inode, error) {
+	return t.walk(name, func(parent *inode, part string) *inode {
+		made := newDirectory(0o755)
+		parent.children[part] = made
+		return made
+	})
+}
+
+// existing walks as directory does; it returns nil for what is not a directory.
+func (t *Tree) existing(name string) *inode {
+	n, err := t.walk(name, func(*inode, string) *inode { return nil })
+	if err != nil {
+		return nil
+	}
+	return n
+}
+
+// walk walks to a directory; missing returns what to take for a name that does not exist,
+// nil to end the walk.
+func (t *Tree) walk(name string, missing func(parent *inode, part string) *inode) (*inode, error) {
 	at := []*inode{t.root}
 	parts, links := split(name), 0
 	for len(parts) > 0 {
 		part := parts[0]
 		parts = parts[1:]
 		if part == ".." {
-			if len(at) > 1 {
-				at = at[:len(at)-1]
-			}
+			at = at[:max(len(at)-1, 1)]
 			continue
 		}
 		here := at[len(at)-1]
 		next := here.children[part]
+		if next == nil {
+			next = missing(here, part)
+		}
 		switch {
 		case next == nil:
-			next = newDirectory(0o755)
-			here.children[part] = next
+			return nil, nil
 		case next.Mode&fs.ModeSymlink != 0:
 			if links++; links > maxLinks {
 				return nil, fmt.Errorf("following %q: too many symbolic links", name)
@@ -116,11 +169,11 @@ func (t *Tree) directory(name string) (*inode, error) {
 				at = at[:1]
 			}
 			parts = append(split(next.Link), parts...)
-			continue
 		case !next.isDir():
 			return nil, fmt.Errorf("%q in %q is not a directory", part, name)
+		default:
+			at = append(at, next)
 		}
-		at = append(at, next)
 	}
 	return at[len(at)-1], nil
 }
@@ -146,7 +199,7 @@ func clean(name string) (dir, base string, err error) {
 // put gives an inode a name; a directory that replaces a directory keeps what is in it.
 func (t *Tree) put(dir, base string, n *inode) error {
 	if t.names++; t.names > maxNames {
-		return fmt.Errorf("the root file system has more than %d names", maxNames)
+		return errTooMany
 	}
 	parent, err := t.directory(dir)
 	if err != nil {
@@ -200,21 +253,50 @@ func (t *Tree) find(name string) (*inode, bool) {
 	return n, true
 }
 
-// take spools the content of one file.
+// take spools the content of one file. Zeros take no space.
 func (t *Tree) take(n *inode, r io.Reader, size int64) error {
 	if size > t.limit-t.end {
 		return fmt.Errorf("with its %d bytes the root file system is larger than %d", size, t.limit)
 	}
 	n.offset, n.Size = t.end, size
-	copied, err := io.Copy(io.NewOffsetWriter(t.spool, t.end), io.LimitReader(r, size))
+	copied, err := t.copySparse(r, size)
 	if err != nil {
 		return fmt.Errorf("spooling its content: %w", err)
 	}
 	if copied != size {
-		return fmt.Errorf("it has %d bytes, its header says %d", copied, size)
+		return fmt.Errorf("it has %d bytes, its header says %d: %w", copied, size, io.ErrUnexpectedEOF)
 	}
 	t.end += size
 	return nil
+}
+
+// copySparse writes size bytes to the end of the spool, zeros as holes.
+func (t *Tree) copySparse(r io.Reader, size int64) (copied int64, err error) {
+	if t.buf == nil {
+		t.buf = make([]byte, 64<<10)
+	}
+	var hole bool
+	for err == nil && copied < size {
+		var n int
+		n, err = io.ReadFull(r, t.buf[:min(size-copied, int64(len(t.buf)))])
+		if hole = isZero(t.buf[:n]); !hole {
+			if _, err := t.spool.WriteAt(t.buf[:n], t.end+copied); err != nil {
+				return copied, err
+			}
+		}
+		copied += int64(n)
+	}
+	if ended(err) {
+		err = nil
+	}
+	if hole && err == nil {
+		err = t.spool.Truncate(t.end + copied)
+	}
+	return copied, err
+}
+
+func isZero(b []byte) bool {
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
 // open returns a file's content.

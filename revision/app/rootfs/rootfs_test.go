@@ -143,6 +143,110 @@ func TestLayers(t *testing.T) {
 	}
 }
 
+// TestMembersInAnyOrder applies each layer with its members in every order: whiteouts
+// are about the layers below, wherever they are in the archive.
+func TestMembersInAnyOrder(t *testing.T) {
+	private := func(h *tar.Header) { h.Mode = 0o700 }
+	base := []m{{name: "a/", mod: private}, {name: "a/f", data: "1"}, {name: "a/g", data: "1"}, {name: "l -> a"}, {name: "d/"}, {name: "d/x", data: "1"}}
+	for name, c := range map[string]struct {
+		top  []m
+		want []string
+	}{
+		"directory made anew":      {[]m{{name: ".wh.a"}, {name: "a/new", data: "2"}}, []string{"a/ 755", "a/new 644", "d/ 755", "d/x 644", "l 777"}},
+		"opaque":                   {[]m{{name: "a/.wh..wh..opq"}, {name: "a/f", data: "2"}}, []string{"a/ 700", "a/f 644", "d/ 755", "d/x 644", "l 777"}},
+		"link becomes a directory": {[]m{{name: ".wh.l"}, {name: "l/in", data: "2"}}, []string{"a/ 700", "a/f 644", "a/g 644", "d/ 755", "d/x 644", "l/ 755", "l/in 644"}},
+		"through a link":           {[]m{{name: "l/.wh.f"}, {name: ".wh.d"}, {name: "l/.wh.none"}}, []string{"a/ 700", "a/g 644", "l 777"}},
+		"nothing there":            {[]m{{name: "no/where/.wh.f"}, {name: "none/.wh..wh..opq"}, {name: "d/x/.wh.y"}}, []string{"a/ 700", "a/f 644", "a/g 644", "d/ 755", "d/x 644", "l 777"}},
+		"left by AUFS":             {[]m{{name: ".wh..wh.aufs", data: "x"}, {name: ".wh..wh.orph/"}, {name: ".wh..wh.plnk/"}, {name: "d/.wh..wh.other/deep", data: "x"}}, []string{"a/ 700", "a/f 644", "a/g 644", "d/ 755", "d/x 644", "l 777"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, top := range permutations(c.top) {
+				tree := compose(t, layer(t, base...), layer(t, top...))
+				if d := cmp.Diff(c.want, modes("", tree.root)); d != "" {
+					t.Errorf("%v: -want +got:\n%s", top, d)
+				}
+			}
+		})
+	}
+}
+
+// permutations returns a list in every order.
+func permutations(list []m) [][]m {
+	if len(list) < 2 {
+		return [][]m{list}
+	}
+	var out [][]m
+	for i := range list {
+		rest := slices.Concat(list[:i], list[i+1:])
+		for _, p := range permutations(rest) {
+			out = append(out, append([]m{list[i]}, p...))
+		}
+	}
+	return out
+}
+
+// modes lists names with their permissions.
+func modes(at string, n *inode) []string {
+	var lines []string
+	for name, c := range n.children {
+		name := at + name
+		if c.isDir() {
+			name += "/"
+		}
+		lines = append(lines, fmt.Sprintf("%s %o", name, c.Mode.Perm()))
+		lines = append(lines, modes(name, c)...)
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func TestHardLinksOfAUFS(t *testing.T) {
+	tree := compose(t, layer(t, m{name: ".wh..wh.plnk/"}, m{name: ".wh..wh.plnk/123.45", data: "both"}, m{name: "a = .wh..wh.plnk/123.45"}, m{name: "b = /.wh..wh.plnk/123.45"}))
+	if d := cmp.Diff([]string{"a: both", "b: both"}, list(t, tree)); d != "" {
+		t.Error(d)
+	}
+	if tree.root.children["a"] != tree.root.children["b"] {
+		t.Error("the names are of two files")
+	}
+}
+
+func TestForeignAttributesArePassedOver(t *testing.T) {
+	with := func(names ...string) func(*tar.Header) {
+		return func(h *tar.Header) {
+			h.PAXRecords = map[string]string{}
+			for _, n := range names {
+				h.PAXRecords["SCHILY.xattr."+n] = "x"
+			}
+		}
+	}
+	tree := compose(t, layer(t, m{name: "log/", mod: with("system.posix_acl_default")}, m{name: "log/a", mod: with("com.apple.provenance", "user.kept", "user.")}))
+	if got := tree.Passed(); got != `system.posix_acl_default of "log/" and 2 more` {
+		t.Errorf("passed over: %s", got)
+	}
+	got := tree.root.children["log"].children["a"].Xattrs
+	if d := cmp.Diff(map[string][]byte{"user.kept": []byte("x")}, got); d != "" {
+		t.Error(d)
+	}
+	mountTree(t, tree)
+}
+
+// TestHolesTakeNoSpace spools the members of a sparse archive.
+func TestHolesTakeNoSpace(t *testing.T) {
+	const size = 64 << 20
+	tree := compose(t, layer(t, m{name: "hole", data: string(make([]byte, size)) + "end"}, m{name: "zeros", data: string(make([]byte, 1<<20))}, m{name: "last", data: "x"}))
+	var st unix.Stat_t
+	if err := unix.Fstat(int(tree.spool.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Blocks*512 > 1<<20 {
+		t.Errorf("the spool takes %d bytes", st.Blocks*512)
+	}
+	want := []string{"hole: " + string(make([]byte, size)) + "end", "last: x", "zeros: " + string(make([]byte, 1<<20))}
+	if !slices.Equal(list(t, tree), want) {
+		t.Error("contents differ")
+	}
+}
+
 func TestHostileMembers(t *testing.T) {
 	for name, c := range map[string]struct {
 		members []m
@@ -324,6 +428,13 @@ func TestAddDirectory(t *testing.T) {
 	}
 	if got := string(tree.root.children["top"].Xattrs["trusted.note"]); attributes && got != "n" {
 		t.Errorf("the extended attribute is %q", got)
+	}
+	acl := []byte{2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 5, 0, 255, 255, 255, 255, 32, 0, 5, 0, 255, 255, 255, 255}
+	if unix.Lsetxattr(filepath.Join(src, "a"), "system.posix_acl_default", acl, 0) == nil {
+		other := compose(t)
+		if err := other.AddDirectory(context.Background(), src); err != nil || other.Passed() != `system.posix_acl_default of "a"` {
+			t.Errorf("the access control list is passed over as %q: %v", other.Passed(), err)
+		}
 	}
 	if d := cmp.Diff([]string{"a/b/c: deep", "hard: t", "soft -> top", "top: t"}, list(t, tree)); d != "" {
 		t.Errorf("-want +got:\n%s", d)
