@@ -36,7 +36,8 @@ type Loader interface {
 	State() build.Step
 }
 
-// Kit is what the steps of a loader are made from.
+// Kit is what the steps of a loader are made from, besides the target that the loader was
+// opened for: that has the layout of the medium.
 type Kit struct {
 	// Parts makes the steps that fetch Debian packages.
 	Parts *debian.Parts

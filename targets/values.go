@@ -12,8 +12,8 @@ import (
 // value is one value of a field that has a fixed set of them.
 type value struct {
 	name string
-	// ready is false for a known value that is not implemented yet: it is refused by
-	// name.
+	// ready is set when the value is implemented. Others are known, and rejected by name as
+	// unsupported.
 	ready  bool
 	format formatRules
 	loader loaderRules
