@@ -623,7 +623,7 @@ func TestSourceDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &step{name: "s", files: []Source{{"skel", filepath.Join(dir, "skel")}}}
-	inputs, err := sourceInputs(s, OpenStatCache(""))
+	inputs, err := sourceInputs(s, openStatCache(""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -655,7 +655,7 @@ func TestStatCache(t *testing.T) {
 	later := func(d time.Duration) func() time.Time {
 		return func() time.Time { return time.Now().Add(d) }
 	}
-	c := OpenStatCache(kept)
+	c := openStatCache(kept)
 	one := digest(c)
 	if digest(c); c.Hashed() != 2 {
 		t.Errorf("a file written just now was not read again: %d reads, want 2", c.Hashed())
@@ -668,7 +668,7 @@ func TestStatCache(t *testing.T) {
 	if err := c.Save(); err != nil {
 		t.Fatal(err)
 	}
-	c = OpenStatCache(kept)
+	c = openStatCache(kept)
 	if digest(c) != one || c.Hashed() != 0 {
 		t.Errorf("%d reads from a kept cache, want 0", c.Hashed())
 	}
@@ -685,7 +685,7 @@ func TestStatCache(t *testing.T) {
 		t.Error("a change behind a restored modification time went unnoticed")
 	}
 	write(t, kept, strings.TrimSuffix(read(t, kept), "end\n"))
-	if c = OpenStatCache(kept); len(c.seen) != 0 {
+	if c = openStatCache(kept); len(c.seen) != 0 {
 		t.Error("a damaged cache was used")
 	}
 }

@@ -49,7 +49,7 @@ func OpenCache(dir string) (*Cache, error) {
 			return nil, fault.Wrap(fault.IO, err, "making the build cache (PV_CACHE_DIR)")
 		}
 	}
-	c := &Cache{dir: dir, boot: bootID(), stats: OpenStatCache(filepath.Join(dir, "stats"))}
+	c := &Cache{dir: dir, boot: bootID(), stats: openStatCache(filepath.Join(dir, "stats"))}
 	return c, c.sweep()
 }
 

@@ -28,7 +28,7 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	if err != nil {
 		return nil, err
 	}
-	report := NewReport(res, published)
+	report := newReport(res, published)
 	for _, text := range b.Warnings {
 		report.Warnings = append(report.Warnings, StepNote{"build", text})
 	}

@@ -77,8 +77,8 @@ func (b *Builder) planStep(n *node, known map[string]string) (*PlanStep, error) 
 	return s, nil
 }
 
-// Formats lists the formats in which a plan can be written.
-var Formats = []string{"text", "json", "dot"}
+// formats lists the formats in which a plan can be written.
+var formats = []string{"text", "json", "dot"}
 
 // Write prints the plan as text, json or dot.
 func (p *Plan) Write(w io.Writer, format string) error {
@@ -92,7 +92,7 @@ func (p *Plan) Write(w io.Writer, format string) error {
 	case "dot":
 		return p.dot(w)
 	}
-	return fault.New(fault.BadInput, "plan format %q: want one of %s", format, strings.Join(Formats, ", "))
+	return fault.New(fault.BadInput, "plan format %q: want one of %s", format, strings.Join(formats, ", "))
 }
 
 func (p *Plan) text(w io.Writer) error {

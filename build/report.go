@@ -45,8 +45,8 @@ type StepReport struct {
 	Contains []Content `json:"contains,omitempty"`
 }
 
-// NewReport summarizes a build.
-func NewReport(res *Result, published []Published) *Report {
+// newReport summarizes a build.
+func newReport(res *Result, published []Published) *Report {
 	r := &Report{
 		Target: res.Target, Finished: time.Now(), Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds(),
 		Artefacts: published, Warnings: []StepNote{},

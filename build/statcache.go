@@ -40,9 +40,9 @@ type statEntry struct {
 	digest string
 }
 
-// OpenStatCache loads the cache kept at path. A missing or damaged file counts as an
+// openStatCache loads the cache kept at path. A missing or damaged file counts as an
 // empty cache: it costs time, not correctness.
-func OpenStatCache(path string) *StatCache {
+func openStatCache(path string) *StatCache {
 	c := &StatCache{path: path, seen: map[string]statEntry{}, now: time.Now}
 	c.merge(readStats(path))
 	return c

@@ -25,7 +25,7 @@ import (
 
 // TestShippedDefinitions loads every container of this directory.
 func TestShippedDefinitions(t *testing.T) {
-	names, err := Names(".")
+	names, err := definitionNames(".")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestShippedDefinitions(t *testing.T) {
 		t.Error(d)
 	}
 	for _, n := range names {
-		d, err := Load(n)
+		d, err := load(n)
 		if err != nil {
 			t.Errorf("%s: %v", n, err)
 			continue
@@ -47,7 +47,7 @@ func TestShippedDefinitions(t *testing.T) {
 }
 
 func TestParseCollectsProblems(t *testing.T) {
-	_, err := Parse("f", "x", []byte(`
+	_, err := parse("f", "x", []byte(`
 description: "two\nlines"
 roles: [king]
 args: {PV_GROUP: x, nonsense: 1}
@@ -67,10 +67,10 @@ root:
 			t.Errorf("%s is missing in: %v", want, err)
 		}
 	}
-	if _, err := Parse("f", "x", []byte("description: d\ncommand: [a]\nunknown: 1\n")); err == nil || !strings.Contains(err.Error(), "unknown") {
+	if _, err := parse("f", "x", []byte("description: d\ncommand: [a]\nunknown: 1\n")); err == nil || !strings.Contains(err.Error(), "unknown") {
 		t.Errorf("an unknown member: %v", err)
 	}
-	if _, err := Parse("f", "x", []byte("description: d\ncommand: [/bin/x]\n")); err != nil {
+	if _, err := parse("f", "x", []byte("description: d\ncommand: [/bin/x]\n")); err != nil {
 		t.Errorf("the smallest definition: %v", err)
 	}
 }
@@ -108,7 +108,7 @@ func TestParseMistakes(t *testing.T) {
 		if !strings.Contains(demo, c.old) {
 			t.Fatalf("the good file does not hold %q", c.old)
 		}
-		_, err := Parse("f", "x", []byte(strings.Replace(demo, c.old, c.new, 1)))
+		_, err := parse("f", "x", []byte(strings.Replace(demo, c.old, c.new, 1)))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q for %q: got\n%v\nwant %q", c.new, c.old, err, c.want)
 		}
@@ -118,7 +118,7 @@ func TestParseMistakes(t *testing.T) {
 		strings.Repeat("#", yamlfile.Limit): "file is empty",
 		demo + strings.Repeat("#", yamlfile.Limit): "file is larger than 64 KiB",
 	} {
-		if _, err := Parse("f", "x", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parse("f", "x", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
@@ -127,7 +127,7 @@ func TestParseMistakes(t *testing.T) {
 // TestParseArgs checks that arguments are passed on unchanged, whatever their type.
 func TestParseArgs(t *testing.T) {
 	t.Parallel()
-	d, err := Parse("f", "x", []byte("description: d\ncommand: [sleep, 1.5, true]\nargs:\n"+
+	d, err := parse("f", "x", []byte("description: d\ncommand: [sleep, 1.5, true]\nargs:\n"+
 		"  PV_A: [1, -2, 1.5, true, null, text, {B: c}]\n  LXC_B: |\n    two\n    lines\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ env: [A=b]
 
 func demoDir(t *testing.T) string {
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "demo", File), demo, 0o644)
+	write(t, filepath.Join(dir, "demo", definitionFile), demo, 0o644)
 	write(t, filepath.Join(dir, "demo/files/etc/motd"), "hello\n", 0o600)
 	write(t, filepath.Join(dir, "demo/files/sbin/go"), "#!/bin/sh\n", 0o700)
 	return dir
@@ -311,10 +311,10 @@ func TestPartIsReproducible(t *testing.T) {
 
 func TestBadParts(t *testing.T) {
 	dir := demoDir(t)
-	write(t, filepath.Join(dir, "twice", File), "description: d\ncommand: [/x]\nroot: {programs: [{package: p, path: etc/f}]}\n", 0o644)
+	write(t, filepath.Join(dir, "twice", definitionFile), "description: d\ncommand: [/x]\nroot: {programs: [{package: p, path: etc/f}]}\n", 0o644)
 	write(t, filepath.Join(dir, "twice/files/etc/f"), "", 0o644)
-	write(t, filepath.Join(dir, "pkg", File), "description: d\ncommand: [/x]\nroot: {debian: [{package: absent, files: [bin/x]}]}\n", 0o644)
-	write(t, filepath.Join(dir, "arg", File), "description: d\ncommand: [/x]\nargs: {PV_NOT_KNOWN: 1}\n", 0o644)
+	write(t, filepath.Join(dir, "pkg", definitionFile), "description: d\ncommand: [/x]\nroot: {debian: [{package: absent, files: [bin/x]}]}\n", 0o644)
+	write(t, filepath.Join(dir, "arg", definitionFile), "description: d\ncommand: [/x]\nargs: {PV_NOT_KNOWN: 1}\n", 0o644)
 	for name, want := range map[string]string{
 		"twice": "etc/f comes from two sources", "pkg": "package absent", "absent": "there are arg, demo, pkg, twice", "../demo": "not a valid container name",
 	} {
@@ -333,7 +333,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := Parse("f", "x", data)
+		d, err := parse("f", "x", data)
 		if err != nil {
 			if p, ok := errors.AsType[yamlfile.Problems](err); !ok || len(p) == 0 {
 				t.Errorf("no problems in %v", err)

@@ -18,8 +18,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
-// File is the name of a container's definition in its directory.
-const File = "container.yaml"
+// definitionFile is the name of a container's definition in its directory.
+const definitionFile = "container.yaml"
 
 // Definition is a container.yaml. Description and one of entrypoint and command are
 // required.
@@ -91,10 +91,10 @@ type Links struct {
 	At []string `yaml:"at" json:"at"`
 }
 
-// Load reads and checks the definition in a container's directory.
-func Load(dir string) (*Definition, error) {
+// load reads and checks the definition in a container's directory.
+func load(dir string) (*Definition, error) {
 	name := filepath.Base(dir)
-	file := filepath.Join(dir, File)
+	file := filepath.Join(dir, definitionFile)
 	in, err := os.Open(file)
 	if err != nil {
 		return nil, fault.New(fault.Missing, "reading container %q: %w", name, err)
@@ -104,12 +104,12 @@ func Load(dir string) (*Definition, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading container %q", name)
 	}
-	return Parse(file, name, data)
+	return parse(file, name, data)
 }
 
-// Parse reads and checks a definition. The file name is for messages. The error is a
+// parse reads and checks a definition. The file name is for messages. The error is a
 // fault.BadInput around [yamlfile.Problems].
-func Parse(file, name string, data []byte) (*Definition, error) {
+func parse(file, name string, data []byte) (*Definition, error) {
 	d := &Definition{Name: name}
 	f, ok := yamlfile.Read(file, yamlfile.Kind{Name: "a container"}, data, d)
 	if ok {
@@ -232,9 +232,9 @@ func inRoot(p string) bool {
 		p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsAny(p, "\x00\n")
 }
 
-// Names lists the containers that a directory defines, sorted.
-func Names(dir string) ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*", File))
+// definitionNames lists the containers that a directory defines, sorted.
+func definitionNames(dir string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*", definitionFile))
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "listing containers")
 	}

@@ -17,7 +17,7 @@ const Request = "containers"
 func Requests(t *targets.Target, dir string) []debian.Request {
 	var packages []string
 	for _, name := range t.Containers {
-		d, err := Load(filepath.Join(dir, name))
+		d, err := load(filepath.Join(dir, name))
 		if err != nil {
 			continue
 		}

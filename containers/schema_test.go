@@ -18,12 +18,12 @@ func TestSchemaIsCurrent(t *testing.T) { schema.Current(t) }
 func TestContainersValidateAgainstSchema(t *testing.T) {
 	t.Parallel()
 	v := schema.Validator(t)
-	names, err := Names(".")
+	names, err := definitionNames(".")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		data, err := os.ReadFile(filepath.Join(name, File))
+		data, err := os.ReadFile(filepath.Join(name, definitionFile))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestSchemaRefuses(t *testing.T) {
 		if v.Validate(t, []byte(text)) == nil {
 			t.Errorf("the schema lets this through:\n%s", text)
 		}
-		if _, err := Parse("f", "x", []byte(text)); err == nil {
+		if _, err := parse("f", "x", []byte(text)); err == nil {
 			t.Errorf("Parse lets this through:\n%s", text)
 		}
 	}

@@ -86,9 +86,9 @@ func newPart(name string, t *targets.Target, o Options) (*Part, error) {
 		return nil, fmt.Errorf("%q is not a valid container name", name)
 	}
 	dir := filepath.Join(o.Dir, name)
-	d, err := Load(dir)
+	d, err := load(dir)
 	if err != nil {
-		if known, _ := Names(o.Dir); fault.Of(err) == fault.Missing {
+		if known, _ := definitionNames(o.Dir); fault.Of(err) == fault.Missing {
 			return nil, spelling.Unknown("container", name, known)
 		}
 		return nil, err

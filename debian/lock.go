@@ -73,8 +73,8 @@ type Lock struct {
 	Packages []Entry   `yaml:"packages"`
 }
 
-// MaxLockSize bounds a lock file, in bytes.
-const MaxLockSize = 4 << 20
+// maxLockSize bounds a lock file, in bytes.
+const maxLockSize = 4 << 20
 
 const lockHeader = `# The Debian packages that this target is made of, by version and SHA-256.
 # Written by "mage lock"; check it in. Comments are not kept.
@@ -89,24 +89,24 @@ func LoadLock(file string) (*Lock, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading the lock")
 	}
-	l, err := ParseLock(data)
+	l, err := parseLock(data)
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading lock %s (\"mage lock\" writes it anew)", file)
 	}
 	return l, nil
 }
 
-// ParseLock reads a lock. Unknown fields and paths outside the archive or the cache are
+// parseLock reads a lock. Unknown fields and paths outside the archive or the cache are
 // mistakes. The error lists all mistakes.
-func ParseLock(data []byte) (*Lock, error) {
-	if len(data) > MaxLockSize {
-		return nil, fault.New(fault.BadInput, "lock has %d bytes; at most %d are allowed", len(data), MaxLockSize)
+func parseLock(data []byte) (*Lock, error) {
+	if len(data) > maxLockSize {
+		return nil, fault.New(fault.BadInput, "lock has %d bytes; at most %d are allowed", len(data), maxLockSize)
 	}
 	l := &Lock{}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return l, nil
 	}
-	f, _ := yamlfile.Read("parts.lock", yamlfile.Kind{Name: "a lock", Limit: MaxLockSize}, data, l)
+	f, _ := yamlfile.Read("parts.lock", yamlfile.Kind{Name: "a lock", Limit: maxLockSize}, data, l)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}

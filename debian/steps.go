@@ -76,14 +76,14 @@ func (p *Parts) fetch(e Entry) *Fetch {
 }
 
 // Fetch is the step that gets one pinned package from the download cache or the archive.
-// Its output is one file, [PackageFile].
+// Its output is one file, [packageFile].
 type Fetch struct {
 	Entry Entry
 	Store *Store `json:"-"`
 }
 
-// PackageFile is the name of the package in a Fetch step's output.
-const PackageFile = "package.deb"
+// packageFile is the name of the package in a Fetch step's output.
+const packageFile = "package.deb"
 
 var _ build.Step = (*Fetch)(nil)
 
@@ -102,7 +102,7 @@ func (f *Fetch) Run(ctx context.Context, w *build.Work) error {
 		return err
 	}
 	w.Progress(f.Entry.Size, f.Entry.Size, "bytes")
-	return fault.Wrap(fault.IO, filecopy.Link(ctx, filepath.Join(w.Out, PackageFile), file), "copying %s", f.Entry)
+	return fault.Wrap(fault.IO, filecopy.Link(ctx, filepath.Join(w.Out, packageFile), file), "copying %s", f.Entry)
 }
 
 // Unpack is the step that unpacks a package or a part of it.
@@ -151,7 +151,7 @@ func hasPrefix(name string, prefixes []string) bool {
 // Extract writes files of the fetched package to the output of another step, which must
 // depend on f. Their time is [build.Epoch].
 func (f *Fetch) Extract(ctx context.Context, w *build.Work, x deb.Extract) error {
-	file, err := os.Open(filepath.Join(w.In(f), PackageFile))
+	file, err := os.Open(filepath.Join(w.In(f), packageFile))
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "unpacking %s", f.Entry)
 	}

@@ -198,7 +198,7 @@ func TestFetchStep(t *testing.T) {
 	if err := f.Run(t.Context(), build.NewWork(out, t.TempDir(), nil, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(filepath.Join(out, PackageFile)); err != nil || string(got) != "old kernel" {
+	if got, err := os.ReadFile(filepath.Join(out, packageFile)); err != nil || string(got) != "old kernel" {
 		t.Errorf("output %q, %v", got, err)
 	}
 	if f.Name() != "fetch/linux-image-6.1.0-1-amd64_amd64" {

@@ -103,7 +103,7 @@ func channel(e targets.Emulator, socket string) []string {
 	return []string{
 		"-device", e.Channel,
 		"-chardev", "socket,id=ctrl,server=on,wait=off,path=" + comma(socket),
-		"-device", "virtserialport,chardev=ctrl,name=" + PortName,
+		"-device", "virtserialport,chardev=ctrl,name=" + portName,
 		"-device", "virtio-rng-" + transport,
 	}
 }

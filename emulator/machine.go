@@ -27,8 +27,8 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// PortName is the virtio-serial port over which the host asks the control API.
-const PortName = "org.pantavisor.ctrl.0"
+// portName is the virtio-serial port over which the host asks the control API.
+const portName = "org.pantavisor.ctrl.0"
 
 // Config describes a machine.
 type Config struct {

@@ -89,7 +89,7 @@ func (o *Options) defaults() {
 }
 
 // Run boots an image. On a terminal it shows the device's console until the user
-// leaves it; [Escape] and q is the way out (docs/run.md). Elsewhere it waits until every
+// leaves it; [escape] and q is the way out (docs/run.md). Elsewhere it waits until every
 // container has reached its goal, prints a summary and powers the device off; a
 // goal that is not reached is an error of kind Goal with the console's last lines.
 func Run(ctx context.Context, o Options) error {
@@ -147,7 +147,7 @@ func (o *Options) verdict(ctx context.Context, s Summary, err error) error {
 	}
 	var missed []string
 	for _, c := range s.Containers {
-		if !Reached(c) {
+		if !reached(c) {
 			missed = append(missed, missedText(c))
 		}
 	}
@@ -273,7 +273,7 @@ func (o *Options) print(s Summary) error {
 		if c.Group != nil {
 			group = *c.Group
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%v\n", c.Name, group, c.Status, c.StatusGoal, Reached(c))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%v\n", c.Name, group, c.Status, c.StatusGoal, reached(c))
 	}
 	if err := w.Flush(); err != nil {
 		return fault.Wrap(fault.IO, err, "printing the summary")

@@ -12,8 +12,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Escape is the key before a command of the console: Ctrl-].
-const Escape = 0x1d
+// escape is the key before a command of the console: Ctrl-].
+const escape = 0x1d
 
 const terminalHelp = "\r\nCtrl-] q  power the device down and leave | Ctrl-] x  cut the power | Ctrl-] r  reset | Ctrl-] Ctrl-]  send Ctrl-]\r\n"
 
@@ -35,7 +35,7 @@ type keys struct{ escaped bool }
 func (k *keys) feed(in []byte) (out []byte, acts []action) {
 	for _, c := range in {
 		if !k.escaped {
-			if c == Escape {
+			if c == escape {
 				k.escaped = true
 			} else {
 				out = append(out, c)
@@ -50,7 +50,7 @@ func (k *keys) feed(in []byte) (out []byte, acts []action) {
 			acts = append(acts, actKill)
 		case 'r', 'R':
 			acts = append(acts, actReset)
-		case Escape:
+		case escape:
 			out = append(out, c)
 		default:
 			acts = append(acts, actHelp)

@@ -26,8 +26,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
-// AppEngineFile is the file in the output of an [AppEngine].
-const AppEngineFile = "appengine.tgz"
+// appEngineFile is the file in the output of an [AppEngine].
+const appEngineFile = "appengine.tgz"
 
 // packageDir is the top directory in the tarball.
 const packageDir = "appengine"
@@ -89,7 +89,7 @@ func (s *AppEngine) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(filepath.Join(w.Out, AppEngineFile))
+	f, err := os.Create(filepath.Join(w.Out, appEngineFile))
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "packing the App Engine")
 	}
@@ -185,7 +185,7 @@ func (s *AppEngine) pack(ctx context.Context, w *build.Work, out io.Writer, t fi
 		}
 		w.Contains(e.Name, e.Size)
 	}
-	if err := p.storage(ctx, filepath.Join(w.In(s.Storage), StorageDir)); err != nil {
+	if err := p.storage(ctx, filepath.Join(w.In(s.Storage), storageDir)); err != nil {
 		return fmt.Errorf("adding the storage: %w", err)
 	}
 	return errors.Join(p.out.Close(), zip.Close())
@@ -228,9 +228,9 @@ func (p *packer) add(e tree.Entry) error {
 // and remain hard links.
 func (p *packer) storage(ctx context.Context, dir string) error {
 	return tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
-		e.Name = path.Join(StorageDir, e.Name)
+		e.Name = path.Join(storageDir, e.Name)
 		if e.HardLink != "" {
-			e.HardLink = path.Join(StorageDir, e.HardLink)
+			e.HardLink = path.Join(storageDir, e.HardLink)
 		}
 		switch {
 		case e.Mode.Type() == fs.ModeSymlink:

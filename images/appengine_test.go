@@ -46,7 +46,7 @@ func guest(t testing.TB) *AppEngine {
 func TestPackageInstalls(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
 	work := t.TempDir()
-	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
+	host(t, "tar", "-xzf", filepath.Join(dir, appEngineFile), "-C", work)
 	prefix := filepath.Join(work, "a directory")
 	out := host(t, filepath.Join(work, packageDir, "install"), prefix)
 	if !strings.Contains(out, "sudo '"+prefix+"/pantavisor' -i") {
@@ -116,7 +116,7 @@ func again(t *testing.T, work, prefix string) {
 func TestInstallRefusesUnusableDirectories(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
 	work := t.TempDir()
-	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
+	host(t, "tar", "-xzf", filepath.Join(dir, appEngineFile), "-C", work)
 	install := filepath.Join(work, packageDir, "install")
 	for want, words := range map[string][]string{
 		"one directory at most":          {"a", "b"},
@@ -136,7 +136,7 @@ func TestInstallInAnyDirectory(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
 	for _, name := range []string{"plain", "with blank", "$HOME & 50%|", "it's"} {
 		work := t.TempDir()
-		host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
+		host(t, "tar", "-xzf", filepath.Join(dir, appEngineFile), "-C", work)
 		prefix := filepath.Join(work, name)
 		out := host(t, filepath.Join(work, packageDir, "install"), prefix)
 		typed := ""
@@ -162,7 +162,7 @@ func TestInstallInAnyDirectory(t *testing.T) {
 func TestInstallRefusesForeignStorage(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
 	work := t.TempDir()
-	host(t, "tar", "-xzf", filepath.Join(dir, AppEngineFile), "-C", work)
+	host(t, "tar", "-xzf", filepath.Join(dir, appEngineFile), "-C", work)
 	prefix := filepath.Join(work, "srv")
 	precious := filepath.Join(prefix, "storage/precious")
 	if err := os.MkdirAll(filepath.Dir(precious), 0o755); err != nil {
@@ -193,7 +193,7 @@ func TestInstallRefusesForeignStorage(t *testing.T) {
 func TestPackageIsTheSameFromTwoPaths(t *testing.T) {
 	sums := map[string]bool{}
 	for range 2 {
-		sum, err := fragment.Digest(t.Context(), filepath.Join(newRunner(t).must(guest(t)), AppEngineFile))
+		sum, err := fragment.Digest(t.Context(), filepath.Join(newRunner(t).must(guest(t)), appEngineFile))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +206,7 @@ func TestPackageIsTheSameFromTwoPaths(t *testing.T) {
 
 func TestPackageMembersBelongToRootAndHaveOneTime(t *testing.T) {
 	dir := newRunner(t).must(guest(t))
-	list := host(t, "tar", "--full-time", "--utc", "-tvzf", filepath.Join(dir, AppEngineFile))
+	list := host(t, "tar", "--full-time", "--utc", "-tvzf", filepath.Join(dir, appEngineFile))
 	for line := range strings.Lines(list) {
 		f := strings.Fields(line)
 		if f[1] != "0/0" || f[3] != "2023-11-14" || f[4] != "22:13:20" || !strings.HasPrefix(f[5], packageDir+"/") {

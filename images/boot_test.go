@@ -50,7 +50,7 @@ func main() {
 	syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
 }
 `
-	base := filepath.Join(newRunner(t).must(initrd(sourceTree(t, files), board())), BaseInitrd)
+	base := filepath.Join(newRunner(t).must(initrd(sourceTree(t, files), board())), baseInitrd)
 	addon := filepath.Join(t.TempDir(), "addon")
 	host(t, "sh", "-c", `cd "$(dirname "$1")" && echo more > addon && echo addon | cpio -o -H newc --quiet | xz --check=crc32 > addon.xz && cat "$2" addon.xz > joined`, "sh", addon, base)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

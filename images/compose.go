@@ -102,7 +102,7 @@ func stepsOf(list []Artefact) []build.Step {
 // Initrd returns the archives of the initrd in the order of loading: the base, then the
 // addons. There must be a kernel.
 func (in *Inputs) Initrd() []Artefact {
-	out := []Artefact{{initrdOf(in), BaseInitrd}}
+	out := []Artefact{{initrdOf(in), baseInitrd}}
 	for _, a := range in.Addons {
 		out = append(out, a.From)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/objects"
 )
 
-// ExportFile is the file in the output of an [Export].
-const ExportFile = "export.pvr.tgz"
+// exportFile is the file in the output of an [Export].
+const exportFile = "export.pvr.tgz"
 
 // Export is the step that packs a part as an export (manual: pvr export).
 type Export struct {
@@ -50,7 +50,7 @@ func (s *Export) Run(ctx context.Context, w *build.Work) error {
 	if err := reportState(w, "", st, store); err != nil {
 		return err
 	}
-	f, err := os.Create(filepath.Join(w.Out, ExportFile))
+	f, err := os.Create(filepath.Join(w.Out, exportFile))
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "exporting the BSP")
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// BaseInitrd is the file in the output of an [Initrd].
-const BaseInitrd = "0base.cpio.xz4"
+// baseInitrd is the file in the output of an [Initrd].
+const baseInitrd = "0base.cpio.xz4"
 
 // Initrd is the step that joins the compressed blocks to the base initrd: one newc
 // archive in one xz stream, padded to four bytes, so that addons can be appended to it.
@@ -64,7 +64,7 @@ func (s *Initrd) Run(_ context.Context, w *build.Work) error {
 		}
 		w.Contains(filepath.Base(p), info.Size())
 	}
-	return joinBlocks(filepath.Join(w.Out, BaseInitrd), parts)
+	return joinBlocks(filepath.Join(w.Out, baseInitrd), parts)
 }
 
 // joinBlocks joins xz streams into one xz4 file.

@@ -71,7 +71,7 @@ func unpack(t *testing.T, file string) ([]string, string) {
 
 func TestInitrdIsOneSortedArchive(t *testing.T) {
 	out := newRunner(t).must(initrd(sourceTree(t, boardFiles()), board()))
-	file := filepath.Join(out, BaseInitrd)
+	file := filepath.Join(out, baseInitrd)
 	names, dir := unpack(t, file)
 	if !slices.IsSorted(names) {
 		t.Errorf("not sorted: %v", names)
@@ -112,7 +112,7 @@ func TestInitrdIsTheSameFromTwoPaths(t *testing.T) {
 	var first []byte
 	for range 2 {
 		out := newRunner(t).must(initrd(sourceTree(t, boardFiles()), board()))
-		data, err := os.ReadFile(filepath.Join(out, BaseInitrd))
+		data, err := os.ReadFile(filepath.Join(out, baseInitrd))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestInitrdIsTheSameFromTwoPaths(t *testing.T) {
 func TestInitrdWithoutModules(t *testing.T) {
 	s := initrd(sourceTree(t, boardFiles()), board())
 	s.Modules = nil
-	names, _ := unpack(t, filepath.Join(newRunner(t).must(s), BaseInitrd))
+	names, _ := unpack(t, filepath.Join(newRunner(t).must(s), baseInitrd))
 	if slices.Contains(names, "lib/modules") || !slices.Contains(names, "usr/bin/pantavisor") {
 		t.Errorf("got %v", names)
 	}

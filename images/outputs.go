@@ -76,7 +76,7 @@ func outputNames() string {
 
 func (c *composer) export() ([]build.Artefact, error) {
 	step := &Export{Epoch: c.in.Epoch, Part: c.bsp}
-	return []build.Artefact{{Step: step, From: ExportFile, To: c.in.Target + ".pvr.tgz"}}, nil
+	return []build.Artefact{{Step: step, From: exportFile, To: c.in.Target + ".pvr.tgz"}}, nil
 }
 
 func (c *composer) image() ([]build.Artefact, error) {
@@ -99,5 +99,5 @@ func (c *composer) appEngine() ([]build.Artefact, error) {
 		Target: in.Target, Release: in.Release, Packages: in.Packages, Config: in.Config.Runtime, Defaults: in.Config.Defaults,
 		Skel: in.Config.Skel, Trust: trustOf(in), Epoch: in.Epoch, Packaged: files, Program: in.Runtime, Storage: c.trail(),
 	}
-	return []build.Artefact{{Step: step, From: AppEngineFile, To: in.Target + ".tgz"}}, nil
+	return []build.Artefact{{Step: step, From: appEngineFile, To: in.Target + ".tgz"}}, nil
 }

@@ -73,7 +73,7 @@ func TestObjectsMayBeElsewhere(t *testing.T) {
 func TestReferenceCanBeAnExport(t *testing.T) {
 	r := newRunner(t)
 	whole := &Reference{Path: reference(t), BSP: true}
-	file := filepath.Join(r.must(&Export{Part: whole}), ExportFile)
+	file := filepath.Join(r.must(&Export{Part: whole}), exportFile)
 	if got := host(t, "tar", "-tzf", file); got != "json\nobjects/"+sum("app")+"\nobjects/"+sum("kernel")+"\n" && got != "json\nobjects/"+sum("kernel")+"\nobjects/"+sum("app")+"\n" {
 		t.Errorf("members\n%s", got)
 	}
@@ -182,7 +182,7 @@ func TestReferenceWithoutBSPCannotGiveOne(t *testing.T) {
 
 func TestCutExportIsRefused(t *testing.T) {
 	r := newRunner(t)
-	file := filepath.Join(r.must(&Export{Part: &Reference{Path: reference(t)}}), ExportFile)
+	file := filepath.Join(r.must(&Export{Part: &Reference{Path: reference(t)}}), exportFile)
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

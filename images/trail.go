@@ -14,8 +14,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
-// StorageDir is the directory in the output of a [Trail] that becomes the storage.
-const StorageDir = "storage"
+// storageDir is the directory in the output of a [Trail] that becomes the storage.
+const storageDir = "storage"
 
 // Trail is the step that composes revision 0 and the storage tree that holds it:
 // objects, the checkout with hard links to them, boot links, and the empty
@@ -65,7 +65,7 @@ func (s *Trail) Sources() ([]build.Source, error) {
 
 // Run merges the parts, checks the state as the runtime will, and lays it out.
 func (s *Trail) Run(ctx context.Context, w *build.Work) error {
-	dir := filepath.Join(w.Out, StorageDir)
+	dir := filepath.Join(w.Out, storageDir)
 	if err := makeDirectories(dir); err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 // y, m or a text. Options that are not set are absent.
 type Config map[string]string
 
-// ParseConfig reads a .config or /boot/config-<release>.
-func ParseConfig(text string) Config {
+// parseConfig reads a .config or /boot/config-<release>.
+func parseConfig(text string) Config {
 	c := Config{}
 	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
@@ -38,8 +38,8 @@ type Need struct {
 	For string
 }
 
-// Needs lists the options that the runtime and its containers need, grouped by purpose.
-var Needs = needs()
+// configNeeds lists the options that the runtime and its containers need, grouped by purpose.
+var configNeeds = needs()
 
 func needs() []Need {
 	builtin := map[string][]string{
@@ -96,7 +96,7 @@ func (l Lack) String() string {
 // Check returns the needs that the configuration does not satisfy, in the order of Needs.
 func (c Config) Check() []Lack {
 	lacks := []Lack{}
-	for _, n := range Needs {
+	for _, n := range configNeeds {
 		if l, bad := c.lack(n); bad {
 			lacks = append(lacks, l)
 		}
@@ -126,13 +126,13 @@ func (c Config) lack(n Need) (Lack, bool) {
 
 // ConfigCheck is the step that compares the kernel's configuration with what the runtime
 // needs. A missing option is only a warning: the user may not need it. Its output is
-// [ConfigReport].
+// [configReportFile].
 type ConfigCheck struct {
 	Tree build.Step `json:"-"`
 }
 
-// ConfigReport is the list of [Lack] as JSON.
-const ConfigReport = "kernel-config.json"
+// configReportFile is the list of [Lack] as JSON.
+const configReportFile = "kernel-config.json"
 
 var (
 	_ build.Step      = (*ConfigCheck)(nil)
@@ -153,15 +153,15 @@ func (c *ConfigCheck) Run(_ context.Context, w *build.Work) error {
 	found, err := filepath.Glob(filepath.Join(w.In(c.Tree), "boot/config-*"))
 	if err != nil || len(found) == 0 {
 		w.Warn("the kernel package has no boot/config-<release>: its options were not checked")
-		return writeJSON(filepath.Join(w.Out, ConfigReport), []Lack{})
+		return writeJSON(filepath.Join(w.Out, configReportFile), []Lack{})
 	}
 	text, err := os.ReadFile(found[0])
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "reading the kernel's configuration")
 	}
-	lacks := ParseConfig(string(text)).Check()
+	lacks := parseConfig(string(text)).Check()
 	for _, l := range lacks {
 		w.Warn(l.String())
 	}
-	return writeJSON(filepath.Join(w.Out, ConfigReport), lacks)
+	return writeJSON(filepath.Join(w.Out, configReportFile), lacks)
 }

@@ -61,7 +61,7 @@ func (f *Firmware) Deps() []build.Step {
 
 // Run picks the files and writes the file system.
 func (f *Firmware) Run(ctx context.Context, w *build.Work) error {
-	x, err := ReadIndex(w.In(f.Tree))
+	x, err := readIndex(w.In(f.Tree))
 	if err != nil {
 		return err
 	}

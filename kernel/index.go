@@ -153,12 +153,12 @@ func (x *Index) Module(name string) *Module {
 			x.byName[x.Modules[i].Name] = &x.Modules[i]
 		}
 	}
-	return x.byName[Name(name)]
+	return x.byName[canonicalName(name)]
 }
 
 // IsBuiltin reports whether the named module is built into the kernel.
 func (x *Index) IsBuiltin(name string) bool {
-	_, found := slices.BinarySearch(x.Builtin, Name(name))
+	_, found := slices.BinarySearch(x.Builtin, canonicalName(name))
 	return found
 }
 
@@ -178,7 +178,7 @@ func (x *Index) find(name string) []*Module {
 }
 
 func aliasFits(alias, name string) bool {
-	if alias == name || Name(alias) == Name(name) {
+	if alias == name || canonicalName(alias) == canonicalName(name) {
 		return true
 	}
 	ok, err := path.Match(alias, name)
@@ -200,7 +200,7 @@ func (x *Index) Closure(wanted []string) (set []*Module, builtin []string, err e
 				c.visit(m)
 			}
 		case x.IsBuiltin(name):
-			builtin = append(builtin, Name(name))
+			builtin = append(builtin, canonicalName(name))
 		default:
 			unknown = append(unknown, x.unknown(name))
 		}
@@ -217,7 +217,7 @@ func (x *Index) unknown(name string) error {
 	for _, m := range x.Modules {
 		known = append(known, m.Name)
 	}
-	if near := spelling.Nearest(Name(name), known); len(near) > 0 {
+	if near := spelling.Nearest(canonicalName(name), known); len(near) > 0 {
 		return fmt.Errorf("module %q: unknown; the nearest is %q", name, near[0])
 	}
 	return fmt.Errorf("module %q: unknown", name)
@@ -265,12 +265,12 @@ func (c *closure) soft(list []string) {
 	}
 }
 
-// IndexFile is the name of the index in a kernel's tree.
-const IndexFile = "modules.json"
+// indexFile is the name of the index in a kernel's tree.
+const indexFile = "modules.json"
 
-// ReadIndex reads the index from a kernel's tree.
-func ReadIndex(tree string) (*Index, error) {
-	data, err := os.ReadFile(filepath.Join(tree, IndexFile))
+// readIndex reads the index from a kernel's tree.
+func readIndex(tree string) (*Index, error) {
+	data, err := os.ReadFile(filepath.Join(tree, indexFile))
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading the index of modules")
 	}

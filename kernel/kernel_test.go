@@ -214,11 +214,11 @@ func TestReadInfoRejects(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"empty": nil, "text": []byte("no module"), "truncated": good[:100], "other sections": bytes.Replace(good, []byte(".modinfo"), []byte(".modinfi"), 1),
 	} {
-		if _, err := ReadInfo(bytes.NewReader(b)); !errors.Is(err, ErrModule) {
+		if _, err := readInfo(bytes.NewReader(b)); !errors.Is(err, errModule) {
 			t.Errorf("%s: %v, want ErrModule", name, err)
 		}
 	}
-	got, err := ReadInfo(bytes.NewReader(good))
+	got, err := readInfo(bytes.NewReader(good))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestReadInfoRejects(t *testing.T) {
 func FuzzReadInfo(f *testing.F) {
 	f.Add(module("depends=a,b-c", "softdep=pre: x post: y", "alias=z", "firmware=w"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := ReadInfo(bytes.NewReader(b))
+		m, err := readInfo(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
@@ -244,12 +244,12 @@ func FuzzReadInfo(f *testing.F) {
 
 func TestConfigCheck(t *testing.T) {
 	text := "# comment\nCONFIG_64BIT=y\n# CONFIG_VETH is not set\n"
-	for _, n := range Needs {
+	for _, n := range configNeeds {
 		if n.Options[0] != "VETH" && n.Options[0] != "RD_XZ" {
 			text += "CONFIG_" + n.Options[0] + "=y\n"
 		}
 	}
-	c := ParseConfig(text + "CONFIG_RD_XZ=m\nCONFIG_X=\"text\"\n")
+	c := parseConfig(text + "CONFIG_RD_XZ=m\nCONFIG_X=\"text\"\n")
 	want := []Lack{{"RD_XZ", "m", "y", "the initrd"}, {"VETH", "not set", "y or m", "containers' networks"}}
 	if diff := cmp.Diff(want, c.Check()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -305,7 +305,7 @@ func TestRealKernel(t *testing.T) {
 	if err := IndexTree(b.Run(kernel)); err != nil {
 		t.Fatal(err)
 	}
-	x, err := ReadIndex(b.Run(kernel))
+	x, err := readIndex(b.Run(kernel))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func checkImage(t *testing.T, file string) {
 func checkEarly(t *testing.T, x *Index, out string) {
 	t.Helper()
 	dir := filepath.Join(out, "lib/modules", x.Release)
-	lines, err := readLines(filepath.Join(dir, EarlyFile))
+	lines, err := readLines(filepath.Join(dir, earlyFile))
 	if err != nil || len(lines) < 10 {
 		t.Fatalf("%d early modules, %v", len(lines), err)
 	}

@@ -29,8 +29,8 @@ type Info struct {
 	Firmware []string `json:"firmware,omitempty"`
 }
 
-// ErrModule is in the chain when a file is not a kernel module.
-var ErrModule = errors.New("not a kernel module")
+// errModule is in the chain when a file is not a kernel module.
+var errModule = errors.New("not a kernel module")
 
 // Limits on what is read from a module, in bytes.
 const (
@@ -38,26 +38,26 @@ const (
 	maxModinfo = 16 << 20
 )
 
-// ReadInfo reads the module metadata of an uncompressed module.
-func ReadInfo(r io.ReaderAt) (Info, error) {
+// readInfo reads the module metadata of an uncompressed module.
+func readInfo(r io.ReaderAt) (Info, error) {
 	f, err := elf.NewFile(r)
 	if err != nil {
-		return Info{}, fmt.Errorf("reading a module: %w: %w", ErrModule, err)
+		return Info{}, fmt.Errorf("reading a module: %w: %w", errModule, err)
 	}
 	defer f.Close()
 	s := f.Section(".modinfo")
 	if s == nil || s.Type != elf.SHT_PROGBITS || s.Size > maxModinfo {
-		return Info{}, fmt.Errorf("reading a module: no usable .modinfo section: %w", ErrModule)
+		return Info{}, fmt.Errorf("reading a module: no usable .modinfo section: %w", errModule)
 	}
 	data, err := io.ReadAll(io.LimitReader(s.Open(), maxModinfo))
 	if err != nil {
 		return Info{}, fmt.Errorf("reading a module's .modinfo: %w", err)
 	}
-	return ParseInfo(data), nil
+	return parseInfo(data), nil
 }
 
-// ParseInfo parses the content of a .modinfo section and ignores all other fields.
-func ParseInfo(data []byte) Info {
+// parseInfo parses the content of a .modinfo section and ignores all other fields.
+func parseInfo(data []byte) Info {
 	var m Info
 	for field := range bytes.SplitSeq(data, []byte{0}) {
 		name, value, ok := strings.Cut(string(field), "=")
@@ -89,7 +89,7 @@ func (m *Info) soft(text string) {
 			into = &m.Post
 		default:
 			if into != nil {
-				*into = append(*into, Name(w))
+				*into = append(*into, canonicalName(w))
 			}
 		}
 	}
@@ -99,15 +99,15 @@ func (m *Info) soft(text string) {
 func names(list []string) []string {
 	var out []string
 	for _, s := range list {
-		if s = Name(strings.TrimSpace(s)); s != "" {
+		if s = canonicalName(strings.TrimSpace(s)); s != "" {
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
-// Name returns a module's name as in the kernel: modprobe treats '-' and '_' alike.
-func Name(s string) string { return strings.ReplaceAll(s, "-", "_") }
+// canonicalName returns a module's name as in the kernel: modprobe treats '-' and '_' alike.
+func canonicalName(s string) string { return strings.ReplaceAll(s, "-", "_") }
 
 // suffixes of module files, by compression.
 var suffixes = []string{".ko", ".ko.xz", ".ko.zst"}
@@ -117,7 +117,7 @@ var suffixes = []string{".ko", ".ko.xz", ".ko.zst"}
 func moduleName(base string) string {
 	for _, s := range suffixes {
 		if name, ok := strings.CutSuffix(base, s); ok && name != "" {
-			return Name(name)
+			return canonicalName(name)
 		}
 	}
 	return ""
@@ -131,18 +131,18 @@ func readModuleFile(file string) (Info, error) {
 	}
 	defer f.Close()
 	if strings.HasSuffix(file, ".ko") {
-		return ReadInfo(f)
+		return readInfo(f)
 	}
-	plain, err := Decompress(file, f)
+	plain, err := decompress(file, f)
 	if err != nil {
 		return Info{}, err
 	}
-	return ReadInfo(bytes.NewReader(plain))
+	return readInfo(bytes.NewReader(plain))
 }
 
-// Decompress returns the content of a module file; the suffix of its name determines the
+// decompress returns the content of a module file; the suffix of its name determines the
 // compression.
-func Decompress(name string, r io.Reader) ([]byte, error) {
+func decompress(name string, r io.Reader) ([]byte, error) {
 	plain := r
 	switch {
 	case strings.HasSuffix(name, ".xz"):
@@ -161,7 +161,7 @@ func Decompress(name string, r io.Reader) ([]byte, error) {
 	}
 	data, err := bounded.Read(plain, maxModule)
 	if errors.Is(err, bounded.LimitError(maxModule)) {
-		return nil, fmt.Errorf("decompressing %s: %w: %w", name, err, ErrModule)
+		return nil, fmt.Errorf("decompressing %s: %w: %w", name, err, errModule)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decompressing %s: %w", name, err)

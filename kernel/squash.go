@@ -19,9 +19,9 @@ type Compression struct {
 	Level int
 }
 
-// DefaultLevel packs a PC's modules (390 MB) into 98 MB in 3 s of CPU time. Levels from
+// defaultLevel packs a PC's modules (390 MB) into 98 MB in 3 s of CPU time. Levels from
 // 10 on take five times as long and save 6 %.
-const DefaultLevel = 9
+const defaultLevel = 9
 
 // squashBlock is the block size in bytes. Twice the size saves 3 %, but a device reserves
 // the memory of about five blocks for each mounted file system.
@@ -37,7 +37,7 @@ func squash(ctx context.Context, from, to string, c Compression, at build.Stamp)
 func writeSquash(ctx context.Context, from, to string, c Compression, at time.Time) error {
 	level := c.Level
 	if level == 0 {
-		level = DefaultLevel
+		level = defaultLevel
 	}
 	f, err := os.Create(to)
 	if err != nil {

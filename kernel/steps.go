@@ -4,7 +4,7 @@
 //
 // All steps read the tree of a kernel, wherever it comes from: the kernel image and its
 // configuration in boot/ (vmlinuz-RELEASE or vmlinux-RELEASE, config-RELEASE), device
-// trees, if any, in dtbs/, lib/modules/RELEASE, and [IndexFile]. Package sources provides
+// trees, if any, in dtbs/, lib/modules/RELEASE, and [indexFile]. Package sources provides
 // such trees; a new source goes there.
 //
 // Debian's packages have no modules.dep, so dependencies are read from the modules
@@ -29,7 +29,7 @@ import (
 var epoch = time.Unix(build.Epoch, 0)
 
 // IndexTree completes the tree of a kernel: to a directory with boot/ and
-// lib/modules/RELEASE it adds the files that depmod writes and [IndexFile]. The step of a
+// lib/modules/RELEASE it adds the files that depmod writes and [indexFile]. The step of a
 // source calls it last.
 func IndexTree(tree string) error {
 	dir, err := releaseDir(tree)
@@ -43,7 +43,7 @@ func IndexTree(tree string) error {
 	if err := x.WriteFiles(dir); err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(tree, IndexFile), x)
+	return writeJSON(filepath.Join(tree, indexFile), x)
 }
 
 // releaseDir returns the only directory in lib/modules.
@@ -104,16 +104,16 @@ func copyFile(ctx context.Context, to, from string) error {
 
 // Early is the step that collects the modules that the initrd loads before it can
 // reach the storage. Its output is the initrd's lib/modules/<release>: the modules,
-// uncompressed, the text index restricted to them, and [EarlyFile].
+// uncompressed, the text index restricted to them, and [earlyFile].
 type Early struct {
 	// Modules are the wanted names, as for modprobe. All their dependencies are included.
 	Modules []string
 	Tree    build.Step `json:"-"`
 }
 
-// EarlyFile lists the paths of the early modules, relative to its directory, one per line
+// earlyFile lists the paths of the early modules, relative to its directory, one per line
 // in the order of loading.
-const EarlyFile = "modules.early"
+const earlyFile = "modules.early"
 
 var (
 	_ build.Step      = (*Early)(nil)
@@ -131,7 +131,7 @@ func (e *Early) Deps() []build.Step { return []build.Step{e.Tree} }
 
 // Run copies the modules and writes the index.
 func (e *Early) Run(ctx context.Context, w *build.Work) error {
-	x, err := ReadIndex(w.In(e.Tree))
+	x, err := readIndex(w.In(e.Tree))
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (x *Index) writeEarly(dir string, order []byte) error {
 	dep, _ := x.dependencies()
 	alias, _ := x.aliases()
 	files := map[string][]byte{
-		EarlyFile: order, "modules.dep": dep, "modules.alias": alias, "modules.softdep": x.softdeps(),
+		earlyFile: order, "modules.dep": dep, "modules.alias": alias, "modules.softdep": x.softdeps(),
 		"modules.builtin": []byte(strings.Join(x.Builtin, "\n") + "\n"),
 	}
 	for name, data := range files {
@@ -188,7 +188,7 @@ func copyModule(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer f.Close()
-	data, err := Decompress(from, f)
+	data, err := decompress(from, f)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func kernelTree(t *testing.T, files map[string]string) *given {
 		t.Fatal(err)
 	}
 	dir := strings.TrimSuffix(modules, "/lib/modules/"+x.Release)
-	if err := writeJSON(filepath.Join(dir, IndexFile), x); err != nil {
+	if err := writeJSON(filepath.Join(dir, indexFile), x); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range files {
@@ -98,7 +98,7 @@ func TestEarlyModulesAreListedInOrder(t *testing.T) {
 	out := mustRun(t, &Early{Modules: []string{"uas", "jbd2"}, Tree: kernelTree(t, nil)})
 	dir := filepath.Join(out, "lib/modules/6.1.0-1-amd64")
 	for name, want := range map[string]string{
-		EarlyFile:         "kernel/usb/usb-storage.ko\nkernel/usb/uas.ko\nkernel/fs/jbd2/jbd2.ko\n",
+		earlyFile:         "kernel/usb/usb-storage.ko\nkernel/usb/uas.ko\nkernel/fs/jbd2/jbd2.ko\n",
 		"modules.dep":     "kernel/usb/usb-storage.ko:\nkernel/usb/uas.ko: kernel/usb/usb-storage.ko\nkernel/fs/jbd2/jbd2.ko:\n",
 		"modules.builtin": "button\nscsi_mod\n",
 	} {
@@ -138,7 +138,7 @@ func TestCompressedModules(t *testing.T) {
 	}
 	x := scan(t, dir)
 	root := strings.TrimSuffix(dir, "/lib/modules/6.1")
-	if err := writeJSON(filepath.Join(root, IndexFile), x); err != nil {
+	if err := writeJSON(filepath.Join(root, indexFile), x); err != nil {
 		t.Fatal(err)
 	}
 	out := mustRun(t, &Early{Modules: []string{"a", "b", "c"}, Tree: &given{"kernel/tree", root}})
@@ -163,7 +163,7 @@ func TestCompressedModules(t *testing.T) {
 func TestConfigCheckWarns(t *testing.T) {
 	t.Parallel()
 	config := "CONFIG_64BIT=y\n"
-	for _, n := range Needs {
+	for _, n := range configNeeds {
 		if n.Options[0] != "VETH" {
 			config += "CONFIG_" + n.Options[len(n.Options)-1] + "=y\n"
 		}
@@ -177,7 +177,7 @@ func TestConfigCheckWarns(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	var lacks []Lack
-	data, err := os.ReadFile(filepath.Join(out, ConfigReport))
+	data, err := os.ReadFile(filepath.Join(out, configReportFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,20 +188,20 @@ func TestConfigCheckWarns(t *testing.T) {
 	if err != nil || len(warned) != 1 || !strings.Contains(warned[0], "not checked") {
 		t.Errorf("without a configuration: %q, %v", warned, err)
 	}
-	if data, err := os.ReadFile(filepath.Join(out, ConfigReport)); string(data) != "[]\n" {
+	if data, err := os.ReadFile(filepath.Join(out, configReportFile)); string(data) != "[]\n" {
 		t.Errorf("without a configuration it reports %q, %v", data, err)
 	}
 }
 
 func TestConfigLines(t *testing.T) {
 	t.Parallel()
-	got := ParseConfig("CONFIG_A=y\n  CONFIG_B=m  \r\n# CONFIG_C is not set\nCONFIG_D=\"a=b\"\nCONFIG_E=\nnot=CONFIG_F\nCONFIG_G\n\nCONFIG_A=n\n")
+	got := parseConfig("CONFIG_A=y\n  CONFIG_B=m  \r\n# CONFIG_C is not set\nCONFIG_D=\"a=b\"\nCONFIG_E=\nnot=CONFIG_F\nCONFIG_G\n\nCONFIG_A=n\n")
 	want := Config{"A": "n", "B": "m", "D": "a=b", "E": ""}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if lacks := ParseConfig("").Check(); len(lacks) != len(Needs) {
-		t.Errorf("an empty configuration lacks %d of %d", len(lacks), len(Needs))
+	if lacks := parseConfig("").Check(); len(lacks) != len(configNeeds) {
+		t.Errorf("an empty configuration lacks %d of %d", len(lacks), len(configNeeds))
 	}
 }
 
@@ -218,7 +218,7 @@ func TestInfoOfOddFields(t *testing.T) {
 		"alias=x\ny\x00alias=z":             {Aliases: []string{"z"}},
 		"\x00\x00=\x00license=GPL\x00x":     {},
 	} {
-		if diff := cmp.Diff(want, ParseInfo([]byte(text))); diff != "" {
+		if diff := cmp.Diff(want, parseInfo([]byte(text))); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", text, diff)
 		}
 	}
@@ -324,7 +324,7 @@ func TestScanOfADamagedTree(t *testing.T) {
 	if _, err := Scan(filepath.Join(t.TempDir(), "none")); fault.Of(err) != fault.IO {
 		t.Errorf("no tree: kind %v: %v", fault.Of(err), err)
 	}
-	if _, err := ReadIndex(t.TempDir()); fault.Of(err) != fault.IO {
+	if _, err := readIndex(t.TempDir()); fault.Of(err) != fault.IO {
 		t.Errorf("no index: kind %v: %v", fault.Of(err), err)
 	}
 }

@@ -22,7 +22,7 @@ var _ yamlfile.OneOrMore = Emulators(nil)
 func (Emulators) OneOrMore() {}
 
 // Emulator is a QEMU machine. What is left out is filled in for the machines that
-// [Machines] lists; for others it is named as missing.
+// [machineKinds] lists; for others it is named as missing.
 type Emulator struct {
 	// Name is what `mage run TARGET --machine=NAME` picks. Default: the machine's word.
 	Name string `yaml:"name,omitempty" json:"name,omitempty"`
@@ -124,8 +124,8 @@ var runs = map[string][]string{
 	"amd64": {"x86_64"}, "arm64": {"aarch64"}, "arm": {"arm", "aarch64"}, "riscv64": {"riscv64"}, "mips": {"mips"}, "mipsle": {"mipsel"},
 }
 
-// Machines returns the known machines as "SYSTEM/MACHINE", sorted.
-func Machines() []string { return slices.Sorted(maps.Keys(machines)) }
+// machineKinds returns the known machines as "SYSTEM/MACHINE", sorted.
+func machineKinds() []string { return slices.Sorted(maps.Keys(machines)) }
 
 // word is the machine's name without properties.
 func (e *Emulator) word() string {
@@ -234,7 +234,7 @@ func (r checker) devices(at string, e Emulator) {
 		switch {
 		case d.value == "":
 			r.Wrong(at, "field %s is missing: the machine %s of qemu-system-%s has no default (known are %s)",
-				d.key, e.word(), e.System, strings.Join(Machines(), ", "))
+				d.key, e.word(), e.System, strings.Join(machineKinds(), ", "))
 		case known && len(need) > 0 && !slices.ContainsFunc(need, func(bus string) bool { return slices.Contains(m.has, bus) }):
 			r.Wrong(where, "%s needs %s; the machine %s has %s", d.value, strings.Join(need, " or "), e.word(), strings.Join(m.has, ", "))
 		}

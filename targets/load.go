@@ -18,8 +18,8 @@ import (
 //go:embed */target.yaml
 var own embed.FS
 
-// FileName is the name of a target's file in its directory.
-const FileName = "target.yaml"
+// fileName is the name of a target's file in its directory.
+const fileName = "target.yaml"
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
@@ -65,7 +65,7 @@ var _ fs.GlobFS = overlay(nil)
 
 // Names lists the targets in fsys, sorted.
 func Names(fsys fs.FS) ([]string, error) {
-	found, err := fs.Glob(fsys, "*/"+FileName)
+	found, err := fs.Glob(fsys, "*/"+fileName)
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "listing targets")
 	}
@@ -89,7 +89,7 @@ func Load(fsys fs.FS, name string) (*Target, error) {
 	if !nameForm.MatchString(name) {
 		return nil, unknown(fsys, name)
 	}
-	file := name + "/" + FileName
+	file := name + "/" + fileName
 	f, err := fsys.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, unknown(fsys, name)
@@ -102,7 +102,7 @@ func Load(fsys fs.FS, name string) (*Target, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading target %s", name)
 	}
-	return Parse("targets/"+file, name, data)
+	return parse("targets/"+file, name, data)
 }
 
 // LoadAll loads every target of fsys. It returns the valid ones and one error for all

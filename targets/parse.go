@@ -2,10 +2,10 @@ package targets
 
 import "github.com/pantavisor/pantavisor/internal/yamlfile"
 
-// Parse reads a target from YAML, checks it and fills in defaults. The file name is for
+// parse reads a target from YAML, checks it and fills in defaults. The file name is for
 // messages. The error is a fault.BadInput around [yamlfile.Problems], or
 // fault.Unsupported when nothing is wrong but values that are not supported yet.
-func Parse(file, name string, data []byte) (*Target, error) {
+func parse(file, name string, data []byte) (*Target, error) {
 	t := &Target{}
 	f, ok := yamlfile.Read(file, yamlfile.Kind{Name: "a target", Text: checkValue}, data, t)
 	t.Name = name

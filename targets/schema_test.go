@@ -57,7 +57,7 @@ func TestTargetsValidateAgainstSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		data, err := fs.ReadFile(Builtin(), name+"/"+FileName)
+		data, err := fs.ReadFile(Builtin(), name+"/"+fileName)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestSchemaRefuses(t *testing.T) {
 		if v.Validate(t, []byte(text)) == nil {
 			t.Errorf("the schema lets this through:\n%s", text)
 		}
-		if _, err := Parse("f", "x", []byte(text)); err == nil {
+		if _, err := parse("f", "x", []byte(text)); err == nil {
 			t.Errorf("Parse lets this through:\n%s", text)
 		}
 	}

@@ -25,8 +25,8 @@ type Settings struct {
 	Timeout int
 }
 
-// MaxAddons is how many initrd addons GRUB looks for, from pv-initrd.img.0 on.
-const MaxAddons = 32
+// maxAddons is how many initrd addons GRUB looks for, from pv-initrd.img.0 on.
+const maxAddons = 32
 
 //go:embed grub.cfg.tmpl
 var configText string
@@ -48,7 +48,7 @@ func (s Settings) Config() (string, error) {
 		return "", err
 	}
 	var numbers []string
-	for n := range MaxAddons {
+	for n := range maxAddons {
 		numbers = append(numbers, strconv.Itoa(n))
 	}
 	arguments := append(append([]string{}, s.Arguments...), "rdinit=/init")

@@ -36,7 +36,7 @@ type Step struct {
 	// Tags are build tags.
 	Tags []string
 	// Release is what the program calls itself, its variable main.release. Default:
-	// [SourceRelease] of its sources.
+	// [sourceRelease] of its sources.
 	Release string
 	// Toolchain is the version of the go command, for the key. Set by [New].
 	Toolchain string
@@ -138,9 +138,9 @@ func compileError(err error, said string, s *Step) error {
 // limit, and one thread too many does no harm.
 const defaults = "-X=runtime.godebugDefault=disablethp=1,containermaxprocs=0,updatemaxprocs=0"
 
-// SourceRelease is the prefix of a release that has no name: 12 digits of a SHA-256
+// sourceRelease is the prefix of a release that has no name: 12 digits of a SHA-256
 // follow. One tree has one such name, with or without a version control system.
-const SourceRelease = "source-"
+const sourceRelease = "source-"
 
 func (s *Step) release() (string, error) {
 	if s.Release != "" {
@@ -159,7 +159,7 @@ func (s *Step) release() (string, error) {
 		_, _ = fmt.Fprintf(all, "%s %d\n", src.Name, len(text))
 		_, _ = all.Write(text)
 	}
-	return SourceRelease + hex.EncodeToString(all.Sum(nil))[:12], nil
+	return sourceRelease + hex.EncodeToString(all.Sum(nil))[:12], nil
 }
 
 func (s *Step) arguments(out, release string) []string {

@@ -96,11 +96,11 @@ func TestRelease(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := bytes.Index(data, []byte(SourceRelease))
+		at := bytes.Index(data, []byte(sourceRelease))
 		if at < 0 {
 			t.Fatal("the program does not know its sources")
 		}
-		seen[string(data[at:at+len(SourceRelease)+12])] = true
+		seen[string(data[at:at+len(sourceRelease)+12])] = true
 	}
 	if len(seen) != 2 {
 		t.Errorf("releases of two sources: %v", seen)

@@ -63,10 +63,10 @@ var known = []string{
 var releases = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}$`)
 
 // FromEnvironment reads the process's environment.
-func FromEnvironment() (*Options, error) { return Read(os.Environ()) }
+func FromEnvironment() (*Options, error) { return read(os.Environ()) }
 
-// Read fills options from "NAME=VALUE" strings. The error lists every mistake.
-func Read(environ []string) (*Options, error) {
+// read fills options from "NAME=VALUE" strings. The error lists every mistake.
+func read(environ []string) (*Options, error) {
 	r := &reader{values: map[string]string{}}
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")

@@ -11,7 +11,7 @@ import (
 )
 
 func TestDefaults(t *testing.T) {
-	got, err := Read([]string{"HOME=/root", "PV_SPEC_DIR=x", "PVR_MERGE_SRC="})
+	got, err := read([]string{"HOME=/root", "PV_SPEC_DIR=x", "PVR_MERGE_SRC="})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +21,7 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	got, err := Read([]string{
+	got, err := read([]string{
 		"PVR_MERGE_SRC=/d/.pvr", "PANTAVISOR_DEBUG=yes", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=false",
 		"SOURCE_DATE_EPOCH=1700000000", "PV_LOCKED=yes", "PV_JOBS=3", "PV_CACHE_SIZE=7", "PV_VERIFY_CACHE=yes",
 	})
@@ -35,7 +35,7 @@ func TestValues(t *testing.T) {
 }
 
 func TestAllMistakesAreReported(t *testing.T) {
-	_, err := Read([]string{
+	_, err := read([]string{
 		"PANTAVISOR_DEBUG=true", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=no", "SOURCE_DATE_EPOCH=7", "PV_JOBS=-1", "PV_VERSION=a b", "PV_CACHE_SIZE=10G",
 		"PVR_MERGE_SCR=x", "PV_PVS_CERT_PEM=/nowhere/cert",
 	})

@@ -86,7 +86,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := subscribe(ctx, linkEvents, addrEvents); err != nil {
 		return err
 	}
-	go m.pub.run(ctx, func(v []byte) error { return putMeta(ctx, cfg.Socket, MetaKey, v) }, cfg.Log.Printf)
+	go m.pub.run(ctx, func(v []byte) error { return putMeta(ctx, cfg.Socket, metaKey, v) }, cfg.Log.Printf)
 	return m.loop(ctx, linkEvents, addrEvents)
 }
 

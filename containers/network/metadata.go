@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// MetaKey is the device metadata key under which the addresses are published. Its
+// metaKey is the device metadata key under which the addresses are published. Its
 // value is an object with "<if>.mac", "<if>.ipv4" and "<if>.ipv6", each a list,
 // like the runtime's own key "interfaces", but with prefix lengths.
-const MetaKey = "network.interfaces"
+const metaKey = "network.interfaces"
 
 // encodeMeta returns the value for MetaKey.
 func encodeMeta(links []linkState) []byte {

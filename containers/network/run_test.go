@@ -202,7 +202,7 @@ func serveMeta(t *testing.T) <-chan string {
 				return
 			}
 			req, err := http.ReadRequest(bufio.NewReader(conn))
-			if err == nil && req.Method == http.MethodPut && req.URL.Path == "/device-meta/"+MetaKey {
+			if err == nil && req.Method == http.MethodPut && req.URL.Path == "/device-meta/"+metaKey {
 				body, _ := io.ReadAll(req.Body)
 				values <- string(body)
 				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

@@ -36,9 +36,9 @@ const (
 	maxWindow = 128 << 20
 )
 
-// Data finds the data archive of the package in r and returns it decompressed as
+// openData finds the data archive of the package in r and returns it decompressed as
 // a tar stream. Close it to free the decompressor.
-func Data(r io.Reader) (io.ReadCloser, error) {
+func openData(r io.Reader) (io.ReadCloser, error) {
 	member, err := newMembers(r)
 	if err != nil {
 		return nil, err
@@ -153,10 +153,10 @@ func openXZ(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(z), nil
 }
 
-// Walk calls f for each file of a data archive, with its cleaned path relative to
+// walk calls f for each file of a data archive, with its cleaned path relative to
 // the root ("usr/bin/xz"; the root itself is left out) and, for regular files, its
 // content in body. A name that points outside the root is an error.
-func Walk(data io.Reader, f func(name string, h *tar.Header, body io.Reader) error) error {
+func walk(data io.Reader, f func(name string, h *tar.Header, body io.Reader) error) error {
 	t := tar.NewReader(&io.LimitedReader{R: data, N: MaxData})
 	for range MaxEntries {
 		h, err := t.Next()

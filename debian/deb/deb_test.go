@@ -271,7 +271,7 @@ func FuzzWalk(f *testing.F) {
 		f.Add(pkg(suffix, pack(f, suffix, data)))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := Data(bytes.NewReader(b))
+		r, err := openData(bytes.NewReader(b))
 		if err != nil {
 			if !errors.Is(err, ErrFormat) {
 				t.Fatal(err)
@@ -280,7 +280,7 @@ func FuzzWalk(f *testing.F) {
 		}
 		defer r.Close()
 		left := 1 << 22
-		err = Walk(io.LimitReader(r, 1<<22), func(name string, h *tar.Header, body io.Reader) error {
+		err = walk(io.LimitReader(r, 1<<22), func(name string, h *tar.Header, body io.Reader) error {
 			if name == "" || filepath.IsAbs(name) || !filepath.IsLocal(name) {
 				t.Fatalf("name %q", name)
 			}

@@ -23,15 +23,15 @@ type Extract struct {
 	Time time.Time
 }
 
-// ErrKind is in the chain when a wanted file is neither a regular file, a directory
+// errKind is in the chain when a wanted file is neither a regular file, a directory
 // nor a link.
-var ErrKind = errors.New("not a regular file, directory or link")
+var errKind = errors.New("not a regular file, directory or link")
 
 // To unpacks the package in r into dir, which must exist. No file is written outside dir,
 // whatever names and links the package has. Owners, set-user-id bits and extended
 // attributes are dropped; absolute links become relative, so that they stay inside.
 func (x Extract) To(dir string, r io.Reader) error {
-	data, err := Data(r)
+	data, err := openData(r)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (x Extract) To(dir string, r io.Reader) error {
 	}
 	defer root.Close()
 	w := writer{Extract: x, root: root}
-	if err := Walk(data, w.entry); err != nil {
+	if err := walk(data, w.entry); err != nil {
 		return err
 	}
 	// The rest of the stream carries the checksums.
@@ -81,7 +81,7 @@ func (w writer) entry(name string, h *tar.Header, body io.Reader) error {
 	case tar.TypeLink:
 		err = w.link(to, h.Linkname)
 	default:
-		err = ErrKind
+		err = errKind
 	}
 	if err != nil {
 		return fmt.Errorf("unpacking %s: %w", name, err)

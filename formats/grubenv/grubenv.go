@@ -19,18 +19,18 @@ import (
 // Size is the size of a block in bytes.
 const Size = 1024
 
-// MaxRead bounds what Parse reads: faulty writers have left larger files.
-const MaxRead = 64 << 10
+// maxRead bounds what Parse reads: faulty writers have left larger files.
+const maxRead = 64 << 10
 
 const header = "# GRUB Environment Block\n"
 
 var (
-	// ErrFormat: the bytes do not begin with GRUB's header line.
-	ErrFormat = errors.New("not a GRUB environment block")
-	// ErrName: a name is empty or has characters that GRUB's variables cannot have.
-	ErrName = errors.New("bad variable name")
-	// ErrFull: the variables do not fit into 1024 bytes.
-	ErrFull = errors.New("the environment block is full")
+	// errFormat: the bytes do not begin with GRUB's header line.
+	errFormat = errors.New("not a GRUB environment block")
+	// errName: a name is empty or has characters that GRUB's variables cannot have.
+	errName = errors.New("bad variable name")
+	// errFull: the variables do not fit into 1024 bytes.
+	errFull = errors.New("the environment block is full")
 )
 
 // Env holds the variables of a block.
@@ -40,10 +40,10 @@ type Env map[string]string
 // values are the best available. When a name occurs twice, the first one counts, as in
 // GRUB. Lines without '=' are skipped.
 func Parse(block []byte) (Env, error) {
-	text := string(block[:min(len(block), MaxRead)])
+	text := string(block[:min(len(block), maxRead)])
 	rest, ok := strings.CutPrefix(text, header)
 	if !ok {
-		return nil, ErrFormat
+		return nil, errFormat
 	}
 	env := Env{}
 	for rest != "" {
@@ -91,7 +91,7 @@ func (e Env) Bytes() ([]byte, error) {
 	names := make([]string, 0, len(e))
 	for name := range e {
 		if !validName(name) {
-			return nil, fmt.Errorf("writing variable %q: %w", name, ErrName)
+			return nil, fmt.Errorf("writing variable %q: %w", name, errName)
 		}
 		names = append(names, name)
 	}
@@ -102,7 +102,7 @@ func (e Env) Bytes() ([]byte, error) {
 		block = append(block, name+"="+escape(e[name])+"\n"...)
 	}
 	if len(block) > Size {
-		return nil, fmt.Errorf("writing %d bytes of variables: %w", len(block), ErrFull)
+		return nil, fmt.Errorf("writing %d bytes of variables: %w", len(block), errFull)
 	}
 	for len(block) < Size {
 		block = append(block, '#')

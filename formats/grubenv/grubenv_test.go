@@ -74,12 +74,12 @@ func TestParseTolerates(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for _, block := range []string{"", "pv_rev=0\n", "# GRUB", "\x00"} {
-		if _, err := Parse([]byte(block)); !errors.Is(err, ErrFormat) {
+		if _, err := Parse([]byte(block)); !errors.Is(err, errFormat) {
 			t.Errorf("Parse(%q) = %v, want ErrFormat", block, err)
 		}
 	}
 	for _, name := range []string{"", "1a", "a b", "a=b", "a\n", "ä"} {
-		if _, err := (Env{name: "x"}).Bytes(); !errors.Is(err, ErrName) {
+		if _, err := (Env{name: "x"}).Bytes(); !errors.Is(err, errName) {
 			t.Errorf("name %q: %v, want ErrName", name, err)
 		}
 	}
@@ -87,7 +87,7 @@ func TestErrors(t *testing.T) {
 	if _, err := (Env{"a": strings.Repeat("x", room)}).Bytes(); err != nil {
 		t.Errorf("a block filled to the last byte: %v", err)
 	}
-	if _, err := (Env{"a": strings.Repeat("x", room+1)}).Bytes(); !errors.Is(err, ErrFull) {
+	if _, err := (Env{"a": strings.Repeat("x", room+1)}).Bytes(); !errors.Is(err, errFull) {
 		t.Errorf("one byte more: %v, want ErrFull", err)
 	}
 }
@@ -127,7 +127,7 @@ func FuzzParse(f *testing.F) {
 		}
 		b, err := e.Bytes()
 		if err != nil {
-			if !errors.Is(err, ErrFull) {
+			if !errors.Is(err, errFull) {
 				t.Fatal(err)
 			}
 			return

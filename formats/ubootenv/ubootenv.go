@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Size is the size limit in bytes: older runtimes and boot scripts read no more.
-const Size = 1024
+// blockSize is the size limit in bytes: older runtimes and boot scripts read no more.
+const blockSize = 1024
 
 // Entry is one variable.
 type Entry struct{ Name, Value string }
@@ -34,7 +34,7 @@ func Parse(b []byte) []Entry {
 }
 
 // Encode returns the list in the order of the entries, empty values included. It is an
-// error if it is longer than [Size] or if Parse would read an entry otherwise.
+// error if it is longer than [blockSize] or if Parse would read an entry otherwise.
 func Encode(entries []Entry) ([]byte, error) {
 	var b bytes.Buffer
 	for _, e := range entries {
@@ -44,8 +44,8 @@ func Encode(entries []Entry) ([]byte, error) {
 		fmt.Fprintf(&b, "%s=%s\x00", e.Name, e.Value)
 	}
 	b.WriteByte(0)
-	if b.Len() > Size {
-		return nil, fmt.Errorf("%d bytes do not fit the %d that boot scripts read", b.Len(), Size)
+	if b.Len() > blockSize {
+		return nil, fmt.Errorf("%d bytes do not fit the %d that boot scripts read", b.Len(), blockSize)
 	}
 	return b.Bytes(), nil
 }

@@ -32,10 +32,10 @@ func TestEncode(t *testing.T) {
 	if string(got) != "pv_try=\x00pv_rev=locals/a\x00\x00" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if got, err := Encode([]Entry{{"a", strings.Repeat("x", Size-4)}}); len(got) != Size || err != nil {
+	if got, err := Encode([]Entry{{"a", strings.Repeat("x", blockSize-4)}}); len(got) != blockSize || err != nil {
 		t.Errorf("the largest list: %d bytes, %v", len(got), err)
 	}
-	for _, wrong := range []Entry{{"a", strings.Repeat("x", Size-3)}, {"", "1"}, {"a=", "1"}, {"a\x00b", "1"}, {"a", "1\x00b=2"}, {"a", "1\n"}} {
+	for _, wrong := range []Entry{{"a", strings.Repeat("x", blockSize-3)}, {"", "1"}, {"a=", "1"}, {"a\x00b", "1"}, {"a", "1\x00b=2"}, {"a", "1\n"}} {
 		if got, err := Encode([]Entry{wrong}); err == nil {
 			t.Errorf("%.20q: no error: %.40q", wrong, got)
 		}

@@ -147,7 +147,7 @@ func TestSequencesMakeTheBlock(t *testing.T) {
 	for _, level := range levels {
 		t.Run(fmt.Sprint(level), func(t *testing.T) {
 			t.Parallel()
-			e, err := New(MaxSize, level)
+			e, err := New(maxSize, level)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,8 +11,8 @@ import (
 	"github.com/klauspost/compress/huff0"
 )
 
-// MaxSize is the largest block in bytes.
-const MaxSize = 1 << 20
+// maxSize is the largest block in bytes.
+const maxSize = 1 << 20
 
 // Levels of effort, as zstd numbers them.
 const (
@@ -52,8 +52,8 @@ const minMatch = 4
 
 // New returns an encoder for blocks of up to size bytes.
 func New(size, level int) (*Encoder, error) {
-	if size < 1 || size > MaxSize {
-		return nil, fmt.Errorf("blocks of %d bytes: want 1 to %d", size, MaxSize)
+	if size < 1 || size > maxSize {
+		return nil, fmt.Errorf("blocks of %d bytes: want 1 to %d", size, maxSize)
 	}
 	if level < MinLevel || level > MaxLevel {
 		return nil, fmt.Errorf("level %d: want %d to %d", level, MinLevel, MaxLevel)

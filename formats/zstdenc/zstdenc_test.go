@@ -25,7 +25,7 @@ func encode(t testing.TB, e *Encoder, block []byte) []byte {
 
 func decode(t testing.TB, packed []byte) []byte {
 	t.Helper()
-	d, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(MaxSize), zstd.WithDecoderConcurrency(1))
+	d, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxSize), zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func blocks(t testing.TB) map[string][]byte {
 		mixed = append(append(mixed, noise[at:at+n]...), bytes.Repeat([]byte{byte(n)}, r.IntN(300))...)
 	}
 	set := map[string][]byte{
-		"zeros": make([]byte, MaxSize), "noise": noise, "two letters": few, "skewed": skewed, "mixed": mixed[:400_000],
+		"zeros": make([]byte, maxSize), "noise": noise, "two letters": few, "skewed": skewed, "mixed": mixed[:400_000],
 		"text":    []byte(strings.Repeat("all work and no play makes Jack a dull boy\n", 10_000)),
 		"program": self[:400_000],
 		// Its only table would be followed by a single byte.
@@ -80,7 +80,7 @@ func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	all := blocks(t)
 	for _, level := range levels {
-		e, err := New(MaxSize, level)
+		e, err := New(maxSize, level)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +97,7 @@ func TestReferenceDecoderAgrees(t *testing.T) {
 	t.Parallel()
 	program := oracle.Program(t, "zstd")
 	for _, level := range levels {
-		e, err := New(MaxSize, level)
+		e, err := New(maxSize, level)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestReferenceDecoderAgrees(t *testing.T) {
 // window is the block, and never more than a few bytes beyond it.
 func TestFramesFitTheKernel(t *testing.T) {
 	t.Parallel()
-	e, err := New(MaxSize, 1)
+	e, err := New(maxSize, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestSameBlockSameFrame(t *testing.T) {
 	t.Parallel()
 	all := blocks(t)
 	for _, level := range levels {
-		used, err := New(MaxSize, level)
+		used, err := New(maxSize, level)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +150,7 @@ func TestSameBlockSameFrame(t *testing.T) {
 			if len(block) <= 1000 {
 				continue
 			}
-			fresh, err := New(MaxSize, level)
+			fresh, err := New(maxSize, level)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +166,7 @@ func TestHigherLevelsAreSmaller(t *testing.T) {
 	block := blocks(t)["program"]
 	last := len(block)
 	for _, level := range []int{1, 3, 6, 9, 12, 15, 19} {
-		e, err := New(MaxSize, level)
+		e, err := New(maxSize, level)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestHigherLevelsAreSmaller(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ size, level int }{{0, 1}, {MaxSize + 1, 1}, {4096, 0}, {4096, 23}} {
+	for _, c := range []struct{ size, level int }{{0, 1}, {maxSize + 1, 1}, {4096, 0}, {4096, 23}} {
 		if _, err := New(c.size, c.level); err == nil {
 			t.Errorf("New(%d, %d): no error", c.size, c.level)
 		}
@@ -200,7 +200,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add(bytes.Repeat([]byte("0123456789abcdef"), 600), uint8(9))
 	encoders := map[int]*Encoder{}
 	for _, level := range levels {
-		e, err := New(MaxSize, level)
+		e, err := New(maxSize, level)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -208,7 +208,7 @@ func FuzzRoundTrip(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, block []byte, level uint8) {
 		e := encoders[levels[int(level)%len(levels)]]
-		if len(block) > MaxSize {
+		if len(block) > maxSize {
 			return
 		}
 		if got := decode(t, encode(t, e, block)); !bytes.Equal(got, block) {

@@ -23,9 +23,9 @@ func toolsFor(hostArch string) debian.Request {
 	}
 }
 
-// Requests lists the Debian packages that kernel, boot loader and containers of a target
+// targetRequests lists the Debian packages that kernel, boot loader and containers of a target
 // need, without the helper programs. root is the source tree.
-func Requests(t *targets.Target, root string) ([]debian.Request, error) {
+func targetRequests(t *targets.Target, root string) ([]debian.Request, error) {
 	var out []debian.Request
 	if t.Kernel != nil {
 		source, err := sources.Of(t)
@@ -64,7 +64,7 @@ func LockRequests(t *targets.Target, root string) ([]debian.Request, error) {
 
 // requestsWith adds the helper programs for the given build architectures.
 func requestsWith(t *targets.Target, root string, hosts ...string) ([]debian.Request, error) {
-	out, err := Requests(t, root)
+	out, err := targetRequests(t, root)
 	if err != nil || !needsTools(t) {
 		return out, err
 	}

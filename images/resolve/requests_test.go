@@ -76,11 +76,11 @@ func TestRequests(t *testing.T) {
 		{Name: "bootloader", Suite: "bookworm", Arch: "amd64", Packages: []string{"grub-efi-amd64-bin"}},
 		{Name: "containers", Suite: "trixie", Arch: "amd64", Packages: []string{"busybox-static"}},
 	}
-	got, err := Requests(board(), "../..")
+	got, err := targetRequests(board(), "../..")
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	if got, err := Requests(&targets.Target{Arch: targets.Arch{Go: "mips"}}, "../.."); got != nil || err != nil {
+	if got, err := targetRequests(&targets.Target{Arch: targets.Arch{Go: "mips"}}, "../.."); got != nil || err != nil {
 		t.Errorf("a target of nothing asks for %v, %v", got, err)
 	}
 	all, err := LockRequests(board(), "../..")
@@ -100,7 +100,7 @@ func TestRequestsOfWhatIsNotThere(t *testing.T) {
 	}
 	unknown := board()
 	unknown.Containers = []string{"nobody", "../sdk"}
-	if got, err := Requests(unknown, "../.."); err != nil || len(got) != 3 {
+	if got, err := targetRequests(unknown, "../.."); err != nil || len(got) != 3 {
 		t.Errorf("containers that are not there: %v, %v", got, err)
 	}
 }

@@ -150,7 +150,7 @@ func (p *providers) program(pkg string) *gobinary.Step {
 }
 
 func (p *providers) packages() ([]string, error) {
-	requests, err := Requests(p.target, p.Root)
+	requests, err := targetRequests(p.target, p.Root)
 	return p.Parts.Names(requests), err
 }
 

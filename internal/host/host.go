@@ -32,8 +32,8 @@ func (n Need) met() bool {
 	return err == nil
 }
 
-// Missing returns the needs that are not met.
-func Missing(needs []Need) []Need {
+// unmet returns the needs that are not met.
+func unmet(needs []Need) []Need {
 	return slices.DeleteFunc(slices.Clone(needs), Need.met)
 }
 
@@ -42,7 +42,7 @@ func Missing(needs []Need) []Need {
 // type. With interactive false (PV_BUILD_INTERACTIVE=false) it never installs. purpose is
 // what needs them, for messages: "the emulator".
 func Ensure(ctx context.Context, purpose string, needs []Need, interactive bool, out io.Writer) error {
-	missing := Missing(needs)
+	missing := unmet(needs)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -59,7 +59,7 @@ func Ensure(ctx context.Context, purpose string, needs []Need, interactive bool,
 	if err := install(ctx, packages, out); err != nil {
 		return fault.New(fault.Missing, "installing %s for %s: %w", strings.Join(packages, ", "), purpose, err)
 	}
-	if still := Missing(missing); len(still) > 0 {
+	if still := unmet(missing); len(still) > 0 {
 		return fault.New(fault.Missing, "%s is still missing for %s after installing %s", still[0].Name, purpose, still[0].Package)
 	}
 	return nil

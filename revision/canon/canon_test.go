@@ -95,11 +95,11 @@ func TestBounds(t *testing.T) {
 
 func TestParseIsStrict(t *testing.T) {
 	t.Parallel()
-	if _, err := Parse([]byte(`{"x":{"a":1,"a":1}}`)); !errors.Is(err, ErrDuplicate) {
+	if _, err := Parse([]byte(`{"x":{"a":1,"a":1}}`)); !errors.Is(err, errDuplicate) {
 		t.Errorf("duplicate: %v", err)
 	}
 	// An escape is no way round the check.
-	if _, err := Parse([]byte(`{"a":1,"\u0061":2}`)); !errors.Is(err, ErrDuplicate) {
+	if _, err := Parse([]byte(`{"a":1,"\u0061":2}`)); !errors.Is(err, errDuplicate) {
 		t.Errorf("escaped duplicate: %v", err)
 	}
 	if _, err := Parse([]byte(`{} {}`)); err == nil || !strings.Contains(err.Error(), "after top-level value") {

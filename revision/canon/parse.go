@@ -21,9 +21,9 @@ const (
 // ErrBounds is wrapped by the errors for documents beyond the bounds.
 var ErrBounds = errors.New("document beyond bounds")
 
-// ErrDuplicate is wrapped by the errors of [Parse] for an object with two members
+// errDuplicate is wrapped by the errors of [Parse] for an object with two members
 // of the same name.
-var ErrDuplicate = errors.New("duplicate member")
+var errDuplicate = errors.New("duplicate member")
 
 // Parse reads a document that holds exactly one value and no object with two
 // members of the same name. It is for everything that is verified or comes from
@@ -206,7 +206,7 @@ func (p *parser) object() (Value, error) {
 	}
 	sorted, dup := sortMembers(v.members)
 	if dup != nil && p.strict {
-		return Value{}, fmt.Errorf("%w %q", ErrDuplicate, *dup)
+		return Value{}, fmt.Errorf("%w %q", errDuplicate, *dup)
 	}
 	v.members = sorted
 	return v, nil

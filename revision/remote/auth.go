@@ -137,7 +137,7 @@ func (c *Client) checkTrust(u *url.URL, ch Challenge) error {
 		return nil
 	}
 	return fault.New(fault.BadInput, "asking %s: %w: it wants one of %s; to allow it set PVR_BASEURL and PVR_REPO_BASEURL, or pass an access token",
-		shown(u), ErrUntrusted, shown(endpoint))
+		shown(u), errUntrusted, shown(endpoint))
 }
 
 func (c *Client) configured(u *url.URL) bool {
@@ -209,7 +209,7 @@ func (c *Client) refreshedToken(ctx context.Context, s *session, _ authMode, cha
 	}
 	token, err := c.loginCall(ctx, &call{method: http.MethodGet, url: u, auth: authToken, token: old})
 	var refused *StatusError
-	if errors.Is(err, ErrNoToken) || errors.As(err, &refused) && refused.Status < 500 {
+	if errors.Is(err, errNoToken) || errors.As(err, &refused) && refused.Status < 500 {
 		return "", nil
 	}
 	if err != nil {
@@ -309,7 +309,7 @@ func (c *Client) loginCall(ctx context.Context, k *call) (string, error) {
 	if text, _ := token.Text(); text != "" && strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) < 0 {
 		return text, nil
 	}
-	return "", fault.New(fault.BadInput, "logging in at %s: %w", shown(k.url), ErrNoToken)
+	return "", fault.New(fault.BadInput, "logging in at %s: %w", shown(k.url), errNoToken)
 }
 
 func (s *session) isAnonymous(token string) bool {

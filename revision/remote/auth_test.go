@@ -118,7 +118,7 @@ func TestAuthentication(t *testing.T) {
 		{name: "nobody to ask", want: "GET", err: ErrAuth},
 		{name: "kept only", mode: authKept, typed: []string{"secret"}, want: "GET", err: ErrAuth},
 		{name: "login without token", typed: []string{"secret"}, setup: func(h *authHub) { h.passwords["alice"] = "" },
-			want: "GET, POST login", err: ErrNoToken},
+			want: "GET, POST login", err: errNoToken},
 		{name: "good password, refused all the same", typed: []string{"secret"}, err: ErrAuth,
 			want:     "GET, POST login, GET USER, GET login USER, POST login, GET USER, POST login, GET USER",
 			keptThen: "USER"},
@@ -209,12 +209,12 @@ func TestForeignRealm(t *testing.T) {
 	defer thief.Close()
 	c := newClient(t, Options{ConfigDir: t.TempDir()})
 	_, err := c.RemoteInfo(t.Context(), mustRef(t, thief.URL+"/x"))
-	if !errors.Is(err, ErrUntrusted) || fault.Of(err) != fault.BadInput || strings.Join(got, "") != "" || len(h.log) != 0 {
+	if !errors.Is(err, errUntrusted) || fault.Of(err) != fault.BadInput || strings.Join(got, "") != "" || len(h.log) != 0 {
 		t.Errorf("%v; %q; %q", err, got, h.log)
 	}
 	// What the user configured belongs together.
 	c = newClient(t, Options{BaseURL: strings.Replace(h.URL, "127.0.0.1", "localhost", 1), RepoBaseURL: thief.URL})
-	if _, err := c.RemoteInfo(t.Context(), mustRef(t, thief.URL+"/x")); errors.Is(err, ErrUntrusted) {
+	if _, err := c.RemoteInfo(t.Context(), mustRef(t, thief.URL+"/x")); errors.Is(err, errUntrusted) {
 		t.Error(err)
 	}
 }

@@ -19,7 +19,7 @@
 // order and each once: the token kept in auth.json ([tokenStore]), that token refreshed,
 // an anonymous token if the call only reads, and the user's name and password. A token
 // is sent only to the origin that asked for it, and only if that origin belongs to the
-// endpoint: see [ErrUntrusted]. Signed URLs never get one.
+// endpoint: see [errUntrusted]. Signed URLs never get one.
 //
 // # Errors
 //

@@ -27,13 +27,13 @@ const (
 // ErrAuth is wrapped by the errors for calls that need a login when there is none.
 var ErrAuth = errors.New("not logged in; run 'pvr login', or pass --access-token or PVR_ACCESSTOKEN")
 
-// ErrUntrusted is wrapped by the error for a host that asks for the token of an
+// errUntrusted is wrapped by the error for a host that asks for the token of an
 // unrelated endpoint.
-var ErrUntrusted = errors.New("the token of this authentication endpoint does not belong to this host")
+var errUntrusted = errors.New("the token of this authentication endpoint does not belong to this host")
 
-// ErrNoToken is wrapped by the error for a login that is answered without a token,
+// errNoToken is wrapped by the error for a login that is answered without a token,
 // which happens for a few of the device secrets that a Hub generates.
-var ErrNoToken = errors.New("the login was answered without a token; for a device, register it anew")
+var errNoToken = errors.New("the login was answered without a token; for a device, register it anew")
 
 // errStalled ends a connection that hardly moves any data.
 var errStalled = errors.New("the remote sends nothing more")

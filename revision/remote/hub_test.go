@@ -100,7 +100,7 @@ func TestCreateDeviceHalfWay(t *testing.T) {
 		"POST /auth/login": `200 {"token":""}`,
 	})
 	record, err := s.client(t).CreateDevice(t.Context(), "d", state.New(state.Spec), newStore(t))
-	if !errors.Is(err, ErrNoToken) || !strings.Contains(err.Error(), "id 7") || textMember(record, "secret") != "s3" || strings.Contains(err.Error(), "s3") {
+	if !errors.Is(err, errNoToken) || !strings.Contains(err.Error(), "id 7") || textMember(record, "secret") != "s3" || strings.Contains(err.Error(), "s3") {
 		t.Errorf("%s, %v", record.Encode(), err)
 	}
 	want := []string{`POST /devices/ {"nick":"d"}`, `POST /auth/login {"password":"s3","username":"prn:::devices:/7"}`}

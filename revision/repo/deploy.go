@@ -14,8 +14,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// ErrForeign is wrapped by the error of CanDeploy.
-var ErrForeign = errors.New("the directory has files and no repository")
+// errForeign is wrapped by the error of CanDeploy.
+var errForeign = errors.New("the directory has files and no repository")
 
 // CanDeploy returns an error for a directory without a repository that holds files,
 // because a deployment would delete them.
@@ -28,7 +28,7 @@ func CanDeploy(dir string) error {
 		return err
 	}
 	if _, err := os.Lstat(filepath.Join(dir, Dir)); err != nil && len(entries) > 0 {
-		return fmt.Errorf("deploying to %s: %w; empty it, or run pvr init in it", dir, ErrForeign)
+		return fmt.Errorf("deploying to %s: %w; empty it, or run pvr init in it", dir, errForeign)
 	}
 	return nil
 }

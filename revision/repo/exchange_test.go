@@ -190,7 +190,7 @@ func TestFastCopy(t *testing.T) {
 		}
 	}
 	for from, to := range map[string]string{"": "a", "a": "b,c", "a,b": "c"} {
-		if _, err := FastCopy(src, dst, fragment(t, from).Fragment, fragment(t, to).Fragment, false); !errors.Is(err, ErrFragments) {
+		if _, err := FastCopy(src, dst, fragment(t, from).Fragment, fragment(t, to).Fragment, false); !errors.Is(err, errFragments) {
 			t.Errorf("%q to %q: %v", from, to, err)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// ErrFragments is wrapped by the errors for two fragments that do not match.
-var ErrFragments = errors.New("fragments do not match")
+// errFragments is wrapped by the errors for two fragments that do not match.
+var errFragments = errors.New("fragments do not match")
 
 // FastCopy returns the state that a remote copy posts. Without fragments it is the
 // source's state, or with merge the source's keys set in the destination's state. When
@@ -22,9 +22,9 @@ func FastCopy(src, dst *state.State, from, to state.Fragment, merge bool) (*stat
 	case len(to.Take) == 0:
 		names = from.Take
 	case len(from.Take) == 0:
-		return nil, fmt.Errorf("%w: RemoteCopy source URL must have a #fragement part if destination URL is specifying a #fragement", ErrFragments) //nolint:misspell // the customary text
+		return nil, fmt.Errorf("%w: RemoteCopy source URL must have a #fragement part if destination URL is specifying a #fragement", errFragments) //nolint:misspell // the customary text
 	case len(from.Take) != len(to.Take):
-		return nil, fmt.Errorf("%w: the source names %d parts and the destination %d", ErrFragments, len(from.Take), len(to.Take))
+		return nil, fmt.Errorf("%w: the source names %d parts and the destination %d", errFragments, len(from.Take), len(to.Take))
 	}
 	whole := len(from.Take) == 0 && len(from.Drop) == 0
 	if whole && !merge {

@@ -12,9 +12,9 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// ErrIncomplete is wrapped by the errors for sources that lack objects of their
+// errIncomplete is wrapped by the errors for sources that lack objects of their
 // states.
-var ErrIncomplete = errors.New("the source lacks objects of its state")
+var errIncomplete = errors.New("the source lacks objects of its state")
 
 // Taken is a source and the parts to take from it.
 type Taken struct {
@@ -99,7 +99,7 @@ func complete(store *objects.Store, st, source *state.State) error {
 	var errs []error
 	for _, o := range source.Objects() {
 		if sum, ok := st.Object(o.Path); ok && sum == o.Sum && !store.Has(sum) {
-			errs = append(errs, fmt.Errorf("%w: %s (%s)", ErrIncomplete, o.Path, o.Sum))
+			errs = append(errs, fmt.Errorf("%w: %s (%s)", errIncomplete, o.Path, o.Sum))
 		}
 	}
 	return errors.Join(errs...)

@@ -16,8 +16,8 @@ import (
 // their owner.
 var ErrNick = errors.New("Device nick is missing. (syntax:pvr get <USER_NICK>/<DEVICE_NICK>). See --help. ") //nolint:revive,staticcheck // scripts know the text
 
-// ErrRef is wrapped by the errors for words that do not name a repository.
-var ErrRef = errors.New("not a valid URL")
+// errRef is wrapped by the errors for words that do not name a repository.
+var errRef = errors.New("not a valid URL")
 
 // Ref is a repository's name, as users write it.
 type Ref struct {
@@ -56,15 +56,15 @@ func place(name, base string) (path, remote string, err error) {
 	case err == nil && (!isDir || holdsState(name)):
 		return name, "", nil
 	case isDir && holdsState(filepath.Join(name, Dir)):
-		return "", "", fmt.Errorf("%w: %s is a checkout; its repository is %s", ErrRef, name, filepath.Join(name, Dir))
+		return "", "", fmt.Errorf("%w: %s is a checkout; its repository is %s", errRef, name, filepath.Join(name, Dir))
 	case name == "":
-		return "", "", fmt.Errorf("%w: the repository's name is empty", ErrRef)
+		return "", "", fmt.Errorf("%w: the repository's name is empty", errRef)
 	case !strings.Contains(name, "/"):
 		return "", "", ErrNick
 	case isNick(name):
 		return "", strings.TrimSuffix(base, "/") + "/" + name, nil
 	}
-	return "", "", fmt.Errorf("%w: %s: no such path, and neither a URL nor nick/device", ErrRef, name)
+	return "", "", fmt.Errorf("%w: %s: no such path, and neither a URL nor nick/device", errRef, name)
 }
 
 // address returns the URL of a bare IP address or a URL, empty for another name.

@@ -35,11 +35,11 @@ import (
 // Dir is the name of a repository's directory below its checkout.
 const Dir = ".pvr"
 
-// ErrExists is wrapped by the error of Init for a checkout that has a repository.
-var ErrExists = errors.New("there is a repository already")
+// errExists is wrapped by the error of Init for a checkout that has a repository.
+var errExists = errors.New("there is a repository already")
 
-// ErrNone is wrapped by the errors for directories without a repository.
-var ErrNone = errors.New("no repository; pvr init makes one")
+// errNone is wrapped by the errors for directories without a repository.
+var errNone = errors.New("no repository; pvr init makes one")
 
 // Options control how a repository is opened. The zero value is for reading.
 type Options struct {
@@ -72,7 +72,7 @@ type InitOptions struct {
 func Init(dir string, opt InitOptions) error {
 	dot := filepath.Join(dir, Dir)
 	if _, err := os.Lstat(filepath.Join(dot, "json")); err == nil {
-		return fmt.Errorf("initialising %s: %w", dir, ErrExists)
+		return fmt.Errorf("initialising %s: %w", dir, errExists)
 	}
 	if opt.Spec == "" {
 		opt.Spec = state.Spec
@@ -195,7 +195,7 @@ func (r *Repo) setCommitted(st *state.State) error {
 // Objects returns the object store, which is created when it is missing.
 func (r *Repo) Objects() (*objects.Store, error) {
 	if r.none {
-		return nil, fmt.Errorf("opening the object store of %s: %w", r.dir, ErrNone)
+		return nil, fmt.Errorf("opening the object store of %s: %w", r.dir, errNone)
 	}
 	store, err := objects.Create(r.config.objectsIn(r.dir))
 	if err != nil {
@@ -206,7 +206,7 @@ func (r *Repo) Objects() (*objects.Store, error) {
 
 func (r *Repo) writable() error {
 	if r.none {
-		return fmt.Errorf("changing %s: %w", r.dir, ErrNone)
+		return fmt.Errorf("changing %s: %w", r.dir, errNone)
 	}
 	if !r.opt.Write {
 		return fmt.Errorf("changing %s: it was opened for reading only", r.dir)

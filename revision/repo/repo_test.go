@@ -344,7 +344,7 @@ func TestForeignDirectoryIsNotCleaned(t *testing.T) {
 		t.Errorf("an empty directory: %v", err)
 	}
 	put(t, dir, "mine")
-	if err := CanDeploy(dir); !errors.Is(err, ErrForeign) {
+	if err := CanDeploy(dir); !errors.Is(err, errForeign) {
 		t.Errorf("%v", err)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// Untracked is the mark of a file that is neither committed nor added.
-const Untracked state.Op = '?'
+// untracked is the mark of a file that is neither committed nor added.
+const untracked state.Op = '?'
 
 // Status lists the differences between the committed state and the working tree:
 // added, deleted, changed and untracked files, in this order. Names limit it to those
@@ -38,7 +38,7 @@ func (r *Repo) Status(ctx context.Context, names ...string) ([]state.Change, err
 	}
 	for _, key := range w.Untracked {
 		if pick(key) {
-			out = append(out, state.Change{Key: key, Op: Untracked})
+			out = append(out, state.Change{Key: key, Op: untracked})
 		}
 	}
 	return out, nil

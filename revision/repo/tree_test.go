@@ -420,7 +420,7 @@ func TestNoRepository(t *testing.T) {
 		t.Errorf("status %q, exists %v", got, r.Exists())
 	}
 	for name, err := range changes(t.Context(), r) {
-		if !errors.Is(err, ErrNone) {
+		if !errors.Is(err, errNone) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -299,7 +299,7 @@ func TestVerifyNamesEveryDamage(t *testing.T) {
 			t.Errorf("%s is not named in: %v", path, err)
 		}
 	}
-	if !errors.Is(err, ErrDamaged) || !errors.Is(err, objects.ErrMismatch) || strings.Contains(err.Error(), "z.cpio") {
+	if !errors.Is(err, errDamaged) || !errors.Is(err, objects.ErrMismatch) || strings.Contains(err.Error(), "z.cpio") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -222,12 +222,6 @@ func lookup(name string) (k Key, hint string, ok bool) {
 	return keys, "", false
 }
 
-// Lookup returns the key of a name, new or old.
-func Lookup(name string) (Key, bool) {
-	k, _, ok := lookup(name)
-	return k, ok
-}
-
 // Name returns the key's PV_ or PH_ name.
 func (k Key) Name() string {
 	if k >= keys {

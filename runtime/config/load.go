@@ -56,7 +56,7 @@ func (c *Config) LoadReader(l Level, r io.Reader) error {
 // behind the prefix (pv_log.level). Double quotes keep blanks together, as in the
 // kernel. All else is left to others.
 func (c *Config) LoadCmdline(line string) {
-	for _, word := range Words(line) {
+	for _, word := range splitLine(line) {
 		name, raw, ok := strings.Cut(word, "=")
 		if !ok || len(name) < 4 {
 			continue
@@ -87,9 +87,9 @@ func (c *Config) setWord(l Level, name, raw string) {
 	c.Set(l, name[3:], raw)
 }
 
-// Words splits a kernel command line at blanks outside double quotes and removes
+// splitLine splits a kernel command line at blanks outside double quotes and removes
 // the quotes, as the kernel does (Documentation/admin-guide/kernel-parameters).
-func Words(line string) []string {
+func splitLine(line string) []string {
 	var out []string
 	var word strings.Builder
 	quoted, started := false, false
@@ -185,7 +185,7 @@ func Load(s Sources) (*Config, error) {
 			errs = append(errs, fmt.Errorf("reading the kernel command line: %w", err))
 		}
 		c.LoadCmdline(string(line))
-		words = Words(string(line))
+		words = splitLine(string(line))
 	}
 	// The kernel gives process 1 such words as environment too: they are one source.
 	c.LoadEnv(slices.DeleteFunc(slices.Clone(s.Environ), func(e string) bool { return slices.Contains(words, e) }))

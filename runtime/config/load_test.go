@@ -131,7 +131,7 @@ func TestKernelWordsAreOneSource(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	got := Words("a  b=\"c d\"\t\"PV_X=|/lib y\" e\"\"\n\"\"")
+	got := splitLine("a  b=\"c d\"\t\"PV_X=|/lib y\" e\"\"\n\"\"")
 	if d := cmp.Diff([]string{"a", "b=c d", "PV_X=|/lib y", "e", ""}, got); d != "" {
 		t.Error(d)
 	}

@@ -54,7 +54,7 @@ var moreSources = map[string]string{
 func TestManualKeys(t *testing.T) {
 	for _, row := range rows(t, "summary.txt") {
 		name, def, levels := row[0], row[1], row[2]
-		k, ok := Lookup(strings.ToLower(name))
+		k, _, ok := lookup(strings.ToLower(name))
 		if !ok {
 			t.Errorf("%s is unknown", name)
 			continue
@@ -146,7 +146,7 @@ func TestDeprecatedNames(t *testing.T) {
 
 // fitting is a value that is right for an old name and differs from the default.
 func fitting(name string) string {
-	if k, ok := Lookup(name); ok {
+	if k, _, ok := lookup(name); ok {
 		return anyValue(k)
 	}
 	return map[string]string{"wdt.enabled": "0", "log.stdout": "1"}[name]

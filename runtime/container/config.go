@@ -50,7 +50,7 @@ type Hook struct {
 }
 
 // Config is a container's configuration in LXC's format (lxc.container.conf(5)).
-// The zero value is not usable; see [Parse].
+// The zero value is not usable; see [parseConfig].
 type Config struct {
 	Root       Root
 	Init       []string // program and arguments; empty: /sbin/init
@@ -109,9 +109,9 @@ type parser struct {
 	key   string // of the current line
 }
 
-// Parse reads a configuration. Unknown keys are noted once each and otherwise
+// parseConfig reads a configuration. Unknown keys are noted once each and otherwise
 // ignored; the error joins every value that cannot be used, with its line.
-func Parse(r io.Reader) (*Config, []Note, error) {
+func parseConfig(r io.Reader) (*Config, []Note, error) {
 	p := parser{told: map[string]bool{}, cfg: &Config{
 		Namespaces: cloned, Autodev: true, PtyMax: 1024, Console: true,
 	}}
@@ -139,14 +139,14 @@ func Parse(r io.Reader) (*Config, []Note, error) {
 	return p.cfg, p.notes, nil
 }
 
-// ParseFile is [Parse] of a file.
+// ParseFile is [parseConfig] of a file.
 func ParseFile(path string) (*Config, []Note, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the container's configuration: %w", err)
 	}
 	defer f.Close()
-	c, notes, err := Parse(f)
+	c, notes, err := parseConfig(f)
 	if err != nil {
 		return nil, notes, fmt.Errorf("reading %s: %w", path, err)
 	}

@@ -33,8 +33,8 @@ const (
 	all = Mknod | Read | Write
 )
 
-// Any is a major or minor number that stands for all.
-const Any = -1
+// anyNumber is a major or minor number that stands for all.
+const anyNumber = -1
 
 // Rule allows or denies access to devices.
 type Rule struct {
@@ -53,7 +53,7 @@ type List []Rule
 func Parse(allow bool, text string) (Rule, error) {
 	f := strings.Fields(text)
 	if len(f) > 0 && f[0] == "a" {
-		return Rule{Allow: allow, Type: 'a', Major: Any, Minor: Any, Access: all}, nil
+		return Rule{Allow: allow, Type: 'a', Major: anyNumber, Minor: anyNumber, Access: all}, nil
 	}
 	if len(f) != 3 || f[0] != "b" && f[0] != "c" {
 		return Rule{}, fmt.Errorf("%.80q is not a device rule; expected a, or TYPE MAJOR:MINOR ACCESS as in c 1:3 rwm", text)
@@ -83,7 +83,7 @@ func Parse(allow bool, text string) (Rule, error) {
 // number reads a device number; the kernel has 12 bits of major, 20 of minor numbers.
 func number(s string) (int32, error) {
 	if s == "*" {
-		return Any, nil
+		return anyNumber, nil
 	}
 	n, err := strconv.ParseUint(s, 10, 20)
 	if err != nil {
@@ -98,7 +98,7 @@ func (r Rule) String() string {
 		return "a"
 	}
 	text := func(n int32) string {
-		if n == Any {
+		if n == anyNumber {
 			return "*"
 		}
 		return strconv.Itoa(int(n))
@@ -161,7 +161,7 @@ func (l List) Permits(kind byte, major, minor uint32, access Access) bool {
 }
 
 func (r Rule) matches(kind byte, major, minor uint32) bool {
-	return r.Type == kind && (r.Major == Any || uint32(r.Major) == major) && (r.Minor == Any || uint32(r.Minor) == minor)
+	return r.Type == kind && (r.Major == anyNumber || uint32(r.Major) == major) && (r.Minor == anyNumber || uint32(r.Minor) == minor)
 }
 
 // Write writes the list to a group of the v1 controller "devices", given by its

@@ -81,10 +81,10 @@ func (r Rule) program() []insn {
 		}
 	}
 	tests := []insn{{unix.BPF_JMP | unix.BPF_JNE | unix.BPF_K, kind, 0, 0, kinds[r.Type]}}
-	if r.Major != Any {
+	if r.Major != anyNumber {
 		tests = append(tests, insn{unix.BPF_JMP | unix.BPF_JNE | unix.BPF_K, major, 0, 0, r.Major})
 	}
-	if r.Minor != Any {
+	if r.Minor != anyNumber {
 		tests = append(tests, insn{unix.BPF_JMP | unix.BPF_JNE | unix.BPF_K, minor, 0, 0, r.Minor})
 	}
 	for i := range tests {

@@ -28,8 +28,8 @@ const maxPath = 107
 // peerPIDFD is SO_PEERPIDFD of asm-generic/socket.h, known since Linux 6.5.
 const peerPIDFD = 77
 
-// ErrGone means that the peer's process ended before it could be identified.
-var ErrGone = errors.New("the peer's process has ended")
+// errGone means that the peer's process ended before it could be identified.
+var errGone = errors.New("the peer's process has ended")
 
 // Listener accepts connections on one unix stream socket.
 type Listener struct {
@@ -235,7 +235,7 @@ func Identify[T any](c *Conn, resolve func(pid int) (T, error)) (T, error) {
 	var zero T
 	process, err := c.process()
 	if err != nil {
-		return zero, fmt.Errorf("identifying process %d: %w", c.PID, ErrGone)
+		return zero, fmt.Errorf("identifying process %d: %w", c.PID, errGone)
 	}
 	defer unix.Close(process)
 	who, err := resolve(c.PID)
@@ -243,7 +243,7 @@ func Identify[T any](c *Conn, resolve func(pid int) (T, error)) (T, error) {
 		return zero, fmt.Errorf("identifying process %d: %w", c.PID, err)
 	}
 	if exited(process) {
-		return zero, fmt.Errorf("identifying process %d: %w", c.PID, ErrGone)
+		return zero, fmt.Errorf("identifying process %d: %w", c.PID, errGone)
 	}
 	return who, nil
 }
@@ -260,7 +260,7 @@ func (c *Conn) process() (int, error) {
 		return process, nil
 	}
 	if c.PID <= 0 {
-		return -1, ErrGone
+		return -1, errGone
 	}
 	return unix.PidfdOpen(c.PID, 0)
 }

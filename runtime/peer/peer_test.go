@@ -75,10 +75,10 @@ func TestIdentifyRefusesAPeerThatEnded(t *testing.T) {
 		_ = cmd.Wait()
 		return "too late", nil
 	})
-	if !errors.Is(err, ErrGone) {
+	if !errors.Is(err, errGone) {
 		t.Errorf("identifying a process that ended meanwhile: %v, want ErrGone", err)
 	}
-	if _, err := Identify(server, func(int) (string, error) { return "", nil }); !errors.Is(err, ErrGone) {
+	if _, err := Identify(server, func(int) (string, error) { return "", nil }); !errors.Is(err, errGone) {
 		t.Errorf("identifying a process that ended before: %v, want ErrGone", err)
 	}
 }

@@ -171,8 +171,8 @@ func term(tty string) string {
 	return "vt100"
 }
 
-// Open returns the process ID of an open shell, 0 when there is none.
-func Open(marker string) int {
+// openShell returns the process ID of an open shell, 0 when there is none.
+func openShell(marker string) int {
 	b, err := os.ReadFile(marker)
 	if err != nil {
 		return 0
@@ -192,7 +192,7 @@ const warning = 10 * time.Second
 // over extend (DEFER_REBOOT) starts the wait anew. say gets the lines that the
 // user should see. Without an open shell it returns at once.
 func Hold(ctx context.Context, marker string, timeout time.Duration, extend <-chan time.Duration, say func(string)) {
-	pid := Open(marker)
+	pid := openShell(marker)
 	if pid == 0 {
 		return
 	}

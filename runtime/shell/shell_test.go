@@ -139,7 +139,7 @@ func TestShellHasJobControlAndComesAgain(t *testing.T) {
 	c := console(t, tty.name)
 	cancel, done := start(t, c)
 	tty.expect(t, "Press ENTER")
-	if pid := Open(c.Marker); pid != 0 {
+	if pid := openShell(c.Marker); pid != 0 {
 		t.Errorf("marker names %d before the shell is open", pid)
 	}
 	tty.enter(t, "\n")
@@ -155,7 +155,7 @@ func TestShellHasJobControlAndComesAgain(t *testing.T) {
 	tty.expect(t, "jobs=42")
 	tty.enter(t, "exit\n")
 	tty.expect(t, "Press ENTER")
-	if pid := Open(c.Marker); pid != 0 {
+	if pid := openShell(c.Marker); pid != 0 {
 		t.Errorf("marker still names %d", pid)
 	}
 	cancel()
@@ -168,7 +168,7 @@ func TestShellHasJobControlAndComesAgain(t *testing.T) {
 func marked(t *testing.T, c *Console) int {
 	t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if pid := Open(c.Marker); pid != 0 {
+		if pid := openShell(c.Marker); pid != 0 {
 			return pid
 		}
 	}

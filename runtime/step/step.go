@@ -64,8 +64,8 @@ type Progress struct {
 	Retries int    `json:"retries"`
 }
 
-// New is the progress of a revision that has been stored but never run.
-var New = Progress{Status: "NEW", Message: "Update ready to be run"}
+// firstProgress is the progress of a revision that has been stored but never run.
+var firstProgress = Progress{Status: "NEW", Message: "Update ready to be run"}
 
 // ErrName is the error for a name that is not [Valid].
 var ErrName = errors.New("not a valid revision name")
@@ -177,7 +177,7 @@ func (s *Store) read(rev, name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// Put stores the state of a revision and sets its progress to [New]. If the revision
+// Put stores the state of a revision and sets its progress to [firstProgress]. If the revision
 // exists, both are replaced, the progress first, so that every stored state is ready to
 // run. A new revision is made under a hidden name and then renamed. The other files of
 // the state are not laid out.
@@ -224,7 +224,7 @@ func create(final string, state []byte) error {
 
 // fill writes the files of a revision that is ready to run.
 func fill(dir string, state []byte) error {
-	if err := writeJSON(filepath.Join(dir, fileProgress), New); err != nil {
+	if err := writeJSON(filepath.Join(dir, fileProgress), firstProgress); err != nil {
 		return err
 	}
 	if err := write(filepath.Join(dir, fileState), state); err != nil {

@@ -78,7 +78,7 @@ func TestNotesNeedARevision(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	for what, err := range map[string]error{
-		"message": s.SetCommitMsg("1", []byte("m")), "progress": s.SetProgress("1", New), "done": s.MarkDone("1", New),
+		"message": s.SetCommitMsg("1", []byte("m")), "progress": s.SetProgress("1", firstProgress), "done": s.MarkDone("1", firstProgress),
 	} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s of a missing revision: %v", what, err)
@@ -110,7 +110,7 @@ func TestNamesAreChecked(t *testing.T) {
 		_, read := s.State(rev)
 		_, drop := s.discard(rev)
 		for what, err := range map[string]error{
-			"put": s.Put(rev, nil), "read": read, "message": s.SetCommitMsg(rev, nil), "done": s.MarkDone(rev, New), "current": s.SetCurrent(rev), "discard": drop,
+			"put": s.Put(rev, nil), "read": read, "message": s.SetCommitMsg(rev, nil), "done": s.MarkDone(rev, firstProgress), "current": s.SetCurrent(rev), "discard": drop,
 		} {
 			if !errors.Is(err, ErrName) {
 				t.Errorf("%s %q: %v", what, rev, err)

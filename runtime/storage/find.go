@@ -37,8 +37,8 @@ type Want struct {
 	BootPart string
 }
 
-// ErrNotFound means that no device matched in time.
-var ErrNotFound = errors.New("no such device")
+// errNotFound means that no device matched in time.
+var errNotFound = errors.New("no such device")
 
 // Find returns the wanted device, waiting for it until ctx ends. others are devices
 // that matched but were not chosen: two disks with the same label are a mistake of the
@@ -62,7 +62,7 @@ func Find(ctx context.Context, want Want) (found Device, others []Device, err er
 			return choose(hits, devices, want.BootPart)
 		}
 		if err := nextBlock(events); err != nil {
-			return Device{}, nil, fmt.Errorf("finding %s: %w; existing devices: %s", want.Spec, ErrNotFound, describe(devices))
+			return Device{}, nil, fmt.Errorf("finding %s: %w; existing devices: %s", want.Spec, errNotFound, describe(devices))
 		}
 	}
 }

@@ -384,14 +384,14 @@ func TestFindTimeoutNamesWhatIsThere(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, _, err := Find(ctx, Want{Spec: "LABEL=there-is-none"})
-	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "LABEL=there-is-none") {
+	if !errors.Is(err, errNotFound) || !strings.Contains(err.Error(), "LABEL=there-is-none") {
 		t.Errorf("%v, want ErrNotFound with the label", err)
 	}
 }
 
 func TestFindRefusesBadSpecs(t *testing.T) {
 	for _, spec := range []string{"", "LABEL=", "LABLE=x"} {
-		if _, _, err := Find(t.Context(), Want{Spec: spec}); err == nil || errors.Is(err, ErrNotFound) {
+		if _, _, err := Find(t.Context(), Want{Spec: spec}); err == nil || errors.Is(err, errNotFound) {
 			t.Errorf("%q: %v, want a complaint about the setting", spec, err)
 		}
 	}

@@ -68,7 +68,7 @@ func (c *Conn) Next() (Event, error) {
 		case !fromKernel(from):
 			continue
 		}
-		if e, ok := Parse(c.buf[:n]); ok {
+		if e, ok := parse(c.buf[:n]); ok {
 			return e, nil
 		}
 	}
@@ -106,8 +106,8 @@ func (c *Conn) Close() error {
 	return c.file.Close()
 }
 
-// Parse reads one datagram; ok is false when it is not a kernel event.
-func Parse(b []byte) (e Event, ok bool) {
+// parse reads one datagram; ok is false when it is not a kernel event.
+func parse(b []byte) (e Event, ok bool) {
 	fields := bytes.Split(bytes.TrimRight(b, "\x00"), []byte{0})
 	action, path, ok := strings.Cut(string(fields[0]), "@")
 	if !ok || action == "" || !strings.HasPrefix(path, "/") {

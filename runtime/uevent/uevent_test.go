@@ -26,7 +26,7 @@ func TestParse(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			got, ok := Parse([]byte(tc.in))
+			got, ok := parse([]byte(tc.in))
 			if ok != tc.ok {
 				t.Fatalf("ok = %v, want %v", ok, tc.ok)
 			}
@@ -90,7 +90,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("add@/devices/vda\x00ACTION=add\x00"))
 	f.Add([]byte("\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, ok := Parse(b)
+		e, ok := parse(b)
 		if ok && (e.Action == "" || e.Path == "" || e.Path[0] != '/') {
 			t.Errorf("accepted %q as %+v", b, e)
 		}

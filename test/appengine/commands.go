@@ -19,12 +19,12 @@ func suitesOf(w *workspace.Workspace) string {
 
 // ListCommand prints the App Engine tests of a workspace.
 func ListCommand(w *workspace.Workspace) error {
-	all, err := Find(suitesOf(w))
+	all, err := findTests(suitesOf(w))
 	if err != nil {
 		return err
 	}
 	if !w.JSON {
-		return List(w.Stdout, all)
+		return listTests(w.Stdout, all)
 	}
 	type item struct {
 		ID          string `json:"id"`
@@ -42,11 +42,11 @@ func ListCommand(w *workspace.Workspace) error {
 // RunCommand runs the tests that a word names, all with "". It is an error of kind
 // fault.Goal when one fails.
 func RunCommand(ctx context.Context, w *workspace.Workspace, word string, mode Mode) error {
-	all, err := Find(suitesOf(w))
+	all, err := findTests(suitesOf(w))
 	if err != nil {
 		return err
 	}
-	chosen, single, err := Select(all, word)
+	chosen, single, err := selectTests(all, word)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func RunCommand(ctx context.Context, w *workspace.Workspace, word string, mode M
 	if err != nil {
 		return err
 	}
-	line, err := Sum(results)
+	line, err := summary(results)
 	if w.JSON {
 		if perr := w.Print(results); perr != nil {
 			return perr
@@ -88,12 +88,12 @@ func TestWords(args []string) []string {
 
 // AddCommand makes a new test in a group and prints its directory and name.
 func AddCommand(w *workspace.Workspace, group string) error {
-	dir, err := Add(suitesOf(w), group)
+	dir, err := addTest(suitesOf(w), group)
 	if err != nil {
 		return err
 	}
 	word := group
-	all, _ := Find(suitesOf(w)) // other tests may be broken
+	all, _ := findTests(suitesOf(w)) // other tests may be broken
 	for _, t := range all {
 		if t.Dir == dir {
 			word = t.ID()

@@ -71,8 +71,8 @@ func (m made) Package(context.Context) (string, error) { return m.tarball, nil }
 // resultFile is the recorded result below a test's directory.
 const resultFile = "output/result"
 
-// List prints tests.
-func List(w io.Writer, all []*Test) error {
+// listTests prints tests.
+func listTests(w io.Writer, all []*Test) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, test := range all {
 		skip := ""
@@ -125,8 +125,8 @@ func indent(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    ")
 }
 
-// Sum counts verdicts and is an error when a test has failed.
-func Sum(all []Result) (line string, err error) {
+// summary counts verdicts and is an error when a test has failed.
+func summary(all []Result) (line string, err error) {
 	n := map[string]int{}
 	for _, r := range all {
 		n[r.Verdict]++

@@ -57,7 +57,7 @@ func runner(t *testing.T) (*Runner, *bytes.Buffer) {
 // TestSuites runs all tests of the source tree.
 func TestSuites(t *testing.T) {
 	r, _ := runner(t)
-	all, err := Find(filepath.Join(r.Builder.(*workspace.Maker).Root, Suites))
+	all, err := findTests(filepath.Join(r.Builder.(*workspace.Maker).Root, Suites))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestSuites(t *testing.T) {
 // own is one test with a script, without containers.
 func own(t *testing.T, script string, change func(*Spec)) *Test {
 	t.Helper()
-	all, err := Find(suites(t, "own/00-own"))
+	all, err := findTests(suites(t, "own/00-own"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestRunnerSeesFailures(t *testing.T) {
 			if results[0].Verdict != Failed || !strings.Contains(out.String(), c.want) {
 				t.Errorf("%s, want %s:\n%s", results[0].Verdict, c.want, out)
 			}
-			if _, err := Sum(results); fault.Of(err) != fault.Goal {
+			if _, err := summary(results); fault.Of(err) != fault.Goal {
 				t.Errorf("the sum: %v", err)
 			}
 		})

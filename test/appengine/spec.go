@@ -13,8 +13,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// SpecName is the only format of a test.
-const SpecName = "pv-test@1"
+// specName is the only format of a test.
+const specName = "pv-test@1"
 
 // Spec is a test.json (manual: Pantavisor Test Framework). Paths are relative to the
 // file's directory.
@@ -60,8 +60,8 @@ type Containers struct {
 // maxSpec bounds a test.json, in bytes.
 const maxSpec = 1 << 20
 
-// Load reads and checks a test.json; every problem is told.
-func Load(file string) (*Spec, error) {
+// load reads and checks a test.json; every problem is told.
+func load(file string) (*Spec, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return nil, fault.New(fault.Missing, "reading the test: %w", err)
@@ -73,16 +73,16 @@ func Load(file string) (*Spec, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading the test")
 	}
-	s, err := Parse(text)
+	s, err := parse(text)
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "%s", file)
 	}
 	return s, fault.Wrap(fault.BadInput, s.files(filepath.Dir(file)), "%s", file)
 }
 
-// Parse reads a test.json. A comma behind the last member is taken, as in the
+// parse reads a test.json. A comma behind the last member is taken, as in the
 // manual's own example; unknown members are not.
-func Parse(text []byte) (*Spec, error) {
+func parse(text []byte) (*Spec, error) {
 	dec := json.NewDecoder(bytes.NewReader(dropCommas(text)))
 	dec.DisallowUnknownFields()
 	s := &Spec{Skip: "false"}
@@ -126,8 +126,8 @@ func dropCommas(text []byte) []byte {
 func (s *Spec) check() error {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
-	if s.Spec != SpecName {
-		bad("#spec is %q; want %q", s.Spec, SpecName)
+	if s.Spec != specName {
+		bad("#spec is %q; want %q", s.Spec, specName)
 	}
 	if s.Skip != "true" && s.Skip != "false" {
 		bad(`skip is %q; want "true" or "false"`, s.Skip)

@@ -37,12 +37,12 @@ const example = `{
 `
 
 func TestParseReadsTheManualsExample(t *testing.T) {
-	got, err := Parse([]byte(example))
+	got, err := parse([]byte(example))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &Spec{
-		Spec: SpecName, Description: "ls query to mgmt and non-mgmt containers", TestScript: "resources/test", Skip: "false",
+		Spec: specName, Description: "ls query to mgmt and non-mgmt containers", TestScript: "resources/test", Skip: "false",
 		Setup: Setup{
 			Config: "../../common/configs/pantavisor.config", PVS: "../../common/pvs/pvs.defaultkeys.tar.gz", ReadyScript: "resources/ready",
 			Containers: Containers{Control: "pvr-sdk", Tarballs: []string{}, URLs: []string{
@@ -63,7 +63,7 @@ func TestParseTellsEveryMistake(t *testing.T) {
 		`{"#spec":"pv-test@1","test-script":"x","setup":{"pantavisor.config":"y"}}{"again":1}`:      {"something follows"},
 		`{"#spec":"pv-test@1","test-script":"x","setup":{"pantavisor.config":"y","containers":[]}}`: {"cannot unmarshal array"},
 	} {
-		_, err := Parse([]byte(text))
+		_, err := parse([]byte(text))
 		if fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -93,7 +93,7 @@ func FuzzParse(f *testing.F) {
 		if len(dropCommas(text)) != len(text) {
 			t.Error("the length changes")
 		}
-		s, err := Parse(text)
+		s, err := parse(text)
 		if (s == nil) != (err != nil) {
 			t.Errorf("%v, %v", s, err)
 		}
@@ -109,7 +109,7 @@ func suites(t *testing.T, ids ...string) string {
 	dir := t.TempDir()
 	for _, id := range ids {
 		group, name, _ := strings.Cut(id, "/")
-		made, err := Add(dir, group)
+		made, err := addTest(dir, group)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func suites(t *testing.T, ids ...string) string {
 }
 
 func TestFindAndSelect(t *testing.T) {
-	all, err := Find(suites(t, "local/00-a", "local/02-c", "local/01-b", "logs/x"))
+	all, err := findTests(suites(t, "local/00-a", "local/02-c", "local/01-b", "logs/x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestFindAndSelect(t *testing.T) {
 		"": "local:0 local:1 local:2 logs:0", "local": "local:0 local:1 local:2", "local:1": "local:1", "logs": "logs:0",
 		"locl": `did you mean local`, "local:7": "no such number", "local:x": "no such number", ":1": "unknown",
 	} {
-		chosen, single, err := Select(all, word)
+		chosen, single, err := selectTests(all, word)
 		var ids []string
 		for _, c := range chosen {
 			ids = append(ids, c.ID())
@@ -147,19 +147,19 @@ func TestFindAndSelect(t *testing.T) {
 	}
 	var out bytes.Buffer
 	all[0].Spec.Skip = "true"
-	if err := List(&out, all); err != nil || !strings.Contains(out.String(), "local:0  00-a  say in a line what this test shows (skipped)") {
+	if err := listTests(&out, all); err != nil || !strings.Contains(out.String(), "local:0  00-a  say in a line what this test shows (skipped)") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
 
 func TestFindTellsEveryBrokenTest(t *testing.T) {
 	dir := suites(t, "a/0", "a/1", "b/0")
-	for name, text := range map[string]string{"a/data/0/test.json": "{", "b/data/0/test.json": strings.Replace(template[SpecFile], "resources/test", "resources/absent", 1)} {
+	for name, text := range map[string]string{"a/data/0/test.json": "{", "b/data/0/test.json": strings.Replace(template[specFile], "resources/test", "resources/absent", 1)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := Find(dir)
+	_, err := findTests(dir)
 	for _, want := range []string{"a/data/0/test.json", "b/data/0/test.json", "resources/absent"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
@@ -175,11 +175,11 @@ func TestAddKeepsNumbers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		made, err := Add(dir, "local")
+		made, err := addTest(dir, "local")
 		if err != nil || filepath.Base(made) != want {
 			t.Fatalf("%s, %v; want %s", made, err, want)
 		}
-		if _, err := Load(filepath.Join(made, SpecFile)); err != nil {
+		if _, err := load(filepath.Join(made, specFile)); err != nil {
 			t.Error(err)
 		}
 		if info, err := os.Stat(filepath.Join(made, "resources/test")); err != nil || info.Mode().Perm() != 0o755 {
@@ -187,7 +187,7 @@ func TestAddKeepsNumbers(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "../x", "A", "a/b"} {
-		if _, err := Add(dir, bad); fault.Of(err) != fault.BadInput {
+		if _, err := addTest(dir, bad); fault.Of(err) != fault.BadInput {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -203,11 +203,11 @@ func TestDiffLines(t *testing.T) {
 }
 
 func TestSum(t *testing.T) {
-	line, err := Sum([]Result{{Verdict: Passed}, {Verdict: Skipped}, {Verdict: Recorded}})
+	line, err := summary([]Result{{Verdict: Passed}, {Verdict: Skipped}, {Verdict: Recorded}})
 	if err != nil || line != "1 passed, 0 failed, 1 skipped, 1 recorded" {
 		t.Errorf("%s, %v", line, err)
 	}
-	if _, err := Sum([]Result{{Verdict: Failed}}); fault.Of(err) != fault.Goal {
+	if _, err := summary([]Result{{Verdict: Failed}}); fault.Of(err) != fault.Goal {
 		t.Errorf("%v", err)
 	}
 }

@@ -18,8 +18,8 @@ import (
 // Suites is the directory of a source tree that holds the groups of tests.
 const Suites = "test/suites"
 
-// SpecFile is the name of a test's description in its directory.
-const SpecFile = "test.json"
+// specFile is the name of a test's description in its directory.
+const specFile = "test.json"
 
 // Test is one test.
 type Test struct {
@@ -33,10 +33,10 @@ type Test struct {
 // ID is how commands name the test: "GROUP:NUMBER".
 func (t *Test) ID() string { return t.Group + ":" + strconv.Itoa(t.Number) }
 
-// Find lists the tests in a directory of suites, by group and number. What is wrong with
+// findTests lists the tests in a directory of suites, by group and number. What is wrong with
 // any of them is told in one error.
-func Find(suites string) ([]*Test, error) {
-	files, err := filepath.Glob(filepath.Join(suites, "*", "data", "*", SpecFile))
+func findTests(suites string) ([]*Test, error) {
+	files, err := filepath.Glob(filepath.Join(suites, "*", "data", "*", specFile))
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "looking for tests")
 	}
@@ -50,17 +50,17 @@ func Find(suites string) ([]*Test, error) {
 			t.Number = out[n-1].Number + 1
 		}
 		out = append(out, t)
-		if t.Spec, err = Load(f); err != nil {
+		if t.Spec, err = load(f); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return out, errors.Join(errs...)
 }
 
-// Select returns the tests that a word means: "GROUP", "GROUP:NUMBER", or all of them
+// selectTests returns the tests that a word means: "GROUP", "GROUP:NUMBER", or all of them
 // when it is empty. single tells that it means one test, which then runs even if it
 // is to be skipped.
-func Select(all []*Test, word string) (chosen []*Test, single bool, err error) {
+func selectTests(all []*Test, word string) (chosen []*Test, single bool, err error) {
 	if word == "" {
 		return all, false, nil
 	}
@@ -87,7 +87,7 @@ var groupForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
 
 // The files of a new test.
 var template = map[string]string{
-	SpecFile: `{
+	specFile: `{
   "#spec": "pv-test@1",
   "description": "say in a line what this test shows",
   "setup": {
@@ -111,9 +111,9 @@ var template = map[string]string{
 
 const commonConfig = "common/configs/pantavisor.config"
 
-// Add makes a new test in a group, which may be new too, and returns its directory. The
+// addTest makes a new test in a group, which may be new too, and returns its directory. The
 // test is the last of its group, so that the others keep their numbers.
-func Add(suites, group string) (string, error) {
+func addTest(suites, group string) (string, error) {
 	if !groupForm.MatchString(group) {
 		return "", fault.New(fault.BadInput, "test group %q: want lower-case letters, digits, '-', '_'", group)
 	}

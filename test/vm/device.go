@@ -33,8 +33,8 @@ func Boot(ctx context.Context, machine targets.Emulator, image, dir string) (*De
 	return &Device{Machine: m}, nil
 }
 
-// Invitation is what the console says when a debug shell can be had.
-const Invitation = "Press ENTER for a debug shell."
+// invitation is what the console says when a debug shell can be had.
+const invitation = "Press ENTER for a debug shell."
 
 // Reboot restarts the device through the control API and waits until it comes up.
 func (d *Device) Reboot(ctx context.Context) error {
@@ -56,7 +56,7 @@ func (d *Device) leaveShell(ctx context.Context) error {
 	if _, err := d.Console.Write([]byte("exit\r")); err != nil {
 		return err
 	}
-	_, err := d.Console.Expect(ctx, Invitation)
+	_, err := d.Console.Expect(ctx, invitation)
 	return err
 }
 

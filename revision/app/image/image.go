@@ -100,9 +100,9 @@ const (
 	archivePrefix = "docker-archive:"
 )
 
-// ErrNotFound is wrapped by the errors for images that no origin has or lets the user
+// errNotFound is wrapped by the errors for images that no origin has or lets the user
 // read.
-var ErrNotFound = errors.New("image not found or you do not have access")
+var errNotFound = errors.New("image not found or you do not have access")
 
 // Image is an image that was found.
 type Image struct {
@@ -308,9 +308,9 @@ func offered(index *v1.IndexManifest) string {
 // noPlatform is the error for an index that has none of the wanted platforms.
 func noPlatform(index *v1.IndexManifest, wanted []string) error {
 	if len(wanted) == 0 {
-		return fault.Wrap(fault.BadInput, ErrNotFound, "it has images for %s; choose with --platform or _hostconfig/pvr/docker.json", offered(index))
+		return fault.Wrap(fault.BadInput, errNotFound, "it has images for %s; choose with --platform or _hostconfig/pvr/docker.json", offered(index))
 	}
-	return fault.Wrap(fault.BadInput, ErrNotFound, "it has images for %s, none for %s", offered(index), strings.Join(wanted, ", "))
+	return fault.Wrap(fault.BadInput, errNotFound, "it has images for %s, none for %s", offered(index), strings.Join(wanted, ", "))
 }
 
 // bounded fails at the first byte beyond a limit.

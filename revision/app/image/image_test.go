@@ -370,7 +370,7 @@ func TestCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts := h.options(t)
-	if _, _, err := compose(t, "reg.example/private:1", opts); !errors.Is(err, ErrNotFound) || fault.Of(err) != fault.Missing {
+	if _, _, err := compose(t, "reg.example/private:1", opts); !errors.Is(err, errNotFound) || fault.Of(err) != fault.Missing {
 		t.Errorf("without credentials: %v", err)
 	}
 	opts.Username, opts.Password = "me", "secret"
@@ -478,7 +478,7 @@ func TestDaemon(t *testing.T) {
 	if err != nil || i.Digest != "mine@sha256:def" || i.Name != "mine" || i.Tag != "1" || i.Origin != Local {
 		t.Errorf("%+v, %v", i, err)
 	}
-	if _, _, err := compose(t, "other:1", Options{Origins: []Origin{Local}, Socket: socket}); !errors.Is(err, ErrNotFound) {
+	if _, _, err := compose(t, "other:1", Options{Origins: []Origin{Local}, Socket: socket}); !errors.Is(err, errNotFound) {
 		t.Errorf("an image that it does not have: %v", err)
 	}
 	_, _, err = compose(t, "mine:1", Options{Origins: []Origin{Local}, Socket: filepath.Join(t.TempDir(), "none")})

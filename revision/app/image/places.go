@@ -140,7 +140,7 @@ func registryError(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &answer) && answer.StatusCode >= 400 && answer.StatusCode < 500:
-		return fault.Wrap(fault.Missing, errors.Join(ErrNotFound, err), "asking the registry (for a private image use --username and --password or docker login)")
+		return fault.Wrap(fault.Missing, errors.Join(errNotFound, err), "asking the registry (for a private image use --username and --password or docker login)")
 	case errors.As(err, &answer), errors.As(err, &network):
 		return fault.Wrap(fault.Unreachable, err, "asking the registry")
 	}
@@ -250,7 +250,7 @@ func (d *daemon) get(ctx context.Context, path string) (io.ReadCloser, error) {
 	case resp.StatusCode == http.StatusOK:
 		return resp.Body, nil
 	case resp.StatusCode == http.StatusNotFound:
-		err = fault.Wrap(fault.Missing, ErrNotFound, "asking the Docker daemon")
+		err = fault.Wrap(fault.Missing, errNotFound, "asking the Docker daemon")
 	default:
 		err = fault.New(fault.Unreachable, "asking the Docker daemon: %s", resp.Status)
 	}

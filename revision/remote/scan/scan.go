@@ -31,8 +31,8 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-// Service is the DNS-SD type that devices announce.
-const Service = "_ssh._tcp"
+// serviceName is the DNS-SD type that devices announce.
+const serviceName = "_ssh._tcp"
 
 // maxDevices bounds the memory that a hostile network can make a scan use.
 const maxDevices = 4096
@@ -76,7 +76,7 @@ func Devices(ctx context.Context, opt Options) ([]Device, error) {
 	}
 	s := &seen{devices: map[string]*Device{}, found: opt.Found}
 	conn.OnServiceDiscovered(s.take)
-	if err := conn.Browse(ctx, Service); err != nil {
+	if err := conn.Browse(ctx, serviceName); err != nil {
 		return nil, errors.Join(fmt.Errorf("asking for devices: %w", err), conn.Close())
 	}
 	<-ctx.Done()
@@ -138,7 +138,7 @@ type seen struct {
 
 // take records one announcement; each address of a device has its own.
 func (s *seen) take(e mdns.ServiceEvent) {
-	if !strings.EqualFold(e.Instance.Service, Service) {
+	if !strings.EqualFold(e.Instance.Service, serviceName) {
 		return
 	}
 	d, ok := parse(e.Instance)

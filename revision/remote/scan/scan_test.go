@@ -154,7 +154,7 @@ func respond(t *testing.T, hosts ...host) {
 				return
 			}
 			var q dnsmessage.Message
-			if q.Unpack(buf[:n]) != nil || q.Response || len(q.Questions) == 0 || q.Questions[0].Name.String() != Service+".local." {
+			if q.Unpack(buf[:n]) != nil || q.Response || len(q.Questions) == 0 || q.Questions[0].Name.String() != serviceName+".local." {
 				continue
 			}
 			for _, h := range hosts {
@@ -173,9 +173,9 @@ func (h host) answer(t *testing.T) []byte {
 		return dnsmessage.ResourceHeader{Name: name(s), Class: dnsmessage.ClassINET | flush, TTL: 120}
 	}
 	const flush = 1 << 15
-	service := h.instance + "." + Service + ".local."
+	service := h.instance + "." + serviceName + ".local."
 	m := dnsmessage.Message{Header: dnsmessage.Header{Response: true, Authoritative: true}}
-	m.Answers = []dnsmessage.Resource{{Header: head(Service+".local.", 0), Body: &dnsmessage.PTRResource{PTR: name(service)}}}
+	m.Answers = []dnsmessage.Resource{{Header: head(serviceName+".local.", 0), Body: &dnsmessage.PTRResource{PTR: name(service)}}}
 	if h.v4.IsValid() {
 		m.Additionals = append(m.Additionals, dnsmessage.Resource{Header: head(h.name, flush), Body: &dnsmessage.AResource{A: h.v4.As4()}})
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
-// ErrNoReply means that the server ended the connection without an answer.
-var ErrNoReply = errors.New("no reply")
+// errNoReply means that the server ended the connection without an answer.
+var errNoReply = errors.New("no reply")
 
 // Sockets are the usual paths of the control socket, in the order in which tools look.
 var Sockets = []string{"/run/pantavisor/pv/pv-ctrl", "/pv/pv-ctrl", "/pantavisor/pv-ctrl"}
@@ -150,11 +150,11 @@ func (c *Client) exchange(conn io.ReadWriter, req *Request) (*Response, error) {
 		sent <- err
 	}()
 	resp, err := readAnswer(bufio.NewReader(conn), req.method() == "HEAD")
-	if errors.Is(err, ErrNoReply) {
+	if errors.Is(err, errNoReply) {
 		select {
 		case sendErr := <-sent:
 			if sendErr != nil {
-				err = fmt.Errorf("%w: %w", ErrNoReply, sendErr)
+				err = fmt.Errorf("%w: %w", errNoReply, sendErr)
 			}
 		default:
 		}
@@ -226,7 +226,7 @@ func readHead(r *bufio.Reader) (*Response, *http1.Head, error) {
 	lines := http1.NewLines(r)
 	line, err := lines.First()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrNoReply, err)
+		return nil, nil, fmt.Errorf("%w: %w", errNoReply, err)
 	}
 	resp := &Response{Head: line + "\n"}
 	version, rest, _ := strings.Cut(line, " ")

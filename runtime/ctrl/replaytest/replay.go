@@ -191,7 +191,7 @@ func sameDiffer(t *testing.T, name string, got *Answer, d Differ) {
 func (x *Exchange) answer(t *testing.T) *Answer {
 	t.Helper()
 	if x.RawRequest != nil {
-		got, err := Read(bufio.NewReader(strings.NewReader(x.RawResponse)), "GET")
+		got, err := readRecording(bufio.NewReader(strings.NewReader(x.RawResponse)), "GET")
 		if err != nil {
 			t.Fatalf("%s: reading the recorded answer: %v", x.Case, err)
 		}
@@ -376,16 +376,16 @@ func (a *Answer) Header(name string) string {
 func RoundTrip(t testing.TB, conn net.Conn, raw, method string) *Answer {
 	t.Helper()
 	go func() { _, _ = io.WriteString(conn, raw) }()
-	a, err := Read(bufio.NewReader(conn), method)
+	a, err := readRecording(bufio.NewReader(conn), method)
 	if err != nil {
 		t.Fatalf("reading the answer to %.60q: %v", raw, err)
 	}
 	return a
 }
 
-// Read reads one answer to a request with the method; nil means that the connection
+// readRecording reads one answer to a request with the method; nil means that the connection
 // ended without one.
-func Read(r *bufio.Reader, method string) (*Answer, error) {
+func readRecording(r *bufio.Reader, method string) (*Answer, error) {
 	lines := textproto.NewReader(r)
 	line, err := lines.ReadLine()
 	if err != nil {
@@ -403,7 +403,7 @@ func Read(r *bufio.Reader, method string) (*Answer, error) {
 		a.Headers = append(a.Headers, line)
 	}
 	if a.Line == "HTTP/1.1 100 Continue" {
-		return Read(r, method)
+		return readRecording(r, method)
 	}
 	if method == "HEAD" || strings.Contains(a.Line, " 204 ") {
 		return a, nil

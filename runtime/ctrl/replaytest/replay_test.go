@@ -20,7 +20,7 @@ func written(t *testing.T, r *http.Response) *Answer {
 	if err := r.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	a, err := Read(bufio.NewReader(&b), http.MethodGet)
+	a, err := readRecording(bufio.NewReader(&b), http.MethodGet)
 	if err != nil || a == nil {
 		t.Fatalf("reading %q: %v", b.String(), err)
 	}
@@ -41,11 +41,11 @@ func TestRead(t *testing.T) {
 		"a cut head": "HTTP/1.1 200 OK\r\nA: b\r\n", "a cut body": "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab",
 		"a bad length": "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "a bad chunk": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 	} {
-		if a, err := Read(bufio.NewReader(strings.NewReader(raw)), http.MethodGet); err == nil {
+		if a, err := readRecording(bufio.NewReader(strings.NewReader(raw)), http.MethodGet); err == nil {
 			t.Errorf("%s is read as %+v", name, a)
 		}
 	}
-	if a, err := Read(bufio.NewReader(strings.NewReader("")), http.MethodGet); a != nil || err != nil {
+	if a, err := readRecording(bufio.NewReader(strings.NewReader("")), http.MethodGet); a != nil || err != nil {
 		t.Errorf("no answer is %+v, %v", a, err)
 	}
 }

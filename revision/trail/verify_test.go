@@ -14,8 +14,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// ErrDamaged is wrapped by the errors about a trail that differs from its state.
-var ErrDamaged = errors.New("trail differs from its state")
+// errDamaged is wrapped by the errors about a trail that differs from its state.
+var errDamaged = errors.New("trail differs from its state")
 
 // verify compares a trail with its state: every object must be the same inode as in
 // the store (copies of ".bind" files excepted) and every inline value must have the
@@ -51,7 +51,7 @@ func verify(ctx context.Context, dir string, st *state.State, store *objects.Sto
 func sameFile(dir string, o state.Object, store *objects.Store) error {
 	info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(o.Path)))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	path, err := store.Path(o.Sum)
 	if err != nil {
@@ -59,10 +59,10 @@ func sameFile(dir string, o state.Object, store *objects.Store) error {
 	}
 	object, err := os.Lstat(path)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrDamaged, o.Path, err)
+		return fmt.Errorf("%w: %s: %w", errDamaged, o.Path, err)
 	}
 	if !strings.HasSuffix(o.Path, ".bind") && !os.SameFile(info, object) {
-		return fmt.Errorf("%w: %s is not the object %s", ErrDamaged, o.Path, o.Sum)
+		return fmt.Errorf("%w: %s is not the object %s", errDamaged, o.Path, o.Sum)
 	}
 	return nil
 }
@@ -70,11 +70,11 @@ func sameFile(dir string, o state.Object, store *objects.Store) error {
 func sameValue(dir, key string, st *state.State) error {
 	text, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(key)))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	want, _ := st.Get(key)
 	if got, err := canon.Canonical(text); err != nil || !bytes.Equal(got, want) {
-		return fmt.Errorf("%w: the value of %s is another", ErrDamaged, key)
+		return fmt.Errorf("%w: the value of %s is another", errDamaged, key)
 	}
 	return nil
 }
