@@ -122,6 +122,9 @@ func (c *composition) plan(ctx context.Context) (err error) {
 	if c.spans, err = layout(c.disk.Layout); err != nil {
 		return err
 	}
+	if err := c.checkRoles(); err != nil {
+		return err
+	}
 	if err := c.checkBlobs(); err != nil {
 		return err
 	}
@@ -129,7 +132,7 @@ func (c *composition) plan(ctx context.Context) (err error) {
 		return err
 	}
 	for _, s := range c.spans {
-		if lack := c.tally.need(c.options) - s.Length/mib; s.Role == "root" && lack > 0 {
+		if lack := c.tally.need(c.options) - s.Length/mib; roles[s.Role].storage && lack > 0 {
 			return c.tooSmall(lack)
 		}
 	}
@@ -190,7 +193,7 @@ func (c *composition) fat32(ctx context.Context, s span) error {
 }
 
 func (c *composition) storage(ctx context.Context, s span) error {
-	if s.Role != "root" {
+	if !roles[s.Role].storage {
 		return fault.New(fault.Unsupported, "making partition %s: %s is for the role root alone", s.Name, s.Format)
 	}
 	dir := filepath.Join(c.work.In(c.disk.Storage), storageDir)
