@@ -21,8 +21,8 @@ var _ yamlfile.OneOrMore = Emulators(nil)
 // OneOrMore implements yamlfile.OneOrMore.
 func (Emulators) OneOrMore() {}
 
-// Emulator is a QEMU machine. What is left out is filled in for the machines that
-// [machineKinds] lists; for others it is named as missing.
+// Emulator is a QEMU machine. What is left out is filled in for the machines that the
+// build system knows; for others it is named as missing.
 type Emulator struct {
 	// Name is what `mage run TARGET --machine=NAME` picks. Default: the machine's word.
 	Name string `yaml:"name,omitempty" json:"name,omitempty"`
