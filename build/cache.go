@@ -56,9 +56,6 @@ func OpenCache(dir string) (*Cache, error) {
 // Dir returns the cache's directory.
 func (c *Cache) Dir() string { return c.dir }
 
-// Stats returns the stat cache, for other code that hashes sources.
-func (c *Cache) Stats() *StatCache { return c.stats }
-
 func (c *Cache) entry(key string) string { return filepath.Join(c.dir, "steps", key) }
 func (c *Cache) out(key string) string   { return filepath.Join(c.dir, "steps", key, "out") }
 

@@ -61,13 +61,6 @@ func (c *StatCache) Digest(path string, info fs.FileInfo) (string, error) {
 	return c.hash(path)
 }
 
-// Hashed returns how many files had to be read so far.
-func (c *StatCache) Hashed() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.hashed
-}
-
 func (c *StatCache) hash(path string) (string, error) {
 	started := c.now()
 	f, err := os.Open(path)

@@ -104,7 +104,7 @@ func TestTenThousandConnections(t *testing.T) {
 	}()
 	for i := range want {
 		greedy.Store(true)
-		c, err := peer.Dial(socket)
+		c, err := peer.Dial(socket, 0)
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
@@ -409,6 +409,21 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
+// shutDown ends the sending side of a connection.
+func shutDown(t *testing.T, c *peer.Conn) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_WR) }); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestHalfRequests(t *testing.T) {
 	s := newTestServer(t, newFake())
 	for _, raw := range []string{"", "GET /gro", "GET /groups HTTP/1.1\r\nHost:", "PUT /user-meta/x HTTP/1.1\r\nContent-Length: 50\r\n\r\nvalue",
@@ -421,7 +436,7 @@ func TestHalfRequests(t *testing.T) {
 			close(ended)
 		}()
 		_, _ = io.WriteString(client, raw)
-		_ = client.CloseWrite()
+		shutDown(t, client)
 		if rest, err := io.ReadAll(client); err != nil || len(rest) > 0 {
 			t.Errorf("%q: got %q, %v, want no answer", raw, rest, err)
 		}
@@ -441,7 +456,7 @@ func newPipe(t *testing.T) (client, server *peer.Conn) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if client, err = peer.Dial(path); err != nil {
+	if client, err = peer.Dial(path, 0); err != nil {
 		t.Fatal(err)
 	}
 	if server, err = l.Accept(); err != nil {
@@ -469,7 +484,7 @@ func TestSlowClientHoldsUpNobody(t *testing.T) {
 	name := hex.EncodeToString(sum[:])
 	write(t, filepath.Join(s.o.Objects, name), content)
 	for range 8 {
-		c, err := peer.Dial(socket)
+		c, err := peer.Dial(socket, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -583,7 +598,7 @@ func TestPlacesOfWhoDoNotReadAreTaken(t *testing.T) {
 	for n := range 4 {
 		who.Store(int32(n + 1))
 		for range 32 {
-			c, err := peer.Dial(socket)
+			c, err := peer.Dial(socket, 0)
 			if err != nil {
 				t.Fatal(err)
 			}

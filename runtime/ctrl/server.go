@@ -133,18 +133,9 @@ func New(o Options) *Server {
 	return s
 }
 
-// Serve listens on socketPath and answers until ctx ends. Every connection has its own
-// goroutine; the caller is identified by the cgroup of the process that connected.
-func (s *Server) Serve(ctx context.Context, socketPath string) error {
-	serve, err := s.Listen(socketPath)
-	if err != nil {
-		return err
-	}
-	return serve(ctx)
-}
-
 // Listen makes the socket, so that it exists when containers start; serve then answers
-// on it as [Server.Serve] does.
+// on it until ctx ends. Every connection has its own goroutine; the caller is identified by
+// the cgroup of the process that connected.
 func (s *Server) Listen(socketPath string) (serve func(context.Context) error, err error) {
 	l, err := peer.Listen(socketPath, socketMode, socketBacklog)
 	if err != nil {

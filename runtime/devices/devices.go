@@ -140,30 +140,6 @@ func (l List) Restricts() bool {
 	return false
 }
 
-// Permits reports whether the list allows all kinds of access to a device.
-func (l List) Permits(kind byte, major, minor uint32, access Access) bool {
-	base, rest := l.effective()
-	for bit := Mknod; bit <= Write; bit <<= 1 {
-		if access&bit == 0 {
-			continue
-		}
-		ok := base
-		for _, r := range rest {
-			if r.matches(kind, major, minor) && r.Access&bit != 0 {
-				ok = r.Allow
-			}
-		}
-		if !ok {
-			return false
-		}
-	}
-	return true
-}
-
-func (r Rule) matches(kind byte, major, minor uint32) bool {
-	return r.Type == kind && (r.Major == anyNumber || uint32(r.Major) == major) && (r.Minor == anyNumber || uint32(r.Minor) == minor)
-}
-
 // Write writes the list to a group of the v1 controller "devices", given by its
 // directory.
 func (l List) Write(group string) error {

@@ -62,7 +62,7 @@ func connect(t *testing.T, path string) *peer.Conn {
 	var conn *peer.Conn
 	var err error
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if conn, err = peer.Dial(path); err == nil {
+		if conn, err = peer.Dial(path, 0); err == nil {
 			t.Cleanup(func() { _ = conn.Close() })
 			return conn
 		}

@@ -163,13 +163,10 @@ func accept(s int) (int, error) {
 	}
 }
 
-// Dial connects to the unix stream socket at path. The path may be longer than
-// sockaddr_un allows.
-func Dial(path string) (*Conn, error) { return DialTimeout(path, 0) }
-
-// DialTimeout is [Dial] with a limit for waiting while the queue is full, after which
-// it returns os.ErrDeadlineExceeded; 0 is no limit.
-func DialTimeout(path string, wait time.Duration) (*Conn, error) {
+// Dial connects to the unix stream socket at path, which may be longer than sockaddr_un
+// allows. While the queue is full it waits up to a limit, after which it returns
+// os.ErrDeadlineExceeded; 0 is no limit.
+func Dial(path string, wait time.Duration) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("making a unix socket: %w", err)
@@ -209,11 +206,6 @@ func newConn(fd int) (*Conn, error) {
 		return nil, fmt.Errorf("reading the peer's credentials: %w", err)
 	}
 	return &Conn{File: os.NewFile(uintptr(fd), "unix"), PID: int(cred.Pid), UID: int(cred.Uid)}, nil
-}
-
-// CloseWrite shuts down the sending side.
-func (c *Conn) CloseWrite() error {
-	return c.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
 }
 
 func (c *Conn) control(f func(fd int) error) error {

@@ -22,7 +22,7 @@ func listen(t *testing.T, path string) *Listener {
 
 func connect(t *testing.T, l *Listener) (client, server *Conn) {
 	t.Helper()
-	client, err := Dial(l.Path())
+	client, err := Dial(l.Path(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestDialChild(t *testing.T) {
 	if path == "" {
 		t.Skip("runs only as a child of TestIdentifyRefusesAPeerThatEnded")
 	}
-	c, err := Dial(path)
+	c, err := Dial(path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
@@ -83,21 +82,20 @@ func device(t *testing.T) (socket, storage string, e *engine) {
 		CollectGarbage: func(context.Context) (int64, error) { return 42, nil },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
+	serve, err := s.Listen(socket)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ctx, socket) }()
+	go func() { ended <- serve(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
-			return socket, storage, e
-		}
-	}
-	t.Fatal("the control socket did not come")
-	return "", "", nil
+	return socket, storage, e
 }
 
 func run(t *testing.T, socket, stdin string, args ...string) (code int, stdout, stderr string) {

@@ -123,7 +123,7 @@ func TestSilentServer(t *testing.T) {
 		if code != 1 || !strings.Contains(bad.String(), "timeout") {
 			t.Errorf("%d: exit %d, %q", i, code, bad.String())
 		}
-		conn, err := peer.DialTimeout(socket, time.Millisecond)
+		conn, err := peer.Dial(socket, time.Millisecond)
 		if err == nil {
 			defer conn.Close()
 		} else if !errors.Is(err, os.ErrDeadlineExceeded) {

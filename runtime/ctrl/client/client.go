@@ -126,7 +126,7 @@ func (c *Client) connect(ctx context.Context) (io.ReadWriteCloser, error) {
 	if c.Dial != nil {
 		return c.Dial(ctx)
 	}
-	return peer.DialTimeout(c.Socket, c.Connect)
+	return peer.Dial(c.Socket, c.Connect)
 }
 
 func (r *Request) method() string {
