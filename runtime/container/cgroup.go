@@ -19,7 +19,6 @@ import (
 )
 
 // Tree is the control group that holds the groups of all containers, as lxc/NAME.
-// The control socket identifies its clients by these names.
 type Tree struct {
 	dir  string // directory of the group on this machine
 	path string // its path as /proc/PID/cgroup shows it

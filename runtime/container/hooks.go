@@ -238,6 +238,7 @@ func (st *starting) dropSpaces() {
 // tearDown removes what the start made outside of the container, once its init has
 // ended.
 func (st *starting) tearDown() error {
+	st.residents.leave(st.Name)
 	err := errors.Join(st.dropExports(), st.group.remove(removeTime), st.group.removeLegacy(removeTime))
 	st.dropSpaces()
 	st.attached.Detach()

@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,7 +90,8 @@ func (s *stage) mountSys() error {
 	return s.attach(net, "/sys/devices/virtual/net", "")
 }
 
-// mountCgroup mounts the container's own control group.
+// mountCgroup mounts the container's own control group. In the device's cgroup namespace
+// the file system shows the device's whole tree.
 func (s *stage) mountCgroup() error {
 	if s.plan.Cgroup == AutoNone || !s.plan.CgroupV2 {
 		return nil
@@ -97,10 +99,52 @@ func (s *stage) mountCgroup() error {
 	if err := s.mountFixed("/sys/fs/cgroup", "cgroup2", kernelFlags, ""); err != nil {
 		return err
 	}
+	if err := s.narrowCgroup(); err != nil {
+		return err
+	}
 	if s.plan.Cgroup == AutoReadOnly {
 		return s.remount("/sys/fs/cgroup", unix.MS_RDONLY)
 	}
 	return nil
+}
+
+// narrowCgroup leaves of the mounted tree only the group that this process is in.
+func (s *stage) narrowCgroup() error {
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	own, ok := ownGroup(string(text), "0::")
+	if !ok {
+		return errors.New("the process has no cgroup v2 group")
+	}
+	if own == "/" {
+		return nil
+	}
+	fd, err := s.inside("/sys/fs/cgroup"+own, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return wrapPath(own, err)
+	}
+	tree, err := cloneMount(fd, "", 0)
+	_ = unix.Close(fd)
+	if err != nil {
+		return wrapPath(own, err)
+	}
+	if err := s.unmount("/sys/fs/cgroup"); err != nil {
+		_ = unix.Close(tree)
+		return err
+	}
+	return s.attach(tree, "/sys/fs/cgroup", "")
+}
+
+// unmount detaches the uppermost mount at a path of the container.
+func (s *stage) unmount(p string) error {
+	fd, err := s.inside(p, unix.O_PATH)
+	if err != nil {
+		return wrapPath(p, err)
+	}
+	defer unix.Close(fd)
+	return wrapPath(p, unix.Unmount(fdPath(fd), unix.MNT_DETACH))
 }
 
 // copyInside returns a detached copy of the container's mount at p as it is now; -1

@@ -42,6 +42,8 @@ type Launcher struct {
 	Network *network.Host
 	// Log takes warnings about settings without effect, and what hooks print.
 	Log logs.Logger
+
+	residents residents
 }
 
 // StepError is the error of one step of a start.
@@ -134,7 +136,11 @@ func (st *starting) launch() (*Process, error) {
 		return nil, err
 	}
 	proc.Name, proc.halt, proc.start = st.Name, st.Config.HaltSignal, st
-	if err := st.setUp(proc, ours); err != nil {
+	err = st.residents.enter(st.Name, proc.PID, st.Config.cloneFlags()&unix.CLONE_NEWPID != 0)
+	if err == nil {
+		err = st.setUp(proc, ours)
+	}
+	if err != nil {
 		proc.abandon()
 		return nil, err
 	}

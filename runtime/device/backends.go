@@ -14,28 +14,33 @@ import (
 // identity identifies the processes that talk to the runtime's sockets.
 type identity struct {
 	tree  *container.Tree
-	role  func(name string) (mgmt, known bool) // of a container
-	owner func(pid int, group string) bool     // as Options.Owner
+	of    func(pid int) (container string, err error) // the container of a process
+	role  func(name string) (mgmt, known bool)        // of a container
+	owner func(pid int, group string) bool            // as Options.Owner
 }
 
-// resolve identifies the caller with this process ID by its control group.
+// resolve identifies the caller with this process ID.
 func (id *identity) resolve(pid int) (ctrl.Caller, error) {
 	if id.tree == nil {
 		return ctrl.Caller{}, errors.New("there are no control groups to tell callers by")
+	}
+	name, err := id.of(pid)
+	if err != nil {
+		return ctrl.Caller{}, err
+	}
+	if name != "" {
+		if mgmt, known := id.role(name); known {
+			return ctrl.Caller{Name: name, Mgmt: mgmt}, nil
+		}
+		return ctrl.Caller{}, fmt.Errorf("process %d is in the container %s, which is not of this revision", pid, name)
 	}
 	group, err := id.tree.GroupOf(pid)
 	if err != nil {
 		return ctrl.Caller{}, err
 	}
-	name, own, ok := id.tree.NameOf(group)
+	_, own, _ := id.tree.NameOf(group)
 	// In App Engine the runtime's group may be that of a login session, or the root group.
-	if own && (id.owner == nil || id.owner(pid, group)) {
-		return ctrl.Caller{Name: ctrl.Runtime, Mgmt: true}, nil
-	}
-	if mgmt, known := id.role(name); ok && !own && known {
-		return ctrl.Caller{Name: name, Mgmt: mgmt}, nil
-	}
-	if !ok && id.owner != nil && id.owner(pid, group) {
+	if id.owner != nil && id.owner(pid, group) || own && id.owner == nil && container.SharesMounts(pid) {
 		return ctrl.Caller{Name: ctrl.Runtime, Mgmt: true}, nil
 	}
 	return ctrl.Caller{}, fmt.Errorf("process %d in control group %s is nobody known", pid, group)

@@ -276,7 +276,7 @@ func (s *session) makeEngine(l *loaded) {
 		Backend: s.host, Log: s.log, Settled: s.settled, Stopping: s.stopping,
 		Status: s.publishStatus,
 	})
-	s.id.Store(&identity{tree: s.tree, role: s.engine.Role, owner: s.opt.Owner})
+	s.id.Store(&identity{tree: s.tree, of: s.host.launcher.Identify, role: s.engine.Role, owner: s.opt.Owner})
 	if l != nil {
 		s.adopt(l)
 	}

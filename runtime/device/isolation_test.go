@@ -71,6 +71,35 @@ func TestWhatContainersReach(t *testing.T) {
 	}
 }
 
+// TestIdentityDoesNotFollowAMove lets containers that may mount move themselves to
+// another container's control group and to the root of the tree, and then ask for what
+// only those may do.
+func TestIdentityDoesNotFollowAMove(t *testing.T) {
+	for name, keep := range map[string]string{"own": "user net ipc", "cgroup": "user net ipc cgroup", "pid": "user net ipc cgroup pid"} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t)
+			words := []string{"list:/sys/fs/cgroup/lxc", "ask:GET,/user-meta", "join:mgmt", "ask:GET,/containers", "join:tree", "ask:GET,/config"}
+			d.add("thief", "app", "/sbin/init stay "+strings.Join(words, " "), nil, "lxc.namespace.keep =", "lxc.namespace.keep = "+keep)
+			d.add("mgmt", "root", "/sbin/init stay", map[string]any{"roles": []string{"mgmt"}})
+			d.boot()
+			d.await(map[string]string{"thief": "STARTED", "mgmt": "STARTED"})
+			got := d.console("thief")
+			d.off()
+			for _, what := range words {
+				if strings.HasPrefix(what, "ask:") && !strings.HasPrefix(got[what], "403 ") {
+					t.Errorf("%s: %q, want 403", what, got[what])
+				}
+			}
+			if moved := got["join:mgmt"] == "ok" && got["join:tree"] == "ok"; moved != (name != "own") {
+				t.Errorf("moving itself: %q, %q", got["join:mgmt"], got["join:tree"])
+			}
+			if list := got["list:/sys/fs/cgroup/lxc"]; !strings.Contains(list, "no such file") {
+				t.Errorf("it sees the device's control groups: %s", list)
+			}
+		})
+	}
+}
+
 // TestExportsAndPolicies checks the exports and remount policies of a state.
 func TestExportsAndPolicies(t *testing.T) {
 	d := newDevice(t)

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -194,6 +195,8 @@ func try(word string) string {
 			_, err = c.Write([]byte(path))
 			_ = c.Close()
 		}
+	case "join": // join:GROUP; moves this process to the group of that name in the tree that it can mount
+		err = join(path)
 	case "kill":
 		pid, _ := strconv.Atoi(path)
 		err = syscall.Kill(pid, 0)
@@ -202,6 +205,27 @@ func try(word string) string {
 		return "error: " + err.Error()
 	}
 	return "ok"
+}
+
+// join mounts the tree of the control groups and moves this process to a group.
+func join(name string) error {
+	const at = "/run/tree"
+	_ = os.Mkdir(at, 0o755)
+	err := syscall.Mount("none", at, "cgroup2", 0, "")
+	if err != nil {
+		err = syscall.Mount("none", at, "cgroup", 0, "none,name=pantavisor")
+	}
+	if err != nil {
+		return err
+	}
+	err = errors.New("no such group")
+	_ = filepath.WalkDir(at, func(p string, d os.DirEntry, _ error) error {
+		if d != nil && d.IsDir() && filepath.Base(p) == name {
+			err = os.WriteFile(p+"/cgroup.procs", []byte("0"), 0)
+		}
+		return nil
+	})
+	return err
 }
 
 func interfaces() string {
