@@ -164,7 +164,7 @@ func TestKeyHoldsEverything(t *testing.T) {
 		b, _ := builder(t, dir)
 		return build(t, b, s).Step(s.Name()).Record.Key
 	}
-	base := &step{Label: "x", name: "s", files: []Source{{"src", src}}}
+	base := &step{Label: "x", name: "s", files: []Source{{Name: "src", Path: src}}}
 	first := key(base)
 	if key(base) != first {
 		t.Error("the same step has two keys")
@@ -175,7 +175,7 @@ func TestKeyHoldsEverything(t *testing.T) {
 	if key(&step{Label: "y", name: "s", files: base.files}) == first {
 		t.Error("a field does not enter the key")
 	}
-	if key(&step{Label: "x", name: "s", files: []Source{{"other", src}}}) == first {
+	if key(&step{Label: "x", name: "s", files: []Source{{Name: "other", Path: src}}}) == first {
 		t.Error("a source's name does not enter the key")
 	}
 	if key(versioned{base}) == first {
@@ -202,7 +202,7 @@ func TestEarlyCutOff(t *testing.T) {
 	src := filepath.Join(t.TempDir(), "src")
 	write(t, src, "text # comment")
 	var last atomic.Int32
-	strip := &step{name: "strip", files: []Source{{"src", src}}}
+	strip := &step{name: "strip", files: []Source{{Name: "src", Path: src}}}
 	strip.do = func(_ context.Context, w *Work) error {
 		text, _, _ := strings.Cut(read(t, src), " #")
 		return os.WriteFile(filepath.Join(w.Out, "file"), []byte(text), 0o644)
@@ -478,7 +478,7 @@ func TestDamagedOutput(t *testing.T) {
 func TestWhy(t *testing.T) {
 	src := filepath.Join(t.TempDir(), "src")
 	write(t, src, "one")
-	a := copied(&step{Label: "1", name: "a", files: []Source{{"src", src}}})
+	a := copied(&step{Label: "1", name: "a", files: []Source{{Name: "src", Path: src}}})
 	u := copied(&step{name: "u", deps: []Step{a}})
 	b, l := builder(t, t.TempDir())
 	why := func(name string) *Reason {
@@ -609,7 +609,7 @@ func TestPlanRunsNothing(t *testing.T) {
 
 func TestMissingSource(t *testing.T) {
 	b, _ := builder(t, t.TempDir())
-	_, err := b.Build(t.Context(), &step{name: "s", files: []Source{{"config/x", "/nowhere/x"}}})
+	_, err := b.Build(t.Context(), &step{name: "s", files: []Source{{Name: "config/x", Path: "/nowhere/x"}}})
 	if fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "step s: reading source config/x") {
 		t.Errorf("got %v", err)
 	}
@@ -622,7 +622,7 @@ func TestSourceDirectory(t *testing.T) {
 	if err := os.Symlink("a", filepath.Join(dir, "skel/l")); err != nil {
 		t.Fatal(err)
 	}
-	s := &step{name: "s", files: []Source{{"skel", filepath.Join(dir, "skel")}}}
+	s := &step{name: "s", files: []Source{{Name: "skel", Path: filepath.Join(dir, "skel")}}}
 	inputs, err := sourceInputs(s, openStatCache(""))
 	if err != nil {
 		t.Fatal(err)
@@ -693,7 +693,7 @@ func TestStatCache(t *testing.T) {
 func TestNoChangeBuildHashesNothing(t *testing.T) {
 	src := filepath.Join(t.TempDir(), "src")
 	write(t, src, "one")
-	s := copied(&step{name: "s", files: []Source{{"src", src}}})
+	s := copied(&step{name: "s", files: []Source{{Name: "src", Path: src}}})
 	dir := t.TempDir()
 	b, _ := builder(t, dir)
 	b.Cache.stats.now = func() time.Time { return time.Now().Add(time.Minute) }
@@ -880,7 +880,7 @@ func graphOf(tb testing.TB, n int, dir string) []Step {
 			if err := os.WriteFile(path, []byte(path), 0o644); err != nil {
 				tb.Fatal(err)
 			}
-			files = append(files, Source{filepath.Base(path), path})
+			files = append(files, Source{Name: filepath.Base(path), Path: path})
 		}
 		s := &step{Label: fmt.Sprint(i), name: fmt.Sprintf("s%d", i), files: files}
 		s.deps = all[max(0, len(all)-3):]

@@ -62,15 +62,14 @@ func (b *Builder) codeInput(dir string) (Input, error) {
 	}
 	var inputs []Input
 	for _, f := range files {
-		if ext := filepath.Ext(f); ext != ".go" && ext != ".s" && f != "go.sum" {
+		if ext := filepath.Ext(f.Name); ext != ".go" && ext != ".s" && f.Name != "go.sum" {
 			continue // embedded targets and go.mod's comments are not logic
 		}
-		path := filepath.Join(b.Code.Root(), filepath.FromSlash(f))
-		info, err := os.Stat(path)
+		info, err := os.Stat(f.Path)
 		if err != nil {
 			return Input{}, fault.Wrap(fault.IO, err, "reading the code of package %s", dir)
 		}
-		in, err := fileInput(f, path, info, b.Cache.stats)
+		in, err := fileInput(f.Name, f.Path, info, b.Cache.stats)
 		if err != nil {
 			return Input{}, err
 		}

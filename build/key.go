@@ -123,16 +123,35 @@ func sourceInputs(s Step, stats *StatCache) ([]Input, error) {
 	return inputs, nil
 }
 
+// readSource lists a file, or the files of a directory and of those under it, of which one
+// name counts once.
 func readSource(src Source, stats *StatCache) ([]Input, error) {
-	info, err := os.Stat(src.Path)
+	inputs, err := readPath(src.Name, src.Path, stats)
+	for _, dir := range src.Under {
+		if err != nil {
+			return nil, err
+		}
+		seen := map[string]bool{}
+		for _, in := range inputs {
+			seen[in.Name] = true
+		}
+		var more []Input
+		more, err = readPath(src.Name, dir, stats)
+		inputs = append(inputs, slices.DeleteFunc(more, func(in Input) bool { return seen[in.Name] })...)
+	}
+	return inputs, err
+}
+
+func readPath(name, path string, stats *StatCache) ([]Input, error) {
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, missing(err)
 	}
 	if !info.IsDir() {
-		in, err := fileInput("source/"+src.Name, src.Path, info, stats)
+		in, err := fileInput("source/"+name, path, info, stats)
 		return []Input{in}, err
 	}
-	root, err := filepath.EvalSymlinks(src.Path)
+	root, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +168,7 @@ func readSource(src Source, stats *StatCache) ([]Input, error) {
 		if err != nil {
 			return missing(err)
 		}
-		in, err := fileInput("source/"+src.Name+"/"+filepath.ToSlash(rel), path, info, stats)
+		in, err := fileInput("source/"+name+"/"+filepath.ToSlash(rel), path, info, stats)
 		inputs = append(inputs, in)
 		return err
 	})

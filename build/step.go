@@ -2,7 +2,12 @@
 // on-disk cache, a parallel executor, events and explanations.
 package build
 
-import "context"
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+)
 
 // A Step is one typed unit of work: a node of the build graph. An implementation
 // is a struct whose exported fields are its parameters. What decides the result
@@ -41,6 +46,29 @@ type Source struct {
 	Name string `json:"name"`
 	// Path is where it is on this machine; it does not enter the key.
 	Path string `json:"path"`
+	// Under are directories below the one at Path, the uppermost first: their files count
+	// where no directory above has one of that name.
+	Under []string `json:"under,omitempty"`
+}
+
+// Dirs returns the directories of the source, the lowest first: files that are added in
+// this order replace those of the directories below.
+func (s Source) Dirs() []string {
+	dirs := append([]string{s.Path}, s.Under...)
+	slices.Reverse(dirs)
+	return dirs
+}
+
+// File returns the path of a file in the uppermost directory that has it, or else in the
+// directory at Path.
+func (s Source) File(name string) string {
+	for _, dir := range slices.Backward(s.Dirs()) {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return filepath.Join(s.Path, filepath.FromSlash(name))
 }
 
 // Epoch is the default of [Stamp], so that two builds of one tree agree.

@@ -18,14 +18,18 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
+// shipped are the layers of this repository.
+func shipped() *layers.Layers { return layers.New(layers.Layer{Label: "module", Dir: ".."}) }
+
 // TestShippedDefinitions loads every container of this directory.
 func TestShippedDefinitions(t *testing.T) {
-	names, err := definitionNames(".")
+	names, err := shipped().Names(directory, definitionFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +164,10 @@ func makePart(t *testing.T, dir, name string) (string, error) { return makePartA
 func makePartAt(t *testing.T, dir, name string, at build.Stamp) (string, error) {
 	t.Helper()
 	tgt := &targets.Target{Name: "t", Arch: targets.Arch{Go: "amd64"}, Containers: []string{name}}
-	parts, err := Parts(tgt, Options{Dir: dir, Epoch: at, Program: func(string) Builder { return fakeProgram{"x"} }, Packages: noPackages})
+	parts, err := Parts(tgt, Options{
+		Layers: layers.New(layers.Layer{Label: "test", Dir: dir}), Directory: ".", Epoch: at, Packages: noPackages,
+		Program: func(layers.Layer, string) (Builder, error) { return fakeProgram{"x"}, nil },
+	})
 	if err != nil {
 		return "", err
 	}

@@ -55,7 +55,7 @@ type Definition struct {
 // error. The directory files/ beside container.yaml is added too; of its modes only the
 // executable bit counts.
 type Root struct {
-	// Programs are main packages of this module, built for the target.
+	// Programs are main packages of the module that has the container, built for the target.
 	Programs []Program `yaml:"programs,omitempty" json:"programs,omitempty"`
 	// Debian are files of Debian packages.
 	Debian []Package `yaml:"debian,omitempty" json:"debian,omitempty"`
@@ -67,7 +67,7 @@ type Root struct {
 
 // Program installs the program of a main package, "cmd/pv-network", at a path.
 type Program struct {
-	// Package is the main package's directory in this module.
+	// Package is the main package's directory in the module that has the container.
 	Package string `yaml:"package" json:"package"`
 	// Path is where the program goes, without a leading '/'.
 	Path string `yaml:"path" json:"path"`
@@ -230,18 +230,4 @@ func (c checker) inRoot(at, p string) {
 func inRoot(p string) bool {
 	return p != "" && p != "." && !strings.HasPrefix(p, "/") && path.Clean(p) == p &&
 		p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsAny(p, "\x00\n")
-}
-
-// definitionNames lists the containers that a directory defines, sorted.
-func definitionNames(dir string) ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*", definitionFile))
-	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "listing containers")
-	}
-	var out []string
-	for _, f := range files {
-		out = append(out, filepath.Base(filepath.Dir(f)))
-	}
-	slices.Sort(out)
-	return out, nil
 }

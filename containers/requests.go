@@ -2,22 +2,33 @@ package containers
 
 import (
 	"cmp"
-	"path/filepath"
+	"path"
 	"slices"
 
 	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
 // Request is the name of the containers' request to Debian.
 const Request = "containers"
 
-// Requests lists the Debian packages that a target's containers, defined below dir, need.
-// A definition that cannot be read is skipped; [Parts] reports its mistakes.
-func Requests(t *targets.Target, dir string) []debian.Request {
+// directory is where a layer has its containers.
+const directory = "containers"
+
+// Requests lists the Debian packages that a target's containers need. A definition that
+// cannot be read is skipped; [Parts] reports its mistakes.
+func Requests(t *targets.Target, l *layers.Layers) []debian.Request {
 	var packages []string
 	for _, name := range t.Containers {
-		d, err := load(filepath.Join(dir, name))
+		if !nameForm.MatchString(name) {
+			continue
+		}
+		place, ok := l.Find(path.Join(directory, name))
+		if !ok {
+			continue
+		}
+		d, err := load(place.Path)
 		if err != nil {
 			continue
 		}

@@ -18,7 +18,7 @@ func TestSchemaIsCurrent(t *testing.T) { schema.Current(t) }
 func TestContainersValidateAgainstSchema(t *testing.T) {
 	t.Parallel()
 	v := schema.Validator(t)
-	names, err := definitionNames(".")
+	names, err := shipped().Names(directory, definitionFile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,13 @@
 package containers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/targets"
@@ -32,10 +35,13 @@ type Builder interface {
 type Options struct {
 	// Epoch is the time of all files.
 	Epoch build.Stamp
-	// Dir is the directory containers/.
-	Dir string
-	// Program returns the step that builds a main package for the target.
-	Program func(pkg string) Builder
+	// Layers are searched for the directories of containers, in Directory of each. Default:
+	// "containers".
+	Layers    *layers.Layers
+	Directory string
+	// Program returns the step that builds, for the target, a main package of the module
+	// that a layer is.
+	Program func(layer layers.Layer, pkg string) (Builder, error)
 	// Packages returns the step that fetches a Debian package.
 	Packages func(name string) (*debian.Fetch, error)
 }
@@ -85,17 +91,23 @@ func newPart(name string, t *targets.Target, o Options) (*Part, error) {
 	if !nameForm.MatchString(name) {
 		return nil, fmt.Errorf("%q is not a valid container name", name)
 	}
-	dir := filepath.Join(o.Dir, name)
-	d, err := load(dir)
+	dir := cmp.Or(o.Directory, directory)
+	place, ok := o.Layers.Find(path.Join(dir, name))
+	if !ok {
+		known, _ := o.Layers.Names(dir, definitionFile)
+		return nil, spelling.Unknown("container", name, known)
+	}
+	d, err := load(place.Path)
 	if err != nil {
-		if known, _ := definitionNames(o.Dir); fault.Of(err) == fault.Missing {
-			return nil, spelling.Unknown("container", name, known)
-		}
 		return nil, err
 	}
-	p := &Part{Definition: d, Arch: t.Arch.Go + t.Arch.ARM + t.Arch.MIPS, Epoch: o.Epoch, dir: dir}
+	p := &Part{Definition: d, Arch: t.Arch.Go + t.Arch.ARM + t.Arch.MIPS, Epoch: o.Epoch, dir: place.Path}
 	for _, prog := range d.Root.Programs {
-		p.programs = append(p.programs, o.Program(prog.Package))
+		step, err := o.Program(place.Layer, prog.Package)
+		if err != nil {
+			return nil, fmt.Errorf("container %q: program %s: %w", name, prog.Package, err)
+		}
+		p.programs = append(p.programs, step)
 	}
 	for _, pkg := range d.Root.Debian {
 		f, err := o.Packages(pkg.Package)

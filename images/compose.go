@@ -124,7 +124,7 @@ func initrdOf(in *Inputs) *Initrd {
 func trustOf(in *Inputs) []Trust {
 	var out []Trust
 	for _, s := range in.Config.Trust {
-		out = append(out, Trust(s))
+		out = append(out, Trust{Name: s.Name, Path: s.Path})
 	}
 	return out
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -37,7 +36,7 @@ func (s *Device) Version() int { return 1 }
 // Deps is empty.
 func (s *Device) Deps() []build.Step { return nil }
 
-func (s *Device) groups() string { return filepath.Join(s.Defaults.Path, "groups.json") }
+func (s *Device) groups() string { return s.Defaults.File("groups.json") }
 
 // Sources are the default groups.
 func (s *Device) Sources() ([]build.Source, error) {

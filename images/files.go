@@ -198,7 +198,7 @@ func skeleton() fileSet {
 // configuration adds the defaults, the policies, the trusted certificates and keys, and
 // the vendor's files; skel may be nil.
 func (t fileSet) configuration(ctx context.Context, defaults build.Source, trust []Trust, skel *build.Source) error {
-	if err := t.add(ctx, defaults.Path, "etc/pantavisor/defaults"); err != nil {
+	if err := t.addAll(ctx, defaults, "etc/pantavisor/defaults"); err != nil {
 		return err
 	}
 	t.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
@@ -212,7 +212,17 @@ func (t fileSet) configuration(ctx context.Context, defaults build.Source, trust
 	if skel == nil {
 		return nil
 	}
-	return t.add(ctx, skel.Path, "")
+	return t.addAll(ctx, *skel, "")
+}
+
+// addAll merges the directories of a source.
+func (t fileSet) addAll(ctx context.Context, src build.Source, at string) error {
+	for _, dir := range src.Dirs() {
+		if err := t.add(ctx, dir, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // add merges a directory of this machine; later files replace earlier ones. A README.md

@@ -20,6 +20,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -53,7 +54,7 @@ func planned(t *testing.T, name string) *images.Inputs {
 		t.Fatal(err)
 	}
 	lock := &debian.Lock{}
-	requests, err := resolve.BuildRequests(target, "..")
+	requests, err := resolve.BuildRequests(target, layers.New(layers.Layer{Label: layers.Workspace, Dir: ".."}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func planned(t *testing.T, name string) *images.Inputs {
 		t.Fatal(err)
 	}
 	in, err := resolve.Target(target, resolve.Options{
-		Root: shippedTree(t), Module: module, Parts: debian.NewParts(debian.Open(t.TempDir(), nil), lock), Epoch: build.Epoch,
+		Layers: layers.New(layers.Layer{Label: layers.Workspace, Dir: shippedTree(t)}), Module: module, Own: module, Parts: debian.NewParts(debian.Open(t.TempDir(), nil), lock), Epoch: build.Epoch,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -168,7 +168,7 @@ func (s *skelPart) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	if err := addTree(ctx, p, s.dir); err != nil {
+	if err := addTree(ctx, p, build.Source{Path: s.dir}); err != nil {
 		return err
 	}
 	return p.Close()

@@ -2,8 +2,10 @@ package images
 
 import (
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -115,28 +117,34 @@ func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*fragment
 		}
 	}
 	if s.Stepskel != nil {
-		if err := addTree(ctx, p, s.Stepskel.Path); err != nil {
+		if err := addTree(ctx, p, *s.Stepskel); err != nil {
 			return nil, err
 		}
 	}
 	return p, p.Sweep()
 }
 
-// addTree adds a directory of this machine: files named *.json as values, others as
+// addTree adds directories of this machine: files named *.json as values, others as
 // objects. The reader's note at the top is left out.
-func addTree(ctx context.Context, p *fragment.Writer, dir string) error {
-	entries, err := collect(ctx, dir, "")
-	if err != nil {
-		return fault.Wrap(fault.IO, err, "collecting %s", dir)
+func addTree(ctx context.Context, p *fragment.Writer, src build.Source) error {
+	files := map[string]string{}
+	for _, dir := range src.Dirs() {
+		entries, err := collect(ctx, dir, "")
+		if err != nil {
+			return fault.Wrap(fault.IO, err, "collecting %s", dir)
+		}
+		for _, e := range entries {
+			if e.Mode.IsDir() || e.Name == "README.md" || filepath.Base(e.Name) == ".gitkeep" {
+				continue
+			}
+			if e.Link != "" {
+				return fault.New(fault.BadInput, "collecting %s: %s is a link; a revision holds files only", dir, e.Name)
+			}
+			files[e.Name] = filepath.Join(dir, filepath.FromSlash(e.Name))
+		}
 	}
-	for _, e := range entries {
-		if e.Mode.IsDir() || e.Name == "README.md" || filepath.Base(e.Name) == ".gitkeep" {
-			continue
-		}
-		if e.Link != "" {
-			return fault.New(fault.BadInput, "collecting %s: %s is a link; a revision holds files only", dir, e.Name)
-		}
-		if err := p.AddFile(ctx, e.Name, filepath.Join(dir, filepath.FromSlash(e.Name))); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := p.AddFile(ctx, name, files[name]); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 
@@ -18,19 +17,22 @@ import (
 //go:embed */target.yaml
 var own embed.FS
 
-// fileName is the name of a target's file in its directory.
-const fileName = "target.yaml"
+// FileName is the name of a target's file in its directory.
+const FileName = "target.yaml"
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // Builtin returns the targets that this module ships.
 func Builtin() fs.FS { return own }
 
-// Workspace holds the targets of a product's directory, "<dir>/targets/<name>/
-// target.yaml", and the built-in ones. A product's target replaces a built-in one with
-// the same name.
-func Workspace(dir string) fs.FS {
-	return overlay{os.DirFS(filepath.Join(dir, "targets")), own}
+// In holds the targets of directories, "<dir>/<name>/target.yaml", and the built-in ones.
+// A target replaces those with the same name in later directories and the built-in one.
+func In(dirs ...string) fs.FS {
+	all := overlay{}
+	for _, dir := range dirs {
+		all = append(all, os.DirFS(dir))
+	}
+	return append(all, own)
 }
 
 // overlay is several file systems; the first one that has a file wins.
@@ -65,7 +67,7 @@ var _ fs.GlobFS = overlay(nil)
 
 // Names lists the targets in fsys, sorted.
 func Names(fsys fs.FS) ([]string, error) {
-	found, err := fs.Glob(fsys, "*/"+fileName)
+	found, err := fs.Glob(fsys, "*/"+FileName)
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "listing targets")
 	}
@@ -89,7 +91,7 @@ func Load(fsys fs.FS, name string) (*Target, error) {
 	if !nameForm.MatchString(name) {
 		return nil, unknown(fsys, name)
 	}
-	file := name + "/" + fileName
+	file := name + "/" + FileName
 	f, err := fsys.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, unknown(fsys, name)

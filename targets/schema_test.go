@@ -57,7 +57,7 @@ func TestTargetsValidateAgainstSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		data, err := fs.ReadFile(Builtin(), name+"/"+fileName)
+		data, err := fs.ReadFile(Builtin(), name+"/"+FileName)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -394,11 +394,11 @@ func TestWorkspaceAddsAndReplaces(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := fmt.Sprintf("description: %s\narch: {go: amd64}\n", description)
-		if err := os.WriteFile(filepath.Join(directory, fileName), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(directory, FileName), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	all, err := LoadAll(Workspace(dir))
+	all, err := LoadAll(In(filepath.Join(dir, "targets")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,7 +437,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	names, _ := Names(Builtin())
 	for _, name := range names {
-		data, err := fs.ReadFile(Builtin(), name+"/"+fileName)
+		data, err := fs.ReadFile(Builtin(), name+"/"+FileName)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -1,5 +1,5 @@
-// Package gobinary is the build step that cross-compiles a Go program of this module:
-// static, without cgo, paths, version control stamps or symbols, so that the same tree
+// Package gobinary is the build step that cross-compiles a Go program of this module or of
+// a product's: static, without cgo, paths, version control stamps or symbols, so that the same tree
 // and tool chain give the same binary.
 package gobinary
 
@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -43,6 +44,9 @@ type Step struct {
 
 	// Module is where the source is.
 	Module *gosource.Module `json:"-"`
+	// Own is set for a program of a product's module. It is part of the step's name, so that
+	// the program may be called like one of this module's.
+	Own bool `json:"-"`
 }
 
 var (
@@ -57,8 +61,25 @@ func New(module *gosource.Module, pkg string, arch targets.Arch) *Step {
 	return &Step{Package: pkg, Arch: arch, Toolchain: runtime.Version(), Module: module}
 }
 
-// Name implements build.Step: "go/NAME/ARCH".
-func (s *Step) Name() string { return "go/" + s.binary() + "/" + s.Arch.String() }
+// Name implements build.Step: "go/NAME/ARCH", or "go/own/PACKAGE/ARCH".
+func (s *Step) Name() string {
+	if s.Own {
+		return "go/own/" + word(s.Package) + "/" + s.Arch.String()
+	}
+	return "go/" + s.binary() + "/" + s.Arch.String()
+}
+
+var notInWord = regexp.MustCompile(`[^a-z0-9._+/-]|(^|/)[._+-]`)
+
+// word returns a package's directory as it may be part of a step's name: with a digest
+// where it has other characters.
+func word(pkg string) string {
+	if !notInWord.MatchString(pkg) {
+		return pkg
+	}
+	sum := sha256.Sum256([]byte(pkg))
+	return "x" + hex.EncodeToString(sum[:6])
+}
 
 // Deps implements build.Step.
 func (s *Step) Deps() []build.Step { return nil }
@@ -74,7 +95,7 @@ func (s *Step) Sources() ([]build.Source, error) {
 	}
 	sources := make([]build.Source, len(files))
 	for i, f := range files {
-		sources[i] = build.Source{Name: f, Path: filepath.Join(s.Module.Root(), filepath.FromSlash(f))}
+		sources[i] = build.Source{Name: f.Name, Path: f.Path}
 	}
 	return sources, nil
 }

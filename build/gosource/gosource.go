@@ -1,10 +1,11 @@
-// Package gosource lists the files of this module that go into a Go program, for the key
+// Package gosource lists the files of a module that go into a Go program, for the key
 // of the step that compiles it. It reads import clauses in this process; `go list` takes
 // longer than a whole build without changes.
 //
 // The set is that of the go command for one GOOS, GOARCH and list of tags without cgo: Go
-// and assembly files, embedded files, go.mod and go.sum. Packages outside the module are
-// pinned by go.sum; the tool chain is not a file and is a separate part of the step's
+// and assembly files, embedded files, go.mod and go.sum, also those of modules that a line
+// "replace" of go.mod finds in a directory. All other packages are pinned by go.sum; the
+// tool chain is not a file and is a separate part of the step's
 // key.
 package gosource
 
@@ -22,6 +23,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/mod/modfile"
+
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -37,14 +40,33 @@ type Platform struct {
 type Module struct {
 	root string
 	path string
-	mu   sync.Mutex
-	pkgs map[string]*pkg
+	// trees are this module and those that it replaces by directories.
+	trees []tree
+	mu    sync.Mutex
+	pkgs  map[string]*pkg
+}
+
+// tree is a module in a directory.
+type tree struct {
+	path   string // import path
+	dir    string
+	prefix string // of names of files: empty for the main module, else the path and "/"
+}
+
+// File is a file that goes into a program.
+type File struct {
+	// Name is the path relative to the module's root, with '/'; for a file of another module
+	// the import path of that module comes first. It does not depend on where modules are.
+	Name string
+	// Path is where it is on this machine.
+	Path string
 }
 
 // pkg is one directory read for one platform.
 type pkg struct {
-	files   []string // relative to the module's root
-	imports []string // directories of this module, relative to its root
+	tree    *tree
+	files   []File
+	imports []string // import paths in the module's trees
 }
 
 // Open reads the go.mod of the module in root.
@@ -53,12 +75,26 @@ func Open(root string) (*Module, error) {
 	if err != nil {
 		return nil, fault.New(fault.Missing, "opening the Go module: %w", err)
 	}
-	for line := range strings.Lines(string(data)) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "module "); ok {
-			return &Module{root: root, path: strings.Trim(strings.TrimSpace(name), `"`), pkgs: map[string]*pkg{}}, nil
-		}
+	mod, err := modfile.Parse(filepath.Join(root, "go.mod"), data, nil)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "opening the Go module")
 	}
-	return nil, fault.New(fault.BadInput, "opening the Go module: %s/go.mod has no module line", root)
+	if mod.Module == nil {
+		return nil, fault.New(fault.BadInput, "opening the Go module: %s/go.mod has no module line", root)
+	}
+	m := &Module{root: root, path: mod.Module.Mod.Path, pkgs: map[string]*pkg{}}
+	m.trees = append(m.trees, tree{path: m.path, dir: root})
+	for _, r := range mod.Replace {
+		if r.New.Version != "" || r.Old.Path == m.path {
+			continue // a module that go.sum pins, or this one, which is not replaced
+		}
+		dir := filepath.FromSlash(r.New.Path)
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join(root, dir)
+		}
+		m.trees = append(m.trees, tree{path: r.Old.Path, dir: dir, prefix: r.Old.Path + "/"})
+	}
+	return m, nil
 }
 
 // Host returns the platform that this program runs on.
@@ -71,23 +107,20 @@ func (m *Module) Path() string { return m.path }
 func (m *Module) Root() string { return m.root }
 
 // Files returns the files of the package in dir (relative to the module's root, for
-// example "cmd/pantavisor") and of all packages of the module that it needs, sorted, with
-// '/', relative to the root.
-func (m *Module) Files(dir string, p Platform) ([]string, error) {
+// example "cmd/pantavisor") and of all packages that it needs of the module and of those
+// replaced by directories, sorted by name.
+func (m *Module) Files(dir string, p Platform) ([]File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	files := map[string]bool{"go.mod": true}
-	if _, err := os.Stat(filepath.Join(m.root, "go.sum")); err == nil {
-		files["go.sum"] = true
-	}
-	seen := map[string]bool{}
-	if err := m.walk(path.Clean(filepath.ToSlash(dir)), p, seen, files); err != nil {
+	files := map[string]File{}
+	start := path.Join(m.path, filepath.ToSlash(dir))
+	if err := m.walk(start, p, map[string]bool{}, files); err != nil {
 		return nil, err
 	}
-	return slices.Sorted(maps.Keys(files)), nil
+	return slices.SortedFunc(maps.Values(files), func(a, b File) int { return strings.Compare(a.Name, b.Name) }), nil
 }
 
-func (m *Module) walk(dir string, p Platform, seen, files map[string]bool) error {
+func (m *Module) walk(dir string, p Platform, seen map[string]bool, files map[string]File) error {
 	if seen[dir] {
 		return nil
 	}
@@ -96,8 +129,8 @@ func (m *Module) walk(dir string, p Platform, seen, files map[string]bool) error
 	if err != nil {
 		return err
 	}
-	for _, f := range found.files {
-		files[f] = true
+	for _, f := range slices.Concat(found.files, found.tree.pins()) {
+		files[f.Name] = f
 	}
 	for _, next := range found.imports {
 		if err := m.walk(next, p, seen, files); err != nil {
@@ -107,8 +140,44 @@ func (m *Module) walk(dir string, p Platform, seen, files map[string]bool) error
 	return nil
 }
 
-func (m *Module) read(dir string, p Platform) (*pkg, error) {
-	id := fmt.Sprint(dir, p)
+// pins returns the files that decide on the versions of other modules.
+func (t *tree) pins() []File {
+	files := []File{t.file("go.mod")}
+	if sum := t.file("go.sum"); exists(sum.Path) {
+		files = append(files, sum)
+	}
+	return files
+}
+
+func (t *tree) file(name string) File {
+	return File{Name: t.prefix + name, Path: filepath.Join(t.dir, filepath.FromSlash(name))}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// owner returns the tree that has an import path and the package's directory in it. Of
+// nested modules the longest path owns it.
+func (m *Module) owner(imported string) (best *tree, dir string) {
+	for i := range m.trees {
+		t := &m.trees[i]
+		if best != nil && len(t.path) <= len(best.path) {
+			continue
+		}
+		if imported == t.path {
+			best, dir = t, "."
+		} else if rest, ok := strings.CutPrefix(imported, t.path+"/"); ok {
+			best, dir = t, rest
+		}
+	}
+	return best, dir
+}
+
+// read reads the package with an import path of one of the trees.
+func (m *Module) read(imported string, p Platform) (*pkg, error) {
+	id := fmt.Sprint(imported, p)
 	if found := m.pkgs[id]; found != nil {
 		return found, nil
 	}
@@ -117,26 +186,30 @@ func (m *Module) read(dir string, p Platform) (*pkg, error) {
 	if ctx.GOOS == "" {
 		ctx.GOOS = "linux"
 	}
-	directory := filepath.Join(m.root, filepath.FromSlash(dir))
+	t, dir := m.owner(imported)
+	if t == nil {
+		return nil, fault.New(fault.Missing, "reading Go package %s: it is not in module %s", imported, m.path)
+	}
+	directory := filepath.Join(t.dir, filepath.FromSlash(dir))
 	if _, err := os.Stat(directory); err != nil {
-		return nil, fault.New(fault.Missing, "reading Go package %s: %w", dir, err)
+		return nil, fault.New(fault.Missing, "reading Go package %s: %w", t.prefix+dir, err)
 	}
 	bp, err := ctx.ImportDir(directory, 0)
 	if err != nil {
-		return nil, fault.New(kindOf(err), "reading Go package %s for %s/%s: %w", dir, ctx.GOOS, ctx.GOARCH, err)
+		return nil, fault.New(kindOf(err), "reading Go package %s for %s/%s: %w", t.prefix+dir, ctx.GOOS, ctx.GOARCH, err)
 	}
-	found := &pkg{imports: m.local(bp.Imports)}
+	found := &pkg{tree: t, imports: m.local(bp.Imports)}
 	for _, list := range [][]string{bp.GoFiles, bp.SFiles, bp.HFiles, bp.SysoFiles} {
 		for _, name := range list {
-			found.files = append(found.files, path.Join(dir, name))
+			found.files = append(found.files, t.file(path.Join(dir, name)))
 		}
 	}
 	embedded, err := embeds(bp.Dir, bp.EmbedPatterns)
 	if err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "reading the embedded files of Go package %s", dir)
+		return nil, fault.Wrap(fault.BadInput, err, "reading the embedded files of Go package %s", t.prefix+dir)
 	}
 	for _, name := range embedded {
-		found.files = append(found.files, path.Join(dir, name))
+		found.files = append(found.files, t.file(path.Join(dir, name)))
 	}
 	m.pkgs[id] = found
 	return found, nil
@@ -151,17 +224,15 @@ func kindOf(err error) fault.Kind {
 	return fault.BadInput
 }
 
-// local returns the directories of the imports that lie in this module.
+// local returns those of the imports that the trees have.
 func (m *Module) local(imports []string) []string {
-	var dirs []string
+	var own []string
 	for _, i := range imports {
-		if i == m.path {
-			dirs = append(dirs, ".")
-		} else if dir, ok := strings.CutPrefix(i, m.path+"/"); ok {
-			dirs = append(dirs, dir)
+		if t, _ := m.owner(i); t != nil {
+			own = append(own, i)
 		}
 	}
-	return dirs
+	return own
 }
 
 // embeds resolves patterns of //go:embed as package embed describes: a directory

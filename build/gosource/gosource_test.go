@@ -57,6 +57,14 @@ var sample = map[string]string{
 	"onlywin/w_windows.go": "package onlywin\n",
 }
 
+func namesOf(files []File) []string {
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = f.Name
+	}
+	return names
+}
+
 func TestFiles(t *testing.T) {
 	m := module(t, sample)
 	base := []string{"a/a.go", "a/data", "b/b.go", "cmd/x/main.go", "go.mod", "go.sum"}
@@ -74,8 +82,37 @@ func TestFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := slices.Sorted(slices.Values(append(slices.Clone(base), c.more...)))
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, namesOf(got)); diff != "" {
 			t.Errorf("%+v: %s", c.platform, diff)
+		}
+	}
+}
+
+// TestReplacedModules follows imports into directories that go.mod names, and only there.
+func TestReplacedModules(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{
+		"go.mod": "module example.org/m\n\ngo 1.26\n\nrequire (\n\texample.org/n v0.0.0\n\texample.org/n/deep v0.0.0\n\texample.org/p v1.0.0\n)\n\n" +
+			"replace (\n\texample.org/n => ./n\n\texample.org/n/deep => ./deep\n\texample.org/p v1.0.0 => example.org/q v1.0.0\n)\n",
+		"cmd/x/main.go": "package main\n\nimport (\n\t_ \"example.org/n/a\"\n\t_ \"example.org/p\"\n)\n\nfunc main() {}\n",
+		"n/go.mod":      "module example.org/n\n",
+		"n/go.sum":      "",
+		"n/a/a.go":      "package a\n\nimport _ \"example.org/n/deep\"\n",
+		"deep/go.mod":   "module example.org/n/deep\n",
+		"deep/d.go":     "package deep\n",
+	}
+	m := module(t, files)
+	got, err := m.Files("cmd/x", Platform{GOARCH: "amd64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"cmd/x/main.go", "example.org/n/a/a.go", "example.org/n/deep/d.go", "example.org/n/deep/go.mod", "example.org/n/go.mod", "example.org/n/go.sum", "go.mod"}
+	if diff := cmp.Diff(want, namesOf(got)); diff != "" {
+		t.Error(diff)
+	}
+	for _, f := range got {
+		if _, err := os.Stat(f.Path); err != nil || strings.HasPrefix(f.Name, "example.org/n/a") && f.Path != filepath.Join(m.Root(), "n/a/a.go") {
+			t.Errorf("%s is %s: %v", f.Name, f.Path, err)
 		}
 	}
 }
@@ -124,7 +161,7 @@ func TestAgreesWithGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, namesOf(got)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
@@ -21,28 +22,43 @@ func (p *providers) config() (images.Config, error) {
 	}
 	trust, err := p.trust()
 	return images.Config{
-		Runtime:  p.source("config", platform, "pantavisor.config"),
+		Runtime:  p.file("config", platform, "pantavisor.config"),
 		Derived:  derived(p.target, p.Debug),
-		Defaults: p.source("config/defaults"),
-		Hub:      p.source("config", platform, "pantahub.config"),
-		Image:    p.optional("config", platform, "image.config"),
-		Skel:     p.optional("vendors", platform, "skel"),
-		Stepskel: p.optional("vendors", platform, "stepskel"),
+		Defaults: p.defaults(),
+		Hub:      p.file("config", platform, "pantahub.config"),
+		Image:    p.optionalFile("config", platform, "image.config"),
+		Skel:     p.directory("vendors", platform, "skel"),
+		Stepskel: p.directory("vendors", platform, "stepskel"),
 		Trust:    trust,
 	}, err
 }
 
-// source returns a file or directory of the source tree.
-func (p *providers) source(parts ...string) build.Source {
-	name := path.Join(parts...)
-	return build.Source{Name: name, Path: filepath.Join(p.Root, filepath.FromSlash(name))}
+// file returns a file of the first layer that has it.
+func (p *providers) file(parts ...string) build.Source {
+	place, _ := p.Layers.Find(path.Join(parts...))
+	return build.Source{Name: place.Name, Path: place.Path}
 }
 
-// optional is source for a file that may be absent; it then returns nil.
-func (p *providers) optional(parts ...string) *build.Source {
-	s := p.source(parts...)
-	if !exists(s.Path) {
+// optionalFile is file for one that may be absent; it then returns nil.
+func (p *providers) optionalFile(parts ...string) *build.Source {
+	place, ok := p.Layers.Find(path.Join(parts...))
+	if !ok {
 		return nil
+	}
+	return &build.Source{Name: place.Name, Path: place.Path}
+}
+
+// directory returns a directory with the files of all layers that have it, nil when none
+// has it.
+func (p *providers) directory(parts ...string) *build.Source {
+	places := p.Layers.Every(path.Join(parts...))
+	if len(places) == 0 {
+		return nil
+	}
+	top := len(places) - 1
+	s := build.Source{Name: places[top].Name, Path: places[top].Path}
+	for _, below := range slices.Backward(places[:top]) {
+		s.Under = append(s.Under, below.Path)
 	}
 	return &s
 }
@@ -78,15 +94,23 @@ func flag(on bool) string {
 	return "0"
 }
 
+// defaults returns config/defaults of all layers.
+func (p *providers) defaults() build.Source {
+	if all := p.directory("config/defaults"); all != nil {
+		return *all
+	}
+	return p.file("config/defaults")
+}
+
 // trust returns the certificates and keys for signatures: those of the options, or else
-// those of the tree.
+// those of the workspace. No other layer is trusted.
 func (p *providers) trust() ([]build.Source, error) {
 	given := map[string]string{"ca-certificates.crt": p.TrustCertificates, "pub.pem": p.TrustKey}
 	var out []build.Source
 	for _, name := range []string{"ca-certificates.crt", "ca-oem-certificates.crt", "pub.pem"} {
 		file := given[name]
 		if file == "" {
-			if file = filepath.Join(p.Root, "ca/pvs", name); !exists(file) {
+			if file = filepath.Join(p.Layers.Top().Dir, "ca/pvs", name); !exists(file) {
 				continue
 			}
 		}

@@ -1,13 +1,13 @@
 package resolve
 
 import (
-	"path/filepath"
 	"slices"
 
 	"github.com/pantavisor/pantavisor/bootloader/loaders"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -24,8 +24,8 @@ func toolsFor(hostArch string) debian.Request {
 }
 
 // targetRequests lists the Debian packages that kernel, boot loader and containers of a target
-// need, without the helper programs. root is the source tree.
-func targetRequests(t *targets.Target, root string) ([]debian.Request, error) {
+// need, without the helper programs.
+func targetRequests(t *targets.Target, l *layers.Layers) ([]debian.Request, error) {
 	var out []debian.Request
 	if t.Kernel != nil {
 		source, err := sources.Of(t)
@@ -41,30 +41,28 @@ func targetRequests(t *targets.Target, root string) ([]debian.Request, error) {
 		}
 		out = append(out, loader.Requests()...)
 	}
-	return append(out, containers.Requests(t, containersDir(root))...), nil
+	return append(out, containers.Requests(t, l)...), nil
 }
 
-func containersDir(root string) string { return filepath.Join(root, "containers") }
-
 // BuildRequests lists the packages that a build of the target on this machine needs.
-func BuildRequests(t *targets.Target, root string) ([]debian.Request, error) {
-	return requestsWith(t, root, debian.HostArch())
+func BuildRequests(t *targets.Target, l *layers.Layers) ([]debian.Request, error) {
+	return requestsWith(t, l, debian.HostArch())
 }
 
 // LockRequests lists the packages for the target's lock. It has helper programs for each
 // usual build architecture, so that the file does not depend on the machine that writes
 // it, and for this machine's.
-func LockRequests(t *targets.Target, root string) ([]debian.Request, error) {
+func LockRequests(t *targets.Target, l *layers.Layers) ([]debian.Request, error) {
 	hosts := []string{"amd64", "arm64"}
 	if !slices.Contains(hosts, debian.HostArch()) {
 		hosts = append(hosts, debian.HostArch())
 	}
-	return requestsWith(t, root, hosts...)
+	return requestsWith(t, l, hosts...)
 }
 
 // requestsWith adds the helper programs for the given build architectures.
-func requestsWith(t *targets.Target, root string, hosts ...string) ([]debian.Request, error) {
-	out, err := targetRequests(t, root)
+func requestsWith(t *targets.Target, l *layers.Layers, hosts ...string) ([]debian.Request, error) {
+	out, err := targetRequests(t, l)
 	if err != nil || !needsTools(t) {
 		return out, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -54,11 +55,16 @@ func lockRequests(t *testing.T, name string) []debian.Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := requestsWith(target, "../..", "amd64", "arm64")
+	out, err := requestsWith(target, repository(), "amd64", "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// repository are the layers of this repository.
+func repository() *layers.Layers {
+	return layers.New(layers.Layer{Label: layers.Workspace, Dir: "../.."})
 }
 
 // board returns a target with requests of every kind.
@@ -76,14 +82,14 @@ func TestRequests(t *testing.T) {
 		{Name: "bootloader", Suite: "bookworm", Arch: "amd64", Packages: []string{"grub-efi-amd64-bin"}},
 		{Name: "containers", Suite: "trixie", Arch: "amd64", Packages: []string{"busybox-static"}},
 	}
-	got, err := targetRequests(board(), "../..")
+	got, err := targetRequests(board(), repository())
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	if got, err := targetRequests(&targets.Target{Arch: targets.Arch{Go: "mips"}}, "../.."); got != nil || err != nil {
+	if got, err := targetRequests(&targets.Target{Arch: targets.Arch{Go: "mips"}}, repository()); got != nil || err != nil {
 		t.Errorf("a target of nothing asks for %v, %v", got, err)
 	}
-	all, err := LockRequests(board(), "../..")
+	all, err := LockRequests(board(), repository())
 	if err != nil || len(all) < len(want)+2 {
 		t.Errorf("the lock has %d requests, %v", len(all), err)
 	}
@@ -94,13 +100,13 @@ func TestRequestsOfWhatIsNotThere(t *testing.T) {
 	kernel, loader := board(), board()
 	kernel.Kernel.Source, loader.Bootloader.Type = "buildroot", "extlinux"
 	for _, target := range []*targets.Target{kernel, loader} {
-		if _, err := BuildRequests(target, "../.."); fault.Of(err) != fault.Unsupported {
+		if _, err := BuildRequests(target, repository()); fault.Of(err) != fault.Unsupported {
 			t.Errorf("kind %v: %v", fault.Of(err), err)
 		}
 	}
 	unknown := board()
 	unknown.Containers = []string{"nobody", "../sdk"}
-	if got, err := targetRequests(unknown, "../.."); err != nil || len(got) != 3 {
+	if got, err := targetRequests(unknown, repository()); err != nil || len(got) != 3 {
 		t.Errorf("containers that are not there: %v, %v", got, err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
@@ -25,10 +26,14 @@ import (
 
 // Options are the sources of parts and the user's choices.
 type Options struct {
-	// Root is the source tree, the module's directory.
-	Root string
-	// Module is the source tree's Go code. Default: that of Root.
+	// Layers are searched for configuration, containers and the files of vendors.
+	Layers *layers.Layers
+	// Module is the Go code of this module: the runtime and the programs of the containers
+	// that it ships.
 	Module *gosource.Module
+	// Own is the Go code of the workspace; nil when the workspace is not a module, and
+	// Module when it is this one.
+	Own *gosource.Module
 	// Parts makes the steps for Debian packages from the target's lock, which must have
 	// [BuildRequests].
 	Parts *debian.Parts
@@ -76,7 +81,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 	if err != nil {
 		return nil, err
 	}
-	program := p.program("cmd/pantavisor")
+	program := p.runtime()
 	in := &images.Inputs{
 		Target: t.Name, Release: o.Release, Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
 		Runtime: images.Artefact{Step: program, File: program.File()},
@@ -109,11 +114,6 @@ type providers struct {
 // open fills in what the options leave out.
 func open(t *targets.Target, o Options) (p *providers, err error) {
 	p = &providers{Options: o, target: t}
-	if p.Module == nil {
-		if p.Module, err = gosource.Open(o.Root); err != nil {
-			return nil, err
-		}
-	}
 	if needsTools(t) {
 		p.toolbox, err = o.Parts.Toolbox(toolsFor(debian.HostArch()))
 	}
@@ -139,18 +139,36 @@ func (p *providers) outputs() []images.Output {
 	return out
 }
 
-// program returns the step that builds a main package. Only the device binary gets the
+// runtimePackage is the main package of the device binary.
+const runtimePackage = "cmd/pantavisor"
+
+// runtime returns the step that builds the device binary, the one program that gets the
 // release.
-func (p *providers) program(pkg string) *gobinary.Step {
-	step := gobinary.New(p.Module, path.Clean(pkg), p.target.Arch)
-	if step.Package == "cmd/pantavisor" {
-		step.Release = p.Release
-	}
+func (p *providers) runtime() *gobinary.Step {
+	step := gobinary.New(p.Module, runtimePackage, p.target.Arch)
+	step.Release = p.Release
 	return step
 }
 
+// program returns the step that builds a main package of the module that a layer is.
+func (p *providers) program(layer layers.Layer, pkg string) (containers.Builder, error) {
+	pkg = path.Clean(pkg)
+	switch {
+	case layer != p.Layers.Top() || p.Own == p.Module:
+		if pkg == runtimePackage {
+			return p.runtime(), nil
+		}
+		return gobinary.New(p.Module, pkg, p.target.Arch), nil
+	case p.Own == nil:
+		return nil, fault.New(fault.BadInput, "%s has no go.mod: Go programs need one (mage init makes it)", layer.Dir)
+	}
+	step := gobinary.New(p.Own, pkg, p.target.Arch)
+	step.Own = true
+	return step, nil
+}
+
 func (p *providers) packages() ([]string, error) {
-	requests, err := targetRequests(p.target, p.Root)
+	requests, err := targetRequests(p.target, p.Layers)
 	return p.Parts.Names(requests), err
 }
 
@@ -202,7 +220,7 @@ func (p *providers) addons() ([]images.Addon, error) {
 }
 
 func (p *providers) containerPackage(name string) (*debian.Fetch, error) {
-	requests := containers.Requests(p.target, containersDir(p.Root))
+	requests := containers.Requests(p.target, p.Layers)
 	if len(requests) == 0 {
 		return nil, fault.New(fault.BadInput, "it has no Debian packages for %s", containers.Request)
 	}
@@ -223,8 +241,8 @@ func (p *providers) containers() ([]images.Artefact, error) {
 	}
 	parts, err := containers.Parts(p.target, containers.Options{
 		Epoch:    p.Epoch,
-		Dir:      containersDir(p.Root),
-		Program:  func(pkg string) containers.Builder { return p.program(pkg) },
+		Layers:   p.Layers,
+		Program:  p.program,
 		Packages: p.containerPackage,
 	})
 	var out []images.Artefact

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -29,7 +30,11 @@ func shipped(t *testing.T, name string) (*targets.Target, Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return target, Options{Root: "../..", Parts: debian.NewParts(debian.Open(t.TempDir(), nil), lock)}
+	module, err := gosource.Open("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target, Options{Layers: repository(), Module: module, Own: module, Parts: debian.NewParts(debian.Open(t.TempDir(), nil), lock)}
 }
 
 func artefacts(t *testing.T, name string) []string {

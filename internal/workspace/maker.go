@@ -14,6 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -80,18 +81,20 @@ func (m *Maker) output(ctx context.Context, o images.Output, options resolve.Opt
 	return filepath.Join(res.Dir(made[0].Step), filepath.FromSlash(made[0].From)), nil
 }
 
-// Reference makes containers whose definitions are below from, as below containers/, and
+// Reference makes containers that are defined in a directory like containers/ and
 // writes them as a .pvr directory at dir.
 func (m *Maker) Reference(ctx context.Context, from string, names []string, dir string) error {
 	t := *m.Target
 	t.Containers = names
-	requests := containers.Requests(m.Target, filepath.Join(m.Root, "containers"))
+	requests := containers.Requests(m.Target, m.job.layers)
 	if len(requests) == 0 {
 		return fmt.Errorf("target %s takes no packages for containers", t.Name)
 	}
 	parts, err := containers.Parts(&t, containers.Options{
-		Dir:      from,
-		Program:  func(pkg string) containers.Builder { return gobinary.New(m.job.Code, pkg, t.Arch) },
+		Layers: layers.New(layers.Layer{Label: layers.Workspace, Dir: from}), Directory: ".",
+		Program: func(_ layers.Layer, pkg string) (containers.Builder, error) {
+			return gobinary.New(m.job.Code, pkg, t.Arch), nil
+		},
 		Packages: func(name string) (*debian.Fetch, error) { return m.job.parts.Fetch(requests[0], name) },
 	})
 	if err != nil {

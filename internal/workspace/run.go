@@ -29,7 +29,12 @@ func (w *Workspace) Run(ctx context.Context, target, machine string) error {
 		return err
 	}
 	if e.BIOS != "" && !filepath.IsAbs(e.BIOS) {
-		e.BIOS = filepath.Join(w.Root, e.BIOS)
+		l, err := w.sources()
+		if err != nil {
+			return err
+		}
+		place, _ := l.Find(filepath.ToSlash(filepath.Clean(e.BIOS)))
+		e.BIOS = place.Path
 	}
 	if err := emulator.Ensure(ctx, *e, w.Options.Interactive, w.Stderr); err != nil {
 		return err

@@ -21,7 +21,11 @@ func (w *Workspace) PrepareTests(ctx context.Context) error {
 	if err := host.Ensure(ctx, "the tests", needs, w.Options.Interactive, w.Stderr); err != nil {
 		return err
 	}
-	all, err := targets.LoadAll(targets.Workspace(w.Root))
+	l, err := w.sources()
+	if err != nil {
+		return err
+	}
+	all, err := targets.LoadAll(definitions(l))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -28,6 +29,7 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -42,6 +44,8 @@ type Workspace struct {
 	Options *options.Options
 
 	Stdout, Stderr io.Writer
+
+	layers *layers.Layers // set by sources
 }
 
 // composerMemory is where the garbage collector begins to work harder, in bytes:
@@ -71,6 +75,8 @@ func At(root string, o *options.Options) *Workspace {
 type job struct {
 	*build.Builder
 	target *targets.Target
+	layers *layers.Layers
+	own    *gosource.Module // the workspace's code, nil when it has none
 	parts  *debian.Parts
 	comp   *images.Composition
 	close  func() error
@@ -80,7 +86,15 @@ type job struct {
 func (w *Workspace) Out(target string) string { return filepath.Join(w.Root, "out", target) }
 
 func (w *Workspace) load(name string) (*targets.Target, error) {
-	return targets.Load(targets.Workspace(w.Root), name)
+	l, err := w.sources()
+	if err != nil {
+		return nil, err
+	}
+	t, err := targets.Load(definitions(l), name)
+	if err == nil {
+		l.Find(path.Join("targets", name, targets.FileName)) // for the plan
+	}
+	return t, err
 }
 
 // open resolves a target: its parts, then its graph. Nothing is run.
@@ -108,7 +122,7 @@ func (w *Workspace) open(ctx context.Context, name string) (*job, error) {
 
 // compose makes the target's graph from the job's tree, code and parts.
 func (j *job) compose(o resolve.Options) (*images.Composition, error) {
-	o.Root, o.Module, o.Parts = j.Workspace, j.Code, j.parts
+	o.Layers, o.Module, o.Own, o.Parts = j.layers, j.Code, j.own, j.parts
 	return resolve.Composition(j.target, o)
 }
 
@@ -121,12 +135,16 @@ func (w *Workspace) builder(t *targets.Target) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	code, err := gosource.Open(w.Root)
-	if err != nil && fault.Of(err) != fault.Missing { // a workspace need not be a module
+	l, err := w.sources()
+	if err != nil {
+		return nil, err
+	}
+	code, own, err := modules(l)
+	if err != nil {
 		return nil, err
 	}
 	sink, end, err := w.sinks()
-	return &job{target: t, close: end, Builder: &build.Builder{
+	return &job{target: t, layers: l, own: own, close: end, Builder: &build.Builder{
 		Cache: cache, Target: t.Name, Workspace: w.Root, Code: code, Jobs: w.Options.Jobs, Verify: w.Options.Verify, Sink: sink,
 	}}, err
 }
@@ -157,7 +175,7 @@ func (w *Workspace) sinks() (build.Sink, func() error, error) {
 
 // parts answers what the target takes from Debian, from its lock.
 func (w *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
-	lock, err := debian.LoadLock(w.lockFile(j.target.Name))
+	lock, err := debian.LoadLock(w.usedLock(j.layers, j.target.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		lock, err = &debian.Lock{}, nil
 	}
@@ -166,7 +184,7 @@ func (w *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 	}
 	store := debian.Open(j.Cache.Dir(), func(text string) { j.Warnings = append(j.Warnings, text) })
 	locked := w.Locked || w.Options.Locked
-	requests, err := resolve.BuildRequests(j.target, w.Root)
+	requests, err := resolve.BuildRequests(j.target, j.layers)
 	if err != nil {
 		return nil, err
 	}
@@ -183,8 +201,29 @@ func (w *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 	return debian.NewParts(store, lock), nil
 }
 
+// definitions returns the targets of all layers.
+func definitions(l *layers.Layers) fs.FS { return targets.In(l.Dirs("targets")...) }
+
+// lockFile is the lock that mage lock writes.
 func (w *Workspace) lockFile(target string) string {
-	return filepath.Join(w.Root, "targets", target, "parts.lock")
+	return filepath.Join(w.Root, "targets", target, lockName)
+}
+
+const lockName = "parts.lock"
+
+// usedLock is the lock of a target: that of the workspace, or else the one beside the
+// definition of the target that is used.
+func (w *Workspace) usedLock(l *layers.Layers, target string) string {
+	own := w.lockFile(target)
+	if _, err := os.Stat(own); err != nil {
+		if def, ok := l.Find(path.Join("targets", target, targets.FileName)); ok && def.Layer != l.Top() {
+			place, _ := l.Find(path.Join("targets", target, lockName))
+			return place.Path
+		}
+		return own
+	}
+	l.Find(path.Join("targets", target, lockName)) // for the plan
+	return own
 }
 
 // Build makes everything of a target and prints where it is.
@@ -253,7 +292,11 @@ func (w *Workspace) Print(v any) error {
 
 // Targets lists the boards.
 func (w *Workspace) Targets() error {
-	all, err := targets.LoadAll(targets.Workspace(w.Root))
+	l, err := w.sources()
+	if err != nil {
+		return err
+	}
+	all, err := targets.LoadAll(definitions(l))
 	if w.JSON {
 		list := map[string]*targets.Target{}
 		for _, t := range all {
@@ -324,7 +367,11 @@ func (w *Workspace) Clean(ctx context.Context, target string) error {
 // cleanGone removes the outputs of a target whose definition was deleted. For any
 // other name, and for a definition that is there but wrong, it returns unknown.
 func (w *Workspace) cleanGone(target string, unknown error) error {
-	defined, err := targets.Names(targets.Workspace(w.Root))
+	l, err := w.sources()
+	if err != nil {
+		return err
+	}
+	defined, err := targets.Names(definitions(l))
 	if err != nil || slices.Contains(defined, target) || !directoryName(target) {
 		return unknown
 	}
@@ -389,7 +436,11 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 	}
 	store := debian.Open(dir, func(text string) { fmt.Fprintln(w.Stderr, "warning ", text) })
 	fmt.Fprintf(w.Stderr, "looking for the newest parts of %s in the archive\n", target)
-	requests, err := resolve.LockRequests(t, w.Root)
+	l, err := w.sources()
+	if err != nil {
+		return err
+	}
+	requests, err := resolve.LockRequests(t, l)
 	if err != nil {
 		return err
 	}

@@ -249,6 +249,7 @@ var layers = []struct {
 	{"internal/command", above, "every layer imports it"},
 	{"internal/host", []string{"runtime", "revision", "formats", "build", "images", "kernel", "bootloader", "containers", "debian", "emulator", "targets", "internal/workspace", "mage", "test"}, "every layer of the build system imports it"},
 	{"internal/cachedir", above, "every layer imports it"},
+	{"internal/layers", above, "it knows names and directories, not what is in them"},
 }
 
 // imports maps each package of the module to the ones that it imports, by directory.

@@ -1,0 +1,129 @@
+package workspace
+
+import (
+	"errors"
+	"go/build"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+
+	"golang.org/x/mod/module"
+
+	"github.com/pantavisor/pantavisor/build/gosource"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
+)
+
+// modulePath is the import path of this module.
+const modulePath = "github.com/pantavisor/pantavisor"
+
+// sources returns where the files of builds are looked for: the workspace, then this
+// module's directory.
+func (w *Workspace) sources() (*layers.Layers, error) {
+	if w.layers != nil {
+		return w.layers, nil
+	}
+	root, err := filepath.Abs(w.Root)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "looking for the workspace")
+	}
+	shipped, err := shippedLayer(root)
+	if err != nil {
+		return nil, err
+	}
+	w.layers = layers.New(layers.Layer{Label: layers.Workspace, Dir: root}, shipped)
+	return w.layers, nil
+}
+
+// shippedLayer returns this module's directory: the workspace, when that is a checkout of
+// this module, or else where the go command found the module when it compiled this program.
+func shippedLayer(root string) (layers.Layer, error) {
+	if isThisModule(root) {
+		return layers.Layer{Label: layers.Workspace, Dir: root}, nil
+	}
+	version, dir := "(local)", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version, dir = required(info, root)
+	}
+	if dir == "" || !isThisModule(dir) {
+		dir = compiledFrom()
+	}
+	if !isThisModule(dir) {
+		return layers.Layer{}, fault.New(fault.Missing,
+			"looking for the sources of %s: %q has none; \"go mod download %s\" fetches them, a line \"replace\" in go.mod names a local checkout", modulePath, dir, modulePath)
+	}
+	return layers.Layer{Label: "module " + version, Dir: dir}, nil
+}
+
+// required returns the version and the directory of this module, as the module of this
+// program's main package requires it.
+func required(info *debug.BuildInfo, root string) (version, dir string) {
+	m := &info.Main
+	for _, dep := range info.Deps {
+		if dep.Path == modulePath {
+			m = dep
+		}
+	}
+	switch {
+	case m.Path != modulePath:
+		return "(local)", ""
+	case m.Replace != nil && m.Replace.Version == "": // a directory
+		dir = filepath.FromSlash(m.Replace.Path)
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join(root, dir)
+		}
+		return "(local)", dir
+	case m.Replace != nil:
+		return m.Replace.Version, downloaded(m.Replace.Path, m.Replace.Version)
+	}
+	return m.Version, downloaded(m.Path, m.Version)
+}
+
+// downloaded returns a module's directory in the module cache; "" for a version that
+// cannot be there, such as "(devel)".
+func downloaded(path, version string) string {
+	cache := os.Getenv("GOMODCACHE")
+	if list := filepath.SplitList(build.Default.GOPATH); cache == "" && len(list) > 0 {
+		cache = filepath.Join(list[0], "pkg", "mod")
+	}
+	at, err := module.EscapePath(path)
+	if err != nil {
+		return ""
+	}
+	v, err := module.EscapeVersion(version)
+	if err != nil || cache == "" {
+		return ""
+	}
+	return filepath.Join(cache, filepath.FromSlash(at)+"@"+v)
+}
+
+// compiledFrom returns the directory that this program was compiled from: that of a go
+// command's workspace (go.work), of a checkout's tests, or of a module cache at a place
+// that only the go command's settings know.
+func compiledFrom() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+func isThisModule(dir string) bool {
+	m, err := gosource.Open(dir)
+	return err == nil && m.Path() == modulePath
+}
+
+// modules returns the Go code of this module and of the workspace, which is nil when the
+// workspace is not a module. They are for one build.
+func modules(l *layers.Layers) (this, own *gosource.Module, err error) {
+	if this, err = gosource.Open(l.Shipped().Dir); err != nil {
+		return nil, nil, err
+	}
+	own, err = gosource.Open(l.Top().Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return this, nil, nil
+	case err == nil && own.Path() == modulePath:
+		return this, this, nil
+	}
+	return this, own, err
+}
