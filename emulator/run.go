@@ -214,8 +214,8 @@ type sightings struct {
 	again bool              // one came back to a state it had left
 }
 
-// add notes a status, with all there is to tell of it, and says whether that differs
-// from the last time, and whether the status is one that was never seen before.
+// add records a status with its full text and reports whether the text differs from the
+// last one, and whether the status has not been seen before.
 func (s *sightings) add(name, status, text string) (changed, fresh bool) {
 	if s.last[name] == text {
 		return false, false
@@ -228,7 +228,7 @@ func (s *sightings) add(name, status, text string) (changed, fresh bool) {
 	return true, fresh
 }
 
-// tell prints what changed since the last time and says whether some of it is new.
+// tell prints what has changed since the last call and reports whether any of it is new.
 func (o *Options) tell(m *Machine, cs []api.Container, seen *sightings) (news bool) {
 	for _, c := range cs {
 		now := fmt.Sprintf("%s (goal %s)", c.Status, c.StatusGoal)

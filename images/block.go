@@ -85,7 +85,7 @@ type ModulesBlock struct {
 	// Epoch is the time of all files.
 	Epoch build.Stamp
 	// Early is the step whose output has the tree lib/modules/RELEASE; Tools
-	// brings xz.
+	// provides xz.
 	Early build.Step `json:"-"`
 	Tools Tools      `json:"-"`
 }
@@ -113,7 +113,7 @@ type RuntimeBlock struct {
 	X86 bool
 	// Epoch is the time of all files.
 	Epoch build.Stamp
-	// Program is the device binary; Tools brings xz.
+	// Program is the device binary; Tools provides xz.
 	Program Artefact `json:"-"`
 	Tools   Tools    `json:"-"`
 }

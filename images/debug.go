@@ -25,7 +25,7 @@ type DebugAddon struct {
 	X86 bool
 	// Epoch is the time of all files.
 	Epoch build.Stamp
-	// Busybox is the step whose output has bin/busybox, static; Tools brings xz.
+	// Busybox is the step whose output has bin/busybox, static; Tools provides xz.
 	Busybox build.Step `json:"-"`
 	Tools   Tools      `json:"-"`
 }

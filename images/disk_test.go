@@ -311,7 +311,7 @@ func TestNeededSizeIsEnough(t *testing.T) {
 func TestFullDiskIsReported(t *testing.T) {
 	small := t.TempDir()
 	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=3m"); err != nil {
-		t.Skipf("mounting a small tmpfs takes root: %v", err)
+		t.Skipf("mounting a small tmpfs needs root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) })
 	r, d := newRunner(t), disk(boardTree(t), board())

@@ -38,7 +38,7 @@ type FilesBlock struct {
 	Config   build.Source  `json:"-"`
 	Defaults build.Source  `json:"-"`
 	Skel     *build.Source `json:"-"`
-	// Tools brings xz.
+	// Tools provides xz.
 	Tools Tools `json:"-"`
 }
 
@@ -273,7 +273,7 @@ func (t fileSet) check() ([]tree.Entry, error) {
 	var errs []error
 	for name := range t {
 		if below(name, modulesDir) || name == runtimeFile {
-			errs = append(errs, fault.New(fault.BadInput, "checking the initrd: skel may not bring %s, the build does (early_modules in target.yaml)", name))
+			errs = append(errs, fault.New(fault.BadInput, "checking the initrd: skel may not contain %s, which the build provides (early_modules in target.yaml)", name))
 		}
 	}
 	out := tree.Set(t).Sorted()

@@ -37,7 +37,7 @@ type Emulator struct {
 	// Firmware is uefi or none. Default: none.
 	Firmware string `yaml:"firmware,omitempty" json:"firmware,omitempty" jsonschema:"enum=uefi,enum=none"`
 	// BIOS is a file for QEMU's -bios in place of firmware, for example a U-Boot: absolute
-	// when a package of this host brings it, else relative to the workspace.
+	// when a package of this host provides it, else relative to the workspace.
 	BIOS string `yaml:"bios,omitempty" json:"bios,omitempty"`
 	// Boot is disk, when firmware loads what is on the disk, or kernel, when QEMU itself
 	// loads the target's kernel and initrd.

@@ -51,7 +51,7 @@ type Options struct {
 	// GoalsTimeout is the timeout of groups that name none
 	// (PV_UPDATER_GOALS_TIMEOUT); 0 stands for 120 s.
 	GoalsTimeout time.Duration
-	// DevLog says whether containers without "dev-log" get /dev/log
+	// DevLog determines whether containers without "dev-log" get /dev/log
 	// (PV_LOG_AUTO_DEVLOG).
 	DevLog bool
 	// Groups is the JSON text of the groups of states that define none; nil

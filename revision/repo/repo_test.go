@@ -286,7 +286,7 @@ func list(t *testing.T, dir string) []string {
 }
 
 // An object store within the checkout is neither added nor cleaned away; a directory
-// that files of the state are in is no store to hide.
+// that files of the state are in is not a store to hide.
 func TestObjectStoreInTheTree(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -3,7 +3,7 @@ package config
 // Key is one configuration key: an index into the table of this file.
 type Key uint8
 
-// The keys, in the order in which lists show them. What each means stands in
+// The keys, in the order in which lists show them. Their meaning is in
 // the table below and is returned by [Key.Doc].
 const (
 	CredsHost                   Key = iota // PH_CREDS_HOST

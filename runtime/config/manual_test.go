@@ -225,7 +225,7 @@ func TestDocument(t *testing.T) {
 	before, rest, ok := strings.Cut(string(doc), tableBegin)
 	_, after, ok2 := strings.Cut(rest, tableEnd)
 	if !ok || !ok2 {
-		t.Fatalf("%s has not its markers", path)
+		t.Fatalf("%s lacks its markers", path)
 	}
 	want := before + tableBegin + document() + tableEnd + after
 	if *update {

@@ -44,7 +44,7 @@ func (s *spec) parse(raw string) (value, error) {
 		return parseOutputs(raw)
 	default:
 		if s.form != nil && raw != "" && !s.form.fits(raw) {
-			return value{}, fmt.Errorf("%q is no %s: write %s", raw, s.form.name, s.form.words)
+			return value{}, fmt.Errorf("%q is not a valid %s: write %s", raw, s.form.name, s.form.words)
 		}
 		return value{text: raw}, nil
 	}

@@ -92,8 +92,8 @@ func (l *Loader) LoadWith(module, options string) error {
 	return errors.Join(errs...)
 }
 
-// Remove removes a module from the kernel. One that is not there is no error, one
-// that is built in or in use is.
+// Remove removes a module from the kernel. It is not an error if the module is
+// not loaded; it is one if the module is built in or in use.
 func (l *Loader) Remove(module string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
