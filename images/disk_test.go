@@ -372,3 +372,22 @@ func TestComposerNeedsLittleMemory(t *testing.T) {
 		t.Errorf("composing takes %d MiB", used/mib)
 	}
 }
+
+func TestImageConfigListsEveryMistake(t *testing.T) {
+	t.Parallel()
+	root := sourceTree(t, map[string]string{"image.config": "# note\nIMAGE_JOURNAL_SIZE=2\nIMAGE_INODE_RATO=4096\nIMAGE_RESERVED_PERCENT=x\nno\n"})
+	_, err := (&Disk{Config: perhaps(root, "image.config")}).storageOptions()
+	if fault.Of(err) != fault.BadInput {
+		t.Fatalf("got %v", err)
+	}
+	for _, want := range []string{
+		`image.config:2: IMAGE_JOURNAL_SIZE is "2"; want a number from 4 to 1024`,
+		`image.config:3: setting "IMAGE_INODE_RATO": unknown; did you mean IMAGE_INODE_RATIO?`,
+		`image.config:4: IMAGE_RESERVED_PERCENT is "x"; want a number from 0 to 50`,
+		`image.config:5: "no" is not a line of the form NAME=VALUE`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%v", want, err)
+		}
+	}
+}

@@ -135,7 +135,7 @@ func cut(entries []tree.Entry) map[int][]tree.Entry {
 // entries returns the whole tree, checked.
 func (s *FilesBlock) entries(ctx context.Context) ([]tree.Entry, error) {
 	t := skeleton()
-	config, err := runtimeConfig(s.Config.Path, s.Derived)
+	config, err := runtimeConfig(s.Config, s.Derived)
 	if err != nil {
 		return nil, err
 	}

@@ -134,7 +134,7 @@ func TestInitrdWithoutModules(t *testing.T) {
 
 func TestDebugAllowsTheShell(t *testing.T) {
 	s := initrd(sourceTree(t, boardFiles()), board()).Files
-	got, err := runtimeConfig(s.Config.Path, settings("1"))
+	got, err := runtimeConfig(s.Config, settings("1"))
 	if err != nil || !strings.Contains(string(got), "PV_DEBUG_SHELL=1\n") || strings.Contains(string(got), "PV_DEBUG_SSH=0") {
 		t.Errorf("%v\n%s", err, got)
 	}

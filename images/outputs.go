@@ -85,6 +85,9 @@ func (c *composer) image() ([]build.Artefact, error) {
 		Target: in.Target, Layout: *in.Layout, Epoch: in.Epoch, Config: in.Config.Image,
 		Files: in.Loader.Files, Blobs: in.Loader.Blobs, Storage: c.trail(), Tools: in.Tools,
 	}
+	if _, err := disk.storageOptions(); err != nil { // before any step runs
+		return nil, err
+	}
 	name := fmt.Sprintf("%s-pv-%dMiB.img", in.Target, in.Layout.Size)
 	return []build.Artefact{{Step: disk, From: DiskFile, To: name}, {Step: disk, From: BmapFile, To: name + ".bmap"}}, nil
 }

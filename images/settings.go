@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -15,14 +16,20 @@ type Setting struct {
 	Value string `json:"value"`
 }
 
+// fileSetting is a setting with its line in the file, from 1.
+type fileSetting struct {
+	Setting
+	line int
+}
+
 // readSettings reads lines NAME=VALUE; empty lines and lines that begin with '#' are
 // skipped. A line without '=' and a repeated name are errors.
-func readSettings(file string) ([]Setting, error) {
-	data, err := os.ReadFile(file)
+func readSettings(file build.Source) ([]fileSetting, error) {
+	data, err := os.ReadFile(file.Path)
 	if err != nil {
 		return nil, fault.New(fault.Missing, "reading configuration: %w", err)
 	}
-	var out []Setting
+	var out []fileSetting
 	var errs []error
 	seen := map[string]bool{}
 	n := 0
@@ -34,24 +41,28 @@ func readSettings(file string) ([]Setting, error) {
 		}
 		key, value, ok := strings.Cut(line, "=")
 		if !ok || key == "" || strings.ContainsAny(key, " \t") {
-			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %q is not a line of the form NAME=VALUE", file, n, line))
+			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %q is not a line of the form NAME=VALUE", file.Name, n, line))
 			continue
 		}
 		if seen[strings.ToUpper(key)] {
-			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %s is set twice", file, n, key))
+			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %s is set twice", file.Name, n, key))
 		}
 		seen[strings.ToUpper(key)] = true
-		out = append(out, Setting{key, value})
+		out = append(out, fileSetting{Setting{key, value}, n})
 	}
 	return out, errors.Join(errs...)
 }
 
 // runtimeConfig returns pantavisor.config for the initrd: the platform's file and the
 // derived keys, sorted.
-func runtimeConfig(file string, derived []Setting) ([]byte, error) {
-	set, err := readSettings(file)
+func runtimeConfig(file build.Source, derived []Setting) ([]byte, error) {
+	read, err := readSettings(file)
 	if err != nil {
 		return nil, err
+	}
+	var set []Setting
+	for _, s := range read {
+		set = append(set, s.Setting)
 	}
 	var errs []error
 	for _, d := range derived {
@@ -60,7 +71,7 @@ func runtimeConfig(file string, derived []Setting) ([]byte, error) {
 		case i < 0:
 			set = append(set, d)
 		case set[i].Value != d.Value && !strings.HasPrefix(d.Key, "PV_DEBUG_"):
-			errs = append(errs, fault.New(fault.BadInput, "checking %s: %s is %q, but the target has %q: remove the line", file, d.Key, set[i].Value, d.Value))
+			errs = append(errs, fault.New(fault.BadInput, "checking %s: %s is %q, but the target has %q: remove the line", file.Name, d.Key, set[i].Value, d.Value))
 		}
 	}
 	slices.SortStableFunc(set, func(a, b Setting) int { return strings.Compare(a.Key, b.Key) })

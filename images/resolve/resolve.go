@@ -64,15 +64,6 @@ func Target(t *targets.Target, o Options) (*images.Inputs, error) {
 	return in, fault.Wrap(fault.BadInput, err, "planning target %s", t.Name)
 }
 
-// Composition resolves a target and composes it.
-func Composition(t *targets.Target, o Options) (*images.Composition, error) {
-	in, err := Target(t, o)
-	if err != nil {
-		return nil, err
-	}
-	return images.Compose(in)
-}
-
 func target(t *targets.Target, o Options) (*images.Inputs, error) {
 	if o.UseSourceBSP && o.MergeSource == "" {
 		return nil, fault.New(fault.BadInput, "PVR_USE_SRC_BSP is set, but PVR_MERGE_SRC names no reference device to take the BSP from")

@@ -39,7 +39,7 @@ func shipped(t *testing.T, name string) (*targets.Target, Options) {
 
 func artefacts(t *testing.T, name string) []string {
 	t.Helper()
-	c, err := Composition(shipped(t, name))
+	c, err := composition(shipped(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func reachable(steps []build.Step) map[string]bool {
 }
 
 func TestTargetWithAnImageHasEveryComponent(t *testing.T) {
-	c, err := Composition(shipped(t, "x64-uefi"))
+	c, err := composition(shipped(t, "x64-uefi"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestOptionsChangeTheGraph(t *testing.T) {
 	} {
 		target, o := shipped(t, "x64-uefi")
 		c.set(&o)
-		g, err := Composition(target, o)
+		g, err := composition(target, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestOptionsThatDoNotFitAreRefused(t *testing.T) {
 	} {
 		target, o := shipped(t, "x64-uefi")
 		set(target, &o)
-		_, err := Composition(target, o)
+		_, err := composition(target, o)
 		if k := fault.Of(err); (k != fault.BadInput && k != fault.Missing && k != fault.Unsupported) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: kind %v: %v", want, k, err)
 		}
@@ -141,7 +141,7 @@ func TestOptionsThatDoNotFitAreRefused(t *testing.T) {
 func TestTimeStampReachesEveryStep(t *testing.T) {
 	target, o := shipped(t, "x64-uefi")
 	o.Debug, o.Epoch = true, 1700000000
-	c, err := Composition(target, o)
+	c, err := composition(target, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,4 +187,13 @@ func TestAppEngineTargetsMakeAPackage(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
+}
+
+// composition resolves a target and composes it.
+func composition(t *targets.Target, o Options) (*images.Composition, error) {
+	in, err := Target(t, o)
+	if err != nil {
+		return nil, err
+	}
+	return images.Compose(in)
 }

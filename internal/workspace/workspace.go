@@ -123,7 +123,16 @@ func (w *Workspace) open(ctx context.Context, name string) (*job, error) {
 // compose makes the target's graph from the job's tree, code and parts.
 func (j *job) compose(o resolve.Options) (*images.Composition, error) {
 	o.Layers, o.Module, o.Own, o.Parts = j.layers, j.Code, j.own, j.parts
-	return resolve.Composition(j.target, o)
+	in, err := resolve.Target(j.target, o)
+	if err != nil {
+		return nil, err
+	}
+	warnings, err := checkSettings(j.target, in.Config, os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	j.Warnings = append(j.Warnings, warnings...)
+	return images.Compose(in)
 }
 
 func (w *Workspace) builder(t *targets.Target) (*job, error) {
@@ -321,6 +330,9 @@ func (w *Workspace) Plan(ctx context.Context, target, format string) error {
 	plan, err := j.Plan(j.comp.Wanted()...)
 	if err != nil {
 		return err
+	}
+	for _, text := range j.Warnings {
+		fmt.Fprintln(w.Stderr, build.Line(build.Event{Type: build.Warning, Text: text}))
 	}
 	return plan.Write(w.Stdout, format)
 }

@@ -1,0 +1,193 @@
+package workspace
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// settings checks the settings of the device that a build is given, by the table of the
+// runtime. What the device would pass over is a warning, except for keys that decide about
+// security: those are errors.
+type settings struct {
+	warnings []string
+	errs     []error
+}
+
+// checkSettings checks the configuration files of a target, the policies and the words of
+// its kernel command line. environ are the variables of the build.
+func checkSettings(t *targets.Target, c images.Config, environ []string) (warnings []string, err error) {
+	s := &settings{}
+	for _, e := range environ {
+		s.variable(e)
+	}
+	s.file(config.PVConf, c.Runtime.Name, c.Runtime.Path)
+	s.file(config.PHConf, c.Hub.Name, c.Hub.Path)
+	known := s.policies(c)
+	s.chosenPolicy(c, known)
+	if t.Kernel != nil {
+		for i, word := range t.Kernel.Arguments {
+			name, _, _ := strings.Cut(word, "=")
+			s.told(fmt.Sprintf("target %s: kernel.arguments[%d]", t.Name, i), name, config.CheckWord(word))
+		}
+	}
+	if err := errors.Join(s.errs...); err != nil {
+		return nil, fault.New(fault.BadInput, "configuration of target %q:\n%w", t.Name, err)
+	}
+	return s.warnings, nil
+}
+
+// line is one setting of a file.
+type line struct {
+	number     int
+	name, text string
+}
+
+// lines returns the settings of a file as the runtime reads them; broken takes the numbers
+// of lines without '='.
+func lines(data string, broken func(number int)) []line {
+	var out []line
+	number := 0
+	for text := range strings.Lines(data) {
+		number++
+		text = strings.TrimRight(text, " \t\r\n\v\f\x00")
+		if text == "" || text[0] == '#' {
+			continue
+		}
+		name, value, ok := strings.Cut(text, "=")
+		if !ok {
+			broken(number)
+			continue
+		}
+		out = append(out, line{number, name, value})
+	}
+	return out
+}
+
+// file checks one file. A file that cannot be read is reported by the step that needs it.
+func (s *settings) file(l config.Level, name, file string) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return
+	}
+	seen := map[string]int{}
+	for _, one := range lines(string(data), func(n int) { s.wrong("%s:%d: want NAME=VALUE", name, n) }) {
+		at := fmt.Sprintf("%s:%d", name, one.number)
+		if before := seen[strings.ToUpper(one.name)]; before > 0 {
+			s.wrong("%s: %s is set in line %d already", at, one.name, before)
+		}
+		seen[strings.ToUpper(one.name)] = one.number
+		s.told(at, one.name, config.Check(l, one.name, one.text))
+	}
+}
+
+func (s *settings) wrong(format string, args ...any) {
+	s.errs = append(s.errs, fault.New(fault.BadInput, format, args...))
+}
+
+// told takes what the runtime notes about a setting.
+func (s *settings) told(at, name string, notes []string) {
+	for _, note := range notes {
+		near, security := nearest(name)
+		if strings.HasPrefix(note, "unknown key") && len(near) > 0 {
+			note += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		if security {
+			s.wrong("%s: %s", at, note)
+			continue
+		}
+		s.warnings = append(s.warnings, at+": "+note)
+	}
+}
+
+// nearest returns the keys that a name may mean, none for a key, and whether it is or
+// resembles one that decides about security.
+func nearest(name string) (near []string, security bool) {
+	if k, ok := config.Lookup(name); ok {
+		return nil, k.Security()
+	}
+	near = spelling.Nearest(strings.ToUpper(name), keyNames())
+	security = slices.ContainsFunc(near, func(n string) bool {
+		k, _ := config.Lookup(n)
+		return k.Security()
+	})
+	return near, security
+}
+
+func keyNames() []string {
+	var out []string
+	for _, it := range config.New().Items() {
+		out = append(out, it.Name)
+	}
+	return out
+}
+
+// policies checks the policy files of the initrd and returns the names of the policies.
+func (s *settings) policies(c images.Config) []string {
+	files := policiesOf(c.Defaults, "policies/")
+	if c.Skel != nil {
+		maps.Copy(files, policiesOf(*c.Skel, "etc/pantavisor/policies/"))
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		s.file(config.Policy, name, files[name])
+		out = append(out, strings.TrimSuffix(path.Base(name), ".config"))
+	}
+	return out
+}
+
+// policiesOf returns the policy files below a directory of a source, by their names.
+func policiesOf(src build.Source, below string) map[string]string {
+	out := map[string]string{}
+	for _, dir := range src.Dirs() {
+		files, _ := filepath.Glob(filepath.Join(dir, below, "*.config"))
+		for _, f := range files {
+			out[src.Name+"/"+below+filepath.Base(f)] = f
+		}
+	}
+	return out
+}
+
+// chosenPolicy checks that the policy that pantavisor.config names is in the initrd: a
+// device does not boot without it.
+func (s *settings) chosenPolicy(c images.Config, known []string) {
+	data, err := os.ReadFile(c.Runtime.Path)
+	if err != nil {
+		return
+	}
+	for _, one := range lines(string(data), func(int) {}) {
+		k, ok := config.Lookup(one.name)
+		if ok && k == config.PolicyName && one.text != "" && !slices.Contains(known, one.text) {
+			s.errs = append(s.errs, fmt.Errorf("%s:%d: %w", c.Runtime.Name, one.number, spelling.Unknown("policy", one.text, known)))
+		}
+	}
+}
+
+// variable warns of a setting of the device in the environment of the build: only the
+// runtime's own environment counts.
+func (s *settings) variable(e string) {
+	name, _, _ := strings.Cut(e, "=")
+	if k, ok := config.Lookup(name); ok && strings.EqualFold(k.Name(), name) {
+		s.warnings = append(s.warnings, fmt.Sprintf("environment variable %s: has no effect on a build; write it into config/PLATFORM/%s", name, fileOf(k)))
+	}
+}
+
+// fileOf returns the name of the configuration file that a key belongs to.
+func fileOf(k config.Key) string {
+	if strings.HasPrefix(k.Name(), "PH_") {
+		return "pantahub.config"
+	}
+	return "pantavisor.config"
+}
