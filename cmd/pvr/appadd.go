@@ -54,7 +54,7 @@ func (t *tool) workspace(ctx context.Context, f *imageFlags) (*app.Workspace, *r
 	if err != nil {
 		return nil, nil, err
 	}
-	w := &app.Workspace{Dir: r.Dir(), Images: f.options(t), Repository: &parts{tool: t}, Report: t.tell}
+	w := &app.Workspace{Dir: r.Dir(), Images: f.options(t), Repository: &parts{tool: t}, Report: t.tell, CheckConfig: checkConfig}
 	if text, ok := r.Committed().Get("_hostconfig/pvr/docker.json"); ok {
 		w.DockerConfig = text
 	}

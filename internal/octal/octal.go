@@ -1,4 +1,4 @@
-// Package octal decodes the escapes that the kernel and fstab(5) use for characters that
+// Package octal reads and writes the escapes that the kernel and fstab(5) use for characters that
 // separate the fields of a line: a backslash and three octal digits.
 package octal
 
@@ -35,4 +35,22 @@ func escape(s string) (byte, bool) {
 		n = n*8 + int(d-'0')
 	}
 	return byte(n), n > 0 && n < 256
+}
+
+// Escape writes a field in which the special characters are escapes. The backslash is one
+// of them unless the field may hold escapes already.
+func Escape(s, special string) string {
+	if !strings.ContainsAny(s, special) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if strings.IndexByte(special, c) < 0 {
+			b.WriteByte(c)
+			continue
+		}
+		b.Write([]byte{'\\', '0' + c>>6, '0' + c>>3&7, '0' + c&7})
+	}
+	return b.String()
 }

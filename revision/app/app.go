@@ -73,6 +73,9 @@ type Workspace struct {
 	Repository Repository
 	// Report is called with each message; may be nil.
 	Report func(Message)
+	// CheckConfig reads a rendered lxc.container.conf as a device does; its error is that
+	// of a start, the warnings name what has no effect. Nil checks nothing.
+	CheckConfig func(config []byte) (warnings []string, err error)
 	// Limit bounds the files of one root file system together, in bytes; default
 	// 8 GiB.
 	Limit int64

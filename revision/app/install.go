@@ -35,6 +35,10 @@ type build struct {
 	result *Result
 	depth  int  // bases above
 	stale  bool // the overlay was made for another base
+	// accounts are the account files of the root file system; nil unless it was composed.
+	accounts *accountFiles
+	user     template.Account
+	runs     bool // it has a program
 }
 
 func (w *Workspace) begin(name string, old, src *Source) (*build, error) {
@@ -107,10 +111,16 @@ func (b *build) finish(ctx context.Context) (*Result, error) {
 			return nil, err
 		}
 	}
-	if err := b.render(); err != nil { // first, because it is cheap and may refuse
+	if err := b.check(); err != nil { // first, because it is cheap and may refuse
 		return nil, err
 	}
 	if err := b.images(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.findUser(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.render(); err != nil {
 		return nil, err
 	}
 	if err := b.writeJSON(SourceName, b.src.Encode(), b.src.JSON()); err != nil {
@@ -214,7 +224,11 @@ func (b *build) rootTree(ctx context.Context, digest string) (*rootfs.Tree, erro
 	if err != nil {
 		return nil, err
 	}
-	return b.w.composeImage(ctx, b.name, i)
+	t, err := b.w.composeImage(ctx, b.name, i)
+	if err != nil {
+		return nil, err
+	}
+	return b.see(t)
 }
 
 // byDigest returns the image with a digest, looking it up unless that was done.
@@ -340,6 +354,9 @@ func (b *build) ensureRootfs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if tree, err = b.see(tree); err != nil {
+		return err
+	}
 	defer tree.Close()
 	sum, err := b.w.squash(ctx, b.change, b.name, rootName, tree, b.src.Text("format_options"))
 	if err != nil {
@@ -350,14 +367,44 @@ func (b *build) ensureRootfs(ctx context.Context) error {
 	return b.write(rootName+rootfsDigest, []byte("sha256:"+sum))
 }
 
-// render makes run.json and the container's configuration.
-func (b *build) render() error {
-	out, err := template.Render(template.Input{Name: b.name, Source: b.src.Encode(), Groups: b.w.Groups, Device: b.w.Device})
+// apply renders the application for the user found so far.
+func (b *build) apply() (*template.Output, error) {
+	out, err := template.Render(template.Input{Name: b.name, Source: b.src.Encode(), Groups: b.w.Groups, Device: b.w.Device, User: b.user})
 	if err != nil {
-		return fault.Wrap(fault.BadInput, err, "applying the template")
+		return nil, fault.Wrap(fault.BadInput, err, "applying the template")
+	}
+	return out, nil
+}
+
+// check tells what the template says, and has the container's configuration read as the
+// device reads it.
+func (b *build) check() error {
+	out, err := b.apply()
+	if err != nil {
+		return err
 	}
 	for _, m := range out.Messages {
 		b.w.notice(b.name, "%s", m)
+	}
+	b.runs = out.Config != nil
+	if !b.runs || b.w.CheckConfig == nil {
+		return nil
+	}
+	warnings, err := b.w.CheckConfig(out.Config)
+	for _, m := range warnings {
+		b.w.notice(b.name, "WARN: %s/%s: %s", b.name, template.ConfigName, m)
+	}
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "a device could not start it: %s", template.ConfigName)
+	}
+	return nil
+}
+
+// render makes run.json and the container's configuration.
+func (b *build) render() error {
+	out, err := b.apply()
+	if err != nil {
+		return err
 	}
 	if out.Config == nil {
 		b.change.remove(template.ConfigName)

@@ -117,7 +117,7 @@ func (w *Workspace) place(ctx context.Context, name string, p *part, src *Source
 			return nil, fmt.Errorf("taking over %s: %w", key, err)
 		}
 	}
-	return b.finishPart(others)
+	return b.finishPart(ctx, others)
 }
 
 // rendered are the files that are rendered here and not copied from the part.
@@ -165,7 +165,13 @@ func same(path, sum string) bool {
 	return err == nil && have == sum
 }
 
-func (b *build) finishPart(others *change) (*Result, error) {
+func (b *build) finishPart(ctx context.Context, others *change) (*Result, error) {
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	if err := b.findUser(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.render(); err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ const sourceSpec = "service-manifest-src@1"
 // order is the order in which src.json has its members; unknown ones follow.
 var order = []string{
 	"base", "name", "#spec", "template", "args", "dm_enabled", "logs", "exports", "config",
-	"docker_name", "docker_tag", "docker_digest", "docker_ovl_digest", "docker_source", "docker_config", "docker_platform",
+	"docker_name", "docker_tag", "docker_digest", "docker_ovl_digest", "docker_source", "docker_config", userMember, "docker_platform",
 	"format_options", "pvr", "pvr_digest", "rootfs_url", "rootfs_digest", "persistence",
 }
 

@@ -192,7 +192,7 @@ func TestLostSettingIsNamed(t *testing.T) {
 }
 
 func TestBadDeviceRuleIsNamed(t *testing.T) {
-	_, _, err := parseConfig(strings.NewReader("lxc.cgroup2.devices.allow = c 1 rwm\n"))
+	_, _, err := Parse(strings.NewReader("lxc.cgroup2.devices.allow = c 1 rwm\n"))
 	if err == nil || !strings.Contains(err.Error(), `line 1: lxc.cgroup2.devices.allow: "c 1 rwm"`) {
 		t.Errorf("%v", err)
 	}

@@ -2,6 +2,7 @@ package container
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/revision/lxc"
 )
 
 // Bounds of a configuration file.
@@ -50,7 +53,7 @@ type Hook struct {
 }
 
 // Config is a container's configuration in LXC's format (lxc.container.conf(5)).
-// The zero value is not usable; see [parseConfig].
+// The zero value is not usable; see [Parse].
 type Config struct {
 	Root       Root
 	Init       []string // program and arguments; empty: /sbin/init
@@ -109,9 +112,9 @@ type parser struct {
 	key   string // of the current line
 }
 
-// parseConfig reads a configuration. Unknown keys are noted once each and otherwise
+// Parse reads a configuration. Unknown keys are noted once each and otherwise
 // ignored; the error joins every value that cannot be used, with its line.
-func parseConfig(r io.Reader) (*Config, []Note, error) {
+func Parse(r io.Reader) (*Config, []Note, error) {
 	p := parser{told: map[string]bool{}, cfg: &Config{
 		Namespaces: cloned, Autodev: true, PtyMax: 1024, Console: true,
 	}}
@@ -139,14 +142,14 @@ func parseConfig(r io.Reader) (*Config, []Note, error) {
 	return p.cfg, p.notes, nil
 }
 
-// ParseFile is [parseConfig] of a file.
+// ParseFile is [Parse] of a file.
 func ParseFile(path string) (*Config, []Note, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the container's configuration: %w", err)
 	}
 	defer f.Close()
-	c, notes, err := parseConfig(f)
+	c, notes, err := Parse(f)
 	if err != nil {
 		return nil, notes, fmt.Errorf("reading %s: %w", path, err)
 	}
@@ -155,7 +158,7 @@ func ParseFile(path string) (*Config, []Note, error) {
 }
 
 func (p *parser) line(text string) error {
-	text = strings.TrimSpace(text)
+	text = strings.Trim(text, lxc.Blanks)
 	if text == "" || text[0] == '#' {
 		return nil
 	}
@@ -166,7 +169,7 @@ func (p *parser) line(text string) error {
 	if !ok {
 		return fmt.Errorf("%q is not an assignment", clip(text))
 	}
-	key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+	key, value = strings.Trim(key, lxc.Blanks), strings.Trim(value, lxc.Blanks)
 	p.key = key
 	if set, ok := find(keys, key); ok {
 		return wrapKey(key, set(p, value))
@@ -223,6 +226,9 @@ var keys = []word[setter]{
 	{"lxc.init.gid", func(p *parser, v string) error { return setID(&p.cfg.GID, v) }},
 	{"lxc.init.groups", setGroups},
 	{"lxc.environment", setEnv},
+	{lxc.KeyCommand, setCommand},
+	{lxc.KeyDirectory, exact(setCwd)},
+	{lxc.KeyEnvironment, exact(setEnv)},
 	{"lxc.namespace.keep", setKeep},
 	{"lxc.namespace.clone", setClone},
 	{"lxc.mount.auto", setAuto},
@@ -308,11 +314,38 @@ func refuse(v, why string) error {
 }
 
 func setInit(p *parser, v string) error {
-	words, err := splitCommand(v)
+	words, err := lxc.Split(v)
 	if err == nil {
 		p.cfg.Init = words
 	}
 	return err
+}
+
+// setCommand takes a command as a JSON array of its words.
+func setCommand(p *parser, v string) error {
+	var words []string
+	if err := json.Unmarshal([]byte(v), &words); err != nil {
+		return fmt.Errorf("%q is not a list of words: %w", clip(v), err)
+	}
+	if slices.ContainsFunc(words, func(w string) bool { return strings.IndexByte(w, 0) >= 0 }) {
+		return errors.New("a NUL byte")
+	}
+	p.cfg.Init = words
+	return nil
+}
+
+// exact returns a setter for values that are written as a JSON string.
+func exact(set setter) setter {
+	return func(p *parser, v string) error {
+		var text string
+		if err := json.Unmarshal([]byte(v), &text); err != nil {
+			return fmt.Errorf("%q is not a string: %w", clip(v), err)
+		}
+		if strings.IndexByte(text, 0) >= 0 {
+			return errors.New("a NUL byte")
+		}
+		return set(p, text)
+	}
 }
 
 func setCwd(p *parser, v string) error {

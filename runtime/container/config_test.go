@@ -13,7 +13,7 @@ import (
 
 func parse(t *testing.T, text string) (*Config, []Note) {
 	t.Helper()
-	c, notes, err := parseConfig(strings.NewReader(text))
+	c, notes, err := Parse(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestParseRefuses(t *testing.T) {
 		"lxc.init.cwd = /" + strings.Repeat("x", 70<<10): "too long",
 		strings.Repeat("#\n", maxLines+1):                "more than 4096 lines",
 	} {
-		_, _, err := parseConfig(strings.NewReader(line))
+		_, _, err := Parse(strings.NewReader(line))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: %v, want %q", line, err, want)
 		}
@@ -127,7 +127,7 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestParseCollectsAllProblems(t *testing.T) {
-	_, _, err := parseConfig(strings.NewReader("lxc.autodev = 5\nlxc.cap.keep = fly\n"))
+	_, _, err := Parse(strings.NewReader("lxc.autodev = 5\nlxc.cap.keep = fly\n"))
 	if err == nil || !strings.Contains(err.Error(), "line 1") || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("%v", err)
 	}
@@ -173,7 +173,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("lxc.mount.entry = /a\\040b c none bind,rw,create=dir 0 0\nlxc.init.cmd = /x \"a b\"")
 	f.Add("lxc.rootfs.path = overlayfs:/a:/b\nlxc.cap.keep = none")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, _, err := parseConfig(strings.NewReader(text))
+		c, _, err := Parse(strings.NewReader(text))
 		if err != nil {
 			return
 		}

@@ -141,7 +141,7 @@ func TestProcessParameters(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "setting process parameters") {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := parseConfig(strings.NewReader("lxc.proc.../../etc/passwd = 1\n")); err == nil {
+	if _, _, err := Parse(strings.NewReader("lxc.proc.../../etc/passwd = 1\n")); err == nil {
 		t.Error("a path went for a name")
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/revision/lxc"
 )
 
 // hookEvents are the supported hooks, and whether the first stage runs them in the
@@ -36,7 +38,7 @@ func setHook(p *parser, event, command string) error {
 		p.cfg.Hooks = slices.DeleteFunc(p.cfg.Hooks, func(h Hook) bool { return h.Event == event })
 		return nil
 	}
-	words, err := splitCommand(command)
+	words, err := lxc.Split(command)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (s Start) hooking(stage string) hooking {
 // run runs one hook to its end. Hooks of version 0 get arguments and variables, hooks of
 // version 1 variables only.
 func (g hooking) run(h Hook, extra, env []string) (string, error) {
-	words, err := splitCommand(h.Command)
+	words, err := lxc.Split(h.Command)
 	if err != nil {
 		return "", err
 	}

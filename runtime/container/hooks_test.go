@@ -106,7 +106,7 @@ func TestParseHooks(t *testing.T) {
 		t.Errorf("notes %v", notes)
 	}
 	for _, bad := range []string{"lxc.hook.mount = mount.sh", "lxc.hook.version = 2", `lxc.hook.start = "x`} {
-		if _, _, err := parseConfig(strings.NewReader(bad)); err == nil {
+		if _, _, err := Parse(strings.NewReader(bad)); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}

@@ -265,7 +265,7 @@ func TestKeysAreNotShared(t *testing.T) {
 	if id := tried(b.probe([]string{"keyring:"}, "lxc.keyring.session = 0"), "keyring:"); id != itoa(own) {
 		t.Errorf("with lxc.keyring.session = 0 it is %s, want the launcher's, %d", id, own)
 	}
-	if _, _, err := parseConfig(strings.NewReader("lxc.keyring.session = some")); err == nil {
+	if _, _, err := Parse(strings.NewReader("lxc.keyring.session = some")); err == nil {
 		t.Error("lxc.keyring.session takes any word")
 	}
 }

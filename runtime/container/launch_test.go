@@ -103,7 +103,7 @@ func (b *bench) config(lines ...string) *Config {
 		"lxc.namespace.keep = user  net  ipc", "lxc.mount.auto = proc  sys:rw  cgroup",
 		"lxc.mount.entry = tmpfs run tmpfs rw,nodev,relatime,create=dir,mode=755 0 0",
 	}
-	c, notes, err := parseConfig(strings.NewReader(strings.Join(append(text, lines...), "\n")))
+	c, notes, err := Parse(strings.NewReader(strings.Join(append(text, lines...), "\n")))
 	if err != nil {
 		b.t.Fatal(err)
 	}

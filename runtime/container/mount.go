@@ -167,7 +167,7 @@ func setMount(p *parser, v string) error {
 
 // parseMount reads a line of fstab(5); the last two fields may be missing.
 func parseMount(v string) (Mount, error) {
-	f := strings.Fields(v)
+	f := strings.FieldsFunc(v, func(r rune) bool { return r == ' ' || r == '\t' })
 	if len(f) < 3 || len(f) > 6 {
 		return Mount{}, fmt.Errorf("%q has %d fields; expected source, target, type, options, 0, 0", clip(v), len(f))
 	}

@@ -130,13 +130,13 @@ func TestParseInterfaces(t *testing.T) {
 func TestBadInterfaces(t *testing.T) {
 	for _, bad := range []string{"link = a/b", "name = waytoolongforaname", "hwaddr = 1", "flags = down", "mtu = 1", "ipv4.address = x",
 		"ipv4.address = fd00::1/64", "ipv6.gateway = 10.0.0.1", "ipv4.gateway = dev", "veth.mode = router", "macvlan.mode = x"} {
-		_, _, err := parseConfig(strings.NewReader("lxc.net.0.type = veth\nlxc.net.0." + bad))
+		_, _, err := Parse(strings.NewReader("lxc.net.0.type = veth\nlxc.net.0." + bad))
 		key, _, _ := strings.Cut(bad, " ")
 		if err == nil || !strings.Contains(err.Error(), "lxc.net.0."+key+": ") {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
-	if _, _, err := parseConfig(strings.NewReader("lxc.net.0.type = macvlan\n")); err == nil || !strings.Contains(err.Error(), "lxc.net.0.link is missing") {
+	if _, _, err := Parse(strings.NewReader("lxc.net.0.type = macvlan\n")); err == nil || !strings.Contains(err.Error(), "lxc.net.0.link is missing") {
 		t.Errorf("%v", err)
 	}
 	c, _ := parse(t, "lxc.net.0.type = veth\n")

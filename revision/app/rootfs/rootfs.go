@@ -22,6 +22,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // inode is a file with one or more names. Its entry has no name, and no Open when its
@@ -305,6 +306,21 @@ func (t *Tree) open(n *inode) (io.ReadCloser, error) {
 		return n.Open()
 	}
 	return io.NopCloser(io.NewSectionReader(t.spool, n.offset, n.Size)), nil
+}
+
+// ReadFile returns the content of a regular file of at most limit bytes, and nothing for
+// a name that is not one.
+func (t *Tree) ReadFile(name string, limit int64) ([]byte, error) {
+	n, ok := t.find(name)
+	if !ok || !n.Mode.IsRegular() {
+		return nil, nil
+	}
+	r, err := t.open(n)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return bounded.Read(r, limit)
 }
 
 // WriteSquashfs writes the tree as an image, names in sorted order.

@@ -1,9 +1,13 @@
 package template
 
 import (
+	"fmt"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/lxc"
 )
 
 // conf is an LXC configuration under construction.
@@ -44,7 +48,24 @@ func (c *conf) line(key, value string) {
 	c.out.WriteString(key + " = " + value + "\n")
 }
 
+// exact writes a value that must come through exactly: with our own key if LXC's cannot
+// hold it. where names it for the user.
+func (c *conf) exact(where, key, own, value string) {
+	switch {
+	case strings.IndexByte(value, 0) >= 0:
+		c.fail("%s: the value %.80q contains a NUL byte, which no program can get", where, value)
+	case lxc.Holds(value):
+		c.line(key, value)
+	default:
+		c.line(own, string(canon.Str(value).Encode()))
+	}
+}
+
+// mount writes a mount whose fields may have escapes of their author.
 func (c *conf) mount(fields ...string) {
+	for i, f := range fields {
+		fields[i] = lxc.EscapeBlanks(f)
+	}
 	c.line("lxc.mount.entry", strings.Join(fields, " ")+" 0 0")
 }
 
@@ -84,65 +105,96 @@ func (r *renderer) rootPath() string {
 }
 
 func (c *conf) program() {
-	if cmd := strings.TrimPrefix(c.command(), " "); cmd == "" {
-		c.raw("lxc.init.cmd =")
-	} else {
-		c.line("lxc.init.cmd", cmd)
-	}
+	c.command()
 	if dir, _ := c.docker.Get("WorkingDir"); isSet(dir) {
-		c.line("lxc.init.cwd", c.scalar("docker_config.WorkingDir", dir))
+		text := c.scalar("docker_config.WorkingDir", dir)
+		if !strings.HasPrefix(text, "/") {
+			c.fail("docker_config.WorkingDir: %.80q is not an absolute path", text)
+		}
+		c.exact("docker_config.WorkingDir", "lxc.init.cwd", lxc.KeyDirectory, text)
 	}
+	c.account()
+	c.stopSignal()
 	env, _ := c.docker.Get("Env")
-	for _, e := range append(c.texts("docker_config.Env", env), c.list("PV_LXC_EXTRA_ENV")...) {
-		c.line("lxc.environment", e)
+	c.environment("docker_config.Env", c.texts("docker_config.Env", env))
+	c.environment("args.PV_LXC_EXTRA_ENV", c.list("PV_LXC_EXTRA_ENV"))
+}
+
+func (c *conf) environment(where string, list []string) {
+	for i, e := range list {
+		at := fmt.Sprintf("%s[%d]", where, i)
+		if strings.IndexByte(e, '=') <= 0 {
+			c.fail("%s: %.80q; NAME=VALUE is expected", at, e)
+			continue
+		}
+		c.exact(at, "lxc.environment", lxc.KeyEnvironment, e)
 	}
 }
 
-// command joins entry point and command in the form of existing applications: the first
-// word is bare, the others are in quotes, and there is no space between the elements of
-// a command after an entry point.
-func (r *renderer) command() string {
-	entry, _ := r.docker.Get("Entrypoint")
-	cmd, _ := r.docker.Get("Cmd")
+// command writes the entry point and the command. One that is a string is a line of
+// words; of lists each element is a word.
+func (c *conf) command() {
+	entry, _ := c.docker.Get("Entrypoint")
+	cmd, _ := c.docker.Get("Cmd")
 	switch {
 	case isSet(entry) && entry.Kind() == canon.String:
-		return r.scalar("docker_config.Entrypoint", entry)
+		c.commandLine("docker_config.Entrypoint", entry)
 	case isSet(entry):
-		return firstBare(r.texts("docker_config.Entrypoint", entry)) + r.behindEntry(cmd)
+		c.argv(c.texts("docker_config.Entrypoint", entry), c.behindEntry(cmd))
 	case isSet(cmd) && cmd.Kind() == canon.String:
-		return r.scalar("docker_config.Cmd", cmd)
+		c.commandLine("docker_config.Cmd", cmd)
 	case isSet(cmd):
-		return firstBare(r.texts("docker_config.Cmd", cmd))
+		c.argv(nil, c.texts("docker_config.Cmd", cmd))
+	default:
+		c.line("lxc.init.cmd", "/sbin/init")
 	}
-	return "/sbin/init"
 }
 
-func firstBare(words []string) string {
-	if len(words) == 0 {
-		return ""
+func (c *conf) commandLine(where string, v canon.Value) {
+	text := strings.TrimPrefix(c.scalar(where, v), " ")
+	if _, err := lxc.Split(text); err != nil {
+		c.fail("%s: %.80q: %v; a list of words is expected", where, text, err)
 	}
-	line := words[0]
-	for _, w := range words[1:] {
-		line += ` "` + w + `"`
+	if text == "" {
+		c.raw("lxc.init.cmd =")
+		return
 	}
-	return line
+	c.line("lxc.init.cmd", text)
 }
 
-func (r *renderer) behindEntry(cmd canon.Value) string {
-	if !isSet(cmd) {
-		return ""
+// argv writes a command in the form of existing applications where that is read as the
+// same words.
+func (c *conf) argv(entry, cmd []string) {
+	all := slices.Concat(entry, cmd)
+	for _, w := range all {
+		if strings.IndexByte(w, 0) >= 0 {
+			c.fail("docker_config: the word %.80q of the command contains a NUL byte, which no program can get", w)
+			return
+		}
 	}
-	words := []string{}
-	if cmd.Kind() == canon.String {
-		words = append(words, r.scalar("docker_config.Cmd", cmd))
-	} else {
-		words = r.texts("docker_config.Cmd", cmd)
+	line, ok := lxc.Join(entry, cmd)
+	switch {
+	case len(all) == 1 && all[0] == "":
+		c.raw("lxc.init.cmd =") // the default program, as for existing applications
+	case ok:
+		c.line("lxc.init.cmd", line)
+	default:
+		var list []canon.Value
+		for _, w := range all {
+			list = append(list, canon.Str(w))
+		}
+		c.line(lxc.KeyCommand, string(canon.List(list...).Encode()))
 	}
-	line := " "
-	for _, w := range words {
-		line += `"` + w + `"`
+}
+
+func (c *conf) behindEntry(cmd canon.Value) []string {
+	switch {
+	case !isSet(cmd):
+		return nil
+	case cmd.Kind() == canon.String:
+		return []string{c.scalar("docker_config.Cmd", cmd)}
 	}
-	return line
+	return c.texts("docker_config.Cmd", cmd)
 }
 
 func (c *conf) namespaces() {
@@ -180,14 +232,18 @@ func (c *conf) fixedMounts() {
 
 func (c *conf) volumeMounts() {
 	for _, v := range c.volumes {
-		target := strings.TrimPrefix(v.path, "/")
+		target := lxc.Escape(strings.TrimPrefix(v.path, "/"))
 		kept := "/volumes/" + c.name + "/" + v.storage()
 		switch {
 		case v.scheme == "" && v.path == "lxc-overlay":
+		case path.Clean("/"+v.path) == "/":
+			c.fail("volume %q: the root of a container cannot be a volume; name the directories below it", v.path+"/")
 		case v.scheme == "":
-			c.mount(kept, target, "none", "bind,rw,create=dir")
+			c.mount(lxc.Escape(kept), target, "none", "bind,rw,create=dir")
+		case v.scheme == "ovl" && strings.ContainsAny(v.path, `,:\`):
+			c.fail("volume ovl:%s: the kernel's overlay takes no comma, colon or backslash", v.path)
 		case v.scheme == "ovl":
-			lower := "/volumes/" + c.name + "/root.squashfs/" + target
+			lower, kept := "/volumes/"+c.name+"/root.squashfs/"+target, lxc.Escape(kept)
 			c.mount(kept, target, "overlay", "lowerdir="+lower+",upperdir="+kept+"/upper,workdir="+kept+"/work,create=dir")
 		}
 	}

@@ -29,6 +29,8 @@ type Input struct {
 	// Device is the text of the repository's device.json, whose groups are known, too;
 	// nil when it is not tracked.
 	Device []byte
+	// User is whom docker_config.User names; see [ParseUser] and [LookUp].
+	User Account
 }
 
 // Output is a rendered application.
@@ -64,6 +66,7 @@ type renderer struct {
 	src      canon.Value
 	args     canon.Value
 	docker   canon.Value // docker_config with config laid over it
+	user     Account
 	volumes  []volume
 	groups   []string // of groups.json
 	device   []string // of device.json
@@ -80,7 +83,7 @@ func newRenderer(in Input) (*renderer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading src.json: %w", err)
 	}
-	r := &renderer{name: in.Name, src: src, docker: dockerConfig(src)}
+	r := &renderer{name: in.Name, src: src, docker: dockerConfig(src), user: in.User}
 	r.args, _ = src.Get("args")
 	switch name := r.srcText("template"); name {
 	case Builtin:
@@ -149,6 +152,14 @@ func groupNames(list canon.Value) []string {
 	return names
 }
 
+// User returns the user that the program of an application runs as, as its image or its
+// configuration names it.
+func User(src canon.Value) string {
+	v, _ := dockerConfig(src).Get("User")
+	text, _ := v.Text()
+	return text
+}
+
 // volume is a path in the container that is kept outside its root.
 type volume struct {
 	scheme, path string // "" and /var/x, or ovl and /etc
@@ -173,7 +184,7 @@ func (r *renderer) readVolumes() []volume {
 	var out []volume
 	for _, m := range canon.Obj(members...).Members() {
 		v := volume{path: m.Name, policy: m.Value}
-		if scheme, path, ok := strings.Cut(m.Name, ":"); ok {
+		if scheme, path, ok := strings.Cut(m.Name, ":"); ok && !strings.HasPrefix(m.Name, "/") {
 			v.scheme, v.path = scheme, path
 		}
 		out = append(out, v)
