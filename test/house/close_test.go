@@ -104,8 +104,8 @@ func nameOf(e ast.Expr) string {
 	return ""
 }
 
-// opensForWriting reports whether a call is one of package os or of an os.Root that opens
-// a file for writing.
+// opensForWriting reports whether a call opens a file for writing, as a function of a
+// package or a method of an os.Root, whatever its name.
 func opensForWriting(call *ast.CallExpr) bool {
 	sel, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok {
@@ -113,7 +113,7 @@ func opensForWriting(call *ast.CallExpr) bool {
 	}
 	switch sel.Sel.Name {
 	case "Create", "CreateTemp":
-		return nameOf(sel.X) == "os" || nameOf(sel.X) == "root"
+		return true
 	case "OpenFile":
 		writes := false
 		for _, arg := range call.Args[1:] {
@@ -135,6 +135,7 @@ func TestCarelesslyClosed(t *testing.T) {
 		`f, err := os.OpenFile(n, os.O_WRONLY|os.O_CREATE, 0); _ = f.Close(); return err`:                   "f",
 		`f, err := os.OpenFile(n, os.O_RDWR, 0); f.Close(); return err`:                                     "f",
 		`f, err := root.OpenFile(n, unix.O_WRONLY, 0); defer f.Close(); return err`:                         "f",
+		`f, err := s.dir.Create(n); defer f.Close(); return err`:                                            "f",
 		`f, err := os.CreateTemp("", n); if err != nil { return err }; defer f.Close(); return write(f)`:    "f",
 		`f, err := os.Create(n); defer f.Close(); g, err := os.Create(m); return g.Close()`:                 "f",
 		`f, err := os.OpenFile(n, os.O_RDONLY, 0); defer f.Close(); return err`:                             "",
