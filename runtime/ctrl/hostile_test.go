@@ -324,12 +324,20 @@ func TestSecretsAreMasked(t *testing.T) {
 
 func TestHosts(t *testing.T) {
 	s := newTestServer(t, newFake())
-	for head, answered := range map[string]bool{
-		"GET /groups HTTP/1.1\r\n\r\n": true, "GET /groups HTTP/1.1\r\nHost:\r\n\r\n": true, "GET /groups HTTP/1.1\r\nhost: localhost:8080\r\n\r\n": true,
-		"GET /groups HTTP/1.1\r\nHost: evil\r\n\r\n": false, "GET http://evil/groups HTTP/1.1\r\n\r\n": false, "GET /groups HTTP/1.1\r\nHost: localhost.evil\r\n\r\n": false,
+	const get = "GET /groups HTTP/1.1\r\n"
+	want := map[string]string{get + "\r\n": "200", "GET http://evil/groups HTTP/1.1\r\n\r\n": "", "GET //evil/groups HTTP/1.1\r\n\r\n": ""}
+	for status, hosts := range map[string][]string{
+		"200": {"", "localhost", "localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80", "::1", "d", "unix", "docker:80", "%2Fpantavisor%2Fpv-ctrl"},
+		"421": {"evil", "example", "localhost.evil", "evil:80", "10.0.0.1", "[fe80::1]:80", "unix.evil", "d.evil", "evil%2F", "1"},
 	} {
-		if r := roundTrip(t, dial(t, s, asRuntime), head, "GET"); (r != nil) != answered {
-			t.Errorf("%q: answered %v, want %v", head, r != nil, answered)
+		for _, h := range hosts {
+			want[get+"Host: "+h+"\r\n\r\n"] = status
+		}
+	}
+	for head, status := range want {
+		r := roundTrip(t, dial(t, s, asRuntime), head, "GET")
+		if (r == nil) != (status == "") || r != nil && !strings.Contains(r.line, status) {
+			t.Errorf("%q: %+v, want %q", head, r, status)
 		}
 	}
 }

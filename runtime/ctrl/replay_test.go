@@ -100,6 +100,7 @@ var replays = []struct {
 		"header line of 9000 bytes":        "as above; TestHeadLimits has the same request",
 	}, differs: map[string]replaytest.Differ{
 		"Content-Length not a number": differ(bad, replaytest.Unsupported, "one request, one answer"),
+		"Host: other":                 differ("HTTP/1.1 421 Misdirected Request", `{"Error":"`+textForeign+`"}`, "every request gets an answer"),
 		"negative Content-Length":     differ(bad, replaytest.Unsupported, "one request, one answer"),
 	}},
 	{file: "long-names", differs: longNames()},

@@ -56,6 +56,8 @@ func reason(status int) string {
 		return "Unprocessable Content"
 	case 500:
 		return "Internal Server Error"
+	case 421:
+		return "Misdirected Request"
 	case 501:
 		return "Not Implemented"
 	case 503:

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -125,8 +127,11 @@ func brokenBody(err error) *reply {
 func (s *Server) answer(ctx context.Context, c *call) *reply {
 	c.ctx = ctx
 	path, foreign := splitTarget(c.req.target)
-	if foreign || !localHost(c.req.Host) {
+	switch {
+	case foreign: // as existing devices do
 		return &reply{drop: true}
+	case !localHost(c.req.Host):
+		return failure(421, textForeign)
 	}
 	r, known := s.find(c, path)
 	switch {
@@ -166,11 +171,27 @@ func splitTarget(target string) (path string, foreign bool) {
 	return path, !localHost(host)
 }
 
-// localHost reports whether a Host header is one that existing clients send. Any other
-// may come from a browser (DNS rebinding).
+// textForeign is the answer to a request for another host.
+const textForeign = "This socket answers for localhost only; the request names another host"
+
+// placeholders are host names that clients of unix sockets send where there is no host,
+// as in curl's http://d/ and http://unix/.
+var placeholders = []string{"", "localhost", "unix", "socket", "docker", "pv-ctrl", "pantavisor"}
+
+// localHost reports whether a Host header means this socket: localhost, an address of
+// the loopback, a placeholder, a single letter, or the path of the socket in percent
+// encoding, as Python's requests-unixsocket sends it. Any other name may come from a
+// browser that was led here (DNS rebinding).
 func localHost(host string) bool {
-	name, _, _ := strings.Cut(host, ":")
-	return name == "" || name == "localhost"
+	name := strings.ToLower(host)
+	if ip, err := netip.ParseAddrPort(name); err == nil {
+		return ip.Addr().IsLoopback()
+	}
+	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return ip.IsLoopback()
+	}
+	name, _, _ = strings.Cut(name, ":")
+	return slices.Contains(placeholders, name) || strings.HasPrefix(name, "%2f") || len(name) == 1 && name[0] >= 'a' && name[0] <= 'z'
 }
 
 // find returns the route of a request; known without a route means that the path has

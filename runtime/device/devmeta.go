@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -102,16 +103,20 @@ type timeMeta struct {
 	Timezone timezone `json:"timezone"`
 }
 
-// architecture returns "<ARCH>/<BITS>/EL" or EB, with the kernel's name of the
-// architecture.
+// machines are the names of architectures in pantavisor.arch where they are not Go's.
+var machines = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i386", "mipsle": "mips"}
+
+// architecture returns "ARCH/BITS/EL" or "ARCH/BITS/EB" of this program, as devices
+// have always published it: a 64-bit kernel does not matter.
 func architecture() string {
-	endian := "EL"
+	order := "EL"
 	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
-		endian = "EB"
+		order = "EB"
 	}
-	name := strings.ToUpper(uname().Machine)
-	return name + "/" + strconv.Itoa(strconv.IntSize) + "/" + endian
+	return architectureOf(runtime.GOARCH) + "/" + strconv.Itoa(strconv.IntSize) + "/" + order
 }
+
+func architectureOf(goarch string) string { return cmp.Or(machines[goarch], goarch) }
 
 type unameMeta struct {
 	Name    string `json:"kernel.name"`

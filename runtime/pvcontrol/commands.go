@@ -71,8 +71,8 @@ var commands = []command{
 	{"steps show-progress", "REVISION", "show the progress of a revision", 1, 1, getAt("/steps/", "/progress")},
 	{"steps put", "FILE REVISION", "store a state as a revision", 2, 2, putStep},
 	{"steps install", "TARBALL [REVISION]", "store an exported state and its objects as a revision", 1, 2, install},
-	{"config ls", "", "list the settings, their values and where they come from", 0, 0, get("/config2")},
-	{"config values", "", "list the values by their old names", 0, 0, get("/config")},
+	{"config ls", "", "list the values by their old names", 0, 0, get("/config")},
+	{"config sources", "", "list the settings, their values and where they come from", 0, 0, get("/config2")},
 	{"storage gc", "", "collect garbage and say how much was freed", 0, 0, collect},
 }
 
