@@ -160,6 +160,7 @@ func New(o Options) *Server {
 	if s.out == nil {
 		s.out = os.Stdout
 	}
+	s.out = forTerminal(s.out)
 	s.printer = newPrinter(s.out)
 	s.w = newWriter(s.o, s.printer)
 	go s.run()
