@@ -69,6 +69,8 @@ func routes(s *Server) []route {
 		{method: "PUT", path: "/device-meta/{}", handle: func(c *call) *reply { return setMeta(c, s.o.DeviceMeta, "device") }},
 		{method: "DELETE", path: "/device-meta/{}", handle: func(c *call) *reply { return deleteMeta(c, s.o.DeviceMeta, "Device") }, masked: true},
 		{method: "GET", path: "/buildinfo", handle: s.buildInfo},
+		{method: "GET", path: "/logs", handle: s.listLogs},
+		{method: "GET", path: "/logs/{}", handle: s.getLog},
 		{method: "GET", path: "/drivers", handle: s.listDrivers},
 		{method: "PUT", path: "/drivers/load", handle: s.loadDrivers},
 		{method: "PUT", path: "/drivers/unload", handle: s.unloadDrivers},

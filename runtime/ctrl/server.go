@@ -64,6 +64,8 @@ type Options struct {
 	// collection can be deferred. May be nil.
 	ObjectStored func(sha string)
 
+	// Logs is the directory of the log files of all revisions; "" lists none.
+	Logs string
 	// Config lists the settings, in the order of the manual's table. May be nil.
 	Config func() []Setting
 	// Drivers are the managed drivers; nil means that there are none.

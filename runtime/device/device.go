@@ -378,7 +378,7 @@ func (s *session) serve() {
 	srv := ctrl.New(ctrl.Options{
 		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,
 		Objects: s.paths.objects, Steps: s.steps, CheckStep: check.check, StepInUse: func(rev string) bool { return rev == s.opt.Revision },
-		Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
+		Logs: s.paths.logs, Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
 		BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
 	})
 	s.services.listen("control socket", "pv-ctrl", srv.Listen)

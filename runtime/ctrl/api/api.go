@@ -118,6 +118,12 @@ type Object struct {
 	Size   string `json:"size"`   // bytes, in decimal
 }
 
+// LogFile is one element of GET /logs.
+type LogFile struct {
+	Path string `json:"path"` // relative: REVISION/CONTAINER/SOURCE
+	Size int64  `json:"size"` // bytes
+}
+
 // Step is one element of GET /steps.
 type Step struct {
 	Name      string          `json:"name"`
