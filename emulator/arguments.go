@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -50,7 +51,7 @@ func (m *Machine) firmware() (code, vars string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	vars = filepath.Join(m.dir, varsName)
+	vars = filepath.Join(m.diskDir(), varsName)
 	if !exists(vars) {
 		if err := filecopy.File(context.Background(), vars, fresh, 0o600); err != nil {
 			return "", "", fault.Wrap(fault.IO, err, "copying the firmware's variables")
@@ -143,8 +144,8 @@ func network(cfg Config) []string {
 		return nil
 	}
 	user := "user,id=net"
-	for _, f := range cfg.Forward {
-		user += ",hostfwd=" + f
+	for _, f := range slices.Concat(cfg.Emulator.Forwards(), cfg.Forward) {
+		user += fmt.Sprintf(",hostfwd=%s:%v:%d-:%d", f.Protocol, f.Address, f.Host, f.Device)
 	}
 	switch model {
 	case "onboard":

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"flag"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -29,13 +30,14 @@ func machineCases() map[string]Config {
 	direct := func(e targets.Emulator) Config {
 		return Config{Emulator: e, Kernel: "/k/kernel.img", Initrd: "/k/initrd", DTB: "/k/board.dtb", Append: "console=ttyAMA0 panic=5"}
 	}
+	ssh := targets.Forward{Protocol: "tcp", Address: netip.MustParseAddr("127.0.0.1"), Host: 8222, Device: 22}
 	return map[string]Config{
 		"x86_64 q35, UEFI":        {Emulator: with(e("x86_64", "q35"), func(e *targets.Emulator) { e.Firmware = "uefi" })},
 		"x86_64 q35, KVM":         {Emulator: with(e("x86_64", "q35"), func(e *targets.Emulator) { e.CPU = "qemu64" }), Accelerator: "kvm"},
 		"x86_64 pc, IDE, e1000":   {Emulator: with(e("x86_64", "pc"), func(e *targets.Emulator) { e.Disk, e.Network = "ide-hd", "e1000" })},
 		"x86_64 q35, USB":         {Emulator: with(e("x86_64", "q35"), func(e *targets.Emulator) { e.Disk, e.Network = "usb-storage", "usb-net" })},
 		"x86_64 q35, USB network": {Emulator: with(e("x86_64", "q35"), func(e *targets.Emulator) { e.Network = "usb-net" })},
-		"x86_64 q35, NVMe, ports": {Emulator: with(e("x86_64", "q35"), func(e *targets.Emulator) { e.Disk = "nvme" }), Forward: []string{"tcp::8222-:22"}, Args: []string{"-snapshot"}},
+		"x86_64 q35, NVMe, ports": {Emulator: with(e("x86_64", "q35"), func(e *targets.Emulator) { e.Disk, e.Forward = "nvme", []string{"0.0.0.0:5353:53/udp"} }), Forward: []targets.Forward{ssh}, Args: []string{"-snapshot"}},
 		"x86_64 q35, no network":  {Emulator: e("x86_64", "q35"), NoNetwork: true},
 		"aarch64 virt, UEFI":      {Emulator: with(e("aarch64", "virt,gic-version=3"), func(e *targets.Emulator) { e.Firmware = "uefi" })},
 		"aarch64 virt, U-Boot, MMIO": {Emulator: with(e("aarch64", "virt"), func(e *targets.Emulator) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
@@ -15,9 +16,11 @@ import (
 type judge interface {
 	fmt.Stringer // what a summary calls it
 
-	// wait returns when every container has reached its goal, with the containers as far as
-	// the judge can list them. changed is called with what there is at each look.
-	wait(ctx context.Context, changed func([]api.Container)) ([]api.Container, error)
+	// wait returns when every container has reached its goal and stayed there, with the
+	// containers as far as the judge can list them; a container that did not stay is an
+	// error of type failed. look is called with what there is at each look, and whether
+	// all are at their goals.
+	wait(ctx context.Context, look func(cs []api.Container, atGoals bool)) ([]api.Container, error)
 }
 
 var (
@@ -28,25 +31,31 @@ var (
 // judge picks the one that knows most.
 func (o *Options) judge(m *Machine) judge {
 	if m.API != nil {
-		return apiJudge{m, o.Containers}
+		return apiJudge{m, o.Containers, o.Settle}
 	}
-	return consoleJudge{m.Console}
+	return consoleJudge{m.Console, o.Settle}
 }
 
 // apiJudge asks the control API for the containers, which must be some.
 type apiJudge struct {
-	m     *Machine
-	least int
+	m      *Machine
+	least  int
+	settle time.Duration
 }
 
 func (apiJudge) String() string { return "control API" }
 
-func (j apiJudge) wait(ctx context.Context, changed func([]api.Container)) ([]api.Container, error) {
-	all := AllReached(j.least)
-	return j.m.WaitContainers(ctx, func(cs []api.Container) bool {
-		changed(cs)
-		return all(cs)
+func (j apiJudge) wait(ctx context.Context, look func([]api.Container, bool)) ([]api.Container, error) {
+	g := newGate(j.least, j.settle)
+	cs, err := j.m.WaitContainers(ctx, func(cs []api.Container) bool {
+		over := g.look(cs, time.Now())
+		look(cs, AllReached(j.least)(cs))
+		return over
 	})
+	if err == nil && len(g.failures) > 0 {
+		err = failed(g.failures)
+	}
+	return cs, err
 }
 
 const byConsole = "console"
@@ -60,11 +69,14 @@ const (
 )
 
 // consoleJudge reads the console of a device that cannot be asked.
-type consoleJudge struct{ console *Console }
+type consoleJudge struct {
+	console *Console
+	settle  time.Duration
+}
 
 func (consoleJudge) String() string { return byConsole }
 
-func (j consoleJudge) wait(ctx context.Context, _ func([]api.Container)) ([]api.Container, error) {
+func (j consoleJudge) wait(ctx context.Context, look func([]api.Container, bool)) ([]api.Container, error) {
 	out, err := j.console.Expect(ctx, settledMark)
 	if err != nil {
 		return nil, fault.Wrap(fault.Goal, err, "reading the console (PV_LOG_SERVER_OUTPUTS needs stdout)")
@@ -76,5 +88,19 @@ func (j consoleJudge) wait(ctx context.Context, _ func([]api.Container)) ([]api.
 	if strings.HasSuffix(out, missedMark) {
 		return nil, errors.New("the device says " + missedMark + strings.TrimSpace(rest))
 	}
-	return nil, nil
+	look(nil, true)
+	return nil, j.stay(ctx)
+}
+
+// stay watches the console while the containers have to be stable.
+func (j consoleJudge) stay(ctx context.Context) error {
+	select {
+	case <-time.After(j.settle):
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for stable containers: %w", ctx.Err())
+	}
+	if list := failuresIn(strings.Join(j.console.Tail(maxConsole), "\n")); len(list) > 0 {
+		return failed(list)
+	}
+	return nil
 }

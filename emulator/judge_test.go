@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -34,12 +35,13 @@ func fakeConsole(t *testing.T, text string) *Console {
 func TestConsoleJudges(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"[engine] ready: all 2 containers reached their goals in 812 ms\r\n": "",
-		"[engine] not ready: 1 of 2 containers reached their goals\r\n":      "the device says not ready: 1 of 2 containers",
-		"Kernel panic - not syncing\r\n":                                     "reading the console (PV_LOG_SERVER_OUTPUTS needs stdout)",
-		"[engine] ready: all":                                                "reading the console",
+		"[engine] ready: all 2 containers reached their goals in 812 ms\r\n":                 "",
+		"[engine] not ready: 1 of 2 containers reached their goals\r\n":                      "the device says not ready: 1 of 2 containers",
+		"Kernel panic - not syncing\r\n":                                                     "reading the console (PV_LOG_SERVER_OUTPUTS needs stdout)",
+		"[engine] ready: all":                                                                "reading the console",
+		"container web is now RECOVERING: exited with code 1\r\nready: all 2 containers\r\n": "container web: it is RECOVERING: exited with code 1",
 	} {
-		cs, err := consoleJudge{fakeConsole(t, text)}.wait(deadline(t, 20*time.Second), nil)
+		cs, err := consoleJudge{console: fakeConsole(t, text)}.wait(deadline(t, 20*time.Second), func([]api.Container, bool) {})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || cs != nil {
 			t.Errorf("%q: %v, %v", text, cs, err)
 		}
@@ -191,13 +193,16 @@ func TestTerminalActs(t *testing.T) {
 	typed := make(chan []byte)
 	var out strings.Builder
 	ended := make(chan error, 1)
-	o := &Options{Stderr: io.Discard, PowerOff: time.Second}
+	o := &Options{Stderr: io.Discard, PowerOff: time.Minute}
 	go func() { ended <- o.serveTerminal(ctx, m, typed, &out) }()
 	typed <- []byte("hello")
 	expect(ctx, t, m, "hello")
 	typed <- []byte("\x1dr")
 	expect(ctx, t, m, "boot 2\n")
 	typed <- []byte("\x1d?")
+	typed <- []byte("\x1dq") // a boot sector does not hear the power button
+	typed <- []byte("still")
+	expect(ctx, t, m, "still")
 	typed <- []byte("\x1dx")
 	if err := <-ended; err != nil {
 		t.Errorf("a power cut that was asked for: %v", err)
@@ -210,6 +215,24 @@ func TestTerminalActs(t *testing.T) {
 	default:
 		t.Error("the machine still runs")
 	}
+}
+
+// TestTerminalIsCancelled cuts the power at once, also while the device powers off.
+func TestTerminalIsCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(deadline(t, time.Minute))
+	m := start(ctx, t, Config{Emulator: pc(t, ""), Image: countingDisk(t)})
+	expect(ctx, t, m, "boot 1\n")
+	typed := make(chan []byte)
+	ended := make(chan error, 1)
+	o := &Options{Stderr: io.Discard, PowerOff: time.Hour}
+	go func() { ended <- o.serveTerminal(ctx, m, typed, io.Discard) }()
+	typed <- []byte("\x1dq")
+	typed <- []byte("x")
+	cancel()
+	if err := <-ended; fault.Of(err) != fault.Cancelled {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
+	}
+	<-m.Done()
 }
 
 // TestQMPOverASocketPair talks to a monitor on the kind of socket that QEMU inherits.

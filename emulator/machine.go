@@ -9,6 +9,7 @@
 package emulator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,10 +45,14 @@ type Config struct {
 	// Dir holds the working copy and the sockets. Default: a temporary directory that
 	// Close removes. Its path must be short: a socket's path has at most 107 bytes.
 	Dir string
+	// Keep is a directory in which disk and firmware's variables stay after the end. A disk
+	// that is there is used in place of Image: that is a device that is switched on again.
+	// Default: they are in Dir.
+	Keep string
 	// Accelerator is "tcg" or "kvm". Default: tcg.
 	Accelerator string
-	// Forward are host ports in the form of QEMU's hostfwd, "tcp:127.0.0.1:8222-:8222".
-	Forward []string
+	// Forward are ports of the host that lead to the device, beside those of Emulator.
+	Forward []targets.Forward
 	// NoNetwork leaves the network card out.
 	NoNetwork bool
 	// Args are appended to QEMU's command line.
@@ -64,7 +69,7 @@ type Machine struct {
 	cfg     Config
 	dir     string
 	ownDir  bool
-	lock    *filelock.Lock // held while the directory is in use
+	locks   []*filelock.Lock // held while the directories are in use
 	cmd     *exec.Cmd
 	qmp     *qmp
 	stderr  tailWriter
@@ -76,7 +81,9 @@ type Machine struct {
 }
 
 // Disk returns the path of the working copy.
-func (m *Machine) Disk() string { return filepath.Join(m.dir, diskName) }
+func (m *Machine) Disk() string { return filepath.Join(m.diskDir(), diskName) }
+
+func (m *Machine) diskDir() string { return cmp.Or(m.cfg.Keep, m.dir) }
 
 const (
 	diskName = "disk.img"
@@ -104,10 +111,11 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 func (m *Machine) prepare(ctx context.Context) (err error) {
 	m.dir = m.cfg.Dir
 	if m.dir == "" {
-		if m.dir, m.lock, err = makeDir(); err != nil {
+		var lock *filelock.Lock
+		if m.dir, lock, err = makeDir(); err != nil {
 			return err
 		}
-		m.ownDir = true
+		m.ownDir, m.locks = true, append(m.locks, lock)
 	}
 	const maxSocket = 107 // sun_path without its NUL
 	if n := len(filepath.Join(m.dir, portSock)); n > maxSocket {
@@ -116,17 +124,49 @@ func (m *Machine) prepare(ctx context.Context) (err error) {
 	if err := os.Remove(filepath.Join(m.dir, portSock)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fault.Wrap(fault.IO, err, "removing an old socket")
 	}
+	if m.cfg.Keep != "" {
+		if err := m.lockKept(); err != nil || exists(m.Disk()) {
+			return err
+		}
+	}
 	if m.cfg.Image == "" {
 		return nil
 	}
+	return m.copyDisk(ctx)
+}
+
+// lockKept makes the directory of a disk that stays and keeps other machines off it.
+func (m *Machine) lockKept() error {
+	if err := os.MkdirAll(m.cfg.Keep, 0o755); err != nil {
+		return fault.Wrap(fault.IO, err, "making the directory of the disk")
+	}
+	lock, err := filelock.Try(filepath.Join(m.cfg.Keep, "lock"), filelock.Options{Create: 0o644})
+	if errors.Is(err, filelock.ErrHeld) {
+		return fault.New(fault.BadInput, "another machine runs with the disk in %s: end it, or run without --keep", m.cfg.Keep)
+	}
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "locking the disk")
+	}
+	m.locks = append(m.locks, lock)
+	return nil
+}
+
+// copyDisk makes the working copy; a copy that is interrupted leaves none.
+func (m *Machine) copyDisk(ctx context.Context) error {
 	_ = os.Remove(m.Disk()) // of an earlier run in this directory
-	if err := filecopy.File(ctx, m.Disk(), m.cfg.Image, 0o600); err != nil {
+	part := m.Disk() + ".part"
+	err := filecopy.File(ctx, part, m.cfg.Image, 0o600)
+	if err == nil && m.cfg.Emulator.Disk == "sd" {
+		err = growToPowerOfTwo(part)
+	}
+	if err == nil {
+		err = os.Rename(part, m.Disk())
+	}
+	if err != nil {
+		_ = os.Remove(part)
 		return fault.Wrap(fault.IO, err, "copying %s for the machine", m.cfg.Image)
 	}
-	if m.cfg.Emulator.Disk != "sd" {
-		return nil
-	}
-	return fault.Wrap(fault.IO, growToPowerOfTwo(m.Disk()), "growing the card of the machine")
+	return nil
 }
 
 // launch starts the process with its ends of console and QMP as inherited
@@ -243,28 +283,40 @@ func (m *Machine) PID() int { return m.cmd.Process.Pid }
 // power button or a channel to the control API.
 func (m *Machine) CanPowerOff() bool { return m.cfg.Emulator.PowerButton() || m.API != nil }
 
+// askAgain is the pause between two requests to power off: firmware, a boot loader and a
+// kernel that begins or ends do not hear one.
+const askAgain = 3 * time.Second
+
 // Shutdown powers the device down cleanly: it presses the power button, or asks the
-// control API where there is none, and waits for at most patience; then it cuts the power
-// and says so in the error.
+// control API where there is none, again and again until the machine is off, but for at
+// most patience; then it cuts the power and says so in the error. It cuts the power at once
+// when ctx ends.
 func (m *Machine) Shutdown(ctx context.Context, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := m.askPowerOff(ctx); err != nil {
+	for {
+		err := m.askPowerOff(bounded)
 		select {
-		case <-m.done: // it was off already
+		case <-m.done:
 			return m.exitErr
 		default:
 		}
-		m.Kill()
-		return fault.Wrap(fault.IO, err, "pressing the power button")
+		if err != nil && bounded.Err() == nil {
+			m.Kill()
+			return fault.Wrap(fault.IO, err, "pressing the power button")
+		}
+		select {
+		case <-m.done:
+			return m.exitErr
+		case <-time.After(askAgain):
+		case <-bounded.Done():
+			m.Kill()
+			if ctx.Err() != nil {
+				return fault.Wrap(fault.Cancelled, context.Cause(ctx), "waiting for the device to power off")
+			}
+			return fault.New(fault.Goal, "the device did not power off within %v; its power was cut", patience)
+		}
 	}
-	if err := m.Wait(ctx); ctx.Err() != nil {
-		m.Kill()
-		return fault.New(fault.Goal, "the device did not power off within %v; its power was cut", patience)
-	} else if err != nil {
-		return err
-	}
-	return nil
 }
 
 func (m *Machine) askPowerOff(ctx context.Context) error {
@@ -272,6 +324,8 @@ func (m *Machine) askPowerOff(ctx context.Context) error {
 	case m.cfg.Emulator.PowerButton():
 		return m.Powerdown(ctx)
 	case m.API != nil:
+		ctx, cancel := context.WithTimeout(ctx, attempt)
+		defer cancel()
 		_ = m.API.Command(ctx, api.OpPowerOff, "") // it may be off before it has answered
 		return nil
 	}
@@ -291,6 +345,9 @@ func (m *Machine) Close() {
 func (m *Machine) removeDir() {
 	if m.ownDir {
 		_ = os.RemoveAll(m.dir)
-		m.lock.Unlock()
 	}
+	for _, lock := range m.locks {
+		lock.Unlock()
+	}
+	m.locks = nil
 }

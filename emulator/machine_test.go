@@ -177,6 +177,25 @@ func TestRunReportsMissedGoals(t *testing.T) {
 	}
 }
 
+// TestKeptDisk runs a machine whose disk stays, twice, and once more at the same time.
+func TestKeptDisk(t *testing.T) {
+	ctx := deadline(t, 2*time.Minute)
+	cfg := Config{Emulator: pc(t, ""), Image: countingDisk(t), Keep: filepath.Join(t.TempDir(), "a path that is too long for a socket "+strings.Repeat("x", 100))}
+	m := start(ctx, t, cfg)
+	expect(ctx, t, m, "boot 1\n")
+	if _, err := Start(ctx, cfg); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "--keep") {
+		t.Errorf("two machines with one disk: %v", err)
+	}
+	m.Close()
+	m = start(ctx, t, cfg)
+	expect(ctx, t, m, "boot 2\n")
+	m.Close()
+	entries, err := os.ReadDir(cfg.Keep)
+	if err != nil || len(entries) != 2 || entries[0].Name() != diskName {
+		t.Errorf("kept: %v, %v", entries, err)
+	}
+}
+
 func TestRunIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"text/tabwriter"
@@ -33,8 +34,15 @@ type Options struct {
 	Containers int
 	// Accelerator is "tcg" or "kvm". Default: what a probe finds.
 	Accelerator string
-	// Forward are host ports; see [Config].
-	Forward []string
+	// Forward are ports of the host that lead to the device, beside the emulator's own.
+	Forward []targets.Forward
+	// Args are further arguments of QEMU.
+	Args []string
+	// Keep is the directory in which the disk stays; see [Config]. Default: it does not.
+	Keep string
+	// Logs is the directory that gets what the serial console shows, and the device's log
+	// files before it is powered off. Default: none.
+	Logs string
 	// Interactive false never installs packages (PV_BUILD_INTERACTIVE=false).
 	Interactive bool
 	// Headless boots, waits, sums up and powers off even on a terminal.
@@ -49,20 +57,26 @@ type Options struct {
 	// before the goals count as not reached, Limit how long it may take in all. Defaults: 2
 	// and 15 minutes, under acceleration 30 seconds and 3 minutes.
 	Stall, Limit time.Duration
+	// Settle is how long each container must stay at its goal, beside the stable_timeout of
+	// its recovery policy. Default: 10 seconds; negative: not at all.
+	Settle time.Duration
 	// PowerOff is how long the device may take to shut down. Default: 90 seconds; an
 	// open debug shell holds it for up to PV_DEBUG_SHELL_TIMEOUT, a minute.
 	PowerOff time.Duration
+
+	serial io.Writer // of Logs; nil without
 }
 
 // Summary is what a run without a terminal finds.
 type Summary struct {
 	Target      string          `json:"target"`
 	Accelerator string          `json:"accelerator"`
-	Reached     bool            `json:"reached"`      // every container has reached its goal
+	Reached     bool            `json:"reached"`      // every container has reached its goal and stayed there
 	CleanOff    bool            `json:"clean_off"`    // the device powered off by itself
 	JudgedBy    string          `json:"judged_by"`    // "control API" or "console", which lists no containers
-	BootSeconds float64         `json:"boot_seconds"` // from QEMU's start to the last goal; wall clock
+	BootSeconds float64         `json:"boot_seconds"` // from QEMU's start to the last goal, or to the failure; wall clock
 	Containers  []api.Container `json:"containers"`
+	Failures    []Failure       `json:"failures,omitempty"`
 	LastLines   []string        `json:"last_lines,omitempty"` // of the console, when a goal was not reached
 }
 
@@ -79,6 +93,9 @@ func (o *Options) defaults() {
 	set(&o.Stall, 2*time.Minute, 30*time.Second)
 	set(&o.Limit, 15*time.Minute, 3*time.Minute)
 	set(&o.PowerOff, 90*time.Second, 90*time.Second)
+	set(&o.Settle, 10*time.Second, 10*time.Second)
+	o.Settle = max(o.Settle, 0)
+	o.Limit += o.Settle
 	o.Containers = max(o.Containers, 1)
 	if o.Stdout == nil {
 		o.Stdout = io.Discard
@@ -90,8 +107,10 @@ func (o *Options) defaults() {
 
 // Run boots an image. On a terminal it shows the device's console until the user
 // leaves it; [escape] and q is the way out (docs/run.md). Elsewhere it waits until every
-// container has reached its goal, prints a summary and powers the device off; a
-// goal that is not reached is an error of kind Goal with the console's last lines.
+// container has reached its goal and has been stable, prints a summary and powers the
+// device off. A container that does not get there, or that ends or is started again before,
+// is an error of kind Goal with the last lines of its log and of the console. When ctx is
+// cancelled the power is cut.
 func Run(ctx context.Context, o Options) error {
 	if o.Stderr == nil {
 		o.Stderr = io.Discard
@@ -103,14 +122,25 @@ func Run(ctx context.Context, o Options) error {
 		o.Accelerator = Accelerator(ctx, o.Emulator)
 	}
 	o.defaults()
+	if o.Logs != "" {
+		serial, err := o.openSerial()
+		if err != nil {
+			return err
+		}
+		defer serial.Close()
+		o.serial = serial
+	}
 	m, err := Start(ctx, Config{
-		Emulator: o.Emulator, Image: o.Image, Accelerator: o.Accelerator, Forward: o.Forward,
-		Kernel: o.Kernel, Initrd: o.Initrd, DTB: o.DTB, Append: o.Append,
+		Emulator: o.Emulator, Image: o.Image, Accelerator: o.Accelerator, Forward: o.Forward, Keep: o.Keep,
+		Kernel: o.Kernel, Initrd: o.Initrd, DTB: o.DTB, Append: o.Append, Args: o.Args,
 	})
 	if err != nil {
 		return err
 	}
 	defer m.Close()
+	if o.serial != nil {
+		m.Console.CopyTo(o.serial)
+	}
 	in, inOK := o.Stdin.(*os.File)
 	out, outOK := o.Stdout.(*os.File)
 	if !o.Headless && inOK && outOK && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(out.Fd())) {
@@ -119,20 +149,42 @@ func Run(ctx context.Context, o Options) error {
 	return o.headless(ctx, m)
 }
 
+// openSerial makes the directory of logs and the file for the serial console.
+func (o *Options) openSerial() (*os.File, error) {
+	if err := os.MkdirAll(o.Logs, 0o755); err != nil {
+		return nil, fault.Wrap(fault.IO, err, "making the directory of --logs")
+	}
+	f, err := os.Create(filepath.Join(o.Logs, serialLog))
+	return f, fault.Wrap(fault.IO, err, "opening the serial console's log")
+}
+
 func (o *Options) headless(ctx context.Context, m *Machine) error {
 	s := Summary{Target: o.Target, Accelerator: o.Accelerator}
 	fmt.Fprintf(o.Stderr, "booting %s (%s)\n", o.Target, o.Accelerator)
 	judge := o.judge(m)
 	s.JudgedBy = judge.String()
-	var err error
-	s.Containers, err = o.await(ctx, m, judge)
-	s.Reached, s.BootSeconds = err == nil, m.Uptime().Seconds()
+	err := o.await(ctx, m, judge, &s)
+	s.Reached = err == nil
+	var f failed
+	if errors.As(err, &f) {
+		m.explain(ctx, f)
+		s.Failures = f
+	}
 	if err != nil {
 		s.LastLines = m.Console.Tail(lastLines)
 	}
+	saved := o.save(ctx, m)
 	off := o.powerOff(ctx, m)
-	s.CleanOff = off == nil && m.CanPowerOff()
-	return errors.Join(o.verdict(ctx, s, err), off, o.print(s))
+	s.CleanOff = off == nil && m.CanPowerOff() && ctx.Err() == nil
+	return errors.Join(o.verdict(ctx, s, err), saved, off, o.print(s))
+}
+
+// save writes the device's logs where they are asked for.
+func (o *Options) save(ctx context.Context, m *Machine) error {
+	if o.Logs == "" || ctx.Err() != nil {
+		return nil
+	}
+	return m.saveLogs(ctx, o.Logs)
 }
 
 const lastLines = 40
@@ -145,6 +197,10 @@ func (o *Options) verdict(ctx context.Context, s Summary, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fault.Wrap(fault.Cancelled, context.Cause(ctx), "running %s", o.Target)
 	}
+	var f failed
+	if errors.As(err, &f) {
+		return fault.New(fault.Goal, "running %s: %w\nlast lines of the console:\n%s", o.Target, f, strings.Join(s.LastLines, "\n"))
+	}
 	var missed []string
 	for _, c := range s.Containers {
 		if !reached(c) {
@@ -153,6 +209,9 @@ func (o *Options) verdict(ctx context.Context, s Summary, err error) error {
 	}
 	if len(missed) == 0 && s.JudgedBy == byConsole {
 		missed = []string{"the console does not say so"}
+	}
+	if len(missed) == 0 && len(s.Containers) >= o.Containers {
+		missed = []string{fmt.Sprintf("not every container was stable for %v and its stable_timeout", o.Settle)}
 	}
 	if len(missed) == 0 {
 		missed = []string{fmt.Sprintf("%d of %d containers answer", len(s.Containers), o.Containers)}
@@ -169,11 +228,12 @@ func missedText(c api.Container) string {
 	return text
 }
 
-// await waits for the goals and tells every change. It gives up when nothing new
-// happens for o.Stall: emulation is slow, but something always moves. A container
-// that comes back to what it was goes in circles; from then on only states that were
-// never seen are new, and the console, which tells of each round, no longer counts.
-func (o *Options) await(ctx context.Context, m *Machine, judge judge) ([]api.Container, error) {
+// await waits until the judge knows its verdict, tells every change, and fills in the
+// summary. It gives up when nothing new happens for o.Stall: emulation is slow, but
+// something always moves. A container that comes back to what it was goes in circles; from
+// then on only states that were never seen are new, and the console, which tells of each
+// round, no longer counts.
+func (o *Options) await(ctx context.Context, m *Machine, judge judge, s *Summary) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("not within %v", o.Limit))
 	defer cancel()
 	ctx, stalled := context.WithCancelCause(ctx)
@@ -195,16 +255,24 @@ func (o *Options) await(ctx context.Context, m *Machine, judge judge) ([]api.Con
 		}
 	}()
 	seen := &sightings{last: map[string]string{}, ever: map[string]bool{}}
-	cs, err := judge.wait(ctx, func(cs []api.Container) {
-		if o.tell(m, cs, seen) {
+	cs, err := judge.wait(ctx, func(cs []api.Container, atGoals bool) {
+		if o.tell(m, cs, seen) || atGoals {
 			watch.Reset(o.Stall)
+		}
+		if atGoals && s.BootSeconds == 0 {
+			s.BootSeconds = m.Uptime().Seconds()
+			fmt.Fprintf(o.Stderr, "[%5.1fs] all goals are reached; waiting until the containers are stable\n", s.BootSeconds)
 		}
 		circles.Store(seen.again)
 	})
+	s.Containers = cs
+	if s.BootSeconds == 0 {
+		s.BootSeconds = m.Uptime().Seconds()
+	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return cs, err
+	return err
 }
 
 // sightings are the states that containers were seen in.
@@ -244,12 +312,17 @@ func (o *Options) tell(m *Machine, cs []api.Container, seen *sightings) (news bo
 	return news
 }
 
-// powerOff also works when ctx has ended: that is how a Ctrl-C leaves.
+// powerOff ends the machine: cleanly, or by cutting the power when ctx is cancelled, for
+// whoever cancels does not wait.
 func (o *Options) powerOff(ctx context.Context, m *Machine) error {
 	select {
 	case <-m.Done():
-		return m.Wait(ctx)
+		return m.Wait(context.WithoutCancel(ctx))
 	default:
+	}
+	if ctx.Err() != nil {
+		m.Kill()
+		return nil
 	}
 	if !m.CanPowerOff() {
 		fmt.Fprintf(o.Stderr, "cutting the power: the machine %s has neither a power button nor a channel to its device\n", o.Emulator.Complete().Name)
@@ -257,7 +330,7 @@ func (o *Options) powerOff(ctx context.Context, m *Machine) error {
 		return nil
 	}
 	fmt.Fprintln(o.Stderr, "powering off")
-	return m.Shutdown(context.WithoutCancel(ctx), o.PowerOff)
+	return m.Shutdown(ctx, o.PowerOff)
 }
 
 func (o *Options) print(s Summary) error {

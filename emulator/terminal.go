@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -68,7 +69,11 @@ func (o *Options) terminal(ctx context.Context, m *Machine, in, out *os.File) er
 	}
 	defer func() { _ = term.Restore(int(in.Fd()), old) }()
 	fmt.Fprintf(out, "console of %s (%s)%s", o.Target, o.Accelerator, terminalHelp)
-	m.Console.CopyTo(out)
+	if o.serial != nil {
+		m.Console.CopyTo(io.MultiWriter(o.serial, out))
+	} else {
+		m.Console.CopyTo(out)
+	}
 	defer m.Console.CopyTo(nil)
 	typed := make(chan []byte)
 	stop, err := readKeys(in, typed)
@@ -79,47 +84,72 @@ func (o *Options) terminal(ctx context.Context, m *Machine, in, out *os.File) er
 	return o.serveTerminal(ctx, m, typed, out)
 }
 
+// serveTerminal passes keys on until the machine is off. While it powers off, keys are
+// served too: the power can still be cut.
 func (o *Options) serveTerminal(ctx context.Context, m *Machine, typed <-chan []byte, out io.Writer) error {
 	var k keys
+	var left <-chan error // of a power-off that was asked for
 	for {
 		select {
+		case err := <-left:
+			return err
 		case <-m.Done():
-			return m.Wait(ctx)
+			if left != nil {
+				return <-left
+			}
+			return m.Wait(context.WithoutCancel(ctx))
 		case <-ctx.Done():
-			return o.powerOff(ctx, m)
+			m.Kill()
+			return fault.Wrap(fault.Cancelled, context.Cause(ctx), "running %s", o.Target)
 		case b, ok := <-typed:
-			if !ok {
-				return o.powerOff(ctx, m)
+			if !ok { // the terminal is gone
+				typed, left = nil, o.leave(ctx, m, left)
+				continue
 			}
 			bytes, acts := k.feed(b)
 			if len(bytes) > 0 {
 				_, _ = m.Console.Write(bytes)
 			}
 			for _, a := range acts {
-				if done, err := o.act(ctx, m, a, out); done {
-					return err
-				}
+				left = o.act(ctx, m, a, out, left)
 			}
 		}
 	}
 }
 
-func (o *Options) act(ctx context.Context, m *Machine, a action, out io.Writer) (done bool, err error) {
+// act does what a key asks for; left is that of a power-off that was asked for before.
+func (o *Options) act(ctx context.Context, m *Machine, a action, out io.Writer, left <-chan error) <-chan error {
 	switch a {
 	case actQuit:
-		fmt.Fprint(out, "\r\n[powering off]\r\n")
-		quiet := *o
-		quiet.Stderr = io.Discard
-		return true, quiet.powerOff(ctx, m)
+		fmt.Fprint(out, "\r\n[powering off; Ctrl-] x cuts the power]\r\n")
+		return o.leave(ctx, m, left)
 	case actKill:
 		fmt.Fprint(out, "\r\n[power cut]\r\n")
 		m.Kill()
-		return true, nil
+		cut := make(chan error, 1)
+		cut <- nil
+		return cut
 	case actReset:
-		return false, m.Reset(ctx)
+		if err := m.Reset(ctx); err != nil {
+			fmt.Fprintf(out, "\r\n[%v]\r\n", err)
+		}
+		return left
 	}
 	fmt.Fprint(out, terminalHelp)
-	return false, nil
+	return left
+}
+
+// leave saves the logs and powers off beside the terminal, unless left says that this is
+// in progress. The channel gets the result.
+func (o *Options) leave(ctx context.Context, m *Machine, left <-chan error) <-chan error {
+	if left != nil {
+		return left
+	}
+	quiet := *o
+	quiet.Stderr = io.Discard
+	result := make(chan error, 1)
+	go func() { result <- errors.Join(quiet.save(ctx, m), quiet.powerOff(ctx, m)) }()
+	return result
 }
 
 // readKeys reads the terminal until stop is called, without leaving a read behind

@@ -23,7 +23,7 @@ import (
 func init() {
 	appengine.Inside()
 	workspace.CancelOnTerminate()
-	os.Args = appengine.TestWords(os.Args)
+	os.Args, behindDashes = runWords(appengine.TestWords(os.Args))
 	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
 		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
 	}
@@ -77,19 +77,37 @@ func Build(ctx context.Context, target string, locked, json *bool, events *strin
 
 // Run builds a target and boots it in QEMU.
 //
-// --machine picks one of the target's emulators, else it is the first.
-// On a terminal it shows the device's console, elsewhere it waits until every container
-// has reached its goal and prints a summary, with --json as JSON.
+// On a terminal it shows the device's console. Elsewhere it waits until every container has
+// reached its goal and has been stable, prints a summary, with --json as JSON, and powers
+// off; a container that ends or is started again before that is a failure (docs/run.md).
+//
+//	--machine=NAME         one of the target's emulators; default: the first
+//	--forward=PORT:PORT    a port of this machine leads to one of the device; several
+//	                       with commas or several times; ADDRESS:PORT:PORT, PORT:PORT/udp
+//	--settle=10s           how long the containers must be stable
+//	--logs=DIR             the logs of console and device are written to DIR
+//	--keep                 the disk stays for the next run with --keep
+//	-- ARGUMENT...         further arguments of QEMU
 //
 //	mage run x64-uefi
-//	mage run x64-uefi --json < /dev/null
-//	mage run x64-uefi --machine=q35
-func Run(ctx context.Context, target string, machine *string, locked, json *bool, events *string) error {
-	name := ""
-	if machine != nil {
-		name = *machine
+//	mage run x64-uefi --json --logs=logs < /dev/null
+//	mage run x64-uefi --forward 8080:80 -- -device usb-ehci
+func Run(ctx context.Context, target string, machine, forward, settle, logs *string, keep, locked, json *bool, events *string) error {
+	r := workspace.RunOptions{
+		Machine: value(machine), Settle: value(settle), Logs: value(logs), Keep: keep != nil && *keep, Args: behindDashes,
 	}
-	return in(json, locked, events, func(w *workspace.Workspace) error { return w.Run(ctx, target, name) })
+	if forward != nil {
+		r.Forward = strings.Split(*forward, ",")
+	}
+	return in(json, locked, events, func(w *workspace.Workspace) error { return w.Run(ctx, target, r) })
+}
+
+// value is the value of an option, "" when it was not given.
+func value(option *string) string {
+	if option == nil {
+		return ""
+	}
+	return *option
 }
 
 // Targets lists the boards.

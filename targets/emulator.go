@@ -53,6 +53,9 @@ type Emulator struct {
 	// Network is the network device: onboard is the board's own, none leaves it out, the
 	// others are QEMU's words.
 	Network string `yaml:"network,omitempty" json:"network,omitempty" jsonschema:"enum=virtio-net-pci,enum=virtio-net-device,enum=e1000,enum=usb-net,enum=onboard,enum=none"`
+	// Forward are ports of the host that lead to the device, [ADDRESS:]PORT:DEVICEPORT[/udp].
+	// Without an address the port is for this machine only.
+	Forward []string `yaml:"forward,omitempty" json:"forward,omitempty"`
 	// Channel is how the host asks the device's control API. Without one (none) the console
 	// says how far the device is.
 	Channel string `yaml:"channel,omitempty" json:"channel,omitempty" jsonschema:"enum=virtio-serial-pci,enum=virtio-serial-device,enum=none"`
@@ -222,6 +225,7 @@ func (r checker) emulator(at string, e Emulator, a Arch) {
 		r.Wrong(at+".system", "qemu-system-%s does not run code for go: %s; want %s", e.System, a.Go, strings.Join(runs[a.Go], " or "))
 	}
 	r.devices(at, e)
+	r.forwards(at, e)
 	r.start(at, e)
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/images"
@@ -17,17 +18,73 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// Run builds a target and boots its image on one of its emulators: the one with that
-// name, the first for "".
-func (w *Workspace) Run(ctx context.Context, target, machine string) error {
+// RunOptions say how [Workspace.Run] boots an image.
+type RunOptions struct {
+	// Machine is the name of one of the target's emulators. Default: the first.
+	Machine string
+	// Forward are port forwards in the form of targets.ParseForward.
+	Forward []string
+	// Settle is how long the containers must be stable, as for time.ParseDuration. Default: 10s.
+	Settle string
+	// Logs is a directory for the logs of console and device. Default: none.
+	Logs string
+	// Keep lets the disk stay in the target's output directory for the next run with it.
+	Keep bool
+	// Args are further arguments of QEMU.
+	Args []string
+}
+
+// fill checks the options and adds them to those of the emulator.
+func (r RunOptions) fill(o *emulator.Options) error {
+	for _, text := range r.Forward {
+		f, err := targets.ParseForward(text)
+		if err != nil {
+			return err
+		}
+		o.Forward = append(o.Forward, f)
+	}
+	if len(o.Forward) > 0 && o.Emulator.Complete().Network == "none" {
+		return fault.New(fault.BadInput, "--forward: the machine has no network")
+	}
+	if r.Settle != "" {
+		d, err := time.ParseDuration(r.Settle)
+		if err != nil || d < 0 {
+			return fault.New(fault.BadInput, "--settle=%s is not a duration such as 10s or 2m", r.Settle)
+		}
+		if o.Settle = d; d == 0 {
+			o.Settle = -1
+		}
+	}
+	o.Logs, o.Args = r.Logs, r.Args
+	return nil
+}
+
+// Run builds a target and boots its image on one of its emulators.
+func (w *Workspace) Run(ctx context.Context, target string, r RunOptions) error {
 	t, err := w.load(target)
 	if err != nil {
 		return err
 	}
-	e, err := t.Machine(machine)
+	e, err := t.Machine(r.Machine)
 	if err != nil {
 		return err
 	}
+	o := emulator.Options{
+		Target: target, Emulator: *e, Containers: 1, // the device lists all that its revision has, or none yet
+		Interactive: w.Options.Interactive, JSON: w.JSON, Stdin: os.Stdin, Stdout: w.Stdout, Stderr: w.Stderr,
+	}
+	if err := r.fill(&o); err != nil {
+		return err
+	}
+	if r.Keep {
+		o.Keep = filepath.Join(w.Out(target), "run", e.Complete().Name)
+	}
+	return w.boot(ctx, t, o)
+}
+
+// boot builds the target and boots its image.
+func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Options) error {
+	e, target := &o.Emulator, t.Name
 	if e.BIOS != "" && !filepath.IsAbs(e.BIOS) {
 		l, err := w.sources()
 		if err != nil {
@@ -52,12 +109,7 @@ func (w *Workspace) Run(ctx context.Context, target, machine string) error {
 	if !w.Options.Debug {
 		fmt.Fprintf(w.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
 	}
-	o := emulator.Options{
-		Target: target, Emulator: *e, Image: filepath.Join(w.Out(target), filepath.FromSlash(made[0].To)),
-		Containers:  1, // the device lists all that its revision has, or none yet
-		Interactive: w.Options.Interactive, JSON: w.JSON,
-		Stdin: os.Stdin, Stdout: w.Stdout, Stderr: w.Stderr,
-	}
+	o.Image = filepath.Join(w.Out(target), filepath.FromSlash(made[0].To))
 	if e.Boot == "kernel" {
 		tmp, err := os.MkdirTemp("", "pv-kernel-")
 		if err != nil {
@@ -67,6 +119,9 @@ func (w *Workspace) Run(ctx context.Context, target, machine string) error {
 		if err := w.kernelOf(ctx, t, &o, tmp); err != nil {
 			return err
 		}
+	}
+	if o.Keep != "" {
+		fmt.Fprintf(w.Stderr, "the disk is in %s and stays there for the next run with --keep; remove it to begin with a new image\n", o.Keep)
 	}
 	return emulator.Run(ctx, o)
 }

@@ -58,7 +58,7 @@ func TestUnknownNames(t *testing.T) {
 	ctx := t.Context()
 	for name, do := range map[string]func() error{
 		"build":     func() error { _, err := w.Build(ctx, "x64-uef"); return err },
-		"run":       func() error { return w.Run(ctx, "x64-uef", "") },
+		"run":       func() error { return w.Run(ctx, "x64-uef", RunOptions{}) },
 		"plan":      func() error { return w.Plan(ctx, "x64-uef", "text") },
 		"why":       func() error { return w.Why(ctx, "x64-uef", "initrd") },
 		"clean":     func() error { return w.Clean(ctx, "x64-uef") },
@@ -73,7 +73,7 @@ func TestUnknownNames(t *testing.T) {
 	if err := w.Component(ctx, "x64-uefi", "initr-clean"); err == nil || !strings.Contains(err.Error(), "did you mean init or initrd?") {
 		t.Errorf("got %v", err)
 	}
-	if err := w.Run(ctx, "x64-generic", ""); fault.Of(err) != fault.Unsupported {
+	if err := w.Run(ctx, "x64-generic", RunOptions{}); fault.Of(err) != fault.Unsupported {
 		t.Errorf("a target without emulator: got %v", err)
 	}
 }

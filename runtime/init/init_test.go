@@ -208,9 +208,24 @@ func TestVerdict(t *testing.T) {
 		{syscall.WaitStatus(0x80 | 11), outcome{reboot, "the engine ended unexpectedly: killed by signal 11 (segmentation fault, core dumped)", true}},
 	}
 	for _, tc := range tests {
-		if diff := cmp.Diff(tc.want, verdict(tc.status), cmp.AllowUnexported(outcome{})); diff != "" {
+		if diff := cmp.Diff(tc.want, (&engine{}).verdict(tc.status), cmp.AllowUnexported(outcome{})); diff != "" {
 			t.Errorf("%#x (-want +got):\n%s", uint32(tc.status), diff)
 		}
+	}
+}
+
+// TestVerdictOfAnAskedEngine: a signal may come before the engine has taken it over.
+func TestVerdictOfAnAskedEngine(t *testing.T) {
+	asked := &engine{stopAt: make(chan time.Time), want: powerOff}
+	want := outcome{powerOff, "asked for before the engine could hear it", false}
+	if got := asked.verdict(syscall.WaitStatus(unix.SIGINT)); got != want {
+		t.Errorf("got %+v", got)
+	}
+	if got := asked.verdict(syscall.WaitStatus(unix.SIGSEGV)); !got.failed {
+		t.Errorf("a crash while it stops: %+v", got)
+	}
+	if got := (&engine{}).verdict(syscall.WaitStatus(unix.SIGINT)); !got.failed {
+		t.Errorf("a signal of somebody else: %+v", got)
 	}
 }
 

@@ -51,7 +51,7 @@ func (m *machine) supervise(ctx context.Context) outcome {
 	for {
 		select {
 		case status := <-e.done:
-			return verdict(status)
+			return e.verdict(status)
 		case a := <-m.asked:
 			if e.pid == 0 {
 				return outcome{action: a, reason: "asked for without an engine"}
@@ -148,9 +148,12 @@ func (m *machine) entering(a action) {
 	m.stage(watchdog.Rebooting)
 }
 
-// verdict is what an engine's end means.
-func verdict(ws syscall.WaitStatus) outcome {
+// verdict is what the engine's end means.
+func (e *engine) verdict(ws syscall.WaitStatus) outcome {
+	asked := e.stopAt != nil && ws.Signaled()
 	switch {
+	case asked && (ws.Signal() == unix.SIGINT || ws.Signal() == unix.SIGTERM):
+		return outcome{action: e.want, reason: "asked for before the engine could hear it"}
 	case ws.Exited() && ws.ExitStatus() == handoff.ExitReboot:
 		return outcome{action: reboot, reason: "the engine asks for it"}
 	case ws.Exited() && ws.ExitStatus() == handoff.ExitPowerOff:
