@@ -59,6 +59,26 @@ func in(json, locked *bool, events *string, do func(*workspace.Workspace) error)
 	return end(do(w))
 }
 
+// Init makes the repository of a product that has this module as its tool.
+//
+// It is a Go module with a target, a container with a program, and pipelines, as examples.
+// A directory that exists keeps its files, of which none is overwritten.
+//
+//	--from=DIR     uses a local checkout of this module, not a published version
+//	--module=PATH  is the Go module's path, else example.com/NAME
+//
+//	mage init product
+//	mage init product --from=. --module=git.example.com/product
+func Init(ctx context.Context, dir string, from, module *string) error {
+	word := func(s *string) string {
+		if s == nil {
+			return ""
+		}
+		return *s
+	}
+	return in(nil, nil, nil, func(w *workspace.Workspace) error { return w.Init(ctx, dir, word(from), word(module)) })
+}
+
 // Build makes the image, its block map, the BSP export and a report under out/TARGET.
 //
 //	--locked       fails where a pinned part has left the archive

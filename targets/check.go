@@ -2,6 +2,7 @@ package targets
 
 import (
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -40,6 +41,9 @@ func (r checker) check(t *Target) {
 	if t.Platform != "" {
 		r.Form("platform", t.Platform, nameForm)
 	}
+	if t.Base != "" {
+		r.Form("base", t.Base, nameForm)
+	}
 	r.arch(t.Arch)
 	if t.Kernel != nil {
 		r.kernel(t.Kernel, t.Arch)
@@ -57,10 +61,46 @@ func (r checker) check(t *Target) {
 		r.appEngine(t)
 	}
 	r.List("containers", t.Containers, nameForm)
+	r.addons(t)
+}
+
+// maxAddons is how many addons boot loaders look for, less one for that of debug images.
+const maxAddons = 31
+
+func (r checker) addons(t *Target) {
+	if len(t.Addons) > maxAddons {
+		r.Wrong("addons", "has %d; boot loaders load %d", len(t.Addons), maxAddons)
+	}
+	if len(t.Addons) > 0 && t.Kernel == nil {
+		r.Wrong("addons", "have no initrd to go with: the target has no kernel")
+	}
+	for i, a := range t.Addons {
+		at := fmt.Sprintf("addons[%d]", i)
+		r.Form(at+".name", a.Name, nameForm)
+		if a.Name == "debug" {
+			r.Wrong(at+".name", "\"debug\" is that of debug images (PANTAVISOR_DEBUG)")
+		}
+		if slices.IndexFunc(t.Addons, func(o Addon) bool { return o.Name == a.Name }) < i {
+			r.Wrong(at+".name", "%q is there twice", a.Name)
+		}
+		if (a.Directory == "") == (a.Program == "") {
+			r.Wrong(at, "want one of directory and program")
+		}
+		if a.Path != "" && a.Program == "" {
+			r.Wrong(at+".path", "is only for a program")
+		}
+		for field, p := range map[string]string{".directory": a.Directory, ".program": a.Program, ".path": a.Path} {
+			if p != "" && (!fs.ValidPath(p) || p == ".") {
+				r.Wrong(at+field, "%q is not a clean path without a leading '/'", p)
+			}
+		}
+	}
 }
 
 func (r checker) arch(a Arch) {
 	switch {
+	case a.Go == "":
+		r.Wrong("", "field arch is missing")
 	case a.Go == "arm":
 		r.Need("arch.arm", a.ARM, "arm needs 5, 6 or 7")
 	case a.ARM != "":

@@ -28,7 +28,7 @@ func TestDefaultsOfMachines(t *testing.T) {
 		{"{go: riscv64, debian: riscv64}", "{system: riscv64, machine: virt, memory: 512, packages: [q1]}", "virt  disk virtio-blk-pci virtio-net-pci virtio-serial-pci"},
 		{"{go: arm64, debian: arm64}", "{system: aarch64, machine: sbsa-ref, memory: 512, boot: disk, disk: ide-hd, network: none, channel: none, packages: [q1]}", "sbsa-ref  disk ide-hd none none"},
 	} {
-		target, err := parse("f", "x", []byte(board(c.arch, c.emulator)))
+		target, err := parse("f", "x", []byte(board(c.arch, c.emulator)), nil)
 		if err != nil {
 			t.Errorf("%s: %v", c.emulator, err)
 			continue
@@ -62,7 +62,7 @@ func TestMistakesInMachines(t *testing.T) {
 		{arm64, "x", "emulator: want a list, not string"},
 		{arm64, "{system: aarch64, machine: virt, memory: 512, firmware: uefi, disk: floppy, packages: [q1]}", `emulator.disk: "floppy" is not possible`},
 	} {
-		_, err := parse("f", "x", []byte(board(c.arch, c.emulator)))
+		_, err := parse("f", "x", []byte(board(c.arch, c.emulator)), nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got\n%v\nwant %s", c.emulator, err, c.want)
 		}
@@ -71,7 +71,7 @@ func TestMistakesInMachines(t *testing.T) {
 
 func TestMachine(t *testing.T) {
 	text := board("{go: amd64, debian: amd64}", "[{system: x86_64, machine: q35, memory: 512, packages: [q1]}, {name: small, system: x86_64, machine: q35, memory: 64, packages: [q1]}]")
-	target, err := parse("f", "x", []byte(text))
+	target, err := parse("f", "x", []byte(text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,6 +88,11 @@ func Load(fsys fs.FS, name string) (*Target, error) {
 	if fsys == nil {
 		fsys = own
 	}
+	return load(fsys, name)
+}
+
+// load is Load for a target that others, users, have as their base.
+func load(fsys fs.FS, name string, users ...string) (*Target, error) {
 	if !nameForm.MatchString(name) {
 		return nil, unknown(fsys, name)
 	}
@@ -104,7 +109,13 @@ func Load(fsys fs.FS, name string) (*Target, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading target %s", name)
 	}
-	return parse("targets/"+file, name, data)
+	users = append(users, name)
+	return parse("targets/"+file, name, data, func(base string) (*Target, error) {
+		if slices.Contains(users, base) {
+			return nil, fault.New(fault.BadInput, "%q has this target as its base itself", base)
+		}
+		return load(fsys, base, users...)
+	})
 }
 
 // LoadAll loads every target of fsys. It returns the valid ones and one error for all

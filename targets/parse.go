@@ -3,11 +3,20 @@ package targets
 import "github.com/pantavisor/pantavisor/internal/yamlfile"
 
 // parse reads a target from YAML, checks it and fills in defaults. The file name is for
-// messages. The error is a fault.BadInput around [yamlfile.Problems], or
+// messages; load returns a target by name, for the field base. The error is a fault.BadInput around [yamlfile.Problems], or
 // fault.Unsupported when nothing is wrong but values that are not supported yet.
-func parse(file, name string, data []byte) (*Target, error) {
+func parse(file, name string, data []byte, load func(base string) (*Target, error)) (*Target, error) {
 	t := &Target{}
-	f, ok := yamlfile.Read(file, yamlfile.Kind{Name: "a target", Text: checkValue}, data, t)
+	f, ok := yamlfile.Read(file, kind, data, t)
+	if t.Base != "" && f.Err() == nil {
+		base, err := load(t.Base)
+		if err != nil {
+			f.Wrong("base", "%v", err)
+			return nil, f.Err()
+		}
+		f, ok = yamlfile.Read(file, kind, data, base)
+		t = base
+	}
 	t.Name = name
 	if ok {
 		checker{f}.check(t)
@@ -18,6 +27,8 @@ func parse(file, name string, data []byte) (*Target, error) {
 	t.complete()
 	return t, nil
 }
+
+var kind = yamlfile.Kind{Name: "a target", Text: checkValue}
 
 // complete fills in defaults.
 func (t *Target) complete() {

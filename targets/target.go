@@ -10,8 +10,11 @@ type Target struct {
 	Name string `yaml:"-" json:"-"`
 	// Description is one line for people.
 	Description string `yaml:"description" json:"description"`
-	// Arch is the CPU in Go's terms.
-	Arch Arch `yaml:"arch" json:"arch"`
+	// Base is another target: each field that is not here is as there, each that is here
+	// replaces that one as a whole. The platform is that of the base.
+	Base string `yaml:"base,omitempty" json:"base,omitempty" jsonschema:"anyof_required=base"`
+	// Arch is the CPU in Go's terms. Only a target with a base may omit it.
+	Arch Arch `yaml:"arch,omitempty" json:"arch" jsonschema:"anyof_required=arch"`
 	// Platform names the directories config/<platform> and vendors/<platform>.
 	// Default: the target's name.
 	Platform string `yaml:"platform,omitempty" json:"platform,omitempty"`
@@ -28,6 +31,8 @@ type Target struct {
 	// Containers are the starter containers of the default reference device, by
 	// the names under containers/.
 	Containers []string `yaml:"containers,omitempty" json:"containers,omitempty"`
+	// Addons are archives that are loaded after the base initrd, in this order.
+	Addons []Addon `yaml:"addons,omitempty" json:"addons,omitempty"`
 	// Emulators are the machines in which `mage run` and the VM tests start the image:
 	// one machine, or a list of named machines.
 	Emulators Emulators `yaml:"emulator,omitempty" json:"emulator,omitempty"`
@@ -124,6 +129,21 @@ type Partition struct {
 type AppEngine struct {
 	// Suite is the Debian suite that the containers' programs come from.
 	Suite string `yaml:"suite" json:"suite"`
+}
+
+// Addon is one archive for the initrd, addon-NAME.cpio.xz4: the files of a directory, or one
+// program. It has either Directory or Program.
+type Addon struct {
+	// Name is that in the archive's name.
+	Name string `yaml:"name" json:"name"`
+	// Directory holds what is added to the root of the initrd, relative to the workspace, for
+	// example addons/NAME.
+	Directory string `yaml:"directory,omitempty" json:"directory,omitempty"`
+	// Program is a main package's directory in the workspace's module, for example cmd/agent.
+	Program string `yaml:"program,omitempty" json:"program,omitempty"`
+	// Path is where the program goes, without a leading '/'. Default: usr/bin and the last
+	// part of Program.
+	Path string `yaml:"path,omitempty" json:"path,omitempty"`
 }
 
 // Partition returns the first partition of the image with a role, nil when there is no

@@ -84,7 +84,7 @@ emulator: {system: x86_64, machine: q35, memory: 512, packages: [qemu-system-x86
 `
 
 func TestParseGood(t *testing.T) {
-	target, err := parse("f", "board", []byte(good))
+	target, err := parse("f", "board", []byte(good), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestParseMistakes(t *testing.T) {
 		if !strings.Contains(good, c.old) {
 			t.Fatalf("the good file does not hold %q", c.old)
 		}
-		_, err := parse("f", "x", []byte(strings.Replace(good, c.old, c.new, 1)))
+		_, err := parse("f", "x", []byte(strings.Replace(good, c.old, c.new, 1)), nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q for %q: got\n%v\nwant %q", c.new, c.old, err, c.want)
 			continue
@@ -179,7 +179,7 @@ func TestKnownValuesAreRefusedByName(t *testing.T) {
 		"image.partitions.format": {"format: fat32", "format: %s"},
 	} {
 		for _, v := range values[field] {
-			_, err := parse("f", "x", []byte(strings.Replace(good, c.old, fmt.Sprintf(c.form, v.name), 1)))
+			_, err := parse("f", "x", []byte(strings.Replace(good, c.old, fmt.Sprintf(c.form, v.name), 1)), nil)
 			refusal := NotReady(field, v.name)
 			switch {
 			case v.ready && err != nil && strings.Contains(err.Error(), "not supported yet"):
@@ -204,7 +204,7 @@ func TestAnMBRHoldsFourPartitions(t *testing.T) {
 		for i := range n - 2 {
 			text = strings.Replace(text, "    - {name: pvroot", fmt.Sprintf("    - {name: p%d, role: boot, format: ext4, size: 8}\n    - {name: pvroot", i), 1)
 		}
-		if _, err := parse("f", "x", []byte(text)); err == nil || strings.Contains(err.Error(), what) != want {
+		if _, err := parse("f", "x", []byte(text), nil); err == nil || strings.Contains(err.Error(), what) != want {
 			t.Errorf("%d partitions: got %v", n, err)
 		}
 	}
@@ -224,14 +224,14 @@ func TestRulesOfRoles(t *testing.T) {
 		{"role: root", "role: boot", "f:10:22: image.partitions[1].role: the last partition must be root", fault.BadInput},
 		{"format: fat32", "format: ext4", `f:9:34: image.partitions[0].format: "ext4" is not supported for the role boot; supported: fat32`, fault.Unsupported},
 	} {
-		_, err := parse("f", "x", []byte(strings.Replace(good, c.old, c.new, 1)))
+		_, err := parse("f", "x", []byte(strings.Replace(good, c.old, c.new, 1)), nil)
 		if fault.Of(err) != c.kind || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q for %q: kind %v: %v; want %s", c.new, c.old, fault.Of(err), err, c.want)
 		}
 	}
 	// Whether there is a boot partition is up to the loader.
 	other := strings.NewReplacer(boot, "", "type: grub", "type: uboot").Replace(good)
-	if _, err := parse("f", "x", []byte(other)); err == nil || strings.Contains(err.Error(), none) {
+	if _, err := parse("f", "x", []byte(other), nil); err == nil || strings.Contains(err.Error(), none) {
 		t.Errorf("another loader: %v", err)
 	}
 }
@@ -249,13 +249,13 @@ func TestAmount(t *testing.T) {
 // is right but not supported.
 func TestLoaderNeedsATableThatItReads(t *testing.T) {
 	t.Parallel()
-	_, err := parse("f", "x", []byte(strings.Replace(good, "table: gpt", "table: mbr", 1)))
+	_, err := parse("f", "x", []byte(strings.Replace(good, "table: gpt", "table: mbr", 1)), nil)
 	const want = `f:7:3: image.table: "mbr" is not supported with bootloader.type grub; supported: gpt`
 	if fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), want) {
 		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
 	bad := strings.NewReplacer("table: gpt", "table: mbr", "name: pvroot", "name: pvboot").Replace(good)
-	if _, err := parse("f", "x", []byte(bad)); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
+	if _, err := parse("f", "x", []byte(bad), nil); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
 		t.Errorf("with a mistake: kind %v: %v", fault.Of(err), err)
 	}
 }
@@ -289,22 +289,22 @@ func TestDeviceKnowsEveryLoader(t *testing.T) {
 
 func TestAppEngineExcludesAMachine(t *testing.T) {
 	text := "description: x\narch: {go: amd64}\nappengine: {suite: bookworm}\ncontainers: [sdk]\nkernel: {source: debian, suite: bookworm, package: linux-image-amd64}\n"
-	_, err := parse("x", "x", []byte(text))
+	_, err := parse("x", "x", []byte(text), nil)
 	for _, want := range []string{"leave kernel or appengine out", "arch.debian", "containers from Debian's packages"} {
 		if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), "field debian is missing", "arch.debian"), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	if _, err := parse("x", "x", []byte("description: x\narch: {go: arm64}\nappengine: {suite: bookworm}\n")); err != nil {
+	if _, err := parse("x", "x", []byte("description: x\narch: {go: arm64}\nappengine: {suite: bookworm}\n"), nil); err != nil {
 		t.Error(err)
 	}
-	if _, err := parse("x", "x", []byte("description: x\narch: {go: arm64}\nappengine: {}\n")); err == nil {
+	if _, err := parse("x", "x", []byte("description: x\narch: {go: arm64}\nappengine: {}\n"), nil); err == nil {
 		t.Error("a package without a suite is taken")
 	}
 }
 
 func TestParseCollectsAllInOrder(t *testing.T) {
-	_, err := parse("f", "x", []byte("arch: {go: amd65}\nimage: {size: 0, table: mbx, partitions: [1]}\ncontainers: x\nzz: 1\n"))
+	_, err := parse("f", "x", []byte("arch: {go: amd65}\nimage: {size: 0, table: mbx, partitions: [1]}\ncontainers: x\nzz: 1\n"), nil)
 	var got yamlfile.Problems
 	if !errors.As(err, &got) {
 		t.Fatalf("got %v, want Problems", err)
@@ -328,7 +328,7 @@ func TestAllKindsOfMistakesTogether(t *testing.T) {
 	} {
 		bad = strings.Replace(bad, c[0], c[1], 1)
 	}
-	_, err := parse("f", "x", []byte(bad))
+	_, err := parse("f", "x", []byte(bad), nil)
 	if err == nil {
 		t.Fatal("no mistake was found")
 	}
@@ -343,7 +343,7 @@ func TestMistakeAtTheTopHidesNoOther(t *testing.T) {
 	for _, top := range []string{"descripton: a board", "description: [a]", "description: a board\nplatform: [x]"} {
 		bad := strings.NewReplacer("description: a board", top, "name: pvroot", "name: pvboot", "q35", "'q 35'",
 			"arch: {go: amd64, debian: amd64}", "arch: x", "emulator:", "containers: [sdk, sdk]\nemulator:").Replace(good)
-		_, err := parse("f", "x", []byte(bad))
+		_, err := parse("f", "x", []byte(bad), nil)
 		if err == nil {
 			t.Fatal("no mistake was found")
 		}
@@ -359,18 +359,18 @@ func TestMistakeAtTheTopHidesNoOther(t *testing.T) {
 }
 
 func TestMistakesThatOnlyFollowAreLeftOut(t *testing.T) {
-	_, err := parse("f", "x", []byte(strings.Replace(good, "go: amd64", "go: amd46", 1)))
+	_, err := parse("f", "x", []byte(strings.Replace(good, "go: amd64", "go: amd46", 1)), nil)
 	if err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("want the one mistake, got\n%v", err)
 	}
 }
 
 func TestParseTooLarge(t *testing.T) {
-	_, err := parse("f", "x", []byte(good+strings.Repeat("#\n", yamlfile.Limit)))
+	_, err := parse("f", "x", []byte(good+strings.Repeat("#\n", yamlfile.Limit)), nil)
 	if err == nil || !strings.Contains(err.Error(), "larger than 64 KiB") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := parse("f", "x", nil); err == nil || !strings.Contains(err.Error(), "file is empty") {
+	if _, err := parse("f", "x", nil, nil); err == nil || !strings.Contains(err.Error(), "file is empty") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -447,7 +447,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		target, err := parse("f", "x", data)
+		target, err := parse("f", "x", data, nil)
 		if err == nil {
 			invariants(t, target)
 			return
@@ -470,7 +470,50 @@ func TestSmallestTargetOfTheDocument(t *testing.T) {
 	if !ok || !ok2 || strings.Count(text, "\n") >= 10 {
 		t.Fatalf("no target of under ten lines in docs/targets.md: %q", text)
 	}
-	if _, err := parse("docs/targets.md", "mine", []byte(text)); err != nil {
+	if _, err := parse("docs/targets.md", "mine", []byte(text), nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBase completes targets with the fields of others.
+func TestBase(t *testing.T) {
+	t.Parallel()
+	board := "description: board\narch: {go: amd64, debian: amd64}\nkernel: {source: debian, suite: bookworm, package: linux-image-amd64, arguments: [quiet]}\ncontainers: [sdk]\n"
+	fsys := fstest.MapFS{}
+	for name, text := range map[string]string{
+		"board": board, "same": "description: same\nbase: board\n", "own": "description: own\nbase: same\narch: {go: arm64}\nkernel:\n" +
+			"  {source: debian, suite: trixie, package: linux-image-arm64}\ncontainers: [network]\n",
+		"circle": "description: x\nbase: round\n", "round": "description: x\nbase: circle\n", "nowhere": "description: x\nbase: bord\n",
+		"wrong": "description: x\nbase: board\naddons:\n  - {name: a, directory: x, program: y}\n  - {name: a, directory: ../x}\n  - {name: debug, program: y, path: /z}\n",
+	} {
+		fsys[name+"/target.yaml"] = &fstest.MapFile{Data: []byte(text)}
+	}
+	same, err := Load(fsys, "same")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Load(fsys, "board")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Name, want.Description, want.Base = "same", "same", "board"
+	if diff := cmp.Diff(want, same); diff != "" || same.Platform != "board" {
+		t.Errorf("platform %s\n%s", same.Platform, diff)
+	}
+	own, err := Load(fsys, "own")
+	if err == nil {
+		t.Errorf("a kernel without Debian's name of the architecture, which the base had: %v", own)
+	}
+	for name, texts := range map[string][]string{
+		"circle": {"targets/circle/target.yaml:2:1: base: ", "as its base itself"}, "nowhere": {"targets/nowhere/target.yaml:2:", "did you mean board?"},
+		"own":   {"field debian is missing"},
+		"wrong": {":4:", "one of directory and program", "is there twice", `"../x" is not a clean path`, "debug images", `"/z" is not a clean path`},
+	} {
+		_, err := Load(fsys, name)
+		for _, text := range texts {
+			if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: %v, want %q", name, err, text)
+			}
+		}
 	}
 }

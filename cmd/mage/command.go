@@ -70,7 +70,7 @@ func (c *command) environment() []string {
 	own := append(slices.Clone(c.set), "MAGEFILE_GOCMD="+goCommand())
 	env := slices.DeleteFunc(os.Environ(), func(kept string) bool {
 		name, _, _ := strings.Cut(kept, "=")
-		return slices.ContainsFunc(own, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+		return name == moduleVariable || slices.ContainsFunc(own, func(v string) bool { return strings.HasPrefix(v, name+"=") })
 	})
 	return append(env, own...)
 }

@@ -163,6 +163,39 @@ func TestKeptProgramNeedsNoGo(t *testing.T) {
 	}
 }
 
+// TestWithoutMagefile has the commands of this module in a directory of nothing, and in a
+// product whose sources cannot be written.
+func TestWithoutMagefile(t *testing.T) {
+	t.Parallel()
+	w := &workspace{t, t.TempDir(), t.TempDir()}
+	if code, out, said := w.mage("targets"); code != 0 || !strings.Contains(out, "x64-uefi") {
+		t.Errorf("mage targets: exit code %d, %q, %q", code, out, said)
+	}
+	if names, err := os.ReadDir(w.dir); err != nil || len(names) != 0 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
+	w.write("other.go", "package other\n")
+	if code, out, said := w.mage("-h", "build"); code != 0 || !strings.Contains(out, "mage build") {
+		t.Errorf("mage -h build: exit code %d, %q, %q", code, out, said)
+	}
+}
+
+// TestReadOnlySources compiles where nothing can be written, not even by root.
+func TestReadOnlySources(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("mounts: needs root")
+	}
+	w := product(t, t.TempDir())
+	w.says("one task") // fills the caches of the go command
+	cmd := w.command("-f", "say")
+	cmd.Args = append([]string{"unshare", "--mount", "sh", "-ec", "mount --bind $0 $0; mount -o remount,bind,ro $0; cd $0; ! touch x 2>/dev/null; exec \"$@\"", w.dir}, cmd.Args...)
+	cmd.Path, cmd.Err = "/usr/bin/unshare", nil
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "one task\n" {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // settle makes all files old enough for a record to be believed.
 func (w *workspace) settle() {
 	w.t.Helper()

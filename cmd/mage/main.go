@@ -5,12 +5,15 @@
 // none has changed, starts it at once; else cmd/mage/compile makes it, which is a program
 // of its own because the go command checks each package of a tool before it starts it.
 //
+// In a directory without a magefile it has the commands of this module's own.
+//
 // It also outlives a SIGTERM and a SIGHUP, as mage does a SIGINT. Mage would die of them
 // while its commands still work, and the go command reports a tool that dies of a signal
 // as a success (exit code 0): a cancelled build would count as done.
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -20,8 +23,11 @@ import (
 	"github.com/pantavisor/pantavisor/internal/cachedir"
 )
 
-// compiler is the package that makes programs.
-const compiler = "github.com/pantavisor/pantavisor/cmd/mage/compile"
+// module is the path of this module, compiler the package in it that makes programs.
+const (
+	module   = "github.com/pantavisor/pantavisor"
+	compiler = module + "/cmd/mage/compile"
+)
 
 func main() {
 	s := watchSignals()
@@ -44,6 +50,16 @@ func run(s *signals, args []string) (code int, err error) {
 	program := ""
 	if !c.force {
 		program = kept(dir)
+	}
+	if program == "" && c.dir == "." && !hasMagefile(dir) {
+		here := dir
+		if dir = own(); dir == "" {
+			return 1, errors.New(here + " has no magefile, and the sources that this program was made of are gone: start it as \"go run " + module + "/cmd/mage@VERSION\"")
+		}
+		c.set = append(c.set, moduleVariable+"="+dir)
+		if !c.force {
+			program = kept(dir)
+		}
 	}
 	if program == "" {
 		if program, code, err = compile(s, dir, c.force); code != 0 || err != nil {

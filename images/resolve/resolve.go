@@ -5,6 +5,7 @@
 package resolve
 
 import (
+	"cmp"
 	"path"
 	"path/filepath"
 	"strings"
@@ -195,11 +196,49 @@ func (p *providers) firmware(source sources.Source) (*images.Firmware, error) {
 	return out, err
 }
 
-// addons returns the debug shell, made from the containers' Debian packages.
+// addons returns those of the target in their order, then the debug shell.
 func (p *providers) addons() ([]images.Addon, error) {
-	if !p.Debug || !p.hasKernel() {
+	if !p.hasKernel() {
 		return nil, nil
 	}
+	var out []images.Addon
+	for _, a := range p.target.Addons {
+		step, err := p.addon(a)
+		if err != nil {
+			return nil, fault.Wrap(fault.BadInput, err, "adding addon %s", a.Name)
+		}
+		name := images.AddonFile(a.Name)
+		out = append(out, images.Addon{From: images.Artefact{Step: step, File: name}, Name: name})
+	}
+	if !p.Debug {
+		return out, nil
+	}
+	shell, err := p.debugShell()
+	return append(out, shell...), err
+}
+
+// addon returns the step that makes one addon of the target.
+func (p *providers) addon(a targets.Addon) (build.Step, error) {
+	step := &images.FilesAddon{Label: a.Name, X86: p.x86(), Epoch: p.Epoch, Tools: p.toolbox}
+	if a.Directory != "" {
+		place, ok := p.Layers.Find(a.Directory)
+		if !ok {
+			return nil, fault.New(fault.BadInput, "directory %s is not there", place.Path)
+		}
+		step.Directory = &build.Source{Name: place.Name, Path: place.Path}
+		return step, nil
+	}
+	program, err := p.program(p.Layers.Top(), a.Program)
+	if err != nil {
+		return nil, err
+	}
+	step.Program = &images.Artefact{Step: program, File: program.File()}
+	step.Path = cmp.Or(a.Path, path.Join("usr/bin", path.Base(a.Program)))
+	return step, nil
+}
+
+// debugShell is made from the containers' Debian packages.
+func (p *providers) debugShell() ([]images.Addon, error) {
 	pkg, err := p.containerPackage("busybox-static")
 	if err != nil {
 		return nil, fault.Wrap(fault.Unsupported, err, "adding the debug shell (PANTAVISOR_DEBUG)")

@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"cmp"
 	"errors"
 	"go/build"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"golang.org/x/mod/module"
 
@@ -43,9 +45,11 @@ func shippedLayer(root string) (layers.Layer, error) {
 	if isThisModule(root) {
 		return layers.Layer{Label: layers.Workspace, Dir: root}, nil
 	}
-	version, dir := "(local)", ""
+	dir := os.Getenv("MAGE_PANTAVISOR_DIR") // cmd/mage says it to a program that no magefile of root made
 	if info, ok := debug.ReadBuildInfo(); ok {
-		version, dir = required(info, root)
+		if d := required(info, root); d != "" {
+			dir = d
+		}
 	}
 	if dir == "" || !isThisModule(dir) {
 		dir = compiledFrom()
@@ -54,31 +58,35 @@ func shippedLayer(root string) (layers.Layer, error) {
 		return layers.Layer{}, fault.New(fault.Missing,
 			"looking for the sources of %s: %q has none; \"go mod download %s\" fetches them, a line \"replace\" in go.mod names a local checkout", modulePath, dir, modulePath)
 	}
-	return layers.Layer{Label: "module " + version, Dir: dir}, nil
+	return layers.Layer{Label: "module " + cmp.Or(cachedVersion(dir), "(local)"), Dir: dir}, nil
 }
 
-// required returns the version and the directory of this module, as the module of this
-// program's main package requires it.
-func required(info *debug.BuildInfo, root string) (version, dir string) {
-	m := &info.Main
+// cachedVersion is the version of a directory of the module cache, "" for any other.
+func cachedVersion(dir string) string {
+	_, version, _ := strings.Cut(filepath.Base(dir), "@")
+	if v, err := module.UnescapeVersion(version); err == nil {
+		return v
+	}
+	return ""
+}
+
+// required returns the directory of this module as the module of this program's main
+// package requires it, "" when it does not.
+func required(info *debug.BuildInfo, root string) string {
 	for _, dep := range info.Deps {
-		if dep.Path == modulePath {
-			m = dep
+		switch r := dep.Replace; {
+		case dep.Path != modulePath:
+		case r == nil:
+			return downloaded(dep.Path, dep.Version)
+		case r.Version != "":
+			return downloaded(r.Path, r.Version)
+		case filepath.IsAbs(r.Path):
+			return r.Path
+		default:
+			return filepath.Join(root, filepath.FromSlash(r.Path))
 		}
 	}
-	switch {
-	case m.Path != modulePath:
-		return "(local)", ""
-	case m.Replace != nil && m.Replace.Version == "": // a directory
-		dir = filepath.FromSlash(m.Replace.Path)
-		if !filepath.IsAbs(dir) {
-			dir = filepath.Join(root, dir)
-		}
-		return "(local)", dir
-	case m.Replace != nil:
-		return m.Replace.Version, downloaded(m.Replace.Path, m.Replace.Version)
-	}
-	return m.Version, downloaded(m.Path, m.Version)
+	return ""
 }
 
 // downloaded returns a module's directory in the module cache; "" for a version that

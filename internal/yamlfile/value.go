@@ -23,6 +23,9 @@ func (f *File) value(path string, n ast.Node, v reflect.Value, tag string) {
 		v.Set(reflect.New(v.Type().Elem()))
 		f.value(path, n, v.Elem(), tag)
 	case reflect.Struct:
+		if path != "" {
+			v.SetZero() // a field replaces what was there as a whole
+		}
 		f.fields(path, n, v)
 	case reflect.Map:
 		f.mapping(path, n, v)

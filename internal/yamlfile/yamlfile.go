@@ -84,7 +84,8 @@ type File struct {
 	unsupported int
 }
 
-// Read fills the struct that v points to from the one document of a file. The name is for
+// Read fills the struct that v points to from the one document of a file. What the struct
+// has already stays in fields that the file does not have. The name is for
 // messages. It reports whether the file has anything to check; [File.Err] returns its
 // mistakes.
 func Read(name string, kind Kind, data []byte, v any) (*File, bool) {

@@ -149,6 +149,8 @@ func (l *lister) settings() {
 	} {
 		_, _ = fmt.Fprintf(l.sum, "%s=%q\n", name, l.env[name])
 	}
+	// Programs of a go command's workspace know where this module is by their own paths.
+	_, _ = fmt.Fprintf(l.sum, "GOWORK=%q\n", l.env["GOWORK"])
 }
 
 // add takes a package, unless its content is pinned: the standard library by the tool

@@ -18,7 +18,6 @@ import (
 	"syscall"
 
 	"github.com/magefile/mage/mage"
-	"github.com/magefile/mage/mg"
 
 	"github.com/pantavisor/pantavisor/cmd/mage/internal/record"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
@@ -29,6 +28,11 @@ import (
 
 func main() {
 	switch args := os.Args[1:]; {
+	case os.Getenv(overlay) != "":
+		if err := goCommand(os.Getenv(overlay), args); err != nil {
+			fmt.Fprintln(os.Stderr, "Error:", err)
+			os.Exit(int(fault.Of(err)))
+		}
 	case len(args) > 0 && args[0] == "mage":
 		os.Exit(mage.ParseAndRun(os.Stdout, os.Stderr, os.Stdin, args[1:]))
 	case len(args) == 2 && args[0] == "compile", len(args) == 3 && args[0] == "compile" && args[2] == "force":
@@ -43,7 +47,7 @@ func main() {
 }
 
 // compile prints the path of the program of dir. One process at a time works for a
-// directory: mage writes a source file into it.
+// directory, so that a program is made once.
 func compile(dir string, force bool) error {
 	cache, err := cachedir.Find()
 	if err != nil {
@@ -113,12 +117,8 @@ func (k *keeper) make() (string, error) {
 		return "", fault.Wrap(fault.IO, err, "making a directory for a program")
 	}
 	program := filepath.Join(tmp, "mage")
-	code := mage.Invoke(mage.Invocation{
-		Dir: k.dir, CompileOut: program, Force: true, Multiline: mg.Multiline(), GoCmd: mg.GoCmd(),
-		Ldflags: "-s -w", Stdout: os.Stderr, Stderr: os.Stderr,
-	})
-	if code != 0 { // it has said why
-		return "", errors.Join(fault.New(fault.BadInput, "compiling the magefiles in %s", k.dir), os.RemoveAll(tmp))
+	if err := invoke(k.dir, filepath.Join(tmp, "copies"), program); err != nil {
+		return "", errors.Join(err, os.RemoveAll(tmp))
 	}
 	return program, nil
 }
