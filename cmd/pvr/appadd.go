@@ -159,7 +159,7 @@ func (o *appAdd) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.Args, "arg", nil, "argument `NAME=VALUE` of the template; may be repeated")
 	fs.StringArrayVar(&o.Volumes, "volume", nil, "`PATH:POLICY` of a volume; may be repeated")
 	text(fs, &o.FormatOptions, "format-options", "o", "", "", "`words` of mksquashfs, as in --format-options=\"-comp gzip\"")
-	flag(fs, &o.Force, "force", "", "", "replace an application of that name")
+	flag(fs, &o.Force, "force", "", "", "replace an application of that name; take an image for another platform")
 }
 
 func (t *tool) appAdd(ctx context.Context, name string, o *appAdd) error {

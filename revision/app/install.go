@@ -39,6 +39,7 @@ type build struct {
 	accounts *accountFiles
 	user     template.Account
 	runs     bool // it has a program
+	force    bool // take an image for any platform
 }
 
 func (w *Workspace) begin(name string, old, src *Source) (*build, error) {
@@ -252,6 +253,7 @@ func (w *Workspace) byDigest(ctx context.Context, src *Source, digest string) (*
 	if err != nil {
 		return nil, err
 	}
+	opts.AnyPlatform = true // the digest was accepted when it was recorded
 	if !strings.HasPrefix(digest, "sha256:") {
 		return image.Resolve(ctx, digest, opts)
 	}

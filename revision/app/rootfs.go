@@ -1,8 +1,6 @@
 package app
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,8 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/therootcompany/xz"
-
+	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/image"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
@@ -167,22 +164,9 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var xzMagic = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
-
-// maxDictionary bounds the memory that an xz archive may ask for: xz -9.
-const maxDictionary = 64 << 20
-
-// addArchive adds a tar archive: plain, gzip, xz or zstd.
+// addArchive adds a tar archive, plain or compressed.
 func addArchive(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
-	in := bufio.NewReaderSize(r, 64<<10)
-	if head, _ := in.Peek(len(xzMagic)); bytes.Equal(head, xzMagic) {
-		x, err := xz.NewReader(in, maxDictionary)
-		if err != nil {
-			return fault.Wrap(fault.BadInput, err, "reading the archive")
-		}
-		return addTar(ctx, tree, x)
-	}
-	d, err := image.Decompress(in)
+	d, err := decompress.Reader(r)
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "reading the archive")
 	}
@@ -202,7 +186,7 @@ func addTar(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
 	return nil
 }
 
-const maxTrailer = 1 << 20 // of zeros behind an archive's end
+const maxTrailer = 64 << 20 // of zeros behind an archive's end
 
 // squash writes a tree into the change as an image.
 func (w *Workspace) squash(ctx context.Context, c *change, name, file string, tree *rootfs.Tree, options string) (sum string, err error) {

@@ -78,6 +78,8 @@ type Options struct {
 	// Dir is the directory that paths of layouts and archives are relative to; default
 	// the working directory.
 	Dir string
+	// AnyPlatform accepts an image for another architecture or system than those wanted.
+	AnyPlatform bool
 	// Keychain overrides the docker configuration; nil is authn.DefaultKeychain.
 	Keychain authn.Keychain
 }
@@ -114,8 +116,9 @@ type Image struct {
 	// image without it the image's ID, sha256:...
 	Digest string
 	// Platform is the wanted platform that was chosen; "" when the reference itself
-	// named an image.
-	Platform string
+	// named an image. Forced is the platform of an image that is for none of the wanted
+	// ones (see [Options.AnyPlatform]), else "".
+	Platform, Forced string
 	// Origin that had it; "" for a directory or file.
 	Origin Origin
 	// Config is the member "config" of the image's configuration, unchanged.
@@ -124,6 +127,7 @@ type Image struct {
 	img     v1.Image
 	direct  bool // layers lie on this machine and have no compressed form worth keeping
 	opts    Options
+	answers *answers // of the registry; nil without one
 	cleanup func()
 }
 
@@ -134,28 +138,40 @@ func (i *Image) Close() {
 	}
 }
 
-// Resolve finds an image by reference: that of a registry or daemon, "oci:DIRECTORY"
-// or the path of an OCI layout directory, "docker-archive:FILE" or the path of such
-// a file, each with or without "@sha256:DIGEST" for one manifest. The error joins
-// what each origin said.
+// Resolve finds an image by reference: that of a registry or daemon,
+// "oci:DIRECTORY[:TAG]" or the path of an OCI layout directory,
+// "docker-archive:FILE[:TAG]" or the path of such a file, each with or without
+// "@sha256:DIGEST" for one manifest. The error joins what each origin said. An image for
+// another platform than those wanted, or not for Linux, is an error.
 func Resolve(ctx context.Context, reference string, opts Options) (*Image, error) {
 	i, err := resolve(ctx, reference, opts)
 	if err != nil {
 		return nil, fmt.Errorf("finding the image %s: %w", reference, err)
 	}
-	if i.Config, err = configOf(i.img); err != nil {
+	if err := i.inspect(); err != nil {
 		i.Close()
 		return nil, fmt.Errorf("finding the image %s: %w", reference, err)
 	}
 	return i, nil
 }
 
-func resolve(ctx context.Context, reference string, opts Options) (*Image, error) {
-	if path, digest, ok := opts.layoutPath(reference); ok {
-		return fromLayout(path, digest, opts)
+// inspect reads the configuration and checks that the image is one for the device.
+func (i *Image) inspect() (err error) {
+	if err := i.checkKind(); err != nil {
+		return err
 	}
-	if path, ok := opts.archivePath(reference); ok {
-		return fromArchive(path, opts)
+	if i.Config, err = configOf(i.img); err != nil {
+		return i.answers.explain(err)
+	}
+	return i.checkPlatform()
+}
+
+func resolve(ctx context.Context, reference string, opts Options) (*Image, error) {
+	if l, ok := opts.layout(reference); ok {
+		return fromLayout(l, opts)
+	}
+	if l, ok := opts.archive(reference); ok {
+		return fromArchive(ctx, l, opts)
 	}
 	if len(opts.Origins) == 0 {
 		opts.Origins = []Origin{Remote, Local}
@@ -191,26 +207,52 @@ func (o Options) join(path string) string {
 	return filepath.Join(o.Dir, path)
 }
 
-func (o Options) layoutPath(reference string) (path, digest string, ok bool) {
-	path, digest = cutDigest(reference)
-	path, ok = strings.CutPrefix(path, layoutPrefix)
-	if !ok {
+// location is a reference to an image in a directory or file.
+type location struct{ path, tag, digest string }
+
+// layout reports whether a reference is to an OCI layout directory.
+func (o Options) layout(reference string) (location, bool) {
+	return locate(reference, layoutPrefix, func(path string) bool {
 		_, err := os.Stat(o.join(filepath.Join(path, "oci-layout")))
-		ok = err == nil
-	}
-	return path, digest, ok
+		return err == nil
+	})
 }
 
-func (o Options) archivePath(reference string) (path string, ok bool) {
-	path, _ = cutDigest(reference)
-	if path, ok = strings.CutPrefix(path, archivePrefix); ok {
-		return path, true
+// archive reports whether a reference is to a file of docker save.
+func (o Options) archive(reference string) (location, bool) {
+	prefixed := strings.HasPrefix(reference, archivePrefix)
+	return locate(reference, archivePrefix, func(path string) bool {
+		info, err := os.Stat(o.join(path))
+		return err == nil && info.Mode().IsRegular() && (prefixed || isArchiveName(path))
+	})
+}
+
+// isArchiveName reports whether a path without a prefix may be that of an archive, and
+// not the name of an image.
+func isArchiveName(path string) bool {
+	for _, suffix := range []string{".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"} {
+		if strings.HasSuffix(path, suffix) {
+			return true
+		}
 	}
-	if !strings.HasSuffix(path, ".tar") && !strings.HasSuffix(path, ".tar.gz") && !strings.HasSuffix(path, ".tgz") {
-		return "", false
+	return false
+}
+
+// locate splits [PREFIX]PATH[:TAG][@sha256:HEX]; the path ends at the first colon before
+// which something exists, since both paths and tags may have colons. With the prefix
+// nothing needs to exist.
+func locate(reference, prefix string, exists func(path string) bool) (location, bool) {
+	text, digest := cutDigest(reference)
+	path, prefixed := strings.CutPrefix(text, prefix)
+	if exists(path) {
+		return location{path, "", digest}, true
 	}
-	info, err := os.Stat(o.join(path))
-	return path, err == nil && info.Mode().IsRegular()
+	for i, c := range []byte(path) {
+		if c == ':' && exists(path[:i]) {
+			return location{path[:i], path[i+1:], digest}, true
+		}
+	}
+	return location{path, "", digest}, prefixed
 }
 
 // splitReference cuts a reference into name and tag, see [Image].
@@ -223,7 +265,7 @@ func splitReference(reference string) (name, tag string) {
 
 // JoinReference returns the reference of a name with a tag or digest.
 func JoinReference(name, tag string) string {
-	if tag == "" || strings.HasPrefix(name, layoutPrefix) || strings.HasPrefix(name, archivePrefix) {
+	if tag == "" {
 		return name
 	}
 	return name + ":" + tag
@@ -259,58 +301,6 @@ func ParsePlatforms(text []byte) ([]string, error) {
 		}
 	}
 	return file.Platforms, nil
-}
-
-func parsePlatform(text string) (v1.Platform, error) {
-	parts := strings.Split(text, "/")
-	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
-		return v1.Platform{}, fault.New(fault.BadInput, "platform %q: os/architecture[/variant] is expected, as in linux/arm/v7", text)
-	}
-	p := v1.Platform{OS: parts[0], Architecture: parts[1]}
-	if len(parts) == 3 {
-		p.Variant = parts[2]
-	}
-	return p, nil
-}
-
-// choose returns the first wanted platform that a manifest of the index has, and
-// that manifest.
-func choose(index *v1.IndexManifest, wanted []string) (*v1.Descriptor, string, error) {
-	for _, text := range wanted {
-		want, err := parsePlatform(text)
-		if err != nil {
-			return nil, "", err
-		}
-		for i, m := range index.Manifests {
-			if m.Platform != nil && matches(*m.Platform, want) {
-				return &index.Manifests[i], text, nil
-			}
-		}
-	}
-	return nil, "", nil
-}
-
-func matches(have, want v1.Platform) bool {
-	return (have.OS == "" || have.OS == want.OS) && have.Architecture == want.Architecture && (want.Variant == "" || have.Variant == want.Variant)
-}
-
-// offered lists the platforms of an index for messages.
-func offered(index *v1.IndexManifest) string {
-	var names []string
-	for _, m := range index.Manifests {
-		if m.Platform != nil && m.Platform.OS != "unknown" {
-			names = append(names, strings.TrimSuffix(m.Platform.OS+"/"+m.Platform.Architecture+"/"+m.Platform.Variant, "/"))
-		}
-	}
-	return strings.Join(names, ", ")
-}
-
-// noPlatform is the error for an index that has none of the wanted platforms.
-func noPlatform(index *v1.IndexManifest, wanted []string) error {
-	if len(wanted) == 0 {
-		return fault.Wrap(fault.BadInput, errNotFound, "it has images for %s; choose with --platform or _hostconfig/pvr/docker.json", offered(index))
-	}
-	return fault.Wrap(fault.BadInput, errNotFound, "it has images for %s, none for %s", offered(index), strings.Join(wanted, ", "))
 }
 
 // bounded fails at the first byte beyond a limit.

@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/rand"
@@ -16,6 +17,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -320,7 +322,12 @@ func TestPlatforms(t *testing.T) {
 	}
 	for wanted, want := range map[string]string{
 		"linux/arm64":                       "linux/arm64/v8",
-		"linux/arm":                         "linux/arm/v6",
+		"linux/arm":                         "linux/arm/v7",
+		"linux/arm/v6":                      "linux/arm/v6",
+		"linux/arm64/v8":                    "linux/arm64/v8",
+		"linux/aarch64":                     "linux/arm64/v8",
+		"linux/arm/v8":                      "linux/arm/v7",
+		"linux/armhf":                       "linux/arm/v7",
 		"linux/arm/v7,linux/amd64":          "linux/arm/v7",
 		"linux/s390x,linux/arm64,linux/arm": "linux/arm64/v8",
 		"":                                  "choose with --platform",
@@ -347,6 +354,250 @@ func TestPlatforms(t *testing.T) {
 	list, err := ParsePlatforms([]byte(`{"platforms":["linux/arm","linux/arm/v6"]}`))
 	if err != nil || len(list) != 2 {
 		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// layoutOf writes a layout whose index has the given descriptors.
+func layoutOf(t testing.TB, add ...mutate.IndexAddendum) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "layout")
+	_, err := layout.Write(dir, mutate.AppendManifests(empty.Index, add...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// forPlatform returns an image whose configuration states a platform.
+func forPlatform(t testing.TB, platform string) v1.Image {
+	t.Helper()
+	img := makeImage(t, platform, gzipLayer(t, "arch", platform))
+	file, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture, _ = strings.Cut(platform, "/")
+	file.Architecture, file.Variant, _ = strings.Cut(file.Architecture, "/")
+	if img, err = mutate.ConfigFile(img, file); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// entryOf returns the entry point that Resolve finds, or the error's text.
+func entryOf(reference string, opts Options) string {
+	i, err := Resolve(context.Background(), reference, opts)
+	if err != nil {
+		return err.Error()
+	}
+	defer i.Close()
+	return string(i.Config.Encode())
+}
+
+// TestVariantsInAnyOrder wants platforms of indexes whose entries come in every order.
+func TestVariantsInAnyOrder(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		has          []string
+		wanted, want string
+	}{
+		{[]string{"linux/amd64", "linux/arm64"}, "linux/arm64/v8", `"linux/arm64"`},
+		{[]string{"linux/amd64", "linux/arm64/v8"}, "linux/arm64", `"linux/arm64/v8"`},
+		{[]string{"linux/arm64/v8", "linux/arm64/v9"}, "linux/arm64", `"linux/arm64/v8"`},
+		{[]string{"linux/arm/v5", "linux/arm/v6", "linux/amd64"}, "linux/arm/v7", `"linux/arm/v6"`},
+		{[]string{"linux/arm", "linux/arm/v6"}, "linux/arm/v7", `"linux/arm"`},
+		{[]string{"linux/arm/v7", "linux/arm/v6"}, "linux/arm", `"linux/arm/v7"`},
+		{[]string{"linux/arm/v7", "linux/amd64"}, "linux/arm/v6", "none for linux/arm/v6"},
+		{[]string{"linux/amd64/v3", "linux/amd64", "linux/amd64/v2"}, "linux/amd64/v2", `"linux/amd64/v2"`},
+		{[]string{"linux/amd64/v3", "linux/arm"}, "linux/amd64", "none for linux/amd64"},
+		{[]string{"windows/amd64", "linux/amd64"}, "linux/amd64", `"linux/amd64"`},
+		{[]string{"linux/arm64", "windows/arm64"}, "linux/arm", "none for linux/arm"},
+	} {
+		for range 2 {
+			slices.Reverse(c.has)
+			var add []mutate.IndexAddendum
+			for _, p := range c.has {
+				platform, err := v1.ParsePlatform(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				add = append(add, mutate.IndexAddendum{Add: forPlatform(t, p), Descriptor: v1.Descriptor{Platform: platform}})
+			}
+			if got := entryOf("oci:"+layoutOf(t, add...), Options{Platforms: []string{c.wanted}}); !strings.Contains(got, c.want) {
+				t.Errorf("%v, wanted %s: %s; want %s", c.has, c.wanted, got, c.want)
+			}
+		}
+	}
+}
+
+func TestWrongPlatformsAreForced(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	for _, c := range []struct{ is, wanted, want string }{
+		{"linux/amd64", "linux/arm64", "linux/amd64"},
+		{"linux/arm/v7", "linux/arm/v6", "linux/arm/v7"},
+		{"windows/amd64", "linux/amd64", "windows/amd64"},
+		{"windows/amd64", "", "windows/amd64"},
+		{"linux/arm", "linux/arm/v6", ""}, // it does not state the variant
+		{"linux/arm64", "linux/arm64/v8", ""},
+		{"linux/arm64", "", ""},
+	} {
+		reference := "reg.example/" + strings.NewReplacer("/", "-").Replace(c.is+"-"+c.wanted) + "x:1"
+		h.push(t, reference, forPlatform(t, c.is))
+		dir := layoutOf(t, mutate.IndexAddendum{Add: forPlatform(t, c.is)})
+		for _, reference := range []string{reference, "oci:" + dir} {
+			opts := h.options(t)
+			if c.wanted != "" {
+				opts.Platforms = []string{c.wanted}
+			}
+			got := entryOf(reference, opts)
+			if ok := strings.HasPrefix(got, "{"); ok != (c.want == "") || !ok && !(strings.Contains(got, c.is) && strings.Contains(got, cmp.Or(c.wanted, "linux"))) {
+				t.Errorf("%s for %q: %s", reference, c.wanted, got)
+			}
+			opts.AnyPlatform = true
+			if i, err := Resolve(context.Background(), reference, opts); err != nil || i.Forced != c.want {
+				t.Errorf("%s for %q, forced: %+v, %v", reference, c.wanted, i, err)
+			}
+		}
+	}
+}
+
+// TestLayoutsOfSeveralImages has tags, attestations, artefacts and nested indexes.
+func TestLayoutsOfSeveralImages(t *testing.T) {
+	t.Parallel()
+	named := func(tag string) v1.Descriptor {
+		return v1.Descriptor{Annotations: map[string]string{"org.opencontainers.image.ref.name": tag}}
+	}
+	one, two := forPlatform(t, "linux/amd64"), forPlatform(t, "linux/arm64")
+	chart := mutate.ConfigMediaType(makeImage(t, "chart"), "application/vnd.cncf.helm.config.v1+json")
+	proof := mutate.IndexAddendum{Add: makeImage(t, "proof"), Descriptor: v1.Descriptor{
+		Platform: &v1.Platform{OS: "unknown", Architecture: "unknown"}, Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest"}}}
+	plainChart := mutate.IndexAddendum{Add: chart, Descriptor: v1.Descriptor{MediaType: types.OCIManifestSchema1}}
+	inner := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: one}, mutate.IndexAddendum{Add: two}, proof)
+	several := layoutOf(t, mutate.IndexAddendum{Add: one, Descriptor: named("v1")}, mutate.IndexAddendum{Add: two, Descriptor: named("docker.io/library/app:v2")}, proof, plainChart)
+	alone := layoutOf(t, plainChart, proof, mutate.IndexAddendum{Add: one, Descriptor: named("v1")}, mutate.IndexAddendum{Add: one, Descriptor: named("latest")})
+	nested := layoutOf(t, mutate.IndexAddendum{Add: inner, Descriptor: named("multi")}, mutate.IndexAddendum{Add: makeImage(t, "other"), Descriptor: named("other")})
+	for _, c := range []struct{ reference, platform, want string }{
+		{several + ":v1", "", "linux/amd64"},
+		{several + ":v2", "", "linux/arm64"},
+		{"oci:" + several + ":docker.io/library/app:v2", "", "linux/arm64"},
+		{"oci:" + several + ":v3", "", "it has v1, docker.io/library/app:v2"},
+		{"oci:" + several, "", "choose one with oci:DIRECTORY:TAG: v1, docker.io/library/app:v2"},
+		{"oci:" + several, "linux/arm64", "linux/arm64"},
+		{"oci:" + several + ":v1", "linux/arm64", "none for linux/arm64"},
+		{"oci:" + alone, "", "linux/amd64"},
+		{"oci:" + alone, "linux/amd64", "linux/amd64"},
+		{"oci:" + nested + ":multi", "linux/arm64", "linux/arm64"},
+		{"oci:" + nested + ":multi", "", "choose with --platform"},
+		{"oci:" + nested + ":other", "", "other"},
+		{"oci:" + layoutOf(t, plainChart, proof), "", "no container image"},
+		{"oci:" + layoutOf(t), "", "no container image"},
+		{"oci:/nowhere:v1", "", "opening the OCI layout /nowhere:v1"},
+	} {
+		var opts Options
+		if c.platform != "" {
+			opts.Platforms = []string{c.platform}
+		}
+		if got := entryOf(c.reference, opts); !strings.Contains(got, c.want) {
+			t.Errorf("%s for %q: %s; want %s", c.reference, c.platform, got, c.want)
+		}
+	}
+	i, err := Resolve(context.Background(), "oci:"+several+":v1", Options{})
+	if err != nil || JoinReference(i.Name, i.Tag) != "oci:"+several+":v1" {
+		t.Errorf("recorded as %q and %q: %v", i.Name, i.Tag, err)
+	}
+}
+
+// TestArchivesOfSeveralImages has each form of compression.
+func TestArchivesOfSeveralImages(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	one, two := makeImage(t, "/one", gzipLayer(t, "f", "1")), makeImage(t, "/two", gzipLayer(t, "f", "2"))
+	both := map[name.Reference]v1.Image{name.MustParseReference("app:v1"): one, name.MustParseReference("reg.example:5000/app:v2"): two}
+	if err := errors.Join(tarball.MultiRefWriteToFile(path("both.tar"), both), tarball.WriteToFile(path("one.tar"), name.MustParseReference("app:v1"), one)); err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []string{"both.tar", "one.tar"} {
+		data, err := os.ReadFile(path(from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		enc, err := zstd.NewWriter(nil)
+		if err := errors.Join(err, os.WriteFile(path(from+".gz"), append(gz(t, data), make([]byte, 512)...), 0o644), os.WriteFile(path(from+".zst"), enc.EncodeAll(data, nil), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, form := range []string{"", ".gz", ".zst"} {
+		for reference, want := range map[string]string{
+			"one.tar": "/one", "docker-archive:one.tar": "/one", "one.tar:v1": "/one", "one.tar:v2": "it has app:v1",
+			"both.tar:v1": "/one", "docker-archive:both.tar:app:v1": "/one", "both.tar:reg.example:5000/app:v2": "/two",
+			"both.tar": "choose one with docker-archive:FILE:TAG: ", "both.tar:v3": "it has ",
+		} {
+			reference := strings.Replace(reference, ".tar", ".tar"+form, 1)
+			if got := entryOf(reference, Options{Dir: dir}); !strings.Contains(got, want) {
+				t.Errorf("%s: %s; want %s", reference, got, want)
+			}
+		}
+		if _, _, err := compose(t, "docker-archive:"+path("one.tar"+form), Options{}); err != nil {
+			t.Errorf("one.tar%s: %v", form, err)
+		}
+	}
+	if err := os.WriteFile(path("bad.tar"), []byte("LZIP\x01"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := entryOf(path("bad.tar"), Options{}); !strings.Contains(got, "the form lzip") {
+		t.Errorf("an unknown form: %s", got)
+	}
+}
+
+// TestRefusals asks registries that do not answer with an image.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	said := func(code string) string { return `{"errors":[{"code":"` + code + `","message":"said so"}]}` }
+	const page = "<html>sign in</html>"
+	for _, c := range []struct {
+		status      int
+		after, body string
+		kind        string // Content-Type
+		want        string
+		fault       fault.Kind
+	}{
+		{429, "2", said("TOOMANYREQUESTS"), "", "limits how often it is asked: 429 Too Many Requests, TOOMANYREQUESTS: said so; try again in 2 seconds", fault.Unreachable},
+		{429, "Wed, 21 Oct 2026 07:28:00 GMT", "", "", "try again after Wed, 21 Oct 2026 07:28:00 GMT", fault.Unreachable},
+		{503, "", page, "text/html", "not available at the moment: 503 Service Unavailable; try again later", fault.Unreachable},
+		{500, "", page, "text/html", "an error of its own: 500 Internal Server Error", fault.Unreachable},
+		{403, "", said("DENIED"), "", "denies access: 403 Forbidden, DENIED: said so", fault.Missing},
+		{401, "", said("UNAUTHORIZED"), "", "docker login", fault.Missing},
+		{404, "", said("MANIFEST_UNKNOWN"), "", "image not found", fault.Missing},
+		{418, "", page, "text/html", "418 I'm a teapot", fault.Missing},
+		{200, "", page, "text/html; charset=utf-8", "a web page", fault.Unreachable},
+		{200, "", page, "text/plain", `of type "text/plain", not a container image`, fault.Unsupported},
+		{200, "", `{"schemaVersion":1}`, "application/vnd.docker.distribution.manifest.v1+prettyjws", "schema 1", fault.Unsupported},
+		{200, "", `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"sha256:` + strings.Repeat("b", 64) + `","size":2},"layers":[]}`,
+			"application/vnd.oci.image.manifest.v1+json", "an artefact of type \"application/vnd.cncf.helm.config.v1+json\"", fault.Unsupported},
+	} {
+		h := newHost(t, func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/v2/" {
+					return
+				}
+				if c.after != "" {
+					w.Header().Set("Retry-After", c.after)
+				}
+				w.Header().Set("Content-Type", cmp.Or(c.kind, "application/json"))
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.body)
+			})
+		})
+		t.Run(fmt.Sprint(c.status, c.kind), func(t *testing.T) {
+			t.Parallel() // the library asks again when that may help
+			_, err := Resolve(context.Background(), "reg.example/a:1", h.options(t))
+			if err == nil || !strings.Contains(err.Error(), c.want) || fault.Of(err) != c.fault || strings.Contains(err.Error(), "<html>") {
+				t.Errorf("%v (%v)", err, fault.Of(err))
+			}
+		})
 	}
 }
 

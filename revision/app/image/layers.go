@@ -1,12 +1,9 @@
 package image
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -14,12 +11,11 @@ import (
 	"path/filepath"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
+	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 )
@@ -148,7 +144,7 @@ func compare(sum hash.Hash, want string) error {
 func (c *composer) download(ctx context.Context, layer v1.Layer, path string, digest v1.Hash) (int64, error) {
 	body, err := layer.Compressed()
 	if err != nil {
-		return 0, registryError(err)
+		return 0, c.image.answers.explain(err)
 	}
 	defer body.Close()
 	f, err := atomicfile.Create(path, 0o644)
@@ -193,7 +189,7 @@ func (c *composer) apply(ctx context.Context, tree *rootfs.Tree, n int, layer v1
 		return err
 	}
 	defer f.Close()
-	r, err := Decompress(f)
+	r, err := decompress.Reader(f)
 	if err != nil {
 		return err
 	}
@@ -207,7 +203,7 @@ func (c *composer) apply(ctx context.Context, tree *rootfs.Tree, n int, layer v1
 	return nil
 }
 
-const maxTrailer = 1 << 20 // bytes behind a layer's last member
+const maxTrailer = 64 << 20 // bytes behind a layer's last member
 
 // applyDirect applies a layer of an archive and then checks it against the digest of
 // its content in the configuration.
@@ -231,31 +227,3 @@ func applyDirect(ctx context.Context, tree *rootfs.Tree, layer v1.Layer) error {
 	}
 	return compare(sum, want.Hex)
 }
-
-// The first bytes of compressed streams.
-var (
-	gzipMagic = []byte{0x1f, 0x8b}
-	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
-)
-
-// Decompress returns the content of a stream that is gzip, zstd or neither.
-func Decompress(r io.Reader) (io.ReadCloser, error) {
-	in := bufio.NewReaderSize(r, 64<<10)
-	head, err := in.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	switch {
-	case bytes.HasPrefix(head, gzipMagic):
-		return gzip.NewReader(in)
-	case bytes.HasPrefix(head, zstdMagic):
-		d, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, err
-		}
-		return d.IOReadCloser(), nil
-	}
-	return io.NopCloser(in), nil
-}
-
-const maxWindow = 128 << 20 // as zstd --long=27

@@ -17,8 +17,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -33,91 +31,35 @@ func fromRegistry(ctx context.Context, reference string, opts Options) (*Image, 
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading the reference")
 	}
-	desc, err := remote.Get(ref, remoteOptions(ctx, opts)...)
+	i := &Image{opts: opts, answers: listen(opts.Transport)}
+	desc, err := remote.Get(ref, remoteOptions(ctx, opts, i.answers)...)
 	if err != nil {
-		return nil, registryError(err)
+		return nil, i.answers.explain(err)
 	}
-	i := &Image{opts: opts}
 	i.Name, i.Tag = splitReference(reference)
 	base, _ := cutDigest(reference)
 	if base == reference {
 		base = i.Name
 	}
+	if err := checkManifestType(desc.MediaType); err != nil {
+		return nil, err
+	}
 	if !desc.MediaType.IsIndex() {
 		i.img, err = desc.Image()
 		i.Digest = base + "@" + desc.Digest.String()
-		return i, registryError(err)
+		return i, i.answers.explain(err)
 	}
 	index, err := desc.ImageIndex()
 	if err != nil {
-		return nil, registryError(err)
+		return nil, i.answers.explain(err)
 	}
-	digest, err := i.fromIndex(index)
+	digest, err := i.fromIndex(index, "")
 	i.Digest = base + "@" + digest
 	return i, err
 }
 
-// fromIndex chooses an image of an index and returns its digest.
-func (i *Image) fromIndex(index v1.ImageIndex) (string, error) {
-	manifest, err := index.IndexManifest()
-	if err != nil {
-		return "", registryError(err)
-	}
-	chosen, platform, err := choose(manifest, i.opts.Platforms)
-	if err != nil {
-		return "", err
-	}
-	if chosen == nil {
-		chosen = only(manifest, len(i.opts.Platforms) > 0)
-	}
-	if chosen == nil {
-		return "", noPlatform(manifest, i.opts.Platforms)
-	}
-	i.Platform = platform
-	if chosen.MediaType.IsIndex() {
-		inner, err := index.ImageIndex(chosen.Digest)
-		if err != nil {
-			return "", registryError(err)
-		}
-		return i.fromInner(inner)
-	}
-	i.img, err = index.Image(chosen.Digest)
-	return chosen.Digest.String(), registryError(err)
-}
-
-// only returns the single manifest of an index, not counting attestations, unless it is
-// for another platform than those wanted.
-func only(index *v1.IndexManifest, wanted bool) *v1.Descriptor {
-	var found *v1.Descriptor
-	for i, m := range index.Manifests {
-		if m.Platform != nil && m.Platform.OS == "unknown" {
-			continue
-		}
-		if found != nil || wanted && m.Platform != nil {
-			return nil
-		}
-		found = &index.Manifests[i]
-	}
-	return found
-}
-
-// fromInner reads an index inside an index, as layout directories have; deeper nesting
-// is an error.
-func (i *Image) fromInner(index v1.ImageIndex) (string, error) {
-	manifest, err := index.IndexManifest()
-	if err != nil {
-		return "", registryError(err)
-	}
-	for _, m := range manifest.Manifests {
-		if m.MediaType.IsIndex() {
-			return "", fault.New(fault.Unsupported, "an index within an index within an index")
-		}
-	}
-	return i.fromIndex(index)
-}
-
-func remoteOptions(ctx context.Context, opts Options) []remote.Option {
-	list := []remote.Option{remote.WithContext(ctx)}
+func remoteOptions(ctx context.Context, opts Options, through *answers) []remote.Option {
+	list := []remote.Option{remote.WithContext(ctx), remote.WithTransport(through)}
 	switch {
 	case opts.Username != "" || opts.Password != "":
 		list = append(list, remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: opts.Username, Password: opts.Password})))
@@ -126,60 +68,32 @@ func remoteOptions(ctx context.Context, opts Options) []remote.Option {
 	default:
 		list = append(list, remote.WithAuthFromKeychain(authn.DefaultKeychain))
 	}
-	if opts.Transport != nil {
-		list = append(list, remote.WithTransport(opts.Transport))
-	}
 	return list
 }
 
-// registryError gives an error of a registry or of the connection its kind.
-func registryError(err error) error {
-	var answer *transport.Error
-	var network net.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &answer) && answer.StatusCode >= 400 && answer.StatusCode < 500:
-		return fault.Wrap(fault.Missing, errors.Join(errNotFound, err), "asking the registry (for a private image use --username and --password or docker login)")
-	case errors.As(err, &answer), errors.As(err, &network):
-		return fault.Wrap(fault.Unreachable, err, "asking the registry")
-	}
-	return fmt.Errorf("asking the registry: %w", err)
-}
-
 // fromLayout opens an OCI image layout (OCI image specification, image-layout.md).
-func fromLayout(path, digest string, opts Options) (*Image, error) {
-	i := &Image{Name: layoutPrefix + path, opts: opts}
-	directory, err := layout.FromPath(opts.join(path))
+func fromLayout(l location, opts Options) (*Image, error) {
+	i := &Image{Name: layoutPrefix + l.path, Tag: l.tag, opts: opts}
+	directory, err := layout.FromPath(opts.join(l.path))
 	if err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", path)
+		return nil, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", l.path)
 	}
-	if digest != "" {
-		hash, err := v1.NewHash(digest)
+	if l.digest != "" {
+		hash, err := v1.NewHash(l.digest)
 		if err != nil {
 			return nil, fault.Wrap(fault.BadInput, err, "reading the digest")
 		}
-		i.Digest = i.Name + "@" + digest
+		i.Digest = i.Name + "@" + l.digest
 		i.img, err = directory.Image(hash)
-		return i, err
+		return i, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", l.path)
 	}
 	index, err := directory.ImageIndex()
 	if err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", path)
+		return nil, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", l.path)
 	}
-	digest, err = i.fromIndex(index)
+	digest, err := i.fromIndex(index, l.tag)
 	i.Digest = i.Name + "@" + digest
 	return i, err
-}
-
-// fromArchive opens a file written by docker save.
-func fromArchive(path string, opts Options) (*Image, error) {
-	i := &Image{Name: archivePrefix + path, opts: opts, direct: true}
-	var err error
-	if i.img, err = tarball.ImageFromPath(opts.join(path), nil); err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "opening the docker archive %s", path)
-	}
-	return i, i.identify()
 }
 
 // identify makes the image's ID its digest.
@@ -223,7 +137,7 @@ func fromDaemon(ctx context.Context, reference string, opts Options) (*Image, er
 	if err != nil {
 		return nil, err
 	}
-	i, err := fromArchive(saved, opts)
+	i, err := fromArchive(ctx, location{path: saved}, opts)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(saved))
 	}
