@@ -1,6 +1,12 @@
 package build
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"go/scanner"
+	"go/token"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -20,7 +26,7 @@ type codes struct {
 // codeInputs returns one input for the logic of a step: the Go files of the package that
 // its type is in and of all packages of the module that this package needs, and go.sum
 // for packages outside. A change to the code of a step thus changes its key without a
-// version number.
+// version number; a change to comments does not.
 func (b *Builder) codeInputs(s Step) ([]Input, error) {
 	dir, ok := b.directoryOf(s)
 	if !ok {
@@ -69,11 +75,40 @@ func (b *Builder) codeInput(dir string) (Input, error) {
 		if err != nil {
 			return Input{}, fault.Wrap(fault.IO, err, "reading the code of package %s", dir)
 		}
-		in, err := fileInput(f.Name, f.Path, info, b.Cache.stats)
-		if err != nil {
-			return Input{}, err
+		digest := b.Cache.stats.Digest
+		if filepath.Ext(f.Name) == ".go" {
+			digest = b.Cache.stats.code
 		}
-		inputs = append(inputs, in)
+		sum, err := digest(f.Path, info)
+		if err != nil {
+			return Input{}, fault.Wrap(fault.IO, err, "reading the code of package %s", dir)
+		}
+		inputs = append(inputs, Input{Name: f.Name, Digest: sum})
 	}
 	return Input{Name: "code/" + dir, Digest: keyOf(inputs)}, nil
+}
+
+// digestCode returns the SHA-256 of the tokens of a Go file, in hex. Of the comments only
+// directives such as //go:embed are among them.
+func digestCode(r io.Reader) (string, error) {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return "", err
+	}
+	var s scanner.Scanner
+	set := token.NewFileSet()
+	s.Init(set.AddFile("", -1, len(text)), text, nil, scanner.ScanComments)
+	sum := sha256.New()
+	for {
+		_, tok, literal := s.Scan()
+		switch {
+		case tok == token.EOF:
+			return hex.EncodeToString(sum.Sum(nil)), nil
+		case tok == token.COMMENT && !strings.HasPrefix(literal, "//go:"):
+			continue
+		case tok == token.SEMICOLON:
+			literal = "" // written or implied by the end of a line
+		}
+		_, _ = fmt.Fprintf(sum, "%d %d %s\n", tok, len(literal), literal) // a hash takes everything
+	}
 }

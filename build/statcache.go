@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -51,17 +52,27 @@ func openStatCache(path string) *StatCache {
 // Digest returns the SHA-256 of a regular file in hex. The info is a fresh result of
 // os.Stat or os.Lstat.
 func (c *StatCache) Digest(path string, info fs.FileInfo) (string, error) {
+	return c.digest(path, path, info, digestReader)
+}
+
+// code is Digest for a Go file; comments do not count, see [digestCode].
+func (c *StatCache) code(path string, info fs.FileInfo) (string, error) {
+	return c.digest("go:"+path, path, info, digestCode)
+}
+
+// digest returns what of returns for a file, from the entry if it is still valid.
+func (c *StatCache) digest(entry, path string, info fs.FileInfo, of func(io.Reader) (string, error)) (string, error) {
 	id := statID(info)
 	c.mu.Lock()
-	old, ok := c.seen[path]
+	old, ok := c.seen[entry]
 	c.mu.Unlock()
 	if ok && old.id == id {
 		return old.digest, nil
 	}
-	return c.hash(path)
+	return c.hash(entry, path, of)
 }
 
-func (c *StatCache) hash(path string) (string, error) {
+func (c *StatCache) hash(entry, path string, of func(io.Reader) (string, error)) (string, error) {
 	started := c.now()
 	f, err := os.Open(path)
 	if err != nil {
@@ -72,7 +83,7 @@ func (c *StatCache) hash(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	digest, err := digestReader(f)
+	digest, err := of(f)
 	if err != nil {
 		return "", fmt.Errorf("hashing %s: %w", path, err)
 	}
@@ -84,7 +95,7 @@ func (c *StatCache) hash(path string) (string, error) {
 	defer c.mu.Unlock()
 	c.hashed++
 	if statID(before) == statID(after) && settled(after, started) {
-		c.seen[path] = statEntry{statID(after), digest}
+		c.seen[entry] = statEntry{statID(after), digest}
 		c.dirty = true
 	}
 	return digest, nil

@@ -5,11 +5,11 @@ package gobinary
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path"
@@ -37,7 +37,8 @@ type Step struct {
 	// Tags are build tags.
 	Tags []string
 	// Release is what the program calls itself, its variable main.release. Default:
-	// [sourceRelease] of its sources.
+	// [unreleased], and not a digest of the sources: a change to a comment would then
+	// change the program and everything that is made from it.
 	Release string
 	// Toolchain is the version of the go command, for the key. Set by [New].
 	Toolchain string
@@ -116,11 +117,7 @@ func (s *Step) Run(ctx context.Context, w *build.Work) error {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return err
 	}
-	release, err := s.release()
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "go", s.arguments(out, release)...)
+	cmd := exec.CommandContext(ctx, "go", s.arguments(out)...)
 	cmd.Dir = s.Module.Root()
 	cmd.Env = s.environment(w.Tmp)
 	var said bytes.Buffer
@@ -159,32 +156,11 @@ func compileError(err error, said string, s *Step) error {
 // limit, and one thread too many does no harm.
 const defaults = "-X=runtime.godebugDefault=disablethp=1,containermaxprocs=0,updatemaxprocs=0"
 
-// sourceRelease is the prefix of a release that has no name: 12 digits of a SHA-256
-// follow. One tree has one such name, with or without a version control system.
-const sourceRelease = "source-"
+// unreleased is what a program calls itself that has no release.
+const unreleased = "devel"
 
-func (s *Step) release() (string, error) {
-	if s.Release != "" {
-		return s.Release, nil
-	}
-	sources, err := s.Sources()
-	if err != nil {
-		return "", err
-	}
-	all := sha256.New()
-	for _, src := range sources {
-		text, err := os.ReadFile(src.Path)
-		if err != nil {
-			return "", err
-		}
-		_, _ = fmt.Fprintf(all, "%s %d\n", src.Name, len(text))
-		_, _ = all.Write(text)
-	}
-	return sourceRelease + hex.EncodeToString(all.Sum(nil))[:12], nil
-}
-
-func (s *Step) arguments(out, release string) []string {
-	flags := []string{"-s", "-w", "-buildid=", defaults, "-X=main.release=" + release}
+func (s *Step) arguments(out string) []string {
+	flags := []string{"-s", "-w", "-buildid=", defaults, "-X=main.release=" + cmp.Or(s.Release, unreleased)}
 	args := []string{
 		"build", "-trimpath", "-buildvcs=false", "-mod=readonly",
 		"-ldflags=" + strings.Join(flags, " "), "-o", out,

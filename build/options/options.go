@@ -39,8 +39,8 @@ type Options struct {
 	// Key, PV_PVS_PUB_PEM: public key copied into the initrd.
 	Key string
 	// Release, PV_VERSION: what the firmware calls itself, for example the output of
-	// "git describe": up to 64 letters, digits and . _ + ~ -. Default: a digest of the
-	// runtime's sources.
+	// "git describe": up to 64 letters, digits and . _ + ~ -. Default: "devel", which
+	// does not change with the sources; a pipeline sets it.
 	Release string
 	// Jobs, PV_JOBS: cores to keep busy. Default 0: all.
 	Jobs int

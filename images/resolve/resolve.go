@@ -52,7 +52,7 @@ type Options struct {
 	// against (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM). Default: those in ca/pvs.
 	TrustCertificates, TrustKey string
 	// Release is the version of the firmware for runtime and build.json (PV_VERSION).
-	// Default: a digest of the runtime's sources in the runtime, none in build.json.
+	// Default: "devel" in the runtime, none in build.json.
 	Release string
 }
 
