@@ -29,7 +29,14 @@ func newApp(t *tool) *cobra.Command {
 
 // apps returns the names of the directories that hold an application's manifest.
 func apps() ([]string, error) {
-	entries, err := os.ReadDir(".")
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	if err := inCheckout(dir); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +106,7 @@ func newAppInfo(t *tool) *cobra.Command {
 			if err != nil {
 				return fail(3, err)
 			}
-			v, err := canon.First(text)
+			v, err := canon.One(text)
 			if err != nil {
 				return failf(3, "reading %s/src.json: %w", dir, err)
 			}

@@ -59,6 +59,7 @@ func (t *tool) clone(cmd *cobra.Command, args []string, opt repo.CloneOptions) e
 			fmt.Fprintf(&lines, "pulling objects file %s-> %s.new\n", o.From, filepath.Join(opt.Init.Objects, o.Sum))
 		}
 		_, _ = t.stderr.Write(lines.Bytes())
+		t.warnUnmatched(p.Unmatched, args[0], p.State)
 	}
 	err = repo.Clone(cmd.Context(), src, ref, target, opt)
 	var stage *repo.StageError

@@ -91,6 +91,7 @@ func (t *tool) deployOne(ctx context.Context, r *repo.Repo, name string, merge b
 		return fail(6, err)
 	}
 	t.pulledLines(pulled)
+	t.warnUnmatched(pulled.Unmatched, name, pulled.State)
 	return nil
 }
 

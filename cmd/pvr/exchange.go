@@ -12,6 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
 	"github.com/pantavisor/pantavisor/revision/archive"
 	"github.com/pantavisor/pantavisor/revision/repo"
+	"github.com/pantavisor/pantavisor/revision/state"
 )
 
 func newExport(t *tool) *cobra.Command {
@@ -36,6 +37,7 @@ ends in .gz or .tgz; "-" is the standard output. Equal states give equal archive
 			}
 			defer r.Close()
 			opt := archive.ExportOptions{Parts: splitParts(parts), Gzip: isGzip(args[0])}
+			t.warnUnmatched(state.Fragment{Take: opt.Parts}.Unmatched(r.Committed()), "the committed state", r.Committed())
 			return fail(3, t.export(cmd, r, args[0], opt))
 		},
 	}
@@ -71,6 +73,7 @@ func (t *tool) export(cmd *cobra.Command, r *repo.Repo, name string, opt archive
 		}
 		return errors.Join(r.Export(cmd.Context(), f, opt), f.Close())
 	}
+	atomicfile.SweepOf(name)
 	f, err := atomicfile.Create(name, 0o644)
 	if err != nil {
 		var path *os.PathError

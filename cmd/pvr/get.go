@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/revision/repo"
+	"github.com/pantavisor/pantavisor/revision/state"
 )
 
 // newGet makes get, or merge.
@@ -62,8 +65,9 @@ func (t *tool) get(cmd *cobra.Command, args []string, merge bool) error {
 		return fail(3, err)
 	}
 	count := 0
-	for _, pulled := range all {
+	for i, pulled := range all {
 		t.pulledLines(pulled)
+		t.warnUnmatched(pulled.Unmatched, from[i].Ref.Text, pulled.State)
 		count += pulled.Count
 	}
 	fmt.Fprintf(t.stdout, "\nImported %d objects to %s\n\n\nRun pvr checkout to checkout the changed files into the workspace.\n",
@@ -100,6 +104,17 @@ func (t *tool) pulledLines(p *repo.Pulled) {
 		fmt.Fprintf(&lines, "%.15s %s\n", o.Path, mark)
 	}
 	_, _ = t.stderr.Write(lines.Bytes())
+}
+
+// warnUnmatched tells of parts that a repository does not have.
+func (t *tool) warnUnmatched(parts []string, name string, st *state.State) {
+	for _, p := range parts {
+		hint := ""
+		if near := spelling.Nearest(p, st.Parts()); len(near) > 0 {
+			hint = "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		fmt.Fprintf(t.stderr, "WARNING: %s matches nothing of %s%s\n", p, name, hint)
+	}
 }
 
 // source opens a repository by its name. With link its objects may be linked

@@ -125,6 +125,9 @@ func (t *tool) prepare() {
 	if abs, err := filepath.Abs(t.configDir); err == nil {
 		t.configDir = abs
 	}
+	for _, dir := range []string{"", "cache", "pvs"} {
+		atomicfile.Sweep(filepath.Join(t.configDir, dir))
+	}
 	file := filepath.Join(t.configDir, "config.json")
 	if _, err := os.Lstat(file); err == nil || os.MkdirAll(t.configDir, 0o700) != nil {
 		return
@@ -139,7 +142,30 @@ func (t *tool) open(ctx context.Context, write bool) (*repo.Repo, error) {
 		return nil, fail(1, err)
 	}
 	r, err := t.openAt(ctx, dir, write)
-	return r, fail(2, err)
+	if err != nil {
+		return nil, fail(2, err)
+	}
+	if !r.Exists() {
+		if err := inCheckout(dir); err != nil {
+			r.Close()
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// inCheckout returns an error for a directory that is below a checkout: its files are
+// part of that, and would be shown as those of another one.
+func inCheckout(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, repo.Dir)); err == nil {
+		return nil
+	}
+	for up := filepath.Dir(dir); up != dir; dir, up = up, filepath.Dir(up) {
+		if info, err := os.Stat(filepath.Join(up, repo.Dir, "json")); err == nil && info.Mode().IsRegular() {
+			return failf(2, "this directory is part of the checkout %s; run pvr there", up)
+		}
+	}
+	return nil
 }
 
 func (t *tool) openAt(ctx context.Context, dir string, write bool) (*repo.Repo, error) {

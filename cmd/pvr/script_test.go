@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -38,6 +39,7 @@ func TestScripts(t *testing.T) {
 			"mkkey":   mkKey,
 			"hostile": hostile,
 			"exit":    exitCode,
+			"pipe":    makePipe,
 
 			"registry": startRegistry,
 			"push":     pushImage,
@@ -56,6 +58,11 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("exit code %s, want %s", got, args[0])
 	}
+}
+
+// makePipe runs "pipe FILE".
+func makePipe(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(unix.Mkfifo(ts.MkAbs(args[0]), 0o644))
 }
 
 // mkKey runs "mkkey KEY CERTIFICATE": a new key and its own certificate for code

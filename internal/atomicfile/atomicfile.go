@@ -5,9 +5,14 @@
 package atomicfile
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
 // Write replaces the file at path by data with the permission bits perm (not
@@ -43,6 +48,7 @@ func Replace(path string, data []byte, perm os.FileMode) error {
 type File struct {
 	*os.File
 	path string
+	lock *filelock.Lock // keeps Sweep away; nil on file systems without locks
 	done bool
 }
 
@@ -52,17 +58,90 @@ const maxStem = 220
 
 // Create opens a temporary file beside path, ".NAME.tmp-RANDOM", NAME cut to 220 bytes.
 func Create(path string, perm os.FileMode) (*File, error) {
-	stem := filepath.Base(path)
-	f, err := os.CreateTemp(filepath.Dir(path), "."+stem[:min(len(stem), maxStem)]+".tmp-")
+	f, err := create(path)
 	if err != nil {
 		return nil, fmt.Errorf("creating a temporary file for %s: %w", path, err)
 	}
 	if err := f.Chmod(perm); err != nil {
-		_ = f.Close()
-		_ = os.Remove(f.Name())
+		f.Abort()
 		return nil, fmt.Errorf("setting the mode of %s: %w", path, err)
 	}
-	return &File{File: f, path: path}, nil
+	return f, nil
+}
+
+// infix stands between the name of a file and the number of its temporary file.
+const infix = ".tmp-"
+
+func create(path string) (*File, error) {
+	for {
+		f, err := os.CreateTemp(filepath.Dir(path), prefix(path))
+		if err != nil {
+			return nil, err
+		}
+		lock, err := filelock.Try(f.Name(), filelock.Options{})
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, filelock.ErrHeld) {
+			return &File{File: f, path: path, lock: lock}, nil
+		}
+		_ = f.Close() // a sweep came between
+	}
+}
+
+// Sweep removes the temporary files of a directory whose writers were killed; those of
+// running writers stay. It ignores errors: what needs the space or the name reports them.
+func Sweep(dir string) { sweep(dir, "") }
+
+// SweepOf is [Sweep] for the temporary files of one path, for a directory that others
+// use, too.
+func SweepOf(path string) { sweep(filepath.Dir(path), prefix(path)) }
+
+func sweep(dir, prefix string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() && strings.HasPrefix(e.Name(), prefix) && IsTemporary(e.Name()) {
+			discard(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+// prefix returns what the names of the temporary files for a path begin with.
+func prefix(path string) string {
+	stem := filepath.Base(path)
+	return "." + stem[:min(len(stem), maxStem)] + infix
+}
+
+// IsTemporary reports whether a name is of the form ".NAME.tmp-NUMBER".
+func IsTemporary(name string) bool {
+	stem, number, ok := cutLast(name, infix)
+	return ok && len(stem) > 1 && stem[0] == '.' && number != "" && strings.Trim(number, "0123456789") == ""
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// discard removes a temporary file unless its writer holds it.
+func discard(path string) {
+	lock, err := filelock.Try(path, filelock.Options{})
+	if err != nil {
+		return
+	}
+	defer lock.Unlock()
+	_ = os.Remove(path)
+}
+
+// release lets the file's lock go.
+func (f *File) release() {
+	if f.lock != nil {
+		f.lock.Unlock()
+		f.lock = nil
+	}
 }
 
 // Commit makes the content durable under the final name.
@@ -85,6 +164,7 @@ func (f *File) name() error {
 		return fmt.Errorf("renaming to %s: %w", f.path, err)
 	}
 	f.done = true
+	f.release()
 	return nil
 }
 
@@ -95,6 +175,7 @@ func (f *File) Abort() {
 	}
 	_ = f.Close()
 	_ = os.Remove(f.Name())
+	f.release()
 }
 
 // SyncDir makes the names in a directory durable.

@@ -93,3 +93,33 @@ func TestErrors(t *testing.T) {
 		t.Errorf("syncing a directory that is not there: %v", err)
 	}
 }
+
+// A sweep removes what killed writers left and nothing else.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	running, err := Create(filepath.Join(dir, "running"), 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer running.Abort()
+	for _, name := range []string{".dead.tmp-123", ".other.tmp-4", "dead", ".dead.tmp-", ".dead.tmp-12x", ".tmp-5"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		sweep func()
+		gone  string
+	}{{func() { SweepOf(filepath.Join(dir, "dead")) }, ".dead.tmp-123"}, {func() { Sweep(dir) }, ".other.tmp-4"}} {
+		before, _ := os.ReadDir(dir)
+		c.sweep()
+		after, _ := os.ReadDir(dir)
+		if _, err := os.Lstat(filepath.Join(dir, c.gone)); err == nil || len(after) != len(before)-1 {
+			t.Errorf("%s: %v of %v are left", c.gone, after, before)
+		}
+	}
+	if err := running.Commit(); err != nil {
+		t.Errorf("a running writer: %v", err)
+	}
+}

@@ -433,7 +433,7 @@ func (b *build) rewrite(name string, data []byte) error {
 // writeJSON writes a value unless the file already has it, in whatever layout.
 func (b *build) writeJSON(name string, text []byte, v canon.Value) error {
 	if old, err := os.ReadFile(filepath.Join(b.change.final, name)); err == nil {
-		if have, err := canon.First(old); err == nil && canon.Equal(have, v) {
+		if have, err := canon.One(old); err == nil && canon.Equal(have, v) {
 			return nil
 		}
 	}

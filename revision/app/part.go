@@ -40,6 +40,9 @@ func (w *Workspace) fetch(ctx context.Context, reference string) (*part, error) 
 	if err != nil {
 		return nil, fmt.Errorf("fetching %s: %w", repository, err)
 	}
+	for _, name := range f.Unmatched(all) {
+		w.notice("", "WARN: %s has no %s", repository, name)
+	}
 	p := &part{store: store, name: state.PartOf(strings.Trim(strings.Split(fragment, ",")[0], "/"))}
 	if p.state, err = state.Get(state.New(all.Spec()), all, f); err != nil {
 		return nil, fmt.Errorf("selecting %s: %w", fragment, err)

@@ -39,7 +39,7 @@ func newSource(template string) *Source {
 
 // parseSource reads src.json.
 func parseSource(text []byte) (*Source, error) {
-	v, err := canon.First(text)
+	v, err := canon.One(text)
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading src.json")
 	}

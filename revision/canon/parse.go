@@ -1,6 +1,7 @@
 package canon
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -41,16 +42,33 @@ func Parse(text []byte) (Value, error) {
 	return v, nil
 }
 
+// One reads a text that holds exactly one value; of members with the same name the last
+// one counts. JSON files that people write are read this way.
+func One(text []byte) (Value, error) {
+	p := &parser{in: text}
+	v, err := p.document()
+	if err != nil {
+		return Value{}, err
+	}
+	if p.space(); p.pos < len(p.in) {
+		before := p.in[:p.pos]
+		line, column := bytes.Count(before, []byte("\n"))+1, p.pos-bytes.LastIndexByte(before, '\n')
+		rest, _, _ := bytes.Cut(p.in[p.pos:], []byte("\n"))
+		return Value{}, fmt.Errorf("line %d, column %d: text behind the JSON value: %.40q", line, column, rest)
+	}
+	return v, nil
+}
+
 // First reads the first value of a text and ignores the rest; of members with the
-// same name the last one counts. JSON files of a working tree are read this way.
+// same name the last one counts.
 func First(text []byte) (Value, error) {
 	p := &parser{in: text}
 	return p.document()
 }
 
-// Canonical returns the canonical form of the first value of a text, see [First].
+// Canonical returns the canonical form of a text that holds one value, see [One].
 func Canonical(text []byte) ([]byte, error) {
-	v, err := First(text)
+	v, err := One(text)
 	if err != nil {
 		return nil, err
 	}

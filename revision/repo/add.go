@@ -11,24 +11,46 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
+// Added is the result of [Repo.Add].
+type Added struct {
+	// Count is the number of files that were added.
+	Count int
+	// Unmatched are the patterns that matched nothing.
+	Unmatched []string
+	// Skipped matched, but are not files.
+	Skipped []Skipped
+}
+
 // Add puts files on the add list for the next commit: all files without patterns or
 // with the pattern ".", otherwise those that match a pattern. A pattern is matched
 // against the whole path by the rules of [filepath.Match], an absolute pattern against
-// the absolute path. With raw, files become objects even when their names end in
-// .json. It returns how many were added and which patterns matched nothing.
-func (r *Repo) Add(ctx context.Context, patterns []string, raw bool) (count int, unmatched []string, err error) {
+// the absolute path. With raw, files become objects even when their names end in .json.
+func (r *Repo) Add(ctx context.Context, patterns []string, raw bool) (*Added, error) {
 	if err := r.writable(); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	files, err := r.walk(ctx)
+	files, skipped, err := r.walk(ctx)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	picked, unmatched, err := r.pick(files, patterns)
-	if err != nil || len(picked) == 0 {
-		return 0, unmatched, err
+	m := newMatcher(r.dir, patterns)
+	picked, err := m.pick(files)
+	if err != nil {
+		return nil, err
 	}
-	return len(picked), unmatched, r.list(ctx, picked, raw)
+	out := &Added{Count: len(picked)}
+	for _, s := range skipped {
+		if ok, err := m.matches(s.Key); err != nil {
+			return nil, err
+		} else if ok {
+			out.Skipped = append(out.Skipped, s)
+		}
+	}
+	out.Unmatched = m.unmatched()
+	if len(picked) == 0 {
+		return out, nil
+	}
+	return out, r.list(ctx, picked, raw)
 }
 
 // AddFiles puts files on the add list by their keys, which are not patterns. A missing
@@ -65,50 +87,76 @@ func (r *Repo) list(ctx context.Context, picked []file, raw bool) error {
 	return r.added.write(r.dot())
 }
 
+// matcher matches keys with the patterns of an add.
+type matcher struct {
+	dir      string
+	patterns []string // as they were given
+	clean    []string // without "./", "//" and a trailing slash
+	used     []bool
+	all      bool
+}
+
+func newMatcher(dir string, patterns []string) *matcher {
+	m := &matcher{dir: dir, patterns: patterns, used: make([]bool, len(patterns)), all: len(patterns) == 0}
+	for i, p := range patterns {
+		p = filepath.Clean(p)
+		m.clean = append(m.clean, p)
+		m.used[i] = p == "."
+		m.all = m.all || m.used[i]
+	}
+	return m
+}
+
 // pick returns the files that the patterns match.
-func (r *Repo) pick(files []file, patterns []string) (picked []file, unmatched []string, err error) {
-	all := len(patterns) == 0 || len(patterns) == 1 && patterns[0] == "."
-	used := make([]bool, len(patterns))
+func (m *matcher) pick(files []file) ([]file, error) {
+	var picked []file
 	var errs []error
 	for _, f := range files {
-		if strings.HasPrefix(f.key, ".pv") {
-			continue
-		}
-		ok, err := r.matches(f.key, patterns, used)
+		ok, err := m.matches(f.key)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if all || ok {
+		if ok {
 			errs = append(errs, state.CheckKey(f.key))
 			picked = append(picked, f)
 		}
 	}
-	for i, p := range patterns {
-		if !all && !used[i] {
-			unmatched = append(unmatched, p)
-		}
-	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, nil, fmt.Errorf("adding files: %w", err)
+		return nil, fmt.Errorf("adding files: %w", err)
 	}
-	return picked, unmatched, nil
+	return picked, nil
 }
 
-func (r *Repo) matches(key string, patterns []string, used []bool) (bool, error) {
-	any := false
-	for i, p := range patterns {
+// matches reports whether a key is to be added.
+func (m *matcher) matches(key string) (bool, error) {
+	if strings.HasPrefix(key, ".pv") {
+		return false, nil
+	}
+	any := m.all
+	for i, p := range m.clean {
 		name := key
 		if filepath.IsAbs(p) {
-			name = filepath.Join(r.dir, key)
+			name = filepath.Join(m.dir, key)
 		}
 		ok, err := filepath.Match(p, name)
 		if err != nil {
-			return false, fmt.Errorf("reading pattern %q: %w", p, err)
+			return false, fmt.Errorf("reading pattern %q: %w", m.patterns[i], err)
 		}
-		used[i] = used[i] || ok
+		m.used[i] = m.used[i] || ok
 		any = any || ok
 	}
 	return any, nil
+}
+
+// unmatched returns the patterns that matched nothing.
+func (m *matcher) unmatched() []string {
+	var out []string
+	for i, p := range m.patterns {
+		if !m.used[i] {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // sums hashes the bytes of files. A file that should be JSON and is not can still be

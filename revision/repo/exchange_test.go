@@ -299,7 +299,7 @@ func TestSignatures(t *testing.T) {
 	}
 	commit := func() {
 		t.Helper()
-		if _, _, err := r.Add(t.Context(), nil, false); err != nil {
+		if _, err := r.Add(t.Context(), nil, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.Commit(t.Context(), CommitOptions{}); err != nil {

@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/revision/archive"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -56,6 +59,7 @@ func (r *Repo) getAll(ctx context.Context, merge, whole bool, from ...Taken) ([]
 		if err != nil {
 			return nil, err
 		}
+		pulled.Unmatched = unmatched(st, pulled.State, t.Ref.Fragment)
 		if st, err = combine(store, st, pulled.State, t.Ref.Fragment, merge); err != nil {
 			return nil, err
 		}
@@ -83,6 +87,11 @@ func combine(store *objects.Store, st, source *state.State, f state.Fragment, me
 		return nil, fmt.Errorf("combining the states: %w", err)
 	}
 	return out, complete(store, out, source)
+}
+
+func unmatched(st, source *state.State, f state.Fragment) []string {
+	out := state.Fragment{Take: f.Take}.Unmatched(source)
+	return append(out, state.Fragment{Drop: f.Drop}.Unmatched(source, st)...)
 }
 
 // transferred returns a function that reports whether the objects of a key come with a
@@ -166,18 +175,44 @@ func at(stage Stage, err error) error {
 	return &StageError{stage, err}
 }
 
+const clonePrefix = "pvr-clone-"
+
+// sweepClones removes the unfinished clones of killed commands in a directory. An empty
+// one may be another command's that has not locked it yet.
+func sweepClones(parent string) {
+	found, err := filepath.Glob(filepath.Join(parent, clonePrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range found {
+		if _, err := os.Lstat(filepath.Join(dir, Dir)); err != nil {
+			continue
+		}
+		if lock, err := filelock.Try(dir, filelock.Options{}); err == nil {
+			_ = os.RemoveAll(dir)
+			lock.Unlock()
+		}
+	}
+}
+
 // Clone makes a new checkout of a source. It is built in a directory beside the target,
 // "pvr-clone-RANDOM", which is renamed when it is complete; the target must not exist
 // or must be empty. Only its owner can access the checkout (mode 0700).
 func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOptions) error {
 	if entries, err := os.ReadDir(target); err == nil && len(entries) > 0 {
 		return at(StagePlace, fmt.Errorf("cloning to %s: the directory is not empty", target))
+	} else if errors.Is(err, unix.ENOTDIR) {
+		return at(StagePlace, fmt.Errorf("cloning to %s: there is a file of that name; name another directory", target))
 	}
-	temp, err := os.MkdirTemp(filepath.Dir(target), "pvr-clone-")
+	sweepClones(filepath.Dir(target))
+	temp, err := os.MkdirTemp(filepath.Dir(target), clonePrefix)
 	if err != nil {
 		return at(StageInit, fmt.Errorf("cloning to %s: %w", target, err))
 	}
 	defer os.RemoveAll(temp)
+	if lock, err := filelock.Acquire(ctx, temp, filelock.Options{Shared: true}); err == nil { // else a file system without locks
+		defer lock.Unlock()
+	}
 	if err := Init(temp, opt.Init); err != nil {
 		return at(StageInit, err)
 	}

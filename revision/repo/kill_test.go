@@ -125,7 +125,7 @@ func newRepo(t *testing.T, dir, generation string) *state.State {
 	}
 	r := open(t, dir, true)
 	defer r.Close()
-	if _, _, err := r.Add(t.Context(), nil, false); err != nil {
+	if _, err := r.Add(t.Context(), nil, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Commit(t.Context(), CommitOptions{}); err != nil {

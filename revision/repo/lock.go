@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
@@ -23,9 +24,25 @@ func lockDir(ctx context.Context, dot string, opt Options) (*filelock.Lock, erro
 // stageDir is where checkouts prepare files, below .pvr.
 const stageDir = ".stage"
 
-// sweep removes what killed commands left in the directory; the lock is held. It
-// ignores errors: a later step that needs the space reports them.
-func sweep(dot string) {
+// sweep removes what killed commands left in the repository and at the top of the
+// checkout; the lock is held. It ignores errors: a later step that needs the space
+// reports them.
+func sweep(dir string) {
+	sweepDot(filepath.Join(dir, Dir))
+	atomicfile.Sweep(dir)
+	atomicfile.Sweep(filepath.Join(dir, SigDir))
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() && atomicfile.IsTemporary(e.Name()) { // an unfinished application
+			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+func sweepDot(dot string) {
 	entries, err := os.ReadDir(dot)
 	if err != nil {
 		return

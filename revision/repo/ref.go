@@ -57,6 +57,8 @@ func place(name, base string) (path, remote string, err error) {
 		return name, "", nil
 	case isDir && holdsState(filepath.Join(name, Dir)):
 		return "", "", fmt.Errorf("%w: %s is a checkout; its repository is %s", errRef, name, filepath.Join(name, Dir))
+	case isArchiveName(name):
+		return "", "", fmt.Errorf("%w: %s: no such file", errRef, name)
 	case name == "":
 		return "", "", fmt.Errorf("%w: the repository's name is empty", errRef)
 	case !strings.Contains(name, "/"):
@@ -82,6 +84,19 @@ func address(name string) string {
 	return ""
 }
 
+// isArchiveName reports whether a name is that of an archive and cannot be meant for a
+// device.
+func isArchiveName(name string) bool {
+	for _, ext := range archiveNames {
+		if strings.HasSuffix(strings.ToLower(name), ext) {
+			return true
+		}
+	}
+	return false
+}
+
+var archiveNames = []string{".tgz", ".tar", ".tar.gz"}
+
 // isNick reports whether a name has the form nick/device.
 func isNick(name string) bool {
 	nick, device, ok := strings.Cut(name, "/")
@@ -95,8 +110,22 @@ func holdsState(dir string) bool {
 }
 
 // Base returns the name's last path element without the fragment, which is where
-// clone puts its checkout.
+// clone puts its checkout; for an archive in the working directory, whose name is
+// taken, without its extension.
 func (r Ref) Base() string {
 	name, _, _ := strings.Cut(r.Text, "#")
-	return filepath.Base(strings.TrimRight(name, "/"))
+	base := filepath.Base(strings.TrimRight(name, "/"))
+	if info, err := os.Lstat(base); err == nil && !info.IsDir() {
+		base = withoutArchiveName(base)
+	}
+	return base
+}
+
+func withoutArchiveName(base string) string {
+	for _, ext := range archiveNames {
+		if stem := base[:max(0, len(base)-len(ext))]; stem != "" && strings.EqualFold(base[len(stem):], ext) {
+			return stem
+		}
+	}
+	return base
 }

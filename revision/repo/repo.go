@@ -117,7 +117,7 @@ func (r *Repo) open(ctx context.Context) error {
 	}
 	r.lock = lock
 	if r.opt.Write {
-		sweep(r.dot())
+		sweep(r.dir)
 	}
 	if r.config, err = readConfig(r.dot()); err != nil {
 		return err

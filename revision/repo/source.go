@@ -29,6 +29,9 @@ type Pulled struct {
 	State   *state.State
 	Objects []PulledObject // that were wanted, by path, in byte order; empty for a remote
 	Count   int            // objects transferred
+	// Unmatched are the parts that were named and are not there, neither in the source
+	// nor, when they were to be dropped, in the repository.
+	Unmatched []string
 }
 
 // PulledObject is an object of a pull, transferred or already present.

@@ -2,9 +2,13 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -17,13 +21,9 @@ const untracked state.Op = '?'
 // Status lists the differences between the committed state and the working tree:
 // added, deleted, changed and untracked files, in this order. Names limit it to those
 // files and to what is below those directories; a name may be a pattern of
-// [path.Match].
+// [path.Match]. A name that neither has is an error that wraps fs.ErrNotExist.
 func (r *Repo) Status(ctx context.Context, names ...string) ([]state.Change, error) {
-	w, err := r.Working(ctx)
-	if err != nil {
-		return nil, err
-	}
-	pick, err := selector(names)
+	w, pick, err := r.picked(ctx, names)
 	if err != nil {
 		return nil, err
 	}
@@ -47,11 +47,7 @@ func (r *Repo) Status(ctx context.Context, names ...string) ([]state.Change, err
 // Diff returns the merge patch from the committed state to the working tree,
 // limited as Status is.
 func (r *Repo) Diff(ctx context.Context, names ...string) (canon.Value, error) {
-	w, err := r.Working(ctx)
-	if err != nil {
-		return canon.Value{}, err
-	}
-	pick, err := selector(names)
+	w, pick, err := r.picked(ctx, names)
 	if err != nil {
 		return canon.Value{}, err
 	}
@@ -62,6 +58,30 @@ func (r *Repo) Diff(ctx context.Context, names ...string) (canon.Value, error) {
 		}
 	}
 	return canon.Obj(members...), nil
+}
+
+// picked returns the working tree and a filter for its keys, by names.
+func (r *Repo) picked(ctx context.Context, names []string) (*Working, func(key string) bool, error) {
+	w, err := r.Working(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var errs []error
+	for _, name := range names {
+		one, err := selector([]string{name})
+		if err != nil {
+			return nil, nil, err
+		}
+		known := slices.ContainsFunc(w.State.Keys(), one) || slices.ContainsFunc(r.committed.Keys(), one) || slices.ContainsFunc(w.Untracked, one)
+		if _, err := os.Lstat(filepath.Join(r.dir, name)); !known && err != nil {
+			errs = append(errs, fmt.Errorf("%s: no file of the commit or the working tree: %w", name, fs.ErrNotExist))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, nil, err
+	}
+	pick, err := selector(names)
+	return w, pick, err
 }
 
 // selector returns a filter for keys.

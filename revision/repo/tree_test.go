@@ -80,7 +80,7 @@ func commitFiles(t *testing.T, dir string) {
 	t.Helper()
 	r := open(t, dir, true)
 	defer r.Close()
-	if _, _, err := r.Add(t.Context(), nil, false); err != nil {
+	if _, err := r.Add(t.Context(), nil, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Commit(t.Context(), CommitOptions{}); err != nil {
@@ -146,9 +146,9 @@ func TestUnusableNames(t *testing.T) {
 		dir := committed(t, tree{"good": "1"})
 		tree{"later": "2", name: "3"}.write(t, dir)
 		r := open(t, dir, true)
-		n, _, err := r.Add(t.Context(), nil, false)
-		if !errors.Is(err, state.ErrKey) || !strings.Contains(err.Error(), want) || n != 0 || len(r.added) != 0 {
-			t.Errorf("%q: %d added, %v", name, n, err)
+		_, err := r.Add(t.Context(), nil, false)
+		if !errors.Is(err, state.ErrKey) || !strings.Contains(err.Error(), want) || len(r.added) != 0 {
+			t.Errorf("%q: %v", name, err)
 		}
 		r.Close()
 	}
@@ -172,21 +172,27 @@ func TestAddPatterns(t *testing.T) {
 		{[]string{"a"}, nil, []string{"a"}},
 		{[]string{filepath.Join(dir, "a/*")}, []string{"a/x.json", "a/y"}, nil},
 		{[]string{"/elsewhere/*"}, nil, []string{"/elsewhere/*"}},
+		{[]string{"./top", "./b//y", "a/../a/x.json"}, []string{"a/x.json", "b/y", "top"}, nil},
+		{[]string{"./"}, []string{"a/x.json", "a/y", "b/y", "top"}, nil},
+		{[]string{".", "nothing"}, []string{"a/x.json", "a/y", "b/y", "top"}, []string{"nothing"}},
 	} {
 		r := open(t, dir, true)
 		if err := r.dropAddList(); err != nil {
 			t.Fatal(err)
 		}
-		n, unmatched, err := r.Add(t.Context(), c.patterns, false)
+		added, err := r.Add(t.Context(), c.patterns, false)
+		if err != nil {
+			t.Fatal(err)
+		}
 		got := slices.Sorted(maps.Keys(r.added))
-		if diff := cmp.Diff(c.want, got); err != nil || diff != "" || n != len(c.want) || !slices.Equal(unmatched, c.unmatched) {
-			t.Errorf("%q: %d, unmatched %q, %v (-want +got):\n%s", c.patterns, n, unmatched, err, diff)
+		if diff := cmp.Diff(c.want, got); diff != "" || added.Count != len(c.want) || !slices.Equal(added.Unmatched, c.unmatched) {
+			t.Errorf("%q: %+v (-want +got):\n%s", c.patterns, added, diff)
 		}
 		r.Close()
 	}
 	r := open(t, dir, true)
 	defer r.Close()
-	if _, _, err := r.Add(t.Context(), []string{"["}, false); !errors.Is(err, filepath.ErrBadPattern) {
+	if _, err := r.Add(t.Context(), []string{"["}, false); !errors.Is(err, filepath.ErrBadPattern) {
 		t.Errorf("a malformed pattern: %v", err)
 	}
 	if err := r.AddFiles(t.Context(), []string{"top", "missing"}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "missing") {
@@ -431,7 +437,7 @@ func TestNoRepository(t *testing.T) {
 
 // changes tries everything that changes a repository.
 func changes(ctx context.Context, r *Repo) map[string]error {
-	_, _, add := r.Add(ctx, nil, false)
+	_, add := r.Add(ctx, nil, false)
 	_, get := r.Get(ctx, directory{r.dot(), false}, Ref{}, false)
 	return map[string]error{
 		"add": add, "get": get, "addFiles": r.AddFiles(ctx, []string{"file"}), "commit": r.Commit(ctx, CommitOptions{}),
@@ -500,7 +506,7 @@ func TestBrokenJSON(t *testing.T) {
 	tree{"run.json": `{"a":`, "file": "1"}.write(t, dir)
 	r := open(t, dir, true)
 	defer r.Close()
-	if _, _, err := r.Add(t.Context(), nil, false); err != nil {
+	if _, err := r.Add(t.Context(), nil, false); err != nil {
 		t.Fatal(err)
 	}
 	before := r.Committed()
@@ -527,7 +533,7 @@ func TestCommitReportsAndCheckpoint(t *testing.T) {
 	tree{"new": "3", "run.json": `{"x":1}`}.write(t, dir)
 	r := open(t, dir, true)
 	defer r.Close()
-	if _, _, err := r.Add(t.Context(), []string{"new"}, false); err != nil {
+	if _, err := r.Add(t.Context(), []string{"new"}, false); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -554,11 +560,14 @@ func TestDiffSelects(t *testing.T) {
 	tree{"a/run.json": `{"x":{"y":1}}`, "b/run.json": "[]"}.write(t, dir)
 	r := open(t, dir, false)
 	defer r.Close()
-	for name, want := range map[string]string{".": `{"a/run.json":{"x":{"z":null}},"b/run.json":[]}`, "a": `{"a/run.json":{"x":{"z":null}}}`, "c": "{}"} {
+	for name, want := range map[string]string{".": `{"a/run.json":{"x":{"z":null}},"b/run.json":[]}`, "a": `{"a/run.json":{"x":{"z":null}}}`} {
 		v, err := r.Diff(t.Context(), name)
 		if got := string(v.Encode()); err != nil || got != want {
 			t.Errorf("%s: %s, %v; want %s", name, got, err, want)
 		}
+	}
+	if _, err := r.Diff(t.Context(), "c"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a name that matches nothing: %v", err)
 	}
 	if _, err := r.Diff(t.Context(), "["); err == nil {
 		t.Error("a malformed pattern was taken")

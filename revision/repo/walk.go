@@ -24,20 +24,45 @@ type file struct {
 
 // walk returns the files of the checkout in the order of their names, directory by
 // directory. It leaves out the bookkeeping directories, the object store and everything
-// that is not a file: links to directories, devices, sockets, dangling links.
-func (r *Repo) walk(ctx context.Context) ([]file, error) {
+// that is not a file, which it returns as skipped.
+func (r *Repo) walk(ctx context.Context) (files []file, skipped []Skipped, err error) {
 	w := walker{ctx: ctx, store: r.storeKey()}
 	if err := w.directory(r.dir, ""); err != nil {
-		return nil, fmt.Errorf("reading the working tree: %w", err)
+		return nil, nil, fmt.Errorf("reading the working tree: %w", err)
 	}
-	return w.files, nil
+	return w.files, w.skipped, nil
+}
+
+// Skipped is a name of the working tree that a state cannot have.
+type Skipped struct {
+	Key string
+	Why string // what it is, as in "a FIFO"
+}
+
+// kindOf says what a name with this mode is, a file excepted.
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeNamedPipe != 0:
+		return "a FIFO"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	case mode.IsDir():
+		return "a symbolic link to a directory"
+	}
+	return "not a regular file"
 }
 
 type walker struct {
 	ctx   context.Context //nolint:containedctx // lives as long as one walk
 	store string          // key of the object store; empty when it is elsewhere
 	files []file
+
+	skipped []Skipped
 }
+
+func (w *walker) skip(key, why string) { w.skipped = append(w.skipped, Skipped{key, why}) }
 
 func (w *walker) directory(path, key string) error {
 	if err := w.ctx.Err(); err != nil {
@@ -73,17 +98,24 @@ func (w *walker) entry(d *os.File, path, key string, e fs.DirEntry) error {
 		return w.directory(filepath.Join(path, name), key+name+"/")
 	}
 	if !e.Type().IsRegular() && e.Type()&fs.ModeSymlink == 0 {
+		w.skip(key+name, kindOf(e.Type()))
 		return nil
 	}
 	var st unix.Stat_t
 	err := unix.Fstatat(int(d.Fd()), name, &st, 0) // follows links, as add does
 	switch {
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP):
-		return nil // removed meanwhile, or a dangling link
+		if e.Type()&fs.ModeSymlink != 0 { // else it was removed meanwhile
+			w.skip(key+name, "a symbolic link that leads to nothing")
+		}
 	case err != nil:
 		return &fs.PathError{Op: "stat", Path: filepath.Join(path, name), Err: err}
 	case st.Mode&unix.S_IFMT == unix.S_IFREG:
 		w.files = append(w.files, fileOf(key+name, &st))
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		w.skip(key+name, kindOf(fs.ModeDir))
+	default:
+		w.skip(key+name, "a symbolic link to what is not a file")
 	}
 	return nil
 }

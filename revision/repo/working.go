@@ -30,7 +30,7 @@ type Working struct {
 // Working reads the working tree. Files that the cache holds and that have not changed
 // are not opened.
 func (r *Repo) Working(ctx context.Context) (*Working, error) {
-	files, err := r.walk(ctx)
+	files, _, err := r.walk(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -163,10 +163,10 @@ func (r *Repo) look(ctx context.Context, key string) (known, canon.Value, error)
 	return k, value, nil
 }
 
-// inlineValue reads the JSON value of a file. Like every other tool in use it ignores
-// what follows the value.
+// inlineValue reads the JSON value of a file. What follows the value could not be kept
+// and is an error.
 func inlineValue(key string, text []byte) (canon.Value, error) {
-	value, err := canon.First(text)
+	value, err := canon.One(text)
 	if err != nil {
 		return canon.Value{}, &JSONError{key, jsonReason(text, err)}
 	}
@@ -185,7 +185,8 @@ func (e *JSONError) Error() string { return fmt.Sprintf("JSON Unmarshal (%s): %v
 // Unwrap returns the reason.
 func (e *JSONError) Unwrap() error { return e.Err }
 
-// jsonReason returns the standard library's error for the text, if it has one.
+// jsonReason returns the standard library's error for a text whose first value is not
+// valid JSON.
 func jsonReason(text []byte, err error) error {
 	var v any
 	if std := json.NewDecoder(bytes.NewReader(text)).Decode(&v); std != nil && !errors.Is(err, canon.ErrBounds) {

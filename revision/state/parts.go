@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -55,6 +56,22 @@ func ParseFragment(text string) (Fragment, error) {
 // Takes reports whether the fragment takes a key of the source.
 func (f Fragment) Takes(key string) bool {
 	return !withinAny(f.Drop, key) && (len(f.Take) == 0 || withinAny(f.Take, key))
+}
+
+// Unmatched returns the parts of the fragment that match no key of any of the states.
+func (f Fragment) Unmatched(states ...*State) []string {
+	var out []string
+	for _, part := range slices.Concat(f.Take, f.Drop) {
+		if !slices.ContainsFunc(states, func(s *State) bool { return s.has(part) }) {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// has reports whether a part name selects a key.
+func (s *State) has(part string) bool {
+	return slices.ContainsFunc(s.entries, func(e entry) bool { return Within(part, e.key) })
 }
 
 // String returns the text that ParseFragment reads.

@@ -234,10 +234,10 @@ func (s *State) Inlines() []string {
 	return out
 }
 
-// Set gives a key the first JSON value of a text, as it would be read from a
-// file; null deletes the key.
+// Set gives a key the JSON value of a text, as it would be read from a file; null
+// deletes the key.
 func (s *State) Set(key string, text []byte) error {
-	v, err := canon.First(text)
+	v, err := canon.One(text)
 	if err != nil {
 		return fmt.Errorf("reading the value of %s: %w", key, err)
 	}

@@ -173,6 +173,9 @@ func resolve(ctx context.Context, reference string, opts Options) (*Image, error
 	if l, ok := opts.archive(reference); ok {
 		return fromArchive(ctx, l, opts)
 	}
+	if err := opts.missingFile(reference); err != nil {
+		return nil, err
+	}
 	if len(opts.Origins) == 0 {
 		opts.Origins = []Origin{Remote, Local}
 	}
@@ -253,6 +256,23 @@ func locate(reference, prefix string, exists func(path string) bool) (location, 
 		}
 	}
 	return location{path, "", digest}, prefixed
+}
+
+// missingFile returns an error for a reference that is written as a path of this machine:
+// no registry has a name that begins with a slash, a dot or a tilde.
+func (o Options) missingFile(reference string) error {
+	path, _ := cutDigest(reference)
+	if path == "" || !strings.ContainsRune("/.~", rune(path[0])) && !isArchiveName(path) {
+		return nil
+	}
+	info, err := os.Stat(o.join(path))
+	switch {
+	case err != nil:
+		return fault.Wrap(fault.BadInput, err, "opening the image file")
+	case info.IsDir():
+		return fault.New(fault.BadInput, "%s is a directory without the file oci-layout; pvr app add --type rootfs takes a root file system", path)
+	}
+	return fault.New(fault.BadInput, "%s is neither a file of docker save (.tar, .tgz, .tar.zst ...) nor a directory with an OCI layout", path)
 }
 
 // splitReference cuts a reference into name and tag, see [Image].

@@ -79,7 +79,7 @@ func newRenderer(in Input) (*renderer, error) {
 	if err := state.CheckKey(in.Name); err != nil || strings.Contains(in.Name, "/") {
 		return nil, fmt.Errorf("the name must be one element of a path")
 	}
-	src, err := canon.First(in.Source)
+	src, err := canon.One(in.Source)
 	if err != nil {
 		return nil, fmt.Errorf("reading src.json: %w", err)
 	}
@@ -121,7 +121,7 @@ func (r *renderer) readGroups(text []byte) error {
 		return nil
 	}
 	r.tracked = true
-	list, err := canon.First(text)
+	list, err := canon.One(text)
 	if err != nil {
 		return fmt.Errorf("reading groups.json: %w", err)
 	}
@@ -133,7 +133,7 @@ func (r *renderer) readDevice(text []byte) error {
 	if text == nil {
 		return nil
 	}
-	device, err := canon.First(text)
+	device, err := canon.One(text)
 	if err != nil {
 		return fmt.Errorf("reading device.json: %w", err)
 	}
