@@ -2,6 +2,7 @@ package init
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
@@ -379,7 +381,6 @@ func TestReadParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	release := unix.ByteSliceToString(u.Release[:])
-	path := filepath.Join(t.TempDir(), "run.json")
 	tests := []struct {
 		name, json string
 		want       []part
@@ -395,17 +396,63 @@ func TestReadParts(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			if err := os.WriteFile(path, []byte(tc.json), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			got, err := readParts(path)
+			got, err := readParts([]byte(tc.json))
 			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(part{})); diff != "" || (err != nil) != tc.bad {
 				t.Errorf("%v (-want +got):\n%s", err, diff)
 			}
 		})
 	}
-	if _, err := readParts(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("missing: %v", err)
+}
+
+// TestPartsAreCheckedBeforeTheyAreMounted changes the modules of a revision in every place
+// that they could be taken from; none is mounted. What is to be mounted is read from the
+// state, not from the directory.
+func TestPartsAreCheckedBeforeTheyAreMounted(t *testing.T) {
+	t.Parallel()
+	const content = "modules"
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+	for name, c := range map[string]struct {
+		change func(storage string) error
+		want   string
+	}{
+		"file replaced": {func(dir string) error {
+			p := filepath.Join(dir, "trails/1/bsp/modules.squashfs")
+			return errors.Join(os.Remove(p), os.WriteFile(p, []byte("evil"), 0o644))
+		}, "not of object"},
+		"object changed": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "objects", sum), []byte("evil"), 0o644) }, sum},
+		"object missing": {func(dir string) error { return os.Remove(filepath.Join(dir, "objects", sum)) }, "is missing"},
+		"other list": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "trails/1/bsp/run.json"), []byte(`{"modules":"evil"}`), 0o644)
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			m := &machine{storage: dir, config: config.New()}
+			m.running.Rev = "1"
+			doc := `{"#spec":"pantavisor-service-system@1","bsp/modules.squashfs":"` + sum + `","bsp/run.json":{"modules":"modules.squashfs","firmware":"none"}}`
+			object, link := filepath.Join(dir, "objects", sum), filepath.Join(dir, "trails/1/bsp/modules.squashfs")
+			if err := errors.Join(os.MkdirAll(filepath.Dir(object), 0o755), os.MkdirAll(filepath.Dir(link), 0o755), os.MkdirAll(filepath.Join(dir, "trails/1/.pvr"), 0o755),
+				os.WriteFile(object, []byte(content), 0o644), os.Link(object, link), os.WriteFile(filepath.Join(dir, "trails/1/.pvr/json"), []byte(doc), 0o644), c.change(dir)); err != nil {
+				t.Fatal(err)
+			}
+			files, parts, err := m.bspParts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]part{{"modules.squashfs", "/lib/modules"}, {"none", "/lib/firmware"}}, parts, cmp.AllowUnexported(part{})); diff != "" {
+				t.Error(diff)
+			}
+			if err := m.mountPart(t.Context(), files, parts[1]); err == nil || !strings.Contains(err.Error(), "bsp/none: the revision has no such object") {
+				t.Errorf("a file without object: %v", err)
+			}
+			if c.want == "" {
+				return
+			}
+			if err := m.mountPart(t.Context(), files, parts[0]); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "it is not mounted") {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
 	}
 }
 

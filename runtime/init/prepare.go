@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/logs"
@@ -258,21 +261,21 @@ func (m *machine) readBoot() error {
 	return nil
 }
 
-// mountModules mounts the revision's modules and firmware over the initrd's.
-// Without them the device may miss drivers, but it comes up.
-func (m *machine) mountModules(context.Context) error {
+// mountModules mounts the revision's modules and firmware over the initrd's, once their
+// content is that of the objects in the revision's state. Without them the device may
+// miss drivers, but it comes up.
+func (m *machine) mountModules(ctx context.Context) error {
 	if m.storage == "" {
 		return nil
 	}
 	log := m.log.Named("modules")
-	bsp := filepath.Join(step.Open(m.storage).Dir(m.running.Rev), "bsp")
-	parts, err := readParts(filepath.Join(bsp, "run.json"))
+	files, parts, err := m.bspParts()
 	if err != nil {
 		log.Warnf("%v", err)
 		return nil
 	}
 	for _, p := range parts {
-		if err := m.mountPart(bsp, p); err != nil {
+		if err := m.mountPart(ctx, files, p); err != nil {
 			log.Warnf("%v", err)
 		}
 	}
@@ -280,38 +283,55 @@ func (m *machine) mountModules(context.Context) error {
 	return nil
 }
 
-func (m *machine) mountPart(bsp string, p part) error {
+// bspParts reads the modules and firmware of the running revision from its state.
+func (m *machine) bspParts() (*step.Files, []part, error) {
+	steps := step.Open(m.storage)
+	text, err := steps.State(m.running.Rev)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the BSP's parts: %w", err)
+	}
+	st, err := state.Parse(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the BSP's parts: %w", err)
+	}
+	run, ok := st.Get("bsp/run.json")
+	if !ok {
+		return nil, nil, errors.New("reading the BSP's parts: the revision has no bsp/run.json")
+	}
+	store, err := objects.Open(filepath.Join(m.storage, "objects"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the objects: %w", err)
+	}
+	parts, err := readParts(run)
+	hash := m.config.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"
+	return &step.Files{Dir: steps.Dir(m.running.Rev), State: st, Store: store, Hash: hash}, parts, err
+}
+
+func (m *machine) mountPart(ctx context.Context, files *step.Files, p part) error {
+	key := path.Join("bsp", p.file)
+	if _, ok := files.State.Object(key); !ok {
+		return fmt.Errorf("checking %s: the revision has no such object; it is not mounted", key)
+	}
+	if err := files.Check(ctx, func(k string) bool { return k == key }); err != nil {
+		return fmt.Errorf("%w; it is not mounted", err)
+	}
 	if err := os.MkdirAll(p.target, 0o755); err != nil {
 		return fmt.Errorf("making the mount point: %w", err)
 	}
 	o := storage.LoopOptions{FirstIndex: max(0, m.config.Int(config.LoopIndexBase))}
-	return storage.MountSquashfs(filepath.Join(bsp, p.file), p.target, o)
+	return storage.MountSquashfs(filepath.Join(files.Dir, key), p.target, o)
 }
 
 // part is an image of the BSP and where it belongs.
 type part struct{ file, target string }
 
-// maxRunJSON bounds bsp/run.json, which has some hundred bytes.
-const maxRunJSON = 1 << 20
-
 // readParts reads modules and firmware from bsp/run.json: "modules" holds
 // lib/modules, "modules_RELEASE" one kernel's directory, and "firmware" lib/firmware
 // (manual: Pantavisor State Format, bsp/run.json).
-func readParts(path string) ([]part, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the BSP's parts: %w", err)
-	}
-	if info.Size() > maxRunJSON {
-		return nil, fmt.Errorf("reading the BSP's parts: %s has %d bytes, more than can be right", path, info.Size())
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the BSP's parts: %w", err)
-	}
+func readParts(text []byte) ([]part, error) {
 	var run map[string]json.RawMessage
-	if err := json.Unmarshal(b, &run); err != nil {
-		return nil, fmt.Errorf("reading the BSP's parts in %s: %w", path, err)
+	if err := json.Unmarshal(text, &run); err != nil {
+		return nil, fmt.Errorf("reading the BSP's parts in bsp/run.json: %w", err)
 	}
 	return chooseParts(run)
 }

@@ -2,8 +2,11 @@ package step
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -66,7 +69,7 @@ func (f *Files) file(ctx context.Context, key string) error {
 	if !f.Hash {
 		return nil
 	}
-	return f.content(ctx, sum)
+	return f.content(ctx, sum, path)
 }
 
 // relink restores a lost link to an object.
@@ -100,12 +103,32 @@ func (f *Files) inline(key, path string) error {
 // a slow device. A write to the object changes its modification time.
 const verifiedAttr = "trusted.pv.verified"
 
-// content checks an object's content against its name, once per content.
-func (f *Files) content(ctx context.Context, sum string) error {
-	path, err := f.Store.Path(sum)
+// content checks an object's content against its name, and the file at path, which is
+// what the device mounts. That is a link to the object; if it is not, as on a file system
+// without links or when somebody has replaced it, its own content is checked. Files of
+// bind mounts belong to their container.
+func (f *Files) content(ctx context.Context, sum, path string) error {
+	object, err := f.Store.Path(sum)
 	if err != nil {
 		return &Damage{err}
 	}
+	if err := once(object, func() error { return f.Store.Verify(ctx, sum) }); err != nil {
+		return err
+	}
+	if filepath.Ext(path) == ".bind" || sameFile(object, path) {
+		return nil
+	}
+	return once(path, func() error { return verify(ctx, path, sum) })
+}
+
+func sameFile(a, b string) bool {
+	one, err1 := os.Stat(a)
+	two, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(one, two)
+}
+
+// once checks the content of a file unless that has been done.
+func once(path string, check func() error) error {
 	mark, err := fileMark(path)
 	if err != nil {
 		return err
@@ -114,11 +137,42 @@ func (f *Files) content(ctx context.Context, sum string) error {
 	if n, err := unix.Getxattr(path, verifiedAttr, buf); err == nil && string(buf[:n]) == mark {
 		return nil
 	}
-	if err := f.Store.Verify(ctx, sum); err != nil {
+	if err := check(); err != nil {
 		return &Damage{err}
 	}
 	_ = unix.Setxattr(path, verifiedAttr, []byte(mark), 0) // without it the next boot checks again
 	return nil
+}
+
+// verify checks that a file in a revision's directory has the content of its object.
+func verify(ctx context.Context, path, sum string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, untilDone{ctx, file}); err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != sum {
+		return fmt.Errorf("%s has the content of %s, not of object %s", path, got, sum)
+	}
+	return nil
+}
+
+// untilDone is a reader that ends with its context.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
 }
 
 func fileMark(path string) (string, error) {
