@@ -25,9 +25,9 @@ const (
 )
 
 // limits are those of the format: the size field has 32 bits, the device numbers are the
-// kernel's. The format has hard links, but we do not write them.
+// kernel's, names are those of the file system that it unpacks to (NAME_MAX). The format has hard links, but we do not write them.
 var limits = tree.Limits{
-	Format: "a newc archive", Path: maxName, Target: maxName, Size: 1<<32 - 1, Major: 0xfff, Minor: 0xfffff,
+	Format: "a newc archive", Name: 255, Path: maxName, Target: maxName, Size: 1<<32 - 1, Major: 0xfff, Minor: 0xfffff,
 	Symlinks: true, Devices: true, FIFOs: true, Sockets: true,
 }
 

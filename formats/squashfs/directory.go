@@ -1,10 +1,14 @@
 package squashfs
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
 )
+
+// maxListing is the longest listing in bytes: the kernel counts it in an int.
+const maxListing = math.MaxInt32
 
 const (
 	maxRun     = 256 // entries behind one directory header
@@ -40,13 +44,15 @@ func (w *Writer) number(n *node) {
 }
 
 // writeDir writes the inodes below a directory, its listing, and its own inode.
-func (w *Writer) writeDir(n *node) {
+func (w *Writer) writeDir(n *node) error {
 	names := slices.Sorted(maps.Keys(n.children))
 	n.links = 2
 	for _, name := range names {
 		if c := n.children[name]; c.typ == typeDir {
 			n.links++
-			w.writeDir(c)
+			if err := w.writeDir(c); err != nil {
+				return err
+			}
 		}
 	}
 	for _, name := range names {
@@ -55,8 +61,20 @@ func (w *Writer) writeDir(n *node) {
 		}
 	}
 	start := w.dirTable.position()
+	if listingSize(names) > maxListing {
+		return fmt.Errorf("a directory of %d names needs a listing of more than %d bytes", len(names), maxListing)
+	}
 	size, index := w.writeListing(n, names)
 	w.writeInode(n, n.encodeDir(w.parentNumber(n), start, size, index))
+	return nil
+}
+
+// listingSize returns the most that the listing of a directory may take.
+func listingSize(names []string) (size int64) {
+	for _, name := range names {
+		size += dirHeader + dirEntry + int64(len(name))
+	}
+	return size
 }
 
 func (w *Writer) parentNumber(n *node) uint32 {
@@ -81,7 +99,8 @@ func (w *Writer) writeListing(n *node, names []string) (uint32, []indexEntry) {
 	nextIndex := uint32(metadataSize)
 	for len(names) > 0 {
 		run := w.run(n, names)
-		if size+runSize(names[:run]) > nextIndex && size > 0 {
+		// The index has at most 65535 entries; the kernel reads on from the last one.
+		if size+runSize(names[:run]) > nextIndex && size > 0 && len(index) < math.MaxUint16 {
 			index = append(index, indexEntry{size, w.dirTable.position().block, names[0]})
 			nextIndex = size + metadataSize
 		}

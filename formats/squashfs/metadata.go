@@ -1,6 +1,10 @@
 package squashfs
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"math"
+)
 
 const (
 	metadataSize   = 8 << 10 // content of one metadata block
@@ -42,22 +46,29 @@ func (t *table) write(b []byte) {
 }
 
 func (t *table) flush() {
-	if len(t.buf) == 0 {
-		return
+	if len(t.buf) > 0 && t.err == nil {
+		t.err = t.pack()
+	}
+	t.buf = t.buf[:0]
+}
+
+// pack appends the block that is in buf.
+func (t *table) pack() error {
+	if int64(len(t.packed)) > math.MaxUint32 {
+		return errTable
 	}
 	t.starts = append(t.starts, uint32(len(t.packed)))
 	packed, err := t.comp.compress(t.buf)
-	if err != nil {
-		t.err = err
-		return
-	}
 	if header := uint16(len(packed)); len(packed) < len(t.buf) {
 		t.packed = append(le.AppendUint16(t.packed, header), packed...)
 	} else {
 		t.packed = append(le.AppendUint16(t.packed, uint16(len(t.buf))|metadataStored), t.buf...)
 	}
-	t.buf = t.buf[:0]
+	return err
 }
+
+// errTable is the error for positions beyond the 32 bits that squashfs has for them.
+var errTable = errors.New("its names and attributes take more than 4 GiB")
 
 // put writes the table at the end of the image and returns its position.
 func (w *Writer) put(t *table) (uint64, error) {

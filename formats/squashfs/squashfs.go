@@ -139,9 +139,10 @@ const (
 
 var le = binary.LittleEndian
 
-// limits are what squashfs holds. Its names have at most SQUASHFS_NAME_LEN bytes.
+// limits are what squashfs holds and the kernel reads. Names have at most
+// SQUASHFS_NAME_LEN bytes; the target of a link must fit into a page with its final NUL.
 var limits = tree.Limits{
-	Format: "squashfs", Name: 256, Target: 65535, Major: 0xfff, Minor: 0xfffff,
+	Format: "squashfs", Name: 256, Target: 4095, Major: 0xfff, Minor: 0xfffff,
 	Symlinks: true, HardLinks: true, Devices: true, FIFOs: true, Sockets: true, Xattrs: true,
 }
 

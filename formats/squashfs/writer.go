@@ -146,12 +146,16 @@ func (w *Writer) newNode(e *tree.Entry) (*node, error) {
 	return n, nil
 }
 
+// maxIDs is the number of different owners and groups that an image may have: the
+// superblock counts them in 16 bits.
+const maxIDs = math.MaxUint16
+
 func (w *Writer) id(v uint32) (uint16, error) {
 	if i, ok := w.ids[v]; ok {
 		return i, nil
 	}
-	if len(w.ids) > math.MaxUint16 {
-		return 0, errors.New("more than 65536 different owners")
+	if len(w.ids) >= maxIDs {
+		return 0, fmt.Errorf("more than %d different owners", maxIDs)
 	}
 	i := uint16(len(w.ids))
 	w.ids[v] = i
@@ -242,13 +246,14 @@ func (w *Writer) Close() error {
 }
 
 func (w *Writer) finish() error {
-	if _, err := w.id(0); err != nil { // directories nobody added belong to root
+	if err := w.rootOwnImplicit(w.root); err != nil {
 		return err
 	}
-	w.rootOwnImplicit(w.root)
 	w.number(w.root)
 	w.exports = make([]uint64, w.inodes)
-	w.writeDir(w.root)
+	if err := w.writeDir(w.root); err != nil {
+		return err
+	}
 	sb := superblock{
 		Magic: magic, InodeCount: w.inodes, ModTime: w.root.mtime,
 		BlockSize: uint32(w.opts.BlockSize), BlockLog: uint16(bits.TrailingZeros(uint(w.opts.BlockSize))),
@@ -272,15 +277,23 @@ func (w *Writer) finish() error {
 }
 
 // rootOwnImplicit gives the directories that nobody added to root.
-func (w *Writer) rootOwnImplicit(n *node) {
+func (w *Writer) rootOwnImplicit(n *node) error {
 	if n.links == 0 {
-		n.uid, n.gid = w.ids[0], w.ids[0]
+		root, err := w.id(0)
+		if err != nil {
+			return err
+		}
+		n.uid, n.gid = root, root
 	}
 	for _, c := range n.children {
-		if c.typ == typeDir {
-			w.rootOwnImplicit(c)
+		if c.typ != typeDir {
+			continue
+		}
+		if err := w.rootOwnImplicit(c); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 func (w *Writer) flags() uint16 {

@@ -22,6 +22,7 @@ func xattrSpace(name string) int {
 const (
 	maxXattrName  = 255
 	maxXattrValue = 64 << 10
+	maxXattrNames = 64 << 10 // of one file, together with the NUL behind each
 )
 
 // xattrs collects attribute sets; equal sets are stored once.
@@ -56,13 +57,15 @@ func (x *xattrs) add(set map[string][]byte) (uint32, error) {
 
 func encodeXattrs(set map[string][]byte) ([]byte, error) {
 	var body []byte
+	list := 0
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		space := xattrSpace(name)
 		if space < 0 {
 			return nil, fmt.Errorf("extended attribute %q: squashfs has the namespaces %s only", name, strings.Join(xattrSpaces, " "))
 		}
 		rest, value := name[len(xattrSpaces[space]):], set[name]
-		if len(name) > maxXattrName || len(value) > maxXattrValue {
+		list += len(name) + 1
+		if list > maxXattrNames || len(name) > maxXattrName || len(value) > maxXattrValue {
 			return nil, fmt.Errorf("extended attribute %q with %d bytes: beyond the kernel's limits", name, len(value))
 		}
 		body = le.AppendUint16(body, uint16(space))

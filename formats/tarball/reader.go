@@ -123,7 +123,7 @@ func setKind(e *tree.Entry, h *tar.Header) error {
 
 func setOwner(e *tree.Entry, h *tar.Header) error {
 	uid, gid := int64(h.Uid), int64(h.Gid)
-	if uid < 0 || uid > math.MaxUint32 || gid < 0 || gid > math.MaxUint32 {
+	if uid < 0 || uid >= math.MaxUint32 || gid < 0 || gid >= math.MaxUint32 {
 		return fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
 	}
 	e.UID, e.GID = uint32(uid), uint32(gid)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path"
 	"strings"
 	"time"
@@ -95,6 +96,9 @@ func (e *Entry) WriteContent(w io.Writer) error {
 	return nil
 }
 
+// noID is the number that the kernel never gives to a user or group: it means none.
+const noID = math.MaxUint32
+
 // Check returns an error for an entry that is invalid in every format.
 func (e *Entry) Check() error {
 	if err := CheckName(e.Name); err != nil {
@@ -107,6 +111,8 @@ func (e *Entry) Check() error {
 		return fmt.Errorf("%.200q has the unknown type %v", e.Name, t)
 	case e.Name == "." && t != fs.ModeDir:
 		return fmt.Errorf("the root is a %s: want a directory", typeName(t))
+	case e.UID == noID || e.GID == noID:
+		return fmt.Errorf("%.200q has the owner %d:%d; %d is not a valid ID", e.Name, e.UID, e.GID, uint32(noID))
 	case t == fs.ModeSymlink && (e.Link == "" || strings.ContainsRune(e.Link, 0)):
 		return fmt.Errorf("%.200q is a symbolic link to the unusable %.64q", e.Name, e.Link)
 	case e.Size < 0 || e.Size > 0 && (t != 0 || e.Open == nil):
