@@ -14,6 +14,15 @@ import (
 type Plan struct {
 	Target string     `json:"target"`
 	Steps  []PlanStep `json:"steps"` // dependencies before their users
+	// Origins say where files that enter the steps came from; the caller knows.
+	Origins []Origin `json:"origins,omitempty"`
+}
+
+// Origin is where a file or directory came from.
+type Origin struct {
+	Name string `json:"name"` // as in sources: "config/x64-uefi/pantavisor.config"
+	From string `json:"from"` // for people: "workspace"
+	Path string `json:"path"` // on this machine
 }
 
 // PlanStep is one step of a plan.
@@ -104,6 +113,13 @@ func (p *Plan) text(w io.Writer) error {
 			note = needs(s.Deps)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.State, short(s.Key), sizeText(s.Bytes), note)
+	}
+	if err := t.Flush(); err != nil || len(p.Origins) == 0 {
+		return err
+	}
+	fmt.Fprintln(t, "\nINPUT\tFROM\tPATH")
+	for _, o := range p.Origins {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", o.Name, o.From, o.Path)
 	}
 	return t.Flush()
 }

@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -353,4 +355,40 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestExecutables: a module that a proxy serves has lost the modes of its files.
+func TestExecutables(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "c/container.yaml"), "description: c\nentrypoint: [/init]\nroot: {executables: [init]}\n", 0o644)
+	write(t, filepath.Join(dir, "c/files/init"), "#!x", 0o444)
+	p := &Part{Definition: &Definition{Root: Root{Executables: []string{"init"}}}, dir: filepath.Join(dir, "c")}
+	root := rootfs{}
+	if err := p.collect(t.Context(), nil, root); err != nil || root["init"].Mode != 0o755 {
+		t.Errorf("%v, %v", root["init"].Mode, err)
+	}
+	p.Definition.Root.Executables = []string{"none"}
+	if err := p.collect(t.Context(), nil, rootfs{}); fault.Of(err) != fault.BadInput {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	for _, name := range []string{"network", "sdk"} { // nothing depends on a mode
+		d, err := load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = filepath.WalkDir(filepath.Join(name, "files"), func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return nil //nolint:nilerr // a container need not have files
+			}
+			rel, _ := filepath.Rel(filepath.Join(name, "files"), path)
+			if info, err := e.Info(); err == nil && info.Mode()&0o111 != 0 && !slices.Contains(d.Root.Executables, rel) {
+				t.Errorf("%s: add it to root.executables", path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
 }

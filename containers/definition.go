@@ -61,6 +61,9 @@ type Root struct {
 	Debian []Package `yaml:"debian,omitempty" json:"debian,omitempty"`
 	// Links are symbolic links.
 	Links []Links `yaml:"links,omitempty" json:"links,omitempty"`
+	// Executables are files of the directory files/ that are executable whatever their modes
+	// are: a module from a proxy keeps no modes.
+	Executables []string `yaml:"executables,omitempty" json:"executables,omitempty"`
 	// Folders are empty directories, mount points for example.
 	Folders []string `yaml:"folders,omitempty" json:"folders,omitempty"`
 }
@@ -204,6 +207,9 @@ func (c checker) root(r *Root) {
 			c.Wrong(at+".target", "is empty: say where the links point")
 		}
 		c.paths(at+".at", l.At, "")
+	}
+	if len(r.Executables) > 0 {
+		c.paths("root.executables", r.Executables, "")
 	}
 	if len(r.Folders) > 0 {
 		c.paths("root.folders", r.Folders, "")

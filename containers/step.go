@@ -185,6 +185,9 @@ func (p *Part) collect(ctx context.Context, w *build.Work, r rootfs) error {
 	if err := r.directory(ctx, filepath.Join(p.dir, "files")); err != nil {
 		return err
 	}
+	if err := r.executable(p.Definition.Root.Executables); err != nil {
+		return err
+	}
 	r.mkdirs(slices.Concat(structure, p.Definition.Root.Folders))
 	return nil
 }
@@ -266,6 +269,18 @@ func (r rootfs) file(to string, perm fs.FileMode, from string) error {
 	}
 	e.Mode = perm
 	return r.add(e)
+}
+
+func (r rootfs) executable(names []string) error {
+	for _, n := range names {
+		e, there := r[n]
+		if !there || !e.Mode.IsRegular() {
+			return fault.New(fault.BadInput, "root.executables: %s is not a file of the root", n)
+		}
+		e.Mode = 0o755
+		r[n] = e
+	}
+	return nil
 }
 
 func (r rootfs) mkdirs(names []string) {

@@ -70,13 +70,7 @@ func in(json, locked *bool, events *string, do func(*workspace.Workspace) error)
 //	mage init product
 //	mage init product --from=. --module=git.example.com/product
 func Init(ctx context.Context, dir string, from, module *string) error {
-	word := func(s *string) string {
-		if s == nil {
-			return ""
-		}
-		return *s
-	}
-	return in(nil, nil, nil, func(w *workspace.Workspace) error { return w.Init(ctx, dir, word(from), word(module)) })
+	return in(nil, nil, nil, func(w *workspace.Workspace) error { return w.Init(ctx, dir, value(from), value(module)) })
 }
 
 // Build makes the image, its block map, the BSP export and a report under out/TARGET.
@@ -84,12 +78,14 @@ func Init(ctx context.Context, dir string, from, module *string) error {
 //	--locked       fails where a pinned part has left the archive
 //	--json         prints the report as JSON
 //	--events=FILE  writes what happens as JSON lines, - to standard output
+//	--out=DIR      makes them in DIR/TARGET
 //
 //	mage build x64-uefi
 //	mage build x64-uefi --locked --events=build.jsonl
 //	PVR_MERGE_SRC=device/.pvr PANTAVISOR_DEBUG=yes mage build x64-uefi --json
-func Build(ctx context.Context, target string, locked, json *bool, events *string) error {
+func Build(ctx context.Context, target string, locked, json *bool, events, out *string) error {
 	return in(json, locked, events, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
 		_, err := w.Build(ctx, target)
 		return err
 	})
@@ -107,19 +103,23 @@ func Build(ctx context.Context, target string, locked, json *bool, events *strin
 //	--settle=10s           how long the containers must be stable
 //	--logs=DIR             the logs of console and device are written to DIR
 //	--keep                 the disk stays for the next run with --keep
+//	--out=DIR              results go to DIR/TARGET
 //	-- ARGUMENT...         further arguments of QEMU
 //
 //	mage run x64-uefi
 //	mage run x64-uefi --json --logs=logs < /dev/null
 //	mage run x64-uefi --forward 8080:80 -- -device usb-ehci
-func Run(ctx context.Context, target string, machine, forward, settle, logs *string, keep, locked, json *bool, events *string) error {
+func Run(ctx context.Context, target string, machine, forward, settle, logs *string, keep, locked, json *bool, events, out *string) error {
 	r := workspace.RunOptions{
 		Machine: value(machine), Settle: value(settle), Logs: value(logs), Keep: keep != nil && *keep, Args: behindDashes,
 	}
 	if forward != nil {
 		r.Forward = strings.Split(*forward, ",")
 	}
-	return in(json, locked, events, func(w *workspace.Workspace) error { return w.Run(ctx, target, r) })
+	return in(json, locked, events, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.Run(ctx, target, r)
+	})
 }
 
 // value is the value of an option, "" when it was not given.
@@ -140,6 +140,8 @@ func Targets(json *bool) error {
 
 // Plan prints the resolved graph without running it, as text, json or dot.
 //
+// As text and json it also says where each input came from: the workspace, or this module.
+//
 //	mage plan x64-uefi
 //	mage plan x64-uefi --format=dot | dot -Tsvg > plan.svg
 func Plan(ctx context.Context, target string, format *string, locked *bool) error {
@@ -159,9 +161,14 @@ func Why(ctx context.Context, target, step string, json *bool) error {
 
 // Clean removes what was made for a target; downloads stay.
 //
+// With --out=DIR its results are those in DIR/TARGET.
+//
 //	mage clean x64-uefi
-func Clean(ctx context.Context, target string) error {
-	return in(nil, nil, nil, func(w *workspace.Workspace) error { return w.Clean(ctx, target) })
+func Clean(ctx context.Context, target string, out *string) error {
+	return in(nil, nil, nil, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.Clean(ctx, target)
+	})
 }
 
 // Component makes one component of a target.
@@ -176,6 +183,8 @@ func Component(ctx context.Context, target, name string, locked *bool, events *s
 }
 
 // Lock moves the pinned parts of a target to the newest of their suite.
+//
+// It downloads everything that a build needs, which then works without a network.
 //
 //	mage lock x64-uefi
 func Lock(ctx context.Context, target string) error {

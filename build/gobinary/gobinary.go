@@ -136,6 +136,19 @@ func (s *Step) Run(ctx context.Context, w *build.Work) error {
 	return nil
 }
 
+// Download fetches the modules that the program imports and that are not here yet.
+func (s *Step) Download(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "list", "-mod=readonly", "-deps", "-f", "{{.Dir}}", "./"+s.Package)
+	cmd.Dir = s.Module.Root()
+	cmd.Env = s.environment(os.TempDir())
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		return compileError(err, said.String(), s)
+	}
+	return nil
+}
+
 // compileError gives a missing tool chain, a full disk and a program that does not
 // compile their kinds.
 func compileError(err error, said string, s *Step) error {

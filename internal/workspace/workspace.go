@@ -38,6 +38,7 @@ import (
 // flags for.
 type Workspace struct {
 	Root    string // the source tree; "": the directory of the process
+	OutDir  string // for results; "": out in Root
 	Events  string // file for JSON lines, "-" for Stdout; "": none
 	Locked  bool   // as PV_LOCKED
 	JSON    bool   // results as JSON
@@ -83,7 +84,15 @@ type job struct {
 }
 
 // Out is the directory of a target's results.
-func (w *Workspace) Out(target string) string { return filepath.Join(w.Root, "out", target) }
+func (w *Workspace) Out(target string) string { return filepath.Join(w.outDir(), target) }
+
+// outDir is the directory of all results: out in the workspace, or what the user says.
+func (w *Workspace) outDir() string {
+	if w.OutDir == "" {
+		return filepath.Join(w.Root, "out")
+	}
+	return w.path(w.OutDir)
+}
 
 func (w *Workspace) load(name string) (*targets.Target, error) {
 	l, err := w.sources()
@@ -274,7 +283,7 @@ func (w *Workspace) roomFor(err error, cache string) error {
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return err
 	}
-	return fmt.Errorf("%w; free space there: the cache is %s (another place: PV_CACHE_DIR), results go to %s", err, cache, filepath.Join(w.Root, "out"))
+	return fmt.Errorf("%w; free space there: the cache is %s (another place: PV_CACHE_DIR), results go to %s (another place: --out)", err, cache, w.outDir())
 }
 
 // unusedDownloads is how long a package stays in the download cache that no build
@@ -334,7 +343,21 @@ func (w *Workspace) Plan(ctx context.Context, target, format string) error {
 	for _, text := range j.Warnings {
 		fmt.Fprintln(w.Stderr, build.Line(build.Event{Type: build.Warning, Text: text}))
 	}
+	plan.Origins = j.origins()
 	return plan.Write(w.Stdout, format)
+}
+
+// origins says where the files of the target came from.
+func (j *job) origins() []build.Origin {
+	var out []build.Origin
+	for _, p := range j.layers.Found() {
+		out = append(out, build.Origin{Name: p.Name, From: p.Layer.Label, Path: p.Path})
+	}
+	code := []build.Origin{{Name: j.Code.Path(), From: j.layers.Shipped().Label, Path: j.Code.Root()}}
+	if j.own != nil && j.own != j.Code {
+		code = append(code, build.Origin{Name: j.own.Path(), From: layers.Workspace, Path: j.own.Root()})
+	}
+	return append(out, code...)
 }
 
 // Why says which input of a step changed.
@@ -471,5 +494,5 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 		fmt.Fprintln(w.Stdout, line)
 	}
 	fmt.Fprintf(w.Stderr, "%s pins %d packages, all the newest of their suites\n", w.lockFile(target), len(lock.Packages))
-	return nil
+	return w.fetch(ctx, target)
 }
