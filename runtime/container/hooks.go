@@ -241,6 +241,7 @@ func (st *starting) dropSpaces() {
 // ended.
 func (st *starting) tearDown() error {
 	st.residents.leave(st.Name)
+	st.removeEntry()
 	err := errors.Join(st.dropExports(), st.group.remove(removeTime), st.group.removeLegacy(removeTime))
 	st.dropSpaces()
 	st.attached.Detach()

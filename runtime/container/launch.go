@@ -38,6 +38,9 @@ type Launcher struct {
 	// Stage is an empty directory on which each container's root is mounted, in its
 	// own mount namespace; all containers share it.
 	Stage string
+	// Entries is the directory for the [Entry] of each running container; "" writes
+	// none.
+	Entries string
 	// Network makes interfaces of containers; nil makes none.
 	Network *network.Host
 	// Log takes warnings about settings without effect, and what hooks print.
@@ -139,6 +142,9 @@ func (st *starting) launch() (*Process, error) {
 	err = st.residents.enter(st.Name, proc.PID, st.Config.cloneFlags()&unix.CLONE_NEWPID != 0)
 	if err == nil {
 		err = st.setUp(proc, ours)
+	}
+	if err == nil { // not before: a container that is not complete must not be entered
+		err = st.writeEntry(proc.PID)
 	}
 	if err != nil {
 		proc.abandon()

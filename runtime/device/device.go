@@ -364,7 +364,7 @@ func (s *session) makeHost(l *loaded) *host {
 	if s.tree = s.opt.Tree; s.tree == nil && err == nil {
 		s.tree, err = container.FindTree(s.paths.at("cgroup"))
 	}
-	h.launcher = &container.Launcher{Tree: s.tree, Stage: s.paths.stage, Log: s.log}
+	h.launcher = &container.Launcher{Tree: s.tree, Stage: s.paths.stage, Entries: s.paths.at(container.EntryDir), Log: s.log}
 	h.broken = err
 	return h
 }

@@ -26,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 	"github.com/pantavisor/pantavisor/runtime/peer"
 	"github.com/pantavisor/pantavisor/runtime/program"
@@ -99,13 +100,15 @@ func parse(args []string) (name string, words []string, err error) {
 // enter finds the container's first process and runs the words beside it.
 func enter(ctx context.Context, name string, words []string, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
 	home := hosted()
-	pid := home.PID
-	if name != "/" && name != "_pv_" {
-		if pid = find("/proc", home.Cgroup, name); pid == 0 {
-			return 0, errUnknown
+	in := container.Entry{PID: home.PID}
+	runtimeItself := name == "/" || name == "_pv_"
+	if !runtimeItself {
+		var err error
+		if in, err = entry(home, name); err != nil {
+			return 0, err
 		}
 	}
-	v := &visit{pid: pid, words: words, stdin: stdin, stdout: stdout, stderr: stderr}
+	v := &visit{host: runtimeItself, pid: in.PID, filter: in.Filter, words: words, stdin: stdin, stdout: stdout, stderr: stderr}
 	t, err := v.standIn()
 	if err != nil {
 		return 0, err
@@ -129,6 +132,30 @@ func enter(ctx context.Context, name string, words []string, stdin io.Reader, st
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// entry finds a running container: in the runtime's list of them, or without a list by
+// the control group.
+func entry(h home, name string) (container.Entry, error) {
+	list := filepath.Join(runDir(), container.EntryDir)
+	if _, err := os.Stat(list); err != nil {
+		pid := find("/proc", h.Cgroup, name)
+		if pid == 0 {
+			return container.Entry{}, errUnknown
+		}
+		if field(filepath.Join("/proc", strconv.Itoa(pid), "status"), "Seccomp") == "2" {
+			return container.Entry{}, fmt.Errorf("the container's system call filter is not known: there is no directory %s", list)
+		}
+		return container.Entry{PID: pid}, nil
+	}
+	in, err := container.ReadEntry(list, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return in, errUnknown
+	}
+	if err == nil && containerOf(in.PID, h.Cgroup) == "" { // the runtime was killed
+		return in, errUnknown
+	}
+	return in, err
 }
 
 // find returns the process ID of a container's first process: the one in the
@@ -231,7 +258,9 @@ func field(path, name string) string {
 
 // visit is one command in one container.
 type visit struct {
+	host           bool // the runtime itself is meant
 	pid            int
+	filter         []byte
 	words          []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -258,23 +287,29 @@ func (v *visit) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the container's environment: %w", err)
 	}
-	bounding, err := strconv.ParseUint(field(v.proc("status"), "CapBnd"), 16, 64)
+	r, err := v.rights()
 	if err != nil {
-		return fmt.Errorf("reading the container's capabilities: %w", err)
+		return err
 	}
 	if err := v.join(); err != nil {
 		return err
 	}
-	if err := limit(bounding); err != nil {
+	cmd, err := v.command(ctx, strings.Split(strings.TrimRight(string(environ), "\x00"), "\x00"))
+	if err != nil {
 		return err
 	}
-	return v.command(ctx, strings.Split(strings.TrimRight(string(environ), "\x00"), "\x00"))
+	if err := r.take(); err != nil {
+		return err
+	}
+	return v.start(cmd)
 }
 
 // join enters the control group and every namespace that differs from ours.
 func (v *visit) join() error {
-	if err := v.joinGroup(); err != nil {
-		return err
+	if !v.host {
+		if err := v.joinGroups(); err != nil {
+			return err
+		}
 	}
 	if differs, err := v.differs("user"); err != nil || differs {
 		return errors.Join(err, errors.New("entering the container: it has a user namespace of its own, which a program with several threads cannot join"))
@@ -315,29 +350,6 @@ func (v *visit) differs(ns string) (bool, error) {
 	}
 	other, err := os.Readlink(v.proc("ns/" + ns))
 	return own != other, err
-}
-
-// joinGroup moves this program into the container's control group, so that what
-// it starts counts and ends with the container.
-func (v *visit) joinGroup() error {
-	group, err := peer.Cgroup(v.pid, !unified())
-	if err != nil {
-		return err
-	}
-	if nameIn(group) == "" {
-		return nil
-	}
-	for _, root := range append(unifiedRoots, "/sys/fs/cgroup/"+peer.NamedHierarchy) {
-		procs := filepath.Join(root, group, "cgroup.procs")
-		if _, err := os.Stat(procs); err != nil {
-			continue
-		}
-		if err := os.WriteFile(procs, []byte("0"), 0); err != nil {
-			return fmt.Errorf("joining the container's control group: %w", err)
-		}
-		return nil
-	}
-	return fmt.Errorf("joining the container's control group: no directory of %s is mounted", group)
 }
 
 // limit drops the capabilities that the container does not have from the
@@ -385,11 +397,15 @@ func lookUp(passwd []byte, name string) user {
 }
 
 func readPasswd() []byte {
-	f, err := os.Open("/etc/passwd")
+	// The container may have anything there: opening a FIFO would wait for a writer.
+	f, err := os.OpenFile("/etc/passwd", os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil
+	}
 	text, _ := io.ReadAll(io.LimitReader(f, maxPasswd))
 	return text
 }
@@ -407,15 +423,15 @@ func commandLine(words []string, shell string) []string {
 	return []string{shell, "-c", words[0]}
 }
 
-// command starts the words, or the user's shell, and waits.
-func (v *visit) command(ctx context.Context, environ []string) error {
+// command makes the command of the words, or of the user's shell.
+func (v *visit) command(ctx context.Context, environ []string) (*exec.Cmd, error) {
 	name := os.Getenv("PVUSER")
 	if name == "" {
 		name = "root"
 	}
 	u := lookUp(readPasswd(), name)
 	if u.name != name {
-		return fmt.Errorf("looking for user %s of PVUSER: the container's /etc/passwd has none such", name)
+		return nil, fmt.Errorf("looking for user %s of PVUSER: the container's /etc/passwd has none such", name)
 	}
 	words := commandLine(v.words, u.shell)
 	env := withEnv(environ, "HOME="+u.home, "USER="+u.name, "SHELL="+u.shell)
@@ -435,13 +451,18 @@ func (v *visit) command(ctx context.Context, environ []string) error {
 	if u.uid != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: u.uid, Gid: u.gid}
 	}
+	return cmd, nil
+}
+
+// start starts the command and waits for it.
+func (v *visit) start(cmd *exec.Cmd) error {
 	// The terminal's signals are for the command; caught ones are reset in it, ignored ones would not be.
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, unix.SIGINT, unix.SIGQUIT)
 	defer signal.Stop(caught)
 	err := cmd.Run()
 	if cmd.Process == nil && errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("starting %s: %w", words[0], errNoProgram)
+		return fmt.Errorf("starting %s: %w", cmd.Args[0], errNoProgram)
 	}
 	return err
 }

@@ -15,11 +15,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/internal/oracle"
+
+	"github.com/pantavisor/pantavisor/runtime/container"
 )
 
-// container starts a process in namespaces and a control group of its own, as a
+// unshared starts a process in namespaces and a control group of its own, as a
 // container's first process is, and returns its name. Its UTS name is "inside".
-func container(t *testing.T) string {
+func unshared(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("making a container needs root")
@@ -72,6 +74,9 @@ func TestMain(m *testing.M) {
 		fmt.Println(os.Chmod("/proc/self/exe", 0))
 		os.Exit(0)
 	}
+	if os.Args[0] == container.StageArg {
+		container.Init()
+	}
 	if os.Getenv("BE_PVENTER") != "" {
 		os.Exit(Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
@@ -91,7 +96,7 @@ func pventer(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 }
 
 func TestEnter(t *testing.T) {
-	name := container(t)
+	name := unshared(t)
 	tests := []struct {
 		words []string
 		stdin string
@@ -139,7 +144,7 @@ func TestTheRuntimeItself(t *testing.T) {
 
 // TestUnknownUser runs nothing as root that was to run as somebody else.
 func TestUnknownUser(t *testing.T) {
-	name := container(t)
+	name := unshared(t)
 	t.Setenv("PVUSER", "has-no-line-in-passwd")
 	if code, out, bad := pventer(t, "", "-c", name, "id"); code != 1 || out != "" || !strings.Contains(bad, "user has-no-line-in-passwd of PVUSER") {
 		t.Errorf("exit %d, %q, %q", code, out, bad)

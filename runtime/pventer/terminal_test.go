@@ -54,7 +54,7 @@ func line(t *testing.T, r *bufio.Reader) string {
 // TestTerminalOfItsOwn wants a command to have a terminal that is not the user's, and
 // all that a terminal does: its size, its keys, its signals, and its state afterwards.
 func TestTerminalOfItsOwn(t *testing.T) {
-	name := container(t)
+	name := unshared(t)
 	cmd, user, r := onTerminal(t, "-c", name, "sh", "-c", "readlink /proc/self/fd/0; readlink /proc/self/fd/2; stty size; read a; echo got $a; echo ready; sleep 600")
 	before, err := unix.IoctlGetTermios(int(user.slave.Fd()), unix.TCGETS)
 	if err != nil {
@@ -102,7 +102,7 @@ func TestTerminalOfItsOwn(t *testing.T) {
 // TestOutputBehindTheEnd waits for what is shown last, and not for what the command has
 // left running.
 func TestOutputBehindTheEnd(t *testing.T) {
-	name := container(t)
+	name := unshared(t)
 	cmd, _, r := onTerminal(t, "-c", name, "sh", "-c", "sleep 600 & seq 3000; exit 4")
 	last := ""
 	for last != "3000" {

@@ -34,8 +34,17 @@ const HostedSocket = "run/pv/pv-ctrl"
 // otherwise the first of [Sockets] that exists, "" when none does. A path that this user
 // is not permitted to look up counts as existing.
 func FindSocket() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return FindSocketBeside("")
+	}
+	return FindSocketBeside(exe)
+}
+
+// FindSocketBeside is [FindSocket] for a program at another path; "" means none.
+func FindSocketBeside(exe string) string {
 	places := Sockets
-	if exe, err := os.Executable(); err == nil {
+	if exe != "" {
 		places = append([]string{filepath.Join(filepath.Dir(exe), HostedSocket)}, places...)
 	}
 	for _, path := range places {
