@@ -103,7 +103,8 @@ var errStranger = errors.New("the process is in a PID namespace that is no runni
 
 // Identify returns the container that a process belongs to; "" for a process of the
 // device, which is in the runtime's PID namespace and in no container's control group
-// or mount namespace.
+// or mount namespace. A process of the device that was put into a container's control
+// group has the container's rights.
 func (l *Launcher) Identify(pid int) (string, error) {
 	name, err := l.byNamespace(pid)
 	if name != "" || err != nil {
@@ -117,20 +118,22 @@ func (l *Launcher) Identify(pid int) (string, error) {
 	switch {
 	case !ok || name == "":
 		return "", nil
-	case !l.residents.sharesPIDs(name):
+	case !l.residents.sharesPIDs(name) && !sharesMounts(pid, 1) && !SharesMounts(pid):
 		return "", fmt.Errorf("identifying process %d in the control group of container %s: %w", pid, name, errStranger)
 	}
 	return name, nil
 }
 
 // SharesMounts reports whether a process is in the runtime's own mount namespace.
-func SharesMounts(pid int) bool {
-	own, err := namespaceOf(os.Getpid(), "mnt")
+func SharesMounts(pid int) bool { return sharesMounts(pid, os.Getpid()) }
+
+func sharesMounts(a, b int) bool {
+	one, err := namespaceOf(a, "mnt")
 	if err != nil {
 		return false
 	}
-	theirs, err := namespaceOf(pid, "mnt")
-	return err == nil && theirs == own
+	other, err := namespaceOf(b, "mnt")
+	return err == nil && one == other
 }
 
 // byNamespace walks up from the process's PID namespace to the runtime's own.
