@@ -301,7 +301,7 @@ var replays = map[string]struct {
 		"body shorter than Content-Length": "as above", "two pipelined requests": "as above; the recorded metadata is that of another case",
 		"no Host header, HTTP/1.1": "the recorded metadata is that of another case", "header line of 9000 bytes": "as above",
 	}, differs: differs{
-		"Host: other": differ("HTTP/1.1 421 Misdirected Request", `{"Error":"This socket answers for localhost only; the request names another host"}`, "every request gets an answer"),
+		"Host: other":                 differ("HTTP/1.1 421 Misdirected Request", `{"Error":"This socket answers for localhost only; the request names another host"}`, "every request gets an answer"),
 		"Content-Length not a number": differ(bad, replaytest.Unsupported, "one request, one answer"),
 		"negative Content-Length":     differ(bad, replaytest.Unsupported, "one request, one answer"),
 	}},
