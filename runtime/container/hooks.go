@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/runtime/entry"
+
 	"github.com/pantavisor/pantavisor/revision/lxc"
 )
 
@@ -241,7 +243,7 @@ func (st *starting) dropSpaces() {
 // ended.
 func (st *starting) tearDown() error {
 	st.residents.leave(st.Name)
-	st.removeEntry()
+	entry.Remove(st.Entries, st.Name)
 	err := errors.Join(st.dropExports(), st.group.remove(removeTime), st.group.removeLegacy(removeTime))
 	st.dropSpaces()
 	st.attached.Detach()

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/runtime/devices"
+	"github.com/pantavisor/pantavisor/runtime/entry"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/network"
 	"github.com/pantavisor/pantavisor/runtime/program"
@@ -38,8 +39,8 @@ type Launcher struct {
 	// Stage is an empty directory on which each container's root is mounted, in its
 	// own mount namespace; all containers share it.
 	Stage string
-	// Entries is the directory for the [Entry] of each running container; "" writes
-	// none.
+	// Entries is the directory for the entry of each running container (package entry); ""
+	// writes none.
 	Entries string
 	// Network makes interfaces of containers; nil makes none.
 	Network *network.Host
@@ -143,8 +144,8 @@ func (st *starting) launch() (*Process, error) {
 	if err == nil {
 		err = st.setUp(proc, ours)
 	}
-	if err == nil { // not before: a container that is not complete must not be entered
-		err = st.writeEntry(proc.PID)
+	if err == nil && st.Entries != "" { // not before: a container that is not complete must not be entered
+		err = entry.Write(st.Entries, st.Name, entry.Entry{PID: proc.PID, Filter: st.plan.Filter})
 	}
 	if err != nil {
 		proc.abandon()

@@ -156,18 +156,11 @@ func (s Start) plan(stage string, v2 bool) (*plan, error) {
 }
 
 func (s Start) check() error {
-	if err := checkName(s.Name); err != nil {
-		return err
+	if s.Name == "" || strings.HasPrefix(s.Name, ".") || strings.ContainsAny(s.Name, "/\n\x00") {
+		return fmt.Errorf("%q is not a valid container name", clip(s.Name))
 	}
 	if s.Config.Root.Dir == "" && len(s.Config.Root.Lowers) == 0 {
 		return errors.New("the configuration has no lxc.rootfs.path")
-	}
-	return nil
-}
-
-func checkName(name string) error {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\n\x00") {
-		return fmt.Errorf("%q is not a valid container name", clip(name))
 	}
 	return nil
 }

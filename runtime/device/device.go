@@ -48,6 +48,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/daemons"
 	"github.com/pantavisor/pantavisor/runtime/drivers"
 	"github.com/pantavisor/pantavisor/runtime/engine"
+	"github.com/pantavisor/pantavisor/runtime/entry"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
@@ -364,7 +365,7 @@ func (s *session) makeHost(l *loaded) *host {
 	if s.tree = s.opt.Tree; s.tree == nil && err == nil {
 		s.tree, err = container.FindTree(s.paths.at("cgroup"))
 	}
-	h.launcher = &container.Launcher{Tree: s.tree, Stage: s.paths.stage, Entries: s.paths.at(container.EntryDir), Log: s.log}
+	h.launcher = &container.Launcher{Tree: s.tree, Stage: s.paths.stage, Entries: s.paths.at(entry.Dir), Log: s.log}
 	h.broken = err
 	return h
 }

@@ -83,7 +83,7 @@ func TestTools(t *testing.T) {
 		{"usrmeta save long", `{"a":1}`, 0, ""}, {"usrmeta ls", "", 0, `"k":"v"`}, {"usrmeta delete k", "", 0, ""}, {"usrmeta delete k", "", 255, "User meta does not exist"},
 		{"devmeta save mine x", "", 0, ""}, {"devmeta ls", "", 0, `"mine":"x"`}, {"devmeta delete mine", "", 0, ""},
 		{"config sources", "", 0, `{"key":"PV_CONTROL_REMOTE","value":"0","modified":"env"}`}, {"conf sources", "", 0, `{"key":"PV_LOG_LEVEL","value":"5","modified":"metadata"}`},
-		{"configuration values", "", 0, `"control.remote":false`},
+		{"configuration ls", "", 0, `"control.remote":false`},
 		{"steps ls", "", 0, `"status-msg":"Factory revision"`}, {"steps get current", "", 0, `"app/run.json"`}, {"steps show-progress 0", "", 0, `"status":"DONE"`},
 		{"-m first steps install " + tgz + " locals/one", "", 0, `{"revision":"locals/one"}`}, {"steps ls", "", 0, `"name":"locals/one"`}, {"steps ls", "", 0, `"commitmsg":"first"`},
 		{"steps show-progress locals/one", "", 0, "Update ready to be run"}, {"steps get locals/one", "", 0, "README.md"},

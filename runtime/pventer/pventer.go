@@ -26,8 +26,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
+	"github.com/pantavisor/pantavisor/runtime/entry"
 	"github.com/pantavisor/pantavisor/runtime/peer"
 	"github.com/pantavisor/pantavisor/runtime/program"
 )
@@ -100,11 +100,11 @@ func parse(args []string) (name string, words []string, err error) {
 // enter finds the container's first process and runs the words beside it.
 func enter(ctx context.Context, name string, words []string, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
 	home := hosted()
-	in := container.Entry{PID: home.PID}
+	in := entry.Entry{PID: home.PID}
 	runtimeItself := name == "/" || name == "_pv_"
 	if !runtimeItself {
 		var err error
-		if in, err = entry(home, name); err != nil {
+		if in, err = enterable(home, name); err != nil {
 			return 0, err
 		}
 	}
@@ -134,21 +134,21 @@ func enter(ctx context.Context, name string, words []string, stdin io.Reader, st
 	return 0, err
 }
 
-// entry finds a running container: in the runtime's list of them, or without a list by
+// enterable finds a running container: in the runtime's list of them, or without a list by
 // the control group.
-func entry(h home, name string) (container.Entry, error) {
-	list := filepath.Join(runDir(), container.EntryDir)
+func enterable(h home, name string) (entry.Entry, error) {
+	list := filepath.Join(runDir(), entry.Dir)
 	if _, err := os.Stat(list); err != nil {
 		pid := find("/proc", h.Cgroup, name)
 		if pid == 0 {
-			return container.Entry{}, errUnknown
+			return entry.Entry{}, errUnknown
 		}
 		if field(filepath.Join("/proc", strconv.Itoa(pid), "status"), "Seccomp") == "2" {
-			return container.Entry{}, fmt.Errorf("the container's system call filter is not known: there is no directory %s", list)
+			return entry.Entry{}, fmt.Errorf("the container's system call filter is not known: there is no directory %s", list)
 		}
-		return container.Entry{PID: pid}, nil
+		return entry.Entry{PID: pid}, nil
 	}
-	in, err := container.ReadEntry(list, name)
+	in, err := entry.Read(list, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return in, errUnknown
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/container"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
+	"github.com/pantavisor/pantavisor/runtime/entry"
 	"github.com/pantavisor/pantavisor/runtime/peer"
 )
 
@@ -66,7 +67,7 @@ func started(t *testing.T, lines ...string) *container.Process {
 	if err := os.WriteFile(dir+"/profile", []byte("2\ndenylist\nmkdir errno 77\nmkdirat errno 77\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	launcher := &container.Launcher{Tree: tree, Stage: dir + "/stage", Entries: filepath.Join(filepath.Dir(socket), container.EntryDir)}
+	launcher := &container.Launcher{Tree: tree, Stage: dir + "/stage", Entries: filepath.Join(filepath.Dir(socket), entry.Dir)}
 	p, err := launcher.Start(container.Start{Name: "inner", Config: cfg})
 	if err != nil {
 		t.Fatal(err)
