@@ -99,7 +99,10 @@ type exporter struct {
 }
 
 func (e *exporter) all(ctx context.Context, st *state.State) error {
-	doc := st.Encode()
+	doc, err := st.Document()
+	if err != nil {
+		return err
+	}
 	if err := e.member("json", 0o600, int64(len(doc)), bytes.NewReader(doc)); err != nil {
 		return err
 	}

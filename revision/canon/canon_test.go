@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,7 +81,7 @@ func TestBounds(t *testing.T) {
 		"digits":         strings.Repeat("7", maxDigits+1),
 		"depth":          strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1),
 		"objects":        strings.Repeat(`{"a":`, maxDepth+1),
-		"values":         "[" + strings.Repeat("0,", maxValues) + "0]",
+		"values":         "[" + strings.Repeat("0,", 2*someValues) + "0]",
 		"size":           `"` + strings.Repeat("x", MaxSize) + `"`,
 	} {
 		if _, err := First([]byte(in)); !errors.Is(err, ErrBounds) {
@@ -238,4 +239,41 @@ func FuzzCanonicalRecorded(f *testing.F) {
 			t.Fatalf("%q: %q, %v", in, out, err)
 		}
 	})
+}
+
+// What Document returns, Parse takes, and what Parse would reject, Document rejects: at
+// each bound.
+func TestDocumentHasTheBoundsOfParse(t *testing.T) {
+	nested := func(depth int) Value {
+		v := Value{}
+		for range depth {
+			v = List(v)
+		}
+		return v
+	}
+	zero := Value{kind: Number, text: "0"}
+	zeros := func(count int) Value { return List(slices.Repeat([]Value{zero}, count)...) }
+	// n zeros are n+1 values in 2n+1 bytes; most has just as many as are allowed.
+	most := 0
+	for n := someValues; n+1 <= maxValues(2*n+1); n++ {
+		most = n
+	}
+	for name, c := range map[string]struct {
+		v  Value
+		ok bool
+	}{
+		"deep": {nested(maxDepth), true}, "too deep": {nested(maxDepth + 1), false},
+		"many": {zeros(most), true}, "too many": {zeros(most + 1), false},
+	} {
+		text, err := c.v.Document()
+		if c.ok != (err == nil) || err != nil && !errors.Is(err, ErrBounds) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			text = c.v.Encode()
+		}
+		if _, err := Parse(text); c.ok != (err == nil) {
+			t.Errorf("%s is read: %v", name, err)
+		}
+	}
 }

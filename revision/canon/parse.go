@@ -11,13 +11,59 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of a document. They are far above what real states hold and limit the
-// memory that a hostile document can take to some tens of MiB.
+// Bounds of a document. A state of a million files is within them, and the memory that
+// a hostile document can take is at most some four times its size.
 const (
-	MaxSize   = 16 << 20 // bytes of text
-	maxDepth  = 256      // nested arrays and objects
-	maxValues = 1 << 18  // values in one document
+	MaxSize    = 256 << 20 // bytes of text
+	maxDepth   = 256       // nested arrays and objects
+	someValues = 1 << 18   // values in a document of any size
+	valueSize  = 32        // bytes of text for each value beyond these
 )
+
+func maxValues(size int) int { return someValues + size/valueSize }
+
+// Document returns the canonical form of a value that is to be stored. A value that
+// [Parse] would reject gives an error that wraps [ErrBounds].
+func (v Value) Document() ([]byte, error) {
+	text := v.Encode()
+	if err := checkSize(text); err != nil {
+		return nil, err
+	}
+	count, depth := v.measure()
+	if count > maxValues(len(text)) {
+		return nil, fmt.Errorf("%w: %d values in %d bytes, at most %d are allowed", ErrBounds, count, len(text), maxValues(len(text)))
+	}
+	if depth > maxDepth {
+		return nil, fmt.Errorf("%w: nested deeper than %d", ErrBounds, maxDepth)
+	}
+	return text, nil
+}
+
+func checkSize(text []byte) error {
+	if len(text) > MaxSize {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrBounds, len(text), MaxSize)
+	}
+	return nil
+}
+
+// measure returns the number of values and how deep arrays and objects are nested.
+func (v Value) measure() (count, depth int) {
+	count = 1
+	add := func(e Value) {
+		n, d := e.measure()
+		count, depth = count+n, max(depth, d)
+	}
+	for _, e := range v.elems {
+		add(e)
+	}
+	for _, m := range v.members {
+		add(m.Value)
+	}
+	if v.kind >= Array {
+		depth++
+	}
+	return count, depth
+}
 
 // ErrBounds is wrapped by the errors for documents beyond the bounds.
 var ErrBounds = errors.New("document beyond bounds")
@@ -84,8 +130,8 @@ type parser struct {
 }
 
 func (p *parser) document() (Value, error) {
-	if len(p.in) > MaxSize {
-		return Value{}, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrBounds, len(p.in), MaxSize)
+	if err := checkSize(p.in); err != nil {
+		return Value{}, err
 	}
 	p.space()
 	if p.pos == len(p.in) {
@@ -126,8 +172,8 @@ func quoteChar(c byte) string {
 }
 
 func (p *parser) value() (Value, error) {
-	if p.count++; p.count > maxValues {
-		return Value{}, fmt.Errorf("%w: more than %d values", ErrBounds, maxValues)
+	if p.count++; p.count > maxValues(len(p.in)) {
+		return Value{}, fmt.Errorf("%w: more than %d values in %d bytes", ErrBounds, maxValues(len(p.in)), len(p.in))
 	}
 	p.space()
 	if p.pos >= len(p.in) {

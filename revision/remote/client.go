@@ -18,6 +18,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
 // Client is a client of remotes. It is safe for concurrent use.
@@ -123,8 +124,8 @@ const (
 	textType = "text/plain; charset=utf-8"
 )
 
-// maxReply bounds a reply of the API; a state may have 16 MiB.
-const maxReply = 64 << 20
+// maxReply bounds a reply of the API, which may hold a state and its envelope.
+const maxReply = canon.MaxSize + 1<<20
 
 // do makes a call with the token that it needs, repeats it while that may help, and
 // returns the reply if its status is one of those wanted.

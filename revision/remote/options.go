@@ -58,8 +58,8 @@ type Options struct {
 	Backoff time.Duration
 	// Timeout bounds the time in which a connection moves no KiB; 0 for 60 s.
 	Timeout time.Duration
-	// MaxObject bounds the bytes of an object that is downloaded; 0 for 4 GiB, as
-	// in archives.
+	// MaxObject bounds the bytes of an object that is downloaded; 0 for no bound but
+	// the file system's.
 	MaxObject int64
 }
 
@@ -79,7 +79,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.Attempts, 4)
 	setDefault(&o.Backoff, 500*time.Millisecond)
 	setDefault(&o.Timeout, time.Minute)
-	setDefault(&o.MaxObject, 4<<30)
+	setDefault(&o.MaxObject, 1<<62)
 	if o.Progress == nil {
 		o.Progress = func(Event) {}
 	}

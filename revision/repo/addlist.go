@@ -62,7 +62,7 @@ func parseAddList(text []byte) (addList, error) {
 	return list, nil
 }
 
-func (l addList) encode() []byte {
+func (l addList) encode() ([]byte, error) {
 	members := make([]canon.Member, 0, len(l))
 	for key, a := range l {
 		members = append(members, canon.Member{Name: key, Value: canon.Obj(
@@ -70,11 +70,15 @@ func (l addList) encode() []byte {
 			canon.Member{Name: "Sha", Value: canon.Str(a.sum)},
 		)})
 	}
-	return canon.Obj(members...).Encode()
+	return canon.Obj(members...).Document()
 }
 
 func (l addList) write(dot string) error {
-	return atomicfile.Write(filepath.Join(dot, "new"), l.encode(), 0o644)
+	text, err := l.encode()
+	if err != nil {
+		return fmt.Errorf("writing the add list: %w", err)
+	}
+	return atomicfile.Write(filepath.Join(dot, "new"), text, 0o644)
 }
 
 // dropAddList empties the add list.

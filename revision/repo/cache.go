@@ -64,8 +64,8 @@ type cache struct {
 
 const cacheMagic = "pvr stat cache 1\n"
 
-// maxCache bounds the file in bytes: some 300,000 files.
-const maxCache = 64 << 20
+// maxCache bounds the file in bytes: some two million files.
+const maxCache = 512 << 20
 
 // cacheName names the cache by the identity of the directory .pvr, which does not
 // change when a checkout is moved.

@@ -185,7 +185,11 @@ func (r *Repo) setCommitted(st *state.State) error {
 	if err := r.writable(); err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(r.dot(), "json"), st.Encode(), 0o644); err != nil {
+	doc, err := st.Document()
+	if err != nil {
+		return fmt.Errorf("writing the state: %w", err)
+	}
+	if err := atomicfile.Write(filepath.Join(r.dot(), "json"), doc, 0o644); err != nil {
 		return fmt.Errorf("writing the state: %w", err)
 	}
 	r.committed = st

@@ -381,7 +381,11 @@ func FuzzAddList(f *testing.F) {
 				t.Errorf("key %q", key)
 			}
 		}
-		again, err := parseAddList(list.encode())
+		encoded, err := list.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parseAddList(encoded)
 		if diff := cmp.Diff(list, again, cmp.AllowUnexported(addition{})); err != nil || diff != "" {
 			t.Errorf("%v\n%s", err, diff)
 		}

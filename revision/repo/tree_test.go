@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -651,5 +652,35 @@ func TestDamagedCache(t *testing.T) {
 	}
 	if got := status(t, dir); len(got) != 0 {
 		t.Errorf("with a damaged cache: %q", got)
+	}
+}
+
+// What add and commit write, every later command reads: the add list has three values
+// for each file.
+func TestManyFiles(t *testing.T) {
+	t.Parallel()
+	const count = 100_000
+	list := addList{}
+	for i := range count {
+		list[fmt.Sprintf("%06d", i)] = addition{sum: sum32{}.String()}
+	}
+	dir := committed(t, tree{"file": "1"})
+	if err := list.write(filepath.Join(dir, Dir)); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, dir, true)
+	defer r.Close()
+	if len(r.added) != count {
+		t.Errorf("%d files are on the add list", len(r.added))
+	}
+	dense := canon.List(slices.Repeat([]canon.Value{canon.List()}, 200_000)...)
+	st := r.Committed().Clone()
+	for _, key := range []string{"a.json", "b.json"} { // each alone is small enough
+		if err := st.SetValue(key, dense); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.setCommitted(st); !errors.Is(err, canon.ErrBounds) {
+		t.Errorf("a state that no command would read: %v", err)
 	}
 }

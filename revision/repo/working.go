@@ -216,32 +216,19 @@ func hashFile(ctx context.Context, f *os.File) (sum sum32, err error) {
 	return sum, nil
 }
 
-// compose makes a state from the contents of the files. Unchanged values are taken from
-// the committed state.
+// compose makes a state from the contents of the files.
 func (r *Repo) compose(contents []content) (*state.State, error) {
-	st := r.committed.Clone()
-	seen := make(map[string]bool, len(contents))
+	spec, ok := r.committed.Value(state.SpecKey)
+	if !ok {
+		spec = canon.Str(state.Spec)
+	}
+	members := make([]canon.Member, 0, len(contents)+1)
+	members = append(members, canon.Member{Name: state.SpecKey, Value: spec})
 	for _, c := range contents {
-		seen[c.key] = true
+		members = append(members, canon.Member{Name: c.key, Value: c.value})
 	}
-	for _, key := range st.Keys() {
-		if key != state.SpecKey && !seen[key] {
-			st.Delete(key)
-		}
-	}
-	if st.Spec() == "" {
-		if err := st.SetValue(state.SpecKey, canon.Str(state.Spec)); err != nil {
-			return nil, err
-		}
-	}
-	var errs []error
-	for _, c := range contents {
-		if old, ok := st.Value(c.key); ok && canon.Equal(old, c.value) {
-			continue
-		}
-		errs = append(errs, st.SetValue(c.key, c.value))
-	}
-	if err := errors.Join(errs...); err != nil {
+	st, err := state.FromMembers(members)
+	if err != nil {
 		return nil, fmt.Errorf("reading the working tree: %w", err)
 	}
 	return st, nil

@@ -145,14 +145,15 @@ func Get(local, source *State, f Fragment) (*State, error) {
 	if len(f.Take) == 0 {
 		return source.Without(f.Drop...), nil
 	}
-	out := local.Without(f.Take...)
+	members := local.Without(f.Take...).members()
 	for _, e := range source.entries {
-		if !withinAny(f.Take, e.key) {
-			continue
+		if withinAny(f.Take, e.key) {
+			members = append(members, canon.Member{Name: e.key, Value: e.value})
 		}
-		if err := out.SetValue(e.key, e.value); err != nil {
-			return nil, err
-		}
+	}
+	out, err := FromMembers(members)
+	if err != nil {
+		return nil, err
 	}
 	return out.Without(f.Drop...), nil
 }
@@ -162,17 +163,16 @@ func Get(local, source *State, f Fragment) (*State, error) {
 // the local ones, everything else is replaced; the dropped parts are removed from
 // both.
 func Merge(local, source *State, f Fragment) (*State, error) {
-	out, source := local.Without(f.Drop...), source.Without(f.Drop...)
+	local, source = local.Without(f.Drop...), source.Without(f.Drop...)
+	members := local.members()
 	for _, e := range source.entries {
 		if len(f.Take) > 0 && !withinAny(f.Take, e.key) {
 			continue
 		}
-		have, _ := out.Value(e.key)
-		if err := out.SetValue(e.key, overlay(have, e.value)); err != nil {
-			return nil, err
-		}
+		have, _ := local.Value(e.key)
+		members = append(members, canon.Member{Name: e.key, Value: overlay(have, e.value)})
 	}
-	return out, nil
+	return FromMembers(members)
 }
 
 // overlay merges b into a. Unlike in a merge patch null is a value like any other,

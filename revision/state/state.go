@@ -61,6 +61,13 @@ func Parse(doc []byte) (*State, error) {
 	return s, nil
 }
 
+// FromMembers returns a state with the given keys, of which the last counts when a key
+// comes twice; null means that there is no such key. It takes n·log n time, where adding
+// the keys one by one moves those that follow each time.
+func FromMembers(members []canon.Member) (*State, error) {
+	return fromMembers(canon.Obj(members...).Members())
+}
+
 func fromMembers(members []canon.Member) (*State, error) {
 	s := &State{entries: make([]entry, 0, len(members))}
 	var errs []error
@@ -110,15 +117,27 @@ func (s *State) collisions() []error {
 // Encode returns the canonical form.
 func (s *State) Encode() []byte { return s.value().Encode() }
 
+// Document returns the canonical form of a state that is to be stored. A state that
+// [Parse] would reject for its size gives an error.
+func (s *State) Document() ([]byte, error) {
+	text, err := s.value().Document()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return text, nil
+}
+
 // Pretty returns the document in a human-readable layout, without a final newline.
 func (s *State) Pretty(style canon.Style) []byte { return s.value().Pretty(style) }
 
-func (s *State) value() canon.Value {
+func (s *State) value() canon.Value { return canon.Obj(s.members()...) }
+
+func (s *State) members() []canon.Member {
 	members := make([]canon.Member, len(s.entries))
 	for i, e := range s.entries {
 		members[i] = canon.Member{Name: e.key, Value: e.value}
 	}
-	return canon.Obj(members...)
+	return members
 }
 
 // Raw returns the document byte for byte as [Parse] received it, or the canonical

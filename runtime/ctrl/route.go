@@ -19,7 +19,7 @@ const (
 	limitCommand   = 4096
 	limitMeta      = 4096
 	limitCommitMsg = 256
-	limitStep      = 4 << 20
+	limitStep      = 16 << 20 // what package step reads
 )
 
 const (
