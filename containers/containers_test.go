@@ -39,7 +39,7 @@ func TestShippedDefinitions(t *testing.T) {
 		t.Error(d)
 	}
 	for _, n := range names {
-		d, err := load(n)
+		d, err := loaded(n)
 		if err != nil {
 			t.Errorf("%s: %v", n, err)
 			continue
@@ -53,7 +53,7 @@ func TestShippedDefinitions(t *testing.T) {
 }
 
 func TestParseCollectsProblems(t *testing.T) {
-	_, err := parse("f", "x", []byte(`
+	_, err := parsed("f", "x", []byte(`
 description: "two\nlines"
 roles: [king]
 args: {PV_GROUP: x, nonsense: 1}
@@ -73,10 +73,10 @@ root:
 			t.Errorf("%s is missing in: %v", want, err)
 		}
 	}
-	if _, err := parse("f", "x", []byte("description: d\ncommand: [a]\nunknown: 1\n")); err == nil || !strings.Contains(err.Error(), "unknown") {
+	if _, err := parsed("f", "x", []byte("description: d\ncommand: [a]\nunknown: 1\n")); err == nil || !strings.Contains(err.Error(), "unknown") {
 		t.Errorf("an unknown member: %v", err)
 	}
-	if _, err := parse("f", "x", []byte("description: d\ncommand: [/bin/x]\n")); err != nil {
+	if _, err := parsed("f", "x", []byte("description: d\ncommand: [/bin/x]\n")); err != nil {
 		t.Errorf("the smallest definition: %v", err)
 	}
 }
@@ -114,7 +114,7 @@ func TestParseMistakes(t *testing.T) {
 		if !strings.Contains(demo, c.old) {
 			t.Fatalf("the good file does not hold %q", c.old)
 		}
-		_, err := parse("f", "x", []byte(strings.Replace(demo, c.old, c.new, 1)))
+		_, err := parsed("f", "x", []byte(strings.Replace(demo, c.old, c.new, 1)))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q for %q: got\n%v\nwant %q", c.new, c.old, err, c.want)
 		}
@@ -124,7 +124,7 @@ func TestParseMistakes(t *testing.T) {
 		strings.Repeat("#", yamlfile.Limit): "file is empty",
 		demo + strings.Repeat("#", yamlfile.Limit): "file is larger than 64 KiB",
 	} {
-		if _, err := parse("f", "x", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parsed("f", "x", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
@@ -133,7 +133,7 @@ func TestParseMistakes(t *testing.T) {
 // TestParseArgs checks that arguments are passed on unchanged, whatever their type.
 func TestParseArgs(t *testing.T) {
 	t.Parallel()
-	d, err := parse("f", "x", []byte("description: d\ncommand: [sleep, 1.5, true]\nargs:\n"+
+	d, err := parsed("f", "x", []byte("description: d\ncommand: [sleep, 1.5, true]\nargs:\n"+
 		"  PV_A: [1, -2, 1.5, true, null, text, {B: c}]\n  LXC_B: |\n    two\n    lines\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -320,9 +320,9 @@ func TestPartIsReproducible(t *testing.T) {
 
 func TestBadParts(t *testing.T) {
 	dir := demoDir(t)
-	write(t, filepath.Join(dir, "twice", definitionFile), "description: d\ncommand: [/x]\nroot: {programs: [{package: p, path: etc/f}]}\n", 0o644)
+	write(t, filepath.Join(dir, "twice", definitionFile), "description: d\ncommand: [/etc/f]\nroot: {programs: [{package: p, path: etc/f}]}\n", 0o644)
 	write(t, filepath.Join(dir, "twice/files/etc/f"), "", 0o644)
-	write(t, filepath.Join(dir, "pkg", definitionFile), "description: d\ncommand: [/x]\nroot: {debian: [{package: absent, files: [bin/x]}]}\n", 0o644)
+	write(t, filepath.Join(dir, "pkg", definitionFile), "description: d\ncommand: [/bin/x]\nroot: {debian: [{package: absent, files: [bin/x]}]}\n", 0o644)
 	write(t, filepath.Join(dir, "arg", definitionFile), "description: d\ncommand: [/x]\nargs: {PV_NOT_KNOWN: 1}\n", 0o644)
 	for name, want := range map[string]string{
 		"twice": "etc/f comes from two sources", "pkg": "package absent", "absent": "there are arg, demo, pkg, twice", "../demo": "not a valid container name",
@@ -342,7 +342,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := parse("f", "x", data)
+		d, err := parsed("f", "x", data)
 		if err != nil {
 			if p, ok := errors.AsType[yamlfile.Problems](err); !ok || len(p) == 0 {
 				t.Errorf("no problems in %v", err)
@@ -373,7 +373,7 @@ func TestExecutables(t *testing.T) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 	for _, name := range []string{"network", "sdk"} { // nothing depends on a mode
-		d, err := load(name)
+		d, err := loaded(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -391,4 +391,19 @@ func TestExecutables(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// loaded is load for a test without further checks.
+func loaded(dir string) (*Definition, error) {
+	d, f, err := load(dir, filepath.Join(dir, definitionFile))
+	if err != nil {
+		return nil, err
+	}
+	return d, f.Err()
+}
+
+// parsed reads a definition that stands alone.
+func parsed(file, name string, data []byte) (*Definition, error) {
+	d, f := read(file, name, data)
+	return d, f.Err()
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
@@ -81,9 +82,16 @@ type Program struct {
 type Package struct {
 	// Package is the Debian package's name.
 	Package string `yaml:"package" json:"package"`
-	// Files are paths or path prefixes ending in '/' inside the package.
-	Files []string `yaml:"files" json:"files"`
+	// Files are paths or path prefixes ending in '/' inside the package. Default: the whole
+	// package, without its documentation.
+	Files []string `yaml:"files,omitempty" json:"files,omitempty"`
+	// Dependencies adds, whole, the packages that this one depends on, down to the C
+	// library; packages that are only recommended are left out.
+	Dependencies bool `yaml:"dependencies,omitempty" json:"dependencies,omitempty"`
 }
+
+// whole reports whether there are files whose names the definition does not have.
+func (pkg Package) whole() bool { return len(pkg.Files) == 0 || pkg.Dependencies }
 
 // Links makes symbolic links to one target.
 type Links struct {
@@ -94,40 +102,45 @@ type Links struct {
 	At []string `yaml:"at" json:"at"`
 }
 
-// load reads and checks the definition in a container's directory.
-func load(dir string) (*Definition, error) {
+// load reads the definition in a container's directory and checks it, with the directory
+// files/ beside it. The caller may check further, and takes the mistakes from the file. The
+// definition is nil if there is nothing to check. shown is the file's name for messages.
+func load(dir, shown string) (*Definition, *yamlfile.File, error) {
 	name := filepath.Base(dir)
-	file := filepath.Join(dir, definitionFile)
-	in, err := os.Open(file)
+	in, err := os.Open(filepath.Join(dir, definitionFile))
 	if err != nil {
-		return nil, fault.New(fault.Missing, "reading container %q: %w", name, err)
+		return nil, nil, fault.New(fault.Missing, "reading container %q: %w", name, err)
 	}
 	defer in.Close()
 	data, err := yamlfile.Text(in)
 	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "reading container %q", name)
+		return nil, nil, fault.Wrap(fault.IO, err, "reading container %q", name)
 	}
-	return parse(file, name, data)
+	d, f := read(shown, name, data)
+	if d != nil {
+		c := checker{f}
+		c.fits(d, c.outline(d, dir))
+	}
+	return d, f, nil
 }
 
-// parse reads and checks a definition. The file name is for messages. The error is a
-// fault.BadInput around [yamlfile.Problems].
-func parse(file, name string, data []byte) (*Definition, error) {
+// read reads a definition and checks it by itself.
+func read(file, name string, data []byte) (*Definition, *yamlfile.File) {
 	d := &Definition{Name: name}
 	f, ok := yamlfile.Read(file, yamlfile.Kind{Name: "a container"}, data, d)
-	if ok {
-		checker{f}.check(d)
+	if !ok {
+		return nil, f
 	}
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
-	return d, nil
+	checker{f}.check(d)
+	return d, f
 }
 
 var (
 	nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-	argForm  = regexp.MustCompile(`^(PV|PVR|LXC)_[A-Z0-9_]+$`)
-	envForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$`)
+	// packageForm is Debian's for names of packages (Debian Policy, 5.6.7).
+	packageForm = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+	argForm     = regexp.MustCompile(`^(PV|PVR|LXC)_[A-Z0-9_]+$`)
+	envForm     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$`)
 )
 
 // ownArgs are arguments that have their own field.
@@ -188,6 +201,24 @@ func (c checker) persistence(all map[string]string) {
 	}
 }
 
+// device checks what the definition says against the groups and disks of the device; nil
+// is for lists that are not known.
+func (c checker) device(d *Definition, groups, disks []string) {
+	if d.Group != "" && groups != nil && !slices.Contains(groups, d.Group) {
+		c.Wrong("group", "%s", spelling.Impossible(d.Group, groups))
+	}
+	for _, p := range slices.Sorted(maps.Keys(d.Persistence)) {
+		_, disk, given := strings.Cut(d.Persistence[p], "@")
+		switch {
+		case !given || disks == nil || slices.Contains(disks, disk):
+		case len(disks) == 0:
+			c.Wrong("persistence."+p, "disk %q: the device has no disks; device.json in vendors/PLATFORM/stepskel defines them", disk)
+		default:
+			c.Wrong("persistence."+p, "disk %s", spelling.Impossible(disk, disks))
+		}
+	}
+}
+
 func (c checker) root(r *Root) {
 	for i, p := range r.Programs {
 		at := fmt.Sprintf("root.programs[%d]", i)
@@ -198,8 +229,12 @@ func (c checker) root(r *Root) {
 		at := fmt.Sprintf("root.debian[%d]", i)
 		if p.Package == "" {
 			c.Wrong(at+".package", "is empty: name the package")
+		} else {
+			c.Form(at+".package", p.Package, packageForm)
 		}
-		c.paths(at+".files", p.Files, "/")
+		if c.Given(at + ".files") {
+			c.paths(at+".files", p.Files, "/")
+		}
 	}
 	for i, l := range r.Links {
 		at := fmt.Sprintf("root.links[%d]", i)

@@ -16,10 +16,12 @@ const Request = "containers"
 // directory is where a layer has its containers.
 const directory = "containers"
 
-// Requests lists the Debian packages that a target's containers need. A definition that
+// Requests lists the Debian packages that a target's containers need: one request for those
+// that they name, and one for each whose dependencies they want. A definition that
 // cannot be read is skipped; [Parts] reports its mistakes.
 func Requests(t *targets.Target, l *layers.Layers) []debian.Request {
 	var packages []string
+	var closures []debian.Request
 	for _, name := range t.Containers {
 		if !nameForm.MatchString(name) {
 			continue
@@ -28,19 +30,28 @@ func Requests(t *targets.Target, l *layers.Layers) []debian.Request {
 		if !ok {
 			continue
 		}
-		d, err := load(place.Path)
-		if err != nil {
+		d, f, err := load(place.Path, place.Name)
+		if err != nil || f.Err() != nil {
 			continue
 		}
 		for _, p := range d.Root.Debian {
 			packages = append(packages, p.Package)
+			if r := closure(t, p.Package); p.Dependencies && !slices.ContainsFunc(closures, r.Equal) {
+				closures = append(closures, r)
+			}
 		}
 	}
 	if len(packages) == 0 {
 		return nil
 	}
 	slices.Sort(packages)
-	return []debian.Request{{Name: Request, Suite: suite(t), Arch: t.Arch.Debian, Packages: slices.Compact(packages)}}
+	all := debian.Request{Name: Request, Suite: suite(t), Arch: t.Arch.Debian, Packages: slices.Compact(packages)}
+	return append([]debian.Request{all}, closures...)
+}
+
+// closure asks for a package with all that it depends on.
+func closure(t *targets.Target, name string) debian.Request {
+	return debian.Request{Name: Request + "/" + name, Suite: suite(t), Arch: t.Arch.Debian, Packages: []string{name}, Closure: true}
 }
 
 // suite returns the Debian suite of the containers' packages: that of the kernel or of

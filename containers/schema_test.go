@@ -54,7 +54,7 @@ func TestSchemaRefuses(t *testing.T) {
 		if v.Validate(t, []byte(text)) == nil {
 			t.Errorf("the schema lets this through:\n%s", text)
 		}
-		if _, err := parse("f", "x", []byte(text)); err == nil {
+		if _, err := parsed("f", "x", []byte(text)); err == nil {
 			t.Errorf("Parse lets this through:\n%s", text)
 		}
 	}

@@ -39,11 +39,15 @@ type Options struct {
 	// "containers".
 	Layers    *layers.Layers
 	Directory string
+	// Groups and Disks are those of the device; nil when they are not known.
+	Groups, Disks []string
 	// Program returns the step that builds, for the target, a main package of the module
 	// that a layer is.
 	Program func(layer layers.Layer, pkg string) (Builder, error)
 	// Packages returns the step that fetches a Debian package.
 	Packages func(name string) (*debian.Fetch, error)
+	// Dependencies returns the steps that fetch a Debian package and all that it depends on.
+	Dependencies func(name string) ([]*debian.Fetch, error)
 }
 
 // Parts returns one step for each of the target's containers, in the target's order. It
@@ -77,8 +81,10 @@ type Part struct {
 	Epoch build.Stamp
 
 	dir      string
+	file     string // the definition, for messages
 	programs []Builder
-	packages []*debian.Fetch
+	packages []*debian.Fetch // as in the definition
+	depended []*debian.Fetch // that packages depend on
 }
 
 var (
@@ -97,26 +103,60 @@ func newPart(name string, t *targets.Target, o Options) (*Part, error) {
 		known, _ := o.Layers.Names(dir, definitionFile)
 		return nil, spelling.Unknown("container", name, known)
 	}
-	d, err := load(place.Path)
+	file := filepath.Join(place.Path, definitionFile)
+	if place.Layer == o.Layers.Top() {
+		file = path.Join(place.Name, definitionFile)
+	}
+	d, f, err := load(place.Path, file)
 	if err != nil {
 		return nil, err
 	}
-	p := &Part{Definition: d, Arch: t.Arch.Go + t.Arch.ARM + t.Arch.MIPS, Epoch: o.Epoch, dir: place.Path}
-	for _, prog := range d.Root.Programs {
+	if d == nil {
+		return nil, f.Err()
+	}
+	p := &Part{Definition: d, Arch: t.Arch.Go + t.Arch.ARM + t.Arch.MIPS, Epoch: o.Epoch, dir: place.Path, file: file}
+	checker{f}.device(d, o.Groups, o.Disks)
+	for i, prog := range d.Root.Programs {
 		step, err := o.Program(place.Layer, prog.Package)
 		if err != nil {
-			return nil, fmt.Errorf("container %q: program %s: %w", name, prog.Package, err)
+			checker{f}.Wrong(fmt.Sprintf("root.programs[%d].package", i), "%v", err)
 		}
 		p.programs = append(p.programs, step)
 	}
-	for _, pkg := range d.Root.Debian {
-		f, err := o.Packages(pkg.Package)
-		if err != nil {
-			return nil, fmt.Errorf("container %q: package %s: %w", name, pkg.Package, err)
-		}
-		p.packages = append(p.packages, f)
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	if err := p.fetch(o); err != nil {
+		return nil, fmt.Errorf("container %q: %w", name, err)
 	}
 	return p, nil
+}
+
+// fetch finds the steps for the packages and, where they are wanted, for those that they
+// depend on.
+func (p *Part) fetch(o Options) error {
+	var depended []*debian.Fetch
+	for _, pkg := range p.Definition.Root.Debian {
+		f, err := o.Packages(pkg.Package)
+		if err != nil {
+			return fmt.Errorf("package %s: %w", pkg.Package, err)
+		}
+		p.packages = append(p.packages, f)
+		if !pkg.Dependencies {
+			continue
+		}
+		more, err := o.Dependencies(pkg.Package)
+		if err != nil {
+			return fmt.Errorf("dependencies of package %s: %w", pkg.Package, err)
+		}
+		depended = append(depended, more...)
+	}
+	for _, f := range depended {
+		if !slices.Contains(p.packages, f) && !slices.Contains(p.depended, f) {
+			p.depended = append(p.depended, f)
+		}
+	}
+	return nil
 }
 
 // Name is "container/NAME/ARCH".
@@ -125,13 +165,13 @@ func (p *Part) Name() string { return "container/" + p.Definition.Name + "/" + p
 // Version of the step's logic.
 func (p *Part) Version() int { return 2 }
 
-// Deps are the programs, then the packages.
+// Deps are the programs, the packages, then those that packages depend on.
 func (p *Part) Deps() []build.Step {
 	var out []build.Step
 	for _, s := range p.programs {
 		out = append(out, s)
 	}
-	for _, s := range p.packages {
+	for _, s := range slices.Concat(p.packages, p.depended) {
 		out = append(out, s)
 	}
 	return out
@@ -175,6 +215,11 @@ func (p *Part) collect(ctx context.Context, w *build.Work, r rootfs) error {
 			return err
 		}
 	}
+	for _, f := range p.depended {
+		if err := p.unpack(ctx, w, r, Package{Package: f.Entry.Package}, f); err != nil {
+			return err
+		}
+	}
 	for _, l := range p.Definition.Root.Links {
 		for _, at := range l.At {
 			if err := r.add(tree.Symlink(at, l.Target)); err != nil {
@@ -189,6 +234,21 @@ func (p *Part) collect(ctx context.Context, w *build.Work, r rootfs) error {
 		return err
 	}
 	r.mkdirs(slices.Concat(structure, p.Definition.Root.Folders))
+	return p.startable(r)
+}
+
+// startable checks the command in the finished root: packages may have brought it.
+func (p *Part) startable(r rootfs) error {
+	d := p.Definition
+	command := slices.Concat(d.Entrypoint, d.Command)
+	if len(command) == 0 {
+		return nil
+	}
+	o := outlineOf(r)
+	o.keep(d.Persistence)
+	if err := o.runs(command, d.Env, d.WorkingDir); err != nil && !errors.Is(err, errUnknown) {
+		return fault.New(fault.BadInput, "%s: the command cannot be started: %w", p.file, err)
+	}
 	return nil
 }
 
@@ -210,7 +270,13 @@ func (p *Part) unpack(ctx context.Context, w *build.Work, r rootfs, pkg Package,
 	return r.directory(ctx, dir)
 }
 
+// documentation are the directories of a package that nothing needs to run.
+var documentation = []string{"usr/share/doc/", "usr/share/man/", "usr/share/info/", "usr/share/lintian/", "usr/share/locale/"}
+
 func (pkg Package) keeps(name string) bool {
+	if len(pkg.Files) == 0 {
+		return !slices.ContainsFunc(documentation, func(dir string) bool { return strings.HasPrefix(name+"/", dir) })
+	}
 	for _, want := range pkg.Files {
 		if name == strings.TrimSuffix(want, "/") || strings.HasSuffix(want, "/") && strings.HasPrefix(name, want) {
 			return true

@@ -117,6 +117,7 @@ var (
 	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,127}$`)
 	versionText = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+~:-]{0,127}$`)
 	word        = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	requestName = regexp.MustCompile(`^[a-z0-9][a-z0-9+./-]{0,159}$`)
 	hexDigest   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	poolPath    = regexp.MustCompile(`^pool/[A-Za-z0-9+._~:%/-]{1,400}\.deb$`)
 )
@@ -146,9 +147,12 @@ func (l *Lock) check() error {
 }
 
 func (r Request) check() error {
-	for _, w := range []string{r.Name, r.Suite, r.Arch} {
+	if !requestName.MatchString(r.Name) {
+		return fmt.Errorf("request %q: %q is not a name", r.id(), r.Name)
+	}
+	for _, w := range []string{r.Suite, r.Arch} {
 		if !word.MatchString(w) {
-			return fmt.Errorf("request %q: %q is not a name, suite or architecture", r.id(), w)
+			return fmt.Errorf("request %q: %q is not a suite or architecture", r.id(), w)
 		}
 	}
 	if len(r.Packages) == 0 {
@@ -248,6 +252,14 @@ func (l *Lock) Find(r Request, name string) (Entry, error) {
 		}
 	}
 	return Entry{}, fault.New(fault.Missing, "package %s is not among the parts of request %s: move the lock (mage lock)", name, r.id())
+}
+
+// severalOf reports whether the lock has an entry's package in several versions, from
+// different suites.
+func (l *Lock) severalOf(e Entry) bool {
+	return slices.ContainsFunc(l.Packages, func(o Entry) bool {
+		return o.Package == e.Package && o.Arch == e.Arch && o.order() != e.order()
+	})
 }
 
 // Moved lists the differences from an earlier lock, sorted, one line for each package and

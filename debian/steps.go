@@ -70,7 +70,10 @@ func (p *Parts) fetch(e Entry) *Fetch {
 	if f := p.fetches[e.order()]; f != nil {
 		return f
 	}
-	f := &Fetch{Entry: e, Store: p.store}
+	f := &Fetch{Entry: e, Store: p.store, label: e.Package + "_" + e.Arch}
+	if p.lock.severalOf(e) {
+		f.label += "/" + e.Suite
+	}
 	p.fetches[e.order()] = f
 	return f
 }
@@ -80,6 +83,8 @@ func (p *Parts) fetch(e Entry) *Fetch {
 type Fetch struct {
 	Entry Entry
 	Store *Store `json:"-"`
+
+	label string // its package, in names of steps
 }
 
 // packageFile is the name of the package in a Fetch step's output.
@@ -87,8 +92,9 @@ const packageFile = "package.deb"
 
 var _ build.Step = (*Fetch)(nil)
 
-// Name is "fetch/PACKAGE_ARCH".
-func (f *Fetch) Name() string { return "fetch/" + f.Entry.Package + "_" + f.Entry.Arch }
+// Name is "fetch/PACKAGE_ARCH", followed by the suite when the lock has the package from
+// several.
+func (f *Fetch) Name() string { return "fetch/" + f.label }
 
 // Deps is empty.
 func (f *Fetch) Deps() []build.Step { return nil }
@@ -120,7 +126,7 @@ var (
 
 // Name is "unpack/PACKAGE_ARCH", followed by the prefixes in Keep.
 func (u *Unpack) Name() string {
-	name := "unpack/" + u.Package.Entry.Package + "_" + u.Package.Entry.Arch
+	name := "unpack/" + u.Package.label
 	for _, k := range u.Keep {
 		name += "/" + strings.ReplaceAll(strings.Trim(k, "/"), "/", "-")
 	}

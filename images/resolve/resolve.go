@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/bootloader"
@@ -150,13 +151,14 @@ func (p *providers) program(layer layers.Layer, pkg string) (containers.Builder,
 		if pkg == runtimePackage {
 			return p.runtime(), nil
 		}
-		return gobinary.New(p.Module, pkg, p.target.Arch), nil
+		step := gobinary.New(p.Module, pkg, p.target.Arch)
+		return step, step.Check()
 	case p.Own == nil:
 		return nil, fault.New(fault.BadInput, "%s has no go.mod: Go programs need one (mage init makes it)", layer.Dir)
 	}
 	step := gobinary.New(p.Own, pkg, p.target.Arch)
 	step.Own = true
-	return step, nil
+	return step, step.Check()
 }
 
 func (p *providers) packages() ([]string, error) {
@@ -257,6 +259,17 @@ func (p *providers) containerPackage(name string) (*debian.Fetch, error) {
 	return p.Parts.Fetch(requests[0], name)
 }
 
+// containerDependencies returns the steps for a package that a container names and for all
+// that it depends on.
+func (p *providers) containerDependencies(name string) ([]*debian.Fetch, error) {
+	for _, r := range containers.Requests(p.target, p.Layers) {
+		if r.Closure && slices.Equal(r.Packages, []string{name}) {
+			return p.Parts.All(r)
+		}
+	}
+	return nil, fault.New(fault.Internal, "nothing asks for the dependencies of %s", name)
+}
+
 // containers returns those of the reference device, or else the target's own.
 func (p *providers) containers() ([]images.Artefact, error) {
 	if p.target.Image == nil && p.target.AppEngine == nil { // there is no revision 0
@@ -269,11 +282,14 @@ func (p *providers) containers() ([]images.Artefact, error) {
 		abs, err := filepath.Abs(p.MergeSource)
 		return []images.Artefact{{Step: &images.Reference{BSP: p.UseSourceBSP, Path: abs}}}, err
 	}
+	platform := cmp.Or(p.target.Platform, p.target.Name)
+	groups, disks := deviceNames(p.defaults(), p.directory("vendors", platform, "stepskel"))
 	parts, err := containers.Parts(p.target, containers.Options{
+		Groups: groups, Disks: disks,
 		Epoch:    p.Epoch,
 		Layers:   p.Layers,
 		Program:  p.program,
-		Packages: p.containerPackage,
+		Packages: p.containerPackage, Dependencies: p.containerDependencies,
 	})
 	var out []images.Artefact
 	for _, part := range parts {
