@@ -185,7 +185,7 @@ func (s *AppEngine) pack(ctx context.Context, w *build.Work, out io.Writer, t fi
 		}
 		w.Contains(e.Name, e.Size)
 	}
-	if err := p.storage(ctx, filepath.Join(w.In(s.Storage), storageDir)); err != nil {
+	if err := p.storage(ctx, filepath.Join(w.In(s.Storage), StorageDir)); err != nil {
 		return fmt.Errorf("adding the storage: %w", err)
 	}
 	return errors.Join(p.out.Close(), zip.Close())
@@ -228,9 +228,9 @@ func (p *packer) add(e tree.Entry) error {
 // and remain hard links.
 func (p *packer) storage(ctx context.Context, dir string) error {
 	return tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
-		e.Name = path.Join(storageDir, e.Name)
+		e.Name = path.Join(StorageDir, e.Name)
 		if e.HardLink != "" {
-			e.HardLink = path.Join(storageDir, e.HardLink)
+			e.HardLink = path.Join(StorageDir, e.HardLink)
 		}
 		switch {
 		case e.Mode.Type() == fs.ModeSymlink:

@@ -33,7 +33,7 @@ type Disk struct {
 	// Files are the trees of the partitions other than the storage, by role. A partition
 	// without a tree is empty.
 	Files []RoleFiles `json:"-"`
-	// Storage is the step whose output has the storage tree in the directory [storageDir].
+	// Storage is the step whose output has the storage tree in the directory [StorageDir].
 	Storage build.Step `json:"-"`
 	// Tools provides mke2fs and debugfs.
 	Tools Tools `json:"-"`
@@ -110,7 +110,7 @@ func (d *Disk) Run(ctx context.Context, w *build.Work) error {
 // plan determines identifiers and sizes and checks that everything fits, before anything
 // is written.
 func (c *composition) plan(ctx context.Context) (err error) {
-	storage := filepath.Join(c.work.In(c.disk.Storage), storageDir)
+	storage := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
 	state, err := os.ReadFile(filepath.Join(storage, "trails/0/.pvr/json"))
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "reading the state of revision 0")
@@ -196,7 +196,7 @@ func (c *composition) storage(ctx context.Context, s span) error {
 	if !roles[s.Role].storage {
 		return fault.New(fault.Unsupported, "making partition %s: %s is for the role root alone", s.Name, s.Format)
 	}
-	dir := filepath.Join(c.work.In(c.disk.Storage), storageDir)
+	dir := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
 	image := filepath.Join(c.work.Out, DiskFile)
 	err := makeExt4(ctx, c.work, c.disk.Tools, image, s, c.id, c.options, dir, c.tally, c.disk.Epoch)
 	if err != nil && ctx.Err() == nil && full(c.work.Out) {

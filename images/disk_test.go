@@ -64,7 +64,7 @@ func disk(root string, b *Inputs) *Disk {
 }
 
 func TestStorageTreeIsComplete(t *testing.T) {
-	dir := filepath.Join(newRunner(t).must(storage(boardTree(t))), storageDir)
+	dir := filepath.Join(newRunner(t).must(storage(boardTree(t))), StorageDir)
 	var state map[string]json.RawMessage
 	text, err := os.ReadFile(filepath.Join(dir, "trails/0/.pvr/json"))
 	if err != nil {
@@ -294,7 +294,7 @@ func TestNeededSizeIsEnough(t *testing.T) {
 		d := disk(boardTree(t), board())
 		d.Storage.(*Trail).Parts = append(d.Storage.(*Trail).Parts, bigPart(t, size))
 		r := newRunner(t)
-		tally, err := count(t.Context(), filepath.Join(r.must(d.Storage), storageDir))
+		tally, err := count(t.Context(), filepath.Join(r.must(d.Storage), StorageDir))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
-// storageDir is the directory in the output of a [Trail] that becomes the storage.
-const storageDir = "storage"
+// StorageDir is the directory in the output of a [Trail] that becomes the storage.
+const StorageDir = "storage"
 
 // Trail is the step that composes revision 0 and the storage tree that holds it:
 // objects, the checkout with hard links to them, boot links, and the empty
@@ -67,7 +67,7 @@ func (s *Trail) Sources() ([]build.Source, error) {
 
 // Run merges the parts, checks the state as the runtime will, and lays it out.
 func (s *Trail) Run(ctx context.Context, w *build.Work) error {
-	dir := filepath.Join(w.Out, storageDir)
+	dir := filepath.Join(w.Out, StorageDir)
 	if err := makeDirectories(dir); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ import (
 func init() {
 	appengine.Inside()
 	workspace.CancelOnTerminate()
-	os.Args, behindDashes = runWords(appengine.TestWords(os.Args))
+	os.Args, behindDashes = runWords(exportWords(appengine.TestWords(os.Args)))
 	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
 		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
 	}
@@ -128,6 +128,32 @@ func value(option *string) string {
 		return ""
 	}
 	return *option
+}
+
+// Export makes containers as exports (.pvr.tgz) under out/TARGET/containers.
+//
+// pvr merge, pvr app add and PVR_MERGE_SRC take them. Several containers are words behind
+// each other.
+//
+//	--target=TARGET  for which target; default: the only one that lists them
+//
+//	mage export network sdk
+//	mage export hello --target=x64-uefi --json
+func Export(ctx context.Context, containers string, target *string, locked, json *bool) error {
+	return in(json, locked, nil, func(w *workspace.Workspace) error {
+		return w.Export(ctx, value(target), strings.Split(containers, ","))
+	})
+}
+
+// Device makes a checkout of the target's revision 0, with its BSP and containers, in a
+// new directory.
+//
+// pvr adds applications to it, and PVR_MERGE_SRC=DIR/.pvr builds an image of it
+// (docs/containers.md).
+//
+//	mage device x64-uefi device
+func Device(ctx context.Context, target, dir string, locked *bool) error {
+	return in(nil, locked, nil, func(w *workspace.Workspace) error { return w.Device(ctx, target, dir) })
 }
 
 // Targets lists the boards.

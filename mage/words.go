@@ -43,6 +43,19 @@ func runWords(args []string) (words, behind []string) {
 	return words, behind
 }
 
+// exportWords joins the containers of mage export, since a command of mage has a fixed
+// number of words. Other command lines stay as they are.
+func exportWords(args []string) []string {
+	if len(args) < 4 || !strings.EqualFold(args[1], "export") {
+		return args
+	}
+	end := slices.IndexFunc(args, func(word string) bool { return strings.HasPrefix(word, "-") })
+	if end < 0 {
+		end = len(args)
+	}
+	return slices.Concat(args[:2], []string{strings.Join(args[2:end], ",")}, args[end:])
+}
+
 // option reports whether a word is an option of runValues, and whether it has its value.
 func option(word string) (name string, given, ok bool) {
 	plain, dashed := strings.CutPrefix(word, "-")

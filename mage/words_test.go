@@ -26,3 +26,19 @@ func TestRunWords(t *testing.T) {
 		}
 	}
 }
+
+func TestExportWords(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"mage export":                       "mage export",
+		"mage export a":                     "mage export a",
+		"mage export a b c":                 "mage export a,b,c",
+		"mage Export a b --target=t --json": "mage Export a,b --target=t --json",
+		"mage export a --json":              "mage export a --json",
+		"mage build a b":                    "mage build a b",
+	} {
+		if got := strings.Join(exportWords(strings.Fields(line)), " "); got != want {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
+}
