@@ -41,6 +41,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
@@ -105,6 +106,7 @@ type session struct {
 	tree     *container.Tree
 	id       atomic.Pointer[identity]
 	broken   error // why the revision's state cannot be used
+	unmade   error // why files of the revision could not be made
 	began    time.Time
 }
 
@@ -122,6 +124,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s.wakes.set(wakeBoot, true)
+	st := s.checkOut()
 	s.startLogs(serving)
 	if err := s.paths.make(); err != nil {
 		s.log.Errorf("making the runtime's directories: %v", err)
@@ -132,7 +135,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	s.openLogs()
 	defer s.serveHost()()
 	s.sweep()
-	l := s.loadState()
+	l := s.loadState(st)
 	own := ownVolumes{mounter: s.mounter(l), paths: &s.paths, log: s.log}
 	defer own.mount(l)()
 	s.openMeta()
@@ -247,13 +250,31 @@ func (s *session) openMeta() {
 	s.settings.follow(s.user)
 }
 
-// loadState loads the revision's state; nil when it cannot be used.
-func (s *session) loadState() *loaded {
-	l, err := load(s.steps, s.opt.Revision, manifestOptions(s.cfg), s.log)
+// checkOut reads the revision's state, nil when it cannot be used, and makes the files that
+// its directory lacks: a revision may be only its state and objects. It comes before all
+// that reads these files, the configuration and so the log among them.
+func (s *session) checkOut() *state.State {
+	files, err := s.steps.Files(s.opt.Revision, s.paths.objects)
 	if err != nil {
-		status, message := manifest.Outcome(err)
-		s.log.Errorf("revision %s cannot run: %s, %s: %v", s.opt.Revision, status, message, err)
-		s.broken, l = err, nil
+		s.broken = fmt.Errorf("loading the state: %w", err)
+		return nil
+	}
+	s.unmade = files.Restore(func(string) bool { return true })
+	return files.State
+}
+
+// loadState checks the revision's state; nil when it cannot be used.
+func (s *session) loadState(st *state.State) (l *loaded) {
+	if s.unmade != nil {
+		s.log.Errorf("files of revision %s are missing: %v", s.opt.Revision, s.unmade)
+	}
+	if s.broken == nil {
+		l, s.broken = load(st, manifestOptions(s.cfg), s.log)
+	}
+	if s.broken != nil {
+		status, message := manifest.Outcome(s.broken)
+		s.log.Errorf("revision %s cannot run: %s, %s: %v", s.opt.Revision, status, message, s.broken)
+		return nil
 	}
 	return l
 }

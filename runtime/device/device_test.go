@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +34,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/drivers"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/program"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 func TestMain(m *testing.M) {
@@ -585,6 +587,44 @@ func TestNoStateStillServes(t *testing.T) {
 		}
 		d.ask("GET", "/device-meta", "")
 		d.off()
+	}
+}
+
+// TestRevisionOfStateAndObjects starts a revision that is only .pvr/json and objects: what
+// reads its files runs as at the second start.
+func TestRevisionOfStateAndObjects(t *testing.T) {
+	d := newDevice(t)
+	if err := d.st.Set("device.json", []byte(`{"groups":[{"name":"app","status_goal":"STARTED","restart_policy":"container"}],
+		"network":{"pools":{"net0":{"type":"bridge","bridge":"pvs`+strconv.Itoa(os.Getpid())+`","subnet":"10.255.78.0/24","gateway":"10.255.78.1","nat":false}}}}`)); err != nil {
+		t.Fatal(err)
+	}
+	d.add("fixed", "app", "/sbin/init stay read:/etc/motd", nil, "lxc.net.0.type = veth", "lxc.net.0.ipv4.address = 10.255.78.2/24", "lxc.namespace.keep = user ipc")
+	d.add("pooled", "app", "/sbin/init stay net:", map[string]any{"network": map[string]any{"pool": "net0"}})
+	for key, text := range map[string]string{"acme/default.config": "PH_UPDATER_INTERVAL=77\n", "_config/fixed/etc/motd": "config"} {
+		if err := d.st.SetObject(key, d.text(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.cfg.Apply(config.PVConf, config.OEMName, "acme")
+	if err := step.Open(d.dir+"/storage").Put("0", d.st.Encode()); err != nil {
+		t.Fatal(err)
+	}
+	for _, start := range []string{"first", "second"} {
+		d.run()
+		d.await(map[string]string{"fixed": "STARTED", "pooled": "STARTED"})
+		if got := d.console("fixed")["read:/etc/motd"]; got != "config" {
+			t.Errorf("%s start: the configuration overlay has %q", start, got)
+		}
+		if got := d.console("pooled")["net:"]; !strings.Contains(got, "[10.255.78.3/24]") {
+			t.Errorf("%s start: the pool gives %s; 10.255.78.2 belongs to another container", start, got)
+		}
+		if all := d.ask("GET", "/config2", ""); !strings.Contains(all, `"77"`) {
+			t.Errorf("%s start: the OEM's configuration was not read", start)
+		}
+		d.off()
+		if err := os.RemoveAll(d.dir + "/storage/logs"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/logs"
-	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 // loaded is a state without the parts that cannot be used.
@@ -18,17 +17,9 @@ type loaded struct {
 	lost map[string]string
 }
 
-// load reads the state of a revision. A part that violates the format is left out, so
+// load reads a state. A part that violates the format is left out, so
 // that one bad container does not keep the others from running.
-func load(steps *step.Store, rev string, opt manifest.Options, log logs.Logger) (*loaded, error) {
-	doc, err := steps.State(rev)
-	if err != nil {
-		return nil, fmt.Errorf("loading the state: %w", err)
-	}
-	st, err := state.Parse(doc)
-	if err != nil {
-		return nil, fmt.Errorf("loading the state: %w", err)
-	}
+func load(st *state.State, opt manifest.Options, log logs.Logger) (*loaded, error) {
 	l := &loaded{state: st, lost: map[string]string{}}
 	for {
 		sys, err := manifest.Parse(st, opt)

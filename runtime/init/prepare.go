@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pantavisor/pantavisor/revision/objects"
-	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/logs"
@@ -285,26 +283,17 @@ func (m *machine) mountModules(ctx context.Context) error {
 
 // bspParts reads the modules and firmware of the running revision from its state.
 func (m *machine) bspParts() (*step.Files, []part, error) {
-	steps := step.Open(m.storage)
-	text, err := steps.State(m.running.Rev)
+	files, err := step.Open(m.storage).Files(m.running.Rev, filepath.Join(m.storage, "objects"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the BSP's parts: %w", err)
 	}
-	st, err := state.Parse(text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the BSP's parts: %w", err)
-	}
-	run, ok := st.Get("bsp/run.json")
+	run, ok := files.State.Get("bsp/run.json")
 	if !ok {
 		return nil, nil, errors.New("reading the BSP's parts: the revision has no bsp/run.json")
 	}
-	store, err := objects.Open(filepath.Join(m.storage, "objects"))
-	if err != nil {
-		return nil, nil, fmt.Errorf("opening the objects: %w", err)
-	}
 	parts, err := readParts(run)
-	hash := m.config.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"
-	return &step.Files{Dir: steps.Dir(m.running.Rev), State: st, Store: store, Hash: hash}, parts, err
+	files.Hash = m.config.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"
+	return files, parts, err
 }
 
 func (m *machine) mountPart(ctx context.Context, files *step.Files, p part) error {

@@ -27,6 +27,21 @@ type Files struct {
 	Hash  bool // check the content of objects as well (PV_SECUREBOOT_CHECKSUM)
 }
 
+// Files returns the files of a revision, with its state and the object store at the
+// directory objectsDir. Hash is not set.
+func (s *Store) Files(rev, objectsDir string) (*Files, error) {
+	doc, err := s.State(rev)
+	if err != nil {
+		return nil, err
+	}
+	st, err := state.Parse(doc)
+	if err != nil {
+		return nil, fmt.Errorf("reading the state of revision %s: %w", rev, err)
+	}
+	store, err := objects.Create(objectsDir)
+	return &Files{Dir: s.Dir(rev), State: st, Store: store}, err
+}
+
 // Damage is an error that another attempt cannot mend: an object that is missing, or
 // whose content does not match its name.
 type Damage struct{ err error }
@@ -51,6 +66,32 @@ func (f *Files) Check(ctx context.Context, mine func(key string) bool) error {
 	}
 	return nil
 }
+
+// Restore makes the files that the directory lacks and whose keys mine accepts, all of them
+// for a revision that is only its state. It makes what it can: a missing object is left to
+// [Files.Check], other errors are returned together.
+func (f *Files) Restore(mine func(key string) bool) error {
+	var errs []error
+	for _, key := range f.State.Keys() {
+		path := filepath.Join(f.Dir, key)
+		if _, err := os.Lstat(path); err == nil || !mine(key) {
+			continue
+		}
+		var err error
+		if sum, ok := f.State.Object(key); !ok {
+			err = f.inline(key, path)
+		} else if f.Store.Has(sum) {
+			err = f.relink(key, sum, path)
+		}
+		if err != nil && len(errs) < maxErrors {
+			errs = append(errs, fmt.Errorf("making %s: %w", key, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// maxErrors bounds how many errors one Restore reports.
+const maxErrors = 10
 
 func (f *Files) file(ctx context.Context, key string) error {
 	path := filepath.Join(f.Dir, key)
