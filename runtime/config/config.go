@@ -190,7 +190,13 @@ func (c *Config) SetMeta(name, raw string) (k Key, ok bool) {
 	if !found {
 		return keys, false
 	}
-	return k, c.put(Meta, k, raw)
+	if changed := c.put(Meta, k, raw); !changed {
+		return k, false
+	}
+	if k.isInert() {
+		c.note(Meta, "%s has %s%s", table[k].name, noEffect, consequence(k))
+	}
+	return k, true
 }
 
 // UnsetMeta ends the override of a user metadata key; the value below shows

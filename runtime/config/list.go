@@ -13,6 +13,7 @@ type Item struct {
 	Flag    bool   // GET /config shows true or false
 	Number  int
 	From    Level
+	Note    string // [noEffect] for an inert key
 }
 
 const mask = "********"
@@ -37,7 +38,7 @@ func (c *Config) Items() []Item {
 	out := make([]Item, 0, int(keys))
 	for k := Key(0); k < keys; k++ {
 		s, v := &table[k], c.get(k)
-		it := Item{Key: k, Name: s.name, Value: v.text, Set: v.text != "", Number: v.num, From: v.from}
+		it := Item{Key: k, Name: s.name, Value: v.text, Set: v.text != "", Number: v.num, From: v.from, Note: k.remark()}
 		if it.Set {
 			it.Value = shown(v, s)
 		}

@@ -26,6 +26,7 @@ func (c *Config) LoadFile(l Level, path string) error {
 	if err := c.LoadReader(l, f); err != nil {
 		return fmt.Errorf("loading configuration %s: %w", path, err)
 	}
+	c.noteInert(l)
 	return nil
 }
 
@@ -190,6 +191,9 @@ func Load(s Sources) (*Config, error) {
 	// The kernel gives process 1 such words as environment too: they are one source.
 	c.LoadEnv(slices.DeleteFunc(slices.Clone(s.Environ), func(e string) bool { return slices.Contains(words, e) }))
 	errs = append(errs, c.loadPolicy(s.Policies))
+	for _, l := range []Level{PVCmdline, PHCmdline, Env} { // files note their own
+		c.noteInert(l)
+	}
 	return c, errors.Join(errs...)
 }
 

@@ -59,7 +59,8 @@ func TestLoadWholeOrder(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	wantNotes := []Note{{PVCmdline, `unknown key "unknown"`}, {OEM, "PV_STORAGE_DEVICE may not be set here"}}
+	wantNotes := []Note{{PHConf, "PH_UPDATER_INTERVAL has no effect in this version"}, {PVCmdline, `unknown key "unknown"`}, {PHCmdline, "PH_UPDATER_INTERVAL has no effect in this version"},
+		{OEM, "PV_STORAGE_DEVICE may not be set here"}, {OEM, "PV_UPDATER_COMMIT_DELAY has no effect in this version"}}
 	if d := cmp.Diff(wantNotes, c.Notes()); d != "" {
 		t.Error(d)
 	}
@@ -160,6 +161,9 @@ func TestSysctls(t *testing.T) {
 		t.Error(d)
 	}
 	c.ApplySysctls(root)
+	if got, _ := os.ReadFile(root + "/kernel/core_pattern"); string(got) != "" {
+		t.Errorf("a program that does not exist is to get core dumps: %q", got)
+	}
 	if got, _ := os.ReadFile(root + "/net/ipv4/ip_forward"); string(got) != "1" {
 		t.Errorf("written: %q", got)
 	}

@@ -252,7 +252,7 @@ func document() string {
 		if len(s.aliases) > 0 {
 			old = "`" + strings.Join(s.aliases, "`, `") + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", s.name, values(s), def, where(s.levels), old, s.doc)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", s.name, values(s), def, where(s.levels), old, strings.TrimSuffix(s.doc+"; "+Key(k).remark(), "; "))
 	}
 	return b.String() + "\n"
 }

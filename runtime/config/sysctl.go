@@ -140,10 +140,23 @@ func isDir(path string) bool {
 // kernel refuses becomes a note; the others are still written.
 func (c *Config) ApplySysctls(root string) {
 	for _, s := range c.Sysctls(root) {
+		if program, ok := s.helper(); ok && !isFile(program) {
+			if s.From != Default {
+				c.note(s.From, "setting %s to %q: the program does not exist", s.Path, s.Value)
+			}
+			continue
+		}
 		if err := writeSetting(filepath.Join(root, s.Path), s.Value); err != nil {
 			c.note(s.From, "setting %s to %q: %v", s.Path, s.Value, err)
 		}
 	}
+}
+
+// helper returns the program that the kernel is to run with crashed processes' memory.
+func (s Sysctl) helper() (program string, ok bool) {
+	line, ok := strings.CutPrefix(s.Value, "|")
+	program, _, _ = strings.Cut(line, " ")
+	return program, ok && s.Path == "kernel/core_pattern"
 }
 
 // writeSetting writes in one call: the kernel takes the value from the first.

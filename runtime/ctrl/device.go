@@ -130,7 +130,7 @@ func (s *Server) configNew(*call) *reply {
 	out := make([]api.Setting, 0, len(list))
 	for _, v := range list {
 		_, text := v.shown()
-		out = append(out, api.Setting{Key: v.Key, Value: text, Modified: v.Level})
+		out = append(out, api.Setting{Key: v.Key, Value: text, Modified: v.Level, Note: v.Note})
 	}
 	return okJSON(out)
 }

@@ -90,6 +90,7 @@ type Setting struct {
 	Text   string // the value in /config2; ignored when Value is nil
 	Level  string // where it came from, "default", "env", ...
 	Secret bool   // shown masked
+	Note   string // what people should know about it, in /config2
 }
 
 // Drivers are the managed drivers that containers refer to.

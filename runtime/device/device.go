@@ -188,6 +188,9 @@ func (s *session) startLogs(serving context.Context) {
 	s.logs = logs.New(s.settings.logOptions())
 	s.log = logs.Logger{Sink: s.logs, Source: "engine"}
 	s.settings.logs, s.settings.log = s.logs, s.log
+	if !s.opt.Hosted { // process 1 has not read the OEM's file
+		s.cfg.ApplySysctls("/proc/sys")
+	}
 	s.services = services{ctx: serving, run: s.paths.run, log: s.log}
 	if err != nil {
 		s.log.Named("config").Errorf("%v", err)

@@ -93,7 +93,7 @@ func (s *settings) list() []ctrl.Setting {
 	items := s.cfg.Items()
 	out := make([]ctrl.Setting, 0, len(items))
 	for _, it := range items {
-		set := ctrl.Setting{Key: it.Name, Alias: it.Alias, Text: it.Value, Level: it.From.String()}
+		set := ctrl.Setting{Key: it.Name, Alias: it.Alias, Text: it.Value, Level: it.From.String(), Note: it.Note}
 		switch {
 		case it.Flag:
 			set.Value = it.Number != 0

@@ -32,6 +32,7 @@ const configFile = "/etc/pantavisor.config"
 func (m *machine) configure(context.Context) error {
 	c, err := config.Load(config.Sources{File: configFile, Cmdline: "/proc/cmdline", Environ: os.Environ(), Args: m.args})
 	m.config = c
+	c.ApplySysctls("/proc/sys")
 	if c.Int(config.LogLevel) > int(logs.Info) {
 		m.journal.setLevel(logs.Level(c.Int(config.LogLevel)))
 	}

@@ -134,9 +134,10 @@ type Step struct {
 
 // Setting is one element of GET /config2.
 type Setting struct {
-	Key      string `json:"key"`      // for example "PV_LOG_LEVEL"
-	Value    string `json:"value"`    // "(null)" when unset, masked when it is a secret
-	Modified string `json:"modified"` // where it came from: "default", "env", ...
+	Key      string `json:"key"`            // for example "PV_LOG_LEVEL"
+	Value    string `json:"value"`          // "(null)" when unset, masked when it is a secret
+	Modified string `json:"modified"`       // where it came from: "default", "env", ...
+	Note     string `json:"note,omitempty"` // "no effect in this version" where that is so
 }
 
 // Driver is one element of GET /drivers, a managed driver of the asking container.

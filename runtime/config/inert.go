@@ -1,0 +1,63 @@
+package config
+
+import "slices"
+
+// inert are the keys that are read, checked and shown, but that nothing in this version
+// acts on.
+var inert = []Key{
+	CredsHost, CredsID, CredsPort, CredsProxyHost, CredsProxyNoProxyConnect, CredsProxyPort, CredsSecret,
+	CredsType, FactoryAutotok, HTTPTimeout, HTTPRetries, DevmetaInterval, UsrmetaInterval,
+	OnlineRequestThreshold, UpdaterInterval, UpdaterNetworkTimeout, UpdaterTransferMaxCount, BootloaderMTDEnv,
+	BootloaderMTDOnly, BootloaderAName, BootloaderBName, BootloaderEnvName, BootloaderEnvBakName,
+	BootloaderEnvOffset, BootloaderEnvSize, ControlRemoteAlways, DebugSSH, DebugSSHAuthorizedKeys,
+	LibeventDebugMode, HTTPLogLevel, LogPush, PowerDevmetaEagerPush, PowerWakeInterval, PowerWakeRunWindow,
+	PowerAutosleepSettle, PowerWakeMinAwake, PowerWakeMaxAwake, PowerDevmetaMaxHeld, RevisionRetries,
+	SecurebootMode, SecurebootOEMTruststore, SecurebootTruststore, StorageGCThresholdDefertime,
+	StorageGCThreshold, StorageLogtempSize, StorageMntType, StorageFirmwareVol, StoragePHConfigVol,
+	AppArmorProfiles, SystemDriversLoadEarlyAuto, UpdaterCommitDelay, UpdaterUseTmpObjects, VolmountDMExtraArgs,
+	XConnectDBusSystembus,
+}
+
+// noEffect is what the log and the lists say about an inert key.
+const noEffect = "no effect in this version"
+
+// isInert reports whether nothing in this version acts on the key.
+func (k Key) isInert() bool { return slices.Contains(inert, k) }
+
+// remark returns what lists say about a key.
+func (k Key) remark() string {
+	if k.isInert() {
+		return noEffect
+	}
+	return ""
+}
+
+// noteInert notes the inert keys that a level has set to another value than the default.
+func (c *Config) noteInert(l Level) {
+	for _, k := range inert {
+		if v := c.get(k); v.from == l && v.text != c.fallback(k) {
+			c.note(l, "%s has %s%s", table[k].name, noEffect, consequence(k))
+		}
+	}
+}
+
+// consequence says what somebody who sets a key should know.
+func consequence(k Key) string {
+	switch k {
+	case SecurebootMode, SecurebootTruststore, SecurebootOEMTruststore:
+		return ": the device does not check the signatures of revisions"
+	case AppArmorProfiles:
+		return ": the device loads no profiles"
+	}
+	return ""
+}
+
+// fallback returns the default of a key.
+func (c *Config) fallback(k Key) string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if vs := c.set[k]; len(vs) > 0 && vs[0].from == Default {
+		return vs[0].text
+	}
+	return ""
+}
