@@ -399,6 +399,58 @@ func TestHiddenTargets(t *testing.T) {
 	}
 }
 
+// TestNewVolumeIsTheUsers mounts volumes on a directory that belongs to the image's user:
+// one that is new, one with content, and one of another container.
+func TestNewVolumeIsTheUsers(t *testing.T) {
+	b := newBench(t)
+	vol := filepath.Join(b.dir, "volumes")
+	for _, d := range []string{"app/docker--new", "app/docker--used/file", "other/docker--new"} {
+		if err := os.MkdirAll(filepath.Join(vol, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var lines []string
+	for name, source := range map[string]string{"new": "app/docker--new", "used": "app/docker--used", "other": "other/docker--new"} {
+		dir := filepath.Join(b.dir, "root", name)
+		if err := errors.Join(os.Mkdir(dir, 0o750), os.Chown(dir, 1234, 1235)); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, "lxc.mount.entry = "+vol+"/"+source+" "+name+" none bind,rw,create=dir 0 0")
+	}
+	cfg := b.config(append(lines, "lxc.rootfs.path = overlayfs:"+b.dir+"/root:"+vol+"/app/lxc-overlay/upper",
+		"lxc.init.uid = 1234", "lxc.init.gid = 1235", "lxc.init.cmd = /sbin/init probe write:/new/x write:/used/x write:/other/x")...)
+	p, err := b.l.Start(Start{Name: "app", Kind: "pv-app", Config: cfg, Volumes: []Volumes{{Dir: vol, Depth: 2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.end(p)
+	var r map[string]any
+	if err := json.Unmarshal([]byte(firstLine(t, p)), &r); err != nil {
+		t.Fatal(err)
+	}
+	for what, want := range map[string]string{"write:/new/x": "ok", "write:/used/x": "permission denied", "write:/other/x": "permission denied"} {
+		if got := tried(r, what); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(vol, "app/docker--new")); err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// TestTightLimits sets limits that the start itself would run into, in a container that
+// needs files to be opened and made for it.
+func TestTightLimits(t *testing.T) {
+	b := newBench(t)
+	for _, limit := range []string{"nofile = 4", "nofile = 4:64", "fsize = 1000000", "as = 4294967296", "nproc = 64", "memlock = 0", "core = 0:unlimited"} {
+		p := b.start("tight", "lxc.prlimit."+limit, "lxc.init.cwd = /not/there", "lxc.init.cmd = /sbin/init exit 7")
+		<-p.Done()
+		if e, _ := p.Exit(); e.Code != 7 && limit != "nofile = 4" { // too few for Go's poller
+			t.Errorf("%s: it %s", limit, e)
+		}
+	}
+}
+
 // TestMissingWorkingDirectoryIsMade, also where a link of the image leads to it.
 func TestMissingWorkingDirectoryIsMade(t *testing.T) {
 	b := newBench(t)

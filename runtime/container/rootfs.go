@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"runtime"
@@ -266,13 +267,47 @@ func (s *stage) mountEntry(m Mount) error {
 	defer unix.Close(fd)
 	if m.Flags&unix.MS_BIND == 0 {
 		err = mountOn(source, fdPath(fd), m)
-	} else {
+	} else if err = s.adopt(m, source, fd); err == nil {
 		err = s.bind(unix.AT_FDCWD, source, fd, m.Target, m.Flags)
 	}
 	if err != nil || m.Spread == 0 {
 		return err
 	}
 	return s.spread(m)
+}
+
+// adopt gives a new volume of the container the owner and the mode of the directory in
+// the image that it covers, as the tools do that images are made for: a program that does
+// not run as root could not write to it.
+func (s *stage) adopt(m Mount, source string, target int) error {
+	var image, volume unix.Stat_t
+	if m.Below == "" || path.Dir(m.Below) != path.Dir(path.Dir(s.plan.Root.Upper)) {
+		return nil // it belongs to another container
+	}
+	if unix.Fstat(target, &image) != nil || unix.Stat(source, &volume) != nil || image.Mode&unix.S_IFMT != unix.S_IFDIR || image.Uid == 0 && image.Gid == 0 {
+		return nil
+	}
+	if volume.Uid != 0 || volume.Gid != 0 || !isEmpty(source) {
+		return nil
+	}
+	if err := unix.Chown(source, int(image.Uid), int(image.Gid)); err != nil {
+		return fmt.Errorf("the owner of the volume: %w", err)
+	}
+	if err := unix.Chmod(source, image.Mode&0o7777); err != nil {
+		return fmt.Errorf("the mode of the volume: %w", err)
+	}
+	return nil
+}
+
+// isEmpty reports whether a directory has no entries.
+func isEmpty(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = f.Readdirnames(1)
+	return errors.Is(err, io.EOF)
 }
 
 // source returns what to mount. With MakeDir it makes the directory.

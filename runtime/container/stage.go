@@ -80,11 +80,11 @@ var steps = []step{
 	{"protecting /proc", (*stage).protectProc},
 	{"applying the remount policy", (*stage).remountAll},
 	{"changing the root", (*stage).pivot},
-	{"setting limits", (*stage).setLimits},
 	{"opening the console", (*stage).openConsole},
 	{"entering the working directory", (*stage).enterCwd},
 	{"looking for init", (*stage).findInit},
 	{"waiting for the launcher", (*stage).await},
+	{"setting limits", (*stage).setLimits}, // after what they could make impossible, before what drops the right to it
 	{"filtering system calls", (*stage).filterEarly},
 	{"setting user and groups", (*stage).setUser},
 	{"setting capabilities", (*stage).setCaps},
