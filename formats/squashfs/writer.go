@@ -212,7 +212,7 @@ func (w *Writer) attach(p string, n *node) error {
 	if old := dir.children[name]; old != nil {
 		return w.replaceDir(old, n)
 	}
-	dir.children[name] = n
+	dir.children[strings.Clone(name)] = n // not a part of the whole path
 	if n.typ == typeDir {
 		n.parent = dir
 	}

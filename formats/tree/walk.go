@@ -119,7 +119,8 @@ func (w *walker) children(dir *os.File, prefix string) error {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		if err := w.one(dir, base, prefix+base); err != nil {
+		name := prefix + base
+		if err := w.one(dir, name[len(prefix):], name); err != nil { // one string for both
 			return err
 		}
 	}

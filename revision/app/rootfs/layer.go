@@ -207,7 +207,7 @@ func (t *Tree) hardLink(dir, base, target string) error {
 // Whiteouts in the form of overlayfs, as in a mounted layer (Linux:
 // Documentation/filesystems/overlayfs.rst).
 func overlayWhiteout() *inode {
-	return &inode{Entry: tree.Entry{Mode: fs.ModeDevice | fs.ModeCharDevice | 0o644}}
+	return &inode{Mode: fs.ModeDevice | fs.ModeCharDevice | 0o644}
 }
 
 // Overlay returns the tree that shows t when mounted over base: it holds what is new or
@@ -220,7 +220,9 @@ func (t *Tree) Overlay(ctx context.Context, base *Tree) (*Tree, error) {
 		return nil, fmt.Errorf("comparing with the base: %w", err)
 	}
 	if top == nil {
-		top = &inode{Entry: t.root.Entry, children: map[string]*inode{}}
+		root := *t.root
+		top = &root
+		top.children = map[string]*inode{}
 	}
 	return &Tree{root: top, spool: t.spool, limit: t.limit}, nil
 }

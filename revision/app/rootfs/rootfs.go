@@ -25,12 +25,20 @@ import (
 	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
-// inode is a file with one or more names. Its entry has no name, and no Open when its
-// content is in the spool.
+// inode is a file with one or more names. It is what trees have most of, so it has no more
+// than it needs.
 type inode struct {
-	tree.Entry
-	offset   int64             // of the content in the spool
-	children map[string]*inode // directories
+	Mode         fs.FileMode
+	UID, GID     uint32
+	Major, Minor uint32
+	names        uint32 // that it was given
+	ModTime      time.Time
+	Link         string
+	Xattrs       map[string][]byte
+	Size         int64
+	Open         func() (io.ReadCloser, error) // nil when the content is in the spool
+	offset       int64                         // of the content in the spool
+	children     map[string]*inode             // directories
 }
 
 // newInode returns the inode that an entry describes, without the extended attributes
@@ -62,8 +70,10 @@ func (t *Tree) Passed() string {
 }
 
 func newInode(e tree.Entry) *inode {
-	n := &inode{Entry: e}
-	n.Name = ""
+	n := &inode{
+		Mode: e.Mode, UID: e.UID, GID: e.GID, Major: e.Major, Minor: e.Minor, ModTime: e.ModTime,
+		Link: e.Link, Xattrs: e.Xattrs, Size: e.Size, Open: e.Open,
+	}
 	if e.Mode.IsDir() {
 		n.children = map[string]*inode{}
 	}
@@ -184,14 +194,17 @@ func split(p string) []string {
 	return slices.DeleteFunc(strings.Split(p, "/"), func(s string) bool { return s == "" || s == "." })
 }
 
+// maxPath is the longest path that a program can use: PATH_MAX without the final NUL.
+const maxPath = 4095
+
 // clean checks the name of an archive's member and returns its directory and base.
 func clean(name string) (dir, base string, err error) {
 	if strings.ContainsRune(name, 0) || slices.Contains(strings.Split(name, "/"), "..") {
 		return "", "", errEscapes
 	}
 	name = path.Clean("/" + name)[1:]
-	if len(name) > 4095 {
-		return "", "", errors.New("its name is longer than 4095 bytes")
+	if len(name) > maxPath {
+		return "", "", fmt.Errorf("its name is longer than %d bytes", maxPath)
 	}
 	dir, base = path.Split(name)
 	return dir, base, nil
@@ -217,7 +230,8 @@ func (t *Tree) put(dir, base string, n *inode) error {
 	if old := parent.children[base]; old != nil && old.isDir() && n.isDir() {
 		n.children = old.children
 	}
-	parent.children[base] = n
+	n.names++
+	parent.children[strings.Clone(base)] = n // not a part of the whole path
 	return nil
 }
 
@@ -331,10 +345,16 @@ func (t *Tree) WriteSquashfs(ctx context.Context, f squashfs.File, opts squashfs
 	})
 }
 
+// emit adds n and what is below it; seen are the first names of files that have several.
 func (t *Tree) emit(add func(tree.Entry) error, name string, n *inode, seen map[*inode]string) error {
-	e := n.Entry
-	e.Name, e.HardLink = name, seen[n]
-	if e.HardLink == "" {
+	if len(name) > maxPath {
+		return fmt.Errorf("adding %.200q: its path is longer than %d bytes", name, maxPath)
+	}
+	e := tree.Entry{
+		Name: name, Mode: n.Mode, UID: n.UID, GID: n.GID, Major: n.Major, Minor: n.Minor, ModTime: n.ModTime,
+		Link: n.Link, Xattrs: n.Xattrs, Size: n.Size, HardLink: seen[n],
+	}
+	if e.HardLink == "" && n.names > 1 {
 		seen[n] = name
 	}
 	if e.Mode.IsRegular() {
