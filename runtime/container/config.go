@@ -133,7 +133,7 @@ func Parse(r io.Reader) (*Config, []Note, error) {
 		return nil, nil, fmt.Errorf("reading the configuration: line %d: %w", n+1, err)
 	}
 	_, notes, err := p.cfg.interfaces("")
-	if err := errors.Join(append(p.errs, err)...); err != nil {
+	if err := errors.Join(append(p.errs, p.cfg.Root.checkOptions(), err)...); err != nil {
 		return nil, p.notes, err
 	}
 	for _, n := range notes {
@@ -217,7 +217,7 @@ type family struct {
 }
 
 var keys = []word[setter]{
-	{"lxc.rootfs.path", func(p *parser, v string) (err error) { p.cfg.Root, err = parseRoot(v); return }},
+	{"lxc.rootfs.path", setRoot},
 	{"lxc.rootfs.options", func(p *parser, v string) error { p.cfg.Root.Options = v; return nil }},
 	{"lxc.init.cmd", setInit},
 	{"lxc.execute.cmd", func(p *parser, v string) error { return p.ignore(v, "only lxc.init.cmd is run") }},

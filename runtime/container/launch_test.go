@@ -504,7 +504,9 @@ func TestFailingStartNamesTheStep(t *testing.T) {
 		"option": {[]string{"lxc.mount.entry = tmpfs run tmpfs rw,size=what 0 0"}, []string{"mounting tmpfs on /run", "invalid argument"}},
 		"root":   {[]string{"lxc.rootfs.path = overlayfs:/no/such/layer:/tmp/x/upper"}, []string{"mounting the root", "/no/such/layer"}},
 		"cwd":    {[]string{"lxc.init.cwd = /sbin/init"}, []string{"entering the working directory", "/sbin/init", "not a directory"}},
-		"sysctl": {[]string{"lxc.sysctl.net.no.such = 1"}, []string{"setting kernel parameters", "net/no/such"}},
+		"sysctl": {[]string{"lxc.namespace.keep =", "lxc.sysctl.net.no.such = 1"}, []string{"setting kernel parameters", "net/no/such"}},
+		"device": {[]string{"lxc.sysctl.net.ipv4.ip_forward = 1"}, []string{"lxc.sysctl.net.ipv4.ip_forward", "leave net out of lxc.namespace.keep"}},
+		"ipc":    {[]string{"lxc.sysctl.kernel.msgmax = 1"}, []string{"lxc.sysctl.kernel.msgmax", "leave ipc out"}},
 		"cgroup": {[]string{"lxc.cgroup2.no.such = 1"}, []string{"setting no.such"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -150,11 +150,57 @@ func parseLimit(v string) (unix.Rlimit, error) {
 	return l, nil
 }
 
+// sysctlSpaces are the kernel parameters that a namespace has of its own, by file or, with
+// "/" at the end, by directory below /proc/sys (namespaces(7), sysctl(5)). All others
+// are the device's.
+var sysctlSpaces = []struct {
+	path  string
+	space uintptr
+}{
+	{"net/", unix.CLONE_NEWNET}, {"fs/mqueue/", unix.CLONE_NEWIPC},
+	{"kernel/hostname", unix.CLONE_NEWUTS}, {"kernel/domainname", unix.CLONE_NEWUTS}, {"kernel/ns_last_pid", unix.CLONE_NEWPID},
+	{"kernel/shmall", unix.CLONE_NEWIPC}, {"kernel/shmmax", unix.CLONE_NEWIPC}, {"kernel/shmmni", unix.CLONE_NEWIPC},
+	{"kernel/shm_rmid_forced", unix.CLONE_NEWIPC}, {"kernel/shm_next_id", unix.CLONE_NEWIPC}, {"kernel/msgmax", unix.CLONE_NEWIPC},
+	{"kernel/msgmnb", unix.CLONE_NEWIPC}, {"kernel/msgmni", unix.CLONE_NEWIPC}, {"kernel/msg_next_id", unix.CLONE_NEWIPC},
+	{"kernel/auto_msgmni", unix.CLONE_NEWIPC}, {"kernel/sem", unix.CLONE_NEWIPC}, {"kernel/sem_next_id", unix.CLONE_NEWIPC},
+}
+
+// sysctlSpace returns the kind of namespace that has the parameter, 0 for the device's.
+func sysctlSpace(file string) uintptr {
+	for _, s := range sysctlSpaces {
+		if s.path == file || strings.HasSuffix(s.path, "/") && strings.HasPrefix(file, s.path) {
+			return s.space
+		}
+	}
+	return 0
+}
+
+// checkSysctls returns an error for a kernel parameter of a namespace that the container
+// shares with the device.
+func (c *Config) checkSysctls() error {
+	for _, s := range c.Sysctls {
+		space := sysctlSpace(s.Key)
+		if c.cloneFlags()&space != 0 {
+			continue
+		}
+		for _, n := range namespaces {
+			if n.value == space {
+				return fmt.Errorf("lxc.sysctl.%s: it would change the device, whose %s namespace the container has; leave %[2]s out of lxc.namespace.keep",
+					strings.ReplaceAll(s.Key, "/", "."), n.name)
+			}
+		}
+	}
+	return nil
+}
+
 // setSysctl takes a kernel parameter by its dotted name. It becomes a path.
 func setSysctl(p *parser, name, v string) error {
 	file := strings.ReplaceAll(name, ".", "/")
 	if path.Clean("/"+file) != "/"+file {
 		return errors.New("not a valid name of a kernel parameter")
+	}
+	if sysctlSpace(file) == 0 {
+		return errors.New("it is the device's, not one of a namespace of the container's own; set it on the device")
 	}
 	p.cfg.Sysctls = append(p.cfg.Sysctls, Setting{file, v})
 	return nil

@@ -29,6 +29,27 @@ func (r Root) String() string {
 	return "overlayfs:" + strings.Join(append(slices.Clone(r.Lowers), r.Upper), ":")
 }
 
+func setRoot(p *parser, v string) error {
+	r, err := parseRoot(v)
+	r.Options = p.cfg.Root.Options // in any order
+	p.cfg.Root = r
+	return err
+}
+
+// checkOptions checks lxc.rootfs.options, once the path is known.
+func (r Root) checkOptions() error {
+	for _, o := range strings.Split(r.Options, ",") {
+		switch {
+		case o == "" || o == "rw" || o == "defaults" || o == "ro" && len(r.Lowers) == 0:
+		case o == "ro":
+			return errors.New("lxc.rootfs.options: an overlay cannot be ro; use dir:PATH for a root without a writable layer")
+		default:
+			return fmt.Errorf("lxc.rootfs.options: %q is not supported; expected ro or rw", clip(o))
+		}
+	}
+	return nil
+}
+
 // parseRoot reads "overlayfs:LOWER[:LOWER...]:UPPER", "dir:PATH" and "PATH". The
 // overlay's work directory is "olwork" beside UPPER, as in overlays that are already
 // on disk.

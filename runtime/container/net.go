@@ -23,7 +23,7 @@ func (c *Config) interfaces(seed string) (list []network.Interface, notes []Note
 			continue
 		case "veth", "macvlan", "phys":
 		default:
-			notes = append(notes, Note{prefix + ".type", fmt.Sprintf("type %q is not supported; the container does not get this interface", clip(n.Type))})
+			errs = append(errs, fmt.Errorf("%s.type: %q is not supported; expected none, empty, veth, macvlan or phys", prefix, clip(n.Type)))
 			continue
 		}
 		i := network.Interface{Kind: n.Type, Name: "eth" + strconv.Itoa(n.Index)}

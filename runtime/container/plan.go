@@ -162,7 +162,7 @@ func (s Start) check() error {
 	if s.Config.Root.Dir == "" && len(s.Config.Root.Lowers) == 0 {
 		return errors.New("the configuration has no lxc.rootfs.path")
 	}
-	return nil
+	return s.Config.checkSysctls()
 }
 
 func (s Start) hostname() string {
