@@ -483,9 +483,12 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	before, err := debian.LoadLock(w.lockFile(target))
+	before, err := debian.LoadLock(w.usedLock(l, target))
 	if err != nil { // a damaged lock is written anew
 		before = &debian.Lock{}
+	}
+	if err := os.MkdirAll(filepath.Dir(w.lockFile(target)), 0o755); err != nil { // a shipped target has none here
+		return fault.Wrap(fault.IO, err, "saving the lock of %s", target)
 	}
 	if err := lock.Save(w.lockFile(target)); err != nil {
 		return err

@@ -1,6 +1,9 @@
 package product
 
 import (
+	"archive/zip"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +17,8 @@ import (
 
 // TestScripts runs the scripts of testdata. Their commands besides those of testscript are
 // "offline COMMAND...", which runs it in a network namespace without interfaces, and
-// "together N COMMAND...", which runs it N times at once.
+// "together N COMMAND...", which runs it N times at once, and "publish VERSION DIR", which
+// makes DIR a proxy of the go command that serves this module.
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and boots images")
@@ -43,8 +47,60 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"offline":  offline,
 			"together": together,
+			"publish": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(publish(root, args[0], ts.MkAbs(args[1])))
+			},
 		},
 	})
+}
+
+// publish writes what a proxy serves (go.dev/ref/mod, GOPROXY protocol). It has no modes of
+// files.
+func publish(root, version, dir string) (err error) {
+	const path = "github.com/pantavisor/pantavisor"
+	cmd := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", ":!.ci/lint")
+	cmd.Dir = root
+	list, err := cmd.Output()
+	if err != nil {
+		return err
+	}
+	at := filepath.Join(dir, path, "@v")
+	if err := os.MkdirAll(at, 0o755); err != nil {
+		return err
+	}
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		return err
+	}
+	info := fmt.Sprintf(`{"Version":%q,"Time":"2026-01-01T00:00:00Z"}`, version)
+	for name, text := range map[string]string{version + ".info": info, version + ".mod": string(mod), "list": version + "\n"} {
+		if err := os.WriteFile(filepath.Join(at, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	out, err := os.Create(filepath.Join(at, version+".zip"))
+	if err != nil {
+		return err
+	}
+	z := zip.NewWriter(out)
+	defer func() { err = errors.Join(err, z.Close(), out.Close()) }()
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // removed, not committed
+		}
+		if err != nil {
+			return err
+		}
+		w, err := z.Create(path + "@" + version + "/" + name)
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func offline(ts *testscript.TestScript, neg bool, args []string) {

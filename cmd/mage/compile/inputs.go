@@ -41,12 +41,18 @@ const racy = 2 * time.Second
 type goPackage struct {
 	Dir, ImportPath string
 	Standard        bool
-	Module          *struct{ Path, GoMod string }
-	EmbedPatterns   []string
-	EmbedFiles      []string
+	Module          *struct {
+		Path, GoMod string
+		Main        bool
+	}
+	EmbedPatterns []string
+	EmbedFiles    []string
 
 	GoFiles, CgoFiles, CFiles, CXXFiles, MFiles, HFiles, FFiles, SFiles, SwigFiles, SwigCXXFiles, SysoFiles []string
 }
+
+// main reports whether the package is in the module of the magefiles.
+func (p *goPackage) main() bool { return p.Module != nil && p.Module.Main }
 
 func (p *goPackage) sources() []string {
 	return slices.Concat(p.GoFiles, p.CgoFiles, p.CFiles, p.CXXFiles, p.MFiles, p.HFiles, p.FFiles, p.SFiles,
@@ -156,7 +162,7 @@ func (l *lister) settings() {
 // add takes a package, unless its content is pinned: the standard library by the tool
 // chain's version, modules in the module cache by go.sum.
 func (l *lister) add(p *goPackage) error {
-	if p.Standard || within(p.Dir, l.env["GOMODCACHE"]) {
+	if p.Standard || !p.main() && within(p.Dir, l.env["GOMODCACHE"]) {
 		return nil
 	}
 	_, _ = fmt.Fprintf(l.sum, "package %s\n", p.ImportPath)

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/magefile/mage/mage"
 	"github.com/magefile/mage/mg"
+	"golang.org/x/mod/modfile"
 
 	"github.com/pantavisor/pantavisor/cmd/mage/internal/record"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -33,33 +36,70 @@ func invoke(dir, tmp, program string) error {
 			return fault.Wrap(fault.IO, err, "copying magefiles")
 		}
 	}
-	at := filepath.Dir(names[0]) // "." or a directory of their own
-	text, err := json.Marshal(replaced{Replace: map[string]string{
-		filepath.Join(dir, at, record.Generated): filepath.Join(tmp, at, record.Generated),
-	}})
+	cache, err := goOutput(context.Background(), dir, "env", "GOMODCACHE")
 	if err != nil {
-		return fault.Wrap(fault.Internal, err, "showing mage's file to the compiler")
+		return fault.Wrap(fault.Missing, err, "asking the go command for its settings")
 	}
-	list := filepath.Join(tmp, "overlay.json")
-	if err := os.WriteFile(list, text, 0o600); err != nil {
-		return fault.Wrap(fault.IO, err, "showing mage's file to the compiler")
+	command := mg.GoCmd()
+	if within(dir, strings.TrimSpace(string(cache))) {
+		err = standIn(dir, tmp)
+	} else if err = show(dir, tmp, filepath.Dir(names[0])); err == nil {
+		defer os.Unsetenv(overlay)
+		command, err = os.Executable()
 	}
-	self, err := os.Executable()
 	if err != nil {
-		return fault.Wrap(fault.Internal, err, "looking for this program")
+		return fault.Wrap(fault.IO, err, "preparing to compile the magefiles in %s", dir)
 	}
-	if err := os.Setenv(overlay, list); err != nil {
-		return fault.Wrap(fault.Internal, err, "showing mage's file to the compiler")
-	}
-	defer os.Unsetenv(overlay)
 	code := mage.Invoke(mage.Invocation{
-		Dir: tmp, WorkDir: dir, CompileOut: program, Force: true, Multiline: mg.Multiline(), GoCmd: self,
+		Dir: tmp, WorkDir: dir, CompileOut: program, Force: true, Multiline: mg.Multiline(), GoCmd: command,
 		Ldflags: "-s -w", Stdout: os.Stderr, Stderr: os.Stderr,
 	})
 	if code != 0 { // it has said why
 		return fault.New(fault.BadInput, "compiling the magefiles in %s", dir)
 	}
 	return nil
+}
+
+// standIn makes tmp a module that requires what the one in dir requires, and that one. The
+// go command allows no overlay in its module cache.
+func standIn(dir, tmp string) error {
+	text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	if err != nil {
+		return err
+	}
+	mod, err := modfile.Parse("go.mod", text, nil)
+	if err != nil {
+		return err
+	}
+	path := mod.Module.Mod.Path
+	for _, t := range slices.Clone(mod.Tool) {
+		err = errors.Join(err, mod.DropTool(t.Path))
+	}
+	err = errors.Join(err, mod.AddModuleStmt("magefile"), mod.AddRequire(path, "v0.0.0-00010101000000-000000000000"), mod.AddReplace(path, "", dir, ""))
+	if err != nil {
+		return err
+	}
+	mod.Cleanup()
+	if text, err = mod.Format(); err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(tmp, "go.mod"), text, 0o600), copyFile(filepath.Join(tmp, "go.sum"), filepath.Join(dir, "go.sum")))
+}
+
+// show writes an overlay that shows mage's file in tmp to the compiler in the directory at
+// of dir, and tells goCommand of it.
+func show(dir, tmp, at string) error {
+	text, err := json.Marshal(replaced{Replace: map[string]string{
+		filepath.Join(dir, at, record.Generated): filepath.Join(tmp, at, record.Generated),
+	}})
+	if err != nil {
+		return err
+	}
+	list := filepath.Join(tmp, "overlay.json")
+	if err := os.WriteFile(list, text, 0o600); err != nil {
+		return err
+	}
+	return os.Setenv(overlay, list)
 }
 
 func copyFile(to, from string) error {
