@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net/http"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,7 +24,7 @@ func newGet(t *tool, merge bool) *cobra.Command {
 they are replaced; a part with a leading '-' is removed. Several repositories are
 taken in their order, all of them or none. The working tree stays as it is: see pvr
 checkout.`,
-		Example: "  pvr get device.tgz\n  pvr get nick/device#bsp,_sigs/bsp.json\n  pvr get other/.pvr#app,-old\n  pvr get bsp.tgz#bsp apps.tgz#nginx,redis",
+		Example: "  pvr get device.tgz\n  pvr get nick/device#bsp,_sigs/bsp.json\n  pvr get https://example.com/bsp.tgz#bsp\n  pvr get other/.pvr#app,-old\n  pvr get bsp.tgz#bsp apps.tgz#nginx,redis",
 	}
 	if merge {
 		cmd.Use, cmd.Aliases = "merge [REPO[#PARTS]]...", []string{"m"}
@@ -123,6 +125,10 @@ func (t *tool) source(name string, link bool) (repo.Ref, repo.Source, error) {
 	ref, err := repo.ParseRef(name, t.repoBaseURL)
 	if err != nil {
 		return ref, nil, err
+	}
+	if ref.Export != "" {
+		src, err := repo.Web(ref.Export, filepath.Join(t.configDir, "cache"), http.DefaultClient)
+		return ref, src, err
 	}
 	if ref.URL != "" {
 		src, err := t.remoteSource(ref)

@@ -31,8 +31,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// errArchive is wrapped by the errors for archives that are damaged or hostile.
-var errArchive = errors.New("unusable archive")
+// ErrArchive is wrapped by the errors for archives that are damaged or hostile.
+var ErrArchive = errors.New("unusable archive")
 
 // ExportOptions select what an export holds.
 type ExportOptions struct {
@@ -238,7 +238,7 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("%w: reading on behind %s: %w", errArchive, last, err)
+			return fmt.Errorf("%w: reading on behind %s: %w", ErrArchive, last, err)
 		}
 		last, end = fmt.Sprintf("%.200q", h.Name), "the last member "
 		err = im.member(h, tr)
@@ -247,14 +247,14 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 			return fmt.Errorf("storing the archive's member %s: %w", last, own.error)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: member %s: %w", errArchive, last, err)
+			return fmt.Errorf("%w: member %s: %w", ErrArchive, last, err)
 		}
 	}
 	if err := drain(stream); err != nil {
-		return fmt.Errorf("%w: behind %s%s: %w", errArchive, end, last, err)
+		return fmt.Errorf("%w: behind %s%s: %w", ErrArchive, end, last, err)
 	}
 	if im.state == nil {
-		return fmt.Errorf("%w: it has no member \"json\"", errArchive)
+		return fmt.Errorf("%w: it has no member \"json\"", ErrArchive)
 	}
 	return nil
 }
@@ -266,17 +266,17 @@ func decompress(r io.Reader) (io.Reader, error) {
 	buffered := bufio.NewReaderSize(r, direct.Block)
 	magic, err := buffered.Peek(2)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: %w", errArchive, err)
+		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
 	}
 	if len(magic) < 2 {
-		return nil, fmt.Errorf("%w: it is empty", errArchive)
+		return nil, fmt.Errorf("%w: it is empty", ErrArchive)
 	}
 	if magic[0] != 0x1f || magic[1] != 0x8b {
 		return buffered, nil
 	}
 	z, err := gzip.NewReader(buffered)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errArchive, err)
+		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
 	}
 	return z, nil
 }

@@ -299,7 +299,7 @@ func TestHostileArchives(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			store := newStore(t)
 			st, err := Import(context.Background(), bytes.NewReader(c.data), store, ImportOptions{})
-			if !errors.Is(err, errArchive) || !strings.Contains(err.Error(), c.want) || st != nil {
+			if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), c.want) || st != nil {
 				t.Errorf("error %v, want …%s…", err, c.want)
 			}
 			if left := list(t, store); len(left) > 0 {
@@ -314,7 +314,7 @@ func TestForeignMembers(t *testing.T) {
 	zeros := member{name: "objects/" + sumOf("x"), content: strings.Repeat("\x00", 3<<20)}
 	doc := member{name: "json", content: `{}`}
 	_, err := Import(context.Background(), bytes.NewReader(compress(t, build(t, doc, zeros))), newStore(t), ImportOptions{Foreign: 2 << 20})
-	if !errors.Is(err, errArchive) || !strings.Contains(err.Error(), zeros.name) {
+	if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), zeros.name) {
 		t.Errorf("error %v", err)
 	}
 	many := []member{doc}
@@ -539,7 +539,7 @@ func TestTenGigabytesOfZeros(t *testing.T) {
 			if used := allocated() - before; used > 16<<20 {
 				t.Errorf("%d bytes of memory", used)
 			}
-			if !errors.Is(err, errArchive) || !strings.Contains(err.Error(), tc.want) {
+			if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v", err)
 			}
 			if read.n > 1<<20 {
@@ -583,15 +583,15 @@ func TestWhoseFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Import(t.Context(), bytes.NewReader(good), store, ImportOptions{})
-	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, errArchive) || !strings.Contains(err.Error(), sumOf("good")) {
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), sumOf("good")) {
 		t.Errorf("a store that is gone: %v", err)
 	}
 	_, err = Import(t.Context(), bytes.NewReader(make([]byte, 2<<20)), newStore(t), ImportOptions{})
-	if !errors.Is(err, errArchive) || !strings.Contains(err.Error(), "behind its beginning: more than") {
+	if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), "behind its beginning: more than") {
 		t.Errorf("nothing but zeros: %v", err)
 	}
 	_, err = Import(t.Context(), bytes.NewReader(good[:len(good)-1024-512+2]), newStore(t), ImportOptions{})
-	if !errors.Is(err, errArchive) || !errors.Is(err, io.ErrUnexpectedEOF) {
+	if !errors.Is(err, ErrArchive) || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("an object cut short: %v", err)
 	}
 }

@@ -164,7 +164,8 @@ func pruneCaches(dir string) {
 	}
 	for _, e := range entries {
 		info, err := e.Info()
-		if err == nil && strings.HasPrefix(strings.TrimPrefix(e.Name(), "."), "stat-") && time.Since(info.ModTime()) > staleAfter {
+		name := strings.TrimPrefix(e.Name(), ".")
+		if err == nil && (strings.HasPrefix(name, "stat-") || strings.HasPrefix(name, "export-")) && time.Since(info.ModTime()) > staleAfter {
 			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}

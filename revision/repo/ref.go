@@ -27,6 +27,8 @@ type Ref struct {
 	Path string
 	// URL is a remote without its fragment; empty for a local repository.
 	URL string
+	// Export is the URL of an export without its fragment, see [Web]; empty for others.
+	Export string
 	// Fragment selects parts.
 	Fragment state.Fragment
 }
@@ -41,6 +43,10 @@ func ParseRef(text, base string) (Ref, error) {
 		return Ref{}, fmt.Errorf("reading repository name %q: %w", text, err)
 	}
 	ref := Ref{Text: text, Fragment: fragment}
+	if _, _, ok := exportURL(name); ok {
+		ref.Export = name
+		return ref, nil
+	}
 	ref.Path, ref.URL, err = place(name, base)
 	return ref, err
 }
@@ -114,6 +120,11 @@ func holdsState(dir string) bool {
 // taken, without its extension.
 func (r Ref) Base() string {
 	name, _, _ := strings.Cut(r.Text, "#")
+	if r.Export != "" {
+		name, _, _ = strings.Cut(name, pin)
+		name, _, _ = strings.Cut(name, "?")
+		return withoutArchiveName(filepath.Base(name))
+	}
 	base := filepath.Base(strings.TrimRight(name, "/"))
 	if info, err := os.Lstat(base); err == nil && !info.IsDir() {
 		base = withoutArchiveName(base)

@@ -3,6 +3,7 @@ package appengine
 import (
 	"cmp"
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/remote"
+	"github.com/pantavisor/pantavisor/revision/repo"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -26,6 +28,9 @@ func fetch(ctx context.Context, url string, store *objects.Store) (*state.State,
 	if home, err := os.UserHomeDir(); err == nil {
 		config = cmp.Or(config, filepath.Join(home, ".pvr"))
 	}
+	if ref, err := repo.ParseRef(url, ""); err == nil && ref.Export != "" {
+		return fetchExport(ctx, ref, filepath.Join(config, "cache"), store)
+	}
 	client, err := remote.New(remote.Options{ConfigDir: config, AccessToken: os.Getenv("PVR_ACCESSTOKEN")})
 	if err != nil {
 		return nil, err
@@ -38,6 +43,19 @@ func fetch(ctx context.Context, url string, store *objects.Store) (*state.State,
 	got, err := client.Get(ctx, ref, store, remote.GetOptions{})
 	if err != nil {
 		return nil, fault.Wrap(fault.Unreachable, err, "fetching it; without a network, clone it (pvr clone) and name its directory .pvr")
+	}
+	return got.State, nil
+}
+
+// fetchExport takes the parts that a test names of the export that a URL serves.
+func fetchExport(ctx context.Context, ref repo.Ref, cache string, store *objects.Store) (*state.State, error) {
+	src, err := repo.Web(ref.Export, cache, http.DefaultClient)
+	if err != nil {
+		return nil, err
+	}
+	got, err := src.Pull(ctx, store, ref.Fragment.Takes)
+	if err != nil {
+		return nil, err
 	}
 	return got.State, nil
 }
