@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
@@ -71,7 +73,7 @@ var commands = []command{
 	{"steps show-progress", "REVISION", "show the progress of a revision", 1, 1, getAt("/steps/", "/progress")},
 	{"steps put", "FILE REVISION", "store a state as a revision", 2, 2, putStep},
 	{"steps install", "TARBALL [REVISION]", "store an exported state and its objects as a revision", 1, 2, install},
-	{"config ls", "", "list the values by their old names", 0, 0, get("/config")},
+	{"config ls", "", "list the values by their old names; a person is also told which have no effect", 0, 0, listConfig},
 	{"config sources", "", "list the settings, their values and where they come from", 0, 0, get("/config2")},
 	{"storage gc", "", "collect garbage and say how much was freed", 0, 0, collect},
 }
@@ -134,6 +136,59 @@ func (t *tool) help(words []string, asked bool) int {
 
 func get(path string) func(*tool, []string) error {
 	return func(t *tool, _ []string) error { return t.show(&client.Request{Path: path}) }
+}
+
+// listConfig lists the values. On a terminal it names the settings that have a note, such
+// as those without effect; scripts read only the values.
+func listConfig(t *tool, _ []string) error {
+	if err := t.show(&client.Request{Path: "/config"}); err != nil || !isTerminal(t.stdout) {
+		return err
+	}
+	return t.remarks(t.stderr)
+}
+
+// remarks writes the settings with a note, a line for each note.
+func (t *tool) remarks(w io.Writer) error {
+	resp, err := t.ask(&client.Request{Path: "/config2"})
+	if err != nil {
+		return err
+	}
+	defer resp.Close()
+	body, err := readAll(resp)
+	if err != nil {
+		return err
+	}
+	var list []api.Setting
+	if err := json.Unmarshal(body, &list); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	var notes []string
+	names := map[string][]string{}
+	for _, s := range list {
+		if s.Note == "" {
+			continue
+		}
+		if names[s.Note] == nil {
+			notes = append(notes, s.Note)
+		}
+		names[s.Note] = append(names[s.Note], s.Key)
+	}
+	for _, n := range notes {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", n, strings.Join(names[n], " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isTerminal reports whether a person reads what is written.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 func getAt(prefix, suffix string) func(*tool, []string) error {

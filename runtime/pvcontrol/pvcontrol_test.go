@@ -20,6 +20,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 	"github.com/pantavisor/pantavisor/runtime/meta"
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
@@ -77,7 +78,8 @@ func device(t *testing.T) (socket, storage string, e *engine) {
 	s := ctrl.New(ctrl.Options{
 		Resolve: e.Resolve, Engine: e, Daemons: e, UserMeta: store(meta.User), DeviceMeta: store(meta.Device), Objects: filepath.Join(storage, "objects"), Steps: step.Open(storage), BuildInfo: "built from here\n",
 		Config: func() []ctrl.Setting {
-			return []ctrl.Setting{{Key: "PV_LOG_LEVEL", Alias: "log.level", Value: 4, Text: "4", Level: "env"}}
+			return []ctrl.Setting{{Key: "PV_LOG_LEVEL", Alias: "log.level", Value: 4, Text: "4", Level: "env"},
+				{Key: "PH_A", Value: 1, Text: "1", Level: "default", Note: "no effect"}, {Key: "PH_B", Value: 1, Text: "1", Level: "default", Note: "no effect"}}
 		},
 		CollectGarbage: func(context.Context) (int64, error) { return 42, nil },
 	})
@@ -141,7 +143,7 @@ func TestCommands(t *testing.T) {
 		{"buildinfo", "", "built from here\n", ""},
 		{"--json buildinfo", "", `{"text":"built from here\n"}` + "\n", ""},
 		{"--json cmd run-gc", "", `{"status":200}` + "\n", ""},
-		{"config sources", "", `[{"key":"PV_LOG_LEVEL","value":"4","modified":"env"}]` + "\n", ""},
+		{"config sources", "", `[{"key":"PV_LOG_LEVEL","value":"4","modified":"env"},{"key":"PH_A","value":"1","modified":"default","note":"no effect"},{"key":"PH_B","value":"1","modified":"default","note":"no effect"}]` + "\n", ""},
 		{"config ls", "", `{"log.level":4}` + "\n", ""},
 		{"storage gc", "", `{"reclaimed": 42}` + "\n", ""},
 		{"steps ls", "", "[]\n", ""},
@@ -155,6 +157,19 @@ func TestCommands(t *testing.T) {
 		if tt.asked != "" && e.last() != tt.asked {
 			t.Errorf("%s: the engine was asked for %s, want %s", tt.args, e.last(), tt.asked)
 		}
+	}
+}
+
+// TestRemarks: a person is told which settings have no effect.
+func TestRemarks(t *testing.T) {
+	socket, _, _ := device(t)
+	var out strings.Builder
+	tool := &tool{ctx: t.Context(), client: client.Client{Connect: connectTimeout, Timeout: timeout, Socket: socket}}
+	if err := tool.remarks(&out); err != nil || out.String() != "no effect: PH_A PH_B\n" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	if isTerminal(&out) {
+		t.Error("a buffer is taken for a terminal")
 	}
 }
 
