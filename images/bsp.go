@@ -1,9 +1,9 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"path"
 	"path/filepath"
 
@@ -28,6 +28,8 @@ func (a Artefact) in(w *build.Work) string {
 type BSP struct {
 	// Target and Release are for build.json.
 	Target, Release string
+	// Pipeline is for build.json too.
+	Pipeline Pipeline `json:",omitzero"`
 	// Epoch is the time in build.json.
 	Epoch build.Stamp
 	// Drivers is drivers.json. Default: see [defaultDrivers].
@@ -67,7 +69,7 @@ var (
 func (s *BSP) Name() string { return "bsp/part" }
 
 // Version of the step's logic.
-func (s *BSP) Version() int { return 1 }
+func (s *BSP) Version() int { return 2 }
 
 // Deps are the steps of all files.
 func (s *BSP) Deps() []build.Step {
@@ -129,11 +131,19 @@ func (s *BSP) documents() map[string]any {
 	return map[string]any{
 		"run.json":     s.run(),
 		"drivers.json": drivers,
-		"build.json": map[string]string{
-			"platform": s.Target, "project": "pantavisor", "target": s.Target, "gitdescribe": s.Release,
-			"time": fmt.Sprint(s.Epoch.Seconds()),
-		},
-		"src.json": map[string]string{"#spec": "bsp-manifest-src@1", "pvr": ""},
+		"build.json":   s.build(),
+		"src.json":     map[string]string{"#spec": "bsp-manifest-src@1", "pvr": ""},
+	}
+}
+
+// build returns build.json, with every member that the manual documents. Its pvr is the
+// one of this module.
+func (s *BSP) build() map[string]string {
+	return map[string]string{
+		"altrepogroups": "", "branch": s.Pipeline.Branch, "commit": s.Pipeline.Commit, "gitdescribe": s.Release,
+		"pipeline": s.Pipeline.ID, "platform": s.Target, "project": cmp.Or(s.Pipeline.Project, "pantavisor"),
+		"pvrversion": "pvr version " + cmp.Or(s.Release, "devel"), "target": s.Target,
+		"time": s.Epoch.Time().UTC().Format("2006-01-02 15:04:05 -0700"),
 	}
 }
 

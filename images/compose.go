@@ -79,7 +79,7 @@ func (c *composer) kernel(in *Inputs) *BSP {
 	modules := &kernel.Modules{Epoch: in.Epoch, Tree: tree}
 	c.Components["kernel"] = []build.Step{in.Kernel.Image.Step, modules, &kernel.ConfigCheck{Tree: tree}}
 	bsp := &BSP{
-		Target: in.Target, Release: in.Release, Epoch: in.Epoch,
+		Target: in.Target, Release: in.Release, Pipeline: in.Pipeline, Epoch: in.Epoch,
 		Kernel: in.Kernel.Image, Initrd: initrd[0], Addons: in.Addons,
 		Modules: &Artefact{modules, kernel.ModulesFile},
 	}
@@ -141,7 +141,7 @@ func (c *composer) trail() *Trail {
 // trailOf makes revision 0: device.json, the BSP and the containers.
 func trailOf(in *Inputs, bsp *BSP) *Trail {
 	storage := &Trail{
-		AppEngine: in.wants(OutputAppEngine), Hub: in.Config.Hub, Stepskel: in.Config.Stepskel,
+		AppEngine: in.wants(OutputAppEngine), Hub: in.Config.Hub, FactoryToken: in.FactoryToken, Stepskel: in.Config.Stepskel,
 		Parts: []build.Step{&Device{Defaults: in.Config.Defaults}},
 	}
 	if bsp != nil {

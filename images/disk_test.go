@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
@@ -389,5 +391,28 @@ func TestImageConfigListsEveryMistake(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%v", want, err)
 		}
+	}
+}
+
+func TestBuildJSONHasTheDocumentedMembers(t *testing.T) {
+	t.Parallel()
+	got := (&BSP{Target: "board", Release: "1.2", Epoch: 1640309127, Pipeline: Pipeline{"group/p", "main", "0123abc", "42"}}).documents()["build.json"]
+	want := map[string]string{
+		"altrepogroups": "", "branch": "main", "commit": "0123abc", "gitdescribe": "1.2", "pipeline": "42", "platform": "board",
+		"project": "group/p", "pvrversion": "pvr version 1.2", "target": "board", "time": "2021-12-24 01:25:27 +0000",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFactoryToken(t *testing.T) {
+	t.Parallel()
+	got := string(withSetting([]byte("PH_CREDS_HOST=h\nph_factory_autotok=old"), "PH_FACTORY_AUTOTOK", "new"))
+	if want := "PH_CREDS_HOST=h\nPH_FACTORY_AUTOTOK=new\n"; got != want {
+		t.Errorf("got %q", got)
+	}
+	if text, err := json.Marshal(&Trail{FactoryToken: "secret"}); err != nil || strings.Contains(string(text), "secret") || !strings.Contains(string(text), "sha256:") {
+		t.Errorf("%s, %v", text, err)
 	}
 }

@@ -1,7 +1,9 @@
 package images
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 
 	"github.com/pantavisor/pantavisor/build"
 )
@@ -18,6 +20,10 @@ type Inputs struct {
 	Target string `json:"target"`
 	// Release is the version of the firmware; may be empty.
 	Release string `json:"release,omitempty"`
+	// Pipeline is where the source comes from, for build.json.
+	Pipeline Pipeline `json:"pipeline,omitzero"`
+	// FactoryToken goes into pantahub.config; may be empty.
+	FactoryToken Secret `json:"factory_token,omitempty"`
 	// Packages are the pinned packages in it, for /etc/build.
 	Packages []string `json:"packages,omitempty"`
 	// X86 is set when the code is for x86: compressors then filter its branches.
@@ -88,6 +94,22 @@ type Config struct {
 	// Trust are PEM files that signatures are checked against, by their name in
 	// /etc/pantavisor/pvs/trust.
 	Trust []build.Source `json:"trust,omitempty"`
+}
+
+// Pipeline is where the source of a firmware comes from. Members may be empty.
+type Pipeline struct {
+	Project, Branch, Commit, ID string
+}
+
+// Secret is a text that plans, keys and histories of builds have as its SHA-256 only.
+type Secret string
+
+// MarshalJSON encodes the SHA-256, or nothing as it is.
+func (s Secret) MarshalJSON() ([]byte, error) {
+	if s == "" {
+		return []byte(`""`), nil
+	}
+	return fmt.Appendf(nil, `"sha256:%x"`, sha256.Sum256([]byte(s))), nil
 }
 
 // Layout is a medium with a partition table.

@@ -81,3 +81,17 @@ func runtimeConfig(file build.Source, derived []Setting) ([]byte, error) {
 	}
 	return []byte(b.String()), errors.Join(errs...)
 }
+
+// withSetting returns the text of a configuration file with a setting in place of any of
+// its name.
+func withSetting(text []byte, key, value string) []byte {
+	var b strings.Builder
+	for line := range strings.Lines(string(text)) {
+		name, _, _ := strings.Cut(line, "=")
+		if !strings.EqualFold(name, key) {
+			b.WriteString(strings.TrimRight(line, "\r\n") + "\n")
+		}
+	}
+	b.WriteString(key + "=" + value + "\n")
+	return []byte(b.String())
+}

@@ -25,6 +25,8 @@ const StorageDir = "storage"
 type Trail struct {
 	// AppEngine is set for a revision without a BSP: the machine has already booted.
 	AppEngine bool `json:",omitempty"`
+	// FactoryToken is written into pantahub.config, if it is not empty.
+	FactoryToken Secret `json:",omitempty"`
 	// Parts are merged in order; a later one replaces keys of an earlier one.
 	Parts []build.Step `json:"-"`
 	// Boot is the step whose output, the boot loader's files, is added to the storage.
@@ -166,6 +168,9 @@ func (s *Trail) extras(ctx context.Context, w *build.Work, dir string) error {
 	text, err := os.ReadFile(s.Hub.Path)
 	if err != nil {
 		return fault.New(fault.Missing, "reading the Hub's configuration: %w", err)
+	}
+	if s.FactoryToken != "" {
+		text = withSetting(text, "PH_FACTORY_AUTOTOK", string(s.FactoryToken))
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config/pantahub.config"), text, 0o600); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the Hub's configuration")

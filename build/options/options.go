@@ -42,6 +42,13 @@ type Options struct {
 	// "git describe": up to 64 letters, digits and . _ + ~ -. Default: "devel", which
 	// does not change with the sources; a pipeline sets it.
 	Release string
+	// FactoryToken, PV_FACTORY_AUTOTOK: token with which devices claim themselves, written
+	// into pantahub.config as PH_FACTORY_AUTOTOK. Default: what that file says.
+	FactoryToken string
+	// Pipeline is what the variables of GitLab's or GitHub's pipelines say of the source.
+	Pipeline Pipeline
+	// Notes tell what replaces variables of earlier build systems that are set.
+	Notes []string
 	// Jobs, PV_JOBS: cores to keep busy. Default 0: all.
 	Jobs int
 	// CacheSize, PV_CACHE_SIZE: GiB that cached steps may take before those unused
@@ -56,7 +63,7 @@ type Options struct {
 // be ignored silently.
 var known = []string{
 	"PVR_MERGE_SRC", "PVR_USE_SRC_BSP", "PANTAVISOR_DEBUG", "PV_BUILD_INTERACTIVE", "PV_LOCKED", "PV_PVS_CERT_PEM", "PV_PVS_PUB_PEM",
-	"PV_JOBS", "PV_VERIFY_CACHE", "PV_VERSION", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
+	"PV_FACTORY_AUTOTOK", "PV_JOBS", "PV_VERIFY_CACHE", "PV_VERSION", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
 }
 
 // releases matches valid names of a release; they go into a linker flag and into files.
@@ -86,6 +93,12 @@ func read(environ []string) (*Options, error) {
 		Certificate:  r.values["PV_PVS_CERT_PEM"],
 		Key:          r.values["PV_PVS_PUB_PEM"],
 		Release:      r.values["PV_VERSION"],
+		FactoryToken: r.values["PV_FACTORY_AUTOTOK"],
+		Pipeline:     r.pipeline(),
+		Notes:        r.notes(),
+	}
+	if strings.ContainsFunc(o.FactoryToken, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		r.wrong("PV_FACTORY_AUTOTOK: want one word without blanks")
 	}
 	if o.Release != "" && !releases.MatchString(o.Release) {
 		r.wrong("PV_VERSION=%q: want up to 64 letters, digits and . _ + ~ -, beginning with a letter or digit", o.Release)

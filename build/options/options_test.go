@@ -51,3 +51,31 @@ func TestAllMistakesAreReported(t *testing.T) {
 		}
 	}
 }
+
+func TestPipeline(t *testing.T) {
+	t.Parallel()
+	want := Pipeline{Project: "group/board", Branch: "main", Commit: "0123abc", ID: "42"}
+	for _, environ := range [][]string{
+		{"CI_PROJECT_PATH=group/board", "CI_COMMIT_REF_NAME=main", "CI_COMMIT_SHA=0123abc", "CI_PIPELINE_ID=42"},
+		{"GITHUB_REPOSITORY=group/board", "GITHUB_REF_NAME=main", "GITHUB_SHA=0123abc", "GITHUB_RUN_ID=42"},
+	} {
+		o, err := read(environ)
+		if err != nil || o.Pipeline != want {
+			t.Errorf("%v, %v", o, err)
+		}
+	}
+}
+
+func TestReplacedVariablesAreNoted(t *testing.T) {
+	t.Parallel()
+	o, err := read([]string{"MAKEFLAGS=V=s -j1", "PV_BUILD_TLS_USE_HOST_CACERTS=default", "PV_BUILD_PANTAVISOR_BUILDER_PREFIX=mirror.example", "PV_BUILD_PANTAVISOR_BUILDER_VERSION=001"})
+	if err != nil || len(o.Notes) != 4 {
+		t.Errorf("%q, %v", o.Notes, err)
+	}
+	if o, err = read([]string{"MAKEFLAGS=w", "MAKELEVEL=1"}); err != nil || len(o.Notes) != 0 {
+		t.Errorf("under make: %q, %v", o.Notes, err)
+	}
+	if _, err = read([]string{"PV_FACTORY_AUTOTOK=a b"}); err == nil {
+		t.Error("a token of two words is taken")
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/gobinary"
 	"github.com/pantavisor/pantavisor/build/gosource"
+	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/images"
@@ -55,6 +56,11 @@ type Options struct {
 	// Release is the version of the firmware for runtime and build.json (PV_VERSION).
 	// Default: "devel" in the runtime, none in build.json.
 	Release string
+	// Pipeline is where the source comes from, for build.json.
+	Pipeline options.Pipeline
+	// FactoryToken is the token with which devices claim themselves (PV_FACTORY_AUTOTOK).
+	// Default: that of pantahub.config, if any.
+	FactoryToken string
 }
 
 var _ images.Tools = (*debian.Toolbox)(nil)
@@ -76,7 +82,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 	}
 	program := p.runtime()
 	in := &images.Inputs{
-		Target: t.Name, Release: o.Release, Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
+		Target: t.Name, Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
 		Runtime: images.Artefact{Step: program, File: program.File()},
 	}
 	if p.toolbox != nil {

@@ -116,11 +116,13 @@ func (w *Workspace) open(ctx context.Context, name string) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.Warnings = append(j.Warnings, w.Options.Notes...)
 	j.parts, err = w.parts(ctx, j)
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
 		j.comp, err = j.compose(resolve.Options{
 			MergeSource: w.Options.MergeSource, UseSourceBSP: w.Options.UseSourceBSP, Debug: w.Options.Debug, Epoch: w.Options.Epoch,
 			TrustCertificates: w.Options.Certificate, TrustKey: w.Options.Key, Release: w.Options.Release,
+			Pipeline: w.Options.Pipeline, FactoryToken: w.Options.FactoryToken,
 		})
 	}
 	if err != nil {
@@ -426,10 +428,22 @@ func directoryName(word string) bool {
 	return word != "." && filepath.IsLocal(word) && word == filepath.Base(word)
 }
 
+// replacedComponents are sub-targets of the earlier build system, with what replaces them
+// (docs/migration.md).
+var replacedComponents = map[string]string{
+	"pv_lxc":         "the launcher of containers is part of the runtime; mage component TARGET init builds it",
+	"config-check":   "there is no configuration of modules; mage plan TARGET checks the target, and mage component TARGET kernel the options of the kernel",
+	"config-update":  "there is no configuration of modules; mage lock TARGET moves the pinned packages",
+	"init-codecheck": "mage lint checks form and style",
+}
+
 // Component makes one component of a target, or with "-clean" behind its name
 // drops it from the cache.
 func (w *Workspace) Component(ctx context.Context, target, name string) error {
 	base, clean := strings.CutSuffix(name, "-clean")
+	if instead := replacedComponents[base]; instead != "" && !slices.Contains(images.Components, base) {
+		return fault.New(fault.Unsupported, "component %q: there is none: %s", base, instead)
+	}
 	if !slices.Contains(images.Components, base) {
 		return spelling.Unknown("component", base, images.Components)
 	}
