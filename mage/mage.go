@@ -18,12 +18,12 @@ import (
 	"github.com/pantavisor/pantavisor/test/checks"
 )
 
-// Options are written --name or --name=value by habit; mage reads one dash, and its
-// own -h in front of the command.
+// Options are written --name, --name=value or --name value by habit; mage reads
+// -name=value, and its own -h in front of the command.
 func init() {
 	appengine.Inside()
 	workspace.CancelOnTerminate()
-	os.Args, behindDashes = runWords(exportWords(appengine.TestWords(os.Args)))
+	os.Args, behindDashes = runWords(exportWords(appengine.TestWords(optionWords(os.Args))))
 	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
 		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
 	}
@@ -64,11 +64,11 @@ func in(json, locked *bool, events *string, do func(*workspace.Workspace) error)
 // It is a Go module with a target, a container with a program, and pipelines, as examples.
 // A directory that exists keeps its files, of which none is overwritten.
 //
-//	--from=DIR     uses a local checkout of this module, not a published version
-//	--module=PATH  is the Go module's path, else example.com/NAME
+//	--from DIR     uses a local checkout of this module, not a published version
+//	--module PATH  is the Go module's path, else example.com/NAME
 //
 //	mage init product
-//	mage init product --from=. --module=git.example.com/product
+//	mage init product --from . --module git.example.com/product
 func Init(ctx context.Context, dir string, from, module *string) error {
 	return in(nil, nil, nil, func(w *workspace.Workspace) error { return w.Init(ctx, dir, value(from), value(module)) })
 }

@@ -8,12 +8,32 @@ import (
 // behindDashes are the words behind "--" of mage run, which are for QEMU.
 var behindDashes []string
 
-// runValues are the options of mage run that have a value.
-var runValues = []string{"machine", "forward", "settle", "logs", "events"}
+// valued are the options with a value, of all commands.
+var valued = []string{"events", "format", "forward", "from", "logs", "machine", "module", "out", "settle", "span", "target"}
 
-// runWords rewrites the command line of mage run for mage, which knows -name=value only and
-// each option once: values may be words of their own, and --forward may be given several
-// times. It takes off what stands behind "--". Other command lines stay as they are.
+// optionWords joins options and their values, which may be words of their own, for mage,
+// which knows -name=value only. Words behind "--" stay as they are.
+func optionWords(args []string) (words []string) {
+	for i := 0; i < len(args); i++ {
+		if args[i] == "--" {
+			return append(words, args[i:]...)
+		}
+		word := args[i]
+		if _, given, ok := option(word); i > 1 && ok && !given && i+1 < len(args) && isValue(args[i+1]) {
+			i++
+			word += "=" + args[i]
+		}
+		words = append(words, word)
+	}
+	return words
+}
+
+// isValue reports whether a word can be the value of an option: not an option itself.
+func isValue(word string) bool { return word == "-" || !strings.HasPrefix(word, "-") }
+
+// runWords rewrites the command line of mage run for mage, which knows each option once:
+// --forward may be given several times. It takes off what stands behind "--". Other command
+// lines stay as they are.
 func runWords(args []string) (words, behind []string) {
 	if len(args) < 2 || !strings.EqualFold(args[1], "run") {
 		return args, nil
@@ -22,14 +42,8 @@ func runWords(args []string) (words, behind []string) {
 		args, behind = args[:i], args[i+1:]
 	}
 	forward := -1 // where the first --forward is in words
-	for i := 0; i < len(args); i++ {
-		word := args[i]
-		name, given, ok := option(word)
-		if ok && !given && i+1 < len(args) {
-			i++
-			word += "=" + args[i]
-		}
-		switch {
+	for _, word := range args {
+		switch name, _, _ := option(word); {
 		case name != "forward":
 			words = append(words, word)
 		case forward < 0:
@@ -56,12 +70,12 @@ func exportWords(args []string) []string {
 	return slices.Concat(args[:2], []string{strings.Join(args[2:end], ",")}, args[end:])
 }
 
-// option reports whether a word is an option of runValues, and whether it has its value.
+// option reports whether a word is an option with a value, and whether the value is in it.
 func option(word string) (name string, given, ok bool) {
 	plain, dashed := strings.CutPrefix(word, "-")
 	name, _, given = strings.Cut(strings.TrimPrefix(plain, "-"), "=")
 	name = strings.ToLower(name)
-	if !dashed || !slices.Contains(runValues, name) {
+	if !dashed || !slices.Contains(valued, name) {
 		return "", false, false
 	}
 	return name, given, true

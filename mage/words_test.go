@@ -1,6 +1,11 @@
 package mage
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,9 +25,66 @@ func TestRunWords(t *testing.T) {
 		"mage run x --machine pc -- -device a --forward 1:2":          "mage run x --machine=pc | -device a --forward 1:2",
 		"mage run x --": "mage run x |",
 	} {
-		words, behind := runWords(strings.Fields(line))
+		words, behind := runWords(optionWords(strings.Fields(line)))
 		if got := strings.TrimSpace(strings.Join(words, " ") + " | " + strings.Join(behind, " ")); got != want {
 			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
+}
+
+func TestOptionWords(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"mage":                                   "mage",
+		"mage init p --from . --module a/b":      "mage init p --from=. --module=a/b",
+		"mage build x --out d --json --events -": "mage build x --out=d --json --events=-",
+		"mage build x --events=- --out=d":        "mage build x --events=- --out=d",
+		"mage plan x -format json":               "mage plan x -format=json",
+		"mage plan x --format":                   "mage plan x --format",
+		"mage plan x --format --locked":          "mage plan x --format --locked",
+		"mage build x --json y":                  "mage build x --json y",
+		"mage from x -- --out d":                 "mage from x -- --out d",
+	} {
+		if got := strings.Join(optionWords(strings.Fields(line)), " "); got != want {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
+}
+
+// TestValuedOptions compares the list with the parameters of the commands, each of which
+// is an option when its type is a pointer.
+func TestValuedOptions(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "mage.go", nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, bools := map[string]bool{}, map[string]bool{}
+	for _, decl := range file.Decls {
+		f, ok := decl.(*ast.FuncDecl)
+		if !ok || !f.Name.IsExported() {
+			continue
+		}
+		for _, field := range f.Type.Params.List {
+			star, ok := field.Type.(*ast.StarExpr)
+			if !ok {
+				continue
+			}
+			for _, name := range field.Names {
+				if kind, ok := star.X.(*ast.Ident); ok && kind.Name == "bool" {
+					bools[name.Name] = true
+				} else {
+					found[name.Name] = true
+				}
+			}
+		}
+	}
+	if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, valued) {
+		t.Errorf("the commands have the options %v with values, the list %v", got, valued)
+	}
+	for name := range bools {
+		if found[name] {
+			t.Errorf("%s is an option with a value of one command and without one of another", name)
 		}
 	}
 }
