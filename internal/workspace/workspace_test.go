@@ -59,6 +59,8 @@ func TestUnknownNames(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"build":     func() error { _, err := w.Build(ctx, "x64-uef"); return err },
 		"run":       func() error { return w.Run(ctx, "x64-uef", RunOptions{}) },
+		"export":    func() error { return w.Export(ctx, "x64-uef", []string{"sdk"}) },
+		"device":    func() error { return w.Device(ctx, "x64-uef", filepath.Join(w.Root, "device")) },
 		"plan":      func() error { return w.Plan(ctx, "x64-uef", "text") },
 		"why":       func() error { return w.Why(ctx, "x64-uef", "initrd") },
 		"clean":     func() error { return w.Clean(ctx, "x64-uef") },

@@ -111,6 +111,7 @@ func TestDevice(t *testing.T) {
 	goals(t, d)
 	t.Run("groups", func(t *testing.T) { checkGroups(t, d) })
 	t.Run("pvcontrol in sdk", func(t *testing.T) { checkList(t, d) })
+	t.Run("loopback", func(t *testing.T) { checkLoopback(t, d) })
 	t.Run("addresses in device metadata", func(t *testing.T) { checkAddresses(t, d) })
 	t.Run("volumes over a reboot", func(t *testing.T) { checkVolumes(t, d) })
 	t.Run("usage", func(t *testing.T) { checkUsage(t, d) })
@@ -143,6 +144,14 @@ func checkList(t *testing.T, d *Device) {
 	}
 	if _, err := d.Run(within(t), "pventer -c absent true"); !errors.As(err, new(*ExitError)) {
 		t.Errorf("entering a container that is not there: %v", err)
+	}
+}
+
+// checkLoopback wants lo up, which is the containers' 127.0.0.1.
+func checkLoopback(t *testing.T, d *Device) {
+	const up = "0x9" // IFF_UP | IFF_LOOPBACK
+	if got := strings.TrimSpace(inSDK(t, d, "cat /sys/class/net/lo/flags")); got != up {
+		t.Errorf("the flags of lo are %s, want %s", got, up)
 	}
 }
 

@@ -1,0 +1,45 @@
+package workspace
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+func TestTargetOfContainers(t *testing.T) {
+	w, _ := empty(t)
+	for words, want := range map[string]string{
+		"network": "x64-uefi", "network sdk": "x64-uefi", "sdk": "x64-appengine, x64-uefi: say for which", "hello sdk": "no target lists hello and sdk: say for which",
+	} {
+		target, err := w.targetOf(strings.Fields(words))
+		if err != nil && fault.Of(err) == fault.BadInput {
+			target = err.Error()
+		}
+		if target != want && !strings.Contains(target, want) || err != nil && !strings.Contains(err.Error(), "--target=TARGET") {
+			t.Errorf("%s: %q, %v; want %q", words, target, err, want)
+		}
+	}
+}
+
+// TestDeviceNeedsANewDirectory never writes into what is there.
+func TestDeviceNeedsANewDirectory(t *testing.T) {
+	w, _ := empty(t)
+	if err := w.Device(t.Context(), "x64-uefi", w.Root); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "is not empty") {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
+	}
+}
+
+func TestRunOptions(t *testing.T) {
+	w, _ := empty(t)
+	for want, r := range map[string]RunOptions{
+		"not a port forward":   {Forward: []string{"80"}},
+		"--settle=soon is not": {Settle: "soon"},
+		"--settle=-1s is not":  {Settle: "-1s"},
+		"did you mean q35?":    {Machine: "q3"},
+	} {
+		if err := w.Run(t.Context(), "x64-uefi", r); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", r, err, want)
+		}
+	}
+}
