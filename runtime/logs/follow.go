@@ -252,6 +252,7 @@ func (f *Follower) drain(l *followed, all bool) {
 		if size < l.offset || l.rewritten() {
 			l.offset, l.moved, l.tail = 0, true, l.tail[:0]
 		}
+		l.skipHole(size)
 		n, err := l.f.ReadAt(piece[:min(followPiece, size-l.offset)], l.offset)
 		if n == 0 {
 			l.partial = false
@@ -267,6 +268,18 @@ func (f *Follower) drain(l *followed, all bool) {
 		if err != nil {
 			return
 		}
+	}
+}
+
+// skipHole moves over a part of a file that has no storage: a container can make a file
+// of any size with a hole, which would be read, and logged, as zeros.
+func (l *followed) skipHole(size int64) {
+	data, err := unix.Seek(int(l.f.Fd()), l.offset, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) { // nothing but a hole follows
+		data, err = size, nil
+	}
+	if err == nil && data > l.offset {
+		l.offset, l.moved, l.partial, l.tail = data, true, false, l.tail[:0]
 	}
 }
 

@@ -114,6 +114,31 @@ func TestFollowedFiles(t *testing.T) {
 	j.wants("beginning and end\n", "app/var/log/syslog")
 }
 
+// TestFollowSkipsHoles: a file of any size takes a container no storage.
+func TestFollowSkipsHoles(t *testing.T) {
+	j := newJail(t)
+	j.add("var/log/sparse", "first\n")
+	path := filepath.Join(j.root, "var/log/sparse")
+	j.follow(File{Path: "/var/log/sparse"})
+	j.wants("first\n", "app/var/log/sparse")
+	if err := os.Truncate(path, 8<<30); err != nil {
+		t.Fatal(err)
+	}
+	j.add("var/log/sparse", "last\n")
+	var text string
+	for end := time.Now().Add(time.Minute); !strings.HasSuffix(text, "last\n"); time.Sleep(2 * time.Millisecond) {
+		j.s.Flush()
+		b, _ := os.ReadFile(filepath.Join(j.logs, "0/app/var/log/sparse"))
+		if text = string(b); time.Now().After(end) || len(b) > 1<<20 {
+			t.Fatalf("a hole of 8 GiB has put %d bytes into the log", len(b))
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Blocks*512 > 1<<20 {
+		t.Fatalf("the test's file is not sparse: %v", err)
+	}
+}
+
 func TestFollowRotation(t *testing.T) {
 	j := newJail(t)
 	j.add("var/log/messages", "1\n")
