@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,43 @@ type Listener struct {
 	file   *os.File
 	path   string
 	closed atomic.Bool
+	spare  spare
+}
+
+// spare holds descriptors back for the time when the process has no others left: a
+// client is then still accepted, identified and answered, with these.
+type spare struct {
+	mu  sync.Mutex
+	fds []int
+}
+
+// spares is what one connection takes: itself, its process, namespaces, and files of
+// the answer.
+const spares = 8
+
+// fill takes the descriptors that are missing, as long as any are left.
+func (s *spare) fill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.fds) < spares {
+		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+		if err != nil {
+			return
+		}
+		s.fds = append(s.fds, fd)
+	}
+}
+
+// spend gives the descriptors up and reports whether there were any.
+func (s *spare) spend() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	some := len(s.fds) > 0
+	for _, fd := range s.fds {
+		_ = unix.Close(fd)
+	}
+	s.fds = nil
+	return some
 }
 
 // Listen makes the socket at path with the given permission bits and queue
@@ -67,6 +105,7 @@ func (l *Listener) bind(fd int, perm os.FileMode, backlog int) error {
 	if err := os.Chmod(l.path, perm); err != nil {
 		return err
 	}
+	l.spare.fill()
 	return unix.Listen(fd, backlog)
 }
 
@@ -123,6 +162,7 @@ func (l *Listener) Path() string { return l.path }
 // Close stops accepting and removes the socket.
 func (l *Listener) Close() error {
 	l.closed.Store(true)
+	l.spare.spend()
 	err := l.file.Close()
 	if rm := os.Remove(l.path); err == nil && rm != nil && !errors.Is(rm, fs.ErrNotExist) {
 		err = rm
@@ -130,8 +170,8 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// Accept waits for the next connection. After Close it returns an error that
-// wraps os.ErrClosed.
+// Accept waits for the next connection. When the process has no descriptor left it uses
+// one that it holds back. After Close it returns an error that wraps os.ErrClosed.
 func (l *Listener) Accept() (*Conn, error) {
 	raw, err := l.file.SyscallConn()
 	if err != nil {
@@ -139,7 +179,7 @@ func (l *Listener) Accept() (*Conn, error) {
 	}
 	fd, acceptErr := -1, error(nil)
 	err = raw.Read(func(s uintptr) bool {
-		fd, acceptErr = accept(int(s))
+		fd, acceptErr = l.accept(int(s))
 		return !errors.Is(acceptErr, unix.EAGAIN)
 	})
 	switch {
@@ -152,6 +192,15 @@ func (l *Listener) Accept() (*Conn, error) {
 		return nil, fmt.Errorf("accepting on %s: %w", l.path, err)
 	}
 	return newConn(fd)
+}
+
+func (l *Listener) accept(s int) (int, error) {
+	l.spare.fill()
+	fd, err := accept(s)
+	if (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) && l.spare.spend() {
+		return accept(s)
+	}
+	return fd, err
 }
 
 func accept(s int) (int, error) {

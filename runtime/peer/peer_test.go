@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func listen(t *testing.T, path string) *Listener {
@@ -120,6 +122,39 @@ func TestListenReplacesOnlyASocket(t *testing.T) {
 	}
 	if _, err := second.Accept(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Accept after Close: %v, want os.ErrClosed", err)
+	}
+}
+
+// TestAcceptWithoutDescriptors runs in a process of its own, whose descriptors it uses up.
+func TestAcceptWithoutDescriptors(t *testing.T) {
+	if os.Getenv("PEER_FEW") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestAcceptWithoutDescriptors$", "-test.v")
+		cmd.Env = append(os.Environ(), "PEER_FEW=1")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	l := listen(t, filepath.Join(t.TempDir(), "s"))
+	client, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64}); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = unix.Eventfd(0, 0)
+	}
+	if err := unix.Connect(client, &unix.SockaddrUnix{Name: l.Path()}); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Identify(conn, func(pid int) (string, error) { return Cgroup(pid, false) }); err != nil && !strings.Contains(err.Error(), "no cgroup") {
+		t.Error(err)
 	}
 }
 
