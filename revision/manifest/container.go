@@ -3,6 +3,7 @@ package manifest
 import (
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"sort"
 	"strings"
 
@@ -49,6 +50,9 @@ func (p *parser) container(directory string, o *object) Container {
 	if directory == "pantavisor" || directory == "_pv_" {
 		o.fail("the name %q belongs to the runtime itself", directory)
 	}
+	if why := unusable(directory); why != "" {
+		o.fail("%.80q cannot be the name of a container: %s", directory, why)
+	}
 	c.Goal = Goal(o.enum("status_goal", "", "MOUNTED", "STARTED", "READY"))
 	c.Restart = Restart(o.enum("restart_policy", "", "system", "container"))
 	p.roles(o, &c)
@@ -63,6 +67,29 @@ func (p *parser) container(directory string, o *object) Container {
 	o.known("share", "conditions", "exec")
 	o.done()
 	return c
+}
+
+// groupFiles are the names that the kernel has in every control group (cgroup-v2, Core
+// Interface Files; cgroup-v1), where the container's own group must go.
+var groupFiles = []string{"tasks", "notify_on_release", "release_agent", "cpu.stat", "cpu.stat.local", "cpu.pressure", "io.pressure", "memory.pressure", "irq.pressure"}
+
+// maxName is the longest name of a directory, in bytes.
+const maxName = 255
+
+// unusable returns why no container of that name can start, "" when one can. The name
+// becomes a directory and a control group.
+func unusable(name string) string {
+	switch {
+	case len(name) > maxName:
+		return "it is longer than 255 bytes"
+	case strings.HasPrefix(name, "."):
+		return "it begins with a dot"
+	case strings.ContainsAny(name, "\n\x00"):
+		return "a control group's name has no line break"
+	case strings.HasPrefix(name, "cgroup.") || slices.Contains(groupFiles, name):
+		return "every control group has a file of that name"
+	}
+	return ""
 }
 
 // files reads what a container mounts. Whether a program must be there is known
