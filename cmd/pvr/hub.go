@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -299,7 +298,7 @@ func newDeviceLogs(t *tool) *cobra.Command {
 		Use:     "logs [DEVICES[/SOURCES[@LEVEL[#PLATFORM]]]]",
 		Aliases: []string{"log"},
 		Short:   "Follow the logs of devices",
-		Example: "  pvr device logs nick\n  pvr device logs --from PT10M --template json nick",
+		Example: "  pvr device logs nick\n  pvr device logs --from PT10M --template json nick\n  pvr device logs --template '{{.TimeCreated | timeformat \"Stamp\"}} {{.LogText | trunc 60}}' nick",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				l.take(remote.ParseLogSelector(args[0]))
@@ -307,7 +306,14 @@ func newDeviceLogs(t *tool) *cobra.Command {
 			if err := l.times(time.Now()); err != nil {
 				return fail(5, err)
 			}
-			return t.logs(cmd.Context(), l.LogFilter, asJSON || l.template == "json")
+			if asJSON {
+				l.template = "json"
+			}
+			show, err := logPrinter(t.stdout, l.template)
+			if err != nil {
+				return fail(5, err)
+			}
+			return t.withClient(func(c *remote.Client) error { return c.Logs(cmd.Context(), l.LogFilter, logInterval, show) })
 		},
 	}
 	fs := cmd.Flags()
@@ -318,7 +324,7 @@ func newDeviceLogs(t *tool) *cobra.Command {
 	text(fs, &l.Sources, "source", "", "", "", "`list` of sources (--src)")
 	text(fs, &l.Levels, "level", "l", "", "", "`list` of levels")
 	text(fs, &l.Platforms, "platform", "p", "", "", "`list` of platforms")
-	text(fs, &l.template, "template", "s", "", "short", "short or json")
+	text(fs, &l.template, "template", "s", "", "short", "short, json, or a Go `template` over an entry")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -347,17 +353,3 @@ func (l *logFlags) times(now time.Time) (err error) {
 
 // logInterval is the pause between questions for newer entries.
 const logInterval = time.Second
-
-func (t *tool) logs(ctx context.Context, f remote.LogFilter, asJSON bool) error {
-	return t.withClient(func(c *remote.Client) error {
-		return c.Logs(ctx, f, logInterval, func(e remote.LogEntry) error {
-			if asJSON {
-				return t.printJSON(e)
-			}
-			device := e.Device[strings.LastIndexByte(e.Device, '/')+1:]
-			source := e.LogSource[strings.LastIndexByte(e.LogSource, '/')+1:]
-			_, err := fmt.Fprintf(t.stdout, "%10.10s(%3s) %s %12s(%-15s): %s\n", device, e.LogRev, e.TimeCreated.Format(time.Stamp), e.LogPlat, source, e.LogText)
-			return err
-		})
-	})
-}
