@@ -276,11 +276,12 @@ func Bench(ctx context.Context, packages *bool) error {
 	if packages != nil && *packages {
 		return end(checks.Benchmarks(ctx))
 	}
-	root, err := os.Getwd()
-	if err != nil {
-		return end(err)
-	}
-	return end(bench.Run(ctx, root, os.Stdout, os.Stderr))
+	return in(nil, nil, nil, func(w *workspace.Workspace) error {
+		if err := w.NeedsCheckout("mage bench without --packages"); err != nil {
+			return err
+		}
+		return bench.Run(ctx, w.Root, os.Stdout, os.Stderr)
+	})
 }
 
 // Fuzz runs every fuzz target for a while, 60s or what --span says.

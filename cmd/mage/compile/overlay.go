@@ -44,7 +44,7 @@ func invoke(dir, tmp, program string) error {
 	if within(dir, strings.TrimSpace(string(cache))) {
 		err = standIn(dir, tmp)
 	} else if err = show(dir, tmp, filepath.Dir(names[0])); err == nil {
-		defer os.Unsetenv(overlay)
+		defer func() { _ = os.Unsetenv(overlay) }()
 		command, err = os.Executable()
 	}
 	if err != nil {
