@@ -73,15 +73,10 @@ func (p *parser) container(directory string, o *object) Container {
 // Interface Files; cgroup-v1), where the container's own group must go.
 var groupFiles = []string{"tasks", "notify_on_release", "release_agent", "cpu.stat", "cpu.stat.local", "cpu.pressure", "io.pressure", "memory.pressure", "irq.pressure"}
 
-// maxName is the longest name of a directory, in bytes.
-const maxName = 255
-
 // unusable returns why no container of that name can start, "" when one can. The name
 // becomes a directory and a control group.
 func unusable(name string) string {
 	switch {
-	case len(name) > maxName:
-		return "it is longer than 255 bytes"
 	case strings.HasPrefix(name, "."):
 		return "it begins with a dot"
 	case strings.ContainsAny(name, "\n\x00"):

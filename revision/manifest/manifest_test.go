@@ -188,7 +188,6 @@ func TestEveryViolationIsNamed(t *testing.T) {
 		{"name of a file in control groups", device().app("cgroup.procs", ""), "every control group has a file of that name"},
 		{"name of a file in v1 groups", device().app("tasks", ""), "every control group has a file of that name"},
 		{"hidden name", device().app(".app", ""), "it begins with a dot"},
-		{"long name", device().app(strings.Repeat("n", 256), ""), "it is longer than 255 bytes"},
 		{"config missing", device().with("a/run.json", `{"name":"a","type":"lxc","root-volume":"r"}`), "a/run.json: config: missing"},
 		{"config not there", device().app("a", "").with("a/lxc.container.conf", "null"), `config: "a/lxc.container.conf" is not in the state`},
 		{"root not there", device().app("a", "").with("a/root.squashfs", "null"), `root-volume: "a/root.squashfs"`},
