@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -31,6 +32,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/spelling"
+	"github.com/pantavisor/pantavisor/revision/repo"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -118,9 +120,13 @@ func (w *Workspace) open(ctx context.Context, name string) (*job, error) {
 	}
 	j.Warnings = append(j.Warnings, w.Options.Notes...)
 	j.parts, err = w.parts(ctx, j)
+	var merge string
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
+		merge, err = repo.Download(ctx, w.Options.MergeSource, filepath.Join(j.Cache.Dir(), "exports"), http.DefaultClient)
+	}
+	if err == nil {
 		j.comp, err = j.compose(resolve.Options{
-			MergeSource: w.Options.MergeSource, UseSourceBSP: w.Options.UseSourceBSP, Debug: w.Options.Debug, Epoch: w.Options.Epoch,
+			MergeSource: merge, UseSourceBSP: w.Options.UseSourceBSP, Debug: w.Options.Debug, Epoch: w.Options.Epoch,
 			TrustCertificates: w.Options.Certificate, TrustKey: w.Options.Key, Release: w.Options.Release,
 			Pipeline: w.Options.Pipeline, FactoryToken: w.Options.FactoryToken,
 		})

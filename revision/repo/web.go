@@ -53,6 +53,20 @@ func Web(name, dir string, client *http.Client) (Source, error) {
 	return &web{address: address, sum: sum, file: filepath.Join(dir, "export-"+hex.EncodeToString(id[:16])), client: client}, nil
 }
 
+// Download downloads the export that a URL serves, see [Web], and returns its file. A
+// name that is not such a URL is returned as it is.
+func Download(ctx context.Context, name, dir string, client *http.Client) (string, error) {
+	if _, _, ok := exportURL(name); !ok {
+		return name, nil
+	}
+	src, err := Web(name, dir, client)
+	if err != nil {
+		return "", err
+	}
+	w := src.(*web)
+	return w.file, w.with(ctx, func(packed) error { return nil })
+}
+
 type web struct {
 	address, sum string
 	file         string // what arrived; beside it .json with a record, and .lock
@@ -110,6 +124,9 @@ func (w *web) with(ctx context.Context, do func(packed) error) error {
 }
 
 func (w *web) download(ctx context.Context) error {
+	if rec, _ := w.record(); rec.Complete && w.sum != "" && w.verify() == nil {
+		return nil // there is nothing to ask the server
+	}
 	for try := 1; ; try++ {
 		again, err := w.attempt(ctx)
 		if err == nil {
