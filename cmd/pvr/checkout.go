@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/pantavisor/pantavisor/revision/repo"
@@ -22,10 +24,16 @@ stay.`,
 				return err
 			}
 			defer r.Close()
+			opt.Copied = t.tellCopied
 			return fail(3, r.Checkout(cmd.Context(), opt))
 		},
 	}
 	flag(cmd.Flags(), &opt.Hardlink, "hardlink", "", "", "link objects instead of copying them (--hl)")
 	flag(cmd.Flags(), &opt.Canonical, "canonical", "c", "PVR_CANONICAL_JSON", "write JSON in canonical form")
 	return cmd
+}
+
+// tellCopied reports objects that a checkout with hard links had to copy.
+func (t *tool) tellCopied(n int) {
+	fmt.Fprintf(t.stderr, "WARNING: %d objects are copied, not linked: the store is on another file system, or they have too many links\n", n)
 }

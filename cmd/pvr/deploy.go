@@ -101,7 +101,7 @@ func (t *tool) layOut(ctx context.Context, r *repo.Repo) error {
 		run   func() error
 	}{
 		{"... Cleanup repo ...", func() error { return r.Clean(ctx) }},
-		{"... deploying hardlinks ...", func() error { return r.Checkout(ctx, repo.CheckoutOptions{Hardlink: true}) }},
+		{"... deploying hardlinks ...", func() error { return r.Checkout(ctx, repo.CheckoutOptions{Hardlink: true, Copied: t.tellCopied}) }},
 		{"... deploying .pv/ links...", r.BootLinks},
 	}
 	for _, s := range steps {

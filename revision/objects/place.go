@@ -111,8 +111,13 @@ func (s *Store) clone(dst, src *os.File) error {
 // on another file system, or when the object has too many links.
 func (s *Store) LinkOrCopy(sum, dst string, perm os.FileMode) error {
 	err := s.Link(sum, dst)
-	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {
+	if CannotLink(err) {
 		return s.Copy(sum, dst, perm)
 	}
 	return err
+}
+
+// CannotLink reports whether an error of [Store.Link] means that a copy is needed.
+func CannotLink(err error) bool {
+	return errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP)
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,9 @@ type CheckoutOptions struct {
 	// Hardlink links objects into the tree instead of copying them, and makes them
 	// read-only; it implies Canonical. Writing to such a file would damage the object.
 	Hardlink bool
+	// Copied, unless nil, is called with the number of objects that Hardlink copied, as
+	// read-only files too, because they lie on another file system or have too many links.
+	Copied func(objects int)
 	// trusted are the objects that this process has verified.
 	trusted map[string]bool
 	// fresh is true when the tree is empty and not in use yet: files are written in
@@ -54,6 +58,9 @@ func (r *Repo) Checkout(ctx context.Context, opt CheckoutOptions) error {
 	if err := co.run(ctx); err != nil {
 		return fmt.Errorf("checking out: %w", err)
 	}
+	if n := int(co.copied.Load()); n > 0 && opt.Copied != nil {
+		opt.Copied(n)
+	}
 	return r.dropAddList()
 }
 
@@ -65,6 +72,8 @@ type checkout struct {
 	cache *cache
 	stage string
 	jobs  []job
+
+	copied atomic.Int64 // objects that could not be linked
 }
 
 // job is a file to be written.
@@ -193,7 +202,7 @@ func (c *checkout) writeOne(ctx context.Context, j *job, temp string) error {
 	case j.object == "":
 		return os.WriteFile(temp, j.text, objects.Perm)
 	case c.opt.Hardlink:
-		return c.link(j.object, temp)
+		return c.link(ctx, j.object, temp)
 	case c.opt.trusted[j.object]:
 		return c.store.Copy(j.object, temp, objects.Perm)
 	}
@@ -202,8 +211,13 @@ func (c *checkout) writeOne(ctx context.Context, j *job, temp string) error {
 
 // link gives an object a name in the tree; it becomes read-only under all its
 // names, because writing to one would change them all.
-func (c *checkout) link(sum, temp string) error {
-	if err := c.store.Link(sum, temp); err != nil {
+func (c *checkout) link(ctx context.Context, sum, temp string) error {
+	err := c.store.Link(sum, temp)
+	if objects.CannotLink(err) {
+		c.copied.Add(1)
+		err = c.store.CopyVerified(ctx, sum, temp, objects.Perm)
+	}
+	if err != nil {
 		return err
 	}
 	if err := os.Chmod(temp, 0o444); err != nil && !errors.Is(err, os.ErrPermission) {

@@ -684,3 +684,31 @@ func TestManyFiles(t *testing.T) {
 		t.Errorf("a state that no command would read: %v", err)
 	}
 }
+
+// TestLinksAcrossFileSystems has the store of objects on another file system.
+func TestLinksAcrossFileSystems(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "r")
+	st := newRepo(t, dir, "a")
+	other, err := os.MkdirTemp("/dev/shm", "objects")
+	if err != nil {
+		t.Skipf("no second file system: %v", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(other) })
+	store, moved := filepath.Join(filepath.Dir(dir), "objects-r"), filepath.Join(other, "objects")
+	config := []byte(`{"ObjectsDir":"` + moved + `"}`)
+	if err := errors.Join(os.CopyFS(moved, os.DirFS(store)), os.RemoveAll(store), os.WriteFile(filepath.Join(dir, ".pvr", "config"), config, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, dir, true)
+	copied := 0
+	err = r.Checkout(t.Context(), CheckoutOptions{Hardlink: true, Copied: func(n int) { copied = n }})
+	r.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := len(st.Objects()); copied != want || want == 0 {
+		t.Errorf("told of %d copies, want %d", copied, want)
+	}
+	sound(t, dir, st)
+}
