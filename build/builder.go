@@ -73,6 +73,25 @@ func (r *Result) Dir(s Step) string { return r.byName[s.Name()].Dir }
 // During the build the umask of the process is 022: the modes of files that steps make
 // are content and must not depend on the user who builds.
 func (b *Builder) Build(ctx context.Context, wanted ...Step) (*Result, error) {
+	res, err := b.make(ctx, wanted)
+	b.finish(res, err)
+	return res, err
+}
+
+// finish tells how a build ended that has begun.
+func (b *Builder) finish(res *Result, err error) {
+	if res == nil {
+		return
+	}
+	e := Event{Type: Finished, Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds()}
+	if err != nil {
+		e.Kind, e.Code = kindName(err), int(fault.Of(err))
+	}
+	b.emit(e)
+}
+
+// make is Build without its last event. The result is nil when nothing has begun.
+func (b *Builder) make(ctx context.Context, wanted []Step) (*Result, error) {
 	g, err := newGraph(wanted)
 	if err != nil {
 		return nil, err
@@ -92,9 +111,6 @@ func (b *Builder) Build(ctx context.Context, wanted ...Step) (*Result, error) {
 	err = errors.Join(r.all(ctx), b.Cache.stats.Save())
 	res := r.result()
 	res.Wall, res.CPU = time.Since(start), cpuTime()-cpu
-	b.emit(Event{
-		Type: Finished, Kind: kindName(err), Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds(),
-	})
 	return res, err
 }
 

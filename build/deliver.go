@@ -14,10 +14,18 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	for _, a := range artefacts {
 		wanted = append(wanted, a.Step)
 	}
-	res, err := b.Build(ctx, wanted...)
+	res, err := b.make(ctx, wanted)
 	if err != nil {
+		b.finish(res, err)
 		return nil, err
 	}
+	report, err := b.deliver(ctx, res, dir, artefacts)
+	b.finish(res, err)
+	return report, err
+}
+
+// deliver publishes what a build has made.
+func (b *Builder) deliver(ctx context.Context, res *Result, dir string, artefacts []Artefact) (*Report, error) {
 	lock, err := lockOut(ctx, dir)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ const (
 	Cached   EventType = "cached"   // a step was skipped; Why says why
 	Failed   EventType = "failed"   // a step failed; Text is the error, Kind its kind
 	Written  EventType = "written"  // a file below out/ was written; Text is its path
-	Finished EventType = "finished" // the build ends; Kind is empty when it went well
+	Finished EventType = "finished" // the build ends, always the last; Kind and Code are empty when it went well
 )
 
 // Event is one line of --events. Fields that do not apply are left out.
@@ -29,6 +29,8 @@ type Event struct {
 	Key    string    `json:"key,omitempty"`    // the step's key, SHA-256 in hex
 	Output string    `json:"output,omitempty"` // digest of the step's output
 	Why    string    `json:"why,omitempty"`    // why a step runs or is skipped
+	Code   int       `json:"code,omitempty"`   // exit code of a failure, as in docs/exit-codes.md
+	SHA256 string    `json:"sha256,omitempty"` // of a file that was written
 	Text   string    `json:"text,omitempty"`   // a line for people: warning, error, path
 	Kind   string    `json:"kind,omitempty"`   // kind of a failure, as in docs/exit-codes.md
 	Done   int64     `json:"done,omitempty"`   // work done so far

@@ -11,15 +11,6 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
 
-// onFinished is called when the steps of a build have ended.
-type onFinished func()
-
-func (f onFinished) Event(e Event) {
-	if e.Type == Finished {
-		f()
-	}
-}
-
 // A build that waits for another one to publish ends when it is cancelled, and changes
 // nothing.
 func TestCancelledWhileAnotherPublishes(t *testing.T) {
@@ -32,9 +23,13 @@ func TestCancelledWhileAnotherPublishes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	b, _ := builder(t, t.TempDir())
-	b.Sink = onFinished(cancel) // only publishing is left
 	s := &step{Label: "content", name: "image"}
-	_, err = b.Deliver(ctx, out, []Artefact{{s, "file", "test.img"}})
+	res, err := b.make(ctx, []Step{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel() // only publishing is left
+	_, err = b.deliver(ctx, res, out, []Artefact{{s, "file", "test.img"}})
 	if !errors.Is(err, context.Canceled) || fault.Of(err) != fault.Cancelled {
 		t.Errorf("Deliver: %v (%v), want it cancelled", err, fault.Of(err))
 	}

@@ -31,9 +31,10 @@ type Published struct {
 	Bytes int64  `json:"bytes"`
 	// Allocated is what it takes on the disk; less than Bytes when it is sparse.
 	Allocated int64 `json:"allocated"`
-	// SHA256 is the digest of the whole file. It is left out for directories and for
-	// files from 64 MiB on of which less than half is allocated: reading gigabytes of
-	// zeros would cost more than making the image. Their block map carries checksums.
+	// SHA256 is the digest of the whole file; of a directory that of its content, as in
+	// keys. It is left out for files from 64 MiB on of which less than half is allocated:
+	// reading gigabytes of zeros would cost more than making the image. Their block map
+	// carries checksums.
 	SHA256 string `json:"sha256,omitempty"`
 	// Contains is what the step reports about its output; only the first artefact of the
 	// step has it.
@@ -131,7 +132,7 @@ func (b *Builder) publish(ctx context.Context, res *Result, dir string, a Artefa
 	}
 	p.Path, p.Step, p.Contains = a.To, made.Name, made.Record.Contains
 	p.Source, p.Seen, p.fresh = made.Record.Output+"/"+a.From, seen(dst), true
-	b.emit(Event{Type: Written, Step: made.Name, Text: dst, Bytes: p.Bytes})
+	b.emit(Event{Type: Written, Step: made.Name, Text: dst, Bytes: p.Bytes, SHA256: p.SHA256})
 	return p, nil
 }
 
@@ -157,7 +158,7 @@ func describe(dst string) (*Published, error) {
 	}
 	if info.IsDir() {
 		t, err := DigestTree(dst)
-		return &Published{Bytes: t.Bytes, Allocated: t.Bytes}, err
+		return &Published{Bytes: t.Bytes, Allocated: t.Bytes, SHA256: t.Digest}, err
 	}
 	p := &Published{Bytes: info.Size(), Allocated: info.Sys().(*syscall.Stat_t).Blocks * 512}
 	if p.Bytes >= sparseFrom && p.Allocated < p.Bytes/2 {
