@@ -37,7 +37,7 @@ func configuration(t *testing.T, files map[string]string) images.Config {
 func TestSettingsThatTheDeviceWouldPassOverAreWarnings(t *testing.T) {
 	t.Parallel()
 	c := configuration(t, map[string]string{
-		"pantavisor.config":             "# a comment\n\nPV_LOG_LEVLE=4\nPV_STORAGE_WAIT=soon\npv_log_push=no\nwdt.enabled=1\n",
+		"pantavisor.config":             "# a comment\n\nPV_LOG_LEVELL=4\nPV_STORAGE_WAIT=soon\npv_log_push=no\nwdt.enabled=1\n",
 		"pantahub.config":               "PV_LOG_LEVEL=4\nPH_CREDS_HOST=hub.example\n",
 		"defaults/policies/mine.config": "PV_NOTHING_LIKE_IT=1\n",
 	})
@@ -48,7 +48,7 @@ func TestSettingsThatTheDeviceWouldPassOverAreWarnings(t *testing.T) {
 	}
 	want := []string{
 		"environment variable PV_LOG_LEVEL: has no effect on a build; write it into config/PLATFORM/pantavisor.config",
-		`pantavisor.config:3: unknown key "PV_LOG_LEVLE"; did you mean PV_LOG_LEVEL?`,
+		`pantavisor.config:3: unknown key "PV_LOG_LEVELL"; did you mean PV_LOG_LEVEL?`,
 		`pantavisor.config:4: PV_STORAGE_WAIT: "soon" is not a whole number; it stays 5`,
 		"pantavisor.config:6: wdt.enabled should be written PV_WDT_MODE",
 		"pantahub.config:1: PV_LOG_LEVEL may not be set here",
