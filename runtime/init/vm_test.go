@@ -110,6 +110,8 @@ func makeDisk(t *testing.T, dir string) string {
 	writeFile(t, filepath.Join(bsp, "run.json"), `{"modules":"modules.squashfs"}`)
 	run(t, dir, "mksquashfs", "modules", filepath.Join(bsp, "modules.squashfs"), "-quiet", "-no-progress")
 	sum, _, _ := strings.Cut(run(t, bsp, "sha256sum", "modules.squashfs"), " ")
+	writeFile(t, filepath.Join(stor, "objects/.keep"), "")
+	run(t, stor, "ln", "trails/0/bsp/modules.squashfs", "objects/"+sum)
 	writeFile(t, filepath.Join(stor, "trails/0/.pvr/json"),
 		`{"#spec":"pantavisor-service-system@1","bsp/modules.squashfs":"`+sum+`","bsp/run.json":{"modules":"modules.squashfs"}}`)
 	writeFile(t, filepath.Join(stor, "boot/grubenv"), "# GRUB Environment Block\npv_rev=0\n"+strings.Repeat("#", 990))
