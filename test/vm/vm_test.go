@@ -304,8 +304,9 @@ func TestPowerCut(t *testing.T) {
 func TestContainerThatCannotStart(t *testing.T) {
 	w := open(t)
 	directory, reference := t.TempDir(), filepath.Join(t.TempDir(), ".pvr")
-	definition := "description: cannot start\ngroup: platform\nentrypoint: [/sbin/not-there]\n"
-	must(t, os.MkdirAll(filepath.Join(directory, "broken"), 0o755))
+	definition := "description: cannot start\ngroup: platform\nentrypoint: [/init]\n"
+	must(t, os.MkdirAll(filepath.Join(directory, "broken/files"), 0o755))
+	must(t, os.WriteFile(filepath.Join(directory, "broken/files/init"), []byte("#!/not/there\n"), 0o755))
 	must(t, os.WriteFile(filepath.Join(directory, "broken/container.yaml"), []byte(definition), 0o644))
 	must(t, w.Reference(t.Context(), directory, []string{"broken"}, reference))
 	file, err := w.Image(t.Context(), reference)
