@@ -18,20 +18,16 @@ import (
 // Write replaces the file at path by data with the permission bits perm (not
 // masked by umask). On an error the old file is untouched.
 func Write(path string, data []byte, perm os.FileMode) error {
-	f, err := Create(path, perm)
-	if err != nil {
-		return err
-	}
-	defer f.Abort()
-	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return f.Commit()
+	return write(path, data, perm, (*File).Commit)
 }
 
 // Replace is [Write] without the syncs, for what need not survive a power cut: a reader
 // sees either the old or the new content.
 func Replace(path string, data []byte, perm os.FileMode) error {
+	return write(path, data, perm, (*File).name)
+}
+
+func write(path string, data []byte, perm os.FileMode, finish func(*File) error) error {
 	f, err := Create(path, perm)
 	if err != nil {
 		return err
@@ -40,7 +36,7 @@ func Replace(path string, data []byte, perm os.FileMode) error {
 	if _, err := f.Write(data); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	return f.name()
+	return finish(f)
 }
 
 // File is a file that does not have its final name yet. Write to it, then Commit; a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -175,17 +176,25 @@ func at(stage Stage, err error) error {
 	return &StageError{stage, err}
 }
 
-const clonePrefix = "pvr-clone-"
+const (
+	clonePrefix = "pvr-clone-"
+	// cloneMark is a file in .pvr of an unfinished clone, which nothing else is: a
+	// checkout of a user may have any name.
+	cloneMark = ".clone"
+)
 
-// sweepClones removes the unfinished clones of killed commands in a directory. An empty
-// one may be another command's that has not locked it yet.
+// sweepClones removes the unfinished clones of killed commands in a directory.
 func sweepClones(parent string) {
-	found, err := filepath.Glob(filepath.Join(parent, clonePrefix+"*"))
+	entries, err := os.ReadDir(parent)
 	if err != nil {
 		return
 	}
-	for _, dir := range found {
-		if _, err := os.Lstat(filepath.Join(dir, Dir)); err != nil {
+	for _, e := range entries {
+		dir := filepath.Join(parent, e.Name())
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), clonePrefix) {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(dir, Dir, cloneMark)); err != nil {
 			continue
 		}
 		if lock, err := filelock.Try(dir, filelock.Options{}); err == nil {
@@ -213,6 +222,10 @@ func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOpt
 	if lock, err := filelock.Acquire(ctx, temp, filelock.Options{Shared: true}); err == nil { // else a file system without locks
 		defer lock.Unlock()
 	}
+	mark := filepath.Join(temp, Dir, cloneMark)
+	if err := errors.Join(os.Mkdir(filepath.Dir(mark), 0o755), os.WriteFile(mark, nil, 0o600)); err != nil {
+		return at(StageInit, fmt.Errorf("cloning to %s: %w", target, err))
+	}
 	if err := Init(temp, opt.Init); err != nil {
 		return at(StageInit, err)
 	}
@@ -233,7 +246,7 @@ func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOpt
 	if err := r.Checkout(ctx, opt.Checkout); err != nil {
 		return at(StageCheckout, err)
 	}
-	if err := rename(temp, target); err != nil {
+	if err := errors.Join(os.Remove(mark), rename(temp, target)); err != nil {
 		return at(StagePlace, fmt.Errorf("cloning to %s: %w", target, err))
 	}
 	return nil

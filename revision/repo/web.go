@@ -49,8 +49,12 @@ func Web(name, dir string, client *http.Client) (Source, error) {
 	if sum != "" && !state.IsSum(sum) {
 		return nil, fmt.Errorf("%w: %s: a SHA-256 of 64 lower-case hexadecimal digits is expected behind %s", errRef, name, pin)
 	}
+	shown, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRef, err)
+	}
 	id := sha256.Sum256([]byte(address))
-	return &web{address: address, sum: sum, file: filepath.Join(dir, "export-"+hex.EncodeToString(id[:16])), client: client}, nil
+	return &web{address: address, shown: shown.Redacted(), sum: sum, file: filepath.Join(dir, "export-"+hex.EncodeToString(id[:16])), client: client}, nil
 }
 
 // Download downloads the export that a URL serves, see [Web], and returns its file. A
@@ -69,6 +73,7 @@ func Download(ctx context.Context, name, dir string, client *http.Client) (strin
 
 type web struct {
 	address, sum string
+	shown        string // the address without its password
 	file         string // what arrived; beside it .json with a record, and .lock
 	client       *http.Client
 }
@@ -77,6 +82,7 @@ type web struct {
 type arrived struct {
 	Validator string // ETag or Last-Modified (RFC 9110 section 8.8); empty for none
 	Complete  bool
+	Size      int64 // in bytes, when it is complete
 }
 
 // State implements Source.
@@ -106,15 +112,15 @@ const (
 // with downloads the export and calls do while no other process changes the file.
 func (w *web) with(ctx context.Context, do func(packed) error) error {
 	if err := os.MkdirAll(filepath.Dir(w.file), 0o700); err != nil {
-		return fmt.Errorf("downloading %s: %w", w.address, err)
+		return fmt.Errorf("downloading %s: %w", w.shown, err)
 	}
 	lock, err := filelock.Acquire(ctx, w.file+".lock", filelock.Options{Create: 0o600})
 	if err != nil {
-		return fmt.Errorf("downloading %s: %w", w.address, err)
+		return fmt.Errorf("downloading %s: %w", w.shown, err)
 	}
 	defer lock.Unlock()
 	if err := w.download(ctx); err != nil {
-		return fmt.Errorf("downloading %s: %w", w.address, err)
+		return fmt.Errorf("downloading %s: %w", w.shown, err)
 	}
 	err = do(packed{w.file})
 	if errors.Is(err, archive.ErrArchive) {
@@ -150,6 +156,7 @@ func (w *web) attempt(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	req.Header.Set("Accept-Encoding", "identity") // offsets are those of the file as the server has it
 	rec, size := w.record()
 	switch {
 	case rec.Validator == "":
@@ -186,7 +193,9 @@ func setValidator(req *http.Request, etag, date, validator string) {
 	req.Header.Set(date, validator)
 }
 
-// receive writes a reply's body to the file, from an offset.
+// receive writes a reply's body to the file, from an offset. The file is cut before the
+// record names another validator, and synced before the record calls it complete: whatever
+// a kill or a power cut leaves, bytes of two versions are never joined.
 func (w *web) receive(resp *http.Response, offset int64) error {
 	rec := arrived{Validator: resp.Header.Get("ETag")}
 	if !strings.HasPrefix(rec.Validator, `"`) { // a weak one does not name bytes
@@ -204,11 +213,15 @@ func (w *web) receive(resp *http.Response, offset int64) error {
 		_, err = f.Seek(offset, io.SeekStart)
 	}
 	if err == nil {
-		_, err = io.Copy(f, resp.Body)
+		rec.Size, err = io.Copy(f, resp.Body)
+	}
+	if err == nil {
+		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
+	rec.Size += offset
 	rec.Complete = true
 	return w.keep(rec)
 }
@@ -236,6 +249,8 @@ func (w *web) verify() error {
 // maxRecord bounds the record of a download, in bytes.
 const maxRecord = 64 << 10
 
+// record returns what is known of the file, and its size; nothing of a complete file that
+// has not the size that it had.
 func (w *web) record() (rec arrived, size int64) {
 	info, err := os.Stat(w.file)
 	if err != nil {
@@ -243,6 +258,9 @@ func (w *web) record() (rec arrived, size int64) {
 	}
 	text, err := bounded.ReadFile(w.file+".json", maxRecord)
 	if err != nil || json.Unmarshal(text, &rec) != nil {
+		return arrived{}, 0
+	}
+	if rec.Complete && rec.Size != info.Size() {
 		return arrived{}, 0
 	}
 	return rec, info.Size()

@@ -41,6 +41,10 @@ func serveExport(t *testing.T, files tree) *exportServer {
 }
 
 func (s *exportServer) serve(w http.ResponseWriter, req *http.Request) {
+	if req.Header.Get("Accept-Encoding") != "identity" {
+		http.Error(w, "another encoding has other offsets", http.StatusNotAcceptable)
+		return
+	}
 	if !strings.HasSuffix(req.URL.Path, "/x.tgz") {
 		http.NotFound(w, req)
 		return
@@ -107,8 +111,27 @@ func TestExportsFromURLs(t *testing.T) {
 	if err := take(url + pin + strings.Repeat("0", 64)); fault.Of(err) != fault.Digest {
 		t.Errorf("another pin: %v", err)
 	}
+	secret := strings.Replace(s.URL, "://", "://user:hidden@", 1)
+	if err := take(secret + "/missing/y.tgz"); err == nil || strings.Contains(err.Error(), "hidden") {
+		t.Errorf("a password in the address: %v", err)
+	}
 	if err := take(s.URL + "/missing/y.tgz"); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("a missing one: %v", err)
+	}
+	// A power cut may leave fewer bytes of a complete file than it had.
+	files, err := filepath.Glob(cache + "/export-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if !strings.Contains(filepath.Base(f), ".") {
+			if err := os.Truncate(f, 10); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := take(url + "#web"); err != nil {
+		t.Errorf("after a cut: %v", err)
 	}
 	s.text = bytes.Replace(s.text, s.text[20:30], make([]byte, 10), 1)
 	if err := os.RemoveAll(cache); err != nil {
