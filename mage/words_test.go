@@ -45,9 +45,15 @@ func TestOptionWords(t *testing.T) {
 		"mage build x --json y":                  "mage build x --json y",
 		"mage from x -- --out d":                 "mage from x -- --out d",
 	} {
-		if got := strings.Join(optionWords(strings.Fields(line)), " "); got != want {
-			t.Errorf("%s: %q, want %q", line, got, want)
-		}
+		rewritten(t, optionWords, line, want)
+	}
+}
+
+// rewritten checks what a function makes of a command line.
+func rewritten(t *testing.T, rewrite func([]string) []string, line, want string) {
+	t.Helper()
+	if got := strings.Join(rewrite(strings.Fields(line)), " "); got != want {
+		t.Errorf("%s: %q, want %q", line, got, want)
 	}
 }
 
@@ -99,8 +105,6 @@ func TestExportWords(t *testing.T) {
 		"mage export a --json":              "mage export a --json",
 		"mage build a b":                    "mage build a b",
 	} {
-		if got := strings.Join(exportWords(strings.Fields(line)), " "); got != want {
-			t.Errorf("%s: %q, want %q", line, got, want)
-		}
+		rewritten(t, exportWords, line, want)
 	}
 }

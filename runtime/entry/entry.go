@@ -7,13 +7,13 @@ package entry
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
@@ -67,28 +67,12 @@ func Write(dir, name string, e Entry) error {
 		err = os.MkdirAll(dir, 0o700)
 	}
 	if err == nil {
-		err = replace(file, append([]byte(strconv.Itoa(e.PID)+"\n"), e.Filter...))
+		err = atomicfile.Replace(file, append([]byte(strconv.Itoa(e.PID)+"\n"), e.Filter...), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("noting how to enter the container: %w", err)
 	}
 	return nil
-}
-
-// replace need not survive a power cut: the container does not.
-func replace(file string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(file), ".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
 
 // Remove removes the entry of a container, if there is one.
