@@ -102,10 +102,8 @@ var notInName = regexp.MustCompile(`[^a-z0-9._-]+`)
 
 // targetName makes a valid name of a target of a directory's name.
 func targetName(base string, taken []string) string {
-	name := strings.Trim(notInName.ReplaceAllString(strings.ToLower(base), "-"), "-._")
-	if len(name) > 48 {
-		name = name[:48]
-	}
+	name := notInName.ReplaceAllString(strings.ToLower(base), "-")
+	name = strings.Trim(name[:min(len(name), 48)], "-._")
 	if name == "" {
 		name = "product"
 	}
@@ -144,8 +142,11 @@ func goMod(o Options) ([]byte, error) {
 		return nil, fault.Wrap(fault.Missing, err, "reading the sources of %s", o.Tool)
 	}
 	theirs, err := modfile.ParseLax(name, text, nil)
-	if err != nil || theirs.Go == nil {
-		return nil, fault.New(fault.BadInput, "reading %s: no version of Go: %w", name, errors.Join(err))
+	if err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "reading %s", name)
+	}
+	if theirs.Go == nil {
+		return nil, fault.New(fault.BadInput, "reading %s: it names no version of Go", name)
 	}
 	version := o.Version
 	if o.From != "" {
