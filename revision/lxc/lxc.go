@@ -5,6 +5,7 @@ package lxc
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/octal"
@@ -85,12 +86,12 @@ func closing(s string, quote byte, inner bool) int {
 // word is bare, the others are in quotes, and no blank is between the words of a command
 // after an entry point. It returns false when no line is read as these words.
 func Join(entry, command []string) (string, bool) {
-	words := append(append([]string{}, entry...), command...)
+	words := slices.Concat(entry, command)
 	for _, how := range []struct{ single, inner bool }{{false, false}, {true, false}, {false, true}} {
 		line := join(entry, command, how.single)
 		got, clean, err := split(line, how.inner)
 		read, rerr := Split(line)
-		if err == nil && clean && rerr == nil && equal(got, words) && equal(read, words) && Holds(line) {
+		if err == nil && clean && rerr == nil && slices.Equal(got, words) && slices.Equal(read, words) && Holds(line) {
 			return line, true
 		}
 	}
@@ -106,7 +107,7 @@ func join(entry, command []string, single bool) string {
 		return `"` + w + `"`
 	}
 	var line strings.Builder
-	for i, w := range append(append([]string{}, entry...), command...) {
+	for i, w := range slices.Concat(entry, command) {
 		switch {
 		case i == 0:
 			line.WriteString(w)
@@ -117,18 +118,6 @@ func join(entry, command []string, single bool) string {
 		line.WriteString(quoted(w))
 	}
 	return line.String()
-}
-
-func equal(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // Holds reports whether a line of a configuration can hold a value: without line breaks,

@@ -1,6 +1,7 @@
 package lxc
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -78,7 +79,7 @@ func FuzzJoin(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b, c string) {
 		if line, ok := Join([]string{a}, []string{b, c}); ok {
 			got, err := Split(line)
-			if err != nil || !equal(got, []string{a, b, c}) {
+			if err != nil || !slices.Equal(got, []string{a, b, c}) {
 				t.Errorf("%q is read as %q, %v", line, got, err)
 			}
 		}
