@@ -49,33 +49,6 @@ func checkSettings(t *targets.Target, c images.Config, environ []string) (warnin
 	return s.warnings, nil
 }
 
-// line is one setting of a file.
-type line struct {
-	number     int
-	name, text string
-}
-
-// lines returns the settings of a file as the runtime reads them; broken takes the numbers
-// of lines without '='.
-func lines(data string, broken func(number int)) []line {
-	var out []line
-	number := 0
-	for text := range strings.Lines(data) {
-		number++
-		text = strings.TrimRight(text, " \t\r\n\v\f\x00")
-		if text == "" || text[0] == '#' {
-			continue
-		}
-		name, value, ok := strings.Cut(text, "=")
-		if !ok {
-			broken(number)
-			continue
-		}
-		out = append(out, line{number, name, value})
-	}
-	return out
-}
-
 // file checks one file. A file that cannot be read is reported by the step that needs it.
 func (s *settings) file(l config.Level, name, file string) {
 	data, err := os.ReadFile(file)
@@ -83,13 +56,17 @@ func (s *settings) file(l config.Level, name, file string) {
 		return
 	}
 	seen := map[string]int{}
-	for _, one := range lines(string(data), func(n int) { s.wrong("%s:%d: want NAME=VALUE", name, n) }) {
-		at := fmt.Sprintf("%s:%d", name, one.number)
-		if before := seen[strings.ToUpper(one.name)]; before > 0 {
-			s.wrong("%s: %s is set in line %d already", at, one.name, before)
+	for _, line := range config.Lines(string(data)) {
+		at := fmt.Sprintf("%s:%d", name, line.Number)
+		if !line.OK {
+			s.wrong("%s: want NAME=VALUE", at)
+			continue
 		}
-		seen[strings.ToUpper(one.name)] = one.number
-		s.told(at, one.name, config.Check(l, one.name, one.text))
+		if before := seen[strings.ToUpper(line.Name)]; before > 0 {
+			s.wrong("%s: %s is set in line %d already", at, line.Name, before)
+		}
+		seen[strings.ToUpper(line.Name)] = line.Number
+		s.told(at, line.Name, config.Check(l, line.Name, line.Value))
 	}
 }
 
@@ -167,10 +144,10 @@ func (s *settings) chosenPolicy(c images.Config, known []string) {
 	if err != nil {
 		return
 	}
-	for _, one := range lines(string(data), func(int) {}) {
-		k, ok := config.Lookup(one.name)
-		if ok && k == config.PolicyName && one.text != "" && !slices.Contains(known, one.text) {
-			s.errs = append(s.errs, fmt.Errorf("%s:%d: %w", c.Runtime.Name, one.number, spelling.Unknown("policy", one.text, known)))
+	for _, line := range config.Lines(string(data)) {
+		k, ok := config.Lookup(line.Name)
+		if ok && line.OK && k == config.PolicyName && line.Value != "" && !slices.Contains(known, line.Value) {
+			s.errs = append(s.errs, fmt.Errorf("%s:%d: %w", c.Runtime.Name, line.Number, spelling.Unknown("policy", line.Value, known)))
 		}
 	}
 }

@@ -37,19 +37,36 @@ func (c *Config) LoadReader(l Level, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	for i, line := range strings.Split(string(data), "\n") {
+	for _, line := range Lines(string(data)) {
+		if !line.OK {
+			c.note(l, "line %d has no '='", line.Number)
+			continue
+		}
+		c.Set(l, line.Name, line.Value)
+	}
+	return nil
+}
+
+// Line is a line of a configuration file.
+type Line struct {
+	Number      int // from 1
+	Name, Value string
+	OK          bool // it has a '='; without one, Name is the whole line
+}
+
+// Lines returns the lines of a configuration file as [Config.LoadReader] reads them,
+// without empty ones and comments.
+func Lines(text string) []Line {
+	var out []Line
+	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimRight(line, " \t\r\v\f\x00")
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		name, raw, ok := strings.Cut(line, "=")
-		if !ok {
-			c.note(l, "line %d has no '='", i+1)
-			continue
-		}
-		c.Set(l, name, raw)
+		name, value, ok := strings.Cut(line, "=")
+		out = append(out, Line{i + 1, name, value, ok})
 	}
-	return nil
+	return out
 }
 
 // LoadCmdline takes the words pv_<key>=<value> and ph_<key>=<value> of a kernel
