@@ -74,10 +74,10 @@ func TestWrongSecuritySettingsAreErrors(t *testing.T) {
 	}
 	want := []string{
 		`configuration of target "board":`,
-		`pantavisor.config:5: want NAME=VALUE`,
 		`pantavisor.config:1: PV_SECUREBOOT_MODE: "strikt" is none of disabled, audit, lenient, strict; it stays lenient`,
 		`pantavisor.config:2: unknown key "PV_SECUREBOT_MODE"; did you mean PV_SECUREBOOT_MODE?`,
 		`pantavisor.config:4: PV_DEBUG_SSH is set in line 3 already`,
+		`pantavisor.config:5: want NAME=VALUE`,
 		`pantahub.config:1: PV_SECUREBOOT_CHECKSUM may not be set here`,
 		`skel/etc/pantavisor/policies/a.config:1: PV_SECURITY_DEFAULT_ROLE: "root" is none of nobody, mgmt; it stays nobody`,
 		`pantavisor.config:6: policy "prd": unknown; did you mean prod?`,
