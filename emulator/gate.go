@@ -36,7 +36,7 @@ func newGate(least int, settle time.Duration) *gate {
 	return &gate{least: least, settle: settle, since: map[string]time.Time{}, passed: map[string]bool{}, reasons: map[string]string{}}
 }
 
-// look takes what the device says at a time, and reports whether the verdict is known: all
+// look takes what the device says at a time, and reports whether the result is known: all
 // containers have passed, or some have failed.
 func (g *gate) look(cs []api.Container, now time.Time) (over bool) {
 	g.failures = nil

@@ -32,7 +32,7 @@ type Options struct {
 	Kernel, Initrd, DTB, Append string
 	// Containers is the number of containers that must reach their goals. Default: 1.
 	Containers int
-	// Accelerator is "tcg" or "kvm". Default: what a probe finds.
+	// Accelerator is "tcg" or "kvm". Default: what an observer finds.
 	Accelerator string
 	// Forward are ports of the host that lead to the device, beside the emulator's own.
 	Forward []targets.Forward
@@ -161,9 +161,9 @@ func (o *Options) openSerial() (*os.File, error) {
 func (o *Options) headless(ctx context.Context, m *Machine) error {
 	s := Summary{Target: o.Target, Accelerator: o.Accelerator}
 	fmt.Fprintf(o.Stderr, "booting %s (%s)\n", o.Target, o.Accelerator)
-	judge := o.judge(m)
-	s.JudgedBy = judge.String()
-	err := o.await(ctx, m, judge, &s)
+	observer := o.observer(m)
+	s.JudgedBy = observer.String()
+	err := o.await(ctx, m, observer, &s)
 	s.Reached = err == nil
 	var f failed
 	if errors.As(err, &f) {
@@ -228,12 +228,12 @@ func missedText(c api.Container) string {
 	return text
 }
 
-// await waits until the judge knows its verdict, tells every change, and fills in the
+// await waits until the observer knows its verdict, tells every change, and fills in the
 // summary. It gives up when nothing new happens for o.Stall: emulation is slow, but
 // something always moves. A container that comes back to what it was goes in circles; from
 // then on only states that were never seen are new, and the console, which tells of each
 // round, no longer counts.
-func (o *Options) await(ctx context.Context, m *Machine, judge judge, s *Summary) error {
+func (o *Options) await(ctx context.Context, m *Machine, observer observer, s *Summary) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("not within %v", o.Limit))
 	defer cancel()
 	ctx, stalled := context.WithCancelCause(ctx)
@@ -255,7 +255,7 @@ func (o *Options) await(ctx context.Context, m *Machine, judge judge, s *Summary
 		}
 	}()
 	seen := &sightings{last: map[string]string{}, ever: map[string]bool{}}
-	cs, err := judge.wait(ctx, func(cs []api.Container, atGoals bool) {
+	cs, err := observer.wait(ctx, func(cs []api.Container, atGoals bool) {
 		if o.tell(m, cs, seen) || atGoals {
 			watch.Reset(o.Stall)
 		}

@@ -81,7 +81,7 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// Load reads, checks and completes one target of fsys; nil stands for [Builtin]. An
+// Load reads, checks and completes one target of fsys; nil means [Builtin]. An
 // unknown name is a fault.BadInput with the nearest names; a wrong file is a
 // [yamlfile.Problems] with all its mistakes.
 func Load(fsys fs.FS, name string) (*Target, error) {

@@ -49,13 +49,13 @@ type Options struct {
 	// RPiAB demands a Raspberry Pi boot image: the boot loader is rpiab.
 	RPiAB bool
 	// GoalsTimeout is the timeout of groups that name none
-	// (PV_UPDATER_GOALS_TIMEOUT); 0 stands for 120 s.
+	// (PV_UPDATER_GOALS_TIMEOUT); 0 means 120 s.
 	GoalsTimeout time.Duration
 	// DevLog determines whether containers without "dev-log" get /dev/log
 	// (PV_LOG_AUTO_DEVLOG).
 	DevLog bool
 	// Groups is the JSON text of the groups of states that define none; nil
-	// stands for the built-in data, root, platform and app.
+	// means the built-in data, root, platform and app.
 	Groups []byte
 }
 

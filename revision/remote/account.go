@@ -26,7 +26,7 @@ func (i Identity) String() string { return fmt.Sprintf("%s(%s) at %s", i.Nick, i
 
 // StatusURL returns the URL of /auth_status for a login: text itself when it ends in
 // /auth_status, otherwise below an authentication endpoint (".../auth") or another base
-// URL; an empty text stands for the Hub of the options.
+// URL; an empty text means the Hub of the options.
 func (c *Client) StatusURL(text string) (*url.URL, error) {
 	if text == "" {
 		text = c.opt.BaseURL
@@ -129,7 +129,7 @@ type Account struct {
 
 // Register creates an account. The user completes it in a browser, at the returned
 // URL or, when that is empty, at the link that the Hub sends by e-mail. An empty base
-// URL stands for the Hub of the options.
+// URL means the Hub of the options.
 func (c *Client) Register(ctx context.Context, base string, a Account) (finish string, err error) {
 	if n := len([]rune(a.Nick)); n < 3 || n > 23 || a.Email == "" || a.Password == "" {
 		return "", fault.New(fault.BadInput, "registering: a nick of 3 to 23 characters, an e-mail address and a password are needed")

@@ -45,7 +45,7 @@ type Reference struct {
 //	path                    a directory with a file json, or an archive, if it exists
 //	nick/device             a device of the Hub, below the URL repoBase
 //
-// each with an optional #PART,-PART. An empty repoBase stands for
+// each with an optional #PART,-PART. An empty repoBase means
 // defaultRepoBaseURL.
 func parseReference(text, repoBase string) (Reference, error) {
 	name, frag, _ := strings.Cut(text, "#")

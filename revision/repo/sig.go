@@ -59,7 +59,7 @@ func (r *Repo) writeSignature(key string, text []byte) error {
 }
 
 // SignatureKey returns the key of a signature: a name that ends in .json is the key
-// itself, any other stands for _sigs/NAME.json.
+// itself, any other means _sigs/NAME.json.
 func SignatureKey(name string) string {
 	if strings.HasSuffix(name, ".json") {
 		return path.Clean(name)

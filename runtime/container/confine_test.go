@@ -12,18 +12,18 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
-// said collects what the launcher logs.
-type said struct{ lines []string }
+// logRecorder collects what the launcher logs.
+type logRecorder struct{ lines []string }
 
 // Log implements logs.Sink.
-func (s *said) Log(_, _ string, _ logs.Level, text string) { s.lines = append(s.lines, text) }
+func (s *logRecorder) Log(_, _ string, _ logs.Level, text string) { s.lines = append(s.lines, text) }
 
-func (s *said) has(what string) bool {
+func (s *logRecorder) has(what string) bool {
 	return strings.Contains(strings.Join(s.lines, "\n"), what)
 }
 
-func (b *bench) listen() *said {
-	s := &said{}
+func (b *bench) listen() *logRecorder {
+	s := &logRecorder{}
 	b.l.Log = logs.Logger{Sink: s}
 	return s
 }

@@ -60,19 +60,19 @@ func TestOrders(t *testing.T) {
 	}
 }
 
-// shelf is a storage with revisions.
-type shelf struct {
+// testStorage is a storage with revisions.
+type testStorage struct {
 	*collector
 	t     *testing.T
 	store *objects.Store
 }
 
 // trails is the directory of all revisions.
-func (s *shelf) trails() string { return s.steps.Dir("") }
+func (s *testStorage) trails() string { return s.steps.Dir("") }
 
 // revision makes a revision with one container's file for each text; .bind files are
 // copies of their objects.
-func (s *shelf) revision(rev string, texts ...string) {
+func (s *testStorage) revision(rev string, texts ...string) {
 	s.t.Helper()
 	st := state.New(state.Spec)
 	for i, text := range texts {
@@ -95,11 +95,11 @@ func (s *shelf) revision(rev string, texts ...string) {
 	}
 }
 
-func newShelf(t *testing.T, settings map[config.Key]string) *shelf {
+func newTestStorage(t *testing.T, settings map[config.Key]string) *testStorage {
 	t.Helper()
 	cfg := configured(t, settings)
 	p := newPaths(cfg, "locals/x")
-	s := &shelf{t: t, collector: &collector{
+	s := &testStorage{t: t, collector: &collector{
 		cfg: cfg, revision: "locals/x", paths: p, steps: step.Open(p.storage), log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })},
 	}}
 	var err error
@@ -139,7 +139,7 @@ func content(t *testing.T, dir string) []string {
 }
 
 func TestGarbageIsCollected(t *testing.T) {
-	s := newShelf(t, nil)
+	s := newTestStorage(t, nil)
 	freed, err := s.collect(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func TestGarbageIsCollected(t *testing.T) {
 }
 
 func TestFactoryIsKeptWhenConfigured(t *testing.T) {
-	s := newShelf(t, map[config.Key]string{config.StorageGCKeepFactory: "1"})
+	s := newTestStorage(t, map[config.Key]string{config.StorageGCKeepFactory: "1"})
 	if _, err := s.collect(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -185,17 +185,17 @@ func TestFactoryIsKeptWhenConfigured(t *testing.T) {
 }
 
 func TestNothingIsCollectedInDoubt(t *testing.T) {
-	for name, damage := range map[string]func(s *shelf) error{
-		"the state of a kept revision": func(s *shelf) error {
+	for name, damage := range map[string]func(s *testStorage) error{
+		"the state of a kept revision": func(s *testStorage) error {
 			return os.WriteFile(filepath.Join(s.trails(), "4/.pvr/json"), []byte("{"), 0o644)
 		},
-		"an unknown boot loader": func(s *shelf) error {
+		"an unknown boot loader": func(s *testStorage) error {
 			s.cfg.Apply(config.Env, config.BootloaderType, "rpiab")
 			return nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newShelf(t, nil)
+			s := newTestStorage(t, nil)
 			if err := damage(s); err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +212,7 @@ func TestNothingIsCollectedInDoubt(t *testing.T) {
 }
 
 func TestOneCollectionAtATime(t *testing.T) {
-	s := newShelf(t, nil)
+	s := newTestStorage(t, nil)
 	bg := &services{ctx: t.Context(), log: s.log}
 	s.mu.Lock()
 	if _, err := s.collect(context.Background()); !errors.Is(err, engine.ErrBusy) {

@@ -15,25 +15,25 @@ import (
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
-// jail is a directory that stands for a container's root.
-type jail struct {
+// testRoot is a directory that stands for a container's root.
+type testRoot struct {
 	t    *testing.T
 	s    *Server
 	logs string
 	root string
 }
 
-func newJail(t *testing.T) *jail {
+func newTestRoot(t *testing.T) *testRoot {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("trusted extended attributes need root")
 	}
 	s, dir := start(t, Options{})
-	return &jail{t: t, s: s, logs: dir, root: t.TempDir()}
+	return &testRoot{t: t, s: s, logs: dir, root: t.TempDir()}
 }
 
 // open stands for a process whose root is the directory.
-func (j *jail) open(name string, flags int) (*os.File, error) {
+func (j *testRoot) open(name string, flags int) (*os.File, error) {
 	if name != "root" {
 		return nil, unix.ENOENT
 	}
@@ -44,7 +44,7 @@ func (j *jail) open(name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-func (j *jail) follow(files ...File) *Follower {
+func (j *testRoot) follow(files ...File) *Follower {
 	j.t.Helper()
 	f, err := j.s.Follow(Files{Platform: "app", List: files, Open: j.open, Positions: filepath.Join(j.root, "../positions.json")})
 	if err != nil {
@@ -54,8 +54,8 @@ func (j *jail) follow(files ...File) *Follower {
 	return f
 }
 
-// add appends to a file of the jail and makes it and its directories.
-func (j *jail) add(name, text string) {
+// add appends to a file of the testRoot and makes it and its directories.
+func (j *testRoot) add(name, text string) {
 	j.t.Helper()
 	path := filepath.Join(j.root, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -71,7 +71,7 @@ func (j *jail) add(name, text string) {
 	}
 }
 
-func (j *jail) must(err error) {
+func (j *testRoot) must(err error) {
 	j.t.Helper()
 	if err != nil {
 		j.t.Fatal(err)
@@ -79,7 +79,7 @@ func (j *jail) must(err error) {
 }
 
 // wants waits until a log file holds this.
-func (j *jail) wants(text string, path ...string) {
+func (j *testRoot) wants(text string, path ...string) {
 	j.t.Helper()
 	path = append([]string{j.logs, "0"}, path...)
 	got := ""
@@ -93,14 +93,14 @@ func (j *jail) wants(text string, path ...string) {
 	j.t.Fatalf("%s holds %.300q, want %.300q", filepath.Join(path...), got, text)
 }
 
-func (j *jail) ownLog() string {
+func (j *testRoot) ownLog() string {
 	j.s.Flush()
 	b, _ := os.ReadFile(filepath.Join(j.logs, "0/pantavisor/pantavisor.log"))
 	return string(b)
 }
 
 func TestFollowedFiles(t *testing.T) {
-	j := newJail(t)
+	j := newTestRoot(t)
 	j.add("var/log/messages", "before\n")
 	j.follow(append([]File{{Path: "www/log/access"}}, DefaultFiles()...)...)
 	j.wants("before\n", "app/var/log/messages")
@@ -116,7 +116,7 @@ func TestFollowedFiles(t *testing.T) {
 
 // TestFollowSkipsHoles: a file of any size takes a container no storage.
 func TestFollowSkipsHoles(t *testing.T) {
-	j := newJail(t)
+	j := newTestRoot(t)
 	j.add("var/log/sparse", "first\n")
 	path := filepath.Join(j.root, "var/log/sparse")
 	j.follow(File{Path: "/var/log/sparse"})
@@ -140,7 +140,7 @@ func TestFollowSkipsHoles(t *testing.T) {
 }
 
 func TestFollowRotation(t *testing.T) {
-	j := newJail(t)
+	j := newTestRoot(t)
 	j.add("var/log/messages", "1\n")
 	j.follow(DefaultFiles()...)
 	j.wants("1\n", "app/var/log/messages")
@@ -172,7 +172,7 @@ func TestFollowGoesOnWhereItWas(t *testing.T) {
 	dirs := map[string]string{"attribute": t.TempDir(), "side file": ramfs(t)}
 	for how, dir := range dirs {
 		t.Run(how, func(t *testing.T) {
-			j := newJail(t)
+			j := newTestRoot(t)
 			j.root = filepath.Join(dir, "root")
 			j.add("var/log/messages", "old\n")
 			f := j.follow(DefaultFiles()...)
@@ -213,7 +213,7 @@ func ramfs(t *testing.T) string {
 }
 
 func TestFollowStaysInTheContainer(t *testing.T) {
-	j := newJail(t)
+	j := newTestRoot(t)
 	secret := filepath.Join(t.TempDir(), "shadow")
 	j.must(os.WriteFile(secret, []byte("of the host\n"), 0o600))
 	j.must(os.MkdirAll(filepath.Join(j.root, "var/log"), 0o755))
@@ -251,7 +251,7 @@ func TestFollowStaysInTheContainer(t *testing.T) {
 }
 
 func TestFollowTruncates(t *testing.T) {
-	j := newJail(t)
+	j := newTestRoot(t)
 	j.must(os.MkdirAll(filepath.Join(j.root, "var/log"), 0o755))
 	j.must(os.Symlink("/etc/precious", filepath.Join(j.root, "var/log/link")))
 	j.add("etc/precious", strings.Repeat("p", 200)+"\n")
@@ -280,7 +280,7 @@ func TestFollowTruncates(t *testing.T) {
 }
 
 func TestFollowLosesNothingOfAFlood(t *testing.T) {
-	j := newJail(t)
+	j := newTestRoot(t)
 	j.follow(DefaultFiles()...)
 	var want strings.Builder
 	for n := range 40 {
@@ -301,7 +301,7 @@ func TestFollowLosesNothingOfAFlood(t *testing.T) {
 
 // TestFollowSeesMounts follows the files of a process that mounts over its directory.
 func TestFollowSeesMounts(t *testing.T) {
-	j := newJail(t)
+	j := newTestRoot(t)
 	j.add("var/log/messages", "below\n")
 	cmd := exec.Command(oracle.Program(t, "unshare"), "-m", "sh", "-c", `read x; mount -t tmpfs none "$1"; read x; echo above >"$1/messages"; read x`, "sh", filepath.Join(j.root, "var/log"))
 	in, err := cmd.StdinPipe()
@@ -338,7 +338,7 @@ func TestFollowSeesMounts(t *testing.T) {
 }
 
 func TestFollowIsBounded(t *testing.T) {
-	j := newJail(t)
+	j := newTestRoot(t)
 	var list []File
 	for i := range maxFollowed + 1 {
 		list = append(list, File{Path: fmt.Sprint("/log/", i)})

@@ -16,7 +16,7 @@ const (
 	defaultBuf = 128                   // KiB, see Options.Buffer
 	minBuf     = 16                    // KiB
 	maxBuf     = 4 << 10               // KiB
-	maxLanes   = 256                   // platforms; more share one
+	maxQueues  = 256                   // platforms; more share one
 	maxEarly   = 256 << 10             // bytes kept until the storage is mounted
 	keepBuffer = 64 << 10              // a larger buffer is freed when there is little to do
 	latency    = 50 * time.Millisecond // longest time of a message in a buffer
@@ -63,7 +63,7 @@ const (
 	fromStream              // bytes of a console or file: written as they are
 )
 
-// record is the header of one waiting message; its text is in the lane's buffer.
+// record is the header of one waiting message; its text is in the queue's buffer.
 type record struct {
 	source    string
 	level     Level
@@ -81,9 +81,9 @@ func stamped(source string, level Level, f form) record {
 	return r
 }
 
-// lane is the queue of one platform. Each has its own bound, so a platform that floods
-// the log loses only its own lines.
-type lane struct {
+// queue holds the waiting messages of one platform. Each has its own bound, so a
+// platform that floods the log loses only its own lines.
+type queue struct {
 	platform string
 	text     []byte
 	heads    []record
@@ -91,36 +91,36 @@ type lane struct {
 	names    map[string]string // sources, so that waiting messages share the strings
 }
 
-// full reports whether n more bytes exceed the bound. An empty lane takes any message.
-func (l *lane) full(n, bound int) bool {
-	return len(l.heads) > 0 && len(l.text)+len(l.heads)*perMessage+n+perMessage > bound
+// full reports whether n more bytes exceed the bound. An empty queue takes any message.
+func (q *queue) full(n, bound int) bool {
+	return len(q.heads) > 0 && len(q.text)+len(q.heads)*perMessage+n+perMessage > bound
 }
 
-func (l *lane) lose(source string, n int) {
-	if l.lost == nil {
-		l.lost = map[string]int{}
+func (q *queue) lose(source string, n int) {
+	if q.lost == nil {
+		q.lost = map[string]int{}
 	}
-	if _, ok := l.lost[source]; !ok && len(l.lost) >= maxSources {
+	if _, ok := q.lost[source]; !ok && len(q.lost) >= maxSources {
 		source = overflowSource
 	}
-	l.lost[source] += n
+	q.lost[source] += n
 }
 
 // name returns a copy of a source's name. The container chooses the name, which may be
 // a substring of a much longer message.
-func (l *lane) name(source string) string {
+func (q *queue) name(source string) string {
 	source = source[:min(len(source), maxName)]
-	if kept, ok := l.names[source]; ok {
+	if kept, ok := q.names[source]; ok {
 		return kept
 	}
-	if len(l.names) >= maxSources {
+	if len(q.names) >= maxSources {
 		return overflowSource
 	}
-	if l.names == nil {
-		l.names = map[string]string{}
+	if q.names == nil {
+		q.names = map[string]string{}
 	}
 	source = strings.Clone(source)
-	l.names[source] = source
+	q.names[source] = source
 	return source
 }
 
@@ -131,8 +131,8 @@ type Server struct {
 	o       Options // under mu; without the two that cannot change:
 	out     io.Writer
 	who     func(pid int) (string, error)
-	lanes   []*lane
-	byName  map[string]*lane
+	queues  []*queue
+	byName  map[string]*queue
 	ended   bool // output for Stdout is written directly
 	wake    chan struct{}
 	control chan func() // run by the writing goroutine between two rounds
@@ -153,7 +153,7 @@ var _ Sink = (*Server)(nil)
 // New starts a server. Until [Server.Open] it keeps the newest messages in memory.
 func New(o Options) *Server {
 	s := &Server{
-		o: o.withDefaults(), out: o.Stdout, who: o.Identify, byName: map[string]*lane{},
+		o: o.withDefaults(), out: o.Stdout, who: o.Identify, byName: map[string]*queue{},
 		wake: make(chan struct{}, 1), control: make(chan func()),
 		done: make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -263,7 +263,7 @@ func (s *Server) put(platform, source string, level Level, f form, text []byte) 
 	s.queue(platform, stamped(source, level, f), text[:min(len(text), maxMessage)], true)
 }
 
-// offer is [Server.put] for callers that can wait; it returns false when the lane is
+// offer is [Server.put] for callers that can wait; it returns false when the queue is
 // full.
 func (s *Server) offer(platform, source string, level Level, f form, text []byte) bool {
 	return s.queue(platform, stamped(source, level, f), text, false)
@@ -281,24 +281,24 @@ func (s *Server) queue(platform string, r record, text []byte, lose bool) bool {
 	return true
 }
 
-// enter puts a message into its platform's lane. With lose, it counts the message as
-// lost when the lane is full.
+// enter puts a message into its platform's queue. With lose, it counts the message as
+// lost when the queue is full.
 func (s *Server) enter(platform string, r record, text []byte, lose bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.o.Absolute {
 		r.sec, r.nsec = r.wall.Unix(), int64(r.wall.Nanosecond())
 	}
-	l := s.lane(platform)
-	r.source = l.name(r.source)
-	if l.full(len(text), 2*s.o.Buffer<<10) {
+	q := s.queueOf(platform)
+	r.source = q.name(r.source)
+	if q.full(len(text), 2*s.o.Buffer<<10) {
 		if lose {
-			l.lose(r.source, lines(text, r.form))
+			q.lose(r.source, lines(text, r.form))
 		}
 		return false
 	}
-	l.text = append(l.text, text...)
-	l.heads = append(l.heads, r)
+	q.text = append(q.text, text...)
+	q.heads = append(q.heads, r)
 	return true
 }
 
@@ -310,20 +310,20 @@ func lines(text []byte, f form) int {
 	return 1
 }
 
-func (s *Server) lane(platform string) *lane {
-	if l := s.byName[platform]; l != nil {
-		return l
+func (s *Server) queueOf(platform string) *queue {
+	if q := s.byName[platform]; q != nil {
+		return q
 	}
-	if len(s.lanes) >= maxLanes {
+	if len(s.queues) >= maxQueues {
 		platform = unknownPlatform
-		if l := s.byName[platform]; l != nil {
-			return l
+		if q := s.byName[platform]; q != nil {
+			return q
 		}
 	}
-	l := &lane{platform: strings.Clone(platform)}
-	s.byName[l.platform] = l
-	s.lanes = append(s.lanes, l)
-	return l
+	q := &queue{platform: strings.Clone(platform)}
+	s.byName[q.platform] = q
+	s.queues = append(s.queues, q)
+	return q
 }
 
 // run is the writing goroutine.
@@ -354,7 +354,7 @@ func (s *Server) run() {
 	}
 }
 
-// round writes what each lane holds, one lane after the other, until all are empty.
+// round writes what each queue holds, one queue after the other, until all are empty.
 func (s *Server) round() {
 	for any := true; any; {
 		any = false
@@ -371,24 +371,24 @@ func (s *Server) round() {
 	}
 }
 
-// take returns a lane's content and leaves empty buffers in it.
-func (s *Server) take(i int) (work lane, ok bool) {
+// take returns a queue's content and leaves empty buffers in it.
+func (s *Server) take(i int) (work queue, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i >= len(s.lanes) {
-		return lane{}, false
+	if i >= len(s.queues) {
+		return queue{}, false
 	}
-	l := s.lanes[i]
-	if len(l.heads) == 0 && len(l.lost) == 0 {
-		return lane{}, true
+	q := s.queues[i]
+	if len(q.heads) == 0 && len(q.lost) == 0 {
+		return queue{}, true
 	}
-	work = *l
-	l.text, l.heads, l.lost = s.w.spareText, s.w.spareHeads, nil
+	work = *q
+	q.text, q.heads, q.lost = s.w.spareText, s.w.spareHeads, nil
 	s.w.spareText, s.w.spareHeads = nil, nil
 	return work, true
 }
 
-func (s *Server) write(work lane) {
+func (s *Server) write(work queue) {
 	text := work.text
 	for i := range work.heads {
 		n := work.heads[i].size
@@ -404,7 +404,7 @@ func (s *Server) write(work lane) {
 
 // reportLost logs how many lines were lost, in the files of these lines and in the
 // runtime's own log.
-func (s *Server) reportLost(work *lane) {
+func (s *Server) reportLost(work *queue) {
 	if len(work.lost) == 0 {
 		return
 	}

@@ -258,10 +258,10 @@ func TestRevisionChange(t *testing.T) {
 	}
 }
 
-// stuck is an output that takes nothing until it is released.
-type stuck struct{ free chan struct{} }
+// blockedWriter is an output that takes nothing until it is released.
+type blockedWriter struct{ free chan struct{} }
 
-func (s stuck) Write(p []byte) (int, error) { <-s.free; return len(p), nil }
+func (s blockedWriter) Write(p []byte) (int, error) { <-s.free; return len(p), nil }
 
 func TestFloodLosesItsOwnLines(t *testing.T) {
 	s, dir := start(t, Options{})
@@ -301,7 +301,7 @@ func TestFloodLosesItsOwnLines(t *testing.T) {
 }
 
 func TestStuckConsoleHoldsUpNobody(t *testing.T) {
-	out := stuck{make(chan struct{})}
+	out := blockedWriter{make(chan struct{})}
 	s, dir := start(t, Options{Outputs: FileTree | Stdout, Stdout: out})
 	for range 5000 {
 		s.Log("app", "out", Info, strings.Repeat("x", 80))

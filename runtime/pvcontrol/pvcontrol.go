@@ -275,7 +275,7 @@ func (t *tool) output(r io.Reader, text bool) error {
 }
 
 func copyText(w io.Writer, r io.Reader, text bool) error {
-	last := &lastByte{w: w, last: '\n'}
+	last := &lastByteWriter{w: w, last: '\n'}
 	if _, err := io.Copy(last, r); err != nil {
 		return fmt.Errorf("copying the answer: %w", err)
 	}
@@ -286,14 +286,14 @@ func copyText(w io.Writer, r io.Reader, text bool) error {
 	return nil
 }
 
-// lastByte remembers how what was written ends.
-type lastByte struct {
+// lastByteWriter remembers how what was written ends.
+type lastByteWriter struct {
 	w    io.Writer
 	last byte
 }
 
 // Write implements io.Writer.
-func (l *lastByte) Write(p []byte) (int, error) {
+func (l *lastByteWriter) Write(p []byte) (int, error) {
 	if len(p) > 0 {
 		l.last = p[len(p)-1]
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // PartRule returns the rule of a part: its files and, unless noConfig, its
-// configuration. Nil lists stand for the defaults: everything but src.json. See
+// configuration. Nil lists mean the defaults: everything but src.json. See
 // [CheckName] for the names of parts.
 func PartRule(part string, include, exclude []string, noConfig bool) state.Rule {
 	r := state.Rule{Include: prefixed(part, include, "**"), Exclude: prefixed(part, exclude, "src.json")}
@@ -45,7 +45,7 @@ func prefixed(part string, patterns []string, def string) []string {
 }
 
 // RawRule returns the rule for the signature _sigs/NAME.json with patterns taken as
-// they are; nil lists stand for everything but src.json.
+// they are; nil lists mean everything but src.json.
 func RawRule(name string, include, exclude []string) state.Rule {
 	if include == nil {
 		include = []string{"**"}

@@ -103,7 +103,7 @@ type Authority struct {
 	// AnyUsage accepts certificates made for other purposes than code signing.
 	AnyUsage bool
 	// KeyWithoutChain are trusted for signatures that carry no certificates; nil
-	// stands for the keys of the store's own valid certificates.
+	// means the keys of the store's own valid certificates.
 	KeyWithoutChain PublicKeys
 }
 

@@ -53,7 +53,7 @@ func (d Device) Owned() bool { return d.Challenge == "" }
 
 // Options control a scan.
 type Options struct {
-	// Interfaces are the network interfaces; none stands for all that are up except
+	// Interfaces are the network interfaces; none means all that are up except
 	// the loopback.
 	Interfaces []net.Interface
 	// Found is called with a device whenever something new is known about it; may be

@@ -11,41 +11,41 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
-// judge finds out whether a booted device reaches its goals. A further way to ask a
-// device, for example over its network, is a further judge.
-type judge interface {
+// observer finds out whether a booted device reaches its goals. A further way to ask a
+// device, for example over its network, is another observer.
+type observer interface {
 	fmt.Stringer // what a summary calls it
 
 	// wait returns when every container has reached its goal and stayed there, with the
-	// containers as far as the judge can list them; a container that did not stay is an
+	// containers as far as the observer can list them; a container that did not stay is an
 	// error of type failed. look is called with what there is at each look, and whether
 	// all are at their goals.
 	wait(ctx context.Context, look func(cs []api.Container, atGoals bool)) ([]api.Container, error)
 }
 
 var (
-	_ judge = apiJudge{}
-	_ judge = consoleJudge{}
+	_ observer = apiObserver{}
+	_ observer = consoleObserver{}
 )
 
-// judge picks the one that knows most.
-func (o *Options) judge(m *Machine) judge {
+// observer picks the one that knows most.
+func (o *Options) observer(m *Machine) observer {
 	if m.API != nil {
-		return apiJudge{m, o.Containers, o.Settle}
+		return apiObserver{m, o.Containers, o.Settle}
 	}
-	return consoleJudge{m.Console, o.Settle}
+	return consoleObserver{m.Console, o.Settle}
 }
 
-// apiJudge asks the control API for the containers, which must be some.
-type apiJudge struct {
+// apiObserver asks the control API for the containers, which must be some.
+type apiObserver struct {
 	m      *Machine
 	least  int
 	settle time.Duration
 }
 
-func (apiJudge) String() string { return "control API" }
+func (apiObserver) String() string { return "control API" }
 
-func (j apiJudge) wait(ctx context.Context, look func([]api.Container, bool)) ([]api.Container, error) {
+func (j apiObserver) wait(ctx context.Context, look func([]api.Container, bool)) ([]api.Container, error) {
 	g := newGate(j.least, j.settle)
 	cs, err := j.m.WaitContainers(ctx, func(cs []api.Container) bool {
 		over := g.look(cs, time.Now())
@@ -68,15 +68,15 @@ const (
 	missedMark  = "not " + settledMark
 )
 
-// consoleJudge reads the console of a device that cannot be asked.
-type consoleJudge struct {
+// consoleObserver reads the console of a device that cannot be asked.
+type consoleObserver struct {
 	console *Console
 	settle  time.Duration
 }
 
-func (consoleJudge) String() string { return byConsole }
+func (consoleObserver) String() string { return byConsole }
 
-func (j consoleJudge) wait(ctx context.Context, look func([]api.Container, bool)) ([]api.Container, error) {
+func (j consoleObserver) wait(ctx context.Context, look func([]api.Container, bool)) ([]api.Container, error) {
 	out, err := j.console.Expect(ctx, settledMark)
 	if err != nil {
 		return nil, fault.Wrap(fault.Goal, err, "reading the console (PV_LOG_SERVER_OUTPUTS needs stdout)")
@@ -93,7 +93,7 @@ func (j consoleJudge) wait(ctx context.Context, look func([]api.Container, bool)
 }
 
 // stay watches the console while the containers have to be stable.
-func (j consoleJudge) stay(ctx context.Context) error {
+func (j consoleObserver) stay(ctx context.Context) error {
 	select {
 	case <-time.After(j.settle):
 	case <-ctx.Done():

@@ -32,7 +32,7 @@ func fakeConsole(t *testing.T, text string) *Console {
 	return c
 }
 
-func TestConsoleJudges(t *testing.T) {
+func TestConsoleObserver(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"[engine] ready: all 2 containers reached their goals in 812 ms\r\n":                 "",
@@ -41,22 +41,22 @@ func TestConsoleJudges(t *testing.T) {
 		"[engine] ready: all":                                                                "reading the console",
 		"container web is now RECOVERING: exited with code 1\r\nready: all 2 containers\r\n": "container web: it is RECOVERING: exited with code 1",
 	} {
-		cs, err := consoleJudge{console: fakeConsole(t, text)}.wait(deadline(t, 20*time.Second), func([]api.Container, bool) {})
+		cs, err := consoleObserver{console: fakeConsole(t, text)}.wait(deadline(t, 20*time.Second), func([]api.Container, bool) {})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || cs != nil {
 			t.Errorf("%q: %v, %v", text, cs, err)
 		}
 	}
 }
 
-func TestJudgeFollowsTheChannel(t *testing.T) {
+func TestObserverFollowsTheChannel(t *testing.T) {
 	t.Parallel()
 	o := &Options{Containers: 3}
-	if j := o.judge(&Machine{}); j.String() != byConsole {
+	if j := o.observer(&Machine{}); j.String() != byConsole {
 		t.Errorf("a machine without a channel: %s", j)
 	}
 	m := &Machine{API: &API{}}
-	if j, ok := o.judge(m).(apiJudge); !ok || j.m != m || j.least != 3 {
-		t.Errorf("a machine with a channel: %v", o.judge(m))
+	if j, ok := o.observer(m).(apiObserver); !ok || j.m != m || j.least != 3 {
+		t.Errorf("a machine with a channel: %v", o.observer(m))
 	}
 }
 
@@ -126,7 +126,7 @@ func TestMissingFirmware(t *testing.T) {
 
 func TestKVMIsForTheHostsOwnCPU(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	keepVerdict(bootID(), "kvm") // a probe would find it
+	keepVerdict(bootID(), "kvm") // an observer would find it
 	for system := range uefi {
 		e := targets.Emulator{System: system, Machine: "virt", Firmware: "uefi"}
 		if !sameArch(e) && Accelerator(t.Context(), e) != "tcg" {
