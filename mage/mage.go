@@ -220,7 +220,7 @@ func Lock(ctx context.Context, target string) error {
 // Appengine are the App Engine tests under test/suites.
 type Appengine mg.Namespace
 
-// Ls lists the App Engine tests with their numbers.
+// Ls lists the App Engine tests with their numbers and where they come from.
 //
 //	mage appengine:ls
 //	mage appengine:ls --json
@@ -228,7 +228,7 @@ func (Appengine) Ls(json *bool) error {
 	return in(json, nil, nil, func(w *workspace.Workspace) error { return appengine.ListCommand(w) })
 }
 
-// Run runs App Engine tests: all, a GROUP, or one as GROUP:NUMBER.
+// Run runs App Engine tests: the workspace's own, a GROUP, or one as GROUP:NUMBER.
 //
 //	-i  opens a console in place of the test script
 //	-m  with -i: before the App Engine is started

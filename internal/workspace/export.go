@@ -62,7 +62,7 @@ func (w *Workspace) Export(ctx context.Context, target string, names []string) e
 
 // targetOf returns the one target that lists all of the containers.
 func (w *Workspace) targetOf(names []string) (string, error) {
-	l, err := w.sources()
+	l, err := w.Sources()
 	if err != nil {
 		return "", err
 	}

@@ -43,7 +43,7 @@ README.md says what is where; git init makes it a repository
 func (w *Workspace) productOptions(dir, from string) (product.Options, error) {
 	o := product.Options{Dir: w.path(dir), Tool: modulePath}
 	if from == "" {
-		l, err := w.sources()
+		l, err := w.Sources()
 		if err != nil {
 			return o, err
 		}

@@ -21,9 +21,9 @@ import (
 // modulePath is the import path of this module.
 const modulePath = "github.com/pantavisor/pantavisor"
 
-// sources returns where the files of builds are looked for: the workspace, then this
+// Sources returns where the files of builds are looked for: the workspace, then this
 // module's directory.
-func (w *Workspace) sources() (*layers.Layers, error) {
+func (w *Workspace) Sources() (*layers.Layers, error) {
 	if w.layers != nil {
 		return w.layers, nil
 	}

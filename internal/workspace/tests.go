@@ -12,7 +12,7 @@ import (
 
 // isThisModule reports whether the workspace is a checkout of this module, not a product.
 func (w *Workspace) isThisModule() (bool, error) {
-	l, err := w.sources()
+	l, err := w.Sources()
 	return err == nil && l.Top() == l.Shipped(), err
 }
 
@@ -31,7 +31,7 @@ func (w *Workspace) PrepareTests(ctx context.Context) error {
 	if own, err := w.isThisModule(); err != nil || !own {
 		return err
 	}
-	l, err := w.sources()
+	l, err := w.Sources()
 	if err != nil {
 		return err
 	}

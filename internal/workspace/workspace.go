@@ -48,7 +48,7 @@ type Workspace struct {
 
 	Stdout, Stderr io.Writer
 
-	layers *layers.Layers // set by sources
+	layers *layers.Layers // set by Sources
 }
 
 // composerMemory is where the garbage collector begins to work harder, in bytes:
@@ -97,7 +97,7 @@ func (w *Workspace) outDir() string {
 }
 
 func (w *Workspace) load(name string) (*targets.Target, error) {
-	l, err := w.sources()
+	l, err := w.Sources()
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (w *Workspace) builder(t *targets.Target) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := w.sources()
+	l, err := w.Sources()
 	if err != nil {
 		return nil, err
 	}
@@ -318,7 +318,7 @@ func (w *Workspace) Print(v any) error {
 
 // Targets lists the boards.
 func (w *Workspace) Targets() error {
-	l, err := w.sources()
+	l, err := w.Sources()
 	if err != nil {
 		return err
 	}
@@ -410,7 +410,7 @@ func (w *Workspace) Clean(ctx context.Context, target string) error {
 // cleanGone removes the outputs of a target whose definition was deleted. For any
 // other name, and for a definition that is there but wrong, it returns unknown.
 func (w *Workspace) cleanGone(target string, unknown error) error {
-	l, err := w.sources()
+	l, err := w.Sources()
 	if err != nil {
 		return err
 	}
@@ -491,7 +491,7 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 	}
 	store := debian.Open(dir, func(text string) { fmt.Fprintln(w.Stderr, "warning ", text) })
 	fmt.Fprintf(w.Stderr, "looking for the newest parts of %s in the archive\n", target)
-	l, err := w.sources()
+	l, err := w.Sources()
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/workspace"
 )
 
@@ -17,9 +18,19 @@ func suitesOf(w *workspace.Workspace) string {
 	return filepath.Join(w.Root, filepath.FromSlash(Suites))
 }
 
-// ListCommand prints the App Engine tests of a workspace.
+// testsFor lists the tests that a workspace sees: its own and those of this module.
+func testsFor(w *workspace.Workspace) ([]*Test, error) {
+	l, err := w.Sources()
+	if err != nil {
+		return nil, err
+	}
+	return findTests(l)
+}
+
+// ListCommand prints the App Engine tests of a workspace and those of this module, with
+// where each comes from.
 func ListCommand(w *workspace.Workspace) error {
-	all, err := findTests(suitesOf(w))
+	all, err := testsFor(w)
 	if err != nil {
 		return err
 	}
@@ -30,25 +41,29 @@ func ListCommand(w *workspace.Workspace) error {
 		ID          string `json:"id"`
 		Name        string `json:"name"`
 		Description string `json:"description"`
+		From        string `json:"from"`
 		Skip        string `json:"skip"`
 	}
 	list := []item{}
 	for _, t := range all {
-		list = append(list, item{t.ID(), t.Name, t.Spec.Description, t.Spec.Skip})
+		list = append(list, item{t.ID(), t.Name, t.Spec.Description, t.From, t.Spec.Skip})
 	}
 	return w.Print(list)
 }
 
-// RunCommand runs the tests that a word names, all with "". It is an error of kind
+// RunCommand runs the tests that a word names, all of the workspace's own with "". It is an error of kind
 // fault.Goal when one fails.
 func RunCommand(ctx context.Context, w *workspace.Workspace, word string, mode Mode) error {
-	all, err := findTests(suitesOf(w))
+	all, err := testsFor(w)
 	if err != nil {
 		return err
 	}
 	chosen, single, err := selectTests(all, word)
 	if err != nil {
 		return err
+	}
+	if i := slices.IndexFunc(chosen, func(t *Test) bool { return t.From != layers.Workspace }); i >= 0 && mode.Overwrite {
+		return fault.New(fault.BadInput, "recording %s: it is a test of the %s; only those of the workspace are recorded", chosen[i].ID(), chosen[i].From)
 	}
 	target, err := HostTarget(runtime.GOARCH)
 	if err != nil {
@@ -93,7 +108,7 @@ func AddCommand(w *workspace.Workspace, group string) error {
 		return err
 	}
 	word := group
-	all, _ := findTests(suitesOf(w)) // other tests may be broken
+	all, _ := testsFor(w) // other tests may be broken
 	for _, t := range all {
 		if t.Dir == dir {
 			word = t.ID()

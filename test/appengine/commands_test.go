@@ -10,6 +10,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/workspace"
 )
 
@@ -30,8 +31,18 @@ func TestAppEngineTestsAreAddedAndListed(t *testing.T) {
 	out.Reset()
 	w.JSON = true
 	var list []map[string]string
-	if err := ListCommand(w); err != nil || json.Unmarshal(out.Bytes(), &list) != nil || len(list) != 2 || list[1]["id"] != "mine:1" {
+	if err := ListCommand(w); err != nil || json.Unmarshal(out.Bytes(), &list) != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+	from := map[string]string{}
+	for _, item := range list {
+		from[item["id"]] = item["from"]
+	}
+	if from["mine:1"] != layers.Workspace || !strings.HasPrefix(from["local:0"], "module ") {
+		t.Errorf("a test of the workspace, and one of the module, come from: %v", from)
+	}
+	if err := RunCommand(t.Context(), w, "local:0", Mode{Overwrite: true}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "recording local:0") {
+		t.Errorf("recording a test of the module: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(w.Root, "test/suites/mine/data/00-new/test.json"), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/scratch"
 )
 
 // Mode is how tests run.
@@ -71,7 +72,7 @@ func (m made) Package(context.Context) (string, error) { return m.tarball, nil }
 // resultFile is the recorded result below a test's directory.
 const resultFile = "output/result"
 
-// listTests prints tests.
+// listTests prints tests and where they come from.
 func listTests(w io.Writer, all []*Test) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, test := range all {
@@ -79,7 +80,7 @@ func listTests(w io.Writer, all []*Test) error {
 		if test.Spec.Skip == "true" {
 			skip = " (skipped)"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s%s\n", test.ID(), test.Name, test.Spec.Description, skip)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s%s\n", test.ID(), test.Name, test.From, test.Spec.Description, skip)
 	}
 	return t.Flush()
 }
@@ -146,11 +147,12 @@ const workPrefix = "pv-appengine-test-"
 
 // one runs a test in a directory of its own.
 func (r *Runner) one(ctx context.Context, b Builder, t *Test) (verdict string, err error) {
-	work, err := os.MkdirTemp("", workPrefix+r.label)
+	own, err := scratch.New(workPrefix + r.label)
 	if err != nil {
-		return "", fault.Wrap(fault.IO, err, "making a directory for the test")
+		return "", err
 	}
-	defer os.RemoveAll(work)
+	defer own.Remove()
+	work := own.Path
 	prefix, err := Install(ctx, b, t, work)
 	if err != nil {
 		return "", err

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/internal/workspace"
 	"github.com/pantavisor/pantavisor/test/vm"
@@ -57,7 +58,7 @@ func runner(t *testing.T) (*Runner, *bytes.Buffer) {
 // TestSuites runs all tests of the source tree.
 func TestSuites(t *testing.T) {
 	r, _ := runner(t)
-	all, err := findTests(filepath.Join(r.Builder.(*workspace.Maker).Root, Suites))
+	all, err := findTests(layers.New(layers.Layer{Label: layers.Workspace, Dir: r.Builder.(*workspace.Maker).Root}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func TestSuites(t *testing.T) {
 // own is one test with a script, without containers.
 func own(t *testing.T, script string, change func(*Spec)) *Test {
 	t.Helper()
-	all, err := findTests(suites(t, "own/00-own"))
+	all, err := findTests(layers.New(suites(t, layers.Workspace, "own/00-own")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 )
 
 // example is the manual's, with its comma behind the last member.
@@ -103,13 +104,14 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// suites writes a directory of groups with tests that have everything they name.
-func suites(t *testing.T, ids ...string) string {
+// suites writes groups with tests that have everything they name, and returns the layer
+// that has them.
+func suites(t *testing.T, label string, ids ...string) layers.Layer {
 	t.Helper()
 	dir := t.TempDir()
 	for _, id := range ids {
 		group, name, _ := strings.Cut(id, "/")
-		made, err := addTest(dir, group)
+		made, err := addTest(filepath.Join(dir, Suites), group)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,16 +119,18 @@ func suites(t *testing.T, ids ...string) string {
 			t.Fatal(err)
 		}
 	}
-	return dir
+	return layers.Layer{Label: label, Dir: dir}
 }
 
 func TestFindAndSelect(t *testing.T) {
-	all, err := findTests(suites(t, "local/00-a", "local/02-c", "local/01-b", "logs/x"))
+	all, err := findTests(layers.New(
+		suites(t, layers.Workspace, "local/00-a", "local/02-c", "local/01-b", "logs/x"),
+		suites(t, "module m v1", "logs/hidden", "theirs/a")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for word, want := range map[string]string{
-		"": "local:0 local:1 local:2 logs:0", "local": "local:0 local:1 local:2", "local:1": "local:1", "logs": "logs:0",
+		"": "local:0 local:1 local:2 logs:0", "local": "local:0 local:1 local:2", "local:1": "local:1", "logs": "logs:0", "theirs": "theirs:0",
 		"locl": `did you mean local`, "local:7": "no such number", "local:x": "no such number", ":1": "unknown",
 	} {
 		chosen, single, err := selectTests(all, word)
@@ -147,19 +151,20 @@ func TestFindAndSelect(t *testing.T) {
 	}
 	var out bytes.Buffer
 	all[0].Spec.Skip = "true"
-	if err := listTests(&out, all); err != nil || !strings.Contains(out.String(), "local:0  00-a  say in a line what this test shows (skipped)") {
+	if err := listTests(&out, all); err != nil || !strings.Contains(out.String(), "local:0   00-a  workspace    say in a line what this test shows (skipped)") ||
+		!strings.Contains(out.String(), "theirs:0  a     module m v1") || strings.Contains(out.String(), "hidden") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
 
 func TestFindTellsEveryBrokenTest(t *testing.T) {
-	dir := suites(t, "a/0", "a/1", "b/0")
+	layer := suites(t, layers.Workspace, "a/0", "a/1", "b/0")
 	for name, text := range map[string]string{"a/data/0/test.json": "{", "b/data/0/test.json": strings.Replace(template[specFile], "resources/test", "resources/absent", 1)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(layer.Dir, Suites, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := findTests(dir)
+	_, err := findTests(layers.New(layer))
 	for _, want := range []string{"a/data/0/test.json", "b/data/0/test.json", "resources/absent"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
@@ -27,42 +29,53 @@ type Test struct {
 	Number int    // its place among the group's names, from 0
 	Name   string // of its directory
 	Dir    string
+	From   string // label of the layer that has its group, see package layers
 	Spec   *Spec
 }
 
 // ID is how commands name the test: "GROUP:NUMBER".
 func (t *Test) ID() string { return t.Group + ":" + strconv.Itoa(t.Number) }
 
-// findTests lists the tests in a directory of suites, by group and number. What is wrong with
-// any of them is told in one error.
-func findTests(suites string) ([]*Test, error) {
-	files, err := filepath.Glob(filepath.Join(suites, "*", "data", "*", specFile))
+// findTests lists the tests of the layers, by group and number. Of two groups with one
+// name the first layer's counts. What is wrong with any test is told in one error.
+func findTests(l *layers.Layers) ([]*Test, error) {
+	groups, err := l.Names(Suites, "data")
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "looking for tests")
 	}
-	slices.Sort(files)
 	var out []*Test
 	var errs []error
-	for _, f := range files {
-		dir := filepath.Dir(f)
-		t := &Test{Dir: dir, Name: filepath.Base(dir), Group: filepath.Base(filepath.Dir(filepath.Dir(dir)))}
-		if n := len(out); n > 0 && out[n-1].Group == t.Group {
-			t.Number = out[n-1].Number + 1
-		}
-		out = append(out, t)
-		if t.Spec, err = load(f); err != nil {
-			errs = append(errs, err)
-		}
+	for _, name := range groups {
+		place, _ := l.Find(path.Join(Suites, name, "data"))
+		group, err := testsOf(place, name)
+		out, errs = append(out, group...), append(errs, err)
 	}
 	return out, errors.Join(errs...)
 }
 
-// selectTests returns the tests that a word means: "GROUP", "GROUP:NUMBER", or all of them
-// when it is empty. single tells that it means one test, which then runs even if it
+// testsOf lists the tests of a group, whose directory data is at place.
+func testsOf(place layers.Place, group string) ([]*Test, error) {
+	files, err := filepath.Glob(filepath.Join(place.Path, "*", specFile))
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "looking for tests")
+	}
+	slices.Sort(files)
+	out, errs := make([]*Test, len(files)), make([]error, len(files))
+	for i, f := range files {
+		dir := filepath.Dir(f)
+		out[i] = &Test{Dir: dir, Name: filepath.Base(dir), Group: group, Number: i, From: place.Layer.Label}
+		out[i].Spec, errs[i] = load(f)
+	}
+	return out, errors.Join(errs...)
+}
+
+// selectTests returns the tests that a word means: "GROUP", "GROUP:NUMBER", or all of the
+// workspace's when it is empty. single tells that it means one test, which then runs even if it
 // is to be skipped.
 func selectTests(all []*Test, word string) (chosen []*Test, single bool, err error) {
 	if word == "" {
-		return all, false, nil
+		own := slices.DeleteFunc(slices.Clone(all), func(t *Test) bool { return t.From != layers.Workspace })
+		return own, false, nil
 	}
 	group, number, single := strings.Cut(word, ":")
 	var groups []string
