@@ -24,6 +24,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/filecopy"
 	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/internal/host"
+	"github.com/pantavisor/pantavisor/internal/scratch"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -68,8 +69,8 @@ type Machine struct {
 
 	cfg     Config
 	dir     string
-	ownDir  bool
-	locks   []*filelock.Lock // held while the directories are in use
+	own     *scratch.Dir   // nil when the directory was given
+	kept    *filelock.Lock // of the directory of a disk that stays; nil without one
 	cmd     *exec.Cmd
 	qmp     *qmp
 	stderr  tailWriter
@@ -84,6 +85,9 @@ type Machine struct {
 func (m *Machine) Disk() string { return filepath.Join(m.diskDir(), diskName) }
 
 func (m *Machine) diskDir() string { return cmp.Or(m.cfg.Keep, m.dir) }
+
+// dirPrefix begins the names of machines' temporary directories.
+const dirPrefix = "pv-run-"
 
 const (
 	diskName = "disk.img"
@@ -111,11 +115,10 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 func (m *Machine) prepare(ctx context.Context) (err error) {
 	m.dir = m.cfg.Dir
 	if m.dir == "" {
-		var lock *filelock.Lock
-		if m.dir, lock, err = makeDir(); err != nil {
+		if m.own, err = scratch.New(dirPrefix); err != nil {
 			return err
 		}
-		m.ownDir, m.locks = true, append(m.locks, lock)
+		m.dir = m.own.Path
 	}
 	const maxSocket = 107 // sun_path without its NUL
 	if n := len(filepath.Join(m.dir, portSock)); n > maxSocket {
@@ -147,7 +150,7 @@ func (m *Machine) lockKept() error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "locking the disk")
 	}
-	m.locks = append(m.locks, lock)
+	m.kept = lock
 	return nil
 }
 
@@ -343,11 +346,9 @@ func (m *Machine) Close() {
 }
 
 func (m *Machine) removeDir() {
-	if m.ownDir {
-		_ = os.RemoveAll(m.dir)
+	m.own.Remove()
+	if m.kept != nil {
+		m.kept.Unlock()
+		m.kept = nil
 	}
-	for _, lock := range m.locks {
-		lock.Unlock()
-	}
-	m.locks = nil
 }

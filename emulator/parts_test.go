@@ -142,35 +142,6 @@ func TestConsole(t *testing.T) {
 	c.mu.Unlock()
 }
 
-func TestDirectoriesOfKilledProcessesAreRemoved(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	held, lock, err := makeDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Unlock()
-	left := filepath.Join(os.TempDir(), dirPattern+"left")
-	other := filepath.Join(os.TempDir(), dirPattern+"other")
-	for _, dir := range []string{left, other} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(left, "lock"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	old := time.Now().Add(-time.Hour)
-	for _, dir := range []string{held, left, other} {
-		if err := os.Chtimes(dir, old, old); err != nil {
-			t.Fatal(err)
-		}
-	}
-	sweep(os.TempDir())
-	if !exists(held) || exists(left) || !exists(other) {
-		t.Errorf("held %v, left %v, other %v", exists(held), exists(left), exists(other))
-	}
-}
-
 func TestQMP(t *testing.T) {
 	ours, theirs := net.Pipe()
 	go func() {

@@ -14,6 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/scratch"
 	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -86,7 +87,7 @@ func (w *Workspace) Run(ctx context.Context, target string, r RunOptions) error 
 func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Options) error {
 	e, target := &o.Emulator, t.Name
 	if e.BIOS != "" && !filepath.IsAbs(e.BIOS) {
-		l, err := w.sources()
+		l, err := w.Sources()
 		if err != nil {
 			return err
 		}
@@ -111,12 +112,12 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 	}
 	o.Image = filepath.Join(w.Out(target), filepath.FromSlash(made[0].To))
 	if e.Boot == "kernel" {
-		tmp, err := os.MkdirTemp("", "pv-kernel-")
+		tmp, err := scratch.New("pv-kernel-")
 		if err != nil {
-			return fault.Wrap(fault.IO, err, "making a directory for the initrd")
+			return fmt.Errorf("putting the initrd together: %w", err)
 		}
-		defer os.RemoveAll(tmp)
-		if err := w.kernelOf(ctx, t, &o, tmp); err != nil {
+		defer tmp.Remove()
+		if err := w.kernelOf(ctx, t, &o, tmp.Path); err != nil {
 			return err
 		}
 	}

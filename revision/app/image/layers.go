@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/scratch"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 )
 
@@ -59,10 +60,12 @@ func (i *Image) Compose(ctx context.Context, tree *rootfs.Tree, report func(Prog
 		return c.applyAll(ctx, tree, layers)
 	}
 	if c.dir == "" {
-		if c.dir, err = os.MkdirTemp("", "pvr-layers-"); err != nil {
-			return fmt.Errorf("creating a directory for layers: %w", err)
+		tmp, err := scratch.New("pvr-layers-")
+		if err != nil {
+			return fmt.Errorf("storing the layers of %s: %w", i.Name, err)
 		}
-		defer os.RemoveAll(c.dir)
+		defer tmp.Remove()
+		c.dir = tmp.Path
 	} else if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return fmt.Errorf("creating the cache of layers: %w", err)
 	}
