@@ -63,8 +63,10 @@ func routes(s *Server) []route {
 		{method: "PUT", path: "/steps/locals/{}/commitmsg", handle: s.putCommitMsg},
 		{method: "GET", path: "/steps/{}", handle: s.getStep},
 		{method: "GET", path: "/user-meta", handle: func(*call) *reply { return listMeta(s.o.UserMeta) }},
-		{method: "PUT", path: "/user-meta/{}", handle: func(c *call) *reply { return setMeta(c, s.o.UserMeta, "user") }},
-		{method: "DELETE", path: "/user-meta/{}", handle: func(c *call) *reply { return deleteMeta(c, s.o.UserMeta, "User") }, masked: true},
+		{method: "PUT", path: "/user-meta/{}", handle: s.setUserMeta},
+		{method: "PUT", path: "/user-meta/{}/{}", handle: s.setContainerMeta},
+		{method: "DELETE", path: "/user-meta/{}", handle: s.deleteUserMeta, masked: true},
+		{method: "DELETE", path: "/user-meta/{}/{}", handle: s.deleteUserMeta, masked: true},
 		{method: "GET", path: "/device-meta", handle: func(*call) *reply { return listMeta(s.o.DeviceMeta) }},
 		{method: "PUT", path: "/device-meta/{}", handle: func(c *call) *reply { return setMeta(c, s.o.DeviceMeta, "device") }},
 		{method: "DELETE", path: "/device-meta/{}", handle: func(c *call) *reply { return deleteMeta(c, s.o.DeviceMeta, "Device") }, masked: true},
@@ -138,7 +140,7 @@ func (s *Server) answer(ctx context.Context, c *call) *reply {
 	r, known := s.find(c, path)
 	switch {
 	case !known:
-		return failure(400, "unknown endpoint: "+strings.ToValidUTF8(c.req.target, "\ufffd"))
+		return c.unknownEndpoint()
 	case r == nil:
 		return failure(400, textMethod)
 	case !c.known && r.exact():
@@ -153,6 +155,10 @@ func (s *Server) answer(ctx context.Context, c *call) *reply {
 		return failure(403, "Request not sent from a mgmt platform")
 	}
 	return failure(403, "Request not sent from mgmt platform")
+}
+
+func (c *call) unknownEndpoint() *reply {
+	return failure(400, "unknown endpoint: "+strings.ToValidUTF8(c.req.target, "\ufffd"))
 }
 
 // splitTarget returns the path of a target; foreign means that the target names another

@@ -63,11 +63,11 @@ func (c *commands) order(op string) error {
 			return errRemoteOff
 		}
 	case api.OpMakeFactory:
-		if c.claimed() {
+		if claimed(c.cfg) {
 			return errClaimed
 		}
 	case api.OpUnclaim:
-		if !c.claimed() {
+		if !claimed(c.cfg) {
 			return errUnclaimed
 		}
 	case api.OpDeferReboot:
@@ -77,7 +77,7 @@ func (c *commands) order(op string) error {
 }
 
 // claimed reports whether the device has an owner at a hub.
-func (c *commands) claimed() bool { return c.cfg.String(config.CredsPRN) != "" }
+func claimed(c *config.Config) bool { return c.String(config.CredsPRN) != "" }
 
 // notAvailable is the error of an operation of the control API that this version lacks.
 func notAvailable(op string) error {

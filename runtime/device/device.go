@@ -305,7 +305,7 @@ func (s *session) makeEngine(l *loaded) {
 	if l != nil {
 		s.adopt(l)
 	}
-	s.device.describe(s.opt.Version, s.opt.Revision)
+	s.device.describe(s.opt.Version, s.opt.Revision, claimed(s.cfg))
 }
 
 // publishStatus publishes the revision's status. A revision without a usable state has no

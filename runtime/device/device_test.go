@@ -435,7 +435,7 @@ func TestDeviceRuns(t *testing.T) {
 		t.Errorf("/etc/motd is %q and %q", net["read:/etc/motd"], app["read:/etc/motd"])
 	}
 	meta := d.ask("GET", "/device-meta", "")
-	for _, want := range []string{`"pantavisor.status":"READY"`, `"pantavisor.version":"test"`, `"pantavisor.revision":"0"`, `"lo.ipv4":["127.0.0.1"`, `"tv_sec":`, `"real_free":`} {
+	for _, want := range []string{`"pantavisor.status":"READY"`, `"pantavisor.version":"test"`, `"pantavisor.revision":"0"`, `"pantahub.claimed":"0"`, `"pantavisor.claimed":"0"`, `"lo.ipv4":["127.0.0.1"`, `"tv_sec":`, `"real_free":`} {
 		if !strings.Contains(meta, want) {
 			t.Errorf("device metadata lacks %s: %s", want, meta)
 		}

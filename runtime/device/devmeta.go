@@ -58,8 +58,9 @@ func (d *deviceMeta) publishJSON(key string, value any) {
 	d.publish(key, string(b))
 }
 
-// describe publishes the values that do not change while the revision runs.
-func (d *deviceMeta) describe(version, revision string) {
+// describe publishes the values that do not change while the revision runs. claimed says
+// that the device has an owner at a hub.
+func (d *deviceMeta) describe(version, revision string, claimed bool) {
 	d.publish("pantavisor.arch", architecture())
 	d.publish("pantavisor.version", version)
 	d.publish("pantavisor.dtmodel", readLine("/proc/device-tree/model"))
@@ -68,8 +69,17 @@ func (d *deviceMeta) describe(version, revision string) {
 	d.publish("pantavisor.mode", "local")
 	d.publishJSON("pantavisor.uname", uname())
 	d.publish("pantahub.online", "0")
-	d.publish("pantahub.claimed", "0")
+	d.publish("pantahub.claimed", digit(claimed))
+	ever, _ := d.Get("pantavisor.claimed") // from earlier boots
+	d.publish("pantavisor.claimed", digit(claimed || ever == "1"))
 	d.refresh()
+}
+
+func digit(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
 }
 
 // refresh publishes the values that change.

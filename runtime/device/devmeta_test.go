@@ -4,7 +4,30 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/pantavisor/pantavisor/runtime/meta"
 )
+
+// TestClaimed boots a device before its claim, with an owner, and after that has gone.
+func TestClaimed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, boot := range []struct {
+		claimed   bool
+		now, ever string
+	}{{false, "0", "0"}, {true, "1", "1"}, {false, "0", "1"}} {
+		store, err := meta.Open(meta.Options{Kind: meta.Device, Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &deviceMeta{Store: store, storage: dir, reserved: func() int { return 0 }}
+		d.describe("test", "0", boot.claimed)
+		now, _ := store.Get("pantahub.claimed")
+		if ever, _ := store.Get("pantavisor.claimed"); now != boot.now || ever != boot.ever {
+			t.Errorf("claimed %v: pantahub.claimed is %q, pantavisor.claimed %q, want %q and %q", boot.claimed, now, ever, boot.now, boot.ever)
+		}
+	}
+}
 
 // TestArchitecture has the names that devices have always published.
 func TestArchitecture(t *testing.T) {

@@ -3,7 +3,11 @@
 // read it and it survives a reboot.
 //
 //	<cache>/<key>                    the value as it is, mode 0644
-//	<run>/<kind>.<container>/<rest>  a copy of each key "<container>.<rest>", cut at its first dot
+//	<run>/<kind>.<container>/<rest>  a copy of each key "<container>/<rest>" or "<container>.<rest>"
+//
+// A key for a container has one slash (manual: User metadata, "<container>/<key>"). A key
+// without one, which earlier runtimes know, is cut at its first dot. When both forms name
+// the same file of a container, it has the value that changed last.
 //
 // Keys come from containers and from the network and become file names, so
 // they are checked here, once.
@@ -17,6 +21,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,7 +34,7 @@ import (
 
 // Bounds of a store.
 const (
-	maxKey   = 255      // bytes of a key: it is a file name
+	maxKey   = 255      // bytes of a key: one without a slash is a file name
 	maxValue = 64 << 10 // bytes of a value; what clients may send is less
 	maxKeys  = 1024     // keys in a store
 )
@@ -92,28 +97,50 @@ func (s *Store) warn(format string, args ...any) {
 }
 
 func (s *Store) load() error {
-	files, err := os.ReadDir(s.o.Dir)
+	age := map[string]int64{}
+	if err := s.loadDir("", age); err != nil {
+		return err
+	}
+	slices.SortStableFunc(s.order, func(a, b string) int { return cmp.Compare(age[b], age[a]) })
+	for _, key := range slices.Backward(s.order) {
+		s.copyOut(key)
+	}
+	return nil
+}
+
+// loadDir loads the files of one directory: "" is that of the store, any other that of a
+// container's keys. age gets the time of each key.
+func (s *Store) loadDir(container string, age map[string]int64) error {
+	files, err := os.ReadDir(filepath.Join(s.o.Dir, container))
 	if err != nil {
 		return err
 	}
-	age := map[string]int64{}
 	for _, f := range files {
-		st, err := f.Info()
-		if err != nil || !st.Mode().IsRegular() || strings.HasPrefix(f.Name(), ".") {
+		if strings.HasPrefix(f.Name(), ".") {
 			continue
 		}
-		if err := s.loadKey(f.Name(), st.Size()); err != nil {
-			s.warn("leaving %s file %q alone: %v", s.o.Kind, f.Name(), err)
+		if f.IsDir() && container == "" {
+			if err := s.loadDir(f.Name(), age); err != nil {
+				s.warn("leaving the %s directory %q alone: %v", s.o.Kind, f.Name(), err)
+			}
 			continue
 		}
-		age[f.Name()] = st.ModTime().UnixNano()
-		s.order = append(s.order, f.Name())
-	}
-	slices.SortStableFunc(s.order, func(a, b string) int { return cmp.Compare(age[b], age[a]) })
-	for _, key := range s.order {
-		s.copyOut(key, s.value[key])
+		s.loadFile(path.Join(container, f.Name()), f, age)
 	}
 	return nil
+}
+
+func (s *Store) loadFile(key string, f fs.DirEntry, age map[string]int64) {
+	st, err := f.Info()
+	if err != nil || !st.Mode().IsRegular() {
+		return
+	}
+	if err := s.loadKey(key, st.Size()); err != nil {
+		s.warn("leaving %s file %q alone: %v", s.o.Kind, key, err)
+		return
+	}
+	age[key] = st.ModTime().UnixNano()
+	s.order = append(s.order, key)
 }
 
 func (s *Store) loadKey(key string, size int64) error {
@@ -133,6 +160,18 @@ func (s *Store) loadKey(key string, size int64) error {
 
 // checkKey returns why a text cannot be a key, as an error that wraps fs.ErrInvalid.
 func checkKey(key string) error {
+	if len(key) > maxKey {
+		return fmt.Errorf("a key has 1 to %d bytes, this one %d: %w", maxKey, len(key), fs.ErrInvalid)
+	}
+	container, rest, found := strings.Cut(key, "/")
+	if err := checkName(container); err != nil || !found {
+		return err
+	}
+	return checkName(rest)
+}
+
+// checkName checks a key without a slash, or one side of the slash.
+func checkName(key string) error {
 	switch {
 	case key == "" || len(key) > maxKey:
 		return fmt.Errorf("a key has 1 to %d bytes, this one %d: %w", maxKey, len(key), fs.ErrInvalid)
@@ -141,7 +180,7 @@ func checkKey(key string) error {
 	case !utf8.ValidString(key):
 		return fmt.Errorf("key %q is not valid UTF-8: %w", key, fs.ErrInvalid)
 	case strings.ContainsFunc(key, func(c rune) bool { return c == '/' || c < ' ' || c == 0x7f }):
-		return fmt.Errorf("key %q has a slash or a control character: %w", key, fs.ErrInvalid)
+		return fmt.Errorf("key %q has a second slash or a control character: %w", key, fs.ErrInvalid)
 	}
 	return nil
 }
@@ -187,7 +226,13 @@ func (s *Store) store(key, value string, write func(path string) error) (changed
 	case !has && len(s.order) >= maxKeys:
 		return false, fmt.Errorf("there are %d keys already: %w", maxKeys, fs.ErrInvalid)
 	}
+	if err := s.checkPlace(key); err != nil {
+		return false, err
+	}
 	if s.o.Dir != "" {
+		if err := s.makeParent(key); err != nil {
+			return false, err
+		}
 		if err := write(filepath.Join(s.o.Dir, key)); err != nil {
 			return false, err
 		}
@@ -196,8 +241,36 @@ func (s *Store) store(key, value string, write func(path string) error) (changed
 		s.order = slices.Insert(s.order, 0, key)
 	}
 	s.value[key] = value
-	s.copyOut(key, value)
+	s.copyOut(key)
 	return true, nil
+}
+
+// checkPlace rejects a key whose file would be a directory, or lie below a file, of another
+// key: "a" and "a/b".
+func (s *Store) checkPlace(key string) error {
+	container, _, found := strings.Cut(key, "/")
+	for other := range s.value {
+		if found && other == container || !found && strings.HasPrefix(other, key+"/") {
+			return fmt.Errorf("key %q cannot stand beside the key %q: %w", key, other, fs.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// makeParent makes the directory of a key with a slash.
+func (s *Store) makeParent(key string) error {
+	container, _, found := strings.Cut(key, "/")
+	if !found {
+		return nil
+	}
+	err := os.Mkdir(filepath.Join(s.o.Dir, container), directoryMode)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return atomicfile.SyncDir(s.o.Dir)
 }
 
 // Delete removes key; one that is not there is an error that wraps fs.ErrNotExist.
@@ -218,19 +291,43 @@ func (s *Store) remove(key string) error {
 		return fs.ErrNotExist
 	}
 	if s.o.Dir != "" {
-		if err := os.Remove(filepath.Join(s.o.Dir, key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := atomicfile.SyncDir(s.o.Dir); err != nil {
+		if err := s.removeFile(key); err != nil {
 			return err
 		}
 	}
 	delete(s.value, key)
 	s.order = slices.DeleteFunc(s.order, func(k string) bool { return k == key })
-	if path := s.copyPath(key); path != "" {
-		_ = os.Remove(path)
-	}
+	s.removeCopy(key)
 	return nil
+}
+
+// removeFile removes the file of a key, and the directory of a container's last key.
+func (s *Store) removeFile(key string) error {
+	file := filepath.Join(s.o.Dir, key)
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir := filepath.Dir(file)
+	if strings.Contains(key, "/") && os.Remove(dir) == nil {
+		dir = s.o.Dir
+	}
+	return atomicfile.SyncDir(dir)
+}
+
+// removeCopy removes a key's copy, or gives it the value of the key that names the same
+// file in the other form.
+func (s *Store) removeCopy(key string) {
+	file := s.copyPath(key)
+	if file == "" {
+		return
+	}
+	for _, other := range s.order {
+		if s.copyPath(other) == file {
+			s.copyOut(other)
+			return
+		}
+	}
+	_ = os.Remove(file)
 }
 
 // Get returns the value of key.
@@ -286,7 +383,7 @@ func (s *Store) ContainerDir(container string) (string, error) {
 	if s.o.RunDir == "" {
 		return "", fmt.Errorf("making the %s directory of %s: no run directory is set", s.o.Kind, container)
 	}
-	if err := checkKey(container); err != nil {
+	if err := checkName(container); err != nil {
 		return "", fmt.Errorf("making a %s directory: %w", s.o.Kind, err)
 	}
 	dir := filepath.Join(s.o.RunDir, s.o.Kind+"."+container)
@@ -298,24 +395,32 @@ func (s *Store) ContainerDir(container string) (string, error) {
 
 // copyPath is where the copy of key is, "" when it has none.
 func (s *Store) copyPath(key string) string {
-	container, rest, ok := strings.Cut(key, ".")
+	container, rest, ok := cutContainer(key)
 	if !ok || s.o.RunDir == "" || rest == "" || rest[0] == '.' {
 		return ""
 	}
 	return filepath.Join(s.o.RunDir, s.o.Kind+"."+container, rest)
 }
 
-func (s *Store) copyOut(key, value string) {
-	path := s.copyPath(key)
-	if path == "" {
+// cutContainer splits a key into a container's name and the name of its file there.
+func cutContainer(key string) (container, rest string, ok bool) {
+	if container, rest, ok = strings.Cut(key, "/"); ok {
+		return container, rest, true
+	}
+	return strings.Cut(key, ".")
+}
+
+func (s *Store) copyOut(key string) {
+	file := s.copyPath(key)
+	if file == "" {
 		return
 	}
-	container, _, _ := strings.Cut(key, ".")
+	container, _, _ := cutContainer(key)
 	if _, err := s.ContainerDir(container); err != nil {
 		s.warn("%v", err)
 		return
 	}
-	if err := atomicfile.Replace(path, []byte(value), fileMode); err != nil {
+	if err := atomicfile.Replace(file, []byte(s.value[key]), fileMode); err != nil {
 		s.warn("copying %s %s to its container: %v", s.o.Kind, key, err)
 	}
 }

@@ -92,7 +92,7 @@ func TestValuesSurviveAndKeepTheirOrder(t *testing.T) {
 func TestKeysThatCannotBe(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
-	for _, key := range []string{"", ".", "..", ".hidden", "a/b", "/etc/passwd", "a\x00b", "a\nb", "\xff", strings.Repeat("k", 256)} {
+	for _, key := range []string{"", ".", "..", ".hidden", "a/b/c", "a//b", "a/", "/a", "../a", "a/..", "a/.b", ".a/b", "/etc/passwd", "a\x00b", "a\nb", "\xff", strings.Repeat("k", 256), "a/" + strings.Repeat("k", 254)} {
 		if err := s.Set(key, "v"); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("Set(%q) = %v, want fs.ErrInvalid", key, err)
 		}
@@ -170,6 +170,76 @@ func TestContainersGetTheirKeys(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(run, "device-meta.app/opts")); err != nil || string(text) != "1" {
 		t.Errorf("after a restart the copy is %q, %v", text, err)
 	}
+}
+
+// copies returns the files below <run> as "path=value".
+func copies(t *testing.T, run string) []string {
+	t.Helper()
+	var got []string
+	err := filepath.WalkDir(run, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		rel, _ := filepath.Rel(run, path)
+		got = append(got, rel+"="+string(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestKeysWithASlashBelongToAContainer(t *testing.T) {
+	t.Parallel()
+	dir, run := t.TempDir(), t.TempDir()
+	s := open(t, Options{Dir: dir, RunDir: run})
+	set(t, s, "app/opts", "1", "app/a.b", "2", "my.app/k", "3", "app.opts", "old form")
+	want := []string{"user-meta.app/a.b=2", "user-meta.app/opts=old form", "user-meta.my.app/k=3"}
+	if diff := cmp.Diff(want, copies(t, run)); diff != "" {
+		t.Errorf("copies (-want +got):\n%s", diff)
+	}
+	if got := list(t, s); got != `{"app.opts":"old form","my.app/k":"3","app/a.b":"2","app/opts":"1"}` {
+		t.Errorf("list: %s", got)
+	}
+	for i, key := range []string{"app/opts", "app/a.b", "my.app/k", "app.opts"} {
+		at := time.Unix(int64(1000+i), 0)
+		if err := os.Chtimes(filepath.Join(dir, key), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := t.TempDir()
+	s = open(t, Options{Dir: dir, RunDir: again})
+	if diff := cmp.Diff(want, copies(t, again)); diff != "" {
+		t.Errorf("copies after a restart (-want +got):\n%s", diff)
+	}
+	for _, key := range []string{"app.opts", "app/a.b", "my.app/k"} {
+		if err := s.Delete(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"user-meta.app/opts=1"}, copies(t, again)); diff != "" {
+		t.Errorf("copies of what is left (-want +got):\n%s", diff)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "my.app")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory of deleted keys: %v", err)
+	}
+}
+
+func TestAKeyIsNoDirectoryOfAnother(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Dir: t.TempDir()})
+	set(t, s, "file", "1", "dir/k", "2")
+	for _, key := range []string{"file/k", "dir"} {
+		if err := s.Set(key, "v"); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("Set(%q) = %v, want fs.ErrInvalid", key, err)
+		}
+	}
+	if err := s.Delete("dir/k"); err != nil {
+		t.Fatal(err)
+	}
+	set(t, s, "dir", "now a key")
 }
 
 func TestChangesAreToldOnce(t *testing.T) {
