@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,6 +31,9 @@ ends in .gz or .tgz; "-" is the standard output. Equal states give equal archive
 			case 1:
 			default:
 				return errors.New("export can have at most 1 argument. See --help")
+			}
+			if form := otherForm(args[0]); form != "" {
+				return fail(3, fmt.Errorf("%s: exports are not written in the form %s; name a file .tgz, .tar.gz or .tar", args[0], form))
 			}
 			r, err := t.open(cmd.Context(), false)
 			if err != nil {
@@ -59,6 +63,15 @@ func splitParts(list string) []string {
 func isGzip(name string) bool {
 	name = strings.ToLower(name)
 	return strings.HasSuffix(name, ".gz") || strings.HasSuffix(name, ".tgz")
+}
+
+// otherForm returns the form of compression that a name promises and exports do not have.
+func otherForm(name string) string {
+	switch form := strings.TrimPrefix(strings.ToLower(filepath.Ext(name)), "."); form {
+	case "zst", "xz", "bz2", "lz4", "zip":
+		return form
+	}
+	return ""
 }
 
 // export writes the archive: a regular file appears when it is complete.
@@ -97,9 +110,9 @@ func newImport(t *tool) *cobra.Command {
 	return &cobra.Command{
 		Use:   "import FILE",
 		Short: "Replace the committed state by that of an archive",
-		Long: `Replace the committed state by that of an archive, compressed or not. Nothing
-changes unless the whole archive is right. The working tree stays as it is: see pvr
-checkout.`,
+		Long: `Replace the committed state by that of an archive: a tar archive, plain or in gzip,
+zstd, xz or bzip2. Nothing changes unless the whole archive is right. The working tree
+stays as it is: see pvr checkout.`,
 		Example: "  pvr import device.tgz && pvr checkout",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch len(args) {

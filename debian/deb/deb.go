@@ -6,7 +6,6 @@ package deb
 import (
 	"archive/tar"
 	"bufio"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +13,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-	"github.com/therootcompany/xz"
+	"github.com/pantavisor/pantavisor/internal/decompress"
 )
 
 // ErrFormat is in the chain of every error about a file that is not a Debian package or
@@ -32,8 +30,6 @@ const (
 	MaxData = 8 << 30
 	// MaxEntries bounds the number of files in a package.
 	MaxEntries = 1 << 20
-	// maxWindow bounds the memory of a decompressor.
-	maxWindow = 128 << 20
 )
 
 // openData finds the data archive of the package in r and returns it decompressed as
@@ -52,7 +48,7 @@ func openData(r io.Reader) (io.ReadCloser, error) {
 			return nil, err
 		}
 		if suffix, ok := strings.CutPrefix(name, "data.tar"); ok {
-			return decompress(suffix, body)
+			return open(suffix, body)
 		}
 	}
 }
@@ -122,35 +118,18 @@ func (m *members) skip() error {
 	return nil
 }
 
-// decompress opens a member by the suffix of its name.
-func decompress(suffix string, r io.Reader) (io.ReadCloser, error) {
-	switch suffix {
-	case "":
-		return io.NopCloser(r), nil
-	case ".xz":
-		return openXZ(r)
-	case ".gz":
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return nil, malformed("gzip: %v", err)
-		}
-		return z, nil
-	case ".zst":
-		z, err := zstd.NewReader(r, zstd.WithDecoderMaxMemory(maxWindow), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, malformed("zstd: %v", err)
-		}
-		return z.IOReadCloser(), nil
-	}
-	return nil, malformed("unknown compression %q", suffix)
-}
-
-func openXZ(r io.Reader) (io.ReadCloser, error) {
-	z, err := xz.NewReader(r, maxWindow)
+// open returns the content of a data archive by the suffix of its name: "" for one that is
+// not compressed.
+func open(suffix string, r io.Reader) (io.ReadCloser, error) {
+	z, err := decompress.Reader(r)
 	if err != nil {
-		return nil, malformed("xz: %v", err)
+		return nil, malformed("data.tar%s: %v", suffix, err)
 	}
-	return io.NopCloser(z), nil
+	if decompress.Compressed(z) == (suffix == "") {
+		z.Close()
+		return nil, malformed("data.tar%s is not what the suffix of its name says", suffix)
+	}
+	return z, nil
 }
 
 // walk calls f for each file of a data archive, with its cleaned path relative to

@@ -152,6 +152,25 @@ func TestExtract(t *testing.T) {
 	}
 }
 
+// TestUnreadableDataArchives has the ones that dpkg would not take either.
+func TestUnreadableDataArchives(t *testing.T) {
+	data := tarball(t, tar.Header{Name: "a"})
+	for suffix, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		".lzma": {[]byte("\x5d\x00\x00\x80\x00"), "the form lzma"},
+		".xz":   {data, "data.tar.xz is not what"},
+		"":      {pack(t, ".xz", data), "data.tar is not what"},
+		".gz":   {append(pack(t, ".gz", data), "text"...), "gzip"},
+	} {
+		err := Extract{}.To(t.TempDir(), bytes.NewReader(pkg(suffix, c.data)))
+		if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("data.tar%s: %v; want %s", suffix, err, c.want)
+		}
+	}
+}
+
 func TestPlace(t *testing.T) {
 	data := tarball(t, tar.Header{Name: "./lib/a"}, tar.Header{Name: "./b", Typeflag: tar.TypeSymlink, Linkname: "/lib/a"})
 	dir := t.TempDir()

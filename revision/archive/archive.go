@@ -22,10 +22,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/pgzip"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
+	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -163,7 +163,7 @@ const (
 )
 
 // Import stores the objects of an archive and returns its state. Compression is
-// recognised by content. Objects enter the store together at the end and only if
+// recognised by content, see [decompress.Reader]. Objects enter the store together at the end and only if
 // the whole archive is valid; otherwise nothing is stored and the error names the
 // member. Members other than the state and objects are ignored. The caller checks
 // for objects that the state names and the archive lacks, see
@@ -223,10 +223,11 @@ type named struct {
 }
 
 func (im *importer) read(ctx context.Context, r io.Reader) error {
-	stream, err := decompress(r)
+	stream, err := open(r)
 	if err != nil {
 		return err
 	}
+	defer stream.Close()
 	tr := tar.NewReader(stream)
 	last, end := "its beginning", ""
 	for {
@@ -259,26 +260,23 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 	return nil
 }
 
-func decompress(r io.Reader) (io.Reader, error) {
+// open returns the tar stream of an archive, whatever form of compression it has.
+func open(r io.Reader) (io.ReadCloser, error) {
 	if f, ok := r.(*os.File); ok {
 		r = direct.NewReader(f)
 	}
 	buffered := bufio.NewReaderSize(r, direct.Block)
-	magic, err := buffered.Peek(2)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if _, err := buffered.Peek(1); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("it is empty")
+		}
 		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
 	}
-	if len(magic) < 2 {
-		return nil, fmt.Errorf("%w: it is empty", ErrArchive)
-	}
-	if magic[0] != 0x1f || magic[1] != 0x8b {
-		return buffered, nil
-	}
-	z, err := gzip.NewReader(buffered)
+	stream, err := decompress.Reader(buffered)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrArchive, err)
 	}
-	return z, nil
+	return stream, nil
 }
 
 // drain reads the padding up to the end, where gzip's checksum is.

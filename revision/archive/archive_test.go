@@ -99,6 +99,41 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestCompressedForms reads an archive in each form of compression that users send.
+func TestCompressedForms(t *testing.T) {
+	store, st := sample(t)
+	plain := export(t, st, store, ExportOptions{})
+	half := len(plain) / 2
+	forms := map[string][]byte{
+		"gzip of two members, with padding": slices.Concat(compress(t, plain[:half]), compress(t, plain[half:]), make([]byte, 700)),
+		"zstd behind a skippable frame":     append([]byte("\x50\x2a\x4d\x18\x01\x00\x00\x00x"), packed(t, plain, "zstd")...),
+		"xz":                                packed(t, plain, "xz"),
+		"bzip2":                             packed(t, plain, "bzip2"),
+	}
+	for name, data := range forms {
+		got, err := Import(context.Background(), bytes.NewReader(data), newStore(t), ImportOptions{})
+		if err != nil || !state.Equal(got, st) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := Import(context.Background(), strings.NewReader("\x04\x22\x4d\x18 and more"), newStore(t), ImportOptions{})
+	if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), "the form lz4") {
+		t.Errorf("a form that cannot be read: %v", err)
+	}
+}
+
+// packed compresses with a program of the system.
+func packed(t *testing.T, data []byte, program string) []byte {
+	t.Helper()
+	cmd := exec.Command(oracle.Program(t, program), "-c")
+	cmd.Stdin = bytes.NewReader(data)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // TestSystemTar has the system's tar read an export and make one.
 func TestSystemTar(t *testing.T) {
 	tool := oracle.Program(t, "tar")

@@ -101,7 +101,7 @@ func isArchiveName(name string) bool {
 	return false
 }
 
-var archiveNames = []string{".tgz", ".tar", ".tar.gz"}
+var archiveNames = []string{".tgz", ".tar", ".tar.gz", ".tar.zst", ".tar.xz", ".tar.bz2"}
 
 // isNick reports whether a name has the form nick/device.
 func isNick(name string) bool {

@@ -44,7 +44,7 @@ func exportURL(name string) (address, sum string, ok bool) {
 func Web(name, dir string, client *http.Client) (Source, error) {
 	address, sum, ok := exportURL(name)
 	if !ok {
-		return nil, fmt.Errorf("%w: %s: the URL of an export ends in .tgz, .tar.gz or .tar, or is pinned by %sHEX", errRef, name, pin)
+		return nil, fmt.Errorf("%w: %s: the URL of an export ends in one of %s, or is pinned by %sHEX", errRef, name, strings.Join(archiveNames, ", "), pin)
 	}
 	if sum != "" && !state.IsSum(sum) {
 		return nil, fmt.Errorf("%w: %s: a SHA-256 of 64 lower-case hexadecimal digits is expected behind %s", errRef, name, pin)
