@@ -382,6 +382,7 @@ func (s *session) makeHost(l *loaded) *host {
 	h.mounter = s.mounter(l)
 	store, err := objects.Create(s.paths.objects)
 	h.files = &step.Files{Dir: s.paths.trail, Store: store, Hash: s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"}
+	h.files.Progress = s.log.Infof
 	if l != nil {
 		h.files.State, h.owner = l.state, l.sys.Owner
 		h.remount = l.sys.Remount

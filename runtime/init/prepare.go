@@ -294,6 +294,7 @@ func (m *machine) bspParts() (*step.Files, []part, error) {
 	}
 	parts, err := readParts(run)
 	files.Hash = m.config.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"
+	files.Progress = m.log.Named("modules").Infof
 	return files, parts, err
 }
 

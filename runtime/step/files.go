@@ -11,10 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -25,6 +27,9 @@ type Files struct {
 	State *state.State
 	Store *objects.Store
 	Hash  bool // check the content of objects as well (PV_SECUREBOOT_CHECKSUM)
+	// Progress, unless nil, is told every few seconds how far the reading of a large object
+	// is: it logs a line.
+	Progress func(format string, args ...any)
 }
 
 // Files returns the files of a revision, with its state and the object store at the
@@ -110,7 +115,7 @@ func (f *Files) file(ctx context.Context, key string) error {
 	if !f.Hash {
 		return nil
 	}
-	return f.content(ctx, sum, path)
+	return f.content(ctx, key, sum, path)
 }
 
 // relink restores a lost link to an object.
@@ -148,18 +153,30 @@ const verifiedAttr = "trusted.pv.verified"
 // what the device mounts. That is a link to the object; if it is not, as on a file system
 // without links or when somebody has replaced it, its own content is checked. Files of
 // bind mounts belong to their container.
-func (f *Files) content(ctx context.Context, sum, path string) error {
+func (f *Files) content(ctx context.Context, key, sum, path string) error {
 	object, err := f.Store.Path(sum)
 	if err != nil {
 		return &Damage{err}
 	}
-	if err := once(object, func() error { return f.Store.Verify(ctx, sum) }); err != nil {
+	if err := once(object, func() error { return f.object(ctx, key, sum) }); err != nil {
 		return err
 	}
 	if filepath.Ext(path) == ".bind" || sameFile(object, path) {
 		return nil
 	}
-	return once(path, func() error { return verify(ctx, path, sum) })
+	return once(path, func() error { return f.copied(ctx, key, sum, path) })
+}
+
+// object checks the content of an object in the store.
+func (f *Files) object(ctx context.Context, key, sum string) error {
+	file, err := f.Store.OpenVerified(sum)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	size, _ := f.Store.Size(sum)
+	_, err = io.Copy(io.Discard, f.reader(ctx, key, size, file))
+	return err
 }
 
 func sameFile(a, b string) bool {
@@ -185,15 +202,19 @@ func once(path string, check func() error) error {
 	return nil
 }
 
-// verify checks that a file in a revision's directory has the content of its object.
-func verify(ctx context.Context, path, sum string) error {
+// copied checks that a file in a revision's directory has the content of its object.
+func (f *Files) copied(ctx context.Context, key, sum, path string) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
 	h := sha256.New()
-	if _, err := io.Copy(h, untilDone{ctx, file}); err != nil {
+	if _, err := io.Copy(h, f.reader(ctx, key, info.Size(), file)); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != sum {
@@ -202,18 +223,31 @@ func verify(ctx context.Context, path, sum string) error {
 	return nil
 }
 
-// untilDone is a reader that ends with its context.
-type untilDone struct {
-	ctx context.Context
-	r   io.Reader
+// progressPeriod is the time between two calls of Progress.
+const progressPeriod = 5 * time.Second
+
+// reader returns a reader that ends with ctx and reports progress.
+func (f *Files) reader(ctx context.Context, key string, size int64, r io.Reader) io.Reader {
+	return &progress{r: ctxio.Reader(ctx, r), files: f, key: key, size: size, next: time.Now().Add(progressPeriod)}
+}
+
+type progress struct {
+	r          io.Reader
+	files      *Files
+	key        string
+	done, size int64
+	next       time.Time
 }
 
 // Read implements io.Reader.
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
+func (p *progress) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.done += int64(n)
+	if now := time.Now(); p.files.Progress != nil && now.After(p.next) {
+		p.next = now.Add(progressPeriod)
+		p.files.Progress("checking %s: %d of %d MiB", p.key, p.done>>20, p.size>>20)
 	}
-	return u.r.Read(p)
+	return n, err
 }
 
 func fileMark(path string) (string, error) {
