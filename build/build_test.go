@@ -483,7 +483,7 @@ func TestWhy(t *testing.T) {
 	b, l := builder(t, t.TempDir())
 	why := func(name string) *Reason {
 		t.Helper()
-		r, err := b.Why(name, u)
+		r, err := b.Why(t.Context(), name, u)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -540,7 +540,7 @@ func TestWhy(t *testing.T) {
 	if got := why("a"); got.Verdict != "cache entry is gone" {
 		t.Errorf("got %+v", got)
 	}
-	if _, err := b.Why("zz", u); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "mage plan test") {
+	if _, err := b.Why(t.Context(), "zz", u); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "mage plan test") {
 		t.Errorf("got %v", err)
 	}
 	near := b.unknown("initrd/bose", &Plan{Steps: []PlanStep{{Name: "initrd/base"}, {Name: "kernel/tree"}}})
@@ -576,7 +576,7 @@ func TestPlanRunsNothing(t *testing.T) {
 	u := copied(&step{name: "u", deps: []Step{a}, runs: &runs})
 	b, _ := builder(t, t.TempDir())
 	states := func() string {
-		p, err := b.Plan(u)
+		p, err := b.Plan(t.Context(), u)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -589,7 +589,7 @@ func TestPlanRunsNothing(t *testing.T) {
 	if got := states(); got != "cached cached" {
 		t.Errorf("got %q", got)
 	}
-	p, err := b.Plan(u)
+	p, err := b.Plan(t.Context(), u)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -935,7 +935,7 @@ func TestCodeOfAStepIsInItsKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := (&Builder{Cache: cache, Code: code}).Plan(versioned{&step{name: "coded"}})
+		p, err := (&Builder{Cache: cache, Code: code}).Plan(t.Context(), versioned{&step{name: "coded"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,12 +3,12 @@ package build
 import (
 	"context"
 	"errors"
-	"github.com/pantavisor/pantavisor/build/gosource"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -36,6 +36,8 @@ type Builder struct {
 	Sink Sink
 	// Warnings from before the build are reported with it and kept in its report.
 	Warnings []string
+	// Replaced are files of the build's inputs that others are used in place of.
+	Replaced []Replacement
 
 	mu    sync.Mutex // guards Sink
 	codes codes
@@ -56,6 +58,8 @@ type Result struct {
 	Steps  []*StepResult // dependencies before their users
 	Wall   time.Duration
 	CPU    time.Duration // of this process and the children it waited for
+	// Replaced are the files of inputs that others are used in place of.
+	Replaced []StepReplacement
 
 	byName map[string]*StepResult
 }
@@ -106,6 +110,9 @@ func (b *Builder) make(ctx context.Context, wanted []Step) (*Result, error) {
 	b.emit(Event{Type: Started, Total: int64(len(g.nodes))})
 	for _, text := range b.Warnings {
 		b.emit(Event{Type: Warning, Text: text})
+	}
+	for _, one := range b.Replaced {
+		b.tellReplaced("", one)
 	}
 	r := newRun(b, g)
 	err = errors.Join(r.all(ctx), b.Cache.stats.Save())

@@ -63,7 +63,7 @@ func (b *Builder) Forget(ctx context.Context, steps ...string) error {
 // ForgetSteps removes, for the wanted steps alone, the entries that the target last used
 // and the one that it would use now: another setting may have been built in between.
 func (b *Builder) ForgetSteps(ctx context.Context, wanted ...Step) error {
-	plan, err := b.Plan(wanted...)
+	plan, err := b.Plan(ctx, wanted...)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (b *Builder) ForgetSteps(ctx context.Context, wanted ...Step) error {
 		names = append(names, s.Name())
 	}
 	for _, s := range plan.Steps {
-		if s.State != "cached" || !slices.Contains(names, s.Name) {
+		if s.State != cachedState || !slices.Contains(names, s.Name) {
 			continue
 		}
 		if err := b.Cache.Forget(ctx, s.Key); err != nil {

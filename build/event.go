@@ -16,6 +16,7 @@ const (
 	Done     EventType = "done"     // a step ended well
 	Cached   EventType = "cached"   // a step was skipped; Why says why
 	Failed   EventType = "failed"   // a step failed; Text is the error, Kind its kind
+	Replaced EventType = "replaced" // of an input, files are used in place of another's; a step that joins them is named
 	Written  EventType = "written"  // a file below out/ was written; Text is its path
 	Finished EventType = "finished" // the build ends, always the last; Kind and Code are empty when it went well
 )
@@ -39,6 +40,8 @@ type Event struct {
 	Bytes  int64     `json:"bytes,omitempty"`  // size of the output or the file
 	Wall   float64   `json:"wall_seconds,omitempty"`
 	CPU    float64   `json:"cpu_seconds,omitempty"`
+	// Replaced are the files of an event of that type.
+	Replaced *Replacement `json:"replaced,omitempty"`
 }
 
 // Sink takes events. The builder calls it from one goroutine at a time.

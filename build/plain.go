@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Plain writes events as lines for a log: no colour, no cursor, no progress.
@@ -36,6 +37,8 @@ func Line(e Event) string {
 		return fmt.Sprintf("warning  %s: %s", e.Step, e.Text)
 	case Message:
 		return fmt.Sprintf("         %s: %s", e.Step, e.Text)
+	case Replaced:
+		return "replaced " + strings.TrimPrefix(e.Step+": ", ": ") + e.Text
 	case Written:
 		return fmt.Sprintf("written  %s, %s", e.Text, orNothing(sizeText(e.Bytes)))
 	case Finished:

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,6 +24,8 @@ type Origin struct {
 	Name string `json:"name"` // as in sources: "config/x64-uefi/pantavisor.config"
 	From string `json:"from"` // for people: "workspace"
 	Path string `json:"path"` // on this machine
+	// Over is the file or directory of the same name that is not used, because of this one.
+	Over string `json:"over,omitempty"`
 }
 
 // PlanStep is one step of a plan.
@@ -38,28 +41,43 @@ type PlanStep struct {
 	Why    string  `json:"why,omitempty"`
 	Bytes  int64   `json:"bytes,omitempty"`
 	Inputs []Input `json:"inputs"` // digest empty: pending
+	// Replaces are files of the step's inputs that others are used in place of, as far as
+	// they are known before it runs.
+	Replaces []Replacement `json:"replaces,omitempty"`
 }
 
+// cachedState is the state of a step whose output is in the cache.
+const cachedState = "cached"
+
 // Plan resolves the graph of the wanted steps.
-func (b *Builder) Plan(wanted ...Step) (*Plan, error) {
+func (b *Builder) Plan(ctx context.Context, wanted ...Step) (*Plan, error) {
 	g, err := newGraph(wanted)
 	if err != nil {
 		return nil, err
 	}
 	p := &Plan{Target: b.Target}
-	known := map[string]string{} // outputs by step
+	known := map[string]*PlanStep{}
+	made := func(s Step) string {
+		if k := known[s.Name()]; k != nil && k.State == cachedState {
+			return b.Cache.out(k.Key)
+		}
+		return ""
+	}
 	for _, n := range g.nodes {
 		s, err := b.planStep(n, known)
+		if err == nil {
+			s.Replaces, err = n.replaced(ctx, made)
+		}
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "planning step %s", n.name)
 		}
-		known[n.name] = s.Output
+		known[n.name] = s
 		p.Steps = append(p.Steps, *s)
 	}
 	return p, b.Cache.stats.Save()
 }
 
-func (b *Builder) planStep(n *node, known map[string]string) (*PlanStep, error) {
+func (b *Builder) planStep(n *node, known map[string]*PlanStep) (*PlanStep, error) {
 	inputs, err := b.knownInputs(n)
 	if err != nil {
 		return nil, err
@@ -67,8 +85,8 @@ func (b *Builder) planStep(n *node, known map[string]string) (*PlanStep, error) 
 	s := &PlanStep{Name: n.name, Type: inputs[0].Value, State: "ready"}
 	for _, d := range n.deps {
 		s.Deps = append(s.Deps, d.name)
-		inputs = append(inputs, Input{Name: "dep/" + d.name, Digest: known[d.name]})
-		if known[d.name] == "" {
+		inputs = append(inputs, Input{Name: "dep/" + d.name, Digest: known[d.name].Output})
+		if known[d.name].Output == "" {
 			s.State = "pending"
 		}
 	}
@@ -82,7 +100,7 @@ func (b *Builder) planStep(n *node, known map[string]string) (*PlanStep, error) 
 		s.Why = b.newKeeper().explain(n.name, inputs, why)
 		return s, nil
 	}
-	s.State, s.Output, s.Bytes = "cached", rec.Output, rec.Bytes
+	s.State, s.Output, s.Bytes = cachedState, rec.Output, rec.Bytes
 	return s, nil
 }
 
@@ -114,14 +132,31 @@ func (p *Plan) text(w io.Writer) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.State, short(s.Key), sizeText(s.Bytes), note)
 	}
-	if err := t.Flush(); err != nil || len(p.Origins) == 0 {
-		return err
-	}
-	fmt.Fprintln(t, "\nINPUT\tFROM\tPATH")
-	for _, o := range p.Origins {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", o.Name, o.From, o.Path)
-	}
+	p.replaced(t)
+	p.origins(t)
 	return t.Flush()
+}
+
+// replaced writes a line for each replacement.
+func (p *Plan) replaced(w io.Writer) {
+	head := "\n"
+	for _, s := range p.Steps {
+		for _, r := range s.Replaces {
+			fmt.Fprintf(w, "%s%s: %s\n", head, s.Name, r)
+			head = ""
+		}
+	}
+}
+
+// origins writes where the files came from.
+func (p *Plan) origins(w io.Writer) {
+	if len(p.Origins) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nINPUT\tFROM\tPATH\tIN PLACE OF")
+	for _, o := range p.Origins {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", o.Name, o.From, o.Path, o.Over)
+	}
 }
 
 // needs lists a few dependencies and counts the rest.

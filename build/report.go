@@ -15,13 +15,15 @@ import (
 // Report is what a build leaves for people and pipelines: out/TARGET/report.json,
 // and the same as text in report.txt.
 type Report struct {
-	Target    string       `json:"target"`
-	Finished  time.Time    `json:"finished"`
-	Wall      float64      `json:"wall_seconds"`
-	CPU       float64      `json:"cpu_seconds"`
-	Warnings  []StepNote   `json:"warnings"`
-	Artefacts []Published  `json:"artefacts"`
-	Steps     []StepReport `json:"steps"`
+	Target    string      `json:"target"`
+	Finished  time.Time   `json:"finished"`
+	Wall      float64     `json:"wall_seconds"`
+	CPU       float64     `json:"cpu_seconds"`
+	Warnings  []StepNote  `json:"warnings"`
+	Artefacts []Published `json:"artefacts"`
+	// Replaced are files of inputs that others are used in place of.
+	Replaced []StepReplacement `json:"replaced,omitempty"`
+	Steps    []StepReport      `json:"steps"`
 }
 
 // StepNote is a warning with the step that gave it.
@@ -49,7 +51,7 @@ type StepReport struct {
 func newReport(res *Result, published []Published) *Report {
 	r := &Report{
 		Target: res.Target, Finished: time.Now(), Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds(),
-		Artefacts: published, Warnings: []StepNote{},
+		Artefacts: published, Warnings: []StepNote{}, Replaced: res.Replaced,
 	}
 	for _, s := range res.Steps {
 		rec := s.Record
@@ -89,6 +91,9 @@ func (r *Report) Text() []byte {
 	fmt.Fprintf(&text, "%s, built %s in %.1f s, %.1f s of CPU\n", r.Target, r.Finished.Format(time.DateTime), r.Wall, r.CPU)
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&text, "WARNING %s: %s\n", w.Step, w.Text)
+	}
+	for _, one := range r.Replaced {
+		fmt.Fprintln(&text, Line(Event{Type: Replaced, Step: one.Step, Text: one.String()}))
 	}
 	t := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	for _, a := range r.Artefacts {

@@ -19,16 +19,18 @@ import (
 // dependencies; slots bounds how many work at once.
 type run struct {
 	*Builder
-	graph  *graph
-	cores  int64
-	slots  *semaphore.Weighted
-	meter  meter
-	ended  map[*node]chan struct{}
-	stop   chan struct{} // closed by the first failure
-	mu     sync.Mutex    // guards the rest
-	res    map[*node]*StepResult
-	errs   []error
-	keeper *keeper
+	graph *graph
+	cores int64
+	slots *semaphore.Weighted
+	meter meter
+	ended map[*node]chan struct{}
+	stop  chan struct{} // closed by the first failure
+	mu    sync.Mutex    // guards the rest
+	res   map[*node]*StepResult
+	// replacements are those of each node that was looked at.
+	replacements map[*node][]Replacement
+	errs         []error
+	keeper       *keeper
 }
 
 // errStopped is the error of a step that did not start because another failed.
@@ -42,7 +44,7 @@ func newRun(b *Builder, g *graph) *run {
 	r := &run{
 		Builder: b, graph: g, cores: int64(cores), slots: semaphore.NewWeighted(int64(cores)),
 		ended: map[*node]chan struct{}{}, stop: make(chan struct{}), res: map[*node]*StepResult{},
-		keeper: b.newKeeper(),
+		replacements: map[*node][]Replacement{}, keeper: b.newKeeper(),
 	}
 	for _, n := range g.nodes {
 		r.ended[n] = make(chan struct{})
@@ -89,6 +91,9 @@ func (r *run) node(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
+	if err := r.replaced(ctx, n); err != nil {
+		return err
+	}
 	key := keyOf(inputs)
 	rec, why := r.Cache.lookup(key, r.Verify)
 	if rec != nil {
@@ -100,6 +105,30 @@ func (r *run) node(ctx context.Context, n *node) error {
 	}
 	defer r.slots.Release(r.weight(n))
 	return r.makeOrWait(ctx, n, inputs, key, why)
+}
+
+// replaced tells which files of its inputs the step replaces by others, before it runs: a
+// step may fail because of them.
+func (r *run) replaced(ctx context.Context, n *node) error {
+	list, err := n.replaced(ctx, r.dir)
+	if err != nil {
+		return err
+	}
+	for _, one := range list {
+		r.tellReplaced(n.name, one)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.replacements[n] = list
+	return nil
+}
+
+// dir returns the output of a step of the graph, "" when there is none.
+func (r *run) dir(s Step) string {
+	if made := r.get(r.graph.byName[s.Name()]); made != nil {
+		return made.Dir
+	}
+	return ""
 }
 
 // await waits for the dependencies. A node one of whose dependencies has no
@@ -298,7 +327,13 @@ func (r *run) noter(n *node, rec *Record) func(Note) {
 
 func (r *run) result() *Result {
 	res := &Result{Target: r.Target, byName: map[string]*StepResult{}}
+	for _, one := range r.Replaced {
+		res.Replaced = append(res.Replaced, StepReplacement{Replacement: one})
+	}
 	for _, n := range r.graph.nodes {
+		for _, one := range r.replacements[n] {
+			res.Replaced = append(res.Replaced, StepReplacement{n.name, one})
+		}
 		if s := r.res[n]; s != nil {
 			res.Steps = append(res.Steps, s)
 			res.byName[n.name] = s

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -28,8 +29,8 @@ type Reason struct {
 const unchanged = "nothing changed"
 
 // Why compares the named step's current inputs with those that the target last used.
-func (b *Builder) Why(step string, wanted ...Step) (*Reason, error) {
-	plan, err := b.Plan(wanted...)
+func (b *Builder) Why(ctx context.Context, step string, wanted ...Step) (*Reason, error) {
+	plan, err := b.Plan(ctx, wanted...)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func (b *Builder) unknown(step string, plan *Plan) error {
 
 func (b *Builder) reason(s *PlanStep) *Reason {
 	k := b.newKeeper()
-	why := &Reason{Step: s.Name, Verdict: "never built", Cached: s.State == "cached"}
+	why := &Reason{Step: s.Name, Verdict: "never built", Cached: s.State == cachedState}
 	last, err := readRecord(k.last(s.Name))
 	if err != nil {
 		return why

@@ -21,6 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/spelling"
+	"github.com/pantavisor/pantavisor/revision/app/template"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -165,6 +166,15 @@ func (p *Part) Name() string { return "container/" + p.Definition.Name + "/" + p
 // Version of the step's logic.
 func (p *Part) Version() int { return 2 }
 
+// Keys are the keys of the state.
+func (p *Part) Keys() []string {
+	var out []string
+	for _, file := range []string{template.ConfigName, rootFile, "run.json", sourceFile} {
+		out = append(out, p.Definition.Name+"/"+file)
+	}
+	return out
+}
+
 // Deps are the programs, the packages, then those that packages depend on.
 func (p *Part) Deps() []build.Step {
 	var out []build.Step
@@ -192,12 +202,18 @@ func (p *Part) Run(ctx context.Context, w *build.Work) error {
 	if err := p.collect(ctx, w, root); err != nil {
 		return fault.Wrap(fault.IO, err, "putting together container %s", p.Definition.Name)
 	}
-	image := filepath.Join(w.Tmp, "root.squashfs")
+	image := filepath.Join(w.Tmp, rootFile)
 	if err := root.write(ctx, image, p.Epoch.Time()); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the root of container %s", p.Definition.Name)
 	}
 	return fault.Wrap(fault.IO, p.writeState(ctx, w.Out, image), "making the state of container %s", p.Definition.Name)
 }
+
+// Names in the state.
+const (
+	rootFile   = "root.squashfs"
+	sourceFile = "src.json"
+)
 
 // structure lists the directories that every root has, like those of an image from a
 // registry: the template mounts over some of them.
@@ -292,7 +308,7 @@ func (p *Part) writeState(ctx context.Context, dir, image string) error {
 	if err != nil {
 		return err
 	}
-	root := name + "/root.squashfs"
+	root := name + "/" + rootFile
 	if err := part.AddObject(ctx, root, image); err != nil {
 		return err
 	}
@@ -305,7 +321,7 @@ func (p *Part) writeState(ctx context.Context, dir, image string) error {
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "rendering container %s", name)
 	}
-	files["src.json"] = src
+	files[sourceFile] = src
 	for file, data := range files {
 		if err := part.AddBytes(name+"/"+file, data); err != nil {
 			return err

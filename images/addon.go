@@ -32,6 +32,7 @@ type FilesAddon struct {
 var (
 	_ build.Step      = (*FilesAddon)(nil)
 	_ build.Versioned = (*FilesAddon)(nil)
+	_ named           = (*FilesAddon)(nil)
 	_ build.Sourced   = (*FilesAddon)(nil)
 )
 
@@ -63,25 +64,16 @@ func (s *FilesAddon) Sources() ([]build.Source, error) {
 
 // Run packs the files.
 func (s *FilesAddon) Run(ctx context.Context, w *build.Work) error {
-	t := fileSet{}
-	if s.Directory != nil {
-		if err := t.addAll(ctx, *s.Directory, ""); err != nil {
-			return err
-		}
-	}
-	if s.Program != nil {
-		e, err := fileEntry(s.Program.in(w), s.Path)
-		if err != nil {
-			return err
-		}
-		t[e.Name] = e
-	}
-	tree.Set(t).Complete()
-	delete(t, ".")
-	if err := t.fits(s.Label); err != nil {
+	a, err := s.assemble(ctx, func(step build.Step) string { return w.In(step) })
+	if err != nil {
 		return err
 	}
-	entries, err := t.check()
+	tree.Set(a.files).Complete()
+	delete(a.files, ".")
+	if err := a.files.fits(s.Label); err != nil {
+		return err
+	}
+	entries, err := a.check()
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "packing addon %s", s.Label)
 	}
@@ -93,6 +85,36 @@ func (s *FilesAddon) Run(ctx context.Context, w *build.Work) error {
 		return err
 	}
 	return joinBlocks(filepath.Join(w.Out, AddonFile(s.Label)), []string{packed})
+}
+
+// assemble returns the files of the directory or the program.
+func (s *FilesAddon) assemble(ctx context.Context, in func(build.Step) string) (*assembly, error) {
+	a := &assembly{files: fileSet{}}
+	if s.Directory != nil {
+		if err := a.addAll(ctx, *s.Directory, inRoot); err != nil {
+			return nil, err
+		}
+	}
+	if s.Program != nil {
+		e, err := fileEntry(filepath.Join(in(s.Program.Step), filepath.FromSlash(s.Program.File)), s.Path)
+		if err != nil {
+			return nil, err
+		}
+		a.put(e, s.Name())
+	}
+	return a, nil
+}
+
+// names lists the files in the addon.
+func (s *FilesAddon) names(ctx context.Context, in func(build.Step) string) ([]string, error) {
+	if s.Program != nil {
+		return []string{s.Path}, nil
+	}
+	a, err := s.assemble(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return a.files.names(), nil
 }
 
 // fits checks that the files do not replace directories and links of the base initrd: the

@@ -67,6 +67,7 @@ var (
 	_ build.Step      = (*AppEngine)(nil)
 	_ build.Versioned = (*AppEngine)(nil)
 	_ build.Sourced   = (*AppEngine)(nil)
+	_ build.Replacing = (*AppEngine)(nil)
 )
 
 // Name of the step.
@@ -85,7 +86,11 @@ func (s *AppEngine) Sources() ([]build.Source, error) {
 
 // Run writes the tarball.
 func (s *AppEngine) Run(ctx context.Context, w *build.Work) error {
-	t, err := s.tree(ctx, w)
+	program, err := fileEntry(s.Program.in(w), appEngineProgram)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "packing the program")
+	}
+	all, err := s.assemble(ctx, program)
 	if err != nil {
 		return err
 	}
@@ -94,34 +99,46 @@ func (s *AppEngine) Run(ctx context.Context, w *build.Work) error {
 		return fault.Wrap(fault.IO, err, "packing the App Engine")
 	}
 	defer f.Close()
-	if err := s.pack(ctx, w, f, t); err != nil {
+	if err := s.pack(ctx, w, f, all.files); err != nil {
 		return fault.Wrap(fault.IO, err, "packing the App Engine")
 	}
 	return fault.Wrap(fault.IO, f.Close(), "packing the App Engine")
 }
 
-// tree returns everything except the storage, by name.
-func (s *AppEngine) tree(ctx context.Context, w *build.Work) (fileSet, error) {
-	t := fileSet{}
-	if err := addPackaged(t); err != nil {
+// appEngineProgram is the name of the device binary in the package.
+const appEngineProgram = "pantavisor"
+
+// Replaces lists the files of skel and of upper directories that replace others.
+func (s *AppEngine) Replaces(ctx context.Context, _ func(build.Step) string) ([]build.Replacement, error) {
+	all, err := s.assemble(ctx, tree.Entry{Name: appEngineProgram})
+	if err != nil {
 		return nil, err
 	}
-	program, err := fileEntry(s.Program.in(w), "pantavisor")
-	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "packing the program")
+	return all.over.Replaced(), nil
+}
+
+// assemble returns everything except the storage.
+func (s *AppEngine) assemble(ctx context.Context, program tree.Entry) (*assembly, error) {
+	a := &assembly{files: fileSet{}}
+	own := fileSet{}
+	if err := addPackaged(own); err != nil {
+		return nil, err
 	}
-	t["build"] = tree.Bytes("build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
+	own["build"] = tree.Bytes("build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
 	program.Mode = 0o755
-	t["pantavisor"] = program
+	own[program.Name] = program
 	for _, tool := range []string{"pvcontrol", "pvcurl", "pventer"} {
-		t[tool] = tree.Symlink(tool, "pantavisor")
+		own[tool] = tree.Symlink(tool, appEngineProgram)
 	}
 	config, err := fileEntry(s.Config.Path, "etc/pantavisor.config")
 	if err != nil {
 		return nil, fault.New(fault.Missing, "reading configuration: %w", err)
 	}
-	t[config.Name] = config
-	return t, t.configuration(ctx, s.Defaults, s.Trust, s.Skel)
+	own[config.Name] = config
+	for _, e := range own {
+		a.put(e, s.Name())
+	}
+	return a, a.configuration(ctx, s.Defaults, s.Trust, s.Skel)
 }
 
 // packagedDigest returns the SHA-256 of the files that every package has: they are

@@ -63,6 +63,8 @@ const defaultDrivers = `{"#spec":"driver-aliases@1","all":{"wireguard":["wiregua
 var (
 	_ build.Step      = (*BSP)(nil)
 	_ build.Versioned = (*BSP)(nil)
+	_ build.Replacing = (*BSP)(nil)
+	_ keyed           = (*BSP)(nil)
 )
 
 // Name of the step.
@@ -145,6 +147,50 @@ func (s *BSP) build() map[string]string {
 		"pvrversion": "pvr version " + cmp.Or(s.Release, "devel"), "target": s.Target,
 		"time": s.Epoch.Time().UTC().Format("2006-01-02 15:04:05 -0700"),
 	}
+}
+
+// Keys are the keys of the state.
+func (s *BSP) Keys() []string {
+	var out []string
+	for _, f := range s.files() {
+		out = append(out, path.Join("bsp", f.name))
+	}
+	for name := range s.documents() {
+		out = append(out, path.Join("bsp", name))
+	}
+	return out
+}
+
+// named is an archive of the initrd whose files are known.
+type named interface {
+	names(ctx context.Context, in func(build.Step) string) ([]string, error)
+}
+
+// Replaces lists the files of the initrd that addons replace: the kernel unpacks them over
+// those of the archives before.
+func (s *BSP) Replaces(ctx context.Context, in func(build.Step) string) ([]build.Replacement, error) {
+	if len(s.Addons) == 0 {
+		return nil, nil
+	}
+	archives := []build.Step{s.Initrd.Step}
+	for _, a := range s.Addons {
+		archives = append(archives, a.From.Step)
+	}
+	var over build.Overlay
+	for _, step := range archives {
+		archive, ok := step.(named)
+		if !ok {
+			continue
+		}
+		names, err := archive.names(ctx, in)
+		if err != nil {
+			return nil, fault.Wrap(fault.IO, err, "listing %s", step.Name())
+		}
+		for _, name := range names {
+			over.Add(name, step.Name())
+		}
+	}
+	return over.Replaced(), nil
 }
 
 // run returns run.json.

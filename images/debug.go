@@ -33,6 +33,7 @@ type DebugAddon struct {
 var (
 	_ build.Step      = (*DebugAddon)(nil)
 	_ build.Versioned = (*DebugAddon)(nil)
+	_ named           = (*DebugAddon)(nil)
 )
 
 // Name of the step.
@@ -44,6 +45,36 @@ func (s *DebugAddon) Version() int { return 1 }
 // Deps are busybox and the tools.
 func (s *DebugAddon) Deps() []build.Step { return []build.Step{s.Busybox, s.Tools} }
 
+// names lists the links of busybox, or busybox alone while it has not been fetched.
+func (s *DebugAddon) names(_ context.Context, in func(build.Step) string) ([]string, error) {
+	out := []string{busyboxProgram}
+	dir := in(s.Busybox)
+	if dir == "" {
+		return out, nil
+	}
+	file, err := busyboxIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	names, err := commands(file)
+	return append(out, names...), err
+}
+
+// busyboxProgram is the path of busybox in the initrd.
+const busyboxProgram = "usr/bin/busybox"
+
+// commands returns the paths of the links to busybox.
+func commands(file string) ([]string, error) {
+	names, err := applets(file)
+	var out []string
+	for _, n := range names {
+		if n != "busybox" && n != "init" {
+			out = append(out, "usr/bin/"+n)
+		}
+	}
+	return out, err
+}
+
 // Run archives busybox and its links in usr/bin, to which /bin and /sbin of the base
 // initrd point.
 func (s *DebugAddon) Run(ctx context.Context, w *build.Work) error {
@@ -51,19 +82,17 @@ func (s *DebugAddon) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	names, err := applets(file)
+	names, err := commands(file)
 	if err != nil {
 		return err
 	}
-	program, err := fileEntry(file, "usr/bin/busybox")
+	program, err := fileEntry(file, busyboxProgram)
 	if err != nil {
 		return err
 	}
 	entries := []tree.Entry{tree.Dir("usr", 0o755), tree.Dir("usr/bin", 0o755), program}
 	for _, n := range names {
-		if n != "busybox" && n != "init" {
-			entries = append(entries, tree.Symlink("usr/bin/"+n, "busybox"))
-		}
+		entries = append(entries, tree.Symlink(n, "busybox"))
 	}
 	raw, packed := filepath.Join(w.Tmp, "addon.cpio"), filepath.Join(w.Tmp, "addon.xz")
 	if err := writeArchive(raw, s.Epoch, entries, cpio.Options{}, true); err != nil {

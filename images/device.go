@@ -25,6 +25,7 @@ var (
 	_ build.Step      = (*Device)(nil)
 	_ build.Versioned = (*Device)(nil)
 	_ build.Sourced   = (*Device)(nil)
+	_ keyed           = (*Device)(nil)
 )
 
 // Name of the step.
@@ -43,6 +44,12 @@ func (s *Device) Sources() ([]build.Source, error) {
 	out := []build.Source{{Name: s.Defaults.Name + "/groups.json", Path: s.groups()}}
 	return out, missing(out)
 }
+
+// deviceKey is the one key of the part.
+const deviceKey = "device.json"
+
+// Keys are the keys of the state.
+func (s *Device) Keys() []string { return []string{deviceKey} }
 
 // Run writes the part.
 func (s *Device) Run(_ context.Context, w *build.Work) error {
@@ -69,7 +76,7 @@ func (s *Device) Run(_ context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	if err := p.AddValue("device.json", text); err != nil {
+	if err := p.AddValue(deviceKey, text); err != nil {
 		return err
 	}
 	return p.Close()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -54,6 +53,7 @@ var (
 	_ build.Step      = (*FilesBlock)(nil)
 	_ build.Versioned = (*FilesBlock)(nil)
 	_ build.Sourced   = (*FilesBlock)(nil)
+	_ build.Replacing = (*FilesBlock)(nil)
 )
 
 // Name of the step.
@@ -104,7 +104,11 @@ func (s *FilesBlock) Run(ctx context.Context, w *build.Work) error {
 	if len(s.Trust) == 0 {
 		w.Warn("no certificate or key is given (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM, ca/pvs): the device cannot check the signatures of revisions")
 	}
-	entries, err := s.entries(ctx)
+	all, err := s.assemble(ctx)
+	if err != nil {
+		return err
+	}
+	entries, err := all.check()
 	if err != nil {
 		return err
 	}
@@ -132,19 +136,37 @@ func cut(entries []tree.Entry) map[int][]tree.Entry {
 	return out
 }
 
-// entries returns the whole tree, checked.
-func (s *FilesBlock) entries(ctx context.Context) ([]tree.Entry, error) {
-	t := skeleton()
+// Replaces lists the files of skel and of upper directories that replace others.
+func (s *FilesBlock) Replaces(ctx context.Context, _ func(build.Step) string) ([]build.Replacement, error) {
+	all, err := s.assemble(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return all.over.Replaced(), nil
+}
+
+// names lists the files in the blocks.
+func (s *FilesBlock) names(ctx context.Context, _ func(build.Step) string) ([]string, error) {
+	all, err := s.assemble(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return all.files.names(), nil
+}
+
+// assemble returns the whole tree.
+func (s *FilesBlock) assemble(ctx context.Context) (*assembly, error) {
+	a := &assembly{files: fileSet{}}
+	for _, e := range skeleton() {
+		a.put(e, s.Name())
+	}
 	config, err := runtimeConfig(s.Config, s.Derived)
 	if err != nil {
 		return nil, err
 	}
-	t["etc/pantavisor.config"] = tree.Bytes("etc/pantavisor.config", 0o644, config)
-	t["etc/build"] = tree.Bytes("etc/build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
-	if err := t.configuration(ctx, s.Defaults, s.Trust, s.Skel); err != nil {
-		return nil, err
-	}
-	return t.check()
+	a.put(tree.Bytes("etc/pantavisor.config", 0o644, config), s.Name())
+	a.put(tree.Bytes("etc/build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages)), s.Name())
+	return a, a.configuration(ctx, s.Defaults, s.Trust, s.Skel)
 }
 
 // buildText returns the text of GET /buildinfo: lines of a word and its value; release
@@ -195,58 +217,6 @@ func skeleton() fileSet {
 	return t
 }
 
-// configuration adds the defaults, the policies, the trusted certificates and keys, and
-// the vendor's files; skel may be nil.
-func (t fileSet) configuration(ctx context.Context, defaults build.Source, trust []Trust, skel *build.Source) error {
-	if err := t.addAll(ctx, defaults, "etc/pantavisor/defaults"); err != nil {
-		return err
-	}
-	t.move("etc/pantavisor/defaults/policies", "etc/pantavisor/policies")
-	for _, file := range trust {
-		e, err := fileEntry(file.Path, "etc/pantavisor/pvs/trust/"+file.Name)
-		if err != nil {
-			return err
-		}
-		t[e.Name] = e
-	}
-	if skel == nil {
-		return nil
-	}
-	return t.addAll(ctx, *skel, "")
-}
-
-// addAll merges the directories of a source.
-func (t fileSet) addAll(ctx context.Context, src build.Source, at string) error {
-	for _, dir := range src.Dirs() {
-		if err := t.add(ctx, dir, at); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// add merges a directory of this machine; later files replace earlier ones. A README.md
-// at the top and .gitkeep files are left out.
-func (t fileSet) add(ctx context.Context, dir, at string) error {
-	entries, err := collect(ctx, dir, at)
-	if err != nil {
-		return fault.Wrap(fault.IO, err, "collecting %s", dir)
-	}
-	for _, e := range entries {
-		if e.Name == "README.md" || filepath.Base(e.Name) == ".gitkeep" {
-			continue
-		}
-		old, ok := t[e.Name]
-		if ok && e.Mode.IsDir() != old.Mode.IsDir() {
-			return fault.New(fault.BadInput, "collecting %s: %s is a directory on one side only; the initrd has %s", dir, e.Name, describe(old))
-		}
-		if !ok || !e.Mode.IsDir() {
-			t[e.Name] = e
-		}
-	}
-	return nil
-}
-
 func describe(e tree.Entry) string {
 	switch {
 	case e.Link != "":
@@ -257,26 +227,26 @@ func describe(e tree.Entry) string {
 	return "a file"
 }
 
-// move renames a directory with its content.
-func (t fileSet) move(from, to string) {
+// names lists the files and links of the tree.
+func (t fileSet) names() []string {
+	var out []string
 	for name, e := range t {
-		if below(name, from) {
-			delete(t, name)
-			e.Name = to + strings.TrimPrefix(name, from)
-			t[e.Name] = e
+		if !e.Mode.IsDir() {
+			out = append(out, name)
 		}
 	}
+	return out
 }
 
 // check checks the tree and returns its entries, sorted.
-func (t fileSet) check() ([]tree.Entry, error) {
+func (a *assembly) check() ([]tree.Entry, error) {
 	var errs []error
-	for name := range t {
+	for name := range a.files {
 		if below(name, modulesDir) || name == runtimeFile {
 			errs = append(errs, fault.New(fault.BadInput, "checking the initrd: skel may not contain %s, which the build provides (early_modules in target.yaml)", name))
 		}
 	}
-	out := tree.Set(t).Sorted()
+	out := tree.Set(a.files).Sorted()
 	if err := cpio.Validate(out); err != nil {
 		errs = append(errs, fault.Wrap(fault.BadInput, err, "checking the initrd"))
 	}

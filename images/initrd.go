@@ -25,6 +25,7 @@ type Initrd struct {
 var (
 	_ build.Step      = (*Initrd)(nil)
 	_ build.Versioned = (*Initrd)(nil)
+	_ named           = (*Initrd)(nil)
 )
 
 // Name of the step.
@@ -39,6 +40,11 @@ func (s *Initrd) Deps() []build.Step {
 		return []build.Step{s.Files, s.Runtime}
 	}
 	return []build.Step{s.Files, s.Runtime, s.Modules}
+}
+
+// names lists the files of configuration in the initrd; addons must not have others of it.
+func (s *Initrd) names(ctx context.Context, in func(build.Step) string) ([]string, error) {
+	return s.Files.names(ctx, in)
 }
 
 // Run joins the blocks in the order of the archive.

@@ -23,12 +23,15 @@ type Reference struct {
 	BSP bool
 	// Path is the .pvr directory or the export.
 	Path string `json:"-"`
+	// Instead are the containers of the target that it stands in for.
+	Instead []string `json:"-"`
 }
 
 var (
 	_ build.Step      = (*Reference)(nil)
 	_ build.Versioned = (*Reference)(nil)
 	_ build.Sourced   = (*Reference)(nil)
+	_ build.Replacing = (*Reference)(nil)
 )
 
 // Name of the step.
@@ -39,6 +42,14 @@ func (s *Reference) Version() int { return 1 }
 
 // Deps is empty.
 func (s *Reference) Deps() []build.Step { return nil }
+
+// Replaces lists the containers of the target that are left out.
+func (s *Reference) Replaces(context.Context, func(build.Step) string) ([]build.Replacement, error) {
+	if len(s.Instead) == 0 {
+		return nil, nil
+	}
+	return []build.Replacement{{Files: s.Instead, Of: "the containers of the target", By: partName(s)}}, nil
+}
 
 // Sources are the export, or the state and the objects of the directory.
 func (s *Reference) Sources() ([]build.Source, error) {

@@ -41,6 +41,7 @@ var (
 	_ build.Step      = (*Trail)(nil)
 	_ build.Versioned = (*Trail)(nil)
 	_ build.Sourced   = (*Trail)(nil)
+	_ build.Replacing = (*Trail)(nil)
 )
 
 // Name of the step.
@@ -127,9 +128,26 @@ func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*fragment
 }
 
 // addTree adds directories of this machine: files named *.json as values, others as
-// objects. The reader's note at the top is left out.
+// objects.
 func addTree(ctx context.Context, p *fragment.Writer, src build.Source) error {
 	files := map[string]string{}
+	err := eachFile(ctx, src, func(dir, name string) {
+		files[name] = filepath.Join(dir, filepath.FromSlash(name))
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := p.AddFile(ctx, name, files[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachFile calls fn for the files in the directories of a source, the lowest first. The
+// reader's note at the top is left out.
+func eachFile(ctx context.Context, src build.Source, fn func(dir, name string)) error {
 	for _, dir := range src.Dirs() {
 		entries, err := collect(ctx, dir, "")
 		if err != nil {
@@ -142,15 +160,56 @@ func addTree(ctx context.Context, p *fragment.Writer, src build.Source) error {
 			if e.Link != "" {
 				return fault.New(fault.BadInput, "collecting %s: %s is a link; a revision holds files only", dir, e.Name)
 			}
-			files[e.Name] = filepath.Join(dir, filepath.FromSlash(e.Name))
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := p.AddFile(ctx, name, files[name]); err != nil {
-			return err
+			fn(dir, e.Name)
 		}
 	}
 	return nil
+}
+
+// keyed is a part of a revision whose keys are known before it is made.
+type keyed interface{ Keys() []string }
+
+// Replaces lists the keys of parts that later parts or stepskel replace.
+func (s *Trail) Replaces(ctx context.Context, in func(build.Step) string) ([]build.Replacement, error) {
+	var over build.Overlay
+	for _, part := range s.Parts {
+		keys, err := keysOf(part, in(part))
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			over.Add(key, partName(part))
+		}
+	}
+	if s.Stepskel == nil {
+		return over.Replaced(), nil
+	}
+	err := eachFile(ctx, *s.Stepskel, func(dir, name string) { over.Add(name, label(*s.Stepskel, dir)) })
+	return over.Replaced(), err
+}
+
+// keysOf returns the keys of a part from its output in dir or, while it has none, those
+// that are known without it.
+func keysOf(part build.Step, dir string) ([]string, error) {
+	if dir == "" {
+		if k, ok := part.(keyed); ok {
+			return k.Keys(), nil
+		}
+		return nil, nil
+	}
+	st, err := fragment.Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(st.Keys(), func(key string) bool { return key == state.SpecKey }), nil
+}
+
+// partName names a part for people.
+func partName(part build.Step) string {
+	if r, ok := part.(*Reference); ok {
+		return "the reference device " + r.Path + " (PVR_MERGE_SRC)"
+	}
+	return part.Name()
 }
 
 // checkout lays the state out beside its objects.

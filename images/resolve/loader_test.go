@@ -123,7 +123,7 @@ func TestLoaderCanStartTheBSPItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&build.Builder{Cache: cache}).Plan(c.Wanted()...); err != nil {
+	if _, err := (&build.Builder{Cache: cache}).Plan(t.Context(), c.Wanted()...); err != nil {
 		t.Error(err)
 	}
 }

@@ -286,7 +286,7 @@ func (p *providers) containers() ([]images.Artefact, error) {
 	}
 	if p.MergeSource != "" {
 		abs, err := filepath.Abs(p.MergeSource)
-		return []images.Artefact{{Step: &images.Reference{BSP: p.UseSourceBSP, Path: abs}}}, err
+		return []images.Artefact{{Step: &images.Reference{BSP: p.UseSourceBSP, Path: abs, Instead: slices.Sorted(slices.Values(p.target.Containers))}}}, err
 	}
 	platform := cmp.Or(p.target.Platform, p.target.Name)
 	groups, disks := deviceNames(p.defaults(), p.directory("vendors", platform, "stepskel"))

@@ -36,6 +36,9 @@ type Place struct {
 	Path string
 	// Layer has it.
 	Layer Layer
+	// Over is the path of the next layer's file or directory of that name, which is not used
+	// because of this one; "" when there is none, or when the files of both add up.
+	Over string
 }
 
 // Layers is an ordered list of layers. Its methods may be called at the same time.
@@ -87,11 +90,19 @@ func (l *Layers) Dirs(name string) []string {
 // validated. When no layer has it, the place is that in the first layer, where a user
 // would make it, and ok is false.
 func (l *Layers) Find(name string) (p Place, ok bool) {
-	for _, layer := range l.list {
-		if p, ok := layer.find(name); ok {
-			l.note(p)
-			return p, true
+	for i, layer := range l.list {
+		p, ok := layer.find(name)
+		if !ok {
+			continue
 		}
+		for _, below := range l.list[i+1:] {
+			if hidden, ok := below.find(name); ok {
+				p.Over = hidden.Path
+				break
+			}
+		}
+		l.note(p)
+		return p, true
 	}
 	top := l.Top()
 	return Place{Name: name, Path: filepath.Join(top.Dir, filepath.FromSlash(name)), Layer: top}, false

@@ -29,9 +29,10 @@ func TestWorkspaceWins(t *testing.T) {
 	own := layer(t, Workspace, "config/b/one", "vendors/b/skel/x", "targets/mine/target.yaml", "targets/locked/parts.lock")
 	shipped := layer(t, "module", "go.mod", "config/b/one", "config/b/two", "vendors/b/skel/y", "vendor/b/stepskel/z", "targets/ours/target.yaml")
 	l := New(own, shipped)
+	over := map[string]string{"config/b/one": filepath.Join(shipped.Dir, "config/b/one")}
 	for name, want := range map[string]Layer{"config/b/one": own, "config/b/two": shipped, "targets/ours": shipped} {
 		p, ok := l.Find(name)
-		if diff := cmp.Diff(Place{name, filepath.Join(want.Dir, name), want}, p); !ok || diff != "" {
+		if diff := cmp.Diff(Place{name, filepath.Join(want.Dir, name), want, over[name]}, p); !ok || diff != "" {
 			t.Errorf("%v %s", ok, diff)
 		}
 	}

@@ -99,6 +99,7 @@ func (w *Workspace) export(ctx context.Context, j *job) ([]Exported, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.Replaced = j.hidden()
 	var steps []build.Step
 	for _, c := range in.Containers {
 		steps = append(steps, c.Step)

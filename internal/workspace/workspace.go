@@ -148,7 +148,7 @@ func (j *job) compose(o resolve.Options) (*images.Composition, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.Warnings = append(j.Warnings, warnings...)
+	j.Warnings, j.Replaced = append(j.Warnings, warnings...), j.hidden()
 	return images.Compose(in)
 }
 
@@ -344,7 +344,7 @@ func (w *Workspace) Plan(ctx context.Context, target, format string) error {
 		return err
 	}
 	defer j.close() //nolint:errcheck // nothing was written
-	plan, err := j.Plan(j.comp.Wanted()...)
+	plan, err := j.Plan(ctx, j.comp.Wanted()...)
 	if err != nil {
 		return err
 	}
@@ -355,11 +355,23 @@ func (w *Workspace) Plan(ctx context.Context, target, format string) error {
 	return plan.Write(w.Stdout, format)
 }
 
+// hidden are the files of the workspace that are used in place of those that this module
+// ships.
+func (j *job) hidden() []build.Replacement {
+	var out []build.Replacement
+	for _, p := range j.layers.Found() {
+		if p.Over != "" {
+			out = append(out, build.Replacement{Files: []string{p.Name}, Of: "this module", By: "the " + p.Layer.Label})
+		}
+	}
+	return out
+}
+
 // origins says where the files of the target came from.
 func (j *job) origins() []build.Origin {
 	var out []build.Origin
 	for _, p := range j.layers.Found() {
-		out = append(out, build.Origin{Name: p.Name, From: p.Layer.Label, Path: p.Path})
+		out = append(out, build.Origin{Name: p.Name, From: p.Layer.Label, Path: p.Path, Over: p.Over})
 	}
 	code := []build.Origin{{Name: j.Code.Path(), From: j.layers.Shipped().Label, Path: j.Code.Root()}}
 	if j.own != nil && j.own != j.Code {
@@ -375,7 +387,7 @@ func (w *Workspace) Why(ctx context.Context, target, step string) error {
 		return err
 	}
 	defer j.close() //nolint:errcheck // nothing was written
-	reason, err := j.Why(step, j.comp.Wanted()...)
+	reason, err := j.Why(ctx, step, j.comp.Wanted()...)
 	if err != nil {
 		return err
 	}
