@@ -128,7 +128,7 @@ func (in *installation) add(st *state.State, store *objects.Store, name, image s
 	defer f.Close()
 	conf := "lxc.rootfs.path = overlayfs:/volumes/" + name + "/root.squashfs:/volumes/" + name + "/lxc-overlay/upper\n" +
 		"lxc.init.cmd = /sbin/init wait\nlxc.mount.auto = proc sys:ro cgroup:mixed\nlxc.tty.max = 1\nlxc.pty.max = 16\n" +
-		"lxc.net.0.type = veth\nlxc.net.0.link = " + in.bridge + "\n"
+		"lxc.net.0.type = veth\nlxc.net.0.link = " + in.bridge + "\nlxc.cgroup2.pids.max = 100\nlxc.cgroup2.memory.max = 512M\n"
 	run := `{"#spec":"service-manifest-run@1","name":"` + name + `","type":"lxc","root-volume":"root.squashfs","config":"lxc.container.conf","storage":{"lxc-overlay":{"persistence":"boot"}},"status_goal":"STARTED"}`
 	in.must(st.SetObject(name+"/root.squashfs", put(f)))
 	in.must(st.SetObject(name+"/lxc.container.conf", put(strings.NewReader(conf))))
@@ -398,12 +398,12 @@ func TestOnceEndsWhereADeviceReboots(t *testing.T) {
 func (in *installation) freeze() {
 	in.t.Helper()
 	for _, line := range in.machine() {
-		if dir, ok := strings.CutPrefix(line, "control group "); ok {
+		if dir, ok := strings.CutPrefix(line, "control group "); ok && exists(filepath.Join(dir, "cgroup.freeze")) {
 			in.must(os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte("1"), 0))
 			return
 		}
 	}
-	in.t.Fatal("the instance has no control group")
+	in.t.Fatal("the instance has no control group in the v2 tree")
 }
 
 func TestKilledRunIsCleanedByTheNext(t *testing.T) {
@@ -446,6 +446,29 @@ func TestInstancesSideBySide(t *testing.T) {
 			t.Errorf("exit code %d\n%s", p.cmd.ProcessState.ExitCode(), p.out)
 		}
 		p.in.gone()
+	}
+}
+
+// TestGroupsAreAsDocumented has the path of docs/appengine.md, in every hierarchy in which
+// the container has a group of its own.
+func TestGroupsAreAsDocumented(t *testing.T) {
+	in := newInstallation(t, "pv")
+	p := in.start()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.containerProcess()))
+	in.must(err)
+	want := "/" + base + "/" + nameOf(filepath.Join(in.prefix, "run/pv")) + "/lxc/one"
+	own := 0
+	for line := range strings.Lines(string(text)) {
+		hierarchy, group, _ := strings.Cut(strings.TrimSpace(line[strings.Index(line, ":")+1:]), ":")
+		switch {
+		case group == want:
+			own++
+		case hierarchy == "", strings.Contains(hierarchy, "pids"), strings.Contains(hierarchy, "memory"):
+			t.Errorf("the group in the hierarchy %q is %s, want %s", hierarchy, group, want)
+		}
+	}
+	if own == 0 {
+		t.Errorf("the container has no group %s:\n%s", want, text)
 	}
 }
 

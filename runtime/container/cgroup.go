@@ -24,6 +24,7 @@ type Tree struct {
 	path string // its path as /proc/PID/cgroup shows it
 	own  string // path of the runtime's own group
 	v2   bool
+	top  bool // it begins at the root of each hierarchy, wherever the runtime itself is
 }
 
 // FindTree returns the group of this process in the machine's cgroup v2 tree, also
@@ -90,7 +91,7 @@ func findMount(mountinfo, fstype, option string) (string, bool) {
 // processes and controllers (cgroup-v2: No Internal Process Constraint), and the
 // runtime's own group may be below it.
 func (t *Tree) Top() *Tree {
-	return &Tree{dir: strings.TrimSuffix(t.dir, strings.TrimSuffix(t.path, "/")), path: "/", own: t.own, v2: t.v2}
+	return &Tree{dir: strings.TrimSuffix(t.dir, strings.TrimSuffix(t.path, "/")), path: "/", own: t.own, v2: t.v2, top: true}
 }
 
 // GroupOf returns the control group of a process in the tree's hierarchy.
@@ -102,25 +103,36 @@ func (t *Tree) Path() string { return t.path }
 // Sub returns a tree below this one, for the containers of one of several runtimes on
 // a machine. The runtime's own group stays the same.
 func (t *Tree) Sub(name string) *Tree {
-	return &Tree{dir: filepath.Join(t.dir, name), path: path.Join(t.path, name), own: t.own, v2: t.v2}
+	return &Tree{dir: filepath.Join(t.dir, name), path: path.Join(t.path, name), own: t.own, v2: t.v2, top: t.top}
 }
 
 // Remove removes the groups of the containers, all of which must have ended, and the
 // group of the tree itself if it belongs to one runtime.
 func (t *Tree) Remove() error {
-	dir := filepath.Join(t.dir, "lxc")
-	if t.path != t.own {
-		dir = t.dir
-	}
-	g := &Group{tree: t, dir: dir, fd: -1}
+	g := &Group{tree: t, dir: t.whole(filepath.Join(t.dir, "lxc")), fd: -1}
 	return errors.Join(g.remove(removeTime), t.sweepLegacy(removeTime))
+}
+
+// whole returns what is to be removed with the directory of the containers' groups: it
+// alone, or the group above it if that belongs to one runtime.
+func (t *Tree) whole(containers string) string {
+	if t.path != t.own {
+		return filepath.Dir(containers)
+	}
+	return containers
 }
 
 // RemoveParent removes the group above a runtime's own tree, unless another
 // runtime of this machine is in it.
 func (t *Tree) RemoveParent() {
-	if path.Dir(t.path) != "/" {
-		_ = unix.Rmdir(filepath.Dir(t.dir))
+	if path.Dir(t.path) == "/" {
+		return
+	}
+	_ = unix.Rmdir(filepath.Dir(t.dir))
+	for _, c := range legacyControllers {
+		if top := t.legacyTop(c); top != "" {
+			_ = unix.Rmdir(filepath.Dir(filepath.Dir(top)))
+		}
 	}
 }
 

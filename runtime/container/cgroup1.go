@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,27 +19,46 @@ import (
 // go to a v1 group that the container gets for them only.
 
 // legacyTop returns the directory of the v1 groups of this tree's containers in the
-// hierarchy of a controller; "" when the controller is not mounted as v1.
+// hierarchy of a controller, at the same path as in the main tree; "" when the controller
+// is not mounted as v1.
 func (t *Tree) legacyTop(controller string) string {
+	if dirs := t.legacyPath(controller); dirs != nil {
+		return dirs[len(dirs)-1]
+	}
+	return ""
+}
+
+// legacyPath returns the directories from the root of a v1 hierarchy to legacyTop.
+func (t *Tree) legacyPath(controller string) []string {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return ""
+		return nil
 	}
 	dir, ok := findMount(string(mounts), "cgroup", controller)
 	if !ok {
-		return ""
+		return nil
 	}
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return ""
+		return nil
 	}
-	return filepath.Join(dir, ownController(string(own), controller), t.legacyName())
+	dirs := []string{dir}
+	for _, name := range strings.Split(path.Join(t.legacyGroup(ownController(string(own), controller)), "lxc"), "/") {
+		if name != "" {
+			dir = filepath.Join(dir, name)
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
 }
 
-// legacyName joins the path in the main tree to one name, so that only one directory
-// has to be removed.
-func (t *Tree) legacyName() string {
-	return strings.TrimSuffix("lxc-"+strings.ReplaceAll(strings.Trim(t.path, "/"), "/", "-"), "-")
+// legacyGroup returns the path of the tree in a v1 hierarchy in which this process has the
+// group own.
+func (t *Tree) legacyGroup(own string) string {
+	if t.top {
+		return t.path
+	}
+	return path.Join(own, strings.TrimPrefix(t.path, t.own))
 }
 
 // ownController finds this process's group in the hierarchy of a v1 controller.
@@ -231,7 +251,7 @@ func (g *Group) makeLegacy(controller string) (string, error) {
 		return "", fmt.Errorf("making the group of the controller %s: %w", controller, err)
 	}
 	if controller == "cpuset" {
-		inherit(filepath.Dir(top), top, dir)
+		inherit(append(g.tree.legacyPath(controller), dir)...)
 	}
 	if g.legacy == nil {
 		g.legacy = map[string]string{}
@@ -309,26 +329,25 @@ var controllers = []string{"cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "
 // legacyControllers are the v1 controllers that containers may get groups of.
 var legacyControllers = []string{"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "perf_event", "pids", "rdma"}
 
-// sweepLegacy removes the v1 groups that a killed run has left. All of its containers
-// must have ended.
+// sweepLegacy removes the v1 groups of the tree. All of its containers must have ended.
 func (t *Tree) sweepLegacy(within time.Duration) error {
 	var errs []error
 	for _, c := range legacyControllers {
 		if top := t.legacyTop(c); top != "" {
-			left := Group{tree: t, dir: top, fd: -1}
+			left := Group{tree: t, dir: t.whole(top), fd: -1}
 			errs = append(errs, left.remove(within))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// removeLegacy removes the container's v1 groups.
+// removeLegacy removes the container's v1 groups. The one above them stays until the tree
+// is removed: another container may be about to make its own in it.
 func (g *Group) removeLegacy(within time.Duration) error {
 	var errs []error
 	for _, dir := range g.legacy {
 		legacy := Group{tree: g.tree, dir: dir, fd: -1}
 		errs = append(errs, legacy.remove(within))
-		_ = os.Remove(filepath.Dir(dir)) // succeeds only for the last container
 	}
 	g.legacy = nil
 	return errors.Join(errs...)

@@ -210,7 +210,7 @@ func TestOwnController(t *testing.T) {
 // TestRestrictWithoutUnifiedTree takes the v1 controller where there is no v2 tree.
 func TestRestrictWithoutUnifiedTree(t *testing.T) {
 	b := newBench(t)
-	tree := &Tree{path: b.l.Tree.path}
+	tree := &Tree{path: b.l.Tree.path, own: b.l.Tree.own}
 	top := tree.legacyTop("devices")
 	if top == "" {
 		t.Skip("the controller devices is not mounted as v1 on this machine")
@@ -230,8 +230,27 @@ func TestRestrictWithoutUnifiedTree(t *testing.T) {
 		t.Errorf("init is not among %q", pids)
 	}
 	b.end(p)
-	if err := g.removeLegacy(1e9); err != nil || exists(top) {
-		t.Errorf("%v; left: %v", err, exists(top))
+	if err := g.removeLegacy(1e9); err != nil || exists(top+"/old") {
+		t.Errorf("%v; left: %v", err, exists(top+"/old"))
+	}
+}
+
+// TestGroupsHaveOneNameInAllHierarchies has the paths of docs/appengine.md and
+// docs/launcher.md.
+func TestGroupsHaveOneNameInAllHierarchies(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		tree      *Tree
+		own, want string
+	}{
+		{&Tree{path: "/", own: "/"}, "/", "/"},
+		{(&Tree{path: "/", own: "/"}).Top().Sub("pantavisor").Sub("x"), "/", "/pantavisor/x"},
+		{(&Tree{dir: "/m/s/a", path: "/s/a", own: "/s/a"}).Top().Sub("pantavisor").Sub("x"), "/s/b", "/pantavisor/x"},
+		{(&Tree{path: "/s/a", own: "/s/a"}).Sub("test"), "/s/b", "/s/b/test"},
+	} {
+		if got := c.tree.legacyGroup(c.own); got != c.want {
+			t.Errorf("%+v with a runtime in %s: %s, want %s", c.tree, c.own, got, c.want)
+		}
 	}
 }
 
