@@ -1,6 +1,6 @@
 // Package image finds container images (OCI image specification; Docker image manifest
-// version 2, schema 2) in registries, OCI layout directories, archives of docker save
-// and the local Docker daemon, and provides their configuration and layers. Every layer
+// version 2, schema 2) in registries, OCI layouts in directories and archives, archives of
+// docker save and the local Docker daemon, and provides their configuration and layers. Every layer
 // is checked against its digest before it is used; layers from a registry are cached by
 // digest.
 package image
@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -100,6 +101,8 @@ func (o Options) limit() int64 {
 const (
 	layoutPrefix  = "oci:"
 	archivePrefix = "docker-archive:"
+	// layoutArchivePrefix is of a layout in a tar archive.
+	layoutArchivePrefix = "oci-archive:"
 )
 
 // errNotFound is wrapped by the errors for images that no origin has or lets the user
@@ -128,20 +131,24 @@ type Image struct {
 	direct  bool // layers lie on this machine and have no compressed form worth keeping
 	opts    Options
 	answers *answers // of the registry; nil without one
-	cleanup func()
+	form    string   // how a reference chooses one of several images
+	closers []func()
 }
 
 // Close closes the files of an image.
 func (i *Image) Close() {
-	if i.cleanup != nil {
-		i.cleanup()
+	for _, c := range slices.Backward(i.closers) {
+		c()
 	}
+	i.closers = nil
 }
+
+func (i *Image) onClose(do func()) { i.closers = append(i.closers, do) }
 
 // Resolve finds an image by reference: that of a registry or daemon,
 // "oci:DIRECTORY[:TAG]" or the path of an OCI layout directory,
-// "docker-archive:FILE[:TAG]" or the path of such a file, each with or without
-// "@sha256:DIGEST" for one manifest. The error joins what each origin said. An image for
+// "docker-archive:FILE[:TAG]", "oci-archive:FILE[:TAG]" or the path of such a file, each
+// with or without "@sha256:DIGEST" for one manifest. The error joins what each origin said. An image for
 // another platform than those wanted, or not for Linux, is an error.
 func Resolve(ctx context.Context, reference string, opts Options) (*Image, error) {
 	i, err := resolve(ctx, reference, opts)
@@ -211,7 +218,10 @@ func (o Options) join(path string) string {
 }
 
 // location is a reference to an image in a directory or file.
-type location struct{ path, tag, digest string }
+type location struct {
+	path, tag, digest string
+	layout            bool // the layout in an archive is meant
+}
 
 // layout reports whether a reference is to an OCI layout directory.
 func (o Options) layout(reference string) (location, bool) {
@@ -221,13 +231,20 @@ func (o Options) layout(reference string) (location, bool) {
 	})
 }
 
-// archive reports whether a reference is to a file of docker save.
-func (o Options) archive(reference string) (location, bool) {
-	prefixed := strings.HasPrefix(reference, archivePrefix)
-	return locate(reference, archivePrefix, func(path string) bool {
-		info, err := os.Stat(o.join(path))
-		return err == nil && info.Mode().IsRegular() && (prefixed || isArchiveName(path))
-	})
+// archive reports whether a reference is to a file of docker save or to a layout in an
+// archive.
+func (o Options) archive(reference string) (l location, ok bool) {
+	for _, prefix := range []string{archivePrefix, layoutArchivePrefix} {
+		prefixed := strings.HasPrefix(reference, prefix)
+		l, ok = locate(reference, prefix, func(path string) bool {
+			info, err := os.Stat(o.join(path))
+			return err == nil && info.Mode().IsRegular() && (prefixed || isArchiveName(path))
+		})
+		if l.layout = prefix == layoutArchivePrefix; ok && (prefixed || !l.layout) {
+			return l, true
+		}
+	}
+	return location{}, false
 }
 
 // isArchiveName reports whether a path without a prefix may be that of an archive, and
@@ -248,14 +265,14 @@ func locate(reference, prefix string, exists func(path string) bool) (location, 
 	text, digest := cutDigest(reference)
 	path, prefixed := strings.CutPrefix(text, prefix)
 	if exists(path) {
-		return location{path, "", digest}, true
+		return location{path: path, digest: digest}, true
 	}
 	for i, c := range []byte(path) {
 		if c == ':' && exists(path[:i]) {
-			return location{path[:i], path[i+1:], digest}, true
+			return location{path: path[:i], tag: path[i+1:], digest: digest}, true
 		}
 	}
-	return location{path, "", digest}, prefixed
+	return location{path: path, digest: digest}, prefixed
 }
 
 // missingFile returns an error for a reference that is written as a path of this machine:
@@ -272,7 +289,7 @@ func (o Options) missingFile(reference string) error {
 	case info.IsDir():
 		return fault.New(fault.BadInput, "%s is a directory without the file oci-layout; pvr app add --type rootfs takes a root file system", path)
 	}
-	return fault.New(fault.BadInput, "%s is neither a file of docker save (.tar, .tgz, .tar.zst ...) nor a directory with an OCI layout", path)
+	return fault.New(fault.BadInput, "%s is neither a file of docker save or with an OCI layout (.tar, .tgz, .tar.zst ...) nor a directory with an OCI layout", path)
 }
 
 // splitReference cuts a reference into name and tag, see [Image].

@@ -78,7 +78,13 @@ func makeImage(t testing.TB, entry string, layers ...v1.Layer) v1.Image {
 }
 
 func gzipLayer(t testing.TB, member, data string) v1.Layer {
-	return static.NewLayer(gz(t, layerTar(t, member, data)), types.DockerLayer)
+	t.Helper()
+	packed := gz(t, layerTar(t, member, data))
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
 }
 
 // host is a registry; wrap may change its answers.
@@ -466,9 +472,6 @@ func TestWrongPlatformsAreForced(t *testing.T) {
 // TestLayoutsOfSeveralImages has tags, attestations, artefacts and nested indexes.
 func TestLayoutsOfSeveralImages(t *testing.T) {
 	t.Parallel()
-	named := func(tag string) v1.Descriptor {
-		return v1.Descriptor{Annotations: map[string]string{"org.opencontainers.image.ref.name": tag}}
-	}
 	one, two := forPlatform(t, "linux/amd64"), forPlatform(t, "linux/arm64")
 	chart := mutate.ConfigMediaType(makeImage(t, "chart"), "application/vnd.cncf.helm.config.v1+json")
 	proof := mutate.IndexAddendum{Add: makeImage(t, "proof"), Descriptor: v1.Descriptor{
@@ -687,7 +690,7 @@ func TestLayoutAndArchive(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want digest %s", reference, i, err, want)
 		}
 	}
-	for reference, want := range map[string]string{"oci:no": "opening the OCI layout no", "docker-archive:no.tar": "opening the docker archive no.tar"} {
+	for reference, want := range map[string]string{"oci:no": "opening the OCI layout no", "docker-archive:no.tar": "opening the archive no.tar"} {
 		if _, _, err := compose(t, reference, Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", reference, err)
 		}

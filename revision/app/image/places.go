@@ -14,8 +14,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -53,7 +51,7 @@ func fromRegistry(ctx context.Context, reference string, opts Options) (*Image, 
 	if err != nil {
 		return nil, i.answers.explain(err)
 	}
-	digest, err := i.fromIndex(index, "")
+	digest, err := i.fromIndex(index, "", "")
 	i.Digest = base + "@" + digest
 	return i, err
 }
@@ -69,41 +67,6 @@ func remoteOptions(ctx context.Context, opts Options, through *answers) []remote
 		list = append(list, remote.WithAuthFromKeychain(authn.DefaultKeychain))
 	}
 	return list
-}
-
-// fromLayout opens an OCI image layout (OCI image specification, image-layout.md).
-func fromLayout(l location, opts Options) (*Image, error) {
-	i := &Image{Name: layoutPrefix + l.path, Tag: l.tag, opts: opts}
-	directory, err := layout.FromPath(opts.join(l.path))
-	if err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", l.path)
-	}
-	if l.digest != "" {
-		hash, err := v1.NewHash(l.digest)
-		if err != nil {
-			return nil, fault.Wrap(fault.BadInput, err, "reading the digest")
-		}
-		i.Digest = i.Name + "@" + l.digest
-		i.img, err = directory.Image(hash)
-		return i, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", l.path)
-	}
-	index, err := directory.ImageIndex()
-	if err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "opening the OCI layout %s", l.path)
-	}
-	digest, err := i.fromIndex(index, l.tag)
-	i.Digest = i.Name + "@" + digest
-	return i, err
-}
-
-// identify makes the image's ID its digest.
-func (i *Image) identify() error {
-	id, err := i.img.ConfigName()
-	if err != nil {
-		return fault.Wrap(fault.BadInput, err, "reading the image's configuration")
-	}
-	i.Digest = id.String()
-	return nil
 }
 
 const defaultSocket = "/var/run/docker.sock"
@@ -133,15 +96,11 @@ func fromDaemon(ctx context.Context, reference string, opts Options) (*Image, er
 	if err != nil {
 		return nil, err
 	}
-	saved, err := d.save(ctx, id, opts.limit())
-	if err != nil {
+	i := &Image{opts: opts}
+	if err := i.fromSavedBy(ctx, d, id); err != nil {
+		i.Close()
 		return nil, err
 	}
-	i, err := fromArchive(ctx, location{path: saved}, opts)
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(saved))
-	}
-	i.cleanup = func() { _ = os.Remove(saved) }
 	i.Name, i.Tag = splitReference(reference)
 	if len(digests) > 0 {
 		i.Digest = digests[0]
@@ -189,20 +148,20 @@ func (d *daemon) inspect(ctx context.Context, reference string) (id string, dige
 	return found.ID, found.RepoDigests, nil
 }
 
-// save writes the daemon's archive of an image to a temporary file.
-func (d *daemon) save(ctx context.Context, id string, limit int64) (path string, err error) {
+// fromSavedBy has a daemon save an image and opens that.
+func (i *Image) fromSavedBy(ctx context.Context, d *daemon, id string) error {
 	body, err := d.get(ctx, "/images/"+url.PathEscape(id)+"/get")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer body.Close()
-	f, err := os.CreateTemp("", "pvr-image-")
+	f, err := i.spool(&bounded{body, i.opts.limit()})
 	if err != nil {
-		return "", fmt.Errorf("creating a file for the image: %w", err)
+		return fmt.Errorf("saving the image of the Docker daemon: %w", err)
 	}
-	_, err = io.Copy(f, &bounded{body, limit})
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("saving the image of the Docker daemon: %w", err), os.Remove(f.Name()))
+	m, err := i.list(ctx, f)
+	if err == nil {
+		err = i.fromMembers(m, location{})
 	}
-	return f.Name(), nil
+	return fault.Wrap(fault.BadInput, err, "opening what the Docker daemon saved")
 }

@@ -109,9 +109,9 @@ const (
 	maxCandidates = 4096 // images of an index
 )
 
-// fromIndex chooses an image of an index, by its tag if there is one, and returns its
-// digest.
-func (i *Image) fromIndex(index v1.ImageIndex, tag string) (string, error) {
+// fromIndex chooses an image of an index, by its digest or tag if there is one, and returns
+// its digest.
+func (i *Image) fromIndex(index v1.ImageIndex, tag, digest string) (string, error) {
 	wanted, err := parsePlatforms(i.opts.Platforms)
 	if err != nil {
 		return "", err
@@ -121,10 +121,13 @@ func (i *Image) fromIndex(index v1.ImageIndex, tag string) (string, error) {
 		return "", i.answers.explain(err)
 	}
 	fitting := all
+	if digest != "" {
+		return digest, i.pinned(all, digest)
+	}
 	if tag != "" {
 		fitting = slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return !isTag(c.tag, tag) })
 		if len(fitting) == 0 {
-			return "", several(tag, layoutPrefix+"DIRECTORY:TAG", tags(all))
+			return "", several(tag, i.form, tags(all))
 		}
 	}
 	chosen, err := i.choose(fitting, wanted)
@@ -133,6 +136,18 @@ func (i *Image) fromIndex(index v1.ImageIndex, tag string) (string, error) {
 	}
 	i.img, err = chosen.index.Image(chosen.desc.Digest)
 	return chosen.desc.Digest.String(), i.answers.explain(err)
+}
+
+// pinned takes the image of a digest.
+func (i *Image) pinned(all []candidate, digest string) error {
+	for _, c := range all {
+		if c.desc.Digest.String() == digest {
+			img, err := c.index.Image(c.desc.Digest)
+			i.img = img
+			return err
+		}
+	}
+	return fault.New(fault.BadInput, "it has no image %.100s", digest)
 }
 
 // isTag reports whether a name of an image is the tag or ends in it.
@@ -226,7 +241,7 @@ func (i *Image) choose(list []candidate, wanted []v1.Platform) (candidate, error
 			continue
 		}
 		if other := i.ambiguous(list, best); len(other) > 0 {
-			return best, several("", layoutPrefix+"DIRECTORY:TAG", other)
+			return best, several("", i.form, other)
 		}
 		i.Platform = i.opts.Platforms[n]
 		return best, nil
@@ -235,7 +250,7 @@ func (i *Image) choose(list []candidate, wanted []v1.Platform) (candidate, error
 		return list[0], nil
 	}
 	if len(tags(list)) > 1 && len(wanted) == 0 {
-		return candidate{}, several("", layoutPrefix+"DIRECTORY:TAG", tags(list))
+		return candidate{}, several("", i.form, tags(list))
 	}
 	return candidate{}, noPlatform(list, i.opts.Platforms)
 }
@@ -292,6 +307,9 @@ func noPlatform(list []candidate, wanted []string) error {
 
 // checkKind checks that a manifest is that of a container image.
 func (i *Image) checkKind() error {
+	if i.direct {
+		return nil // docker save writes nothing else, and no manifest
+	}
 	manifest, err := i.img.Manifest()
 	if err != nil {
 		return i.answers.explain(err)
