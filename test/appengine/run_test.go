@@ -62,7 +62,7 @@ func TestSuites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, group := range []string{"local", "containers", "logs", "configuration"} {
+	for _, group := range []string{"local", "containers", "logs", "configuration", "attack"} {
 		if !slices.ContainsFunc(all, func(t *Test) bool { return t.Group == group }) {
 			t.Errorf("there is no group %s", group)
 		}
