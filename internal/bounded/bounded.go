@@ -2,6 +2,7 @@
 package bounded
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -32,9 +33,27 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := Read(f, limit)
+	var hint int64
+	if st, err := f.Stat(); err == nil {
+		hint = st.Size()
+	}
+	b, err := ReadSized(f, hint, limit)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return b, nil
+}
+
+// ReadSized is [Read] for data that is said to have size bytes: when that is right, no more
+// memory is taken than it needs. The size need not be right, and may be negative.
+func ReadSized(r io.Reader, size, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	b.Grow(int(max(0, min(size, limit))) + bytes.MinRead)
+	if _, err := b.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
+		return nil, err
+	}
+	if int64(b.Len()) > limit {
+		return nil, LimitError(limit)
+	}
+	return b.Bytes(), nil
 }

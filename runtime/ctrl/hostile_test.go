@@ -145,7 +145,7 @@ func TestHugeBodies(t *testing.T) {
 		status       int
 	}{
 		{"PUT", "/containers/app1", 507}, {"POST", "/commands", 507}, {"POST", "/signal", 507}, {"PUT", "/user-meta/k", 507},
-		{"PUT", "/steps/locals/x", 507}, {"PUT", "/objects/short", 400}, {"GET", "/groups", 200}, {"PUT", "/nope", 400},
+		{"PUT", "/steps/locals/x", 413}, {"PUT", "/objects/short", 400}, {"GET", "/groups", 200}, {"PUT", "/nope", 400},
 	} {
 		c := client.Client{Socket: socket, Timeout: 60 * time.Second}
 		r, err := c.Do(context.Background(), &client.Request{Method: tt.method, Path: tt.path, Body: zeroes{}, Size: 1 << 30})

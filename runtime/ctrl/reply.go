@@ -50,6 +50,8 @@ func reason(status int) string {
 		return "Not Found"
 	case 409:
 		return "Conflict"
+	case 411:
+		return "Length Required"
 	case 413:
 		return "Payload Too Large"
 	case 422:

@@ -19,7 +19,6 @@ const (
 	limitCommand   = 4096
 	limitMeta      = 4096
 	limitCommitMsg = 256
-	limitStep      = 16 << 20 // what package step reads
 )
 
 const (

@@ -113,20 +113,8 @@ type Server struct {
 // serial makes requests that check and write steps run one after the other, and bounds
 // how many of their bodies, which are the largest of all, are in memory.
 type serial struct {
-	steps  sync.Mutex
-	bodies atomic.Int32
-}
-
-// maxSteps is how many steps may be sent at the same time.
-const maxSteps = 4
-
-// admit reserves memory for a step's body; ok is false when none is left.
-func (s *serial) admit() (release func(), ok bool) {
-	if s.bodies.Add(1) > maxSteps {
-		s.bodies.Add(-1)
-		return nil, false
-	}
-	return func() { s.bodies.Add(-1) }, true
+	steps sync.Mutex
+	room  room
 }
 
 // New returns a server; it opens nothing yet.

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
@@ -35,20 +37,40 @@ func (c *call) step() string {
 	return rev
 }
 
-func (s *Server) getStep(c *call) *reply { return stepFile(c, s.o.Steps.State) }
+// getStep answers with the state of a step. A large one is passed on piece by piece.
+func (s *Server) getStep(c *call) *reply {
+	f, err := s.o.Steps.OpenState(c.step())
+	if err != nil {
+		return stepError(err)
+	}
+	st, err := f.Stat()
+	if err != nil || st.Size() <= smallState {
+		_ = f.Close()
+		return stepFile(c, s.o.Steps.State)
+	}
+	return &reply{status: 200, mediaType: typeJSON, stream: func(w io.Writer) error {
+		defer f.Close()
+		_, err := http1.Copy(w, f)
+		return err
+	}}
+}
 
 func (s *Server) getProgress(c *call) *reply { return stepFile(c, s.o.Steps.ProgressText) }
 
 // stepFile answers with a file of a step.
 func stepFile(c *call, read func(rev string) ([]byte, error)) *reply {
 	text, err := read(c.step())
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, step.ErrName):
-		return failure(404, textNoStep)
-	case err != nil:
-		return internal(err)
+	if err != nil {
+		return stepError(err)
 	}
 	return okBody(typeJSON, text)
+}
+
+func stepError(err error) *reply {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, step.ErrName) {
+		return failure(404, textNoStep)
+	}
+	return internal(err)
 }
 
 // listSteps writes the list with the spacing that existing clients expect.
@@ -99,13 +121,16 @@ func (s *Server) putStep(c *call) *reply {
 	if rev == "" || len(c.name()) > maxLocalName {
 		return failure(400, textStepName)
 	}
-	release, admitted := s.serial.admit()
-	if !admitted {
-		return fromError(&api.Error{Status: 503, Text: textManySteps, RetryAfter: 1})
+	release, err := s.serial.room.take(c.body.Announced())
+	if err != nil {
+		return fromError(err)
 	}
 	defer release()
-	state, bad := c.content(limitStep)
-	if bad != nil {
+	state, bad := c.content(max(c.body.Announced(), smallState))
+	switch {
+	case bad != nil && bad.status == 507: // chunked
+		return failure(411, fmt.Sprintf("A state of more than %d bytes needs a Content-Length", smallState))
+	case bad != nil:
 		return bad
 	}
 	s.serial.steps.Lock()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
@@ -37,7 +38,7 @@ const (
 	connectTimeout = 5 * time.Second
 	timeout        = 240 * time.Second
 	objectTimeout  = 4 * time.Hour
-	maxReply       = 16 << 20 // of an answer that is looked at rather than passed on
+	maxReply       = canon.MaxSize // bytes of an answer, or of a state, that is held in memory
 )
 
 // errUsage is a mistake in the words of the command line.

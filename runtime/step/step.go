@@ -31,6 +31,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
 // current is another name for the running revision, a symbolic link.
@@ -39,11 +40,8 @@ const current = "current"
 // Locals is the directory of the revisions that did not come from a hub, below trails.
 const Locals = "locals"
 
-// maxState bounds a state document, maxNote the other files of a revision, in bytes.
-const (
-	maxState = 16 << 20
-	maxNote  = 1 << 20
-)
+// maxNote bounds the files of a revision that are not its state, in bytes.
+const maxNote = 1 << 20
 
 const (
 	fileState    = ".pvr/json"
@@ -145,9 +143,19 @@ func (s *Store) Changed(rev string) time.Time {
 	return time.Time{}
 }
 
-// State returns the state of a revision, 16 MiB at most; fs.ErrNotExist when there is no
-// such revision.
-func (s *Store) State(rev string) ([]byte, error) { return s.read(rev, fileState, maxState) }
+// State returns the state of a revision, of [canon.MaxSize] bytes at most;
+// fs.ErrNotExist when there is no such revision.
+func (s *Store) State(rev string) ([]byte, error) { return s.read(rev, fileState, canon.MaxSize) }
+
+// OpenState opens the file of a revision's state; fs.ErrNotExist when there is no such
+// revision.
+func (s *Store) OpenState(rev string) (*os.File, error) {
+	path, err := s.file(rev, fileState)
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(path)
+}
 
 // ProgressText returns the progress of a revision as it was written, fs.ErrNotExist
 // when there is none.

@@ -279,12 +279,13 @@ func (b *Body) skipTrailer(lines *Lines) error {
 }
 
 // All reads the whole body. It returns [ErrTooLarge] when the body has more than limit
-// bytes, before reading anything if the announced length is above the limit.
+// bytes, before reading anything if the announced length is above the limit. It takes memory
+// for an announced length at once, so the caller must be ready to give that.
 func (b *Body) All(limit int64) ([]byte, error) {
 	if b.announced > limit {
 		return nil, ErrTooLarge
 	}
-	text, err := bounded.Read(b, limit)
+	text, err := bounded.ReadSized(b, b.announced, limit)
 	if errors.Is(err, bounded.LimitError(limit)) {
 		return nil, ErrTooLarge
 	}
