@@ -49,7 +49,7 @@ func TestSettingsThatTheDeviceWouldPassOverAreWarnings(t *testing.T) {
 	want := []string{
 		"environment variable PV_LOG_LEVEL: has no effect on a build; write it into config/PLATFORM/pantavisor.config",
 		`pantavisor.config:3: unknown key "PV_LOG_LEVELL"; did you mean PV_LOG_LEVEL?`,
-		`pantavisor.config:4: PV_STORAGE_WAIT: "soon" is not a whole number; it stays 5`,
+		`pantavisor.config:4: PV_STORAGE_WAIT: "soon" is not a whole number from 0 to 2147483647; it stays 5`,
 		"pantavisor.config:6: wdt.enabled should be written PV_WDT_MODE",
 		"pantahub.config:1: PV_LOG_LEVEL may not be set here",
 		`defaults/policies/mine.config:1: unknown key "PV_NOTHING_LIKE_IT"`,

@@ -103,8 +103,19 @@ func anyValue(k Key) string {
 	case flag:
 		return strconv.Itoa(1 - must(strconv.Atoi(s.def)))
 	}
-	if table[k].form == &timeFormat {
+	switch {
+	case s.kind == number && s.def != strconv.Itoa(s.in.most):
+		return strconv.Itoa(min(s.in.most, 77))
+	case s.kind == number:
+		return strconv.Itoa(s.in.least)
+	}
+	switch s.form {
+	case &timeFormat:
 		return "strftime:%T"
+	case &address4:
+		return "10.9.8.7"
+	case &netmask4:
+		return "255.255.0.0"
 	}
 	return "77"
 }
@@ -136,10 +147,10 @@ func TestFileNamesAndValues(t *testing.T) {
 	}
 	wantNotes := []string{
 		`unknown key "Storage.mountpoint"`,
-		`PV_LOG_LEVEL: "9x" is not a whole number; it stays 0`,
+		`PV_LOG_LEVEL: "9x" is not a whole number from 0 to 6; it stays 0`,
 		`PH_CREDS_HOST may not be set here`,
 		`PV_WDT_MODE: "sometimes" is none of disabled, shutdown, startup, always; it stays shutdown`,
-		`PV_WDT_TIMEOUT: "99999999999" is not a whole number; it stays 15`,
+		`PV_WDT_TIMEOUT: "99999999999" is not a whole number from 1 to 2147483647; it stays 15`,
 		`line 13 has no '='`,
 		`PV_LIBTHHTTP_LOG_LEVEL should be written PV_LIBTHTTP_LOG_LEVEL`,
 	}
@@ -186,7 +197,7 @@ func TestMetaOverrideIsTakenBack(t *testing.T) {
 	for _, n := range c.Notes() {
 		texts = append(texts, n.Text)
 	}
-	if d := cmp.Diff([]string{`PV_LOG_LEVEL: "loud" is not a whole number; it stays 5`, "PV_STORAGE_DEVICE may not be set here"}, texts); d != "" {
+	if d := cmp.Diff([]string{`PV_LOG_LEVEL: "loud" is not a whole number from 0 to 6; it stays 5`, "PV_STORAGE_DEVICE may not be set here"}, texts); d != "" {
 		t.Error(d)
 	}
 }

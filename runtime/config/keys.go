@@ -1,5 +1,7 @@
 package config
 
+import "math"
+
 // Key is one configuration key: an index into the table of this file.
 type Key uint8
 
@@ -138,6 +140,17 @@ var (
 		"stdout.containers", "stdout.pantavisor", "stdout_direct"}
 )
 
+// span are the numbers from least to most.
+type span struct{ least, most int }
+
+// The spans of most numbers.
+var (
+	natural  = span{0, math.MaxInt32}
+	positive = span{1, math.MaxInt32}
+	percent  = span{0, 100}
+	ports    = span{1, 65535}
+)
+
 // spec is what is known of a key.
 type spec struct {
 	name    string   // PV_ or PH_ name, compared without case
@@ -145,6 +158,7 @@ type spec struct {
 	def     string   // text of the default; empty for text means unset
 	choices []string // of kind choice
 	form    *form    // of kind text, what it must look like; nil: anything
+	in      span     // of kind number, the values that it may have
 	levels  levelSet // where it may be set
 	aliases []string // names of the deprecated syntax, in any case; GET /config shows the first
 	secret  bool     // masked in lists
@@ -171,13 +185,13 @@ var table = [keys]spec{
 		doc: "address of the Hub"},
 	CredsID: {name: "PH_CREDS_ID", kind: text, levels: hub | oem, aliases: []string{"creds.id"},
 		doc: "identity of the device at the Hub"},
-	CredsPort: {name: "PH_CREDS_PORT", kind: number, def: "443", levels: hub | oem, aliases: []string{"creds.port"},
+	CredsPort: {name: "PH_CREDS_PORT", kind: number, in: ports, def: "443", levels: hub | oem, aliases: []string{"creds.port"},
 		doc: "port of the Hub"},
 	CredsProxyHost: {name: "PH_CREDS_PROXY_HOST", kind: text, levels: hub | oem, aliases: []string{"creds.proxy.host"},
 		doc: "address of a proxy to the Hub"},
-	CredsProxyNoProxyConnect: {name: "PH_CREDS_PROXY_NOPROXYCONNECT", kind: number, def: "0", levels: hub | oem, aliases: []string{"creds.proxy.noproxyconnect"},
+	CredsProxyNoProxyConnect: {name: "PH_CREDS_PROXY_NOPROXYCONNECT", kind: number, in: span{0, 1}, def: "0", levels: hub | oem, aliases: []string{"creds.proxy.noproxyconnect"},
 		doc: "1: speak plain HTTP to the proxy, no CONNECT"},
-	CredsProxyPort: {name: "PH_CREDS_PROXY_PORT", kind: number, def: "3218", levels: hub | oem, aliases: []string{"creds.proxy.port"},
+	CredsProxyPort: {name: "PH_CREDS_PROXY_PORT", kind: number, in: ports, def: "3218", levels: hub | oem, aliases: []string{"creds.proxy.port"},
 		doc: "port of the proxy"},
 	CredsPRN: {name: "PH_CREDS_PRN", kind: text, levels: hub | oem, aliases: []string{"creds.prn"},
 		doc: "resource name of the device at the Hub"},
@@ -187,21 +201,21 @@ var table = [keys]spec{
 		doc: "kind of credential"},
 	FactoryAutotok: {name: "PH_FACTORY_AUTOTOK", kind: text, levels: hub | oem, aliases: []string{"factory.autotok"}, secret: true,
 		doc: "token that claims the device by itself; masked in lists"},
-	HTTPTimeout: {name: "PH_LIBEVENT_HTTP_TIMEOUT", kind: number, def: "60", levels: hub | oem | live,
+	HTTPTimeout: {name: "PH_LIBEVENT_HTTP_TIMEOUT", kind: number, in: positive, def: "60", levels: hub | oem | live,
 		doc: "seconds that a request to the Hub may take"},
-	HTTPRetries: {name: "PH_LIBEVENT_HTTP_RETRIES", kind: number, def: "1", levels: hub | oem | live,
+	HTTPRetries: {name: "PH_LIBEVENT_HTTP_RETRIES", kind: number, in: natural, def: "1", levels: hub | oem | live,
 		doc: "times that a request to the Hub is made again"},
-	DevmetaInterval: {name: "PH_METADATA_DEVMETA_INTERVAL", kind: number, def: "10", levels: hub | oem | live, aliases: []string{"metadata.devmeta.interval"},
+	DevmetaInterval: {name: "PH_METADATA_DEVMETA_INTERVAL", kind: number, in: positive, def: "10", levels: hub | oem | live, aliases: []string{"metadata.devmeta.interval"},
 		doc: "seconds between uploads of device metadata"},
-	UsrmetaInterval: {name: "PH_METADATA_USRMETA_INTERVAL", kind: number, def: "5", levels: hub | oem | live, aliases: []string{"metadata.usrmeta.interval"},
+	UsrmetaInterval: {name: "PH_METADATA_USRMETA_INTERVAL", kind: number, in: positive, def: "5", levels: hub | oem | live, aliases: []string{"metadata.usrmeta.interval"},
 		doc: "seconds between downloads of user metadata"},
-	OnlineRequestThreshold: {name: "PH_ONLINE_REQUEST_THRESHOLD", kind: number, def: "0", levels: hub | oem | live,
+	OnlineRequestThreshold: {name: "PH_ONLINE_REQUEST_THRESHOLD", kind: number, in: natural, def: "0", levels: hub | oem | live,
 		doc: "failed requests after which the device counts as offline"},
-	UpdaterInterval: {name: "PH_UPDATER_INTERVAL", kind: number, def: "60", levels: hub | oem | live, aliases: []string{"updater.interval"},
+	UpdaterInterval: {name: "PH_UPDATER_INTERVAL", kind: number, in: positive, def: "60", levels: hub | oem | live, aliases: []string{"updater.interval"},
 		doc: "seconds between questions for an update"},
-	UpdaterNetworkTimeout: {name: "PH_UPDATER_NETWORK_TIMEOUT", kind: number, def: "120", levels: hub | oem | live, aliases: []string{"updater.network_timeout"},
+	UpdaterNetworkTimeout: {name: "PH_UPDATER_NETWORK_TIMEOUT", kind: number, in: natural, def: "120", levels: hub | oem | live, aliases: []string{"updater.network_timeout"},
 		doc: "seconds without the Hub after which an update is rolled back"},
-	UpdaterTransferMaxCount: {name: "PH_UPDATER_TRANSFER_MAX_COUNT", kind: number, def: "5", levels: hub | oem | live,
+	UpdaterTransferMaxCount: {name: "PH_UPDATER_TRANSFER_MAX_COUNT", kind: number, in: positive, def: "5", levels: hub | oem | live,
 		doc: "objects in transfer at once"},
 	BootloaderFitConfig: {name: "PV_BOOTLOADER_FITCONFIG", kind: text, levels: boot, aliases: []string{"bootloader.fitconfig"},
 		doc: "configuration inside the FIT image"},
@@ -219,9 +233,9 @@ var table = [keys]spec{
 		doc: "partition of the U-Boot environment"},
 	BootloaderEnvBakName: {name: "PV_BOOTLOADER_UBOOTAB_ENV_BAK_NAME", kind: text, levels: boot,
 		doc: "partition of its copy"},
-	BootloaderEnvOffset: {name: "PV_BOOTLOADER_UBOOTAB_ENV_OFFSET", kind: number, def: "0", levels: boot,
+	BootloaderEnvOffset: {name: "PV_BOOTLOADER_UBOOTAB_ENV_OFFSET", kind: number, in: natural, def: "0", levels: boot,
 		doc: "bytes from the partition's start to the environment"},
-	BootloaderEnvSize: {name: "PV_BOOTLOADER_UBOOTAB_ENV_SIZE", kind: number, def: "0", levels: boot,
+	BootloaderEnvSize: {name: "PV_BOOTLOADER_UBOOTAB_ENV_SIZE", kind: number, in: natural, def: "0", levels: boot,
 		doc: "bytes of the environment"},
 	CacheDevmetaDir: {name: "PV_CACHE_DEVMETADIR", kind: text, def: "/storage/cache/devmeta", levels: boot, aliases: []string{"cache.devmetadir"},
 		doc: "directory of the kept device metadata"},
@@ -235,7 +249,7 @@ var table = [keys]spec{
 		doc: "shell on the console"},
 	DebugShellAutologin: {name: "PV_DEBUG_SHELL_AUTOLOGIN", kind: flag, def: "0", levels: boot, aliases: []string{"debug.shell.autologin"},
 		doc: "the shell opens without a key"},
-	DebugShellTimeout: {name: "PV_DEBUG_SHELL_TIMEOUT", kind: number, def: "60", levels: boot,
+	DebugShellTimeout: {name: "PV_DEBUG_SHELL_TIMEOUT", kind: number, in: natural, def: "60", levels: boot,
 		doc: "seconds that an open shell may hold a reboot"},
 	DebugSSH: {name: "PV_DEBUG_SSH", kind: flag, def: "1", levels: boot | oem | live, aliases: []string{"debug.ssh"},
 		doc: "SSH server for finding defects"},
@@ -253,7 +267,7 @@ var table = [keys]spec{
 		doc: "log the event loop"},
 	CertsDir: {name: "PV_LIBTHTTP_CERTSDIR", kind: text, def: "/certs", levels: boot, aliases: []string{"libthttp.certdir"},
 		doc: "certificates of the Hub"},
-	HTTPLogLevel: {name: "PV_LIBTHTTP_LOG_LEVEL", kind: number, def: "3", levels: boot | oem | live, aliases: []string{"libthttp.log.level"},
+	HTTPLogLevel: {name: "PV_LIBTHTTP_LOG_LEVEL", kind: number, in: span{0, 5}, def: "3", levels: boot | oem | live, aliases: []string{"libthttp.log.level"},
 		doc: "level of the HTTP client's messages"},
 	LogAutoDevlog: {name: "PV_LOG_AUTO_DEVLOG", kind: flag, def: "1", levels: boot | oem,
 		doc: "containers get /dev/log"},
@@ -261,7 +275,7 @@ var table = [keys]spec{
 		doc: "keep what containers log"},
 	LogCaptureDmesg: {name: "PV_LOG_CAPTURE_DMESG", kind: flag, def: "1", levels: boot | oem, aliases: []string{"log.capture.dmesg"},
 		doc: "keep what the kernel logs"},
-	LogBufNitems: {name: "PV_LOG_BUF_NITEMS", kind: number, def: "128", levels: boot | oem, aliases: []string{"log.buf_nitems"},
+	LogBufNitems: {name: "PV_LOG_BUF_NITEMS", kind: number, in: natural, def: "128", levels: boot | oem, aliases: []string{"log.buf_nitems"},
 		doc: "KiB of messages held in memory"},
 	LogDir: {name: "PV_LOG_DIR", kind: text, def: "/storage/logs/", levels: boot, aliases: []string{"log.dir"},
 		doc: "directory of the logs"},
@@ -269,15 +283,15 @@ var table = [keys]spec{
 		doc: "most that the logs of a revision take: bytes, a suffix B to TB, or %; 0 is automatic"},
 	LogFiletreeTimestamp: {name: "PV_LOG_FILETREE_TIMESTAMP_FORMAT", kind: text, form: &timeFormat, levels: boot | oem | live, aliases: []string{"log.filetree.timestamp.format"},
 		doc: "golang: or strftime: format"},
-	LogHysteresisFactor: {name: "PV_LOG_HYSTERESIS_FACTOR", kind: number, def: "4", levels: boot | oem | live,
+	LogHysteresisFactor: {name: "PV_LOG_HYSTERESIS_FACTOR", kind: number, in: positive, def: "4", levels: boot | oem | live,
 		doc: "how far logs are cleaned: size divided by this"},
-	LogLevel: {name: "PV_LOG_LEVEL", kind: number, def: "0", levels: boot | oem | live, aliases: []string{"log.level"},
+	LogLevel: {name: "PV_LOG_LEVEL", kind: number, in: span{0, 6}, def: "0", levels: boot | oem | live, aliases: []string{"log.level"},
 		doc: "0 fatal, 1 error, 2 warn, 3 info, 4 debug, 5 trace, 6 all"},
 	LogLoggers: {name: "PV_LOG_LOGGERS", kind: flag, def: "1", levels: boot | oem, aliases: []string{"log.loggers"},
 		doc: "follow log files inside containers"},
 	LogPush: {name: "PV_LOG_PUSH", kind: flag, def: "1", levels: boot | hub | oem | live, aliases: []string{"log.push", "pantahub.log.push"},
 		doc: "send logs to the Hub"},
-	LogRotateFactor: {name: "PV_LOG_ROTATE_FACTOR", kind: number, def: "5", levels: boot | oem | live,
+	LogRotateFactor: {name: "PV_LOG_ROTATE_FACTOR", kind: number, in: positive, def: "5", levels: boot | oem | live,
 		doc: "size of one log file: the cleaned size divided by this"},
 	LogServerOutputs: {name: "PV_LOG_SERVER_OUTPUTS", kind: outputs, def: "filetree", levels: boot | oem | live, aliases: []string{"log.server.outputs"},
 		doc: "comma list of nullsink, singlefile, filetree, stdout, stdout.containers, stdout.pantavisor, stdout_direct"},
@@ -287,15 +301,15 @@ var table = [keys]spec{
 		doc: "golang: or strftime: format"},
 	LogTimestamp: {name: "PV_LOG_TIMESTAMP", kind: choice, def: "relative", choices: clocks, levels: boot | oem | live,
 		doc: "clock of the messages: relative (since boot) or absolute"},
-	LoopIndexBase: {name: "PV_LOOP_INDEX_BASE", kind: number, def: "-1", levels: boot,
+	LoopIndexBase: {name: "PV_LOOP_INDEX_BASE", kind: number, in: span{-1, 1<<20 - 1}, def: "-1", levels: boot,
 		doc: "first loop device to use; -1: any free one"},
-	LXCLogLevel: {name: "PV_LXC_LOG_LEVEL", kind: number, def: "2", levels: boot | oem, aliases: []string{"lxc.log.level"},
+	LXCLogLevel: {name: "PV_LXC_LOG_LEVEL", kind: number, in: span{0, 8}, def: "2", levels: boot | oem, aliases: []string{"lxc.log.level"},
 		doc: "level of the container launcher's messages"},
-	NetBrAddress4: {name: "PV_NET_BRADDRESS4", kind: text, def: "10.0.3.1", levels: boot | oem, aliases: []string{"net.braddress4"},
+	NetBrAddress4: {name: "PV_NET_BRADDRESS4", kind: text, form: &address4, def: "10.0.3.1", levels: boot | oem, aliases: []string{"net.braddress4"},
 		doc: "address of the default bridge"},
-	NetBrDev: {name: "PV_NET_BRDEV", kind: text, def: "lxcbr0", levels: boot | oem, aliases: []string{"net.brdev"},
+	NetBrDev: {name: "PV_NET_BRDEV", kind: text, form: &interfaceName, def: "lxcbr0", levels: boot | oem, aliases: []string{"net.brdev"},
 		doc: "name of the default bridge"},
-	NetBrMask4: {name: "PV_NET_BRMASK4", kind: text, def: "255.255.255.0", levels: boot | oem, aliases: []string{"net.brmask4"},
+	NetBrMask4: {name: "PV_NET_BRMASK4", kind: text, form: &netmask4, def: "255.255.255.0", levels: boot | oem, aliases: []string{"net.brmask4"},
 		doc: "netmask of the default bridge"},
 	OEMName: {name: "PV_OEM_NAME", kind: text, levels: boot,
 		doc: "directory of the revision that holds its configuration"},
@@ -319,7 +333,7 @@ var table = [keys]spec{
 		doc: "longest time that metadata waits"},
 	PowerSysfsDir: {name: "PV_POWER_SYSFS_DIR", kind: text, def: "/sys/power", levels: boot | oem | live, aliases: []string{"power.sysfs_dir"},
 		doc: "the kernel's power directory"},
-	RevisionRetries: {name: "PV_REVISION_RETRIES", kind: number, def: "10", levels: boot | oem | live, aliases: []string{"revision.retries"},
+	RevisionRetries: {name: "PV_REVISION_RETRIES", kind: number, in: natural, def: "10", levels: boot | oem | live, aliases: []string{"revision.retries"},
 		doc: "times that a download of an update is tried"},
 	SecurebootChecksum: {name: "PV_SECUREBOOT_CHECKSUM", kind: flag, def: "1", levels: boot, aliases: []string{"secureboot.checksum"},
 		doc: "check the hash of objects before use"},
@@ -337,13 +351,13 @@ var table = [keys]spec{
 		doc: "its file system"},
 	StorageGCKeepFactory: {name: "PV_STORAGE_GC_KEEP_FACTORY", kind: flag, def: "0", levels: boot | oem | live, aliases: []string{"storage.gc.keep_factory", "updater.keep_factory"},
 		doc: "never remove revision 0"},
-	StorageGCReserved: {name: "PV_STORAGE_GC_RESERVED", kind: number, def: "5", levels: boot | oem | live, aliases: []string{"storage.gc.reserved"},
+	StorageGCReserved: {name: "PV_STORAGE_GC_RESERVED", kind: number, in: percent, def: "5", levels: boot | oem | live, aliases: []string{"storage.gc.reserved"},
 		doc: "percent of the storage kept free"},
-	StorageGCThresholdDefertime: {name: "PV_STORAGE_GC_THRESHOLD_DEFERTIME", kind: number, def: "600", levels: boot | oem | live, aliases: []string{"storage.gc.threshold.defertime"},
+	StorageGCThresholdDefertime: {name: "PV_STORAGE_GC_THRESHOLD_DEFERTIME", kind: number, in: natural, def: "600", levels: boot | oem | live, aliases: []string{"storage.gc.threshold.defertime"},
 		doc: "seconds after a write before cleaning starts"},
-	StorageGCThreshold: {name: "PV_STORAGE_GC_THRESHOLD", kind: number, def: "0", levels: boot | oem | live, aliases: []string{"storage.gc.threshold"},
+	StorageGCThreshold: {name: "PV_STORAGE_GC_THRESHOLD", kind: number, in: percent, def: "0", levels: boot | oem | live, aliases: []string{"storage.gc.threshold"},
 		doc: "percent free below which cleaning starts"},
-	StorageLogtempSize: {name: "PV_STORAGE_LOGTEMPSIZE", kind: text, levels: boot, aliases: []string{"storage.logtempsize"},
+	StorageLogtempSize: {name: "PV_STORAGE_LOGTEMPSIZE", kind: text, form: &tmpfsSize, levels: boot, aliases: []string{"storage.logtempsize"},
 		doc: "size of a log directory in memory"},
 	StorageMntPoint: {name: "PV_STORAGE_MNTPOINT", kind: text, levels: boot, aliases: []string{"storage.mntpoint"},
 		doc: "where the storage is mounted"},
@@ -353,7 +367,7 @@ var table = [keys]spec{
 		doc: "firmware is in a volume"},
 	StoragePHConfigVol: {name: "PV_STORAGE_PHCONFIG_VOL", kind: flag, def: "0", levels: boot,
 		doc: "pantahub.config is in a volume"},
-	StorageWait: {name: "PV_STORAGE_WAIT", kind: number, def: "5", levels: boot, aliases: []string{"storage.wait"},
+	StorageWait: {name: "PV_STORAGE_WAIT", kind: number, in: natural, def: "5", levels: boot, aliases: []string{"storage.wait"},
 		doc: "seconds to wait for the device"},
 	AppArmorProfiles: {name: "PV_SYSTEM_APPARMOR_PROFILES", kind: text, levels: boot, aliases: []string{"system.apparmor.profiles"},
 		doc: "comma list of profiles, or all"},
@@ -379,9 +393,9 @@ var table = [keys]spec{
 		doc: "mount points of disks"},
 	SystemUsrDir: {name: "PV_SYSTEM_USRDIR", kind: text, def: "/usr", levels: boot, aliases: []string{"system.usrdir"},
 		doc: "prefix of the programs"},
-	UpdaterCommitDelay: {name: "PV_UPDATER_COMMIT_DELAY", kind: number, def: "25", levels: boot | oem | live, aliases: []string{"updater.commit.delay"},
+	UpdaterCommitDelay: {name: "PV_UPDATER_COMMIT_DELAY", kind: number, in: natural, def: "25", levels: boot | oem | live, aliases: []string{"updater.commit.delay"},
 		doc: "seconds that a new revision must run before it is committed"},
-	UpdaterGoalsTimeout: {name: "PV_UPDATER_GOALS_TIMEOUT", kind: number, def: "120", levels: boot | oem, aliases: []string{"updater.goals.timeout"},
+	UpdaterGoalsTimeout: {name: "PV_UPDATER_GOALS_TIMEOUT", kind: number, in: natural, def: "120", levels: boot | oem, aliases: []string{"updater.goals.timeout"},
 		doc: "seconds in which containers must reach their goals"},
 	UpdaterUseTmpObjects: {name: "PV_UPDATER_USE_TMP_OBJECTS", kind: flag, def: "0", levels: boot | oem | live, aliases: []string{"updater.use_tmp_objects"},
 		doc: "download to a temporary directory first"},
@@ -389,7 +403,7 @@ var table = [keys]spec{
 		doc: "more arguments for the volume handlers"},
 	WatchdogMode: {name: "PV_WDT_MODE", kind: choice, def: "shutdown", choices: watchdogModes, levels: boot, aliases: []string{"wdt.mode"},
 		doc: "disabled, shutdown, startup or always"},
-	WatchdogTimeout: {name: "PV_WDT_TIMEOUT", kind: number, def: "15", levels: boot | hub, aliases: []string{"wdt.timeout"},
+	WatchdogTimeout: {name: "PV_WDT_TIMEOUT", kind: number, in: positive, def: "15", levels: boot | hub, aliases: []string{"wdt.timeout"},
 		doc: "seconds until the watchdog resets the board"},
 	XConnectDBusSystembus: {name: "PV_XCONNECT_DBUS_SYSTEMBUS_ENABLED", kind: flag, def: "1", levels: boot | oem, aliases: []string{"xconnect.dbus.systembus.enabled"},
 		doc: "host a system bus for containers"},

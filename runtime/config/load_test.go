@@ -29,7 +29,7 @@ func TestLoadWholeOrder(t *testing.T) {
 			"PV_NET_BRDEV=file\nPV_LXC_LOG_LEVEL=1\nPV_DEBUG_SHELL=0\n"),
 		Hub:      write(t, dir+"/pantahub.config", "updater.interval=7\ncreds.id=\n"),
 		Policies: dir + "/policies",
-		Cmdline:  write(t, dir+"/cmdline", `console=ttyS0 pv_log.level=3 ph_updater.interval=8 pv_boot_partuuid=1-2 pv_rev=0 PV_NET_BRDEV=cmdline pv_unknown=1 "pv_net.brmask4=a b"`+"\n"),
+		Cmdline:  write(t, dir+"/cmdline", `console=ttyS0 pv_log.level=3 ph_updater.interval=8 pv_boot_partuuid=1-2 pv_rev=0 PV_NET_BRDEV=cmdline pv_unknown=1 "pv_net.brmask4=255.0.0.0" "pv_storage.fstype=a b"`+"\n"),
 		Environ:  []string{"PATH=/bin", "pv_storage_wait=4", "PV_OTHER=1", "PV_LXC_LOG_LEVEL=5"},
 		Args:     []string{"pv_appengine"},
 	}
@@ -47,12 +47,12 @@ func TestLoadWholeOrder(t *testing.T) {
 		From  Level
 	}
 	got := map[string]row{}
-	for _, k := range []Key{LogLevel, StorageWait, UpdaterInterval, NetBrDev, NetBrMask4, LXCLogLevel, DebugShell, SystemInitMode, UpdaterCommitDelay, StorageDevice} {
+	for _, k := range []Key{LogLevel, StorageWait, UpdaterInterval, NetBrDev, NetBrMask4, StorageFSType, LXCLogLevel, DebugShell, SystemInitMode, UpdaterCommitDelay, StorageDevice} {
 		got[k.Name()] = row{c.String(k), c.From(k)}
 	}
 	want := map[string]row{
 		"PV_LOG_LEVEL": {"3", PVCmdline}, "PV_STORAGE_WAIT": {"4", Env}, "PH_UPDATER_INTERVAL": {"8", PHCmdline},
-		"PV_NET_BRDEV": {"cmdline", PVCmdline}, "PV_NET_BRMASK4": {"a b", PVCmdline}, "PV_LXC_LOG_LEVEL": {"5", Env},
+		"PV_NET_BRDEV": {"cmdline", PVCmdline}, "PV_NET_BRMASK4": {"255.0.0.0", PVCmdline}, "PV_STORAGE_FSTYPE": {"a b", PVCmdline}, "PV_LXC_LOG_LEVEL": {"5", Env},
 		"PV_DEBUG_SHELL": {"1", Policy}, "PV_SYSTEM_INIT_MODE": {"appengine", Args}, "PV_UPDATER_COMMIT_DELAY": {"3", OEM},
 		"PV_STORAGE_DEVICE": {"", Default},
 	}

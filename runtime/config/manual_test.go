@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -99,13 +100,38 @@ func TestWrongValuesFallBack(t *testing.T) {
 			l = PHConf
 		}
 		c := New()
-		if _, changed := c.Set(l, k.Name(), "nonsense"); changed || c.From(k) != Default {
+		if _, changed := c.Set(l, k.Name(), "no/sense"); changed || c.From(k) != Default {
 			t.Errorf("%s took nonsense: %q", k.Name(), c.String(k))
 		}
-		want := k.Name() + `: "nonsense" is`
+		want := k.Name() + `: "no/sense" is`
 		if n := c.Notes(); len(n) != 1 || n[0].Level != l || !strings.HasPrefix(n[0].Text, want) || !strings.Contains(n[0].Text, "it stays ") {
 			t.Errorf("%s: notes %v", k.Name(), n)
 		}
+	}
+}
+
+// TestNumbersHaveARange sets every number at the edges of its range and beside them.
+func TestNumbersHaveARange(t *testing.T) {
+	t.Parallel()
+	for k := range keys {
+		s := &table[k]
+		if s.kind != number {
+			if s.in != (span{}) {
+				t.Errorf("%s is not a number and has a range", k.Name())
+			}
+			continue
+		}
+		if s.in.least >= s.in.most {
+			t.Errorf("%s has the range %v", k.Name(), s.in)
+		}
+		for n, fits := range map[int]bool{s.in.least: true, s.in.most: true, s.in.least - 1: false, s.in.most + 1: false} {
+			if v, err := s.parse(strconv.Itoa(n)); (err == nil) != fits || fits && v.num != n {
+				t.Errorf("%s takes %d as %d: %v", k.Name(), n, v.num, err)
+			}
+		}
+	}
+	if notes := Check(PVConf, "PV_STORAGE_GC_RESERVED", "101"); len(notes) != 1 || !strings.Contains(notes[0], "from 0 to 100; it stays 5") {
+		t.Errorf("101 percent: %q", notes)
 	}
 }
 
@@ -260,7 +286,7 @@ func document() string {
 func values(s *spec) string {
 	switch s.kind {
 	case number:
-		return "number"
+		return s.in.String()
 	case flag:
 		return "0 or 1"
 	case duration:

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +35,7 @@ type value struct {
 func (s *spec) parse(raw string) (value, error) {
 	switch s.kind {
 	case number:
-		return parseNumber(raw)
+		return s.in.parse(raw)
 	case flag:
 		return parseFlag(raw)
 	case duration:
@@ -68,12 +70,48 @@ var timeFormat = form{"time format", "golang:Layout, RubyDate, ANSIC, RFC822Z or
 	return language == "strftime" || language == "golang" && slices.Contains([]string{"Layout", "RubyDate", "ANSIC", "RFC822Z", "RFC1123Z"}, name)
 }}
 
-func parseNumber(raw string) (value, error) {
+var tmpfsSize = form{"size of a tmpfs", "bytes, or a number with k, m, g or %", func(raw string) bool {
+	digits := strings.TrimRight(raw, "kKmMgG%")
+	n, err := strconv.ParseUint(digits, 10, 63)
+	return err == nil && n > 0 && len(raw)-len(digits) <= 1
+}}
+
+var address4 = form{"IPv4 address", "four numbers with dots, such as 10.0.3.1", func(raw string) bool {
+	a, err := netip.ParseAddr(raw)
+	return err == nil && a.Is4()
+}}
+
+var netmask4 = form{"IPv4 netmask", "ones and then zeros, such as 255.255.255.0", func(raw string) bool {
+	a, err := netip.ParseAddr(raw)
+	if err != nil || !a.Is4() {
+		return false
+	}
+	b := a.As4()
+	zeros := ^binary.BigEndian.Uint32(b[:])
+	return zeros&(zeros+1) == 0
+}}
+
+// interfaceName is what the kernel takes (dev_valid_name in net/core/dev.c).
+var interfaceName = form{"name of a network interface", "1 to 15 characters without blank, slash and colon", func(raw string) bool {
+	return len(raw) < 16 && raw != "." && raw != ".." && !strings.ContainsAny(raw, "/: \t\n\v\f\r\x00")
+}}
+
+// parse reads a whole number of the span.
+func (in span) parse(raw string) (value, error) {
 	n, err := strconv.ParseInt(raw, 10, 32)
-	if err != nil {
-		return value{}, fmt.Errorf("%q is not a whole number", raw)
+	if err != nil || int(n) < in.least || int(n) > in.most {
+		return value{}, fmt.Errorf("%q is not a whole number from %d to %d", raw, in.least, in.most)
 	}
 	return value{text: strconv.Itoa(int(n)), num: int(n)}, nil
+}
+
+// String returns the span as "LEAST to MOST", "LEAST or more" where only the size of a
+// number is the bound.
+func (in span) String() string {
+	if in.most == math.MaxInt32 {
+		return strconv.Itoa(in.least) + " or more"
+	}
+	return strconv.Itoa(in.least) + " to " + strconv.Itoa(in.most)
 }
 
 func parseFlag(raw string) (value, error) {
