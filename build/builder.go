@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -58,10 +59,20 @@ type Result struct {
 	Steps  []*StepResult // dependencies before their users
 	Wall   time.Duration
 	CPU    time.Duration // of this process and the children it waited for
+	// Failed are the steps that failed, in the order in which they did; NotRun are those
+	// that did not start because of them.
+	Failed []FailedStep
+	NotRun []string
 	// Replaced are the files of inputs that others are used in place of.
 	Replaced []StepReplacement
 
 	byName map[string]*StepResult
+}
+
+// FailedStep is a step with its error.
+type FailedStep struct {
+	Name string
+	Err  error
 }
 
 // Step returns the result of a step by its name, nil if it is not in the graph.
@@ -82,14 +93,14 @@ func (b *Builder) Build(ctx context.Context, wanted ...Step) (*Result, error) {
 	return res, err
 }
 
-// finish tells how a build ended that has begun.
+// finish tells how a build ended; res is nil when nothing has begun.
 func (b *Builder) finish(res *Result, err error) {
-	if res == nil {
-		return
+	e := Event{Type: Finished}
+	if res != nil {
+		e.Wall, e.CPU = res.Wall.Seconds(), res.CPU.Seconds()
 	}
-	e := Event{Type: Finished, Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds()}
 	if err != nil {
-		e.Kind, e.Code = kindName(err), int(fault.Of(err))
+		e.Kind, e.Code, e.Text = kindName(err), int(fault.Of(err)), err.Error()
 	}
 	b.emit(e)
 }
@@ -119,6 +130,14 @@ func (b *Builder) make(ctx context.Context, wanted []Step) (*Result, error) {
 	res := r.result()
 	res.Wall, res.CPU = time.Since(start), cpuTime()-cpu
 	return res, err
+}
+
+// cores returns the number of cores to keep busy.
+func (b *Builder) cores() int {
+	if b.Jobs < 1 {
+		return runtime.NumCPU()
+	}
+	return b.Jobs
 }
 
 func kindName(err error) string {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
@@ -20,6 +21,7 @@ import (
 //
 //	steps/KEY/out          the output
 //	steps/KEY/record.json  what made it (see [Record])
+//	steps/KEY/sums.json    SHA-256 of files that were published from it
 //	tmp/KEY.RANDOM/        a running step; removed, or renamed to steps/KEY
 //	history/WORKSPACE/     the last records of each target
 //	locks                  one byte range for each key, locked while it is made
@@ -33,6 +35,8 @@ type Cache struct {
 	dir   string
 	boot  string
 	stats *StatCache
+
+	summing sync.Mutex // guards the files of keepSum
 }
 
 // CacheDir returns where the cache is kept; see [cachedir.Find].

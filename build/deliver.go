@@ -4,11 +4,12 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Deliver builds what the artefacts need, publishes them into dir (out/TARGET)
-// and leaves the report there. The error of the build comes before any change
-// below dir.
+// and leaves the report there. The error of a step comes before any change below
+// dir but that of the report, which a failed build leaves too.
 func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact) (*Report, error) {
 	var wanted []Step
 	for _, a := range artefacts {
@@ -16,31 +17,76 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	}
 	res, err := b.make(ctx, wanted)
 	if err != nil {
-		b.finish(res, err)
-		return nil, err
+		return b.fail(ctx, dir, res, nil, err), err
 	}
 	report, err := b.deliver(ctx, res, dir, artefacts)
-	b.finish(res, err)
-	return report, err
+	if err != nil {
+		return b.fail(ctx, dir, res, report.Artefacts, err), err
+	}
+	b.finish(res, nil)
+	return report, nil
 }
 
-// deliver publishes what a build has made.
+// deliver publishes what a build has made. The report of an error has what was published.
 func (b *Builder) deliver(ctx context.Context, res *Result, dir string, artefacts []Artefact) (*Report, error) {
 	lock, err := lockOut(ctx, dir)
 	if err != nil {
-		return nil, err
+		return &Report{}, err
 	}
 	defer lock.Unlock()
 	sweepOut(dir, artefacts)
 	published, err := b.publishAll(ctx, res, dir, artefacts)
 	if err != nil {
-		return nil, err
+		return &Report{Artefacts: published}, err
 	}
-	report := newReport(res, published)
-	for _, text := range b.Warnings {
-		report.Warnings = append(report.Warnings, StepNote{"build", text})
-	}
+	report := b.report(res, published, nil)
 	return report, report.Save(dir)
+}
+
+func (b *Builder) report(res *Result, published []Published, err error) *Report {
+	r := newReport(res, published, err)
+	for _, text := range b.Warnings {
+		r.Warnings = append(r.Warnings, StepNote{"build", text})
+	}
+	return r
+}
+
+// Fail leaves the report of a build that failed before its first step in dir, unless that
+// is "", and tells that it has ended.
+func (b *Builder) Fail(ctx context.Context, dir string, err error) *Report {
+	return b.fail(ctx, dir, nil, nil, err)
+}
+
+// patience is how long the report of a failed build waits for another build that publishes.
+const patience = 5 * time.Second
+
+// fail leaves the report of a failed build in dir, in place of that of an earlier one,
+// and ends the build.
+func (b *Builder) fail(ctx context.Context, dir string, res *Result, published []Published, err error) *Report {
+	if res == nil {
+		res = &Result{Target: b.Target}
+	}
+	report := b.report(res, published, err)
+	if dir != "" {
+		b.saveFailed(ctx, dir, report)
+	}
+	b.finish(res, err)
+	return report
+}
+
+// saveFailed writes the report of a failed build. What prevents it is not worth another
+// error: the first is the one to mend.
+func (b *Builder) saveFailed(ctx context.Context, dir string, report *Report) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	lock, unsaved := lockOut(ctx, dir)
+	if unsaved == nil {
+		defer lock.Unlock()
+		unsaved = report.Save(dir)
+	}
+	if unsaved != nil {
+		b.emit(Event{Type: Warning, Text: "the report of the failure is not written: " + unsaved.Error()})
+	}
 }
 
 // Forget removes the last two cache entries that the target used of each named step, of

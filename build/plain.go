@@ -48,6 +48,9 @@ func Line(e Event) string {
 }
 
 func finishedLine(e Event) string {
+	if e.Wall == 0 { // it did not begin; the error says all
+		return ""
+	}
 	end := "finished"
 	if e.Kind != "" {
 		end = "stopped (" + e.Kind + ")"

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/filelock"
@@ -31,11 +33,9 @@ type Published struct {
 	Bytes int64  `json:"bytes"`
 	// Allocated is what it takes on the disk; less than Bytes when it is sparse.
 	Allocated int64 `json:"allocated"`
-	// SHA256 is the digest of the whole file; of a directory that of its content, as in
-	// keys. It is left out for files from 64 MiB on of which less than half is allocated:
-	// reading gigabytes of zeros would cost more than making the image. Their block map
-	// carries checksums.
-	SHA256 string `json:"sha256,omitempty"`
+	// SHA256 is the digest of the whole file, holes included; of a directory that of its
+	// content, as in keys.
+	SHA256 string `json:"sha256"`
 	// Contains is what the step reports about its output; only the first artefact of the
 	// step has it.
 	Contains []Content `json:"contains,omitempty"`
@@ -44,6 +44,7 @@ type Published struct {
 	Source string `json:"source"`
 	Seen   string `json:"seen"`
 	fresh  bool
+	from   string // as in [Artefact]
 }
 
 // stateFile is kept below out/TARGET, for the next build.
@@ -51,11 +52,29 @@ const stateFile = ".build/published.json"
 
 // publishAll copies the artefacts of a finished build into dir (out/TARGET), each under a
 // temporary name first. Artefacts that are unchanged since the last build stay. The
-// caller holds the lock of the directory.
+// caller holds the lock of the directory. With an error it returns what it has published.
 func (b *Builder) publishAll(ctx context.Context, res *Result, dir string, artefacts []Artefact) ([]Published, error) {
 	old := readState(dir)
+	all, err := b.putAll(ctx, res, dir, artefacts, old)
+	fresh := slices.ContainsFunc(all, func(p Published) bool { return p.fresh })
+	if err == nil && !fresh && len(old) == len(artefacts) {
+		return all, nil
+	}
+	if unmeasured := b.describe(ctx, res, dir, all); err == nil {
+		err = unmeasured
+	}
+	if err != nil {
+		return slices.DeleteFunc(all, func(p Published) bool { return p.SHA256 == "" }), err
+	}
+	if err := removeStale(dir, old, all); err != nil {
+		return all, fault.Wrap(fault.IO, err, "removing what the last build left")
+	}
+	return all, writeState(dir, all)
+}
+
+// putAll copies the artefacts until one fails.
+func (b *Builder) putAll(ctx context.Context, res *Result, dir string, artefacts []Artefact, old map[string]Published) ([]Published, error) {
 	var all []Published
-	changed := len(old) != len(artefacts)
 	for _, a := range artefacts {
 		p, err := b.publish(ctx, res, dir, a, old)
 		if err != nil {
@@ -64,16 +83,34 @@ func (b *Builder) publishAll(ctx context.Context, res *Result, dir string, artef
 		if slices.ContainsFunc(all, func(o Published) bool { return o.Step == p.Step }) {
 			p.Contains = nil
 		}
-		changed = changed || p.fresh
 		all = append(all, *p)
 	}
-	if !changed {
-		return all, nil
+	return all, nil
+}
+
+// describe measures the artefacts that are new, as many at once as there are cores, and
+// tells of them in their order.
+func (b *Builder) describe(ctx context.Context, res *Result, dir string, all []Published) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(b.cores())
+	for i := range all {
+		p := &all[i]
+		if !p.fresh {
+			continue
+		}
+		group.Go(func() error {
+			err := b.measure(ctx, p, res.Step(p.Step), filepath.Join(dir, filepath.FromSlash(p.Path)))
+			return fault.Wrap(fault.IO, err, "publishing %s", p.Path)
+		})
 	}
-	if err := removeStale(dir, old, all); err != nil {
-		return all, fault.Wrap(fault.IO, err, "removing what the last build left")
+	err := group.Wait()
+	for _, p := range all {
+		if p.fresh && p.SHA256 != "" {
+			to := filepath.Join(dir, filepath.FromSlash(p.Path))
+			b.emit(Event{Type: Written, Step: p.Step, Text: to, Bytes: p.Bytes, SHA256: p.SHA256})
+		}
 	}
-	return all, writeState(dir, all)
+	return err
 }
 
 // removeStale removes files that an earlier build published under names that this build
@@ -119,21 +156,17 @@ func (b *Builder) publish(ctx context.Context, res *Result, dir string, a Artefa
 	made := res.Step(a.Step.Name())
 	dst := filepath.Join(dir, filepath.FromSlash(a.To))
 	was, ok := old[a.To]
-	if ok && was.Source == made.Record.Output+"/"+a.From && was.Seen == seen(dst) {
+	if ok && was.Source == made.Record.Output+"/"+a.From && was.Seen == seen(dst) && was.SHA256 != "" {
 		was.Contains = made.Record.Contains
 		return &was, nil
 	}
 	if err := put(ctx, dst, filepath.Join(made.Dir, filepath.FromSlash(a.From))); err != nil {
 		return nil, err
 	}
-	p, err := describe(dst)
-	if err != nil {
-		return nil, err
-	}
-	p.Path, p.Step, p.Contains = a.To, made.Name, made.Record.Contains
-	p.Source, p.Seen, p.fresh = made.Record.Output+"/"+a.From, seen(dst), true
-	b.emit(Event{Type: Written, Step: made.Name, Text: dst, Bytes: p.Bytes, SHA256: p.SHA256})
-	return p, nil
+	return &Published{
+		Path: a.To, Step: made.Name, Contains: made.Record.Contains,
+		Source: made.Record.Output + "/" + a.From, Seen: seen(dst), fresh: true, from: a.From,
+	}, nil
 }
 
 func put(ctx context.Context, dst, src string) error {
@@ -150,27 +183,32 @@ func put(ctx context.Context, dst, src string) error {
 	return CopyFile(ctx, dst, src)
 }
 
-// describe measures a published file or directory.
-func describe(dst string) (*Published, error) {
+// measure fills in sizes and digest of a published file or directory.
+func (b *Builder) measure(ctx context.Context, p *Published, made *StepResult, dst string) error {
 	info, err := os.Stat(dst)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if info.IsDir() {
 		t, err := DigestTree(dst)
-		return &Published{Bytes: t.Bytes, Allocated: t.Bytes, SHA256: t.Digest}, err
+		p.Bytes, p.Allocated, p.SHA256 = t.Bytes, t.Bytes, t.Digest
+		return err
 	}
-	p := &Published{Bytes: info.Size(), Allocated: info.Sys().(*syscall.Stat_t).Blocks * 512}
-	if p.Bytes >= sparseFrom && p.Allocated < p.Bytes/2 {
-		return p, nil
+	p.Bytes, p.Allocated = info.Size(), info.Sys().(*syscall.Stat_t).Blocks*512
+	known := b.Cache.sums(made.Record)
+	if p.SHA256 = known[p.from]; p.SHA256 != "" {
+		return nil
 	}
-	f, err := os.Open(dst)
+	if p.Bytes >= sparseFrom {
+		b.emit(Event{Type: Message, Step: p.Step, Text: "computing the SHA-256 of " + p.Path})
+	}
+	sum, err := fileSum(ctx, dst)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer f.Close()
-	p.SHA256, err = digestReader(f)
-	return p, err
+	p.SHA256 = sum
+	b.Cache.keepSum(made.Record, p.from, sum)
+	return nil
 }
 
 // seen identifies a published file or directory as it is now. Of a directory only its own

@@ -12,10 +12,13 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Report is what a build leaves for people and pipelines: out/TARGET/report.json,
-// and the same as text in report.txt.
+// Report is what a build leaves for people and pipelines, whether it went well or not:
+// out/TARGET/report.json, and the same as text in report.txt.
 type Report struct {
-	Target    string      `json:"target"`
+	Target string `json:"target"`
+	// Failure is nil when the build went well. Of a failed one, Steps say what succeeded,
+	// and Artefacts are what was published before it failed.
+	Failure   *Failure    `json:"failure,omitempty"`
 	Finished  time.Time   `json:"finished"`
 	Wall      float64     `json:"wall_seconds"`
 	CPU       float64     `json:"cpu_seconds"`
@@ -36,7 +39,9 @@ type StepNote struct {
 // which for a cached step was an earlier one.
 type StepReport struct {
 	Name     string    `json:"name"`
+	State    string    `json:"state"` // done, cached, failed or "not run"
 	Cached   bool      `json:"cached"`
+	Error    string    `json:"error,omitempty"` // of a failed step
 	Why      string    `json:"why"`
 	Key      string    `json:"key"`
 	Output   string    `json:"output"`
@@ -47,21 +52,65 @@ type StepReport struct {
 	Contains []Content `json:"contains,omitempty"`
 }
 
-// newReport summarizes a build.
-func newReport(res *Result, published []Published) *Report {
+// The states of a step in a report.
+const (
+	stateDone   = "done"
+	stateCached = "cached"
+	stateFailed = "failed"
+	stateNotRun = "not run" // another step failed before
+)
+
+// Failure is why a build failed.
+type Failure struct {
+	Kind string `json:"kind"` // as in docs/exit-codes.md, like Code
+	Code int    `json:"code"`
+	// Step is the one that failed first; "" when none did: the build failed before its
+	// first step or after its last one.
+	Step string `json:"step,omitempty"`
+	Text string `json:"text"` // the whole error
+}
+
+// newFailure describes an error; nil for nil.
+func newFailure(res *Result, err error) *Failure {
+	if err == nil {
+		return nil
+	}
+	f := &Failure{Kind: kindName(err), Code: int(fault.Of(err)), Text: err.Error()}
+	if len(res.Failed) > 0 {
+		f.Step = res.Failed[0].Name
+	}
+	return f
+}
+
+// newReport summarizes a build; err is nil when it went well.
+func newReport(res *Result, published []Published, err error) *Report {
 	r := &Report{
 		Target: res.Target, Finished: time.Now(), Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds(),
 		Artefacts: published, Warnings: []StepNote{}, Replaced: res.Replaced,
+		Failure: newFailure(res, err),
+	}
+	if published == nil {
+		r.Artefacts = []Published{}
 	}
 	for _, s := range res.Steps {
 		rec := s.Record
 		for _, w := range rec.Warnings {
 			r.Warnings = append(r.Warnings, StepNote{s.Name, w})
 		}
+		state := stateDone
+		if s.Cached {
+			state = stateCached
+		}
 		r.Steps = append(r.Steps, StepReport{
-			Name: s.Name, Cached: s.Cached, Why: s.Why, Key: rec.Key, Output: rec.Output, Wall: rec.Wall,
+			Name: s.Name, State: state, Cached: s.Cached, Why: s.Why, Key: rec.Key, Output: rec.Output, Wall: rec.Wall,
 			CPU: rec.CPU, Files: rec.Files, Bytes: rec.Bytes, Contains: rec.Contains,
 		})
+	}
+	for _, s := range res.Failed {
+		r.Steps = append(r.Steps, StepReport{Name: s.Name, State: stateFailed, Error: s.Err.Error()})
+	}
+	for _, name := range res.NotRun {
+		r.Steps = append(r.Steps, StepReport{Name: name, State: stateNotRun})
 	}
 	return r
 }
@@ -88,7 +137,14 @@ func (r *Report) Save(dir string) error {
 // Text returns the report as text for people.
 func (r *Report) Text() []byte {
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "%s, built %s in %.1f s, %.1f s of CPU\n", r.Target, r.Finished.Format(time.DateTime), r.Wall, r.CPU)
+	end := "built"
+	if f := r.Failure; f != nil {
+		end = fmt.Sprintf("FAILED (%s, code %d)", f.Kind, f.Code)
+	}
+	fmt.Fprintf(&text, "%s, %s %s in %.1f s, %.1f s of CPU\n", r.Target, end, r.Finished.Format(time.DateTime), r.Wall, r.CPU)
+	if r.Failure != nil {
+		fmt.Fprintln(&text, r.Failure.Text)
+	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&text, "WARNING %s: %s\n", w.Step, w.Text)
 	}
@@ -97,22 +153,14 @@ func (r *Report) Text() []byte {
 	}
 	t := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	for _, a := range r.Artefacts {
-		sum := a.SHA256
-		if sum == "" {
-			sum = "-"
-		}
-		fmt.Fprintf(t, "\n%s\t%s\ton disk %s\tsha256 %s\n", a.Path, sizeText(a.Bytes), sizeText(a.Allocated), sum)
+		fmt.Fprintf(t, "\n%s\t%s\ton disk %s\tsha256 %s\n", a.Path, sizeText(a.Bytes), sizeText(a.Allocated), a.SHA256)
 		for _, c := range a.Contains {
 			fmt.Fprintf(t, "    %s\t%s\n", c.Name, sizeText(c.Bytes))
 		}
 	}
 	fmt.Fprintln(t, "\nSTEP\tSTATE\tWALL s\tCPU s\tSIZE\tWHY")
 	for _, s := range r.Steps {
-		state := "run"
-		if s.Cached {
-			state = "cached"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%s\t%s\n", s.Name, state, s.Wall, s.CPU, sizeText(s.Bytes), s.Why)
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%s\t%s\n", s.Name, s.State, s.Wall, s.CPU, sizeText(s.Bytes), s.Why)
 	}
 	_ = t.Flush() // cannot fail: it writes to memory
 	return text.Bytes()

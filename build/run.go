@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -29,7 +28,7 @@ type run struct {
 	res   map[*node]*StepResult
 	// replacements are those of each node that was looked at.
 	replacements map[*node][]Replacement
-	errs         []error
+	failed       []FailedStep
 	keeper       *keeper
 }
 
@@ -37,10 +36,7 @@ type run struct {
 var errStopped = errors.New("another step failed")
 
 func newRun(b *Builder, g *graph) *run {
-	cores := b.Jobs
-	if cores < 1 {
-		cores = runtime.NumCPU()
-	}
+	cores := b.cores()
 	r := &run{
 		Builder: b, graph: g, cores: int64(cores), slots: semaphore.NewWeighted(int64(cores)),
 		ended: map[*node]chan struct{}{}, stop: make(chan struct{}), res: map[*node]*StepResult{},
@@ -65,7 +61,11 @@ func (r *run) all(ctx context.Context) error {
 	if ctx.Err() != nil { // how each step ended is in the events
 		return fault.New(fault.Cancelled, "building %s: interrupted (%w); what was done is kept", r.Target, context.Cause(ctx))
 	}
-	return errors.Join(r.errs...)
+	errs := make([]error, len(r.failed))
+	for i, f := range r.failed {
+		errs[i] = f.Err
+	}
+	return errors.Join(errs...)
 }
 
 // settle records how a node ended.
@@ -77,10 +77,10 @@ func (r *run) settle(n *node, err error) {
 	r.emit(Event{Type: Failed, Step: n.name, Text: err.Error(), Kind: kindName(err)})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.errs) == 0 {
+	if len(r.failed) == 0 {
 		close(r.stop)
 	}
-	r.errs = append(r.errs, err)
+	r.failed = append(r.failed, FailedStep{n.name, err})
 }
 
 func (r *run) node(ctx context.Context, n *node) error {
@@ -326,7 +326,7 @@ func (r *run) noter(n *node, rec *Record) func(Note) {
 }
 
 func (r *run) result() *Result {
-	res := &Result{Target: r.Target, byName: map[string]*StepResult{}}
+	res := &Result{Target: r.Target, Failed: r.failed, byName: map[string]*StepResult{}}
 	for _, one := range r.Replaced {
 		res.Replaced = append(res.Replaced, StepReplacement{Replacement: one})
 	}
@@ -337,6 +337,10 @@ func (r *run) result() *Result {
 		if s := r.res[n]; s != nil {
 			res.Steps = append(res.Steps, s)
 			res.byName[n.name] = s
+			continue
+		}
+		if !slices.ContainsFunc(r.failed, func(f FailedStep) bool { return f.Name == n.name }) {
+			res.NotRun = append(res.NotRun, n.name)
 		}
 	}
 	return res

@@ -118,23 +118,30 @@ func (w *Workspace) open(ctx context.Context, name string) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.plan(ctx, j); err != nil {
+		return nil, errors.Join(err, j.close())
+	}
+	return j, nil
+}
+
+// plan resolves the target of a job.
+func (w *Workspace) plan(ctx context.Context, j *job) error {
 	j.Warnings = append(j.Warnings, w.Options.Notes...)
+	var err error
 	j.parts, err = w.parts(ctx, j)
 	var merge string
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
 		merge, err = repo.Download(ctx, w.Options.MergeSource, filepath.Join(j.Cache.Dir(), "exports"), http.DefaultClient)
 	}
-	if err == nil {
-		j.comp, err = j.compose(resolve.Options{
-			MergeSource: merge, UseSourceBSP: w.Options.UseSourceBSP, Debug: w.Options.Debug, Epoch: w.Options.Epoch,
-			TrustCertificates: w.Options.Certificate, TrustKey: w.Options.Key, Release: w.Options.Release,
-			Pipeline: w.Options.Pipeline, FactoryToken: w.Options.FactoryToken,
-		})
-	}
 	if err != nil {
-		return nil, errors.Join(err, j.close())
+		return err
 	}
-	return j, nil
+	j.comp, err = j.compose(resolve.Options{
+		MergeSource: merge, UseSourceBSP: w.Options.UseSourceBSP, Debug: w.Options.Debug, Epoch: w.Options.Epoch,
+		TrustCertificates: w.Options.Certificate, TrustKey: w.Options.Key, Release: w.Options.Release,
+		Pipeline: w.Options.Pipeline, FactoryToken: w.Options.FactoryToken,
+	})
+	return err
 }
 
 // compose makes the target's graph from the job's tree, code and parts.
@@ -258,24 +265,75 @@ func (w *Workspace) Build(ctx context.Context, target string) (*build.Report, er
 	return report, err
 }
 
-// build is Build; it returns the graph too.
+// build is Build; it returns the graph too. The report of a failed build is printed and
+// saved as that of any other.
 func (w *Workspace) build(ctx context.Context, target string) (*build.Report, *images.Composition, error) {
-	j, err := w.open(ctx, target)
+	t, err := w.load(target)
 	if err != nil {
-		return nil, nil, err
+		return w.unplanned(ctx, target, err)
 	}
-	report, err := j.Deliver(ctx, w.Out(target), j.comp.Artefacts)
+	j, err := w.builder(t)
+	if err != nil {
+		return w.unplanned(ctx, target, err)
+	}
+	report, err := w.deliver(ctx, j)
+	err = errors.Join(err, j.close())
+	if err == nil {
+		w.warnAgain(report)
+	}
+	if w.JSON {
+		err = errors.Join(err, w.Print(report))
+	}
+	return report, j.comp, err
+}
+
+// deliver plans and builds the target of a job.
+func (w *Workspace) deliver(ctx context.Context, j *job) (*build.Report, error) {
+	out := w.Out(j.target.Name)
+	if err := w.plan(ctx, j); err != nil {
+		return j.Fail(ctx, out, err), err
+	}
+	report, err := j.Deliver(ctx, out, j.comp.Artefacts)
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
 		w.tidy(ctx, j)
 	}
-	if err = errors.Join(err, j.close()); err != nil {
-		return report, j.comp, err
+	return report, err
+}
+
+// unplanned ends a build whose target could not be loaded. It leaves a report if the
+// target is defined, or was built before: an old report would be taken for one of this
+// build.
+func (w *Workspace) unplanned(ctx context.Context, target string, err error) (*build.Report, *images.Composition, error) {
+	sink, end, events := w.sinks()
+	if events != nil {
+		return nil, nil, errors.Join(err, events)
 	}
-	w.warnAgain(report)
-	if !w.JSON {
-		return report, j.comp, nil
+	dir := ""
+	if w.known(target) {
+		dir = w.Out(target)
 	}
-	return report, j.comp, w.Print(report)
+	report := (&build.Builder{Target: target, Sink: sink}).Fail(ctx, dir, err)
+	err = errors.Join(err, end())
+	if w.JSON {
+		err = errors.Join(err, w.Print(report))
+	}
+	return report, nil, err
+}
+
+// known reports whether a word is the name of a target that is defined or was built.
+func (w *Workspace) known(target string) bool {
+	if !directoryName(target) {
+		return false
+	}
+	if _, err := os.Stat(filepath.Join(w.Out(target), build.ReportName)); err == nil {
+		return true
+	}
+	l, err := w.Sources()
+	if err != nil {
+		return false
+	}
+	defined, err := targets.Names(definitions(l))
+	return err == nil && slices.Contains(defined, target)
 }
 
 // warnAgain repeats warnings where people look: below everything else.
