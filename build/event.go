@@ -18,7 +18,8 @@ const (
 	Failed   EventType = "failed"   // a step failed; Text is the error, Kind its kind
 	Replaced EventType = "replaced" // of an input, files are used in place of another's; a step that joins them is named
 	Written  EventType = "written"  // a file below out/ was written; Text is its path
-	Finished EventType = "finished" // the build ends, always the last; Kind and Code are empty when it went well
+	Finished EventType = "finished" // the build ends, its last event; Kind and Code are empty when it went well
+	Resulted EventType = "result"   // with events on the standard output, what the command prints there as JSON otherwise
 )
 
 // Event is one line of --events. Fields that do not apply are left out.
@@ -40,6 +41,8 @@ type Event struct {
 	Bytes  int64     `json:"bytes,omitempty"`  // size of the output or the file
 	Wall   float64   `json:"wall_seconds,omitempty"`
 	CPU    float64   `json:"cpu_seconds,omitempty"`
+	// Result is the value of an event of that type.
+	Result any `json:"result,omitempty"`
 	// Replaced are the files of an event of that type.
 	Replaced *Replacement `json:"replaced,omitempty"`
 }

@@ -40,7 +40,9 @@ func TestReportOfAFailedBuild(t *testing.T) {
 		files   int
 	}{
 		"a step": {
-			func(b *Builder, out string) (*Report, error) { return b.Deliver(t.Context(), out, []Artefact{{after, "file", "a"}}) },
+			func(b *Builder, out string) (*Report, error) {
+				return b.Deliver(t.Context(), out, []Artefact{{after, "file", "a"}})
+			},
 			Failure{"no space", 6, "bad", "running step bad: no room"}, notRun, 0,
 		},
 		"publishing": {

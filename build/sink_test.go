@@ -99,7 +99,7 @@ func TestEventsAreDocumented(t *testing.T) {
 			t.Errorf("docs/events.md has no row for field %s", name)
 		}
 	}
-	for _, e := range []EventType{Started, Running, Progress, Warning, Message, Done, Cached, Failed, Replaced, Written, Finished} {
+	for _, e := range []EventType{Started, Running, Progress, Warning, Message, Done, Cached, Failed, Replaced, Written, Finished, Resulted} {
 		if !strings.Contains(doc, "| `"+string(e)+"` |") {
 			t.Errorf("docs/events.md has no row for type %s", e)
 		}

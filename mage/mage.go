@@ -66,18 +66,20 @@ func in(json, locked *bool, events *string, do func(*workspace.Workspace) error)
 //
 //	--from DIR     uses a local checkout of this module, not a published version
 //	--module PATH  is the Go module's path, else example.com/NAME
+//	--json         prints target and directory as JSON
 //
 //	mage init product
 //	mage init product --from . --module git.example.com/product
-func Init(ctx context.Context, dir string, from, module *string) error {
-	return in(nil, nil, nil, func(w *workspace.Workspace) error { return w.Init(ctx, dir, value(from), value(module)) })
+func Init(ctx context.Context, dir string, from, module *string, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Init(ctx, dir, value(from), value(module)) })
 }
 
 // Build makes the image, its block map, the BSP export and a report under out/TARGET.
 //
 //	--locked       fails where a pinned part has left the archive
 //	--json         prints the report as JSON
-//	--events=FILE  writes what happens as JSON lines, - to standard output
+//	--events=FILE  writes what happens as JSON lines; with - they go to standard output,
+//	               which then has nothing else: with --json the report is the last line
 //	--out=DIR      makes them in DIR/TARGET
 //
 //	mage build x64-uefi
@@ -104,6 +106,8 @@ func Build(ctx context.Context, target string, locked, json *bool, events, out *
 //	--logs=DIR             the logs of console and device are written to DIR
 //	--keep                 the disk stays for the next run with --keep
 //	--out=DIR              results go to DIR/TARGET
+//	--events=FILE          what the build does as JSON lines, as for mage build; with -
+//	                       standard output has nothing else, the summary is the last line
 //	-- ARGUMENT...         further arguments of QEMU
 //
 //	mage run x64-uefi
@@ -152,8 +156,9 @@ func Export(ctx context.Context, containers string, target *string, locked, json
 // (docs/containers.md).
 //
 //	mage device x64-uefi device
-func Device(ctx context.Context, target, dir string, locked *bool) error {
-	return in(nil, locked, nil, func(w *workspace.Workspace) error { return w.Device(ctx, target, dir) })
+//	mage device x64-uefi device --json
+func Device(ctx context.Context, target, dir string, locked, json *bool) error {
+	return in(json, locked, nil, func(w *workspace.Workspace) error { return w.Device(ctx, target, dir) })
 }
 
 // Targets lists the boards.
@@ -164,18 +169,15 @@ func Targets(json *bool) error {
 	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Targets() })
 }
 
-// Plan prints the resolved graph without running it, as text, json or dot.
+// Plan prints the resolved graph without running it, as text, json or dot; --json is
+// --format=json.
 //
 // As text and json it also says where each input came from: the workspace, or this module.
 //
 //	mage plan x64-uefi
 //	mage plan x64-uefi --format=dot | dot -Tsvg > plan.svg
-func Plan(ctx context.Context, target string, format *string, locked *bool) error {
-	how := "text"
-	if format != nil {
-		how = *format
-	}
-	return in(nil, locked, nil, func(w *workspace.Workspace) error { return w.Plan(ctx, target, how) })
+func Plan(ctx context.Context, target string, format *string, locked, json *bool) error {
+	return in(json, locked, nil, func(w *workspace.Workspace) error { return w.Plan(ctx, target, value(format)) })
 }
 
 // Why says which input of a step changed since it was last made, with old and new digest.
@@ -190,8 +192,9 @@ func Why(ctx context.Context, target, step string, json *bool) error {
 // With --out=DIR its results are those in DIR/TARGET.
 //
 //	mage clean x64-uefi
-func Clean(ctx context.Context, target string, out *string) error {
-	return in(nil, nil, nil, func(w *workspace.Workspace) error {
+//	mage clean x64-uefi --json
+func Clean(ctx context.Context, target string, out *string, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
 		w.OutDir = value(out)
 		return w.Clean(ctx, target)
 	})
@@ -200,12 +203,15 @@ func Clean(ctx context.Context, target string, out *string) error {
 // Component makes one component of a target.
 //
 // There are init, initrd, kernel, bsp, trail and image; with -clean behind its name a
-// component is forgotten.
+// component is forgotten. It prints the directory of each step's output, with --json as
+// JSON; with --events=- as the last of the events.
 //
 //	mage component x64-uefi initrd
 //	mage component x64-uefi initrd-clean
-func Component(ctx context.Context, target, name string, locked *bool, events *string) error {
-	return in(nil, locked, events, func(w *workspace.Workspace) error { return w.Component(ctx, target, name) })
+//	mage component x64-uefi kernel --json
+//	mage component x64-uefi bsp --events=-
+func Component(ctx context.Context, target, name string, locked, json *bool, events *string) error {
+	return in(json, locked, events, func(w *workspace.Workspace) error { return w.Component(ctx, target, name) })
 }
 
 // Lock moves the pinned parts of a target to the newest of their suite.
@@ -213,8 +219,9 @@ func Component(ctx context.Context, target, name string, locked *bool, events *s
 // It downloads everything that a build needs, which then works without a network.
 //
 //	mage lock x64-uefi
-func Lock(ctx context.Context, target string) error {
-	return in(nil, nil, nil, func(w *workspace.Workspace) error { return w.Lock(ctx, target) })
+//	mage lock x64-uefi --json
+func Lock(ctx context.Context, target string, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Lock(ctx, target) })
 }
 
 // Appengine are the App Engine tests under test/suites.
@@ -248,8 +255,9 @@ func (Appengine) Run(ctx context.Context, test string, i, m, o, json *bool) erro
 // Add makes a new test in a group.
 //
 //	mage appengine:add local
-func (Appengine) Add(group string) error {
-	return in(nil, nil, nil, func(w *workspace.Workspace) error { return appengine.AddCommand(w, group) })
+//	mage appengine:add local --json
+func (Appengine) Add(group string, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return appengine.AddCommand(w, group) })
 }
 
 // Test runs everything there is to test: the linter, all tests, the VM boots.
@@ -268,19 +276,30 @@ func Test(ctx context.Context) error {
 
 // Bench measures what docs/benchmarks.md lists and writes it there.
 //
-// With --packages it runs the benchmarks of all packages instead.
+// With --packages it runs the benchmarks of all packages instead, as go test prints them.
 //
 //	mage bench
+//	mage bench --json
 //	mage bench --packages
-func Bench(ctx context.Context, packages *bool) error {
+func Bench(ctx context.Context, packages, json *bool) error {
 	if packages != nil && *packages {
+		if json != nil && *json {
+			return end(fault.New(fault.BadInput, "--packages prints what go test does, which is not JSON: leave out --json"))
+		}
 		return end(checks.Benchmarks(ctx))
 	}
-	return in(nil, nil, nil, func(w *workspace.Workspace) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
 		if err := w.NeedsCheckout("mage bench without --packages"); err != nil {
 			return err
 		}
-		return bench.Run(ctx, w.Root, os.Stdout, os.Stderr)
+		rows, err := bench.Run(ctx, w.Root, os.Stderr)
+		if err != nil {
+			return err
+		}
+		if w.JSON {
+			return w.Print(rows)
+		}
+		return bench.Print(os.Stdout, rows)
 	})
 }
 

@@ -1,6 +1,7 @@
 package mage
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -57,34 +58,60 @@ func rewritten(t *testing.T, rewrite func([]string) []string, line, want string)
 	}
 }
 
-// TestValuedOptions compares the list with the parameters of the commands, each of which
-// is an option when its type is a pointer.
-func TestValuedOptions(t *testing.T) {
+// toolsOwn are the commands that pass on what other programs print: they have no data of
+// their own.
+var toolsOwn = []string{"Test", "Fuzz", "Lint"}
+
+// TestEveryCommandHasJSON: each command that prints data prints it as JSON when asked to.
+func TestEveryCommandHasJSON(t *testing.T) {
 	t.Parallel()
+	eachCommand(t, func(name string, options map[string]string) {
+		if _, has := options["json"]; has == slices.Contains(toolsOwn, name) {
+			t.Errorf("%s: --json is an option: %v", name, has)
+		}
+	})
+}
+
+// eachCommand calls do with each command and its options: their types by name.
+func eachCommand(t *testing.T, do func(name string, options map[string]string)) {
+	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "mage.go", nil, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, bools := map[string]bool{}, map[string]bool{}
 	for _, decl := range file.Decls {
 		f, ok := decl.(*ast.FuncDecl)
 		if !ok || !f.Name.IsExported() {
 			continue
 		}
+		options := map[string]string{}
 		for _, field := range f.Type.Params.List {
 			star, ok := field.Type.(*ast.StarExpr)
 			if !ok {
 				continue
 			}
 			for _, name := range field.Names {
-				if kind, ok := star.X.(*ast.Ident); ok && kind.Name == "bool" {
-					bools[name.Name] = true
-				} else {
-					found[name.Name] = true
-				}
+				options[name.Name] = fmt.Sprint(star.X)
 			}
 		}
+		do(f.Name.Name, options)
 	}
+}
+
+// TestValuedOptions compares the list with the parameters of the commands, each of which
+// is an option when its type is a pointer.
+func TestValuedOptions(t *testing.T) {
+	t.Parallel()
+	found, bools := map[string]bool{}, map[string]bool{}
+	eachCommand(t, func(_ string, options map[string]string) {
+		for name, kind := range options {
+			if kind == "bool" {
+				bools[name] = true
+			} else {
+				found[name] = true
+			}
+		}
+	})
 	if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, valued) {
 		t.Errorf("the commands have the options %v with values, the list %v", got, valued)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,13 +52,12 @@ func (w *Workspace) Export(ctx context.Context, target string, names []string) e
 	if err = errors.Join(err, j.close()); err != nil {
 		return err
 	}
-	if w.JSON {
-		return w.Print(list)
-	}
-	for _, e := range list {
-		fmt.Fprintln(w.Stdout, e.Path)
-	}
-	return nil
+	return w.tell(list, func(out io.Writer) error {
+		for _, e := range list {
+			fmt.Fprintln(out, e.Path)
+		}
+		return nil
+	})
 }
 
 // targetOf returns the one target that lists all of the containers.
@@ -172,7 +172,13 @@ func (w *Workspace) Device(ctx context.Context, target, dir string) error {
   pvr add . && pvr commit -m NAME
   cd - && PVR_MERGE_SRC=%s mage build %s
 `, dir, dir, filepath.Join(dir, repo.Dir), target)
-	return nil
+	return w.tell(Made{Target: target, Directory: dir}, noText)
+}
+
+// Made is a directory that [Workspace.Device] or [Workspace.Init] made for a target.
+type Made struct {
+	Target    string `json:"target"`
+	Directory string `json:"directory"`
 }
 
 // cloneStorage makes a checkout of revision 0 of a device's storage.

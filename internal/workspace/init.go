@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 
@@ -30,13 +31,15 @@ func (w *Workspace) Init(ctx context.Context, dir, from, modulePath string) erro
 	if rel, err := filepath.Rel(w.Root, r.Dir); err == nil && len(rel) < len(where) {
 		where = rel
 	}
-	fmt.Fprintf(w.Stdout, `made the product %[1]s in %[2]s. Next:
+	return w.tell(Made{Target: r.Target, Directory: r.Dir}, func(out io.Writer) error {
+		_, err := fmt.Fprintf(out, `made the product %[1]s in %[2]s. Next:
     cd %[2]s
     go tool mage lock %[1]s     # pin the newest Debian packages
     go tool mage run %[1]s      # build the image and boot it in QEMU
 README.md says what is where; git init makes it a repository
 `, r.Target, where)
-	return nil
+		return err
+	})
 }
 
 // productOptions finds the module that a product takes its commands from.

@@ -1,7 +1,9 @@
 package workspace
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -124,13 +126,29 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 	if o.Keep != "" {
 		fmt.Fprintf(w.Stderr, "the disk is in %s and stays there for the next run with --keep; remove it to begin with a new image\n", o.Keep)
 	}
-	return emulator.Run(ctx, o)
+	return w.emulate(ctx, o)
+}
+
+// emulate boots the image. Where events go to Stdout, the summary is the last line there.
+func (w *Workspace) emulate(ctx context.Context, o emulator.Options) error {
+	if !w.eventsOut() {
+		return emulator.Run(ctx, o)
+	}
+	var summary bytes.Buffer
+	o.JSON, o.Stdout = true, &summary
+	err := emulator.Run(ctx, o)
+	if summary.Len() == 0 {
+		return err
+	}
+	return errors.Join(err, w.Print(json.RawMessage(summary.Bytes())))
 }
 
 // kernelOf fills in what QEMU itself loads: kernel, initrd with all addons, device tree
 // and command line of a target. The initrd is put together in tmp.
 func (w *Workspace) kernelOf(ctx context.Context, t *targets.Target, o *emulator.Options, tmp string) error {
-	j, err := w.open(ctx, t.Name)
+	quiet := *w
+	quiet.Events = "" // those of the build are written
+	j, err := quiet.open(ctx, t.Name)
 	if err != nil {
 		return err
 	}

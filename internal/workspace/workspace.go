@@ -41,7 +41,7 @@ import (
 type Workspace struct {
 	Root    string // the source tree; "": the directory of the process
 	OutDir  string // for results; "": out in Root
-	Events  string // file for JSON lines, "-" for Stdout; "": none
+	Events  string // file for JSON lines, "-" for Stdout, which has nothing else then; "": none
 	Locked  bool   // as PV_LOCKED
 	JSON    bool   // results as JSON
 	Options *options.Options
@@ -195,7 +195,7 @@ func (w *Workspace) sinks() (build.Sink, func() error, error) {
 	switch w.Events {
 	case "":
 		return all, end, nil
-	case "-":
+	case eventsToStdout:
 		return append(all, build.JSON{W: w.Stdout}), end, nil
 	}
 	f, err := os.Create(w.Events)
@@ -367,11 +367,29 @@ func (w *Workspace) tidy(ctx context.Context, j *job) {
 	}
 }
 
-// Print writes a result as JSON to Stdout.
+// Print writes a result as JSON to Stdout: one value or, where events go there, the last of
+// the lines.
 func (w *Workspace) Print(v any) error {
 	enc := json.NewEncoder(w.Stdout)
+	if w.eventsOut() {
+		return enc.Encode(build.Event{Time: time.Now(), Type: build.Resulted, Result: v})
+	}
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// eventsToStdout is the value of Events for the standard output.
+const eventsToStdout = "-"
+
+// eventsOut reports whether events go to Stdout, which then has nothing but JSON lines.
+func (w *Workspace) eventsOut() bool { return w.Events == eventsToStdout }
+
+// tell prints a result as JSON or for people.
+func (w *Workspace) tell(v any, text func(io.Writer) error) error {
+	if w.JSON || w.eventsOut() {
+		return w.Print(v)
+	}
+	return text(w.Stdout)
 }
 
 // Targets lists the boards.
@@ -381,22 +399,27 @@ func (w *Workspace) Targets() error {
 		return err
 	}
 	all, err := targets.LoadAll(definitions(l))
-	if w.JSON {
-		list := map[string]*targets.Target{}
-		for _, t := range all {
-			list[t.Name] = t
-		}
-		return errors.Join(err, w.Print(list))
-	}
-	table := tabwriter.NewWriter(w.Stdout, 0, 8, 2, ' ', 0)
+	list := map[string]*targets.Target{}
 	for _, t := range all {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", t.Name, t.Arch, t.Description)
+		list[t.Name] = t
 	}
-	return errors.Join(err, table.Flush())
+	return errors.Join(err, w.tell(list, func(out io.Writer) error {
+		table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+		for _, t := range all {
+			fmt.Fprintf(table, "%s\t%s\t%s\n", t.Name, t.Arch, t.Description)
+		}
+		return table.Flush()
+	}))
 }
 
-// Plan prints the resolved graph: text, json or dot.
+// Plan prints the resolved graph: text, json or dot; "" is text, or json with JSON.
 func (w *Workspace) Plan(ctx context.Context, target, format string) error {
+	switch {
+	case format == "" && w.JSON:
+		format = "json"
+	case w.JSON && format != "json":
+		return fault.New(fault.BadInput, "--json and --format=%s contradict each other", format)
+	}
 	j, err := w.open(ctx, target)
 	if err != nil {
 		return err
@@ -449,10 +472,7 @@ func (w *Workspace) Why(ctx context.Context, target, step string) error {
 	if err != nil {
 		return err
 	}
-	if w.JSON {
-		return w.Print(reason)
-	}
-	return reason.Write(w.Stdout)
+	return w.tell(reason, reason.Write)
 }
 
 // Clean removes what was made for a target: its outputs and its cached steps.
@@ -474,8 +494,21 @@ func (w *Workspace) Clean(ctx context.Context, target string) error {
 		return fault.Wrap(fault.IO, err, "cleaning %s", target)
 	}
 	fmt.Fprintf(w.Stderr, "removed %s and the cached steps of %s\n", w.Out(target), target)
-	return nil
+	return w.cleaned(Cleaned{Target: target, Removed: w.Out(target), Steps: true})
 }
+
+// Cleaned is what [Workspace.Clean] removed.
+type Cleaned struct {
+	Target  string `json:"target"`
+	Removed string `json:"removed"` // the directory of results
+	Steps   bool   `json:"steps"`   // the cached steps, too
+}
+
+// cleaned prints what was removed, which people have read already.
+func (w *Workspace) cleaned(c Cleaned) error { return w.tell(c, noText) }
+
+// noText prints nothing for people.
+func noText(io.Writer) error { return nil }
 
 // cleanGone removes the outputs of a target whose definition was deleted. For any
 // other name, and for a definition that is there but wrong, it returns unknown.
@@ -496,7 +529,7 @@ func (w *Workspace) cleanGone(target string, unknown error) error {
 		return fault.Wrap(fault.IO, err, "cleaning %s", target)
 	}
 	fmt.Fprintf(w.Stderr, "removed %s; target %s is no longer defined, its cached steps go with age\n", out, target)
-	return nil
+	return w.cleaned(Cleaned{Target: target, Removed: out})
 }
 
 // directoryName reports whether a word names an entry of a directory and nothing else.
@@ -537,16 +570,46 @@ func (w *Workspace) Component(ctx context.Context, target, name string) error {
 			return err
 		}
 		fmt.Fprintf(w.Stderr, "forgot component %s of %s\n", base, target)
-		return nil
+		return w.tell(componentOf(target, base, steps, nil), noText)
 	}
 	res, err := j.Build(ctx, steps...)
 	if err = w.roomFor(err, j.Cache.Dir()); err != nil {
 		return err
 	}
+	made := componentOf(target, base, steps, res)
+	return w.tell(made, func(out io.Writer) error {
+		for _, s := range made.Steps {
+			fmt.Fprintf(out, "%s\t%s\n", s.Name, s.Directory)
+		}
+		return nil
+	})
+}
+
+// Component is a component of a target.
+type Component struct {
+	Target    string          `json:"target"`
+	Component string          `json:"component"`
+	Steps     []ComponentStep `json:"steps"`
+}
+
+// ComponentStep is a step of a component with the directory of its output, "" when it was
+// forgotten.
+type ComponentStep struct {
+	Name      string `json:"name"`
+	Directory string `json:"directory,omitempty"`
+}
+
+// componentOf describes a component; res is nil when it was forgotten.
+func componentOf(target, name string, steps []build.Step, res *build.Result) Component {
+	c := Component{Target: target, Component: name}
 	for _, s := range steps {
-		fmt.Fprintf(w.Stdout, "%s\t%s\n", s.Name(), res.Dir(s))
+		step := ComponentStep{Name: s.Name()}
+		if res != nil {
+			step.Directory = res.Dir(s)
+		}
+		c.Steps = append(c.Steps, step)
 	}
-	return nil
+	return c
 }
 
 // Lock moves the target's pinned parts to the newest of their suites.
@@ -583,9 +646,23 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 	if err := lock.Save(w.lockFile(target)); err != nil {
 		return err
 	}
-	for _, line := range lock.Moved(before) {
-		fmt.Fprintln(w.Stdout, line)
+	moved := Locked{Target: target, Lock: w.lockFile(target), Packages: len(lock.Packages), Moved: append([]string{}, lock.Moved(before)...)}
+	if !w.JSON {
+		for _, line := range moved.Moved {
+			fmt.Fprintln(w.Stdout, line)
+		}
 	}
-	fmt.Fprintf(w.Stderr, "%s pins %d packages, all the newest of their suites\n", w.lockFile(target), len(lock.Packages))
-	return w.fetch(ctx, target)
+	fmt.Fprintf(w.Stderr, "%s pins %d packages, all the newest of their suites\n", moved.Lock, moved.Packages)
+	if err := w.fetch(ctx, target); err != nil {
+		return err
+	}
+	return w.tell(moved, noText)
+}
+
+// Locked is what [Workspace.Lock] wrote.
+type Locked struct {
+	Target   string   `json:"target"`
+	Lock     string   `json:"lock"`     // the file
+	Packages int      `json:"packages"` // how many it pins
+	Moved    []string `json:"moved"`    // a line for each package that is new, other or gone
 }

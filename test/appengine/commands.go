@@ -117,6 +117,9 @@ func AddCommand(w *workspace.Workspace, group string) error {
 	if rel, err := filepath.Rel(w.Root, dir); err == nil {
 		dir = rel
 	}
+	if w.JSON {
+		return w.Print(map[string]string{"directory": dir, "id": word})
+	}
 	_, err = fmt.Fprintf(w.Stdout, "edit %s, then record its result: mage appengine:run %s -o\n", dir+string(os.PathSeparator), word)
 	return fault.Wrap(fault.IO, err, "telling where the test is")
 }

@@ -24,14 +24,14 @@ const runs = 5
 
 // Row is one line of the table.
 type Row struct {
-	What  string  // what was measured
-	Unit  string  // "CPU s", "s", "MiB", "MB"
-	Aim   float64 // at most; 0: no aim, for comparison, unless Exact
-	Value float64 // the median
-	Low   float64
-	High  float64
-	Exact bool // an aim of 0 is one
-	Note  string
+	What  string  `json:"what"`  // what was measured
+	Unit  string  `json:"unit"`  // "CPU s", "s", "MiB", "MB"
+	Aim   float64 `json:"aim"`   // at most; 0: no aim, for comparison, unless Exact
+	Value float64 `json:"value"` // the median
+	Low   float64 `json:"low"`
+	High  float64 `json:"high"`
+	Exact bool    `json:"exact"` // an aim of 0 is one
+	Note  string  `json:"note,omitempty"`
 }
 
 func (r Row) aim() string {
@@ -63,9 +63,9 @@ const (
 	end   = "<!-- measured: end -->\n"
 )
 
-// Run measures everything on this machine, prints the table and puts it into
-// docs/benchmarks.md of the source tree at root. Progress goes to progress.
-func Run(ctx context.Context, root string, out, progress io.Writer) error {
+// Run measures everything on this machine and puts the table into docs/benchmarks.md of
+// the source tree at root. Progress goes to progress.
+func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 	var rows []Row
 	for _, m := range []struct {
 		name string
@@ -86,21 +86,21 @@ func Run(ctx context.Context, root string, out, progress io.Writer) error {
 		fmt.Fprintf(progress, "measuring %s\n", m.name)
 		r, err := m.do(ctx, root)
 		if err != nil {
-			return fault.Wrap(fault.Internal, err, "measuring %s", m.name)
+			return nil, fault.Wrap(fault.Internal, err, "measuring %s", m.name)
 		}
 		rows = append(rows, r...)
 	}
-	print(out, rows)
-	return record(filepath.Join(root, "docs", "benchmarks.md"), rows)
+	return rows, record(filepath.Join(root, "docs", "benchmarks.md"), rows)
 }
 
-func print(out io.Writer, rows []Row) {
+// Print writes the rows as a table.
+func Print(out io.Writer, rows []Row) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "WHAT\tMEDIAN\tRANGE\tUNIT\tAIM\t")
 	for _, r := range rows {
 		fmt.Fprintf(w, "%s\t%.3g\t%.3g–%.3g\t%s\t%s\t%s\n", r.What, r.Value, r.Low, r.High, r.Unit, r.aim(), r.verdict())
 	}
-	_ = w.Flush()
+	return w.Flush()
 }
 
 // record replaces the part of the document between the markers.
