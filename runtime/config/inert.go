@@ -12,9 +12,9 @@ var inert = []Key{
 	BootloaderEnvOffset, BootloaderEnvSize, ControlRemoteAlways, DebugSSH, DebugSSHAuthorizedKeys,
 	LibeventDebugMode, HTTPLogLevel, LogPush, PowerDevmetaEagerPush, PowerWakeInterval, PowerWakeRunWindow,
 	PowerAutosleepSettle, PowerWakeMinAwake, PowerWakeMaxAwake, PowerDevmetaMaxHeld, RevisionRetries,
-	SecurebootMode, SecurebootOEMTruststore, SecurebootTruststore, StorageGCThresholdDefertime,
-	StorageGCThreshold, StorageLogtempSize, StorageMntType, StorageFirmwareVol, StoragePHConfigVol,
-	AppArmorProfiles, SystemDriversLoadEarlyAuto, UpdaterCommitDelay, UpdaterUseTmpObjects, VolmountDMExtraArgs,
+	SecurebootMode, SecurebootOEMTruststore, SecurebootTruststore,
+	StorageMntType, StorageFirmwareVol, StoragePHConfigVol,
+	UpdaterCommitDelay, UpdaterUseTmpObjects, VolmountDMExtraArgs,
 	XConnectDBusSystembus,
 }
 
@@ -46,8 +46,6 @@ func consequence(k Key) string {
 	switch k {
 	case SecurebootMode, SecurebootTruststore, SecurebootOEMTruststore:
 		return ": the device does not check the signatures of revisions"
-	case AppArmorProfiles:
-		return ": the device loads no profiles"
 	}
 	return ""
 }

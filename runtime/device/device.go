@@ -11,7 +11,7 @@
 //	backends    the operations of the control socket (backends.go)
 //	identity    which container or program sent a request (backends.go)
 //	commands    the operations of POST /commands (commands.go)
-//	collector   garbage collection (collect.go)
+//	collector   garbage collection (collect.go), also when little is free (threshold.go)
 //	stateCheck  whether a state may be stored as a revision (check.go)
 //	deviceMeta  the device metadata (devmeta.go)
 //	ownVolumes  the volumes of the runtime itself (own.go)
@@ -126,6 +126,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	s.wakes.set(wakeBoot, true)
 	st := s.checkOut()
 	s.startLogs(serving)
+	defer s.mountLogs()()
 	if err := s.paths.make(); err != nil {
 		s.log.Errorf("making the runtime's directories: %v", err)
 	}
@@ -133,6 +134,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 		s.log.Errorf("making %s: %v", s.paths.resolvConf, err)
 	}
 	s.openLogs()
+	s.loadProfiles(ctx)
 	defer s.serveHost()()
 	s.sweep()
 	l := s.loadState(st)
@@ -400,12 +402,14 @@ func (s *session) serve() {
 	gc := &collector{cfg: s.cfg, revision: s.opt.Revision, paths: s.paths, steps: s.steps, log: s.log}
 	c := &commands{cfg: s.cfg, engine: s.engine, log: s.log}
 	c.collect = func() error { return gc.start(&s.services) }
+	low := &threshold{cfg: s.cfg, size: s.device.storageSize, collect: gc.collect, log: s.log}
+	s.services.start("garbage threshold", low.run)
 	check := &stateCheck{cfg: s.cfg, objects: s.paths.objects, log: s.log}
 	srv := ctrl.New(ctrl.Options{
 		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,
 		Objects: s.paths.objects, Steps: s.steps, CheckStep: check.check, StepInUse: func(rev string) bool { return rev == s.opt.Revision },
 		Logs: s.paths.logs, Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
-		BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
+		ObjectStored: low.objectStored, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
 	})
 	s.services.listen("control socket", "pv-ctrl", srv.Listen)
 	if !s.opt.Hosted { // there the port belongs to the host system

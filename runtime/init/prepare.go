@@ -95,8 +95,8 @@ func (m *machine) earlyModules(ctx context.Context) error {
 // storageSeen reports whether the storage is there, so that no more drivers are
 // needed for it, and keeps it.
 func (m *machine) storageSeen() bool {
-	if m.standalone() {
-		return false // no later cold plug comes
+	if m.standalone() || m.config.Bool(config.SystemDriversLoadEarlyAuto) {
+		return false // no later cold plug comes, or all drivers are wanted now
 	}
 	dev, others, ok := storage.Look(m.wanted())
 	if ok {
