@@ -28,18 +28,10 @@ func versionText() string {
 	return "unknown"
 }
 
-// The collector lets garbage grow to gcPercent of what lives, because most commands
-// end before they have much of it, and works harder before the tool grows large.
-const (
-	gcPercent   = 200
-	memoryLimit = 32 << 20
-)
-
 // Run runs the tool with the words of a command line, args[0] being the tool's own
 // name, and returns its exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	debug.SetGCPercent(gcPercent)
-	debug.SetMemoryLimit(memoryLimit)
+	limitGarbage()
 	log.SetOutput(io.Discard) // net/http's remarks on how remotes break the protocol
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()

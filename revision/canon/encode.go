@@ -26,7 +26,7 @@ func (v Value) Append(dst []byte) []byte {
 
 func (v Value) appendArray(dst []byte) []byte {
 	dst = append(dst, '[')
-	for i, e := range v.elems {
+	for i, e := range v.Elems() {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -37,7 +37,7 @@ func (v Value) appendArray(dst []byte) []byte {
 
 func (v Value) appendObject(dst []byte) []byte {
 	dst = append(dst, '{')
-	for i, m := range v.members {
+	for i, m := range v.Members() {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -157,15 +157,15 @@ func (s Style) append(dst []byte, v Value, line string) []byte {
 	switch {
 	case v.kind == String:
 		return s.quote(dst, v.text)
-	case v.kind == Array && len(v.elems) > 0:
+	case v.kind == Array && len(v.Elems()) > 0:
 		dst = append(dst, '[')
-		for i, e := range v.elems {
+		for i, e := range v.Elems() {
 			dst = s.append(s.next(dst, i, line), e, line+s.Indent)
 		}
 		return append(append(dst, line...), ']')
-	case v.kind == Object && len(v.members) > 0:
+	case v.kind == Object && len(v.Members()) > 0:
 		dst = append(dst, '{')
-		for i, m := range v.members {
+		for i, m := range v.Members() {
 			dst = append(s.quote(s.next(dst, i, line), m.Name), ':', ' ')
 			dst = s.append(dst, m.Value, line+s.Indent)
 		}

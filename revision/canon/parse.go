@@ -53,10 +53,10 @@ func (v Value) measure() (count, depth int) {
 		n, d := e.measure()
 		count, depth = count+n, max(depth, d)
 	}
-	for _, e := range v.elems {
+	for _, e := range v.Elems() {
 		add(e)
 	}
-	for _, m := range v.members {
+	for _, m := range v.Members() {
 		add(m.Value)
 	}
 	if v.kind >= Array {
@@ -231,19 +231,19 @@ func (p *parser) closes(c byte) bool {
 }
 
 func (p *parser) array() (Value, error) {
-	v := Value{kind: Array}
 	if p.closes(']') {
-		return v, nil
+		return array(nil), nil
 	}
+	var elems []Value
 	for {
 		e, err := p.value()
 		if err != nil {
 			return Value{}, err
 		}
-		v.elems = append(v.elems, e)
+		elems = append(elems, e)
 		switch {
 		case p.closes(']'):
-			return v, nil
+			return array(elems), nil
 		case !p.closes(','):
 			return Value{}, p.bad("after array element")
 		}
@@ -251,16 +251,16 @@ func (p *parser) array() (Value, error) {
 }
 
 func (p *parser) object() (Value, error) {
-	v := Value{kind: Object}
 	if p.closes('}') {
-		return v, nil
+		return object(nil), nil
 	}
+	var members []Member
 	for {
 		m, err := p.member()
 		if err != nil {
 			return Value{}, err
 		}
-		v.members = append(v.members, m)
+		members = append(members, m)
 		if p.closes('}') {
 			break
 		}
@@ -268,12 +268,11 @@ func (p *parser) object() (Value, error) {
 			return Value{}, p.bad("after object key:value pair")
 		}
 	}
-	sorted, dup := sortMembers(v.members)
+	sorted, dup := sortMembers(members)
 	if dup != nil && p.strict {
 		return Value{}, fmt.Errorf("%w %q", errDuplicate, *dup)
 	}
-	v.members = sorted
-	return v, nil
+	return object(sorted), nil
 }
 
 func (p *parser) member() (Member, error) {

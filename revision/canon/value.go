@@ -8,7 +8,10 @@
 // from outside cannot exhaust a small device.
 package canon
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // Kind is the JSON type of a [Value].
 type Kind uint8
@@ -35,10 +38,30 @@ func (k Kind) String() string {
 
 // Value is one JSON value. It is immutable: share it freely.
 type Value struct {
-	kind    Kind
-	text    string // Bool: true or false; Number: canonical text; String: the decoded text
+	kind Kind
+	text string  // Bool: true or false; Number: canonical text; String: the decoded text
+	in   *nested // of arrays and objects that are not empty
+}
+
+// nested is what arrays and objects hold. It is apart from Value because nearly all values
+// of a large document are strings.
+type nested struct {
 	elems   []Value
 	members []Member
+}
+
+func array(elems []Value) Value {
+	if len(elems) == 0 {
+		return Value{kind: Array}
+	}
+	return Value{kind: Array, in: &nested{elems: elems}}
+}
+
+func object(sorted []Member) Value {
+	if len(sorted) == 0 {
+		return Value{kind: Object}
+	}
+	return Value{kind: Object, in: &nested{members: sorted}}
 }
 
 // Member is one member of an object.
@@ -63,17 +86,28 @@ func (v Value) Number() (string, bool) { return v.text, v.kind == Number }
 func (v Value) Bool() (value, ok bool) { return v.text == "true", v.kind == Bool }
 
 // Elems returns the elements of an array, nil for any other kind. Do not modify.
-func (v Value) Elems() []Value { return v.elems }
+func (v Value) Elems() []Value {
+	if v.in == nil {
+		return nil
+	}
+	return v.in.elems
+}
 
 // Members returns the members of an object sorted by name, nil for any other
 // kind. Do not modify.
-func (v Value) Members() []Member { return v.members }
+func (v Value) Members() []Member {
+	if v.in == nil {
+		return nil
+	}
+	return v.in.members
+}
 
 // Get returns the named member of an object.
 func (v Value) Get(name string) (Value, bool) {
-	i := sort.Search(len(v.members), func(i int) bool { return v.members[i].Name >= name })
-	if i < len(v.members) && v.members[i].Name == name {
-		return v.members[i].Value, true
+	members := v.Members()
+	i := sort.Search(len(members), func(i int) bool { return members[i].Name >= name })
+	if i < len(members) && members[i].Name == name {
+		return members[i].Value, true
 	}
 	return Value{}, false
 }
@@ -90,12 +124,12 @@ func Boolean(b bool) Value {
 }
 
 // List returns an array value that takes ownership of elems.
-func List(elems ...Value) Value { return Value{kind: Array, elems: elems} }
+func List(elems ...Value) Value { return array(elems) }
 
 // Obj returns an object value; of members with the same name the last one counts.
 func Obj(members ...Member) Value {
 	sorted, _ := sortMembers(append([]Member(nil), members...))
-	return Value{kind: Object, members: sorted}
+	return object(sorted)
 }
 
 // sortMembers sorts in place, keeps the last of equal names and returns a name
@@ -118,18 +152,10 @@ func sortMembers(m []Member) ([]Member, *string) {
 
 // Equal reports whether two values have the same canonical form.
 func Equal(a, b Value) bool {
-	if a.kind != b.kind || a.text != b.text || len(a.elems) != len(b.elems) || len(a.members) != len(b.members) {
+	if a.kind != b.kind || a.text != b.text {
 		return false
 	}
-	for i := range a.elems {
-		if !Equal(a.elems[i], b.elems[i]) {
-			return false
-		}
-	}
-	for i := range a.members {
-		if a.members[i].Name != b.members[i].Name || !Equal(a.members[i].Value, b.members[i].Value) {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(a.Elems(), b.Elems(), Equal) && slices.EqualFunc(a.Members(), b.Members(), func(a, b Member) bool {
+		return a.Name == b.Name && Equal(a.Value, b.Value)
+	})
 }

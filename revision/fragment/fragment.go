@@ -104,11 +104,8 @@ func (w *Writer) Join(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range st.Keys() {
-		text, _ := st.Get(key)
-		if err := w.State.Set(key, text); err != nil {
-			return err
-		}
+	if w.State, err = w.State.With(st); err != nil {
+		return fault.Wrap(fault.BadInput, err, "joining %s", dir)
 	}
 	for _, sum := range st.Sums() {
 		if err := w.LinkObject(ctx, filepath.Join(dir, Objects, sum), sum); err != nil {

@@ -82,7 +82,7 @@ func (r *Repo) list(ctx context.Context, picked []file, raw bool) error {
 		return err
 	}
 	for i, f := range picked {
-		r.added[f.key] = addition{raw: raw, sum: sums[i].String()}
+		r.added[f.key] = addition{raw: raw, sum: sums[i]}
 	}
 	return r.added.write(r.dot())
 }

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
@@ -17,8 +19,8 @@ import (
 type addList map[string]addition
 
 type addition struct {
-	raw bool   // an object even though its name ends in .json
-	sum string // SHA-256 when it was added; for other tools only
+	raw bool  // an object even though its name ends in .json
+	sum sum32 // when it was added; for other tools only
 }
 
 func readAddList(dot string) (addList, error) {
@@ -55,22 +57,31 @@ func parseAddList(text []byte) (addList, error) {
 			a.raw, _ = v.Bool()
 		}
 		if v, ok := m.Value.Get("Sha"); ok {
-			a.sum, _ = v.Text()
+			if text, _ := v.Text(); state.IsSum(text) {
+				a.sum = parseSum(text)
+			}
 		}
 		list[m.Name] = a
 	}
 	return list, nil
 }
 
+// encode returns the canonical form. It is written piece by piece, because as a value a
+// list of a million files takes several times the memory.
 func (l addList) encode() ([]byte, error) {
-	members := make([]canon.Member, 0, len(l))
-	for key, a := range l {
-		members = append(members, canon.Member{Name: key, Value: canon.Obj(
-			canon.Member{Name: "ForceObject", Value: canon.Boolean(a.raw)},
-			canon.Member{Name: "Sha", Value: canon.Str(a.sum)},
-		)})
+	text := append(make([]byte, 0, 2+128*len(l)), '{')
+	for _, key := range slices.Sorted(maps.Keys(l)) {
+		a := l[key]
+		if len(text) > 1 {
+			text = append(text, ',')
+		}
+		text = canon.AppendText(text, key)
+		text = fmt.Appendf(text, `:{"ForceObject":%t,"Sha":"%s"}`, a.raw, a.sum)
 	}
-	return canon.Obj(members...).Document()
+	if len(text) >= canon.MaxSize {
+		return nil, fmt.Errorf("%w: the list of %d files takes %d bytes, at most %d are allowed; commit after each part", canon.ErrBounds, len(l), len(text), canon.MaxSize)
+	}
+	return append(text, '}'), nil
 }
 
 func (l addList) write(dot string) error {

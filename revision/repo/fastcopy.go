@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -40,18 +41,16 @@ func FastCopy(src, dst *state.State, from, to state.Fragment, merge bool) (*stat
 			return nil, err
 		}
 	}
-	for _, key := range added.Keys() {
-		value, _ := added.Value(key)
-		if err := base.SetValue(key, value); err != nil {
-			return nil, fmt.Errorf("copying %s: %w", key, err)
-		}
+	out, err := base.With(added)
+	if err != nil {
+		return nil, fmt.Errorf("copying the parts: %w", err)
 	}
-	return base, nil
+	return out, nil
 }
 
 // renameParts returns a state that holds only the given parts, renamed.
 func renameParts(src *state.State, from, to []string) (*state.State, error) {
-	out := state.New("")
+	var members []canon.Member
 	for i, part := range from {
 		part = strings.TrimSuffix(part, "/")
 		for _, key := range src.Keys() {
@@ -59,11 +58,12 @@ func renameParts(src *state.State, from, to []string) (*state.State, error) {
 				continue
 			}
 			value, _ := src.Value(key)
-			name := strings.TrimSuffix(to[i], "/") + key[len(part):]
-			if err := out.SetValue(name, value); err != nil {
-				return nil, fmt.Errorf("renaming part %s to %s: %w", part, to[i], err)
-			}
+			members = append(members, canon.Member{Name: strings.TrimSuffix(to[i], "/") + key[len(part):], Value: value})
 		}
+	}
+	out, err := state.FromMembers(members)
+	if err != nil {
+		return nil, fmt.Errorf("renaming the parts: %w", err)
 	}
 	return out, nil
 }

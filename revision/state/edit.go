@@ -98,14 +98,9 @@ func addPackage(s, add *State) (*State, error) {
 			gone[key] = true
 		}
 	}
-	out := s.filter(func(key string) bool { return !gone[key] })
-	for _, e := range add.entries {
-		if e.key == SpecKey {
-			continue
-		}
-		if err := out.SetValue(e.key, e.value); err != nil {
-			return nil, err
-		}
+	out, err := s.filter(func(key string) bool { return !gone[key] }).With(add.Without(SpecKey))
+	if err != nil {
+		return nil, err
 	}
 	if out.Spec() == "" {
 		out.put(SpecKey, canon.Str(Spec))

@@ -68,6 +68,11 @@ func FromMembers(members []canon.Member) (*State, error) {
 	return fromMembers(canon.Obj(members...).Members())
 }
 
+// With returns the state with the values of another set in it.
+func (s *State) With(other *State) (*State, error) {
+	return FromMembers(append(s.members(), other.members()...))
+}
+
 func fromMembers(members []canon.Member) (*State, error) {
 	s := &State{entries: make([]entry, 0, len(members))}
 	var errs []error
