@@ -104,10 +104,11 @@ func TestParseMistakes(t *testing.T) {
 		{"entrypoint: [/usr/bin/x, -v]", "entrypoint: []", "entrypoint, command: one of them is needed"},
 		{"-v]", "'\"']", `f:10:26: entrypoint[1]: word "\"" must not`},
 		{"env: [A=b]", "env: [A]", `f:11:7: env[0]: "A": want NAME=VALUE`},
-		{"env: [A=b]", "env: [A=b]\nargs: {LXC_X: *a}", "f:12:15: args.LXC_X: want a value, not alias"},
+		{"env: [A=b]", "env: [A=b]\nargs: {LXC_PTY_MAX: *a}", "f:12:21: args.LXC_PTY_MAX: want a value, not alias"},
 		{"env: [A=b]", "env: [A=b]\nargs: {<<: {A: 1}}", "want text, not merge key"},
 		{"env: [A=b]", "env: [A=b]\nargs: {PV_ROLES: [x]}", "f:12:8: args.PV_ROLES: use the field roles"},
-		{"env: [A=b]", "env: [A=b]\nargs: {PV_X: [1, {Y: [*b]}]}", "args.PV_X[1].Y[0]: want a value, not alias"},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_STATUS_GAOL: READY}", `f:12:8: args.PV_STATUS_GAOL: argument "PV_STATUS_GAOL": unknown; did you mean PV_STATUS_GOAL`},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_CONDITIONS: [1, {Y: [*b]}]}", "args.PV_CONDITIONS[1].Y[0]: want a value, not alias"},
 		{"env: [A=b]", "env: [A=b]\nenv: [A=b]", "f:12:1: "},
 		{"env: [A=b]", "---\ndescription: b", "a second document: a container is one"},
 	} {
@@ -134,12 +135,12 @@ func TestParseMistakes(t *testing.T) {
 func TestParseArgs(t *testing.T) {
 	t.Parallel()
 	d, err := parsed("f", "x", []byte("description: d\ncommand: [sleep, 1.5, true]\nargs:\n"+
-		"  PV_A: [1, -2, 1.5, true, null, text, {B: c}]\n  LXC_B: |\n    two\n    lines\n"))
+		"  PV_CONDITIONS: [1, -2, 1.5, true, null, text, {B: c}]\n  LXC_TTY_MAX: |\n    two\n    lines\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := json.Marshal(d.Args)
-	want := `{"LXC_B":"two\nlines\n","PV_A":[1,-2,1.5,true,null,"text",{"B":"c"}]}`
+	want := `{"LXC_TTY_MAX":"two\nlines\n","PV_CONDITIONS":[1,-2,1.5,true,null,"text",{"B":"c"}]}`
 	if err != nil || string(got) != want {
 		t.Errorf("%s, %v, want %s", got, err, want)
 	}
@@ -327,7 +328,7 @@ func TestBadParts(t *testing.T) {
 	write(t, filepath.Join(dir, "pkg", definitionFile), "description: d\ncommand: [/bin/x]\nroot: {debian: [{package: absent, files: [bin/x]}]}\n", 0o644)
 	write(t, filepath.Join(dir, "arg", definitionFile), "description: d\ncommand: [/x]\nargs: {PV_NOT_KNOWN: 1}\n", 0o644)
 	for name, want := range map[string]string{
-		"twice": "etc/f comes from two sources", "pkg": "package absent", "absent": "there are arg, demo, pkg, twice", "../demo": "not a valid container name",
+		"twice": "etc/f comes from two sources", "pkg": "package absent", "arg": `argument "PV_NOT_KNOWN": unknown`, "absent": "there are arg, demo, pkg, twice", "../demo": "not a valid container name",
 	} {
 		if _, err := makePart(t, dir, name); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: %v (kind %v), want %q", name, err, fault.Of(err), want)

@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
+	"github.com/pantavisor/pantavisor/revision/app/template"
 )
 
 // definitionFile is the name of a container's definition in its directory.
@@ -34,7 +35,7 @@ type Definition struct {
 	Group string `yaml:"group,omitempty" json:"group,omitempty"`
 	// Roles are mgmt or nobody. Default: none, the container controls nothing.
 	Roles []string `yaml:"roles,omitempty" json:"roles,omitempty" jsonschema:"enum=mgmt,enum=nobody"`
-	// Args are further template arguments, PV_… or LXC_… (manual: Template args).
+	// Args are further arguments of the template, PV_…, PVR_… or LXC_… (manual: Template args).
 	Args map[string]any `yaml:"args,omitempty" json:"args,omitempty"`
 	// Root is the content of the root file system.
 	Root Root `yaml:"root,omitempty" json:"root"`
@@ -139,7 +140,6 @@ var (
 	nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 	// packageForm is Debian's for names of packages (Debian Policy, 5.6.7).
 	packageForm = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
-	argForm     = regexp.MustCompile(`^(PV|PVR|LXC)_[A-Z0-9_]+$`)
 	envForm     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$`)
 )
 
@@ -162,8 +162,8 @@ func (c checker) check(d *Definition) {
 	for _, k := range slices.Sorted(maps.Keys(d.Args)) {
 		if own := ownArgs[k]; own != "" {
 			c.Wrong("args."+k, "use the field %s", own)
-		} else if !argForm.MatchString(k) {
-			c.Wrong("args."+k, "want a name that begins with PV_, PVR_ or LXC_")
+		} else if known := template.Arguments(); !slices.Contains(known, k) {
+			c.Wrong("args."+k, "%v", spelling.Unknown("argument", k, known))
 		}
 	}
 	for i, e := range d.Env {

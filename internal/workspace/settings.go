@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
@@ -26,9 +27,10 @@ type settings struct {
 	errs     []error
 }
 
-// checkSettings checks the configuration files of a target, the policies and the words of
-// its kernel command line. environ are the variables of the build.
-func checkSettings(t *targets.Target, c images.Config, environ []string) (warnings []string, err error) {
+// checkSettings checks the configuration files of a target, the policies, the words of its
+// kernel command line and the environment of its containers. environ are the variables of
+// the build.
+func checkSettings(t *targets.Target, c images.Config, parts []images.Artefact, environ []string) (warnings []string, err error) {
 	s := &settings{}
 	for _, e := range environ {
 		s.variable(e)
@@ -41,6 +43,11 @@ func checkSettings(t *targets.Target, c images.Config, environ []string) (warnin
 		for i, word := range t.Kernel.Arguments {
 			name, _, _ := strings.Cut(word, "=")
 			s.told(fmt.Sprintf("target %s: kernel.arguments[%d]", t.Name, i), name, config.CheckWord(word))
+		}
+	}
+	for _, p := range parts {
+		if p, ok := p.Step.(*containers.Part); ok {
+			s.environment(p.Definition)
 		}
 	}
 	if err := errors.Join(s.errs...); err != nil {
@@ -158,6 +165,22 @@ func (s *settings) variable(e string) {
 	name, _, _ := strings.Cut(e, "=")
 	if k, ok := config.Lookup(name); ok && strings.EqualFold(k.Name(), name) {
 		s.warnings = append(s.warnings, fmt.Sprintf("environment variable %s: has no effect on a build; write it into config/PLATFORM/%s", name, fileOf(k)))
+	}
+}
+
+// environment checks the PV_ and PH_ words in the environment of a container: the device
+// does not read them.
+func (s *settings) environment(d *containers.Definition) {
+	for i, e := range d.Env {
+		name, _, _ := strings.Cut(e, "=")
+		if prefix := strings.ToUpper(name[:min(len(name), 3)]); prefix != "PV_" && prefix != "PH_" {
+			continue
+		}
+		note := fmt.Sprintf("unknown key %q", name)
+		if k, ok := config.Lookup(name); ok {
+			note = fmt.Sprintf("%s is given to the programs of the container, the device does not read it there; write it into config/PLATFORM/%s", name, fileOf(k))
+		}
+		s.told(fmt.Sprintf("container %s: env[%d]", d.Name, i), name, []string{note})
 	}
 }
 

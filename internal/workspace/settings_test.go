@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
@@ -42,7 +43,9 @@ func TestSettingsThatTheDeviceWouldPassOverAreWarnings(t *testing.T) {
 		"defaults/policies/mine.config": "PV_NOTHING_LIKE_IT=1\n",
 	})
 	target := &targets.Target{Name: "board", Kernel: &targets.Kernel{Arguments: []string{"quiet", "pv_log.levle=1", "pv_log.level=2"}}}
-	got, err := checkSettings(target, c, []string{"PV_LOG_LEVEL=5", "PV_JOBS=2", "HOME=/root"})
+	parts := []images.Artefact{{Step: &containers.Part{Definition: &containers.Definition{Name: "app",
+		Env: []string{"PATH=/bin", "PV_LOG_LEVEL=5", "pv_log_dri=/x", "PV_OF_THE_APP=1", "PVTXDIR=/x"}}}}}
+	got, err := checkSettings(target, c, parts, []string{"PV_LOG_LEVEL=5", "PV_JOBS=2", "HOME=/root"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +57,9 @@ func TestSettingsThatTheDeviceWouldPassOverAreWarnings(t *testing.T) {
 		"pantahub.config:1: PV_LOG_LEVEL may not be set here",
 		`defaults/policies/mine.config:1: unknown key "PV_NOTHING_LIKE_IT"`,
 		`target board: kernel.arguments[1]: unknown key "log.levle"; did you mean PV_LOG_LEVEL?`,
+		"container app: env[1]: PV_LOG_LEVEL is given to the programs of the container, the device does not read it there; write it into config/PLATFORM/pantavisor.config",
+		`container app: env[2]: unknown key "pv_log_dri"; did you mean PV_LOG_DIR?`,
+		`container app: env[3]: unknown key "PV_OF_THE_APP"`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -68,7 +74,8 @@ func TestWrongSecuritySettingsAreErrors(t *testing.T) {
 		"skel/etc/pantavisor/policies/a.config": "PV_SECURITY_DEFAULT_ROLE=root\n",
 		"defaults/policies/prod.config":         "PV_DEBUG_SHELL=0\n",
 	})
-	_, err := checkSettings(&targets.Target{Name: "board"}, c, nil)
+	parts := []images.Artefact{{Step: &containers.Part{Definition: &containers.Definition{Name: "app", Env: []string{"PV_SECUREBOOT_MODE=strict"}}}}}
+	_, err := checkSettings(&targets.Target{Name: "board"}, c, parts, nil)
 	if fault.Of(err) != fault.BadInput {
 		t.Fatalf("got %v", err)
 	}
@@ -81,6 +88,7 @@ func TestWrongSecuritySettingsAreErrors(t *testing.T) {
 		`pantahub.config:1: PV_SECUREBOOT_CHECKSUM may not be set here`,
 		`skel/etc/pantavisor/policies/a.config:1: PV_SECURITY_DEFAULT_ROLE: "root" is none of nobody, mgmt; it stays nobody`,
 		`pantavisor.config:6: policy "prd": unknown; did you mean prod?`,
+		"container app: env[0]: PV_SECUREBOOT_MODE is given to the programs of the container, the device does not read it there; write it into config/PLATFORM/pantavisor.config",
 	}
 	if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
 		t.Error(diff)
@@ -95,7 +103,7 @@ func TestShippedSettingsAreRight(t *testing.T) {
 		c := images.Config{
 			Runtime: source("config/" + platform + "/pantavisor.config"), Hub: source("config/" + platform + "/pantahub.config"), Defaults: source("config/defaults"),
 		}
-		if got, err := checkSettings(&targets.Target{Name: platform}, c, nil); err != nil || len(got) > 0 {
+		if got, err := checkSettings(&targets.Target{Name: platform}, c, nil, nil); err != nil || len(got) > 0 {
 			t.Errorf("%s: %q, %v", platform, got, err)
 		}
 	}

@@ -151,7 +151,7 @@ func (j *job) compose(o resolve.Options) (*images.Composition, error) {
 	if err != nil {
 		return nil, err
 	}
-	warnings, err := checkSettings(j.target, in.Config, os.Environ())
+	warnings, err := checkSettings(j.target, in.Config, in.Containers, os.Environ())
 	if err != nil {
 		return nil, err
 	}
