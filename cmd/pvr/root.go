@@ -80,7 +80,7 @@ func (g *global) flags(fs *pflag.FlagSet) {
 	text(fs, &g.httpProxy, "http-proxy", "", "PVR_HTTP_PROXY", "system", "system, no, or the `URL` of a proxy")
 	flag(fs, &g.debug, "debug", "d", "PVR_DEBUG", "show HTTP traffic")
 	flag(fs, &g.noUpgrade, "disable-self-upgrade", "", "PVR_DISABLE_SELF_UPGRADE", "accepted; this build never replaces itself")
-	flag(fs, &g.insecure, "insecure", "i", "PVR_INSECURE", "do not verify TLS certificates of the API")
+	flag(fs, &g.insecure, "insecure", "i", "PVR_INSECURE", "do not verify TLS certificates of the API and of exports")
 	flag(fs, &g.version, "version", "v", "", "print the version")
 }
 

@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			"pipe":    makePipe,
 
 			"registry": startRegistry,
+			"serve":    serveFiles,
 			"push":     pushImage,
 			"hub":      startHub,
 		},

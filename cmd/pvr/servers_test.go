@@ -32,6 +32,26 @@ func startRegistry(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("REGISTRY", strings.TrimPrefix(srv.URL, "http://"))
 }
 
+// serveFiles runs "serve": the working directory over TLS at $TLS, by a certificate that
+// nobody trusts, and as http://export.test by the proxy at $PROXY.
+func serveFiles(ts *testscript.TestScript, _ bool, _ []string) {
+	files := http.FileServer(http.Dir(ts.Getenv("WORK")))
+	secure := httptest.NewUnstartedServer(files)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	ts.Defer(secure.Close)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Host != "export.test" {
+			http.Error(w, "not a request for a proxy", http.StatusBadRequest)
+			return
+		}
+		files.ServeHTTP(w, r)
+	}))
+	ts.Defer(proxy.Close)
+	ts.Setenv("TLS", secure.URL)
+	ts.Setenv("PROXY", proxy.URL)
+}
+
 // pushImage runs "push REFERENCE MEMBER=TEXT…": an image of one layer. A text "@NAME"
 // stands for 100,000 bytes that do not compress and are different for each name.
 func pushImage(ts *testscript.TestScript, _ bool, args []string) {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -32,6 +31,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/spelling"
+	"github.com/pantavisor/pantavisor/revision/remote"
 	"github.com/pantavisor/pantavisor/revision/repo"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -131,7 +131,7 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 	j.parts, err = w.parts(ctx, j)
 	var merge string
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
-		merge, err = repo.Download(ctx, w.Options.MergeSource, filepath.Join(j.Cache.Dir(), "exports"), http.DefaultClient)
+		merge, err = mergeSource(ctx, w.Options.MergeSource, filepath.Join(j.Cache.Dir(), "exports"))
 	}
 	if err != nil {
 		return err
@@ -142,6 +142,15 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 		Pipeline: w.Options.Pipeline, FactoryToken: w.Options.FactoryToken,
 	})
 	return err
+}
+
+// mergeSource returns the path of what PVR_MERGE_SRC names, in cache when that is a URL.
+func mergeSource(ctx context.Context, name, cache string) (string, error) {
+	client, err := remote.HTTPClient(remote.Environment())
+	if err != nil {
+		return "", err
+	}
+	return repo.Download(ctx, name, cache, client)
 }
 
 // compose makes the target's graph from the job's tree, code and parts.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,24 @@ func (c *Client) Close() {
 // [parseReference].
 func (c *Client) Reference(text string) (Reference, error) {
 	return parseReference(text, c.opt.RepoBaseURL)
+}
+
+// HTTPClient returns a client for other requests than those of a remote, such as for the
+// URL of an export: opt gives proxy, certificates and whether they are verified. Redirects
+// do not drop TLS.
+func HTTPClient(opt Options) (*http.Client, error) {
+	opt.setDefaults()
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	return newHTTP(opt, opt.Insecure), nil
+}
+
+// Environment returns the settings of $PVR_HTTP_PROXY and $PVR_INSECURE, for programs that
+// have no flags for them.
+func Environment() Options {
+	insecure, _ := strconv.ParseBool(os.Getenv("PVR_INSECURE"))
+	return Options{Proxy: os.Getenv("PVR_HTTP_PROXY"), Insecure: insecure}
 }
 
 func newHTTP(opt Options, insecure bool) *http.Client {

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -169,7 +170,8 @@ func (w *web) attempt(ctx context.Context) (again bool, err error) {
 	}
 	resp, err := w.client.Do(req)
 	if err != nil {
-		return true, fault.Wrap(fault.Unreachable, err, "asking the server")
+		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+		return !untrusted, fault.Wrap(fault.Unreachable, err, "asking the server")
 	}
 	defer resp.Body.Close()
 	switch {

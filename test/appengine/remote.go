@@ -3,7 +3,6 @@ package appengine
 import (
 	"cmp"
 	"context"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +21,7 @@ func isRemote(url string) bool {
 
 // fetch brings what a clone URL selects from the network into the store and returns
 // the state there. Nobody is asked for a password: pvr login is before it, and
-// PVR_ACCESSTOKEN and PVR_CONFIG_DIR mean what they do to pvr.
+// PVR_ACCESSTOKEN, PVR_CONFIG_DIR, PVR_HTTP_PROXY and PVR_INSECURE mean what they do to pvr.
 func fetch(ctx context.Context, url string, store *objects.Store) (*state.State, error) {
 	config := os.Getenv("PVR_CONFIG_DIR")
 	if home, err := os.UserHomeDir(); err == nil {
@@ -31,7 +30,9 @@ func fetch(ctx context.Context, url string, store *objects.Store) (*state.State,
 	if ref, err := repo.ParseRef(url, ""); err == nil && ref.Export != "" {
 		return fetchExport(ctx, ref, filepath.Join(config, "cache"), store)
 	}
-	client, err := remote.New(remote.Options{ConfigDir: config, AccessToken: os.Getenv("PVR_ACCESSTOKEN")})
+	opt := remote.Environment()
+	opt.ConfigDir, opt.AccessToken = config, os.Getenv("PVR_ACCESSTOKEN")
+	client, err := remote.New(opt)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +50,11 @@ func fetch(ctx context.Context, url string, store *objects.Store) (*state.State,
 
 // fetchExport takes the parts that a test names of the export that a URL serves.
 func fetchExport(ctx context.Context, ref repo.Ref, cache string, store *objects.Store) (*state.State, error) {
-	src, err := repo.Web(ref.Export, cache, http.DefaultClient)
+	client, err := remote.HTTPClient(remote.Environment())
+	if err != nil {
+		return nil, err
+	}
+	src, err := repo.Web(ref.Export, cache, client)
 	if err != nil {
 		return nil, err
 	}
