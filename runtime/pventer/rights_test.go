@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -109,6 +111,43 @@ func TestCommandGetsWhatInitHas(t *testing.T) {
 			}
 			if d := cmp.Diff(read("init"), read("entered")); d != "" || !strings.Contains(read("init"), "CapEff") {
 				t.Errorf("rights of init and of the command differ (-init +command)\n%s", d)
+			}
+		})
+	}
+}
+
+// guestCalls are the system calls of the guest, a Go program, beyond those that pventer
+// takes.
+const guestCalls = "arch_prctl epoll_create1 epoll_ctl epoll_pwait eventfd2 fstat getdents64 gettid madvise mkdirat mknodat mmap munmap nanosleep " +
+	"newfstatat openat prctl pread64 prlimit64 sched_getaffinity sched_yield sigaltstack tgkill unlinkat write"
+
+// TestProfileOfTheDocument enters containers whose profile kills what docs/launcher.md
+// does not list; without one of the calls it cannot.
+func TestProfileOfTheDocument(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the list of the guest's calls is that of amd64")
+	}
+	text, err := os.ReadFile("../../docs/launcher.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(text), "`pventer` itself: ")
+	list, _, ok := strings.Cut(list, "; on a terminal also")
+	if !ok {
+		t.Fatal("docs/launcher.md lacks the list")
+	}
+	calls := strings.FieldsFunc(list, func(c rune) bool { return strings.ContainsRune("`, \n", c) })
+	for _, without := range []string{"", "pipe2", "waitid"} {
+		allowed := slices.DeleteFunc(append(strings.Fields(guestCalls), calls...), func(c string) bool { return c == without })
+		profile := filepath.Join(t.TempDir(), "profile")
+		if err := os.WriteFile(profile, []byte("2\nallowlist kill\n"+strings.Join(allowed, "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Run("without "+without, func(t *testing.T) {
+			started(t, "lxc.seccomp.profile = "+profile)
+			code, out, bad := pventer(t, "", "-c", "inner", "/sbin/init", "exit", "3")
+			if (code == 3) != (without == "") {
+				t.Errorf("exit code %d: %s%s", code, out, bad)
 			}
 		})
 	}
