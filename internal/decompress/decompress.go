@@ -47,7 +47,11 @@ var forms = []form{
 	{"zip", "PK\x03\x04", nil},
 	{"7z", "7z\xbc\xaf\x27\x1c", nil},
 	{"rar", "Rar!\x1a\x07", nil},
+	{"lrzip", "LRZI", nil},
 	{"squashfs", "hsqs", nil},
+	{"cpio", "07070", nil},
+	{"ar or a Debian package", "!<arch>\n", nil},
+	{"rpm", "\xed\xab\xee\xdb", nil},
 }
 
 // Reader returns the content of a stream, which is that of r itself when its first bytes

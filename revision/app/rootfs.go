@@ -80,6 +80,9 @@ func (w *Workspace) composeRootfs(ctx context.Context, name, from string) (*root
 	if err := w.addRootfs(ctx, tree, from); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading the root file system %s: %w", from, err), tree.Close())
 	}
+	if tree.Empty() {
+		w.notice(name, "WARN: %s: the root file system %s has no files", name, from)
+	}
 	w.warnPassed(name, tree)
 	return tree, nil
 }
@@ -166,12 +169,19 @@ func (c *counted) Read(p []byte) (int, error) {
 
 // addArchive adds a tar archive, plain or compressed.
 func addArchive(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
-	d, err := decompress.Reader(r)
+	all := &counted{r: r}
+	d, err := decompress.Reader(all)
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "reading the archive")
 	}
 	defer d.Close()
-	return addTar(ctx, tree, d)
+	if err := addTar(ctx, tree, d); err != nil {
+		return err
+	}
+	if all.n == 0 {
+		return fault.New(fault.BadInput, "the archive is empty")
+	}
+	return nil
 }
 
 // addTar adds a tar archive. It reads the stream to its end, because that is where the

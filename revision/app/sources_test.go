@@ -142,6 +142,33 @@ func TestRootfsForms(t *testing.T) {
 	}
 }
 
+// TestEmptyRootfs: nothing is not taken for a root file system without a word.
+func TestEmptyRootfs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		data       []byte
+		fail, warn string
+	}{
+		"nothing":        {nil, "the archive is empty", ""},
+		"no members":     {make([]byte, 1024), "", "has no files"},
+		"another format": {[]byte("070701" + strings.Repeat("0", 600)), "the form cpio", ""},
+	} {
+		file := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
+		if err := os.WriteFile(file, c.data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		w, said := workspace(t, nil)
+		_, err := w.Add(t.Context(), "x", AddOptions{From: file, Kind: Rootfs})
+		if (err == nil) != (c.fail == "") || err != nil && !strings.Contains(err.Error(), c.fail) {
+			t.Errorf("%s: %v; want %q", name, err, c.fail)
+		}
+		if all := fmt.Sprint(*said); !strings.Contains(all, c.warn) {
+			t.Errorf("%s: it says %q; want %q", name, all, c.warn)
+		}
+	}
+}
+
 func TestRootfsUpdate(t *testing.T) {
 	t.Parallel()
 	from := t.TempDir()

@@ -235,6 +235,9 @@ func (t *Tree) put(dir, base string, n *inode) error {
 	return nil
 }
 
+// Empty reports whether the tree has nothing below its root.
+func (t *Tree) Empty() bool { return len(t.root.children) == 0 }
+
 // Remove removes a name and everything below it; the name may be missing.
 func (t *Tree) Remove(name string) {
 	dir, base := path.Split(strings.Trim(name, "/"))

@@ -174,6 +174,8 @@ func (c *conf) argv(entry, cmd []string) {
 	}
 	line, ok := lxc.Join(entry, cmd)
 	switch {
+	case len(all) > 1 && all[0] == "":
+		c.fail("docker_config: the command begins with an empty word, which is not a program: %.200q", all)
 	case len(all) == 1 && all[0] == "":
 		c.raw("lxc.init.cmd =") // the default program, as for existing applications
 	case ok:

@@ -136,6 +136,7 @@ func TestRefused(t *testing.T) {
 		"object in list":  {`{"template":"builtin-lxc-docker","docker_config":{"Env":[{}]}}`, "docker_config.Env[0]"},
 		"NUL in Env":      {`{"template":"builtin-lxc-docker","docker_config":{"Env":["A=\u0000"]}}`, "docker_config.Env[0]"},
 		"NUL in Cmd":      {`{"template":"builtin-lxc-docker","docker_config":{"Cmd":["a","\u0000"]}}`, "NUL byte"},
+		"no program":      {`{"template":"builtin-lxc-docker","docker_config":{"Entrypoint":[""],"Cmd":["a"]}}`, "begins with an empty word"},
 		"name in Env":     {`{"template":"builtin-lxc-docker","docker_config":{"Env":["A=1","DEBUG"]}}`, "docker_config.Env[1]: \"DEBUG\"; NAME=VALUE"},
 		"nameless Env":    {`{"template":"builtin-lxc-docker","docker_config":{"Env":["=1"]}}`, "docker_config.Env[0]"},
 		"extra Env":       {`{"template":"builtin-lxc-docker","args":{"PV_LXC_EXTRA_ENV":["A"]}}`, "args.PV_LXC_EXTRA_ENV[0]"},
