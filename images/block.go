@@ -46,6 +46,9 @@ type block struct {
 
 // write archives entries and compresses them to the output.
 func (b block) write(ctx context.Context, w *build.Work, t Tools, entries []tree.Entry) error {
+	if len(entries) > inodes {
+		return fault.New(fault.Unsupported, "archiving %s: %d entries; a part of the initrd holds %d", blockFiles[b.which], len(entries), inodes)
+	}
 	raw := filepath.Join(w.Tmp, "block.cpio")
 	o := cpio.Options{FirstInode: uint32(b.which*inodes + 1)}
 	if err := writeArchive(raw, b.epoch, entries, o, b.which == tailBlock); err != nil {

@@ -6,9 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/bmap"
+	"github.com/pantavisor/pantavisor/formats/ext4"
 	"github.com/pantavisor/pantavisor/formats/fat32"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -82,6 +84,7 @@ type composition struct {
 	spans   []span
 	tally   *tally
 	file    *os.File
+	used    []bmap.Extent // of the file systems and blobs
 }
 
 // Run checks that everything fits, then writes.
@@ -99,12 +102,23 @@ func (d *Disk) Run(ctx context.Context, w *build.Work) error {
 	if err := f.Truncate(int64(d.Layout.Size) * mib); err != nil {
 		return fault.Wrap(fault.IO, err, "sizing the image")
 	}
-	for _, step := range []func(context.Context) error{c.table, c.raw, c.fill, c.bmap} {
+	if err := c.write(ctx); err != nil {
+		return err
+	}
+	if err := c.bmap(ctx); err != nil {
+		return err
+	}
+	return fault.Wrap(fault.IO, f.Close(), "closing the image")
+}
+
+// write writes the table, the blobs and the file systems.
+func (c *composition) write(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{c.table, c.raw, c.fill} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	return fault.Wrap(fault.IO, f.Close(), "closing the image")
+	return nil
 }
 
 // plan determines identifiers and sizes and checks that everything fits, before anything
@@ -182,9 +196,10 @@ func (c *composition) fat32(ctx context.Context, s span) error {
 		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
 	}
 	normal := tree.Normal{Time: c.disk.Epoch.Time()}
-	err = fat32.Write(c.file, s.Start, normal.All(entries), fat32.Options{
+	used, err := fat32.Write(c.file, s.Start, normal.All(entries), fat32.Options{
 		Size: s.Length, Label: s.Name, ID: c.id.number(s.Role), Time: normal.Time, Hidden: uint32(s.Start / 512),
 	})
+	c.used = append(c.used, bmap.Extent{Offset: s.Start, Length: used})
 	var small *fat32.TooSmall
 	if errors.As(err, &small) {
 		return fault.New(fault.NoSpace, "making partition %s: its content needs %d MiB, its size in target.yaml is %d MiB", s.Name, (small.Need+mib-1)/mib, s.Length/mib)
@@ -202,7 +217,14 @@ func (c *composition) storage(ctx context.Context, s span) error {
 	if err != nil && ctx.Err() == nil && full(c.work.Out) {
 		return fault.New(fault.NoSpace, "making partition %s: the file system of the build cache (PV_CACHE_DIR) is full: %w", s.Name, err)
 	}
-	return fault.Wrap(fault.IO, err, "making partition %s", s.Name)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "making partition %s", s.Name)
+	}
+	used, err := ext4.Used(c.file, s.Start)
+	for _, e := range used {
+		c.used = append(c.used, bmap.Extent(e))
+	}
+	return fault.Wrap(fault.IO, err, "reading partition %s", s.Name)
 }
 
 // bmap writes the block map: the ranges that the file system reports as data, and those
@@ -225,17 +247,11 @@ func (c *composition) bmap(ctx context.Context) error {
 	return fault.Wrap(fault.IO, err, "writing the block map")
 }
 
-// relied returns the partition table with its copies, and the allocation tables of the FAT
-// file systems.
+// relied returns the partition table with its copies, and what blobs and file systems use.
 func (c *composition) relied() []bmap.Extent {
-	var out []bmap.Extent
+	out := slices.Clone(c.used)
 	for _, e := range tables[c.disk.Layout.Table].reserved(int64(c.disk.Layout.Size) * mib) {
 		out = append(out, bmap.Extent{Offset: e.from, Length: e.to - e.from})
-	}
-	for _, s := range c.spans {
-		if n, err := fat32.Overhead(s.Length); s.Format == "fat32" && err == nil {
-			out = append(out, bmap.Extent{Offset: s.Start, Length: n})
-		}
 	}
 	return out
 }

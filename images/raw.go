@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -87,6 +88,7 @@ func (c *composition) writeBlob(b Blob) error {
 	}
 	defer f.Close()
 	n, err := io.Copy(io.NewOffsetWriter(c.file, b.Offset), io.LimitReader(f, b.Max))
+	c.used = append(c.used, bmap.Extent{Offset: b.Offset, Length: n})
 	c.work.Contains(fmt.Sprintf("blob %s (from byte %d)", b.Name, b.Offset), n)
 	return err
 }

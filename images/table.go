@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -23,6 +24,10 @@ type tableForm struct {
 	// reserved returns the ranges that the table occupies on a medium of the given size.
 	reserved func(size int64) []extent
 	write    func(c *composition) error
+	// most is the number of partitions, sectors the largest size of the medium, in sectors,
+	// that it describes.
+	most    int
+	sectors int64
 }
 
 // tables are the kinds by name. To add one, add an entry here and in package targets. The
@@ -32,10 +37,12 @@ var tables = map[string]tableForm{
 		// The protective MBR, the header and 32 sectors of entries, and their copies.
 		reserved: func(size int64) []extent { return []extent{{440, 34 * sector}, {size - 33*sector, size}} },
 		write:    (*composition).writeGPT,
+		most:     128, sectors: math.MaxInt64 / sector,
 	},
 	"mbr": {
 		reserved: func(int64) []extent { return []extent{{440, sector}} },
 		write:    (*composition).writeMBR,
+		most:     4, sectors: math.MaxUint32,
 	},
 }
 
@@ -70,6 +77,12 @@ func tableOf(l Layout) (tableForm, error) {
 	form, ok := tables[l.Table]
 	if !ok {
 		return form, fault.New(fault.Unsupported, "partitioning the image: table %q is not supported; supported: %s", l.Table, keyList(tables))
+	}
+	if len(l.Partitions) > form.most {
+		return form, fault.New(fault.Unsupported, "partitioning the image: it has %d partitions, a table of type %s holds %d", len(l.Partitions), l.Table, form.most)
+	}
+	if int64(l.Size) > form.sectors/(mib/sector) {
+		return form, fault.New(fault.Unsupported, "partitioning the image: of its %d MiB a table of type %s describes %d", l.Size, l.Table, form.sectors/(mib/sector))
 	}
 	return form, nil
 }

@@ -15,8 +15,8 @@ import (
 // MiB: GPT keeps its second copy in the last 33 sectors.
 const tableReserve = 1
 
-// mbrPartitions is the number of entries in an MBR.
-const mbrPartitions = 4
+// mostPartitions are the numbers of entries of partition tables.
+var mostPartitions = map[string]int{"mbr": 4, "gpt": 128}
 
 // debianArchs are Debian's names for each GOARCH.
 var debianArchs = map[string][]string{
@@ -193,8 +193,8 @@ func (r checker) image(t *Target) {
 		r.Wrong("image.partitions", "is empty: want at least boot and root")
 		return
 	}
-	if t.Image.Table == "mbr" && len(parts) > mbrPartitions {
-		r.Wrong("image.partitions", "has %d; an mbr holds %d", len(parts), mbrPartitions)
+	if most, known := mostPartitions[t.Image.Table]; known && len(parts) > most {
+		r.Wrong("image.partitions", "has %d; a table of type %s holds %d", len(parts), t.Image.Table, most)
 	}
 	next := 1
 	for i, p := range parts {

@@ -198,7 +198,7 @@ func TestKnownValuesAreRefusedByName(t *testing.T) {
 
 func TestAnMBRHoldsFourPartitions(t *testing.T) {
 	t.Parallel()
-	const what = "image.partitions: has 5; an mbr holds 4"
+	const what = "image.partitions: has 5; a table of type mbr holds 4"
 	for n, want := range map[int]bool{4: false, 5: true} {
 		text := strings.Replace(good, "table: gpt", "table: mbr", 1)
 		for i := range n - 2 {

@@ -26,8 +26,12 @@ import (
 // BlockSize is the size in bytes of the blocks that [Create] counts.
 const BlockSize = 4096
 
-// maxMap bounds the bytes of a map that is read.
-const maxMap = 64 << 20
+// maxMap bounds the bytes of a map that is read, maxRanges the ranges of one that is
+// made, each of which takes up to 142 bytes.
+const (
+	maxMap    = 64 << 20
+	maxRanges = 450_000
+)
 
 // ErrFormat is wrapped by every error about bytes that are not a block map of
 // version 2; ErrSum by those about content that differs from its checksum.
@@ -71,7 +75,11 @@ type Extent struct{ Offset, Length int64 }
 // for the checksums.
 func Create(ctx context.Context, image io.ReaderAt, size int64, data []Extent) (*Map, error) {
 	m := &Map{ImageSize: size, BlockSize: BlockSize}
-	for _, r := range join(data) {
+	ranges := join(data)
+	if len(ranges) > maxRanges {
+		return nil, fmt.Errorf("mapping an image whose data is in %d pieces: a map has up to %d: %w", len(ranges), maxRanges, errors.ErrUnsupported)
+	}
+	for _, r := range ranges {
 		if r.First < 0 || r.Last >= m.Blocks() {
 			return nil, fmt.Errorf("mapping blocks %d-%d: image has %d", r.First, r.Last, m.Blocks())
 		}

@@ -180,3 +180,25 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestAsManyRangesAsAreRead: what Create makes, Read reads, with the longest numbers.
+func TestAsManyRangesAsAreRead(t *testing.T) {
+	t.Parallel()
+	const most = 450_000
+	last := int64(1<<62)/bmap.BlockSize - 1
+	m := &bmap.Map{ImageSize: 1 << 62, BlockSize: bmap.BlockSize}
+	for i := range int64(most) {
+		first := last - 3*(most-i)
+		m.Ranges = append(m.Ranges, bmap.Range{First: first, Last: first + 1, Sum: strings.Repeat("a", 64)})
+	}
+	if got, err := bmap.Read(bytes.NewReader(m.Encode())); err != nil || len(got.Ranges) != most {
+		t.Errorf("%d ranges: %v", most, err)
+	}
+	extents := make([]bmap.Extent, most+1)
+	for i := range extents {
+		extents[i] = bmap.Extent{Offset: int64(i) * 2 * bmap.BlockSize, Length: 1}
+	}
+	if _, err := bmap.Create(t.Context(), nil, 1<<40, extents); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("one range more: %v", err)
+	}
+}

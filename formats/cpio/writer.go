@@ -1,6 +1,7 @@
 package cpio
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -21,6 +22,9 @@ type Options struct {
 func Write(w io.Writer, entries []tree.Entry, o Options) error {
 	sorted := slices.SortedFunc(slices.Values(entries), tree.Compare)
 	ino := max(o.FirstInode, 1)
+	if free := 1<<32 - int64(ino); int64(len(sorted)) > free {
+		return fmt.Errorf("archiving %d entries from inode %d on: a newc archive has inode numbers for %d: %w", len(sorted), ino, free, errors.ErrUnsupported)
+	}
 	for i := range sorted {
 		if err := check(&sorted[i]); err != nil {
 			return fmt.Errorf("archiving: %w", err)

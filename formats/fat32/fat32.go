@@ -62,13 +62,6 @@ type geometry struct {
 	sectors, fatSectors, perCluster, clusters int64
 }
 
-// Overhead returns how many bytes at the start of a file system of size bytes are not for
-// files: boot sectors and allocation tables. Readers rely on all of them.
-func Overhead(size int64) (int64, error) {
-	g, err := divide(size)
-	return g.dataStart(), err
-}
-
 func (g geometry) clusterBytes() int64 { return g.perCluster * sector }
 func (g geometry) dataStart() int64    { return (reserved + 2*g.fatSectors) * sector }
 
@@ -101,25 +94,27 @@ func divide(size int64) (geometry, error) {
 	return g, nil
 }
 
-// Write makes the file system at offset off of w.
-func Write(w io.WriterAt, off int64, entries []tree.Entry, o Options) error {
+// Write makes the file system at offset off of w. It returns how many bytes at its start
+// are in use: boot sectors, allocation tables and clusters. Readers rely on all of them,
+// those that are zeros included.
+func Write(w io.WriterAt, off int64, entries []tree.Entry, o Options) (int64, error) {
 	g, err := divide(o.Size)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := o.check(); err != nil {
-		return err
+		return 0, err
 	}
 	top, err := build(entries, o.Time)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	next := top.place(g, root)
 	if next-root > g.clusters {
-		return &TooSmall{Need: g.offset(next), Have: o.Size}
+		return 0, &TooSmall{Need: g.offset(next), Have: o.Size}
 	}
 	v := &volume{w: io.NewOffsetWriter(w, off), geometry: g, Options: o, used: next - root}
-	return v.write(top)
+	return g.offset(next), v.write(top)
 }
 
 func (o Options) check() error {

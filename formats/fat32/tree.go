@@ -1,10 +1,12 @@
 package fat32
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf16"
 
 	"github.com/pantavisor/pantavisor/formats/tree"
@@ -17,7 +19,8 @@ type node struct {
 	long     bool        // needs a long name beside the short one
 	file     *tree.Entry // only files
 	time     time.Time
-	children []*node // only directories
+	children []*node          // only directories
+	byName   map[string]*node // children by their names without regard to case
 	parent   *node
 	cluster  int64 // first cluster; 0 for an empty file
 	count    int64 // clusters
@@ -69,7 +72,7 @@ func (n *node) add(e *tree.Entry, made time.Time) error {
 		}
 		if child == nil {
 			child = &node{name: part, parent: at, time: made}
-			at.children = append(at.children, child)
+			at.adopt(child)
 		}
 		at = child
 	}
@@ -80,13 +83,26 @@ func (n *node) add(e *tree.Entry, made time.Time) error {
 	return nil
 }
 
-func (n *node) child(name string) *node {
-	for _, c := range n.children {
-		if strings.EqualFold(c.name, name) {
-			return c
-		}
+func (n *node) child(name string) *node { return n.byName[fold(name)] }
+
+func (n *node) adopt(child *node) {
+	if n.byName == nil {
+		n.byName = map[string]*node{}
 	}
-	return nil
+	n.byName[fold(child.name)] = child
+	n.children = append(n.children, child)
+}
+
+// fold returns the same text for names that differ in case only, as strings.EqualFold has
+// it.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, name)
 }
 
 func checkName(name string) error {
@@ -105,22 +121,66 @@ func checkName(name string) error {
 // shorten gives every name its 8.3 form, unique in its directory: "NAME~2.EXT"
 // when the plain form is taken or would lose letters.
 func (n *node) shorten() error {
-	taken := make(map[[11]byte]bool, len(n.children))
+	taken := shortNames{taken: make(map[[11]byte]bool, len(n.children)), next: map[numberedForm]int{}}
 	for _, c := range n.children {
 		plain, fits := plainShort(c.name)
 		c.short, c.long = plain, !fits || restore(plain) != c.name
-		for i := 1; !fits || taken[c.short]; i++ {
-			c.short, fits = numbered(plain, i), true
-			if i > 99999 {
+		if !fits || taken.taken[plain] {
+			var ok bool
+			if c.short, ok = taken.number(plain); !ok {
 				return fmt.Errorf("placing %q: too many names that begin alike", c.name)
 			}
 		}
-		taken[c.short] = true
+		taken.taken[c.short] = true
 		if err := c.shorten(); err != nil {
 			return err
 		}
 	}
+	return n.checkEntries()
+}
+
+// maxEntries is the number of entries that a directory holds.
+const maxEntries = 65536
+
+// checkEntries checks that a directory is not larger than the format has it.
+func (n *node) checkEntries() error {
+	if have := n.entries(); n.isDir() && have > maxEntries {
+		where := "the top directory"
+		if n.parent != nil {
+			where = fmt.Sprintf("directory %q", n.name)
+		}
+		return fmt.Errorf("placing %s: its %d names take %d entries, FAT32 takes %d in a directory; a name that is not upper-case 8.3 takes one more for every 13 letters: %w",
+			where, len(n.children), have, maxEntries, errors.ErrUnsupported)
+	}
 	return nil
+}
+
+// shortNames are the short names of a directory.
+type shortNames struct {
+	taken map[[11]byte]bool
+	// next is the first number that may be free, so that each is tried once.
+	next map[numberedForm]int
+}
+
+// numberedForm is what short names with a number of so many digits have in common.
+type numberedForm struct {
+	short  [11]byte
+	digits int
+}
+
+// number returns the first free short name with a number.
+func (s *shortNames) number(plain [11]byte) (short [11]byte, ok bool) {
+	for digits, low := 1, 1; digits <= 5; digits, low = digits+1, low*10 {
+		form := numberedForm{numbered(plain, low), digits}
+		for i := max(s.next[form], low); i < low*10; i++ {
+			if short = numbered(plain, i); !s.taken[short] {
+				s.next[form] = i + 1
+				return short, true
+			}
+		}
+		s.next[form] = low * 10
+	}
+	return short, false
 }
 
 // plainShort is the 8.3 form without a number; fits reports that
@@ -201,13 +261,20 @@ func (n *node) place(g geometry, next int64) int64 {
 	return next
 }
 
-// dirSize returns the size of a directory's entries and the end marker, in bytes.
-func (n *node) dirSize() int64 {
-	entries := int64(3) // "." and "..", or the label in the root; the end
-	for _, c := range n.children {
-		entries += 1 + c.longEntries()
+// dirSize returns the size of a directory's entries and the end marker, in bytes. A full
+// directory has no end marker.
+func (n *node) dirSize() int64 { return min(n.entries()+1, maxEntries) * entry }
+
+// entries returns the number of a directory's entries.
+func (n *node) entries() int64 {
+	count := int64(2) // "." and ".."
+	if n.parent == nil {
+		count = 1 // the label
 	}
-	return entries * entry
+	for _, c := range n.children {
+		count += 1 + c.longEntries()
+	}
+	return count
 }
 
 func (n *node) longEntries() int64 {

@@ -68,6 +68,9 @@ func Join(w io.Writer, inputs ...Input) error {
 		all = append(all, blocks...)
 	}
 	index := encodeIndex(all)
+	if len(index) > maxIndex {
+		return fmt.Errorf("writing the index of %d blocks: its %d bytes are more than the %d that are read: %w", len(all), len(index), maxIndex, errors.ErrUnsupported)
+	}
 	if _, err := w.Write(append(index, streamFooter(len(index))...)); err != nil {
 		return fmt.Errorf("writing the index: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -145,4 +146,19 @@ func FuzzBlocks(f *testing.F) {
 			t.Fatal(err, diff)
 		}
 	})
+}
+
+// TestAsManyBlocksAsAreRead: what Join writes, Blocks reads.
+func TestAsManyBlocksAsAreRead(t *testing.T) {
+	t.Parallel()
+	one := stream(t, xz.CRC32, []byte("x"))
+	thousand := join(t, slices.Repeat([][]byte{one}, 1000)...)
+	most := join(t, slices.Repeat([][]byte{thousand}, 524)...) // two bytes of index for each block
+	blocks, err := xz4.Blocks(input(most))
+	if err != nil || len(blocks) != 524_000 {
+		t.Errorf("%d blocks: %v", len(blocks), err)
+	}
+	if err := xz4.Join(io.Discard, input(most), input(thousand)); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("more blocks than an index that is read has: %v", err)
+	}
 }
