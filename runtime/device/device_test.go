@@ -398,10 +398,14 @@ func (d *device) same(before traces) {
 func TestDeviceRuns(t *testing.T) {
 	d := newDevice(t)
 	d.add("net", "root", "/sbin/init stay ask:GET,/containers list:/pantavisor write:/pantavisor/new read:/etc/motd", map[string]any{"roles": []string{"mgmt"}})
-	d.add("app", "app", "/sbin/init stay ask:GET,/containers ask:POST,/signal,{\"type\":\"ready\"} list:/pantavisor write:/data/mine write:/tmp1/x read:/etc/motd log:<13>hello",
+	d.add("app", "app", "/sbin/init stay ask:GET,/containers ask:POST,/signal,{\"type\":\"ready\"} list:/pantavisor write:/data/mine write:/tmp1/x read:/etc/motd read:/pantavisor/user-meta/greeting write:/pantavisor/user-meta/mine log:<13>hello",
 		map[string]any{"status_goal": "READY", "storage": map[string]any{"lxc-overlay": map[string]any{"persistence": "boot"}, "data": map[string]any{"persistence": "permanent"}}},
 		"lxc.mount.entry = /volumes/app/data data none bind,rw,create=dir 0 0")
 	if err := d.st.SetObject("_config/app/etc/motd", d.text("config")); err != nil {
+		t.Fatal(err)
+	}
+	meta := d.dir + "/storage/cache/meta/app" // as an earlier boot left it
+	if err := errors.Join(os.MkdirAll(meta, 0o755), os.WriteFile(meta+"/greeting", []byte("hello"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	before := d.traces()
@@ -434,10 +438,13 @@ func TestDeviceRuns(t *testing.T) {
 	if net["read:/etc/motd"] != "image" || app["read:/etc/motd"] != "config" {
 		t.Errorf("/etc/motd is %q and %q", net["read:/etc/motd"], app["read:/etc/motd"])
 	}
-	meta := d.ask("GET", "/device-meta", "")
+	if app["read:/pantavisor/user-meta/greeting"] != "hello" || !strings.Contains(app["write:/pantavisor/user-meta/mine"], "read-only") {
+		t.Errorf("its user metadata: %q, %q", app["read:/pantavisor/user-meta/greeting"], app["write:/pantavisor/user-meta/mine"])
+	}
+	published := d.ask("GET", "/device-meta", "")
 	for _, want := range []string{`"pantavisor.status":"READY"`, `"pantavisor.version":"test"`, `"pantavisor.revision":"0"`, `"pantahub.claimed":"0"`, `"pantavisor.claimed":"0"`, `"lo.ipv4":["127.0.0.1"`, `"tv_sec":`, `"real_free":`} {
-		if !strings.Contains(meta, want) {
-			t.Errorf("device metadata lacks %s: %s", want, meta)
+		if !strings.Contains(published, want) {
+			t.Errorf("device metadata lacks %s: %s", want, published)
 		}
 	}
 	if target, _ := os.Readlink(d.dir + "/storage/trails/current"); target != "0" {
