@@ -18,7 +18,8 @@ func TestLogsInMemory(t *testing.T) {
 	d.boot()
 	d.await(map[string]string{"app": "STARTED"})
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil || int64(st.Type) != unix.TMPFS_MAGIC || st.Blocks*uint64(st.Bsize) != 2<<20 {
+	err := unix.Statfs(dir, &st)
+	if size := st.Blocks * uint64(st.Bsize); err != nil || st.Type != unix.TMPFS_MAGIC || size != 2<<20 {
 		t.Errorf("%s is of type %x with %d blocks of %d bytes: %v", dir, st.Type, st.Blocks, st.Bsize, err)
 	}
 	if _, err := os.Stat(dir + "/0/pantavisor/pantavisor.log"); err != nil {
