@@ -55,6 +55,10 @@ func (t *tool) addWarnings(added *repo.Added) {
 		fmt.Fprintf(t.stderr, "WARNING: %s is %s and is not added\n", s.Key, s.Why)
 	}
 	for _, p := range added.Unmatched {
+		if p == "" {
+			fmt.Fprintln(t.stderr, "WARNING: an empty pattern matches no file")
+			continue
+		}
 		fmt.Fprintf(t.stderr, "WARNING: %s matches no file%s\n", p, directoryHint(p))
 	}
 	if added.Count+len(added.Skipped)+len(added.Unmatched) == 0 {

@@ -308,6 +308,9 @@ func newDMApply(t *tool) *cobra.Command {
 		Short:   "Make the hash trees of volumes anew",
 		Example: "  pvr dm-apply\n  pvr dm-apply nginx",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return failf(2, "dm-apply can have at most 1 argument. See --help")
+			}
 			ctx := cmd.Context()
 			r, err := t.open(ctx, false)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -58,7 +59,25 @@ func newRoot(t *tool) *cobra.Command {
 	help := newHelp(root)
 	root.AddCommand(help)
 	root.SetHelpCommand(help)
+	refuseWords(root)
 	return root
+}
+
+// refuseWords has the commands whose usage names no arguments reject them: a word that is
+// passed over without a word looks as if it had been done.
+func refuseWords(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		refuseWords(c)
+	}
+	if cmd.HasSubCommands() || strings.Contains(cmd.Use, " ") {
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return failf(1, "%s takes no arguments, and %q is one. See --help", cmd.Name(), args[0])
+	}
 }
 
 // commands returns all commands.

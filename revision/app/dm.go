@@ -260,14 +260,18 @@ func mapped(run canon.Value, volume string) (canon.Value, error) {
 // keys of the working state, that begin with prefix (manual: pvr dm-apply). Salt
 // and UUID stay, so that unchanged volumes get the same trees.
 func (w *Workspace) ApplyDM(ctx context.Context, keys []string, prefix string) (*Result, error) {
-	r := &Result{}
+	r, found := &Result{}, false
 	for _, key := range keys {
 		if !strings.HasPrefix(key, prefix) || !strings.Contains(key, "/"+dmDirectory+"/") || !strings.HasSuffix(key, ".json") {
 			continue
 		}
+		found = true
 		if err := w.apply(ctx, key, r); err != nil {
 			return r, fmt.Errorf("renewing the hash tree of %s: %w", key, err)
 		}
+	}
+	if prefix != "" && !found {
+		w.notice("", "WARN: no mapping of a volume begins with %s", prefix)
 	}
 	return r, nil
 }

@@ -99,7 +99,9 @@ type matcher struct {
 func newMatcher(dir string, patterns []string) *matcher {
 	m := &matcher{dir: dir, patterns: patterns, used: make([]bool, len(patterns)), all: len(patterns) == 0}
 	for i, p := range patterns {
-		p = filepath.Clean(p)
+		if p != "" { // that is an unset variable, not everything
+			p = filepath.Clean(p)
+		}
 		m.clean = append(m.clean, p)
 		m.used[i] = p == "."
 		m.all = m.all || m.used[i]

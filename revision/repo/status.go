@@ -72,6 +72,10 @@ func (r *Repo) picked(ctx context.Context, names []string) (*Working, func(key s
 		if err != nil {
 			return nil, nil, err
 		}
+		if name == "" {
+			errs = append(errs, errors.New("the name of a file is empty"))
+			continue
+		}
 		known := slices.ContainsFunc(w.State.Keys(), one) || slices.ContainsFunc(r.committed.Keys(), one) || slices.ContainsFunc(w.Untracked, one)
 		if _, err := os.Lstat(filepath.Join(r.dir, name)); !known && err != nil {
 			errs = append(errs, fmt.Errorf("%s: no file of the commit or the working tree: %w", name, fs.ErrNotExist))
