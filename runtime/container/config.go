@@ -522,8 +522,15 @@ func addSetting(list *[]Setting, key, value string) error {
 	return nil
 }
 
+// coreSettings are the files of a control group itself that are settings. Others act: on
+// processes of the device (cgroup.procs), or on the groups of all containers (cgroup.type).
+var coreSettings = []string{"cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"}
+
 // addCgroup adds a setting of a control group; it checks device rules.
 func addCgroup(list *[]Setting, key, value string) error {
+	if controller, _, dotted := strings.Cut(key, "."); (controller == "cgroup" || !dotted) && !slices.Contains(coreSettings, key) {
+		return errors.New("it is not a resource of a controller; the runtime itself manages the container's group")
+	}
 	return errors.Join(checkDevices(key, value), addSetting(list, key, value))
 }
 

@@ -1,10 +1,12 @@
 package container
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -24,7 +26,7 @@ func (st *starting) filter() ([]byte, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(filepath.Dir(st.Config.File), name)
 	}
-	f, err := os.Open(name)
+	f, err := st.open(name)
 	if err != nil {
 		return nil, fmt.Errorf("opening the system call profile: %w", err)
 	}
@@ -41,6 +43,39 @@ func (st *starting) filter() ([]byte, error) {
 		st.Log.Warnf("container %s: %s: unknown system calls, ignored: %.500s", st.Name, name, strings.Join(unknown, " "))
 	}
 	return code, nil
+}
+
+// open opens a file that a configuration names for reading. In a volume a container may
+// have put anything there: links stay in the volume, and a FIFO would wait for a writer.
+func (s Start) open(name string) (f *os.File, err error) {
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
+	if volume := below(s.Volumes, name); volume != "" && path.Clean(name) != volume {
+		f, err = openBelow(volume, path.Clean(name)[len(volume):], flags)
+	} else {
+		f, err = os.OpenFile(name, flags, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		_ = f.Close()
+		return nil, cmp.Or(err, fmt.Errorf("%s is not a regular file", name))
+	}
+	return f, nil
+}
+
+// openBelow opens a path with a directory as the root directory.
+func openBelow(dir, p string, flags int) (*os.File, error) {
+	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(root)
+	fd, err := openIn(root, p, flags)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path.Join(dir, p), Err: err}
+	}
+	return os.NewFile(uintptr(fd), path.Join(dir, p)), nil
 }
 
 // earlyFilter reports whether the filter must be installed while the first stage still

@@ -153,9 +153,36 @@ func (b *clippedBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// checkHook rejects a hook with all rights whose program is where a container can write:
+// the container could replace it.
+func (s Start) checkHook(h Hook) error {
+	words, err := lxc.Split(h.Command)
+	if err != nil || h.Event == "start" {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(words[0])
+	if err != nil { // the container may still make it
+		real = words[0]
+	}
+	for _, p := range []string{words[0], real} {
+		if below(s.Volumes, p) != "" && !onReadOnly(real) {
+			return fmt.Errorf("lxc.hook.%s: the program %s is in a volume, where a container could replace it; a hook with all rights must be elsewhere", h.Event, words[0])
+		}
+	}
+	return nil
+}
+
+func onReadOnly(path string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(path, &fs) == nil && fs.Flags&unix.ST_RDONLY != 0
+}
+
 // outside runs the hooks of an event in the runtime's own namespaces.
 func (st *starting) outside(event string, extra, env []string) error {
 	for _, h := range st.Config.hooks(event) {
+		if err := st.checkHook(h); err != nil {
+			return err
+		}
 		text, err := st.hooking.run(h, extra, env)
 		if err != nil {
 			return fmt.Errorf("running the hook %s: %w", event, err)

@@ -305,3 +305,58 @@ func TestNoDescriptorIsLeftOpen(t *testing.T) {
 		}
 	}
 }
+
+// TestHooksOfTheDeviceAreNotInVolumes: a container could replace a program with all rights.
+func TestHooksOfTheDeviceAreNotInVolumes(t *testing.T) {
+	b := newBench(t)
+	volumes := []Volumes{{Dir: filepath.Join(b.dir, "volumes"), Depth: 2}}
+	program := b.file("volumes/app/data/hook", "#!/bin/sh\ntouch "+b.dir+"/ran\n", 0o755)
+	link := filepath.Join(b.dir, "link")
+	if err := os.Symlink(program, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/bin/true", filepath.Join(b.dir, "volumes/app/data/out")); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hookEvents {
+		for _, command := range []string{program, link, filepath.Join(b.dir, "volumes/app/data/out"), b.dir + "/root/../volumes/app/data/hook", filepath.Join(b.dir, "volumes/app/data/later")} {
+			if h.name == "start" {
+				continue // a program of the container
+			}
+			p, err := b.l.Start(Start{Name: "hooked", Config: b.config("lxc.hook."+h.name+" = "+command, "lxc.init.cmd = /sbin/init exit 0"), Volumes: volumes})
+			if err == nil {
+				b.end(p)
+			}
+			if err == nil || !strings.Contains(err.Error(), "lxc.hook."+h.name) || !strings.Contains(err.Error(), "is in a volume") {
+				t.Errorf("%s = %s: %v", h.name, command, err)
+			}
+		}
+	}
+	if exists(b.dir + "/ran") {
+		t.Error("a program of a container ran on the device")
+	}
+}
+
+// TestProfilesInVolumes gives the container's own volume a profile that is a FIFO, and one
+// that is a link to a file of the device.
+func TestProfilesInVolumes(t *testing.T) {
+	b := newBench(t)
+	volumes := []Volumes{{Dir: filepath.Join(b.dir, "volumes"), Depth: 2}}
+	data := filepath.Dir(b.file("volumes/app/data/good", "2\ndenylist\nacct errno 77\n", 0o644))
+	secret := b.file("secret", "secret\n", 0o600)
+	if err := unix.Mkfifo(data+"/fifo", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, data+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"good": "", "fifo": "is not a regular file", "link": "no such file"} {
+		p, err := b.l.Start(Start{Name: "profile", Config: b.config("lxc.seccomp.profile = "+data+"/"+name, "lxc.init.cmd = /sbin/init exit 0"), Volumes: volumes})
+		if err == nil {
+			b.end(p)
+		}
+		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret\"")) {
+			t.Errorf("%s: %v; want %q", name, err, want)
+		}
+	}
+}

@@ -101,6 +101,11 @@ type starting struct {
 
 // prepare does the work that does not need a process of the container.
 func (st *starting) prepare() (err error) {
+	for _, h := range st.Config.Hooks {
+		if err := st.checkHook(h); err != nil {
+			return err
+		}
+	}
 	if st.plan.Filter, err = st.filter(); err != nil {
 		return err
 	}
