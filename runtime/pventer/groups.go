@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -31,20 +32,42 @@ func (v *visit) joinGroups() error {
 	if err != nil {
 		return fmt.Errorf("reading the container's control groups: %w", err)
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	tables, err := v.mountTables()
 	if err != nil {
 		return fmt.Errorf("looking for the control groups: %w", err)
 	}
 	for _, m := range memberships(string(theirs)) {
-		if err := m.join(string(mounts)); err != nil {
+		if err := m.join(tables); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// mountTable is what a process has mounted.
+type mountTable struct {
+	info string // of /proc/PID/mountinfo
+	root string // directory of its root, "" for this program's
+}
+
+// mountTables returns this program's own and the runtime's: in App Engine that has a mount
+// namespace of its own, and in it the hierarchy of its containers when the machine has no
+// cgroup v2.
+func (v *visit) mountTables() ([]mountTable, error) {
+	own, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	tables := []mountTable{{info: string(own)}}
+	dir := filepath.Join("/proc", strconv.Itoa(v.runtime))
+	if theirs, err := os.ReadFile(filepath.Join(dir, "mountinfo")); err == nil {
+		tables = append(tables, mountTable{string(theirs), filepath.Join(dir, "root")})
+	}
+	return tables, nil
+}
+
 // join moves this program unless it is in the group already.
-func (m membership) join(mounts string) error {
+func (m membership) join(tables []mountTable) error {
 	ours, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return fmt.Errorf("reading this program's control groups: %w", err)
@@ -54,14 +77,17 @@ func (m membership) join(mounts string) error {
 			return nil
 		}
 	}
-	dir := m.directory(mounts)
-	if dir == "" {
-		return fmt.Errorf("joining the container's control group %s: the hierarchy %q is not mounted", m.group, m.controllers)
+	err = fmt.Errorf("the hierarchy %q is not mounted", m.controllers)
+	for _, t := range tables {
+		dir := m.directory(t.info)
+		if dir == "" {
+			continue
+		}
+		if err = os.WriteFile(filepath.Join(t.root, dir, "cgroup.procs"), []byte("0"), 0); err == nil {
+			return nil
+		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
-		return fmt.Errorf("joining the container's control group: %w", err)
-	}
-	return nil
+	return fmt.Errorf("joining the container's control group %s: %w", m.group, err)
 }
 
 // directory returns the directory of the group in a mount of its hierarchy; "" without one.

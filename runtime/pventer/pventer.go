@@ -108,7 +108,7 @@ func enter(ctx context.Context, name string, words []string, stdin io.Reader, st
 			return 0, err
 		}
 	}
-	v := &visit{host: runtimeItself, pid: in.PID, filter: in.Filter, words: words, stdin: stdin, stdout: stdout, stderr: stderr}
+	v := &visit{host: runtimeItself, pid: in.PID, runtime: home.PID, filter: in.Filter, words: words, stdin: stdin, stdout: stdout, stderr: stderr}
 	t, err := v.standIn()
 	if err != nil {
 		return 0, err
@@ -260,6 +260,7 @@ func field(path, name string) string {
 type visit struct {
 	host           bool // the runtime itself is meant
 	pid            int
+	runtime        int // process ID of the runtime
 	filter         []byte
 	words          []string
 	stdin          io.Reader
