@@ -274,6 +274,26 @@ func Test(ctx context.Context) error {
 	return end(checks.Test(ctx))
 }
 
+// Attack runs hostile containers on machines with each kind of control groups, and on a device.
+//
+// It needs root and, where KVM does not work, half an hour; mage test runs them on this
+// machine only.
+//
+//	sudo mage attack
+func Attack(ctx context.Context) error {
+	w, err := workspace.New()
+	if err == nil {
+		err = w.NeedsCheckout("mage attack")
+	}
+	if err == nil {
+		err = w.PrepareTests(ctx)
+	}
+	if err != nil {
+		return end(err)
+	}
+	return end(checks.Attack(ctx))
+}
+
 // Bench measures what docs/benchmarks.md lists and writes it there.
 //
 // With --packages it runs the benchmarks of all packages instead, as go test prints them.

@@ -17,14 +17,12 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// unified is process 1 of a machine that has control groups of version 2 alone, with
-// all controllers, and starts the App Engine as a service manager does: in a group of
-// its own. It prints what there is before, meanwhile and afterwards.
-const unified = `#!/bin/sh
+// machineHead begins process 1 of a machine whose root is that of the container sdk.
+const machineHead = `#!/bin/sh
 export PATH=/opt/pantavisor:/bin:/sbin:/usr/bin:/usr/sbin
 if [ "$1" != moved ]; then
 	mount -t tmpfs -o mode=755 none /new
-	for d in bin lib sbin usr etc init appengine.tgz; do cp -a /$d /new; done
+	for d in bin lib sbin usr etc init appengine.tgz files; do cp -a /$d /new; done
 	mkdir -p /new/proc /new/sys /new/dev /new/tmp /new/root /new/run /new/var
 	cd /new && mount -o move . / && exec chroot . /init moved
 fi
@@ -33,17 +31,27 @@ mount -t sysfs none /sys
 mount -t devtmpfs none /dev
 mkdir -p /dev/pts
 mount -t devpts none /dev/pts
-mount -t cgroup2 none /sys/fs/cgroup
 for m in $(cat /lib/modules/order); do insmod /lib/modules/$m; done
 cg=/sys/fs/cgroup
+`
+
+// unifiedGroups mounts control groups of version 2 alone, with all controllers, and makes
+// groups as a service manager does: the App Engine is to start in one of its own.
+const unifiedGroups = `
+mount -t cgroup2 none $cg
 mkdir -p $cg/system.slice/pv.service $cg/init.scope
 echo 1 > $cg/init.scope/cgroup.procs
 for d in $cg $cg/system.slice; do
 	for c in $(cat $d/cgroup.controllers); do echo +$c > $d/cgroup.subtree_control; done
 done
+service=$cg/system.slice/pv.service
+`
+
+// unified starts the App Engine and prints what there is before, meanwhile and afterwards.
+const unified = machineHead + unifiedGroups + `
 state() { find $cg -type d | sort; cat /proc/mounts; ls /sys/class/net; cat /sys/block/loop*/loop/backing_file 2>/dev/null; }
 start() {
-	sh -c 'echo $$ > /sys/fs/cgroup/system.slice/pv.service/cgroup.procs; exec pantavisor -i' >> /tmp/log 2>&1 &
+	sh -c 'echo $$ > '$service'/cgroup.procs; exec pantavisor -i' >> /tmp/log 2>&1 &
 	i=0
 	until pvcontrol ls 2>/dev/null | grep -q '"status":"STARTED"'; do
 		i=$((i + 1))
@@ -75,9 +83,9 @@ while :; do sleep 60; done # a machine that powers off drops what its console ha
 // machineModules are what the App Engine needs of a kernel.
 var machineModules = []string{"loop", "squashfs", "overlay"}
 
-// unifiedInitrd makes the machine's root of the container sdk, which is all of a Linux
-// that a shell needs.
-func unifiedInitrd(t *testing.T, tarball, modules string) string {
+// machineInitrd makes the machine's root of the container sdk, which is all of a Linux
+// that a shell needs, with init as process 1 and the files of a directory as /files.
+func machineInitrd(t *testing.T, tarball, modules, init, files string) string {
 	t.Helper()
 	oracle.Need(t, "tar", "unsquashfs", "cpio")
 	dir := t.TempDir()
@@ -105,24 +113,31 @@ func unifiedInitrd(t *testing.T, tarball, modules string) string {
 		tool("install", "-D", "-m", "644", filepath.Join(modules, m.Path), filepath.Join(root, "lib/modules", name))
 		order = append(order, name)
 	}
-	for name, text := range map[string]string{"init": unified, "lib/modules/order": strings.Join(order, "\n")} {
+	for name, text := range map[string]string{"init": init, "lib/modules/order": strings.Join(order, "\n")} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	tool("cp", tarball, filepath.Join(root, "appengine.tgz"))
 	tool("mkdir", "-p", filepath.Join(root, "new"))
+	tool("cp", "-a", files, filepath.Join(root, "files"))
 	tool("sh", "-c", "cd "+root+" && find . | cpio --quiet -o -H newc >../initrd")
 	return filepath.Join(dir, "initrd")
 }
 
-// TestUnifiedControlGroups runs the package on a machine without control groups of
-// version 1, whose kernel has every controller.
-func TestUnifiedControlGroups(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots a virtual machine")
-	}
-	r, _ := runner(t)
+// machine is how a virtual machine with Debian's kernel is started.
+type machine struct {
+	init   string // the script that is process 1; it ends with the line "THE END"
+	files  string // a directory that it finds as /files
+	append string // words for the kernel
+}
+
+// machineTime is how long a machine may take: emulation on a busy machine.
+const machineTime = 15 * time.Minute
+
+// run starts the machine and returns what it prints.
+func (c machine) run(t *testing.T, r *Runner) string {
+	t.Helper()
 	device, err := targets.Load(targets.Builtin(), "x64-uefi")
 	if err != nil {
 		t.Fatal(err)
@@ -139,13 +154,13 @@ func TestUnifiedControlGroups(t *testing.T) {
 	if len(images) != 1 || len(modules) != 1 {
 		t.Fatalf("%s has kernels %v and modules %v, want one of each", tree, images, modules)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), machineTime)
 	defer cancel()
 	e := device.Emulators[0]
-	e.Firmware, e.Memory = "", max(e.Memory, 512)
+	e.Firmware, e.Memory = "", max(e.Memory, 768)
 	m, err := emulator.Start(ctx, emulator.Config{
-		Emulator: e, Kernel: images[0], Initrd: unifiedInitrd(t, tarball, modules[0]),
-		Append: "console=ttyS0 panic=-1 rdinit=/init quiet", NoNetwork: true, Accelerator: emulator.Accelerator(ctx, e), Args: []string{"-no-reboot"},
+		Emulator: e, Kernel: images[0], Initrd: machineInitrd(t, tarball, modules[0], c.init, c.files),
+		Append: "console=ttyS0 panic=-1 rdinit=/init quiet " + c.append, NoNetwork: true, Accelerator: emulator.Accelerator(ctx, e), Args: []string{"-no-reboot"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -155,6 +170,17 @@ func TestUnifiedControlGroups(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, screen)
 	}
+	return strings.ReplaceAll(screen, "\r", "")
+}
+
+// TestUnifiedControlGroups runs the package on a machine without control groups of
+// version 1, whose kernel has every controller.
+func TestUnifiedControlGroups(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a virtual machine")
+	}
+	r, _ := runner(t)
+	screen := machine{init: unified, files: t.TempDir()}.run(t, r)
 	for _, want := range []string{
 		`INSIDE 0::/ /sys/fs/cgroup/cgroup.controllers [{"name":"sdk"`, "GROUP /lxc/sdk", `AGAIN [{"name":"sdk"`,
 		"was killed; removing what it has left", "EXIT 3", "NOTHING IS LEFT",

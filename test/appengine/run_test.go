@@ -242,7 +242,7 @@ func TestDeviceAndAppEngineSayTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	oracle.Emulator(t, emulator.Missing(device.Target.Emulators[0]))
-	reference := reference(t, device, root)
+	reference := reference(t, device, filepath.Join(root, "containers/sdk"), filepath.Join(root, Suites, "common/containers/app"))
 	asked := []string{"/containers", "/groups", "/steps"}
 	want := onDevice(t, device, reference, asked)
 
@@ -272,17 +272,20 @@ func TestDeviceAndAppEngineSayTheSame(t *testing.T) {
 	}
 }
 
-// reference makes a .pvr directory with sdk and app, which lie in different places.
-func reference(t *testing.T, w *workspace.Maker, root string) string {
+// reference makes a .pvr directory of containers that lie in different places.
+func reference(t *testing.T, w *workspace.Maker, dirs ...string) string {
 	t.Helper()
-	both := t.TempDir()
-	for name, dir := range map[string]string{"sdk": "containers/sdk", "app": Suites + "/common/containers/app"} {
-		if err := os.Symlink(filepath.Join(root, dir), filepath.Join(both, name)); err != nil {
+	all := t.TempDir()
+	var names []string
+	for _, dir := range dirs {
+		names = append(names, filepath.Base(dir))
+		if err := os.Symlink(dir, filepath.Join(all, filepath.Base(dir))); err != nil {
 			t.Fatal(err)
 		}
 	}
+	slices.Sort(names)
 	out := filepath.Join(t.TempDir(), ".pvr")
-	if err := w.Reference(t.Context(), both, []string{"app", "sdk"}, out); err != nil {
+	if err := w.Reference(t.Context(), all, names, out); err != nil {
 		t.Fatal(err)
 	}
 	return out

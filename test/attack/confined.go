@@ -140,15 +140,22 @@ func gainPrivileges() error {
 	return errHeld
 }
 
-// viaUserNamespace makes a user namespace, in which this program has every capability, and
-// tries insideUser there.
-func viaUserNamespace() error {
-	cmd := exec.Command("/proc/self/exe", "user")
+// inUserNamespace returns this program in new user and mount namespaces.
+func inUserNamespace(mode string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", mode)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 	}
+	return cmd
+}
+
+// viaUserNamespace makes a user namespace, in which this program has every capability, and
+// tries insideUser there.
+func viaUserNamespace() error {
+	cmd := inUserNamespace("user")
+	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

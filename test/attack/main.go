@@ -6,13 +6,12 @@
 //	BROKEN   NAME           it succeeded
 //	unclear  NAME: error    it failed for another reason, so nothing is shown
 //
-// Each attempt runs in a process of its own. Outside of a container, in a virtual machine,
+// Outside of a container, in a virtual machine,
 // the same attempts succeed; that shows that the lines can change.
 package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,7 +58,8 @@ var modes = map[string]func(args []string) error{
 	"init":    becomeInit, // DIR SET...: makes the attempts, notes them in DIR/init, and stays
 	"hook":    noteHook,   // DIR SET...: makes the attempts and notes them in DIR/hook
 	"run":     func(sets []string) error { return attempts(os.Stdout, sets) },
-	"try":     func(args []string) error { return try(args[0]) },
+	"batch":   batch,
+	"ask":     func([]string) error { return ask() },
 	"keep":    func(args []string) error { return keep(args[0]) },
 	"user":    func([]string) error { return insideUser() },
 	"noise":   func(args []string) error { return noise(args[0]) },
@@ -127,49 +129,39 @@ func show(file string) error {
 // ownProgram is where the containers have this program.
 const ownProgram = "/sbin/attack"
 
-// attempts makes the attempts of some sets.
+// attemptTime bounds one attempt.
+const attemptTime = 30 * time.Second
+
+// attempts makes the attempts of some sets in a process of their own, which may end up in
+// other control groups.
 func attempts(w io.Writer, sets []string) error {
-	wanted := " " + strings.Join(sets, " ") + " "
+	cmd := exec.Command("/proc/self/exe", append([]string{"batch"}, sets...)...)
+	cmd.Stdout, cmd.Stderr = w, w
+	return cmd.Run()
+}
+
+// batch makes the attempts of some sets, each in a thread that ends with it.
+func batch(sets []string) error {
 	for _, a := range attacks {
-		if !strings.Contains(wanted, " "+a.set+" ") {
+		if !slices.Contains(sets, a.set) {
 			continue
 		}
-		if _, err := fmt.Fprintln(w, apart(a.name)); err != nil {
+		result := make(chan error, 1)
+		go func() {
+			runtime.LockOSThread()
+			result <- a.try()
+		}()
+		var err error
+		select {
+		case err = <-result:
+		case <-time.After(attemptTime):
+			err = errors.New("it takes too long")
+		}
+		if _, err := fmt.Println(a.verdict(err)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// attemptTime bounds one attempt.
-const attemptTime = 20 * time.Second
-
-// apart makes an attempt in a process of its own and returns the line.
-func apart(name string) string {
-	ctx, cancel := context.WithTimeout(context.Background(), attemptTime)
-	defer cancel()
-	exe := ownProgram
-	if _, err := os.Stat(exe); err != nil {
-		exe = os.Args[0]
-	}
-	cmd := exec.CommandContext(ctx, exe, "try", name)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, time.Second
-	if err := cmd.Run(); err != nil {
-		return fmt.Sprintf("unclear  %s: %v %s", name, err, strings.TrimSpace(out.String()))
-	}
-	return strings.TrimSpace(out.String())
-}
-
-// try makes an attempt in this process and prints the line.
-func try(name string) error {
-	for _, a := range attacks {
-		if a.name == name {
-			_, err := fmt.Println(a.verdict(a.try()))
-			return err
-		}
-	}
-	return fmt.Errorf("no attack is called %q", name)
 }
 
 // verdict returns the line of an attempt.

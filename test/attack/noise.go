@@ -26,13 +26,12 @@ func noise(seconds string) error {
 		return err
 	}
 	descriptors()
-	end := time.Now().Add(time.Duration(n) * time.Second)
 	for _, socket := range []string{"/dev/log", "/pantavisor/pv-ctrl-log"} {
-		go flood(socket, end)
+		go flood(socket)
 	}
 	open := crowd()
 	fmt.Println("noise")
-	for time.Now().Before(end) {
+	for end := time.Now().Add(time.Duration(n) * time.Second); time.Now().Before(end); {
 		for _, c := range open {
 			_, _ = c.Write([]byte("G"))
 		}
@@ -72,24 +71,22 @@ func crowd() (open []net.Conn) {
 	return open
 }
 
-// flood sends messages to a log socket, framed and not.
-func flood(socket string, end time.Time) {
+// flood sends messages to a log socket as long as this process lives.
+func flood(socket string) {
 	kind := "unix"
 	if socket == "/dev/log" {
 		kind = "unixgram"
 	}
 	text := []byte("<13>noise: " + strings.Repeat("x", 1000) + "\n")
-	for time.Now().Before(end) {
+	for {
 		c, err := net.DialTimeout(kind, socket, time.Second)
 		if err != nil {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		for time.Now().Before(end) {
+		for err == nil {
 			_ = c.SetWriteDeadline(time.Now().Add(time.Second))
-			if _, err := c.Write(text); err != nil {
-				break
-			}
+			_, err = c.Write(text)
 		}
 		_ = c.Close()
 	}

@@ -146,7 +146,7 @@ func label(pid string) string {
 }
 
 func withoutLabel() error {
-	if got := label("self"); got != "attack-confined (enforce)" {
+	if got := label("self"); got != "attack (enforce)" {
 		return nil
 	}
 	return errHeld

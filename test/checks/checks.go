@@ -37,6 +37,14 @@ func Test(ctx context.Context) error {
 	return errors.Join(Lint(ctx), goTool(ctx, "test", "-timeout=60m", "./..."))
 }
 
+// Attack runs the hostile containers of test/suites/attack on virtual machines too.
+func Attack(ctx context.Context) error {
+	if err := os.Setenv("PV_TEST_MACHINES", "1"); err != nil {
+		return fault.Wrap(fault.Internal, err, "setting what is tested")
+	}
+	return goTool(ctx, "test", "-count=1", "-v", "-timeout=90m", "-run=^(TestHostileContainers|TestHostileContainersOnDevice)$", "./test/appengine")
+}
+
 // Benchmarks runs the benchmarks of all packages.
 func Benchmarks(ctx context.Context) error {
 	return goTool(ctx, "test", "-run=^$", "-bench=.", "-count=5", "./...")
