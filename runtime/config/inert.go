@@ -13,7 +13,7 @@ var inert = []Key{
 	LibeventDebugMode, HTTPLogLevel, LogPush, PowerDevmetaEagerPush, PowerWakeInterval, PowerWakeRunWindow,
 	PowerAutosleepSettle, PowerWakeMinAwake, PowerWakeMaxAwake, PowerDevmetaMaxHeld, RevisionRetries,
 	SecurebootMode, SecurebootOEMTruststore, SecurebootTruststore,
-	StorageMntType, StorageFirmwareVol, StoragePHConfigVol, CertsDir, DiskWritableDir, DropbearCacheDir,
+	StorageMntType, StorageFirmwareVol, CertsDir, DiskWritableDir, DropbearCacheDir,
 	SystemLibDir, SystemMediaDir, SystemDisksDir,
 	UpdaterCommitDelay, UpdaterUseTmpObjects, VolmountDMExtraArgs,
 	XConnectDBusSystembus,

@@ -366,7 +366,7 @@ var table = [keys]spec{
 	StorageFirmwareVol: {name: "PV_STORAGE_FIRMWARE_VOL", kind: flag, def: "0", levels: boot,
 		doc: "firmware is in a volume"},
 	StoragePHConfigVol: {name: "PV_STORAGE_PHCONFIG_VOL", kind: flag, def: "0", levels: boot,
-		doc: "pantahub.config is in a volume"},
+		doc: "pantahub.config is in the volume pv--phconfig of device.json, not in config/ on the storage"},
 	StorageWait: {name: "PV_STORAGE_WAIT", kind: number, in: natural, def: "5", levels: boot, aliases: []string{"storage.wait"},
 		doc: "seconds to wait for the device"},
 	AppArmorProfiles: {name: "PV_SYSTEM_APPARMOR_PROFILES", kind: text, levels: boot, aliases: []string{"system.apparmor.profiles"},

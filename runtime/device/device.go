@@ -140,6 +140,7 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 	l := s.loadState(st)
 	own := ownVolumes{mounter: s.mounter(l), paths: &s.paths, log: s.log}
 	defer own.mount(l)()
+	s.loadHubVolume()
 	s.openMeta()
 	s.makeEngine(l)
 	s.daemons.Start()

@@ -472,9 +472,17 @@ func TestOwnVolumes(t *testing.T) {
 	d.add("app", "app", "/sbin/init stay list:/pantavisor/user-meta list:/pantavisor/device-meta", map[string]any{"roles": []string{"mgmt"}})
 	d.add("plain", "app", "/sbin/init stay", nil)
 	err := d.st.Set("device.json", []byte(`{"groups":[{"name":"app"}],"disks":[{"name":"secrets","type":"dm-crypt-versatile","path":"/x.img,2,key"}],
-		"volumes":{"pv--usrmeta":{"persistence":"permanent"},"pv--devmeta":{"persistence":"permanent","disk":"secrets"}}}`))
+		"volumes":{"pv--usrmeta":{"persistence":"permanent"},"pv--devmeta":{"persistence":"permanent","disk":"secrets"},
+		"pv--phconfig":{"persistence":"permanent"}}}`))
 	if err != nil {
 		t.Fatal(err)
+	}
+	d.cfg.Apply(config.Env, config.StoragePHConfigVol, "1")
+	for dir, text := range map[string]string{"config": "PV_NOT_READ=1\n", "disks/perm/bsp/pv--phconfig": "PH_CREDS_PRN=prn:::devices:/1\n"} {
+		dir = filepath.Join(d.dir, "storage", dir)
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(dir+"/pantahub.config", []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	before := d.traces()
 	delete(before, "goroutines") // the test's own wait for the engine's end
@@ -487,8 +495,12 @@ func TestOwnVolumes(t *testing.T) {
 	if b, _ := os.ReadFile(d.dir + "/storage/disks/perm/bsp/pv--usrmeta/mine"); string(b) != "1" {
 		t.Errorf("the volume for user metadata holds %q", content(t, d.dir+"/storage/disks/perm/bsp/pv--usrmeta"))
 	}
-	if meta := d.ask("GET", "/device-meta", ""); !strings.Contains(meta, `"secret":"2"`) {
+	meta := d.ask("GET", "/device-meta", "")
+	if !strings.Contains(meta, `"secret":"2"`) {
 		t.Errorf("device metadata is lost: %s", meta)
+	}
+	if !strings.Contains(meta, `"pantahub.claimed":"1"`) || strings.Contains(d.out.String(), "PV_NOT_READ") {
+		t.Errorf("pantahub.config of the volume is not used alone: %s", meta)
 	}
 	if found := d.secrets(); len(found) != 3 || slices.ContainsFunc(found, func(f string) bool { return !inMemory(filepath.Dir(f)) }) {
 		t.Errorf("what was to be on an encrypted disk is in %q: want three files, all in memory", found)

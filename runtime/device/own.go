@@ -22,6 +22,7 @@ const ownDir = "bsp"
 const (
 	volumeUsrMeta = "pv--usrmeta"
 	volumeDevMeta = "pv--devmeta"
+	volumeHub     = "pv--phconfig" // holds pantahub.config, with PV_STORAGE_PHCONFIG_VOL
 )
 
 // mounter returns the mounter of the volumes of a state; l is nil without a state.
@@ -72,6 +73,8 @@ func (o *ownVolumes) mount(l *loaded) (unmount func()) {
 			o.paths.usrMeta = place
 		case volumeDevMeta:
 			o.paths.devMeta = place
+		case volumeHub:
+			o.paths.hub = place
 		}
 	}
 	return func() {

@@ -23,6 +23,7 @@ type paths struct {
 	stage, rev                         string
 	copies                             string // of metadata, for single containers; "": none
 	resolvConf                         string // mounted as /etc/resolv.conf
+	hub                                string // the volume with pantahub.config, "" without one
 }
 
 func newPaths(c *config.Config, rev string) paths {

@@ -14,14 +14,39 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/meta"
 )
 
-// loadMore reads the configuration on the storage: the hub's file, and the OEM's file in
-// the revision.
+// loadMore reads the configuration on the storage: the hub's file, unless that is in a
+// volume, and the OEM's file in the revision.
 func loadMore(c *config.Config, p paths) error {
-	hub := c.LoadFile(config.PHConf, filepath.Join(p.storage, "config", "pantahub.config"))
-	if errors.Is(hub, fs.ErrNotExist) {
-		hub = nil
+	var hub error
+	if !c.Bool(config.StoragePHConfigVol) {
+		hub = loadHub(c, filepath.Join(p.storage, "config"))
 	}
 	return errors.Join(hub, c.LoadOEM(p.trail))
+}
+
+// loadHub reads the hub's file, which need not be there.
+func loadHub(c *config.Config, dir string) error {
+	err := c.LoadFile(config.PHConf, filepath.Join(dir, "pantahub.config"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// loadHubVolume reads the hub's file from the runtime's volume for it, where the device's
+// secret is not on the open storage.
+func (s *session) loadHubVolume() {
+	if !s.cfg.Bool(config.StoragePHConfigVol) {
+		return
+	}
+	if s.paths.hub == "" {
+		s.log.Warnf("PV_STORAGE_PHCONFIG_VOL: the revision has no volume %s; there are no settings of the Hub", volumeHub)
+		return
+	}
+	if err := loadHub(s.cfg, s.paths.hub); err != nil {
+		s.log.Named("config").Errorf("%v", err)
+	}
+	s.settings.logNotes()
 }
 
 // settings apply the configuration, and the changes that user metadata makes to it, to
