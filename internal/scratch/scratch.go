@@ -58,6 +58,10 @@ func sweep(tmp, prefix string) {
 		if st, err := os.Stat(dir); err != nil || time.Since(st.ModTime()) < fresh {
 			continue
 		}
+		// Others can make such directories too: opening must not wait for the end of a FIFO.
+		if st, err := os.Lstat(filepath.Join(dir, lockName)); err != nil || !st.Mode().IsRegular() {
+			continue
+		}
 		// Without a lock file it is not ours.
 		lock, err := filelock.Try(filepath.Join(dir, lockName), filelock.Options{})
 		if err != nil {

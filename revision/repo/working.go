@@ -35,7 +35,7 @@ func (r *Repo) Working(ctx context.Context) (*Working, error) {
 		return nil, err
 	}
 	w := &Working{}
-	var tracked []file
+	tracked := files[:0] // in place, because there may be a million
 	for _, f := range files {
 		if r.tracks(f.key) {
 			tracked = append(tracked, f)
@@ -95,15 +95,17 @@ func (r *Repo) contents(ctx context.Context, files []file) ([]content, error) {
 // remembered returns the value of an unchanged file without reading it, if possible: an
 // inline value must equal the committed one.
 func (r *Repo) remembered(key string, k known) (canon.Value, bool) {
+	value, ok := r.committed.Value(key)
 	if r.isObject(key) {
+		if text, _ := value.Text(); state.IsSum(text) && parseSum(text) == k.sum {
+			return value, true // without another copy of the name
+		}
 		return canon.Str(k.sum.String()), true
 	}
-	text, ok := r.committed.Get(key)
-	if !ok || k.canon != sha256.Sum256(text) {
+	if !ok || k.canon != sha256.Sum256(value.Encode()) {
 		return canon.Value{}, false
 	}
-	value, ok := r.committed.Value(key)
-	return value, ok
+	return value, true
 }
 
 // isObject reports whether a file is kept as an object: because of its name, because
