@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"math"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
@@ -20,7 +22,8 @@ type Reader struct {
 	// access control lists.
 	Passed func(member, attribute string)
 
-	in *tar.Reader
+	in     *tar.Reader
+	global map[string]string // records for all following members, see takeGlobal
 }
 
 // NewReader reads an uncompressed archive.
@@ -81,7 +84,7 @@ func (r *Reader) entry(h *tar.Header) (tree.Entry, bool, error) {
 	t, known := types[h.Typeflag]
 	switch {
 	case h.Typeflag == tar.TypeXGlobalHeader:
-		return tree.Entry{}, false, checkGlobal(h)
+		return tree.Entry{}, false, r.takeGlobal(h)
 	case h.Typeflag == typeLabel:
 		return tree.Entry{}, false, nil
 	case h.Typeflag == typeSolarisAC:
@@ -98,7 +101,7 @@ func (r *Reader) entry(h *tar.Header) (tree.Entry, bool, error) {
 	}
 	// The type bits in the mode are not POSIX and may differ from the member type.
 	e := tree.Entry{Name: h.Name, ModTime: h.ModTime, Mode: tree.FileMode(uint32(h.Mode)&0o7777)&^fs.ModeType | t}
-	if err := setOwner(&e, h); err != nil {
+	if err := errors.Join(setOwner(&e, h), r.applyGlobal(&e, h)); err != nil {
 		return e, false, err
 	}
 	r.setXattrs(&e, h)
@@ -173,14 +176,42 @@ func xattr(key, value string) (name string, data []byte, ok bool) {
 	return name, data, errors.Join(err, err2) == nil
 }
 
-// checkGlobal refuses records that would change all following members.
-func checkGlobal(h *tar.Header) error {
-	for key := range h.PAXRecords {
+// takeGlobal keeps the records of a global header that may differ between members: times
+// and owners. Records that would make one member of all are rejected, others have no
+// meaning here.
+func (r *Reader) takeGlobal(h *tar.Header) error {
+	for key, value := range h.PAXRecords {
 		_, _, attribute := xattr(key, "")
 		switch {
-		case key == "path", key == "linkpath", key == "size", key == "uid", key == "gid", key == "mtime",
-			attribute, strings.HasPrefix(key, "GNU.sparse."):
+		case key == "path", key == "linkpath", key == "size", attribute, strings.HasPrefix(key, "GNU.sparse."):
 			return fmt.Errorf("it sets %s for all members: %w", key, errors.ErrUnsupported)
+		case key == "mtime", key == "uid", key == "gid":
+			if r.global == nil {
+				r.global = map[string]string{}
+			}
+			r.global[key] = value
+		}
+	}
+	return nil
+}
+
+// applyGlobal sets what a global header says and the member's own records do not.
+func (r *Reader) applyGlobal(e *tree.Entry, h *tar.Header) error {
+	for key, value := range r.global {
+		if _, own := h.PAXRecords[key]; own || value == "" {
+			continue
+		}
+		whole, _, _ := strings.Cut(value, ".") // of seconds
+		n, err := strconv.ParseInt(whole, 10, 64)
+		switch {
+		case err != nil || key != "mtime" && (n < 0 || n >= math.MaxUint32):
+			return fmt.Errorf("its global header has the %s %.40q", key, value)
+		case key == "mtime":
+			e.ModTime = time.Unix(n, 0)
+		case key == "uid":
+			e.UID = uint32(n)
+		case key == "gid":
+			e.GID = uint32(n)
 		}
 	}
 	return nil

@@ -277,6 +277,48 @@ func TestAttributes(t *testing.T) {
 	}
 }
 
+// TestGlobalRecords: records for all members hold until another global header, and not for
+// a member with its own (POSIX, pax, "pax Extended Header").
+func TestGlobalRecords(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []tar.Header{
+		{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"mtime": "12.5", "uid": "7", "gid": "8", "comment": "c"}},
+		{Name: "all", Uid: 1, Gid: 2, ModTime: time.Unix(3, 0)},
+		{Name: "own", Uid: 1 << 22, Gid: 2, ModTime: time.Unix(3, 5e8), Format: tar.FormatPAX},
+		{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"uid": "", "mtime": "-4"}},
+		{Name: "less", Uid: 1, Gid: 2, ModTime: time.Unix(3, 0)},
+		{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"gid": "4294967295"}},
+		{Name: "out of range"},
+	} {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	type member struct {
+		Name     string
+		UID, GID uint32
+		Time     int64
+	}
+	var got []member
+	r := tarball.NewReader(&b)
+	e, err := r.Next()
+	for ; err == nil; e, err = r.Next() {
+		got = append(got, member{e.Name, e.UID, e.GID, e.ModTime.Unix()})
+	}
+	want := []member{{"all", 7, 8, 12}, {"own", 1 << 22, 8, 3}, {"less", 1, 8, -4}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+	if err == nil || !strings.Contains(err.Error(), "gid") {
+		t.Errorf("a group that is out of range: %v", err)
+	}
+}
+
 func TestUnreadableMembers(t *testing.T) {
 	t.Parallel()
 	global := func(key string) []byte {
@@ -292,7 +334,7 @@ func TestUnreadableMembers(t *testing.T) {
 		"owner -1:0":    raw(t, tar.Header{Typeflag: '0', Uid: -1}, ""),
 		"device 4096:0": raw(t, tar.Header{Typeflag: '3', Devmajor: 4096}, ""),
 		"device 0:-1":   raw(t, tar.Header{Typeflag: '4', Devminor: -1}, ""),
-		"it sets mtime": global("mtime"),
+		"it sets path":  global("path"),
 		"it sets SCHILY.xattr.user.x for all members": global("SCHILY.xattr.user.x"),
 	} {
 		if _, err := tarball.NewReader(bytes.NewReader(data)).Next(); err == nil || !strings.Contains(err.Error(), want) {
