@@ -127,10 +127,11 @@ func withEnv(usage, env string) string {
 	return usage + " [$" + env + "]"
 }
 
-// defaultConfigDir returns ~/.pvr, by the password file when HOME is empty.
+// defaultConfigDir returns ~/.pvr, by the password file when HOME is empty. On Windows the
+// home directory is USERPROFILE.
 func defaultConfigDir() string {
-	home := os.Getenv("HOME")
-	if home == "" {
+	home, err := os.UserHomeDir()
+	if err != nil {
 		if u, err := user.Current(); err == nil {
 			home = u.HomeDir
 		}

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 )
 
 // version is set by the build (-ldflags "-X main.version=...").
@@ -33,7 +34,7 @@ func versionText() string {
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	limitGarbage()
 	log.SetOutput(io.Discard) // net/http's remarks on how remotes break the protocol
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	t := &tool{stdin: stdin, stdout: forTerminal(stdout), stderr: forTerminal(stderr), name: args[0]}
 	if isTerminal(stderr) {

@@ -4,29 +4,42 @@ import (
 	"io/fs"
 	"math"
 	"time"
+)
 
-	"golang.org/x/sys/unix"
+// File types and bits of st_mode as Linux has them (inode(7)), whatever this machine runs.
+const (
+	typeMask  = 0o170000
+	socket    = 0o140000
+	symlink   = 0o120000
+	regular   = 0o100000
+	block     = 0o060000
+	directory = 0o040000
+	character = 0o020000
+	fifo      = 0o010000
+	setuid    = 0o4000
+	setgid    = 0o2000
+	sticky    = 0o1000
 )
 
 var statTypes = []struct {
 	mode fs.FileMode
 	stat uint32
 }{
-	{0, unix.S_IFREG}, {fs.ModeDir, unix.S_IFDIR}, {fs.ModeSymlink, unix.S_IFLNK}, {fs.ModeDevice, unix.S_IFBLK},
-	{fs.ModeDevice | fs.ModeCharDevice, unix.S_IFCHR}, {fs.ModeNamedPipe, unix.S_IFIFO}, {fs.ModeSocket, unix.S_IFSOCK},
+	{0, regular}, {fs.ModeDir, directory}, {fs.ModeSymlink, symlink}, {fs.ModeDevice, block},
+	{fs.ModeDevice | fs.ModeCharDevice, character}, {fs.ModeNamedPipe, fifo}, {fs.ModeSocket, socket},
 }
 
 var statBits = []struct {
 	mode fs.FileMode
 	stat uint32
-}{{fs.ModeSetuid, unix.S_ISUID}, {fs.ModeSetgid, unix.S_ISGID}, {fs.ModeSticky, unix.S_ISVTX}}
+}{{fs.ModeSetuid, setuid}, {fs.ModeSetgid, setgid}, {fs.ModeSticky, sticky}}
 
 // StatMode converts a mode to st_mode (inode(7)), the form in which most formats store
 // it. An unknown type becomes 0. The permissions of symbolic links are 0777, as Linux has
 // them: programs that compare modes would otherwise see a change.
 func StatMode(m fs.FileMode) uint32 {
 	if m.Type() == fs.ModeSymlink {
-		return unix.S_IFLNK | 0o777
+		return symlink | 0o777
 	}
 	out := uint32(m.Perm())
 	for _, t := range statTypes {
@@ -51,7 +64,7 @@ func FileMode(stat uint32) fs.FileMode {
 		}
 	}
 	for _, t := range statTypes {
-		if t.stat == stat&unix.S_IFMT {
+		if t.stat == stat&typeMask {
 			return out | t.mode
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/pantavisor/pantavisor/internal/filestat"
 )
 
 // TestStepwise opens as on a kernel that cannot resolve a path below a directory.
@@ -21,11 +23,11 @@ func TestStepwise(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer found.Close()
-	id, err := identify(int(found.Fd()))
+	st, err := filestat.OfFile(found)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source{root: dir, name: "d/f", id: id}
+	s := &source{root: dir, name: "d/f", id: st.ID}
 	for name, open := range map[string]func() (*os.File, error){"at once": s.far, "stepwise": s.stepwise} {
 		f, err := open()
 		if err != nil {
@@ -39,7 +41,7 @@ func TestStepwise(t *testing.T) {
 	if err := errors.Join(os.Rename(file, file+"2"), os.Symlink("f2", file)); err != nil {
 		t.Fatal(err)
 	}
-	s.id.ino++ // f2 is the file that was found: for the test, another
+	s.id.Ino++ // f2 is the file that was found: for the test, another
 	for name, open := range map[string]func() (*os.File, error){"at once": s.far, "stepwise": s.stepwise} {
 		if f, err := open(); err == nil {
 			t.Errorf("%s: a link to another file was opened", name)

@@ -156,7 +156,7 @@ func (f *File) name() error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("closing %s: %w", f.path, err)
 	}
-	if err := os.Rename(f.Name(), f.path); err != nil {
+	if err := Rename(f.Name(), f.path); err != nil {
 		return fmt.Errorf("renaming to %s: %w", f.path, err)
 	}
 	f.done = true
@@ -172,17 +172,4 @@ func (f *File) Abort() {
 	_ = f.Close()
 	_ = os.Remove(f.Name())
 	f.release()
-}
-
-// SyncDir makes the names in a directory durable.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("opening directory %s: %w", dir, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("syncing directory %s: %w", dir, err)
-	}
-	return nil
 }

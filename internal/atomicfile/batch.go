@@ -5,13 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
-
-// syncAll is the number of files from which a batch syncs the whole file system
-// once in place of each file.
-const syncAll = 16
 
 // Batch is a set of files of one directory that get their names together: all contents
 // are durable before the first name appears. Until Commit nothing is visible, and
@@ -69,7 +63,7 @@ func (b *Batch) Commit() error {
 	}
 	for len(b.staged) > 0 {
 		s := b.staged[0]
-		if err := os.Rename(s.temp, filepath.Join(b.dir, s.name)); err != nil {
+		if err := Rename(s.temp, filepath.Join(b.dir, s.name)); err != nil {
 			return fmt.Errorf("renaming to %s: %w", s.name, err)
 		}
 		b.staged = b.staged[1:]
@@ -78,23 +72,25 @@ func (b *Batch) Commit() error {
 }
 
 func (b *Batch) sync() error {
-	if len(b.staged) >= syncAll {
-		return SyncFS(b.dir)
+	files := make([]string, len(b.staged))
+	for i, s := range b.staged {
+		files[i] = s.temp
 	}
-	for _, s := range b.staged {
-		if err := syncFile(s.temp); err != nil {
-			return err
-		}
-	}
-	return nil
+	return syncFiles(b.dir, files)
 }
 
-func syncFile(path string) error {
-	f, err := os.Open(path)
+// syncFile writes the content of a file to its disk, and with last what the disk has in
+// its cache.
+func syncFile(path string, last bool) error {
+	f, err := openForSync(path)
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", path, err)
 	}
-	err = f.Sync()
+	if last {
+		err = f.Sync()
+	} else {
+		err = flush(f)
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("syncing %s: %w", path, err)
 	}
@@ -107,17 +103,4 @@ func (b *Batch) Abort() {
 		_ = os.Remove(s.temp)
 	}
 	b.staged = nil
-}
-
-// SyncFS makes everything written to the file system of a directory durable.
-func SyncFS(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("opening directory %s: %w", dir, err)
-	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("syncing the file system of %s: %w", dir, err)
-	}
-	return nil
 }

@@ -79,7 +79,7 @@ func TestBatchWithoutDirectory(t *testing.T) {
 	if _, err := NewBatch(dir).Create(0o600); err == nil {
 		t.Error("no error without a directory")
 	}
-	if err := SyncFS(dir); err == nil {
+	if err := SyncTree(dir); err == nil {
 		t.Error("no error on a directory that is not there")
 	}
 }

@@ -13,7 +13,7 @@ func Install(f *os.File, path string) error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("syncing %s: %w", f.Name(), err)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := Rename(f.Name(), path); err != nil {
 		return fmt.Errorf("renaming to %s: %w", path, err)
 	}
 	return SyncDir(filepath.Dir(path))

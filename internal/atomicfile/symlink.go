@@ -17,7 +17,7 @@ func Symlink(target, path string) error {
 	if err := os.Symlink(target, tmp); err != nil {
 		return fmt.Errorf("pointing %s to %s: %w", path, target, err)
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := Rename(tmp, path); err != nil {
 		_ = os.Remove(tmp)
 		return fmt.Errorf("pointing %s to %s: %w", path, target, err)
 	}

@@ -1,6 +1,7 @@
 // Package filecopy copies files. A copy shares the blocks of its source until one of them
 // is written, if the file system supports that (FICLONE, ioctl_ficlone(2)). Otherwise the
-// data is copied within the kernel (copy_file_range(2)) and holes stay holes.
+// data is copied within the kernel (copy_file_range(2)) and holes stay holes. Systems other
+// than Linux copy all bytes.
 package filecopy
 
 import (
@@ -10,8 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // File copies a regular file to the new file to. On an error no copy is left.
@@ -52,7 +51,7 @@ func Content(ctx context.Context, dst, src *os.File) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+	if Share(dst, src) == nil {
 		return nil
 	}
 	info, err := src.Stat()
@@ -88,34 +87,6 @@ func span(ctx context.Context, dst, src *os.File, from, to int64) error {
 			return err
 		}
 		at += n
-	}
-	return nil
-}
-
-// Extents calls fn with the ranges of a file's first size bytes that may hold data, in
-// order. A file system that does not report holes gives one range.
-func Extents(f *os.File, size int64, fn func(from, to int64) error) error {
-	fd := int(f.Fd())
-	for at := int64(0); at < size; {
-		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
-		switch {
-		case errors.Is(err, unix.ENXIO):
-			return nil // only a hole is left
-		case errors.Is(err, unix.EINVAL):
-			return fn(at, size)
-		case err != nil:
-			return fmt.Errorf("looking for data: %w", err)
-		}
-		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
-		if err != nil {
-			return fmt.Errorf("looking for a hole: %w", err)
-		}
-		if data < size {
-			if err := fn(data, min(hole, size)); err != nil {
-				return err
-			}
-		}
-		at = hole
 	}
 	return nil
 }

@@ -1,22 +1,8 @@
 package filelock
 
-import (
-	"context"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-// AcquireByte is [Acquire] for the byte at an offset of a file, which need not be that
-// long: one file can hold any number of locks. Locks of bytes and of whole files do not
-// exclude each other.
-func AcquireByte(ctx context.Context, path string, at int64, opt Options) (*Lock, error) {
-	return acquire(ctx, path, opt, lockByte(at))
-}
-
-// TryByte is [Try] for the byte at an offset of a file, see [AcquireByte].
-func TryByte(path string, at int64, opt Options) (*Lock, error) {
-	return try(path, opt, lockByte(at))
-}
+func ofByte(path string, at int64) (string, lockFunc) { return path, lockByte(at) }
 
 // lockByte locks for the open file, not for the process as older byte locks do.
 func lockByte(at int64) lockFunc {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // ErrHeld is returned by [Try] and [TryByte] when the lock is held by another process.
@@ -112,21 +113,23 @@ func (o Options) mode() mode {
 }
 
 func open(path string, opt Options, lock lockFunc) (*Lock, error) {
-	flag := os.O_RDONLY
-	if opt.Create != 0 {
-		flag = os.O_RDWR | os.O_CREATE | noFollow
-	}
-	f, err := os.OpenFile(path, flag, opt.Create)
+	f, err := openFile(path, opt)
 	if err != nil {
 		return nil, err
 	}
 	return &Lock{f, lock}, nil
 }
 
+// pollEvery is the time between two attempts where waiting would keep the file open.
+const pollEvery = 50 * time.Millisecond
+
 // wait waits for the lock. The system call cannot be interrupted: when ctx ends first,
 // the goroutine stays until it gets the lock. The caller has closed the file by then, so
 // that the lock is released at once.
 func (l *Lock) wait(ctx context.Context, m mode) error {
+	if !blocking {
+		return l.poll(ctx, m)
+	}
 	if ctx.Done() == nil {
 		return l.set(m, true)
 	}
@@ -136,8 +139,26 @@ func (l *Lock) wait(ctx context.Context, m mode) error {
 	case err := <-got:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for the lock of %s%s: %w", l.file.Name(), l.heldBy(), context.Cause(ctx))
+		return l.gaveUp(ctx)
 	}
+}
+
+// poll is wait for systems on which a file cannot be closed while a call waits for its lock.
+func (l *Lock) poll(ctx context.Context, m mode) error {
+	for {
+		if err := l.set(m, false); !errors.Is(err, ErrHeld) {
+			return err
+		}
+		select {
+		case <-time.After(pollEvery):
+		case <-ctx.Done():
+			return l.gaveUp(ctx)
+		}
+	}
+}
+
+func (l *Lock) gaveUp(ctx context.Context) error {
+	return fmt.Errorf("waiting for the lock of %s%s: %w", l.file.Name(), l.heldBy(), context.Cause(ctx))
 }
 
 // set changes the lock. The file's descriptor stays open at least until it returns.
@@ -180,6 +201,7 @@ func (l *Lock) File() *os.File { return l.file }
 // started at this moment has the file open until it runs its program: the lock is
 // therefore dropped first.
 func (l *Lock) Unlock() {
+	l.leave()
 	_ = l.set(unlocked, false)
 	_ = l.file.Close()
 }

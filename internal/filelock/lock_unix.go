@@ -4,12 +4,23 @@ package filelock
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// noFollow refuses a symbolic link in place of a lock file.
-const noFollow = unix.O_NOFOLLOW
+// blocking is true because a file can be closed while a call waits for its lock.
+const blocking = true
+
+func openFile(path string, opt Options) (*os.File, error) {
+	if opt.Create == 0 {
+		return os.Open(path)
+	}
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, opt.Create)
+}
+
+// leave does nothing: the lock of a directory needs no file.
+func (l *Lock) leave() {}
 
 func lockFile(fd uintptr, m mode, wait bool) error {
 	how := [...]int{unlocked: unix.LOCK_UN, shared: unix.LOCK_SH, exclusive: unix.LOCK_EX}[m]

@@ -6,9 +6,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/filestat"
 )
 
 // change collects the new files of one application and puts them in place together.
@@ -32,7 +31,7 @@ func (w *Workspace) change(final string) (*change, error) {
 	if _, err := os.Stat(final); err != nil {
 		c.isNew, near = true, parent
 	}
-	if own := filepath.Join(w.Dir, repositoryDir); sameFileSystem(own, near) {
+	if own := filepath.Join(w.Dir, repositoryDir); filestat.SameFileSystem(own, near) {
 		parent = own
 	} else if !c.isNew {
 		return c, nil
@@ -47,11 +46,6 @@ func (w *Workspace) change(final string) (*change, error) {
 
 // repositoryDir is the directory of the repository in a checkout.
 const repositoryDir = ".pvr"
-
-func sameFileSystem(a, b string) bool {
-	var sa, sb unix.Stat_t
-	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
-}
 
 // create creates a file that the change will put in place.
 func (c *change) create(name string) (*atomicfile.File, error) {
@@ -103,7 +97,7 @@ func (c *change) commit() error {
 	if !c.isNew {
 		return nil
 	}
-	if err := os.Rename(c.dir, c.final); err != nil {
+	if err := atomicfile.Rename(c.dir, c.final); err != nil {
 		return fmt.Errorf("naming the new directory: %w", err)
 	}
 	c.dir, c.isNew = c.final, false
@@ -123,7 +117,7 @@ func (c *change) place(i int) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return fmt.Errorf("making the directory of %s: %w", c.names[i], err)
 	}
-	if err := os.Rename(from, to); err != nil {
+	if err := atomicfile.Rename(from, to); err != nil {
 		return fmt.Errorf("placing %s: %w", c.names[i], err)
 	}
 	return atomicfile.SyncDir(filepath.Dir(to))

@@ -22,13 +22,14 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 	"github.com/pantavisor/pantavisor/internal/filelock"
+	"github.com/pantavisor/pantavisor/internal/filestat"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -56,7 +57,7 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("opening the object store: %w", err)
 	}
 	if !info.IsDir() {
-		return nil, fmt.Errorf("opening the object store %s: %w", dir, unix.ENOTDIR)
+		return nil, fmt.Errorf("opening the object store %s: %w", dir, syscall.ENOTDIR)
 	}
 	return &Store{dir: dir}, nil
 }
@@ -98,11 +99,8 @@ func (s *Store) Size(sum string) (size int64, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	var st unix.Stat_t
-	if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return 0, false
-	}
-	return st.Size, true
+	st, err := filestat.OfLink(path)
+	return st.Size, err == nil && st.IsRegular()
 }
 
 // Missing returns the objects of a state that the store lacks, sorted.
@@ -123,7 +121,7 @@ func (s *Store) Open(sum string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, err := filestat.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening object: %w", err)
 	}
@@ -292,7 +290,7 @@ func (b *Batch) PutFile(ctx context.Context, src *os.File, want string) (string,
 	if err != nil {
 		return "", err
 	}
-	if unix.IoctlFileClone(int(f.Fd()), int(src.Fd())) != nil {
+	if filecopy.Share(f, src) != nil {
 		b.noClone.Store(true)
 		b.files.Discard(f)
 		return b.put(ctx, b.store.reader(src), want, absent)

@@ -7,9 +7,8 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/atomicfile/direct"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
 // Link creates a hard link to an object. Writing to the link would damage the
@@ -84,7 +83,7 @@ func (s *Store) shared(dst, src *os.File) bool {
 	if s.noClone.Load() {
 		return false
 	}
-	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+	if filecopy.Share(dst, src) == nil {
 		return true
 	}
 	s.noClone.Store(true)
@@ -111,13 +110,8 @@ func (s *Store) clone(dst, src *os.File) error {
 // on another file system, or when the object has too many links.
 func (s *Store) LinkOrCopy(sum, dst string, perm os.FileMode) error {
 	err := s.Link(sum, dst)
-	if CannotLink(err) {
+	if filecopy.CannotLink(err) {
 		return s.Copy(sum, dst, perm)
 	}
 	return err
-}
-
-// CannotLink reports whether an error of [Store.Link] means that a copy is needed.
-func CannotLink(err error) bool {
-	return errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP)
 }

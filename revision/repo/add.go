@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -23,7 +24,7 @@ type Added struct {
 
 // Add puts files on the add list for the next commit: all files without patterns or
 // with the pattern ".", otherwise those that match a pattern. A pattern is matched
-// against the whole path by the rules of [filepath.Match], an absolute pattern against
+// against the whole path by the rules of [path.Match], an absolute pattern against
 // the absolute path. With raw, files become objects even when their names end in .json.
 func (r *Repo) Add(ctx context.Context, patterns []string, raw bool) (*Added, error) {
 	if err := r.writable(); err != nil {
@@ -100,7 +101,7 @@ func newMatcher(dir string, patterns []string) *matcher {
 	m := &matcher{dir: dir, patterns: patterns, used: make([]bool, len(patterns)), all: len(patterns) == 0}
 	for i, p := range patterns {
 		if p != "" { // that is an unset variable, not everything
-			p = filepath.Clean(p)
+			p = filepath.ToSlash(filepath.Clean(p))
 		}
 		m.clean = append(m.clean, p)
 		m.used[i] = p == "."
@@ -138,9 +139,9 @@ func (m *matcher) matches(key string) (bool, error) {
 	for i, p := range m.clean {
 		name := key
 		if filepath.IsAbs(p) {
-			name = filepath.Join(m.dir, key)
+			name = filepath.ToSlash(filepath.Join(m.dir, key))
 		}
-		ok, err := filepath.Match(p, name)
+		ok, err := path.Match(p, name)
 		if err != nil {
 			return false, fmt.Errorf("reading pattern %q: %w", m.patterns[i], err)
 		}

@@ -14,23 +14,22 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/filestat"
 )
 
 // stamp distinguishes a changed file from an unchanged one. A program cannot set the
 // change time, so a file that was written to has a different stamp, unless the write
 // happened within one tick of the clock, see tick.
 type stamp struct {
-	dev, ino     uint64
+	id           filestat.ID
 	size         int64
 	mtime, ctime int64 // ns since 1970
 }
 
-func stampOf(st *unix.Stat_t) stamp {
-	return stamp{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()} //nolint:unconvert // Dev is 32 bits wide on mips
+func stampOf(st *filestat.Stat) stamp {
+	return stamp{st.ID, st.Size, st.Modified, st.Changed}
 }
 
 // tick is more than the resolution of the kernel's file times (a jiffy, at most
@@ -69,18 +68,19 @@ const maxCache = 512 << 20
 
 // cacheName names the cache by the identity of the directory .pvr, which does not
 // change when a checkout is moved.
-func cacheName(st *unix.Stat_t) string {
-	return fmt.Sprintf("stat-%x-%x", st.Dev, st.Ino)
-}
+func cacheName(id filestat.ID) string { return fmt.Sprintf("stat-%x-%x", id.Dev, id.Ino) }
 
 // loadCache reads the cache of this checkout; a missing or damaged one counts as empty.
 func (r *Repo) loadCache() *cache {
 	c := &cache{files: map[string]known{}}
-	var st unix.Stat_t
-	if r.opt.Cache == "" || r.lock == nil || unix.Fstat(int(r.lock.File().Fd()), &st) != nil {
+	if r.opt.Cache == "" || r.lock == nil {
 		return c
 	}
-	c.path = filepath.Join(r.opt.Cache, cacheName(&st))
+	st, err := filestat.Of(r.dot())
+	if err != nil {
+		return c
+	}
+	c.path = filepath.Join(r.opt.Cache, cacheName(st.ID))
 	text, err := bounded.ReadFile(c.path, maxCache)
 	if err != nil {
 		return c
@@ -178,7 +178,7 @@ func encodeCache(files map[string]known) []byte {
 	for key, k := range files {
 		out = binary.AppendUvarint(out, uint64(len(key)))
 		out = append(out, key...)
-		for _, n := range []uint64{k.stamp.dev, k.stamp.ino, uint64(k.stamp.size), uint64(k.stamp.mtime), uint64(k.stamp.ctime)} {
+		for _, n := range []uint64{k.stamp.id.Dev, k.stamp.id.Ino, uint64(k.stamp.size), uint64(k.stamp.mtime), uint64(k.stamp.ctime)} {
 			out = binary.LittleEndian.AppendUint64(out, n)
 		}
 		out = append(out, k.sum[:]...)
@@ -229,7 +229,7 @@ func decodeEntries(b []byte) (map[string]known, error) {
 func decodeEntry(b []byte) known {
 	var k known
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
-	k.stamp = stamp{word(0), word(1), int64(word(2)), int64(word(3)), int64(word(4))}
+	k.stamp = stamp{filestat.ID{Dev: word(0), Ino: word(1)}, int64(word(2)), int64(word(3)), int64(word(4))}
 	copy(k.sum[:], b[40:])
 	copy(k.canon[:], b[40+sha256.Size:])
 	return k

@@ -10,11 +10,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
+	"github.com/pantavisor/pantavisor/internal/filestat"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/objects"
 )
@@ -44,6 +45,9 @@ type CheckoutOptions struct {
 func (r *Repo) Checkout(ctx context.Context, opt CheckoutOptions) error {
 	if err := r.writable(); err != nil {
 		return err
+	}
+	if err := r.checkNames(r.committed); err != nil {
+		return fmt.Errorf("checking out: %w", err)
 	}
 	store, err := r.Objects()
 	if err != nil {
@@ -101,7 +105,7 @@ func (c *checkout) run(ctx context.Context) error {
 	if err := c.write(ctx); err != nil {
 		return err
 	}
-	if err := atomicfile.SyncFS(c.stage); err != nil {
+	if err := atomicfile.SyncTree(c.stage); err != nil {
 		return err
 	}
 	placed := time.Now()
@@ -130,7 +134,7 @@ func (c *checkout) fill(ctx context.Context) error {
 	if err := c.write(ctx); err != nil {
 		return err
 	}
-	if err := atomicfile.SyncFS(c.stage); err != nil {
+	if err := atomicfile.SyncTree(c.stage); err != nil {
 		return err
 	}
 	c.remember(time.Now())
@@ -169,12 +173,12 @@ func (c *checkout) isPlain(key string, sum sum32) bool {
 	if !ok || k.sum != sum {
 		return false
 	}
-	var st unix.Stat_t
-	if unix.Lstat(filepath.Join(c.repo.dir, key), &st) != nil {
+	st, err := filestat.OfLink(filepath.Join(c.repo.dir, key))
+	if err != nil {
 		return false
 	}
 	f := fileOf(key, &st)
-	return st.Mode&unix.S_IFMT == unix.S_IFREG && f.stamp == k.stamp && f.links == 1 && f.mode == objects.Perm
+	return st.IsRegular() && f.stamp == k.stamp && f.links == 1 && f.mode == objects.Perm
 }
 
 func (c *checkout) isPlainObject(key, sum string) bool {
@@ -190,8 +194,7 @@ func (c *checkout) write(ctx context.Context) error {
 		if err := c.writeOne(ctx, j, temp); err != nil {
 			return err
 		}
-		var st unix.Stat_t
-		err := unix.Lstat(temp, &st)
+		st, err := filestat.OfLink(temp)
 		j.staged = stampOf(&st)
 		return err
 	})
@@ -213,7 +216,7 @@ func (c *checkout) writeOne(ctx context.Context, j *job, temp string) error {
 // names, because writing to one would change them all.
 func (c *checkout) link(ctx context.Context, sum, temp string) error {
 	err := c.store.Link(sum, temp)
-	if objects.CannotLink(err) {
+	if filecopy.CannotLink(err) {
 		c.copied.Add(1)
 		err = c.store.CopyVerified(ctx, sum, temp, objects.Perm)
 	}
@@ -228,13 +231,11 @@ func (c *checkout) link(ctx context.Context, sum, temp string) error {
 
 // place moves all files to their final names.
 func (c *checkout) place(ctx context.Context) error {
-	stage, err := c.root.Open(path.Join(Dir, stageDir))
+	p, err := newPlacer(c.root, path.Join(Dir, stageDir))
 	if err != nil {
 		return err
 	}
-	defer stage.Close()
-	p := &placer{root: c.root, stage: int(stage.Fd())}
-	defer p.leave()
+	defer p.close()
 	for _, j := range c.jobs {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -249,51 +250,10 @@ func (c *checkout) place(ctx context.Context) error {
 	return nil
 }
 
-// placer moves files from the stage into directories. The files of a directory are
-// adjacent, so it is opened once for all of them.
-type placer struct {
-	root  *os.Root
-	stage int // file descriptor
-	name  string
-	dir   *os.File
-	fd    int // of dir
-}
-
-// enter opens a directory, which is created when it is missing.
-func (p *placer) enter(name string) error {
-	if p.dir != nil && p.name == name {
-		return nil
-	}
-	p.leave()
-	if name != "." {
-		if err := p.root.MkdirAll(name, 0o755); err != nil {
-			return err
-		}
-	}
-	dir, err := p.root.Open(name)
-	if err != nil {
-		return err
-	}
-	p.dir, p.name, p.fd = dir, name, int(dir.Fd())
-	return nil
-}
-
-func (p *placer) leave() {
-	if p.dir != nil {
-		_ = p.dir.Close()
-		p.dir = nil
-	}
-}
-
-// move gives a staged file its name.
-func (p *placer) move(temp, base string) error {
-	return unix.Renameat(p.stage, temp, p.fd, base)
-}
-
 func (c *checkout) placeOne(p *placer, j job) error {
 	err := p.move(j.temp, path.Base(j.key))
 	from := path.Join(Dir, stageDir, j.temp)
-	if errors.Is(err, unix.EXDEV) { // a file system is mounted within the tree
+	if errors.Is(err, syscall.EXDEV) { // a file system is mounted within the tree
 		return c.copyOver(from, j.key)
 	}
 	if err == nil && c.opt.Hardlink {
@@ -330,7 +290,7 @@ func (c *checkout) remember(placed time.Time) {
 		if !c.opt.fresh {
 			f, ok = c.repo.statFile(j.key)
 		}
-		if !ok || f.stamp.ino != j.staged.ino || f.stamp.size != j.staged.size || f.stamp.mtime != j.staged.mtime {
+		if !ok || f.stamp.id != j.staged.id || f.stamp.size != j.staged.size || f.stamp.mtime != j.staged.mtime {
 			continue
 		}
 		if f.stamp.mtime < placed.Add(-tick).UnixNano() {

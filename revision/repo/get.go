@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/revision/archive"
 	"github.com/pantavisor/pantavisor/revision/objects"
@@ -210,7 +208,7 @@ func sweepClones(parent string) {
 func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOptions) error {
 	if entries, err := os.ReadDir(target); err == nil && len(entries) > 0 {
 		return at(StagePlace, fmt.Errorf("cloning to %s: the directory is not empty", target))
-	} else if errors.Is(err, unix.ENOTDIR) {
+	} else if info, statErr := os.Stat(target); statErr == nil && !info.IsDir() {
 		return at(StagePlace, fmt.Errorf("cloning to %s: there is a file of that name; name another directory", target))
 	}
 	sweepClones(filepath.Dir(target))
@@ -219,7 +217,8 @@ func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOpt
 		return at(StageInit, fmt.Errorf("cloning to %s: %w", target, err))
 	}
 	defer os.RemoveAll(temp)
-	if lock, err := filelock.Acquire(ctx, temp, filelock.Options{Shared: true}); err == nil { // else a file system without locks
+	lock, err := filelock.Acquire(ctx, temp, filelock.Options{Shared: true})
+	if err == nil { // else a file system without locks
 		defer lock.Unlock()
 	}
 	mark := filepath.Join(temp, Dir, cloneMark)
@@ -246,7 +245,14 @@ func Clone(ctx context.Context, src Source, ref Ref, target string, opt CloneOpt
 	if err := r.Checkout(ctx, opt.Checkout); err != nil {
 		return at(StageCheckout, err)
 	}
-	if err := errors.Join(os.Remove(mark), rename(temp, target)); err != nil {
+	if err := os.Remove(mark); err != nil { // no sweep takes it for unfinished from now on
+		return at(StagePlace, fmt.Errorf("cloning to %s: %w", target, err))
+	}
+	r.Close() // Windows does not rename a directory with open files
+	if lock != nil {
+		lock.Unlock()
+	}
+	if err := rename(temp, target); err != nil {
 		return at(StagePlace, fmt.Errorf("cloning to %s: %w", target, err))
 	}
 	return nil

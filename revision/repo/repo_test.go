@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/internal/filestat"
 	"github.com/pantavisor/pantavisor/revision/archive"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -354,7 +355,7 @@ func TestForeignDirectoryIsNotCleaned(t *testing.T) {
 
 func FuzzCache(f *testing.F) {
 	f.Add(encodeCache(nil))
-	f.Add(encodeCache(map[string]known{"a": {sum: sum32{1}}, "b/c.json": {stamp: stamp{1, 2, 3, 4, 5}, canon: sum32{9}}}))
+	f.Add(encodeCache(map[string]known{"a": {sum: sum32{1}}, "b/c.json": {stamp: stamp{filestat.ID{Dev: 1, Ino: 2}, 3, 4, 5}, canon: sum32{9}}}))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		files, err := decodeCache(text)
 		if err != nil {

@@ -8,8 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/pantavisor/pantavisor/internal/filestat"
 	"github.com/pantavisor/pantavisor/revision/archive"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -121,7 +120,7 @@ func (f directory) Pull(ctx context.Context, dst *objects.Store, want func(strin
 	if err != nil {
 		return nil, err
 	}
-	p := &puller{src: src, dst: dst, link: f.link && linkable(src.Dir(), dst.Dir()), same: sameDir(src.Dir(), dst.Dir()), batch: dst.Batch()}
+	p := &puller{src: src, dst: dst, link: f.link && filestat.SameFileSystem(src.Dir(), dst.Dir()), same: sameDir(src.Dir(), dst.Dir()), batch: dst.Batch()}
 	defer p.batch.Abort()
 	if out.Objects, err = p.all(ctx, wanted); err != nil {
 		return nil, fmt.Errorf("copying objects from %s: %w", src.Dir(), err)
@@ -191,17 +190,11 @@ func (p *puller) one(ctx context.Context, sum string) error {
 	return err
 }
 
-// linkable reports whether two directories are on one file system.
-func linkable(a, b string) bool {
-	var sa, sb unix.Stat_t
-	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
-}
-
 // ownFile reports whether only this user can write to a file, so that it is safe to
 // share by a hard link.
 func ownFile(f *os.File) bool {
-	var st unix.Stat_t
-	return unix.Fstat(int(f.Fd()), &st) == nil && int(st.Uid) == os.Geteuid() && st.Mode&0o022 == 0
+	st, err := filestat.OfFile(f)
+	return err == nil && os.Geteuid() >= 0 && int(st.UID) == os.Geteuid() && st.Mode&0o022 == 0
 }
 
 func sameDir(a, b string) bool {

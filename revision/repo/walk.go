@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"syscall"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/pantavisor/pantavisor/internal/filestat"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -101,18 +101,17 @@ func (w *walker) entry(d *os.File, path, key string, e fs.DirEntry) error {
 		w.skip(key+name, kindOf(e.Type()))
 		return nil
 	}
-	var st unix.Stat_t
-	err := unix.Fstatat(int(d.Fd()), name, &st, 0) // follows links, as add does
+	st, err := filestat.OfName(d, name) // follows links, as add does
 	switch {
-	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP):
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ELOOP):
 		if e.Type()&fs.ModeSymlink != 0 { // else it was removed meanwhile
 			w.skip(key+name, "a symbolic link that leads to nothing")
 		}
 	case err != nil:
-		return &fs.PathError{Op: "stat", Path: filepath.Join(path, name), Err: err}
-	case st.Mode&unix.S_IFMT == unix.S_IFREG:
+		return err
+	case st.IsRegular():
 		w.files = append(w.files, fileOf(key+name, &st))
-	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+	case st.IsDir():
 		w.skip(key+name, kindOf(fs.ModeDir))
 	default:
 		w.skip(key+name, "a symbolic link to what is not a file")
@@ -120,8 +119,8 @@ func (w *walker) entry(d *os.File, path, key string, e fs.DirEntry) error {
 	return nil
 }
 
-func fileOf(key string, st *unix.Stat_t) file {
-	return file{key, stampOf(st), st.Mode & 0o7777, uint64(st.Nlink)} //nolint:unconvert // 32 bits wide on some architectures
+func fileOf(key string, st *filestat.Stat) file {
+	return file{key, stampOf(st), st.Permissions(), st.Links}
 }
 
 // storeKey returns the path of the object store within the checkout. It is empty when
@@ -129,6 +128,7 @@ func fileOf(key string, st *unix.Stat_t) file {
 // walk must find them.
 func (r *Repo) storeKey() string {
 	key, err := filepath.Rel(r.dir, r.config.objectsIn(r.dir))
+	key = filepath.ToSlash(key)
 	if err != nil || key == "." || !filepath.IsLocal(key) || state.Within(Dir, key) {
 		return ""
 	}
@@ -147,7 +147,6 @@ func (r *Repo) storeKey() string {
 
 // statFile returns one file of the checkout; ok is false when it is not a regular file.
 func (r *Repo) statFile(key string) (f file, ok bool) {
-	var st unix.Stat_t
-	err := unix.Stat(filepath.Join(r.dir, key), &st)
-	return fileOf(key, &st), err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+	st, err := filestat.Of(filepath.Join(r.dir, key))
+	return fileOf(key, &st), err == nil && st.IsRegular()
 }

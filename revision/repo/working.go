@@ -12,9 +12,8 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/filestat"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -120,21 +119,11 @@ func (r *Repo) isObject(key string) bool {
 
 // openFile opens a file of the working tree and returns its stamp before reading.
 func (r *Repo) openFile(key string) (*os.File, stamp, error) {
-	path := filepath.Join(r.dir, key)
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) // a pipe in its place must not block
+	f, st, err := filestat.OpenRegular(filepath.Join(r.dir, key))
 	if err != nil {
-		return nil, stamp{}, fmt.Errorf("reading the working tree: %w", &os.PathError{Op: "open", Path: path, Err: err})
+		return nil, stamp{}, fmt.Errorf("reading the working tree: %w", err)
 	}
-	var st unix.Stat_t
-	err = unix.Fstat(fd, &st)
-	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-		err = errors.New("it is not a regular file any more")
-	}
-	if err = errors.Join(err, unix.SetNonblock(fd, false)); err != nil {
-		_ = unix.Close(fd)
-		return nil, stamp{}, fmt.Errorf("reading %s: %w", key, err)
-	}
-	return os.NewFile(uintptr(fd), path), stampOf(&st), nil
+	return f, stampOf(&st), nil
 }
 
 // look reads a file and returns its cache entry and its value.

@@ -238,7 +238,7 @@ func (t *tree) times() error {
 // finish makes the tree durable and gives it its name. An older tree is exchanged
 // atomically, so that the name always refers to a complete tree.
 func (t *tree) finish() error {
-	if err := atomicfile.SyncFS(t.root); err != nil {
+	if err := atomicfile.SyncTree(t.root); err != nil {
 		return err
 	}
 	err := unix.Renameat2(unix.AT_FDCWD, t.root, unix.AT_FDCWD, t.final, unix.RENAME_NOREPLACE)

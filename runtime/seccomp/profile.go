@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -141,6 +142,9 @@ func (p *reader) number(text string) error {
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
 		return fmt.Errorf("%.80q is not a system call number", text)
+	}
+	if len(arches) == 0 {
+		return fmt.Errorf("the numbers of the system calls of %s are not known", runtime.GOARCH)
 	}
 	p.profile.rules = append(p.profile.rules, rule{arch: arches[0].name, number: uint32(n), action: actAllow})
 	return nil

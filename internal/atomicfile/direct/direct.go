@@ -1,18 +1,16 @@
 // Package direct reads and writes large files without the kernel's page cache (O_DIRECT,
 // open(2)): data that is written once, synced at once and seldom read again should not
-// evict other data, and filling pages costs more CPU time than hashing them. On file
-// systems without direct I/O it reads and writes normally.
+// evict other data, and filling pages costs more CPU time than hashing them. On other
+// systems than Linux and file systems without direct I/O it reads and writes normally.
 package direct
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // align is what offsets, lengths and addresses must be multiples of: the largest
@@ -84,7 +82,7 @@ func (w *Writer) block(p []byte) error {
 		w.plain = !w.on
 	}
 	_, err := w.file.Write(p)
-	if w.on && errors.Is(err, unix.EINVAL) { // the file system's blocks are larger; nothing was written
+	if w.on && errors.Is(err, syscall.EINVAL) { // the file system's blocks are larger; nothing was written
 		if err = w.end(); err == nil {
 			_, err = w.file.Write(p)
 		}
@@ -150,13 +148,6 @@ func NewReader(f *os.File) *Reader {
 	return r
 }
 
-// isCold reports whether a file must be read from the disk.
-func isCold(f *os.File, offset int64) bool {
-	var b [1]byte
-	_, err := unix.Preadv2(int(f.Fd()), [][]byte{b[:]}, offset, unix.RWF_NOWAIT)
-	return errors.Is(err, unix.EAGAIN)
-}
-
 // Read implements io.Reader.
 func (r *Reader) Read(p []byte) (int, error) {
 	if r.on && (!aligned(p) || len(p)%align != 0 || len(p) == 0) {
@@ -166,7 +157,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 	n, err := r.file.Read(p)
 	switch {
-	case r.on && errors.Is(err, unix.EINVAL):
+	case r.on && errors.Is(err, syscall.EINVAL):
 		if err := r.end(); err != nil {
 			return 0, err
 		}
@@ -181,20 +172,4 @@ func (r *Reader) Read(p []byte) (int, error) {
 func (r *Reader) end() error {
 	r.on = false
 	return setFlag(r.file, false)
-}
-
-// setFlag changes O_DIRECT of an open file.
-func setFlag(f *os.File, on bool) error {
-	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
-	if err == nil {
-		flags &^= unix.O_DIRECT
-		if on {
-			flags |= unix.O_DIRECT
-		}
-		_, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, flags)
-	}
-	if err != nil {
-		return fmt.Errorf("changing how %s is accessed: %w", f.Name(), err)
-	}
-	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 )
 
 // Command signs with a program, for keys that must not be in a file. The program reads
@@ -40,7 +39,7 @@ func (c *Command) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 // SignMessage implements crypto.MessageSigner.
 func (c *Command) SignMessage(_ io.Reader, msg []byte, _ crypto.SignerOpts) ([]byte, error) {
 	out := &limited{left: maxSignature}
-	cmd := exec.CommandContext(c.Context, "/bin/sh", "-c", c.Line)
+	cmd := shell(c.Context, c.Line)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(msg), out, c.Stderr
 	err := cmd.Run()
 	if out.left < 0 {

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +17,7 @@ const maxXattr = 64 << 10
 // attributes reads the extended attributes of a name in an open directory. There is
 // no system call for that; the directory's entry in /proc leads there without
 // following any link on the way.
-func (w *walker) attributes(dir *os.File, base string, e *Entry) error {
+func (w *walker) attributes(dir openDir, base string, e *Entry) error {
 	if !w.opts.Xattrs {
 		return nil
 	}
@@ -52,5 +50,3 @@ func (w *walker) attributes(dir *os.File, base string, e *Entry) error {
 	}
 	return nil
 }
-
-func modTime(st *unix.Stat_t) time.Time { return time.Unix(st.Mtim.Unix()) }

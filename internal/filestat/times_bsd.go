@@ -1,0 +1,10 @@
+//go:build unix && !linux
+
+package filestat
+
+import "syscall"
+
+// times returns when a file was written and when it was changed last.
+func times(st *syscall.Stat_t) (modified, changed syscall.Timespec) {
+	return st.Mtimespec, st.Ctimespec
+}
