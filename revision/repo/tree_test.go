@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -193,7 +194,7 @@ func TestAddPatterns(t *testing.T) {
 	}
 	r := open(t, dir, true)
 	defer r.Close()
-	if _, err := r.Add(t.Context(), []string{"["}, false); !errors.Is(err, filepath.ErrBadPattern) {
+	if _, err := r.Add(t.Context(), []string{"["}, false); !errors.Is(err, path.ErrBadPattern) {
 		t.Errorf("a malformed pattern: %v", err)
 	}
 	if err := r.AddFiles(t.Context(), []string{"top", "missing"}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "missing") {
