@@ -23,7 +23,7 @@ import (
 func init() {
 	appengine.Inside()
 	workspace.CancelOnTerminate()
-	os.Args, behindDashes = runWords(exportWords(appengine.TestWords(optionWords(os.Args))))
+	os.Args, behindDashes = runWords(distWords(exportWords(appengine.TestWords(optionWords(os.Args)))))
 	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
 		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
 	}
@@ -159,6 +159,32 @@ func Export(ctx context.Context, containers string, target *string, locked, json
 //	mage device x64-uefi device --json
 func Device(ctx context.Context, target, dir string, locked, json *bool) error {
 	return in(json, locked, nil, func(w *workspace.Workspace) error { return w.Device(ctx, target, dir) })
+}
+
+// Dist makes the host tool pvr for Linux, macOS and Windows.
+//
+// There is an archive for each platform under out/dist, and SHA256SUMS; the same sources
+// give the same bytes. PV_VERSION is in the names and is what pvr calls itself. What an
+// earlier run made for other platforms is removed.
+//
+//	--platform=OS/ARCH  for which platform, or OS alone; several with commas or several
+//	                    times; default: all
+//	--out=DIR           results go to DIR
+//	--json              prints the report as JSON
+//	--events=FILE       writes what happens as JSON lines, - to standard output
+//
+//	mage dist
+//	mage dist --platform linux/arm64 --platform darwin
+//	PV_VERSION=1.0 mage dist --out=release --json
+func Dist(ctx context.Context, platform *string, json *bool, events, out *string) error {
+	var names []string
+	if platform != nil {
+		names = strings.Split(*platform, ",")
+	}
+	return in(json, nil, events, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.Dist(ctx, names)
+	})
 }
 
 // Targets lists the boards.

@@ -9,7 +9,7 @@ import (
 var behindDashes []string
 
 // valued are the options with a value, of all commands.
-var valued = []string{"events", "format", "forward", "from", "logs", "machine", "module", "out", "settle", "span", "target"}
+var valued = []string{"events", "format", "forward", "from", "logs", "machine", "module", "out", "platform", "settle", "span", "target"}
 
 // optionWords joins options and their values, which may be words of their own, for mage,
 // which knows -name=value only. Words behind "--" stay as they are.
@@ -31,9 +31,8 @@ func optionWords(args []string) (words []string) {
 // isValue reports whether a word can be the value of an option: not an option itself.
 func isValue(word string) bool { return word == "-" || !strings.HasPrefix(word, "-") }
 
-// runWords rewrites the command line of mage run for mage, which knows each option once:
-// --forward may be given several times. It takes off what stands behind "--". Other command
-// lines stay as they are.
+// runWords takes off what stands behind "--" of mage run. Other command lines stay as they
+// are.
 func runWords(args []string) (words, behind []string) {
 	if len(args) < 2 || !strings.EqualFold(args[1], "run") {
 		return args, nil
@@ -41,20 +40,34 @@ func runWords(args []string) (words, behind []string) {
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, behind = args[:i], args[i+1:]
 	}
-	forward := -1 // where the first --forward is in words
+	return joinRepeated(args, "forward"), behind
+}
+
+// distWords joins the platforms of mage dist. Other command lines stay as they are.
+func distWords(args []string) []string {
+	if len(args) < 2 || !strings.EqualFold(args[1], "dist") {
+		return args
+	}
+	return joinRepeated(args, "platform")
+}
+
+// joinRepeated joins the values of an option that is given several times with commas: mage
+// knows each option once.
+func joinRepeated(args []string, repeated string) (words []string) {
+	first := -1 // where it is in words
 	for _, word := range args {
 		switch name, _, _ := option(word); {
-		case name != "forward":
+		case name != repeated:
 			words = append(words, word)
-		case forward < 0:
-			forward = len(words)
+		case first < 0:
+			first = len(words)
 			words = append(words, word)
 		default:
 			_, more, _ := strings.Cut(word, "=")
-			words[forward] += "," + more
+			words[first] += "," + more
 		}
 	}
-	return words, behind
+	return words
 }
 
 // exportWords joins the containers of mage export, since a command of mage has a fixed

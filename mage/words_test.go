@@ -33,6 +33,19 @@ func TestRunWords(t *testing.T) {
 	}
 }
 
+func TestDistWords(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"mage dist":                             "mage dist",
+		"mage dist --platform linux --out d":    "mage dist --platform=linux --out=d",
+		"mage Dist --platform a/b -platform=c":  "mage Dist --platform=a/b,c",
+		"mage dist --platform a,b --platform c": "mage dist --platform=a,b,c",
+		"mage build --platform a --platform b":  "mage build --platform=a --platform=b",
+	} {
+		rewritten(t, func(words []string) []string { return distWords(optionWords(words)) }, line, want)
+	}
+}
+
 func TestOptionWords(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{

@@ -34,6 +34,8 @@ type Step struct {
 	Binary string
 	// Arch is the CPU to compile for; only its Go fields matter.
 	Arch targets.Arch
+	// OS is GOOS. Default: linux.
+	OS string `json:",omitempty"`
 	// Tags are build tags.
 	Tags []string
 	// Release is what the program calls itself, its variable main.release. Default:
@@ -62,10 +64,13 @@ func New(module *gosource.Module, pkg string, arch targets.Arch) *Step {
 	return &Step{Package: pkg, Arch: arch, Toolchain: runtime.Version(), Module: module}
 }
 
-// Name implements build.Step: "go/NAME/ARCH", or "go/own/PACKAGE/ARCH".
+// Name implements build.Step: "go/NAME/ARCH", "go/NAME/OS-ARCH" or "go/own/PACKAGE/ARCH".
 func (s *Step) Name() string {
 	if s.Own {
 		return "go/own/" + word(s.Package) + "/" + s.Arch.String()
+	}
+	if s.OS != "" {
+		return "go/" + s.binary() + "/" + s.OS + "-" + s.Arch.String()
 	}
 	return "go/" + s.binary() + "/" + s.Arch.String()
 }
@@ -90,7 +95,7 @@ func (s *Step) Cores() int { return 0 }
 
 // Sources implements build.Sourced.
 func (s *Step) Sources() ([]build.Source, error) {
-	files, err := s.Module.Files(s.Package, gosource.Platform{GOARCH: s.Arch.Go, Tags: s.Tags})
+	files, err := s.Module.Files(s.Package, gosource.Platform{GOOS: s.OS, GOARCH: s.Arch.Go, Tags: s.Tags})
 	if err != nil {
 		return nil, err
 	}
@@ -102,14 +107,14 @@ func (s *Step) Sources() ([]build.Source, error) {
 }
 
 // File returns the binary's path inside the output.
-func (s *Step) File() string { return path.Join("bin", s.binary()) }
-
-func (s *Step) binary() string {
-	if s.Binary != "" {
-		return s.Binary
+func (s *Step) File() string {
+	if s.OS == "windows" {
+		return path.Join("bin", s.binary()+".exe")
 	}
-	return path.Base(s.Package)
+	return path.Join("bin", s.binary())
 }
+
+func (s *Step) binary() string { return cmp.Or(s.Binary, path.Base(s.Package)) }
 
 // Run implements build.Step.
 func (s *Step) Run(ctx context.Context, w *build.Work) error {
@@ -172,8 +177,11 @@ const defaults = "-X=runtime.godebugDefault=disablethp=1,containermaxprocs=0,upd
 // unreleased is what a program calls itself that has no release.
 const unreleased = "devel"
 
+// ReleaseName returns what a program of this release calls itself.
+func ReleaseName(release string) string { return cmp.Or(release, unreleased) }
+
 func (s *Step) arguments(out string) []string {
-	flags := []string{"-s", "-w", "-buildid=", defaults, "-X=main.release=" + cmp.Or(s.Release, unreleased)}
+	flags := []string{"-s", "-w", "-buildid=", defaults, "-X=main.release=" + ReleaseName(s.Release)}
 	args := []string{
 		"build", "-trimpath", "-buildvcs=false", "-mod=readonly",
 		"-ldflags=" + strings.Join(flags, " "), "-o", out,
@@ -189,8 +197,8 @@ func (s *Step) arguments(out string) []string {
 // settings file (go env -w) may raise them.
 func (s *Step) environment(tmp string) []string {
 	env := []string{
-		"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + s.Arch.Go, "GOTMPDIR=" + tmp, "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=",
-		"GOTOOLCHAIN=" + s.Toolchain, "GOAMD64=v1", "GOARM64=v8.0", "GORISCV64=rva20u64", "GO386=sse2", "GOFIPS140=off",
+		"CGO_ENABLED=0", "GOOS=" + cmp.Or(s.OS, "linux"), "GOARCH=" + s.Arch.Go, "GOTMPDIR=" + tmp, "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=",
+		"GOTOOLCHAIN=" + s.Toolchain, "GOAMD64=v1", "GOARM64=v8.0", "GORISCV64=rva20u64", "GO386=sse2", "GOPPC64=power8", "GOMIPS64=hardfloat", "GOFIPS140=off",
 	}
 	if s.Arch.ARM != "" {
 		env = append(env, "GOARM="+s.Arch.ARM)

@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/cmd/mage/internal/record"
@@ -29,7 +30,14 @@ const (
 	compiler = module + "/cmd/mage/compile"
 )
 
+// unsupported is the exit code of docs/exit-codes.md for what is not possible here.
+const unsupported = 3
+
 func main() {
+	if runtime.GOOS != "linux" {
+		_, _ = os.Stderr.WriteString("Error: firmware is built on Linux, with Debian's tools: start mage on a Linux machine or in a container of one. pvr works on " + runtime.GOOS + " too (mage dist makes it).\n")
+		os.Exit(unsupported)
+	}
 	s := watchSignals()
 	code, err := run(s, os.Args[1:])
 	if err != nil {

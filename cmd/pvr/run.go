@@ -15,13 +15,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the build (-ldflags "-X main.version=...").
-var version = ""
+// release is set by the build: -ldflags "-X main.release=...".
+var release string
 
 // versionText returns the version: the build's word, or the module's version.
 func versionText() string {
-	if version != "" {
-		return version
+	if release != "" {
+		return release
 	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

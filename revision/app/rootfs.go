@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/decompress"
@@ -84,7 +85,21 @@ func (w *Workspace) composeRootfs(ctx context.Context, name, from string) (*root
 		w.notice(name, "WARN: %s: the root file system %s has no files", name, from)
 	}
 	w.warnPassed(name, tree)
+	w.warnForeign(name, from)
 	return tree, nil
+}
+
+// warnForeign warns of what a directory lacks on systems that cannot have it.
+func (w *Workspace) warnForeign(name, from string) {
+	path, err := w.expand(from)
+	if info, statErr := os.Stat(path); runtime.GOOS == "linux" || isURL(from) || err != nil || statErr != nil || !info.IsDir() {
+		return
+	}
+	lost := "extended attributes"
+	if runtime.GOOS == "windows" {
+		lost = "modes, owners, devices and extended attributes"
+	}
+	w.notice(name, "WARN: %s: a directory of %s has no %s of Linux; take an archive made on Linux if it needs them", name, runtime.GOOS, lost)
 }
 
 func (w *Workspace) addRootfs(ctx context.Context, tree *rootfs.Tree, from string) error {

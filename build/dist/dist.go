@@ -1,0 +1,250 @@
+// Package dist makes the host tool pvr for all platforms: an archive for each, and their
+// checksums.
+package dist
+
+import (
+	"archive/zip"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gobinary"
+	"github.com/pantavisor/pantavisor/build/gosource"
+	"github.com/pantavisor/pantavisor/formats/tarball"
+	"github.com/pantavisor/pantavisor/formats/tree"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Options describe a distribution.
+type Options struct {
+	// Module has the sources.
+	Module *gosource.Module
+	// Release is in the names of the archives and what the tool calls itself; empty: devel.
+	Release string
+	// Epoch is the time of everything in the archives.
+	Epoch build.Stamp
+	// Platforms are those to make, from [Choose].
+	Platforms []Platform
+}
+
+// tool is the program's package in the module.
+const tool = "cmd/pvr"
+
+// SumsName is the file of checksums, in the form of sha256sum.
+const SumsName = "SHA256SUMS"
+
+// Artefacts returns what a distribution consists of.
+func Artefacts(o Options) []build.Artefact {
+	words := &completions{Program: o.program(Platform{"linux", targets.Arch{Go: runtime.GOARCH}})}
+	sums := &checksums{}
+	var all []build.Artefact
+	for _, p := range o.Platforms {
+		a := &archive{
+			Program: o.program(p), Completions: words, License: filepath.Join(o.Module.Root(), "LICENSE"),
+			Platform: p.word(), Zip: p.OS == "windows", Release: o.Release, Epoch: o.Epoch,
+		}
+		sums.Archives = append(sums.Archives, a)
+		all = append(all, build.Artefact{Step: a, From: a.file(), To: a.file()})
+	}
+	return append(all, build.Artefact{Step: sums, From: SumsName, To: SumsName})
+}
+
+func (o *Options) program(p Platform) *gobinary.Step {
+	s := gobinary.New(o.Module, tool, p.Arch)
+	s.Release = o.Release
+	if p.OS != "linux" {
+		s.OS = p.OS
+	}
+	return s
+}
+
+// completions is the step that asks the tool for the completion scripts of shells.
+type completions struct {
+	Program *gobinary.Step // for this machine
+}
+
+// scripts are the usual names of the scripts, by shell.
+var scripts = map[string]string{"bash": "pvr.bash", "zsh": "_pvr", "fish": "pvr.fish"}
+
+var _ build.Step = (*completions)(nil)
+
+// Name implements build.Step.
+func (c *completions) Name() string { return "dist/completions" }
+
+// Deps implements build.Step.
+func (c *completions) Deps() []build.Step { return []build.Step{c.Program} }
+
+// Run implements build.Step.
+func (c *completions) Run(ctx context.Context, w *build.Work) error {
+	program := filepath.Join(w.In(c.Program), filepath.FromSlash(c.Program.File()))
+	for shell, name := range scripts {
+		if err := complete(ctx, program, shell, filepath.Join(w.Out, name), w.Tmp); err != nil {
+			return fmt.Errorf("making the completion script of %s: %w", shell, err)
+		}
+	}
+	return nil
+}
+
+// member is a file of an archive.
+type member struct {
+	name string
+	path string
+	perm os.FileMode
+}
+
+// archive is the step that packs the tool for one platform, in a directory of the archive's
+// name.
+type archive struct {
+	Program     *gobinary.Step
+	Completions *completions
+	License     string `json:"-"`
+	Platform    string
+	Zip         bool
+	Release     string
+	Epoch       build.Stamp
+}
+
+var (
+	_ build.Step    = (*archive)(nil)
+	_ build.Sourced = (*archive)(nil)
+)
+
+// Name implements build.Step.
+func (a *archive) Name() string { return "dist/" + a.Platform }
+
+// Deps implements build.Step.
+func (a *archive) Deps() []build.Step { return []build.Step{a.Program, a.Completions} }
+
+// Sources implements build.Sourced.
+func (a *archive) Sources() ([]build.Source, error) {
+	return []build.Source{{Name: "LICENSE", Path: a.License}}, nil
+}
+
+// stem is the archive's name without its ending.
+func (a *archive) stem() string {
+	return "pvr_" + gobinary.ReleaseName(a.Release) + "_" + a.Platform
+}
+
+// file is the archive's name.
+func (a *archive) file() string {
+	if a.Zip {
+		return a.stem() + ".zip"
+	}
+	return a.stem() + ".tar.gz"
+}
+
+// Run implements build.Step.
+func (a *archive) Run(ctx context.Context, w *build.Work) (err error) {
+	members := []member{
+		{"LICENSE", a.License, 0o644},
+		{path.Base(a.Program.File()), filepath.Join(w.In(a.Program), filepath.FromSlash(a.Program.File())), 0o755},
+	}
+	for _, shell := range []string{"bash", "fish", "zsh"} {
+		name := scripts[shell]
+		members = append(members, member{"completions/" + name, filepath.Join(w.In(a.Completions), name), 0o644})
+	}
+	out, err := os.Create(filepath.Join(w.Out, a.file()))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if a.Zip {
+		return writeZip(ctx, out, a.stem(), members, a.Epoch.Time())
+	}
+	return writeTar(ctx, out, a.stem(), members, a.Epoch.Time())
+}
+
+// writeTar writes the members as root's, all of one time.
+func writeTar(ctx context.Context, to io.Writer, dir string, members []member, at time.Time) error {
+	z, err := gzip.NewWriterLevel(to, gzip.BestCompression)
+	if err != nil {
+		return err
+	}
+	t := tarball.NewWriter(z)
+	normal := tree.Normal{AllRoot: true, Portable: true, Time: at}
+	for _, name := range []string{dir, dir + "/completions"} {
+		if err := t.Add(normal.Apply(tree.Dir(name, 0o755))); err != nil {
+			return err
+		}
+	}
+	for _, m := range members {
+		e, err := tree.File(m.path, dir+"/"+m.name)
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+		e.Mode = m.perm
+		if err := t.Add(normal.Apply(e)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(t.Close(), z.Close())
+}
+
+// writeZip writes the members, all of one time.
+func writeZip(ctx context.Context, to io.Writer, dir string, members []member, at time.Time) error {
+	z := zip.NewWriter(to)
+	for _, m := range members {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h := &zip.FileHeader{Name: dir + "/" + m.name, Method: zip.Deflate, Modified: at}
+		h.SetMode(m.perm)
+		w, err := z.CreateHeader(h)
+		if err != nil {
+			return err
+		}
+		if err := copyFile(w, m.path); err != nil {
+			return err
+		}
+	}
+	return z.Close()
+}
+
+func copyFile(to io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(to, f)
+	return err
+}
+
+// checksums is the step that makes the file of checksums.
+type checksums struct{ Archives []*archive }
+
+var _ build.Step = (*checksums)(nil)
+
+// Name implements build.Step.
+func (s *checksums) Name() string { return "dist/checksums" }
+
+// Deps implements build.Step.
+func (s *checksums) Deps() []build.Step {
+	var deps []build.Step
+	for _, a := range s.Archives {
+		deps = append(deps, a)
+	}
+	return deps
+}
+
+// Run implements build.Step.
+func (s *checksums) Run(_ context.Context, w *build.Work) error {
+	var text []byte
+	for _, a := range s.Archives {
+		h := sha256.New()
+		if err := copyFile(h, filepath.Join(w.In(a), a.file())); err != nil {
+			return err
+		}
+		text = fmt.Appendf(text, "%x  %s\n", h.Sum(nil), a.file())
+	}
+	return os.WriteFile(filepath.Join(w.Out, SumsName), text, 0o644)
+}

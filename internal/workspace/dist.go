@@ -1,0 +1,47 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pantavisor/pantavisor/build/dist"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// distName is the directory below out/ for the host tools.
+const distName = "dist"
+
+// Dist makes the host tool pvr for the named platforms, GOOS/GOARCH or GOOS, or for all: an
+// archive for each, and their checksums.
+func (w *Workspace) Dist(ctx context.Context, names []string) error {
+	platforms, err := dist.Choose(names)
+	if err != nil {
+		return err
+	}
+	j, err := w.builder(&targets.Target{Name: distName})
+	if err != nil {
+		return err
+	}
+	report, err := j.Deliver(ctx, w.distDir(), dist.Artefacts(dist.Options{
+		Module: j.Code, Release: w.Options.Release, Epoch: w.Options.Epoch, Platforms: platforms,
+	}))
+	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
+		w.tidy(ctx, j)
+	}
+	if err = errors.Join(err, j.close()); err != nil {
+		return err
+	}
+	w.warnAgain(report)
+	if !w.JSON {
+		return nil
+	}
+	return w.Print(report)
+}
+
+// distDir is the directory of the archives: out/dist, or what the user says.
+func (w *Workspace) distDir() string {
+	if w.OutDir == "" {
+		return w.Out(distName)
+	}
+	return w.outDir()
+}
