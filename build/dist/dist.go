@@ -39,8 +39,8 @@ type Options struct {
 // tool is the program's package in the module.
 const tool = "cmd/pvr"
 
-// SumsName is the file of checksums, in the form of sha256sum.
-const SumsName = "SHA256SUMS"
+// sumsName is the file of checksums, in the form of sha256sum.
+const sumsName = "SHA256SUMS"
 
 // Artefacts returns what a distribution consists of.
 func Artefacts(o Options) []build.Artefact {
@@ -55,7 +55,7 @@ func Artefacts(o Options) []build.Artefact {
 		sums.Archives = append(sums.Archives, a)
 		all = append(all, build.Artefact{Step: a, From: a.file(), To: a.file()})
 	}
-	return append(all, build.Artefact{Step: sums, From: SumsName, To: SumsName})
+	return append(all, build.Artefact{Step: sums, From: sumsName, To: sumsName})
 }
 
 func (o *Options) program(p Platform) *gobinary.Step {
@@ -246,5 +246,5 @@ func (s *checksums) Run(_ context.Context, w *build.Work) error {
 		}
 		text = fmt.Appendf(text, "%x  %s\n", h.Sum(nil), a.file())
 	}
-	return os.WriteFile(filepath.Join(w.Out, SumsName), text, 0o644)
+	return os.WriteFile(filepath.Join(w.Out, sumsName), text, 0o644)
 }
