@@ -193,7 +193,7 @@ func (c *Config) SetMeta(name, raw string) (k Key, ok bool) {
 	if changed := c.put(Meta, k, raw); !changed {
 		return k, false
 	}
-	if k.isInert() {
+	if k.isInert() && !k.granted(c.String(k)) {
 		c.note(Meta, "%s has %s%s", table[k].name, noEffect, consequence(k))
 	}
 	return k, true

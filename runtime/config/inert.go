@@ -33,10 +33,20 @@ func (k Key) remark() string {
 	return ""
 }
 
-// noteInert notes the inert keys that a level has set to another value than the default.
+// asIs are the values of inert keys that ask for what this version does anyway.
+var asIs = map[Key]string{DebugSSH: "0", LogPush: "0", SecurebootMode: "disabled", XConnectDBusSystembus: "0"}
+
+// granted reports whether this version does what a value of an inert key asks for.
+func (k Key) granted(text string) bool {
+	v, ok := asIs[k]
+	return ok && v == text
+}
+
+// noteInert notes the inert keys that a level has set to another value than the default,
+// unless the device does what the value says.
 func (c *Config) noteInert(l Level) {
 	for _, k := range inert {
-		if v := c.get(k); v.from == l && v.text != c.fallback(k) {
+		if v := c.get(k); v.from == l && v.text != c.fallback(k) && !k.granted(v.text) {
 			c.note(l, "%s has %s%s", table[k].name, noEffect, consequence(k))
 		}
 	}

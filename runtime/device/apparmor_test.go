@@ -2,12 +2,14 @@ package device
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 )
 
@@ -51,5 +53,29 @@ func TestProfiles(t *testing.T) {
 	p.loadAll(t.Context(), []string{"all"})
 	if all := strings.Join(log, "\n"); strings.Contains(all, "hidden") || strings.Contains(all, "abi") || !strings.Contains(all, "profile text is loaded") {
 		t.Errorf("all: %s", all)
+	}
+}
+
+// TestCompiledProfile compiles a profile as the message to the user says.
+func TestCompiledProfile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/text", []byte("profile pv-test {\n}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(oracle.Program(t, "apparmor_parser"), "-Q", "-K", "-o", dir+"/compiled", dir+"/text")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", cmd, err, out)
+	}
+	p := &profiles{dir: dir, replace: dir + "/kernel", parser: "no-such-parser-anywhere"}
+	if err := os.WriteFile(p.replace, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.load(t.Context(), "compiled"); err != nil {
+		t.Fatal(err)
+	}
+	want, _ := os.ReadFile(dir + "/compiled")
+	if got, _ := os.ReadFile(p.replace); len(want) == 0 || string(got) != string(want) {
+		t.Errorf("the kernel got %d bytes of %d", len(got), len(want))
 	}
 }
