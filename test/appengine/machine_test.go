@@ -160,7 +160,7 @@ func (c machine) run(t *testing.T, r *Runner) string {
 	e.Firmware, e.Memory = "", max(e.Memory, 768)
 	m, err := emulator.Start(ctx, emulator.Config{
 		Emulator: e, Kernel: images[0], Initrd: machineInitrd(t, tarball, modules[0], c.init, c.files),
-		Append: "console=ttyS0 panic=-1 rdinit=/init quiet " + c.append, NoNetwork: true, Accelerator: emulator.Accelerator(ctx, e), Args: []string{"-no-reboot"},
+		Append: "console=ttyS0 panic=-1 rdinit=/init quiet " + c.append, NoNetwork: true, Accelerator: emulator.Accelerator(ctx, device.Emulators[0]), Args: []string{"-no-reboot"},
 	})
 	if err != nil {
 		t.Fatal(err)
