@@ -46,6 +46,7 @@ func (d *Dir) Remove() {
 	}
 	_ = os.RemoveAll(d.Path)
 	d.lock.Unlock()
+	_ = os.RemoveAll(d.Path) // on Windows an open file may keep its directory
 	d.lock = nil
 }
 

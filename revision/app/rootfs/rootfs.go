@@ -23,6 +23,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/scratch"
 )
 
 // inode is a file with one or more names. It is what trees have most of, so it has no more
@@ -112,12 +113,9 @@ const defaultLimit = 32 << 30
 // (default: the system's directory for temporary files). Limit bounds the bytes of
 // all files together; 0 means 32 GiB.
 func New(dir string, limit int64) (*Tree, error) {
-	f, err := os.CreateTemp(dir, ".rootfs-")
+	f, err := scratch.Unnamed(dir, ".rootfs-")
 	if err != nil {
 		return nil, fmt.Errorf("creating the spool of a root file system: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("hiding the spool: %w", err), f.Close())
 	}
 	if limit == 0 {
 		limit = defaultLimit
