@@ -686,7 +686,7 @@ func TestStatCache(t *testing.T) {
 		t.Error("a change behind a restored modification time went unnoticed")
 	}
 	write(t, kept, strings.TrimSuffix(read(t, kept), "end\n"))
-	if c = openStatCache(kept); len(c.seen) != 0 {
+	if c = openStatCache(kept); c.kept != nil {
 		t.Error("a damaged cache was used")
 	}
 }
@@ -978,4 +978,46 @@ func (c *StatCache) reads() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.hashed
+}
+
+// TestStatCacheFindsEveryEntry looks names up in a kept file, those at its ends included,
+// and what two builds have added.
+func TestStatCacheFindsEveryEntry(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "stats")
+	mine, other := openStatCache(path), openStatCache(path)
+	for i := range 100 {
+		mine.Keep(fmt.Sprintf("/a/%03d", i), fmt.Sprint(i), strings.Repeat("v", i))
+		other.Keep(fmt.Sprintf("/b/%03d", i), fmt.Sprint(i), strings.Repeat("w", i))
+	}
+	mine.Keep("tab\there", "1", "x")
+	if err := errors.Join(mine.Save(), other.Save()); err != nil {
+		t.Fatal(err)
+	}
+	c := openStatCache(path)
+	for i := range 100 {
+		for name, value := range map[string]string{"/a/%03d": "v", "/b/%03d": "w"} {
+			name = fmt.Sprintf(name, i)
+			if got, ok := c.Recall(name, fmt.Sprint(i)); !ok || got != strings.Repeat(value, i) {
+				t.Errorf("%s: %q, %v", name, got, ok)
+			}
+			if _, ok := c.Recall(name, "other"); ok {
+				t.Errorf("%s was recalled with another id", name)
+			}
+			if _, ok := c.Recall(name+"x", fmt.Sprint(i)); ok {
+				t.Errorf("%sx is there", name)
+			}
+		}
+	}
+	for _, name := range []string{"", "tab", "tab\there", "~"} {
+		if _, ok := c.Recall(name, "1"); ok {
+			t.Errorf("%q is there", name)
+		}
+	}
+	for _, text := range []string{"", "stat cache 2\n", "stat cache 2\nno line\nend\n", "stat cache 2\nx\ty\tzend\n", "stat cache 1\nend\n"} {
+		write(t, path, text)
+		if got, ok := openStatCache(path).Recall("x", "y"); ok {
+			t.Errorf("%q gives %q", text, got)
+		}
+	}
 }

@@ -57,6 +57,9 @@ func OpenCache(dir string) (*Cache, error) {
 	return c, c.sweep()
 }
 
+// Memory returns what remembers results of reading files by the attributes of these.
+func (c *Cache) Memory() *StatCache { return c.stats }
+
 // Dir returns the cache's directory.
 func (c *Cache) Dir() string { return c.dir }
 

@@ -21,6 +21,7 @@ import (
 type codes struct {
 	mu    sync.Mutex
 	known map[string]Input
+	files map[string]string // digests, by path: most packages need the same ones
 }
 
 // codeInputs returns one input for the logic of a step: the Go files of the package that
@@ -71,21 +72,38 @@ func (b *Builder) codeInput(dir string) (Input, error) {
 		if ext := filepath.Ext(f.Name); ext != ".go" && ext != ".s" && f.Name != "go.sum" {
 			continue // embedded targets and go.mod's comments are not logic
 		}
-		info, err := os.Stat(f.Path)
-		if err != nil {
-			return Input{}, fault.Wrap(fault.IO, err, "reading the code of package %s", dir)
-		}
-		digest := b.Cache.stats.Digest
-		if filepath.Ext(f.Name) == ".go" {
-			digest = b.Cache.stats.code
-		}
-		sum, err := digest(f.Path, info)
+		sum, err := b.codeDigest(f)
 		if err != nil {
 			return Input{}, fault.Wrap(fault.IO, err, "reading the code of package %s", dir)
 		}
 		inputs = append(inputs, Input{Name: f.Name, Digest: sum})
 	}
 	return Input{Name: "code/" + dir, Digest: keyOf(inputs)}, nil
+}
+
+// codeDigest returns the digest of a file of code, once in a build. The caller holds the
+// lock of codes.
+func (b *Builder) codeDigest(f gosource.File) (string, error) {
+	if sum, ok := b.codes.files[f.Path]; ok {
+		return sum, nil
+	}
+	info, err := os.Stat(f.Path)
+	if err != nil {
+		return "", err
+	}
+	digest := b.Cache.stats.Digest
+	if filepath.Ext(f.Name) == ".go" {
+		digest = b.Cache.stats.code
+	}
+	sum, err := digest(f.Path, info)
+	if err != nil {
+		return "", err
+	}
+	if b.codes.files == nil {
+		b.codes.files = map[string]string{}
+	}
+	b.codes.files[f.Path] = sum
+	return sum, nil
 }
 
 // digestCode returns the SHA-256 of the tokens of a Go file, in hex. Of the comments only

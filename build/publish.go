@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/filelock"
+	"github.com/pantavisor/pantavisor/internal/filesig"
 )
 
 // Artefact is something that a build leaves under out/TARGET.
@@ -218,7 +219,7 @@ func seen(dst string) string {
 	if err != nil {
 		return ""
 	}
-	return statID(info)
+	return filesig.Of(info)
 }
 
 func readState(dir string) map[string]Published {

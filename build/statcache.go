@@ -1,52 +1,48 @@
 package build
 
 import (
-	"bufio"
-	"errors"
+	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/filesig"
 )
 
-// racy is how much older than the moment of hashing a file's times must be for its digest
-// to be kept. A write within one tick of the file system's clock leaves the times as they
-// were; the coarsest clock in use is FAT's with two seconds.
-const racy = 2 * time.Second
-
-// statLimit is the largest number of entries that are kept; files beyond it are hashed
-// again.
-const statLimit = 200_000
+// statLimit is the largest number of entries that are kept, the newest first; files beyond
+// it are hashed again.
+const statLimit = 100_000
 
 // StatCache remembers the SHA-256 of files by path, size, modification time,
 // change time and inode, so that unchanged files are not read again.
 // It is safe for use by several goroutines.
 type StatCache struct {
 	mu     sync.Mutex
-	path   string // where it is kept; empty: in memory only
-	seen   map[string]statEntry
+	path   string               // where it is kept; empty: in memory only
+	kept   []byte               // lines of the file, sorted: a build looks few of them up
+	seen   map[string]statEntry // what this process has added
 	dirty  bool
 	hashed int
 	now    func() time.Time
 }
 
 type statEntry struct {
-	id     string // size, times and inode
-	digest string
+	id    string // size, times and inode
+	value string // for a file its digest
 }
 
 // openStatCache loads the cache kept at path. A missing or damaged file counts as an
 // empty cache: it costs time, not correctness.
 func openStatCache(path string) *StatCache {
-	c := &StatCache{path: path, seen: map[string]statEntry{}, now: time.Now}
-	c.merge(readStats(path))
-	return c
+	return &StatCache{path: path, kept: readStats(path), seen: map[string]statEntry{}, now: time.Now}
 }
 
 // Digest returns the SHA-256 of a regular file in hex. The info is a fresh result of
@@ -62,14 +58,30 @@ func (c *StatCache) code(path string, info fs.FileInfo) (string, error) {
 
 // digest returns what of returns for a file, from the entry if it is still valid.
 func (c *StatCache) digest(entry, path string, info fs.FileInfo, of func(io.Reader) (string, error)) (string, error) {
-	id := statID(info)
-	c.mu.Lock()
-	old, ok := c.seen[entry]
-	c.mu.Unlock()
-	if ok && old.id == id {
-		return old.digest, nil
+	if old, ok := c.Recall(entry, filesig.Of(info)); ok && len(old) == 2*sha256.Size {
+		return old, nil
 	}
 	return c.hash(entry, path, of)
+}
+
+// Recall returns what Keep was given for an entry, if that was with the same id.
+func (c *StatCache) Recall(entry, id string) (string, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, ok := c.seen[entry]
+	if !ok {
+		old, ok = findStat(c.kept, entry)
+	}
+	return old.value, ok && old.id == id
+}
+
+// Keep remembers a value while the id of its entry, the attributes of files, is the same.
+// None of the three may have a tab or a line break, or it is forgotten with the process.
+func (c *StatCache) Keep(entry, id, value string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen[entry] = statEntry{id, value}
+	c.dirty = true
 }
 
 func (c *StatCache) hash(entry, path string, of func(io.Reader) (string, error)) (string, error) {
@@ -92,27 +104,12 @@ func (c *StatCache) hash(entry, path string, of func(io.Reader) (string, error))
 		return "", err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.hashed++
-	if statID(before) == statID(after) && settled(after, started) {
-		c.seen[entry] = statEntry{statID(after), digest}
-		c.dirty = true
+	c.mu.Unlock()
+	if filesig.Of(before) == filesig.Of(after) && filesig.Settled(after, started) {
+		c.Keep(entry, filesig.Of(after), digest)
 	}
 	return digest, nil
-}
-
-// settled reports whether the file's times are old enough that a later write must change
-// them.
-func settled(info fs.FileInfo, now time.Time) bool {
-	st := info.Sys().(*syscall.Stat_t)
-	changed := time.Unix(st.Ctim.Unix())
-	return info.ModTime().Before(now.Add(-racy)) && changed.Before(now.Add(-racy))
-}
-
-// statID returns what must stay the same for a digest to stay valid.
-func statID(info fs.FileInfo) string {
-	st := info.Sys().(*syscall.Stat_t)
-	return fmt.Sprintf("%d,%d,%d,%d,%d", info.Size(), info.ModTime().UnixNano(), st.Ctim.Nano(), st.Ino, st.Dev)
 }
 
 // Save writes the cache, merged with what other builds have saved since it was loaded.
@@ -122,68 +119,66 @@ func (c *StatCache) Save() error {
 	if !c.dirty || c.path == "" {
 		return nil
 	}
-	mine := c.seen
-	c.seen = map[string]statEntry{}
-	c.merge(readStats(c.path))
-	c.merge(mine)
-	var text strings.Builder
-	text.WriteString(statHeader + "\n")
-	for path, e := range c.seen {
-		if !strings.ContainsAny(path, "\t\n") {
-			fmt.Fprintf(&text, "%s\t%s\t%s\n", e.id, e.digest, path)
+	all := maps.Clone(c.seen)
+	for line := range bytes.Lines(readStats(c.path)) {
+		path, e, ok := parseStat(bytes.TrimSuffix(line, []byte("\n")))
+		if _, mine := all[path]; ok && !mine && len(all) < statLimit {
+			all[path] = e
 		}
 	}
-	text.WriteString(statFooter + "\n")
-	c.dirty = false
-	return atomicfile.Write(c.path, []byte(text.String()), 0o644)
-}
-
-func (c *StatCache) merge(more map[string]statEntry) {
-	for path, e := range more {
-		if len(c.seen) >= statLimit {
-			return
+	var text bytes.Buffer
+	for _, path := range slices.Sorted(maps.Keys(all)) {
+		if e := all[path]; !strings.ContainsAny(path+e.id+e.value, "\t\n") {
+			fmt.Fprintf(&text, "%s\t%s\t%s\n", path, e.id, e.value)
 		}
-		c.seen[path] = e
 	}
+	c.kept, c.seen, c.dirty = text.Bytes(), map[string]statEntry{}, false
+	return atomicfile.Write(c.path, slices.Concat([]byte(statHeader), c.kept, []byte(statFooter)), 0o644)
 }
 
 const (
-	statHeader = "stat cache 1"
-	statFooter = "end"
+	statHeader = "stat cache 2\n"
+	statFooter = "end\n"
 )
 
-func readStats(path string) map[string]statEntry {
-	f, err := os.Open(path)
-	if err != nil {
+// readStats returns the lines that Save wrote, without those around them. A file that lacks
+// one of these is damaged and counts as empty.
+func readStats(path string) []byte {
+	text, err := os.ReadFile(path)
+	body, begun := bytes.CutPrefix(text, []byte(statHeader))
+	body, ended := bytes.CutSuffix(body, []byte(statFooter))
+	if err != nil || !begun || !ended || len(body) > 0 && body[len(body)-1] != '\n' {
 		return nil
 	}
-	defer f.Close()
-	found, err := parseStats(bufio.NewScanner(f))
-	if err != nil {
-		return nil
-	}
-	return found
+	return body
 }
 
-var errStats = errors.New("stat cache is damaged")
+// findStat looks an entry up in sorted lines, each of which ends with a line break.
+func findStat(lines []byte, entry string) (statEntry, bool) {
+	for len(lines) > 0 {
+		middle := len(lines) / 2
+		start := bytes.LastIndexByte(lines[:middle], '\n') + 1
+		end := start + bytes.IndexByte(lines[start:], '\n')
+		path, e, ok := parseStat(lines[start:end])
+		switch {
+		case !ok:
+			return statEntry{}, false
+		case path == entry:
+			return e, true
+		case path < entry:
+			lines = lines[end+1:]
+		default:
+			lines = lines[:start]
+		}
+	}
+	return statEntry{}, false
+}
 
-// parseStats reads the lines that Save wrote; one malformed line discards all of them.
-func parseStats(lines *bufio.Scanner) (map[string]statEntry, error) {
-	found := map[string]statEntry{}
-	if !lines.Scan() || lines.Text() != statHeader {
-		return nil, errStats
+// parseStat reads one line.
+func parseStat(line []byte) (path string, e statEntry, ok bool) {
+	parts := strings.SplitN(string(line), "\t", 3)
+	if len(parts) != 3 {
+		return "", e, false
 	}
-	for lines.Scan() {
-		line := lines.Text()
-		if line == statFooter {
-			return found, nil
-		}
-		id, rest, ok := strings.Cut(line, "\t")
-		digest, path, ok2 := strings.Cut(rest, "\t")
-		if !ok || !ok2 || len(digest) != 64 || len(found) >= statLimit {
-			return nil, errStats
-		}
-		found[path] = statEntry{id, digest}
-	}
-	return nil, errStats
+	return parts[0], statEntry{parts[1], parts[2]}, true
 }

@@ -44,10 +44,20 @@ type Module struct {
 	trees []tree
 	mu    sync.Mutex
 	pkgs  map[string]*pkg
+	// Memory, when it is set, keeps what was read for later builds.
+	Memory Memory
+}
+
+// Memory keeps values from one build to the next, each while the id of its entry is the
+// same.
+type Memory interface {
+	Recall(entry, id string) (value string, ok bool)
+	Keep(entry, id, value string)
 }
 
 // tree is a module in a directory.
 type tree struct {
+	pinned []File // see pins
 	path   string // import path
 	dir    string
 	prefix string // of names of files: empty for the main module, else the path and "/"
@@ -142,11 +152,14 @@ func (m *Module) walk(dir string, p Platform, seen map[string]bool, files map[st
 
 // pins returns the files that decide on the versions of other modules.
 func (t *tree) pins() []File {
-	files := []File{t.file("go.mod")}
-	if sum := t.file("go.sum"); exists(sum.Path) {
-		files = append(files, sum)
+	if t.pinned != nil {
+		return t.pinned
 	}
-	return files
+	t.pinned = []File{t.file("go.mod")}
+	if sum := t.file("go.sum"); exists(sum.Path) {
+		t.pinned = append(t.pinned, sum)
+	}
+	return t.pinned
 }
 
 func (t *tree) file(name string) File {
@@ -194,17 +207,15 @@ func (m *Module) read(imported string, p Platform) (*pkg, error) {
 	if _, err := os.Stat(directory); err != nil {
 		return nil, fault.New(fault.Missing, "reading Go package %s: %w", t.prefix+dir, err)
 	}
-	bp, err := ctx.ImportDir(directory, 0)
+	in, err := m.contents(&ctx, directory)
 	if err != nil {
 		return nil, fault.New(kindOf(err), "reading Go package %s for %s/%s: %w", t.prefix+dir, ctx.GOOS, ctx.GOARCH, err)
 	}
-	found := &pkg{tree: t, imports: m.local(bp.Imports)}
-	for _, list := range [][]string{bp.GoFiles, bp.SFiles, bp.HFiles, bp.SysoFiles} {
-		for _, name := range list {
-			found.files = append(found.files, t.file(path.Join(dir, name)))
-		}
+	found := &pkg{tree: t, imports: m.local(in.Imports)}
+	for _, name := range in.Files {
+		found.files = append(found.files, t.file(path.Join(dir, name)))
 	}
-	embedded, err := embeds(bp.Dir, bp.EmbedPatterns)
+	embedded, err := embeds(directory, in.Embeds)
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading the embedded files of Go package %s", t.prefix+dir)
 	}

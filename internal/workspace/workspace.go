@@ -185,6 +185,10 @@ func (w *Workspace) builder(t *targets.Target) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	code.Memory = cache.Memory()
+	if own != nil {
+		own.Memory = cache.Memory()
+	}
 	sink, end, err := w.sinks()
 	return &job{target: t, layers: l, own: own, close: end, Builder: &build.Builder{
 		Cache: cache, Target: t.Name, Workspace: w.Root, Code: code, Jobs: w.Options.Jobs, Verify: w.Options.Verify, Sink: sink,
