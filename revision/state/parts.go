@@ -145,13 +145,8 @@ func Get(local, source *State, f Fragment) (*State, error) {
 	if len(f.Take) == 0 {
 		return source.Without(f.Drop...), nil
 	}
-	members := local.Without(f.Take...).members()
-	for _, e := range source.entries {
-		if withinAny(f.Take, e.key) {
-			members = append(members, canon.Member{Name: e.key, Value: e.value})
-		}
-	}
-	out, err := FromMembers(members)
+	taken := source.filter(func(key string) bool { return withinAny(f.Take, key) })
+	out, err := local.Without(f.Take...).With(taken)
 	if err != nil {
 		return nil, err
 	}
@@ -163,16 +158,11 @@ func Get(local, source *State, f Fragment) (*State, error) {
 // the local ones, everything else is replaced; the dropped parts are removed from
 // both.
 func Merge(local, source *State, f Fragment) (*State, error) {
-	local, source = local.Without(f.Drop...), source.Without(f.Drop...)
-	members := local.members()
-	for _, e := range source.entries {
-		if len(f.Take) > 0 && !withinAny(f.Take, e.key) {
-			continue
-		}
-		have, _ := local.Value(e.key)
-		members = append(members, canon.Member{Name: e.key, Value: overlay(have, e.value)})
+	if len(f.Take)+len(f.Drop) > 0 {
+		local = local.Without(f.Drop...)
+		source = source.filter(f.Takes)
 	}
-	return FromMembers(members)
+	return join(local.entries, source.entries, overlay)
 }
 
 // overlay merges b into a. Unlike in a merge patch null is a value like any other,

@@ -70,7 +70,26 @@ func FromMembers(members []canon.Member) (*State, error) {
 
 // With returns the state with the values of another set in it.
 func (s *State) With(other *State) (*State, error) {
-	return FromMembers(append(s.members(), other.members()...))
+	return join(s.entries, other.entries, func(_, add canon.Value) canon.Value { return add })
+}
+
+// join returns the state of two sorted lists; both gives the value of a key that is in
+// both of them.
+func join(a, b []entry, both func(have, add canon.Value) canon.Value) (*State, error) {
+	s := &State{entries: make([]entry, 0, max(len(a), len(b)))}
+	for len(a) > 0 && len(b) > 0 {
+		switch order := strings.Compare(a[0].key, b[0].key); {
+		case order < 0:
+			s.entries, a = append(s.entries, a[0]), a[1:]
+		case order > 0:
+			s.entries, b = append(s.entries, b[0]), b[1:]
+		default:
+			s.entries = append(s.entries, entry{a[0].key, both(a[0].value, b[0].value)})
+			a, b = a[1:], b[1:]
+		}
+	}
+	s.entries = append(append(s.entries, a...), b...)
+	return s, firstErrors(s.collisions(), 20)
 }
 
 func fromMembers(members []canon.Member) (*State, error) {
