@@ -32,6 +32,9 @@ const (
 	limit = 4 * time.Minute // of one run of the emulator, on a busy machine
 )
 
+// efi is the platform that the tests boot.
+var efi = platforms["amd64"]
+
 // needTools skips the test where a program is missing.
 func needTools(t *testing.T) {
 	t.Helper()
@@ -266,8 +269,8 @@ func TestStateTable(t *testing.T) {
 	b := partstest.New(t, "x64-uefi", bootloader.Request, debian.ToolsRequest)
 	without := []string{"linux", "sleep", "reboot"}
 	modules := slices.DeleteFunc(slices.Clone(coreModules), func(m string) bool { return slices.Contains(without, m) })
-	core := &Core{Modules: modules, Tools: b.Tools(),
-		Package: &debian.Unpack{Keep: []string{moduleDirectory + "/"}, Package: b.Package(bootloader.Request, "grub-efi-amd64-bin")}}
+	core := &Core{Format: efi.format, Modules: modules, Tools: b.Tools(),
+		Package: &debian.Unpack{Keep: []string{efi.modules() + "/"}, Package: b.Package(bootloader.Request, "grub-efi-amd64-bin")}}
 	core.Modules = append(core.Modules, "configfile")
 	image, err := os.ReadFile(filepath.Join(b.Run(core), coreName))
 	if err != nil {
@@ -283,7 +286,7 @@ func TestStateTable(t *testing.T) {
 			config += fmt.Sprintf("echo 'SCENARIO %d %d'\nset pv_stop=\nset prefix=\"$top/../%s\"\nsource \"$prefix/grub.cfg\"\n", i, round, label)
 		}
 	}
-	write(t, filepath.Join(esp, CoreFile), image)
+	write(t, filepath.Join(esp, efi.coreFile), image)
 	write(t, filepath.Join(esp, ConfigFile), []byte(strings.ReplaceAll(config, "$top/../", "($root)/")+"halt\n"))
 	d := newDisk(t, esp, roots, 2*mega)
 	console := d.boot("-no-reboot")
@@ -376,7 +379,7 @@ func TestBootsDebianKernel(t *testing.T) {
 	}
 	needTools(t)
 	b := partstest.New(t, "x64-uefi", sources.Request, bootloader.Request, debian.ToolsRequest)
-	boot, err := newBoot(Settings{RootLabel: "pvroot", Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
+	boot, err := newBoot(efi, Settings{RootLabel: "pvroot", Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
 		b.Package(bootloader.Request, "grub-efi-amd64-bin"), b.Tools())
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func TestConfigRejects(t *testing.T) {
 		if _, err := s.Config(); fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: %v, want bad input", name, err)
 		}
-		if _, err := newBoot(s, nil, nil); err == nil {
+		if _, err := newBoot(efi, s, nil, nil); err == nil {
 			t.Errorf("%s: New accepts it", name)
 		}
 	}

@@ -1,7 +1,8 @@
 // Package grub makes GRUB boot Pantavisor: the core image that UEFI firmware
 // starts, its configuration, and the two environment blocks of the boot handshake.
 //
-// On the boot partition (FAT) are EFI/BOOT/BOOTX64.EFI, grub/grub.cfg and grub/grubenv
+// On the boot partition (FAT) are EFI/BOOT/BOOTX64.EFI (or that of another
+// architecture), grub/grub.cfg and grub/grubenv
 // (pv_trying, written by GRUB); on the storage (ext4) is boot/grubenv (pv_rev and pv_try,
 // written by the runtime). GRUB overwrites an environment block in place, which works on
 // FAT; it never writes to the storage.
@@ -9,9 +10,11 @@ package grub
 
 import (
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pantavisor/pantavisor/bootloader"
@@ -25,13 +28,39 @@ import (
 
 // Paths on the boot partition and the storage.
 const (
-	CoreFile        = "EFI/BOOT/BOOTX64.EFI" // the path that UEFI starts from a removable medium
-	ConfigFile      = "grub/grub.cfg"
-	TryingFile      = "grub/grubenv"
-	StateFile       = "boot/grubenv" // on the storage
-	format          = "x86_64-efi"
-	moduleDirectory = "usr/lib/grub/" + format
+	ConfigFile = "grub/grub.cfg"
+	TryingFile = "grub/grubenv"
+	StateFile  = "boot/grubenv" // on the storage
 )
+
+// platform is GRUB on one kind of firmware.
+type platform struct {
+	// format is grub-mkimage's word, and the name of the directory with the modules.
+	format string
+	// coreFile is the path on the boot partition that UEFI starts from a removable medium
+	// (UEFI specification 2.10, table 3.2).
+	coreFile string
+}
+
+// platforms are those of each GOARCH.
+var platforms = map[string]platform{
+	"amd64":   {"x86_64-efi", "EFI/BOOT/BOOTX64.EFI"},
+	"arm64":   {"arm64-efi", "EFI/BOOT/BOOTAA64.EFI"},
+	"arm":     {"arm-efi", "EFI/BOOT/BOOTARM.EFI"},
+	"riscv64": {"riscv64-efi", "EFI/BOOT/BOOTRISCV64.EFI"},
+}
+
+// platformOf returns GRUB's platform for a GOARCH; there is none for MIPS.
+func platformOf(arch string) (platform, error) {
+	p, ok := platforms[arch]
+	if !ok {
+		return p, fault.New(fault.Unsupported, "GRUB does not run on %s; it does on %s", arch, strings.Join(slices.Sorted(maps.Keys(platforms)), ", "))
+	}
+	return p, nil
+}
+
+// modules is the directory of the modules in the Debian package.
+func (p platform) modules() string { return "usr/lib/grub/" + p.format }
 
 // coreModules are the modules that grub.cfg needs; no network or image format is among
 // them. Package targets lists the partition tables that they read (gpt).
@@ -67,6 +96,10 @@ func (l *Loader) Files(role string, k bootloader.Kit) (build.Step, error) {
 	if role != "boot" {
 		return nil, nil
 	}
+	p, err := platformOf(l.target.Arch.Go)
+	if err != nil {
+		return nil, err
+	}
 	settings, err := l.settings()
 	if err != nil {
 		return nil, err
@@ -75,7 +108,7 @@ func (l *Loader) Files(role string, k bootloader.Kit) (build.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newBoot(settings, pkg, k.Tools)
+	return newBoot(p, settings, pkg, k.Tools)
 }
 
 // settings returns the settings from the target.
@@ -98,19 +131,21 @@ func (l *Loader) Raw(bootloader.Kit) ([]bootloader.Blob, error) { return nil, ni
 // State returns the step with the files of the storage.
 func (l *Loader) State() build.Step { return &Root{} }
 
-// newBoot makes the boot partition's files from the package grub-efi-amd64-bin, with
-// grub-mkimage of the tools.
-func newBoot(s Settings, pkg *debian.Fetch, tools *debian.Toolbox) (*Boot, error) {
+// newBoot makes the boot partition's files from the package with the platform's modules,
+// with grub-mkimage of the tools.
+func newBoot(p platform, s Settings, pkg *debian.Fetch, tools *debian.Toolbox) (*Boot, error) {
 	config, err := s.Config()
 	if err != nil {
 		return nil, err
 	}
-	modules := &debian.Unpack{Keep: []string{moduleDirectory + "/"}, Package: pkg}
-	return &Boot{Config: config, Core: &Core{Modules: coreModules, Package: modules, Tools: tools}}, nil
+	modules := &debian.Unpack{Keep: []string{p.modules() + "/"}, Package: pkg}
+	return &Boot{Config: config, File: p.coreFile, Core: &Core{Format: p.format, Modules: coreModules, Package: modules, Tools: tools}}, nil
 }
 
 // Core is the step that links GRUB's core image. Its output is "core.efi".
 type Core struct {
+	// Format is that of the platform.
+	Format  string
 	Modules []string
 	Package *debian.Unpack  `json:"-"`
 	Tools   *debian.Toolbox `json:"-"`
@@ -136,7 +171,7 @@ func (c *Core) Deps() []build.Step { return []build.Step{c.Package, c.Tools} }
 // firmware loaded it from, so a second disk with the same labels does no harm.
 func (c *Core) Run(ctx context.Context, w *build.Work) error {
 	core := filepath.Join(w.Out, coreName)
-	args := append([]string{"-O", format, "-d", filepath.Join(w.In(c.Package), moduleDirectory), "-p", "/grub", "-o", core}, c.Modules...)
+	args := append([]string{"-O", c.Format, "-d", filepath.Join(w.In(c.Package), platform{format: c.Format}.modules()), "-p", "/grub", "-o", core}, c.Modules...)
 	return c.Tools.Exec(ctx, w, w.Tmp, "grub-mkimage", args...)
 }
 
@@ -144,7 +179,9 @@ func (c *Core) Run(ctx context.Context, w *build.Work) error {
 type Boot struct {
 	// Config is the text of grub.cfg.
 	Config string
-	Core   *Core `json:"-"`
+	// File is the path of the core image.
+	File string
+	Core *Core `json:"-"`
 }
 
 var (
@@ -171,7 +208,7 @@ func (b *Boot) Run(_ context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "making GRUB's environment block")
 	}
-	return writeTree(w.Out, map[string][]byte{CoreFile: core, ConfigFile: []byte(b.Config), TryingFile: trying})
+	return writeTree(w.Out, map[string][]byte{b.File: core, ConfigFile: []byte(b.Config), TryingFile: trying})
 }
 
 // Root is the step with the first state of the boot handshake.

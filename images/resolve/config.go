@@ -22,30 +22,44 @@ func (p *providers) config() (images.Config, error) {
 	}
 	trust, err := p.trust()
 	return images.Config{
-		Runtime:  p.file("config", platform, "pantavisor.config"),
+		Runtime:  p.setting(platform, "pantavisor.config"),
 		Derived:  derived(p.target, p.Debug),
 		Defaults: p.defaults(),
-		Hub:      p.file("config", platform, "pantahub.config"),
-		Image:    p.optionalFile("config", platform, "image.config"),
+		Hub:      p.setting(platform, "pantahub.config"),
+		Image:    p.optional(platform, "image.config"),
 		Skel:     p.directory("vendors", platform, "skel"),
 		Stepskel: p.directory("vendors", platform, "stepskel"),
 		Trust:    trust,
 	}, err
 }
 
-// file returns a file of the first layer that has it.
-func (p *providers) file(parts ...string) build.Source {
-	place, _ := p.Layers.Find(path.Join(parts...))
-	return build.Source{Name: place.Name, Path: place.Path}
+// generic is the platform whose files of config/ are those of every platform without its
+// own.
+const generic = "generic"
+
+// setting returns a file of config/PLATFORM of the first layer that has it, or else that of
+// the generic platform.
+func (p *providers) setting(platform, name string) build.Source {
+	if s := p.optional(platform, name); s != nil {
+		return *s
+	}
+	return p.file(path.Join("config", platform, name))
 }
 
-// optionalFile is file for one that may be absent; it then returns nil.
-func (p *providers) optionalFile(parts ...string) *build.Source {
-	place, ok := p.Layers.Find(path.Join(parts...))
-	if !ok {
-		return nil
+// optional is setting for a file that may be absent; it then returns nil.
+func (p *providers) optional(platform, name string) *build.Source {
+	for _, platform := range []string{platform, generic} {
+		if place, ok := p.Layers.Find(path.Join("config", platform, name)); ok {
+			return &build.Source{Name: place.Name, Path: place.Path}
+		}
 	}
-	return &build.Source{Name: place.Name, Path: place.Path}
+	return nil
+}
+
+// file returns a file of the first layer that has it.
+func (p *providers) file(name string) build.Source {
+	place, _ := p.Layers.Find(name)
+	return build.Source{Name: place.Name, Path: place.Path}
 }
 
 // directory returns a directory with the files of all layers that have it, nil when none
