@@ -21,9 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/tarball"
 	"github.com/pantavisor/pantavisor/formats/tree"
-	"github.com/pantavisor/pantavisor/formats/ubootenv"
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
 // appEngineFile is the file in the output of an [AppEngine].
@@ -259,29 +257,4 @@ func (p *packer) storage(ctx context.Context, dir string) error {
 		}
 		return p.add(e)
 	})
-}
-
-// UbootStore is the step that makes the values of the boot loader that the App Engine
-// emulates: revision 0 is good, no revision is to be tried.
-type UbootStore struct{}
-
-var _ build.Step = (*UbootStore)(nil)
-
-// Name of the step.
-func (*UbootStore) Name() string { return "appengine/uboot" }
-
-// Deps is empty.
-func (*UbootStore) Deps() []build.Step { return nil }
-
-// Run writes boot/uboot.txt (manual: Storage).
-func (*UbootStore) Run(_ context.Context, w *build.Work) error {
-	text, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: trail.First}})
-	if err != nil {
-		return fault.Wrap(fault.Internal, err, "making the boot loader's values")
-	}
-	file := filepath.Join(w.Out, "boot", "uboot.txt")
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return fault.Wrap(fault.IO, err, "writing the boot loader's values")
-	}
-	return fault.Wrap(fault.IO, os.WriteFile(file, text, 0o644), "writing the boot loader's values")
 }

@@ -38,7 +38,7 @@ func guest(t testing.TB) *AppEngine {
 		Program: Artefact{&made{"go/pantavisor", map[string]string{"bin/pantavisor": "#!/bin/sh\necho I am the runtime\n"}}, "bin/pantavisor"},
 		Storage: &Trail{
 			AppEngine: true, Hub: at(root, "config/board/pantahub.config"), Stepskel: perhaps(root, "vendors/board/stepskel"),
-			Parts: []build.Step{&Device{Defaults: at(root, "config/defaults")}}, Boot: &UbootStore{},
+			Parts: []build.Step{&Device{Defaults: at(root, "config/defaults")}}, Boot: &made{"uboot/state", map[string]string{"boot/uboot.txt": "pv_rev=0\x00\x00"}},
 		},
 	}
 }

@@ -82,14 +82,28 @@ type Firmware struct {
 
 // Bootloader is the program that picks a revision and loads its kernel.
 type Bootloader struct {
-	// Type is its name: grub.
+	// Type is its name: grub or uboot.
 	Type string `yaml:"type" json:"type"`
 	// Suite is the Debian suite that its parts come from.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
 	// Packages are the Debian packages that hold its parts.
 	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
+	// Addresses are where U-Boot loads to. Default: what its own variables kernel_addr_r and
+	// fdt_addr_r say.
+	Addresses *Addresses `yaml:"addresses,omitempty" json:"addresses,omitempty"`
 	// Timeout is how long the loader waits for a key, in seconds.
 	Timeout int `yaml:"timeout,omitempty" json:"timeout,omitempty" jsonschema:"minimum=0,maximum=3600"`
+}
+
+// Addresses are places in the memory of a board.
+type Addresses struct {
+	// Kernel is for the kernel.
+	Kernel int64 `yaml:"kernel,omitempty" json:"kernel,omitempty" jsonschema:"minimum=0"`
+	// Initrd is for the archives of the initrd: 16 MiB for the base and behind it 4 MiB for
+	// each addon, up to eight.
+	Initrd int64 `yaml:"initrd,omitempty" json:"initrd,omitempty" jsonschema:"minimum=0"`
+	// DTB is for the device tree.
+	DTB int64 `yaml:"dtb,omitempty" json:"dtb,omitempty" jsonschema:"minimum=0"`
 }
 
 // Runtime returns PV_BOOTLOADER_TYPE, the runtime's name of the loader's handshake. Loaders

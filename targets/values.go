@@ -62,7 +62,7 @@ var values = map[string][]value{
 	// Package bootloader/loaders; on the device packages runtime/config and runtime/boot.
 	"bootloader.type": {
 		{name: "grub", ready: true, loader: loaderRules{runtime: "grub", tables: []string{"gpt"}, roles: []string{"boot"}}},
-		{name: "uboot", loader: loaderRules{runtime: "uboot"}},
+		{name: "uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr", "gpt"}, roles: []string{"boot"}}},
 		{name: "uboot-ab", loader: loaderRules{runtime: "uboot-ab"}},
 		{name: "uboot-pvk", loader: loaderRules{runtime: "uboot-pvk"}},
 		{name: "rpi"},

@@ -139,7 +139,7 @@ func TestReferenceBSPIsNotInTheKit(t *testing.T) {
 // does.
 func TestDeviceReadsTheFirstState(t *testing.T) {
 	t.Parallel()
-	states := map[string]build.Step{"uboot": &images.UbootStore{}} // of an App Engine
+	states := map[string]build.Step{}
 	for _, name := range targets.Ready("bootloader.type") {
 		b := &targets.Bootloader{Type: name}
 		loader, err := loaders.For(&targets.Target{Bootloader: b})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/bootloader/loaders"
+	"github.com/pantavisor/pantavisor/bootloader/uboot"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/gobinary"
 	"github.com/pantavisor/pantavisor/build/gosource"
@@ -308,7 +309,7 @@ func (p *providers) containers() ([]images.Artefact, error) {
 // other inputs. An App Engine has no disk, only values of a boot loader.
 func (p *providers) medium(in *images.Inputs) (*images.Layout, images.Loader, error) {
 	if p.target.AppEngine != nil {
-		return nil, images.Loader{State: &images.Artefact{Step: &images.UbootStore{}}}, nil
+		return nil, images.Loader{State: &images.Artefact{Step: &uboot.State{}}}, nil
 	}
 	if p.target.Image == nil {
 		return nil, images.Loader{}, nil

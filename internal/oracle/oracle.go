@@ -40,6 +40,7 @@ var packages = map[string][]string{
 	"qemu-system-x86":  {"qemu-system-x86_64"},
 	"squashfs-tools":   {"unsquashfs", "mksquashfs"},
 	"tar":              {"tar"},
+	"u-boot-tools":     {"mkimage"},
 	"util-linux":       {"partx", "unshare"},
 	"xz-utils":         {"xz"},
 	"zstd":             {"zstd"},

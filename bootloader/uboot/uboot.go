@@ -1,0 +1,160 @@
+// Package uboot makes U-Boot boot Pantavisor: the script that its distro boot finds, and the
+// state of the boot handshake.
+//
+// On the boot partition (FAT) are boot.scr and pv.env (pv_trying, written by U-Boot as text);
+// on the storage (ext4) is boot/uboot.txt (pv_rev and pv_try, written by the runtime). U-Boot
+// never writes to the storage: Debian's builds cannot write ext4.
+package uboot
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/formats/ubootenv"
+	"github.com/pantavisor/pantavisor/formats/uimage"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/trail"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// Paths on the boot partition and the storage.
+const (
+	scriptFile = "boot.scr"
+	tryingFile = "pv.env"
+	stateFile  = "boot/uboot.txt" // on the storage (manual: Storage)
+)
+
+// Loader is U-Boot for one target.
+type Loader struct{ target *targets.Target }
+
+var _ bootloader.Loader = (*Loader)(nil)
+
+// New returns U-Boot for a target with a boot loader.
+func New(t *targets.Target) bootloader.Loader { return &Loader{t} }
+
+// Requests lists the packages with U-Boot and the stages before it, if the target names any.
+func (l *Loader) Requests() []debian.Request {
+	b := l.target.Bootloader
+	if len(b.Packages) == 0 {
+		return nil
+	}
+	return []debian.Request{{Name: bootloader.Request, Suite: b.Suite, Arch: l.target.Arch.Debian, Packages: slices.Sorted(slices.Values(b.Packages))}}
+}
+
+// machines are U-Boot's commands for the kernel and names of the CPU, by GOARCH.
+var machines = map[string]struct {
+	boot string
+	arch uimage.Arch
+}{
+	"arm64": {"booti", uimage.ARM64}, "riscv64": {"booti", uimage.RISCV}, "arm": {"bootz", uimage.ARM},
+	"mips": {"bootm", uimage.MIPS}, "mipsle": {"bootm", uimage.MIPS}, "amd64": {"zboot", uimage.X8664},
+}
+
+// Files returns the step with the files of the partition with the role boot.
+func (l *Loader) Files(role string, _ bootloader.Kit) (build.Step, error) {
+	if role != "boot" {
+		return nil, nil
+	}
+	s := Settings{Boot: machines[l.target.Arch.Go].boot, Root: l.rootNumber()}
+	if k := l.target.Kernel; k != nil {
+		s.Arguments = k.Arguments
+	}
+	if a := l.target.Bootloader.Addresses; a != nil {
+		s.Kernel, s.Initrd, s.DTB = uint64(a.Kernel), uint64(a.Initrd), uint64(a.DTB)
+	}
+	script, err := s.Script()
+	return &Boot{Script: script, Arch: machines[l.target.Arch.Go].arch, Label: l.target.Name}, err
+}
+
+func (l *Loader) rootNumber() int {
+	if l.target.Image == nil {
+		return 0
+	}
+	return 1 + slices.IndexFunc(l.target.Image.Partitions, func(p targets.Partition) bool { return p.Role == "root" })
+}
+
+// Raw returns nothing yet.
+func (l *Loader) Raw(bootloader.Kit) ([]bootloader.Blob, error) { return nil, nil }
+
+// State returns the step with the files of the storage.
+func (l *Loader) State() build.Step { return &State{} }
+
+// Boot is the step that lays out the boot partition's files.
+type Boot struct {
+	// Script is the text of the boot script.
+	Script string
+	Arch   uimage.Arch
+	// Label is the script's name in its header.
+	Label string
+}
+
+var (
+	_ build.Step      = (*Boot)(nil)
+	_ build.Versioned = (*Boot)(nil)
+)
+
+// Name is "uboot/boot".
+func (b *Boot) Name() string { return "uboot/boot" }
+
+// Version of the step's logic.
+func (b *Boot) Version() int { return 1 }
+
+// Deps is empty.
+func (b *Boot) Deps() []build.Step { return nil }
+
+// Run writes the tree.
+func (b *Boot) Run(_ context.Context, w *build.Work) error {
+	label := b.Label[:min(len(b.Label), 32)]
+	script, err := uimage.EncodeScript(uimage.Header{Name: label, Arch: b.Arch, Time: build.Epoch}, []byte(b.Script))
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "making the boot script")
+	}
+	trying := make([]byte, stateSize)
+	copy(trying, "pv_env=1\n")
+	return writeTree(w.Out, map[string][]byte{scriptFile: script, tryingFile: trying})
+}
+
+// State is the step with the first state of the boot handshake: revision 0 is good, no
+// revision is to be tried.
+type State struct{}
+
+var _ build.Step = (*State)(nil)
+
+// Name is "uboot/state".
+func (*State) Name() string { return "uboot/state" }
+
+// Deps is empty.
+func (*State) Deps() []build.Step { return nil }
+
+// Run writes boot/uboot.txt.
+func (*State) Run(_ context.Context, w *build.Work) error {
+	text, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: trail.First}})
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "making U-Boot's values")
+	}
+	return writeTree(w.Out, map[string][]byte{stateFile: text})
+}
+
+func writeTree(out string, files map[string][]byte) error {
+	epoch := time.Unix(build.Epoch, 0)
+	for name, data := range files {
+		file := filepath.Join(out, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return fault.Wrap(fault.IO, err, "writing %s", name)
+		}
+		if err := os.WriteFile(file, bytes.Clone(data), 0o644); err != nil {
+			return fault.Wrap(fault.IO, err, "writing %s", name)
+		}
+		if err := os.Chtimes(file, epoch, epoch); err != nil {
+			return fault.Wrap(fault.IO, err, "writing %s", name)
+		}
+	}
+	return nil
+}
