@@ -275,7 +275,7 @@ func (p *Part) unpack(ctx context.Context, w *build.Work, r rootfs, pkg Package,
 		return err
 	}
 	inner := build.NewWork(dir, w.Tmp, w.In, nil)
-	if err := f.Extract(ctx, inner, deb.Extract{Keep: pkg.keeps}); err != nil {
+	if err := f.Extract(ctx, inner, deb.Extract{Keep: func(name string) bool { return pkg.wanted(name) != "" }, Place: pkg.wanted}); err != nil {
 		return err
 	}
 	for _, want := range pkg.Files {
@@ -289,16 +289,45 @@ func (p *Part) unpack(ctx context.Context, w *build.Work, r rootfs, pkg Package,
 // documentation are the directories of a package that nothing needs to run.
 var documentation = []string{"usr/share/doc/", "usr/share/man/", "usr/share/info/", "usr/share/lintian/", "usr/share/locale/"}
 
-func (pkg Package) keeps(name string) bool {
+// wanted returns the path of a package's file in the root, "" when it is not wanted. A file
+// that the definition names is found on both sides of a merged /usr: Debian 12 has
+// bin/busybox, Debian 13 usr/bin/busybox.
+func (pkg Package) wanted(name string) string {
 	if len(pkg.Files) == 0 {
-		return !slices.ContainsFunc(documentation, func(dir string) bool { return strings.HasPrefix(name+"/", dir) })
+		if slices.ContainsFunc(documentation, func(dir string) bool { return strings.HasPrefix(name+"/", dir) }) {
+			return ""
+		}
+		return name
 	}
-	for _, want := range pkg.Files {
-		if name == strings.TrimSuffix(want, "/") || strings.HasSuffix(want, "/") && strings.HasPrefix(name, want) {
-			return true
+	for _, name := range []string{name, otherSide(name)} {
+		if name != "" && pkg.names(name) {
+			return name
 		}
 	}
-	return false
+	return ""
+}
+
+// names reports whether the definition names a file, or a directory that it is in.
+func (pkg Package) names(name string) bool {
+	return slices.ContainsFunc(pkg.Files, func(want string) bool {
+		return name == strings.TrimSuffix(want, "/") || strings.HasSuffix(want, "/") && strings.HasPrefix(name, want)
+	})
+}
+
+// merged are the directories of / that are links into /usr where that is merged.
+var merged = []string{"bin/", "sbin/", "lib/", "lib32/", "lib64/", "libx32/"}
+
+// otherSide returns the path of a file of a merged directory without the merge, or with it;
+// "" for others.
+func otherSide(name string) string {
+	inUsr, below := strings.CutPrefix(name, "usr/")
+	if !slices.ContainsFunc(merged, func(dir string) bool { return strings.HasPrefix(inUsr, dir) }) {
+		return ""
+	}
+	if below {
+		return inUsr
+	}
+	return "usr/" + name
 }
 
 // writeState writes the part of the state around a root file system.

@@ -169,6 +169,13 @@ func boot(cfg Config, f files) []string {
 		}
 		return args
 	}
+	if cfg.Emulator.Loader != "" {
+		args := []string{"-kernel", cfg.Emulator.Loader}
+		if cfg.DTB != "" {
+			args = append(args, "-dtb", cfg.DTB)
+		}
+		return args
+	}
 	if cfg.Emulator.BIOS != "" {
 		return []string{"-bios", cfg.Emulator.BIOS}
 	}

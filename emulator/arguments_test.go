@@ -47,6 +47,8 @@ func machineCases() map[string]Config {
 		"aarch64 raspi3b, serial1": direct(with(e("aarch64", "raspi3b"), func(e *targets.Emulator) { e.Memory, e.Serial = 1024, 1 })),
 		"arm vexpress-a9":          direct(e("arm", "vexpress-a9")),
 		"mipsel malta":             direct(e("mipsel", "malta")),
+		"riscv64 virt, loader":     {Emulator: with(e("riscv64", "virt"), func(e *targets.Emulator) { e.Loader = "/usr/lib/u-boot/uboot.elf" })},
+		"aarch64 raspi3b, loader":  {Emulator: with(e("aarch64", "raspi3b"), func(e *targets.Emulator) { e.Memory, e.Loader = 1024, "/usr/lib/u-boot/u-boot.bin" }), DTB: "/k/board.dtb"},
 		"riscv64 virt, UEFI":       {Emulator: with(e("riscv64", "virt"), func(e *targets.Emulator) { e.Firmware = "uefi" })},
 	}
 }

@@ -69,8 +69,10 @@ func Missing(e targets.Emulator) []string {
 			out = append(out, "UEFI firmware for "+e.System)
 		}
 	}
-	if filepath.IsAbs(e.BIOS) && !exists(e.BIOS) {
-		out = append(out, e.BIOS)
+	for _, file := range []string{e.BIOS, e.Loader} {
+		if filepath.IsAbs(file) && !exists(file) {
+			out = append(out, file)
+		}
 	}
 	return out
 }

@@ -39,6 +39,9 @@ type Emulator struct {
 	// BIOS is a file for QEMU's -bios in place of firmware, for example a U-Boot: absolute
 	// when a package of this host provides it, else relative to the workspace.
 	BIOS string `yaml:"bios,omitempty" json:"bios,omitempty"`
+	// Loader is a file for QEMU's -kernel that loads the disk, as a U-Boot in place of stages
+	// that QEMU does not run: a path as bios.
+	Loader string `yaml:"loader,omitempty" json:"loader,omitempty"`
 	// Boot is disk, when firmware loads what is on the disk, or kernel, when QEMU itself
 	// loads the target's kernel and initrd.
 	Boot string `yaml:"boot,omitempty" json:"boot,omitempty" jsonschema:"enum=disk,enum=kernel"`
@@ -93,7 +96,7 @@ var machines = map[string]machine{
 	// The CPUs that these two have by themselves are of 32 bits.
 	"aarch64/virt": {has: []string{hasPCI, hasMMIO, hasUEFI, hasButton}, defaults: pci("cortex-a57")},
 	"arm/virt":     {has: []string{hasPCI, hasMMIO, hasUEFI, hasButton}, defaults: pci("cortex-a15")},
-	"riscv64/virt": {has: []string{hasPCI, hasMMIO, hasBIOS, hasUEFI, hasButton}, defaults: pci("")},
+	"riscv64/virt": {has: []string{hasPCI, hasMMIO, hasBIOS, hasUEFI}, defaults: pci("")},
 
 	"aarch64/raspi3b":  {has: []string{hasSD, hasUSB}, defaults: Emulator{Boot: "kernel", Disk: "sd", Network: "usb-net", Channel: "none"}, memory: 1024},
 	"arm/raspi2b":      {has: []string{hasSD, hasUSB}, defaults: Emulator{Boot: "kernel", Disk: "sd", Network: "usb-net", Channel: "none"}, memory: 1024},
@@ -250,7 +253,7 @@ func (r checker) devices(at string, e Emulator) {
 
 // start checks that something loads the kernel.
 func (r checker) start(at string, e Emulator) {
-	for _, file := range []struct{ key, path string }{{".bios", e.BIOS}, {".dtb", e.DTB}} {
+	for _, file := range []struct{ key, path string }{{".bios", e.BIOS}, {".loader", e.Loader}, {".dtb", e.DTB}} {
 		if file.path != "" {
 			r.Form(at+file.key, file.path, pathForm)
 		}
@@ -261,11 +264,11 @@ func (r checker) start(at string, e Emulator) {
 		}
 	}
 	r.loads(at, e)
-	if loaded := e.Firmware == "uefi" || e.BIOS != ""; e.Boot == "kernel" && loaded {
-		r.Wrong(at+".boot", "kernel needs no firmware: leave firmware and bios out, or say boot: disk")
+	if loaded := e.Firmware == "uefi" || e.BIOS != "" || e.Loader != ""; e.Boot == "kernel" && loaded {
+		r.Wrong(at+".boot", "kernel needs no firmware: leave firmware, bios and loader out, or say boot: disk")
 	}
-	if e.Boot == "disk" && (e.DTB != "" || len(e.Arguments) > 0) {
-		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel")
+	if e.Boot == "disk" && (e.DTB != "" && e.Loader == "" || len(e.Arguments) > 0) {
+		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel, dtb for a loader too")
 	}
 }
 
@@ -277,7 +280,7 @@ func (r checker) loads(at string, e Emulator) {
 		r.Wrong(at+".bios", "is in place of firmware: leave bios or firmware: uefi out")
 	case uefi && known && !e.has(hasUEFI):
 		r.Wrong(at+".firmware", "there is no UEFI for the machine %s", e.word())
-	case e.Boot == "disk" && !uefi && e.BIOS == "" && known && !e.has(hasBIOS):
-		r.Wrong(at+".boot", "nothing loads the disk: the machine %s has no firmware of its own; want firmware, bios or boot: kernel", e.word())
+	case e.Boot == "disk" && !uefi && e.BIOS == "" && e.Loader == "" && known && !e.has(hasBIOS):
+		r.Wrong(at+".boot", "nothing loads the disk: the machine %s has no firmware of its own; want firmware, bios, loader or boot: kernel", e.word())
 	}
 }

@@ -53,6 +53,8 @@ func TestMistakesInMachines(t *testing.T) {
 		{arm64, "{system: aarch64, machine: virt, memory: 512, firmware: uefi, boot: kernel, packages: [q1]}", "emulator.boot: kernel needs no firmware"},
 		{arm64, "{system: aarch64, machine: virt, memory: 512, firmware: uefi, bios: u-boot.bin, packages: [q1]}", "emulator.bios: is in place of firmware"},
 		{arm64, "{system: aarch64, machine: virt, memory: 512, firmware: uefi, dtb: x.dtb, packages: [q1]}", "emulator.boot: dtb and arguments are for boot: kernel"},
+		{arm64, "{system: aarch64, machine: virt, memory: 512, boot: kernel, loader: u-boot.bin, packages: [q1]}", "emulator.boot: kernel needs no firmware"},
+		{arm64, "{system: aarch64, machine: virt, memory: 512, loader: '-x', packages: [q1]}", "emulator.loader"},
 		{arm64, "{system: aarch64, machine: virt, memory: 512, boot: kernel, arguments: ['a b'], packages: [q1]}", "emulator.arguments[0]"},
 		{arm64, "{system: aarch64, machine: virt, memory: 512, boot: kernel, dtb: '-x', packages: [q1]}", "emulator.dtb"},
 		{arm64, "{system: aarch64, machine: sbsa-ref, memory: 512, packages: [q1]}", "emulator: field disk is missing: the machine sbsa-ref of qemu-system-aarch64 has no default"},

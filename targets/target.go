@@ -98,12 +98,12 @@ type Bootloader struct {
 // Addresses are places in the memory of a board.
 type Addresses struct {
 	// Kernel is for the kernel.
-	Kernel int64 `yaml:"kernel,omitempty" json:"kernel,omitempty" jsonschema:"minimum=0"`
+	Kernel int64 `yaml:"kernel,omitempty" json:"kernel,omitempty" jsonschema:"minimum=0,maximum=1099511627775"`
 	// Initrd is for the archives of the initrd: 16 MiB for the base and behind it 4 MiB for
 	// each addon, up to eight.
-	Initrd int64 `yaml:"initrd,omitempty" json:"initrd,omitempty" jsonschema:"minimum=0"`
+	Initrd int64 `yaml:"initrd,omitempty" json:"initrd,omitempty" jsonschema:"minimum=0,maximum=1099511627775"`
 	// DTB is for the device tree.
-	DTB int64 `yaml:"dtb,omitempty" json:"dtb,omitempty" jsonschema:"minimum=0"`
+	DTB int64 `yaml:"dtb,omitempty" json:"dtb,omitempty" jsonschema:"minimum=0,maximum=1099511627775"`
 }
 
 // Runtime returns PV_BOOTLOADER_TYPE, the runtime's name of the loader's handshake. Loaders

@@ -253,7 +253,7 @@ func (p *providers) debugShell() ([]images.Addon, error) {
 		return nil, fault.Wrap(fault.Unsupported, err, "adding the debug shell (PANTAVISOR_DEBUG)")
 	}
 	shell := &images.DebugAddon{
-		Epoch: p.Epoch, X86: p.x86(), Busybox: &debian.Unpack{Keep: []string{"bin/"}, Package: pkg}, Tools: p.toolbox,
+		Epoch: p.Epoch, X86: p.x86(), Busybox: &debian.Unpack{Keep: []string{"bin/", "usr/bin/"}, Package: pkg}, Tools: p.toolbox,
 	}
 	return []images.Addon{{From: images.Artefact{Step: shell, File: images.DebugAddonFile}, Name: images.DebugAddonFile}}, nil
 }

@@ -88,13 +88,8 @@ func (w *Workspace) Run(ctx context.Context, target string, r RunOptions) error 
 // boot builds the target and boots its image.
 func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Options) error {
 	e, target := &o.Emulator, t.Name
-	if e.BIOS != "" && !filepath.IsAbs(e.BIOS) {
-		l, err := w.Sources()
-		if err != nil {
-			return err
-		}
-		place, _ := l.Find(filepath.ToSlash(filepath.Clean(e.BIOS)))
-		e.BIOS = place.Path
+	if err := w.find(&e.BIOS, &e.Loader); err != nil {
+		return err
 	}
 	if err := emulator.Ensure(ctx, *e, w.Options.Interactive, w.Stderr); err != nil {
 		return err
@@ -113,7 +108,7 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 		fmt.Fprintf(w.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
 	}
 	o.Image = filepath.Join(w.Out(target), filepath.FromSlash(made[0].To))
-	if e.Boot == "kernel" {
+	if e.Boot == "kernel" || e.DTB != "" {
 		tmp, err := scratch.New("pv-kernel-")
 		if err != nil {
 			return fmt.Errorf("putting the initrd together: %w", err)
@@ -127,6 +122,22 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 		fmt.Fprintf(w.Stderr, "the disk is in %s and stays there for the next run with --keep; remove it to begin with a new image\n", o.Keep)
 	}
 	return w.emulate(ctx, o)
+}
+
+// find makes paths of the workspace absolute. Those of the host are so already.
+func (w *Workspace) find(paths ...*string) error {
+	for _, p := range paths {
+		if *p == "" || filepath.IsAbs(*p) {
+			continue
+		}
+		l, err := w.Sources()
+		if err != nil {
+			return err
+		}
+		place, _ := l.Find(filepath.ToSlash(filepath.Clean(*p)))
+		*p = place.Path
+	}
+	return nil
 }
 
 // emulate boots the image. Where events go to Stdout, the summary is the last line there.
@@ -143,8 +154,8 @@ func (w *Workspace) emulate(ctx context.Context, o emulator.Options) error {
 	return errors.Join(err, w.Print(json.RawMessage(summary.Bytes())))
 }
 
-// kernelOf fills in what QEMU itself loads: kernel, initrd with all addons, device tree
-// and command line of a target. The initrd is put together in tmp.
+// kernelOf fills in what QEMU itself loads: device tree, and unless a boot loader does it
+// kernel, initrd with all addons and command line of a target. The initrd is put together in tmp.
 func (w *Workspace) kernelOf(ctx context.Context, t *targets.Target, o *emulator.Options, tmp string) error {
 	quiet := *w
 	quiet.Events = "" // those of the build are written
@@ -167,13 +178,16 @@ func (w *Workspace) kernelOf(ctx context.Context, t *targets.Target, o *emulator
 			}
 		}
 	}
-	if o.Kernel, err = one(outputs["kernel"], kernel.ImageFile); err != nil {
-		return err
-	}
 	if o.Emulator.DTB != "" {
 		if o.DTB, err = one(outputs["kernel tree"], filepath.Join("dtbs", o.Emulator.DTB)); err != nil {
 			return fault.Wrap(fault.BadInput, err, "looking for emulator.dtb")
 		}
+	}
+	if o.Emulator.Loader != "" { // which loads the others from the disk
+		return nil
+	}
+	if o.Kernel, err = one(outputs["kernel"], kernel.ImageFile); err != nil {
+		return err
 	}
 	o.Append = strings.Join(slices.Concat(t.Kernel.Arguments, o.Emulator.Arguments), " ")
 	o.Initrd = filepath.Join(tmp, "initrd")
