@@ -31,25 +31,23 @@ type scenario struct {
 	name             string
 	rev, try, trying string
 	trails           []string // revisions with kernel and initrd
-	fits             []string // revisions with a FIT
 	addons           int
 	noMark           bool     // pv.env is missing, and there is no space for it
 	want             []string // what is started, in this order, when each start fails
 	again            []string // the same at the next boot
-	try2             bool     // pv_trying is the tried revision after the first boot
 }
 
 var scenarios = []scenario{
 	{name: "normal", rev: "3", trails: []string{"3", "0"}, want: []string{"3 try=", "0 try="}, again: []string{"3 try=", "0 try="}},
 	{name: "normal ignores an old mark", rev: "3", trying: "2", trails: []string{"3"}, want: []string{"3 try="}, again: []string{"3 try="}},
-	{name: "try", rev: "3", try: "4", trails: []string{"3", "4"}, want: []string{"4 try=4", "3 try=4"}, again: []string{"3 try=4"}, try2: true},
+	{name: "try", rev: "3", try: "4", trails: []string{"3", "4"}, want: []string{"4 try=4", "3 try=4"}, again: []string{"3 try=4"}},
 	{name: "try after another one failed", rev: "3", try: "4", trying: "2", trails: []string{"3", "4"}, want: []string{"4 try=4", "3 try=4"},
-		again: []string{"3 try=4"}, try2: true},
+		again: []string{"3 try=4"}},
 	{name: "failed try", rev: "3", try: "4", trying: "4", trails: []string{"3", "4"}, want: []string{"3 try=4"}, again: []string{"4 try=4", "3 try=4"}},
 	{name: "prefix is not equal", rev: "3", try: "4", trying: "41", trails: []string{"3", "4"}, want: []string{"4 try=4", "3 try=4"},
-		again: []string{"3 try=4"}, try2: true},
+		again: []string{"3 try=4"}},
 	{name: "local revisions", rev: "locals/a.b-c_1", try: "locals/x", trails: []string{"locals/a.b-c_1", "locals/x"},
-		want: []string{"locals/x try=locals/x", "locals/a.b-c_1 try=locals/x"}, again: []string{"locals/a.b-c_1 try=locals/x"}, try2: true},
+		want: []string{"locals/x try=locals/x", "locals/a.b-c_1 try=locals/x"}, again: []string{"locals/a.b-c_1 try=locals/x"}},
 	{name: "try without an initrd", rev: "3", try: "4", trails: []string{"3"}, want: []string{"3 try=4"}, again: []string{"3 try=4"}},
 	{name: "good one without a kernel", rev: "3", trails: []string{"0"}, want: []string{"0 try="}, again: []string{"0 try="}},
 	{name: "no state at all", trails: []string{"0"}, want: []string{"0 try="}, again: []string{"0 try="}},
