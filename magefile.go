@@ -7,5 +7,8 @@ package main
 
 import (
 	//mage:import
-	_ "github.com/pantavisor/pantavisor/mage"
+	"github.com/pantavisor/pantavisor/mage"
 )
+
+// Aliases are further names of commands.
+var Aliases = map[string]any{"test:vm": mage.Boards}

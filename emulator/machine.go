@@ -290,6 +290,10 @@ func (m *Machine) CanPowerOff() bool { return m.cfg.Emulator.PowerButton() || m.
 // kernel that begins or ends do not hear one.
 const askAgain = 3 * time.Second
 
+// presses are how often the power button is pressed before the control API is asked too: not
+// every kernel has a driver for the button.
+const presses = 4
+
 // Shutdown powers the device down cleanly: it presses the power button, or asks the
 // control API where there is none, again and again until the machine is off, but for at
 // most patience; then it cuts the power and says so in the error. It cuts the power at once
@@ -297,14 +301,14 @@ const askAgain = 3 * time.Second
 func (m *Machine) Shutdown(ctx context.Context, patience time.Duration) error {
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for {
-		err := m.askPowerOff(bounded)
-		select {
-		case <-m.done:
-			return m.exitErr
-		default:
-		}
+	for n := 0; ; n++ {
+		err := m.askPowerOff(bounded, n >= presses)
 		if err != nil && bounded.Err() == nil {
+			select {
+			case <-m.done: // it was about to be off
+				return m.exitErr
+			case <-time.After(attempt):
+			}
 			m.Kill()
 			return fault.Wrap(fault.IO, err, "pressing the power button")
 		}
@@ -322,17 +326,22 @@ func (m *Machine) Shutdown(ctx context.Context, patience time.Duration) error {
 	}
 }
 
-func (m *Machine) askPowerOff(ctx context.Context) error {
-	switch {
-	case m.cfg.Emulator.PowerButton():
-		return m.Powerdown(ctx)
-	case m.API != nil:
+func (m *Machine) askPowerOff(ctx context.Context, bothWays bool) error {
+	button := m.cfg.Emulator.PowerButton()
+	if !button && m.API == nil {
+		return fault.New(fault.Unsupported, "the machine %s has neither a power button nor a channel to its device", m.cfg.Emulator.Name)
+	}
+	if button {
+		if err := m.Powerdown(ctx); err != nil {
+			return err
+		}
+	}
+	if m.API != nil && (bothWays || !button) {
 		ctx, cancel := context.WithTimeout(ctx, attempt)
 		defer cancel()
 		_ = m.API.Command(ctx, api.OpPowerOff, "") // it may be off before it has answered
-		return nil
 	}
-	return fault.New(fault.Unsupported, "the machine %s has neither a power button nor a channel to its device", m.cfg.Emulator.Name)
+	return nil
 }
 
 // Close cuts the power if it is still on and removes the directory if Start made it.

@@ -4,6 +4,7 @@
 package mage
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"slices"
@@ -318,6 +319,27 @@ func Attack(ctx context.Context) error {
 		return end(err)
 	}
 	return end(checks.Attack(ctx))
+}
+
+// Boards boots every target that QEMU can run until its containers have reached their goals.
+//
+// mage test boots one target for each boot loader only; this builds all of them first. With
+// --target it boots those named, separated by commas. mage test:vm is the same.
+//
+//	mage boards
+//	mage boards --target=qemu-arm,qemu-riscv64
+func Boards(ctx context.Context, target *string) error {
+	w, err := workspace.New()
+	if err == nil {
+		err = w.NeedsCheckout("mage boards")
+	}
+	if err == nil {
+		err = w.PrepareTests(ctx)
+	}
+	if err != nil {
+		return end(err)
+	}
+	return end(checks.Boards(ctx, cmp.Or(value(target), "all")))
 }
 
 // Bench measures what docs/benchmarks.md lists and writes it there.

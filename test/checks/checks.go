@@ -45,6 +45,14 @@ func Attack(ctx context.Context) error {
 	return goTool(ctx, "test", "-count=1", "-v", "-timeout=90m", "-run=^(TestHostileContainers|TestHostileContainersOnDevice)$", "./test/appengine")
 }
 
+// Boards boots the named targets, separated by commas, or all.
+func Boards(ctx context.Context, targets string) error {
+	if err := os.Setenv("PV_TEST_TARGETS", targets); err != nil {
+		return fault.Wrap(fault.Internal, err, "setting what is tested")
+	}
+	return goTool(ctx, "test", "-count=1", "-v", "-timeout=120m", "-run=^TestBoards$", "./test/vm")
+}
+
 // Benchmarks runs the benchmarks of all packages.
 func Benchmarks(ctx context.Context) error {
 	return goTool(ctx, "test", "-run=^$", "-bench=.", "-count=5", "./...")
