@@ -68,7 +68,7 @@ func TestUserMetadataSetsTheLog(t *testing.T) {
 	if got := d.ask("GET", "/config2", ""); !strings.Contains(got, `"PV_LOG_SERVER_OUTPUTS","value":"130","modified":"metadata"}`) {
 		t.Errorf("the configuration is %s", got)
 	}
-	d.logged(`"src":"config","msg":"metadata: PV_LOG_LEVEL: \"loud\" is not a whole number; it stays 4"`, "pv.log")
+	d.logged(`"src":"config","msg":"metadata: PV_LOG_LEVEL: \"loud\" is not a whole number from 0 to 6; it stays 4"`, "pv.log")
 	d.ask("DELETE", "/user-meta/PV_LOG_SERVER_OUTPUTS", "")
 	d.logged(`PV_LOG_SERVER_OUTPUTS is now \"filetree,stdout.pantavisor\" (env)`, "pv.log")
 	d.off()

@@ -73,7 +73,11 @@ func TestSuites(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if results[0].Verdict != Passed {
+			switch results[0].Verdict {
+			case Passed:
+			case Skipped:
+				t.Skip("its test.json says so: it needs what only the machines of mage attack have")
+			default:
 				t.Errorf("%s: %s", results[0].Verdict, results[0].Why)
 			}
 		})
