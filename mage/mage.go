@@ -24,13 +24,11 @@ import (
 func init() {
 	appengine.Inside()
 	workspace.CancelOnTerminate()
-	os.Args, behindDashes = runWords(distWords(exportWords(appengine.TestWords(optionWords(os.Args)))))
-	if len(os.Args) > 1 && strings.EqualFold(os.Args[1], "appengine:run") && (len(os.Args) == 2 || strings.HasPrefix(os.Args[2], "-")) {
-		os.Args = slices.Insert(os.Args, 2, "") // its word may be left out
-	}
+	os.Args = appengine.TestWords(os.Args)
 	if len(os.Args) > 2 && slices.ContainsFunc(os.Args[2:], func(arg string) bool { return arg == "--help" || arg == "-h" }) {
 		os.Args = []string{os.Args[0], "-h", os.Args[1]}
 	}
+	os.Args, behindDashes = runWords(distWords(exportWords(argumentWords(optionWords(os.Args)))))
 	for i, arg := range os.Args {
 		if i > 1 && strings.HasPrefix(arg, "--") && len(arg) > 2 {
 			os.Args[i] = arg[1:]

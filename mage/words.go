@@ -11,6 +11,40 @@ var behindDashes []string
 // valued are the options with a value, of all commands.
 var valued = []string{"events", "format", "forward", "from", "logs", "machine", "module", "out", "platform", "settle", "span", "target"}
 
+// arguments are the numbers of words that commands need; mage export takes any number.
+var arguments = map[string]int{
+	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "device": 2, "export": 1, "init": 1,
+	"lock": 1, "plan": 1, "run": 1, "why": 2,
+}
+
+// argumentWords moves the options of a command behind its arguments, where mage wants them.
+// Where arguments are missing, it leaves the options out: mage would take them as arguments
+// and, without them, says how many are missing.
+func argumentWords(args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	command := strings.ToLower(args[1])
+	words, options, i := slices.Clone(args[:2]), []string(nil), 2
+	for ; i < len(args) && args[i] != "--" && wanted(command, len(words)-2); i++ {
+		if strings.HasPrefix(args[i], "-") {
+			options = append(options, args[i])
+		} else {
+			words = append(words, args[i])
+		}
+	}
+	switch missing := arguments[command] > len(words)-2; {
+	case missing && command == "appengine:run": // its word may be left out
+		words = append(words, "")
+	case missing:
+		options = nil
+	}
+	return slices.Concat(words, options, args[i:])
+}
+
+// wanted reports whether a command takes more arguments than those given.
+func wanted(command string, given int) bool { return command == "export" || given < arguments[command] }
+
 // optionWords joins options and their values, which may be words of their own, for mage,
 // which knows -name=value only. Words behind "--" stay as they are.
 func optionWords(args []string) (words []string) {

@@ -63,6 +63,58 @@ func TestOptionWords(t *testing.T) {
 	}
 }
 
+// TestArgumentWords: options may stand before, between and behind the arguments.
+func TestArgumentWords(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"mage":                                 "mage",
+		"mage targets --json":                  "mage targets --json",
+		"mage build --out=d --json x":          "mage build x --out=d --json",
+		"mage Build --out d x --json":          "mage Build x --out=d --json",
+		"mage build --json x lint":             "mage build x --json lint",
+		"mage build --json":                    "mage build",
+		"mage build --bogus x":                 "mage build x --bogus",
+		"mage init --from . p --module a/b":    "mage init p --from=. --module=a/b",
+		"mage why x --json step":               "mage why x step --json",
+		"mage device --json x --locked d":      "mage device x d --json --locked",
+		"mage run --forward 1:2 x --keep -- y": "mage run x --forward=1:2 --keep -- y",
+		"mage run --keep -- y":                 "mage run -- y",
+		"mage export --target t a --json b":    "mage export a b --target=t --json",
+		"mage appengine:run -i local:0":        "mage appengine:run local:0 -i",
+	} {
+		rewritten(t, func(words []string) []string { return argumentWords(optionWords(words)) }, line, want)
+	}
+	got := argumentWords([]string{"mage", "appengine:run", "-o"})
+	if want := []string{"mage", "appengine:run", "", "-o"}; !slices.Equal(got, want) {
+		t.Errorf("without a word: %q, want %q", got, want)
+	}
+}
+
+// TestArguments compares the table with the parameters of the commands.
+func TestArguments(t *testing.T) {
+	t.Parallel()
+	found := map[string]int{}
+	for _, f := range commands(t) {
+		for _, field := range f.Type.Params.List {
+			if kind, ok := field.Type.(*ast.Ident); ok && kind.Name == "string" {
+				found[commandName(f)] += len(field.Names)
+			}
+		}
+	}
+	if !maps.Equal(found, arguments) {
+		t.Errorf("the commands need %v words, the table says %v", found, arguments)
+	}
+}
+
+// commandName is what a user types for a command.
+func commandName(f *ast.FuncDecl) string {
+	name := strings.ToLower(f.Name.Name)
+	if f.Recv != nil {
+		name = strings.ToLower(fmt.Sprint(f.Recv.List[0].Type)) + ":" + name
+	}
+	return name
+}
+
 // rewritten checks what a function makes of a command line.
 func rewritten(t *testing.T, rewrite func([]string) []string, line, want string) {
 	t.Helper()
@@ -85,18 +137,25 @@ func TestEveryCommandHasJSON(t *testing.T) {
 	})
 }
 
-// eachCommand calls do with each command and its options: their types by name.
-func eachCommand(t *testing.T, do func(name string, options map[string]string)) {
+// commands lists the functions that are commands.
+func commands(t *testing.T) (list []*ast.FuncDecl) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "mage.go", nil, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, decl := range file.Decls {
-		f, ok := decl.(*ast.FuncDecl)
-		if !ok || !f.Name.IsExported() {
-			continue
+		if f, ok := decl.(*ast.FuncDecl); ok && f.Name.IsExported() {
+			list = append(list, f)
 		}
+	}
+	return list
+}
+
+// eachCommand calls do with each command and its options: their types by name.
+func eachCommand(t *testing.T, do func(name string, options map[string]string)) {
+	t.Helper()
+	for _, f := range commands(t) {
 		options := map[string]string{}
 		for _, field := range f.Type.Params.List {
 			star, ok := field.Type.(*ast.StarExpr)
