@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -15,6 +16,12 @@ const Request = "containers"
 
 // directory is where a layer has its containers.
 const directory = "containers"
+
+// Names lists the containers that the layers define, sorted.
+func Names(l *layers.Layers) ([]string, error) {
+	names, err := l.Names(directory, definitionFile)
+	return names, fault.Wrap(fault.IO, err, "listing containers")
+}
 
 // Requests lists the Debian packages that a target's containers need: one request for those
 // that they name, and one for each whose dependencies they want. A definition that

@@ -11,10 +11,12 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/revision/archive"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/objects"
@@ -65,6 +67,15 @@ func (w *Workspace) targetOf(names []string) (string, error) {
 	l, err := w.Sources()
 	if err != nil {
 		return "", err
+	}
+	known, err := containers.Names(l)
+	if err != nil {
+		return "", err
+	}
+	for _, n := range names {
+		if !slices.Contains(known, n) {
+			return "", spelling.Unknown("container", n, known)
+		}
 	}
 	all, err := targets.LoadAll(definitions(l))
 	if err != nil {
