@@ -108,6 +108,13 @@ func TestParseMistakes(t *testing.T) {
 		{"env: [A=b]", "env: [A=b]\nargs: {<<: {A: 1}}", "want text, not merge key"},
 		{"env: [A=b]", "env: [A=b]\nargs: {PV_ROLES: [x]}", "f:12:8: args.PV_ROLES: use the field roles"},
 		{"env: [A=b]", "env: [A=b]\nargs: {PV_STATUS_GAOL: READY}", `f:12:8: args.PV_STATUS_GAOL: argument "PV_STATUS_GAOL": unknown; did you mean PV_STATUS_GOAL`},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_STATUS_GOAL: READDY}", `f:12:8: args.PV_STATUS_GOAL: "READDY" is not possible; did you mean READY?`},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_STATUS_GOAL: 3}", "f:12:8: args.PV_STATUS_GOAL: "},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_RESTART_POLICY: always}", `f:12:8: args.PV_RESTART_POLICY: "always" is not possible; want system, container`},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_AUTO_RECOVERY: {policy: allways}}", `f:12:8: args.PV_AUTO_RECOVERY: policy: "allways"; allowed are no, always,`},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_NETWORK_POOL: p, PV_NETWORK_IP: 10.0.0}", `args.PV_NETWORK_IP: ip: "10.0.0" is not an address`},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_LXC_CAP_DROP: mknod}", "f:12:8: args.PV_LXC_CAP_DROP: a list is expected"},
+		{"env: [A=b]", "env: [A=b]\nargs: {LXC_TTY_MAX: \"a\\nb\"}", `contains a line break`},
 		{"env: [A=b]", "env: [A=b]\nargs: {PV_CONDITIONS: [1, {Y: [*b]}]}", "args.PV_CONDITIONS[1].Y[0]: want a value, not alias"},
 		{"env: [A=b]", "env: [A=b]\nenv: [A=b]", "f:12:1: "},
 		{"env: [A=b]", "---\ndescription: b", "a second document: a container is one"},
@@ -135,12 +142,12 @@ func TestParseMistakes(t *testing.T) {
 func TestParseArgs(t *testing.T) {
 	t.Parallel()
 	d, err := parsed("f", "x", []byte("description: d\ncommand: [sleep, 1.5, true]\nargs:\n"+
-		"  PV_CONDITIONS: [1, -2, 1.5, true, null, text, {B: c}]\n  LXC_TTY_MAX: |\n    two\n    lines\n"))
+		"  PV_CONDITIONS: [1, -2, 1.5, true, null, text, {B: c}]\n  PV_LXC_EXTRA_CONF: |\n    two\n    lines\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := json.Marshal(d.Args)
-	want := `{"LXC_TTY_MAX":"two\nlines\n","PV_CONDITIONS":[1,-2,1.5,true,null,"text",{"B":"c"}]}`
+	want := `{"PV_CONDITIONS":[1,-2,1.5,true,null,"text",{"B":"c"}],"PV_LXC_EXTRA_CONF":"two\nlines\n"}`
 	if err != nil || string(got) != want {
 		t.Errorf("%s, %v, want %s", got, err, want)
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
-	"github.com/pantavisor/pantavisor/revision/app/template"
 )
 
 // definitionFile is the name of a container's definition in its directory.
@@ -143,9 +142,6 @@ var (
 	envForm     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$`)
 )
 
-// ownArgs are arguments that have their own field.
-var ownArgs = map[string]string{"PV_GROUP": "group", "PV_ROLES": "roles"}
-
 // checker reports the mistakes in a definition.
 type checker struct{ *yamlfile.File }
 
@@ -159,13 +155,7 @@ func (c checker) check(d *Definition) {
 	if d.Group != "" {
 		c.Form("group", d.Group, nameForm)
 	}
-	for _, k := range slices.Sorted(maps.Keys(d.Args)) {
-		if own := ownArgs[k]; own != "" {
-			c.Wrong("args."+k, "use the field %s", own)
-		} else if known := template.Arguments(); !slices.Contains(known, k) {
-			c.Wrong("args."+k, "%v", spelling.Unknown("argument", k, known))
-		}
-	}
+	c.args(d.Args)
 	for i, e := range d.Env {
 		if !envForm.MatchString(e) {
 			c.Wrong(fmt.Sprintf("env[%d]", i), "%q: want NAME=VALUE in one line", e)
@@ -206,6 +196,9 @@ func (c checker) persistence(all map[string]string) {
 func (c checker) device(d *Definition, groups, disks []string) {
 	if d.Group != "" && groups != nil && !slices.Contains(groups, d.Group) {
 		c.Wrong("group", "%s", spelling.Impossible(d.Group, groups))
+	}
+	if level, ok := d.Args["PV_RUNLEVEL"].(string); ok && level != "" && groups != nil && !slices.Contains(groups, level) {
+		c.Wrong("args.PV_RUNLEVEL", "%s", spelling.Impossible(level, groups))
 	}
 	for _, p := range slices.Sorted(maps.Keys(d.Persistence)) {
 		_, disk, given := strings.Cut(d.Persistence[p], "@")

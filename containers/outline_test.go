@@ -57,6 +57,8 @@ func TestDefinitionsAreCheckedAsAWhole(t *testing.T) {
 		"right: a program":               {"entrypoint: [/usr/bin/x]\nroot: {programs: [{package: cmd/x, path: usr/bin/x}]}\n", nil, nil},
 		"right: by PATH, through a link": {"command: [run]\nenv: [PATH=/opt]\nroot:\n  programs: [{package: cmd/x, path: usr/bin/x}]\n  links: [{target: ../usr/bin/x, at: [opt/run]}]\n", nil, nil},
 		"right: a script":                {"command: [/start]\n", map[string]string{"start": "#!/bin/sh"}, nil},
+		"a runlevel that is not a group": {"command: [/start]\nargs: {PV_RUNLEVEL: ap}\n", map[string]string{"start": "#!/bin/sh"},
+			[]string{`x/container.yaml:3:8: args.PV_RUNLEVEL: "ap" is not possible; did you mean app?`}},
 		"right: in a directory of a package": {
 			"command: [/usr/sbin/daemon]\nroot: {debian: [{package: pk, files: [usr/sbin/]}]}\n", nil, nil},
 		"right: somewhere in a whole package": {"command: [daemon]\nroot: {debian: [{package: pk}]}\n", nil, nil},
