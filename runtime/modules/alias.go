@@ -64,7 +64,8 @@ func claims(line []byte, byBus map[string][]string) (module string, ok bool) {
 }
 
 // glob matches as fnmatch(3) without flags does: '*', '?', '[...]' with ranges and
-// '!', and '\' before a character that is meant as such. It takes time in
+// '!', and '\' before a character that is meant as such. '-' and '_' are one character,
+// as for modprobe: device trees write '-' where an index may have '_'. It takes time in
 // proportion to pattern times text at most: only the last star is gone back to.
 func glob(pattern []byte, s string) bool {
 	p, i := 0, 0
@@ -102,14 +103,19 @@ func one(pattern []byte, c byte) (n int, ok bool) {
 		return 1, true
 	case '\\':
 		if len(pattern) > 1 {
-			return 2, pattern[1] == c
+			return 2, same(pattern[1], c)
 		}
 	case '[':
 		if n, ok, closed := class(pattern, c); closed {
 			return n, ok
 		}
 	}
-	return 1, pattern[0] == c
+	return 1, same(pattern[0], c)
+}
+
+// same compares characters of names of modules and devices.
+func same(a, b byte) bool {
+	return a == b || a == '-' && b == '_' || a == '_' && b == '-'
 }
 
 // class matches "[a-f0]" or "[!x]"; closed is false when no ']' ends it.
