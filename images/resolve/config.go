@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,19 +17,15 @@ import (
 // config finds the configuration files: config/PLATFORM, vendors/PLATFORM and the trusted
 // certificates and keys.
 func (p *providers) config() (images.Config, error) {
-	platform := p.target.Platform
-	if platform == "" {
-		platform = p.target.Name
-	}
 	trust, err := p.trust()
 	return images.Config{
-		Runtime:  p.setting(platform, "pantavisor.config"),
+		Runtime:  p.setting("pantavisor.config"),
 		Derived:  derived(p.target, p.Debug),
 		Defaults: p.defaults(),
-		Hub:      p.setting(platform, "pantahub.config"),
-		Image:    p.optional(platform, "image.config"),
-		Skel:     p.directory("vendors", platform, "skel"),
-		Stepskel: p.directory("vendors", platform, "stepskel"),
+		Hub:      p.setting("pantahub.config"),
+		Image:    p.optional("image.config"),
+		Skel:     p.vendors("skel"),
+		Stepskel: p.vendors("stepskel"),
 		Trust:    trust,
 	}, err
 }
@@ -37,23 +34,46 @@ func (p *providers) config() (images.Config, error) {
 // own.
 const generic = "generic"
 
-// setting returns a file of config/PLATFORM of the first layer that has it, or else that of
-// the generic platform.
-func (p *providers) setting(platform, name string) build.Source {
-	if s := p.optional(platform, name); s != nil {
+// platforms are the names below config/ and vendors/ that are for the target, the first one
+// first: its own, and that of its platform, which may be its base's.
+func (p *providers) platforms() []string {
+	if p.target.Platform == "" || p.target.Platform == p.target.Name {
+		return []string{p.target.Name}
+	}
+	return []string{p.target.Name, p.target.Platform}
+}
+
+// setting returns a file of config/ of the first platform that has it, or else the generic
+// one.
+func (p *providers) setting(name string) build.Source {
+	if s := p.optional(name); s != nil {
 		return *s
 	}
-	return p.file(path.Join("config", platform, name))
+	return p.file(path.Join("config", p.target.Name, name))
 }
 
 // optional is setting for a file that may be absent; it then returns nil.
-func (p *providers) optional(platform, name string) *build.Source {
-	for _, platform := range []string{platform, generic} {
+func (p *providers) optional(name string) *build.Source {
+	for _, platform := range append(p.platforms(), generic) {
 		if place, ok := p.Layers.Find(path.Join("config", platform, name)); ok {
 			return &build.Source{Name: place.Name, Path: place.Path}
 		}
 	}
 	return nil
+}
+
+// vendors returns a directory of vendors/ with the files of all platforms, the target's own
+// on top; nil when none has it.
+func (p *providers) vendors(name string) *build.Source {
+	var out *build.Source
+	for _, platform := range slices.Backward(p.platforms()) {
+		s := p.directory("vendors", platform, name)
+		if s != nil && out != nil {
+			s.Under = append(append(s.Under, out.Path), out.Under...)
+		}
+		out = cmp.Or(s, out)
+	}
+	return out
 }
 
 // file returns a file of the first layer that has it.

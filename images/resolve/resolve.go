@@ -289,8 +289,7 @@ func (p *providers) containers() ([]images.Artefact, error) {
 		abs, err := filepath.Abs(p.MergeSource)
 		return []images.Artefact{{Step: &images.Reference{BSP: p.UseSourceBSP, Path: abs, Instead: slices.Sorted(slices.Values(p.target.Containers))}}}, err
 	}
-	platform := cmp.Or(p.target.Platform, p.target.Name)
-	groups, disks := deviceNames(p.defaults(), p.directory("vendors", platform, "stepskel"))
+	groups, disks := deviceNames(p.defaults(), p.vendors("stepskel"))
 	parts, err := containers.Parts(p.target, containers.Options{
 		Groups: groups, Disks: disks,
 		Epoch:    p.Epoch,
