@@ -27,18 +27,15 @@ func newApp(t *tool) *cobra.Command {
 	return cmd
 }
 
-// apps returns the names of the directories that hold an application's manifest.
+// apps returns the names of the checkout's directories that hold an application's manifest.
 func apps() ([]string, error) {
-	dir, err := os.Getwd()
+	dir, err := checkout()
 	if err != nil {
-		return nil, err
-	}
-	if err := inCheckout(dir); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return nil, fail(3, err)
 	}
 	out := []string{}
 	for _, e := range entries {
@@ -59,7 +56,7 @@ func newAppList(t *tool) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			names, err := apps()
 			if err != nil {
-				return fail(3, err)
+				return err
 			}
 			if asJSON {
 				return t.printJSON(names)
@@ -97,6 +94,9 @@ func newAppInfo(t *tool) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return failf(2, "'pvr app info' needs appname argument(eg:app info <appname>). See --help")
+			}
+			if _, err := checkout(); err != nil {
+				return err
 			}
 			dir, err := appDirectory(args[0])
 			if err != nil {

@@ -196,7 +196,7 @@ func (t *tool) withWorkspace(ctx context.Context, f *imageFlags, do func(*app.Wo
 	if err != nil {
 		return fail(3, err)
 	}
-	if res == nil || len(res.Tracked) == 0 || !r.Exists() {
+	if res == nil || len(res.Tracked) == 0 {
 		return nil
 	}
 	return fail(3, r.AddFiles(ctx, res.Tracked))
@@ -215,7 +215,7 @@ func newAppInstall(t *tool) *cobra.Command {
 			}
 			ctx := cmd.Context()
 			if err := hasManifest(args[0]); err != nil {
-				return fail(2, err)
+				return err
 			}
 			return t.withWorkspace(ctx, &f, func(w *app.Workspace) (*app.Result, error) { return w.Install(ctx, args[0]) })
 		},
@@ -225,19 +225,18 @@ func newAppInstall(t *tool) *cobra.Command {
 	return cmd
 }
 
-// hasManifest checks that an application can be made.
+// hasManifest checks that an application of the checkout can be made.
 func hasManifest(name string) error {
-	name, err := app.CheckName(name)
+	dir, err := checkout()
 	if err != nil {
 		return err
 	}
-	file, err := filepath.Abs(filepath.Join(name, app.SourceName))
-	if err != nil {
-		return err
+	if name, err = app.CheckName(name); err != nil {
+		return fail(2, err)
 	}
-	f, err := os.Open(file)
+	f, err := os.Open(filepath.Join(dir, name, app.SourceName))
 	if err != nil {
-		return err
+		return fail(2, err)
 	}
 	return f.Close()
 }
@@ -256,7 +255,7 @@ func newAppUpdate(t *tool) *cobra.Command {
 			}
 			ctx := cmd.Context()
 			if err := hasManifest(args[0]); err != nil {
-				return fail(2, err)
+				return err
 			}
 			return t.withWorkspace(ctx, &f, func(w *app.Workspace) (*app.Result, error) { return w.Update(ctx, args[0], o) })
 		},

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/repo"
 )
 
 // wide is the layout of JSON that is meant for people.
@@ -119,9 +120,11 @@ func newInspect(t *tool) *cobra.Command {
 			if len(args) > 1 {
 				return fmt.Errorf("Get can have at most 1 argument. See --help.") //nolint:revive,staticcheck // the customary text
 			}
-			name := ".pvr"
+			name := repo.Dir
 			if len(args) == 1 {
 				name = args[0]
+			} else if _, err := checkout(); err != nil {
+				return err
 			}
 			_, src, err := t.source(name, false)
 			if err != nil {

@@ -157,29 +157,33 @@ func (t *tool) prepare() {
 
 // open opens the repository of the working directory.
 func (t *tool) open(ctx context.Context, write bool) (*repo.Repo, error) {
-	dir, err := os.Getwd()
+	dir, err := checkout()
 	if err != nil {
-		return nil, fail(1, err)
+		return nil, err
 	}
 	r, err := t.openAt(ctx, dir, write)
+	return r, fail(2, err)
+}
+
+// checkout returns the working directory, which must have a repository: without one a
+// query would answer for an empty state, and an export would be of nothing.
+func checkout() (string, error) {
+	dir, err := os.Getwd()
 	if err != nil {
-		return nil, fail(2, err)
+		return "", fail(1, err)
 	}
-	if !r.Exists() {
-		if err := inCheckout(dir); err != nil {
-			r.Close()
-			return nil, err
-		}
+	if _, err := os.Stat(filepath.Join(dir, repo.Dir)); !missing(err) {
+		return dir, nil
 	}
-	return r, nil
+	if err := inCheckout(dir); err != nil {
+		return "", err
+	}
+	return "", failf(2, "%s: %w", dir, repo.ErrNone)
 }
 
 // inCheckout returns an error for a directory that is below a checkout: its files are
 // part of that, and would be shown as those of another one.
 func inCheckout(dir string) error {
-	if _, err := os.Lstat(filepath.Join(dir, repo.Dir)); err == nil {
-		return nil
-	}
 	for up := filepath.Dir(dir); up != dir; dir, up = up, filepath.Dir(up) {
 		if info, err := os.Stat(filepath.Join(up, repo.Dir, "json")); err == nil && info.Mode().IsRegular() {
 			return failf(2, "this directory is part of the checkout %s; run pvr there", up)

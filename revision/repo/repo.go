@@ -38,8 +38,8 @@ const Dir = ".pvr"
 // errExists is wrapped by the error of Init for a checkout that has a repository.
 var errExists = errors.New("there is a repository already")
 
-// errNone is wrapped by the errors for directories without a repository.
-var errNone = errors.New("no repository; pvr init makes one")
+// ErrNone is the error, or wrapped by the errors for directories without a repository.
+var ErrNone = errors.New("no repository; pvr init makes one")
 
 // Options control how a repository is opened. The zero value is for reading.
 type Options struct {
@@ -199,7 +199,7 @@ func (r *Repo) setCommitted(st *state.State) error {
 // Objects returns the object store, which is created when it is missing.
 func (r *Repo) Objects() (*objects.Store, error) {
 	if r.none {
-		return nil, fmt.Errorf("opening the object store of %s: %w", r.dir, errNone)
+		return nil, fmt.Errorf("opening the object store of %s: %w", r.dir, ErrNone)
 	}
 	store, err := objects.Create(r.config.objectsIn(r.dir))
 	if err != nil {
@@ -210,7 +210,7 @@ func (r *Repo) Objects() (*objects.Store, error) {
 
 func (r *Repo) writable() error {
 	if r.none {
-		return fmt.Errorf("changing %s: %w", r.dir, errNone)
+		return fmt.Errorf("changing %s: %w", r.dir, ErrNone)
 	}
 	if !r.opt.Write {
 		return fmt.Errorf("changing %s: it was opened for reading only", r.dir)

@@ -428,7 +428,7 @@ func TestNoRepository(t *testing.T) {
 		t.Errorf("status %q, exists %v", got, r.Exists())
 	}
 	for name, err := range changes(t.Context(), r) {
-		if !errors.Is(err, errNone) {
+		if !errors.Is(err, ErrNone) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
