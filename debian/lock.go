@@ -226,15 +226,41 @@ func (e Entry) order() string {
 	return strings.Join([]string{e.Arch, e.Suite, e.Package, e.Version}, "\x00")
 }
 
-// Entries returns the packages of a request, sorted by name; none when the lock does not
-// have exactly this request.
+// Entries returns the packages of a request, sorted by name; none when the lock has neither
+// this request nor one of its name that asks for more packages: what is no longer asked for
+// does not unpin the others.
 func (l *Lock) Entries(r Request) []Entry {
-	if !slices.ContainsFunc(l.Requests, r.Equal) {
-		return nil
+	if slices.ContainsFunc(l.Requests, r.Equal) {
+		return l.entries(r, nil)
 	}
+	if pinned, missing := l.pinned(r); len(missing) == 0 {
+		return pinned
+	}
+	return nil
+}
+
+// pinned returns the packages of a request that a request of the same name pins, and the
+// names of those that it does not. With Closure the lock does not say which package is there
+// for which.
+func (l *Lock) pinned(r Request) (pinned []Entry, missing []string) {
+	other := func(o Request) bool { return o.id() == r.id() && o.Suite == r.Suite && !o.Closure && !r.Closure }
+	if slices.ContainsFunc(l.Requests, other) {
+		pinned = l.entries(r, r.Packages)
+	}
+	for _, name := range r.Packages {
+		if !slices.ContainsFunc(pinned, func(e Entry) bool { return e.Package == name }) {
+			missing = append(missing, name)
+		}
+	}
+	return pinned, missing
+}
+
+// entries returns the packages of the request with r's name: those with one of the names, or
+// all for nil.
+func (l *Lock) entries(r Request, names []string) []Entry {
 	var out []Entry
 	for _, e := range l.Packages {
-		if slices.Contains(e.For, r.id()) {
+		if slices.Contains(e.For, r.id()) && (names == nil || slices.Contains(names, e.Package)) {
 			out = append(out, e)
 		}
 	}

@@ -189,8 +189,8 @@ type Options struct {
 // Refresh returns the lock to build with: all its packages are available. Pinned packages
 // in the download cache are used without any network access. If a package of a request
 // has left the archive, or the lock does not have the request, the newest packages of the
-// same suite are used; this choice is stored in the cache, so that the next build needs
-// no network either. With Locked it is an error of kind Locked instead.
+// same suite are used, as few as possible: what a request of the same name pins stays. This
+// choice is stored in the cache, so that the next build needs no network either. With Locked it is an error of kind Locked instead.
 func (s *Store) Refresh(ctx context.Context, lock *Lock, requests []Request, o Options) (*Lock, []Replacement, error) {
 	out := lock.clone()
 	var replaced []Replacement
@@ -213,14 +213,32 @@ func (s *Store) Refresh(ctx context.Context, lock *Lock, requests []Request, o O
 		if o.Locked {
 			return nil, nil, lockedError(r, gone, o)
 		}
-		fresh, err := s.substitute(ctx, r, entries)
+		ask, kept := r, []Entry(nil)
+		if gone == nil {
+			ask, kept = s.partly(ctx, out, r, progress)
+		}
+		fresh, err := s.substitute(ctx, ask, entries)
 		if err != nil {
 			return nil, nil, err
 		}
-		out.replace(r, fresh)
+		out.replace(r, slices.Concat(kept, fresh))
 		replaced = append(replaced, describe(r, gone, fresh))
 	}
 	return out, replaced, nil
+}
+
+// partly returns the request for the packages that a request of the same name does not pin,
+// and the pinned packages, if all of those can be had; else the whole request.
+func (s *Store) partly(ctx context.Context, lock *Lock, r Request, progress func(Entry)) (Request, []Entry) {
+	pinned, missing := lock.pinned(r)
+	if len(pinned) == 0 {
+		return r, nil
+	}
+	if gone, err := s.gone(ctx, pinned, progress); err != nil || gone != nil {
+		return r, nil
+	}
+	r.Packages = missing
+	return r, pinned
 }
 
 func lockedError(r Request, gone *Entry, o Options) error {

@@ -230,3 +230,37 @@ func TestPruneKeepsWhatBuildsAskFor(t *testing.T) {
 		t.Errorf("without a directory: %v", err)
 	}
 }
+
+// TestOtherPackagesStayPinned changes which packages a request lists: those that it keeps
+// keep their versions, and only new ones come from the archive.
+func TestOtherPackagesStayPinned(t *testing.T) {
+	store, archive, _, _ := newStore(t)
+	both := Request{Name: "containers", Suite: "bookworm", Arch: "amd64", Packages: []string{"aa", "bb"}}
+	one, more := both, both
+	one.Packages, more.Packages = []string{"aa"}, []string{"aa", "cc"}
+	lock := &Lock{}
+	lock.replace(both, []Entry{archive.put("aa", "1", "a"), archive.put("bb", "1", "b")})
+
+	fewer, replaced, err := store.Refresh(t.Context(), lock, []Request{one}, Options{Locked: true})
+	if err != nil || replaced != nil || len(fewer.Entries(one)) != 1 {
+		t.Errorf("fewer packages: %v, %v, %v", fewer, replaced, err)
+	}
+	archive.newest = []Entry{archive.put("cc", "2", "c")}
+	fresh, replaced, err := store.Refresh(t.Context(), lock, []Request{more}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range fresh.Entries(more) {
+		got = append(got, e.String())
+	}
+	if diff := cmp.Diff([]string{"aa=1:amd64", "cc=2:amd64"}, got); diff != "" {
+		t.Errorf("want(-), got(+):\n%s", diff)
+	}
+	if len(replaced) != 1 || replaced[0].New != "cc=2:amd64" {
+		t.Errorf("replaced %v", replaced)
+	}
+	if _, _, err := store.Refresh(t.Context(), lock, []Request{more}, Options{Locked: true}); fault.Of(err) != fault.Locked {
+		t.Errorf("locked: %v", err)
+	}
+}
