@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -50,6 +51,9 @@ type Config struct {
 	// that is there is used in place of Image: that is a device that is switched on again.
 	// Default: they are in Dir.
 	Keep string
+	// ImageSum is the SHA-256 of Image, which is noted beside a disk that stays; see
+	// [KeptFrom]. Default: nothing is noted.
+	ImageSum string
 	// Accelerator is "tcg" or "kvm". Default: tcg.
 	Accelerator string
 	// Forward are ports of the host that lead to the device, beside those of Emulator.
@@ -92,6 +96,7 @@ const dirPrefix = "pv-run-"
 const (
 	diskName = "disk.img"
 	varsName = "vars.fd"
+	sumName  = "image.sha256"
 	portSock = "ctrl.sock"
 )
 
@@ -158,6 +163,9 @@ func (m *Machine) lockKept() error {
 func (m *Machine) copyDisk(ctx context.Context) error {
 	_ = os.Remove(m.Disk()) // of an earlier run in this directory
 	part := m.Disk() + ".part"
+	if err := m.noteImage(); err != nil {
+		return fault.Wrap(fault.IO, err, "noting the image of the disk")
+	}
 	err := filecopy.File(ctx, part, m.cfg.Image, 0o600)
 	if err == nil && m.cfg.Emulator.Disk == "sd" {
 		err = growToPowerOfTwo(part)
@@ -170,6 +178,27 @@ func (m *Machine) copyDisk(ctx context.Context) error {
 		return fault.Wrap(fault.IO, err, "copying %s for the machine", m.cfg.Image)
 	}
 	return nil
+}
+
+// noteImage writes beside a disk that stays which image it is made from.
+func (m *Machine) noteImage() error {
+	if m.cfg.Keep == "" || m.cfg.ImageSum == "" {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(m.cfg.Keep, sumName), []byte(m.cfg.ImageSum+"\n"), 0o644)
+}
+
+// KeptFrom returns the SHA-256 of the image that the disk in a directory for Config.Keep
+// was made from, "" when there is no disk or its image is not known.
+func KeptFrom(dir string) string {
+	if !exists(filepath.Join(dir, diskName)) {
+		return ""
+	}
+	sum, err := os.ReadFile(filepath.Join(dir, sumName))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(sum))
 }
 
 // launch starts the process with its ends of console and QMP as inherited

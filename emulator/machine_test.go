@@ -180,19 +180,26 @@ func TestRunReportsMissedGoals(t *testing.T) {
 // TestKeptDisk runs a machine whose disk stays, twice, and once more at the same time.
 func TestKeptDisk(t *testing.T) {
 	ctx := deadline(t, 2*time.Minute)
-	cfg := Config{Emulator: pc(t, ""), Image: countingDisk(t), Keep: filepath.Join(t.TempDir(), "a path that is too long for a socket "+strings.Repeat("x", 100))}
+	cfg := Config{Emulator: pc(t, ""), Image: countingDisk(t), Keep: filepath.Join(t.TempDir(), "a path that is too long for a socket "+strings.Repeat("x", 100)), ImageSum: "first"}
 	m := start(ctx, t, cfg)
 	expect(ctx, t, m, "boot 1\n")
 	if _, err := Start(ctx, cfg); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "--keep") {
 		t.Errorf("two machines with one disk: %v", err)
 	}
 	m.Close()
+	cfg.ImageSum = "second"
 	m = start(ctx, t, cfg)
 	expect(ctx, t, m, "boot 2\n")
 	m.Close()
+	if got := KeptFrom(cfg.Keep); got != "first" {
+		t.Errorf("the disk is said to be made from the image %q, want the first", got)
+	}
 	entries, err := os.ReadDir(cfg.Keep)
-	if err != nil || len(entries) != 2 || entries[0].Name() != diskName {
+	if err != nil || len(entries) != 3 || entries[0].Name() != diskName {
 		t.Errorf("kept: %v, %v", entries, err)
+	}
+	if err := os.Remove(m.Disk()); err != nil || KeptFrom(cfg.Keep) != "" {
+		t.Errorf("without a disk: %q, %v", KeptFrom(cfg.Keep), err)
 	}
 }
 

@@ -40,6 +40,8 @@ type Options struct {
 	Args []string
 	// Keep is the directory in which the disk stays; see [Config]. Default: it does not.
 	Keep string
+	// ImageSum is the SHA-256 of Image for a disk that stays; see [Config].
+	ImageSum string
 	// Logs is the directory that gets what the serial console shows, and the device's log
 	// files before it is powered off. Default: none.
 	Logs string
@@ -131,7 +133,7 @@ func Run(ctx context.Context, o Options) error {
 		o.serial = serial
 	}
 	m, err := Start(ctx, Config{
-		Emulator: o.Emulator, Image: o.Image, Accelerator: o.Accelerator, Forward: o.Forward, Keep: o.Keep,
+		Emulator: o.Emulator, Image: o.Image, Accelerator: o.Accelerator, Forward: o.Forward, Keep: o.Keep, ImageSum: o.ImageSum,
 		Kernel: o.Kernel, Initrd: o.Initrd, DTB: o.DTB, Append: o.Append, Args: o.Args,
 	})
 	if err != nil {

@@ -1,12 +1,15 @@
 package workspace
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -47,6 +50,26 @@ func TestRunOptions(t *testing.T) {
 	} {
 		if err := w.Run(t.Context(), "x64-uefi", r); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", r, err, want)
+		}
+	}
+}
+
+// TestKeptDiskOfAnEarlierImage warns only when the disk is from another image.
+func TestKeptDiskOfAnEarlierImage(t *testing.T) {
+	w, _ := empty(t)
+	dir := t.TempDir()
+	for file, text := range map[string]string{"disk.img": "", "image.sha256": "one\n"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := &build.Report{Artefacts: []build.Published{{Path: "other", SHA256: "x"}, {Path: "image", SHA256: "two"}}}
+	for sum, warned := range map[string]bool{"one": false, sumOf(report, "image"): true} {
+		var said bytes.Buffer
+		w.Stderr = &said
+		w.tellKept(emulator.Options{Keep: dir, ImageSum: sum})
+		if got := strings.Contains(said.String(), "earlier image"); got != warned || strings.Count(said.String(), "\n") != 1 {
+			t.Errorf("image %s: %s", sum, said.String())
 		}
 	}
 }

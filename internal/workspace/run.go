@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -96,7 +97,7 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 	}
 	quiet := *w
 	quiet.JSON = false
-	_, comp, err := quiet.build(ctx, target)
+	report, comp, err := quiet.build(ctx, target)
 	if err != nil {
 		return err
 	}
@@ -119,9 +120,29 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 		}
 	}
 	if o.Keep != "" {
-		fmt.Fprintf(w.Stderr, "the disk is in %s and stays there for the next run with --keep; remove it to begin with a new image\n", o.Keep)
+		o.ImageSum = sumOf(report, made[0].To)
+		w.tellKept(o)
 	}
 	return w.emulate(ctx, o)
+}
+
+// sumOf returns the SHA-256 of a published file.
+func sumOf(r *build.Report, file string) string {
+	for _, p := range r.Artefacts {
+		if p.Path == file {
+			return p.SHA256
+		}
+	}
+	return ""
+}
+
+// tellKept says where the disk stays, and warns of one that does not have the new image.
+func (w *Workspace) tellKept(o emulator.Options) {
+	if from := emulator.KeptFrom(o.Keep); from != "" && from != o.ImageSum {
+		fmt.Fprintf(w.Stderr, "warning  the disk in %s was made from an earlier image, not from the one just built; remove the directory to begin with that\n", o.Keep)
+		return
+	}
+	fmt.Fprintf(w.Stderr, "the disk is in %s and stays there for the next run with --keep; remove it to begin with a new image\n", o.Keep)
 }
 
 // find makes paths of the workspace absolute. Those of the host are so already.
