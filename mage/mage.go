@@ -163,8 +163,8 @@ func Device(ctx context.Context, target, dir string, locked, json *bool) error {
 // Dist makes the host tool pvr for Linux, macOS and Windows.
 //
 // There is an archive for each platform under out/dist, and SHA256SUMS; the same sources
-// give the same bytes. PV_VERSION is in the names and is what pvr calls itself. What an
-// earlier run made for other platforms is removed.
+// give the same bytes. PV_VERSION is in the names and is what pvr calls itself. The
+// archives of an earlier run with other platforms are removed.
 //
 //	--platform=OS/ARCH  for which platform, or OS alone; several with commas or several
 //	                    times; default: all
