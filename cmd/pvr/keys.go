@@ -161,8 +161,11 @@ func (t *tool) keyFile(ctx context.Context, s *sigFlags, name, fallback string) 
 	}
 	name = filepath.Join(t.configDir, fallback)
 	text, err := readPEM(name)
-	if !missing(err) || !t.wantDefaultKeys() {
+	if !missing(err) {
 		return text, err
+	}
+	if !t.wantDefaultKeys() {
+		return nil, fmt.Errorf("%w; %s", err, keyHints[fallback])
 	}
 	if err := t.fetchDefaultKeys(ctx, s.certsURL); err != nil {
 		return nil, err
@@ -170,7 +173,17 @@ func (t *tool) keyFile(ctx context.Context, s *sigFlags, name, fallback string) 
 	return readPEM(name)
 }
 
+// keyHints say how what has a default is named.
+var keyHints = map[string]string{
+	defaultKey:     "pvr sig add --key FILE --x5c FILE names the signer's private key and its certificates, --signcmd a program that signs",
+	defaultX5c:     "--x5c FILE names the key's certificates, --x5c no leaves them out",
+	defaultCacerts: "--cacerts FILE names the certificates to trust, --pubkey FILE the signer's public key",
+}
+
 func (t *tool) wantDefaultKeys() bool {
+	if noAnswers(t.stdin) {
+		return false
+	}
 	fmt.Fprint(t.stderr, "Do you want to download the default developer keys that can be validated by pantavisor official developer builds? [yes/no]\n"+
 		"(NOTE: this should be used only for development proposes because they are not secret)\n")
 	if _, ok := t.stdin.(*bufio.Reader); !ok {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -20,7 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// sigFlags are the settings of sig, before the sub-command.
+// sigFlags are the settings of sig, before the sub-command or behind it.
 type sigFlags struct {
 	key, x5c, pubkey, cacerts string
 	certsURL                  string
@@ -36,6 +37,7 @@ func newSig(t *tool) *cobra.Command {
 		Short:            "Sign states, renew and verify signatures",
 		TraverseChildren: true,
 		Example: `  pvr sig --key key.pem --x5c chain.pem add --part nginx
+  pvr sig add --part nginx --key key.pem --x5c chain.pem
   pvr sig --signcmd "openssl dgst -sha256 -sign key.pem" --x5c chain.pem add --part nginx
   pvr sig update
   pvr sig --cacerts ca.pem ls`,
@@ -52,7 +54,22 @@ func newSig(t *tool) *cobra.Command {
 	text(fs, &s.algorithm, "signalgo", "", "", "", "`algorithm` that the program must have: RS256, ES256, ES384 or ES512")
 	flag(fs, &s.payload, "with-payload", "", "PVS_SIG_WITH_PAYLOAD", "put what is signed into the signature, too")
 	cmd.AddCommand(newSigAdd(t, s), newSigUpdate(t, s), newSigList(t, s))
+	for _, sub := range cmd.Commands() {
+		shareFlags(sub.Flags(), fs)
+	}
 	return cmd
+}
+
+// shareFlags declares the flags of a command for its sub-command, too, which keeps its
+// own short names.
+func shareFlags(sub, flags *pflag.FlagSet) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		shared := *f
+		if sub.ShorthandLookup(f.Shorthand) != nil {
+			shared.Shorthand = ""
+		}
+		sub.AddFlag(&shared)
+	})
 }
 
 func newSigAdd(t *tool, s *sigFlags) *cobra.Command {
@@ -63,7 +80,7 @@ func newSigAdd(t *tool, s *sigFlags) *cobra.Command {
 		Short:   "Sign a part of the committed state",
 		Long: `Sign a part of the committed state, or what patterns select of it, and write the
 signature to _sigs/NAME.json. Add and commit it afterwards.`,
-		Example: "  pvr sig add --part nginx\n  pvr sig add --raw bsp --include 'bsp/**' --include device.json --exclude bsp/src.json",
+		Example: "  pvr sig add --part nginx --key key.pem --x5c chain.pem\n  pvr sig add --raw bsp --include 'bsp/**' --include device.json --exclude bsp/src.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case o.raw == "" && len(o.parts) == 0:

@@ -54,3 +54,14 @@ func (v visible) Write(p []byte) (int, error) {
 func isControl(r rune) bool {
 	return r < 0x20 && r != '\n' && r != '\t' && r != '\r' || r >= 0x7f && r < 0xa0
 }
+
+// noAnswers reports whether r is a device that is not a terminal, such as /dev/null: nobody
+// answers a question there.
+func noAnswers(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	if !ok || term.IsTerminal(int(f.Fd())) {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
