@@ -83,16 +83,20 @@ func Names(fsys fs.FS) ([]string, error) {
 
 // Load reads, checks and completes one target of fsys; nil means [Builtin]. An
 // unknown name is a fault.BadInput with the nearest names; a wrong file is a
-// [yamlfile.Problems] with all its mistakes.
-func Load(fsys fs.FS, name string) (*Target, error) {
+// [yamlfile.Problems] with all its mistakes, those that the further checks add included.
+func Load(fsys fs.FS, name string, further ...Check) (*Target, error) {
 	if fsys == nil {
 		fsys = own
 	}
-	return load(fsys, name)
+	return load(fsys, name, further)
 }
 
+// Check adds the mistakes that it finds in a target to those of its file. The target may
+// have others.
+type Check func(*Target, *yamlfile.File)
+
 // load is Load for a target that others, users, have as their base.
-func load(fsys fs.FS, name string, users ...string) (*Target, error) {
+func load(fsys fs.FS, name string, further []Check, users ...string) (*Target, error) {
 	if !nameForm.MatchString(name) {
 		return nil, unknown(fsys, name)
 	}
@@ -114,8 +118,8 @@ func load(fsys fs.FS, name string, users ...string) (*Target, error) {
 		if slices.Contains(users, base) {
 			return nil, fault.New(fault.BadInput, "%q has this target as its base itself", base)
 		}
-		return load(fsys, base, users...)
-	})
+		return load(fsys, base, nil, users...)
+	}, further...)
 }
 
 // LoadAll loads every target of fsys. It returns the valid ones and one error for all

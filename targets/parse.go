@@ -5,7 +5,7 @@ import "github.com/pantavisor/pantavisor/internal/yamlfile"
 // parse reads a target from YAML, checks it and fills in defaults. The file name is for
 // messages; load returns a target by name, for the field base. The error is a fault.BadInput around [yamlfile.Problems], or
 // fault.Unsupported when nothing is wrong but values that are not supported yet.
-func parse(file, name string, data []byte, load func(base string) (*Target, error)) (*Target, error) {
+func parse(file, name string, data []byte, load func(base string) (*Target, error), further ...Check) (*Target, error) {
 	t := &Target{}
 	f, ok := yamlfile.Read(file, kind, data, t)
 	if t.Base != "" && f.Err() == nil {
@@ -20,6 +20,9 @@ func parse(file, name string, data []byte, load func(base string) (*Target, erro
 	t.Name = name
 	if ok {
 		checker{f}.check(t)
+		for _, check := range further {
+			check(t, f)
+		}
 	}
 	if err := f.Err(); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@
 package spelling
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,7 +49,7 @@ func Unknown(kind, name string, known []string) error {
 	if len(near) > 0 {
 		return fault.New(fault.BadInput, "%s %q: unknown; did you mean %s?", kind, name, strings.Join(near, " or "))
 	}
-	return fault.New(fault.BadInput, "%s %q: unknown; there are %s", kind, name, strings.Join(known, ", "))
+	return fault.New(fault.BadInput, "%s %q: unknown; there are %s", kind, name, cmp.Or(strings.Join(known, ", "), "none"))
 }
 
 // Impossible returns a text for a value that is not allowed, with the nearest allowed

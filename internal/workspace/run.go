@@ -65,7 +65,7 @@ func (r RunOptions) fill(o *emulator.Options) error {
 
 // Run builds a target and boots its image on one of its emulators.
 func (w *Workspace) Run(ctx context.Context, target string, r RunOptions) error {
-	t, err := w.load(target)
+	t, err := w.loadWhole(target)
 	if err != nil {
 		return err
 	}

@@ -96,21 +96,36 @@ func (w *Workspace) outDir() string {
 	return w.path(w.OutDir)
 }
 
-func (w *Workspace) load(name string) (*targets.Target, error) {
+func (w *Workspace) load(name string, further ...targets.Check) (*targets.Target, error) {
 	l, err := w.Sources()
 	if err != nil {
 		return nil, err
 	}
-	t, err := targets.Load(definitions(l), name)
+	t, err := targets.Load(definitions(l), name, further...)
 	if err == nil {
 		l.Find(path.Join("targets", name, targets.FileName)) // for the plan
 	}
 	return t, err
 }
 
+// loadWhole loads a target with everything that its file names in other places.
+func (w *Workspace) loadWhole(name string) (*targets.Target, error) {
+	l, err := w.Sources()
+	if err != nil {
+		return nil, err
+	}
+	this, own, err := modules(l)
+	if err != nil {
+		return nil, err
+	}
+	return w.load(name, resolve.References(resolve.Options{
+		Layers: l, Module: this, Own: own, MergeSource: w.Options.MergeSource, UseSourceBSP: w.Options.UseSourceBSP,
+	}))
+}
+
 // open resolves a target: its parts, then its graph. Nothing is run.
 func (w *Workspace) open(ctx context.Context, name string) (*job, error) {
-	t, err := w.load(name)
+	t, err := w.loadWhole(name)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +296,7 @@ func (w *Workspace) Build(ctx context.Context, target string) (*build.Report, er
 // build is Build; it returns the graph too. The report of a failed build is printed and
 // saved as that of any other.
 func (w *Workspace) build(ctx context.Context, target string) (*build.Report, *images.Composition, error) {
-	t, err := w.load(target)
+	t, err := w.loadWhole(target)
 	if err != nil {
 		return w.unplanned(ctx, target, err)
 	}
@@ -627,7 +642,7 @@ func componentOf(target, name string, steps []build.Step, res *build.Result) Com
 
 // Lock moves the target's pinned parts to the newest of their suites.
 func (w *Workspace) Lock(ctx context.Context, target string) error {
-	t, err := w.load(target)
+	t, err := w.loadWhole(target)
 	if err != nil {
 		return err
 	}

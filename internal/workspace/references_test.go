@@ -1,0 +1,50 @@
+package workspace
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// TestReferencesHavePositions: all that a target's file names and that does not exist is
+// reported at once, with where it is named.
+func TestReferencesHavePositions(t *testing.T) {
+	w, _ := empty(t)
+	dir := filepath.Join(w.Root, "targets", "mine")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := `description: my board
+base: x64-uefi
+containers: [network, netwrok]
+addons:
+  - {name: files, directory: addons/gone}
+  - {name: tool, program: cmd/gone}
+`
+	if err := os.WriteFile(filepath.Join(dir, "target.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.Build(t.Context(), "mine")
+	if fault.Of(err) != fault.BadInput {
+		t.Fatalf("kind %v: %v", fault.Of(err), err)
+	}
+	for _, want := range []string{
+		`targets/mine/target.yaml:3:23: containers[1]: container "netwrok": unknown; did you mean network?`,
+		"targets/mine/target.yaml:5:19: addons[0].directory: " + filepath.Join(w.Root, "addons/gone") + " does not exist",
+		`targets/mine/target.yaml:6:18: addons[1].program: package "cmd/gone": unknown; there are none`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is missing in:\n%v", want, err)
+		}
+	}
+	if err := w.Clean(t.Context(), "mine"); err != nil {
+		t.Errorf("cleaning: %v", err)
+	}
+	w.Options.MergeSource, w.Options.UseSourceBSP = "device/.pvr", true
+	if _, err := w.loadWhole("mine"); err != nil {
+		t.Errorf("what the reference device replaces: %v", err)
+	}
+}
