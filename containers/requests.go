@@ -2,12 +2,16 @@ package containers
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"iter"
 	"path"
 	"slices"
 
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/layers"
+	"github.com/pantavisor/pantavisor/internal/yamlfile"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -29,18 +33,7 @@ func Names(l *layers.Layers) ([]string, error) {
 func Requests(t *targets.Target, l *layers.Layers) []debian.Request {
 	var packages []string
 	var closures []debian.Request
-	for _, name := range t.Containers {
-		if !nameForm.MatchString(name) {
-			continue
-		}
-		place, ok := l.Find(path.Join(directory, name))
-		if !ok {
-			continue
-		}
-		d, f, err := load(place.Path, place.Name)
-		if err != nil || f.Err() != nil {
-			continue
-		}
+	for d := range definitions(t, l) {
 		for _, p := range d.Root.Debian {
 			packages = append(packages, p.Package)
 			if r := closure(t, p.Package); p.Dependencies && !slices.ContainsFunc(closures, r.Equal) {
@@ -54,6 +47,41 @@ func Requests(t *targets.Target, l *layers.Layers) []debian.Request {
 	slices.Sort(packages)
 	all := debian.Request{Name: Request, Suite: suite(t), Arch: t.Arch.Debian, Packages: slices.Compact(packages)}
 	return append([]debian.Request{all}, closures...)
+}
+
+// definitions returns the definitions of a target's containers that can be read, with their
+// files.
+func definitions(t *targets.Target, l *layers.Layers) iter.Seq2[*Definition, *yamlfile.File] {
+	return func(yield func(*Definition, *yamlfile.File) bool) {
+		for _, name := range t.Containers {
+			if !nameForm.MatchString(name) {
+				continue
+			}
+			place, ok := l.Find(path.Join(directory, name))
+			if !ok {
+				continue
+			}
+			d, f, err := load(place.Path, path.Join(place.Name, definitionFile))
+			if err == nil && f.Err() == nil && !yield(d, f) {
+				return
+			}
+		}
+	}
+}
+
+// Locate returns the error for packages that Debian does not have, with the places where
+// the target's containers name them; nil when none does.
+func Locate(t *targets.Target, l *layers.Layers, absent *debian.AbsentError) error {
+	var all []error
+	for d, f := range definitions(t, l) {
+		for i, p := range d.Root.Debian {
+			if slices.Contains(absent.Packages, p.Package) {
+				f.Wrong(fmt.Sprintf("root.debian[%d].package", i), "%q is not in suite %s", p.Package, absent.Suite)
+			}
+		}
+		all = append(all, f.Err())
+	}
+	return errors.Join(all...)
 }
 
 // closure asks for a package with all that it depends on.

@@ -178,9 +178,10 @@ func TestAptFaults(t *testing.T) {
 	r.fill()
 	a := r.apt(nil)
 	missing := kernelReq
-	missing.Packages = []string{"linux-image-none"}
-	if _, err := a.Resolve(t.Context(), missing); fault.Of(err) != fault.Missing {
-		t.Errorf("unknown package: %v", err)
+	missing.Packages = []string{"e2fsprogs", "linux-image-none", "none"}
+	_, err := a.Resolve(t.Context(), missing)
+	if want := "suite bookworm has no packages linux-image-none, none for amd64"; fault.Of(err) != fault.Missing || err.Error() != want {
+		t.Errorf("unknown packages: %v, want %s", err, want)
 	}
 	gone := entry("gone", "1", "a")
 	if err := a.Download(t.Context(), gone, filepath.Join(t.TempDir(), "x")); fault.Of(err) != fault.Missing {

@@ -2,6 +2,7 @@ package debian
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -28,14 +29,38 @@ func (a *Apt) Resolve(ctx context.Context, req Request) ([]Entry, error) {
 		find = r.closure
 	}
 	entries, err := find(ctx, req)
+	if errors.As(err, new(*AbsentError)) { // it names its packages, not all of the request
+		return nil, fault.New(fault.Missing, "%w", err)
+	}
 	return entries, fault.Wrap(fault.Missing, err, "resolving %s of %s/%s", strings.Join(req.Packages, ", "), req.Suite, req.Arch)
 }
 
-// plain looks the packages up without their dependencies.
+// AbsentError says which packages a suite does not have.
+type AbsentError struct {
+	Suite, Arch string
+	Packages    []string
+}
+
+// Error names the packages, the suite and the architecture.
+func (e *AbsentError) Error() string {
+	noun := "package"
+	if len(e.Packages) > 1 {
+		noun = "packages"
+	}
+	return fmt.Sprintf("suite %s has no %s %s for %s", e.Suite, noun, strings.Join(e.Packages, ", "), e.Arch)
+}
+
+// plain looks the packages up without their dependencies. Those that are missing are
+// named together.
 func (r *root) plain(ctx context.Context, req Request) ([]Entry, error) {
 	var out []Entry
+	absent := &AbsentError{Suite: req.Suite, Arch: req.Arch}
 	for _, name := range req.Packages {
 		found, err := r.show(ctx, req.Suite, name)
+		if fault.Of(err) == fault.Missing && r.hasLists() {
+			absent.Packages = append(absent.Packages, name)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -45,6 +70,9 @@ func (r *root) plain(ctx context.Context, req Request) ([]Entry, error) {
 			}
 		}
 		out = append(out, found[0].Entry)
+	}
+	if len(absent.Packages) > 0 {
+		return nil, absent
 	}
 	return out, nil
 }

@@ -1,13 +1,45 @@
 package workspace
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/targets"
 )
+
+// TestAbsentPackagesHavePositions: the error says which container names the package that
+// Debian does not have.
+func TestAbsentPackagesHavePositions(t *testing.T) {
+	w, _ := empty(t)
+	dir := filepath.Join(w.Root, "containers", "app")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := "description: d\ncommand: [/bin/x]\nroot:\n  debian: [{package: there}, {package: bsybox}]\n"
+	if err := os.WriteFile(filepath.Join(dir, "container.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l, err := w.Sources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := &targets.Target{Name: "mine", Containers: []string{"network", "app"}}
+	absent := fault.New(fault.Missing, "%w", &debian.AbsentError{Suite: "bookworm", Arch: "arm64", Packages: []string{"bsybox"}})
+	err = located(absent, target, l)
+	want := "containers/app/container.yaml:4:31: root.debian[1].package: \"bsybox\" is not in suite bookworm"
+	if fault.Of(err) != fault.Missing || !strings.HasSuffix(err.Error(), "\n"+want) {
+		t.Errorf("kind %v: %v, want %s", fault.Of(err), err, want)
+	}
+	target.Containers = nil
+	if err := located(absent, target, l); !errors.Is(err, absent) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("named by no container: %v", err)
+	}
+}
 
 // TestReferencesHavePositions: all that a target's file names and that does not exist is
 // reported at once, with where it is named.

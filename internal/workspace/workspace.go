@@ -25,6 +25,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/build/options"
+	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
@@ -254,12 +255,25 @@ func (w *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 		Progress: func(e debian.Entry) { fmt.Fprintln(w.Stderr, "fetching", e.Package, e.Version) },
 	})
 	if err != nil {
-		return nil, err
+		return nil, located(err, j.target, j.layers)
 	}
 	for _, r := range replaced {
 		j.Warnings = append(j.Warnings, r.String())
 	}
 	return debian.NewParts(store, lock), nil
+}
+
+// located adds to an error for packages that Debian does not have where containers name
+// them.
+func located(err error, t *targets.Target, l *layers.Layers) error {
+	var absent *debian.AbsentError
+	if !errors.As(err, &absent) {
+		return err
+	}
+	if places := containers.Locate(t, l, absent); places != nil {
+		return fault.New(fault.Of(err), "%w\n%w", err, places)
+	}
+	return err
 }
 
 // definitions returns the targets of all layers.
@@ -662,7 +676,7 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 	}
 	lock, err := store.Resolve(ctx, requests)
 	if err != nil {
-		return err
+		return located(err, t, l)
 	}
 	before, err := debian.LoadLock(w.usedLock(l, target))
 	if err != nil { // a damaged lock is written anew
