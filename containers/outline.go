@@ -56,6 +56,8 @@ func (o outline) find(name string) (outlined, error) {
 		next := path.Join(at, part)
 		e, ok := o.entries[next]
 		switch {
+		case !ok && links > 0 && errors.Is(o.missing(next), errAbsent):
+			return e, fmt.Errorf("leads to %s, which %w", next, errAbsent)
 		case !ok:
 			return e, o.missing(next)
 		case e.packaged && (e.link == "" && len(pending) > 0):
@@ -101,19 +103,30 @@ func (o outline) runs(command, environ []string, dir string) error {
 			list = v
 		}
 	}
-	unknown := false
+	unknown, dangling := false, error(nil)
 	for _, dir := range filepath.SplitList(list) {
 		switch err := o.executable(path.Join("/", dir, name), name); {
 		case err == nil:
 			return nil
 		case errors.Is(err, errUnknown):
 			unknown = true
+		case errors.Is(err, errAbsent) && o.has(path.Join(dir, name)):
+			dangling = err
 		}
 	}
 	if unknown {
 		return errUnknown
 	}
+	if dangling != nil {
+		return dangling
+	}
 	return fmt.Errorf("%q is not an executable file in any directory of PATH=%s", name, list)
+}
+
+// has reports whether there is an entry at a path itself, wherever it leads.
+func (o outline) has(file string) bool {
+	_, ok := o.entries[strings.TrimPrefix(file, "/")]
+	return ok
 }
 
 func (o outline) executable(file, shown string) error {

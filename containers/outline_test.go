@@ -57,6 +57,10 @@ func TestDefinitionsAreCheckedAsAWhole(t *testing.T) {
 		"right: a program":               {"entrypoint: [/usr/bin/x]\nroot: {programs: [{package: cmd/x, path: usr/bin/x}]}\n", nil, nil},
 		"right: by PATH, through a link": {"command: [run]\nenv: [PATH=/opt]\nroot:\n  programs: [{package: cmd/x, path: usr/bin/x}]\n  links: [{target: ../usr/bin/x, at: [opt/run]}]\n", nil, nil},
 		"right: a script":                {"command: [/start]\n", map[string]string{"start": "#!/bin/sh"}, nil},
+		"a link without its target": {"command: [/bin/sh]\nroot:\n  debian: [{package: pk, files: [bin/busybx]}]\n  links: [{target: busybox, at: [bin/sh]}]\n", nil,
+			[]string{`x/container.yaml:2:1: command: "/bin/sh" leads to bin/busybox, which is not in the root`}},
+		"a link of PATH without its target": {"command: [sh]\nroot:\n  debian: [{package: pk, files: [bin/busybx]}]\n  links: [{target: busybox, at: [bin/sh]}]\n", nil,
+			[]string{`x/container.yaml:2:1: command: "sh" leads to bin/busybox, which is not in the root`}},
 		"a runlevel that is not a group": {"command: [/start]\nargs: {PV_RUNLEVEL: ap}\n", map[string]string{"start": "#!/bin/sh"},
 			[]string{`x/container.yaml:3:8: args.PV_RUNLEVEL: "ap" is not possible; did you mean app?`}},
 		"right: in a directory of a package": {

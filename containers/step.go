@@ -280,7 +280,7 @@ func (p *Part) unpack(ctx context.Context, w *build.Work, r rootfs, pkg Package,
 	}
 	for _, want := range pkg.Files {
 		if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(want))); err != nil {
-			return fault.New(fault.BadInput, "package %s has no %s", f.Entry, want)
+			return fault.New(fault.BadInput, "%s: package %s has no %s", p.file, f.Entry, want)
 		}
 	}
 	return r.directory(ctx, dir)
