@@ -10,6 +10,8 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
+const nothingToCommit = "nothing to commit; pvr add puts new files on the list of the next commit\n"
+
 func newCommit(t *tool) *cobra.Command {
 	var opt repo.CommitOptions
 	cmd := &cobra.Command{
@@ -27,6 +29,9 @@ func newCommit(t *tool) *cobra.Command {
 			opt.Report = func(c repo.Committed) { changes = append(changes, c) }
 			if err := r.Commit(cmd.Context(), opt); err != nil {
 				return err
+			}
+			if len(changes) == 0 {
+				fmt.Fprint(t.stderr, nothingToCommit)
 			}
 			for _, op := range []state.Op{state.Changed, state.Added, state.Deleted} {
 				for _, c := range changes {

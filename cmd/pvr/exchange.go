@@ -32,6 +32,9 @@ ends in .gz or .tgz; "-" is the standard output. Equal states give equal archive
 			default:
 				return errors.New("export can have at most 1 argument. See --help")
 			}
+			if err := wholeFile(args[0]); err != nil {
+				return fail(3, err)
+			}
 			if form := otherForm(args[0]); form != "" {
 				return fail(3, fmt.Errorf("%s: exports are not written in the form %s; name a file .tgz, .tar.gz or .tar", args[0], form))
 			}
@@ -48,6 +51,19 @@ ends in .gz or .tgz; "-" is the standard output. Equal states give equal archive
 	text(cmd.Flags(), &parts, "parts", "p", "", "", "`list` of parts, by commas; default all")
 	_ = cmd.RegisterFlagCompletionFunc("parts", completeParts)
 	return cmd
+}
+
+// wholeFile returns an error for the name of a new archive that ends in parts: get and merge
+// take FILE#PARTS, and would not find such a file by its name.
+func wholeFile(name string) error {
+	file, parts, ok := strings.Cut(name, "#")
+	if !ok {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Dir(name)); err == nil && !strings.Contains(filepath.Base(name), "#") {
+		return nil // of its directory
+	}
+	return fmt.Errorf("%s: the name of an archive cannot contain #; pvr export --parts '%s' '%s' writes these parts", name, parts, file)
 }
 
 func splitParts(list string) []string {
@@ -128,6 +144,9 @@ stays as it is: see pvr checkout.`,
 			}
 			defer r.Close()
 			f, err := os.Open(args[0])
+			if missing(err) && strings.Contains(args[0], "#") {
+				return failf(3, "%w; import takes whole archives, pvr get '%s' parts of one", err, args[0])
+			}
 			if err != nil {
 				return fail(3, err)
 			}

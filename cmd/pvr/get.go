@@ -53,6 +53,9 @@ func (t *tool) get(cmd *cobra.Command, args []string, merge bool) error {
 		return err
 	}
 	defer r.Close()
+	if len(args) == 0 && r.Config().DefaultPutUrl == "" {
+		return noRemote(cmd, 3)
+	}
 	if len(args) == 0 {
 		args = []string{r.Config().DefaultPutUrl}
 	}

@@ -5,6 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // normalise rewrites a command line in the tool's customary syntax to what the
@@ -29,7 +31,7 @@ func normalise(root *cobra.Command, words []string) ([]string, error) {
 		}
 		sub := subcommand(cmd, word)
 		if sub == nil && cmd.HasSubCommands() {
-			return nil, failf(3, "No help topic for '%s'", word)
+			return nil, unknownCommand(cmd, word)
 		}
 		if sub != nil {
 			cmd, word = sub, sub.Name()
@@ -48,6 +50,22 @@ func subcommand(cmd *cobra.Command, word string) *cobra.Command {
 		}
 	}
 	return nil
+}
+
+// unknownCommand returns the error for a word that is not a command below cmd, with those
+// of a similar name.
+func unknownCommand(cmd *cobra.Command, word string) error {
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	hint := ""
+	if near := spelling.Nearest(word, names); len(near) > 0 {
+		hint = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return failf(3, "No help topic for '%s'%s", word, hint)
 }
 
 // flagWords returns how many words belong to a flag, and the flag in the parser's

@@ -55,6 +55,9 @@ func (t *tool) post(cmd *cobra.Command, args []string, opt remote.PostOptions) e
 	}
 	defer r.Close()
 	config := r.Config()
+	if len(args) == 0 && config.DefaultPostUrl == "" {
+		return noRemote(cmd, 2)
+	}
 	client, ref, err := t.destination(args, config.DefaultPostUrl)
 	if err != nil {
 		return err
@@ -95,6 +98,9 @@ func newPut(t *tool) *cobra.Command {
 				return err
 			}
 			defer r.Close()
+			if len(args) == 0 && r.Config().DefaultPutUrl == "" {
+				return noRemote(cmd, 2)
+			}
 			client, ref, err := t.destination(args, r.Config().DefaultPutUrl)
 			if err != nil {
 				return err

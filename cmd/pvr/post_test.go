@@ -153,3 +153,30 @@ func TestWrongDownload(t *testing.T) {
 		t.Error("the wrong object is in the store")
 	}
 }
+
+// TestDestination reads the names of remotes, those of devices in reach among them.
+func TestDestination(t *testing.T) {
+	t.Parallel()
+	tool := &tool{global: global{repoBaseURL: "https://hub.example", configDir: t.TempDir()}}
+	for name, want := range map[string]string{
+		"192.168.0.17":             "http://192.168.0.17:12368/cgi-bin/pvr",
+		"fe80::1":                  "http://[fe80::1]:12368/cgi-bin/pvr",
+		"nick/device":              "https://hub.example/nick/device",
+		"https://example.com/t/ID": "https://example.com/t/ID",
+		"word":                     "",
+		"./path":                   "",
+		"192.168.0.17.tgz":         "",
+	} {
+		client, ref, err := tool.destination([]string{name}, "")
+		if (err == nil) != (want != "") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		client.Close()
+		if got := ref.URL.String(); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+}

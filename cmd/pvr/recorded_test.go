@@ -385,6 +385,9 @@ func (s *scene) replaySeries(rec record) {
 			rec.Stdout = "{}\n"
 		}
 	}
+	if rec.Cmd[1] == "commit" && rec.RC == 0 && rec.Stderr == "" { // recorded as silence
+		rec.Stderr = nothingToCommit
+	}
 	got := s.run(append([]string(nil), rec.Cmd[1:]...)...)
 	got.stdout = hideTime(got.stdout)
 	want := result{rec.RC, rec.Stdout, rec.Stderr}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/pantavisor/pantavisor/revision/objects"
@@ -140,6 +141,12 @@ func (f *far) Pull(ctx context.Context, dst *objects.Store, _ func(string) bool)
 	return &repo.Pulled{State: got.State, Count: got.Objects}, nil
 }
 
+// noRemote returns the error for a command without a remote in a repository that
+// remembers none.
+func noRemote(cmd *cobra.Command, code int) error {
+	return failf(code, "the repository remembers no remote yet; %s REPO names one: nick/device, a URL or the address of a device", cmd.CommandPath())
+}
+
 // destination returns a remote that is named, or that the repository remembers.
 func (t *tool) destination(args []string, remembered string) (*remote.Client, remote.Reference, error) {
 	name := remembered
@@ -150,10 +157,10 @@ func (t *tool) destination(args []string, remembered string) (*remote.Client, re
 	if err != nil {
 		return nil, remote.Reference{}, err
 	}
-	if !strings.Contains(name, "/") {
-		return nil, remote.Reference{}, failf(2, "%w", repo.ErrNick)
-	}
 	ref, err := client.Reference(name)
+	if (err != nil || !ref.IsRemote()) && !strings.Contains(name, "/") {
+		return nil, ref, failf(2, "%w", repo.ErrNick)
+	}
 	if err != nil {
 		return nil, ref, fail(2, err)
 	}

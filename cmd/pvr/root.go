@@ -210,9 +210,11 @@ func newHelp(root *cobra.Command) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target := root
 			for _, word := range args {
-				if target = subcommand(target, word); target == nil {
-					return failf(3, "No help topic for '%s'", word)
+				sub := subcommand(target, word)
+				if sub == nil {
+					return unknownCommand(target, word)
 				}
+				target = sub
 			}
 			target.InitDefaultHelpFlag()
 			return target.Help()

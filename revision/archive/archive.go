@@ -239,6 +239,9 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 			break
 		}
 		if err != nil {
+			if end == "" && notTar(stream, err) {
+				return fmt.Errorf("%w: not an archive, neither a tar file nor a compressed one", ErrArchive)
+			}
 			return fmt.Errorf("%w: reading on behind %s: %w", ErrArchive, last, err)
 		}
 		last, end = fmt.Sprintf("%.200q", h.Name), "the last member "
@@ -261,6 +264,12 @@ func (im *importer) read(ctx context.Context, r io.Reader) error {
 }
 
 // open returns the tar stream of an archive, whatever form of compression it has.
+// notTar reports whether err, of the first header, says that a file which is not compressed
+// is not a tar file either.
+func notTar(stream io.ReadCloser, err error) bool {
+	return !decompress.Compressed(stream) && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF))
+}
+
 func open(r io.Reader) (io.ReadCloser, error) {
 	if f, ok := r.(*os.File); ok {
 		r = direct.NewReader(f)

@@ -46,7 +46,7 @@ func (i *Image) fromMembers(m *members, l location) error {
 	case m.has("repositories") && !layout:
 		return fault.New(fault.Unsupported, "it has the form of docker save before version 1.10; docker load and docker save of today write it anew")
 	case !layout:
-		return fault.New(fault.BadInput, "it has neither %s, which docker save writes, nor %s of an OCI layout", manifestName, layoutMark)
+		return fault.New(fault.BadInput, "it has neither %s, which docker save writes, nor %s of an OCI layout; pvr app add --type rootfs takes a root file system", manifestName, layoutMark)
 	}
 	i.Name, i.form = layoutArchivePrefix+l.path, layoutArchivePrefix+"FILE:TAG"
 	return i.fromFiles(m, l)

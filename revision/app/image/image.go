@@ -275,10 +275,13 @@ func locate(reference, prefix string, exists func(path string) bool) (location, 
 	return location{path: path, digest: digest}, prefixed
 }
 
-// missingFile returns an error for a reference that is written as a path of this machine:
-// no registry has a name that begins with a slash, a dot or a tilde.
+// missingFile returns an error for a reference that is written as a URL, or as a path of
+// this machine: no registry has a name that begins with a slash, a dot or a tilde.
 func (o Options) missingFile(reference string) error {
 	path, _ := cutDigest(reference)
+	if strings.HasPrefix(path, "http://") || strings.HasPrefix(path, "https://") {
+		return fault.New(fault.BadInput, "%s is a URL; pvr app add --type rootfs takes a root file system from one, an image has the name it has in its registry", path)
+	}
 	if path == "" || !strings.ContainsRune("/.~", rune(path[0])) && !isArchiveName(path) {
 		return nil
 	}
