@@ -51,7 +51,7 @@ func TestReferencesHavePositions(t *testing.T) {
 	}
 	text := `description: my board
 base: x64-uefi
-containers: [network, netwrok]
+containers: [network, networq]
 addons:
   - {name: files, directory: addons/gone}
   - {name: tool, program: cmd/gone}
@@ -64,7 +64,7 @@ addons:
 		t.Fatalf("kind %v: %v", fault.Of(err), err)
 	}
 	for _, want := range []string{
-		`targets/mine/target.yaml:3:23: containers[1]: container "netwrok": unknown; did you mean network?`,
+		`targets/mine/target.yaml:3:23: containers[1]: container "networq": unknown; did you mean network?`,
 		"targets/mine/target.yaml:5:19: addons[0].directory: " + filepath.Join(w.Root, "addons/gone") + " does not exist",
 		`targets/mine/target.yaml:6:18: addons[1].program: package "cmd/gone": unknown; there are none`,
 	} {
