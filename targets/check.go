@@ -158,15 +158,34 @@ func (r checker) firmware(f *Firmware) {
 
 func (r checker) bootloader(t *Target) {
 	b := t.Bootloader
-	if b.Type == "grub" {
+	switch b.Type {
+	case "grub":
 		r.Need("bootloader.suite", b.Suite, "name the Debian suite of the packages")
 		if len(b.Packages) == 0 {
 			r.Wrong("bootloader", "field packages is missing: name the Debian packages, for example grub-efi-amd64-bin")
 		}
+		if b.Addresses != nil {
+			r.Wrong("bootloader.addresses", "is only for type: uboot")
+		}
+	case "uboot":
+		r.uboot(b)
 	}
 	r.List("bootloader.packages", b.Packages, packageForm)
 	if t.Kernel == nil {
 		r.Wrong("bootloader", "has nothing to load: the target has no kernel")
+	}
+}
+
+// uboot checks what the script needs, and that nothing is set that it does not use: the
+// board has its U-Boot already.
+func (r checker) uboot(b *Bootloader) {
+	if b.Addresses == nil || b.Addresses.Initrd == 0 {
+		r.Wrong("bootloader", "field addresses.initrd is missing: say where in memory the initrd goes, for example addresses: {initrd: 0x48000000}")
+	}
+	for field, set := range map[string]bool{"suite": b.Suite != "", "packages": len(b.Packages) > 0, "timeout": b.Timeout != 0} {
+		if set {
+			r.Wrong("bootloader."+field, "is only for type: grub")
+		}
 	}
 }
 

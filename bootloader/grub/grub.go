@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
@@ -208,7 +207,7 @@ func (b *Boot) Run(_ context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "making GRUB's environment block")
 	}
-	return writeTree(w.Out, map[string][]byte{b.File: core, ConfigFile: []byte(b.Config), TryingFile: trying})
+	return bootloader.WriteTree(w.Out, map[string][]byte{b.File: core, ConfigFile: []byte(b.Config), TryingFile: trying})
 }
 
 // Root is the step with the first state of the boot handshake.
@@ -234,22 +233,5 @@ func (r *Root) Run(_ context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "making GRUB's environment block")
 	}
-	return writeTree(w.Out, map[string][]byte{StateFile: state})
-}
-
-func writeTree(out string, files map[string][]byte) error {
-	epoch := time.Unix(build.Epoch, 0)
-	for name, data := range files {
-		file := filepath.Join(out, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return fault.Wrap(fault.IO, err, "writing %s", name)
-		}
-		if err := os.WriteFile(file, data, 0o644); err != nil {
-			return fault.Wrap(fault.IO, err, "writing %s", name)
-		}
-		if err := os.Chtimes(file, epoch, epoch); err != nil {
-			return fault.Wrap(fault.IO, err, "writing %s", name)
-		}
-	}
-	return nil
+	return bootloader.WriteTree(w.Out, map[string][]byte{StateFile: state})
 }

@@ -31,6 +31,7 @@ type scenario struct {
 	name             string
 	rev, try, trying string
 	trails           []string // revisions with kernel and initrd
+	fits             []string // revisions with a FIT, which is damaged
 	addons           int
 	noMark           bool     // pv.env is missing, and there is no space for it
 	want             []string // what is started, in this order, when each start fails
@@ -50,6 +51,7 @@ var scenarios = []scenario{
 		want: []string{"locals/x try=locals/x", "locals/a.b-c_1 try=locals/x"}, again: []string{"locals/a.b-c_1 try=locals/x"}},
 	{name: "try without an initrd", rev: "3", try: "4", trails: []string{"3"}, want: []string{"3 try=4"}, again: []string{"3 try=4"}},
 	{name: "good one without a kernel", rev: "3", trails: []string{"0"}, want: []string{"0 try="}, again: []string{"0 try="}},
+	{name: "try of a FIT", rev: "3", try: "4", trails: []string{"3"}, fits: []string{"4"}, want: []string{"3 try=4"}, again: []string{"3 try=4"}},
 	{name: "no state at all", trails: []string{"0"}, want: []string{"0 try="}, again: []string{"0 try="}},
 	{name: "addons", rev: "0", addons: 3, trails: []string{"0"}, want: []string{"0 try= size=1c00000"}, again: []string{"0 try= size=1c00000"}},
 	{name: "as many addons as there are places", rev: "0", addons: 8, trails: []string{"0"}, want: []string{"0 try= size=3000000"}, again: []string{"0 try= size=3000000"}},
@@ -116,6 +118,9 @@ func (s scenario) stage(t *testing.T, root int, fat, store string) {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(store, "boot/uboot.txt"), text)
+	}
+	for _, r := range s.fits {
+		write(t, filepath.Join(store, "trails", r, ".pv/pantavisor.fit"), []byte("fit"))
 	}
 	for _, r := range s.trails {
 		dir := filepath.Join(store, "trails", r, ".pv")
@@ -231,6 +236,11 @@ func TestStateTable(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			for round, want := range [][]string{s.want, s.again} {
 				text := rounds[1+2*i+round]
+				for _, r := range s.fits { // tried once
+					if begun := strings.Contains(text, "Booting revision "+r+"\n3 bytes read"); begun != (round == 0) {
+						t.Errorf("boot %d: the FIT of revision %s is loaded: %v; console:\n%s", round, r, begun, text)
+					}
+				}
 				if diff := cmp.Diff(want, attempts(text, want)); diff != "" {
 					t.Errorf("boot %d: want(-), got(+):\n%s\nconsole:\n%s", round, diff, text)
 				}

@@ -7,12 +7,8 @@
 package uboot
 
 import (
-	"bytes"
 	"context"
-	"os"
-	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
@@ -39,14 +35,8 @@ var _ bootloader.Loader = (*Loader)(nil)
 // New returns U-Boot for a target with a boot loader.
 func New(t *targets.Target) bootloader.Loader { return &Loader{t} }
 
-// Requests lists the packages with U-Boot and the stages before it, if the target names any.
-func (l *Loader) Requests() []debian.Request {
-	b := l.target.Bootloader
-	if len(b.Packages) == 0 {
-		return nil
-	}
-	return []debian.Request{{Name: bootloader.Request, Suite: b.Suite, Arch: l.target.Arch.Debian, Packages: slices.Sorted(slices.Values(b.Packages))}}
-}
+// Requests lists nothing: the U-Boot of the board is there already.
+func (l *Loader) Requests() []debian.Request { return nil }
 
 // machines are U-Boot's commands for the kernel and names of the CPU, by GOARCH.
 var machines = map[string]struct {
@@ -80,7 +70,7 @@ func (l *Loader) rootNumber() int {
 	return 1 + slices.IndexFunc(l.target.Image.Partitions, func(p targets.Partition) bool { return p.Role == "root" })
 }
 
-// Raw returns nothing yet.
+// Raw returns nothing: the U-Boot of the board is there already.
 func (l *Loader) Raw(bootloader.Kit) ([]bootloader.Blob, error) { return nil, nil }
 
 // State returns the step with the files of the storage.
@@ -118,7 +108,7 @@ func (b *Boot) Run(_ context.Context, w *build.Work) error {
 	}
 	trying := make([]byte, stateSize)
 	copy(trying, "pv_env=1\n")
-	return writeTree(w.Out, map[string][]byte{scriptFile: script, tryingFile: trying})
+	return bootloader.WriteTree(w.Out, map[string][]byte{scriptFile: script, tryingFile: trying})
 }
 
 // State is the step with the first state of the boot handshake: revision 0 is good, no
@@ -139,22 +129,5 @@ func (*State) Run(_ context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "making U-Boot's values")
 	}
-	return writeTree(w.Out, map[string][]byte{stateFile: text})
-}
-
-func writeTree(out string, files map[string][]byte) error {
-	epoch := time.Unix(build.Epoch, 0)
-	for name, data := range files {
-		file := filepath.Join(out, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return fault.Wrap(fault.IO, err, "writing %s", name)
-		}
-		if err := os.WriteFile(file, bytes.Clone(data), 0o644); err != nil {
-			return fault.Wrap(fault.IO, err, "writing %s", name)
-		}
-		if err := os.Chtimes(file, epoch, epoch); err != nil {
-			return fault.Wrap(fault.IO, err, "writing %s", name)
-		}
-	}
-	return nil
+	return bootloader.WriteTree(w.Out, map[string][]byte{stateFile: text})
 }
