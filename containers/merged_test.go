@@ -16,6 +16,11 @@ func TestBothSidesOfMergedUsr(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
+	for name, want := range map[string]string{"usr/bin/busybox": "bin/busybox", "etc/alternatives/x": "etc/alternatives/x"} {
+		if got := pkg.place(name); got != want { // of a link's target
+			t.Errorf("%s is placed at %q, want %q", name, got, want)
+		}
+	}
 	if got := (Package{}).wanted("lib/x"); got != "lib/x" {
 		t.Errorf("a whole package is placed at %q", got)
 	}

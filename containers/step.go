@@ -275,7 +275,7 @@ func (p *Part) unpack(ctx context.Context, w *build.Work, r rootfs, pkg Package,
 		return err
 	}
 	inner := build.NewWork(dir, w.Tmp, w.In, nil)
-	if err := f.Extract(ctx, inner, deb.Extract{Keep: func(name string) bool { return pkg.wanted(name) != "" }, Place: pkg.wanted}); err != nil {
+	if err := f.Extract(ctx, inner, deb.Extract{Keep: func(name string) bool { return pkg.wanted(name) != "" }, Place: pkg.place}); err != nil {
 		return err
 	}
 	for _, want := range pkg.Files {
@@ -306,6 +306,10 @@ func (pkg Package) wanted(name string) string {
 	}
 	return ""
 }
+
+// place is wanted for any path, also one that a link leads to: what is not wanted stays
+// where it is.
+func (pkg Package) place(name string) string { return cmp.Or(pkg.wanted(name), name) }
 
 // names reports whether the definition names a file, or a directory that it is in.
 func (pkg Package) names(name string) bool {
