@@ -143,6 +143,25 @@ func TestStoreRefusesNames(t *testing.T) {
 	}
 }
 
+func TestDetect(t *testing.T) {
+	for _, loader := range []string{"grub", "uboot"} {
+		dir := t.TempDir()
+		if got := Detect(dir); got != "" {
+			t.Errorf("an empty storage: %q", got)
+		}
+		s, err := Open(loader, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Commit("0"); err != nil {
+			t.Fatal(err)
+		}
+		if got := Detect(dir); got != loader {
+			t.Errorf("%q, want %q", got, loader)
+		}
+	}
+}
+
 func TestOpenUnknown(t *testing.T) {
 	if _, err := Open("lilo", "/"); err == nil || !strings.Contains(err.Error(), "PV_BOOTLOADER_TYPE") {
 		t.Errorf("%v, want the setting's name", err)

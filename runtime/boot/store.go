@@ -37,6 +37,21 @@ func Open(loader, dir string) (Store, error) {
 	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-pvk", loader)
 }
 
+// Detect returns the boot loader whose store is on the storage mounted at dir, as [Open]
+// takes it; "" when there is none.
+func Detect(dir string) string {
+	for _, loader := range []string{"grub", "uboot"} {
+		s, err := Open(loader, dir)
+		if err != nil {
+			continue
+		}
+		if _, err := os.Stat(s.(*file).path); err == nil {
+			return loader
+		}
+	}
+	return ""
+}
+
 // Keys of every store.
 const (
 	keyRev = "pv_rev"

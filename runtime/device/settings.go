@@ -8,15 +8,19 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
 )
 
-// loadMore reads the configuration on the storage: the hub's file, unless that is in a
-// volume, and the OEM's file in the revision.
+// loadMore reads the configuration on the storage: the boot loader's type where nothing
+// sets it, the hub's file, unless that is in a volume, and the OEM's file in the revision.
 func loadMore(c *config.Config, p paths) error {
+	if found := boot.Detect(p.storage); found != "" {
+		c.SetDefault(config.BootloaderType, found)
+	}
 	var hub error
 	if !c.Bool(config.StoragePHConfigVol) {
 		hub = loadHub(c, filepath.Join(p.storage, "config"))

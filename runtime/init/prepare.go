@@ -1,6 +1,7 @@
 package init
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -203,7 +204,7 @@ func (m *machine) findStorage(ctx context.Context) (storage.Device, error) {
 		}
 		m.seen = &sighting{dev, others}
 	}
-	spec, dev, others := m.config.String(config.StorageDevice), m.seen.device, m.seen.others
+	spec, dev, others := cmp.Or(m.config.String(config.StorageDevice), "the storage"), m.seen.device, m.seen.others
 	log := m.log.Named("storage")
 	log.Infof("%s is %s (%s)", spec, dev.Path, dev.Super.Type)
 	for _, o := range others {
@@ -245,6 +246,9 @@ func (m *machine) readBoot() error {
 		return err
 	}
 	values := boot.Values{}
+	if found := boot.Detect(m.storage); found != "" {
+		m.config.SetDefault(config.BootloaderType, found)
+	}
 	store, err := boot.Open(m.config.Enum(config.BootloaderType), m.storage)
 	if err == nil {
 		values, err = store.Load()

@@ -30,11 +30,23 @@ func (d Device) diskPath() string { return "/dev/" + d.Disk }
 // Want describes the device of the storage.
 type Want struct {
 	// Spec is PV_STORAGE_DEVICE: LABEL=, UUID=, PARTLABEL= or PARTUUID= and a
-	// value, or the path of a device ("/dev/vda2", or "vda2" for short).
+	// value, or the path of a device ("/dev/vda2", or "vda2" for short). Empty: the
+	// partition BootPart if it has an ext file system, or one labelled pvroot or root.
 	Spec string
 	// BootPart is the PARTUUID of any partition of the disk that the device booted
 	// from, if known: a candidate on that disk is preferred.
 	BootPart string
+}
+
+// usualLabels are those of the storage on images of this project and of others.
+var usualLabels = []string{"pvroot", "root"}
+
+// name describes what is wanted, for messages.
+func (w Want) name() string {
+	if w.Spec != "" {
+		return w.Spec
+	}
+	return "the storage (PV_STORAGE_DEVICE is not set: the boot loader's partition or label " + strings.Join(usualLabels, ", ") + ")"
 }
 
 // errNotFound means that no device matched in time.
@@ -62,7 +74,7 @@ func Find(ctx context.Context, want Want) (found Device, others []Device, err er
 			return choose(hits, devices, want.BootPart)
 		}
 		if err := nextBlock(events); err != nil {
-			return Device{}, nil, fmt.Errorf("finding %s: %w; existing devices: %s", want.Spec, errNotFound, describe(devices))
+			return Device{}, nil, fmt.Errorf("finding %s: %w; existing devices: %s", want.name(), errNotFound, describe(devices))
 		}
 	}
 }
@@ -84,13 +96,15 @@ func Look(want Want) (found Device, others []Device, ok bool) {
 	return found, others, err == nil && (want.BootPart == "" || slices.ContainsFunc(devices, booted))
 }
 
-// choose returns the device on the disk that was booted from, else the first by name.
+// choose returns the partition that the boot loader named, else the first device on its
+// disk, else the first by name.
 func choose(hits, all []Device, bootPart string) (Device, []Device, error) {
-	i := slices.IndexFunc(all, func(d Device) bool { return bootPart != "" && strings.EqualFold(d.PartUUID, bootPart) })
-	best := 0
-	if i >= 0 {
-		best = max(0, slices.IndexFunc(hits, func(d Device) bool { return d.Disk == all[i].Disk }))
+	booted := func(d Device) bool { return bootPart != "" && strings.EqualFold(d.PartUUID, bootPart) }
+	best := slices.IndexFunc(hits, booted)
+	if i := slices.IndexFunc(all, booted); best < 0 && i >= 0 {
+		best = slices.IndexFunc(hits, func(d Device) bool { return d.Disk == all[i].Disk })
 	}
+	best = max(0, best)
 	return hits[best], slices.Delete(slices.Clone(hits), best, best+1), nil
 }
 
@@ -113,7 +127,7 @@ func (w Want) matcher() (func(Device) bool, error) {
 	key, value, tagged := strings.Cut(w.Spec, "=")
 	switch {
 	case w.Spec == "":
-		return nil, errors.New("finding the storage: PV_STORAGE_DEVICE is not set")
+		return w.usual, nil
 	case !tagged:
 		path := w.Spec
 		if !strings.Contains(path, "/") {
@@ -134,6 +148,13 @@ func (w Want) matcher() (func(Device) bool, error) {
 		return func(d Device) bool { return strings.EqualFold(d.PartUUID, value) }, nil
 	}
 	return nil, fmt.Errorf("finding the storage: PV_STORAGE_DEVICE=%s: unknown %s=, use LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path", w.Spec, key)
+}
+
+// usual reports whether a device is the storage of a machine whose configuration does not
+// name it, as that of a BSP for many machines does not.
+func (w Want) usual(d Device) bool {
+	named := w.BootPart != "" && strings.EqualFold(d.PartUUID, w.BootPart)
+	return strings.HasPrefix(d.Super.Type, "ext") && (named || slices.Contains(usualLabels, d.Super.Label))
 }
 
 // samePath reports whether two paths, perhaps links such as /dev/disk/..., are the same

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -390,7 +391,7 @@ func TestFindTimeoutNamesWhatIsThere(t *testing.T) {
 }
 
 func TestFindRefusesBadSpecs(t *testing.T) {
-	for _, spec := range []string{"", "LABEL=", "LABLE=x"} {
+	for _, spec := range []string{"LABEL=", "LABLE=x"} {
 		if _, _, err := Find(t.Context(), Want{Spec: spec}); err == nil || errors.Is(err, errNotFound) {
 			t.Errorf("%q: %v, want a complaint about the setting", spec, err)
 		}
@@ -407,6 +408,31 @@ func TestChoosePrefersTheBootDisk(t *testing.T) {
 	}
 	if got, _, _ := choose([]Device{a, b}, all, ""); got.Path != a.Path {
 		t.Errorf("took %s without a hint, want the first", got.Path)
+	}
+}
+
+// TestUsualStorage has no PV_STORAGE_DEVICE: the BSP of another device does not know it.
+func TestUsualStorage(t *testing.T) {
+	boot := Device{Path: "/dev/vda1", Disk: "vda", PartUUID: "A1", Super: Super{Type: "vfat", Label: "pvboot"}}
+	data := Device{Path: "/dev/vda2", Disk: "vda", PartUUID: "A2", Super: Super{Type: "ext4", Label: "data"}}
+	root := Device{Path: "/dev/vda3", Disk: "vda", PartUUID: "A3", Super: Super{Type: "ext4", Label: "pvroot"}}
+	other := Device{Path: "/dev/sda2", Disk: "sda", PartUUID: "B2", Super: Super{Type: "ext4", Label: "root"}}
+	swap := Device{Path: "/dev/sda1", Disk: "sda", PartUUID: "B1", Super: Super{Type: "swap", Label: "root"}}
+	all := []Device{swap, other, boot, data, root}
+	for bootPart, want := range map[string]string{"": "/dev/sda2", "a1": "/dev/vda3", "a2": "/dev/vda2", "A3": "/dev/vda3", "b1": "/dev/sda2", "none": "/dev/sda2"} {
+		match, err := Want{BootPart: bootPart}.matcher()
+		if err != nil {
+			t.Fatal(err)
+		}
+		hits := slices.DeleteFunc(slices.Clone(all), func(d Device) bool { return !match(d) })
+		if got, _, _ := choose(hits, all, bootPart); got.Path != want {
+			t.Errorf("booted from %q: took %s, want %s", bootPart, got.Path, want)
+		}
+	}
+	for _, d := range []Device{boot, swap, {Super: Super{Type: "ext4", Label: "data"}}} {
+		if (Want{}).usual(d) {
+			t.Errorf("%+v is taken for the storage", d)
+		}
 	}
 }
 
