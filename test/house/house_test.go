@@ -216,6 +216,7 @@ var layers = []struct {
 }{
 	{"runtime", host, "the device does not carry the build system"},
 	{"revision", append([]string{"runtime"}, host...), "what host and device share stands below both"},
+	{"flash", append([]string{"runtime", "revision"}, host...), "what host and device share stands below both"},
 	{"formats", append([]string{"runtime", "revision"}, host...), "a format knows no user of it"},
 	{"build", []string{"images", "kernel", "bootloader", "debian", "runtime", "revision", "containers", "emulator", "internal/workspace", "mage", "test"}, "the graph knows no step of it"},
 	{"targets", []string{"build", "images", "kernel", "bootloader", "debian", "runtime", "revision", "containers", "emulator", "internal/workspace", "mage", "test"}, "a target is data"},

@@ -1,0 +1,49 @@
+package flash
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// openMedium opens the medium at a path: a block device, or a file that need not exist.
+func openMedium(path string) (medium, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(filepath.Clean(path), "/dev/"):
+		return nil, fault.New(fault.Missing, "there is no such device")
+	case err == nil && info.Mode().Type() == fs.ModeDevice:
+		return openDevice(path)
+	case err == nil && !info.Mode().IsRegular():
+		return nil, fault.New(fault.BadInput, "it is neither a disk nor a regular file")
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	return &file{f}, err
+}
+
+// file is a medium in a regular file.
+type file struct{ *os.File }
+
+// begin makes the file a hole of the image's size.
+func (f *file) begin(size int64) error { return errors.Join(f.Truncate(0), f.Truncate(size)) }
+
+func (f *file) sync() error { return f.Sync() }
+
+// uncache does what the system offers: what stays in the cache is no harm to a file.
+func (f *file) uncache() error { return dropCache(f.File) }
+
+func (f *file) reread() error { return nil }
+
+// Close may be called again.
+func (f *file) Close() error {
+	if err := f.File.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
