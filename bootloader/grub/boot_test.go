@@ -23,6 +23,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/kernel/sources"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 const (
@@ -32,13 +33,34 @@ const (
 	limit = 4 * time.Minute // of one run of the emulator, on a busy machine
 )
 
-// efi is the platform that the tests boot.
-var efi = platforms["amd64"]
+// machine is a kind of firmware and of partition table that the tests boot.
+type machine struct {
+	name, pkg, table string
+	args             []string // of QEMU
+}
+
+var (
+	uefi    = machine{"uefi", "grub-efi-amd64-bin", "gpt", []string{"-machine", "q35", "-drive", "if=pflash,format=raw,readonly=on,file=" + ovmf}}
+	bios    = machine{"bios", "grub-pc-bin", "gpt", []string{"-machine", "pc"}}
+	biosMBR = machine{"bios and mbr", "grub-pc-bin", "mbr", []string{"-machine", "pc"}}
+)
+
+// target is a board with the machine's loader and partitions.
+func (m machine) target() *targets.Target {
+	return &targets.Target{
+		Name: "board", Arch: targets.Arch{Go: "amd64", Debian: "amd64"},
+		Kernel:     &targets.Kernel{Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
+		Bootloader: &targets.Bootloader{Type: "grub", Suite: "bookworm", Packages: []string{m.pkg}},
+		Image: &targets.Image{Table: m.table, Partitions: []targets.Partition{
+			{Name: "pvboot", Role: "boot", Start: 1}, {Name: "pvroot", Role: "root"},
+		}},
+	}
+}
 
 // needTools skips the test where a program is missing.
 func needTools(t *testing.T) {
 	t.Helper()
-	oracle.Need(t, "qemu-system-x86_64", "sgdisk", "mkfs.vfat", "mcopy", "mmd", "mke2fs", "debugfs")
+	oracle.Need(t, "qemu-system-x86_64", "sgdisk", "sfdisk", "mkfs.vfat", "mcopy", "mmd", "mke2fs", "debugfs")
 	var missing []string
 	for _, file := range []string{ovmf, vars} {
 		if _, err := os.Stat(file); err != nil {
@@ -82,9 +104,10 @@ func env(t *testing.T, pairs ...string) []byte {
 	return b
 }
 
-// disk is a GPT disk with an ESP and file systems behind it.
+// disk is a disk with an ESP and file systems behind it.
 type disk struct {
 	t    *testing.T
+	m    machine
 	file string
 }
 
@@ -95,20 +118,14 @@ const (
 
 // newDisk puts the tree esp on a FAT partition and each tree of roots on its own ext4
 // partition; the label comes first.
-func newDisk(t *testing.T, esp string, roots [][2]string, rootSize int64) *disk {
+func newDisk(t *testing.T, m machine, esp string, roots [][2]string, rootSize int64) *disk {
 	t.Helper()
-	d := &disk{t: t, file: filepath.Join(t.TempDir(), "disk.img")}
-	size := espStart + espSize + rootSize*int64(len(roots)) + mega
+	d := &disk{t: t, m: m, file: filepath.Join(t.TempDir(), "disk.img")}
 	write(t, d.file, nil)
-	if err := os.Truncate(d.file, size); err != nil {
+	if err := os.Truncate(d.file, espStart+espSize+rootSize*int64(len(roots))+mega); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-n", fmt.Sprintf("1:%d:+%d", espStart/512, espSize/512), "-t", "1:ef00"}
-	for i := range roots {
-		start := espStart + espSize + rootSize*int64(i)
-		args = append(args, "-n", fmt.Sprintf("%d:%d:+%d", i+2, start/512, rootSize/512), "-u", fmt.Sprintf("%d:%s", i+2, partUUID(i)))
-	}
-	command(t, "sgdisk", append(args, d.file)...)
+	d.partition(len(roots), rootSize)
 	command(t, "mkfs.vfat", "-F", "32", "-n", "pvboot", "--offset", fmt.Sprint(espStart/512), d.file, fmt.Sprint(espSize/1024))
 	entries, err := os.ReadDir(esp)
 	if err != nil {
@@ -123,6 +140,46 @@ func newDisk(t *testing.T, esp string, roots [][2]string, rootSize int64) *disk 
 			d.file, fmt.Sprintf("%dk", rootSize/1024))
 	}
 	return d
+}
+
+// partition writes the table: the ESP and a number of partitions of one size.
+func (d *disk) partition(roots int, size int64) {
+	d.t.Helper()
+	if d.m.table == "mbr" {
+		text := fmt.Sprintf("start=%d,size=%d,type=c,bootable\n", espStart/512, espSize/512)
+		for i := range roots {
+			text += fmt.Sprintf("start=%d,size=%d,type=83\n", (espStart+espSize+size*int64(i))/512, size/512)
+		}
+		script := d.file + ".sfdisk"
+		write(d.t, script, []byte("label: dos\nlabel-id: 0x0a000000\n"+text))
+		command(d.t, "sh", "-c", `exec sfdisk --quiet "$1" <"$2"`, "sh", d.file, script)
+		return
+	}
+	args := []string{"-n", fmt.Sprintf("1:%d:+%d", espStart/512, espSize/512), "-t", "1:ef00"}
+	for i := range roots {
+		start := espStart + espSize + size*int64(i)
+		args = append(args, "-n", fmt.Sprintf("%d:%d:+%d", i+2, start/512, size/512), "-u", fmt.Sprintf("%d:%s", i+2, partUUID(i)))
+	}
+	command(d.t, "sgdisk", append(args, d.file)...)
+}
+
+// embed writes the blobs of a loader to their places.
+func (d *disk) embed(b *partstest.Runner, blobs []bootloader.Blob) {
+	d.t.Helper()
+	f, err := os.OpenFile(d.file, os.O_WRONLY, 0)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	for _, blob := range blobs {
+		data, err := os.ReadFile(filepath.Join(b.Run(blob.File.Step), blob.File.Path))
+		if err != nil || int64(len(data)) > blob.Max {
+			d.t.Fatalf("%s has %d bytes of %d: %v", blob.Name, len(data), blob.Max, err)
+		}
+		if _, err := f.WriteAt(data, blob.Offset); err != nil {
+			d.t.Fatal(err)
+		}
+	}
 }
 
 // partUUID returns the UUID of the i-th root partition.
@@ -152,16 +209,18 @@ func (d *disk) boot(more ...string) string {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), limit)
 	defer cancel()
-	nvram := filepath.Join(d.t.TempDir(), "vars.fd")
-	data, err := os.ReadFile(vars)
-	if err != nil {
-		d.t.Fatal(err)
+	args := append(slices.Clone(d.m.args), "-accel", "tcg", "-m", "512", "-nodefaults", "-display", "none", "-serial", "stdio",
+		"-drive", "if=virtio,format=raw,file="+d.file)
+	if d.m.name == uefi.name {
+		nvram := filepath.Join(d.t.TempDir(), "vars.fd")
+		data, err := os.ReadFile(vars)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		write(d.t, nvram, data)
+		args = append(args, "-drive", "if=pflash,format=raw,file="+nvram)
 	}
-	write(d.t, nvram, data)
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{
-		"-machine", "q35", "-accel", "tcg", "-m", "512", "-nodefaults", "-display", "none", "-serial", "stdio",
-		"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmf, "-drive", "if=pflash,format=raw,file=" + nvram,
-		"-drive", "if=virtio,format=raw,file=" + d.file}, more...)...)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(args, more...)...)
 	var console, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &console, &errs
 	if err := cmd.Run(); err != nil {
@@ -266,16 +325,20 @@ set top="$prefix"
 // it boots next time, which depends on the pv_trying it wrote.
 func TestStateTable(t *testing.T) {
 	needTools(t)
-	b := partstest.New(t, "x64-uefi", bootloader.Request, debian.ToolsRequest)
-	without := []string{"linux", "sleep", "reboot"}
-	modules := slices.DeleteFunc(slices.Clone(coreModules), func(m string) bool { return slices.Contains(without, m) })
-	core := &Core{Format: efi.format, Modules: modules, Tools: b.Tools(),
-		Package: &debian.Unpack{Keep: []string{efi.modules() + "/"}, Package: b.Package(bootloader.Request, "grub-efi-amd64-bin")}}
-	core.Modules = append(core.Modules, "configfile")
-	image, err := os.ReadFile(filepath.Join(b.Run(core), coreName))
-	if err != nil {
-		t.Fatal(err)
+	for _, m := range []machine{uefi, bios} {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			stateTable(t, m)
+		})
 	}
+}
+
+func stateTable(t *testing.T, m machine) {
+	b := partstest.New(t, "x64-bios", bootloader.Request, debian.ToolsRequest)
+	p := platforms[m.pkg]
+	core := newCore(p, m.table, b.Package(bootloader.Request, m.pkg), b.Tools())
+	without := []string{"linux", "sleep", "reboot"}
+	core.Modules = append(slices.DeleteFunc(core.Modules, func(m string) bool { return slices.Contains(without, m) }), "configfile")
 	esp, config := t.TempDir(), driver
 	var roots [][2]string
 	for i, s := range scenarios {
@@ -286,9 +349,25 @@ func TestStateTable(t *testing.T) {
 			config += fmt.Sprintf("echo 'SCENARIO %d %d'\nset pv_stop=\nset prefix=\"$top/../%s\"\nsource \"$prefix/grub.cfg\"\n", i, round, label)
 		}
 	}
-	write(t, filepath.Join(esp, efi.coreFile), image)
+	if p.coreFile == "" { // the console of UEFI is on the serial line already
+		config = "serial\nterminal_output serial\n" + config
+	}
 	write(t, filepath.Join(esp, ConfigFile), []byte(strings.ReplaceAll(config, "$top/../", "($root)/")+"halt\n"))
-	d := newDisk(t, esp, roots, 2*mega)
+	if p.coreFile != "" {
+		image, err := os.ReadFile(filepath.Join(b.Run(core), coreName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(esp, p.coreFile), image)
+	}
+	d := newDisk(t, m, esp, roots, 2*mega)
+	if p.coreFile == "" {
+		blobs, err := (&Loader{m.target()}).embed(core)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.embed(b, blobs)
+	}
 	console := d.boot("-no-reboot")
 	attempts := read(t, console)
 	for i, s := range scenarios {
@@ -378,19 +457,34 @@ func TestBootsDebianKernel(t *testing.T) {
 		t.Skip("boots three kernels in software emulation")
 	}
 	needTools(t)
-	b := partstest.New(t, "x64-uefi", sources.Request, bootloader.Request, debian.ToolsRequest)
-	boot, err := newBoot(efi, Settings{RootLabel: "pvroot", Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
-		b.Package(bootloader.Request, "grub-efi-amd64-bin"), b.Tools())
+	for _, m := range []machine{uefi, biosMBR} {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			bootsDebianKernel(t, m)
+		})
+	}
+}
+
+func bootsDebianKernel(t *testing.T, m machine) {
+	b := partstest.New(t, "x64-bios", sources.Request, bootloader.Request, debian.ToolsRequest)
+	loader, kit := &Loader{m.target()}, bootloader.Kit{Parts: b.Parts, Tools: b.Tools()}
+	loader.target.Bootloader.Packages = b.Request(bootloader.Request).Packages // the lock's
+	boot, err := loader.Files("boot", kit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	esp, state := b.Run(boot), b.Run(&Root{})
+	blobs, err := loader.Raw(kit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	esp, state := b.Run(boot), b.Run(loader.State())
 	root := t.TempDir()
 	if err := os.CopyFS(root, os.DirFS(state)); err != nil {
 		t.Fatal(err)
 	}
 	stageTrails(t, b, root)
-	d := newDisk(t, esp, [][2]string{{"pvroot", root}}, 48*mega)
+	d := newDisk(t, m, esp, [][2]string{{"pvroot", root}}, 48*mega)
+	d.embed(b, blobs)
 
 	normal := arguments(t, d.boot("-no-reboot"))
 	if diff := cmp.Diff([]string{"pv_rev=0 pv_try= addons=1"}, normal); diff != "" {

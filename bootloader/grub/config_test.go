@@ -56,11 +56,42 @@ func TestConfigRejects(t *testing.T) {
 		if _, err := s.Config(); fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: %v, want bad input", name, err)
 		}
-		if _, err := newBoot(efi, s, nil, nil); err == nil {
-			t.Errorf("%s: New accepts it", name)
-		}
 	}
 	config(t, good)
+}
+
+// TestPlatforms checks which packages start kernels for which CPU.
+func TestPlatforms(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		pkg, arch, want string
+		kind            fault.Kind
+	}{
+		{"grub-pc-bin", "amd64", "i386-pc", 0},
+		{"grub-efi-arm64-bin", "arm64", "arm64-efi", 0},
+		{"grub-efi-arm64-bin", "amd64", "want grub-efi-amd64-bin or grub-pc-bin", fault.BadInput},
+		{"shim-signed", "riscv64", "want grub-efi-riscv64-bin", fault.BadInput},
+		{"grub-pc-bin", "mipsle", "GRUB does not run on mipsle", fault.Unsupported},
+	} {
+		p, err := platformOf(tc.pkg, tc.arch)
+		if tc.kind == 0 && (err != nil || p.format != tc.want) || tc.kind != 0 && (fault.Of(err) != tc.kind || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s for %s: %s, %v; want %s", tc.pkg, tc.arch, p.format, err, tc.want)
+		}
+	}
+}
+
+// TestForeignImages checks that files of another layout than GRUB's are not patched.
+func TestForeignImages(t *testing.T) {
+	t.Parallel()
+	if _, err := bootSector(make([]byte, sector), 34); fault.Of(err) != fault.Unsupported {
+		t.Errorf("an empty first sector: %v", err)
+	}
+	if err := placeCore(make([]byte, 4*sector), 34); fault.Of(err) != fault.Unsupported {
+		t.Errorf("an empty core image: %v", err)
+	}
+	if err := placeCore(nil, 34); fault.Of(err) != fault.Unsupported {
+		t.Errorf("no core image: %v", err)
+	}
 }
 
 // TestScriptSyntax checks the generated configuration with GRUB's own parser.

@@ -1,16 +1,16 @@
-// Package grub makes GRUB boot Pantavisor: the core image that UEFI firmware
+// Package grub makes GRUB boot Pantavisor: the core image that UEFI firmware or a PC's BIOS
 // starts, its configuration, and the two environment blocks of the boot handshake.
 //
 // On the boot partition (FAT) are EFI/BOOT/BOOTX64.EFI (or that of another
 // architecture), grub/grub.cfg and grub/grubenv
 // (pv_trying, written by GRUB); on the storage (ext4) is boot/grubenv (pv_rev and pv_try,
 // written by the runtime). GRUB overwrites an environment block in place, which works on
-// FAT; it never writes to the storage.
+// FAT; it never writes to the storage. A BIOS starts the code of the first sector, which loads
+// a core image from outside of partitions; a medium may have both cores.
 package grub
 
 import (
 	"context"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,37 +36,61 @@ const (
 type platform struct {
 	// format is grub-mkimage's word, and the name of the directory with the modules.
 	format string
+	// arch is the GOARCH of the kernels that it starts.
+	arch string
 	// coreFile is the path on the boot partition that UEFI starts from a removable medium
-	// (UEFI specification 2.10, table 3.2).
+	// (UEFI specification 2.10, table 3.2). Empty for a BIOS, which knows no files.
 	coreFile string
+	// drivers are the modules that reach the disk, where the firmware's own do not.
+	drivers []string
 }
 
-// platforms are those of each GOARCH.
+// platforms are those of the Debian packages with their modules.
 var platforms = map[string]platform{
-	"amd64":   {"x86_64-efi", "EFI/BOOT/BOOTX64.EFI"},
-	"arm64":   {"arm64-efi", "EFI/BOOT/BOOTAA64.EFI"},
-	"arm":     {"arm-efi", "EFI/BOOT/BOOTARM.EFI"},
-	"riscv64": {"riscv64-efi", "EFI/BOOT/BOOTRISCV64.EFI"},
+	"grub-efi-amd64-bin":   {format: "x86_64-efi", arch: "amd64", coreFile: "EFI/BOOT/BOOTX64.EFI"},
+	"grub-efi-arm64-bin":   {format: "arm64-efi", arch: "arm64", coreFile: "EFI/BOOT/BOOTAA64.EFI"},
+	"grub-efi-arm-bin":     {format: "arm-efi", arch: "arm", coreFile: "EFI/BOOT/BOOTARM.EFI"},
+	"grub-efi-riscv64-bin": {format: "riscv64-efi", arch: "riscv64", coreFile: "EFI/BOOT/BOOTRISCV64.EFI"},
+	"grub-pc-bin":          {format: "i386-pc", arch: "amd64", drivers: []string{"biosdisk"}},
 }
 
-// platformOf returns GRUB's platform for a GOARCH; there is none for MIPS.
-func platformOf(arch string) (platform, error) {
-	p, ok := platforms[arch]
-	if !ok {
-		return p, fault.New(fault.Unsupported, "GRUB does not run on %s; it does on %s", arch, strings.Join(slices.Sorted(maps.Keys(platforms)), ", "))
+// platformOf returns the platform of a package, for kernels of a GOARCH.
+func platformOf(pkg, arch string) (platform, error) {
+	p, ok := platforms[pkg]
+	if !ok || p.arch != arch {
+		var fit []string
+		for name, p := range platforms {
+			if p.arch == arch {
+				fit = append(fit, name)
+			}
+		}
+		if fit == nil {
+			return p, fault.New(fault.Unsupported, "bootloader.type: GRUB does not run on %s", arch)
+		}
+		slices.Sort(fit)
+		return p, fault.New(fault.BadInput, "bootloader.packages: %s has no GRUB that starts a kernel for %s; want %s", pkg, arch, strings.Join(fit, " or "))
 	}
 	return p, nil
 }
 
 // modules is the directory of the modules in the Debian package.
-func (p platform) modules() string { return "usr/lib/grub/" + p.format }
+func (p platform) modules() string { return modulesDir + p.format }
 
-// coreModules are the modules that grub.cfg needs; no network or image format is among
-// them. Package targets lists the partition tables that they read (gpt).
+const modulesDir = "usr/lib/grub/"
+
+// coreModules are the modules that grub.cfg needs, besides that of the partition table; no
+// network or image format is among them.
 var coreModules = []string{
-	"part_gpt", "fat", "ext2", "search", "search_label", "probe", "linux", "loadenv", "serial", "terminal", "echo", "test",
+	"fat", "ext2", "search", "search_label", "probe", "linux", "loadenv", "serial", "terminal", "echo", "test",
 	"true", "boot", "normal", "sleep", "regexp", "reboot", "halt",
 }
+
+// tables are the kinds of partition tables: GRUB's word for it, and the first sector that
+// it leaves free. Package targets lists them too.
+var tables = map[string]struct {
+	word string
+	free int64
+}{"gpt": {"gpt", 34}, "mbr": {"msdos", 1}}
 
 // ToolPackages are the Debian packages of the helper programs: grub-mkimage.
 var ToolPackages = []string{"grub-common"}
@@ -81,7 +105,7 @@ var _ bootloader.Loader = (*Loader)(nil)
 // New returns GRUB for a target with a boot loader.
 func New(t *targets.Target) bootloader.Loader { return &Loader{t} }
 
-// Requests lists the package with GRUB's modules, grub-efi-amd64-bin.
+// Requests lists the packages with GRUB's modules, for example grub-efi-amd64-bin.
 func (l *Loader) Requests() []debian.Request { return []debian.Request{l.request()} }
 
 func (l *Loader) request() debian.Request {
@@ -95,19 +119,35 @@ func (l *Loader) Files(role string, k bootloader.Kit) (build.Step, error) {
 	if role != "boot" {
 		return nil, nil
 	}
-	p, err := platformOf(l.target.Arch.Go)
-	if err != nil {
-		return nil, err
-	}
 	settings, err := l.settings()
 	if err != nil {
 		return nil, err
 	}
-	pkg, err := k.Parts.Fetch(l.request(), l.target.Bootloader.Packages[0])
+	config, err := settings.Config()
 	if err != nil {
 		return nil, err
 	}
-	return newBoot(p, settings, pkg, k.Tools)
+	boot := &Boot{Config: config}
+	for _, name := range l.target.Bootloader.Packages {
+		p, pkg, err := l.fetch(name, k)
+		if err != nil {
+			return nil, err
+		}
+		if p.coreFile != "" {
+			boot.Cores = append(boot.Cores, CoreFile{Path: p.coreFile, Core: l.core(p, pkg, k.Tools)})
+		}
+	}
+	return boot, nil
+}
+
+// fetch returns the platform of a package and the step that fetches it.
+func (l *Loader) fetch(name string, k bootloader.Kit) (platform, *debian.Fetch, error) {
+	p, err := platformOf(name, l.target.Arch.Go)
+	if err != nil {
+		return p, nil, err
+	}
+	pkg, err := k.Parts.Fetch(l.request(), name)
+	return p, pkg, err
 }
 
 // settings returns the settings from the target.
@@ -124,41 +164,61 @@ func (l *Loader) settings() (Settings, error) {
 	return s, nil
 }
 
-// Raw returns nothing: UEFI loads a file.
-func (l *Loader) Raw(bootloader.Kit) ([]bootloader.Blob, error) { return nil, nil }
+// Raw returns what a BIOS loads, where the packages have that platform: the first sector's
+// code and the core image. UEFI loads a file.
+func (l *Loader) Raw(k bootloader.Kit) ([]bootloader.Blob, error) {
+	for _, name := range l.target.Bootloader.Packages {
+		p, pkg, err := l.fetch(name, k)
+		if err != nil {
+			return nil, err
+		}
+		if p.coreFile == "" {
+			return l.embed(l.core(p, pkg, k.Tools))
+		}
+	}
+	return nil, nil
+}
 
 // State returns the step with the files of the storage.
 func (l *Loader) State() build.Step { return &Root{} }
 
-// newBoot makes the boot partition's files from the package with the platform's modules,
-// with grub-mkimage of the tools.
-func newBoot(p platform, s Settings, pkg *debian.Fetch, tools *debian.Toolbox) (*Boot, error) {
-	config, err := s.Config()
-	if err != nil {
-		return nil, err
-	}
-	modules := &debian.Unpack{Keep: []string{p.modules() + "/"}, Package: pkg}
-	return &Boot{Config: config, File: p.coreFile, Core: &Core{Format: p.format, Modules: coreModules, Package: modules, Tools: tools}}, nil
+// core returns the step of a platform's core image from the package with its modules.
+func (l *Loader) core(p platform, pkg *debian.Fetch, tools *debian.Toolbox) *Core {
+	return newCore(p, l.target.Image.Table, pkg, tools)
 }
 
-// Core is the step that links GRUB's core image. Its output is "core.efi".
+func newCore(p platform, table string, pkg *debian.Fetch, tools *debian.Toolbox) *Core {
+	return &Core{
+		Format: p.format, Prefix: bootDir, Modules: slices.Concat([]string{"part_" + tables[table].word}, p.drivers, coreModules),
+		Package: &debian.Unpack{Keep: []string{p.modules() + "/"}, Package: pkg}, Tools: tools,
+	}
+}
+
+// Core is the step that links GRUB's core image. Its output is "core.img".
 type Core struct {
 	// Format is that of the platform.
-	Format  string
+	Format string
+	// Prefix is the directory of grub.cfg. Without a device it is on the one that the
+	// firmware loaded GRUB from, so a second disk with the same labels does no harm.
+	Prefix  string
 	Modules []string
 	Package *debian.Unpack  `json:"-"`
 	Tools   *debian.Toolbox `json:"-"`
 }
 
-const coreName = "core.efi"
+const (
+	coreName = "core.img"
+	// bootDir is the directory of GRUB's files on the boot partition.
+	bootDir = "/grub"
+)
 
 var (
 	_ build.Step      = (*Core)(nil)
 	_ build.Versioned = (*Core)(nil)
 )
 
-// Name is "grub/core".
-func (c *Core) Name() string { return "grub/core" }
+// Name is "grub/core/FORMAT".
+func (c *Core) Name() string { return "grub/core/" + c.Format }
 
 // Version of the step's logic.
 func (c *Core) Version() int { return 1 }
@@ -166,11 +226,15 @@ func (c *Core) Version() int { return 1 }
 // Deps are GRUB's modules and the helper programs.
 func (c *Core) Deps() []build.Step { return []build.Step{c.Package, c.Tools} }
 
-// Run starts grub-mkimage. The prefix names no device: GRUB then uses the device that the
-// firmware loaded it from, so a second disk with the same labels does no harm.
+// modules is the directory of the unpacked modules.
+func (c *Core) modules(w *build.Work) string {
+	return filepath.Join(w.In(c.Package), platform{format: c.Format}.modules())
+}
+
+// Run starts grub-mkimage.
 func (c *Core) Run(ctx context.Context, w *build.Work) error {
 	core := filepath.Join(w.Out, coreName)
-	args := append([]string{"-O", c.Format, "-d", filepath.Join(w.In(c.Package), platform{format: c.Format}.modules()), "-p", "/grub", "-o", core}, c.Modules...)
+	args := append([]string{"-O", c.Format, "-d", c.modules(w), "-p", c.Prefix, "-o", core}, c.Modules...)
 	return c.Tools.Exec(ctx, w, w.Tmp, "grub-mkimage", args...)
 }
 
@@ -178,8 +242,13 @@ func (c *Core) Run(ctx context.Context, w *build.Work) error {
 type Boot struct {
 	// Config is the text of grub.cfg.
 	Config string
-	// File is the path of the core image.
-	File string
+	// Cores are what UEFI firmware starts.
+	Cores []CoreFile
+}
+
+// CoreFile is a core image and its path.
+type CoreFile struct {
+	Path string
 	Core *Core `json:"-"`
 }
 
@@ -194,20 +263,28 @@ func (b *Boot) Name() string { return "grub/boot" }
 // Version of the step's logic.
 func (b *Boot) Version() int { return 1 }
 
-// Deps is the core image.
-func (b *Boot) Deps() []build.Step { return []build.Step{b.Core} }
+// Deps are the core images.
+func (b *Boot) Deps() []build.Step {
+	var out []build.Step
+	for _, c := range b.Cores {
+		out = append(out, c.Core)
+	}
+	return out
+}
 
 // Run writes the tree.
 func (b *Boot) Run(_ context.Context, w *build.Work) error {
-	core, err := os.ReadFile(filepath.Join(w.In(b.Core), coreName))
-	if err != nil {
-		return fault.Wrap(fault.IO, err, "reading GRUB's core image")
-	}
 	trying, err := grubenv.Env{"pv_trying": ""}.Bytes()
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "making GRUB's environment block")
 	}
-	return bootloader.WriteTree(w.Out, map[string][]byte{b.File: core, ConfigFile: []byte(b.Config), TryingFile: trying})
+	files := map[string][]byte{ConfigFile: []byte(b.Config), TryingFile: trying}
+	for _, c := range b.Cores {
+		if files[c.Path], err = os.ReadFile(filepath.Join(w.In(c.Core), coreName)); err != nil {
+			return fault.Wrap(fault.IO, err, "reading GRUB's core image")
+		}
+	}
+	return bootloader.WriteTree(w.Out, files)
 }
 
 // Root is the step with the first state of the boot handshake.
