@@ -88,9 +88,9 @@ func (c *Config) LoadCmdline(line string) {
 	}
 }
 
-// bootState are words that the boot loader leaves for the runtime; they are no
+// bootState are words that the boot loader or an emulator leaves for the runtime; they are no
 // configuration.
-var bootState = []string{"pv_boot_partuuid", "pv_rev", "pv_try", "pv_trying", "pv_verityoff", "pv_quickboot", "pv_autogrow"}
+var bootState = []string{"pv_boot_partuuid", "pv_rev", "pv_try", "pv_trying", "pv_verityoff", "pv_quickboot", "pv_autogrow", "pv_hostport"}
 
 func (c *Config) setWord(l Level, name, raw string) {
 	for _, w := range bootState {

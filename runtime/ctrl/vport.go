@@ -54,15 +54,15 @@ func (s *Server) servePorts(ctx context.Context, class, dev string) error {
 		if events == nil {
 			return fmt.Errorf("waiting for the control port: %w", err)
 		}
-		if waitPort(events) != nil {
+		if waitFor(events, "virtio-ports") != nil {
 			break
 		}
 	}
 	return nil
 }
 
-// waitPort returns after an event that may have brought a port.
-func waitPort(events *uevent.Conn) error {
+// waitFor returns after an event that may have brought a device of a subsystem.
+func waitFor(events *uevent.Conn, subsystem string) error {
 	for {
 		e, err := events.Next()
 		switch {
@@ -70,7 +70,7 @@ func waitPort(events *uevent.Conn) error {
 			return nil
 		case err != nil:
 			return err
-		case e.Env["SUBSYSTEM"] == "virtio-ports":
+		case e.Env["SUBSYSTEM"] == subsystem:
 			return nil
 		}
 	}

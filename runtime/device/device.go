@@ -415,6 +415,16 @@ func (s *session) serve() {
 	s.services.listen("control socket", "pv-ctrl", srv.Listen)
 	if !s.opt.Hosted { // there the port belongs to the host system
 		s.services.start("control port", srv.ServePort)
+		s.serveSerial(srv)
+	}
+}
+
+// serveSerial serves the serial port that an emulator names on the kernel command line. It has
+// the rights of the debug shell, so a device without that shell has no such port.
+func (s *session) serveSerial(srv *ctrl.Server) {
+	line, err := os.ReadFile("/proc/cmdline")
+	if tty := ctrl.SerialPort(string(line)); err == nil && tty != "" && s.cfg.Bool(config.DebugShell) {
+		s.services.start("control port "+tty, func(ctx context.Context) error { return srv.ServeSerial(ctx, tty) })
 	}
 }
 
