@@ -13,10 +13,11 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/serialconn"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
-// API asks the device's control API over the virtio-serial port. Every request is
+// API asks the device's control API over the machine's channel. Every request is
 // a connection of its own: its end tells the device that this host has gone, so
 // that no late answer can be taken for another's.
 type API struct {
@@ -26,7 +27,47 @@ type API struct {
 // maxBody bounds an answer, in bytes.
 const maxBody = 16 << 20
 
-func newAPI(socket string, off <-chan struct{}) *API {
+// dialer opens a connection to the device.
+type dialer func(ctx context.Context) (net.Conn, error)
+
+// unixDialer is for a virtio-serial port.
+func unixDialer(socket string) dialer {
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
+}
+
+// serialDialer is for a serial line, which stays open.
+func serialDialer(ctx context.Context, socket string) (dialer, error) {
+	line, err := unixDialer(socket)(ctx)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "opening the machine's serial port")
+	}
+	host := serialconn.NewHost(line)
+	return func(ctx context.Context) (net.Conn, error) {
+		c, err := host.Dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return serialConn{c, line}, nil
+	}, nil
+}
+
+// serialConn is a connection of a serial line, with the addresses and without the deadlines of
+// the line.
+type serialConn struct {
+	*serialconn.Conn
+	line net.Conn
+}
+
+func (c serialConn) LocalAddr() net.Addr              { return c.line.LocalAddr() }
+func (c serialConn) RemoteAddr() net.Addr             { return c.line.RemoteAddr() }
+func (c serialConn) SetDeadline(time.Time) error      { return nil }
+func (c serialConn) SetReadDeadline(time.Time) error  { return nil }
+func (c serialConn) SetWriteDeadline(time.Time) error { return nil }
+
+func newAPI(open dialer, off <-chan struct{}) *API {
 	turn := make(chan struct{}, 1) // a port has one host at a time
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		select {
@@ -36,8 +77,7 @@ func newAPI(socket string, off <-chan struct{}) *API {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "unix", socket)
+		conn, err := open(ctx)
 		if err != nil {
 			<-turn
 			return nil, err

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -21,7 +22,15 @@ const (
 
 func program(e targets.Emulator) string { return "qemu-system-" + e.System }
 
-func hasChannel(e targets.Emulator) bool { return strings.HasPrefix(e.Channel, "virtio-serial-") }
+func hasChannel(e targets.Emulator) bool { return e.Channel != "" && e.Channel != "none" }
+
+// onSerial reports whether the channel is a serial line, which carries frames.
+func onSerial(e targets.Emulator) bool { return e.Channel == usbSerial }
+
+const usbSerial = "usb-serial"
+
+// serialWord is the kernel argument with the device's name of the channel's serial port.
+const serialWord = "pv_hostport=ttyUSB0"
 
 // files are what lies in the machine's directory and on the host.
 type files struct {
@@ -97,13 +106,17 @@ func serial(e targets.Emulator) []string {
 // channel is a port for the control API. Where there is virtio, there is a source of
 // random numbers too.
 func channel(e targets.Emulator, socket string) []string {
-	transport, ok := strings.CutPrefix(e.Channel, "virtio-serial-")
-	if !ok {
+	if !hasChannel(e) {
 		return nil
 	}
+	chardev := "socket,id=ctrl,server=on,wait=off,path=" + comma(socket)
+	if onSerial(e) {
+		return slices.Concat(usb(e, usbSerial), []string{"-chardev", chardev, "-device", usbSerial + ",chardev=ctrl"})
+	}
+	transport := strings.TrimPrefix(e.Channel, "virtio-serial-")
 	return []string{
 		"-device", e.Channel,
-		"-chardev", "socket,id=ctrl,server=on,wait=off,path=" + comma(socket),
+		"-chardev", chardev,
 		"-device", "virtserialport,chardev=ctrl,name=" + portName,
 		"-device", "virtio-rng-" + transport,
 	}
@@ -131,8 +144,13 @@ func disk(cfg Config, file string) []string {
 
 // usb adds a controller for the first USB device of a machine that has none.
 func usb(e targets.Emulator, device string) []string {
-	first := e.Disk == device || e.Disk != "usb-storage" && e.Network == device
-	if !first || e.OwnUSB() {
+	first := ""
+	for _, d := range []string{e.Channel, e.Disk, e.Network} { // in the order of the arguments
+		if first == "" && strings.HasPrefix(d, "usb-") {
+			first = d
+		}
+	}
+	if first != device || e.OwnUSB() {
 		return nil
 	}
 	return []string{"-device", "qemu-xhci"}
@@ -160,19 +178,12 @@ func network(cfg Config) []string {
 
 // boot says what loads the kernel.
 func boot(cfg Config, f files) []string {
-	if cfg.Kernel != "" {
-		args := []string{"-kernel", cfg.Kernel}
-		for _, o := range [][2]string{{"-initrd", cfg.Initrd}, {"-dtb", cfg.DTB}, {"-append", cfg.Append}} {
+	if kernel := cmp.Or(cfg.Kernel, cfg.Emulator.Loader); kernel != "" {
+		args := []string{"-kernel", kernel}
+		for _, o := range [][2]string{{"-initrd", cfg.Initrd}, {"-dtb", cfg.DTB}, {"-append", kernelArguments(cfg)}} {
 			if o[1] != "" {
 				args = append(args, o[0], o[1])
 			}
-		}
-		return args
-	}
-	if cfg.Emulator.Loader != "" {
-		args := []string{"-kernel", cfg.Emulator.Loader}
-		if cfg.DTB != "" {
-			args = append(args, "-dtb", cfg.DTB)
 		}
 		return args
 	}
@@ -186,6 +197,15 @@ func boot(cfg Config, f files) []string {
 		"-drive", "if=pflash,format=raw,readonly=on,file=" + comma(f.code),
 		"-drive", "if=pflash,format=raw,file=" + comma(f.vars),
 	}
+}
+
+// kernelArguments are those of a kernel, or what a loader finds in the device tree's bootargs,
+// with the name of the channel's port.
+func kernelArguments(cfg Config) string {
+	if onSerial(cfg.Emulator) {
+		return strings.TrimSpace(cfg.Append + " " + serialWord)
+	}
+	return cfg.Append
 }
 
 // comma doubles the commas of a path, as QEMU's options want it.

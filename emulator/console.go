@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -95,6 +96,31 @@ func (c *Console) Expect(ctx context.Context, text string) (string, error) {
 		case <-news:
 		case <-ctx.Done():
 			return rest, fmt.Errorf("waiting for %q on the console: %w", text, ctx.Err())
+		}
+	}
+}
+
+// end is where the next output comes.
+func (c *Console) end() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.start + int64(len(c.buf))
+}
+
+// waitFor reports whether one of the texts appears behind from before ctx ends.
+func (c *Console) waitFor(ctx context.Context, from int64, texts []string) bool {
+	for {
+		c.mu.Lock()
+		rest, news, eof := c.buf[max(from-c.start, 0):], c.news, c.eof
+		found := slices.ContainsFunc(texts, func(s string) bool { return bytes.Contains(rest, []byte(s)) })
+		c.mu.Unlock()
+		if found || eof {
+			return found
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return false
 		}
 	}
 }

@@ -236,10 +236,22 @@ func (m *Machine) launch(ctx context.Context) error {
 		m.Kill()
 		return fault.New(fault.IO, "starting %s: %w\n%s", program(m.cfg.Emulator), err, m.stderr.String())
 	}
-	if hasChannel(m.cfg.Emulator) {
-		m.API = newAPI(filepath.Join(m.dir, portSock), m.done)
+	if err = m.openChannel(ctx); err != nil {
+		m.Kill()
 	}
-	return nil
+	return err
+}
+
+// openChannel makes the API of a machine that has a channel for it.
+func (m *Machine) openChannel(ctx context.Context) (err error) {
+	open := unixDialer(filepath.Join(m.dir, portSock))
+	if onSerial(m.cfg.Emulator) {
+		open, err = serialDialer(ctx, filepath.Join(m.dir, portSock))
+	}
+	if hasChannel(m.cfg.Emulator) {
+		m.API = newAPI(open, m.done)
+	}
+	return err
 }
 
 // startFromLivingThread starts cmd from a thread that never ends while the
@@ -330,6 +342,7 @@ const presses = 4
 func (m *Machine) Shutdown(ctx context.Context, patience time.Duration) error {
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	halted := m.halted(bounded)
 	for n := 0; ; n++ {
 		err := m.askPowerOff(bounded, n >= presses)
 		if err != nil && bounded.Err() == nil {
@@ -344,6 +357,9 @@ func (m *Machine) Shutdown(ctx context.Context, patience time.Duration) error {
 		select {
 		case <-m.done:
 			return m.exitErr
+		case <-halted:
+			m.Kill() // it is off, and its machine would stay on
+			return nil
 		case <-time.After(askAgain):
 		case <-bounded.Done():
 			m.Kill()
@@ -353,6 +369,25 @@ func (m *Machine) Shutdown(ctx context.Context, patience time.Duration) error {
 			return fault.New(fault.Goal, "the device did not power off within %v; its power was cut", patience)
 		}
 	}
+}
+
+// halts are the last lines of a kernel that has shut its devices down (kernel/reboot.c).
+var halts = []string{"reboot: Power down", "reboot: System halted"}
+
+// halted returns a channel that is closed when the console says so on a machine that stays on
+// then; nil for other machines.
+func (m *Machine) halted(ctx context.Context) <-chan struct{} {
+	if !m.cfg.Emulator.StaysOn() {
+		return nil
+	}
+	out := make(chan struct{})
+	from := m.Console.end()
+	go func() {
+		if m.Console.waitFor(ctx, from, halts) {
+			close(out)
+		}
+	}()
+	return out
 }
 
 func (m *Machine) askPowerOff(ctx context.Context, bothWays bool) error {

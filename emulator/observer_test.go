@@ -72,7 +72,7 @@ func TestMissedGoalsOfAConsole(t *testing.T) {
 // TestMachineThatCannotBeAsked has no power button and no channel: a run judges it by its
 // console and cuts the power.
 func TestMachineThatCannotBeAsked(t *testing.T) {
-	e := targets.Emulator{System: "aarch64", Machine: "raspi3b", Memory: 1024}
+	e := targets.Emulator{System: "aarch64", Machine: "raspi3b", Memory: 1024, Channel: "none"}
 	if missing := Missing(e); len(missing) > 0 {
 		t.Skipf("missing on this host: %v", missing)
 	}

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/serialconn"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -29,7 +31,7 @@ func fakeDevice(t *testing.T, h http.HandlerFunc) *API {
 	srv := &http.Server{Handler: h}
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { _ = srv.Close() })
-	return newAPI(socket, make(chan struct{}))
+	return newAPI(unixDialer(socket), make(chan struct{}))
 }
 
 func TestAPI(t *testing.T) {
@@ -217,5 +219,69 @@ func TestEnsure(t *testing.T) {
 	got, _ := os.ReadFile(log)
 	if want := "update -q\ninstall -y -q --no-install-recommends qemu-system-x86\n"; string(got) != want || !strings.Contains(said.String(), "because the emulator needs qemu-system-x86_64") {
 		t.Errorf("apt-get got %q; said %q", got, said.String())
+	}
+}
+
+// TestHaltedMachine has a machine that stays on: what the kernel says last ends it, but not
+// what it has said before the shutdown.
+func TestHaltedMachine(t *testing.T) {
+	t.Parallel()
+	device, ours := net.Pipe()
+	m := &Machine{Console: newConsole(ours), cfg: Config{Emulator: targets.Emulator{System: "arm", Machine: "orangepi-pc"}}}
+	say := func(text string) {
+		t.Helper()
+		news := m.Console.News()
+		if _, err := io.WriteString(device, text); err != nil {
+			t.Fatal(err)
+		}
+		<-news
+	}
+	say("[    9.0] reboot: Power down\r\n")
+	halted := m.halted(t.Context())
+	say("[   20.0] still here\r\n")
+	select {
+	case <-halted:
+		t.Error("what came before the shutdown counts")
+	default:
+	}
+	say("[   30.0] reboot: Power down\r\n")
+	<-halted
+	m.cfg.Emulator = targets.Emulator{System: "x86_64", Machine: "q35"}
+	if m.halted(t.Context()) != nil {
+		t.Error("a machine that ends by itself is watched")
+	}
+}
+
+// TestAPIOverASerialLine asks a device whose serial port carries frames.
+func TestAPIOverASerialLine(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		line, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(line, "U-Boot 2023.01\r\n")
+		_ = serialconn.Serve(t.Context(), line, func(_ context.Context, c *serialconn.Conn) {
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]")
+			}
+		})
+	}()
+	ctx := deadline(t, 20*time.Second)
+	open, err := serialDialer(ctx, socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := newAPI(open, make(chan struct{}))
+	for range 2 {
+		if cs, err := api.Containers(ctx); err != nil || len(cs) != 0 {
+			t.Errorf("%v, %v", cs, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package targets
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -42,6 +43,9 @@ type Emulator struct {
 	// Loader is a file for QEMU's -kernel that loads the disk, as a U-Boot in place of stages
 	// that QEMU does not run: a path as bios.
 	Loader string `yaml:"loader,omitempty" json:"loader,omitempty"`
+	// BootFile is in place of loader a file of the image's boot partition that the board's own
+	// firmware would start, for example u-boot.bin.
+	BootFile string `yaml:"boot_file,omitempty" json:"boot_file,omitempty"`
 	// Boot is disk, when firmware loads what is on the disk, or kernel, when QEMU itself
 	// loads the target's kernel and initrd.
 	Boot string `yaml:"boot,omitempty" json:"boot,omitempty" jsonschema:"enum=disk,enum=kernel"`
@@ -59,9 +63,10 @@ type Emulator struct {
 	// Forward are ports of the host that lead to the device, [ADDRESS:]PORT:DEVICEPORT[/udp].
 	// Without an address the port is for this machine only.
 	Forward []string `yaml:"forward,omitempty" json:"forward,omitempty"`
-	// Channel is how the host asks the device's control API. Without one (none) the console
-	// says how far the device is.
-	Channel string `yaml:"channel,omitempty" json:"channel,omitempty" jsonschema:"enum=virtio-serial-pci,enum=virtio-serial-device,enum=none"`
+	// Channel is how the host asks the device's control API. usb-serial is for machines without
+	// virtio: a serial port that the kernel's arguments name. Without a channel (none) the
+	// console says how far the device is.
+	Channel string `yaml:"channel,omitempty" json:"channel,omitempty" jsonschema:"enum=virtio-serial-pci,enum=virtio-serial-device,enum=usb-serial,enum=none"`
 	// Serial is the number of the serial port with the device's console. Default: 0.
 	Serial int `yaml:"serial,omitempty" json:"serial,omitempty" jsonschema:"minimum=0,maximum=3"`
 	// Packages are the host's Debian packages that the emulator needs.
@@ -86,6 +91,10 @@ type machine struct {
 	has      []string
 	defaults Emulator
 	memory   int // MiB when it has just one size
+	// load is where a loader of 32 bits runs; 0: QEMU knows.
+	load uint32
+	// stays is set when it stays on after the device has powered off.
+	stays bool
 }
 
 // machines are the QEMU machines that need no more than their name, by "SYSTEM/MACHINE".
@@ -98,8 +107,13 @@ var machines = map[string]machine{
 	"arm/virt":     {has: []string{hasPCI, hasMMIO, hasUEFI, hasButton}, defaults: pci("cortex-a15")},
 	"riscv64/virt": {has: []string{hasPCI, hasMMIO, hasBIOS, hasUEFI}, defaults: pci("")},
 
-	"aarch64/raspi3b":  {has: []string{hasSD, hasUSB}, defaults: Emulator{Boot: "kernel", Disk: "sd", Network: "usb-net", Channel: "none"}, memory: 1024},
-	"arm/raspi2b":      {has: []string{hasSD, hasUSB}, defaults: Emulator{Boot: "kernel", Disk: "sd", Network: "usb-net", Channel: "none"}, memory: 1024},
+	// What the driver of the Pi's watchdog is not loaded for halts and stays on.
+	"aarch64/raspi3b": {has: []string{hasSD, hasUSB}, defaults: raspi, memory: 1024, stays: true},
+	"arm/raspi2b":     {has: []string{hasSD, hasUSB}, defaults: raspi, memory: 1024, load: 0x8000, stays: true},
+	"arm/raspi0":      {has: []string{hasSD, hasUSB}, defaults: raspi, memory: 512, load: 0x8000, stays: true},
+	// Its boot ROM reads the SPL from the card.
+	"arm/orangepi-pc": {has: []string{hasSD, hasUSB, hasNIC, hasBIOS}, defaults: Emulator{Boot: "disk", Disk: "sd", Network: "onboard", Channel: "none"}, memory: 1024, stays: true},
+
 	"arm/vexpress-a9":  {has: []string{hasSD, hasMMIO, hasNIC}, defaults: vexpress},
 	"arm/vexpress-a15": {has: []string{hasSD, hasMMIO, hasNIC}, defaults: vexpress},
 
@@ -108,6 +122,7 @@ var machines = map[string]machine{
 }
 
 var (
+	raspi    = Emulator{Boot: "kernel", Disk: "sd", Network: "usb-net", Channel: "usb-serial"}
 	vexpress = Emulator{Boot: "kernel", Disk: "sd", Network: "onboard", Channel: "virtio-serial-device"}
 	malta    = Emulator{Boot: "kernel", Disk: "ide-hd", Network: "onboard", Channel: "virtio-serial-pci"}
 )
@@ -121,7 +136,7 @@ func pci(cpu string) Emulator {
 var buses = map[string][]string{
 	"virtio-blk-pci": {hasPCI}, "virtio-net-pci": {hasPCI}, "virtio-serial-pci": {hasPCI}, "nvme": {hasPCI}, "e1000": {hasPCI},
 	"virtio-blk-device": {hasMMIO}, "virtio-net-device": {hasMMIO}, "virtio-serial-device": {hasMMIO},
-	"usb-storage": {hasUSB, hasPCI}, "usb-net": {hasUSB, hasPCI}, // a controller is added on PCI
+	"usb-storage": {hasUSB, hasPCI}, "usb-net": {hasUSB, hasPCI}, "usb-serial": {hasUSB, hasPCI}, // a controller is added on PCI
 	"ide-hd": {hasIDE}, "sd": {hasSD}, "onboard": {hasNIC},
 }
 
@@ -146,6 +161,18 @@ func (e *Emulator) known() (machine, bool) {
 
 // PowerButton reports whether the machine has a button that a device can obey.
 func (e *Emulator) PowerButton() bool { return e.has(hasButton) }
+
+// StaysOn reports whether the machine stays on when the device has powered off.
+func (e *Emulator) StaysOn() bool {
+	m, _ := e.known()
+	return m.stays
+}
+
+// LoadAddress is where a loader of 32 bits runs, 0 when QEMU knows.
+func (e *Emulator) LoadAddress() uint32 {
+	m, _ := e.known()
+	return m.load
+}
 
 // OwnUSB reports whether the machine has a USB controller without one being added.
 func (e *Emulator) OwnUSB() bool { return e.has(hasUSB) || !e.has(hasPCI) }
@@ -253,7 +280,7 @@ func (r checker) devices(at string, e Emulator) {
 
 // start checks that something loads the kernel.
 func (r checker) start(at string, e Emulator) {
-	for _, file := range []struct{ key, path string }{{".bios", e.BIOS}, {".loader", e.Loader}, {".dtb", e.DTB}} {
+	for _, file := range []struct{ key, path string }{{".bios", e.BIOS}, {".loader", e.Loader}, {".boot_file", e.BootFile}, {".dtb", e.DTB}} {
 		if file.path != "" {
 			r.Form(at+file.key, file.path, pathForm)
 		}
@@ -264,13 +291,21 @@ func (r checker) start(at string, e Emulator) {
 		}
 	}
 	r.loads(at, e)
-	if loaded := e.Firmware == "uefi" || e.BIOS != "" || e.Loader != ""; e.Boot == "kernel" && loaded {
-		r.Wrong(at+".boot", "kernel needs no firmware: leave firmware, bios and loader out, or say boot: disk")
+	if loaded := e.Firmware == "uefi" || e.BIOS != "" || e.loader() != ""; e.Boot == "kernel" && loaded {
+		r.Wrong(at+".boot", "kernel needs no firmware: leave firmware, bios, loader and boot_file out, or say boot: disk")
 	}
-	if e.Boot == "disk" && (e.DTB != "" && e.Loader == "" || len(e.Arguments) > 0) {
-		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel, dtb for a loader too")
+	if e.Loader != "" && e.BootFile != "" {
+		r.Wrong(at+".boot_file", "is in place of loader: leave one of them out")
+	}
+	if e.Boot == "disk" && (e.DTB != "" && e.loader() == "" || len(e.Arguments) > 0 && e.DTB == "") {
+		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel, or for a loader that gets them in the device tree")
+	}
+	if e.Channel == "usb-serial" && e.Boot == "disk" && e.DTB == "" {
+		r.Wrong(at+".channel", "usb-serial is for boot: kernel, or a loader with dtb: a kernel argument names the port")
 	}
 }
+
+func (e *Emulator) loader() string { return cmp.Or(e.Loader, e.BootFile) }
 
 // loads checks that a machine has the firmware that is asked for, and one to load a disk.
 func (r checker) loads(at string, e Emulator) {
@@ -280,7 +315,7 @@ func (r checker) loads(at string, e Emulator) {
 		r.Wrong(at+".bios", "is in place of firmware: leave bios or firmware: uefi out")
 	case uefi && known && !e.has(hasUEFI):
 		r.Wrong(at+".firmware", "there is no UEFI for the machine %s", e.word())
-	case e.Boot == "disk" && !uefi && e.BIOS == "" && e.Loader == "" && known && !e.has(hasBIOS):
-		r.Wrong(at+".boot", "nothing loads the disk: the machine %s has no firmware of its own; want firmware, bios, loader or boot: kernel", e.word())
+	case e.Boot == "disk" && !uefi && e.BIOS == "" && e.loader() == "" && known && !e.has(hasBIOS):
+		r.Wrong(at+".boot", "nothing loads the disk: the machine %s has no firmware of its own; want firmware, bios, loader, boot_file or boot: kernel", e.word())
 	}
 }

@@ -22,7 +22,7 @@ func TestDefaultsOfMachines(t *testing.T) {
 		{"{go: amd64, debian: amd64}", "{system: x86_64, machine: 'pc,usb=on', memory: 512, disk: ide-hd, network: e1000, packages: [q1]}", "pc  disk ide-hd e1000 virtio-serial-pci"},
 		{"{go: arm64, debian: arm64}", "{system: aarch64, machine: 'virt,gic-version=3', memory: 512, firmware: uefi, packages: [q1]}", "virt cortex-a57 disk virtio-blk-pci virtio-net-pci virtio-serial-pci"},
 		{"{go: arm64, debian: arm64}", "{system: aarch64, machine: virt, cpu: max, memory: 512, bios: /usr/lib/u-boot/qemu_arm64/u-boot.bin, disk: virtio-blk-device, packages: [q1]}", "virt max disk virtio-blk-device virtio-net-pci virtio-serial-pci"},
-		{"{go: arm64, debian: arm64}", "{system: aarch64, machine: raspi3b, memory: 1024, dtb: broadcom/b.dtb, arguments: [a=b], packages: [q1]}", "raspi3b  kernel sd usb-net none"},
+		{"{go: arm64, debian: arm64}", "{system: aarch64, machine: raspi3b, memory: 1024, dtb: broadcom/b.dtb, arguments: [a=b], packages: [q1]}", "raspi3b  kernel sd usb-net usb-serial"},
 		{"{go: arm, arm: 7, debian: armhf}", "{system: arm, machine: vexpress-a9, memory: 512, packages: [q1]}", "vexpress-a9  kernel sd onboard virtio-serial-device"},
 		{"{go: mipsle, mips: softfloat, debian: mipsel}", "{system: mipsel, machine: malta, memory: 512, packages: [q1]}", "malta  kernel ide-hd onboard virtio-serial-pci"},
 		{"{go: riscv64, debian: riscv64}", "{system: riscv64, machine: virt, memory: 512, packages: [q1]}", "virt  disk virtio-blk-pci virtio-net-pci virtio-serial-pci"},
