@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Pause is the time between two invitations.
-const Pause = time.Second
+// pause is the time between two invitations.
+const pause = time.Second
 
 // fresh is how long the host may rely on an invitation. crossing is how long one may be on
 // its way while the first data of a connection are: a device does not invite while it has one.
 const (
-	fresh    = 3 * Pause
-	crossing = 10 * Pause
+	fresh    = 3 * pause
+	crossing = 10 * pause
 )
 
 // bufferSize holds the largest frame.
@@ -29,7 +29,7 @@ func Serve(ctx context.Context, rw io.ReadWriter, handle func(context.Context, *
 	failed := make(chan error, 1)
 	begun := make(chan *Conn)
 	go func() { failed <- l.receive(ctx, begun) }()
-	invite := time.NewTicker(Pause)
+	invite := time.NewTicker(pause)
 	defer invite.Stop()
 	for {
 		if err := l.send(frame{kind: invitation}); err != nil {

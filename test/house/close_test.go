@@ -13,6 +13,7 @@ import (
 var devices = map[string]bool{
 	"emulator/accel.go canOpen":          true, // /dev/kvm
 	"runtime/container/launch.go spawn":  true, // /dev/null
+	"runtime/ctrl/serial.go serveTTY":    true, // a serial port
 	"runtime/shell/shell.go prompt":      true, // the terminal
 	"runtime/shell/shell.go session":     true, // the terminal
 	"runtime/storage/loop.go LoopAttach": true, // /dev/loop-control
