@@ -81,6 +81,3 @@ type Blob struct {
 	// Max is the space reserved for it, in bytes. A larger file is an error.
 	Max int64
 }
-
-// Request is the name of a loader's request to Debian.
-const Request = "bootloader"

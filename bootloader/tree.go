@@ -1,6 +1,7 @@
 package bootloader
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"time"
@@ -8,6 +9,35 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
+
+// Copy is the step that makes a tree of one file, for a partition that firmware reads.
+type Copy struct {
+	// To is its path in the tree, with slashes.
+	To   string
+	File File `json:"-"`
+	// From is the path in the output of the file's step.
+	From string
+}
+
+var _ build.Step = (*Copy)(nil)
+
+// NewCopy returns the step that makes a tree with a file at the path to.
+func NewCopy(to string, file File) *Copy { return &Copy{To: to, File: file, From: file.Path} }
+
+// Name is "bootloader/copy/" and the path.
+func (c *Copy) Name() string { return "bootloader/copy/" + c.To }
+
+// Deps is the file.
+func (c *Copy) Deps() []build.Step { return []build.Step{c.File.Step} }
+
+// Run writes the tree.
+func (c *Copy) Run(_ context.Context, w *build.Work) error {
+	data, err := os.ReadFile(filepath.Join(w.In(c.File.Step), filepath.FromSlash(c.File.Path)))
+	if err != nil {
+		return fault.New(fault.Missing, "copying %s: %w", c.To, err)
+	}
+	return WriteTree(w.Out, map[string][]byte{c.To: data})
+}
 
 // WriteTree writes the files of a loader's step below out, by their paths with slashes, with
 // the time [build.Epoch].

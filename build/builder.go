@@ -39,6 +39,9 @@ type Builder struct {
 	Warnings []string
 	// Replaced are files of the build's inputs that others are used in place of.
 	Replaced []Replacement
+	// Incomplete says what the artefacts lack that was not given; nil when nothing is. The
+	// build then makes and publishes them all the same and returns it at the end.
+	Incomplete error
 
 	mu    sync.Mutex // guards Sink
 	codes codes

@@ -9,7 +9,8 @@ import (
 
 // Deliver builds what the artefacts need, publishes them into dir (out/TARGET)
 // and leaves the report there. The error of a step comes before any change below
-// dir but that of the report, which a failed build leaves too.
+// dir but that of the report, which a failed build leaves too. [Builder.Incomplete] is
+// returned when all else is done.
 func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact) (*Report, error) {
 	var wanted []Step
 	for _, a := range artefacts {
@@ -22,6 +23,9 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	report, err := b.deliver(ctx, res, dir, artefacts)
 	if err != nil {
 		return b.fail(ctx, dir, res, report.Artefacts, err), err
+	}
+	if b.Incomplete != nil {
+		return b.fail(ctx, dir, res, report.Artefacts, b.Incomplete), b.Incomplete
 	}
 	b.finish(res, nil)
 	return report, nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -34,6 +35,10 @@ type BSP struct {
 	Epoch build.Stamp
 	// Drivers is drivers.json. Default: see [defaultDrivers].
 	Drivers json.RawMessage `json:",omitempty"`
+
+	// DeviceTrees and Overlays are those of the kernel.
+	DeviceTrees []DeviceTree `json:"-"`
+	Overlays    []DeviceTree `json:"-"`
 
 	Kernel   Artefact  `json:"-"`
 	Initrd   Artefact  `json:"-"`
@@ -93,6 +98,9 @@ func (s *BSP) files() []bspFile {
 	for _, a := range s.Addons {
 		out = append(out, bspFile{a.Name, a.From})
 	}
+	for _, d := range append(slices.Clone(s.DeviceTrees), s.Overlays...) {
+		out = append(out, bspFile{s.treeName(d), d.From})
+	}
 	if s.Modules != nil {
 		out = append(out, bspFile{modulesName, *s.Modules})
 	}
@@ -100,6 +108,18 @@ func (s *BSP) files() []bspFile {
 		out = append(out, bspFile{firmwareName, *s.Firmware})
 	}
 	return out
+}
+
+// treesDir is the directory of the device trees in a BSP that has several.
+const treesDir = "dtbs"
+
+// treeName returns the name of a device tree in the BSP: a single one is at the top, as
+// run.json's fdt has it; of several the boot loader picks one by its path.
+func (s *BSP) treeName(d DeviceTree) string {
+	if len(s.DeviceTrees) == 1 && d.Name == s.DeviceTrees[0].Name {
+		return path.Base(d.Name)
+	}
+	return path.Join(treesDir, d.Name)
 }
 
 // Run adds the files and writes the JSON members.
@@ -202,6 +222,9 @@ func (s *BSP) run() map[string]any {
 	run := map[string]any{"addons": addons, "linux": kernelName, "initrd": initrdName, "initrd_config": ""}
 	if s.Modules != nil {
 		run["modules"] = modulesName
+	}
+	if len(s.DeviceTrees) == 1 {
+		run["fdt"] = s.treeName(s.DeviceTrees[0])
 	}
 	if s.Firmware != nil {
 		run["firmware"] = firmwareName

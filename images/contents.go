@@ -35,8 +35,19 @@ func reportState(w *build.Work, prefix string, st *state.State, store *objects.S
 // reportPartitions reports position and size of the partitions of a disk.
 func (c *composition) reportPartitions() {
 	for i, s := range c.spans {
-		c.work.Contains(fmt.Sprintf("partition %d %s (%s, from %d MiB)", i+1, s.Name, s.Format, s.Start/mib), s.Length)
+		c.work.Contains(fmt.Sprintf("partition %d %s (%s, from %s)", i+1, s.Name, s.Format, position(s.Start)), s.Length)
 	}
+}
+
+// position returns an offset in MiB or, where that is no whole number, in KiB or bytes.
+func position(at int64) string {
+	switch {
+	case at%mib == 0:
+		return fmt.Sprintf("%d MiB", at/mib)
+	case at%1024 == 0:
+		return fmt.Sprintf("%d KiB", at/1024)
+	}
+	return fmt.Sprintf("byte %d", at)
 }
 
 // reportStorage reports the files of revision 0.

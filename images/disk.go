@@ -3,6 +3,7 @@ package images
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/ext4"
 	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -30,8 +32,6 @@ type Disk struct {
 	Layout Layout
 	// Epoch is the time of all files and file systems.
 	Epoch build.Stamp
-	// Blobs are written outside of partitions.
-	Blobs []Blob `json:",omitempty"`
 	// Files are the trees of the partitions other than the storage, by role. A partition
 	// without a tree is empty.
 	Files []RoleFiles `json:"-"`
@@ -61,7 +61,7 @@ func (d *Disk) Deps() []build.Step {
 	for _, f := range d.Files {
 		out = append(out, f.Tree.Step)
 	}
-	for _, b := range d.Blobs {
+	for _, b := range d.Layout.Blobs {
 		out = append(out, b.File.Step)
 	}
 	return append(out, d.Storage, d.Tools)
@@ -84,6 +84,7 @@ type composition struct {
 	spans   []span
 	tally   *tally
 	file    *os.File
+	blobs   []Blob        // with their places
 	used    []bmap.Extent // of the file systems and blobs
 }
 
@@ -162,8 +163,10 @@ func (c *composition) tooSmall(lack int64) error {
 // formats are the file systems by name. A new one is an entry here and in package
 // targets.
 var formats = map[string]func(c *composition, ctx context.Context, s span) error{
-	"fat32": (*composition).fat32,
-	"ext4":  (*composition).storage,
+	"fat32":    (*composition).fat32,
+	"ext4":     (*composition).storage,
+	"squashfs": (*composition).squashfs,
+	"raw":      (*composition).rawPartition,
 }
 
 // fill writes the file systems.
@@ -180,14 +183,30 @@ func (c *composition) fill(ctx context.Context) error {
 	return nil
 }
 
-// entries returns the files of the partition with a role.
+// entries returns the files of the partition with a role: those of all its trees.
 func (c *composition) entries(ctx context.Context, role string) ([]tree.Entry, error) {
+	var out []tree.Entry
+	from := map[string]string{}
 	for _, f := range c.disk.Files {
-		if f.Role == role {
-			return collect(ctx, f.Tree.in(c.work), "")
+		if f.Role != role {
+			continue
+		}
+		entries, err := collect(ctx, f.Tree.in(c.work), "")
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			other, twice := from[e.Name]
+			if twice && !e.Mode.IsDir() {
+				return nil, fault.New(fault.BadInput, "%s is in %s and in %s", e.Name, other, f.Tree.Step.Name())
+			}
+			if !twice {
+				from[e.Name] = f.Tree.Step.Name()
+				out = append(out, e)
+			}
 		}
 	}
-	return nil, nil
+	return out, nil
 }
 
 func (c *composition) fat32(ctx context.Context, s span) error {
@@ -204,7 +223,57 @@ func (c *composition) fat32(ctx context.Context, s span) error {
 	if errors.As(err, &small) {
 		return fault.New(fault.NoSpace, "making partition %s: its content needs %d MiB, its size in target.yaml is %d MiB", s.Name, (small.Need+mib-1)/mib, s.Length/mib)
 	}
+	c.warnFull(s, used)
 	return fault.Wrap(fault.BadInput, err, "making partition %s", s.Name)
+}
+
+// nearlyFull is the part of a boot partition in percent above which a build warns: updates of
+// firmware files need space too.
+const nearlyFull = 80
+
+func (c *composition) warnFull(s span, used int64) {
+	if percent := used * 100 / s.Length; percent > nearlyFull {
+		c.work.Warn(fmt.Sprintf("partition %s: %d %% of it are in use; make it larger in target.yaml", s.Name, percent))
+	}
+}
+
+// section is a range of the image as a file of its own.
+type section struct {
+	*io.OffsetWriter
+	size int64
+}
+
+// Truncate implements squashfs.File for a file that has its size.
+func (s section) Truncate(size int64) error {
+	if size > s.size {
+		return fault.New(fault.NoSpace, "its content needs %d bytes, it has %d", size, s.size)
+	}
+	return nil
+}
+
+func (c *composition) squashfs(ctx context.Context, s span) error {
+	entries, err := c.entries(ctx, s.Role)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
+	}
+	normal := tree.Normal{AllRoot: true, Time: c.disk.Epoch.Time()}
+	file := section{io.NewOffsetWriter(c.file, s.Start), s.Length}
+	err = squashfs.Write(ctx, file, squashfs.Options{Compression: squashfs.Zstd}, func(add func(tree.Entry) error) error {
+		for _, e := range normal.All(entries) {
+			if err := add(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c.used = append(c.used, bmap.Extent{Offset: s.Start, Length: s.Length})
+	return fault.Wrap(fault.IO, err, "making partition %s", s.Name)
+}
+
+// rawPartition has what a blob wrote there already, or zeros.
+func (c *composition) rawPartition(_ context.Context, s span) error {
+	c.used = append(c.used, bmap.Extent{Offset: s.Start, Length: s.Length})
+	return nil
 }
 
 func (c *composition) storage(ctx context.Context, s span) error {

@@ -60,7 +60,7 @@ func boardTree(t testing.TB) string {
 func disk(root string, b *Inputs) *Disk {
 	esp := &made{"grub/boot", map[string]string{"EFI/BOOT/BOOTX64.EFI": "MZ", "grub/grub.cfg": "menu"}}
 	return &Disk{
-		Target: b.Target, Layout: *b.Layout, Files: []RoleFiles{{"boot", Artefact{Step: esp}}}, Storage: storage(root),
+		Target: b.Target, Layout: b.Layouts[0], Files: []RoleFiles{{"boot", Artefact{Step: esp}}}, Storage: storage(root),
 		Tools: hostTools{}, Config: perhaps(root, "config/board/image.config"),
 	}
 }
@@ -155,14 +155,14 @@ func cutOut(t *testing.T, img string, start, count int64) string {
 // TestImageOnAUsedMedium lays images with each kind of partition table on
 // media that are full of old bytes: all ones read as used clusters of a FAT.
 func TestImageOnAUsedMedium(t *testing.T) {
-	for _, table := range []string{"gpt", "mbr"} {
+	for _, table := range []string{"gpt", "mbr", "hybrid"} {
 		for _, old := range []byte{0xFF, 0xA5} {
 			t.Run(fmt.Sprintf("%s over %#x", table, old), func(t *testing.T) {
 				b := board()
-				b.Layout.Table = table
+				b.Layouts[0].Table = table
 				img := filepath.Join(newRunner(t).must(disk(boardTree(t), b)), DiskFile)
 				medium := filepath.Join(t.TempDir(), "medium")
-				if err := os.WriteFile(medium, bytes.Repeat([]byte{old}, b.Layout.Size*mib), 0o644); err != nil {
+				if err := os.WriteFile(medium, bytes.Repeat([]byte{old}, b.Layouts[0].Size*mib), 0o644); err != nil {
 					t.Fatal(err)
 				}
 				lay(t, img, medium)
@@ -254,7 +254,7 @@ func TestStorageBelongsToRootWhoeverBuilds(t *testing.T) {
 
 func TestTooSmallImageSaysWhatItNeeds(t *testing.T) {
 	small, tiny := board(), board()
-	small.Layout.Size, tiny.Layout.Size = 70, 41
+	small.Layouts[0].Size, tiny.Layouts[0].Size = 70, 41
 	for _, c := range []struct {
 		b    *Inputs
 		want string
@@ -276,7 +276,7 @@ func TestTooSmallImageSaysWhatItNeeds(t *testing.T) {
 
 func TestTooSmallBootPartitionSaysWhatItNeeds(t *testing.T) {
 	b := board()
-	b.Layout.Partitions[0].Size = 34
+	b.Layouts[0].Partitions[0].Size = 34 * mib
 	d := disk(boardTree(t), b)
 	d.Files[0].Tree.Step.(*made).files["big"] = strings.Repeat("x", 36*mib)
 	if _, err := newRunner(t).run(d); fault.Of(err) != fault.NoSpace || !strings.Contains(err.Error(), "pvboot: its content needs 3") {
@@ -340,7 +340,7 @@ func TestWrongImageConfigIsRefused(t *testing.T) {
 
 func TestUnsupportedLayoutsAreRefused(t *testing.T) {
 	table, format, role := board(), board(), board()
-	table.Layout.Table, format.Layout.Partitions[0].Format, role.Layout.Partitions[0].Role = "apm", "ntfs", "swap"
+	table.Layouts[0].Table, format.Layouts[0].Partitions[0].Format, role.Layouts[0].Partitions[0].Role = "apm", "ntfs", "swap"
 	for _, b := range []*Inputs{table, format, role} {
 		if _, err := newRunner(t).run(disk(boardTree(t), b)); fault.Of(err) != fault.Unsupported {
 			t.Errorf("got %v", err)
@@ -361,7 +361,7 @@ func TestIdentitiesFollowTargetAndContent(t *testing.T) {
 // TestComposerNeedsLittleMemory composes a disk of 4 GiB.
 func TestComposerNeedsLittleMemory(t *testing.T) {
 	b := board()
-	b.Layout.Size = 4096
+	b.Layouts[0].Size = 4096
 	d := disk(boardTree(t), b)
 	d.Storage.(*Trail).Parts = append(d.Storage.(*Trail).Parts, bigPart(t, 64*mib))
 	r := newRunner(t)

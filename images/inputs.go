@@ -47,8 +47,8 @@ type Inputs struct {
 	// Config are the files of configuration.
 	Config Config `json:"config"`
 
-	// Layout is that of the medium; nil when no image is made.
-	Layout *Layout `json:"layout,omitempty"`
+	// Layouts are those of the media, the main one first; none when no image is made.
+	Layouts []Layout `json:"layouts,omitempty"`
 	// Loader is what the boot loader needs on the medium.
 	Loader Loader `json:"loader"`
 
@@ -63,10 +63,21 @@ type Kernel struct {
 	// Tree has lib/modules/RELEASE with its index, and boot/config-RELEASE for the check
 	// of options: a tree as package kernel describes it.
 	Tree Artefact `json:"tree"`
+	// DeviceTrees are device trees, Overlays are applied to the one that is used, in order.
+	DeviceTrees []DeviceTree `json:"device_trees,omitempty"`
+	Overlays    []DeviceTree `json:"overlays,omitempty"`
 	// EarlyModules go into the initrd with their dependencies.
 	EarlyModules []string `json:"early_modules,omitempty"`
 	// Firmware is nil when the BSP has none.
 	Firmware *Firmware `json:"firmware,omitempty"`
+}
+
+// DeviceTree is a device tree or an overlay.
+type DeviceTree struct {
+	// Name is its path below the kernel's directory of device trees, for example
+	// "rockchip/rk3328-rock64.dtb".
+	Name string   `json:"name"`
+	From Artefact `json:"from"`
 }
 
 // Firmware lists the trees in which the firmware files that modules name are looked up.
@@ -114,12 +125,16 @@ func (s Secret) MarshalJSON() ([]byte, error) {
 
 // Layout is a medium with a partition table.
 type Layout struct {
+	// File is the name of the output. Default: TARGET-pv-SIZEMiB.img.
+	File string `json:"file,omitempty"`
 	// Size of the medium in MiB.
 	Size int `json:"size"`
-	// Table is a name in the list of tables in table.go: gpt or mbr.
+	// Table is a name in the list of tables in table.go.
 	Table string `json:"table"`
 	// Partitions in the order of their offsets.
 	Partitions []Partition `json:"partitions"`
+	// Blobs are written outside of file systems.
+	Blobs []Blob `json:"blobs,omitempty"`
 }
 
 // Partition is one entry of the partition table.
@@ -129,25 +144,29 @@ type Partition struct {
 	// Role is a name in the list of roles in table.go: root for the storage, others for
 	// files of the boot loader.
 	Role string `json:"role"`
-	// Format is a name in the list of formats in disk.go: fat32 or ext4.
+	// Format is a name in the list of formats in disk.go.
 	Format string `json:"format"`
-	// Start and Size are in MiB. Start 0 is the end of the partition before, Size 0 the
+	// Type is the type in the table: a GUID, or two hexadecimal digits in an MBR. Default: that
+	// of the role.
+	Type string `json:"type,omitempty"`
+	// Flags are bootable, legacy-boot and mbr. nil: those of the role.
+	Flags []string `json:"flags,omitempty"`
+	// Start and Size are in bytes. Start 0 is the end of the partition before, Size 0 the
 	// remaining space.
-	Start int `json:"start,omitempty"`
-	Size  int `json:"size,omitempty"`
+	Start int64 `json:"start,omitempty"`
+	Size  int64 `json:"size,omitempty"`
 }
 
 // Loader is what a boot loader needs on the medium.
 type Loader struct {
 	// Files are trees for partitions.
 	Files []RoleFiles `json:"files,omitempty"`
-	// Blobs are written outside of partitions.
-	Blobs []Blob `json:"blobs,omitempty"`
 	// State is a tree that is added to the storage.
 	State *Artefact `json:"state,omitempty"`
 }
 
-// RoleFiles is the tree of files for the partition with a role.
+// RoleFiles is a tree of files for the partition with a role. Trees of the same role are
+// joined; no two may have the same file.
 type RoleFiles struct {
 	Role string   `json:"role"`
 	Tree Artefact `json:"tree"`
@@ -159,8 +178,14 @@ type Blob struct {
 	// Name is for people: "u-boot-spl".
 	Name string   `json:"name"`
 	File Artefact `json:"file"`
+	// Skip and Length pick a range of the file, in bytes. Length 0: up to its end.
+	Skip   int64 `json:"skip,omitempty"`
+	Length int64 `json:"length,omitempty"`
+	// Partition is the name of a partition with format raw that the blob is in from its start;
+	// Offset then has no meaning.
+	Partition string `json:"partition,omitempty"`
 	// Offset is where it begins, in bytes from the beginning of the medium.
-	Offset int64 `json:"offset"`
+	Offset int64 `json:"offset,omitempty"`
 	// Max is the space reserved for it, in bytes. A larger file is an error.
 	Max int64 `json:"max"`
 }

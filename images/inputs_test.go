@@ -16,7 +16,7 @@ func TestOutputsNeedTheirInputs(t *testing.T) {
 		`output "flash"`:                           {Outputs: []Output{"flash"}},
 		"output export: there is no kernel":        {Outputs: []Output{OutputExport}, Tools: hostTools{}},
 		"output image: there is no layout":         {Outputs: []Output{OutputImage}, Tools: hostTools{}},
-		"output image: there are no helper":        {Outputs: []Output{OutputImage}, Layout: &Layout{}},
+		"output image: there are no helper":        {Outputs: []Output{OutputImage}, Layouts: []Layout{{}}},
 		"output export: there are no helper":       {Outputs: []Output{OutputExport}, Kernel: &Kernel{Image: made, Tree: made}},
 		"planning target board: output \"\": want": {Target: "board", Outputs: []Output{""}},
 	} {

@@ -16,29 +16,34 @@ type span struct {
 	Start, Length int64
 }
 
-// layout places the partitions of an image. The first and the last MiB are reserved for
-// the partition table.
+// layout places the partitions of an image. Space at the beginning and the end is reserved
+// for the partition table.
 func layout(im Layout) ([]span, error) {
+	form, err := tableOf(im)
+	if err != nil {
+		return nil, err
+	}
 	var out []span
 	var errs []error
-	next, end := int64(1), int64(im.Size-1)
+	next, end := form.first, int64(im.Size)*mib-form.last
 	for i, p := range im.Partitions {
-		s := span{Partition: p, Start: int64(p.Start), Length: int64(p.Size)}
+		s := span{Partition: p, Start: p.Start, Length: p.Size}
 		if s.Start == 0 {
-			s.Start = next
+			s.Start = roundUp(next, mib)
 		}
 		if s.Length == 0 && i == len(im.Partitions)-1 {
 			s.Length = end - s.Start
 		}
-		if s.Start < next || s.Length <= 0 || s.Start+s.Length > end {
-			errs = append(errs, fault.New(fault.NoSpace, "laying out the image: partition %s would be %d MiB at %d MiB, but only %d to %d MiB are free: raise image.size or give the partition another size in target.yaml", p.Name, s.Length, s.Start, next, end))
+		if s.Start < next || s.Length <= 0 || s.Start+s.Length > end || s.Start%sector != 0 || s.Length%sector != 0 {
+			errs = append(errs, fault.New(fault.NoSpace, "laying out the image: partition %s would have %d bytes from byte %d on, but only bytes %d to %d are free, in sectors of %d: raise image.size or give the partition another size in target.yaml", p.Name, s.Length, s.Start, next, end, sector))
 		}
 		next = s.Start + s.Length
-		s.Start, s.Length = s.Start*mib, s.Length*mib
 		out = append(out, s)
 	}
 	return out, errors.Join(errs...)
 }
+
+func roundUp(n, to int64) int64 { return (n + to - 1) / to * to }
 
 // identity derives the identifiers of an image from its content: equal content gives
 // equal identifiers, and different images never share one.

@@ -30,17 +30,20 @@ func diskOf(t *testing.T, target *targets.Target) *Disk {
 	}
 	d := &Disk{
 		Target: target.Name, Storage: storage(root), Tools: hostTools{}, Config: perhaps(root, "config/board/image.config"),
-		Layout: Layout{Table: target.Image.Table, Size: 2},
-		Blobs:  []Blob{{"loader", Artefact{&made{"loader", map[string]string{"blob": withHoles()}}, "blob"}, 64 << 10, 512 << 10}},
+		Layout: Layout{Table: target.Images[0].Table, Size: 2, Blobs: []Blob{{
+			Name: "loader", File: Artefact{&made{"loader", map[string]string{"blob": withHoles()}}, "blob"}, Offset: 64 << 10, Max: 512 << 10,
+		}}},
 	}
-	for _, p := range target.Image.Partitions {
+	for _, p := range target.Images[0].Partitions {
 		if roles[p.Role].storage {
-			p.Size = storageSize
+			p.Size = storageSize * targets.MiB
 		} else {
 			d.Files = append(d.Files, RoleFiles{p.Role, Artefact{Step: &made{"files/" + p.Role, map[string]string{"DIR/ZEROS.BIN": withHoles()}}}})
 		}
-		d.Layout.Partitions = append(d.Layout.Partitions, Partition(p))
-		d.Layout.Size += max(p.Size, 1) + p.Start
+		d.Layout.Partitions = append(d.Layout.Partitions, Partition{
+			Name: p.Name, Role: p.Role, Format: p.Format, Type: p.Type, Flags: p.Flags, Start: int64(p.Start), Size: int64(p.Size),
+		})
+		d.Layout.Size += int((max(p.Size, 1) + p.Start + targets.MiB) / targets.MiB)
 	}
 	return d
 }
@@ -86,7 +89,7 @@ func TestEveryTargetOnAUsedMedium(t *testing.T) {
 	}
 	tables := 0
 	for _, target := range all {
-		if target.Image == nil {
+		if target.Images == nil {
 			continue
 		}
 		tables++
@@ -157,7 +160,7 @@ func TestTablesAtTheLimit(t *testing.T) {
 	}{"gpt": {128, 140, strings.Repeat("ü", 33)}, "mbr": {4, 2097151, "p"}} {
 		l := Layout{Table: table, Size: c.size}
 		for i := range c.parts {
-			l.Partitions = append(l.Partitions, Partition{Name: fmt.Sprintf("%s%03d", c.name, i), Role: "boot", Format: "fat32", Size: 1})
+			l.Partitions = append(l.Partitions, Partition{Name: fmt.Sprintf("%s%03d", c.name, i), Role: "boot", Format: "fat32", Size: mib})
 		}
 		l.Partitions[c.parts-1].Size = 0
 		spans, err := layout(l)

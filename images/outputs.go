@@ -1,6 +1,7 @@
 package images
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,7 +39,7 @@ type need struct {
 
 var (
 	needKernel = need{func(in *Inputs) bool { return in.Kernel != nil }, "there is no kernel"}
-	needLayout = need{func(in *Inputs) bool { return in.Layout != nil }, "there is no layout"}
+	needLayout = need{func(in *Inputs) bool { return len(in.Layouts) > 0 }, "there is no layout"}
 	needTools  = need{func(in *Inputs) bool { return in.Tools != nil }, "there are no helper programs"}
 )
 
@@ -81,15 +82,18 @@ func (c *composer) export() ([]build.Artefact, error) {
 
 func (c *composer) image() ([]build.Artefact, error) {
 	in := c.in
-	disk := &Disk{
-		Target: in.Target, Layout: *in.Layout, Epoch: in.Epoch, Config: in.Config.Image,
-		Files: in.Loader.Files, Blobs: in.Loader.Blobs, Storage: c.trail(), Tools: in.Tools,
+	var out []build.Artefact
+	for _, l := range in.Layouts {
+		disk := &Disk{
+			Target: in.Target, Layout: l, Epoch: in.Epoch, Config: in.Config.Image, Files: in.Loader.Files, Storage: c.trail(), Tools: in.Tools,
+		}
+		if _, err := disk.storageOptions(); err != nil { // before any step runs
+			return nil, err
+		}
+		name := cmp.Or(l.File, fmt.Sprintf("%s-pv-%dMiB.img", in.Target, l.Size))
+		out = append(out, build.Artefact{Step: disk, From: DiskFile, To: name}, build.Artefact{Step: disk, From: BmapFile, To: name + ".bmap"})
 	}
-	if _, err := disk.storageOptions(); err != nil { // before any step runs
-		return nil, err
-	}
-	name := fmt.Sprintf("%s-pv-%dMiB.img", in.Target, in.Layout.Size)
-	return []build.Artefact{{Step: disk, From: DiskFile, To: name}, {Step: disk, From: BmapFile, To: name + ".bmap"}}, nil
+	return out, nil
 }
 
 func (c *composer) appEngine() ([]build.Artefact, error) {

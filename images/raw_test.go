@@ -15,10 +15,10 @@ import (
 func blobDisk(t *testing.T, table string, blobs ...Blob) *Disk {
 	t.Helper()
 	b := board()
-	b.Layout.Table = table
-	b.Layout.Partitions[0].Start = 8
+	b.Layouts[0].Table = table
+	b.Layouts[0].Partitions[0].Start = 8 * mib
 	d := disk(boardTree(t), b)
-	d.Blobs = blobs
+	d.Layout.Blobs = blobs
 	return d
 }
 
@@ -31,22 +31,50 @@ func blob(name string, offset, room int64, content string) Blob {
 func TestBlobsAreAtTheirOffsets(t *testing.T) {
 	t.Parallel()
 	spl, uboot := strings.Repeat("spl", 7000), strings.Repeat("u-boot", 100_000)
-	for table, at := range map[string]int64{"gpt": 34 * sector, "mbr": sector} {
+	for table, at := range map[string]int64{"gpt": 34 * sector, "mbr": sector, "hybrid": 34 * sector, "none": sector} {
 		t.Run(table, func(t *testing.T) {
 			t.Parallel()
 			d := blobDisk(t, table, blob("code", 0, 440, "code"), blob("SPL", at, 32<<10, spl), blob("u-boot", mib, 7*mib, uboot))
 			img := filepath.Join(newRunner(t).must(d), DiskFile)
 			checkBytes(t, img, map[int64]string{
-				0: "code\x00", 510: "\x55\xaa", at: spl + "\x00", mib: uboot + "\x00",
+				0: "code\x00", 510: map[bool]string{false: "\x55\xaa", true: "\x00\x00"}[table == "none"], at: spl + "\x00", mib: uboot + "\x00",
 			})
 			host(t, "fsck.vfat", "-n", cutOut(t, img, 8, 40))
-			if table == "mbr" {
+			if table == "mbr" || table == "none" {
 				return
 			}
 			if got := host(t, "sgdisk", "-v", img); !strings.Contains(got, "No problems found") {
 				t.Error(got)
 			}
 		})
+	}
+}
+
+// TestBlobsOfRawPartitions: a range of a file fills a partition from its start, and the
+// signature of the disk gives way to code that needs its place.
+func TestBlobsOfRawPartitions(t *testing.T) {
+	t.Parallel()
+	fip, first := blob("fip", 0, 0, "head-body-tail"), blob("bl1", 0, 442, strings.Repeat("1", 442)+"rest of it")
+	fip.Partition, fip.Skip, fip.Length = "fip", 5, 4
+	first.Length = 442
+	second := first
+	second.Name, second.Skip, second.Length, second.Offset, second.Max = "bl1-2", 442, 0, sector, 32<<10
+	d := blobDisk(t, "mbr", first, second, fip)
+	d.Layout.Partitions = append([]Partition{{Name: "fip", Role: "loader", Format: "raw", Start: mib, Size: 512 << 10}, {Name: "old", Role: "env", Format: "raw", Start: 2 * mib, Size: 4096}}, d.Layout.Partitions...)
+	img := filepath.Join(newRunner(t).must(d), DiskFile)
+	checkBytes(t, img, map[int64]string{0: strings.Repeat("1", 442), sector: "rest of it\x00", mib: "body\x00", 2 * mib: strings.Repeat("\x00", 4096), 510: "\x55\xaa"})
+	for name, change := range map[string]func(*Layout){
+		"too large":         func(l *Layout) { l.Blobs[2].Max = mib },
+		"no such partition": func(l *Layout) { l.Blobs[2].Partition = "flip" },
+		"not raw":           func(l *Layout) { l.Blobs[2].Partition = "pvboot" },
+		"too short a file":  func(l *Layout) { l.Blobs[2].Length = 40 },
+	} {
+		bad := *d
+		bad.Layout.Blobs = []Blob{first, second, fip}
+		change(&bad.Layout)
+		if _, err := newRunner(t).run(&bad); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "blob fip") {
+			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)
+		}
 	}
 }
 
@@ -75,9 +103,9 @@ func TestBlobsThatDoNotFitAreNamed(t *testing.T) {
 		kind  fault.Kind
 		want  []string
 	}{
-		"on the table":         {"gpt", []Blob{blob("spl", 8<<10, 32<<10, "x")}, fault.BadInput, []string{"blob spl (bytes 8192 to 40960)", "the partition table (bytes 440 to 17408)"}},
+		"on the table":         {"gpt", []Blob{blob("spl", 8<<10, 32<<10, "x")}, fault.BadInput, []string{"blob spl (bytes 8192 to 40960)", "the partition table (bytes 446 to 17408)"}},
 		"on the copy":          {"gpt", []Blob{blob("end", whole-34*sector, 2*sector, "x")}, fault.BadInput, []string{"blob end", "the partition table"}},
-		"on the entries":       {"mbr", []Blob{blob("code", 0, 446, "x")}, fault.BadInput, []string{"blob code", "the partition table (bytes 440 to 512)"}},
+		"on the entries":       {"mbr", []Blob{blob("code", 0, 447, "x")}, fault.BadInput, []string{"blob code", "the partition table (bytes 446 to 512)"}},
 		"on a partition":       {"mbr", []Blob{blob("u-boot", 7*mib, 2*mib, "x")}, fault.BadInput, []string{"blob u-boot", "partition pvboot (bytes 8388608 to"}},
 		"on another":           {"mbr", []Blob{blob("one", 4096, 4096, "x"), blob("two", 8191, 10, "x")}, fault.BadInput, []string{"blob two", "blob one (bytes 4096 to 8192)"}},
 		"larger than its room": {"mbr", []Blob{blob("spl", 8<<10, 3, "four")}, fault.NoSpace, []string{"blob spl", "its 4 bytes", "3 that it has at 8192"}},

@@ -121,10 +121,10 @@ func host(t testing.TB, name string, args ...string) string {
 
 // board returns inputs with a name and the layout of a small medium.
 func board() *Inputs {
-	return &Inputs{Target: "board", Layout: &Layout{Size: 256, Table: "gpt", Partitions: []Partition{
-		{Name: "pvboot", Role: "boot", Format: "fat32", Size: 40},
+	return &Inputs{Target: "board", Layouts: []Layout{{Size: 256, Table: "gpt", Partitions: []Partition{
+		{Name: "pvboot", Role: "boot", Format: "fat32", Size: 40 * mib},
 		{Name: "pvroot", Role: "root", Format: "ext4"},
-	}}}
+	}}}}
 }
 
 // at returns a file or directory of a source tree.

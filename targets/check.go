@@ -11,22 +11,18 @@ import (
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
-// tableReserve is the space that a partition table needs after the last partition, in
-// MiB: GPT keeps its second copy in the last 33 sectors.
-const tableReserve = 1
-
-// mostPartitions are the numbers of entries of partition tables.
-var mostPartitions = map[string]int{"mbr": 4, "gpt": 128}
-
 // debianArchs are Debian's names for each GOARCH.
 var debianArchs = map[string][]string{
 	"amd64": {"amd64"}, "arm64": {"arm64"}, "arm": {"armhf", "armel"}, "mipsle": {"mipsel"}, "riscv64": {"riscv64"},
 }
 
 var (
+	treeForm    = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._,+-]*/)?[A-Za-z0-9][A-Za-z0-9._,+-]*\.dtb$`)
+	overlayForm = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._,+-]*/)*[A-Za-z0-9][A-Za-z0-9._,+-]*\.dtbo$`)
 	moduleForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_+-]*$`)
 	packageForm = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
 	labelForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+	fileForm    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 	machineForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.,=+-]*$`)
 )
 
@@ -51,8 +47,8 @@ func (r checker) check(t *Target) {
 	if t.Bootloader != nil {
 		r.bootloader(t)
 	}
-	if t.Image != nil {
-		r.image(t)
+	if t.Images != nil {
+		r.images(t)
 	}
 	if t.Emulators != nil {
 		r.emulators(t)
@@ -61,6 +57,9 @@ func (r checker) check(t *Target) {
 		r.appEngine(t)
 	}
 	r.List("containers", t.Containers, nameForm)
+	r.parts(t)
+	r.builds(t)
+	r.List("aliases", t.Aliases, nameForm)
 	r.addons(t)
 }
 
@@ -133,6 +132,11 @@ func (r checker) kernel(k *Kernel, a Arch) {
 	if k.Suite != "" {
 		r.Form("kernel.suite", k.Suite, nameForm)
 	}
+	r.List("kernel.device_trees", k.DeviceTrees, treeForm)
+	r.List("kernel.overlays", k.Overlays, overlayForm)
+	if len(k.Overlays) > 0 && len(k.DeviceTrees) == 0 {
+		r.Wrong("kernel.overlays", "have no device tree to be applied to: device_trees is empty")
+	}
 	r.List("kernel.early_modules", k.EarlyModules, moduleForm)
 	for i, arg := range k.Arguments {
 		if arg == "" || strings.ContainsAny(arg, " \t\"") {
@@ -171,27 +175,36 @@ func (r checker) bootloader(t *Target) {
 		r.uboot(b)
 	}
 	r.List("bootloader.packages", b.Packages, packageForm)
+	r.blobs(t)
+	r.files(t)
 	if t.Kernel == nil {
 		r.Wrong("bootloader", "has nothing to load: the target has no kernel")
 	}
 }
 
-// uboot checks what the script needs, and that nothing is set that it does not use: the
-// board has its U-Boot already.
+// uboot checks what the script needs, and that nothing is set that it does not use: a board
+// without blobs has its U-Boot already.
 func (r checker) uboot(b *Bootloader) {
 	if b.Addresses == nil || b.Addresses.Initrd == 0 {
 		r.Wrong("bootloader", "field addresses.initrd is missing: say where in memory the initrd goes, for example addresses: {initrd: 0x48000000}")
 	}
-	for field, set := range map[string]bool{"suite": b.Suite != "", "packages": len(b.Packages) > 0, "timeout": b.Timeout != 0} {
-		if set {
-			r.Wrong("bootloader."+field, "is only for type: grub")
-		}
+	if b.Timeout != 0 {
+		r.Wrong("bootloader.timeout", "is only for type: grub")
+	}
+	packaged := slices.ContainsFunc(b.Blobs, func(b Blob) bool { return b.Part == "" }) || slices.ContainsFunc(b.Files, func(f File) bool { return f.Part == "" })
+	switch {
+	case len(b.Packages) > 0 && !packaged:
+		r.Wrong("bootloader.packages", "are for blobs and files, of which there are none")
+	case len(b.Packages) > 0:
+		r.Need("bootloader.suite", b.Suite, "name the Debian suite of the packages")
+	case b.Suite != "":
+		r.Wrong("bootloader.suite", "is that of packages, of which there are none")
 	}
 }
 
 func (r checker) appEngine(t *Target) {
 	r.Form("appengine.suite", t.AppEngine.Suite, nameForm)
-	for name, there := range map[string]bool{"kernel": t.Kernel != nil, "bootloader": t.Bootloader != nil, "image": t.Image != nil} {
+	for name, there := range map[string]bool{"kernel": t.Kernel != nil, "bootloader": t.Bootloader != nil, "image": t.Images != nil} {
 		if there {
 			r.Wrong(name, "an App Engine runs on a machine that has booted already; leave %s or appengine out", name)
 		}
@@ -199,134 +212,4 @@ func (r checker) appEngine(t *Target) {
 	if len(t.Containers) > 0 {
 		r.Need("arch.debian", t.Arch.Debian, "containers from Debian's packages need Debian's name of the architecture")
 	}
-}
-
-func (r checker) image(t *Target) {
-	if t.Bootloader == nil {
-		r.Wrong("image", "cannot boot: the target has no bootloader")
-	} else {
-		r.bootable(t)
-	}
-	parts := t.Image.Partitions
-	if len(parts) == 0 {
-		r.Wrong("image.partitions", "is empty: want at least boot and root")
-		return
-	}
-	if most, known := mostPartitions[t.Image.Table]; known && len(parts) > most {
-		r.Wrong("image.partitions", "has %d; a table of type %s holds %d", len(parts), t.Image.Table, most)
-	}
-	next := 1
-	for i, p := range parts {
-		r.partition(i, parts)
-		next = r.extent(i, t.Image, next)
-		if slices.IndexFunc(parts, func(o Partition) bool { return o.Name == p.Name }) < i {
-			r.Wrong(partPath(i)+".name", "%q is there twice", p.Name)
-		}
-	}
-	r.roles(t)
-}
-
-// roles checks how many partitions have each role, and which is last.
-func (r checker) roles(t *Target) {
-	parts := t.Image.Partitions
-	var needed []string
-	if t.Bootloader != nil {
-		v, _ := lookup(values["bootloader.type"], t.Bootloader.Type)
-		needed = v.loader.roles
-	}
-	last := len(parts) - 1
-	for _, v := range values["image.partitions.role"] {
-		least := v.role.least
-		if slices.Contains(needed, v.name) {
-			least = max(least, 1)
-		}
-		n := count(parts, v.name)
-		if tooMany := v.role.most > 0 && n > v.role.most; n < least || tooMany {
-			r.Wrong("image.partitions", "%d partitions with role %s; want %s", n, v.name, amount(least, v.role.most))
-		}
-		if v.role.last && parts[last].Role != v.name {
-			r.Wrong(partPath(last)+".role", "the last partition must be %s: it grows to the end of the medium", v.name)
-		}
-	}
-}
-
-// amount returns a range in words; most 0 is any number.
-func amount(least, most int) string {
-	switch {
-	case least == 1 && most == 1:
-		return "one"
-	case most == 0:
-		return fmt.Sprintf("at least %d", least)
-	case least == 0:
-		return fmt.Sprintf("at most %d", most)
-	}
-	return fmt.Sprintf("%d to %d", least, most)
-}
-
-// bootable checks that the boot loader reads the image's partition table.
-func (r checker) bootable(t *Target) {
-	v, known := lookup(values["bootloader.type"], t.Bootloader.Type)
-	if table := t.Image.Table; known && table != "" && !slices.Contains(v.loader.tables, table) {
-		r.Unsupported("image.table", "%q is not supported with bootloader.type %s; supported: %s", table, v.name, strings.Join(v.loader.tables, ", "))
-	}
-}
-
-func partPath(i int) string { return fmt.Sprintf("image.partitions[%d]", i) }
-
-func count(parts []Partition, role string) int {
-	n := 0
-	for _, p := range parts {
-		if p.Role == role {
-			n++
-		}
-	}
-	return n
-}
-
-func (r checker) partition(i int, parts []Partition) {
-	p, at := parts[i], partPath(i)
-	r.Form(at+".name", p.Name, labelForm)
-	v, known := lookup(values["image.partitions.format"], p.Format)
-	format := v.format
-	if known && len(p.Name) > format.label {
-		r.Wrong(at+".name", "%q has %d characters; a label of %s holds %d", p.Name, len(p.Name), p.Format, format.label)
-	}
-	if p.Size == 0 && i != len(parts)-1 {
-		r.Wrong(at, "field size is missing: only the last partition may take what is left")
-	}
-	if p.Size > 0 && p.Size < format.minimum {
-		r.Wrong(at+".size", "%d MiB are too few for %s; want at least %d", p.Size, p.Format, format.minimum)
-	}
-	r.formatOfRole(at+".format", p)
-}
-
-// formatOfRole checks that a partition's role may have its format.
-func (r checker) formatOfRole(at string, p Partition) {
-	v, known := lookup(values["image.partitions.role"], p.Role)
-	switch formats := v.role.formats; {
-	case !known || p.Format == "" || len(formats) == 0 || slices.Contains(formats, p.Format):
-	case v.role.reason != "":
-		r.Wrong(at, "%s", v.role.reason)
-	default:
-		r.Unsupported(at, "%q is not supported for the role %s; supported: %s", p.Format, p.Role, strings.Join(formats, ", "))
-	}
-}
-
-// extent checks the position of a partition and returns the first position for the next
-// one.
-func (r checker) extent(i int, image *Image, next int) int {
-	p, at := image.Partitions[i], partPath(i)
-	start := p.Start
-	if start == 0 {
-		start = next
-	}
-	if start < next {
-		r.Wrong(at+".start", "%d MiB is within what comes before; the first free is %d", start, next)
-	}
-	end := start + max(p.Size, 1)
-	if end > image.Size-tableReserve {
-		r.Wrong(at, "%s ends at %d MiB and the image at %d, the last %d of it for the partition table; make image.size larger",
-			p.Name, end, image.Size, tableReserve)
-	}
-	return end
 }

@@ -221,7 +221,7 @@ var pathForm = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9/._+-]*$`)
 
 // emulators checks all machines of a target.
 func (r checker) emulators(t *Target) {
-	if t.Image == nil {
+	if t.Images == nil {
 		r.Wrong("emulator", "has nothing to start: the target has no image")
 	}
 	if len(t.Emulators) == 0 {

@@ -1,9 +1,11 @@
 package targets
 
 import (
+	"bytes"
 	"embed"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"regexp"
@@ -65,8 +67,23 @@ func (o overlay) Glob(pattern string) ([]string, error) {
 
 var _ fs.GlobFS = overlay(nil)
 
-// Names lists the targets in fsys, sorted.
+// Names lists the targets in fsys with their builds, sorted.
 func Names(fsys fs.FS) ([]string, error) {
+	names, err := definitions(fsys)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range slices.Clone(names) {
+		for _, b := range further(fsys, d).builds {
+			names = append(names, d+"-"+b)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// definitions lists the directories with a target's file, sorted.
+func definitions(fsys fs.FS) ([]string, error) {
 	found, err := fs.Glob(fsys, "*/"+FileName)
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "listing targets")
@@ -81,6 +98,41 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
+// otherNames are the names that a target's file gives besides its directory's.
+type otherNames struct{ aliases, builds []string }
+
+// further reads the other names of a definition; a file that is wrong has none.
+func further(fsys fs.FS, definition string) otherNames {
+	data, err := fs.ReadFile(fsys, definition+"/"+FileName)
+	if err != nil || !bytes.Contains(data, []byte("\nbuilds:")) && !bytes.Contains(data, []byte("\naliases:")) {
+		return otherNames{}
+	}
+	t := &Target{}
+	yamlfile.Read(FileName, kind, data, t)
+	return otherNames{t.Aliases, slices.Sorted(maps.Keys(t.Builds))}
+}
+
+// resolve returns the definition and the build of a name that is not a directory's: that of
+// a build, or an alias.
+func resolve(fsys fs.FS, name string) (definition, build string, ok bool) {
+	names, err := definitions(fsys)
+	if err != nil {
+		return "", "", false
+	}
+	builds, of := map[string][]string{}, map[string]string{}
+	for _, d := range names {
+		o := further(fsys, d)
+		for _, n := range append(o.aliases, d) {
+			builds[n], of[n] = o.builds, d
+		}
+	}
+	if d, alias := of[name]; alias {
+		return d, "", true
+	}
+	definition, build, ok = split(slices.Sorted(maps.Keys(of)), builds, name)
+	return of[definition], build, ok
+}
+
 // Load reads, checks and completes one target of fsys; nil means [Builtin]. An
 // unknown name is a fault.BadInput with the nearest names; a wrong file is a
 // [yamlfile.Problems] with all its mistakes, those that the further checks add included.
@@ -88,7 +140,7 @@ func Load(fsys fs.FS, name string, further ...Check) (*Target, error) {
 	if fsys == nil {
 		fsys = own
 	}
-	return load(fsys, name, further)
+	return load(fsys, name, "", further)
 }
 
 // Check adds the mistakes that it finds in a target to those of its file. The target may
@@ -96,14 +148,18 @@ func Load(fsys fs.FS, name string, further ...Check) (*Target, error) {
 type Check func(*Target, *yamlfile.File)
 
 // load is Load for a target that others, users, have as their base.
-func load(fsys fs.FS, name string, further []Check, users ...string) (*Target, error) {
+func load(fsys fs.FS, name, build string, further []Check, users ...string) (*Target, error) {
 	if !nameForm.MatchString(name) {
 		return nil, unknown(fsys, name)
 	}
 	file := name + "/" + FileName
 	f, err := fsys.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, unknown(fsys, name)
+		d, b, ok := resolve(fsys, name)
+		if !ok || build != "" {
+			return nil, unknown(fsys, name)
+		}
+		return load(fsys, d, b, further, users...)
 	}
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "opening target %s", name)
@@ -113,12 +169,12 @@ func load(fsys fs.FS, name string, further []Check, users ...string) (*Target, e
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading target %s", name)
 	}
+	if slices.Contains(users, name) {
+		return nil, fault.New(fault.BadInput, "%q has this target as its base itself", name)
+	}
 	users = append(users, name)
-	return parse("targets/"+file, name, data, func(base string) (*Target, error) {
-		if slices.Contains(users, base) {
-			return nil, fault.New(fault.BadInput, "%q has this target as its base itself", base)
-		}
-		return load(fsys, base, nil, users...)
+	return parseBuild("targets/"+file, name, build, data, func(base string) (*Target, error) {
+		return load(fsys, base, "", nil, users...)
 	}, further...)
 }
 

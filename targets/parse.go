@@ -1,11 +1,20 @@
 package targets
 
-import "github.com/pantavisor/pantavisor/internal/yamlfile"
+import (
+	"path"
+
+	"github.com/pantavisor/pantavisor/internal/yamlfile"
+)
 
 // parse reads a target from YAML, checks it and fills in defaults. The file name is for
 // messages; load returns a target by name, for the field base. The error is a fault.BadInput around [yamlfile.Problems], or
 // fault.Unsupported when nothing is wrong but values that are not supported yet.
 func parse(file, name string, data []byte, load func(base string) (*Target, error), further ...Check) (*Target, error) {
+	return parseBuild(file, name, "", data, load, further...)
+}
+
+// parseBuild is parse for one build of a target; "" is the target itself.
+func parseBuild(file, name, build string, data []byte, load func(base string) (*Target, error), further ...Check) (*Target, error) {
 	t := &Target{}
 	f, ok := yamlfile.Read(file, kind, data, t)
 	if t.Base != "" && f.Err() == nil {
@@ -14,11 +23,15 @@ func parse(file, name string, data []byte, load func(base string) (*Target, erro
 			f.Wrong("base", "%v", err)
 			return nil, f.Err()
 		}
+		known := base.Parts
+		base.Aliases, base.Builds = nil, nil
 		f, ok = yamlfile.Read(file, kind, data, base)
 		t = base
+		t.Parts = mergeParts(known, t.Parts)
 	}
-	t.Name = name
+	t.Name, t.Definition = name, definition(file)
 	if ok {
+		t.choose(f, build)
 		checker{f}.check(t)
 		for _, check := range further {
 			check(t, f)
@@ -28,8 +41,14 @@ func parse(file, name string, data []byte, load func(base string) (*Target, erro
 		return nil, err
 	}
 	t.complete()
+	if build != "" && build != defaultBuild {
+		t.Name, t.Aliases, t.Builds = name+"-"+build, nil, nil
+	}
 	return t, nil
 }
+
+// definition returns the name of the directory that a target's file is in.
+func definition(file string) string { return path.Base(path.Dir(file)) }
 
 var kind = yamlfile.Kind{Name: "a target", Text: checkValue}
 
@@ -41,15 +60,7 @@ func (t *Target) complete() {
 	for i := range t.Emulators {
 		t.Emulators[i] = t.Emulators[i].Complete()
 	}
-	if t.Image == nil {
-		return
-	}
-	next := 1
-	for i := range t.Image.Partitions {
-		p := &t.Image.Partitions[i]
-		if p.Start == 0 {
-			p.Start = next
-		}
-		next = p.Start + p.Size
+	for i := range t.Images {
+		t.Images[i].place()
 	}
 }

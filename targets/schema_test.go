@@ -15,20 +15,24 @@ var schema = schematest.Schema{
 	File: "target.schema.json", Title: "Target", Package: "github.com/pantavisor/pantavisor/targets", Of: &Target{},
 	Adjust: func(s *jsonschema.Schema) {
 		enumerate(s, "", reflect.TypeFor[Target]())
-		oneOrMore(s, "Emulators", "emulator")
+		for list, field := range map[string]string{"Emulators": "emulator", "Images": "image"} {
+			oneOrMore(s, list, field)
+		}
 	},
 }
 
-// oneOrMore lets a field be one element of its list.
+// oneOrMore lets a field of a target and of its builds be one element of its list.
 func oneOrMore(s *jsonschema.Schema, list, field string) {
 	element := s.Definitions[list].Items
-	property, _ := s.Properties.Get(field)
-	property.Ref, property.OneOf = "", []*jsonschema.Schema{element, {Type: "array", Items: element, MinItems: new(uint64(1))}}
+	for _, of := range []*jsonschema.Schema{s, s.Definitions["Build"]} {
+		property, _ := of.Properties.Get(field)
+		property.Ref, property.OneOf = "", []*jsonschema.Schema{element, {Type: "array", Items: element, MinItems: new(uint64(1))}}
+	}
 	delete(s.Definitions, list)
 }
 
 // enumerate adds what the tables of values allow to the fields of a struct and of those
-// below it.
+// below it, and the two forms of sizes.
 func enumerate(s *jsonschema.Schema, path string, of reflect.Type) {
 	for i := range of.NumField() {
 		f := of.Field(i)
@@ -42,11 +46,18 @@ func enumerate(s *jsonschema.Schema, path string, of reflect.Type) {
 		for below.Kind() == reflect.Pointer || below.Kind() == reflect.Slice {
 			below = below.Elem()
 		}
+		if below == reflect.TypeFor[Size]() {
+			property, _ := s.Definitions[of.Name()].Properties.Get(name)
+			property.Type, property.OneOf = "", []*jsonschema.Schema{{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: sizeForm}}
+		}
 		if below.Kind() == reflect.Struct {
 			enumerate(s, at, below)
 		}
 	}
 }
+
+// sizeForm is the form of a size with a unit, as a regular expression.
+const sizeForm = `^[0-9]+(KiB|MiB|GiB|s|B)$`
 
 func TestSchemaIsCurrent(t *testing.T) { schema.Current(t) }
 

@@ -6,8 +6,10 @@ package targets
 // Target is one YAML file of this directory, "<name>/target.yaml". The smallest one
 // has a description and an arch: that is a BSP-only target.
 type Target struct {
-	// Name is the directory's name; it is not in the file.
-	Name string `yaml:"-" json:"-"`
+	// Name is the directory's name, followed by '-' and the name of a build; it is not in the
+	// file. Definition is the directory's name, beside whose file the lock is.
+	Name       string `yaml:"-" json:"-"`
+	Definition string `yaml:"-" json:"-"`
 	// Description is one line for people.
 	Description string `yaml:"description" json:"description"`
 	// Base is another target: each field that is not here is as there, each that is here
@@ -15,6 +17,8 @@ type Target struct {
 	Base string `yaml:"base,omitempty" json:"base,omitempty" jsonschema:"anyof_required=base"`
 	// Arch is the CPU in Go's terms. Only a target with a base may omit it.
 	Arch Arch `yaml:"arch,omitempty" json:"arch" jsonschema:"anyof_required=arch"`
+	// Aliases are further names of the target.
+	Aliases []string `yaml:"aliases,omitempty" json:"aliases,omitempty"`
 	// Platform names the directories config/<platform> and vendors/<platform>.
 	// Default: the target's name.
 	Platform string `yaml:"platform,omitempty" json:"platform,omitempty"`
@@ -23,16 +27,25 @@ type Target struct {
 	Kernel *Kernel `yaml:"kernel,omitempty" json:"kernel,omitempty"`
 	// Bootloader is what loads the kernel. Absent when no disk is made.
 	Bootloader *Bootloader `yaml:"bootloader,omitempty" json:"bootloader,omitempty"`
-	// Image is the flashable medium. Absent: only the BSP export is made.
-	Image *Image `yaml:"image,omitempty" json:"image,omitempty"`
+	// Images are the flashable media: in the file one block, or a list. The first is the
+	// main one. Absent: only the BSP export is made.
+	Images Images `yaml:"image,omitempty" json:"image,omitempty"`
 	// AppEngine makes a package with the runtime as a daemon for an existing Linux
 	// system, in place of kernel, boot loader and image.
 	AppEngine *AppEngine `yaml:"appengine,omitempty" json:"appengine,omitempty"`
+	// Parts are files that no package has: a vendor's first stages, kernel or tools. Whoever
+	// has them names them (docs/targets.md); until then the target makes what needs none.
+	Parts map[string]Part `yaml:"parts,omitempty" json:"parts,omitempty"`
 	// Containers are the starter containers of the default reference device, by
 	// the names under containers/.
 	Containers []string `yaml:"containers,omitempty" json:"containers,omitempty"`
 	// Addons are archives that are loaded after the base initrd, in this order.
 	Addons []Addon `yaml:"addons,omitempty" json:"addons,omitempty"`
+	// Debug adds a shell on the console, as PANTAVISOR_DEBUG=yes does.
+	Debug bool `yaml:"debug,omitempty" json:"debug,omitempty"`
+	// Builds are variants of the target, by name: each is a target TARGET-NAME that has the
+	// fields of its build in place of those of the target. TARGET-default is the target itself.
+	Builds map[string]Build `yaml:"builds,omitempty" json:"builds,omitempty"`
 	// Emulators are the machines in which `mage run` and the VM tests start the image:
 	// one machine, or a list of named machines.
 	Emulators Emulators `yaml:"emulator,omitempty" json:"emulator,omitempty"`
@@ -59,6 +72,18 @@ type Kernel struct {
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
 	// Package is the kernel's meta package, for example linux-image-amd64.
 	Package string `yaml:"package,omitempty" json:"package,omitempty"`
+	// Part is the named part with the kernel for source: files, a tarball as the kernel's own
+	// "make tarxz-pkg" writes it: boot/vmlinuz-RELEASE, boot/config-RELEASE, boot/dtbs/RELEASE,
+	// lib/modules/RELEASE.
+	Part string `yaml:"part,omitempty" json:"part,omitempty"`
+	// Format is the form of the kernel in the BSP: Image, Image.gz, zImage, bzImage, uImage,
+	// vmlinux or FIT. Default: as the source has it.
+	Format string `yaml:"format,omitempty" json:"format,omitempty"`
+	// DeviceTrees are files below the kernel's directory dtbs/. A single one is that of the
+	// revision; of several U-Boot takes the one that its variable fdtfile names.
+	DeviceTrees []string `yaml:"device_trees,omitempty" json:"device_trees,omitempty"`
+	// Overlays are further files there, applied to the device tree in this order.
+	Overlays []string `yaml:"overlays,omitempty" json:"overlays,omitempty"`
 	// Arguments are appended to the kernel command line.
 	Arguments []string `yaml:"arguments,omitempty" json:"arguments,omitempty"`
 	// EarlyModules go into the initrd with their dependencies: the modules needed to
@@ -88,6 +113,11 @@ type Bootloader struct {
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
 	// Packages are the Debian packages that hold its parts.
 	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
+	// Blobs are written to the medium outside of file systems, where earlier stages look for
+	// them.
+	Blobs []Blob `yaml:"blobs,omitempty" json:"blobs,omitempty"`
+	// Files are further files for the partitions that firmware reads.
+	Files []File `yaml:"files,omitempty" json:"files,omitempty"`
 	// Addresses are where U-Boot loads to. Default: what its own variables kernel_addr_r and
 	// fdt_addr_r say.
 	Addresses *Addresses `yaml:"addresses,omitempty" json:"addresses,omitempty"`
@@ -113,32 +143,6 @@ func (b *Bootloader) Runtime() string {
 	return v.loader.runtime
 }
 
-// Image is a disk with a partition table.
-type Image struct {
-	// Size is the size of the whole medium in MiB.
-	Size int `yaml:"size" json:"size" jsonschema:"minimum=1,maximum=1048576"`
-	// Table is the kind of partition table, gpt or mbr, one that the boot loader reads: grub
-	// reads gpt. An mbr has up to four partitions, without names.
-	Table string `yaml:"table" json:"table"`
-	// Partitions are in the order of their offsets.
-	Partitions []Partition `yaml:"partitions" json:"partitions"`
-}
-
-// Partition is one entry of the partition table.
-type Partition struct {
-	// Name is the partition's name in the table and the label of its file system.
-	Name string `yaml:"name" json:"name"`
-	// Role is boot (the loader's files) or root (the storage).
-	Role string `yaml:"role" json:"role"`
-	// Format is fat32 or ext4.
-	Format string `yaml:"format" json:"format"`
-	// Start is the offset in MiB. Default: the end of the partition before, 1 for the
-	// first.
-	Start int `yaml:"start,omitempty" json:"start,omitempty" jsonschema:"minimum=0,maximum=1048576"`
-	// Size is in MiB. 0 is the remaining space, allowed for the last partition only.
-	Size int `yaml:"size,omitempty" json:"size,omitempty" jsonschema:"minimum=0,maximum=1048576"`
-}
-
 // AppEngine is the package of a target without its own machine.
 type AppEngine struct {
 	// Suite is the Debian suite that the containers' programs come from.
@@ -158,18 +162,4 @@ type Addon struct {
 	// Path is where the program goes, without a leading '/'. Default: usr/bin and the last
 	// part of Program.
 	Path string `yaml:"path,omitempty" json:"path,omitempty"`
-}
-
-// Partition returns the first partition of the image with a role, nil when there is no
-// such one.
-func (t *Target) Partition(role string) *Partition {
-	if t.Image == nil {
-		return nil
-	}
-	for i := range t.Image.Partitions {
-		if t.Image.Partitions[i].Role == role {
-			return &t.Image.Partitions[i]
-		}
-	}
-	return nil
 }

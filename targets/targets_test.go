@@ -37,18 +37,18 @@ func invariants(t *testing.T, target *Target) {
 	if target.Platform == "" || target.Arch.Go == "" {
 		t.Error("platform or arch is empty after loading")
 	}
-	if target.AppEngine != nil && (target.Kernel != nil || target.Image != nil || target.Bootloader != nil || target.AppEngine.Suite == "") {
+	if target.AppEngine != nil && (target.Kernel != nil || target.Images != nil || target.Bootloader != nil || target.AppEngine.Suite == "") {
 		t.Errorf("an App Engine with a machine of its own, or without a suite: %+v", target)
 	}
-	if target.Image == nil {
+	if target.Images == nil {
 		return
 	}
-	end := 1
+	end := target.Images[0].first()
 	labels := map[string]bool{}
-	for i, p := range target.Image.Partitions {
-		last := i == len(target.Image.Partitions)-1
+	for i, p := range target.Images[0].Partitions {
+		last := i == len(target.Images[0].Partitions)-1
 		if p.Start < end {
-			t.Errorf("%s begins at %d MiB, before %d", p.Name, p.Start, end)
+			t.Errorf("%s begins at %s, before %s", p.Name, p.Start, end)
 		}
 		if labels[p.Name] {
 			t.Errorf("label %s is there twice", p.Name)
@@ -65,8 +65,8 @@ func invariants(t *testing.T, target *Target) {
 		}
 		end = p.Start + p.Size
 	}
-	if end >= target.Image.Size {
-		t.Errorf("partitions end at %d MiB of %d", end, target.Image.Size)
+	if end >= Size(target.Images[0].Size)*MiB {
+		t.Errorf("partitions end at %s of %d MiB", end, target.Images[0].Size)
 	}
 }
 
@@ -89,10 +89,10 @@ func TestParseGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Partition{
-		{Name: "pvboot", Role: "boot", Format: "fat32", Start: 1, Size: 64},
-		{Name: "pvroot", Role: "root", Format: "ext4", Start: 65},
+		{Name: "pvboot", Role: "boot", Format: "fat32", Align: MiB, Start: MiB, Size: 64 * MiB},
+		{Name: "pvroot", Role: "root", Format: "ext4", Align: MiB, Start: 65 * MiB},
 	}
-	if diff := cmp.Diff(want, target.Image.Partitions); diff != "" {
+	if diff := cmp.Diff(want, target.Images[0].Partitions); diff != "" {
 		t.Error(diff)
 	}
 	if target.Platform != "board" || target.Name != "board" {
@@ -126,7 +126,7 @@ func TestParseMistakes(t *testing.T) {
 		{"source: debian", "source: debain", "did you mean debian"},
 		{"table: gpt", "table: gtp", "did you mean gpt?"},
 		{"role: boot", "role: bot", "did you mean boot"},
-		{"format: fat32", "format: fat", "did you mean fat32?"},
+		{"format: fat32", "format: fat", "did you mean fat16 or fat32?"},
 		{"packages: [grub-efi-amd64-bin]", "timeout: 1", "field packages is missing"},
 		{"kernel: {source: debian, suite: bookworm, package: linux-image-amd64}\n", "", "bootloader: has nothing to load"},
 		{"bootloader: {type: grub, suite: bookworm, packages: [grub-efi-amd64-bin]}\n", "", "image: cannot boot"},
@@ -137,7 +137,7 @@ func TestParseMistakes(t *testing.T) {
 		{"name: pvroot", "name: pvrootpvrootpvroot", "a label of ext4 holds 16"},
 		{"name: pvroot", "name: pvboot", `"pvboot" is there twice`},
 		{"name: pvroot", "name: 'a/b'", "is not a legal name"},
-		{"size: 64}", "size: 8}", "8 MiB are too few for fat32"},
+		{"size: 64}", "size: 8}", "8MiB is too small for fat32"},
 		{", size: 64}", "}", "only the last partition may take what is left"},
 		{"role: root, format: ext4", "role: root, format: ext4, start: 3", "f:10:"},
 		{"role: root, format: ext4", "role: boot, format: ext4", "2 partitions with role boot; want one"},
@@ -496,7 +496,7 @@ func TestBase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want.Name, want.Description, want.Base = "same", "same", "board"
+	want.Name, want.Definition, want.Description, want.Base = "same", "same", "same", "board"
 	if diff := cmp.Diff(want, same); diff != "" || same.Platform != "board" {
 		t.Errorf("platform %s\n%s", same.Platform, diff)
 	}

@@ -15,8 +15,8 @@ func TestMistakesOfUBoot(t *testing.T) {
 		"{type: uboot, addresses: {initrd: 0x48000000}}": "",
 		"{type: uboot}": "addresses.initrd is missing",
 		"{type: uboot, addresses: {kernel: 0x40000000}}":                                "addresses.initrd is missing",
-		"{type: uboot, addresses: {initrd: 0x48000000}, packages: [u-boot-qemu]}":       "bootloader.packages: is only for type: grub",
-		"{type: uboot, addresses: {initrd: 0x48000000}, suite: bookworm}":               "bootloader.suite: is only for type: grub",
+		"{type: uboot, addresses: {initrd: 0x48000000}, packages: [u-boot-qemu]}":       "bootloader.packages: are for blobs and files",
+		"{type: uboot, addresses: {initrd: 0x48000000}, suite: bookworm}":               "bootloader.suite: is that of packages",
 		"{type: uboot, addresses: {initrd: 0x48000000}, timeout: 3}":                    "bootloader.timeout: is only for type: grub",
 		"{type: grub, suite: bookworm, packages: [gg], addresses: {initrd: 0x4800000}}": "bootloader.addresses: is only for type: uboot",
 	} {

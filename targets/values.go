@@ -18,14 +18,41 @@ type value struct {
 	format formatRules
 	loader loaderRules
 	role   roleRules
+	table  tableRules
 }
 
 // formatRules are for values of image.partitions.format.
 type formatRules struct {
-	// label is the longest label of the file system in characters, minimum the smallest
-	// partition in MiB.
-	label, minimum int
+	// label is the longest label of the file system in characters.
+	label int
+	// minimum and maximum are the limits of its size; 0 is none.
+	minimum, maximum Size
 }
+
+// tableRules are for values of image.table.
+type tableRules struct {
+	// first is the space before the first partition, last that after the last one: a GPT keeps
+	// its second copy in the last 33 sectors.
+	first, last Size
+	// most is the number of partitions that it holds; 0 is any number.
+	most int
+	// kind is the form of a partition's type: that of a GPT, an MBR, or none.
+	kind typeForm
+	// flags are those that its partitions may have.
+	flags []string
+}
+
+// typeForm is a form of partitions' types.
+type typeForm struct {
+	form *regexp.Regexp
+	want string
+}
+
+var (
+	guidType  = typeForm{regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`), "a GUID such as 0FC63DAF-8483-4772-8E79-3D69D8477DE4"}
+	mbrType   = typeForm{regexp.MustCompile(`^(0x)?[0-9A-Fa-f]{2}$`), "two hexadecimal digits such as 0x0c"}
+	withoutIt = typeForm{regexp.MustCompile(`^$`), "none: the medium has no table"}
+)
 
 // loaderRules are for values of bootloader.type.
 type loaderRules struct {
@@ -61,8 +88,8 @@ var values = map[string][]value{
 	},
 	// Package bootloader/loaders; on the device packages runtime/config and runtime/boot.
 	"bootloader.type": {
-		{name: "grub", ready: true, loader: loaderRules{runtime: "grub", tables: []string{"gpt"}, roles: []string{"boot"}}},
-		{name: "uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr", "gpt"}, roles: []string{"boot"}}},
+		{name: "grub", ready: true, loader: loaderRules{runtime: "grub", tables: []string{"gpt", "hybrid"}, roles: []string{"boot"}}},
+		{name: "uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr", "gpt", "hybrid"}, roles: []string{"boot"}}},
 		{name: "uboot-ab", loader: loaderRules{runtime: "uboot-ab"}},
 		{name: "uboot-pvk", loader: loaderRules{runtime: "uboot-pvk"}},
 		{name: "rpi"},
@@ -71,21 +98,35 @@ var values = map[string][]value{
 		{name: "extlinux"},
 	},
 	// package images, table.go
-	"image.table": {{name: "gpt", ready: true}, {name: "mbr", ready: true}},
+	"image.table": {
+		{name: "gpt", ready: true, table: tableRules{first: MiB, last: MiB, most: 128, kind: guidType, flags: []string{"legacy-boot"}}},
+		{name: "mbr", ready: true, table: tableRules{first: MiB, last: MiB, most: 4, kind: mbrType, flags: []string{"bootable"}}},
+		{name: "hybrid", ready: true, table: tableRules{first: MiB, last: MiB, most: 128, kind: guidType, flags: []string{"legacy-boot", "bootable", "mbr"}}},
+		{name: "mtd", table: tableRules{kind: withoutIt}},
+		{name: "none", ready: true, table: tableRules{kind: withoutIt}},
+	},
 	// package images, table.go
 	"image.partitions.role": {
-		{name: "boot", ready: true, role: roleRules{most: 1, formats: []string{"fat32"}}},
+		{name: "boot", ready: true, role: roleRules{most: 1, formats: []string{"fat32", "fat16"}}},
 		{name: "root", ready: true, role: roleRules{
 			least: 1, most: 1, last: true, formats: []string{"ext4"}, reason: "the storage needs ext4: objects are hard-linked",
 		}},
-		{name: "boot_a"}, {name: "boot_b"}, {name: "config"}, {name: "data"},
+		{name: "bootsel", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32"}}},
+		{name: "boota", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32"}}},
+		{name: "bootb", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32"}}},
+		{name: "env", ready: true, role: roleRules{formats: []string{"raw"}, reason: "boot loaders keep their environment without a file system: want raw"}},
+		{name: "oem", ready: true, role: roleRules{most: 1, formats: []string{"raw", "fat16", "fat32", "squashfs"}}},
+		{name: "loader", ready: true, role: roleRules{formats: []string{"raw"}, reason: "stages of a boot loader are not files: want raw"}},
 	},
 	// Package images, disk.go. Labels: FAT's volume label and ext4's s_volume_name. With fewer than 65525 clusters
 	// of one sector, every reader takes a volume for FAT16.
 	"image.partitions.format": {
-		{name: "fat32", ready: true, format: formatRules{label: 11, minimum: 33}},
+		{name: "fat32", ready: true, format: formatRules{label: 11, minimum: 33 * MiB}},
+		{name: "fat16", format: formatRules{label: 11, minimum: 4 * MiB, maximum: 2 * GiB}},
 		{name: "ext4", ready: true, format: formatRules{label: 16}},
-		{name: "raw"},
+		{name: "squashfs", ready: true},
+		{name: "ubifs"},
+		{name: "raw", ready: true},
 	},
 }
 

@@ -106,12 +106,7 @@ var _ bootloader.Loader = (*Loader)(nil)
 func New(t *targets.Target) bootloader.Loader { return &Loader{t} }
 
 // Requests lists the packages with GRUB's modules, for example grub-efi-amd64-bin.
-func (l *Loader) Requests() []debian.Request { return []debian.Request{l.request()} }
-
-func (l *Loader) request() debian.Request {
-	b := l.target.Bootloader
-	return debian.Request{Name: bootloader.Request, Suite: b.Suite, Arch: l.target.Arch.Debian, Packages: slices.Sorted(slices.Values(b.Packages))}
-}
+func (l *Loader) Requests() []debian.Request { return bootloader.Packages(l.target) }
 
 // Files returns the step with the files of the partition with the role boot. Settings
 // that do not fit are bad input.
@@ -146,7 +141,7 @@ func (l *Loader) fetch(name string, k bootloader.Kit) (platform, *debian.Fetch, 
 	if err != nil {
 		return p, nil, err
 	}
-	pkg, err := k.Parts.Fetch(l.request(), name)
+	pkg, err := k.Parts.Fetch(l.Requests()[0], name)
 	return p, pkg, err
 }
 

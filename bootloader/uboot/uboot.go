@@ -35,8 +35,9 @@ var _ bootloader.Loader = (*Loader)(nil)
 // New returns U-Boot for a target with a boot loader.
 func New(t *targets.Target) bootloader.Loader { return &Loader{t} }
 
-// Requests lists nothing: the U-Boot of the board is there already.
-func (l *Loader) Requests() []debian.Request { return nil }
+// Requests lists the packages with blobs and files of the target; none when the board has its
+// U-Boot already.
+func (l *Loader) Requests() []debian.Request { return bootloader.Packages(l.target) }
 
 // machines are U-Boot's commands for the kernel and names of the CPU, by GOARCH.
 var machines = map[string]struct {
@@ -64,13 +65,13 @@ func (l *Loader) Files(role string, _ bootloader.Kit) (build.Step, error) {
 }
 
 func (l *Loader) rootNumber() int {
-	if l.target.Image == nil {
+	if l.target.Image() == nil {
 		return 0
 	}
-	return 1 + slices.IndexFunc(l.target.Image.Partitions, func(p targets.Partition) bool { return p.Role == "root" })
+	return 1 + slices.IndexFunc(l.target.Image().Partitions, func(p targets.Partition) bool { return p.Role == "root" })
 }
 
-// Raw returns nothing: the U-Boot of the board is there already.
+// Raw returns nothing: where U-Boot is on the medium is the target's own list of blobs.
 func (l *Loader) Raw(bootloader.Kit) ([]bootloader.Blob, error) { return nil, nil }
 
 // State returns the step with the files of the storage.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,9 @@ type Options struct {
 	Certificate string
 	// Key, PV_PVS_PUB_PEM: public key copied into the initrd.
 	Key string
+	// Parts are the variables PV_PART_NAME and PV_PART_NAME_SHA256: paths and digests of named
+	// parts of targets.
+	Parts map[string]string
 	// Release, PV_VERSION: what the firmware calls itself, for example the output of
 	// "git describe": up to 64 letters, digits and . _ + ~ -. Default: "devel", which
 	// does not change with the sources; a pipeline sets it.
@@ -94,6 +98,7 @@ func read(environ []string) (*Options, error) {
 		Key:          r.values["PV_PVS_PUB_PEM"],
 		Release:      r.values["PV_VERSION"],
 		FactoryToken: r.values["PV_FACTORY_AUTOTOK"],
+		Parts:        r.parts(),
 		Pipeline:     r.pipeline(),
 		Notes:        r.notes(),
 	}
@@ -123,13 +128,28 @@ func (r *reader) wrong(format string, args ...any) {
 	r.errs = append(r.errs, fault.New(fault.BadInput, format, args...))
 }
 
+// partPrefix begins the names of variables with named parts, which targets name.
+const partPrefix = "PV_PART_"
+
+// parts returns the variables with named parts.
+func (r *reader) parts() map[string]string {
+	var out map[string]string
+	for name, value := range r.values {
+		if strings.HasPrefix(name, partPrefix) {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[name] = value
+		}
+	}
+	return out
+}
+
 // spelling reports unknown names that look like one of ours.
 func (r *reader) spelling(name string) {
 	ours := strings.HasPrefix(name, "PVR_") || strings.HasPrefix(name, "PV_") || strings.HasPrefix(name, "PANTAVISOR_")
-	for _, k := range known {
-		if name == k {
-			return
-		}
+	if slices.Contains(known, name) || strings.HasPrefix(name, partPrefix) {
+		return
 	}
 	if near := spelling.Nearest(name, known); ours && len(near) > 0 {
 		r.wrong("environment variable %s: unknown; did you mean %s?", name, strings.Join(near, " or "))

@@ -54,21 +54,21 @@ func (l fakeLoader) Raw(bootloader.Kit) ([]bootloader.Blob, error) {
 
 func TestLoaderBecomesInputs(t *testing.T) {
 	t.Parallel()
-	layout := &images.Layout{Size: 64, Table: "mbr", Partitions: []images.Partition{{Role: "boot_a"}, {Role: "boot_b"}, {Role: "root"}}}
-	got, err := loaderInputs(fakeLoader{}, layout, bootloader.Kit{})
+	layouts := []images.Layout{{Size: 64, Table: "mbr", Partitions: []images.Partition{{Role: "boota"}, {Role: "bootb"}, {Role: "root"}}}}
+	got, err := loaderInputs(fakeLoader{}, layouts, bootloader.Kit{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(got)
+	text, err := json.Marshal([]any{got, layouts[0].Blobs})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"files":[{"role":"boot_a","tree":{"step":"fake/boot_a"}},{"role":"boot_b","tree":{"step":"fake/boot_b"}}],` +
-		`"blobs":[{"name":"spl","file":{"step":"fake/spl","path":"spl.bin"},"offset":8192,"max":32768}]}`
+	want := `[{"files":[{"role":"boota","tree":{"step":"fake/boota"}},{"role":"bootb","tree":{"step":"fake/bootb"}}]},` +
+		`[{"name":"spl","file":{"step":"fake/spl","path":"spl.bin"},"offset":8192,"max":32768}]]`
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Error(diff)
 	}
-	in := &images.Inputs{Target: "x", Outputs: []images.Output{images.OutputImage}, Layout: layout, Loader: got, Tools: &debian.Toolbox{}}
+	in := &images.Inputs{Target: "x", Outputs: []images.Output{images.OutputImage}, Layouts: layouts, Loader: got, Tools: &debian.Toolbox{}}
 	c, err := images.Compose(in)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestLoaderBecomesInputs(t *testing.T) {
 	for _, d := range c.Components["image"][0].Deps() {
 		deps = append(deps, d.Name())
 	}
-	if got := strings.Join(deps, " "); !strings.HasPrefix(got, "fake/boot_a fake/boot_b fake/spl trail/storage ") {
+	if got := strings.Join(deps, " "); !strings.HasPrefix(got, "fake/boota fake/bootb fake/spl trail/storage ") {
 		t.Errorf("the disk needs %s", got)
 	}
 }
@@ -165,9 +165,9 @@ func TestDeviceReadsTheFirstState(t *testing.T) {
 
 func TestLoaderErrors(t *testing.T) {
 	t.Parallel()
-	layout := &images.Layout{Partitions: []images.Partition{{Role: "boot"}}}
+	layouts := []images.Layout{{Partitions: []images.Partition{{Role: "boot"}}}}
 	for _, wrong := range []string{"files", "raw"} {
-		if _, err := loaderInputs(fakeLoader{wrong}, layout, bootloader.Kit{}); err == nil {
+		if _, err := loaderInputs(fakeLoader{wrong}, layouts, bootloader.Kit{}); err == nil {
 			t.Errorf("%s: no error", wrong)
 		}
 	}

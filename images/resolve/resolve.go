@@ -12,8 +12,6 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/bootloader"
-	"github.com/pantavisor/pantavisor/bootloader/loaders"
-	"github.com/pantavisor/pantavisor/bootloader/uboot"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/gobinary"
 	"github.com/pantavisor/pantavisor/build/gosource"
@@ -47,6 +45,9 @@ type Options struct {
 	// UseSourceBSP takes the BSP from MergeSource and builds none (PVR_USE_SRC_BSP). It
 	// requires MergeSource.
 	UseSourceBSP bool
+	// GivenParts are the variables PV_PART_NAME and PV_PART_NAME_SHA256 with the paths and
+	// digests of named parts, for those that the target does not have itself.
+	GivenParts map[string]string
 	// Epoch is the time of everything composed (SOURCE_DATE_EPOCH).
 	Epoch build.Stamp
 	// Debug adds a shell on the console (PANTAVISOR_DEBUG).
@@ -95,7 +96,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 		func() (err error) { in.Kernel, err = p.kernel(); return err },
 		func() (err error) { in.Addons, err = p.addons(); return err },
 		func() (err error) { in.Containers, err = p.containers(); return err },
-		func() (err error) { in.Layout, in.Loader, err = p.medium(in); return err },
+		func() (err error) { in.Layouts, in.Loader, err = p.media(in); return err },
 	} {
 		if err := part(); err != nil {
 			return nil, err
@@ -122,7 +123,9 @@ func open(t *targets.Target, o Options) (p *providers, err error) {
 
 func (p *providers) x86() bool { return p.target.Arch.Go == "amd64" || p.target.Arch.Go == "386" }
 
-func (p *providers) hasKernel() bool { return p.target.Kernel != nil && !p.UseSourceBSP }
+func (p *providers) hasKernel() bool {
+	return p.target.Kernel != nil && !p.UseSourceBSP && !p.lacksKernel()
+}
 
 // outputs returns the outputs that the target defines.
 func (p *providers) outputs() []images.Output {
@@ -130,7 +133,7 @@ func (p *providers) outputs() []images.Output {
 	if p.hasKernel() {
 		out = append(out, images.OutputExport)
 	}
-	if p.target.Image != nil {
+	if p.target.Images != nil && !p.lacksMedium() {
 		out = append(out, images.OutputImage)
 	}
 	if p.target.AppEngine != nil {
@@ -186,10 +189,21 @@ func (p *providers) kernel() (*images.Kernel, error) {
 		return nil, err
 	}
 	firmware, err := p.firmware(source)
+	k := p.target.Kernel
+	trees := &kernel.DeviceTrees{Files: slices.Concat(k.DeviceTrees, k.Overlays), Tree: tree}
 	return &images.Kernel{
+		DeviceTrees: deviceTrees(trees, k.DeviceTrees), Overlays: deviceTrees(trees, k.Overlays),
 		Image: images.Artefact{Step: &kernel.Image{Tree: tree}, File: kernel.ImageFile},
 		Tree:  images.Artefact{Step: tree}, EarlyModules: p.target.Kernel.EarlyModules, Firmware: firmware,
 	}, err
+}
+
+func deviceTrees(step build.Step, names []string) []images.DeviceTree {
+	var out []images.DeviceTree
+	for _, name := range names {
+		out = append(out, images.DeviceTree{Name: name, From: images.Artefact{Step: step, File: name}})
+	}
+	return out
 }
 
 func (p *providers) firmware(source sources.Source) (*images.Firmware, error) {
@@ -279,7 +293,7 @@ func (p *providers) containerDependencies(name string) ([]*debian.Fetch, error) 
 
 // containers returns those of the reference device, or else the target's own.
 func (p *providers) containers() ([]images.Artefact, error) {
-	if p.target.Image == nil && p.target.AppEngine == nil { // there is no revision 0
+	if p.target.Images == nil && p.target.AppEngine == nil { // there is no revision 0
 		return nil, nil
 	}
 	if strings.Contains(p.MergeSource, "://") {
@@ -304,27 +318,6 @@ func (p *providers) containers() ([]images.Artefact, error) {
 	return out, err
 }
 
-// medium returns the disk's layout and the boot loader's inputs, which are made from all
-// other inputs. An App Engine has no disk, only values of a boot loader.
-func (p *providers) medium(in *images.Inputs) (*images.Layout, images.Loader, error) {
-	if p.target.AppEngine != nil {
-		return nil, images.Loader{State: &images.Artefact{Step: &uboot.State{}}}, nil
-	}
-	if p.target.Image == nil {
-		return nil, images.Loader{}, nil
-	}
-	layout := layoutOf(p.target.Image)
-	if p.target.Bootloader == nil {
-		return layout, images.Loader{}, nil
-	}
-	loader, err := loaders.For(p.target)
-	if err != nil {
-		return nil, images.Loader{}, err
-	}
-	files, err := loaderInputs(loader, layout, p.kit(in))
-	return layout, files, err
-}
-
 // kit returns what a boot loader makes its steps from.
 func (p *providers) kit(in *images.Inputs) bootloader.Kit {
 	kit := bootloader.Kit{Parts: p.Parts, Tools: p.toolbox, Epoch: p.Epoch}
@@ -339,37 +332,3 @@ func (p *providers) kit(in *images.Inputs) bootloader.Kit {
 }
 
 func fileOf(a images.Artefact) bootloader.File { return bootloader.File{Step: a.Step, Path: a.File} }
-
-// loaderInputs asks a boot loader for everything that it needs on a medium.
-func loaderInputs(loader bootloader.Loader, layout *images.Layout, kit bootloader.Kit) (images.Loader, error) {
-	var out images.Loader
-	for _, p := range layout.Partitions {
-		tree, err := loader.Files(p.Role, kit)
-		if err != nil {
-			return out, err
-		}
-		if tree != nil {
-			out.Files = append(out.Files, images.RoleFiles{Role: p.Role, Tree: images.Artefact{Step: tree}})
-		}
-	}
-	blobs, err := loader.Raw(kit)
-	if err != nil {
-		return out, err
-	}
-	for _, b := range blobs {
-		file := images.Artefact{Step: b.File.Step, File: b.File.Path}
-		out.Blobs = append(out.Blobs, images.Blob{Name: b.Name, File: file, Offset: b.Offset, Max: b.Max})
-	}
-	if state := loader.State(); state != nil {
-		out.State = &images.Artefact{Step: state}
-	}
-	return out, nil
-}
-
-func layoutOf(im *targets.Image) *images.Layout {
-	out := &images.Layout{Size: im.Size, Table: im.Table}
-	for _, p := range im.Partitions {
-		out.Partitions = append(out.Partitions, images.Partition(p))
-	}
-	return out
-}

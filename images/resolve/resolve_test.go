@@ -126,7 +126,7 @@ func TestOptionsThatDoNotFitAreRefused(t *testing.T) {
 		"PV_PVS_CERT_PEM":          func(_ *targets.Target, o *Options) { o.TrustCertificates = filepath.Join(t.TempDir(), "none") },
 		"\"uboot-ab\" is not supp": func(t *targets.Target, _ *Options) { t.Bootloader.Type = "uboot-ab" },
 		"\"yocto\" is not supp":    func(t *targets.Target, _ *Options) { t.Kernel.Source = "yocto" },
-		"has the role root":        func(t *targets.Target, _ *Options) { t.Image.Partitions = t.Image.Partitions[:1] },
+		"has the role root":        func(t *targets.Target, _ *Options) { t.Images[0].Partitions = t.Images[0].Partitions[:1] },
 	} {
 		target, o := shipped(t, "x64-uefi")
 		set(target, &o)

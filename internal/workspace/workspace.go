@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -104,7 +105,7 @@ func (w *Workspace) load(name string, further ...targets.Check) (*targets.Target
 	}
 	t, err := targets.Load(definitions(l), name, further...)
 	if err == nil {
-		l.Find(path.Join("targets", name, targets.FileName)) // for the plan
+		l.Find(path.Join("targets", t.Definition, targets.FileName)) // for the plan
 	}
 	return t, err
 }
@@ -152,11 +153,15 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	j.comp, err = j.compose(resolve.Options{
+	o := resolve.Options{
+		GivenParts:  w.Options.Parts,
 		MergeSource: merge, UseSourceBSP: w.Options.UseSourceBSP, Debug: w.Options.Debug, Epoch: w.Options.Epoch,
 		TrustCertificates: w.Options.Certificate, TrustKey: w.Options.Key, Release: w.Options.Release,
 		Pipeline: w.Options.Pipeline, FactoryToken: w.Options.FactoryToken,
-	})
+	}
+	j.comp, err = j.compose(o)
+	o.Layers = j.layers
+	j.Incomplete = errors.Join(resolve.Lacks(j.target, o)...)
 	return err
 }
 
@@ -237,7 +242,7 @@ func (w *Workspace) sinks() (build.Sink, func() error, error) {
 
 // parts answers what the target takes from Debian, from its lock.
 func (w *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
-	lock, err := debian.LoadLock(w.usedLock(j.layers, j.target.Name))
+	lock, err := debian.LoadLock(w.usedLock(j.layers, j.target.Definition))
 	if errors.Is(err, fs.ErrNotExist) {
 		lock, err = &debian.Lock{}, nil
 	}
@@ -279,25 +284,25 @@ func located(err error, t *targets.Target, l *layers.Layers) error {
 // definitions returns the targets of all layers.
 func definitions(l *layers.Layers) fs.FS { return targets.In(l.Dirs("targets")...) }
 
-// lockFile is the lock that mage lock writes.
-func (w *Workspace) lockFile(target string) string {
-	return filepath.Join(w.Root, "targets", target, lockName)
+// lockFile is the lock that mage lock writes, of a target and all its builds.
+func (w *Workspace) lockFile(definition string) string {
+	return filepath.Join(w.Root, "targets", definition, lockName)
 }
 
 const lockName = "parts.lock"
 
 // usedLock is the lock of a target: that of the workspace, or else the one beside the
 // definition of the target that is used.
-func (w *Workspace) usedLock(l *layers.Layers, target string) string {
-	own := w.lockFile(target)
+func (w *Workspace) usedLock(l *layers.Layers, definition string) string {
+	own := w.lockFile(definition)
 	if _, err := os.Stat(own); err != nil {
-		if def, ok := l.Find(path.Join("targets", target, targets.FileName)); ok && def.Layer != l.Top() {
-			place, _ := l.Find(path.Join("targets", target, lockName))
+		if def, ok := l.Find(path.Join("targets", definition, targets.FileName)); ok && def.Layer != l.Top() {
+			place, _ := l.Find(path.Join("targets", definition, lockName))
 			return place.Path
 		}
 		return own
 	}
-	l.Find(path.Join("targets", target, lockName)) // for the plan
+	l.Find(path.Join("targets", definition, lockName)) // for the plan
 	return own
 }
 
@@ -670,7 +675,7 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	requests, err := resolve.LockRequests(t, l)
+	requests, err := w.lockRequests(t, l)
 	if err != nil {
 		return err
 	}
@@ -678,17 +683,17 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 	if err != nil {
 		return located(err, t, l)
 	}
-	before, err := debian.LoadLock(w.usedLock(l, target))
+	before, err := debian.LoadLock(w.usedLock(l, t.Definition))
 	if err != nil { // a damaged lock is written anew
 		before = &debian.Lock{}
 	}
-	if err := os.MkdirAll(filepath.Dir(w.lockFile(target)), 0o755); err != nil { // a shipped target has none here
+	if err := os.MkdirAll(filepath.Dir(w.lockFile(t.Definition)), 0o755); err != nil { // a shipped target has none here
 		return fault.Wrap(fault.IO, err, "saving the lock of %s", target)
 	}
-	if err := lock.Save(w.lockFile(target)); err != nil {
+	if err := lock.Save(w.lockFile(t.Definition)); err != nil {
 		return err
 	}
-	moved := Locked{Target: target, Lock: w.lockFile(target), Packages: len(lock.Packages), Moved: append([]string{}, lock.Moved(before)...)}
+	moved := Locked{Target: target, Lock: w.lockFile(t.Definition), Packages: len(lock.Packages), Moved: append([]string{}, lock.Moved(before)...)}
 	if !w.JSON {
 		for _, line := range moved.Moved {
 			fmt.Fprintln(w.Stdout, line)
@@ -699,6 +704,36 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 		return err
 	}
 	return w.tell(moved, noText)
+}
+
+// lockRequests lists the packages for the lock of a target: those of the target and of all
+// its builds.
+func (w *Workspace) lockRequests(t *targets.Target, l *layers.Layers) ([]debian.Request, error) {
+	all := []*targets.Target{t}
+	whole, err := w.loadWhole(t.Definition)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(whole.Builds)) {
+		b, err := w.loadWhole(t.Definition + "-" + name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	var out []debian.Request
+	for _, one := range all {
+		requests, err := resolve.LockRequests(one, l)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range requests {
+			if !slices.ContainsFunc(out, r.Equal) {
+				out = append(out, r)
+			}
+		}
+	}
+	return out, nil
 }
 
 // Locked is what [Workspace.Lock] wrote.

@@ -1,6 +1,7 @@
 package yamlfile
 
 import (
+	"encoding"
 	"fmt"
 	"reflect"
 	"slices"
@@ -17,6 +18,10 @@ import (
 func (f *File) value(path string, n ast.Node, v reflect.Value, tag string) {
 	if f.at[path] == nil {
 		f.at[path] = place(n)
+	}
+	if u, own := v.Addr().Interface().(encoding.TextUnmarshaler); own {
+		f.own(path, n, u)
+		return
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -43,6 +48,19 @@ func (f *File) value(path string, n ast.Node, v reflect.Value, tag string) {
 		}
 	default:
 		panic("yamlfile: a field of kind " + v.Kind().String() + " cannot be read")
+	}
+}
+
+// own reads a value of a type with its own form of text.
+func (f *File) own(path string, n ast.Node, v encoding.TextUnmarshaler) {
+	text, ok := written(n)
+	if !ok {
+		f.expected(path, "text", n)
+		return
+	}
+	if err := v.UnmarshalText([]byte(text)); err != nil {
+		f.lost = append(f.lost, path)
+		f.problem(place(n), "%s: %v", path, err)
 	}
 }
 

@@ -123,6 +123,16 @@ func (f *File) Err() error {
 // of that block's fields have no index.
 type OneOrMore interface{ OneOrMore() }
 
+// Root makes the fields below a path the places of those with the same names at the top, for
+// a check of what replaces them.
+func (f *File) Root(path string) {
+	for at, pos := range f.at {
+		if below, ok := strings.CutPrefix(at, path+"."); ok {
+			f.at[below] = pos
+		}
+	}
+}
+
 // Given reports whether the file has a value at a path.
 func (f *File) Given(path string) bool { return f.at[path] != nil }
 

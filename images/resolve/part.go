@@ -1,0 +1,80 @@
+package resolve
+
+import (
+	"cmp"
+	"path/filepath"
+	"regexp"
+
+	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/parts"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// given returns the file of a named part and its digest, from the target or else from
+// Options.GivenParts; no path when nobody has given it.
+func given(t *targets.Target, o Options, name string) (path, digest string) {
+	p, variable := t.Parts[name], targets.PartVariable(name)
+	if p.File == "" {
+		return o.GivenParts[variable], o.GivenParts[variable+"_SHA256"]
+	}
+	path = p.File
+	if o.Layers != nil && !filepath.IsAbs(path) {
+		path = filepath.Join(o.Layers.Top().Dir, path)
+	}
+	return path, p.SHA256
+}
+
+// Lacks returns an error for each named part that the target needs and that nobody has
+// given: without them it makes fewer outputs.
+func Lacks(t *targets.Target, o Options) []error {
+	var out []error
+	for _, name := range t.PartNames() {
+		if lacks(t, o, name) {
+			out = append(out, fault.New(fault.Missing, "%s", t.LackText(name)))
+		}
+	}
+	return out
+}
+
+func lacks(t *targets.Target, o Options, name string) bool {
+	path, _ := given(t, o, name)
+	return path == "" && !t.Parts[name].Optional
+}
+
+// lacksKernel and lacksMedium report whether the named parts that kernel or media need are
+// not given.
+func (p *providers) lacksKernel() bool {
+	k := p.target.Kernel
+	return k != nil && k.Part != "" && lacks(p.target, p.Options, k.Part)
+}
+
+func (p *providers) lacksMedium() bool {
+	for _, name := range p.target.MediumParts() {
+		if lacks(p.target, p.Options, name) {
+			return true
+		}
+	}
+	return p.lacksKernel()
+}
+
+// leftOut reports whether a part is optional and not given.
+func (p *providers) leftOut(name string) bool {
+	path, _ := given(p.target, p.Options, name)
+	return name != "" && path == "" && p.target.Parts[name].Optional
+}
+
+// part returns the file of a named part.
+func (p *providers) part(name string) (images.Artefact, error) {
+	path, digest := given(p.target, p.Options, name)
+	variable := targets.PartVariable(name)
+	switch {
+	case path == "":
+		return images.Artefact{}, fault.New(fault.Missing, "%s", p.target.LackText(name))
+	case !digestForm.MatchString(digest):
+		return images.Artefact{}, fault.New(fault.BadInput, "part %s: %s_SHA256=%q: want the SHA-256 of %s, 64 hexadecimal digits (sha256sum %s)", name, variable, digest, path, cmp.Or(filepath.Base(path), "FILE"))
+	}
+	return images.Artefact{Step: &parts.File{Part: name, SHA256: digest, Path: path}, File: parts.Name}, nil
+}

@@ -1,0 +1,75 @@
+// Package parts takes named files into a build that no package has: a vendor's first boot
+// stages, kernel or tools. Each is known by its digest, so that a build with it can be
+// repeated (docs/targets.md).
+package parts
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// File is the step that takes a file whose digest must be right. Its output is [Name].
+type File struct {
+	// Part is the name of the part.
+	Part string
+	// SHA256 is the digest in lower-case hexadecimal.
+	SHA256 string
+	// Path is where the file is on this machine.
+	Path string `json:"-"`
+}
+
+// Name is the file's name in the output.
+const Name = "part"
+
+var (
+	_ build.Step    = (*File)(nil)
+	_ build.Sourced = (*File)(nil)
+)
+
+// Name is "part/" and the name of the part.
+func (f *File) Name() string { return "part/" + f.Part }
+
+// Deps is empty.
+func (f *File) Deps() []build.Step { return nil }
+
+// Sources is the file.
+func (f *File) Sources() ([]build.Source, error) {
+	if _, err := os.Stat(f.Path); errors.Is(err, os.ErrNotExist) {
+		return nil, fault.New(fault.Missing, "part %s: there is no file %s", f.Part, f.Path)
+	}
+	return []build.Source{{Name: "part " + f.Part, Path: f.Path}}, nil
+}
+
+// Run copies the file and checks its digest.
+func (f *File) Run(_ context.Context, w *build.Work) error {
+	in, err := os.Open(f.Path)
+	if err != nil {
+		return fault.Wrap(fault.Missing, err, "part %s", f.Part)
+	}
+	defer in.Close()
+	to := filepath.Join(w.Out, Name)
+	out, err := os.Create(to)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "part %s", f.Part)
+	}
+	defer out.Close()
+	sum := sha256.New()
+	_, err = io.Copy(io.MultiWriter(out, sum), in)
+	if err = errors.Join(err, out.Close()); err != nil {
+		return fault.Wrap(fault.IO, err, "part %s", f.Part)
+	}
+	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != f.SHA256 {
+		return fault.New(fault.BadInput, "part %s: %s has the SHA-256 %s, not %s: it is another file, or it was changed", f.Part, f.Path, got, f.SHA256)
+	}
+	epoch := time.Unix(build.Epoch, 0)
+	return fault.Wrap(fault.IO, os.Chtimes(to, epoch, epoch), "part %s", f.Part)
+}
