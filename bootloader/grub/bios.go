@@ -17,7 +17,6 @@ import (
 
 const (
 	sector = 512
-	mib    = 1 << 20
 	// codeSize is what a partition table leaves of the first sector for code.
 	codeSize = 440
 )
@@ -25,7 +24,7 @@ const (
 // embed places a core image before the first partition, and the code that loads it into the
 // first sector.
 func (l *Loader) embed(core *Core) ([]bootloader.Blob, error) {
-	im := l.target.Image
+	im := l.target.Image()
 	table := tables[im.Table]
 	number := 1 + slices.IndexFunc(im.Partitions, func(p targets.Partition) bool { return p.Role == "boot" })
 	if number == 0 {
@@ -37,7 +36,7 @@ func (l *Loader) embed(core *Core) ([]bootloader.Blob, error) {
 	at := table.free * sector
 	return []bootloader.Blob{
 		{Name: "grub-boot", File: bootloader.File{Step: e, Path: bootName}, Max: codeSize},
-		{Name: "grub-core", File: bootloader.File{Step: e, Path: coreName}, Offset: at, Max: int64(im.Partitions[0].Start)*mib - at},
+		{Name: "grub-core", File: bootloader.File{Step: e, Path: coreName}, Offset: at, Max: int64(im.Partitions[0].Start) - at},
 	}, nil
 }
 

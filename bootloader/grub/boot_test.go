@@ -51,9 +51,9 @@ func (m machine) target() *targets.Target {
 		Name: "board", Arch: targets.Arch{Go: "amd64", Debian: "amd64"},
 		Kernel:     &targets.Kernel{Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
 		Bootloader: &targets.Bootloader{Type: "grub", Suite: "bookworm", Packages: []string{m.pkg}},
-		Image: &targets.Image{Table: m.table, Partitions: []targets.Partition{
-			{Name: "pvboot", Role: "boot", Start: 1}, {Name: "pvroot", Role: "root"},
-		}},
+		Images: targets.Images{{Table: m.table, Partitions: []targets.Partition{
+			{Name: "pvboot", Role: "boot", Start: targets.MiB}, {Name: "pvroot", Role: "root"},
+		}}},
 	}
 }
 

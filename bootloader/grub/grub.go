@@ -90,7 +90,7 @@ var coreModules = []string{
 var tables = map[string]struct {
 	word string
 	free int64
-}{"gpt": {"gpt", 34}, "mbr": {"msdos", 1}}
+}{"gpt": {"gpt", 34}, "hybrid": {"gpt", 34}, "mbr": {"msdos", 1}}
 
 // ToolPackages are the Debian packages of the helper programs: grub-mkimage.
 var ToolPackages = []string{"grub-common"}
@@ -179,7 +179,7 @@ func (l *Loader) State() build.Step { return &Root{} }
 
 // core returns the step of a platform's core image from the package with its modules.
 func (l *Loader) core(p platform, pkg *debian.Fetch, tools *debian.Toolbox) *Core {
-	return newCore(p, l.target.Image.Table, pkg, tools)
+	return newCore(p, l.target.Image().Table, pkg, tools)
 }
 
 func newCore(p platform, table string, pkg *debian.Fetch, tools *debian.Toolbox) *Core {
