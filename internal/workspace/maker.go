@@ -58,6 +58,18 @@ func (m *Maker) Image(ctx context.Context, reference string) (string, error) {
 	return m.output(ctx, images.OutputImage, resolve.Options{Debug: true, MergeSource: reference})
 }
 
+// ImageOf makes the target's image like [Maker.Image], with the containers and the BSP of
+// reference, a .pvr directory.
+func (m *Maker) ImageOf(ctx context.Context, reference string) (string, error) {
+	return m.output(ctx, images.OutputImage, resolve.Options{Debug: true, MergeSource: reference, UseSourceBSP: true})
+}
+
+// BSP makes the export of the target's BSP and returns its path, which is inside the
+// cache: read only.
+func (m *Maker) BSP(ctx context.Context) (string, error) {
+	return m.output(ctx, images.OutputExport, resolve.Options{})
+}
+
 // Package makes the target's App Engine package and returns its path, which is
 // inside the cache: read only.
 func (m *Maker) Package(ctx context.Context) (string, error) {

@@ -55,7 +55,14 @@ func bootBoard(t *testing.T, name string, machine targets.Emulator) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := Boot(within(t), machine.Complete(), image(t, w), t.TempDir())
+	bootImage(t, w, machine, image(t, w))
+}
+
+// bootImage boots an image until the target's containers have reached their goals, and
+// switches it off.
+func bootImage(t *testing.T, w *workspace.Maker, machine targets.Emulator, image string) {
+	t.Helper()
+	d, err := Boot(within(t), machine.Complete(), image, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,83 @@
+package vm
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/internal/workspace"
+	"github.com/pantavisor/pantavisor/revision/archive"
+	"github.com/pantavisor/pantavisor/revision/fragment"
+	"github.com/pantavisor/pantavisor/revision/objects"
+)
+
+// replacements are the targets whose BSP replaces that of a device.
+var replacements = map[string]string{
+	"x64-uefi": "x64-generic", "qemu-aarch64": "aarch64-generic", "qemu-arm": "arm-generic", "qemu-riscv64": "riscv64-generic",
+	"qemu-malta": "mips-generic",
+}
+
+// TestBoardsReplacedBSP boots the devices that PV_TEST_TARGETS names with the BSP of a
+// -generic target in their revision: it knows neither the storage nor the boot loader.
+func TestBoardsReplacedBSP(t *testing.T) {
+	text := os.Getenv("PV_TEST_TARGETS")
+	if testing.Short() || text == "" {
+		t.Skip("boots virtual machines: mage boards")
+	}
+	wanted := strings.Split(text, ",")
+	for name, bsp := range replacements {
+		if !slices.Contains(wanted, name) && wanted[0] != "all" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			w := openTarget(t, name)
+			file, err := w.ImageOf(t.Context(), replaced(t, w, openTarget(t, bsp)))
+			must(t, err)
+			bootImage(t, w, w.Target.Emulators[0], file)
+		})
+	}
+}
+
+func openTarget(t *testing.T, name string) *workspace.Maker {
+	t.Helper()
+	root, err := Root()
+	must(t, err)
+	w, err := workspace.OpenMaker(t.Context(), root, name, nil)
+	must(t, err)
+	return w
+}
+
+// replaced returns a .pvr directory with the containers of a device and the BSP of another
+// target.
+func replaced(t *testing.T, device, bsp *workspace.Maker) string {
+	t.Helper()
+	dir := t.TempDir()
+	containers, part, both := filepath.Join(dir, "containers"), filepath.Join(dir, "bsp"), filepath.Join(dir, ".pvr")
+	must(t, device.Reference(t.Context(), filepath.Join(device.Root, "containers"), device.Target.Containers, containers))
+	must(t, os.MkdirAll(both, 0o755))
+	export, err := bsp.BSP(t.Context())
+	must(t, err)
+	unpack(t, export, part)
+	all, err := fragment.Create(both)
+	must(t, err)
+	must(t, all.Join(t.Context(), containers))
+	must(t, all.Join(t.Context(), part))
+	must(t, all.Close())
+	return both
+}
+
+// unpack writes an export as a fragment of a state.
+func unpack(t *testing.T, export, dir string) {
+	t.Helper()
+	f, err := os.Open(export)
+	must(t, err)
+	defer f.Close()
+	must(t, os.MkdirAll(dir, 0o755))
+	store, err := objects.Create(filepath.Join(dir, fragment.Objects))
+	must(t, err)
+	st, err := archive.Import(t.Context(), f, store, archive.ImportOptions{})
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, fragment.File), st.Encode(), 0o644))
+}
