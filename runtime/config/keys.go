@@ -346,7 +346,7 @@ var table = [keys]spec{
 	SecurebootTruststore: {name: "PV_SECUREBOOT_TRUSTSTORE", kind: text, def: "ca-certificates", levels: boot, aliases: []string{"secureboot.truststore"},
 		doc: "certificates that signatures are checked with"},
 	StorageDevice: {name: "PV_STORAGE_DEVICE", kind: text, levels: boot, aliases: []string{"storage.device"},
-		doc: "LABEL=, UUID=, PARTLABEL=, PARTUUID= or path of the storage; unset: the partition that the boot loader names, or the label pvroot or root"},
+		doc: "LABEL=, UUID=, PARTLABEL=, PARTUUID=, path or UBI volume (ubi0:NAME) of the storage; unset: the partition that the boot loader names, or the label pvroot or root"},
 	StorageFSType: {name: "PV_STORAGE_FSTYPE", kind: text, levels: boot, aliases: []string{"storage.fstype"},
 		doc: "its file system"},
 	StorageGCKeepFactory: {name: "PV_STORAGE_GC_KEEP_FACTORY", kind: flag, def: "0", levels: boot | oem | live, aliases: []string{"storage.gc.keep_factory", "updater.keep_factory"},

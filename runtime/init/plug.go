@@ -46,7 +46,7 @@ func plugAll(ctx context.Context, idle func(error)) error {
 	}
 	l := modules.NewLoader(dir)
 	l.Idle = idle
-	l.Options, err = modules.ReadOptions("/etc/modprobe.d")
+	l.Options, err = modules.Parameters("/etc/modprobe.d", "/proc/cmdline")
 	errs := []error{err}
 	for _, load := range []func() error{
 		// First the power button: nobody can press it before, and presses do not

@@ -67,7 +67,7 @@ func (m *machine) earlyModules(ctx context.Context) error {
 	}
 	m.modules = modules.NewLoader(dir)
 	log := m.log.Named("modules")
-	if m.modules.Options, err = modules.ReadOptions("/etc/modprobe.d"); err != nil {
+	if m.modules.Options, err = modules.Parameters("/etc/modprobe.d", "/proc/cmdline"); err != nil {
 		log.Warnf("%v", err)
 	}
 	events, err := uevent.Listen()

@@ -17,7 +17,7 @@ import (
 // Loader loads modules from one directory. It is safe for use by several
 // goroutines; loading itself goes one module after the other.
 type Loader struct {
-	// Options are the parameters of modules, by name; see [ReadOptions].
+	// Options are the parameters of modules, by name; see [Parameters].
 	Options map[string]string
 	// Idle, if not nil, is told about drivers that were loaded for a device and
 	// found nothing that they can drive. That is normal: a modalias says what may
@@ -215,10 +215,10 @@ func insert(path, options string) error {
 	return unix.FinitModule(int(f.Fd()), options, flags)
 }
 
-// ReadOptions reads lines "options MODULE PARAMETERS" of a file or of all *.conf
+// readOptions reads lines "options MODULE PARAMETERS" of a file or of all *.conf
 // files of a directory in modprobe.d's form; other lines are left out. A missing one
 // gives none.
-func ReadOptions(path string) (map[string]string, error) {
+func readOptions(path string) (map[string]string, error) {
 	out := map[string]string{}
 	files := []string{path}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -237,6 +237,36 @@ func ReadOptions(path string) (map[string]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// addCommandLine adds the parameters that the kernel's command line has for modules,
+// MODULE.PARAMETER=VALUE: the kernel itself takes only those of what is built in. They come
+// after the others, so that they win.
+func addCommandLine(options map[string]string, line string) {
+	for _, word := range strings.Fields(line) {
+		key, value, _ := strings.Cut(word, "=")
+		module, parameter, ok := strings.Cut(key, ".")
+		if !ok || module == "" || parameter == "" {
+			continue
+		}
+		if value != "" {
+			parameter += "=" + value
+		}
+		n := name(module)
+		options[n] = strings.TrimSpace(options[n] + " " + parameter)
+	}
+}
+
+// Parameters returns the parameters of modules by their names: those of a
+// directory in the form of modprobe.d, and those of the file with the kernel's command line.
+func Parameters(dir, cmdline string) (map[string]string, error) {
+	options, err := readOptions(dir)
+	if err != nil {
+		return nil, err
+	}
+	line, err := os.ReadFile(cmdline)
+	addCommandLine(options, string(line))
+	return options, err
 }
 
 // Filesystem reports whether the kernel knows a file system.

@@ -211,7 +211,7 @@ func TestLoadWithoutTables(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	conf := tree(t, map[string]string{"a.conf": "# x\noptions jbd2 debug=1\nblacklist pcspkr\n", "b.conf": "options jbd2 two=2\n", "c.txt": "options jbd2 no=1\n"})
-	opts, err := ReadOptions(conf)
+	opts, err := readOptions(conf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,16 @@ func TestOptions(t *testing.T) {
 	if diff := cmp.Diff([]string{"jbd2.ko debug=1 two=2"}, got); diff != "" {
 		t.Errorf("inserted (-want +got):\n%s", diff)
 	}
-	if m, err := ReadOptions(filepath.Join(conf, "missing")); err != nil || len(m) != 0 {
+	cmdline := filepath.Join(t.TempDir(), "cmdline")
+	if err := os.WriteFile(cmdline, []byte("quiet jbd2.two=3 ubi.mtd=ubi ubi.mtd=1,2048 usb-core.nousb .x=1 a.=2 pv_rev=0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"jbd2": "debug=1 two=2 two=3", "ubi": "mtd=ubi mtd=1,2048", "usb_core": "nousb"}
+	all, err := Parameters(conf, cmdline)
+	if diff := cmp.Diff(want, all); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if m, err := readOptions(filepath.Join(conf, "missing")); err != nil || len(m) != 0 {
 		t.Errorf("missing file: %v, %v", m, err)
 	}
 }

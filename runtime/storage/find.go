@@ -13,12 +13,12 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/uevent"
 )
 
-// Device is a block device: a partition or a whole disk.
+// Device is a block device, a partition or a whole disk, or a UBI volume of raw flash.
 type Device struct {
-	Path      string // /dev/vda2
-	Sys       string // its directory below /sys/class/block, links not resolved
+	Path      string // as mount takes it: /dev/vda2, ubi0:boot
+	Sys       string // its directory below /sys/class/block or /sys/class/ubi, links not resolved
 	Disk      string // name of the disk, "vda"; for a whole disk its own name
-	Partition int    // partition number, 0 for a whole disk
+	Partition int    // partition number, 0 for a whole disk and a UBI volume
 	PartLabel string // name in a GUID partition table
 	PartUUID  string // unique GUID of a GPT entry, or disk signature and number of an MBR
 	Super     Super
@@ -30,8 +30,9 @@ func (d Device) diskPath() string { return "/dev/" + d.Disk }
 // Want describes the device of the storage.
 type Want struct {
 	// Spec is PV_STORAGE_DEVICE: LABEL=, UUID=, PARTLABEL= or PARTUUID= and a
-	// value, or the path of a device ("/dev/vda2", or "vda2" for short). Empty: the
-	// partition BootPart if it has an ext file system, or one labelled pvroot or root.
+	// value, the path of a device ("/dev/vda2", or "vda2" for short), or a UBI volume
+	// ("ubi0:boot", "ubi0_0"), whose name LABEL= matches too. Empty: the partition
+	// BootPart if it has an ext file system, or one labelled pvroot or root.
 	Spec string
 	// BootPart is the PARTUUID of any partition of the disk that the device booted
 	// from, if known: a candidate on that disk is preferred.
@@ -108,7 +109,7 @@ func choose(hits, all []Device, bootPart string) (Device, []Device, error) {
 	return hits[best], slices.Delete(slices.Clone(hits), best, best+1), nil
 }
 
-// nextBlock waits until a block device appears or changes, or events were lost.
+// nextBlock waits until a block device or UBI volume appears or changes, or events were lost.
 func nextBlock(events *uevent.Conn) error {
 	for {
 		e, err := events.Next()
@@ -117,7 +118,7 @@ func nextBlock(events *uevent.Conn) error {
 			return nil
 		case err != nil:
 			return err
-		case e.Env["SUBSYSTEM"] == "block" && e.Action != "remove":
+		case (e.Env["SUBSYSTEM"] == "block" || e.Env["SUBSYSTEM"] == "ubi") && e.Action != "remove":
 			return nil
 		}
 	}
@@ -128,6 +129,8 @@ func (w Want) matcher() (func(Device) bool, error) {
 	switch {
 	case w.Spec == "":
 		return w.usual, nil
+	case ubiName.MatchString(w.Spec):
+		return ubiMatcher(w.Spec), nil
 	case !tagged:
 		path := w.Spec
 		if !strings.Contains(path, "/") {
@@ -147,14 +150,14 @@ func (w Want) matcher() (func(Device) bool, error) {
 	case "PARTUUID":
 		return func(d Device) bool { return strings.EqualFold(d.PartUUID, value) }, nil
 	}
-	return nil, fmt.Errorf("finding the storage: PV_STORAGE_DEVICE=%s: unknown %s=, use LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path", w.Spec, key)
+	return nil, fmt.Errorf("finding the storage: PV_STORAGE_DEVICE=%s: unknown %s=, use LABEL=, UUID=, PARTLABEL=, PARTUUID=, a path or ubi0:NAME", w.Spec, key)
 }
 
 // usual reports whether a device is the storage of a machine whose configuration does not
 // name it, as that of a BSP for many machines does not.
 func (w Want) usual(d Device) bool {
 	named := w.BootPart != "" && strings.EqualFold(d.PartUUID, w.BootPart)
-	return strings.HasPrefix(d.Super.Type, "ext") && (named || slices.Contains(usualLabels, d.Super.Label))
+	return (strings.HasPrefix(d.Super.Type, "ext") || d.Super.Type == ubifs) && (named || slices.Contains(usualLabels, d.Super.Label))
 }
 
 // samePath reports whether two paths, perhaps links such as /dev/disk/..., are the same
@@ -166,7 +169,7 @@ func samePath(a, b string) bool {
 
 const sysBlock = "/sys/class/block"
 
-// scan returns all block devices. One that cannot be read (an empty card reader) has no
+// scan returns all block devices and UBI volumes. A device that cannot be read (an empty card reader) has no
 // file system.
 func scan() []Device {
 	entries, _ := os.ReadDir(sysBlock) // without sysfs there are no devices
@@ -177,7 +180,7 @@ func scan() []Device {
 			out = append(out, d)
 		}
 	}
-	return out
+	return append(out, ubiVolumes()...)
 }
 
 func inspect(name string, tables map[string]*gpt) (Device, bool) {
@@ -265,7 +268,7 @@ func guid(b []byte) string {
 
 func describe(devices []Device) string {
 	if len(devices) == 0 {
-		return "no block devices (is the disk's driver among the early modules?)"
+		return "none (is the disk's driver among the early modules, and for raw flash ubi.mtd=NAME among the kernel's arguments?)"
 	}
 	var out []string
 	for _, d := range devices {

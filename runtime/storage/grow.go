@@ -79,8 +79,11 @@ func tellKernel(f *os.File, dev Device, end uint64) error {
 }
 
 // GrowFilesystem grows a mounted ext4 to the size of its device and reports whether it
-// grew. It does nothing for other file systems.
+// grew. It does nothing for other file systems: UBIFS grows by itself when it is mounted.
 func GrowFilesystem(dev Device, mountpoint string) (bool, error) {
+	if dev.Super.Type == ubifs {
+		return false, nil
+	}
 	f, err := os.Open(dev.Path)
 	if err != nil {
 		return false, fmt.Errorf("opening the device: %w", err)
