@@ -66,11 +66,25 @@ type Entry struct {
 // String names the entry as apt does: package, version and architecture.
 func (e Entry) String() string { return e.Package + "=" + e.Version + ":" + e.Arch }
 
+// Reference is a pinned reference device (PVR_MERGE_SRC).
+type Reference struct {
+	// Source is its URL, as in PVR_MERGE_SRC.
+	Source string `yaml:"source"`
+	// Step is the URL of the revision that was found there; empty when the server has only
+	// the latest one.
+	Step string `yaml:"step,omitempty"`
+	// SHA256 is the digest of the state in canonical form, which has those of all objects,
+	// or of the export.
+	SHA256 string `yaml:"sha256"`
+}
+
 // Lock is the content of a targets/<target>/parts.lock: the requests and the exact
 // packages that satisfy them.
 type Lock struct {
 	Requests []Request `yaml:"requests"`
 	Packages []Entry   `yaml:"packages"`
+	// Reference is nil when no reference device is pinned.
+	Reference *Reference `yaml:"reference,omitempty"`
 }
 
 // maxLockSize bounds a lock file, in bytes.
@@ -139,6 +153,9 @@ func (l *Lock) check() error {
 				all = append(all, fmt.Errorf("package %s: for unknown request %q", e.Package, f))
 			}
 		}
+	}
+	if r := l.Reference; r != nil && (r.Source == "" || !hexDigest.MatchString(r.SHA256)) {
+		all = append(all, fmt.Errorf("reference %q: it needs a source and a sha256 of 64 digits", r.Source))
 	}
 	if err := errors.Join(all...); err != nil {
 		return fault.New(fault.BadInput, "checking the lock: %w", err)
@@ -352,7 +369,7 @@ func (l *Lock) add(e Entry, id string) {
 
 // clone returns a copy that can be changed.
 func (l *Lock) clone() *Lock {
-	return &Lock{Requests: slices.Clone(l.Requests), Packages: slices.Clone(l.Packages)}
+	return &Lock{Requests: slices.Clone(l.Requests), Packages: slices.Clone(l.Packages), Reference: l.Reference}
 }
 
 // Archive is a source of packages; [Apt] implements it.

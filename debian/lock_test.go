@@ -22,7 +22,7 @@ var (
 )
 
 func TestLockRoundTrip(t *testing.T) {
-	l := &Lock{}
+	l := &Lock{Reference: &Reference{Source: "https://hub.example.org/nick/device#app", Step: "https://hub.example.org/steps/7", SHA256: strings.Repeat("1", 64)}}
 	// Values that YAML could take for numbers, dates or floats must stay text.
 	odd := entry("libc6", "1.10", "1")
 	odd.SHA256 = strings.Repeat("1", 30) + "e" + strings.Repeat("2", 33)
@@ -77,7 +77,7 @@ func TestLockFile(t *testing.T) {
 }
 
 func TestParseLockRejects(t *testing.T) {
-	good := &Lock{}
+	good := &Lock{Reference: &Reference{Source: "http://192.0.2.1", SHA256: strings.Repeat("c", 64)}}
 	good.replace(kernelReq, []Entry{entry("dash", "1", "a")})
 	text, err := good.Bytes()
 	if err != nil {
@@ -88,6 +88,8 @@ func TestParseLockRejects(t *testing.T) {
 		"absolute path":     {"pool/main/dash_1.deb", "/etc/x.deb"},
 		"short digest":      {strings.Repeat("a", 64), "abc"},
 		"option as package": {"package: dash", "package: --help"},
+		"short reference":   {strings.Repeat("c", 64), "c"},
+		"empty reference":   {"source: http://192.0.2.1", "source: \"\""},
 		"unknown request":   {"for: [kernel/amd64]", "for: [other/amd64]"},
 		"unknown field":     {"size:", "sizes:"},
 		"zero size":         {"size: 10", "size: 0"},

@@ -114,9 +114,14 @@ func (s *Reference) Run(ctx context.Context, w *build.Work) error {
 		return s.damaged(fault.New(fault.BadInput, "it has no BSP (PVR_USE_SRC_BSP): bsp/run.json is not there"))
 	}
 	if !s.BSP {
-		st = st.Without("bsp", "_sigs/bsp.json", "_config/bsp")
+		st = WithoutBSP(st)
 	}
 	return s.damaged(s.take(ctx, w, st, store))
+}
+
+// WithoutBSP returns a state without the keys that belong to its BSP.
+func WithoutBSP(st *state.State) *state.State {
+	return st.Without("bsp", "_sigs/bsp.json", "_config/bsp")
 }
 
 // open returns the state and the directory with its objects.

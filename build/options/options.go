@@ -19,7 +19,8 @@ import (
 // its environment variable.
 type Options struct {
 	// MergeSource, PVR_MERGE_SRC: reference device whose containers go into the
-	// image: a .pvr directory or an export. Default: the target's own containers.
+	// image: a .pvr directory, an export, or the URL of an export or a repository.
+	// Default: the target's own containers.
 	MergeSource string
 	// Debug, PANTAVISOR_DEBUG: "yes" adds debug tools, "no" (default) does not.
 	Debug bool

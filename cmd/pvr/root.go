@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/remote"
 	"github.com/pantavisor/pantavisor/revision/repo"
 )
 
@@ -95,7 +95,7 @@ func (g *global) flags(fs *pflag.FlagSet) {
 	text(fs, &g.token, "access-token", "a", "PVR_ACCESSTOKEN", "", "bearer `token` for every authenticated call; there is no login then")
 	text(fs, &g.baseURL, "baseurl", "b", "PVR_BASEURL", "https://api.pantahub.com", "`address` of the hub's API")
 	text(fs, &g.repoBaseURL, "repo-baseurl", "r", "PVR_REPO_BASEURL", "https://pvr.pantahub.com", "`address` below which nick/device is")
-	text(fs, &g.configDir, "config-dir", "c", "PVR_CONFIG_DIR", defaultConfigDir(), "`directory` of keys, tokens, caches and the default object store")
+	text(fs, &g.configDir, "config-dir", "c", "PVR_CONFIG_DIR", remote.DefaultConfigDir(), "`directory` of keys, tokens, caches and the default object store")
 	text(fs, &g.httpProxy, "http-proxy", "", "PVR_HTTP_PROXY", "system", "system, no, or the `URL` of a proxy")
 	flag(fs, &g.debug, "debug", "d", "PVR_DEBUG", "show HTTP traffic")
 	flag(fs, &g.noUpgrade, "disable-self-upgrade", "", "PVR_DISABLE_SELF_UPGRADE", "accepted; this build never replaces itself")
@@ -125,18 +125,6 @@ func withEnv(usage, env string) string {
 		return usage
 	}
 	return usage + " [$" + env + "]"
-}
-
-// defaultConfigDir returns ~/.pvr, by the password file when HOME is empty. On Windows the
-// home directory is USERPROFILE.
-func defaultConfigDir() string {
-	home, err := os.UserHomeDir()
-	if err != nil {
-		if u, err := user.Current(); err == nil {
-			home = u.HomeDir
-		}
-	}
-	return filepath.Join(home, ".pvr")
 }
 
 // prepare makes the config directory with the tool's settings. What cannot be made is

@@ -9,7 +9,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
@@ -39,8 +38,8 @@ type Options struct {
 	// Parts makes the steps for Debian packages from the target's lock, which must have
 	// [BuildRequests].
 	Parts *debian.Parts
-	// MergeSource is a .pvr directory or an export whose containers go into revision
-	// 0 in place of the target's own (PVR_MERGE_SRC). Default: none.
+	// MergeSource is the path of a .pvr directory or of an export whose containers go into
+	// revision 0 in place of the target's own (PVR_MERGE_SRC). Default: none.
 	MergeSource string
 	// UseSourceBSP takes the BSP from MergeSource and builds none (PVR_USE_SRC_BSP). It
 	// requires MergeSource.
@@ -295,9 +294,6 @@ func (p *providers) containerDependencies(name string) ([]*debian.Fetch, error) 
 func (p *providers) containers() ([]images.Artefact, error) {
 	if p.target.Images == nil && p.target.AppEngine == nil { // there is no revision 0
 		return nil, nil
-	}
-	if strings.Contains(p.MergeSource, "://") {
-		return nil, fault.New(fault.Unsupported, "PVR_MERGE_SRC=%s: a reference device is not fetched; clone it (pvr clone) and name the directory .pvr, or an export", p.MergeSource)
 	}
 	if p.MergeSource != "" {
 		abs, err := filepath.Abs(p.MergeSource)

@@ -173,14 +173,6 @@ func eachStep(steps []build.Step, do func(build.Step)) {
 	}
 }
 
-func TestReferenceIsNotFetched(t *testing.T) {
-	target, o := shipped(t, "x64-uefi")
-	o.MergeSource = "https://hub.example.org/device"
-	if _, err := Target(target, o); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "pvr clone") {
-		t.Errorf("%v: %v", fault.Of(err), err)
-	}
-}
-
 func TestAppEngineTargetsMakeAPackage(t *testing.T) {
 	for _, name := range []string{"x64-appengine", "aarch64-appengine", "arm-appengine", "mips-appengine"} {
 		if diff := cmp.Diff([]string{name + ".tgz"}, artefacts(t, name)); diff != "" {

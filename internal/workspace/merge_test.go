@@ -34,7 +34,8 @@ func TestMergeSourceOfTheNetwork(t *testing.T) {
 	}))
 	t.Cleanup(s.Close)
 	cache, url := t.TempDir(), s.URL+"/bsp.tgz"
-	path, err := mergeSource(t.Context(), url+"@sha256:"+fmt.Sprintf("%x", sha256.Sum256(export)), cache)
+	sum := fmt.Sprintf("%x", sha256.Sum256(export))
+	path, err := source(t, url+"@sha256:"+sum, cache).export(t.Context(), url+"@sha256:"+sum)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,10 +46,18 @@ func TestMergeSourceOfTheNetwork(t *testing.T) {
 	if diff := cmp.Diff([]string{"", "bytes=100-"}, said); diff != "" {
 		t.Errorf("ranges (-want +got):\n%s", diff)
 	}
-	if _, err := mergeSource(t.Context(), url+"@sha256:"+strings.Repeat("0", 64), cache); fault.Of(err) != fault.Digest {
+	if _, _, err := source(t, url+"@sha256:"+strings.Repeat("0", 64), cache).fetch(t.Context(), nil); fault.Of(err) != fault.Digest {
 		t.Errorf("another pin: %v", err)
 	}
-	if path, err := mergeSource(t.Context(), "device/.pvr", cache); path != "device/.pvr" || err != nil {
-		t.Errorf("a path: %q, %v", path, err)
+	if path, pin, err := source(t, "device/.pvr", cache).fetch(t.Context(), nil); path != "device/.pvr" || pin != nil || err != nil {
+		t.Errorf("a path: %q, %v, %v", path, pin, err)
+	}
+	pin, err := source(t, url, cache).pin(t.Context(), nil)
+	if err != nil || pin.SHA256 != sum || pin.Source != url {
+		t.Fatalf("pin %+v, %v", pin, err)
+	}
+	s.Close()
+	if _, _, err := source(t, url, cache).fetch(t.Context(), pin); err != nil {
+		t.Errorf("a pinned export in the cache, without a network: %v", err)
 	}
 }

@@ -33,8 +33,6 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/spelling"
-	"github.com/pantavisor/pantavisor/revision/remote"
-	"github.com/pantavisor/pantavisor/revision/repo"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -83,8 +81,10 @@ type job struct {
 	layers *layers.Layers
 	own    *gosource.Module // the workspace's code, nil when it has none
 	parts  *debian.Parts
-	comp   *images.Composition
-	close  func() error
+	// reference is what the lock pins, nil for nothing.
+	reference *debian.Reference
+	comp      *images.Composition
+	close     func() error
 }
 
 // Out is the directory of a target's results.
@@ -148,7 +148,8 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 	j.parts, err = w.parts(ctx, j)
 	var merge string
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
-		merge, err = mergeSource(ctx, w.Options.MergeSource, filepath.Join(j.Cache.Dir(), "exports"))
+		m := w.mergeSource(j.Cache.Dir(), func(text string) { j.Warnings = append(j.Warnings, text) })
+		merge, _, err = m.fetch(ctx, j.reference)
 	}
 	if err != nil {
 		return err
@@ -163,15 +164,6 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 	o.Layers = j.layers
 	j.Incomplete = errors.Join(resolve.Lacks(j.target, o)...)
 	return err
-}
-
-// mergeSource returns the path of what PVR_MERGE_SRC names, in cache when that is a URL.
-func mergeSource(ctx context.Context, name, cache string) (string, error) {
-	client, err := remote.HTTPClient(remote.Environment())
-	if err != nil {
-		return "", err
-	}
-	return repo.Download(ctx, name, cache, client)
 }
 
 // compose makes the target's graph from the job's tree, code and parts.
@@ -250,6 +242,7 @@ func (w *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 		return nil, err
 	}
 	store := debian.Open(j.Cache.Dir(), func(text string) { j.Warnings = append(j.Warnings, text) })
+	j.reference = lock.Reference
 	locked := w.Locked || w.Options.Locked
 	requests, err := resolve.BuildRequests(j.target, j.layers)
 	if err != nil {
@@ -686,6 +679,10 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 	before, err := debian.LoadLock(w.usedLock(l, t.Definition))
 	if err != nil { // a damaged lock is written anew
 		before = &debian.Lock{}
+	}
+	m := w.mergeSource(dir, func(text string) { fmt.Fprintln(w.Stderr, "warning ", text) })
+	if lock.Reference, err = m.pin(ctx, before.Reference); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(w.lockFile(t.Definition)), 0o755); err != nil { // a shipped target has none here
 		return fault.Wrap(fault.IO, err, "saving the lock of %s", target)

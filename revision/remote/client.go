@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -74,11 +77,27 @@ func HTTPClient(opt Options) (*http.Client, error) {
 	return newHTTP(opt, opt.Insecure), nil
 }
 
-// Environment returns the settings of $PVR_HTTP_PROXY and $PVR_INSECURE, for programs that
-// have no flags for them.
+// Environment returns the settings that pvr's variables give ($PVR_HTTP_PROXY and others),
+// for programs that have no flags for them: with the tokens that pvr login has stored.
 func Environment() Options {
 	insecure, _ := strconv.ParseBool(os.Getenv("PVR_INSECURE"))
-	return Options{Proxy: os.Getenv("PVR_HTTP_PROXY"), Insecure: insecure}
+	return Options{
+		BaseURL: os.Getenv("PVR_BASEURL"), RepoBaseURL: os.Getenv("PVR_REPO_BASEURL"),
+		ConfigDir: cmp.Or(os.Getenv("PVR_CONFIG_DIR"), DefaultConfigDir()), AccessToken: os.Getenv("PVR_ACCESSTOKEN"),
+		Proxy: os.Getenv("PVR_HTTP_PROXY"), Insecure: insecure,
+	}
+}
+
+// DefaultConfigDir returns ~/.pvr, by the password file when HOME is empty. On Windows the
+// home directory is USERPROFILE.
+func DefaultConfigDir() string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		if u, err := user.Current(); err == nil {
+			home = u.HomeDir
+		}
+	}
+	return filepath.Join(home, ".pvr")
 }
 
 func newHTTP(opt Options, insecure bool) *http.Client {
