@@ -173,6 +173,8 @@ func (r checker) bootloader(t *Target) {
 		}
 	case "uboot":
 		r.uboot(b)
+	case "rpi", "rpi-uboot", "rpiab":
+		r.raspberry(b)
 	}
 	r.List("bootloader.packages", b.Packages, packageForm)
 	r.blobs(t)
@@ -199,6 +201,30 @@ func (r checker) uboot(b *Bootloader) {
 		r.Need("bootloader.suite", b.Suite, "name the Debian suite of the packages")
 	case b.Suite != "":
 		r.Wrong("bootloader.suite", "is that of packages, of which there are none")
+	}
+}
+
+// raspberry checks what the firmware of the Raspberry Pi needs.
+func (r checker) raspberry(b *Bootloader) {
+	r.Need("bootloader.suite", b.Suite, "name the Debian suite of the packages")
+	if !slices.Contains(b.Packages, "raspi-firmware") {
+		r.Wrong("bootloader.packages", "lack raspi-firmware, which has the firmware")
+	}
+	isUBoot := func(f File) bool { return f.To == "u-boot.bin" }
+	switch uboot := slices.ContainsFunc(b.Files, isUBoot); {
+	case b.Type == "rpi-uboot" && !uboot:
+		r.Wrong("bootloader.files", "lack u-boot.bin: want, for example, {to: u-boot.bin, package: u-boot-rpi, from: usr/lib/u-boot/rpi_arm64/u-boot.bin}")
+	case b.Type != "rpi-uboot" && uboot:
+		r.Wrong("bootloader.files", "have u-boot.bin, which nothing starts: say type: rpi-uboot")
+	}
+	if b.Type == "rpi-uboot" && (b.Addresses == nil || b.Addresses.Initrd == 0) {
+		r.Wrong("bootloader", "field addresses.initrd is missing: say where in memory the initrd goes, for example addresses: {initrd: 0x4000000}")
+	}
+	if b.Timeout != 0 {
+		r.Wrong("bootloader.timeout", "is only for type: grub")
+	}
+	if b.Type != "rpi-uboot" && b.Addresses != nil {
+		r.Wrong("bootloader.addresses", "are only for U-Boot")
 	}
 }
 

@@ -201,6 +201,10 @@ func (e Emulator) Complete() Emulator {
 
 // Machine returns the machine with a name, the first for "".
 func (t *Target) Machine(name string) (*Emulator, error) {
+	if t.EmulatedBy != "" {
+		return nil, fault.New(fault.Unsupported, "QEMU has no machine for target %s: write its image to a medium; the closest target that can be emulated is %s (mage run %s)",
+			t.Name, t.EmulatedBy, t.EmulatedBy)
+	}
 	if len(t.Emulators) == 0 {
 		return nil, fault.New(fault.Unsupported, "target %s has no emulator: write its image to a medium instead", t.Name)
 	}
@@ -218,6 +222,23 @@ func (t *Target) Machine(name string) (*Emulator, error) {
 }
 
 var pathForm = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9/._+-]*$`)
+
+// emulatedBy checks that the target that is emulated in place of this one is there and can be.
+func (r checker) emulatedBy(t *Target, load func(name string) (*Target, error)) {
+	if t.EmulatedBy == "" {
+		return
+	}
+	if r.Given("emulator") {
+		r.Wrong("emulated_by", "is for a target without emulator: leave one of them out")
+	}
+	other, err := load(t.EmulatedBy)
+	switch {
+	case err != nil:
+		r.Wrong("emulated_by", "%v", err)
+	case len(other.Emulators) == 0:
+		r.Wrong("emulated_by", "target %s has no emulator either", t.EmulatedBy)
+	}
+}
 
 // emulators checks all machines of a target.
 func (r checker) emulators(t *Target) {

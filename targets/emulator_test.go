@@ -1,8 +1,10 @@
 package targets
 
 import (
+	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -103,6 +105,62 @@ func TestTableOfMachines(t *testing.T) {
 			if value == "" || !ok {
 				t.Errorf("%s: the default %s of %s does not fit", id, value, what)
 			}
+		}
+	}
+}
+
+func TestEmulatedByAnother(t *testing.T) {
+	t.Parallel()
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	without := strings.Replace(good, oneMachine, "", 1)
+	all := fstest.MapFS{
+		"pc/target.yaml":     file(good),
+		"board/target.yaml":  file(without + "emulated_by: pc\n"),
+		"heir/target.yaml":   file("description: x\nbase: pc\nemulated_by: pc\n"),
+		"lost/target.yaml":   file(without + "emulated_by: pcc\n"),
+		"two/target.yaml":    file(without + "emulated_by: board\n"),
+		"double/target.yaml": file(good + "emulated_by: pc\n"),
+	}
+	for _, name := range []string{"board", "heir"} {
+		target, err := Load(all, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := target.Machine(""); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "the closest target that can be emulated is pc (mage run pc)") {
+			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)
+		}
+		if len(target.Emulators) != 0 {
+			t.Errorf("%s has the machines %v", name, target.Emulators)
+		}
+	}
+	for name, want := range map[string]string{
+		"lost": `emulated_by: target "pcc": unknown`, "two": "emulated_by: target board has no emulator either", "double": "emulated_by: is for a target without emulator",
+	} {
+		if _, err := Load(all, name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+func TestMistakesInLoadersOfThePi(t *testing.T) {
+	t.Parallel()
+	pi := func(loader string) string {
+		return strings.NewReplacer("table: gpt", "table: mbr").Replace(regexp.MustCompile(`(?m)^bootloader: .*$`).ReplaceAllString(board("{go: arm64, debian: arm64}",
+			"{system: aarch64, machine: raspi3b, memory: 1024, packages: [q1]}"), "bootloader: "+loader))
+	}
+	const uboot = "files: [{to: u-boot.bin, package: u-boot-rpi, from: usr/lib/u-boot/rpi_arm64/u-boot.bin}]"
+	for loader, want := range map[string]string{
+		"{type: rpi-uboot, suite: bookworm, packages: [raspi-firmware, u-boot-rpi], addresses: {initrd: 0x4000000}, " + uboot + "}": "",
+		"{type: rpi, suite: bookworm, packages: [raspi-firmware]}":                                                                  "",
+		"{type: rpi-uboot, suite: bookworm, packages: [raspi-firmware, u-boot-rpi], " + uboot + "}":                                 "field addresses.initrd is missing",
+		"{type: rpi-uboot, suite: bookworm, packages: [raspi-firmware], addresses: {initrd: 0x4000000}}":                            "bootloader.files: lack u-boot.bin",
+		"{type: rpi, suite: bookworm, packages: [raspi-firmware, u-boot-rpi], " + uboot + "}":                                       "which nothing starts",
+		"{type: rpi, suite: bookworm, packages: [u-boot-rpi]}":                                                                      "lack raspi-firmware",
+		"{type: rpi, suite: bookworm, packages: [raspi-firmware], addresses: {initrd: 0x4000000}}":                                  "bootloader.addresses: are only for U-Boot",
+	} {
+		_, err := parse("f", "x", []byte(pi(loader)), nil)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", loader, err, want)
 		}
 	}
 }

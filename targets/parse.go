@@ -33,6 +33,7 @@ func parseBuild(file, name, build string, data []byte, load func(base string) (*
 	if ok {
 		t.choose(f, build)
 		checker{f}.check(t)
+		checker{f}.emulatedBy(t, load)
 		for _, check := range further {
 			check(t, f)
 		}
@@ -56,6 +57,9 @@ var kind = yamlfile.Kind{Name: "a target", Text: checkValue}
 func (t *Target) complete() {
 	if t.Platform == "" {
 		t.Platform = t.Name
+	}
+	if t.EmulatedBy != "" {
+		t.Emulators = nil // those of a base
 	}
 	for i := range t.Emulators {
 		t.Emulators[i] = t.Emulators[i].Complete()

@@ -49,6 +49,8 @@ type Target struct {
 	// Emulators are the machines in which `mage run` and the VM tests start the image:
 	// one machine, or a list of named machines.
 	Emulators Emulators `yaml:"emulator,omitempty" json:"emulator,omitempty"`
+	// EmulatedBy is, for a target that QEMU has no machine for, the closest target that has one.
+	EmulatedBy string `yaml:"emulated_by,omitempty" json:"emulated_by,omitempty"`
 }
 
 // Arch is a CPU architecture in the terms of the Go tool chain.
@@ -107,7 +109,8 @@ type Firmware struct {
 
 // Bootloader is the program that picks a revision and loads its kernel.
 type Bootloader struct {
-	// Type is its name: grub or uboot.
+	// Type is its name: grub, uboot, or one of the firmware of the Raspberry Pi: rpi, rpi-uboot,
+	// rpiab.
 	Type string `yaml:"type" json:"type"`
 	// Suite is the Debian suite that its parts come from.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`

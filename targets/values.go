@@ -92,9 +92,9 @@ var values = map[string][]value{
 		{name: "uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr", "gpt", "hybrid"}, roles: []string{"boot"}}},
 		{name: "uboot-ab", loader: loaderRules{runtime: "uboot-ab"}},
 		{name: "uboot-pvk", loader: loaderRules{runtime: "uboot-pvk"}},
-		{name: "rpi"},
-		{name: "rpiab", loader: loaderRules{runtime: "rpiab"}},
-		{name: "tryboot", loader: loaderRules{runtime: "rpiab"}},
+		{name: "rpi", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
+		{name: "rpi-uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
+		{name: "rpiab", loader: loaderRules{runtime: "rpiab", tables: []string{"mbr"}, roles: []string{"bootsel", "boota", "bootb"}}},
 		{name: "extlinux"},
 	},
 	// package images, table.go

@@ -6,6 +6,7 @@ package loaders
 import (
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/bootloader/grub"
+	"github.com/pantavisor/pantavisor/bootloader/rpi"
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
@@ -19,8 +20,10 @@ type loader struct {
 }
 
 var loaders = map[string]loader{
-	"grub":  {grub.New, grub.ToolPackages},
-	"uboot": {uboot.New, nil},
+	"grub":      {grub.New, grub.ToolPackages},
+	"uboot":     {uboot.New, nil},
+	"rpi":       {rpi.New, nil},
+	"rpi-uboot": {rpi.NewUBoot, nil},
 }
 
 // For returns the boot loader of a target. The target must have one.

@@ -17,6 +17,8 @@ type Settings struct {
 	Root int
 	// Arguments are the kernel's, as for [grub.Settings].
 	Arguments []string
+	// Firmware adds the arguments that the firmware's device tree has.
+	Firmware bool
 	// Boot is U-Boot's command for the kernel's form: booti, bootz or bootm.
 	Boot string
 	// Kernel, Initrd and DTB are where U-Boot loads to. Zero: its own variables
@@ -63,7 +65,7 @@ func (s Settings) Script() (string, error) {
 	}
 	var b strings.Builder
 	err := scriptTemplate.Execute(&b, map[string]any{
-		"Root": fmt.Sprintf("%x", s.Root), "Addresses": s.addresses(), "Boot": s.Boot, "Addons": s.addons(), "Slots": slots,
+		"Root": fmt.Sprintf("%x", s.Root), "Addresses": s.addresses(), "Boot": s.Boot, "Addons": s.addons(), "Firmware": s.Firmware, "Slots": slots,
 		"StateSize": hex(stateSize), "StoreSize": hex(storeSize), "BaseSize": hex(baseSize), "AllWords": hex((baseSize + slots*addonSize) / 4),
 		"Arguments": strings.Join(append(append([]string{}, s.Arguments...), "rdinit=/init"), " "), "First": trail.First,
 	})

@@ -28,12 +28,22 @@ const (
 )
 
 // Loader is U-Boot for one target.
-type Loader struct{ target *targets.Target }
+type Loader struct {
+	target *targets.Target
+	// firmware is set when firmware hands arguments for the kernel to U-Boot.
+	firmware bool
+}
 
 var _ bootloader.Loader = (*Loader)(nil)
 
 // New returns U-Boot for a target with a boot loader.
-func New(t *targets.Target) bootloader.Loader { return &Loader{t} }
+func New(t *targets.Target) bootloader.Loader { return &Loader{target: t} }
+
+// NewBehindFirmware returns U-Boot for a board whose firmware hands it arguments for the kernel,
+// in the bootargs of a device tree.
+func NewBehindFirmware(t *targets.Target) bootloader.Loader {
+	return &Loader{target: t, firmware: true}
+}
 
 // Requests lists the packages with blobs and files of the target; none when the board has its
 // U-Boot already.
@@ -53,7 +63,7 @@ func (l *Loader) Files(role string, _ bootloader.Kit) (build.Step, error) {
 	if role != "boot" {
 		return nil, nil
 	}
-	s := Settings{Boot: machines[l.target.Arch.Go].boot, Root: l.rootNumber()}
+	s := Settings{Boot: machines[l.target.Arch.Go].boot, Root: l.rootNumber(), Firmware: l.firmware}
 	if k := l.target.Kernel; k != nil {
 		s.Arguments = k.Arguments
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/internal/layers"
@@ -56,6 +57,21 @@ func OpenMaker(ctx context.Context, root, target string, warn func(string)) (*Ma
 // empty takes the target's own.
 func (m *Maker) Image(ctx context.Context, reference string) (string, error) {
 	return m.output(ctx, images.OutputImage, resolve.Options{Debug: true, MergeSource: reference})
+}
+
+// Machine returns one of the target's machines with the image of [Maker.Image] and what QEMU
+// itself loads. Files that have to be made are put into the directory tmp.
+func (m *Maker) Machine(ctx context.Context, e targets.Emulator, tmp string) (emulator.Config, error) {
+	image, err := m.Image(ctx, "")
+	if err != nil {
+		return emulator.Config{}, err
+	}
+	comp, err := m.job.compose(resolve.Options{Debug: true})
+	if err != nil {
+		return emulator.Config{}, err
+	}
+	cfg := emulator.Config{Emulator: e.Complete(), Image: image}
+	return cfg, m.job.loads(ctx, m.Target, comp, &cfg, tmp)
 }
 
 // ImageOf makes the target's image like [Maker.Image], with the containers and the BSP of

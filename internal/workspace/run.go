@@ -6,11 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/pantavisor/pantavisor/build"
@@ -18,7 +15,6 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/scratch"
-	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -109,15 +105,13 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 		fmt.Fprintf(w.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
 	}
 	o.Image = filepath.Join(w.Out(target), filepath.FromSlash(made[0].To))
-	if e.Boot == "kernel" || e.DTB != "" {
-		tmp, err := scratch.New("pv-kernel-")
-		if err != nil {
-			return fmt.Errorf("putting the initrd together: %w", err)
-		}
-		defer tmp.Remove()
-		if err := w.kernelOf(ctx, t, &o, tmp.Path); err != nil {
-			return err
-		}
+	tmp, err := scratch.New("pv-kernel-")
+	if err != nil {
+		return fmt.Errorf("putting the initrd together: %w", err)
+	}
+	defer tmp.Remove()
+	if err := w.loads(ctx, t, &o, tmp.Path); err != nil {
+		return err
 	}
 	if o.Keep != "" {
 		o.ImageSum = sumOf(report, made[0].To)
@@ -175,9 +169,11 @@ func (w *Workspace) emulate(ctx context.Context, o emulator.Options) error {
 	return errors.Join(err, w.Print(json.RawMessage(summary.Bytes())))
 }
 
-// kernelOf fills in what QEMU itself loads: device tree, and unless a boot loader does it
-// kernel, initrd with all addons and command line of a target. The initrd is put together in tmp.
-func (w *Workspace) kernelOf(ctx context.Context, t *targets.Target, o *emulator.Options, tmp string) error {
+// loads fills in what QEMU itself loads; see [job.loads].
+func (w *Workspace) loads(ctx context.Context, t *targets.Target, o *emulator.Options, tmp string) error {
+	if e := o.Emulator.Complete(); e.Boot != "kernel" && e.DTB == "" && e.BootFile == "" {
+		return nil
+	}
 	quiet := *w
 	quiet.Events = "" // those of the build are written
 	j, err := quiet.open(ctx, t.Name)
@@ -185,74 +181,8 @@ func (w *Workspace) kernelOf(ctx context.Context, t *targets.Target, o *emulator
 		return err
 	}
 	defer j.close() //nolint:errcheck // the build's own error says more
-	outputs := map[string][]string{}
-	for _, name := range []string{"kernel", "initrd"} {
-		steps := j.comp.Components[name]
-		res, err := j.Build(ctx, steps...)
-		if err != nil {
-			return err
-		}
-		for _, s := range steps {
-			outputs[name] = append(outputs[name], res.Dir(s))
-			for _, dep := range s.Deps() { // a kernel's device trees stay in its tree
-				outputs[name+" tree"] = append(outputs[name+" tree"], res.Dir(dep))
-			}
-		}
-	}
-	if o.Emulator.DTB != "" {
-		if o.DTB, err = one(outputs["kernel tree"], filepath.Join("dtbs", o.Emulator.DTB)); err != nil {
-			return fault.Wrap(fault.BadInput, err, "looking for emulator.dtb")
-		}
-	}
-	if o.Emulator.Loader != "" { // which loads the others from the disk
-		return nil
-	}
-	if o.Kernel, err = one(outputs["kernel"], kernel.ImageFile); err != nil {
-		return err
-	}
-	o.Append = strings.Join(slices.Concat(t.Kernel.Arguments, o.Emulator.Arguments), " ")
-	o.Initrd = filepath.Join(tmp, "initrd")
-	return join(o.Initrd, outputs["initrd"])
-}
-
-// one finds a file in the outputs of steps.
-func one(dirs []string, name string) (string, error) {
-	for _, dir := range dirs {
-		path := filepath.Join(dir, name)
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	return "", fault.New(fault.Missing, "the target's kernel has no %s", name)
-}
-
-// join writes the archives of an initrd behind each other, as a boot loader does.
-func join(to string, dirs []string) (err error) {
-	out, err := os.Create(to)
-	if err != nil {
-		return fault.Wrap(fault.IO, err, "writing the initrd")
-	}
-	defer func() { err = errors.Join(err, fault.Wrap(fault.IO, out.Close(), "writing the initrd")) }()
-	for _, dir := range dirs {
-		archives, err := filepath.Glob(filepath.Join(dir, "*.cpio.*"))
-		if err != nil {
-			return err
-		}
-		for _, archive := range archives {
-			if err := appendFile(out, archive); err != nil {
-				return fault.Wrap(fault.IO, err, "adding %s to the initrd", archive)
-			}
-		}
-	}
-	return nil
-}
-
-func appendFile(out io.Writer, path string) error {
-	in, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	_, err = io.Copy(out, in)
+	cfg := emulator.Config{Emulator: o.Emulator}
+	err = j.loads(ctx, t, j.comp, &cfg, tmp)
+	o.Emulator, o.Kernel, o.Initrd, o.DTB, o.Append = cfg.Emulator, cfg.Kernel, cfg.Initrd, cfg.DTB, cfg.Append
 	return err
 }

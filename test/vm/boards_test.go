@@ -55,18 +55,31 @@ func bootBoard(t *testing.T, name string, machine targets.Emulator) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bootImage(t, w, machine, image(t, w))
-}
-
-// bootImage boots an image until the target's containers have reached their goals, and
-// switches it off.
-func bootImage(t *testing.T, w *workspace.Maker, machine targets.Emulator, image string) {
-	t.Helper()
-	d, err := Boot(within(t), machine.Complete(), image, t.TempDir())
+	cfg, err := w.Machine(t.Context(), machine, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	bootConfig(t, w, cfg)
+}
+
+// bootImage boots an image as bootConfig does.
+func bootImage(t *testing.T, w *workspace.Maker, machine targets.Emulator, image string) {
+	t.Helper()
+	bootConfig(t, w, emulator.Config{Emulator: machine.Complete(), Image: image})
+}
+
+// bootConfig boots a machine until the target's containers have reached their goals, and
+// switches it off.
+func bootConfig(t *testing.T, w *workspace.Maker, cfg emulator.Config) {
+	t.Helper()
+	cfg.Dir = t.TempDir()
+	m, err := emulator.Start(within(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Device{Machine: m}
 	defer d.Close()
+	t.Cleanup(func() { t.Logf("%s: containers and shutdown in %.0f s", w.Target.Name, m.Uptime().Seconds()) })
 	cs, err := d.WaitContainers(within(t), emulator.AllReached(len(w.Target.Containers)))
 	if err != nil {
 		t.Fatalf("%v; last answer %+v; last lines of the console:\n%s", err, cs, strings.Join(d.Console.Tail(60), "\n"))
