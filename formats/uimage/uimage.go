@@ -1,11 +1,13 @@
-// Package uimage writes scripts as U-Boot's legacy images: a header of 64 bytes and what it
-// describes (U-Boot: include/image.h, struct legacy_img_hdr).
+// Package uimage writes scripts, kernels and initrds as U-Boot's legacy images: a header of 64
+// bytes and what it describes (U-Boot: include/image.h, struct legacy_img_hdr).
 package uimage
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
 )
 
@@ -16,8 +18,15 @@ const (
 	nameSize   = 32
 )
 
-// script is what our images hold (ih_type).
-const script = 6
+// Type is what an image holds (ih_type).
+type Type uint8
+
+// Types of images.
+const (
+	Kernel  Type = 2
+	Ramdisk Type = 3
+	script  Type = 6
+)
 
 // Arch is the CPU that an image is for (ih_arch).
 type Arch uint8
@@ -42,24 +51,58 @@ type Header struct {
 	Arch Arch
 	// Time is in seconds since 1970.
 	Time uint32
+	// Load is where U-Boot puts the unpacked data of a kernel, Entry where the kernel is
+	// started. An initrd stays where it is.
+	Load, Entry uint32
+	// Gzip is set when U-Boot has to unpack the data.
+	Gzip bool
 }
 
-// encode returns the image of data, which is not compressed and smaller than 4 GiB.
-func encode(h Header, data []byte) ([]byte, error) {
+// encode returns the 64 bytes before data of the given size and checksum.
+func (h Header) encode(t Type, size int64, sum uint32) ([]byte, error) {
 	if len(h.Name) > nameSize {
 		return nil, fmt.Errorf("the image's name %q has %d bytes; at most %d fit", h.Name, len(h.Name), nameSize)
 	}
-	if uint64(len(data)) > math.MaxUint32 {
-		return nil, fmt.Errorf("%d bytes do not fit a legacy image", len(data))
+	if size > math.MaxUint32 {
+		return nil, fmt.Errorf("%d bytes do not fit a legacy image", size)
 	}
-	out := make([]byte, headerSize, headerSize+len(data))
-	for i, v := range []uint32{magic, 0, h.Time, uint32(len(data)), 0, 0, crc32.ChecksumIEEE(data)} {
+	out := make([]byte, headerSize)
+	for i, v := range []uint32{magic, 0, h.Time, uint32(size), h.Load, h.Entry, sum} {
 		binary.BigEndian.PutUint32(out[4*i:], v)
 	}
-	out[28], out[29], out[30], out[31] = linux, byte(h.Arch), script, 0
+	out[28], out[29], out[30] = linux, byte(h.Arch), byte(t)
+	if h.Gzip {
+		out[31] = 1
+	}
 	copy(out[32:], h.Name)
-	binary.BigEndian.PutUint32(out[4:], crc32.ChecksumIEEE(out[:headerSize]))
-	return append(out, data...), nil
+	binary.BigEndian.PutUint32(out[4:], crc32.ChecksumIEEE(out))
+	return out, nil
+}
+
+// Write writes the image of a kernel or an initrd. The header, which has a checksum of the
+// data, is written last.
+func Write(w io.WriteSeeker, t Type, h Header, data io.Reader) error {
+	if _, err := w.Write(make([]byte, headerSize)); err != nil {
+		return fmt.Errorf("writing a legacy image: %w", err)
+	}
+	sum := crc32.NewIEEE()
+	n, err := io.Copy(io.MultiWriter(w, sum), data)
+	if err != nil {
+		return fmt.Errorf("writing a legacy image: %w", err)
+	}
+	head, err := h.encode(t, n, sum.Sum32())
+	if err != nil {
+		return err
+	}
+	_, err = w.Seek(-n-headerSize, io.SeekCurrent)
+	if err == nil {
+		_, err = w.Write(head)
+	}
+	_, end := w.Seek(n, io.SeekCurrent)
+	if err = errors.Join(err, end); err != nil {
+		return fmt.Errorf("writing the header of a legacy image: %w", err)
+	}
+	return nil
 }
 
 // EncodeScript returns the image of a script. Its data begins with a list of lengths that
@@ -67,5 +110,10 @@ func encode(h Header, data []byte) ([]byte, error) {
 func EncodeScript(h Header, text []byte) ([]byte, error) {
 	data := binary.BigEndian.AppendUint32(nil, uint32(len(text)))
 	data = binary.BigEndian.AppendUint32(data, 0)
-	return encode(h, append(data, text...))
+	data = append(data, text...)
+	head, err := h.encode(script, int64(len(data)), crc32.ChecksumIEEE(data))
+	if err != nil {
+		return nil, err
+	}
+	return append(head, data...), nil
 }
