@@ -66,8 +66,8 @@ func NewUBoot(t *targets.Target) bootloader.Loader {
 	return &Loader{target: t, uboot: uboot.NewBehindFirmware(t)}
 }
 
-// NewAB returns firmware that starts the kernel of one of two partitions.
-func NewAB(t *targets.Target) bootloader.Loader { return &Loader{target: t, ab: true} }
+// newAB returns firmware that starts the kernel of one of two partitions.
+func newAB(t *targets.Target) bootloader.Loader { return &Loader{target: t, ab: true} }
 
 // Requests lists the packages with firmware and U-Boot.
 func (l *Loader) Requests() []debian.Request { return bootloader.Packages(l.target) }

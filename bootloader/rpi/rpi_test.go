@@ -97,7 +97,7 @@ func TestFilesOfEachWay(t *testing.T) {
 		{"rpi-uboot", "boot", NewUBoot, slices.Concat(stages, trees, []string{"bootcode.bin", "boot.scr", "pv.env", "config.txt", "cmdline.txt"})},
 		{"rpi", "boot", New, slices.Concat(stages, trees, []string{"bootcode.bin", "kernel.img", "pantavisor", "config.txt", "cmdline.txt"})},
 		{"rpi", "root", New, nil},
-		{"rpiab", "boot", NewAB, nil},
+		{"rpiab", "boot", newAB, nil},
 	} {
 		files, warnings := made(t, c.open(pi(t, c.kind, "arm64")), c.role, upstream)
 		if d := cmp.Diff(slices.Sorted(slices.Values(c.want)), slices.Sorted(maps.Keys(files))); d != "" {
