@@ -35,7 +35,7 @@ func TestShippedDefinitions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]string{"network", "sdk"}, names); d != "" {
+	if d := cmp.Diff([]string{"network", "ready-demo", "sdk"}, names); d != "" {
 		t.Error(d)
 	}
 	for _, n := range names {
@@ -173,7 +173,7 @@ func makePart(t *testing.T, dir, name string) (string, error) { return makePartA
 
 func makePartAt(t *testing.T, dir, name string, at build.Stamp) (string, error) {
 	t.Helper()
-	tgt := &targets.Target{Name: "t", Arch: targets.Arch{Go: "amd64"}, Containers: []string{name}}
+	tgt := &targets.Target{Name: "t", Arch: targets.Arch{Go: "amd64", Debian: "amd64"}, Containers: []string{name}}
 	parts, err := Parts(tgt, Options{
 		Layers: layers.New(layers.Layer{Label: "test", Dir: dir}), Directory: ".", Epoch: at, Packages: noPackages,
 		Program: func(layers.Layer, string) (Builder, error) { return fakeProgram{"x"}, nil },
@@ -194,6 +194,40 @@ func write(t *testing.T, file, text string, mode os.FileMode) {
 	}
 	if err := os.WriteFile(file, []byte(text), mode); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWithoutDebian: the shipped containers have a root and a program to start on a CPU that
+// Debian has no packages for.
+func TestWithoutDebian(t *testing.T) {
+	t.Parallel()
+	big := &targets.Target{Name: "big", Arch: targets.Arch{Go: "mips", MIPS: "softfloat"}, Containers: []string{"network", "ready-demo", "sdk"}}
+	o := Options{Layers: shipped(), Packages: noPackages, Program: func(layers.Layer, string) (Builder, error) { return fakeProgram{"x"}, nil }}
+	if r := Requests(big, o.Layers); r != nil {
+		t.Errorf("requests %v", r)
+	}
+	parts, err := Parts(big, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := t.TempDir()
+	write(t, filepath.Join(in, "bin/prog"), "#!program", 0o755)
+	for _, p := range parts {
+		if err := p.Run(t.Context(), build.NewWork(t.TempDir(), t.TempDir(), func(build.Step) string { return in }, nil)); err != nil {
+			t.Error(err)
+		}
+	}
+	little := *big
+	little.Arch = targets.Arch{Go: "mipsle", MIPS: "softfloat", Debian: "mipsel"}
+	if r := Requests(&little, o.Layers); len(r) != 1 {
+		t.Errorf("requests %v of a CPU with packages", r)
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "c/container.yaml"), "description: c\nentrypoint: [/bin/x]\nroot: {debian: [{package: p, files: [bin/x]}]}\n", 0o644)
+	big.Containers = []string{"c"}
+	o.Layers, o.Directory = layers.New(layers.Layer{Label: "test", Dir: dir}), "."
+	if _, err := Parts(big, o); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "without_debian") {
+		t.Errorf("packages for a CPU without any: %v", err)
 	}
 }
 
@@ -382,7 +416,7 @@ func TestExecutables(t *testing.T) {
 	if err := p.collect(t.Context(), nil, rootfs{}); fault.Of(err) != fault.BadInput {
 		t.Errorf("a file that is not there: %v", err)
 	}
-	for _, name := range []string{"network", "sdk"} { // nothing depends on a mode
+	for _, name := range []string{"network", "ready-demo", "sdk"} { // nothing depends on a mode
 		d, err := loaded(name)
 		if err != nil {
 			t.Fatal(err)

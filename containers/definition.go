@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 // definitionFile is the name of a container's definition in its directory.
@@ -50,6 +51,30 @@ type Definition struct {
 	Env []string `yaml:"env,omitempty" json:"env,omitempty"`
 	// WorkingDir is the directory in which the first process starts. Default: /.
 	WorkingDir string `yaml:"working_dir,omitempty" json:"working_dir,omitempty"`
+	// WithoutDebian has the root and the command line in place of those above for targets
+	// without arch.debian, whose CPU Debian has no packages for.
+	WithoutDebian *Variant `yaml:"without_debian,omitempty" json:"without_debian,omitempty"`
+}
+
+// Variant is another root with its command line. The directory files/ is added to it too.
+type Variant struct {
+	// Root is the content of the root file system; it has no Debian packages.
+	Root Root `yaml:"root,omitempty" json:"root"`
+	// Entrypoint is the first part of the command line of the first process.
+	Entrypoint []string `yaml:"entrypoint,omitempty" json:"entrypoint,omitempty"`
+	// Command is the part of the command line after the entrypoint.
+	Command []string `yaml:"command,omitempty" json:"command,omitempty"`
+}
+
+// forArch returns the definition for a CPU by Debian's name of it, "" for one without
+// packages of Debian.
+func (d *Definition) forArch(debian string) *Definition {
+	out := *d
+	out.WithoutDebian = nil
+	if v := d.WithoutDebian; v != nil && debian == "" {
+		out.Root, out.Entrypoint, out.Command = v.Root, v.Entrypoint, v.Command
+	}
+	return &out
 }
 
 // Root is the content of a root file system. A path that comes from two sources is an
@@ -118,8 +143,7 @@ func load(dir, shown string) (*Definition, *yamlfile.File, error) {
 	}
 	d, f := read(shown, name, data)
 	if d != nil {
-		c := checker{f}
-		c.fits(d, c.outline(d, dir))
+		checkers(d, f, func(c checker, d *Definition) { c.fits(d, c.outline(d, dir)) })
 	}
 	return d, f, nil
 }
@@ -131,7 +155,14 @@ func read(file, name string, data []byte) (*Definition, *yamlfile.File) {
 	if !ok {
 		return nil, f
 	}
-	checker{f}.check(d)
+	checker{File: f}.check(d)
+	checkers(d, f, func(c checker, d *Definition) {
+		c.words(d)
+		c.root(&d.Root)
+	})
+	if v := d.WithoutDebian; v != nil && len(v.Root.Debian) > 0 {
+		f.Wrong("without_debian.root.debian", "is for targets that Debian has no packages for")
+	}
 	return d, f
 }
 
@@ -142,8 +173,30 @@ var (
 	envForm     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$`)
 )
 
-// checker reports the mistakes in a definition.
-type checker struct{ *yamlfile.File }
+// checker reports the mistakes in a definition, or in a variant of it.
+type checker struct {
+	*yamlfile.File
+	at string // the field that the variant is in, with a '.'; empty for the definition
+}
+
+// checkers calls do for the definition and, if there is one, for its variant.
+func checkers(d *Definition, f *yamlfile.File, do func(checker, *Definition)) {
+	do(checker{File: f}, d)
+	if d.WithoutDebian != nil {
+		do(checker{f, "without_debian."}, d.forArch(""))
+	}
+}
+
+// Wrong reports a mistake at a field.
+func (c checker) Wrong(path, format string, args ...any) {
+	c.File.Wrong(strings.TrimSuffix(c.at+path, "."), format, args...)
+}
+
+// Form reports a text that does not have a form.
+func (c checker) Form(path, text string, form *regexp.Regexp) { c.File.Form(c.at+path, text, form) }
+
+// Given reports whether the file has a field.
+func (c checker) Given(path string) bool { return c.File.Given(c.at + path) }
 
 func (c checker) check(d *Definition) {
 	if !nameForm.MatchString(d.Name) {
@@ -161,9 +214,7 @@ func (c checker) check(d *Definition) {
 			c.Wrong(fmt.Sprintf("env[%d]", i), "%q: want NAME=VALUE in one line", e)
 		}
 	}
-	c.words(d)
 	c.persistence(d.Persistence)
-	c.root(&d.Root)
 }
 
 func (c checker) words(d *Definition) {
@@ -209,6 +260,13 @@ func (c checker) device(d *Definition, groups, disks []string) {
 		default:
 			c.Wrong("persistence."+p, "disk %s", spelling.Impossible(disk, disks))
 		}
+	}
+}
+
+// packages checks that a target has the packages that a definition names.
+func (c checker) packages(d *Definition, t *targets.Target) {
+	if len(d.Root.Debian) > 0 && t.Arch.Debian == "" {
+		c.Wrong("root.debian", "target %s has no arch.debian: Debian has no packages for its CPU; without_debian has what is there instead", t.Name)
 	}
 }
 

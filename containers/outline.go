@@ -240,7 +240,7 @@ func (c checker) put(o outline, name string, e outlined) {
 		where = "" // it has no line
 	}
 	if old, twice := o.entries[name]; twice && !(old.mode.IsDir() && e.mode.IsDir()) {
-		c.Wrong(where, "%s comes from two sources, this and %s", name, origin(old))
+		c.Wrong(where, "%s comes from two sources, this and %s%s", name, c.at, origin(old))
 		return
 	}
 	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {

@@ -26,7 +26,7 @@ func mistakes(t *testing.T, text string, files map[string]string) []string {
 		}
 		write(t, filepath.Join(dir, "x/files", name), content, mode)
 	}
-	_, err := Parts(&targets.Target{Name: "t", Arch: targets.Arch{Go: "amd64"}, Containers: []string{"x"}}, Options{
+	_, err := Parts(&targets.Target{Name: "t", Arch: targets.Arch{Go: "amd64", Debian: "amd64"}, Containers: []string{"x"}}, Options{
 		Layers: layers.New(layers.Layer{Label: "test", Dir: dir}), Directory: ".",
 		Groups: []string{"root", "platform", "app"}, Disks: []string{"dm-main"},
 		Program: func(_ layers.Layer, pkg string) (Builder, error) {
@@ -87,6 +87,12 @@ func TestDefinitionsAreCheckedAsAWhole(t *testing.T) {
 			`x/container.yaml:5:3: persistence./data: disk "dm-mian" is not possible; did you mean dm-main?`,
 			`x/container.yaml:6:20: root.programs[0].package: package "cmd/y": unknown`,
 		}},
+		"mistakes in a variant": {"command: [/start]\nwithout_debian:\n  root: {debian: [{package: pk}], folders: [/abs], links: [{target: b, at: [start]}]}\n  entrypoint: [/gone]\n",
+			map[string]string{"start": "#!"}, []string{
+				"x/container.yaml:3:1: without_debian: start comes from two sources, this and without_debian.root.links[0].at[0]",
+				"x/container.yaml:4:10: without_debian.root.debian: is for targets that Debian has no packages for",
+				`x/container.yaml:4:45: without_debian.root.folders[0]: "/abs" is not a clean path without a leading '/'`,
+			}},
 		"no name of a package": {"command: [/a/x]\nroot: {debian: [{package: \"a b\", files: [a/]}]}\n", nil,
 			[]string{`x/container.yaml:3:18: root.debian[0].package: "a b" is not a legal name; want the form ^[a-z0-9][a-z0-9+.-]+$`}},
 	} {

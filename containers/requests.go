@@ -41,7 +41,7 @@ func Requests(t *targets.Target, l *layers.Layers) []debian.Request {
 			}
 		}
 	}
-	if len(packages) == 0 {
+	if len(packages) == 0 || t.Arch.Debian == "" { // then [Parts] reports it
 		return nil
 	}
 	slices.Sort(packages)
@@ -62,7 +62,7 @@ func definitions(t *targets.Target, l *layers.Layers) iter.Seq2[*Definition, *ya
 				continue
 			}
 			d, f, err := load(place.Path, path.Join(place.Name, definitionFile))
-			if err == nil && f.Err() == nil && !yield(d, f) {
+			if err == nil && f.Err() == nil && !yield(d.forArch(t.Arch.Debian), f) {
 				return
 			}
 		}

@@ -115,12 +115,14 @@ func newPart(name string, t *targets.Target, o Options) (*Part, error) {
 	if d == nil {
 		return nil, f.Err()
 	}
+	d = d.forArch(t.Arch.Debian)
+	checker{File: f}.packages(d, t)
 	p := &Part{Definition: d, Arch: t.Arch.Go + t.Arch.ARM + t.Arch.MIPS, Epoch: o.Epoch, dir: place.Path, file: file}
-	checker{f}.device(d, o.Groups, o.Disks)
+	checker{File: f}.device(d, o.Groups, o.Disks)
 	for i, prog := range d.Root.Programs {
 		step, err := o.Program(place.Layer, prog.Package)
 		if err != nil {
-			checker{f}.Wrong(fmt.Sprintf("root.programs[%d].package", i), "%v", err)
+			f.Wrong(fmt.Sprintf("root.programs[%d].package", i), "%v", err)
 		}
 		p.programs = append(p.programs, step)
 	}

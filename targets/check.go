@@ -235,7 +235,4 @@ func (r checker) appEngine(t *Target) {
 			r.Wrong(name, "an App Engine runs on a machine that has booted already; leave %s or appengine out", name)
 		}
 	}
-	if len(t.Containers) > 0 {
-		r.Need("arch.debian", t.Arch.Debian, "containers from Debian's packages need Debian's name of the architecture")
-	}
 }
