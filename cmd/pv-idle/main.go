@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/containers/control"
 	"github.com/pantavisor/pantavisor/containers/idle"
 )
 
@@ -43,7 +44,7 @@ func signalReady(ctx context.Context, after time.Duration) {
 		return
 	case <-time.After(after):
 	}
-	if err := idle.SignalReady(ctx, idle.Socket); err != nil {
+	if err := idle.SignalReady(ctx, control.Socket); err != nil {
 		log.Print(err)
 		return
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/containers/control"
 	"github.com/pantavisor/pantavisor/containers/network"
 )
 
@@ -36,6 +37,6 @@ func run() error {
 	return network.Run(ctx, network.Config{
 		Options:    opts,
 		ResolvConf: "/etc/resolv.conf",
-		Socket:     "/pantavisor/pv-ctrl",
+		Socket:     control.Socket,
 	})
 }

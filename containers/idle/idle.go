@@ -5,20 +5,15 @@ package idle
 import (
 	"context"
 	"fmt"
-	"io"
 	"log"
 	"os"
 	"os/signal"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
+	"github.com/pantavisor/pantavisor/containers/control"
 )
-
-// Socket is the runtime's control socket in a container.
-const Socket = "/pantavisor/pv-ctrl"
 
 // Collect waits for processes that have ended, those without a parent too, until ctx ends.
 // Only the first process of a container gets them.
@@ -50,9 +45,8 @@ const (
 // runtime accepts that, which it does once it has seen the container start, or until ctx
 // ends.
 func SignalReady(ctx context.Context, socket string) error {
-	c := &client.Client{Socket: socket, Timeout: 10 * time.Second, Connect: 10 * time.Second}
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := ready(ctx, c)
+		err := control.Send(ctx, socket, "POST", "/signal", []byte(`{"type":"ready","payload":""}`))
 		if err == nil {
 			return nil
 		}
@@ -63,21 +57,4 @@ func SignalReady(ctx context.Context, socket string) error {
 		case <-time.After(pause):
 		}
 	}
-}
-
-func ready(ctx context.Context, c *client.Client) error {
-	const body = `{"type":"ready","payload":""}`
-	answer, err := c.Do(ctx, &client.Request{Method: "POST", Path: "/signal", Body: strings.NewReader(body), Size: int64(len(body))})
-	if err != nil {
-		return err
-	}
-	defer answer.Close()
-	if answer.Status == 200 {
-		return nil
-	}
-	text, err := io.ReadAll(io.LimitReader(answer, 512))
-	if err != nil {
-		return fmt.Errorf("reading the runtime's answer: %w", err)
-	}
-	return fmt.Errorf("the runtime answers %d %s", answer.Status, strings.TrimSpace(string(text)))
 }

@@ -1,13 +1,11 @@
 package network
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"fmt"
-	"net"
-	"strings"
 	"time"
+
+	"github.com/pantavisor/pantavisor/containers/control"
 )
 
 // metaKey is the device metadata key under which the addresses are published. Its
@@ -39,30 +37,7 @@ func encodeMeta(links []linkState) []byte {
 
 // putMeta sets a value of device metadata through the control socket.
 func putMeta(ctx context.Context, socket, key string, value []byte) error {
-	const limit = 10 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", socket)
-	if err != nil {
-		return fmt.Errorf("connecting to the control socket: %w", err)
-	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
-	}
-	_, err = fmt.Fprintf(conn, "PUT /device-meta/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", key, len(value), value)
-	if err != nil {
-		return fmt.Errorf("publishing %s: %w", key, err)
-	}
-	status, err := bufio.NewReaderSize(conn, 512).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("publishing %s: reading the answer: %w", key, err)
-	}
-	if fields := strings.Fields(status); len(fields) < 2 || fields[1] != "200" {
-		return fmt.Errorf("publishing %s: the runtime answers %q", key, strings.TrimSpace(status))
-	}
-	return nil
+	return control.Send(ctx, socket, "PUT", "/device-meta/"+key, value)
 }
 
 // publisher sends the newest value and drops older ones.
