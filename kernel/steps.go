@@ -82,16 +82,25 @@ func (i *Image) Deps() []build.Step { return []build.Step{i.Tree} }
 
 // Run copies boot/vmlinuz-<release>, or vmlinux on architectures that boot it.
 func (i *Image) Run(ctx context.Context, w *build.Work) error {
+	from, err := imageOf(w.In(i.Tree))
+	if err != nil {
+		return err
+	}
+	return fault.Wrap(fault.IO, copyFile(ctx, filepath.Join(w.Out, ImageFile), from), "copying the kernel image")
+}
+
+// imageOf returns the path of the kernel image in a kernel's tree.
+func imageOf(tree string) (string, error) {
 	for _, pattern := range []string{"boot/vmlinuz-*", "boot/vmlinux-*"} {
-		found, err := filepath.Glob(filepath.Join(w.In(i.Tree), pattern))
+		found, err := filepath.Glob(filepath.Join(tree, pattern))
 		if err != nil {
-			return fault.Wrap(fault.Internal, err, "looking for the kernel image")
+			return "", fault.Wrap(fault.Internal, err, "looking for the kernel image")
 		}
 		if len(found) == 1 {
-			return fault.Wrap(fault.IO, copyFile(ctx, filepath.Join(w.Out, ImageFile), found[0]), "copying the kernel image")
+			return found[0], nil
 		}
 	}
-	return fault.New(fault.BadInput, "looking for the kernel image: the package has no boot/vmlinuz-<release>")
+	return "", fault.New(fault.BadInput, "looking for the kernel image: the package has no boot/vmlinuz-<release>")
 }
 
 // copyFile copies a file and sets the copy's time to the epoch.

@@ -86,6 +86,11 @@ var values = map[string][]value{
 		{name: "debian", ready: true},
 		{name: "debian-source"}, {name: "files"}, {name: "buildroot"}, {name: "yocto"},
 	},
+	// package kernel, format.go
+	"kernel.format": {
+		{name: "Image", ready: true}, {name: "Image.gz", ready: true}, {name: "zImage", ready: true}, {name: "bzImage", ready: true},
+		{name: "uImage", ready: true}, {name: "vmlinux", ready: true}, {name: "FIT"},
+	},
 	// Package bootloader/loaders; on the device packages runtime/config and runtime/boot.
 	"bootloader.type": {
 		{name: "grub", ready: true, loader: loaderRules{runtime: "grub", tables: []string{"gpt", "hybrid"}, roles: []string{"boot"}}},

@@ -63,7 +63,7 @@ func (l *Loader) Files(role string, _ bootloader.Kit) (build.Step, error) {
 	if role != "boot" {
 		return nil, nil
 	}
-	s := Settings{Boot: machines[l.target.Arch.Go].boot, Root: l.rootNumber(), Firmware: l.firmware}
+	s := Settings{Boot: l.command(), Root: l.rootNumber(), Firmware: l.firmware}
 	if k := l.target.Kernel; k != nil {
 		s.Arguments = k.Arguments
 	}
@@ -73,6 +73,20 @@ func (l *Loader) Files(role string, _ bootloader.Kit) (build.Step, error) {
 	script, err := s.Script()
 	return &Boot{Script: script, Arch: machines[l.target.Arch.Go].arch, Label: l.target.Name}, err
 }
+
+// LegacyKernel is the kernel.format of U-Boot's legacy images.
+const LegacyKernel = "uImage"
+
+// command returns U-Boot's command for the kernel's form.
+func (l *Loader) command() string {
+	if k := l.target.Kernel; k != nil && k.Format == LegacyKernel {
+		return "bootm"
+	}
+	return machines[l.target.Arch.Go].boot
+}
+
+// CPU returns U-Boot's name of the CPU of a GOARCH.
+func CPU(arch string) uimage.Arch { return machines[arch].arch }
 
 func (l *Loader) rootNumber() int {
 	if l.target.Image() == nil {

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/bootloader/uboot"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/gobinary"
 	"github.com/pantavisor/pantavisor/build/gosource"
@@ -192,9 +193,24 @@ func (p *providers) kernel() (*images.Kernel, error) {
 	trees := &kernel.DeviceTrees{Files: slices.Concat(k.DeviceTrees, k.Overlays), Tree: tree}
 	return &images.Kernel{
 		DeviceTrees: deviceTrees(trees, k.DeviceTrees), Overlays: deviceTrees(trees, k.Overlays),
-		Image: images.Artefact{Step: &kernel.Image{Tree: tree}, File: kernel.ImageFile},
+		Image: images.Artefact{Step: p.kernelImage(tree), File: kernel.ImageFile},
 		Tree:  images.Artefact{Step: tree}, EarlyModules: p.target.Kernel.EarlyModules, Firmware: firmware,
 	}, err
+}
+
+// kernelImage returns the step with the kernel in the target's form.
+func (p *providers) kernelImage(tree build.Step) build.Step {
+	if p.target.Kernel.Format == "" {
+		return &kernel.Image{Tree: tree}
+	}
+	step := &kernel.Converted{Format: p.target.Kernel.Format, Tree: tree}
+	if step.Format == uboot.LegacyKernel {
+		step.Arch = uboot.CPU(p.target.Arch.Go)
+		if b := p.target.Bootloader; b != nil && b.Addresses != nil {
+			step.Load = uint32(b.Addresses.Kernel)
+		}
+	}
+	return step
 }
 
 func deviceTrees(step build.Step, names []string) []images.DeviceTree {
