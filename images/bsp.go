@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"path"
 	"path/filepath"
-	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -36,9 +35,8 @@ type BSP struct {
 	// Drivers is drivers.json. Default: see [defaultDrivers].
 	Drivers json.RawMessage `json:",omitempty"`
 
-	// DeviceTrees and Overlays are those of the kernel.
+	// DeviceTrees are those of the kernel.
 	DeviceTrees []DeviceTree `json:"-"`
-	Overlays    []DeviceTree `json:"-"`
 
 	Kernel   Artefact  `json:"-"`
 	Initrd   Artefact  `json:"-"`
@@ -98,7 +96,7 @@ func (s *BSP) files() []bspFile {
 	for _, a := range s.Addons {
 		out = append(out, bspFile{a.Name, a.From})
 	}
-	for _, d := range append(slices.Clone(s.DeviceTrees), s.Overlays...) {
+	for _, d := range s.DeviceTrees {
 		out = append(out, bspFile{s.treeName(d), d.From})
 	}
 	if s.Modules != nil {

@@ -80,8 +80,8 @@ func (c *composer) kernel(in *Inputs) *BSP {
 	c.Components["kernel"] = []build.Step{in.Kernel.Image.Step, modules, &kernel.ConfigCheck{Tree: tree}}
 	bsp := &BSP{
 		Target: in.Target, Release: in.Release, Pipeline: in.Pipeline, Epoch: in.Epoch,
-		DeviceTrees: in.Kernel.DeviceTrees, Overlays: in.Kernel.Overlays,
-		Kernel: in.Kernel.Image, Initrd: initrd[0], Addons: in.Addons,
+		DeviceTrees: in.Kernel.DeviceTrees,
+		Kernel:      in.Kernel.Image, Initrd: initrd[0], Addons: in.Addons,
 		Modules: &Artefact{modules, kernel.ModulesFile},
 	}
 	if f := in.Kernel.Firmware; f != nil {

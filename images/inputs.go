@@ -51,8 +51,6 @@ type Inputs struct {
 	Layouts []Layout `json:"layouts,omitempty"`
 	// Loader is what the boot loader needs on the medium.
 	Loader Loader `json:"loader"`
-	// Installer is nil when no installation medium is made.
-	Installer *Installer `json:"installer,omitempty"`
 
 	// Tools are the helper programs. An App Engine needs none.
 	Tools Tools `json:"-"`
@@ -65,16 +63,15 @@ type Kernel struct {
 	// Tree has lib/modules/RELEASE with its index, and boot/config-RELEASE for the check
 	// of options: a tree as package kernel describes it.
 	Tree Artefact `json:"tree"`
-	// DeviceTrees are device trees, Overlays are applied to the one that is used, in order.
+	// DeviceTrees are those of the boards.
 	DeviceTrees []DeviceTree `json:"device_trees,omitempty"`
-	Overlays    []DeviceTree `json:"overlays,omitempty"`
 	// EarlyModules go into the initrd with their dependencies.
 	EarlyModules []string `json:"early_modules,omitempty"`
 	// Firmware is nil when the BSP has none.
 	Firmware *Firmware `json:"firmware,omitempty"`
 }
 
-// DeviceTree is a device tree or an overlay.
+// DeviceTree is the device tree of a board.
 type DeviceTree struct {
 	// Name is its path below the kernel's directory of device trees, for example
 	// "rockchip/rk3328-rock64.dtb".
@@ -133,10 +130,6 @@ type Layout struct {
 	Size int `json:"size"`
 	// Table is a name in the list of tables in table.go.
 	Table string `json:"table"`
-	// Compress is a form of compression in which the image is made too, one of media.Forms;
-	// empty for none. QCOW2 makes a disk for QEMU too.
-	Compress string `json:"compress,omitempty"`
-	QCOW2    bool   `json:"qcow2,omitempty"`
 	// Partitions in the order of their offsets.
 	Partitions []Partition `json:"partitions"`
 	// Blobs are written outside of file systems.

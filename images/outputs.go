@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/images/media"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -18,7 +17,6 @@ type Output string
 const (
 	OutputExport    Output = "export"    // the BSP as an export; takes Kernel
 	OutputImage     Output = "image"     // the medium with its block map; takes Layout and Loader
-	OutputInstaller Output = "installer" // the medium that installs the image; takes Installer too
 	OutputAppEngine Output = "appengine" // the package for an existing Linux system
 )
 
@@ -40,10 +38,9 @@ type need struct {
 }
 
 var (
-	needKernel    = need{func(in *Inputs) bool { return in.Kernel != nil }, "there is no kernel"}
-	needLayout    = need{func(in *Inputs) bool { return len(in.Layouts) > 0 }, "there is no layout"}
-	needInstaller = need{func(in *Inputs) bool { return in.Installer != nil }, "there is no installer"}
-	needTools     = need{func(in *Inputs) bool { return in.Tools != nil }, "there are no helper programs"}
+	needKernel = need{func(in *Inputs) bool { return in.Kernel != nil }, "there is no kernel"}
+	needLayout = need{func(in *Inputs) bool { return len(in.Layouts) > 0 }, "there is no layout"}
+	needTools  = need{func(in *Inputs) bool { return in.Tools != nil }, "there are no helper programs"}
 )
 
 // outputs are the outputs in the order of their artefacts. To add one, add its name, an
@@ -51,7 +48,6 @@ var (
 var outputs = []output{
 	{OutputExport, "bsp", []need{needKernel, needTools}, (*composer).export},
 	{OutputImage, "image", []need{needLayout, needTools}, (*composer).image},
-	{OutputInstaller, "image", []need{needKernel, needLayout, needInstaller, needTools}, (*composer).installer},
 	{OutputAppEngine, "image", nil, (*composer).appEngine},
 }
 
@@ -88,33 +84,16 @@ func (c *composer) image() ([]build.Artefact, error) {
 	in := c.in
 	var out []build.Artefact
 	for _, l := range in.Layouts {
-		medium := l
-		medium.Compress, medium.QCOW2 = "", false // which do not change the image
 		disk := &Disk{
-			Target: in.Target, Layout: medium, Epoch: in.Epoch, Config: in.Config.Image, Files: in.Loader.Files, Storage: c.trail(), Tools: in.Tools,
+			Target: in.Target, Layout: l, Epoch: in.Epoch, Config: in.Config.Image, Files: in.Loader.Files, Storage: c.trail(), Tools: in.Tools,
 		}
 		if _, err := disk.storageOptions(); err != nil { // before any step runs
 			return nil, err
 		}
 		name := cmp.Or(l.File, fmt.Sprintf("%s-pv-%dMiB.img", in.Target, l.Size))
 		out = append(out, build.Artefact{Step: disk, From: DiskFile, To: name}, build.Artefact{Step: disk, From: BmapFile, To: name + ".bmap"})
-		out = append(out, c.forms(l, disk, name)...)
 	}
 	return out, nil
-}
-
-// forms makes the further forms of an image that a layout wants.
-func (c *composer) forms(l Layout, disk build.Step, name string) []build.Artefact {
-	var out []build.Artefact
-	image := media.File{Step: disk, Path: DiskFile}
-	if l.Compress != "" {
-		step := &media.Compressed{Form: l.Compress, Image: image, Tools: c.in.Tools}
-		out = append(out, build.Artefact{Step: step, From: media.CompressedFile, To: name + "." + l.Compress})
-	}
-	if l.QCOW2 {
-		out = append(out, build.Artefact{Step: &media.QCOW2{Image: image}, From: media.QCOW2File, To: strings.TrimSuffix(name, ".img") + ".qcow2"})
-	}
-	return out
 }
 
 func (c *composer) appEngine() ([]build.Artefact, error) {

@@ -16,7 +16,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -118,9 +117,7 @@ func copyFile(ctx context.Context, to, from string) error {
 type Early struct {
 	// Modules are the wanted names, as for modprobe. All their dependencies are included.
 	Modules []string
-	// Use says what the modules are for, where that is not the initrd of the BSP.
-	Use  string     `json:",omitempty"`
-	Tree build.Step `json:"-"`
+	Tree    build.Step `json:"-"`
 }
 
 // earlyFile lists the paths of the early modules, relative to its directory, one per line
@@ -132,8 +129,8 @@ var (
 	_ build.Versioned = (*Early)(nil)
 )
 
-// Name is "kernel/early", with a use "kernel/early/USE".
-func (e *Early) Name() string { return path.Join("kernel/early", e.Use) }
+// Name is "kernel/early".
+func (e *Early) Name() string { return "kernel/early" }
 
 // Version of the step's logic.
 func (e *Early) Version() int { return 1 }

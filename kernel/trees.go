@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -9,16 +10,19 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/formats/dtoverlay"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
-// DeviceTrees is the step that picks device trees and overlays of a kernel. Its output has
-// the files at their paths below dtbs/.
+// DeviceTrees is the step that picks device trees of a kernel and applies overlays to them.
+// Its output has the device trees at their paths below dtbs/.
 type DeviceTrees struct {
 	// Files are paths below the kernel's directory dtbs/.
 	Files []string
-	Tree  build.Step `json:"-"`
+	// Overlays are further paths there. Each device tree gets all of them, in this order.
+	Overlays []string   `json:",omitempty"`
+	Tree     build.Step `json:"-"`
 }
 
 var _ build.Step = (*DeviceTrees)(nil)
@@ -29,22 +33,49 @@ func (d *DeviceTrees) Name() string { return "kernel/dtbs" }
 // Deps is the kernel's tree.
 func (d *DeviceTrees) Deps() []build.Step { return []build.Step{d.Tree} }
 
-// Run copies the files. A file that is not there is bad input; the error has the nearest ones.
-func (d *DeviceTrees) Run(ctx context.Context, w *build.Work) error {
+// Run writes the files. A file that is not there is bad input; the error has the nearest ones.
+func (d *DeviceTrees) Run(_ context.Context, w *build.Work) error {
 	dir := filepath.Join(w.In(d.Tree), "dtbs")
+	overlays := make([][]byte, len(d.Overlays))
+	for i, name := range d.Overlays {
+		var err error
+		if overlays[i], err = readTree(dir, name); err != nil {
+			return fault.Wrap(fault.BadInput, err, "picking overlays (kernel.overlays)")
+		}
+	}
 	for _, name := range d.Files {
-		from, to := filepath.Join(dir, filepath.FromSlash(name)), filepath.Join(w.Out, filepath.FromSlash(name))
-		if _, err := os.Stat(from); err != nil {
-			return fault.Wrap(fault.BadInput, unknownTree(dir, name), "picking device trees (kernel.device_trees, kernel.overlays)")
+		data, err := readTree(dir, name)
+		if err != nil {
+			return fault.Wrap(fault.BadInput, err, "picking device trees (kernel.device_trees)")
 		}
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return fault.Wrap(fault.IO, err, "copying %s", name)
+		if len(overlays) > 0 {
+			if data, err = dtoverlay.Apply(data, overlays...); err != nil {
+				return fault.Wrap(fault.BadInput, err, "applying kernel.overlays to %s", name)
+			}
 		}
-		if err := copyFile(ctx, to, from); err != nil {
-			return fault.Wrap(fault.IO, err, "copying %s", name)
+		if err := writeTree(filepath.Join(w.Out, filepath.FromSlash(name)), data); err != nil {
+			return fault.Wrap(fault.IO, err, "writing %s", name)
 		}
 	}
 	return nil
+}
+
+func readTree(dir, name string) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, unknownTree(dir, name)
+	}
+	return data, err
+}
+
+func writeTree(to string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(to, data, 0o644); err != nil {
+		return err
+	}
+	return os.Chtimes(to, epoch, epoch)
 }
 
 // unknownTree is the error for a device tree that the kernel does not have.

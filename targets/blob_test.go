@@ -58,7 +58,7 @@ func TestBlobsAndParts(t *testing.T) {
 func TestMistakesOfBlobsAndParts(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ old, new, want string }{
-		{"sector: 64", "sector: 33", "f:10:7: bootloader.blobs[0]: its space, bytes 16896 to 4211200, reaches into the partition table, bytes 440"},
+		{"sector: 64", "sector: 33", "f:10:7: bootloader.blobs[0]: its space, bytes 16896 to 4211200, reaches into the partition table, bytes 446"},
 		{"max: 4MiB", "max: 9MiB", "reaches into partition fip, bytes 8388608 to 8912896"},
 		{"max: 4MiB", "max: 17179869184GiB", "is out of range"},
 		{"max: 4MiB", "max: 4MB", `"4MB" is not a size`},

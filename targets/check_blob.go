@@ -111,14 +111,14 @@ func (r checker) blobOverlap(at string, t *Target, i int) {
 }
 
 // tableRegions are where an image's partition table is (UEFI specification 2.10, chapter 5). The
-// first 440 bytes are for code.
+// first 446 bytes are for code; a disk identifier in the last six of them gives way to it.
 func tableRegions(im Image) []region {
 	end := Size(im.Size) * MiB
 	switch im.Table {
 	case "mbr":
-		return []region{{"the partition table", 440, Sector}}
+		return []region{{"the partition table", 446, Sector}}
 	case "gpt", "hybrid":
-		return []region{{"the partition table", 440, 34 * Sector}, {"the partition table's copy", end - 33*Sector, end}}
+		return []region{{"the partition table", 446, 34 * Sector}, {"the partition table's copy", end - 33*Sector, end}}
 	}
 	return nil
 }

@@ -67,7 +67,4 @@ func (t *Target) complete() {
 	for i := range t.Images {
 		t.Images[i].place()
 	}
-	if t.Installer != nil {
-		t.Installer.complete()
-	}
 }

@@ -122,23 +122,17 @@ func (l *Loader) Files(role string, k bootloader.Kit) (build.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	cores, err := l.cores(k)
-	return &Boot{Config: config, Cores: cores}, err
-}
-
-// cores returns the core images for UEFI.
-func (l *Loader) cores(k bootloader.Kit) ([]CoreFile, error) {
-	var out []CoreFile
+	boot := &Boot{Config: config}
 	for _, name := range l.target.Bootloader.Packages {
 		p, pkg, err := l.fetch(name, k)
 		if err != nil {
 			return nil, err
 		}
 		if p.coreFile != "" {
-			out = append(out, CoreFile{Path: p.coreFile, Core: l.core(p, pkg, k.Tools)})
+			boot.Cores = append(boot.Cores, CoreFile{Path: p.coreFile, Core: l.core(p, pkg, k.Tools)})
 		}
 	}
-	return out, nil
+	return boot, nil
 }
 
 // fetch returns the platform of a package and the step that fetches it.
@@ -265,11 +259,9 @@ func (b *Boot) Name() string { return "grub/boot" }
 func (b *Boot) Version() int { return 1 }
 
 // Deps are the core images.
-func (b *Boot) Deps() []build.Step { return stepsOf(b.Cores) }
-
-func stepsOf(cores []CoreFile) []build.Step {
+func (b *Boot) Deps() []build.Step {
 	var out []build.Step
-	for _, c := range cores {
+	for _, c := range b.Cores {
 		out = append(out, c.Core)
 	}
 	return out
@@ -281,12 +273,8 @@ func (b *Boot) Run(_ context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "making GRUB's environment block")
 	}
-	return writeBoot(w, b.Cores, map[string][]byte{ConfigFile: []byte(b.Config), TryingFile: trying})
-}
-
-// writeBoot writes files and core images.
-func writeBoot(w *build.Work, cores []CoreFile, files map[string][]byte) (err error) {
-	for _, c := range cores {
+	files := map[string][]byte{ConfigFile: []byte(b.Config), TryingFile: trying}
+	for _, c := range b.Cores {
 		if files[c.Path], err = os.ReadFile(filepath.Join(w.In(c.Core), coreName)); err != nil {
 			return fault.Wrap(fault.IO, err, "reading GRUB's core image")
 		}

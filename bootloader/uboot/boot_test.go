@@ -33,9 +33,11 @@ type scenario struct {
 	trails           []string // revisions with kernel and initrd
 	fits             []string // revisions with a FIT, which is damaged
 	addons           int
-	noMark           bool     // pv.env is missing, and there is no space for it
-	want             []string // what is started, in this order, when each start fails
-	again            []string // the same at the next boot
+	files            map[string]string // further files of revision 0, device trees as their source
+	fdtfile          string            // what U-Boot says of its board
+	noMark           bool              // pv.env is missing, and there is no space for it
+	want             []string          // what is started, in this order, when each start fails
+	again            []string          // the same at the next boot
 }
 
 var scenarios = []scenario{
@@ -60,6 +62,12 @@ var scenarios = []scenario{
 	{name: "quotes and variables", rev: "3", try: `'${pv_fat}"; reset`, trails: []string{"3"}, want: []string{"3 try="}, again: []string{"3 try="}},
 	{name: "more than one command", rev: "3", try: "4; reset", trails: []string{"3"}, want: []string{"3 try=4; reset"}, again: []string{"3 try=4; reset"}},
 	{name: "a variable", rev: "3", try: "${pv_fat}", trails: []string{"3"}, want: []string{"3 try=${pv_fat}"}, again: []string{"3 try=${pv_fat}"}},
+	{name: "the tree of the revision", rev: "0", trails: []string{"0"}, fdtfile: "v/b.dtb", files: map[string]string{".pv/pv-fdt.dtb": source("one"), "bsp/dtbs/v/b.dtb": source("two")},
+		want: []string{"0 try= tree=one"}, again: []string{"0 try= tree=one"}},
+	{name: "the tree of the board", rev: "0", trails: []string{"0"}, fdtfile: "v/b.dtb", files: map[string]string{"bsp/dtbs/v/a.dtb": source("one"), "bsp/dtbs/v/b.dtb": source("two")},
+		want: []string{"0 try= tree=two"}, again: []string{"0 try= tree=two"}},
+	{name: "no tree for the board", rev: "0", trails: []string{"0"}, fdtfile: "v/c.dtb", files: map[string]string{"bsp/dtbs/v/a.dtb": source("one")},
+		want: []string{"0 try= tree=linux,dummy-virt"}, again: []string{"0 try= tree=linux,dummy-virt"}},
 	{name: "hostile rev", rev: `3" init=/bin/sh`, trails: []string{"0"}, want: []string{"0 try="}, again: []string{"0 try="}},
 	{name: "way out of the trails", rev: "3", try: "../boot", trails: []string{"3"}, want: []string{"3 try=../boot"}, again: []string{"3 try=../boot"}},
 }
@@ -67,7 +75,27 @@ var scenarios = []scenario{
 // settings start no kernel: the console shows what would be started.
 func settings(root int) Settings {
 	return Settings{Root: root, Initrd: 0x48000000, Arguments: []string{"panic=5"},
-		Boot: `echo "STARTED ${pv_this} try=${pv_try} size=${pv_size} |" ;`}
+		DTB: 0x4f000000, Boot: "run show"}
+}
+
+// source is a device tree with a property that tells it from others.
+func source(compatible string) string {
+	return fmt.Sprintf("/dts-v1/; / { compatible = %q; };", compatible)
+}
+
+// stageFiles writes the further files of revision 0.
+func (s scenario) stageFiles(t *testing.T, store string) {
+	t.Helper()
+	for name, text := range s.files {
+		file := filepath.Join(store, "trails/0", name)
+		write(t, file, []byte(text))
+		if strings.HasPrefix(text, "/dts-v1/") {
+			command(t, "dtc", "-q", "-I", "dts", "-O", "dtb", "-o", file+".out", file)
+			if err := os.Rename(file+".out", file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func write(t *testing.T, file string, data []byte) {
@@ -119,6 +147,7 @@ func (s scenario) stage(t *testing.T, root int, fat, store string) {
 		}
 		write(t, filepath.Join(store, "boot/uboot.txt"), text)
 	}
+	s.stageFiles(t, store)
 	for _, r := range s.fits {
 		write(t, filepath.Join(store, "trails", r, ".pv/pantavisor.fit"), []byte("fit"))
 	}
@@ -135,10 +164,11 @@ func (s scenario) stage(t *testing.T, root int, fat, store string) {
 // driver runs all scenarios twice in one U-Boot.
 func driver() string {
 	var b strings.Builder
+	b.WriteString("setenv show 'setenv model; fdt addr ${pv_fdt}; fdt get value model / compatible; echo \"STARTED ${pv_this} try=${pv_try} size=${pv_size} tree=${model} |\"'\n")
 	b.WriteString("setenv top \"${devtype} ${devnum}\"\n")
 	for i := range scenarios {
 		for round := range 2 {
-			fmt.Fprintf(&b, "echo SCENARIO %d %d\nsetenv distro_bootpart %x\nload ${top}:%x 60000000 scenario.scr\nsource 60000000\n", i, round, 2+2*i, 2+2*i)
+			fmt.Fprintf(&b, "echo SCENARIO %d %d\nsetenv fdtfile %s\nsetenv distro_bootpart %x\nload ${top}:%x 60000000 scenario.scr\nsource 60000000\n", i, round, scenarios[i].fdtfile, 2+2*i, 2+2*i)
 		}
 	}
 	return b.String() + "echo SCENARIO end\npoweroff\n"
@@ -214,7 +244,7 @@ var started = regexp.MustCompile(`(?m)^STARTED (.*) \|$`)
 // scenario it checks the revisions that U-Boot boots, in fallback order, what it boots next
 // time, and that it changed nothing of the medium but the content of pv.env.
 func TestStateTable(t *testing.T) {
-	oracle.Need(t, "sgdisk", "mkfs.vfat", "mcopy", "mke2fs", "qemu-system-aarch64")
+	oracle.Need(t, "dtc", "sgdisk", "mkfs.vfat", "mcopy", "mke2fs", "qemu-system-aarch64")
 	if _, err := os.Stat(firmware); err != nil {
 		oracle.Emulator(t, []string{firmware + " (package u-boot-qemu)"})
 	}
@@ -256,13 +286,17 @@ func TestStateTable(t *testing.T) {
 	})
 }
 
-// attempts returns what was started. The size of the initrd counts where it is wanted.
+// attempts returns what was started. The size of the initrd and the device tree count where
+// they are wanted.
 func attempts(text string, want []string) []string {
 	var out []string
 	for _, m := range started.FindAllStringSubmatch(text, -1) {
-		line := m[1]
-		if len(want) == 0 || !strings.Contains(want[0], " size=") {
-			line = line[:strings.LastIndex(line, " size=")]
+		line, size, _ := strings.Cut(m[1], " size=")
+		size, tree, _ := strings.Cut(size, " tree=")
+		for word, value := range map[string]string{" size=": size, " tree=": tree} {
+			if len(want) > 0 && strings.Contains(want[0], word) {
+				line += word + value
+			}
 		}
 		out = append(out, line)
 	}

@@ -1,8 +1,6 @@
 package resolve
 
 import (
-	"slices"
-
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/bootloader/loaders"
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
@@ -59,25 +57,17 @@ func loaderInputs(loader bootloader.Loader, layouts []images.Layout, kit bootloa
 			}
 		}
 	}
-	blobs, err := loaderBlobs(loader, kit)
+	blobs, err := loader.Raw(kit)
 	if err != nil {
 		return out, err
 	}
-	layouts[0].Blobs = append(layouts[0].Blobs, blobs...)
+	for _, b := range blobs {
+		layouts[0].Blobs = append(layouts[0].Blobs, images.Blob{Name: b.Name, File: images.Artefact{Step: b.File.Step, File: b.File.Path}, Offset: b.Offset, Max: b.Max})
+	}
 	if state := loader.State(); state != nil {
 		out.State = &images.Artefact{Step: state}
 	}
 	return out, nil
-}
-
-// loaderBlobs returns what a boot loader writes outside of partitions.
-func loaderBlobs(loader bootloader.Loader, kit bootloader.Kit) ([]images.Blob, error) {
-	blobs, err := loader.Raw(kit)
-	var out []images.Blob
-	for _, b := range blobs {
-		out = append(out, images.Blob{Name: b.Name, File: images.Artefact{Step: b.File.Step, File: b.File.Path}, Offset: b.Offset, Max: b.Max})
-	}
-	return out, err
 }
 
 // targetBlobs adds the blobs of the target to the layouts that they are on.
@@ -147,9 +137,7 @@ func (p *providers) content(file, pkg, part string) (images.Artefact, error) {
 }
 
 func layoutOf(im targets.Image) images.Layout {
-	out := images.Layout{
-		File: im.File, Size: im.Size, Table: im.Table, Compress: im.Compress, QCOW2: slices.Contains(im.Forms, "qcow2"),
-	}
+	out := images.Layout{File: im.File, Size: im.Size, Table: im.Table}
 	for _, p := range im.Partitions {
 		out.Partitions = append(out.Partitions, images.Partition{
 			Name: p.Name, Role: p.Role, Format: p.Format, Type: p.Type, Flags: p.Flags, Start: int64(p.Start), Size: int64(p.Size),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -31,12 +32,37 @@ func given(t *targets.Target, o Options, name string) (path, digest string) {
 // given: without them it makes fewer outputs.
 func Lacks(t *targets.Target, o Options) []error {
 	var out []error
+	for _, name := range LackedParts(t, o) {
+		out = append(out, fault.New(fault.Missing, "%s", t.LackText(name)))
+	}
+	return out
+}
+
+// LackedParts lists the named parts that the target needs and that nobody has given.
+func LackedParts(t *targets.Target, o Options) []string {
+	var out []string
 	for _, name := range t.PartNames() {
-		if lacks(t, o, name) {
-			out = append(out, fault.New(fault.Missing, "%s", t.LackText(name)))
+		if lacks(t, o, name) && !slices.Contains(out, name) {
+			out = append(out, name)
 		}
 	}
 	return out
+}
+
+// Outputs lists what the target makes with the parts that are given: image, bsp and
+// appengine.
+func Outputs(t *targets.Target, o Options) []string {
+	var out []string
+	for _, made := range (&providers{Options: o, target: t}).outputs() {
+		out = append(out, outputNames[made])
+	}
+	slices.Reverse(out) // an image says more than the BSP in it
+	return out
+}
+
+// outputNames are the words of outputs for people.
+var outputNames = map[images.Output]string{
+	images.OutputExport: "bsp", images.OutputImage: "image", images.OutputAppEngine: "appengine",
 }
 
 func lacks(t *targets.Target, o Options, name string) bool {

@@ -84,7 +84,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 	}
 	program := p.runtime()
 	in := &images.Inputs{
-		Target: firmware(t), Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
+		Target: t.Name, Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
 		Runtime: images.Artefact{Step: program, File: program.File()},
 	}
 	if p.toolbox != nil {
@@ -97,7 +97,6 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 		func() (err error) { in.Addons, err = p.addons(); return err },
 		func() (err error) { in.Containers, err = p.containers(); return err },
 		func() (err error) { in.Layouts, in.Loader, err = p.media(in); return err },
-		func() (err error) { in.Installer, err = p.installer(in); return err },
 	} {
 		if err := part(); err != nil {
 			return nil, err
@@ -134,11 +133,7 @@ func (p *providers) outputs() []images.Output {
 	if p.hasKernel() {
 		out = append(out, images.OutputExport)
 	}
-	switch {
-	case p.target.Images == nil || p.lacksMedium():
-	case p.target.Installer != nil:
-		return []images.Output{images.OutputInstaller}
-	default:
+	if p.target.Images != nil && !p.lacksMedium() {
 		out = append(out, images.OutputImage)
 	}
 	if p.target.AppEngine != nil {
@@ -195,11 +190,11 @@ func (p *providers) kernel() (*images.Kernel, error) {
 	}
 	firmware, err := p.firmware(source)
 	k := p.target.Kernel
-	trees := &kernel.DeviceTrees{Files: slices.Concat(k.DeviceTrees, k.Overlays), Tree: tree}
+	trees := &kernel.DeviceTrees{Files: k.DeviceTrees, Overlays: k.Overlays, Tree: tree}
 	return &images.Kernel{
-		DeviceTrees: deviceTrees(trees, k.DeviceTrees), Overlays: deviceTrees(trees, k.Overlays),
-		Image: images.Artefact{Step: p.kernelImage(tree), File: kernel.ImageFile},
-		Tree:  images.Artefact{Step: tree}, EarlyModules: p.target.Kernel.EarlyModules, Firmware: firmware,
+		DeviceTrees: deviceTrees(trees, k.DeviceTrees),
+		Image:       images.Artefact{Step: p.kernelImage(tree), File: kernel.ImageFile},
+		Tree:        images.Artefact{Step: tree}, EarlyModules: p.target.Kernel.EarlyModules, Firmware: firmware,
 	}, err
 }
 

@@ -20,7 +20,7 @@ func TestTargetOfContainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for words, want := range map[string]string{
-		"network": "x64-uefi", "network sdk": "x64-uefi", "sdk": "x64-appengine, x64-uefi: say for which",
+		"network": "x64-uefi", "network sdk": "x64-uefi", "sdk": "x64-uefi: say for which",
 	} {
 		target, err := w.targetOf(strings.Fields(words))
 		if err != nil && fault.Of(err) == fault.BadInput {

@@ -18,7 +18,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"golang.org/x/term"
@@ -430,26 +429,6 @@ func (w *Workspace) tell(v any, text func(io.Writer) error) error {
 		return w.Print(v)
 	}
 	return text(w.Stdout)
-}
-
-// Targets lists the boards.
-func (w *Workspace) Targets() error {
-	l, err := w.Sources()
-	if err != nil {
-		return err
-	}
-	all, err := targets.LoadAll(definitions(l))
-	list := map[string]*targets.Target{}
-	for _, t := range all {
-		list[t.Name] = t
-	}
-	return errors.Join(err, w.tell(list, func(out io.Writer) error {
-		table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-		for _, t := range all {
-			fmt.Fprintf(table, "%s\t%s\t%s\n", t.Name, t.Arch, t.Description)
-		}
-		return table.Flush()
-	}))
 }
 
 // Plan prints the resolved graph: text, json or dot; "" is text, or json with JSON.
