@@ -11,4 +11,4 @@ import (
 )
 
 // Aliases are further names of commands.
-var Aliases = map[string]any{"test:vm": mage.Boards}
+var Aliases = map[string]any{"test:arch": mage.Arch, "test:vm": mage.Boards}

@@ -340,6 +340,27 @@ func Boards(ctx context.Context, target *string) error {
 	return end(checks.Boards(ctx, cmp.Or(value(target), "all")))
 }
 
+// Arch runs the tests of revisions and of the device as programs of other CPUs.
+//
+// It takes those that need no privilege, for arm64, arm, mips, mipsle and riscv64 in QEMU's
+// emulator of single programs; mage test takes only packages with other files for those
+// CPUs. mage test:arch is the same.
+//
+//	mage arch
+func Arch(ctx context.Context) error {
+	w, err := workspace.New()
+	if err == nil {
+		err = w.NeedsCheckout("mage arch")
+	}
+	if err == nil {
+		err = w.PrepareTests(ctx)
+	}
+	if err != nil {
+		return end(err)
+	}
+	return end(checks.CPUs(ctx))
+}
+
 // Bench measures what docs/benchmarks.md lists and writes it there.
 //
 // With --packages it runs the benchmarks of all packages instead, as go test prints them.

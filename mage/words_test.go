@@ -125,7 +125,7 @@ func rewritten(t *testing.T, rewrite func([]string) []string, line, want string)
 
 // toolsOwn are the commands that pass on what other programs print: they have no data of
 // their own.
-var toolsOwn = []string{"Attack", "Boards", "Test", "Fuzz", "Lint"}
+var toolsOwn = []string{"Arch", "Attack", "Boards", "Test", "Fuzz", "Lint"}
 
 // TestEveryCommandHasJSON: each command that prints data prints it as JSON when asked to.
 func TestEveryCommandHasJSON(t *testing.T) {

@@ -38,6 +38,7 @@ var packages = map[string][]string{
 	"mount":            {"losetup", "mount"},
 	"mtools":           {"mdir", "mcopy", "mmd"},
 	"qemu-system-x86":  {"qemu-system-x86_64"},
+	"qemu-user":        {"qemu-aarch64", "qemu-arm", "qemu-mips", "qemu-mipsel", "qemu-riscv64"},
 	"qemu-utils":       {"qemu-img"},
 	"squashfs-tools":   {"unsquashfs", "mksquashfs"},
 	"tar":              {"tar"},

@@ -28,6 +28,9 @@ func TestControllersAreEnabledAllTheWayDown(t *testing.T) {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.WriteFile(filepath.Join(d, "cgroup.subtree_control"), nil, 0o644); err != nil { // the kernel's are there
+			t.Fatal(err)
+		}
 	}
 	tree := (&Tree{dir: root, path: "/", own: "/"}).Sub("pantavisor").Sub("x")
 	(&Group{tree: tree, fd: -1}).enable("memory")

@@ -53,6 +53,14 @@ func Boards(ctx context.Context, targets string) error {
 	return goTool(ctx, "test", "-count=1", "-v", "-timeout=120m", "-run=^TestBoards", "./test/vm")
 }
 
+// CPUs runs the tests of revisions and of the device as programs of other CPUs.
+func CPUs(ctx context.Context) error {
+	if err := os.Setenv("PV_TEST_CPUS", "all"); err != nil {
+		return fault.Wrap(fault.Internal, err, "setting what is tested")
+	}
+	return goTool(ctx, "test", "-count=1", "-v", "-timeout=120m", "./test/arch")
+}
+
 // Benchmarks runs the benchmarks of all packages.
 func Benchmarks(ctx context.Context) error {
 	return goTool(ctx, "test", "-run=^$", "-bench=.", "-count=5", "./...")
