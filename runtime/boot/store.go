@@ -25,16 +25,18 @@ type Store interface {
 	ClearTry() error
 }
 
-// Open returns the store of a boot loader (PV_BOOTLOADER_TYPE: grub, uboot or
-// uboot-pvk) on the storage mounted at dir.
+// Open returns the store of a boot loader (PV_BOOTLOADER_TYPE: grub, uboot, uboot-pvk or
+// rpiab) on the storage mounted at dir.
 func Open(loader, dir string) (Store, error) {
 	switch loader {
 	case "grub":
 		return &file{path: filepath.Join(dir, "boot/grubenv"), form: grubEnv{}}, nil
 	case "uboot", "uboot-pvk":
 		return &file{path: filepath.Join(dir, "boot/uboot.txt"), form: uboot{}}, nil
+	case "rpiab":
+		return newRPiAB(dir), nil
 	}
-	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-pvk", loader)
+	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-pvk, rpiab", loader)
 }
 
 // Detect returns the boot loader whose store is on the storage mounted at dir, as [Open]

@@ -253,6 +253,11 @@ func (m *machine) readBoot() error {
 	if err == nil {
 		values, err = store.Load()
 	}
+	if b, ok := store.(boot.Booter); ok && rev == "" {
+		var unknown error
+		rev, unknown = b.Booted()
+		err = errors.Join(err, unknown)
+	}
 	if err != nil {
 		log.Warnf("%v", err)
 	}

@@ -1,0 +1,63 @@
+// Package autoboot reads and writes autoboot.txt, in which a loader with two boot partitions
+// finds the one to boot from and the one to try (Raspberry Pi documentation: autoboot.txt).
+package autoboot
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// FileName is the file's name on the first partition.
+const FileName = "autoboot.txt"
+
+// Size is that of the files that [Choice.Text] is for: one sector, which is written as a whole
+// or not at all. The firmware reads no more.
+const Size = 512
+
+// Choice are numbers of partitions: Default is booted from, Try once when the system has asked
+// for it before a restart.
+type Choice struct{ Default, Try int }
+
+// Text returns the file's content of [Size] bytes.
+func (c Choice) Text() string {
+	return Pad(fmt.Sprintf("[all]\ntryboot_a_b=1\nboot_partition=%d\n[tryboot]\nboot_partition=%d\n", c.Default, c.Try))
+}
+
+// Pad fills a text up to [Size] with empty lines.
+func Pad(text string) string { return text + strings.Repeat("\n", max(0, Size-len(text))) }
+
+// Swapped returns the choice with default and try exchanged.
+func (c Choice) Swapped() Choice { return Choice{c.Try, c.Default} }
+
+// Parse reads the file: the last boot_partition of a section that applies counts, as for the
+// firmware. Sections for single models are passed over.
+func Parse(text string) (Choice, error) {
+	var c Choice
+	section := "[all]"
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			section = line
+			continue
+		}
+		number, ok := strings.CutPrefix(line, "boot_partition=")
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 || n > 63 {
+			return c, fmt.Errorf("reading %s: %q is not the number of a partition", FileName, number)
+		}
+		switch section {
+		case "[all]":
+			c.Default = n
+		case "[tryboot]":
+			c.Try = n
+		}
+	}
+	if c.Default == 0 || c.Try == 0 || c.Default == c.Try {
+		return c, fmt.Errorf("reading %s: want two boot partitions, found %d and %d to try", FileName, c.Default, c.Try)
+	}
+	return c, nil
+}

@@ -1,0 +1,78 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// openPartition opens a partition of the disk that has the storage mounted at dir, by its number.
+func openPartition(dir string, number int) (*os.File, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return nil, fmt.Errorf("looking for the disk of the storage: %w", err)
+	}
+	own, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)))) //nolint:unconvert // 32 bits wide on some architectures
+	if err != nil {
+		return nil, fmt.Errorf("looking for the disk of the storage: %w", err)
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(own), "*/partition"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if n, bad := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && bad == nil && n == number {
+			return os.OpenFile(filepath.Join("/dev", filepath.Base(filepath.Dir(file))), os.O_RDWR, 0)
+		}
+	}
+	return nil, fmt.Errorf("looking for boot partition %d: the disk of the storage has none", number)
+}
+
+// forget drops what the kernel remembers of a partition, so that reading asks the medium. It is
+// an aid: without it the comparison sees less.
+func forget(p partition) {
+	if f, ok := p.(*os.File); ok {
+		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	}
+}
+
+// mailbox is the kernel's way to the firmware (drivers/char/broadcom/vcio.c of the kernel of
+// Raspberry Pi).
+const mailbox = "/dev/vcio"
+
+// setRebootFlags is the firmware's property that holds until the next restart; tryboot is its
+// bit 0.
+const (
+	setRebootFlags = 0x00038064
+	tryboot        = 1
+)
+
+// mailboxRequest is IOCTL_MBOX_PROPERTY, _IOWR(100, 0, char *).
+const mailboxRequest = 0xC0000000 | uint(unsafe.Sizeof(uintptr(0)))<<16 | 100<<8
+
+// answered is the firmware's word for a request that it has carried out.
+const answered = 0x80000000
+
+// askTryboot has the firmware boot from the other partition once, at the next restart.
+func askTryboot() (err error) {
+	f, err := os.OpenFile(mailbox, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("asking the firmware for tryboot: the kernel must be one for the Raspberry Pi that has %s: %w", mailbox, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	message := [7]uint32{7 * 4, 0, setRebootFlags, 4, 0, tryboot, 0} // size, request, tag, its size, request, value, end
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(mailboxRequest), uintptr(unsafe.Pointer(&message))); e != 0 {
+		return fmt.Errorf("asking the firmware for tryboot: %w", e)
+	}
+	if message[1] != answered {
+		return fmt.Errorf("asking the firmware for tryboot: it answers %#x: update it", message[1])
+	}
+	return nil
+}
