@@ -36,6 +36,15 @@ type Loader interface {
 	State() build.Step
 }
 
+// Slotted is a loader that starts the kernel of one of several boot partitions. The BSP then has
+// the content of such a partition in place of kernel and initrd.
+type Slotted interface {
+	Loader
+	// Slot returns the role of the partition, the member of bsp/run.json that names its image and
+	// the image's name; role is empty when the loader has no such partition.
+	Slot() (role, key, file string)
+}
+
 // Kit is what the steps of a loader are made from, besides the target that the loader was
 // opened for: that has the layout of the medium.
 type Kit struct {

@@ -38,6 +38,9 @@ type BSP struct {
 	// DeviceTrees are those of the kernel.
 	DeviceTrees []DeviceTree `json:"-"`
 
+	// Boot is an image in place of kernel, initrd, addons and device trees; nil for none.
+	Boot *SlotImage `json:"-"`
+
 	Kernel   Artefact  `json:"-"`
 	Initrd   Artefact  `json:"-"`
 	Addons   []Addon   `json:"-"`
@@ -92,18 +95,27 @@ type bspFile struct {
 
 // files returns the BSP's objects in a fixed order.
 func (s *BSP) files() []bspFile {
+	out := s.bootFiles()
+	if s.Modules != nil {
+		out = append(out, bspFile{modulesName, *s.Modules})
+	}
+	if s.Firmware != nil {
+		out = append(out, bspFile{firmwareName, *s.Firmware})
+	}
+	return out
+}
+
+// bootFiles returns what the boot loader starts.
+func (s *BSP) bootFiles() []bspFile {
+	if s.Boot != nil {
+		return []bspFile{{s.Boot.Slot.File, Artefact{s.Boot, s.Boot.Slot.File}}}
+	}
 	out := []bspFile{{kernelName, s.Kernel}, {initrdName, s.Initrd}}
 	for _, a := range s.Addons {
 		out = append(out, bspFile{a.Name, a.From})
 	}
 	for _, d := range s.DeviceTrees {
 		out = append(out, bspFile{s.treeName(d), d.From})
-	}
-	if s.Modules != nil {
-		out = append(out, bspFile{modulesName, *s.Modules})
-	}
-	if s.Firmware != nil {
-		out = append(out, bspFile{firmwareName, *s.Firmware})
 	}
 	return out
 }
@@ -213,19 +225,28 @@ func (s *BSP) Replaces(ctx context.Context, in func(build.Step) string) ([]build
 
 // run returns run.json.
 func (s *BSP) run() map[string]any {
+	run := s.bootForm()
+	if s.Modules != nil {
+		run["modules"] = modulesName
+	}
+	if s.Firmware != nil {
+		run["firmware"] = firmwareName
+	}
+	return run
+}
+
+// bootForm returns the members of run.json that say what the boot loader starts.
+func (s *BSP) bootForm() map[string]any {
+	if s.Boot != nil {
+		return map[string]any{s.Boot.Slot.Key: s.Boot.Slot.File, "addons": []string{}, "initrd_config": ""}
+	}
 	addons := []string{}
 	for _, a := range s.Addons {
 		addons = append(addons, a.Name)
 	}
 	run := map[string]any{"addons": addons, "linux": kernelName, "initrd": initrdName, "initrd_config": ""}
-	if s.Modules != nil {
-		run["modules"] = modulesName
-	}
 	if len(s.DeviceTrees) == 1 {
 		run["fdt"] = s.treeName(s.DeviceTrees[0])
-	}
-	if s.Firmware != nil {
-		run["firmware"] = firmwareName
 	}
 	return run
 }

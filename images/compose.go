@@ -82,7 +82,7 @@ func (c *composer) kernel(in *Inputs) *BSP {
 		Target: in.Target, Release: in.Release, Pipeline: in.Pipeline, Epoch: in.Epoch,
 		DeviceTrees: in.Kernel.DeviceTrees,
 		Kernel:      in.Kernel.Image, Initrd: initrd[0], Addons: in.Addons,
-		Modules: &Artefact{modules, kernel.ModulesFile},
+		Modules: &Artefact{modules, kernel.ModulesFile}, Boot: slotImage(in),
 	}
 	if f := in.Kernel.Firmware; f != nil {
 		step := &kernel.Firmware{Epoch: in.Epoch, Tree: tree, Packages: stepsOf(f.Trees), Budget: f.Budget, Exclude: f.Exclude}

@@ -2,7 +2,6 @@ package images
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -183,15 +182,15 @@ func (c *composition) fill(ctx context.Context) error {
 	return nil
 }
 
-// entries returns the files of the partition with a role: those of all its trees.
-func (c *composition) entries(ctx context.Context, role string) ([]tree.Entry, error) {
+// roleEntries returns the files of the partition with a role from all its trees.
+func roleEntries(ctx context.Context, w *build.Work, files []RoleFiles, role string) ([]tree.Entry, error) {
 	var out []tree.Entry
 	from := map[string]string{}
-	for _, f := range c.disk.Files {
+	for _, f := range files {
 		if f.Role != role {
 			continue
 		}
-		entries, err := collect(ctx, f.Tree.in(c.work), "")
+		entries, err := collect(ctx, f.Tree.in(w), "")
 		if err != nil {
 			return nil, err
 		}
@@ -210,7 +209,7 @@ func (c *composition) entries(ctx context.Context, role string) ([]tree.Entry, e
 }
 
 func (c *composition) fat32(ctx context.Context, s span) error {
-	entries, err := c.entries(ctx, s.Role)
+	entries, err := roleEntries(ctx, c.work, c.disk.Files, s.Role)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
 	}
@@ -219,12 +218,11 @@ func (c *composition) fat32(ctx context.Context, s span) error {
 		Size: s.Length, Label: s.Name, ID: c.id.number(s.Role), Time: normal.Time, Hidden: uint32(s.Start / 512),
 	})
 	c.used = append(c.used, bmap.Extent{Offset: s.Start, Length: used})
-	var small *fat32.TooSmall
-	if errors.As(err, &small) {
-		return fault.New(fault.NoSpace, "making partition %s: its content needs %d MiB, its size in target.yaml is %d MiB", s.Name, (small.Need+mib-1)/mib, s.Length/mib)
+	if err != nil {
+		return fatError(s.Name, s.Length, err)
 	}
 	c.warnFull(s, used)
-	return fault.Wrap(fault.BadInput, err, "making partition %s", s.Name)
+	return nil
 }
 
 // nearlyFull is the part of a boot partition in percent above which a build warns: updates of
@@ -252,7 +250,7 @@ func (s section) Truncate(size int64) error {
 }
 
 func (c *composition) squashfs(ctx context.Context, s span) error {
-	entries, err := c.entries(ctx, s.Role)
+	entries, err := roleEntries(ctx, c.work, c.disk.Files, s.Role)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
 	}

@@ -162,6 +162,8 @@ type Loader struct {
 	Files []RoleFiles `json:"files,omitempty"`
 	// State is a tree that is added to the storage.
 	State *Artefact `json:"state,omitempty"`
+	// Slot is set when the BSP has a boot partition of the loader in place of kernel and initrd.
+	Slot *Slot `json:"slot,omitempty"`
 }
 
 // RoleFiles is a tree of files for the partition with a role. Trees of the same role are

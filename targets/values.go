@@ -99,7 +99,7 @@ var values = map[string][]value{
 		{name: "uboot-pvk", loader: loaderRules{runtime: "uboot-pvk"}},
 		{name: "rpi", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
 		{name: "rpi-uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
-		{name: "rpiab", loader: loaderRules{runtime: "rpiab", tables: []string{"mbr"}, roles: []string{"bootsel", "boota", "bootb"}}},
+		{name: "rpiab", ready: true, loader: loaderRules{runtime: "rpiab", tables: []string{"mbr"}, roles: []string{"bootsel", "boota", "bootb"}}},
 		{name: "extlinux"},
 	},
 	// package images, table.go

@@ -24,6 +24,7 @@ var loaders = map[string]loader{
 	"uboot":     {uboot.New, nil},
 	"rpi":       {rpi.New, nil},
 	"rpi-uboot": {rpi.NewUBoot, nil},
+	"rpiab":     {rpi.NewAB, nil},
 }
 
 // For returns the boot loader of a target. The target must have one.

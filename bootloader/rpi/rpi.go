@@ -4,7 +4,7 @@
 //   - rpi: the firmware starts the kernel itself. It always starts the one on the boot partition
 //     and knows of no revisions, so a revision with another BSP cannot be tried.
 //   - rpiab: as rpi, but with two boot partitions between which the firmware can choose for one
-//     boot (tryboot); see [AutoBoot].
+//     boot (tryboot); see package autoboot.
 //
 // The firmware reads config.txt from the first FAT partition, loads the device tree of the
 // board's model under the name that upstream Linux gives it (upstream_kernel=1), changes it
@@ -21,6 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/formats/autoboot"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/targets"
@@ -56,7 +57,7 @@ type Loader struct {
 	ab bool
 }
 
-var _ bootloader.Loader = (*Loader)(nil)
+var _ bootloader.Slotted = (*Loader)(nil)
 
 // New returns firmware that starts the kernel.
 func New(t *targets.Target) bootloader.Loader { return &Loader{target: t} }
@@ -66,8 +67,8 @@ func NewUBoot(t *targets.Target) bootloader.Loader {
 	return &Loader{target: t, uboot: uboot.NewBehindFirmware(t)}
 }
 
-// newAB returns firmware that starts the kernel of one of two partitions.
-func newAB(t *targets.Target) bootloader.Loader { return &Loader{target: t, ab: true} }
+// NewAB returns firmware that starts the kernel of one of two partitions.
+func NewAB(t *targets.Target) bootloader.Loader { return &Loader{target: t, ab: true} }
 
 // Requests lists the packages with firmware and U-Boot.
 func (l *Loader) Requests() []debian.Request { return bootloader.Packages(l.target) }
@@ -115,7 +116,7 @@ func (l *Loader) boot(role string, k bootloader.Kit, stages []string) (*Boot, er
 	}
 	b.Kernel, b.Initrd = &k.BSP.Kernel, k.BSP.Initrd
 	if l.ab {
-		b.Texts[RevisionFile] = sector(trail.First + "\n")
+		b.Texts[autoboot.RevisionFile] = autoboot.Pad(trail.First + "\n")
 	}
 	return b, nil
 }
@@ -126,8 +127,8 @@ func (l *Loader) selector(role string, k bootloader.Kit) (build.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := AutoBoot{Default: l.number("boota"), Try: l.number("bootb")}
-	b.Texts = map[string]string{configFile: "", AutoBootFile: a.Text()}
+	choice := autoboot.Choice{Default: l.number("boota"), Try: l.number("bootb")}
+	b.Texts = map[string]string{configFile: "", autoboot.FileName: choice.Text()}
 	return b, nil
 }
 
@@ -137,6 +138,14 @@ func (l *Loader) step(role string, k bootloader.Kit, stages []string) (*Boot, er
 		return nil, err
 	}
 	return &Boot{Role: role, Stages: stages, Firmware: &debian.Unpack{Keep: []string{firmwareDir}, Package: pkg}}, nil
+}
+
+// Slot is the first boot partition, whose image others call rpiab too.
+func (l *Loader) Slot() (role, key, file string) {
+	if !l.ab {
+		return "", "", ""
+	}
+	return "boota", "rpiab", "pantavisor-rpi.img.gz"
 }
 
 // number is that of the partition with a role.

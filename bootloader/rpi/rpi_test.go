@@ -14,6 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian/partstest"
+	"github.com/pantavisor/pantavisor/formats/autoboot"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -97,14 +98,17 @@ func TestFilesOfEachWay(t *testing.T) {
 		{"rpi-uboot", "boot", NewUBoot, slices.Concat(stages, trees, []string{"bootcode.bin", "boot.scr", "pv.env", "config.txt", "cmdline.txt"})},
 		{"rpi", "boot", New, slices.Concat(stages, trees, []string{"bootcode.bin", "kernel.img", "pantavisor", "config.txt", "cmdline.txt"})},
 		{"rpi", "root", New, nil},
-		{"rpiab", "boot", newAB, nil},
+		{"rpiab", "boot", NewAB, nil},
+		{"rpiab", "bootb", NewAB, nil}, // nothing boots from there before an update
+		{"rpiab", "boota", NewAB, slices.Concat(stages, trees, []string{"kernel.img", "pantavisor", "config.txt", "cmdline.txt", "pv_rev.txt"})},
+		{"rpiab", "bootsel", NewAB, []string{"autoboot.txt", "bootcode.bin", "config.txt"}},
 	} {
 		files, warnings := made(t, c.open(pi(t, c.kind, "arm64")), c.role, upstream)
 		if d := cmp.Diff(slices.Sorted(slices.Values(c.want)), slices.Sorted(maps.Keys(files))); d != "" {
 			t.Errorf("%s, %s:\n%s", c.kind, c.role, d)
 		}
 		all := strings.Join(warnings, "\n")
-		if files != nil && (!strings.Contains(all, "no overlays") || strings.Contains(all, "always starts this kernel") != (c.kind == "rpi")) {
+		if files["start.elf"] != "" && (!strings.Contains(all, "no overlays") || strings.Contains(all, "always starts this kernel") != (c.kind == "rpi")) {
 			t.Errorf("%s: warnings %q", c.kind, warnings)
 		}
 	}
@@ -130,6 +134,32 @@ func TestWhatTheFirmwareStarts(t *testing.T) {
 	}
 	if c := (&Loader{target: pi(t, "rpi", "arm")}).config(); !strings.Contains(c, "arm_64bit=0\n") {
 		t.Errorf("a kernel of 32 bits:\n%s", c)
+	}
+}
+
+func TestTwoPartitions(t *testing.T) {
+	t.Parallel()
+	target, err := targets.Load(nil, "rpi64ab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := NewAB(target)
+	selector, _ := made(t, l, "bootsel", upstream)
+	if c, err := autoboot.Parse(selector["autoboot.txt"]); err != nil || c != (autoboot.Choice{Default: 2, Try: 3}) || len(selector["autoboot.txt"]) != 512 {
+		t.Errorf("autoboot.txt: %v, %v", c, err)
+	}
+	boot, _ := made(t, l, "boota", upstream)
+	if rev := boot["pv_rev.txt"]; strings.TrimSpace(rev) != "0" || len(rev) != 512 {
+		t.Errorf("pv_rev.txt: %q", rev)
+	}
+	if role, key, _ := l.(bootloader.Slotted).Slot(); role != "boota" || key != "rpiab" {
+		t.Errorf("slot %s, %s", role, key)
+	}
+	if role, _, _ := New(target).(bootloader.Slotted).Slot(); role != "" {
+		t.Errorf("one partition has the slot %s", role)
+	}
+	if l.State() != nil {
+		t.Error("the storage has files of the loader")
 	}
 }
 

@@ -1,5 +1,15 @@
 // Package autoboot reads and writes autoboot.txt, in which a loader with two boot partitions
 // finds the one to boot from and the one to try (Raspberry Pi documentation: autoboot.txt).
+//
+// The handshake with the runtime, with A as the default partition and N as a new revision. When
+// B does not come up, the next boot is one of A: there is nothing to undo.
+//
+//	step                                      | next boot | after a power cut
+//	N's image is written to B                 | A         | A
+//	pv_try=N is written to the storage        | A         | A; the test has failed
+//	the loader is asked for B; restart        | B, once   | A; the test has failed
+//	B is good: autoboot.txt has B as default  | B         | B; N is tested again
+//	pv_rev=N, pv_try= are written             | B         | B
 package autoboot
 
 import (
@@ -8,10 +18,14 @@ import (
 	"strings"
 )
 
-// FileName is the file's name on the first partition.
-const FileName = "autoboot.txt"
+// FileName is the file's name on the first partition. RevisionFile is on each boot partition: the
+// revisions whose BSP it holds, with commas.
+const (
+	FileName     = "autoboot.txt"
+	RevisionFile = "pv_rev.txt"
+)
 
-// Size is that of the files that [Choice.Text] is for: one sector, which is written as a whole
+// Size is that of both files: one sector, which is written as a whole
 // or not at all. The firmware reads no more.
 const Size = 512
 

@@ -24,8 +24,8 @@ func TestTextIsReadBack(t *testing.T) {
 func TestParseTakesOthersFiles(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Choice{
-		"[all]\r\ntryboot_a_b=1\r\nboot_partition=2\r\n[tryboot]\r\nboot_partition=3\r\n": {2, 3},
-		"boot_partition=5\n[tryboot]\nboot_partition=6": {5, 6}, // without a section it is for all
+		"[all]\r\ntryboot_a_b=1\r\nboot_partition=2\r\n[tryboot]\r\nboot_partition=3\r\n":                   {2, 3},
+		"boot_partition=5\n[tryboot]\nboot_partition=6":                                                     {5, 6}, // without a section it is for all
 		"[all]\nboot_partition=2\nboot_partition=4\n[pi4]\nboot_partition=9\n[tryboot]\nboot_partition=3\n": {4, 3},
 	} {
 		if got, err := Parse(text); err != nil || got != want {

@@ -64,6 +64,11 @@ func loaderInputs(loader bootloader.Loader, layouts []images.Layout, kit bootloa
 	for _, b := range blobs {
 		layouts[0].Blobs = append(layouts[0].Blobs, images.Blob{Name: b.Name, File: images.Artefact{Step: b.File.Step, File: b.File.Path}, Offset: b.Offset, Max: b.Max})
 	}
+	if s, ok := loader.(bootloader.Slotted); ok {
+		if role, key, file := s.Slot(); role != "" {
+			out.Slot = &images.Slot{Role: role, Key: key, File: file}
+		}
+	}
 	if state := loader.State(); state != nil {
 		out.State = &images.Artefact{Step: state}
 	}

@@ -18,9 +18,6 @@ import (
 	"github.com/pantavisor/pantavisor/formats/fatfile"
 )
 
-// revFile is on each boot partition: the revisions whose BSP it holds, with commas.
-const revFile = "pv_rev.txt"
-
 // selector is the number of the partition with autoboot.txt.
 const selector = 1
 
@@ -109,7 +106,7 @@ func (r *rpiab) Booted() (string, error) {
 		}
 	}
 	if len(list) == 0 {
-		return "", errors.Join(err, fmt.Errorf("reading the booted revision: %s of partition %d is empty", revFile, number))
+		return "", errors.Join(err, fmt.Errorf("reading the booted revision: %s of partition %d is empty", autoboot.RevisionFile, number))
 	}
 	return list[len(list)-1], err
 }
@@ -177,9 +174,9 @@ func (r *rpiab) Commit(rev string) error {
 func (r *rpiab) note(number int, list []string) error {
 	text := strings.Join(list, ",")
 	if len(text) >= autoboot.Size {
-		return fmt.Errorf("%s holds %d bytes: restart the device before further updates without a restart", revFile, autoboot.Size-1)
+		return fmt.Errorf("%s holds %d bytes: restart the device before further updates without a restart", autoboot.RevisionFile, autoboot.Size-1)
 	}
-	return r.change(number, revFile, autoboot.Pad(text+"\n"))
+	return r.change(number, autoboot.RevisionFile, autoboot.Pad(text+"\n"))
 }
 
 // running returns what autoboot.txt says and the number of the partition that was booted. The
@@ -220,7 +217,7 @@ func (r *rpiab) checkLoader() error {
 
 // revisions returns those of a boot partition.
 func (r *rpiab) revisions(number int) ([]string, error) {
-	text, err := r.content(number, revFile)
+	text, err := r.content(number, autoboot.RevisionFile)
 	return strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c <= ' ' }), err
 }
 

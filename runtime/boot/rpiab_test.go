@@ -65,7 +65,7 @@ func fatImage(t *testing.T, files map[string]string) []byte {
 
 // bootImage is a boot partition with the kernel of a revision.
 func bootImage(t *testing.T, rev string) []byte {
-	return fatImage(t, map[string]string{revFile: autoboot.Pad("none\n"), "kernel.img": "kernel of " + rev, "zz.bin": strings.Repeat(rev, 1<<18)})
+	return fatImage(t, map[string]string{autoboot.RevisionFile: autoboot.Pad("none\n"), "kernel.img": "kernel of " + rev, "zz.bin": strings.Repeat(rev, 1<<18)})
 }
 
 // newPi returns a device that runs revision 0 from partition 2 and has the image of 5.
