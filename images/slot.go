@@ -61,7 +61,7 @@ func (s *SlotImage) Deps() []build.Step {
 }
 
 // Run writes the image.
-func (s *SlotImage) Run(ctx context.Context, w *build.Work) error {
+func (s *SlotImage) Run(ctx context.Context, w *build.Work) (err error) {
 	if s.Partition.Format != "fat32" {
 		return fault.New(fault.Unsupported, "making the image of partition %s: want format fat32, not %s", s.Partition.Name, s.Partition.Format)
 	}
@@ -73,7 +73,7 @@ func (s *SlotImage) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "making the image of partition %s", s.Partition.Name)
 	}
-	defer plain.Close()
+	defer func() { err = errors.Join(err, fault.Wrap(fault.IO, plain.Close(), "making the image of partition %s", s.Partition.Name)) }()
 	normal := tree.Normal{Time: s.Epoch.Time()}
 	used, err := fat32.Write(plain, 0, normal.All(entries), fat32.Options{
 		Size: s.Partition.Size, Label: s.Partition.Name, ID: slotID, Time: normal.Time,
