@@ -73,7 +73,9 @@ func (s *SlotImage) Run(ctx context.Context, w *build.Work) (err error) {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "making the image of partition %s", s.Partition.Name)
 	}
-	defer func() { err = errors.Join(err, fault.Wrap(fault.IO, plain.Close(), "making the image of partition %s", s.Partition.Name)) }()
+	defer func() {
+		err = errors.Join(err, fault.Wrap(fault.IO, plain.Close(), "making the image of partition %s", s.Partition.Name))
+	}()
 	normal := tree.Normal{Time: s.Epoch.Time()}
 	used, err := fat32.Write(plain, 0, normal.All(entries), fat32.Options{
 		Size: s.Partition.Size, Label: s.Partition.Name, ID: slotID, Time: normal.Time,
