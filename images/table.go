@@ -38,16 +38,16 @@ type tableForm struct {
 var tables = map[string]tableForm{
 	"gpt": {
 		reserved: gptReserved, write: (*composition).writeGPT,
-		first: mib, last: mib, most: 128, sectors: math.MaxInt64 / sector,
+		first: 34 * sector, last: mib, most: 128, sectors: math.MaxInt64 / sector,
 	},
 	"mbr": {
 		reserved: func(int64) []extent { return []extent{{mbrCode, sector}} },
 		write:    (*composition).writeMBR,
-		first:    mib, last: mib, most: 4, sectors: math.MaxUint32,
+		first:    sector, last: mib, most: 4, sectors: math.MaxUint32,
 	},
 	"hybrid": {
 		reserved: gptReserved, write: (*composition).writeHybrid,
-		first: mib, last: mib, most: 128, sectors: math.MaxUint32,
+		first: 34 * sector, last: mib, most: 128, sectors: math.MaxUint32,
 	},
 	"none": {
 		reserved: func(int64) []extent { return nil },

@@ -126,6 +126,17 @@ func (r checker) kernel(k *Kernel, a Arch) {
 		r.Need("kernel.package", k.Package, "name the kernel's package, for example linux-image-amd64")
 		r.Need("arch.debian", a.Debian, "a kernel from Debian needs Debian's name of the architecture")
 	}
+	if k.Source == "files" {
+		r.Need("kernel.part", k.Part, "name the part of the target that is the kernel's tarball")
+		for field, set := range map[string]bool{"suite": k.Suite != "", "package": k.Package != "", "firmware": k.Firmware != nil} {
+			if set {
+				r.Wrong("kernel."+field, "is not for source: files: the kernel is a named part")
+			}
+		}
+	}
+	if k.Part != "" && k.Source == "debian" {
+		r.Wrong("kernel.part", "is only for source: files")
+	}
 	if k.Package != "" {
 		r.Form("kernel.package", k.Package, packageForm)
 	}

@@ -108,14 +108,19 @@ func (t *Target) MediumParts() []string {
 	return out
 }
 
-// LackText is the text of an error for a part that nobody has given.
-func (t *Target) LackText(name string) string {
-	p := t.Parts[name]
-	from := ""
-	if p.From != "" {
-		from = "\n  its maker offers it: " + p.From
+// LackText is the text of an error for parts that nobody has given.
+func (t *Target) LackText(names ...string) string {
+	var b strings.Builder
+	for _, name := range names {
+		p := t.Parts[name]
+		fmt.Fprintf(&b, "part %s is not given: %s\n", name, p.What)
+		if p.From != "" {
+			fmt.Fprintf(&b, "  its maker offers it: %s\n", p.From)
+		}
 	}
-	variable := PartVariable(name)
-	return fmt.Sprintf("part %s is not given: %s%s\n  give it as %s=FILE %s_SHA256=DIGEST, or in a target of your own:\n    base: %s\n    parts: {%s: {file: FILE, sha256: DIGEST}}",
-		name, p.What, from, variable, variable, t.Name, name)
+	first := names[0]
+	variable := PartVariable(first)
+	fmt.Fprintf(&b, "give each as its file with its SHA-256, %s=FILE %s_SHA256=DIGEST for example, or in a target of your own:\n"+
+		"  base: %s\n  parts: {%s: {file: FILE, sha256: DIGEST}}", variable, variable, t.Name, first)
+	return b.String()
 }

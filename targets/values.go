@@ -84,7 +84,8 @@ var values = map[string][]value{
 	// package kernel/sources
 	"kernel.source": {
 		{name: "debian", ready: true},
-		{name: "debian-source"}, {name: "files"}, {name: "buildroot"}, {name: "yocto"},
+		{name: "files", ready: true},
+		{name: "debian-source"}, {name: "buildroot"}, {name: "yocto"},
 	},
 	// package kernel, format.go
 	"kernel.format": {
@@ -104,9 +105,9 @@ var values = map[string][]value{
 	},
 	// package images, table.go
 	"image.table": {
-		{name: "gpt", ready: true, table: tableRules{first: MiB, last: MiB, most: 128, kind: guidType, flags: []string{"legacy-boot"}}},
-		{name: "mbr", ready: true, table: tableRules{first: MiB, last: MiB, most: 4, kind: mbrType, flags: []string{"bootable"}}},
-		{name: "hybrid", ready: true, table: tableRules{first: MiB, last: MiB, most: 128, kind: guidType, flags: []string{"legacy-boot", "bootable", "mbr"}}},
+		{name: "gpt", ready: true, table: tableRules{first: 34 * Sector, last: MiB, most: 128, kind: guidType, flags: []string{"legacy-boot"}}},
+		{name: "mbr", ready: true, table: tableRules{first: Sector, last: MiB, most: 4, kind: mbrType, flags: []string{"bootable"}}},
+		{name: "hybrid", ready: true, table: tableRules{first: 34 * Sector, last: MiB, most: 128, kind: guidType, flags: []string{"legacy-boot", "bootable", "mbr"}}},
 		{name: "mtd", table: tableRules{kind: withoutIt}},
 		{name: "none", ready: true, table: tableRules{kind: withoutIt}},
 	},

@@ -28,14 +28,14 @@ func given(t *targets.Target, o Options, name string) (path, digest string) {
 	return path, p.SHA256
 }
 
-// Lacks returns an error for each named part that the target needs and that nobody has
-// given: without them it makes fewer outputs.
-func Lacks(t *targets.Target, o Options) []error {
-	var out []error
-	for _, name := range LackedParts(t, o) {
-		out = append(out, fault.New(fault.Missing, "%s", t.LackText(name)))
+// Lacks returns an error for the named parts that the target needs and that nobody has given,
+// nil when there are none: without them it makes fewer outputs.
+func Lacks(t *targets.Target, o Options) error {
+	names := LackedParts(t, o)
+	if len(names) == 0 {
+		return nil
 	}
-	return out
+	return fault.New(fault.Missing, "%s", t.LackText(names...))
 }
 
 // LackedParts lists the named parts that the target needs and that nobody has given.

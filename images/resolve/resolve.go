@@ -184,7 +184,7 @@ func (p *providers) kernel() (*images.Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := source.Tree(p.Parts)
+	tree, err := source.Tree(p.sourceKit())
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +213,14 @@ func (p *providers) kernelImage(tree build.Step) build.Step {
 	return step
 }
 
+// sourceKit returns what the kernel's source makes its steps from.
+func (p *providers) sourceKit() sources.Kit {
+	return sources.Kit{Packages: p.Parts, Part: func(name string) (build.Step, string, error) {
+		a, err := p.part(name)
+		return a.Step, a.File, err
+	}}
+}
+
 func deviceTrees(step build.Step, names []string) []images.DeviceTree {
 	var out []images.DeviceTree
 	for _, name := range names {
@@ -226,7 +234,7 @@ func (p *providers) firmware(source sources.Source) (*images.Firmware, error) {
 	if f == nil {
 		return nil, nil
 	}
-	trees, err := source.Firmware(p.Parts)
+	trees, err := source.Firmware(p.sourceKit())
 	out := &images.Firmware{Exclude: f.Exclude, Budget: f.Budget}
 	for _, tree := range trees {
 		out.Trees = append(out.Trees, images.Artefact{Step: tree})

@@ -161,7 +161,7 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 	}
 	j.comp, err = j.compose(o)
 	o.Layers = j.layers
-	j.Incomplete = errors.Join(resolve.Lacks(j.target, o)...)
+	j.Incomplete = resolve.Lacks(j.target, o)
 	return err
 }
 

@@ -47,8 +47,8 @@ func (s *debianSource) Requests() []debian.Request {
 }
 
 // Tree unpacks the package that the meta package stands for.
-func (s *debianSource) Tree(parts *debian.Parts) (build.Step, error) {
-	pkg, err := parts.Fetch(s.request(), "linux-image-*")
+func (s *debianSource) Tree(k Kit) (build.Step, error) {
+	pkg, err := k.Packages.Fetch(s.request(), "linux-image-*")
 	if err != nil {
 		return nil, err
 	}
@@ -56,11 +56,11 @@ func (s *debianSource) Tree(parts *debian.Parts) (build.Step, error) {
 }
 
 // Firmware unpacks the packages' firmware files.
-func (s *debianSource) Firmware(parts *debian.Parts) ([]build.Step, error) {
+func (s *debianSource) Firmware(k Kit) ([]build.Step, error) {
 	if s.kernel.Firmware == nil {
 		return nil, nil
 	}
-	all, err := parts.All(s.firmwareRequest())
+	all, err := k.Packages.All(s.firmwareRequest())
 	if err != nil {
 		return nil, err
 	}

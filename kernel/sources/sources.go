@@ -16,10 +16,19 @@ type Source interface {
 	// Requests lists the Debian packages that it needs; nil for none.
 	Requests() []debian.Request
 	// Tree returns the step whose output is a tree as package kernel describes it.
-	Tree(parts *debian.Parts) (build.Step, error)
+	Tree(k Kit) (build.Step, error)
 	// Firmware returns the steps whose outputs hold firmware files in one of
 	// [kernel.FirmwarePaths]; nil for a target without firmware.
-	Firmware(parts *debian.Parts) ([]build.Step, error)
+	Firmware(k Kit) ([]build.Step, error)
+}
+
+// Kit is what sources make their steps from.
+type Kit struct {
+	// Packages makes the steps that fetch Debian packages.
+	Packages *debian.Parts
+	// Part returns the step with a named part of the target, and the part's path in its
+	// output.
+	Part func(name string) (step build.Step, file string, err error)
 }
 
 // entry is an entry of the table.
@@ -32,6 +41,7 @@ type entry struct {
 // sources is the table of kernel.source.
 var sources = map[string]entry{
 	"debian": {open: func(k *targets.Kernel, arch targets.Arch) Source { return &debianSource{k, arch.Debian} }},
+	"files":  {open: func(k *targets.Kernel, _ targets.Arch) Source { return &fileSource{k} }},
 }
 
 // Of returns the source of a target's kernel. t.Kernel must not be nil.

@@ -1,7 +1,14 @@
 package sources
 
 import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +26,7 @@ func TestTableMatchesPackageTargets(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(slices.Values(targets.Ready("kernel.source"))), slices.Sorted(maps.Keys(sources))); diff != "" {
 		t.Errorf("package targets and the table differ (-targets +table):\n%s", diff)
 	}
-	for name, want := range map[string]fault.Kind{"files": fault.Unsupported, "debain": fault.BadInput} {
+	for name, want := range map[string]fault.Kind{"buildroot": fault.Unsupported, "debain": fault.BadInput} {
 		_, err := Of(&targets.Target{Kernel: &targets.Kernel{Source: name}})
 		if fault.Of(err) != want || !strings.Contains(err.Error(), `"`+name+`"`) {
 			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)
@@ -54,11 +61,11 @@ func TestDebianGivesTreeAndFirmware(t *testing.T) {
 	if diff := cmp.Diff(want, source.Requests()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	tree, err := source.Tree(parts)
+	tree, err := source.Tree(Kit{Packages: parts})
 	if err != nil {
 		t.Fatal(err)
 	}
-	firmware, err := source.Firmware(parts)
+	firmware, err := source.Firmware(Kit{Packages: parts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +84,7 @@ func TestDebianWithoutFirmwareAsksForNone(t *testing.T) {
 	if got := source.Requests(); len(got) != 1 {
 		t.Errorf("it asks for %v", got)
 	}
-	if got, err := source.Firmware(parts); got != nil || err != nil {
+	if got, err := source.Firmware(Kit{Packages: parts}); got != nil || err != nil {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
@@ -86,10 +93,10 @@ func TestDebianSaysWhatTheLockLacks(t *testing.T) {
 	t.Parallel()
 	source, _ := debianKernel(t, &targets.Firmware{Packages: []string{"fw-a"}})
 	empty := debian.NewParts(debian.Open(t.TempDir(), nil), &debian.Lock{})
-	if _, err := source.Tree(empty); fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "mage lock") {
+	if _, err := source.Tree(Kit{Packages: empty}); fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "mage lock") {
 		t.Errorf("tree: kind %v: %v", fault.Of(err), err)
 	}
-	if _, err := source.Firmware(empty); err == nil || !strings.Contains(err.Error(), "mage lock") {
+	if _, err := source.Firmware(Kit{Packages: empty}); err == nil || !strings.Contains(err.Error(), "mage lock") {
 		t.Errorf("firmware: %v", err)
 	}
 }
@@ -113,5 +120,79 @@ func TestFilesOfAKernelPackage(t *testing.T) {
 		if got != want {
 			t.Errorf("%s goes to %q, want %q", name, got, want)
 		}
+	}
+}
+
+// kernelTarball is a kernel as "make targz-pkg" writes it.
+func kernelTarball(t *testing.T, members map[string]string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "kernel.tar.gz")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zip := gzip.NewWriter(f)
+	archive := tar.NewWriter(zip)
+	for name, text := range members {
+		if err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(text)), Typeflag: tar.TypeReg}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := archive.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(archive.Close(), zip.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// given is a step whose output is there.
+type given struct{ dir string }
+
+func (given) Name() string                           { return "given" }
+func (given) Deps() []build.Step                     { return nil }
+func (given) Run(context.Context, *build.Work) error { return nil }
+
+func TestKernelFromATarball(t *testing.T) {
+	t.Parallel()
+	file := kernelTarball(t, map[string]string{
+		"./boot/vmlinuz-5.4.1": "kernel", "boot/vmlinux-5.4.1": "with symbols", "boot/System.map-5.4.1": "map", "boot/config-5.4.1": "CONFIG_X=y\n",
+		"boot/dtbs/5.4.1/v/a.dtb": "tree", "lib/modules/5.4.1/modules.builtin": "kernel/fs/ext4/ext4.ko\n", "lib/modules/5.4.1/build": "x", "../../etc/passwd": "x", "etc/other": "x",
+	})
+	source, err := Of(&targets.Target{Kernel: &targets.Kernel{Source: "files", Part: "kernel"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := given{filepath.Dir(file)}
+	tree, err := source.Tree(Kit{Part: func(name string) (build.Step, string, error) {
+		if name != "kernel" {
+			t.Errorf("asked for part %s", name)
+		}
+		return part, filepath.Base(file), nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	w := build.NewWork(out, t.TempDir(), func(build.Step) string { return part.dir }, nil)
+	if err := tree.Run(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err = filepath.WalkDir(out, func(p string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() && !strings.Contains(p, "/modules.") {
+			rel, _ := filepath.Rel(out, p)
+			got = append(got, rel)
+		}
+		return err
+	})
+	if diff := cmp.Diff([]string{"boot/config-5.4.1", "boot/vmlinuz-5.4.1", "dtbs/v/a.dtb"}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	empty := given{filepath.Dir(kernelTarball(t, map[string]string{"boot/vmlinuz": "x"}))}
+	w = build.NewWork(t.TempDir(), t.TempDir(), func(build.Step) string { return empty.dir }, nil)
+	if err := (&ArchiveTree{File: "kernel.tar.gz", Part: empty}).Run(t.Context(), w); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "tarxz-pkg") {
+		t.Errorf("a tarball without modules: kind %v: %v", fault.Of(err), err)
 	}
 }
