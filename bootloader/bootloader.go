@@ -85,7 +85,10 @@ type Blob struct {
 	// Name is for people: "u-boot-spl".
 	Name string
 	File File
-	// Offset is where it begins, in bytes from the beginning of the medium.
+	// Partition is the name of a partition with format raw that it is in from its start. Offset
+	// and Max then have no meaning.
+	Partition string
+	// Offset is where it begins, in bytes from the beginning of the first medium.
 	Offset int64
 	// Max is the space reserved for it, in bytes. A larger file is an error.
 	Max int64

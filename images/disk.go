@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -48,8 +49,8 @@ var (
 	_ build.Sourced   = (*Disk)(nil)
 )
 
-// Name of the step.
-func (d *Disk) Name() string { return "image/disk" }
+// Name is "image/disk", followed by the name of its file if it has one.
+func (d *Disk) Name() string { return path.Join("image/disk", d.Layout.File) }
 
 // Version of the step's logic.
 func (d *Disk) Version() int { return 3 }

@@ -182,6 +182,8 @@ type Blob struct {
 	// Skip and Length pick a range of the file, in bytes. Length 0: up to its end.
 	Skip   int64 `json:"skip,omitempty"`
 	Length int64 `json:"length,omitempty"`
+	// Swap reverses the bytes of each word of 32 bits.
+	Swap bool `json:"swap,omitempty"`
 	// Partition is the name of a partition with format raw that the blob is in from its start;
 	// Offset then has no meaning.
 	Partition string `json:"partition,omitempty"`

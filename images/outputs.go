@@ -91,7 +91,10 @@ func (c *composer) image() ([]build.Artefact, error) {
 			return nil, err
 		}
 		name := cmp.Or(l.File, fmt.Sprintf("%s-pv-%dMiB.img", in.Target, l.Size))
-		out = append(out, build.Artefact{Step: disk, From: DiskFile, To: name}, build.Artefact{Step: disk, From: BmapFile, To: name + ".bmap"})
+		out = append(out, build.Artefact{Step: disk, From: DiskFile, To: name})
+		if l.Table != flashTable { // of which all bytes matter
+			out = append(out, build.Artefact{Step: disk, From: BmapFile, To: name + ".bmap"})
+		}
 	}
 	return out, nil
 }

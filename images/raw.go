@@ -1,6 +1,7 @@
 package images
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -123,7 +124,11 @@ func (c *composition) writeBlob(b Blob) error {
 	if b.Length != 0 {
 		length = b.Length
 	}
-	n, err := io.Copy(io.NewOffsetWriter(c.file, b.Offset), io.NewSectionReader(f, b.Skip, length))
+	var content io.Reader = io.NewSectionReader(f, b.Skip, length)
+	if b.Swap {
+		content = &swapped{from: bufio.NewReader(content)}
+	}
+	n, err := io.Copy(io.NewOffsetWriter(c.file, b.Offset), content)
 	c.used = append(c.used, bmap.Extent{Offset: b.Offset, Length: n})
 	c.work.Contains(fmt.Sprintf("blob %s (from byte %d)", b.Name, b.Offset), n)
 	return err

@@ -49,6 +49,11 @@ var tables = map[string]tableForm{
 		reserved: gptReserved, write: (*composition).writeHybrid,
 		first: 34 * sector, last: mib, most: 128, sectors: math.MaxUint32,
 	},
+	"mtd": {
+		reserved: func(int64) []extent { return nil },
+		write:    (*composition).erase,
+		most:     128, sectors: maxFlash / sector,
+	},
 	"none": {
 		reserved: func(int64) []extent { return nil },
 		write:    func(*composition) error { return nil },

@@ -68,6 +68,9 @@ type Blob struct {
 	Skip Size `yaml:"skip,omitempty" json:"skip,omitempty"`
 	// Length is how much of the rest is taken. Default: all of it.
 	Length Size `yaml:"length,omitempty" json:"length,omitempty"`
+	// Swap reverses the bytes of each word of 32 bits, for flash that a little-endian CPU reads
+	// through a big-endian bus.
+	Swap bool `yaml:"swap,omitempty" json:"swap,omitempty"`
 	// Sector is where it begins, in sectors of 512 bytes from the beginning of the medium. The
 	// code of an MBR is at sector 0.
 	Sector *int64 `yaml:"sector,omitempty" json:"sector,omitempty" jsonschema:"minimum=0,maximum=2147483648"`

@@ -137,6 +137,8 @@ type Addresses struct {
 	Initrd int64 `yaml:"initrd,omitempty" json:"initrd,omitempty" jsonschema:"minimum=0,maximum=1099511627775"`
 	// DTB is for the device tree.
 	DTB int64 `yaml:"dtb,omitempty" json:"dtb,omitempty" jsonschema:"minimum=0,maximum=1099511627775"`
+	// Flash is where U-Boot sees memory-mapped flash; type: uboot-flash needs it.
+	Flash int64 `yaml:"flash,omitempty" json:"flash,omitempty" jsonschema:"minimum=0,maximum=1099511627775"`
 }
 
 // Runtime returns PV_BOOTLOADER_TYPE, the runtime's name of the loader's handshake. Loaders

@@ -96,6 +96,7 @@ var values = map[string][]value{
 	"bootloader.type": {
 		{name: "grub", ready: true, loader: loaderRules{runtime: "grub", tables: []string{"gpt", "hybrid"}, roles: []string{"boot"}}},
 		{name: "uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr", "gpt", "hybrid"}, roles: []string{"boot"}}},
+		{name: "uboot-flash", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mtd", "mbr", "gpt"}, roles: []string{"env"}}},
 		{name: "uboot-ab", loader: loaderRules{runtime: "uboot-ab"}},
 		{name: "uboot-pvk", loader: loaderRules{runtime: "uboot-pvk"}},
 		{name: "rpi", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
@@ -108,7 +109,7 @@ var values = map[string][]value{
 		{name: "gpt", ready: true, table: tableRules{first: 34 * Sector, last: MiB, most: 128, kind: guidType, flags: []string{"legacy-boot"}}},
 		{name: "mbr", ready: true, table: tableRules{first: Sector, last: MiB, most: 4, kind: mbrType, flags: []string{"bootable"}}},
 		{name: "hybrid", ready: true, table: tableRules{first: 34 * Sector, last: MiB, most: 128, kind: guidType, flags: []string{"legacy-boot", "bootable", "mbr"}}},
-		{name: "mtd", table: tableRules{kind: withoutIt}},
+		{name: "mtd", ready: true, table: tableRules{kind: withoutIt}},
 		{name: "none", ready: true, table: tableRules{kind: withoutIt}},
 	},
 	// package images, table.go

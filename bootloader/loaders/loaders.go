@@ -8,6 +8,7 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader/grub"
 	"github.com/pantavisor/pantavisor/bootloader/rpi"
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
+	"github.com/pantavisor/pantavisor/bootloader/ubootflash"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -20,11 +21,12 @@ type loader struct {
 }
 
 var loaders = map[string]loader{
-	"grub":      {grub.New, grub.ToolPackages},
-	"uboot":     {uboot.New, nil},
-	"rpi":       {rpi.New, nil},
-	"rpi-uboot": {rpi.NewUBoot, nil},
-	"rpiab":     {rpi.NewAB, nil},
+	"grub":        {grub.New, grub.ToolPackages},
+	"uboot":       {uboot.New, nil},
+	"rpi":         {rpi.New, nil},
+	"rpi-uboot":   {rpi.NewUBoot, nil},
+	"rpiab":       {rpi.NewAB, nil},
+	"uboot-flash": {ubootflash.New, nil},
 }
 
 // For returns the boot loader of a target. The target must have one.

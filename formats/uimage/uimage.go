@@ -11,11 +11,12 @@ import (
 	"math"
 )
 
-// Header size and magic number.
+// HeaderSize is the size in bytes of what is before the data.
+const HeaderSize = 64
+
 const (
-	headerSize = 64
-	magic      = 0x27051956
-	nameSize   = 32
+	magic    = 0x27051956
+	nameSize = 32
 )
 
 // Type is what an image holds (ih_type).
@@ -66,7 +67,7 @@ func (h Header) encode(t Type, size int64, sum uint32) ([]byte, error) {
 	if size > math.MaxUint32 {
 		return nil, fmt.Errorf("%d bytes do not fit a legacy image", size)
 	}
-	out := make([]byte, headerSize)
+	out := make([]byte, HeaderSize)
 	for i, v := range []uint32{magic, 0, h.Time, uint32(size), h.Load, h.Entry, sum} {
 		binary.BigEndian.PutUint32(out[4*i:], v)
 	}
@@ -82,7 +83,7 @@ func (h Header) encode(t Type, size int64, sum uint32) ([]byte, error) {
 // Write writes the image of a kernel or an initrd. The header, which has a checksum of the
 // data, is written last.
 func Write(w io.WriteSeeker, t Type, h Header, data io.Reader) error {
-	if _, err := w.Write(make([]byte, headerSize)); err != nil {
+	if _, err := w.Write(make([]byte, HeaderSize)); err != nil {
 		return fmt.Errorf("writing a legacy image: %w", err)
 	}
 	sum := crc32.NewIEEE()
@@ -94,7 +95,7 @@ func Write(w io.WriteSeeker, t Type, h Header, data io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.Seek(-n-headerSize, io.SeekCurrent)
+	_, err = w.Seek(-n-HeaderSize, io.SeekCurrent)
 	if err == nil {
 		_, err = w.Write(head)
 	}

@@ -82,7 +82,7 @@ func TestKernelAsMkimageMakesIt(t *testing.T) {
 			if err := Write(f, tc.kind, tc.h, bytes.NewReader(data)); err != nil {
 				t.Fatal(err)
 			}
-			if end, err := f.Seek(0, io.SeekCurrent); err != nil || end != int64(headerSize+len(data)) {
+			if end, err := f.Seek(0, io.SeekCurrent); err != nil || end != int64(HeaderSize+len(data)) {
 				t.Errorf("the file is left at %d, %v", end, err)
 			}
 			ours, err := os.ReadFile(got)
@@ -94,7 +94,7 @@ func TestKernelAsMkimageMakesIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(ours, theirs) {
-				t.Errorf("ours\n%x\ntheirs\n%x", ours[:headerSize], theirs[:headerSize])
+				t.Errorf("ours\n%x\ntheirs\n%x", ours[:HeaderSize], theirs[:HeaderSize])
 			}
 		})
 	}

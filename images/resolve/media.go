@@ -42,8 +42,8 @@ func (p *providers) media(in *images.Inputs) ([]images.Layout, images.Loader, er
 	return layouts, out, err
 }
 
-// loaderInputs asks a boot loader for everything that it needs on the media; its blobs are
-// on the first one.
+// loaderInputs asks a boot loader for everything that it needs on the media; blobs that are
+// not in a partition are on the first one.
 func loaderInputs(loader bootloader.Loader, layouts []images.Layout, kit bootloader.Kit) (images.Loader, error) {
 	var out images.Loader
 	for _, l := range layouts {
@@ -62,7 +62,10 @@ func loaderInputs(loader bootloader.Loader, layouts []images.Layout, kit bootloa
 		return out, err
 	}
 	for _, b := range blobs {
-		layouts[0].Blobs = append(layouts[0].Blobs, images.Blob{Name: b.Name, File: images.Artefact{Step: b.File.Step, File: b.File.Path}, Offset: b.Offset, Max: b.Max})
+		l := layoutWith(layouts, b.Partition)
+		l.Blobs = append(l.Blobs, images.Blob{
+			Name: b.Name, File: images.Artefact{Step: b.File.Step, File: b.File.Path}, Partition: b.Partition, Offset: b.Offset, Max: b.Max,
+		})
 	}
 	if s, ok := loader.(bootloader.Slotted); ok {
 		if role, key, file := s.Slot(); role != "" {
@@ -85,27 +88,25 @@ func (p *providers) targetBlobs(layouts []images.Layout) error {
 		if err != nil {
 			return fault.Wrap(fault.BadInput, err, "adding blob %s", b.Name)
 		}
-		l := &layouts[0]
-		for i := range layouts {
-			if b.Partition != "" && hasPartition(layouts[i], b.Partition) {
-				l = &layouts[i]
-			}
-		}
+		l := layoutWith(layouts, b.Partition)
 		l.Blobs = append(l.Blobs, images.Blob{
-			Name: b.Name, File: file, Skip: int64(b.Skip), Length: int64(b.Length), Partition: b.Partition,
+			Name: b.Name, File: file, Skip: int64(b.Skip), Length: int64(b.Length), Swap: b.Swap, Partition: b.Partition,
 			Offset: int64(b.Where()), Max: int64(p.target.BlobMax(b)),
 		})
 	}
 	return nil
 }
 
-func hasPartition(l images.Layout, name string) bool {
-	for _, part := range l.Partitions {
-		if part.Name == name {
-			return true
+// layoutWith returns the medium with a partition, the first one for "" and unknown names.
+func layoutWith(layouts []images.Layout, partition string) *images.Layout {
+	for i := range layouts {
+		for _, p := range layouts[i].Partitions {
+			if p.Name == partition {
+				return &layouts[i]
+			}
 		}
 	}
-	return false
+	return &layouts[0]
 }
 
 // targetFiles returns the further files of the target for partitions that firmware reads.
