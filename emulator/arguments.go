@@ -25,18 +25,25 @@ func program(e targets.Emulator) string { return "qemu-system-" + e.System }
 func hasChannel(e targets.Emulator) bool { return e.Channel != "" && e.Channel != "none" }
 
 // onSerial reports whether the channel is a serial line, which carries frames.
-func onSerial(e targets.Emulator) bool { return e.Channel == usbSerial }
-
-const usbSerial = "usb-serial"
+func onSerial(e targets.Emulator) bool { return e.Channel == "serial" }
 
 // serialWord is the kernel argument with the device's name of the channel's serial port.
-const serialWord = "pv_hostport=ttyUSB0"
+const serialWord = "pv_hostport="
+
+// channelPort is the number of the serial port for the channel: the first without the console.
+func channelPort(e targets.Emulator) int {
+	if e.Serial == 0 {
+		return 1
+	}
+	return 0
+}
 
 // files are what lies in the machine's directory and on the host.
 type files struct {
 	disk       string // "": none
 	socket     string // of the channel
 	code, vars string // UEFI
+	dtb        string // in place of the target's own; "": that one
 }
 
 // commandLine finds the files and makes QEMU's arguments.
@@ -44,6 +51,12 @@ func (m *Machine) commandLine() ([]string, error) {
 	f := files{socket: filepath.Join(m.dir, portSock)}
 	if exists(m.Disk()) {
 		f.disk = m.Disk()
+	}
+	if onSerial(m.cfg.Emulator) && m.cfg.DTB != "" {
+		f.dtb = filepath.Join(m.dir, treeName)
+		if err := enablePorts(f.dtb, m.cfg.DTB, m.cfg.Emulator.Ports()); err != nil {
+			return nil, err
+		}
 	}
 	if m.cfg.Emulator.Firmware == "uefi" && m.cfg.Kernel == "" {
 		var err error
@@ -91,16 +104,25 @@ func arguments(cfg Config, f files) []string {
 	return slices.Concat(args, serial(e), channel(e, f.socket), disk(cfg, f.disk), network(cfg), boot(cfg, f), cfg.Args)
 }
 
-// serial joins the console to its port, with nothing at the ports before it, and QEMU's
-// monitor.
+// serial joins console and channel to their ports, with nothing at others before them, and
+// QEMU's monitor.
 func serial(e targets.Emulator) []string {
-	var args []string
-	for range e.Serial {
-		args = append(args, "-serial", "null")
+	last := e.Serial
+	if onSerial(e) {
+		last = max(last, channelPort(e))
 	}
-	return append(args,
-		"-chardev", "socket,id=console,fd="+consoleFD, "-serial", "chardev:console",
-		"-chardev", "socket,id=monitor,fd="+monitorFD, "-mon", "chardev=monitor,mode=control")
+	args := []string{"-chardev", "socket,id=console,fd=" + consoleFD}
+	for port := range last + 1 {
+		switch {
+		case port == e.Serial:
+			args = append(args, "-serial", "chardev:console")
+		case onSerial(e) && port == channelPort(e):
+			args = append(args, "-serial", "chardev:ctrl")
+		default:
+			args = append(args, "-serial", "null")
+		}
+	}
+	return append(args, "-chardev", "socket,id=monitor,fd="+monitorFD, "-mon", "chardev=monitor,mode=control")
 }
 
 // channel is a port for the control API. Where there is virtio, there is a source of
@@ -111,7 +133,7 @@ func channel(e targets.Emulator, socket string) []string {
 	}
 	chardev := "socket,id=ctrl,server=on,wait=off,path=" + comma(socket)
 	if onSerial(e) {
-		return slices.Concat(usb(e, usbSerial), []string{"-chardev", chardev, "-device", usbSerial + ",chardev=ctrl"})
+		return []string{"-chardev", chardev}
 	}
 	transport := strings.TrimPrefix(e.Channel, "virtio-serial-")
 	return []string{
@@ -144,13 +166,8 @@ func disk(cfg Config, file string) []string {
 
 // usb adds a controller for the first USB device of a machine that has none.
 func usb(e targets.Emulator, device string) []string {
-	first := ""
-	for _, d := range []string{e.Channel, e.Disk, e.Network} { // in the order of the arguments
-		if first == "" && strings.HasPrefix(d, "usb-") {
-			first = d
-		}
-	}
-	if first != device || e.OwnUSB() {
+	first := e.Disk == device || e.Disk != "usb-storage" && e.Network == device
+	if !first || e.OwnUSB() {
 		return nil
 	}
 	return []string{"-device", "qemu-xhci"}
@@ -180,7 +197,7 @@ func network(cfg Config) []string {
 func boot(cfg Config, f files) []string {
 	if kernel := cmp.Or(cfg.Kernel, cfg.Emulator.Loader); kernel != "" {
 		args := []string{"-kernel", kernel}
-		for _, o := range [][2]string{{"-initrd", cfg.Initrd}, {"-dtb", cfg.DTB}, {"-append", kernelArguments(cfg)}} {
+		for _, o := range [][2]string{{"-initrd", cfg.Initrd}, {"-dtb", cmp.Or(f.dtb, cfg.DTB)}, {"-append", kernelArguments(cfg)}} {
 			if o[1] != "" {
 				args = append(args, o[0], o[1])
 			}
@@ -203,7 +220,7 @@ func boot(cfg Config, f files) []string {
 // with the name of the channel's port.
 func kernelArguments(cfg Config) string {
 	if onSerial(cfg.Emulator) {
-		return strings.TrimSpace(cfg.Append + " " + serialWord)
+		return strings.TrimSpace(cfg.Append + " " + serialWord + cfg.Emulator.Ports()[channelPort(cfg.Emulator)].TTY)
 	}
 	return cfg.Append
 }

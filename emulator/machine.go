@@ -97,6 +97,7 @@ const (
 	diskName = "disk.img"
 	varsName = "vars.fd"
 	sumName  = "image.sha256"
+	treeName = "board.dtb"
 	portSock = "ctrl.sock"
 )
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/internal/serialconn"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/targets"
@@ -283,5 +285,43 @@ func TestAPIOverASerialLine(t *testing.T) {
 		if cs, err := api.Containers(ctx); err != nil || len(cs) != 0 {
 			t.Errorf("%v, %v", cs, err)
 		}
+	}
+}
+
+// TestPortsAreEnabled has a Pi's device tree with Bluetooth at one port and the other disabled.
+func TestPortsAreEnabled(t *testing.T) {
+	t.Parallel()
+	oracle.Need(t, "dtc", "fdtget")
+	dir := t.TempDir()
+	const source = `/dts-v1/; / { model = "x"; soc { serial@7e201000 { reg = <1>; status = "okay"; bluetooth { compatible = "bt"; }; };
+		serial@7e215040 { status = "disabled"; }; other { status = "disabled"; }; }; };`
+	run := func(name string, args ...string) string {
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Stdin = strings.NewReader(source)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	run("dtc", "-O", "dtb", "-o", from, "-")
+	pi := targets.Emulator{System: "aarch64", Machine: "raspi3b"}
+	if err := enablePorts(to, from, pi.Ports()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pi.Ports() {
+		if got := run("fdtget", to, p.Node, "status"); got != "okay" {
+			t.Errorf("%s has the status %s", p.Node, got)
+		}
+		if got := run("fdtget", "-l", to, p.Node); got != "" {
+			t.Errorf("%s is joined to %s", p.Node, got)
+		}
+	}
+	if run("fdtget", to, "/soc/other", "status") != "disabled" || run("fdtget", to, "/soc/serial@7e201000", "reg") != "1" {
+		t.Error("other parts of the device tree are changed")
+	}
+	if err := enablePorts(to, from, []targets.SerialPort{{TTY: "ttyS9", Node: "/soc/serial@0"}}); fault.Of(err) != fault.BadInput {
+		t.Errorf("a port that is not there: %v", err)
 	}
 }

@@ -63,10 +63,10 @@ type Emulator struct {
 	// Forward are ports of the host that lead to the device, [ADDRESS:]PORT:DEVICEPORT[/udp].
 	// Without an address the port is for this machine only.
 	Forward []string `yaml:"forward,omitempty" json:"forward,omitempty"`
-	// Channel is how the host asks the device's control API. usb-serial is for machines without
-	// virtio: a serial port that the kernel's arguments name. Without a channel (none) the
-	// console says how far the device is.
-	Channel string `yaml:"channel,omitempty" json:"channel,omitempty" jsonschema:"enum=virtio-serial-pci,enum=virtio-serial-device,enum=usb-serial,enum=none"`
+	// Channel is how the host asks the device's control API. serial is for machines without
+	// virtio: the serial port that has not the console, which a kernel argument names. Without a
+	// channel (none) the console says how far the device is.
+	Channel string `yaml:"channel,omitempty" json:"channel,omitempty" jsonschema:"enum=virtio-serial-pci,enum=virtio-serial-device,enum=serial,enum=none"`
 	// Serial is the number of the serial port with the device's console. Default: 0.
 	Serial int `yaml:"serial,omitempty" json:"serial,omitempty" jsonschema:"minimum=0,maximum=3"`
 	// Packages are the host's Debian packages that the emulator needs.
@@ -91,6 +91,8 @@ type machine struct {
 	has      []string
 	defaults Emulator
 	memory   int // MiB when it has just one size
+	// ports are its serial ports for the console and the channel serial.
+	ports []SerialPort
 	// load is where a loader of 32 bits runs; 0: QEMU knows.
 	load uint32
 	// stays is set when it stays on after the device has powered off.
@@ -108,9 +110,9 @@ var machines = map[string]machine{
 	"riscv64/virt": {has: []string{hasPCI, hasMMIO, hasBIOS, hasUEFI}, defaults: pci("")},
 
 	// What the driver of the Pi's watchdog is not loaded for halts and stays on.
-	"aarch64/raspi3b": {has: []string{hasSD, hasUSB}, defaults: raspi, memory: 1024, stays: true},
-	"arm/raspi2b":     {has: []string{hasSD, hasUSB}, defaults: raspi, memory: 1024, load: 0x8000, stays: true},
-	"arm/raspi0":      {has: []string{hasSD, hasUSB}, defaults: raspi, memory: 512, load: 0x8000, stays: true},
+	"aarch64/raspi3b": {has: []string{hasSD, hasUSB}, defaults: raspi, memory: 1024, ports: piPorts, stays: true},
+	"arm/raspi2b":     {has: []string{hasSD, hasUSB}, defaults: raspi, memory: 1024, ports: piPorts, load: 0x8000, stays: true},
+	"arm/raspi0":      {has: []string{hasSD, hasUSB}, defaults: raspi, memory: 512, ports: piPorts, load: 0x8000, stays: true},
 	// Its boot ROM reads the SPL from the card.
 	"arm/orangepi-pc": {has: []string{hasSD, hasUSB, hasNIC, hasBIOS}, defaults: Emulator{Boot: "disk", Disk: "sd", Network: "onboard", Channel: "none"}, memory: 1024, stays: true},
 
@@ -121,8 +123,20 @@ var machines = map[string]machine{
 	"mipsel/malta": {has: []string{hasPCI, hasIDE, hasNIC}, defaults: malta},
 }
 
+// SerialPort is a serial port of a machine.
+type SerialPort struct {
+	// TTY is Linux' name of it.
+	TTY string
+	// Node is its path in device trees. Boards without a connector for it have it disabled, or
+	// joined to another device.
+	Node string
+}
+
+// piPorts are those of the Raspberry Pi in QEMU's order: PL011 and mini UART.
+var piPorts = []SerialPort{{"ttyAMA0", "/soc/serial@7e201000"}, {"ttyS1", "/soc/serial@7e215040"}}
+
 var (
-	raspi    = Emulator{Boot: "kernel", Disk: "sd", Network: "usb-net", Channel: "usb-serial"}
+	raspi    = Emulator{Boot: "kernel", Disk: "sd", Network: "usb-net", Channel: "serial"}
 	vexpress = Emulator{Boot: "kernel", Disk: "sd", Network: "onboard", Channel: "virtio-serial-device"}
 	malta    = Emulator{Boot: "kernel", Disk: "ide-hd", Network: "onboard", Channel: "virtio-serial-pci"}
 )
@@ -136,7 +150,7 @@ func pci(cpu string) Emulator {
 var buses = map[string][]string{
 	"virtio-blk-pci": {hasPCI}, "virtio-net-pci": {hasPCI}, "virtio-serial-pci": {hasPCI}, "nvme": {hasPCI}, "e1000": {hasPCI},
 	"virtio-blk-device": {hasMMIO}, "virtio-net-device": {hasMMIO}, "virtio-serial-device": {hasMMIO},
-	"usb-storage": {hasUSB, hasPCI}, "usb-net": {hasUSB, hasPCI}, "usb-serial": {hasUSB, hasPCI}, // a controller is added on PCI
+	"usb-storage": {hasUSB, hasPCI}, "usb-net": {hasUSB, hasPCI}, // a controller is added on PCI
 	"ide-hd": {hasIDE}, "sd": {hasSD}, "onboard": {hasNIC},
 }
 
@@ -321,12 +335,30 @@ func (r checker) start(at string, e Emulator) {
 	if e.Boot == "disk" && (e.DTB != "" && e.loader() == "" || len(e.Arguments) > 0 && e.DTB == "") {
 		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel, or for a loader that gets them in the device tree")
 	}
-	if e.Channel == "usb-serial" && e.Boot == "disk" && e.DTB == "" {
-		r.Wrong(at+".channel", "usb-serial is for boot: kernel, or a loader with dtb: a kernel argument names the port")
+	if e.Channel == "serial" {
+		r.serialChannel(at, e)
 	}
 }
 
 func (e *Emulator) loader() string { return cmp.Or(e.Loader, e.BootFile) }
+
+// serialChannel checks that there is a port for the channel and a way to name it to the kernel.
+func (r checker) serialChannel(at string, e Emulator) {
+	switch ports := e.Ports(); {
+	case ports == nil:
+		r.Wrong(at+".channel", "the machine %s is not known to have a serial port for it", e.word())
+	case e.Serial >= len(ports):
+		r.Wrong(at+".serial", "the machine %s has %d serial ports for console and channel", e.word(), len(ports))
+	case e.DTB == "":
+		r.Wrong(at, "field dtb is missing: channel: serial needs the device tree, in which the port is enabled; or say channel: none")
+	}
+}
+
+// Ports are the serial ports of a machine for console and channel; nil when it has virtio.
+func (e *Emulator) Ports() []SerialPort {
+	m, _ := e.known()
+	return m.ports
+}
 
 // loads checks that a machine has the firmware that is asked for, and one to load a disk.
 func (r checker) loads(at string, e Emulator) {

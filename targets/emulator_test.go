@@ -24,7 +24,7 @@ func TestDefaultsOfMachines(t *testing.T) {
 		{"{go: amd64, debian: amd64}", "{system: x86_64, machine: 'pc,usb=on', memory: 512, disk: ide-hd, network: e1000, packages: [q1]}", "pc  disk ide-hd e1000 virtio-serial-pci"},
 		{"{go: arm64, debian: arm64}", "{system: aarch64, machine: 'virt,gic-version=3', memory: 512, firmware: uefi, packages: [q1]}", "virt cortex-a57 disk virtio-blk-pci virtio-net-pci virtio-serial-pci"},
 		{"{go: arm64, debian: arm64}", "{system: aarch64, machine: virt, cpu: max, memory: 512, bios: /usr/lib/u-boot/qemu_arm64/u-boot.bin, disk: virtio-blk-device, packages: [q1]}", "virt max disk virtio-blk-device virtio-net-pci virtio-serial-pci"},
-		{"{go: arm64, debian: arm64}", "{system: aarch64, machine: raspi3b, memory: 1024, dtb: broadcom/b.dtb, arguments: [a=b], packages: [q1]}", "raspi3b  kernel sd usb-net usb-serial"},
+		{"{go: arm64, debian: arm64}", "{system: aarch64, machine: raspi3b, memory: 1024, dtb: broadcom/b.dtb, arguments: [a=b], packages: [q1]}", "raspi3b  kernel sd usb-net serial"},
 		{"{go: arm, arm: 7, debian: armhf}", "{system: arm, machine: vexpress-a9, memory: 512, packages: [q1]}", "vexpress-a9  kernel sd onboard virtio-serial-device"},
 		{"{go: mipsle, mips: softfloat, debian: mipsel}", "{system: mipsel, machine: malta, memory: 512, packages: [q1]}", "malta  kernel ide-hd onboard virtio-serial-pci"},
 		{"{go: riscv64, debian: riscv64}", "{system: riscv64, machine: virt, memory: 512, packages: [q1]}", "virt  disk virtio-blk-pci virtio-net-pci virtio-serial-pci"},
@@ -46,6 +46,9 @@ func TestMistakesInMachines(t *testing.T) {
 	const arm64 = "{go: arm64, debian: arm64}"
 	for _, c := range []struct{ arch, emulator, want string }{
 		{arm64, "{system: x86_64, machine: q35, memory: 512, packages: [q1]}", "f:11:12: emulator.system: qemu-system-x86_64 does not run code for go: arm64; want aarch64"},
+		{arm64, "{system: aarch64, machine: raspi3b, memory: 1024, packages: [q1]}", "emulator: field dtb is missing: channel: serial needs"},
+		{arm64, "{system: aarch64, machine: raspi3b, memory: 1024, dtb: b.dtb, serial: 2, packages: [q1]}", "emulator.serial: the machine raspi3b has 2 serial ports"},
+		{arm64, "{system: aarch64, machine: virt, memory: 512, firmware: uefi, channel: serial, packages: [q1]}", "emulator.channel: the machine virt is not known to have a serial port for it"},
 		{arm64, "{system: aarch64, machine: raspi3b, memory: 512, packages: [q1]}", "emulator.memory: the machine raspi3b has 1024 MiB"},
 		{arm64, "{system: aarch64, machine: raspi3b, memory: 1024, disk: nvme, packages: [q1]}", "emulator.disk: nvme needs pci; the machine raspi3b has sd, usb"},
 		{arm64, "{system: aarch64, machine: raspi3b, memory: 1024, channel: virtio-serial-device, packages: [q1]}", "emulator.channel: virtio-serial-device needs virtio-mmio"},
@@ -146,7 +149,7 @@ func TestMistakesInLoadersOfThePi(t *testing.T) {
 	t.Parallel()
 	pi := func(loader string) string {
 		return strings.NewReplacer("table: gpt", "table: mbr").Replace(regexp.MustCompile(`(?m)^bootloader: .*$`).ReplaceAllString(board("{go: arm64, debian: arm64}",
-			"{system: aarch64, machine: raspi3b, memory: 1024, packages: [q1]}"), "bootloader: "+loader))
+			"{system: aarch64, machine: raspi3b, memory: 1024, dtb: b.dtb, packages: [q1]}"), "bootloader: "+loader))
 	}
 	const uboot = "files: [{to: u-boot.bin, package: u-boot-rpi, from: usr/lib/u-boot/rpi_arm64/u-boot.bin}]"
 	for loader, want := range map[string]string{
