@@ -62,12 +62,6 @@ func bootBoard(t *testing.T, name string, machine targets.Emulator) {
 	bootConfig(t, w, cfg)
 }
 
-// bootImage boots an image as bootConfig does.
-func bootImage(t *testing.T, w *workspace.Maker, machine targets.Emulator, image string) {
-	t.Helper()
-	bootConfig(t, w, emulator.Config{Emulator: machine.Complete(), Image: image})
-}
-
 // bootConfig boots a machine until the target's containers have reached their goals, and
 // switches it off.
 func bootConfig(t *testing.T, w *workspace.Maker, cfg emulator.Config) {

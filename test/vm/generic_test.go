@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,9 +34,15 @@ func TestBoardsReplacedBSP(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			w := openTarget(t, name)
-			file, err := w.ImageOf(t.Context(), replaced(t, w, openTarget(t, bsp)))
+			cfg, err := w.Machine(t.Context(), w.Target.Emulators[0], t.TempDir())
 			must(t, err)
-			bootImage(t, w, w.Target.Emulators[0], file)
+			reference := replaced(t, w, openTarget(t, bsp))
+			cfg.Image, err = w.ImageOf(t.Context(), reference)
+			must(t, err)
+			if cfg.Kernel != "" { // QEMU itself loads both
+				cfg.Kernel, cfg.Initrd = started(t, reference)
+			}
+			bootConfig(t, w, cfg)
 		})
 	}
 }
@@ -66,6 +73,24 @@ func replaced(t *testing.T, device, bsp *workspace.Maker) string {
 	must(t, all.Join(t.Context(), part))
 	must(t, all.Close())
 	return both
+}
+
+// started returns the kernel and the initrd of a .pvr directory.
+func started(t *testing.T, dir string) (kernel, initrd string) {
+	t.Helper()
+	st, err := fragment.Read(dir)
+	must(t, err)
+	text, _ := st.Get("bsp/run.json")
+	var run struct{ Linux, Initrd string }
+	must(t, json.Unmarshal(text, &run))
+	object := func(name string) string {
+		sum, ok := st.Object("bsp/" + name)
+		if !ok {
+			t.Fatalf("%s has no object bsp/%s", dir, name)
+		}
+		return filepath.Join(dir, fragment.Objects, sum)
+	}
+	return object(run.Linux), object(run.Initrd)
 }
 
 // unpack writes an export as a fragment of a state.
