@@ -39,6 +39,7 @@ var packages = map[string][]string{
 	"mtools":           {"mdir", "mcopy", "mmd"},
 	"qemu-system-x86":  {"qemu-system-x86_64"},
 	"qemu-user":        {"qemu-aarch64", "qemu-arm", "qemu-mips", "qemu-mipsel", "qemu-riscv64"},
+	"qemu-user-static": {"qemu-aarch64-static"},
 	"qemu-utils":       {"qemu-img"},
 	"squashfs-tools":   {"unsquashfs", "mksquashfs"},
 	"tar":              {"tar"},

@@ -434,10 +434,12 @@ func setCapSets(keep uint64) error {
 // [markInherited].
 func (s *stage) exec() error {
 	resetSignals()
+	cpu := cpuOf(s.prog) // no call is allowed behind the filter
 	if s.plan.Filter != nil {
-		return fmt.Errorf("%s: %w", s.prog, s.execFiltered(execution{path: s.prog, argv: s.plan.Init, env: s.plan.Env}))
+		err := s.execFiltered(execution{path: s.prog, argv: s.plan.Init, env: s.plan.Env})
+		return fmt.Errorf("%s: %w", s.prog, explain(err, cpu))
 	}
-	return fmt.Errorf("%s: %w", s.prog, syscall.Exec(s.prog, s.plan.Init, s.plan.Env))
+	return fmt.Errorf("%s: %w", s.prog, explain(syscall.Exec(s.prog, s.plan.Init, s.plan.Env), cpu))
 }
 
 // resetSignals unblocks signals that the runtime may have blocked. execve resets the
