@@ -12,7 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/ext4"
-	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/formats/fat"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -163,11 +163,15 @@ func (c *composition) tooSmall(lack int64) error {
 // formats are the file systems by name. A new one is an entry here and in package
 // targets.
 var formats = map[string]func(c *composition, ctx context.Context, s span) error{
-	"fat32":    (*composition).fat32,
+	"fat16":    (*composition).fat,
+	"fat32":    (*composition).fat,
 	"ext4":     (*composition).storage,
 	"squashfs": (*composition).squashfs,
 	"raw":      (*composition).rawPartition,
 }
+
+// fatBits are the kinds of FAT by their format.
+var fatBits = map[string]int{"fat16": 16, "fat32": 32}
 
 // fill writes the file systems.
 func (c *composition) fill(ctx context.Context) error {
@@ -209,14 +213,14 @@ func roleEntries(ctx context.Context, w *build.Work, files []RoleFiles, role str
 	return out, nil
 }
 
-func (c *composition) fat32(ctx context.Context, s span) error {
+func (c *composition) fat(ctx context.Context, s span) error {
 	entries, err := roleEntries(ctx, c.work, c.disk.Files, s.Role)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
 	}
 	normal := tree.Normal{Time: c.disk.Epoch.Time()}
-	used, err := fat32.Write(c.file, s.Start, normal.All(entries), fat32.Options{
-		Size: s.Length, Label: s.Name, ID: c.id.number(s.Role), Time: normal.Time, Hidden: uint32(s.Start / 512),
+	used, err := fat.Write(c.file, s.Start, normal.All(entries), fat.Options{
+		Bits: fatBits[s.Format], Size: s.Length, Label: s.Name, ID: c.id.number(s.Role), Time: normal.Time, Hidden: uint32(s.Start / 512),
 	})
 	c.used = append(c.used, bmap.Extent{Offset: s.Start, Length: used})
 	if err != nil {

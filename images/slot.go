@@ -10,7 +10,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/formats/fat"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -77,8 +77,8 @@ func (s *SlotImage) Run(ctx context.Context, w *build.Work) (err error) {
 		err = errors.Join(err, fault.Wrap(fault.IO, plain.Close(), "making the image of partition %s", s.Partition.Name))
 	}()
 	normal := tree.Normal{Time: s.Epoch.Time()}
-	used, err := fat32.Write(plain, 0, normal.All(entries), fat32.Options{
-		Size: s.Partition.Size, Label: s.Partition.Name, ID: slotID, Time: normal.Time,
+	used, err := fat.Write(plain, 0, normal.All(entries), fat.Options{
+		Bits: fatBits[s.Partition.Format], Size: s.Partition.Size, Label: s.Partition.Name, ID: slotID, Time: normal.Time,
 	})
 	if err != nil {
 		return fatError(s.Partition.Name, s.Partition.Size, err)
@@ -105,7 +105,7 @@ func (s *SlotImage) compress(file string, image io.Reader) (err error) {
 
 // fatError explains what went wrong with a FAT file system.
 func fatError(name string, size int64, err error) error {
-	var small *fat32.TooSmall
+	var small *fat.TooSmall
 	if errors.As(err, &small) {
 		return fault.New(fault.NoSpace, "making partition %s: its content needs %d MiB, its size in target.yaml is %d MiB", name, (small.Need+mib-1)/mib, size/mib)
 	}

@@ -129,7 +129,7 @@ var values = map[string][]value{
 	// of one sector, every reader takes a volume for FAT16.
 	"image.partitions.format": {
 		{name: "fat32", ready: true, format: formatRules{label: 11, minimum: 33 * MiB}},
-		{name: "fat16", format: formatRules{label: 11, minimum: 4 * MiB, maximum: 2 * GiB}},
+		{name: "fat16", ready: true, format: formatRules{label: 11, minimum: 5 * MiB, maximum: 2047 * MiB}},
 		{name: "ext4", ready: true, format: formatRules{label: 16}},
 		{name: "squashfs", ready: true},
 		{name: "ubifs"},

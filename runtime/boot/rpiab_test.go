@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/formats/autoboot"
-	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/formats/fat"
 	"github.com/pantavisor/pantavisor/formats/fatfile"
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
@@ -52,7 +52,7 @@ func fatImage(t *testing.T, files map[string]string) []byte {
 	if err := f.Truncate(fatSize); err != nil {
 		t.Fatal(err)
 	}
-	used, err := fat32.Write(f, 0, entries, fat32.Options{Size: fatSize, Label: "boot", Time: time.Unix(1577836800, 0)})
+	used, err := fat.Write(f, 0, entries, fat.Options{Size: fatSize, Label: "boot", Time: time.Unix(1577836800, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}

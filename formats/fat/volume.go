@@ -1,4 +1,4 @@
-package fat32
+package fat
 
 import (
 	"encoding/binary"
@@ -27,9 +27,9 @@ type volume struct {
 }
 
 func (v *volume) write(top *node) error {
-	fat := make([]byte, (v.used+root)*4)
-	le.PutUint32(fat[0:], 0x0FFFFFF8)
-	le.PutUint32(fat[4:], endMark)
+	fat := make([]byte, (v.used+root)*v.width)
+	v.enter(fat, 0, v.end&^7) // the media byte F8
+	v.enter(fat, 1, v.end)
 	if err := v.writeNode(top, fat); err != nil {
 		return err
 	}
@@ -38,8 +38,11 @@ func (v *volume) write(top *node) error {
 			return err
 		}
 	}
-	if err := v.zeros(0, reserved*sector, "reserved sectors"); err != nil {
+	if err := v.zeros(0, v.reserved*sector, "reserved sectors"); err != nil {
 		return err
+	}
+	if v.rootSectors > 0 {
+		return v.put(0, v.bootSector16(), "boot sector")
 	}
 	boot, info := v.bootSector(), v.infoSector()
 	for _, at := range []int64{0, 6} { // the second is the backup
@@ -54,7 +57,7 @@ func (v *volume) write(top *node) error {
 // used clusters, so on a used medium zeros must replace what was there.
 func (v *volume) table(i int64, fat []byte) error {
 	const what = "allocation table"
-	at, end := (reserved+i*v.fatSectors)*sector, (reserved+(i+1)*v.fatSectors)*sector
+	at, end := (v.reserved+i*v.fatSectors)*sector, (v.reserved+(i+1)*v.fatSectors)*sector
 	if err := v.put(at, fat, what); err != nil {
 		return err
 	}
@@ -86,14 +89,14 @@ func (v *volume) writeNode(n *node, fat []byte) error {
 	for i := range n.count {
 		next := uint32(n.cluster + i + 1)
 		if i == n.count-1 {
-			next = endMark
+			next = v.end
 		}
-		le.PutUint32(fat[(n.cluster+i)*4:], next)
+		v.enter(fat, n.cluster+i, next)
 	}
 	if !n.isDir() {
 		return v.writeFile(n)
 	}
-	if err := v.put(v.offset(n.cluster), v.directory(n), "directory "+n.name); err != nil {
+	if err := v.put(v.directoryAt(n), v.directory(n), "directory "+n.name); err != nil {
 		return err
 	}
 	for _, c := range n.children {
@@ -102,6 +105,25 @@ func (v *volume) writeNode(n *node, fat []byte) error {
 		}
 	}
 	return nil
+}
+
+// enter sets the entry of a cluster in a table.
+func (v *volume) enter(fat []byte, cluster int64, next uint32) {
+	if v.width == 2 {
+		le.PutUint16(fat[cluster*2:], uint16(next))
+		return
+	}
+	le.PutUint32(fat[cluster*4:], next)
+}
+
+// fixedRoot reports whether a node is the root directory of FAT16.
+func (v *volume) fixedRoot(n *node) bool { return n.parent == nil && v.rootSectors > 0 }
+
+func (v *volume) directoryAt(n *node) int64 {
+	if v.fixedRoot(n) {
+		return v.rootStart()
+	}
+	return v.offset(n.cluster)
 }
 
 func (v *volume) writeFile(n *node) error {
@@ -136,7 +158,11 @@ func (v *volume) directory(n *node) []byte {
 		}
 		b = appendEntry(b, c.short, attrArchive, c.time, c.cluster, uint32(c.file.Size))
 	}
-	return append(b, make([]byte, n.count*v.clusterBytes()-int64(len(b)))...)
+	size := n.count * v.clusterBytes()
+	if v.fixedRoot(n) {
+		size = v.rootSectors * sector
+	}
+	return append(b, make([]byte, size-int64(len(b)))...)
 }
 
 func appendEntry(b []byte, name [11]byte, attr byte, at time.Time, cluster int64, size uint32) []byte {
@@ -215,12 +241,37 @@ func checksum(short [11]byte) byte {
 	return sum
 }
 
+// bootSector16 is that of FAT16.
+func (v *volume) bootSector16() []byte {
+	b := make([]byte, sector)
+	copy(b, "\xEB\x3C\x90mkfs.fat")
+	le.PutUint16(b[11:], sector)
+	b[13] = byte(v.perCluster)
+	le.PutUint16(b[14:], uint16(v.reserved))
+	b[16], b[21] = 2, 0xF8
+	le.PutUint16(b[17:], uint16(v.rootSectors*sector/entry))
+	if v.sectors < 1<<16 {
+		le.PutUint16(b[19:], uint16(v.sectors))
+	} else {
+		le.PutUint32(b[32:], uint32(v.sectors))
+	}
+	le.PutUint16(b[22:], uint16(v.fatSectors))
+	le.PutUint16(b[24:], 32) // sectors per track and heads: unused with LBA
+	le.PutUint16(b[26:], 64)
+	le.PutUint32(b[28:], v.Hidden)
+	b[36], b[38] = 0x80, 0x29
+	le.PutUint32(b[39:], v.ID)
+	copy(b[43:], fmt.Sprintf("%-11sFAT16   ", v.Label))
+	b[510], b[511] = 0x55, 0xAA
+	return b
+}
+
 func (v *volume) bootSector() []byte {
 	b := make([]byte, sector)
 	copy(b, "\xEB\x58\x90mkfs.fat") // the name that old readers look for
 	le.PutUint16(b[11:], sector)
 	b[13] = byte(v.perCluster)
-	le.PutUint16(b[14:], reserved)
+	le.PutUint16(b[14:], uint16(v.reserved))
 	b[16], b[21] = 2, 0xF8
 	le.PutUint16(b[24:], 32) // sectors per track and heads: unused with LBA
 	le.PutUint16(b[26:], 64)
@@ -241,7 +292,7 @@ func (v *volume) infoSector() []byte {
 	b := make([]byte, sector)
 	copy(b, "RRaA")
 	copy(b[484:], "rrAa")
-	le.PutUint32(b[488:], uint32(v.clusters-v.used))
+	le.PutUint32(b[488:], uint32(v.total-v.used))
 	le.PutUint32(b[492:], uint32(v.used+root-1))
 	b[510], b[511] = 0x55, 0xAA
 	return b

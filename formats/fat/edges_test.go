@@ -1,4 +1,4 @@
-package fat32_test
+package fat_test
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/formats/fat"
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
@@ -82,7 +82,7 @@ func TestDirectoriesAtTheLimit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, over := fat32.Write(new(discard), 0, many(c.form, c.most+1), options())
+			_, over := fat.Write(new(discard), 0, many(c.form, c.most+1), options())
 			if !errors.Is(over, errors.ErrUnsupported) || !strings.Contains(over.Error(), "placing "+c.where) || !strings.Contains(over.Error(), "takes 65536") {
 				t.Errorf("one file more: %v", over)
 			}
@@ -130,12 +130,12 @@ func TestNamesAtTheLimit(t *testing.T) {
 		}
 	}
 	for _, name := range []string{strings.Repeat("n", 256), strings.Repeat("𝄞", 128)} {
-		if _, err := fat32.Write(new(discard), 0, []tree.Entry{file(name, "")}, options()); err == nil {
+		if _, err := fat.Write(new(discard), 0, []tree.Entry{file(name, "")}, options()); err == nil {
 			t.Errorf("%.20q of %d bytes was taken", name, len(name))
 		}
 	}
 	for _, pair := range [][2]string{{"Kelvin K", "kelvin k"}, {"ſ", "s"}, {"ÄB", "äb"}, {"Σ", "ς"}} {
-		if _, err := fat32.Write(new(discard), 0, []tree.Entry{file(pair[0], ""), file(pair[1], "")}, options()); err == nil || !strings.Contains(err.Error(), "clashes") {
+		if _, err := fat.Write(new(discard), 0, []tree.Entry{file(pair[0], ""), file(pair[1], "")}, options()); err == nil || !strings.Contains(err.Error(), "clashes") {
 			t.Errorf("%q: %v", pair, err)
 		}
 	}

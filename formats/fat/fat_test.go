@@ -1,4 +1,4 @@
-package fat32_test
+package fat_test
 
 import (
 	"bytes"
@@ -13,15 +13,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pantavisor/pantavisor/formats/fat32"
+	"github.com/pantavisor/pantavisor/formats/fat"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 const mib = 1 << 20
 
-func options() fat32.Options {
-	return fat32.Options{Size: 64 * mib, Label: "pvboot", ID: 0x1234ABCD, Time: time.Unix(1577836800, 0), Hidden: 2048}
+func options() fat.Options {
+	return fat.Options{Size: 64 * mib, Label: "pvboot", ID: 0x1234ABCD, Time: time.Unix(1577836800, 0), Hidden: 2048}
 }
 
 func file(name, text string) tree.Entry {
@@ -43,7 +43,7 @@ func sample() []tree.Entry {
 }
 
 // make writes the sample at an offset of a sparse file, as in an image.
-func write(t *testing.T, off int64, files []tree.Entry, o fat32.Options) string {
+func write(t *testing.T, off int64, files []tree.Entry, o fat.Options) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "boot.img")
 	f, err := os.Create(name)
@@ -54,7 +54,7 @@ func write(t *testing.T, off int64, files []tree.Entry, o fat32.Options) string 
 	if err := f.Truncate(off + o.Size); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fat32.Write(f, off, files, o); err != nil {
+	if _, err := fat.Write(f, off, files, o); err != nil {
 		t.Fatal(err)
 	}
 	return name
@@ -85,9 +85,53 @@ func TestFsckFindsNothing(t *testing.T) {
 	}
 }
 
-func TestMtoolsReadsEveryFile(t *testing.T) {
+// TestFAT16 is checked and read by the same programs; the kernel mounts what it is.
+func TestFAT16(t *testing.T) {
+	for _, size := range []int64{5 * mib, 32 * mib, 33 * mib, 128 * mib, 700 * mib, 2047 * mib} {
+		o := options()
+		o.Bits, o.Size = 16, size
+		img := write(t, 0, sample(), o)
+		out := run(t, "fsck.vfat", "-n", "-v", img)
+		for _, bad := range []string{"differences", "wrong", "Wrong", "mismatch", "unclosed", "lost", "not a multiple", "FAT32"} {
+			if strings.Contains(out, bad) {
+				t.Errorf("%d MiB: %s", size/mib, out)
+			}
+		}
+		if !strings.Contains(out, "16 bit entries") && !strings.Contains(out, "2 bytes/entry") && !strings.Contains(out, "FATs, 16 bit") {
+			t.Errorf("%d MiB: not a FAT16:\n%s", size/mib, out)
+		}
+	}
+	o := options()
+	o.Bits = 16
+	mtoolsReads(t, o)
+	for want, bad := range map[string]fat.Options{
+		"FAT16 takes whole sectors, 5 MiB to 2047 MiB": {Bits: 16, Size: 4 * mib, Label: "x", Time: o.Time},
+		"want 16 or 32": {Bits: 12, Size: 4 * mib, Label: "x", Time: o.Time},
+	} {
+		var w discard
+		if _, err := fat.Write(&w, 0, nil, bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+	var many []tree.Entry
+	for i := range 512 {
+		many = append(many, file(fmt.Sprintf("F%d", i), ""))
+	}
+	var w discard
+	if _, err := fat.Write(&w, 0, many, o); err == nil || !strings.Contains(err.Error(), "take 513 entries, FAT16 has 512 there") {
+		t.Errorf("a full top directory: %v", err)
+	}
+	if _, err := fat.Write(&w, 0, many[1:], o); err != nil {
+		t.Errorf("the most entries: %v", err)
+	}
+}
+
+func TestMtoolsReadsEveryFile(t *testing.T) { mtoolsReads(t, options()) }
+
+func mtoolsReads(t *testing.T, o fat.Options) {
+	t.Helper()
 	const off = mib
-	img := write(t, off, sample(), options())
+	img := write(t, off, sample(), o)
 	for _, f := range sample() {
 		r, err := f.Open()
 		if err != nil {
@@ -134,8 +178,8 @@ func TestTooMuchContentTellsBothSizes(t *testing.T) {
 	o.Size = 34 * mib
 	zero := func() (io.ReadCloser, error) { return os.Open("/dev/zero") }
 	var w discard
-	_, err := fat32.Write(&w, 0, []tree.Entry{{Name: "big", Size: 40 * mib, Open: zero}}, o)
-	var small *fat32.TooSmall
+	_, err := fat.Write(&w, 0, []tree.Entry{{Name: "big", Size: 40 * mib, Open: zero}}, o)
+	var small *fat.TooSmall
 	if !errors.As(err, &small) || small.Have != o.Size || small.Need < 40*mib || w != 0 {
 		t.Errorf("%v after %d writes", err, w)
 	}
@@ -154,7 +198,7 @@ func TestUnusableNamesAreRefused(t *testing.T) {
 		for _, n := range names {
 			files = append(files, file(n, ""))
 		}
-		if _, err := fat32.Write(new(discard), 0, files, options()); err == nil {
+		if _, err := fat.Write(new(discard), 0, files, options()); err == nil {
 			t.Errorf("%q were taken", names)
 		}
 	}
@@ -164,13 +208,13 @@ func TestWhatFATCannotHoldIsRefusedByName(t *testing.T) {
 	attributes := file("e", "")
 	attributes.Xattrs = map[string][]byte{"user.x": nil}
 	for want, e := range map[string]tree.Entry{
-		`"l": FAT32 cannot hold symbolic links`:      tree.Symlink("l", "e"),
-		`"h": FAT32 cannot hold hard links`:          {Name: "h", HardLink: "e"},
-		`"n": FAT32 cannot hold character devices`:   {Name: "n", Mode: fs.ModeDevice | fs.ModeCharDevice},
-		`"s": FAT32 cannot hold sockets`:             {Name: "s", Mode: fs.ModeSocket},
-		`"e": FAT32 cannot hold extended attributes`: attributes,
+		`"l": FAT cannot hold symbolic links`:      tree.Symlink("l", "e"),
+		`"h": FAT cannot hold hard links`:          {Name: "h", HardLink: "e"},
+		`"n": FAT cannot hold character devices`:   {Name: "n", Mode: fs.ModeDevice | fs.ModeCharDevice},
+		`"s": FAT cannot hold sockets`:             {Name: "s", Mode: fs.ModeSocket},
+		`"e": FAT cannot hold extended attributes`: attributes,
 	} {
-		_, err := fat32.Write(new(discard), 0, []tree.Entry{e}, options())
+		_, err := fat.Write(new(discard), 0, []tree.Entry{e}, options())
 		if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
 		}
@@ -192,15 +236,15 @@ func TestDirectoriesMayBeEntries(t *testing.T) {
 }
 
 func TestUnusableOptionsAreRefused(t *testing.T) {
-	for name, change := range map[string]func(*fat32.Options){
-		"too small": func(o *fat32.Options) { o.Size = 32 * mib }, "odd size": func(o *fat32.Options) { o.Size++ },
-		"too big": func(o *fat32.Options) { o.Size = 3 << 40 }, "no label": func(o *fat32.Options) { o.Label = "" },
-		"long label": func(o *fat32.Options) { o.Label = "twelveletter" }, "label": func(o *fat32.Options) { o.Label = "a/b" },
-		"old time": func(o *fat32.Options) { o.Time = time.Unix(0, 0) },
+	for name, change := range map[string]func(*fat.Options){
+		"too small": func(o *fat.Options) { o.Size = 32 * mib }, "odd size": func(o *fat.Options) { o.Size++ },
+		"too big": func(o *fat.Options) { o.Size = 3 << 40 }, "no label": func(o *fat.Options) { o.Label = "" },
+		"long label": func(o *fat.Options) { o.Label = "twelveletter" }, "label": func(o *fat.Options) { o.Label = "a/b" },
+		"old time": func(o *fat.Options) { o.Time = time.Unix(0, 0) },
 	} {
 		o := options()
 		change(&o)
-		if _, err := fat32.Write(new(discard), 0, nil, o); err == nil {
+		if _, err := fat.Write(new(discard), 0, nil, o); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
@@ -209,7 +253,7 @@ func TestUnusableOptionsAreRefused(t *testing.T) {
 func TestFileThatChangesIsAnError(t *testing.T) {
 	f := file("f", "abc")
 	for _, f.Size = range []int64{2, 4} {
-		_, err := fat32.Write(new(discard), 0, []tree.Entry{f}, options())
+		_, err := fat.Write(new(discard), 0, []tree.Entry{f}, options())
 		if err == nil || !strings.Contains(err.Error(), "writing f: it has") {
 			t.Errorf("size %d: %v", f.Size, err)
 		}
@@ -230,7 +274,7 @@ func TestTablesAreData(t *testing.T) {
 	if err != nil || hole == o.Size {
 		t.Skipf("the file system of the temporary directory does not report holes: %v", err)
 	}
-	want, err := fat32.Write(new(discard), 0, nil, o)
+	want, err := fat.Write(new(discard), 0, nil, o)
 	if err != nil || hole < want {
 		t.Errorf("there is a hole at %d, before the files' clusters at %d: %v", hole, want, err)
 	}

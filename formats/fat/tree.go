@@ -1,4 +1,4 @@
-package fat32
+package fat
 
 import (
 	"errors"
@@ -149,7 +149,7 @@ func (n *node) checkEntries() error {
 		if n.parent != nil {
 			where = fmt.Sprintf("directory %q", n.name)
 		}
-		return fmt.Errorf("placing %s: its %d names take %d entries, FAT32 takes %d in a directory; a name that is not upper-case 8.3 takes one more for every 13 letters: %w",
+		return fmt.Errorf("placing %s: its %d names take %d entries, FAT takes %d in a directory; a name that is not upper-case 8.3 takes one more for every 13 letters: %w",
 			where, len(n.children), have, maxEntries, errors.ErrUnsupported)
 	}
 	return nil
@@ -241,6 +241,22 @@ func upper(c byte) byte {
 
 func shortChar(c byte) bool {
 	return 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'()-@^_`{}~", c) >= 0
+}
+
+// placeAll assigns clusters to a tree and returns the first free one. FAT16 has its root
+// directory outside of them, with a fixed number of entries.
+func (n *node) placeAll(g geometry) (int64, error) {
+	if g.rootSectors == 0 {
+		return n.place(g, root), nil
+	}
+	if most := g.rootSectors * sector / entry; n.entries() > most {
+		return 0, fmt.Errorf("placing the top directory: its names take %d entries, FAT16 has %d there: %w", n.entries(), most, errors.ErrUnsupported)
+	}
+	next := int64(root)
+	for _, c := range n.children {
+		next = c.place(g, next)
+	}
+	return next, nil
 }
 
 // place assigns clusters to n and everything below it, from cluster next on, and returns
