@@ -47,9 +47,9 @@ func newImage(t *testing.T, dense bool) (file string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	const size = 85*mib + 512
+	const size = 37*mib + 512
 	random := rand.NewChaCha8([32]byte{3})
-	for _, at := range []int64{100, 2*mib - 10, 64*mib - 1000, size - 2000} {
+	for _, at := range []int64{100, 2*mib - 10, 32*mib - 1000, size - 2000} {
 		b := make([]byte, 2000)
 		_, _ = random.Read(b)
 		if _, err := f.WriteAt(b, at); err != nil {
