@@ -45,6 +45,15 @@ type Slotted interface {
 	Slot() (role, key, file string)
 }
 
+// Starter is a loader that can also start a kernel from the boot partition itself, without a
+// storage and its handshake: that of an installation medium.
+type Starter interface {
+	// Start returns the step with the loader's files of that partition, for the kernel and
+	// the initrd at paths on it. The kernel gets the arguments of the target's kernel,
+	// further ones, and in pv_boot_partuuid the partition.
+	Start(kernel, initrd string, arguments []string, k Kit) (build.Step, error)
+}
+
 // Kit is what the steps of a loader are made from, besides the target that the loader was
 // opened for: that has the layout of the medium.
 type Kit struct {

@@ -86,6 +86,7 @@ type composition struct {
 	file    *os.File
 	blobs   []Blob        // with their places
 	used    []bmap.Extent // of the file systems and blobs
+	further []tree.Entry  // files of an installation medium's one partition besides the loader's
 }
 
 // Run checks that everything fits, then writes.
@@ -94,13 +95,18 @@ func (d *Disk) Run(ctx context.Context, w *build.Work) error {
 	if err := c.plan(ctx); err != nil {
 		return err
 	}
-	f, err := os.Create(filepath.Join(w.Out, DiskFile))
+	return c.create(ctx)
+}
+
+// create makes the image and its block map.
+func (c *composition) create(ctx context.Context) error {
+	f, err := os.Create(filepath.Join(c.work.Out, DiskFile))
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "creating the image")
 	}
 	defer f.Close()
 	c.file = f
-	if err := f.Truncate(int64(d.Layout.Size) * mib); err != nil {
+	if err := f.Truncate(int64(c.disk.Layout.Size) * mib); err != nil {
 		return fault.Wrap(fault.IO, err, "sizing the image")
 	}
 	if err := c.write(ctx); err != nil {
@@ -134,13 +140,7 @@ func (c *composition) plan(ctx context.Context) (err error) {
 	if c.options, err = c.disk.storageOptions(); err != nil {
 		return err
 	}
-	if c.spans, err = layout(c.disk.Layout); err != nil {
-		return err
-	}
-	if err := c.checkRoles(); err != nil {
-		return err
-	}
-	if err := c.checkBlobs(); err != nil {
+	if err := c.arrange(); err != nil {
 		return err
 	}
 	if c.tally, err = count(ctx, storage); err != nil {
@@ -153,6 +153,17 @@ func (c *composition) plan(ctx context.Context) (err error) {
 	}
 	c.reportPartitions()
 	return c.reportStorage(state, storage)
+}
+
+// arrange places partitions and blobs and checks that they do not overlap.
+func (c *composition) arrange() (err error) {
+	if c.spans, err = layout(c.disk.Layout); err != nil {
+		return err
+	}
+	if err := c.checkRoles(); err != nil {
+		return err
+	}
+	return c.checkBlobs()
 }
 
 func (c *composition) tooSmall(lack int64) error {
@@ -218,6 +229,7 @@ func (c *composition) fat(ctx context.Context, s span) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
 	}
+	entries = append(entries, c.further...)
 	normal := tree.Normal{Time: c.disk.Epoch.Time()}
 	used, err := fat.Write(c.file, s.Start, normal.All(entries), fat.Options{
 		Bits: fatBits[s.Format], Size: s.Length, Label: s.Name, ID: c.id.number(s.Role), Time: normal.Time, Hidden: uint32(s.Start / 512),
@@ -235,7 +247,7 @@ func (c *composition) fat(ctx context.Context, s span) error {
 const nearlyFull = 80
 
 func (c *composition) warnFull(s span, used int64) {
-	if percent := used * 100 / s.Length; percent > nearlyFull {
+	if percent := used * 100 / s.Length; percent > nearlyFull && c.further == nil {
 		c.work.Warn(fmt.Sprintf("partition %s: %d %% of it are in use; make it larger in target.yaml", s.Name, percent))
 	}
 }

@@ -51,6 +51,8 @@ type Inputs struct {
 	Layouts []Layout `json:"layouts,omitempty"`
 	// Loader is what the boot loader needs on the medium.
 	Loader Loader `json:"loader"`
+	// Installer is nil when no installation medium is made.
+	Installer *Installer `json:"installer,omitempty"`
 
 	// Tools are the helper programs. An App Engine needs none.
 	Tools Tools `json:"-"`

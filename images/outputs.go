@@ -17,6 +17,7 @@ type Output string
 const (
 	OutputExport    Output = "export"    // the BSP as an export; takes Kernel
 	OutputImage     Output = "image"     // the medium with its block map; takes Layout and Loader
+	OutputInstaller Output = "installer" // the medium that installs the image; takes Installer too
 	OutputAppEngine Output = "appengine" // the package for an existing Linux system
 )
 
@@ -38,9 +39,10 @@ type need struct {
 }
 
 var (
-	needKernel = need{func(in *Inputs) bool { return in.Kernel != nil }, "there is no kernel"}
-	needLayout = need{func(in *Inputs) bool { return len(in.Layouts) > 0 }, "there is no layout"}
-	needTools  = need{func(in *Inputs) bool { return in.Tools != nil }, "there are no helper programs"}
+	needKernel    = need{func(in *Inputs) bool { return in.Kernel != nil }, "there is no kernel"}
+	needLayout    = need{func(in *Inputs) bool { return len(in.Layouts) > 0 }, "there is no layout"}
+	needInstaller = need{func(in *Inputs) bool { return in.Installer != nil }, "there is no installer"}
+	needTools     = need{func(in *Inputs) bool { return in.Tools != nil }, "there are no helper programs"}
 )
 
 // outputs are the outputs in the order of their artefacts. To add one, add its name, an
@@ -48,6 +50,7 @@ var (
 var outputs = []output{
 	{OutputExport, "bsp", []need{needKernel, needTools}, (*composer).export},
 	{OutputImage, "image", []need{needLayout, needTools}, (*composer).image},
+	{OutputInstaller, "image", []need{needKernel, needLayout, needInstaller, needTools}, (*composer).installer},
 	{OutputAppEngine, "image", nil, (*composer).appEngine},
 }
 

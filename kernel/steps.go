@@ -16,6 +16,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -117,7 +118,9 @@ func copyFile(ctx context.Context, to, from string) error {
 type Early struct {
 	// Modules are the wanted names, as for modprobe. All their dependencies are included.
 	Modules []string
-	Tree    build.Step `json:"-"`
+	// Use says what the modules are for, where that is not the initrd of the BSP.
+	Use  string     `json:",omitempty"`
+	Tree build.Step `json:"-"`
 }
 
 // earlyFile lists the paths of the early modules, relative to its directory, one per line
@@ -129,8 +132,8 @@ var (
 	_ build.Versioned = (*Early)(nil)
 )
 
-// Name is "kernel/early".
-func (e *Early) Name() string { return "kernel/early" }
+// Name is "kernel/early", with a use "kernel/early/USE".
+func (e *Early) Name() string { return path.Join("kernel/early", e.Use) }
 
 // Version of the step's logic.
 func (e *Early) Version() int { return 1 }

@@ -22,6 +22,8 @@ type Build struct {
 	Emulators Emulators `yaml:"emulator,omitempty" json:"emulator,omitempty"`
 	// Debug adds a shell on the console.
 	Debug bool `yaml:"debug,omitempty" json:"debug,omitempty"`
+	// Installer makes the medium that installs the target's image.
+	Installer *Installer `yaml:"installer,omitempty" json:"installer,omitempty"`
 }
 
 // defaultBuild is the build that a target is itself.
@@ -46,6 +48,7 @@ func (t *Target) apply(b Build) {
 		t.Emulators = b.Emulators
 	}
 	t.Debug = t.Debug || b.Debug
+	t.Installer = b.Installer
 }
 
 // split returns the definition and the build of a name such as x64-uefi-installer: the

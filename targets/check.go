@@ -59,6 +59,7 @@ func (r checker) check(t *Target) {
 	r.List("containers", t.Containers, nameForm)
 	r.parts(t)
 	r.builds(t)
+	r.installer(t)
 	r.List("aliases", t.Aliases, nameForm)
 	r.addons(t)
 }

@@ -67,4 +67,7 @@ func (t *Target) complete() {
 	for i := range t.Images {
 		t.Images[i].place()
 	}
+	if t.Installer != nil {
+		t.Installer.complete()
+	}
 }

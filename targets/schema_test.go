@@ -63,7 +63,7 @@ func TestSchemaIsCurrent(t *testing.T) { schema.Current(t) }
 
 func TestTargetsValidateAgainstSchema(t *testing.T) {
 	v := schema.Validator(t)
-	names, err := Names(Builtin())
+	names, err := definitions(Builtin())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,8 @@ type Target struct {
 	Addons []Addon `yaml:"addons,omitempty" json:"addons,omitempty"`
 	// Debug adds a shell on the console, as PANTAVISOR_DEBUG=yes does.
 	Debug bool `yaml:"debug,omitempty" json:"debug,omitempty"`
+	// Installer is set for a build that makes the medium that installs the target's image.
+	Installer *Installer `yaml:"-" json:"-"`
 	// Builds are variants of the target, by name: each is a target TARGET-NAME that has the
 	// fields of its build in place of those of the target. TARGET-default is the target itself.
 	Builds map[string]Build `yaml:"builds,omitempty" json:"builds,omitempty"`

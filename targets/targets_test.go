@@ -377,7 +377,7 @@ func TestParseTooLarge(t *testing.T) {
 
 func TestLoadUnknown(t *testing.T) {
 	for name, want := range map[string]string{
-		"x64-uef": "did you mean x64-uefi?", "uefi": "x64-uefi", "../x64-uefi": "x64-uefi", "": "there are", "zzzzzzzzzz": "x64-generic, x64-uefi",
+		"x64-uef": "did you mean x64-uefi", "uefi": "x64-uefi", "../x64-uefi": "x64-uefi", "": "there are", "zzzzzzzzzz": "x64-generic, x64-uefi",
 	} {
 		_, err := Load(nil, name)
 		if err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {
@@ -435,7 +435,7 @@ func TestArchString(t *testing.T) {
 // FuzzParse expects a valid target or a list of problems with positions for every input.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
-	names, _ := Names(Builtin())
+	names, _ := definitions(Builtin())
 	for _, name := range names {
 		data, err := fs.ReadFile(Builtin(), name+"/"+FileName)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -51,20 +52,25 @@ func (s Settings) Config() (string, error) {
 	for n := range maxAddons {
 		numbers = append(numbers, strconv.Itoa(n))
 	}
-	arguments := append(append([]string{}, s.Arguments...), "rdinit=/init")
-	for i, a := range arguments {
-		arguments[i] = "'" + a + "'"
-	}
 	var b strings.Builder
 	err := configTemplate.Execute(&b, struct {
 		Serial                         *serialLine
 		Timeout                        int
 		Root, Addons, Arguments, First string
-	}{s.serial(), s.Timeout, s.RootLabel, strings.Join(numbers, " "), strings.Join(arguments, " "), trail.First})
+	}{s.serial(), s.Timeout, s.RootLabel, strings.Join(numbers, " "), s.quoted(), trail.First})
 	if err != nil {
 		return "", fmt.Errorf("writing grub.cfg: %w", err)
 	}
 	return b.String(), nil
+}
+
+// quoted returns the kernel's arguments as words of a command.
+func (s Settings) quoted() string {
+	var out []string
+	for _, a := range append(slices.Clone(s.Arguments), "rdinit=/init") {
+		out = append(out, "'"+a+"'")
+	}
+	return strings.Join(out, " ")
 }
 
 func (s Settings) check() error {
@@ -74,6 +80,10 @@ func (s Settings) check() error {
 	if s.Timeout < 0 || s.Timeout > 3600 {
 		return fault.New(fault.BadInput, "writing grub.cfg: bootloader.timeout %d: want 0 to 3600 s", s.Timeout)
 	}
+	return s.checkArguments()
+}
+
+func (s Settings) checkArguments() error {
 	for _, a := range s.Arguments {
 		if !argumentForm.MatchString(a) || reserved.MatchString(a) {
 			return fault.New(fault.BadInput, "writing grub.cfg: kernel argument %q: want letters, digits and _.,:/=@%%+- "+

@@ -122,17 +122,23 @@ func (l *Loader) Files(role string, k bootloader.Kit) (build.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	boot := &Boot{Config: config}
+	cores, err := l.cores(k)
+	return &Boot{Config: config, Cores: cores}, err
+}
+
+// cores returns the core images for UEFI.
+func (l *Loader) cores(k bootloader.Kit) ([]CoreFile, error) {
+	var out []CoreFile
 	for _, name := range l.target.Bootloader.Packages {
 		p, pkg, err := l.fetch(name, k)
 		if err != nil {
 			return nil, err
 		}
 		if p.coreFile != "" {
-			boot.Cores = append(boot.Cores, CoreFile{Path: p.coreFile, Core: l.core(p, pkg, k.Tools)})
+			out = append(out, CoreFile{Path: p.coreFile, Core: l.core(p, pkg, k.Tools)})
 		}
 	}
-	return boot, nil
+	return out, nil
 }
 
 // fetch returns the platform of a package and the step that fetches it.
@@ -259,9 +265,11 @@ func (b *Boot) Name() string { return "grub/boot" }
 func (b *Boot) Version() int { return 1 }
 
 // Deps are the core images.
-func (b *Boot) Deps() []build.Step {
+func (b *Boot) Deps() []build.Step { return stepsOf(b.Cores) }
+
+func stepsOf(cores []CoreFile) []build.Step {
 	var out []build.Step
-	for _, c := range b.Cores {
+	for _, c := range cores {
 		out = append(out, c.Core)
 	}
 	return out
@@ -273,8 +281,12 @@ func (b *Boot) Run(_ context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "making GRUB's environment block")
 	}
-	files := map[string][]byte{ConfigFile: []byte(b.Config), TryingFile: trying}
-	for _, c := range b.Cores {
+	return writeBoot(w, b.Cores, map[string][]byte{ConfigFile: []byte(b.Config), TryingFile: trying})
+}
+
+// writeBoot writes files and core images.
+func writeBoot(w *build.Work, cores []CoreFile, files map[string][]byte) (err error) {
+	for _, c := range cores {
 		if files[c.Path], err = os.ReadFile(filepath.Join(w.In(c.Core), coreName)); err != nil {
 			return fault.Wrap(fault.IO, err, "reading GRUB's core image")
 		}

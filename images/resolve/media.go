@@ -57,15 +57,13 @@ func loaderInputs(loader bootloader.Loader, layouts []images.Layout, kit bootloa
 			}
 		}
 	}
-	blobs, err := loader.Raw(kit)
+	blobs, err := loaderBlobs(loader, kit)
 	if err != nil {
 		return out, err
 	}
 	for _, b := range blobs {
 		l := layoutWith(layouts, b.Partition)
-		l.Blobs = append(l.Blobs, images.Blob{
-			Name: b.Name, File: images.Artefact{Step: b.File.Step, File: b.File.Path}, Partition: b.Partition, Offset: b.Offset, Max: b.Max,
-		})
+		l.Blobs = append(l.Blobs, b)
 	}
 	if s, ok := loader.(bootloader.Slotted); ok {
 		if role, key, file := s.Slot(); role != "" {
@@ -76,6 +74,16 @@ func loaderInputs(loader bootloader.Loader, layouts []images.Layout, kit bootloa
 		out.State = &images.Artefact{Step: state}
 	}
 	return out, nil
+}
+
+// loaderBlobs returns what a boot loader writes outside of partitions.
+func loaderBlobs(loader bootloader.Loader, kit bootloader.Kit) ([]images.Blob, error) {
+	blobs, err := loader.Raw(kit)
+	var out []images.Blob
+	for _, b := range blobs {
+		out = append(out, images.Blob{Name: b.Name, File: images.Artefact{Step: b.File.Step, File: b.File.Path}, Partition: b.Partition, Offset: b.Offset, Max: b.Max})
+	}
+	return out, err
 }
 
 // targetBlobs adds the blobs of the target to the layouts that they are on.

@@ -84,7 +84,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 	}
 	program := p.runtime()
 	in := &images.Inputs{
-		Target: t.Name, Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
+		Target: firmware(t), Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
 		Runtime: images.Artefact{Step: program, File: program.File()},
 	}
 	if p.toolbox != nil {
@@ -97,6 +97,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 		func() (err error) { in.Addons, err = p.addons(); return err },
 		func() (err error) { in.Containers, err = p.containers(); return err },
 		func() (err error) { in.Layouts, in.Loader, err = p.media(in); return err },
+		func() (err error) { in.Installer, err = p.installer(in); return err },
 	} {
 		if err := part(); err != nil {
 			return nil, err
@@ -133,7 +134,11 @@ func (p *providers) outputs() []images.Output {
 	if p.hasKernel() {
 		out = append(out, images.OutputExport)
 	}
-	if p.target.Images != nil && !p.lacksMedium() {
+	switch {
+	case p.target.Images == nil || p.lacksMedium():
+	case p.target.Installer != nil:
+		return []images.Output{images.OutputInstaller}
+	default:
 		out = append(out, images.OutputImage)
 	}
 	if p.target.AppEngine != nil {

@@ -1,0 +1,60 @@
+package grub
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/build"
+)
+
+var _ bootloader.Starter = (*Loader)(nil)
+
+//go:embed start.cfg.tmpl
+var startText string
+
+var startTemplate = template.Must(template.New("start.cfg").Parse(startText))
+
+// Start returns the step with the files of a boot partition from which GRUB starts a kernel
+// and an initrd.
+func (l *Loader) Start(kernel, initrd string, arguments []string, k bootloader.Kit) (build.Step, error) {
+	s := Settings{Arguments: slices.Concat(l.target.Kernel.Arguments, arguments)}
+	if err := s.checkArguments(); err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	err := startTemplate.Execute(&b, struct {
+		Serial                    *serialLine
+		Kernel, Initrd, Arguments string
+	}{s.serial(), kernel, initrd, s.quoted()})
+	if err != nil {
+		return nil, fmt.Errorf("writing grub.cfg: %w", err)
+	}
+	cores, err := l.cores(k)
+	return &Start{Config: b.String(), Cores: cores}, err
+}
+
+// Start is the step that lays out the files of a boot partition without the handshake's.
+type Start struct {
+	// Config is the text of grub.cfg.
+	Config string
+	// Cores are what UEFI firmware starts.
+	Cores []CoreFile
+}
+
+var _ build.Step = (*Start)(nil)
+
+// Name is "grub/start".
+func (s *Start) Name() string { return "grub/start" }
+
+// Deps are the core images.
+func (s *Start) Deps() []build.Step { return stepsOf(s.Cores) }
+
+// Run writes the tree.
+func (s *Start) Run(_ context.Context, w *build.Work) error {
+	return writeBoot(w, s.Cores, map[string][]byte{ConfigFile: []byte(s.Config)})
+}
