@@ -132,6 +132,10 @@ type Layout struct {
 	Size int `json:"size"`
 	// Table is a name in the list of tables in table.go.
 	Table string `json:"table"`
+	// Compress is a form of compression in which the image is made too, one of media.Forms;
+	// empty for none. QCOW2 makes a disk for QEMU too.
+	Compress string `json:"compress,omitempty"`
+	QCOW2    bool   `json:"qcow2,omitempty"`
 	// Partitions in the order of their offsets.
 	Partitions []Partition `json:"partitions"`
 	// Blobs are written outside of file systems.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/images/media"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -87,8 +88,10 @@ func (c *composer) image() ([]build.Artefact, error) {
 	in := c.in
 	var out []build.Artefact
 	for _, l := range in.Layouts {
+		medium := l
+		medium.Compress, medium.QCOW2 = "", false // which do not change the image
 		disk := &Disk{
-			Target: in.Target, Layout: l, Epoch: in.Epoch, Config: in.Config.Image, Files: in.Loader.Files, Storage: c.trail(), Tools: in.Tools,
+			Target: in.Target, Layout: medium, Epoch: in.Epoch, Config: in.Config.Image, Files: in.Loader.Files, Storage: c.trail(), Tools: in.Tools,
 		}
 		if _, err := disk.storageOptions(); err != nil { // before any step runs
 			return nil, err
@@ -98,8 +101,23 @@ func (c *composer) image() ([]build.Artefact, error) {
 		if l.Table != flashTable { // of which all bytes matter
 			out = append(out, build.Artefact{Step: disk, From: BmapFile, To: name + ".bmap"})
 		}
+		out = append(out, c.forms(l, disk, name)...)
 	}
 	return out, nil
+}
+
+// forms makes the further forms of an image that a layout wants.
+func (c *composer) forms(l Layout, disk build.Step, name string) []build.Artefact {
+	var out []build.Artefact
+	image := media.File{Step: disk, Path: DiskFile}
+	if l.Compress != "" {
+		step := &media.Compressed{Form: l.Compress, Image: image, Tools: c.in.Tools}
+		out = append(out, build.Artefact{Step: step, From: media.CompressedFile, To: name + "." + l.Compress})
+	}
+	if l.QCOW2 {
+		out = append(out, build.Artefact{Step: &media.QCOW2{Image: image}, From: media.QCOW2File, To: strings.TrimSuffix(name, ".img") + ".qcow2"})
+	}
+	return out
 }
 
 func (c *composer) appEngine() ([]build.Artefact, error) {

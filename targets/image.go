@@ -22,6 +22,11 @@ type Image struct {
 	// mbr too), mtd (none on the medium: the kernel gets it from mtdparts or the device tree)
 	// or none.
 	Table string `yaml:"table" json:"table"`
+	// Compress adds the image in a compressed form, beside which the same block map belongs: xz
+	// (FILE.xz) or zst (FILE.zst).
+	Compress string `yaml:"compress,omitempty" json:"compress,omitempty" jsonschema:"enum=xz,enum=zst"`
+	// Forms are further forms of the image: qcow2, a disk for QEMU.
+	Forms []string `yaml:"forms,omitempty" json:"forms,omitempty" jsonschema:"enum=qcow2"`
 	// Partitions are in the order of their offsets.
 	Partitions []Partition `yaml:"partitions" json:"partitions"`
 }

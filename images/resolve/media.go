@@ -1,6 +1,8 @@
 package resolve
 
 import (
+	"slices"
+
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/bootloader/loaders"
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
@@ -151,7 +153,9 @@ func (p *providers) content(file, pkg, part string) (images.Artefact, error) {
 }
 
 func layoutOf(im targets.Image) images.Layout {
-	out := images.Layout{File: im.File, Size: im.Size, Table: im.Table}
+	out := images.Layout{
+		File: im.File, Size: im.Size, Table: im.Table, Compress: im.Compress, QCOW2: slices.Contains(im.Forms, "qcow2"),
+	}
 	for _, p := range im.Partitions {
 		out.Partitions = append(out.Partitions, images.Partition{
 			Name: p.Name, Role: p.Role, Format: p.Format, Type: p.Type, Flags: p.Flags, Start: int64(p.Start), Size: int64(p.Size),

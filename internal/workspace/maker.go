@@ -86,6 +86,12 @@ func (m *Maker) BSP(ctx context.Context) (string, error) {
 	return m.output(ctx, images.OutputExport, resolve.Options{})
 }
 
+// Installer makes the installation medium of a target that is one, with an image as Image
+// makes it, and returns its path, which is inside the cache: read only.
+func (m *Maker) Installer(ctx context.Context) (string, error) {
+	return m.output(ctx, images.OutputInstaller, resolve.Options{Debug: true})
+}
+
 // Package makes the target's App Engine package and returns its path, which is
 // inside the cache: read only.
 func (m *Maker) Package(ctx context.Context) (string, error) {

@@ -40,7 +40,13 @@ func TestBoards(t *testing.T) {
 			continue
 		}
 		for _, machine := range board.Emulators {
-			t.Run(name+"/"+machine.Complete().Name, func(t *testing.T) { bootBoard(t, name, machine) })
+			t.Run(name+"/"+machine.Complete().Name, func(t *testing.T) {
+				if board.Installer != nil {
+					bootInstaller(t, board, machine)
+					return
+				}
+				bootBoard(t, name, machine)
+			})
 		}
 	}
 }
