@@ -239,22 +239,31 @@ func (p *packer) add(e tree.Entry) error {
 	return p.out.Add(p.normal.Apply(e))
 }
 
-// storage adds the tree of a storage. Objects come before the revisions that link to them
-// and remain hard links.
+// storage adds the tree of a storage.
 func (p *packer) storage(ctx context.Context, dir string) error {
-	return tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
+	return walkStorage(ctx, dir, func(e tree.Entry) error {
 		e.Name = path.Join(StorageDir, e.Name)
 		if e.HardLink != "" {
 			e.HardLink = path.Join(StorageDir, e.HardLink)
 		}
+		return p.add(e)
+	})
+}
+
+// walkStorage calls add for the tree of a storage, with modes that do not depend on this
+// machine. Objects come before the revisions that link to them and remain hard links.
+func walkStorage(ctx context.Context, dir string, add func(tree.Entry) error) error {
+	return tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
 		switch {
 		case e.Mode.Type() == fs.ModeSymlink:
 			e.Mode = fs.ModeSymlink | 0o777
-		case strings.HasSuffix(e.Name, "/pantahub.config"): // a secret is added to it later
+		case e.Mode.IsDir():
+			e.Mode = fs.ModeDir | 0o755
+		case path.Base(e.Name) == "pantahub.config": // a secret is added to it later
 			e.Mode = e.Mode.Type() | 0o600
 		default:
 			e.Mode = e.Mode.Type() | 0o644
 		}
-		return p.add(e)
+		return add(e)
 	})
 }

@@ -51,6 +51,8 @@ type Inputs struct {
 	Layouts []Layout `json:"layouts,omitempty"`
 	// Loader is what the boot loader needs on the medium.
 	Loader Loader `json:"loader"`
+	// Tezi is nil when no bundle for the Toradex Easy Installer is made.
+	Tezi *Tezi `json:"tezi,omitempty"`
 	// Installer is nil when no installation medium is made.
 	Installer *Installer `json:"installer,omitempty"`
 

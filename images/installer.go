@@ -32,8 +32,8 @@ type Installer struct {
 
 // Files on the partition of an installation medium, besides the loader's and the image.
 const (
-	InstallerKernel = "kernel.img"
-	InstallerInitrd = "initrd.img"
+	InstallerKernel = "kernel"
+	InstallerInitrd = "initrd"
 )
 
 // installerModules are what process 1 of the medium needs besides the early modules: the

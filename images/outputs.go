@@ -19,6 +19,8 @@ const (
 	OutputExport    Output = "export"    // the BSP as an export; takes Kernel
 	OutputImage     Output = "image"     // the medium with its block map; takes Layout and Loader
 	OutputInstaller Output = "installer" // the medium that installs the image; takes Installer too
+	OutputRootfs    Output = "rootfs"    // the storage as an archive; takes Kernel and Loader
+	OutputTezi      Output = "tezi"      // the bundle for the Toradex Easy Installer; takes Tezi too
 	OutputAppEngine Output = "appengine" // the package for an existing Linux system
 )
 
@@ -43,6 +45,7 @@ var (
 	needKernel    = need{func(in *Inputs) bool { return in.Kernel != nil }, "there is no kernel"}
 	needLayout    = need{func(in *Inputs) bool { return len(in.Layouts) > 0 }, "there is no layout"}
 	needInstaller = need{func(in *Inputs) bool { return in.Installer != nil }, "there is no installer"}
+	needTezi      = need{func(in *Inputs) bool { return in.Tezi != nil }, "there are no modules for the Easy Installer"}
 	needTools     = need{func(in *Inputs) bool { return in.Tools != nil }, "there are no helper programs"}
 )
 
@@ -52,6 +55,8 @@ var outputs = []output{
 	{OutputExport, "bsp", []need{needKernel, needTools}, (*composer).export},
 	{OutputImage, "image", []need{needLayout, needTools}, (*composer).image},
 	{OutputInstaller, "image", []need{needKernel, needLayout, needInstaller, needTools}, (*composer).installer},
+	{OutputRootfs, "image", []need{needKernel, needTools}, (*composer).rootfs},
+	{OutputTezi, "image", []need{needKernel, needLayout, needTezi, needTools}, (*composer).tezi},
 	{OutputAppEngine, "image", nil, (*composer).appEngine},
 }
 

@@ -60,6 +60,8 @@ func (r checker) check(t *Target) {
 	r.parts(t)
 	r.builds(t)
 	r.installer(t)
+	r.rootfs(t)
+	r.tezi(t)
 	r.List("aliases", t.Aliases, nameForm)
 	r.addons(t)
 }

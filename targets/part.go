@@ -105,7 +105,7 @@ func (t *Target) MediumParts() []string {
 			out = append(out, f.Part)
 		}
 	}
-	return out
+	return append(out, t.teziParts()...)
 }
 
 // LackText is the text of an error for parts that nobody has given.

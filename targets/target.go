@@ -33,6 +33,11 @@ type Target struct {
 	// AppEngine makes a package with the runtime as a daemon for an existing Linux
 	// system, in place of kernel, boot loader and image.
 	AppEngine *AppEngine `yaml:"appengine,omitempty" json:"appengine,omitempty"`
+	// Rootfs makes an archive of the storage with revision 0, for a vendor's tool that makes the
+	// file system and writes the boot loader.
+	Rootfs bool `yaml:"rootfs,omitempty" json:"rootfs,omitempty"`
+	// Tezi makes a bundle for the Toradex Easy Installer.
+	Tezi *Tezi `yaml:"tezi,omitempty" json:"tezi,omitempty"`
 	// Parts are files that no package has: a vendor's first stages, kernel or tools. Whoever
 	// has them names them (docs/targets.md); until then the target makes what needs none.
 	Parts map[string]Part `yaml:"parts,omitempty" json:"parts,omitempty"`

@@ -231,7 +231,7 @@ func TestRulesOfRoles(t *testing.T) {
 	}
 	// Whether there is a boot partition is up to the loader.
 	other := strings.NewReplacer(boot, "", "type: grub", "type: extlinux").Replace(good)
-	if _, err := parse("f", "x", []byte(other), nil); err == nil || strings.Contains(err.Error(), none) {
+	if _, err := parse("f", "x", []byte(other), nil); err != nil {
 		t.Errorf("another loader: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ package loaders
 
 import (
 	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/bootloader/extlinux"
 	"github.com/pantavisor/pantavisor/bootloader/grub"
 	"github.com/pantavisor/pantavisor/bootloader/rpi"
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
@@ -21,6 +22,7 @@ type loader struct {
 }
 
 var loaders = map[string]loader{
+	"extlinux":    {extlinux.New, nil},
 	"grub":        {grub.New, grub.ToolPackages},
 	"uboot":       {uboot.New, nil},
 	"rpi":         {rpi.New, nil},

@@ -95,3 +95,50 @@ func TestInstallersThatCannotBe(t *testing.T) {
 		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
 }
+
+// TestStorageForAVendorsTool: a target without a medium, whose loader is somebody else's.
+func TestStorageForAVendorsTool(t *testing.T) {
+	t.Parallel()
+	target, o := shipped(t, "qemu-aarch64")
+	target.Images, target.Emulators, target.Rootfs = nil, nil, true
+	target.Bootloader = &targets.Bootloader{Type: "extlinux"}
+	c, err := composition(target, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := c.Outputs[images.OutputRootfs]
+	if len(made) != 1 || made[0].To != "qemu-aarch64.rootfs.tar.xz" || !reachable(c.Wanted())["extlinux/state"] || len(c.Outputs[images.OutputExport]) != 1 {
+		t.Errorf("it makes %v", c.Artefacts)
+	}
+	o.Debug = true
+	if _, err := composition(target, o); fault.Of(err) != fault.Unsupported {
+		t.Errorf("with an addon: kind %v: %v", fault.Of(err), err)
+	}
+	o.Debug, target.Kernel.Arguments = false, []string{"pv_rev=1"}
+	if _, err := composition(target, o); fault.Of(err) != fault.BadInput {
+		t.Errorf("with an argument of the handshake: kind %v: %v", fault.Of(err), err)
+	}
+}
+
+// TestBundleOfATarget: a module whose blob is optional and not given is left out.
+func TestBundleOfATarget(t *testing.T) {
+	t.Parallel()
+	target, o := shipped(t, "x64-uefi")
+	sector := int64(2)
+	target.Parts = map[string]targets.Part{"imx": {What: "U-Boot", Optional: true}}
+	target.Tezi = &targets.Tezi{Modules: []targets.TeziModule{
+		{Name: "one", Products: []string{"0014"}, Blobs: []targets.Blob{{Name: "spl", File: "usr/lib/grub/x86_64-efi/fat.mod", Sector: &sector}}},
+		{Name: "two", Products: []string{"0036"}, Flash: "nand", Blobs: []targets.Blob{{Name: "u-boot", Part: "imx", Partition: "u-boot1"}}},
+	}}
+	in, err := Target(target, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(in.Tezi.Modules) != 1 || in.Tezi.Modules[0].Blobs[0].Sector != 2 || !slices.Contains(in.Outputs, images.OutputTezi) {
+		t.Errorf("%+v", in.Tezi)
+	}
+	target.Parts["imx"] = targets.Part{What: "U-Boot"}
+	if in, err = Target(target, o); err != nil || in.Tezi != nil || slices.Contains(in.Outputs, images.OutputTezi) {
+		t.Errorf("without a required part: %+v, %v", in.Tezi, err)
+	}
+}

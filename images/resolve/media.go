@@ -25,7 +25,7 @@ func (p *providers) media(in *images.Inputs) ([]images.Layout, images.Loader, er
 	for _, im := range p.target.Images {
 		layouts = append(layouts, layoutOf(im))
 	}
-	if len(layouts) == 0 || p.target.Bootloader == nil {
+	if p.target.Bootloader == nil || len(layouts) == 0 && !p.target.Rootfs {
 		return layouts, images.Loader{}, nil
 	}
 	loader, err := loaders.For(p.target)
@@ -64,6 +64,9 @@ func loaderInputs(loader bootloader.Loader, layouts []images.Layout, kit bootloa
 		return out, err
 	}
 	for _, b := range blobs {
+		if len(layouts) == 0 { // somebody else makes the medium
+			break
+		}
 		l := layoutWith(layouts, b.Partition)
 		l.Blobs = append(l.Blobs, b)
 	}
@@ -91,7 +94,7 @@ func loaderBlobs(loader bootloader.Loader, kit bootloader.Kit) ([]images.Blob, e
 // targetBlobs adds the blobs of the target to the layouts that they are on.
 func (p *providers) targetBlobs(layouts []images.Layout) error {
 	for _, b := range p.target.Bootloader.Blobs {
-		if p.leftOut(b.Part) {
+		if p.leftOut(b.Part) || len(layouts) == 0 {
 			continue
 		}
 		file, err := p.content(b.File, b.Package, b.Part)

@@ -97,6 +97,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 		func() (err error) { in.Addons, err = p.addons(); return err },
 		func() (err error) { in.Containers, err = p.containers(); return err },
 		func() (err error) { in.Layouts, in.Loader, err = p.media(in); return err },
+		func() (err error) { in.Tezi, err = p.tezi(); return err },
 		func() (err error) { in.Installer, err = p.installer(in); return err },
 	} {
 		if err := part(); err != nil {
@@ -140,6 +141,12 @@ func (p *providers) outputs() []images.Output {
 		return []images.Output{images.OutputInstaller}
 	default:
 		out = append(out, images.OutputImage)
+	}
+	if p.target.Rootfs && p.hasKernel() {
+		out = append(out, images.OutputRootfs)
+	}
+	if p.target.Tezi != nil && !p.lacksMedium() {
+		out = append(out, images.OutputTezi)
 	}
 	if p.target.AppEngine != nil {
 		out = append(out, images.OutputAppEngine)
@@ -321,7 +328,7 @@ func (p *providers) containerDependencies(name string) ([]*debian.Fetch, error) 
 
 // containers returns those of the reference device, or else the target's own.
 func (p *providers) containers() ([]images.Artefact, error) {
-	if p.target.Images == nil && p.target.AppEngine == nil { // there is no revision 0
+	if !p.target.HasStorage() {
 		return nil, nil
 	}
 	if p.MergeSource != "" {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
 // Store is a boot loader's store. Its methods return when the change is on the
@@ -25,24 +26,26 @@ type Store interface {
 	ClearTry() error
 }
 
-// Open returns the store of a boot loader (PV_BOOTLOADER_TYPE: grub, uboot, uboot-pvk or
-// rpiab) on the storage mounted at dir.
+// Open returns the store of a boot loader (PV_BOOTLOADER_TYPE: grub, uboot, uboot-pvk,
+// extlinux or rpiab) on the storage mounted at dir.
 func Open(loader, dir string) (Store, error) {
 	switch loader {
 	case "grub":
 		return &file{path: filepath.Join(dir, "boot/grubenv"), form: grubEnv{}}, nil
 	case "uboot", "uboot-pvk":
 		return &file{path: filepath.Join(dir, "boot/uboot.txt"), form: uboot{}}, nil
+	case "extlinux":
+		return &file{path: filepath.Join(dir, trail.ExtlinuxFile), form: extlinux{dir}}, nil
 	case "rpiab":
 		return newRPiAB(dir), nil
 	}
-	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-pvk, rpiab", loader)
+	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-pvk, extlinux, rpiab", loader)
 }
 
 // Detect returns the boot loader whose store is on the storage mounted at dir, as [Open]
 // takes it; "" when there is none.
 func Detect(dir string) string {
-	for _, loader := range []string{"grub", "uboot"} {
+	for _, loader := range []string{"grub", "uboot", "extlinux"} {
 		s, err := Open(loader, dir)
 		if err != nil {
 			continue

@@ -266,6 +266,12 @@ func (m *machine) readBoot() error {
 		return err
 	}
 	log.Infof("revision %s runs (%v)", m.running.Rev, m.running.State)
+	if store == nil {
+		return nil
+	}
+	if err := boot.Started(store, m.running); err != nil {
+		log.Warnf("%v", err)
+	}
 	return nil
 }
 
