@@ -179,6 +179,9 @@ var formats = map[string]func(c *composition, ctx context.Context, s span) error
 	"ext4":     (*composition).storage,
 	"squashfs": (*composition).squashfs,
 	"raw":      (*composition).rawPartition,
+	ubifsFormat: func(_ *composition, _ context.Context, s span) error {
+		return fault.New(fault.Internal, "making partition %s: raw flash has no image of the whole medium", s.Name)
+	},
 }
 
 // fatBits are the kinds of FAT by their format.

@@ -132,6 +132,10 @@ type Layout struct {
 	File string `json:"file,omitempty"`
 	// Size of the medium in MiB.
 	Size int `json:"size"`
+	// Block and Page are the sizes in bytes of an erase block and of the smallest write of raw
+	// NAND flash.
+	Block int64 `json:"block,omitempty"`
+	Page  int64 `json:"page,omitempty"`
 	// Table is a name in the list of tables in table.go.
 	Table string `json:"table"`
 	// Compress is a form of compression in which the image is made too, one of media.Forms;

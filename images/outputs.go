@@ -93,6 +93,10 @@ func (c *composer) image() ([]build.Artefact, error) {
 	in := c.in
 	var out []build.Artefact
 	for _, l := range in.Layouts {
+		if ubiPartition(l) != nil {
+			out = append(out, c.nand(l)...)
+			continue
+		}
 		medium := l
 		medium.Compress, medium.QCOW2 = "", false // which do not change the image
 		disk := &Disk{
@@ -109,6 +113,19 @@ func (c *composer) image() ([]build.Artefact, error) {
 		out = append(out, c.forms(l, disk, name)...)
 	}
 	return out, nil
+}
+
+// nand makes the parts of raw NAND flash, which a board's flasher writes one by one: such a
+// medium has bad blocks and no image of the whole.
+func (c *composer) nand(l Layout) []build.Artefact {
+	name := cmp.Or(l.File, c.in.Target+".ubi")
+	step := &UBI{Target: c.in.Target, Layout: l, Epoch: c.in.Epoch, Storage: c.trail()}
+	step.Layout.Blobs = nil
+	out := []build.Artefact{{Step: step, From: FlashFile, To: name}, {Step: step, From: VolumeFile, To: ubiPartition(l).Name + ".ubifs"}}
+	for _, b := range l.Blobs {
+		out = append(out, build.Artefact{Step: b.File.Step, From: b.File.File, To: b.Name + ".bin"})
+	}
+	return out
 }
 
 // forms makes the further forms of an image that a layout wants.

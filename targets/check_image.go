@@ -55,6 +55,7 @@ func (r checker) image(at string, t *Target, im *Image) {
 	if most := v.table.most; most != 0 && len(im.Partitions) > most {
 		r.Wrong(at+".partitions", "has %d; a table of type %s holds %d", len(im.Partitions), im.Table, most)
 	}
+	r.flash(at, im)
 	next := im.first()
 	for i, p := range im.Partitions {
 		place := partPath(at, i)
@@ -63,6 +64,33 @@ func (r checker) image(at string, t *Target, im *Image) {
 		next = r.extent(place, p, im, next)
 	}
 }
+
+// flash checks that a storage on raw flash has the format for it, and its geometry.
+func (r checker) flash(at string, im *Image) {
+	for i, p := range im.Partitions {
+		raw := im.Table == flashTable
+		if p.Role == "root" && p.Format != "" && raw != (p.Format == flashFormat) {
+			r.Wrong(partPath(at, i)+".format", "a storage on raw flash, with table: mtd, is a ubifs; others are not")
+		}
+		if p.Format != flashFormat {
+			continue
+		}
+		switch {
+		case im.Block == 0 || im.Page == 0:
+			r.Wrong(at, "fields block and page are missing: ubifs needs the sizes of the flash's erase blocks and pages")
+		case im.Page&(im.Page-1) != 0 || im.Block%im.Page != 0 || im.Block < 8*im.Page:
+			r.Wrong(at+".block", "%s is not possible with pages of %s", im.Block, im.Page)
+		case p.Start%im.Block != 0 || p.Size%im.Block != 0:
+			r.Wrong(partPath(at, i), "start and size must be multiples of an erase block, %s", im.Block)
+		}
+	}
+}
+
+// flashTable and flashFormat are the table and the format of the storage of raw flash.
+const (
+	flashTable  = "mtd"
+	flashFormat = "ubifs"
+)
 
 // typed checks a partition's type and flags.
 func (r checker) typed(at string, p Partition, table value) {

@@ -17,6 +17,10 @@ type Image struct {
 	File string `yaml:"file,omitempty" json:"file,omitempty"`
 	// Size is the size of the whole medium in MiB.
 	Size int `yaml:"size" json:"size" jsonschema:"minimum=1,maximum=1048576"`
+	// Block is the size of an erase block of raw NAND flash, which the format ubifs needs.
+	Block Size `yaml:"block,omitempty" json:"block,omitempty"`
+	// Page is the size of the smallest write to such flash.
+	Page Size `yaml:"page,omitempty" json:"page,omitempty"`
 	// Table is the kind of partition table, one that the boot loader reads: gpt, mbr (up to
 	// four partitions, without names), hybrid (a GPT whose MBR has the partitions with the flag
 	// mbr too), mtd (none on the medium: the kernel gets it from mtdparts or the device tree)

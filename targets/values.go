@@ -116,7 +116,7 @@ var values = map[string][]value{
 	"image.partitions.role": {
 		{name: "boot", ready: true, role: roleRules{most: 1, formats: []string{"fat32", "fat16"}}},
 		{name: "root", ready: true, role: roleRules{
-			least: 1, most: 1, last: true, formats: []string{"ext4"}, reason: "the storage needs ext4: objects are hard-linked",
+			least: 1, most: 1, last: true, formats: []string{"ext4", "ubifs"}, reason: "the storage needs ext4, or ubifs on raw flash: objects are hard-linked",
 		}},
 		{name: "bootsel", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32"}}},
 		{name: "boota", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32"}}},
@@ -132,7 +132,7 @@ var values = map[string][]value{
 		{name: "fat16", ready: true, format: formatRules{label: 11, minimum: 5 * MiB, maximum: 2047 * MiB}},
 		{name: "ext4", ready: true, format: formatRules{label: 16}},
 		{name: "squashfs", ready: true},
-		{name: "ubifs"},
+		{name: "ubifs", ready: true, format: formatRules{label: 127}},
 		{name: "raw", ready: true},
 	},
 }

@@ -157,7 +157,7 @@ func (p *providers) content(file, pkg, part string) (images.Artefact, error) {
 
 func layoutOf(im targets.Image) images.Layout {
 	out := images.Layout{
-		File: im.File, Size: im.Size, Table: im.Table, Compress: im.Compress, QCOW2: slices.Contains(im.Forms, "qcow2"),
+		File: im.File, Size: im.Size, Table: im.Table, Block: int64(im.Block), Page: int64(im.Page), Compress: im.Compress, QCOW2: slices.Contains(im.Forms, "qcow2"),
 	}
 	for _, p := range im.Partitions {
 		out.Partitions = append(out.Partitions, images.Partition{

@@ -126,6 +126,10 @@ func (m *machine) missingDrivers() []string {
 		typ = "ext4"
 	}
 	var out []string
+	if typ == "ubifs" && !modules.Filesystem(typ) {
+		// It asks for its compressors by the kernel's own modprobe, which the initrd lacks.
+		out = append(out, "lzo", "deflate", "zstd")
+	}
 	for _, fsType := range []string{typ, "squashfs", "overlay"} {
 		if !modules.Filesystem(fsType) {
 			out = append(out, fsType)
