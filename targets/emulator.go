@@ -326,17 +326,22 @@ func (r checker) start(at string, e Emulator) {
 		}
 	}
 	r.loads(at, e)
-	if loaded := e.Firmware == "uefi" || e.BIOS != "" || e.loader() != ""; e.Boot == "kernel" && loaded {
-		r.Wrong(at+".boot", "kernel needs no firmware: leave firmware, bios, loader and boot_file out, or say boot: disk")
-	}
+	r.kernelBoot(at, e)
 	if e.Loader != "" && e.BootFile != "" {
 		r.Wrong(at+".boot_file", "is in place of loader: leave one of them out")
 	}
-	if e.Boot == "disk" && (e.DTB != "" && e.loader() == "" || len(e.Arguments) > 0 && e.DTB == "") {
-		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel, or for a loader that gets them in the device tree")
-	}
 	if e.Channel == "serial" {
 		r.serialChannel(at, e)
+	}
+}
+
+// kernelBoot checks that what loads the kernel and what is for loading it fit together.
+func (r checker) kernelBoot(at string, e Emulator) {
+	if loaded := e.Firmware == "uefi" || e.BIOS != "" || e.loader() != ""; e.Boot == "kernel" && loaded {
+		r.Wrong(at+".boot", "kernel needs no firmware: leave firmware, bios, loader and boot_file out, or say boot: disk")
+	}
+	if e.Boot == "disk" && (e.DTB != "" && e.loader() == "" || len(e.Arguments) > 0 && e.DTB == "") {
+		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel, or for a loader that gets them in the device tree")
 	}
 }
 
