@@ -1,14 +1,15 @@
 package emulator
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
@@ -21,18 +22,20 @@ import (
 // a connection of its own: its end tells the device that this host has gone, so
 // that no late answer can be taken for another's.
 type API struct {
-	client http.Client
+	open dialer
+	turn chan struct{}   // a port has one host at a time
+	off  <-chan struct{} // closed when the machine is off
 }
 
 // maxBody bounds an answer, in bytes.
 const maxBody = 16 << 20
 
 // dialer opens a connection to the device.
-type dialer func(ctx context.Context) (net.Conn, error)
+type dialer func(ctx context.Context) (io.ReadWriteCloser, error)
 
 // unixDialer is for a virtio-serial port.
 func unixDialer(socket string) dialer {
-	return func(ctx context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (io.ReadWriteCloser, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}
@@ -45,62 +48,14 @@ func serialDialer(ctx context.Context, socket string) (dialer, error) {
 		return nil, fault.Wrap(fault.IO, err, "opening the machine's serial port")
 	}
 	host := serialconn.NewHost(line)
-	return func(ctx context.Context) (net.Conn, error) {
-		c, err := host.Dial(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return serialConn{c, line}, nil
-	}, nil
+	return func(ctx context.Context) (io.ReadWriteCloser, error) { return host.Dial(ctx) }, nil
 }
-
-// serialConn is a connection of a serial line, with the addresses and without the deadlines of
-// the line.
-type serialConn struct {
-	*serialconn.Conn
-	line net.Conn
-}
-
-func (c serialConn) LocalAddr() net.Addr              { return c.line.LocalAddr() }
-func (c serialConn) RemoteAddr() net.Addr             { return c.line.RemoteAddr() }
-func (c serialConn) SetDeadline(time.Time) error      { return nil }
-func (c serialConn) SetReadDeadline(time.Time) error  { return nil }
-func (c serialConn) SetWriteDeadline(time.Time) error { return nil }
 
 func newAPI(open dialer, off <-chan struct{}) *API {
-	turn := make(chan struct{}, 1) // a port has one host at a time
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		select {
-		case turn <- struct{}{}:
-		case <-off:
-			return nil, errOff
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		conn, err := open(ctx)
-		if err != nil {
-			<-turn
-			return nil, err
-		}
-		return &turnConn{Conn: conn, turn: turn}, nil
-	}
-	return &API{http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	return &API{open: open, turn: make(chan struct{}, 1), off: off}
 }
 
 var errOff = errors.New("the machine is off")
-
-// turnConn gives its turn back when it is closed.
-type turnConn struct {
-	net.Conn
-	turn chan struct{}
-	once sync.Once
-}
-
-func (c *turnConn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(func() { <-c.turn })
-	return err
-}
 
 // Do sends a request, "GET", "/containers", and returns status and body. A device
 // that does not listen yet lets the request wait until ctx ends.
@@ -109,16 +64,48 @@ func (a *API) Do(ctx context.Context, method, path string, body []byte) (int, []
 	if err != nil {
 		return 0, nil, fmt.Errorf("asking the device: %w", err)
 	}
-	res, err := a.client.Do(req)
+	status, data := 0, []byte(nil)
+	err = a.ask(ctx, req, func(res *http.Response) (err error) {
+		status = res.StatusCode
+		data, err = bounded.Read(res.Body, maxBody)
+		return err
+	})
+	return status, data, fault.Wrap(fault.Unreachable, err, "asking the device %s %s", method, path)
+}
+
+// ask opens a connection for one request and has read take the answer. The connections of http.Transport are not used: it
+// goes on dialing for requests that are over, and a port has but one connection.
+func (a *API) ask(ctx context.Context, req *http.Request, read func(*http.Response) error) (err error) {
+	select {
+	case a.turn <- struct{}{}:
+	case <-a.off:
+		return errOff
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-a.turn }()
+	conn, err := a.open(ctx)
 	if err != nil {
-		return 0, nil, fault.Wrap(fault.Unreachable, err, "asking the device %s %s", method, path)
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // the answer says more
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	defer func() {
+		if err != nil && ctx.Err() != nil { // which has closed the connection
+			err = ctx.Err()
+		}
+	}()
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return err
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil {
+		return err
 	}
 	defer res.Body.Close()
-	data, err := bounded.Read(res.Body, maxBody)
-	if err != nil {
-		return 0, nil, fault.Wrap(fault.Unreachable, err, "asking the device %s %s", method, path)
-	}
-	return res.StatusCode, data, nil
+	return read(res)
 }
 
 // Get reads a JSON answer into v.

@@ -31,15 +31,13 @@ func (a *API) file(ctx context.Context, path string, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("asking for the log %s: %w", path, err)
 	}
-	res, err := a.client.Do(req)
-	if err != nil {
-		return fault.Wrap(fault.Unreachable, err, "asking for the log %s", path)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fault.New(fault.Unreachable, "asking for the log %s: the device answers %s", path, res.Status)
-	}
-	_, err = io.Copy(w, res.Body)
+	err = a.ask(ctx, req, func(res *http.Response) error {
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("the device answers %s", res.Status)
+		}
+		_, err := io.Copy(w, res.Body)
+		return err
+	})
 	return fault.Wrap(fault.Unreachable, err, "reading the log %s", path)
 }
 

@@ -263,12 +263,14 @@ func TestAPIOverASerialLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	booted := make(chan struct{})
 	go func() {
 		line, err := l.Accept()
 		if err != nil {
 			return
 		}
 		_, _ = io.WriteString(line, "U-Boot 2023.01\r\n")
+		<-booted
 		_ = serialconn.Serve(t.Context(), line, func(_ context.Context, c *serialconn.Conn) {
 			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
 				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]")
@@ -281,6 +283,14 @@ func TestAPIOverASerialLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	api := newAPI(open, make(chan struct{}))
+	for range 3 {
+		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		if _, err := api.Containers(short); fault.Of(err) != fault.Unreachable {
+			t.Errorf("a device that has not booted: kind %v: %v", fault.Of(err), err)
+		}
+		cancel()
+	}
+	close(booted)
 	for range 2 {
 		if cs, err := api.Containers(ctx); err != nil || len(cs) != 0 {
 			t.Errorf("%v, %v", cs, err)
