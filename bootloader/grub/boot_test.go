@@ -16,11 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/bootloader/bootloadertest"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/debian/partstest"
-	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
-	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
@@ -70,27 +69,6 @@ func needTools(t *testing.T) {
 	oracle.Emulator(t, missing)
 }
 
-func command(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Env = append(os.Environ(), "MTOOLS_SKIP_CHECK=1")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
-
-func write(t *testing.T, file string, data []byte) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func env(t *testing.T, pairs ...string) []byte {
 	t.Helper()
 	e := grubenv.Env{}
@@ -121,22 +99,22 @@ const (
 func newDisk(t *testing.T, m machine, esp string, roots [][2]string, rootSize int64) *disk {
 	t.Helper()
 	d := &disk{t: t, m: m, file: filepath.Join(t.TempDir(), "disk.img")}
-	write(t, d.file, nil)
+	bootloadertest.Write(t, d.file, nil)
 	if err := os.Truncate(d.file, espStart+espSize+rootSize*int64(len(roots))+mega); err != nil {
 		t.Fatal(err)
 	}
 	d.partition(len(roots), rootSize)
-	command(t, "mkfs.vfat", "-F", "32", "-n", "pvboot", "--offset", fmt.Sprint(espStart/512), d.file, fmt.Sprint(espSize/1024))
+	bootloadertest.Command(t, "mkfs.vfat", "-F", "32", "-n", "pvboot", "--offset", fmt.Sprint(espStart/512), d.file, fmt.Sprint(espSize/1024))
 	entries, err := os.ReadDir(esp)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		command(t, "mcopy", "-s", "-i", d.esp(), filepath.Join(esp, e.Name()), "::/")
+		bootloadertest.Command(t, "mcopy", "-s", "-i", d.esp(), filepath.Join(esp, e.Name()), "::/")
 	}
 	for i, r := range roots {
 		start := espStart + espSize + rootSize*int64(i)
-		command(t, "mke2fs", "-q", "-F", "-t", "ext4", "-L", r[0], "-d", r[1], "-E", fmt.Sprintf("offset=%d", start),
+		bootloadertest.Command(t, "mke2fs", "-q", "-F", "-t", "ext4", "-L", r[0], "-d", r[1], "-E", fmt.Sprintf("offset=%d", start),
 			d.file, fmt.Sprintf("%dk", rootSize/1024))
 	}
 	return d
@@ -151,8 +129,8 @@ func (d *disk) partition(roots int, size int64) {
 			text += fmt.Sprintf("start=%d,size=%d,type=83\n", (espStart+espSize+size*int64(i))/512, size/512)
 		}
 		script := d.file + ".sfdisk"
-		write(d.t, script, []byte("label: dos\nlabel-id: 0x0a000000\n"+text))
-		command(d.t, "sh", "-c", `exec sfdisk --quiet "$1" <"$2"`, "sh", d.file, script)
+		bootloadertest.Write(d.t, script, []byte("label: dos\nlabel-id: 0x0a000000\n"+text))
+		bootloadertest.Command(d.t, "sh", "-c", `exec sfdisk --quiet "$1" <"$2"`, "sh", d.file, script)
 		return
 	}
 	args := []string{"-n", fmt.Sprintf("1:%d:+%d", espStart/512, espSize/512), "-t", "1:ef00"}
@@ -160,7 +138,7 @@ func (d *disk) partition(roots int, size int64) {
 		start := espStart + espSize + size*int64(i)
 		args = append(args, "-n", fmt.Sprintf("%d:%d:+%d", i+2, start/512, size/512), "-u", fmt.Sprintf("%d:%s", i+2, partUUID(i)))
 	}
-	command(d.t, "sgdisk", append(args, d.file)...)
+	bootloadertest.Command(d.t, "sgdisk", append(args, d.file)...)
 }
 
 // embed writes the blobs of a loader to their places.
@@ -191,7 +169,7 @@ func (d *disk) esp() string { return fmt.Sprintf("%s@@%d", d.file, espStart) }
 func (d *disk) trying(file string) string {
 	d.t.Helper()
 	to := filepath.Join(d.t.TempDir(), "grubenv")
-	command(d.t, "mcopy", "-n", "-i", d.esp(), "::"+file, to)
+	bootloadertest.Command(d.t, "mcopy", "-n", "-i", d.esp(), "::"+file, to)
 	block, err := os.ReadFile(to)
 	if err != nil || len(block) != grubenv.Size {
 		d.t.Fatalf("%d bytes in %s: %v", len(block), file, err)
@@ -217,7 +195,7 @@ func (d *disk) boot(more ...string) string {
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		write(d.t, nvram, data)
+		bootloadertest.Write(d.t, nvram, data)
 		args = append(args, "-drive", "if=pflash,format=raw,file="+nvram)
 	}
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(args, more...)...)
@@ -231,38 +209,38 @@ func (d *disk) boot(more ...string) string {
 
 func tail(s string) string { return s[max(0, len(s)-4000):] }
 
-// scenario is a state of the handshake and what GRUB must do.
+// scenario is a state of the handshake and what is special with GRUB.
 type scenario struct {
-	name             string
-	rev, try, trying string
-	trails           []string // revisions with kernel and initrd
-	addons           int
-	damaged          bool // the block on the ESP is not an environment block
-	wantRev, wantTry string
-	wantNext         string // tried when the first cannot be loaded
-	wantAgain        string // booted next time, with the same storage
+	bootloadertest.Scenario
+	addons  int
+	damaged bool // the block on the ESP is not an environment block
 }
 
-var scenarios = []scenario{
-	{name: "normal", rev: "3", trails: []string{"3", "0"}, wantRev: "3", wantNext: "0", wantAgain: "3"},
-	{name: "normal ignores an old mark", rev: "3", trying: "2", trails: []string{"3"}, wantRev: "3", wantAgain: "3"},
-	{name: "try", rev: "3", try: "4", trails: []string{"3", "4"}, wantRev: "4", wantTry: "4", wantNext: "3", wantAgain: "3"},
-	{name: "try after another one failed", rev: "3", try: "4", trying: "2", trails: []string{"3", "4"},
-		wantRev: "4", wantTry: "4", wantNext: "3", wantAgain: "3"},
-	{name: "failed try", rev: "3", try: "4", trying: "4", trails: []string{"3", "4"}, wantRev: "3", wantTry: "4", wantAgain: "4"},
-	{name: "prefix is not equal", rev: "3", try: "4", trying: "41", trails: []string{"3", "4"},
-		wantRev: "4", wantTry: "4", wantNext: "3", wantAgain: "3"},
-	{name: "local revisions", rev: "locals/a.b-c_1", try: "locals/x", trails: []string{"locals/a.b-c_1", "locals/x"},
-		wantRev: "locals/x", wantTry: "locals/x", wantNext: "locals/a.b-c_1", wantAgain: "locals/a.b-c_1"},
-	{name: "try without a kernel", rev: "3", try: "4", trails: []string{"3"}, wantRev: "3", wantTry: "4", wantAgain: "3"},
-	{name: "good one without a kernel", rev: "3", trails: []string{"0"}, wantRev: "0", wantAgain: "0"},
-	{name: "mark cannot be written", rev: "3", try: "4", trails: []string{"3", "4"}, damaged: true, wantRev: "3", wantTry: "4", wantAgain: "3"},
-	{name: "no state at all", trails: []string{"0"}, wantRev: "0", wantAgain: "0"},
-	{name: "addons", rev: "0", addons: 3, trails: []string{"0"}, wantRev: "0", wantAgain: "0"},
-	{name: "hostile rev", rev: `3" init=/bin/sh`, trails: []string{"0"}, wantRev: "0", wantAgain: "0"},
-	{name: "hostile try", rev: "3", try: "4; halt", trails: []string{"3"}, wantRev: "3", wantAgain: "3"},
-	{name: "quotes and variables", rev: "3", try: `'$root"`, trails: []string{"3"}, wantRev: "3", wantAgain: "3"},
-	{name: "way out of the trails", rev: "locals/../3", try: "../3", trails: []string{"3", "0"}, wantRev: "0", wantAgain: "0"},
+// scenarios are those of every loader, and more.
+func scenarios() []scenario {
+	type S = bootloadertest.Scenario
+	starts := func(rev ...string) (out []bootloadertest.Start) {
+		for _, r := range rev {
+			out = append(out, bootloadertest.Start{Rev: r})
+		}
+		return out
+	}
+	three, zero := starts("3"), starts("0")
+	failed := []bootloadertest.Start{{Rev: "3", Try: "4"}}
+	out := []scenario{
+		{Scenario: S{Name: "factory's revision last", Rev: "3", Revisions: []string{"3", "0"}, Want: starts("3", "0"), Again: starts("3", "0")}},
+		{Scenario: S{Name: "good one without a kernel", Rev: "3", Revisions: []string{"0"}, Want: zero, Again: zero}},
+		{Scenario: S{Name: "mark cannot be written", Rev: "3", Try: "4", Revisions: []string{"3", "4"}, Want: failed, Again: failed}, damaged: true},
+		{Scenario: S{Name: "addons", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, addons: 3},
+		{Scenario: S{Name: "hostile rev", Rev: `3" init=/bin/sh`, Revisions: []string{"0"}, Want: zero, Again: zero}},
+		{Scenario: S{Name: "hostile try", Rev: "3", Try: "4; halt", Revisions: []string{"3"}, Want: three, Again: three}},
+		{Scenario: S{Name: "quotes and variables", Rev: "3", Try: `'$root"`, Revisions: []string{"3"}, Want: three, Again: three}},
+		{Scenario: S{Name: "way out of the trails", Rev: "locals/../3", Try: "../3", Revisions: []string{"3", "0"}, Want: zero, Again: zero}},
+	}
+	for _, s := range bootloadertest.Scenarios() {
+		out = append(out, scenario{Scenario: s})
+	}
+	return out
 }
 
 // stage writes a scenario's files: configuration and pv_trying below esp, trails and
@@ -273,21 +251,21 @@ func (s scenario) stage(t *testing.T, label, esp, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(esp, label, "grub.cfg"), []byte(config))
-	mark := env(t, "pv_trying", s.trying)
+	bootloadertest.Write(t, filepath.Join(esp, label, "grub.cfg"), []byte(config))
+	mark := env(t, "pv_trying", s.Trying)
 	if s.damaged {
 		mark = bytes.Repeat([]byte{0}, grubenv.Size)
 	}
-	write(t, filepath.Join(esp, label, "grubenv"), mark)
-	if s.rev != "" {
-		write(t, filepath.Join(root, "boot/grubenv"), env(t, "pv_rev", s.rev, "pv_try", s.try))
+	bootloadertest.Write(t, filepath.Join(esp, label, "grubenv"), mark)
+	if s.Rev != "" {
+		bootloadertest.Write(t, filepath.Join(root, "boot/grubenv"), env(t, "pv_rev", s.Rev, "pv_try", s.Try))
 	}
-	for _, r := range s.trails {
+	for _, r := range s.Revisions {
 		dir := filepath.Join(root, "trails", r, ".pv")
-		write(t, filepath.Join(dir, "pv-kernel.img"), []byte("k"))
-		write(t, filepath.Join(dir, "pv-initrd.img"), []byte("i"))
+		bootloadertest.Write(t, filepath.Join(dir, "pv-kernel.img"), []byte("k"))
+		bootloadertest.Write(t, filepath.Join(dir, "pv-initrd.img"), []byte("i"))
 		for n := range s.addons {
-			write(t, filepath.Join(dir, fmt.Sprintf("pv-initrd.img.%d", n)), []byte("a"))
+			bootloadertest.Write(t, filepath.Join(dir, fmt.Sprintf("pv-initrd.img.%d", n)), []byte("a"))
 		}
 	}
 }
@@ -341,7 +319,8 @@ func stateTable(t *testing.T, m machine) {
 	core.Modules = append(slices.DeleteFunc(core.Modules, func(m string) bool { return slices.Contains(without, m) }), "configfile")
 	esp, config := t.TempDir(), driver
 	var roots [][2]string
-	for i, s := range scenarios {
+	all := scenarios()
+	for i, s := range all {
 		label, root := fmt.Sprintf("s%d", i), t.TempDir()
 		s.stage(t, label, esp, root)
 		roots = append(roots, [2]string{label, root})
@@ -352,13 +331,13 @@ func stateTable(t *testing.T, m machine) {
 	if p.coreFile == "" { // the console of UEFI is on the serial line already
 		config = "serial\nterminal_output serial\n" + config
 	}
-	write(t, filepath.Join(esp, ConfigFile), []byte(strings.ReplaceAll(config, "$top/../", "($root)/")+"halt\n"))
+	bootloadertest.Write(t, filepath.Join(esp, ConfigFile), []byte(strings.ReplaceAll(config, "$top/../", "($root)/")+"halt\n"))
 	if p.coreFile != "" {
 		image, err := os.ReadFile(filepath.Join(b.Run(core), coreName))
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, filepath.Join(esp, p.coreFile), image)
+		bootloadertest.Write(t, filepath.Join(esp, p.coreFile), image)
 	}
 	d := newDisk(t, m, esp, roots, 2*mega)
 	if p.coreFile == "" {
@@ -369,9 +348,9 @@ func stateTable(t *testing.T, m machine) {
 		d.embed(b, blobs)
 	}
 	console := d.boot("-no-reboot")
-	attempts := read(t, console)
-	for i, s := range scenarios {
-		t.Run(s.name, func(t *testing.T) {
+	attempts := read(t, console, len(all))
+	for i, s := range all {
+		t.Run(s.Name, func(t *testing.T) {
 			s.check(t, i, attempts[[2]int{i, 0}], attempts[[2]int{i, 1}])
 		})
 	}
@@ -392,7 +371,7 @@ var (
 
 // read groups GRUB's output by scenario and round. The output comes over the serial line
 // and contains control sequences.
-func read(t *testing.T, console string) map[[2]int][]attempt {
+func read(t *testing.T, console string, scenarios int) map[[2]int][]attempt {
 	t.Helper()
 	out := map[[2]int][]attempt{}
 	var at [2]int
@@ -416,38 +395,43 @@ func read(t *testing.T, console string) map[[2]int][]attempt {
 			out[at][last].initrds = append(out[at][last].initrds, m[2])
 		}
 	}
-	if len(out) != 2*len(scenarios) {
-		t.Fatalf("%d of %d rounds were run; console:\n%s", len(out), 2*len(scenarios), tail(console))
+	if len(out) != 2*scenarios {
+		t.Fatalf("%d of %d rounds were run; console:\n%s", len(out), 2*scenarios, tail(console))
 	}
 	return out
 }
 
 func (s scenario) check(t *testing.T, i int, first, second []attempt) {
 	t.Helper()
-	if len(first) == 0 || len(second) == 0 {
-		t.Fatalf("booted nothing: %v, then %v", first, second)
+	for round, got := range [][]attempt{first, second} {
+		var want []attempt
+		for _, start := range [][]bootloadertest.Start{s.Want, s.Again}[round] {
+			want = append(want, s.attempt(start, partUUID(i)))
+		}
+		for _, a := range got {
+			for i, f := range a.initrds {
+				_, a.initrds[i], _ = strings.Cut(f, "/")
+			}
+		}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(attempt{})); diff != "" {
+			t.Errorf("boot %d (-want +got):\n%s", round, diff)
+		}
 	}
-	got := first[0]
-	want := attempt{rev: s.wantRev, arguments: []string{"console=tty0", "panic=5", "rdinit=/init", "pv_boot_partuuid=" + partUUID(i), "pv_rev=" + s.wantRev, "pv_try=" + s.wantTry}}
+}
+
+// attempt is how GRUB must start a kernel from the partition with the UUID.
+func (s scenario) attempt(start bootloadertest.Start, partition string) attempt {
+	out := attempt{rev: start.Rev, arguments: []string{
+		"console=tty0", "panic=5", "rdinit=/init", "pv_boot_partuuid=" + partition, "pv_rev=" + start.Rev, "pv_try=" + start.Try,
+	}}
 	for n := range 1 + s.addons {
 		suffix := ""
 		if n > 0 {
 			suffix = fmt.Sprintf(".%d", n-1)
 		}
-		want.initrds = append(want.initrds, "trails/"+s.wantRev+"/.pv/pv-initrd.img"+suffix)
+		out.initrds = append(out.initrds, "trails/"+start.Rev+"/.pv/pv-initrd.img"+suffix)
 	}
-	for i, f := range got.initrds {
-		_, got.initrds[i], _ = strings.Cut(f, "/")
-	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(attempt{})); diff != "" {
-		t.Errorf("boots (-want +got):\n%s", diff)
-	}
-	if s.wantNext != "" && (len(first) < 2 || first[1].rev != s.wantNext) {
-		t.Errorf("attempts %v: when the first cannot be loaded, want %q", first, s.wantNext)
-	}
-	if second[0].rev != s.wantAgain {
-		t.Errorf("the next time boots %q, want %q", second[0].rev, s.wantAgain)
-	}
+	return out
 }
 
 // TestBootsDebianKernel boots the loader's own files with the pinned kernel and a
@@ -486,12 +470,12 @@ func bootsDebianKernel(t *testing.T, m machine) {
 	d := newDisk(t, m, esp, [][2]string{{"pvroot", root}}, 48*mega)
 	d.embed(b, blobs)
 
-	normal := arguments(t, d.boot("-no-reboot"))
+	normal := bootloadertest.Boots(t, d.boot("-no-reboot"))
 	if diff := cmp.Diff([]string{"pv_rev=0 pv_try= addons=1"}, normal); diff != "" {
 		t.Errorf("a new disk (-want +got):\n%s", diff)
 	}
 	d.setState("pv_rev", "0", "pv_try", "locals/new")
-	again := arguments(t, d.boot())
+	again := bootloadertest.Boots(t, d.boot())
 	if diff := cmp.Diff([]string{"pv_rev=locals/new pv_try=locals/new addons=1", "pv_rev=0 pv_try=locals/new addons=1"}, again); diff != "" {
 		t.Errorf("test boot and fallback (-want +got):\n%s", diff)
 	}
@@ -512,61 +496,21 @@ func stageTrails(t *testing.T, b *partstest.Runner, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	initrd := archive(t, tree.Bytes("init", 0o755, buildInit(t)))
+	initrd, addon := bootloadertest.Guest(t, "amd64"), bootloadertest.Addon(t)
 	for _, rev := range []string{"0", "locals/new"} {
 		dir := filepath.Join(root, "trails", rev, ".pv")
-		write(t, filepath.Join(dir, "pv-kernel.img"), kernel)
-		write(t, filepath.Join(dir, "pv-initrd.img"), initrd)
-		write(t, filepath.Join(dir, "pv-initrd.img.0"), archive(t, tree.Bytes("addon", 0o644, []byte("x"))))
+		bootloadertest.Write(t, filepath.Join(dir, "pv-kernel.img"), kernel)
+		bootloadertest.Write(t, filepath.Join(dir, "pv-initrd.img"), initrd)
+		bootloadertest.Write(t, filepath.Join(dir, "pv-initrd.img.0"), addon)
 	}
-}
-
-func archive(t *testing.T, entries ...tree.Entry) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	if err := cpio.Write(&b, entries, cpio.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-// buildInit compiles testdata/init for the guest.
-func buildInit(t *testing.T) []byte {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "init")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "./testdata/init")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building the guest's init: %v\n%s", err, out)
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
 }
 
 // setState overwrites the storage's environment block as the runtime would.
 func (d *disk) setState(pairs ...string) {
 	d.t.Helper()
 	block := filepath.Join(d.t.TempDir(), "grubenv")
-	write(d.t, block, env(d.t, pairs...))
+	bootloadertest.Write(d.t, block, env(d.t, pairs...))
 	script := block + ".debugfs"
-	write(d.t, script, []byte("rm /"+StateFile+"\ncd /boot\nwrite "+block+" grubenv\n"))
-	command(d.t, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", d.file, espStart+espSize))
-}
-
-var guestLine = regexp.MustCompile(`GUEST .*?(pv_rev=\S+) (pv_try=\S*) .*?(addons=\d)`)
-
-// arguments returns what the init of each boot printed.
-func arguments(t *testing.T, console string) []string {
-	t.Helper()
-	var out []string
-	for _, m := range guestLine.FindAllStringSubmatch(console, -1) {
-		out = append(out, strings.Join(m[1:], " "))
-	}
-	if out == nil {
-		t.Fatalf("no guest has printed its line; console:\n%s", tail(console))
-	}
-	return out
+	bootloadertest.Write(d.t, script, []byte("rm /"+StateFile+"\ncd /boot\nwrite "+block+" grubenv\n"))
+	bootloadertest.Command(d.t, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", d.file, espStart+espSize))
 }
