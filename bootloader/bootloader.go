@@ -76,6 +76,8 @@ type BSP struct {
 	// Initrd are the archives of the initrd, to be loaded one behind the other: the base,
 	// then the addons.
 	Initrd []File
+	// FIT is the file that has kernel, initrd and device trees; nil when there is none.
+	FIT *File
 	// Tree is the step with the kernel's tree as package kernel describes it; device trees
 	// are in its directory dtbs/.
 	Tree build.Step
@@ -88,7 +90,7 @@ type File struct {
 	Path string
 }
 
-// Blob is a file that is written to a fixed offset of the medium, where the previous boot
+// Blob is a file that is written to a fixed place of the medium, where the previous boot
 // stage expects it.
 type Blob struct {
 	// Name is for people: "u-boot-spl".

@@ -40,6 +40,9 @@ type BSP struct {
 
 	// Boot is an image in place of kernel, initrd, addons and device trees; nil for none.
 	Boot *SlotImage `json:"-"`
+	// FIT has kernel, initrd with addons, and device trees; nil when they are files of their
+	// own.
+	FIT *Artefact `json:"-"`
 
 	Kernel   Artefact  `json:"-"`
 	Initrd   Artefact  `json:"-"`
@@ -107,8 +110,11 @@ func (s *BSP) files() []bspFile {
 
 // bootFiles returns what the boot loader starts.
 func (s *BSP) bootFiles() []bspFile {
-	if s.Boot != nil {
+	switch {
+	case s.Boot != nil:
 		return []bspFile{{s.Boot.Slot.File, Artefact{s.Boot, s.Boot.Slot.File}}}
+	case s.FIT != nil:
+		return []bspFile{{fitName, *s.FIT}}
 	}
 	out := []bspFile{{kernelName, s.Kernel}, {initrdName, s.Initrd}}
 	for _, a := range s.Addons {
@@ -199,12 +205,20 @@ type named interface {
 // Replaces lists the files of the initrd that addons replace: the kernel unpacks them over
 // those of the archives before.
 func (s *BSP) Replaces(ctx context.Context, in func(build.Step) string) ([]build.Replacement, error) {
-	if len(s.Addons) == 0 {
-		return nil, nil
+	if s.FIT != nil {
+		return nil, nil // the step of the FIT lists them
 	}
 	archives := []build.Step{s.Initrd.Step}
 	for _, a := range s.Addons {
 		archives = append(archives, a.From.Step)
+	}
+	return replacedByAddons(ctx, in, archives)
+}
+
+// replacedByAddons lists the files of the first archive that the others replace.
+func replacedByAddons(ctx context.Context, in func(build.Step) string, archives []build.Step) ([]build.Replacement, error) {
+	if len(archives) == 1 {
+		return nil, nil
 	}
 	var over build.Overlay
 	for _, step := range archives {
@@ -237,8 +251,11 @@ func (s *BSP) run() map[string]any {
 
 // bootForm returns the members of run.json that say what the boot loader starts.
 func (s *BSP) bootForm() map[string]any {
-	if s.Boot != nil {
+	switch {
+	case s.Boot != nil:
 		return map[string]any{s.Boot.Slot.Key: s.Boot.Slot.File, "addons": []string{}, "initrd_config": ""}
+	case s.FIT != nil:
+		return map[string]any{"fit": fitName, "addons": []string{}, "initrd_config": ""}
 	}
 	addons := []string{}
 	for _, a := range s.Addons {

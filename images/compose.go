@@ -84,6 +84,9 @@ func (c *composer) kernel(in *Inputs) *BSP {
 		Kernel:      in.Kernel.Image, Initrd: initrd[0], Addons: in.Addons,
 		Modules: &Artefact{modules, kernel.ModulesFile}, Boot: slotImage(in),
 	}
+	if in.Kernel.FIT != nil {
+		bsp.FIT = in.FIT()
+	}
 	if f := in.Kernel.Firmware; f != nil {
 		step := &kernel.Firmware{Epoch: in.Epoch, Tree: tree, Packages: stepsOf(f.Trees), Budget: f.Budget, Exclude: f.Exclude}
 		bsp.Firmware = &Artefact{step, kernel.FirmwareFile}
@@ -108,6 +111,16 @@ func (in *Inputs) Initrd() []Artefact {
 		out = append(out, a.From)
 	}
 	return out
+}
+
+// FIT returns the file that has kernel, initrd and device trees; nil when there is none.
+func (in *Inputs) FIT() *Artefact {
+	k := in.Kernel
+	if k == nil || k.FIT == nil {
+		return nil
+	}
+	step := &FIT{FITForm: *k.FIT, Target: in.Target, Epoch: in.Epoch, Image: k.Image, Initrd: in.Initrd(), Trees: k.DeviceTrees}
+	return &Artefact{step, fitName}
 }
 
 func initrdOf(in *Inputs) *Initrd {

@@ -69,6 +69,8 @@ type Kernel struct {
 	Tree Artefact `json:"tree"`
 	// DeviceTrees are those of the boards.
 	DeviceTrees []DeviceTree `json:"device_trees,omitempty"`
+	// FIT says how all of them are joined in one file; nil when they stay files of their own.
+	FIT *FITForm `json:"fit,omitempty"`
 	// EarlyModules go into the initrd with their dependencies.
 	EarlyModules []string `json:"early_modules,omitempty"`
 	// Firmware is nil when the BSP has none.

@@ -43,6 +43,7 @@ func (r checker) check(t *Target) {
 	r.arch(t.Arch)
 	if t.Kernel != nil {
 		r.kernel(t.Kernel, t.Arch)
+		r.fit(t)
 	}
 	if t.Bootloader != nil {
 		r.bootloader(t)
@@ -187,6 +188,11 @@ func (r checker) bootloader(t *Target) {
 		}
 	case "uboot":
 		r.uboot(b)
+	case "uboot-ab":
+		r.uboot(b)
+		if t.Kernel != nil && t.Kernel.Format != "FIT" {
+			r.Wrong("kernel", "field format is missing: the slots of uboot-ab have FITs: want format: FIT")
+		}
 	case "rpi", "rpi-uboot", "rpiab":
 		r.raspberry(b)
 	}
@@ -195,6 +201,22 @@ func (r checker) bootloader(t *Target) {
 	r.files(t)
 	if t.Kernel == nil {
 		r.Wrong("bootloader", "has nothing to load: the target has no kernel")
+	}
+}
+
+// fit checks what a kernel in a FIT needs.
+func (r checker) fit(t *Target) {
+	k, b := t.Kernel, t.Bootloader
+	if k.Format != "FIT" {
+		return
+	}
+	switch {
+	case b == nil:
+		r.Wrong("kernel.format", "a FIT says where in memory its kernel goes: bootloader.addresses.kernel is missing")
+	case b.Type == "grub":
+		r.Wrong("kernel.format", "GRUB starts no FIT; leave format out")
+	case b.Addresses == nil || b.Addresses.Kernel == 0:
+		r.Wrong("bootloader", "field addresses.kernel is missing: a FIT says where in memory its kernel goes, for example addresses: {kernel: 0x40400000}")
 	}
 }
 

@@ -144,7 +144,8 @@ type Addresses struct {
 	Initrd int64 `yaml:"initrd,omitempty" json:"initrd,omitempty" jsonschema:"minimum=0,maximum=1099511627775"`
 	// DTB is for the device tree.
 	DTB int64 `yaml:"dtb,omitempty" json:"dtb,omitempty" jsonschema:"minimum=0,maximum=1099511627775"`
-	// Flash is where U-Boot sees memory-mapped flash; type: uboot-flash needs it.
+	// Flash is where U-Boot sees memory-mapped flash; type: uboot-flash needs it. With uboot-ab,
+	// the default is that slots are read by name with U-Boot's command mtd.
 	Flash int64 `yaml:"flash,omitempty" json:"flash,omitempty" jsonschema:"minimum=0,maximum=1099511627775"`
 }
 

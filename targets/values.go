@@ -87,17 +87,17 @@ var values = map[string][]value{
 		{name: "files", ready: true},
 		{name: "debian-source"}, {name: "buildroot"}, {name: "yocto"},
 	},
-	// package kernel, format.go
+	// package kernel, format.go; FIT: package images, fit.go
 	"kernel.format": {
 		{name: "Image", ready: true}, {name: "Image.gz", ready: true}, {name: "zImage", ready: true}, {name: "bzImage", ready: true},
-		{name: "uImage", ready: true}, {name: "vmlinux", ready: true}, {name: "FIT"},
+		{name: "uImage", ready: true}, {name: "vmlinux", ready: true}, {name: "FIT", ready: true},
 	},
 	// Package bootloader/loaders; on the device packages runtime/config and runtime/boot.
 	"bootloader.type": {
 		{name: "grub", ready: true, loader: loaderRules{runtime: "grub", tables: []string{"gpt", "hybrid"}, roles: []string{"boot"}}},
 		{name: "uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr", "gpt", "hybrid"}, roles: []string{"boot"}}},
 		{name: "uboot-flash", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mtd", "mbr", "gpt"}, roles: []string{"env"}}},
-		{name: "uboot-ab", loader: loaderRules{runtime: "uboot-ab"}},
+		{name: "uboot-ab", ready: true, loader: loaderRules{runtime: "uboot-ab", tables: []string{"gpt", "mbr", "hybrid", "mtd", "none"}, roles: []string{"env", "boota", "bootb"}}},
 		{name: "uboot-pvk", loader: loaderRules{runtime: "uboot-pvk"}},
 		{name: "rpi", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
 		{name: "rpi-uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
@@ -119,8 +119,8 @@ var values = map[string][]value{
 			least: 1, most: 1, last: true, formats: []string{"ext4", "ubifs"}, reason: "the storage needs ext4, or ubifs on raw flash: objects are hard-linked",
 		}},
 		{name: "bootsel", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32"}}},
-		{name: "boota", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32"}}},
-		{name: "bootb", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32"}}},
+		{name: "boota", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32", "raw"}}},
+		{name: "bootb", ready: true, role: roleRules{most: 1, formats: []string{"fat16", "fat32", "raw"}}},
 		{name: "env", ready: true, role: roleRules{formats: []string{"raw"}, reason: "boot loaders keep their environment without a file system: want raw"}},
 		{name: "oem", ready: true, role: roleRules{most: 1, formats: []string{"raw", "fat16", "fat32", "squashfs"}}},
 		{name: "loader", ready: true, role: roleRules{formats: []string{"raw"}, reason: "stages of a boot loader are not files: want raw"}},

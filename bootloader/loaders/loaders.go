@@ -9,6 +9,7 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader/grub"
 	"github.com/pantavisor/pantavisor/bootloader/rpi"
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
+	"github.com/pantavisor/pantavisor/bootloader/ubootab"
 	"github.com/pantavisor/pantavisor/bootloader/ubootflash"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
@@ -25,10 +26,11 @@ var loaders = map[string]loader{
 	"extlinux":    {extlinux.New, nil},
 	"grub":        {grub.New, grub.ToolPackages},
 	"uboot":       {uboot.New, nil},
+	"uboot-ab":    {ubootab.New, nil},
+	"uboot-flash": {ubootflash.New, nil},
 	"rpi":         {rpi.New, nil},
 	"rpi-uboot":   {rpi.NewUBoot, nil},
 	"rpiab":       {rpi.NewAB, nil},
-	"uboot-flash": {ubootflash.New, nil},
 }
 
 // For returns the boot loader of a target. The target must have one.

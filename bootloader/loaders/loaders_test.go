@@ -21,7 +21,7 @@ func TestTableMatchesPackageTargets(t *testing.T) {
 
 func TestOtherLoadersAreRefused(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]fault.Kind{"uboot-ab": fault.Unsupported, "grubb": fault.BadInput} {
+	for name, want := range map[string]fault.Kind{"uboot-pvk": fault.Unsupported, "grubb": fault.BadInput} {
 		_, err := For(&targets.Target{Bootloader: &targets.Bootloader{Type: name}})
 		if fault.Of(err) != want || !strings.Contains(err.Error(), `"`+name+`"`) {
 			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)

@@ -3,10 +3,12 @@ package uboot
 import (
 	_ "embed"
 	"fmt"
-	"regexp"
+	"path"
 	"strings"
 	"text/template"
 
+	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/formats/fit"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
@@ -24,6 +26,8 @@ type Settings struct {
 	// Kernel, Initrd and DTB are where U-Boot loads to. Zero: its own variables
 	// kernel_addr_r, ramdisk_addr_r and fdt_addr_r say it; the places of addons need Initrd.
 	Kernel, Initrd, DTB uint64
+	// Trees are the device trees of the target, by their paths.
+	Trees []string
 }
 
 // Sizes in bytes of the places of the initrd's archives in memory.
@@ -44,11 +48,6 @@ var scriptText string
 
 var scriptTemplate = template.Must(template.New("boot.cmd").Parse(scriptText))
 
-var (
-	argumentForm = regexp.MustCompile(`^[A-Za-z0-9_.,:/=@%+-]+$`)
-	reserved     = regexp.MustCompile(`^(pv_boot_partuuid|pv_rev|pv_try|rdinit)=`)
-)
-
 // address is a variable of the script.
 type address struct{ Name, Value string }
 
@@ -65,7 +64,8 @@ func (s Settings) Script() (string, error) {
 	}
 	var b strings.Builder
 	err := scriptTemplate.Execute(&b, map[string]any{
-		"Root": fmt.Sprintf("%x", s.Root), "Addresses": s.addresses(), "Boot": s.Boot, "Addons": s.addons(), "Firmware": s.Firmware, "Slots": slots,
+		"Root": fmt.Sprintf("%x", s.Root), "Addresses": s.addresses(), "Boot": s.Boot, "Trees": Trees(s.Trees), "Plain": fit.PlainConfiguration,
+		"Addons": s.addons(), "Firmware": s.Firmware, "Slots": slots,
 		"StateSize": hex(stateSize), "StoreSize": hex(storeSize), "BaseSize": hex(baseSize), "AllWords": hex((baseSize + slots*addonSize) / 4),
 		"Arguments": strings.Join(append(append([]string{}, s.Arguments...), "rdinit=/init"), " "), "First": trail.First,
 	})
@@ -93,6 +93,23 @@ func (s Settings) addresses() []address {
 	return out
 }
 
+// Tree is a device tree and the name of its configuration in a FIT.
+type Tree struct {
+	// Name is its path below the kernel's directory of device trees. U-Boot's variable fdtfile
+	// has it or, on some boards, its last part: Base.
+	Name, Base    string
+	Configuration string
+}
+
+// Trees returns device trees by their paths.
+func Trees(names []string) []Tree {
+	var out []Tree
+	for _, name := range names {
+		out = append(out, Tree{name, path.Base(name), fit.ConfigurationName(name)})
+	}
+	return out
+}
+
 func (s Settings) addons() []place {
 	var out []place
 	for n := range uint64(slots) {
@@ -109,11 +126,8 @@ func (s Settings) check() error {
 	if s.Initrd == 0 {
 		return fault.New(fault.BadInput, "writing the boot script: bootloader.addresses.initrd is missing: archives of the initrd are placed behind it")
 	}
-	for _, a := range s.Arguments {
-		if !argumentForm.MatchString(a) || reserved.MatchString(a) {
-			return fault.New(fault.BadInput, "writing the boot script: kernel argument %q: want letters, digits and _.,:/=@%%+- "+
-				"and none of pv_boot_partuuid=, pv_rev=, pv_try=, rdinit=", a)
-		}
+	if err := bootloader.CheckArguments(s.Arguments); err != nil {
+		return fault.Wrap(fault.BadInput, err, "writing the boot script")
 	}
 	return nil
 }

@@ -49,14 +49,19 @@ func NewBehindFirmware(t *targets.Target) bootloader.Loader {
 // U-Boot already.
 func (l *Loader) Requests() []debian.Request { return bootloader.Packages(l.target) }
 
-// machines are U-Boot's commands for the kernel and names of the CPU, by GOARCH.
+// machines are U-Boot's commands for the kernel and its names of the CPU, in legacy images and
+// FITs, by GOARCH.
 var machines = map[string]struct {
 	boot string
 	arch uimage.Arch
+	fit  string
 }{
-	"arm64": {"booti", uimage.ARM64}, "riscv64": {"booti", uimage.RISCV}, "arm": {"bootz", uimage.ARM},
-	"mips": {"bootm", uimage.MIPS}, "mipsle": {"bootm", uimage.MIPS}, "amd64": {"zboot", uimage.X8664},
+	"arm64": {"booti", uimage.ARM64, "arm64"}, "riscv64": {"booti", uimage.RISCV, "riscv"}, "arm": {"bootz", uimage.ARM, "arm"},
+	"mips": {"bootm", uimage.MIPS, "mips"}, "mipsle": {"bootm", uimage.MIPS, "mips"}, "amd64": {"zboot", uimage.X8664, "x86_64"},
 }
+
+// FITArch returns U-Boot's name of a GOARCH in a FIT.
+func FITArch(goarch string) string { return machines[goarch].fit }
 
 // Files returns the step with the files of the partition with the role boot.
 func (l *Loader) Files(role string, _ bootloader.Kit) (build.Step, error) {
@@ -65,7 +70,7 @@ func (l *Loader) Files(role string, _ bootloader.Kit) (build.Step, error) {
 	}
 	s := Settings{Boot: l.command(), Root: l.rootNumber(), Firmware: l.firmware}
 	if k := l.target.Kernel; k != nil {
-		s.Arguments = k.Arguments
+		s.Arguments, s.Trees = k.Arguments, k.DeviceTrees
 	}
 	if a := l.target.Bootloader.Addresses; a != nil {
 		s.Kernel, s.Initrd, s.DTB = uint64(a.Kernel), uint64(a.Initrd), uint64(a.DTB)
@@ -74,8 +79,11 @@ func (l *Loader) Files(role string, _ bootloader.Kit) (build.Step, error) {
 	return &Boot{Script: script, Arch: machines[l.target.Arch.Go].arch, Label: l.target.Name}, err
 }
 
-// LegacyKernel is the kernel.format of U-Boot's legacy images.
-const LegacyKernel = "uImage"
+// Values of kernel.format that are U-Boot's own.
+const (
+	LegacyKernel = "uImage" // its legacy images
+	FIT          = "FIT"    // with initrd and device trees
+)
 
 // command returns U-Boot's command for the kernel's form.
 func (l *Loader) command() string {

@@ -149,7 +149,7 @@ func (e *Environment) Run(_ context.Context, w *build.Work) error {
 	if e.Settings.BigEndian {
 		order = binary.BigEndian
 	}
-	env, err := ubootenv.Environment(order, e.Settings.Size, variables)
+	env, err := ubootenv.Block{Size: e.Settings.Size, Order: order}.Encode(variables, 0)
 	if err != nil {
 		return fault.Wrap(fault.BadInput, err, "making U-Boot's environment")
 	}

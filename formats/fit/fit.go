@@ -66,6 +66,10 @@ type Configuration struct {
 // given by its path below the kernel's directory of device trees.
 func ConfigurationName(tree string) string { return "conf-" + strings.ReplaceAll(tree, "/", "_") }
 
+// PlainConfiguration is the name of our configuration without a device tree. A loader names it:
+// one that looks for the configuration of its board takes no other as default.
+const PlainConfiguration = "conf-1"
+
 // Values of the format.
 const (
 	magic      = 0xd00dfeed

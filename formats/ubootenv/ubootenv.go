@@ -1,14 +1,12 @@
 // Package ubootenv reads and writes lists of U-Boot variables: entries NAME=VALUE that end
 // with NUL, and one more NUL behind the last (U-Boot's "env import -b" and "env export -b").
 // The boot handshake keeps pv_rev and pv_try in such a file on the storage; U-Boot's own
-// environment has a checksum before the list.
+// environment, a [Block], has a checksum before the list.
 package ubootenv
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"strings"
 )
 
@@ -38,17 +36,6 @@ func Parse(b []byte) []Entry {
 // Encode returns the list in the order of the entries, empty values included. It is an
 // error if it is longer than [blockSize] or if Parse would read an entry otherwise.
 func Encode(entries []Entry) ([]byte, error) {
-	list, err := join(entries)
-	if err != nil {
-		return nil, err
-	}
-	if len(list) > blockSize {
-		return nil, fmt.Errorf("%d bytes do not fit the %d that boot scripts read", len(list), blockSize)
-	}
-	return list, nil
-}
-
-func join(entries []Entry) ([]byte, error) {
 	var b bytes.Buffer
 	for _, e := range entries {
 		if e.Name == "" || strings.ContainsAny(e.Name, "=\x00\r\n") || strings.ContainsAny(e.Value, "\x00\r\n") {
@@ -57,22 +44,8 @@ func join(entries []Entry) ([]byte, error) {
 		fmt.Fprintf(&b, "%s=%s\x00", e.Name, e.Value)
 	}
 	b.WriteByte(0)
+	if b.Len() > blockSize {
+		return nil, fmt.Errorf("%d bytes do not fit the %d that boot scripts read", b.Len(), blockSize)
+	}
 	return b.Bytes(), nil
-}
-
-// Environment returns U-Boot's own environment as it is stored on a medium, with the given
-// size in bytes: a CRC-32 in the CPU's byte order, the list, and zeros. It is an error if the
-// entries do not fit or Parse would read one otherwise.
-func Environment(order binary.ByteOrder, size int, entries []Entry) ([]byte, error) {
-	list, err := join(entries)
-	if err != nil {
-		return nil, err
-	}
-	if len(list)+4 > size {
-		return nil, fmt.Errorf("variables of %d bytes do not fit an environment of %d", len(list), size)
-	}
-	out := make([]byte, size)
-	copy(out[4:], list)
-	order.PutUint32(out, crc32.ChecksumIEEE(out[4:]))
-	return out, nil
 }

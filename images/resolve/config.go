@@ -111,12 +111,36 @@ func derived(t *targets.Target, debug bool) []images.Setting {
 	}
 	if t.Bootloader != nil {
 		out = append(out, images.Setting{Key: "PV_BOOTLOADER_TYPE", Value: t.Bootloader.Runtime()})
+		out = append(out, flashNames(t)...)
 	}
 	if p := t.Partition("root"); p != nil {
 		out = append(out,
 			images.Setting{Key: "PV_STORAGE_DEVICE", Value: "LABEL=" + p.Name},
 			images.Setting{Key: "PV_STORAGE_FSTYPE", Value: p.Format},
 			images.Setting{Key: "PV_STORAGE_MNTPOINT", Value: "/storage"})
+	}
+	return out
+}
+
+// flashNames returns the names of the partitions that uboot-ab has in flash memory.
+func flashNames(t *targets.Target) []images.Setting {
+	if t.Bootloader.Type != "uboot-ab" {
+		return nil
+	}
+	env := []string{"PV_BOOTLOADER_UBOOTAB_ENV_NAME", "PV_BOOTLOADER_UBOOTAB_ENV_BAK_NAME"}
+	var out []images.Setting
+	for _, im := range t.Images {
+		for _, p := range im.Partitions {
+			switch {
+			case p.Role == "boota":
+				out = append(out, images.Setting{Key: "PV_BOOTLOADER_UBOOTAB_A_NAME", Value: p.Name})
+			case p.Role == "bootb":
+				out = append(out, images.Setting{Key: "PV_BOOTLOADER_UBOOTAB_B_NAME", Value: p.Name})
+			case p.Role == "env" && len(env) > 0:
+				out = append(out, images.Setting{Key: env[0], Value: p.Name})
+				env = env[1:]
+			}
+		}
 	}
 	return out
 }

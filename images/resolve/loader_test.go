@@ -146,8 +146,8 @@ func TestDeviceReadsTheFirstState(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := loader.State(); s != nil { // tryboot keeps it on the boot partitions
-			states[b.Runtime()] = s
+		if state := loader.State(); state != nil { // others keep it elsewhere, with tests of their own
+			states[b.Runtime()] = state
 		}
 	}
 	for name, state := range states {

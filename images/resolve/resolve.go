@@ -206,13 +206,14 @@ func (p *providers) kernel() (*images.Kernel, error) {
 	return &images.Kernel{
 		DeviceTrees: deviceTrees(trees, k.DeviceTrees),
 		Image:       images.Artefact{Step: p.kernelImage(tree), File: kernel.ImageFile},
-		Tree:        images.Artefact{Step: tree}, EarlyModules: p.target.Kernel.EarlyModules, Firmware: firmware,
+		Tree:        images.Artefact{Step: tree}, EarlyModules: p.target.Kernel.EarlyModules, Firmware: firmware, FIT: fitOf(p.target),
 	}, err
 }
 
-// kernelImage returns the step with the kernel in the target's form.
+// kernelImage returns the step with the kernel in the target's form; in a FIT it is as the
+// source has it.
 func (p *providers) kernelImage(tree build.Step) build.Step {
-	if p.target.Kernel.Format == "" {
+	if f := p.target.Kernel.Format; f == "" || f == uboot.FIT {
 		return &kernel.Image{Tree: tree}
 	}
 	step := &kernel.Converted{Format: p.target.Kernel.Format, Tree: tree}
@@ -231,6 +232,14 @@ func (p *providers) sourceKit() sources.Kit {
 		a, err := p.part(name)
 		return a.Step, a.File, err
 	}}
+}
+
+// fitOf returns how the kernel's files are joined in a FIT, nil when they are not.
+func fitOf(t *targets.Target) *images.FITForm {
+	if t.Kernel.Format != uboot.FIT {
+		return nil
+	}
+	return &images.FITForm{Arch: uboot.FITArch(t.Arch.Go), Kernel: uint64(t.Bootloader.Addresses.Kernel)}
 }
 
 func deviceTrees(step build.Step, names []string) []images.DeviceTree {
@@ -359,6 +368,10 @@ func (p *providers) kit(in *images.Inputs) bootloader.Kit {
 	kit.BSP = &bootloader.BSP{Kernel: fileOf(in.Kernel.Image), Tree: in.Kernel.Tree.Step}
 	for _, archive := range in.Initrd() {
 		kit.BSP.Initrd = append(kit.BSP.Initrd, fileOf(archive))
+	}
+	if f := in.FIT(); f != nil {
+		file := fileOf(*f)
+		kit.BSP.FIT = &file
 	}
 	return kit
 }

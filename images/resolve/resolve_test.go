@@ -120,13 +120,13 @@ func TestOptionsThatDoNotFitAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, set := range map[string]func(*targets.Target, *Options){
-		"PVR_MERGE_SRC":            func(_ *targets.Target, o *Options) { o.UseSourceBSP = true },
-		"private key":              func(_ *targets.Target, o *Options) { o.TrustKey = private },
-		"no PEM block":             func(_ *targets.Target, o *Options) { o.TrustCertificates = text },
-		"PV_PVS_CERT_PEM":          func(_ *targets.Target, o *Options) { o.TrustCertificates = filepath.Join(t.TempDir(), "none") },
-		"\"uboot-ab\" is not supp": func(t *targets.Target, _ *Options) { t.Bootloader.Type = "uboot-ab" },
-		"\"yocto\" is not supp":    func(t *targets.Target, _ *Options) { t.Kernel.Source = "yocto" },
-		"has the role root":        func(t *targets.Target, _ *Options) { t.Images[0].Partitions = t.Images[0].Partitions[:1] },
+		"PVR_MERGE_SRC":             func(_ *targets.Target, o *Options) { o.UseSourceBSP = true },
+		"private key":               func(_ *targets.Target, o *Options) { o.TrustKey = private },
+		"no PEM block":              func(_ *targets.Target, o *Options) { o.TrustCertificates = text },
+		"PV_PVS_CERT_PEM":           func(_ *targets.Target, o *Options) { o.TrustCertificates = filepath.Join(t.TempDir(), "none") },
+		"\"uboot-pvk\" is not supp": func(t *targets.Target, _ *Options) { t.Bootloader.Type = "uboot-pvk" },
+		"\"yocto\" is not supp":     func(t *targets.Target, _ *Options) { t.Kernel.Source = "yocto" },
+		"has the role root":         func(t *targets.Target, _ *Options) { t.Images[0].Partitions = t.Images[0].Partitions[:1] },
 	} {
 		target, o := shipped(t, "x64-uefi")
 		set(target, &o)

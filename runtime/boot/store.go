@@ -26,7 +26,7 @@ type Store interface {
 	ClearTry() error
 }
 
-// Open returns the store of a boot loader (PV_BOOTLOADER_TYPE: grub, uboot, uboot-pvk,
+// Open returns the store of a boot loader (PV_BOOTLOADER_TYPE: grub, uboot, uboot-ab, uboot-pvk,
 // extlinux or rpiab) on the storage mounted at dir.
 func Open(loader, dir string) (Store, error) {
 	switch loader {
@@ -38,8 +38,10 @@ func Open(loader, dir string) (Store, error) {
 		return &file{path: filepath.Join(dir, trail.ExtlinuxFile), form: extlinux{dir}}, nil
 	case "rpiab":
 		return newRPiAB(dir), nil
+	case ubootABLoader:
+		return newUBootAB(dir, defaultFlash), nil
 	}
-	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-pvk, extlinux, rpiab", loader)
+	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-ab, uboot-pvk, extlinux, rpiab", loader)
 }
 
 // Detect returns the boot loader whose store is on the storage mounted at dir, as [Open]

@@ -236,7 +236,7 @@ var table = [keys]spec{
 	BootloaderEnvOffset: {name: "PV_BOOTLOADER_UBOOTAB_ENV_OFFSET", kind: number, in: natural, def: "0", levels: boot,
 		doc: "bytes from the partition's start to the environment"},
 	BootloaderEnvSize: {name: "PV_BOOTLOADER_UBOOTAB_ENV_SIZE", kind: number, in: natural, def: "0", levels: boot,
-		doc: "bytes of the environment"},
+		doc: "bytes of the environment; 0: up to the end of its partition"},
 	CacheDevmetaDir: {name: "PV_CACHE_DEVMETADIR", kind: text, def: "/storage/cache/devmeta", levels: boot, aliases: []string{"cache.devmetadir"},
 		doc: "directory of the kept device metadata"},
 	CacheUsrmetaDir: {name: "PV_CACHE_USRMETADIR", kind: text, def: "/storage/cache/meta", levels: boot, aliases: []string{"cache.usrmetadir", "meta.cache.dir"},

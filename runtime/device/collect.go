@@ -60,7 +60,7 @@ func (c *collector) run(ctx context.Context) (int64, error) {
 // kept lists the revisions to keep: the running one, those that the boot loader may
 // boot, and the factory revision when PV_STORAGE_GC_KEEP_FACTORY is set.
 func (c *collector) kept() ([]string, error) {
-	store, err := boot.Open(c.cfg.Enum(config.BootloaderType), c.paths.storage)
+	store, err := boot.Configured(c.cfg, c.paths.storage)
 	if err != nil {
 		return nil, err
 	}

@@ -253,7 +253,7 @@ func (m *machine) readBoot() error {
 	if found := boot.Detect(m.storage); found != "" {
 		m.config.SetDefault(config.BootloaderType, found)
 	}
-	store, err := boot.Open(m.config.Enum(config.BootloaderType), m.storage)
+	store, err := boot.Configured(m.config, m.storage)
 	if err == nil {
 		values, err = store.Load()
 	}
