@@ -67,7 +67,7 @@ const (
 )
 
 // defaultDrivers are the driver aliases that every board has.
-const defaultDrivers = `{"#spec":"driver-aliases@1","all":{"wireguard":["wireguard"]},"dtb:all":{}}`
+const defaultDrivers = `{"#spec":"driver-aliases@1","all":{"usb-gadget":["libcomposite","usb_f_ncm"],"wireguard":["wireguard"]},"dtb:all":{}}`
 
 var (
 	_ build.Step      = (*BSP)(nil)
@@ -80,7 +80,7 @@ var (
 func (s *BSP) Name() string { return "bsp/part" }
 
 // Version of the step's logic.
-func (s *BSP) Version() int { return 2 }
+func (s *BSP) Version() int { return 3 }
 
 // Deps are the steps of all files.
 func (s *BSP) Deps() []build.Step {

@@ -46,7 +46,7 @@ func (l *lease) routes() []route {
 
 // setStatic sets the fixed addresses of the command line.
 func (m *manager) setStatic(l *link) {
-	for _, f := range []Family{m.IPv4, m.IPv6} {
+	for _, f := range m.fixed(l) {
 		if f.Mode != Static {
 			continue
 		}
@@ -101,7 +101,7 @@ func (m *manager) drop(l *link) {
 	if !l.static {
 		return
 	}
-	for _, f := range []Family{m.IPv4, m.IPv6} {
+	for _, f := range m.fixed(l) {
 		if f.Mode == Static {
 			m.delAddr(l, f.Prefix)
 		}

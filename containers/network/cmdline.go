@@ -27,7 +27,8 @@ type Family struct {
 // Options are the pvnet_ parameters of the kernel command line (manual: Network
 // Platforms). The zero value is the default: Ethernet, DHCP, router advertisements.
 //
-//	pvnet_type      ethernet (or gadget: a USB gadget's Ethernet); wifi is not supported
+//	pvnet_type      ethernet, or gadget: the USB device port is an Ethernet adapter of the
+//	                host, too; wifi is not supported
 //	pvnet_ipv4      off | dhcp | address/netmask/gateway; the mask may be a length
 //	pvnet_address   alias of pvnet_ipv4
 //	pvnet_ipv6      off | auto | address/length/gateway
@@ -35,6 +36,9 @@ type Family struct {
 //	pvnet_ifname    name of the one interface to use; default: every Ethernet interface
 //	pvnet_ssid, pvnet_pass, pvnet_security   Wi-Fi; not supported by this container
 type Options struct {
+	// Gadget sets up Ethernet at the USB device port. Its interface has the fixed address
+	// of IPv4, or else 192.168.7.1/24, and a DHCP server for the host.
+	Gadget     bool
 	IPv4, IPv6 Family
 	DNS        []netip.Addr
 	Interface  string
@@ -68,6 +72,7 @@ func shown(name, value string) string {
 func (o *Options) set(name, value string) (err error) {
 	switch name {
 	case "pvnet_type":
+		o.Gadget = value == "gadget"
 		return checkType(value)
 	case "pvnet_ipv4", "pvnet_address":
 		return o.IPv4.set(value, "dhcp", netip.Addr.Is4)

@@ -16,7 +16,7 @@ func TestParseCmdline(t *testing.T) {
 	for line, want := range map[string]Options{
 		"": {},
 		"quiet pvnet_type=ethernet pvnet_ipv4=dhcp pvnet_ipv6=auto": {},
-		"pvnet_type=gadget pvnet_address=dhcp":                      {},
+		"pvnet_type=gadget pvnet_address=dhcp":                      {Gadget: true},
 		"pvnet_ipv4=off pvnet_ipv6=off":                             {IPv4: Family{Mode: Off}, IPv6: Family{Mode: Off}},
 		"pvnet_ipv4=192.168.1.5/255.255.255.0/192.168.1.1":          {IPv4: static4},
 		"pvnet_ipv4=192.168.1.5/24/192.168.1.1 pvnet_ifname=enp0s2": {IPv4: static4, Interface: "enp0s2"},

@@ -54,6 +54,7 @@ type link struct {
 	up     bool // has a carrier
 	stop   context.CancelFunc
 	static bool // the fixed addresses are set
+	gadget bool // the device's end of a USB gadget
 	lease  *lease
 }
 
@@ -87,6 +88,13 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	go m.pub.run(ctx, func(v []byte) error { return putMeta(ctx, cfg.Socket, metaKey, v) }, cfg.Log.Printf)
+	if cfg.Gadget {
+		go func() {
+			if err := newGadget(cfg).run(ctx); err != nil && ctx.Err() == nil {
+				cfg.Log.Print(err)
+			}
+		}()
+	}
 	return m.loop(ctx, linkEvents, addrEvents)
 }
 
@@ -129,7 +137,7 @@ func (m *manager) loop(ctx context.Context, links chan netlink.LinkUpdate, addrs
 func (m *manager) wanted(l netlink.Link) bool {
 	a := l.Attrs()
 	if m.Interface != "" {
-		return a.Name == m.Interface
+		return a.Name == m.Interface || m.Gadget && isGadget(a.Name)
 	}
 	return a.EncapType == "ether" && l.Type() == "device" && a.MasterIndex == 0
 }
@@ -145,7 +153,7 @@ func (m *manager) linkEvent(ctx context.Context, ev netlink.LinkUpdate) {
 		if !m.wanted(ev.Link) {
 			return
 		}
-		l = &link{index: index}
+		l = &link{index: index, gadget: m.Gadget && isGadget(ev.Attrs().Name)}
 		m.links[index] = l
 	}
 	l.name, l.mac = ev.Attrs().Name, ev.Attrs().HardwareAddr.String()
@@ -181,13 +189,45 @@ func (m *manager) setCarrier(ctx context.Context, l *link, carrier bool) {
 	}
 	m.Log.Printf("%s: carrier", l.name)
 	m.setStatic(l)
-	if m.IPv4.Mode != Auto {
+	if l.gadget {
+		m.serveHost(ctx, l)
+		return
+	}
+	if m.fixed(l)[0].Mode != Auto {
 		return
 	}
 	ctx, l.stop = context.WithCancel(ctx)
 	index, name := l.index, l.name
 	go runDHCP(ctx, wireClient{name}, realClock{}, func(got *lease) { m.tell(ctx, index, got) },
 		func(format string, args ...any) { m.Log.Printf(name+": "+format, args...) })
+}
+
+// serveHost serves DHCP on a gadget's interface as long as it has a carrier.
+func (m *manager) serveHost(ctx context.Context, l *link) {
+	own := m.fixed(l)[0]
+	if own.Mode != Static {
+		return
+	}
+	ctx, l.stop = context.WithCancel(ctx)
+	name := l.name
+	go func() {
+		if err := serveDHCP(ctx, name, own.Prefix, m.Log.Printf); err != nil {
+			m.Log.Print(err)
+		}
+	}()
+}
+
+// fixed returns the settings of IPv4 and IPv6 for an interface. A gadget has a fixed IPv4
+// address in place of one from a server; with a gadget, the setting is for it alone.
+func (m *manager) fixed(l *link) [2]Family {
+	four := m.IPv4
+	switch {
+	case l.gadget && four.Mode == Auto:
+		four = Family{Mode: Static, Prefix: gadgetPrefix}
+	case m.Gadget && !l.gadget:
+		four = Family{}
+	}
+	return [2]Family{four, m.IPv6}
 }
 
 // tell sends a lease to the goroutine that owns the state and waits until it is in
