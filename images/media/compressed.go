@@ -129,9 +129,13 @@ func (s *Compressed) pack(ctx context.Context, w *build.Work, f form, d *disk) (
 	return pieces, group.Wait()
 }
 
+// xzPreset is a fast one: most of an image is compressed already, and the default preset
+// takes three times as long for 0.4 % of the size.
+const xzPreset = "-0"
+
 // packXZ uses the checks that the kernel and our own join know.
 func (s *Compressed) packXZ(ctx context.Context, w *build.Work, from io.Reader, to *os.File) error {
-	cmd, err := s.Tools.Command(ctx, w, w.Tmp, "xz", "--format=xz", "--check=crc32", "--threads=1", "-6", "--stdout")
+	cmd, err := s.Tools.Command(ctx, w, w.Tmp, "xz", "--format=xz", "--check=crc32", "--threads=1", xzPreset, "--stdout")
 	if err != nil {
 		return err
 	}
