@@ -249,12 +249,12 @@ func TestAmount(t *testing.T) {
 // is right but not supported.
 func TestLoaderNeedsATableThatItReads(t *testing.T) {
 	t.Parallel()
-	_, err := parse("f", "x", []byte(strings.Replace(good, "table: gpt", "table: mbr", 1)), nil)
-	const want = `f:7:3: image.table: "mbr" is not supported with bootloader.type grub; supported: gpt`
+	_, err := parse("f", "x", []byte(strings.Replace(good, "table: gpt", "table: none", 1)), nil)
+	const want = `f:7:3: image.table: "none" is not supported with bootloader.type grub; supported: gpt`
 	if fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), want) {
 		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
-	bad := strings.NewReplacer("table: gpt", "table: mbr", "name: pvroot", "name: pvboot").Replace(good)
+	bad := strings.NewReplacer("table: gpt", "table: none", "name: pvroot", "name: pvboot").Replace(good)
 	if _, err := parse("f", "x", []byte(bad), nil); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
 		t.Errorf("with a mistake: kind %v: %v", fault.Of(err), err)
 	}
@@ -377,7 +377,7 @@ func TestParseTooLarge(t *testing.T) {
 
 func TestLoadUnknown(t *testing.T) {
 	for name, want := range map[string]string{
-		"x64-uef": "did you mean x64-uefi", "uefi": "x64-uefi", "../x64-uefi": "x64-uefi", "": "there are", "zzzzzzzzzz": "x64-generic, x64-uefi",
+		"x64-uef": "did you mean x64-uefi", "uefi": "x64-uefi", "../x64-uefi": "x64-uefi", "": "there are", "zzzzzzzzzz": "x64-generic, x64-ubuntu, x64-uefi",
 	} {
 		_, err := Load(nil, name)
 		if err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {

@@ -94,7 +94,7 @@ var values = map[string][]value{
 	},
 	// Package bootloader/loaders; on the device packages runtime/config and runtime/boot.
 	"bootloader.type": {
-		{name: "grub", ready: true, loader: loaderRules{runtime: "grub", tables: []string{"gpt", "hybrid"}, roles: []string{"boot"}}},
+		{name: "grub", ready: true, loader: loaderRules{runtime: "grub", tables: []string{"gpt", "mbr", "hybrid"}, roles: []string{"boot"}}},
 		{name: "uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr", "gpt", "hybrid"}, roles: []string{"boot"}}},
 		{name: "uboot-flash", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mtd", "mbr", "gpt"}, roles: []string{"env"}}},
 		{name: "uboot-ab", ready: true, loader: loaderRules{runtime: "uboot-ab", tables: []string{"gpt", "mbr", "hybrid", "mtd", "none"}, roles: []string{"env", "boota", "bootb"}}},
