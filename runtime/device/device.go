@@ -419,13 +419,15 @@ func (s *session) serve() {
 	}
 }
 
-// serveSerial serves the serial port that an emulator names on the kernel command line. It has
-// the rights of the debug shell, so a device without that shell has no such port.
+// serveSerial serves the serial port that an emulator names on the kernel command line. Whoever
+// can change that line has the device anyway, unless its boot is secured: then the port is closed.
 func (s *session) serveSerial(srv *ctrl.Server) {
 	line, err := os.ReadFile("/proc/cmdline")
-	if tty := ctrl.SerialPort(string(line)); err == nil && tty != "" && s.cfg.Bool(config.DebugShell) {
-		s.services.start("control port "+tty, func(ctx context.Context) error { return srv.ServeSerial(ctx, tty) })
+	tty := ctrl.SerialPort(string(line))
+	if err != nil || tty == "" || s.cfg.Enum(config.SecurebootMode) == "strict" {
+		return
 	}
+	s.services.start("control port "+tty, func(ctx context.Context) error { return srv.ServeSerial(ctx, tty) })
 }
 
 // stopping is called by the engine when it begins to stop.
