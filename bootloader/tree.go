@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/pantavisor/pantavisor/build"
@@ -24,8 +25,8 @@ var _ build.Step = (*Copy)(nil)
 // NewCopy returns the step that makes a tree with a file at the path to.
 func NewCopy(to string, file File) *Copy { return &Copy{To: to, File: file, From: file.Path} }
 
-// Name is "bootloader/copy/" and the path.
-func (c *Copy) Name() string { return "bootloader/copy/" + c.To }
+// Name is "bootloader/copy/" and the path in lower case.
+func (c *Copy) Name() string { return "bootloader/copy/" + strings.ToLower(c.To) }
 
 // Deps is the file.
 func (c *Copy) Deps() []build.Step { return []build.Step{c.File.Step} }

@@ -128,7 +128,7 @@ var (
 func (u *Unpack) Name() string {
 	name := "unpack/" + u.Package.label
 	for _, k := range u.Keep {
-		name += "/" + strings.ReplaceAll(strings.Trim(k, "/"), "/", "-")
+		name += "/" + strings.ToLower(strings.ReplaceAll(strings.Trim(k, "/"), "/", "-"))
 	}
 	return name
 }

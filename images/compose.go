@@ -1,6 +1,7 @@
 package images
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
@@ -37,7 +38,7 @@ func (c *Composition) Wanted() []build.Step {
 // Compose makes the steps for the inputs and runs none. It is an error if the inputs do
 // not suffice for the wanted outputs.
 func Compose(in *Inputs) (*Composition, error) {
-	if err := in.check(); err != nil {
+	if err := errors.Join(in.check(), in.Config.check()); err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "planning target %s", in.Target)
 	}
 	c := &composer{in: in, Composition: &Composition{
@@ -59,6 +60,16 @@ func Compose(in *Inputs) (*Composition, error) {
 		c.Artefacts = append(c.Artefacts, made...)
 	}
 	return c.Composition, nil
+}
+
+// check checks that the runtime's configuration does not contradict what follows from the
+// target, the label of the storage for example.
+func (c *Config) check() error {
+	if c.Runtime.Path == "" {
+		return nil
+	}
+	_, err := runtimeConfig(c.Runtime, c.Derived)
+	return err
 }
 
 func (in *Inputs) wants(o Output) bool { return slices.Contains(in.Outputs, o) }

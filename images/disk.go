@@ -128,6 +128,16 @@ func (c *composition) write(ctx context.Context) error {
 	return nil
 }
 
+// fits checks what the layout and image.config alone show.
+func (d *Disk) fits() error {
+	_, err := d.storageOptions()
+	if err != nil {
+		return err
+	}
+	_, err = layout(d.Layout)
+	return err
+}
+
 // plan determines identifiers and sizes and checks that everything fits, before anything
 // is written.
 func (c *composition) plan(ctx context.Context) (err error) {

@@ -327,7 +327,7 @@ func TestFullDiskIsReported(t *testing.T) {
 }
 
 func TestWrongImageConfigIsRefused(t *testing.T) {
-	for _, text := range []string{"IMAGE_JOURNAL_SIZE=0\n", "IMAGE_INODE_RATIO=many\n", "IMAGE_SIZE=4096\n", "IMAGE_RESERVED_PERCENT=51\n"} {
+	for _, text := range []string{"IMAGE_JOURNAL_SIZE=0\n", "IMAGE_INODE_RATIO=many\n", "IMAGE_SIZES=4096\n", "IMAGE_RESERVED_PERCENT=51\n"} {
 		root := boardTree(t)
 		if err := os.WriteFile(filepath.Join(root, "config/board/image.config"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)

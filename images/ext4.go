@@ -5,20 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
-// storageOptions are the values of image.config.
+// storageOptions are the values of image.config for the storage.
 type storageOptions struct {
 	// InodeRatio is the number of bytes per inode.
 	InodeRatio int64
@@ -28,45 +25,10 @@ type storageOptions struct {
 	Reserved int64
 }
 
-// storageOptions reads image.config; every option has a default (docs/config.md). The
-// error lists every mistake with its line.
+// storageOptions are those of image.config.
 func (d *Disk) storageOptions() (storageOptions, error) {
-	o := storageOptions{InodeRatio: 32768, Journal: 16, Reserved: 1}
-	if d.Config == nil {
-		return o, nil
-	}
-	set, err := readSettings(*d.Config)
-	errs := []error{err}
-	known := o.settings()
-	for _, s := range set {
-		at := fmt.Sprintf("%s:%d", d.Config.Name, s.line)
-		k, ok := known[s.Key]
-		if !ok {
-			errs = append(errs, fmt.Errorf("%s: %w", at, spelling.Unknown("setting", s.Key, slices.Sorted(maps.Keys(known)))))
-			continue
-		}
-		n, err := strconv.ParseInt(s.Value, 10, 64)
-		if err != nil || n < k.least || n > k.most {
-			errs = append(errs, fault.New(fault.BadInput, "%s: %s is %q; want a number from %d to %d", at, s.Key, s.Value, k.least, k.most))
-			continue
-		}
-		*k.to = n
-	}
-	return o, errors.Join(errs...)
-}
-
-// imageSetting is a number in image.config.
-type imageSetting struct {
-	to          *int64
-	least, most int64
-}
-
-func (o *storageOptions) settings() map[string]imageSetting {
-	return map[string]imageSetting{
-		"IMAGE_INODE_RATIO":      {&o.InodeRatio, 1024, 1 << 26},
-		"IMAGE_JOURNAL_SIZE":     {&o.Journal, 4, 1024},
-		"IMAGE_RESERVED_PERCENT": {&o.Reserved, 0, 50},
-	}
+	c, err := ReadImageConfig(d.Config)
+	return c.storageOptions, err
 }
 
 // tally is the space that a tree of files needs on an ext4 file system.

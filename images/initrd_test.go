@@ -142,7 +142,7 @@ func TestDebugAllowsTheShell(t *testing.T) {
 
 func TestWrongConfigurationIsRefused(t *testing.T) {
 	for name, c := range map[string]struct{ file, text, want string }{
-		"contradiction": {"config/board/pantavisor.config", "PV_STORAGE_DEVICE=LABEL=root\n", "the target has \"LABEL=pvroot\""},
+		"contradiction": {"config/board/pantavisor.config", "PV_STORAGE_DEVICE=LABEL=root\n", "config/board/pantavisor.config:1: PV_STORAGE_DEVICE is \"LABEL=root\", but the target has \"LABEL=pvroot\""},
 		"no assignment": {"config/board/pantavisor.config", "PV_A=1\njust words\n", "pantavisor.config:2"},
 		"twice":         {"config/board/pantavisor.config", "PV_A=1\npv_a=2\n", "set twice"},
 		"missing":       {"config/board/pantavisor.config", "", "config/board/pantavisor.config is not there"},

@@ -102,7 +102,7 @@ func (c *composer) image() ([]build.Artefact, error) {
 		disk := &Disk{
 			Target: in.Target, Layout: medium, Epoch: in.Epoch, Config: in.Config.Image, Files: in.Loader.Files, Storage: c.trail(), Tools: in.Tools,
 		}
-		if _, err := disk.storageOptions(); err != nil { // before any step runs
+		if err := disk.fits(); err != nil { // before any step runs
 			return nil, err
 		}
 		name := cmp.Or(l.File, fmt.Sprintf("%s-pv-%dMiB.img", in.Target, l.Size))

@@ -72,8 +72,17 @@ func planned(t *testing.T, name string) *images.Inputs {
 	if err != nil {
 		t.Fatal(err)
 	}
+	given, dir := map[string]string{}, t.TempDir()
+	for name := range target.Parts {
+		variable, file := targets.PartVariable(name), filepath.Join(dir, name)
+		given[variable], given[variable+"_SHA256"] = file, strings.Repeat("0", 64)
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	in, err := resolve.Target(target, resolve.Options{
-		Layers: layers.New(layers.Layer{Label: layers.Workspace, Dir: shippedTree(t)}), Module: module, Own: module, Parts: debian.NewParts(debian.Open(t.TempDir(), nil), lock), Epoch: build.Epoch,
+		GivenParts: given,
+		Layers:     layers.New(layers.Layer{Label: layers.Workspace, Dir: shippedTree(t)}), Module: module, Own: module, Parts: debian.NewParts(debian.Open(t.TempDir(), nil), lock), Epoch: build.Epoch,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -111,6 +120,13 @@ func TestPlanOfEveryTarget(t *testing.T) {
 			c, err := images.Compose(planned(t, name))
 			if err != nil {
 				t.Fatal(err)
+			}
+			cache, err := build.OpenCache(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := (&build.Builder{Cache: cache}).Plan(t.Context(), c.Wanted()...); err != nil {
+				t.Error(err)
 			}
 			w := &planWriter{t: t, seen: map[string]bool{}}
 			for _, s := range c.Wanted() {

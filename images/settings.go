@@ -61,8 +61,10 @@ func runtimeConfig(file build.Source, derived []Setting) ([]byte, error) {
 		return nil, err
 	}
 	var set []Setting
+	lines := map[string]int{}
 	for _, s := range read {
 		set = append(set, s.Setting)
+		lines[s.Key] = s.line
 	}
 	var errs []error
 	for _, d := range derived {
@@ -71,7 +73,7 @@ func runtimeConfig(file build.Source, derived []Setting) ([]byte, error) {
 		case i < 0:
 			set = append(set, d)
 		case set[i].Value != d.Value && !strings.HasPrefix(d.Key, "PV_DEBUG_"):
-			errs = append(errs, fault.New(fault.BadInput, "checking %s: %s is %q, but the target has %q: remove the line", file.Name, d.Key, set[i].Value, d.Value))
+			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %s is %q, but the target has %q: remove the line", file.Name, lines[set[i].Key], set[i].Key, set[i].Value, d.Value))
 		}
 	}
 	slices.SortStableFunc(set, func(a, b Setting) int { return strings.Compare(a.Key, b.Key) })

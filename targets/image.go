@@ -127,6 +127,12 @@ func (t *Target) Partition(role string) *Partition {
 	return nil
 }
 
+// LongestLabel returns how many characters a label of a format holds, 0 for one without.
+func LongestLabel(format string) int {
+	v, _ := lookup(values["image.partitions.format"], format)
+	return v.format.label
+}
+
 // BlobMax is the space of a blob: Max, or what follows from other fields. 0: it is not known.
 func (t *Target) BlobMax(b Blob) Size {
 	if b.Max != 0 || b.Partition == "" {

@@ -54,7 +54,7 @@ func (l fakeLoader) Raw(bootloader.Kit) ([]bootloader.Blob, error) {
 
 func TestLoaderBecomesInputs(t *testing.T) {
 	t.Parallel()
-	layouts := []images.Layout{{Size: 64, Table: "mbr", Partitions: []images.Partition{{Role: "boota"}, {Role: "bootb"}, {Role: "root"}}}}
+	layouts := []images.Layout{{Size: 64, Table: "mbr", Partitions: []images.Partition{{Role: "boota", Size: 1 << 20}, {Role: "bootb", Size: 1 << 20}, {Role: "root"}}}}
 	got, err := loaderInputs(fakeLoader{}, layouts, bootloader.Kit{})
 	if err != nil {
 		t.Fatal(err)

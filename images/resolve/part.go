@@ -54,7 +54,7 @@ func LackedParts(t *targets.Target, o Options) []string {
 func Outputs(t *targets.Target, o Options) []string {
 	var out []string
 	for _, made := range (&providers{Options: o, target: t}).outputs() {
-		out = append(out, outputNames[made])
+		out = append(out, cmp.Or(outputNames[made], string(made)))
 	}
 	slices.Reverse(out) // an image says more than the BSP in it
 	return out

@@ -82,6 +82,9 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.target, err = p.overridden(); err != nil {
+		return nil, err
+	}
 	program := p.runtime()
 	in := &images.Inputs{
 		Target: firmware(t), Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
