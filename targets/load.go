@@ -10,6 +10,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
@@ -198,10 +199,16 @@ func LoadAll(fsys fs.FS) ([]*Target, error) {
 	return all, errors.Join(errs...)
 }
 
+// unknown suggests targets, and builds for a name that begins as theirs.
 func unknown(fsys fs.FS, name string) error {
-	names, err := Names(fsys)
+	names, err := definitions(fsys)
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(names, func(d string) bool { return strings.HasPrefix(name, d+"-") }) {
+		if names, err = Names(fsys); err != nil {
+			return err
+		}
 	}
 	return spelling.Unknown("target", name, names)
 }

@@ -377,7 +377,8 @@ func TestParseTooLarge(t *testing.T) {
 
 func TestLoadUnknown(t *testing.T) {
 	for name, want := range map[string]string{
-		"x64-uef": "did you mean x64-uefi", "uefi": "x64-uefi", "../x64-uefi": "x64-uefi", "": "there are", "zzzzzzzzzz": "x64-generic, x64-ubuntu, x64-uefi",
+		"x64-uef": "did you mean x64-uefi?", "x64-uefi-instaler": "x64-uefi-installer", "uefi": "x64-uefi", "../x64-uefi": "x64-uefi", "": "there are",
+		"zzzzzzzzzz": "x64-generic, x64-ubuntu, x64-uefi",
 	} {
 		_, err := Load(nil, name)
 		if err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {

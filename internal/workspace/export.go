@@ -84,7 +84,8 @@ func (w *Workspace) targetOf(names []string) (string, error) {
 	var found []string
 	for _, t := range all {
 		missing := slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(t.Containers, n) })
-		if !missing {
+		ofTarget := t.Name != t.Definition && slices.Contains(found, t.Definition) // a build has the same ones
+		if !missing && !ofTarget {
 			found = append(found, t.Name)
 		}
 	}
