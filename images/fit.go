@@ -161,7 +161,7 @@ func (j *join) open() (io.ReadCloser, error) {
 	for _, name := range j.files {
 		f, err := os.Open(name)
 		if err != nil {
-			out.Close()
+			_ = out.Close()
 			return nil, err
 		}
 		out.files = append(out.files, f)

@@ -36,6 +36,25 @@ func TestBootsFIT(t *testing.T) {
 	})
 }
 
+// TestPicksConfiguration checks what the script says of device trees in a FIT: fdtfile has the
+// path of one or its last part.
+func TestPicksConfiguration(t *testing.T) {
+	t.Parallel()
+	s := Settings{Root: 2, Initrd: 0x48000000, Boot: "booti", Trees: []string{"acme/one.dtb", "two.dtb"}}
+	script, err := s.Script()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`if test "${fdtfile}" = "acme/one.dtb" || test "${fdtfile}" = "one.dtb"; then` + "\n" + `  setenv pv_conf "#conf-acme_one.dtb"`,
+		`setenv pv_conf "#conf-two.dtb"`, "'bootm ${pv_initrd}${pv_conf} || bootm ${pv_initrd}'",
+	} {
+		if !strings.Contains(script, want) {
+			t.Errorf("no %q in\n%s", want, script)
+		}
+	}
+}
+
 // debianKernel returns the pinned kernel.
 func debianKernel(t *testing.T) []byte {
 	t.Helper()
