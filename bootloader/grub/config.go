@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/template"
 
+	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
@@ -37,10 +38,8 @@ var configTemplate = template.Must(template.New("grub.cfg").Parse(configText))
 type serialLine struct{ Unit, Speed int }
 
 var (
-	labelForm    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,16}$`)
-	argumentForm = regexp.MustCompile(`^[A-Za-z0-9_.,:/=@%+-]+$`)
-	serialForm   = regexp.MustCompile(`^console=ttyS([0-3])(?:,([0-9]{2,7}))?`)
-	reserved     = regexp.MustCompile(`^(pv_boot_partuuid|pv_rev|pv_try|rdinit)=`)
+	labelForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,16}$`)
+	serialForm = regexp.MustCompile(`^console=ttyS([0-3])(?:,([0-9]{2,7}))?`)
 )
 
 // Config returns grub.cfg.
@@ -84,13 +83,7 @@ func (s Settings) check() error {
 }
 
 func (s Settings) checkArguments() error {
-	for _, a := range s.Arguments {
-		if !argumentForm.MatchString(a) || reserved.MatchString(a) {
-			return fault.New(fault.BadInput, "writing grub.cfg: kernel argument %q: want letters, digits and _.,:/=@%%+- "+
-				"and none of pv_boot_partuuid=, pv_rev=, pv_try=, rdinit=", a)
-		}
-	}
-	return nil
+	return fault.Wrap(fault.BadInput, bootloader.CheckArguments(s.Arguments), "writing grub.cfg")
 }
 
 // serial returns the first serial console of the arguments.
