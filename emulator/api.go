@@ -88,7 +88,7 @@ func (a *API) ask(ctx context.Context, req *http.Request, read func(*http.Respon
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // the answer says more
+	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	defer func() {
