@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	diff "github.com/google/go-cmp/cmp"
 
@@ -53,6 +54,12 @@ func planned(t *testing.T, name string) *images.Inputs {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return plannedTarget(t, target)
+}
+
+// plannedTarget is planned for a target that is not shipped.
+func plannedTarget(t *testing.T, target *targets.Target) *images.Inputs {
+	t.Helper()
 	lock := &debian.Lock{}
 	requests, err := resolve.BuildRequests(target, layers.New(layers.Layer{Label: layers.Workspace, Dir: ".."}))
 	if err != nil {
@@ -88,6 +95,35 @@ func planned(t *testing.T, name string) *images.Inputs {
 		t.Fatal(err)
 	}
 	return in
+}
+
+// TestSmallestBoards plans the first example of docs/targets.md, of under ten lines, for two
+// architectures: it makes the BSP export.
+func TestSmallestBoards(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/targets.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(text), "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	for _, words := range [][]string{nil, {"arm64", "riscv64", "bookworm", "trixie"}} {
+		board := strings.NewReplacer(words...).Replace(example)
+		if words != nil && board == example || strings.Count(board, "\n") >= 10 {
+			t.Fatalf("the example cannot be used:\n%s", board)
+		}
+		target, err := targets.Load(fstest.MapFS{"mine/target.yaml": &fstest.MapFile{Data: []byte(board)}}, "mine")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := images.Compose(plannedTarget(t, target))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.Artefacts) != 1 || c.Artefacts[0].To != "mine.pvr.tgz" {
+			t.Errorf("%s makes %v", target.Arch, c.Artefacts)
+		}
+	}
 }
 
 // shippedTree returns the source tree without files that a user adds to it, such as keys.

@@ -73,6 +73,7 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 	}{
 		{"builds without a change", noChange},
 		{"the whole build command", wholeCommand},
+		{"plans of all targets", plans},
 		{"images with a changed runtime", changedRuntime},
 		{"sizes", sizes},
 		{"squashfs", squash},

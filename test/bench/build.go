@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/internal/workspace"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 const target = "x64-uefi"
@@ -117,8 +118,45 @@ func wholeCommand(ctx context.Context, root string) ([]Row, error) {
 	}, nil
 }
 
-// changedRuntime builds in a copy of the tree whose runtime is changed each time.
+// plans plans every target, as mage plan does, in one process.
+func plans(ctx context.Context, root string) ([]Row, error) {
+	names, err := targets.Names(targets.Builtin())
+	if err != nil {
+		return nil, err
+	}
+	all := func(int) error {
+		for _, name := range names {
+			if err := silent(root).Plan(ctx, name, "json"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := all(0); err != nil { // reads the package lists that it needs
+		return nil, err
+	}
+	cpu, _, peak, err := repeat(runs, all)
+	if err != nil {
+		return nil, err
+	}
+	return []Row{
+		row("plans of all targets", "CPU s", 1, cpu, fmt.Sprintf("%d targets and builds", len(names))),
+		row("plans of all targets, peak memory", "MiB", 64, peak, ""),
+	}, nil
+}
+
+// changedRuntime builds the image of a PC with a changed runtime, and that of a Raspberry Pi.
 func changedRuntime(ctx context.Context, root string) ([]Row, error) {
+	rows, err := changed(ctx, root, target, 5)
+	if err != nil {
+		return nil, err
+	}
+	pi, err := changed(ctx, root, "rpi64", 6)
+	return append(rows, pi[:min(1, len(pi))]...), err
+}
+
+// changed builds in a copy of the tree whose runtime is changed each time.
+func changed(ctx context.Context, root, target string, aim float64) ([]Row, error) {
 	copied, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return nil, err
@@ -142,8 +180,8 @@ func changedRuntime(ctx context.Context, root string) ([]Row, error) {
 		return nil, err
 	}
 	return []Row{
-		row("image after a change of the runtime", "CPU s", 5, cpu, "compile, compress, compose, publish; warm cache"),
-		row("image after a change of the runtime", "s wall", 0, wall, ""),
+		row(target+": image after a change of the runtime", "CPU s", aim, cpu, "compile, compress, compose, publish; warm cache"),
+		row(target+": image after a change of the runtime", "s wall", 0, wall, ""),
 		row("peak memory of the composer", "MiB", 128, peak, "the composing process; helper programs run outside it"),
 	}, nil
 }
