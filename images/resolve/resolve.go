@@ -120,6 +120,7 @@ type providers struct {
 // open fills in what the options leave out.
 func open(t *targets.Target, o Options) (p *providers, err error) {
 	p = &providers{Options: o, target: t}
+	p.Debug = o.Debug || t.Debug
 	if needsTools(t) {
 		p.toolbox, err = o.Parts.Toolbox(toolsFor(debian.HostArch()))
 	}

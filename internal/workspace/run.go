@@ -101,7 +101,7 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 	if len(made) == 0 {
 		return fault.New(fault.Unsupported, "target %s makes no image to boot", target)
 	}
-	if !w.Options.Debug {
+	if !w.Options.Debug && !t.Debug {
 		fmt.Fprintf(w.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)
 	}
 	o.Image = filepath.Join(w.Out(target), filepath.FromSlash(made[0].To))
