@@ -21,8 +21,9 @@ const (
 	codeSize = 440
 )
 
-// embed places a core image before the first partition, and the code that loads it into the
-// first sector.
+// embed places a core image into the first partition with the role loader (a "BIOS boot
+// partition"), or else before the first partition, and the code that loads it into the first
+// sector.
 func (l *Loader) embed(core *Core) ([]bootloader.Blob, error) {
 	im := l.target.Image()
 	table := tables[im.Table]
@@ -32,12 +33,16 @@ func (l *Loader) embed(core *Core) ([]bootloader.Blob, error) {
 	}
 	// A BIOS says from which disk it booted, not from which partition.
 	core.Prefix = fmt.Sprintf("(,%s%d)%s", table.word, number, bootDir)
-	e := &Embed{Sector: table.free, Core: core}
-	at := table.free * sector
-	return []bootloader.Blob{
-		{Name: "grub-boot", File: bootloader.File{Step: e, Path: bootName}, Max: codeSize},
-		{Name: "grub-core", File: bootloader.File{Step: e, Path: coreName}, Offset: at, Max: int64(im.Partitions[0].Start) - at},
-	}, nil
+	e := &Embed{Core: core}
+	place := bootloader.Blob{Name: "grub-core", File: bootloader.File{Step: e, Path: coreName}}
+	if i := slices.IndexFunc(im.Partitions, func(p targets.Partition) bool { return p.Role == "loader" }); i >= 0 {
+		p := im.Partitions[i]
+		e.Sector, place.Partition, place.Max = int64(p.Start)/sector, p.Name, int64(p.Size)
+	} else {
+		e.Sector, place.Offset = table.free, table.free*sector
+		place.Max = int64(im.Partitions[0].Start) - place.Offset
+	}
+	return []bootloader.Blob{{Name: "grub-boot", File: bootloader.File{Step: e, Path: bootName}, Max: codeSize}, place}, nil
 }
 
 // Embed is the step that prepares a core image for a place outside of partitions, as

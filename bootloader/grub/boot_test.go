@@ -44,15 +44,18 @@ var (
 	biosMBR = machine{"bios and mbr", "grub-pc-bin", "mbr", []string{"-machine", "pc"}}
 )
 
-// target is a board with the machine's loader and partitions.
+// target is a board with the machine's loader and partitions. A GPT has one for what a BIOS
+// loads.
 func (m machine) target() *targets.Target {
+	parts := []targets.Partition{{Name: "pvboot", Role: "boot", Start: targets.MiB}, {Name: "pvroot", Role: "root"}}
+	if m.table == "gpt" {
+		parts = slices.Insert(parts, 0, targets.Partition{Name: "bios", Role: "loader", Start: biosStart, Size: espStart - biosStart})
+	}
 	return &targets.Target{
 		Name: "board", Arch: targets.Arch{Go: "amd64", Debian: "amd64"},
 		Kernel:     &targets.Kernel{Arguments: []string{"console=ttyS0,115200", "panic=5", "quiet"}},
 		Bootloader: &targets.Bootloader{Type: "grub", Suite: "bookworm", Packages: []string{m.pkg}},
-		Images: targets.Images{{Table: m.table, Partitions: []targets.Partition{
-			{Name: "pvboot", Role: "boot", Start: targets.MiB}, {Name: "pvroot", Role: "root"},
-		}}},
+		Images:     targets.Images{{Table: m.table, Partitions: parts}},
 	}
 }
 
@@ -90,8 +93,9 @@ type disk struct {
 }
 
 const (
-	espStart = 1 * mega
-	espSize  = 40 * mega
+	biosStart = 34 * 512
+	espStart  = 1 * mega
+	espSize   = 40 * mega
 )
 
 // newDisk puts the tree esp on a FAT partition and each tree of roots on its own ext4
@@ -133,10 +137,11 @@ func (d *disk) partition(roots int, size int64) {
 		bootloadertest.Command(d.t, "sh", "-c", `exec sfdisk --quiet "$1" <"$2"`, "sh", d.file, script)
 		return
 	}
-	args := []string{"-n", fmt.Sprintf("1:%d:+%d", espStart/512, espSize/512), "-t", "1:ef00"}
+	args := []string{"-a", "1", "-n", fmt.Sprintf("1:%d:%d", biosStart/512, espStart/512-1), "-t", "1:ef02",
+		"-n", fmt.Sprintf("2:%d:+%d", espStart/512, espSize/512), "-t", "2:ef00"}
 	for i := range roots {
 		start := espStart + espSize + size*int64(i)
-		args = append(args, "-n", fmt.Sprintf("%d:%d:+%d", i+2, start/512, size/512), "-u", fmt.Sprintf("%d:%s", i+2, partUUID(i)))
+		args = append(args, "-n", fmt.Sprintf("%d:%d:+%d", i+3, start/512, size/512), "-u", fmt.Sprintf("%d:%s", i+3, partUUID(i)))
 	}
 	bootloadertest.Command(d.t, "sgdisk", append(args, d.file)...)
 }
@@ -153,6 +158,9 @@ func (d *disk) embed(b *partstest.Runner, blobs []bootloader.Blob) {
 		data, err := os.ReadFile(filepath.Join(b.Run(blob.File.Step), blob.File.Path))
 		if err != nil || int64(len(data)) > blob.Max {
 			d.t.Fatalf("%s has %d bytes of %d: %v", blob.Name, len(data), blob.Max, err)
+		}
+		if blob.Partition != "" {
+			blob.Offset = biosStart
 		}
 		if _, err := f.WriteAt(data, blob.Offset); err != nil {
 			d.t.Fatal(err)
