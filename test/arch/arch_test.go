@@ -40,6 +40,7 @@ type pkg struct {
 // unknown are the tests that an emulator of single programs cannot run, as the form that
 // go test -skip takes, by package and why.
 var unknown = map[string]struct{ tests, why string }{
+	"revision/app":      {"^(TestBaseMovesWithItsExtensions|TestRecordedImages|TestDefaultIsNoLargerThanBefore)$", "they make device nodes, or compress for a minute"},
 	"runtime/seccomp":   {"^TestKernel", "filters of system calls are those of this machine"},
 	"runtime/boot":      {"^TestGrubEditenvAgrees$", "it takes a program of this machine's"},
 	"runtime/container": {"^TestExportTarget$", "QEMU 7.2 does not know the system call openat2"},
