@@ -70,16 +70,24 @@ func (w *Workspace) Run(ctx context.Context, target string, r RunOptions) error 
 		return err
 	}
 	o := emulator.Options{
-		Target: target, Emulator: *e, Containers: 1, // the device lists all that its revision has, or none yet
+		Target: t.Name, Emulator: *e, Containers: 1, // the device lists all that its revision has, or none yet
 		Interactive: w.Options.Interactive, JSON: w.JSON, Stdin: os.Stdin, Stdout: w.Stdout, Stderr: w.Stderr,
 	}
 	if err := r.fill(&o); err != nil {
 		return err
 	}
 	if r.Keep {
-		o.Keep = filepath.Join(w.Out(target), "run", e.Complete().Name)
+		o.Keep = filepath.Join(w.Out(t.Name), "run", e.Complete().Name)
 	}
 	return w.boot(ctx, t, o)
+}
+
+// instead says what to boot in place of an installation medium, which wants a second disk.
+func instead(t *targets.Target) string {
+	if t.Installer == nil {
+		return ""
+	}
+	return fmt.Sprintf(": it is an installation medium; what it installs is booted by mage run %s, and the medium itself by mage boards --target=%s", t.Definition, t.Name)
 }
 
 // boot builds the target and boots its image.
@@ -99,7 +107,7 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 	}
 	made := comp.Outputs[images.OutputImage]
 	if len(made) == 0 {
-		return fault.New(fault.Unsupported, "target %s makes no image to boot", target)
+		return fault.New(fault.Unsupported, "target %s makes no image to boot%s", target, instead(t))
 	}
 	if !w.Options.Debug && !t.Debug {
 		fmt.Fprintf(w.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)

@@ -501,6 +501,7 @@ func (w *Workspace) Clean(ctx context.Context, target string) error {
 	if err != nil {
 		return w.cleanGone(target, err)
 	}
+	target = t.Name // which an alias is not
 	j, err := w.builder(t)
 	if err != nil {
 		return err
@@ -580,6 +581,7 @@ func (w *Workspace) Component(ctx context.Context, target, name string) error {
 		return err
 	}
 	defer j.close() //nolint:errcheck // the build's own error says more
+	target = j.target.Name
 	steps := j.comp.Components[base]
 	if len(steps) == 0 {
 		return fault.New(fault.Unsupported, "target %s has no component %s", target, base)
@@ -637,6 +639,7 @@ func (w *Workspace) Lock(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
+	target = t.Name
 	dir, err := build.CacheDir()
 	if err != nil {
 		return err

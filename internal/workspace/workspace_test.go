@@ -183,3 +183,18 @@ func TestFullFileSystemSaysWhereRoomIsNeeded(t *testing.T) {
 		t.Errorf("an image that is too small: %v", got)
 	}
 }
+
+// TestAliasesNameTheTarget: what an alias makes, and what it removes, is that of the target.
+func TestAliasesNameTheTarget(t *testing.T) {
+	w, _ := empty(t)
+	out := w.Out("rpi64-5.10.y")
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Clean(t.Context(), "rpi64"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(out); !os.IsNotExist(err) {
+		t.Errorf("%s is still there: %v", out, err)
+	}
+}
