@@ -1,6 +1,9 @@
 package config
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // inert are the keys that are read, checked and shown, but that nothing in this version
 // acts on.
@@ -18,6 +21,11 @@ var inert = []Key{
 	XConnectDBusSystembus,
 }
 
+// partly are inert keys on which this version acts in part, with what it does.
+var partly = map[Key]string{
+	SecurebootMode: "strict closes the serial port of emulators (pv_hostport), nothing else in this version",
+}
+
 // noEffect is what the log and the lists say about an inert key.
 const noEffect = "no effect in this version"
 
@@ -26,10 +34,10 @@ func (k Key) isInert() bool { return slices.Contains(inert, k) }
 
 // remark returns what lists say about a key.
 func (k Key) remark() string {
-	if k.isInert() {
-		return noEffect
+	if !k.isInert() {
+		return ""
 	}
-	return ""
+	return cmp.Or(partly[k], noEffect)
 }
 
 // asIs are the values of inert keys that ask for what this version does anyway.
