@@ -54,9 +54,7 @@ func named(t *targets.Target) string {
 func (w *Workspace) listed(t *targets.Target, l *layers.Layers) Listed {
 	o := resolve.Options{Layers: l, GivenParts: w.Options.Parts}
 	out := Listed{Target: t, Makes: []string{}, Needs: resolve.LackedParts(t, o)}
-	for _, made := range resolve.Outputs(t, o) {
-		out.Makes = append(out.Makes, made)
-	}
+	out.Makes = append(out.Makes, resolve.Outputs(t, o)...)
 	return out
 }
 
