@@ -17,6 +17,9 @@ import (
 // tarFile is the file in the output of a [StorageTar] and a [FilesTar].
 const tarFile = "files.tar.xz"
 
+// xzPreset is a fast one: kernels, modules and containers are compressed already.
+const xzPreset = "-0"
+
 // StorageTar is the step that packs the storage with revision 0 as an archive, for whoever
 // makes the file system: a vendor's tool.
 type StorageTar struct {
@@ -99,7 +102,7 @@ func packTar(ctx context.Context, w *build.Work, t Tools, fill func(*tarball.Wri
 		return fault.Wrap(fault.IO, err, "packing the files")
 	}
 	defer out.Close()
-	cmd, err := t.Command(ctx, w, w.Tmp, "xz", "--format=xz", "--threads=1", "-6", "--stdout")
+	cmd, err := t.Command(ctx, w, w.Tmp, "xz", "--format=xz", "--threads=1", xzPreset, "--stdout")
 	if err != nil {
 		return err
 	}
