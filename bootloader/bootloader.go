@@ -17,8 +17,11 @@
 package bootloader
 
 import (
+	"slices"
+
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 // Loader is the boot loader of one target. The packages that Requests lists are fetched
@@ -67,6 +70,14 @@ type Kit struct {
 	// their own partition and not from the storage. nil when the BSP is that of a reference
 	// device (PVR_USE_SRC_BSP): such a loader then returns fault.Unsupported.
 	BSP *BSP
+	// Files are those of the target for partitions that firmware reads. A loader does not make
+	// a file that is there.
+	Files []targets.File
+}
+
+// Has reports whether the target itself has a file for the partitions with a role.
+func (k Kit) Has(role, path string) bool {
+	return slices.ContainsFunc(k.Files, func(f targets.File) bool { return f.PartitionRole() == role && f.To == path })
 }
 
 // BSP has the files of a revision that a boot loader reads.

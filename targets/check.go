@@ -193,6 +193,8 @@ func (r checker) bootloader(t *Target) {
 		if t.Kernel != nil && t.Kernel.Format != "FIT" {
 			r.Wrong("kernel", "field format is missing: the slots of uboot-ab have FITs: want format: FIT")
 		}
+	case "efiab":
+		r.efiab(b)
 	case "rpi", "rpi-uboot", "rpiab":
 		r.raspberry(b)
 	}
@@ -237,6 +239,22 @@ func (r checker) uboot(b *Bootloader) {
 		r.Need("bootloader.suite", b.Suite, "name the Debian suite of the packages")
 	case b.Suite != "":
 		r.Wrong("bootloader.suite", "is that of packages, of which there are none")
+	}
+}
+
+// efiab checks what the two stages for UEFI need.
+func (r checker) efiab(b *Bootloader) {
+	r.Need("bootloader.suite", b.Suite, "name the Debian suite of the packages")
+	if !slices.Contains(b.Packages, "systemd-boot-efi") {
+		r.Wrong("bootloader.packages", "lack systemd-boot-efi, which has the stub of the kernel's image")
+	}
+	grub := func(p string) bool { return strings.HasPrefix(p, "grub-efi-") }
+	own := func(f File) bool { return f.PartitionRole() == "bootsel" && strings.HasPrefix(f.To, "EFI/BOOT/") }
+	if !slices.ContainsFunc(b.Packages, grub) && !slices.ContainsFunc(b.Files, own) {
+		r.Wrong("bootloader.packages", "have no first stage: want grub-efi-amd64-bin, or a file EFI/BOOT/BOOTX64.EFI with role bootsel")
+	}
+	if b.Addresses != nil {
+		r.Wrong("bootloader.addresses", "are only for U-Boot")
 	}
 }
 

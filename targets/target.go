@@ -116,8 +116,8 @@ type Firmware struct {
 
 // Bootloader is the program that picks a revision and loads its kernel.
 type Bootloader struct {
-	// Type is its name: grub, uboot, or one of the firmware of the Raspberry Pi: rpi, rpi-uboot,
-	// rpiab.
+	// Type is its name: grub, uboot, efiab, or one of the firmware of the Raspberry Pi: rpi,
+	// rpi-uboot, rpiab.
 	Type string `yaml:"type" json:"type"`
 	// Suite is the Debian suite that its parts come from.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`

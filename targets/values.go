@@ -102,6 +102,7 @@ var values = map[string][]value{
 		{name: "rpi", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
 		{name: "rpi-uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
 		{name: "rpiab", ready: true, loader: loaderRules{runtime: "rpiab", tables: []string{"mbr"}, roles: []string{"bootsel", "boota", "bootb"}}},
+		{name: "efiab", ready: true, loader: loaderRules{runtime: "efiab", tables: []string{"gpt"}, roles: []string{"bootsel", "boota", "bootb"}}},
 		{name: "extlinux", ready: true, loader: loaderRules{runtime: "extlinux", tables: []string{"gpt", "mbr", "hybrid"}}},
 	},
 	// package images, table.go

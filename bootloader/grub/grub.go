@@ -85,6 +85,11 @@ var coreModules = []string{
 	"true", "boot", "normal", "sleep", "regexp", "reboot", "halt",
 }
 
+// selectorModules are those of a GRUB that starts one of two partitions.
+var selectorModules = []string{
+	"fat", "chain", "loadenv", "serial", "terminal", "echo", "test", "true", "boot", "normal", "sleep", "regexp", "reboot", "halt",
+}
+
 // tables are the kinds of partition tables: GRUB's word for it, and the first sector that
 // it leaves free. Package targets lists them too.
 var tables = map[string]struct {

@@ -42,6 +42,8 @@ func (l *Loader) Start(kernel, initrd string, arguments []string, k bootloader.K
 type Start struct {
 	// Config is the text of grub.cfg.
 	Config string
+	// Texts are further files by their paths.
+	Texts map[string]string `json:",omitempty"`
 	// Cores are what UEFI firmware starts.
 	Cores []CoreFile
 }
@@ -56,5 +58,9 @@ func (s *Start) Deps() []build.Step { return stepsOf(s.Cores) }
 
 // Run writes the tree.
 func (s *Start) Run(_ context.Context, w *build.Work) error {
-	return writeBoot(w, s.Cores, map[string][]byte{ConfigFile: []byte(s.Config)})
+	files := map[string][]byte{ConfigFile: []byte(s.Config)}
+	for name, text := range s.Texts {
+		files[name] = []byte(text)
+	}
+	return writeBoot(w, s.Cores, files)
 }

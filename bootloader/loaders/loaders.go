@@ -5,6 +5,7 @@ package loaders
 
 import (
 	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/bootloader/efiab"
 	"github.com/pantavisor/pantavisor/bootloader/extlinux"
 	"github.com/pantavisor/pantavisor/bootloader/grub"
 	"github.com/pantavisor/pantavisor/bootloader/rpi"
@@ -23,6 +24,7 @@ type loader struct {
 }
 
 var loaders = map[string]loader{
+	"efiab":       {efiab.New, grub.ToolPackages},
 	"extlinux":    {extlinux.New, nil},
 	"grub":        {grub.New, grub.ToolPackages},
 	"uboot":       {uboot.New, nil},

@@ -10,6 +10,9 @@
 //	the loader is asked for B; restart        | B, once   | A; the test has failed
 //	B is good: autoboot.txt has B as default  | B         | B; N is tested again
 //	pv_rev=N, pv_try= are written             | B         | B
+//
+// A Raspberry Pi is asked by a flag that is lost with the power, so a cut before the restart is a test
+// that has failed. With GRUB it is [OnceFile], and the test then comes with the power.
 package autoboot
 
 import (
@@ -36,6 +39,32 @@ type Choice struct{ Default, Try int }
 // Text returns the file's content of [Size] bytes.
 func (c Choice) Text() string {
 	return Pad(fmt.Sprintf("[all]\ntryboot_a_b=1\nboot_partition=%d\n[tryboot]\nboot_partition=%d\n", c.Default, c.Try))
+}
+
+// signature is the first line of an environment block of GRUB, for others a comment.
+const signature = "# GRUB Environment Block\n"
+
+// BlockText returns the content for a loader that is GRUB: its load_env finds Default in the
+// variable boot_partition. What follows a line without '=' belongs to the name of another variable.
+func (c Choice) BlockText() string {
+	text := signature + c.Text()
+	return text[:Size]
+}
+
+// OnceFile is on the first partition of a device whose loader is GRUB: the number of the partition to
+// try, an environment block of one sector. GRUB removes the number before it tries.
+const OnceFile = "tryboot.txt"
+
+// OnceVariable is the variable of [OnceFile].
+const OnceVariable = "pv_once"
+
+// OnceText returns the content of [OnceFile] for the number of a partition, 0 for none.
+func OnceText(number int) string {
+	text := signature + OnceVariable + "="
+	if number > 0 {
+		text += strconv.Itoa(number)
+	}
+	return text + "\n" + strings.Repeat("#", Size-len(text)-1)
 }
 
 // Pad fills a text up to [Size] with empty lines.

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // program returns a small program for Windows: it has the format of a stub.
@@ -97,10 +99,7 @@ func TestWrite(t *testing.T) {
 // TestChecksumIsThatOfBinutils compares with objcopy, which writes the sum of what it copies.
 func TestChecksumIsThatOfBinutils(t *testing.T) {
 	t.Parallel()
-	objcopy, err := exec.LookPath("objcopy")
-	if err != nil {
-		t.Skip("needs objcopy of binutils")
-	}
+	objcopy := oracle.Program(t, "objcopy")
 	var out medium
 	if err := Write(&out, program(t), []Section{section(".cmdline", "odd"), section(".linux", "kernel")}); err != nil {
 		t.Fatal(err)

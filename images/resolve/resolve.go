@@ -366,6 +366,11 @@ func (p *providers) containers() ([]images.Artefact, error) {
 // kit returns what a boot loader makes its steps from.
 func (p *providers) kit(in *images.Inputs) bootloader.Kit {
 	kit := bootloader.Kit{Parts: p.Parts, Tools: p.toolbox, Epoch: p.Epoch}
+	for _, f := range p.target.Bootloader.Files {
+		if !p.leftOut(f.Part) {
+			kit.Files = append(kit.Files, f)
+		}
+	}
 	if in.Kernel == nil {
 		return kit
 	}

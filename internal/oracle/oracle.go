@@ -23,6 +23,7 @@ type TB interface {
 // packages lists the programs that the tests use, by their Debian packages.
 var packages = map[string][]string{
 	"apparmor":             {"apparmor_parser"},
+	"binutils":             {"objcopy"},
 	"bmap-tools":           {"bmaptool"},
 	"cpio":                 {"cpio"},
 	"cryptsetup-bin":       {"veritysetup"},

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// bsp reads bsp/run.json. One boot form is needed: fit wins over rpiab, rpiab over
-// kernel and initrd.
+// bsp reads bsp/run.json. One boot form is needed: fit wins over the image of a boot
+// partition (rpiab, efiab), and that over kernel and initrd.
 func (p *parser) bsp() {
 	n, ok := p.value("bsp/run.json")
 	if !ok {
@@ -19,7 +19,11 @@ func (p *parser) bsp() {
 	}
 	b := &BSP{Modules: map[string]Artifact{}}
 	p.sys.BSP = b
-	b.FIT, b.RPiAB = p.bspFile(o, "fit"), p.bspFile(o, "rpiab")
+	slots := []string{"rpiab", "efiab"}
+	if p.opt.Slot != "" {
+		slots = []string{p.opt.Slot}
+	}
+	b.FIT, b.Slot = p.bspFile(o, "fit"), p.bspFile(o, slots...)
 	b.Linux = p.bspFile(o, "linux", "kernel")
 	b.Initrd = p.bspFile(o, "initrd", "pantavisor")
 	b.FDT = p.bspFile(o, "fdt")
@@ -85,11 +89,11 @@ func (p *parser) addons(o *object) []string {
 
 func (p *parser) bootForm(o *object, b *BSP) {
 	switch {
-	case p.opt.RPiAB && b.RPiAB == "":
-		o.fail("rpiab is missing; the boot loader rpiab needs it")
-	case b.FIT != "" || b.RPiAB != "":
+	case p.opt.Slot != "" && b.Slot == "":
+		o.fail("%s is missing; the boot loader %s needs it", p.opt.Slot, p.opt.Slot)
+	case b.FIT != "" || b.Slot != "":
 	case b.Linux == "" || b.Initrd == "":
-		o.fail("nothing to boot: fit, rpiab, or linux and initrd are expected")
+		o.fail("nothing to boot: fit, rpiab, efiab, or linux and initrd are expected")
 	}
 }
 

@@ -175,7 +175,7 @@ func TestEveryViolationIsNamed(t *testing.T) {
 		{"no spec", device().with("#spec", "null"), "#spec: missing; pantavisor-service-system@1"},
 		{"unknown spec", device().with("#spec", `"pantavisor-service-system@2"`), "not supported"},
 		{"no BSP", doc{"#spec": `"pantavisor-service-system@1"`}, "bsp/run.json: missing"},
-		{"nothing to boot", device().with("bsp/run.json", `{"linux":"kernel.img"}`), "fit, rpiab, or linux and initrd"},
+		{"nothing to boot", device().with("bsp/run.json", `{"linux":"kernel.img"}`), "fit, rpiab, efiab, or linux and initrd"},
 		{"BSP file", device().with("bsp/run.json", `{"fit":"x.fit"}`), `fit: "bsp/x.fit" is not in the state`},
 		{"addon", device().with("bsp/run.json", `{"linux":"kernel.img","initrd":"pantavisor","addons":["gone"]}`), `addons[0]: "bsp/gone"`},
 		{"addon outside", device().with("bsp/run.json", `{"linux":"kernel.img","initrd":"pantavisor","addons":["../../etc/passwd"]}`), "not a relative path"},
@@ -339,8 +339,14 @@ func TestOptions(t *testing.T) {
 	if sys := device().with("#spec", `"pantavisor-multi-platform@1"`).parse(t, Options{}); len(sys.Notes) == 0 {
 		t.Error("no note on the legacy format")
 	}
-	if _, err := Parse(device().state(t), Options{RPiAB: true}); err == nil || !strings.Contains(err.Error(), "rpiab is missing") {
+	if _, err := Parse(device().state(t), Options{Slot: "rpiab"}); err == nil || !strings.Contains(err.Error(), "rpiab is missing") {
 		t.Errorf("rpiab: %v", err)
+	}
+	efi := device().with("bsp/run.json", `{"efiab":"e.img"}`).with("bsp/e.img", `"`+sum+`"`)
+	for _, slot := range []string{"", "efiab", "rpiab"} {
+		if _, err := Parse(efi.state(t), Options{Slot: slot}); (err == nil) != (slot != "rpiab") {
+			t.Errorf("efiab, and the boot loader is %q: %v", slot, err)
+		}
 	}
 	sys := device().app("a", "").parse(t, Options{Groups: []byte(`[{"name":"only"},{"name":"root"}]`), GoalsTimeout: 7 * time.Second})
 	if a := container(t, sys, "a"); a.Group != "root" || sys.Groups[0].Timeout != 7*time.Second || !sys.DefaultGroups {

@@ -46,8 +46,9 @@ type Options struct {
 	// AppEngine leaves bsp/run.json out: neither needed nor read. Drivers are read when
 	// they are there, and a container may require one that is not.
 	AppEngine bool
-	// RPiAB demands a Raspberry Pi boot image: the boot loader is rpiab.
-	RPiAB bool
+	// Slot is the image of a boot partition that bsp/run.json must name: the boot loader is
+	// rpiab or efiab. Empty for other loaders.
+	Slot string
 	// GoalsTimeout is the timeout of groups that name none
 	// (PV_UPDATER_GOALS_TIMEOUT); 0 means 120 s.
 	GoalsTimeout time.Duration
@@ -162,8 +163,9 @@ func (a Artifact) String() string {
 type BSP struct {
 	Linux, Initrd, FDT string
 	FIT                string
-	RPiAB              string
-	Firmware           Artifact
+	// Slot is the image of a boot partition: the member rpiab or efiab.
+	Slot     string
+	Firmware Artifact
 	// Modules maps a kernel release to its modules; "" holds those for any.
 	Modules map[string]Artifact
 	Addons  []string

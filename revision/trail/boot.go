@@ -15,7 +15,7 @@ type BootLink struct {
 }
 
 // bootLinks returns the boot links of a state, from bsp/run.json: fit wins over
-// rpiab, and rpiab over kernel, initrd and device tree; addons are numbered from
+// rpiab and efiab, and those over kernel, initrd and device tree; addons are numbered from
 // 0 in their order. A state without bsp/run.json has none. Files that are named
 // but not in the state are an error.
 func bootLinks(st *state.State) ([]BootLink, error) {
@@ -36,12 +36,15 @@ func bootForm(run canon.Value, st *state.State) []BootLink {
 	if fit := text(run, "fit"); fit != "" {
 		return []BootLink{{"pantavisor.fit", "bsp/" + fit}}
 	}
-	if image := text(run, "rpiab"); image != "" {
-		name := "rpiboot.img"
-		if strings.HasSuffix(image, ".gz") {
-			name += ".gz"
+	for _, slot := range []struct{ member, name string }{{"rpiab", "rpiboot.img"}, {"efiab", "efiboot.img"}} {
+		image := text(run, slot.member)
+		if image == "" {
+			continue
 		}
-		return []BootLink{{name, "bsp/" + image}}
+		if strings.HasSuffix(image, ".gz") {
+			slot.name += ".gz"
+		}
+		return []BootLink{{slot.name, "bsp/" + image}}
 	}
 	var links []BootLink
 	if f := first(st, text(run, "linux"), text(run, "kernel"), "kernel.img"); f != "" {

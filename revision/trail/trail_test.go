@@ -258,6 +258,7 @@ func TestBootLinks(t *testing.T) {
 		{name: "no BSP", doc: `{}`},
 		{name: "fit wins", doc: `{"bsp/run.json":{"fit":"f","rpiab":"r","linux":"k"},"bsp/f":` + sum + `}`, want: []BootLink{{"pantavisor.fit", "bsp/f"}}},
 		{name: "rpiab", doc: `{"bsp/run.json":{"rpiab":"r.img","linux":"k"},"bsp/r.img":` + sum + `}`, want: []BootLink{{"rpiboot.img", "bsp/r.img"}}},
+		{name: "efiab.gz", doc: `{"bsp/run.json":{"efiab":"e.gz"},"bsp/e.gz":` + sum + `}`, want: []BootLink{{"efiboot.img.gz", "bsp/e.gz"}}},
 		{name: "rpiab.gz", doc: `{"bsp/run.json":{"rpiab":"r.gz"},"bsp/r.gz":` + sum + `}`, want: []BootLink{{"rpiboot.img.gz", "bsp/r.gz"}}},
 		{name: "older names", doc: `{"bsp/run.json":{"kernel":"k","pantavisor":"i"},"bsp/k":` + sum + `,"bsp/i":` + sum + `}`, want: []BootLink{{"pv-kernel.img", "bsp/k"}, {"pv-initrd.img", "bsp/i"}}},
 		{name: "customary files", doc: `{"bsp/run.json":{},"bsp/kernel.img":` + sum + `,"bsp/pantavisor":` + sum + `}`, want: []BootLink{{"pv-kernel.img", "bsp/kernel.img"}, {"pv-initrd.img", "bsp/pantavisor"}}},

@@ -26,6 +26,7 @@ const fatSize = 34 << 20
 type pi struct {
 	t       *testing.T
 	dir     string
+	efi     bool // its firmware is UEFI, with the flag on the first partition
 	flag    bool // the firmware was asked for tryboot
 	tryboot bool // it has booted so
 	booted  int  // from this partition
@@ -68,11 +69,28 @@ func bootImage(t *testing.T, rev string) []byte {
 	return fatImage(t, map[string]string{autoboot.RevisionFile: autoboot.Pad("none\n"), "kernel.img": "kernel of " + rev, "zz.bin": strings.Repeat(rev, 1<<18)})
 }
 
-// newPi returns a device that runs revision 0 from partition 2 and has the image of 5.
+// newPi returns a Raspberry Pi that runs revision 0 from partition 2 and has the image of 5.
 func newPi(t *testing.T) *pi {
+	return newDevice(t, false, map[string]string{autoboot.FileName: autoboot.Choice{Default: 2, Try: 3}.Text()})
+}
+
+// newPC returns such a machine with UEFI firmware.
+func newPC(t *testing.T) *pi {
+	return newDevice(t, true, map[string]string{
+		autoboot.FileName: autoboot.Choice{Default: 2, Try: 3}.BlockText(), autoboot.OnceFile: autoboot.OnceText(0),
+	})
+}
+
+// onEach runs a test on both kinds of devices.
+func onEach(t *testing.T, test func(t *testing.T, newDevice func(*testing.T) *pi)) {
+	t.Run("Raspberry Pi", func(t *testing.T) { test(t, newPi) })
+	t.Run("UEFI", func(t *testing.T) { test(t, newPC) })
+}
+
+func newDevice(t *testing.T, efi bool, selector map[string]string) *pi {
 	t.Helper()
-	d := &pi{t: t, dir: t.TempDir()}
-	d.write("p1", fatImage(t, map[string]string{autoboot.FileName: autoboot.Choice{Default: 2, Try: 3}.Text()}))
+	d := &pi{t: t, dir: t.TempDir(), efi: efi}
+	d.write("p1", fatImage(t, selector))
 	d.write("p2", bootImage(t, "0"))
 	d.write("p3", make([]byte, fatSize)) // without a file system
 	if err := d.store().note(2, []string{"0"}); err != nil {
@@ -83,7 +101,7 @@ func newPi(t *testing.T) *pi {
 	if _, err := w.Write(bootImage(t, "5")); err != nil || w.Close() != nil {
 		t.Fatal(err)
 	}
-	d.write("storage/trails/5/.pv/rpiboot.img.gz", z.Bytes())
+	d.write("storage/trails/5/.pv/"+d.store().boot+".gz", z.Bytes())
 	d.events = 0
 	d.restart()
 	return d
@@ -124,17 +142,21 @@ func (p cutPartition) WriteAt(b []byte, at int64) (int, error) {
 // ReadFrom has Write see every piece.
 func (p cutPartition) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{p}, r) }
 
-func (d *pi) store() *rpiab {
+func (d *pi) store() *slots {
 	s := newRPiAB(filepath.Join(d.dir, "storage"))
-	s.tree = filepath.Join(d.dir, "tree")
-	s.open = func(number int) (partition, error) {
+	open := func(number int) (partition, error) {
 		f, err := os.OpenFile(filepath.Join(d.dir, fmt.Sprintf("p%d", number)), os.O_RDWR, 0)
 		return cutPartition{f, d}, err
 	}
-	s.ask = func() error {
+	s.open = open
+	s.firmware = raspberry{filepath.Join(d.dir, "tree"), func() error {
 		d.event()
 		d.flag = true
 		return nil
+	}}
+	if d.efi {
+		s = newEFIAB(filepath.Join(d.dir, "storage"))
+		s.open, s.firmware = open, efi{open, func() (int, error) { return d.booted, nil }}
 	}
 	return s
 }
@@ -143,12 +165,15 @@ func (d *pi) store() *rpiab {
 // section applies, and forgets the flag.
 func (d *pi) restart() {
 	d.t.Helper()
-	d.tryboot, d.flag = d.flag, false
-	f, err := os.Open(filepath.Join(d.dir, "p1"))
+	f, err := os.OpenFile(filepath.Join(d.dir, "p1"), os.O_RDWR, 0)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	defer f.Close()
+	if d.efi {
+		d.flag = d.takeOnce(f)
+	}
+	d.tryboot, d.flag = d.flag, false
 	text, err := fatfile.Read(f, "autoboot.txt")
 	if err != nil {
 		d.t.Fatal(err)
@@ -167,6 +192,19 @@ func (d *pi) restart() {
 		number = 1
 	}
 	d.write("tree/tryboot", binary.BigEndian.AppendUint32(nil, number))
+}
+
+// takeOnce is what GRUB does with the flag: it clears it and then uses it.
+func (d *pi) takeOnce(f *os.File) bool {
+	d.t.Helper()
+	text, err := fatfile.Read(f, "tryboot.txt")
+	if err == nil {
+		err = fatfile.Write(f, "tryboot.txt", []byte("# GRUB Environment Block\npv_once=\n"+strings.Repeat("#", 478)))
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return strings.Contains(string(text), "\npv_once=3\n") || strings.Contains(string(text), "\npv_once=2\n")
 }
 
 // powerLost is a restart without the flag.
@@ -208,7 +246,7 @@ func (d *pi) want(want Running) {
 }
 
 // attempt runs a step and reports whether the power failed in it.
-func (d *pi) attempt(step func(*rpiab) error) (failed bool) {
+func (d *pi) attempt(step func(*slots) error) (failed bool) {
 	d.t.Helper()
 	defer func() {
 		if e := recover(); e != nil {
@@ -224,14 +262,16 @@ func (d *pi) attempt(step func(*rpiab) error) (failed bool) {
 	return false
 }
 
-func try5(r *rpiab) error    { return r.SetTry("5") }
-func commit5(r *rpiab) error { return r.Commit("5") }
+func try5(s *slots) error    { return s.SetTry("5") }
+func commit5(s *slots) error { return s.Commit("5") }
 
 // The tests are not parallel: a commit freezes the file system of the temporary directory for a
 // moment.
 
-func TestTrybootUpdate(t *testing.T) {
-	d := newPi(t)
+func TestTrybootUpdate(t *testing.T) { onEach(t, updates) }
+
+func updates(t *testing.T, newDevice func(*testing.T) *pi) {
+	d := newDevice(t)
 	d.want(Running{Rev: "0", Done: "0"})
 	d.attempt(try5)
 	d.restart()
@@ -247,20 +287,24 @@ func TestTrybootUpdate(t *testing.T) {
 }
 
 // TestTrybootFails restarts without a commit: the firmware falls back by itself.
-func TestTrybootFails(t *testing.T) {
-	d := newPi(t)
+func TestTrybootFails(t *testing.T) { onEach(t, failsTest) }
+
+func failsTest(t *testing.T, newDevice func(*testing.T) *pi) {
+	d := newDevice(t)
 	d.attempt(try5)
 	d.restart()
 	d.restart()
 	d.want(Running{Rev: "0", Done: "0", Try: "5", State: RolledBack})
-	d.attempt((*rpiab).ClearTry)
+	d.attempt((*slots).ClearTry)
 	d.want(Running{Rev: "0", Done: "0"})
 }
 
 // TestTrybootPowerCuts cuts the power before each kind of event of an update. The device then
 // runs the old or the new revision, each with its own kernel, and the update can be made.
-func TestTrybootPowerCuts(t *testing.T) {
-	whole := newPi(t)
+func TestTrybootPowerCuts(t *testing.T) { onEach(t, losesPower) }
+
+func losesPower(t *testing.T, newDevice func(*testing.T) *pi) {
+	whole := newDevice(t)
 	whole.attempt(try5)
 	install := whole.events
 	whole.restart()
@@ -269,7 +313,7 @@ func TestTrybootPowerCuts(t *testing.T) {
 		t.Fatalf("a commit has %d writes to partitions; want one", whole.events-install)
 	}
 	for _, cut := range []int{1, install / 2, install - 1, install} {
-		d := newPi(t)
+		d := newDevice(t)
 		d.cut = cut
 		if !d.attempt(try5) {
 			t.Fatalf("event %d of %d did not come", cut, install)
@@ -279,13 +323,13 @@ func TestTrybootPowerCuts(t *testing.T) {
 		if r.Rev != "0" || r.State != Steady && r.State != RolledBack {
 			t.Errorf("cut %d of the installation: %+v", cut, r)
 		}
-		d.attempt((*rpiab).ClearTry)
+		d.attempt((*slots).ClearTry)
 		d.attempt(try5)
 		d.restart()
 		d.want(Running{Rev: "5", Done: "0", Try: "5", State: Trying})
 	}
 	// Before the commit's write the test has failed; behind it, it is made again.
-	d := newPi(t)
+	d := newDevice(t)
 	d.attempt(try5)
 	d.restart()
 	d.cut = d.events + 1
@@ -311,9 +355,11 @@ func TestTrybootPowerCuts(t *testing.T) {
 }
 
 // TestTrybootCommitWithoutRestart commits revisions that share the BSP.
-func TestTrybootCommitWithoutRestart(t *testing.T) {
-	d := newPi(t)
-	d.attempt(func(r *rpiab) error { return r.Commit("6") })
+func TestTrybootCommitWithoutRestart(t *testing.T) { onEach(t, commitsWithoutRestart) }
+
+func commitsWithoutRestart(t *testing.T, newDevice func(*testing.T) *pi) {
+	d := newDevice(t)
+	d.attempt(func(r *slots) error { return r.Commit("6") })
 	d.powerLost()
 	d.want(Running{Rev: "6", Done: "6"})
 	var err error
@@ -340,7 +386,7 @@ func TestTrybootRejects(t *testing.T) {
 		t.Errorf("an image that is too large: %v", err)
 	}
 	s := d.store()
-	s.ask = func() error { return errors.New("no mailbox") }
+	s.firmware = raspberry{filepath.Join(d.dir, "tree"), func() error { return errors.New("no mailbox") }}
 	if err := s.SetTry("5"); err == nil {
 		t.Error("a firmware that cannot be asked")
 	}
@@ -348,5 +394,40 @@ func TestTrybootRejects(t *testing.T) {
 	d.write("tree/build-timestamp", binary.BigEndian.AppendUint32(nil, uint32(time.Date(2020, 9, 3, 0, 0, 0, 0, time.UTC).Unix())))
 	if err := d.store().SetTry("5"); err == nil || !strings.Contains(err.Error(), "EEPROM is of 2020-09-03") {
 		t.Errorf("an old loader: %v", err)
+	}
+}
+
+func TestEFIRejects(t *testing.T) {
+	d := newPC(t)
+	s := d.store()
+	s.firmware = efi{s.open, func() (int, error) { return 1, nil }}
+	for what, err := range map[string]error{"trying": s.SetTry("5"), "committing": s.Commit("0")} {
+		if err == nil || !strings.Contains(err.Error(), "booted from partition 1") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	s.firmware = efi{s.open, func() (int, error) { return 0, errors.New("no such variable") }}
+	if _, err := s.Booted(); err == nil || !strings.Contains(err.Error(), "no such variable") {
+		t.Errorf("a firmware that does not say it: %v", err)
+	}
+	d.want(Running{Rev: "0", Done: "0"})
+}
+
+// TestEFIFlagIsWithdrawn gives up a test before the restart that was to begin it.
+func TestEFIFlagIsWithdrawn(t *testing.T) {
+	d := newPC(t)
+	d.attempt(try5)
+	d.attempt((*slots).ClearTry)
+	d.restart()
+	d.want(Running{Rev: "0", Done: "0"})
+}
+
+func TestEFIText(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"\x06\x00\x00\x00a\x001\x00\x00\x00": "a1", "\x06\x00\x00\x00": "", "\x06": "?", "\x06\x00\x00\x00a": "?"} {
+		got, err := efiText([]byte(text))
+		if (err != nil) != (want == "?") || err == nil && got != want {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
 	}
 }

@@ -27,7 +27,7 @@ type Store interface {
 }
 
 // Open returns the store of a boot loader (PV_BOOTLOADER_TYPE: grub, uboot, uboot-ab, uboot-pvk,
-// extlinux or rpiab) on the storage mounted at dir.
+// extlinux, rpiab or efiab) on the storage mounted at dir.
 func Open(loader, dir string) (Store, error) {
 	switch loader {
 	case "grub":
@@ -38,10 +38,21 @@ func Open(loader, dir string) (Store, error) {
 		return &file{path: filepath.Join(dir, trail.ExtlinuxFile), form: extlinux{dir}}, nil
 	case "rpiab":
 		return newRPiAB(dir), nil
+	case "efiab":
+		return newEFIAB(dir), nil
 	case ubootABLoader:
 		return newUBootAB(dir, defaultFlash), nil
 	}
-	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-ab, uboot-pvk, extlinux, rpiab", loader)
+	return nil, fmt.Errorf("boot loader %q: not supported, PV_BOOTLOADER_TYPE is one of grub, uboot, uboot-ab, uboot-pvk, extlinux, rpiab, efiab", loader)
+}
+
+// Slot returns the member of bsp/run.json with the image of a boot partition that a loader needs;
+// "" for a loader that needs none.
+func Slot(loader string) string {
+	if loader == "rpiab" || loader == "efiab" {
+		return loader
+	}
+	return ""
 }
 
 // Detect returns the boot loader whose store is on the storage mounted at dir, as [Open]

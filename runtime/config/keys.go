@@ -128,7 +128,7 @@ const (
 
 // Values of the enumerations, in the order of their numbers in GET /config.
 var (
-	bootloaders     = []string{"uboot", "uboot-pvk", "uboot-ab", "rpiab", "grub", "extlinux"}
+	bootloaders     = []string{"uboot", "uboot-pvk", "uboot-ab", "rpiab", "grub", "extlinux", "efiab"}
 	clocks          = []string{"relative", "absolute"}
 	powerModes      = []string{"disabled", "locks", "managed"}
 	securebootModes = []string{"disabled", "audit", "lenient", "strict"}
@@ -224,7 +224,7 @@ var table = [keys]spec{
 	BootloaderMTDOnly: {name: "PV_BOOTLOADER_MTD_ONLY", kind: flag, def: "0", levels: boot, aliases: []string{"bootloader.mtd_only"},
 		doc: "the boot state is in MTD and nowhere else"},
 	BootloaderType: {name: "PV_BOOTLOADER_TYPE", kind: choice, def: "uboot", choices: bootloaders, levels: boot, aliases: []string{"bootloader.type"},
-		doc: "uboot, uboot-pvk, uboot-ab, rpiab, grub or extlinux; the default is grub where the storage has boot/grubenv"},
+		doc: "uboot, uboot-pvk, uboot-ab, rpiab, grub, extlinux or efiab; the default is grub where the storage has boot/grubenv"},
 	BootloaderAName: {name: "PV_BOOTLOADER_UBOOTAB_A_NAME", kind: text, def: "fitA", levels: boot,
 		doc: "first partition of uboot-ab"},
 	BootloaderBName: {name: "PV_BOOTLOADER_UBOOTAB_B_NAME", kind: text, def: "fitB", levels: boot,

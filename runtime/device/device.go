@@ -342,7 +342,7 @@ func (s *session) adopt(l *loaded) {
 func manifestOptions(c *config.Config) manifest.Options {
 	opt := manifest.Options{
 		AppEngine:    c.Enum(config.SystemInitMode) == "appengine",
-		RPiAB:        c.Enum(config.BootloaderType) == "rpiab",
+		Slot:         boot.Slot(c.Enum(config.BootloaderType)),
 		GoalsTimeout: c.Duration(config.UpdaterGoalsTimeout), DevLog: c.Bool(config.LogAutoDevlog),
 	}
 	if c.Enum(config.SecurityDefaultRole) == manifest.RoleMgmt {
