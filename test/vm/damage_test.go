@@ -30,7 +30,7 @@ func damaged(t *testing.T, w *workspace.Maker) *storage {
 	t.Helper()
 	oracle.Need(t, "debugfs")
 	parts := w.Target.Images[0].Partitions
-	s := &storage{t, filepath.Join(t.TempDir(), "damaged.img"), int64(parts[len(parts)-1].Start) << 20}
+	s := &storage{t, filepath.Join(t.TempDir(), "damaged.img"), int64(parts[len(parts)-1].Start)}
 	if out, err := exec.Command("cp", "--sparse=always", image(t, w), s.image).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
