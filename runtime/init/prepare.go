@@ -118,8 +118,8 @@ func (m *machine) wanted() storage.Want {
 
 func (m *machine) standalone() bool { return m.config.Enum(config.SystemInitMode) == "standalone" }
 
-// missingDrivers are the modules by name that the storage and containers need and
-// that the kernel does not have built in.
+// missingDrivers are the modules by name that the storage, containers and the boot loader's
+// store need and that the kernel does not have built in.
 func (m *machine) missingDrivers() []string {
 	typ := m.config.String(config.StorageFSType)
 	if typ == "" {
@@ -130,7 +130,11 @@ func (m *machine) missingDrivers() []string {
 		// It asks for its compressors by the kernel's own modprobe, which the initrd lacks.
 		out = append(out, "lzo", "deflate", "zstd")
 	}
-	for _, fsType := range []string{typ, "squashfs", "overlay"} {
+	types := []string{typ, "squashfs", "overlay"}
+	if m.config.Enum(config.BootloaderType) == "efiab" {
+		types = append(types, "efivarfs") // it says which partition was booted
+	}
+	for _, fsType := range types {
 		if !modules.Filesystem(fsType) {
 			out = append(out, fsType)
 		}

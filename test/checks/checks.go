@@ -50,7 +50,7 @@ func Boards(ctx context.Context, targets string) error {
 	if err := os.Setenv("PV_TEST_TARGETS", targets); err != nil {
 		return fault.Wrap(fault.Internal, err, "setting what is tested")
 	}
-	return goTool(ctx, "test", "-count=1", "-v", "-timeout=120m", "-run=^TestBoards", "./test/vm")
+	return goTool(ctx, "test", "-count=1", "-v", "-timeout=120m", "-p=1", "-run=^TestBoards", "./test/vm", "./bootloader/efiab")
 }
 
 // CPUs runs the tests of revisions and of the device as programs of other CPUs.
