@@ -120,23 +120,24 @@ func TestUnusableImages(t *testing.T) {
 	t.Parallel()
 	image, data := newImage(t, true)
 	cut := filepath.Join(t.TempDir(), "cut.img.gz")
-	for name, c := range map[string]struct {
+	for _, c := range []struct { // in this order: some use what those before have damaged
+		name    string
 		prepare func()
 		image   string
 		kind    fault.Kind
 		text    string
 	}{
-		"missing":         {func() {}, image + ".no", fault.Missing, "disk.img.no is not there"},
-		"directory":       {func() {}, filepath.Dir(image), fault.BadInput, "not a regular file"},
-		"another size":    {func() { write(t, image, data[:imageSize-1]) }, image, fault.BadInput, "its block map is for 6291456"},
-		"no map":          {func() { write(t, image+".bmap", []byte("<bmap>")) }, image, fault.BadInput, "disk.img.bmap"},
-		"empty":           {func() { write(t, cut, nil) }, cut, fault.BadInput, "it is empty"},
-		"cut compression": {func() { write(t, cut, []byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x03")) }, cut, fault.BadInput, "unexpected EOF"},
+		{"missing", func() {}, image + ".no", fault.Missing, "disk.img.no is not there"},
+		{"directory", func() {}, filepath.Dir(image), fault.BadInput, "not a regular file"},
+		{"another size", func() { write(t, image, data[:imageSize-1]) }, image, fault.BadInput, "its block map is for 6291456"},
+		{"no map", func() { write(t, image+".bmap", []byte("<bmap>")) }, image, fault.BadInput, "disk.img.bmap"},
+		{"empty", func() { write(t, cut, nil) }, cut, fault.BadInput, "it is empty"},
+		{"cut compression", func() { write(t, cut, []byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x03")) }, cut, fault.BadInput, "unexpected EOF"},
 	} {
 		c.prepare()
 		_, err := run(t, c.image, filepath.Join(t.TempDir(), "medium"), flash.Options{})
 		if fault.Of(err) != c.kind || !strings.Contains(err.Error(), c.text) {
-			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)
+			t.Errorf("%s: kind %v: %v", c.name, fault.Of(err), err)
 		}
 	}
 }
