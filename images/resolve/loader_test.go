@@ -130,7 +130,7 @@ func TestLoaderCanStartTheBSPItself(t *testing.T) {
 
 func TestReferenceBSPIsNotInTheKit(t *testing.T) {
 	t.Parallel()
-	if kit := (&providers{}).kit(&images.Inputs{}); kit.BSP != nil {
+	if kit := (&providers{target: &targets.Target{Bootloader: &targets.Bootloader{}}}).kit(&images.Inputs{}); kit.BSP != nil {
 		t.Errorf("got %+v", kit.BSP)
 	}
 }
