@@ -62,8 +62,12 @@ func apply(base, overlay *dt.Node) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", fragment.Name, err)
 		}
+		to := lookUp(base, place)
+		if to == nil { // a name with a '/'
+			return fmt.Errorf("%s: %q is not a path of the device tree", fragment.Name, place)
+		}
 		places["/"+fragment.Name+"/"+content] = place
-		merge(lookUp(base, place), part)
+		merge(to, part)
 	}
 	addSymbols(base, overlay, places)
 	return nil
