@@ -43,8 +43,14 @@ func (f *File) Deps() []build.Step { return nil }
 
 // Sources is the file.
 func (f *File) Sources() ([]build.Source, error) {
-	if _, err := os.Stat(f.Path); errors.Is(err, os.ErrNotExist) {
+	info, err := os.Stat(f.Path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil, fault.New(fault.Missing, "part %s: there is no file %s", f.Part, f.Path)
+	case err != nil:
+		return nil, fault.Wrap(fault.IO, err, "part %s", f.Part)
+	case !info.Mode().IsRegular(): // a pipe would be waited for, a directory read whole
+		return nil, fault.New(fault.BadInput, "part %s: %s is not a regular file", f.Part, f.Path)
 	}
 	return []build.Source{{Name: "part " + f.Part, Path: f.Path}}, nil
 }

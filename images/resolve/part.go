@@ -100,7 +100,7 @@ func (p *providers) part(name string) (images.Artefact, error) {
 	case path == "":
 		return images.Artefact{}, fault.New(fault.Missing, "%s", p.target.LackText(name))
 	case !digestForm.MatchString(digest):
-		return images.Artefact{}, fault.New(fault.BadInput, "part %s: %s_SHA256=%q: want the SHA-256 of %s, 64 hexadecimal digits (sha256sum %s)", name, variable, digest, path, cmp.Or(filepath.Base(path), "FILE"))
+		return images.Artefact{}, fault.New(fault.BadInput, "part %s: %s_SHA256=%q: want the SHA-256 of %s, 64 hexadecimal digits (sha256sum %s)", name, variable, digest, path, path)
 	}
 	return images.Artefact{Step: &parts.File{Part: name, SHA256: digest, Path: path}, File: parts.Name}, nil
 }
