@@ -8,10 +8,13 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/filesig"
@@ -27,7 +30,7 @@ const statLimit = 100_000
 type StatCache struct {
 	mu     sync.Mutex
 	path   string               // where it is kept; empty: in memory only
-	kept   []byte               // lines of the file, sorted: a build looks few of them up
+	kept   []byte               // lines of the file, sorted, which may be mapped memory
 	seen   map[string]statEntry // what this process has added
 	dirty  bool
 	hashed int
@@ -42,7 +45,32 @@ type statEntry struct {
 // openStatCache loads the cache kept at path. A missing or damaged file counts as an
 // empty cache: it costs time, not correctness.
 func openStatCache(path string) *StatCache {
-	return &StatCache{path: path, kept: readStats(path), seen: map[string]statEntry{}, now: time.Now}
+	c := &StatCache{path: path, seen: map[string]statEntry{}, now: time.Now}
+	if text := mapFile(path); text != nil {
+		c.kept = statLines(text)
+		runtime.AddCleanup(c, func(text []byte) { _ = unix.Munmap(text) }, text) // text was mapped
+	}
+	return c
+}
+
+// mapFile maps a file into memory: of megabytes a build looks a few pages up. Save puts a
+// new file in its place and leaves the mapped one as it is. It returns nil for a file that
+// is empty or cannot be read.
+func mapFile(path string) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	text, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 // Digest returns the SHA-256 of a regular file in hex. The info is a fresh result of
@@ -120,7 +148,8 @@ func (c *StatCache) Save() error {
 		return nil
 	}
 	all := maps.Clone(c.seen)
-	for line := range bytes.Lines(readStats(c.path)) {
+	now, _ := os.ReadFile(c.path) // a file that cannot be read has no lines
+	for line := range bytes.Lines(statLines(now)) {
 		path, e, ok := parseStat(bytes.TrimSuffix(line, []byte("\n")))
 		if _, mine := all[path]; ok && !mine && len(all) < statLimit {
 			all[path] = e
@@ -141,13 +170,12 @@ const (
 	statFooter = "end\n"
 )
 
-// readStats returns the lines that Save wrote, without those around them. A file that lacks
+// statLines returns the lines that Save wrote, without those around them. A text that lacks
 // one of these is damaged and counts as empty.
-func readStats(path string) []byte {
-	text, err := os.ReadFile(path)
+func statLines(text []byte) []byte {
 	body, begun := bytes.CutPrefix(text, []byte(statHeader))
 	body, ended := bytes.CutSuffix(body, []byte(statFooter))
-	if err != nil || !begun || !ended || len(body) > 0 && body[len(body)-1] != '\n' {
+	if !begun || !ended || len(body) > 0 && body[len(body)-1] != '\n' {
 		return nil
 	}
 	return body
@@ -155,17 +183,19 @@ func readStats(path string) []byte {
 
 // findStat looks an entry up in sorted lines, each of which ends with a line break.
 func findStat(lines []byte, entry string) (statEntry, bool) {
+	wanted := []byte(entry)
 	for len(lines) > 0 {
 		middle := len(lines) / 2
 		start := bytes.LastIndexByte(lines[:middle], '\n') + 1
 		end := start + bytes.IndexByte(lines[start:], '\n')
-		path, e, ok := parseStat(lines[start:end])
-		switch {
+		path, _, ok := bytes.Cut(lines[start:end], []byte("\t"))
+		switch order := bytes.Compare(path, wanted); {
 		case !ok:
 			return statEntry{}, false
-		case path == entry:
-			return e, true
-		case path < entry:
+		case order == 0:
+			_, e, ok := parseStat(lines[start:end])
+			return e, ok
+		case order < 0:
 			lines = lines[end+1:]
 		default:
 			lines = lines[:start]

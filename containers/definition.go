@@ -131,6 +131,15 @@ type Links struct {
 // files/ beside it. The caller may check further, and takes the mistakes from the file. The
 // definition is nil if there is nothing to check. shown is the file's name for messages.
 func load(dir, shown string) (*Definition, *yamlfile.File, error) {
+	d, f, err := loadAlone(dir, shown)
+	if d != nil {
+		checkers(d, f, func(c checker, d *Definition) { c.fits(d, c.outline(d, dir)) })
+	}
+	return d, f, err
+}
+
+// loadAlone is load without a look at the directory files/.
+func loadAlone(dir, shown string) (*Definition, *yamlfile.File, error) {
 	name := filepath.Base(dir)
 	in, err := os.Open(filepath.Join(dir, definitionFile))
 	if err != nil {
@@ -142,9 +151,6 @@ func load(dir, shown string) (*Definition, *yamlfile.File, error) {
 		return nil, nil, fault.Wrap(fault.IO, err, "reading container %q", name)
 	}
 	d, f := read(shown, name, data)
-	if d != nil {
-		checkers(d, f, func(c checker, d *Definition) { c.fits(d, c.outline(d, dir)) })
-	}
 	return d, f, nil
 }
 

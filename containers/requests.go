@@ -61,7 +61,7 @@ func definitions(t *targets.Target, l *layers.Layers) iter.Seq2[*Definition, *ya
 			if !ok {
 				continue
 			}
-			d, f, err := load(place.Path, path.Join(place.Name, definitionFile))
+			d, f, err := loadAlone(place.Path, path.Join(place.Name, definitionFile))
 			if err == nil && f.Err() == nil && !yield(d.forArch(t.Arch.Debian), f) {
 				return
 			}

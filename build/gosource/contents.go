@@ -4,11 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"go/build"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,21 +30,21 @@ func (m *Module) contents(ctx *build.Context, directory string) (contents, error
 	if m.Memory == nil {
 		return readContents(ctx, directory)
 	}
-	entry := fmt.Sprintf("go package:%s,%s,%q,%q,%q:%s", ctx.GOOS, ctx.GOARCH, ctx.BuildTags, ctx.ToolTags, ctx.ReleaseTags[len(ctx.ReleaseTags)-1], directory)
-	id, settled, err := signature(directory)
+	entry := "go package:" + strings.Join(slices.Concat([]string{ctx.GOOS, ctx.GOARCH}, ctx.BuildTags, []string{"+"}, ctx.ToolTags, ctx.ReleaseTags[len(ctx.ReleaseTags)-1:]), ",") + ":" + directory
+	before, err := m.signature(directory)
 	if err != nil {
 		return contents{}, err
 	}
 	var c contents
-	if text, ok := m.Memory.Recall(entry, id); ok && json.Unmarshal([]byte(text), &c) == nil {
+	if text, ok := m.Memory.Recall(entry, before.id); ok && json.Unmarshal([]byte(text), &c) == nil {
 		return c, nil
 	}
-	if c, err = readContents(ctx, directory); err != nil || !settled {
+	if c, err = readContents(ctx, directory); err != nil || !before.settled {
 		return c, err
 	}
-	if after, _, err := signature(directory); err == nil && after == id {
+	if after, err := signature(directory); err == nil && after.id == before.id {
 		if text, err := json.Marshal(c); err == nil {
-			m.Memory.Keep(entry, id, string(text))
+			m.Memory.Keep(entry, before.id, string(text))
 		}
 	}
 	return c, nil
@@ -57,17 +58,33 @@ func readContents(ctx *build.Context, directory string) (contents, error) {
 	return contents{slices.Concat(p.GoFiles, p.SFiles, p.HFiles, p.SysoFiles), p.Imports, p.EmbedPatterns}, nil
 }
 
-// signature returns what must stay the same for the contents of a directory to be the
-// same: the names and attributes of its files, without those of tests. Settled is false
-// while a file may change without that.
-func signature(directory string) (id string, settled bool, err error) {
+// signed is what must stay the same for the contents of a directory to be the same: the
+// names and attributes of its files, without those of tests.
+type signed struct {
+	id      string
+	settled bool // false while a file may change without another id
+}
+
+// signature returns the signature that a directory has had in this build.
+func (m *Module) signature(directory string) (signed, error) {
+	if known, ok := m.signed[directory]; ok {
+		return known, nil
+	}
+	s, err := signature(directory)
+	if err == nil {
+		m.signed[directory] = s
+	}
+	return s, err
+}
+
+func signature(directory string) (signed, error) {
 	entries, err := os.ReadDir(directory)
 	if err != nil {
-		return "", false, err
+		return signed{}, err
 	}
 	now := time.Now()
 	sum := sha256.New()
-	settled = true
+	settled := true
 	for _, e := range entries {
 		if e.IsDir() || strings.HasSuffix(e.Name(), "_test.go") {
 			continue
@@ -77,10 +94,10 @@ func signature(directory string) (id string, settled bool, err error) {
 			continue // a link that leads nowhere
 		}
 		if err != nil {
-			return "", false, err
+			return signed{}, err
 		}
 		settled = settled && filesig.Settled(info, now)
-		_, _ = fmt.Fprintf(sum, "%q %s\n", e.Name(), filesig.Of(info)) // a hash takes everything
+		_, _ = io.WriteString(sum, strconv.Quote(e.Name())+" "+filesig.Of(info)+"\n") // a hash takes everything
 	}
-	return hex.EncodeToString(sum.Sum(nil)), settled, nil
+	return signed{hex.EncodeToString(sum.Sum(nil)), settled}, nil
 }

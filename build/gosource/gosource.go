@@ -43,7 +43,9 @@ type Module struct {
 	// trees are this module and those that it replaces by directories.
 	trees []tree
 	mu    sync.Mutex
-	pkgs  map[string]*pkg
+	pkgs  map[pkgKey]*pkg
+	// signed are the signatures of directories, which packages of several platforms share.
+	signed map[string]signed
 	// Memory, when it is set, keeps what was read for later builds.
 	Memory Memory
 }
@@ -72,6 +74,9 @@ type File struct {
 	Path string
 }
 
+// pkgKey names a package for one platform.
+type pkgKey struct{ imported, goos, goarch, tags string }
+
 // pkg is one directory read for one platform.
 type pkg struct {
 	tree    *tree
@@ -92,7 +97,7 @@ func Open(root string) (*Module, error) {
 	if mod.Module == nil {
 		return nil, fault.New(fault.BadInput, "opening the Go module: %s/go.mod has no module line", root)
 	}
-	m := &Module{root: root, path: mod.Module.Mod.Path, pkgs: map[string]*pkg{}}
+	m := &Module{root: root, path: mod.Module.Mod.Path, pkgs: map[pkgKey]*pkg{}, signed: map[string]signed{}}
 	m.trees = append(m.trees, tree{path: m.path, dir: root})
 	for _, r := range mod.Replace {
 		if r.New.Version != "" || r.Old.Path == m.path {
@@ -190,7 +195,7 @@ func (m *Module) owner(imported string) (best *tree, dir string) {
 
 // read reads the package with an import path of one of the trees.
 func (m *Module) read(imported string, p Platform) (*pkg, error) {
-	id := fmt.Sprint(imported, p)
+	id := pkgKey{imported, p.GOOS, p.GOARCH, strings.Join(p.Tags, ",")}
 	if found := m.pkgs[id]; found != nil {
 		return found, nil
 	}

@@ -26,6 +26,15 @@ func toolsFor(hostArch string) debian.Request {
 // targetRequests lists the Debian packages that kernel, boot loader and containers of a target
 // need, without the helper programs.
 func targetRequests(t *targets.Target, l *layers.Layers) ([]debian.Request, error) {
+	out, err := bspRequests(t)
+	if err != nil {
+		return nil, err
+	}
+	return append(out, containers.Requests(t, l)...), nil
+}
+
+// bspRequests lists the Debian packages that kernel and boot loader of a target need.
+func bspRequests(t *targets.Target) ([]debian.Request, error) {
 	var out []debian.Request
 	if t.Kernel != nil {
 		source, err := sources.Of(t)
@@ -41,7 +50,7 @@ func targetRequests(t *targets.Target, l *layers.Layers) ([]debian.Request, erro
 		}
 		out = append(out, loader.Requests()...)
 	}
-	return append(out, containers.Requests(t, l)...), nil
+	return out, nil
 }
 
 // BuildRequests lists the packages that a build of the target on this machine needs.

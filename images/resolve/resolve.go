@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
@@ -115,11 +116,14 @@ type providers struct {
 	Options
 	target  *targets.Target
 	toolbox *debian.Toolbox // nil when nothing needs it
+	// containerRequests are containers.Requests, which read all definitions.
+	containerRequests func() []debian.Request
 }
 
 // open fills in what the options leave out.
 func open(t *targets.Target, o Options) (p *providers, err error) {
 	p = &providers{Options: o, target: t}
+	p.containerRequests = sync.OnceValue(func() []debian.Request { return containers.Requests(t, o.Layers) })
 	p.Debug = o.Debug || t.Debug
 	if needsTools(t) {
 		p.toolbox, err = o.Parts.Toolbox(toolsFor(debian.HostArch()))
@@ -188,8 +192,8 @@ func (p *providers) program(layer layers.Layer, pkg string) (containers.Builder,
 }
 
 func (p *providers) packages() ([]string, error) {
-	requests, err := targetRequests(p.target, p.Layers)
-	return p.Parts.Names(requests), err
+	requests, err := bspRequests(p.target)
+	return p.Parts.Names(append(requests, p.containerRequests()...)), err
 }
 
 func (p *providers) kernel() (*images.Kernel, error) {
@@ -321,7 +325,7 @@ func (p *providers) debugShell() ([]images.Addon, error) {
 }
 
 func (p *providers) containerPackage(name string) (*debian.Fetch, error) {
-	requests := containers.Requests(p.target, p.Layers)
+	requests := p.containerRequests()
 	if len(requests) == 0 {
 		return nil, fault.New(fault.BadInput, "it has no Debian packages for %s", containers.Request)
 	}
@@ -331,7 +335,7 @@ func (p *providers) containerPackage(name string) (*debian.Fetch, error) {
 // containerDependencies returns the steps for a package that a container names and for all
 // that it depends on.
 func (p *providers) containerDependencies(name string) ([]*debian.Fetch, error) {
-	for _, r := range containers.Requests(p.target, p.Layers) {
+	for _, r := range p.containerRequests() {
 		if r.Closure && slices.Equal(r.Packages, []string{name}) {
 			return p.Parts.All(r)
 		}

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 
 	"github.com/pantavisor/pantavisor/build/gosource"
@@ -116,22 +117,28 @@ func compiledFrom() string {
 }
 
 func isThisModule(dir string) bool {
-	m, err := gosource.Open(dir)
-	return err == nil && m.Path() == modulePath
+	text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	return err == nil && modfile.ModulePath(text) == modulePath
 }
 
-// modules returns the Go code of this module and of the workspace, which is nil when the
-// workspace is not a module. They are for one build.
-func modules(l *layers.Layers) (this, own *gosource.Module, err error) {
-	if this, err = gosource.Open(l.Shipped().Dir); err != nil {
-		return nil, nil, err
+// code is the Go code of a build.
+type code struct {
+	this *gosource.Module // of this module
+	own  *gosource.Module // of the workspace; nil when that is not a module
+}
+
+// modules returns the Go code of this module and of the workspace. They are for one build.
+func modules(l *layers.Layers) (code, error) {
+	this, err := gosource.Open(l.Shipped().Dir)
+	if err != nil {
+		return code{}, err
 	}
-	own, err = gosource.Open(l.Top().Dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return this, nil, nil
-	case err == nil && own.Path() == modulePath:
-		return this, this, nil
+	if l.Top() == l.Shipped() {
+		return code{this, this}, nil
 	}
-	return this, own, err
+	own, err := gosource.Open(l.Top().Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return code{this: this}, nil
+	}
+	return code{this, own}, err
 }

@@ -115,22 +115,41 @@ func (w *Workspace) loadWhole(name string) (*targets.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	this, own, err := modules(l)
+	c, err := modules(l)
 	if err != nil {
 		return nil, err
 	}
+	return w.loadWith(c, l, name)
+}
+
+// loadWith is loadWhole with code that is open.
+func (w *Workspace) loadWith(c code, l *layers.Layers, name string) (*targets.Target, error) {
 	return w.load(name, resolve.References(resolve.Options{
-		Layers: l, Module: this, Own: own, MergeSource: w.Options.MergeSource, UseSourceBSP: w.Options.UseSourceBSP,
+		Layers: l, Module: c.this, Own: c.own, MergeSource: w.Options.MergeSource, UseSourceBSP: w.Options.UseSourceBSP,
 	}))
+}
+
+// start loads a target whole and returns the job of building it. The code of the workspace is
+// opened once for both.
+func (w *Workspace) start(name string) (*job, error) {
+	l, err := w.Sources()
+	if err != nil {
+		return nil, err
+	}
+	c, err := modules(l)
+	if err != nil {
+		return nil, err
+	}
+	t, err := w.loadWith(c, l, name)
+	if err != nil {
+		return nil, err
+	}
+	return w.builderWith(c, l, t)
 }
 
 // open resolves a target: its parts, then its graph. Nothing is run.
 func (w *Workspace) open(ctx context.Context, name string) (*job, error) {
-	t, err := w.loadWhole(name)
-	if err != nil {
-		return nil, err
-	}
-	j, err := w.builder(t)
+	j, err := w.start(name)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +200,19 @@ func (j *job) compose(o resolve.Options) (*images.Composition, error) {
 }
 
 func (w *Workspace) builder(t *targets.Target) (*job, error) {
+	l, err := w.Sources()
+	if err != nil {
+		return nil, err
+	}
+	c, err := modules(l)
+	if err != nil {
+		return nil, err
+	}
+	return w.builderWith(c, l, t)
+}
+
+// builderWith is builder with code that is open.
+func (w *Workspace) builderWith(c code, l *layers.Layers, t *targets.Target) (*job, error) {
 	dir, err := build.CacheDir()
 	if err != nil {
 		return nil, err
@@ -189,21 +221,13 @@ func (w *Workspace) builder(t *targets.Target) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := w.Sources()
-	if err != nil {
-		return nil, err
-	}
-	code, own, err := modules(l)
-	if err != nil {
-		return nil, err
-	}
-	code.Memory = cache.Memory()
-	if own != nil {
-		own.Memory = cache.Memory()
+	c.this.Memory = cache.Memory()
+	if c.own != nil {
+		c.own.Memory = cache.Memory()
 	}
 	sink, end, err := w.sinks()
-	return &job{target: t, layers: l, own: own, close: end, Builder: &build.Builder{
-		Cache: cache, Target: t.Name, Workspace: w.Root, Code: code, Jobs: w.Options.Jobs, Verify: w.Options.Verify, Sink: sink,
+	return &job{target: t, layers: l, own: c.own, close: end, Builder: &build.Builder{
+		Cache: cache, Target: t.Name, Workspace: w.Root, Code: c.this, Jobs: w.Options.Jobs, Verify: w.Options.Verify, Sink: sink,
 	}}, err
 }
 
@@ -307,11 +331,7 @@ func (w *Workspace) Build(ctx context.Context, target string) (*build.Report, er
 // build is Build; it returns the graph too. The report of a failed build is printed and
 // saved as that of any other.
 func (w *Workspace) build(ctx context.Context, target string) (*build.Report, *images.Composition, error) {
-	t, err := w.loadWhole(target)
-	if err != nil {
-		return w.unplanned(ctx, target, err)
-	}
-	j, err := w.builder(t)
+	j, err := w.start(target)
 	if err != nil {
 		return w.unplanned(ctx, target, err)
 	}

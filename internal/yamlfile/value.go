@@ -3,10 +3,12 @@ package yamlfile
 import (
 	"encoding"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -71,13 +73,13 @@ func (f *File) fields(path string, n ast.Node, v reflect.Value) {
 		return
 	}
 	fields := fieldsOf(v.Type())
-	given := map[string]bool{}
+	given := make(map[string]bool, len(fields.byName))
 	for iter := m.MapRange(); iter.Next(); {
 		key := iter.Key()
 		name := key.GetToken().Value
-		field, ok := fields[name]
+		field, ok := fields.byName[name]
 		if !ok {
-			f.problem(place(key), "%s", unknownField(path, name, fields))
+			f.problem(place(key), "%s", unknownField(path, name, fields.names()))
 			continue
 		}
 		given[name] = true
@@ -85,7 +87,7 @@ func (f *File) fields(path string, n ast.Node, v reflect.Value) {
 		f.at[at] = place(key)
 		f.value(at, iter.Value(), v.FieldByIndex(field.Index), field.Tag.Get("jsonschema"))
 	}
-	for _, name := range required(v.Type()) {
+	for _, name := range fields.required {
 		if !given[name] {
 			f.Wrong(path, "field %s is missing", name)
 			f.lost = append(f.lost, join(path, name))
@@ -95,43 +97,49 @@ func (f *File) fields(path string, n ast.Node, v reflect.Value) {
 
 func join(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
 
-func fieldsOf(t reflect.Type) map[string]reflect.StructField {
-	fields := map[string]reflect.StructField{}
+// structFields are the fields of a type of structs by their names in files.
+type structFields struct {
+	byName   map[string]reflect.StructField
+	required []string // sorted
+}
+
+// knownFields has the structFields of each reflect.Type that was asked for: a lock has
+// hundreds of values of one type.
+var knownFields sync.Map
+
+func fieldsOf(t reflect.Type) *structFields {
+	if known, ok := knownFields.Load(t); ok {
+		return known.(*structFields)
+	}
+	s := &structFields{byName: map[string]reflect.StructField{}}
 	for i := range t.NumField() {
 		f := t.Field(i)
-		if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name != "-" {
-			fields[name] = f
+		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name == "-" {
+			continue
+		}
+		s.byName[name] = f
+		if !strings.Contains(options, "omitempty") {
+			s.required = append(s.required, name)
 		}
 	}
-	return fields
+	slices.Sort(s.required)
+	knownFields.Store(t, s)
+	return s
 }
 
-// required returns the names of the required fields of a struct, sorted.
-func required(t reflect.Type) []string {
-	fields := fieldsOf(t)
-	return slices.DeleteFunc(sortedNames(fields), func(name string) bool {
-		return strings.Contains(fields[name].Tag.Get("yaml"), "omitempty")
-	})
-}
+// names returns the names of all fields, sorted.
+func (s *structFields) names() []string { return slices.Sorted(maps.Keys(s.byName)) }
 
-func sortedNames(fields map[string]reflect.StructField) []string {
-	var names []string
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
-func unknownField(path, name string, fields map[string]reflect.StructField) string {
+func unknownField(path, name string, known []string) string {
 	where := ""
 	if path != "" {
 		where = " in " + path
 	}
-	if near := spelling.Nearest(name, sortedNames(fields)); len(near) > 0 {
+	if near := spelling.Nearest(name, known); len(near) > 0 {
 		return fmt.Sprintf("unknown field %q%s; did you mean %s?", name, where, strings.Join(near, " or "))
 	}
-	return fmt.Sprintf("unknown field %q%s; there are %s", name, where, strings.Join(sortedNames(fields), ", "))
+	return fmt.Sprintf("unknown field %q%s; there are %s", name, where, strings.Join(known, ", "))
 }
 
 func (f *File) expected(path, what string, n ast.Node) {

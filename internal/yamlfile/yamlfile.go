@@ -238,7 +238,7 @@ func (f *File) document(data []byte, want reflect.Type) ast.Node {
 		body = doc.Body
 	}
 	if body == nil {
-		f.problem(nil, "file is empty: %s needs at least %s", f.kind.Name, strings.Join(required(want), " and "))
+		f.problem(nil, "file is empty: %s needs at least %s", f.kind.Name, strings.Join(fieldsOf(want).required, " and "))
 	}
 	return body
 }
