@@ -36,6 +36,7 @@ func (p *parser) container(directory string, o *object) Container {
 		Network:   network(o),
 		Logs:      loggers(o),
 		Recovery:  recovery(o),
+		Timeout:   inherited,
 		Drivers:   driverRefs(o),
 		Exports:   exports(o),
 		DevLog:    o.boolean("dev-log", p.opt.DevLog),
@@ -55,6 +56,9 @@ func (p *parser) container(directory string, o *object) Container {
 	}
 	c.Goal = Goal(o.enum("status_goal", "", "MOUNTED", "STARTED", "READY"))
 	c.Restart = Restart(o.enum("restart_policy", "", "system", "container"))
+	if _, ok := o.member("timeout"); ok {
+		c.Timeout = o.seconds("timeout")
+	}
 	p.roles(o, &c)
 	if s, ok := o.member("storage"); ok {
 		c.Storage = p.storage(s)
@@ -477,7 +481,13 @@ func (p *parser) groupNames() string {
 	return strings.Join(names, ", ")
 }
 
+// inherited is the timeout of a container that has the group's.
+const inherited = -1
+
 func inherit(c *Container, g *Group) {
+	if c.Timeout == inherited {
+		c.Timeout = g.Timeout
+	}
 	if c.Goal == "" {
 		c.Goal = g.Goal
 	}

@@ -75,7 +75,7 @@ func container(t *testing.T, sys *System, name string) *Container {
 
 func TestWholeDevice(t *testing.T) {
 	d := device().app("net", `,"group":"root","roles":["mgmt"]`).app("web", `,"group":"app","roles":["nobody"],
-		"status_goal":"READY","drivers":{"required":["wifi"],"optional":["eth"],"manual":["usb"]},
+		"status_goal":"READY","timeout":45,"drivers":{"required":["wifi"],"optional":["eth"],"manual":["usb"]},
 		"services":{"required":["bus",{"name":"api","type":"rest","target":"/run/api","role":"user","interface":"i"}],"optional":[{"name":"raw"}]},
 		"logs":[{"file":"/var/log/x","maxsize":100,"truncate":true,"name":"x"},{"console":"enable","maxsize":1}],
 		"network":{"pool":"net0","ip":"10.0.3.7","hostname":"web","mac":"02:00:00:00:00:01"},
@@ -97,7 +97,7 @@ func TestWholeDevice(t *testing.T) {
 	web := container(t, sys, "web")
 	want := &Container{
 		Name: "web", Type: "lxc", Config: "lxc.container.conf", Root: Artifact{File: "root.squashfs"},
-		Group: "app", Goal: Ready, Restart: RestartContainer, Roles: []string{"nobody"},
+		Group: "app", Goal: Ready, Restart: RestartContainer, Timeout: 45 * time.Second, Roles: []string{"nobody"},
 		Recovery: &AutoRecovery{Policy: "always", MaxRetries: 3, RetryDelay: 2 * time.Second, BackoffFactor: 1.5,
 			ResetWindow: 9 * time.Second, StableTimeout: 30 * time.Second, BackoffPolicy: "10min", BackoffWait: 10 * time.Minute},
 		Network:  &Network{Mode: "pool", Pool: "net0", Hostname: "web", IP: "10.0.3.7", MAC: "02:00:00:00:00:01"},
@@ -349,7 +349,7 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	sys := device().app("a", "").parse(t, Options{Groups: []byte(`[{"name":"only"},{"name":"root"}]`), GoalsTimeout: 7 * time.Second})
-	if a := container(t, sys, "a"); a.Group != "root" || sys.Groups[0].Timeout != 7*time.Second || !sys.DefaultGroups {
+	if a := container(t, sys, "a"); a.Group != "root" || a.Timeout != 7*time.Second || sys.Groups[0].Timeout != 7*time.Second || !sys.DefaultGroups {
 		t.Errorf("own default groups: %+v", sys.Groups)
 	}
 	if _, err := Parse(device().state(t), Options{Groups: []byte(`{`)}); err == nil {

@@ -84,7 +84,7 @@ type Group struct {
 	Description string
 	Goal        Goal
 	Restart     Restart
-	Timeout     time.Duration // for all members to reach their goals; 0 waits for ever
+	Timeout     time.Duration // for each member without its own to reach its goal; 0 waits for ever
 	Recovery    *AutoRecovery // inherited by members without their own
 }
 
@@ -207,6 +207,7 @@ type Container struct {
 	Group   string
 	Goal    Goal
 	Restart Restart
+	Timeout time.Duration // to reach the goal, its own or the group's; 0 waits for ever
 	// Roles are as given; nil when the container has none.
 	Roles []string
 	Mgmt  bool // one of them is mgmt

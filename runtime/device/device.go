@@ -300,10 +300,11 @@ func (s *session) makeEngine(l *loaded) {
 	if s.host.broken != nil {
 		s.log.Errorf("containers cannot run: %v", s.host.broken)
 	}
-	s.engine = engine.New(sys, engine.Options{
-		Backend: s.host, Log: s.log, Settled: s.settled, Stopping: s.stopping,
-		Status: s.publishStatus,
-	})
+	rev := engine.Revision{Name: s.opt.Revision, System: sys, Backend: s.host}
+	if l != nil {
+		rev.Lost = l.lostContainers()
+	}
+	s.engine = engine.New(rev, engine.Options{Log: s.log, Settled: s.settled, Stopping: s.stopping, Status: s.publishStatus})
 	s.id.Store(&identity{tree: s.tree, of: s.host.launcher.Identify, role: s.engine.Role, owner: s.opt.Owner})
 	if l != nil {
 		s.adopt(l)
@@ -322,11 +323,6 @@ func (s *session) publishStatus(status string) {
 
 // adopt makes a state that could be loaded the running one.
 func (s *session) adopt(l *loaded) {
-	for part, reason := range l.lost {
-		if _, ok := l.state.Get(part + "/run.json"); ok {
-			s.engine.Add(&manifest.Container{Name: part, Goal: manifest.Started}, reason)
-		}
-	}
 	if err := s.steps.SetCurrent(s.opt.Revision); err != nil {
 		s.log.Warnf("%v", err)
 	}
@@ -446,15 +442,15 @@ func (s *session) stopping(code int) {
 
 // settled is called by the engine when no more containers will reach their goals: it
 // logs the outcome and publishes it.
-func (s *session) settled(reached, all int) {
+func (s *session) settled(o engine.Outcome) {
 	s.wakes.set(wakeBoot, false)
 	switch {
 	case s.broken != nil:
 		s.log.Errorf("not ready: revision %s has no usable state", s.opt.Revision)
-	case reached == all:
-		s.log.Infof("ready: all %d containers reached their goals in %d ms%s", all, time.Since(s.began).Milliseconds(), s.bootCPU())
+	case o.Reached == o.All:
+		s.log.Infof("ready: all %d containers reached their goals in %d ms%s", o.All, time.Since(s.began).Milliseconds(), s.bootCPU())
 	default:
-		s.log.Errorf("not ready: %d of %d containers reached their goals", reached, all)
+		s.log.Errorf("not ready: %d of %d containers reached their goals", o.Reached, o.All)
 	}
 	if err := handoff.Notify(handoff.Ready); err != nil {
 		s.log.Warnf("%v", err)

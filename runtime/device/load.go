@@ -17,6 +17,17 @@ type loaded struct {
 	lost map[string]string
 }
 
+// lostContainers returns the lost parts that are containers, with the reason.
+func (l *loaded) lostContainers() map[string]string {
+	out := map[string]string{}
+	for part, reason := range l.lost {
+		if _, ok := l.state.Get(part + "/run.json"); ok {
+			out[part] = reason
+		}
+	}
+	return out
+}
+
 // load reads a state. A part that violates the format is left out, so
 // that one bad container does not keep the others from running.
 func load(st *state.State, opt manifest.Options, log logs.Logger) (*loaded, error) {

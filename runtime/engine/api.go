@@ -2,6 +2,8 @@ package engine
 
 import (
 	"cmp"
+	"slices"
+	"time"
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
@@ -11,16 +13,37 @@ import (
 type view struct {
 	containers []api.Container
 	groups     []api.Group
-	mgmt       map[string]bool // every container by name
+	deadlines  map[string]time.Time // of containers and, as "group/NAME", of groups
+	mgmt       map[string]bool      // every container by name
 }
+
+// remaining returns the whole seconds until a deadline of the view; nil without one.
+func (v *view) remaining(name string, now time.Time) *int {
+	d, ok := v.deadlines[name]
+	if !ok {
+		return nil
+	}
+	s := int(max(0, d.Sub(now)+time.Second-1) / time.Second)
+	return &s
+}
+
+// groupKey makes the keys of groups; a container's name has no slash.
+const groupKey = "group/"
 
 // publish makes a new view and reports changed statuses of groups and of the revision.
 func (e *Engine) publish() {
 	e.dirty = false
-	v := &view{mgmt: make(map[string]bool, len(e.units)), containers: make([]api.Container, 0, len(e.units))}
+	v := &view{mgmt: make(map[string]bool, len(e.units)), containers: make([]api.Container, 0, len(e.units)), deadlines: map[string]time.Time{}}
 	for _, u := range e.units {
 		v.containers = append(v.containers, u.show())
 		v.mgmt[u.c.Name] = u.c.Mgmt
+		if u.deadline.IsZero() || u.settled() {
+			continue
+		}
+		v.deadlines[u.c.Name] = u.deadline
+		if g := groupKey + u.c.Group; v.deadlines[g].Before(u.deadline) {
+			v.deadlines[g] = u.deadline
+		}
 	}
 	for _, g := range e.groups {
 		s := lowest(g.units)
@@ -41,6 +64,7 @@ func (u *unit) show() api.Container {
 	c := api.Container{
 		Name: u.c.Name, Status: u.status.String(), StatusGoal: u.goal.String(),
 		RestartPolicy: cmp.Or(string(u.c.Restart), "unknown"), Roles: []string{}, StatusReason: u.reason,
+		Timeout: int(u.c.Timeout.Seconds()),
 	}
 	if u.c.Group != "" {
 		c.Group = &u.c.Group
@@ -70,7 +94,9 @@ func yes(b bool) string {
 func backoff(r *manifest.AutoRecovery) string { return cmp.Or(r.BackoffPolicy, "reboot") }
 
 func (g *group) show(s status) api.Group {
-	out := api.Group{Name: g.Name, StatusGoal: string(g.Goal), RestartPolicy: string(g.Restart), Status: s.String()}
+	out := api.Group{
+		Name: g.Name, StatusGoal: string(g.Goal), RestartPolicy: string(g.Restart), Status: s.String(), Timeout: int(g.Timeout.Seconds()),
+	}
 	if r := g.Recovery; r != nil {
 		out.AutoRecovery = &api.GroupRecovery{MaxRetries: r.MaxRetries, StableTimeout: int(r.StableTimeout.Seconds()), BackoffPolicy: backoff(r)}
 	}
@@ -86,7 +112,14 @@ func (e *Engine) Containers() ([]api.Container, error) {
 	if v == nil {
 		return nil, ErrNotLoaded
 	}
-	return v.containers, nil
+	if len(v.deadlines) == 0 {
+		return v.containers, nil // the same list again: its text need not be made again
+	}
+	out, now := slices.Clone(v.containers), e.now()
+	for i := range out {
+		out[i].TimeoutRemaining = v.remaining(out[i].Name, now)
+	}
+	return out, nil
 }
 
 // Groups lists the groups in the order of starting.
@@ -95,7 +128,11 @@ func (e *Engine) Groups() ([]api.Group, error) {
 	if v == nil {
 		return nil, ErrNotLoaded
 	}
-	return v.groups, nil
+	out, now := slices.Clone(v.groups), e.now()
+	for i := range out {
+		out[i].TimeoutRemaining = v.remaining(groupKey+out[i].Name, now)
+	}
+	return out, nil
 }
 
 // ContainerAction starts, stops or restarts a container.
@@ -111,9 +148,14 @@ func (e *Engine) ContainerAction(name, action string) error {
 		if e.closing {
 			return ErrBusy
 		}
+		if e.next.has(u) {
+			return e.next.act(u, action)
+		}
 		return e.act(u, action)
 	})
 }
+
+var errAction = &api.Error{Status: 400, Text: "Invalid action. Use 'start', 'stop', or 'restart'"}
 
 func (e *Engine) act(u *unit, action string) error {
 	switch action {
@@ -134,7 +176,7 @@ func (e *Engine) act(u *unit, action string) error {
 		}
 		e.afresh(u)
 	default:
-		return &api.Error{Status: 400, Text: "Invalid action. Use 'start', 'stop', or 'restart'"}
+		return errAction
 	}
 	return nil
 }

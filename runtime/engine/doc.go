@@ -25,4 +25,7 @@
 // cannot reach it any more, or has used up its group's time. A container that cannot
 // run never keeps the rest of the device from running: it is STOPPED with a reason that
 // the control socket and the log show.
+//
+// [Engine.Transition] changes to another revision without a reboot: the containers that it
+// changes or lacks are stopped, the others go on, and the groups open again in order.
 package engine

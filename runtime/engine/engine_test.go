@@ -128,7 +128,7 @@ func (f sinkFunc) Log(_, _ string, l logs.Level, msg string) { f(l.String() + " 
 
 func newFake(t *testing.T, sys *manifest.System) *fake {
 	s := &fake{t: t, clock: time.Unix(1000, 0), fail: map[string]error{}, bad: map[string]error{}, runs: map[string]*run{}, code: make(chan int, 1)}
-	s.e = New(sys, Options{Backend: s, Log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })}})
+	s.e = New(Revision{Name: "0", System: sys, Backend: s}, Options{Log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })}})
 	s.e.now = func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.clock }
 	s.e.timer = func(d time.Duration, f func()) func() {
 		s.mu.Lock()
@@ -199,7 +199,7 @@ func unitOf(name, group string, goal manifest.Goal, r *manifest.AutoRecovery) ma
 	if group == "sys" {
 		restart = manifest.RestartSystem
 	}
-	return manifest.Container{Name: name, Group: group, Goal: goal, Restart: restart, Recovery: r}
+	return manifest.Container{Name: name, Group: group, Goal: goal, Restart: restart, Recovery: r, Timeout: 30 * time.Second}
 }
 
 func system(cs ...manifest.Container) *manifest.System {
@@ -216,7 +216,7 @@ func TestGroupsOpenInOrder(t *testing.T) {
 	var status []string
 	s.e.opt.Status = func(st string) { status = append(status, st) }
 	var settled string
-	s.e.opt.Settled = func(n, all int) { settled = fmt.Sprint(n, "/", all) }
+	s.e.opt.Settled = func(o Outcome) { settled = fmt.Sprint(o.Reached, "/", o.All) }
 	s.run()
 	s.await("base=MOUNTED", "net=STARTED", "web=BLOCKED")
 	if err := s.e.Ready("web"); !errors.Is(err, ErrUnexpected) {

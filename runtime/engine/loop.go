@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -31,13 +30,20 @@ type Logger interface {
 // Options configure an [Engine]. The functions are called by the engine's goroutine and
 // must not wait for the engine; each may be nil.
 type Options struct {
-	Backend Backend
-	Log     Logger
+	Log Logger
 	// Status is called with the revision's status when it changes: "STARTED", "READY", ...
 	Status func(string)
-	// Settled is called once, when all containers have reached their goals or no more
-	// of them will: with the number that have, and the number of all.
-	Settled func(reached, all int)
+	// Settled is called once for each revision, when all containers have reached their
+	// goals or no more of them will.
+	Settled func(Outcome)
+	// Failed is called when a container does not recover: it ended and nothing starts it
+	// again, or only after a back-off; it cannot be started; or the time to reach its goal
+	// is over. It is not called for what a user asks for.
+	Failed func(Failure)
+	// Stable is called with true when the revision has settled and every container with a
+	// stable_timeout is stable, or none has one; then with each change of that. A transition
+	// begins with false, without a call. What a user has stopped need not be stable.
+	Stable func(bool)
 	// Stopping is called when the engine begins to stop, with the exit code to come.
 	Stopping func(code int)
 }
@@ -60,11 +66,9 @@ func isPermanent(err error) bool {
 // group is a group of the state with its members.
 type group struct {
 	manifest.Group
-	units   []*unit
-	opened  bool
-	expired bool
-	cancel  func()
-	shown   status
+	units  []*unit
+	opened bool
+	shown  status
 }
 
 // Engine runs containers. Make one with [New].
@@ -77,10 +81,14 @@ type Engine struct {
 	over  chan struct{} // closed when the loop has ended
 	slots chan struct{} // bounds work that runs at the same time
 
+	rev     Revision
 	groups  []*group
-	units   []*unit // in the order of the state's names
+	units   []*unit     // in the order of the state's names
+	next    *transition // nil when none is in progress
 	dirty   bool
 	settled bool // every container has reached its goal or cannot
+	stable  bool // as Options.Stable was last told
+	trial   atomic.Bool
 	closing bool
 	code    int
 
@@ -88,38 +96,38 @@ type Engine struct {
 	shown status
 }
 
-// New returns an engine for a validated state.
-func New(sys *manifest.System, opt Options) *Engine {
+// New returns an engine for a revision.
+func New(rev Revision, opt Options) *Engine {
 	e := &Engine{
-		opt: opt, log: opt.Log, now: time.Now, inbox: make(chan func(), 64), over: make(chan struct{}),
+		opt: opt.complete(), log: opt.Log, now: time.Now, inbox: make(chan func(), 64), over: make(chan struct{}),
 		slots: make(chan struct{}, max(2, runtime.NumCPU())),
-	}
-	if opt.Status == nil {
-		e.opt.Status = func(string) {}
-	}
-	if opt.Settled == nil {
-		e.opt.Settled = func(int, int) {}
-	}
-	if opt.Stopping == nil {
-		e.opt.Stopping = func(int) {}
 	}
 	e.timer = func(d time.Duration, f func()) func() {
 		t := time.AfterFunc(d, f)
 		return func() { t.Stop() }
 	}
-	for _, g := range sys.Groups {
-		e.groups = append(e.groups, &group{Group: g})
-	}
-	for i := range sys.Containers {
-		c := &sys.Containers[i]
-		u := &unit{c: c, goal: goalStatus[c.Goal], status: installed}
-		e.units = append(e.units, u)
-		if g := e.group(c.Group); g != nil {
-			g.units = append(g.units, u)
-		}
-	}
-	slices.SortFunc(e.units, func(a, b *unit) int { return cmp.Compare(a.c.Name, b.c.Name) })
+	e.load(rev, nil)
 	return e
+}
+
+// complete returns the options with a function in place of each that is nil.
+func (o Options) complete() Options {
+	if o.Status == nil {
+		o.Status = func(string) {}
+	}
+	if o.Settled == nil {
+		o.Settled = func(Outcome) {}
+	}
+	if o.Failed == nil {
+		o.Failed = func(Failure) {}
+	}
+	if o.Stable == nil {
+		o.Stable = func(bool) {}
+	}
+	if o.Stopping == nil {
+		o.Stopping = func(int) {}
+	}
+	return o
 }
 
 func (e *Engine) group(name string) *group {
@@ -138,17 +146,6 @@ func (e *Engine) unit(name string) *unit {
 		}
 	}
 	return nil
-}
-
-// Add adds a container of the state that cannot run, so that it is listed with the
-// reason. It must be called before [Engine.Run].
-func (e *Engine) Add(c *manifest.Container, reason string) {
-	u := &unit{c: c, goal: goalStatus[c.Goal], status: stopped, reason: reason}
-	if u.goal == 0 {
-		u.goal = started
-	}
-	e.units = append(e.units, u)
-	slices.SortFunc(e.units, func(a, b *unit) int { return cmp.Compare(a.c.Name, b.c.Name) })
 }
 
 // post sends a message to the engine's goroutine.
@@ -219,6 +216,7 @@ func (e *Engine) after(d time.Duration, f func()) (cancel func()) {
 func (e *Engine) Run(ctx context.Context) int {
 	defer close(e.over)
 	e.dirty = true
+	e.failLost()
 	quit := ctx.Done()
 	for {
 		e.reconcile()
@@ -244,6 +242,12 @@ func (e *Engine) reconcile() {
 		e.closeGroups()
 		return
 	}
+	if e.next != nil {
+		e.leave()
+		if e.next != nil {
+			return
+		}
+	}
 	e.openGroups()
 	for _, g := range e.groups {
 		for _, u := range g.units {
@@ -259,6 +263,7 @@ func (e *Engine) reconcile() {
 		}
 	}
 	e.checkSettled()
+	e.checkStable()
 }
 
 // openGroups opens the groups whose turn it is.
@@ -270,59 +275,59 @@ func (e *Engine) openGroups() {
 		if !g.complete() {
 			return
 		}
-		if g.cancel != nil {
-			g.cancel()
-			g.cancel = nil
+	}
+}
+
+// open opens a group: from now on, the time of its members runs.
+func (e *Engine) open(g *group) {
+	g.opened = true
+	for _, u := range g.units {
+		if !u.settled() {
+			e.limit(u)
 		}
 	}
 }
 
-func (e *Engine) open(g *group) {
-	g.opened = true
-	if len(g.units) == 0 || g.Timeout <= 0 {
+// limit starts the time that a container has to reach its goal.
+func (e *Engine) limit(u *unit) {
+	if u.c.Timeout <= 0 {
 		return
 	}
-	g.cancel = e.after(g.Timeout, func() {
-		g.cancel = nil
-		if g.complete() {
+	u.deadline, e.dirty = e.now().Add(u.c.Timeout), true
+	u.unlimit = e.after(u.c.Timeout, func() {
+		if u.unlimited(); u.settled() {
 			return
 		}
-		g.expired = true
-		e.log.Warnf("group %s did not reach its goals within %v; the next group starts", g.Name, g.Timeout)
+		u.expired, e.dirty = true, true
+		e.log.Warnf("container %s did not reach %s within %v; the next group starts", u.c.Name, u.goal, u.c.Timeout)
+		e.fail(u)
 	})
+}
+
+// unlimited ends the container's time: it has reached its goal, or it is over.
+func (u *unit) unlimited() {
+	if u.unlimit != nil {
+		u.unlimit()
+	}
+	u.unlimit, u.deadline = nil, time.Time{}
+}
+
+// close ends the time of the group's members.
+func (g *group) close() {
+	for _, u := range g.units {
+		u.unlimited()
+	}
 }
 
 // complete reports whether no container of the group need be waited for any more.
 func (g *group) complete() bool {
-	return g.expired || !slices.ContainsFunc(g.units, func(u *unit) bool { return !u.settled() })
+	return !slices.ContainsFunc(g.units, func(u *unit) bool { return !u.settled() && !u.expired })
 }
 
 // settled reports whether a container has reached its goal, or is stopped and will not
 // reach it soon.
 func (u *unit) settled() bool {
 	return u.reached || u.status == stopped
-}
-
-// checkSettled reports once that all groups are complete.
-func (e *Engine) checkSettled() {
-	if e.settled {
-		return
-	}
-	for _, g := range e.groups {
-		if !g.complete() {
-			return
-		}
-	}
-	e.settled = true
-	n := 0
-	for _, u := range e.units {
-		if u.reached {
-			n++
-			continue
-		}
-		e.log.Errorf("container %s did not reach %s: it is %s: %s", u.c.Name, u.goal, u.status, cmp.Or(u.reason, "time is over"))
-	}
-	e.opt.Settled(n, len(e.units))
 }
 
 // shutdown begins to stop all containers; the first call decides the exit code.
@@ -334,6 +339,7 @@ func (e *Engine) shutdown(code int) {
 	e.opt.Stopping(code)
 	for _, u := range e.units {
 		u.cancelTimer()
+		u.unlimited()
 		e.unstable(u)
 	}
 }

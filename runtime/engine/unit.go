@@ -42,6 +42,7 @@ type unit struct {
 
 	status status
 	reason string // why it is not at its goal, "" while all is well
+	lost   bool   // it cannot run in this revision
 
 	inst    Instance // nil when nothing is mounted
 	running bool     // its init has been started and has not been seen to end
@@ -56,6 +57,9 @@ type unit struct {
 	since       time.Time // of the last start
 	cancel      func()    // cancels the timer of the next step, if any
 	unsettle    func()    // cancels the stability timer, if any
+	unlimit     func()    // cancels the timer of deadline, if any
+	deadline    time.Time // until when it is to reach its goal; zero for none
+	expired     bool      // it did not reach its goal in time
 }
 
 // set changes the status and logs it.
@@ -78,8 +82,9 @@ func (e *Engine) set(u *unit, s status, reason string) {
 
 func (e *Engine) atGoal(u *unit) {
 	u.reached = true
-	if r := u.recovery(); r != nil && r.StableTimeout > 0 && u.unsettle == nil && !u.stable {
-		u.unsettle = e.after(r.StableTimeout, func() {
+	u.unlimited()
+	if d := u.stableTimeout(); d > 0 && u.unsettle == nil && !u.stable {
+		u.unsettle = e.after(d, func() {
 			u.unsettle = nil
 			u.stable, e.dirty = true, true
 		})
@@ -94,11 +99,26 @@ func (u *unit) recovery() *manifest.AutoRecovery {
 	return u.c.Recovery
 }
 
+// stableTimeout is how long it must be at its goal to be stable, 0 for none.
+func (u *unit) stableTimeout() time.Duration {
+	if r := u.recovery(); r != nil {
+		return r.StableTimeout
+	}
+	return 0
+}
+
+// giveUp sets the status of a container that does not recover by itself.
+func (e *Engine) giveUp(u *unit, reason string) {
+	e.set(u, stopped, reason)
+	e.fail(u)
+}
+
 // begin mounts a container and starts it unless being mounted is its goal.
 func (e *Engine) begin(u *unit) {
 	u.busy, u.early = true, false
+	backend, c := e.rev.Backend, u.c
 	e.work(func() func() {
-		inst, err := e.opt.Backend.Mount(u.c)
+		inst, err := backend.Mount(c)
 		return func() { e.mountedNow(u, inst, err) }
 	})
 }
@@ -160,7 +180,7 @@ func (e *Engine) startFailed(u *unit, err error) {
 		return
 	}
 	if isPermanent(err) {
-		e.set(u, stopped, reason)
+		e.giveUp(u, reason)
 	} else {
 		e.recover(u, reason)
 	}
@@ -181,7 +201,7 @@ func (e *Engine) recover(u *unit, reason string) {
 	r := u.recovery()
 	e.unstable(u)
 	if r == nil || e.closing {
-		e.set(u, stopped, reason)
+		e.giveUp(u, reason)
 		return
 	}
 	if r.ResetWindow > 0 && !u.since.IsZero() && e.now().Sub(u.since) > r.ResetWindow {
@@ -212,10 +232,12 @@ func delay(r *manifest.AutoRecovery, n int) time.Duration {
 	return time.Duration(d)
 }
 
-// exhausted handles a container that has used up its attempts.
+// exhausted handles a container that has used up its attempts. Under test, or when it is
+// about to end anyway, its back-off policy does not count.
 func (e *Engine) exhausted(u *unit, r *manifest.AutoRecovery, reason string) {
-	e.set(u, stopped, reason)
+	e.giveUp(u, reason)
 	switch {
+	case e.trial.Load() || e.next.has(u):
 	case r.BackoffWait > 0:
 		e.again(u, r.BackoffWait, func() {
 			u.retries = 0

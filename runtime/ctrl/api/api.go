@@ -24,8 +24,11 @@ type Container struct {
 	RestartPolicy string        `json:"restart_policy"`
 	Roles         []string      `json:"roles"`
 	AutoRecovery  *AutoRecovery `json:"auto_recovery,omitempty"`
-	UserStopped   string        `json:"user_stopped,omitempty"`  // "true" or "false", only with restart policy container
-	StatusReason  string        `json:"status_reason,omitempty"` // why it is not at its goal; an addition to the manual
+	UserStopped   string        `json:"user_stopped,omitempty"` // "true" or "false", only with restart policy container
+	// Additions to the manual.
+	StatusReason     string `json:"status_reason,omitempty"`     // why it is not at its goal
+	Timeout          int    `json:"timeout,omitempty"`           // seconds to reach the goal; 0 is for ever
+	TimeoutRemaining *int   `json:"timeout_remaining,omitempty"` // seconds left of that, while it runs
 }
 
 // GroupRecovery is the auto_recovery object of a group.
@@ -42,6 +45,9 @@ type Group struct {
 	RestartPolicy string         `json:"restart_policy"`
 	Status        string         `json:"status"`
 	AutoRecovery  *GroupRecovery `json:"auto_recovery,omitempty"`
+	// Additions to the manual.
+	Timeout          int  `json:"timeout,omitempty"`           // seconds that members without their own have to reach their goals; 0 is for ever
+	TimeoutRemaining *int `json:"timeout_remaining,omitempty"` // seconds until the time of the last member is over, while it runs
 }
 
 // Daemon is one element of GET /daemons.
