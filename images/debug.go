@@ -123,12 +123,12 @@ func applets(file string) ([]string, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading busybox")
 	}
-	at := bytes.Index(data, []byte("\x00[\x00[[\x00"))
+	at := bytes.Index(data, []byte("[\x00[[\x00")) // behind a table on some architectures, not a NUL
 	if at < 0 {
 		return nil, fault.New(fault.BadInput, "reading busybox: no list of commands in it")
 	}
 	var out []string
-	for _, name := range bytes.Split(data[at+1:], []byte{0}) {
+	for _, name := range bytes.Split(data[at:], []byte{0}) {
 		text := string(name)
 		if !appletForm.MatchString(text) || len(out) > 0 && text <= out[len(out)-1] {
 			break

@@ -12,7 +12,7 @@ import (
 )
 
 // fakeBusybox returns a file with a list of commands like that of busybox: sorted, each
-// ended by NUL.
+// ended by NUL, and anything before it.
 func fakeBusybox(count int) string {
 	names := []string{"[", "[["}
 	for i := range count {
@@ -20,7 +20,7 @@ func fakeBusybox(count int) string {
 	}
 	names = append(names, "init", "sh")
 	slices.Sort(names[2:])
-	return "\x7fELF code\x00" + strings.Join(names, "\x00") + "\x00Usage: text\x00"
+	return "\x7fELF code " + strings.Join(names, "\x00") + "\x00Usage: text\x00"
 }
 
 func TestDebugAddonHasAShell(t *testing.T) {
