@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -23,18 +24,7 @@ func TestBoards(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	names, err := targets.Names(targets.Builtin())
-	if err != nil {
-		t.Fatal(err)
-	}
-	wanted := usual
-	if text := os.Getenv("PV_TEST_TARGETS"); text != "" {
-		wanted = strings.Split(text, ",")
-	}
-	if wanted[0] == "all" {
-		wanted = names
-	}
-	for _, name := range wanted {
+	for _, name := range chosen(t, usual...) {
 		board, err := targets.Load(targets.Builtin(), name)
 		if err != nil {
 			t.Error(err)
@@ -50,6 +40,21 @@ func TestBoards(t *testing.T) {
 			})
 		}
 	}
+}
+
+// chosen returns the targets that PV_TEST_TARGETS names, by default these.
+func chosen(t *testing.T, usual ...string) []string {
+	t.Helper()
+	text := os.Getenv("PV_TEST_TARGETS")
+	switch text {
+	case "":
+		return usual
+	case "all":
+		names, err := targets.Names(targets.Builtin())
+		must(t, err)
+		return names
+	}
+	return strings.Split(text, ",")
 }
 
 func bootBoard(t *testing.T, name string, machine targets.Emulator) {
@@ -69,14 +74,18 @@ func bootBoard(t *testing.T, name string, machine targets.Emulator) {
 	bootConfig(t, w, cfg)
 }
 
-// settled waits for the device's word on the console of a machine whose device cannot be
-// asked, nor switched off.
-func settled(t *testing.T, d *Device, containers int) {
-	t.Helper()
-	want := fmt.Sprintf("]: ready: all %d containers reached their goals", containers)
-	if _, err := d.Console.Expect(within(t), want); err != nil {
-		t.Fatalf("%v; last lines of the console:\n%s", err, strings.Join(d.Console.Tail(60), "\n"))
+// ready waits until a number of containers have reached their goals. The control API says
+// so, or the console of a machine whose device cannot be asked.
+func ready(ctx context.Context, d *Device, containers int) error {
+	if d.API == nil {
+		_, err := d.Console.Expect(ctx, fmt.Sprintf("]: ready: all %d containers reached their goals", containers))
+		return err
 	}
+	cs, err := d.WaitContainers(ctx, emulator.AllReached(containers))
+	if err != nil {
+		return fmt.Errorf("%w; last answer %+v", err, cs)
+	}
+	return nil
 }
 
 // bootConfig boots a machine until the target's containers have reached their goals, and
@@ -91,13 +100,11 @@ func bootConfig(t *testing.T, w *workspace.Maker, cfg emulator.Config) {
 	d := &Device{Machine: m}
 	defer d.Close()
 	t.Cleanup(func() { t.Logf("%s: containers and shutdown in %.0f s", w.Target.Name, m.Uptime().Seconds()) })
-	if m.API == nil {
-		settled(t, d, len(w.Target.Containers))
-		return
+	if err := ready(within(t), d, len(w.Target.Containers)); err != nil {
+		t.Fatalf("%v; last lines of the console:\n%s", err, strings.Join(d.Console.Tail(60), "\n"))
 	}
-	cs, err := d.WaitContainers(within(t), emulator.AllReached(len(w.Target.Containers)))
-	if err != nil {
-		t.Fatalf("%v; last answer %+v; last lines of the console:\n%s", err, cs, strings.Join(d.Console.Tail(60), "\n"))
+	if m.API == nil { // nor can it be asked to power off
+		return
 	}
 	if err := d.Shutdown(t.Context(), 2*time.Minute); err != nil {
 		t.Error(err)

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -63,14 +64,20 @@ func (s *storage) replace(path, content string) {
 // spoil overwrites the first block of a file under all its names.
 func (s *storage) spoil(path string) {
 	s.t.Helper()
-	first, _, _ := strings.Cut(strings.TrimSpace(s.do("blocks "+path)), " ")
-	block, err := strconv.ParseInt(first, 10, 64)
+	const size = 4096
+	block, err := strconv.ParseInt(strings.TrimSpace(s.do("bmap "+path+" 0")), 10, 64)
 	must(s.t, err)
-	f, err := os.OpenFile(s.image, os.O_WRONLY, 0)
-	must(s.t, err)
-	_, err = f.WriteAt([]byte("spoiled"), s.start+block*4096)
-	must(s.t, err)
-	must(s.t, f.Close())
+	overwrite(s.t, s.image, s.start+block*size, size)
+}
+
+// overwrite spoils a part of a file.
+func overwrite(t *testing.T, file string, start int64, size int) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt(bytes.Repeat([]byte{'x'}, size), start)
+	must(t, err)
+	must(t, f.Close())
 }
 
 // object is the digest that revision 0 has for a path.
