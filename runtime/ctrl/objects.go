@@ -5,17 +5,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
+	"github.com/pantavisor/pantavisor/runtime/space"
 )
 
 const (
@@ -79,7 +79,7 @@ func (s *Server) putObject(c *call) *reply {
 	case !isObjectName(name):
 		return failure(422, textChecksum)
 	}
-	if have, err := hashFile(filepath.Join(s.o.Objects, name)); err == nil && have == name {
+	if s.haveObject(name) {
 		_, err := http1.Copy(io.Discard, attended{c})
 		c.busy()
 		if err != nil {
@@ -89,6 +89,21 @@ func (s *Server) putObject(c *call) *reply {
 	}
 	return s.storeObject(c, name)
 }
+
+// haveObject reports whether the store has an object, whose content is right. It is hashed
+// unless it is known to be verified.
+func (s *Server) haveObject(name string) bool {
+	path := filepath.Join(s.o.Objects, name)
+	return s.o.Verified.Check(path, name, func() error {
+		have, err := hashFile(path)
+		if err == nil && have != name {
+			err = errDamaged
+		}
+		return err
+	}) == nil
+}
+
+var errDamaged = errors.New("its content is not that of its name")
 
 func hashFile(path string) (string, error) {
 	f, err := os.Open(path)
@@ -103,20 +118,23 @@ func hashFile(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
+// storeObject stores the body. Its space is reserved before it is read, or, when its
+// length is unknown, as it comes.
 func (s *Server) storeObject(c *call, name string) *reply {
 	if err := os.MkdirAll(s.o.Objects, directoryMode); err != nil {
 		return storageError(fmt.Errorf("making the object store: %w", err))
 	}
-	if free, err := freeBytes(s.o.Objects); err == nil && c.body.Announced() > free {
-		return failure(507, textTooLarge)
+	room, err := s.o.Space.Reserve(c.body.Announced())
+	if err != nil {
+		return storageError(err)
 	}
+	defer room.Release()
 	f, err := atomicfile.Create(filepath.Join(s.o.Objects, name), objectMode)
 	if err != nil {
 		return storageError(err)
 	}
 	defer f.Abort()
-	h := sha256.New()
-	to := &sink{file: f, also: h}
+	to := &sink{file: f, hash: sha256.New(), room: room}
 	_, err = http1.Copy(to, attended{c})
 	c.busy()
 	if err != nil {
@@ -125,9 +143,10 @@ func (s *Server) storeObject(c *call, name string) *reply {
 		}
 		return brokenBody(err)
 	}
-	if hex.EncodeToString(h.Sum(nil)) != name {
+	if hex.EncodeToString(to.hash.Sum(nil)) != name {
 		return failure(422, textChecksum)
 	}
+	s.o.Verified.Set(f.File, name)
 	if err := f.Commit(); err != nil {
 		return storageError(err)
 	}
@@ -146,34 +165,34 @@ func (a attended) Read(p []byte) (int, error) {
 	return a.c.body.Read(p)
 }
 
-// sink distinguishes errors of the storage from those of the client.
+// sink is a new object. It distinguishes errors of the storage from those of the client.
 type sink struct {
 	file io.Writer
-	also io.Writer
+	hash hash.Hash
+	room *space.Reservation
 	err  error
 }
 
 // Write implements io.Writer.
 func (s *sink) Write(p []byte) (int, error) {
-	n, err := s.file.Write(p)
+	n, err := 0, s.room.Use(int64(len(p)))
+	if err == nil {
+		n, err = s.file.Write(p)
+	}
 	if err != nil {
 		s.err = fmt.Errorf("storing an object: %w", err)
 		return n, err
 	}
-	return s.also.Write(p)
+	return s.hash.Write(p)
 }
 
+// storageError answers what could not be stored; with the numbers, when it did not fit.
 func storageError(err error) *reply {
+	if full, ok := errors.AsType[*space.Error](err); ok {
+		return failure(507, textTooLarge, full.Error())
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return failure(507, textTooLarge)
 	}
 	return internal(err)
-}
-
-func freeBytes(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("asking for free space of %s: %w", dir, err)
-	}
-	return int64(st.Bavail * uint64(st.Bsize)), nil
 }

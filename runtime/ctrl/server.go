@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,9 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl/http1"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/peer"
+	"github.com/pantavisor/pantavisor/runtime/space"
 	"github.com/pantavisor/pantavisor/runtime/step"
+	"github.com/pantavisor/pantavisor/runtime/verified"
 )
 
 // Time limits of a client. The connection of a slower client is closed.
@@ -50,6 +53,11 @@ type Options struct {
 
 	// Objects is the directory of the object store.
 	Objects string
+	// Space is where uploads reserve their space; nil reserves without a share that is
+	// kept free.
+	Space *space.Ledger
+	// Verified are the objects that need not be hashed; nil knows none.
+	Verified *verified.Marks
 	// Steps has the revisions.
 	Steps *step.Store
 	// CheckStep checks a state before it becomes a step: rev is its name, state its
@@ -120,6 +128,12 @@ type serial struct {
 // New returns a server; it opens nothing yet.
 func New(o Options) *Server {
 	s := &Server{o: o}
+	if s.o.Space == nil {
+		s.o.Space = space.NewLedger(func() (space.Usage, error) { return space.Of(filepath.Dir(s.o.Objects), 0) })
+	}
+	if s.o.Verified == nil {
+		s.o.Verified = new(verified.Marks)
+	}
 	s.routes = routes(s)
 	return s
 }

@@ -146,10 +146,26 @@ func (s *Server) putStep(c *call) *reply {
 	if s.stepInUse(rev) {
 		return failure(409, textStepBusy)
 	}
-	if err := s.o.Steps.Put(rev, state); err != nil {
+	if err := s.storeStep(rev, state); err != nil {
 		return storageError(err)
 	}
 	return ok()
+}
+
+// ownState is the size in bytes up to which a state may use the space that is kept free
+// for the runtime's own files: without it nobody could mend a device that is full.
+const ownState = 64 << 10
+
+// storeStep stores a step for which there is space.
+func (s *Server) storeStep(rev string, state []byte) error {
+	if len(state) > ownState {
+		room, err := s.o.Space.Reserve(int64(len(state)))
+		if err != nil {
+			return err
+		}
+		defer room.Release()
+	}
+	return s.o.Steps.Put(rev, state)
 }
 
 func (s *Server) checkStep(rev string, state []byte) error {

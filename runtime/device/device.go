@@ -53,7 +53,9 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
+	"github.com/pantavisor/pantavisor/runtime/space"
 	"github.com/pantavisor/pantavisor/runtime/step"
+	"github.com/pantavisor/pantavisor/runtime/verified"
 	"github.com/pantavisor/pantavisor/runtime/volume"
 )
 
@@ -92,6 +94,7 @@ type session struct {
 	opt      Options
 	paths    paths
 	steps    *step.Store
+	verified *verified.Marks
 	services services
 	settings *settings
 	logs     *logs.Server
@@ -112,7 +115,10 @@ type session struct {
 
 func newSession(cfg *config.Config, opt Options) *session {
 	p := newPaths(cfg, opt.Revision)
-	return &session{cfg: cfg, opt: opt, paths: p, steps: step.Open(p.storage), wakes: newWakeReasons(cfg), began: time.Now()}
+	return &session{
+		cfg: cfg, opt: opt, paths: p, steps: step.Open(p.storage), wakes: newWakeReasons(cfg), began: time.Now(),
+		verified: &verified.Marks{Strict: cfg.Enum(config.SecurebootMode) == "strict"},
+	}
 }
 
 // Run runs the revision's containers until a client asks for a reboot or a power-off,
@@ -381,7 +387,7 @@ func (s *session) makeHost(l *loaded) *host {
 	h.mounter = s.mounter(l)
 	store, err := objects.Create(s.paths.objects)
 	h.files = &step.Files{Dir: s.paths.trail, Store: store, Hash: s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"}
-	h.files.Progress = s.log.Infof
+	h.files.Progress, h.files.Verified = s.log.Infof, s.verified
 	if l != nil {
 		h.files.State, h.owner = l.state, l.sys.Owner
 		h.remount = l.sys.Remount
@@ -404,7 +410,7 @@ func (s *session) serve() {
 	check := &stateCheck{cfg: s.cfg, objects: s.paths.objects, log: s.log}
 	srv := ctrl.New(ctrl.Options{
 		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,
-		Objects: s.paths.objects, Steps: s.steps, CheckStep: check.check, StepInUse: func(rev string) bool { return rev == s.opt.Revision },
+		Objects: s.paths.objects, Verified: s.verified, Space: space.NewLedger(s.device.usage), Steps: s.steps, CheckStep: check.check, StepInUse: func(rev string) bool { return rev == s.opt.Revision },
 		Logs: s.paths.logs, Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
 		ObjectStored: low.objectStored, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
 	})

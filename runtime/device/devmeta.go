@@ -21,6 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
+	"github.com/pantavisor/pantavisor/runtime/space"
 )
 
 // deviceMeta is the device metadata (manual: Metadata, device metadata). Values that
@@ -217,15 +218,12 @@ type storageMeta struct {
 // storageSize returns the size of the storage in bytes. Reserved (PV_STORAGE_GC_RESERVED)
 // is the part that containers may not use.
 func (d *deviceMeta) storageSize() (storageMeta, bool) {
-	var st unix.Statfs_t
-	if unix.Statfs(d.storage, &st) != nil {
-		return storageMeta{}, false
-	}
-	m := storageMeta{Total: int64(st.Blocks * uint64(st.Bsize)), Free: int64(st.Bfree * uint64(st.Bsize))}
-	m.Reserved = m.Total / 100 * int64(d.reserved())
-	m.RealFree = max(0, m.Free-m.Reserved)
-	return m, true
+	u, err := d.usage()
+	return storageMeta{Total: u.Total, Free: u.Free, Reserved: u.Reserved, RealFree: max(0, u.Free-u.Reserved)}, err == nil
 }
+
+// usage returns the usage of the storage.
+func (d *deviceMeta) usage() (space.Usage, error) { return space.Of(d.storage, d.reserved()) }
 
 // interfaces lists "<interface>.mac", ".ipv4" and ".ipv6", from the kernel's routing
 // socket (rtnetlink(7)).

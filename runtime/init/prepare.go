@@ -22,6 +22,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/step"
 	"github.com/pantavisor/pantavisor/runtime/storage"
 	"github.com/pantavisor/pantavisor/runtime/uevent"
+	"github.com/pantavisor/pantavisor/runtime/verified"
 	"github.com/pantavisor/pantavisor/runtime/watchdog"
 	"golang.org/x/sys/unix"
 )
@@ -318,6 +319,7 @@ func (m *machine) bspParts() (*step.Files, []part, error) {
 	parts, err := readParts(run)
 	files.Hash = m.config.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"
 	files.Progress = m.log.Named("modules").Infof
+	files.Verified = &verified.Marks{Strict: m.config.Enum(config.SecurebootMode) == "strict"}
 	return files, parts, err
 }
 

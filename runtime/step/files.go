@@ -10,15 +10,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/runtime/verified"
 )
 
 // Files are the files of a state in its revision's directory.
@@ -27,6 +25,8 @@ type Files struct {
 	State *state.State
 	Store *objects.Store
 	Hash  bool // check the content of objects as well (PV_SECUREBOOT_CHECKSUM)
+	// Verified are the files whose content is known; it must be set with Hash.
+	Verified *verified.Marks
 	// Progress, unless nil, is told every few seconds how far the reading of a large object
 	// is: it logs a line.
 	Progress func(format string, args ...any)
@@ -144,11 +144,6 @@ func (f *Files) inline(key, path string) error {
 	return atomicfile.Write(path, text, 0o644)
 }
 
-// verifiedAttr marks an object whose content has been checked; its value is the size and
-// modification time at that time. Hashing all objects at every boot would take minutes on
-// a slow device. A write to the object changes its modification time.
-const verifiedAttr = "trusted.pv.verified"
-
 // content checks an object's content against its name, and the file at path, which is
 // what the device mounts. That is a link to the object; if it is not, as on a file system
 // without links or when somebody has replaced it, its own content is checked. Files of
@@ -158,13 +153,13 @@ func (f *Files) content(ctx context.Context, key, sum, path string) error {
 	if err != nil {
 		return &Damage{err}
 	}
-	if err := once(object, func() error { return f.object(ctx, key, sum) }); err != nil {
+	if err := f.once(object, sum, func() error { return f.object(ctx, key, sum) }); err != nil {
 		return err
 	}
 	if filepath.Ext(path) == ".bind" || sameFile(object, path) {
 		return nil
 	}
-	return once(path, func() error { return f.copied(ctx, key, sum, path) })
+	return f.once(path, sum, func() error { return f.copied(ctx, key, sum, path) })
 }
 
 // object checks the content of an object in the store.
@@ -175,8 +170,7 @@ func (f *Files) object(ctx context.Context, key, sum string) error {
 	}
 	defer file.Close()
 	size, _ := f.Store.Size(sum)
-	_, err = io.Copy(io.Discard, f.reader(ctx, key, size, file))
-	return err
+	return hashAll(io.Discard, f.reader(ctx, key, size, file), size)
 }
 
 func sameFile(a, b string) bool {
@@ -185,21 +179,15 @@ func sameFile(a, b string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(one, two)
 }
 
-// once checks the content of a file unless that has been done.
-func once(path string, check func() error) error {
-	mark, err := fileMark(path)
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, 64)
-	if n, err := unix.Getxattr(path, verifiedAttr, buf); err == nil && string(buf[:n]) == mark {
+// once checks the content of a file unless that has been done. What check reports is a
+// [Damage].
+func (f *Files) once(path, sum string, check func() error) error {
+	return f.Verified.Check(path, sum, func() error {
+		if err := check(); err != nil {
+			return &Damage{err}
+		}
 		return nil
-	}
-	if err := check(); err != nil {
-		return &Damage{err}
-	}
-	_ = unix.Setxattr(path, verifiedAttr, []byte(mark), 0) // without it the next boot checks again
-	return nil
+	})
 }
 
 // copied checks that a file in a revision's directory has the content of its object.
@@ -214,13 +202,20 @@ func (f *Files) copied(ctx context.Context, key, sum, path string) error {
 		return err
 	}
 	h := sha256.New()
-	if _, err := io.Copy(h, f.reader(ctx, key, info.Size(), file)); err != nil {
+	if err := hashAll(h, f.reader(ctx, key, info.Size(), file), info.Size()); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != sum {
 		return fmt.Errorf("%s has the content of %s, not of object %s", path, got, sum)
 	}
 	return nil
+}
+
+// hashAll copies r, which has size bytes, to w in pieces that fit into a processor's cache.
+func hashAll(w io.Writer, r io.Reader, size int64) error {
+	const piece = 128 << 10
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, r, make([]byte, max(1, min(size, piece))))
+	return err
 }
 
 // progressPeriod is the time between two calls of Progress.
@@ -248,12 +243,4 @@ func (p *progress) Read(b []byte) (int, error) {
 		p.files.Progress("checking %s: %d of %d MiB", p.key, p.done>>20, p.size>>20)
 	}
 	return n, err
-}
-
-func fileMark(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	return strconv.FormatInt(info.Size(), 10) + " " + strconv.FormatInt(info.ModTime().UnixNano(), 10), nil
 }

@@ -42,6 +42,7 @@ type pkg struct {
 var unknown = map[string]struct{ tests, why string }{
 	"revision/app":      {"^(TestBaseMovesWithItsExtensions|TestRecordedImages|TestDefaultIsNoLargerThanBefore)$", "they make device nodes, or compress for a minute"},
 	"runtime/seccomp":   {"^TestKernel", "filters of system calls are those of this machine"},
+	"runtime/ctrl":      {"^TestLargeObjects$", "it hashes 6 GiB"},
 	"runtime/boot":      {"^TestGrubEditenvAgrees$", "it takes a program of this machine's"},
 	"runtime/container": {"^TestExportTarget$", "QEMU 7.2 does not know the system call openat2"},
 }
