@@ -79,6 +79,7 @@ func (s *Server) putObject(c *call) *reply {
 	case !isObjectName(name):
 		return failure(422, textChecksum)
 	}
+	s.o.Steps.Came(name)
 	if s.haveObject(name) {
 		_, err := http1.Copy(io.Discard, attended{c})
 		c.busy()
@@ -150,6 +151,7 @@ func (s *Server) storeObject(c *call, name string) *reply {
 	if err := f.Commit(); err != nil {
 		return storageError(err)
 	}
+	s.o.Steps.Came(name)
 	if s.o.ObjectStored != nil {
 		s.o.ObjectStored(name)
 	}

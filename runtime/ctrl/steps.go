@@ -135,6 +135,7 @@ func (s *Server) putStep(c *call) *reply {
 	}
 	s.serial.steps.Lock()
 	defer s.serial.steps.Unlock()
+	defer s.o.Steps.Pin()() // the objects that are there stay until the step refers to them
 	if err := s.checkStep(rev, state); err != nil {
 		var e *api.Error
 		if errors.As(err, &e) {

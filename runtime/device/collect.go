@@ -2,7 +2,6 @@ package device
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/pantavisor/pantavisor/runtime/boot"
@@ -19,6 +18,7 @@ type collector struct {
 	revision string // the running one
 	paths    paths
 	steps    *step.Store
+	updating func() []string // the revisions that an update needs; nil: none is possible
 	log      logs.Logger
 	mu       sync.Mutex // held while garbage is collected
 }
@@ -48,17 +48,20 @@ func (c *collector) collect(ctx context.Context) (int64, error) {
 	return c.run(ctx)
 }
 
-func (c *collector) run(ctx context.Context) (int64, error) {
-	keep, err := c.kept()
-	if err != nil {
-		return 0, fmt.Errorf("collecting garbage: %w", err)
+func (c *collector) run(ctx context.Context) (int64, error) { return c.garbage().Collect(ctx) }
+
+// garbage returns what is garbage now. What came within the defer time is none, also for a
+// collection that somebody asked for: it may be another client's.
+func (c *collector) garbage() *step.Garbage {
+	return &step.Garbage{
+		Steps: c.steps, Objects: c.paths.objects, Keep: c.kept, Beside: c.paths.beside,
+		Defer: c.cfg.Duration(config.StorageGCThresholdDefertime),
 	}
-	g := &step.Garbage{Steps: c.steps, Objects: c.paths.objects, Keep: keep, Beside: c.paths.beside}
-	return g.Collect(ctx)
 }
 
-// kept lists the revisions to keep: the running one, those that the boot loader may
-// boot, and the factory revision when PV_STORAGE_GC_KEEP_FACTORY is set.
+// kept lists the revisions to keep: the running one, those that an update needs, those that
+// the boot loader may boot, the last good one among them, and the factory revision when
+// PV_STORAGE_GC_KEEP_FACTORY is set.
 func (c *collector) kept() ([]string, error) {
 	store, err := boot.Configured(c.cfg, c.paths.storage)
 	if err != nil {
@@ -69,6 +72,9 @@ func (c *collector) kept() ([]string, error) {
 		return nil, err
 	}
 	keep := []string{c.revision, values.Rev, values.Try, c.steps.Running()}
+	if c.updating != nil {
+		keep = append(keep, c.updating()...)
+	}
 	if c.cfg.Bool(config.StorageGCKeepFactory) {
 		keep = append(keep, boot.Factory)
 	}

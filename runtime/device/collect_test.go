@@ -98,6 +98,7 @@ func (s *testStorage) revision(rev string, texts ...string) {
 func newTestStorage(t *testing.T, settings map[config.Key]string) *testStorage {
 	t.Helper()
 	cfg := configured(t, settings)
+	cfg.Apply(config.Env, config.StorageGCThresholdDefertime, "0")
 	p := newPaths(cfg, "locals/x")
 	s := &testStorage{t: t, collector: &collector{
 		cfg: cfg, revision: "locals/x", paths: p, steps: step.Open(p.storage), log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })},

@@ -71,7 +71,9 @@ var ErrName = errors.New("not a valid revision name")
 // Store is the store of revisions. Its methods may be called at the same time.
 type Store struct {
 	trails string
-	mu     sync.Mutex // held while files are written
+	mu     sync.Mutex   // held while files are written
+	refs   sync.RWMutex // held while garbage is removed; before mu
+	recent recent
 }
 
 // Open returns the store below the directory storage. It creates nothing.
@@ -194,6 +196,7 @@ func (s *Store) Put(rev string, state []byte) error {
 	if err != nil {
 		return err
 	}
+	s.recent.add(rev)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, err = os.Stat(final); err == nil {

@@ -1,7 +1,6 @@
 package step
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -142,32 +141,5 @@ func TestCurrent(t *testing.T) {
 	}
 	if list, _ := s.List(); len(list) != 2 {
 		t.Errorf("the link is in the list: %v", list)
-	}
-}
-
-// TestLeftoversGo has what a power cut leaves of a put and of a removal.
-func TestLeftoversGo(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	put(t, s, "1")
-	if err := s.Put("1", []byte(`{"#spec":"pantavisor-service-system@1"}`)); err != nil {
-		t.Fatal(err)
-	}
-	for _, dir := range []string{".put-123", ".trash-2", "locals/.put-4", "locals/.trash-5"} {
-		if err := os.MkdirAll(filepath.Join(s.trails, dir, ".pvr"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(s.trails, dir, fileState), []byte("1234567"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	g := &Garbage{Steps: s, Objects: filepath.Join(s.trails, "none"), Keep: []string{"1"}}
-	if freed, err := g.Collect(context.Background()); freed != 4*7 || err != nil {
-		t.Errorf("freed %d bytes, %v", freed, err)
-	}
-	for dir, want := range map[string]int{s.trails: 2, filepath.Join(s.trails, Locals): 0} {
-		if entries, err := os.ReadDir(dir); len(entries) != want || err != nil {
-			t.Errorf("%s has %v, %v", dir, entries, err)
-		}
 	}
 }
