@@ -5,7 +5,9 @@
 package containers
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -141,13 +143,11 @@ func load(dir, shown string) (*Definition, *yamlfile.File, error) {
 // loadAlone is load without a look at the directory files/.
 func loadAlone(dir, shown string) (*Definition, *yamlfile.File, error) {
 	name := filepath.Base(dir)
-	in, err := os.Open(filepath.Join(dir, definitionFile))
-	if err != nil {
+	data, err := yamlfile.Text(os.DirFS(dir), definitionFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, fault.New(fault.Missing, "reading container %q: %w", name, err)
-	}
-	defer in.Close()
-	data, err := yamlfile.Text(in)
-	if err != nil {
+	case err != nil:
 		return nil, nil, fault.Wrap(fault.IO, err, "reading container %q", name)
 	}
 	d, f := read(shown, name, data)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
@@ -96,14 +96,14 @@ const lockHeader = `# The Debian packages that this target is made of, by versio
 
 // LoadLock reads a lock file. It returns an empty lock for a file that does not exist.
 func LoadLock(file string) (*Lock, error) {
-	data, err := os.ReadFile(file)
+	data, err := bounded.ReadRegular(file, maxLockSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &Lock{}, nil
 	}
-	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "reading the lock")
+	var l *Lock
+	if err == nil {
+		l, err = parseLock(data)
 	}
-	l, err := parseLock(data)
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading lock %s (\"mage lock\" writes it anew)", file)
 	}

@@ -3,12 +3,15 @@ package images
 import (
 	"context"
 	"encoding/json"
-	"os"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 )
+
+// maxGroups bounds groups.json, in bytes; the device reads no larger one either.
+const maxGroups = 1 << 20
 
 // Device is the step that makes device.json: groups, the volumes of the runtime and the
 // network pool (manual: Pantavisor State Format, device.json). A board can replace it
@@ -53,9 +56,9 @@ func (s *Device) Keys() []string { return []string{deviceKey} }
 
 // Run writes the part.
 func (s *Device) Run(_ context.Context, w *build.Work) error {
-	groups, err := os.ReadFile(s.groups())
+	groups, err := bounded.ReadRegular(s.groups(), maxGroups)
 	if err != nil {
-		return fault.New(fault.Missing, "reading the default groups: %w", err)
+		return unread("groups.json", err)
 	}
 	type object = map[string]any
 	permanent := object{"persistence": "permanent"}

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/archive"
+	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -78,11 +80,14 @@ func (s *Reference) Sources() ([]build.Source, error) {
 	return out, s.damaged(missing(out))
 }
 
+// maxReferenceConfig bounds the file config of a .pvr directory, in bytes.
+const maxReferenceConfig = 1 << 20
+
 // store returns the directory with the objects of a .pvr directory: its own, or the one
 // in its config, absolute or relative to the parent directory of .pvr.
 func (s *Reference) store() (string, error) {
 	var config struct{ ObjectsDir string }
-	text, err := os.ReadFile(filepath.Join(s.Path, "config"))
+	text, err := bounded.ReadRegular(filepath.Join(s.Path, "config"), maxReferenceConfig)
 	if err == nil {
 		err = json.Unmarshal(text, &config)
 	}
@@ -154,7 +159,7 @@ func (s *Reference) directory() (*state.State, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	text, err := os.ReadFile(filepath.Join(s.Path, fragment.File))
+	text, err := bounded.ReadRegular(filepath.Join(s.Path, fragment.File), canon.MaxSize)
 	if err != nil {
 		return nil, "", err
 	}

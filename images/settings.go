@@ -2,11 +2,12 @@ package images
 
 import (
 	"errors"
-	"os"
+	"io/fs"
 	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -22,12 +23,24 @@ type fileSetting struct {
 	line int
 }
 
+// MaxSettings bounds a file of settings in config/, in bytes.
+const MaxSettings = 64 << 10
+
+// unread is the error of a file of config/ that cannot be read.
+func unread(name string, err error) error {
+	kind := fault.BadInput
+	if errors.Is(err, fs.ErrNotExist) {
+		kind = fault.Missing
+	}
+	return fault.New(kind, "reading configuration %s: %w", name, err)
+}
+
 // readSettings reads lines NAME=VALUE; empty lines and lines that begin with '#' are
 // skipped. A line without '=' and a repeated name are errors.
 func readSettings(file build.Source) ([]fileSetting, error) {
-	data, err := os.ReadFile(file.Path)
+	data, err := bounded.ReadRegular(file.Path, MaxSettings)
 	if err != nil {
-		return nil, fault.New(fault.Missing, "reading configuration: %w", err)
+		return nil, unread(file.Name, err)
 	}
 	var out []fileSetting
 	var errs []error
@@ -41,7 +54,7 @@ func readSettings(file build.Source) ([]fileSetting, error) {
 		}
 		key, value, ok := strings.Cut(line, "=")
 		if !ok || key == "" || strings.ContainsAny(key, " \t") {
-			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %q is not a line of the form NAME=VALUE", file.Name, n, line))
+			errs = append(errs, fault.New(fault.BadInput, "%s:%d: %.80q is not a line of the form NAME=VALUE", file.Name, n, line))
 			continue
 		}
 		if seen[strings.ToUpper(key)] {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/manifest"
@@ -224,9 +225,9 @@ func checkout(ctx context.Context, st *state.State, dir string) error {
 // extras adds the Hub's configuration and the boot loader's files, and removes leftovers
 // of the merge.
 func (s *Trail) extras(ctx context.Context, w *build.Work, dir string) error {
-	text, err := os.ReadFile(s.Hub.Path)
+	text, err := bounded.ReadRegular(s.Hub.Path, MaxSettings)
 	if err != nil {
-		return fault.New(fault.Missing, "reading the Hub's configuration: %w", err)
+		return unread(s.Hub.Name, err)
 	}
 	if s.FactoryToken != "" {
 		text = withSetting(text, "PH_FACTORY_AUTOTOK", string(s.FactoryToken))

@@ -220,7 +220,11 @@ func (t *Target) Machine(name string) (*Emulator, error) {
 			t.Name, t.EmulatedBy, t.EmulatedBy)
 	}
 	if len(t.Emulators) == 0 {
-		return nil, fault.New(fault.Unsupported, "target %s has no emulator: write its image to a medium instead", t.Name)
+		instead := "write its image to a medium instead"
+		if len(t.Images) == 0 {
+			instead = "it makes no image to boot"
+		}
+		return nil, fault.New(fault.Unsupported, "target %s has no emulator: %s", t.Name, instead)
 	}
 	if name == "" {
 		return &t.Emulators[0], nil

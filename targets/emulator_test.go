@@ -90,8 +90,13 @@ func TestMachine(t *testing.T) {
 	if _, err := target.Machine("smal"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "did you mean small?") {
 		t.Error(err)
 	}
-	if _, err := (&Target{Name: "x"}).Machine(""); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "target x has no emulator") {
-		t.Error(err)
+	for want, target := range map[string]*Target{
+		"target x has no emulator: it makes no image":           {Name: "x"},
+		"target x has no emulator: write its image to a medium": {Name: "x", Images: Images{{}}},
+	} {
+		if _, err := target.Machine(""); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
 	}
 }
 

@@ -52,6 +52,17 @@ func (o overlay) Open(name string) (fs.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
+// Stat implements fs.StatFS for files, which are not opened.
+func (o overlay) Stat(name string) (fs.FileInfo, error) {
+	for _, layer := range o {
+		info, err := fs.Stat(layer, name)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return info, err
+		}
+	}
+	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+}
+
 // Glob implements fs.GlobFS, so that the names in all layers are found.
 func (o overlay) Glob(pattern string) ([]string, error) {
 	var all []string
@@ -66,7 +77,10 @@ func (o overlay) Glob(pattern string) ([]string, error) {
 	return slices.Compact(all), nil
 }
 
-var _ fs.GlobFS = overlay(nil)
+var (
+	_ fs.GlobFS = overlay(nil)
+	_ fs.StatFS = overlay(nil)
+)
 
 // Names lists the targets in fsys with their builds, sorted.
 func Names(fsys fs.FS) ([]string, error) {
@@ -104,7 +118,7 @@ type otherNames struct{ aliases, builds []string }
 
 // further reads the other names of a definition; a file that is wrong has none.
 func further(fsys fs.FS, definition string) otherNames {
-	data, err := fs.ReadFile(fsys, definition+"/"+FileName)
+	data, err := yamlfile.Text(fsys, definition+"/"+FileName)
 	if err != nil || !bytes.Contains(data, []byte("\nbuilds:")) && !bytes.Contains(data, []byte("\naliases:")) {
 		return otherNames{}
 	}
@@ -154,7 +168,7 @@ func load(fsys fs.FS, name, build string, further []Check, users ...string) (*Ta
 		return nil, unknown(fsys, name)
 	}
 	file := name + "/" + FileName
-	f, err := fsys.Open(file)
+	data, err := yamlfile.Text(fsys, file)
 	if errors.Is(err, fs.ErrNotExist) {
 		d, b, ok := resolve(fsys, name)
 		if !ok || build != "" {
@@ -162,11 +176,6 @@ func load(fsys fs.FS, name, build string, further []Check, users ...string) (*Ta
 		}
 		return load(fsys, d, b, further, users...)
 	}
-	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "opening target %s", name)
-	}
-	defer f.Close()
-	data, err := yamlfile.Text(f)
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading target %s", name)
 	}
@@ -199,16 +208,31 @@ func LoadAll(fsys fs.FS) ([]*Target, error) {
 	return all, errors.Join(errs...)
 }
 
-// unknown suggests targets, and builds for a name that begins as theirs.
+// unknown is the error for a name that no target has. It suggests targets and their aliases,
+// and builds for a name that begins as theirs.
 func unknown(fsys fs.FS, name string) error {
-	names, err := definitions(fsys)
+	if info, err := fs.Stat(fsys, name+"/"+FileName); err == nil && !info.IsDir() {
+		return fault.New(fault.BadInput, "target %q: its directory's name is not possible; want lower-case letters, digits and . _ -, beginning with a letter or digit", name)
+	}
+	definitions, err := definitions(fsys)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(names, func(d string) bool { return strings.HasPrefix(name, d+"-") }) {
-		if names, err = Names(fsys); err != nil {
-			return err
+	var known []string
+	for _, d := range definitions {
+		also := further(fsys, d)
+		for _, n := range append(also.aliases, d) {
+			known = append(known, n)
+			if !strings.HasPrefix(name, n+"-") {
+				continue
+			}
+			for _, b := range also.builds {
+				known = append(known, n+"-"+b)
+			}
 		}
 	}
-	return spelling.Unknown("target", name, names)
+	if len(spelling.Nearest(name, known)) > 0 {
+		return spelling.Unknown("target", name, known)
+	}
+	return fault.New(fault.BadInput, "target %q: unknown; \"mage targets\" lists those that there are", name)
 }

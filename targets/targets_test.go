@@ -377,13 +377,22 @@ func TestParseTooLarge(t *testing.T) {
 
 func TestLoadUnknown(t *testing.T) {
 	for name, want := range map[string]string{
-		"x64-uef": "did you mean x64-uefi?", "x64-uefi-instaler": "x64-uefi-installer", "uefi": "x64-uefi", "../x64-uefi": "x64-uefi", "": "there are",
-		"zzzzzzzzzz": "x64-generic, x64-ubuntu, x64-uefi",
+		"x64-uef": "did you mean x64-uefi?", "x64-uefi-instaler": "x64-uefi-installer", "uefi": "x64-uefi", "../x64-uefi": "x64-uefi", "": "mage targets",
+		"rpi65": "did you mean rpi64?", "rpi64-debugg": "rpi64-debug", "odroid": "odroid-c2",
+		"zzzzzzzzzz": `"mage targets" lists`,
 	} {
 		_, err := Load(nil, name)
 		if err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) != fault.BadInput {
 			t.Errorf("%q: got %v, want %q", name, err, want)
 		}
+	}
+}
+
+func TestImpossibleNameOfADirectory(t *testing.T) {
+	t.Parallel()
+	fsys := fstest.MapFS{"MyBoard/target.yaml": {Data: []byte("description: my board\n")}}
+	if _, err := Load(fsys, "MyBoard"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), `target "MyBoard": its directory's name is not possible; want lower-case`) {
+		t.Error(err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -180,8 +181,11 @@ func (p *providers) trust() ([]build.Source, error) {
 	return out, nil
 }
 
+// maxPEM bounds a file with certificates or keys, in bytes.
+const maxPEM = 8 << 20
+
 func checkPEM(file string) error {
-	text, err := os.ReadFile(file)
+	text, err := bounded.ReadRegular(file, maxPEM)
 	if err != nil {
 		return fault.New(fault.Missing, "reading trusted certificates and keys (PV_PVS_CERT_PEM, PV_PVS_PUB_PEM): %w", err)
 	}

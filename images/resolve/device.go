@@ -2,9 +2,9 @@ package resolve
 
 import (
 	"encoding/json"
-	"os"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // listed is an element of a list in device.json.
@@ -42,8 +42,11 @@ func deviceNames(defaults build.Source, stepskel *build.Source) (groups, disks [
 	return groups, disks
 }
 
+// maxList bounds a file with groups or disks, in bytes.
+const maxList = 1 << 20
+
 func readJSON(file string, v any) bool {
-	data, err := os.ReadFile(file)
+	data, err := bounded.ReadRegular(file, maxList)
 	return err == nil && json.Unmarshal(data, v) == nil
 }
 

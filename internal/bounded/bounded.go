@@ -3,6 +3,7 @@ package bounded
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,6 +43,22 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return b, nil
+}
+
+// ErrIrregular is the error of a path that leads to a pipe, a device or a directory.
+var ErrIrregular = errors.New("not a regular file")
+
+// ReadRegular is [ReadFile] for files that people write: what is not a regular file is an
+// [ErrIrregular]. A pipe is not waited for, and a device is not read.
+func ReadRegular(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("reading %s: %w", path, ErrIrregular)
+	}
+	return ReadFile(path, limit)
 }
 
 // ReadSized is [Read] for data that is said to have size bytes: when that is right, no more

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 )
@@ -24,6 +25,28 @@ func TestReadFile(t *testing.T) {
 	}
 	if _, err := ReadFile(path+".none", 4); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestReadRegular(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, pipe := filepath.Join(dir, "file"), filepath.Join(dir, "pipe")
+	if err := os.WriteFile(file, []byte("four"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]error{
+		file: nil, pipe: ErrIrregular, dir: ErrIrregular, os.DevNull: ErrIrregular, file + ".none": fs.ErrNotExist,
+	} {
+		if _, err := ReadRegular(path, 4); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
+	}
+	if _, err := ReadRegular(file, 3); !errors.Is(err, LimitError(3)) {
+		t.Errorf("above its limit: %v", err)
 	}
 }
 

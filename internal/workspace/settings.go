@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/runtime/config"
@@ -58,7 +58,7 @@ func checkSettings(t *targets.Target, c images.Config, parts []images.Artefact, 
 
 // file checks one file. A file that cannot be read is reported by the step that needs it.
 func (s *settings) file(l config.Level, name, file string) {
-	data, err := os.ReadFile(file)
+	data, err := bounded.ReadRegular(file, images.MaxSettings)
 	if err != nil {
 		return
 	}
@@ -147,7 +147,7 @@ func policiesOf(src build.Source, below string) map[string]string {
 // chosenPolicy checks that the policy that pantavisor.config names is in the initrd: a
 // device does not boot without it.
 func (s *settings) chosenPolicy(c images.Config, known []string) {
-	data, err := os.ReadFile(c.Runtime.Path)
+	data, err := bounded.ReadRegular(c.Runtime.Path, images.MaxSettings)
 	if err != nil {
 		return
 	}

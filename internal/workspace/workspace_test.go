@@ -171,6 +171,38 @@ func TestBrokenLockIsTold(t *testing.T) {
 	}
 }
 
+// TestFilesThatAreNoTexts: of the files that people write, each may be a pipe, a device, a
+// directory or far too large. None is waited for or read whole, and the error names it.
+func TestFilesThatAreNoTexts(t *testing.T) {
+	forms := map[string]func(string) error{
+		"pipe":      func(file string) error { return syscall.Mkfifo(file, 0o600) },
+		"device":    func(file string) error { return os.Symlink("/dev/zero", file) },
+		"directory": func(file string) error { return os.Mkdir(file, 0o755) },
+		"large": func(file string) error {
+			return errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 1<<40))
+		},
+	}
+	w, _ := empty(t)
+	for form, make := range forms {
+		for _, name := range []string{
+			"targets/x64-uefi/target.yaml", "targets/x64-uefi/parts.lock", "config/x64-uefi/pantavisor.config",
+			"config/x64-uefi/image.config", "containers/network/container.yaml",
+		} {
+			file := filepath.Join(w.Root, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), make(file)); err != nil {
+				t.Fatal(err)
+			}
+			err := w.Plan(t.Context(), "x64-uefi", "text")
+			if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), filepath.Base(name)) {
+				t.Errorf("%s as a %s: kind %v: %v", name, form, fault.Of(err), err)
+			}
+			if err := os.RemoveAll(filepath.Join(w.Root, filepath.Dir(filepath.Dir(name)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestFullFileSystemSaysWhereRoomIsNeeded(t *testing.T) {
 	w, _ := empty(t)
 	cause := &os.PathError{Op: "write", Path: "/x", Err: syscall.ENOSPC}

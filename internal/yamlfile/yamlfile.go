@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"reflect"
 	"regexp"
 	"slices"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
@@ -28,9 +30,28 @@ import (
 // Limit bounds a file whose kind has no other limit, in bytes.
 const Limit = 64 << 10
 
+// maxNesting bounds how deep lists and blocks of fields are nested on a line or in brackets:
+// the time that the library takes grows with the square of it.
+const maxNesting = 64
+
 // Text reads as much of a file as [Read] needs, which reports one that is larger than
-// [Limit] like any other problem of the file.
-func Text(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, Limit+1)) }
+// [Limit] like any other problem of the file. What is not a regular file, a pipe for example,
+// is a fault.BadInput and is not opened.
+func Text(fsys fs.FS, name string) ([]byte, error) {
+	info, err := fs.Stat(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fault.New(fault.BadInput, "%s is not a regular file", name)
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, Limit+1))
+}
 
 // Problem is one mistake in a file.
 type Problem struct {
@@ -221,7 +242,12 @@ func (f *File) document(data []byte, want reflect.Type) ast.Node {
 		f.problem(nil, "file is larger than %d KiB", limit>>10)
 		return nil
 	}
-	tree, err := parser.ParseBytes(data, 0)
+	tokens := lexer.Tokenize(string(data))
+	if deep := tooDeep(tokens); deep != nil {
+		f.problem(deep.Position, "more than %d lists or blocks of fields in each other", maxNesting)
+		return nil
+	}
+	tree, err := parser.Parse(tokens, 0)
 	if err != nil {
 		f.syntax(err)
 		return nil
@@ -241,6 +267,28 @@ func (f *File) document(data []byte, want reflect.Type) ast.Node {
 		f.problem(nil, "file is empty: %s needs at least %s", f.kind.Name, strings.Join(fieldsOf(want).required, " and "))
 	}
 	return body
+}
+
+// tooDeep returns the token that exceeds maxNesting, nil when there is none.
+func tooDeep(tokens token.Tokens) *token.Token {
+	brackets, entries, line := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line {
+			entries, line = 0, t.Position.Line
+		}
+		switch t.Type {
+		case token.MappingStartType, token.SequenceStartType:
+			brackets++
+		case token.MappingEndType, token.SequenceEndType:
+			brackets--
+		case token.SequenceEntryType, token.MappingKeyType:
+			entries++
+		}
+		if brackets > maxNesting || entries > maxNesting {
+			return t
+		}
+	}
+	return nil
 }
 
 func (f *File) syntax(err error) {

@@ -3,8 +3,12 @@ package yamlfile
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -88,11 +92,35 @@ func TestProblems(t *testing.T) {
 		"# nothing\n":                             "f:1:1: file is empty",
 		"name: a\n---\nname: b\n":                 "f:3:1: a second document: a sample is one",
 		"name: a\n#" + strings.Repeat("x", Limit): "f:1:1: file is larger than 64 KiB",
+		strings.Repeat("[", 60_000):               "f:1:65: more than 64 lists",
+		"name: " + strings.Repeat("{a: ", 15_000): "f:1:263: more than 64 lists",
+		"name:\n" + strings.Repeat("- ", 30_000):  "f:2:129: more than 64 lists",
 	} {
 		_, _, err := read(text)
 		if err == nil || !strings.HasPrefix(err.Error(), want) || fault.Of(err) != fault.BadInput {
 			t.Errorf("%.40q: got\n%v (%v)\nwant %q", text, err, fault.Of(err), want)
 		}
+	}
+}
+
+func TestText(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, mode := range map[string]uint32{"pipe": syscall.S_IFIFO, "file": syscall.S_IFREG} {
+		if err := syscall.Mknod(filepath.Join(dir, name), mode|0o600, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"pipe", "."} {
+		if _, err := Text(os.DirFS(dir), name); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), name+" is not a regular file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Text(os.DirFS(dir), "none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+	if text, err := Text(os.DirFS(dir), "file"); len(text) > 0 || err != nil {
+		t.Errorf("an empty file: %q, %v", text, err)
 	}
 }
 
