@@ -11,11 +11,11 @@ import (
 )
 
 // Live draws one bar for each running step on a terminal. Lines of finished steps scroll
-// above the bars; cached steps are only counted.
+// above the bars; cached steps are only counted, and warnings come at the end.
 type Live struct {
-	pool   *mpb.Progress
-	bars   map[string]*bar
-	cached int
+	pool    *mpb.Progress
+	bars    map[string]*bar
+	summary summary
 }
 
 type bar struct {
@@ -41,24 +41,19 @@ func (l *Live) Event(e Event) {
 		l.open(e)
 	case Progress:
 		l.progress(e)
-	case Cached:
-		l.cached++
-	case Finished:
-		l.finish(e)
 	default:
 		l.drop(e)
-		l.line(Line(e))
+		for _, line := range l.summary.lines(e) {
+			_, _ = l.pool.Write([]byte(line + "\n"))
+		}
 	}
 }
 
-func (l *Live) line(text string) {
-	if text != "" {
-		_, _ = l.pool.Write([]byte(text + "\n"))
-	}
-}
-
-// drop removes the bar of an ended step.
+// drop removes the bar of an ended step, and all at the end.
 func (l *Live) drop(e Event) {
+	if e.Type == Finished {
+		l.abort()
+	}
 	if b := l.bars[e.Step]; b != nil && (e.Type == Done || e.Type == Failed) {
 		b.Abort(true)
 		b.Wait()
@@ -103,20 +98,14 @@ func (l *Live) progress(e Event) {
 	b.SetCurrent(e.Done)
 }
 
-func (l *Live) finish(e Event) {
+func (l *Live) abort() {
 	for _, b := range l.bars {
 		b.Abort(true)
 	}
-	if l.cached > 0 {
-		l.line(fmt.Sprintf("cached   %d steps (nothing changed)", l.cached))
-	}
-	l.line(Line(e))
 }
 
 // Close removes the bars and waits until the last line is written.
 func (l *Live) Close() {
-	for _, b := range l.bars {
-		b.Abort(true)
-	}
+	l.abort()
 	l.pool.Shutdown()
 }

@@ -7,14 +7,19 @@ import (
 	"strings"
 )
 
-// Plain writes events as lines for a log: no colour, no cursor, no progress.
-type Plain struct{ W io.Writer }
+// Plain writes events as lines for a log: no colour, no cursor, no progress. Cached steps are
+// only counted, and warnings come at the end.
+type Plain struct {
+	W io.Writer
 
-var _ Sink = Plain{}
+	summary summary
+}
+
+var _ Sink = (*Plain)(nil)
 
 // Event implements Sink. Write errors are ignored: the build goes on.
-func (p Plain) Event(e Event) {
-	if line := Line(e); line != "" {
+func (p *Plain) Event(e Event) {
+	for _, line := range p.summary.lines(e) {
 		_, _ = fmt.Fprintln(p.W, line)
 	}
 }
@@ -26,8 +31,6 @@ func Line(e Event) string {
 		return fmt.Sprintf("running  %s (%s)", e.Step, e.Why)
 	case Done:
 		return fmt.Sprintf("done     %s in %.1f s, %s", e.Step, e.Wall, orNothing(sizeText(e.Bytes)))
-	case Cached:
-		return fmt.Sprintf("cached   %s (%s)", e.Step, e.Why)
 	case Failed:
 		return fmt.Sprintf("failed   %s: %s", e.Step, e.Text)
 	case Warning:

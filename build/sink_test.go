@@ -27,17 +27,20 @@ var sample = []Event{
 
 func TestPlain(t *testing.T) {
 	var text bytes.Buffer
+	plain := &Plain{W: &text}
 	for _, e := range sample {
-		Plain{&text}.Event(e)
+		plain.Event(e)
 	}
-	want := `cached   a (nothing changed)
-running  b (never built)
+	plain.Event(Event{Type: Warning, Text: "late"})
+	want := `running  b (never built)
          b: hello
-warning  b: replaced
 done     b in 1.2 s, 2.0 KiB
 failed   c: running step c: no
 written  out/x.img, 3.0 MiB
+cached   1 step (nothing changed)
 stopped (unreachable) x in 2.0 s, 1.0 s of CPU
+warning  b: replaced
+warning  late
 `
 	if diff := cmp.Diff(want, text.String()); diff != "" {
 		t.Error(diff)
@@ -73,7 +76,7 @@ func TestLive(t *testing.T) {
 		l.Event(e)
 	}
 	l.Close()
-	for _, want := range []string{"warning  b: replaced", "done     b in", "cached   1 steps", "stopped (unreachable)"} {
+	for _, want := range []string{"warning  b: replaced", "done     b in", "cached   1 step", "stopped (unreachable)"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the terminal does not show %q:\n%q", want, text.String())
 		}

@@ -45,18 +45,18 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// ErrIrregular is the error of a path that leads to a pipe, a device or a directory.
-var ErrIrregular = errors.New("not a regular file")
+// errIrregular is the error of a path that leads to a pipe, a device or a directory.
+var errIrregular = errors.New("not a regular file")
 
-// ReadRegular is [ReadFile] for files that people write: what is not a regular file is an
-// [ErrIrregular]. A pipe is not waited for, and a device is not read.
+// ReadRegular is [ReadFile] for files that people write: what is not a regular file is an error.
+// A pipe is not waited for, and a device is not read.
 func ReadRegular(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("reading %s: %w", path, ErrIrregular)
+		return nil, fmt.Errorf("reading %s: %w", path, errIrregular)
 	}
 	return ReadFile(path, limit)
 }

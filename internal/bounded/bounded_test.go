@@ -39,7 +39,7 @@ func TestReadRegular(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]error{
-		file: nil, pipe: ErrIrregular, dir: ErrIrregular, os.DevNull: ErrIrregular, file + ".none": fs.ErrNotExist,
+		file: nil, pipe: errIrregular, dir: errIrregular, os.DevNull: errIrregular, file + ".none": fs.ErrNotExist,
 	} {
 		if _, err := ReadRegular(path, 4); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", path, err, want)

@@ -31,7 +31,6 @@ func (w *Workspace) Dist(ctx context.Context, names []string) error {
 	if err = errors.Join(err, j.close()); err != nil {
 		return err
 	}
-	w.warnAgain(report)
 	if !w.JSON {
 		return nil
 	}

@@ -239,7 +239,7 @@ func (w *Workspace) sinks() (build.Sink, func() error, error) {
 		live := build.NewLive(f)
 		all, end = append(all, live), func() error { live.Close(); return nil }
 	} else {
-		all = append(all, build.Plain{W: w.Stderr})
+		all = append(all, &build.Plain{W: w.Stderr})
 	}
 	switch w.Events {
 	case "":
@@ -337,9 +337,6 @@ func (w *Workspace) build(ctx context.Context, target string) (*build.Report, *i
 	}
 	report, err := w.deliver(ctx, j)
 	err = errors.Join(err, j.close())
-	if err == nil {
-		w.warnAgain(report)
-	}
 	if w.JSON {
 		err = errors.Join(err, w.Print(report))
 	}
@@ -393,13 +390,6 @@ func (w *Workspace) known(target string) bool {
 	}
 	defined, err := targets.Names(definitions(l))
 	return err == nil && slices.Contains(defined, target)
-}
-
-// warnAgain repeats warnings where people look: below everything else.
-func (w *Workspace) warnAgain(r *build.Report) {
-	for _, said := range r.Warnings {
-		fmt.Fprintln(w.Stderr, build.Line(build.Event{Type: build.Warning, Step: said.Step, Text: said.Text}))
-	}
 }
 
 // roomFor adds to an error of a full file system which directories need room; an image
