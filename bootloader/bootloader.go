@@ -3,17 +3,21 @@
 // has its own package below this one; package loaders has their table.
 //
 // All loaders follow one handshake with the runtime. pv_rev is the last good
-// revision and pv_try the one to be tested; the runtime writes both to the storage.
-// pv_trying is the revision whose test boot was started; the loader writes it where
-// it can.
+// revision and pv_try the one to be tested; the runtime writes both to the storage, and
+// pv_trial, a number that differs from test to test. pv_trying is the test that was started; the
+// loader writes it where it can.
 //
 //	pv_try | pv_trying | boots  | loader writes | kernel gets
 //	empty  | any       | pv_rev | nothing       | pv_rev=REV pv_try=
-//	N      | not N     | N      | pv_trying=N   | pv_rev=N   pv_try=N
-//	N      | N         | pv_rev | pv_trying=    | pv_rev=REV pv_try=N
+//	N      | not N@T   | N      | pv_trying=N@T | pv_rev=N   pv_try=N
+//	N      | N@T       | pv_rev | nothing       | pv_rev=REV pv_try=N
 //
-// In the second row the runtime sees that it is being tested, in the third that the
-// test has failed; it then clears pv_try.
+// T is pv_trial. In the second row the runtime sees that it is being tested, in the third that
+// the test has failed; it then clears pv_try. Because the mark stays, a test is one boot,
+// however often the device is restarted before the runtime gets that far. A runtime that writes
+// no pv_trial needs the mark to go away: for it the mark is N, and is removed in the third row.
+//
+// Package spec (runtime/boot/spec) has the table in a form that runs.
 package bootloader
 
 import (

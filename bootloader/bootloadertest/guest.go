@@ -1,3 +1,4 @@
+// Package bootloadertest is what the tests of boot loaders share that start real ones.
 package bootloadertest
 
 import (

@@ -22,6 +22,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/grubenv"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/kernel/sources"
+	"github.com/pantavisor/pantavisor/runtime/boot/spec"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -219,34 +220,36 @@ func tail(s string) string { return s[max(0, len(s)-4000):] }
 
 // scenario is a state of the handshake and what is special with GRUB.
 type scenario struct {
-	bootloadertest.Scenario
+	spec.State
 	addons  int
 	damaged bool // the block on the ESP is not an environment block
 }
 
 // scenarios are those of every loader, and more.
 func scenarios() []scenario {
-	type S = bootloadertest.Scenario
-	starts := func(rev ...string) (out []bootloadertest.Start) {
+	type S = spec.State
+	starts := func(rev ...string) (out []spec.Start) {
 		for _, r := range rev {
-			out = append(out, bootloadertest.Start{Rev: r})
+			out = append(out, spec.Start{Rev: r})
 		}
 		return out
 	}
 	three, zero := starts("3"), starts("0")
-	failed := []bootloadertest.Start{{Rev: "3", Try: "4"}}
+	failed := []spec.Start{{Rev: "3", Try: "4"}}
 	out := []scenario{
-		{Scenario: S{Name: "factory's revision last", Rev: "3", Revisions: []string{"3", "0"}, Want: starts("3", "0"), Again: starts("3", "0")}},
-		{Scenario: S{Name: "good one without a kernel", Rev: "3", Revisions: []string{"0"}, Want: zero, Again: zero}},
-		{Scenario: S{Name: "mark cannot be written", Rev: "3", Try: "4", Revisions: []string{"3", "4"}, Want: failed, Again: failed}, damaged: true},
-		{Scenario: S{Name: "addons", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, addons: 3},
-		{Scenario: S{Name: "hostile rev", Rev: `3" init=/bin/sh`, Revisions: []string{"0"}, Want: zero, Again: zero}},
-		{Scenario: S{Name: "hostile try", Rev: "3", Try: "4; halt", Revisions: []string{"3"}, Want: three, Again: three}},
-		{Scenario: S{Name: "quotes and variables", Rev: "3", Try: `'$root"`, Revisions: []string{"3"}, Want: three, Again: three}},
-		{Scenario: S{Name: "way out of the trails", Rev: "locals/../3", Try: "../3", Revisions: []string{"3", "0"}, Want: zero, Again: zero}},
+		{State: S{Name: "factory's revision last", Rev: "3", Revisions: []string{"3", "0"}, Want: starts("3", "0"), Again: starts("3", "0")}},
+		{State: S{Name: "good one without a kernel", Rev: "3", Revisions: []string{"0"}, Want: zero, Again: zero}},
+		{State: S{Name: "mark cannot be written", Rev: "3", Try: "4", Revisions: []string{"3", "4"}, Want: failed, Again: failed}, damaged: true},
+		{State: S{Name: "addons", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, addons: 3},
+		{State: S{Name: "hostile rev", Rev: `3" init=/bin/sh`, Revisions: []string{"0"}, Want: zero, Again: zero}},
+		{State: S{Name: "hostile try", Rev: "3", Try: "4; halt", Revisions: []string{"3"}, Want: three, Again: three}},
+		{State: S{Name: "quotes and variables", Rev: "3", Try: `'$root"`, Revisions: []string{"3"}, Want: three, Again: three}},
+		{State: S{Name: "hostile number", Rev: "3", Try: "4", Trial: `1" init=/bin/sh`, Trying: "4", Revisions: []string{"3", "4"},
+			Want: failed, Again: []spec.Start{{Rev: "4", Try: "4"}, {Rev: "3", Try: "4"}}}},
+		{State: S{Name: "way out of the trails", Rev: "locals/../3", Try: "../3", Revisions: []string{"3", "0"}, Want: zero, Again: zero}},
 	}
-	for _, s := range bootloadertest.Scenarios() {
-		out = append(out, scenario{Scenario: s})
+	for _, s := range spec.States() {
+		out = append(out, scenario{State: s})
 	}
 	return out
 }
@@ -265,8 +268,8 @@ func (s scenario) stage(t *testing.T, label, esp, root string) {
 		mark = bytes.Repeat([]byte{0}, grubenv.Size)
 	}
 	bootloadertest.Write(t, filepath.Join(esp, label, "grubenv"), mark)
-	if s.Rev != "" {
-		bootloadertest.Write(t, filepath.Join(root, "boot/grubenv"), env(t, "pv_rev", s.Rev, "pv_try", s.Try))
+	if s.Rev != "" || s.Try != "" {
+		bootloadertest.Write(t, filepath.Join(root, "boot/grubenv"), env(t, "pv_rev", s.Rev, "pv_try", s.Try, "pv_trial", s.Trial))
 	}
 	for _, r := range s.Revisions {
 		dir := filepath.Join(root, "trails", r, ".pv")
@@ -413,7 +416,7 @@ func (s scenario) check(t *testing.T, i int, first, second []attempt) {
 	t.Helper()
 	for round, got := range [][]attempt{first, second} {
 		var want []attempt
-		for _, start := range [][]bootloadertest.Start{s.Want, s.Again}[round] {
+		for _, start := range [][]spec.Start{s.Want, s.Again}[round] {
 			want = append(want, s.attempt(start, partUUID(i)))
 		}
 		for _, a := range got {
@@ -428,7 +431,7 @@ func (s scenario) check(t *testing.T, i int, first, second []attempt) {
 }
 
 // attempt is how GRUB must start a kernel from the partition with the UUID.
-func (s scenario) attempt(start bootloadertest.Start, partition string) attempt {
+func (s scenario) attempt(start spec.Start, partition string) attempt {
 	out := attempt{rev: start.Rev, arguments: []string{
 		"console=tty0", "panic=5", "rdinit=/init", "pv_boot_partuuid=" + partition, "pv_rev=" + start.Rev, "pv_try=" + start.Try,
 	}}

@@ -18,6 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/ubootenv"
 	"github.com/pantavisor/pantavisor/formats/uimage"
 	"github.com/pantavisor/pantavisor/internal/oracle"
+	"github.com/pantavisor/pantavisor/runtime/boot/spec"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 
 // scenario is a state of the handshake and what is special with U-Boot.
 type scenario struct {
-	bootloadertest.Scenario
+	spec.State
 	fits   []string // revisions with a FIT, which is damaged
 	addons int
 	files  map[string]string // further files of revision 0, device trees as their source
@@ -42,39 +43,41 @@ type scenario struct {
 
 // scenarios are those of every loader, and more.
 func scenarios() []scenario {
-	type S = bootloadertest.Scenario
-	starts := func(try string, revs ...string) (out []bootloadertest.Start) {
+	type S = spec.State
+	starts := func(try string, revs ...string) (out []spec.Start) {
 		for _, r := range revs {
-			out = append(out, bootloadertest.Start{Rev: r, Try: try})
+			out = append(out, spec.Start{Rev: r, Try: try})
 		}
 		return out
 	}
-	same := func(name, rev, try string, want ...bootloadertest.Start) S {
+	same := func(name, rev, try string, want ...spec.Start) S {
 		return S{Name: name, Rev: rev, Try: try, Revisions: []string{"3"}, Want: want, Again: want}
 	}
 	zero := starts("", "0")
 	out := []scenario{
-		{Scenario: S{Name: "factory's revision last", Rev: "3", Revisions: []string{"3", "0"}, Want: starts("", "3", "0"), Again: starts("", "3", "0")}},
-		{Scenario: S{Name: "good one without a kernel", Rev: "3", Revisions: []string{"0"}, Want: zero, Again: zero}},
-		{Scenario: same("try of a FIT", "3", "4", starts("4", "3")...), fits: []string{"4"}},
-		{Scenario: S{Name: "addons", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, addons: 3, size: "1c00000"},
-		{Scenario: S{Name: "as many addons as there are places", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, addons: 8, size: "3000000"},
-		{Scenario: same("too many addons", "3", ""), addons: 9},
-		{Scenario: S{Name: "mark cannot be written", Rev: "3", Try: "4", Revisions: []string{"3", "4"}, Want: starts("4", "3"), Again: starts("4", "3")}, noMark: true},
-		{Scenario: same("quotes and variables", "3", `'${pv_fat}"; reset`, starts("", "3")...)},
-		{Scenario: same("more than one command", "3", "4; reset", starts("4; reset", "3")...)},
-		{Scenario: same("a variable", "3", "${pv_fat}", starts("${pv_fat}", "3")...)},
-		{Scenario: S{Name: "the tree of the revision", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, fdtfile: "v/b.dtb", tree: "one",
+		{State: S{Name: "factory's revision last", Rev: "3", Revisions: []string{"3", "0"}, Want: starts("", "3", "0"), Again: starts("", "3", "0")}},
+		{State: S{Name: "good one without a kernel", Rev: "3", Revisions: []string{"0"}, Want: zero, Again: zero}},
+		{State: same("try of a FIT", "3", "4", starts("4", "3")...), fits: []string{"4"}},
+		{State: S{Name: "addons", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, addons: 3, size: "1c00000"},
+		{State: S{Name: "as many addons as there are places", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, addons: 8, size: "3000000"},
+		{State: same("too many addons", "3", ""), addons: 9},
+		{State: S{Name: "mark cannot be written", Rev: "3", Try: "4", Revisions: []string{"3", "4"}, Want: starts("4", "3"), Again: starts("4", "3")}, noMark: true},
+		{State: same("quotes and variables", "3", `'${pv_fat}"; reset`, starts("", "3")...)},
+		{State: same("more than one command", "3", "4; reset", starts("4; reset", "3")...)},
+		{State: same("a variable", "3", "${pv_fat}", starts("${pv_fat}", "3")...)},
+		{State: S{Name: "the tree of the revision", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, fdtfile: "v/b.dtb", tree: "one",
 			files: map[string]string{".pv/pv-fdt.dtb": source("one"), "bsp/dtbs/v/b.dtb": source("two")}},
-		{Scenario: S{Name: "the tree of the board", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, fdtfile: "v/b.dtb", tree: "two",
+		{State: S{Name: "the tree of the board", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, fdtfile: "v/b.dtb", tree: "two",
 			files: map[string]string{"bsp/dtbs/v/a.dtb": source("one"), "bsp/dtbs/v/b.dtb": source("two")}},
-		{Scenario: S{Name: "no tree for the board", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, fdtfile: "v/c.dtb", tree: "linux,dummy-virt",
+		{State: S{Name: "no tree for the board", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, fdtfile: "v/c.dtb", tree: "linux,dummy-virt",
 			files: map[string]string{"bsp/dtbs/v/a.dtb": source("one")}},
-		{Scenario: S{Name: "hostile rev", Rev: `3" init=/bin/sh`, Revisions: []string{"0"}, Want: zero, Again: zero}},
-		{Scenario: same("way out of the trails", "3", "../boot", starts("../boot", "3")...)},
+		{State: S{Name: "hostile rev", Rev: `3" init=/bin/sh`, Revisions: []string{"0"}, Want: zero, Again: zero}},
+		{State: S{Name: "hostile number", Rev: "3", Try: "4", Trial: `1"; reset`, Trying: "4", Revisions: []string{"3", "4"},
+			Want: starts("4", "4", "3"), Again: starts("4", "3")}},
+		{State: same("way out of the trails", "3", "../boot", starts("../boot", "3")...)},
 	}
-	for _, s := range bootloadertest.Scenarios() {
-		out = append(out, scenario{Scenario: s})
+	for _, s := range spec.States() {
+		out = append(out, scenario{State: s})
 	}
 	return out
 }
@@ -128,8 +131,8 @@ func (s scenario) stage(t *testing.T, root int, fat, store string) {
 		copy(mark, "pv_env=1\npv_trying="+s.Trying+"\n")
 		bootloadertest.Write(t, filepath.Join(fat, "pv.env"), mark)
 	}
-	if s.Rev != "" {
-		text, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: s.Rev}, {Name: "pv_try", Value: s.Try}})
+	if s.Rev != "" || s.Try != "" {
+		text, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: s.Rev}, {Name: "pv_try", Value: s.Try}, {Name: "pv_trial", Value: s.Trial}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +282,7 @@ func TestStateTable(t *testing.T) {
 	}
 	for i, s := range all {
 		t.Run(s.Name, func(t *testing.T) {
-			for round, want := range [][]bootloadertest.Start{s.Want, s.Again} {
+			for round, want := range [][]spec.Start{s.Want, s.Again} {
 				text := rounds[1+2*i+round]
 				for _, r := range s.fits { // tried once
 					if begun := strings.Contains(text, "Booting revision "+r+"\n3 bytes read"); begun != (round == 0) {
@@ -320,7 +323,7 @@ func (s scenario) attempts(text string) []string {
 }
 
 // lines are the starts as [settings] report them.
-func (s scenario) lines(starts []bootloadertest.Start) []string {
+func (s scenario) lines(starts []spec.Start) []string {
 	var out []string
 	for _, start := range starts {
 		line := start.Rev + " try=" + start.Try

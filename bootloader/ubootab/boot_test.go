@@ -19,6 +19,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/fitslot"
 	"github.com/pantavisor/pantavisor/formats/ubootenv"
 	"github.com/pantavisor/pantavisor/internal/oracle"
+	"github.com/pantavisor/pantavisor/runtime/boot/spec"
 )
 
 const (
@@ -46,27 +47,34 @@ func settings() Settings {
 
 // scenario is a state of the handshake and what is special with two slots.
 type scenario struct {
-	bootloadertest.Scenario
+	spec.State
 	swapped bool // the revisions are in the other slots
 }
 
 // scenarios are those of every loader, and more.
 func scenarios() []scenario {
-	type S = bootloadertest.Scenario
-	start := func(rev, try string) []bootloadertest.Start { return []bootloadertest.Start{{Rev: rev, Try: try}} }
+	type S = spec.State
+	start := func(rev, try string) []spec.Start { return []spec.Start{{Rev: rev, Try: try}} }
 	out := []scenario{
-		{Scenario: S{Name: "slots the other way round", Rev: "3", Try: "4", Revisions: []string{"3", "4"},
-			Want: []bootloadertest.Start{{Rev: "4", Try: "4"}, {Rev: "3", Try: "4"}}, Again: start("3", "4")}, swapped: true},
-		{Scenario: S{Name: "good one is lost", Rev: "3", Revisions: []string{"2"}, Want: start("2", ""), Again: start("2", "")}},
-		{Scenario: S{Name: "good one is lost and the test has failed", Rev: "3", Try: "4", Trying: "4", Revisions: []string{"4"}}},
-		{Scenario: S{Name: "quotes and variables", Rev: "3", Try: `'${pv_rev}"; reset`, Revisions: []string{"3"}, Want: start("3", ""), Again: start("3", "")}},
-		{Scenario: S{Name: "more than one command", Rev: "3", Try: "4; reset", Revisions: []string{"3"}, Want: start("3", "4; reset"), Again: start("3", "4; reset")}},
+		{State: S{Name: "slots the other way round", Rev: "3", Try: "4", Revisions: []string{"3", "4"},
+			Want: []spec.Start{{Rev: "4", Try: "4"}, {Rev: "3", Try: "4"}}, Again: start("3", "4")}, swapped: true},
+		{State: S{Name: "good one is lost", Rev: "3", Revisions: []string{"2"}, Want: start("2", ""), Again: start("2", "")}},
+		{State: S{Name: "good one is lost and the test has failed", Rev: "3", Try: "4", Trying: "4", Revisions: []string{"4"}}},
+		{State: S{Name: "quotes and variables", Rev: "3", Try: `'${pv_rev}"; reset`, Revisions: []string{"3"}, Want: start("3", ""), Again: start("3", "")}},
+		{State: S{Name: "more than one command", Rev: "3", Try: "4; reset", Revisions: []string{"3"}, Want: start("3", "4; reset"), Again: start("3", "4; reset")}},
 	}
-	for _, s := range bootloadertest.Scenarios() {
-		if s.Try != "" && s.Try == s.Trying { // the mark stays
+	seen := map[string]bool{}
+	for _, s := range spec.States() {
+		marked := s.Try != "" && s.Trying == spec.Mark(s.Try, s.Trial)
+		if key := fmt.Sprint(s.Rev, s.Try, marked, s.Revisions); seen[key] {
+			continue // it differs in what this loader does not have
+		} else {
+			seen[key] = true
+		}
+		if marked { // the mark stays
 			s.Again = s.Want
 		}
-		out = append(out, scenario{Scenario: s})
+		out = append(out, scenario{State: s})
 	}
 	return out
 }
@@ -111,7 +119,7 @@ func (s scenario) flash(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r == s.Trying {
+		if s.Trying == spec.Mark(r, s.Trial) {
 			clear(header[fitslot.MarkAt:])
 		}
 		slots[s.slot(i)] = append(header, make([]byte, slotSize-len(header))...)
@@ -152,7 +160,7 @@ func run(t *testing.T, flash string) string {
 var started = regexp.MustCompile(`(?m)^STARTED (.*) \|$`)
 
 // starts are the lines that [settings] print for the starts of a scenario.
-func (s scenario) starts(want []bootloadertest.Start) []string {
+func (s scenario) starts(want []spec.Start) []string {
 	var out []string
 	for _, w := range want {
 		slot := s.slot(slices.Index(s.Revisions, w.Rev))
@@ -173,7 +181,7 @@ func TestStateTable(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for round, want := range [][]bootloadertest.Start{s.Want, s.Again} {
+			for round, want := range [][]spec.Start{s.Want, s.Again} {
 				console := run(t, flash)
 				var got []string
 				for _, m := range started.FindAllStringSubmatch(console, -1) {

@@ -179,10 +179,10 @@ func TestStoreBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := content(t, s["uboot"]); got != "pv_rev=0\x00pv_try=1\x00\x00" {
+	if got := content(t, s["uboot"]); got != "pv_rev=0\x00pv_try=1\x00pv_trial=1\x00\x00" {
 		t.Errorf("uboot.txt: %q", got)
 	}
-	want := "# GRUB Environment Block\npv_rev=0\npv_try=1\n"
+	want := "# GRUB Environment Block\npv_rev=0\npv_trial=1\npv_try=1\n"
 	want += strings.Repeat("#", 1024-len(want))
 	if got := content(t, s["grub"]); got != want {
 		t.Errorf("grubenv: %q", got)
@@ -190,7 +190,7 @@ func TestStoreBytes(t *testing.T) {
 	if err := s["uboot"].ClearTry(); err != nil {
 		t.Fatal(err)
 	}
-	if got := content(t, s["uboot"]); got != "pv_rev=0\x00pv_try=\x00\x00" {
+	if got := content(t, s["uboot"]); got != "pv_rev=0\x00pv_try=\x00pv_trial=1\x00\x00" {
 		t.Errorf("uboot.txt without a try: %q", got)
 	}
 }
@@ -304,7 +304,7 @@ func TestCheckpointOnExt4(t *testing.T) {
 	if err != nil {
 		t.Fatalf("debugfs: %v", err)
 	}
-	if !strings.Contains(string(out), "pv_rev=0\npv_try=1\n") {
+	if !strings.Contains(string(out), "pv_rev=0\npv_trial=1\npv_try=1\n") {
 		t.Errorf("a boot loader would see %q", out)
 	}
 }

@@ -75,16 +75,27 @@ func (f extlinux) has(rev, file string) bool {
 	return err == nil
 }
 
+// starter is a store whose loader cannot mark that a test has begun.
+type starter interface{ started(rev string) error }
+
+var (
+	_ starter = (*file)(nil)
+	_ starter = (*slots)(nil)
+)
+
 // Started marks that the test of the running revision has begun, for loaders that cannot
 // do it themselves: without that the test would be repeated for ever. Process 1 calls it
 // as soon as the storage is mounted.
 func Started(s Store, r Running) error {
-	f, ok := s.(*file)
-	if !ok || r.State != Trying {
-		return nil
+	if by, ok := s.(starter); ok && r.State == Trying {
+		return by.started(r.Try)
 	}
+	return nil
+}
+
+func (f *file) started(rev string) error {
 	if _, ok := f.form.(extlinux); !ok {
 		return nil
 	}
-	return f.change(func(p []pair) []pair { return set(p, keyTrying, r.Try) })
+	return f.change(func(p []pair) []pair { return set(p, keyTrying, rev) })
 }

@@ -35,6 +35,15 @@ func openPartition(dir string, number int) (*os.File, error) {
 	return nil, fmt.Errorf("looking for boot partition %d: the disk of the storage has none", number)
 }
 
+// bootID returns the kernel's name for this boot.
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("asking for the name of this boot: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
 // forget drops what the kernel remembers of a partition, so that reading asks the medium. It is
 // an aid: without it the comparison sees less.
 func forget(p partition) {
@@ -60,14 +69,17 @@ const mailboxRequest = 0xC0000000 | uint(unsafe.Sizeof(uintptr(0)))<<16 | 100<<8
 // answered is the firmware's word for a request that it has carried out.
 const answered = 0x80000000
 
-// askTryboot has the firmware boot from the other partition once, at the next restart.
-func askTryboot() (err error) {
+// setTryboot says whether the firmware boots from the other partition once, at the next restart.
+func setTryboot(on bool) (err error) {
 	f, err := os.OpenFile(mailbox, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("asking the firmware for tryboot: the kernel must be one for the Raspberry Pi that has %s: %w", mailbox, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	message := [7]uint32{7 * 4, 0, setRebootFlags, 4, 0, tryboot, 0} // size, request, tag, its size, request, value, end
+	message := [7]uint32{7 * 4, 0, setRebootFlags, 4, 0, 0, 0} // size, request, tag, its size, request, value, end
+	if on {
+		message[5] = tryboot
+	}
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(mailboxRequest), uintptr(unsafe.Pointer(&message))); e != 0 {
 		return fmt.Errorf("asking the firmware for tryboot: %w", e)
 	}

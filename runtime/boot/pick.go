@@ -22,11 +22,8 @@ func Pick(s Store) (string, error) {
 	if good == "" || Validate(good) != nil {
 		good = Factory
 	}
-	switch trying := get(pairs, keyTrying); {
-	case try == "" && trying == "":
+	if try == "" || try == get(pairs, keyTrying) {
 		return good, nil
-	case try == "" || try == trying:
-		return good, f.change(func(p []pair) []pair { return set(p, keyTrying, "") })
 	}
 	if err := Validate(try); err != nil {
 		return good, fmt.Errorf("choosing the revision to try: %w", err)

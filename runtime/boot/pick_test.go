@@ -31,9 +31,9 @@ func TestPick(t *testing.T) {
 	}{
 		{"steady", "pv_rev=3\x00\x00", "3", "pv_rev=3\x00\x00", false},
 		{"first try", "pv_rev=3\x00pv_try=4\x00\x00", "4", "pv_rev=3\x00pv_try=4\x00pv_trying=4\x00\x00", false},
-		{"second try", "pv_rev=3\x00pv_try=4\x00pv_trying=4\x00\x00", "3", "pv_rev=3\x00pv_try=4\x00\x00", false},
+		{"second try", "pv_rev=3\x00pv_try=4\x00pv_trying=4\x00\x00", "3", "pv_rev=3\x00pv_try=4\x00pv_trying=4\x00\x00", false},
 		{"another try", "pv_rev=3\x00pv_try=5\x00pv_trying=4\x00\x00", "5", "pv_rev=3\x00pv_try=5\x00pv_trying=5\x00\x00", false},
-		{"committed meanwhile", "pv_rev=4\x00pv_trying=4\x00\x00", "4", "pv_rev=4\x00pv_try=\x00\x00", false},
+		{"committed meanwhile", "pv_rev=4\x00pv_trying=4\x00\x00", "4", "pv_rev=4\x00pv_trying=4\x00\x00", false},
 		{"nothing", "", "0", "", false},
 		{"hostile try", "pv_rev=3\x00pv_try=../x\x00\x00", "3", "pv_rev=3\x00pv_try=../x\x00\x00", true},
 		{"hostile revision", "pv_rev=/etc\x00\x00", "0", "pv_rev=/etc\x00\x00", false},

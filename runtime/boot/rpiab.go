@@ -2,7 +2,9 @@ package boot
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,7 +18,7 @@ var firstTryboot = time.Date(2022, 11, 25, 0, 0, 0, 0, time.UTC)
 // raspberry is the firmware of a Raspberry Pi. Its flag is lost with the power.
 type raspberry struct {
 	tree    string // what the firmware says in the device tree, chosen/bootloader
-	tryboot func() error
+	tryboot func(on bool) error
 }
 
 var _ firmware = raspberry{}
@@ -25,14 +27,20 @@ var _ firmware = raspberry{}
 func newRPiAB(dir string) *slots {
 	return &slots{
 		file: file{path: filepath.Join(dir, "boot/rpiab.txt"), form: uboot{}}, trails: filepath.Join(dir, "trails"), boot: "rpiboot.img",
-		firmware: raspberry{"/proc/device-tree/chosen/bootloader", askTryboot}, text: autoboot.Choice.Text,
+		firmware: raspberry{"/proc/device-tree/chosen/bootloader", setTryboot}, text: autoboot.Choice.Text, bootID: bootID,
 		open: func(number int) (partition, error) { return openPartition(dir, number) },
 	}
 }
 
-func (r raspberry) ask(int) error { return r.tryboot() }
+func (r raspberry) ask(int) error { return r.tryboot(true) }
 
-func (raspberry) forget() error { return nil }
+// forget does nothing without a way to the firmware: then nothing was asked either.
+func (r raspberry) forget() error {
+	if err := r.tryboot(false); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
 // booted returns the number of the partition that was booted. The firmware's own number is not
 // used: some models say 0.

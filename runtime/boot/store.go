@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -14,11 +15,15 @@ import (
 )
 
 // Store is a boot loader's store. Its methods return when the change is on the
-// medium, where the boot loader finds it without replaying a journal.
+// medium, where the boot loader finds it without replaying a journal. After a power cut in one
+// of them the store has the old values or the new ones, and the next boot is of a revision that it
+// names; package spec says so in detail.
 type Store interface {
 	// Load reads the values. A store that does not exist is empty.
 	Load() (Values, error)
-	// SetTry makes the next boot a test of rev.
+	// SetTry makes the next boot a test of rev. The test is one boot, on every loader: whatever
+	// ends it, each boot after it is one of the last good revision, until SetTry is called
+	// again. For the last good revision, which needs no test, it is ClearTry.
 	SetTry(rev string) error
 	// Commit makes rev the last good revision and ends a test, in one step.
 	Commit(rev string) error
@@ -32,8 +37,8 @@ func Open(loader, dir string) (Store, error) {
 	switch loader {
 	case "grub":
 		return &file{path: filepath.Join(dir, "boot/grubenv"), form: grubEnv{}}, nil
-	case "uboot", "uboot-pvk":
-		return &file{path: filepath.Join(dir, "boot/uboot.txt"), form: uboot{}}, nil
+	case ubootLoader, pvkLoader:
+		return newUBoot(dir), nil
 	case "extlinux":
 		return &file{path: filepath.Join(dir, trail.ExtlinuxFile), form: extlinux{dir}}, nil
 	case "rpiab":
@@ -70,10 +75,12 @@ func Detect(dir string) string {
 	return ""
 }
 
-// Keys of every store.
+// Keys of every store. keyTrial is a number that tells one test from the next: the loader's mark
+// of an older test of the same revision is not that of this one.
 const (
-	keyRev = "pv_rev"
-	keyTry = "pv_try"
+	keyRev   = "pv_rev"
+	keyTry   = "pv_try"
+	keyTrial = "pv_trial"
 )
 
 // A pair is one entry of a store.
@@ -90,8 +97,9 @@ const maxStore = 128 << 10
 
 // file is a store in a file on the storage.
 type file struct {
-	path string
-	form form
+	path  string
+	form  form
+	write func(path string, data []byte) error // nil: writeFile
 }
 
 var _ Store = (*file)(nil)
@@ -105,19 +113,38 @@ func (f *file) SetTry(rev string) error {
 	if err := Validate(rev); err != nil {
 		return fmt.Errorf("setting the revision to try: %w", err)
 	}
-	return f.change(func(p []pair) []pair { return set(p, keyTry, rev) })
+	v, err := f.Load()
+	if err == nil && v.Rev == rev {
+		return f.ClearTry()
+	}
+	return f.change(func(p []pair) []pair {
+		return set(set(set(p, keyTry, rev), keyTrying, ""), keyTrial, nextTrial(get(p, keyTrial)))
+	})
+}
+
+// maxTrial keeps the number of a test short; it is enough that it differs from the last ones.
+const maxTrial = 999_999
+
+// nextTrial returns the number of the next test.
+func nextTrial(last string) string {
+	n, err := strconv.Atoi(last)
+	if err != nil || n < 0 || n >= maxTrial {
+		n = 0
+	}
+	return strconv.Itoa(n + 1)
 }
 
 func (f *file) Commit(rev string) error {
 	if err := Validate(rev); err != nil {
 		return fmt.Errorf("committing a revision: %w", err)
 	}
-	return f.change(func(p []pair) []pair { return set(set(p, keyRev, rev), keyTry, "") })
+	return f.change(func(p []pair) []pair { return set(endTest(p), keyRev, rev) })
 }
 
-func (f *file) ClearTry() error {
-	return f.change(func(p []pair) []pair { return set(p, keyTry, "") })
-}
+func (f *file) ClearTry() error { return f.change(endTest) }
+
+// endTest removes the test and, where the loader keeps its mark in the store, the mark.
+func endTest(p []pair) []pair { return set(set(p, keyTry, ""), keyTrying, "") }
 
 func (f *file) read() ([]pair, error) {
 	info, err := os.Stat(f.path)
@@ -152,13 +179,25 @@ func (f *file) change(edit func([]pair) []pair) error {
 	if err != nil {
 		return fmt.Errorf("writing the boot loader's store %s: %w", f.path, err)
 	}
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+	write := f.write
+	if write == nil {
+		write = writeFile
+	}
+	if err := write(f.path, b); err != nil {
 		return fmt.Errorf("writing the boot loader's store: %w", err)
 	}
-	if err := atomicfile.Write(f.path, b, 0o644); err != nil {
-		return fmt.Errorf("writing the boot loader's store: %w", err)
+	return nil
+}
+
+// writeFile replaces a file that a boot loader reads.
+func writeFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
 	}
-	return checkpoint(filepath.Dir(f.path))
+	if err := atomicfile.Write(path, data, 0o644); err != nil {
+		return err
+	}
+	return checkpoint(filepath.Dir(path))
 }
 
 // Requests of linux/fs.h, _IOWR('X', 119 and 120, int), the same on every architecture.

@@ -1,6 +1,21 @@
 package boot
 
-import "github.com/pantavisor/pantavisor/formats/ubootenv"
+import (
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/formats/ubootenv"
+)
+
+// Values of PV_BOOTLOADER_TYPE for a U-Boot with a boot script.
+const (
+	ubootLoader = "uboot"
+	pvkLoader   = "uboot-pvk"
+)
+
+// newUBoot returns the store on the storage mounted at dir.
+func newUBoot(dir string) *file {
+	return &file{path: filepath.Join(dir, "boot/uboot.txt"), form: uboot{}}
+}
 
 // uboot is boot/uboot.txt (manual: Storage), a list of U-Boot variables. Text with lines is
 // read as well; it is written back as a list.

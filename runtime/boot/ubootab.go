@@ -86,6 +86,9 @@ func (u *ubootAB) SetTry(rev string) error {
 	if err := Validate(rev); err != nil {
 		return fmt.Errorf("setting the revision to try: %w", err)
 	}
+	if v, err := u.Load(); err == nil && v.Rev == rev {
+		return u.ClearTry()
+	}
 	if err := u.install(rev, true); err != nil {
 		return fmt.Errorf("setting the revision to try: %w", err)
 	}
@@ -119,7 +122,7 @@ func (u *ubootAB) install(rev string, test bool) error {
 			return fmt.Errorf("slot %s: %w", name, err)
 		}
 	}
-	if slices.Contains(heads[:], rev) && (!test || rev == v.Rev) {
+	if slices.Contains(heads[:], rev) && !test {
 		return nil
 	}
 	name := u.flash.A
