@@ -125,6 +125,9 @@ type mtd struct {
 
 var _ flashMemory = (*mtd)(nil)
 
+// errNoFlash is the error for a name that no partition has.
+var errNoFlash = errors.New("there is none")
+
 // openMTD opens the partition with a name.
 func openMTD(name string) (flashMemory, error) {
 	entries, err := filepath.Glob(filepath.Join(mtdClass, "mtd*", "name"))
@@ -146,7 +149,7 @@ func openMTD(name string) (flashMemory, error) {
 		m.File, err = os.OpenFile(filepath.Join("/dev", filepath.Base(dir)), os.O_RDWR|os.O_SYNC, 0)
 		return m, err
 	}
-	return nil, fmt.Errorf("there is no flash memory %q: mtdparts= on the kernel command line or the device tree must name it", name)
+	return nil, fmt.Errorf("flash memory %q: %w; mtdparts= on the kernel command line or the device tree must name it", name, errNoFlash)
 }
 
 func attribute(dir, name string) string {

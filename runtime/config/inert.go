@@ -10,8 +10,8 @@ import (
 var inert = []Key{
 	CredsHost, CredsID, CredsPort, CredsProxyHost, CredsProxyNoProxyConnect, CredsProxyPort, CredsSecret,
 	CredsType, FactoryAutotok, HTTPTimeout, HTTPRetries, DevmetaInterval, UsrmetaInterval,
-	OnlineRequestThreshold, UpdaterInterval, UpdaterNetworkTimeout, UpdaterTransferMaxCount, BootloaderMTDEnv,
-	BootloaderMTDOnly, ControlRemoteAlways, DebugSSH, DebugSSHAuthorizedKeys,
+	OnlineRequestThreshold, UpdaterInterval, UpdaterNetworkTimeout, UpdaterTransferMaxCount,
+	ControlRemoteAlways, DebugSSH, DebugSSHAuthorizedKeys,
 	LibeventDebugMode, HTTPLogLevel, LogPush, PowerDevmetaEagerPush, PowerWakeInterval, PowerWakeRunWindow,
 	PowerAutosleepSettle, PowerWakeMinAwake, PowerWakeMaxAwake, PowerDevmetaMaxHeld, RevisionRetries,
 	SecurebootMode, SecurebootOEMTruststore, SecurebootTruststore,
