@@ -12,7 +12,7 @@
 //   - The running revision learns whether it is the last good one, is under test, or runs because
 //     another one has failed.
 //
-// [Scenarios] has these as sequences. What a loader with a mark does in a state of the store is in
+// The scenarios have these as sequences. What a loader with a mark does in a state of the store is in
 // [States]; the tests with real loaders run that table, and [Covered] proves that no state of the
 // sequences is missing from it.
 package spec
@@ -47,7 +47,7 @@ type Cut struct{}
 // Error implements error.
 func (Cut) Error() string { return "the power has failed" }
 
-// Scenario is a sequence of steps, each "WORD ARGUMENT":
+// scenario is a sequence of steps, each "WORD ARGUMENT":
 //
 //	try REV, commit REV, clear   an operation
 //	boot: RESULT                 a restart and what then runs; "a | b" are alternatives
@@ -55,14 +55,14 @@ func (Cut) Error() string { return "the power has failed" }
 //	cut OPERATION: RESULT        the operation with the power failing behind each number of its
 //	                             writes, on a device each, and what runs then; it is the last step
 //	lose                         the store is destroyed
-type Scenario struct {
+type scenario struct {
 	Name  string
 	Steps []string
 }
 
-// Scenarios returns the sequences.
-func Scenarios() []Scenario {
-	return []Scenario{
+// scenarios returns the sequences.
+func scenarios() []scenario {
+	return []scenario{
 		{"steady", []string{"boot: 0 steady", "power: 0 steady"}},
 		{"commit", []string{"try 1", "boot: 1 trying", "commit 1", "boot: 1 steady", "power: 1 steady"}},
 		{"fall back", []string{"try 1", "boot: 1 trying", "boot: 0 rolled back", "boot: 0 rolled back", "power: 0 rolled back", "clear", "boot: 0 steady"}},
@@ -124,7 +124,7 @@ func (o *older) Boot(powerLost bool) string {
 
 // Run has devices go through the scenarios.
 func Run(t *testing.T, newDevice func(t *testing.T) Device) {
-	for _, s := range Scenarios() {
+	for _, s := range scenarios() {
 		t.Run(s.Name, func(t *testing.T) {
 			if err := s.check(func() Device { return newDevice(t) }); err != nil {
 				t.Error(err)
@@ -133,7 +133,7 @@ func Run(t *testing.T, newDevice func(t *testing.T) Device) {
 	}
 }
 
-func (s Scenario) check(newDevice func() Device) error {
+func (s scenario) check(newDevice func() Device) error {
 	d := newDevice()
 	for i, step := range s.Steps {
 		if operation, ok := strings.CutPrefix(step, "cut "); ok {
@@ -148,7 +148,7 @@ func (s Scenario) check(newDevice func() Device) error {
 
 // cut runs an operation with the power failing behind each number of its writes. Behind the last
 // one the operation is done; the power fails then, too.
-func (s Scenario) cut(newDevice func() Device, before []string, step string) error {
+func (s scenario) cut(newDevice func() Device, before []string, step string) error {
 	operation, want, _ := strings.Cut(step, ": ")
 	for n := 0; ; n++ {
 		d := newDevice()

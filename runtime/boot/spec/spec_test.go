@@ -105,7 +105,7 @@ func TestMistakesAreFound(t *testing.T) {
 		"": "", "same number": "an old mark", "two writes": "cut in commit", "try stays": "given up before the restart", "no mark": "fall back",
 	} {
 		var failed []string
-		for _, s := range Scenarios() {
+		for _, s := range scenarios() {
 			newDevice := func() Device { return &wrong{State: State{Rev: "0"}, mistake: mistake, left: -1} }
 			if err := s.check(newDevice); err != nil {
 				failed = append(failed, s.Name)
