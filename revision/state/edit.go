@@ -2,6 +2,7 @@ package state
 
 import (
 	"encoding/base64"
+	"iter"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -79,18 +80,19 @@ func countPrefixes(prefixes []string, key string) int {
 // of all keys that the part's signature names, except those that another signature
 // names, too.
 
-// removePackage returns the state without a package, named by its part, its
+// RemovePackage returns the state without a package, named by its part, its
 // signature or its configuration: app, _sigs/app.json and _config/app name the
-// same package. "#spec" stays.
-func removePackage(s *State, part string) *State {
+// same package. Where another signature than the part's own covers _config/app, that
+// name stands for the package of this signature. "#spec" stays.
+func RemovePackage(s *State, part string) *State {
 	gone := newCoverage(s).owned(part)
 	return s.filter(func(key string) bool { return !gone[key] })
 }
 
-// addPackage returns the state with a package added: it removes the packages that the
-// incoming keys replace, as [removePackage] does, and then sets the incoming values.
+// AddPackage returns the state with a package added: it removes the packages that the
+// incoming keys replace, as [RemovePackage] does, and then sets the incoming values.
 // The state keeps its "#spec"; without one it becomes [Spec].
-func addPackage(s, add *State) (*State, error) {
+func AddPackage(s, add *State) (*State, error) {
 	cover := newCoverage(s)
 	gone := map[string]bool{}
 	for _, e := range add.entries {
@@ -110,44 +112,95 @@ func addPackage(s, add *State) (*State, error) {
 
 // coverage holds the keys that the signatures of a state name.
 type coverage struct {
-	state *State
-	bySig map[string][]string // key of the signature -> prefixes
-	all   []string
+	state  *State
+	bySig  map[string][]string // key of the signature -> prefixes
+	sigs   []string            // the keys of bySig, sorted
+	counts []int               // of each entry: how many prefixes of all signatures match
 }
 
 func newCoverage(s *State) *coverage {
-	c := &coverage{state: s, bySig: map[string][]string{}}
+	c := &coverage{state: s, bySig: map[string][]string{}, counts: make([]int, len(s.entries))}
+	var all []string
 	for _, e := range s.entries {
 		if !strings.HasPrefix(e.key, "_sigs/") {
 			continue
 		}
 		if rule, ok := ReadRule(e.value); ok {
 			c.bySig[e.key] = rule.prefixes()
-			c.all = append(c.all, c.bySig[e.key]...)
+			c.sigs = append(c.sigs, e.key)
+			all = append(all, c.bySig[e.key]...)
 		}
+	}
+	for i, e := range s.entries {
+		c.counts[i] = countPrefixes(all, e.key)
 	}
 	return c
 }
 
 // owned returns the keys of a part's package.
 func (c *coverage) owned(part string) map[string]bool {
-	signed := c.bySig["_sigs/"+signatureName(part)]
+	part = strings.TrimSuffix(part, "/")
+	signed := c.bySig[c.signature(part)]
 	gone := map[string]bool{}
-	for _, e := range c.state.entries {
+	for i, e := range c.candidates(part, len(signed) > 0) {
 		n := countPrefixes(signed, e.key)
 		if Within(part, e.key) {
 			n++
 		}
-		if e.key != SpecKey && n >= 1 && countPrefixes(c.all, e.key) <= n {
+		if e.key != SpecKey && n >= 1 && c.counts[i] <= n {
 			gone[e.key] = true
 		}
 	}
 	return gone
 }
 
+// candidates returns the entries, with their indices, that may belong to a part: all of
+// them for a signed one, otherwise the part's own key and those below it. These follow the
+// key without a gap but for keys such as "app.json" and "app-x" between "app" and "app/".
+func (c *coverage) candidates(part string, signed bool) iter.Seq2[int, entry] {
+	return func(yield func(int, entry) bool) {
+		from, to := 0, len(c.state.entries)
+		if !signed {
+			if i, ok := c.state.find(part); ok && !yield(i, c.state.entries[i]) {
+				return
+			}
+			from, to = c.state.search(part+"/"), c.state.search(part+"0") // '0' follows '/'
+		}
+		for i := from; i < to; i++ {
+			if !yield(i, c.state.entries[i]) {
+				return
+			}
+		}
+	}
+}
+
+// signature returns the key of a part's signature, "" when it has none.
+func (c *coverage) signature(part string) string {
+	own := "_sigs/" + signatureName(part)
+	name, config := strings.CutPrefix(part, "_config/")
+	if !config || strings.Contains(name, "/") || c.covers(own, part) {
+		return own
+	}
+	for _, sig := range c.sigs {
+		if c.covers(sig, part) {
+			return sig
+		}
+	}
+	return own
+}
+
+// covers reports whether a signature names a key of a part.
+func (c *coverage) covers(sig, part string) bool {
+	for _, e := range c.candidates(part, false) {
+		if countPrefixes(c.bySig[sig], e.key) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // signatureName returns the file name of a part's signature.
 func signatureName(part string) string {
-	part = strings.TrimSuffix(part, "/")
 	part = strings.TrimPrefix(part, "_config/")
 	part = strings.TrimPrefix(part, "_sigs/")
 	return strings.TrimSuffix(part, ".json") + ".json"

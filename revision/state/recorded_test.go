@@ -86,15 +86,15 @@ func FuzzParseRecorded(f *testing.F) {
 			return
 		}
 		for _, part := range s.Parts() {
-			if rest := removePackage(s, part); rest.Len() > s.Len() {
+			if rest := RemovePackage(s, part); rest.Len() > s.Len() {
 				t.Fatalf("removing %q adds keys", part)
 			}
 		}
-		again, err := addPackage(New(Spec), s)
+		again, err := AddPackage(New(Spec), s)
 		if err != nil {
 			t.Fatalf("adding to an empty state: %v", err)
 		}
-		twice, err := addPackage(again, s)
+		twice, err := AddPackage(again, s)
 		if err != nil || !Equal(again, twice) {
 			t.Fatalf("adding twice differs: %v", err)
 		}

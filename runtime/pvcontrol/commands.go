@@ -148,18 +148,9 @@ func listConfig(t *tool, _ []string) error {
 
 // remarks writes the settings with a note, a line for each note.
 func (t *tool) remarks(w io.Writer) error {
-	resp, err := t.ask(&client.Request{Path: "/config2"})
-	if err != nil {
-		return err
-	}
-	defer resp.Close()
-	body, err := readAll(resp)
-	if err != nil {
-		return err
-	}
 	var list []api.Setting
-	if err := json.Unmarshal(body, &list); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+	if err := t.client.Fetch(t.ctx, "/config2", &list); err != nil {
+		return err
 	}
 	var notes []string
 	names := map[string][]string{}
@@ -202,23 +193,8 @@ func remove(prefix string) func(*tool, []string) error {
 	}
 }
 
-// sending returns a request whose body is v as JSON.
-func sending(method, path string, v any) (*client.Request, error) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("writing the request: %w", err)
-	}
-	r := withBody(method, path, string(body))
-	r.Header = []string{"Content-Type: application/json"}
-	return r, nil
-}
-
-func withBody(method, path, body string) *client.Request {
-	return &client.Request{Method: method, Path: path, Body: strings.NewReader(body), Size: int64(len(body))}
-}
-
 func (t *tool) send(method, path string, v any) error {
-	req, err := sending(method, path, v)
+	req, err := client.WithJSON(method, path, v)
 	if err != nil {
 		return err
 	}
@@ -260,16 +236,16 @@ func save(prefix string) func(*tool, []string) error {
 			}
 			value = string(text)
 		}
-		return t.show(withBody("PUT", prefix+args[0], value))
+		return t.show(client.WithBody("PUT", prefix+args[0], value))
 	}
 }
 
-func collect(t *tool, _ []string) error { return t.show(withBody("POST", "/storage/gc", "")) }
+func collect(t *tool, _ []string) error { return t.show(client.WithBody("POST", "/storage/gc", "")) }
 
 // getDaemon picks one daemon out of the list.
 func getDaemon(t *tool, args []string) error {
 	var list []json.RawMessage
-	if err := t.fetch("/daemons", &list); err != nil {
+	if err := t.client.Fetch(t.ctx, "/daemons", &list); err != nil {
 		return err
 	}
 	for _, raw := range list {
@@ -278,24 +254,7 @@ func getDaemon(t *tool, args []string) error {
 			return t.output(strings.NewReader(string(raw)), true)
 		}
 	}
-	return &refused{status: 404, body: `{"Error":"Daemon not found"}`}
-}
-
-// fetch reads a JSON answer.
-func (t *tool) fetch(path string, v any) error {
-	resp, err := t.ask(&client.Request{Path: path})
-	if err != nil {
-		return err
-	}
-	defer resp.Close()
-	body, err := readAll(resp)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("reading the answer to %s: %w", path, err)
-	}
-	return nil
+	return &client.Refused{Status: 404, Body: `{"Error":"Daemon not found"}`}
 }
 
 func putObject(t *tool, args []string) error {
@@ -327,7 +286,7 @@ func putStep(t *tool, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := t.show(withBody("PUT", "/steps/"+args[1], string(state))); err != nil {
+	if err := t.show(client.WithBody("PUT", "/steps/"+args[1], string(state))); err != nil {
 		return err
 	}
 	return t.commitMessage(args[1])
@@ -337,16 +296,7 @@ func (t *tool) commitMessage(rev string) error {
 	if t.message == "" {
 		return nil
 	}
-	return t.quiet(withBody("PUT", "/steps/"+rev+"/commitmsg", t.message))
-}
-
-// quiet asks and prints nothing.
-func (t *tool) quiet(req *client.Request) error {
-	resp, err := t.ask(req)
-	if err != nil {
-		return err
-	}
-	return resp.Close()
+	return t.client.Send(t.ctx, client.WithBody("PUT", "/steps/"+rev+"/commitmsg", t.message))
 }
 
 func readFile(path string, stdin io.Reader) ([]byte, error) {

@@ -1,22 +1,20 @@
 package pvcontrol
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/revision/archive/unpack"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
-// install stores the objects and then the state of an export, a gzip-compressed
-// tarball with "json" and "objects/SHA256". Objects and steps that the device has
+// install stores the objects and then the state of an export, see [unpack.Any]. Objects and steps that the device has
 // are not sent again. It prints the revision only when all of it is there.
 func install(t *tool, args []string) error {
 	t.client.Timeout = objectTimeout
@@ -29,11 +27,11 @@ func install(t *tool, args []string) error {
 	if err != nil {
 		return err
 	}
-	state, err := t.sendObjects(f, args[0])
+	st, err := t.sendObjects(f, args[0])
 	if err != nil {
 		return err
 	}
-	if err := t.sendStep(rev, state); err != nil {
+	if err := t.sendStep(rev, st); err != nil {
 		return err
 	}
 	return t.output(strings.NewReader(fmt.Sprintf(`{"revision":%q}`, rev)), true)
@@ -55,51 +53,27 @@ func revisionName(f *os.File, args []string) (string, error) {
 }
 
 // sendObjects sends what the device lacks and returns the state.
-func (t *tool) sendObjects(r io.Reader, name string) ([]byte, error) {
-	var stored []api.Object
-	if err := t.fetch("/objects", &stored); err != nil {
+func (t *tool) sendObjects(r io.Reader, name string) (*state.State, error) {
+	have, err := t.client.Objects(t.ctx)
+	if err != nil {
 		return nil, err
 	}
-	have := map[string]bool{}
-	for _, o := range stored {
-		have[o.SHA256] = true
-	}
-	z, err := gzip.NewReader(r)
+	st, err := unpack.Any(t.ctx, r, unpack.Options{Named: true, Put: func(r io.Reader, sum string, size int64) error {
+		if stored, ok := have[sum]; ok && stored == size {
+			return nil
+		}
+		have[sum] = size
+		return t.client.PutObject(t.ctx, r, sum, size)
+	}})
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
-	archive := tar.NewReader(z)
-	var state []byte
-	for {
-		h, err := archive.Next()
-		switch {
-		case errors.Is(err, io.EOF) && state == nil:
-			return nil, fmt.Errorf("reading %s: there is no file \"json\" in it", name)
-		case errors.Is(err, io.EOF):
-			return state, nil
-		case err != nil:
-			return nil, fmt.Errorf("reading %s: %w", name, err)
-		}
-		member := strings.TrimPrefix(h.Name, "./")
-		sha, object := strings.CutPrefix(member, "objects/")
-		switch {
-		case h.Typeflag != tar.TypeReg:
-		case member == "json":
-			if state, err = readAll(archive); err != nil {
-				return nil, err
-			}
-		case object && !have[sha]:
-			if err := t.quiet(&client.Request{Method: "PUT", Path: "/objects/" + sha, Body: archive, Size: h.Size}); err != nil {
-				return nil, fmt.Errorf("sending object %s: %w", sha, err)
-			}
-			have[sha] = true
-		}
-	}
+	return st, nil
 }
 
-func (t *tool) sendStep(rev string, state []byte) error {
+func (t *tool) sendStep(rev string, st *state.State) error {
 	var steps []api.Step
-	if err := t.fetch("/steps", &steps); err != nil {
+	if err := t.client.Fetch(t.ctx, "/steps", &steps); err != nil {
 		return err
 	}
 	for _, s := range steps {
@@ -107,7 +81,7 @@ func (t *tool) sendStep(rev string, state []byte) error {
 			return t.commitMessage(rev)
 		}
 	}
-	if err := t.quiet(withBody("PUT", "/steps/"+rev, string(state))); err != nil {
+	if err := t.client.Send(t.ctx, client.WithBody("PUT", "/steps/"+rev, string(st.Raw()))); err != nil {
 		return err
 	}
 	return t.commitMessage(rev)

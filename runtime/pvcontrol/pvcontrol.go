@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
-	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
@@ -38,35 +37,21 @@ const (
 	connectTimeout = 5 * time.Second
 	timeout        = 240 * time.Second
 	objectTimeout  = 4 * time.Hour
-	maxReply       = canon.MaxSize // bytes of an answer, or of a state, that is held in memory
 )
 
 // errUsage is a mistake in the words of the command line.
 var errUsage = errors.New("usage")
 
-// refused is an answer other than 200.
-type refused struct {
-	status int
-	step   bool // to a step that was sent
-	body   string
-}
-
-func (r *refused) Error() string {
-	if r.body == "" {
-		return fmt.Sprintf("nothing to do (status %d)", r.status)
-	}
-	return r.body
-}
-
-func (r *refused) exit() int {
+// exitOf returns the exit code for an answer other than 200.
+func exitOf(r *client.Refused) int {
 	switch {
-	case r.status == 503:
+	case r.Status == 503:
 		return exitBusy
-	case strings.Contains(r.body, "disk space"):
+	case strings.Contains(r.Body, "disk space"):
 		return exitSpace
-	case strings.Contains(r.body, "bad checksum"):
+	case strings.Contains(r.Body, "bad checksum"):
 		return exitChecksum
-	case strings.Contains(r.body, "State verification has failed"), r.step && r.status == 422:
+	case strings.Contains(r.Body, "State verification has failed"), r.Status == 422 && r.Method == "PUT" && strings.HasPrefix(r.Path, "/steps/"):
 		return exitStep
 	}
 	return exitUnknown
@@ -99,7 +84,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 func (t *tool) finish(err error) int {
-	var bad *refused
+	var bad *client.Refused
 	switch {
 	case err == nil:
 		return exitOK
@@ -109,7 +94,7 @@ func (t *tool) finish(err error) int {
 			text = asJSON(text)
 		}
 		fmt.Fprintln(t.stderr, text)
-		return bad.exit()
+		return exitOf(bad)
 	}
 	text := err.Error()
 	if errors.Is(err, errUsage) {
@@ -194,37 +179,9 @@ func (t *tool) dispatch(words []string) error {
 	return c.run(t, rest)
 }
 
-// ask sends a request and returns a good answer.
-func (t *tool) ask(req *client.Request) (*client.Response, error) {
-	if err := checkPath(req.Path); err != nil {
-		return nil, err
-	}
-	resp, err := t.client.Do(t.ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.Status == 200 {
-		return resp, nil
-	}
-	defer resp.Close()
-	body, err := readAll(resp)
-	if err != nil {
-		return nil, err
-	}
-	return nil, &refused{status: resp.Status, body: string(body), step: req.Method == "PUT" && strings.HasPrefix(req.Path, "/steps/")}
-}
-
-// checkPath refuses names that cannot stand in a request line.
-func checkPath(path string) error {
-	if strings.ContainsFunc(path, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
-		return fmt.Errorf("%w: a name has a space or a control character: %q", errUsage, path)
-	}
-	return nil
-}
-
 // show asks and prints the answer.
 func (t *tool) show(req *client.Request) error {
-	resp, err := t.ask(req)
+	resp, err := t.client.Ask(t.ctx, req)
 	if err != nil {
 		return err
 	}
@@ -255,7 +212,7 @@ func (t *tool) showJSON(resp *client.Response) error {
 }
 
 func readAll(r io.Reader) ([]byte, error) {
-	body, err := bounded.Read(r, maxReply)
+	body, err := bounded.Read(r, client.MaxReply)
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}

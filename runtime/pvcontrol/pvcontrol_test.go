@@ -321,18 +321,41 @@ func export(t *testing.T, members ...string) string {
 	return path
 }
 
-const state = `{"#spec":"pantavisor-service-system@1"}`
+const document = `{"#spec":"pantavisor-service-system@1"}`
+
+// cut returns an archive that ends within its last object.
+func cut(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path += ".cut"
+	if err := os.WriteFile(path, data[:3*512+2], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
 
 func TestInstall(t *testing.T) {
 	socket, storage, _ := device(t)
-	good := export(t, "objects/"+digest("one"), "one", "json", state, "./objects/"+digest("two"), "two")
+	good := export(t, "objects/"+digest("one"), "one", "json", document, "./objects/"+digest("two"), "two")
 	for range 2 { // the second time there is nothing left to send
 		code, out, bad := run(t, socket, "", "-m", "a message", "steps", "install", good, "locals/new")
 		if code != 0 || out != `{"revision":"locals/new"}`+"\n" {
 			t.Fatalf("exit %d, %q, %s", code, out, bad)
 		}
 	}
-	if got, _ := os.ReadFile(filepath.Join(storage, "trails/locals/new/.pvr/json")); string(got) != state {
+	if got, _ := os.ReadFile(filepath.Join(storage, "trails/locals/new/.pvr/json")); string(got) != document {
 		t.Errorf("the state is %q", got)
 	}
 	if got, _ := os.ReadFile(filepath.Join(storage, "trails/locals/new/.pv/commitmsg")); string(got) != "a message" {
@@ -348,8 +371,9 @@ func TestInstall(t *testing.T) {
 		tarball string
 		code    int
 	}{
-		"wrong object": {export(t, "objects/"+digest("one!"), "other", "json", state), 60},
+		"wrong object": {export(t, "objects/"+digest("one!"), "other", "json", document), 60},
 		"bad state":    {export(t, "json", "{}"), 70},
+		"cut short":    {cut(t, export(t, "json", document, "objects/"+digest("one!"), "one!")), 1},
 		"no state":     {export(t, "objects/"+digest("x"), "x"), 1},
 		"no tarball":   {os.Args[0], 1},
 	} {

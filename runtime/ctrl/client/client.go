@@ -146,22 +146,28 @@ func (r *Request) method() string {
 }
 
 // exchange sends the request while it waits for the answer, which may arrive before the
-// whole body is sent.
-func (c *Client) exchange(conn io.ReadWriter, req *Request) (*Response, error) {
+// whole body is sent. A body that ends early ends the exchange: the server would wait for
+// the rest of it.
+func (c *Client) exchange(conn io.ReadWriteCloser, req *Request) (*Response, error) {
 	head := req.head(c.HTTP10)
 	c.trace("> ", head)
 	sent := make(chan error, 1)
 	go func() {
-		_, err := io.WriteString(conn, head)
-		if err == nil && req.Body != nil {
-			_, err = http1.Copy(conn, io.LimitReader(req.Body, req.Size))
-		}
+		err := req.send(conn, head)
 		sent <- err
+		var broken *bodyError
+		if errors.As(err, &broken) {
+			_ = conn.Close()
+		}
 	}()
 	resp, err := readAnswer(bufio.NewReader(conn), req.method() == "HEAD")
 	if errors.Is(err, errNoReply) {
 		select {
 		case sendErr := <-sent:
+			var broken *bodyError
+			if errors.As(sendErr, &broken) {
+				return nil, broken
+			}
 			if sendErr != nil {
 				err = fmt.Errorf("%w: %w", errNoReply, sendErr)
 			}
@@ -173,6 +179,44 @@ func (c *Client) exchange(conn io.ReadWriter, req *Request) (*Response, error) {
 	}
 	c.trace("< ", resp.Head)
 	return resp, nil
+}
+
+// send writes head and body.
+func (r *Request) send(conn io.Writer, head string) error {
+	if _, err := io.WriteString(conn, head); err != nil || r.Body == nil {
+		return err
+	}
+	body := &source{r: io.LimitReader(r.Body, r.Size)}
+	n, err := http1.Copy(conn, body)
+	if err == nil && n < r.Size {
+		body.err = io.ErrUnexpectedEOF
+	}
+	if body.err != nil {
+		return &bodyError{body.err}
+	}
+	return err
+}
+
+// bodyError is an error of reading the body of a request.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "reading what is to be sent: " + e.err.Error() }
+
+func (e *bodyError) Unwrap() error { return e.err }
+
+// source records the error that ended reading.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }
 
 func (c *Client) trace(mark, head string) {
