@@ -17,17 +17,23 @@ type BootLink struct {
 // bootLinks returns the boot links of a state, from bsp/run.json: fit wins over
 // rpiab and efiab, and those over kernel, initrd and device tree; addons are numbered from
 // 0 in their order. A state without bsp/run.json has none. Files that are named
-// but not in the state are an error.
-func bootLinks(st *state.State) ([]BootLink, error) {
+// but not in the state are left out after a call of missing, or are an error when that is nil.
+func bootLinks(st *state.State, missing func(error)) ([]BootLink, error) {
 	run, ok := st.Value("bsp/run.json")
 	if !ok {
 		return nil, nil
 	}
-	links := append(bootForm(run, st), addonLinks(run)...)
-	for _, l := range links {
-		if _, ok := st.Object(l.Target); !ok {
-			return nil, fmt.Errorf("reading bsp/run.json: %s for the boot loader: no object %q in the state", l.Name, l.Target)
+	var links []BootLink
+	for _, l := range append(bootForm(run, st), addonLinks(run)...) {
+		if _, ok := st.Object(l.Target); ok {
+			links = append(links, l)
+			continue
 		}
+		err := fmt.Errorf("reading bsp/run.json: %s for the boot loader: no object %q in the state", l.Name, l.Target)
+		if missing == nil {
+			return nil, err
+		}
+		missing(err)
 	}
 	return links, nil
 }

@@ -43,6 +43,11 @@ type Options struct {
 	Replace bool
 	// NoBootLinks leaves the boot links out.
 	NoBootLinks bool
+	// Config is written to .pvr/config as it is; nil writes the place of the objects.
+	Config []byte
+	// Missing is called with the error for a boot link whose file the state lacks, and
+	// the link is left out; nil makes it an error of the checkout.
+	Missing func(err error)
 }
 
 // Checkout lays a state out in dir. It builds the tree beside dir, as ".<name>.tmp",
@@ -168,6 +173,9 @@ func (t *tree) file(key string, data []byte) error {
 }
 
 func (t *tree) config() error {
+	if t.opt.Config != nil {
+		return t.file(".pvr/config", t.opt.Config)
+	}
 	dir := t.opt.ObjectsDir
 	if dir == "" {
 		var err error
@@ -196,7 +204,7 @@ func (t *tree) links() error {
 	if t.opt.NoBootLinks {
 		return nil
 	}
-	links, err := bootLinks(t.state)
+	links, err := bootLinks(t.state, t.opt.Missing)
 	if err != nil {
 		return err
 	}

@@ -22,15 +22,11 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
-// The exit codes (manual: pvcontrol, return value).
+// The exit codes (manual: pvcontrol, return value); those for what the device does not
+// accept are [client.Refused.ExitCode].
 const (
-	exitOK       = 0
-	exitUsage    = 1 // also: no socket, no reply
-	exitSpace    = 48
-	exitChecksum = 60
-	exitStep     = 70
-	exitBusy     = 75
-	exitUnknown  = 255
+	exitOK    = 0
+	exitUsage = 1 // also: no socket, no reply
 )
 
 const (
@@ -41,21 +37,6 @@ const (
 
 // errUsage is a mistake in the words of the command line.
 var errUsage = errors.New("usage")
-
-// exitOf returns the exit code for an answer other than 200.
-func exitOf(r *client.Refused) int {
-	switch {
-	case r.Status == 503:
-		return exitBusy
-	case strings.Contains(r.Body, "disk space"):
-		return exitSpace
-	case strings.Contains(r.Body, "bad checksum"):
-		return exitChecksum
-	case strings.Contains(r.Body, "State verification has failed"), r.Status == 422 && r.Method == "PUT" && strings.HasPrefix(r.Path, "/steps/"):
-		return exitStep
-	}
-	return exitUnknown
-}
 
 // tool is one run.
 type tool struct {
@@ -94,7 +75,7 @@ func (t *tool) finish(err error) int {
 			text = asJSON(text)
 		}
 		fmt.Fprintln(t.stderr, text)
-		return exitOf(bad)
+		return bad.ExitCode()
 	}
 	text := err.Error()
 	if errors.Is(err, errUsage) {

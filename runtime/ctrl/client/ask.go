@@ -44,6 +44,31 @@ func (r *Refused) Text() string {
 	return strings.Join(append([]string{told.Error}, told.Details...), "\n  ")
 }
 
+// The exit codes of the tools for what the device does not accept (manual: pvcontrol,
+// return value).
+const (
+	exitSpace    = 48
+	exitChecksum = 60
+	exitStep     = 70
+	exitBusy     = 75
+	exitUnknown  = 255
+)
+
+// ExitCode returns the exit code of a tool that gets this answer.
+func (r *Refused) ExitCode() int {
+	switch {
+	case r.Status == 503:
+		return exitBusy
+	case strings.Contains(r.Body, "disk space"):
+		return exitSpace
+	case strings.Contains(r.Body, "bad checksum"):
+		return exitChecksum
+	case strings.Contains(r.Body, "State verification has failed"), r.Status == 422 && r.Method == "PUT" && strings.HasPrefix(r.Path, "/steps/"):
+		return exitStep
+	}
+	return exitUnknown
+}
+
 // Ask sends a request and returns a good answer, which the caller must close. The error
 // for another one is a [Refused].
 func (c *Client) Ask(ctx context.Context, req *Request) (*Response, error) {

@@ -63,6 +63,7 @@ type Client struct {
 	Timeout time.Duration // for the exchange once connected; 0 means none
 	Connect time.Duration // for the connection; 0 means none
 	HTTP10  bool          // speak HTTP/1.0
+	Buffer  int           // bytes of a body that are sent at once; 0 for 32 KiB
 	// Dial connects in another way, for example to the host's end of a virtual
 	// machine's port. May be nil.
 	Dial func(ctx context.Context) (io.ReadWriteCloser, error)
@@ -153,7 +154,7 @@ func (c *Client) exchange(conn io.ReadWriteCloser, req *Request) (*Response, err
 	c.trace("> ", head)
 	sent := make(chan error, 1)
 	go func() {
-		err := req.send(conn, head)
+		err := req.send(conn, head, c.Buffer)
 		sent <- err
 		var broken *bodyError
 		if errors.As(err, &broken) {
@@ -182,12 +183,12 @@ func (c *Client) exchange(conn io.ReadWriteCloser, req *Request) (*Response, err
 }
 
 // send writes head and body.
-func (r *Request) send(conn io.Writer, head string) error {
+func (r *Request) send(conn io.Writer, head string, buffer int) error {
 	if _, err := io.WriteString(conn, head); err != nil || r.Body == nil {
 		return err
 	}
 	body := &source{r: io.LimitReader(r.Body, r.Size)}
-	n, err := http1.Copy(conn, body)
+	n, err := transfer(conn, body, buffer)
 	if err == nil && n < r.Size {
 		body.err = io.ErrUnexpectedEOF
 	}
@@ -195,6 +196,14 @@ func (r *Request) send(conn io.Writer, head string) error {
 		return &bodyError{body.err}
 	}
 	return err
+}
+
+func transfer(w io.Writer, r io.Reader, buffer int) (int64, error) {
+	if buffer == 0 {
+		return http1.Copy(w, r)
+	}
+	// The wrapper hides ReadFrom, with which io.CopyBuffer would not use the buffer.
+	return io.CopyBuffer(struct{ io.Writer }{w}, r, make([]byte, buffer))
 }
 
 // bodyError is an error of reading the body of a request.

@@ -1,0 +1,151 @@
+package pvtx
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/runtime/step"
+)
+
+func TestChangeOfTheRunningRevision(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, old, next := w.app("web", "1"), w.app("nginx", "1"), w.app("nginx", "2")
+	w.serve(w.merged(web, old))
+	w.ok("begin")
+	w.same(w.merged(web, old), w.shown())
+	w.ok("add", w.export(next, true))
+	w.ok("remove", "web")
+	rev := strings.TrimSuffix(w.ok("commit"), "\n")
+	if !regexp.MustCompile(`^locals/pvtx-[0-9]{10}-[0-9a-f]{8}-[0-9]{1,3}$`).MatchString(rev) {
+		t.Errorf("the revision is %q", rev)
+	}
+	got, err := readState(w.path("storage/trails", rev, ".pvr/json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.same(next, got)
+	for _, sum := range next.Sums() {
+		if _, err := os.Stat(w.path("storage/objects", sum)); err != nil {
+			t.Error(err)
+		}
+	}
+	w.fails(11, "no active transaction", "show")
+	w.fails(11, "no active transaction", "commit")
+	w.ok("begin", rev)
+	w.same(next, w.shown())
+}
+
+func TestNamesOfRevisions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve(w.app("web", "1"))
+	w.ok("begin", "current")
+	for _, name := range []string{"x", "0", "locals/", "locals/a/b", "locals/../x", "locals/.x", "../locals/x", "locals/a\nb", "locals/" + strings.Repeat("x", 65)} {
+		w.fails(1, "revision name", "commit", name)
+	}
+	if got := w.ok("commit", "-m", "a message", "locals/"+strings.Repeat("x", 64)); got != "locals/"+strings.Repeat("x", 64)+"\n" {
+		t.Errorf("commit prints %q", got)
+	}
+	if got, _ := os.ReadFile(w.path("storage/trails/locals", strings.Repeat("x", 64), ".pv/commitmsg")); string(got) != "a message" {
+		t.Errorf("message %q", got)
+	}
+}
+
+func TestCommitAndRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve(w.app("web", "1"))
+	w.ok("begin")
+	w.engine.busy = 1
+	code, out, bad := w.try("", "commit", "--run", "locals/a")
+	if code != 75 || out != "locals/a\n" || bad != "ERROR: commit: running revision locals/a: Cannot do this operation while update is ongoing\n" {
+		t.Errorf("while another update is tested: exit %d, %q, %q", code, out, bad)
+	}
+	w.ok("begin")
+	w.engine.busy = 1
+	code, out, bad = w.try("", "commit", "--run", "--wait", "locals/b")
+	if code != 0 || out != "locals/b\n" || bad != "locals/b: DONE: Update finished, revision set as rollback point\n" {
+		t.Errorf("waiting: exit %d, %q, %q", code, out, bad)
+	}
+	w.ok("begin")
+	w.engine.end = step.Progress{Status: "ERROR", Message: "the container web ended"}
+	code, out, bad = w.try("", "--json", "commit", "--run", "--wait", "locals/c")
+	if code != 1 || out != `{"revision":"locals/c","progress":{"status":"ERROR","status-msg":"the container web ended","progress":0,"retries":0}}`+"\n" || !strings.Contains(bad, "ERROR: the container web ended") {
+		t.Errorf("a failed update: exit %d, %q, %q", code, out, bad)
+	}
+	if diff := cmp.Diff([]string{"LOCAL_RUN locals/b", "LOCAL_RUN locals/c"}, w.engine.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDifference(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, old, next := w.app("web", "1"), w.app("nginx", "1"), w.app("nginx", "2", "_config/nginx/x", "config")
+	w.serve(w.merged(web, old))
+	w.ok("begin")
+	w.ok("add", w.export(next, true))
+	w.ok("remove", "web")
+	w.ok("add", w.bare(w.app("more", "1")))
+	more, _ := w.shown().Object("more/root.squashfs")
+	want := Difference{
+		Parts: []PartChange{{"more", "added", 4, 0}, {"nginx", "changed", 4, int64(len("root of nginx 2" + "config"))}, {"web", "removed", 4, 0}},
+		Bytes: int64(len("root of nginx 2" + "config")), Missing: []string{more},
+	}
+	var got Difference
+	if err := json.Unmarshal([]byte(w.ok("diff", "--json")), &got); err != nil {
+		t.Fatal(err)
+	}
+	// web's object is not on the device either, but the transaction does not need it
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := w.ok("diff"); !strings.HasPrefix(got, "added    more: files 4, new bytes 0\nchanged  nginx: ") {
+		t.Errorf("diff prints %s", got)
+	}
+	code, out, bad := w.try("", "check", "--json")
+	var report Report
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 1 || len(report.Blockers) != 1 || !strings.Contains(report.Blockers[0], more) {
+		t.Errorf("check: exit %d, %s, %s, %v", code, out, bad, err)
+	}
+	w.ok("add", w.export(w.app("more", "1"), true))
+	if out := w.ok("check"); strings.Contains(out, "blocker") {
+		t.Errorf("check prints %s", out)
+	}
+}
+
+func TestDifferenceOfALocalTransaction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.local(w.app("web", "1"))
+	w.ok("add", w.export(w.app("web", "2"), true))
+	if got := w.ok("diff"); !strings.HasPrefix(got, "changed  web: files 3, new bytes 13\n") {
+		t.Errorf("diff prints %s", got)
+	}
+}
+
+// TestWhatTheDeviceHasIsNotSent: the second package's objects are all there.
+func TestWhatTheDeviceHasIsNotSent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve(w.state())
+	app := w.app("web", "1")
+	w.ok("begin")
+	w.ok("add", w.export(app, true))
+	sum := app.Sums()[0]
+	if err := os.Chtimes(w.path("storage/objects", sum), past, past); err != nil {
+		t.Fatal(err)
+	}
+	w.ok("add", w.bare(app))
+	bad := w.write("wrong.tgz", tarball(t, "json", string(app.Raw()), "objects/"+sum, "root of web 2"))
+	w.ok("add", bad) // it has the size of the one on the device, and is not looked at
+	if st, err := os.Stat(w.path("storage/objects", sum)); err != nil || !st.ModTime().Equal(past) {
+		t.Errorf("the object was sent again: %v", err)
+	}
+}

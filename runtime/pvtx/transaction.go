@@ -1,0 +1,433 @@
+// Package pvtx changes the software of a device (manual: pvtx). A transaction begins with
+// the state of a revision, adds packages to it and removes others, and ends as a new
+// revision of the device, or as a directory for a device's storage.
+//
+// A transaction lives in a directory, so that each step may be a process of its own; the
+// layout of the directory is that of earlier versions:
+//
+//	.status        where the transaction is, see [record]
+//	current.json   the state being edited
+//	base.json      the state that a local transaction began with
+//
+// Objects are not in it: they go to the device's store when they are added, or to the
+// directory that a local transaction names.
+package pvtx
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/filelock"
+	"github.com/pantavisor/pantavisor/revision/archive/unpack"
+	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/objects"
+	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
+	"github.com/pantavisor/pantavisor/runtime/step"
+)
+
+// The errors that say what a transaction is not ready for.
+var (
+	ErrNone     = errors.New("no active transaction; pvtx begin starts one")
+	ErrActive   = errors.New("a transaction is active; commit, deploy or abort it first")
+	ErrBusy     = errors.New("another process is changing the transaction")
+	ErrLocal    = errors.New("the transaction is local: its objects are not on the device; pvtx deploy writes it to a directory")
+	ErrNotLocal = errors.New("the objects of the transaction are on the device and not in a directory; pvtx commit makes a revision of it")
+	ErrNoQueue  = errors.New("no queue; pvtx queue new makes one")
+)
+
+// Current and Empty are the bases of a transaction that are not files or revisions.
+const (
+	Current = "current" // the running revision
+	Empty   = "empty"
+)
+
+// Options describe where a transaction is.
+type Options struct {
+	// Dir has the transaction's files; it is made when something begins.
+	Dir string
+	// Device is the client of the device's control socket; local transactions on
+	// other bases than revisions need none.
+	Device *client.Client
+	// Buffer is how many bytes of a package are read at once; 0 for 64 KiB.
+	Buffer int
+	// Warn is called with what is wrong and not an error. May be nil.
+	Warn func(text string)
+}
+
+// Transaction is a transaction in a directory. Methods that change it exclude each other,
+// also those of other processes: they return [ErrBusy]. The others never wait.
+type Transaction struct {
+	opt Options
+}
+
+// New returns the transaction in a directory, begun or not.
+func New(opt Options) *Transaction {
+	if opt.Warn == nil {
+		opt.Warn = func(string) {}
+	}
+	return &Transaction{opt}
+}
+
+func (t *Transaction) path(name string) string { return filepath.Join(t.opt.Dir, name) }
+
+// change runs fn with the directory locked and with its record.
+func (t *Transaction) change(fn func(record) error) error {
+	if err := os.MkdirAll(t.opt.Dir, 0o700); err != nil {
+		return fmt.Errorf("making the transaction's directory: %w", err)
+	}
+	l, err := filelock.Try(t.opt.Dir, filelock.Options{})
+	if errors.Is(err, filelock.ErrHeld) {
+		return fmt.Errorf("%w in %s", ErrBusy, t.opt.Dir)
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	r, err := load(t.opt.Dir)
+	if err != nil {
+		return err
+	}
+	return fn(r)
+}
+
+// edit is change for an active transaction, whose state fn may replace by what it returns.
+func (t *Transaction) edit(fn func(record, *state.State) (*state.State, error)) error {
+	return t.change(func(r record) error {
+		if r.phase != phaseActive {
+			return ErrNone
+		}
+		st, err := t.read(fileState)
+		if err != nil {
+			return err
+		}
+		next, err := fn(r, st)
+		if err != nil {
+			return err
+		}
+		return t.save(fileState, next)
+	})
+}
+
+func (t *Transaction) read(name string) (*state.State, error) { return readState(t.path(name)) }
+
+func readState(path string) (*state.State, error) {
+	doc, err := bounded.ReadFile(path, canon.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	st, err := state.Parse(doc)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return st, nil
+}
+
+func (t *Transaction) save(name string, st *state.State) error {
+	doc, err := st.Document()
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(t.path(name), doc, 0o600)
+}
+
+// Begin describes how a transaction begins.
+type Begin struct {
+	// Base is the state to begin with: [Current], the default; [Empty]; a file with a
+	// state; a directory with the file json or .pvr/json; or the name of a revision.
+	Base string
+	// Objects makes the transaction local: the directory for its objects, which is made
+	// when it is missing.
+	Objects string
+	// Replace discards an active transaction, which is an error otherwise.
+	Replace bool
+}
+
+// Begin starts a transaction. A queue that is configured is kept, and so is its directory
+// of objects when b names none.
+func (t *Transaction) Begin(ctx context.Context, b Begin) error {
+	return t.change(func(r record) error { return t.begin(ctx, r, b) })
+}
+
+func (t *Transaction) begin(ctx context.Context, old record, b Begin) error {
+	if old.phase == phaseActive && !b.Replace {
+		return ErrActive
+	}
+	next := record{phase: phaseActive}
+	if old.phase == phaseQueue {
+		next.objects, next.queue, next.count = old.objects, old.queue, old.count
+	}
+	if err := next.place(b.Objects); err != nil {
+		return err
+	}
+	st, err := t.base(ctx, b.Base)
+	if err != nil {
+		return fmt.Errorf("reading the base: %w", err)
+	}
+	if st.Spec() == "" {
+		if err := st.SetValue(state.SpecKey, canon.Str(state.Spec)); err != nil {
+			return err
+		}
+	}
+	if old.phase != phaseQueue {
+		// What happens until the next record is stored leaves no transaction.
+		if err := t.clear(phaseNone); err != nil {
+			return err
+		}
+	}
+	if next.local() {
+		if err := t.save(fileBase, st); err != nil {
+			return err
+		}
+	}
+	if err := t.save(fileState, st); err != nil {
+		return err
+	}
+	return next.store(t.opt.Dir)
+}
+
+// place makes the record one of a local transaction, unless dir is empty.
+func (r *record) place(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	r.objects = abs
+	_, err = objects.Create(abs)
+	return err
+}
+
+func (t *Transaction) base(ctx context.Context, base string) (*state.State, error) {
+	switch base {
+	case "", Current:
+		return t.revision(ctx, Current)
+	case Empty:
+		return state.New(state.Spec), nil
+	}
+	info, err := os.Stat(base)
+	switch {
+	case err == nil && info.IsDir():
+		st, err := readState(filepath.Join(base, "json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			return readState(filepath.Join(base, ".pvr", "json"))
+		}
+		return st, err
+	case err == nil:
+		return readState(base)
+	case !errors.Is(err, fs.ErrNotExist) || !step.Valid(base):
+		return nil, err
+	}
+	return t.revision(ctx, base)
+}
+
+// revision returns the state of a revision of the device.
+func (t *Transaction) revision(ctx context.Context, rev string) (*state.State, error) {
+	if t.opt.Device == nil {
+		return nil, errNoDevice
+	}
+	doc, err := t.opt.Device.Text(ctx, "/steps/"+rev)
+	if err != nil {
+		return nil, fmt.Errorf("asking for revision %s: %w", rev, err)
+	}
+	return state.Parse(doc)
+}
+
+var errNoDevice = errors.New("no control socket")
+
+// clear discards the state and stores a record that says why.
+func (t *Transaction) clear(why phase) error {
+	if err := (record{phase: why}).store(t.opt.Dir); err != nil {
+		return err
+	}
+	for _, name := range []string{fileState, fileBase} {
+		if err := os.Remove(t.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Add adds a package: an export or a state alone, see [unpack.Any]. It replaces what the
+// package's signature covered before, see [state.AddPackage]. On an error the transaction
+// is as before; the device may have got some of the objects.
+func (t *Transaction) Add(ctx context.Context, r io.Reader) error {
+	return t.edit(func(rec record, st *state.State) (*state.State, error) {
+		add, err := t.unpack(ctx, rec, r)
+		if err != nil {
+			return nil, err
+		}
+		return state.AddPackage(st, add)
+	})
+}
+
+// unpack stores the objects of a package and returns its state.
+func (t *Transaction) unpack(ctx context.Context, rec record, r io.Reader) (*state.State, error) {
+	if t.opt.Buffer > 0 {
+		r = bufio.NewReaderSize(r, t.opt.Buffer)
+	}
+	if !rec.local() {
+		return unpack.Any(ctx, r, unpack.Options{Named: true, Put: t.upload(ctx)})
+	}
+	store, err := objects.Create(rec.objects)
+	if err != nil {
+		return nil, err
+	}
+	batch := store.Batch()
+	defer batch.Abort()
+	st, err := unpack.Any(ctx, r, unpack.Options{Named: true, Put: func(r io.Reader, sum string, _ int64) error {
+		_, err := batch.Put(ctx, r, sum)
+		return err
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return st, batch.Commit()
+}
+
+// upload returns a function that sends objects which the device lacks, or has with another
+// size because its storage is damaged.
+func (t *Transaction) upload(ctx context.Context) func(io.Reader, string, int64) error {
+	var have map[string]int64
+	return func(r io.Reader, sum string, size int64) error {
+		if t.opt.Device == nil {
+			return errNoDevice
+		}
+		if have == nil {
+			var err error
+			if have, err = t.opt.Device.Objects(ctx); err != nil {
+				return err
+			}
+		}
+		if stored, ok := have[sum]; ok && stored == size {
+			return nil
+		}
+		have[sum] = size
+		return t.opt.Device.PutObject(ctx, r, sum, size)
+	}
+}
+
+// Remove removes a package, see [state.RemovePackage], and returns the keys that are gone.
+func (t *Transaction) Remove(part string) (gone []string, err error) {
+	if part == "" {
+		return nil, errors.New("the part's name is empty")
+	}
+	err = t.edit(func(_ record, st *state.State) (*state.State, error) {
+		next := state.RemovePackage(st, part)
+		for _, c := range state.Changes(st, next) {
+			gone = append(gone, c.Key)
+		}
+		return next, nil
+	})
+	return gone, err
+}
+
+// Show returns the document of the active transaction, or of the one that was deployed.
+func (t *Transaction) Show() ([]byte, error) {
+	r, err := load(t.opt.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if r.phase != phaseActive && r.phase != phaseDeployed {
+		return nil, ErrNone
+	}
+	return bounded.ReadFile(t.path(fileState), canon.MaxSize)
+}
+
+// Abort discards the transaction and its queue's configuration. It is no error when there
+// is none. A record that cannot be read is discarded, too.
+func (t *Transaction) Abort() error {
+	if _, err := os.Lstat(t.opt.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	l, err := filelock.Try(t.opt.Dir, filelock.Options{})
+	if errors.Is(err, filelock.ErrHeld) {
+		return fmt.Errorf("%w in %s", ErrBusy, t.opt.Dir)
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	return t.clear(phaseAborted)
+}
+
+// maxLocalName bounds the part of a revision's name behind "locals/", in bytes.
+const maxLocalName = 64
+
+// CheckName validates the name of a new revision: locals/NAME.
+func CheckName(rev string) error {
+	name, ok := strings.CutPrefix(rev, step.Locals+"/")
+	switch {
+	case !ok || !step.Valid(rev):
+		return fmt.Errorf("revision name %.80q: locals/NAME is expected", rev)
+	case len(name) > maxLocalName:
+		return fmt.Errorf("revision name %.80q: more than %d bytes behind locals/", rev, maxLocalName)
+	}
+	return nil
+}
+
+// newName returns a name for a state that no other commit gives, also within a second.
+func newName(doc []byte) string {
+	sum := sha256.Sum256(doc)
+	return fmt.Sprintf("%s/pvtx-%d-%s-%d", step.Locals, time.Now().Unix(), hex.EncodeToString(sum[:4]), rand.IntN(1000))
+}
+
+// Commit stores the state as a revision of the device and ends the transaction. An empty
+// name gets a new one, see [CheckName]. It returns the name.
+func (t *Transaction) Commit(ctx context.Context, rev string) (string, error) {
+	err := t.change(func(r record) error {
+		doc, err := t.ready(r)
+		if err != nil {
+			return err
+		}
+		if rev == "" {
+			rev = newName(doc)
+		}
+		if err := CheckName(rev); err != nil {
+			return err
+		}
+		if t.opt.Device == nil {
+			return errNoDevice
+		}
+		if err := patient(ctx, shortly, func() error {
+			return t.opt.Device.Send(ctx, client.WithBody("PUT", "/steps/"+rev, string(doc)))
+		}); err != nil {
+			return fmt.Errorf("storing revision %s: %w", rev, err)
+		}
+		return t.clear(phaseCommitted)
+	})
+	if err != nil {
+		return "", err
+	}
+	return rev, nil
+}
+
+// ready returns the document of a transaction that can be committed.
+func (t *Transaction) ready(r record) ([]byte, error) {
+	switch {
+	case r.phase != phaseActive:
+		return nil, ErrNone
+	case r.local():
+		return nil, ErrLocal
+	}
+	st, err := t.read(fileState)
+	if err != nil {
+		return nil, err
+	}
+	return st.Document()
+}

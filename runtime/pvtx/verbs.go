@@ -1,0 +1,187 @@
+package pvtx
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
+)
+
+// word returns an argument, "" when it is not there.
+func word(args []string, i int) string {
+	if i < len(args) {
+		return args[i]
+	}
+	return ""
+}
+
+func begin(t *tool, args []string) error {
+	return t.Begin(t.ctx, Begin{Base: word(args, 0), Objects: word(args, 1), Replace: true})
+}
+
+func add(t *tool, args []string) error {
+	f, err := t.file(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return t.Add(t.ctx, f)
+}
+
+func remove(t *tool, args []string) error {
+	gone, err := t.Remove(args[0])
+	if err == nil && len(gone) == 0 {
+		t.warn(fmt.Sprintf("nothing of the transaction belongs to %q", args[0]))
+	}
+	return err
+}
+
+func show(t *tool, _ []string) error {
+	doc, err := t.Show()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(t.stdout, "%s\n", doc)
+	return err
+}
+
+func status(t *tool, _ []string) error {
+	s, err := t.Status()
+	if err != nil {
+		return err
+	}
+	if t.json {
+		return t.print(s)
+	}
+	lines := []string{"status   " + s.Status}
+	if s.Objects != "" {
+		lines = append(lines, "objects  "+s.Objects)
+	}
+	if s.Queue != "" {
+		lines = append(lines, "queue    "+s.Queue)
+	}
+	for _, name := range s.Queued {
+		lines = append(lines, "step     "+name)
+	}
+	for _, name := range s.Parts {
+		lines = append(lines, "part     "+name)
+	}
+	_, err = fmt.Fprintln(t.stdout, strings.Join(lines, "\n"))
+	return err
+}
+
+func diff(t *tool, _ []string) error {
+	d, err := t.Diff(t.ctx)
+	if err != nil {
+		return err
+	}
+	if t.json {
+		return t.print(d)
+	}
+	return t.printDifference(d)
+}
+
+func (t *tool) printDifference(d Difference) error {
+	var b strings.Builder
+	for _, p := range d.Parts {
+		fmt.Fprintf(&b, "%-8s %s: files %d, new bytes %d\n", p.Change, p.Part, p.Files, p.Bytes)
+	}
+	for _, sum := range d.Missing {
+		fmt.Fprintf(&b, "missing  object %s\n", sum)
+	}
+	fmt.Fprintf(&b, "new bytes in all: %d\n", d.Bytes)
+	_, err := fmt.Fprint(t.stdout, b.String())
+	return err
+}
+
+// errBlocked is the error of an update that cannot be done.
+var errBlocked = errors.New("the update cannot be done")
+
+func check(t *tool, _ []string) error {
+	r, err := t.Check(t.ctx)
+	switch {
+	case err != nil:
+		return err
+	case t.json:
+		err = t.print(r)
+	default:
+		err = t.printDifference(r.Difference)
+		for _, b := range r.Blockers {
+			fmt.Fprintln(t.stdout, "blocker  "+b)
+		}
+	}
+	if err == nil && len(r.Blockers) > 0 {
+		return errBlocked
+	}
+	return err
+}
+
+func commit(t *tool, args []string) error {
+	if t.wait && !t.run {
+		return fmt.Errorf("%w: --wait is for --run", errUsage)
+	}
+	rev, err := t.Commit(t.ctx, word(args, 0))
+	if err != nil {
+		return err
+	}
+	if !t.json {
+		fmt.Fprintln(t.stdout, rev)
+	}
+	if t.message != "" {
+		if err := t.opt.Device.Send(t.ctx, client.WithBody("PUT", "/steps/"+rev+"/commitmsg", t.message)); err != nil {
+			t.warn("describing the revision: " + err.Error())
+		}
+	}
+	if !t.run {
+		if t.json {
+			return t.print(map[string]string{"revision": rev})
+		}
+		return nil
+	}
+	return t.runRevision(rev)
+}
+
+// errFailed is the error of a revision that was run and does not stay.
+var errFailed = errors.New("the update failed")
+
+func (t *tool) runRevision(rev string) error {
+	out, err := RunRevision(t.ctx, t.opt.Device, rev, t.wait)
+	if err != nil {
+		return err
+	}
+	if t.json {
+		err = t.print(out)
+	} else if t.wait {
+		fmt.Fprintf(t.stderr, "%s: %s: %s\n", rev, out.Progress.Status, out.Progress.Message)
+	}
+	if err == nil && t.wait && !out.Good() {
+		return fmt.Errorf("%w: %s: %s", errFailed, out.Progress.Status, out.Progress.Message)
+	}
+	return err
+}
+
+func deploy(t *tool, args []string) error { return t.Deploy(t.ctx, args[0]) }
+
+func abort(t *tool, _ []string) error { return t.Abort() }
+
+func queueNew(t *tool, args []string) error { return t.NewQueue(args[0], args[1]) }
+
+func queueRemove(t *tool, args []string) error { return t.QueueRemove(args[0]) }
+
+func queueUnpack(t *tool, args []string) error {
+	f, err := t.file(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	name := args[0]
+	if name == "-" {
+		name = ""
+	}
+	return t.QueueUnpack(t.ctx, name, f)
+}
+
+func queueProcess(t *tool, args []string) error {
+	return t.QueueProcess(t.ctx, Process{Base: word(args, 0), Queue: word(args, 1), Objects: word(args, 2)})
+}
