@@ -21,7 +21,7 @@ var machines = []struct{ arch, variant string }{
 // budget in bytes for amd64: the binary as it lies in RAM, and as xz in the initrd.
 const (
 	rawBudget = 13 << 19 // 6.5 MiB
-	xzBudget  = 5 << 19 // 2.5 MiB
+	xzBudget  = 5 << 19  // 2.5 MiB
 )
 
 // binary builds as the build does.
@@ -110,6 +110,7 @@ func TestDispatch(t *testing.T) {
 		{"no name at all", nil, 2, "", "usage: pantavisor COMMAND"},
 		{"help", []string{"pantavisor", "--help"}, 0, "process 1 of a device", ""},
 		{"version", []string{"/usr/bin/pantavisor", "--version"}, 0, "pantavisor ", ""},
+		{"pvtx by name", []string{"/usr/bin/pvtx", "--help"}, 0, "pvtx commit --run", ""},
 		{"unknown", []string{"pantavisor", "dance"}, 2, "", `unknown command "dance"`},
 		{"App Engine", []string{"pantavisor", "-i", "--help"}, 0, "sudo /opt/pantavisor/pantavisor -i", ""},
 		{"App Engine with words", []string{"pantavisor", "-i", "--dance"}, 2, "", "--dance"},

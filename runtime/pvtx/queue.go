@@ -121,7 +121,7 @@ func empty(queue string) error {
 func (t *Transaction) enqueue(what string, write func(r record, path string) error) error {
 	return t.change(func(r record) error {
 		if r.queue == "" {
-			return ErrNoQueue
+			return errNoQueue
 		}
 		old, err := entries(r.queue)
 		if err != nil {
@@ -213,7 +213,7 @@ func (t *Transaction) QueueProcess(ctx context.Context, p Process) error {
 		case p.Base == "" && r.phase != phaseActive:
 			return ErrNone
 		case queue == "":
-			return ErrNoQueue
+			return errNoQueue
 		}
 		steps, err := entries(queue)
 		if err != nil {

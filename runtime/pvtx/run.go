@@ -61,10 +61,13 @@ var ends = []string{"DONE", "UPDATED", "ERROR", "WONTGO", "CANCELED"}
 // Good reports whether the revision runs.
 func (o Outcome) Good() bool { return slices.Contains(ends[:2], o.Progress.Status) }
 
-// RunRevision makes a device go to a revision. With wait it lets an update in progress end first,
+// Run makes the device go to a revision. With wait it lets an update in progress end first,
 // follows the new one to its end and returns its outcome; without, a device that is
 // updating is a [client.Refused] with a RetryAfter.
-func RunRevision(ctx context.Context, device *client.Client, rev string, wait bool) (Outcome, error) {
+func (t *Transaction) Run(ctx context.Context, rev string, wait bool) (Outcome, error) {
+	if t.opt.Device == nil {
+		return Outcome{}, errNoDevice
+	}
 	longest := time.Duration(0)
 	if wait {
 		longest = everLonger
@@ -74,14 +77,14 @@ func RunRevision(ctx context.Context, device *client.Client, rev string, wait bo
 		if err != nil {
 			return err
 		}
-		return device.Send(ctx, req)
+		return t.opt.Device.Send(ctx, req)
 	})
 	if err != nil {
 		return Outcome{}, fmt.Errorf("running revision %s: %w", rev, err)
 	}
 	out := Outcome{Revision: rev}
 	for wait && !slices.Contains(ends, out.Progress.Status) {
-		if err := device.Fetch(ctx, "/steps/"+rev+"/progress", &out.Progress); err != nil {
+		if err := t.opt.Device.Fetch(ctx, "/steps/"+rev+"/progress", &out.Progress); err != nil {
 			return Outcome{}, err
 		}
 		if err := sleep(ctx, pause/4); err != nil {

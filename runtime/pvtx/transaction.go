@@ -5,7 +5,7 @@
 // A transaction lives in a directory, so that each step may be a process of its own; the
 // layout of the directory is that of earlier versions:
 //
-//	.status        where the transaction is, see [record]
+//	.status        where the transaction is
 //	current.json   the state being edited
 //	base.json      the state that a local transaction began with
 //
@@ -46,7 +46,7 @@ var (
 	ErrBusy     = errors.New("another process is changing the transaction")
 	ErrLocal    = errors.New("the transaction is local: its objects are not on the device; pvtx deploy writes it to a directory")
 	ErrNotLocal = errors.New("the objects of the transaction are on the device and not in a directory; pvtx commit makes a revision of it")
-	ErrNoQueue  = errors.New("no queue; pvtx queue new makes one")
+	errNoQueue  = errors.New("no queue; pvtx queue new makes one")
 )
 
 // Current and Empty are the bases of a transaction that are not files or revisions.
@@ -369,8 +369,8 @@ func (t *Transaction) Abort() error {
 // maxLocalName bounds the part of a revision's name behind "locals/", in bytes.
 const maxLocalName = 64
 
-// CheckName validates the name of a new revision: locals/NAME.
-func CheckName(rev string) error {
+// checkName validates the name of a new revision: locals/NAME.
+func checkName(rev string) error {
 	name, ok := strings.CutPrefix(rev, step.Locals+"/")
 	switch {
 	case !ok || !step.Valid(rev):
@@ -387,34 +387,57 @@ func newName(doc []byte) string {
 	return fmt.Sprintf("%s/pvtx-%d-%s-%d", step.Locals, time.Now().Unix(), hex.EncodeToString(sum[:4]), rand.IntN(1000))
 }
 
-// Commit stores the state as a revision of the device and ends the transaction. An empty
-// name gets a new one, see [CheckName]. It returns the name.
-func (t *Transaction) Commit(ctx context.Context, rev string) (string, error) {
+// Commit describes the revision that a transaction becomes.
+type Commit struct {
+	// Revision is its name: locals/NAME with at most 64 bytes in NAME; empty for a new one.
+	Revision string
+	// Message describes it; empty for none.
+	Message string
+}
+
+// Commit stores the state as a revision of the device, ends the transaction and returns
+// the revision's name.
+func (t *Transaction) Commit(ctx context.Context, c Commit) (string, error) {
 	err := t.change(func(r record) error {
 		doc, err := t.ready(r)
 		if err != nil {
 			return err
 		}
-		if rev == "" {
-			rev = newName(doc)
+		if c.Revision == "" {
+			c.Revision = newName(doc)
 		}
-		if err := CheckName(rev); err != nil {
+		if err := checkName(c.Revision); err != nil {
 			return err
 		}
-		if t.opt.Device == nil {
-			return errNoDevice
-		}
-		if err := patient(ctx, shortly, func() error {
-			return t.opt.Device.Send(ctx, client.WithBody("PUT", "/steps/"+rev, string(doc)))
-		}); err != nil {
-			return fmt.Errorf("storing revision %s: %w", rev, err)
+		if err := t.store(ctx, c, doc); err != nil {
+			return err
 		}
 		return t.clear(phaseCommitted)
 	})
 	if err != nil {
 		return "", err
 	}
-	return rev, nil
+	return c.Revision, nil
+}
+
+// store sends a revision to the device. That its message is not stored is a warning.
+func (t *Transaction) store(ctx context.Context, c Commit, doc []byte) error {
+	if t.opt.Device == nil {
+		return errNoDevice
+	}
+	path := "/steps/" + c.Revision
+	if err := patient(ctx, shortly, func() error {
+		return t.opt.Device.Send(ctx, client.WithBody("PUT", path, string(doc)))
+	}); err != nil {
+		return fmt.Errorf("storing revision %s: %w", c.Revision, err)
+	}
+	if c.Message == "" {
+		return nil
+	}
+	if err := t.opt.Device.Send(ctx, client.WithBody("PUT", path+"/commitmsg", c.Message)); err != nil {
+		t.opt.Warn("describing the revision: " + err.Error())
+	}
+	return nil
 }
 
 // ready returns the document of a transaction that can be committed.

@@ -1,4 +1,7 @@
-package pvtx
+// Package cli is the program pvtx, with which a device's software is changed from within a
+// container (manual: pvtx); see package pvtx. Words and exit codes are those of earlier
+// versions.
+package cli
 
 import (
 	"context"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 	"github.com/pantavisor/pantavisor/runtime/peer"
+	"github.com/pantavisor/pantavisor/runtime/pvtx"
 )
 
 // command is one verb; its words are "VERB" or "queue VERB".
@@ -33,6 +37,7 @@ const (
 	exitOK    = 0
 	exitOther = 1
 	exitWrong = 12 // the transaction is of the other kind, or one is active
+	exitBusy  = 75 // as for a device that is busy
 )
 
 var commands = []command{
@@ -86,7 +91,7 @@ var errUsage = errors.New("usage")
 
 // tool is one run.
 type tool struct {
-	*Transaction
+	*pvtx.Transaction
 	ctx            context.Context
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -145,9 +150,11 @@ func (c command) exit(err error) int {
 	switch {
 	case errors.As(err, &refused):
 		return refused.ExitCode()
-	case errors.Is(err, ErrNone):
+	case errors.Is(err, pvtx.ErrBusy):
+		return exitBusy
+	case errors.Is(err, pvtx.ErrNone):
 		return c.none
-	case errors.Is(err, ErrLocal), errors.Is(err, ErrNotLocal), errors.Is(err, ErrActive):
+	case errors.Is(err, pvtx.ErrLocal), errors.Is(err, pvtx.ErrNotLocal), errors.Is(err, pvtx.ErrActive):
 		return exitWrong
 	}
 	return exitOther
@@ -279,7 +286,7 @@ func (t *tool) open() error {
 	if t.socket != "" {
 		device = &client.Client{Timeout: objectTimeout, Dial: t.dial, Buffer: t.size("PVTX_CTRL_BUF_SIZE", minCtrlBuffer, 1)}
 	}
-	t.Transaction = New(Options{Dir: t.dir(), Device: device, Warn: t.warn, Buffer: t.size("PVTX_OBJECT_BUF_SIZE", minObjectBuffer, minObjectBuffer)})
+	t.Transaction = pvtx.New(pvtx.Options{Dir: t.dir(), Device: device, Warn: t.warn, Buffer: t.size("PVTX_OBJECT_BUF_SIZE", minObjectBuffer, minObjectBuffer)})
 	return nil
 }
 
@@ -298,8 +305,10 @@ func (t *tool) dial(ctx context.Context) (io.ReadWriteCloser, error) {
 		if n == dials || !errors.Is(err, syscall.ECONNREFUSED) {
 			return nil, err
 		}
-		if err := sleep(ctx, dialEach); err != nil {
-			return nil, err
+		select {
+		case <-time.After(dialEach):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
 }

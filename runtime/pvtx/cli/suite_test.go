@@ -1,4 +1,4 @@
-package pvtx
+package cli
 
 import (
 	"encoding/binary"
@@ -238,9 +238,7 @@ func TestQueueActions(t *testing.T) {
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}
-	if got, err := readState(w.path("queue", "004__package", "json")); err != nil || !state.Equal(got, app) {
-		t.Errorf("the queued package: %v", err)
-	}
+	w.same(app, w.readState("queue", "004__package", "json"))
 	if len(objectsIn(t, w.path("objects"))) != 1 {
 		t.Error("the objects are not stored yet")
 	}
@@ -328,11 +326,7 @@ func TestProcessQueueWithoutBegin(t *testing.T) {
 	w.fails(3, "no active transaction", "queue", "process")
 	w.ok("queue", "process", "empty")
 	w.ok("deploy", w.path("out"))
-	got, err := readState(w.path("out/.pvr/json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.same(app, got)
+	w.same(app, w.readState("out/.pvr/json"))
 }
 
 func TestLocalTransaction(t *testing.T) {

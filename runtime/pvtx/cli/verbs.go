@@ -1,11 +1,11 @@
-package pvtx
+package cli
 
 import (
 	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
+	"github.com/pantavisor/pantavisor/runtime/pvtx"
 )
 
 // word returns an argument, "" when it is not there.
@@ -17,7 +17,7 @@ func word(args []string, i int) string {
 }
 
 func begin(t *tool, args []string) error {
-	return t.Begin(t.ctx, Begin{Base: word(args, 0), Objects: word(args, 1), Replace: true})
+	return t.Begin(t.ctx, pvtx.Begin{Base: word(args, 0), Objects: word(args, 1), Replace: true})
 }
 
 func add(t *tool, args []string) error {
@@ -82,7 +82,7 @@ func diff(t *tool, _ []string) error {
 	return t.printDifference(d)
 }
 
-func (t *tool) printDifference(d Difference) error {
+func (t *tool) printDifference(d pvtx.Difference) error {
 	var b strings.Builder
 	for _, p := range d.Parts {
 		fmt.Fprintf(&b, "%-8s %s: files %d, new bytes %d\n", p.Change, p.Part, p.Files, p.Bytes)
@@ -121,17 +121,12 @@ func commit(t *tool, args []string) error {
 	if t.wait && !t.run {
 		return fmt.Errorf("%w: --wait is for --run", errUsage)
 	}
-	rev, err := t.Commit(t.ctx, word(args, 0))
+	rev, err := t.Commit(t.ctx, pvtx.Commit{Revision: word(args, 0), Message: t.message})
 	if err != nil {
 		return err
 	}
 	if !t.json {
 		fmt.Fprintln(t.stdout, rev)
-	}
-	if t.message != "" {
-		if err := t.opt.Device.Send(t.ctx, client.WithBody("PUT", "/steps/"+rev+"/commitmsg", t.message)); err != nil {
-			t.warn("describing the revision: " + err.Error())
-		}
 	}
 	if !t.run {
 		if t.json {
@@ -139,14 +134,14 @@ func commit(t *tool, args []string) error {
 		}
 		return nil
 	}
-	return t.runRevision(rev)
+	return t.follow(rev)
 }
 
 // errFailed is the error of a revision that was run and does not stay.
 var errFailed = errors.New("the update failed")
 
-func (t *tool) runRevision(rev string) error {
-	out, err := RunRevision(t.ctx, t.opt.Device, rev, t.wait)
+func (t *tool) follow(rev string) error {
+	out, err := t.Run(t.ctx, rev, t.wait)
 	if err != nil {
 		return err
 	}
@@ -183,5 +178,5 @@ func queueUnpack(t *tool, args []string) error {
 }
 
 func queueProcess(t *tool, args []string) error {
-	return t.QueueProcess(t.ctx, Process{Base: word(args, 0), Queue: word(args, 1), Objects: word(args, 2)})
+	return t.QueueProcess(t.ctx, pvtx.Process{Base: word(args, 0), Queue: word(args, 1), Objects: word(args, 2)})
 }

@@ -1,13 +1,13 @@
-package pvtx
+package cli
 
 import (
-	"errors"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/filelock"
+	"github.com/pantavisor/pantavisor/runtime/pvtx"
 )
 
 var past = time.Unix(1e9, 0)
@@ -29,7 +29,7 @@ func TestExitCodes(t *testing.T) {
 	w.fails(1, "no queue", "queue", "unpack", app)
 	w.fails(1, "no queue", "queue", "process", "empty")
 	w.fails(1, "no-socket", "begin")
-	if err := New(Options{Dir: w.path("other")}).Begin(t.Context(), Begin{}); !errors.Is(err, errNoDevice) {
+	if err := pvtx.New(pvtx.Options{Dir: w.path("other")}).Begin(t.Context(), pvtx.Begin{}); err == nil || !strings.Contains(err.Error(), "no control socket") {
 		t.Errorf("without a device: %v", err)
 	}
 	w.fails(1, "no such file", "begin", "/nonexistent")
@@ -110,7 +110,7 @@ func TestOneProcessAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range []string{"begin empty", "remove x", "commit", "abort", "queue process", "add " + w.bare(w.state())} {
-		w.fails(1, "another process is changing the transaction in "+w.path("tx"), strings.Fields(args)...)
+		w.fails(75, "another process is changing the transaction in "+w.path("tx"), strings.Fields(args)...)
 	}
 	w.shown()
 	w.ok("status")

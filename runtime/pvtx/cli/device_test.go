@@ -1,4 +1,4 @@
-package pvtx
+package cli
 
 import (
 	"archive/tar"
@@ -270,4 +270,18 @@ func tarball(t testing.TB, members ...string) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// readState returns the state in a file.
+func (w *world) readState(elem ...string) *state.State {
+	w.t.Helper()
+	doc, err := os.ReadFile(w.path(elem...))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	st, err := state.Parse(doc)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return st
 }

@@ -1,4 +1,4 @@
-package pvtx
+package cli
 
 import (
 	"encoding/json"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/runtime/pvtx"
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
@@ -25,11 +26,7 @@ func TestChangeOfTheRunningRevision(t *testing.T) {
 	if !regexp.MustCompile(`^locals/pvtx-[0-9]{10}-[0-9a-f]{8}-[0-9]{1,3}$`).MatchString(rev) {
 		t.Errorf("the revision is %q", rev)
 	}
-	got, err := readState(w.path("storage/trails", rev, ".pvr/json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.same(next, got)
+	w.same(next, w.readState("storage/trails", rev, ".pvr/json"))
 	for _, sum := range next.Sums() {
 		if _, err := os.Stat(w.path("storage/objects", sum)); err != nil {
 			t.Error(err)
@@ -94,11 +91,14 @@ func TestDifference(t *testing.T) {
 	w.ok("remove", "web")
 	w.ok("add", w.bare(w.app("more", "1")))
 	more, _ := w.shown().Object("more/root.squashfs")
-	want := Difference{
-		Parts: []PartChange{{"more", "added", 4, 0}, {"nginx", "changed", 4, int64(len("root of nginx 2" + "config"))}, {"web", "removed", 4, 0}},
+	want := pvtx.Difference{
+		Parts: []pvtx.PartChange{
+			{Part: "more", Change: "added", Files: 4}, {Part: "nginx", Change: "changed", Files: 4, Bytes: int64(len("root of nginx 2" + "config"))},
+			{Part: "web", Change: "removed", Files: 4},
+		},
 		Bytes: int64(len("root of nginx 2" + "config")), Missing: []string{more},
 	}
-	var got Difference
+	var got pvtx.Difference
 	if err := json.Unmarshal([]byte(w.ok("diff", "--json")), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestDifference(t *testing.T) {
 		t.Errorf("diff prints %s", got)
 	}
 	code, out, bad := w.try("", "check", "--json")
-	var report Report
+	var report pvtx.Report
 	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 1 || len(report.Blockers) != 1 || !strings.Contains(report.Blockers[0], more) {
 		t.Errorf("check: exit %d, %s, %s, %v", code, out, bad, err)
 	}
