@@ -232,7 +232,7 @@ func TestPlacing(t *testing.T) {
 	sum := put(t, s, "content")
 	dir := t.TempDir()
 	linked, copied := filepath.Join(dir, "linked"), filepath.Join(dir, "copied")
-	if err := errors.Join(s.LinkOrCopy(sum, linked, 0o600), s.Copy(sum, copied, 0o600)); err != nil {
+	if err := errors.Join(s.Link(sum, linked), s.Copy(sum, copied, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	object, _ := os.Stat(filepath.Join(s.Dir(), sum))
@@ -249,25 +249,6 @@ func TestPlacing(t *testing.T) {
 	}
 	if err := s.Link(sum, linked); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a link over a file: %v", err)
-	}
-}
-
-func TestLinkOrCopyAcrossFileSystems(t *testing.T) {
-	s := newStore(t)
-	sum := put(t, s, "content")
-	dir, err := os.MkdirTemp("/dev/shm", "objects")
-	if err != nil {
-		t.Skipf("no second file system: %v", err)
-	}
-	defer os.RemoveAll(dir)
-	if err := s.Link(sum, filepath.Join(dir, "x")); err == nil {
-		t.Skip("/dev/shm is the file system of the temporary directory")
-	}
-	if err := s.LinkOrCopy(sum, filepath.Join(dir, "x"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if data, _ := os.ReadFile(filepath.Join(dir, "x")); string(data) != "content" {
-		t.Errorf("copy holds %q", data)
 	}
 }
 

@@ -105,13 +105,3 @@ func (s *Store) clone(dst, src *os.File) error {
 	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s.reader(src)}, *buf)
 	return errors.Join(err, w.Flush())
 }
-
-// LinkOrCopy links an object where that works and copies it where it does not:
-// on another file system, or when the object has too many links.
-func (s *Store) LinkOrCopy(sum, dst string, perm os.FileMode) error {
-	err := s.Link(sum, dst)
-	if filecopy.CannotLink(err) {
-		return s.Copy(sum, dst, perm)
-	}
-	return err
-}

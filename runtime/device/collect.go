@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"path/filepath"
 	"sync"
 
 	"github.com/pantavisor/pantavisor/runtime/boot"
@@ -54,7 +55,7 @@ func (c *collector) run(ctx context.Context) (int64, error) { return c.garbage()
 // collection that somebody asked for: it may be another client's.
 func (c *collector) garbage() *step.Garbage {
 	return &step.Garbage{
-		Steps: c.steps, Objects: c.paths.objects, Keep: c.kept, Beside: c.paths.beside,
+		Steps: c.steps, Objects: c.paths.objects, Keep: c.kept, Sweep: []string{filepath.Join(c.paths.storage, "boot")}, Beside: c.paths.beside,
 		Defer: c.cfg.Duration(config.StorageGCThresholdDefertime),
 	}
 }

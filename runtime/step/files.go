@@ -14,6 +14,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/verified"
@@ -86,7 +87,7 @@ func (f *Files) Restore(mine func(key string) bool) error {
 		if sum, ok := f.State.Object(key); !ok {
 			err = f.inline(key, path)
 		} else if f.Store.Has(sum) {
-			err = f.relink(key, sum, path)
+			err = f.relink(context.Background(), key, sum, path)
 		}
 		if err != nil && len(errs) < maxErrors {
 			errs = append(errs, fmt.Errorf("making %s: %w", key, err))
@@ -108,7 +109,7 @@ func (f *Files) file(ctx context.Context, key string) error {
 		return &Damage{fmt.Errorf("object %s is missing", sum)}
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := f.relink(key, sum, path); err != nil {
+		if err := f.relink(ctx, key, sum, path); err != nil {
 			return err
 		}
 	}
@@ -119,14 +120,36 @@ func (f *Files) file(ctx context.Context, key string) error {
 }
 
 // relink restores a lost link to an object.
-func (f *Files) relink(key, sum, path string) error {
+func (f *Files) relink(ctx context.Context, key, sum, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o775); err != nil {
 		return err
 	}
-	if filepath.Ext(key) == ".bind" {
-		return f.Store.Copy(sum, path, 0o644)
+	if filepath.Ext(key) != ".bind" {
+		if err := f.Store.Link(sum, path); !filecopy.CannotLink(err) {
+			return err
+		}
 	}
-	return f.Store.LinkOrCopy(sum, path, 0o644)
+	return f.copyObject(ctx, sum, path)
+}
+
+// copyObject writes a copy of an object, of which a power cut leaves no part: a file that
+// is there is not made again.
+func (f *Files) copyObject(ctx context.Context, sum, path string) error {
+	src, err := f.Store.Open(sum)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	atomicfile.SweepOf(path)
+	dst, err := atomicfile.Create(path, fileMode)
+	if err != nil {
+		return err
+	}
+	defer dst.Abort()
+	if err := filecopy.Content(ctx, dst.File, src); err != nil {
+		return fmt.Errorf("copying object %s: %w", sum, err)
+	}
+	return dst.Commit()
 }
 
 // inline restores a lost JSON file of the state.
@@ -141,7 +164,8 @@ func (f *Files) inline(key, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o775); err != nil {
 		return err
 	}
-	return atomicfile.Write(path, text, 0o644)
+	atomicfile.SweepOf(path)
+	return atomicfile.Write(path, text, fileMode)
 }
 
 // content checks an object's content against its name, and the file at path, which is

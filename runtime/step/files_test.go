@@ -3,6 +3,8 @@ package step
 import (
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -44,5 +46,33 @@ func TestFastMediumIsSilent(t *testing.T) {
 	f := &Files{Progress: func(string, ...any) { t.Error("a line for a small object") }}
 	if _, err := io.Copy(io.Discard, f.reader(t.Context(), "bsp/drivers.json", 2, strings.NewReader("{}"))); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestObjectsOfAnotherFileSystemAreCopied lays out a revision where no links to objects are
+// possible.
+func TestObjectsOfAnotherFileSystemAreCopied(t *testing.T) {
+	t.Parallel()
+	s := newStorage(t)
+	s.revision("1", "content")
+	elsewhere, err := os.MkdirTemp("/dev/shm", "objects")
+	if err != nil {
+		t.Skipf("no second file system: %v", err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(elsewhere) })
+	sum := s.object("content")
+	if err := os.Link(filepath.Join(s.objects.Dir(), sum), filepath.Join(elsewhere, "x")); err == nil {
+		t.Skip("/dev/shm is the file system of the temporary directory")
+	}
+	f, err := s.garbage.Steps.Files("1", s.objects.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Dir = elsewhere
+	if err := f.Restore(func(string) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(elsewhere, "app/0")); string(text) != "content" || err != nil {
+		t.Errorf("the copy is %q, %v", text, err)
 	}
 }

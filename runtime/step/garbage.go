@@ -34,6 +34,7 @@ type Garbage struct {
 	Steps   *Store
 	Objects string                    // the directory of the object store
 	Keep    func() ([]string, error)  // the revisions that are not garbage; names that do not exist are ignored
+	Sweep   []string                  // directories with files whose writers may have been killed, beside Objects
 	Beside  func(rev string) []string // other directories to remove with a revision
 	Defer   time.Duration             // PV_STORAGE_GC_THRESHOLD_DEFERTIME
 
@@ -90,7 +91,9 @@ func (g *Garbage) unlink(ctx context.Context) (left []string, err error) {
 			return nil, err
 		}
 	}
-	atomicfile.Sweep(g.Objects) // of uploads whose process was killed
+	for _, dir := range append(g.Sweep, g.Objects) {
+		atomicfile.Sweep(dir)
+	}
 	return left, nil
 }
 

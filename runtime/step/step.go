@@ -308,10 +308,12 @@ func writeJSON(path string, v any) error {
 	return write(path, text)
 }
 
-// write durably replaces a file below .pv or .pvr.
+// write durably replaces a file below .pv or .pvr, and removes what writes of it left that
+// were cut off.
 func write(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
 		return err
 	}
+	atomicfile.SweepOf(path)
 	return atomicfile.Write(path, data, fileMode)
 }
