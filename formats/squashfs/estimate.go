@@ -62,12 +62,13 @@ func skew(b []byte) int {
 	for ; i < len(b); i++ {
 		counts[0][b[i]]++
 	}
-	squares := 0
+	var squares int64 // up to estimateRange², and 256 times that: too large for 32 bits
 	for v := range 256 {
-		n := int(counts[0][v]) + int(counts[1][v]) + int(counts[2][v]) + int(counts[3][v])
+		n := int64(counts[0][v]) + int64(counts[1][v]) + int64(counts[2][v]) + int64(counts[3][v])
 		squares += n * n
 	}
-	chi2 := 256*squares/len(b) - len(b)
+	length := int64(len(b))
+	chi2 := 256*squares/length - length
 	const bytesPerChi2 = 0.0902 // 1/(2·8·ln 2)
 	return min(int(float64(chi2-255)*bytesPerChi2), len(b))
 }

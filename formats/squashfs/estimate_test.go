@@ -54,6 +54,14 @@ func TestEstimateAgreesWithTheCompressors(t *testing.T) {
 	}
 }
 
+// TestSkewOfEqualBytes has the largest numbers that skew computes with, which do not fit
+// into an int of 32 bits.
+func TestSkewOfEqualBytes(t *testing.T) {
+	if got := skew(make([]byte, estimateRange)); got != estimateRange {
+		t.Errorf("a code for one byte saves %d of %d bytes", got, estimateRange)
+	}
+}
+
 func BenchmarkEstimate(b *testing.B) {
 	for name, block := range map[string][]byte{"noise": noise(1, 128<<10), "text": text(1, 128<<10)} {
 		b.Run(name, func(b *testing.B) {
