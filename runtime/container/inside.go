@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/pidfd"
 )
 
 // Open opens a file below /proc/PID of init, such as "root" or "mountinfo". It fails
@@ -28,9 +30,7 @@ func (p *Process) alive() bool {
 	if err != nil {
 		return false
 	}
-	n := -1
-	err = raw.Control(func(fd uintptr) {
-		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	})
-	return err == nil && n == 0 // a descriptor of a process is readable once it has ended
+	ended := true
+	err = raw.Control(func(fd uintptr) { ended = pidfd.Ended(int(fd)) })
+	return err == nil && !ended
 }

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/internal/pidfd"
 )
 
 // maxPath is the longest path that fits sockaddr_un with its final NUL.
@@ -283,7 +285,7 @@ func Identify[T any](c *Conn, resolve func(pid int) (T, error)) (T, error) {
 	if err != nil {
 		return zero, fmt.Errorf("identifying process %d: %w", c.PID, err)
 	}
-	if exited(process) {
+	if pidfd.Ended(process) {
 		return zero, fmt.Errorf("identifying process %d: %w", c.PID, errGone)
 	}
 	return who, nil
@@ -304,16 +306,6 @@ func (c *Conn) process() (int, error) {
 		return -1, errGone
 	}
 	return unix.PidfdOpen(c.PID, 0)
-}
-
-func exited(process int) bool {
-	poll := []unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(poll, 0)
-		if err != unix.EINTR {
-			return err != nil || n != 0
-		}
-	}
 }
 
 // NamedHierarchy is the v1 hierarchy used on machines without a cgroup v2 tree.

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/pidfd"
 )
 
 // Marker is where the process ID of an open shell stands.
@@ -248,14 +249,7 @@ func ended(pid int) (<-chan struct{}, error) {
 	go func() {
 		defer close(done)
 		defer f.Close()
-		// Readable means ended; the first call only asks to wait.
-		_ = conn.Read(func(fd uintptr) bool { return readable(int(fd)) })
+		_ = conn.Read(func(fd uintptr) bool { return pidfd.Ended(int(fd)) }) // the first call only asks to wait
 	}()
 	return done, nil
-}
-
-func readable(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return err != nil || n > 0
 }
