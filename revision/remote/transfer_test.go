@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,26 +154,27 @@ func TestDownloadFails(t *testing.T) {
 		kind     fault.Kind
 		text     string
 		requests int
+		timeout  time.Duration // 0: longer than the answer takes
 	}{
-		{"wrong bytes", url, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(pattern(100_000, 9)) }, fault.Digest, "content differs", 2},
-		{"too many bytes", url, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(longer) }, fault.Digest, "more than 100000 bytes", 1},
-		{"too few bytes", url, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data[:10]) }, fault.Unreachable, "after 10 of 100000 bytes", 4},
-		{"always 500", url, status(500), fault.Unreachable, "giving up after attempt 4", 4},
-		{"hang", url, hang(data, 0), fault.Unreachable, "sends nothing more", 4},
-		{"one byte now and then", url, trickle(data), fault.Unreachable, "sends nothing more", 4},
-		{"gone", url, status(404), fault.Missing, "404 Not Found", 1},
+		{"wrong bytes", url, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(pattern(100_000, 9)) }, fault.Digest, "content differs", 2, 0},
+		{"too many bytes", url, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(longer) }, fault.Digest, "more than 100000 bytes", 1, 0},
+		{"too few bytes", url, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data[:10]) }, fault.Unreachable, "after 10 of 100000 bytes", 4, 0},
+		{"always 500", url, status(500), fault.Unreachable, "giving up after attempt 4", 4, 0},
+		{"hang", url, hang(data, 0), fault.Unreachable, "sends nothing more", 4, 100 * time.Millisecond},
+		{"one byte now and then", url, trickle(data), fault.Unreachable, "sends nothing more", 4, 100 * time.Millisecond},
+		{"gone", url, status(404), fault.Missing, "404 Not Found", 1, 0},
 		{"endless redirect", url, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.String(), http.StatusFound)
-		}, fault.Unreachable, "unusable redirect", 10},
-		{"no record", "/trails/t/steps/0/objects/", status(404), fault.Missing, "bsp/kernel.img", 0},
+		}, fault.Unreachable, "unusable redirect", 10, 0},
+		{"no record", "/trails/t/steps/0/objects/", status(404), fault.Missing, "bsp/kernel.img", 0, 0},
 		{"record of another object", "/trails/t/steps/0/objects/", func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"sha256sum":%q,"signed-geturl":"http://x/"}`, sumOf(nil))
-		}, fault.Unreachable, "its sha256sum is", 0},
+		}, fault.Unreachable, "its sha256sum is", 0, 0},
 		{"error as a state", "/trails/t/steps/0/state", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, `{"error":"REST-ERR-ID-1","code":500}`)
-		}, fault.Unreachable, "error report", 0},
-		{"no description", "/trails/t/.pvrremote", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[]`) }, fault.Unreachable, "is this the URL of a repository?", 0},
-		{"a web page", "/trails/t/.pvrremote", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `<html>`) }, fault.Unreachable, ".pvrremote", 0},
+		}, fault.Unreachable, "error report", 0, 0},
+		{"no description", "/trails/t/.pvrremote", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[]`) }, fault.Unreachable, "is this the URL of a repository?", 0, 0},
+		{"a web page", "/trails/t/.pvrremote", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `<html>`) }, fault.Unreachable, ".pvrremote", 0, 0},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -180,7 +182,7 @@ func TestDownloadFails(t *testing.T) {
 			f.hold(map[string][]byte{"bsp/kernel.img": data})
 			f.only(1000, http.MethodGet, tc.prefix, tc.answer)
 			store := newStore(t)
-			_, err := newClient(t, Options{Timeout: 100 * time.Millisecond}).Get(t.Context(), f.ref(), store, GetOptions{})
+			_, err := newClient(t, Options{Timeout: cmp.Or(tc.timeout, time.Minute)}).Get(t.Context(), f.ref(), store, GetOptions{})
 			if err == nil || !strings.Contains(err.Error(), tc.text) || fault.Of(err) != tc.kind {
 				t.Errorf("%v (%v), want %v and %q", err, fault.Of(err), tc.kind, tc.text)
 			}
