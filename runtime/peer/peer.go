@@ -222,17 +222,9 @@ func Dial(path string, wait time.Duration) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a unix socket: %w", err)
 	}
-	limit := unix.NsecToTimeval(wait.Nanoseconds())
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("limiting the wait for a connection: %w", err)
-	}
 	err = withShortPath(path, func(short string) error {
-		return unix.Connect(fd, &unix.SockaddrUnix{Name: short})
+		return dial(fd, &unix.SockaddrUnix{Name: short}, wait)
 	})
-	if errors.Is(err, unix.EAGAIN) {
-		err = os.ErrDeadlineExceeded
-	}
 	if err == nil {
 		err = unix.SetNonblock(fd, true)
 	}
@@ -241,6 +233,31 @@ func Dial(path string, wait time.Duration) (*Conn, error) {
 		return nil, fmt.Errorf("connecting to %s: %w", path, err)
 	}
 	return newConn(fd)
+}
+
+// dial waits for room in the queue as Dial does, through signals: these interrupt a wait
+// that is limited.
+func dial(fd int, to unix.Sockaddr, wait time.Duration) error {
+	end := time.Now().Add(wait)
+	for {
+		limit := unix.NsecToTimeval(wait.Nanoseconds())
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+			return fmt.Errorf("limiting the wait for a connection: %w", err)
+		}
+		switch err := unix.Connect(fd, to); err {
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return os.ErrDeadlineExceeded
+		default:
+			return err
+		}
+		if wait == 0 {
+			continue
+		}
+		if wait = time.Until(end); wait < time.Microsecond { // the kernel takes less for no limit
+			return os.ErrDeadlineExceeded
+		}
+	}
 }
 
 // Conn is one connection. It supports deadlines.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,39 @@ func TestConnectionKnowsItsPeer(t *testing.T) {
 			t.Errorf("Identify = %d, %v", got, err)
 		}
 	}
+}
+
+// TestDialWaitsThroughSignals waits for a server whose queue is full, while signals
+// interrupt the waiting thread.
+func TestDialWaitsThroughSignals(t *testing.T) {
+	l := listen(t, filepath.Join(t.TempDir(), "s"))
+	for full := false; !full; {
+		c, err := Dial(l.Path(), time.Millisecond)
+		if full = errors.Is(err, os.ErrDeadlineExceeded); err == nil {
+			defer c.Close()
+		} else if !full {
+			t.Fatal(err)
+		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	thread, stop, stopped := unix.Gettid(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
+			}
+		}
+	}()
+	if _, err := Dial(l.Path(), 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%v, want %v", err, os.ErrDeadlineExceeded)
+	}
+	close(stop)
+	<-stopped
 }
 
 func TestIdentifyRefusesAPeerThatEnded(t *testing.T) {
