@@ -48,6 +48,7 @@ var excluded = []exclusion{
 	{pkg: "runtime/boot", tests: "TestGrubEditenvAgrees", why: "takes a program of this machine's"},
 	{pkg: "runtime/container", tests: "TestExportTarget", why: "QEMU 7.2 does not know the system call openat2"},
 	{pkg: "runtime/ctrl", tests: "TestLargeObjects", why: "hashes 6 GiB"},
+	{pkg: "runtime/ctrl", tests: "TestLargeState", why: "a state of 150,000 files takes longer than a request may"},
 	{pkg: "runtime/modules", tests: "TestOrderAgreesWithModprobe", why: "reads all modules of a kernel for minutes"},
 	{pkg: "runtime/peer", tests: "TestIdentifyRefusesAPeerThatEnded|TestAcceptWithoutDescriptors", why: itself},
 	{pkg: "runtime/program", tests: "TestNobodyWritesThroughTheProgram|TestCopyWithAnotherModeIsReplaced", why: itself},
