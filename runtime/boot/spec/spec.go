@@ -15,6 +15,9 @@
 // The scenarios have these as sequences. What a loader with a mark does in a state of the store is in
 // [States]; the tests with real loaders run that table, and [Covered] proves that no state of the
 // sequences is missing from it.
+//
+// The tests of this package have a model of each loader, and follow the state machine of an update
+// with a crash after each write, in every order that can happen.
 package spec
 
 import (
