@@ -218,9 +218,9 @@ func (x *Index) unknown(name string) error {
 		known = append(known, m.Name)
 	}
 	if near := spelling.Nearest(canonicalName(name), known); len(near) > 0 {
-		return fmt.Errorf("module %q: unknown; the nearest is %q", name, near[0])
+		return fmt.Errorf("module %q of early_modules: the kernel has none of that name; the nearest is %q", name, near[0])
 	}
-	return fmt.Errorf("module %q: unknown", name)
+	return fmt.Errorf("module %q of early_modules: the kernel has none of that name", name)
 }
 
 // closure is a depth-first walk.

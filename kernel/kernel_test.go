@@ -120,7 +120,7 @@ func TestClosureErrors(t *testing.T) {
 	if fault.Of(err) != fault.BadInput {
 		t.Fatalf("%v, want bad input", err)
 	}
-	for _, want := range []string{`"ext5": unknown; the nearest is "ext4"`, `"nothing_like_it_at_all": unknown`, `nearest is "button"`} {
+	for _, want := range []string{`"ext5" of early_modules: the kernel has none of that name; the nearest is "ext4"`, `"nothing_like_it_at_all" of early_modules: the kernel has none`, `nearest is "button"`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: no %s", err, want)
 		}

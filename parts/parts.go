@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -26,6 +27,9 @@ type File struct {
 	// Path is where the file is on this machine.
 	Path string `json:"-"`
 }
+
+// maxSize bounds a part, in bytes: it is read whole before a build begins.
+const maxSize = 1 << 30
 
 // Name is the file's name in the output.
 const Name = "part"
@@ -51,12 +55,14 @@ func (f *File) Sources() ([]build.Source, error) {
 		return nil, fault.Wrap(fault.IO, err, "part %s", f.Part)
 	case !info.Mode().IsRegular(): // a pipe would be waited for, a directory read whole
 		return nil, fault.New(fault.BadInput, "part %s: %s is not a regular file", f.Part, f.Path)
+	case info.Size() > maxSize:
+		return nil, fault.New(fault.BadInput, "part %s: %s has %d bytes; at most %d are allowed", f.Part, f.Path, info.Size(), maxSize)
 	}
 	return []build.Source{{Name: "part " + f.Part, Path: f.Path}}, nil
 }
 
 // Run copies the file and checks its digest.
-func (f *File) Run(_ context.Context, w *build.Work) error {
+func (f *File) Run(ctx context.Context, w *build.Work) error {
 	in, err := os.Open(f.Path)
 	if err != nil {
 		return fault.Wrap(fault.Missing, err, "part %s", f.Part)
@@ -69,12 +75,12 @@ func (f *File) Run(_ context.Context, w *build.Work) error {
 	}
 	defer out.Close()
 	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(out, sum), in)
+	_, err = io.Copy(io.MultiWriter(out, sum), ctxio.Reader(ctx, in))
 	if err = errors.Join(err, out.Close()); err != nil {
 		return fault.Wrap(fault.IO, err, "part %s", f.Part)
 	}
 	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != f.SHA256 {
-		return fault.New(fault.BadInput, "part %s: %s has the SHA-256 %s, not %s: it is another file, or it was changed", f.Part, f.Path, got, f.SHA256)
+		return fault.New(fault.Digest, "part %s: %s has the SHA-256 %s, not %s: it is another file, or it was changed", f.Part, f.Path, got, f.SHA256)
 	}
 	epoch := time.Unix(build.Epoch, 0)
 	return fault.Wrap(fault.IO, os.Chtimes(to, epoch, epoch), "part %s", f.Part)

@@ -36,8 +36,17 @@ func TestParts(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(w.Out, Name)); err != nil || string(got) != "stage" {
 		t.Errorf("%q, %v", got, err)
 	}
+	if err := os.Truncate(file, maxSize+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Sources(); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "at most 1073741824 are allowed") {
+		t.Errorf("too large: kind %v: %v", fault.Of(err), err)
+	}
+	if err := os.Truncate(file, 5); err != nil {
+		t.Fatal(err)
+	}
 	f.SHA256 = strings.Repeat("0", 64)
-	if err := f.Run(t.Context(), w); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "it is another file") {
+	if err := f.Run(t.Context(), w); fault.Of(err) != fault.Digest || !strings.Contains(err.Error(), "it is another file") {
 		t.Errorf("another digest: kind %v: %v", fault.Of(err), err)
 	}
 }

@@ -2,15 +2,22 @@ package resolve
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/parts"
 	"github.com/pantavisor/pantavisor/targets"
 )
+
+// digestSuffix ends the name of the variable with the digest of a part.
+const digestSuffix = "_SHA256"
 
 var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
@@ -19,7 +26,7 @@ var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 func given(t *targets.Target, o Options, name string) (path, digest string) {
 	p, variable := t.Parts[name], targets.PartVariable(name)
 	if p.File == "" {
-		return o.GivenParts[variable], o.GivenParts[variable+"_SHA256"]
+		return o.GivenParts[variable], strings.ToLower(o.GivenParts[variable+digestSuffix])
 	}
 	path = p.File
 	if o.Layers != nil && !filepath.IsAbs(path) {
@@ -35,7 +42,55 @@ func Lacks(t *targets.Target, o Options) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return fault.New(fault.Missing, "%s", t.LackText(names...))
+	text := t.LackText(names...)
+	if other := strangers(t, o); len(other) > 0 {
+		text += fmt.Sprintf("\nof what is set, this target has no part for %s", strings.Join(other, ", "))
+	}
+	return fault.New(fault.Missing, "%s", text)
+}
+
+// strangers lists the given variables that are for no part of the target.
+func strangers(t *targets.Target, o Options) []string {
+	var out []string
+	for _, variable := range slices.Sorted(maps.Keys(o.GivenParts)) {
+		of := func(name string) bool {
+			return targets.PartVariable(name) == strings.TrimSuffix(variable, digestSuffix)
+		}
+		if !slices.ContainsFunc(t.PartNames(), of) {
+			out = append(out, variable)
+		}
+	}
+	return out
+}
+
+// CheckParts finds what is wrong with the named parts that are given, before anything is built
+// and also when others are not given. It does not read them.
+func CheckParts(t *targets.Target, o Options) error {
+	var all []error
+	p := &providers{Options: o, target: t}
+	names := t.PartNames()
+	for i, name := range names {
+		if slices.Index(names, name) < i {
+			continue
+		}
+		path, digest := given(t, o, name)
+		switch variable := targets.PartVariable(name); {
+		case path == "" && digest != "":
+			all = append(all, fault.New(fault.BadInput, "part %s: %s is set, but %s, its file, is not", name, variable+digestSuffix, variable))
+		case path != "":
+			all = append(all, p.checkPart(name))
+		}
+	}
+	return errors.Join(all...)
+}
+
+func (p *providers) checkPart(name string) error {
+	given, err := p.part(name)
+	if err != nil {
+		return err
+	}
+	_, err = given.Step.(*parts.File).Sources()
+	return err
 }
 
 // LackedParts lists the named parts that the target needs and that nobody has given.
@@ -100,7 +155,7 @@ func (p *providers) part(name string) (images.Artefact, error) {
 	case path == "":
 		return images.Artefact{}, fault.New(fault.Missing, "%s", p.target.LackText(name))
 	case !digestForm.MatchString(digest):
-		return images.Artefact{}, fault.New(fault.BadInput, "part %s: %s_SHA256=%q: want the SHA-256 of %s, 64 hexadecimal digits (sha256sum %s)", name, variable, digest, path, path)
+		return images.Artefact{}, fault.New(fault.BadInput, "part %s: %s=%q: want the SHA-256 of %s, 64 hexadecimal digits (sha256sum %s)", name, variable+digestSuffix, digest, path, path)
 	}
 	return images.Artefact{Step: &parts.File{Part: name, SHA256: digest, Path: path}, File: parts.Name}, nil
 }

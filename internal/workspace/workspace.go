@@ -178,8 +178,11 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 		TrustCertificates: w.Options.Certificate, TrustKey: w.Options.Key, Release: w.Options.Release,
 		Pipeline: w.Options.Pipeline, FactoryToken: w.Options.FactoryToken,
 	}
-	j.comp, err = j.compose(o)
 	o.Layers = j.layers
+	if err = resolve.CheckParts(j.target, o); err != nil {
+		return err
+	}
+	j.comp, err = j.compose(o)
 	j.Incomplete = resolve.Lacks(j.target, o)
 	return err
 }
@@ -195,6 +198,7 @@ func (j *job) compose(o resolve.Options) (*images.Composition, error) {
 	if err != nil {
 		return nil, err
 	}
+	warnings = append(warnings, misspelt(j.layers, j.target)...)
 	j.Warnings, j.Replaced = append(j.Warnings, warnings...), j.hidden()
 	return images.Compose(in)
 }
