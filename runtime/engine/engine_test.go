@@ -29,6 +29,7 @@ type fake struct {
 	bad    map[string]error // errors of starting, by container
 	runs   map[string]*run
 	log    []string // the calls of the backend, in order
+	once   bool     // a container that is mounted twice at a time fails the test
 	code   chan int
 }
 
@@ -44,6 +45,8 @@ type run struct {
 	done  chan struct{}
 	how   string
 	ended sync.Once
+	held  chan struct{} // keeps Stop waiting until it is closed, unless nil
+	over  bool          // released
 }
 
 func (s *fake) Mount(c *manifest.Container) (Instance, error) {
@@ -52,6 +55,9 @@ func (s *fake) Mount(c *manifest.Container) (Instance, error) {
 	s.log = append(s.log, "mount "+c.Name)
 	if err := s.fail[c.Name]; err != nil {
 		return nil, err
+	}
+	if last := s.runs[c.Name]; s.once && last != nil && !last.over {
+		s.t.Errorf("container %s is mounted a second time", c.Name)
 	}
 	a := &run{s: s, name: c.Name, done: make(chan struct{})}
 	s.runs[c.Name] = a
@@ -70,11 +76,20 @@ func (a *run) Ending() string        { return a.how }
 
 func (a *run) Stop(context.Context) bool {
 	a.s.note("stop " + a.name)
+	if a.held != nil {
+		<-a.held
+	}
 	a.end("exited with code 0")
 	return false
 }
 
-func (a *run) Release() error { a.s.note("release " + a.name); return nil }
+func (a *run) Release() error {
+	a.s.note("release " + a.name)
+	a.s.mu.Lock()
+	defer a.s.mu.Unlock()
+	a.over = true
+	return nil
+}
 
 func (a *run) end(how string) {
 	a.ended.Do(func() {
