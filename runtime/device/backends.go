@@ -63,29 +63,33 @@ func (s *session) platform(pid int) (string, error) {
 type backends struct {
 	*engine.Engine
 	*commands
-	broken error // why there is no state; nil when it is loaded
+	broken func() error // why there is no state; nil when it is loaded
 }
 
 var _ ctrl.Engine = backends{}
 
-// notLoaded is the answer to lists when the state cannot be used. It has the reason, so
+// notLoaded is the answer to lists when the state cannot be used, else nil. It has the reason, so
 // that a remote client learns it without access to the log.
 func (b backends) notLoaded() error {
-	return &api.Error{Status: engine.ErrNotLoaded.Status, Text: engine.ErrNotLoaded.Text + ": " + b.broken.Error()}
+	err := b.broken()
+	if err == nil {
+		return nil
+	}
+	return &api.Error{Status: engine.ErrNotLoaded.Status, Text: engine.ErrNotLoaded.Text + ": " + err.Error()}
 }
 
 // Containers implements ctrl.Engine; without a state there is no list.
 func (b backends) Containers() ([]api.Container, error) {
-	if b.broken != nil {
-		return nil, b.notLoaded()
+	if err := b.notLoaded(); err != nil {
+		return nil, err
 	}
 	return b.Engine.Containers()
 }
 
 // Groups implements ctrl.Engine.
 func (b backends) Groups() ([]api.Group, error) {
-	if b.broken != nil {
-		return nil, b.notLoaded()
+	if err := b.notLoaded(); err != nil {
+		return nil, err
 	}
 	return b.Engine.Groups()
 }

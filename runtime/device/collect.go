@@ -16,7 +16,7 @@ import (
 // engine.ErrBusy.
 type collector struct {
 	cfg      *config.Config
-	revision string // the running one
+	inUse    func() []string // the revisions whose files are in use
 	paths    paths
 	steps    *step.Store
 	updating func() []string // the revisions that an update needs; nil: none is possible
@@ -60,7 +60,7 @@ func (c *collector) garbage() *step.Garbage {
 	}
 }
 
-// kept lists the revisions to keep: the running one, those that an update needs, those that
+// kept lists the revisions to keep: those in use, those that an update needs, those that
 // the boot loader may boot, the last good one among them, and the factory revision when
 // PV_STORAGE_GC_KEEP_FACTORY is set.
 func (c *collector) kept() ([]string, error) {
@@ -72,7 +72,7 @@ func (c *collector) kept() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	keep := []string{c.revision, values.Rev, values.Try, c.steps.Running()}
+	keep := append(c.inUse(), values.Rev, values.Try, c.steps.Running())
 	if c.updating != nil {
 		keep = append(keep, c.updating()...)
 	}

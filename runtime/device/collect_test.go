@@ -99,9 +99,9 @@ func newTestStorage(t *testing.T, settings map[config.Key]string) *testStorage {
 	t.Helper()
 	cfg := configured(t, settings)
 	cfg.Apply(config.Env, config.StorageGCThresholdDefertime, "0")
-	p := newPaths(cfg, "locals/x")
+	p := newPaths(cfg)
 	s := &testStorage{t: t, collector: &collector{
-		cfg: cfg, revision: "locals/x", paths: p, steps: step.Open(p.storage), log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })},
+		cfg: cfg, inUse: func() []string { return []string{"locals/x"} }, paths: p, steps: step.Open(p.storage), log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })},
 	}}
 	var err error
 	if s.store, err = objects.Create(s.paths.objects); err != nil {

@@ -7,6 +7,7 @@
 //	session     one run, from the first line of the log to the last (device.go)
 //	settings    the configuration and its effect on the log (settings.go)
 //	services    goroutines that run in the background until the end (services.go)
+//	revision    the running revision and what belongs to it; transitions (revision.go)
 //	host        the engine's backend: volumes, files, network, launcher (host.go)
 //	backends    the operations of the control socket (backends.go)
 //	identity    which container or program sent a request (backends.go)
@@ -31,7 +32,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,7 +44,6 @@ import (
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/objects"
-	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
@@ -104,51 +106,59 @@ type session struct {
 	drivers  *drivers.Set
 	daemons  *daemons.Daemons
 	wakes    *wakeReasons
-	host     *host
 	engine   *engine.Engine
-	tree     *container.Tree
+	launcher *container.Launcher
+	noGroups error           // why no container can run on this machine
+	volumes  *volume.Mounter // of the first revision
 	id       atomic.Pointer[identity]
-	broken   error // why the revision's state cannot be used
-	unmade   error // why files of the revision could not be made
-	began    time.Time
+	revs     revisions
+	changing sync.Mutex // held while a transition is prepared
+	up       bool       // the first revision has settled
 }
 
 func newSession(cfg *config.Config, opt Options) *session {
-	p := newPaths(cfg, opt.Revision)
+	p := newPaths(cfg)
 	return &session{
-		cfg: cfg, opt: opt, paths: p, steps: step.Open(p.storage), wakes: newWakeReasons(cfg), began: time.Now(),
+		cfg: cfg, opt: opt, paths: p, steps: step.Open(p.storage), wakes: newWakeReasons(cfg),
 		verified: &verified.Marks{Strict: cfg.Enum(config.SecurebootMode) == "strict"},
 	}
 }
+
+// revision returns the name of the running revision.
+func (s *session) revision() string { return s.revs.running().name }
 
 // Run runs the revision's containers until a client asks for a reboot or a power-off,
 // or ctx ends, which means a reboot. It returns handoff.ExitReboot or
 // handoff.ExitPowerOff. It goes on in spite of any damage: a device that still answers
 // can be mended.
 func Run(ctx context.Context, cfg *config.Config, opt Options) int {
-	s := newSession(cfg, opt)
+	return newSession(cfg, opt).run(ctx)
+}
+
+func (s *session) run(ctx context.Context) int {
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s.wakes.set(wakeBoot, true)
-	st := s.checkOut()
+	r := s.checkOut(s.opt.Revision)
+	s.revs.run(r, false)
 	s.startLogs(serving)
 	defer s.mountLogs()()
 	if err := s.paths.make(); err != nil {
 		s.log.Errorf("making the runtime's directories: %v", err)
 	}
-	if err := s.paths.makeResolvConf(opt.Hosted); err != nil {
+	if err := s.paths.makeResolvConf(s.opt.Hosted); err != nil {
 		s.log.Errorf("making %s: %v", s.paths.resolvConf, err)
 	}
 	s.openLogs()
 	s.loadProfiles(ctx)
 	defer s.serveHost()()
 	s.sweep()
-	l := s.loadState(st)
-	own := ownVolumes{mounter: s.mounter(l), paths: &s.paths, log: s.log}
-	defer own.mount(l)()
+	s.loadState(r)
+	own := ownVolumes{mounter: s.mounter(r), paths: &s.paths, log: s.log}
+	defer own.mount(r.loaded)()
 	s.loadHubVolume()
 	s.openMeta()
-	s.makeEngine(l)
+	s.makeEngine(r)
 	s.daemons.Start()
 	s.serve()
 	stopSignals := onSignals(s.engine)
@@ -174,12 +184,12 @@ func (s *session) sweep() {
 
 // end releases all resources once the containers are stopped; cancel ends the services.
 func (s *session) end(cancel func()) {
-	s.host.closeNetwork()
-	if err := s.host.mounter.Close(); err != nil {
+	s.closeNetwork()
+	if err := s.volumes.Close(); err != nil {
 		s.log.Warnf("%v", err)
 	}
-	if s.tree != nil {
-		if err := s.tree.Remove(); err != nil {
+	if s.launcher.Tree != nil {
+		if err := s.launcher.Tree.Remove(); err != nil {
 			s.log.Warnf("%v", err)
 		}
 	}
@@ -192,7 +202,7 @@ func (s *session) end(cancel func()) {
 
 // startLogs makes the log server, which buffers messages until files can be written.
 func (s *session) startLogs(serving context.Context) {
-	err := loadMore(s.cfg, s.paths)
+	err := loadMore(s.cfg, s.paths, s.revs.running().trail)
 	s.settings = &settings{cfg: s.cfg, stdout: s.opt.Stdout, identify: s.platform}
 	s.logs = logs.New(s.settings.logOptions())
 	s.log = logs.Logger{Sink: s.logs, Source: "engine"}
@@ -225,10 +235,10 @@ func readEarlyLog(f *os.File, server *logs.Server) {
 
 // openLogs makes the log server write its files and listen on its sockets.
 func (s *session) openLogs() {
-	if err := s.logs.Open(s.paths.logs, s.opt.Revision); err != nil {
+	if err := s.logs.Open(s.paths.logs, s.revision()); err != nil {
 		s.log.Errorf("opening the log directory: %v", err)
 	}
-	if err := atomicfile.Symlink(s.opt.Revision, filepath.Join(s.paths.logs, "current")); err != nil {
+	if err := atomicfile.Symlink(s.revision(), filepath.Join(s.paths.logs, "current")); err != nil {
 		s.log.Warnf("%v", err)
 	}
 	s.services.listen("log socket", "pv-ctrl-log", s.logs.ListenMessages)
@@ -262,81 +272,78 @@ func (s *session) openMeta() {
 	s.settings.follow(s.user)
 }
 
-// checkOut reads the revision's state, nil when it cannot be used, and makes the files that
-// its directory lacks: a revision may be only its state and objects. It comes before all
-// that reads these files, the configuration and so the log among them.
-func (s *session) checkOut() *state.State {
-	files, err := s.steps.Files(s.opt.Revision, s.paths.objects)
+// checkOut reads a revision's state and makes the files that its directory lacks: a revision
+// may be only its state and objects. It comes before all that reads these files, the
+// configuration and so the log among them.
+func (s *session) checkOut(rev string) *revision {
+	r := &revision{name: rev, trail: s.steps.Dir(rev), logs: filepath.Join(s.paths.logs, rev), began: time.Now()}
+	files, err := s.steps.Files(rev, s.paths.objects)
 	if err != nil {
-		s.broken = fmt.Errorf("loading the state: %w", err)
-		return nil
+		r.broken = fmt.Errorf("loading the state: %w", err)
+		return r
 	}
-	s.unmade = files.Restore(func(string) bool { return true })
-	return files.State
+	r.state = files.State
+	r.unmade = files.Restore(func(string) bool { return true })
+	return r
 }
 
-// loadState checks the revision's state; nil when it cannot be used.
-func (s *session) loadState(st *state.State) (l *loaded) {
-	if s.unmade != nil {
-		s.log.Errorf("files of revision %s are missing: %v", s.opt.Revision, s.unmade)
+// loadState checks a revision's state, which may turn out to be unusable.
+func (s *session) loadState(r *revision) {
+	if r.unmade != nil {
+		s.log.Errorf("files of revision %s are missing: %v", r.name, r.unmade)
 	}
-	if s.broken == nil {
-		l, s.broken = load(st, manifestOptions(s.cfg), s.log)
+	if r.broken == nil {
+		r.loaded, r.broken = load(r.state, manifestOptions(s.cfg), s.log)
 	}
-	if s.broken != nil {
-		status, message := manifest.Outcome(s.broken)
-		s.log.Errorf("revision %s cannot run: %s, %s: %v", s.opt.Revision, status, message, s.broken)
-		return nil
+	if r.broken != nil {
+		status, message := manifest.Outcome(r.broken)
+		s.log.Errorf("revision %s cannot run: %s, %s: %v", r.name, status, message, r.broken)
 	}
-	return l
 }
 
-// makeEngine makes the engine and what the containers of a state need; l is nil without
-// a state.
-func (s *session) makeEngine(l *loaded) {
-	sys := &manifest.System{}
-	if l != nil {
-		sys = l.sys
-	}
-	s.drivers = s.makeDrivers(sys)
+// makeEngine makes the engine and what the containers of a revision need.
+func (s *session) makeEngine(r *revision) {
+	s.drivers = s.makeDrivers(r.system())
 	s.daemons = daemons.New(s.cfg.Enum(config.SystemInitMode), cmp.Or(s.cfg.String(config.SystemUsrDir), "/usr"), s.log.Named("daemons"),
 		func(source string, level logs.Level, line string) { s.logs.Log(logs.Runtime, source, level, line) })
-	s.host = s.makeHost(l)
-	s.openNetwork(sys)
-	if s.host.broken != nil {
-		s.log.Errorf("containers cannot run: %v", s.host.broken)
+	s.makeLauncher()
+	s.makeHost(r)
+	s.openNetwork(r.host, r.system())
+	if r.host.broken != nil {
+		s.log.Errorf("containers cannot run: %v", r.host.broken)
 	}
-	rev := engine.Revision{Name: s.opt.Revision, System: sys, Backend: s.host}
-	if l != nil {
-		rev.Lost = l.lostContainers()
+	s.engine = engine.New(r.forEngine(), engine.Options{
+		Log: s.log, Settled: s.settled, Stopping: s.stopping, Status: s.publishStatus, Adopted: s.adopted,
+	})
+	s.id.Store(&identity{tree: s.launcher.Tree, of: s.launcher.Identify, role: s.engine.Role, owner: s.opt.Owner})
+	if r.loaded != nil {
+		s.adopt(r)
+		if err := s.factory(); err != nil {
+			s.log.Warnf("%v", err)
+		}
 	}
-	s.engine = engine.New(rev, engine.Options{Log: s.log, Settled: s.settled, Stopping: s.stopping, Status: s.publishStatus})
-	s.id.Store(&identity{tree: s.tree, of: s.host.launcher.Identify, role: s.engine.Role, owner: s.opt.Owner})
-	if l != nil {
-		s.adopt(l)
-	}
-	s.device.describe(s.opt.Version, s.opt.Revision, claimed(s.cfg))
+	s.device.describe(s.opt.Version, r.name, claimed(s.cfg))
 }
 
 // publishStatus publishes the revision's status. A revision without a usable state has no
 // containers, which does not make it ready.
 func (s *session) publishStatus(status string) {
-	if s.broken != nil {
+	if s.broken() != nil {
 		status = "NONE"
 	}
 	s.device.publish("pantavisor.status", status)
 }
 
-// adopt makes a state that could be loaded the running one.
-func (s *session) adopt(l *loaded) {
-	if err := s.steps.SetCurrent(s.opt.Revision); err != nil {
+// broken returns why the running revision's state cannot be used, nil when it can.
+func (s *session) broken() error { return s.revs.running().broken }
+
+// adopt makes a revision that could be loaded the running one for all others.
+func (s *session) adopt(r *revision) {
+	if err := s.steps.SetCurrent(r.name); err != nil {
 		s.log.Warnf("%v", err)
 	}
-	for _, n := range l.sys.Notes {
+	for _, n := range r.loaded.sys.Notes {
 		s.log.Warnf("the state: %s", n)
-	}
-	if err := s.factory(); err != nil {
-		s.log.Warnf("%v", err)
 	}
 }
 
@@ -378,31 +385,39 @@ func (s *session) makeDrivers(sys *manifest.System) *drivers.Set {
 	return drivers.New(o)
 }
 
-// makeHost makes the backend. When the machine lacks something, the start of each
-// container that needs it fails with the reason.
-func (s *session) makeHost(l *loaded) *host {
-	h := &host{paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device.Store, drivers: s.drivers, capture: s.cfg.Bool(config.LogCapture)}
-	h.policy = cmp.Or(s.cfg.String(config.RemountPolicy), "default")
-	h.loggers, h.lxcLevel = s.cfg.Bool(config.LogLoggers), s.cfg.Int(config.LXCLogLevel)
-	h.mounter = s.mounter(l)
+// makeLauncher makes what starts the containers of all revisions. When the machine lacks
+// something, the start of each container fails with the reason.
+func (s *session) makeLauncher() {
+	tree := s.opt.Tree
+	if tree == nil {
+		tree, s.noGroups = container.FindTree(s.paths.at("cgroup"))
+	}
+	s.launcher = &container.Launcher{Tree: tree, Stage: s.paths.stage, Entries: s.paths.at(entry.Dir), Log: s.log}
+}
+
+// makeHost makes the backend of a revision.
+func (s *session) makeHost(r *revision) {
+	h := &host{
+		rev: r, paths: s.paths, log: s.log, server: s.logs, user: s.user, device: s.device.Store, drivers: s.drivers, launcher: s.launcher,
+		mounter: s.mounter(r), capture: s.cfg.Bool(config.LogCapture), loggers: s.cfg.Bool(config.LogLoggers),
+		policy: cmp.Or(s.cfg.String(config.RemountPolicy), "default"), lxcLevel: s.cfg.Int(config.LXCLogLevel),
+	}
+	r.host = h
+	if h.mounter.First = s.volumes; s.volumes == nil {
+		s.volumes = h.mounter
+	}
 	store, err := objects.Create(s.paths.objects)
-	h.files = &step.Files{Dir: s.paths.trail, Store: store, Hash: s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"}
+	h.broken = cmp.Or(err, s.noGroups)
+	h.files = &step.Files{Dir: r.trail, Store: store, Hash: s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"}
 	h.files.Progress, h.files.Verified = s.log.Infof, s.verified
-	if l != nil {
-		h.files.State, h.owner = l.state, l.sys.Owner
-		h.remount = l.sys.Remount
+	if r.loaded != nil {
+		h.files.State, h.owner, h.remount = r.loaded.state, r.loaded.sys.Owner, r.loaded.sys.Remount
 	}
-	if s.tree = s.opt.Tree; s.tree == nil && err == nil {
-		s.tree, err = container.FindTree(s.paths.at("cgroup"))
-	}
-	h.launcher = &container.Launcher{Tree: s.tree, Stage: s.paths.stage, Entries: s.paths.at(entry.Dir), Log: s.log}
-	h.broken = err
-	return h
 }
 
 // serve serves the control socket, and the port to the host of a virtual machine.
 func (s *session) serve() {
-	gc := &collector{cfg: s.cfg, revision: s.opt.Revision, paths: s.paths, steps: s.steps, log: s.log}
+	gc := &collector{cfg: s.cfg, inUse: s.revs.inUse, paths: s.paths, steps: s.steps, log: s.log}
 	c := &commands{cfg: s.cfg, engine: s.engine, log: s.log}
 	c.collect = func() error { return gc.start(&s.services) }
 	low := &threshold{cfg: s.cfg, size: s.device.storageSize, collect: gc.collect, log: s.log}
@@ -410,7 +425,7 @@ func (s *session) serve() {
 	check := &stateCheck{cfg: s.cfg, objects: s.paths.objects, log: s.log}
 	srv := ctrl.New(ctrl.Options{
 		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,
-		Objects: s.paths.objects, Verified: s.verified, Space: space.NewLedger(s.device.usage), Steps: s.steps, CheckStep: check.check, StepInUse: func(rev string) bool { return rev == s.opt.Revision },
+		Objects: s.paths.objects, Verified: s.verified, Space: space.NewLedger(s.device.usage), Steps: s.steps, CheckStep: check.check, StepInUse: func(rev string) bool { return slices.Contains(s.revs.inUse(), rev) },
 		Logs: s.paths.logs, Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
 		ObjectStored: low.objectStored, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
 	})
@@ -450,16 +465,24 @@ func (s *session) stopping(code int) {
 // logs the outcome and publishes it.
 func (s *session) settled(o engine.Outcome) {
 	s.wakes.set(wakeBoot, false)
+	r, first := s.revs.running(), !s.up
+	s.up = true
 	switch {
-	case s.broken != nil:
-		s.log.Errorf("not ready: revision %s has no usable state", s.opt.Revision)
+	case r.broken != nil:
+		s.log.Errorf("not ready: revision %s has no usable state", r.name)
 	case o.Reached == o.All:
-		s.log.Infof("ready: all %d containers reached their goals in %d ms%s", o.All, time.Since(s.began).Milliseconds(), s.bootCPU())
+		cpu := ""
+		if first {
+			cpu = s.bootCPU()
+		}
+		s.log.Infof("ready: all %d containers reached their goals in %d ms%s", o.All, time.Since(r.began).Milliseconds(), cpu)
 	default:
 		s.log.Errorf("not ready: %d of %d containers reached their goals", o.Reached, o.All)
 	}
-	if err := handoff.Notify(handoff.Ready); err != nil {
-		s.log.Warnf("%v", err)
+	if first {
+		if err := handoff.Notify(handoff.Ready); err != nil {
+			s.log.Warnf("%v", err)
+		}
 	}
 	time.AfterFunc(settleTime, debug.FreeOSMemory)
 }

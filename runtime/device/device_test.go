@@ -107,6 +107,7 @@ type device struct {
 	out   *buffer
 	code  chan int
 	ctl   client.Client
+	s     *session
 
 	modules drivers.Modules
 }
@@ -237,9 +238,10 @@ func (d *device) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.code = make(chan int, 1)
 	done := make(chan struct{})
+	d.s = newSession(d.cfg, Options{Revision: "0", Version: "test", BootCPU: -1, Stdout: d.out, Tree: d.tree, Modules: d.modules})
 	go func() {
 		defer close(done)
-		d.code <- Run(ctx, d.cfg, Options{Revision: "0", Version: "test", BootCPU: -1, Stdout: d.out, Tree: d.tree, Modules: d.modules})
+		d.code <- d.s.run(ctx)
 	}()
 	d.t.Cleanup(func() {
 		cancel()
@@ -313,7 +315,13 @@ func (d *device) off() {
 // console waits for the first line of a container's console and reads the report in it.
 func (d *device) console(name string) map[string]string {
 	d.t.Helper()
-	path := d.dir + "/storage/logs/0/" + name + "/lxc/console.log"
+	return d.consoleIn("0", name)
+}
+
+// consoleIn is console for another revision than 0.
+func (d *device) consoleIn(rev, name string) map[string]string {
+	d.t.Helper()
+	path := d.dir + "/storage/logs/" + rev + "/" + name + "/lxc/console.log"
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		b, _ := os.ReadFile(path)
 		line, _, ok := strings.Cut(string(b), "\n")
@@ -532,7 +540,7 @@ func (d *device) secrets() (out []string) {
 // TestNoMemoryNoFile keeps metadata in the runtime alone when there is no directory in
 // memory for it.
 func TestNoMemoryNoFile(t *testing.T) {
-	h := &host{paths: paths{run: "/r", logs: "/l", logsRev: t.TempDir()}}
+	h := &host{rev: &revision{logs: t.TempDir()}, paths: paths{run: "/r", logs: "/l"}}
 	plain, err := h.ordinaryMounts("c")
 	if err != nil {
 		t.Fatal(err)

@@ -21,8 +21,9 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/volume"
 )
 
-// host is the backend on a real machine.
+// host is the backend on a real machine, for the containers of one revision.
 type host struct {
+	rev      *revision
 	paths    paths
 	log      logs.Logger
 	server   *logs.Server
@@ -58,6 +59,16 @@ var _ engine.Instance = (*instance)(nil)
 
 // Mount checks the container's files, mounts its volumes and reads its configuration.
 func (h *host) Mount(c *manifest.Container) (engine.Instance, error) {
+	h.rev.users.Add(1)
+	l, err := h.mount(c)
+	if err != nil {
+		h.rev.users.Add(-1)
+		return nil, err
+	}
+	return l, nil
+}
+
+func (h *host) mount(c *manifest.Container) (*instance, error) {
 	if h.broken != nil {
 		return nil, engine.Permanent(h.broken)
 	}
@@ -99,7 +110,7 @@ func (h *host) configure(c *manifest.Container) (*container.Config, error) {
 	if c.Config == "" {
 		return nil, errors.New(`run.json has no "config", so there is nothing to start`)
 	}
-	cfg, notes, err := container.ParseFile(filepath.Join(h.paths.trail, c.Name, c.Config))
+	cfg, notes, err := container.ParseFile(filepath.Join(h.rev.trail, c.Name, c.Config))
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +182,7 @@ func (l *instance) Stop(ctx context.Context) bool { return l.proc.Stop(ctx) }
 // Release ends the run and unmounts the volumes. The log files are closed first: open
 // ones keep their mounts busy.
 func (l *instance) Release() error {
+	defer l.host.rev.users.Add(-1)
 	if l.logs != nil {
 		l.logs.Close()
 	}
@@ -218,7 +230,7 @@ func (h *host) mgmtMounts() []container.Mount {
 // and its own metadata. On a read-only mount a container can use the sockets, but cannot
 // change their modes, which would affect all containers.
 func (h *host) ordinaryMounts(name string) ([]container.Mount, error) {
-	own := filepath.Join(h.paths.logsRev, name)
+	own := filepath.Join(h.rev.logs, name)
 	if err := os.MkdirAll(own, 0o755); err != nil {
 		return nil, fmt.Errorf("making the container's log directory: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 
 // openNetwork prepares the network of containers. When that fails, the start of the
 // containers that need it fails with the reason.
-func (s *session) openNetwork(sys *manifest.System) {
+func (s *session) openNetwork(h *host, sys *manifest.System) {
 	shared := s.cfg.Enum(config.SystemInitMode) == "appengine" // the network is the host system's
 	leases := ""
 	if shared {
@@ -28,8 +28,8 @@ func (s *session) openNetwork(sys *manifest.System) {
 		s.log.Warnf("%v", err)
 		return
 	}
-	s.host.launcher.Network = n
-	s.host.addPools(n, sys)
+	s.launcher.Network = n
+	h.addPools(h.planPools(sys))
 	if !s.opt.Hosted {
 		if err := network.Configure(nil); err != nil { // lo, before a container uses 127.0.0.1
 			s.log.Warnf("%v", err)
@@ -73,9 +73,28 @@ func maskBits(text string) (int, bool) {
 	return 0, false
 }
 
-// addPools adds the address pools of device.json, with the containers that use them and
-// the addresses that other containers configure themselves.
-func (h *host) addPools(n *network.Host, sys *manifest.System) {
+// poolPlan is an address pool of device.json, with the containers that use it and the
+// addresses that other containers configure themselves.
+type poolPlan struct {
+	network.Pool
+	members  []network.Member
+	reserved []netip.Addr
+}
+
+// addPools adds the pools.
+func (h *host) addPools(list []poolPlan) {
+	for _, p := range list {
+		if h.launcher.Network == nil {
+			return
+		}
+		if err := h.launcher.Network.AddPool(p.Pool, p.members, p.reserved); err != nil {
+			h.log.Warnf("device.json: network: %v", err)
+		}
+	}
+}
+
+// planPools returns the address pools of a state.
+func (h *host) planPools(sys *manifest.System) (list []poolPlan) {
 	for _, p := range sys.Pools {
 		subnet, err := netip.ParsePrefix(p.Subnet)
 		gateway, gerr := netip.ParseAddr(p.Gateway)
@@ -92,13 +111,13 @@ func (h *host) addPools(n *network.Host, sys *manifest.System) {
 		if p.Type == "macvlan" {
 			np.Bridge, np.Parent = "", p.Parent
 		}
-		if err == nil {
-			err = n.AddPool(np, members, h.reserved(sys, subnet))
-		}
 		if err != nil {
 			h.log.Warnf("device.json: network: %v", err)
+			continue
 		}
+		list = append(list, poolPlan{np, members, h.reserved(sys, subnet)})
 	}
+	return list
 }
 
 // reserved returns the addresses of a range that containers have by their own
@@ -108,7 +127,7 @@ func (h *host) reserved(sys *manifest.System, subnet netip.Prefix) (list []netip
 		if c.Config == "" {
 			continue
 		}
-		cfg, _, err := container.ParseFile(filepath.Join(h.paths.trail, c.Name, c.Config))
+		cfg, _, err := container.ParseFile(filepath.Join(h.rev.trail, c.Name, c.Config))
 		if err != nil {
 			continue // its start fails with the error
 		}
@@ -163,11 +182,11 @@ func connectTo(s *container.Start, c *manifest.Container) {
 }
 
 // closeNetwork removes the network of the containers.
-func (h *host) closeNetwork() {
-	if h.launcher == nil || h.launcher.Network == nil {
+func (s *session) closeNetwork() {
+	if s.launcher.Network == nil {
 		return
 	}
-	if err := h.launcher.Network.Close(); err != nil {
-		h.log.Warnf("%v", err)
+	if err := s.launcher.Network.Close(); err != nil {
+		s.log.Warnf("%v", err)
 	}
 }

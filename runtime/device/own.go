@@ -25,14 +25,14 @@ const (
 	volumeHub     = "pv--phconfig" // holds pantahub.config, with PV_STORAGE_PHCONFIG_VOL
 )
 
-// mounter returns the mounter of the volumes of a state; l is nil without a state.
-func (s *session) mounter(l *loaded) *volume.Mounter {
+// mounter returns the mounter of the volumes of a revision.
+func (s *session) mounter(r *revision) *volume.Mounter {
 	m := &volume.Mounter{
-		Trail: s.paths.trail, Disks: s.paths.disks, Rev: s.opt.Revision, VolDir: s.paths.volumes, ConfDir: s.paths.configs,
+		Trail: r.trail, Disks: s.paths.disks, Rev: r.name, VolDir: s.paths.volumes, ConfDir: s.paths.configs,
 		LoopBase: s.cfg.Int(config.LoopIndexBase), Handlers: s.cfg.Bool(config.SecurebootHandlers) && os.Getenv("pv_verityoff") == "",
 	}
-	if l != nil {
-		m.Disk = l.sys.Disk
+	if r.loaded != nil {
+		m.Disk = r.loaded.sys.Disk
 	}
 	return m
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/container"
-	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 // resolvConf is the file that exports mount and that network containers write.
@@ -17,28 +16,25 @@ const resolvConf = "/etc/resolv.conf"
 
 // paths are the directories that the runtime works with, from the configuration.
 type paths struct {
-	storage, trail, objects, disks     string
-	run, logs, logsRev, volumes        string
+	storage, objects, disks            string
+	run, logs, volumes, stage          string
 	exports, configs, usrMeta, devMeta string
-	stage, rev                         string
 	copies                             string // of metadata, for single containers; "": none
 	resolvConf                         string // mounted as /etc/resolv.conf
 	hub                                string // the volume with pantahub.config, "" without one
 }
 
-func newPaths(c *config.Config, rev string) paths {
+func newPaths(c *config.Config) paths {
 	or := func(k config.Key, def string) string { return cmp.Or(c.String(k), def) }
 	p := paths{
-		rev: rev, storage: or(config.StorageMntPoint, "/storage"), run: or(config.SystemRunDir, "/pv"),
+		storage: or(config.StorageMntPoint, "/storage"), run: or(config.SystemRunDir, "/pv"),
 		volumes: or(config.DiskVolDir, "/volumes"), exports: or(config.DiskExportsDir, "/exports"),
 		configs: or(config.SystemConfDir, "/configs"),
 		usrMeta: c.String(config.CacheUsrmetaDir), devMeta: c.String(config.CacheDevmetaDir),
 		logs: or(config.LogDir, "/storage/logs"),
 	}
-	p.trail = step.Open(p.storage).Dir(rev)
 	p.objects = filepath.Join(p.storage, "objects")
 	p.disks = filepath.Join(p.storage, "disks")
-	p.logsRev = filepath.Join(p.logs, rev)
 	p.stage = filepath.Join(p.run, "rootfs")
 	p.copies, p.resolvConf = p.run, resolvConf
 	return p
@@ -78,7 +74,7 @@ func (p paths) beside(rev string) []string {
 // make makes the directories that must exist, and the files that exports mount.
 func (p paths) make() error {
 	var errs []error
-	for _, d := range []string{p.run, p.volumes, p.exports, p.configs, p.stage, p.disks, p.logsRev,
+	for _, d := range []string{p.run, p.volumes, p.exports, p.configs, p.stage, p.disks,
 		p.at("logs"), p.at("user-meta"), p.at("device-meta"), p.at("phconfig")} {
 		errs = append(errs, os.MkdirAll(d, 0o755))
 	}

@@ -16,8 +16,9 @@ import (
 )
 
 // loadMore reads the configuration on the storage: the boot loader's type where nothing
-// sets it, the hub's file, unless that is in a volume, and the OEM's file in the revision.
-func loadMore(c *config.Config, p paths) error {
+// sets it, the hub's file, unless that is in a volume, and the OEM's file in the
+// revision, whose directory trail is.
+func loadMore(c *config.Config, p paths, trail string) error {
 	if found := boot.Detect(p.storage); found != "" {
 		c.SetDefault(config.BootloaderType, found)
 	}
@@ -25,7 +26,7 @@ func loadMore(c *config.Config, p paths) error {
 	if !c.Bool(config.StoragePHConfigVol) {
 		hub = loadHub(c, filepath.Join(p.storage, "config"))
 	}
-	return errors.Join(hub, c.LoadOEM(p.trail))
+	return errors.Join(hub, c.LoadOEM(trail))
 }
 
 // loadHub reads the hub's file, which need not be there.

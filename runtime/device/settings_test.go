@@ -15,8 +15,8 @@ func TestSettingsOnTheStorage(t *testing.T) {
 	dir := t.TempDir()
 	c := config.New()
 	c.Apply(config.Env, config.StorageMntPoint, dir)
-	p := newPaths(c, "7")
-	if err := loadMore(c, p); err != nil {
+	p := newPaths(c)
+	if err := loadMore(c, p, filepath.Join(dir, "trails", "7")); err != nil {
 		t.Fatalf("without any file: %v", err)
 	}
 	write := func(name, text string) {
@@ -33,7 +33,7 @@ func TestSettingsOnTheStorage(t *testing.T) {
 	write("trails/7/acme/default.config", "PV_LOG_LEVEL=3\nPH_UPDATER_INTERVAL=9\nPV_STORAGE_WAIT=99\n")
 	write("trails/8/acme/default.config", "PV_LOG_LEVEL=4\n")
 	c.Apply(config.PVConf, config.OEMName, "acme")
-	if err := loadMore(c, p); err != nil {
+	if err := loadMore(c, p, filepath.Join(dir, "trails", "7")); err != nil {
 		t.Fatal(err)
 	}
 	got := []any{c.String(config.CredsHost), c.Int(config.LogLevel), c.From(config.LogLevel), c.Int(config.UpdaterInterval), c.Int(config.StorageWait)}
@@ -53,7 +53,7 @@ func TestSettingsOnTheStorage(t *testing.T) {
 		t.Errorf("%d settings are refused, want 2: %v", refused, c.Notes())
 	}
 	c.Apply(config.PVConf, config.OEMName, "../8/acme")
-	if err := loadMore(c, p); err == nil {
+	if err := loadMore(c, p, filepath.Join(dir, "trails", "7")); err == nil {
 		t.Error("a path was taken as the OEM's name")
 	}
 }
@@ -91,7 +91,7 @@ func TestMistakesAreLoggedOnce(t *testing.T) {
 // TestHostedResolvConf checks that App Engine uses the host system's /etc/resolv.conf if
 // there is one, otherwise a file of the runtime's own.
 func TestHostedResolvConf(t *testing.T) {
-	p := newPaths(config.New(), "0")
+	p := newPaths(config.New())
 	p.run = t.TempDir()
 	if err := p.makeResolvConf(true); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 
 // Options are what a [Set] works with.
 type Options struct {
-	System   *manifest.System               // the state with its drivers and containers
+	System   *manifest.System               // the state with its drivers and containers; see [Set.Change]
 	Hardware []string                       // keys of sections, see [manifest.Drivers.Modules] and [Hardware]
 	Modules  Modules                        // loads the modules
 	Expand   func(store, key string) string // the value of a key of "user-meta" or "device-meta"
@@ -43,6 +43,43 @@ type Set struct {
 
 // New returns the drivers of a state; it loads nothing.
 func New(o Options) *Set { return &Set{Options: o, users: map[string]map[string]bool{}} }
+
+// Change makes the drivers those of another state. Drivers that are loaded stay so until
+// [Set.Sweep].
+func (d *Set) Change(sys *manifest.System) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.System = sys
+}
+
+// Sweep ends the use of drivers by containers that the state does not have or that no longer
+// refer to them; a driver without users is unloaded.
+func (d *Set) Sweep() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, users := range d.users {
+		for user := range users {
+			if !d.refers(user, name) {
+				d.drop(user, name)
+			}
+		}
+	}
+}
+
+func (d *Set) refers(container, driver string) bool {
+	c, ok := d.System.Container(container)
+	if !ok {
+		return false
+	}
+	r := c.Drivers
+	return slices.Contains(r.Required, driver) || slices.Contains(r.Optional, driver) || slices.Contains(r.Manual, driver)
+}
+
+func (d *Set) container(name string) (*manifest.Container, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.System.Container(name)
+}
 
 // errNoDriver is the error for a driver that bsp/drivers.json does not define.
 var errNoDriver = errors.New("bsp/drivers.json does not define it")
@@ -98,10 +135,15 @@ func (d *Set) unload(modules []string) {
 	}
 }
 
-// release ends a container's use of a driver; after its last user it is unloaded.
+// release ends a container's use of a driver.
 func (d *Set) release(user, name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.drop(user, name)
+}
+
+// drop ends a container's use of a driver; after its last user it is unloaded.
+func (d *Set) drop(user, name string) {
 	if !d.users[name][user] {
 		return
 	}
@@ -140,7 +182,7 @@ func (d *Set) options(text string) string {
 
 // List lists the drivers that the container refers to.
 func (d *Set) List(container string) ([]api.Driver, error) {
-	c, ok := d.System.Container(container)
+	c, ok := d.container(container)
 	if !ok {
 		return nil, nil
 	}
@@ -170,7 +212,7 @@ func (d *Set) status(name string) string {
 
 // manual lists the manual drivers of a container: all of them, or the one with the name.
 func (d *Set) manual(container, name string) []string {
-	c, ok := d.System.Container(container)
+	c, ok := d.container(container)
 	if !ok {
 		return nil
 	}

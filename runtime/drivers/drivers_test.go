@@ -89,3 +89,31 @@ func TestDrivers(t *testing.T) {
 		t.Errorf("a list for nobody: %v", list)
 	}
 }
+
+// TestChange goes to a state without a container and with another that refers to less.
+func TestChange(t *testing.T) {
+	k := &kernel{}
+	refs := func(names ...string) manifest.DriverRefs { return manifest.DriverRefs{Required: names} }
+	all := &manifest.Drivers{All: map[string][]string{"eth": {"e"}, "wifi": {"w"}, "bt": {"b"}}}
+	old := &manifest.System{Drivers: all, Containers: []manifest.Container{
+		{Name: "gone", Drivers: refs("eth", "wifi")}, {Name: "stays", Drivers: refs("wifi", "bt")}, {Name: "less", Drivers: refs("bt", "eth")}}}
+	d := New(Options{System: old, Modules: Modules{Insert: k.Insert, Remove: k.Remove}, Log: logs.Logger{Sink: discard{}}})
+	for i := range old.Containers {
+		if err := d.Start(&old.Containers[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.calls = nil
+	d.Change(&manifest.System{Drivers: all, Containers: []manifest.Container{{Name: "stays", Drivers: refs("wifi", "bt")}, {Name: "less"}}})
+	if list, _ := d.List("gone"); list != nil || len(k.calls) > 0 {
+		t.Errorf("before the sweep: %v, modules %v", list, k.calls)
+	}
+	d.Sweep()
+	if diff := cmp.Diff([]string{"-e"}, k.calls); diff != "" {
+		t.Errorf("modules (-want +got):\n%s", diff)
+	}
+	list, _ := d.List("stays")
+	if diff := cmp.Diff([]api.Driver{{Name: "wifi", Type: "REQUIRED", Status: "LOADED"}, {Name: "bt", Type: "REQUIRED", Status: "LOADED"}}, list); diff != "" {
+		t.Errorf("drivers (-want +got):\n%s", diff)
+	}
+}

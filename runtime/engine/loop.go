@@ -40,6 +40,9 @@ type Options struct {
 	// again, or only after a back-off; it cannot be started; or the time to reach its goal
 	// is over. It is not called for what a user asks for.
 	Failed func(Failure)
+	// Adopted is called when a transition puts a revision in force: the containers that it
+	// changes or lacks have ended, and none of its own has been started yet.
+	Adopted func(revision string, ended []string)
 	// Stable is called with true when the revision has settled and every container with a
 	// stable_timeout is stable, or none has one; then with each change of that. A transition
 	// begins with false, without a call. What a user has stopped need not be stable.
@@ -120,6 +123,9 @@ func (o Options) complete() Options {
 	}
 	if o.Failed == nil {
 		o.Failed = func(Failure) {}
+	}
+	if o.Adopted == nil {
+		o.Adopted = func(string, []string) {}
 	}
 	if o.Stable == nil {
 		o.Stable = func(bool) {}

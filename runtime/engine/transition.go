@@ -90,13 +90,16 @@ func (e *Engine) leaveUnit(u *unit) {
 func (e *Engine) adopt() {
 	t := e.next
 	e.next, e.dirty = nil, true
-	kept := map[string]*unit{}
+	kept, ended := map[string]*unit{}, []string{}
 	for _, u := range e.units {
-		if !t.leaving[u] {
+		if t.leaving[u] {
+			ended = append(ended, u.c.Name)
+		} else {
 			kept[u.c.Name] = u
 		}
 	}
 	e.load(t.Revision, kept)
+	e.opt.Adopted(t.Name, ended)
 	for _, u := range e.units {
 		if t.stopped[u.c.Name] && kept[u.c.Name] == nil && !u.lost {
 			u.status, u.userStopped = stopped, true

@@ -94,6 +94,7 @@ func TestTransition(t *testing.T) {
 	old, other := unitOf("old", "sys", manifest.Started, nil), unitOf("other", "app", manifest.Started, nil)
 	s := newFake(t, system(net, old, web))
 	e := s.listen()
+	s.e.opt.Adopted = func(rev string, ended []string) { s.note("adopted " + rev + fmt.Sprint(ended)) }
 	s.run()
 	s.await("net=STARTED", "old=STARTED", "web=STARTED")
 	s.expect(e, "settled 0 3/3", "stable true")
@@ -103,7 +104,7 @@ func TestTransition(t *testing.T) {
 	s.await("net=STARTED", "other=STARTED", "web=STARTED")
 	s.expect(e, "settled 1 3/3", "stable true")
 	got := s.calls()
-	if want := "stop web,release web,stop old,release old,in 1,"; !strings.HasPrefix(got, want) {
+	if want := "stop web,release web,stop old,release old,adopted 1[old web],in 1,"; !strings.HasPrefix(got, want) {
 		t.Errorf("the backend was asked for %s, want it to begin with %s", got, want)
 	}
 	for what, n := range map[string]int{"mount web": 1, "start web": 1, "mount other": 1, "net": 0, "mount": 2} {

@@ -547,6 +547,37 @@ func TestPoolGivesEachItsOwn(t *testing.T) {
 	}
 }
 
+// TestPoolOfTheNextRevision checks that containers that go on keep their addresses, and that
+// nobody else gets them.
+func TestPoolOfTheNextRevision(t *testing.T) {
+	h := &Host{pools: map[string]*pool{}}
+	p := Pool{Name: "net0", Bridge: "b", Subnet: prefix("10.1.1.0/29"), Gateway: addr("10.1.1.1"), NAT: true}
+	add := func(p Pool, members ...Member) *pool {
+		t.Helper()
+		if err := h.AddPool(p, members, nil); err != nil {
+			t.Fatal(err)
+		}
+		return h.pools["net0"]
+	}
+	q := add(p, Member{Container: "a"}, Member{Container: "b"}, Member{Container: "c"})
+	q.nat = true
+	for range 2 {
+		q = add(p, Member{Container: "0"}, Member{Container: "c"}, Member{Container: "asks", Address: addr("10.1.1.4")}, Member{Container: "b"})
+		for c, want := range map[string]string{"0": "10.1.1.2", "b": "10.1.1.3", "c": "10.1.1.4"} {
+			if got := q.given[c].String(); got != want || !q.nat {
+				t.Errorf("%s has %s, want %s; translated %v", c, got, want, q.nat)
+			}
+		}
+	}
+	if _, _, err := q.lease(Member{Container: "asks", Address: addr("10.1.1.4")}, ""); err == nil || !strings.Contains(err.Error(), "10.1.1.4 is that of container c") {
+		t.Errorf("an address in use: %v", err)
+	}
+	p.Bridge = "other"
+	if q = add(p, Member{Container: "c"}); q.given["c"] != addr("10.1.1.2") || q.nat {
+		t.Errorf("another pool of the name gives %s", q.given["c"])
+	}
+}
+
 // TestContainersLeaseNothing takes by name what a container in the device's network
 // could: nobody else's address must be gone for it.
 func TestContainersLeaseNothing(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/filelock"
 )
@@ -47,7 +48,8 @@ type pool struct {
 }
 
 // AddPool adds a pool. Reserved addresses are not used. Members that ask for an address
-// get it before the other members get theirs.
+// get it before the other members get theirs. When there is already a pool that is the same
+// but for its members, those that are in both keep their addresses: they may be running.
 func (h *Host) AddPool(p Pool, members []Member, reserved []netip.Addr) error {
 	if err := CheckName(p.link()); err != nil {
 		return fmt.Errorf("pool %s: %w", p.Name, err)
@@ -59,6 +61,9 @@ func (h *Host) AddPool(p Pool, members []Member, reserved []netip.Addr) error {
 	for i, r := range reserved {
 		q.given[fmt.Sprintf("\x00reserved %d", i)] = r
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	q.inherit(h.pools[p.Name], members)
 	for _, m := range members {
 		if m.Address.IsValid() {
 			q.given[m.Container] = m.Address
@@ -72,11 +77,27 @@ func (h *Host) AddPool(p Pool, members []Member, reserved []netip.Addr) error {
 			}
 		}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.pools[p.Name] = q
 	return nil
 }
+
+// inherit takes over what is in use of an earlier pool with other members.
+func (q *pool) inherit(old *pool, members []Member) {
+	if old == nil || old.Pool != q.Pool {
+		return
+	}
+	q.nat = old.nat
+	for name, a := range old.given {
+		stays := func(m Member) bool { return m.Container == name && !m.Address.IsValid() }
+		if strings.HasPrefix(name, takenKey) || slices.ContainsFunc(members, stays) {
+			q.given[name] = a
+		}
+	}
+}
+
+// takenKey begins the keys of addresses that another runtime on the machine has. No
+// container's name has a NUL.
+const takenKey = "\x00taken "
 
 // free returns the next unused address, from the gateway upwards and then from the
 // beginning.
@@ -143,6 +164,9 @@ func (q *pool) lease(m Member, dir string) (netip.Addr, *filelock.Lock, error) {
 	a, ok := q.given[m.Container]
 	if m.Address.IsValid() {
 		a, ok = m.Address, true
+		if other := q.holder(a, m.Container); other != "" {
+			return a, nil, fmt.Errorf("the address %s is that of container %s", a, other)
+		}
 		if !q.Subnet.Contains(a) || a == q.Gateway || a == last(q.Subnet) || a == q.Subnet.Masked().Addr() {
 			return a, nil, fmt.Errorf("the address %s is not available in pool %s, which has %s without %s", a, q.Name, q.Subnet, q.Gateway)
 		}
@@ -162,11 +186,21 @@ func (q *pool) lease(m Member, dir string) (netip.Addr, *filelock.Lock, error) {
 		case !errors.Is(err, errTaken) || m.Address.IsValid():
 			return a, nil, fmt.Errorf("taking the address %s: %w", a, err)
 		}
-		q.given[fmt.Sprintf("\x00taken %s", a)] = a
+		q.given[takenKey+a.String()] = a
 		delete(q.given, m.Container)
 		ok = false
 	}
 	return a, nil, fmt.Errorf("pool %s has no address left in %s", q.Name, q.Subnet)
+}
+
+// holder returns the other container that has an address, "" when none has.
+func (q *pool) holder(a netip.Addr, except string) string {
+	for name, given := range q.given {
+		if given == a && name != except && !strings.HasPrefix(name, "\x00") {
+			return name
+		}
+	}
+	return ""
 }
 
 // forwarding is the kernel parameter that enables IPv4 forwarding.

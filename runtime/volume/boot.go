@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -49,10 +50,26 @@ func (b *bootStorage) open(volDir, container, name string) (string, error) {
 
 // Close drops the boot volumes and their content. Nothing may be mounted any more.
 func (m *Mounter) Close() error {
-	m.boot.mu.Lock()
-	defer m.boot.mu.Unlock()
+	err := m.boot().drop(func(string) bool { return true })
+	_ = os.Remove(filepath.Join(m.VolDir, bootDir)) // it stays while another Mounter uses it
+	return err
+}
+
+// Drop drops the boot volumes of containers that have ended, so that those of their names
+// in the next revision begin with empty ones, as after a boot.
+func (m *Mounter) Drop(containers []string) error {
+	return m.boot().drop(func(name string) bool { return slices.Contains(containers, name) })
+}
+
+// drop drops the volumes of the containers that which accepts.
+func (b *bootStorage) drop(which func(container string) bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var errs []error
-	for key, dir := range m.boot.dirs {
+	for key, dir := range b.dirs {
+		if !which(key[0]) {
+			continue
+		}
 		err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
 		if err == nil {
 			err = os.Remove(dir)
@@ -60,8 +77,7 @@ func (m *Mounter) Close() error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("dropping the boot volume %s of %s: %w", key[1], key[0], err))
 		}
-		delete(m.boot.dirs, key)
+		delete(b.dirs, key)
 	}
-	_ = os.Remove(filepath.Join(m.VolDir, bootDir)) // it stays while another Mounter uses it
 	return errors.Join(errs...)
 }

@@ -11,7 +11,8 @@
 //	revision storage         <storage>/disks/rev/<revision>/<container>/<name>
 //	boot storage             a tmpfs, empty at the first mount after a boot
 //
-// Boot storage lives until [Mounter.Close], however often the container is started again.
+// Boot storage lives until [Mounter.Close], however often the container is started again,
+// or until [Mounter.Drop].
 //
 // The configuration overlay _config/<container> is copied to <confdir>/<container>.
 package volume
@@ -45,8 +46,19 @@ type Mounter struct {
 	// Disk finds a disk of device.json by its name; nil when it has none. A volume
 	// without a disk is on the storage itself.
 	Disk func(name string) (*manifest.Disk, bool)
+	// First is the Mounter of the first revision since the boot, whose boot storage all
+	// later ones share; nil in that one itself.
+	First *Mounter
 
-	boot bootStorage
+	own bootStorage
+}
+
+// boot returns the boot storage of this and all earlier revisions.
+func (m *Mounter) boot() *bootStorage {
+	if m.First != nil {
+		return &m.First.own
+	}
+	return &m.own
 }
 
 // Set is the set of mounts of one container.
@@ -181,7 +193,7 @@ func (m *Mounter) storage(s *Set, name string, v manifest.Volume) error {
 	case "revision":
 		source = filepath.Join(m.Disks, "rev", m.Rev, name, v.Name)
 	default:
-		if source, err = m.boot.open(m.VolDir, name, v.Name); err != nil {
+		if source, err = m.boot().open(m.VolDir, name, v.Name); err != nil {
 			return err
 		}
 	}

@@ -218,3 +218,37 @@ func TestSweep(t *testing.T) {
 		t.Errorf("a second time: %d, %v", n, err)
 	}
 }
+
+// TestBootVolumesOfTheNextRevision checks that a container that goes on keeps its boot
+// volume with the Mounter of the next revision, and one that ended gets an empty one.
+func TestBootVolumesOfTheNextRevision(t *testing.T) {
+	m, c := bench(t)
+	c.Storage = append(c.Storage, manifest.Volume{Name: "v", Persistence: "boot"})
+	other := &manifest.Container{Name: "d", Storage: []manifest.Volume{{Name: "v", Persistence: "boot"}}}
+	mount := func(m *Mounter, c *manifest.Container) *Set {
+		t.Helper()
+		s, err := m.Mount(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s, o := mount(m, c), mount(m, other)
+	put(t, m.VolDir+"/c/v/mine", "c")
+	put(t, m.VolDir+"/d/v/mine", "d")
+	if err := errors.Join(s.Unmount(), o.Unmount(), m.Drop([]string{"c"})); err != nil {
+		t.Fatal(err)
+	}
+	next := &Mounter{Trail: m.Trail, Disks: m.Disks, Rev: "2", VolDir: m.VolDir, ConfDir: m.ConfDir, First: m}
+	s, o = mount(next, c), mount(next, other)
+	want(t, m.VolDir+"/d/v/mine", "d")
+	if _, err := os.Stat(m.VolDir + "/c/v/mine"); err == nil {
+		t.Error("a replaced container has the boot volume of the one before")
+	}
+	if err := errors.Join(s.Unmount(), o.Unmount(), next.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if n := mounts(t, m.VolDir); n != 0 {
+		t.Errorf("%d mounts are left", n)
+	}
+}
