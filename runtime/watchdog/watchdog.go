@@ -12,6 +12,10 @@
 // container open the device, unless the driver was built with nowayout. While
 // rebooting, process 1 feeds until the kernel restarts the machine; a machine that
 // hangs then is reset.
+//
+// Process 1 feeds from a goroutine that does nothing else. What takes long - installing a
+// revision, hashing its objects, collecting garbage - is the engine's, another process, and
+// cannot delay it, nor can process 1's own work.
 package watchdog
 
 import (

@@ -1,11 +1,15 @@
 package watchdog
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,5 +113,66 @@ func TestMissingDevice(t *testing.T) {
 func TestTimeoutIsAtLeastASecond(t *testing.T) {
 	if k := New("", Always, 0); k.timeout != time.Second {
 		t.Error(fmt.Sprint(k.timeout))
+	}
+}
+
+// TestFedDuringLongWork checks every stage of every mode: hashing on all processors,
+// collections of garbage and blocking system calls do not keep the watchdog from its feed.
+func TestFedDuringLongWork(t *testing.T) {
+	for _, mode := range []Mode{Shutdown, Startup, Always} {
+		for s := Starting; s <= PoweringOff; s++ {
+			if !mode.Fed(s) {
+				continue
+			}
+			t.Run(fmt.Sprint(mode, " ", s), func(t *testing.T) {
+				path, r := device(t)
+				defer work(t)()
+				k := New(path, mode, time.Second)
+				if err := k.Enter(s); err != nil {
+					t.Fatal(err)
+				}
+				if err := r.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 { // at once, and after each third of the timeout
+					if b := next(t, r); b != 0 {
+						t.Fatalf("fed %q", b)
+					}
+				}
+				if err := k.end(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// work keeps all processors busy until end is called.
+func work(t *testing.T) (end func()) {
+	t.Helper()
+	var over atomic.Bool
+	var wg sync.WaitGroup
+	file, err := os.OpenFile(filepath.Join(t.TempDir(), "file"), os.O_CREATE|os.O_RDWR|os.O_SYNC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := make([]byte, 1<<20)
+	for range 2 * runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for !over.Load() {
+				sha256.Sum256(data)
+			}
+		})
+	}
+	wg.Go(func() {
+		for !over.Load() {
+			runtime.GC()
+			_, _ = file.WriteAt(data, 0)
+		}
+	})
+	return func() {
+		over.Store(true)
+		wg.Wait()
+		_ = file.Close()
 	}
 }
