@@ -88,6 +88,10 @@ func ready(ctx context.Context, d *Device, containers int) error {
 	return nil
 }
 
+// bootPatience is how long a boot may take: that of a board whose SD card is emulated is slow
+// already on a machine that does nothing else.
+const bootPatience = 10 * time.Minute
+
 // bootConfig boots a machine until the target's containers have reached their goals, and
 // switches it off.
 func bootConfig(t *testing.T, w *workspace.Maker, cfg emulator.Config) {
@@ -100,7 +104,9 @@ func bootConfig(t *testing.T, w *workspace.Maker, cfg emulator.Config) {
 	d := &Device{Machine: m}
 	defer d.Close()
 	t.Cleanup(func() { t.Logf("%s: containers and shutdown in %.0f s", w.Target.Name, m.Uptime().Seconds()) })
-	if err := ready(within(t), d, len(w.Target.Containers)); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), bootPatience)
+	defer cancel()
+	if err := ready(ctx, d, len(w.Target.Containers)); err != nil {
 		t.Fatalf("%v; last lines of the console:\n%s", err, strings.Join(d.Console.Tail(60), "\n"))
 	}
 	if m.API == nil { // nor can it be asked to power off

@@ -23,7 +23,7 @@ var twins = []struct {
 	reason, end     string // on the console: why, and the end of the boot
 }{
 	{"x64-uefi", "q35", spoilKernel, "invalid magic number", noRevision},
-	{"aarch64-uefi", "virt", spoilKernel, "invalid magic number", noRevision},
+	{"aarch64-uefi", "virt", spoilKernel, "plain image kernel not supported", noRevision},
 	{"x64-bios", "bios", spoilKernel, "invalid magic number", noRevision},
 	{"qemu-aarch64", "virt", spoilKernel, "Bad Linux ARM64 Image magic!", noRevision},
 	{"sunxi-h3", "orangepi-pc", spoilKernel, "zimage: Bad magic!", noRevision},
