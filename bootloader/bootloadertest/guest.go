@@ -3,6 +3,7 @@ package bootloadertest
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,4 +86,25 @@ func Command(t *testing.T, name string, args ...string) string {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
 	return string(out)
+}
+
+// Replace overwrites a file of the ext4 file system that begins at a byte of a disk.
+func Replace(t *testing.T, disk string, start int64, name string, data []byte) {
+	t.Helper()
+	content := filepath.Join(t.TempDir(), "content")
+	Write(t, content, data)
+	Write(t, content+".debugfs", []byte("rm "+name+"\nwrite "+content+" "+name+"\n"))
+	Command(t, "debugfs", "-w", "-f", content+".debugfs", fmt.Sprintf("%s?offset=%d", disk, start))
+}
+
+// Read returns a file of the FAT file system that begins at a byte of a disk.
+func Read(t *testing.T, disk string, start int64, name string) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "content")
+	Command(t, "mcopy", "-n", "-i", fmt.Sprintf("%s@@%d", disk, start), "::"+name, file)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

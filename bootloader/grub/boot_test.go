@@ -177,11 +177,9 @@ func (d *disk) esp() string { return fmt.Sprintf("%s@@%d", d.file, espStart) }
 // trying reads pv_trying from an environment block on the ESP.
 func (d *disk) trying(file string) string {
 	d.t.Helper()
-	to := filepath.Join(d.t.TempDir(), "grubenv")
-	bootloadertest.Command(d.t, "mcopy", "-n", "-i", d.esp(), "::"+file, to)
-	block, err := os.ReadFile(to)
-	if err != nil || len(block) != grubenv.Size {
-		d.t.Fatalf("%d bytes in %s: %v", len(block), file, err)
+	block := bootloadertest.Read(d.t, d.file, espStart, file)
+	if len(block) != grubenv.Size {
+		d.t.Fatalf("%d bytes in %s", len(block), file)
 	}
 	e, err := grubenv.Parse(block)
 	if err != nil {
@@ -323,6 +321,20 @@ func TestStateTable(t *testing.T) {
 }
 
 func stateTable(t *testing.T, m machine) {
+	all := scenarios()
+	attempts := read(t, stateDisk(t, m, all, 2).boot("-no-reboot"), 2*len(all))
+	for i, s := range all {
+		t.Run(s.Name, func(t *testing.T) {
+			for round, want := range [][]spec.Start{s.Want, s.Again} {
+				check(t, fmt.Sprintf("boot %d", round), s.attempts(want, i), attempts[[2]int{i, round}])
+			}
+		})
+	}
+}
+
+// stateDisk makes a disk on which GRUB runs each scenario a number of times.
+func stateDisk(t *testing.T, m machine, all []scenario, rounds int) *disk {
+	t.Helper()
 	b := partstest.New(t, "x64-bios", bootloader.Request, debian.ToolsRequest)
 	p := platforms[m.pkg]
 	core := newCore(p, m.table, b.Package(bootloader.Request, m.pkg), b.Tools())
@@ -330,12 +342,11 @@ func stateTable(t *testing.T, m machine) {
 	core.Modules = append(slices.DeleteFunc(core.Modules, func(m string) bool { return slices.Contains(without, m) }), "configfile")
 	esp, config := t.TempDir(), driver
 	var roots [][2]string
-	all := scenarios()
 	for i, s := range all {
 		label, root := fmt.Sprintf("s%d", i), t.TempDir()
 		s.stage(t, label, esp, root)
 		roots = append(roots, [2]string{label, root})
-		for round := range 2 {
+		for round := range rounds {
 			config += fmt.Sprintf("echo 'SCENARIO %d %d'\nset pv_stop=\nset prefix=\"$top/../%s\"\nsource \"$prefix/grub.cfg\"\n", i, round, label)
 		}
 	}
@@ -358,11 +369,25 @@ func stateTable(t *testing.T, m machine) {
 		}
 		d.embed(b, blobs)
 	}
-	console := d.boot("-no-reboot")
-	attempts := read(t, console, len(all))
-	for i, s := range all {
-		t.Run(s.Name, func(t *testing.T) {
-			s.check(t, i, attempts[[2]int{i, 0}], attempts[[2]int{i, 1}])
+	return d
+}
+
+// TestUpdatesOnOneDisk boots one disk again and again. Between the boots it writes what the
+// runtime would write, and reads what GRUB has written.
+func TestUpdatesOnOneDisk(t *testing.T) {
+	needTools(t)
+	for _, m := range []machine{uefi, bios} {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			s := scenario{State: spec.State{Rev: "3", Revisions: []string{"3", "4"}}}
+			d := stateDisk(t, m, []scenario{s}, 1)
+			for _, step := range bootloadertest.Steps() {
+				d.setState("pv_rev", step.Rev, "pv_try", step.Try, "pv_trial", step.Trial)
+				check(t, step.Name, s.attempts(step.Want, 0), read(t, d.boot("-no-reboot"), 1)[[2]int{0, 0}])
+				if got := d.trying("/s0/grubenv"); got != step.Trying {
+					t.Errorf("%s: pv_trying is %q, want %q", step.Name, got, step.Trying)
+				}
+			}
 		})
 	}
 }
@@ -382,7 +407,7 @@ var (
 
 // read groups GRUB's output by scenario and round. The output comes over the serial line
 // and contains control sequences.
-func read(t *testing.T, console string, scenarios int) map[[2]int][]attempt {
+func read(t *testing.T, console string, rounds int) map[[2]int][]attempt {
 	t.Helper()
 	out := map[[2]int][]attempt{}
 	var at [2]int
@@ -406,28 +431,31 @@ func read(t *testing.T, console string, scenarios int) map[[2]int][]attempt {
 			out[at][last].initrds = append(out[at][last].initrds, m[2])
 		}
 	}
-	if len(out) != 2*scenarios {
-		t.Fatalf("%d of %d rounds were run; console:\n%s", len(out), 2*scenarios, tail(console))
+	if len(out) != rounds {
+		t.Fatalf("%d of %d rounds were run; console:\n%s", len(out), rounds, tail(console))
 	}
 	return out
 }
 
-func (s scenario) check(t *testing.T, i int, first, second []attempt) {
+func check(t *testing.T, boot string, want, got []attempt) {
 	t.Helper()
-	for round, got := range [][]attempt{first, second} {
-		var want []attempt
-		for _, start := range [][]spec.Start{s.Want, s.Again}[round] {
-			want = append(want, s.attempt(start, partUUID(i)))
-		}
-		for _, a := range got {
-			for i, f := range a.initrds {
-				_, a.initrds[i], _ = strings.Cut(f, "/")
-			}
-		}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(attempt{})); diff != "" {
-			t.Errorf("boot %d (-want +got):\n%s", round, diff)
+	for _, a := range got {
+		for i, f := range a.initrds {
+			_, a.initrds[i], _ = strings.Cut(f, "/")
 		}
 	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(attempt{})); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", boot, diff)
+	}
+}
+
+// attempts are how GRUB must start kernels from the i-th partition.
+func (s scenario) attempts(starts []spec.Start, i int) []attempt {
+	var out []attempt
+	for _, start := range starts {
+		out = append(out, s.attempt(start, partUUID(i)))
+	}
+	return out
 }
 
 // attempt is how GRUB must start a kernel from the partition with the UUID.
@@ -516,12 +544,8 @@ func stageTrails(t *testing.T, b *partstest.Runner, root string) {
 	}
 }
 
-// setState overwrites the storage's environment block as the runtime would.
+// setState overwrites the environment block of the first storage as the runtime would.
 func (d *disk) setState(pairs ...string) {
 	d.t.Helper()
-	block := filepath.Join(d.t.TempDir(), "grubenv")
-	bootloadertest.Write(d.t, block, env(d.t, pairs...))
-	script := block + ".debugfs"
-	bootloadertest.Write(d.t, script, []byte("rm /"+StateFile+"\ncd /boot\nwrite "+block+" grubenv\n"))
-	bootloadertest.Command(d.t, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", d.file, espStart+espSize))
+	bootloadertest.Replace(d.t, d.file, espStart+espSize, "/"+StateFile, env(d.t, pairs...))
 }

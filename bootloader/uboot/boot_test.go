@@ -132,11 +132,7 @@ func (s scenario) stage(t *testing.T, root int, fat, store string) {
 		bootloadertest.Write(t, filepath.Join(fat, "pv.env"), mark)
 	}
 	if s.Rev != "" || s.Try != "" {
-		text, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: s.Rev}, {Name: "pv_try", Value: s.Try}, {Name: "pv_trial", Value: s.Trial}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		bootloadertest.Write(t, filepath.Join(store, "boot/uboot.txt"), text)
+		bootloadertest.Write(t, filepath.Join(store, "boot/uboot.txt"), state(t, s.Rev, s.Try, s.Trial))
 	}
 	s.stageFiles(t, store)
 	for _, r := range s.fits {
@@ -152,13 +148,23 @@ func (s scenario) stage(t *testing.T, root int, fat, store string) {
 	}
 }
 
-// driver runs all scenarios twice in one U-Boot.
-func driver(scenarios []scenario) string {
+// state is what the runtime writes to boot/uboot.txt.
+func state(t *testing.T, rev, try, trial string) []byte {
+	t.Helper()
+	text, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: rev}, {Name: "pv_try", Value: try}, {Name: "pv_trial", Value: trial}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// driver runs each scenario a number of times in one U-Boot.
+func driver(scenarios []scenario, rounds int) string {
 	var b strings.Builder
 	b.WriteString("setenv show 'setenv model; fdt addr ${pv_fdt}; fdt get value model / compatible; echo \"STARTED ${pv_this} try=${pv_try} size=${pv_size} tree=${model} |\"'\n")
 	b.WriteString("setenv top \"${devtype} ${devnum}\"\n")
 	for i := range scenarios {
-		for round := range 2 {
+		for round := range rounds {
 			fmt.Fprintf(&b, "echo SCENARIO %d %d\nsetenv fdtfile %s\nsetenv distro_bootpart %x\nload ${top}:%x 60000000 scenario.scr\nsource 60000000\n", i, round, scenarios[i].fdtfile, 2+2*i, 2+2*i)
 		}
 	}
@@ -214,9 +220,9 @@ func (d *disk) write(t *testing.T) {
 }
 
 // newDisk has the driver's partition and then two for each scenario.
-func newDisk(t *testing.T, scenarios []scenario) *disk {
+func newDisk(t *testing.T, scenarios []scenario, rounds int) *disk {
 	t.Helper()
-	image, err := uimage.EncodeScript(uimage.Header{}, []byte(driver(scenarios)))
+	image, err := uimage.EncodeScript(uimage.Header{}, []byte(driver(scenarios, rounds)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +243,7 @@ func newDisk(t *testing.T, scenarios []scenario) *disk {
 // needTools skips the test where a program is missing.
 func needTools(t *testing.T) {
 	t.Helper()
-	oracle.Need(t, "dtc", "sgdisk", "mkfs.vfat", "mcopy", "mke2fs", "qemu-system-aarch64")
+	oracle.Need(t, "dtc", "sgdisk", "mkfs.vfat", "mcopy", "mke2fs", "debugfs", "qemu-system-aarch64")
 	if _, err := os.Stat(firmware); err != nil {
 		oracle.Emulator(t, []string{firmware + " (package u-boot-qemu)"})
 	}
@@ -266,7 +272,7 @@ var started = regexp.MustCompile(`(?m)^STARTED (.*) \|$`)
 func TestStateTable(t *testing.T) {
 	needTools(t)
 	all := scenarios()
-	d := newDisk(t, all)
+	d := newDisk(t, all, 2)
 	before, err := os.ReadFile(d.file)
 	if err != nil {
 		t.Fatal(err)
@@ -336,4 +342,33 @@ func (s scenario) lines(starts []spec.Start) []string {
 		out = append(out, line)
 	}
 	return out
+}
+
+// TestUpdatesOnOneDisk boots one disk again and again. Between the boots it writes what the
+// runtime would write, and reads what U-Boot has written.
+func TestUpdatesOnOneDisk(t *testing.T) {
+	needTools(t)
+	s := scenario{State: spec.State{Rev: "3", Revisions: []string{"3", "4"}}}
+	d := newDisk(t, []scenario{s}, 1)
+	fat, store := d.parts[1].start, d.parts[2].start
+	for _, step := range bootloadertest.Steps() {
+		bootloadertest.Replace(t, d.file, store, "/boot/uboot.txt", state(t, step.Rev, step.Try, step.Trial))
+		console := run(t, d.file)
+		if diff := cmp.Diff(s.lines(step.Want), s.attempts(console)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s\nconsole:\n%s", step.Name, diff, console)
+		}
+		if got := trying(bootloadertest.Read(t, d.file, fat, "/pv.env")); got != step.Trying {
+			t.Errorf("%s: pv_trying is %q, want %q", step.Name, got, step.Trying)
+		}
+	}
+}
+
+// trying returns pv_trying of pv.env; U-Boot leaves out what is empty.
+func trying(file []byte) string {
+	for line := range strings.Lines(string(file)) {
+		if value, ok := strings.CutPrefix(line, "pv_trying="); ok {
+			return strings.TrimSuffix(value, "\n")
+		}
+	}
+	return ""
 }
