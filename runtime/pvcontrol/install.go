@@ -14,8 +14,9 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
-// install stores the objects and then the state of an export, see [unpack.Any]. Objects and steps that the device has
-// are not sent again. It prints the revision only when all of it is there.
+// install stores the objects and then the state of an export, see [unpack.Any]. Objects of
+// the running revision, and a step that the device has, are not sent again. It prints the
+// revision only when all of it is there.
 func install(t *tool, args []string) error {
 	t.client.Timeout = objectTimeout
 	f, err := os.Open(args[0])
@@ -52,19 +53,9 @@ func revisionName(f *os.File, args []string) (string, error) {
 	return "locals/" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// sendObjects sends what the device lacks and returns the state.
+// sendObjects sends what the running revision lacks and returns the state.
 func (t *tool) sendObjects(r io.Reader, name string) (*state.State, error) {
-	have, err := t.client.Objects(t.ctx)
-	if err != nil {
-		return nil, err
-	}
-	st, err := unpack.Any(t.ctx, r, unpack.Options{Named: true, Put: func(r io.Reader, sum string, size int64) error {
-		if stored, ok := have[sum]; ok && stored == size {
-			return nil
-		}
-		have[sum] = size
-		return t.client.PutObject(t.ctx, r, sum, size)
-	}})
+	st, err := unpack.Any(t.ctx, r, unpack.Options{Named: true, Put: t.client.Upload(t.ctx)})
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}

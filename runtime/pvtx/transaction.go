@@ -282,7 +282,11 @@ func (t *Transaction) unpack(ctx context.Context, rec record, r io.Reader) (*sta
 		r = bufio.NewReaderSize(r, t.opt.Buffer)
 	}
 	if !rec.local() {
-		return unpack.Any(ctx, r, unpack.Options{Named: true, Put: t.upload(ctx)})
+		put := func(io.Reader, string, int64) error { return errNoDevice }
+		if t.opt.Device != nil {
+			put = t.opt.Device.Upload(ctx)
+		}
+		return unpack.Any(ctx, r, unpack.Options{Named: true, Put: put})
 	}
 	store, err := objects.Create(rec.objects)
 	if err != nil {
@@ -298,28 +302,6 @@ func (t *Transaction) unpack(ctx context.Context, rec record, r io.Reader) (*sta
 		return nil, err
 	}
 	return st, batch.Commit()
-}
-
-// upload returns a function that sends objects which the device lacks, or has with another
-// size because its storage is damaged.
-func (t *Transaction) upload(ctx context.Context) func(io.Reader, string, int64) error {
-	var have map[string]int64
-	return func(r io.Reader, sum string, size int64) error {
-		if t.opt.Device == nil {
-			return errNoDevice
-		}
-		if have == nil {
-			var err error
-			if have, err = t.opt.Device.Objects(ctx); err != nil {
-				return err
-			}
-		}
-		if stored, ok := have[sum]; ok && stored == size {
-			return nil
-		}
-		have[sum] = size
-		return t.opt.Device.PutObject(ctx, r, sum, size)
-	}
 }
 
 // Remove removes a package, see [state.RemovePackage], and returns the keys that are gone.

@@ -228,6 +228,7 @@ var layers = []struct {
 	{"emulator", []string{"images", "build", "kernel", "bootloader", "containers", "internal/workspace", "mage", "test"}, "the emulator takes an image from anywhere"},
 	{"runtime/pvcontrol", runtimeCore, "a client of the control socket carries no server"},
 	{"runtime/pvcurl", runtimeCore, "a client of the control socket carries no server"},
+	{"runtime/pvtx", runtimeCore, "a client of the control socket carries no server"},
 	{"runtime/pventer", runtimeCore, "a client of the control socket carries no server"},
 	{"emulator", runtimeCore, "a client of the control socket carries no server"},
 	{"test/vm", runtimeCore, "a client of the control socket carries no server"},

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
@@ -178,6 +180,54 @@ func (c *Client) PutObject(ctx context.Context, r io.Reader, sum string, size in
 		return fmt.Errorf("sending object %s: %w", sum, err)
 	}
 	return nil
+}
+
+// Upload returns a function that stores the objects of a new revision, as [Client.PutObject]
+// does. It does not send what the running revision has, unless the device has it with
+// another size because its storage is damaged. Other objects on the device are sent again,
+// because they are garbage that is due to be collected until somebody sends them.
+func (c *Client) Upload(ctx context.Context) func(r io.Reader, sum string, size int64) error {
+	var have map[string]int64
+	return func(r io.Reader, sum string, size int64) error {
+		if have == nil {
+			var err error
+			if have, err = c.kept(ctx); err != nil {
+				return err
+			}
+		}
+		if stored, ok := have[sum]; ok && stored == size {
+			return nil
+		}
+		have[sum] = size
+		return c.PutObject(ctx, r, sum, size)
+	}
+}
+
+// kept returns the sizes of the running revision's objects.
+func (c *Client) kept(ctx context.Context) (map[string]int64, error) {
+	all, err := c.Objects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := c.Text(ctx, "/steps/current")
+	var none *Refused
+	if errors.As(err, &none) && none.Status == 404 {
+		return map[string]int64{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	st, err := state.Parse(doc)
+	if err != nil {
+		return nil, fmt.Errorf("reading the running revision: %w", err)
+	}
+	kept := map[string]int64{}
+	for _, sum := range st.Sums() {
+		if size, ok := all[sum]; ok {
+			kept[sum] = size
+		}
+	}
+	return kept, nil
 }
 
 // lent is a reader that can be taken back.

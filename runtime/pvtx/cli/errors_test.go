@@ -4,13 +4,10 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/runtime/pvtx"
 )
-
-var past = time.Unix(1e9, 0)
 
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
@@ -32,8 +29,8 @@ func TestExitCodes(t *testing.T) {
 	if err := pvtx.New(pvtx.Options{Dir: w.path("other")}).Begin(t.Context(), pvtx.Begin{}); err == nil || !strings.Contains(err.Error(), "no control socket") {
 		t.Errorf("without a device: %v", err)
 	}
-	w.fails(1, "no such file", "begin", "/nonexistent")
-	w.fails(1, "no such file", "add", "/nonexistent")
+	w.fails(1, "no such file", "begin", w.path("nothing"))
+	w.fails(1, "no such file", "add", w.path("nothing"))
 	w.ok("begin", "empty")
 	w.fails(12, "active", "queue", "new", w.path("queue"), w.path("objects"))
 	w.fails(1, "no queue", "queue", "process")

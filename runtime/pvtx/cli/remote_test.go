@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/pvtx"
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
@@ -130,22 +131,34 @@ func TestDifferenceOfALocalTransaction(t *testing.T) {
 	}
 }
 
-// TestWhatTheDeviceHasIsNotSent: the second package's objects are all there.
-func TestWhatTheDeviceHasIsNotSent(t *testing.T) {
+// TestWhatIsSent: the running revision's objects are not sent, all others are, because
+// the device may be about to collect them.
+func TestWhatIsSent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.serve(w.state())
-	app := w.app("web", "1")
-	w.ok("begin")
-	w.ok("add", w.export(app, true))
-	sum := app.Sums()[0]
-	if err := os.Chtimes(w.path("storage/objects", sum), past, past); err != nil {
+	runs, garbage := w.app("web", "1"), w.app("nginx", "1")
+	w.serve(runs)
+	w.ok("begin", "empty")
+	for _, app := range []*state.State{runs, garbage} {
+		w.ok("add", w.export(app, true))
+	}
+	storage := func(st *state.State) string { return w.path("storage/objects", st.Sums()[0]) }
+	for _, st := range []*state.State{runs, garbage} {
+		if err := os.WriteFile(storage(st), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.ok("add", w.export(w.merged(runs, garbage), true)) // the sizes are wrong
+	if err := os.WriteFile(storage(runs), []byte("root of web 0"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w.ok("add", w.bare(app))
-	bad := w.write("wrong.tgz", tarball(t, "json", string(app.Raw()), "objects/"+sum, "root of web 2"))
-	w.ok("add", bad) // it has the size of the one on the device, and is not looked at
-	if st, err := os.Stat(w.path("storage/objects", sum)); err != nil || !st.ModTime().Equal(past) {
-		t.Errorf("the object was sent again: %v", err)
+	if err := os.WriteFile(storage(garbage), []byte("root of nginx 0"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.ok("add", w.export(w.merged(runs, garbage), true))
+	for st, want := range map[*state.State]string{runs: "root of web 0", garbage: "root of nginx 1"} {
+		if got, err := os.ReadFile(storage(st)); err != nil || string(got) != want {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
 	}
 }
