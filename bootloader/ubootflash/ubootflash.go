@@ -3,8 +3,9 @@
 // and what others have as a boot script is U-Boot's environment, in the flash too.
 //
 // Partitions with the format raw have these names: kernel, initrd, uboot-env (U-Boot's
-// environment, which is only read) and pv-env. The runtime erases and writes pv-env with pv_rev
-// and pv_try; U-Boot writes a mark behind them when it starts pv_try, in place of pv_trying.
+// environment, which is only read) and pv-env. The runtime erases and writes the two copies that
+// pv-env has (package ubootstate) with pv_rev and pv_try; U-Boot writes a mark behind them when it
+// starts pv_try, in place of pv_trying.
 // There is one kernel: an update that replaces the BSP is not started by it.
 package ubootflash
 
@@ -21,6 +22,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/formats/ubootenv"
+	"github.com/pantavisor/pantavisor/formats/ubootstate"
 	"github.com/pantavisor/pantavisor/formats/uimage"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/trail"
@@ -101,6 +103,9 @@ func (l *Loader) settings() (Settings, error) {
 		default:
 			*to = base + uint64(p.Start)
 		}
+		if name == statePartition {
+			s.Second = s.State + uint64(p.Size/2)
+		}
 	}
 	return s, nil
 }
@@ -130,7 +135,7 @@ var (
 func (e *Environment) Name() string { return "uboot-flash/environment" }
 
 // Version of the step's logic.
-func (e *Environment) Version() int { return 1 }
+func (e *Environment) Version() int { return 2 }
 
 // Deps is the initrd.
 func (e *Environment) Deps() []build.Step { return []build.Step{e.Initrd} }
@@ -154,6 +159,9 @@ func (e *Environment) Run(_ context.Context, w *build.Work) error {
 		return fault.Wrap(fault.BadInput, err, "making U-Boot's environment")
 	}
 	state, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: trail.First}, {Name: "pv_try"}})
+	if err == nil {
+		state, err = ubootstate.Encode(state)
+	}
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "making U-Boot's values")
 	}

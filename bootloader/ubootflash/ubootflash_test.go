@@ -20,6 +20,7 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/ubootenv"
+	"github.com/pantavisor/pantavisor/formats/ubootstate"
 	"github.com/pantavisor/pantavisor/formats/uimage"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/oracle"
@@ -62,7 +63,7 @@ func TestBlobs(t *testing.T) {
 		t.Error(diff)
 	}
 	e := blobs[2].File.Step.(*Environment)
-	want := Settings{Arguments: e.Settings.Arguments, Kernel: 0xbe420000, Initrd: 0xbea20000, State: 0xbe400000, Memory: 0x84000000, Size: 128 << 10}
+	want := Settings{Arguments: e.Settings.Arguments, Kernel: 0xbe420000, Initrd: 0xbea20000, State: 0xbe400000, Second: 0xbe410000, Memory: 0x84000000, Size: 128 << 10}
 	if diff := cmp.Diff(want, e.Settings); diff != "" {
 		t.Error(diff)
 	}
@@ -170,7 +171,7 @@ func newBoard(t *testing.T) *board4 {
 		t.Skipf("needs the package u-boot-qemu: %v", err)
 	}
 	env, initrd := flash(t, Settings{
-		Arguments: []string{"panic=5"}, Kernel: 0x88000000, Initrd: 0x88200000, State: 0xbe1c0000, Memory: 0x84000000, Size: 128 << 10,
+		Arguments: []string{"panic=5"}, Kernel: 0x88000000, Initrd: 0x88200000, State: 0xbe1c0000, Second: 0xbe1d0000, Memory: 0x84000000, Size: 128 << 10,
 	}, bytes.Repeat([]byte("initrd"), 1000))
 	image := bytes.Repeat([]byte{0xFF}, 4<<20)
 	swap(image, code)
@@ -209,16 +210,32 @@ func write(t *testing.T, file string, data []byte) {
 
 var started = regexp.MustCompile(`Booting revision (\S*)\r?\n(?s:.*)Verifying Checksum ... OK(?s:.*)Verifying Checksum ... OK(?s:.*)Loading Kernel Image`)
 
-// set erases pv-env and writes pv_rev and pv_try, as the runtime does.
-func (b *board4) set(t *testing.T, rev, try string) {
+// state is a copy of pv_rev and pv_try that is not at its end.
+func state(t *testing.T, rev, try string) []byte {
 	t.Helper()
-	state, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: rev}, {Name: "pv_try", Value: try}})
+	list, err := ubootenv.Encode([]ubootenv.Entry{{Name: "pv_rev", Value: rev}, {Name: "pv_try", Value: try}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, erased := read(t, b.flash), bytes.Repeat([]byte{0xFF}, 128<<10)
-	copy(image[stateAt:], erased)
-	swap(image[stateAt:], append(state, erased[:stateSize-len(state)]...))
+	data, err := ubootstate.Encode(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(data[:ubootstate.CompleteAt], 0xff, 0xff, 0xff, 0xff)
+}
+
+// set erases pv-env and writes its two copies, as the runtime does. The second is complete when
+// there is one; of the first, part is there.
+func (b *board4) set(t *testing.T, first, second []byte) {
+	t.Helper()
+	image := read(t, b.flash)
+	copy(image[stateAt:], bytes.Repeat([]byte{0xFF}, 128<<10))
+	swap(image[stateAt:], first)
+	if second != nil {
+		second = bytes.Clone(second)
+		binary.LittleEndian.PutUint32(second[ubootstate.CompleteAt:], ubootstate.Word)
+		swap(image[stateAt+secondAt:], second)
+	}
 	write(t, b.flash, image)
 }
 
@@ -275,33 +292,43 @@ func TestHandshake(t *testing.T) {
 	}
 	t.Parallel()
 	b := newBoard(t)
-	for _, update := range []struct {
-		rev, try string
-		want     []string // boots
+	complete := func(rev, try string) []byte {
+		data := state(t, rev, try)
+		binary.LittleEndian.PutUint32(data[ubootstate.CompleteAt:], ubootstate.Word)
+		return data
+	}
+	for i, update := range []struct {
+		first, second []byte
+		want          []string // boots
 	}{
-		{"3", "", []string{"3"}},
-		{"3", "4", []string{"4", "3"}}, // the second time the test has failed
-		{"3", "locals/a.b-c", []string{"locals/a.b-c"}},
-		{"locals/a.b-c", "", []string{"locals/a.b-c"}}, // committed
-		{"", "", []string{"0"}},
+		{complete("3", ""), nil, []string{"3"}},
+		{complete("3", "4"), state(t, "9", ""), []string{"4", "3"}}, // the second time the test has failed
+		{state(t, "3", "locals/a.b-c"), nil, []string{"locals/a.b-c"}},
+		{state(t, "9", "8")[:20], state(t, "3", "4"), []string{"4", "3"}}, // the power was cut
+		{nil, nil, []string{"0"}},
 	} {
-		b.set(t, update.rev, update.try)
-		for i, want := range update.want {
+		b.set(t, update.first, update.second)
+		for n, want := range update.want {
 			if got := b.boot(t); got != want {
-				t.Errorf("pv_rev=%s pv_try=%s, boot %d: started %q, want %q", update.rev, update.try, i+1, got, want)
+				t.Errorf("state %d, boot %d: started %q, want %q", i+1, n+1, got, want)
 			}
-			b.keepMark(t, update.rev, update.try)
+			b.keepMarks(t, update.first, update.second)
 		}
 	}
 }
 
-// keepMark writes what U-Boot has left as the next start of QEMU wants it: QEMU writes whole
+// secondAt is where the second copy is in pv-env.
+const secondAt = 64 << 10
+
+// keepMarks writes what U-Boot has left as the next start of QEMU wants it: QEMU writes whole
 // buffers back without reversing their words.
-func (b *board4) keepMark(t *testing.T, rev, try string) {
+func (b *board4) keepMarks(t *testing.T, first, second []byte) {
 	t.Helper()
-	mark := read(t, b.flash)[stateAt+stateSize:][:4]
-	b.set(t, rev, try)
+	before := read(t, b.flash)
+	b.set(t, first, second)
 	image := read(t, b.flash)
-	copy(image[stateAt+stateSize:], mark)
+	for _, at := range []int{stateAt + ubootstate.MarkAt, stateAt + secondAt + ubootstate.MarkAt} {
+		copy(image[at:], before[at:at+4])
+	}
 	write(t, b.flash, image)
 }
