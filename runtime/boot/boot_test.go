@@ -307,6 +307,9 @@ func TestCheckpointOnExt4(t *testing.T) {
 	if !strings.Contains(string(out), "pv_rev=0\npv_trial=1\npv_try=1\n") {
 		t.Errorf("a boot loader would see %q", out)
 	}
+	if names, err := filepath.Glob(filepath.Join(dir, "boot", ".*")); err != nil || len(names) > 0 {
+		t.Errorf("%v is left, %v", names, err)
+	}
 }
 
 func FuzzDecode(f *testing.F) {

@@ -189,15 +189,40 @@ func (f *file) change(edit func([]pair) []pair) error {
 	return nil
 }
 
-// writeFile replaces a file that a boot loader reads.
+// writeFile replaces a file that a boot loader reads. Loaders read ext4 without its journal, and
+// the kernel brings what is in the journal to its place in any order. So a name only ever changes
+// from one complete file to another: the new file is in its place before it gets the name, and the
+// old one is removed after that. With a rename alone, a power cut could leave the name to a
+// file that is removed already.
 func writeFile(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := atomicfile.Write(path, data, 0o644); err != nil {
+	f, err := atomicfile.Create(path, 0o644)
+	if err != nil {
 		return err
 	}
-	return checkpoint(filepath.Dir(path))
+	defer f.Abort() // removes what has the temporary name
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("syncing %s: %w", path, err)
+	}
+	if err := checkpoint(dir); err != nil {
+		return err
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+	if err != nil { // there is none yet, or the file system cannot
+		err = f.Commit()
+	} else {
+		err = atomicfile.SyncDir(dir)
+	}
+	if err != nil {
+		return err
+	}
+	return checkpoint(dir)
 }
 
 // Requests of linux/fs.h, _IOWR('X', 119 and 120, int), the same on every architecture.
