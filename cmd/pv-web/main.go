@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -84,7 +83,7 @@ func transactionDir() string {
 	if dir := os.Getenv("PVTXDIR"); dir != "" {
 		return dir
 	}
-	return filepath.Join("/var/cache/pvtx")
+	return "/var/cache/pvtx" // as pvtx
 }
 
 func run(ctx context.Context, args []string, stdout io.Writer) error {
@@ -128,7 +127,9 @@ func (s settings) serve(ctx context.Context) error {
 	}
 	log.Printf("listening on http://%s/app/", l.Addr())
 	return web.New(web.Options{
-		Device: device, Transaction: pvtx.New(pvtx.Options{Dir: s.transaction, Device: device}),
+		Device: device, Transaction: pvtx.New(pvtx.Options{
+			Dir: s.transaction, Device: device, Warn: func(text string) { log.Print("WARNING: " + text) },
+		}),
 		Logs: s.logs, Token: c.Token, Hosts: c.Hosts, Warnings: c.Warnings, Log: log.Default(),
 	}).Serve(ctx, l)
 }

@@ -24,8 +24,8 @@ type Config struct {
 	Warnings []string
 }
 
-// DefaultPort is the port that pvr clone of an address uses.
-const DefaultPort = 12368
+// defaultPort is the port that pvr clone of an address uses.
+const defaultPort = 12368
 
 // ConfigFile is the configuration of the container that has the server. A part
 // _config/CONTAINER/etc/pvr-sdk/config.json of the state lies over it.
@@ -56,7 +56,7 @@ type fileConfig struct {
 // container's earlier name when there is no file; running returns that state. The kernel's
 // command line comes first. What cannot be read is a warning and has its default.
 func Configure(file, cmdline string, running func() (*state.State, error)) Config {
-	c := Config{Listen: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), DefaultPort)}
+	c := Config{Listen: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), defaultPort)}
 	text, err := bounded.ReadFile(file, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = inState(running)

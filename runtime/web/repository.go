@@ -115,23 +115,29 @@ func (s *Server) announce(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) getRecord(w http.ResponseWriter, r *http.Request) {
 	sum := r.PathValue("sum")
+	if size, ok := s.size(w, r, sum); ok {
+		answer(w, http.StatusOK, s.record(r, sum, "", size))
+	}
+}
+
+// size returns the size of an object of the device, or answers that there is none.
+func (s *Server) size(w http.ResponseWriter, r *http.Request, sum string) (int64, bool) {
 	have, err := s.o.Device.Objects(r.Context())
 	if err != nil {
 		fail(w, err)
-		return
+		return 0, false
 	}
 	size, ok := have[sum]
 	if !ok {
 		answer(w, http.StatusNotFound, refusal{fmt.Sprintf("there is no object %.80q", sum)})
-		return
 	}
-	answer(w, http.StatusOK, s.record(r, sum, "", size))
+	return size, ok
 }
 
 func (s *Server) getObject(w http.ResponseWriter, r *http.Request) {
 	sum := r.PathValue("sum")
-	if !state.IsSum(sum) {
-		answer(w, http.StatusNotFound, refusal{fmt.Sprintf("there is no object %.80q", sum)})
+	size, ok := s.size(w, r, sum)
+	if !ok {
 		return
 	}
 	resp, err := s.o.Device.Ask(r.Context(), &client.Request{Path: "/objects/" + sum})
@@ -140,23 +146,21 @@ func (s *Server) getObject(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer resp.Close()
+	from, partial := rest(r, sum, size)
+	if _, err := io.CopyN(io.Discard, resp, from); err != nil {
+		fail(w, fmt.Errorf("reading object %s: %w", sum, err))
+		return
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("ETag", `"`+sum+`"`)
-	size, err := strconv.ParseInt(resp.Get("Content-Length"), 10, 64)
-	if from, ok := rest(r, sum, size); ok && err == nil {
-		if _, err := io.CopyN(io.Discard, resp, from); err != nil {
-			panic(http.ErrAbortHandler)
-		}
+	h.Set("Content-Length", strconv.FormatInt(size-from, 10))
+	if partial {
 		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, size-1, size))
-		h.Set("Content-Length", strconv.FormatInt(size-from, 10))
 		w.WriteHeader(http.StatusPartialContent)
-	} else if err == nil {
-		h.Set("Content-Length", strconv.FormatInt(size, 10))
 	}
-	if _, err := io.Copy(w, resp); err != nil {
-		panic(http.ErrAbortHandler) // the client must not take a part for the whole
-	}
+	// A copy that is cut has fewer bytes than announced, so that no client takes it for all.
+	_, _ = io.Copy(w, resp)
 }
 
 // rest returns where a download that was interrupted goes on: only ranges to the end are
@@ -165,10 +169,11 @@ func rest(r *http.Request, sum string, size int64) (from int64, ok bool) {
 	text, found := strings.CutPrefix(r.Header.Get("Range"), "bytes=")
 	text, open := strings.CutSuffix(text, "-")
 	from, err := strconv.ParseInt(text, 10, 64)
-	if tag := r.Header.Get("If-Range"); tag != "" && tag != `"`+sum+`"` {
+	tag := r.Header.Get("If-Range")
+	if !found || !open || err != nil || from <= 0 || from >= size || tag != "" && tag != `"`+sum+`"` {
 		return 0, false
 	}
-	return from, found && open && err == nil && from > 0 && from < size
+	return from, true
 }
 
 func (s *Server) putObject(w http.ResponseWriter, r *http.Request) {
@@ -213,11 +218,11 @@ func (s *Server) postStep(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if note != "" {
-		if err := s.describe(r, rev, note); err != nil {
+		if err := s.o.Device.Send(r.Context(), client.WithBody("PUT", "/steps/"+rev+"/commitmsg", note)); err != nil {
 			s.o.Log.Printf("describing revision %s: %v", rev, err)
 		}
 	}
-	if err := s.start(r, rev); err != nil {
+	if _, err := s.o.Transaction.Run(r.Context(), rev, false); err != nil {
 		fail(w, fmt.Errorf("revision %s is stored, but does not run: %w", rev, err))
 		return
 	}

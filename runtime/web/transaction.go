@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
-	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 	"github.com/pantavisor/pantavisor/runtime/pvtx"
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
@@ -137,22 +135,12 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, refusal{fmt.Sprintf("The message has %d bytes; at most %d are possible.", len(note), maxMessage)})
 		return
 	}
-	rev, err := s.o.Transaction.Commit(r.Context(), "")
+	rev, err := s.o.Transaction.Commit(r.Context(), pvtx.Commit{Message: note})
 	if err != nil {
 		s.refuse(w, err, textStart)
 		return
 	}
-	if note != "" {
-		// The revision is there, whatever becomes of its message.
-		if err := s.describe(r, rev, note); err != nil {
-			s.o.Log.Printf("describing revision %s: %v", rev, err)
-		}
-	}
 	answer(w, http.StatusOK, map[string]string{"revision": rev})
-}
-
-func (s *Server) describe(r *http.Request, rev, note string) error {
-	return s.o.Device.Send(r.Context(), client.WithBody("PUT", "/steps/"+rev+"/commitmsg", note))
 }
 
 // run lets the device go to a revision. While another update is tested that is an error
@@ -163,7 +151,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, refusal{fmt.Sprintf("%.80q is not a valid revision", rev)})
 		return
 	}
-	if err := s.start(r, rev); err != nil {
+	if _, err := s.o.Transaction.Run(r.Context(), rev, false); err != nil {
 		fail(w, err)
 		return
 	}
@@ -173,14 +161,6 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	document(w, progress)
-}
-
-func (s *Server) start(r *http.Request, rev string) error {
-	req, err := client.WithJSON("POST", "/commands", api.Command{Op: api.OpLocalRun, Payload: rev})
-	if err != nil {
-		return err
-	}
-	return s.o.Device.Send(r.Context(), req)
 }
 
 func (s *Server) progress(r *http.Request, rev string) (json.RawMessage, error) {
