@@ -14,11 +14,11 @@ type BootLink struct {
 	Target string // state key
 }
 
-// bootLinks returns the boot links of a state, from bsp/run.json: fit wins over
+// BootLinks returns the boot links of a state, from bsp/run.json: fit wins over
 // rpiab and efiab, and those over kernel, initrd and device tree; addons are numbered from
 // 0 in their order. A state without bsp/run.json has none. Files that are named
 // but not in the state are left out after a call of missing, or are an error when that is nil.
-func bootLinks(st *state.State, missing func(error)) ([]BootLink, error) {
+func BootLinks(st *state.State, missing func(error)) ([]BootLink, error) {
 	run, ok := st.Value("bsp/run.json")
 	if !ok {
 		return nil, nil

@@ -6,7 +6,7 @@
 //	<path>.bind         objects that a container may write to, copied
 //	.pvr/json           the state, byte for byte as it was received
 //	.pvr/config         where the objects are
-//	.pv/pv-kernel.img … what the boot loader loads, see bootLinks
+//	.pv/pv-kernel.img … what the boot loader loads, see [BootLinks]
 package trail
 
 import (
@@ -48,6 +48,9 @@ type Options struct {
 	// Missing is called with the error for a boot link whose file the state lacks, and
 	// the link is left out; nil makes it an error of the checkout.
 	Missing func(err error)
+	// Keep are the files of a directory that is replaced which the new one gets too, as
+	// ".pv/progress"; those that do not exist are left out.
+	Keep []string
 }
 
 // Checkout lays a state out in dir. It builds the tree beside dir, as ".<name>.tmp",
@@ -124,7 +127,24 @@ func (t *tree) fill(ctx context.Context) error {
 	if err := t.links(); err != nil {
 		return err
 	}
+	if err := t.keep(); err != nil {
+		return err
+	}
 	return t.times()
+}
+
+// keep takes files over from the directory that is replaced.
+func (t *tree) keep() error {
+	for _, name := range t.opt.Keep {
+		path, err := t.place(name)
+		if err != nil {
+			return err
+		}
+		if err := os.Link(filepath.Join(t.final, name), path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // place returns the path of a key below the new tree, with its directories made. Keys
@@ -204,7 +224,7 @@ func (t *tree) links() error {
 	if t.opt.NoBootLinks {
 		return nil
 	}
-	links, err := bootLinks(t.state, t.opt.Missing)
+	links, err := BootLinks(t.state, t.opt.Missing)
 	if err != nil {
 		return err
 	}

@@ -270,7 +270,7 @@ func TestBootLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := bootLinks(st, nil)
+		got, err := BootLinks(st, nil)
 		if (err != nil) != c.bad || !cmp.Equal(got, c.want) {
 			t.Errorf("%s: %v, %v", c.name, got, err)
 		}

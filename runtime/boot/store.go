@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -250,13 +251,25 @@ func checkpoint(dir string) error {
 	if err := unix.IoctlSetPointerInt(int(d.Fd()), ext4Checkpoint, 0); err == nil {
 		return nil
 	}
-	if err := unix.IoctlSetInt(int(d.Fd()), fiFreeze, 0); err != nil {
+	if err := freeze(int(d.Fd())); err != nil {
 		return notAllowed(err)
 	}
 	if err := unix.IoctlSetInt(int(d.Fd()), fiThaw, 0); err != nil {
 		return fmt.Errorf("thawing the storage: %w", err)
 	}
 	return nil
+}
+
+// freeze waits while another process has the file system frozen.
+func freeze(fd int) error {
+	const attempts, pause = 100, 20 * time.Millisecond
+	for n := 1; ; n++ {
+		err := unix.IoctlSetInt(fd, fiFreeze, 0)
+		if !errors.Is(err, unix.EBUSY) || n == attempts {
+			return err
+		}
+		time.Sleep(pause)
+	}
 }
 
 // notAllowed lets an unprivileged process go on: only process 1 and the engine

@@ -194,7 +194,7 @@ func (c *Config) SetMeta(name, raw string) (k Key, ok bool) {
 		return k, false
 	}
 	if k.isInert() && !k.granted(c.String(k)) {
-		c.note(Meta, "%s has %s%s", table[k].name, noEffect, consequence(k))
+		c.note(Meta, "%s has %s", table[k].name, noEffect)
 	}
 	return k, true
 }

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // inert are the keys that are read, checked and shown, but that nothing in this version
 // acts on.
@@ -11,19 +8,13 @@ var inert = []Key{
 	CredsHost, CredsID, CredsPort, CredsProxyHost, CredsProxyNoProxyConnect, CredsProxyPort, CredsSecret,
 	CredsType, FactoryAutotok, HTTPTimeout, HTTPRetries, DevmetaInterval, UsrmetaInterval,
 	OnlineRequestThreshold, UpdaterInterval, UpdaterNetworkTimeout, UpdaterTransferMaxCount,
-	ControlRemoteAlways, DebugSSH, DebugSSHAuthorizedKeys,
+	DebugSSH, DebugSSHAuthorizedKeys,
 	LibeventDebugMode, HTTPLogLevel, LogPush, PowerDevmetaEagerPush, PowerWakeInterval, PowerWakeRunWindow,
 	PowerAutosleepSettle, PowerWakeMinAwake, PowerWakeMaxAwake, PowerDevmetaMaxHeld, RevisionRetries,
-	SecurebootMode, SecurebootOEMTruststore, SecurebootTruststore,
 	StorageMntType, StorageFirmwareVol, CertsDir, DiskWritableDir, DropbearCacheDir,
 	SystemLibDir, SystemMediaDir, SystemDisksDir,
-	UpdaterCommitDelay, UpdaterUseTmpObjects, VolmountDMExtraArgs,
+	UpdaterUseTmpObjects, VolmountDMExtraArgs,
 	XConnectDBusSystembus,
-}
-
-// partly are inert keys on which this version acts in part, with what it does.
-var partly = map[Key]string{
-	SecurebootMode: "strict closes the serial port of emulators (pv_hostport), nothing else in this version",
 }
 
 // noEffect is what the log and the lists say about an inert key.
@@ -37,11 +28,11 @@ func (k Key) remark() string {
 	if !k.isInert() {
 		return ""
 	}
-	return cmp.Or(partly[k], noEffect)
+	return noEffect
 }
 
 // asIs are the values of inert keys that ask for what this version does anyway.
-var asIs = map[Key]string{DebugSSH: "0", LogPush: "0", SecurebootMode: "disabled", XConnectDBusSystembus: "0"}
+var asIs = map[Key]string{DebugSSH: "0", LogPush: "0", XConnectDBusSystembus: "0"}
 
 // granted reports whether this version does what a value of an inert key asks for.
 func (k Key) granted(text string) bool {
@@ -54,18 +45,9 @@ func (k Key) granted(text string) bool {
 func (c *Config) noteInert(l Level) {
 	for _, k := range inert {
 		if v := c.get(k); v.from == l && v.text != c.fallback(k) && !k.granted(v.text) {
-			c.note(l, "%s has %s%s", table[k].name, noEffect, consequence(k))
+			c.note(l, "%s has %s", table[k].name, noEffect)
 		}
 	}
-}
-
-// consequence says what somebody who sets a key should know.
-func consequence(k Key) string {
-	switch k {
-	case SecurebootMode, SecurebootTruststore, SecurebootOEMTruststore:
-		return ": the device does not check the signatures of revisions"
-	}
-	return ""
 }
 
 // fallback returns the default of a key.

@@ -60,7 +60,7 @@ func TestLoadWholeOrder(t *testing.T) {
 		t.Error(d)
 	}
 	wantNotes := []Note{{PHConf, "PH_UPDATER_INTERVAL has no effect in this version"}, {PVCmdline, `unknown key "unknown"`}, {PHCmdline, "PH_UPDATER_INTERVAL has no effect in this version"},
-		{OEM, "PV_STORAGE_DEVICE may not be set here"}, {OEM, "PV_UPDATER_COMMIT_DELAY has no effect in this version"}}
+		{OEM, "PV_STORAGE_DEVICE may not be set here"}}
 	if d := cmp.Diff(wantNotes, c.Notes()); d != "" {
 		t.Error(d)
 	}

@@ -72,6 +72,9 @@ type Options struct {
 	// collection can be deferred. May be nil.
 	ObjectStored func(sha string)
 
+	// Updates are the device's updates; nil answers 501.
+	Updates Updates
+
 	// Logs is the directory of the log files of all revisions; "" lists none.
 	Logs string
 	// Config lists the settings, in the order of the manual's table. May be nil.

@@ -55,7 +55,17 @@ func (s *Server) getStep(c *call) *reply {
 	}}
 }
 
-func (s *Server) getProgress(c *call) *reply { return stepFile(c, s.o.Steps.ProgressText) }
+// getProgress answers with the progress of a step. A client that asked for a step which is
+// not stored learns that there.
+func (s *Server) getProgress(c *call) *reply {
+	rev := c.step()
+	if rev != "" && !s.o.Steps.Has(rev) && s.o.Updates != nil {
+		if text := s.o.Updates.Progress(rev); text != nil {
+			return okBody(typeJSON, text)
+		}
+	}
+	return stepFile(c, s.o.Steps.ProgressText)
+}
 
 // stepFile answers with a file of a step.
 func stepFile(c *call, read func(rev string) ([]byte, error)) *reply {

@@ -28,6 +28,10 @@ type stateCheck struct {
 func (c *stateCheck) check(rev string, doc []byte) error {
 	st, err := state.Parse(doc)
 	if err == nil {
+		if bad := (*untrusted)(nil); errors.As(verify(c.cfg, st, c.log), &bad) {
+			c.log.Warnf("refusing step %s: %v", rev, bad)
+			return &api.Error{Status: 422, Text: "Secureboot: " + bad.Outcome(), Details: []string{bad.Error()}}
+		}
 		_, err = manifest.Parse(st, manifestOptions(c.cfg))
 	}
 	if err != nil {

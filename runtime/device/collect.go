@@ -17,9 +17,9 @@ import (
 type collector struct {
 	cfg      *config.Config
 	inUse    func() []string // the revisions whose files are in use
+	updating func() []string // the revisions that an update needs
 	paths    paths
 	steps    *step.Store
-	updating func() []string // the revisions that an update needs; nil: none is possible
 	log      logs.Logger
 	mu       sync.Mutex // held while garbage is collected
 }
@@ -68,14 +68,12 @@ func (c *collector) kept() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	values, err := store.Load()
+	values, err := store.Load() // in doubt nothing is removed
 	if err != nil {
 		return nil, err
 	}
 	keep := append(c.inUse(), values.Rev, values.Try, c.steps.Running())
-	if c.updating != nil {
-		keep = append(keep, c.updating()...)
-	}
+	keep = append(keep, c.updating()...)
 	if c.cfg.Bool(config.StorageGCKeepFactory) {
 		keep = append(keep, boot.Factory)
 	}

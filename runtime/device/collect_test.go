@@ -48,13 +48,12 @@ func TestOrders(t *testing.T) {
 		settings map[config.Key]string
 		status   int
 	}{
-		{"UPDATE_METADATA", nil, 409}, {"TRY_ONCE", nil, 501}, {"LOCAL_RUN", nil, 501}, {"LOCAL_RUN_COMMIT", nil, 501},
-		{"LOCAL_APPLY", nil, 501}, {"MAKE_FACTORY", nil, 501}, {"MAKE_FACTORY", claimed, 409}, {"ENABLE_SSH", nil, 501},
-		{"DISABLE_SSH", nil, 501}, {"GO_REMOTE", nil, 501}, {"GO_REMOTE", local, 409}, {"DEFER_REBOOT", nil, 409},
+		{"UPDATE_METADATA", nil, 409}, {"MAKE_FACTORY", claimed, 409}, {"ENABLE_SSH", nil, 501},
+		{"DISABLE_SSH", nil, 501}, {"GO_REMOTE", local, 409}, {"DEFER_REBOOT", nil, 409},
 		{"XCONNECT_GRAPH", nil, 501}, {"UNCLAIM", nil, 204}, {"UNCLAIM", claimed, 501},
 	} {
 		var e *api.Error
-		if err := (&commands{cfg: configured(t, c.settings)}).order(c.op); !errors.As(err, &e) || e.Status != c.status || e.Text == "" {
+		if err := (&commands{cfg: configured(t, c.settings)}).order(c.op, ""); !errors.As(err, &e) || e.Status != c.status || e.Text == "" {
 			t.Errorf("%s with %v: %v, want %d", c.op, c.settings, err, c.status)
 		}
 	}
@@ -101,7 +100,7 @@ func newTestStorage(t *testing.T, settings map[config.Key]string) *testStorage {
 	cfg.Apply(config.Env, config.StorageGCThresholdDefertime, "0")
 	p := newPaths(cfg)
 	s := &testStorage{t: t, collector: &collector{
-		cfg: cfg, inUse: func() []string { return []string{"locals/x"} }, paths: p, steps: step.Open(p.storage), log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })},
+		cfg: cfg, inUse: func() []string { return []string{"locals/x"} }, updating: func() []string { return nil }, paths: p, steps: step.Open(p.storage), log: logs.Logger{Sink: sinkFunc(func(m string) { t.Log(m) })},
 	}}
 	var err error
 	if s.store, err = objects.Create(s.paths.objects); err != nil {

@@ -57,6 +57,7 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/meta"
 	"github.com/pantavisor/pantavisor/runtime/space"
 	"github.com/pantavisor/pantavisor/runtime/step"
+	"github.com/pantavisor/pantavisor/runtime/updater"
 	"github.com/pantavisor/pantavisor/runtime/verified"
 	"github.com/pantavisor/pantavisor/runtime/volume"
 )
@@ -110,6 +111,8 @@ type session struct {
 	launcher *container.Launcher
 	noGroups error           // why no container can run on this machine
 	volumes  *volume.Mounter // of the first revision
+	updater  *updater.Updater
+	power    *power
 	id       atomic.Pointer[identity]
 	revs     revisions
 	changing sync.Mutex // held while a transition is prepared
@@ -154,6 +157,13 @@ func (s *session) run(ctx context.Context) int {
 	defer s.serveHost()()
 	s.sweep()
 	s.loadState(r)
+	if !s.makeUpdater() {
+		s.logs.Close()
+		return handoff.ExitReboot
+	}
+	if r.broken != nil {
+		s.updater.Fail("state", r.broken)
+	}
 	own := ownVolumes{mounter: s.mounter(r), paths: &s.paths, log: s.log}
 	defer own.mount(r.loaded)()
 	s.loadHubVolume()
@@ -293,6 +303,9 @@ func (s *session) loadState(r *revision) {
 		s.log.Errorf("files of revision %s are missing: %v", r.name, r.unmade)
 	}
 	if r.broken == nil {
+		r.broken = verify(s.cfg, r.state, s.log)
+	}
+	if r.broken == nil {
 		r.loaded, r.broken = load(r.state, manifestOptions(s.cfg), s.log)
 	}
 	if r.broken != nil {
@@ -313,14 +326,13 @@ func (s *session) makeEngine(r *revision) {
 		s.log.Errorf("containers cannot run: %v", r.host.broken)
 	}
 	s.engine = engine.New(r.forEngine(), engine.Options{
-		Log: s.log, Settled: s.settled, Stopping: s.stopping, Status: s.publishStatus, Adopted: s.adopted,
+		Log: s.log, Settled: s.settled, Failed: s.updater.Failed, Stable: s.updater.Stable, Stopping: s.stopping,
+		Status: s.publishStatus, Adopted: s.adopted,
 	})
+	s.engine.SetTrial(s.updater.Ongoing() != nil)
 	s.id.Store(&identity{tree: s.launcher.Tree, of: s.launcher.Identify, role: s.engine.Role, owner: s.opt.Owner})
 	if r.loaded != nil {
 		s.adopt(r)
-		if err := s.factory(); err != nil {
-			s.log.Warnf("%v", err)
-		}
 	}
 	s.device.describe(s.opt.Version, r.name, claimed(s.cfg))
 }
@@ -417,15 +429,22 @@ func (s *session) makeHost(r *revision) {
 
 // serve serves the control socket, and the port to the host of a virtual machine.
 func (s *session) serve() {
-	gc := &collector{cfg: s.cfg, inUse: s.revs.inUse, paths: s.paths, steps: s.steps, log: s.log}
-	c := &commands{cfg: s.cfg, engine: s.engine, log: s.log}
-	c.collect = func() error { return gc.start(&s.services) }
+	gc := &collector{cfg: s.cfg, inUse: s.revs.inUse, updating: s.updater.InUse, paths: s.paths, steps: s.steps, log: s.log}
+	c := &commands{
+		ctx: s.services.ctx, cfg: s.cfg, engine: s.engine, updates: s.updater, power: s.power, factory: s.makeFactory,
+		save: s.device.Set, collect: func() error { return gc.start(&s.services) }, log: s.log,
+	}
+	c.remote.Store(isRemote(s.cfg, s.revision()))
+	s.services.start("updates", s.updater.Run)
 	low := &threshold{cfg: s.cfg, size: s.device.storageSize, collect: gc.collect, log: s.log}
 	s.services.start("garbage threshold", low.run)
 	check := &stateCheck{cfg: s.cfg, objects: s.paths.objects, log: s.log}
 	srv := ctrl.New(ctrl.Options{
 		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,
-		Objects: s.paths.objects, Verified: s.verified, Space: space.NewLedger(s.device.usage), Steps: s.steps, CheckStep: check.check, StepInUse: func(rev string) bool { return slices.Contains(s.revs.inUse(), rev) },
+		Objects: s.paths.objects, Verified: s.verified, Space: space.NewLedger(s.device.usage), Steps: s.steps, CheckStep: check.check,
+		StepInUse: func(rev string) bool {
+			return slices.Contains(s.updater.InUse(), rev) || slices.Contains(s.revs.inUse(), rev)
+		}, Updates: updateList{s.updater, s.engine.Groups},
 		Logs: s.paths.logs, Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
 		ObjectStored: low.objectStored, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
 	})
@@ -464,6 +483,7 @@ func (s *session) stopping(code int) {
 // settled is called by the engine when no more containers will reach their goals: it
 // logs the outcome and publishes it.
 func (s *session) settled(o engine.Outcome) {
+	s.updater.Settled(o)
 	s.wakes.set(wakeBoot, false)
 	r, first := s.revs.running(), !s.up
 	s.up = true
@@ -485,21 +505,6 @@ func (s *session) settled(o engine.Outcome) {
 		}
 	}
 	time.AfterFunc(settleTime, debug.FreeOSMemory)
-}
-
-// factoryDone is the progress of a factory revision that runs.
-var factoryDone = step.Progress{Status: "DONE", Message: "Factory revision", Percent: 100}
-
-// factory marks the factory revision as done when its state could be loaded: no update
-// installed it, so nothing else marks it.
-func (s *session) factory() error {
-	if s.opt.Revision != boot.Factory {
-		return nil
-	}
-	if err := s.steps.MarkDone(boot.Factory, factoryDone); err != nil {
-		return fmt.Errorf("marking the factory revision as done: %w", err)
-	}
-	return nil
 }
 
 // settleTime is the time after the start of all containers until their first output has been

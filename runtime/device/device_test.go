@@ -104,6 +104,7 @@ type device struct {
 	tree  *container.Tree
 	cfg   *config.Config
 	image string // sum of the guest's squashfs
+	rev   string // that runs
 	out   *buffer
 	code  chan int
 	ctl   client.Client
@@ -127,7 +128,7 @@ func newDevice(t testing.TB) *device {
 		t.Skip("containers need root")
 	}
 	oracle.Need(t, "mksquashfs")
-	d := &device{t: t, dir: t.TempDir(), st: state.New(state.Spec), out: &buffer{}}
+	d := &device{t: t, dir: t.TempDir(), st: state.New(state.Spec), rev: "0", out: &buffer{}}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -238,7 +239,7 @@ func (d *device) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.code = make(chan int, 1)
 	done := make(chan struct{})
-	d.s = newSession(d.cfg, Options{Revision: "0", Version: "test", BootCPU: -1, Stdout: d.out, Tree: d.tree, Modules: d.modules})
+	d.s = newSession(d.cfg, Options{Revision: d.rev, Version: "test", BootCPU: -1, Stdout: d.out, Tree: d.tree, Modules: d.modules})
 	go func() {
 		defer close(done)
 		d.code <- d.s.run(ctx)

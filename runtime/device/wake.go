@@ -16,6 +16,7 @@ const wakeLock = "pantavisor"
 const (
 	wakeBoot     = "boot"     // until the revision is up
 	wakeShutdown = "shutdown" // from the request to the end
+	wakeUpdate   = "update"   // while an update is in progress
 )
 
 // wakeReasons keeps the device awake while there is a reason to (manual: Power, locks). A
@@ -35,8 +36,11 @@ func newWakeReasons(c *config.Config) *wakeReasons {
 
 // reason returns the flag of a reason.
 func (w *wakeReasons) reason(name string) *bool {
-	if name == wakeBoot {
+	switch name {
+	case wakeBoot:
 		return &w.view.Held.Boot
+	case wakeUpdate:
+		return &w.view.Held.Update
 	}
 	return &w.view.Held.Shutdown
 }

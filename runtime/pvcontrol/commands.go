@@ -27,7 +27,7 @@ type command struct {
 // aliases are other names of the groups.
 var aliases = map[string]string{
 	"list": "ls", "command": "cmd", "commands": "cmd", "configuration": "config", "conf": "config",
-	"container": "containers", "group": "groups", "daemon": "daemons",
+	"container": "containers", "update": "updates", "group": "groups", "daemon": "daemons",
 }
 
 var commands = []command{
@@ -44,10 +44,15 @@ var commands = []command{
 	{"daemons restart", "NAME", "stop a daemon and start it again", 1, 1, act("/daemons/", "restart")},
 	{"graph ls", "", "show the service mesh", 0, 0, get("/xconnect-graph")},
 	{"signal ready", "", "say that this container is ready", 0, 0, signal("ready")},
-	{"cmd run", "REVISION", "go to a revision", 1, 1, order(api.OpLocalRun)},
-	{"cmd run-commit", "REVISION", "go to a revision and commit it", 1, 1, order(api.OpLocalRunCommit)},
-	{"cmd try-once", "REVISION", "try a revision once", 1, 1, order(api.OpTryOnce)},
-	{"cmd apply", "REVISION", "apply a revision without a reboot", 1, 1, order(api.OpLocalApply)},
+	{"cmd run", "REVISION", "go to a revision", 1, 1, runUpdate(api.OpLocalRun)},
+	{"cmd run-commit", "REVISION", "go to a revision and commit it", 1, 1, runUpdate(api.OpLocalRunCommit)},
+	{"cmd try-once", "REVISION", "try a revision once", 1, 1, runUpdate(api.OpTryOnce)},
+	{"cmd apply", "REVISION", "apply a revision without a reboot", 1, 1, runUpdate(api.OpLocalApply)},
+	{"updates ls", "", "list the updates that were made, also those that failed", 0, 0, listUpdates},
+	{"updates show", "REVISION", "show how the updates of a revision went", 1, 1, showUpdate},
+	{"updates why", "REVISION", "say why the last update of a revision failed", 1, 1, whyUpdate},
+	{"updates stage", "REVISION [TIME]", "go to a revision at the next reboot, or at TIME: HH:MM or HH:MM-HH:MM", 1, 2, stageUpdate},
+	{"updates cancel", "REVISION", "do not go to a revision that waits", 1, 1, remove("/updates/")},
 	{"cmd reboot", "[MESSAGE]", "reboot the device", 0, 1, order(api.OpReboot)},
 	{"cmd poweroff", "[MESSAGE]", "power the device off", 0, 1, order(api.OpPowerOff)},
 	{"cmd make-factory", "[REVISION]", "make a revision the factory revision", 0, 1, order(api.OpMakeFactory)},
@@ -124,7 +129,8 @@ func (t *tool) help(words []string, asked bool) int {
 			return t.finish(fmt.Errorf("%w: unknown command %q", errUsage, words[0]))
 		}
 	}
-	fmt.Fprint(w, "Usage: pvcontrol [-h] [-v] [-s SOCKET] [-f FILE] [-m MESSAGE] [--json] COMMAND [ARGUMENTS]\n\n")
+	fmt.Fprint(w, "Usage: pvcontrol [-h] [-v] [-s SOCKET] [-f FILE] [-m MESSAGE] [--json] [--wait] COMMAND [ARGUMENTS]\n\n"+
+		"--wait waits for an update that is in progress, and follows the one that was asked for to its end.\n\n")
 	for _, c := range commands {
 		if prefix == "" || c.in(prefix) {
 			fmt.Fprintf(w, "  %-36s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)

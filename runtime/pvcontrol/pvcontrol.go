@@ -49,6 +49,7 @@ type tool struct {
 	message string // -m
 	verbose bool
 	json    bool
+	wait    bool // --wait
 }
 
 // Run is the program; args are without its name. It returns the exit code.
@@ -98,7 +99,7 @@ func asJSON(text string) string {
 	return string(b)
 }
 
-// options takes the options before the command and --json anywhere.
+// options takes the options before the command, --json and --wait anywhere.
 func (t *tool) options(args []string) (words []string, help bool, err error) {
 	for len(args) > 0 {
 		arg := args[0]
@@ -107,6 +108,9 @@ func (t *tool) options(args []string) (words []string, help bool, err error) {
 		switch {
 		case arg == "--json":
 			t.json = true
+			continue
+		case arg == "--wait":
+			t.wait = true
 			continue
 		case arg == "-h" || arg == "--help":
 			help = true

@@ -185,6 +185,9 @@ func openShell(marker string) int {
 	return pid
 }
 
+// Open reports whether somebody works in the debug shell with this marker file.
+func Open(marker string) bool { return openShell(marker) != 0 }
+
 // warning is how long before its end an open shell is told.
 const warning = 10 * time.Second
 

@@ -99,6 +99,27 @@ func (f *Files) Restore(mine func(key string) bool) error {
 // maxErrors bounds how many errors one Restore reports.
 const maxErrors = 10
 
+// checkObject checks the object of a key, without the file in the directory.
+func (f *Files) checkObject(ctx context.Context, key string) error {
+	sum, isObject := f.State.Object(key)
+	if !isObject {
+		return nil
+	}
+	object, err := f.Store.Path(sum)
+	switch {
+	case err != nil:
+		return &Damage{err}
+	case !f.Store.Has(sum):
+		return &Damage{fmt.Errorf("checking %s: object %s is missing", key, sum)}
+	case !f.Hash:
+		return nil
+	}
+	if err := f.once(object, sum, func() error { return f.object(ctx, key, sum) }); err != nil {
+		return fmt.Errorf("checking %s: %w", key, err)
+	}
+	return nil
+}
+
 func (f *Files) file(ctx context.Context, key string) error {
 	path := filepath.Join(f.Dir, key)
 	sum, isObject := f.State.Object(key)

@@ -18,6 +18,7 @@
 package step
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,6 +61,8 @@ type Progress struct {
 	Message string `json:"status-msg"`
 	Percent int    `json:"progress"`
 	Retries int    `json:"retries"`
+	// Logs has the last messages about a failure, each a line of JSON.
+	Logs string `json:"logs,omitempty"`
 }
 
 // firstProgress is the progress of a revision that has been stored but never run.
@@ -163,6 +166,18 @@ func (s *Store) OpenState(rev string) (*os.File, error) {
 // when there is none.
 func (s *Store) ProgressText(rev string) ([]byte, error) { return s.read(rev, fileProgress, maxNote) }
 
+// Progress returns the progress of a revision, fs.ErrNotExist when there is none.
+func (s *Store) Progress(rev string) (p Progress, err error) {
+	text, err := s.ProgressText(rev)
+	if err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal(text, &p); err != nil {
+		return p, fmt.Errorf("reading the progress of revision %s: %w", rev, err)
+	}
+	return p, nil
+}
+
 // CommitMsg returns the commit message of a revision, fs.ErrNotExist when there is none.
 func (s *Store) CommitMsg(rev string) ([]byte, error) { return s.read(rev, fileMessage, maxNote) }
 
@@ -200,7 +215,7 @@ func (s *Store) Put(rev string, state []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, err = os.Stat(final); err == nil {
-		err = fill(final, state)
+		err = refill(final, state)
 	} else {
 		err = create(final, state)
 	}
@@ -231,6 +246,22 @@ func create(final string, state []byte) error {
 		return err
 	}
 	return atomicfile.SyncDir(parent)
+}
+
+// refill replaces the state of a revision. That another state of this name was committed
+// says nothing about this one.
+func refill(dir string, state []byte) error {
+	old, err := bounded.ReadFile(filepath.Join(dir, fileState), canon.MaxSize)
+	if err != nil || !bytes.Equal(old, state) {
+		err := os.Remove(filepath.Join(dir, fileDone))
+		if err == nil {
+			err = atomicfile.SyncDir(filepath.Join(dir, filepath.Dir(fileDone)))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return fill(dir, state)
 }
 
 // fill writes the files of a revision that is ready to run.

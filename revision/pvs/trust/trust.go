@@ -100,6 +100,9 @@ type Authority struct {
 	Store *Store
 	// Time is the moment at which certificates must be valid; zero for now.
 	Time time.Time
+	// Timeless is for devices, whose clock may be wrong and which must run for longer than
+	// certificates are valid: Time is then the latest beginning of validity in the chain.
+	Timeless bool
 	// AnyUsage accepts certificates made for other purposes than code signing.
 	AnyUsage bool
 	// KeyWithoutChain are trusted for signatures that carry no certificates; nil
@@ -118,10 +121,32 @@ func (a *Authority) For(s *pvs.Signature, _ []string) ([]crypto.PublicKey, error
 	if err != nil {
 		return nil, err
 	}
-	if err := a.verify(leaf, between); err != nil {
+	if err := a.at(s.Chain).verify(leaf, between); err != nil {
 		return nil, fmt.Errorf("%w: %w", pvs.ErrNoKey, err)
 	}
 	return usable(leaf.PublicKey)
+}
+
+// at returns the authority with the time at which it verifies a chain.
+func (a *Authority) at(chain [][]byte) *Authority {
+	if !a.Timeless {
+		return a
+	}
+	b := *a
+	b.Time = time.Unix(0, 0)
+	for _, der := range chain {
+		b.later(x509.ParseCertificate(der))
+	}
+	for _, c := range a.Store.certs {
+		b.later(c, nil)
+	}
+	return &b
+}
+
+func (a *Authority) later(c *x509.Certificate, err error) {
+	if err == nil && c.NotBefore.After(a.Time) {
+		a.Time = c.NotBefore
+	}
 }
 
 func (a *Authority) verify(leaf *x509.Certificate, between *x509.CertPool) error {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/runtime/updater"
 )
 
 // maxOrders is how many updates are begun in one run of the model: one that fails, one that is
@@ -362,13 +363,8 @@ type verdict struct {
 }
 
 func judge(r boot.Running, running, tried status) verdict {
-	failed := func(s status) bool { return s == "ERROR" || s == "WONTGO" }
-	trying := r.State == boot.Trying
-	return verdict{
-		prove: trying && !failed(running), refuse: trying && failed(running),
-		unexpected: r.State == boot.RolledBack && !failed(tried),
-		committed:  !trying && r.Rev == r.Done && (open(running) || failed(running)),
-	}
+	v := updater.Judge(r, updater.Status(running), updater.Status(tried))
+	return verdict{prove: v.Prove, refuse: v.Refuse, unexpected: v.Unexpected, committed: v.Committed}
 }
 
 // check explores a device and returns the first fault.

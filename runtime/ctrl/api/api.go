@@ -176,3 +176,51 @@ type WakelocksHeld struct {
 	DebugShell  bool `json:"debug_shell"`
 	Poll        bool `json:"poll"`
 }
+
+// Update is one element of GET /updates: an update that the device made or makes.
+type Update struct {
+	Number   int64  `json:"number"` // counts up; a revision may have several updates
+	Revision string `json:"revision"`
+	// Status, Message are as in the progress of the revision (manual: Updates).
+	Status  string `json:"status"`
+	Message string `json:"message"`
+	Mode    string `json:"mode"`           // "run", "run-commit", "try-once" or "apply"
+	From    string `json:"from,omitempty"` // the revision that ran before
+	When    string `json:"when,omitempty"` // "reboot", "HH:MM" or "HH:MM-HH:MM" for one that waits
+	// Path is how the update got to its status.
+	Path []UpdateStep `json:"path"`
+	// Groups are those of the revision under test, with what remains of their time.
+	Groups  []Group        `json:"groups,omitempty"`
+	Failure *UpdateFailure `json:"failure,omitempty"` // with status ERROR and WONTGO
+}
+
+// UpdateStep is one status of an update.
+type UpdateStep struct {
+	Time    string `json:"time"` // RFC 3339, by the device's clock
+	Status  string `json:"status"`
+	Message string `json:"message"`
+}
+
+// UpdateFailure is why an update failed.
+type UpdateFailure struct {
+	// Check is what failed: "state", "space", "object", "install", "hook", "boot loader",
+	// "goal", "container" or "boot".
+	Check     string `json:"check"`
+	Text      string `json:"text"`
+	Container string `json:"container,omitempty"`
+	Group     string `json:"group,omitempty"`
+	Goal      string `json:"goal,omitempty"`    // that it was to reach
+	Status    string `json:"status,omitempty"`  // that it had
+	Timeout   int    `json:"timeout,omitempty"` // seconds that it had for it
+	Exit      string `json:"exit,omitempty"`    // how it ended, as "exited with code 1"
+	Retries   int    `json:"retries,omitempty"` // how often it had been started again
+	// Log are the last lines that it wrote.
+	Log []string `json:"log,omitempty"`
+}
+
+// UpdateRequest is the body of POST /updates.
+type UpdateRequest struct {
+	Revision string `json:"revision"`
+	Mode     string `json:"mode,omitempty"` // as in [Update]; empty is "run"
+	When     string `json:"when,omitempty"` // as in [Update]; empty is now
+}

@@ -1,0 +1,70 @@
+package ctrl
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+)
+
+// Updates are the device's updates. Errors are as in [Engine].
+type Updates interface {
+	// List returns the updates that the device remembers, oldest first.
+	List() []api.Update
+	// Start begins an update; what becomes of it is in the list.
+	Start(ctx context.Context, r api.UpdateRequest) error
+	// Cancel ends an update that waits for a reboot or for its time.
+	Cancel(ctx context.Context, rev string) error
+	// Progress returns the progress of a revision that was asked for and is not stored;
+	// nil when nobody did.
+	Progress(rev string) []byte
+}
+
+const textNoUpdates = "Updates are not available"
+
+func (s *Server) listUpdates(*call) *reply {
+	if s.o.Updates == nil {
+		return failure(501, textNoUpdates)
+	}
+	return okJSON(slices.Concat([]api.Update{}, s.o.Updates.List()))
+}
+
+// getUpdate answers with the updates of one revision.
+func (s *Server) getUpdate(c *call) *reply {
+	if s.o.Updates == nil {
+		return failure(501, textNoUpdates)
+	}
+	rev := c.step()
+	list := slices.DeleteFunc(s.o.Updates.List(), func(u api.Update) bool { return u.Revision != rev })
+	if rev == "" || len(list) == 0 {
+		return failure(404, textNoStep)
+	}
+	return okJSON(list)
+}
+
+func (s *Server) startUpdate(c *call) *reply {
+	text, bad := c.content(limitCommand)
+	if bad != nil {
+		return bad
+	}
+	var r api.UpdateRequest
+	if err := json.Unmarshal(text, &r); err != nil || r.Revision == "" {
+		return failure(400, `Update has bad format: want {"revision": "NAME", "mode": "run", "when": ""}`)
+	}
+	return s.change(func(u Updates) error { return u.Start(c.ctx, r) })
+}
+
+func (s *Server) cancelUpdate(c *call) *reply {
+	return s.change(func(u Updates) error { return u.Cancel(c.ctx, c.step()) })
+}
+
+func (s *Server) change(do func(Updates) error) *reply {
+	if s.o.Updates == nil {
+		return failure(501, textNoUpdates)
+	}
+	if err := do(s.o.Updates); err != nil {
+		return fromError(err)
+	}
+	return ok()
+}

@@ -1,0 +1,202 @@
+package device
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/handoff"
+	"github.com/pantavisor/pantavisor/runtime/logs"
+	"github.com/pantavisor/pantavisor/runtime/shell"
+	"github.com/pantavisor/pantavisor/runtime/updater"
+)
+
+// updates connects the updater to the device.
+type updates struct {
+	*session
+	hooks systemHooks
+	power *power
+}
+
+var _ updater.Device = (*updates)(nil)
+
+// makeUpdater makes the updater and lets it finish what the last shutdown cut short. run is
+// false when the revision must not run: the device restarts.
+func (s *session) makeUpdater() (run bool) {
+	store, err := boot.Configured(s.cfg, s.paths.storage)
+	if err != nil {
+		s.log.Errorf("updates are not possible: %v", err)
+		store = noStore{err}
+	}
+	values, err := store.Load()
+	if err != nil {
+		s.log.Errorf("reading what the boot loader is to try: %v", err)
+	}
+	journal, err := updater.OpenJournal(s.paths.storage)
+	if err != nil {
+		s.log.Errorf("%v", err)
+	}
+	log := s.log.Named("updater")
+	hooks := newSystemHooks(s.cfg, s.paths, log)
+	s.power = &power{cfg: s.cfg, engine: func(code int) error { return s.engine.Stop(code) }, log: s.log.Named("shell"), extend: make(chan time.Duration)}
+	s.updater = updater.New(updater.Options{
+		Running: boot.Decide(s.opt.Revision, values), Store: store, Steps: s.steps, Journal: journal,
+		Device: &updates{session: s, hooks: hooks, power: s.power},
+		Settings: func() updater.Settings {
+			return updater.Settings{CommitDelay: s.cfg.Duration(config.UpdaterCommitDelay)}
+		},
+		Log: log, Slots: boot.Slot(s.cfg.Enum(config.BootloaderType)) != "",
+	})
+	if !s.updater.Resume() {
+		return false
+	}
+	if err := hooks.run(s.services.ctx, updater.HookStart, updater.Hook{Revision: s.revision()}); err != nil {
+		log.Errorf("%v", err)
+		s.updater.Fail("hook", err)
+	}
+	return true
+}
+
+// Load implements updater.Device.
+func (u *updates) Load(rev string) (*state.State, *manifest.System, error) {
+	doc, err := u.steps.State(rev)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := state.Parse(doc)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := verify(u.cfg, st, u.log); err != nil {
+		return nil, nil, err
+	}
+	sys, err := manifest.Parse(st, manifestOptions(u.cfg))
+	return st, sys, err
+}
+
+// Install implements updater.Device.
+func (u *updates) Install(ctx context.Context, rev string, st *state.State) error {
+	if rev == u.revision() {
+		return nil // it runs
+	}
+	files, err := u.steps.Files(rev, u.paths.objects)
+	if err != nil {
+		return err
+	}
+	files.State = st
+	files.Hash, files.Verified, files.Progress = u.hashed(), u.verified, u.log.Infof
+	return files.Install(ctx)
+}
+
+// Space implements updater.Device.
+func (u *updates) Space(*state.State) error { return nil }
+
+// Swap implements updater.Device.
+func (u *updates) Swap(rev string, changed []string) error { return u.transition(rev, changed) }
+
+// Trial implements updater.Device.
+func (u *updates) Trial(on bool) { u.engine.SetTrial(on) }
+
+// Restart implements updater.Device.
+func (u *updates) Restart(reason string) error {
+	u.log.Infof("restarting for %s", reason)
+	return u.power.down(handoff.ExitReboot)
+}
+
+// Hook implements updater.Device.
+func (u *updates) Hook(ctx context.Context, event string, h updater.Hook) error {
+	return u.hooks.run(ctx, event, h)
+}
+
+// Wake implements updater.Device.
+func (u *updates) Wake(on bool) { u.wakes.set(wakeUpdate, on) }
+
+// Bounds of what is kept of a container's output with the reason of a failure.
+const (
+	maxLastLines = 10
+	maxLastBytes = 2 << 10
+)
+
+// Output implements updater.Device.
+func (u *updates) Output(rev, container string) []string {
+	if container == "" {
+		return nil
+	}
+	u.logs.Flush()
+	var lines []string
+	for _, source := range []string{consoleSource, launcherSource} {
+		lines = append(lines, lastLines(filepath.Join(u.paths.logs, rev, container, source))...)
+	}
+	return lines[max(0, len(lines)-maxLastLines):]
+}
+
+// lastLines returns the end of a file; nil when it cannot be read.
+func lastLines(path string) []string {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	buf := make([]byte, min(info.Size(), maxLastBytes))
+	if _, err := f.ReadAt(buf, info.Size()-int64(len(buf))); err != nil {
+		return nil
+	}
+	text := strings.ToValidUTF8(string(buf), "")
+	if int64(len(buf)) < info.Size() { // it begins in the middle of a line
+		_, text, _ = strings.Cut(text, "\n")
+	}
+	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool { return strings.TrimSpace(l) == "" })
+	return lines[max(0, len(lines)-maxLastLines):]
+}
+
+// power takes the device down. It waits while somebody works in the debug shell.
+type power struct {
+	cfg    *config.Config
+	engine func(code int) error
+	log    logs.Logger
+	extend chan time.Duration // DEFER_REBOOT
+}
+
+// down stops all containers; code is the engine's exit code.
+func (p *power) down(code int) error {
+	shell.Hold(context.Background(), shell.Marker, p.cfg.Duration(config.DebugShellTimeout), p.extend, func(s string) { p.log.Infof("%s", s) })
+	return p.engine(code)
+}
+
+// open reports whether somebody works in the debug shell.
+func (p *power) open() bool { return shell.Open(shell.Marker) }
+
+// later puts a restart off that waits for the debug shell; it reports whether one does.
+func (p *power) later(d time.Duration) bool {
+	select {
+	case p.extend <- d:
+		return true
+	case <-time.After(100 * time.Millisecond):
+		return false
+	}
+}
+
+// noStore is the boot loader's store of a device whose loader is not known: it runs what it
+// runs, and can make no update that takes a restart.
+type noStore struct{ err error }
+
+func (noStore) Load() (boot.Values, error) { return boot.Values{}, nil }
+func (n noStore) SetTry(string) error      { return n.err }
+func (n noStore) Commit(string) error      { return n.err }
+func (noStore) ClearTry() error            { return nil }
+
+// hashed reports whether the content of objects is checked.
+func (s *session) hashed() bool {
+	return s.cfg.Bool(config.SecurebootChecksum) && os.Getenv("pv_quickboot") != "1"
+}

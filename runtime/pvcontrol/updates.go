@@ -1,0 +1,224 @@
+package pvcontrol
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
+)
+
+// update asks for an update. With --wait it is asked for again until the one before has
+// ended, and then followed to its end.
+func (t *tool) update(rev string, send func() error) error {
+	last, err := t.number()
+	if err != nil && t.wait {
+		return err
+	}
+	for told := false; ; {
+		err := send()
+		var bad *client.Refused
+		if !t.wait || !errors.As(err, &bad) || bad.Status != 503 {
+			if err != nil || !t.wait {
+				return err
+			}
+			return t.follow(rev, last)
+		}
+		if !told {
+			fmt.Fprintln(t.stderr, "another update is in progress, waiting for its end")
+			told = true
+		}
+		if err := t.pause(); err != nil {
+			return err
+		}
+	}
+}
+
+// pollPeriod is the time between two looks at an update: the socket cannot push.
+const pollPeriod = 500 * time.Millisecond
+
+func (t *tool) pause() error {
+	select {
+	case <-t.ctx.Done():
+		return t.ctx.Err()
+	case <-time.After(pollPeriod):
+		return nil
+	}
+}
+
+// number returns that of the last update.
+func (t *tool) number() (int64, error) {
+	var list []api.Update
+	if err := t.client.Fetch(t.ctx, "/updates", &list); err != nil || len(list) == 0 {
+		return 0, err
+	}
+	return list[len(list)-1].Number, nil
+}
+
+// absence is how long the device may not answer while an update is followed: it restarts.
+const absence = 10 * time.Minute
+
+// follow prints the path of an update that is newer than last until it ends.
+func (t *tool) follow(rev string, last int64) error {
+	seen, heard := 0, time.Now()
+	for {
+		u, err := t.newest(rev, last)
+		switch {
+		case err == nil:
+			heard = time.Now()
+		case time.Since(heard) > absence:
+			return err
+		}
+		if u != nil {
+			for ; seen < len(u.Path); seen++ {
+				if err := t.say(pathLine(u.Path[seen])); err != nil {
+					return err
+				}
+			}
+			if ended(u) {
+				return failed(u)
+			}
+		}
+		if err := t.pause(); err != nil {
+			return err
+		}
+	}
+}
+
+// newest returns the last update of a revision if it is newer than last, else nil.
+func (t *tool) newest(rev string, last int64) (*api.Update, error) {
+	var list []api.Update
+	if err := t.client.Fetch(t.ctx, "/updates/"+rev, &list); err != nil {
+		return nil, err
+	}
+	if n := len(list); n > 0 && list[n-1].Number > last {
+		return &list[n-1], nil
+	}
+	return nil, nil //nolint:nilnil // it is not there yet
+}
+
+// ended reports whether nothing more will happen soon.
+func ended(u *api.Update) bool {
+	return slices.Contains([]string{"UPDATED", "DONE", "WONTGO", "ERROR", "CANCELED"}, u.Status) || u.Status == "QUEUED" && u.When != ""
+}
+
+// failed is the error of an update that did not succeed.
+func failed(u *api.Update) error {
+	if u.Status != "ERROR" && u.Status != "WONTGO" {
+		return nil
+	}
+	return errors.New(strings.TrimSuffix(why(u), "\n"))
+}
+
+func (t *tool) say(text string) error { return t.output(strings.NewReader(text), true) }
+
+func pathLine(s api.UpdateStep) string {
+	return fmt.Sprintf("%s  %-10s  %s\n", s.Time, s.Status, s.Message)
+}
+
+// listUpdates prints a line for each update.
+func listUpdates(t *tool, _ []string) error {
+	if t.json {
+		return t.show(&client.Request{Path: "/updates"})
+	}
+	var list []api.Update
+	if err := t.client.Fetch(t.ctx, "/updates", &list); err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, u := range list {
+		fmt.Fprintf(&b, "%4d  %s  %-10s  %-24s  %s\n", u.Number, u.Path[len(u.Path)-1].Time, u.Status, u.Revision, u.Message)
+	}
+	return t.say(b.String())
+}
+
+// showUpdate prints the path of the updates of a revision.
+func showUpdate(t *tool, args []string) error {
+	return t.explain(args[0], func(b io.Writer, u *api.Update) {
+		fmt.Fprintf(b, "update %d: %s from %s (%s)", u.Number, u.Revision, u.From, u.Mode)
+		if u.When != "" {
+			fmt.Fprintf(b, ", at: %s", u.When)
+		}
+		fmt.Fprintln(b)
+		for _, s := range u.Path {
+			fmt.Fprint(b, "  "+pathLine(s))
+		}
+		for _, g := range u.Groups {
+			if g.TimeoutRemaining != nil {
+				fmt.Fprintf(b, "  group %s is %s; %d of %d s are left to be %s\n", g.Name, g.Status, *g.TimeoutRemaining, g.Timeout, g.StatusGoal)
+			}
+		}
+		if u.Failure != nil {
+			fmt.Fprintf(b, "  why: %s\n", u.Failure.Text)
+		}
+	})
+}
+
+// whyUpdate prints why the last update of a revision failed.
+func whyUpdate(t *tool, args []string) error {
+	if t.json {
+		return t.show(&client.Request{Path: "/updates/" + args[0]})
+	}
+	var list []api.Update
+	if err := t.client.Fetch(t.ctx, "/updates/"+args[0], &list); err != nil {
+		return err
+	}
+	return t.say(why(&list[len(list)-1]))
+}
+
+// why is the reason of a failure as text.
+func why(u *api.Update) string {
+	f := u.Failure
+	if f == nil {
+		return fmt.Sprintf("revision %s has not failed: it is %s, %s\n", u.Revision, u.Status, u.Message)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "revision %s is %s: %s\n", u.Revision, u.Status, u.Message)
+	fmt.Fprintf(&b, "what failed: %s: %s\n", f.Check, f.Text)
+	if f.Container != "" {
+		fmt.Fprintf(&b, "container:   %s (group %s), %s, wanted %s\n", f.Container, f.Group, f.Status, f.Goal)
+	}
+	if f.Exit != "" {
+		fmt.Fprintf(&b, "its end:     %s, started again %d times\n", f.Exit, f.Retries)
+	}
+	if len(f.Log) > 0 {
+		fmt.Fprintf(&b, "last lines:\n  %s\n", strings.Join(f.Log, "\n  "))
+	}
+	return b.String()
+}
+
+// explain prints something about each update of a revision.
+func (t *tool) explain(rev string, write func(io.Writer, *api.Update)) error {
+	if t.json {
+		return t.show(&client.Request{Path: "/updates/" + rev})
+	}
+	var list []api.Update
+	if err := t.client.Fetch(t.ctx, "/updates/"+rev, &list); err != nil {
+		return err
+	}
+	var b strings.Builder
+	for i := range list {
+		write(&b, &list[i])
+	}
+	return t.say(b.String())
+}
+
+// stageUpdate asks for an update at the next reboot, or at a time.
+func stageUpdate(t *tool, args []string) error {
+	r := api.UpdateRequest{Revision: args[0], When: "reboot"}
+	if len(args) > 1 {
+		r.When = args[1]
+	}
+	return t.update(r.Revision, func() error { return t.send("POST", "/updates", r) })
+}
+
+// runUpdate is order for the operations that begin an update.
+func runUpdate(op string) func(*tool, []string) error {
+	return func(t *tool, args []string) error {
+		return t.update(args[0], func() error { return order(op)(t, args) })
+	}
+}

@@ -1,0 +1,144 @@
+package updater
+
+import (
+	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+)
+
+// Verdict is what the boot loader's store and the journal say at a boot; see the package
+// comment. Of Prove and Refuse only one is set, and neither together with another one.
+type Verdict struct {
+	Prove      bool // the running revision is under test
+	Refuse     bool // it has failed before and must not run
+	Unexpected bool // another one has ended without a word
+	Committed  bool // the running one is committed, and that was not recorded
+	Factory    bool // it is the factory's, and was never updated
+}
+
+// Judge is the table of the package comment. running and tried are the last statuses of the
+// running revision and of the one that the loader's store says to try, empty when there is
+// none.
+func Judge(r boot.Running, running, tried Status) Verdict {
+	if r.State == boot.Trying {
+		return Verdict{Prove: !running.Failed(), Refuse: running.Failed()}
+	}
+	v := Verdict{Unexpected: r.State == boot.RolledBack && !tried.Failed() && tried != Canceled}
+	if r.State == boot.Foreign {
+		return v
+	}
+	// The loader's store is written only for a revision that has proved itself.
+	v.Committed = running == InProgress || running == Testing || running == Queued || running.Failed()
+	v.Factory = r.Rev == boot.Factory && (running == "" || running == neverRun)
+	return v
+}
+
+// Resume does what an update that was in progress at the last shutdown calls for. It must
+// be called before containers are started. When it returns false the running revision must
+// not run: the device restarts, and the loader starts the committed one.
+func (u *Updater) Resume() (run bool) {
+	r := u.o.Running
+	v := Judge(r, u.last(r.Rev), u.last(r.Try))
+	switch {
+	case v.Prove:
+		u.resumed = u.reopen(r.Rev)
+		u.resumed.booted, u.resumed.reboot = true, true
+	case v.Refuse:
+		u.o.Log.Errorf("revision %s has failed before and does not run", r.Rev)
+		u.endTry(r.Rev)
+		return false
+	case v.Committed, v.Factory:
+		u.finish(r.Rev, v)
+	}
+	if v.Unexpected {
+		u.unexpected(u.reopen(r.Try))
+	}
+	if r.State == boot.RolledBack {
+		u.endTry(r.Try)
+	}
+	u.settleOpen(r)
+	return true
+}
+
+// last returns the last status of a revision, from the journal, or for an update that
+// another runtime began, from its progress.
+func (u *Updater) last(rev string) Status {
+	if rev == "" {
+		return ""
+	}
+	if r := u.o.Journal.Last(rev); r != nil {
+		return r.Status
+	}
+	p, err := u.o.Steps.Progress(rev)
+	if err != nil {
+		return ""
+	}
+	return Status(p.Status)
+}
+
+// reopen returns the update of a revision as far as it had come.
+func (u *Updater) reopen(rev string) *job {
+	j := &job{rev: rev, mode: Run, from: u.o.Running.Done}
+	r := u.o.Journal.Last(rev)
+	if r == nil || r.Status.Final() && r.Status != Updated {
+		return j // the journal was lost, or another runtime wrote the store
+	}
+	first := u.o.Journal.first(*r)
+	j.began, j.mode, j.from, j.when, j.status = first.Seq, first.Mode, first.From, first.When, r.Status
+	return j
+}
+
+// unexpected records the end of an update that could not say why it ended.
+func (u *Updater) unexpected(j *job) {
+	j.failure = &api.UpdateFailure{Check: checkBoot, Text: "the device restarted before the revision had proved itself; a crash, a watchdog or a loss of power leaves no other trace", Status: string(j.status)}
+	_ = u.enter(j, Error, msgUnexpected)
+}
+
+// finish records what the loader's store says already: the revision is committed.
+func (u *Updater) finish(rev string, v Verdict) {
+	message := msgDone
+	if v.Factory {
+		message = msgFactory
+	}
+	err := u.o.Steps.MarkDone(rev, Done.progress(message))
+	if err == nil && v.Committed { // it may have been marked by an earlier update
+		err = u.o.Steps.SetProgress(rev, Done.progress(message))
+	}
+	if err != nil {
+		u.o.Log.Warnf("marking revision %s as done: %v", rev, err)
+	}
+	if v.Committed {
+		j := u.reopen(rev)
+		if err := u.enter(j, Done, message); err == nil {
+			u.o.Log.Infof("revision %s had been committed before the device went down", rev)
+		}
+	}
+}
+
+// settleOpen ends updates that the last shutdown cut short, except those that go on.
+func (u *Updater) settleOpen(r boot.Running) {
+	for _, open := range u.o.Journal.Open() {
+		j := u.reopen(open.Revision)
+		j.began = open.Began
+		switch {
+		case u.resumed != nil && j.rev == u.resumed.rev:
+		case open.Status == Queued && j.when != whenReboot:
+			u.waiting = j
+		case open.Status == Queued && r.Try == j.rev:
+			u.waiting = j
+		case open.Status == Queued:
+			_ = u.enter(j, Canceled, msgAborted)
+		default:
+			u.unexpected(j)
+		}
+	}
+}
+
+// Fail says that the revision under test cannot even be started; without one under test it
+// returns false. It must be called before [Updater.Run].
+func (u *Updater) Fail(check string, err error) bool {
+	if u.resumed == nil {
+		return false
+	}
+	u.resumed.fail(check, err)
+	return true
+}
