@@ -490,12 +490,12 @@ func (s *session) settled(o engine.Outcome) {
 	switch {
 	case r.broken != nil:
 		s.log.Errorf("not ready: revision %s has no usable state", r.name)
-	case o.Reached == o.All:
+	case len(o.Below) == 0: // what a user has stopped does not count
 		cpu := ""
 		if first {
 			cpu = s.bootCPU()
 		}
-		s.log.Infof("ready: all %d containers reached their goals in %d ms%s", o.All, time.Since(r.began).Milliseconds(), cpu)
+		s.log.Infof("ready: all %d containers reached their goals in %d ms%s", o.Reached, time.Since(r.began).Milliseconds(), cpu)
 	default:
 		s.log.Errorf("not ready: %d of %d containers reached their goals", o.Reached, o.All)
 	}

@@ -25,9 +25,15 @@ import (
 )
 
 // scenes run in this test binary as process 1 of new namespaces; see [inside].
-var scenes = map[string]func() error{"orphans": sceneOrphans, "kill": sceneKill, "unmount": sceneUnmount, "mounts": sceneMounts}
+var scenes = map[string]func() error{"orphans": sceneOrphans, "kill": sceneKill, "unmount": sceneUnmount, "mounts": sceneMounts, "watchdog": sceneWatchdog}
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == "pantavisor" { // what process 1 of a scene starts
+		if os.Args[1] == "engine" {
+			os.Exit(busyEngine())
+		}
+		os.Exit(0)
+	}
 	if name := os.Getenv("PV_TEST_SCENE"); name != "" {
 		if err := scenes[name](); err != nil {
 			fmt.Println(err)
@@ -38,14 +44,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// inside runs a scene as process 1 of a new PID and mount namespace.
-func inside(t *testing.T, scene string) {
+// inside runs a scene as process 1 of a new PID and mount namespace, with additions to its
+// environment.
+func inside(t *testing.T, scene string, env ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for namespaces")
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "PV_TEST_SCENE="+scene, "PV_TEST_DIR="+t.TempDir())
+	cmd.Env = append(append(os.Environ(), "PV_TEST_SCENE="+scene, "PV_TEST_DIR="+t.TempDir()), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, unix.EPERM) {
