@@ -194,7 +194,7 @@ func BenchmarkObjectPut(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(size)*float64(b.N)/1e6/(cpuTime(b)-before), "MB/cpu-s")
+	b.ReportMetric((cpuTime(b)-before)/(float64(size)*float64(b.N)/1e9), "cpu-s/GB")
 }
 
 // inMemory returns a directory in memory.

@@ -20,11 +20,12 @@ const maxDetails = 50
 type stateCheck struct {
 	cfg     *config.Config
 	objects string // the directory of the object store
+	space   *admission
 	log     logs.Logger
 }
 
-// check checks a state that a client wants to store: it must be a valid state, and the
-// device must have its objects, which clients send first.
+// check checks a state that a client wants to store: it must be a valid state, the
+// device must have its objects, which clients send first, and space for its files.
 func (c *stateCheck) check(rev string, doc []byte) error {
 	st, err := state.Parse(doc)
 	if err == nil {
@@ -45,7 +46,7 @@ func (c *stateCheck) check(rev string, doc []byte) error {
 	}
 	missing := store.Missing(st)
 	if len(missing) == 0 {
-		return nil
+		return c.space.answer(st)
 	}
 	e := &api.Error{Status: 422, Text: fmt.Sprintf("Storage: %d objects of the state are missing", len(missing))}
 	for _, sum := range missing[:min(len(missing), maxDetails)] {

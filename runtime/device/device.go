@@ -14,6 +14,7 @@
 //	commands    the operations of POST /commands (commands.go)
 //	collector   garbage collection (collect.go), also when little is free (threshold.go)
 //	stateCheck  whether a state may be stored as a revision (check.go)
+//	admission   whether there is space for a revision (space.go)
 //	deviceMeta  the device metadata (devmeta.go)
 //	ownVolumes  the volumes of the runtime itself (own.go)
 //	wakeReasons the reasons to stay awake (wake.go)
@@ -438,7 +439,8 @@ func (s *session) serve() {
 	s.services.start("updates", s.updater.Run)
 	low := &threshold{cfg: s.cfg, size: s.device.storageSize, collect: gc.collect, log: s.log}
 	s.services.start("garbage threshold", low.run)
-	check := &stateCheck{cfg: s.cfg, objects: s.paths.objects, log: s.log}
+	room := &admission{usage: s.device.usage, objects: s.paths.objects, garbage: gc.garbage}
+	check := &stateCheck{cfg: s.cfg, objects: s.paths.objects, space: room, log: s.log}
 	srv := ctrl.New(ctrl.Options{
 		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,
 		Objects: s.paths.objects, Verified: s.verified, Space: space.NewLedger(s.device.usage), Steps: s.steps, CheckStep: check.check,

@@ -5,6 +5,7 @@
 //
 //	Usage      what a file system has, and what of it may be used
 //	Ledger     the uploads in progress, which share what may be used
+//	Install    an update, and what it needs
 package space
 
 import (
@@ -26,6 +27,7 @@ type Usage struct {
 	Total, Free int64
 	Reserved    int64 // the share that PV_STORAGE_GC_RESERVED keeps free
 	Block       int64 // the unit in which files take space
+	NoLinks     bool  // a file cannot have two names
 }
 
 // Of returns the usage of the file system of a directory; reserved is in percent of its size.
@@ -39,6 +41,10 @@ func Of(dir string, reserved int) (Usage, error) {
 		free = st.Bfree // the blocks that a file system reserves are for root
 	}
 	u := Usage{Total: int64(st.Blocks) * int64(st.Bsize), Free: int64(free) * int64(st.Bsize), Block: int64(st.Bsize)}
+	switch uint32(st.Type) { // signed and 32 bits wide on some architectures
+	case unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC:
+		u.NoLinks = true
+	}
 	u.Reserved = u.Total / 100 * int64(reserved)
 	return u, nil
 }

@@ -79,6 +79,7 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 		{"squashfs", squash},
 		{"the log server", logServer},
 		{"the control socket", controlSocket},
+		{"the object store", objectStore},
 		{"the launcher", launcher},
 		{"App Engine instances", appEngine},
 		{"the host tool", pvr},
