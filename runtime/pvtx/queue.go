@@ -202,7 +202,8 @@ type Process struct {
 	Objects string
 }
 
-// QueueProcess does the steps of a queue, all or none of them. The queue stays as it is.
+// QueueProcess does the steps of a queue, all or none of them; when one fails, the
+// transaction is as before. The queue stays as it is.
 func (t *Transaction) QueueProcess(ctx context.Context, p Process) error {
 	return t.change(func(r record) error {
 		queue := r.queue
@@ -214,27 +215,40 @@ func (t *Transaction) QueueProcess(ctx context.Context, p Process) error {
 			return ErrNone
 		case queue == "":
 			return errNoQueue
-		}
-		steps, err := entries(queue)
-		if err != nil {
-			return err
-		}
-		if p.Base != "" {
-			if err := t.begin(ctx, r, Begin{Base: p.Base, Objects: p.Objects, Replace: true}); err != nil {
+		case p.Base == "":
+			st, err := t.read(fileState)
+			if err != nil {
 				return err
 			}
+			if st, err = replay(queue, st); err != nil {
+				return err
+			}
+			return t.save(fileState, st)
 		}
-		st, err := t.read(fileState)
+		next, base, err := t.prepare(ctx, r, Begin{Base: p.Base, Objects: p.Objects, Replace: true})
 		if err != nil {
 			return err
 		}
-		for _, e := range steps {
-			if st, err = e.apply(queue, st); err != nil {
-				return fmt.Errorf("processing %s: %w", e.name, err)
-			}
+		st, err := replay(queue, base)
+		if err != nil {
+			return err
 		}
-		return t.save(fileState, st)
+		return t.start(r, next, base, st)
 	})
+}
+
+// replay returns the state after all steps of a queue.
+func replay(queue string, st *state.State) (*state.State, error) {
+	steps, err := entries(queue)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range steps {
+		if st, err = e.apply(queue, st); err != nil {
+			return nil, fmt.Errorf("processing %s: %w", e.name, err)
+		}
+	}
+	return st, nil
 }
 
 // apply returns the state after a step.

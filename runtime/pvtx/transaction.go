@@ -159,29 +159,39 @@ type Begin struct {
 // Begin starts a transaction. A queue that is configured is kept, and so is its directory
 // of objects when b names none.
 func (t *Transaction) Begin(ctx context.Context, b Begin) error {
-	return t.change(func(r record) error { return t.begin(ctx, r, b) })
+	return t.change(func(r record) error {
+		next, base, err := t.prepare(ctx, r, b)
+		if err != nil {
+			return err
+		}
+		return t.start(r, next, base, base)
+	})
 }
 
-func (t *Transaction) begin(ctx context.Context, old record, b Begin) error {
+// prepare returns the record and the base of a transaction that can begin.
+func (t *Transaction) prepare(ctx context.Context, old record, b Begin) (next record, base *state.State, err error) {
 	if old.phase == phaseActive && !b.Replace {
-		return ErrActive
+		return record{}, nil, ErrActive
 	}
-	next := record{phase: phaseActive}
+	next = record{phase: phaseActive}
 	if old.phase == phaseQueue {
 		next.objects, next.queue, next.count = old.objects, old.queue, old.count
 	}
 	if err := next.place(b.Objects); err != nil {
-		return err
+		return record{}, nil, err
 	}
-	st, err := t.base(ctx, b.Base)
+	base, err = t.base(ctx, b.Base)
 	if err != nil {
-		return fmt.Errorf("reading the base: %w", err)
+		return record{}, nil, fmt.Errorf("reading the base: %w", err)
 	}
-	if st.Spec() == "" {
-		if err := st.SetValue(state.SpecKey, canon.Str(state.Spec)); err != nil {
-			return err
-		}
+	if base.Spec() == "" {
+		err = base.SetValue(state.SpecKey, canon.Str(state.Spec))
 	}
+	return next, base, err
+}
+
+// start stores a transaction whose state has gone from base to st already.
+func (t *Transaction) start(old, next record, base, st *state.State) error {
 	if old.phase != phaseQueue {
 		// What happens until the next record is stored leaves no transaction.
 		if err := t.clear(phaseNone); err != nil {
@@ -189,7 +199,7 @@ func (t *Transaction) begin(ctx context.Context, old record, b Begin) error {
 		}
 	}
 	if next.local() {
-		if err := t.save(fileBase, st); err != nil {
+		if err := t.save(fileBase, base); err != nil {
 			return err
 		}
 	}

@@ -259,9 +259,9 @@ func (t *tool) size(name string, least, multiple int) int {
 	case "M":
 		unit = 1 << 20
 	}
-	n, err := strconv.ParseUint(digits, 10, 32)
-	if size := int(n) * unit; err == nil && size >= least && size <= maxBuffer && size%multiple == 0 {
-		return size
+	n, err := strconv.Atoi(digits)
+	if err == nil && n <= maxBuffer/unit && n*unit >= least && n*unit%multiple == 0 {
+		return n * unit
 	}
 	t.warn(fmt.Sprintf("%s=%s is not used: %d to %d bytes, in multiples of %d, are possible", name, text, least, maxBuffer, multiple))
 	return 0

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -115,6 +116,28 @@ func TestOneProcessAtATime(t *testing.T) {
 	w.ok("abort")
 }
 
+// TestQueueWithADamagedStep: nothing is done, and an active transaction stays.
+func TestQueueWithADamagedStep(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.ok("queue", "new", w.path("queue"), w.path("objects"))
+	w.ok("queue", "remove", "web")
+	w.ok("queue", "unpack", w.bare(w.app("nginx", "1")))
+	web := w.app("web", "1")
+	w.ok("begin", w.json(web))
+	steps, err := filepath.Glob(w.path("queue/001*/json"))
+	if err != nil || len(steps) != 1 {
+		t.Fatal(steps, err)
+	}
+	if err := os.WriteFile(steps[0], []byte(`{"../x":{}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, base := range [][]string{nil, {"empty"}} {
+		w.fails(1, "processing 001__", append([]string{"queue", "process"}, base...)...)
+		w.same(web, w.shown())
+	}
+}
+
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -179,7 +202,7 @@ func TestBuffers(t *testing.T) {
 		w.env["PVTX_OBJECT_BUF_SIZE"], w.env["PVTX_CTRL_BUF_SIZE"] = size, "16K"
 		w.ok("add", w.export(w.app("web", size), true))
 	}
-	for _, size := range []string{"511", "513", "11M", "-1", "x", "M"} {
+	for _, size := range []string{"511", "513", "11M", "4097M", "-1", "x", "M"} {
 		w.env["PVTX_OBJECT_BUF_SIZE"] = size
 		if code, _, bad := w.try("", "show"); code != 0 || !strings.Contains(bad, "WARNING: PVTX_OBJECT_BUF_SIZE="+size) {
 			t.Errorf("%s: exit %d, %s", size, code, bad)
