@@ -101,7 +101,7 @@ func Replace(t *testing.T, disk string, start int64, name string, data []byte) {
 func Read(t *testing.T, disk string, start int64, name string) []byte {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "content")
-	Command(t, "mcopy", "-n", "-i", fmt.Sprintf("%s@@%d", disk, start), "::"+name, file)
+	Command(t, "mcopy", "-n", "-i", Volume(disk, start), "::"+name, file)
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

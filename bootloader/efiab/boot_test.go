@@ -1,11 +1,9 @@
 package efiab
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,8 +25,6 @@ import (
 
 const (
 	mega  = 1 << 20
-	ovmf  = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	vars  = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 	limit = 4 * time.Minute // of one run of the emulator, on a busy machine
 )
 
@@ -124,17 +120,12 @@ func (n named) Name() string { return "test/slot/" + n.name }
 // fill makes the file system of a partition.
 func (m *machine) fill(number, size int, tree string) {
 	m.t.Helper()
-	bootloadertest.Command(m.t, "mkfs.vfat", "-F", "32", "--offset", fmt.Sprint(starts[number]*mega/512), m.disk, fmt.Sprint(size*1024))
-	entries, err := os.ReadDir(tree)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	for _, e := range entries {
-		bootloadertest.Command(m.t, "mcopy", "-s", "-i", m.volume(number), filepath.Join(tree, e.Name()), "::/")
-	}
+	bootloadertest.FAT(m.t, m.disk, int64(starts[number])*mega, int64(size)*mega, tree)
 }
 
-func (m *machine) volume(number int) string { return fmt.Sprintf("%s@@%dM", m.disk, starts[number]) }
+func (m *machine) volume(number int) string {
+	return bootloadertest.Volume(m.disk, int64(starts[number])*mega)
+}
 
 // put replaces a file of a partition.
 func (m *machine) put(number int, name, text string) {
@@ -147,26 +138,8 @@ func (m *machine) put(number int, name, text string) {
 // boot runs the machine until it powers off and returns what its guests said.
 func (m *machine) boot(more ...string) []string {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), limit)
-	defer cancel()
-	nvram := filepath.Join(m.dir, "vars.fd")
-	data, err := os.ReadFile(vars)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	bootloadertest.Write(m.t, nvram, data)
-	args := []string{
-		"-machine", "q35", "-accel", "tcg", "-m", "512", "-nodefaults", "-display", "none", "-serial", "stdio",
-		"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmf, "-drive", "if=pflash,format=raw,file=" + nvram,
-		"-drive", "if=virtio,format=raw,file=" + m.disk,
-	}
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(args, more...)...)
-	var console, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &console, &errs
-	if err := cmd.Run(); err != nil {
-		m.t.Fatalf("emulator: %v\n%s\nconsole:\n%s", err, &errs, console.String()[max(0, console.Len()-4000):])
-	}
-	return bootloadertest.Boots(m.t, strings.ReplaceAll(console.String(), "\r", ""))
+	args := append(bootloadertest.UEFI(m.t), "-m", "512", "-drive", "if=virtio,format=raw,file="+m.disk)
+	return bootloadertest.Boots(m.t, bootloadertest.Emulate(m.t, limit, "qemu-system-x86_64", append(args, more...)...))
 }
 
 // once returns what is in the file with the one-shot flag.
@@ -183,13 +156,7 @@ func TestBoardsTwoPartitions(t *testing.T) {
 		t.Skip("boots four kernels in software emulation: mage boards")
 	}
 	oracle.Need(t, "qemu-system-x86_64", "sgdisk", "mkfs.vfat", "mcopy")
-	var missing []string
-	for _, file := range []string{ovmf, vars} {
-		if _, err := os.Stat(file); err != nil {
-			missing = append(missing, file+" (package ovmf)")
-		}
-	}
-	oracle.Emulator(t, missing)
+	bootloadertest.NeedUEFI(t)
 	m := newMachine(t)
 	const old, tried = "pv_rev=0 pv_try= addons=1", "pv_rev=locals/new pv_try= addons=1"
 	step := func(what string, want []string, got ...string) {

@@ -3,7 +3,6 @@ package extlinux
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,19 +12,13 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/bootloader"
+	"github.com/pantavisor/pantavisor/bootloader/bootloadertest"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/targets"
 )
-
-func command(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
 
 // newDisk makes a disk with one partition, bootable, that has the state and two revisions
 // with a kernel that cannot be started.
@@ -56,22 +49,20 @@ func newDisk(t *testing.T, state trail.Extlinux) string {
 	if out, err := sfdisk.CombinedOutput(); err != nil {
 		t.Fatalf("sfdisk: %v\n%s", err, out)
 	}
-	command(t, oracle.Program(t, "mke2fs"), "-q", "-F", "-t", "ext4", "-O", "^metadata_csum", "-d", store, "-E", fmt.Sprintf("offset=%d", start), disk, fmt.Sprintf("%dk", size>>10))
+	bootloadertest.Ext4(t, disk, start, size, store, "-O", "^metadata_csum")
 	return disk
 }
 
-const (
-	firmware = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
-	limit    = 3 * time.Minute // on a busy machine
-)
+const limit = 3 * time.Minute // on a busy machine
 
 // boot starts U-Boot and returns its lines up to the first kernel's command line.
 func boot(t *testing.T, disk string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a57", "-m", "256", "-nodefaults", "-display", "none", "-serial", "stdio",
-		"-bios", firmware, "-drive", "if=none,id=disk,format=raw,file="+disk, "-device", "virtio-blk-device,drive=disk")
+	args := append(bootloadertest.UBoot(), "-m", "256", "-nodefaults", "-display", "none", "-serial", "stdio",
+		"-drive", "if=none,id=disk,format=raw,file="+disk, "-device", "virtio-blk-device,drive=disk")
+	cmd := exec.CommandContext(ctx, "qemu-system-aarch64", args...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -99,10 +90,8 @@ func TestUBootStartsTheDefault(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	oracle.Need(t, "sfdisk", "mke2fs", "qemu-system-aarch64")
-	if _, err := os.Stat(firmware); err != nil {
-		oracle.Emulator(t, []string{firmware + " (package u-boot-qemu)"})
-	}
+	oracle.Need(t, "sfdisk", "mke2fs")
+	bootloadertest.NeedUBoot(t)
 	for name, c := range map[string]struct {
 		state trail.Extlinux
 		want  string

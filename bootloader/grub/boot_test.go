@@ -2,10 +2,8 @@ package grub
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -28,21 +26,18 @@ import (
 
 const (
 	mega  = 1 << 20
-	ovmf  = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	vars  = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 	limit = 4 * time.Minute // of one run of the emulator, on a busy machine
 )
 
 // machine is a kind of firmware and of partition table that the tests boot.
 type machine struct {
 	name, pkg, table string
-	args             []string // of QEMU
 }
 
 var (
-	uefi    = machine{"uefi", "grub-efi-amd64-bin", "gpt", []string{"-machine", "q35", "-drive", "if=pflash,format=raw,readonly=on,file=" + ovmf}}
-	bios    = machine{"bios", "grub-pc-bin", "gpt", []string{"-machine", "pc"}}
-	biosMBR = machine{"bios and mbr", "grub-pc-bin", "mbr", []string{"-machine", "pc"}}
+	uefi    = machine{"uefi", "grub-efi-amd64-bin", "gpt"}
+	bios    = machine{"bios", "grub-pc-bin", "gpt"}
+	biosMBR = machine{"bios and mbr", "grub-pc-bin", "mbr"}
 )
 
 // target is a board with the machine's loader and partitions. A GPT has one for what a BIOS
@@ -64,13 +59,7 @@ func (m machine) target() *targets.Target {
 func needTools(t *testing.T) {
 	t.Helper()
 	oracle.Need(t, "qemu-system-x86_64", "sgdisk", "sfdisk", "mkfs.vfat", "mcopy", "mmd", "mke2fs", "debugfs")
-	var missing []string
-	for _, file := range []string{ovmf, vars} {
-		if _, err := os.Stat(file); err != nil {
-			missing = append(missing, file+" (package ovmf)")
-		}
-	}
-	oracle.Emulator(t, missing)
+	bootloadertest.NeedUEFI(t)
 }
 
 func env(t *testing.T, pairs ...string) []byte {
@@ -109,18 +98,9 @@ func newDisk(t *testing.T, m machine, esp string, roots [][2]string, rootSize in
 		t.Fatal(err)
 	}
 	d.partition(len(roots), rootSize)
-	bootloadertest.Command(t, "mkfs.vfat", "-F", "32", "-n", "pvboot", "--offset", fmt.Sprint(espStart/512), d.file, fmt.Sprint(espSize/1024))
-	entries, err := os.ReadDir(esp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		bootloadertest.Command(t, "mcopy", "-s", "-i", d.esp(), filepath.Join(esp, e.Name()), "::/")
-	}
+	bootloadertest.FAT(t, d.file, espStart, espSize, esp, "-n", "pvboot")
 	for i, r := range roots {
-		start := espStart + espSize + rootSize*int64(i)
-		bootloadertest.Command(t, "mke2fs", "-q", "-F", "-t", "ext4", "-L", r[0], "-d", r[1], "-E", fmt.Sprintf("offset=%d", start),
-			d.file, fmt.Sprintf("%dk", rootSize/1024))
+		bootloadertest.Ext4(t, d.file, espStart+espSize+rootSize*int64(i), rootSize, r[1], "-L", r[0])
 	}
 	return d
 }
@@ -172,7 +152,7 @@ func (d *disk) embed(b *partstest.Runner, blobs []bootloader.Blob) {
 // partUUID returns the UUID of the i-th root partition.
 func partUUID(i int) string { return fmt.Sprintf("0a000000-0000-4000-8000-%012x", i) }
 
-func (d *disk) esp() string { return fmt.Sprintf("%s@@%d", d.file, espStart) }
+func (d *disk) esp() string { return bootloadertest.Volume(d.file, espStart) }
 
 // trying reads pv_trying from an environment block on the ESP.
 func (d *disk) trying(file string) string {
@@ -192,29 +172,13 @@ func (d *disk) trying(file string) string {
 // and returns the console.
 func (d *disk) boot(more ...string) string {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), limit)
-	defer cancel()
-	args := append(slices.Clone(d.m.args), "-accel", "tcg", "-m", "512", "-nodefaults", "-display", "none", "-serial", "stdio",
-		"-drive", "if=virtio,format=raw,file="+d.file)
+	args := []string{"-machine", "pc"}
 	if d.m.name == uefi.name {
-		nvram := filepath.Join(d.t.TempDir(), "vars.fd")
-		data, err := os.ReadFile(vars)
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		bootloadertest.Write(d.t, nvram, data)
-		args = append(args, "-drive", "if=pflash,format=raw,file="+nvram)
+		args = bootloadertest.UEFI(d.t)
 	}
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(args, more...)...)
-	var console, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &console, &errs
-	if err := cmd.Run(); err != nil {
-		d.t.Fatalf("emulator: %v\n%s\nconsole:\n%s", err, errs.String(), tail(console.String()))
-	}
-	return strings.ReplaceAll(console.String(), "\r", "")
+	args = append(args, "-m", "512", "-drive", "if=virtio,format=raw,file="+d.file)
+	return bootloadertest.Emulate(d.t, limit, "qemu-system-x86_64", append(args, more...)...)
 }
-
-func tail(s string) string { return s[max(0, len(s)-4000):] }
 
 // scenario is a state of the handshake and what is special with GRUB.
 type scenario struct {
@@ -432,7 +396,7 @@ func read(t *testing.T, console string, rounds int) map[[2]int][]attempt {
 		}
 	}
 	if len(out) != rounds {
-		t.Fatalf("%d of %d rounds were run; console:\n%s", len(out), rounds, tail(console))
+		t.Fatalf("%d of %d rounds were run; console:\n%s", len(out), rounds, bootloadertest.Tail(console))
 	}
 	return out
 }

@@ -2,10 +2,8 @@ package uboot
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -23,7 +21,6 @@ import (
 
 const (
 	mega     = 1 << 20
-	firmware = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 	fatSize  = 34 * mega
 	rootSize = 4 * mega
 )
@@ -205,16 +202,9 @@ func (d *disk) write(t *testing.T) {
 	bootloadertest.Command(t, "sgdisk", append(args, "-A", "1:set:2", d.file)...)
 	for _, p := range d.parts {
 		if p.format == "ext4" {
-			bootloadertest.Command(t, "mke2fs", "-q", "-F", "-t", "ext4", "-d", p.dir, "-E", fmt.Sprintf("offset=%d", p.start), d.file, fmt.Sprintf("%dk", p.size/1024))
-			continue
-		}
-		bootloadertest.Command(t, "mkfs.vfat", "-F", "32", "-s", "1", "--offset", fmt.Sprint(p.start/512), d.file, fmt.Sprint(p.size/1024))
-		entries, err := os.ReadDir(p.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range entries {
-			bootloadertest.Command(t, "mcopy", "-s", "-i", fmt.Sprintf("%s@@%d", d.file, p.start), filepath.Join(p.dir, e.Name()), "::/")
+			bootloadertest.Ext4(t, d.file, p.start, p.size, p.dir)
+		} else {
+			bootloadertest.FAT(t, d.file, p.start, p.size, p.dir, "-s", "1")
 		}
 	}
 }
@@ -243,25 +233,15 @@ func newDisk(t *testing.T, scenarios []scenario, rounds int) *disk {
 // needTools skips the test where a program is missing.
 func needTools(t *testing.T) {
 	t.Helper()
-	oracle.Need(t, "dtc", "sgdisk", "mkfs.vfat", "mcopy", "mke2fs", "debugfs", "qemu-system-aarch64")
-	if _, err := os.Stat(firmware); err != nil {
-		oracle.Emulator(t, []string{firmware + " (package u-boot-qemu)"})
-	}
+	oracle.Need(t, "dtc", "sgdisk", "mkfs.vfat", "mcopy", "mke2fs", "debugfs")
+	bootloadertest.NeedUBoot(t)
 }
 
 // run starts U-Boot and returns its console.
 func run(t *testing.T, disk string, more ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-aarch64", append([]string{"-nodefaults", "-display", "none", "-machine", "virt", "-cpu", "cortex-a57", "-accel", "tcg", "-m", "1024",
-		"-bios", firmware, "-serial", "stdio", "-drive", "if=none,id=disk,format=raw,file=" + disk, "-device", "virtio-blk-pci,drive=disk"}, more...)...)
-	var console, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &console, &errs
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("emulator: %v\n%s\nconsole:\n%s", err, errs.String(), console.String()[max(0, console.Len()-4000):])
-	}
-	return strings.ReplaceAll(console.String(), "\r", "")
+	args := append(bootloadertest.UBoot(), "-m", "1024", "-drive", "if=none,id=disk,format=raw,file="+disk, "-device", "virtio-blk-pci,drive=disk")
+	return bootloadertest.Emulate(t, 6*time.Minute, "qemu-system-aarch64", append(args, more...)...)
 }
 
 var started = regexp.MustCompile(`(?m)^STARTED (.*) \|$`)

@@ -2,10 +2,8 @@ package ubootab
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,14 +16,10 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader/bootloadertest"
 	"github.com/pantavisor/pantavisor/formats/fitslot"
 	"github.com/pantavisor/pantavisor/formats/ubootenv"
-	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/runtime/boot/spec"
 )
 
-const (
-	firmware = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
-	limit    = 2 * time.Minute // of one run of the emulator, on a busy machine
-)
+const limit = 2 * time.Minute // of one run of the emulator, on a busy machine
 
 // The second flash memory of QEMU's machine virt. U-Boot has its environment at the beginning.
 const (
@@ -133,28 +127,11 @@ func (s scenario) flash(t *testing.T) string {
 	return file
 }
 
-// needTools skips the test where a program is missing.
-func needTools(t *testing.T) {
-	t.Helper()
-	oracle.Need(t, "qemu-system-aarch64")
-	if _, err := os.Stat(firmware); err != nil {
-		oracle.Emulator(t, []string{firmware + " (package u-boot-qemu)"})
-	}
-}
-
 // run starts U-Boot with the flash memory and returns its console.
 func run(t *testing.T, flash string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-aarch64", "-nodefaults", "-display", "none", "-machine", "virt", "-cpu", "cortex-a57", "-accel", "tcg",
-		"-m", "512", "-bios", firmware, "-serial", "stdio", "-drive", "if=pflash,unit=1,format=raw,file="+flash)
-	var console, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &console, &errs
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("emulator: %v\n%s\nconsole:\n%s", err, errs.String(), console.String()[max(0, console.Len()-4000):])
-	}
-	return strings.ReplaceAll(console.String(), "\r", "")
+	args := append(bootloadertest.UBoot(), "-m", "512", "-drive", "if=pflash,unit=1,format=raw,file="+flash)
+	return bootloadertest.Emulate(t, limit, "qemu-system-aarch64", args...)
 }
 
 var started = regexp.MustCompile(`(?m)^STARTED (.*) \|$`)
@@ -173,7 +150,7 @@ func (s scenario) starts(want []spec.Start) []string {
 // scenario it checks the revisions that U-Boot boots and their slots, in fallback order, and
 // what it boots next time, which depends on the mark that it has written.
 func TestStateTable(t *testing.T) {
-	needTools(t)
+	bootloadertest.NeedUBoot(t)
 	for _, s := range scenarios() {
 		t.Run(s.Name, func(t *testing.T) {
 			flash := s.flash(t)
