@@ -152,8 +152,6 @@ func (d *disk) embed(b *partstest.Runner, blobs []bootloader.Blob) {
 // partUUID returns the UUID of the i-th root partition.
 func partUUID(i int) string { return fmt.Sprintf("0a000000-0000-4000-8000-%012x", i) }
 
-func (d *disk) esp() string { return bootloadertest.Volume(d.file, espStart) }
-
 // trying reads pv_trying from an environment block on the ESP.
 func (d *disk) trying(file string) string {
 	d.t.Helper()

@@ -244,12 +244,6 @@ func (d *pi) takeOnce(f *os.File) bool {
 	return strings.Contains(string(text), "\npv_once=3\n") || strings.Contains(string(text), "\npv_once=2\n")
 }
 
-// powerLost is a restart without the flag.
-func (d *pi) powerLost() {
-	d.flag = false
-	d.restart()
-}
-
 // state is what init decides, after it was checked that the kernel of the revision runs.
 func (d *pi) state() Running {
 	d.t.Helper()

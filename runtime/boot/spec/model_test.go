@@ -37,10 +37,11 @@ type (
 	status string
 )
 
+const none rev = -1
+
 const (
-	none      rev = -1
-	revisions     = 3
-	trials        = 3 // different numbers of tests
+	revisions = 3
+	trials    = 3 // different numbers of tests
 )
 
 // kernel returns the revision whose kernel a revision has.
