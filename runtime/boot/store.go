@@ -248,8 +248,8 @@ func checkpoint(dir string) error {
 	if int64(st.Type) != unix.EXT4_SUPER_MAGIC { //nolint:unconvert // 32 bits wide on some architectures
 		return nil
 	}
-	if err := unix.IoctlSetPointerInt(int(d.Fd()), ext4Checkpoint, 0); err == nil {
-		return nil
+	if err := unix.IoctlSetPointerInt(int(d.Fd()), ext4Checkpoint, 0); err == nil || errors.Is(err, unix.ENODEV) {
+		return nil // it is done, or there is no journal
 	}
 	if err := freeze(int(d.Fd())); err != nil {
 		return notAllowed(err)

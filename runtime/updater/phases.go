@@ -362,6 +362,9 @@ func (u *Updater) fallBack(_ context.Context, j *job) phase {
 // restart does.
 func (u *Updater) revert(ctx context.Context, j *job) phase {
 	_ = u.enter(j, Error, j.text())
+	if u.running.Try == j.rev { // it was UPDATED before: the next boot must not try it
+		u.endTry(j.rev)
+	}
 	u.events.take()
 	if err := u.o.Device.Swap(j.from, j.changed); err != nil {
 		u.o.Log.Errorf("going back to revision %s: %v", j.from, err)

@@ -390,6 +390,23 @@ func TestContainerThatFailsWithoutRestart(t *testing.T) {
 	})
 }
 
+// TestUpdatedRevisionThatFailsLater starts a revision anew that waits for its commit: once it has
+// failed, the loader does not try it.
+func TestUpdatedRevisionThatFailsLater(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.put("n", "1", "app 1 container")
+		m.start("n", Run)
+		if v, err := m.store.Load(); err != nil || v.Try != "n" {
+			t.Fatalf("the store has %+v, %v", v, err)
+		}
+		m.broken["n"] = true
+		m.start("n", Run)
+		if v, err := m.store.Load(); err != nil || v.Try != "" {
+			t.Errorf("the store has %+v, %v", v, err)
+		}
+	})
+}
+
 func TestPowerIsLostDuringTest(t *testing.T) {
 	for _, c := range []struct {
 		name, bsp string
