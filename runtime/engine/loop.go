@@ -44,8 +44,8 @@ type Options struct {
 	// changes or lacks have ended, and none of its own has been started yet.
 	Adopted func(revision string, ended []string)
 	// Stable is called with true when the revision has settled and every container with a
-	// stable_timeout is stable, or none has one; then with each change of that. A transition
-	// begins with false, without a call. What a user has stopped need not be stable.
+	// stable_timeout is stable, or none has one; then with each change of that. With a
+	// transition it is no longer so. What a user has stopped need not be stable.
 	Stable func(bool)
 	// Stopping is called when the engine begins to stop, with the exit code to come.
 	Stopping func(code int)

@@ -52,7 +52,11 @@ func (e *Engine) Transition(rev Revision, changed []string) error {
 				t.leaving[u] = true
 			}
 		}
-		e.next, e.settled, e.stable = t, false, false
+		e.next, e.settled = t, false
+		if e.stable { // what was said of the revision before must not be taken for rev's
+			e.stable = false
+			e.opt.Stable(false)
+		}
 		for _, g := range e.groups {
 			g.close()
 		}

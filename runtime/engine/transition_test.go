@@ -102,7 +102,7 @@ func TestTransition(t *testing.T) {
 	kept := s.runs["net"]
 	s.transition("1", []string{"web"}, net, web, other)
 	s.await("net=STARTED", "other=STARTED", "web=STARTED")
-	s.expect(e, "settled 1 3/3", "stable true")
+	s.expect(e, "stable false", "settled 1 3/3", "stable true")
 	got := s.calls()
 	if want := "stop web,release web,stop old,release old,adopted 1[old web],in 1,"; !strings.HasPrefix(got, want) {
 		t.Errorf("the backend was asked for %s, want it to begin with %s", got, want)
@@ -177,7 +177,7 @@ func TestRollback(t *testing.T) {
 	s.expect(e, "settled 0 2/2", "stable true")
 	s.transition("1", []string{"web"}, net, ready)
 	s.await("net=STARTED", "web=STARTED")
-	s.expect(e)
+	s.expect(e, "stable false")
 	s.transition("0", []string{"web"}, net, web)
 	s.await("net=STARTED", "web=STARTED")
 	s.expect(e, "settled 0 2/2", "stable true")
@@ -189,7 +189,7 @@ func TestRollback(t *testing.T) {
 	}
 	close(stuck)
 	s.await("net=STARTED", "web=STARTED")
-	s.expect(e, "settled 0 2/2", "stable true")
+	s.expect(e, "stable false", "settled 0 2/2", "stable true")
 	s.pass(time.Hour)
 	s.expect(e) // no time of an earlier revision is left
 }
@@ -229,7 +229,7 @@ func TestActionsDuringTransition(t *testing.T) {
 		if list, _ := s.e.Containers(); list[0].UserStopped != fmt.Sprint(c.want == "STOPPED") {
 			t.Errorf("%s: %+v", c.actions, list[0])
 		}
-		s.expect(e, fmt.Sprintf("settled 1 %d/1", map[bool]int{true: 1}[c.want == "STARTED"]), "stable true")
+		s.expect(e, "stable false", fmt.Sprintf("settled 1 %d/1", map[bool]int{true: 1}[c.want == "STARTED"]), "stable true")
 	}
 }
 
@@ -253,7 +253,7 @@ func TestStopDuringTransition(t *testing.T) {
 	if code := <-s.code; code != handoff.ExitPowerOff {
 		t.Errorf("exit code %d", code)
 	}
-	if got := e.take(); got != "" || strings.Contains(s.calls(), "in ") {
+	if got := e.take(); got != "stable false" || strings.Contains(s.calls(), "in ") {
 		t.Errorf("events %s", got)
 	}
 }
@@ -451,7 +451,7 @@ func TestTimesOfTransition(t *testing.T) {
 	}
 	s.await("last=STARTED", "lost=STARTED", "slow=STOPPED", "web=STOPPED")
 	s.pass(time.Minute)
-	s.expect(e, "settled 3 2/4", "stable true")
+	s.expect(e, "stable false", "settled 3 2/4", "stable true")
 }
 
 func (e *Engine) unitStatus(name string) (s status) {
