@@ -15,6 +15,7 @@ import "syscall"
 // create, write, sync, link, name, mark or remove them.
 type Fault struct {
 	Dir     string        // no operation elsewhere counts
+	Reads   bool          // those that open files to read them, and read files and directories, count too
 	Nth     int           // the first that fails, counted from 1; 0: none
 	Errno   syscall.Errno // with which it fails
 	Lasting bool          // all later ones fail too
@@ -22,6 +23,6 @@ type Fault struct {
 
 // Result is what happened to the operations.
 type Result struct {
-	Count  int    // operations that change files
+	Count  int    // operations that counted
 	Failed string // the first that failed, "renameat /storage/x"; empty when none did
 }

@@ -25,12 +25,15 @@ const envIsolated = "PANTAVISOR_TEST_ISOLATED"
 // channel is the socket between the two processes, in the one whose operations fail.
 const channel = 3
 
-// calls are the system calls that change files, with the arguments that say where: the
-// descriptor of a directory or file, and the path, negative when there is none.
-var calls = map[uintptr]struct {
+// call is a system call with the arguments that say on which file it acts: the descriptor of
+// a directory or file, and the path, negative when there is none.
+type call struct {
 	name     string
 	fd, path int
-}{
+}
+
+// calls are the system calls that change files.
+var calls = map[uintptr]call{
 	unix.SYS_OPENAT: {"openat", 0, 1}, unix.SYS_MKDIRAT: {"mkdirat", 0, 1}, unix.SYS_UNLINKAT: {"unlinkat", 0, 1},
 	unix.SYS_RENAMEAT: {"renameat", 2, 3}, unix.SYS_RENAMEAT2: {"renameat2", 2, 3}, unix.SYS_LINKAT: {"linkat", 2, 3},
 	unix.SYS_SYMLINKAT: {"symlinkat", 1, 2}, unix.SYS_FCHMODAT: {"fchmodat", 0, 1}, unix.SYS_FCHMOD: {"fchmod", 0, -1},
@@ -39,6 +42,11 @@ var calls = map[uintptr]struct {
 	unix.SYS_WRITEV: {"writev", 0, -1}, unix.SYS_FSYNC: {"fsync", 0, -1}, unix.SYS_FDATASYNC: {"fdatasync", 0, -1},
 	unix.SYS_SYNCFS: {"syncfs", 0, -1}, unix.SYS_FALLOCATE: {"fallocate", 0, -1}, unix.SYS_SETXATTR: {"setxattr", -1, 0},
 	unix.SYS_FSETXATTR: {"fsetxattr", 0, -1}, unix.SYS_COPY_FILE_RANGE: {"copy_file_range", 2, -1}, unix.SYS_SENDFILE: {"sendfile", 0, -1},
+}
+
+// reads are those that read files; so does openat, see [notice.reads].
+var reads = map[uintptr]call{
+	unix.SYS_READ: {"read", 0, -1}, unix.SYS_PREAD64: {"pread64", 0, -1}, unix.SYS_GETDENTS64: {"getdents64", 0, -1},
 }
 
 // Faults makes operations of this process fail.
@@ -109,30 +117,21 @@ func request(f Fault) (r Result, err error) {
 	return r, nil
 }
 
-// Offsets in struct seccomp_data (seccomp(2)).
-const (
-	dataNumber = 0
-	dataArgs   = 16
-)
+// dataNumber is the offset of the call's number in struct seccomp_data (seccomp(2)).
+const dataNumber = 0
 
-// program returns the filter: what opens files to read them is not caught.
+// program returns the filter.
 func program() []unix.SockFilter {
 	const (
 		load = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		jeq  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-		jset = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
 		ret  = unix.BPF_RET | unix.BPF_K
 	)
-	p := []unix.SockFilter{
-		{Code: load, K: dataNumber},
-		{Code: jeq, K: unix.SYS_OPENAT, Jf: 4},
-		{Code: load, K: dataArgs + 2*8}, // flags
-		{Code: jset, K: unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC, Jf: 1},
-		{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF},
-		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
-	}
-	for number := range calls {
-		p = append(p, unix.SockFilter{Code: jeq, K: uint32(number), Jf: 1}, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF})
+	p := []unix.SockFilter{{Code: load, K: dataNumber}}
+	for _, numbers := range []map[uintptr]call{calls, reads} {
+		for number := range numbers {
+			p = append(p, unix.SockFilter{Code: jeq, K: uint32(number), Jf: 1}, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF})
+		}
 	}
 	return append(p, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW})
 }
@@ -274,7 +273,7 @@ func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 func (s *supervisor) verdict(n *notice) unix.Errno {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fault.Dir == "" {
+	if s.fault.Dir == "" || n.reads() && !s.fault.Reads {
 		return 0
 	}
 	path := n.path()
@@ -286,14 +285,32 @@ func (s *supervisor) verdict(n *notice) unix.Errno {
 		return 0
 	}
 	if s.result.Failed == "" {
-		s.result.Failed = calls[uintptr(n.number)].name + " " + path
+		s.result.Failed = n.call().name + " " + path
 	}
 	return s.fault.Errno
 }
 
-// path returns the file that an operation changes, "" when it cannot be known.
+// call returns the call of an operation.
+func (n *notice) call() call {
+	if c, ok := calls[uintptr(n.number)]; ok {
+		return c
+	}
+	return reads[uintptr(n.number)]
+}
+
+// reads reports whether an operation reads a file.
+func (n *notice) reads() bool {
+	if n.number == unix.SYS_OPENAT {
+		const changes = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
+		return n.args[2]&changes == 0
+	}
+	_, ok := reads[uintptr(n.number)]
+	return ok
+}
+
+// path returns the file that an operation changes or reads, "" when it cannot be known.
 func (n *notice) path() string {
-	call := calls[uintptr(n.number)]
+	call := n.call()
 	var path, dir string
 	if call.path >= 0 {
 		path = readString(int(n.pid), uintptr(n.args[call.path]))

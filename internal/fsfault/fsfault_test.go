@@ -34,6 +34,11 @@ func TestFaults(t *testing.T) {
 				t.Errorf("operation %d: %+v, %v, %v, want %s", i+1, r, bad, err, want)
 			}
 		}
+		var text []byte
+		r, bad := f.During(Fault{Dir: dir, Reads: true, Nth: 2, Errno: syscall.EIO}, func() { text, err = os.ReadFile(dir + "/file") })
+		if bad != nil || r.Failed != "read "+dir+"/file" || len(text) != 0 || !errors.Is(err, syscall.EIO) {
+			t.Errorf("reading: %+v, %v, %q, %v", r, bad, text, err)
+		}
 		_, bad = f.During(Fault{Dir: dir, Nth: 2, Errno: syscall.EROFS, Lasting: true}, func() { err = os.Remove(dir + "/file"); _ = replace(dir) })
 		if _, gone := os.Stat(dir + "/file"); bad != nil || err != nil || !errors.Is(gone, os.ErrNotExist) {
 			t.Errorf("a lasting fault: %v, %v, %v", bad, err, gone)

@@ -156,7 +156,7 @@ func (f *file) read() ([]pair, error) {
 		return nil, fmt.Errorf("reading the boot loader's store: %w", err)
 	}
 	if info.Size() > maxStore {
-		return nil, fmt.Errorf("reading the boot loader's store %s: %d bytes are more than can be right", f.path, info.Size())
+		return nil, fmt.Errorf("reading the boot loader's store %s: %d bytes are more than can be right: %w", f.path, info.Size(), errDamaged)
 	}
 	b, err := os.ReadFile(f.path)
 	if err != nil {
@@ -164,16 +164,20 @@ func (f *file) read() ([]pair, error) {
 	}
 	pairs, err := f.form.decode(b)
 	if err != nil {
-		return nil, fmt.Errorf("reading the boot loader's store %s: %w", f.path, err)
+		return nil, fmt.Errorf("reading the boot loader's store %s: %w: %w", f.path, errDamaged, err)
 	}
 	return pairs, nil
 }
 
+// errDamaged means that a store was read and cannot be decoded.
+var errDamaged = errors.New("its content is damaged")
+
 // change rewrites the file. A store that cannot be decoded is replaced by a new one: its
-// content is lost anyway, and without a store no revision can be committed.
+// content is lost anyway, and without a store no revision can be committed. One that cannot
+// be read is not: the last good revision may still be in it.
 func (f *file) change(edit func([]pair) []pair) error {
 	pairs, err := f.read()
-	if err != nil && errors.Is(err, fs.ErrPermission) {
+	if err != nil && !errors.Is(err, errDamaged) {
 		return err
 	}
 	b, err := f.form.encode(edit(pairs))

@@ -354,7 +354,7 @@ var table = [keys]spec{
 	StorageGCReserved: {name: "PV_STORAGE_GC_RESERVED", kind: number, in: percent, def: "5", levels: boot | oem | live, aliases: []string{"storage.gc.reserved"},
 		doc: "percent of the storage kept free"},
 	StorageGCThresholdDefertime: {name: "PV_STORAGE_GC_THRESHOLD_DEFERTIME", kind: number, in: natural, def: "600", levels: boot | oem | live, aliases: []string{"storage.gc.threshold.defertime"},
-		doc: "seconds without such a cleaning after an object came over the control socket"},
+		doc: "seconds for which objects and revisions that came are kept, and no garbage is collected for want of space"},
 	StorageGCThreshold: {name: "PV_STORAGE_GC_THRESHOLD", kind: number, in: percent, def: "0", levels: boot | oem | live, aliases: []string{"storage.gc.threshold"},
 		doc: "collect garbage when less than this percentage of the storage is free, without the reserved part; 0: never"},
 	StorageLogtempSize: {name: "PV_STORAGE_LOGTEMPSIZE", kind: text, form: &tmpfsSize, levels: boot, aliases: []string{"storage.logtempsize"},
