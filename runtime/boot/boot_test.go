@@ -2,7 +2,6 @@ package boot
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/debian/partstest"
-	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // The table of the package comment.
@@ -271,44 +269,6 @@ func TestStoreTooFull(t *testing.T) {
 		if _, err := s.form.encode(big); err == nil {
 			t.Errorf("%s encoded more than fits", loader)
 		}
-	}
-}
-
-func TestCheckpointOnExt4(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to mount")
-	}
-	img, dir := filepath.Join(t.TempDir(), "a.img"), t.TempDir()
-	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		t.Skipf("needs loop devices: %v", err)
-	}
-	oracle.Need(t, "mke2fs", "mount", "debugfs")
-	for _, args := range [][]string{{"truncate", "-s", "16M", img}, {"mke2fs", "-q", "-t", "ext4", img}, {"mount", "-o", "loop", img, dir}} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
-	}
-	defer func() { _ = exec.Command("umount", dir).Run() }()
-	s, err := Open("grub", dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Commit("0"); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.SetTry("1"); err != nil {
-		t.Fatal(err)
-	}
-	// debugfs reads the device as a boot loader does: without the journal.
-	out, err := exec.Command("debugfs", "-R", "cat /boot/grubenv", img).Output()
-	if err != nil {
-		t.Fatalf("debugfs: %v", err)
-	}
-	if !strings.Contains(string(out), "pv_rev=0\npv_trial=1\npv_try=1\n") {
-		t.Errorf("a boot loader would see %q", out)
-	}
-	if names, err := filepath.Glob(filepath.Join(dir, "boot", ".*")); err != nil || len(names) > 0 {
-		t.Errorf("%v is left, %v", names, err)
 	}
 }
 

@@ -199,7 +199,9 @@ func (f *file) change(edit func([]pair) []pair) error {
 // from one complete file to another: the new file is in its place before it gets the name, and the
 // old one is removed after that. With a rename alone, a power cut could leave the name to a
 // file that is removed already.
-func writeFile(path string, data []byte) error {
+func writeFile(path string, data []byte) error { return replace(path, data, checkpoint) }
+
+func replace(path string, data []byte, checkpoint func(dir string) error) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
