@@ -385,7 +385,7 @@ func (m *device) check() string {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for name, l := range map[string]loader{
-		"script": marking{}, "older script, mark in flash": marking{older: true, erases: true}, "extlinux": reading{},
+		"script": marking{}, "older script": marking{older: true}, "older script, mark in flash": marking{older: true, erases: true}, "extlinux": reading{},
 		"values in flash": inMemory{}, "two slots in flash": slotted{},
 		"two partitions, Raspberry Pi": partitions{volatile: true}, "two partitions, UEFI": partitions{},
 	} {
