@@ -33,7 +33,8 @@ type transition struct {
 // does not have are stopped, the last group first. Then rev's definitions and groups come
 // into force, and its groups open again in order. A container that is in both revisions and
 // not in changed goes on with its instance, its status and its retries; only its next start
-// uses rev's Backend. A container in changed, or with another goal, starts afresh.
+// uses rev's Backend. A container in changed, with another goal, or that has ended for good
+// without ever reaching its goal, starts afresh.
 //
 // A transition may begin before the one before it has settled: a rollback is one.
 // Transition returns [ErrBusy] when the engine is stopping.
@@ -48,7 +49,7 @@ func (e *Engine) Transition(rev Revision, changed []string) error {
 		}
 		for _, u := range e.units {
 			c, ok := rev.System.Container(u.c.Name)
-			if !ok || u.lost || c.Goal != u.c.Goal || slices.Contains(changed, u.c.Name) {
+			if !ok || u.gaveUp() || c.Goal != u.c.Goal || slices.Contains(changed, u.c.Name) {
 				t.leaving[u] = true
 			}
 		}
@@ -63,6 +64,9 @@ func (e *Engine) Transition(rev Revision, changed []string) error {
 		return nil
 	})
 }
+
+// gaveUp reports whether a container has ended for good and never was at its goal.
+func (u *unit) gaveUp() bool { return u.status == stopped && !u.userStopped && !u.reached }
 
 // leave stops the containers that end with the transition, group by group from the last,
 // and adopts the new revision when they have ended.

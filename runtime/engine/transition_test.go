@@ -454,6 +454,34 @@ func TestTimesOfTransition(t *testing.T) {
 	s.expect(e, "stable false", "settled 3 2/4", "stable true")
 }
 
+// TestAnotherChance checks that what has given up before its goal starts in the next revision,
+// and what was there and has ended does not.
+func TestAnotherChance(t *testing.T) {
+	t.Parallel()
+	r := &manifest.AutoRecovery{Policy: "always", MaxRetries: 1, BackoffPolicy: "10min", BackoffWait: 10 * time.Minute}
+	bad, once := unitOf("bad", "app", manifest.Started, r), unitOf("once", "app", manifest.Started, nil)
+	s := newFake(t, system(bad, once))
+	s.bad["bad"] = errors.New("no init")
+	s.run()
+	s.await("bad=RECOVERING/1", "once=STARTED")
+	s.crash("once")
+	s.pass(0)
+	s.await("bad=STOPPED/1", "once=STOPPED")
+	e := s.listen()
+	s.mu.Lock()
+	s.bad["bad"] = nil
+	s.mu.Unlock()
+	s.transition("1", nil, bad, once)
+	s.await("bad=STARTED", "once=STOPPED")
+	s.expect(e, "stable false", "settled 1 2/2", "stable true")
+	s.calls()
+	s.pass(time.Hour)
+	s.await("bad=STARTED", "once=STOPPED")
+	if got := s.calls(); got != "" {
+		t.Errorf("the back-off of before still counts: %s", got)
+	}
+}
+
 func (e *Engine) unitStatus(name string) (s status) {
 	_ = e.call(func() error { s = e.unit(name).status; return nil })
 	return s
