@@ -10,6 +10,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/compat"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/objects"
@@ -79,13 +80,25 @@ func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	if _, err := manifest.Parse(p.State, manifest.Options{AppEngine: s.AppEngine}); err != nil {
+	if err := s.check(p.State); err != nil {
 		return fault.Wrap(fault.BadInput, err, "checking revision %s%s", trail.First, s.origin())
 	}
 	if err := checkout(ctx, p.State, dir); err != nil {
 		return fault.Wrap(fault.IO, err, "checking revision %s out", trail.First)
 	}
 	return s.extras(ctx, w, dir)
+}
+
+// check checks the state as the runtime does before it takes an update to one.
+func (s *Trail) check(st *state.State) error {
+	sys, err := manifest.Parse(st, manifest.Options{AppEngine: s.AppEngine})
+	if err != nil {
+		return err
+	}
+	if problems := compat.Check(sys.Compat()); problems != nil {
+		return problems
+	}
+	return nil
 }
 
 // origin describes where the state comes from if not from this tree alone.

@@ -29,7 +29,7 @@ var packages = map[string][]string{
 	"cryptsetup-bin":       {"veritysetup"},
 	"device-tree-compiler": {"dtc", "fdtoverlay"},
 	"dosfstools":           {"fsck.vfat", "mkfs.vfat"},
-	"dpkg":                 {"dpkg-deb"},
+	"dpkg":                 {"dpkg", "dpkg-deb"},
 	"e2fsprogs":            {"mke2fs", "e2fsck", "debugfs", "dumpe2fs"},
 	"fdisk":                {"sfdisk"},
 	"gdisk":                {"sgdisk"},

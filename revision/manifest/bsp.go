@@ -32,6 +32,7 @@ func (p *parser) bsp() {
 	}
 	p.modules(o, b)
 	b.Addons = p.addons(o)
+	b.Compat = declared(o, "bsp")
 	p.bootForm(o, b)
 	if c, ok := o.member("initrd_config"); ok && c.str() != "" {
 		c.note("has no effect")

@@ -44,6 +44,7 @@ func (p *parser) container(directory string, o *object) Container {
 		Remount:   remount(o),
 		Services:  p.services(directory),
 		Overlay:   p.overlay(directory),
+		Compat:    declared(o, directory),
 	}
 	if name := o.need("name"); name != "" && name != directory {
 		o.at("name", canon.Value{}).fail("%.80q; it must be the directory's name %q", name, directory)

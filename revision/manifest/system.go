@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pantavisor/pantavisor/revision/compat"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -169,6 +170,8 @@ type BSP struct {
 	// Modules maps a kernel release to its modules; "" holds those for any.
 	Modules map[string]Artifact
 	Addons  []string
+	// Compat is what the board provides, requires and conflicts with.
+	Compat compat.Declared
 }
 
 // Drivers is bsp/drivers.json: abstract driver names and the modules behind them.
@@ -225,6 +228,8 @@ type Container struct {
 	DevLog            bool
 	AutoModFW         bool // modules and firmware are mounted into it
 	Remount           map[string][]RemountRule
+	// Compat is what the container provides, requires and conflicts with.
+	Compat compat.Declared
 	// Overlay are the paths below _config/<name>/, relative to the root.
 	Overlay []string
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/compat"
 )
 
 // run builds run.json.
@@ -26,6 +27,9 @@ func (r *renderer) run() canon.Value {
 	if v, ok := r.arg("PV_SERVICES_REQUIRED"); ok {
 		m.put("services", canon.Obj(canon.Member{Name: "required", Value: v}))
 	}
+	r.declared(&m, "provides", "PV_PROVIDES", compat.ParseProvided)
+	r.declared(&m, "requires", "PV_REQUIRES", compat.Parse)
+	r.declared(&m, "conflicts", "PV_CONFLICTS", compat.Parse)
 	m.put("storage", r.storage())
 	m.put("root-volume", canon.Str(r.rootVolume()))
 	m.put("volumes", r.extraVolumes())
@@ -33,6 +37,33 @@ func (r *renderer) run() canon.Value {
 		r.program(&m)
 	}
 	return canon.Obj(m...)
+}
+
+// declared adds the declarations of an argument, which is a list or a text with commas or
+// blanks between them.
+func (r *renderer) declared(m *object, member, arg string, parse func(string) (compat.Term, error)) {
+	v, ok := r.arg(arg)
+	if !ok {
+		return
+	}
+	var words []string
+	if text, isText := v.Text(); isText {
+		words = compat.Split(text)
+	} else {
+		words = r.texts("args."+arg, v)
+	}
+	var list []canon.Value
+	for _, w := range words {
+		t, err := parse(w)
+		if err != nil {
+			r.fail("args.%s: %v", arg, err)
+			continue
+		}
+		list = append(list, canon.Str(t.String()))
+	}
+	if len(list) > 0 {
+		m.put(member, canon.List(list...))
+	}
 }
 
 type object []canon.Member

@@ -72,6 +72,21 @@ func TestLaterArguments(t *testing.T) {
 	}
 }
 
+func TestDeclarations(t *testing.T) {
+	out := mustRender(t, `,"args":{"PV_PROVIDES":"camera=2,container:app=1.2","PV_REQUIRES":["arch:arm64","kernel>=6.1"],"PV_CONFLICTS":" "}`)
+	for member, want := range map[string]string{
+		"provides": `["camera=2","container:app=1.2"]`, "requires": `["arch:arm64","kernel>=6.1"]`,
+	} {
+		v, _ := out.Run.Get(member)
+		if got := string(v.Encode()); got != want {
+			t.Errorf("%s: %s, want %s", member, got, want)
+		}
+	}
+	if v, ok := out.Run.Get("conflicts"); ok {
+		t.Errorf("conflicts: %s", v.Encode())
+	}
+}
+
 // An empty argument is an argument: it drops what would be there by default.
 func TestEmptyArguments(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
@@ -149,6 +164,8 @@ func TestRefused(t *testing.T) {
 		"line in string":  {`{"template":"builtin-lxc-docker","docker_config":{"Cmd":"a\nb"}}`, "line break"},
 		"line in signal":  {`{"template":"builtin-lxc-docker","docker_config":{"StopSignal":"9\nlxc.autodev = 0"}}`, "line break"},
 		"line in cgroup":  {`{"template":"builtin-lxc-docker","args":{"PVR_LXC_CGROUP_V1":["a\nb"]}}`, "line break"},
+		"declaration":     {`{"template":"builtin-lxc-docker","args":{"PV_REQUIRES":"camera, kernel=>6"}}`, "args.PV_REQUIRES: declaration \"kernel=>6\", column 7"},
+		"provided range":  {`{"template":"builtin-lxc-docker","args":{"PV_PROVIDES":["kernel>6"]}}`, "args.PV_PROVIDES: declaration"},
 		"import":          {`{"template":"builtin-lxc-docker","args":{"PV_VOLUME_IMPORTS":["a:b"]}}`, "CONTAINER:[SUB@]PATH:TARGET"},
 	} {
 		out, err := Render(Input{Name: "app", Source: []byte(c.src)})
