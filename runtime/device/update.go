@@ -96,7 +96,9 @@ func (u *updates) Install(ctx context.Context, rev string, st *state.State) erro
 }
 
 // Space implements updater.Device.
-func (u *updates) Space(*state.State) error { return nil }
+func (u *updates) Space(st *state.State) error {
+	return (&admission{usage: u.device.usage, objects: u.paths.objects}).check(st)
+}
 
 // Swap implements updater.Device.
 func (u *updates) Swap(rev string, changed []string) error { return u.transition(rev, changed) }

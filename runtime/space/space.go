@@ -40,7 +40,8 @@ func Of(dir string, reserved int) (Usage, error) {
 	if os.Geteuid() == 0 {
 		free = st.Bfree // the blocks that a file system reserves are for root
 	}
-	u := Usage{Total: int64(st.Blocks) * int64(st.Bsize), Free: int64(free) * int64(st.Bsize), Block: int64(st.Bsize)}
+	block := int64(st.Bsize) //nolint:unconvert // 32 bits wide on some architectures
+	u := Usage{Total: int64(st.Blocks) * block, Free: int64(free) * block, Block: block}
 	switch uint32(st.Type) { // signed and 32 bits wide on some architectures
 	case unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC:
 		u.NoLinks = true

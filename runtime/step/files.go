@@ -31,6 +31,8 @@ type Files struct {
 	// Progress, unless nil, is told every few seconds how far the reading of a large object
 	// is: it logs a line.
 	Progress func(format string, args ...any)
+
+	steps *Store // nil for a directory that is not in a store
 }
 
 // Files returns the files of a revision, with its state and the object store at the
@@ -45,7 +47,7 @@ func (s *Store) Files(rev, objectsDir string) (*Files, error) {
 		return nil, fmt.Errorf("reading the state of revision %s: %w", rev, err)
 	}
 	store, err := objects.Create(objectsDir)
-	return &Files{Dir: s.Dir(rev), State: st, Store: store}, err
+	return &Files{Dir: s.Dir(rev), State: st, Store: store, steps: s}, err
 }
 
 // Damage is an error that another attempt cannot mend: an object that is missing, or

@@ -71,7 +71,7 @@ func (g *Garbage) unlink(ctx context.Context) (left []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if left, err = g.leftovers(keep); err != nil {
+	if left, err = g.leftovers(); err != nil {
 		return nil, err
 	}
 	for _, rev := range l.revs {
@@ -97,10 +97,9 @@ func (g *Garbage) unlink(ctx context.Context) (left []string, err error) {
 	return left, nil
 }
 
-// Reclaimable returns the bytes that [Garbage.Collect] would free. It changes nothing.
+// Reclaimable returns the bytes that [Garbage.Collect] would free now. It changes nothing, and
+// may be called while the store is pinned.
 func (g *Garbage) Reclaimable() (int64, error) {
-	g.Steps.refs.Lock()
-	defer g.Steps.refs.Unlock()
 	keep, err := g.Keep()
 	var l litter
 	if err == nil {
@@ -209,9 +208,9 @@ func (g *Garbage) unused(used map[string]bool, now time.Time) (list []string, er
 
 // leftovers lists the directories that interrupted collections and writes left. What lies
 // beside a revision that was being removed goes first: its name is only in them.
-func (g *Garbage) leftovers(keep []string) (left []string, err error) {
+func (g *Garbage) leftovers() (left []string, err error) {
 	for _, sub := range []string{"", Locals} {
-		dirs, err := g.Steps.unfinished(sub, keep)
+		dirs, err := g.Steps.unfinished(sub)
 		if err != nil {
 			return nil, err
 		}
@@ -232,18 +231,17 @@ func (g *Garbage) leftovers(keep []string) (left []string, err error) {
 
 // unfinished lists the directories below trails, or below its directory sub, that
 // interrupted writes and collections left: .put-*, .trash-*, and .NAME.tmp, in which package
-// trail lays out a revision. One that is kept may be laid out now.
-func (s *Store) unfinished(sub string, keep []string) (left []string, err error) {
+// trail lays out a revision. The caller holds refs, so that none is being laid out.
+func (s *Store) unfinished(sub string) (left []string, err error) {
 	s.mu.Lock() // no write is in progress: all unfinished directories are leftovers
 	defer s.mu.Unlock()
 	entries, err := s.entries(sub)
 	for _, e := range entries {
-		name, hidden := strings.CutPrefix(e.Name(), ".")
-		rev, layout := strings.CutSuffix(name, ".tmp")
-		gone := strings.HasPrefix(e.Name(), trash) || strings.HasPrefix(e.Name(), partPrefix) ||
-			hidden && layout && !slices.Contains(keep, filepath.Join(sub, rev))
+		name := e.Name()
+		gone := strings.HasPrefix(name, trash) || strings.HasPrefix(name, partPrefix) ||
+			strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".tmp")
 		if e.IsDir() && gone {
-			left = append(left, filepath.Join(s.trails, sub, e.Name()))
+			left = append(left, filepath.Join(s.trails, sub, name))
 		}
 	}
 	return left, err

@@ -28,6 +28,9 @@ func (f *Files) Install(ctx context.Context) error {
 	if err != nil || right {
 		return err
 	}
+	if f.steps != nil {
+		defer f.steps.Pin()() // the directory in which it is laid out is no garbage
+	}
 	return trail.Checkout(ctx, f.Dir, f.State, f.Store, trail.Options{ObjectsDir: f.Store.Dir(), Replace: true, Keep: notes})
 }
 
