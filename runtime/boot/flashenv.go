@@ -78,16 +78,17 @@ func (s *flashEnv) read() ([]stateCopy, int, error) {
 	}
 	defer f.Close()
 	var copies []stateCopy
+	var errs []error
 	for _, at := range copiesOf(f) {
 		c, err := readState(f, at)
-		if err != nil && len(copies) == 0 && ubootstate.Second(f.Size(), f.Block()) == 0 {
-			return nil, 0, fmt.Errorf("reading the boot loader's store %s: %w", s.name, err)
-		}
-		copies = append(copies, c) // one that cannot be read is not complete
+		copies, errs = append(copies, c), append(errs, err) // one that cannot be read is not complete
 	}
 	use := 0
 	if len(copies) == 2 && !copies[0].complete && copies[1].complete {
 		use = 1
+	}
+	if errs[use] != nil {
+		return nil, 0, fmt.Errorf("reading the boot loader's store %s: %w", s.name, errs[use])
 	}
 	return copies, use, nil
 }

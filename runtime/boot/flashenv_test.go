@@ -180,6 +180,43 @@ func TestStateOnNAND(t *testing.T) {
 	}
 }
 
+// unreadable is a memory of which a part cannot be read.
+type unreadable struct {
+	flashMemory
+	before int64
+}
+
+func (u unreadable) ReadAt(p []byte, at int64) (int, error) {
+	if at < u.before {
+		return 0, os.ErrInvalid
+	}
+	return u.flashMemory.ReadAt(p, at)
+}
+
+// TestStateThatCannotBeRead uses the second copy when the first one cannot be read, and keeps the
+// memory as it is when none can be.
+func TestStateThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	d := newStateOnly(t, false)
+	if err := d.Commit("1"); err != nil {
+		t.Fatal(err)
+	}
+	for before, bad := range map[int64]bool{testBlock: false, 4 * testBlock: true} {
+		s := &flashEnv{defaultState, func(name string) (flashMemory, error) {
+			f, err := d.openChip(name)
+			return unreadable{f, before}, err
+		}}
+		kept := bytes.Clone(d.memory[defaultState])
+		v, err := s.Load()
+		if (err != nil) != bad || !bad && v.Rev != "1" {
+			t.Errorf("%+v, %v", v, err)
+		}
+		if bad && (s.SetTry("2") == nil || s.Commit("2") == nil || s.ClearTry() == nil || !bytes.Equal(kept, d.memory[defaultState])) {
+			t.Error("what cannot be read was replaced")
+		}
+	}
+}
+
 // TestUBootStore picks the store by the settings and the memories that there are.
 func TestUBootStore(t *testing.T) {
 	t.Parallel()
