@@ -13,18 +13,25 @@ import (
 type view struct {
 	containers []api.Container
 	groups     []api.Group
-	deadlines  map[string]time.Time // of containers and, as "group/NAME", of groups
-	mgmt       map[string]bool      // every container by name
+	limits     map[string]limit // of containers and, as "group/NAME", of groups
+	mgmt       map[string]bool  // every container by name
 }
 
-// remaining returns the whole seconds until a deadline of the view; nil without one.
-func (v *view) remaining(name string, now time.Time) *int {
-	d, ok := v.deadlines[name]
+// limit is the time that a container has to reach its goal, while it runs.
+type limit struct {
+	whole time.Duration
+	end   time.Time
+}
+
+// remaining returns the whole time of a limit of the view in seconds, and how many whole
+// seconds are left; 0 and nil without one.
+func (v *view) remaining(name string, now time.Time) (whole int, left *int) {
+	l, ok := v.limits[name]
 	if !ok {
-		return nil
+		return 0, nil
 	}
-	s := int(max(0, d.Sub(now)+time.Second-1) / time.Second)
-	return &s
+	s := int(max(0, l.end.Sub(now)+time.Second-1) / time.Second)
+	return int(l.whole.Seconds()), &s
 }
 
 // groupKey makes the keys of groups; a container's name has no slash.
@@ -33,16 +40,17 @@ const groupKey = "group/"
 // publish makes a new view and reports changed statuses of groups and of the revision.
 func (e *Engine) publish() {
 	e.dirty = false
-	v := &view{mgmt: make(map[string]bool, len(e.units)), containers: make([]api.Container, 0, len(e.units)), deadlines: map[string]time.Time{}}
+	v := &view{mgmt: make(map[string]bool, len(e.units)), containers: make([]api.Container, 0, len(e.units)), limits: map[string]limit{}}
 	for _, u := range e.units {
 		v.containers = append(v.containers, u.show())
 		v.mgmt[u.c.Name] = u.c.Mgmt
 		if u.deadline.IsZero() || u.settled() {
 			continue
 		}
-		v.deadlines[u.c.Name] = u.deadline
-		if g := groupKey + u.c.Group; v.deadlines[g].Before(u.deadline) {
-			v.deadlines[g] = u.deadline
+		l := limit{u.c.Timeout, u.deadline}
+		v.limits[u.c.Name] = l
+		if g := groupKey + u.c.Group; v.limits[g].end.Before(l.end) {
+			v.limits[g] = l
 		}
 	}
 	for _, g := range e.groups {
@@ -64,7 +72,6 @@ func (u *unit) show() api.Container {
 	c := api.Container{
 		Name: u.c.Name, Status: u.status.String(), StatusGoal: u.goal.String(),
 		RestartPolicy: cmp.Or(string(u.c.Restart), "unknown"), Roles: []string{}, StatusReason: u.reason,
-		Timeout: int(u.c.Timeout.Seconds()),
 	}
 	if u.c.Group != "" {
 		c.Group = &u.c.Group
@@ -94,9 +101,7 @@ func yes(b bool) string {
 func backoff(r *manifest.AutoRecovery) string { return cmp.Or(r.BackoffPolicy, "reboot") }
 
 func (g *group) show(s status) api.Group {
-	out := api.Group{
-		Name: g.Name, StatusGoal: string(g.Goal), RestartPolicy: string(g.Restart), Status: s.String(), Timeout: int(g.Timeout.Seconds()),
-	}
+	out := api.Group{Name: g.Name, StatusGoal: string(g.Goal), RestartPolicy: string(g.Restart), Status: s.String()}
 	if r := g.Recovery; r != nil {
 		out.AutoRecovery = &api.GroupRecovery{MaxRetries: r.MaxRetries, StableTimeout: int(r.StableTimeout.Seconds()), BackoffPolicy: backoff(r)}
 	}
@@ -112,12 +117,12 @@ func (e *Engine) Containers() ([]api.Container, error) {
 	if v == nil {
 		return nil, ErrNotLoaded
 	}
-	if len(v.deadlines) == 0 {
+	if len(v.limits) == 0 {
 		return v.containers, nil // the same list again: its text need not be made again
 	}
 	out, now := slices.Clone(v.containers), e.now()
 	for i := range out {
-		out[i].TimeoutRemaining = v.remaining(out[i].Name, now)
+		out[i].Timeout, out[i].TimeoutRemaining = v.remaining(out[i].Name, now)
 	}
 	return out, nil
 }
@@ -130,7 +135,7 @@ func (e *Engine) Groups() ([]api.Group, error) {
 	}
 	out, now := slices.Clone(v.groups), e.now()
 	for i := range out {
-		out[i].TimeoutRemaining = v.remaining(groupKey+out[i].Name, now)
+		out[i].Timeout, out[i].TimeoutRemaining = v.remaining(groupKey+out[i].Name, now)
 	}
 	return out, nil
 }

@@ -272,10 +272,10 @@ func TestFailures(t *testing.T) {
 	s.await("bad=BLOCKED", "ends=BLOCKED", "lost=STOPPED", "missing=BLOCKED", "slow=STARTED")
 	s.expect(e, "failed 5 /lost goal STARTED is STOPPED after 0: run.json: no (0s)")
 	s.pass(3 * time.Second)
-	if g, _ := s.e.Groups(); *g[1].TimeoutRemaining != 4 || g[1].Timeout != 30 || g[2].TimeoutRemaining != nil {
+	if g, _ := s.e.Groups(); *g[1].TimeoutRemaining != 4 || g[1].Timeout != 7 || g[2].Timeout != 0 || g[2].TimeoutRemaining != nil {
 		t.Errorf("groups %+v", g)
 	}
-	if c, _ := s.e.Containers(); *c[4].TimeoutRemaining != 4 || c[4].Timeout != 7 || c[0].TimeoutRemaining != nil {
+	if c, _ := s.e.Containers(); *c[4].TimeoutRemaining != 4 || c[4].Timeout != 7 || c[0].Timeout != 0 || c[0].TimeoutRemaining != nil {
 		t.Errorf("containers %+v", c)
 	}
 	s.pass(4 * time.Second)

@@ -27,8 +27,8 @@ type Container struct {
 	UserStopped   string        `json:"user_stopped,omitempty"` // "true" or "false", only with restart policy container
 	// Additions to the manual.
 	StatusReason     string `json:"status_reason,omitempty"`     // why it is not at its goal
-	Timeout          int    `json:"timeout,omitempty"`           // seconds to reach the goal; 0 is for ever
-	TimeoutRemaining *int   `json:"timeout_remaining,omitempty"` // seconds left of that, while it runs
+	Timeout          int    `json:"timeout,omitempty"`           // seconds to reach the goal, while they run
+	TimeoutRemaining *int   `json:"timeout_remaining,omitempty"` // seconds left of them
 }
 
 // GroupRecovery is the auto_recovery object of a group.
@@ -46,8 +46,8 @@ type Group struct {
 	Status        string         `json:"status"`
 	AutoRecovery  *GroupRecovery `json:"auto_recovery,omitempty"`
 	// Additions to the manual.
-	Timeout          int  `json:"timeout,omitempty"`           // seconds that members without their own have to reach their goals; 0 is for ever
-	TimeoutRemaining *int `json:"timeout_remaining,omitempty"` // seconds until the time of the last member is over, while it runs
+	Timeout          int  `json:"timeout,omitempty"`           // seconds that its last member has to reach its goal, while they run
+	TimeoutRemaining *int `json:"timeout_remaining,omitempty"` // seconds left of them
 }
 
 // Daemon is one element of GET /daemons.
