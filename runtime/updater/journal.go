@@ -28,7 +28,9 @@ const journalFile = "updates/journal"
 const (
 	maxJournal  = 256 << 10 // when it is longer, old updates are left out
 	keepJournal = 96 << 10  // of the newest updates that stay
-	maxRecord   = 16 << 10
+	// reserveJournal is the space that the file has beyond its end.
+	reserveJournal = 64 << 10
+	maxRecord      = 16 << 10
 )
 
 // Record is one line of the journal.
@@ -54,11 +56,12 @@ type Record struct {
 // hexadecimal before it. A power cut can leave an unfinished line at the end, which is
 // left out when the journal is read. Its methods may be called at the same time.
 type Journal struct {
-	path string
-	mu   sync.Mutex
-	last int64 // Seq
-	list []Record
-	size int64
+	path     string
+	mu       sync.Mutex
+	last     int64 // Seq
+	list     []Record
+	size     int64
+	reserved int64 // until where the file has space
 }
 
 // OpenJournal reads the journal of a storage; one that does not exist is empty. An error
@@ -76,21 +79,16 @@ func OpenJournal(storage string) (*Journal, error) {
 	if len(j.list) > 0 {
 		j.last = j.list[len(j.list)-1].Seq
 	}
-	j.size = int64(len(b))
-	if whole == len(b) {
+	// New lines must not follow half a line: they overwrite it.
+	j.size = int64(bytes.LastIndexByte(b, '\n') + 1)
+	if lost == 0 || lost == 1 && int64(whole) == j.size { // what a power cut leaves
 		return j, nil
 	}
-	// New lines must not follow half a line.
-	if err := j.rewrite(); err != nil {
-		return j, fmt.Errorf("mending the journal of updates: %w", err)
-	}
-	if lost > 1 { // one is what a power cut leaves
-		return j, fmt.Errorf("reading the journal of updates: %d lines of %s are damaged and left out", lost, j.path)
-	}
-	return j, nil
+	err = fmt.Errorf("reading the journal of updates: %d lines of %s are damaged and left out", lost, j.path)
+	return j, errors.Join(err, j.rewrite(j.list))
 }
 
-// decode reads the lines; whole is the length of the text if all of it is good.
+// decode reads the lines; whole is the length of the good ones.
 func (j *Journal) decode(text []byte) (whole, lost int) {
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	lines.Buffer(make([]byte, 0, 4096), maxRecord+64)
@@ -167,9 +165,6 @@ func (j *Journal) Add(r Record) (Record, error) {
 func (j *Journal) write(line []byte) (err error) {
 	if j.size+int64(len(line)) > maxJournal {
 		j.forget()
-		if err := j.rewrite(); err != nil {
-			return err
-		}
 	}
 	if err := os.MkdirAll(filepath.Dir(j.path), 0o755); err != nil {
 		return err
@@ -179,20 +174,27 @@ func (j *Journal) write(line []byte) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	// Space for the records to come: a full storage must not keep a reason from being written.
-	_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, keepJournal)
+	end := j.size + int64(len(line))
 	// Not at the file's end: what a failed write left there is overwritten.
 	_, err = f.WriteAt(line, j.size)
-	err = errors.Join(err, f.Truncate(j.size+int64(len(line))), f.Sync())
-	if err != nil {
+	if info, statErr := f.Stat(); statErr == nil && info.Size() > end {
+		err = errors.Join(err, f.Truncate(end))
+		j.reserved = 0
+	}
+	if err = errors.Join(err, f.Sync()); err != nil {
 		return err
+	}
+	// Space for the records to come: a full storage must not keep a reason from being
+	// written. It is lost when the file is truncated.
+	if end > j.reserved-reserveJournal/2 && unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, end, reserveJournal) == nil {
+		j.reserved = end + reserveJournal
 	}
 	if j.size == 0 {
 		if err := syncDirs(filepath.Dir(j.path)); err != nil {
 			return err
 		}
 	}
-	j.size += int64(len(line))
+	j.size = end
 	return nil
 }
 
@@ -214,13 +216,16 @@ func (j *Journal) forget() {
 	for from < len(j.list) && j.list[from].Began != j.list[from].Seq {
 		from++
 	}
-	j.list = slices.Clone(j.list[from:])
+	list := slices.Clone(j.list[from:])
+	if j.rewrite(list) == nil { // else the storage is full, and the file grows within what was reserved
+		j.list = list
+	}
 }
 
-func (j *Journal) rewrite() error {
+func (j *Journal) rewrite(list []Record) error {
 	var text bytes.Buffer
-	for i := range j.list {
-		line, err := j.list[i].line()
+	for i := range list {
+		line, err := list[i].line()
 		if err != nil {
 			return err
 		}
@@ -229,7 +234,7 @@ func (j *Journal) rewrite() error {
 	if err := atomicfile.Write(j.path, text.Bytes(), 0o644); err != nil {
 		return err
 	}
-	j.size = int64(text.Len())
+	j.size, j.reserved = int64(text.Len()), 0
 	return nil
 }
 
@@ -252,11 +257,12 @@ func (j *Journal) Last(rev string) *Record {
 	return nil
 }
 
-// Open returns the last record of each update that has not ended, oldest first.
+// Open returns the last record of each update that has not ended, oldest first. One whose
+// revision has had another update since has ended, too: its last record could not be written.
 func (j *Journal) Open() []Record {
-	last := map[int64]Record{}
+	last := map[string]Record{}
 	for _, r := range j.Records() {
-		last[r.Began] = r
+		last[r.Revision] = r
 	}
 	var open []Record
 	for _, r := range last {

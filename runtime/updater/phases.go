@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -212,9 +213,10 @@ func (u *Updater) swap(_ context.Context, j *job) phase {
 	}
 	u.events.take()
 	u.o.Device.Trial(true)
-	if err := u.o.Device.Swap(j.rev, j.changed); err != nil {
+	if err := u.o.Device.Swap(j.rev, j.changed); err != nil { // nothing has changed
+		u.o.Device.Trial(false)
 		j.fail(checkContainer, err)
-		return u.revert
+		return u.refuse(j.text())
 	}
 	u.ran(func(r *boot.Running) { r.Rev = j.rev })
 	return u.prove
@@ -285,11 +287,10 @@ func (u *Updater) look(j *job, p *proof) bool {
 	for _, e := range u.events.take() {
 		switch {
 		case e.failed != nil && e.failed.Revision == j.rev:
-			j.failure = u.describe(*e.failed)
-		case e.settled != nil && e.settled.Revision == j.rev && len(e.settled.Below) > 0:
-			j.failure = u.describe(e.settled.Below[0])
+			u.blame(j, *e.failed)
 		case e.settled != nil && e.settled.Revision == j.rev:
 			p.settled = true
+			u.blame(j, e.settled.Below...)
 		case e.stable != nil:
 			p.stable = *e.stable
 		}
@@ -298,6 +299,17 @@ func (u *Updater) look(j *job, p *proof) bool {
 		}
 	}
 	return true
+}
+
+// blame makes the first failure that counts the reason.
+func (u *Updater) blame(j *job, list ...engine.Failure) {
+	for _, f := range list {
+		if j.back && !slices.Contains(j.changed, f.Container) {
+			continue // it was so before the update
+		}
+		j.failure = u.describe(f)
+		return
+	}
 }
 
 // describe turns a failure of the engine into the one that people read.
@@ -371,7 +383,7 @@ func (u *Updater) revert(ctx context.Context, j *job) phase {
 		return u.goDown
 	}
 	u.ran(func(r *boot.Running) { r.Rev = j.from })
-	back, p := &job{rev: j.from}, &proof{}
+	back, p := &job{rev: j.from, changed: j.changed, back: true}, &proof{}
 	if !u.await(ctx, back, p, nil, func() bool { return p.settled }) && ctx.Err() == nil {
 		u.o.Log.Errorf("going back to revision %s failed%s", j.from, because(back.failure))
 		return u.goDown
@@ -387,7 +399,9 @@ func (u *Updater) keep(ctx context.Context, j *job) phase {
 	case j.booted && j.mode != TryOnce:
 		return u.commit(ctx, j)
 	case j.mode == TryOnce:
-		u.endTry(j.rev)
+		if v, err := u.o.Store.Load(); j.booted || err != nil || v.Try == j.rev {
+			u.endTry(j.rev)
+		} // else an UPDATED revision is still to be tried by the next boot
 		_ = u.enter(j, Updated, msgUpdated)
 		return nil
 	case u.running.Done == j.rev:

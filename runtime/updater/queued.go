@@ -63,23 +63,36 @@ func (w *window) next(now time.Time) time.Duration {
 // maxNap bounds the time until the clock is looked at again: it may be set meanwhile.
 const maxNap = 10 * time.Minute
 
-// timer fires when the waiting update may begin.
+// timer fires when the waiting update may begin, or sooner.
 func (u *Updater) timer() <-chan time.Time {
-	if u.waiting == nil {
+	wait, ok := u.due()
+	if !ok {
 		return nil
+	}
+	return time.After(min(wait, maxNap))
+}
+
+// due returns how long it is until the waiting update may begin; false without one that
+// waits for a time of day.
+func (u *Updater) due() (time.Duration, bool) {
+	if u.waiting == nil {
+		return 0, false
 	}
 	w, err := parseWindow(u.waiting.when)
 	if err != nil || w == nil {
-		return nil
+		return 0, false
 	}
-	return time.After(min(w.next(time.Now()), maxNap))
+	now := time.Now()
+	if now.Before(u.waiting.asked) { // a clock that nobody has set since the device started
+		return maxNap, true
+	}
+	return w.next(now), true
 }
 
 // activate begins the waiting update when it is time.
 func (u *Updater) activate(ctx context.Context) {
 	j := u.waiting
-	w, err := parseWindow(j.when)
-	if err != nil || w == nil || w.next(time.Now()) > 0 || !u.busy.CompareAndSwap(false, true) {
+	if wait, ok := u.due(); !ok || wait > 0 || !u.busy.CompareAndSwap(false, true) {
 		return
 	}
 	u.waiting = nil

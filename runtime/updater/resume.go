@@ -42,6 +42,7 @@ func (u *Updater) Resume() (run bool) {
 	case v.Prove:
 		u.resumed = u.reopen(r.Rev)
 		u.resumed.booted, u.resumed.reboot = true, true
+		u.busy.Store(true) // until Run has ended it
 	case v.Refuse:
 		u.o.Log.Errorf("revision %s has failed before and does not run", r.Rev)
 		u.endTry(r.Rev)
@@ -83,7 +84,7 @@ func (u *Updater) reopen(rev string) *job {
 		return j // the journal was lost, or another runtime wrote the store
 	}
 	first := u.o.Journal.first(*r)
-	j.began, j.mode, j.from, j.when, j.status = first.Seq, first.Mode, first.From, first.When, r.Status
+	j.began, j.asked, j.mode, j.from, j.when, j.status = first.Seq, first.Time, first.Mode, first.From, first.When, r.Status
 	return j
 }
 

@@ -88,9 +88,11 @@ type job struct {
 	rev, from string
 	mode      Mode
 	when      string // see [Request]
-	began     int64  // of the journal
-	reboot    bool   // it was, or will be, a restart
-	booted    bool   // the revision runs after a restart
+	asked     time.Time
+	began     int64 // of the journal
+	reboot    bool  // it was, or will be, a restart
+	booted    bool  // the revision runs after a restart
+	back      bool  // it goes back to a revision that ran before
 	status    Status
 	state     *state.State
 	changed   []string
@@ -194,6 +196,9 @@ func (u *Updater) Start(ctx context.Context, r Request) error {
 
 // Cancel ends an update that waits for a reboot or for its time.
 func (u *Updater) Cancel(ctx context.Context, rev string) error {
+	if err := u.Ongoing(); err != nil {
+		return err // at once: an installation takes long
+	}
 	return u.tell(ctx, order{cancel: rev})
 }
 
@@ -321,7 +326,7 @@ func (u *Updater) begin(j *job) error {
 		u.o.Log.Errorf("%v", err)
 		return &api.Error{Status: 507, Text: "The update cannot be recorded: " + err.Error()}
 	}
-	j.began, j.status = r.Began, status
+	j.began, j.asked, j.status = r.Began, r.Time, status
 	if status == Queued {
 		u.publish(j, status, message)
 	}
@@ -365,6 +370,9 @@ func (u *Updater) enter(j *job, s Status, message string) error {
 	r, err := u.o.Journal.Add(r)
 	if err != nil {
 		u.o.Log.Errorf("%v", err)
+	}
+	if err == nil {
+		j.began = r.Began // the first record of an update whose earlier ones were lost
 	}
 	j.status = s
 	if s.Failed() {

@@ -43,6 +43,7 @@ type machine struct {
 	refuse map[string]error // by call, as "space" or "hook system-start"
 	broken map[string]bool  // revisions whose containers fail
 	mute   bool             // the engine reports nothing
+	below  []engine.Failure // of every revision
 }
 
 // memory returns a directory in memory, where there is one. On a disk the loader's store
@@ -150,6 +151,10 @@ func (m *machine) report() {
 		m.u.Failed(engine.Failure{Revision: m.rev, Container: "app", Goal: "STARTED", Status: "STOPPED", Reason: "exited with code 3"})
 		o.Reached = 0
 		o.Below = []engine.Failure{{Revision: m.rev, Container: "app", Reason: "exited with code 3"}}
+	}
+	for _, f := range m.below {
+		f.Revision = m.rev
+		o.Below = append(o.Below, f)
 	}
 	m.u.Settled(o)
 	m.u.Stable(true)
