@@ -106,6 +106,22 @@ func inode(t *testing.T, path string) (ino uint64, links uint64) {
 	return st.Ino, uint64(st.Nlink) //nolint:unconvert // 32 bits wide on some architectures
 }
 
+// TestCheckoutOfWhatIsNotComplete: a deployment of pvtx keeps the configuration that is
+// there, and a file of the BSP that the state lacks is no reason not to make the others.
+func TestCheckoutOfWhatIsNotComplete(t *testing.T) {
+	s := newStorage(t)
+	st := s.state(t, map[string]string{"bsp/run.json": `{"linux":"kernel","initrd":"initrd"}`, "bsp/initrd": "initrd"})
+	if err := Checkout(t.Context(), s.trail("0"), st, s.store, Options{}); err == nil || !strings.Contains(err.Error(), "bsp/kernel") {
+		t.Errorf("without Missing: %v", err)
+	}
+	var missing []string
+	checkout(t, s.trail("0"), st, s.store, Options{Config: []byte("as it was"), Missing: func(err error) { missing = append(missing, err.Error()) }})
+	got := files(t, s.trail("0"))
+	if len(missing) != 1 || !strings.Contains(missing[0], "bsp/kernel") || got[".pvr/config"] != "as it was" || got[".pv/pv-initrd.img"] != "initrd" || got[".pv/pv-kernel.img"] != "" {
+		t.Errorf("missing %v, files %v", missing, got)
+	}
+}
+
 func TestCheckoutTree(t *testing.T) {
 	s := newStorage(t)
 	doc := s.state(t, device).Encode()

@@ -15,9 +15,9 @@ import (
 // How long a device that asks for patience gets it: shortly, while others store revisions,
 // or as long as an update takes.
 const (
-	shortly    = 5 * time.Second
-	everLonger = time.Duration(1<<63 - 1)
-	attempts   = 10 // for what is over shortly
+	shortly  = 5 * time.Second
+	forever  = time.Duration(1<<63 - 1)
+	attempts = 10 // for what is over shortly
 )
 
 // pause bounds the time between two attempts. The device's own word is about when to come
@@ -70,7 +70,7 @@ func (t *Transaction) Run(ctx context.Context, rev string, wait bool) (Outcome, 
 	}
 	longest := time.Duration(0)
 	if wait {
-		longest = everLonger
+		longest = forever
 	}
 	err := patient(ctx, longest, func() error {
 		req, err := client.WithJSON("POST", "/commands", api.Command{Op: api.OpLocalRun, Payload: rev})
