@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
@@ -15,95 +13,17 @@ import (
 // update asks for an update. With --wait it is asked for again until the one before has
 // ended, and then followed to its end.
 func (t *tool) update(rev string, send func() error) error {
-	last, err := t.number()
-	if err != nil && t.wait {
+	if !t.wait {
+		return send()
+	}
+	u, err := t.client.Update(t.ctx, rev, send, client.Watch{
+		Busy: func() { fmt.Fprintln(t.stderr, "another update is in progress, waiting for its end") },
+		Step: func(s api.UpdateStep) error { return t.say(pathLine(s)) },
+	})
+	if err != nil {
 		return err
 	}
-	for told := false; ; {
-		err := send()
-		var bad *client.Refused
-		if !t.wait || !errors.As(err, &bad) || bad.Status != 503 {
-			if err != nil || !t.wait {
-				return err
-			}
-			return t.follow(rev, last)
-		}
-		if !told {
-			fmt.Fprintln(t.stderr, "another update is in progress, waiting for its end")
-			told = true
-		}
-		if err := t.pause(); err != nil {
-			return err
-		}
-	}
-}
-
-// pollPeriod is the time between two looks at an update: the socket cannot push.
-const pollPeriod = 500 * time.Millisecond
-
-func (t *tool) pause() error {
-	select {
-	case <-t.ctx.Done():
-		return t.ctx.Err()
-	case <-time.After(pollPeriod):
-		return nil
-	}
-}
-
-// number returns that of the last update.
-func (t *tool) number() (int64, error) {
-	var list []api.Update
-	if err := t.client.Fetch(t.ctx, "/updates", &list); err != nil || len(list) == 0 {
-		return 0, err
-	}
-	return list[len(list)-1].Number, nil
-}
-
-// absence is how long the device may not answer while an update is followed: it restarts.
-const absence = 10 * time.Minute
-
-// follow prints the path of an update that is newer than last until it ends.
-func (t *tool) follow(rev string, last int64) error {
-	seen, heard := 0, time.Now()
-	for {
-		u, err := t.newest(rev, last)
-		switch {
-		case err == nil:
-			heard = time.Now()
-		case time.Since(heard) > absence:
-			return err
-		}
-		if u != nil {
-			for ; seen < len(u.Path); seen++ {
-				if err := t.say(pathLine(u.Path[seen])); err != nil {
-					return err
-				}
-			}
-			if ended(u) {
-				return failed(u)
-			}
-		}
-		if err := t.pause(); err != nil {
-			return err
-		}
-	}
-}
-
-// newest returns the last update of a revision if it is newer than last, else nil.
-func (t *tool) newest(rev string, last int64) (*api.Update, error) {
-	var list []api.Update
-	if err := t.client.Fetch(t.ctx, "/updates/"+rev, &list); err != nil {
-		return nil, err
-	}
-	if n := len(list); n > 0 && list[n-1].Number > last {
-		return &list[n-1], nil
-	}
-	return nil, nil //nolint:nilnil // it is not there yet
-}
-
-// ended reports whether nothing more will happen soon.
-func ended(u *api.Update) bool {
-	return slices.Contains([]string{"UPDATED", "DONE", "WONTGO", "ERROR", "CANCELED"}, u.Status) || u.Status == "QUEUED" && u.When != ""
+	return failed(u)
 }
 
 // failed is the error of an update that did not succeed.

@@ -418,9 +418,7 @@ func (t *Transaction) store(ctx context.Context, c Commit, doc []byte) error {
 		return errNoDevice
 	}
 	path := "/steps/" + c.Revision
-	if err := patient(ctx, shortly, func() error {
-		return t.opt.Device.Send(ctx, client.WithBody("PUT", path, string(doc)))
-	}); err != nil {
+	if err := t.opt.Device.Send(ctx, client.WithBody("PUT", path, string(doc))); err != nil {
 		return fmt.Errorf("storing revision %s: %w", c.Revision, err)
 	}
 	if c.Message == "" {

@@ -222,7 +222,7 @@ func (s *Server) postStep(w http.ResponseWriter, r *http.Request) {
 			s.o.Log.Printf("describing revision %s: %v", rev, err)
 		}
 	}
-	if _, err := s.o.Transaction.Run(r.Context(), rev, false); err != nil {
+	if err := s.o.Transaction.Run(r.Context(), rev); err != nil {
 		fail(w, fmt.Errorf("revision %s is stored, but does not run: %w", rev, err))
 		return
 	}

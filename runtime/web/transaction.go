@@ -151,7 +151,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, refusal{fmt.Sprintf("%.80q is not a valid revision", rev)})
 		return
 	}
-	if _, err := s.o.Transaction.Run(r.Context(), rev, false); err != nil {
+	if err := s.o.Transaction.Run(r.Context(), rev); err != nil {
 		fail(w, err)
 		return
 	}

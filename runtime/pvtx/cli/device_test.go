@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,11 +29,10 @@ import (
 
 // engine is that of a device which runs what it is told.
 type engine struct {
-	mu    sync.Mutex
-	busy  int      // how many commands are answered with 503
-	asked []string // commands that were taken
-	steps *step.Store
-	end   step.Progress // of a revision that is run
+	mu      sync.Mutex
+	busy    int // how many commands are answered with 503
+	fails   bool
+	updates []api.Update
 }
 
 func (e *engine) Resolve(int) (ctrl.Caller, error)         { return ctrl.Caller{Name: "sdk", Mgmt: true}, nil }
@@ -49,9 +49,23 @@ func (e *engine) Command(op, payload string) error {
 		e.busy--
 		return &api.Error{Status: 503, Text: "Cannot do this operation while update is ongoing", RetryAfter: 1}
 	}
-	e.asked = append(e.asked, op+" "+payload)
-	return e.steps.SetProgress(payload, e.end)
+	u := api.Update{Number: int64(len(e.updates) + 1), Revision: payload, Mode: op, Status: "DONE", Message: "Update finished"}
+	if e.fails {
+		u.Status, u.Message, u.Failure = "ERROR", "A container failed", &api.UpdateFailure{Check: "container", Text: "web ended"}
+	}
+	u.Path = []api.UpdateStep{{Status: "TESTING", Message: "Awaiting"}, {Status: u.Status, Message: u.Message}}
+	e.updates = append(e.updates, u)
+	return nil
 }
+
+func (e *engine) List() []api.Update {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.updates)
+}
+func (e *engine) Start(context.Context, api.UpdateRequest) error { return nil }
+func (e *engine) Cancel(context.Context, string) error           { return nil }
+func (e *engine) Progress(string) []byte                         { return nil }
 
 // world is a device with its control socket, a directory for a transaction, and a host
 // that makes packages.
@@ -87,7 +101,7 @@ func (w *world) serve(running *state.State) *world {
 	w.socket = filepath.Join(w.dir, "pv-ctrl")
 	w.env["SOCKET"] = w.socket
 	steps := step.Open(w.storage)
-	w.engine = &engine{steps: steps, end: step.Progress{Status: "DONE", Message: "Update finished, revision set as rollback point", Percent: 100}}
+	w.engine = &engine{}
 	if err := errors.Join(steps.Put("0", running.Raw()), steps.SetCurrent("0")); err != nil {
 		w.t.Fatal(err)
 	}
@@ -100,7 +114,7 @@ func (w *world) serve(running *state.State) *world {
 		w.t.Fatal(err)
 	}
 	s := ctrl.New(ctrl.Options{
-		Resolve: w.engine.Resolve, Engine: w.engine, Daemons: w.engine, UserMeta: userMeta, DeviceMeta: deviceMeta,
+		Resolve: w.engine.Resolve, Engine: w.engine, Daemons: w.engine, Updates: w.engine, UserMeta: userMeta, DeviceMeta: deviceMeta,
 		Objects: filepath.Join(w.storage, "objects"), Steps: steps,
 	})
 	ctx, cancel := context.WithCancel(context.Background())

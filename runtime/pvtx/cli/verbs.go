@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 	"github.com/pantavisor/pantavisor/runtime/pvtx"
 )
 
@@ -117,6 +119,12 @@ func check(t *tool, _ []string) error {
 	return err
 }
 
+// committed is what commit prints as JSON.
+type committed struct {
+	Revision string      `json:"revision"`
+	Update   *api.Update `json:"update,omitempty"` // how it went, with --wait
+}
+
 func commit(t *tool, args []string) error {
 	if t.wait && !t.run {
 		return fmt.Errorf("%w: --wait is for --run", errUsage)
@@ -130,7 +138,7 @@ func commit(t *tool, args []string) error {
 	}
 	if !t.run {
 		if t.json {
-			return t.print(map[string]string{"revision": rev})
+			return t.print(committed{Revision: rev})
 		}
 		return nil
 	}
@@ -140,18 +148,26 @@ func commit(t *tool, args []string) error {
 // errFailed is the error of a revision that was run and does not stay.
 var errFailed = errors.New("the update failed")
 
+// follow runs a revision and, with --wait, prints how the update goes.
 func (t *tool) follow(rev string) error {
-	out, err := t.Run(t.ctx, rev, t.wait)
-	if err != nil {
-		return err
+	if !t.wait {
+		if err := t.Run(t.ctx, rev); err != nil || !t.json {
+			return err
+		}
+		return t.print(committed{Revision: rev})
 	}
-	if t.json {
-		err = t.print(out)
-	} else if t.wait {
-		fmt.Fprintf(t.stderr, "%s: %s: %s\n", rev, out.Progress.Status, out.Progress.Message)
+	u, err := t.RunToEnd(t.ctx, rev, client.Watch{
+		Busy: func() { t.warn("another update is in progress, waiting for its end") },
+		Step: func(s api.UpdateStep) error {
+			_, err := fmt.Fprintf(t.stderr, "%s  %-10s  %s\n", s.Time, s.Status, s.Message)
+			return err
+		},
+	})
+	if err == nil && t.json {
+		err = t.print(committed{rev, u})
 	}
-	if err == nil && t.wait && !out.Good() {
-		return fmt.Errorf("%w: %s: %s", errFailed, out.Progress.Status, out.Progress.Message)
+	if err == nil && u.Failure != nil {
+		err = fmt.Errorf("%w: %s; pvcontrol updates why %s says more", errFailed, u.Failure.Text, rev)
 	}
 	return err
 }
