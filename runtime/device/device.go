@@ -439,7 +439,8 @@ func (s *session) serve() {
 	s.services.start("updates", s.updater.Run)
 	low := &threshold{cfg: s.cfg, size: s.device.storageSize, collect: gc.collect, log: s.log}
 	s.services.start("garbage threshold", low.run)
-	room := &admission{usage: s.device.usage, objects: s.paths.objects, garbage: gc.garbage}
+	room := s.admission()
+	room.garbage = gc.garbage
 	check := &stateCheck{cfg: s.cfg, objects: s.paths.objects, space: room, log: s.log}
 	srv := ctrl.New(ctrl.Options{
 		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,

@@ -1,6 +1,8 @@
 package device
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/space"
@@ -29,7 +32,7 @@ func TestAdmission(t *testing.T) {
 		usage: func() (space.Usage, error) {
 			return space.Usage{Total: 1 << 30, Free: free, Reserved: 5 << 20, Block: 1}, nil
 		},
-		objects: s.paths.objects, garbage: s.garbage,
+		objects: s.paths.objects, garbage: s.garbage, loader: func() (boot.Store, error) { return boot.Open("grub", s.paths.storage) },
 	}
 	if err := errors.Join(a.check(st), a.answer(st)); err != nil {
 		t.Errorf("with 15 MiB: %v", err)
@@ -51,5 +54,45 @@ func TestAdmission(t *testing.T) {
 	after, err := s.store.List()
 	if diff := cmp.Diff(before, after); diff != "" || err != nil {
 		t.Errorf("the question changed the store: %v, %s", err, diff)
+	}
+}
+
+// twoSlots is a loader with partitions of 100 bytes.
+type twoSlots struct{ boot.Store }
+
+func (twoSlots) Capacity() (int64, error) { return 100, nil }
+
+// TestAdmissionOfBootImages has images that are larger than the partition, or become so when
+// they are unpacked.
+func TestAdmissionOfBootImages(t *testing.T) {
+	s := newTestStorage(t, nil)
+	a := &admission{
+		usage:   func() (space.Usage, error) { return space.Usage{Total: 1 << 30, Free: 1 << 29, Block: 1}, nil },
+		objects: s.paths.objects, loader: func() (boot.Store, error) { return twoSlots{}, nil },
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(make([]byte, 101)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, content, want string }{
+		{"boot.img", strings.Repeat("x", 100), ""},
+		{"boot.img", strings.Repeat("x", 101), "partition boot: Space required 101 B, available 100 B"},
+		{"boot.img.gz", packed.String(), "partition boot: Space required 101 B, available 100 B"},
+	} {
+		sum, err := s.store.Put(t.Context(), strings.NewReader(c.content), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := state.Parse([]byte(`{"#spec":"pantavisor-service-system@1","bsp/run.json":{"rpiab":"` + c.name + `"},"bsp/` + c.name + `":"` + sum + `"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.check(st); c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
+			t.Errorf("%s of %d bytes: %v, want %q", c.name, len(c.content), err, c.want)
+		}
 	}
 }

@@ -97,7 +97,7 @@ func (u *updates) Install(ctx context.Context, rev string, st *state.State) erro
 
 // Space implements updater.Device.
 func (u *updates) Space(st *state.State) error {
-	return (&admission{usage: u.device.usage, objects: u.paths.objects}).check(st)
+	return u.admission().check(st)
 }
 
 // Swap implements updater.Device.

@@ -1,6 +1,7 @@
 package space
 
 import (
+	"fmt"
 	"path"
 
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -46,12 +47,16 @@ type Need struct {
 // Fits reports whether there is enough.
 func (n Need) Fits() bool { return n.Required <= n.Available }
 
-// Err returns an [*Error] unless there is enough.
+// Err returns an [*Error] unless there is enough; it names a partition that is not the storage.
 func (n Need) Err() error {
 	if n.Fits() {
 		return nil
 	}
-	return &Error{Required: n.Required, Available: n.Available}
+	err := &Error{Required: n.Required, Available: n.Available}
+	if n.Partition != storage {
+		return fmt.Errorf("partition %s: %w", n.Partition, err)
+	}
+	return err
 }
 
 // Needs returns what an update needs at its peak of the storage, whose usage is u, and of

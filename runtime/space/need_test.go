@@ -72,7 +72,7 @@ func TestImageThatDoesNotFitItsPartition(t *testing.T) {
 		t.Fatalf("%+v", needs)
 	}
 	err := needs[1].Err()
-	if e, ok := errors.AsType[*Error](err); !ok || e.Error() != "Space required 65 B, available 64 B" {
+	if _, ok := errors.AsType[*Error](err); !ok || err.Error() != "partition boota: Space required 65 B, available 64 B" {
 		t.Errorf("%v", err)
 	}
 }
