@@ -36,7 +36,7 @@ func (e *Engine) failure(u *unit) Failure {
 		Revision: e.rev.Name, Container: u.c.Name, Group: u.c.Group, Goal: u.goal.String(), Status: u.status.String(),
 		Reason: u.reason, Retries: u.retries,
 	}
-	if u.expired {
+	if u.expired && !u.reached {
 		f.Timeout = u.c.Timeout
 	}
 	return f

@@ -293,6 +293,12 @@ func TestFailures(t *testing.T) {
 	s.crash("ends")
 	s.await("bad=STOPPED/1", "ends=STOPPED", "lost=STOPPED", "missing=STOPPED", "slow=STARTED")
 	s.expect(e, "failed 5 app/ends goal STARTED is STOPPED after 0: exited with code 1 (0s)")
+	if err := s.e.Ready("slow"); err != nil { // too late, and yet it was there
+		t.Fatal(err)
+	}
+	s.crash("slow")
+	s.await("bad=STOPPED/1", "ends=STOPPED", "lost=STOPPED", "missing=STOPPED", "slow=STOPPED")
+	s.expect(e, "failed 5 sys/slow goal READY is STOPPED after 0: exited with code 1 (0s)")
 }
 
 // expectSorted compares events whose order does not matter.
