@@ -58,9 +58,9 @@ type instance struct {
 var _ engine.Instance = (*instance)(nil)
 
 // Mount checks the container's files, mounts its volumes and reads its configuration.
-func (h *host) Mount(c *manifest.Container) (engine.Instance, error) {
+func (h *host) Mount(ctx context.Context, c *manifest.Container) (engine.Instance, error) {
 	h.rev.users.Add(1)
-	l, err := h.mount(c)
+	l, err := h.mount(ctx, c)
 	if err != nil {
 		h.rev.users.Add(-1)
 		return nil, err
@@ -68,11 +68,11 @@ func (h *host) Mount(c *manifest.Container) (engine.Instance, error) {
 	return l, nil
 }
 
-func (h *host) mount(c *manifest.Container) (*instance, error) {
+func (h *host) mount(ctx context.Context, c *manifest.Container) (*instance, error) {
 	if h.broken != nil {
 		return nil, engine.Permanent(h.broken)
 	}
-	if err := h.check(c.Name); err != nil {
+	if err := h.check(ctx, c.Name); err != nil {
 		return nil, err
 	}
 	l := &instance{host: h, c: c}
@@ -93,8 +93,8 @@ func (h *host) mount(c *manifest.Container) (*instance, error) {
 }
 
 // check checks the files of a container.
-func (h *host) check(name string) error {
-	err := h.files.Check(context.Background(), func(key string) bool {
+func (h *host) check(ctx context.Context, name string) error {
+	err := h.files.Check(ctx, func(key string) bool {
 		owner, ok := h.owner(key)
 		return ok && owner == name
 	})

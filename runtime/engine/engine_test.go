@@ -29,6 +29,7 @@ type fake struct {
 	bad    map[string]error // errors of starting, by container
 	runs   map[string]*run
 	log    []string // the calls of the backend, in order
+	slow   string   // a container whose mounting takes for ever
 	once   bool     // a container that is mounted twice at a time fails the test
 	code   chan int
 }
@@ -49,7 +50,12 @@ type run struct {
 	over  bool          // released
 }
 
-func (s *fake) Mount(c *manifest.Container) (Instance, error) {
+func (s *fake) Mount(ctx context.Context, c *manifest.Container) (Instance, error) {
+	if s.slow == c.Name {
+		s.note("hash " + c.Name)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = append(s.log, "mount "+c.Name)

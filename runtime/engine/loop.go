@@ -16,7 +16,8 @@ import (
 type Backend interface {
 	// Mount mounts the volumes of a container. It may be called for several
 	// containers at the same time. After a [Permanent] error it is not called again.
-	Mount(c *manifest.Container) (Instance, error)
+	// When ctx ends, the container is to be stopped and Mount should return soon.
+	Mount(ctx context.Context, c *manifest.Container) (Instance, error)
 }
 
 // Logger takes the engine's log messages.

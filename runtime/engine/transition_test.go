@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -68,9 +69,9 @@ type revision struct {
 	name string
 }
 
-func (r revision) Mount(c *manifest.Container) (Instance, error) {
+func (r revision) Mount(ctx context.Context, c *manifest.Container) (Instance, error) {
 	r.note("in " + r.name)
-	return r.fake.Mount(c)
+	return r.fake.Mount(ctx, c)
 }
 
 func (s *fake) transition(name string, changed []string, cs ...manifest.Container) {
@@ -485,6 +486,43 @@ func TestAnotherChance(t *testing.T) {
 	s.await("bad=STARTED", "once=STOPPED")
 	if got := s.calls(); got != "" {
 		t.Errorf("the back-off of before still counts: %s", got)
+	}
+}
+
+// TestMountingIsEnded checks that a container that is still being mounted, which takes long
+// when large objects are checked, holds up neither a user, nor a transition, nor the end.
+func TestMountingIsEnded(t *testing.T) {
+	t.Parallel()
+	big, web := unitOf("big", "app", manifest.Started, nil), unitOf("web", "app", manifest.Started, nil)
+	s := newFake(t, system(big, web))
+	s.slow = "big"
+	hashing := func() {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !strings.Contains(s.calls(), "hash big"); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("big is not mounted")
+			}
+		}
+	}
+	s.run()
+	hashing()
+	if err := s.e.ContainerAction("big", "stop"); err != nil {
+		t.Fatal(err)
+	}
+	s.await("big=STOPPED", "web=STARTED")
+	if err := s.e.ContainerAction("big", "start"); err != nil {
+		t.Fatal(err)
+	}
+	hashing()
+	s.transition("1", nil, web)
+	s.await("web=STARTED")
+	s.transition("0", nil, big, web)
+	hashing()
+	if err := s.e.Stop(handoff.ExitPowerOff); err != nil {
+		t.Fatal(err)
+	}
+	if code := <-s.code; code != handoff.ExitPowerOff {
+		t.Errorf("exit code %d", code)
 	}
 }
 

@@ -55,6 +55,7 @@ type unit struct {
 	retries     int
 	stable      bool
 	since       time.Time // of the last start
+	abort       func()    // ends the mounting that is in progress, if any
 	cancel      func()    // cancels the timer of the next step, if any
 	unsettle    func()    // cancels the stability timer, if any
 	unlimit     func()    // cancels the timer of deadline, if any
@@ -116,15 +117,18 @@ func (e *Engine) giveUp(u *unit, reason string) {
 // begin mounts a container and starts it unless being mounted is its goal.
 func (e *Engine) begin(u *unit) {
 	u.busy, u.early = true, false
+	ctx, cancel := context.WithCancel(context.Background())
+	u.abort = cancel
 	backend, c := e.rev.Backend, u.c
 	e.work(func() func() {
-		inst, err := backend.Mount(c)
+		inst, err := backend.Mount(ctx, c)
+		cancel()
 		return func() { e.mountedNow(u, inst, err) }
 	})
 }
 
 func (e *Engine) mountedNow(u *unit, inst Instance, err error) {
-	u.busy = false
+	u.busy, u.abort = false, nil
 	if err != nil {
 		e.startFailed(u, err)
 		return
@@ -287,6 +291,9 @@ func (e *Engine) stop(u *unit, next after) {
 		return
 	}
 	e.set(u, stopping, "")
+	if u.abort != nil {
+		u.abort()
+	}
 	switch {
 	case u.running:
 		e.ask(u)
