@@ -27,7 +27,7 @@ func (s *Server) listUpdates(*call) *reply {
 	if s.o.Updates == nil {
 		return failure(501, textNoUpdates)
 	}
-	return okJSON(slices.Concat([]api.Update{}, s.o.Updates.List()))
+	return okJSON(append([]api.Update{}, s.o.Updates.List()...)) // never null
 }
 
 // getUpdate answers with the updates of one revision.

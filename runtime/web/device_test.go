@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -76,11 +74,67 @@ func (e *engine) heard() string {
 	return strings.Join(e.asked, "\n")
 }
 
+// updates are those of a device that begins them and does no more.
+type updates struct {
+	mu   sync.Mutex
+	list []api.Update
+	busy int // how many requests are answered with 503
+}
+
+func (u *updates) List() []api.Update {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.list)
+}
+
+func (u *updates) Start(_ context.Context, r api.UpdateRequest) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.busy > 0 {
+		u.busy--
+		return &api.Error{Status: 503, Text: "Cannot do this operation while update is ongoing", RetryAfter: 1}
+	}
+	left, told := 21, "Awaiting to see if update is stable"
+	next := api.Update{Number: int64(len(u.list) + 1), Revision: r.Revision, Status: "TESTING", Message: told, Mode: r.Mode, From: "0", When: r.When,
+		Path:   []api.UpdateStep{{Time: "2026-01-02T03:04:05Z", Status: "TESTING", Message: told}},
+		Groups: []api.Group{{Name: "app", Status: "STARTED", StatusGoal: "READY", TimeoutRemaining: &left}}}
+	if r.When != "" {
+		next.Status, next.Message, next.Groups = "QUEUED", "Retried 0 of 10", nil
+	}
+	u.list = append(u.list, next)
+	return nil
+}
+
+func (u *updates) Cancel(_ context.Context, rev string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if last := &u.list[len(u.list)-1]; last.Revision == rev {
+		last.Status, last.Message, last.When = "CANCELED", "Update canceled", ""
+	}
+	return nil
+}
+
+func (u *updates) Progress(string) []byte { return nil }
+
+// fail ends the last update with a reason.
+func (u *updates) fail() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	last := &u.list[len(u.list)-1]
+	last.Status, last.Message, last.Groups = "ERROR", "Stable revision not reached", nil
+	last.Path = append(slices.Clone(last.Path), api.UpdateStep{Time: "2026-01-02T03:05:05Z", Status: "ERROR", Message: last.Message})
+	last.Failure = &api.UpdateFailure{
+		Check: "goal", Text: "the container nginx did not reach READY", Container: "nginx", Group: "app", Goal: "READY", Status: "STOPPED",
+		Timeout: 30, Exit: "exited with code 3", Retries: 5, Log: []string{"nginx: [emerg] bind() to 0.0.0.0:80", "nginx: still could not bind()"},
+	}
+}
+
 // world is a device with its control socket and its web server.
 type world struct {
 	*testing.T
 	dir, socket string
 	engine      *engine
+	updates     *updates
 	steps       *step.Store
 	host        *objects.Store // objects of packages that a host makes
 	web         *httptest.Server
@@ -93,7 +147,7 @@ func device(t *testing.T, running string, change func(*Options)) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{T: t, dir: dir, socket: filepath.Join(dir, "pv-ctrl"), steps: step.Open(filepath.Join(dir, "storage"))}
-	w.engine = &engine{steps: w.steps}
+	w.engine, w.updates = &engine{steps: w.steps}, &updates{}
 	var err error
 	if w.host, err = objects.Create(filepath.Join(dir, "host")); err != nil {
 		t.Fatal(err)
@@ -140,7 +194,7 @@ func (w *world) control() {
 	}
 	s := ctrl.New(ctrl.Options{
 		Resolve: w.engine.Resolve, Engine: w.engine, Daemons: w.engine, UserMeta: userMeta, DeviceMeta: deviceMeta,
-		Objects: filepath.Join(w.dir, "storage", "objects"), Steps: w.steps,
+		Objects: filepath.Join(w.dir, "storage", "objects"), Steps: w.steps, Updates: w.updates,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	listen, err := s.Listen(w.socket)
@@ -263,31 +317,7 @@ func (w *world) member(text, name string) string {
 	return fmt.Sprint(doc[name])
 }
 
-// front puts a handler before the control socket: what it does not answer goes on to the
-// device. It returns the path of its own socket.
-func (w *world) front(answer func(http.ResponseWriter, *http.Request) bool) string {
-	w.Helper()
-	behind := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "localhost"})
-	behind.Transport = &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", w.socket) },
-	}
-	path := filepath.Join(w.dir, "front")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		w.Fatal(err)
-	}
-	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if !answer(rw, r) {
-			behind.ServeHTTP(rw, r)
-		}
-	})}}
-	s.Start()
-	w.Cleanup(s.Close)
-	return path
-}
-
-// log writes a log file of revision 0.
+// logFile writes a log file of revision 0.
 func (w *world) logFile(name, text string) {
 	w.Helper()
 	path := filepath.Join(w.dir, "logs/0", name)

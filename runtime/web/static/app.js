@@ -130,7 +130,7 @@ function showStatus(o) {
   $("progress").value = p.progress ?? 0;
   const open = u && (going.includes(u.status) || u.failure) ? u : null;
   $("update").hidden = !open;
-  show($("update"), open, (update) => update ? describe(update) : []);
+  show($("update"), open, (update) => update ? describe(update, true) : []);
   show($("history"), Array.isArray(o.updates) ? o.updates : null, history);
   $("history-box").hidden = !Array.isArray(o.updates);
   tellEnd(u);
@@ -144,10 +144,10 @@ function tellEnd(u) {
 }
 
 // describe shows an update: its path, what remains of its time, and why it failed.
-function describe(u) {
+function describe(u, last = false) {
   const out = [el("h3", {}, u.failure ? `Revision ${u.revision} failed` : u.when ? `Revision ${u.revision} waits` : `Revision ${u.revision}`)];
   if (u.failure) out.push(reason(u.failure));
-  if (u.when) out.push(el("p", {}, u.when === "reboot" ? "It runs after the next restart. " : `It runs at ${u.when}. `, cancelButton(u.revision)));
+  if (u.when) out.push(el("p", {}, u.when === "reboot" ? "It runs after the next restart. " : `It runs at ${u.when}. `, last ? cancelButton(u.revision) : null));
   const left = (u.groups ?? []).filter((g) => g.timeout_remaining !== undefined && g.timeout_remaining !== null);
   if (left.length) out.push(el("ul", {}, ...left.map((g) => el("li", {}, `Group ${g.name}: ${g.status}, ${g.timeout_remaining} s left to reach ${g.status_goal}`))));
   if (u.path?.length) out.push(el("ol", { className: "path" }, ...u.path.map((s) => el("li", {}, el("time", { dateTime: s.time }, clock(s.time)), pill(s.status), ` ${s.message ?? ""}`))));
@@ -157,7 +157,7 @@ function describe(u) {
 const clock = (time) => (time ?? "").replace("T", " ").replace(/\.\d+/, "").replace("Z", "");
 
 function reason(f) {
-  const facts = [["Container", f.container], ["Group", f.group], ["Goal", f.goal], ["Status", f.status], ["Time", f.timeout && `${f.timeout} s`], ["End", f.exit], ["Started again", f.retries && `${f.retries} times`]];
+  const facts = [["Container", f.container], ["Group", f.group], ["Goal", f.goal], ["Status", f.status], ["Time-out", f.timeout && `${f.timeout} s`], ["End", f.exit], ["Started again", f.retries && `${f.retries} times`]];
   return el("div", { className: "note bad" },
     el("p", {}, `${f.text || f.check}`),
     el("ul", {}, ...facts.filter(([, v]) => v).map(([k, v]) => el("li", {}, `${k}: ${v}`))),
