@@ -82,6 +82,11 @@ func TestCommitAndRun(t *testing.T) {
 		t.Errorf("a failed update: exit %d, %q, %q", code, out, bad)
 	}
 	w.ok("begin")
+	w.engine.busy = 1
+	if code, out, _ = w.try("", "commit", "--run", "--json", "locals/e"); code != 75 || out != `{"revision":"locals/e"}`+"\n" {
+		t.Errorf("a device that is busy: exit %d, %s", code, out)
+	}
+	w.ok("begin")
 	if out := w.ok("commit", "--run", "--json", "locals/d"); out != `{"revision":"locals/d"}`+"\n" {
 		t.Errorf("without waiting: %s", out)
 	}

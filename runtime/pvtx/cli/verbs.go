@@ -148,25 +148,26 @@ func commit(t *tool, args []string) error {
 // errFailed is the error of a revision that was run and does not stay.
 var errFailed = errors.New("the update failed")
 
-// follow runs a revision and, with --wait, prints how the update goes.
+// follow runs a revision and, with --wait, prints how the update goes. As JSON the revision
+// is printed in any case: it is stored.
 func (t *tool) follow(rev string) error {
-	if !t.wait {
-		if err := t.Run(t.ctx, rev); err != nil || !t.json {
-			return err
-		}
-		return t.print(committed{Revision: rev})
+	done := committed{Revision: rev}
+	var err error
+	if t.wait {
+		done.Update, err = t.RunToEnd(t.ctx, rev, client.Watch{
+			Busy: func() { t.warn("another update is in progress, waiting for its end") },
+			Step: func(s api.UpdateStep) error {
+				_, err := fmt.Fprintf(t.stderr, "%s  %-10s  %s\n", s.Time, s.Status, s.Message)
+				return err
+			},
+		})
+	} else {
+		err = t.Run(t.ctx, rev)
 	}
-	u, err := t.RunToEnd(t.ctx, rev, client.Watch{
-		Busy: func() { t.warn("another update is in progress, waiting for its end") },
-		Step: func(s api.UpdateStep) error {
-			_, err := fmt.Fprintf(t.stderr, "%s  %-10s  %s\n", s.Time, s.Status, s.Message)
-			return err
-		},
-	})
-	if err == nil && t.json {
-		err = t.print(committed{rev, u})
+	if t.json {
+		err = errors.Join(err, t.print(done))
 	}
-	if err == nil && u.Failure != nil {
+	if u := done.Update; err == nil && u != nil && u.Failure != nil {
 		err = fmt.Errorf("%w: %s; pvcontrol updates why %s says more", errFailed, u.Failure.Text, rev)
 	}
 	return err
