@@ -83,6 +83,11 @@ func (t Term) subject() string {
 	return t.Kind + ":"
 }
 
+// DeclaredIn reports whether a list has something of the term's kind, or the same plain name.
+func (t Term) DeclaredIn(list []Term) bool {
+	return slices.ContainsFunc(list, func(o Term) bool { return o.subject() == t.subject() })
+}
+
 // Parse reads one declaration. The error says at which column, counted in bytes from 1,
 // it is wrong, and what is allowed there.
 func Parse(text string) (Term, error) {

@@ -116,11 +116,9 @@ func (u *ubootAB) install(rev string, test bool) error {
 	if err != nil {
 		return err
 	}
-	var heads [2]string
-	for i, name := range []string{u.flash.A, u.flash.B} {
-		if heads[i], err = u.head(name); err != nil {
-			return fmt.Errorf("slot %s: %w", name, err)
-		}
+	heads, err := u.heads()
+	if err != nil {
+		return err
 	}
 	if slices.Contains(heads[:], rev) && !test {
 		return nil
@@ -133,6 +131,16 @@ func (u *ubootAB) install(rev string, test bool) error {
 		return fmt.Errorf("slot %s: %w", name, err)
 	}
 	return nil
+}
+
+// heads returns the revisions of the slots.
+func (u *ubootAB) heads() (heads [2]string, err error) {
+	for i, name := range []string{u.flash.A, u.flash.B} {
+		if heads[i], err = u.head(name); err != nil {
+			return heads, fmt.Errorf("slot %s: %w", name, err)
+		}
+	}
+	return heads, nil
 }
 
 // head returns the revision of a slot, "" for an empty one.

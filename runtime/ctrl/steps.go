@@ -124,6 +124,23 @@ func isObject(text []byte) bool {
 	return err == nil
 }
 
+// stateOf reads a state from the body. The caller releases its memory.
+func (s *Server) stateOf(c *call) (state []byte, release func(), bad *reply) {
+	release, err := s.serial.room.take(c.body.Announced())
+	if err != nil {
+		return nil, nil, fromError(err)
+	}
+	state, bad = c.content(max(c.body.Announced(), smallState))
+	if bad == nil {
+		return state, release, nil
+	}
+	release()
+	if bad.status == 507 { // chunked
+		bad = failure(411, fmt.Sprintf("A state of more than %d bytes needs a Content-Length", smallState))
+	}
+	return nil, nil, bad
+}
+
 // putStep stores a new local step. It becomes visible only when the state has been
 // checked and written completely.
 func (s *Server) putStep(c *call) *reply {
@@ -131,18 +148,11 @@ func (s *Server) putStep(c *call) *reply {
 	if rev == "" || len(c.name()) > maxLocalName {
 		return failure(400, textStepName)
 	}
-	release, err := s.serial.room.take(c.body.Announced())
-	if err != nil {
-		return fromError(err)
-	}
-	defer release()
-	state, bad := c.content(max(c.body.Announced(), smallState))
-	switch {
-	case bad != nil && bad.status == 507: // chunked
-		return failure(411, fmt.Sprintf("A state of more than %d bytes needs a Content-Length", smallState))
-	case bad != nil:
+	state, release, bad := s.stateOf(c)
+	if bad != nil {
 		return bad
 	}
+	defer release()
 	s.serial.steps.Lock()
 	defer s.serial.steps.Unlock()
 	defer s.o.Steps.Pin()() // the objects that are there stay until the step refers to them

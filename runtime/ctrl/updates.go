@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 // Updates are the device's updates. Errors are as in [Engine].
@@ -19,6 +21,9 @@ type Updates interface {
 	// Progress returns the progress of a revision that was asked for and is not stored;
 	// nil when nobody did.
 	Progress(rev string) []byte
+	// CheckStored and CheckState say what an update would do. They write nothing.
+	CheckStored(rev string) (api.UpdateCheck, error)
+	CheckState(doc []byte) (api.UpdateCheck, error)
 }
 
 const textNoUpdates = "Updates are not available"
@@ -67,4 +72,45 @@ func (s *Server) change(do func(Updates) error) *reply {
 		return fromError(err)
 	}
 	return ok()
+}
+
+// checked returns the name of the step behind /updates/check, "" when it is not a valid name.
+func (c *call) checked() string {
+	rev := strings.Join(c.parts[2:], "/")
+	if !step.Valid(rev) {
+		return ""
+	}
+	return rev
+}
+
+// checkStored answers what an update to a stored revision would do.
+func (s *Server) checkStored(c *call) *reply {
+	rev := c.checked()
+	if rev == "" {
+		return failure(404, textNoStep)
+	}
+	return s.checkUpdate(func(u Updates) (api.UpdateCheck, error) { return u.CheckStored(rev) })
+}
+
+// checkState answers what an update to the state in the body would do.
+func (s *Server) checkState(c *call) *reply {
+	state, release, bad := s.stateOf(c)
+	if bad != nil {
+		return bad
+	}
+	defer release()
+	return s.checkUpdate(func(u Updates) (api.UpdateCheck, error) { return u.CheckState(state) })
+}
+
+func (s *Server) checkUpdate(check func(Updates) (api.UpdateCheck, error)) *reply {
+	if s.o.Updates == nil {
+		return failure(501, textNoUpdates)
+	}
+	s.serial.steps.Lock() // it takes memory, as a step that is stored
+	defer s.serial.steps.Unlock()
+	result, err := check(s.o.Updates)
+	if err != nil {
+		return fromError(err)
+	}
+	return okJSON(result)
 }

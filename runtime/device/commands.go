@@ -215,7 +215,14 @@ func notAvailable(op string) error {
 // updateList implements ctrl.Updates.
 type updateList struct {
 	*updater.Updater
+	checks
 	groups func() ([]api.Group, error)
+}
+
+// checks are the dry runs.
+type checks interface {
+	CheckStored(rev string) (api.UpdateCheck, error)
+	CheckState(doc []byte) (api.UpdateCheck, error)
 }
 
 // List implements ctrl.Updates.

@@ -113,6 +113,8 @@ type session struct {
 	noGroups error           // why no container can run on this machine
 	volumes  *volume.Mounter // of the first revision
 	updater  *updater.Updater
+	updates  *updates
+	store    boot.Store // what the boot loader is to boot
 	power    *power
 	id       atomic.Pointer[identity]
 	revs     revisions
@@ -447,7 +449,7 @@ func (s *session) serve() {
 		Objects: s.paths.objects, Verified: s.verified, Space: space.NewLedger(s.device.usage), Steps: s.steps, CheckStep: check.check,
 		StepInUse: func(rev string) bool {
 			return slices.Contains(s.updater.InUse(), rev) || slices.Contains(s.revs.inUse(), rev)
-		}, Updates: updateList{s.updater, s.engine.Groups},
+		}, Updates: updateList{s.updater, s.updates, s.engine.Groups},
 		Logs: s.paths.logs, Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
 		ObjectStored: low.objectStored, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
 	})

@@ -35,6 +35,7 @@ func (s *session) makeUpdater() (run bool) {
 		s.log.Errorf("updates are not possible: %v", err)
 		store = noStore{err}
 	}
+	s.store = store
 	values, err := store.Load()
 	if err != nil {
 		s.log.Errorf("reading what the boot loader is to try: %v", err)
@@ -46,9 +47,10 @@ func (s *session) makeUpdater() (run bool) {
 	log := s.log.Named("updater")
 	hooks := newSystemHooks(s.cfg, s.paths, log)
 	s.power = &power{cfg: s.cfg, engine: func(code int) error { return s.engine.Stop(code) }, log: s.log.Named("shell"), extend: make(chan time.Duration)}
+	s.updates = &updates{session: s, hooks: hooks, power: s.power}
 	s.updater = updater.New(updater.Options{
 		Running: boot.Decide(s.opt.Revision, values), Store: store, Steps: s.steps, Journal: journal,
-		Device: &updates{session: s, hooks: hooks, power: s.power},
+		Device: s.updates,
 		Settings: func() updater.Settings {
 			return updater.Settings{CommitDelay: s.cfg.Duration(config.UpdaterCommitDelay)}
 		},
@@ -95,8 +97,21 @@ func (u *updates) Install(ctx context.Context, rev string, st *state.State) erro
 	return files.Install(ctx)
 }
 
+// Compatible implements updater.Device.
+func (u *updates) Compatible(st *state.State, sys *manifest.System) error {
+	if bad := u.facts().compatible(u.revs.running(), st, sys); bad != nil {
+		return bad
+	}
+	return nil
+}
+
+func (u *updates) facts() facts { return facts{version: u.opt.Version, kernel: uname().Release} }
+
 // Space implements updater.Device.
-func (u *updates) Space(st *state.State) error {
+func (u *updates) Space(rev string, st *state.State) error {
+	if rev == u.revision() {
+		return nil // it runs
+	}
 	return u.admission().check(st)
 }
 

@@ -33,9 +33,9 @@ func (t Transition) systemKeys() (keys []string) {
 	return keys
 }
 
-// compareStates compares two states as values: white space and the order of members do not count.
+// Compare compares two states as values: white space and the order of members do not count.
 // Signatures do not count either, since what they cover does.
-func compareStates(from, to *state.State, was, will *manifest.System) Transition {
+func Compare(from, to *state.State, was, will *manifest.System) Transition {
 	var t Transition
 	restart := policies(was, will)
 	for _, c := range state.Changes(from, to) {

@@ -19,6 +19,7 @@ import (
 // Checks that a failure names.
 const (
 	checkState     = "state"
+	checkCompat    = "compatibility"
 	checkSpace     = "space"
 	checkObject    = "object"
 	checkHook      = "hook"
@@ -45,7 +46,11 @@ func (u *Updater) install(ctx context.Context, j *job) phase {
 		return u.refuse(message(err))
 	}
 	j.state = st
-	if err := u.o.Device.Space(st); err != nil {
+	if err := u.o.Device.Compatible(st, sys); err != nil {
+		j.fail(checkCompat, err)
+		return u.refuse(message(err))
+	}
+	if err := u.o.Device.Space(j.rev, st); err != nil {
 		j.fail(checkSpace, err)
 		return u.refuse(err.Error())
 	}
@@ -86,7 +91,7 @@ func (u *Updater) compare(j *job, sys *manifest.System) (Transition, error) {
 		j.reboot = true
 		return Transition{Reboot: []string{"the running state cannot be read"}}, nil
 	}
-	t := compareStates(was, j.state, wasSys, sys)
+	t := Compare(was, j.state, wasSys, sys)
 	j.changed = t.Containers
 	if j.mode == Apply {
 		if !t.Restartless() {

@@ -27,8 +27,11 @@ type Device interface {
 	// Install lays the files of a revision out and makes them durable. An error of a
 	// missing or damaged object is a [step.Damage].
 	Install(ctx context.Context, rev string, st *state.State) error
-	// Space returns an error with the numbers when a state does not fit.
-	Space(st *state.State) error
+	// Compatible returns an error that names both sides when parts of a state do not go
+	// together, or do not with the device.
+	Compatible(st *state.State, sys *manifest.System) error
+	// Space returns an error with the numbers when a revision does not fit.
+	Space(rev string, st *state.State) error
 	// Swap makes a revision the running one without a restart: containers that changed
 	// are replaced. Its end comes as an event.
 	Swap(rev string, changed []string) error

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/revision/compat"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -193,7 +194,9 @@ func (m *machine) Install(_ context.Context, rev string, _ *state.State) error {
 	return m.call("install %s", rev)
 }
 
-func (m *machine) Space(*state.State) error { return m.refuse["space"] }
+func (m *machine) Space(string, *state.State) error { return m.refuse["space"] }
+
+func (m *machine) Compatible(*state.State, *manifest.System) error { return m.refuse["compatibility"] }
 
 func (m *machine) Swap(rev string, changed []string) error {
 	if err := m.call("swap %s %v", rev, changed); err != nil {
@@ -469,6 +472,7 @@ func TestWhatIsRefused(t *testing.T) {
 	}{
 		{"not stored", "never", Run, nil, "WONTGO State JSON not found"},
 		{"no space", "n", Run, func(m *machine) { m.refuse["space"] = errors.New("Space required 7 B, available 5 B") }, "WONTGO Space required 7 B, available 5 B"},
+		{"incompatible", "n", Run, func(m *machine) { m.refuse["compatibility"] = compat.Problems{{Part: "a"}} }, "WONTGO State JSON has incompatible parts"},
 		{"object", "n", Run, func(m *machine) { m.refuse["install n"] = damage() }, "WONTGO Object validation went wrong"},
 		{"hook", "n", Run, func(m *machine) { m.refuse["hook system-install-update"] = errors.New("exit 1") }, "WONTGO Internal error"},
 		{"apply of a BSP", "n", Apply, nil, "WONTGO Internal error"},

@@ -3,7 +3,11 @@
 // and clients share it, so it imports neither.
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/pantavisor/pantavisor/revision/state"
+)
 
 // AutoRecovery is the auto_recovery object of a container as /containers shows it.
 type AutoRecovery struct {
@@ -203,7 +207,7 @@ type UpdateStep struct {
 
 // UpdateFailure is why an update failed.
 type UpdateFailure struct {
-	// Check is what failed: "state", "space", "object", "install", "hook", "boot loader",
+	// Check is what failed: "state", "compatibility", "space", "object", "install", "hook", "boot loader",
 	// "goal", "container" or "boot".
 	Check     string `json:"check"`
 	Text      string `json:"text"`
@@ -223,4 +227,38 @@ type UpdateRequest struct {
 	Revision string `json:"revision"`
 	Mode     string `json:"mode,omitempty"` // as in [Update]; empty is "run"
 	When     string `json:"when,omitempty"` // as in [Update]; empty is now
+}
+
+// UpdateCheck is the body of POST /updates/check and GET /updates/check/REVISION: what an
+// update would do.
+type UpdateCheck struct {
+	Revision string `json:"revision,omitempty"` // absent for a state that is not stored
+	From     string `json:"from"`               // the running revision
+	Possible bool   `json:"possible"`           // there are no blockers
+	// Difference has the parts that change, the bytes of objects that the running revision
+	// lacks, and the objects that the device does not have.
+	state.Difference
+	// Restart says that the device must restart: because of these keys of the state.
+	Restart     bool     `json:"restart"`
+	RestartKeys []string `json:"restart_keys"`
+	// Containers are those that are stopped, started or replaced, sorted.
+	Containers []string `json:"containers"`
+	// Space is what the update needs at its peak, beside what is used now.
+	Space    []SpaceNeed     `json:"space"`
+	Blockers []UpdateBlocker `json:"blockers"` // why the update would not go
+}
+
+// SpaceNeed is what an update needs of one partition, in bytes.
+type SpaceNeed struct {
+	Partition string `json:"partition"` // "storage", or one of the boot loader's
+	Required  int64  `json:"required"`
+	Available int64  `json:"available"`
+}
+
+// UpdateBlocker is a reason for which an update would not go.
+type UpdateBlocker struct {
+	// Check is what would fail: "state", "signature", "driver", "compatibility", "object",
+	// "space" or "boot loader".
+	Check string `json:"check"`
+	Text  string `json:"text"`
 }

@@ -110,7 +110,7 @@ func TestDifference(t *testing.T) {
 	w.ok("add", w.bare(w.app("more", "1")))
 	more, _ := w.shown().Object("more/root.squashfs")
 	want := pvtx.Difference{
-		Parts: []pvtx.PartChange{
+		Parts: []state.PartChange{
 			{Part: "more", Change: "added", Files: 4}, {Part: "nginx", Change: "changed", Files: 4, Bytes: int64(len("root of nginx 2" + "config"))},
 			{Part: "web", Change: "removed", Files: 4},
 		},
