@@ -112,26 +112,35 @@ func (c *Client) Send(ctx context.Context, req *Request) error {
 
 // Text returns the whole body of the answer to a GET.
 func (c *Client) Text(ctx context.Context, path string) ([]byte, error) {
-	resp, err := c.Ask(ctx, &Request{Path: path})
+	return c.body(ctx, &Request{Path: path})
+}
+
+func (c *Client) body(ctx context.Context, req *Request) ([]byte, error) {
+	resp, err := c.Ask(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Close()
 	body, err := bounded.Read(resp, MaxReply)
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer to %s: %w", path, err)
+		return nil, fmt.Errorf("reading the answer to %s: %w", req.Path, err)
 	}
 	return body, nil
 }
 
 // Fetch decodes the JSON answer to a GET into v.
 func (c *Client) Fetch(ctx context.Context, path string, v any) error {
-	body, err := c.Text(ctx, path)
+	return c.decode(ctx, &Request{Path: path}, v)
+}
+
+// decode decodes the JSON answer to a request into v.
+func (c *Client) decode(ctx context.Context, req *Request, v any) error {
+	body, err := c.body(ctx, req)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("reading the answer to %s: %w", path, err)
+		return fmt.Errorf("reading the answer to %s: %w", req.Path, err)
 	}
 	return nil
 }

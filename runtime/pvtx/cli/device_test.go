@@ -33,6 +33,8 @@ type engine struct {
 	busy    int // how many commands are answered with 503
 	fails   bool
 	updates []api.Update
+	// blockers are in the answer to a dry run.
+	blockers []api.UpdateBlocker
 }
 
 func (e *engine) Resolve(int) (ctrl.Caller, error)         { return ctrl.Caller{Name: "sdk", Mgmt: true}, nil }
@@ -299,3 +301,11 @@ func (w *world) readState(elem ...string) *state.State {
 	}
 	return st
 }
+
+// CheckState implements ctrl.Updates.
+func (e *engine) CheckState([]byte) (api.UpdateCheck, error) {
+	return api.UpdateCheck{Possible: len(e.blockers) == 0, Blockers: e.blockers}, nil
+}
+
+// CheckStored implements ctrl.Updates.
+func (e *engine) CheckStored(string) (api.UpdateCheck, error) { return e.CheckState(nil) }

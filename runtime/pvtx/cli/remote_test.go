@@ -133,6 +133,12 @@ func TestDifference(t *testing.T) {
 		t.Errorf("check: exit %d, %s, %s, %v", code, out, bad, err)
 	}
 	w.ok("add", w.export(w.app("more", "1"), true))
+	w.engine.blockers = []api.UpdateBlocker{{Check: "compatibility", Text: "web requires camera, which nothing provides"}}
+	code, out, bad = w.try("", "check")
+	if code != 1 || !strings.Contains(out, "\nblocker  web requires camera, which nothing provides\n") {
+		t.Errorf("check of what the device does not take: exit %d, %s, %s", code, out, bad)
+	}
+	w.engine.blockers = nil
 	if out := w.ok("check"); strings.Contains(out, "blocker") {
 		t.Errorf("check prints %s", out)
 	}

@@ -85,15 +85,7 @@ func diff(t *tool, _ []string) error {
 }
 
 func (t *tool) printDifference(d pvtx.Difference) error {
-	var b strings.Builder
-	for _, p := range d.Parts {
-		fmt.Fprintf(&b, "%-8s %s: files %d, new bytes %d\n", p.Change, p.Part, p.Files, p.Bytes)
-	}
-	for _, sum := range d.Missing {
-		fmt.Fprintf(&b, "missing  object %s\n", sum)
-	}
-	fmt.Fprintf(&b, "new bytes in all: %d\n", d.Bytes)
-	_, err := fmt.Fprint(t.stdout, b.String())
+	_, err := fmt.Fprintln(t.stdout, strings.Join(client.Difference(d), "\n"))
 	return err
 }
 
@@ -109,6 +101,7 @@ func check(t *tool, _ []string) error {
 		err = t.print(r)
 	default:
 		err = t.printDifference(r.Difference)
+		t.printDevice(r.Device)
 		for _, b := range r.Blockers {
 			fmt.Fprintln(t.stdout, "blocker  "+b)
 		}
@@ -117,6 +110,16 @@ func check(t *tool, _ []string) error {
 		return errBlocked
 	}
 	return err
+}
+
+// printDevice prints how the device would get to the transaction's state.
+func (t *tool) printDevice(u *api.UpdateCheck) {
+	if u == nil {
+		return
+	}
+	for _, line := range client.Transition(u) {
+		fmt.Fprintln(t.stdout, line)
+	}
 }
 
 // committed is what commit prints as JSON.
