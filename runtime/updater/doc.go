@@ -44,7 +44,13 @@
 //	steady R   | N is open, N ≠ R            | cut short before the loader knew     | ERROR "Unexpected rollback"
 //	steady R   | N waits for a reboot        | its try was never written            | CANCELED
 //	steady 0   | nothing                     | a device that has never been updated | DONE "Factory revision"
-//	foreign    |                             | chosen at the loader's prompt        | nothing
+//	foreign    | the committed one is open   | the loader saw the store as it was   | DONE, reboot
+//	           |                             | before the commit, the kernel did not|
+//	foreign    | anything else               | chosen at the loader's prompt        | nothing
+//
+// Loaders read ext4 without its journal, and the kernel replays it when it mounts: a power cut
+// in a commit can show the two of them different stores. The progress of the last record is
+// written again if it is not what the record says.
 //
 // An update that needs no reboot sets pv_try only when its containers have proved
 // themselves, and a revision that is committed already is not set at all: then the try is

@@ -6,26 +6,27 @@ import (
 )
 
 // Verdict is what the boot loader's store and the journal say at a boot; see the package
-// comment. Of Prove and Refuse only one is set, and neither together with another one.
+// comment. Of Prove, Refuse and Behind only one is set, and none together with another one.
 type Verdict struct {
 	Prove      bool // the running revision is under test
 	Refuse     bool // it has failed before and must not run
 	Unexpected bool // another one has ended without a word
 	Committed  bool // the running one is committed, and that was not recorded
 	Factory    bool // it is the factory's, and was never updated
+	Behind     bool // another one is committed, which the loader did not see
 }
 
-// Judge is the table of the package comment. running and tried are the last statuses of the
-// running revision and of the one that the loader's store says to try, empty when there is
-// none.
+// Judge is the table of the package comment. running is the last status of the running
+// revision, tried that of the one that the loader's store says to try, or that it says is
+// committed if the running one is [boot.Foreign]; empty when there is none.
 func Judge(r boot.Running, running, tried Status) Verdict {
 	if r.State == boot.Trying {
 		return Verdict{Prove: !running.Failed(), Refuse: running.Failed()}
 	}
-	v := Verdict{Unexpected: r.State == boot.RolledBack && !tried.Failed() && tried != Canceled}
 	if r.State == boot.Foreign {
-		return v
+		return Verdict{Behind: tried == InProgress || tried == Testing}
 	}
+	v := Verdict{Unexpected: r.State == boot.RolledBack && !tried.Failed() && tried != Canceled}
 	// The loader's store is written only for a revision that has proved itself.
 	v.Committed = running == InProgress || running == Testing || running == Queued || running.Failed()
 	v.Factory = r.Rev == boot.Factory && (running == "" || running == neverRun)
@@ -37,7 +38,12 @@ func Judge(r boot.Running, running, tried Status) Verdict {
 // not run: the device restarts, and the loader starts the committed one.
 func (u *Updater) Resume() (run bool) {
 	r := u.o.Running
-	v := Judge(r, u.last(r.Rev), u.last(r.Try))
+	u.republish()
+	other := r.Try
+	if r.State == boot.Foreign {
+		other = r.Done
+	}
+	v := Judge(r, u.last(r.Rev), u.last(other))
 	switch {
 	case v.Prove:
 		u.resumed = u.reopen(r.Rev)
@@ -46,6 +52,10 @@ func (u *Updater) Resume() (run bool) {
 	case v.Refuse:
 		u.o.Log.Errorf("revision %s has failed before and does not run", r.Rev)
 		u.endTry(r.Rev)
+		return false
+	case v.Behind:
+		u.o.Log.Warnf("the boot loader has started revision %s, and %s is committed: restarting", r.Rev, r.Done)
+		u.finish(r.Done, Verdict{Committed: true})
 		return false
 	case v.Committed, v.Factory:
 		u.finish(r.Rev, v)
@@ -74,6 +84,21 @@ func (u *Updater) last(rev string) Status {
 		return ""
 	}
 	return Status(p.Status)
+}
+
+// republish writes the progress of the last record again, if the power was lost between the two.
+func (u *Updater) republish() {
+	r := u.o.Journal.Last("")
+	if r == nil {
+		return
+	}
+	p, err := u.o.Steps.Progress(r.Revision)
+	if err != nil || p.Status == string(r.Status) || p.Status == string(neverRun) { // stored anew
+		return
+	}
+	j := u.reopen(r.Revision)
+	j.failure = r.Failure
+	u.publish(j, r.Status, r.Message)
 }
 
 // reopen returns the update of a revision as far as it had come.

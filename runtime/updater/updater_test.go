@@ -96,6 +96,12 @@ func (m *machine) boot() bool {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	return m.bootOf(rev)
+}
+
+// bootOf starts the device with the revision that the loader has picked.
+func (m *machine) bootOf(rev string) bool {
+	m.t.Helper()
 	values, err := m.store.Load()
 	if err != nil {
 		m.t.Fatal(err)
@@ -612,6 +618,58 @@ func TestRequestsThatAreRejected(t *testing.T) {
 	})
 }
 
+// TestLoaderMissesCommit has the loader start the revision before one that is committed: it reads
+// the file system without the journal that had the commit.
+func TestLoaderMissesCommit(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.put("n", "2")
+		m.mute = true
+		m.start("n", Run)
+		m.off()
+		m.mute = false
+		if !m.boot() || m.rev != "n" {
+			t.Fatalf("revision %s runs", m.rev)
+		}
+		m.off()
+		if err := m.store.Commit("n"); err != nil {
+			t.Fatal(err)
+		}
+		if m.bootOf("0") {
+			t.Error("revision 0 runs, though another one is committed")
+		}
+		if last := m.u.o.Journal.Last("n"); last.Status != Done || !m.steps.Done("n") {
+			t.Errorf("revision n is %s", last.Status)
+		}
+		if !m.bootOf("0") {
+			t.Error("revision 0, chosen by hand, must not run")
+		}
+		m.restarts()
+		m.expect("n", boot.Values{Rev: "n"}, "n", Done, wasInstalled, wasRestarted, wasTried, awaitCommit, isDone)
+	})
+}
+
+// TestProgressFollowsJournal loses the power between the record of a failure and the progress.
+func TestProgressFollowsJournal(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.put("n", "1", "app 1 container")
+		m.broken["n"] = true
+		m.start("n", Run)
+		if err := m.steps.SetProgress("n", Testing.progress(msgAwaitStable)); err != nil {
+			t.Fatal(err)
+		}
+		m.restarts()
+		if p, err := m.steps.Progress("n"); err != nil || p.Status != string(Error) || !strings.Contains(p.Logs, "last words of app") {
+			t.Errorf("progress is %+v, %v", p, err)
+		}
+		// A revision that is stored anew is ready to run, whatever became of its predecessor.
+		m.put("n", "1", "app 2 container")
+		m.restarts()
+		if p, err := m.steps.Progress("n"); err != nil || p.Status != string(neverRun) {
+			t.Errorf("progress is %+v, %v", p, err)
+		}
+	})
+}
+
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -629,7 +687,8 @@ func TestJudge(t *testing.T) {
 		{"committed with an error", boot.Running{Rev: "n", Done: "n"}, Error, "", Verdict{Committed: true}},
 		{"recorded", boot.Running{Rev: "n", Done: "n"}, Done, "", Verdict{}},
 		{"new", boot.Running{Rev: "0", Done: "0"}, "", "", Verdict{Factory: true}},
-		{"by hand", boot.Running{Rev: "x", Done: "n", State: boot.Foreign}, "", "", Verdict{}},
+		{"by hand", boot.Running{Rev: "x", Done: "n", State: boot.Foreign}, "", Done, Verdict{}},
+		{"commit not seen by the loader", boot.Running{Rev: "0", Done: "n", State: boot.Foreign}, Done, Testing, Verdict{Behind: true}},
 	} {
 		if got := Judge(c.r, c.running, c.tried); got != c.want {
 			t.Errorf("%s: verdict %+v, want %+v", c.name, got, c.want)
