@@ -147,10 +147,13 @@ func channel(e targets.Emulator, socket string) []string {
 // disk attaches the working copy. The host's page cache outlives QEMU, so a kill
 // loses no more than a power cut of the guest would: flushes need no fsync.
 func disk(cfg Config, file string) []string {
-	if file == "" {
+	if file == "" && cfg.Server == "" {
 		return nil
 	}
 	drive := "format=raw,cache=unsafe,discard=unmap,file=" + comma(file)
+	if cfg.Server != "" { // the guest's flushes are for the server
+		drive = "format=raw,cache=writeback,file.driver=nbd,file.server.type=unix,file.server.path=" + comma(cfg.Server)
+	}
 	device := cfg.Emulator.Disk + ",drive=disk"
 	switch cfg.Emulator.Disk {
 	case "sd":

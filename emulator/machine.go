@@ -41,6 +41,9 @@ type Config struct {
 	// Image is the disk image to start from. It is copied, holes stay holes.
 	// Empty: a disk that is already in Dir, or none.
 	Image string
+	// Server is the path of a socket at which a server of the network block device protocol
+	// answers; it has the disk then, in place of Image.
+	Server string
 	// Kernel, Initrd, DTB and Append boot without a boot loader: three files and the kernel's
 	// command line. Without a DTB the machine has its own. Default: the firmware boots the disk.
 	Kernel, Initrd, DTB, Append string

@@ -84,6 +84,7 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 		{"App Engine instances", appEngine},
 		{"the host tool", pvr},
 		{"booted devices", devices},
+		{"writes to flash", flashWrites},
 	} {
 		fmt.Fprintf(progress, "measuring %s\n", m.name)
 		r, err := m.do(ctx, root)

@@ -1,0 +1,57 @@
+package powercut
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pantavisor/pantavisor/emulator"
+	"github.com/pantavisor/pantavisor/internal/oracle"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// TestPowerCuts records the updates of a device with GRUB and cuts its power at each moment. A few
+// disks are booted; mage powercut boots a hundred, and has other boot loaders.
+func TestPowerCuts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	root, err := filepath.Abs("../..")
+	must(t, err)
+	target, err := targets.Load(os.DirFS(root), "x64-uefi")
+	must(t, err)
+	oracle.Emulator(t, emulator.Missing(target.Emulators[0].Complete()))
+	oracle.Need(t, "e2fsck")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	o := Options{Root: root, Target: "x64-uefi", Losses: 3, Boots: 3, Seed: 1, Progress: func(s string) { t.Log(s) }}
+	r, err := prepare(ctx, o, dir)
+	must(t, err)
+	rec, err := record(ctx, *r, root, everything, o.Progress)
+	must(t, err)
+	report, out, err := replayed(ctx, rec, o)
+	must(t, err)
+	must(t, report.boot(ctx, rec, out, sample(out, o), o))
+	var text strings.Builder
+	if err := Print(&text, []*Report{report}, false); err != nil {
+		t.Error(err)
+	}
+	t.Logf("\n%s", text.String())
+	if most := report.AppBytes * 11 / 10; report.Written > most {
+		t.Errorf("an app of %d bytes was added with %d bytes written, want at most %d", report.AppBytes, report.Written, most)
+	}
+	t.Run("lying disk", func(t *testing.T) {
+		out, err := replayLog(ctx, rec, replayOptions{Losses: 2, Seed: 1, Lying: true})
+		must(t, err)
+		if len(out.findings) == 0 {
+			t.Error("a disk that does not flush is as good as one that does")
+		}
+		for _, f := range out.findings[:min(5, len(out.findings))] {
+			t.Logf("as it must be: %+v", f)
+		}
+	})
+}

@@ -1,0 +1,185 @@
+package powercut
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/scratch"
+)
+
+// outcome is what a replay has found.
+type outcome struct {
+	moments  int // at which the power was cut
+	disks    int // that were judged
+	checked  int // of them with e2fsck
+	findings []Finding
+	picks    []string // the revision that the loader starts, behind each entry of the log
+	turns    []int    // entries of the log that change what the loader does
+}
+
+// replayer goes through a recording.
+type replayer struct {
+	rec     *recording
+	judge   *judge
+	durable *disk   // what no power cut takes away
+	plain   *disk   // with all writes so far
+	pending []entry // writes since the last flush
+	known   known
+	rng     *rand.Rand
+	out     outcome
+	values  string // that the loader has read last
+	o       replayOptions
+	work    *scratch.Dir
+	flushes int
+}
+
+// replayOptions say what [replayLog] does.
+type replayOptions struct {
+	// Losses and Seed are as in [Options].
+	Losses int
+	Seed   uint64
+	// Fsck is the number of flushes from one check with e2fsck to the next; 0 is none.
+	Fsck int
+	// Lying is a medium that says that it has flushed and has not.
+	Lying bool
+}
+
+// replayLog cuts the power at each write and flush of a recording and judges the disk: with the
+// writes that were not flushed all there, with some of them missing, and torn.
+func replayLog(ctx context.Context, r *recording, o replayOptions) (*outcome, error) {
+	base, err := os.Open(r.Image)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "opening the image")
+	}
+	defer base.Close()
+	l, err := newLoader(r.Loader, base, r.Boot)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unsupported, err, "replaying")
+	}
+	dir, err := scratch.New("pv-cut-")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Remove()
+	work, err := scratch.New("pv-cut-")
+	if err != nil {
+		return nil, err
+	}
+	defer work.Remove()
+	p := &replayer{
+		rec: r, durable: newDisk(base, r.Size), rng: rand.New(rand.NewPCG(o.Seed, 0)), o: o, work: work,
+		judge: &judge{loader: l, kind: r.Loader, storage: r.Storage, size: r.Size, dir: dir, good: map[string]bool{}, sums: map[string]string{}},
+		known: known{done: "0"},
+	}
+	p.plain = newDisk(p.durable, r.Size)
+	for i, e := range r.Log {
+		if err := p.step(ctx, i, e); err != nil {
+			return nil, err
+		}
+	}
+	p.out.disks = p.judge.judged
+	return &p.out, nil
+}
+
+// step does what an entry of the log says, and cuts the power behind it.
+func (p *replayer) step(ctx context.Context, i int, e entry) error {
+	switch e.Kind {
+	case marked:
+		p.known.learn(e.Mark.(seen))
+	case wrote:
+		p.pending = append(p.pending, e)
+		if _, err := p.plain.WriteAt(e.Data, e.Off); err != nil {
+			return err
+		}
+	case flushed:
+		for _, w := range p.pending {
+			if p.o.Lying {
+				break
+			}
+			if _, err := p.durable.WriteAt(w.Data, w.Off); err != nil {
+				return err
+			}
+		}
+		p.plain, p.pending = newDisk(p.durable, p.rec.Size), nil
+	}
+	p.out.moments++
+	p.judged(i, "all writes are there", p.plain)
+	p.follow(i)
+	if e.Kind == wrote {
+		return p.losses(i)
+	}
+	if e.Kind == flushed && p.o.Fsck > 0 {
+		if p.flushes++; p.flushes%p.o.Fsck == 0 {
+			p.out.checked++
+			p.found(i, "all writes are there", p.fsck(ctx, p.durable))
+		}
+	}
+	return ctx.Err()
+}
+
+// follow notes what the loader does now.
+func (p *replayer) follow(i int) {
+	rev, values := "", ""
+	if f, err := openExt4(part{p.plain, p.rec.Storage}); err == nil {
+		var v map[string]string
+		rev, v, _ = pick(p.judge.loader, p.plain, f) // an error has been found
+		values = fmt.Sprint(rev, v)
+	}
+	if values != p.values {
+		p.out.turns = append(p.out.turns, i)
+	}
+	p.values = values
+	p.out.picks = append(p.out.picks, rev)
+}
+
+func (p *replayer) judged(i int, how string, d *disk) {
+	p.found(i, how, p.judge.check(d, &p.known))
+}
+
+func (p *replayer) found(i int, how string, err error) {
+	if err != nil {
+		p.out.findings = append(p.out.findings, Finding{i + 1, how, err.Error()})
+	}
+}
+
+// losses judges states in which writes since the last flush are missing or torn.
+func (p *replayer) losses(i int) error {
+	for v := range p.o.Losses {
+		d := newDisk(p.durable, p.rec.Size)
+		how := ""
+		keep := func(int) bool { return true }
+		switch v {
+		case 0:
+			how, keep = "only the last write is there", func(n int) bool { return n == len(p.pending)-1 }
+		default:
+			how, keep = "some writes are there, one is torn", func(int) bool { return p.rng.IntN(2) == 0 }
+		}
+		torn := -1
+		if v > 0 {
+			torn = p.rng.IntN(len(p.pending))
+		}
+		for n, w := range p.pending {
+			if n == torn {
+				p.tear(d, w)
+			} else if keep(n) {
+				if _, err := d.WriteAt(w.Data, w.Off); err != nil {
+					return err
+				}
+			}
+		}
+		p.judged(i, fmt.Sprintf("%s (of %d)", how, len(p.pending)), d)
+	}
+	return nil
+}
+
+// tear writes some of the sectors of a write.
+func (p *replayer) tear(d *disk, w entry) {
+	for at := 0; at < len(w.Data); at += sector {
+		if p.rng.IntN(2) == 0 {
+			_, _ = d.WriteAt(w.Data[at:min(at+sector, len(w.Data))], w.Off+int64(at)) // it has been in range before
+		}
+	}
+}
