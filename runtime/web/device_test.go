@@ -108,10 +108,13 @@ func (u *updates) Start(_ context.Context, r api.UpdateRequest) error {
 func (u *updates) Cancel(_ context.Context, rev string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if last := &u.list[len(u.list)-1]; last.Revision == rev {
-		last.Status, last.Message, last.When = "CANCELED", "Update canceled", ""
+	for i := range u.list {
+		if last := &u.list[i]; last.Revision == rev {
+			last.Status, last.Message, last.When = "CANCELED", "Update canceled", ""
+			return nil
+		}
 	}
-	return nil
+	return &api.Error{Status: 404, Text: "there is no such update"}
 }
 
 func (u *updates) Progress(string) []byte { return nil }
