@@ -361,7 +361,7 @@ func TestUpdateWithRestart(t *testing.T) {
 			onMachine(t, func(t *testing.T, m *machine) {
 				c.put(m)
 				m.start("n", c.mode)
-				if got := m.u.Ongoing(); got != errOngoing {
+				if got := m.u.Ongoing(); !errors.Is(got, errOngoing) {
 					t.Errorf("before the restart an update is not ongoing: %v", got)
 				}
 				m.restarts()
@@ -552,7 +552,7 @@ func TestOneUpdateAtATime(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if err := m.u.Start(t.Context(), Request{Revision: "0", Mode: Run}); err != errOngoing {
+		if err := m.u.Start(t.Context(), Request{Revision: "0", Mode: Run}); !errors.Is(err, errOngoing) {
 			t.Errorf("a second update: %v", err)
 		}
 		if got := m.u.InUse(); !slices.Equal(got, []string{"0", "n"}) {
