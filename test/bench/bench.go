@@ -82,6 +82,7 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 		{"the object store", objectStore},
 		{"the launcher", launcher},
 		{"App Engine instances", appEngine},
+		{"updates", updates},
 		{"the host tool", pvr},
 		{"booted devices", devices},
 		{"writes to flash", flashWrites},
