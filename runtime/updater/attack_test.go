@@ -287,3 +287,25 @@ func fill(t *testing.T, dir string) {
 	}
 	must(t, f.Sync())
 }
+
+// TestFailedRevisionIsNotRunAgain has a loader that starts a revision again that has failed, as
+// one whose store could not be written: it does not run, and the next boot is of the other one.
+func TestFailedRevisionIsNotRunAgain(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.put("n", "2", "app 1 container")
+		m.broken["n"] = true
+		m.start("n", Run)
+		m.restarts()
+		m.settle()
+		m.off()
+		must(t, m.store.SetTry("n"))
+		if m.boot() {
+			t.Error("the revision runs again")
+		}
+		if !m.boot() {
+			t.Fatal("nothing runs")
+		}
+		m.settle()
+		m.expect("0", boot.Values{}, "n", Error, wasInstalled, wasRestarted, wasTried, "ERROR A container could not be started")
+	})
+}

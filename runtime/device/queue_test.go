@@ -1,0 +1,113 @@
+package device
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/runtime/pvcontrol"
+)
+
+// TestSecondUpdateWaits asks for an update while another one waits for a container with a time-out
+// of its own. The socket refuses it, updates show says how long that may take, and
+// pvcontrol --wait does it afterwards.
+func TestSecondUpdateWaits(t *testing.T) {
+	d := updated(t)
+	d.send("locals/next")
+	d.add("slow", "app", "/sbin/init stay", map[string]any{"status_goal": "READY", "timeout": 5})
+	d.send("locals/slow")
+	d.command(api.OpLocalRun, "locals/slow")
+	left := d.timeLeft("slow")
+	if left < 1 || left > 5 {
+		t.Errorf("of 5 seconds %d are left", left)
+	}
+	if show := d.control("updates", "show", "locals/slow"); !strings.Contains(show, "group app is ") || !strings.Contains(show, "s are left to be STARTED") {
+		t.Errorf("updates show says\n%s", show)
+	}
+	const refusal = "503 {\"Error\":\"Cannot do this operation while update is ongoing\"}"
+	if _, err := d.try(http.MethodPost, "/commands", `{"op":"LOCAL_RUN","payload":"locals/next"}`); err == nil || strings.TrimSpace(err.Error()) != refusal {
+		t.Errorf("a second update: %v", err)
+	}
+	if out := d.control("--wait", "cmd", "run", "locals/next"); !strings.Contains(out, "INPROGRESS") || !strings.Contains(out, "UPDATED") {
+		t.Errorf("pvcontrol --wait says\n%s", out)
+	}
+	u := d.ends("locals/slow", "ERROR")
+	if f := u.Failure; u.Message != "Status goal not reached" || f == nil || f.Check != "goal" || f.Container != "slow" || f.Goal != "READY" || f.Timeout != 5 {
+		t.Errorf("it ended with %q, %+v", u.Message, u.Failure)
+	}
+	d.off()
+}
+
+// timeLeft waits until the time of a container runs and returns the seconds that are left.
+func (d *device) timeLeft(name string) int {
+	d.t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		var list []api.Container
+		if err := json.Unmarshal([]byte(d.ask(http.MethodGet, "/containers", "")), &list); err != nil {
+			d.t.Fatal(err)
+		}
+		at := slices.IndexFunc(list, func(c api.Container) bool { return c.Name == name && c.TimeoutRemaining != nil })
+		if at >= 0 {
+			return *list[at].TimeoutRemaining
+		}
+	}
+	d.t.Fatalf("no time of %s runs", name)
+	return 0
+}
+
+// control runs pvcontrol on the device's socket and returns what it prints.
+func (d *device) control(args ...string) string {
+	d.t.Helper()
+	var out, bad bytes.Buffer
+	if code := pvcontrol.Run(d.t.Context(), append([]string{"-s", d.ctl.Socket}, args...), strings.NewReader(""), &out, &bad); code != 0 {
+		d.t.Fatalf("pvcontrol %q: exit code %d\n%s%s", args, code, &out, &bad)
+	}
+	return out.String()
+}
+
+// TestManyUpdates changes an app again and again, with every fourth change for the worse: nothing
+// of the earlier revisions stays mounted or in memory.
+func TestManyUpdates(t *testing.T) {
+	d := updated(t)
+	change := func(i int) {
+		init, want := "/sbin/init stay", "UPDATED"
+		if i%4 == 0 {
+			init, want = "/sbin/none", "ERROR"
+		}
+		d.add("app", "app", init, map[string]any{"description": fmt.Sprint(i)})
+		rev := fmt.Sprint("locals/", i)
+		d.send(rev)
+		d.command(api.OpLocalRun, rev)
+		d.ends(rev, want)
+	}
+	used := func() (routines, mounts int) {
+		text, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return runtime.NumGoroutine(), strings.Count(string(text), d.dir)
+	}
+	const updates = 16
+	for i := range 3 {
+		change(i + 1)
+	}
+	routines, mounts := used()
+	for i := range updates {
+		change(i + 4)
+	}
+	if r, m := used(); r > routines+5 || m != mounts {
+		t.Errorf("after %d updates there are %d goroutines and %d mounts, before %d and %d", updates, r, m, routines, mounts)
+	}
+	if n := len(d.s.revs.inUse()); n > 2 { // mgmt goes on with the files of revision 0
+		t.Errorf("%d revisions are in use", n)
+	}
+	d.off()
+}
