@@ -21,8 +21,9 @@
 // # What is written, and in which order
 //
 // The journal (see [Journal]) gets a record of each status before it takes effect; the
-// revision's .pv/progress follows it and is what existing clients read. The boot loader's
-// store decides which revision runs, so the order of its writes is what counts:
+// revision's .pv/progress follows it and is what existing clients read; until an update has
+// ended it is not synced. The boot loader's store decides which revision runs, so the order of
+// its writes is what counts:
 //
 //	update with a reboot      journal INPROGRESS · files · journal "Rebooting" · pv_try=N · reboot
 //	                          (N runs) journal TESTING · pv_rev=N, pv_try= · .pv/done · journal DONE

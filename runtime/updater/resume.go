@@ -1,6 +1,9 @@
 package updater
 
 import (
+	"errors"
+	"io/fs"
+
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
@@ -86,14 +89,16 @@ func (u *Updater) last(rev string) Status {
 	return Status(p.Status)
 }
 
-// republish writes the progress of the last record again, if the power was lost between the two.
+// republish writes the progress of the last record again, if the power was lost between the two or
+// before it was on the medium.
 func (u *Updater) republish() {
 	r := u.o.Journal.Last("")
 	if r == nil {
 		return
 	}
 	p, err := u.o.Steps.Progress(r.Revision)
-	if err != nil || p.Status == string(r.Status) || p.Status == string(neverRun) { // stored anew
+	storedAnew := err == nil && p.Status == string(neverRun)
+	if storedAnew || err == nil && p.Status == string(r.Status) || errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	j := u.reopen(r.Revision)

@@ -408,7 +408,11 @@ func (u *Updater) publish(j *job, s Status, message string) {
 	if s.Failed() && j.failure != nil {
 		p.Logs = progressLogs(j.failure)
 	}
-	err := u.o.Steps.SetProgress(j.rev, p)
+	set := u.o.Steps.SetProgress
+	if !s.Final() && s != Queued { // after a power cut, [Updater.Resume] writes it or what follows
+		set = u.o.Steps.ShowProgress
+	}
+	err := set(j.rev, p)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it was never stored: [Updater.Progress] answers
 		u.o.Log.Warnf("%v", err)
 	}

@@ -661,6 +661,14 @@ func TestProgressFollowsJournal(t *testing.T) {
 		if p, err := m.steps.Progress("n"); err != nil || p.Status != string(Error) || !strings.Contains(p.Logs, "last words of app") {
 			t.Errorf("progress is %+v, %v", p, err)
 		}
+		// What was written without a sync may be left empty.
+		if err := os.WriteFile(filepath.Join(m.steps.Dir("n"), ".pv/progress"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m.restarts()
+		if p, err := m.steps.Progress("n"); err != nil || p.Status != string(Error) {
+			t.Errorf("progress is %+v, %v", p, err)
+		}
 		// A revision that is stored anew is ready to run, whatever became of its predecessor.
 		m.put("n", "1", "app 2 container")
 		m.restarts()
