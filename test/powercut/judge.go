@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,6 +39,9 @@ func (k *known) learn(s seen) {
 		k.failed, k.asked = append(k.failed, s.Revision), ""
 	}
 }
+
+// said reports whether the device has told a status of a revision.
+func (k *known) said(rev, status string) bool { return slices.Contains(k.told, seen{rev, status}) }
 
 // judge decides whether a device whose disk has a certain content when its power comes back
 // is what it must be.
@@ -353,21 +355,40 @@ func (c *checked) one(rev string) error {
 	if r := c.journal.Last(rev); r != nil {
 		last = r.Status
 	}
-	if p, err := c.steps.Progress(rev); last != "" && (err != nil || p.Status != string(last)) && !c.steps.Done(rev) {
-		return fmt.Errorf("it is %s in the journal, and its progress says %q (%v)", last, p.Status, err)
+	if err := c.progress(rev, last); err != nil {
+		return err
 	}
-	told := slices.ContainsFunc(c.k.told, func(s seen) bool { return s.Revision == rev && s.Status == "DONE" })
+	committed := c.store.Rev == rev
 	switch {
-	case c.steps.Done(rev) && !told && c.store.Rev != rev:
+	case c.steps.Done(rev) && !committed && !c.k.said(rev, "DONE"):
 		return fmt.Errorf("it is marked as DONE; the loader's store has %+v", c.store.Values)
-	case c.store.Rev == rev && rev != boot.Factory && last != updater.Done:
+	case committed && rev != boot.Factory && last != updater.Done:
 		return fmt.Errorf("it is %q, and committed in the loader's store", last)
-	case rev == c.k.asked && rev != c.rev && last != "" && (!last.Final() || last == updater.Done || last == updater.Updated):
-		return fmt.Errorf("it is %s, and does not run", last)
 	case c.store.Try == rev && last.Failed():
 		return fmt.Errorf("it is %s, and the loader is to try it", last)
+	case rev == c.k.asked && rev != c.rev && !over(last):
+		return fmt.Errorf("it is %s, and does not run", last)
 	}
 	return nil
 }
 
-var _ io.ReaderAt = part{}
+// over reports whether a status is that of an update that has not begun, or has not led to its
+// revision.
+func over(s updater.Status) bool {
+	return s == "" || s.Final() && s != updater.Done && s != updater.Updated
+}
+
+// progress compares what existing clients read with the journal.
+func (c *checked) progress(rev string, last updater.Status) error {
+	if last == "" || c.steps.Done(rev) {
+		return nil
+	}
+	p, err := c.steps.Progress(rev)
+	if err != nil {
+		return err
+	}
+	if p.Status != string(last) {
+		return fmt.Errorf("it is %s in the journal, and its progress says %q", last, p.Status)
+	}
+	return nil
+}

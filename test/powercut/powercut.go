@@ -39,7 +39,7 @@ type Options struct {
 	Root string
 	// Target is what is recorded; it needs an emulator with a channel for the control API.
 	Target string
-	// Losses is the number of disks with missing and torn writes that are judged at each write.
+	// Losses is the number of disks that are judged at each write beside the one with all writes.
 	Losses int
 	// Boots is the number of disks that are booted: those around each change of what the loader
 	// does, and others by chance. Negative is one for each write and flush.

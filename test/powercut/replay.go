@@ -145,34 +145,39 @@ func (p *replayer) found(i int, how string, err error) {
 	}
 }
 
-// losses judges states in which writes since the last flush are missing or torn.
+// losses judges disks on which writes since the last flush are missing or torn: the last one is
+// there alone, or some are there, and one is torn.
 func (p *replayer) losses(i int) error {
+	last := len(p.pending) - 1
 	for v := range p.o.Losses {
-		d := newDisk(p.durable, p.rec.Size)
-		how := ""
-		keep := func(int) bool { return true }
-		switch v {
-		case 0:
-			how, keep = "only the last write is there", func(n int) bool { return n == len(p.pending)-1 }
-		default:
-			how, keep = "some writes are there, one is torn", func(int) bool { return p.rng.IntN(2) == 0 }
-		}
-		torn := -1
+		how, torn := "only the last write is there", -1
+		keep := func(n int) bool { return n == last }
 		if v > 0 {
-			torn = p.rng.IntN(len(p.pending))
+			how, torn = "some writes are there, one is torn", p.rng.IntN(last+1)
+			keep = func(int) bool { return p.rng.IntN(2) == 0 }
 		}
-		for n, w := range p.pending {
-			if n == torn {
-				p.tear(d, w)
-			} else if keep(n) {
-				if _, err := d.WriteAt(w.Data, w.Off); err != nil {
-					return err
-				}
-			}
+		d, err := p.without(torn, keep)
+		if err != nil {
+			return err
 		}
-		p.judged(i, fmt.Sprintf("%s (of %d)", how, len(p.pending)), d)
+		p.judged(i, fmt.Sprintf("%s (of %d)", how, last+1), d)
 	}
 	return nil
+}
+
+// without makes a disk with some of the writes since the last flush.
+func (p *replayer) without(torn int, keep func(n int) bool) (*disk, error) {
+	d := newDisk(p.durable, p.rec.Size)
+	for n, w := range p.pending {
+		if n == torn {
+			p.tear(d, w)
+		} else if keep(n) {
+			if _, err := d.WriteAt(w.Data, w.Off); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return d, nil
 }
 
 // tear writes some of the sectors of a write.
