@@ -235,8 +235,10 @@ function difference(d) {
   else {
     out.push(table("Difference to what runs", ["Part", "Change", { text: "Files", number: true }, { text: "New", number: true }],
       d.parts.map((p) => [p.part, el("span", { className: "pill", "data-kind": { added: "good", removed: "bad", changed: "wait" }[p.change] }, p.change), p.files, bytes(p.bytes)])));
-    out.push(el("p", {}, `New on this device: ${bytes(d.bytes)}.`, d.peak ? ` At most ${bytes(d.peak)} more are used meanwhile.` : ""));
+    out.push(el("p", {}, `New on this device: ${bytes(d.bytes)}.`));
+    for (const s of d.device?.space ?? []) out.push(el("p", { className: "quiet" }, `Partition ${s.partition}: ${bytes(s.required)} are used for it, ${bytes(s.available)} are free.`));
   }
+  if (d.device?.possible && d.parts.length) out.push(el("p", {}, d.device.restart ? "The device restarts for it." : "The device does not restart for it."));
   if (d.blockers?.length) out.push(el("div", { className: "note bad" }, el("p", {}, "This update cannot be done:"), el("ul", {}, ...d.blockers.map((b) => el("li", {}, b)))));
   return out;
 }
