@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -110,4 +111,16 @@ func TestManyUpdates(t *testing.T) {
 		t.Errorf("%d revisions are in use", n)
 	}
 	d.off()
+}
+
+// TestLastLines wants the end of a terminal's output, without what a line's end has there, and
+// without half a line at its beginning.
+func TestLastLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "console.log")
+	if err := os.WriteFile(path, []byte(strings.Repeat("x", maxLastBytes)+"\r\nfirst\r\n\r\nlast\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := lastLines(path); !slices.Equal(got, []string{"first", "last"}) {
+		t.Errorf("%q", got)
+	}
 }

@@ -169,7 +169,7 @@ func lastLines(path string) []string {
 	if _, err := f.ReadAt(buf, info.Size()-int64(len(buf))); err != nil {
 		return nil
 	}
-	text := strings.ToValidUTF8(string(buf), "")
+	text := strings.ReplaceAll(strings.ToValidUTF8(string(buf), ""), "\r\n", "\n") // a terminal's
 	if int64(len(buf)) < info.Size() { // it begins in the middle of a line
 		_, text, _ = strings.Cut(text, "\n")
 	}

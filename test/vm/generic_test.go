@@ -36,7 +36,7 @@ func TestBoardsReplacedBSP(t *testing.T) {
 			w := openTarget(t, name)
 			cfg, err := w.Machine(t.Context(), w.Target.Emulators[0], t.TempDir())
 			must(t, err)
-			reference := replaced(t, w, openTarget(t, bsp))
+			reference := replaced(t, w, openTarget(t, bsp), nil)
 			cfg.Image, err = w.ImageOf(t.Context(), reference)
 			must(t, err)
 			if cfg.Kernel != "" { // QEMU itself loads both
@@ -56,9 +56,9 @@ func openTarget(t *testing.T, name string) *workspace.Maker {
 	return w
 }
 
-// replaced returns a .pvr directory with the containers of a device and the BSP of another
-// target.
-func replaced(t *testing.T, device, bsp *workspace.Maker) string {
+// replaced returns a .pvr directory with the containers of a device, the BSP of another
+// target and further members.
+func replaced(t *testing.T, device, bsp *workspace.Maker, more map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	containers, part, both := filepath.Join(dir, "containers"), filepath.Join(dir, "bsp"), filepath.Join(dir, ".pvr")
@@ -71,6 +71,9 @@ func replaced(t *testing.T, device, bsp *workspace.Maker) string {
 	must(t, err)
 	must(t, all.Join(t.Context(), containers))
 	must(t, all.Join(t.Context(), part))
+	for key, value := range more {
+		must(t, all.AddValue(key, []byte(value)))
+	}
 	must(t, all.Close())
 	return both
 }
