@@ -170,7 +170,7 @@ func lastLines(path string) []string {
 		return nil
 	}
 	text := strings.ReplaceAll(strings.ToValidUTF8(string(buf), ""), "\r\n", "\n") // a terminal's
-	if int64(len(buf)) < info.Size() { // it begins in the middle of a line
+	if int64(len(buf)) < info.Size() {                                             // it begins in the middle of a line
 		_, text, _ = strings.Cut(text, "\n")
 	}
 	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool { return strings.TrimSpace(l) == "" })

@@ -70,7 +70,7 @@ func TestTrialIsOngoingFromTheStart(t *testing.T) {
 		if !u.Resume() {
 			t.Fatal("the revision does not run")
 		}
-		if err := u.Ongoing(); err != errOngoing {
+		if err := u.Ongoing(); !errors.Is(err, errOngoing) {
 			t.Errorf("before its containers are started an update is not ongoing: %v", err)
 		}
 	})
@@ -125,7 +125,7 @@ func TestCancelDuringUpdate(t *testing.T) {
 		m.put("n", "2")
 		m.start("n", Run)
 		began := time.Now()
-		if err := m.u.Cancel(t.Context(), "n"); err != errOngoing || time.Since(began) > 0 {
+		if err := m.u.Cancel(t.Context(), "n"); !errors.Is(err, errOngoing) || time.Since(began) > 0 {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})
