@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/revision/compat"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
@@ -32,6 +35,8 @@ type BSP struct {
 	Pipeline Pipeline `json:",omitzero"`
 	// Epoch is the time in build.json.
 	Epoch build.Stamp
+	// Board is for run.json; without a name nothing is said of it.
+	Board Board `json:",omitzero"`
 	// Drivers is drivers.json. Default: see [defaultDrivers].
 	Drivers json.RawMessage `json:",omitempty"`
 
@@ -43,6 +48,10 @@ type BSP struct {
 	// FIT has kernel, initrd with addons, and device trees; nil when they are files of their
 	// own.
 	FIT *Artefact `json:"-"`
+
+	// KernelTree is the step of the kernel's tree, whose release is in run.json; nil when Board
+	// has no name.
+	KernelTree build.Step `json:"-"`
 
 	Kernel   Artefact  `json:"-"`
 	Initrd   Artefact  `json:"-"`
@@ -80,13 +89,16 @@ var (
 func (s *BSP) Name() string { return "bsp/part" }
 
 // Version of the step's logic.
-func (s *BSP) Version() int { return 3 }
+func (s *BSP) Version() int { return 4 }
 
 // Deps are the steps of all files.
 func (s *BSP) Deps() []build.Step {
 	var out []build.Step
 	for _, f := range s.files() {
 		out = append(out, f.from.Step)
+	}
+	if s.KernelTree != nil {
+		out = append(out, s.KernelTree)
 	}
 	return out
 }
@@ -149,7 +161,13 @@ func (s *BSP) Run(ctx context.Context, w *build.Work) error {
 			return err
 		}
 	}
-	for name, value := range s.documents() {
+	var provided []string
+	if s.KernelTree != nil {
+		if provided, err = s.providedBy(w.In(s.KernelTree)); err != nil {
+			return err
+		}
+	}
+	for name, value := range s.documents(provided...) {
 		text, err := json.Marshal(value)
 		if err != nil {
 			return fault.Wrap(fault.BadInput, err, "writing bsp/%s", name)
@@ -161,13 +179,27 @@ func (s *BSP) Run(ctx context.Context, w *build.Work) error {
 	return p.Close()
 }
 
-func (s *BSP) documents() map[string]any {
+// providedBy returns what the BSP provides with the kernel of a tree.
+func (s *BSP) providedBy(tree string) ([]string, error) {
+	release, err := kernel.Release(tree)
+	if err != nil {
+		return nil, err
+	}
+	out := []string{compat.Arch + ":" + s.Board.Arch, compat.Board + ":" + s.Board.Name}
+	if version := compat.Kernel + "=" + release; compat.Valid(version) {
+		out = append(out, version)
+	}
+	return slices.Concat(out, s.Board.Provides), nil
+}
+
+// documents returns the JSON members; provided is what the BSP provides.
+func (s *BSP) documents(provided ...string) map[string]any {
 	drivers := s.Drivers
 	if drivers == nil {
 		drivers = json.RawMessage(defaultDrivers)
 	}
 	return map[string]any{
-		"run.json":     s.run(),
+		"run.json":     s.run(provided),
 		"drivers.json": drivers,
 		"build.json":   s.build(),
 		"src.json":     map[string]string{"#spec": "bsp-manifest-src@1", "pvr": ""},
@@ -237,9 +269,14 @@ func replacedByAddons(ctx context.Context, in func(build.Step) string, archives 
 	return over.Replaced(), nil
 }
 
-// run returns run.json.
-func (s *BSP) run() map[string]any {
+// run returns run.json; provided is what the BSP provides.
+func (s *BSP) run(provided []string) map[string]any {
 	run := s.bootForm()
+	for member, list := range map[string][]string{"provides": provided, "requires": s.Board.Requires, "conflicts": s.Board.Conflicts} {
+		if len(list) > 0 {
+			run[member] = list
+		}
+	}
 	if s.Modules != nil {
 		run["modules"] = modulesName
 	}

@@ -33,6 +33,9 @@ type Inputs struct {
 	// Outputs are the wanted outputs.
 	Outputs []Output `json:"outputs"`
 
+	// Board is what the BSP says of itself, for devices and containers.
+	Board Board `json:"board,omitzero"`
+
 	// Runtime is the device binary.
 	Runtime Artefact `json:"runtime"`
 	// Kernel is nil in an App Engine, and when the BSP comes from a reference device.
@@ -58,6 +61,17 @@ type Inputs struct {
 
 	// Tools are the helper programs. An App Engine needs none.
 	Tools Tools `json:"-"`
+}
+
+// Board is what a BSP says of itself (package compat). To what it provides come the
+// architecture, the board's name and the release of the kernel.
+type Board struct {
+	Name string `json:"name"`
+	// Arch is Go's name of the architecture.
+	Arch      string   `json:"arch"`
+	Provides  []string `json:"provides,omitempty"`
+	Requires  []string `json:"requires,omitempty"`
+	Conflicts []string `json:"conflicts,omitempty"`
 }
 
 // Kernel is a kernel with its modules and firmware.

@@ -47,6 +47,12 @@ func IndexTree(tree string) error {
 	return writeJSON(filepath.Join(tree, indexFile), x)
 }
 
+// Release returns the release of the kernel in a tree.
+func Release(tree string) (string, error) {
+	dir, err := releaseDir(tree)
+	return filepath.Base(dir), err
+}
+
 // releaseDir returns the only directory in lib/modules.
 func releaseDir(tree string) (string, error) {
 	found, err := filepath.Glob(filepath.Join(tree, "lib/modules", "*"))

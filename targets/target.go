@@ -44,6 +44,13 @@ type Target struct {
 	// Containers are the starter containers of the default reference device, by
 	// the names under containers/.
 	Containers []string `yaml:"containers,omitempty" json:"containers,omitempty"`
+	// Provides is what containers may rely on beside the architecture, the board's name and the
+	// kernel's release, which are added: kernel:squashfs, camera=2 (docs/targets.md).
+	Provides []string `yaml:"provides,omitempty" json:"provides,omitempty"`
+	// Requires is what the board needs of containers, for example container:web>=1.2.
+	Requires []string `yaml:"requires,omitempty" json:"requires,omitempty"`
+	// Conflicts is what must not be on a device with this board.
+	Conflicts []string `yaml:"conflicts,omitempty" json:"conflicts,omitempty"`
 	// Addons are archives that are loaded after the base initrd, in this order.
 	Addons []Addon `yaml:"addons,omitempty" json:"addons,omitempty"`
 	// Debug adds a shell on the console, as PANTAVISOR_DEBUG=yes does.

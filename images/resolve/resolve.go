@@ -90,6 +90,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 	in := &images.Inputs{
 		Target: firmware(t), Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
 		Runtime: images.Artefact{Step: program, File: program.File()},
+		Board:   boardOf(t),
 	}
 	if p.toolbox != nil {
 		in.Tools = p.toolbox
@@ -109,6 +110,15 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 		}
 	}
 	return in, nil
+}
+
+// boardOf returns what the BSP of a target says of itself. All builds of a target are for its
+// board.
+func boardOf(t *targets.Target) images.Board {
+	if t.Kernel == nil {
+		return images.Board{}
+	}
+	return images.Board{Name: t.Definition, Arch: t.Arch.Go, Provides: t.Provides, Requires: t.Requires, Conflicts: t.Conflicts}
 }
 
 // providers makes the parts of one target.

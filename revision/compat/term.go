@@ -107,6 +107,12 @@ func ParseProvided(text string) (Term, error) {
 	return t, err
 }
 
+// Valid reports whether a part can provide a declaration.
+func Valid(text string) bool {
+	_, err := ParseProvided(text)
+	return err == nil
+}
+
 // Split returns the declarations of a list, as PV_REQUIRES has them, without reading them.
 func Split(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
