@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pantavisor/pantavisor/revision/compat"
+	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/repo"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -40,12 +42,27 @@ func newCommit(t *tool) *cobra.Command {
 					}
 				}
 			}
+			if err := compatible(r.Committed()); err != nil {
+				fmt.Fprintf(t.stderr, "WARN: %v; a device will not take this state as it is\n", err)
+			}
 			return nil
 		},
 	}
 	text(cmd.Flags(), &opt.Message, "message", "m", "", repo.NoMessage, "`text` that says what changed")
 	flag(cmd.Flags(), &opt.Checkpoint, "checkpoint", "c", "", "mark the state with the time, in checkpoint.json")
 	return cmd
+}
+
+// compatible returns an error when parts of a state do not go together.
+func compatible(st *state.State) error {
+	parts, err := manifest.Declared(st)
+	if err != nil {
+		return err
+	}
+	if bad := compat.Check(parts); bad != nil {
+		return bad
+	}
+	return nil
 }
 
 func commitLine(dir string, c repo.Committed) string {

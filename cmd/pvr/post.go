@@ -31,6 +31,7 @@ func postFlags(cmd *cobra.Command, opt *remote.PostOptions) {
 
 func newPost(t *tool) *cobra.Command {
 	var opt remote.PostOptions
+	var incompatible bool
 	cmd := &cobra.Command{
 		Use:     "post [REPO]",
 		Aliases: []string{"po", "push"},
@@ -40,15 +41,16 @@ func newPost(t *tool) *cobra.Command {
 			if len(args) > 1 {
 				return errors.New("post can have at most 1 argument. See --help.") //nolint:revive,staticcheck // the customary text
 			}
-			return t.post(cmd, args, opt)
+			return t.post(cmd, args, opt, incompatible)
 		},
 		ValidArgsFunction: completeRepos,
 	}
 	postFlags(cmd, &opt)
+	flag(cmd.Flags(), &incompatible, "incompatible", "", "", "post a state whose parts do not go together; devices that know their declarations will not take it")
 	return cmd
 }
 
-func (t *tool) post(cmd *cobra.Command, args []string, opt remote.PostOptions) error {
+func (t *tool) post(cmd *cobra.Command, args []string, opt remote.PostOptions, incompatible bool) error {
 	r, err := t.open(cmd.Context(), true)
 	if err != nil {
 		return err
@@ -57,6 +59,9 @@ func (t *tool) post(cmd *cobra.Command, args []string, opt remote.PostOptions) e
 	config := r.Config()
 	if len(args) == 0 && config.DefaultPostUrl == "" {
 		return noRemote(cmd, 2)
+	}
+	if err := compatible(r.Committed()); err != nil && !incompatible {
+		return failf(3, "%w; pvr post --incompatible posts it all the same", err)
 	}
 	client, ref, err := t.destination(args, config.DefaultPostUrl)
 	if err != nil {

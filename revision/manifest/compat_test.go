@@ -80,3 +80,19 @@ func TestCompatWithoutBSP(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestDeclaredOfAnUnfinishedState(t *testing.T) {
+	t.Parallel()
+	d := doc{"#spec": `"pantavisor-service-system@1"`, "web/run.json": `{"requires":["camera"],"root-volume":"none","group":"nope"}`}
+	parts, err := Declared(d.state(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("web requires camera, which nothing provides", compat.Check(parts).Error()); diff != "" {
+		t.Error(diff)
+	}
+	d["web/run.json"] = `{"requires":["kernel=>6"]}`
+	if _, err := Declared(d.state(t)); err == nil || !strings.Contains(err.Error(), "column 7") {
+		t.Error(err)
+	}
+}
