@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
-	"github.com/pantavisor/pantavisor/revision/compat"
 )
 
 // debianArchs are Debian's names for each GOARCH.
@@ -66,22 +65,6 @@ func (r checker) check(t *Target) {
 	r.tezi(t)
 	r.List("aliases", t.Aliases, nameForm)
 	r.addons(t)
-	r.declared(t)
-}
-
-// declared checks what the board provides, requires and conflicts with.
-func (r checker) declared(t *Target) {
-	parse := map[string]func(string) (compat.Term, error){"provides": compat.ParseProvided, "requires": compat.Parse, "conflicts": compat.Parse}
-	for field, list := range map[string][]string{"provides": t.Provides, "requires": t.Requires, "conflicts": t.Conflicts} {
-		if len(list) > 0 && t.Kernel == nil {
-			r.Wrong(field, "needs a kernel: without one no BSP is made")
-		}
-		for i, text := range list {
-			if _, err := parse[field](text); err != nil {
-				r.Wrong(fmt.Sprintf("%s[%d]", field, i), "%v", err)
-			}
-		}
-	}
 }
 
 // maxAddons is how many addons boot loaders look for, less one for that of debug images.

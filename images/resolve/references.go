@@ -8,11 +8,12 @@ import (
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
+	"github.com/pantavisor/pantavisor/revision/compat"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
 // References returns the check of what a target's file names in other places: its
-// containers, and the directories and programs of its addons. What the options make
+// containers, the directories and programs of its addons, and what parts need of each other. What the options make
 // unused is not checked.
 func References(o Options) targets.Check {
 	return func(t *targets.Target, f *yamlfile.File) {
@@ -22,6 +23,26 @@ func References(o Options) targets.Check {
 		}
 		if !o.UseSourceBSP {
 			p.checkAddons(f)
+			p.checkDeclared(f)
+		}
+	}
+}
+
+// checkDeclared checks what the board provides, requires and conflicts with.
+func (p *providers) checkDeclared(f *yamlfile.File) {
+	t := p.target
+	for _, d := range []struct {
+		field string
+		list  []string
+		parse func(string) (compat.Term, error)
+	}{{"provides", t.Provides, compat.ParseProvided}, {"requires", t.Requires, compat.Parse}, {"conflicts", t.Conflicts, compat.Parse}} {
+		if len(d.list) > 0 && t.Kernel == nil {
+			f.Wrong(d.field, "needs a kernel: without one no BSP is made")
+		}
+		for i, text := range d.list {
+			if _, err := d.parse(text); err != nil {
+				f.Wrong(fmt.Sprintf("%s[%d]", d.field, i), "%v", err)
+			}
 		}
 	}
 }

@@ -55,6 +55,7 @@ containers: [network, networq]
 addons:
   - {name: files, directory: addons/gone}
   - {name: tool, program: cmd/gone}
+requires: [camera, kernel=>6]
 `
 	if err := os.WriteFile(filepath.Join(dir, "target.yaml"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -67,6 +68,7 @@ addons:
 		`targets/mine/target.yaml:3:23: containers[1]: container "networq": unknown; did you mean network?`,
 		"targets/mine/target.yaml:5:19: addons[0].directory: " + filepath.Join(w.Root, "addons/gone") + " does not exist",
 		`targets/mine/target.yaml:6:18: addons[1].program: package "cmd/gone": unknown; there are none`,
+		`targets/mine/target.yaml:7:20: requires[1]: declaration "kernel=>6", column 7: operator "=>" is unknown`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is missing in:\n%v", want, err)
