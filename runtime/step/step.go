@@ -239,7 +239,21 @@ func create(final string, state []byte) error {
 	if err := os.Chmod(dir, dirMode); err != nil {
 		return err
 	}
-	if err := fill(dir, state); err != nil {
+	progress, err := json.Marshal(firstProgress)
+	if err != nil {
+		return err
+	}
+	for name, data := range map[string][]byte{fileProgress: progress, fileState: state} {
+		path := filepath.Join(dir, name)
+		if err := os.Mkdir(filepath.Dir(path), dirMode); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, data, fileMode); err != nil {
+			return err
+		}
+	}
+	// Nobody looks at it yet: one sync for all spares flash memory four transactions.
+	if err := atomicfile.SyncTree(dir); err != nil {
 		return err
 	}
 	if err := os.Rename(dir, final); err != nil {
