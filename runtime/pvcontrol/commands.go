@@ -53,7 +53,7 @@ var commands = []command{
 	{"updates why", "REVISION", "say why the last update of a revision failed", 1, 1, whyUpdate},
 	{"updates check", "FILE|REVISION", "say what an update to a state would do; the exit code is 1 when something would stop it", 1, 1, checkUpdate},
 	{"updates stage", "REVISION [TIME]", "go to a revision at the next reboot, or at TIME: HH:MM or HH:MM-HH:MM", 1, 2, stageUpdate},
-	{"updates cancel", "REVISION", "do not go to a revision that waits", 1, 1, remove("/updates/")},
+	{"updates cancel", "REVISION", "take back an update that waits or is under test", 1, 1, remove("/updates/")},
 	{"cmd reboot", "[MESSAGE]", "reboot the device", 0, 1, order(api.OpReboot)},
 	{"cmd poweroff", "[MESSAGE]", "power the device off", 0, 1, order(api.OpPowerOff)},
 	{"cmd make-factory", "[REVISION]", "make a revision the factory revision", 0, 1, order(api.OpMakeFactory)},

@@ -119,16 +119,45 @@ func TestTryOnceLeavesWhatIsUpdated(t *testing.T) {
 	})
 }
 
-// TestCancelDuringUpdate is answered at once.
-func TestCancelDuringUpdate(t *testing.T) {
+// TestCancelDuringRestart comes too late and is told so.
+func TestCancelDuringRestart(t *testing.T) {
 	onMachine(t, func(t *testing.T, m *machine) {
 		m.put("n", "2")
 		m.start("n", Run)
 		began := time.Now()
-		if err := m.u.Cancel(t.Context(), "n"); !errors.Is(err, errOngoing) || time.Since(began) > 0 {
+		if err := m.u.Cancel(t.Context(), "n"); !errors.Is(err, errOngoing) || time.Since(began) > cancelTime {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})
+}
+
+// TestCancelOfWhatNeverEnds takes an update back whose containers neither reach their goals nor
+// fail, without a restart and after one.
+func TestCancelOfWhatNeverEnds(t *testing.T) {
+	for bsp, path := range map[string][]string{"1": {wasInstalled, wasSwapped}, "2": {wasInstalled, wasRestarted, wasTried}} {
+		t.Run("bsp "+bsp, func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				m.put("n", bsp, "app 1 container")
+				m.mute = true
+				m.start("n", Run)
+				if bsp == "2" {
+					m.restarts()
+				}
+				m.settle()
+				m.mute = false
+				if err := m.u.Cancel(t.Context(), "0"); !errors.Is(err, errOngoing) {
+					t.Errorf("another one: %v", err)
+				}
+				must(t, m.u.Cancel(t.Context(), "n"))
+				m.settle()
+				if bsp == "2" {
+					m.restarts()
+					m.settle()
+				}
+				m.expect("0", boot.Values{}, "n", Error, append(path, "ERROR Update aborted")...)
+			})
+		})
+	}
 }
 
 // TestWindowWaitsForTheClock starts a device whose clock has not been set, at a time of day

@@ -27,6 +27,7 @@ const (
 	checkGoal      = "goal"
 	checkContainer = "container"
 	checkBoot      = "boot"
+	checkUser      = "user"
 	checkInstall   = "install"
 )
 
@@ -281,7 +282,13 @@ func (u *Updater) await(ctx context.Context, j *job, p *proof, timer <-chan time
 				return false
 			}
 		case o := <-u.orders: // only cancellations get here
-			o.answer <- errOngoing
+			if o.cancel != j.rev || j.back {
+				o.answer <- errOngoing
+				continue
+			}
+			o.answer <- nil
+			j.fail(checkUser, errors.New("it was cancelled"))
+			return false
 		}
 	}
 	return true
@@ -362,6 +369,8 @@ func (j *job) text() string {
 		return msgBadState
 	case checkBoot:
 		return msgUnexpected
+	case checkUser:
+		return msgAborted
 	}
 	return msgInternal
 }

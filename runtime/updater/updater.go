@@ -197,11 +197,15 @@ func (u *Updater) Start(ctx context.Context, r Request) error {
 	return u.tell(ctx, order{job: &job{rev: r.Revision, mode: r.Mode, when: r.When}})
 }
 
-// Cancel ends an update that waits for a reboot or for its time.
+// cancelTime is how long a cancellation waits for an update to look at it: what takes longer,
+// such as an installation, is not interrupted.
+const cancelTime = time.Second
+
+// Cancel ends an update that waits for a reboot or for its time, and takes back one that has
+// not proved itself: its containers may take for ever to become stable.
 func (u *Updater) Cancel(ctx context.Context, rev string) error {
-	if err := u.Ongoing(); err != nil {
-		return err // at once: an installation takes long
-	}
+	ctx, stop := context.WithTimeoutCause(ctx, cancelTime, errOngoing)
+	defer stop()
 	return u.tell(ctx, order{cancel: rev})
 }
 
@@ -215,7 +219,7 @@ func (u *Updater) tell(ctx context.Context, o order) error {
 		if o.job != nil {
 			u.busy.Store(false)
 		}
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
 

@@ -208,7 +208,7 @@ type UpdateStep struct {
 // UpdateFailure is why an update failed.
 type UpdateFailure struct {
 	// Check is what failed: "state", "compatibility", "space", "object", "install", "hook", "boot loader",
-	// "goal", "container" or "boot".
+	// "goal", "container", "boot" or, when it was cancelled, "user".
 	Check     string `json:"check"`
 	Text      string `json:"text"`
 	Container string `json:"container,omitempty"`
