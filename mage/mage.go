@@ -331,7 +331,7 @@ func Attack(ctx context.Context) error {
 //	--json           prints the reports as JSON
 //
 //	mage powercut
-//	mage powercut --target=rpi64-5.10.y --all
+//	mage powercut --target=qemu-aarch64 --all
 func Powercut(ctx context.Context, target *string, all, json *bool) error {
 	w, err := workspace.New()
 	if err == nil {

@@ -120,6 +120,7 @@ func prepare(ctx context.Context, o Options, dir string) (*recording, error) {
 	return &recording{
 		Machine: machine, Image: machine.Image, Size: diskSize(machine, info.Size()), GoArch: w.Target.Arch.Go,
 		Boot: int64(parts[0].Start), Storage: int64(parts[len(parts)-1].Start), Loader: w.Target.Bootloader.Runtime(),
+		Through: machine.Emulator.Disk == "sd",
 	}, nil
 }
 

@@ -90,20 +90,19 @@ func (p *replayer) step(ctx context.Context, i int, e entry) error {
 	case marked:
 		p.known.learn(e.Mark.(seen))
 	case wrote:
+		if p.rec.Through {
+			if err := p.flush(); err != nil {
+				return err
+			}
+		}
 		p.pending = append(p.pending, e)
 		if _, err := p.plain.WriteAt(e.Data, e.Off); err != nil {
 			return err
 		}
 	case flushed:
-		for _, w := range p.pending {
-			if p.o.Lying {
-				break
-			}
-			if _, err := p.durable.WriteAt(w.Data, w.Off); err != nil {
-				return err
-			}
+		if err := p.flush(); err != nil {
+			return err
 		}
-		p.plain, p.pending = newDisk(p.durable, p.rec.Size), nil
 	}
 	p.out.moments++
 	p.judged(i, "all writes are there", p.plain)
@@ -118,6 +117,20 @@ func (p *replayer) step(ctx context.Context, i int, e entry) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// flush brings all writes so far to the medium.
+func (p *replayer) flush() error {
+	for _, w := range p.pending {
+		if p.o.Lying {
+			break
+		}
+		if _, err := p.durable.WriteAt(w.Data, w.Off); err != nil {
+			return err
+		}
+	}
+	p.plain, p.pending = newDisk(p.durable, p.rec.Size), nil
+	return nil
 }
 
 // follow notes what the loader does now.

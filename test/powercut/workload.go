@@ -42,6 +42,7 @@ type recording struct {
 	Boot    int64  // where the boot partition begins, in bytes
 	Storage int64  // where the storage begins
 	Loader  string // PV_BOOTLOADER_TYPE
+	Through bool   // the disk has no cache: a write that has returned is on the medium
 	GoArch  string
 	Log     []entry
 	App     [2]int // the part of the log from the first byte of the app's objects to UPDATED
