@@ -59,10 +59,10 @@ const (
 )
 
 // groups are the usual ones without a stable_timeout, which only takes time.
-const groups = `{"groups":[
+const groups = `[
 {"name":"root","restart_policy":"system","status_goal":"STARTED","timeout":240},
 {"name":"platform","restart_policy":"system","status_goal":"STARTED","timeout":240},
-{"name":"app","restart_policy":"container","status_goal":"STARTED","timeout":240}]}`
+{"name":"app","restart_policy":"container","status_goal":"STARTED","timeout":240}]`
 
 // record boots an image and has it make updates that are good and bad, and returns what was
 // written to its disk meanwhile. The directory root is the source tree.
@@ -253,7 +253,16 @@ func (w *workload) run(ctx context.Context, story []chapter) error {
 }
 
 func (w *workload) bsp(ctx context.Context) error {
-	w.st["device.json"], w.st[w.initrd()] = json.RawMessage(groups), w.sum("initrd")
+	var device map[string]json.RawMessage
+	err := json.Unmarshal(w.st["device.json"], &device)
+	if err == nil {
+		device["groups"] = json.RawMessage(groups)
+		w.st["device.json"], err = json.Marshal(device)
+	}
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "changing the groups")
+	}
+	w.st[w.initrd()] = w.sum("initrd")
 	return w.update(ctx, revBSP, "DONE", "initrd")
 }
 
