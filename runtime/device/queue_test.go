@@ -47,6 +47,61 @@ func TestSecondUpdateWaits(t *testing.T) {
 	d.off()
 }
 
+// TestStagedUpdate stages a revision, takes it back, and stages it again: the restart that
+// somebody asks for tries it.
+func TestStagedUpdate(t *testing.T) {
+	d := updated(t)
+	d.add("second", "app", "/sbin/init stay", nil)
+	d.send("locals/a")
+	d.stage("locals/a")
+	d.control("updates", "cancel", "locals/a")
+	d.ends("locals/a", "CANCELED")
+	d.stage("locals/a")
+	if _, runs := d.pids()["second"]; runs {
+		t.Error("it runs already")
+	}
+	d.command(api.OpReboot, "")
+	d.restarted()
+	d.ends("locals/a", "DONE")
+	d.await(map[string]string{"mgmt": "STARTED", "app": "STARTED", "second": "STARTED"})
+	if got, want := d.stored("locals/a"), "rev=locals/a try= DONE done=true"; got != want {
+		t.Errorf("stored is %q, want %q", got, want)
+	}
+	d.off()
+}
+
+// stage prepares a revision for the next restart.
+func (d *device) stage(rev string) {
+	d.t.Helper()
+	d.control("updates", "stage", rev)
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if d.ends(rev, "QUEUED").Message == "Update installed, waiting for a reboot" {
+			return
+		}
+	}
+	d.t.Fatalf("revision %s is not installed", rev)
+}
+
+// TestCancelUnderTest takes an update back that waits for a container which is never ready.
+func TestCancelUnderTest(t *testing.T) {
+	d := updated(t)
+	d.add("slow", "app", "/sbin/init stay", map[string]any{"status_goal": "READY", "timeout": 0})
+	d.send("locals/slow")
+	d.command(api.OpLocalRun, "locals/slow")
+	for end := time.Now().Add(20 * time.Second); d.pids()["slow"] == 0 && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	d.control("updates", "cancel", "locals/slow")
+	if u := d.ends("locals/slow", "ERROR"); u.Message != "Update aborted" {
+		t.Errorf("it ended with %q", u.Message)
+	}
+	d.await(map[string]string{"mgmt": "STARTED", "app": "STARTED"})
+	if got, want := d.stored("locals/slow"), "rev= try= ERROR done=false"; got != want {
+		t.Errorf("stored is %q, want %q", got, want)
+	}
+	d.off()
+}
+
 // timeLeft waits until the time of a container runs and returns the seconds that are left.
 func (d *device) timeLeft(name string) int {
 	d.t.Helper()

@@ -388,7 +388,7 @@ func (u *Updater) enter(j *job, s Status, message string) error {
 		u.o.Log.Infof("revision %s is %s: %s", j.rev, s, message)
 	}
 	u.publish(j, s, message)
-	if !s.Final() || u.current.Load() != j { // else perform does, when the next update may begin
+	if goesOn := !s.Final() && s != Queued; goesOn || u.current.Load() != j { // else perform does, when the next update may begin
 		u.tellAll()
 	}
 	u.notify(r)
