@@ -80,10 +80,10 @@ func (m *Maker) ImageOf(ctx context.Context, reference string) (string, error) {
 	return m.output(ctx, images.OutputImage, resolve.Options{Debug: true, MergeSource: reference, UseSourceBSP: true})
 }
 
-// BSP makes the export of the target's BSP, with a debug shell like [Maker.Image], and
-// returns its path, which is inside the cache: read only.
-func (m *Maker) BSP(ctx context.Context) (string, error) {
-	return m.output(ctx, images.OutputExport, resolve.Options{Debug: true})
+// BSP makes the export of the target's BSP and returns its path, which is inside the
+// cache: read only. With debug it has a debug shell, as [Maker.Image] has.
+func (m *Maker) BSP(ctx context.Context, debug bool) (string, error) {
+	return m.output(ctx, images.OutputExport, resolve.Options{Debug: debug})
 }
 
 // Installer makes the installation medium of a target that is one, with an image as Image

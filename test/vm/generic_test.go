@@ -57,14 +57,14 @@ func openTarget(t *testing.T, name string) *workspace.Maker {
 }
 
 // replaced returns a .pvr directory with the containers of a device, the BSP of another
-// target and further members.
+// target, or its own with a debug shell, and further members.
 func replaced(t *testing.T, device, bsp *workspace.Maker, more map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	containers, part, both := filepath.Join(dir, "containers"), filepath.Join(dir, "bsp"), filepath.Join(dir, ".pvr")
 	must(t, device.Reference(t.Context(), filepath.Join(device.Root, "containers"), device.Target.Containers, containers))
 	must(t, os.MkdirAll(both, 0o755))
-	export, err := bsp.BSP(t.Context())
+	export, err := bsp.BSP(t.Context(), bsp == device)
 	must(t, err)
 	unpack(t, export, part)
 	all, err := fragment.Create(both)
