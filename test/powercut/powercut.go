@@ -250,6 +250,9 @@ func (r *Report) kill(ctx context.Context, rec recording, o Options) error {
 		}
 		r.Kills++
 		r.Findings = append(r.Findings, out.findings...)
+		if len(out.picks) == 0 {
+			continue // it had not written anything yet
+		}
 		if err := r.boot(ctx, killed, out, []int{len(out.picks) - 1}, o); err != nil {
 			return err
 		}
