@@ -32,6 +32,7 @@ type systemHooks struct {
 	dir     string
 	objects string
 	trails  string
+	limit   time.Duration // of one program
 	log     logs.Logger
 }
 
@@ -40,7 +41,7 @@ type systemHooks struct {
 func newSystemHooks(c *config.Config, p paths, log logs.Logger) systemHooks {
 	lib := cmp.Or(os.Getenv("LIBPVPATH"), filepath.Join(cmp.Or(c.String(config.SystemUsrDir), "/usr"), "lib/pantavisor/pv"))
 	return systemHooks{
-		dir: filepath.Join(lib, "hooks/system.d"), objects: p.objects, trails: filepath.Join(p.storage, "trails"), log: log,
+		dir: filepath.Join(lib, "hooks/system.d"), objects: p.objects, trails: filepath.Join(p.storage, "trails"), limit: hookTime, log: log,
 	}
 }
 
@@ -66,7 +67,7 @@ func (s systemHooks) run(ctx context.Context, event string, h updater.Hook) erro
 }
 
 func (s systemHooks) one(ctx context.Context, program, event string, h updater.Hook) error {
-	ctx, cancel := context.WithTimeout(ctx, hookTime)
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Dir = "/"
@@ -83,16 +84,17 @@ func (s systemHooks) one(ctx context.Context, program, event string, h updater.H
 		s.log.Infof("%s: %s", filepath.Base(program), strings.TrimSuffix(line, "\n"))
 	}
 	if err != nil && ctx.Err() == context.DeadlineExceeded {
-		return fmt.Errorf("it did not end within %v", hookTime)
+		return fmt.Errorf("it did not end within %v", s.limit)
 	}
 	return err
 }
 
-// limited keeps the beginning of what is written.
-type limited struct{ *bytes.Buffer }
+// limited keeps the beginning of what is written. The buffer is not embedded: its ReadFrom
+// would keep all.
+type limited struct{ kept *bytes.Buffer }
 
 // Write implements io.Writer.
 func (l *limited) Write(p []byte) (int, error) {
-	l.Buffer.Write(p[:max(0, min(len(p), maxHookOutput-l.Len()))])
+	l.kept.Write(p[:max(0, min(len(p), maxHookOutput-l.kept.Len()))])
 	return len(p), nil
 }
