@@ -2,12 +2,15 @@ package flash_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pantavisor/pantavisor/flash"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -100,16 +103,28 @@ func TestDisksThatAreNotOverwritten(t *testing.T) {
 	refused("mounted", device, fault.BadInput, "mounted on "+point)
 	command(t, "umount", point)
 
-	claimed, err := os.OpenFile(device+"p1", os.O_RDONLY|os.O_EXCL, 0) // as a file system or another driver does
-	if err != nil {
-		t.Fatal(err)
-	}
+	claimed := claim(t, device+"p1")
 	refused("claimed", device, fault.BadInput, "something uses the disk")
 	_ = claimed.Close()
 	for _, file := range []string{small, big} {
 		f, err := os.ReadFile(file)
 		if err != nil || !slices.Equal(f[2*mib:2*mib+4], []byte("old!")) && file == small {
 			t.Errorf("%s was written to: %v", file, err)
+		}
+	}
+}
+
+// claim opens a disk as a file system or another driver does. A mount namespace that another
+// process made while it was mounted keeps it busy for a while.
+func claim(t *testing.T, device string) *os.File {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		f, err := os.OpenFile(device, os.O_RDONLY|os.O_EXCL, 0)
+		if err == nil {
+			return f
+		}
+		if !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
+			t.Fatal(err)
 		}
 	}
 }
