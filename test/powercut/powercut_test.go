@@ -2,7 +2,6 @@ package powercut
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,7 +20,7 @@ func TestPowerCuts(t *testing.T) {
 	}
 	root, err := filepath.Abs("../..")
 	must(t, err)
-	target, err := targets.Load(os.DirFS(root), "x64-uefi")
+	target, err := targets.Load(targets.Builtin(), "x64-uefi")
 	must(t, err)
 	oracle.Emulator(t, emulator.Missing(target.Emulators[0].Complete()))
 	oracle.Need(t, "e2fsck")
