@@ -262,6 +262,9 @@ func (u *Updater) prove(ctx context.Context, j *job) phase {
 	if !u.await(ctx, j, p, nil, func() bool { return p.stable }) {
 		return u.failed(ctx)
 	}
+	if !u.look(j, p) { // it may have failed since the last event was taken
+		return u.failed(ctx)
+	}
 	return u.keep
 }
 

@@ -58,6 +58,10 @@ const (
 	revSystem = "locals/system" // a system container ends at once: with a restart
 )
 
+// commitDelay is PV_UPDATER_COMMIT_DELAY. On a slow machine a program that ends at once has ended
+// by then.
+const commitDelay = "10"
+
 // groups are the usual ones without a stable_timeout, which only takes time.
 const groups = `[
 {"name":"root","restart_policy":"system","status_goal":"STARTED","timeout":240},
@@ -241,7 +245,7 @@ func (w *workload) run(ctx context.Context, story []chapter) error {
 		return err
 	}
 	w.recorder.Mark(seen{"0", "DONE"})
-	if err := w.put(ctx, "/user-meta/PV_UPDATER_COMMIT_DELAY", []byte("1")); err != nil {
+	if err := w.put(ctx, "/user-meta/PV_UPDATER_COMMIT_DELAY", []byte(commitDelay)); err != nil {
 		return err
 	}
 	for _, c := range story {
