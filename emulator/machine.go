@@ -376,8 +376,9 @@ func (m *Machine) Shutdown(ctx context.Context, patience time.Duration) error {
 }
 
 // halts are the last lines of a kernel that has shut its devices down (kernel/reboot.c), and
-// the line of init behind the last unmount: the raspi0 machine stops in the kernel's shutdown.
-var halts = []string{"reboot: Power down", "reboot: System halted", "init: power off\r\n"}
+// the line of init behind the last unmount, whose end a terminal may send twice: the raspi0
+// machine stops in the kernel's shutdown.
+var halts = []string{"reboot: Power down", "reboot: System halted", "init: power off\r"}
 
 // halted returns a channel that is closed when the console says so on a machine that stays on
 // then; nil for other machines.
