@@ -283,6 +283,41 @@ func TestDeviceTrust(t *testing.T) {
 	}
 }
 
+// TestTrustWithoutClock has a store in which an expired root stands beside its successor: a chain
+// of either counts, and one whose certificates were never valid together does not.
+func TestTrustWithoutClock(t *testing.T) {
+	span := func(from, until int64, key crypto.Signer, parent *x509.Certificate, parentKey crypto.Signer, usage ...x509.ExtKeyUsage) *x509.Certificate {
+		t.Helper()
+		c := *certificate(t, "any", key, nil, nil, usage...)
+		c.NotBefore, c.NotAfter = time.Unix(from, 0), time.Unix(until, 0)
+		if parent == nil {
+			parent, parentKey = &c, key
+		}
+		der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, &c, parent, key.Public(), parentKey))
+		return must[*x509.Certificate](t)(x509.ParseCertificate(der))
+	}
+	oldKey, newKey, key := ecKey(t, elliptic.P256()), ecKey(t, elliptic.P384()), ecKey(t, elliptic.P256())
+	older, newer := span(1000, 2000, oldKey, nil, nil), span(3000, 4000, newKey, nil, nil)
+	keys := &trust.Authority{Store: storeOf(t, older, newer), Timeless: true, AnyUsage: true}
+	const usage = x509.ExtKeyUsageCodeSigning
+	for _, c := range []struct {
+		name string
+		leaf *x509.Certificate
+		good bool
+	}{
+		{"of the old root", span(1500, 2500, key, older, oldKey, usage), true},
+		{"of the new root", span(3500, 3600, key, newer, newKey, usage), true},
+		{"older than its root", span(2900, 3100, key, newer, newKey, usage), true},
+		{"after its root", span(2001, 2500, key, older, oldKey, usage), false},
+		{"of nobody", span(1500, 2500, key, nil, nil, usage), false},
+	} {
+		st := signed(t, device(t), "x", sign.PartRule("app", nil, nil, false), sign.Options{Key: key, Chain: []*x509.Certificate{c.leaf}})
+		if _, err := pvs.Check(st, keys, pvs.Lenient); (err == nil) != c.good {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
 func TestKeysFromFiles(t *testing.T) {
 	for _, bad := range []string{"", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
 		if _, err := trust.ParseStore([]byte(bad)); err == nil {

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,7 +102,7 @@ type Authority struct {
 	// Time is the moment at which certificates must be valid; zero for now.
 	Time time.Time
 	// Timeless is for devices, whose clock may be wrong and which must run for longer than
-	// certificates are valid: Time is then the latest beginning of validity in the chain.
+	// certificates are valid: a chain counts that was valid at any time.
 	Timeless bool
 	// AnyUsage accepts certificates made for other purposes than code signing.
 	AnyUsage bool
@@ -121,40 +122,39 @@ func (a *Authority) For(s *pvs.Signature, _ []string) ([]crypto.PublicKey, error
 	if err != nil {
 		return nil, err
 	}
-	if err := a.at(s.Chain).verify(leaf, between); err != nil {
+	if err := a.vouch(leaf, between); err != nil {
 		return nil, fmt.Errorf("%w: %w", pvs.ErrNoKey, err)
 	}
 	return usable(leaf.PublicKey)
 }
 
-// at returns the authority with the time at which it verifies a chain.
-func (a *Authority) at(chain [][]byte) *Authority {
+// vouch verifies a chain at the time of the authority, or at any. The times at which a chain is
+// valid begin with the validity of one of its certificates, so that no others need be tried.
+func (a *Authority) vouch(leaf *x509.Certificate, between []*x509.Certificate) error {
 	if !a.Timeless {
-		return a
+		return a.verify(leaf, between)
 	}
-	b := *a
-	b.Time = time.Unix(0, 0)
-	for _, der := range chain {
-		b.later(x509.ParseCertificate(der))
+	var err error
+	for _, c := range slices.Concat([]*x509.Certificate{leaf}, between, a.Store.certs) {
+		at := *a
+		at.Time = c.NotBefore
+		if err = at.verify(leaf, between); err == nil {
+			return nil
+		}
 	}
-	for _, c := range a.Store.certs {
-		b.later(c, nil)
-	}
-	return &b
+	return err
 }
 
-func (a *Authority) later(c *x509.Certificate, err error) {
-	if err == nil && c.NotBefore.After(a.Time) {
-		a.Time = c.NotBefore
+func (a *Authority) verify(leaf *x509.Certificate, between []*x509.Certificate) error {
+	pool := x509.NewCertPool()
+	for _, c := range between {
+		pool.AddCert(c)
 	}
-}
-
-func (a *Authority) verify(leaf *x509.Certificate, between *x509.CertPool) error {
 	usages := []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}
 	if a.AnyUsage {
 		usages = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: a.Store.pool, Intermediates: between, CurrentTime: a.Time, KeyUsages: usages})
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: a.Store.pool, Intermediates: pool, CurrentTime: a.Time, KeyUsages: usages})
 	return err
 }
 
@@ -177,20 +177,15 @@ func (a *Authority) bare() ([]crypto.PublicKey, error) {
 	return out, nil
 }
 
-func parseChain(der [][]byte) (*x509.Certificate, *x509.CertPool, error) {
-	leaf, err := x509.ParseCertificate(der[0])
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading x5c[0]: %w", err)
-	}
-	between := x509.NewCertPool()
-	for i, d := range der[1:] {
+func parseChain(der [][]byte) (leaf *x509.Certificate, between []*x509.Certificate, err error) {
+	for i, d := range der {
 		c, err := x509.ParseCertificate(d)
 		if err != nil {
-			return nil, nil, fmt.Errorf("reading x5c[%d]: %w", i+1, err)
+			return nil, nil, fmt.Errorf("reading x5c[%d]: %w", i, err)
 		}
-		between.AddCert(c)
+		between = append(between, c)
 	}
-	return leaf, between, nil
+	return between[0], between[1:], nil
 }
 
 func usable(key crypto.PublicKey) ([]crypto.PublicKey, error) {
