@@ -164,10 +164,10 @@ func (s *Server) putStep(c *call) *reply {
 		s.o.Log.Warnf("refusing step %s: %v", rev, err)
 		return failure(422, textStepState)
 	}
-	if s.stepInUse(rev) {
+	switch err := s.storeStep(rev, state); {
+	case errors.Is(err, step.ErrInUse):
 		return failure(409, textStepBusy)
-	}
-	if err := s.storeStep(rev, state); err != nil {
+	case err != nil:
 		return storageError(err)
 	}
 	return ok()
@@ -186,7 +186,7 @@ func (s *Server) storeStep(rev string, state []byte) error {
 		}
 		defer room.Release()
 	}
-	return s.o.Steps.Put(rev, state)
+	return s.o.Steps.Replace(rev, state, s.stepInUse)
 }
 
 func (s *Server) checkStep(rev string, state []byte) error {

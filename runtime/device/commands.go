@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -82,6 +83,9 @@ func (c *commands) Command(op, payload string) error {
 func (c *commands) down(what, message string, code int) error {
 	if message != "" {
 		c.log.Infof("%s was asked for: %.256q", what, message)
+	}
+	if c.power.waiting.Load() {
+		return engine.ErrBusy
 	}
 	if c.power.open() {
 		go func() { _ = c.power.down(code) }() // it may be stopping already then
@@ -177,11 +181,6 @@ func (s *session) makeFactory(rev string) error {
 		return &api.Error{Status: 409, Text: "Cannot do this operation with revision " + rev + ": it has not been committed (DONE)"}
 	}
 	if rev != boot.Factory {
-		for _, used := range s.updater.InUse() {
-			if used == boot.Factory {
-				return &api.Error{Status: 409, Text: "Cannot do this operation while revision 0 is in use: run and commit " + rev + " first"}
-			}
-		}
 		if err := s.replaceFactory(rev); err != nil {
 			return err
 		}
@@ -198,7 +197,11 @@ func (s *session) replaceFactory(rev string) error {
 	if _, err := state.Parse(doc); err != nil {
 		return err
 	}
-	if err := s.steps.Put(boot.Factory, doc); err != nil {
+	err = s.steps.Replace(boot.Factory, doc, s.stepInUse)
+	if errors.Is(err, step.ErrInUse) {
+		return &api.Error{Status: 409, Text: "Cannot do this operation while revision 0 is in use: run and commit " + rev + " first"}
+	}
+	if err != nil {
 		return fmt.Errorf("making revision %s the factory's: %w", rev, err)
 	}
 	return nil

@@ -33,7 +33,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -447,9 +446,7 @@ func (s *session) serve() {
 	srv := ctrl.New(ctrl.Options{
 		Resolve: s.id.Load().resolve, Engine: backends{s.engine, c, s.broken}, Daemons: s.daemons, UserMeta: s.user, DeviceMeta: s.device,
 		Objects: s.paths.objects, Verified: s.verified, Space: space.NewLedger(s.device.usage), Steps: s.steps, CheckStep: check.check,
-		StepInUse: func(rev string) bool {
-			return slices.Contains(s.updater.InUse(), rev) || slices.Contains(s.revs.inUse(), rev)
-		}, Updates: updateList{s.updater, s.updates, s.engine.Groups},
+		StepInUse: s.stepInUse, Updates: updateList{s.updater, s.updates, s.engine.Groups},
 		Logs: s.paths.logs, Config: s.settings.list, Drivers: s.drivers, Wakelocks: s.wakes.show, CollectGarbage: gc.collect,
 		ObjectStored: low.objectStored, BuildInfo: s.opt.BuildInfo, Log: s.log.Named("ctrl"),
 	})

@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/config"
+	"github.com/pantavisor/pantavisor/runtime/engine"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/shell"
@@ -64,6 +66,11 @@ func (s *session) makeUpdater() (run bool) {
 		s.updater.Fail("hook", err)
 	}
 	return true
+}
+
+// stepInUse reports whether a revision must not be replaced or removed now.
+func (s *session) stepInUse(rev string) bool {
+	return slices.Contains(s.updater.InUse(), rev) || slices.Contains(s.revs.inUse(), rev)
 }
 
 // Load implements updater.Device.
@@ -179,14 +186,20 @@ func lastLines(path string) []string {
 
 // power takes the device down. It waits while somebody works in the debug shell.
 type power struct {
-	cfg    *config.Config
-	engine func(code int) error
-	log    logs.Logger
-	extend chan time.Duration // DEFER_REBOOT
+	cfg     *config.Config
+	engine  func(code int) error
+	log     logs.Logger
+	extend  chan time.Duration // DEFER_REBOOT
+	waiting atomic.Bool        // for the shell
 }
 
-// down stops all containers; code is the engine's exit code.
+// down stops all containers; code is the engine's exit code. While it waits, another call is
+// an error.
 func (p *power) down(code int) error {
+	if !p.waiting.CompareAndSwap(false, true) {
+		return engine.ErrBusy
+	}
+	defer p.waiting.Store(false)
 	shell.Hold(context.Background(), shell.Marker, p.cfg.Duration(config.DebugShellTimeout), p.extend, func(s string) { p.log.Infof("%s", s) })
 	return p.engine(code)
 }

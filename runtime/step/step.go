@@ -71,6 +71,9 @@ var firstProgress = Progress{Status: "NEW", Message: "Update ready to be run"}
 // ErrName is the error for a name that is not [Valid].
 var ErrName = errors.New("not a valid revision name")
 
+// ErrInUse is the error for a revision that must not be replaced now.
+var ErrInUse = errors.New("the revision is in use")
+
 // Store is the store of revisions. Its methods may be called at the same time.
 type Store struct {
 	trails string
@@ -207,6 +210,12 @@ func (s *Store) read(rev, name string, limit int64) ([]byte, error) {
 // run. A new revision is made under a hidden name and then renamed. The other files of
 // the state are not laid out.
 func (s *Store) Put(rev string, state []byte) error {
+	return s.Replace(rev, state, func(string) bool { return false })
+}
+
+// Replace is [Store.Put], but for a revision that inUse reports to be in use: then the error
+// is [ErrInUse]. The question and the writing are one for [Store.Settle].
+func (s *Store) Replace(rev string, state []byte, inUse func(rev string) bool) error {
 	final, err := s.file(rev, "")
 	if err != nil {
 		return err
@@ -214,6 +223,9 @@ func (s *Store) Put(rev string, state []byte) error {
 	s.recent.add(rev)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if inUse(rev) {
+		return fmt.Errorf("storing revision %s: %w", rev, ErrInUse)
+	}
 	if _, err = os.Stat(final); err == nil {
 		err = refill(final, state)
 	} else {
@@ -223,6 +235,13 @@ func (s *Store) Put(rev string, state []byte) error {
 		return fmt.Errorf("storing revision %s: %w", rev, err)
 	}
 	return nil
+}
+
+// Settle returns when every write that has begun has ended. After it no write is in progress
+// that found a revision free which the caller has since taken into use.
+func (s *Store) Settle() {
+	s.mu.Lock()
+	s.mu.Unlock() //nolint:staticcheck // only what went before counts
 }
 
 // create makes a new revision.

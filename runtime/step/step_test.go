@@ -143,3 +143,38 @@ func TestCurrent(t *testing.T) {
 		t.Errorf("the link is in the list: %v", list)
 	}
 }
+
+// TestReplaceAndSettle: a revision in use stays as it is, and Settle waits for a write that found
+// it free.
+func TestReplaceAndSettle(t *testing.T) {
+	t.Parallel()
+	s := Open(t.TempDir())
+	free := func(string) bool { return false }
+	if err := s.Replace("n", []byte(`{"first":1}`), free); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Replace("n", []byte(`{}`), func(rev string) bool { return rev == "n" }); !errors.Is(err, ErrInUse) {
+		t.Errorf("in use: %v", err)
+	}
+	asked, write, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- s.Replace("n", []byte(`{"second":2}`), func(string) bool { close(asked); <-write; return false })
+	}()
+	<-asked
+	settled := make(chan []byte, 1)
+	go func() {
+		s.Settle()
+		text, _ := s.State("n")
+		settled <- text
+	}()
+	if text, err := s.State("n"); err != nil || string(text) != `{"first":1}` {
+		t.Errorf("before the write: %s, %v", text, err)
+	}
+	close(write)
+	if text := <-settled; string(text) != `{"second":2}` {
+		t.Errorf("after Settle the state is %s", text)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

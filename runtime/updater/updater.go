@@ -355,6 +355,7 @@ func (u *Updater) replace(by string) {
 func (u *Updater) perform(ctx context.Context, j *job, first phase) {
 	u.busy.Store(true)
 	u.current.Store(j)
+	u.o.Steps.Settle() // from here on, nobody replaces its state
 	u.o.Device.Wake(true)
 	for p := first; p != nil; {
 		p = p(ctx, j)
