@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
@@ -78,10 +77,7 @@ func trusted(c *config.Config) pvs.Keys {
 
 // readTrust returns the content of a file, nil when it cannot be read.
 func readTrust(dir, name string) []byte {
-	text, err := bounded.ReadFile(filepath.Join(dir, name), maxTrust)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	text, _ := bounded.ReadFile(filepath.Join(dir, name), maxTrust)
 	return text
 }
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
@@ -31,6 +32,8 @@ const (
 	// reserveJournal is the space that the file has beyond its end.
 	reserveJournal = 64 << 10
 	maxRecord      = 16 << 10
+	// readJournal is what is read of it: a full storage lets it grow beyond maxJournal.
+	readJournal = 1 << 20
 )
 
 // Record is one line of the journal.
@@ -68,7 +71,7 @@ type Journal struct {
 // does not keep the journal from being used: it says what was lost.
 func OpenJournal(storage string) (*Journal, error) {
 	j := &Journal{path: filepath.Join(storage, journalFile)}
-	b, err := os.ReadFile(j.path)
+	b, err := bounded.ReadFile(j.path, readJournal)
 	if errors.Is(err, fs.ErrNotExist) {
 		return j, nil
 	}

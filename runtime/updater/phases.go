@@ -427,10 +427,10 @@ func (u *Updater) keep(ctx context.Context, j *job) phase {
 		return nil
 	}
 	if err := u.o.Store.SetTry(j.rev); err != nil {
-		// It runs, and the next boot starts the revision before.
-		u.o.Log.Errorf("%v", err)
+		u.o.Log.Errorf("the next boot starts the revision before: %v", err)
+	} else {
+		u.ran(func(r *boot.Running) { r.Try = j.rev })
 	}
-	u.ran(func(r *boot.Running) { r.Try = j.rev })
 	_ = u.enter(j, Updated, msgUpdated)
 	return nil
 }
@@ -444,7 +444,7 @@ func (u *Updater) endTry(rev string) {
 }
 
 // commit makes the revision the one that the loader falls back to. A device whose loader
-// cannot be told goes on: the next boot tells whether it falls back.
+// cannot be told goes on: the next boot shows whether it falls back.
 func (u *Updater) commit(ctx context.Context, j *job) phase {
 	if err := u.o.Store.Commit(j.rev); err != nil {
 		j.fail(checkLoader, err)
