@@ -64,8 +64,10 @@ type Starter interface {
 // Kit is what the steps of a loader are made from, besides the target that the loader was
 // opened for: that has the layout of the medium.
 type Kit struct {
-	// Parts makes the steps that fetch Debian packages.
-	Parts *debian.Parts
+	// Package returns the step whose output has the content of one of the packages that
+	// Requests lists, under the paths there. Only what keep names is needed: files, and
+	// directories with a '/' at the end.
+	Package func(name string, keep ...string) (build.Step, error)
 	// Tools are the helper programs.
 	Tools *debian.Toolbox
 	// Epoch is the time of everything composed.

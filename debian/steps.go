@@ -40,6 +40,18 @@ func (p *Parts) Fetch(r Request, name string) (*Fetch, error) {
 	return p.fetch(e), nil
 }
 
+// Unpacker returns a function that makes the steps for the content of a request's packages, of
+// each what keep names (see [Unpack]).
+func (p *Parts) Unpacker(r Request) func(name string, keep ...string) (build.Step, error) {
+	return func(name string, keep ...string) (build.Step, error) {
+		pkg, err := p.Fetch(r, name)
+		if err != nil {
+			return nil, err
+		}
+		return &Unpack{Keep: keep, Package: pkg}, nil
+	}
+}
+
 // All returns the fetch steps of all packages of a request, sorted by name.
 func (p *Parts) All(r Request) ([]*Fetch, error) {
 	entries := p.lock.Entries(r)

@@ -55,7 +55,7 @@ func TestComposerKnowsNoProvider(t *testing.T) {
 		t.Fatalf("the list does not go through imports: %q", files)
 	}
 	for _, f := range files {
-		for _, provider := range []string{"targets/", "debian/", "containers/", "bootloader/", "kernel/sources/", "images/resolve/"} {
+		for _, provider := range []string{"targets/", "debian/", "containers/", "bootloader/", "kernel/sources/", "images/layouts/", "images/resolve/"} {
 			if strings.HasPrefix(f.Name, provider) {
 				t.Errorf("package images needs %s: inputs come from package resolve", f.Name)
 			}

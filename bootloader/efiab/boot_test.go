@@ -82,7 +82,7 @@ func newMachine(t *testing.T) *machine {
 	file := func(name string, data []byte) bootloader.File {
 		return bootloader.File{Step: given{name, data}, Path: "data"}
 	}
-	kit := bootloader.Kit{Parts: b.Parts, Tools: b.Tools(), BSP: &bootloader.BSP{
+	kit := bootloader.Kit{Package: b.Unpacked(bootloader.Request), Tools: b.Tools(), BSP: &bootloader.BSP{
 		Kernel: file("kernel", kernel),
 		Initrd: []bootloader.File{file("initrd", bootloadertest.Guest(t, "amd64")), file("addon", bootloadertest.Addon(t))},
 	}}

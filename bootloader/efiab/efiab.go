@@ -94,13 +94,13 @@ func (l *Loader) slot(k bootloader.Kit) (*Slot, error) {
 	if err := bootloader.CheckArguments(l.target.Kernel.Arguments); err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "writing %s", linuxFile)
 	}
-	pkg, err := k.Parts.Fetch(l.Requests()[0], stubPackage)
+	pkg, err := k.Package(stubPackage, stubDir)
 	if err != nil {
 		return nil, err
 	}
 	return &Slot{
 		Stub: stub, Arguments: append(slices.Clone(l.target.Kernel.Arguments), "rdinit=/init"),
-		Package: &debian.Unpack{Keep: []string{stubDir}, Package: pkg}, Kernel: k.BSP.Kernel, Initrd: k.BSP.Initrd,
+		Package: pkg, Kernel: k.BSP.Kernel, Initrd: k.BSP.Initrd,
 	}, nil
 }
 
@@ -110,7 +110,7 @@ type Slot struct {
 	Stub      string
 	Arguments []string
 
-	Package *debian.Unpack    `json:"-"`
+	Package build.Step        `json:"-"`
 	Kernel  bootloader.File   `json:"-"`
 	Initrd  []bootloader.File `json:"-"`
 }

@@ -23,7 +23,7 @@ func kit(b *partstest.Runner) bootloader.Kit {
 	file := func(name, text string) bootloader.File {
 		return bootloader.File{Step: given{name, []byte(text)}, Path: "data"}
 	}
-	return bootloader.Kit{Parts: b.Parts, Tools: b.Tools(), BSP: &bootloader.BSP{
+	return bootloader.Kit{Package: b.Unpacked(bootloader.Request), Tools: b.Tools(), BSP: &bootloader.BSP{
 		Kernel: file("kernel", "the kernel"), Initrd: []bootloader.File{file("initrd", "base"), file("addon", "addon")},
 	}}
 }
@@ -127,7 +127,9 @@ func TestWhatCannotBeMade(t *testing.T) {
 	}
 	target := shipped(t)
 	target.Bootloader.Packages = slices.DeleteFunc(target.Bootloader.Packages, func(p string) bool { return p == stubPackage })
-	if _, err := New(target).Files("boota", kit(b)); err == nil || !strings.Contains(err.Error(), stubPackage) {
+	k := kit(b)
+	k.Package = b.Unpacker(bootloader.Packages(target)[0])
+	if _, err := New(target).Files("boota", k); err == nil || !strings.Contains(err.Error(), stubPackage) {
 		t.Errorf("without the stub: %v", err)
 	}
 }

@@ -299,7 +299,11 @@ func stateDisk(t *testing.T, m machine, all []scenario, rounds int) *disk {
 	t.Helper()
 	b := partstest.New(t, "x64-bios", bootloader.Request, debian.ToolsRequest)
 	p := platforms[m.pkg]
-	core := newCore(p, m.table, b.Package(bootloader.Request, m.pkg), b.Tools())
+	modules, err := b.Unpacked(bootloader.Request)(m.pkg, p.modules()+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	core := newCore(p, m.table, modules, b.Tools())
 	without := []string{"linux", "sleep", "reboot"}
 	core.Modules = append(slices.DeleteFunc(core.Modules, func(m string) bool { return slices.Contains(without, m) }), "configfile")
 	esp, config := t.TempDir(), driver
@@ -452,7 +456,7 @@ func TestBootsDebianKernel(t *testing.T) {
 
 func bootsDebianKernel(t *testing.T, m machine) {
 	b := partstest.New(t, "x64-bios", sources.Request, bootloader.Request, debian.ToolsRequest)
-	loader, kit := &Loader{m.target()}, bootloader.Kit{Parts: b.Parts, Tools: b.Tools()}
+	loader, kit := &Loader{m.target()}, bootloader.Kit{Package: b.Unpacked(bootloader.Request), Tools: b.Tools()}
 	loader.target.Bootloader.Packages = b.Request(bootloader.Request).Packages // the lock's
 	boot, err := loader.Files("boot", kit)
 	if err != nil {

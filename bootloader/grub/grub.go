@@ -135,25 +135,25 @@ func (l *Loader) Files(role string, k bootloader.Kit) (build.Step, error) {
 func (l *Loader) cores(k bootloader.Kit) ([]CoreFile, error) {
 	var out []CoreFile
 	for _, name := range l.target.Bootloader.Packages {
-		p, pkg, err := l.fetch(name, k)
+		p, modules, err := l.unpack(name, k)
 		if err != nil {
 			return nil, err
 		}
 		if p.coreFile != "" {
-			out = append(out, CoreFile{Path: p.coreFile, Core: l.core(p, pkg, k.Tools)})
+			out = append(out, CoreFile{Path: p.coreFile, Core: l.core(p, modules, k.Tools)})
 		}
 	}
 	return out, nil
 }
 
-// fetch returns the platform of a package and the step that fetches it.
-func (l *Loader) fetch(name string, k bootloader.Kit) (platform, *debian.Fetch, error) {
+// unpack returns the platform of a package and the step with its modules.
+func (l *Loader) unpack(name string, k bootloader.Kit) (platform, build.Step, error) {
 	p, err := platformOf(name, l.target.Arch.Go)
 	if err != nil {
 		return p, nil, err
 	}
-	pkg, err := k.Parts.Fetch(l.Requests()[0], name)
-	return p, pkg, err
+	step, err := k.Package(name, p.modules()+"/")
+	return p, step, err
 }
 
 // settings returns the settings from the target.
@@ -174,12 +174,12 @@ func (l *Loader) settings() (Settings, error) {
 // code and the core image. UEFI loads a file.
 func (l *Loader) Raw(k bootloader.Kit) ([]bootloader.Blob, error) {
 	for _, name := range l.target.Bootloader.Packages {
-		p, pkg, err := l.fetch(name, k)
+		p, modules, err := l.unpack(name, k)
 		if err != nil {
 			return nil, err
 		}
 		if p.coreFile == "" {
-			return l.embed(l.core(p, pkg, k.Tools))
+			return l.embed(l.core(p, modules, k.Tools))
 		}
 	}
 	return nil, nil
@@ -188,15 +188,15 @@ func (l *Loader) Raw(k bootloader.Kit) ([]bootloader.Blob, error) {
 // State returns the step with the files of the storage.
 func (l *Loader) State() build.Step { return &Root{} }
 
-// core returns the step of a platform's core image from the package with its modules.
-func (l *Loader) core(p platform, pkg *debian.Fetch, tools *debian.Toolbox) *Core {
-	return newCore(p, l.target.Image().Table, pkg, tools)
+// core returns the step of a platform's core image from the step with its modules.
+func (l *Loader) core(p platform, modules build.Step, tools *debian.Toolbox) *Core {
+	return newCore(p, l.target.Image().Table, modules, tools)
 }
 
-func newCore(p platform, table string, pkg *debian.Fetch, tools *debian.Toolbox) *Core {
+func newCore(p platform, table string, modules build.Step, tools *debian.Toolbox) *Core {
 	return &Core{
 		Format: p.format, Prefix: bootDir, Modules: slices.Concat([]string{"part_" + tables[table].word}, p.drivers, coreModules),
-		Package: &debian.Unpack{Keep: []string{p.modules() + "/"}, Package: pkg}, Tools: tools,
+		Package: modules, Tools: tools,
 	}
 }
 
@@ -208,7 +208,7 @@ type Core struct {
 	// firmware loaded GRUB from, so a second disk with the same labels does no harm.
 	Prefix  string
 	Modules []string
-	Package *debian.Unpack  `json:"-"`
+	Package build.Step      `json:"-"`
 	Tools   *debian.Toolbox `json:"-"`
 }
 

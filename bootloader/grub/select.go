@@ -30,11 +30,11 @@ func (l *Loader) Selector(role string, choice autoboot.Choice, files []string, k
 		if p := platforms[name]; p.coreFile == "" || k.Has(role, p.coreFile) {
 			continue
 		}
-		p, pkg, err := l.fetch(name, k)
+		p, modules, err := l.unpack(name, k)
 		if err != nil {
 			return nil, err
 		}
-		core := l.core(p, pkg, k.Tools)
+		core := l.core(p, modules, k.Tools)
 		core.Modules = append([]string{core.Modules[0]}, selectorModules...)
 		s.Cores = append(s.Cores, CoreFile{Path: p.coreFile, Core: core})
 	}

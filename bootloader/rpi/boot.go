@@ -11,7 +11,6 @@ import (
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
@@ -26,7 +25,7 @@ type Boot struct {
 	// Overlays is set when the target adds overlays of device trees.
 	Overlays bool `json:",omitempty"`
 
-	Firmware *debian.Unpack `json:"-"`
+	Firmware build.Step `json:"-"`
 	// Tree has the kernel's device trees; nil: the partition has none.
 	Tree build.Step `json:"-"`
 	// UBoot is the step with U-Boot's files, Kernel and Initrd are what the firmware starts

@@ -133,11 +133,8 @@ func (l *Loader) selector(role string, k bootloader.Kit) (build.Step, error) {
 }
 
 func (l *Loader) step(role string, k bootloader.Kit, stages []string) (*Boot, error) {
-	pkg, err := k.Parts.Fetch(l.Requests()[0], firmwarePackage)
-	if err != nil {
-		return nil, err
-	}
-	return &Boot{Role: role, Stages: stages, Firmware: &debian.Unpack{Keep: []string{firmwareDir}, Package: pkg}}, nil
+	firmware, err := k.Package(firmwarePackage, firmwareDir)
+	return &Boot{Role: role, Stages: stages, Firmware: firmware}, err
 }
 
 // Slot is the first boot partition, whose image others call rpiab too.

@@ -55,7 +55,7 @@ func pi(t *testing.T, kind, arch string) *targets.Target {
 func made(t *testing.T, l bootloader.Loader, role string, tree given) (files map[string]string, warnings []string) {
 	t.Helper()
 	run := partstest.New(t, "rpi64-5.10.y", bootloader.Request)
-	kit := bootloader.Kit{Parts: run.Parts, BSP: &bootloader.BSP{
+	kit := bootloader.Kit{Package: run.Unpacked(bootloader.Request), BSP: &bootloader.BSP{
 		Kernel: bootloader.File{Step: give("kernel", "kernel.img", "the kernel"), Path: "kernel.img"},
 		Initrd: []bootloader.File{{Step: give("base", "a", "base"), Path: "a"}, {Step: give("addon", "b", "addon"), Path: "b"}}, Tree: tree,
 	}}
@@ -166,14 +166,14 @@ func TestTwoPartitions(t *testing.T) {
 func TestKernelOfAnotherBoard(t *testing.T) {
 	t.Parallel()
 	run := partstest.New(t, "rpi64-5.10.y", bootloader.Request)
-	step, err := NewUBoot(pi(t, "rpi-uboot", "arm64")).Files("boot", bootloader.Kit{Parts: run.Parts, BSP: &bootloader.BSP{Tree: give("tree", "dtbs/rockchip/rk3328-rock64.dtb", "")}})
+	step, err := NewUBoot(pi(t, "rpi-uboot", "arm64")).Files("boot", bootloader.Kit{Package: run.Unpacked(bootloader.Request), BSP: &bootloader.BSP{Tree: give("tree", "dtbs/rockchip/rk3328-rock64.dtb", "")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := run.Try(step); fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "bcm2*-rpi-*.dtb") {
 		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
-	if _, err := New(pi(t, "rpi", "arm64")).Files("boot", bootloader.Kit{Parts: run.Parts}); fault.Of(err) != fault.Unsupported {
+	if _, err := New(pi(t, "rpi", "arm64")).Files("boot", bootloader.Kit{Package: run.Unpacked(bootloader.Request)}); fault.Of(err) != fault.Unsupported {
 		t.Errorf("the BSP of a reference device: %v", err)
 	}
 }

@@ -116,6 +116,12 @@ func (b *Runner) Package(request, name string) *debian.Fetch {
 	return f
 }
 
+// Unpacked returns a function that makes the steps for the content of the packages of a request.
+func (b *Runner) Unpacked(request string) func(name string, keep ...string) (build.Step, error) {
+	b.t.Helper()
+	return b.Unpacker(b.Request(request))
+}
+
 // Tools returns the toolbox with the helper programs.
 func (b *Runner) Tools() *debian.Toolbox {
 	b.t.Helper()

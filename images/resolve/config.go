@@ -10,9 +10,9 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/images/layouts"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 // config finds the configuration files: config/PLATFORM, vendors/PLATFORM and the trusted
@@ -21,7 +21,7 @@ func (p *providers) config() (images.Config, error) {
 	trust, err := p.trust()
 	return images.Config{
 		Runtime:  p.setting("pantavisor.config"),
-		Derived:  derived(p.target, p.Debug),
+		Derived:  layouts.Settings(p.target, p.Debug),
 		Defaults: p.defaults(),
 		Hub:      p.setting("pantahub.config"),
 		Image:    p.optional("image.config"),
@@ -101,56 +101,6 @@ func (p *providers) directory(parts ...string) *build.Source {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// derived returns the keys that follow from the target: the file may omit them but not
-// contradict them.
-func derived(t *targets.Target, debug bool) []images.Setting {
-	out := []images.Setting{{Key: "PV_DEBUG_SHELL", Value: flag(debug)}}
-	if !debug {
-		out = append(out, images.Setting{Key: "PV_DEBUG_SSH", Value: "0"})
-	}
-	if t.Bootloader != nil {
-		out = append(out, images.Setting{Key: "PV_BOOTLOADER_TYPE", Value: t.Bootloader.Runtime()})
-		out = append(out, flashNames(t)...)
-	}
-	if p := t.Partition("root"); p != nil {
-		out = append(out,
-			images.Setting{Key: "PV_STORAGE_DEVICE", Value: "LABEL=" + p.Name},
-			images.Setting{Key: "PV_STORAGE_FSTYPE", Value: p.Format},
-			images.Setting{Key: "PV_STORAGE_MNTPOINT", Value: "/storage"})
-	}
-	return out
-}
-
-// flashNames returns the names of the partitions that uboot-ab has in flash memory.
-func flashNames(t *targets.Target) []images.Setting {
-	if t.Bootloader.Type != "uboot-ab" {
-		return nil
-	}
-	env := []string{"PV_BOOTLOADER_UBOOTAB_ENV_NAME", "PV_BOOTLOADER_UBOOTAB_ENV_BAK_NAME"}
-	var out []images.Setting
-	for _, im := range t.Images {
-		for _, p := range im.Partitions {
-			switch {
-			case p.Role == "boota":
-				out = append(out, images.Setting{Key: "PV_BOOTLOADER_UBOOTAB_A_NAME", Value: p.Name})
-			case p.Role == "bootb":
-				out = append(out, images.Setting{Key: "PV_BOOTLOADER_UBOOTAB_B_NAME", Value: p.Name})
-			case p.Role == "env" && len(env) > 0:
-				out = append(out, images.Setting{Key: env[0], Value: p.Name})
-				env = env[1:]
-			}
-		}
-	}
-	return out
-}
-
-func flag(on bool) string {
-	if on {
-		return "1"
-	}
-	return "0"
 }
 
 // defaults returns config/defaults of all layers.

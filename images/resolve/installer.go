@@ -8,6 +8,7 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader/loaders"
 	"github.com/pantavisor/pantavisor/build/gobinary"
 	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/images/layouts"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -43,7 +44,7 @@ func (p *providers) installer(in *images.Inputs) (*images.Installer, error) {
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := loaderBlobs(loader, kit)
+	blobs, err := layouts.Blobs(loader, kit)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/images/layouts"
 	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/targets"
@@ -54,12 +55,12 @@ func (l fakeLoader) Raw(bootloader.Kit) ([]bootloader.Blob, error) {
 
 func TestLoaderBecomesInputs(t *testing.T) {
 	t.Parallel()
-	layouts := []images.Layout{{Size: 64, Table: "mbr", Partitions: []images.Partition{{Role: "boota", Size: 1 << 20}, {Role: "bootb", Size: 1 << 20}, {Role: "root"}}}}
-	got, err := loaderInputs(fakeLoader{}, layouts, bootloader.Kit{})
+	media := []images.Layout{{Size: 64, Table: "mbr", Partitions: []images.Partition{{Role: "boota", Size: 1 << 20}, {Role: "bootb", Size: 1 << 20}, {Role: "root"}}}}
+	got, err := layouts.Loader(fakeLoader{}, media, bootloader.Kit{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal([]any{got, layouts[0].Blobs})
+	text, err := json.Marshal([]any{got, media[0].Blobs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func TestLoaderBecomesInputs(t *testing.T) {
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Error(diff)
 	}
-	in := &images.Inputs{Target: "x", Outputs: []images.Output{images.OutputImage}, Layouts: layouts, Loader: got, Tools: &debian.Toolbox{}}
+	in := &images.Inputs{Target: "x", Outputs: []images.Output{images.OutputImage}, Layouts: media, Loader: got, Tools: &debian.Toolbox{}}
 	c, err := images.Compose(in)
 	if err != nil {
 		t.Fatal(err)
@@ -167,9 +168,9 @@ func TestDeviceReadsTheFirstState(t *testing.T) {
 
 func TestLoaderErrors(t *testing.T) {
 	t.Parallel()
-	layouts := []images.Layout{{Partitions: []images.Partition{{Role: "boot"}}}}
+	media := []images.Layout{{Partitions: []images.Partition{{Role: "boot"}}}}
 	for _, wrong := range []string{"files", "raw"} {
-		if _, err := loaderInputs(fakeLoader{wrong}, layouts, bootloader.Kit{}); err == nil {
+		if _, err := layouts.Loader(fakeLoader{wrong}, media, bootloader.Kit{}); err == nil {
 			t.Errorf("%s: no error", wrong)
 		}
 	}

@@ -379,7 +379,10 @@ func (p *providers) containers() ([]images.Artefact, error) {
 
 // kit returns what a boot loader makes its steps from.
 func (p *providers) kit(in *images.Inputs) bootloader.Kit {
-	kit := bootloader.Kit{Parts: p.Parts, Tools: p.toolbox, Epoch: p.Epoch}
+	kit := bootloader.Kit{Tools: p.toolbox, Epoch: p.Epoch}
+	if requests := bootloader.Packages(p.target); len(requests) > 0 {
+		kit.Package = p.Parts.Unpacker(requests[0])
+	}
 	for _, f := range p.target.Bootloader.Files {
 		if !p.leftOut(f.Part) {
 			kit.Files = append(kit.Files, f)
