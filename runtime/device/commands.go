@@ -88,11 +88,14 @@ func (c *commands) down(what, message string, code int) error {
 		return engine.ErrBusy
 	}
 	if c.power.open() {
-		go func() { _ = c.power.down(code) }() // it may be stopping already then
+		go func() { _ = c.power.down(code, byCommand) }() // it may be stopping already then
 		return nil
 	}
-	return c.engine.Stop(code)
+	return c.engine.Stop(code, byCommand)
 }
+
+// byCommand is why the device goes down that a client took down.
+const byCommand = "a command"
 
 // order does the operations that do not concern the engine. Operations that this version
 // lacks are refused, not accepted and ignored.

@@ -117,6 +117,7 @@ type session struct {
 	power    *power
 	id       atomic.Pointer[identity]
 	revs     revisions
+	stopped  error      // why the containers are stopped; read when they are
 	changing sync.Mutex // held while a transition is prepared
 	up       bool       // the first revision has settled
 }
@@ -141,8 +142,8 @@ func Run(ctx context.Context, cfg *config.Config, opt Options) int {
 }
 
 func (s *session) run(ctx context.Context) int {
-	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+	serving, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
 	s.wakes.set(wakeBoot, true)
 	r := s.checkOut(s.opt.Revision)
 	s.revs.run(r, false)
@@ -177,7 +178,7 @@ func (s *session) run(ctx context.Context) int {
 	code := s.engine.Run(ctx)
 	stopSignals()
 	s.log.Infof("all containers are stopped")
-	s.end(cancel)
+	s.end(func() { cancel(s.stopped) })
 	return code
 }
 
@@ -469,14 +470,15 @@ func (s *session) serveSerial(srv *ctrl.Server) {
 }
 
 // stopping is called by the engine when it begins to stop.
-func (s *session) stopping(code int) {
+func (s *session) stopping(code int, why string) {
 	s.wakes.set(wakeShutdown, true)
 	s.wakes.set(wakeBoot, false)
 	word := handoff.Rebooting
 	if code == handoff.ExitPowerOff {
 		word = handoff.PoweringOff
 	}
-	s.log.Infof("stopping for %s", word)
+	s.stopped = fmt.Errorf("the device stopped for a %s because of %s", word, why)
+	s.log.Infof("stopping for %s because of %s", word, why)
 	if err := handoff.Notify(word); err != nil {
 		s.log.Warnf("%v", err)
 	}

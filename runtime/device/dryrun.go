@@ -84,7 +84,9 @@ func (d *dryRun) look(running *revision, doc []byte) error {
 		d.block("object", "object %s is not on the device; send it first", sum)
 	}
 	d.system(running, st)
-	d.loader(bootImage(from) != bootImage(st))
+	if err := d.canTry(st); err != nil {
+		d.block("boot loader", "%v", err)
+	}
 	return d.storage(st)
 }
 
@@ -123,16 +125,14 @@ func (d *dryRun) system(running *revision, st *state.State) {
 	d.out.Containers = slices.Concat(d.out.Containers, t.Containers)
 }
 
-// loader asks whether the boot loader can try a revision, which also one needs that is first
-// run without a restart.
-func (d *dryRun) loader(image bool) {
-	err := boot.Ready(d.store, image)
-	if bad, ok := d.store.(noStore); ok {
-		err = bad.err
+// canTry returns why the boot loader cannot try a state, which also one needs that is first run
+// without a restart.
+func (s *session) canTry(st *state.State) error {
+	if bad, ok := s.store.(noStore); ok {
+		return bad.err
 	}
-	if err != nil {
-		d.block("boot loader", "%v", err)
-	}
+	from := s.revs.running().state
+	return boot.Ready(s.store, from == nil || bootImage(from) != bootImage(st))
 }
 
 // storage compares what the update needs with what there is.

@@ -52,11 +52,11 @@ func onSignals(e *engine.Engine) (stop func()) {
 	signal.Notify(c, unix.SIGTERM, unix.SIGINT)
 	go func() {
 		for sig := range c {
-			code := handoff.ExitReboot
+			code, name := handoff.ExitReboot, "SIGTERM"
 			if sig == unix.SIGINT {
-				code = handoff.ExitPowerOff
+				code, name = handoff.ExitPowerOff, "SIGINT"
 			}
-			_ = e.Stop(code) // it may be stopping already
+			_ = e.Stop(code, "the signal "+name) // it may be stopping already
 		}
 	}()
 	return func() {

@@ -48,7 +48,7 @@ func (s *session) makeUpdater() (run bool) {
 	}
 	log := s.log.Named("updater")
 	hooks := newSystemHooks(s.cfg, s.paths, log)
-	s.power = &power{cfg: s.cfg, engine: func(code int) error { return s.engine.Stop(code) }, log: s.log.Named("shell"), extend: make(chan time.Duration)}
+	s.power = &power{cfg: s.cfg, engine: func(code int, why string) error { return s.engine.Stop(code, why) }, log: s.log.Named("shell"), extend: make(chan time.Duration)}
 	s.updates = &updates{session: s, hooks: hooks, power: s.power}
 	s.updater = updater.New(updater.Options{
 		Running: boot.Decide(s.opt.Revision, values), Store: store, Steps: s.steps, Journal: journal,
@@ -122,6 +122,9 @@ func (u *updates) Space(rev string, st *state.State) error {
 	return u.admission().check(st)
 }
 
+// Loader implements updater.Device.
+func (u *updates) Loader(st *state.State) error { return u.canTry(st) }
+
 // Swap implements updater.Device.
 func (u *updates) Swap(rev string, changed []string) error { return u.transition(rev, changed) }
 
@@ -131,7 +134,7 @@ func (u *updates) Trial(on bool) { u.engine.SetTrial(on) }
 // Restart implements updater.Device.
 func (u *updates) Restart(reason string) error {
 	u.log.Infof("restarting for %s", reason)
-	return u.power.down(handoff.ExitReboot)
+	return u.power.down(handoff.ExitReboot, "the update to "+reason)
 }
 
 // Hook implements updater.Device.
@@ -187,21 +190,21 @@ func lastLines(path string) []string {
 // power takes the device down. It waits while somebody works in the debug shell.
 type power struct {
 	cfg     *config.Config
-	engine  func(code int) error
+	engine  func(code int, why string) error
 	log     logs.Logger
 	extend  chan time.Duration // DEFER_REBOOT
 	waiting atomic.Bool        // for the shell
 }
 
-// down stops all containers; code is the engine's exit code. While it waits, another call is
+// down stops all containers; code and why are for the engine. While it waits, another call is
 // an error.
-func (p *power) down(code int) error {
+func (p *power) down(code int, why string) error {
 	if !p.waiting.CompareAndSwap(false, true) {
 		return engine.ErrBusy
 	}
 	defer p.waiting.Store(false)
 	shell.Hold(context.Background(), shell.Marker, p.cfg.Duration(config.DebugShellTimeout), p.extend, func(s string) { p.log.Infof("%s", s) })
-	return p.engine(code)
+	return p.engine(code, why)
 }
 
 // open reports whether somebody works in the debug shell.

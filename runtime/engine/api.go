@@ -220,14 +220,15 @@ func (e *Engine) Ready(name string) error {
 // is in progress.
 var ErrBusy = &api.Error{Status: 503, Text: "A command is already in progress. Try again", RetryAfter: 120}
 
-// Stop begins to stop all containers; code is what [Engine.Run] returns. It returns
+// Stop begins to stop all containers; code is what [Engine.Run] returns, why is what they
+// are stopped for, as "SIGTERM". It returns
 // [ErrBusy] when the engine is already stopping.
-func (e *Engine) Stop(code int) error {
+func (e *Engine) Stop(code int, why string) error {
 	return e.call(func() error {
 		if e.closing {
 			return ErrBusy
 		}
-		e.shutdown(code)
+		e.shutdown(code, why)
 		return nil
 	})
 }

@@ -164,7 +164,7 @@ func newFake(t *testing.T, sys *manifest.System) *fake {
 func (s *fake) run() {
 	go func() { s.code <- s.e.Run(context.Background()) }()
 	s.t.Cleanup(func() {
-		s.e.post(func() { s.e.shutdown(handoff.ExitReboot) })
+		s.e.post(func() { s.e.shutdown(handoff.ExitReboot, "the end of the test") })
 		select {
 		case <-s.e.over:
 		case <-time.After(60 * time.Second):
@@ -259,7 +259,7 @@ func TestGroupsOpenInOrder(t *testing.T) {
 		}
 		return nil
 	})
-	if err := s.e.Stop(handoff.ExitPowerOff); err != nil {
+	if err := s.e.Stop(handoff.ExitPowerOff, "a test"); err != nil {
 		t.Fatal(err)
 	}
 	if code := <-s.code; code != handoff.ExitPowerOff {
@@ -529,18 +529,18 @@ func TestActions(t *testing.T) {
 func TestStop(t *testing.T) {
 	s := newFake(t, system())
 	var told []int
-	s.e.opt.Stopping = func(code int) { told = append(told, code) }
+	s.e.opt.Stopping = func(code int, _ string) { told = append(told, code) }
 	s.run()
 	if err := s.e.Stopping(); err != nil {
 		t.Error(err)
 	}
-	if err := s.e.Stop(handoff.ExitPowerOff); err != nil {
+	if err := s.e.Stop(handoff.ExitPowerOff, "a test"); err != nil {
 		t.Error(err)
 	}
 	if code := <-s.code; code != handoff.ExitPowerOff || len(told) != 1 || told[0] != code {
 		t.Errorf("exit code %d, told %v", code, told)
 	}
-	if s.e.Stop(handoff.ExitReboot) == nil || s.e.Stopping() == nil {
+	if s.e.Stop(handoff.ExitReboot, "a test") == nil || s.e.Stopping() == nil {
 		t.Error("an engine that has ended took a command")
 	}
 }

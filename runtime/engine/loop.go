@@ -48,8 +48,9 @@ type Options struct {
 	// stable_timeout is stable, or none has one; then with each change of that. With a
 	// transition it is no longer so. What a user has stopped need not be stable.
 	Stable func(bool)
-	// Stopping is called when the engine begins to stop, with the exit code to come.
-	Stopping func(code int)
+	// Stopping is called when the engine begins to stop, with the exit code to come and what
+	// it stops for.
+	Stopping func(code int, why string)
 }
 
 // permanentError is an error that another attempt cannot mend: a missing object, a
@@ -132,7 +133,7 @@ func (o Options) complete() Options {
 		o.Stable = func(bool) {}
 	}
 	if o.Stopping == nil {
-		o.Stopping = func(int) {}
+		o.Stopping = func(int, string) {}
 	}
 	return o
 }
@@ -238,7 +239,7 @@ func (e *Engine) Run(ctx context.Context) int {
 			f()
 		case <-quit:
 			quit = nil
-			e.shutdown(handoff.ExitReboot)
+			e.shutdown(handoff.ExitReboot, "its parent")
 		}
 	}
 }
@@ -338,12 +339,12 @@ func (u *unit) settled() bool {
 }
 
 // shutdown begins to stop all containers; the first call decides the exit code.
-func (e *Engine) shutdown(code int) {
+func (e *Engine) shutdown(code int, why string) {
 	if e.closing {
 		return
 	}
 	e.closing, e.code, e.dirty = true, code, true
-	e.opt.Stopping(code)
+	e.opt.Stopping(code, why)
 	for _, u := range e.units {
 		u.cancelTimer()
 		u.unlimited()

@@ -243,7 +243,7 @@ func TestStopDuringTransition(t *testing.T) {
 	e := s.listen()
 	stuck := s.hold("web")
 	s.transition("1", []string{"web"}, web)
-	if err := s.e.Stop(handoff.ExitPowerOff); err != nil {
+	if err := s.e.Stop(handoff.ExitPowerOff, "a test"); err != nil {
 		t.Fatal(err)
 	}
 	err := s.e.Transition(Revision{Name: "2", System: system(web), Backend: s}, nil)
@@ -518,7 +518,7 @@ func TestMountingIsEnded(t *testing.T) {
 	s.await("web=STARTED")
 	s.transition("0", nil, big, web)
 	hashing()
-	if err := s.e.Stop(handoff.ExitPowerOff); err != nil {
+	if err := s.e.Stop(handoff.ExitPowerOff, "a test"); err != nil {
 		t.Fatal(err)
 	}
 	if code := <-s.code; code != handoff.ExitPowerOff {

@@ -250,7 +250,7 @@ func (e *Engine) exhausted(u *unit, r *manifest.AutoRecovery, reason string) {
 	case r.BackoffPolicy == "never":
 	default:
 		e.log.Errorf("container %s ended %d times and its back-off policy is reboot", u.c.Name, u.retries+1)
-		e.shutdown(handoff.ExitReboot)
+		e.shutdown(handoff.ExitReboot, "container "+u.c.Name+" ended too often")
 	}
 }
 

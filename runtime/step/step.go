@@ -30,6 +30,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -313,9 +315,39 @@ func (s *Store) SetCommitMsg(rev string, message []byte) error {
 	return s.change(rev, func(dir string) error { return write(filepath.Join(dir, fileMessage), message) })
 }
 
-// SetProgress stores the progress of a revision that exists.
+// SetProgress stores the progress of a revision that exists. On a full storage it is written
+// over the one before, without Logs: a power cut at that moment leaves a file that cannot be
+// read.
 func (s *Store) SetProgress(rev string, p Progress) error {
-	return s.change(rev, func(dir string) error { return writeJSON(filepath.Join(dir, fileProgress), p) })
+	return s.change(rev, func(dir string) error {
+		path := filepath.Join(dir, fileProgress)
+		err := writeJSON(path, p)
+		if full(err) {
+			err = overwrite(path, p)
+		}
+		return err
+	})
+}
+
+// full reports whether an error is one of a storage without space.
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// overwrite writes a progress into the blocks that its file has.
+func overwrite(path string, p Progress) (err error) {
+	p.Logs = ""
+	text, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.WriteAt(text, 0); err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(int64(len(text))), f.Sync())
 }
 
 // ShowProgress is [Store.SetProgress] for a progress that need not survive a power cut, which may

@@ -5,10 +5,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func newStore(t *testing.T) *Store {
@@ -176,5 +178,53 @@ func TestReplaceAndSettle(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestProgressOnFullStorage has no space for a second file: what became of an update is told all
+// the same.
+func TestProgressOnFullStorage(t *testing.T) {
+	t.Parallel()
+	s := Open(tiny(t))
+	put(t, s, "1")
+	if err := s.SetProgress("1", Progress{Status: "INPROGRESS", Message: strings.Repeat("long ", 100)}); err != nil {
+		t.Fatal(err)
+	}
+	stuff(t, s.Dir("1"))
+	want := Progress{Status: "ERROR", Message: "why", Percent: 100}
+	p := want
+	p.Logs = strings.Repeat("line ", 1000)
+	if err := s.SetProgress("1", p); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Progress("1"); got != want || err != nil {
+		t.Errorf("progress is %+v, %v", got, err)
+	}
+}
+
+// tiny mounts a file system of 128 KiB.
+func tiny(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=128k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// stuff writes until nothing more fits.
+func stuff(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
 	}
 }

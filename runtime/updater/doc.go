@@ -50,10 +50,16 @@
 //	foreign    | anything else               | chosen at the loader's prompt        | nothing
 //
 // Loaders read ext4 without its journal, and the kernel replays it when it mounts: a power cut
-// in a commit can show the two of them different stores. The progress of the last record is
-// written again if it is not what the record says.
+// in a commit can show the two of them different stores. A progress that is not what the last record
+// of its revision says is written again; before the record of a failure it is made to say that
+// the update has begun, so that NEW is always a revision that was stored since.
 //
 // An update that needs no reboot sets pv_try only when its containers have proved
 // themselves, and a revision that is committed already is not set at all: then the try is
-// cleared. So no failed revision is left for the loader.
+// cleared. So no failed revision is left for the loader. When the loader cannot be told, the
+// update fails.
+//
+// A revision A that is UPDATED is what the next boot tries, unless an update B has the loader
+// try B: when that fails without a restart, or is cancelled, A is set again. When B has restarted the
+// device and failed, the loader starts the committed revision, and A is run again once.
 package updater

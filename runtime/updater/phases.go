@@ -59,25 +59,55 @@ func (u *Updater) install(ctx context.Context, j *job) phase {
 	if err != nil {
 		return u.refuse(msgInternal)
 	}
-	if err := u.before(ctx, j); err != nil {
-		return u.refuse(msgInternal)
-	}
-	if err := u.o.Device.Install(ctx, j.rev, st); err != nil {
-		if damage := (*step.Damage)(nil); errors.As(err, &damage) {
-			j.fail(checkObject, err)
-			return u.refuse(msgBadObject)
+	if u.needsLoader(j) {
+		if err := u.o.Device.Loader(st); err != nil {
+			j.fail(checkLoader, err)
+			return u.refuse(err.Error())
 		}
-		j.fail(checkInstall, err)
-		return u.refuse(msgInternal)
 	}
-	if err := u.after(ctx, j); err != nil {
-		return u.refuse(msgInternal)
+	if end := u.layOut(ctx, j); end != "" {
+		return u.refuse(end)
 	}
 	if j.reboot {
 		u.o.Log.Infof("revision %s needs a restart: %s", j.rev, reasons(t, j.mode))
 		return u.restart
 	}
 	return u.swap
+}
+
+// needsLoader reports whether an update that goes well ends with the boot loader's trying it.
+func (u *Updater) needsLoader(j *job) bool {
+	return j.reboot || j.when == whenReboot || j.mode != TryOnce && u.running.Done != j.rev
+}
+
+// layOut lays the files out, with the hooks around that. It returns how the update ends, ""
+// when it goes on.
+func (u *Updater) layOut(ctx context.Context, j *job) (end string) {
+	end = u.files(ctx, j)
+	if end == "" || ctx.Err() == nil {
+		return end
+	}
+	j.failure = nil // whatever it was that did not end
+	j.fail(checkInstall, fmt.Errorf("the installation was interrupted: %w; nothing has changed, run the revision again", context.Cause(ctx)))
+	return msgAborted
+}
+
+func (u *Updater) files(ctx context.Context, j *job) (end string) {
+	if err := u.before(ctx, j); err != nil {
+		return msgInternal
+	}
+	if err := u.o.Device.Install(ctx, j.rev, j.state); err != nil {
+		if damage := (*step.Damage)(nil); errors.As(err, &damage) {
+			j.fail(checkObject, err)
+			return msgBadObject
+		}
+		j.fail(checkInstall, err)
+		return msgInternal
+	}
+	if err := u.after(ctx, j); err != nil {
+		return msgInternal
+	}
+	return ""
 }
 
 // compare decides how the device gets to the revision.
@@ -196,9 +226,7 @@ func (u *Updater) restart(_ context.Context, j *job) phase {
 // abandon is the end of an update that the loader could not be told of.
 func (u *Updater) abandon(_ context.Context, j *job) phase {
 	_ = u.enter(j, Error, msgInternal)
-	if err := u.o.Store.ClearTry(); err != nil {
-		u.o.Log.Errorf("%v", err)
-	}
+	u.endTry(j.rev)
 	return nil
 }
 
@@ -400,6 +428,9 @@ func (u *Updater) revert(ctx context.Context, j *job) phase {
 		return u.goDown
 	}
 	u.ran(func(r *boot.Running) { r.Rev = j.from })
+	if j.failure.Check == checkLoader { // who knows what its store says now
+		u.endTry(j.rev)
+	}
 	back, p := &job{rev: j.from, changed: j.changed, back: true}, &proof{}
 	if !u.await(ctx, back, p, nil, func() bool { return p.settled }) && ctx.Err() == nil {
 		u.o.Log.Errorf("going back to revision %s failed%s", j.from, because(back.failure))
@@ -426,21 +457,33 @@ func (u *Updater) keep(ctx context.Context, j *job) phase {
 		_ = u.enter(j, Done, msgDone)
 		return nil
 	}
-	if err := u.o.Store.SetTry(j.rev); err != nil {
-		u.o.Log.Errorf("the next boot starts the revision before: %v", err)
-	} else {
-		u.ran(func(r *boot.Running) { r.Try = j.rev })
+	if err := u.o.Store.SetTry(j.rev); err != nil { // the next boot would start the revision before
+		j.fail(checkLoader, fmt.Errorf("the boot loader cannot be told to try it at the next boot: %w", err))
+		return u.revert
 	}
+	u.ran(func(r *boot.Running) { r.Try = j.rev })
 	_ = u.enter(j, Updated, msgUpdated)
 	return nil
 }
 
-// endTry ends the test at the loader: the next boot starts the committed revision.
+// endTry ends the test of a revision at the loader: the next boot starts the committed one, or
+// tries the one that runs if that waits for its commit.
 func (u *Updater) endTry(rev string) {
-	if err := u.o.Store.ClearTry(); err != nil {
+	try, set := "", u.o.Store.ClearTry
+	if now := u.running; now.Rev != rev && now.Rev != now.Done && u.awaitsCommit(now.Rev) {
+		try = u.running.Rev
+		set = func() error { return u.o.Store.SetTry(try) }
+	}
+	if err := set(); err != nil {
 		u.o.Log.Errorf("after revision %s: %v", rev, err)
 	}
-	u.ran(func(r *boot.Running) { r.Try = "" })
+	u.ran(func(r *boot.Running) { r.Try = try })
+}
+
+// awaitsCommit reports whether a revision is UPDATED, so that a boot is to try and commit it.
+func (u *Updater) awaitsCommit(rev string) bool {
+	r := u.o.Journal.Last(rev)
+	return r != nil && r.Status == Updated && u.o.Journal.first(*r).Mode != TryOnce
 }
 
 // commit makes the revision the one that the loader falls back to. A device whose loader

@@ -1,8 +1,10 @@
 package updater
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
@@ -70,7 +72,41 @@ func (u *Updater) Resume() (run bool) {
 		u.endTry(r.Try)
 	}
 	u.settleOpen(r)
+	if rev := u.displaced(r); rev != "" {
+		u.again = &job{rev: rev, mode: Run, from: r.Rev}
+	}
 	return true
+}
+
+// displaced returns the revision that ran, UPDATED, before the last update restarted the device and
+// came to nothing; "" when there is none. The loader knows only the committed one.
+func (u *Updater) displaced(r boot.Running) string {
+	last := u.o.Journal.Last("")
+	if last == nil || r.State == boot.Foreign || u.resumed != nil {
+		return ""
+	}
+	first := u.o.Journal.first(*last)
+	back := last.Status.Failed() || last.Status == Updated && first.Mode == TryOnce
+	if !back || first.From == r.Rev || first.From == last.Revision || !u.awaitsCommit(first.From) {
+		return ""
+	}
+	return first.From
+}
+
+// runAgain runs the revision that the last update took the place of for nothing. It may
+// have failed itself: that ends it.
+func (u *Updater) runAgain(ctx context.Context) {
+	j := u.again
+	u.again = nil
+	if j == nil || !u.busy.CompareAndSwap(false, true) { // a client was faster
+		return
+	}
+	u.o.Log.Infof("revision %s ran before the last update: it is run again", j.rev)
+	if err := u.open(j); err != nil {
+		u.busy.Store(false)
+		return
+	}
+	u.perform(ctx, j, u.install)
 }
 
 // last returns the last status of a revision, from the journal, or for an update that
@@ -89,21 +125,29 @@ func (u *Updater) last(rev string) Status {
 	return Status(p.Status)
 }
 
-// republish writes the progress of the last record again, if the power was lost between the two or
-// before it was on the medium.
+// republish writes the progress of each revision again that is not what its last record says: the
+// power was lost between the two or before it was on the medium, or the storage was full. One that
+// was stored anew has its own.
 func (u *Updater) republish() {
-	r := u.o.Journal.Last("")
-	if r == nil {
-		return
+	records := u.o.Journal.Records()
+	seen := map[string]bool{}
+	for i := range slices.Backward(records) {
+		r := &records[i]
+		if seen[r.Revision] {
+			continue
+		}
+		seen[r.Revision] = true
+		p, err := u.o.Steps.Progress(r.Revision)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && (p.Status == string(neverRun) || p.Status == string(r.Status)) {
+			continue
+		}
+		if newest := i == len(records)-1; !newest && p.Status == string(Done) { // of another runtime, or an earlier update
+			continue
+		}
+		j := u.reopen(r.Revision)
+		j.failure = r.Failure
+		u.publish(j, r.Status, r.Message)
 	}
-	p, err := u.o.Steps.Progress(r.Revision)
-	storedAnew := err == nil && p.Status == string(neverRun)
-	if storedAnew || err == nil && p.Status == string(r.Status) || errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	j := u.reopen(r.Revision)
-	j.failure = r.Failure
-	u.publish(j, r.Status, r.Message)
 }
 
 // reopen returns the update of a revision as far as it had come.

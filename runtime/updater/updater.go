@@ -32,6 +32,8 @@ type Device interface {
 	Compatible(st *state.State, sys *manifest.System) error
 	// Space returns an error with the numbers when a revision does not fit.
 	Space(rev string, st *state.State) error
+	// Loader returns an error when the boot loader cannot try a state.
+	Loader(st *state.State) error
 	// Swap makes a revision the running one without a restart: containers that changed
 	// are replaced. Its end comes as an event.
 	Swap(rev string, changed []string) error
@@ -114,6 +116,7 @@ type Updater struct {
 	events  queue
 	current atomic.Pointer[job]
 	resumed *job
+	again   *job // UPDATED before the last update took the device down
 	waiting *job // QUEUED
 }
 
@@ -277,6 +280,7 @@ func (u *Updater) Run(ctx context.Context) error {
 		u.resumed = nil
 		u.perform(ctx, j, u.resume)
 	}
+	u.runAgain(ctx)
 	for {
 		due := u.timer()
 		select {
@@ -322,6 +326,10 @@ func (u *Updater) obey(ctx context.Context, o order) {
 // begin writes the first record of an update, so that a client that has its answer finds it.
 func (u *Updater) begin(j *job) error {
 	u.replace(j.rev)
+	return u.open(j)
+}
+
+func (u *Updater) open(j *job) error {
 	status, message := InProgress, msgInstalling
 	if j.when != "" {
 		status, message = Queued, msgQueuedTime
@@ -374,6 +382,7 @@ func (u *Updater) enter(j *job, s Status, message string) error {
 	r := Record{Time: time.Now(), Revision: j.rev, Status: s, Message: message, Began: j.began}
 	if s.Failed() {
 		r.Failure = j.failure
+		u.settle(j)
 	}
 	r, err := u.o.Journal.Add(r)
 	if err != nil {
@@ -401,6 +410,15 @@ func because(f *api.UpdateFailure) string {
 		return ""
 	}
 	return ": " + f.Text
+}
+
+// settle makes it durable that an update has begun: a progress that still said NEW after the record of
+// a failure would be that of a revision that was stored anew.
+func (u *Updater) settle(j *job) {
+	err := u.o.Steps.SetProgress(j.rev, InProgress.progress(msgInstalling))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		u.o.Log.Warnf("%v", err)
+	}
 }
 
 // publish writes the revision's progress. A revision that was committed in an earlier

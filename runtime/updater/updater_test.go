@@ -36,7 +36,7 @@ type machine struct {
 	delay time.Duration
 
 	u      *Updater
-	down   context.CancelFunc
+	down   func()
 	ended  chan struct{}
 	rev    string
 	trial  bool
@@ -45,6 +45,8 @@ type machine struct {
 	broken map[string]bool  // revisions whose containers fail
 	mute   bool             // the engine reports nothing
 	below  []engine.Failure // of every revision
+	said   func(msg string) // sees the log; may be nil
+	hang   bool             // installing takes until the device goes down
 }
 
 // memory returns a directory in memory, where there is one. On a disk the loader's store
@@ -114,13 +116,13 @@ func (m *machine) bootOf(rev string) bool {
 	m.u = New(Options{
 		Running: boot.Decide(rev, values), Store: m.store, Steps: m.steps, Journal: j, Device: m,
 		Settings: func() Settings { return Settings{CommitDelay: m.delay} },
-		Log:      logs.Logger{Sink: sink{m.t}, Source: "updater"},
+		Log:      logs.Logger{Sink: m, Source: "updater"},
 	})
 	if !m.u.Resume() {
 		return false
 	}
-	ctx, cancel := context.WithCancel(m.t.Context())
-	m.down, m.ended = cancel, make(chan struct{})
+	ctx, cancel := context.WithCancelCause(m.t.Context())
+	m.down, m.ended = func() { cancel(errors.New("the power is off")) }, make(chan struct{})
 	m.report()
 	go func() {
 		defer close(m.ended)
@@ -196,11 +198,17 @@ func (m *machine) Load(rev string) (*state.State, *manifest.System, error) {
 	return st, sys, nil
 }
 
-func (m *machine) Install(_ context.Context, rev string, _ *state.State) error {
+func (m *machine) Install(ctx context.Context, rev string, _ *state.State) error {
+	if m.hang {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	return m.call("install %s", rev)
 }
 
 func (m *machine) Space(string, *state.State) error { return m.refuse["space"] }
+
+func (m *machine) Loader(*state.State) error { return m.refuse["loader"] }
 
 func (m *machine) Compatible(*state.State, *manifest.System) error { return m.refuse["compatibility"] }
 
@@ -225,11 +233,13 @@ func (m *machine) Output(_, container string) []string { return []string{"last w
 
 func (m *machine) Wake(bool) {}
 
-type sink struct{ t *testing.T }
-
-func (s sink) Log(_, source string, level logs.Level, msg string) {
-	s.t.Helper()
-	s.t.Logf("%v %s: %s", level, source, msg)
+// Log implements logs.Sink.
+func (m *machine) Log(_, source string, level logs.Level, msg string) {
+	m.t.Helper()
+	m.t.Logf("%v %s: %s", level, source, msg)
+	if m.said != nil {
+		m.said(msg)
+	}
 }
 
 // start begins an update and waits until nothing moves any more.
