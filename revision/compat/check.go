@@ -18,6 +18,9 @@ type Part struct {
 	// States are the subjects of which the part provides all that there is, even when that
 	// is nothing: for example [Drivers].
 	States []string
+	// Some are the subjects of which there may be more than the part provides: what it does
+	// not provide may be there all the same.
+	Some []string
 }
 
 // Drivers is the subject of all drivers, for [Part.States].
@@ -133,7 +136,9 @@ func index(parts []Part) *provisions {
 			if t.Kind == Arch || t.Kind == Board {
 				in.single[t.subject()] = append(in.single[t.subject()], Provided{p.Name, t})
 			}
-			in.state(t.subject(), p.Name)
+			if !slices.Contains(p.Some, t.subject()) {
+				in.state(t.subject(), p.Name)
+			}
 		}
 		for _, subject := range p.States {
 			in.state(subject, p.Name)

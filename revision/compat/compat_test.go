@@ -160,6 +160,14 @@ func TestCheckStated(t *testing.T) {
 	if want := "web requires driver:wifi, bsp does not provide it"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	kernel := part(t, "kernel", "kernel:ext4")
+	if got := Check([]Part{kernel, part(t, "web", "?kernel:dm")}).Error(); got != "web requires kernel:dm, kernel does not provide it" {
+		t.Errorf("%q", got)
+	}
+	kernel.Some = []string{Feature + ":"}
+	if got := Check([]Part{kernel, part(t, "web", "?kernel:ext4 ?kernel:dm")}); got != nil {
+		t.Error(got)
+	}
 }
 
 func FuzzParse(f *testing.F) {

@@ -1,10 +1,14 @@
 package device
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -157,15 +161,16 @@ func TestIncompatibleUpdateIsRefused(t *testing.T) {
 	d.off()
 }
 
-// withBSP returns a state whose BSP provides something.
-func withBSP(t *testing.T, provides string) (*state.State, *manifest.System) {
+// withBSP returns a state whose BSP has a kernel and provides something, and whose container requires
+// something.
+func withBSP(t *testing.T, kernel, provides, requires string) (*state.State, *manifest.System) {
 	t.Helper()
 	st := state.New(state.Spec)
 	sum := strings.Repeat("1", 64)
 	for key, text := range map[string]string{
 		"bsp/run.json":   `{"linux":"kernel.img","initrd":"pantavisor","provides":[` + provides + `]}`,
-		"bsp/kernel.img": `"` + sum + `"`, "bsp/pantavisor": `"` + sum + `"`,
-		"app/run.json": `{"name":"app","type":"lxc","config":"c","root-volume":"r","storage":{},"requires":["kernel>=6.1","runtime>=2"]}`,
+		"bsp/kernel.img": `"` + strings.Repeat(kernel, 64) + `"`, "bsp/pantavisor": `"` + sum + `"`,
+		"app/run.json": `{"name":"app","type":"lxc","config":"c","root-volume":"r","storage":{},"requires":[` + requires + `]}`,
 		"app/c":        `"` + sum + `"`, "app/r": `"` + sum + `"`,
 	} {
 		if err := st.Set(key, []byte(text)); err != nil {
@@ -182,26 +187,78 @@ func withBSP(t *testing.T, provides string) (*state.State, *manifest.System) {
 func TestCompatible(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		from, to string
-		facts    facts
-		want     string
+		from, to         string // what the BSPs provide
+		kernel           string // of the second; that of the first is 1
+		version, release string
+		want             string
 	}{
-		"the device's own":      {"", "", facts{"v2.1", "6.6.1"}, ""},
-		"old runtime":           {"", "", facts{"v1", "6.6.1"}, "app requires runtime>=2, this device provides runtime=v1"},
-		"old kernel":            {"", "", facts{"(devel)", "5.10.1"}, "app requires kernel>=6.1, this device provides kernel=5.10.1"},
-		"another BSP, silent":   {`"board:a"`, "", facts{"1", "5.10"}, ""},
-		"another BSP":           {`"board:a"`, `"board:a","kernel=6.2"`, facts{"1", "5.10"}, ""},
-		"another BSP's kernel":  {`"board:a"`, `"board:a","kernel=6.0"`, facts{"1", "6.1"}, "app requires kernel>=6.1, bsp provides kernel=6.0"},
-		"another board":         {`"board:a"`, `"board:b"`, facts{"3", "6.2"}, "this device requires board:a, bsp provides board:b"},
-		"a board's second name": {`"board:a"`, `"board:b","board:a"`, facts{"3", "6.2"}, ""},
-		"back to the first":     {`"board:b","board:a"`, `"board:a"`, facts{"3", "6.2"}, ""},
+		"the device's own":         {"", "", "1", "v2.1", "6.6.1", ""},
+		"old runtime":              {"", "", "1", "v1", "6.6.1", "app requires runtime>=2, this device provides runtime=v1"},
+		"old kernel":               {"", "", "1", "(devel)", "5.10.1", "app requires kernel>=6.1, the running kernel provides kernel=5.10.1"},
+		"another kernel, silent":   {`"board:a"`, "", "2", "1", "5.10", ""},
+		"another BSP, same kernel": {`"board:a"`, "", "1", "1", "5.10", "app requires kernel>=6.1, the running kernel provides kernel=5.10"},
+		"another BSP":              {`"board:a"`, `"board:a","kernel=6.2"`, "2", "1", "5.10", ""},
+		"another BSP's kernel":     {`"board:a"`, `"board:a","kernel=6.0"`, "2", "1", "6.1", "app requires kernel>=6.1, bsp provides kernel=6.0"},
+		"another board":            {`"board:a"`, `"board:b"`, "1", "3", "6.2", "this device requires board:a, bsp provides board:b"},
+		"a board's second name":    {`"board:a"`, `"board:b","board:a"`, "1", "3", "6.2", ""},
+		"back to the first":        {`"board:b","board:a"`, `"board:a"`, "1", "3", "6.2", ""},
 	} {
-		from, was := withBSP(t, c.from)
-		to, sys := withBSP(t, c.to)
+		from, was := withBSP(t, "1", c.from, "")
+		to, sys := withBSP(t, c.kernel, c.to, `"kernel>=6.1","runtime>=2"`)
 		running := &revision{state: from, loaded: &loaded{state: from, sys: was}}
-		if got := c.facts.compatible(running, to, sys).Error(); got != c.want {
+		if got := (facts{version: c.version, release: c.release}).compatible(running, to, sys).Error(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+// TestFeaturesOfTheRunningKernel asks the files in which a kernel says what it has.
+func TestFeaturesOfTheRunningKernel(t *testing.T) {
+	t.Parallel()
+	proc, modules := t.TempDir(), t.TempDir()
+	write := func(path string, text []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(proc, "filesystems"), []byte("nodev\tproc\n\text4\n"))
+	write(filepath.Join(modules, "modules.dep"), []byte("kernel/net/wire-guard.ko.zst: kernel/lib/a.ko\n"))
+	write(filepath.Join(modules, "modules.builtin"), []byte("kernel/drivers/md/dm-mod.ko\n"))
+	const has = `"kernel:ext4","kernel:proc","kernel:wire_guard","kernel:dm-mod"`
+	st, sys := withBSP(t, "1", "", has+`,"kernel:overlay","kernel:preempt-rt"`)
+	running := &revision{state: st, loaded: &loaded{state: st, sys: sys}}
+	f := facts{kernel: runningKernel{proc: proc, modules: modules}}
+	if bad := f.compatible(running, st, sys); bad != nil {
+		t.Errorf("a kernel that does not say everything: %v", bad)
+	}
+	config := func(text string) {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		_, err := z.Write([]byte(text))
+		if err := errors.Join(err, z.Close()); err != nil {
+			t.Fatal(err)
+		}
+		write(filepath.Join(proc, "config.gz"), packed.Bytes())
+	}
+	config("# CONFIG_OVERLAY_FS is not set\nCONFIG_PREEMPT_RT=y\nCONFIG_X=\"y\"\n")
+	if got, want := f.compatible(running, st, sys).Error(), "app requires kernel:overlay, the running kernel does not provide it"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	config("CONFIG_OVERLAY_FS=m\nCONFIG_PREEMPT_RT=y\n")
+	if bad := f.compatible(running, st, sys); bad != nil {
+		t.Error(bad)
+	}
+	// A BSP that lists some features need not list what the kernel has.
+	st, sys = withBSP(t, "1", `"kernel:camera"`, has+`,"kernel:camera"`)
+	running = &revision{state: st, loaded: &loaded{state: st, sys: sys}}
+	if bad := f.compatible(running, st, sys); bad != nil {
+		t.Error(bad)
+	}
+	// Another kernel is not asked.
+	other, otherSys := withBSP(t, "2", `"kernel:camera"`, `"kernel:ext4"`)
+	if got, want := f.compatible(running, other, otherSys).Error(), "app requires kernel:ext4, bsp does not provide it"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

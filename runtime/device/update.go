@@ -112,7 +112,10 @@ func (u *updates) Compatible(st *state.State, sys *manifest.System) error {
 	return nil
 }
 
-func (u *updates) facts() facts { return facts{version: u.opt.Version, kernel: uname().Release} }
+func (u *updates) facts() facts {
+	release := uname().Release
+	return facts{version: u.opt.Version, release: release, kernel: runningKernel{proc: "/proc", modules: filepath.Join("/lib/modules", release)}}
+}
 
 // Space implements updater.Device.
 func (u *updates) Space(rev string, st *state.State) error {

@@ -205,6 +205,23 @@ func (x *index) softdep(line []byte) {
 
 func (x *index) builtin(line []byte) { x.builtins[name(string(line))] = true }
 
+// Known returns which of some modules a kernel has, loadable or built in. Without tables in its
+// directory it has none that could be known.
+func Known(dir string, modules []string) map[string]bool {
+	has := map[string]bool{}
+	for _, file := range []string{"modules.dep", "modules.builtin"} {
+		_ = eachLine(filepath.Join(dir, file), func(line []byte) {
+			path, _, _ := bytes.Cut(line, []byte(":"))
+			has[name(string(path))] = true
+		})
+	}
+	known := map[string]bool{}
+	for _, m := range modules {
+		known[m] = has[name(m)]
+	}
+	return known
+}
+
 // A step is one module to load; an optional one may fail.
 type step struct {
 	module, file string
