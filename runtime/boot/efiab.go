@@ -33,7 +33,18 @@ func newEFIAB(dir string) *slots {
 	}
 }
 
-func (efi) ready() error { return nil }
+// ready rejects a first partition without the file that names the partition to try.
+func (e efi) ready() (err error) {
+	p, err := e.open(selector)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	if _, err := fatfile.Read(p, autoboot.OnceFile); err != nil {
+		return fmt.Errorf("the loader of partition %d cannot be asked to try another: %w", selector, err)
+	}
+	return nil
+}
 
 // booted rejects any other partition: what runs must be known for sure before it is committed.
 func (e efi) booted(choice autoboot.Choice) (int, error) {

@@ -56,9 +56,9 @@ func forget(p partition) {
 // Raspberry Pi).
 const mailbox = "/dev/vcio"
 
-// setRebootFlags is the firmware's property that holds until the next restart; tryboot is its
-// bit 0.
+// The firmware's property that holds until the next restart; tryboot is its bit 0.
 const (
+	getRebootFlags = 0x00030064
 	setRebootFlags = 0x00038064
 	tryboot        = 1
 )
@@ -70,16 +70,24 @@ const mailboxRequest = 0xC0000000 | uint(unsafe.Sizeof(uintptr(0)))<<16 | 100<<8
 const answered = 0x80000000
 
 // setTryboot says whether the firmware boots from the other partition once, at the next restart.
-func setTryboot(on bool) (err error) {
+func setTryboot(on bool) error {
+	if on {
+		return askFirmware(setRebootFlags, tryboot)
+	}
+	return askFirmware(setRebootFlags, 0)
+}
+
+// answersTryboot returns why the firmware cannot be asked for tryboot; it changes nothing.
+func answersTryboot() error { return askFirmware(getRebootFlags, 0) }
+
+// askFirmware sends a request about the reboot flags.
+func askFirmware(tag, value uint32) (err error) {
 	f, err := os.OpenFile(mailbox, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("asking the firmware for tryboot: the kernel must be one for the Raspberry Pi that has %s: %w", mailbox, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	message := [7]uint32{7 * 4, 0, setRebootFlags, 4, 0, 0, 0} // size, request, tag, its size, request, value, end
-	if on {
-		message[5] = tryboot
-	}
+	message := [7]uint32{7 * 4, 0, tag, 4, 0, value, 0} // size, request, tag, its size, request, value, end
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(mailboxRequest), uintptr(unsafe.Pointer(&message))); e != 0 {
 		return fmt.Errorf("asking the firmware for tryboot: %w", e)
 	}

@@ -1,11 +1,22 @@
 package boot
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
 
 // Ready returns why an update that takes a restart could not be tried; nil when it could. It
 // writes nothing. image says that the update brings another boot image than the good
 // revision has.
 func Ready(s Store, image bool) error {
+	if w, ok := s.(interface{ writable() error }); ok {
+		if err := w.writable(); err != nil {
+			return err
+		}
+	}
 	if r, ok := s.(preparer); ok {
 		return r.prepare(image)
 	}
@@ -14,6 +25,20 @@ func Ready(s Store, image bool) error {
 		return nil
 	}
 	return err
+}
+
+// writable returns an error for a file system that is read-only, as an error may make it.
+func (f *file) writable() error {
+	dir := filepath.Dir(f.path)
+	err := unix.Access(dir, unix.W_OK)
+	for errors.Is(err, unix.ENOENT) && dir != filepath.Dir(dir) { // it is made with the store
+		dir = filepath.Dir(dir)
+		err = unix.Access(dir, unix.W_OK)
+	}
+	if errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("%s cannot be written: %w", f.path, err)
+	}
+	return nil
 }
 
 // preparer is a store with boot images in partitions of its own.
@@ -44,6 +69,9 @@ func (s *slots) prepare(image bool) error {
 
 // prepare ignores image: a test always writes the slot that the good revision is not in.
 func (u *ubootAB) prepare(bool) error {
+	if u.flash.A == u.flash.B {
+		return fmt.Errorf("both slots are %q: there is none to write to beside the good one", u.flash.A)
+	}
 	if _, err := u.Load(); err != nil {
 		return err
 	}

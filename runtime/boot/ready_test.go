@@ -3,10 +3,15 @@ package boot
 import (
 	"errors"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/pantavisor/pantavisor/formats/autoboot"
 )
 
 // notReady is firmware that cannot try a partition.
@@ -30,6 +35,24 @@ func TestReady(t *testing.T) {
 	if d.events > 0 {
 		t.Errorf("%d writes", d.events)
 	}
+	s = d.store()
+	pi := s.firmware.(raspberry)
+	pi.answers = func() error { return errors.New("no mailbox") }
+	s.firmware = pi
+	if err := Ready(s, true); err == nil || !strings.Contains(err.Error(), "no mailbox") {
+		t.Errorf("a kernel that cannot ask the firmware: %v", err)
+	}
+}
+
+func TestReadyOfEFI(t *testing.T) {
+	d := newPC(t)
+	if err := Ready(d.store(), true); err != nil {
+		t.Error(err)
+	}
+	d.write("p1", fatImage(t, map[string]string{autoboot.FileName: autoboot.Choice{Default: 2, Try: 3}.BlockText()}))
+	if err := Ready(d.store(), true); err == nil || !strings.Contains(err.Error(), autoboot.OnceFile) {
+		t.Errorf("a loader without the file that asks it: %v", err)
+	}
 }
 
 func TestReadyOfFlash(t *testing.T) {
@@ -49,6 +72,23 @@ func TestReadyOfFlash(t *testing.T) {
 	if err := Ready(b.store(true), false); err == nil || !strings.Contains(err.Error(), "fitB") {
 		t.Errorf("without a slot: %v", err)
 	}
+	s := b.store(true)
+	s.flash.B = s.flash.A
+	if err := Ready(s, false); err == nil || !strings.Contains(err.Error(), `both slots are "fitA"`) {
+		t.Errorf("one slot: %v", err)
+	}
+}
+
+// readOnly mounts a read-only file system at a directory.
+func readOnly(t *testing.T, dir string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	if err := errors.Join(os.MkdirAll(dir, 0o755), unix.Mount("none", dir, "tmpfs", unix.MS_RDONLY, "size=4k")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
 func TestReadyOfFile(t *testing.T) {
@@ -60,6 +100,10 @@ func TestReadyOfFile(t *testing.T) {
 		}
 		if err := Ready(s, true); err != nil {
 			t.Errorf("%s: %v", loader, err)
+		}
+		readOnly(t, filepath.Dir(s.(*file).path))
+		if err := Ready(s, true); err == nil || !strings.Contains(err.Error(), "cannot be written: read-only file system") {
+			t.Errorf("%s on a read-only file system: %v", loader, err)
 		}
 	}
 }

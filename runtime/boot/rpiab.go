@@ -19,6 +19,7 @@ var firstTryboot = time.Date(2022, 11, 25, 0, 0, 0, 0, time.UTC)
 type raspberry struct {
 	tree    string // what the firmware says in the device tree, chosen/bootloader
 	tryboot func(on bool) error
+	answers func() error // whether it can be asked for tryboot
 }
 
 var _ firmware = raspberry{}
@@ -27,7 +28,7 @@ var _ firmware = raspberry{}
 func newRPiAB(dir string) *slots {
 	return &slots{
 		file: file{path: filepath.Join(dir, "boot/rpiab.txt"), form: uboot{}}, trails: filepath.Join(dir, "trails"), boot: "rpiboot.img",
-		firmware: raspberry{"/proc/device-tree/chosen/bootloader", setTryboot}, text: autoboot.Choice.Text, bootID: bootID,
+		firmware: raspberry{"/proc/device-tree/chosen/bootloader", setTryboot, answersTryboot}, text: autoboot.Choice.Text, bootID: bootID,
 		open: func(number int) (partition, error) { return openPartition(dir, number) },
 	}
 }
@@ -60,12 +61,13 @@ func (r raspberry) said(name string) uint32 {
 	return binary.BigEndian.Uint32(b)
 }
 
-// ready rejects the loader of an EEPROM that is too old. Models without EEPROM say no date.
+// ready rejects the loader of an EEPROM that is too old, and a kernel without a way to the
+// firmware. Models without EEPROM say no date.
 func (r raspberry) ready() error {
 	built := time.Unix(int64(r.said("build-timestamp")), 0).UTC()
 	if built.Unix() != 0 && built.Before(firstTryboot) {
 		return fmt.Errorf("the loader in the EEPROM is of %s and does not know tryboot: update it to one of %s or later",
 			built.Format(time.DateOnly), firstTryboot.Format(time.DateOnly))
 	}
-	return nil
+	return r.answers()
 }

@@ -185,7 +185,7 @@ func (d *pi) store() *slots {
 		d.event()
 		d.flag = on
 		return nil
-	}}
+	}, func() error { return nil }}
 	if d.efi {
 		s = newEFIAB(filepath.Join(d.dir, "storage"))
 		s.open, s.firmware = open, efi{open, func() (int, error) { return d.booted, nil }}
@@ -340,7 +340,7 @@ func TestTrybootRejects(t *testing.T) {
 		t.Errorf("an image that is too large: %v", err)
 	}
 	s := d.store()
-	s.firmware = raspberry{filepath.Join(d.dir, "tree"), func(bool) error { return errors.New("no mailbox") }}
+	s.firmware = raspberry{filepath.Join(d.dir, "tree"), func(bool) error { return errors.New("no mailbox") }, func() error { return nil }}
 	if err := s.SetTry("5"); err == nil {
 		t.Error("a firmware that cannot be asked")
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/updater"
 )
@@ -132,7 +133,10 @@ func (s *session) canTry(st *state.State) error {
 		return bad.err
 	}
 	from := s.revs.running().state
-	return boot.Ready(s.store, from == nil || bootImage(from) != bootImage(st))
+	if err := boot.Ready(s.store, from == nil || bootImage(from) != bootImage(st)); err != nil {
+		return fmt.Errorf("%s cannot try it: %w", s.cfg.Enum(config.BootloaderType), err)
+	}
+	return nil
 }
 
 // storage compares what the update needs with what there is.

@@ -100,7 +100,10 @@ func TestDryRunWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	readOnly := d.check("locals/a")
-	readOnly.Space = nil
+	if got, want := blockers(readOnly), "boot loader: uboot cannot try it: "+root+"/boot/uboot.txt cannot be written: read-only file system"; got != want {
+		t.Errorf("blockers are %q, want %q", got, want)
+	}
+	readOnly.Space, readOnly.Possible, readOnly.Blockers = nil, true, stored.Blockers
 	if diff := cmp.Diff(stored, readOnly); diff != "" {
 		t.Errorf("read-only (-before +then):\n%s", diff)
 	}
