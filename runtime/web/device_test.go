@@ -79,6 +79,7 @@ type updates struct {
 	mu   sync.Mutex
 	list []api.Update
 	busy int // how many requests are answered with 503
+	told api.UpdateCheck
 }
 
 func (u *updates) List() []api.Update {
@@ -90,14 +91,14 @@ func (u *updates) List() []api.Update {
 func (u *updates) Start(_ context.Context, r api.UpdateRequest) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.busy > 0 {
-		u.busy--
+	if u.busy > 0 || u.going() {
+		u.busy = max(0, u.busy-1)
 		return &api.Error{Status: 503, Text: "Cannot do this operation while update is ongoing", RetryAfter: 1}
 	}
 	left, told := 21, "Awaiting to see if update is stable"
 	next := api.Update{Number: int64(len(u.list) + 1), Revision: r.Revision, Status: "TESTING", Message: told, Mode: r.Mode, From: "0", When: r.When,
 		Path:   []api.UpdateStep{{Time: "2026-01-02T03:04:05Z", Status: "TESTING", Message: told}},
-		Groups: []api.Group{{Name: "app", Status: "STARTED", StatusGoal: "READY", TimeoutRemaining: &left}}}
+		Groups: []api.Group{{Name: "app", Status: "STARTED", StatusGoal: "READY", Timeout: 30, TimeoutRemaining: &left}, {Name: "platform", Status: "READY", StatusGoal: "READY"}}}
 	if r.When != "" {
 		next.Status, next.Message, next.Groups = "QUEUED", "Retried 0 of 10", nil
 	}
@@ -118,6 +119,26 @@ func (u *updates) Cancel(_ context.Context, rev string) error {
 }
 
 func (u *updates) Progress(string) []byte { return nil }
+
+// going reports whether the last update has not ended, as a device that tests one.
+func (u *updates) going() bool {
+	return len(u.list) > 0 && u.list[len(u.list)-1].Status == "TESTING"
+}
+
+// end ends the last update well.
+func (u *updates) end() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	last := &u.list[len(u.list)-1]
+	last.Status, last.Message, last.Groups = "DONE", "Update finished, revision set as rollback point", nil
+}
+
+// say sets the answer to the next dry runs.
+func (u *updates) say(c api.UpdateCheck) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.told = c
+}
 
 // fail ends the last update with a reason.
 func (u *updates) fail() {
@@ -334,7 +355,11 @@ func (w *world) logFile(name, text string) {
 
 // CheckState implements ctrl.Updates.
 func (u *updates) CheckState([]byte) (api.UpdateCheck, error) {
-	return api.UpdateCheck{Possible: true, Blockers: []api.UpdateBlocker{}}, nil
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c := u.told
+	c.Possible = len(c.Blockers) == 0
+	return c, nil
 }
 
 // CheckStored implements ctrl.Updates.

@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // TestPage uses the page as a person does: it makes a transaction, runs it while another
@@ -42,8 +45,23 @@ func TestPage(t *testing.T) {
 	b.choose("file", export)
 	b.has("difference", "13.0 kB")
 	b.has("uploads", "nginx.tgz: added")
+	w.updates.say(api.UpdateCheck{
+		Restart: true, RestartKeys: []string{"a/run.json", "b/run.json", "bsp/run.json", "c/run.json", "d/run.json", "e/run.json"}, Containers: []string{"nginx", "web", "zoo"},
+		Difference: state.Difference{Parts: []state.PartChange{{Part: "nginx", Change: "added"}, {Part: "web", Change: "removed"}, {Part: "zoo", Change: "changed"}}},
+		Space:      []api.SpaceNeed{{Partition: "storage", Required: 3_000_000, Available: 5_000_000}, {Partition: "boot", Required: 9_000_000, Available: 8_000_000}},
+		Blockers: []api.UpdateBlocker{
+			{Check: "space", Text: "boot: Space required 9000000 B, available 8000000 B"},
+			{Check: "compatibility", Text: "nginx requires kernel>=9, the running kernel provides kernel=6.1.5"},
+		},
+	})
 	b.click("remove-web")
-	b.has("difference", "removed")
+	for _, want := range []string{
+		"removed", "The device restarts because of a/run.json, b/run.json, bsp/run.json, c/run.json, d/run.json and 1 more; all containers stop with it.",
+		"nginx is started", "web is stopped and removed", "zoo is stopped and replaced", "3.0 MB", "1.0 MB too little",
+		"Space: boot: Space required 9000000 B", "Parts that do not go together: nginx requires kernel>=9, the running kernel provides kernel=6.1.5",
+	} {
+		b.has("difference", want)
+	}
 	b.eval(`(() => {
 		const data = new DataTransfer();
 		data.items.add(new File(["PK\x03\x04 and so on"], "photo.zip"));
@@ -59,7 +77,7 @@ func TestPage(t *testing.T) {
 	b.fill("note", "nginx for web")
 	b.click("finish")
 	b.has("waiting", "Another update is in progress")
-	b.has("update", "21 s left")
+	b.has("update", "21 s of 30 s")
 	b.has("state", "TESTING")
 	list := w.updates.List()
 	if len(list) != 1 || !strings.HasPrefix(list[0].Revision, "locals/pvtx-") || list[0].Mode != "run" {
@@ -115,6 +133,55 @@ func TestPage(t *testing.T) {
 	b.view(390, 844, "light")
 	b.accessible(script, "API on a phone")
 	b.picture("phone-api")
+	if len(b.faults) > 0 {
+		t.Errorf("faults of the page: %q", b.faults)
+	}
+}
+
+// TestPageQueues asks for a second update while one is tested: it waits, says for what, still does when
+// the page is loaded again, and can be taken back.
+func TestPageQueues(t *testing.T) {
+	b, script := newBrowser(t), axe(t)
+	w := device(t, "{}", nil)
+	b.view(1280, 900, "light")
+	b.do("Page.navigate", map[string]any{"url": w.web.URL})
+	commit := func() {
+		t.Helper()
+		b.click("begin")
+		b.has("parts", "web")
+		b.has("difference", "Nothing differs")
+		b.click("finish")
+	}
+	commit()
+	b.has("state", "TESTING")
+	b.has("update", "21 s of 30 s")
+	commit()
+	if got := b.eval(`document.getElementById("progress").value`); got != 75.0 {
+		t.Errorf("the progress is %v", got)
+	}
+	b.has("waiting", "The update of "+w.updates.List()[0].Revision+" is TESTING.")
+	b.accessible(script, "a queued update")
+	b.picture("desktop-queued")
+	b.do("Page.reload", nil)
+	b.has("waiting", "is TESTING")
+	w.updates.end()
+	b.until(`document.getElementById("waiting").hidden`)
+	b.has("state", "TESTING")
+	list := w.updates.List()
+	if len(list) != 2 || list[0].Revision == list[1].Revision || list[0].Status != "DONE" {
+		t.Fatalf("the updates are %+v", list)
+	}
+	commit()
+	b.has("waiting", "The update of "+list[1].Revision)
+	b.click("waiting-stop")
+	b.until(`document.getElementById("waiting").hidden`)
+	w.updates.end()
+	b.has("state", "DONE")
+	b.do("Page.reload", nil)
+	b.has("state", "DONE")
+	if list := w.updates.List(); len(list) != 2 {
+		t.Errorf("what was taken back has begun: %+v", list)
+	}
 	if len(b.faults) > 0 {
 		t.Errorf("faults of the page: %q", b.faults)
 	}

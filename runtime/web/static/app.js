@@ -104,6 +104,7 @@ $("login-form").addEventListener("submit", (e) => {
 // Status.
 
 const going = ["QUEUED", "DOWNLOADING", "INPROGRESS", "TESTING"];
+const percent = { QUEUED: 5, DOWNLOADING: 25, INPROGRESS: 50, TESTING: 75 };
 const kinds = { DONE: "good", UPDATED: "good", STARTED: "good", READY: "good", MOUNTED: "good", ERROR: "bad", WONTGO: "bad", STOPPED: "bad", CANCELED: "" };
 const kind = (status) => kinds[status] ?? (status ? "wait" : "");
 const pill = (status) => el("span", { className: "pill", "data-kind": kind(status) }, status || "–");
@@ -127,7 +128,7 @@ function showStatus(o) {
   $("state").dataset.kind = kind(status);
   $("message").textContent = busy ? u.message : p["status-msg"] ?? "";
   $("progress").hidden = !busy && !going.includes(p.status);
-  $("progress").value = p.progress ?? 0;
+  $("progress").value = busy ? percent[u.status] : p.progress ?? 0;
   const open = u && (going.includes(u.status) || u.failure) ? u : null;
   $("update").hidden = !open;
   show($("update"), open, (update) => update ? describe(update, true) : []);
@@ -148,10 +149,15 @@ function describe(u, last = false) {
   const out = [el("h3", {}, u.failure ? `Revision ${u.revision} failed` : u.when ? `Revision ${u.revision} waits` : `Revision ${u.revision}`)];
   if (u.failure) out.push(reason(u.failure));
   if (u.when) out.push(el("p", {}, u.when === "reboot" ? "It runs after the next restart. " : `It runs at ${u.when}. `, last ? cancelButton(u.revision) : null));
-  const left = (u.groups ?? []).filter((g) => g.timeout_remaining !== undefined && g.timeout_remaining !== null);
-  if (left.length) out.push(el("ul", {}, ...left.map((g) => el("li", {}, `Group ${g.name}: ${g.status}, ${g.timeout_remaining} s left to reach ${g.status_goal}`))));
+  if (u.groups?.length) out.push(table("Groups and their time", ["Group", "Status", "Goal", "Time left"], u.groups.map((g) => [g.name, pill(g.status), g.status_goal, timeLeft(g)])));
   if (u.path?.length) out.push(el("ol", { className: "path" }, ...u.path.map((s) => el("li", {}, el("time", { dateTime: s.time }, clock(s.time)), pill(s.status), ` ${s.message ?? ""}`))));
   return out;
+}
+
+// timeLeft says what remains of the time in which a group or a container is to reach its goal.
+function timeLeft(g) {
+  if (g.timeout_remaining === undefined || g.timeout_remaining === null) return "";
+  return `${g.timeout_remaining} s${g.timeout ? ` of ${g.timeout} s` : ""}`;
 }
 
 const clock = (time) => (time ?? "").replace("T", " ").replace(/\.\d+/, "").replace("Z", "");
@@ -236,10 +242,28 @@ function difference(d) {
     out.push(table("Difference to what runs", ["Part", "Change", { text: "Files", number: true }, { text: "New", number: true }],
       d.parts.map((p) => [p.part, el("span", { className: "pill", "data-kind": { added: "good", removed: "bad", changed: "wait" }[p.change] }, p.change), p.files, bytes(p.bytes)])));
     out.push(el("p", {}, `New on this device: ${bytes(d.bytes)}.`));
-    for (const s of d.device?.space ?? []) out.push(el("p", { className: "quiet" }, `Partition ${s.partition}: ${bytes(s.required)} are used for it, ${bytes(s.available)} are free.`));
+    if (d.device) out.push(...deviceAnswer(d.device));
   }
-  if (d.device?.possible && d.parts.length) out.push(el("p", {}, d.device.restart ? "The device restarts for it." : "The device does not restart for it."));
-  if (d.blockers?.length) out.push(el("div", { className: "note bad" }, el("p", {}, "This update cannot be done:"), el("ul", {}, ...d.blockers.map((b) => el("li", {}, b)))));
+  const told = (d.device?.blockers ?? []).filter((b) => b.check !== "object"); // objects are in the other list
+  const blockers = [...(d.blockers ?? []).filter((text) => !told.some((b) => b.text === text)).map((text) => el("li", {}, text)),
+    ...told.map((b) => el("li", {}, el("strong", {}, `${checks[b.check] ?? b.check}: `), b.text))];
+  if (blockers.length) out.push(el("div", { className: "note bad" }, el("p", {}, "This update cannot be done:"), el("ul", {}, ...blockers)));
+  return out;
+}
+
+const checks = { state: "State", signature: "Signature", driver: "Driver", compatibility: "Parts that do not go together", space: "Space", "boot loader": "Boot loader" };
+
+// deviceAnswer shows what the device says of an update: how it gets there, what becomes of
+// containers, and the space that it takes.
+function deviceAnswer(c) {
+  const keys = c.restart_keys ?? [], shown = keys.slice(0, 5).join(", ");
+  const because = keys.length ? ` because of ${shown}${keys.length > 5 ? ` and ${keys.length - 5} more` : ""}` : "";
+  const out = [el("p", {}, c.restart ? `The device restarts${because}; all containers stop with it.` : "The device does not restart. Containers that are not named here go on.")];
+  const change = Object.fromEntries((c.parts ?? []).map((p) => [p.part, p.change]));
+  const fate = { added: "is started", changed: "is stopped and replaced", removed: "is stopped and removed" };
+  if (c.containers?.length) out.push(el("ul", { "aria-label": "Containers that change" }, ...c.containers.map((name) => el("li", {}, el("span", { className: "name" }, name), ` ${fate[change[name]] ?? "is stopped and started"}`))));
+  if (c.space?.length) out.push(table("Space that the update takes", ["Partition", { text: "Needed at most", number: true }, { text: "Free", number: true }, { text: "Then left", number: true }],
+    c.space.map((s) => [s.partition, bytes(s.required), bytes(s.available), s.available < s.required ? `${bytes(s.required - s.available)} too little` : bytes(s.available - s.required)])));
   return out;
 }
 
@@ -329,7 +353,7 @@ $("commit").addEventListener("submit", (e) => {
 let waiting = null;
 async function run(revision, when) {
   waiting?.stop();
-  const mine = { stopped: false, stop() { this.stopped = true; $("waiting").hidden = true; } };
+  const mine = { revision, stopped: false, stop() { this.stopped = true; $("waiting").hidden = true; queued.set(null); } };
   waiting = mine;
   const box = $("change-error");
   box.textContent = "";
@@ -340,8 +364,8 @@ async function run(revision, when) {
       break;
     } catch (err) {
       if (err.status !== 503) { box.textContent = err.message; break; }
-      $("waiting-text").textContent = `Another update is in progress. ${revision} runs when it has ended.`;
-      $("waiting").hidden = false;
+      queued.set({ revision, when });
+      showWaiting();
       await new Promise((r) => setTimeout(r, 1000 * Math.min(err.after || 2, 5)));
     }
   }
@@ -349,6 +373,20 @@ async function run(revision, when) {
   refresh();
 }
 $("waiting-stop").addEventListener("click", () => waiting?.stop());
+
+// queued is what waits, which is still so when the page is loaded again.
+const queued = {
+  get() { try { return JSON.parse(localStorage.getItem("waiting")); } catch { return null; } },
+  set(value) { try { value ? localStorage.setItem("waiting", JSON.stringify(value)) : localStorage.removeItem("waiting"); } catch { /* a browser that keeps nothing */ } },
+};
+
+function showWaiting() {
+  if (!waiting || waiting.stopped || !queued.get()) return;
+  const u = latest();
+  const other = u && going.includes(u.status) ? `The update of ${u.revision} is ${u.status}` : "Another update is in progress";
+  $("waiting-text").textContent = `${other}. ${waiting.revision} runs when that has ended, as long as this page is open.`;
+  $("waiting").hidden = false;
+}
 
 // A device that does not know staged updates runs a revision by the older API.
 async function runOnce(revision, when) {
@@ -367,7 +405,7 @@ function showContainers(o) {
 
 function statusOf(c) {
   const why = c.status_reason || (c.status !== c.status_goal && c.status_goal ? `goal ${c.status_goal}` : "");
-  const left = c.timeout_remaining ? `, ${c.timeout_remaining} s left` : "";
+  const left = timeLeft(c) && `, ${timeLeft(c)} left`;
   return el("span", {}, pill(c.status), why || left ? el("span", { className: "why" }, why + left) : null);
 }
 
@@ -498,6 +536,7 @@ async function poll() {
     showStatus(overview);
     showTransaction(overview);
     showContainers(overview);
+    showWaiting();
     if ($("revisions-box").open) await attemptQuietly($("revisions-error"), showRevisions);
     if (going.includes(overview.progress?.status) || going.includes(latest()?.status)) pause = fast;
   } catch (err) {
@@ -521,6 +560,8 @@ async function start() {
   await refreshNow();
   if (!overview) { if ($("login").hidden) setTimeout(start, slow); return; }
   $("all").hidden = false;
+  const left = queued.get();
+  if (left) run(left.revision, left.when);
   await attemptQuietly($("logs-error"), async () => { await showRevisions(); await listLogs(); });
   readLog();
   loadMeta();
