@@ -66,7 +66,7 @@ func (t *Toolbox) Deps() []build.Step {
 	return out
 }
 
-// Run unpacks programs, libraries and mke2fs's configuration.
+// Run unpacks programs and libraries.
 func (t *Toolbox) Run(ctx context.Context, w *build.Work) error {
 	for _, p := range t.Packages {
 		if err := p.Extract(ctx, w, deb.Extract{Keep: isTool, Place: merged}); err != nil {
@@ -83,7 +83,7 @@ func isTool(name string) bool {
 	if strings.Contains(name, "/gconv/") || strings.Contains(name, "/locale/") {
 		return false
 	}
-	return hasPrefix(name, []string{"usr/bin/", "usr/sbin/", "usr/lib"}) || name == "etc/mke2fs.conf"
+	return hasPrefix(name, []string{"usr/bin/", "usr/sbin/", "usr/lib"})
 }
 
 // HostArch returns Debian's name for the architecture that this program runs on, which is
@@ -117,7 +117,6 @@ func (t *Toolbox) Command(ctx context.Context, w *build.Work, dir, name string, 
 		"PATH=" + filepath.Join(root, "usr/sbin") + ":" + filepath.Join(root, "usr/bin"),
 		"LC_ALL=C", "TZ=UTC", "HOME=/nonexistent", "TMPDIR=" + w.Tmp,
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", build.Epoch),
-		"MKE2FS_CONFIG=" + filepath.Join(root, "etc/mke2fs.conf"),
 	}
 	return cmd, nil
 }

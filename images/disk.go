@@ -37,8 +37,6 @@ type Disk struct {
 	Files []RoleFiles `json:"-"`
 	// Storage is the step whose output has the storage tree in the directory [StorageDir].
 	Storage build.Step `json:"-"`
-	// Tools provides mke2fs and debugfs.
-	Tools Tools `json:"-"`
 	// Config is image.config, nil when there is none.
 	Config *build.Source `json:"-"`
 }
@@ -53,9 +51,9 @@ var (
 func (d *Disk) Name() string { return path.Join("image/disk", d.Layout.File) }
 
 // Version of the step's logic.
-func (d *Disk) Version() int { return 3 }
+func (d *Disk) Version() int { return 4 }
 
-// Deps are the loader's files and blobs, storage and tools.
+// Deps are the loader's files and blobs, and the storage.
 func (d *Disk) Deps() []build.Step {
 	var out []build.Step
 	for _, f := range d.Files {
@@ -64,7 +62,7 @@ func (d *Disk) Deps() []build.Step {
 	for _, b := range d.Layout.Blobs {
 		out = append(out, b.File.Step)
 	}
-	return append(out, d.Storage, d.Tools)
+	return append(out, d.Storage)
 }
 
 // Sources is image.config, where there is one.
@@ -308,14 +306,8 @@ func (c *composition) storage(ctx context.Context, s span) error {
 	if !roles[s.Role].storage {
 		return fault.New(fault.Unsupported, "making partition %s: %s is for the role root alone", s.Name, s.Format)
 	}
-	dir := filepath.Join(c.work.In(c.disk.Storage), StorageDir)
-	image := filepath.Join(c.work.Out, DiskFile)
-	err := makeExt4(ctx, c.work, c.disk.Tools, image, s, c.id, c.options, dir, c.tally, c.disk.Epoch)
-	if err != nil && ctx.Err() == nil && full(c.work.Out) {
-		return fault.New(fault.NoSpace, "making partition %s: the file system of the build cache (PV_CACHE_DIR) is full: %w", s.Name, err)
-	}
-	if err != nil {
-		return fault.Wrap(fault.IO, err, "making partition %s", s.Name)
+	if err := c.makeExt4(ctx, s); err != nil {
+		return err
 	}
 	used, err := ext4.Used(c.file, s.Start)
 	for _, e := range used {

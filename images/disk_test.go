@@ -61,7 +61,7 @@ func disk(root string, b *Inputs) *Disk {
 	esp := &made{"grub/boot", map[string]string{"EFI/BOOT/BOOTX64.EFI": "MZ", "grub/grub.cfg": "menu"}}
 	return &Disk{
 		Target: b.Target, Layout: b.Layouts[0], Files: []RoleFiles{{"boot", Artefact{Step: esp}}}, Storage: storage(root),
-		Tools: hostTools{}, Config: perhaps(root, "config/board/image.config"),
+		Config: perhaps(root, "config/board/image.config"),
 	}
 }
 
@@ -312,14 +312,13 @@ func TestNeededSizeIsEnough(t *testing.T) {
 // TestFullDiskIsReported composes on a file system that is too small for the image.
 func TestFullDiskIsReported(t *testing.T) {
 	small := t.TempDir()
-	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=3m"); err != nil {
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=256k"); err != nil {
 		t.Skipf("mounting a small tmpfs needs root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) })
 	r, d := newRunner(t), disk(boardTree(t), board())
 	r.must(d.Storage)
 	r.must(d.Files[0].Tree.Step)
-	r.must(d.Tools)
 	r.dir = small
 	if _, err := r.run(d); fault.Of(err) != fault.NoSpace {
 		t.Errorf("kind %v: %v", fault.Of(err), err)

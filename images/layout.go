@@ -55,10 +55,16 @@ func identify(target string, state []byte) identity {
 	return sha256.Sum256(fmt.Appendf(nil, "%s\x00%s", target, state))
 }
 
-// uuid returns the identifier for one use, in the form of RFC 9562 version 8.
-func (id identity) uuid(use string) string {
+// bytes returns the identifier for one use: a UUID of RFC 9562 version 8.
+func (id identity) bytes(use string) [16]byte {
 	b := sha256.Sum256(fmt.Appendf(id[:], "\x00%s", use))
 	b[6], b[8] = b[6]&0x0f|0x80, b[8]&0x3f|0x80
+	return [16]byte(b[:16])
+}
+
+// uuid returns the identifier for one use as text.
+func (id identity) uuid(use string) string {
+	b := id.bytes(use)
 	return fmt.Sprintf("%X-%X-%X-%X-%X", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
 

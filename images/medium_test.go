@@ -29,7 +29,7 @@ func diskOf(t *testing.T, target *targets.Target) *Disk {
 		t.Fatal(err)
 	}
 	d := &Disk{
-		Target: target.Name, Storage: storage(root), Tools: hostTools{}, Config: perhaps(root, "config/board/image.config"),
+		Target: target.Name, Storage: storage(root), Config: perhaps(root, "config/board/image.config"),
 		Layout: Layout{Table: target.Images[0].Table, Size: 2, Blobs: []Blob{{
 			Name: "loader", File: Artefact{&made{"loader", map[string]string{"blob": withHoles()}}, "blob"}, Offset: 64 << 10, Max: 384 << 10,
 		}}},

@@ -100,7 +100,7 @@ func (c *composer) image() ([]build.Artefact, error) {
 		medium := l
 		medium.Compress, medium.QCOW2 = "", false // which do not change the image
 		disk := &Disk{
-			Target: in.Target, Layout: medium, Epoch: in.Epoch, Config: in.Config.Image, Files: in.Loader.Files, Storage: c.trail(), Tools: in.Tools,
+			Target: in.Target, Layout: medium, Epoch: in.Epoch, Config: in.Config.Image, Files: in.Loader.Files, Storage: c.trail(),
 		}
 		if err := disk.fits(); err != nil { // before any step runs
 			return nil, err

@@ -13,8 +13,8 @@ import (
 )
 
 // ToolPackages are the Debian packages of the helper programs that steps of this package
-// run: mke2fs and debugfs, and xz.
-var ToolPackages = []string{"e2fsprogs", "xz-utils"}
+// run: xz.
+var ToolPackages = []string{"xz-utils"}
 
 // Tools is a step that provides helper programs: those of [ToolPackages]. The Toolbox of
 // package debian implements it.
@@ -22,16 +22,6 @@ type Tools interface {
 	build.Step
 	// Command prepares a run of a program by its bare name in the directory dir.
 	Command(ctx context.Context, w *build.Work, dir, name string, args ...string) (*exec.Cmd, error)
-}
-
-// call runs a program; env is added to its environment.
-func call(ctx context.Context, w *build.Work, t Tools, env []string, name string, args ...string) error {
-	cmd, err := t.Command(ctx, w, w.Tmp, name, args...)
-	if err != nil {
-		return err
-	}
-	cmd.Env = append(cmd.Env, env...)
-	return command.Run(ctx, cmd, name)
 }
 
 // dictionary bounds the memory for compression to about 100 MiB and for the

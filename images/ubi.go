@@ -3,12 +3,10 @@ package images
 import (
 	"bufio"
 	"context"
-	"encoding/hex"
 	"errors"
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/tree"
@@ -104,17 +102,13 @@ func (u *UBI) volume(ctx context.Context, w *build.Work, dir string, id identity
 	if err != nil {
 		return 0, fault.Wrap(fault.IO, err, "collecting the storage")
 	}
-	uuid, err := hex.DecodeString(strings.ReplaceAll(id.uuid("storage"), "-", ""))
-	if err != nil {
-		return 0, fault.Wrap(fault.Internal, err, "making the storage's identifier")
-	}
 	f, err := os.Create(filepath.Join(w.Out, VolumeFile))
 	if err != nil {
 		return 0, fault.Wrap(fault.IO, err, "making the storage")
 	}
 	defer f.Close()
 	blocks, err := ubifs.Write(f, tree.Normal{AllRoot: true}.All(entries), ubifs.Options{
-		Block: o.Payload(), Page: o.Page, MaxBlocks: flash, UUID: [16]byte(uuid), Time: u.Epoch.Time(),
+		Block: o.Payload(), Page: o.Page, MaxBlocks: flash, UUID: id.bytes("storage"), Time: u.Epoch.Time(),
 	})
 	if small := (*ubifs.TooSmall)(nil); errors.As(err, &small) {
 		return 0, u.tooSmall(span{Partition: *ubiPartition(u.Layout)}, small.Need+ubiSpare(flash), flash)

@@ -1,174 +1,107 @@
-// Package ext4 reads which blocks of a new ext4 file system are in use, for the block map
-// of an image: what a medium held there before must be replaced, zeros included.
+// Package ext4 writes ext4 file systems: create-only, in one streaming pass over the files,
+// with the same bytes for the same input, into a range of an image that holds zeros. It also
+// reads which blocks of such a file system are in use, for the block map of an image.
 //
-// Format: Linux, Documentation/filesystems/ext4 (superblock, group descriptors, block
-// bitmaps).
+// The file systems are those of mke2fs with the features of Debian 12, which GRUB 2.06 and
+// U-Boot 2023.01 read: extents, a journal, checksums of all metadata, directories with hashed
+// indexes, flexible groups, 64-bit descriptors and blocks reserved for growing while mounted.
+//
+// Files are laid down one after the other from the first free block on, in the order of the
+// entries, and so are inodes. What is in use is therefore always a run from the start of the
+// file system plus the places of the metadata, which the geometry determines: neither bitmaps
+// nor lists of free blocks have to be kept. Memory is bounded by the number of entries and by
+// the group descriptors (64 bytes for each 8*BlockSize blocks), never by the size of files.
+//
+// Format: Linux, Documentation/filesystems/ext4.
 package ext4
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
-// errFormat is wrapped by every error about bytes that are not an ext4 file system of the
-// kind that is read here: without meta_bg and bigalloc.
-var errFormat = errors.New("not an ext4 file system whose blocks are known")
+// Options describe a file system.
+type Options struct {
+	// Size is the room for the file system in bytes, up to 2^32-1 blocks. The rest of it that
+	// is too small for a group stays unused.
+	Size int64
+	// BlockSize is 1024, 2048 or 4096 bytes. Default: 4096.
+	BlockSize int
+	// InodeRatio is the number of bytes for which there is one inode. Default: 16384.
+	InodeRatio int64
+	// Journal is the size of the journal in bytes, at least 1024 blocks; 0 is no journal.
+	Journal int64
+	// Reserved is the part of the blocks that only root may fill, in percent, up to 50.
+	Reserved int
+	// Label is up to 16 bytes.
+	Label string
+	// UUID is the identifier of the file system and enters its checksums; HashSeed is that
+	// of the hashes of names in directories.
+	UUID, HashSeed [16]byte
+	// Time is when the file system is made, and the time of entries that have none.
+	Time time.Time
+}
 
-// Extent is a run of Length bytes at Offset.
-type Extent struct{ Offset, Length int64 }
+// ErrFull is wrapped by errors about content that needs more blocks or inodes than the file
+// system has.
+var ErrFull = errors.New("the file system is too small")
 
-// Features that change where descriptors are or what a bit of a bitmap stands for.
 const (
-	sparseSuper = 0x1   // read-only compatible
-	bigalloc    = 0x200 // read-only compatible
-	metaGroups  = 0x10  // incompatible
-	wide        = 0x80  // incompatible: 64bit
+	inodeSize  = 256
+	groupsFlex = 16   // groups whose bitmaps and inode tables are together
+	minJournal = 1024 // blocks, as the kernel wants them
+	maxLinks   = 65000
+	maxLabel   = 16
 )
 
-// uninitialized is the flag of a group whose block bitmap has not been written: only
-// copies of the superblock and of the descriptors are in use there, and the group's own
-// bitmaps and inodes where these are in it.
-const uninitialized = 0x2
+// Numbers of inodes.
+const (
+	rootInode      = 2
+	resizeInode    = 7
+	journalInode   = 8
+	lostFoundInode = 11
+	firstInode     = 12 // of an entry
+)
 
-// volume is what the superblock says.
-type volume struct {
-	r                           io.ReaderAt
-	at                          int64 // of the file system, in bytes
-	block, blocks, first, group int64 // first is that of group 0; group is the blocks of one
-	descriptor, reserved        int64 // bytes of a descriptor; blocks for more of them
-	inodes                      int64 // blocks for the inodes of a group
-	sparse, wide                bool
-}
+var le = binary.LittleEndian
 
-// Used returns the blocks that are in use of the file system at offset at of r, in order.
-// Neighbours are joined.
-func Used(r io.ReaderAt, at int64) ([]Extent, error) {
-	v, err := open(r, at)
-	if err != nil {
-		return nil, err
+func (o Options) checked() (Options, error) {
+	if o.BlockSize == 0 {
+		o.BlockSize = 4096
 	}
-	var out []Extent
-	for n := range v.groups() {
-		used, err := v.groupUsed(n)
-		if err != nil {
-			return nil, fmt.Errorf("reading group %d: %w", n, err)
-		}
-		for i, bit := range used {
-			if bit {
-				out = add(out, Extent{at + (v.first+n*v.group+int64(i))*v.block, v.block})
-			}
-		}
+	if o.InodeRatio == 0 {
+		o.InodeRatio = 16384
 	}
-	return out, nil
-}
-
-func add(list []Extent, e Extent) []Extent {
-	if n := len(list); n > 0 && list[n-1].Offset+list[n-1].Length == e.Offset {
-		list[n-1].Length += e.Length
-		return list
-	}
-	return append(list, e)
-}
-
-func open(r io.ReaderAt, at int64) (*volume, error) {
-	b := make([]byte, 1024)
-	if _, err := r.ReadAt(b, at+1024); err != nil {
-		return nil, fmt.Errorf("reading the superblock: %w", err)
-	}
-	le := binary.LittleEndian
-	incompatible, readOnly := le.Uint32(b[96:]), le.Uint32(b[100:])
-	v := &volume{
-		r: r, at: at, blocks: int64(le.Uint32(b[4:])), first: int64(le.Uint32(b[20:])), group: int64(le.Uint32(b[32:])),
-		descriptor: 32, reserved: int64(le.Uint16(b[206:])), sparse: readOnly&sparseSuper != 0, wide: incompatible&wide != 0,
-	}
-	scale := le.Uint32(b[24:])
-	if v.wide {
-		v.blocks |= int64(le.Uint32(b[336:])) << 32
-		v.descriptor = int64(le.Uint16(b[254:]))
-	}
-	if le.Uint16(b[56:]) != 0xEF53 || scale > 6 || incompatible&metaGroups != 0 || readOnly&bigalloc != 0 {
-		return nil, fmt.Errorf("reading the superblock: %w", errFormat)
-	}
-	v.block = 1024 << scale
-	v.inodes = (int64(le.Uint32(b[40:]))*int64(le.Uint16(b[88:])) + v.block - 1) / v.block
-	if v.blocks <= v.first || v.blocks > 1<<47 || v.first > 1 || v.group < 1 || v.group > 8*v.block || v.descriptor < 32 || v.descriptor > v.block || v.wide && v.descriptor < 64 {
-		return nil, fmt.Errorf("reading the superblock: sizes out of range: %w", errFormat)
-	}
-	return v, nil
-}
-
-func (v *volume) groups() int64 { return (v.blocks - v.first + v.group - 1) / v.group }
-
-// groupUsed reports for each block of a group whether it is in use.
-func (v *volume) groupUsed(n int64) ([]bool, error) {
-	used := make([]bool, min(v.group, v.blocks-v.first-n*v.group))
-	d := make([]byte, v.descriptor)
-	if _, err := v.r.ReadAt(d, v.at+(v.first+1)*v.block+n*v.descriptor); err != nil {
-		return nil, err
-	}
-	if binary.LittleEndian.Uint16(d[18:])&uninitialized != 0 {
-		v.mark(used, n, d)
-		return used, nil
-	}
-	place := v.pointer(d, 0)
-	if place >= v.blocks {
-		return nil, fmt.Errorf("its bitmap is in block %d of %d: %w", place, v.blocks, errFormat)
-	}
-	bits := make([]byte, (len(used)+7)/8)
-	if _, err := v.r.ReadAt(bits, v.at+place*v.block); err != nil {
-		return nil, err
-	}
-	for i := range used {
-		used[i] = bits[i/8]>>(i%8)&1 != 0
-	}
-	return used, nil
-}
-
-// pointer returns the block number at an offset of a descriptor, whose upper half is 32
-// bytes behind the lower one.
-func (v *volume) pointer(d []byte, at int) int64 {
-	n := int64(binary.LittleEndian.Uint32(d[at:]))
-	if v.wide {
-		n |= int64(binary.LittleEndian.Uint32(d[at+32:])) << 32
-	}
-	return n
-}
-
-// mark sets what is in use in a group without a bitmap.
-func (v *volume) mark(used []bool, n int64, d []byte) {
-	start := v.first + n*v.group
-	for _, r := range [][2]int64{{start, v.copies(n)}, {v.pointer(d, 0), 1}, {v.pointer(d, 4), 1}, {v.pointer(d, 8), v.inodes}} {
-		for i := max(r[0]-start, 0); i < min(r[0]-start+r[1], int64(len(used))); i++ {
-			used[i] = true
+	var errs []error
+	for _, c := range []struct {
+		wrong bool
+		text  string
+	}{
+		{o.BlockSize != 1024 && o.BlockSize != 2048 && o.BlockSize != 4096, fmt.Sprintf("block size %d: want 1024, 2048 or 4096", o.BlockSize)},
+		{o.Size < 0 || o.Size/int64(max(o.BlockSize, 1)) > math.MaxUint32, fmt.Sprintf("size %d: want up to 2^32-1 blocks", o.Size)},
+		{o.InodeRatio < 1024, fmt.Sprintf("%d bytes for an inode: want at least 1024", o.InodeRatio)},
+		{o.Journal != 0 && o.Journal < minJournal*int64(o.BlockSize), fmt.Sprintf("journal of %d bytes: want at least %d blocks", o.Journal, minJournal)},
+		{o.Reserved < 0 || o.Reserved > 50, fmt.Sprintf("%d %% of the blocks reserved: want 0 to 50", o.Reserved)},
+		{len(o.Label) > maxLabel || strings.ContainsRune(o.Label, 0), fmt.Sprintf("label %.32q: want up to %d bytes", o.Label, maxLabel)},
+	} {
+		if c.wrong {
+			errs = append(errs, errors.New(c.text))
 		}
 	}
+	return o, errors.Join(errs...)
 }
 
-// copies returns the number of blocks at the start of a group that have the superblock,
-// the descriptors and room for more.
-func (v *volume) copies(n int64) int64 {
-	if v.sparse && !hasCopy(n) {
-		return 0
+// limits are what the format holds and the kernel reads: the target of a link must fit into a
+// block with its final NUL.
+func (g *geometry) limits() *tree.Limits {
+	return &tree.Limits{
+		Format: "ext4", Name: 255, Target: int(min(g.block, 4096)) - 1, Major: 0xfff, Minor: 0xfffff, Size: g.block * math.MaxUint32,
+		Symlinks: true, HardLinks: true, Devices: true, FIFOs: true, Sockets: true, Xattrs: true,
 	}
-	return 1 + (v.groups()*v.descriptor+v.block-1)/v.block + v.reserved
-}
-
-// hasCopy reports whether a group has copies where not every group does: 0, 1 and powers
-// of 3, 5 and 7.
-func hasCopy(n int64) bool {
-	if n <= 1 {
-		return true
-	}
-	for _, base := range []int64{3, 5, 7} {
-		power := base
-		for power < n {
-			power *= base
-		}
-		if power == n {
-			return true
-		}
-	}
-	return false
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
 const (
@@ -169,7 +171,7 @@ func (p *pipeline) hand(raw []byte, n int, small bool) {
 		p.raws.Put(raw) //nolint:staticcheck // SA6002: a slice header a block is nothing beside the block
 	case small:
 		p.order <- item{tail: raw[:n]}
-	case isZero(raw[:n]):
+	case filecopy.IsZero(raw[:n]):
 		p.order <- item{block: &block{raw: raw[:n], ready: closed}}
 	default:
 		p.order <- item{block: p.submit(raw[:n])}
@@ -177,18 +179,6 @@ func (p *pipeline) hand(raw []byte, n int, small bool) {
 }
 
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
-
-func isZero(b []byte) bool {
-	const word = 64
-	var zero [word]byte
-	for len(b) >= word {
-		if !bytes.Equal(b[:word], zero[:]) {
-			return false
-		}
-		b = b[word:]
-	}
-	return bytes.Equal(b, zero[:len(b)])
-}
 
 // write is the writing goroutine. After an error it keeps receiving, so that
 // nobody waits for it for ever.

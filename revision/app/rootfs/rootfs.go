@@ -7,7 +7,6 @@
 package rootfs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 	"github.com/pantavisor/pantavisor/internal/scratch"
 )
 
@@ -295,7 +295,7 @@ func (t *Tree) copySparse(r io.Reader, size int64) (copied int64, err error) {
 	for err == nil && copied < size {
 		var n int
 		n, err = io.ReadFull(r, t.buf[:min(size-copied, int64(len(t.buf)))])
-		if hole = isZero(t.buf[:n]); !hole {
+		if hole = filecopy.IsZero(t.buf[:n]); !hole {
 			if _, err := t.spool.WriteAt(t.buf[:n], t.end+copied); err != nil {
 				return copied, err
 			}
@@ -309,10 +309,6 @@ func (t *Tree) copySparse(r io.Reader, size int64) (copied int64, err error) {
 		err = t.spool.Truncate(t.end + copied)
 	}
 	return copied, err
-}
-
-func isZero(b []byte) bool {
-	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
 // open returns a file's content.
