@@ -46,7 +46,8 @@ func plugAll(ctx context.Context, idle func(error)) error {
 	}
 	l := modules.NewLoader(dir)
 	l.Idle = idle
-	l.Options, err = modules.Parameters("/etc/modprobe.d", "/proc/cmdline")
+	settings, err := modules.Read(modulesConf, kernelLine)
+	l.Settings = settings
 	errs := []error{err}
 	for _, load := range []func() error{
 		// First the power button: nobody can press it before, and presses do not
@@ -59,6 +60,12 @@ func plugAll(ctx context.Context, idle func(error)) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Where the settings of modules are.
+const (
+	modulesConf = "/etc/modprobe.d"
+	kernelLine  = "/proc/cmdline"
+)
 
 // powerButtons are the modaliases of those that ACPI knows (ACPI specification,
 // "Power Button Control Methods"; Linux's own name of the fixed button).

@@ -68,9 +68,11 @@ func (m *machine) earlyModules(ctx context.Context) error {
 	}
 	m.modules = modules.NewLoader(dir)
 	log := m.log.Named("modules")
-	if m.modules.Options, err = modules.Parameters("/etc/modprobe.d", "/proc/cmdline"); err != nil {
+	settings, err := modules.Read(modulesConf, kernelLine)
+	if err != nil {
 		log.Warnf("%v", err)
 	}
+	m.modules.Settings = settings
 	events, err := uevent.Listen()
 	if err != nil {
 		return err

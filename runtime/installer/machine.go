@@ -134,6 +134,11 @@ func (m *machine) drivers(ctx context.Context) error {
 		return err
 	}
 	report := func(err error) { m.screen.print("%v\n", err) }
+	settings, err := modules.Read("/etc/modprobe.d", "/proc/cmdline")
+	if err != nil {
+		report(err)
+	}
+	loader.Settings = settings
 	if _, err := loader.ColdPlug(ctx, nil); err != nil {
 		report(err)
 	}

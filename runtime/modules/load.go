@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,8 +16,7 @@ import (
 // Loader loads modules from one directory. It is safe for use by several
 // goroutines; loading itself goes one module after the other.
 type Loader struct {
-	// Options are the parameters of modules, by name; see [Parameters].
-	Options map[string]string
+	Settings
 	// Idle, if not nil, is told about drivers that were loaded for a device and
 	// found nothing that they can drive. That is normal: a modalias says what may
 	// be there, the driver looks. Such are not errors of LoadFor and ColdPlug.
@@ -143,7 +141,8 @@ func (l *Loader) sift(errs []error) error {
 	})...)
 }
 
-// claimed are the modules that claim one of the modaliases not looked up before.
+// claimed are the modules that claim one of the modaliases not looked up before, without those
+// of the blacklist.
 func (l *Loader) claimed(modaliases []string) ([]string, error) {
 	fresh := slices.DeleteFunc(slices.Clone(modaliases), func(m string) bool { return l.asked[m] })
 	if len(fresh) == 0 {
@@ -152,7 +151,8 @@ func (l *Loader) claimed(modaliases []string) ([]string, error) {
 	for _, m := range fresh {
 		l.asked[m] = true
 	}
-	return match(l.dir, fresh)
+	names, err := match(l.dir, fresh)
+	return slices.DeleteFunc(names, func(n string) bool { return l.Blacklist[n] }), err
 }
 
 // load loads modules and returns how many were new to the kernel, and an error for
@@ -213,60 +213,6 @@ func insert(path, options string) error {
 		flags = unix.MODULE_INIT_COMPRESSED_FILE
 	}
 	return unix.FinitModule(int(f.Fd()), options, flags)
-}
-
-// readOptions reads lines "options MODULE PARAMETERS" of a file or of all *.conf
-// files of a directory in modprobe.d's form; other lines are left out. A missing one
-// gives none.
-func readOptions(path string) (map[string]string, error) {
-	out := map[string]string{}
-	files := []string{path}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		files, _ = filepath.Glob(filepath.Join(path, "*.conf")) // the pattern is well-formed
-	}
-	for _, f := range files {
-		err := eachLine(f, func(line []byte) {
-			w := strings.Fields(string(line))
-			if len(w) > 2 && w[0] == "options" {
-				n := name(w[1])
-				out[n] = strings.TrimSpace(out[n] + " " + strings.Join(w[2:], " "))
-			}
-		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// addCommandLine adds the parameters that the kernel's command line has for modules,
-// MODULE.PARAMETER=VALUE: the kernel itself takes only those of what is built in. They come
-// after the others, so that they win.
-func addCommandLine(options map[string]string, line string) {
-	for _, word := range strings.Fields(line) {
-		key, value, _ := strings.Cut(word, "=")
-		module, parameter, ok := strings.Cut(key, ".")
-		if !ok || module == "" || parameter == "" {
-			continue
-		}
-		if value != "" {
-			parameter += "=" + value
-		}
-		n := name(module)
-		options[n] = strings.TrimSpace(options[n] + " " + parameter)
-	}
-}
-
-// Parameters returns the parameters of modules by their names: those of a
-// directory in the form of modprobe.d, and those of the file with the kernel's command line.
-func Parameters(dir, cmdline string) (map[string]string, error) {
-	options, err := readOptions(dir)
-	if err != nil {
-		return nil, err
-	}
-	line, err := os.ReadFile(cmdline)
-	addCommandLine(options, string(line))
-	return options, err
 }
 
 // Filesystem reports whether the kernel knows a file system.

@@ -211,13 +211,17 @@ func TestLoadWithoutTables(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	conf := tree(t, map[string]string{"a.conf": "# x\noptions jbd2 debug=1\nblacklist pcspkr\n", "b.conf": "options jbd2 two=2\n", "c.txt": "options jbd2 no=1\n"})
-	opts, err := readOptions(conf)
+	none := filepath.Join(t.TempDir(), "none")
+	if err := os.WriteFile(none, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings, err := Read(conf, none)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	l := recording(tree(t, map[string]string{"modules.dep": depText}), &got)
-	l.Options = opts
+	l.Settings = settings
 	if err := l.Load("jbd2"); err != nil {
 		t.Fatal(err)
 	}
@@ -229,12 +233,12 @@ func TestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]string{"jbd2": "debug=1 two=2 two=3", "ubi": "mtd=ubi mtd=1,2048", "usb_core": "nousb"}
-	all, err := Parameters(conf, cmdline)
-	if diff := cmp.Diff(want, all); diff != "" || err != nil {
+	all, err := Read(conf, cmdline)
+	if diff := cmp.Diff(want, all.Options); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	if m, err := readOptions(filepath.Join(conf, "missing")); err != nil || len(m) != 0 {
-		t.Errorf("missing file: %v, %v", m, err)
+	if s, err := Read(filepath.Join(conf, "missing"), none); err != nil || len(s.Options) != 0 {
+		t.Errorf("missing directory: %v, %v", s, err)
 	}
 }
 
@@ -285,6 +289,39 @@ func TestAliasBusWithStar(t *testing.T) {
 	got, err := match(dir, []string{"acpi:LNXPWRBN:"})
 	if diff := cmp.Diff([]string{"jbd2"}, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+// TestBlacklist has modules kept from devices by both sources of settings; as with modprobe
+// they come by name all the same, and where another module needs them.
+func TestBlacklist(t *testing.T) {
+	conf := tree(t, map[string]string{"a.conf": "blacklist sound-card\n"})
+	cmdline := filepath.Join(t.TempDir(), "cmdline")
+	if err := os.WriteFile(cmdline, []byte("modprobe.blacklist=camera,,gpu_core quiet modprobe.blacklist=radio modprobe.blacklist\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings, err := Read(conf, cmdline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(settings.Options) != 0 {
+		t.Errorf("options %v, want none", settings.Options)
+	}
+	dir := tree(t, map[string]string{
+		"modules.dep":   "gpu.ko: gpu-core.ko\ngpu-core.ko:\nsound_card.ko:\ncamera.ko:\nradio.ko:\n",
+		"modules.alias": "alias x:gpu gpu\nalias x:core gpu_core\nalias x:s sound_card\nalias x:c camera\nalias x:r radio\n",
+	})
+	var got []string
+	l := recording(dir, &got)
+	l.Settings = settings
+	l.sys = sysfs(t, map[string]string{"bus/x/devices/core": "x:core", "bus/x/devices/radio": "x:r"})
+	_, cold := l.ColdPlug(t.Context(), nil)
+	_, hot := l.LoadFor("x:s", "x:c", "x:gpu")
+	if err := errors.Join(cold, hot, l.Load("camera")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"gpu-core.ko", "gpu.ko", "camera.ko"}, got); diff != "" {
+		t.Errorf("inserted (-want +got):\n%s", diff)
 	}
 }
 
