@@ -70,6 +70,9 @@ func Write(m Medium, name string, data []byte) error {
 type volume struct {
 	fat32        bool
 	fat, data    int64 // where they begin
+	fatBytes     int64 // of one allocation table
+	copies       int64 // of it
+	info         int64 // FAT32: where the numbers of free clusters are; 0: nowhere
 	clusterBytes int64
 	clusters     int64
 	root         int64 // FAT16: where the root directory begins; FAT32: its first cluster
@@ -105,14 +108,14 @@ func open(r io.ReaderAt) (*volume, error) {
 	if perFAT == 0 {
 		perFAT = u32(36)
 	}
-	v := &volume{fat: u16(14) * bytes, clusterBytes: perCluster * bytes, rootEntries: int(u16(17))}
+	v := &volume{fat: u16(14) * bytes, fatBytes: perFAT * bytes, copies: copies, clusterBytes: perCluster * bytes, rootEntries: int(u16(17))}
 	root := v.fat + copies*perFAT*bytes
 	v.data = root + (int64(v.rootEntries)*entrySize+bytes-1)/bytes*bytes
 	v.clusters = (total*bytes - v.data) / v.clusterBytes
 	v.fat32 = v.clusters >= 65525
 	v.root = root
 	if v.fat32 {
-		v.root = u32(44)
+		v.root, v.info = u32(44), u16(48)*bytes
 	}
 	if v.clusters < 4085 || v.fat32 == (v.rootEntries > 0) {
 		return nil, errNotFAT
@@ -140,55 +143,72 @@ func find(r io.ReaderAt, name string) (*volume, *file, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	var f *file
+	found, err := v.walk(r, func(b []byte, at int64) bool {
+		const label, directory = 0x08, 0x10 // long names have the first one too
+		if string(b[:11]) != short || b[11]&(label|directory) != 0 {
+			return false
+		}
+		f = v.file(b, at)
+		return true
+	})
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !found:
+		return v, nil, fs.ErrNotExist
+	case f.size > 0 && !v.valid(f.first):
+		return nil, nil, errors.New("its directory entry is damaged")
+	}
+	return v, f, nil
+}
+
+// file takes what a directory entry says.
+func (v *volume) file(b []byte, at int64) *file {
+	first := int64(binary.LittleEndian.Uint16(b[26:]))
+	if v.fat32 {
+		first |= int64(binary.LittleEndian.Uint16(b[20:])) << 16
+	}
+	return &file{first, int64(binary.LittleEndian.Uint32(b[28:])), at}
+}
+
+// walk calls found for each entry of the root directory and the first one behind them, until
+// it is true, and reports whether it was.
+func (v *volume) walk(r io.ReaderAt, found func(b []byte, at int64) bool) (bool, error) {
 	if !v.fat32 {
-		f, _, err := v.scan(r, v.root, v.rootEntries, short)
-		return v, f, orAbsent(f, err)
+		ok, _, err := v.scan(r, v.root, v.rootEntries, found)
+		return ok, err
 	}
 	perCluster := int(v.clusterBytes / entrySize)
 	for n, seen := v.root, 0; v.valid(n) && seen < maxDirectory; seen += perCluster {
-		f, last, err := v.scan(r, v.cluster(n), perCluster, short)
-		if f != nil || last || err != nil {
-			return v, f, orAbsent(f, err)
+		ok, last, err := v.scan(r, v.cluster(n), perCluster, found)
+		if ok || last || err != nil {
+			return ok, err
 		}
 		if n, err = v.next(r, n); err != nil {
-			return nil, nil, err
+			return false, err
 		}
 	}
-	return nil, nil, fs.ErrNotExist
+	return false, nil
 }
 
-func orAbsent(f *file, err error) error {
-	if f == nil && err == nil {
-		return fs.ErrNotExist
-	}
-	return err
-}
-
-// scan looks through entries of a directory; last is set when it ends there.
-func (v *volume) scan(r io.ReaderAt, at int64, entries int, short string) (f *file, last bool, err error) {
+// scan calls found for entries of a directory until it is true; last is set when the
+// directory ends there.
+func (v *volume) scan(r io.ReaderAt, at int64, entries int, found func(b []byte, at int64) bool) (ok, last bool, err error) {
 	b := make([]byte, entrySize)
 	for range min(entries, maxDirectory) {
 		if _, err := r.ReadAt(b, at); err != nil {
-			return nil, false, err
+			return false, false, err
 		}
-		const label, directory = 0x08, 0x10 // long names have the first one too
-		switch {
-		case b[0] == 0:
-			return nil, true, nil
-		case string(b[:11]) == short && b[11]&(label|directory) == 0:
-			first := int64(binary.LittleEndian.Uint16(b[26:]))
-			if v.fat32 {
-				first |= int64(binary.LittleEndian.Uint16(b[20:])) << 16
-			}
-			size := int64(binary.LittleEndian.Uint32(b[28:]))
-			if size > 0 && !v.valid(first) {
-				return nil, false, errors.New("its directory entry is damaged")
-			}
-			return &file{first, size, at}, false, nil
+		if found(b, at) {
+			return true, false, nil
+		}
+		if b[0] == 0 {
+			return false, true, nil
 		}
 		at += entrySize
 	}
-	return nil, false, nil
+	return false, false, nil
 }
 
 // shortName returns a name in the form of directory entries.

@@ -3,6 +3,7 @@ package fatfile
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -100,6 +101,54 @@ func TestFilesAreChangedInPlace(t *testing.T) {
 	}
 }
 
+func TestCreate(t *testing.T) {
+	t.Parallel()
+	for kind, image := range volumes(t) {
+		f, err := os.OpenFile(image, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{"oemEnv.txt": "oemargs=a b\n", "B": strings.Repeat("b", 512)} {
+			if err := Create(f, name, []byte(text)); err != nil {
+				t.Errorf("%s, %s: %v", kind, name, err)
+			}
+			if got := command(t, "mtype", "-i", image, "::"+name); got != text {
+				t.Errorf("%s: mtype reads %q, want %q", kind, got, text)
+			}
+		}
+		if out := command(t, "fsck.vfat", "-n", image); strings.Contains(out, "wrong") {
+			t.Errorf("%s: %s", kind, out)
+		}
+		for name, size := range map[string]int{"oemenv.TXT": 1, "none": 0, "long": 513, "a b": 1} {
+			if err := Create(f, name, make([]byte, size)); err == nil || errors.Is(err, fs.ErrExist) != (size == 1 && name != "a b") {
+				t.Errorf("%s, %s of %d bytes: %v", kind, name, size, err)
+			}
+		}
+		_ = f.Close()
+	}
+}
+
+// TestCreateUntilFull fills the root directory of a FAT16 file system.
+func TestCreateUntilFull(t *testing.T) {
+	t.Parallel()
+	oracle.Need(t, "mkfs.vfat", "fsck.vfat")
+	image := filepath.Join(t.TempDir(), "fat")
+	command(t, "mkfs.vfat", "-F", "16", "-r", "32", "-s", "1", "-C", image, "4096")
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n := 0
+	for ; n < 100 && err == nil; n++ {
+		err = Create(f, fmt.Sprint("f", n), []byte("x"))
+	}
+	if !errors.Is(err, errFull) || n != 33 {
+		t.Errorf("file %d: %v, want that the root directory of 32 is full", n, err)
+	}
+	command(t, "fsck.vfat", "-n", image)
+}
+
 func changedSectors(before, after []byte) (n int) {
 	for at := 0; at < len(before); at += sector {
 		if !bytes.Equal(before[at:at+sector], after[at:at+sector]) {
@@ -123,11 +172,26 @@ func TestNoFileSystem(t *testing.T) {
 	}
 }
 
-// FuzzRead has damaged file systems: reading ends, and does not panic.
+// memory is a medium.
+type memory []byte
+
+func (m memory) ReadAt(b []byte, at int64) (int, error) { return bytes.NewReader(m).ReadAt(b, at) }
+
+func (m memory) WriteAt(b []byte, at int64) (int, error) {
+	if at < 0 || at+int64(len(b)) > int64(len(m)) {
+		return 0, errors.New("outside of the medium")
+	}
+	return copy(m[at:], b), nil
+}
+
+// FuzzRead has damaged file systems: reading and creating ends, and does not panic.
 func FuzzRead(f *testing.F) {
 	boot := make([]byte, 4096)
 	copy(boot[11:], []byte{0, 2, 1, 32, 0, 2, 0, 0, 0, 0, 0xf8, 0, 0})
 	boot[32], boot[33], boot[34], boot[36], boot[37], boot[44], boot[510], boot[511] = 0, 0, 2, 0, 4, 2, 0x55, 0xaa
 	f.Add(boot)
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = Read(bytes.NewReader(data), "a.txt") })
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		_, _ = Read(bytes.NewReader(data), "a.txt")
+		_ = Create(memory(bytes.Clone(data)), "b.txt", []byte("x"))
+	})
 }
