@@ -16,6 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/filelock"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // Apt is the archive as this machine's own apt reaches it: with its mirrors, keys and
@@ -70,6 +71,7 @@ func (a *Apt) tries() int {
 // root is one private apt root.
 type root struct {
 	dir     string
+	suite   string
 	conf    string
 	mirrors mirrors
 	mu      sync.Mutex
@@ -116,7 +118,7 @@ func (a *Apt) makeRoot(ctx context.Context, key, suite, arch string) (*root, err
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "making package root %s", key)
 	}
-	r := &root{dir: dir, conf: filepath.Join(dir, "apt.conf"), mirrors: m}
+	r := &root{dir: dir, suite: suite, conf: filepath.Join(dir, "apt.conf"), mirrors: m}
 	return r, r.write(ctx, m.text(suite, arch), arch)
 }
 
@@ -247,6 +249,9 @@ func (r *root) update(ctx context.Context, a *Apt) error {
 	switch {
 	case err == nil:
 		r.fresh = true
+	case noSuite(err, r.suite) && !r.hasLists():
+		r.broken = fault.New(fault.BadInput, "%w", &UnknownSuiteError{Suite: r.suite})
+		return r.broken
 	case fault.Of(err) == fault.Cancelled || fault.Of(err) == fault.NoSpace || !r.hasLists():
 		r.broken = advise(fault.Wrap(fault.Unreachable, err, "reading the package lists of %s", filepath.Base(r.dir)))
 		return r.broken
@@ -256,6 +261,26 @@ func (r *root) update(ctx context.Context, a *Apt) error {
 	}
 	return nil
 }
+
+// noSuite reports whether apt says that the archive has no such suite.
+func noSuite(err error, suite string) bool {
+	return err != nil && strings.Contains(err.Error(), " "+suite+" Release' does not have a Release file")
+}
+
+// UnknownSuiteError says that the archive has no suite of a name.
+type UnknownSuiteError struct{ Suite string }
+
+// Error names the suite, and one that it resembles.
+func (e *UnknownSuiteError) Error() string {
+	hint := ""
+	if near := spelling.Nearest(e.Suite, suites); len(near) > 0 && near[0] != e.Suite {
+		hint = "; did you mean " + near[0] + "?"
+	}
+	return fmt.Sprintf("the archive that this machine has in its package sources has no suite %q%s", e.Suite, hint)
+}
+
+// suites are those that a misspelt name is compared with.
+var suites = []string{"bullseye", "bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable"}
 
 func (r *root) hasLists() bool {
 	found, _ := filepath.Glob(filepath.Join(r.dir, "state/lists/*_Packages*"))

@@ -3,6 +3,7 @@ package debian
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -153,6 +154,22 @@ func dpkgState(t *testing.T) map[string]time.Time {
 		}
 	}
 	return out
+}
+
+// TestUnknownSuite takes what apt says of one (a repository of local files has no such error).
+func TestUnknownSuite(t *testing.T) {
+	t.Parallel()
+	said := errors.New("running apt-get -q: exit status 100: E: The repository 'http://archive.example/debian bokworm Release' does not have a Release file.")
+	for suite, want := range map[string]bool{"bokworm": true, "worm": false, "bookworm": false} {
+		if got := noSuite(said, suite); got != want {
+			t.Errorf("%s: %v", suite, got)
+		}
+	}
+	for suite, want := range map[string]string{"bokworm": `no suite "bokworm"; did you mean bookworm?`, "something-else": `no suite "something-else"`} {
+		if err := (&UnknownSuiteError{Suite: suite}).Error(); !strings.HasSuffix(err, want) {
+			t.Errorf("%s: %s, want %s", suite, err, want)
+		}
+	}
 }
 
 // TestBrokenIndexDoesNotStopOthers publishes -updates with a wrong Release file.

@@ -41,6 +41,35 @@ func TestAbsentPackagesHavePositions(t *testing.T) {
 	}
 }
 
+// TestUnknownSuiteHasAPosition: that of the field that names it, in the target or its base.
+func TestUnknownSuiteHasAPosition(t *testing.T) {
+	w, _ := empty(t)
+	for name, text := range map[string]string{
+		"mine": "description: d\narch: {go: arm64, debian: arm64}\nkernel:\n  source: debian\n  suite: bokworm\n  package: linux-image-arm64\n",
+		"heir": "description: d\nbase: mine\n",
+	} {
+		file := filepath.Join(w.Root, "targets", name, targets.FileName)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := w.Sources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := fault.New(fault.BadInput, "%w", &debian.UnknownSuiteError{Suite: "bokworm"})
+	for _, name := range []string{"mine", "heir"} {
+		err := located(unknown, &targets.Target{Name: name, Definition: name}, l)
+		if want := "targets/mine/target.yaml:5:3: kernel.suite: "; fault.Of(err) != fault.BadInput || !strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), "did you mean bookworm?") {
+			t.Errorf("%s: kind %v: %v, want %s", name, fault.Of(err), err, want)
+		}
+	}
+	other := fault.New(fault.BadInput, "%w", &debian.UnknownSuiteError{Suite: "other"})
+	if err := located(other, &targets.Target{Name: "mine", Definition: "mine"}, l); !errors.Is(err, other) {
+		t.Errorf("a suite that nothing names: %v", err)
+	}
+}
+
 // TestReferencesHavePositions: all that a target's file names and that does not exist is
 // reported at once, with where it is named.
 func TestReferencesHavePositions(t *testing.T) {

@@ -288,9 +288,14 @@ func (w *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 	return debian.NewParts(store, lock), nil
 }
 
-// located adds to an error for packages that Debian does not have where containers name
-// them.
+// located adds to an error for what Debian does not have where target and containers name it.
 func located(err error, t *targets.Target, l *layers.Layers) error {
+	var suite *debian.UnknownSuiteError
+	if errors.As(err, &suite) {
+		if places := targets.LocateSuite(definitions(l), t.Definition, suite.Suite, suite.Error()); places != nil {
+			return places
+		}
+	}
 	var absent *debian.AbsentError
 	if !errors.As(err, &absent) {
 		return err
