@@ -1,6 +1,9 @@
 package app
 
 import (
+	"archive/tar"
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -201,7 +204,12 @@ func addArchive(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
 
 // addTar adds a tar archive. It reads the stream to its end, because that is where the
 // checksum is.
-func addTar(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
+func addTar(ctx context.Context, tree *rootfs.Tree, in io.Reader) error {
+	r := bufio.NewReader(in)
+	start, err := r.Peek(tarBlock) // another error comes again from the next read
+	if (err == nil || errors.Is(err, io.EOF)) && !startsTar(start) {
+		return fault.New(fault.BadInput, "it is not a tar archive; want one, plain or compressed, or a directory")
+	}
 	if err := tree.AddTar(ctx, r); err != nil {
 		return fault.Wrap(fault.BadInput, err, "reading the archive")
 	}
@@ -209,6 +217,17 @@ func addTar(ctx context.Context, tree *rootfs.Tree, r io.Reader) error {
 		return fault.Wrap(fault.BadInput, err, "reading the archive's end")
 	}
 	return nil
+}
+
+const tarBlock = 512
+
+// startsTar reports whether data may be the first block of a tar archive, or nothing at all.
+func startsTar(data []byte) bool {
+	if len(data) < tarBlock {
+		return len(data) == 0
+	}
+	_, err := tar.NewReader(bytes.NewReader(data)).Next()
+	return !errors.Is(err, tar.ErrHeader)
 }
 
 const maxTrailer = 64 << 20 // of zeros behind an archive's end

@@ -152,6 +152,8 @@ func TestEmptyRootfs(t *testing.T) {
 	}{
 		"nothing":        {nil, "the archive is empty", ""},
 		"no members":     {make([]byte, 1024), "", "has no files"},
+		"text":           {[]byte("hello\n"), "it is not a tar archive", ""},
+		"long text":      {[]byte(strings.Repeat("hello\n", 1000)), "it is not a tar archive", ""},
 		"another format": {[]byte("070701" + strings.Repeat("0", 600)), "the form cpio", ""},
 	} {
 		file := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
