@@ -1,6 +1,7 @@
 package targets
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"path"
@@ -77,6 +78,7 @@ func (r checker) addons(t *Target) {
 	if len(t.Addons) > 0 && t.Kernel == nil {
 		r.Wrong("addons", "have no initrd to go with: the target has no kernel")
 	}
+	r.initrds(t)
 	for i, a := range t.Addons {
 		at := fmt.Sprintf("addons[%d]", i)
 		r.Form(at+".name", a.Name, nameForm)
@@ -97,6 +99,22 @@ func (r checker) addons(t *Target) {
 				r.Wrong(at+field, "%q is not a clean path without a leading '/'", p)
 			}
 		}
+	}
+}
+
+// initrds checks that the boot loader can load what there is besides the base initrd.
+func (r checker) initrds(t *Target) {
+	if t.Bootloader == nil {
+		return
+	}
+	if v, _ := lookup(values["bootloader.type"], t.Bootloader.Type); !v.loader.oneInitrd {
+		return
+	}
+	if len(t.Addons) > 0 {
+		r.Wrong("addons", "bootloader.type: %s loads one initrd and no addons: put their files into vendors/%s/skel, or take another loader", t.Bootloader.Type, cmp.Or(t.Platform, t.Name))
+	}
+	if t.Debug {
+		r.Wrong("debug", "bootloader.type: %s loads one initrd and no addons, and the debug shell is one: take another loader", t.Bootloader.Type)
 	}
 }
 

@@ -469,6 +469,24 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// TestLoaderWithOneInitrd rejects what would be further ones where it is said.
+func TestLoaderWithOneInitrd(t *testing.T) {
+	t.Parallel()
+	text := strings.Replace(good, "{type: grub, suite: bookworm, packages: [grub-efi-amd64-bin]}", "{type: extlinux}", 1)
+	text = strings.Replace(text, "    - {name: pvboot, role: boot, format: fat32, size: 64}\n", "", 1)
+	for more, want := range map[string]string{
+		"addons: [{name: a, directory: addons/a}]\n": ":11:1: addons: bootloader.type: extlinux loads one initrd and no addons: put their files into vendors/x/skel",
+		"debug: true\n": ":11:1: debug: bootloader.type: extlinux loads one initrd",
+		"":              "",
+	} {
+		file := strings.Replace(text, oneMachine, "emulator: {system: x86_64, machine: q35, memory: 512, packages: [q1]}\n", 1) + more
+		_, err := parse("f", "x", []byte(file), nil)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", more, err, want)
+		}
+	}
+}
+
 // TestSmallestTargetOfTheDocument loads the first example in docs/targets.md.
 func TestSmallestTargetOfTheDocument(t *testing.T) {
 	data, err := os.ReadFile("../docs/targets.md")

@@ -63,6 +63,8 @@ type loaderRules struct {
 	tables []string
 	// roles are the roles of the partitions that it needs besides the storage.
 	roles []string
+	// oneInitrd is set for a loader that loads no addons.
+	oneInitrd bool
 }
 
 // roleRules are for values of image.partitions.role.
@@ -103,7 +105,7 @@ var values = map[string][]value{
 		{name: "rpi-uboot", ready: true, loader: loaderRules{runtime: "uboot", tables: []string{"mbr"}, roles: []string{"boot"}}},
 		{name: "rpiab", ready: true, loader: loaderRules{runtime: "rpiab", tables: []string{"mbr"}, roles: []string{"bootsel", "boota", "bootb"}}},
 		{name: "efiab", ready: true, loader: loaderRules{runtime: "efiab", tables: []string{"gpt"}, roles: []string{"bootsel", "boota", "bootb"}}},
-		{name: "extlinux", ready: true, loader: loaderRules{runtime: "extlinux", tables: []string{"gpt", "mbr", "hybrid"}}},
+		{name: "extlinux", ready: true, loader: loaderRules{runtime: "extlinux", tables: []string{"gpt", "mbr", "hybrid"}, oneInitrd: true}},
 	},
 	// package images, table.go
 	"image.table": {
