@@ -100,6 +100,13 @@ func (c *Console) Expect(ctx context.Context, text string) (string, error) {
 	}
 }
 
+// found is where what the last Expect found ends.
+func (c *Console) found() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen
+}
+
 // end is where the next output comes.
 func (c *Console) end() int64 {
 	c.mu.Lock()

@@ -47,6 +47,9 @@ type Config struct {
 	// Kernel, Initrd, DTB and Append boot without a boot loader: three files and the kernel's
 	// command line. Without a DTB the machine has its own. Default: the firmware boots the disk.
 	Kernel, Initrd, DTB, Append string
+	// AppendAt is the offset of the boot partition of a U-Boot that boots from the disk: Append
+	// is written to its oemEnv.txt when the working copy is made. Default: it is not.
+	AppendAt int64
 	// Dir holds the working copy and the sockets. Default: a temporary directory that
 	// Close removes. Its path must be short: a socket's path has at most 107 bytes.
 	Dir string
@@ -173,6 +176,9 @@ func (m *Machine) copyDisk(ctx context.Context) error {
 	err := filecopy.File(ctx, part, m.cfg.Image, 0o600)
 	if err == nil && m.cfg.Emulator.Disk == "sd" {
 		err = growToPowerOfTwo(part)
+	}
+	if err == nil && m.cfg.AppendAt != 0 {
+		err = addOEM(part, m.cfg.AppendAt, m.cfg.Append)
 	}
 	if err == nil {
 		err = os.Rename(part, m.Disk())

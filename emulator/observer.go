@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,20 +79,57 @@ type consoleObserver struct {
 func (consoleObserver) String() string { return byConsole }
 
 func (j consoleObserver) wait(ctx context.Context, look func([]api.Container, bool)) ([]api.Container, error) {
-	out, err := j.console.Expect(ctx, settledMark)
-	if err != nil {
-		return nil, fault.Wrap(fault.Goal, err, "reading the console (PV_LOG_SERVER_OUTPUTS needs stdout)")
-	}
-	rest, err := j.console.Expect(ctx, "\n")
-	if err != nil {
-		return nil, fault.Wrap(fault.Goal, err, "reading the console")
-	}
-	if strings.HasSuffix(out, missedMark) {
-		return nil, errors.New("the device says " + missedMark + strings.TrimSpace(rest))
+	if _, err := j.console.Ready(ctx); err != nil {
+		return nil, err
 	}
 	look(nil, true)
 	return nil, j.stay(ctx)
 }
+
+// Ready waits until the engine's log says that all containers have reached their goals, and
+// returns how many there are. One whose time was over, which is soon in an emulated machine, may
+// do so later, as for an observer that asks the control API; any other is an error.
+func (c *Console) Ready(ctx context.Context) (containers int, err error) {
+	out, err := c.Expect(ctx, settledMark)
+	if err != nil {
+		return 0, fault.Wrap(fault.Goal, err, "reading the console (PV_LOG_SERVER_OUTPUTS needs stdout)")
+	}
+	from := c.found()
+	rest, err := c.Expect(ctx, "\n")
+	if err != nil {
+		return 0, fault.Wrap(fault.Goal, err, "reading the console")
+	}
+	if m := countForm.FindStringSubmatch(rest); m != nil {
+		containers, _ = strconv.Atoi(m[1]) // digits
+	}
+	if !strings.HasSuffix(out, missedMark) {
+		return containers, nil
+	}
+	return containers, fault.Wrap(fault.Goal, c.late(ctx, out, from), "the device says %s%s", missedMark, strings.TrimSpace(rest))
+}
+
+// late waits for the containers that were late by the log; from is where it ends.
+func (c *Console) late(ctx context.Context, log string, from int64) error {
+	late := lateLine.FindAllStringSubmatch(log, -1)
+	if len(late) == 0 || strings.Count(log, belowMark) > len(late) {
+		return errors.New("not only for lack of time")
+	}
+	for _, m := range late {
+		if line := "container " + m[1] + " is now " + m[2]; !c.waitFor(ctx, from, []string{line}) {
+			return fmt.Errorf("waiting for %q on the console in vain", line)
+		}
+	}
+	return nil
+}
+
+// countForm is in the line with the outcome.
+var countForm = regexp.MustCompile(`(\d+) containers reached their goals`)
+
+// lateLine is how the engine's log says that a container needs longer, belowMark is in the line
+// of each container below its goal.
+var lateLine = regexp.MustCompile(`container (\S+) did not reach (\S+): it is \S+: time is over`)
+
+const belowMark = ": it is "
 
 // stay watches the console while the containers have to be stable.
 func (j consoleObserver) stay(ctx context.Context) error {

@@ -32,13 +32,19 @@ func fakeConsole(t *testing.T, text string) *Console {
 	return c
 }
 
+// late is a container that has not reached its goal in time.
+const late = "container web did not reach STARTED: it is STARTING: time is over\r\n"
+
 func TestConsoleObserver(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"[engine] ready: all 2 containers reached their goals in 812 ms\r\n":                 "",
-		"[engine] not ready: 1 of 2 containers reached their goals\r\n":                      "the device says not ready: 1 of 2 containers",
-		"Kernel panic - not syncing\r\n":                                                     "reading the console (PV_LOG_SERVER_OUTPUTS needs stdout)",
-		"[engine] ready: all":                                                                "reading the console",
+		"[engine] ready: all 2 containers reached their goals in 812 ms\r\n":                                                                                            "",
+		"[engine] not ready: 1 of 2 containers reached their goals\r\n":                                                                                                 "the device says not ready: 1 of 2 containers",
+		late + "[engine] not ready: 1 of 2 containers reached their goals\r\ncontainer web is now STARTED\r\n":                                                          "",
+		late + "[engine] not ready: 1 of 2 containers reached their goals\r\ncontainer wet is now STARTED\r\n":                                                          `waiting for "container web is now STARTED" on the console in vain`,
+		late + "container db did not reach READY: it is STOPPED: exited with code 1\n[engine] not ready: 0 of 2 containers reached\r\ncontainer web is now STARTED\r\n": "the device says not ready: 0 of 2 containers",
+		"Kernel panic - not syncing\r\n": "reading the console (PV_LOG_SERVER_OUTPUTS needs stdout)",
+		"[engine] ready: all":            "reading the console",
 		"container web is now RECOVERING: exited with code 1\r\nready: all 2 containers\r\n": "container web: it is RECOVERING: exited with code 1",
 	} {
 		cs, err := consoleObserver{console: fakeConsole(t, text)}.wait(deadline(t, 20*time.Second), func([]api.Container, bool) {})

@@ -30,6 +30,8 @@ type Options struct {
 	Image string
 	// Kernel, Initrd, DTB and Append are for machines with boot: kernel; see [Config].
 	Kernel, Initrd, DTB, Append string
+	// AppendAt is for machines whose U-Boot gets Append from the disk; see [Config].
+	AppendAt int64
 	// Containers is the number of containers that must reach their goals. Default: 1.
 	Containers int
 	// Accelerator is "tcg" or "kvm". Default: what an observer finds.
@@ -134,7 +136,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	m, err := Start(ctx, Config{
 		Emulator: o.Emulator, Image: o.Image, Accelerator: o.Accelerator, Forward: o.Forward, Keep: o.Keep, ImageSum: o.ImageSum,
-		Kernel: o.Kernel, Initrd: o.Initrd, DTB: o.DTB, Append: o.Append, Args: o.Args,
+		Kernel: o.Kernel, Initrd: o.Initrd, DTB: o.DTB, Append: o.Append, AppendAt: o.AppendAt, Args: o.Args,
 	})
 	if err != nil {
 		return err

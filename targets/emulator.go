@@ -52,7 +52,8 @@ type Emulator struct {
 	// DTB is the device tree for boot: kernel, below the kernel's directory dtbs/. Default:
 	// the one that QEMU makes.
 	DTB string `yaml:"dtb,omitempty" json:"dtb,omitempty"`
-	// Arguments are appended to the kernel's command line with boot: kernel.
+	// Arguments are appended to the kernel's command line: with boot: kernel, and where a U-Boot
+	// has them from bootargs of dtb, or from oemEnv.txt of its boot partition.
 	Arguments []string `yaml:"arguments,omitempty" json:"arguments,omitempty"`
 	// Disk is the device that the image is on: sd is the board's card slot, the others are
 	// QEMU's words.
@@ -271,7 +272,7 @@ func (r checker) emulators(t *Target) {
 		if r.Given("emulator[0]") {
 			at = fmt.Sprintf("emulator[%d]", i)
 		}
-		r.emulator(at, t.Emulators[i].Complete(), t.Arch)
+		r.emulator(at, t.Emulators[i].Complete(), t)
 		same := func(o Emulator) bool { return o.Complete().Name == t.Emulators[i].Complete().Name }
 		if slices.IndexFunc(t.Emulators, same) < i {
 			r.Wrong(at+".name", "%q is there twice: give each machine a name", t.Emulators[i].Complete().Name)
@@ -280,7 +281,8 @@ func (r checker) emulators(t *Target) {
 }
 
 // emulator checks one machine, defaults filled in.
-func (r checker) emulator(at string, e Emulator, a Arch) {
+func (r checker) emulator(at string, e Emulator, t *Target) {
+	a := t.Arch
 	r.Form(at+".machine", e.Machine, machineForm)
 	r.Form(at+".name", e.Name, labelForm)
 	if e.CPU != "" {
@@ -295,7 +297,13 @@ func (r checker) emulator(at string, e Emulator, a Arch) {
 	}
 	r.devices(at, e)
 	r.forwards(at, e)
-	r.start(at, e)
+	r.start(at, e, t.readsOEM())
+}
+
+// readsOEM reports whether the boot loader adds what oemEnv.txt on the boot partition says to
+// the kernel's command line.
+func (t *Target) readsOEM() bool {
+	return t.Bootloader != nil && t.Bootloader.Type == "uboot" && t.Partition("boot") != nil
 }
 
 // devices checks that the machine has the buses of its devices, as far as it is known.
@@ -317,8 +325,9 @@ func (r checker) devices(at string, e Emulator) {
 	}
 }
 
-// start checks that something loads the kernel.
-func (r checker) start(at string, e Emulator) {
+// start checks that something loads the kernel; oem is set for a loader that has arguments
+// from the disk.
+func (r checker) start(at string, e Emulator, oem bool) {
 	for _, file := range []struct{ key, path string }{{".bios", e.BIOS}, {".loader", e.Loader}, {".boot_file", e.BootFile}, {".dtb", e.DTB}} {
 		if file.path != "" {
 			r.Form(at+file.key, file.path, pathForm)
@@ -330,7 +339,7 @@ func (r checker) start(at string, e Emulator) {
 		}
 	}
 	r.loads(at, e)
-	r.kernelBoot(at, e)
+	r.kernelBoot(at, e, oem)
 	if e.Loader != "" && e.BootFile != "" {
 		r.Wrong(at+".boot_file", "is in place of loader: leave one of them out")
 	}
@@ -340,12 +349,12 @@ func (r checker) start(at string, e Emulator) {
 }
 
 // kernelBoot checks that what loads the kernel and what is for loading it fit together.
-func (r checker) kernelBoot(at string, e Emulator) {
+func (r checker) kernelBoot(at string, e Emulator, oem bool) {
 	if loaded := e.Firmware == "uefi" || e.BIOS != "" || e.loader() != ""; e.Boot == "kernel" && loaded {
 		r.Wrong(at+".boot", "kernel needs no firmware: leave firmware, bios, loader and boot_file out, or say boot: disk")
 	}
-	if e.Boot == "disk" && (e.DTB != "" && e.loader() == "" || len(e.Arguments) > 0 && e.DTB == "") {
-		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel, or for a loader that gets them in the device tree")
+	if e.Boot == "disk" && (e.DTB != "" && e.loader() == "" || len(e.Arguments) > 0 && e.DTB == "" && !oem) {
+		r.Wrong(at+".boot", "dtb and arguments are for boot: kernel, or for a loader that gets them in the device tree; arguments also for bootloader.type: uboot")
 	}
 }
 

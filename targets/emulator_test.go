@@ -42,6 +42,21 @@ func TestDefaultsOfMachines(t *testing.T) {
 	}
 }
 
+// TestArgumentsWithUBoot: one that boots from the disk has them from there, other loaders do not.
+func TestArgumentsWithUBoot(t *testing.T) {
+	t.Parallel()
+	text := board("{go: arm, arm: 7, debian: armhf}", "{system: arm, machine: orangepi-pc, memory: 1024, arguments: [a=b], packages: [q1]}")
+	for loader, want := range map[string]string{
+		"{type: uboot, addresses: {initrd: 0x44000000}}":              "",
+		"{type: grub, suite: bookworm, packages: [grub-efi-arm-bin]}": "emulator.boot: dtb and arguments are for boot: kernel",
+	} {
+		_, err := parse("f", "x", []byte(regexp.MustCompile(`(?m)^bootloader: .*$`).ReplaceAllString(text, "bootloader: "+loader)), nil)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", loader, err, want)
+		}
+	}
+}
+
 func TestMistakesInMachines(t *testing.T) {
 	const arm64 = "{go: arm64, debian: arm64}"
 	for _, c := range []struct{ arch, emulator, want string }{

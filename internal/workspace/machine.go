@@ -29,8 +29,14 @@ func (j *job) loads(ctx context.Context, t *targets.Target, comp *images.Composi
 			return err
 		}
 	}
-	if e.Boot != "kernel" && e.DTB == "" {
-		return nil
+	if e.Boot != "kernel" { // what loads the kernel has them from a device tree, or from the disk
+		cfg.Append = strings.Join(e.Arguments, " ")
+		if e.DTB == "" {
+			if len(e.Arguments) > 0 {
+				cfg.AppendAt = int64(t.Partition("boot").Start)
+			}
+			return nil
+		}
 	}
 	outputs, err := j.outputs(ctx, comp, "kernel", "initrd")
 	if err != nil {
@@ -42,7 +48,6 @@ func (j *job) loads(ctx context.Context, t *targets.Target, comp *images.Composi
 		}
 	}
 	if e.Boot != "kernel" { // a loader loads the others from the disk
-		cfg.Append = strings.Join(e.Arguments, " ")
 		return nil
 	}
 	if cfg.Kernel, err = one(outputs["kernel"], kernel.ImageFile); err != nil {

@@ -179,7 +179,7 @@ func (w *Workspace) emulate(ctx context.Context, o emulator.Options) error {
 
 // loads fills in what QEMU itself loads; see [job.loads].
 func (w *Workspace) loads(ctx context.Context, t *targets.Target, o *emulator.Options, tmp string) error {
-	if e := o.Emulator.Complete(); e.Boot != "kernel" && e.DTB == "" && e.BootFile == "" {
+	if e := o.Emulator.Complete(); e.Boot != "kernel" && e.DTB == "" && e.BootFile == "" && len(e.Arguments) == 0 {
 		return nil
 	}
 	quiet := *w
@@ -191,6 +191,6 @@ func (w *Workspace) loads(ctx context.Context, t *targets.Target, o *emulator.Op
 	defer j.close() //nolint:errcheck // the build's own error says more
 	cfg := emulator.Config{Emulator: o.Emulator}
 	err = j.loads(ctx, t, j.comp, &cfg, tmp)
-	o.Emulator, o.Kernel, o.Initrd, o.DTB, o.Append = cfg.Emulator, cfg.Kernel, cfg.Initrd, cfg.DTB, cfg.Append
+	o.Emulator, o.Kernel, o.Initrd, o.DTB, o.Append, o.AppendAt = cfg.Emulator, cfg.Kernel, cfg.Initrd, cfg.DTB, cfg.Append, cfg.AppendAt
 	return err
 }

@@ -78,7 +78,10 @@ func bootBoard(t *testing.T, name string, machine targets.Emulator) {
 // so, or the console of a machine whose device cannot be asked.
 func ready(ctx context.Context, d *Device, containers int) error {
 	if d.API == nil {
-		_, err := d.Console.Expect(ctx, fmt.Sprintf("]: ready: all %d containers reached their goals", containers))
+		n, err := d.Console.Ready(ctx)
+		if err == nil && n != containers {
+			err = fmt.Errorf("%d containers have reached their goals, want %d", n, containers)
+		}
 		return err
 	}
 	cs, err := d.WaitContainers(ctx, emulator.AllReached(containers))
@@ -109,10 +112,26 @@ func bootConfig(t *testing.T, w *workspace.Maker, cfg emulator.Config) {
 	if err := ready(ctx, d, len(w.Target.Containers)); err != nil {
 		t.Fatalf("%v; last lines of the console:\n%s", err, strings.Join(d.Console.Tail(60), "\n"))
 	}
-	if m.API == nil { // nor can it be asked to power off
+	if m.API == nil {
+		if err := typePowerOff(ctx, d); err != nil {
+			t.Fatalf("%v; last lines of the console:\n%s", err, strings.Join(d.Console.Tail(30), "\n"))
+		}
 		return
 	}
 	if err := d.Shutdown(t.Context(), 2*time.Minute); err != nil {
 		t.Error(err)
 	}
+}
+
+// typePowerOff switches a device off that can only be asked on its console, and waits until the
+// kernel says that it is.
+func typePowerOff(ctx context.Context, d *Device) error {
+	if _, err := d.Run(ctx, "pvcontrol cmd poweroff"); err != nil {
+		return err
+	}
+	if _, err := d.Console.Write([]byte("exit\r")); err != nil {
+		return err
+	}
+	_, err := d.Console.Expect(ctx, "reboot: Power down")
+	return err
 }
