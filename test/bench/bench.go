@@ -83,6 +83,7 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 		{"the launcher", launcher},
 		{"App Engine instances", appEngine},
 		{"updates", updates},
+		{"large uploads", uploads},
 		{"the host tool", pvr},
 		{"booted devices", devices},
 		{"writes to flash", flashWrites},

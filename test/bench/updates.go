@@ -184,9 +184,8 @@ func (i *instance) start(ctx context.Context) (stop func(), err error) {
 		}
 		_, _ = io.Copy(io.Discard, out)
 	}()
-	socket := filepath.Join(i.prefix, "run/pv/pv-ctrl")
 	i.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
+		return new(net.Dialer).DialContext(ctx, "unix", i.socket())
 	}}}
 	select {
 	case <-ready:
