@@ -239,7 +239,7 @@ func (e *Engine) Run(ctx context.Context) int {
 			f()
 		case <-quit:
 			quit = nil
-			e.shutdown(handoff.ExitReboot, "its parent")
+			e.shutdown(handoff.ExitReboot, "a signal to the runtime")
 		}
 	}
 }

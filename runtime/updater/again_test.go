@@ -158,3 +158,27 @@ func TestCutBeforeProgress(t *testing.T) {
 		m.expect("0", boot.Values{}, "b", WontGo, wasInstalled, "WONTGO too large")
 	})
 }
+
+// TestCommittedAgainAfterAFailure runs a committed revision again, which fails, and then once more.
+func TestCommittedAgainAfterAFailure(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.put("n", "2", "app 1 container")
+		for _, broken := range []bool{false, true, false} {
+			m.broken["n"] = broken
+			m.start("n", RunCommit)
+			m.restarts()
+			m.settle()
+			if broken {
+				m.restarts()
+				m.settle()
+			}
+			want := map[bool]Status{false: Done, true: Error}[broken]
+			if p, err := m.steps.Progress("n"); err != nil || p.Status != string(want) {
+				t.Errorf("progress is %+v, %v; want %s", p, err, want)
+			}
+			m.start("0", RunCommit)
+			m.restarts()
+			m.settle()
+		}
+	})
+}

@@ -422,10 +422,12 @@ func (u *Updater) settle(j *job) {
 }
 
 // publish writes the revision's progress. A revision that was committed in an earlier
-// update keeps saying so unless it fails.
+// update keeps saying so until it fails.
 func (u *Updater) publish(j *job, s Status, message string) {
 	if u.o.Steps.Done(j.rev) && !s.Failed() {
-		return
+		if p, err := u.o.Steps.Progress(j.rev); err == nil && p.Status == string(Done) {
+			return
+		}
 	}
 	p := s.progress(message)
 	if s.Failed() && j.failure != nil {

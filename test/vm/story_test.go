@@ -103,7 +103,7 @@ func story(t *testing.T, name string) {
 func shortStory(t *testing.T, name string) {
 	s := newScenario(t, name)
 	s.ready(2)
-	s.ask(http.MethodPut, "/user-meta/PV_UPDATER_COMMIT_DELAY", []byte("1"))
+	s.ask(http.MethodPut, "/user-meta/PV_UPDATER_COMMIT_DELAY", []byte("15")) // a program takes seconds to begin, and to die
 	s.tryOnce()
 	s.panicBSP(s.addForGood())
 	s.end()
