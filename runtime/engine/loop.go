@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/revision/manifest"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/handoff"
 )
 
@@ -165,7 +166,7 @@ func (e *Engine) post(f func()) {
 }
 
 // errOver is the error of a call to an engine that has ended.
-var errOver = errors.New("the engine has ended")
+var errOver = &api.Error{Status: 503, Text: "The device is going down. Try again", RetryAfter: 30}
 
 // call runs f in the engine's goroutine and returns its result. Its effect is visible
 // to readers when call returns.

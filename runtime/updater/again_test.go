@@ -1,6 +1,7 @@
 package updater
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pantavisor/pantavisor/runtime/boot"
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // unwilling is a boot loader's store that fails after it has written a revision to try.
@@ -134,6 +136,23 @@ func TestInterruptedInstallation(t *testing.T) {
 		f := m.failure("b")
 		if f == nil || f.Text != "the installation was interrupted: the power is off; nothing has changed, run the revision again" {
 			t.Errorf("the reason is %+v", f)
+		}
+	})
+}
+
+// TestOrdersOfAClientThatIsCutOff are answered as those that can be repeated.
+func TestOrdersOfAClientThatIsCutOff(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.off()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New("the device stopped for a reboot because of the signal SIGTERM"))
+		for what, err := range map[string]error{
+			"start": m.u.Start(ctx, Request{Revision: "b", Mode: Run}), "cancel": m.u.Cancel(ctx, "b"),
+		} {
+			told, ok := errors.AsType[*api.Error](err)
+			if !ok || told.Status != 503 || told.Text != "The request was not taken: the device stopped for a reboot because of the signal SIGTERM. Try again" {
+				t.Errorf("%s: %v", what, err)
+			}
 		}
 	})
 }

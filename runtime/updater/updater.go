@@ -222,8 +222,17 @@ func (u *Updater) tell(ctx context.Context, o order) error {
 		if o.job != nil {
 			u.busy.Store(false)
 		}
-		return context.Cause(ctx)
+		return unheard(ctx)
 	}
+}
+
+// unheard is the answer to an order that nobody took: an update is busy, or the device goes down.
+func unheard(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if told := (*api.Error)(nil); errors.As(err, &told) {
+		return err
+	}
+	return &api.Error{Status: 503, Text: fmt.Sprintf("The request was not taken: %v. Try again", err), RetryAfter: 30}
 }
 
 // Settled is called by the engine when all containers of a revision have reached their
