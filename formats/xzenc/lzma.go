@@ -2,12 +2,11 @@ package xzenc
 
 import "math/bits"
 
-// Parameters of the format: three bits of the byte before and two of the position
-// choose the probabilities.
+// Parameters of the format: two bits of the position choose probabilities.
 const (
-	literalBits = 3
-	posMask     = 1<<2 - 1
-	properties  = (2*5+0)*9 + literalBits
+	positionBits = 2
+	posMask      = 1<<positionBits - 1
+	literalSize  = 0x300
 
 	states      = 12
 	afterBytes  = 7 // states below it follow a literal
@@ -33,193 +32,169 @@ type model struct {
 	rep, rep0, rep1  [states]uint16
 	rep2             [states]uint16
 	rep0Long         [states][posMask + 1]uint16
-	literal          [1 << literalBits][0x300]uint16
+	literal          [][literalSize]uint16 // by the context
 	slot             [slotStates][64]uint16
 	special          [fullModel - firstDirect + 1]uint16
 	align            [1 << alignBits]uint16
 	matchLen, repLen lengths
 }
 
-// encoder is an LZMA2 encoder for one block at a time.
-type encoder struct {
-	rc     rangeCoder
-	m      model
-	state  int
-	reps   [4]uint32
-	finder finder
-	block  []byte
-	pos    int
-}
+// literalContext is what the probabilities of a literal depend on: the highest bits of the
+// byte before it, and the lowest bits of its position.
+type literalContext struct{ before, position uint8 }
 
-const (
-	chunkMax    = 64 << 10 // packed bytes of an LZMA2 chunk
-	chunkMargin = 512      // more than one symbol takes
-	chunkHeader = 6
-
-	controlFirst = 0xe0 // resets dictionary, state and properties
-	controlNext  = 0x80
+var (
+	anyData = literalContext{before: 3}
+	// words is for data of units of four bytes, as code for ARM is.
+	words = literalContext{before: 2, position: 2}
 )
 
-// append appends the LZMA2 chunks of a block, without the end marker.
-func (e *encoder) append(dst, block []byte) []byte {
-	e.block, e.pos, e.state, e.reps = block, 0, 0, [4]uint32{}
-	e.m.reset()
-	e.finder.reset(block)
-	control := byte(controlFirst)
-	for e.pos < len(block) {
-		from := e.pos
-		head := len(dst)
-		dst = append(dst, make([]byte, chunkHeader-1)...)
-		if control == controlFirst {
-			dst = append(dst, properties)
-		}
-		dst = e.chunk(dst)
-		size := e.pos - from - 1
-		packed := len(dst) - head - chunkHeader - 1
-		if control == controlNext { // its header has no properties
-			packed++
-		}
-		dst[head] = control | byte(size>>16)
-		dst[head+1], dst[head+2] = byte(size>>8), byte(size)
-		dst[head+3], dst[head+4] = byte(packed>>8), byte(packed)
-		control = controlNext
-	}
-	return dst
+// property is the byte that tells the decoder the parameters.
+func (c literalContext) property() byte { return (positionBits*5+c.position)*9 + c.before }
+
+// coder encodes symbols and keeps what they change: the probabilities, the state and
+// the last distances.
+type coder struct {
+	rc      rangeCoder
+	m       model
+	context literalContext
+	state   int
+	reps    [4]uint32
+	block   []byte
+	pos     int
 }
 
-// chunk encodes symbols until the chunk is full.
-func (e *encoder) chunk(dst []byte) []byte {
-	e.rc.start(dst)
-	for e.pos < len(e.block) && e.rc.pending() < chunkMax-chunkMargin {
-		e.symbol()
-	}
-	return e.rc.finish()
+func newCoder(c literalContext) coder {
+	return coder{context: c, m: model{literal: make([][literalSize]uint16, 1<<(c.before+c.position))}}
 }
 
-// symbol encodes what comes next: a literal, a repeated distance or a match.
-func (e *encoder) symbol() {
-	rep, length, dist := e.choose()
-	switch {
-	case length < minMatch && rep == 0 && length == 1:
-		e.shortRep()
-	case length < minMatch:
-		e.literal()
-	case rep >= 0:
-		e.repMatch(rep, length)
-	default:
-		e.match(dist, length)
-	}
+// start prepares for the symbols of a block.
+func (c *coder) start(block []byte) {
+	c.block, c.pos = block, 0
+	c.reset()
+}
+
+// reset forgets what the symbols so far have changed.
+func (c *coder) reset() {
+	c.state, c.reps = 0, [4]uint32{}
+	c.m.reset()
 }
 
 // position is the part of the position that chooses probabilities.
-func (e *encoder) position() int { return e.pos & posMask }
+func (c *coder) position() int { return c.pos & posMask }
 
-func (e *encoder) literal() {
-	rc, b := &e.rc, e.block[e.pos]
-	rc.bit(&e.m.match[e.state][e.position()], 0)
-	before := byte(0)
-	if e.pos > 0 {
-		before = e.block[e.pos-1]
-	}
-	probs := &e.m.literal[before>>(8-literalBits)]
-	if e.state < afterBytes {
+func (c *coder) literal() {
+	rc, b := &c.rc, c.block[c.pos]
+	rc.bit(&c.m.match[c.state][c.position()], 0)
+	probs := c.literalModel(c.pos)
+	if c.state < afterBytes {
 		rc.tree(probs[:0x100], 8, uint32(b))
 	} else {
-		e.matchedLiteral(probs, b, e.block[e.pos-int(e.reps[0])-1])
+		c.matchedLiteral(probs, b, c.block[c.pos-int(c.reps[0])-1])
 	}
 	switch {
-	case e.state < 4:
-		e.state = 0
-	case e.state < 10:
-		e.state -= 3
+	case c.state < 4:
+		c.state = 0
+	case c.state < 10:
+		c.state -= 3
 	default:
-		e.state -= 6
+		c.state -= 6
 	}
-	e.advance(1)
+	c.pos++
+}
+
+// literalModel returns the probabilities for a literal at a place of the block.
+func (c *coder) literalModel(at int) *[literalSize]uint16 {
+	before := byte(0)
+	if at > 0 {
+		before = c.block[at-1]
+	}
+	place := at & (1<<c.context.position - 1)
+	return &c.m.literal[place<<c.context.before|int(before>>(8-c.context.before))]
 }
 
 // matchedLiteral encodes a literal behind a match, where the byte that the match
 // would have gone on with is known not to come.
-func (e *encoder) matchedLiteral(probs *[0x300]uint16, b, expected byte) {
+func (c *coder) matchedLiteral(probs *[literalSize]uint16, b, expected byte) {
 	offset, symbol, want := uint32(0x100), uint32(b)+0x100, uint32(expected)
 	for symbol < 0x10000 {
 		want <<= 1
 		bit := symbol >> 7 & 1
-		e.rc.bit(&probs[offset+(want&offset)+symbol>>8], bit)
+		c.rc.bit(&probs[offset+(want&offset)+symbol>>8], bit)
 		symbol <<= 1
 		offset &= ^(want ^ symbol)
 	}
 }
 
-func (e *encoder) shortRep() {
-	pos := e.position()
-	e.rc.bit(&e.m.match[e.state][pos], 1)
-	e.rc.bit(&e.m.rep[e.state], 1)
-	e.rc.bit(&e.m.rep0[e.state], 0)
-	e.rc.bit(&e.m.rep0Long[e.state][pos], 0)
-	e.setState(9, 11)
-	e.advance(1)
+func (c *coder) shortRep() {
+	pos := c.position()
+	c.rc.bit(&c.m.match[c.state][pos], 1)
+	c.rc.bit(&c.m.rep[c.state], 1)
+	c.rc.bit(&c.m.rep0[c.state], 0)
+	c.rc.bit(&c.m.rep0Long[c.state][pos], 0)
+	c.setState(9, 11)
+	c.pos++
 }
 
 // setState takes the state after a literal or after anything else.
-func (e *encoder) setState(afterLiteral, otherwise int) {
-	if e.state < afterBytes {
-		e.state = afterLiteral
+func (c *coder) setState(afterLiteral, otherwise int) {
+	if c.state < afterBytes {
+		c.state = afterLiteral
 	} else {
-		e.state = otherwise
+		c.state = otherwise
 	}
 }
 
-func (e *encoder) repMatch(rep, length int) {
-	pos, rc, s := e.position(), &e.rc, e.state
-	rc.bit(&e.m.match[s][pos], 1)
-	rc.bit(&e.m.rep[s], 1)
+func (c *coder) repMatch(rep, length int) {
+	pos, rc, s := c.position(), &c.rc, c.state
+	rc.bit(&c.m.match[s][pos], 1)
+	rc.bit(&c.m.rep[s], 1)
 	if rep == 0 {
-		rc.bit(&e.m.rep0[s], 0)
-		rc.bit(&e.m.rep0Long[s][pos], 1)
+		rc.bit(&c.m.rep0[s], 0)
+		rc.bit(&c.m.rep0Long[s][pos], 1)
 	} else {
-		rc.bit(&e.m.rep0[s], 1)
+		rc.bit(&c.m.rep0[s], 1)
 		if rep == 1 {
-			rc.bit(&e.m.rep1[s], 0)
+			rc.bit(&c.m.rep1[s], 0)
 		} else {
-			rc.bit(&e.m.rep1[s], 1)
-			rc.bit(&e.m.rep2[s], uint32(rep-2))
+			rc.bit(&c.m.rep1[s], 1)
+			rc.bit(&c.m.rep2[s], uint32(rep-2))
 		}
-		dist := e.reps[rep]
-		copy(e.reps[1:rep+1], e.reps[:rep])
-		e.reps[0] = dist
+		dist := c.reps[rep]
+		copy(c.reps[1:rep+1], c.reps[:rep])
+		c.reps[0] = dist
 	}
-	e.length(&e.m.repLen, length, pos)
-	e.setState(8, 11)
-	e.advance(length)
+	c.length(&c.m.repLen, length, pos)
+	c.setState(8, 11)
+	c.pos += length
 }
 
-func (e *encoder) match(dist uint32, length int) {
-	pos := e.position()
-	e.rc.bit(&e.m.match[e.state][pos], 1)
-	e.rc.bit(&e.m.rep[e.state], 0)
-	e.length(&e.m.matchLen, length, pos)
-	e.distance(dist, min(length-minMatch, slotStates-1))
-	copy(e.reps[1:], e.reps[:3])
-	e.reps[0] = dist
-	e.setState(7, 10)
-	e.advance(length)
+func (c *coder) match(dist uint32, length int) {
+	pos := c.position()
+	c.rc.bit(&c.m.match[c.state][pos], 1)
+	c.rc.bit(&c.m.rep[c.state], 0)
+	c.length(&c.m.matchLen, length, pos)
+	c.distance(dist, min(length-minMatch, slotStates-1))
+	copy(c.reps[1:], c.reps[:3])
+	c.reps[0] = dist
+	c.setState(7, 10)
+	c.pos += length
 }
 
-func (e *encoder) length(l *lengths, length, pos int) {
+func (c *coder) length(l *lengths, length, pos int) {
 	n := uint32(length - minMatch)
 	switch {
 	case n < 8:
-		e.rc.bit(&l.choice, 0)
-		e.rc.tree(l.low[pos][:], 3, n)
+		c.rc.bit(&l.choice, 0)
+		c.rc.tree(l.low[pos][:], 3, n)
 	case n < 16:
-		e.rc.bit(&l.choice, 1)
-		e.rc.bit(&l.choice2, 0)
-		e.rc.tree(l.mid[pos][:], 3, n-8)
+		c.rc.bit(&l.choice, 1)
+		c.rc.bit(&l.choice2, 0)
+		c.rc.tree(l.mid[pos][:], 3, n-8)
 	default:
-		e.rc.bit(&l.choice, 1)
-		e.rc.bit(&l.choice2, 1)
-		e.rc.tree(l.high[:], 8, n-16)
+		c.rc.bit(&l.choice, 1)
+		c.rc.bit(&l.choice2, 1)
+		c.rc.tree(l.high[:], 8, n-16)
 	}
 }
 
@@ -232,9 +207,9 @@ func slotOf(dist uint32) uint32 {
 	return n*2 + dist>>(n-1)&1
 }
 
-func (e *encoder) distance(dist uint32, lengthState int) {
+func (c *coder) distance(dist uint32, lengthState int) {
 	slot := slotOf(dist)
-	e.rc.tree(e.m.slot[lengthState][:], 6, slot)
+	c.rc.tree(c.m.slot[lengthState][:], 6, slot)
 	if slot < firstModel {
 		return
 	}
@@ -242,14 +217,26 @@ func (e *encoder) distance(dist uint32, lengthState int) {
 	base := (2 | slot&1) << footerBits
 	rest := dist - base
 	if slot < firstDirect {
-		e.rc.reverse(e.m.special[base-slot:], int(footerBits), rest)
+		c.rc.reverse(c.m.special[base-slot:], int(footerBits), rest)
 		return
 	}
-	e.rc.direct(rest>>alignBits, int(footerBits)-alignBits)
-	e.rc.reverse(e.m.align[:], alignBits, rest&(1<<alignBits-1))
+	c.rc.direct(rest>>alignBits, int(footerBits)-alignBits)
+	c.rc.reverse(c.m.align[:], alignBits, rest&(1<<alignBits-1))
 }
 
-func (e *encoder) advance(n int) {
-	e.finder.insert(e.pos, n)
-	e.pos += n
+// longestRep returns the longest match at one of the last distances.
+func (c *coder) longestRep(pos, limit int) (length, index int) {
+	for i, d := range c.reps {
+		at := pos - int(d) - 1
+		if at < 0 {
+			continue
+		}
+		// Most differ at once.
+		if length < limit && c.block[at+length] == c.block[pos+length] {
+			if n := extend(c.block, at, pos, limit); n > length {
+				length, index = n, i
+			}
+		}
+	}
+	return length, index
 }

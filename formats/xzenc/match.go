@@ -180,6 +180,50 @@ func (f *finder) look(pos int) (int, uint32) {
 	return f.found.length, f.found.dist
 }
 
+// encoder is the fast encoder, for one block at a time.
+type encoder struct {
+	coder
+	finder finder
+}
+
+func newEncoder() *encoder { return &encoder{coder: newCoder(anyData)} }
+
+func (e *encoder) start(block []byte) {
+	e.coder.start(block)
+	e.finder.reset(block)
+}
+
+func (e *encoder) coding() *coder { return &e.coder }
+
+// chunk encodes symbols until the chunk is full.
+func (e *encoder) chunk(dst []byte) []byte {
+	e.rc.start(dst)
+	for e.pos < len(e.block) && e.rc.pending() < chunkMax-chunkMargin {
+		e.symbol()
+	}
+	return e.rc.finish()
+}
+
+// giveUp has nothing to drop: symbols are chosen one by one.
+func (e *encoder) giveUp() int { return e.pos }
+
+// symbol encodes what comes next: a literal, a repeated distance or a match.
+func (e *encoder) symbol() {
+	from := e.pos
+	rep, length, dist := e.choose()
+	switch {
+	case length < minMatch && rep == 0 && length == 1:
+		e.shortRep()
+	case length < minMatch:
+		e.literal()
+	case rep >= 0:
+		e.repMatch(rep, length)
+	default:
+		e.match(dist, length)
+	}
+	e.finder.insert(from, e.pos-from)
+}
+
 // choose decides as the fast mode of xz does: a long repeated distance, else the
 // longest match unless the next position has a better one, else a literal. Rep is
 // -1 for a match; length 1 with rep 0 is one byte at the last distance.
@@ -208,22 +252,6 @@ func (e *encoder) single() (rep, length int, dist uint32) {
 		return 0, 1, 0
 	}
 	return -1, 0, 0
-}
-
-func (e *encoder) longestRep(pos, limit int) (length, index int) {
-	for i, d := range e.reps {
-		at := pos - int(d) - 1
-		if at < 0 {
-			continue
-		}
-		// Most differ at once.
-		if length < limit && e.block[at+length] == e.block[pos+length] {
-			if n := extend(e.block, at, pos, limit); n > length {
-				length, index = n, i
-			}
-		}
-	}
-	return length, index
 }
 
 // betterNext reports whether a literal now and a match at the next position are

@@ -25,7 +25,7 @@ func encode(t testing.TB, e *Encoder, block []byte) []byte {
 
 func decode(t testing.TB, packed []byte) []byte {
 	t.Helper()
-	r, err := xz.NewReader(bytes.NewReader(packed), MaxDictionary)
+	r, err := xz.NewReader(bytes.NewReader(packed), MaxWindow)
 	if err != nil {
 		t.Fatal(err)
 	}
