@@ -25,8 +25,6 @@ type FilesAddon struct {
 	// file in another step's output.
 	Directory *build.Source `json:"-"`
 	Program   *Artefact     `json:"-"`
-	// Tools compress.
-	Tools Tools `json:"-"`
 }
 
 var (
@@ -45,12 +43,12 @@ func (s *FilesAddon) Name() string { return "initrd/addon-" + s.Label }
 // Version of the step's logic.
 func (s *FilesAddon) Version() int { return 1 }
 
-// Deps are the program, if there is one, and the tools.
+// Deps are the program, if there is one.
 func (s *FilesAddon) Deps() []build.Step {
 	if s.Program == nil {
-		return []build.Step{s.Tools}
+		return nil
 	}
-	return []build.Step{s.Program.Step, s.Tools}
+	return []build.Step{s.Program.Step}
 }
 
 // Sources is the directory.
@@ -81,7 +79,7 @@ func (s *FilesAddon) Run(ctx context.Context, w *build.Work) error {
 	if err := writeArchive(raw, s.Epoch, entries, cpio.Options{}, true); err != nil {
 		return err
 	}
-	if err := compress(ctx, w, s.Tools, raw, packed, s.X86); err != nil {
+	if err := compress(ctx, raw, packed, s.X86); err != nil {
 		return err
 	}
 	return joinBlocks(filepath.Join(w.Out, AddonFile(s.Label)), []string{packed})

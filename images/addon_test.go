@@ -30,7 +30,7 @@ func TestAddonOfADirectoryAndOfAProgram(t *testing.T) {
 		"files":   {&FilesAddon{Directory: &build.Source{Name: "a", Path: dir}}, map[string]string{"etc/product.conf": "x", "usr/bin/tool": "#!/bin/sh\n"}},
 		"program": {&FilesAddon{Program: program, Path: "usr/bin/agent"}, map[string]string{"usr/bin/agent": "agent"}},
 	} {
-		c.step.Label, c.step.Tools = label, hostTools{}
+		c.step.Label = label
 		file := filepath.Join(newRunner(t).must(c.step), AddonFile(label))
 		_, unpacked := unpack(t, file)
 		for name, want := range c.want {
@@ -54,7 +54,7 @@ func TestAddonKeepsTheInitrd(t *testing.T) {
 	for path, want := range map[string]string{
 		"bin/agent": "usr/bin", "init": "a link", "dev": "a directory", "usr/bin/pantavisor": "usr/bin/pantavisor", "lib/modules/x": "lib/modules/x",
 	} {
-		_, err := newRunner(t).run(&FilesAddon{Label: "a", Tools: hostTools{}, Program: program, Path: path})
+		_, err := newRunner(t).run(&FilesAddon{Label: "a", Program: program, Path: path})
 		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}

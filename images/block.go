@@ -45,7 +45,7 @@ type block struct {
 }
 
 // write archives entries and compresses them to the output.
-func (b block) write(ctx context.Context, w *build.Work, t Tools, entries []tree.Entry) error {
+func (b block) write(ctx context.Context, w *build.Work, entries []tree.Entry) error {
 	if len(entries) > inodes {
 		return fault.New(fault.Unsupported, "archiving %s: %d entries; a part of the initrd holds %d", blockFiles[b.which], len(entries), inodes)
 	}
@@ -55,7 +55,7 @@ func (b block) write(ctx context.Context, w *build.Work, t Tools, entries []tree
 		return err
 	}
 	defer os.Remove(raw)
-	return compress(ctx, w, t, raw, filepath.Join(w.Out, blockFiles[b.which]), b.x86)
+	return compress(ctx, raw, filepath.Join(w.Out, blockFiles[b.which]), b.x86)
 }
 
 // writeArchive writes entries with owner root and the time at.
@@ -87,10 +87,8 @@ type ModulesBlock struct {
 	X86 bool
 	// Epoch is the time of all files.
 	Epoch build.Stamp
-	// Early is the step whose output has the tree lib/modules/RELEASE; Tools
-	// provides xz.
+	// Early is the step whose output has the tree lib/modules/RELEASE.
 	Early build.Step `json:"-"`
-	Tools Tools      `json:"-"`
 }
 
 var _ build.Step = (*ModulesBlock)(nil)
@@ -98,8 +96,8 @@ var _ build.Step = (*ModulesBlock)(nil)
 // Name of the step.
 func (s *ModulesBlock) Name() string { return "initrd/modules" }
 
-// Deps are the modules and the tools.
-func (s *ModulesBlock) Deps() []build.Step { return []build.Step{s.Early, s.Tools} }
+// Deps are the modules.
+func (s *ModulesBlock) Deps() []build.Step { return []build.Step{s.Early} }
 
 // Run packs the tree.
 func (s *ModulesBlock) Run(ctx context.Context, w *build.Work) error {
@@ -107,7 +105,7 @@ func (s *ModulesBlock) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the early modules")
 	}
-	return block{modulesBlock, s.X86, s.Epoch}.write(ctx, w, s.Tools, entries)
+	return block{modulesBlock, s.X86, s.Epoch}.write(ctx, w, entries)
 }
 
 // RuntimeBlock is the step that packs the device binary for the initrd.
@@ -116,9 +114,8 @@ type RuntimeBlock struct {
 	X86 bool
 	// Epoch is the time of all files.
 	Epoch build.Stamp
-	// Program is the device binary; Tools provides xz.
+	// Program is the device binary.
 	Program Artefact `json:"-"`
-	Tools   Tools    `json:"-"`
 }
 
 var _ build.Step = (*RuntimeBlock)(nil)
@@ -126,8 +123,8 @@ var _ build.Step = (*RuntimeBlock)(nil)
 // Name of the step.
 func (s *RuntimeBlock) Name() string { return "initrd/runtime" }
 
-// Deps are the program and the tools.
-func (s *RuntimeBlock) Deps() []build.Step { return []build.Step{s.Program.Step, s.Tools} }
+// Deps are the program.
+func (s *RuntimeBlock) Deps() []build.Step { return []build.Step{s.Program.Step} }
 
 // Run packs the program.
 func (s *RuntimeBlock) Run(ctx context.Context, w *build.Work) error {
@@ -135,7 +132,7 @@ func (s *RuntimeBlock) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	return block{runtimeBlock, s.X86, s.Epoch}.write(ctx, w, s.Tools, []tree.Entry{entry})
+	return block{runtimeBlock, s.X86, s.Epoch}.write(ctx, w, []tree.Entry{entry})
 }
 
 // portable selects what images keep of the attributes of this machine's files.

@@ -140,10 +140,10 @@ func initrdOf(in *Inputs) *Initrd {
 	return &Initrd{
 		Files: &FilesBlock{
 			Epoch: in.Epoch, Target: in.Target, Derived: in.Config.Derived, Config: in.Config.Runtime, Defaults: in.Config.Defaults,
-			Skel: in.Config.Skel, Trust: trustOf(in), Release: in.Release, Packages: in.Packages, Tools: in.Tools,
+			Skel: in.Config.Skel, Trust: trustOf(in), Release: in.Release, Packages: in.Packages,
 		},
-		Modules: &ModulesBlock{Epoch: in.Epoch, X86: in.X86, Early: early, Tools: in.Tools},
-		Runtime: &RuntimeBlock{Epoch: in.Epoch, X86: in.X86, Program: in.Runtime, Tools: in.Tools},
+		Modules: &ModulesBlock{Epoch: in.Epoch, X86: in.X86, Early: early},
+		Runtime: &RuntimeBlock{Epoch: in.Epoch, X86: in.X86, Program: in.Runtime},
 	}
 }
 

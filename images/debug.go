@@ -25,9 +25,8 @@ type DebugAddon struct {
 	X86 bool
 	// Epoch is the time of all files.
 	Epoch build.Stamp
-	// Busybox is the step whose output has bin/busybox, static; Tools provides xz.
+	// Busybox is the step whose output has bin/busybox, static.
 	Busybox build.Step `json:"-"`
-	Tools   Tools      `json:"-"`
 }
 
 var (
@@ -42,8 +41,8 @@ func (s *DebugAddon) Name() string { return "initrd/addon-debug" }
 // Version of the step's logic.
 func (s *DebugAddon) Version() int { return 1 }
 
-// Deps are busybox and the tools.
-func (s *DebugAddon) Deps() []build.Step { return []build.Step{s.Busybox, s.Tools} }
+// Deps are busybox.
+func (s *DebugAddon) Deps() []build.Step { return []build.Step{s.Busybox} }
 
 // names lists the links of busybox, or busybox alone while it has not been fetched.
 func (s *DebugAddon) names(_ context.Context, in func(build.Step) string) ([]string, error) {
@@ -98,7 +97,7 @@ func (s *DebugAddon) Run(ctx context.Context, w *build.Work) error {
 	if err := writeArchive(raw, s.Epoch, entries, cpio.Options{}, true); err != nil {
 		return err
 	}
-	if err := compress(ctx, w, s.Tools, raw, packed, s.X86); err != nil {
+	if err := compress(ctx, raw, packed, s.X86); err != nil {
 		return err
 	}
 	return joinBlocks(filepath.Join(w.Out, DebugAddonFile), []string{packed})

@@ -24,7 +24,7 @@ func fakeBusybox(count int) string {
 }
 
 func TestDebugAddonHasAShell(t *testing.T) {
-	s := &DebugAddon{X86: true, Tools: hostTools{}, Busybox: &made{"unpack/busybox", map[string]string{"bin/busybox": fakeBusybox(80)}}}
+	s := &DebugAddon{X86: true, Busybox: &made{"unpack/busybox", map[string]string{"bin/busybox": fakeBusybox(80)}}}
 	file := filepath.Join(newRunner(t).must(s), DebugAddonFile)
 	names, dir := unpack(t, file)
 	if to, err := os.Readlink(filepath.Join(dir, "usr/bin/sh")); err != nil || to != "busybox" {
@@ -42,7 +42,7 @@ func TestOtherProgramsAreRefused(t *testing.T) {
 	for name, files := range map[string]map[string]string{
 		"no list": {"bin/busybox": "ELF"}, "short list": {"usr/bin/busybox": fakeBusybox(3)}, "no program": {"bin/other": ""},
 	} {
-		s := &DebugAddon{Tools: hostTools{}, Busybox: &made{"unpack/busybox", files}}
+		s := &DebugAddon{Busybox: &made{"unpack/busybox", files}}
 		if _, err := newRunner(t).run(s); fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -37,8 +37,6 @@ type FilesBlock struct {
 	Config   build.Source  `json:"-"`
 	Defaults build.Source  `json:"-"`
 	Skel     *build.Source `json:"-"`
-	// Tools provides xz.
-	Tools Tools `json:"-"`
 }
 
 // Trust is a PEM file that signatures are checked against.
@@ -62,8 +60,8 @@ func (s *FilesBlock) Name() string { return "initrd/files" }
 // Version of the step's logic.
 func (s *FilesBlock) Version() int { return 3 }
 
-// Deps are the tools.
-func (s *FilesBlock) Deps() []build.Step { return []build.Step{s.Tools} }
+// Deps are none: everything is in the sources.
+func (s *FilesBlock) Deps() []build.Step { return nil }
 
 // Sources are the configuration, the defaults, the certificates and skel.
 func (s *FilesBlock) Sources() ([]build.Source, error) {
@@ -113,7 +111,7 @@ func (s *FilesBlock) Run(ctx context.Context, w *build.Work) error {
 		return err
 	}
 	for which, part := range cut(entries) {
-		if err := (block{which, false, s.Epoch}).write(ctx, w, s.Tools, part); err != nil {
+		if err := (block{which, false, s.Epoch}).write(ctx, w, part); err != nil {
 			return err
 		}
 	}

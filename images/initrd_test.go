@@ -42,7 +42,6 @@ func settings(debug string) []Setting {
 }
 
 func initrd(root string, in *Inputs) *Initrd {
-	tools := hostTools{}
 	early := &made{"kernel/early", map[string]string{"lib/modules/6.1/modules.dep": "kernel/a.ko:\n", "lib/modules/6.1/kernel/a.ko": strings.Repeat("ko", 5000)}}
 	module, err := gosource.Open(root)
 	if err != nil {
@@ -52,11 +51,11 @@ func initrd(root string, in *Inputs) *Initrd {
 	return &Initrd{
 		Files: &FilesBlock{
 			Target: in.Target, Derived: append(settings("0"), Setting{"PV_DEBUG_SSH", "0"}), Config: at(root, "config/board/pantavisor.config"),
-			Defaults: at(root, "config/defaults"), Skel: perhaps(root, "vendors/board/skel"), Tools: tools, Trust: []Trust{{"ca-certificates.crt", filepath.Join(root, "cert.pem")}},
+			Defaults: at(root, "config/defaults"), Skel: perhaps(root, "vendors/board/skel"), Trust: []Trust{{"ca-certificates.crt", filepath.Join(root, "cert.pem")}},
 			Release: "7", Packages: []string{"kernel=6.1:amd64"},
 		},
-		Modules: &ModulesBlock{X86: true, Early: early, Tools: tools},
-		Runtime: &RuntimeBlock{X86: true, Program: Artefact{program, program.File()}, Tools: tools},
+		Modules: &ModulesBlock{X86: true, Early: early},
+		Runtime: &RuntimeBlock{X86: true, Program: Artefact{program, program.File()}},
 	}
 }
 

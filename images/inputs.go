@@ -58,9 +58,6 @@ type Inputs struct {
 	Tezi *Tezi `json:"tezi,omitempty"`
 	// Installer is nil when no installation medium is made.
 	Installer *Installer `json:"installer,omitempty"`
-
-	// Tools are the helper programs. An App Engine needs none.
-	Tools Tools `json:"-"`
 }
 
 // Board is what a BSP says of itself (package compat). To what it provides come the

@@ -48,7 +48,7 @@ func (c *composer) installer() ([]build.Artefact, error) {
 		return nil, err
 	}
 	disk, name := made[0].Step, made[0].To
-	packed := &media.Compressed{Form: "zst", Image: media.File{Step: disk, Path: DiskFile}, Tools: in.Tools}
+	packed := &media.Compressed{Form: "zst", Image: media.File{Step: disk, Path: DiskFile}}
 	early := &kernel.Early{Use: "installer", Modules: slices.Concat(in.Kernel.EarlyModules, installerModules), Tree: in.Kernel.Tree.Step}
 	medium := &InstallerMedium{
 		Target: in.Target, Epoch: in.Epoch, Image: name,
@@ -56,7 +56,7 @@ func (c *composer) installer() ([]build.Artefact, error) {
 			{Name: "pvinstall", Role: "boot", Format: "fat32"},
 		}},
 		Kernel: in.Kernel.Image, Files: in.Installer.Files, Disk: disk, Packed: packed,
-		Initrd: &InstallerRoot{Epoch: in.Epoch, X86: in.X86, Program: in.Installer.Program, Early: early, Tools: in.Tools},
+		Initrd: &InstallerRoot{Epoch: in.Epoch, X86: in.X86, Program: in.Installer.Program, Early: early},
 	}
 	file := in.Installer.File
 	return []build.Artefact{{Step: medium, From: DiskFile, To: file}, {Step: medium, From: BmapFile, To: file + ".bmap"}}, nil
@@ -68,11 +68,9 @@ type InstallerRoot struct {
 	Epoch build.Stamp
 	// X86 turns the branch filter on.
 	X86 bool
-	// Program is process 1, Early the step whose output has the tree lib/modules/RELEASE;
-	// Tools provides xz.
+	// Program is process 1, Early the step whose output has the tree lib/modules/RELEASE.
 	Program Artefact   `json:"-"`
 	Early   build.Step `json:"-"`
-	Tools   Tools      `json:"-"`
 }
 
 var _ build.Step = (*InstallerRoot)(nil)
@@ -80,8 +78,8 @@ var _ build.Step = (*InstallerRoot)(nil)
 // Name of the step.
 func (s *InstallerRoot) Name() string { return "installer/initrd" }
 
-// Deps are the program, the modules and the tools.
-func (s *InstallerRoot) Deps() []build.Step { return []build.Step{s.Program.Step, s.Early, s.Tools} }
+// Deps are the program and the modules.
+func (s *InstallerRoot) Deps() []build.Step { return []build.Step{s.Program.Step, s.Early} }
 
 // Run writes the archive.
 func (s *InstallerRoot) Run(ctx context.Context, w *build.Work) error {
@@ -104,7 +102,7 @@ func (s *InstallerRoot) Run(ctx context.Context, w *build.Work) error {
 	if err := writeArchive(raw, s.Epoch, all.Sorted(), cpio.Options{FirstInode: 1}, true); err != nil {
 		return err
 	}
-	return compress(ctx, w, s.Tools, raw, filepath.Join(w.Out, InstallerInitrd), s.X86)
+	return compress(ctx, raw, filepath.Join(w.Out, InstallerInitrd), s.X86)
 }
 
 // InstallerMedium is the step that composes the installation medium, sparse, and its block

@@ -46,17 +46,16 @@ var (
 	needLayout    = need{func(in *Inputs) bool { return len(in.Layouts) > 0 }, "there is no layout"}
 	needInstaller = need{func(in *Inputs) bool { return in.Installer != nil }, "there is no installer"}
 	needTezi      = need{func(in *Inputs) bool { return in.Tezi != nil }, "there are no modules for the Easy Installer"}
-	needTools     = need{func(in *Inputs) bool { return in.Tools != nil }, "there are no helper programs"}
 )
 
 // outputs are the outputs in the order of their artefacts. To add one, add its name, an
 // entry here, and to package resolve which targets want it.
 var outputs = []output{
-	{OutputExport, "bsp", []need{needKernel, needTools}, (*composer).export},
-	{OutputImage, "image", []need{needLayout, needTools}, (*composer).image},
-	{OutputInstaller, "image", []need{needKernel, needLayout, needInstaller, needTools}, (*composer).installer},
-	{OutputRootfs, "image", []need{needKernel, needTools}, (*composer).rootfs},
-	{OutputTezi, "image", []need{needKernel, needLayout, needTezi, needTools}, (*composer).tezi},
+	{OutputExport, "bsp", []need{needKernel}, (*composer).export},
+	{OutputImage, "image", []need{needLayout}, (*composer).image},
+	{OutputInstaller, "image", []need{needKernel, needLayout, needInstaller}, (*composer).installer},
+	{OutputRootfs, "image", []need{needKernel}, (*composer).rootfs},
+	{OutputTezi, "image", []need{needKernel, needLayout, needTezi}, (*composer).tezi},
 	{OutputAppEngine, "image", nil, (*composer).appEngine},
 }
 
@@ -133,7 +132,7 @@ func (c *composer) forms(l Layout, disk build.Step, name string) []build.Artefac
 	var out []build.Artefact
 	image := media.File{Step: disk, Path: DiskFile}
 	if l.Compress != "" {
-		step := &media.Compressed{Form: l.Compress, Image: image, Tools: c.in.Tools}
+		step := &media.Compressed{Form: l.Compress, Image: image}
 		out = append(out, build.Artefact{Step: step, From: media.CompressedFile, To: name + "." + l.Compress})
 	}
 	if l.QCOW2 {

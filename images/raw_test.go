@@ -143,7 +143,7 @@ func TestNeighboursAreNotOverlaps(t *testing.T) {
 		t.Error(err)
 	}
 	var step build.Step = d
-	if n := len(step.Deps()); n != 5 {
-		t.Errorf("the disk depends on %d steps, want boot files, two blobs, storage and tools", n)
+	if n := len(step.Deps()); n != 4 {
+		t.Errorf("the disk depends on %d steps, want boot files, two blobs and storage", n)
 	}
 }

@@ -12,21 +12,6 @@ import (
 	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
-// hostTools replaces the toolbox by this machine's programs.
-type hostTools struct{}
-
-var _ Tools = hostTools{}
-
-func (hostTools) Name() string                           { return "toolbox/host" }
-func (hostTools) Deps() []build.Step                     { return nil }
-func (hostTools) Run(context.Context, *build.Work) error { return nil }
-
-func (hostTools) Command(ctx context.Context, _ *build.Work, dir, name string, args ...string) (*exec.Cmd, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir, cmd.Env = dir, []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	return cmd, nil
-}
-
 // made is a step with a fixed output: files by name, "-> to" for a link.
 type made struct {
 	name  string

@@ -66,8 +66,8 @@ func (c *composer) tezi() ([]build.Artefact, error) {
 	in := c.in
 	step := &TeziBundle{
 		Target: in.Target, Release: in.Release, Epoch: in.Epoch, Tezi: *in.Tezi, Partitions: in.Layouts[0].Partitions,
-		Root: &StorageTar{Epoch: in.Epoch, Storage: c.trail(), Tools: in.Tools},
-		Boot: &FilesTar{Role: "boot", Epoch: in.Epoch, Files: in.Loader.Files, Tools: in.Tools},
+		Root: &StorageTar{Epoch: in.Epoch, Storage: c.trail()},
+		Boot: &FilesTar{Role: "boot", Epoch: in.Epoch, Files: in.Loader.Files},
 	}
 	return []build.Artefact{{Step: step, From: teziFile, To: in.Target + "-tezi.tar"}}, nil
 }

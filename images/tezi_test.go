@@ -28,7 +28,7 @@ func unpackTar(t *testing.T, file string) string {
 func TestStorageAsArchive(t *testing.T) {
 	t.Parallel()
 	r, root := newRunner(t), boardTree(t)
-	s := &StorageTar{Storage: storage(root), Tools: hostTools{}}
+	s := &StorageTar{Storage: storage(root)}
 	file := filepath.Join(r.must(s), tarFile)
 	if out, err := exec.Command(oracle.Program(t, "xz"), "-t", file).CombinedOutput(); err != nil {
 		t.Errorf("xz -t: %v: %s", err, out)
@@ -43,7 +43,7 @@ func TestStorageAsArchive(t *testing.T) {
 	if err1 != nil || err2 != nil || !os.SameFile(kernel, link) {
 		t.Errorf("the links to objects are gone: %v, %v", err1, err2)
 	}
-	again := filepath.Join(newRunner(t).must(&StorageTar{Storage: storage(root), Tools: hostTools{}}), tarFile)
+	again := filepath.Join(newRunner(t).must(&StorageTar{Storage: storage(root)}), tarFile)
 	if out, err := exec.Command("cmp", file, again).CombinedOutput(); err != nil {
 		t.Errorf("the same storage gives another archive: %s", out)
 	}
@@ -57,8 +57,8 @@ func TestBundleForTheEasyInstaller(t *testing.T) {
 	s := &TeziBundle{
 		Target: "colibri", Release: "1.2",
 		Partitions: []Partition{{Name: "pvboot", Role: "boot", Size: 64 * mib}, {Name: "pvenv", Role: "env", Size: mib}, {Name: "pvroot", Role: "root"}},
-		Root:       &StorageTar{Storage: storage(boardTree(t)), Tools: hostTools{}},
-		Boot:       &FilesTar{Role: "boot", Files: []RoleFiles{{"boot", Artefact{Step: esp}}}, Tools: hostTools{}},
+		Root:       &StorageTar{Storage: storage(boardTree(t))},
+		Boot:       &FilesTar{Role: "boot", Files: []RoleFiles{{"boot", Artefact{Step: esp}}}},
 		Tezi: Tezi{Name: "Pantavisor", Modules: []TeziModule{
 			{Name: "colibri-imx6dl", Products: []string{"0014"}, Environment: []string{"#localargs=a", "localargs=b"}, Blobs: []TeziBlob{
 				{Name: "spl", File: from("usr/lib/SPL"), Sector: 2}, {Name: "u-boot", File: from("usr/lib/u-boot.img"), Sector: 138},

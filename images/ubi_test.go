@@ -66,7 +66,7 @@ func TestPartsOfRawFlash(t *testing.T) {
 	in := board()
 	u := nand(t, 128)
 	u.Layout.Blobs = []Blob{blob("u-boot", 0, 0, "x")}
-	in.Layouts, in.Outputs, in.Tools = []Layout{u.Layout}, []Output{OutputImage}, hostTools{}
+	in.Layouts, in.Outputs = []Layout{u.Layout}, []Output{OutputImage}
 	c, err := Compose(in)
 	if err != nil {
 		t.Fatal(err)

@@ -44,12 +44,11 @@ func For(t *targets.Target) (bootloader.Loader, error) {
 	return l.open(t), nil
 }
 
-// ToolPackages lists the Debian packages of the helper programs of all loaders, in no
-// particular order.
-func ToolPackages() []string {
-	var out []string
-	for _, l := range loaders {
-		out = append(out, l.tools...)
+// ToolPackages lists the Debian packages of the helper programs that a target's boot loader
+// needs, if it has one.
+func ToolPackages(t *targets.Target) []string {
+	if t.Bootloader == nil {
+		return nil
 	}
-	return out
+	return loaders[t.Bootloader.Type].tools
 }

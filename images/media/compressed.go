@@ -16,7 +16,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/xz4"
-	"github.com/pantavisor/pantavisor/internal/command"
+	"github.com/pantavisor/pantavisor/formats/xzenc"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/scratch"
@@ -31,14 +31,14 @@ func Forms() []string { return slices.Sorted(maps.Keys(forms)) }
 // form is a form of compression.
 type form struct {
 	// pack compresses a piece to a file.
-	pack func(s *Compressed, ctx context.Context, w *build.Work, from io.Reader, to *os.File) error
+	pack func(ctx context.Context, from io.Reader, to io.Writer) error
 	// join puts compressed pieces together.
 	join func(to io.Writer, pieces []*os.File) error
 }
 
 var forms = map[string]form{
-	"xz":  {(*Compressed).packXZ, joinXZ},
-	"zst": {(*Compressed).packZstd, joinZstd},
+	"xz":  {packXZ, joinXZ},
+	"zst": {packZstd, joinZstd},
 }
 
 // pieceSize is how much is compressed by itself, so that all cores have work and their
@@ -50,9 +50,8 @@ const pieceSize = 16 << 20
 type Compressed struct {
 	// Form is one of [Forms].
 	Form string
-	// Image is the file to compress, Tools provides xz.
-	Image File  `json:"-"`
-	Tools Tools `json:"-"`
+	// Image is the file to compress.
+	Image File `json:"-"`
 }
 
 var (
@@ -63,8 +62,8 @@ var (
 // Name is that of the image's step and the form.
 func (s *Compressed) Name() string { return s.Image.Step.Name() + "/" + s.Form }
 
-// Deps are the image and the tools.
-func (s *Compressed) Deps() []build.Step { return []build.Step{s.Image.Step, s.Tools} }
+// Deps are the image.
+func (s *Compressed) Deps() []build.Step { return []build.Step{s.Image.Step} }
 
 // Cores implements build.Weighted: it uses all cores.
 func (s *Compressed) Cores() int { return 0 }
@@ -124,23 +123,22 @@ func (s *Compressed) pack(ctx context.Context, w *build.Work, f form, d *disk) (
 			empty = to
 		}
 		piece := io.NewSectionReader(d, from, min(pieceSize, d.size-from))
-		group.Go(func() error { return f.pack(s, ctx, w, piece, to) })
+		group.Go(func() error { return f.pack(ctx, piece, to) })
 	}
 	return pieces, group.Wait()
 }
 
-// xzPreset is a fast one: most of an image is compressed already, and the default preset
-// takes three times as long for 0.4 % of the size.
-const xzPreset = "-0"
-
-// packXZ uses the checks that the kernel and our own join know.
-func (s *Compressed) packXZ(ctx context.Context, w *build.Work, from io.Reader, to *os.File) error {
-	cmd, err := s.Tools.Command(ctx, w, w.Tmp, "xz", "--format=xz", "--check=crc32", "--threads=1", xzPreset, "--stdout")
+// packXZ compresses fast, since most of an image is compressed already, with the check that
+// the join knows.
+func packXZ(ctx context.Context, from io.Reader, to io.Writer) error {
+	z, err := xzenc.NewWriter(ctx, to, xzenc.Options{Check: xzenc.CRC32, Block: pieceSize, Workers: 1})
 	if err != nil {
 		return err
 	}
-	cmd.Stdin, cmd.Stdout = from, to
-	return command.Run(ctx, cmd, "xz")
+	if _, err := io.Copy(z, from); err != nil {
+		return err
+	}
+	return z.Close()
 }
 
 func joinXZ(to io.Writer, pieces []*os.File) error {
@@ -155,7 +153,7 @@ func joinXZ(to io.Writer, pieces []*os.File) error {
 	return xz4.Join(to, inputs...)
 }
 
-func (*Compressed) packZstd(ctx context.Context, _ *build.Work, from io.Reader, to *os.File) error {
+func packZstd(ctx context.Context, from io.Reader, to io.Writer) error {
 	z, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(8<<20))
 	if err != nil {
 		return err

@@ -6,9 +6,7 @@
 package media
 
 import (
-	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 
@@ -27,13 +25,6 @@ type File struct {
 // in returns the file's path on this machine.
 func (f File) in(w *build.Work) string {
 	return filepath.Join(w.In(f.Step), filepath.FromSlash(f.Path))
-}
-
-// Tools is a step that provides the program xz.
-type Tools interface {
-	build.Step
-	// Command prepares a run of a program by its bare name in the directory dir.
-	Command(ctx context.Context, w *build.Work, dir, name string, args ...string) (*exec.Cmd, error)
 }
 
 // disk is an image that is open for reading.

@@ -6,21 +6,22 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader/loaders"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
-	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// toolsFor asks for the helper programs that kernel sources, boot loaders and images run.
-// They are the same for every target, so that one toolbox serves all and targets share
-// the steps that it is an input of.
-func toolsFor(hostArch string) debian.Request {
-	packages := slices.Concat(sources.ToolPackages(), loaders.ToolPackages(), images.ToolPackages)
+// toolsFor lists the Debian packages of the helper programs that the target's kernel source
+// and boot loader run. Most targets need none.
+func toolsFor(t *targets.Target) []string {
+	packages := slices.Concat(sources.ToolPackages(t), loaders.ToolPackages(t))
 	slices.Sort(packages)
-	return debian.Request{
-		Name: debian.ToolsRequest, Suite: debian.ToolSuite, Arch: hostArch, Packages: slices.Compact(packages), Closure: true,
-	}
+	return slices.Compact(packages)
+}
+
+// toolsRequest asks for helper programs for a build architecture.
+func toolsRequest(packages []string, hostArch string) debian.Request {
+	return debian.Request{Name: debian.ToolsRequest, Suite: debian.ToolSuite, Arch: hostArch, Packages: packages, Closure: true}
 }
 
 // targetRequests lists the Debian packages that kernel, boot loader and containers of a target
@@ -72,14 +73,13 @@ func LockRequests(t *targets.Target, l *layers.Layers) ([]debian.Request, error)
 // requestsWith adds the helper programs for the given build architectures.
 func requestsWith(t *targets.Target, l *layers.Layers, hosts ...string) ([]debian.Request, error) {
 	out, err := targetRequests(t, l)
-	if err != nil || !needsTools(t) {
-		return out, err
+	if err != nil {
+		return nil, err
 	}
-	for _, h := range hosts {
-		out = append(out, toolsFor(h))
+	if tools := toolsFor(t); len(tools) > 0 {
+		for _, h := range hosts {
+			out = append(out, toolsRequest(tools, h))
+		}
 	}
 	return out, nil
 }
-
-// needsTools reports whether the target's outputs need helper programs.
-func needsTools(t *targets.Target) bool { return t.AppEngine == nil }

@@ -66,8 +66,6 @@ type Options struct {
 	FactoryToken string
 }
 
-var _ images.Tools = (*debian.Toolbox)(nil)
-
 // Target returns the inputs of a target and runs nothing. All mistakes in the options are
 // reported at once.
 func Target(t *targets.Target, o Options) (*images.Inputs, error) {
@@ -91,9 +89,6 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 		Target: firmware(t), Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
 		Runtime: images.Artefact{Step: program, File: program.File()},
 		Board:   boardOf(t),
-	}
-	if p.toolbox != nil {
-		in.Tools = p.toolbox
 	}
 	for _, part := range []func() error{
 		func() (err error) { in.Packages, err = p.packages(); return err },
@@ -135,8 +130,8 @@ func open(t *targets.Target, o Options) (p *providers, err error) {
 	p = &providers{Options: o, target: t}
 	p.containerRequests = sync.OnceValue(func() []debian.Request { return containers.Requests(t, o.Layers) })
 	p.Debug = o.Debug || t.Debug
-	if needsTools(t) {
-		p.toolbox, err = o.Parts.Toolbox(toolsFor(debian.HostArch()))
+	if tools := toolsFor(t); len(tools) > 0 {
+		p.toolbox, err = o.Parts.Toolbox(toolsRequest(tools, debian.HostArch()))
 	}
 	return p, err
 }
@@ -304,7 +299,7 @@ func (p *providers) addons() ([]images.Addon, error) {
 
 // addon returns the step that makes one addon of the target.
 func (p *providers) addon(a targets.Addon) (build.Step, error) {
-	step := &images.FilesAddon{Label: a.Name, X86: p.x86(), Epoch: p.Epoch, Tools: p.toolbox}
+	step := &images.FilesAddon{Label: a.Name, X86: p.x86(), Epoch: p.Epoch}
 	if a.Directory != "" {
 		place, ok := p.Layers.Find(a.Directory)
 		if !ok {
@@ -329,7 +324,7 @@ func (p *providers) debugShell() ([]images.Addon, error) {
 		return nil, fault.Wrap(fault.Unsupported, err, "adding the debug shell (PANTAVISOR_DEBUG)")
 	}
 	shell := &images.DebugAddon{
-		Epoch: p.Epoch, X86: p.x86(), Busybox: &debian.Unpack{Keep: []string{"bin/", "usr/bin/"}, Package: pkg}, Tools: p.toolbox,
+		Epoch: p.Epoch, X86: p.x86(), Busybox: &debian.Unpack{Keep: []string{"bin/", "usr/bin/"}, Package: pkg},
 	}
 	return []images.Addon{{From: images.Artefact{Step: shell, File: images.DebugAddonFile}, Name: images.DebugAddonFile}}, nil
 }

@@ -53,12 +53,11 @@ func Of(t *targets.Target) (Source, error) {
 	return e.open(t.Kernel, t.Arch), nil
 }
 
-// ToolPackages lists the Debian packages of the helper programs of all sources, in no
-// particular order.
-func ToolPackages() []string {
-	var out []string
-	for _, e := range sources {
-		out = append(out, e.tools...)
+// ToolPackages lists the Debian packages of the helper programs that the source of a target's
+// kernel needs, if it has one.
+func ToolPackages(t *targets.Target) []string {
+	if t.Kernel == nil {
+		return nil
 	}
-	return out
+	return sources[t.Kernel.Source].tools
 }
