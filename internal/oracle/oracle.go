@@ -31,7 +31,7 @@ var packages = map[string][]string{
 	"device-tree-compiler": {"dtc", "fdtoverlay"},
 	"dosfstools":           {"fsck.vfat", "mkfs.vfat"},
 	"dpkg":                 {"dpkg", "dpkg-deb"},
-	"e2fsprogs":            {"mke2fs", "e2fsck", "debugfs", "dumpe2fs"},
+	"e2fsprogs":            {"mke2fs", "e2fsck", "debugfs", "dumpe2fs", "resize2fs"},
 	"fdisk":                {"sfdisk"},
 	"gdisk":                {"sgdisk"},
 	"git":                  {"git"},
