@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/formats/ext4"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
@@ -100,9 +104,37 @@ func FAT(t *testing.T, disk string, offset, size int64, dir string, more ...stri
 // Volume is how mtools name a file system on a disk.
 func Volume(disk string, offset int64) string { return fmt.Sprintf("%s@@%d", disk, offset) }
 
-// Ext4 makes an ext4 file system with the files of a directory on a disk, at an offset in bytes.
-func Ext4(t *testing.T, disk string, offset, size int64, dir string, more ...string) {
+// Ext4 makes an ext4 file system as images have it, with the files of a directory, on a disk at
+// an offset in bytes.
+func Ext4(t *testing.T, disk string, offset, size int64, dir, label string) {
 	t.Helper()
-	args := append([]string{"-q", "-F", "-t", "ext4"}, more...)
-	Command(t, "mke2fs", append(args, "-d", dir, "-E", fmt.Sprintf("offset=%d", offset), disk, fmt.Sprintf("%dk", size/1024))...)
+	var entries []tree.Entry
+	err := tree.Walk(t.Context(), dir, tree.Options{}, func(e tree.Entry) error {
+		entries = append(entries, e)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := ext4.Options{Size: size, InodeRatio: 8192, Label: label, Time: time.Unix(build.Epoch, 0)}
+	if size >= 16<<20 {
+		o.Journal = 4 << 20
+	}
+	writeExt4(t, disk, offset, entries, o)
+}
+
+// writeExt4 makes an ext4 file system of entries on a disk at an offset in bytes.
+func writeExt4(t *testing.T, disk string, offset int64, entries []tree.Entry, o ext4.Options) {
+	t.Helper()
+	f, err := os.OpenFile(disk, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := ext4.Write(t.Context(), io.NewOffsetWriter(f, offset), entries, o); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

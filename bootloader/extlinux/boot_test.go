@@ -49,7 +49,7 @@ func newDisk(t *testing.T, state trail.Extlinux) string {
 	if out, err := sfdisk.CombinedOutput(); err != nil {
 		t.Fatalf("sfdisk: %v\n%s", err, out)
 	}
-	bootloadertest.Ext4(t, disk, start, size, store, "-O", "^metadata_csum")
+	bootloadertest.Ext4(t, disk, start, size, store, "")
 	return disk
 }
 
@@ -90,7 +90,7 @@ func TestUBootStartsTheDefault(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	oracle.Need(t, "sfdisk", "mke2fs")
+	oracle.Need(t, "sfdisk")
 	bootloadertest.NeedUBoot(t)
 	for name, c := range map[string]struct {
 		state trail.Extlinux

@@ -58,7 +58,7 @@ func (m machine) target() *targets.Target {
 // needTools skips the test where a program is missing.
 func needTools(t *testing.T) {
 	t.Helper()
-	oracle.Need(t, "qemu-system-x86_64", "sgdisk", "sfdisk", "mkfs.vfat", "mcopy", "mmd", "mke2fs", "debugfs")
+	oracle.Need(t, "qemu-system-x86_64", "sgdisk", "sfdisk", "mkfs.vfat", "mcopy", "mmd", "debugfs")
 	bootloadertest.NeedUEFI(t)
 }
 
@@ -100,7 +100,7 @@ func newDisk(t *testing.T, m machine, esp string, roots [][2]string, rootSize in
 	d.partition(len(roots), rootSize)
 	bootloadertest.FAT(t, d.file, espStart, espSize, esp, "-n", "pvboot")
 	for i, r := range roots {
-		bootloadertest.Ext4(t, d.file, espStart+espSize+rootSize*int64(i), rootSize, r[1], "-L", r[0])
+		bootloadertest.Ext4(t, d.file, espStart+espSize+rootSize*int64(i), rootSize, r[1], r[0])
 	}
 	return d
 }

@@ -202,7 +202,7 @@ func (d *disk) write(t *testing.T) {
 	bootloadertest.Command(t, "sgdisk", append(args, "-A", "1:set:2", d.file)...)
 	for _, p := range d.parts {
 		if p.format == "ext4" {
-			bootloadertest.Ext4(t, d.file, p.start, p.size, p.dir)
+			bootloadertest.Ext4(t, d.file, p.start, p.size, p.dir, "")
 		} else {
 			bootloadertest.FAT(t, d.file, p.start, p.size, p.dir, "-s", "1")
 		}
@@ -233,7 +233,7 @@ func newDisk(t *testing.T, scenarios []scenario, rounds int) *disk {
 // needTools skips the test where a program is missing.
 func needTools(t *testing.T) {
 	t.Helper()
-	oracle.Need(t, "dtc", "sgdisk", "mkfs.vfat", "mcopy", "mke2fs", "debugfs")
+	oracle.Need(t, "dtc", "sgdisk", "mkfs.vfat", "mcopy", "debugfs")
 	bootloadertest.NeedUBoot(t)
 }
 

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantavisor/pantavisor/bootloader/bootloadertest"
 	"github.com/pantavisor/pantavisor/debian/partstest"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/kernel"
@@ -50,7 +51,7 @@ func newBench(t *testing.T, config string) bench {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	oracle.Need(t, "qemu-system-x86_64", "mke2fs", "sgdisk", "cpio", "mksquashfs", "e2fsck", "debugfs")
+	oracle.Need(t, "qemu-system-x86_64", "sgdisk", "cpio", "mksquashfs", "e2fsck", "debugfs")
 	parts := partstest.New(t, "x64-uefi", sources.Request)
 	tree := parts.Run(&sources.PackageTree{Package: parts.Package(sources.Request, "linux-image-*")})
 	images, _ := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
@@ -118,7 +119,7 @@ func makeDisk(t *testing.T, dir string) string {
 	disk := filepath.Join(dir, "disk.img")
 	run(t, dir, "truncate", "-s", fmt.Sprintf("%dM", diskMiB), disk)
 	run(t, dir, "sgdisk", "-n", "1:1M:+16M", "-c", "1:pvboot", "-n", fmt.Sprintf("2:%dM:0", startMiB), "-c", "2:pvroot", disk)
-	run(t, dir, "mke2fs", "-q", "-t", "ext4", "-L", "pvroot", "-d", stor, "-E", fmt.Sprintf("offset=%d", startMiB<<20), disk, fmt.Sprintf("%dM", diskMiB-startMiB-1))
+	bootloadertest.Ext4(t, disk, startMiB<<20, (diskMiB-startMiB-1)<<20, stor, "pvroot")
 	run(t, dir, "truncate", "-s", fmt.Sprintf("%dM", mediumMiB), disk)
 	return disk
 }

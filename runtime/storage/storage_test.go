@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/formats/ext4"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
@@ -309,7 +310,14 @@ func TestFindMountAndGrowFilesystem(t *testing.T) {
 	needRoot(t)
 	path := image(t, 64)
 	label := fmt.Sprintf("pv-%d", os.Getpid())
-	tool(t, "mke2fs", "-q", "-t", "ext4", "-L", label, path)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := ext4.Write(t.Context(), f, nil, ext4.Options{Size: 64 << 20, Journal: 4 << 20, Label: label, Time: time.Unix(1, 0)}); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Truncate(path, 300<<20); err != nil {
 		t.Fatal(err)
 	}

@@ -77,6 +77,7 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 		{"images with a changed runtime", changedRuntime},
 		{"sizes", sizes},
 		{"squashfs", squash},
+		{"ext4", fileSystem},
 		{"the log server", logServer},
 		{"the control socket", controlSocket},
 		{"the object store", objectStore},
