@@ -2,12 +2,14 @@ package emulator
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/u-root/u-root/pkg/dt"
 
+	"github.com/pantavisor/pantavisor/formats/devicetree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -20,24 +22,31 @@ func enablePorts(to, from string, ports []targets.SerialPort) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "reading the machine's device tree")
 	}
-	tree, err := dt.ReadFDT(bytes.NewReader(data))
+	out, err := withPorts(data, ports)
 	if err != nil {
-		return fault.Wrap(fault.BadInput, err, "reading the device tree %s", from)
+		return fault.Wrap(fault.BadInput, err, "enabling the serial ports in the device tree %s", from)
+	}
+	return fault.Wrap(fault.IO, os.WriteFile(to, out, 0o600), "writing the machine's device tree")
+}
+
+// withPorts returns a device tree in which the ports are enabled.
+func withPorts(data []byte, ports []targets.SerialPort) ([]byte, error) {
+	tree, err := devicetree.Read(data)
+	if err != nil {
+		return nil, err
 	}
 	for _, p := range ports {
 		n := node(tree.RootNode, p.Node)
 		if n == nil {
-			return fault.New(fault.BadInput, "enabling the serial ports: the device tree %s has no %s", from, p.Node)
+			return nil, fmt.Errorf("it has no %s", p.Node)
 		}
 		n.Children = nil
 		n.Properties = slices.DeleteFunc(n.Properties, func(p dt.Property) bool { return p.Name == "status" })
 		n.Properties = append(n.Properties, dt.Property{Name: "status", Value: []byte("okay\x00")})
 	}
 	var out bytes.Buffer
-	if _, err := tree.Write(&out); err != nil {
-		return fault.Wrap(fault.Internal, err, "writing the machine's device tree")
-	}
-	return fault.Wrap(fault.IO, os.WriteFile(to, out.Bytes(), 0o600), "writing the machine's device tree")
+	_, err = tree.Write(&out)
+	return out.Bytes(), err
 }
 
 // node returns the node with a path, nil when there is none.

@@ -298,16 +298,32 @@ func TestAPIOverASerialLine(t *testing.T) {
 	}
 }
 
+const portsSource = `/dts-v1/; / { model = "x"; soc { serial@7e201000 { reg = <1>; status = "okay"; bluetooth { compatible = "bt"; }; };
+	serial@7e215040 { status = "disabled"; }; other { status = "disabled"; }; }; };`
+
+// FuzzWithPorts has device trees that are damaged.
+func FuzzWithPorts(f *testing.F) {
+	f.Add([]byte("\xd0\x0d\xfe\xed"))
+	oracle.Need(f, "dtc")
+	cmd := exec.Command("dtc", "-O", "dtb", "-")
+	cmd.Stdin = strings.NewReader(portsSource)
+	tree, err := cmd.Output()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(tree)
+	pi := targets.Emulator{System: "aarch64", Machine: "raspi3b"}
+	f.Fuzz(func(_ *testing.T, tree []byte) { _, _ = withPorts(tree, pi.Ports()) })
+}
+
 // TestPortsAreEnabled has a Pi's device tree with Bluetooth at one port and the other disabled.
 func TestPortsAreEnabled(t *testing.T) {
 	t.Parallel()
 	oracle.Need(t, "dtc", "fdtget")
 	dir := t.TempDir()
-	const source = `/dts-v1/; / { model = "x"; soc { serial@7e201000 { reg = <1>; status = "okay"; bluetooth { compatible = "bt"; }; };
-		serial@7e215040 { status = "disabled"; }; other { status = "disabled"; }; }; };`
 	run := func(name string, args ...string) string {
 		cmd := exec.CommandContext(t.Context(), name, args...)
-		cmd.Stdin = strings.NewReader(source)
+		cmd.Stdin = strings.NewReader(portsSource)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s %v: %v\n%s", name, args, err, out)

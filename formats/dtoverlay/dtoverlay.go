@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/u-root/u-root/pkg/dt"
+
+	"github.com/pantavisor/pantavisor/formats/devicetree"
 )
 
 // Names that dtc gives.
@@ -27,12 +29,12 @@ const (
 // Apply returns a flattened device tree with the overlays applied, in their order. Errors name
 // the node or label that is missing.
 func Apply(base []byte, overlays ...[]byte) ([]byte, error) {
-	to, err := dt.ReadFDT(bytes.NewReader(base))
+	to, err := devicetree.Read(base)
 	if err != nil {
 		return nil, fmt.Errorf("reading the device tree: %w", err)
 	}
 	for i, o := range overlays {
-		from, err := dt.ReadFDT(bytes.NewReader(o))
+		from, err := devicetree.Read(o)
 		if err != nil {
 			return nil, fmt.Errorf("reading overlay %d: %w", i+1, err)
 		}

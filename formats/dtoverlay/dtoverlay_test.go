@@ -34,7 +34,7 @@ const second = `/dts-v1/;
 `
 
 // compile returns what dtc makes of a source.
-func compile(t *testing.T, source string) []byte {
+func compile(t testing.TB, source string) []byte {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "dtc", "-@", "-q", "-I", "dts", "-O", "dtb")
 	cmd.Stdin = strings.NewReader(source)
@@ -109,6 +109,9 @@ func TestOverlaysThatDoNotFit(t *testing.T) {
 
 func FuzzApply(f *testing.F) {
 	f.Add([]byte("\xd0\x0d\xfe\xed"), []byte("\xd0\x0d\xfe\xed"))
+	oracle.Need(f, "dtc")
+	f.Add(compile(f, base), compile(f, first))
+	f.Add(compile(f, base), compile(f, second))
 	f.Fuzz(func(_ *testing.T, base, overlay []byte) {
 		_, _ = Apply(base, overlay)
 	})

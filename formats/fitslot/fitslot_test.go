@@ -50,3 +50,18 @@ func TestDecodeOthers(t *testing.T) {
 		}
 	}
 }
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("fit_rev=0\n\x00"))
+	f.Fuzz(func(t *testing.T, header []byte) {
+		Started(header)
+		revision := Decode(header)
+		if len(revision) > maxRevision {
+			t.Errorf("a revision of %d bytes", len(revision))
+		}
+		again, err := Encode(revision)
+		if err == nil && Decode(again) != revision {
+			t.Errorf("%q became %q", revision, Decode(again))
+		}
+	})
+}
