@@ -355,6 +355,10 @@ func (w *Workspace) build(ctx context.Context, target string) (*build.Report, *i
 // deliver plans and builds the target of a job.
 func (w *Workspace) deliver(ctx context.Context, j *job) (*build.Report, error) {
 	out := w.Out(j.target.Name)
+	if err := os.MkdirAll(out, 0o755); err != nil { // before the work
+		err = fault.Wrap(fault.IO, err, "making the directory of the results (another place: --out=DIR)")
+		return j.Fail(ctx, "", err), err
+	}
 	if err := w.plan(ctx, j); err != nil {
 		return j.Fail(ctx, out, err), err
 	}

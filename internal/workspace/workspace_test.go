@@ -53,6 +53,31 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// TestResultsWithoutAPlace: sources that nothing can be written to are told before the work.
+func TestResultsWithoutAPlace(t *testing.T) {
+	w, _ := empty(t)
+	file := filepath.Join(w.Root, "targets/mine/target.yaml")
+	err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("description: my board\nbase: x64-uefi\n"), 0o644),
+		os.WriteFile(filepath.Join(w.Root, "out"), nil, 0o644)) // for root no directory is read only
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := w.start("mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := w.deliver(t.Context(), j)
+	if fault.Of(err) != fault.IO || !strings.Contains(err.Error(), "another place: --out=DIR") {
+		t.Errorf("%v", err)
+	}
+	if len(report.Steps) != 0 || j.comp != nil {
+		t.Errorf("%d steps are in the report of a build without a place for its results", len(report.Steps))
+	}
+	if err := j.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUnknownNames(t *testing.T) {
 	w, _ := empty(t)
 	ctx := t.Context()
