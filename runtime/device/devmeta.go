@@ -25,8 +25,8 @@ import (
 )
 
 // deviceMeta is the device metadata (manual: Metadata, device metadata). Values that
-// change all the time are computed when they are read, not written to the storage every
-// few seconds.
+// change all the time are computed when they are read, and written to the storage only at
+// the start of a revision.
 type deviceMeta struct {
 	*meta.Store
 	storage  string     // the directory
@@ -38,25 +38,27 @@ var _ ctrl.Meta = (*deviceMeta)(nil)
 
 // List implements ctrl.Meta.
 func (d *deviceMeta) List(w io.Writer) error {
-	d.refresh()
+	d.refresh(d.Show)
 	return d.Store.List(w)
 }
 
 // publish sets a key of the device metadata.
-func (d *deviceMeta) publish(key, value string) {
-	if err := d.Publish(key, value); err != nil {
+func (d *deviceMeta) publish(key, value string) { d.set(key, value, d.Publish) }
+
+func (d *deviceMeta) set(key, value string, set func(key, value string) error) {
+	if err := set(key, value); err != nil {
 		d.log.Warnf("device metadata: %v", err)
 	}
 }
 
-// publishJSON sets a key to a JSON object.
-func (d *deviceMeta) publishJSON(key string, value any) {
+// setJSON sets a key to a JSON object.
+func (d *deviceMeta) setJSON(key string, value any, set func(key, value string) error) {
 	b, err := json.Marshal(value)
 	if err != nil {
 		d.log.Warnf("device metadata %s: %v", key, err)
 		return
 	}
-	d.publish(key, string(b))
+	d.set(key, string(b), set)
 }
 
 // describe publishes the values that do not change while the revision runs. claimed says
@@ -68,12 +70,12 @@ func (d *deviceMeta) describe(version, revision string, claimed bool) {
 	d.publish("pantavisor.cpumodel", cpuModel())
 	d.publish("pantavisor.revision", revision)
 	d.publish("pantavisor.mode", "local")
-	d.publishJSON("pantavisor.uname", uname())
+	d.setJSON("pantavisor.uname", uname(), d.Publish)
 	d.publish("pantahub.online", "0")
 	d.publish("pantahub.claimed", digit(claimed))
 	ever, _ := d.Get("pantavisor.claimed") // from earlier boots
 	d.publish("pantavisor.claimed", digit(claimed || ever == "1"))
-	d.refresh()
+	d.refresh(d.Publish)
 }
 
 func digit(b bool) string {
@@ -83,20 +85,20 @@ func digit(b bool) string {
 	return "0"
 }
 
-// refresh publishes the values that change.
-func (d *deviceMeta) refresh() {
-	d.publishJSON("interfaces", interfaces())
+// refresh computes the values that change; set takes those that do so all the time.
+func (d *deviceMeta) refresh(set func(key, value string) error) {
+	d.setJSON("interfaces", interfaces(), d.Publish)
 	if v, ok := d.storageSize(); ok {
-		d.publishJSON("storage", v)
+		d.setJSON("storage", v, set)
 	}
 	if v, ok := sysinfo(); ok {
-		d.publishJSON("sysinfo", v)
+		d.setJSON("sysinfo", v, set)
 	}
 	now := time.Now()
-	d.publishJSON("time", timeMeta{
+	d.setJSON("time", timeMeta{
 		Timeval:  timeval{now.Unix(), now.Nanosecond() / 1000},
 		Timezone: timezone{},
-	})
+	}, set)
 }
 
 type timeval struct {

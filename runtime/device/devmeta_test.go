@@ -1,9 +1,14 @@
 package device
 
 import (
+	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/runtime/meta"
 )
@@ -44,4 +49,42 @@ func TestArchitecture(t *testing.T) {
 	if strings.Count(architecture(), "/") != 2 {
 		t.Errorf("%q is not ARCH/BITS/ORDER", architecture())
 	}
+}
+
+// TestListingWritesNothing asks for the metadata, which pages do every second: flash memory has none of it.
+func TestListingWritesNothing(t *testing.T) {
+	dir := t.TempDir()
+	store, err := meta.Open(meta.Options{Kind: meta.Device, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deviceMeta{Store: store, storage: dir, reserved: func() int { return 5 }}
+	d.describe("1", "0", false)
+	before := metaFiles(t, dir)
+	for range 2 {
+		if err := d.List(io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(before, metaFiles(t, dir)); diff != "" {
+		t.Errorf("files changed (-before +after):\n%s", diff)
+	}
+}
+
+// metaFiles returns the content of the files of a directory.
+func metaFiles(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) == 0 {
+		t.Fatalf("%d files, %v", len(entries), err)
+	}
+	for _, e := range entries {
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[e.Name()] = string(text)
+	}
+	return out
 }

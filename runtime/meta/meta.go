@@ -194,9 +194,24 @@ func (s *Store) Set(key, value string) error {
 }
 
 // Publish is Set for values that the runtime computes again after a start: the
-// file is replaced without waiting for the medium, and only when the value differs.
+// file is replaced without waiting for the medium, and only when the value differs. When that
+// fails, as on a full storage, the key has the value all the same.
 func (s *Store) Publish(key, value string) error {
-	return s.set(key, value, func(path string) error { return atomicfile.Replace(path, []byte(value), fileMode) })
+	var failed error
+	err := s.set(key, value, func(path string) error {
+		failed = atomicfile.Replace(path, []byte(value), fileMode)
+		return nil
+	})
+	if err == nil && failed != nil {
+		err = fmt.Errorf("setting %s %s: %w", s.o.Kind, key, failed)
+	}
+	return err
+}
+
+// Show is Publish for values that differ whenever somebody looks: the file of one that has been
+// published stays as it is.
+func (s *Store) Show(key, value string) error {
+	return s.set(key, value, func(string) error { return nil })
 }
 
 func (s *Store) set(key, value string, write func(path string) error) error {

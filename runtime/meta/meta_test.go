@@ -331,3 +331,34 @@ func FuzzKeysStayInTheirDirectories(f *testing.F) {
 		}
 	})
 }
+
+// TestPublishWithoutSpace publishes where no file can be written: what the device says of itself is
+// true all the same.
+func TestPublishWithoutSpace(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "meta")
+	s := open(t, Options{Dir: dir})
+	if err := errors.Join(s.Publish("status", "1"), os.RemoveAll(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Publish("status", "2"); err == nil {
+		t.Error("nothing is told of a file that cannot be written")
+	}
+	if v, _ := s.Get("status"); v != "2" {
+		t.Errorf("the value is %s", v)
+	}
+	if err := s.Set("status", "3"); err == nil {
+		t.Error("a value that must be durable was set")
+	}
+}
+
+func TestShowWritesNothing(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	if err := errors.Join(s.Publish("time", "1"), s.Show("time", "2")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "time"))
+	if v, _ := s.Get("time"); v != "2" || string(text) != "1" || err != nil {
+		t.Errorf("the value is %s, the file has %s, %v", v, text, err)
+	}
+}
