@@ -80,11 +80,18 @@ func (s systemHooks) one(ctx context.Context, program, event string, h updater.H
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &limited{&out}, &limited{&out}
 	err := cmd.Run()
+	last := ""
 	for line := range strings.Lines(out.String()) {
-		s.log.Infof("%s: %s", filepath.Base(program), strings.TrimSuffix(line, "\n"))
+		last = strings.TrimSuffix(line, "\n")
+		s.log.Infof("%s: %s", filepath.Base(program), last)
 	}
-	if err != nil && ctx.Err() == context.DeadlineExceeded {
+	switch {
+	case err != nil && ctx.Err() == context.DeadlineExceeded:
 		return fmt.Errorf("it did not end within %v", s.limit)
+	case errors.Is(err, exec.ErrWaitDelay): // what it has started goes on, and has its output
+		return nil
+	case err != nil && last != "":
+		return fmt.Errorf("%w: %.200s", err, strings.ToValidUTF8(last, "?"))
 	}
 	return err
 }

@@ -52,14 +52,34 @@ func TestHooksRunInOrder(t *testing.T) {
 }
 
 func TestHookThatFailsIsTheLast(t *testing.T) {
-	s, out := hooked(t, map[string]string{"1": "exit 3", "2": "touch $PV_TEST_OUT"})
+	s, out := hooked(t, map[string]string{"1": "echo first; echo no partition >&2; exit 3", "2": "touch $PV_TEST_OUT"})
 	err := s.run(t.Context(), updater.HookStart, updater.Hook{})
-	if err == nil || !strings.Contains(err.Error(), "hook 1 of system-start: exit status 3") {
+	if err == nil || !strings.HasSuffix(err.Error(), "hook 1 of system-start: exit status 3: no partition") {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Stat(out); err == nil {
 		t.Error("the next one ran")
 	}
+}
+
+// TestHookThatStartsADaemon has a program in the background go on, with the output of the hook.
+func TestHookThatStartsADaemon(t *testing.T) {
+	s, out := hooked(t, map[string]string{"1": "sleep 1000 & echo $! > $PV_TEST_OUT"})
+	if err := s.run(t.Context(), updater.HookStart, updater.Hook{}); err != nil {
+		t.Error(err)
+	}
+	text, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var child int
+	if _, err := fmt.Sscan(string(text), &child); err != nil {
+		t.Fatal(err)
+	}
+	if !alive(child) {
+		t.Error("the daemon was ended")
+	}
+	_ = unix.Kill(child, unix.SIGKILL)
 }
 
 // TestHookThatHangs is killed with what it has started.
