@@ -177,7 +177,8 @@ func TestStoreBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := content(t, s["uboot"]); got != "pv_rev=0\x00pv_try=1\x00pv_trial=1\x00\x00" {
+	list := func(text string) string { return text + strings.Repeat("\x00", 512-len(text)) }
+	if got := content(t, s["uboot"]); got != list("pv_rev=0\x00pv_try=1\x00pv_trial=1\x00\x00") {
 		t.Errorf("uboot.txt: %q", got)
 	}
 	want := "# GRUB Environment Block\npv_rev=0\npv_trial=1\npv_try=1\n"
@@ -188,7 +189,7 @@ func TestStoreBytes(t *testing.T) {
 	if err := s["uboot"].ClearTry(); err != nil {
 		t.Fatal(err)
 	}
-	if got := content(t, s["uboot"]); got != "pv_rev=0\x00pv_try=\x00pv_trial=1\x00\x00" {
+	if got := content(t, s["uboot"]); got != list("pv_rev=0\x00pv_try=\x00pv_trial=1\x00\x00") {
 		t.Errorf("uboot.txt without a try: %q", got)
 	}
 }

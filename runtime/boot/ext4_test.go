@@ -62,6 +62,11 @@ func (m *medium) settle(dir string) error {
 	if err := checkpoint(dir); err != nil {
 		return err
 	}
+	return m.keep()
+}
+
+// keep keeps what the medium has.
+func (m *medium) keep() error {
 	data, err := os.ReadFile(m.image)
 	m.states = append(m.states, data)
 	return err
@@ -126,41 +131,106 @@ func (m *medium) lost(name, before, after string) (lost, all int) {
 // TestLoadersSeeWholeFiles has the kernel bring the blocks of a change to their places in every
 // order. A rename alone would not do.
 func TestLoadersSeeWholeFiles(t *testing.T) {
+	exchange := func(m *medium, path string, data []byte) error {
+		r := newReplacement(path, m.settle)
+		if err := r.prepare(data); err != nil {
+			return err
+		}
+		if err := m.keep(); err != nil { // what comes later is behind all before
+			return err
+		}
+		return r.exchange()
+	}
 	for name, c := range map[string]struct {
 		replace func(m *medium, path string, data []byte) error
-		safe    bool
+		size    int  // of the contents; those of one size take turns in two files
+		safe    bool // no power cut loses the file
 	}{
-		"exchange": {func(m *medium, path string, data []byte) error { return replace(path, data, m.settle) }, true},
-		"rename":   {func(_ *medium, path string, data []byte) error { return atomicfile.Write(path, data, 0o644) }, false},
+		"exchange": {exchange, 100, true},
+		"spare":    {exchange, 512, true},
+		"rename":   {func(_ *medium, path string, data []byte) error { return atomicfile.Write(path, data, 0o644) }, 100, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMedium(t)
 			path := filepath.Join(m.dir, "boot", "uboot.txt")
-			if err := writeFile(path, []byte("before")); err != nil {
+			content := func(word string) string { return word + strings.Repeat("\n", c.size-len(word)) }
+			for _, word := range []string{"first", "before"} {
+				if err := writeFile(path, []byte(content(word))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			unix.Sync()
+			if err := m.settle(m.dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.replace(m, path, []byte(content("after"))); err != nil {
 				t.Fatal(err)
 			}
 			unix.Sync()
 			if err := m.settle(m.dir); err != nil {
 				t.Fatal(err)
 			}
-			if err := c.replace(m, path, []byte("after")); err != nil {
-				t.Fatal(err)
-			}
-			unix.Sync()
-			if err := m.settle(m.dir); err != nil {
-				t.Fatal(err)
-			}
-			if got := seen(m.image, "/boot/uboot.txt"); got != "after" {
+			if got := seen(m.image, "/boot/uboot.txt"); got != content("after") {
 				t.Errorf("a boot loader would see %q", got)
 			}
-			lost, all := m.lost("/boot/uboot.txt", "before", "after")
+			lost, all := m.lost("/boot/uboot.txt", content("before"), content("after"))
 			t.Logf("%d of %d power cuts lose the file", lost, all)
 			if all < 8 || c.safe != (lost == 0) {
 				t.Errorf("%d of %d power cuts lose the file", lost, all)
 			}
-			if names, err := filepath.Glob(filepath.Join(m.dir, "boot", ".*")); err != nil || len(names) > 0 {
+			if names, err := filepath.Glob(filepath.Join(m.dir, "boot", ".*")); err != nil || len(names) != c.size/512 {
 				t.Errorf("%v is left, %v", names, err)
 			}
 		})
+	}
+}
+
+// TestNewContentTakesNoSpace has the spare's content be where it was, also when a change was cut
+// off, and looks at what a change costs.
+func TestNewContentTakesNoSpace(t *testing.T) {
+	m := newMedium(t)
+	path := filepath.Join(m.dir, "boot", "grubenv")
+	write := func(word string) {
+		t.Helper()
+		if err := writeFile(path, []byte(word+strings.Repeat("#", 1024-len(word)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	number := func() uint64 {
+		t.Helper()
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Ino
+	}
+	write("one")
+	first := number()
+	write("two")
+	second := number()
+	for _, word := range []string{"three", "four"} {
+		write(word)
+		if got := number(); got != map[string]uint64{"three": first, "four": second}[word] {
+			t.Errorf("%s is in inode %d; the first ones were %d and %d", word, got, first, second)
+		}
+	}
+	// A change that was cut off: what has the name "next" may be what the loader sees.
+	spare, next := filepath.Join(m.dir, "boot", ".grubenv.spare"), filepath.Join(m.dir, "boot", ".grubenv.next")
+	if err := os.Rename(spare, next); err != nil {
+		t.Fatal(err)
+	}
+	write("five")
+	if _, err := os.Lstat(next); err == nil {
+		t.Error("what a change that was cut off left is still there")
+	}
+	if err := os.Remove(spare); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/hostname", spare); err != nil {
+		t.Fatal(err)
+	}
+	write("six")
+	if got := seen(m.image, "/boot/grubenv"); !strings.HasPrefix(got, "six#") {
+		t.Errorf("a boot loader would see %.20q", got)
 	}
 }

@@ -2,9 +2,6 @@
 
 package boot
 
-// ext4Checkpoint is EXT4_IOC_CHECKPOINT, _IOW('f', 43, __u32).
-const ext4Checkpoint = 0x4004662b
-
 // Requests of mtd/mtd-abi.h: MEMGETBADBLOCK, _IOW('M', 11, __kernel_loff_t), and MEMERASE64,
 // _IOW('M', 20, struct erase_info_user64).
 const (

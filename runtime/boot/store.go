@@ -7,11 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
@@ -192,99 +188,6 @@ func (f *file) change(edit func([]pair) []pair) error {
 		return fmt.Errorf("writing the boot loader's store: %w", err)
 	}
 	return nil
-}
-
-// writeFile replaces a file that a boot loader reads. Loaders read ext4 without its journal, and
-// the kernel brings what is in the journal to its place in any order. So a name only ever changes
-// from one complete file to another: the new file is in its place before it gets the name, and the
-// old one is removed after that. With a rename alone, a power cut could leave the name to a
-// file that is removed already.
-func writeFile(path string, data []byte) error { return replace(path, data, checkpoint) }
-
-func replace(path string, data []byte, checkpoint func(dir string) error) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	f, err := atomicfile.Create(path, 0o644)
-	if err != nil {
-		return err
-	}
-	defer f.Abort() // removes what has the temporary name
-	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("syncing %s: %w", path, err)
-	}
-	if err := checkpoint(dir); err != nil {
-		return err
-	}
-	err = unix.Renameat2(unix.AT_FDCWD, f.Name(), unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
-	if err != nil { // there is none yet, or the file system cannot
-		err = f.Commit()
-	} else {
-		err = atomicfile.SyncDir(dir)
-	}
-	if err != nil {
-		return err
-	}
-	return checkpoint(dir)
-}
-
-// Requests of linux/fs.h, _IOWR('X', 119 and 120, int), the same on every architecture.
-const (
-	fiFreeze = 0xC0045877
-	fiThaw   = 0xC0045878
-)
-
-// checkpoint writes the journal's content to its final location: boot loaders read ext4
-// without its journal and would see the old file. Kernels before 5.14 lack the request;
-// freezing and thawing has the same effect.
-func checkpoint(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("writing the journal out: %w", err)
-	}
-	defer d.Close()
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(d.Fd()), &st); err != nil {
-		return fmt.Errorf("writing the journal out: %w", err)
-	}
-	if int64(st.Type) != unix.EXT4_SUPER_MAGIC { //nolint:unconvert // 32 bits wide on some architectures
-		return nil
-	}
-	if err := unix.IoctlSetPointerInt(int(d.Fd()), ext4Checkpoint, 0); err == nil || errors.Is(err, unix.ENODEV) {
-		return nil // it is done, or there is no journal
-	}
-	if err := freeze(int(d.Fd())); err != nil {
-		return notAllowed(err)
-	}
-	if err := unix.IoctlSetInt(int(d.Fd()), fiThaw, 0); err != nil {
-		return fmt.Errorf("thawing the storage: %w", err)
-	}
-	return nil
-}
-
-// freeze waits while another process has the file system frozen.
-func freeze(fd int) error {
-	const attempts, pause = 100, 20 * time.Millisecond
-	for n := 1; ; n++ {
-		err := unix.IoctlSetInt(fd, fiFreeze, 0)
-		if !errors.Is(err, unix.EBUSY) || n == attempts {
-			return err
-		}
-		time.Sleep(pause)
-	}
-}
-
-// notAllowed lets an unprivileged process go on: only process 1 and the engine
-// need the checkpoint, and they may. An emulator of single programs knows no such request.
-func notAllowed(err error) error {
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		return nil
-	}
-	return fmt.Errorf("writing the journal out: %w", err)
 }
 
 func get(pairs []pair, key string) string {

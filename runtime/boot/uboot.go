@@ -41,5 +41,13 @@ func (uboot) encode(pairs []pair) ([]byte, error) {
 			entries = append(entries, ubootenv.Entry{Name: p.key, Value: p.value})
 		}
 	}
-	return ubootenv.Encode(entries)
+	b, err := ubootenv.Encode(entries)
+	if err != nil {
+		return nil, err
+	}
+	// All contents of one size can replace each other in place; zeros behind the end are not read.
+	return append(b, make([]byte, (sector-len(b)%sector)%sector)...), nil
 }
+
+// sector is the unit of which the size of a list is a multiple.
+const sector = 512
