@@ -142,6 +142,9 @@ func (f *File) release() {
 
 // Commit makes the content durable under the final name.
 func (f *File) Commit() error {
+	if inOrder(f.File) {
+		return f.commitOnce()
+	}
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("syncing %s: %w", f.path, err)
 	}
@@ -151,11 +154,31 @@ func (f *File) Commit() error {
 	return SyncDir(filepath.Dir(f.path))
 }
 
+// commitOnce is Commit for a file system that keeps the order of what it is told: content and
+// name become durable by one transaction in place of two.
+func (f *File) commitOnce() error {
+	if err := writeOut(f.File); err != nil {
+		return fmt.Errorf("writing %s out: %w", f.path, err)
+	}
+	if err := f.rename(); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("syncing %s: %w", f.path, err)
+	}
+	return SyncDir(filepath.Dir(f.path)) // has nothing to do but to say so
+}
+
 // name closes the file and gives it its final name.
 func (f *File) name() error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("closing %s: %w", f.path, err)
 	}
+	return f.rename()
+}
+
+// rename gives the file its final name.
+func (f *File) rename() error {
 	if err := Rename(f.Name(), f.path); err != nil {
 		return fmt.Errorf("renaming to %s: %w", f.path, err)
 	}

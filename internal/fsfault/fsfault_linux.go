@@ -40,7 +40,7 @@ var calls = map[uintptr]call{
 	unix.SYS_FCHOWNAT: {"fchownat", 0, 1}, unix.SYS_UTIMENSAT: {"utimensat", 0, 1}, unix.SYS_TRUNCATE: {"truncate", -1, 0},
 	unix.SYS_FTRUNCATE: {"ftruncate", 0, -1}, unix.SYS_WRITE: {"write", 0, -1}, unix.SYS_PWRITE64: {"pwrite64", 0, -1},
 	unix.SYS_WRITEV: {"writev", 0, -1}, unix.SYS_FSYNC: {"fsync", 0, -1}, unix.SYS_FDATASYNC: {"fdatasync", 0, -1},
-	unix.SYS_SYNCFS: {"syncfs", 0, -1}, unix.SYS_FALLOCATE: {"fallocate", 0, -1}, unix.SYS_SETXATTR: {"setxattr", -1, 0},
+	unix.SYS_SYNCFS: {"syncfs", 0, -1}, unix.SYS_SYNC_FILE_RANGE: {"sync_file_range", 0, -1}, unix.SYS_FALLOCATE: {"fallocate", 0, -1}, unix.SYS_SETXATTR: {"setxattr", -1, 0},
 	unix.SYS_FSETXATTR: {"fsetxattr", 0, -1}, unix.SYS_COPY_FILE_RANGE: {"copy_file_range", 2, -1}, unix.SYS_SENDFILE: {"sendfile", 0, -1},
 }
 

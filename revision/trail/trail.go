@@ -266,9 +266,10 @@ func (t *tree) times() error {
 // finish makes the tree durable and gives it its name. An older tree is exchanged
 // atomically, so that the name always refers to a complete tree.
 func (t *tree) finish() error {
-	if err := atomicfile.SyncTree(t.root); err != nil {
-		return err
-	}
+	return atomicfile.NameTree(t.root, filepath.Dir(t.final), t.name)
+}
+
+func (t *tree) name() error {
 	err := unix.Renameat2(unix.AT_FDCWD, t.root, unix.AT_FDCWD, t.final, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EEXIST) && t.opt.Replace {
 		err = unix.Renameat2(unix.AT_FDCWD, t.root, unix.AT_FDCWD, t.final, unix.RENAME_EXCHANGE)
@@ -279,7 +280,7 @@ func (t *tree) finish() error {
 	if err != nil {
 		return fmt.Errorf("naming the checkout %s: %w", t.final, err)
 	}
-	return atomicfile.SyncDir(filepath.Dir(t.final))
+	return nil
 }
 
 // rename is finish for file systems that cannot exchange names.

@@ -273,14 +273,8 @@ func create(final string, state []byte) error {
 			return err
 		}
 	}
-	// Nobody looks at it yet: one sync for all spares flash memory four transactions.
-	if err := atomicfile.SyncTree(dir); err != nil {
-		return err
-	}
-	if err := os.Rename(dir, final); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(parent)
+	// Nobody looks at it yet: one sync for all spares flash memory many transactions.
+	return atomicfile.NameTree(dir, parent, func() error { return os.Rename(dir, final) })
 }
 
 // refill replaces the state of a revision. That another state of this name was committed
