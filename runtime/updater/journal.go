@@ -184,13 +184,13 @@ func (j *Journal) write(line []byte) (err error) {
 		err = errors.Join(err, f.Truncate(end))
 		j.reserved = 0
 	}
-	if err = errors.Join(err, f.Sync()); err != nil {
-		return err
-	}
 	// Space for the records to come: a full storage must not keep a reason from being
-	// written. It is lost when the file is truncated.
+	// written. It is lost when the file is truncated. One sync is for both.
 	if end > j.reserved-reserveJournal/2 && unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, end, reserveJournal) == nil {
 		j.reserved = end + reserveJournal
+	}
+	if err = errors.Join(err, f.Sync()); err != nil {
+		return err
 	}
 	if j.size == 0 {
 		if err := syncDirs(filepath.Dir(j.path)); err != nil {
