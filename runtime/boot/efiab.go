@@ -18,18 +18,17 @@ import (
 // efi is the first stage for UEFI firmware. Its flag is a file of the EFI system partition, which
 // it clears before it boots from the partition that the file names.
 type efi struct {
-	open func(number int) (partition, error)
+	open func(number int) (Partition, error)
 	from func() (int, error) // the number of the partition that was booted
 }
 
 var _ firmware = efi{}
 
 // newEFIAB returns the store of a machine with UEFI firmware.
-func newEFIAB(dir string) *slots {
-	open := func(number int) (partition, error) { return openPartition(dir, number) }
+func newEFIAB(dir string, m Machine) *slots {
 	return &slots{
 		file: file{path: filepath.Join(dir, "boot/efiab.txt"), form: uboot{}}, trails: filepath.Join(dir, "trails"), boot: "efiboot.img",
-		firmware: efi{open, bootedPartition}, text: autoboot.Choice.BlockText, open: open,
+		firmware: efi{m.Open, m.Booted}, text: autoboot.Choice.BlockText, open: m.Open,
 	}
 }
 

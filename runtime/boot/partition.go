@@ -12,6 +12,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Machine is what a store with boot partitions needs of its device. Where there is no such device,
+// as in an emulator or with a disk that was taken out of it, somebody else stands in.
+type Machine struct {
+	// Open opens a partition of the disk by its number.
+	Open func(number int) (Partition, error)
+	// Booted is the number of the partition that the running kernel was loaded from (efiab).
+	Booted func() (int, error)
+	// Tree is the directory with what the firmware says of this boot (rpiab).
+	Tree string
+	// Tryboot says whether the firmware boots from the other partition once, at the next
+	// restart (rpiab).
+	Tryboot func(on bool) error
+	// Answers reports why there is no way to ask it for that (rpiab).
+	Answers func() error
+	// BootID names this boot (rpiab).
+	BootID func() (string, error)
+}
+
+// thisMachine is the one that runs, with its storage mounted at dir.
+func thisMachine(dir string) Machine {
+	return Machine{
+		Open:   func(number int) (Partition, error) { return openPartition(dir, number) },
+		Booted: bootedPartition, Tree: "/proc/device-tree/chosen/bootloader", Tryboot: setTryboot, Answers: answersTryboot, BootID: bootID,
+	}
+}
+
+// OpenOn is [Open] for a loader with boot partitions, rpiab or efiab, on another machine.
+func OpenOn(loader, dir string, m Machine) (Store, error) {
+	switch loader {
+	case "rpiab":
+		return newRPiAB(dir, m), nil
+	case "efiab":
+		return newEFIAB(dir, m), nil
+	}
+	return nil, fmt.Errorf("boot loader %q has no boot partitions", loader)
+}
+
 // openPartition opens a partition of the disk that has the storage mounted at dir, by its number.
 func openPartition(dir string, number int) (*os.File, error) {
 	var st unix.Stat_t
@@ -46,7 +83,7 @@ func bootID() (string, error) {
 
 // forget drops what the kernel remembers of a partition, so that reading asks the medium. It is
 // an aid: without it the comparison sees less.
-func forget(p partition) {
+func forget(p Partition) {
 	if f, ok := p.(*os.File); ok {
 		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 	}

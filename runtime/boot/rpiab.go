@@ -25,11 +25,10 @@ type raspberry struct {
 var _ firmware = raspberry{}
 
 // newRPiAB returns the store of a Raspberry Pi.
-func newRPiAB(dir string) *slots {
+func newRPiAB(dir string, m Machine) *slots {
 	return &slots{
 		file: file{path: filepath.Join(dir, "boot/rpiab.txt"), form: uboot{}}, trails: filepath.Join(dir, "trails"), boot: "rpiboot.img",
-		firmware: raspberry{"/proc/device-tree/chosen/bootloader", setTryboot, answersTryboot}, text: autoboot.Choice.Text, bootID: bootID,
-		open: func(number int) (partition, error) { return openPartition(dir, number) },
+		firmware: raspberry{m.Tree, m.Tryboot, m.Answers}, text: autoboot.Choice.Text, bootID: m.BootID, open: m.Open,
 	}
 }
 

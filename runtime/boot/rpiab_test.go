@@ -174,21 +174,24 @@ func (p cutPartition) WriteAt(b []byte, at int64) (int, error) {
 }
 
 func (d *pi) store() *slots {
-	s := newRPiAB(filepath.Join(d.dir, "storage"))
-	open := func(number int) (partition, error) {
-		f, err := os.OpenFile(filepath.Join(d.dir, fmt.Sprintf("p%d", number)), os.O_RDWR, 0)
-		return cutPartition{f, d}, err
+	m := Machine{
+		Open: func(number int) (Partition, error) {
+			f, err := os.OpenFile(filepath.Join(d.dir, fmt.Sprintf("p%d", number)), os.O_RDWR, 0)
+			return cutPartition{f, d}, err
+		},
+		Booted: func() (int, error) { return d.booted, nil },
+		Tree:   filepath.Join(d.dir, "tree"),
+		BootID: func() (string, error) { return fmt.Sprint("boot", d.boots), nil },
+		Tryboot: func(on bool) error {
+			d.event()
+			d.flag = on
+			return nil
+		},
+		Answers: func() error { return nil },
 	}
-	s.open = open
-	s.bootID = func() (string, error) { return fmt.Sprint("boot", d.boots), nil }
-	s.firmware = raspberry{filepath.Join(d.dir, "tree"), func(on bool) error {
-		d.event()
-		d.flag = on
-		return nil
-	}, func() error { return nil }}
+	s := newRPiAB(filepath.Join(d.dir, "storage"), m)
 	if d.efi {
-		s = newEFIAB(filepath.Join(d.dir, "storage"))
-		s.open, s.firmware = open, efi{open, func() (int, error) { return d.booted, nil }}
+		s = newEFIAB(filepath.Join(d.dir, "storage"), m)
 	}
 	s.file.write = func(path string, data []byte) error {
 		d.event()

@@ -45,7 +45,7 @@ type slots struct {
 	firmware firmware
 	trails   string
 	boot     string // the name of the boot image in a revision's directory .pv, less ".gz"
-	open     func(number int) (partition, error)
+	open     func(number int) (Partition, error)
 	text     func(autoboot.Choice) string // of autoboot.txt
 	// bootID names this boot where the firmware says only that it has booted from the partition
 	// to try: once autoboot.txt was changed, that is the other one. nil elsewhere.
@@ -64,8 +64,8 @@ type firmware interface {
 	forget() error
 }
 
-// partition is a boot partition.
-type partition interface {
+// Partition is a boot partition.
+type Partition interface {
 	fatfile.Medium
 	io.Seeker
 	io.Closer
@@ -433,7 +433,7 @@ const chunk = 64 << 10
 
 // write makes a partition begin with an image and compares what the medium has then. What is
 // there already is not written.
-func write(p partition, image io.Reader) error {
+func write(p Partition, image io.Reader) error {
 	size, err := p.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -469,7 +469,7 @@ func write(p partition, image io.Reader) error {
 }
 
 // verify compares the first n bytes of a partition, as the medium has them, with a SHA-256.
-func verify(p partition, n int64, sum []byte) error {
+func verify(p Partition, n int64, sum []byte) error {
 	if err := p.Sync(); err != nil {
 		return err
 	}

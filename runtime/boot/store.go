@@ -38,10 +38,8 @@ func Open(loader, dir string) (Store, error) {
 		return newUBoot(dir), nil
 	case "extlinux":
 		return &file{path: filepath.Join(dir, trail.ExtlinuxFile), form: extlinux{dir}}, nil
-	case "rpiab":
-		return newRPiAB(dir), nil
-	case "efiab":
-		return newEFIAB(dir), nil
+	case "rpiab", "efiab":
+		return OpenOn(loader, dir, thisMachine(dir))
 	case ubootABLoader:
 		return newUBootAB(dir, defaultFlash), nil
 	}
