@@ -6,6 +6,7 @@ package mage
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -327,12 +328,14 @@ func Attack(ctx context.Context) error {
 // torn; 100 of the disks are booted. It takes an hour for each target where KVM does not work.
 //
 //	--target=TARGET  which devices, separated by commas; default: x64-uefi,qemu-aarch64
-//	--all            boots the disk at every write and flush, and kills running machines
+//	--boots=N        boots N of the disks; default: 100
+//	--kills=N        kills N running machines and boots their disks; default: 0
+//	--all            boots the disk at every write and flush, and kills 10 running machines
 //	--json           prints the reports as JSON
 //
 //	mage powercut
 //	mage powercut --target=qemu-aarch64 --all
-func Powercut(ctx context.Context, target *string, all, json *bool) error {
+func Powercut(ctx context.Context, target *string, boots, kills *int, all, json *bool) error {
 	w, err := workspace.New()
 	if err == nil {
 		err = w.NeedsCheckout("mage powercut")
@@ -347,13 +350,20 @@ func Powercut(ctx context.Context, target *string, all, json *bool) error {
 	if all != nil && *all {
 		o.Losses, o.Boots, o.Kills = 8, -1, 10
 	}
+	for to, given := range map[*int]*int{&o.Boots: boots, &o.Kills: kills} {
+		if given != nil {
+			*to = *given
+		}
+	}
 	var reports []*powercut.Report
 	for _, o.Target = range strings.Split(cmp.Or(value(target), "x64-uefi,qemu-aarch64"), ",") {
 		r, err := powercut.Run(ctx, o)
-		if err != nil {
-			return end(err)
+		if r != nil {
+			reports = append(reports, r)
 		}
-		reports = append(reports, r)
+		if err != nil {
+			return end(errors.Join(err, powercut.Print(w.Stdout, reports, json != nil && *json)))
+		}
 	}
 	return end(powercut.Print(w.Stdout, reports, json != nil && *json))
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // bootLimit is how long a boot may take until the runtime says which revision runs: emulation on
-// a busy machine.
-const bootLimit = 4 * time.Minute
+// a busy machine, and of a slow card.
+const bootLimit = 10 * time.Minute
 
 // runs is the first line of the runtime: package init.
 var runs = regexp.MustCompile(`revision (\S+) runs \(`)

@@ -138,10 +138,14 @@ type recorder struct {
 	disk *disk
 	mu   sync.Mutex
 	log  []entry
+	most int           // entries until full is closed; 0: never
+	full chan struct{} // closed then
 }
 
-// newRecorder returns a recorder over a disk.
-func newRecorder(d *disk) *recorder { return &recorder{disk: d} }
+// newRecorder returns a recorder over a disk, of which most entries are of interest; 0: all.
+func newRecorder(d *disk, most int) *recorder {
+	return &recorder{disk: d, most: most, full: make(chan struct{})}
+}
 
 // ReadAt implements io.ReaderAt.
 func (r *recorder) ReadAt(p []byte, off int64) (int, error) { return r.disk.ReadAt(p, off) }
@@ -168,6 +172,9 @@ func (r *recorder) add(e entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log = append(r.log, e)
+	if len(r.log) == r.most {
+		close(r.full)
+	}
 }
 
 // Log returns all entries so far.

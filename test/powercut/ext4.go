@@ -36,6 +36,7 @@ type ext4 struct {
 	inodesPerGroup uint32
 	descSize       int64
 	descAt         int64
+	groups         int64
 	recover        bool // the journal is to be replayed
 }
 
@@ -56,6 +57,9 @@ func openExt4(r io.ReaderAt) (*ext4, error) {
 	}
 	f.descAt = (int64(le.Uint32(sb[0x14:])) + 1) * f.size
 	f.recover = incompat&needsRecovery != 0
+	if perGroup := int64(le.Uint32(sb[0x20:])); perGroup > 0 {
+		f.groups = (int64(le.Uint32(sb[4:])) - int64(le.Uint32(sb[0x14:])) + perGroup - 1) / perGroup
+	}
 	if f.inodesPerGroup == 0 || f.inodeSize < 128 || f.descSize < 32 {
 		return nil, fmt.Errorf("reading the superblock: %w", errDamaged)
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/scratch"
 	"github.com/pantavisor/pantavisor/revision/state"
-	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/step"
 	"github.com/pantavisor/pantavisor/runtime/updater"
@@ -23,14 +22,19 @@ import (
 type known struct {
 	done   string // the newest revision that is DONE
 	asked  string // the newest for which an update was asked; "" when that has ended
+	once   string // the newest that is only tried: it stays UPDATED, and does not run any more
 	failed []string
 	told   []seen
 }
 
 // learn takes a mark.
 func (k *known) learn(s seen) {
-	k.told = append(k.told, s)
+	if s.Status != askedOnce {
+		k.told = append(k.told, s)
+	}
 	switch s.Status {
+	case askedOnce:
+		k.once = s.Revision
 	case "":
 		k.asked = s.Revision
 	case "DONE":
@@ -47,12 +51,12 @@ func (k *known) said(rev, status string) bool { return slices.Contains(k.told, s
 // is what it must be.
 type judge struct {
 	loader  loader
-	kind    string // of the loader
-	storage int64  // where the storage begins
-	size    int64  // of the disk
+	storage int64 // where the storage begins
+	size    int64 // of the disk
 	dir     *scratch.Dir
 	good    map[string]bool   // verdicts: what was read, and found right
 	sums    map[string]string // digests of files, by their blocks and their versions
+	lists   map[int64][]int64 // blocks with the list of revisions of the boot partition that begins there
 	judged  int
 }
 
@@ -68,61 +72,52 @@ func (p part) ReadAt(b []byte, off int64) (int, error) { return p.disk.ReadAt(b,
 // WriteAt implements io.WriterAt.
 func (p part) WriteAt(b []byte, off int64) (int, error) { return p.disk.WriteAt(b, p.at+off) }
 
-// check returns what is wrong with a disk.
-func (j *judge) check(d *disk, k *known) error {
+// check returns what the loader starts from a disk, and what is wrong with that.
+func (j *judge) check(d *disk, k *known) (start, error) {
 	j.judged++
-	raw := part{d, j.storage}
-	f, err := openExt4(raw)
+	v := &view{disk: d, raw: part{d, j.storage}, mounted: part{newDisk(d, j.size), j.storage}}
+	var err error
+	if v.files, err = openExt4(v.raw); err != nil {
+		return start{}, fmt.Errorf("brick: the loader cannot read the storage: %w", err)
+	}
+	if _, err := replay(v.mounted); err != nil {
+		return start{}, fmt.Errorf("brick: the kernel cannot mount the storage: %w", err)
+	}
+	if v.after, err = openExt4(v.mounted); err != nil {
+		return start{}, fmt.Errorf("brick: the kernel cannot mount the storage: %w", err)
+	}
+	s, err := j.loader.pick(v)
 	if err != nil {
-		return fmt.Errorf("brick: the loader cannot read the storage: %w", err)
+		return s, fmt.Errorf("brick: %w", err)
 	}
-	rev, _, err := pick(j.loader, d, f)
-	if err != nil {
-		return fmt.Errorf("brick: %w", err)
+	if err := j.bootFiles(v, s); err != nil {
+		return s, fmt.Errorf("brick: %w", err)
 	}
-	mounted := part{newDisk(d, j.size), j.storage}
-	if _, err := replay(mounted); err != nil {
-		return fmt.Errorf("brick: the kernel cannot mount the storage: %w", err)
+	if s.rev != k.done && s.rev != k.asked {
+		return s, fmt.Errorf("lost: the loader starts revision %s; the last one that is DONE is %s, and %q was asked for", s.rev, k.done, k.asked)
 	}
-	m, err := openExt4(mounted)
-	if err != nil {
-		return fmt.Errorf("brick: the kernel cannot mount the storage: %w", err)
+	if slices.Contains(k.failed, s.rev) {
+		return s, fmt.Errorf("wrong: the loader starts revision %s, which has failed", s.rev)
 	}
-	if err := j.bootFiles(raw, f, mounted, m, rev); err != nil {
-		return fmt.Errorf("brick: %w", err)
-	}
-	if rev != k.done && rev != k.asked {
-		return fmt.Errorf("lost: the loader starts revision %s; the last one that is DONE is %s, and %q was asked for", rev, k.done, k.asked)
-	}
-	if slices.Contains(k.failed, rev) {
-		return fmt.Errorf("wrong: the loader starts revision %s, which has failed", rev)
-	}
-	return j.resume(m, rev, k)
+	return s, j.resume(v, s, k)
 }
 
-// bootFiles compares what the loader reads of a revision with what its state says.
-func (j *judge) bootFiles(raw part, f *ext4, mounted part, m *ext4, rev string) error {
-	doc, err := m.file("trails/"+rev+"/.pvr/json", 4<<20)
+// bootFiles compares what the loader and the kernel read of a revision with what its state says.
+func (j *judge) bootFiles(v *view, s start) error {
+	doc, err := v.after.file("trails/"+s.rev+"/.pvr/json", 4<<20)
 	if err != nil {
-		return fmt.Errorf("reading the state of revision %s: %w", rev, err)
+		return fmt.Errorf("reading the state of revision %s: %w", s.rev, err)
 	}
 	st, err := state.Parse(doc)
 	if err != nil {
-		return fmt.Errorf("reading the state of revision %s: %w", rev, err)
+		return fmt.Errorf("reading the state of revision %s: %w", s.rev, err)
 	}
-	links, err := trail.BootLinks(st, nil)
-	if err != nil {
+	if err := j.loader.whole(j, v, s, st); err != nil {
 		return err
 	}
-	for _, l := range links {
-		want, _ := st.Object(l.Target)
-		if err := j.whole(raw, f, "trails/"+rev+"/.pv/"+l.Name, want); err != nil {
-			return fmt.Errorf("as the loader reads it: %w", err)
-		}
-	}
 	for _, o := range st.Objects() {
-		for _, path := range []string{"objects/" + o.Sum, "trails/" + rev + "/" + o.Path} {
-			if err := j.whole(mounted, m, path, o.Sum); err != nil {
+		for _, path := range []string{"objects/" + o.Sum, "trails/" + s.rev + "/" + o.Path} {
+			if err := j.whole(v.mounted, v.after, path, o.Sum); err != nil {
 				return err
 			}
 		}
@@ -170,7 +165,7 @@ type files map[string]string
 // runtimeFiles reads them.
 func runtimeFiles(f *ext4) (files, error) {
 	out := files{}
-	for _, path := range []string{"updates/journal", "boot/grubenv", "boot/uboot.txt"} {
+	for _, path := range []string{"updates/journal", "boot/grubenv", "boot/uboot.txt", "boot/efiab.txt", "boot/rpiab.txt"} {
 		if err := out.read(f, path); err != nil {
 			return nil, err
 		}
@@ -213,6 +208,26 @@ func (l files) read(f *ext4, path string) error {
 	return nil
 }
 
+// write makes a directory with the files and nothing else.
+func (l files) write(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	for path, data := range l {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // key is a digest of the files.
 func (l files) key() string {
 	h := sha256.New()
@@ -229,28 +244,19 @@ func (l files) key() string {
 
 // resume has the runtime's own code read the storage as at the next boot, and looks at what it
 // makes of it.
-func (j *judge) resume(m *ext4, rev string, k *known) error {
-	list, err := runtimeFiles(m)
+func (j *judge) resume(v *view, s start, k *known) error {
+	list, err := runtimeFiles(v.after)
 	if err != nil {
 		return fmt.Errorf("brick: after the mount: %w", err)
 	}
-	key := fmt.Sprint(rev, *k, list.key())
+	key := fmt.Sprint(s, *k, list.key())
 	if j.good[key] {
 		return nil
 	}
-	if err := os.RemoveAll(j.dir.Path); err != nil {
+	if err := list.write(j.dir.Path); err != nil {
 		return err
 	}
-	for path, data := range list {
-		path = filepath.Join(j.dir.Path, path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
-			return err
-		}
-	}
-	if err := j.verdict(m, rev, k); err != nil {
+	if err := j.verdict(v, s, k); err != nil {
 		return fmt.Errorf("wrong: %w", err)
 	}
 	j.good[key] = true
@@ -266,12 +272,9 @@ func (s *store) Commit(rev string) error    { s.Rev, s.Try = rev, ""; return nil
 func (s *store) ClearTry() error            { s.Try = ""; return nil }
 
 // verdict runs what runs first at a boot of revision rev, and checks what it has then reported.
-func (j *judge) verdict(m *ext4, rev string, k *known) error {
-	real, err := boot.Open(j.kind, j.dir.Path)
-	if err != nil {
-		return err
-	}
-	values, err := real.Load()
+func (j *judge) verdict(v *view, s start, k *known) error {
+	rev := s.rev
+	values, err := j.loader.values(v, s, j.dir.Path)
 	if err != nil {
 		return err
 	}
@@ -291,7 +294,7 @@ func (j *judge) verdict(m *ext4, rev string, k *known) error {
 	said := fmt.Sprintf("%+v", running)
 	options := updater.Options{Running: running, Store: st, Steps: steps, Journal: journal}
 	if !updater.New(options).Resume() {
-		if rev == st.Rev || !there(j.loader, m, st.Rev) {
+		if rev == st.Rev || !j.loader.there(v, st.Rev) {
 			return fmt.Errorf("after a boot of revision %s (%s): the device restarts, and will again", rev, said)
 		}
 		rev = st.Rev // the loader sees now what the mount has brought to its place
@@ -366,7 +369,7 @@ func (c *checked) one(rev string) error {
 		return fmt.Errorf("it is %q, and committed in the loader's store", last)
 	case c.store.Try == rev && last.Failed():
 		return fmt.Errorf("it is %s, and the loader is to try it", last)
-	case rev == c.k.asked && rev != c.rev && !over(last):
+	case rev == c.k.asked && rev != c.rev && !over(last) && !(last == updater.Updated && rev == c.k.once):
 		return fmt.Errorf("it is %s, and does not run", last)
 	}
 	return nil

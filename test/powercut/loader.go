@@ -11,32 +11,126 @@ import (
 	"github.com/pantavisor/pantavisor/formats/fatfile"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
 	"github.com/pantavisor/pantavisor/formats/ubootenv"
+	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/revision/trail"
+	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/boot/spec"
 )
 
 // bootSize bounds what is read of a boot partition, in bytes.
 const bootSize = 64 << 20
 
-// A loader reads a medium as a boot loader does.
+// view is a disk as it is when its power comes back.
+type view struct {
+	disk    *disk
+	raw     part  // the storage, as a loader reads it
+	files   *ext4 // its file system: without the journal
+	mounted part  // the storage with its journal replayed, as the kernel mounts it
+	after   *ext4 // its file system
+}
+
+// start is what a loader does.
+type start struct {
+	rev       string
+	partition int    // that it starts; 0 when it takes the files from the storage
+	read      string // what it has decided by
+}
+
+// A loader reads a disk as a boot loader does.
 type loader interface {
-	// values reads the variables of the store's file and the loader's mark.
-	values(disk io.ReaderAt, f *ext4) (map[string]string, error)
+	// pick decides what is started.
+	pick(v *view) (start, error)
+	// there reports whether it can start a revision as the last good one, once the storage was
+	// mounted.
+	there(v *view, rev string) bool
+	// whole checks what it loads against the state of the revision.
+	whole(j *judge, v *view, s start, st *state.State) error
+	// values are those of the runtime's own store, with a copy of the storage's files at dir.
+	values(v *view, s start, dir string) (boot.Values, error)
+}
+
+// newLoader returns the loader of a recorded device; it may use a directory dir of its own.
+func newLoader(r *recording, image io.ReaderAt, dir string) (loader, error) {
+	switch r.Loader {
+	case "grub":
+		env, err := findBlock(image, r.Parts[0].Start)
+		return &scripted{r.Loader, &grub{env}}, err
+	case "uboot":
+		return &scripted{r.Loader, &uboot{r.Parts[0].Start}}, nil
+	case "efiab", "rpiab":
+		return &slotted{kind: r.Loader, parts: r.Parts, dir: dir, images: map[string]slotImage{}}, nil
+	}
+	return nil, fmt.Errorf("boot loader %s: its way of reading is not known here", r.Loader)
+}
+
+// scripted is a loader with a script that takes kernel and initrd of a revision from the storage.
+type scripted struct {
+	kind   string // PV_BOOTLOADER_TYPE
+	script script
+}
+
+// script is what differs between them.
+type script interface {
+	// variables reads those of the store's file and the loader's mark.
+	variables(disk io.ReaderAt, f *ext4) (map[string]string, error)
 	// needed are the files of a revision that must be there so that it is tried, relative to
 	// its directory .pv; one of the lists.
 	needed() [][]string
 }
 
-// newLoader returns the loader of an image whose boot partition begins at byte at; kind is
-// PV_BOOTLOADER_TYPE.
-func newLoader(kind string, image io.ReaderAt, at int64) (loader, error) {
-	switch kind {
-	case "grub":
-		env, err := findBlock(image, at)
-		return &grub{env}, err
-	case "uboot":
-		return &uboot{at}, nil
+func (l *scripted) pick(view *view) (start, error) {
+	v, err := l.script.variables(view.disk, view.files)
+	if err != nil {
+		return start{}, fmt.Errorf("the loader cannot read its store: %w", err)
 	}
-	return nil, fmt.Errorf("boot loader %s: its way of reading is not known here", kind)
+	s := spec.State{Rev: v["pv_rev"], Try: v["pv_try"], Trial: v["pv_trial"], Trying: v["pv_trying"]}
+	if s.Rev == "" {
+		s.Rev = "0"
+	}
+	first, _ := spec.Pick(s)
+	if first == s.Try && first != s.Rev && !l.has(view.files, first) {
+		first = s.Rev
+	}
+	for _, r := range []string{first, s.Rev, "0"} {
+		if l.has(view.files, r) {
+			return start{rev: r, read: fmt.Sprint(v)}, nil
+		}
+	}
+	return start{}, errors.New("the loader finds no revision that it can start")
+}
+
+func (l *scripted) there(v *view, rev string) bool { return l.has(v.after, rev) }
+
+// has reports whether the loader finds the files of a revision.
+func (l *scripted) has(f *ext4, rev string) bool {
+	return slices.ContainsFunc(l.script.needed(), func(names []string) bool {
+		return !slices.ContainsFunc(names, func(name string) bool {
+			_, err := f.find("trails/" + rev + "/.pv/" + name)
+			return err != nil
+		})
+	})
+}
+
+func (l *scripted) whole(j *judge, v *view, s start, st *state.State) error {
+	links, err := trail.BootLinks(st, nil)
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		want, _ := st.Object(link.Target)
+		if err := j.whole(v.raw, v.files, "trails/"+s.rev+"/.pv/"+link.Name, want); err != nil {
+			return fmt.Errorf("as the loader reads it: %w", err)
+		}
+	}
+	return nil
+}
+
+func (l *scripted) values(_ *view, _ start, dir string) (boot.Values, error) {
+	s, err := boot.Open(l.kind, dir)
+	if err != nil {
+		return boot.Values{}, err
+	}
+	return s.Load()
 }
 
 // grub has its mark in an environment block on the boot partition, which it overwrites in
@@ -68,7 +162,7 @@ func findBlock(image io.ReaderAt, from int64) (int64, error) {
 	return from + found, nil
 }
 
-func (g *grub) values(disk io.ReaderAt, f *ext4) (map[string]string, error) {
+func (g *grub) variables(disk io.ReaderAt, f *ext4) (map[string]string, error) {
 	var mark [1024]byte
 	if _, err := disk.ReadAt(mark[:], g.env); err != nil {
 		return nil, err
@@ -95,7 +189,7 @@ func (*grub) needed() [][]string { return [][]string{{"pv-kernel.img", "pv-initr
 // uboot has its mark in a text file on the boot partition.
 type uboot struct{ at int64 }
 
-func (u *uboot) values(disk io.ReaderAt, f *ext4) (map[string]string, error) {
+func (u *uboot) variables(disk io.ReaderAt, f *ext4) (map[string]string, error) {
 	out := map[string]string{}
 	store, err := f.file("boot/uboot.txt", 64<<10)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -119,34 +213,3 @@ func (u *uboot) values(disk io.ReaderAt, f *ext4) (map[string]string, error) {
 }
 
 func (*uboot) needed() [][]string { return [][]string{{"pv-initrd.img"}, {"pantavisor.fit"}} }
-
-// pick is the revision that the loader starts, with the mark that it leaves.
-func pick(l loader, disk io.ReaderAt, f *ext4) (rev string, v map[string]string, err error) {
-	if v, err = l.values(disk, f); err != nil {
-		return "", nil, fmt.Errorf("the loader cannot read its store: %w", err)
-	}
-	s := spec.State{Rev: v["pv_rev"], Try: v["pv_try"], Trial: v["pv_trial"], Trying: v["pv_trying"]}
-	if s.Rev == "" {
-		s.Rev = "0"
-	}
-	first, _ := spec.Pick(s)
-	if first == s.Try && first != s.Rev && !there(l, f, first) {
-		first = s.Rev
-	}
-	for _, r := range []string{first, s.Rev, "0"} {
-		if there(l, f, r) {
-			return r, v, nil
-		}
-	}
-	return "", v, errors.New("the loader finds no revision that it can start")
-}
-
-// there reports whether the loader finds the files of a revision.
-func there(l loader, f *ext4, rev string) bool {
-	return slices.ContainsFunc(l.needed(), func(names []string) bool {
-		return !slices.ContainsFunc(names, func(name string) bool {
-			_, err := f.find("trails/" + rev + "/.pv/" + name)
-			return err != nil
-		})
-	})
-}

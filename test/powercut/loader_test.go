@@ -12,7 +12,7 @@ import (
 
 // grubDisk makes a disk with the values of a store, the loader's mark and files of revisions. It
 // begins with a sector for which nobody looks.
-func grubDisk(t *testing.T, store, mark grubenv.Env, files ...string) (*disk, loader, *ext4) {
+func grubDisk(t *testing.T, store, mark grubenv.Env, files ...string) (*disk, *scripted, *ext4) {
 	t.Helper()
 	oracle.Need(t, "mke2fs")
 	const storageAt = 1 << 20
@@ -37,9 +37,9 @@ func grubDisk(t *testing.T, store, mark grubenv.Env, files ...string) (*disk, lo
 		must(t, err)
 	}
 	// The block in the storage is not one of the boot partition.
-	l := &grub{sector}
+	l := &scripted{"grub", &grub{sector}}
 	found, err := findBlock(newDisk(d, storageAt), 0)
-	if err != nil || found != l.env {
+	if err != nil || found != sector {
 		t.Fatalf("the environment block is at %d, %v", found, err)
 	}
 	f, err := openExt4(part{d, storageAt})
@@ -70,8 +70,8 @@ func TestLoaderPicks(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			d, l, f := grubDisk(t, c.store, c.mark, c.files...)
-			got, _, err := pick(l, d, f)
-			if got != c.want || (err == nil) != (c.want != "") {
+			s, err := l.pick(&view{disk: d, files: f})
+			if got := s.rev; got != c.want || (err == nil) != (c.want != "") {
 				t.Errorf("revision %q, %v; want %q", got, err, c.want)
 			}
 		})

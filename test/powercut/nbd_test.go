@@ -14,7 +14,7 @@ import (
 // TestServesQEMU has QEMU's own client write, flush and read.
 func TestServesQEMU(t *testing.T) {
 	oracle.Need(t, "qemu-io")
-	rec := newRecorder(newDisk(bytes.NewReader(bytes.Repeat([]byte{7}, 1<<20)), 4<<20))
+	rec := newRecorder(newDisk(bytes.NewReader(bytes.Repeat([]byte{7}, 1<<20)), 4<<20), 0)
 	stop, socket, err := serve(t.TempDir(), rec)
 	must(t, err)
 	t.Cleanup(stop)

@@ -17,20 +17,26 @@
 package powercut
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/scratch"
 	"github.com/pantavisor/pantavisor/internal/workspace"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 // Options say what [Run] does.
@@ -54,15 +60,18 @@ type Options struct {
 
 // Report is what happened to a target.
 type Report struct {
-	Target   string    `json:"target"`
-	Moments  int       `json:"moments"` // at which the power was cut
-	Disks    int       `json:"disks"`   // that were judged
-	Checked  int       `json:"e2fsck"`  // of them by e2fsck, too
-	Boots    int       `json:"boots"`
-	Kills    int       `json:"kills"`
-	AppBytes int       `json:"app_bytes"`     // of the objects of an app that was added
-	Written  int       `json:"written_bytes"` // to the disk for it, until its update was UPDATED
-	Findings []Finding `json:"findings"`
+	Target   string `json:"target"`
+	Moments  int    `json:"moments"` // at which the power was cut
+	Disks    int    `json:"disks"`   // that were judged
+	Checked  int    `json:"e2fsck"`  // of them by e2fsck, too
+	Boots    int    `json:"boots"`
+	Kills    int    `json:"kills"`
+	AppBytes int    `json:"app_bytes"`     // of the objects of an app that was added
+	Written  int    `json:"written_bytes"` // to the disk for it, until its update was UPDATED
+	// WrittenFor are these bytes by what they are for.
+	WrittenFor map[string]int `json:"written_for"`
+	CPU        float64        `json:"cpu_seconds"` // of this process and all machines
+	Findings   []Finding      `json:"findings"`
 }
 
 // Finding is a state of the disk that is not right.
@@ -73,19 +82,37 @@ type Finding struct {
 }
 
 // Run records a target and cuts its power. An error is about the harness; what is wrong with the
-// device is in the report.
+// device is in the report. One that was cancelled comes with what is known so far.
 func Run(ctx context.Context, o Options) (*Report, error) {
+	before := cpuSeconds()
 	dir, err := scratch.New("pv-cut-")
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Remove()
-	r, err := prepare(ctx, o, dir.Path)
+	target, err := targets.Load(targets.Builtin(), o.Target)
+	if err != nil {
+		return nil, err
+	}
+	run := runMachine
+	if target.Bootloader.Runtime() == "rpiab" { // QEMU does not have its firmware
+		run = runTablet
+	}
+	report, err := run(ctx, o, dir.Path)
+	if report != nil {
+		report.CPU = cpuSeconds() - before
+	}
+	return report, err
+}
+
+// runMachine has a virtual machine make the updates, and boots disks.
+func runMachine(ctx context.Context, o Options, dir string) (*Report, error) {
+	r, err := prepare(ctx, o, dir)
 	if err != nil {
 		return nil, err
 	}
 	o.Progress(o.Target + ": recording updates")
-	rec, err := record(ctx, *r, o.Root, everything, o.Progress)
+	rec, _, err := record(ctx, *r, recordOptions{Root: o.Root, Story: r.story(), Progress: o.Progress})
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +121,31 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	if err := report.boot(ctx, rec, out, sample(out, o), o); err != nil {
+		return report, err
+	}
+	return report, report.kill(ctx, *r, len(rec.Log), o)
+}
+
+// runTablet has this machine make the updates in place of one that no emulator has.
+func runTablet(ctx context.Context, o Options, dir string) (*Report, error) {
+	o.Progress(o.Target + ": recording updates, with a stand-in for the firmware")
+	rec, err := recordTablet(ctx, "rpiab", dir, o.Progress)
+	if err != nil {
 		return nil, err
 	}
-	return report, report.kill(ctx, *r, o)
+	report, _, err := replayed(ctx, rec, o)
+	return report, err
+}
+
+// cpuSeconds is the processor time of this process and of those that it has waited for.
+func cpuSeconds() (sum float64) {
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if err := unix.Getrusage(who, &u); err == nil {
+			sum += time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+		}
+	}
+	return sum
 }
 
 // prepare makes the image.
@@ -116,12 +165,15 @@ func prepare(ctx context.Context, o Options, dir string) (*recording, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "looking at the image")
 	}
-	parts := w.Target.Images[0].Partitions
-	return &recording{
+	r := &recording{
 		Machine: machine, Image: machine.Image, Size: diskSize(machine, info.Size()), GoArch: w.Target.Arch.Go,
-		Boot: int64(parts[0].Start), Storage: int64(parts[len(parts)-1].Start), Loader: w.Target.Bootloader.Runtime(),
-		Through: machine.Emulator.Disk == "sd",
-	}, nil
+		Loader: w.Target.Bootloader.Runtime(), Through: machine.Emulator.Disk == "sd",
+	}
+	for _, p := range w.Target.Images[0].Partitions {
+		r.Parts = append(r.Parts, extentOf{int64(p.Start), int64(p.Size)})
+	}
+	r.Storage = r.Parts[len(r.Parts)-1].Start
+	return r, nil
 }
 
 // diskSize is the size of an image as a disk: that of an SD card is a power of two.
@@ -144,9 +196,13 @@ func replayed(ctx context.Context, rec *recording, o Options) (*Report, *outcome
 	if err != nil {
 		return nil, nil, err
 	}
+	kinds, err := shares(rec, rec.App[0], rec.App[1])
+	if err != nil {
+		return nil, nil, fault.Wrap(fault.IO, err, "reading the recording")
+	}
 	return &Report{
 		Target: o.Target, Moments: out.moments, Disks: out.disks, Checked: out.checked, Findings: out.findings,
-		AppBytes: rec.AppBytes, Written: written(rec.Log[rec.App[0]:rec.App[1]]),
+		AppBytes: rec.AppBytes, Written: written(rec.Log[rec.App[0]:rec.App[1]]), WrittenFor: kinds,
 	}, out, nil
 }
 
@@ -223,36 +279,25 @@ func (r *Report) found(at int, how string, err error) {
 	}
 }
 
-// Machines are killed between these times after their start.
-const (
-	killAfter  = 20 * time.Second
-	killBefore = 6 * time.Minute
-)
-
-// kill kills machines in the middle of their updates, judges their disks and boots them.
-func (r *Report) kill(ctx context.Context, rec recording, o Options) error {
+// kill kills machines in the middle of their updates, when they have written some of what the recorded
+// one wrote, judges their disks and boots them.
+func (r *Report) kill(ctx context.Context, rec recording, entries int, o Options) error {
 	rng := rand.New(rand.NewPCG(o.Seed, 2))
 	for range o.Kills {
-		limit := killAfter + time.Duration(rng.Int64N(int64(killBefore-killAfter)))
-		o.Progress(fmt.Sprintf("%s: killing a machine after %v", o.Target, limit.Round(time.Second)))
-		short, cancel := context.WithTimeout(ctx, limit)
-		killed, err := record(short, rec, o.Root, everything, func(string) {})
-		cancel()
-		if ctx.Err() != nil {
-			return fault.Wrap(fault.Cancelled, ctx.Err(), "killing machines")
-		}
-		if killed == nil {
+		most := 1 + rng.IntN(entries)
+		o.Progress(fmt.Sprintf("%s: killing a machine after %d writes and flushes", o.Target, most))
+		killed, early, err := record(ctx, rec, recordOptions{Root: o.Root, Story: rec.story(), Most: most, Progress: func(string) {}})
+		if err != nil {
 			return err
+		}
+		if early {
+			r.Kills++
 		}
 		out, err := replayLog(ctx, killed, replayOptions{})
 		if err != nil {
 			return err
 		}
-		r.Kills++
 		r.Findings = append(r.Findings, out.findings...)
-		if len(out.picks) == 0 {
-			continue // it had not written anything yet
-		}
 		if err := r.boot(ctx, killed, out, []int{len(out.picks) - 1}, o); err != nil {
 			return err
 		}
@@ -272,20 +317,37 @@ func Print(out io.Writer, reports []*Report, asJSON bool) error {
 		return verdict(reports)
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "TARGET\tMOMENTS\tDISKS\tE2FSCK\tBOOTS\tKILLS\tWRITTEN/APP\tFINDINGS")
+	fmt.Fprintln(w, "TARGET\tMOMENTS\tDISKS\tE2FSCK\tBOOTS\tKILLS\tWRITTEN/APP\tCPU s\tFINDINGS")
 	for _, r := range reports {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%.3f\t%d\n", r.Target, r.Moments, r.Disks, r.Checked, r.Boots, r.Kills,
-			float64(r.Written)/float64(r.AppBytes), len(r.Findings))
+		ratio := "-"
+		if r.AppBytes > 0 {
+			ratio = fmt.Sprintf("%.3f", float64(r.Written)/float64(r.AppBytes))
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t%.0f\t%d\n", r.Target, r.Moments, r.Disks, r.Checked, r.Boots, r.Kills, ratio, r.CPU, len(r.Findings))
 	}
 	if err := w.Flush(); err != nil {
 		return fault.Wrap(fault.IO, err, "printing the reports")
 	}
 	for _, r := range reports {
+		if r.AppBytes > 0 {
+			fmt.Fprintf(out, "%s, written for an app of %d bytes: %s\n", r.Target, r.AppBytes, r.kinds())
+		}
 		for _, f := range r.Findings {
 			fmt.Fprintf(out, "%s, entry %d, %s: %s\n", r.Target, f.At, f.How, f.Error)
 		}
 	}
 	return verdict(reports)
+}
+
+// kinds lists what was written for what, the most first.
+func (r *Report) kinds() string {
+	list := slices.SortedFunc(maps.Keys(r.WrittenFor), func(a, b string) int {
+		return cmp.Or(r.WrittenFor[b]-r.WrittenFor[a], strings.Compare(a, b))
+	})
+	for i, kind := range list {
+		list[i] = fmt.Sprintf("%s %d", kind, r.WrittenFor[kind])
+	}
+	return strings.Join(list, ", ")
 }
 
 func verdict(reports []*Report) error {
@@ -311,7 +373,7 @@ func Flash(ctx context.Context, root, target string) (bytes, size int, err error
 	if err != nil {
 		return 0, 0, err
 	}
-	rec, err := record(ctx, *r, root, appOnly, func(string) {})
+	rec, _, err := record(ctx, *r, recordOptions{Root: root, Story: appOnly, Progress: func(string) {}})
 	if err != nil {
 		return 0, 0, err
 	}

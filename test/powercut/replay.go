@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/scratch"
@@ -55,10 +56,6 @@ func replayLog(ctx context.Context, r *recording, o replayOptions) (*outcome, er
 		return nil, fault.Wrap(fault.IO, err, "opening the image")
 	}
 	defer base.Close()
-	l, err := newLoader(r.Loader, base, r.Boot)
-	if err != nil {
-		return nil, fault.Wrap(fault.Unsupported, err, "replaying")
-	}
 	dir, err := scratch.New("pv-cut-")
 	if err != nil {
 		return nil, err
@@ -69,9 +66,13 @@ func replayLog(ctx context.Context, r *recording, o replayOptions) (*outcome, er
 		return nil, err
 	}
 	defer work.Remove()
+	l, err := newLoader(r, base, filepath.Join(work.Path, "loader"))
+	if err != nil {
+		return nil, fault.Wrap(fault.Unsupported, err, "replaying")
+	}
 	p := &replayer{
 		rec: r, durable: newDisk(base, r.Size), rng: rand.New(rand.NewPCG(o.Seed, 0)), o: o, work: work,
-		judge: &judge{loader: l, kind: r.Loader, storage: r.Storage, size: r.Size, dir: dir, good: map[string]bool{}, sums: map[string]string{}},
+		judge: &judge{loader: l, storage: r.Storage, size: r.Size, dir: dir, good: map[string]bool{}, sums: map[string]string{}, lists: map[int64][]int64{}},
 		known: known{done: "0"},
 	}
 	p.plain = newDisk(p.durable, r.Size)
@@ -105,7 +106,6 @@ func (p *replayer) step(ctx context.Context, i int, e entry) error {
 		}
 	}
 	p.out.moments++
-	p.judged(i, "all writes are there", p.plain)
 	p.follow(i)
 	if e.Kind == wrote {
 		return p.losses(i)
@@ -133,23 +133,20 @@ func (p *replayer) flush() error {
 	return nil
 }
 
-// follow notes what the loader does now.
+// follow judges the disk with all writes and notes what the loader does with it.
 func (p *replayer) follow(i int) {
-	rev, values := "", ""
-	if f, err := openExt4(part{p.plain, p.rec.Storage}); err == nil {
-		var v map[string]string
-		rev, v, _ = pick(p.judge.loader, p.plain, f) // an error has been found
-		values = fmt.Sprint(rev, v)
-	}
-	if values != p.values {
+	s, err := p.judge.check(p.plain, &p.known)
+	p.found(i, "all writes are there", err)
+	if values := s.rev + s.read; values != p.values {
 		p.out.turns = append(p.out.turns, i)
+		p.values = values
 	}
-	p.values = values
-	p.out.picks = append(p.out.picks, rev)
+	p.out.picks = append(p.out.picks, s.rev)
 }
 
 func (p *replayer) judged(i int, how string, d *disk) {
-	p.found(i, how, p.judge.check(d, &p.known))
+	_, err := p.judge.check(d, &p.known)
+	p.found(i, how, err)
 }
 
 func (p *replayer) found(i int, how string, err error) {

@@ -23,6 +23,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/scratch"
+	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
@@ -34,15 +35,21 @@ type seen struct {
 	Revision, Status string // status "" is the request for the update
 }
 
+// askedOnce is a status before the request for an update that is never committed.
+const askedOnce = "once"
+
+// extentOf says where a partition is, in bytes.
+type extentOf struct{ Start, Size int64 }
+
 // recording is what an image went through.
 type recording struct {
 	Machine emulator.Config // without a disk
 	Image   string
-	Size    int64  // of the disk
-	Boot    int64  // where the boot partition begins, in bytes
-	Storage int64  // where the storage begins
-	Loader  string // PV_BOOTLOADER_TYPE
-	Through bool   // the disk has no cache: a write that has returned is on the medium
+	Size    int64      // of the disk
+	Parts   []extentOf // the partitions, in their order; the last is the storage
+	Storage int64      // where it begins, in bytes
+	Loader  string     // PV_BOOTLOADER_TYPE
+	Through bool       // the disk has no cache: a write that has returned is on the medium
 	GoArch  string
 	Log     []entry
 	App     [2]int // the part of the log from the first byte of the app's objects to UPDATED
@@ -52,7 +59,8 @@ type recording struct {
 
 // The revisions of the workload, in their order.
 const (
-	revBSP    = "locals/bsp"    // another initrd
+	revSame   = "locals/same"   // revision 0 by another name
+	revBSP    = "locals/bsp"    // another initrd or boot partition
 	revApp    = "locals/app"    // an app more
 	revDies   = "locals/dies"   // the app ends at once: without a restart
 	revSystem = "locals/system" // a system container ends at once: with a restart
@@ -68,42 +76,69 @@ const groups = `[
 {"name":"platform","restart_policy":"system","status_goal":"STARTED","timeout":240},
 {"name":"app","restart_policy":"container","status_goal":"STARTED","timeout":240}]`
 
+// recordOptions say what [record] does.
+type recordOptions struct {
+	Root     string // the source tree
+	Story    []chapter
+	Most     int // entries
+	Progress func(string)
+}
+
 // record boots an image and has it make updates that are good and bad, and returns what was
-// written to its disk meanwhile. The directory root is the source tree.
-// What was written until ctx ended is returned with the error.
-func record(ctx context.Context, r recording, root string, story []chapter, progress func(string)) (*recording, error) {
+// written to its disk meanwhile.
+// What was written until ctx ended is returned with the error. The machine is killed when there are
+// most entries, unless that is 0; killed says so.
+func record(ctx context.Context, r recording, o recordOptions) (rec *recording, killed bool, err error) {
 	dir, err := scratch.New("pv-cut-")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer dir.Remove()
 	base, err := os.Open(r.Image)
 	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "opening the image")
+		return nil, false, fault.Wrap(fault.IO, err, "opening the image")
 	}
 	defer base.Close()
-	recorder := newRecorder(newDisk(base, r.Size))
-	w := &workload{rec: &r, recorder: recorder, progress: progress, st: map[string]json.RawMessage{}, objects: map[string][]byte{}}
-	if err := w.prepare(ctx, base, root); err != nil {
-		return nil, err
+	recorder := newRecorder(newDisk(base, r.Size), o.Most)
+	w := &workload{rec: &r, recorder: recorder, progress: o.Progress, st: map[string]json.RawMessage{}, objects: map[string][]byte{}}
+	if err := w.prepare(ctx, base, o.Root); err != nil {
+		return nil, false, err
 	}
 	stop, socket, err := serve(dir.Path, recorder)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer stop()
 	cfg := r.Machine
 	cfg.Image, cfg.Server, cfg.NoNetwork = "", socket, true
 	if w.m, err = emulator.Start(ctx, cfg); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer w.m.Close()
-	if err = w.run(ctx, story); err != nil {
+	killed, err = w.runUntil(ctx, o.Story, recorder.full)
+	if err != nil {
 		err = fmt.Errorf("%w\nlast lines of the console:\n%s", err, strings.Join(w.m.Console.Tail(40), "\n"))
 	}
 	w.m.Kill()
 	r.Log = recorder.Log()
-	return &r, err
+	return &r, killed, err
+}
+
+// runUntil runs a story, until full is closed.
+func (w *workload) runUntil(ctx context.Context, story []chapter, full <-chan struct{}) (killed bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- w.run(ctx, story) }()
+	select {
+	case err := <-done:
+		return false, err
+	case <-full:
+		w.m.Kill()
+		cancel()
+		_ = <-done // it was cancelled
+		return true, nil
+	}
 }
 
 // serve has a medium answer at a socket in dir.
@@ -120,18 +155,28 @@ func serve(dir string, m medium) (stop func(), socket string, err error) {
 	}()
 	return func() {
 		_ = l.Close()
-		<-done
+		_ = <-done // it was cancelled
 	}, socket, nil
 }
 
 // chapter is a part of the story of a workload.
 type chapter func(*workload, context.Context) error
 
-// everything are all updates, appOnly is the one whose writes are counted.
+// everything are all updates, appOnly is the one whose writes are counted, on a device that has
+// been updated before.
 var (
 	everything = []chapter{(*workload).bsp, (*workload).app, (*workload).reboot, (*workload).dies, (*workload).system}
-	appOnly    = []chapter{(*workload).app}
+	appOnly    = []chapter{(*workload).same, (*workload).app}
 )
+
+// story is what a device is to go through: where the disk is an SD card, which QEMU makes slow, only
+// the update that its loader takes part in.
+func (r *recording) story() []chapter {
+	if r.Through {
+		return []chapter{(*workload).bsp}
+	}
+	return everything
+}
 
 // workload is a device that is recorded.
 type workload struct {
@@ -171,9 +216,9 @@ func (w *workload) prepare(ctx context.Context, base io.ReaderAt, root string) e
 }
 
 func (w *workload) makeObjects(ctx context.Context, f *ext4, dir, program string) error {
-	initrd, err := f.file("trails/0/.pv/pv-initrd.img", 64<<20)
+	bsp, err := w.otherBSP(f)
 	if err != nil {
-		return fault.Wrap(fault.IO, err, "reading the initrd of revision 0")
+		return err
 	}
 	idle, err := os.ReadFile(program)
 	if err != nil {
@@ -185,13 +230,31 @@ func (w *workload) makeObjects(ctx context.Context, f *ext4, dir, program string
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "making the app")
 	}
-	// The kernel passes over zeros behind an archive.
-	w.add("initrd", append(initrd, make([]byte, block)...))
+	w.add("bsp", bsp)
 	w.add("app", app)
 	w.add("good", []byte(containerConfig("/pv-idle")))
 	w.add("bad", []byte(containerConfig("/pv-idle -dies")))
 	return nil
 }
+
+// otherBSP is the file of the BSP that an update changes: revision 0's with another digest.
+func (w *workload) otherBSP(f *ext4) ([]byte, error) {
+	name, change := "pv-initrd.img", func(data []byte) ([]byte, error) {
+		return append(data, make([]byte, block)...), nil // the kernel passes over zeros behind an archive
+	}
+	if w.slots() {
+		_, file := (&slotted{kind: w.rec.Loader}).program()
+		name, change = file, otherMaker
+	}
+	data, err := f.file("trails/0/.pv/"+name, 256<<20)
+	if err == nil {
+		data, err = change(data)
+	}
+	return data, fault.Wrap(fault.IO, err, "reading %s of revision 0", name)
+}
+
+// slots reports whether the loader starts boot partitions.
+func (w *workload) slots() bool { return boot.Slot(w.rec.Loader) != "" }
 
 // packApp makes the app's root file system and returns it.
 func packApp(ctx context.Context, path string, idle, noise []byte) (app []byte, err error) {
@@ -256,6 +319,9 @@ func (w *workload) run(ctx context.Context, story []chapter) error {
 	return nil
 }
 
+// same updates to a revision that changes nothing.
+func (w *workload) same(ctx context.Context) error { return w.update(ctx, revSame, "UPDATED") }
+
 func (w *workload) bsp(ctx context.Context) error {
 	var device map[string]json.RawMessage
 	err := json.Unmarshal(w.st["device.json"], &device)
@@ -266,16 +332,20 @@ func (w *workload) bsp(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "changing the groups")
 	}
-	w.st[w.initrd()] = w.sum("initrd")
-	return w.update(ctx, revBSP, "DONE", "initrd")
+	w.st[w.bspFile()] = w.sum("bsp")
+	return w.update(ctx, revBSP, "DONE", "bsp")
 }
 
-// initrd is the key of the initrd.
-func (w *workload) initrd() string {
+// bspFile is the key of the file of the BSP that an update changes.
+func (w *workload) bspFile() string {
 	var run struct {
 		Initrd string `json:"initrd"`
+		EFIAB  string `json:"efiab"`
 	}
 	_ = json.Unmarshal(w.st["bsp/run.json"], &run) // an empty name fails at the device
+	if w.slots() {
+		return "bsp/" + run.EFIAB
+	}
 	return "bsp/" + run.Initrd
 }
 
