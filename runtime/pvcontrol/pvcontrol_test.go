@@ -175,6 +175,7 @@ func TestRemarks(t *testing.T) {
 
 func TestExitCodes(t *testing.T) {
 	socket, _, e := device(t)
+	absent := filepath.Join(t.TempDir(), "absent")
 	tests := []struct {
 		args string
 		err  error
@@ -198,9 +199,9 @@ func TestExitCodes(t *testing.T) {
 		{"--json ls -x y", nil, 1, `{"Error":"usage: pvcontrol ls; see pvcontrol -h"}` + "\n"},
 		{"--json cmd run-gc", &api.Error{Status: 409, Text: "no"}, 255, `{"Error":"no"}` + "\n"},
 		{"--json cmd unclaim", &api.Error{Status: 204, Text: "no body"}, 255, `{"Error":"nothing to do (status 204)"}` + "\n"},
-		{"--json -s /nonexistent ls", nil, 1, `{"Error":"/nonexistent not found"}` + "\n"},
+		{"--json -s " + absent + " ls", nil, 1, `{"Error":"` + absent + ` not found"}` + "\n"},
 		{"cmd defer-reboot soon", nil, 1, "number of seconds"},
-		{"steps put /nonexistent locals/x", nil, 1, "no such file"},
+		{"steps put " + absent + " locals/x", nil, 1, "no such file"},
 	}
 	for _, tt := range tests {
 		e.err = tt.err
@@ -212,7 +213,7 @@ func TestExitCodes(t *testing.T) {
 	if code, _, bad := run(t, socket, "", "usrmeta", "save", "a b", "v"); code != 1 || !strings.Contains(bad, "space") {
 		t.Errorf("a key with a space: exit %d, %q", code, bad)
 	}
-	if code, _, bad := run(t, "/nonexistent", "", "ls"); code != 1 || bad != "ERROR: /nonexistent not found\n" {
+	if code, _, bad := run(t, absent, "", "ls"); code != 1 || bad != "ERROR: "+absent+" not found\n" {
 		t.Errorf("no socket: exit %d, %q", code, bad)
 	}
 }

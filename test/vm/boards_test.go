@@ -113,7 +113,7 @@ func bootConfig(t *testing.T, w *workspace.Maker, cfg emulator.Config) {
 		t.Fatalf("%v; last lines of the console:\n%s", err, strings.Join(d.Console.Tail(60), "\n"))
 	}
 	if m.API == nil {
-		if err := typePowerOff(ctx, d); err != nil {
+		if err := typePowerOff(within(t), d); err != nil {
 			t.Fatalf("%v; last lines of the console:\n%s", err, strings.Join(d.Console.Tail(30), "\n"))
 		}
 		return
