@@ -80,7 +80,6 @@ type composition struct {
 	id      identity
 	options storageOptions
 	spans   []span
-	tally   *tally
 	file    *os.File
 	blobs   []Blob        // with their places
 	used    []bmap.Extent // of the file systems and blobs
@@ -151,11 +150,16 @@ func (c *composition) plan(ctx context.Context) (err error) {
 	if err := c.arrange(); err != nil {
 		return err
 	}
-	if c.tally, err = count(ctx, storage); err != nil {
+	tally, err := count(ctx, storage)
+	if err != nil {
+		return err
+	}
+	need, err := tally.need(c.options)
+	if err != nil {
 		return err
 	}
 	for _, s := range c.spans {
-		if lack := c.tally.need(c.options) - s.Length/mib; roles[s.Role].storage && lack > 0 {
+		if lack := need - s.Length/mib; roles[s.Role].storage && lack > 0 {
 			return c.tooSmall(lack)
 		}
 	}

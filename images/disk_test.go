@@ -304,7 +304,11 @@ func TestNeededSizeIsEnough(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.Layout.Size = int(tally.need(o)) + 42
+		need, err := tally.need(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Layout.Size = int(need) + 42
 		host(t, "e2fsck", "-fn", filepath.Join(r.must(d), DiskFile)+rootAt)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path"
 	"path/filepath"
 	"syscall"
 
@@ -31,6 +32,7 @@ func (d *Disk) storageOptions() (storageOptions, error) {
 // tally is the space that a tree of files needs on an ext4 file system.
 type tally struct {
 	blocks, inodes int64
+	names          int64 // bytes of the entries in directories
 }
 
 const blockSize = 4096
@@ -39,6 +41,7 @@ const blockSize = 4096
 func count(ctx context.Context, dir string) (*tally, error) {
 	t := &tally{}
 	err := tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
+		t.names += int64(len(path.Base(e.Name))) + 12
 		if e.HardLink == "" {
 			t.inodes++
 			// One more block is for a directory, or for a deep extent tree.
@@ -50,11 +53,24 @@ func count(ctx context.Context, dir string) (*tally, error) {
 }
 
 // need returns the smallest size in MiB of a file system for the tree.
-func (t *tally) need(o storageOptions) int64 {
-	fixed := t.blocks*blockSize + o.Journal*mib + 4*mib
-	// Inode tables take 256 bytes for each InodeRatio bytes of the file system.
-	total := max(fixed*o.InodeRatio/(o.InodeRatio-256), (t.inodes+16)*o.InodeRatio)
-	return (total + mib - 1) / mib
+func (t *tally) need(o storageOptions) (int64, error) {
+	want := t.blocks*blockSize + 2*t.names // blocks of directories may be half full
+	for size := want/mib + o.Journal + 1; ; {
+		room, files, err := o.ext4(size * mib).Room()
+		if err != nil && !errors.Is(err, ext4.ErrFull) {
+			return 0, fault.Wrap(fault.BadInput, err, "sizing the storage")
+		}
+		lack := max(want-room, (t.inodes-files)*o.InodeRatio)
+		if lack <= 0 {
+			return size, nil
+		}
+		size += (lack + mib - 1) / mib
+	}
+}
+
+// ext4 returns what the options are for a file system of a size in bytes.
+func (o storageOptions) ext4(size int64) ext4.Options {
+	return ext4.Options{Size: size, BlockSize: blockSize, InodeRatio: o.InodeRatio, Journal: o.Journal * mib, Reserved: int(o.Reserved)}
 }
 
 // makeExt4 makes the storage in a range of an image that holds zeros.
@@ -68,10 +84,9 @@ func (c *composition) makeExt4(ctx context.Context, s span) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the files of partition %s", s.Name)
 	}
-	err = ext4.Write(ctx, io.NewOffsetWriter(c.file, s.Start), entries, ext4.Options{
-		Size: s.Length, BlockSize: blockSize, InodeRatio: c.options.InodeRatio, Journal: c.options.Journal * mib, Reserved: int(c.options.Reserved),
-		Label: s.Name, UUID: c.id.bytes("storage"), HashSeed: c.id.bytes("hash seed"), Time: normal.Time,
-	})
+	o := c.options.ext4(s.Length)
+	o.Label, o.UUID, o.HashSeed, o.Time = s.Name, c.id.bytes("storage"), c.id.bytes("hash seed"), normal.Time
+	err = ext4.Write(ctx, io.NewOffsetWriter(c.file, s.Start), entries, o)
 	switch {
 	case errors.Is(err, ext4.ErrFull):
 		return fault.Wrap(fault.NoSpace, err, "making partition %s: raise image.size in target.yaml", s.Name)

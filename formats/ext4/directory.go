@@ -76,7 +76,7 @@ func (w *writer) directory(dir int32, n *inode, x *extents) (int64, error) {
 	} else {
 		d.leaf(append(dots, names...))
 	}
-	for dir == lostFoundNode && len(d.data) < w.lostFoundSize() {
+	for dir == lostFoundNode && int64(len(d.data)) < lostFoundSize(w.block) {
 		d.leaf(nil)
 	}
 	return int64(len(d.data)), w.store(x, 0, d.data)
@@ -84,7 +84,7 @@ func (w *writer) directory(dir int32, n *inode, x *extents) (int64, error) {
 
 // lostFoundSize is the room in lost+found that a check of the file system finds ready: as in
 // mke2fs, 16 KiB or 12 blocks.
-func (w *writer) lostFoundSize() int { return int(min(16<<10, 12*w.block)) }
+func lostFoundSize(block int64) int64 { return min(16<<10, 12*block) }
 
 // dirBlocks are the blocks of a directory.
 type dirBlocks struct {

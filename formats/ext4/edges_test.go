@@ -408,6 +408,31 @@ type discard struct{}
 
 func (discard) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
+// TestRoom: a file of the size that there is room for fits, and one that is little larger does
+// not.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	for _, block := range []int64{1024, 4096} {
+		for _, size := range []int64{16 << 20, 129 << 20, 300<<20 + 12345, 1 << 30} {
+			o := options(size)
+			o.BlockSize = int(block)
+			room, files, err := o.Room()
+			if err != nil || files < size/16384*9/10 {
+				t.Fatalf("%d: %d bytes, %d files, %v", size, room, files, err)
+			}
+			if err := Write(t.Context(), discard{}, []tree.Entry{pattern{size: room, block: block, nth: 1}.entry("f")}, o); err != nil {
+				t.Errorf("%d of %d bytes in blocks of %d: %v", room, size, block, err)
+			}
+			if err := Write(t.Context(), discard{}, []tree.Entry{pattern{size: room + 4*block, block: block, nth: 1}.entry("f")}, o); !errors.Is(err, ErrFull) {
+				t.Errorf("%d of %d bytes in blocks of %d: %v", room+4*block, size, block, err)
+			}
+		}
+	}
+	if _, _, err := (Options{Size: 100}).Room(); !errors.Is(err, ErrFull) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestFewInodes: the number of files is limited by the inodes.
 func TestFewInodes(t *testing.T) {
 	t.Parallel()

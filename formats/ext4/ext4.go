@@ -44,7 +44,8 @@ type Options struct {
 	// UUID is the identifier of the file system and enters its checksums; HashSeed is that
 	// of the hashes of names in directories.
 	UUID, HashSeed [16]byte
-	// Time is when the file system is made, and the time of entries that have none.
+	// Time is when the file system is made, and the time of entries that have none. Default:
+	// 1970.
 	Time time.Time
 }
 
@@ -77,6 +78,9 @@ func (o Options) checked() (Options, error) {
 	}
 	if o.InodeRatio == 0 {
 		o.InodeRatio = 16384
+	}
+	if o.Time.IsZero() {
+		o.Time = time.Unix(0, 0)
 	}
 	var errs []error
 	for _, c := range []struct {

@@ -167,3 +167,24 @@ func join(runs []run) []run {
 }
 
 func ceil(a, b int64) int64 { return (a + b - 1) / b }
+
+// Room returns the size of the files and their number that a file system with these options
+// has room for besides its own: files in whole blocks, and with the blocks of directories, of
+// trees of more than four extents and of attributes that an inode has no room for.
+func (o Options) Room() (size, files int64, err error) {
+	o, err = o.checked()
+	if err != nil {
+		return 0, 0, fmt.Errorf("dividing an ext4: %w", err)
+	}
+	g, err := divide(o)
+	if err != nil {
+		return 0, 0, fmt.Errorf("dividing an ext4: %w", err)
+	}
+	free := g.blocks - g.first - g.overhead - o.Journal/g.block - ownBlocks(g.block)
+	return max(free, 0) * g.block, max(g.inodeCount()-lostFoundInode, 0), nil
+}
+
+// ownBlocks returns the number of blocks that every file system needs besides metadata and
+// journal: one of pointers in the inode for growth, the first of the root, those of lost+found,
+// and those of the journal's map where copies of the superblock divide it.
+func ownBlocks(block int64) int64 { return 1 + 1 + lostFoundSize(block)/block + 3 }

@@ -43,11 +43,15 @@ func TestUsedIsWhatIsNotFree(t *testing.T) {
 		"of 32 bits":            {0, "600000", []string{"-t", "ext4", "-b", "4096", "-O", "^64bit,^metadata_csum"}},
 		"small blocks":          {512, "100001", []string{"-t", "ext4", "-b", "1024"}},
 		"a copy in every group": {0, "60000", []string{"-t", "ext4", "-b", "1024", "-O", "^sparse_super,^resize_inode"}},
+		"our own":               {},
 		"no flexible groups":    {0, "700000", []string{"-t", "ext4", "-O", "^flex_bg"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			img := fileSystem(t, c.offset, c.kib, c.args...)
+			img := write(t, options(900<<20), randomTree(5, 200)...)
+			if c.args != nil {
+				img = fileSystem(t, c.offset, c.kib, c.args...)
+			}
 			f, err := os.Open(img)
 			if err != nil {
 				t.Fatal(err)

@@ -75,10 +75,24 @@ func mount(t testing.TB, img, options string) (dir string, unmount func()) {
 		if mounted {
 			mounted = false
 			command(t, "umount", dir)
+			released(t, img)
 		}
 	}
 	t.Cleanup(unmount)
 	return dir, unmount
+}
+
+// released waits until a file is no longer a loop device: a mount namespace that another
+// program made has the mount as well, for as long as it lives.
+func released(t testing.TB, img string) {
+	t.Helper()
+	for range 600 {
+		if command(t, "losetup", "-j", img) == "" {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatalf("%s is still mounted in another mount namespace", img)
 }
 
 // command runs a program.
