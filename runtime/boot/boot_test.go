@@ -27,7 +27,7 @@ func TestDecide(t *testing.T) {
 		{"", "3", "", Running{"3", "3", "", Steady}},
 		{"", "3", "4", Running{"3", "3", "4", RolledBack}},
 		{"3", "", "", Running{"3", "3", "", Steady}},
-		{"4", "", "4", Running{"4", "4", "4", Trying}},
+		{"4", "", "4", Running{"4", "0", "4", Trying}},
 		{"", "", "", Running{"0", "0", "", Steady}},
 		{"", "", "4", Running{"0", "0", "4", RolledBack}},
 		{"locals/a", "0", "locals/a", Running{"locals/a", "0", "locals/a", Trying}},

@@ -19,6 +19,7 @@
 //	none         | R            | empty        | Steady with R
 //	none         | R            | N            | RolledBack with R: no proof that N was booted
 //	any R        | none         | empty        | Steady with R (first boot, or a lost store)
+//	N            | none         | N            | Trying; the committed revision is 0
 //	none         | none         | any          | revision 0, the factory's; RolledBack if N
 //
 // A store that cannot be read counts as empty: the kernel command line is sufficient
@@ -78,10 +79,10 @@ const Factory = "0"
 // command line, empty when there is none.
 func Decide(booted string, v Values) Running {
 	r := Running{Rev: booted, Done: v.Rev, Try: v.Try}
-	if r.Done == "" {
+	if r.Done == "" && booted != v.Try {
 		r.Done = booted
 	}
-	if r.Done == "" {
+	if r.Done == "" { // the loader falls back to it
 		r.Done = Factory
 	}
 	if r.Rev == "" {

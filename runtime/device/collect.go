@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"sync"
@@ -72,7 +73,8 @@ func (c *collector) kept() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	keep := append(c.inUse(), values.Rev, values.Try, c.steps.Running())
+	// Without a committed revision the loader starts the factory's.
+	keep := append(c.inUse(), cmp.Or(values.Rev, boot.Factory), values.Try, c.steps.Running())
 	keep = append(keep, c.updating()...)
 	if c.cfg.Bool(config.StorageGCKeepFactory) {
 		keep = append(keep, boot.Factory)

@@ -184,6 +184,21 @@ func TestFactoryIsKeptWhenConfigured(t *testing.T) {
 	}
 }
 
+// TestFactoryIsKeptUntilACommit tries a revision on a device that has committed none: the loader falls
+// back to the factory's.
+func TestFactoryIsKeptUntilACommit(t *testing.T) {
+	s := newTestStorage(t, nil)
+	if err := os.WriteFile(filepath.Join(s.paths.storage, "boot", "uboot.txt"), []byte("pv_try=4\x00"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.collect(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, s.trails()); !slices.Contains(got, "0") {
+		t.Errorf("revisions %v", got)
+	}
+}
+
 func TestNothingIsCollectedInDoubt(t *testing.T) {
 	for name, damage := range map[string]func(s *testStorage) error{
 		"the state of a kept revision": func(s *testStorage) error {

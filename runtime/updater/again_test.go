@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +50,13 @@ func TestWhatRanBeforeIsRunAgain(t *testing.T) {
 				m.broken["b"] = c.broken
 				m.start("b", c.mode)
 				m.restarts()
+				if got := m.u.InUse(); !slices.Contains(got, "a") {
+					t.Errorf("in use are %q", got)
+				}
 				m.settle()
+				if got := m.u.InUse(); !slices.Contains(got, "a") || !slices.Contains(got, "0") {
+					t.Errorf("when the update has ended, in use are %q", got)
+				}
 				m.restarts()
 				m.settle()
 				m.expect("a", boot.Values{Try: "a"}, "a", Updated, wasInstalled, wasSwapped, awaitStable, isUpdated)

@@ -168,6 +168,11 @@ func (u *Updater) InUse() []string {
 	if j := u.current.Load(); j != nil {
 		list = append(list, j.rev, j.from)
 	}
+	if last := u.o.Journal.Last(""); last != nil { // it may be run again, see [Updater.displaced]
+		if before := u.o.Journal.first(*last).From; u.awaitsCommit(before) {
+			list = append(list, before)
+		}
+	}
 	list = slices.DeleteFunc(list, func(rev string) bool { return rev == "" })
 	slices.Sort(list)
 	return slices.Compact(list)
