@@ -56,7 +56,6 @@ type judge struct {
 	dir     *scratch.Dir
 	good    map[string]bool   // verdicts: what was read, and found right
 	sums    map[string]string // digests of files, by their blocks and their versions
-	lists   map[int64][]int64 // blocks with the list of revisions of the boot partition that begins there
 	judged  int
 }
 

@@ -72,7 +72,7 @@ func replayLog(ctx context.Context, r *recording, o replayOptions) (*outcome, er
 	}
 	p := &replayer{
 		rec: r, durable: newDisk(base, r.Size), rng: rand.New(rand.NewPCG(o.Seed, 0)), o: o, work: work,
-		judge: &judge{loader: l, storage: r.Storage, size: r.Size, dir: dir, good: map[string]bool{}, sums: map[string]string{}, lists: map[int64][]int64{}},
+		judge: &judge{loader: l, storage: r.Storage, size: r.Size, dir: dir, good: map[string]bool{}, sums: map[string]string{}},
 		known: known{done: "0"},
 	}
 	p.plain = newDisk(p.durable, r.Size)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -195,7 +196,7 @@ func bytesFields(text []byte) (out []string) {
 	return out
 }
 
-// slotImage is what a boot partition is to begin with: its digest without the list of revisions.
+// slotImage is what a boot partition is to begin with: its digest without what [masked] leaves out.
 type slotImage struct {
 	size int64
 	sum  string
@@ -243,52 +244,70 @@ func (l *slotted) image(v *view, object string) (slotImage, error) {
 	if err != nil {
 		return slotImage{}, err
 	}
-	size := int64(len(content))
-	sum, _, err := sumSlot(newDisk(bytes.NewReader(content), size), 0, size)
-	image := slotImage{size, sum}
-	if err == nil {
-		l.images[object] = image
-	}
-	return image, err
-}
-
-// sumSlot is the digest of a boot partition without its list of revisions, with the blocks of
-// that list.
-func sumSlot(d *disk, at, size int64) (sum string, list []int64, err error) {
-	over := newDisk(d, d.Size())
-	if err := fatfile.Write(part{over, at}, autoboot.RevisionFile, []byte(autoboot.Pad(""))); err != nil {
-		return "", nil, err
+	image := slotImage{size: int64(len(content))}
+	d, err := masked(newDisk(bytes.NewReader(content), image.size), 0)
+	if err != nil {
+		return slotImage{}, err
 	}
 	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(over, at, size)); err != nil {
-		return "", nil, err
+	if _, err := io.Copy(h, io.NewSectionReader(d, 0, image.size)); err != nil {
+		return slotImage{}, err
 	}
-	for n := range over.blocks {
-		list = append(list, n)
-	}
-	return hex.EncodeToString(h.Sum(nil)), list, nil
+	image.sum = hex.EncodeToString(h.Sum(nil))
+	l.images[object] = image
+	return image, nil
 }
 
-// slot is sumSlot, done once for a content.
-func (j *judge) slot(d *disk, at, size int64) (string, error) {
-	newest, blocks := uint64(0), uint64(0)
-	for n := at / block; n < (at+size+block-1)/block; n++ {
-		if v := d.version(n); v > 0 && !slices.Contains(j.lists[at], n) {
-			newest, blocks = max(newest, v), blocks+1
+// masked is a disk on which a boot partition that begins at byte at is without what differs from its
+// image: the list of revisions, and in its boot sectors its number and its place on the disk.
+func masked(d *disk, at int64) (*disk, error) {
+	over := newDisk(d, d.Size())
+	p := part{over, at}
+	if err := fatfile.Write(p, autoboot.RevisionFile, []byte(autoboot.Pad(""))); err != nil {
+		return nil, err
+	}
+	var bpb [sector]byte
+	if _, err := p.ReadAt(bpb[:], 0); err != nil {
+		return nil, err
+	}
+	const hidden, id16, id32, fatSize16, copyAt = 28, 39, 67, 22, 6 * sector // Microsoft FAT specification 1.03
+	fields := []int64{hidden, id16}
+	if binary.LittleEndian.Uint16(bpb[fatSize16:]) == 0 { // FAT32, which has a copy of the sector
+		fields = []int64{hidden, id32, copyAt + hidden, copyAt + id32}
+	}
+	for _, f := range fields {
+		if _, err := p.WriteAt(make([]byte, 4), f); err != nil {
+			return nil, err
 		}
 	}
-	key := fmt.Sprint("slot ", at, size, newest, blocks)
+	return over, nil
+}
+
+// slot is the digest of the first size bytes of a boot partition that begins at byte at, without
+// what differs from its image. It is computed once for a content.
+func (j *judge) slot(d *disk, at, size int64) (string, error) {
+	over, err := masked(d, at)
+	if err != nil {
+		return "", err
+	}
+	newest, h := uint64(0), sha256.New()
+	for n := at / block; n < (at+size+block-1)/block; n++ {
+		if b := over.blocks[n]; b != nil {
+			h.Write(b.data[:])
+		} else {
+			newest = max(newest, d.version(n))
+		}
+	}
+	key := fmt.Sprintf("slot %d %d %d %x", at, size, newest, h.Sum(nil))
 	if sum, ok := j.sums[key]; ok {
 		return sum, nil
 	}
-	sum, list, err := sumSlot(d, at, size)
-	if err == nil && slices.Equal(list, j.lists[at]) {
-		j.sums[key] = sum
+	h.Reset()
+	if _, err := io.Copy(h, io.NewSectionReader(over, at, size)); err != nil {
+		return "", err
 	}
-	if err == nil {
-		j.lists[at] = list // from now on
-	}
-	return sum, err
+	j.sums[key] = hex.EncodeToString(h.Sum(nil))
+	return j.sums[key], nil
 }
 
 // otherMaker is the packed image of a boot partition with another name of its maker, which nobody

@@ -32,6 +32,9 @@ func TestPowerCutsOfBootPartitions(t *testing.T) {
 			for _, f := range out.findings[:min(10, len(out.findings))] {
 				t.Errorf("entry %d, %s: %s", f.At, f.How, f.Error)
 			}
+			if kind != "rpiab" { // the judge is the same
+				return
+			}
 			lying, err := replayLog(t.Context(), rec, replayOptions{Losses: 1, Seed: 1, Lying: true})
 			must(t, err)
 			if len(lying.findings) == 0 {
