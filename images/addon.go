@@ -41,7 +41,7 @@ func AddonFile(label string) string { return "addon-" + label + ".cpio.xz4" }
 func (s *FilesAddon) Name() string { return "initrd/addon-" + s.Label }
 
 // Version of the step's logic.
-func (s *FilesAddon) Version() int { return 1 }
+func (s *FilesAddon) Version() int { return 2 }
 
 // Deps are the program, if there is one.
 func (s *FilesAddon) Deps() []build.Step {
@@ -79,7 +79,7 @@ func (s *FilesAddon) Run(ctx context.Context, w *build.Work) error {
 	if err := writeArchive(raw, s.Epoch, entries, cpio.Options{}, true); err != nil {
 		return err
 	}
-	if err := compress(ctx, raw, packed, s.X86); err != nil {
+	if err := compress(ctx, raw, packed, codeFor(s.X86)); err != nil {
 		return err
 	}
 	return joinBlocks(filepath.Join(w.Out, AddonFile(s.Label)), []string{packed})

@@ -40,7 +40,7 @@ var blockFiles = [blocks]string{"head.xz", "modules.xz", "middle.xz", "runtime.x
 // block is how a part of the initrd is written.
 type block struct {
 	which int
-	x86   bool // the branch filter
+	holds content
 	epoch build.Stamp
 }
 
@@ -55,7 +55,7 @@ func (b block) write(ctx context.Context, w *build.Work, entries []tree.Entry) e
 		return err
 	}
 	defer os.Remove(raw)
-	return compress(ctx, raw, filepath.Join(w.Out, blockFiles[b.which]), b.x86)
+	return compress(ctx, raw, filepath.Join(w.Out, blockFiles[b.which]), b.holds)
 }
 
 // writeArchive writes entries with owner root and the time at.
@@ -91,10 +91,16 @@ type ModulesBlock struct {
 	Early build.Step `json:"-"`
 }
 
-var _ build.Step = (*ModulesBlock)(nil)
+var (
+	_ build.Step      = (*ModulesBlock)(nil)
+	_ build.Versioned = (*ModulesBlock)(nil)
+)
 
 // Name of the step.
 func (s *ModulesBlock) Name() string { return "initrd/modules" }
+
+// Version of the step's logic.
+func (s *ModulesBlock) Version() int { return 1 }
 
 // Deps are the modules.
 func (s *ModulesBlock) Deps() []build.Step { return []build.Step{s.Early} }
@@ -105,7 +111,7 @@ func (s *ModulesBlock) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "collecting the early modules")
 	}
-	return block{modulesBlock, s.X86, s.Epoch}.write(ctx, w, entries)
+	return block{modulesBlock, codeFor(s.X86), s.Epoch}.write(ctx, w, entries)
 }
 
 // RuntimeBlock is the step that packs the device binary for the initrd.
@@ -118,10 +124,16 @@ type RuntimeBlock struct {
 	Program Artefact `json:"-"`
 }
 
-var _ build.Step = (*RuntimeBlock)(nil)
+var (
+	_ build.Step      = (*RuntimeBlock)(nil)
+	_ build.Versioned = (*RuntimeBlock)(nil)
+)
 
 // Name of the step.
 func (s *RuntimeBlock) Name() string { return "initrd/runtime" }
+
+// Version of the step's logic.
+func (s *RuntimeBlock) Version() int { return 1 }
 
 // Deps are the program.
 func (s *RuntimeBlock) Deps() []build.Step { return []build.Step{s.Program.Step} }
@@ -132,7 +144,7 @@ func (s *RuntimeBlock) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
-	return block{runtimeBlock, s.X86, s.Epoch}.write(ctx, w, []tree.Entry{entry})
+	return block{runtimeBlock, codeFor(s.X86), s.Epoch}.write(ctx, w, []tree.Entry{entry})
 }
 
 // portable selects what images keep of the attributes of this machine's files.

@@ -39,7 +39,7 @@ var (
 func (s *DebugAddon) Name() string { return "initrd/addon-debug" }
 
 // Version of the step's logic.
-func (s *DebugAddon) Version() int { return 1 }
+func (s *DebugAddon) Version() int { return 2 }
 
 // Deps are busybox.
 func (s *DebugAddon) Deps() []build.Step { return []build.Step{s.Busybox} }
@@ -97,7 +97,7 @@ func (s *DebugAddon) Run(ctx context.Context, w *build.Work) error {
 	if err := writeArchive(raw, s.Epoch, entries, cpio.Options{}, true); err != nil {
 		return err
 	}
-	if err := compress(ctx, raw, packed, s.X86); err != nil {
+	if err := compress(ctx, raw, packed, codeFor(s.X86)); err != nil {
 		return err
 	}
 	return joinBlocks(filepath.Join(w.Out, DebugAddonFile), []string{packed})

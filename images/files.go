@@ -58,7 +58,7 @@ var (
 func (s *FilesBlock) Name() string { return "initrd/files" }
 
 // Version of the step's logic.
-func (s *FilesBlock) Version() int { return 3 }
+func (s *FilesBlock) Version() int { return 4 }
 
 // Deps are none: everything is in the sources.
 func (s *FilesBlock) Deps() []build.Step { return nil }
@@ -111,7 +111,7 @@ func (s *FilesBlock) Run(ctx context.Context, w *build.Work) error {
 		return err
 	}
 	for which, part := range cut(entries) {
-		if err := (block{which, false, s.Epoch}).write(ctx, w, part); err != nil {
+		if err := (block{which, text, s.Epoch}).write(ctx, w, part); err != nil {
 			return err
 		}
 	}

@@ -73,10 +73,16 @@ type InstallerRoot struct {
 	Early   build.Step `json:"-"`
 }
 
-var _ build.Step = (*InstallerRoot)(nil)
+var (
+	_ build.Step      = (*InstallerRoot)(nil)
+	_ build.Versioned = (*InstallerRoot)(nil)
+)
 
 // Name of the step.
 func (s *InstallerRoot) Name() string { return "installer/initrd" }
+
+// Version of the step's logic.
+func (s *InstallerRoot) Version() int { return 1 }
 
 // Deps are the program and the modules.
 func (s *InstallerRoot) Deps() []build.Step { return []build.Step{s.Program.Step, s.Early} }
@@ -102,7 +108,7 @@ func (s *InstallerRoot) Run(ctx context.Context, w *build.Work) error {
 	if err := writeArchive(raw, s.Epoch, all.Sorted(), cpio.Options{FirstInode: 1}, true); err != nil {
 		return err
 	}
-	return compress(ctx, raw, filepath.Join(w.Out, InstallerInitrd), s.X86)
+	return compress(ctx, raw, filepath.Join(w.Out, InstallerInitrd), codeFor(s.X86))
 }
 
 // InstallerMedium is the step that composes the installation medium, sparse, and its block

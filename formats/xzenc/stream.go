@@ -54,7 +54,7 @@ const (
 	defaultWindow = 8 << 20
 
 	enough = 32 // bytes that end a search for matches
-	steps  = 32 // places that it compares
+	steps  = 20 // places that it compares: 32 take a tenth more time for 0.1 % of the size
 )
 
 // Options are how a [Writer] compresses. The zero value is Fast with CRC32.

@@ -31,9 +31,9 @@ type trees struct {
 	last3  [1 << shortBits]uint32
 	roots  []uint32
 	shift  uint
-	sons   []uint32 // of each place in the window: smaller, then larger
-	enough int      // the length of a match that ends a search
-	steps  int      // places that a search compares, at most
+	sons   [][2]uint32 // of each place in the window: smaller, then larger
+	enough int         // the length of a match that ends a search
+	steps  int         // places that a search compares, at most
 }
 
 // windowFor returns the window for a block of size bytes.
@@ -60,8 +60,8 @@ func (t *trees) reset(block []byte, window int) {
 	} else {
 		clear(t.roots)
 	}
-	if len(t.sons) < 2*window {
-		t.sons = make([]uint32, 2*window)
+	if len(t.sons) < window {
+		t.sons = make([][2]uint32, window)
 	}
 }
 
@@ -136,42 +136,42 @@ func (t *trees) short(dst []found, pos, limit int, two, three uint32) []found {
 // search inserts a place as the root of its tree, and appends the matches that are longer
 // than best; best of limit appends none.
 func (t *trees) search(dst []found, pos, limit, best int, at uint32) []found {
-	block, sons, mask := t.block, t.sons, t.mask
+	block, mask := t.block, t.mask
+	sons := t.sons[:mask+1]
 	here := uint32(pos) + mask + 1
 	next := block[pos : pos+limit]
 	// Where the next place goes that is smaller and larger than this one, and how many
 	// bytes all places below there have in common with it.
-	smaller := here & mask * 2
-	larger := smaller + 1
+	pair := &sons[here&mask]
+	smaller, larger := &pair[0], &pair[1]
 	var common, commonLarger int
-	for steps := t.steps; ; steps-- {
+	for steps := t.steps; steps > 0; steps-- {
 		back := here - at
-		if steps == 0 || back > mask {
-			sons[smaller], sons[larger] = 0, 0
-			return dst
+		if back > mask {
+			break
 		}
-		other := block[pos-int(back):]
+		pair := &sons[at&mask]
+		other := block[pos-int(back):][:len(next)]
 		n := min(common, commonLarger)
-		for n < len(next) && n < len(other) && other[n] == next[n] {
+		for n < len(next) && other[n] == next[n] {
 			n++
 		}
-		pair := at & mask * 2
 		if n > best {
 			best = n
 			dst = append(dst, found{n, back - 1})
 		}
-		if n == limit {
-			sons[smaller], sons[larger] = sons[pair], sons[pair+1]
+		if n >= len(next) {
+			*smaller, *larger = pair[0], pair[1]
 			return dst
 		}
 		if other[n] < next[n] {
-			sons[smaller] = at
-			smaller, common = pair+1, n
-			at = sons[smaller]
+			*smaller, at = at, pair[1]
+			smaller, common = &pair[1], n
 		} else {
-			sons[larger] = at
-			larger, commonLarger = pair, n
-			at = sons[larger]
+			*larger, at = at, pair[0]
+			larger, commonLarger = &pair[0], n
 		}
 	}
+	*smaller, *larger = 0, 0
+	return dst
 }
