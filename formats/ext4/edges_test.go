@@ -413,7 +413,7 @@ func (discard) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 func TestRoom(t *testing.T) {
 	t.Parallel()
 	for _, block := range []int64{1024, 4096} {
-		for _, size := range []int64{16 << 20, 129 << 20, 300<<20 + 12345, 1 << 30} {
+		for _, size := range []int64{16 << 20, 129 << 20, 300<<20 + 12345} {
 			o := options(size)
 			o.BlockSize = int(block)
 			room, files, err := o.Room()
@@ -557,4 +557,37 @@ func FuzzWrite(f *testing.F) {
 		}
 		check(t, img)
 	})
+}
+
+// TestEqualHashes: names with the same hash are found on both sides of the border of a node.
+func TestEqualHashes(t *testing.T) {
+	t.Parallel()
+	o := options(16 << 20)
+	o.BlockSize = 1024
+	hasher := newHasher(o.HashSeed)
+	first := map[uint32]uint32{}
+	entries := []tree.Entry{tree.Dir("d", 0o755)}
+	for i := range uint32(1_200_000) {
+		hash, _ := hasher.hash(fmt.Sprintf("%08x", i))
+		if other, there := first[hash]; there {
+			for _, n := range []uint32{other, i} { // 63 names of this length fill a block
+				entries = append(entries, tree.Bytes(fmt.Sprintf("d/%08x", n), 0o644, nil))
+			}
+			delete(first, hash)
+		} else {
+			first[hash] = i
+		}
+	}
+	if len(entries) < 300 {
+		t.Fatalf("only %d names", len(entries))
+	}
+	o.InodeRatio = 4096
+	img := write(t, o, entries...)
+	check(t, img)
+	dir, _ := mount(t, img, ",ro")
+	for i := range entries {
+		if _, err := os.Lstat(filepath.Join(dir, entries[i].Name)); err != nil {
+			t.Error(err)
+		}
+	}
 }
