@@ -78,7 +78,8 @@ func (s systemHooks) one(ctx context.Context, program, event string, h updater.H
 	cmd.WaitDelay = time.Second
 	cmd.Stdin = strings.NewReader("") // nil would need a /dev/null
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &limited{&out}, &limited{&out}
+	said := &limited{&out}
+	cmd.Stdout, cmd.Stderr = said, said // one pipe, which keeps the order
 	err := cmd.Run()
 	last := ""
 	for line := range strings.Lines(out.String()) {
