@@ -53,6 +53,7 @@ var excluded = []exclusion{
 	{pkg: "runtime/peer", tests: "TestIdentifyRefusesAPeerThatEnded|TestAcceptWithoutDescriptors", why: itself},
 	{pkg: "runtime/program", tests: "TestNobodyWritesThroughTheProgram|TestCopyWithAnotherModeIsReplaced", why: itself},
 	{pkg: "runtime/pventer", tests: "TestUnknownContainer", why: itself},
+	{pkg: "runtime/pvtx/cli", tests: "TestKilledDeployment", why: itself},
 	{pkg: "runtime/seccomp", tests: "TestKernel.*", why: "filters of system calls are those of this machine"},
 	{pkg: "runtime/shell", tests: "TestHoldKillsAfterTheTimeout|TestHoldEndsWithTheShell|TestHoldIsExtended", cpus: mips,
 		why: "QEMU 7.2 gives pidfd_open's O_NONBLOCK, which has another number on MIPS, to this machine's kernel as it is"},
