@@ -3,6 +3,7 @@ package cpio_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -218,4 +219,35 @@ func FuzzReader(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestFormsOfOtherPrograms reads archives of "find . | cpio -o": the root is an entry, and
+// names may begin with "./".
+func TestFormsOfOtherPrograms(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	for _, e := range []struct {
+		name string
+		mode int
+	}{{".", 0o40755}, {"./bin", 0o40755}, {"./bin/app", 0o100755}, {"TRAILER!!!", 0}} {
+		fmt.Fprintf(&b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%s\x00", 1, e.mode, 0, 0, 1, 0, 0, 0, 0, 0, 0, len(e.name)+1, 0, e.name)
+		for b.Len()%4 != 0 {
+			b.WriteByte(0)
+		}
+	}
+	var got []string
+	r := cpio.NewReader(&b)
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, h.Name)
+	}
+	if diff := cmp.Diff([]string{".", "bin", "bin/app"}, got); diff != "" {
+		t.Error(diff)
+	}
 }

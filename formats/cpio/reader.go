@@ -33,7 +33,7 @@ type Header struct {
 	Inode, Links uint32
 }
 
-// Next goes to the next entry. It returns io.EOF at the trailer and an
+// Next goes to the next entry; the directory that all are in may be one, ".". It returns io.EOF at the trailer and an
 // [ErrFormat] for anything that is not an archive.
 func (r *Reader) Next() (*Header, error) {
 	if _, err := io.CopyN(io.Discard, r.r, r.left); err != nil {
@@ -46,9 +46,12 @@ func (r *Reader) Next() (*Header, error) {
 	if h.Name, err = r.text(nameLen, (header+nameLen)%4); err != nil {
 		return nil, err
 	}
-	h.Name = strings.TrimSuffix(h.Name, "\x00")
+	h.Name = strings.TrimPrefix(strings.TrimSuffix(h.Name, "\x00"), "./")
 	if h.Name == trailer {
 		return nil, io.EOF
+	}
+	if h.Name == "." && h.Mode.IsDir() { // as "find . | cpio -o" has it
+		return h, r.open(h)
 	}
 	if err := checkName(h.Name); err != nil {
 		return nil, fmt.Errorf("reading archive: %w: %w", err, ErrFormat)

@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/tarball"
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
@@ -54,6 +55,51 @@ func (t *Tree) AddTar(ctx context.Context, archive io.Reader) error {
 		}
 		return t.put(dir, base, n)
 	})
+}
+
+// AddCpio adds the members of an uncompressed archive in the form newc. Of a file with several
+// names the content may come with any of them, as GNU cpio and the kernel's own tools have it.
+func (t *Tree) AddCpio(ctx context.Context, archive io.Reader) error {
+	in := cpio.NewReader(archive)
+	first := map[uint32]*inode{}
+	for {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if err := t.cpioMember(h, in, first); err != nil {
+			return fmt.Errorf("reading the member %.200q: %w", h.Name, err)
+		}
+	}
+}
+
+// cpioMember adds one member; first has the files with several names by their numbers.
+func (t *Tree) cpioMember(h *cpio.Header, r io.Reader, first map[uint32]*inode) error {
+	dir, base, err := clean(h.Name)
+	if err != nil {
+		return err
+	}
+	linked := h.Mode.IsRegular() && h.Links > 1
+	if n := first[h.Inode]; linked && n != nil {
+		if h.Size > 0 {
+			err = t.take(n, r, h.Size)
+		}
+		return errors.Join(err, t.put(dir, base, n))
+	}
+	n, err := t.inode(h.Entry, r)
+	if err != nil {
+		return err
+	}
+	if linked {
+		first[h.Inode] = n
+	}
+	return t.put(dir, base, n)
 }
 
 func (t *Tree) eachMember(ctx context.Context, r io.Reader, do func(tree.Entry, io.Reader) error) error {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	formatstree "github.com/pantavisor/pantavisor/formats/tree"
+	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
 // m is one member of a test archive: "path", "path/" for a directory,
@@ -476,4 +477,46 @@ func FuzzApplyLayer(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestCpioOfTheSystem reads what GNU cpio writes: the content of a file with several names is
+// with the last of them.
+func TestCpioOfTheSystem(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a"), []byte("content"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"b", "c"} {
+		if err := os.Link(filepath.Join(dir, "a"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	oracle.Need(t, "cpio")
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "find . | LC_ALL=C sort | cpio -o -H newc --quiet")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := New(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if err := tree.AddCpio(t.Context(), bytes.NewReader(out)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		if text, err := tree.ReadFile(name, 100); string(text) != "content" || err != nil {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	first, _ := tree.find("a")
+	if last, _ := tree.find("c"); first != last || first.names != 3 {
+		t.Errorf("a and c are different files, or one with %d names", first.names)
+	}
+	if err := tree.AddCpio(t.Context(), bytes.NewReader(out[:len(out)/3])); err == nil {
+		t.Error("an archive that is cut short is read")
+	}
 }
