@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/subst"
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
@@ -33,7 +33,7 @@ const maxAddons = 32
 //go:embed grub.cfg.tmpl
 var configText string
 
-var configTemplate = template.Must(template.New("grub.cfg").Parse(configText))
+var configTemplate = subst.Must("grub.cfg", configText)
 
 type serialLine struct{ Unit, Speed int }
 
@@ -51,8 +51,7 @@ func (s Settings) Config() (string, error) {
 	for n := range maxAddons {
 		numbers = append(numbers, strconv.Itoa(n))
 	}
-	var b strings.Builder
-	err := configTemplate.Execute(&b, struct {
+	b, err := configTemplate.Fill(struct {
 		Serial                         *serialLine
 		Timeout                        int
 		Root, Addons, Arguments, First string
@@ -60,7 +59,7 @@ func (s Settings) Config() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("writing grub.cfg: %w", err)
 	}
-	return b.String(), nil
+	return b, nil
 }
 
 // quoted returns the kernel's arguments as words of a command.

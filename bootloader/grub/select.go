@@ -4,17 +4,17 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
-	"text/template"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/autoboot"
+	"github.com/pantavisor/pantavisor/internal/subst"
 )
 
 //go:embed select.cfg.tmpl
 var selectText string
 
-var selectTemplate = template.Must(template.New("select.cfg").Parse(selectText))
+var selectTemplate = subst.Must("select.cfg", selectText)
 
 // Selector returns the step with the files of a partition from which GRUB starts one of two
 // others, as package autoboot describes it. files are programs for UEFI; the first one that is on a
@@ -50,8 +50,7 @@ func (l *Loader) selectorConfig(files []string) (string, error) {
 	if err := s.check(); err != nil {
 		return "", err
 	}
-	var b strings.Builder
-	err = selectTemplate.Execute(&b, struct {
+	b, err := selectTemplate.Fill(struct {
 		Serial                      *serialLine
 		Timeout                     int
 		Once, Auto, Variable, Files string
@@ -59,5 +58,5 @@ func (l *Loader) selectorConfig(files []string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("writing grub.cfg: %w", err)
 	}
-	return b.String(), nil
+	return b, nil
 }

@@ -5,11 +5,10 @@ import (
 	_ "embed"
 	"fmt"
 	"slices"
-	"strings"
-	"text/template"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/subst"
 )
 
 var _ bootloader.Starter = (*Loader)(nil)
@@ -17,7 +16,7 @@ var _ bootloader.Starter = (*Loader)(nil)
 //go:embed start.cfg.tmpl
 var startText string
 
-var startTemplate = template.Must(template.New("start.cfg").Parse(startText))
+var startTemplate = subst.Must("start.cfg", startText)
 
 // Start returns the step with the files of a boot partition from which GRUB starts a kernel
 // and an initrd.
@@ -26,8 +25,7 @@ func (l *Loader) Start(kernel, initrd string, arguments []string, k bootloader.K
 	if err := s.checkArguments(); err != nil {
 		return nil, err
 	}
-	var b strings.Builder
-	err := startTemplate.Execute(&b, struct {
+	b, err := startTemplate.Fill(struct {
 		Serial                    *serialLine
 		Kernel, Initrd, Arguments string
 	}{s.serial(), kernel, initrd, s.quoted()})
@@ -35,7 +33,7 @@ func (l *Loader) Start(kernel, initrd string, arguments []string, k bootloader.K
 		return nil, fmt.Errorf("writing grub.cfg: %w", err)
 	}
 	cores, err := l.cores(k)
-	return &Start{Config: b.String(), Cores: cores}, err
+	return &Start{Config: b, Cores: cores}, err
 }
 
 // Start is the step that lays out the files of a boot partition without the handshake's.

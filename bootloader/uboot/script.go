@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"text/template"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/formats/fit"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/subst"
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
@@ -46,7 +46,7 @@ const (
 //go:embed boot.cmd.tmpl
 var scriptText string
 
-var scriptTemplate = template.Must(template.New("boot.cmd").Parse(scriptText))
+var scriptTemplate = subst.Must("boot.cmd", scriptText)
 
 // address is a variable of the script.
 type address struct{ Name, Value string }
@@ -62,8 +62,7 @@ func (s Settings) Script() (string, error) {
 	if err := s.check(); err != nil {
 		return "", err
 	}
-	var b strings.Builder
-	err := scriptTemplate.Execute(&b, map[string]any{
+	b, err := scriptTemplate.Fill(map[string]any{
 		"Root": fmt.Sprintf("%x", s.Root), "Addresses": s.addresses(), "Boot": s.Boot, "Trees": Trees(s.Trees), "Plain": fit.PlainConfiguration,
 		"Addons": s.addons(), "Firmware": s.Firmware, "Slots": slots,
 		"StateSize": hex(stateSize), "StoreSize": hex(storeSize), "BaseSize": hex(baseSize), "AllWords": hex((baseSize + slots*addonSize) / 4),
@@ -72,7 +71,7 @@ func (s Settings) Script() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("writing the boot script: %w", err)
 	}
-	return b.String(), nil
+	return b, nil
 }
 
 // hex returns a number as U-Boot's commands take it.

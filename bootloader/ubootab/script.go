@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
-	"text/template"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
@@ -12,6 +11,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/fitslot"
 	"github.com/pantavisor/pantavisor/formats/ubootenv"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/subst"
 	"github.com/pantavisor/pantavisor/revision/trail"
 )
 
@@ -43,7 +43,7 @@ type Slot struct {
 //go:embed env.tmpl
 var variablesText string
 
-var variablesTemplate = template.Must(template.New("env").Parse(variablesText))
+var variablesTemplate = subst.Must("env", variablesText)
 
 // separator divides the variables of the template.
 const separator = "\n---\n"
@@ -62,8 +62,7 @@ func (s Settings) Variables() ([]ubootenv.Entry, error) {
 		at := s.Flash + uint64(p.Offset)
 		slots = append(slots, slot{string(rune('a' + i)), p.Name, hex(at), hex(at + fitslot.MarkAt), hex(at + fitslot.Size), hex(uint64(p.Size) - fitslot.Size)})
 	}
-	var b strings.Builder
-	err := variablesTemplate.Execute(&b, map[string]any{
+	b, err := variablesTemplate.Fill(map[string]any{
 		"Slots": slots, "Mapped": s.Flash != 0, "Memory": hex(s.Memory), "Size": hex(fitslot.Size), "Boot": s.boot,
 		"Arguments": strings.Join(append(append([]string{}, s.Arguments...), "rdinit=/init"), " "),
 		"Trees":     uboot.Trees(s.Trees), "Plain": fit.PlainConfiguration, "First": trail.First,
@@ -72,7 +71,7 @@ func (s Settings) Variables() ([]ubootenv.Entry, error) {
 		return nil, fmt.Errorf("writing U-Boot's environment: %w", err)
 	}
 	var out []ubootenv.Entry
-	for text := range strings.SplitSeq(strings.TrimSuffix(b.String(), "\n"), separator) {
+	for text := range strings.SplitSeq(strings.TrimSuffix(b, "\n"), separator) {
 		name, value, _ := strings.Cut(text, "=")
 		out = append(out, ubootenv.Entry{Name: name, Value: value})
 	}
