@@ -262,7 +262,11 @@ func signature(key crypto.Signer, input []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	value, err := crypto.SignMessage(key, rand.Reader, input, hashes[alg])
+	random := rand.Reader
+	if _, ec := key.(*ecdsa.PrivateKey); ec {
+		random = nil // deterministic (RFC 6979): the same state has the same signature
+	}
+	value, err := crypto.SignMessage(key, random, input, hashes[alg])
 	if err != nil {
 		return nil, err
 	}
