@@ -3,6 +3,7 @@ package images
 import (
 	"context"
 	"path/filepath"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/cpio"
@@ -36,6 +37,11 @@ var (
 
 // AddonFile is the name of an addon in the BSP and in the output of its step.
 func AddonFile(label string) string { return "addon-" + label + ".cpio.xz4" }
+
+// AddonLabel returns the label of the addon with a file's name.
+func AddonLabel(file string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(file, "addon-"), ".cpio.xz4")
+}
 
 // Name of the step.
 func (s *FilesAddon) Name() string { return "initrd/addon-" + s.Label }

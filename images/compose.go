@@ -177,5 +177,6 @@ func trailOf(in *Inputs, bsp *BSP) *Trail {
 	if in.Loader.State != nil {
 		storage.Boot = in.Loader.State.Step
 	}
+	storage.Signer = in.Signer
 	return storage
 }

@@ -47,6 +47,9 @@ type Inputs struct {
 	// earlier one.
 	Containers []Artefact `json:"containers,omitempty"`
 
+	// Signer signs the parts of revision 0; nil for nobody.
+	Signer Signer `json:"-"`
+
 	// Config are the files of configuration.
 	Config Config `json:"config"`
 

@@ -17,6 +17,7 @@ type Output string
 // The outputs.
 const (
 	OutputExport    Output = "export"    // the BSP as an export; takes Kernel
+	OutputRevision  Output = "revision"  // revision 0 as an export
 	OutputImage     Output = "image"     // the medium with its block map; takes Layout and Loader
 	OutputInstaller Output = "installer" // the medium that installs the image; takes Installer too
 	OutputRootfs    Output = "rootfs"    // the storage as an archive; takes Kernel and Loader
@@ -52,6 +53,7 @@ var (
 // entry here, and to package resolve which targets want it.
 var outputs = []output{
 	{OutputExport, "bsp", []need{needKernel}, (*composer).export},
+	{OutputRevision, "trail", nil, (*composer).revision},
 	{OutputImage, "image", []need{needLayout}, (*composer).image},
 	{OutputInstaller, "image", []need{needKernel, needLayout, needInstaller}, (*composer).installer},
 	{OutputRootfs, "image", []need{needKernel}, (*composer).rootfs},
@@ -86,6 +88,11 @@ func outputNames() string {
 func (c *composer) export() ([]build.Artefact, error) {
 	step := &Export{Epoch: c.in.Epoch, Part: c.bsp}
 	return []build.Artefact{{Step: step, From: exportFile, To: c.in.Target + ".pvr.tgz"}}, nil
+}
+
+func (c *composer) revision() ([]build.Artefact, error) {
+	step := &RevisionExport{Epoch: c.in.Epoch, Storage: c.trail()}
+	return []build.Artefact{{Step: step, From: exportFile, To: c.in.Target + "-revision.pvr.tgz"}}, nil
 }
 
 func (c *composer) image() ([]build.Artefact, error) {

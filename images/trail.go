@@ -34,6 +34,8 @@ type Trail struct {
 	// Boot is the step whose output, the boot loader's files, is added to the storage.
 	// May be nil.
 	Boot build.Step `json:"-"`
+	// Signer signs the parts of the state; nil for nobody.
+	Signer Signer `json:"-"`
 	// Hub is pantahub.config; Stepskel is the vendor's directory, nil when there is none.
 	Hub      build.Source  `json:"-"`
 	Stepskel *build.Source `json:"-"`
@@ -52,13 +54,23 @@ func (s *Trail) Name() string { return "trail/storage" }
 // Version of the step's logic.
 func (s *Trail) Version() int { return 2 }
 
-// Deps are the parts, then the boot loader's files.
+// Deps are the parts, then the boot loader's files and who signs.
 func (s *Trail) Deps() []build.Step {
 	out := append([]build.Step(nil), s.Parts...)
 	if s.Boot != nil {
 		out = append(out, s.Boot)
 	}
+	if s.Signer != nil {
+		out = append(out, s.Signer)
+	}
 	return out
+}
+
+// Signer is a step with a key.
+type Signer interface {
+	build.Step
+	// Sign adds signatures of the parts of a state to it. w is that of the step that asks.
+	Sign(ctx context.Context, w *build.Work, st *state.State) error
 }
 
 // Sources are pantahub.config and stepskel.
@@ -79,6 +91,11 @@ func (s *Trail) Run(ctx context.Context, w *build.Work) error {
 	p, err := s.merge(ctx, w, dir)
 	if err != nil {
 		return err
+	}
+	if s.Signer != nil {
+		if err := s.Signer.Sign(ctx, w, p.State); err != nil {
+			return fault.Wrap(fault.BadInput, err, "signing revision %s", trail.First)
+		}
 	}
 	if err := s.check(p.State); err != nil {
 		return fault.Wrap(fault.BadInput, err, "checking revision %s%s", trail.First, s.origin())
