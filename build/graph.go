@@ -96,3 +96,17 @@ func identical(a, b Step) bool {
 	t := reflect.TypeOf(a)
 	return t == reflect.TypeOf(b) && t.Kind() == reflect.Pointer && a == b
 }
+
+// Steps returns the wanted steps and all that they need, dependencies before their users. The
+// error is that of a graph that cannot be built.
+func Steps(wanted ...Step) ([]Step, error) {
+	g, err := newGraph(wanted)
+	if err != nil {
+		return nil, err
+	}
+	var out []Step
+	for _, n := range g.nodes {
+		out = append(out, n.step)
+	}
+	return out, nil
+}

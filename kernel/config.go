@@ -126,13 +126,13 @@ func (c Config) lack(n Need) (Lack, bool) {
 
 // ConfigCheck is the step that compares the kernel's configuration with what the runtime
 // needs. A missing option is only a warning: the user may not need it. Its output is
-// [configReportFile].
+// [ConfigReport].
 type ConfigCheck struct {
 	Tree build.Step `json:"-"`
 }
 
-// configReportFile is the list of [Lack] as JSON.
-const configReportFile = "kernel-config.json"
+// ConfigReport is the list of [Lack] as JSON.
+const ConfigReport = "kernel-config.json"
 
 var (
 	_ build.Step      = (*ConfigCheck)(nil)
@@ -153,7 +153,7 @@ func (c *ConfigCheck) Run(_ context.Context, w *build.Work) error {
 	found, err := filepath.Glob(filepath.Join(w.In(c.Tree), "boot/config-*"))
 	if err != nil || len(found) == 0 {
 		w.Warn("the kernel package has no boot/config-<release>: its options were not checked")
-		return writeJSON(filepath.Join(w.Out, configReportFile), []Lack{})
+		return writeJSON(filepath.Join(w.Out, ConfigReport), []Lack{})
 	}
 	text, err := os.ReadFile(found[0])
 	if err != nil {
@@ -163,5 +163,5 @@ func (c *ConfigCheck) Run(_ context.Context, w *build.Work) error {
 	for _, l := range lacks {
 		w.Warn(l.String())
 	}
-	return writeJSON(filepath.Join(w.Out, configReportFile), lacks)
+	return writeJSON(filepath.Join(w.Out, ConfigReport), lacks)
 }

@@ -177,7 +177,7 @@ func TestConfigCheckWarns(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	var lacks []Lack
-	data, err := os.ReadFile(filepath.Join(out, configReportFile))
+	data, err := os.ReadFile(filepath.Join(out, ConfigReport))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestConfigCheckWarns(t *testing.T) {
 	if err != nil || len(warned) != 1 || !strings.Contains(warned[0], "not checked") {
 		t.Errorf("without a configuration: %q, %v", warned, err)
 	}
-	if data, err := os.ReadFile(filepath.Join(out, configReportFile)); string(data) != "[]\n" {
+	if data, err := os.ReadFile(filepath.Join(out, ConfigReport)); string(data) != "[]\n" {
 		t.Errorf("without a configuration it reports %q, %v", data, err)
 	}
 }

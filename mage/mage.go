@@ -151,6 +151,35 @@ func Export(ctx context.Context, containers string, target *string, locked, json
 	})
 }
 
+// Inputs saves all inputs of a target into a new directory, with a list of them, inputs.json.
+//
+// mage compose and pvcompose make the same image of it, bit by bit, on a machine without this
+// workspace and without a network (docs/pvcompose.md).
+//
+//	--locked  fails where a pinned part has left the archive
+//	--json    prints target and list as JSON
+//
+//	mage inputs x64-uefi inputs
+func Inputs(ctx context.Context, target, dir string, locked, json *bool) error {
+	return in(json, locked, nil, func(w *workspace.Workspace) error { return w.Inputs(ctx, target, dir) })
+}
+
+// Compose makes what a list of inputs wants, under out/TARGET.
+//
+// It is pvcompose build: nothing but the list and its inputs is read (docs/pvcompose.md).
+//
+//	--out=DIR      makes it in DIR
+//	--json         prints the report as JSON
+//	--events=FILE  writes what happens as JSON lines, - to standard output
+//
+//	mage compose inputs/inputs.json
+func Compose(ctx context.Context, list string, json *bool, events, out *string) error {
+	return in(json, nil, events, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.Compose(ctx, list)
+	})
+}
+
 // Device makes a checkout of the target's revision 0, with its BSP and containers, in a
 // new directory.
 //

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/yamlfile"
 )
 
 // images checks all media of a target.
@@ -249,4 +251,21 @@ func (r checker) extent(at string, p Partition, im *Image, next Size) Size {
 		r.Wrong(at, "%s ends at %s and the image at %s, the last %s of it for the partition table; make image.size larger", p.Name, end, whole, last)
 	}
 	return end
+}
+
+// CheckMedia checks the media of a target, and the blobs and files of its boot loader, for a
+// file that has them at the same paths, and fills in where the partitions begin.
+func CheckMedia(f *yamlfile.File, t *Target) {
+	r := checker{f}
+	if len(t.Images) > 0 {
+		r.images(t)
+	}
+	r.blobs(t)
+	r.files(t)
+	if f.Err() != nil {
+		return
+	}
+	for i := range t.Images {
+		t.Images[i].place()
+	}
 }

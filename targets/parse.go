@@ -51,7 +51,7 @@ func parseBuild(file, name, build string, data []byte, load func(base string) (*
 // definition returns the name of the directory that a target's file is in.
 func definition(file string) string { return path.Base(path.Dir(file)) }
 
-var kind = yamlfile.Kind{Name: "a target", Text: checkValue}
+var kind = yamlfile.Kind{Name: "a target", Text: CheckValue}
 
 // complete fills in defaults.
 func (t *Target) complete() {

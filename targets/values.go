@@ -142,8 +142,8 @@ var values = map[string][]value{
 
 var indices = regexp.MustCompile(`\[\d+\]`)
 
-// checkValue checks a value of a field that has a table.
-func checkValue(path, text string) error {
+// CheckValue checks a value of a field that has a table.
+func CheckValue(path, text string) error {
 	table := values[indices.ReplaceAllString(path, "")]
 	v, known := lookup(table, text)
 	switch {

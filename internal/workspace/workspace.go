@@ -82,6 +82,7 @@ type job struct {
 	parts  *debian.Parts
 	// reference is what the lock pins, nil for nothing.
 	reference *debian.Reference
+	inputs    *images.Inputs
 	comp      *images.Composition
 	close     func() error
 }
@@ -199,7 +200,7 @@ func (j *job) compose(o resolve.Options) (*images.Composition, error) {
 		return nil, err
 	}
 	warnings = append(warnings, misspelt(j.layers, j.target)...)
-	j.Warnings, j.Replaced = append(j.Warnings, warnings...), j.hidden()
+	j.Warnings, j.Replaced, j.inputs = append(j.Warnings, warnings...), j.hidden(), in
 	return images.Compose(in)
 }
 

@@ -28,6 +28,8 @@ type Schema struct {
 	// Package is the import path of the package of the test; comments of its structs
 	// become descriptions.
 	Package string
+	// Others are directories of further packages whose structs are in it.
+	Others []string
 	// Of is a value of the struct.
 	Of any
 	// Adjust changes what the struct's tags cannot express. It may be nil.
@@ -37,8 +39,10 @@ type Schema struct {
 func (s Schema) make(t *testing.T) []byte {
 	t.Helper()
 	r := &jsonschema.Reflector{FieldNameTag: "yaml", ExpandedStruct: true}
-	if err := r.AddGoComments(s.Package, "./", jsonschema.WithFullComment()); err != nil {
-		t.Fatal(err)
+	for _, dir := range append([]string{"./"}, s.Others...) {
+		if err := r.AddGoComments(s.Package, dir, jsonschema.WithFullComment()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, text := range r.CommentMap {
 		r.CommentMap[name] = strings.Join(strings.Fields(text), " ")

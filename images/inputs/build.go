@@ -1,0 +1,125 @@
+package inputs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/kernel"
+)
+
+// Options are those of [List.Build].
+type Options struct {
+	// Jobs is the number of cores to keep busy. Default: all.
+	Jobs int
+	// Sink takes the events of the build; nil drops them.
+	Sink build.Sink
+}
+
+// Compose returns the graph of steps for the outputs of the list. The list must have all
+// digests.
+func (l *List) Compose() (*images.Composition, error) {
+	in, err := l.Inputs()
+	if err != nil {
+		return nil, err
+	}
+	c, err := images.Compose(in)
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range l.SBOM {
+		from := l.file(indexed("sbom", i), File{d.Path, d.SHA256})
+		c.Artefacts = append(c.Artefacts, build.Artefact{Step: from.Step, From: from.File, To: "sbom/" + d.Name})
+	}
+	if l.Kernel != nil && l.Kernel.Config != nil {
+		check := &kernel.ConfigCheck{Tree: in.Kernel.Tree.Step}
+		c.Artefacts = append(c.Artefacts, build.Artefact{Step: check, From: kernel.ConfigReport, To: kernel.ConfigReport})
+	}
+	return c, nil
+}
+
+// Build reads all inputs and composes the outputs into dir, which is made if it is not there.
+// Beside them it leaves the report, and the list with all digests. It writes nowhere else, and
+// nothing at all when an input is wrong.
+func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report, error) {
+	if err := l.Digest(ctx); err != nil {
+		return nil, err
+	}
+	c, err := l.Compose()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.outside(dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fault.Wrap(fault.IO, err, "making the output directory")
+	}
+	work, err := os.MkdirTemp(dir, ".work-")
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "making a work directory")
+	}
+	report, err := l.deliver(ctx, c, dir, work, o)
+	return report, errors.Join(err, fault.Wrap(fault.IO, os.RemoveAll(work), "removing the work directory"))
+}
+
+func (l *List) deliver(ctx context.Context, c *images.Composition, dir, work string, o Options) (*build.Report, error) {
+	cache, err := build.OpenCache(work)
+	if err != nil {
+		return nil, err
+	}
+	b := &build.Builder{Cache: cache, Target: l.Target, Workspace: work, Jobs: o.Jobs, Sink: o.Sink}
+	report, err := b.Deliver(ctx, dir, c.Artefacts)
+	if err != nil {
+		return report, err
+	}
+	pinned := *l
+	pinned.rebase()
+	return report, pinned.Write(filepath.Join(dir, ListFile))
+}
+
+// outside checks that no input is in the output directory: a result must not become an input.
+func (l *List) outside(dir string) error {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "looking for the output directory")
+	}
+	for _, in := range l.all() {
+		rel, err := filepath.Rel(abs, l.place(*in.path))
+		if err == nil && filepath.IsLocal(rel) {
+			return fault.New(fault.BadInput, "%s: %s is in the output directory %s; take another one", in.field, *in.path, dir)
+		}
+	}
+	return nil
+}
+
+// rebase makes all paths absolute: the list moves to another directory.
+func (l *List) rebase() {
+	for _, in := range l.all() {
+		*in.path = l.place(*in.path)
+	}
+}
+
+// Entry is one input for people.
+type Entry struct {
+	Input  string `json:"input"` // its place in the list
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+}
+
+// Entries lists all inputs in the order of the list.
+func (l *List) Entries() []Entry {
+	var out []Entry
+	for _, in := range l.all() {
+		out = append(out, Entry{in.field, l.place(*in.path), *in.sha256})
+	}
+	return out
+}
+
+// String is the input as a line.
+func (e Entry) String() string { return fmt.Sprintf("%s  %s  %s", e.SHA256, e.Input, e.Path) }
