@@ -34,8 +34,28 @@ type Need struct {
 	// Builtin means that a module is not enough: it cannot be loaded in time, or the
 	// option has none.
 	Builtin bool
-	// For is what does not work without it.
+	// For is what it is needed for.
 	For string
+	// Without is what happens without it.
+	Without string
+}
+
+// without are what happens without the options of a purpose.
+var without = map[string]string{
+	"containers":                              "no container starts",
+	"control groups":                          "containers start, but their processes, memory and devices have no limits",
+	"the initrd":                              "the device does not get as far as the runtime",
+	"supervision and keys":                    "a runtime that hangs is not noticed, or its keys and addresses cannot be set",
+	"the storage":                             "the device does not find its revisions",
+	"containers' file systems":                "no container has a root file system",
+	"the boot partition":                      "updates cannot be tried: the boot loader's state cannot be read or written",
+	"containers' networks":                    "containers with a network of their own do not start",
+	"verified and encrypted volumes":          "containers with such volumes do not start",
+	"tools in containers":                     "containers that use them fail",
+	"squashfs packed with xz":                 "parts that are packed with it, as pvr does by default, cannot be mounted",
+	"squashfs packed with zstd":               "parts that are packed with it, as builds do, cannot be mounted",
+	"address translation of containers":       "containers do not reach the network of the device",
+	"the runtime's timers on 32-bit machines": "the runtime's time limits do not work",
 }
 
 // configNeeds lists the options that the runtime and its containers need, grouped by purpose.
@@ -67,17 +87,21 @@ func needs() []Need {
 		out = append(out, list(what, module[what], false)...)
 	}
 	return append(out,
-		Need{[]string{"SQUASHFS_XZ"}, true, "squashfs packed with xz"},
-		Need{[]string{"SQUASHFS_ZSTD"}, true, "squashfs packed with zstd"},
-		Need{[]string{"IP_NF_TARGET_MASQUERADE", "NFT_MASQ"}, false, "address translation of containers"})
+		need("squashfs packed with xz", true, "SQUASHFS_XZ"),
+		need("squashfs packed with zstd", true, "SQUASHFS_ZSTD"),
+		need("address translation of containers", false, "IP_NF_TARGET_MASQUERADE", "NFT_MASQ"))
 }
 
 func list(what string, options []string, builtin bool) []Need {
 	var out []Need
 	for _, o := range options {
-		out = append(out, Need{Options: []string{o}, Builtin: builtin, For: what})
+		out = append(out, need(what, builtin, o))
 	}
 	return out
+}
+
+func need(what string, builtin bool, options ...string) Need {
+	return Need{Options: options, Builtin: builtin, For: what, Without: without[what]}
 }
 
 // Lack is a Need that a kernel does not satisfy.
@@ -86,11 +110,13 @@ type Lack struct {
 	Have   string `json:"have"` // "m" or "not set"
 	Want   string `json:"want"` // "y" or "y or m"
 	For    string `json:"for"`
+	// Without is what happens without it.
+	Without string `json:"without"`
 }
 
 // String is the warning for the user.
 func (l Lack) String() string {
-	return fmt.Sprintf("kernel option CONFIG_%s is %s, want %s: needed for %s", l.Option, l.Have, l.Want, l.For)
+	return fmt.Sprintf("kernel option CONFIG_%s is %s, want %s: needed for %s; without it %s", l.Option, l.Have, l.Want, l.For, l.Without)
 }
 
 // Check returns the needs that the configuration does not satisfy, in the order of Needs.
@@ -103,13 +129,14 @@ func (c Config) Check() []Lack {
 	}
 	// On 32-bit machines the runtime's system calls have 32-bit times.
 	if c["64BIT"] == "" && c["COMPAT_32BIT_TIME"] == "" && len(c) > 0 {
-		lacks = append(lacks, Lack{"COMPAT_32BIT_TIME", "not set", "y", "the runtime's timers on 32-bit machines"})
+		const what = "the runtime's timers on 32-bit machines"
+		lacks = append(lacks, Lack{"COMPAT_32BIT_TIME", "not set", "y", what, without[what]})
 	}
 	return lacks
 }
 
 func (c Config) lack(n Need) (Lack, bool) {
-	l := Lack{Option: strings.Join(n.Options, " or CONFIG_"), Have: "not set", Want: "y or m", For: n.For}
+	l := Lack{Option: strings.Join(n.Options, " or CONFIG_"), Have: "not set", Want: "y or m", For: n.For, Without: n.Without}
 	if n.Builtin {
 		l.Want = "y"
 	}

@@ -250,7 +250,7 @@ func TestConfigCheck(t *testing.T) {
 		}
 	}
 	c := parseConfig(text + "CONFIG_RD_XZ=m\nCONFIG_X=\"text\"\n")
-	want := []Lack{{"RD_XZ", "m", "y", "the initrd"}, {"VETH", "not set", "y or m", "containers' networks"}}
+	want := []Lack{{"RD_XZ", "m", "y", "the initrd", without["the initrd"]}, {"VETH", "not set", "y or m", "containers' networks", without["containers' networks"]}}
 	if diff := cmp.Diff(want, c.Check()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -133,16 +133,16 @@ func readModuleFile(file string) (Info, error) {
 	if strings.HasSuffix(file, ".ko") {
 		return readInfo(f)
 	}
-	plain, err := decompress(file, f)
+	plain, err := unpackModule(file, f)
 	if err != nil {
 		return Info{}, err
 	}
 	return readInfo(bytes.NewReader(plain))
 }
 
-// decompress returns the content of a module file; the suffix of its name determines the
+// unpackModule returns the content of a module file; the suffix of its name determines the
 // compression.
-func decompress(name string, r io.Reader) ([]byte, error) {
+func unpackModule(name string, r io.Reader) ([]byte, error) {
 	plain := r
 	switch {
 	case strings.HasSuffix(name, ".xz"):

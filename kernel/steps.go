@@ -206,7 +206,7 @@ func copyModule(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer f.Close()
-	data, err := decompress(from, f)
+	data, err := unpackModule(from, f)
 	if err != nil {
 		return err
 	}

@@ -172,7 +172,7 @@ func TestConfigCheckWarns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "kernel option CONFIG_VETH is not set, want y or m: needed for containers' networks"
+	want := "kernel option CONFIG_VETH is not set, want y or m: needed for containers' networks; without it containers with a network of their own do not start"
 	if diff := cmp.Diff([]string{want}, warned); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

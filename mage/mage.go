@@ -281,6 +281,23 @@ func Lock(ctx context.Context, target string, json *bool) error {
 	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Lock(ctx, target) })
 }
 
+// Kernel are commands on kernels.
+type Kernel mg.Namespace
+
+// Check compares a kernel's options with those that the runtime needs.
+//
+// It takes a .config, a config-RELEASE, a config.gz, or a kernel that has its configuration in
+// it (CONFIG_IKCONFIG), and says of each missing option what it is needed for and what happens
+// without it.
+//
+//	--json  prints what is missing as JSON
+//
+//	mage kernel:check linux/.config
+//	mage kernel:check /boot/vmlinuz-6.1.0
+func (Kernel) Check(config string, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.KernelCheck(config) })
+}
+
 // Appengine are the App Engine tests under test/suites.
 type Appengine mg.Namespace
 

@@ -1,0 +1,82 @@
+package kernel
+
+import (
+	"bytes"
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+const someConfig = "# Linux\nCONFIG_SQUASHFS=m\nCONFIG_LOCALVERSION=\"-x\"\n"
+
+func gzipped(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestConfigInEachForm reads a configuration from all that may hold one.
+func TestConfigInEachForm(t *testing.T) {
+	t.Parallel()
+	plain := append([]byte("\x7fELF code "+ikconfigStart), gzipped(t, []byte(someConfig))...)
+	plain = append(plain, "IKCFG_ED more code"...)
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		".config": []byte(someConfig), "config.gz": gzipped(t, []byte(someConfig)), "vmlinux": plain,
+		"Image.gz": gzipped(t, plain), "bzImage": append([]byte("real mode \x1f\x8b\x08 code "), append(gzipped(t, plain), "size"...)...),
+		"zstd": append([]byte("stub"), z.EncodeAll(plain, nil)...),
+	} {
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := ReadConfig(file)
+		if err != nil || c["SQUASHFS"] != "m" || c["LOCALVERSION"] != "-x" || len(c) != 2 {
+			t.Errorf("%s: %v, %v", name, c, err)
+		}
+	}
+	for name, data := range map[string]string{
+		"empty": "", "text": "hello\n", "kernel without it": "\x7fELF code", "cut": string(plain[:len(plain)/2]),
+	} {
+		file := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadConfig(file); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "CONFIG_IKCONFIG") {
+			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)
+		}
+	}
+}
+
+func TestLacksAreAnError(t *testing.T) {
+	t.Parallel()
+	if err := Lacking(nil); err != nil {
+		t.Error(err)
+	}
+	lacks := Config{"64BIT": "y"}.Check()
+	err := Lacking(lacks)
+	if fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "CONFIG_SQUASHFS,") {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
+	}
+	for _, l := range lacks {
+		if l.Without == "" {
+			t.Errorf("%s: nobody says what happens without it", l.Option)
+		}
+	}
+}
