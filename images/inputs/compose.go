@@ -24,7 +24,7 @@ const maxToken = 64 << 10
 func (l *List) Inputs() (*images.Inputs, error) {
 	in := &images.Inputs{
 		Target: l.Target, Release: l.Release, Epoch: build.Stamp(l.Epoch), Packages: l.Packages,
-		X86: l.Arch.Go == "amd64",
+		X86:     l.Arch.Go == "amd64",
 		Runtime: l.program("runtime", l.Runtime),
 		Board:   l.board(),
 	}

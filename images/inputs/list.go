@@ -9,8 +9,8 @@ package inputs
 
 import "github.com/pantavisor/pantavisor/targets"
 
-// Spec is the value of "#spec" in a list.
-const Spec = "pantavisor-inputs@1"
+// spec is the value of "#spec" in a list.
+const spec = "pantavisor-inputs@1"
 
 // List is the list of all inputs of a firmware. Paths in it are absolute, or relative to the
 // directory of its file. A sha256 may be left out; the list that a composition leaves beside its

@@ -58,7 +58,7 @@ func Needed(in *images.Inputs) []build.Step {
 // of a step of [Needed].
 func Save(ctx context.Context, in *images.Inputs, arch targets.Arch, made func(build.Step) string, dir string) error {
 	s := &saving{ctx: ctx, in: in, made: made, dir: dir, list: &List{
-		Spec: Spec, Target: in.Target, Release: in.Release, Epoch: int64(in.Epoch), Arch: arch, Packages: in.Packages, dir: dir,
+		Spec: spec, Target: in.Target, Release: in.Release, Epoch: int64(in.Epoch), Arch: arch, Packages: in.Packages, dir: dir,
 	}}
 	for _, o := range in.Outputs {
 		if o == images.OutputInstaller || o == images.OutputTezi {

@@ -59,6 +59,17 @@ func (m *Maker) Image(ctx context.Context, reference string) (string, error) {
 	return m.output(ctx, images.OutputImage, resolve.Options{Debug: true, MergeSource: reference})
 }
 
+// Inputs saves the inputs of what [Maker.Image] makes in a new directory, with their list.
+func (m *Maker) Inputs(ctx context.Context, dir string) error {
+	if _, err := m.job.compose(resolve.Options{Debug: true}); err != nil {
+		return err
+	}
+	m.job.inputs.Outputs = []images.Output{images.OutputImage}
+	w := &Workspace{Root: m.Root}
+	_, err := w.saveInputs(ctx, m.job, dir)
+	return err
+}
+
 // Machine returns one of the target's machines with the image of [Maker.Image] and what QEMU
 // itself loads. Files that have to be made are put into the directory tmp.
 func (m *Maker) Machine(ctx context.Context, e targets.Emulator, tmp string) (emulator.Config, error) {
