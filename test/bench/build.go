@@ -182,7 +182,7 @@ func changed(ctx context.Context, root, target string, aim float64) ([]Row, erro
 	return []Row{
 		row(target+": image after a change of the runtime", "CPU s", aim, cpu, "compile, compress, compose, publish; warm cache"),
 		row(target+": image after a change of the runtime", "s wall", 0, wall, ""),
-		row("peak memory of the composer", "MiB", 128, peak, "the composing process; helper programs run outside it"),
+		row("peak memory of the composer", "MiB", 128, peak, "the composing process, with compression"),
 	}, nil
 }
 
