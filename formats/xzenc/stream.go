@@ -79,8 +79,8 @@ type Options struct {
 	Workers int
 }
 
-// fill sets what is left out, and checks the rest.
-func (o *Options) fill() error {
+// fill sets what is left out.
+func (o *Options) fill() {
 	if o.Check == 0 {
 		o.Check = CRC32
 	}
@@ -96,6 +96,10 @@ func (o *Options) fill() error {
 	if o.Effort == Fast {
 		o.Window = min(o.Window, MaxDictionary)
 	}
+}
+
+// check rejects what is not possible.
+func (o *Options) check() error {
 	switch {
 	case o.Effort != Fast && o.Effort != Strong:
 		return fmt.Errorf("effort %d: Fast or Strong is expected", o.Effort)
@@ -132,7 +136,8 @@ type Writer struct {
 
 // NewWriter returns a writer that compresses to another one, until the context is done.
 func NewWriter(ctx context.Context, to io.Writer, o Options) (*Writer, error) {
-	if err := o.fill(); err != nil {
+	o.fill()
+	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("compressing to xz: %w", err)
 	}
 	return &Writer{ctx: ctx, to: to, options: o}, nil
