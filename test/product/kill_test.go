@@ -26,7 +26,7 @@ type killed struct {
 
 // TestKilledBuilds kills builds at random moments, with all of their processes or only the
 // first one. Each next build makes the same image, and leaves nothing of the killed one behind.
-// PV_TEST_KILLS says how often.
+// PV_TEST_KILLS says how often. The sources of this module must not change meanwhile.
 func TestKilledBuilds(t *testing.T) {
 	rounds, _ := strconv.Atoi(os.Getenv("PV_TEST_KILLS"))
 	if rounds == 0 {
