@@ -96,6 +96,12 @@ func (k *Kernel) check(r checker) {
 	if k.Release != "" {
 		r.Form("kernel.release", k.Release, relForm)
 	}
+	k.format(r)
+	k.firmware(r)
+}
+
+// format checks the forms of the trees, and what the boot loader's script takes over.
+func (k *Kernel) format(r checker) {
 	if k.Modules != nil {
 		r.forms("kernel.modules", k.Modules.Form, "directory", "tar", "squashfs")
 	}
@@ -107,6 +113,9 @@ func (k *Kernel) check(r checker) {
 			r.Wrong(fmt.Sprintf("kernel.arguments[%d]", i), "%q: want one argument without blanks and quotes", arg)
 		}
 	}
+}
+
+func (k *Kernel) firmware(r checker) {
 	if k.Firmware == nil {
 		return
 	}

@@ -128,15 +128,19 @@ func record(ctx context.Context, r recording, o recordOptions) (rec *recording, 
 func (w *workload) runUntil(ctx context.Context, story []chapter, full <-chan struct{}) (killed bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- w.run(ctx, story) }()
+	done := make(chan struct{})
+	var ended error
+	go func() {
+		defer close(done)
+		ended = w.run(ctx, story)
+	}()
 	select {
-	case err := <-done:
-		return false, err
+	case <-done:
+		return false, ended
 	case <-full:
 		w.m.Kill()
 		cancel()
-		_ = <-done // it was cancelled
+		<-done
 		return true, nil
 	}
 }
@@ -155,7 +159,7 @@ func serve(dir string, m medium) (stop func(), socket string, err error) {
 	}()
 	return func() {
 		_ = l.Close()
-		_ = <-done // it was cancelled
+		<-done
 	}, socket, nil
 }
 
