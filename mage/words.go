@@ -9,12 +9,12 @@ import (
 var behindDashes []string
 
 // valued are the options with a value, of all commands.
-var valued = []string{"events", "format", "forward", "from", "logs", "machine", "module", "out", "platform", "settle", "span", "target"}
+var valued = []string{"boots", "events", "format", "forward", "from", "kills", "logs", "machine", "module", "out", "platform", "settle", "span", "target"}
 
 // arguments are the numbers of words that commands need; mage export takes any number.
 var arguments = map[string]int{
-	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "device": 2, "export": 1, "init": 1,
-	"lock": 1, "plan": 1, "run": 1, "why": 2,
+	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "compose": 1, "device": 2, "export": 1,
+	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "plan": 1, "run": 1, "why": 2,
 }
 
 // argumentWords moves the options of a command behind its arguments, where mage wants them.
