@@ -132,6 +132,6 @@ func typePowerOff(ctx context.Context, d *Device) error {
 	if _, err := d.Console.Write([]byte("exit\r")); err != nil {
 		return err
 	}
-	_, err := d.Console.Expect(ctx, "reboot: Power down")
+	_, err := d.Console.Expect(ctx, "] reboot: ") // Power down, or System halted where nothing switches off
 	return err
 }
