@@ -1,8 +1,6 @@
 package kernel
 
 import (
-	"bytes"
-	"compress/gzip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,31 +13,18 @@ import (
 
 const someConfig = "# Linux\nCONFIG_SQUASHFS=m\nCONFIG_LOCALVERSION=\"-x\"\n"
 
-func gzipped(t *testing.T, data []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	if _, err := z.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
 // TestConfigInEachForm reads a configuration from all that may hold one.
 func TestConfigInEachForm(t *testing.T) {
 	t.Parallel()
-	plain := append([]byte("\x7fELF code "+ikconfigStart), gzipped(t, []byte(someConfig))...)
+	plain := append([]byte("\x7fELF code "+ikconfigStart), zipped(t, []byte(someConfig))...)
 	plain = append(plain, "IKCFG_ED more code"...)
 	z, err := zstd.NewWriter(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, data := range map[string][]byte{
-		".config": []byte(someConfig), "config.gz": gzipped(t, []byte(someConfig)), "vmlinux": plain,
-		"Image.gz": gzipped(t, plain), "bzImage": append([]byte("real mode \x1f\x8b\x08 code "), append(gzipped(t, plain), "size"...)...),
+		".config": []byte(someConfig), "config.gz": zipped(t, []byte(someConfig)), "vmlinux": plain,
+		"Image.gz": zipped(t, plain), "bzImage": append([]byte("real mode \x1f\x8b\x08 code "), append(zipped(t, plain), "size"...)...),
 		"zstd": append([]byte("stub"), z.EncodeAll(plain, nil)...),
 	} {
 		file := filepath.Join(t.TempDir(), name)

@@ -2,16 +2,12 @@ package inputs
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
-	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -113,18 +109,7 @@ func applyLayer(ctx context.Context, t *rootfs.Tree, layer v1.Layer) error {
 		return err
 	}
 	defer r.Close()
-	sum := sha256.New()
-	all := io.TeeReader(ctxio.Reader(ctx, r), sum)
-	if err := t.ApplyLayer(ctx, all); err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, all); err != nil {
-		return err
-	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != want.Hex {
-		return fault.New(fault.Digest, "its content has the SHA-256 %s, not %s", got, want.Hex)
-	}
-	return nil
+	return t.ApplyVerified(ctx, r, want.Hex)
 }
 
 // imageConfig returns the member config of an image's configuration.

@@ -220,13 +220,5 @@ func applyDirect(ctx context.Context, tree *rootfs.Tree, layer v1.Layer) error {
 		return err
 	}
 	defer r.Close()
-	sum := sha256.New()
-	tee := io.TeeReader(r, sum)
-	if err := tree.ApplyLayer(ctx, tee); err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, &bounded{tee, maxTrailer}); err != nil {
-		return err
-	}
-	return compare(sum, want.Hex)
+	return tree.ApplyVerified(ctx, r, want.Hex)
 }

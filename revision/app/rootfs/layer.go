@@ -2,6 +2,8 @@ package rootfs
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,8 @@ import (
 	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/tarball"
 	"github.com/pantavisor/pantavisor/formats/tree"
+	"github.com/pantavisor/pantavisor/internal/ctxio"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // Names in a layer that remove files of the layers below (OCI image specification,
@@ -37,6 +41,26 @@ func (t *Tree) ApplyLayer(ctx context.Context, layer io.Reader) error {
 	}
 	return c.apply()
 }
+
+// ApplyVerified is ApplyLayer for a layer whose content must have a SHA-256 in hex. It reads the
+// stream to its end.
+func (t *Tree) ApplyVerified(ctx context.Context, layer io.Reader, digest string) error {
+	sum := sha256.New()
+	all := io.TeeReader(ctxio.Reader(ctx, layer), sum)
+	if err := t.ApplyLayer(ctx, all); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, io.LimitReader(all, maxTrailer)); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != digest {
+		return fault.New(fault.Digest, "its bytes have the digest sha256:%s, not sha256:%s", got, digest)
+	}
+	return nil
+}
+
+// maxTrailer bounds what may follow a layer's last member, in bytes.
+const maxTrailer = 64 << 20
 
 // AddTar adds the members of an uncompressed tar archive; names that look like
 // whiteouts have no meaning in it.
