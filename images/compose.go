@@ -167,6 +167,7 @@ func (c *composer) trail() *Trail {
 // trailOf makes revision 0: device.json, the BSP and the containers.
 func trailOf(in *Inputs, bsp *BSP) *Trail {
 	storage := &Trail{
+		Distinct:  in.Distinct,
 		AppEngine: in.wants(OutputAppEngine), Hub: in.Config.Hub, FactoryToken: in.FactoryToken, Stepskel: in.Config.Stepskel,
 		Parts: []build.Step{&Device{Defaults: in.Config.Defaults}},
 	}

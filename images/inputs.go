@@ -47,6 +47,8 @@ type Inputs struct {
 	// earlier one.
 	Containers []Artefact `json:"containers,omitempty"`
 
+	// Distinct is set when no two of BSP and Containers may have the same part of the state.
+	Distinct bool `json:"distinct,omitempty"`
 	// Signer signs the parts of revision 0; nil for nobody.
 	Signer Signer `json:"-"`
 

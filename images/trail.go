@@ -29,6 +29,8 @@ type Trail struct {
 	AppEngine bool `json:",omitempty"`
 	// FactoryToken is written into pantahub.config, if it is not empty.
 	FactoryToken Secret `json:",omitempty"`
+	// Distinct is set when no two of Parts may have the same part of a state.
+	Distinct bool `json:",omitempty"`
 	// Parts are merged in order; a later one replaces keys of an earlier one.
 	Parts []build.Step `json:"-"`
 	// Boot is the step whose output, the boot loader's files, is added to the storage.
@@ -145,7 +147,11 @@ func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*fragment
 	if err != nil {
 		return nil, err
 	}
+	from := map[string]string{}
 	for _, step := range s.Parts {
+		if err := s.distinct(w, step, from); err != nil {
+			return nil, err
+		}
 		if err := p.Join(ctx, w.In(step)); err != nil {
 			return nil, fault.Wrap(fault.IO, err, "adding %s", step.Name())
 		}
@@ -156,6 +162,29 @@ func (s *Trail) merge(ctx context.Context, w *build.Work, dir string) (*fragment
 		}
 	}
 	return p, p.Sweep()
+}
+
+// distinct checks that a step has no part that another has; from are the steps of the parts so
+// far. A part of two steps would be a mixture of both. device.json is that of the build unless a
+// step has one.
+func (s *Trail) distinct(w *build.Work, step build.Step, from map[string]string) error {
+	if !s.Distinct {
+		return nil
+	}
+	st, err := fragment.Read(w.In(step))
+	if err != nil {
+		return err
+	}
+	_, own := step.(*Device)
+	for _, part := range st.Parts() {
+		if other, twice := from[part]; twice {
+			return fault.New(fault.BadInput, "%s and %s both have the part %s", other, step.Name(), part)
+		}
+		if !own {
+			from[part] = step.Name()
+		}
+	}
+	return nil
 }
 
 // addTree adds directories of this machine: files named *.json as values, others as

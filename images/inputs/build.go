@@ -1,7 +1,9 @@
 package inputs
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/kernel"
 )
 
@@ -32,6 +35,11 @@ func (l *List) Compose() (*images.Composition, error) {
 	if err != nil {
 		return nil, err
 	}
+	pinned, err := l.pinned()
+	if err != nil {
+		return nil, err
+	}
+	c.Artefacts = append(c.Artefacts, build.Artefact{Step: pinned, From: ListFile, To: ListFile})
 	for i, d := range l.SBOM {
 		from := l.file(indexed("sbom", i), File{d.Path, d.SHA256})
 		c.Artefacts = append(c.Artefacts, build.Artefact{Step: from.Step, From: from.File, To: "sbom/" + d.Name})
@@ -57,16 +65,27 @@ func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report,
 	if err := l.outside(dir); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(workDir)), 0o755); err != nil {
 		return nil, fault.Wrap(fault.IO, err, "making the output directory")
 	}
-	work, err := os.MkdirTemp(dir, ".work-")
+	lock, err := filelock.Acquire(ctx, filepath.Join(dir, lockFile), filelock.Options{Create: 0o644})
 	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "waiting for another composition into %s", dir)
+	}
+	defer lock.Unlock()
+	work := filepath.Join(dir, workDir)
+	if err := errors.Join(os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil { // of one that was killed
 		return nil, fault.Wrap(fault.IO, err, "making a work directory")
 	}
 	report, err := l.deliver(ctx, c, dir, work, o)
 	return report, errors.Join(err, fault.Wrap(fault.IO, os.RemoveAll(work), "removing the work directory"))
 }
+
+// Names in the output directory: outputs are made in workDir while lockFile is held.
+const (
+	workDir  = ".build/work"
+	lockFile = ".build/composing"
+)
 
 func (l *List) deliver(ctx context.Context, c *images.Composition, dir, work string, o Options) (*build.Report, error) {
 	cache, err := build.OpenCache(work)
@@ -74,13 +93,42 @@ func (l *List) deliver(ctx context.Context, c *images.Composition, dir, work str
 		return nil, err
 	}
 	b := &build.Builder{Cache: cache, Target: l.Target, Workspace: work, Jobs: o.Jobs, Sink: o.Sink}
-	report, err := b.Deliver(ctx, dir, c.Artefacts)
+	return b.Deliver(ctx, dir, c.Artefacts)
+}
+
+// listStep is the step that writes the list with all digests.
+type listStep struct{ Text string }
+
+var _ build.Step = (*listStep)(nil)
+
+// pinned returns the step for the list. Its paths are absolute: the list moves to another
+// directory.
+func (l *List) pinned() (*listStep, error) {
+	text, err := l.Encode()
 	if err != nil {
-		return report, err
+		return nil, err
 	}
-	pinned := *l
-	pinned.rebase()
-	return report, pinned.Write(filepath.Join(dir, ListFile))
+	abs, read := &List{}, json.NewDecoder(bytes.NewReader(text))
+	read.UseNumber() // arguments of containers keep the numbers that they have
+	if err := read.Decode(abs); err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "writing the list of inputs")
+	}
+	for _, in := range abs.all() {
+		*in.path = l.place(*in.path)
+	}
+	text, err = abs.Encode()
+	return &listStep{string(text)}, err
+}
+
+// Name is "input/list".
+func (*listStep) Name() string { return "input/list" }
+
+// Deps is empty.
+func (*listStep) Deps() []build.Step { return nil }
+
+// Run writes the list.
+func (s *listStep) Run(_ context.Context, w *build.Work) error {
+	return fault.Wrap(fault.IO, os.WriteFile(filepath.Join(w.Out, ListFile), []byte(s.Text), 0o644), "writing the list of inputs")
 }
 
 // outside checks that no input is in the output directory: a result must not become an input.
@@ -96,13 +144,6 @@ func (l *List) outside(dir string) error {
 		}
 	}
 	return nil
-}
-
-// rebase makes all paths absolute: the list moves to another directory.
-func (l *List) rebase() {
-	for _, in := range l.all() {
-		*in.path = l.place(*in.path)
-	}
 }
 
 // Entry is one input for people.

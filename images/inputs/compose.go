@@ -24,9 +24,11 @@ const maxToken = 64 << 10
 func (l *List) Inputs() (*images.Inputs, error) {
 	in := &images.Inputs{
 		Target: l.Target, Release: l.Release, Epoch: build.Stamp(l.Epoch), Packages: l.Packages,
-		X86:     l.Arch.Go == "amd64",
-		Runtime: l.program("runtime", l.Runtime),
-		Board:   l.board(),
+		X86: l.Arch.Go == "amd64", Distinct: true,
+		Board: l.board(),
+	}
+	if l.Runtime != nil {
+		in.Runtime = l.program("runtime", *l.Runtime)
 	}
 	if l.Pipeline != nil {
 		in.Pipeline = images.Pipeline(*l.Pipeline)
@@ -84,7 +86,7 @@ func (l *List) kernel(in *images.Inputs) {
 	for _, name := range picked.Files {
 		in.Kernel.DeviceTrees = append(in.Kernel.DeviceTrees, images.DeviceTree{Name: name, From: images.Artefact{Step: picked, File: name}})
 	}
-	if k.Format == uboot.FIT && l.Bootloader != nil && l.Bootloader.Addresses != nil {
+	if l.fit() {
 		in.Kernel.FIT = &images.FITForm{Arch: uboot.FITArch(l.Arch.Go), Kernel: uint64(l.Bootloader.Addresses.Kernel)}
 	}
 	l.addons(in)

@@ -23,7 +23,7 @@ type input struct {
 // all lists the inputs in the order of the list's fields.
 func (l *List) all() []input {
 	c := &collection{}
-	c.file("runtime", &l.Runtime)
+	c.file("runtime", l.Runtime)
 	if l.Kernel != nil {
 		c.kernel(l.Kernel)
 	}

@@ -119,7 +119,7 @@ func TestSameBitsTwice(t *testing.T) {
 	t.Parallel()
 	dir, list := product(t)
 	out, first := compose(t, write(t, dir, list))
-	want := []string{"board-pv-128MiB.img", "board-pv-128MiB.img.bmap", "board-revision.pvr.tgz", "board.pvr.tgz", "sbom/vendor.json"}
+	want := []string{"board-pv-128MiB.img", "board-pv-128MiB.img.bmap", "board-revision.pvr.tgz", "board.pvr.tgz", "inputs.json", "sbom/vendor.json"}
 	if diff := cmp.Diff(want, sorted(first)); diff != "" {
 		t.Error(diff)
 	}
@@ -137,12 +137,8 @@ func TestSameBitsTwice(t *testing.T) {
 	if _, again := compose(t, filepath.Join(out, ListFile)); !cmp.Equal(first, again) {
 		t.Error(cmp.Diff(first, again))
 	}
-	names, err := os.ReadDir(out)
-	must(t, err)
-	for _, n := range names {
-		if strings.HasPrefix(n.Name(), ".work") {
-			t.Errorf("%s is left", n.Name())
-		}
+	if _, err := os.Lstat(filepath.Join(out, workDir)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the work directory is left: %v", err)
 	}
 }
 
@@ -312,6 +308,55 @@ func layerOf(t *testing.T) []byte {
 	return b.Bytes()
 }
 
+// TestTwoOfAPart checks that what two inputs have is an error: it would be a mixture of both.
+func TestTwoOfAPart(t *testing.T) {
+	t.Parallel()
+	dir, list := product(t)
+	out, _ := compose(t, write(t, dir, list))
+	export, err := os.ReadFile(filepath.Join(out, "board-revision.pvr.tgz"))
+	must(t, err)
+	put(t, dir, map[string]string{"old.pvr.tgz": string(export)})
+	list["exports"] = []any{object{"path": "old.pvr.tgz"}}
+	l, err := Read(write(t, dir, list))
+	must(t, err)
+	_, err = l.Build(t.Context(), filepath.Join(t.TempDir(), "out"), Options{})
+	if want := "bsp/part and input/exports/0 both have the part bsp"; fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
+	}
+	// Alone it is a whole revision.
+	for _, field := range []string{"kernel", "containers", "runtime"} {
+		delete(list, field)
+	}
+	delete(list["bootloader"].(object), "type")
+	delete(list["bootloader"].(object), "addresses")
+	list["bootloader"].(object)["state"] = object{"path": "state"}
+	list["outputs"] = []any{"image", "revision"}
+	again, _ := compose(t, write(t, dir, list))
+	if want, got := revisionOf(t, out), revisionOf(t, again); !bytes.Equal(want.Encode(), got.Encode()) {
+		t.Errorf("%s is not %s", got.Encode(), want.Encode())
+	}
+}
+
+// TestModulesOfThisMachine checks that a link to the modules of the machine that builds is not
+// followed: as root, they would be taken away.
+func TestModulesOfThisMachine(t *testing.T) {
+	t.Parallel()
+	host, dir := t.TempDir(), t.TempDir()
+	put(t, host, map[string]string{"6.1.0/modules.order": ""})
+	must(t, os.Mkdir(filepath.Join(dir, "lib"), 0o755))
+	must(t, os.Symlink(host, filepath.Join(dir, "lib/modules")))
+	if at, _, err := releaseOf(dir); fault.Of(err) != fault.BadInput {
+		t.Errorf("%s is taken: %v", at, err)
+	}
+	// On a system with a merged /usr lib is a link in the tree.
+	merged := t.TempDir()
+	put(t, merged, map[string]string{"usr/lib/modules/6.1.0/modules.order": ""})
+	must(t, os.Symlink("usr/lib", filepath.Join(merged, "lib")))
+	if _, release, err := releaseOf(merged); release != "6.1.0" || err != nil {
+		t.Errorf("%s, %v", release, err)
+	}
+}
+
 func TestModulesInEachForm(t *testing.T) {
 	t.Parallel()
 	dir, list := product(t)
@@ -355,24 +400,41 @@ func TestMistakes(t *testing.T) {
 		return v
 	}
 	for want, change := range map[string]func(dir string, l object){
-		"field epoch is missing":                                              func(_ string, l object) { delete(l, "epoch") },
-		`unknown field "epochs"; did you mean epoch?`:                         func(_ string, l object) { l["epochs"] = 1 },
-		"runtime.path: stat":                                                  func(dir string, _ object) { _ = os.Remove(filepath.Join(dir, "runtime")) },
-		"runtime.path: runtime is not a regular file":                         func(dir string, _ object) { fifo(dir, "runtime") },
-		`runtime.path: "../runtime": want a clean path without ..`:            func(_ string, l object) { at(l, "runtime").(object)["path"] = "../runtime" },
-		`kernel.image.path: "/etc/../kernel": want a clean path`:              func(_ string, l object) { at(l, "kernel", "image").(object)["path"] = "/etc/../kernel" },
-		`kernel.device_trees[0].name: "../board.dtb" is not a legal name`:     func(_ string, l object) { at(l, "kernel", "device_trees", 0).(object)["name"] = "../board.dtb" },
-		`bootloader.files[0].to: "../u-boot.bin" is not a clean path`:         func(_ string, l object) { at(l, "bootloader", "files", 0).(object)["to"] = "../u-boot.bin" },
-		`containers[0].name: "../app" is not a legal name`:                    func(_ string, l object) { at(l, "containers", 0).(object)["name"] = "../app" },
-		`sbom[0].name: "../x" is not a legal name`:                            func(_ string, l object) { at(l, "sbom", 0).(object)["name"] = "../x" },
-		"config.defaults.path: runtime is not a directory":                    func(_ string, l object) { at(l, "config", "defaults").(object)["path"] = "runtime" },
-		"runtime.sha256: \"abc\" is not a SHA-256":                            func(_ string, l object) { at(l, "runtime").(object)["sha256"] = "abc" },
-		"runtime: runtime has the SHA-256":                                    func(_ string, l object) { at(l, "runtime").(object)["sha256"] = strings.Repeat("0", 64) },
-		"config.defaults: defaults has the SHA-256":                           func(_ string, l object) { at(l, "config", "defaults").(object)["sha256"] = strings.Repeat("0", 64) },
-		"containers: nothing takes it: outputs are export":                    func(_ string, l object) { l["outputs"] = []any{"export"} },
-		`outputs[0]: "flash"`:                                                 func(_ string, l object) { l["outputs"] = []any{"flash"} },
-		"field release is missing":                                            func(_ string, l object) { delete(at(l, "kernel").(object), "release") },
-		`image.table: "gtp"`:                                                  func(_ string, l object) { at(l, "image").(object)["table"] = "gtp" },
+		"field epoch is missing":                                          func(_ string, l object) { delete(l, "epoch") },
+		`unknown field "epochs"; did you mean epoch?`:                     func(_ string, l object) { l["epochs"] = 1 },
+		"runtime.path: stat":                                              func(dir string, _ object) { _ = os.Remove(filepath.Join(dir, "runtime")) },
+		"runtime.path: runtime is not a regular file":                     func(dir string, _ object) { fifo(dir, "runtime") },
+		`runtime.path: "../runtime": want a clean path without ..`:        func(_ string, l object) { at(l, "runtime").(object)["path"] = "../runtime" },
+		`kernel.image.path: "/etc/../kernel": want a clean path`:          func(_ string, l object) { at(l, "kernel", "image").(object)["path"] = "/etc/../kernel" },
+		`kernel.device_trees[0].name: "../board.dtb" is not a legal name`: func(_ string, l object) { at(l, "kernel", "device_trees", 0).(object)["name"] = "../board.dtb" },
+		`bootloader.files[0].to: "../u-boot.bin" is not a clean path`:     func(_ string, l object) { at(l, "bootloader", "files", 0).(object)["to"] = "../u-boot.bin" },
+		`containers[0].name: "../app" is not a legal name`:                func(_ string, l object) { at(l, "containers", 0).(object)["name"] = "../app" },
+		`sbom[0].name: "../x" is not a legal name`:                        func(_ string, l object) { at(l, "sbom", 0).(object)["name"] = "../x" },
+		"config.defaults.path: runtime is not a directory":                func(_ string, l object) { at(l, "config", "defaults").(object)["path"] = "runtime" },
+		"runtime.sha256: \"abc\" is not a SHA-256":                        func(_ string, l object) { at(l, "runtime").(object)["sha256"] = "abc" },
+		"runtime: runtime has the SHA-256":                                func(_ string, l object) { at(l, "runtime").(object)["sha256"] = strings.Repeat("0", 64) },
+		"config.defaults: defaults has the SHA-256":                       func(_ string, l object) { at(l, "config", "defaults").(object)["sha256"] = strings.Repeat("0", 64) },
+		"containers: nothing takes it: outputs are export":                func(_ string, l object) { l["outputs"] = []any{"export"} },
+		`outputs[0]: "flash"`:                                             func(_ string, l object) { l["outputs"] = []any{"flash"} },
+		"runtime: nothing takes it: outputs are revision, and kernel is missing": func(_ string, l object) {
+			for _, field := range []string{"kernel", "image", "bootloader"} {
+				delete(l, field)
+			}
+			l["outputs"] = []any{"revision"}
+		},
+		"field runtime is missing": func(_ string, l object) { delete(l, "runtime") },
+		"kernel.arguments: nothing takes them": func(_ string, l object) {
+			delete(at(l, "bootloader").(object), "type")
+			delete(at(l, "bootloader").(object), "addresses")
+		},
+		"kernel.format: a FIT says where in memory its kernel": func(_ string, l object) {
+			at(l, "kernel").(object)["format"] = "FIT"
+			delete(l, "bootloader")
+			delete(l, "image")
+			l["outputs"] = []any{"export"}
+		},
+		"field release is missing": func(_ string, l object) { delete(at(l, "kernel").(object), "release") },
+		`image.table: "gtp"`:       func(_ string, l object) { at(l, "image").(object)["table"] = "gtp" },
 		"bootloader.blobs[0]: its space, bytes 8192 to 8395776, reaches into": func(_ string, l object) { at(l, "bootloader", "blobs", 0).(object)["max"] = "8191KiB" },
 		"signing: want one of key and command":                                func(_ string, l object) { l["signing"] = object{} },
 		"kernel.early_modules: there are no modules":                          func(_ string, l object) { at(l, "kernel").(object)["early_modules"] = []any{"ext4"} },
@@ -421,7 +483,7 @@ func TestUnreadableInput(t *testing.T) {
 func unreadableAsRoot(t *testing.T) {
 	t.Helper()
 	l := &List{dir: t.TempDir()}
-	l.Runtime.Path = "."
+	l.Runtime = &File{Path: "."}
 	if err := l.digest(t.Context(), l.all()[0]); fault.Of(err) != fault.IO || !strings.Contains(err.Error(), "reading runtime") {
 		t.Errorf("%v", err)
 	}

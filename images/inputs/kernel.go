@@ -5,8 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/images"
@@ -73,18 +73,29 @@ func (k *kernelTree) modules(ctx context.Context, w *build.Work) (string, error)
 	if k.Modules == nil {
 		return k.Release, os.MkdirAll(filepath.Join(lib, k.Release), 0o755)
 	}
-	if err := k.Modules.unpack(ctx, w.Tmp); err != nil {
+	directory, place := k.Modules.tree.Form == "directory", w.Tmp
+	if directory { // which may be a whole root file system
+		place = k.Modules.path
+	} else if err := k.Modules.unpack(ctx, w.Tmp); err != nil {
 		return "", err
 	}
-	from, release, err := releaseOf(w.Tmp)
+	from, release, err := releaseOf(place)
 	if err != nil {
 		return "", err
 	}
+	if !relForm.MatchString(release) {
+		return "", fault.New(fault.BadInput, "%q is not the release of a kernel", release)
+	}
+	to := filepath.Join(lib, release)
 	if err := os.MkdirAll(lib, 0o755); err != nil {
 		return "", err
 	}
-	to := filepath.Join(lib, release)
-	if err := os.Rename(from, to); err != nil {
+	if directory {
+		err = errors.Join(build.CopyTree(ctx, to, from), unchangedTree(place, k.Modules.SHA256))
+	} else {
+		err = os.Rename(from, to)
+	}
+	if err != nil {
 		return "", err
 	}
 	for _, link := range []string{"build", "source"} { // to the machine that built the kernel
@@ -99,12 +110,20 @@ func (k *kernelTree) modules(ctx context.Context, w *build.Work) (string, error)
 // on a system with a merged /usr, and in modules.squashfs.
 var moduleDirs = []string{"lib/modules", "usr/lib/modules", "."}
 
-// releaseOf returns the directory of the one release in a tree.
+// releaseOf returns the directory of the one release in a tree. A link that leads out of the tree
+// is not followed: it would be to the modules of this machine.
 func releaseOf(dir string) (at, release string, err error) {
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", "", err
+	}
 	for _, place := range moduleDirs {
-		list, err := os.ReadDir(filepath.Join(dir, place))
-		if err != nil {
+		real, err := filepath.EvalSymlinks(filepath.Join(dir, place))
+		if err != nil || real != dir && !strings.HasPrefix(real, dir+"/") {
 			continue
+		}
+		list, err := os.ReadDir(real)
+		if err != nil {
+			return "", "", err
 		}
 		var found []string
 		for _, e := range list {
@@ -113,11 +132,11 @@ func releaseOf(dir string) (at, release string, err error) {
 			}
 		}
 		if len(found) == 1 && (place != "." || found[0] != "lib" && found[0] != "usr") {
-			return filepath.Join(dir, place, found[0]), found[0], nil
+			return filepath.Join(real, found[0]), found[0], nil
 		}
 		if len(found) > 1 && place != "." {
-			return "", "", fault.New(fault.BadInput, "%s has the modules of %d kernels; want one", path.Join(place), len(found))
+			return "", "", fault.New(fault.BadInput, "%s has the modules of %d kernels; want one", place, len(found))
 		}
 	}
-	return "", "", fault.New(fault.BadInput, "there is no directory lib/modules/RELEASE in it")
+	return "", "", fault.New(fault.BadInput, "it has no directory lib/modules/RELEASE")
 }

@@ -36,8 +36,9 @@ type List struct {
 	Pipeline *Pipeline `yaml:"pipeline,omitempty" json:"pipeline,omitempty"`
 	// Packages are lines for /etc/build of the initrd, one for each package in the firmware.
 	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
-	// Runtime is the device binary, cmd/pantavisor for the architecture.
-	Runtime File `yaml:"runtime" json:"runtime"`
+	// Runtime is the device binary, cmd/pantavisor for the architecture: for the initrd of a
+	// kernel, and for an App Engine.
+	Runtime *File `yaml:"runtime,omitempty" json:"runtime,omitempty"`
 	// Kernel is the kernel with its modules and firmware. Absent in an App Engine, and when the
 	// BSP is in one of the exports.
 	Kernel *Kernel `yaml:"kernel,omitempty" json:"kernel,omitempty"`
@@ -45,8 +46,8 @@ type List struct {
 	Addons []Addon `yaml:"addons,omitempty" json:"addons,omitempty"`
 	// Containers are made from root file systems.
 	Containers []Container `yaml:"containers,omitempty" json:"containers,omitempty"`
-	// Exports are parts of revision 0 that are finished: files as pvr export writes them. A later
-	// one replaces the parts that an earlier one has too.
+	// Exports are parts of revision 0 that are finished: files as pvr export writes them. No two
+	// inputs may have the same part.
 	Exports []File `yaml:"exports,omitempty" json:"exports,omitempty"`
 	// Config are the files of configuration.
 	Config Config `yaml:"config" json:"config"`

@@ -177,6 +177,12 @@ func (l *List) container(r checker, at string, i int, c Container) {
 // medium checks layout and boot loader as those of a target.
 func (l *List) medium(r checker) {
 	b := l.Bootloader
+	if l.fit() && (b == nil || b.Addresses == nil || b.Addresses.Kernel == 0) {
+		r.Wrong("kernel.format", "a FIT says where in memory its kernel goes: bootloader.addresses.kernel is missing")
+	}
+	if l.Kernel != nil && len(l.Kernel.Arguments) > 0 && (b == nil || b.Type == "") {
+		r.Wrong("kernel.arguments", "nothing takes them: they are for a loader whose script is made, and bootloader.type is missing")
+	}
 	if b == nil {
 		if len(l.Images) > 0 {
 			r.Wrong("image", "cannot boot: bootloader is missing")
@@ -191,19 +197,23 @@ func (l *List) medium(r checker) {
 	for i, t := range b.Trees {
 		l.role(r, fmt.Sprintf("bootloader.trees[%d].role", i), t.Role)
 	}
-	if b.Type == "" {
-		for field, set := range map[string]bool{"addresses": b.Addresses != nil && !l.fit(), "timeout": b.Timeout != 0, "packages": b.Packages != nil} {
-			if set {
-				r.Wrong("bootloader."+field, "is for a loader whose script is made: bootloader.type is missing")
-			}
-		}
-	} else if b.State != nil || b.Slot != nil {
-		r.Wrong("bootloader", "state and slot are made by a loader with a type; leave them or the type out")
-	}
-	if l.fit() && (b.Addresses == nil || b.Addresses.Kernel == 0) {
-		r.Wrong("bootloader", "field addresses.kernel is missing: a FIT says where in memory its kernel goes")
-	}
+	l.typed(r, b)
 	targets.CheckMedia(r.File, l.target())
+}
+
+// typed checks that a loader has what goes with its type, or with none.
+func (l *List) typed(r checker, b *Bootloader) {
+	if b.Type != "" {
+		if b.State != nil || b.Slot != nil {
+			r.Wrong("bootloader", "state and slot are made by a loader with a type; leave them or the type out")
+		}
+		return
+	}
+	for field, set := range map[string]bool{"addresses": b.Addresses != nil && !l.fit(), "timeout": b.Timeout != 0, "packages": b.Packages != nil} {
+		if set {
+			r.Wrong("bootloader."+field, "is for a loader whose script is made: bootloader.type is missing")
+		}
+	}
 }
 
 // fit reports whether the kernel is in a FIT, which says where in memory it goes.
@@ -241,24 +251,33 @@ func (l *List) surplus(r checker) {
 	made := func(names ...string) bool {
 		return slices.ContainsFunc(l.Outputs, func(o string) bool { return slices.Contains(names, o) })
 	}
-	storage := made("image", "rootfs", "revision", "appengine")
+	storage, initrd := made("image", "rootfs", "revision", "appengine"), l.Kernel != nil
+	lack := ""
+	if l.Kernel == nil {
+		lack = ", and kernel is missing"
+	}
 	for field, c := range map[string]struct{ given, used bool }{
-		"image":           {len(l.Images) > 0, made("image")},
-		"bootloader":      {l.Bootloader != nil, made("image", "rootfs")},
-		"containers":      {len(l.Containers) > 0, storage},
-		"exports":         {len(l.Exports) > 0, storage},
-		"signing":         {l.Signing != nil, storage},
-		"config.stepskel": {l.Config.Stepskel != nil, storage},
-		"config.image":    {l.Config.Image != nil, made("image", "rootfs")},
-		"addons":          {len(l.Addons) > 0, l.Kernel != nil},
-		"board":           {l.Board != nil, l.Kernel != nil},
+		"runtime":              {l.Runtime != nil, initrd || made("appengine")},
+		"kernel":               {l.Kernel != nil, made("image", "export", "rootfs", "revision")},
+		"image":                {len(l.Images) > 0, made("image")},
+		"bootloader":           {l.Bootloader != nil, made("image", "rootfs") || l.fit()},
+		"containers":           {len(l.Containers) > 0, storage},
+		"exports":              {len(l.Exports) > 0, storage},
+		"signing":              {l.Signing != nil, storage},
+		"config.stepskel":      {l.Config.Stepskel != nil, storage},
+		"config.factory_token": {l.Config.FactoryToken != nil, storage},
+		"config.image":         {l.Config.Image != nil, made("image", "rootfs")},
+		"config.skel":          {l.Config.Skel != nil, initrd || made("appengine")},
+		"config.trust":         {len(l.Config.Trust) > 0, initrd || made("appengine")},
+		"addons":               {len(l.Addons) > 0, initrd},
+		"board":                {l.Board != nil, initrd},
 	} {
 		if c.given && !c.used {
-			r.Wrong(field, "nothing takes it: outputs are %s%s", strings.Join(l.Outputs, ", "), map[bool]string{true: ", and there is no kernel"}[l.Kernel == nil])
+			r.Wrong(field, "nothing takes it: outputs are %s%s", strings.Join(l.Outputs, ", "), lack)
 		}
 	}
-	if l.Kernel != nil && !made("image", "export", "rootfs", "revision") {
-		r.Wrong("kernel", "nothing takes it: outputs are %s", strings.Join(l.Outputs, ", "))
+	if l.Runtime == nil && (initrd || made("appengine")) {
+		r.Wrong("", "field runtime is missing: the initrd and an App Engine have the device binary")
 	}
 }
 

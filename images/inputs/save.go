@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/images"
@@ -112,8 +113,12 @@ func (s *saving) tree(to, from string) (Directory, error) {
 	return Directory{Path: to}, build.CopyTree(s.ctx, dst, from)
 }
 
-func (s *saving) runtime() (err error) {
-	s.list.Runtime, err = s.file("runtime", s.from(s.in.Runtime))
+func (s *saving) runtime() error {
+	if s.in.Kernel == nil && !slices.Contains(s.in.Outputs, images.OutputAppEngine) {
+		return nil
+	}
+	f, err := s.file("runtime", s.from(s.in.Runtime))
+	s.list.Runtime = &f
 	return err
 }
 
@@ -143,7 +148,7 @@ func (s *saving) kernel() error {
 		}
 		s.list.Kernel.DeviceTrees = append(s.list.Kernel.DeviceTrees, Named{Name: d.Name, Path: f.Path})
 	}
-	return s.firmware(tree)
+	return s.firmware()
 }
 
 func (s *saving) modules(tree string) error {
@@ -166,7 +171,7 @@ func (s *saving) modules(tree string) error {
 }
 
 // firmware copies the directories in which firmware is looked up.
-func (s *saving) firmware(string) error {
+func (s *saving) firmware() error {
 	f := s.in.Kernel.Firmware
 	if f == nil {
 		return nil

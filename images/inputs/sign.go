@@ -73,7 +73,8 @@ func (*signer) Run(context.Context, *build.Work) error { return nil }
 
 // Sign adds the signatures _sigs/PART.json to a state.
 func (s *signer) Sign(ctx context.Context, _ *build.Work, st *state.State) error {
-	o, err := s.options(ctx)
+	said := &words{}
+	o, err := s.options(ctx, said)
 	if err != nil {
 		return err
 	}
@@ -84,13 +85,33 @@ func (s *signer) Sign(ctx context.Context, _ *build.Work, st *state.State) error
 	for _, part := range parts {
 		doc, err := sign.Sign(st, ruleOf(part), o)
 		if err != nil {
-			return fmt.Errorf("signing %s: %w", part, err)
+			return fmt.Errorf("signing %s: %w%s", part, err, said.line())
 		}
 		if err := st.SetValue("_sigs/"+part+".json", doc); err != nil {
 			return fmt.Errorf("signing %s: %w", part, err)
 		}
 	}
 	return nil
+}
+
+// words is the beginning of what a command says on its standard error.
+type words struct{ text []byte }
+
+// maxWords bounds it, in bytes.
+const maxWords = 1 << 10
+
+// Write implements io.Writer.
+func (w *words) Write(p []byte) (int, error) {
+	w.text = append(w.text, p[:min(len(p), maxWords-len(w.text))]...)
+	return len(p), nil
+}
+
+// line returns it for the end of a message.
+func (w *words) line() string {
+	if text := strings.Join(strings.Fields(string(w.text)), " "); text != "" {
+		return "; it says: " + text
+	}
+	return ""
 }
 
 // ruleOf returns what the signature of a part covers. That of the BSP also covers what belongs to
@@ -138,7 +159,7 @@ func readPEM(file, digest string) ([]byte, error) {
 }
 
 // options reads key and certificates.
-func (s *signer) options(ctx context.Context) (o sign.Options, err error) {
+func (s *signer) options(ctx context.Context, said io.Writer) (o sign.Options, err error) {
 	key, err := readPEM(s.key, s.KeySHA256)
 	if err != nil {
 		return o, err
@@ -153,7 +174,7 @@ func (s *signer) options(ctx context.Context) (o sign.Options, err error) {
 		}
 	}
 	if s.Command != "" {
-		o.Key = &sign.Command{Context: ctx, Line: s.Command, Input: s.Input, Key: o.Chain[0].PublicKey, Stderr: io.Discard}
+		o.Key = &sign.Command{Context: ctx, Line: s.Command, Input: s.Input, Key: o.Chain[0].PublicKey, Stderr: said}
 	} else if o.Key, err = sign.ParseKey(key); err != nil {
 		return o, fault.Wrap(fault.BadInput, err, "reading signing.key")
 	}

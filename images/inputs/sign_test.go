@@ -95,7 +95,7 @@ func TestSigningThatFails(t *testing.T) {
 	must(t, err)
 	for want, signing := range map[string]object{
 		"signing.parts: \"no\" is not a part of revision 0; there are app, bsp": {"key": object{"path": "key.pem"}, "parts": []any{"no"}},
-		"running \"false\"":     {"command": "false", "chain": object{"path": "chain.pem"}},
+		"it says: no token":     {"command": "echo no token >&2; false", "chain": object{"path": "chain.pem"}},
 		"made with another key": {"command": "printf x", "chain": object{"path": "chain.pem"}},
 		"reading signing.key":   {"key": object{"path": "chain.pem"}},
 	} {

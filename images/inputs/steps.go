@@ -127,11 +127,7 @@ func (s *treeStep) unpack(ctx context.Context, out string) error {
 		if err := build.CopyTree(ctx, out, s.path); err != nil {
 			return err
 		}
-		t, err := build.DigestTree(out)
-		if err == nil && t.Digest != s.SHA256 {
-			err = changed(s.path)
-		}
-		return err
+		return unchangedTree(s.path, s.SHA256)
 	case "tar":
 		return unpackTar(ctx, out, s.path, s.SHA256)
 	case "squashfs":

@@ -166,12 +166,16 @@ type squash struct {
 	image *squashfs.FileSystem
 	root  *os.Root
 	bytes int64
+	names int
 	depth int
 }
 
-// maxDepth bounds how deep directories are nested: one may be its own parent in a damaged
-// file system.
-const maxDepth = 128
+// maxDepth and maxNames bound what a damaged file system makes of itself: a directory may be its
+// own parent.
+const (
+	maxDepth = 128
+	maxNames = 1 << 20
+)
 
 func (u *squash) directory(dir string) error {
 	if u.depth++; u.depth > maxDepth {
@@ -183,6 +187,9 @@ func (u *squash) directory(dir string) error {
 		return fault.Wrap(fault.BadInput, err, "reading directory %s", dir)
 	}
 	for _, e := range list {
+		if u.names++; u.names > maxNames {
+			return fault.New(fault.BadInput, "more than %d names", maxNames)
+		}
 		name := path.Join(dir, e.Name())
 		if !fs.ValidPath(e.Name()) || strings.Contains(e.Name(), "/") || !fs.ValidPath(name) {
 			return fault.New(fault.BadInput, "%.200q in %s is not a name", e.Name(), dir)
