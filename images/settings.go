@@ -66,6 +66,23 @@ func readSettings(file build.Source) ([]fileSetting, error) {
 	return out, errors.Join(errs...)
 }
 
+// Value returns what a key of the runtime's configuration is set to; "" when it is not.
+func (c *Config) Value(key string) (string, error) {
+	read, err := readSettings(c.Runtime)
+	if err != nil {
+		return "", err
+	}
+	all := slices.Clone(c.Derived)
+	for _, s := range read {
+		all = append(all, s.Setting)
+	}
+	i := slices.IndexFunc(all, func(s Setting) bool { return strings.EqualFold(s.Key, key) })
+	if i < 0 {
+		return "", nil
+	}
+	return all[i].Value, nil
+}
+
 // runtimeConfig returns pantavisor.config for the initrd: the platform's file and the
 // derived keys, sorted.
 func runtimeConfig(file build.Source, derived []Setting) ([]byte, error) {

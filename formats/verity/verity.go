@@ -15,12 +15,12 @@ import (
 	"slices"
 )
 
-// blockSize is the size of data and hash blocks, in bytes.
-const blockSize = 4096
+// BlockSize is the size of data and hash blocks, in bytes.
+const BlockSize = 4096
 
 const (
 	digestSize = sha256.Size
-	fanout     = blockSize / digestSize
+	fanout     = BlockSize / digestSize
 	maxSalt    = 256
 )
 
@@ -67,18 +67,18 @@ func NewTree(p Params) *Tree {
 func (t *Tree) Write(b []byte) (int, error) {
 	n := len(b)
 	if len(t.partial) > 0 {
-		take := min(blockSize-len(t.partial), len(b))
+		take := min(BlockSize-len(t.partial), len(b))
 		t.partial = append(t.partial, b[:take]...)
 		b = b[take:]
-		if len(t.partial) < blockSize {
+		if len(t.partial) < BlockSize {
 			return n, nil
 		}
 		t.leaves = t.digest(t.leaves, t.partial)
 		t.partial = t.partial[:0]
 	}
-	for len(b) >= blockSize {
-		t.leaves = t.digest(t.leaves, b[:blockSize])
-		b = b[blockSize:]
+	for len(b) >= BlockSize {
+		t.leaves = t.digest(t.leaves, b[:BlockSize])
+		b = b[BlockSize:]
 	}
 	t.partial = append(t.partial, b...)
 	return n, nil
@@ -106,8 +106,8 @@ func (t *Tree) levels() ([][]byte, []byte, error) {
 		level := pad(digests)
 		levels = append(levels, level)
 		var next []byte
-		for at := 0; at < len(level); at += blockSize {
-			next = t.digest(next, level[at:at+blockSize])
+		for at := 0; at < len(level); at += BlockSize {
+			next = t.digest(next, level[at:at+BlockSize])
 		}
 		digests = next
 	}
@@ -115,7 +115,7 @@ func (t *Tree) levels() ([][]byte, []byte, error) {
 }
 
 func pad(b []byte) []byte {
-	padded := make([]byte, (len(b)+blockSize-1)/blockSize*blockSize)
+	padded := make([]byte, (len(b)+BlockSize-1)/BlockSize*BlockSize)
 	copy(padded, b)
 	return padded
 }
@@ -168,15 +168,15 @@ const (
 
 // header returns veritysetup's superblock, padded to a block.
 func (t *Tree) header() []byte {
-	b := make([]byte, blockSize)
+	b := make([]byte, BlockSize)
 	le := binary.LittleEndian
 	copy(b, "verity\x00\x00")
 	le.PutUint32(b[headerVersion:], 1)
 	le.PutUint32(b[headerType:], 1)
 	copy(b[headerUUID:], t.params.UUID[:])
 	copy(b[headerAlgorithm:], "sha256")
-	le.PutUint32(b[headerDataBlock:], blockSize)
-	le.PutUint32(b[headerHashBlock:], blockSize)
+	le.PutUint32(b[headerDataBlock:], BlockSize)
+	le.PutUint32(b[headerHashBlock:], BlockSize)
 	le.PutUint64(b[headerBlocks:], uint64(len(t.leaves)/digestSize))
 	le.PutUint16(b[headerSaltSize:], uint16(len(t.params.Salt)))
 	copy(b[headerSalt:], t.params.Salt)

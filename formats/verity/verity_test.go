@@ -65,7 +65,7 @@ func TestPiecesDoNotMatter(t *testing.T) {
 func TestVeritysetupAgrees(t *testing.T) {
 	veritysetup := oracle.Program(t, "veritysetup")
 	for _, blocks := range []int{1, 2, 127, 128, 129, 128 * 128, 128*128 + 1} {
-		data := pattern(blocks * blockSize)
+		data := pattern(blocks * BlockSize)
 		_, tree, root := makeTree(t, data, 1<<20)
 		verify := func() error {
 			dir := t.TempDir()
@@ -152,7 +152,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	tree := NewTree(Params{})
-	_, _ = tree.Write(make([]byte, blockSize-1))
+	_, _ = tree.Write(make([]byte, BlockSize-1))
 	if _, err := tree.WriteTo(&bytes.Buffer{}); err == nil {
 		t.Error("less than a block: no error")
 	}

@@ -2,6 +2,7 @@ package inputs
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/bootloader"
@@ -41,8 +42,27 @@ func (l *List) Inputs() (*images.Inputs, error) {
 	if err := l.config(in); err != nil {
 		return nil, err
 	}
+	if err := l.mountable(&in.Config); err != nil {
+		return nil, err
+	}
 	in.Signer = l.signer()
 	return in, l.media(in)
+}
+
+// mountable checks that the runtime of this firmware mounts the containers with a hash tree: it
+// has no handler for them, and without one starts them only when it is told to.
+func (l *List) mountable(c *images.Config) error {
+	i := slices.IndexFunc(l.Containers, func(c Container) bool { return c.Verity })
+	if i < 0 || l.Runtime == nil {
+		return nil
+	}
+	const key = "PV_SECUREBOOT_HANDLERS"
+	value, err := c.Value(key)
+	if err != nil || value == "0" {
+		return err
+	}
+	return fault.New(fault.Unsupported, "%s.verity: the runtime has no handler for dm-verity, and would not start %s: set %s=0 in config.runtime, "+
+		"so that it mounts the root file system itself", indexed("containers", i), l.Containers[i].Name, key)
 }
 
 func (l *List) board() images.Board {

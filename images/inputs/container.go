@@ -14,7 +14,9 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
+	"github.com/pantavisor/pantavisor/formats/verity"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/app/dm"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 	"github.com/pantavisor/pantavisor/revision/app/template"
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -22,8 +24,11 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// rootFile is the root file system in a container's part of a revision.
-const rootFile = "root.squashfs"
+// The files of a root file system in a container's part of a revision.
+const (
+	rootFile = "root.squashfs"
+	hashFile = rootFile + ".hash" // its dm-verity hash tree
+)
 
 // containerStep is the step that makes a container's part of the state from a root file
 // system.
@@ -48,6 +53,9 @@ func (s *containerStep) Keys() []string {
 	var out []string
 	for _, file := range []string{template.ConfigName, rootFile, "run.json", "src.json"} {
 		out = append(out, s.Container.Name+"/"+file)
+	}
+	if s.Container.Verity {
+		out = append(out, s.Container.Name+"/"+hashFile, dm.Manifest(s.Container.Name, rootFile))
 	}
 	return out
 }
@@ -83,7 +91,43 @@ func (s *containerStep) make(ctx context.Context, w *build.Work) error {
 	if err := p.AddObject(ctx, s.Container.Name+"/"+rootFile, root); err != nil {
 		return err
 	}
+	if s.Container.Verity {
+		if err := s.protect(ctx, p, root, sum); err != nil {
+			return err
+		}
+	}
 	return p.Close()
+}
+
+// protect adds the hash tree of the root file system, and its manifest. Salt and UUID follow
+// from the content.
+func (s *containerStep) protect(ctx context.Context, p *fragment.Writer, root, sum string) error {
+	info, err := os.Stat(root)
+	if err != nil {
+		return err
+	}
+	if info.Size()%verity.BlockSize != 0 { // a device would not see its end
+		return fault.New(fault.BadInput, "a hash tree covers blocks of %d bytes, and it has %d bytes: fill %s up", verity.BlockSize, info.Size(), rootFile)
+	}
+	tree, manifest, err := dm.Hash(ctx, canon.Obj(append(dm.Devices(rootFile), dm.SeedOf(sum)...)...), root)
+	if err != nil {
+		return err
+	}
+	hashes, err := os.Create(root + ".hash")
+	if err != nil {
+		return err
+	}
+	defer hashes.Close()
+	if _, err := tree.WriteTo(hashes); err != nil {
+		return err
+	}
+	if err := errors.Join(hashes.Close(), os.Chtimes(hashes.Name(), time.Time{}, s.Epoch.Time())); err != nil {
+		return err
+	}
+	return errors.Join(
+		p.AddObject(ctx, s.Container.Name+"/"+hashFile, hashes.Name()),
+		p.AddValue(dm.Manifest(s.Container.Name, rootFile), manifest.Encode()),
+	)
 }
 
 // content is what a root file system says of its program.
@@ -185,6 +229,7 @@ type source struct {
 	Spec         string            `json:"#spec"`
 	Template     string            `json:"template"`
 	Args         map[string]any    `json:"args,omitempty"`
+	Mapped       map[string]bool   `json:"dm_enabled,omitempty"`
 	Config       json.RawMessage   `json:"docker_config"`
 	RootfsDigest string            `json:"rootfs_digest"`
 	Persistence  map[string]string `json:"persistence,omitempty"`
@@ -199,10 +244,14 @@ func (s *containerStep) render(sum string, c *content) (map[string][]byte, error
 	if err != nil {
 		return nil, err
 	}
-	src, err := json.Marshal(source{
+	own := source{
 		Spec: "service-manifest-src@1", Template: template.Builtin, Args: maps.Clone(s.Container.Args), Config: config,
 		RootfsDigest: "sha256:" + sum, Persistence: s.Container.Persistence,
-	})
+	}
+	if s.Container.Verity {
+		own.Mapped = map[string]bool{rootFile: true}
+	}
+	src, err := json.Marshal(own)
 	if err != nil {
 		return nil, err
 	}

@@ -154,6 +154,13 @@ func sorted(m map[string]string) []string {
 // revisionOf reads the state of the export of the whole revision.
 func revisionOf(t *testing.T, out string) *state.State {
 	t.Helper()
+	st, _ := storeOf(t, out)
+	return st
+}
+
+// storeOf reads the export of the whole revision with its objects.
+func storeOf(t *testing.T, out string) (*state.State, *objects.Store) {
+	t.Helper()
 	f, err := os.Open(filepath.Join(out, "board-revision.pvr.tgz"))
 	must(t, err)
 	defer f.Close()
@@ -161,7 +168,7 @@ func revisionOf(t *testing.T, out string) *state.State {
 	must(t, err)
 	st, err := archive.Import(t.Context(), f, store, archive.ImportOptions{})
 	must(t, err)
-	return st
+	return st, store
 }
 
 func TestRevisionHasWhatTheListSays(t *testing.T) {
@@ -198,11 +205,7 @@ func TestRevisionHasWhatTheListSays(t *testing.T) {
 func TestFormsOfARoot(t *testing.T) {
 	t.Parallel()
 	dir, list := product(t)
-	entries := []tree.Entry{
-		tree.Dir("bin", 0o755), tree.Bytes("bin/app", 0o644, []byte("#!/bin/sh\n")),
-		tree.Dir("etc", 0o755), tree.Bytes("etc/passwd", 0o644, []byte("daemon:x:7:8::/:/bin/sh\n")),
-	}
-	writeForms(t, dir, entries)
+	writeForms(t, dir, appFiles())
 	var want string
 	for form, file := range map[string]string{"directory": "app", "tar": "app.tar", "cpio": "app.cpio", "squashfs": "app.squashfs"} {
 		root := list["containers"].([]any)[0].(object)
@@ -215,6 +218,14 @@ func TestFormsOfARoot(t *testing.T) {
 		if sum != want || sum == "" {
 			t.Errorf("%s: %s, not %s", form, sum, want)
 		}
+	}
+}
+
+// appFiles are the files of the product's container.
+func appFiles() []tree.Entry {
+	return []tree.Entry{
+		tree.Dir("bin", 0o755), tree.Bytes("bin/app", 0o644, []byte("#!/bin/sh\n")),
+		tree.Dir("etc", 0o755), tree.Bytes("etc/passwd", 0o644, []byte("daemon:x:7:8::/:/bin/sh\n")),
 	}
 }
 
@@ -252,20 +263,7 @@ func writeForms(t *testing.T, dir string, entries []tree.Entry) {
 func TestOCILayout(t *testing.T) {
 	t.Parallel()
 	dir, list := product(t)
-	layer := static.NewLayer(layerOf(t), types.OCIUncompressedLayer)
-	img, err := mutate.AppendLayers(empty.Image, layer)
-	must(t, err)
-	index := v1.ImageIndex(empty.Index)
-	for _, arch := range []string{"amd64", "arm64"} {
-		one, err := mutate.ConfigFile(img, &v1.ConfigFile{
-			OS: "linux", Architecture: arch, Config: v1.Config{Entrypoint: []string{"/bin/app"}, Env: []string{"ARCH=" + arch}, User: "daemon"},
-			RootFS: v1.RootFS{Type: "layers", DiffIDs: diffIDs(t, layer)},
-		})
-		must(t, err)
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: one})
-	}
-	_, err = layout.Write(filepath.Join(dir, "oci"), index)
-	must(t, err)
+	writeOCI(t, filepath.Join(dir, "oci"))
 	c := list["containers"].([]any)[0].(object)
 	c["root"] = object{"form": "oci", "path": "oci"}
 	delete(c, "user")
@@ -284,6 +282,25 @@ func TestOCILayout(t *testing.T) {
 	if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "has 0 images for linux/riscv64; want one") {
 		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
+}
+
+// writeOCI writes a layout with an image for each of two architectures.
+func writeOCI(t *testing.T, dir string) {
+	t.Helper()
+	layer := static.NewLayer(layerOf(t), types.OCIUncompressedLayer)
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	must(t, err)
+	index := v1.ImageIndex(empty.Index)
+	for _, arch := range []string{"amd64", "arm64"} {
+		one, err := mutate.ConfigFile(img, &v1.ConfigFile{
+			OS: "linux", Architecture: arch, Config: v1.Config{Entrypoint: []string{"/bin/app"}, Env: []string{"ARCH=" + arch}, User: "daemon"},
+			RootFS: v1.RootFS{Type: "layers", DiffIDs: diffIDs(t, layer)},
+		})
+		must(t, err)
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: one})
+	}
+	_, err = layout.Write(dir, index)
+	must(t, err)
 }
 
 func diffIDs(t *testing.T, layer v1.Layer) []v1.Hash {

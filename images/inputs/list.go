@@ -185,6 +185,10 @@ type Container struct {
 	Root Tree `yaml:"root" json:"root"`
 	// Compression is that of the squashfs: zstd, xz or gzip. Default: zstd.
 	Compression string `yaml:"compression,omitempty" json:"compression,omitempty" jsonschema:"enum=zstd,enum=xz,enum=gzip"`
+	// Verity adds the dm-verity hash tree of the root file system, through which devices mount it
+	// that have a handler for it. The runtime has none yet: in its firmware it wants
+	// PV_SECUREBOOT_HANDLERS=0.
+	Verity bool `yaml:"verity,omitempty" json:"verity,omitempty"`
 	// Entrypoint is the beginning of the program's command line. Default for this and the next
 	// fields: those of the OCI image.
 	Entrypoint []string `yaml:"entrypoint,omitempty" json:"entrypoint,omitempty"`

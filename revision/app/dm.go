@@ -2,10 +2,8 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,20 +12,10 @@ import (
 	"github.com/pantavisor/pantavisor/formats/verity"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/app/dm"
 	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
-
-const (
-	dmDirectory = "_dm"
-	verityType  = "dm-verity"
-	saltSize    = 32
-)
-
-// manifestKey returns the key of a volume's device mapper manifest.
-func manifestKey(container, volume string) string {
-	return container + "/" + dmDirectory + "/" + volume + ".json"
-}
 
 // SplitVolume reads CONTAINER VOLUME or CONTAINER/VOLUME, the arguments of pvr
 // dm-convert.
@@ -70,11 +58,11 @@ func (w *Workspace) convert(ctx context.Context, container, volume string, r *Re
 		return err
 	}
 	defer c.abort()
-	manifest, err := w.readManifest(manifestKey(container, volume))
+	manifest, err := w.readManifest(dm.Manifest(container, volume))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	manifest = with(with(manifest, devices(volume)...), seed()...)
+	manifest = with(with(manifest, dm.Devices(volume)...), dm.Seed()...)
 	if err := w.protect(ctx, c, container, volume, manifest, r); err != nil {
 		return err
 	}
@@ -84,30 +72,9 @@ func (w *Workspace) convert(ctx context.Context, container, volume string, r *Re
 	return c.commit()
 }
 
-// devices are the members of a manifest that name a volume and its hash tree.
-func devices(volume string) []canon.Member {
-	return []canon.Member{
-		{Name: "data_device", Value: canon.Str(volume)},
-		{Name: "hash_device", Value: canon.Str(volume + ".hash")},
-		{Name: "type", Value: canon.Str(verityType)},
-	}
-}
-
-// seed returns a new salt and UUID (version 4, RFC 9562).
-func seed() []canon.Member {
-	salt, uuid := make([]byte, saltSize), make([]byte, 16)
-	_, _ = rand.Read(salt) // never fails
-	_, _ = rand.Read(uuid)
-	uuid[6], uuid[8] = uuid[6]&0x0f|0x40, uuid[8]&0x3f|0x80
-	return []canon.Member{
-		{Name: "salt", Value: canon.Str(fmt.Sprintf("%x", salt))},
-		{Name: "uuid", Value: canon.Str(fmt.Sprintf("%x-%x-%x-%x-%x", uuid[:4], uuid[4:6], uuid[6:8], uuid[8:10], uuid[10:]))},
-	}
-}
-
 // seeded returns the manifest with a new salt or UUID if it has none.
 func seeded(manifest canon.Value) canon.Value {
-	for _, m := range seed() {
+	for _, m := range dm.Seed() {
 		if text(manifest, m.Name) == "" {
 			manifest = with(manifest, m)
 		}
@@ -145,17 +112,9 @@ func (w *Workspace) protect(ctx context.Context, c *change, container, name stri
 	if !element(data) || !element(hashes) {
 		return fault.New(fault.BadInput, "manifest of %s: data_device and hash_device must be names of files beside it", name)
 	}
-	params, err := verity.ParseParams(text(manifest, "salt"), text(manifest, "uuid"))
+	tree, manifest, err := dm.Hash(ctx, manifest, filepath.Join(c.final, data))
 	if err != nil {
-		return fault.Wrap(fault.BadInput, err, "manifest of %s", name)
-	}
-	tree, err := hashVolume(ctx, filepath.Join(c.final, data), params)
-	if err != nil {
-		return err
-	}
-	root, err := tree.Root()
-	if err != nil {
-		return fault.Wrap(fault.BadInput, err, "volume %s", data)
+		return fmt.Errorf("manifest of %s: %w", name, err)
 	}
 	out, err := c.create(hashes)
 	if err != nil {
@@ -164,9 +123,8 @@ func (w *Workspace) protect(ctx context.Context, c *change, container, name stri
 	if err := errors.Join(out.Chmod(0o600), writeTree(out, tree)); err != nil {
 		return err
 	}
-	key := manifestKey(container, name)
-	manifest = with(manifest, canon.Member{Name: "root_hash", Value: canon.Str(root)})
-	if err := c.write(dmDirectory+"/"+name+".json", manifest.Encode()); err != nil {
+	key := dm.Manifest(container, name)
+	if err := c.write(dm.Directory+"/"+name+".json", manifest.Encode()); err != nil {
 		return err
 	}
 	r.Written = append(r.Written, container+"/"+hashes, key)
@@ -188,25 +146,6 @@ func text(v canon.Value, member string) string {
 	m, _ := v.Get(member)
 	t, _ := m.Text()
 	return t
-}
-
-func hashVolume(ctx context.Context, path string, p verity.Params) (*verity.Tree, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "opening the volume")
-	}
-	defer f.Close()
-	tree, buf := verity.NewTree(p), make([]byte, 1<<20)
-	for {
-		n, err := f.Read(buf)
-		_, _ = tree.Write(buf[:n]) // never fails
-		if errors.Is(err, io.EOF) {
-			return tree, nil
-		}
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return nil, fmt.Errorf("reading the volume: %w", err)
-		}
-	}
 }
 
 // refer stages run.json and src.json with the volume mounted by the device mapper.
@@ -262,7 +201,7 @@ func mapped(run canon.Value, volume string) (canon.Value, error) {
 func (w *Workspace) ApplyDM(ctx context.Context, keys []string, prefix string) (*Result, error) {
 	r, found := &Result{}, false
 	for _, key := range keys {
-		if !strings.HasPrefix(key, prefix) || !strings.Contains(key, "/"+dmDirectory+"/") || !strings.HasSuffix(key, ".json") {
+		if !strings.HasPrefix(key, prefix) || !strings.Contains(key, "/"+dm.Directory+"/") || !strings.HasSuffix(key, ".json") {
 			continue
 		}
 		found = true
@@ -280,19 +219,19 @@ func (w *Workspace) apply(ctx context.Context, key string, r *Result) error {
 	if err := state.CheckKey(key); err != nil {
 		return fault.Wrap(fault.BadInput, err, "reading the key")
 	}
-	container, file, _ := strings.Cut(key, "/"+dmDirectory+"/")
+	container, file, _ := strings.Cut(key, "/"+dm.Directory+"/")
 	name := strings.TrimSuffix(file, ".json")
 	if !element(name) || !element(container) {
-		return fault.New(fault.BadInput, "CONTAINER/%s/VOLUME.json is expected", dmDirectory)
+		return fault.New(fault.BadInput, "CONTAINER/%s/VOLUME.json is expected", dm.Directory)
 	}
 	manifest, err := w.readManifest(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		manifest, err = with(manifest, devices(name)...), nil // src.json asks for it, but it has not been made yet
+		manifest, err = with(manifest, dm.Devices(name)...), nil // src.json asks for it, but it has not been made yet
 	}
 	if err != nil {
 		return err
 	}
-	if text(manifest, "type") != verityType {
+	if text(manifest, "type") != dm.Verity {
 		return nil // another kind of mapping has no hash tree
 	}
 	c, err := w.openDirectory(w.directory(container))

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/app/dm"
 	"github.com/pantavisor/pantavisor/revision/app/image"
 	"github.com/pantavisor/pantavisor/revision/app/rootfs"
 	"github.com/pantavisor/pantavisor/revision/app/template"
@@ -138,7 +139,7 @@ func (b *build) protect(ctx context.Context) error {
 	var keys []string
 	for _, m := range b.src.Value("dm_enabled").Members() {
 		if on, _ := m.Value.Bool(); on && b.wrote(m.Name) {
-			keys = append(keys, manifestKey(b.name, m.Name))
+			keys = append(keys, dm.Manifest(b.name, m.Name))
 		}
 	}
 	r, err := b.w.ApplyDM(ctx, keys, "")
