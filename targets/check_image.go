@@ -262,6 +262,7 @@ func CheckMedia(f *yamlfile.File, t *Target) {
 	}
 	r.blobs(t)
 	r.files(t)
+	r.tezi(t)
 	if f.Err() != nil {
 		return
 	}

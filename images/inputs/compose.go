@@ -46,6 +46,7 @@ func (l *List) Inputs() (*images.Inputs, error) {
 		return nil, err
 	}
 	in.Signer = l.signer()
+	l.install(in)
 	return in, l.media(in)
 }
 
@@ -283,7 +284,6 @@ func (l *List) target() *targets.Target {
 		return t
 	}
 	t.Bootloader = &targets.Bootloader{Type: b.Type, Addresses: b.Addresses, Timeout: b.Timeout}
-	const given = "given"
 	t.Parts[given] = targets.Part{}
 	for _, f := range b.Files {
 		t.Bootloader.Files = append(t.Bootloader.Files, targets.File{To: f.To, Part: given, Role: f.Role})
@@ -292,6 +292,12 @@ func (l *List) target() *targets.Target {
 		t.Bootloader.Blobs = append(t.Bootloader.Blobs, targets.Blob{
 			Name: o.Name, Part: given, Skip: o.Skip, Length: o.Length, Swap: o.Swap, Sector: o.Sector, Offset: o.Offset, Partition: o.Partition, Max: o.Max,
 		})
+	}
+	if l.Tezi != nil {
+		t.Tezi = &targets.Tezi{}
+		for _, m := range l.Tezi.Modules {
+			t.Tezi.Modules = append(t.Tezi.Modules, m.target())
+		}
 	}
 	return t
 }

@@ -42,6 +42,7 @@ func (l *List) all() []input {
 	if l.Bootloader != nil {
 		c.loader(l.Bootloader)
 	}
+	c.installing(l)
 	if l.Signing != nil {
 		c.file("signing.key", l.Signing.Key)
 		c.file("signing.chain", l.Signing.Chain)
@@ -124,6 +125,22 @@ func (c *collection) loader(b *Bootloader) {
 		c.add(fmt.Sprintf("bootloader.blobs[%d]", i), &f.Path, &f.SHA256, false)
 	}
 	c.directory("bootloader.state", b.State)
+}
+
+func (c *collection) installing(l *List) {
+	if i := l.Installer; i != nil {
+		c.file("installer.program", &i.Program)
+		c.directory("installer.tree", &i.Tree)
+	}
+	if l.Tezi == nil {
+		return
+	}
+	for i, m := range l.Tezi.Modules {
+		for j := range m.Blobs {
+			b := &m.Blobs[j]
+			c.add(fmt.Sprintf("tezi.modules[%d].blobs[%d]", i, j), &b.Path, &b.SHA256, false)
+		}
+	}
 }
 
 // Digest reads all inputs, compares their digests with those of the list and fills in those

@@ -28,8 +28,9 @@ type List struct {
 	// Arch is the CPU in Go's terms.
 	Arch targets.Arch `yaml:"arch" json:"arch"`
 	// Outputs are what is made: image, export (the BSP), revision (the whole of revision 0 as an
-	// export), rootfs (the storage as an archive), appengine.
-	Outputs []string `yaml:"outputs" json:"outputs" jsonschema:"enum=image,enum=export,enum=revision,enum=rootfs,enum=appengine"`
+	// export), rootfs (the storage as an archive), appengine, installer (the medium that installs
+	// the image), tezi (the bundle for the Toradex Easy Installer).
+	Outputs []string `yaml:"outputs" json:"outputs" jsonschema:"enum=image,enum=export,enum=revision,enum=rootfs,enum=appengine,enum=installer,enum=tezi"`
 	// Board is what the BSP says of itself to containers.
 	Board *Board `yaml:"board,omitempty" json:"board,omitempty"`
 	// Pipeline is where the source comes from, for build.json.
@@ -55,6 +56,10 @@ type List struct {
 	Images targets.Images `yaml:"image,omitempty" json:"image,omitempty"`
 	// Bootloader is what loads the kernel.
 	Bootloader *Bootloader `yaml:"bootloader,omitempty" json:"bootloader,omitempty"`
+	// Installer is the medium that installs the image, for the output installer.
+	Installer *Installer `yaml:"installer,omitempty" json:"installer,omitempty"`
+	// Tezi is the bundle for the Toradex Easy Installer, for the output tezi.
+	Tezi *Tezi `yaml:"tezi,omitempty" json:"tezi,omitempty"`
 	// Signing signs the parts of revision 0.
 	Signing *Signing `yaml:"signing,omitempty" json:"signing,omitempty"`
 	// SBOM are documents of whoever built the inputs, in JSON. They are delivered beside the
@@ -327,6 +332,63 @@ type Slot struct {
 	Key string `yaml:"key" json:"key"`
 	// File is the name of the image in the BSP.
 	File string `yaml:"file" json:"file"`
+}
+
+// Installer is a medium that installs the first image on a disk of the machine that is booted
+// from it. On its one partition are the image, the kernel and an initrd of its own.
+type Installer struct {
+	// File is the name of the output. Default: TARGET-installer-pv-SIZEMiB.img.
+	File string `yaml:"file,omitempty" json:"file,omitempty"`
+	// Size is that of the medium in MiB. Default: 1024.
+	Size int `yaml:"size,omitempty" json:"size,omitempty" jsonschema:"minimum=64,maximum=1048576"`
+	// Program is process 1, cmd/pv-installer for the architecture.
+	Program File `yaml:"program" json:"program"`
+	// Tree is a directory with the boot loader's files for the partition. The loader starts the
+	// files kernel and initrd of the same partition: nothing is written outside of it, so it is
+	// one that the machine's firmware reads.
+	Tree Directory `yaml:"tree" json:"tree"`
+}
+
+// Tezi is a bundle for the Toradex Easy Installer, which makes partitions and file systems
+// itself. Their names and roles are those of the image.
+type Tezi struct {
+	// Name is what the installer shows. Default: that of the target.
+	Name string `yaml:"name,omitempty" json:"name,omitempty"`
+	// Modules are what the bundle can be installed on.
+	Modules []TeziModule `yaml:"modules" json:"modules"`
+}
+
+// TeziModule is a kind of modules that are installed in the same way, as in a target's file.
+type TeziModule struct {
+	// Name is that in image-NAME.json and uEnv.NAME.txt.
+	Name string `yaml:"name" json:"name"`
+	// Products are Toradex's product numbers, for example "0014".
+	Products []string `yaml:"products" json:"products"`
+	// Flash is emmc, or nand for raw flash with UBI. Default: emmc.
+	Flash string `yaml:"flash,omitempty" json:"flash,omitempty" jsonschema:"enum=emmc,enum=nand"`
+	// Volume is the name of the storage's UBI volume on raw flash. Default: boot.
+	Volume string `yaml:"volume,omitempty" json:"volume,omitempty"`
+	// Blobs are the stages of the boot loader.
+	Blobs []TeziBlob `yaml:"blobs,omitempty" json:"blobs,omitempty"`
+	// Environment are lines of uEnv.NAME.txt, U-Boot's variables that the installer sets.
+	Environment []string `yaml:"environment,omitempty" json:"environment,omitempty"`
+}
+
+// TeziBlob is a stage of the boot loader: at a sector or an offset of the eMMC's boot area, or in
+// a partition of the raw flash. The bundle has it as MODULE.FILE, with the name of the file here.
+type TeziBlob struct {
+	// Name is for people: spl.
+	Name string `yaml:"name" json:"name"`
+	// Path is where it is on this machine.
+	Path string `yaml:"path" json:"path"`
+	// SHA256 is its digest.
+	SHA256 string `yaml:"sha256,omitempty" json:"sha256,omitempty"`
+	// Sector is where it begins, in sectors of 512 bytes.
+	Sector *int64 `yaml:"sector,omitempty" json:"sector,omitempty" jsonschema:"minimum=0,maximum=2147483648"`
+	// Offset is where it begins, as a size.
+	Offset *targets.Size `yaml:"offset,omitempty" json:"offset,omitempty"`
+	// Partition is that of the raw flash.
+	Partition string `yaml:"partition,omitempty" json:"partition,omitempty"`
 }
 
 // Signing signs each part of revision 0 with a key, or with a command that has one.

@@ -72,6 +72,7 @@ func (l *List) check(r checker) {
 	r.named("config.trust", l.Config.Trust, fileForm)
 	r.named("sbom", l.SBOM, fileForm)
 	l.medium(r)
+	l.installing(r)
 	l.signing(r)
 	l.surplus(r)
 	for _, in := range l.all() {
@@ -251,22 +252,24 @@ func (l *List) surplus(r checker) {
 	made := func(names ...string) bool {
 		return slices.ContainsFunc(l.Outputs, func(o string) bool { return slices.Contains(names, o) })
 	}
-	storage, initrd := made("image", "rootfs", "revision", "appengine"), l.Kernel != nil
+	storage, initrd := made("image", "rootfs", "revision", "appengine", "installer", "tezi"), l.Kernel != nil
 	lack := ""
 	if l.Kernel == nil {
 		lack = ", and kernel is missing"
 	}
 	for field, c := range map[string]struct{ given, used bool }{
 		"runtime":              {l.Runtime != nil, initrd || made("appengine")},
-		"kernel":               {l.Kernel != nil, made("image", "export", "rootfs", "revision")},
-		"image":                {len(l.Images) > 0, made("image")},
-		"bootloader":           {l.Bootloader != nil, made("image", "rootfs") || l.fit()},
+		"kernel":               {l.Kernel != nil, made("image", "export", "rootfs", "revision", "installer", "tezi")},
+		"image":                {len(l.Images) > 0, made("image", "installer", "tezi")},
+		"bootloader":           {l.Bootloader != nil, made("image", "rootfs", "installer", "tezi") || l.fit()},
+		"installer":            {l.Installer != nil, made("installer")},
+		"tezi":                 {l.Tezi != nil, made("tezi")},
 		"containers":           {len(l.Containers) > 0, storage},
 		"exports":              {len(l.Exports) > 0, storage},
 		"signing":              {l.Signing != nil, storage},
 		"config.stepskel":      {l.Config.Stepskel != nil, storage},
 		"config.factory_token": {l.Config.FactoryToken != nil, storage},
-		"config.image":         {l.Config.Image != nil, made("image", "rootfs")},
+		"config.image":         {l.Config.Image != nil, made("image", "rootfs", "installer", "tezi")},
 		"config.skel":          {l.Config.Skel != nil, initrd || made("appengine")},
 		"config.trust":         {len(l.Config.Trust) > 0, initrd || made("appengine")},
 		"addons":               {len(l.Addons) > 0, initrd},

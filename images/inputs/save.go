@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -51,6 +52,16 @@ func Needed(in *images.Inputs) []build.Step {
 	if in.Loader.State != nil {
 		out = append(out, in.Loader.State.Step)
 	}
+	if i := in.Installer; i != nil {
+		out = append(out, i.Program.Step, i.Files.Step)
+	}
+	if in.Tezi != nil {
+		for _, m := range in.Tezi.Modules {
+			for _, b := range m.Blobs {
+				out = append(out, b.File.Step)
+			}
+		}
+	}
 	return out
 }
 
@@ -62,15 +73,12 @@ func Save(ctx context.Context, in *images.Inputs, arch targets.Arch, made func(b
 		Spec: spec, Target: in.Target, Release: in.Release, Epoch: int64(in.Epoch), Arch: arch, Packages: in.Packages, dir: dir,
 	}}
 	for _, o := range in.Outputs {
-		if o == images.OutputInstaller || o == images.OutputTezi {
-			return fault.New(fault.Unsupported, "%s: a list of inputs has no output %s", in.Target, o)
-		}
 		s.list.Outputs = append(s.list.Outputs, string(o))
 	}
 	if p := Pipeline(in.Pipeline); p != (Pipeline{}) {
 		s.list.Pipeline = &p
 	}
-	for _, step := range []func() error{s.runtime, s.kernel, s.addons, s.containers, s.config, s.media} {
+	for _, step := range []func() error{s.runtime, s.kernel, s.addons, s.containers, s.config, s.media, s.installer, s.tezi} {
 		if err := step(); err != nil {
 			return fault.Wrap(fault.IO, err, "saving the inputs of %s", in.Target)
 		}
@@ -335,6 +343,52 @@ func (s *saving) blobs(out *Bootloader) error {
 			}
 			out.Blobs = append(out.Blobs, blob)
 		}
+	}
+	return nil
+}
+
+// installer copies what an installation medium has of its own.
+func (s *saving) installer() error {
+	i := s.in.Installer
+	if i == nil || !slices.Contains(s.in.Outputs, images.OutputInstaller) {
+		return nil
+	}
+	if len(i.Blobs) > 0 {
+		return fault.New(fault.Unsupported, "a list has no blobs outside of the partition of an installation medium")
+	}
+	program, err := s.file("installer/program", s.from(i.Program))
+	if err != nil {
+		return err
+	}
+	files, err := s.tree("installer/tree", s.from(i.Files))
+	s.list.Installer = &Installer{File: i.File, Size: i.Size, Program: program, Tree: files}
+	return err
+}
+
+// tezi copies the stages of boot loaders for the Easy Installer.
+func (s *saving) tezi() error {
+	if s.in.Tezi == nil || !slices.Contains(s.in.Outputs, images.OutputTezi) {
+		return nil
+	}
+	s.list.Tezi = &Tezi{Name: s.in.Tezi.Name}
+	for _, m := range s.in.Tezi.Modules {
+		out := TeziModule{Name: m.Name, Products: m.Products, Volume: m.Volume, Environment: m.Environment}
+		if m.NAND {
+			out.Flash = "nand"
+		}
+		for _, b := range m.Blobs {
+			f, err := s.file(path.Join("tezi", m.Name, path.Base(b.File.File)), s.from(b.File))
+			if err != nil {
+				return err
+			}
+			blob := TeziBlob{Name: b.Name, Path: f.Path, Partition: b.Partition}
+			if b.Partition == "" {
+				sector := b.Sector
+				blob.Sector = &sector
+			}
+			out.Blobs = append(out.Blobs, blob)
+		}
+		s.list.Tezi.Modules = append(s.list.Tezi.Modules, out)
 	}
 	return nil
 }
