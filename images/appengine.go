@@ -125,7 +125,7 @@ func (s *AppEngine) assemble(ctx context.Context, program tree.Entry) (*assembly
 	own["build"] = tree.Bytes("build", 0o644, buildText(s.Release, s.Target, s.Epoch, s.Packages))
 	program.Mode = 0o755
 	own[program.Name] = program
-	for _, tool := range []string{"pvcontrol", "pvcurl", "pventer", "pvtx"} {
+	for _, tool := range []string{"pvcontrol", "pvcurl", "pventer"} {
 		own[tool] = tree.Symlink(tool, appEngineProgram)
 	}
 	config, err := fileEntry(s.Config.Path, "etc/pantavisor.config")

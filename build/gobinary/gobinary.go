@@ -42,6 +42,8 @@ type Step struct {
 	// [unreleased], and not a digest of the sources: a change to a comment would then
 	// change the program and everything that is made from it.
 	Release string
+	// Small compiles for size: for programs that lie in the memory of a device.
+	Small bool `json:",omitempty"`
 	// Toolchain is the version of the go command, for the key. Set by [New].
 	Toolchain string
 
@@ -57,6 +59,13 @@ var (
 	_ build.Sourced  = (*Step)(nil)
 	_ build.Weighted = (*Step)(nil)
 )
+
+// ForDevice returns the step that compiles pkg, a program of a device, for arch: it is small.
+func ForDevice(module *gosource.Module, pkg string, arch targets.Arch) *Step {
+	s := New(module, pkg, arch)
+	s.Small = true
+	return s
+}
 
 // New returns the step that compiles pkg for arch with the tool chain that built this
 // program. Set further fields before use.
@@ -180,6 +189,11 @@ const unreleased = "devel"
 // ReleaseName returns what a program of this release calls itself.
 func ReleaseName(release string) string { return cmp.Or(release, unreleased) }
 
+// small are the compiler's options for size. Inlined functions are a sixth of a program that is
+// compressed: their code, and the tables that name them in stack traces. What computes digests
+// keeps them, which is faster and smaller.
+var small = []string{"-gcflags=all=-l", "-gcflags=crypto/...="}
+
 func (s *Step) arguments(out string) []string {
 	flags := []string{"-s", "-w", "-buildid=", defaults, "-X=main.release=" + ReleaseName(s.Release)}
 	args := []string{
@@ -188,6 +202,9 @@ func (s *Step) arguments(out string) []string {
 	}
 	if len(s.Tags) > 0 {
 		args = append(args, "-tags="+strings.Join(s.Tags, ","))
+	}
+	if s.Small {
+		args = append(args, small...)
 	}
 	return append(args, "./"+s.Package)
 }

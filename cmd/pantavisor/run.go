@@ -15,7 +15,6 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/pvcontrol"
 	"github.com/pantavisor/pantavisor/runtime/pvcurl"
 	"github.com/pantavisor/pantavisor/runtime/pventer"
-	"github.com/pantavisor/pantavisor/runtime/pvtx/cli"
 )
 
 // command is one of the programs in this one.
@@ -33,7 +32,6 @@ var commands = []command{
 	{"engine", "", runEngine},
 	{container.StageArg, "", stage},
 	{"pvcontrol", "talk to the control socket", pvcontrol.Run},
-	{"pvtx", "change the software of this device", cli.Run},
 	{"pvcurl", "send one HTTP request to a unix socket", pvcurl.Run},
 	{"pventer", "run a command inside a container", pventer.Run},
 }

@@ -48,7 +48,7 @@ func (p *providers) installer(in *images.Inputs) (*images.Installer, error) {
 	if err != nil {
 		return nil, err
 	}
-	program := gobinary.New(p.Module, installerPackage, t.Arch)
+	program := gobinary.ForDevice(p.Module, installerPackage, t.Arch)
 	return &images.Installer{
 		File: fmt.Sprintf("%s-pv-%dMiB.img", t.Name, t.Installer.Size), Size: t.Installer.Size,
 		Program: images.Artefact{Step: program, File: program.File()}, Files: images.Artefact{Step: files}, Blobs: blobs,

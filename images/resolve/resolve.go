@@ -173,7 +173,7 @@ const runtimePackage = "cmd/pantavisor"
 // runtime returns the step that builds the device binary, the one program that gets the
 // release.
 func (p *providers) runtime() *gobinary.Step {
-	step := gobinary.New(p.Module, runtimePackage, p.target.Arch)
+	step := gobinary.ForDevice(p.Module, runtimePackage, p.target.Arch)
 	step.Release = p.Release
 	return step
 }
@@ -186,7 +186,7 @@ func (p *providers) program(layer layers.Layer, pkg string) (containers.Builder,
 		if pkg == runtimePackage {
 			return p.runtime(), nil
 		}
-		step := gobinary.New(p.Module, pkg, p.target.Arch)
+		step := gobinary.ForDevice(p.Module, pkg, p.target.Arch)
 		return step, step.Check()
 	case p.Own == nil:
 		return nil, fault.New(fault.BadInput, "%s has no go.mod: Go programs need one (mage init makes it)", layer.Dir)

@@ -138,7 +138,7 @@ func (m *Maker) Reference(ctx context.Context, from string, names []string, dir 
 	parts, err := containers.Parts(&t, containers.Options{
 		Layers: layers.New(layers.Layer{Label: layers.Workspace, Dir: from}), Directory: ".",
 		Program: func(_ layers.Layer, pkg string) (containers.Builder, error) {
-			return gobinary.New(m.job.Code, pkg, t.Arch), nil
+			return gobinary.ForDevice(m.job.Code, pkg, t.Arch), nil
 		},
 		Packages: func(name string) (*debian.Fetch, error) { return m.job.parts.Fetch(requests[0], name) },
 	})

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -21,17 +20,23 @@ import (
 // control API, for example pv_hostport=ttyUSB0.
 const serialWord = "pv_hostport="
 
-var ttyForm = regexp.MustCompile(`^tty[A-Za-z0-9]{1,16}$`)
-
 // SerialPort returns the serial port for [Server.ServeSerial] that a kernel command line
 // names, "" when there is none.
 func SerialPort(cmdline string) string {
 	for _, word := range strings.Fields(cmdline) {
-		if tty, ok := strings.CutPrefix(word, serialWord); ok && ttyForm.MatchString(tty) {
+		if tty, ok := strings.CutPrefix(word, serialWord); ok && isTTY(tty) {
 			return tty
 		}
 	}
 	return ""
+}
+
+// isTTY reports whether a name is that of a port: "tty" and up to 16 letters and digits.
+func isTTY(name string) bool {
+	port, ok := strings.CutPrefix(name, "tty")
+	return ok && 0 < len(port) && len(port) <= 16 && strings.IndexFunc(port, func(r rune) bool {
+		return (r < '0' || '9' < r) && (r < 'A' || 'Z' < r) && (r < 'a' || 'z' < r)
+	}) < 0
 }
 
 // ServeSerial answers on a serial port until ctx ends, in the frames of package serialconn. It

@@ -18,7 +18,7 @@ func TestSerialPort(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
 		"console=ttyS1 pv_hostport=ttyUSB0 pv_rev=0": "ttyUSB0", "console=ttyUSB0": "", "pv_hostport=": "", "pv_hostport=../sda": "",
-		"pv_hostport=sda": "", "xpv_hostport=ttyS1": "", "pv_hostport=ttyS1/../sda": "",
+		"pv_hostport=sda": "", "pv_hostport=tty": "", "pv_hostport=ttyZ9": "ttyZ9", "pv_hostport=tty0123456789abcdef": "tty0123456789abcdef", "pv_hostport=tty0123456789abcdefg": "", "pv_hostport=tty[0": "", "pv_hostport=ttyé": "", "xpv_hostport=ttyS1": "", "pv_hostport=ttyS1/../sda": "",
 	} {
 		if got := SerialPort(line); got != want {
 			t.Errorf("%q names %q, want %q", line, got, want)

@@ -15,6 +15,7 @@ package pvtx
 
 import (
 	"bufio"
+	"compress/bzip2"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -296,7 +297,7 @@ func (t *Transaction) unpack(ctx context.Context, rec record, r io.Reader) (*sta
 		if t.opt.Device != nil {
 			put = t.opt.Device.Upload(ctx)
 		}
-		return unpack.Any(ctx, r, unpack.Options{Named: true, Put: put})
+		return unpack.Any(ctx, r, unpack.Options{Named: true, Put: put, Bzip2: bzip2.NewReader})
 	}
 	store, err := objects.Create(rec.objects)
 	if err != nil {
@@ -304,7 +305,7 @@ func (t *Transaction) unpack(ctx context.Context, rec record, r io.Reader) (*sta
 	}
 	batch := store.Batch()
 	defer batch.Abort()
-	st, err := unpack.Any(ctx, r, unpack.Options{Named: true, Put: func(r io.Reader, sum string, _ int64) error {
+	st, err := unpack.Any(ctx, r, unpack.Options{Named: true, Bzip2: bzip2.NewReader, Put: func(r io.Reader, sum string, _ int64) error {
 		_, err := batch.Put(ctx, r, sum)
 		return err
 	}})

@@ -129,7 +129,7 @@ func (w Want) matcher() (func(Device) bool, error) {
 	switch {
 	case w.Spec == "":
 		return w.usual, nil
-	case ubiName.MatchString(w.Spec):
+	case isUBI(w.Spec):
 		return ubiMatcher(w.Spec), nil
 	case !tagged:
 		path := w.Spec

@@ -53,3 +53,16 @@ func TestUBIVolumes(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesOfVolumes(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"ubi0:boot": true, "ubi0_0": true, "ubi12:a:b": true, "ubi12_345": true, "ubi0:_1": true,
+		"": false, "ubi": false, "ubi0": false, "ubi0:": false, "ubi0_": false, "ubi:boot": false, "ubi_0": false, "ubi0_x": false,
+		"ubi0_0x": false, "ubi0 0": false, "xubi0_0": false, "0_0": false, "/dev/ubi0_0": false,
+	} {
+		if got := isUBI(name); got != want {
+			t.Errorf("%q: %t", name, got)
+		}
+	}
+}

@@ -49,11 +49,17 @@ func uploads(ctx context.Context, root string) ([]Row, error) {
 		return nil, err
 	}
 	defer stop()
-	pvtx, grown, err := i.uploadWithPvtx(ctx, filepath.Join(work, "pvtx"))
+	program := filepath.Join(work, "pv-sdk")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/pv-sdk")
+	build.Dir, build.Env = maker.Root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building pv-sdk: %w: %s", err, out)
+	}
+	pvtx, grown, err := i.uploadWithPvtx(ctx, program, filepath.Join(work, "pvtx"))
 	if err != nil {
 		return nil, err
 	}
-	web, grownMore, err := i.uploadToPage(ctx, maker.Root, filepath.Join(work, "web"))
+	web, grownMore, err := i.uploadToPage(ctx, program, filepath.Join(work, "web"))
 	if err != nil {
 		return nil, err
 	}
@@ -66,9 +72,9 @@ func uploads(ctx context.Context, root string) ([]Row, error) {
 }
 
 // uploadWithPvtx sends an export to pvtx; it returns the peaks in MiB, that of the runtime as growth.
-func (i *instance) uploadWithPvtx(ctx context.Context, dir string) (pvtx, grown float64, err error) {
+func (i *instance) uploadWithPvtx(ctx context.Context, program, dir string) (pvtx, grown float64, err error) {
 	run := func(in io.Reader, args ...string) error {
-		cmd := exec.CommandContext(ctx, filepath.Join(i.prefix, "pantavisor"), append([]string{"pvtx", "-s", i.socket()}, args...)...)
+		cmd := exec.CommandContext(ctx, program, append([]string{"pvtx", "-s", i.socket()}, args...)...)
 		cmd.Env = append(os.Environ(), "PVTXDIR="+dir)
 		var out bytes.Buffer
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &out
@@ -101,20 +107,14 @@ func (i *instance) uploadWithPvtx(ctx context.Context, dir string) (pvtx, grown 
 }
 
 // uploadToPage sends an export to the server of the page.
-func (i *instance) uploadToPage(ctx context.Context, root, dir string) (web, grown float64, err error) {
-	program := dir + ".bin"
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/pv-web")
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 0, 0, fmt.Errorf("building pv-web: %w: %s", err, out)
-	}
+func (i *instance) uploadToPage(ctx context.Context, program, dir string) (web, grown float64, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, 0, err
 	}
 	address := l.Addr().String()
 	_ = l.Close()
-	cmd := exec.CommandContext(ctx, program, "-listen", address, "-s", i.socket(), "-transaction", dir, "-config", dir+".none")
+	cmd := exec.CommandContext(ctx, program, "pv-web", "-listen", address, "-s", i.socket(), "-transaction", dir, "-config", dir+".none")
 	if err := cmd.Start(); err != nil {
 		return 0, 0, err
 	}

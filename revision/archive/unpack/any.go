@@ -3,7 +3,6 @@ package unpack
 import (
 	"bufio"
 	"bytes"
-	"compress/bzip2"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -28,10 +27,12 @@ var unread = []struct{ magic, name string }{
 	{"\xfd7zXZ\x00", "xz"},
 	{"PK\x03\x04", "zip"},
 	{"hsqs", "squashfs"},
+	{"BZh", "bzip2"}, // without Options.Bzip2
 }
 
 // Any reads what a device is given, whose form its first bytes say: an export as [Tar]
-// reads it, plain or compressed with gzip (RFC 1952) or bzip2, or a state document alone.
+// reads it, plain or compressed with gzip (RFC 1952), with Options.Bzip2 also with bzip2, or a
+// state document alone.
 func Any(ctx context.Context, r io.Reader, opt Options) (*state.State, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	head, err := in.Peek(blockSize)
@@ -49,14 +50,18 @@ func Any(ctx context.Context, r io.Reader, opt Options) (*state.State, error) {
 			return nil, fmt.Errorf("%w: reading gzip: %w", ErrArchive, err)
 		}
 		return Tar(ctx, z, opt)
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return Tar(ctx, bzip2.NewReader(in), opt)
+	case bytes.HasPrefix(head, []byte("BZh")) && opt.Bzip2 != nil:
+		return Tar(ctx, opt.Bzip2(in), opt)
 	case bytes.HasPrefix(text, []byte("{")):
 		return document(in)
 	}
+	more := ""
+	if opt.Bzip2 != nil {
+		more = " or bzip2"
+	}
 	for _, f := range unread {
 		if bytes.HasPrefix(head, []byte(f.magic)) {
-			return nil, fmt.Errorf("%w: it has the form %s: tar, also with gzip or bzip2, and JSON are supported", ErrArchive, f.name)
+			return nil, fmt.Errorf("%w: it has the form %s: tar, also with gzip%s, and JSON are supported", ErrArchive, f.name, more)
 		}
 	}
 	return Tar(ctx, in, opt)

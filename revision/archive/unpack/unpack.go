@@ -46,6 +46,9 @@ type Options struct {
 	// Foreign bounds the bytes of all members that the state does not name; default
 	// 8 GiB. Objects that it names may be as large as the place where they go allows.
 	Foreign int64
+	// Bzip2 is bzip2.NewReader in a program that has it, nil in one for which its 30 KB are too
+	// much.
+	Bzip2 func(io.Reader) io.Reader
 }
 
 // Tar reads a tar stream that is not compressed, to its end, and returns the state in it.

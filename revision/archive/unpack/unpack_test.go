@@ -3,6 +3,7 @@ package unpack
 import (
 	"archive/tar"
 	"bytes"
+	"compress/bzip2"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
@@ -97,7 +98,7 @@ func TestAnyForm(t *testing.T) {
 		"tar": plain, "gzip": zipped(t, plain), "bzip2": bz, "gzip, members": append(zipped(t, plain[:700]), zipped(t, plain[700:])...),
 	} {
 		var got []string
-		st, err := Any(t.Context(), bytes.NewReader(data), Options{Put: store(&got)})
+		st, err := Any(t.Context(), bytes.NewReader(data), Options{Put: store(&got), Bzip2: bzip2.NewReader})
 		if err != nil || string(st.Raw()) != doc || !slices.Equal(got, []string{sumOf("x")}) {
 			t.Errorf("%s: %v, objects %v", name, err, got)
 		}
@@ -117,7 +118,7 @@ func TestOtherForms(t *testing.T) {
 		"text":          {long, "not a tar stream"},
 		"broken gzip":   {"\x1f\x8b" + long, "reading gzip"},
 		"gzip of text":  {string(zipped(t, []byte(long))), "not a tar stream"},
-		"broken bzip2":  {"BZh9" + long, "bzip2"},
+		"bzip2":         {"BZh9" + long, "the form bzip2: tar, also with gzip, and"},
 		"broken JSON":   {`{"a":`, "bad format"},
 		"JSON, twice":   {`{}{}`, "bad format"},
 		"JSON, ../":     {`{"../x":{}}`, "bad format"},
@@ -128,6 +129,9 @@ func TestOtherForms(t *testing.T) {
 		if st, err := Any(t.Context(), strings.NewReader(c.data), Options{}); st != nil || !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want …%s…", name, err, c.want)
 		}
+	}
+	if st, err := Any(t.Context(), strings.NewReader("BZh9"+long), Options{Bzip2: bzip2.NewReader}); st != nil || !errors.Is(err, ErrArchive) {
+		t.Errorf("broken bzip2: %v", err)
 	}
 }
 
@@ -183,7 +187,7 @@ func FuzzAny(f *testing.F) {
 	f.Add(build(f, object("x"), member{name: "../x", content: "y"}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var got []string
-		st, err := Any(t.Context(), bytes.NewReader(data), Options{Put: store(&got), Foreign: 1 << 20})
+		st, err := Any(t.Context(), bytes.NewReader(data), Options{Put: store(&got), Foreign: 1 << 20, Bzip2: bzip2.NewReader})
 		if (st == nil) != (err != nil) {
 			t.Fatalf("state %v, error %v", st, err)
 		}

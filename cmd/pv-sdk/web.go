@@ -1,5 +1,3 @@
-// Command pv-web is a device's web server (docs/web.md): the page at /app/, the pvtx REST
-// API, and the repository for pvr. It ends on SIGTERM, SIGINT or SIGPWR.
 package main
 
 import (
@@ -28,16 +26,20 @@ import (
 // size pass through a server that shares the device with its applications.
 const memory = 12 << 20
 
-func main() {
+// webServer is pv-web, a device's web server (docs/web.md): the page at /app/, the pvtx REST API,
+// and the repository for pvr. It ends on SIGTERM, SIGINT or SIGPWR.
+func webServer(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	log.SetFlags(0)
 	log.SetPrefix("pv-web: ")
+	log.SetOutput(stderr)
 	debug.SetMemoryLimit(memory)
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGPWR)
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT, unix.SIGPWR)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		log.Fatal(err)
+	if err := runWeb(ctx, args, stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+		log.Print(err)
+		return 1
 	}
+	return 0
 }
 
 // settings are the command line.
@@ -46,7 +48,7 @@ type settings struct {
 	init                                               bool
 }
 
-const help = `Usage: pv-web [options]
+const webHelp = `Usage: pv-web [options]
 
 The web server of this device: the page at /app/, the pvtx REST API below /cgi-bin/,
 and the repository for pvr clone and pvr post of the device's address.
@@ -62,7 +64,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 	var s settings
 	set := flag.NewFlagSet("pv-web", flag.ContinueOnError)
 	set.SetOutput(stdout)
-	set.Usage = func() { fmt.Fprint(stdout, help); set.PrintDefaults() }
+	set.Usage = func() { fmt.Fprint(stdout, webHelp); set.PrintDefaults() }
 	set.StringVar(&s.config, "config", web.ConfigFile, "`file` with the configuration")
 	set.StringVar(&s.cmdline, "cmdline", "/proc/cmdline", "`file` with the kernel's command line")
 	set.StringVar(&s.listen, "listen", "", "`address` and port to listen on, whatever the configuration says")
@@ -86,7 +88,7 @@ func transactionDir() string {
 	return "/var/cache/pvtx" // as pvtx
 }
 
-func run(ctx context.Context, args []string, stdout io.Writer) error {
+func runWeb(ctx context.Context, args []string, stdout io.Writer) error {
 	s, err := parse(args, stdout)
 	if err != nil {
 		return err

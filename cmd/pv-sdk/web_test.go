@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-func TestHelp(t *testing.T) {
+func TestWebHelp(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"--help"}, &out); !errors.Is(err, flag.ErrHelp) {
+	if err := runWeb(t.Context(), []string{"--help"}, &out); !errors.Is(err, flag.ErrHelp) {
 		t.Error(err)
 	}
 	for _, want := range []string{"Usage: pv-web", "/app/", "127.0.0.1:12368", "pvrskd_httpd_listen", "-init"} {
@@ -26,7 +26,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("the help lacks %q: %s", want, &out)
 		}
 	}
-	if err := run(t.Context(), []string{"x"}, io.Discard); err == nil || !strings.Contains(err.Error(), `"x"`) {
+	if err := runWeb(t.Context(), []string{"x"}, io.Discard); err == nil || !strings.Contains(err.Error(), `"x"`) {
 		t.Error(err)
 	}
 }
@@ -54,7 +54,7 @@ func TestServe(t *testing.T) {
 	log.SetOutput(out)
 	defer log.SetOutput(os.Stderr)
 	config := file("config.json", `{"httpd":{"listen":"off"}}`)
-	if err := run(t.Context(), []string{"-config", config, "-cmdline", file("cmdline", "quiet")}, io.Discard); err != nil {
+	if err := runWeb(t.Context(), []string{"-config", config, "-cmdline", file("cmdline", "quiet")}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-out; !strings.Contains(got, "wants no web server") {
@@ -64,7 +64,7 @@ func TestServe(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-listen", "127.0.0.1:0", "-config", config, "-cmdline", file("cmdline", "pvrskd_httpd_listen=0.0.0.0"), "-s", filepath.Join(t.TempDir(), "none")}, io.Discard)
+		ended <- runWeb(ctx, []string{"-listen", "127.0.0.1:0", "-config", config, "-cmdline", file("cmdline", "pvrskd_httpd_listen=0.0.0.0"), "-s", filepath.Join(t.TempDir(), "none")}, io.Discard)
 	}()
 	if got := <-out; !strings.Contains(got, "Everybody in the network") {
 		t.Errorf("the log warns %q", got)
