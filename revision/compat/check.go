@@ -96,7 +96,8 @@ func (Problems) Outcome() string { return "State JSON has incompatible parts" }
 
 // Check returns what does not hold, nil when everything does. A requirement about the
 // platform is judged only when a part states what there is of its kind: a BSP that
-// does not say its board is good for any, and nobody but the device knows its runtime.
+// does not say its board is good for any, and nobody but the device knows its runtime
+// ([Unknown] has what was not judged).
 // What the part itself provides satisfies its requirements, and is not in its way.
 func Check(parts []Part) Problems {
 	in := index(parts)
@@ -112,6 +113,24 @@ func Check(parts []Part) Problems {
 			others := slices.DeleteFunc(in.matching(t), func(o Provided) bool { return o.Part == p.Name })
 			if len(others) > 0 {
 				out = append(out, Problem{Part: p.Name, Conflict: true, Term: t, Others: others})
+			}
+		}
+	}
+	return out
+}
+
+// Unknown returns, as text, the requirements and conflicts that [Check] passes over, because no part
+// states what there is of their kind: about the kernel of a BSP that declares nothing, for example.
+func Unknown(parts []Part) (out []string) {
+	in := index(parts)
+	for i := range parts {
+		p := &parts[i]
+		for n, list := range [][]Term{p.Requires, p.Conflicts} {
+			verb := [...]string{"requires", "conflicts with"}[n]
+			for _, t := range list {
+				if slices.Contains(platform, t.subject()) && len(in.stated[t.subject()]) == 0 && len(in.matching(t)) == 0 {
+					out = append(out, p.Name+" "+verb+" "+t.String()+"; no part says what there is of that kind")
+				}
 			}
 		}
 	}

@@ -153,6 +153,20 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestUnknownIsWhatIsNotJudged(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ bsp, web, want string }{
+		"silent BSP":   {"", "?kernel>=6 !kernel:dm ?camera", "web requires kernel>=6; no part says what there is of that kind\nweb conflicts with kernel:dm; no part says what there is of that kind"},
+		"BSP declares": {"kernel=6.1 kernel:dm", "?kernel>=7 !kernel:dm ?kernel:x", ""},
+		"its own":      {"", "board:a ?board:a", ""},
+	} {
+		got := strings.Join(Unknown([]Part{part(t, "bsp", c.bsp), part(t, "web", c.web)}), "\n")
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 func TestCheckStated(t *testing.T) {
 	t.Parallel()
 	bsp := Part{Name: "bsp", States: []string{Drivers}}

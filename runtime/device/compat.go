@@ -26,6 +26,11 @@ type facts struct {
 // the running one, nil when everything does. What the BSP does not declare is the running
 // device's, as long as what it is of stays.
 func (f facts) compatible(running *revision, st *state.State, sys *manifest.System) compat.Problems {
+	return compat.Check(f.parts(running, st, sys))
+}
+
+// parts are those of a state with what is known of the device.
+func (f facts) parts(running *revision, st *state.State, sys *manifest.System) []compat.Part {
 	parts := sys.Compat()
 	device := compat.Part{Name: devicePart}
 	if t, ok := otherBoard(running.system(), sys); ok {
@@ -37,7 +42,7 @@ func (f facts) compatible(running *revision, st *state.State, sys *manifest.Syst
 	if sameKernel(running, st, sys) {
 		parts = append(parts, f.kernelPart(sys.BSP, parts))
 	}
-	return compat.Check(append(parts, device))
+	return append(parts, device)
 }
 
 // otherBoard returns a board that the running BSP is for, when the next one is for none of

@@ -109,7 +109,9 @@ func (d *dryRun) system(running *revision, st *state.State) {
 		d.block("state", "%v", err)
 		return
 	}
-	for _, p := range d.facts.compatible(running, st, sys) {
+	parts := d.facts.parts(running, st, sys)
+	d.out.Unknown = compat.Unknown(parts)
+	for _, p := range compat.Check(parts) {
 		check := "compatibility"
 		if p.Term.Kind == compat.Driver {
 			check = "driver"

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/revision/compat"
 	"github.com/pantavisor/pantavisor/revision/manifest"
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/config"
@@ -209,8 +210,13 @@ func TestCompatible(t *testing.T) {
 		from, was := withBSP(t, "1", c.from, "")
 		to, sys := withBSP(t, c.kernel, c.to, `"kernel>=6.1","runtime>=2"`)
 		running := &revision{state: from, loaded: &loaded{state: from, sys: was}}
-		if got := (facts{version: c.version, release: c.release}).compatible(running, to, sys).Error(); got != c.want {
+		f := facts{version: c.version, release: c.release}
+		if got := f.compatible(running, to, sys).Error(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+		unknown := strings.Join(compat.Unknown(f.parts(running, to, sys)), "\n")
+		if silent := c.to == "" && c.kernel == "2"; strings.Contains(unknown, "app requires kernel>=6.1; ") != silent {
+			t.Errorf("%s: unknown are %q", name, unknown)
 		}
 	}
 }

@@ -25,6 +25,7 @@ func (dryRuns) CheckStored(rev string) (api.UpdateCheck, error) {
 		Space:      []api.SpaceNeed{{Partition: "storage", Required: 5, Available: 9}},
 	}
 	if !u.Possible {
+		u.Unknown = []string{"web requires kernel>=6"}
 		u.Blockers = []api.UpdateBlocker{{Check: "boot loader", Text: "too old"}}
 	}
 	return u, nil
@@ -51,7 +52,7 @@ func TestCheck(t *testing.T) {
 		out  string
 	}{
 		"updates check 1":        {0, head + "restart  because of bsp/run.json\n" + space},
-		"steps check locals/bad": {1, head + "restart  because of bsp/run.json\n" + space + "blocker  boot loader: too old\n"},
+		"steps check locals/bad": {1, head + "restart  because of bsp/run.json\n" + space + "unknown  web requires kernel>=6\nblocker  boot loader: too old\n"},
 		"steps check " + file:    {0, swap},
 		"updates check -":        {0, swap},
 	} {

@@ -246,6 +246,8 @@ type UpdateCheck struct {
 	// Space is what the update needs at its peak, beside what is used now.
 	Space    []SpaceNeed     `json:"space"`
 	Blockers []UpdateBlocker `json:"blockers"` // why the update would not go
+	// Unknown are the declarations that nobody can judge, as text; they do not stop the update.
+	Unknown []string `json:"unknown,omitempty"`
 }
 
 // SpaceNeed is what an update needs of one partition, in bytes.

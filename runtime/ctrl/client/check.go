@@ -35,6 +35,9 @@ func Transition(u *api.UpdateCheck) (lines []string) {
 	for _, n := range u.Space {
 		lines = append(lines, fmt.Sprintf("space    %s: required %d B, available %d B", n.Partition, n.Required, n.Available))
 	}
+	for _, text := range u.Unknown {
+		lines = append(lines, "unknown  "+text)
+	}
 	return lines
 }
 

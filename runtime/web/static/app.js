@@ -264,6 +264,7 @@ function deviceAnswer(c) {
   if (c.containers?.length) out.push(el("ul", { "aria-label": "Containers that change" }, ...c.containers.map((name) => el("li", {}, el("span", { className: "name" }, name), ` ${fate[change[name]] ?? "is stopped and started"}`))));
   if (c.space?.length) out.push(table("Space that the update takes", ["Partition", { text: "Needed at most", number: true }, { text: "Free", number: true }, { text: "Then left", number: true }],
     c.space.map((s) => [s.partition, bytes(s.required), bytes(s.available), s.available < s.required ? `${bytes(s.required - s.available)} too little` : bytes(s.available - s.required)])));
+  if (c.unknown?.length) out.push(el("div", { className: "note" }, el("p", {}, "Nobody can say whether this holds:"), el("ul", {}, ...c.unknown.map((text) => el("li", {}, text)))));
   return out;
 }
 
