@@ -77,13 +77,13 @@ func (r *root) plain(ctx context.Context, req Request) ([]Entry, error) {
 	return out, nil
 }
 
-// kernelDepend matches the dependency of a kernel's meta package on the kernel.
-var kernelDepend = regexp.MustCompile(`^(linux-image-\d[a-z0-9+.-]*) \(= [^)]+\)`)
+// kernelDepend matches the dependency of a meta package on the kernel or its source.
+var kernelDepend = regexp.MustCompile(`^(linux-(?:image|source)-\d[a-z0-9+.-]*)(?: \(= [^)]+\))?$`)
 
-// behindMeta returns the kernel package behind a meta package, pinned as NAME=VERSION, or
+// behindMeta returns the package behind the meta package of a kernel or of its source, or
 // nothing for any other package.
 func behindMeta(p stanza) string {
-	if !strings.HasPrefix(p.Package, "linux-image-") {
+	if !strings.HasPrefix(p.Package, "linux-image-") && p.Package != "linux-source" {
 		return ""
 	}
 	for _, d := range strings.Split(p.depends, ",") {

@@ -169,6 +169,11 @@ func hasPrefix(name string, prefixes []string) bool {
 // Extract writes files of the fetched package to the output of another step, which must
 // depend on f. Their time is [build.Epoch].
 func (f *Fetch) Extract(ctx context.Context, w *build.Work, x deb.Extract) error {
+	return f.ExtractTo(ctx, w, w.Out, x)
+}
+
+// ExtractTo is Extract into another directory of the step that runs.
+func (f *Fetch) ExtractTo(ctx context.Context, w *build.Work, dir string, x deb.Extract) error {
 	file, err := os.Open(filepath.Join(w.In(f), packageFile))
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "unpacking %s", f.Entry)
@@ -176,7 +181,7 @@ func (f *Fetch) Extract(ctx context.Context, w *build.Work, x deb.Extract) error
 	defer file.Close()
 	x.Time = time.Unix(build.Epoch, 0)
 	r := &progressReader{ctx: ctx, r: file, work: w, total: f.Entry.Size}
-	if err := x.To(w.Out, r); err != nil {
+	if err := x.To(dir, r); err != nil {
 		k := fault.IO
 		if errors.Is(err, deb.ErrFormat) {
 			k = fault.BadInput

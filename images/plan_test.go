@@ -22,6 +22,7 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/internal/layers"
+	"github.com/pantavisor/pantavisor/kernel/sources"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -130,7 +131,7 @@ func TestSmallestBoards(t *testing.T) {
 func shippedTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"config", "containers", "images", "vendors"} {
+	for _, name := range []string{"config", "containers", "images", "kernel", "vendors"} {
 		from, err := filepath.Abs(filepath.Join("..", name))
 		if err != nil {
 			t.Fatal(err)
@@ -179,8 +180,10 @@ func TestPlanOfEveryTarget(t *testing.T) {
 			for _, a := range c.Artefacts {
 				fmt.Fprintf(&w.text, "artefact %s: %s of %s\n", a.To, a.From, a.Step.Name())
 			}
-			host := debian.ToolsRequest + "/" + debian.HostArch()
-			text := strings.ReplaceAll(w.text.String(), host, debian.ToolsRequest+"/HOST")
+			text := w.text.String()
+			for _, request := range []string{debian.ToolsRequest, sources.ToolchainRequest} {
+				text = strings.ReplaceAll(text, request+"/"+debian.HostArch(), request+"/HOST")
+			}
 			golden(t, "plan/"+name+".txt", digests.ReplaceAllString(text, `"DIGEST"`))
 		})
 	}

@@ -123,6 +123,9 @@ func (l Lack) String() string {
 func (c Config) Check() []Lack {
 	lacks := []Lack{}
 	for _, n := range configNeeds {
+		if n.Options[0] == "CPUSETS" && c["SMP"] == "" && len(c) > 0 {
+			continue // with one CPU there is no choice
+		}
 		if l, bad := c.lack(n); bad {
 			lacks = append(lacks, l)
 		}

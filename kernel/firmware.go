@@ -85,9 +85,9 @@ func (f *Firmware) Run(ctx context.Context, w *build.Work) error {
 	return squash(ctx, p.to, filepath.Join(w.Out, FirmwareFile), f.Compression, f.Epoch)
 }
 
-// firmware lists the files that modules name, sorted. Some names are patterns.
+// firmware lists the files that modules name, built in or not, sorted. Some names are patterns.
 func (x *Index) firmware() []string {
-	var out []string
+	out := slices.Clone(x.BuiltinFirmware)
 	for _, m := range x.Modules {
 		out = append(out, m.Firmware...)
 	}

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ type Index struct {
 	Modules []Module `json:"modules"`
 	// Builtin lists the names of modules that are built into the kernel.
 	Builtin []string `json:"builtin"`
+	// BuiltinFirmware are the files below lib/firmware that those may ask for, sorted.
+	BuiltinFirmware []string `json:"builtin_firmware,omitempty"`
 
 	byName map[string]*Module
 }
@@ -65,7 +68,30 @@ func Scan(dir string) (*Index, error) {
 	if x.Builtin, err = readBuiltin(dir); err != nil {
 		return nil, err
 	}
+	if x.BuiltinFirmware, err = readBuiltinFirmware(dir); err != nil {
+		return nil, err
+	}
 	return x, x.order(dir)
+}
+
+// readBuiltinFirmware reads modules.builtin.modinfo: the fields of all built-in modules, each
+// as MODULE.FIELD=VALUE with a zero byte behind it (Linux: Documentation/kbuild/kbuild.rst).
+func readBuiltinFirmware(dir string) ([]string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "modules.builtin.modinfo"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "reading what built-in modules say")
+	}
+	var out []string
+	for field := range bytes.SplitSeq(data, []byte{0}) {
+		if name, file, ok := strings.Cut(string(field), ".firmware="); ok && !strings.Contains(name, "=") {
+			out = append(out, file)
+		}
+	}
+	sort.Strings(out)
+	return slices.Compact(out), nil
 }
 
 func moduleFiles(dir string) ([]string, error) {

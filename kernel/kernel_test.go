@@ -365,3 +365,24 @@ func checkFirmware(t *testing.T, b *partstest.Runner, kernel build.Step) {
 		t.Errorf("%v: %.300s", err, out)
 	}
 }
+
+// TestFirmwareOfBuiltinDrivers: a kernel that is compiled with all drivers has no modules that
+// could name their firmware.
+func TestFirmwareOfBuiltinDrivers(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "6.1-test")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const info = "r8169.firmware=rtl_nic/b.fw\x00r8169.license=GPL\x00x.parm=a:see .firmware=c\x00r8169.firmware=rtl_nic/a.fw\x00tg3.firmware=rtl_nic/a.fw\x00"
+	if err := os.WriteFile(filepath.Join(dir, "modules.builtin.modinfo"), []byte(info), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	x, err := Scan(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"rtl_nic/a.fw", "rtl_nic/b.fw"}, x.firmware()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -10,6 +10,8 @@ import (
 type Build struct {
 	// Description is one line for people.
 	Description string `yaml:"description" json:"description"`
+	// Kernel replaces that of the target.
+	Kernel *Kernel `yaml:"kernel,omitempty" json:"kernel,omitempty"`
 	// Images replace those of the target.
 	Images Images `yaml:"image,omitempty" json:"image,omitempty"`
 	// Bootloader replaces that of the target.
@@ -32,6 +34,9 @@ const defaultBuild = "default"
 // apply puts the fields of a build in place of the target's.
 func (t *Target) apply(b Build) {
 	t.Description = b.Description
+	if b.Kernel != nil {
+		t.Kernel = b.Kernel
+	}
 	if b.Images != nil {
 		t.Images = b.Images
 	}

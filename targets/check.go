@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,13 +19,15 @@ var debianArchs = map[string][]string{
 }
 
 var (
-	treeForm    = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._,+-]*/)?[A-Za-z0-9][A-Za-z0-9._,+-]*\.dtb$`)
-	overlayForm = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._,+-]*/)*[A-Za-z0-9][A-Za-z0-9._,+-]*\.dtbo$`)
-	moduleForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_+-]*$`)
-	packageForm = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
-	labelForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
-	fileForm    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
-	machineForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.,=+-]*$`)
+	treeForm      = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._,+-]*/)?[A-Za-z0-9][A-Za-z0-9._,+-]*\.dtb$`)
+	overlayForm   = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._,+-]*/)*[A-Za-z0-9][A-Za-z0-9._,+-]*\.dtbo$`)
+	moduleForm    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_+-]*$`)
+	packageForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+	labelForm     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+	fileForm      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+	fragmentForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+	defconfigForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*config$`)
+	machineForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.,=+-]*$`)
 )
 
 // checker reports the mistakes in a target.
@@ -143,22 +146,7 @@ func (r checker) arch(a Arch) {
 }
 
 func (r checker) kernel(k *Kernel, a Arch) {
-	if k.Source == "debian" {
-		r.Need("kernel.suite", k.Suite, "name the Debian suite, for example bookworm")
-		r.Need("kernel.package", k.Package, "name the kernel's package, for example linux-image-amd64")
-		r.Need("arch.debian", a.Debian, "a kernel from Debian needs Debian's name of the architecture")
-	}
-	if k.Source == "files" {
-		r.Need("kernel.part", k.Part, "name the part of the target that is the kernel's tarball")
-		for field, set := range map[string]bool{"suite": k.Suite != "", "package": k.Package != "", "firmware": k.Firmware != nil} {
-			if set {
-				r.Wrong("kernel."+field, "is not for source: files: the kernel is a named part")
-			}
-		}
-	}
-	if k.Part != "" && k.Source == "debian" {
-		r.Wrong("kernel.part", "is only for source: files")
-	}
+	r.kernelSource(k, a)
 	if k.Package != "" {
 		r.Form("kernel.package", k.Package, packageForm)
 	}
@@ -178,6 +166,49 @@ func (r checker) kernel(k *Kernel, a Arch) {
 	}
 	if k.Firmware != nil {
 		r.firmware(k.Firmware)
+	}
+}
+
+// kernelSource checks the fields that say where the kernel comes from: each source has its own.
+func (r checker) kernelSource(k *Kernel, a Arch) {
+	switch k.Source {
+	case "debian":
+		r.Need("kernel.suite", k.Suite, "name the Debian suite, for example bookworm")
+		r.Need("kernel.package", k.Package, "name the kernel's package, for example linux-image-amd64")
+		r.Need("arch.debian", a.Debian, "a kernel from Debian needs Debian's name of the architecture")
+	case "debian-source":
+		r.Need("kernel.suite", k.Suite, "name the Debian suite whose source is compiled, for example bookworm")
+	case "files":
+		r.Need("kernel.part", k.Part, "name the part of the target that is the kernel's tarball")
+	case "tree":
+		if (k.Part == "") == (k.Dir == "") {
+			r.Wrong("kernel", "want one of dir, a directory with the kernel's source, and part, a tarball with it")
+		}
+	}
+	set := map[string]bool{
+		"suite": k.Suite != "", "package": k.Package != "", "part": k.Part != "", "dir": k.Dir != "", "firmware": k.Firmware != nil,
+		"defconfig": k.Defconfig != "", "fragments": k.Fragments != nil, "patches": k.Patches != nil,
+	}
+	for field, of := range map[string][]string{
+		"suite": {"debian", "debian-source", "tree"}, "package": {"debian"}, "part": {"files", "tree"}, "dir": {"tree"},
+		"firmware":  {"debian", "debian-source", "tree"},
+		"defconfig": {"debian-source", "tree"}, "fragments": {"debian-source", "tree"}, "patches": {"debian-source", "tree"},
+	} {
+		if set[field] && k.Source != "" && !slices.Contains(of, k.Source) {
+			r.Wrong("kernel."+field, "is only for source: %s", strings.Join(of, ", "))
+		}
+	}
+	if k.Firmware != nil {
+		r.Need("kernel.suite", k.Suite, "name the Debian suite of the firmware's packages")
+		r.Need("arch.debian", a.Debian, "firmware from Debian needs Debian's name of the architecture")
+	}
+	r.List("kernel.fragments", k.Fragments, fragmentForm)
+	r.List("kernel.patches", k.Patches, fileForm)
+	if k.Defconfig != "" {
+		r.Form("kernel.defconfig", k.Defconfig, defconfigForm)
+	}
+	if k.Dir != "" && !filepath.IsAbs(k.Dir) && (!fs.ValidPath(k.Dir) || k.Dir == ".") {
+		r.Wrong("kernel.dir", "%q is neither absolute nor a clean path below the repository", k.Dir)
 	}
 }
 

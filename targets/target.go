@@ -82,7 +82,8 @@ type Arch struct {
 
 // Kernel is a kernel with its modules and firmware.
 type Kernel struct {
-	// Source is where it comes from: debian, packages of Debian.
+	// Source is where it comes from: debian, packages of Debian; debian-source, compiled from
+	// Debian's source; tree, compiled from a source of your own; files, a named part.
 	Source string `yaml:"source" json:"source"`
 	// Suite is the Debian suite, for example bookworm.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
@@ -90,8 +91,20 @@ type Kernel struct {
 	Package string `yaml:"package,omitempty" json:"package,omitempty"`
 	// Part is the named part with the kernel for source: files, a tarball as the kernel's own
 	// "make tarxz-pkg" writes it: boot/vmlinuz-RELEASE, boot/config-RELEASE, boot/dtbs/RELEASE,
-	// lib/modules/RELEASE.
+	// lib/modules/RELEASE. For source: tree it is a tarball with the source.
 	Part string `yaml:"part,omitempty" json:"part,omitempty"`
+	// Dir is, for source: tree, the directory with the source: relative to the repository, or
+	// absolute.
+	Dir string `yaml:"dir,omitempty" json:"dir,omitempty"`
+	// Defconfig is the configuration of the source that Fragments change, for example
+	// multi_v7_defconfig. Without one, what no fragment asks for is off.
+	Defconfig string `yaml:"defconfig,omitempty" json:"defconfig,omitempty"`
+	// Fragments are parts of the configuration of a kernel that is compiled, by the names of
+	// files kernel/fragments/NAME.config, after those for every board. Of two that name one
+	// option the later one counts.
+	Fragments []string `yaml:"fragments,omitempty" json:"fragments,omitempty"`
+	// Patches are files of kernel/patches, applied to the source in this order.
+	Patches []string `yaml:"patches,omitempty" json:"patches,omitempty"`
 	// Format is the form of the kernel in the BSP: Image, Image.gz, zImage, bzImage, uImage,
 	// vmlinux or FIT. Default: as the source has it.
 	Format string `yaml:"format,omitempty" json:"format,omitempty"`

@@ -87,7 +87,9 @@ var values = map[string][]value{
 	"kernel.source": {
 		{name: "debian", ready: true},
 		{name: "files", ready: true},
-		{name: "debian-source"}, {name: "buildroot"}, {name: "yocto"},
+		{name: "debian-source", ready: true},
+		{name: "tree", ready: true},
+		{name: "buildroot"}, {name: "yocto"},
 	},
 	// package kernel, format.go; FIT: package images, fit.go
 	"kernel.format": {

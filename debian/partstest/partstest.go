@@ -94,11 +94,11 @@ func root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// Request returns the lock's request with that name; tools are for this machine.
+// Request returns the lock's request with that name; programs are for this machine.
 func (b *Runner) Request(name string) debian.Request {
 	b.t.Helper()
 	for _, r := range b.lock.Requests {
-		if r.Name == name && (name != debian.ToolsRequest || r.Arch == debian.HostArch()) {
+		if r.Name == name && (!r.Closure || r.Arch == debian.HostArch()) {
 			return r
 		}
 	}

@@ -11,10 +11,10 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// toolsFor lists the Debian packages of the helper programs that the target's kernel source
-// and boot loader run. Most targets need none.
+// toolsFor lists the Debian packages of the helper programs that the target's boot loader runs.
+// Most targets need none.
 func toolsFor(t *targets.Target) []string {
-	packages := slices.Concat(sources.ToolPackages(t), loaders.ToolPackages(t))
+	packages := slices.Clone(loaders.ToolPackages(t))
 	slices.Sort(packages)
 	return slices.Compact(packages)
 }
@@ -76,10 +76,28 @@ func requestsWith(t *targets.Target, l *layers.Layers, hosts ...string) ([]debia
 	if err != nil {
 		return nil, err
 	}
-	if tools := toolsFor(t); len(tools) > 0 {
-		for _, h := range hosts {
-			out = append(out, toolsRequest(tools, h))
+	for _, h := range hosts {
+		programs, err := hostRequests(t, h)
+		if err != nil {
+			return nil, err
 		}
+		out = append(out, programs...)
 	}
 	return out, nil
+}
+
+// hostRequests lists the packages of the programs that run on a build machine.
+func hostRequests(t *targets.Target, host string) ([]debian.Request, error) {
+	var out []debian.Request
+	if tools := toolsFor(t); len(tools) > 0 {
+		out = append(out, toolsRequest(tools, host))
+	}
+	if t.Kernel == nil {
+		return out, nil
+	}
+	source, err := sources.Of(t)
+	if err != nil {
+		return nil, err
+	}
+	return append(out, source.HostRequests(host)...), nil
 }

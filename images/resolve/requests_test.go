@@ -48,16 +48,32 @@ func TestCheckedInLocks(t *testing.T) {
 	}
 }
 
-// lockRequests returns the requests of a shipped target for the usual build machines.
+// lockRequests returns the requests of a shipped target and its builds for the usual build
+// machines.
 func lockRequests(t *testing.T, name string) []debian.Request {
 	t.Helper()
-	target, err := targets.Load(targets.Builtin(), name)
+	names, err := targets.Names(targets.Builtin())
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := requestsWith(target, repository(), "amd64", "arm64")
-	if err != nil {
-		t.Fatal(err)
+	var out []debian.Request
+	for _, one := range names {
+		target, err := targets.Load(targets.Builtin(), one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if target.Definition != name {
+			continue
+		}
+		requests, err := requestsWith(target, repository(), "amd64", "arm64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range requests {
+			if !slices.ContainsFunc(out, r.Equal) {
+				out = append(out, r)
+			}
+		}
 	}
 	return out
 }

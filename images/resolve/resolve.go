@@ -241,7 +241,7 @@ func (p *providers) kernelImage(tree build.Step) build.Step {
 
 // sourceKit returns what the kernel's source makes its steps from.
 func (p *providers) sourceKit() sources.Kit {
-	return sources.Kit{Packages: p.Parts, Part: func(name string) (build.Step, string, error) {
+	return sources.Kit{Packages: p.Parts, Layers: p.Layers, Part: func(name string) (build.Step, string, error) {
 		a, err := p.part(name)
 		return a.Step, a.File, err
 	}}

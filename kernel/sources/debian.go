@@ -32,19 +32,22 @@ func (s *debianSource) request() debian.Request {
 	return debian.Request{Name: Request, Suite: s.kernel.Suite, Arch: s.arch, Packages: []string{s.kernel.Package}}
 }
 
-func (s *debianSource) firmwareRequest() debian.Request {
-	packages := slices.Sorted(slices.Values(s.kernel.Firmware.Packages))
-	return debian.Request{Name: FirmwareRequest, Suite: s.kernel.Suite, Arch: s.arch, Packages: packages}
+// firmwareRequests asks for the packages with a kernel's firmware, if it has any.
+func firmwareRequests(k *targets.Kernel, arch string) []debian.Request {
+	if k.Firmware == nil {
+		return nil
+	}
+	packages := slices.Sorted(slices.Values(k.Firmware.Packages))
+	return []debian.Request{{Name: FirmwareRequest, Suite: k.Suite, Arch: arch, Packages: packages}}
 }
 
 // Requests lists the packages of the kernel and of the firmware.
 func (s *debianSource) Requests() []debian.Request {
-	out := []debian.Request{s.request()}
-	if s.kernel.Firmware != nil {
-		out = append(out, s.firmwareRequest())
-	}
-	return out
+	return append([]debian.Request{s.request()}, firmwareRequests(s.kernel, s.arch)...)
 }
+
+// HostRequests lists nothing: no program runs.
+func (s *debianSource) HostRequests(string) []debian.Request { return nil }
 
 // Tree unpacks the package that the meta package stands for.
 func (s *debianSource) Tree(k Kit) (build.Step, error) {
@@ -57,16 +60,20 @@ func (s *debianSource) Tree(k Kit) (build.Step, error) {
 
 // Firmware unpacks the packages' firmware files.
 func (s *debianSource) Firmware(k Kit) ([]build.Step, error) {
-	if s.kernel.Firmware == nil {
-		return nil, nil
-	}
-	all, err := k.Packages.All(s.firmwareRequest())
-	if err != nil {
-		return nil, err
-	}
+	return firmware(k, s.kernel, s.arch)
+}
+
+// firmware returns the steps that unpack the packages with a kernel's firmware.
+func firmware(kit Kit, k *targets.Kernel, arch string) ([]build.Step, error) {
 	var out []build.Step
-	for _, p := range all {
-		out = append(out, &debian.Unpack{Keep: kernel.FirmwarePaths, Package: p})
+	for _, r := range firmwareRequests(k, arch) {
+		all, err := kit.Packages.All(r)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range all {
+			out = append(out, &debian.Unpack{Keep: kernel.FirmwarePaths, Package: p})
+		}
 	}
 	return out, nil
 }

@@ -29,6 +29,9 @@ var _ Source = (*fileSource)(nil)
 // Requests lists nothing.
 func (s *fileSource) Requests() []debian.Request { return nil }
 
+// HostRequests lists nothing: no program runs.
+func (s *fileSource) HostRequests(string) []debian.Request { return nil }
+
 // Tree unpacks the part.
 func (s *fileSource) Tree(k Kit) (build.Step, error) {
 	step, file, err := k.Part(s.kernel.Part)

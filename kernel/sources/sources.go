@@ -6,6 +6,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -15,6 +16,9 @@ import (
 type Source interface {
 	// Requests lists the Debian packages that it needs; nil for none.
 	Requests() []debian.Request
+	// HostRequests lists those of the programs that its steps run on a build machine of an
+	// architecture in Debian's terms; nil for none.
+	HostRequests(host string) []debian.Request
 	// Tree returns the step whose output is a tree as package kernel describes it.
 	Tree(k Kit) (build.Step, error)
 	// Firmware returns the steps whose outputs hold firmware files in one of
@@ -29,35 +33,23 @@ type Kit struct {
 	// Part returns the step with a named part of the target, and the part's path in its
 	// output.
 	Part func(name string) (step build.Step, file string, err error)
-}
-
-// entry is an entry of the table.
-type entry struct {
-	open func(k *targets.Kernel, arch targets.Arch) Source
-	// tools are the Debian packages of the helper programs that its steps run.
-	tools []string
+	// Layers have the fragments, the patches and the trees of the user.
+	Layers *layers.Layers
 }
 
 // sources is the table of kernel.source.
-var sources = map[string]entry{
-	"debian": {open: func(k *targets.Kernel, arch targets.Arch) Source { return &debianSource{k, arch.Debian} }},
-	"files":  {open: func(k *targets.Kernel, _ targets.Arch) Source { return &fileSource{k} }},
+var sources = map[string]func(k *targets.Kernel, arch targets.Arch) Source{
+	"debian":        func(k *targets.Kernel, arch targets.Arch) Source { return &debianSource{k, arch.Debian} },
+	"debian-source": func(k *targets.Kernel, arch targets.Arch) Source { return &compiled{k, arch} },
+	"files":         func(k *targets.Kernel, _ targets.Arch) Source { return &fileSource{k} },
+	"tree":          func(k *targets.Kernel, arch targets.Arch) Source { return &compiled{k, arch} },
 }
 
 // Of returns the source of a target's kernel. t.Kernel must not be nil.
 func Of(t *targets.Target) (Source, error) {
-	e, ok := sources[t.Kernel.Source]
+	open, ok := sources[t.Kernel.Source]
 	if !ok {
 		return nil, fault.Wrap(fault.BadInput, targets.NotReady("kernel.source", t.Kernel.Source), "choosing the kernel's source")
 	}
-	return e.open(t.Kernel, t.Arch), nil
-}
-
-// ToolPackages lists the Debian packages of the helper programs that the source of a target's
-// kernel needs, if it has one.
-func ToolPackages(t *targets.Target) []string {
-	if t.Kernel == nil {
-		return nil
-	}
-	return sources[t.Kernel.Source].tools
+	return open(t.Kernel, t.Arch), nil
 }
