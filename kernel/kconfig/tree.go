@@ -43,10 +43,10 @@ var (
 	end      = regexp.MustCompile(`^\s*(?:menu|endmenu|if|endif|choice|endchoice|source|comment)\b`)
 )
 
-// Find returns where the files Kconfig* of a kernel's tree define the options with the given
+// find returns where the files Kconfig* of a kernel's tree define the options with the given
 // names, for one architecture (the directory below arch/). An option may have several
 // definitions, or none.
-func Find(tree fs.FS, arch string, names []string) (map[string][]Definition, error) {
+func find(tree fs.FS, arch string, names []string) (map[string][]Definition, error) {
 	found := map[string][]Definition{}
 	err := fs.WalkDir(tree, ".", func(name string, e fs.DirEntry, err error) error {
 		switch {
@@ -121,7 +121,7 @@ func Explain(tree fs.FS, arch string, lost []Option) (string, error) {
 	for _, o := range lost {
 		names = append(names, o.Name)
 	}
-	defined, err := Find(tree, arch, names)
+	defined, err := find(tree, arch, names)
 	if err != nil {
 		return "", err
 	}

@@ -27,15 +27,15 @@ type compiled struct {
 
 var _ Source = (*compiled)(nil)
 
-// SourceRequest is the name of the request for the kernel's source.
-const SourceRequest = "kernel-source"
+// sourceRequest is the name of the request for the kernel's source.
+const sourceRequest = "kernel-source"
 
 // ownTree reports whether the source is not Debian's.
 func (s *compiled) ownTree() bool { return s.kernel.Source == "tree" }
 
 // request asks for the package with Debian's source, which is the same for every architecture.
 func (s *compiled) request() debian.Request {
-	return debian.Request{Name: SourceRequest, Suite: s.kernel.Suite, Arch: "amd64", Packages: []string{"linux-source"}}
+	return debian.Request{Name: sourceRequest, Suite: s.kernel.Suite, Arch: "amd64", Packages: []string{"linux-source"}}
 }
 
 // Requests lists the source and the packages of the firmware.
