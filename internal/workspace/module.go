@@ -127,8 +127,20 @@ type code struct {
 	own  *gosource.Module // of the workspace; nil when that is not a module
 }
 
-// modules returns the Go code of this module and of the workspace. They are for one build.
-func modules(l *layers.Layers) (code, error) {
+// modules returns the Go code of this module and of the workspace. It is read once: the builds
+// and plans of one command are of the same sources.
+func (w *Workspace) modules(l *layers.Layers) (code, error) {
+	if w.code.this != nil {
+		return w.code, nil
+	}
+	c, err := openModules(l)
+	if err == nil {
+		w.code = c
+	}
+	return c, err
+}
+
+func openModules(l *layers.Layers) (code, error) {
 	this, err := gosource.Open(l.Shipped().Dir)
 	if err != nil {
 		return code{}, err

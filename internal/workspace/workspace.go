@@ -48,6 +48,7 @@ type Workspace struct {
 	Stdout, Stderr io.Writer
 
 	layers *layers.Layers // set by Sources
+	code   code           // set by modules
 }
 
 // composerMemory is where the garbage collector begins to work harder, in bytes:
@@ -116,7 +117,7 @@ func (w *Workspace) loadWhole(name string) (*targets.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := modules(l)
+	c, err := w.modules(l)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +138,7 @@ func (w *Workspace) start(name string) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := modules(l)
+	c, err := w.modules(l)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +210,7 @@ func (w *Workspace) builder(t *targets.Target) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := modules(l)
+	c, err := w.modules(l)
 	if err != nil {
 		return nil, err
 	}

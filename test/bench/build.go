@@ -125,8 +125,9 @@ func plans(ctx context.Context, root string) ([]Row, error) {
 		return nil, err
 	}
 	all := func(int) error {
+		w := silent(root)
 		for _, name := range names {
-			if err := silent(root).Plan(ctx, name, "json"); err != nil {
+			if err := w.Plan(ctx, name, "json"); err != nil {
 				return err
 			}
 		}
