@@ -16,9 +16,9 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// machines are all CPUs that a device may have.
+// machines are all CPUs that a device may have; GOARM=6 lies between the two others of ARM.
 var machines = []targets.Arch{
-	{Go: "amd64"}, {Go: "arm64"}, {Go: "arm", ARM: "5"}, {Go: "arm", ARM: "6"}, {Go: "arm", ARM: "7"},
+	{Go: "amd64"}, {Go: "arm64"}, {Go: "arm", ARM: "5"}, {Go: "arm", ARM: "7"},
 	{Go: "mips", MIPS: "softfloat"}, {Go: "mipsle", MIPS: "softfloat"}, {Go: "riscv64"},
 }
 

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -19,22 +21,39 @@ import (
 // linter is the module of the linter, relative to the root.
 const linter = ".ci/lint/go.mod"
 
-// Lint runs go vet and golangci-lint, which comes from a module of its own. A product that
-// has no such module gets go vet only.
+// Lint runs golangci-lint, which comes from a module of its own and has go vet's checks. A
+// product that has no such module gets go vet.
 func Lint(ctx context.Context) error {
-	if err := goTool(ctx, "vet", "./..."); err != nil {
-		return err
-	}
 	if _, err := os.Stat(linter); errors.Is(err, os.ErrNotExist) {
-		return nil
+		return goTool(ctx, "vet", "./...")
 	}
 	return goTool(ctx, "tool", "-modfile="+linter, "golangci-lint", "run", "./...")
+}
+
+// slow are the packages whose tests take minutes, the longest first.
+var slow = []string{
+	"./test/vm", "./test/powercut", "./runtime/init", "./test/product", "./bootloader/grub", "./test/appengine", "./test/arch", "./cmd/pvcompose",
+	"./runtime/device", "./images",
 }
 
 // Test runs the linter and all tests; a finding of the linter does not keep the tests from
 // running.
 func Test(ctx context.Context) error {
-	return errors.Join(Lint(ctx), goTool(ctx, "test", "-timeout=60m", "./..."))
+	return errors.Join(Lint(ctx), goTool(ctx, append(testArguments(runtime.NumCPU()), "./...")...))
+}
+
+// testArguments are those of go test before the packages, and the slow packages: they begin
+// first, so that none of them runs alone at the end. Many tests wait, for a virtual machine or
+// a timer, so that there is one package more than processors. What go test finds with vet, Lint
+// has found.
+func testArguments(processors int) []string {
+	args := []string{"test", "-timeout=60m", "-vet=off", "-p=" + strconv.Itoa(processors+1)}
+	for _, pkg := range slow {
+		if _, err := os.Stat(pkg); err == nil { // a product has other packages
+			args = append(args, pkg)
+		}
+	}
+	return args
 }
 
 // Attack runs the hostile containers of test/suites/attack on virtual machines too.

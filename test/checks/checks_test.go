@@ -33,3 +33,17 @@ func TestFuzzTargetsAreFound(t *testing.T) {
 		t.Errorf("%v (-want +got)\n%s", err, d)
 	}
 }
+
+// TestSlowPackagesComeFirst runs in the source tree, whose packages exist, and in a product,
+// whose do not.
+func TestSlowPackagesComeFirst(t *testing.T) {
+	t.Chdir("../..")
+	want := append([]string{"test", "-timeout=60m", "-vet=off", "-p=3"}, slow...)
+	if d := cmp.Diff(want, testArguments(2)); d != "" {
+		t.Error(d)
+	}
+	t.Chdir(t.TempDir())
+	if d := cmp.Diff(want[:4], testArguments(2)); d != "" {
+		t.Error(d)
+	}
+}
