@@ -936,7 +936,7 @@ func TestCodeOfAStepIsInItsKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	key := func() string {
+	keyOfStep := func(s Step) string {
 		t.Helper()
 		code, err := gosource.Open(root)
 		if err != nil {
@@ -946,23 +946,27 @@ func TestCodeOfAStepIsInItsKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := (&Builder{Cache: cache, Code: code}).Plan(t.Context(), versioned{&step{name: "coded"}})
+		p, err := (&Builder{Cache: cache, Code: code}).Plan(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return p.Steps[0].Key
 	}
+	key := func() string { t.Helper(); return keyOfStep(versioned{&step{name: "coded"}}) }
 	// The module pretends to be the one that this test's types are in.
 	write("go.mod", "module github.com/pantavisor/pantavisor\n")
 	write("build/step.go", "package build\n\nimport _ \"github.com/pantavisor/pantavisor/dep\"\n")
 	write("dep/dep.go", "package dep\n")
 	write("other/other.go", "package other\n")
-	first := key()
+	first, delegated := key(), keyOfStep(delegating{&step{name: "long"}})
 	write("other/other.go", "package other\n\nvar x = 1\n")
 	if key() != first {
 		t.Error("the code of a package that the step does not need changed its key")
 	}
 	write("dep/dep.go", "package dep\n\nvar x = 1\n")
+	if keyOfStep(delegating{&step{name: "long"}}) != delegated {
+		t.Error("the code of a package that a delegating step does not name changed its key")
+	}
 	second := key()
 	if second == first {
 		t.Error("the code of a needed package does not enter the key")
@@ -971,7 +975,15 @@ func TestCodeOfAStepIsInItsKey(t *testing.T) {
 	if key() == second {
 		t.Error("the code of the step's own package does not enter the key")
 	}
+	if keyOfStep(delegating{&step{name: "long"}}) == delegated {
+		t.Error("the code of a package that a delegating step names does not enter its key")
+	}
 }
+
+// delegating is a step whose key has the code of one package.
+type delegating struct{ *step }
+
+func (delegating) Packages() []string { return []string{"build"} }
 
 // reads returns how many files had to be read so far.
 func (c *StatCache) reads() int {

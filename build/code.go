@@ -8,8 +8,10 @@ import (
 	"go/token"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -33,12 +35,16 @@ func (b *Builder) codeInputs(s Step) ([]Input, error) {
 	if !ok {
 		return nil, nil
 	}
+	var only []string
+	if d, ok := s.(Delegating); ok {
+		only = d.Packages()
+	}
 	b.codes.mu.Lock()
 	defer b.codes.mu.Unlock()
 	if in, ok := b.codes.known[dir]; ok {
 		return []Input{in}, nil
 	}
-	in, err := b.codeInput(dir)
+	in, err := b.codeInput(dir, only)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +68,9 @@ func (b *Builder) directoryOf(s Step) (string, bool) {
 	return strings.CutPrefix(t.PkgPath(), b.Code.Path()+"/")
 }
 
-func (b *Builder) codeInput(dir string) (Input, error) {
+// codeInput returns the input for the package in a directory: of the files of the packages in
+// only, or of all that it needs for nil. All steps of a package have the same only.
+func (b *Builder) codeInput(dir string, only []string) (Input, error) {
 	files, err := b.Code.Files(dir, gosource.Host())
 	if err != nil {
 		return Input{}, err
@@ -71,6 +79,9 @@ func (b *Builder) codeInput(dir string) (Input, error) {
 	for _, f := range files {
 		if ext := filepath.Ext(f.Name); ext != ".go" && ext != ".s" && f.Name != "go.sum" {
 			continue // embedded targets and go.mod's comments are not logic
+		}
+		if only != nil && !slices.Contains(only, path.Dir(f.Name)) {
+			continue
 		}
 		sum, err := b.codeDigest(f)
 		if err != nil {

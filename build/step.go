@@ -39,6 +39,12 @@ type Versioned interface{ Version() int }
 // Sourced steps read files of the source tree or of the user.
 type Sourced interface{ Sources() ([]Source, error) }
 
+// Delegating steps leave their work to programs in outputs of other steps, which see nothing of
+// this program, and are too long to be done again for each change of a package that they need.
+// Of the module's code only the packages that Packages lists, by their directories, are in the
+// key.
+type Delegating interface{ Packages() []string }
+
 // Source is a file or directory whose content enters a step's key.
 type Source struct {
 	// Name is stable: it is used in the key and in explanations, for example

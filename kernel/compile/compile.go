@@ -75,12 +75,16 @@ type Origin interface {
 }
 
 var (
-	_ build.Step    = (*Step)(nil)
-	_ build.Sourced = (*Step)(nil)
+	_ build.Step       = (*Step)(nil)
+	_ build.Sourced    = (*Step)(nil)
+	_ build.Delegating = (*Step)(nil)
 )
 
 // Name is "kernel/compile".
 func (c *Step) Name() string { return "kernel/compile" }
+
+// Packages are those whose code decides how a kernel is compiled.
+func (c *Step) Packages() []string { return []string{"kernel/compile", "kernel/kconfig"} }
 
 // Deps are the build root and the source.
 func (c *Step) Deps() []build.Step { return append([]build.Step{c.Root}, c.Source.Deps()...) }
@@ -124,7 +128,7 @@ func (c *Step) Run(ctx context.Context, w *build.Work) error {
 		goals = append(goals, "dtbs")
 	}
 	if err := c.make(ctx, w, dir, goals...); err != nil {
-		return fault.Wrap(fault.Of(err), err, "compiling the kernel")
+		return fault.Wrap(fault.BadInput, err, "compiling the kernel")
 	}
 	return c.install(ctx, w, dir)
 }
@@ -136,7 +140,7 @@ func (c *Step) patch(ctx context.Context, w *build.Work, dir string) error {
 		if err := filecopy.File(ctx, filepath.Join(dir, name), p.Path, 0o644); err != nil {
 			return fault.Wrap(fault.IO, err, "copying %s", p.Name)
 		}
-		args := []string{"patch", "-p1", "--batch", "--no-backup-if-mismatch", "-d", treeDir, "-i", "/build/" + name}
+		args := []string{"patch", "-p1", "--forward", "--no-backup-if-mismatch", "-d", treeDir, "-i", "/build/" + name}
 		if err := c.run(ctx, w, dir, nil, args...); err != nil {
 			return fault.Wrap(fault.BadInput, err, "applying %s", p.Name)
 		}
@@ -253,7 +257,11 @@ func (c *Step) run(ctx context.Context, w *build.Work, dir string, said *objects
 	if said != nil {
 		cmd.Stdout = said
 	}
-	return debian.Started(command.Run(ctx, cmd, argv[0]))
+	err = debian.Started(command.Run(ctx, cmd, argv[0]))
+	if fault.Of(err) == fault.IO { // it fails because of what it was given
+		return fault.New(fault.BadInput, "%w", err)
+	}
+	return err
 }
 
 // objects counts the lines that make says of what it has made.
@@ -278,7 +286,7 @@ func (c *Step) install(ctx context.Context, w *build.Work, dir string) error {
 		goals = append(goals, "dtbs_install")
 	}
 	if err := c.make(ctx, w, dir, goals...); err != nil {
-		return fault.Wrap(fault.Of(err), err, "installing the kernel")
+		return fault.Wrap(fault.BadInput, err, "installing the kernel")
 	}
 	err := c.boot(ctx, w, dir)
 	if err == nil {

@@ -21,7 +21,7 @@ const archiveFile = "source.tar"
 func unpackArchive(ctx context.Context, c *Step, w *build.Work, dir string) error {
 	args := []string{"tar", "--no-same-owner", "--strip-components=1", "-C", treeDir, "-xf", "/build/" + archiveFile}
 	if err := c.run(ctx, w, dir, nil, args...); err != nil {
-		return fault.Wrap(fault.Of(err), err, "unpacking the kernel's source")
+		return fault.Wrap(fault.BadInput, err, "unpacking the kernel's source")
 	}
 	return fault.Wrap(fault.IO, os.Remove(filepath.Join(dir, archiveFile)), "unpacking the kernel's source")
 }

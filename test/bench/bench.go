@@ -87,6 +87,7 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 		{"large uploads", uploads},
 		{"the host tool", pvr},
 		{"booted devices", devices},
+		{"kernels", kernels},
 		{"writes to flash", flashWrites},
 	} {
 		fmt.Fprintf(progress, "measuring %s\n", m.name)
