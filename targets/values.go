@@ -14,11 +14,13 @@ type value struct {
 	name string
 	// ready is set when the value is implemented. Others are known, and rejected by name as
 	// unsupported.
-	ready  bool
-	format formatRules
-	loader loaderRules
-	role   roleRules
-	table  tableRules
+	ready bool
+	// instead is what serves the same purpose as long as the value is not ready; it may be empty.
+	instead string
+	format  formatRules
+	loader  loaderRules
+	role    roleRules
+	table   tableRules
 }
 
 // formatRules are for values of image.partitions.format.
@@ -80,6 +82,9 @@ type roleRules struct {
 	reason  string
 }
 
+// elsewhere is for kernels that another build has made.
+const elsewhere = "name the files of its output in a list of inputs (docs/pvcompose.md), or give its tarball of kernel and modules to source: files"
+
 // values are the tables of all such fields, by the field's path without indices. A new
 // value is one entry here; its implementation goes into the package named in the comment.
 var values = map[string][]value{
@@ -89,7 +94,7 @@ var values = map[string][]value{
 		{name: "files", ready: true},
 		{name: "debian-source", ready: true},
 		{name: "tree", ready: true},
-		{name: "buildroot"}, {name: "yocto"},
+		{name: "buildroot", instead: elsewhere}, {name: "yocto", instead: elsewhere},
 	},
 	// package kernel, format.go; FIT: package images, fit.go
 	"kernel.format": {
@@ -152,7 +157,7 @@ func CheckValue(path, text string) error {
 	case table == nil || known && v.ready:
 		return nil
 	case known:
-		return fault.New(fault.Unsupported, "%s", unsupported(text, table))
+		return fault.New(fault.Unsupported, "%s", v.unsupported(table))
 	}
 	return fault.New(fault.BadInput, "%s", impossible(text, table))
 }
@@ -185,14 +190,18 @@ func Ready(field string) []string { return names(values[field], false) }
 // one that is known, bad input with the nearest ones for any other.
 func NotReady(field, name string) error {
 	table := values[field]
-	if _, known := lookup(table, name); known {
-		return fault.New(fault.Unsupported, "%s: %s", field, unsupported(name, table))
+	if v, known := lookup(table, name); known {
+		return fault.New(fault.Unsupported, "%s: %s", field, v.unsupported(table))
 	}
 	return fault.New(fault.BadInput, "%s: %s", field, impossible(name, table))
 }
 
-func unsupported(name string, table []value) string {
-	return fmt.Sprintf("%q is not supported yet; supported: %s", name, strings.Join(names(table, false), ", "))
+func (v value) unsupported(table []value) string {
+	text := fmt.Sprintf("%q is not supported yet; supported: %s", v.name, strings.Join(names(table, false), ", "))
+	if v.instead != "" {
+		text += "; until then " + v.instead
+	}
+	return text
 }
 
 func impossible(name string, table []value) string {
