@@ -29,6 +29,7 @@ type step struct {
 	deps  []Step
 	files []Source
 	cores int
+	bytes int64
 	runs  *atomic.Int32
 	do    func(ctx context.Context, w *Work) error
 }
@@ -37,6 +38,7 @@ func (s *step) Name() string               { return s.name }
 func (s *step) Deps() []Step               { return s.deps }
 func (s *step) Sources() ([]Source, error) { return s.files, nil }
 func (s *step) Cores() int                 { return max(1, s.cores) }
+func (s *step) Memory() int64              { return s.bytes }
 
 func (s *step) Run(ctx context.Context, w *Work) error {
 	if s.runs != nil {
@@ -390,6 +392,35 @@ func TestWeightsBoundWhatRuns(t *testing.T) {
 	build(t, b, all...)
 	if most.Load() > 3 || most.Load() < 1 {
 		t.Errorf("%d cores were busy, want at most 3", most.Load())
+	}
+}
+
+// TestLargeStepsShareMemory runs steps of which two never fit together, beside small ones.
+func TestLargeStepsShareMemory(t *testing.T) {
+	var now, most atomic.Int64
+	var small sync.WaitGroup
+	small.Add(1)
+	var all []Step
+	for i := range 6 {
+		bytes := int64(40 + 20*i) // the last ones need more than there is
+		all = append(all, &step{Label: fmt.Sprint(i), name: fmt.Sprintf("s%d", i), bytes: bytes, do: func(context.Context, *Work) error {
+			n := now.Add(min(bytes, 64))
+			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+			}
+			small.Wait() // has cores although the memory is taken
+			now.Add(-min(bytes, 64))
+			return nil
+		}})
+	}
+	all = append(all, &step{name: "small", do: func(context.Context, *Work) error {
+		small.Done()
+		return nil
+	}})
+	b, _ := builder(t, t.TempDir())
+	b.Memory = 64
+	build(t, b, all...)
+	if most.Load() > 64 || most.Load() == 0 {
+		t.Errorf("steps that need %d bytes were running, want at most 64", most.Load())
 	}
 }
 

@@ -31,6 +31,9 @@ type Builder struct {
 	Code *gosource.Module
 	// Jobs is the number of cores to keep busy. Default: all of the machine.
 	Jobs int
+	// Memory is what [Large] steps that run at the same time may need together, in bytes. One
+	// that needs more runs without others. Default: 64 MiB.
+	Memory int64
 	// Verify reads every cached output again before it is used.
 	Verify bool
 	// Sink takes the events; nil drops them.

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
@@ -15,17 +16,20 @@ import (
 )
 
 // run is one build under way. Each node has a goroutine that waits for its
-// dependencies; slots bounds how many work at once.
+// dependencies; memory and slots bound how many work at once.
 type run struct {
 	*Builder
 	graph *graph
 	cores int64
 	slots *semaphore.Weighted
-	meter meter
-	ended map[*node]chan struct{}
-	stop  chan struct{} // closed by the first failure
-	mu    sync.Mutex    // guards the rest
-	res   map[*node]*StepResult
+	// space is the memory for large steps, taken before the cores: who has cores waits no more.
+	space  int64
+	memory *semaphore.Weighted
+	meter  meter
+	ended  map[*node]chan struct{}
+	stop   chan struct{} // closed by the first failure
+	mu     sync.Mutex    // guards the rest
+	res    map[*node]*StepResult
 	// replacements are those of each node that was looked at.
 	replacements map[*node][]Replacement
 	failed       []FailedStep
@@ -36,9 +40,9 @@ type run struct {
 var errStopped = errors.New("another step failed")
 
 func newRun(b *Builder, g *graph) *run {
-	cores := b.cores()
+	cores, space := b.cores(), cmp.Or(b.Memory, defaultMemory)
 	r := &run{
-		Builder: b, graph: g, cores: int64(cores), slots: semaphore.NewWeighted(int64(cores)),
+		Builder: b, graph: g, cores: int64(cores), slots: semaphore.NewWeighted(int64(cores)), space: space, memory: semaphore.NewWeighted(space),
 		ended: map[*node]chan struct{}{}, stop: make(chan struct{}), res: map[*node]*StepResult{},
 		replacements: map[*node][]Replacement{}, keeper: b.newKeeper(),
 	}
@@ -103,7 +107,7 @@ func (r *run) node(ctx context.Context, n *node) error {
 	if err := r.take(ctx, n); err != nil {
 		return err
 	}
-	defer r.slots.Release(r.weight(n))
+	defer r.release(n)
 	return r.makeOrWait(ctx, n, inputs, key, why)
 }
 
@@ -184,7 +188,7 @@ func (b *Builder) knownInputs(n *node) ([]Input, error) {
 	return slices.Concat(own, code, sources), err
 }
 
-// take waits until the cores that the step needs are free.
+// take waits until the memory and the cores that the step needs are free.
 func (r *run) take(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -195,16 +199,37 @@ func (r *run) take(ctx context.Context, n *node) error {
 		case <-ctx.Done():
 		}
 	}()
+	if r.memory.Acquire(ctx, r.size(n)) != nil {
+		return errStopped
+	}
 	if r.slots.Acquire(ctx, r.weight(n)) != nil {
+		r.memory.Release(r.size(n))
 		return errStopped
 	}
 	select {
 	case <-r.stop:
-		r.slots.Release(r.weight(n))
+		r.release(n)
 		return errStopped
 	default:
 		return nil
 	}
+}
+
+// release gives back what take took.
+func (r *run) release(n *node) {
+	r.slots.Release(r.weight(n))
+	r.memory.Release(r.size(n))
+}
+
+// defaultMemory is the default of Builder.Memory.
+const defaultMemory = 64 << 20
+
+// size is how much of the memory a step takes.
+func (r *run) size(n *node) int64 {
+	if l, ok := n.step.(Large); ok {
+		return min(l.Memory(), r.space)
+	}
+	return 0
 }
 
 func (r *run) weight(n *node) int64 {

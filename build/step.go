@@ -36,6 +36,10 @@ type Step interface {
 // inputs.
 type Versioned interface{ Version() int }
 
+// Large steps say how much memory Run needs, in bytes, because it is much: those that run at the
+// same time share [Builder].Memory.
+type Large interface{ Memory() int64 }
+
 // Sourced steps read files of the source tree or of the user.
 type Sourced interface{ Sources() ([]Source, error) }
 

@@ -90,6 +90,7 @@ type Part struct {
 
 var (
 	_ build.Step      = (*Part)(nil)
+	_ build.Large     = (*Part)(nil)
 	_ build.Versioned = (*Part)(nil)
 	_ build.Sourced   = (*Part)(nil)
 )
@@ -176,6 +177,9 @@ func (p *Part) Keys() []string {
 	}
 	return out
 }
+
+// Memory is that for a squashfs.
+func (*Part) Memory() int64 { return squashfs.Memory }
 
 // Deps are the programs, the packages, then those that packages depend on.
 func (p *Part) Deps() []build.Step {

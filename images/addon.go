@@ -30,6 +30,7 @@ type FilesAddon struct {
 
 var (
 	_ build.Step      = (*FilesAddon)(nil)
+	_ build.Large     = (*FilesAddon)(nil)
 	_ build.Versioned = (*FilesAddon)(nil)
 	_ named           = (*FilesAddon)(nil)
 	_ build.Sourced   = (*FilesAddon)(nil)
@@ -48,6 +49,9 @@ func (s *FilesAddon) Name() string { return "initrd/addon-" + s.Label }
 
 // Version of the step's logic.
 func (s *FilesAddon) Version() int { return 2 }
+
+// Memory is that for compression.
+func (*FilesAddon) Memory() int64 { return compressing }
 
 // Deps are the program, if there is one.
 func (s *FilesAddon) Deps() []build.Step {

@@ -93,6 +93,7 @@ type ModulesBlock struct {
 
 var (
 	_ build.Step      = (*ModulesBlock)(nil)
+	_ build.Large     = (*ModulesBlock)(nil)
 	_ build.Versioned = (*ModulesBlock)(nil)
 )
 
@@ -101,6 +102,9 @@ func (s *ModulesBlock) Name() string { return "initrd/modules" }
 
 // Version of the step's logic.
 func (s *ModulesBlock) Version() int { return 1 }
+
+// Memory is that for compression.
+func (*ModulesBlock) Memory() int64 { return compressing }
 
 // Deps are the modules.
 func (s *ModulesBlock) Deps() []build.Step { return []build.Step{s.Early} }
@@ -126,6 +130,7 @@ type RuntimeBlock struct {
 
 var (
 	_ build.Step      = (*RuntimeBlock)(nil)
+	_ build.Large     = (*RuntimeBlock)(nil)
 	_ build.Versioned = (*RuntimeBlock)(nil)
 )
 
@@ -134,6 +139,9 @@ func (s *RuntimeBlock) Name() string { return "initrd/runtime" }
 
 // Version of the step's logic.
 func (s *RuntimeBlock) Version() int { return 1 }
+
+// Memory is that for compression.
+func (*RuntimeBlock) Memory() int64 { return compressing }
 
 // Deps are the program.
 func (s *RuntimeBlock) Deps() []build.Step { return []build.Step{s.Program.Step} }

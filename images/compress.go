@@ -10,9 +10,16 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// window bounds the memory of the kernel's decoder to 4 MiB, and that for compression to
-// about 60 MiB. Twice as much makes modules 0.1 % smaller.
-const window = 4 << 20
+const (
+	// window bounds the memory of the kernel's decoder to 4 MiB. Twice as much makes modules 0.1 %
+	// smaller.
+	window = 4 << 20
+	// compressing is the memory that compress needs, in bytes: ten times the window, a block, and
+	// what becomes of it.
+	compressing = 10*window + xzBlock + xzBlock/4
+	// xzBlock is how much is compressed by itself, in bytes.
+	xzBlock = 16 << 20
+)
 
 // content is what an archive of the initrd mostly holds.
 type content int
@@ -44,8 +51,13 @@ func compress(ctx context.Context, src, dst string, c content) (err error) {
 		return err
 	}
 	defer out.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
 	xz, err := xzenc.NewWriter(ctx, out, xzenc.Options{
 		Effort: xzenc.Strong, X86: c == x86Code, Words: c == otherCode, Window: window, Workers: 1,
+		Block: int(min(xzBlock, max(info.Size(), 1))), // no more memory than its content
 	})
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ type DebugAddon struct {
 
 var (
 	_ build.Step      = (*DebugAddon)(nil)
+	_ build.Large     = (*DebugAddon)(nil)
 	_ build.Versioned = (*DebugAddon)(nil)
 	_ named           = (*DebugAddon)(nil)
 )
@@ -40,6 +41,9 @@ func (s *DebugAddon) Name() string { return "initrd/addon-debug" }
 
 // Version of the step's logic.
 func (s *DebugAddon) Version() int { return 2 }
+
+// Memory is that for compression.
+func (*DebugAddon) Memory() int64 { return compressing }
 
 // Deps are busybox.
 func (s *DebugAddon) Deps() []build.Step { return []build.Step{s.Busybox} }

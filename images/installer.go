@@ -75,6 +75,7 @@ type InstallerRoot struct {
 
 var (
 	_ build.Step      = (*InstallerRoot)(nil)
+	_ build.Large     = (*InstallerRoot)(nil)
 	_ build.Versioned = (*InstallerRoot)(nil)
 )
 
@@ -83,6 +84,9 @@ func (s *InstallerRoot) Name() string { return "installer/initrd" }
 
 // Version of the step's logic.
 func (s *InstallerRoot) Version() int { return 1 }
+
+// Memory is that for compression.
+func (*InstallerRoot) Memory() int64 { return compressing }
 
 // Deps are the program and the modules.
 func (s *InstallerRoot) Deps() []build.Step { return []build.Step{s.Program.Step, s.Early} }

@@ -45,6 +45,7 @@ var FirmwarePaths = []string{"lib/firmware/", "usr/lib/firmware/"}
 
 var (
 	_ build.Step      = (*Firmware)(nil)
+	_ build.Large     = (*Firmware)(nil)
 	_ build.Versioned = (*Firmware)(nil)
 )
 
@@ -53,6 +54,9 @@ func (f *Firmware) Name() string { return "kernel/firmware" }
 
 // Version of the step's logic.
 func (f *Firmware) Version() int { return 2 }
+
+// Memory is that for a squashfs.
+func (*Firmware) Memory() int64 { return squashMemory }
 
 // Deps are the kernel's tree and the packages.
 func (f *Firmware) Deps() []build.Step {

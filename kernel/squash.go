@@ -27,6 +27,9 @@ const defaultLevel = 9
 // the memory of about five blocks for each mounted file system.
 const squashBlock = 256 << 10
 
+// squashMemory is what the steps with a file system need.
+const squashMemory = squashfs.Memory
+
 // squash writes a squashfs with the content of a directory: everything is owned by root
 // and readable, all times are at, and there are no extended attributes, so that neither
 // the umask nor the file system of this machine matters.

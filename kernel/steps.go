@@ -227,6 +227,7 @@ const ModulesFile = "modules.squashfs"
 
 var (
 	_ build.Step      = (*Modules)(nil)
+	_ build.Large     = (*Modules)(nil)
 	_ build.Versioned = (*Modules)(nil)
 )
 
@@ -235,6 +236,9 @@ func (m *Modules) Name() string { return "kernel/modules" }
 
 // Version of the step's logic.
 func (m *Modules) Version() int { return 2 }
+
+// Memory is that for a squashfs.
+func (*Modules) Memory() int64 { return squashMemory }
 
 // Deps is the kernel's tree.
 func (m *Modules) Deps() []build.Step { return []build.Step{m.Tree} }

@@ -14,6 +14,9 @@ import (
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
+// Memory is about what a [Writer] needs on two cores, in bytes.
+const Memory = 24 << 20
+
 // Writer makes one image. Use it from one goroutine: Add entries, then Close.
 type Writer struct {
 	file File

@@ -51,7 +51,7 @@ func (t *trees) reset(block []byte, window int) {
 	clear(t.last2[:])
 	clear(t.last3[:])
 	longBits := uint(longMin)
-	for 1<<longBits < window/2 && longBits < longMax {
+	for 1<<longBits < window/4 && longBits < longMax {
 		longBits++
 	}
 	t.shift = 32 - longBits

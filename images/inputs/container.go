@@ -40,10 +40,16 @@ type containerStep struct {
 	path      string
 }
 
-var _ build.Step = (*containerStep)(nil)
+var (
+	_ build.Step  = (*containerStep)(nil)
+	_ build.Large = (*containerStep)(nil)
+)
 
 // Name is "input/container/" and the container's.
 func (s *containerStep) Name() string { return "input/container/" + s.Container.Name }
+
+// Memory is that for a squashfs.
+func (*containerStep) Memory() int64 { return squashfs.Memory }
 
 // Deps is empty.
 func (s *containerStep) Deps() []build.Step { return nil }

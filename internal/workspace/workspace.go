@@ -364,12 +364,16 @@ func (w *Workspace) deliver(ctx context.Context, j *job) (*build.Report, error) 
 	if err := w.plan(ctx, j); err != nil {
 		return j.Fail(ctx, out, err), err
 	}
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memory))
 	report, err := j.Deliver(ctx, out, j.comp.Artefacts)
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
 		w.tidy(ctx, j)
 	}
 	return report, err
 }
+
+// memory is where the garbage collector begins to work harder while steps run, in bytes.
+const memory = 48 << 20
 
 // unplanned ends a build whose target could not be loaded. It leaves a report if the
 // target is defined, or was built before: an old report would be taken for one of this
