@@ -32,12 +32,23 @@ func (c *Copy) Name() string { return "bootloader/copy/" + strings.ToLower(c.To)
 func (c *Copy) Deps() []build.Step { return []build.Step{c.File.Step} }
 
 // Run writes the tree.
-func (c *Copy) Run(_ context.Context, w *build.Work) error {
-	data, err := os.ReadFile(filepath.Join(w.In(c.File.Step), filepath.FromSlash(c.File.Path)))
-	if err != nil {
+func (c *Copy) Run(ctx context.Context, w *build.Work) error {
+	from, to := filepath.Join(w.In(c.File.Step), filepath.FromSlash(c.File.Path)), filepath.Join(w.Out, filepath.FromSlash(c.To))
+	if _, err := os.Stat(from); err != nil {
 		return fault.New(fault.Missing, "copying %s: %w", c.To, err)
 	}
-	return WriteTree(w.Out, map[string][]byte{c.To: data})
+	epoch := time.Unix(build.Epoch, 0)
+	err := os.MkdirAll(filepath.Dir(to), 0o755)
+	for _, do := range []func() error{
+		func() error { return build.CopyFile(ctx, to, from) },
+		func() error { return os.Chmod(to, 0o644) },
+		func() error { return os.Chtimes(to, epoch, epoch) },
+	} {
+		if err == nil {
+			err = do()
+		}
+	}
+	return fault.Wrap(fault.IO, err, "copying %s", c.To)
 }
 
 // WriteTree writes the files of a loader's step below out, by their paths with slashes, with

@@ -911,6 +911,35 @@ func TestPublishRefusesPathsOutside(t *testing.T) {
 	}
 }
 
+// TestPublishRejectsNames has artefacts that would take each other's place, and directories that
+// lead out of the output directory.
+func TestPublishRejectsNames(t *testing.T) {
+	s := &step{name: "s", Label: "x"}
+	b, _ := builder(t, t.TempDir())
+	for _, all := range [][]Artefact{
+		{{s, "file", "x"}, {s, "file", "x"}}, {{s, "file", "report.json"}}, {{s, "file", "report.txt/x"}},
+		{{s, "file", "x"}, {s, "file", "x/y"}}, {{s, "file", "x/y/z"}, {s, "file", "x/y"}},
+	} {
+		out := filepath.Join(t.TempDir(), "o")
+		if _, err := b.Deliver(t.Context(), out, all); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "two results of the build are named") {
+			t.Errorf("%+v: %v", all, err)
+		}
+	}
+	for _, link := range []string{"sbom", ".build"} {
+		out, elsewhere := t.TempDir(), t.TempDir()
+		if err := os.Symlink(elsewhere, filepath.Join(out, link)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := b.Deliver(t.Context(), out, []Artefact{{s, "file", "sbom/x"}})
+		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), link+" in "+out+" is not a directory") {
+			t.Errorf("%s: %v", link, err)
+		}
+		if left, _ := os.ReadDir(elsewhere); len(left) > 0 {
+			t.Errorf("%s: %v was written elsewhere", link, left)
+		}
+	}
+}
+
 // graphOf makes n steps, each reading a file and up to three steps before it.
 func graphOf(tb testing.TB, n int, dir string) []Step {
 	var all []Step

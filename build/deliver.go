@@ -12,6 +12,9 @@ import (
 // dir but that of the report, which a failed build leaves too. [Builder.Incomplete] is
 // returned when all else is done.
 func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact) (*Report, error) {
+	if err := checkNames(artefacts); err != nil {
+		return b.fail(ctx, dir, nil, nil, err), err
+	}
 	var wanted []Step
 	for _, a := range artefacts {
 		wanted = append(wanted, a.Step)

@@ -122,7 +122,7 @@ func removeStale(dir string, old map[string]Published, all []Published) error {
 	for name, was := range old {
 		dst := filepath.Join(dir, filepath.FromSlash(name))
 		current := slices.ContainsFunc(all, func(p Published) bool { return p.Path == name })
-		if !current && fs.ValidPath(name) && was.Seen != "" && was.Seen == seen(dst) {
+		if !current && fs.ValidPath(name) && CheckInside(dir, name) == nil && was.Seen != "" && was.Seen == seen(dst) {
 			errs = append(errs, removeAll(dst))
 		}
 	}
@@ -140,6 +140,9 @@ func writeState(dir string, all []Published) error {
 // lockOut creates the output directory and keeps two builds of one target from publishing
 // at once: the later one waits, then replaces what the earlier one published.
 func lockOut(ctx context.Context, dir string) (*filelock.Lock, error) {
+	if err := CheckInside(dir, stateFile); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Join(dir, ".build"), 0o755); err != nil {
 		return nil, fault.Wrap(fault.IO, err, "making the output directory")
 	}
@@ -161,6 +164,9 @@ func (b *Builder) publish(ctx context.Context, res *Result, dir string, a Artefa
 		was.Contains = made.Record.Contains
 		return &was, nil
 	}
+	if err := CheckInside(dir, a.To); err != nil {
+		return nil, err
+	}
 	if err := put(ctx, dst, filepath.Join(made.Dir, filepath.FromSlash(a.From))); err != nil {
 		return nil, err
 	}
@@ -168,6 +174,33 @@ func (b *Builder) publish(ctx context.Context, res *Result, dir string, a Artefa
 		Path: a.To, Step: made.Name, Contains: made.Record.Contains,
 		Source: made.Record.Output + "/" + a.From, Seen: seen(dst), fresh: true, from: a.From,
 	}, nil
+}
+
+// CheckInside checks that no directory on the way from dir to a name below it is a link, through
+// which something would be written elsewhere.
+func CheckInside(dir, name string) error {
+	for at := path.Dir(name); at != "."; at = path.Dir(at) {
+		info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(at)))
+		if err == nil && !info.IsDir() {
+			return fault.New(fault.BadInput, "%s in %s is not a directory: remove it, or take another output directory", at, dir)
+		}
+	}
+	return nil
+}
+
+// checkNames checks that no two artefacts, nor one and the report, have the same name, and that
+// none is in another.
+func checkNames(artefacts []Artefact) error {
+	names := []string{ReportName, reportText}
+	for _, a := range artefacts {
+		for _, n := range names {
+			if n == a.To || strings.HasPrefix(n, a.To+"/") || strings.HasPrefix(a.To, n+"/") {
+				return fault.New(fault.BadInput, "two results of the build are named %s: give one of them another name", a.To)
+			}
+		}
+		names = append(names, a.To)
+	}
+	return nil
 }
 
 func put(ctx context.Context, dst, src string) error {

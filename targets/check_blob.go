@@ -3,7 +3,9 @@ package targets
 import (
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
+	"strings"
 )
 
 // blobs checks the blobs of the boot loader. Those without a partition are on the main image.
@@ -130,6 +132,8 @@ func (r checker) files(t *Target) {
 		r.content(at, t, f.From, f.Package, f.Part)
 		if !fs.ValidPath(f.To) || f.To == "." {
 			r.Wrong(at+".to", "%q is not a clean path without a leading '/'", f.To)
+		} else if !placeForm.MatchString(f.To) {
+			r.Wrong(at+".to", "%q: want names of up to 255 letters, digits and ._+-, the first one a letter or digit", f.To)
 		}
 		role := f.PartitionRole()
 		if p := t.Partition(role); p == nil {
@@ -137,10 +141,22 @@ func (r checker) files(t *Target) {
 		} else if p.Format == "raw" || role == "root" {
 			r.Wrong(at+".role", "a partition with role %s and format %s takes no files of the boot loader", role, p.Format)
 		}
-		if slices.IndexFunc(t.Bootloader.Files, func(o File) bool { return o.To == f.To && o.PartitionRole() == role }) < i {
-			r.Wrong(at+".to", "%q is there twice", f.To)
+		for _, o := range t.Bootloader.Files[:i] {
+			if o.PartitionRole() == role && collide(o.To, f.To) {
+				r.Wrong(at+".to", "%q is there twice: %q takes its place", f.To, o.To)
+			}
 		}
 	}
+}
+
+// placeForm is the form of the path of a file on a partition, which any firmware finds.
+var placeForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,254}(/[A-Za-z0-9][A-Za-z0-9._+-]{0,254})*$`)
+
+// collide reports whether two files cannot be on the same partition: FAT does not distinguish
+// capital letters, and a file is no directory.
+func collide(a, b string) bool {
+	a, b = strings.ToLower(a), strings.ToLower(b)
+	return a == b || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
 }
 
 // PartitionRole returns the role of the partition that the file is for.

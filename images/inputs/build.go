@@ -65,6 +65,9 @@ func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report,
 	if err := l.outside(dir); err != nil {
 		return nil, err
 	}
+	if err := build.CheckInside(dir, workDir); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(workDir)), 0o755); err != nil {
 		return nil, fault.Wrap(fault.IO, err, "making the output directory")
 	}

@@ -400,6 +400,22 @@ func TestModulesInEachForm(t *testing.T) {
 	}
 }
 
+// TestResultsHaveNames has an image with the name of another result.
+func TestResultsHaveNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"inputs.json", "report.json"} {
+		dir, list := product(t)
+		list["image"].(object)["file"] = name
+		l, err := Read(write(t, dir, list))
+		must(t, err)
+		out := filepath.Join(t.TempDir(), "out")
+		_, err = l.Build(t.Context(), out, Options{})
+		if want := "two results of the build are named " + name; fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
+			t.Errorf("kind %v: %v", fault.Of(err), err)
+		}
+	}
+}
+
 // TestMistakes walks what can be wrong with a list: the error names the thing, and nothing is
 // written.
 func TestMistakes(t *testing.T) {
@@ -417,6 +433,15 @@ func TestMistakes(t *testing.T) {
 		return v
 	}
 	for want, change := range map[string]func(dir string, l object){
+		"bootloader.files[1].to: \"U-Boot.BIN\" is there twice: \"u-boot.bin\" takes its place": func(_ string, l object) {
+			files := at(l, "bootloader", "files").([]any)
+			at(l, "bootloader").(object)["files"] = append(files, object{"to": "U-Boot.BIN", "path": "runtime"})
+		},
+		"bootloader.files[1].to: \"u-boot.bin/x\" is there twice": func(_ string, l object) {
+			files := at(l, "bootloader", "files").([]any)
+			at(l, "bootloader").(object)["files"] = append(files, object{"to": "u-boot.bin/x", "path": "runtime"})
+		},
+		"bootloader.files[0].to: \"con:x\": want names of up to 255 letters": func(_ string, l object) { at(l, "bootloader", "files", 0).(object)["to"] = "con:x" },
 		"field epoch is missing":                                          func(_ string, l object) { delete(l, "epoch") },
 		`unknown field "epochs"; did you mean epoch?`:                     func(_ string, l object) { l["epochs"] = 1 },
 		"runtime.path: stat":                                              func(dir string, _ object) { _ = os.Remove(filepath.Join(dir, "runtime")) },

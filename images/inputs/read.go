@@ -2,7 +2,6 @@ package inputs
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -189,11 +188,6 @@ func (l *List) medium(r checker) {
 			r.Wrong("image", "cannot boot: bootloader is missing")
 		}
 		return
-	}
-	for i, f := range b.Files {
-		if !fs.ValidPath(f.To) || f.To == "." {
-			r.Wrong(fmt.Sprintf("bootloader.files[%d].to", i), "%q is not a clean path without a leading '/'", f.To)
-		}
 	}
 	for i, t := range b.Trees {
 		l.role(r, fmt.Sprintf("bootloader.trees[%d].role", i), t.Role)
