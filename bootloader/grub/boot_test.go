@@ -182,7 +182,8 @@ func (d *disk) boot(more ...string) string {
 type scenario struct {
 	spec.State
 	addons  int
-	damaged bool // the block on the ESP is not an environment block
+	damaged bool   // the block on the ESP is not an environment block
+	state   string // in place of the block of the storage
 }
 
 // scenarios are those of every loader, and more.
@@ -200,6 +201,8 @@ func scenarios() []scenario {
 		{State: S{Name: "factory's revision last", Rev: "3", Revisions: []string{"3", "0"}, Want: starts("3", "0"), Again: starts("3", "0")}},
 		{State: S{Name: "good one without a kernel", Rev: "3", Revisions: []string{"0"}, Want: zero, Again: zero}},
 		{State: S{Name: "mark cannot be written", Rev: "3", Try: "4", Revisions: []string{"3", "4"}, Want: failed, Again: failed}, damaged: true},
+		{State: S{Name: "garbage for a state", Revisions: []string{"0"}, Want: zero, Again: zero}, state: strings.Repeat("\x00\xff\n=pv_try\x80", 80)},
+		{State: S{Name: "state cut short", Revisions: []string{"0", "3"}, Want: zero, Again: zero}, state: "# GRUB Environment Block\npv_rev=3"},
 		{State: S{Name: "addons", Rev: "0", Revisions: []string{"0"}, Want: zero, Again: zero}, addons: 3},
 		{State: S{Name: "hostile rev", Rev: `3" init=/bin/sh`, Revisions: []string{"0"}, Want: zero, Again: zero}},
 		{State: S{Name: "hostile try", Rev: "3", Try: "4; halt", Revisions: []string{"3"}, Want: three, Again: three}},
@@ -230,6 +233,9 @@ func (s scenario) stage(t *testing.T, label, esp, root string) {
 	bootloadertest.Write(t, filepath.Join(esp, label, "grubenv"), mark)
 	if s.Rev != "" || s.Try != "" {
 		bootloadertest.Write(t, filepath.Join(root, "boot/grubenv"), env(t, "pv_rev", s.Rev, "pv_try", s.Try, "pv_trial", s.Trial))
+	}
+	if s.state != "" {
+		bootloadertest.Write(t, filepath.Join(root, "boot/grubenv"), []byte(s.state))
 	}
 	for _, r := range s.Revisions {
 		dir := filepath.Join(root, "trails", r, ".pv")

@@ -14,17 +14,17 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// usual are the targets that each test run boots besides x64-uefi, which has tests of its
-// own: one for each boot loader. PV_TEST_TARGETS names others, or all.
-var usual = []string{"qemu-aarch64"}
+// usual are the targets that each test run boots: one for each boot loader. PV_TEST_TARGETS
+// names others, or all. x64-uefi has tests of its own, and TestGuide runs qemu-aarch64.
+var usual = []string{target, "qemu-aarch64"}
 
 // TestBoards builds the targets' images and boots each until its containers have reached
 // their goals and the control API has said so, and switches it off.
 func TestBoards(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots virtual machines")
+	if testing.Short() || os.Getenv("PV_TEST_TARGETS") == "" {
+		t.Skip("boots virtual machines: mage boards")
 	}
-	for _, name := range chosen(t, usual...) {
+	for _, name := range chosen(t) {
 		board, err := targets.Load(targets.Builtin(), name)
 		if err != nil {
 			t.Error(err)

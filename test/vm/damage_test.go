@@ -111,13 +111,15 @@ func calm(t *testing.T, d *Device) {
 
 // TestDamagedObjects boots a storage in which the object of one container is gone
 // and that of another has other content: the API gives the reason of each, the log
-// too, and the device can be reached and powered off.
+// too, and the device can be reached and powered off. GRUB's environment block is damaged
+// too, so that revision 0 runs.
 func TestDamagedObjects(t *testing.T) {
 	w := open(t)
 	s := damaged(t, w)
 	s.do("rm /objects/" + s.object("network/root.squashfs"))
 	s.do("rm /trails/0/network/root.squashfs")
 	s.spoil("/trails/0/sdk/root.squashfs")
+	s.replace("/boot/grubenv", strings.Repeat("\x00\xff\n=pv_try\x80", 80))
 	d := boot(t, w, s.image, t.TempDir())
 	cs, err := d.WaitContainers(within(t), func(cs []api.Container) bool {
 		reasons := 0
@@ -138,6 +140,9 @@ func TestDamagedObjects(t *testing.T) {
 		}
 		waitLog(t, d, "the reason of "+c.Name, containing(c.StatusReason))
 	}
+	if out := run(t, d, "cat /proc/cmdline"); !strings.Contains(out+" ", "pv_rev=0 ") {
+		t.Errorf("the kernel was told %s", out)
+	}
 	calm(t, d)
 	must(t, d.leaveShell(within(t)))
 	asked := d.API.Command(within(t), api.OpPowerOff, "test") // it may be off before it has answered
@@ -147,15 +152,19 @@ func TestDamagedObjects(t *testing.T) {
 	checkStorage(t, d.Disk(), "clean")
 }
 
-// TestDamagedState boots a storage whose state is cut short: the device comes up
-// far enough to be asked, and its log says why nothing runs.
+// TestDamagedState boots a storage whose state is cut short, and GRUB's environment block too:
+// the device comes up far enough to be asked, and its log says why nothing runs.
 func TestDamagedState(t *testing.T) {
 	w := open(t)
 	s := damaged(t, w)
 	s.replace("/trails/0/.pvr/json", `{"#spec": "pantavisor-serv`)
+	s.replace("/boot/grubenv", "# GRUB Environment Block\npv_rev=../../x")
 	d := boot(t, w, s.image, t.TempDir())
 	waitAnswer(t, d, "state JSON has bad format")
 	waitLog(t, d, "what is wrong with the state", containing("state JSON has bad format"))
+	if out := run(t, d, "cat /proc/cmdline"); !strings.Contains(out+" ", "pv_rev=0 ") {
+		t.Errorf("the kernel was told %s", out)
+	}
 	calm(t, d)
 }
 
@@ -175,25 +184,6 @@ func waitAnswer(t *testing.T, d *Device, reason string) {
 			t.Fatalf("the API does not say %q: %v", reason, err)
 		case <-time.After(250 * time.Millisecond):
 		}
-	}
-}
-
-// TestDamagedBootEnvironment boots storages whose environment block cannot be used:
-// revision 0 runs.
-func TestDamagedBootEnvironment(t *testing.T) {
-	w := open(t)
-	garbage := strings.Repeat("\x00\xff\n=pv_try\x80", 80)
-	for name, content := range map[string]string{"garbage": garbage, "cut": "# GRUB Environment Block\npv_rev=../../x"} {
-		t.Run(name, func(t *testing.T) {
-			s := damaged(t, w)
-			s.replace("/boot/grubenv", content)
-			d := boot(t, w, s.image, t.TempDir())
-			goals(t, d)
-			if out := run(t, d, "cat /proc/cmdline"); !strings.Contains(out+" ", "pv_rev=0 ") {
-				t.Errorf("the kernel was told %s", out)
-			}
-			calm(t, d)
-		})
 	}
 }
 
