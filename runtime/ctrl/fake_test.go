@@ -175,7 +175,7 @@ func dial(t *testing.T, s *Server, caller *Caller) net.Conn {
 		s.talk(context.Background(), server, c)
 	}()
 	t.Cleanup(func() { _ = client.Close(); <-ended })
-	_ = client.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(time.Minute))
 	return client
 }
 
