@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/pantavisor/pantavisor/formats/xzenc"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -55,6 +56,7 @@ func compress(ctx context.Context, src, dst string, c content) (err error) {
 	if err != nil {
 		return err
 	}
+	debug.FreeOSMemory() // what other steps have left behind
 	xz, err := xzenc.NewWriter(ctx, out, xzenc.Options{
 		Effort: xzenc.Strong, X86: c == x86Code, Words: c == otherCode, Window: window, Workers: 1,
 		Block: int(min(xzBlock, max(info.Size(), 1))), // no more memory than its content

@@ -267,6 +267,9 @@ func (b *worker) compress(ctx context.Context, o *Options) error {
 	if o.Effort == Fast {
 		part = o.Window
 	}
+	if b.packed == nil {
+		b.packed = make([]byte, 0, len(b.block)/3) // most need not grow, which would take twice as much for a moment
+	}
 	b.packed = b.packed[:0]
 	for rest := b.block; len(rest) > 0; rest = rest[min(part, len(rest)):] {
 		for b.lzma.begin(rest[:min(part, len(rest))]); b.lzma.more(); {
