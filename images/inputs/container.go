@@ -2,6 +2,7 @@ package inputs
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -146,7 +147,10 @@ type content struct {
 func (s *containerStep) root(ctx context.Context, w *build.Work, to string) (*content, error) {
 	r := s.Container.Root
 	if r.Form == "squashfs" {
-		return &content{config: canon.Obj()}, take(ctx, to, s.path, r.SHA256)
+		if err := take(ctx, to, s.path, r.SHA256); err != nil {
+			return nil, err
+		}
+		return &content{config: canon.Obj()}, checkSquashfs(to)
 	}
 	t, err := rootfs.New(w.Tmp, 0)
 	if err != nil {
@@ -161,7 +165,7 @@ func (s *containerStep) root(ctx context.Context, w *build.Work, to string) (*co
 		w.Warn("container " + s.Container.Name + ": squashfs cannot hold all attributes of its files; left out: " + passed)
 	}
 	if t.Empty() {
-		return nil, fault.New(fault.BadInput, "its root file system %s has no files", r.Path)
+		return nil, fault.New(fault.BadInput, "its root file system %s has no files", s.path)
 	}
 	for name, dst := range map[string]*string{"etc/passwd": &c.passwd, "etc/group": &c.group} {
 		text, err := t.ReadFile(name, maxAccounts)
@@ -171,6 +175,29 @@ func (s *containerStep) root(ctx context.Context, w *build.Work, to string) (*co
 		*dst = string(text)
 	}
 	return c, s.write(ctx, t, to)
+}
+
+// checkSquashfs checks that a file begins as a squashfs does that the kernel mounts (Linux:
+// fs/squashfs/squashfs_fs.h), and that nothing of it is missing.
+func checkSquashfs(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var head [48]byte
+	le := binary.LittleEndian
+	if _, err := io.ReadFull(f, head[:]); err != nil || string(head[:4]) != "hsqs" || le.Uint16(head[28:]) != 4 {
+		return fault.New(fault.BadInput, "its root file system is not a squashfs of version 4")
+	}
+	if used := le.Uint64(head[40:]); used > uint64(info.Size()) {
+		return fault.New(fault.BadInput, "its root file system is cut short: the squashfs has %d bytes, the file %d", used, info.Size())
+	}
+	return nil
 }
 
 // maxAccounts bounds /etc/passwd and /etc/group, in bytes.

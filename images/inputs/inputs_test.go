@@ -400,6 +400,33 @@ func TestModulesInEachForm(t *testing.T) {
 	}
 }
 
+// TestBadRoots has root file systems that no device could mount.
+func TestBadRoots(t *testing.T) {
+	t.Parallel()
+	dir, list := product(t)
+	writeForms(t, dir, appFiles())
+	whole, err := os.ReadFile(filepath.Join(dir, "app.squashfs"))
+	must(t, err)
+	put(t, dir, map[string]string{"short.squashfs": string(whole[:200]), "tar.squashfs": strings.Repeat("tar", 100)})
+	must(t, os.Mkdir(filepath.Join(dir, "empty"), 0o755))
+	c := list["containers"].([]any)[0].(object)
+	c["user"] = "7:8"
+	for want, root := range map[string]object{
+		"is cut short":                       {"form": "squashfs", "path": "short.squashfs"},
+		"is not a squashfs of version 4":     {"form": "squashfs", "path": "tar.squashfs"},
+		filepath.Join(dir, "empty") + " has": {"form": "directory", "path": "empty"},
+	} {
+		c["root"] = root
+		l, err := Read(write(t, dir, list))
+		if err == nil {
+			_, err = l.Build(t.Context(), filepath.Join(t.TempDir(), "out"), Options{})
+		}
+		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
+			t.Errorf("kind %v: %v; want %s", fault.Of(err), err, want)
+		}
+	}
+}
+
 // TestResultsHaveNames has an image with the name of another result.
 func TestResultsHaveNames(t *testing.T) {
 	t.Parallel()
@@ -442,6 +469,9 @@ func TestMistakes(t *testing.T) {
 			at(l, "bootloader").(object)["files"] = append(files, object{"to": "u-boot.bin/x", "path": "runtime"})
 		},
 		"bootloader.files[0].to: \"con:x\": want names of up to 255 letters": func(_ string, l object) { at(l, "bootloader", "files", 0).(object)["to"] = "con:x" },
+		`containers[0].args.PV_GRUOP: argument "PV_GRUOP": unknown; did you mean PV_GROUP?`: func(_ string, l object) {
+			at(l, "containers", 0).(object)["args"] = object{"PV_GRUOP": "app"}
+		},
 		"field epoch is missing":                                          func(_ string, l object) { delete(l, "epoch") },
 		`unknown field "epochs"; did you mean epoch?`:                     func(_ string, l object) { l["epochs"] = 1 },
 		"runtime.path: stat":                                              func(dir string, _ object) { _ = os.Remove(filepath.Join(dir, "runtime")) },

@@ -2,6 +2,7 @@ package inputs
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,7 +13,9 @@ import (
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
+	"github.com/pantavisor/pantavisor/revision/app/template"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -168,6 +171,12 @@ func (l *List) container(r checker, at string, i int, c Container) {
 	}
 	if slices.IndexFunc(l.Containers, func(o Container) bool { return o.Name == c.Name }) < i {
 		r.Wrong(at+".name", "%q is there twice", c.Name)
+	}
+	known := template.Arguments()
+	for _, name := range slices.Sorted(maps.Keys(c.Args)) {
+		if !slices.Contains(known, name) {
+			r.Wrong(at+".args."+name, "%v", spelling.Unknown("argument", name, known))
+		}
 	}
 	if c.Root.Form == "squashfs" && c.Compression != "" {
 		r.Wrong(at+".compression", "a squashfs is taken as it is; leave it out")
