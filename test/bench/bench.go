@@ -78,6 +78,7 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 		{"sizes", sizes},
 		{"squashfs", squash},
 		{"ext4", fileSystem},
+		{"images of pvcompose", composed},
 		{"the log server", logServer},
 		{"the control socket", controlSocket},
 		{"the object store", objectStore},
