@@ -11,11 +11,13 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/kernel/compile"
+	"github.com/pantavisor/pantavisor/kernel/kconfig"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -155,7 +157,25 @@ func fragments(l *layers.Layers, name string) ([]compile.Fragment, error) {
 		}
 	}
 	slices.SortStableFunc(out, compile.Fragment.Order)
+	for _, f := range out {
+		if err := readable(f.Source); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
+}
+
+// maxFragment bounds a fragment, in bytes.
+const maxFragment = 1 << 20
+
+// readable reports a mistake in a fragment: before a build, not after the source was unpacked.
+func readable(s build.Source) error {
+	text, err := bounded.ReadRegular(s.Path, maxFragment)
+	if err != nil {
+		return fault.New(fault.BadInput, "reading %s: %w", s.Name, err)
+	}
+	_, err = kconfig.Parse(s.Name, string(text))
+	return err
 }
 
 func fragmentSource(l *layers.Layers, name string) build.Source {

@@ -49,7 +49,7 @@ func TestFragmentsOfAProduct(t *testing.T) {
 	t.Parallel()
 	l := product(t, map[string]string{
 		"kernel/fragments/camera.config": "", "kernel/fragments/camera-6.12.config": "", "kernel/fragments/camera-6.8.config": "",
-		"kernel/fragments/vpn.config": "", "kernel/patches/0001-fix.patch": "",
+		"kernel/fragments/vpn.config": "", "kernel/fragments/wrong.config": "\nCONFIG_A=yes\n", "kernel/patches/0001-fix.patch": "",
 	})
 	found, err := fragments(l, "camera")
 	if err != nil {
@@ -64,6 +64,9 @@ func TestFragmentsOfAProduct(t *testing.T) {
 	}
 	if found, err = fragments(l, "vpn"); err != nil || !strings.HasPrefix(found[0].Source.Path, l.Top().Dir) {
 		t.Errorf("%+v, %v", found, err)
+	}
+	if _, err := fragments(l, "wrong"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "kernel/fragments/wrong.config:2: ") {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
 	for _, name := range []string{"camrea", "camera-6.8", "none"} {
 		if _, err := fragments(l, name); fault.Of(err) != fault.BadInput {
