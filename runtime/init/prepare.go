@@ -196,6 +196,7 @@ func (m *machine) mountStorage(ctx context.Context) error {
 	if o.Target == "" {
 		o.Target = "/storage"
 	}
+	o.Warn = func(text string) { m.log.Named("storage").Warnf("%s", text) }
 	if err := storage.Mount(dev, o); err != nil {
 		return err
 	}

@@ -18,10 +18,13 @@ type MountOptions struct {
 	Target string // directory, made if missing; PV_STORAGE_MNTPOINT
 	Type   string // PV_STORAGE_FSTYPE; empty: as the superblock says
 	Data   string // options of the file system, comma-separated
+	// Warn gets what had to be mended; nil for nobody.
+	Warn func(text string)
 }
 
 // Mount mounts a device read-write, without access times. By default ext4 gets
-// errors=remount-ro, so that a damaged file system is not written to.
+// errors=remount-ro, so that a damaged file system is not written to. The superblock of an
+// ext4 that a power cut has torn is mended.
 func Mount(dev Device, o MountOptions) error {
 	typ := o.Type
 	if typ == "" {
@@ -37,6 +40,9 @@ func Mount(dev Device, o MountOptions) error {
 		return fmt.Errorf("making the mount point: %w", err)
 	}
 	err := unix.Mount(dev.Path, o.Target, typ, unix.MS_NOATIME, o.Data)
+	if typ == "ext4" && errors.Is(err, unix.EBADMSG) {
+		err = mountMended(dev, o, err)
+	}
 	switch {
 	case errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("mounting %s on %s: the kernel has no file system %s (is its module among the early modules?): %w", dev.Path, o.Target, typ, err)
@@ -44,4 +50,17 @@ func Mount(dev Device, o MountOptions) error {
 		return fmt.Errorf("mounting %s on %s as %s: %w", dev.Path, o.Target, typ, err)
 	}
 	return nil
+}
+
+// mountMended mounts an ext4 that could not be mounted because a checksum is wrong, if that is
+// the superblock's and can be mended.
+func mountMended(dev Device, o MountOptions, cause error) error {
+	mended, err := mendSuper(dev.Path)
+	if err != nil || !mended {
+		return errors.Join(cause, err)
+	}
+	if o.Warn != nil {
+		o.Warn("the superblock of " + dev.Path + " was torn by a power cut and is mended")
+	}
+	return unix.Mount(dev.Path, o.Target, "ext4", unix.MS_NOATIME, o.Data)
 }
