@@ -2,6 +2,7 @@ package bootloader
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,16 +38,13 @@ func (c *Copy) Run(ctx context.Context, w *build.Work) error {
 	if _, err := os.Stat(from); err != nil {
 		return fault.New(fault.Missing, "copying %s: %w", c.To, err)
 	}
-	epoch := time.Unix(build.Epoch, 0)
 	err := os.MkdirAll(filepath.Dir(to), 0o755)
-	for _, do := range []func() error{
-		func() error { return build.CopyFile(ctx, to, from) },
-		func() error { return os.Chmod(to, 0o644) },
-		func() error { return os.Chtimes(to, epoch, epoch) },
-	} {
-		if err == nil {
-			err = do()
-		}
+	if err == nil {
+		err = build.CopyFile(ctx, to, from)
+	}
+	if err == nil {
+		epoch := time.Unix(build.Epoch, 0)
+		err = errors.Join(os.Chmod(to, 0o644), os.Chtimes(to, epoch, epoch))
 	}
 	return fault.Wrap(fault.IO, err, "copying %s", c.To)
 }

@@ -52,7 +52,7 @@ func (b *BuildRoot) Deps() []build.Step {
 
 // mountPoints are directories of the root that [BuildRoot.Command] mounts something on, or that
 // programs expect.
-var mountPoints = []string{"build", "dev", "proc", "tmp", "etc"}
+var mountPoints = []string{"build", "dev", "proc", "tmp", "etc", "old"}
 
 // Run unpacks the packages with a merged /usr.
 func (b *BuildRoot) Run(ctx context.Context, w *build.Work) error {
@@ -95,20 +95,32 @@ func inBuildRoot(name string) bool {
 }
 
 // enter is the script that enters a build root: in a mount namespace of its own the root is
-// bound to an empty directory, read-only where the kernel allows it, with the devices of the
-// machine and the work directory in it. $1 is busybox, $2 the root, $3 the empty directory,
-// $4 the work directory.
-const enter = `set -e
-bb=$1 root=$2 at=$3 work=$4
+// bound to an empty directory, read-only where the kernel allows it, with harmless devices of the
+// machine and the work directory in it. The root of the machine is gone behind it. /proc has the
+// processes of the build only; a machine that hides parts of its own, as containers do, allows
+// none, and no compiler needs it. $1 is busybox, $2 the root, $3 the empty directory, $4 the work
+// directory.
+const enter = `bb=$1 root=$2 at=$3 work=$4
 shift 4
-$bb mount -o rbind "$root" "$at"
-$bb mount -o remount,ro,bind "$at" 2>/dev/null || :
-$bb mount -o rbind /dev "$at/dev"
-$bb mount -o rbind /proc "$at/proc"
-$bb mount -t tmpfs none "$at/tmp"
-$bb mount -o bind "$work" "$at/build"
-exec $bb chroot "$at" /usr/bin/env -C /build "$@"
+prepare() {
+	$bb mount -o rbind "$root" "$at" || return
+	$bb mount -o remount,ro,bind "$at" 2>/dev/null
+	$bb mount -t tmpfs none "$at/dev" || return
+	for node in null zero full random urandom; do
+		: > "$at/dev/$node" && $bb mount -o bind "/dev/$node" "$at/dev/$node" || return
+	done
+	$bb ln -s /proc/self/fd "$at/dev/fd" && $bb ln -s /proc/self/fd/0 "$at/dev/stdin" || return
+	$bb ln -s /proc/self/fd/1 "$at/dev/stdout" && $bb ln -s /proc/self/fd/2 "$at/dev/stderr" || return
+	$bb mount -t proc none "$at/proc" 2>/dev/null
+	$bb mount -t tmpfs none "$at/tmp" && $bb mount -o bind "$work" "$at/build" || return
+	cd "$at" && $bb pivot_root . old && cd / && /usr/bin/busybox umount -l /old
+}
+prepare || exit ` + cannotEnter + `
+exec /usr/bin/env -C /build "$@"
 `
+
+// cannotEnter is the exit status of enter when the machine does not allow the mounts.
+const cannotEnter = "121"
 
 // Command prepares a run of a program in the build root, in namespaces of its own and without
 // network: dir is its working directory and the one that it can write to besides /tmp; there it
@@ -154,7 +166,9 @@ func isolated(uid, gid int) *syscall.SysProcAttr {
 // Started explains the error of a program that a build root started, when the kernel does not
 // allow the namespaces.
 func Started(err error) error {
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
+	var exit *exec.ExitError
+	entered := !errors.As(err, &exit) || fmt.Sprint(exit.ExitCode()) != cannotEnter
+	if !entered || errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
 		return fault.New(fault.Unsupported, "%w: this machine does not allow the namespaces of a build root: run as root, or allow users to make them (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns, kernel.unprivileged_userns_clone)", err)
 	}
 	return err

@@ -50,6 +50,7 @@ id -u
 touch /usr/bin/x 2>/dev/null && echo /usr can be written to
 touch /tmp/x && ls /build
 ls /sys/class/net /home /root 2>/dev/null
+ls -A /old && echo $(ls /dev) && cat /proc/1/comm
 echo "$CC" "$TZ" "$SOURCE_DATE_EPOCH" `
 	cmd, err := root.Command(t.Context(), w, work, "sh", "-c", script)
 	if err != nil {
@@ -59,7 +60,7 @@ echo "$CC" "$TZ" "$SOURCE_DATE_EPOCH" `
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if diff := cmp.Diff("/build\nawk sh\n0\na\n UTC 1577836800\n", string(out)); diff != "" {
+	if diff := cmp.Diff("/build\nawk sh\n0\na\nfd full null random stderr stdin stdout urandom zero\nsh\n UTC 1577836800\n", string(out)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "tmp/x")); err == nil {

@@ -185,6 +185,23 @@ func (r checker) kernelSource(k *Kernel, a Arch) {
 			r.Wrong("kernel", "want one of dir, a directory with the kernel's source, and part, a tarball with it")
 		}
 	}
+	r.kernelFields(k)
+	if k.Firmware != nil {
+		r.Need("kernel.suite", k.Suite, "name the Debian suite of the firmware's packages")
+		r.Need("arch.debian", a.Debian, "firmware from Debian needs Debian's name of the architecture")
+	}
+	r.List("kernel.fragments", k.Fragments, fragmentForm)
+	r.List("kernel.patches", k.Patches, fileForm)
+	if k.Defconfig != "" {
+		r.Form("kernel.defconfig", k.Defconfig, defconfigForm)
+	}
+	if k.Dir != "" && !filepath.IsAbs(k.Dir) && (!fs.ValidPath(k.Dir) || k.Dir == ".") {
+		r.Wrong("kernel.dir", "%q is neither absolute nor a clean path below the repository", k.Dir)
+	}
+}
+
+// kernelFields checks that a kernel has no field of another source.
+func (r checker) kernelFields(k *Kernel) {
 	set := map[string]bool{
 		"suite": k.Suite != "", "package": k.Package != "", "part": k.Part != "", "dir": k.Dir != "", "firmware": k.Firmware != nil,
 		"defconfig": k.Defconfig != "", "fragments": k.Fragments != nil, "patches": k.Patches != nil,
@@ -197,18 +214,6 @@ func (r checker) kernelSource(k *Kernel, a Arch) {
 		if set[field] && k.Source != "" && !slices.Contains(of, k.Source) {
 			r.Wrong("kernel."+field, "is only for source: %s", strings.Join(of, ", "))
 		}
-	}
-	if k.Firmware != nil {
-		r.Need("kernel.suite", k.Suite, "name the Debian suite of the firmware's packages")
-		r.Need("arch.debian", a.Debian, "firmware from Debian needs Debian's name of the architecture")
-	}
-	r.List("kernel.fragments", k.Fragments, fragmentForm)
-	r.List("kernel.patches", k.Patches, fileForm)
-	if k.Defconfig != "" {
-		r.Form("kernel.defconfig", k.Defconfig, defconfigForm)
-	}
-	if k.Dir != "" && !filepath.IsAbs(k.Dir) && (!fs.ValidPath(k.Dir) || k.Dir == ".") {
-		r.Wrong("kernel.dir", "%q is neither absolute nor a clean path below the repository", k.Dir)
 	}
 }
 

@@ -106,6 +106,8 @@ const (
 	treeDir = "linux"
 	outDir  = "out"
 	allFile = "all.config"
+	// configFile is the configuration in the tree.
+	configFile = treeDir + "/.config"
 )
 
 // Run compiles the kernel.
@@ -150,35 +152,41 @@ func (c *Step) patch(ctx context.Context, w *build.Work, dir string) error {
 
 // configure makes the .config and checks that it is what the fragments ask for.
 func (c *Step) configure(ctx context.Context, w *build.Work, dir string) error {
-	want, err := c.options(filepath.Join(dir, treeDir))
+	// What ran in the build root may have left links that lead out of it.
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "configuring the kernel")
+	}
+	defer root.Close()
+	want, err := c.options(root)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, allFile), kconfig.Text(want), 0o644); err != nil {
+	if err := root.WriteFile(allFile, kconfig.Text(want), 0o644); err != nil {
 		return fault.Wrap(fault.IO, err, "configuring the kernel")
 	}
-	if err := c.base(ctx, w, dir, want); err != nil {
+	if err := c.base(ctx, w, root, want); err != nil {
 		return fault.Wrap(fault.BadInput, err, "configuring the kernel")
 	}
 	if err := c.make(ctx, w, dir, "olddefconfig"); err != nil {
 		return fault.Wrap(fault.BadInput, err, "configuring the kernel")
 	}
-	config, err := os.ReadFile(filepath.Join(dir, treeDir, ".config"))
+	config, err := root.ReadFile(configFile)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "configuring the kernel")
 	}
-	return c.compare(filepath.Join(dir, treeDir), want, string(config))
+	return c.compare(root, want, string(config))
 }
 
 // base makes the .config that olddefconfig completes.
-func (c *Step) base(ctx context.Context, w *build.Work, dir string, want []kconfig.Option) error {
+func (c *Step) base(ctx context.Context, w *build.Work, root *os.Root, want []kconfig.Option) error {
 	if c.Defconfig == "" {
-		return c.make(ctx, w, dir, "KCONFIG_ALLCONFIG=/build/"+allFile, "allnoconfig")
+		return c.make(ctx, w, root.Name(), "KCONFIG_ALLCONFIG=/build/"+allFile, "allnoconfig")
 	}
-	if err := c.make(ctx, w, dir, c.Defconfig); err != nil {
+	if err := c.make(ctx, w, root.Name(), c.Defconfig); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, treeDir, ".config"), os.O_APPEND|os.O_WRONLY, 0)
+	f, err := root.OpenFile(configFile, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -187,8 +195,8 @@ func (c *Step) base(ctx context.Context, w *build.Work, dir string, want []kconf
 }
 
 // options returns what the fragments for the tree's version ask for.
-func (c *Step) options(tree string) ([]kconfig.Option, error) {
-	v, err := treeVersion(tree)
+func (c *Step) options(root *os.Root) ([]kconfig.Option, error) {
+	v, err := treeVersion(root)
 	if err != nil {
 		return nil, err
 	}
@@ -211,12 +219,16 @@ func (c *Step) options(tree string) ([]kconfig.Option, error) {
 }
 
 // compare fails when an option fell out.
-func (c *Step) compare(tree string, want []kconfig.Option, config string) error {
+func (c *Step) compare(root *os.Root, want []kconfig.Option, config string) error {
 	lost, err := kconfig.Lost(want, config)
 	if err != nil || len(lost) == 0 {
 		return err
 	}
-	why, err := kconfig.Explain(os.DirFS(tree), c.Machine.Directory, lost)
+	tree, err := fs.Sub(root.FS(), treeDir)
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "reading the kernel's Kconfig files")
+	}
+	why, err := kconfig.Explain(tree, c.Machine.Directory, lost)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "reading the kernel's Kconfig files")
 	}
@@ -288,41 +300,64 @@ func (c *Step) install(ctx context.Context, w *build.Work, dir string) error {
 	if err := c.make(ctx, w, dir, goals...); err != nil {
 		return fault.Wrap(fault.BadInput, err, "installing the kernel")
 	}
-	err := c.boot(ctx, w, dir)
-	if err == nil {
-		err = take(w.Out, filepath.Join(dir, outDir))
+	image := path.Join(treeDir, c.Machine.Image)
+	if c.Machine.ELF {
+		if err := c.run(ctx, w, dir, nil, c.Machine.Triplet+"-strip", "-s", image); err != nil {
+			return fault.Wrap(fault.BadInput, err, "installing the kernel")
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "installing the kernel")
+	}
+	defer root.Close()
+	if err = c.boot(ctx, w.Out, root, image); err == nil {
+		err = take(w.Out, root)
 	}
 	return fault.Wrap(fault.IO, err, "installing the kernel")
 }
 
 // boot makes boot/ of the output.
-func (c *Step) boot(ctx context.Context, w *build.Work, dir string) error {
-	found, err := filepath.Glob(filepath.Join(dir, outDir, "lib/modules/*"))
+func (c *Step) boot(ctx context.Context, out string, root *os.Root, image string) error {
+	found, err := fs.Glob(root.FS(), outDir+"/lib/modules/*")
 	if err != nil || len(found) != 1 {
 		return fault.New(fault.BadInput, "the kernel has no modules (CONFIG_MODULES): the runtime and containers need them")
 	}
-	release := filepath.Base(found[0])
-	image, name := path.Join(treeDir, c.Machine.Image), "vmlinuz-"
+	release, name := path.Base(found[0]), "vmlinuz-"
 	if c.Machine.ELF {
 		name = "vmlinux-"
-		if err := c.run(ctx, w, dir, nil, c.Machine.Triplet+"-strip", "-s", image); err != nil {
-			return err
-		}
 	}
-	to := filepath.Join(w.Out, "boot")
+	to := filepath.Join(out, "boot")
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
 	return errors.Join(
-		os.Rename(filepath.Join(dir, filepath.FromSlash(image)), filepath.Join(to, name+release)),
-		os.Rename(filepath.Join(dir, treeDir, ".config"), filepath.Join(to, "config-"+release)))
+		copyFrom(ctx, filepath.Join(to, name+release), root, image),
+		copyFrom(ctx, filepath.Join(to, "config-"+release), root, configFile))
 }
 
-// take moves what was installed to the output, without the links to the source, and sets the
-// times and modes.
-func take(out, from string) error {
+// copyFrom copies a file below a root.
+func copyFrom(ctx context.Context, to string, root *os.Root, name string) error {
+	f, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return filecopy.To(ctx, to, f, 0o644)
+}
+
+// take moves what was installed to the output, without links, and sets the times and modes.
+func take(out string, root *os.Root) error {
+	// A link in its place would lead the move elsewhere.
+	info, err := root.Lstat(outDir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fault.New(fault.BadInput, "the kernel's build has put something in the place of its directory %s", outDir)
+	}
 	for _, name := range []string{"dtbs", "lib"} {
-		err := os.Rename(filepath.Join(from, name), filepath.Join(out, name))
+		err := os.Rename(filepath.Join(root.Name(), outDir, name), filepath.Join(out, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -342,8 +377,8 @@ func take(out, from string) error {
 type version [2]int
 
 // treeVersion reads the version from a tree's Makefile.
-func treeVersion(tree string) (version, error) {
-	text, err := os.ReadFile(filepath.Join(tree, "Makefile"))
+func treeVersion(root *os.Root) (version, error) {
+	text, err := root.ReadFile(treeDir + "/Makefile")
 	if err != nil {
 		return version{}, fault.Wrap(fault.BadInput, err, "reading the kernel's version")
 	}

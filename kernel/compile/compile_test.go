@@ -108,6 +108,7 @@ func TestCompile(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	})
+	t.Run("links", func(t *testing.T) { links(t, b.Work(root), step) })
 	t.Run("mistakes", func(t *testing.T) { mistakes(t, b.Work(root), step, own, source) })
 }
 
@@ -223,6 +224,31 @@ func mistakes(t *testing.T, w *build.Work, step func(compile.Origin) *compile.St
 		err := s.Run(t.Context(), work(t, w, nil, ""))
 		if fault.Of(err) != c.kind || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)
+		}
+	}
+}
+
+// links: what a build leaves in the place of our files and directories leads nowhere outside.
+func links(t *testing.T, w *build.Work, step func(compile.Origin) *compile.Step) {
+	t.Helper()
+	outside := write(t, t.TempDir(), map[string]string{"config": "CONFIG_MINE=y\n", "lib/modules/mine/file": "mine"})
+	for goal, do := range map[string]string{
+		"board_defconfig": "ln -sf " + outside + "/config .config",
+		"mrproper":        "ln -s " + outside + "/config /build/all.config",
+		"modules_install": "rm -rf $(INSTALL_MOD_PATH); ln -s " + outside + " $(INSTALL_MOD_PATH)",
+	} {
+		files := tree(t)
+		files["Makefile"] += goal + "::\n\t" + do + "\n"
+		files["Makefile"] = strings.Replace(files["Makefile"], "\n"+goal+":\n", "\n"+goal+"::\n", 1)
+		s := step(compile.Tree{Name: "kernel.dir", Path: write(t, t.TempDir(), files)})
+		s.Defconfig, s.Machine.Trees = "board_defconfig", false
+		if err := s.Run(t.Context(), work(t, w, nil, "")); err == nil || strings.Contains(err.Error(), "running make") {
+			t.Errorf("%s: it went through a link, or did not come so far: %v", goal, err)
+		}
+	}
+	for name, want := range map[string]string{"config": "CONFIG_MINE=y\n", "lib/modules/mine/file": "mine"} {
+		if got, err := os.ReadFile(filepath.Join(outside, name)); err != nil || string(got) != want {
+			t.Errorf("%s is now %q, %v", name, got, err)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (o Option) String() string {
 const off = "n"
 
 var (
-	set   = regexp.MustCompile(`^CONFIG_([A-Za-z0-9_]+)=(n|[ym]|-?[0-9]+|0x[0-9A-Fa-f]+|"[^"]*")$`)
+	set   = regexp.MustCompile(`^CONFIG_([A-Za-z0-9_]+)=(n|[ym]|-?[0-9]+|0x[0-9A-Fa-f]+|"(?:[^"\\]|\\.)*")$`)
 	unset = regexp.MustCompile(`^# CONFIG_([A-Za-z0-9_]+) is not set$`)
 )
 

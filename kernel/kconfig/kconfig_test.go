@@ -24,9 +24,9 @@ func parse(t *testing.T, fragment, text string) []Option {
 func TestLaterFragmentsWin(t *testing.T) {
 	t.Parallel()
 	options := append(
-		parse(t, "base", "# what all need\nCONFIG_SMP=y\n\nCONFIG_HZ=250\nCONFIG_LOCALVERSION=\"-pv a=b\"\n"),
+		parse(t, "base", "# what all need\nCONFIG_SMP=y\n\nCONFIG_HZ=250\nCONFIG_LOCALVERSION=\"-pv a=\\\"b\"\n"),
 		parse(t, "board", "# CONFIG_SMP is not set\n  CONFIG_HZ=0x64\nCONFIG_NEW=m\nCONFIG_OLD=n\n")...)
-	const want = "# CONFIG_SMP is not set\nCONFIG_HZ=0x64\nCONFIG_LOCALVERSION=\"-pv a=b\"\nCONFIG_NEW=m\n# CONFIG_OLD is not set\n"
+	const want = "# CONFIG_SMP is not set\nCONFIG_HZ=0x64\nCONFIG_LOCALVERSION=\"-pv a=\\\"b\"\nCONFIG_NEW=m\n# CONFIG_OLD is not set\n"
 	merged := Merge(options)
 	if diff := cmp.Diff(want, string(Text(merged))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -38,7 +38,7 @@ func TestLaterFragmentsWin(t *testing.T) {
 
 func TestLinesThatAreNoOptions(t *testing.T) {
 	t.Parallel()
-	for _, line := range []string{"SMP=y", "CONFIG_SMP", "CONFIG_SMP=yes", "CONFIG_SMP = y", "CONFIG_=y", `CONFIG_A="b`, "CONFIG_SMP=y # why"} {
+	for _, line := range []string{"SMP=y", "CONFIG_SMP", "CONFIG_SMP=yes", "CONFIG_SMP = y", "CONFIG_=y", `CONFIG_A="b`, `CONFIG_A="b\"`, "CONFIG_SMP=y # why"} {
 		_, err := Parse("board", "CONFIG_A=y\n"+line+"\n")
 		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "board:2: ") {
 			t.Errorf("%s: kind %v: %v", line, fault.Of(err), err)

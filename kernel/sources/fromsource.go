@@ -53,7 +53,7 @@ func (s *compiled) Requests() []debian.Request {
 func (s *compiled) HostRequests(host string) []debian.Request {
 	m, err := machineOf(s.arch)
 	if err != nil {
-		return nil
+		return nil // Tree says so
 	}
 	return []debian.Request{m.toolchain(host)}
 }
@@ -128,7 +128,7 @@ func (s *compiled) origin(k Kit) (compile.Origin, error) {
 	}
 	place, ok := k.Layers.Find(s.kernel.Dir)
 	if !ok {
-		return nil, fault.New(fault.Missing, "kernel.dir: there is no directory %s", place.Path)
+		return nil, fault.New(fault.Missing, "kernel.dir: directory %s does not exist", place.Path)
 	}
 	return compile.Tree{Name: place.Name, Path: place.Path}, nil
 }
@@ -187,7 +187,7 @@ func fragmentSource(l *layers.Layers, name string) build.Source {
 func fragmentNames(l *layers.Layers) []string {
 	var out []string
 	for _, dir := range l.Dirs(fragmentsDir) {
-		entries, _ := os.ReadDir(dir)
+		entries, _ := os.ReadDir(dir) // most products have none
 		for _, e := range entries {
 			if name, ok := strings.CutSuffix(e.Name(), fragmentExt); ok {
 				out = append(out, name)
@@ -204,7 +204,7 @@ func patches(l *layers.Layers, names []string) ([]build.Source, error) {
 	for _, name := range names {
 		place, ok := l.Find(path.Join(patchesDir, name))
 		if !ok {
-			return nil, fault.New(fault.Missing, "kernel.patches: there is no file %s", place.Path)
+			return nil, fault.New(fault.Missing, "kernel.patches: file %s does not exist", place.Path)
 		}
 		out = append(out, build.Source{Name: place.Name, Path: place.Path})
 	}
