@@ -105,7 +105,8 @@ shift 4
 prepare() {
 	$bb mount -o rbind "$root" "$at" || return
 	$bb mount -o remount,ro,bind "$at" 2>/dev/null
-	$bb mount -t tmpfs none "$at/dev" || return
+	# Of a user a device in a directory that all can write to cannot be opened with O_CREAT.
+	$bb mount -t tmpfs -o mode=755 none "$at/dev" || return
 	for node in null zero full random urandom; do
 		: > "$at/dev/$node" && $bb mount -o bind "/dev/$node" "$at/dev/$node" || return
 	done

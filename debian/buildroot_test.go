@@ -35,16 +35,26 @@ func TestBuildRoot(t *testing.T) {
 		}
 	}
 	dir := b.Run(root)
-	t.Run("is closed", func(t *testing.T) { isClosed(t, root, b.Work(root), dir) })
+	t.Run("is closed", func(t *testing.T) { isClosed(t, root, b.Work(root), dir, func(*exec.Cmd) {}) })
+	if os.Geteuid() == 0 {
+		t.Run("is closed for a user", func(t *testing.T) { isClosed(t, root, b.Work(root), dir, asNobody) })
+	}
 	t.Run("is cancelled", func(t *testing.T) { isCancelled(t, root, b.Work(root)) })
 }
 
 // isClosed: only its directory and /tmp can be written to, there is no network, and nothing of
 // this machine's files is seen.
-func isClosed(t *testing.T, root *debian.BuildRoot, w *build.Work, dir string) {
+func isClosed(t *testing.T, root *debian.BuildRoot, w *build.Work, dir string, as func(*exec.Cmd)) {
 	t.Helper()
 	t.Setenv("CC", "nonexistent")
 	work := t.TempDir()
+	for _, path := range []string{work, w.Tmp, dir} { // a user reaches them
+		for at := path; at != filepath.Clean(os.TempDir()) && at != "/"; at = filepath.Dir(at) {
+			if err := os.Chmod(at, 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	const script = `pwd && echo $0 | awk '{print "awk " $1}' > /build/a && cat a
 id -u
 touch /usr/bin/x 2>/dev/null && echo /usr can be written to
@@ -56,6 +66,7 @@ echo "$CC" "$TZ" "$SOURCE_DATE_EPOCH" `
 	if err != nil {
 		t.Fatal(err)
 	}
+	as(cmd)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -69,6 +80,15 @@ echo "$CC" "$TZ" "$SOURCE_DATE_EPOCH" `
 	if mounts, err := os.ReadFile("/proc/self/mounts"); err != nil || strings.Contains(string(mounts), dir) {
 		t.Errorf("its mounts are seen outside: %v", err)
 	}
+}
+
+// asNobody starts a program as a user who is not root does.
+func asNobody(cmd *exec.Cmd) {
+	const nobody = 65534
+	a := cmd.SysProcAttr
+	a.Cloneflags |= syscall.CLONE_NEWUSER
+	a.UidMappings, a.GidMappings = []syscall.SysProcIDMap{{HostID: nobody, Size: 1}}, []syscall.SysProcIDMap{{HostID: nobody, Size: 1}}
+	a.Credential = &syscall.Credential{NoSetGroups: true}
 }
 
 // isCancelled: what runs in it ends with the context, children too.
