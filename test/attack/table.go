@@ -64,7 +64,7 @@ var attacks = []attack{
 	{"confined", "load a module", loadModule, []error{eperm, syscall.ENOSYS}},
 	{"confined", "remove a module", func() error { return permitted(unix.DeleteModule("absent", unix.O_NONBLOCK)) }, []error{eperm, syscall.ENOSYS}},
 	{"confined", "load another kernel", loadKernel, []error{eperm, syscall.ENOSYS}},
-	{"confined", "reboot", func() error { return unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_ON) }, []error{eperm}},
+	{"confined", "reboot", func() error { return unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF) }, []error{eperm}},
 	{"confined", "mount", func() error { return unix.Mount("none", "/srv", "tmpfs", 0, "") }, []error{eperm}},
 	{"confined", "make the protected parts of /proc writable", func() error {
 		return permitted(unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND, ""))
