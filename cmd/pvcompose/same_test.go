@@ -11,22 +11,27 @@ import (
 	"github.com/pantavisor/pantavisor/revision/fragment"
 )
 
-// TestSameImage composes images of targets from their lists of inputs: they must be those of the
-// target, bit for bit. PV_TEST_TARGETS names others than the usual ones.
-func TestSameImage(t *testing.T) {
+// TestSameMedium composes what targets are installed from, of their lists of inputs: image,
+// installation medium and bundle must be those of mage build, bit for bit. The last two targets take
+// half a minute of CPU each, and differ from the others in their last step: they are composed with
+// PV_TEST_STRESS. PV_TEST_TARGETS names targets in place of all of these.
+func TestSameMedium(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds images")
+		t.Skip("builds media")
 	}
 	wanted := []string{"x64-uefi", "rpi64"}
+	if os.Getenv("PV_TEST_STRESS") != "" {
+		wanted = append(wanted, "x64-uefi-installer", "arm-toradex-colibri-imx6_7")
+	}
 	if text := os.Getenv("PV_TEST_TARGETS"); text != "" {
 		wanted = strings.Split(text, ",")
 	}
 	for _, name := range wanted {
-		t.Run(name, func(t *testing.T) { sameImage(t, name) })
+		t.Run(name, func(t *testing.T) { sameMedium(t, name) })
 	}
 }
 
-func sameImage(t *testing.T, name string) {
+func sameMedium(t *testing.T, name string) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +40,7 @@ func sameImage(t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := m.Image(t.Context(), "")
+	want, err := m.Medium(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,9 +52,16 @@ func sameImage(t *testing.T, name string) {
 	if code := Run(t.Context(), []string{"build", "-i", filepath.Join(dir, "inputs", "inputs.json"), "-o", out}, io.Discard, os.Stderr); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
-	made, err := filepath.Glob(filepath.Join(out, "*.img"))
-	if err != nil || len(made) != 1 {
-		t.Fatalf("%v, %v", made, err)
+	var made []string
+	for _, pattern := range []string{"*.img", "*.tar"} {
+		found, err := filepath.Glob(filepath.Join(out, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, found...)
+	}
+	if len(made) != 1 {
+		t.Fatalf("it made %v", made)
 	}
 	if sum(t, want) != sum(t, made[0]) {
 		t.Errorf("%s is not %s, bit for bit", made[0], want)

@@ -59,14 +59,39 @@ func (m *Maker) Image(ctx context.Context, reference string) (string, error) {
 	return m.output(ctx, images.OutputImage, resolve.Options{Debug: true, MergeSource: reference})
 }
 
-// Inputs saves the inputs of what [Maker.Image] makes in a new directory, with their list.
+// Medium makes what the target is installed from, its image, installation medium or bundle, with
+// a debug shell, and returns its path, which is inside the cache: read only.
+func (m *Maker) Medium(ctx context.Context) (string, error) {
+	o, err := m.medium()
+	if err != nil {
+		return "", err
+	}
+	return m.output(ctx, o, resolve.Options{Debug: true})
+}
+
+// medium returns which of the target's outputs [Maker.Medium] makes.
+func (m *Maker) medium() (images.Output, error) {
+	c, err := m.job.compose(resolve.Options{Debug: true})
+	if err != nil {
+		return "", err
+	}
+	for _, o := range []images.Output{images.OutputTezi, images.OutputInstaller, images.OutputImage} {
+		if len(c.Outputs[o]) > 0 {
+			return o, nil
+		}
+	}
+	return "", fmt.Errorf("target %s has no medium", m.Target.Name)
+}
+
+// Inputs saves the inputs of what [Maker.Medium] makes in a new directory, with their list.
 func (m *Maker) Inputs(ctx context.Context, dir string) error {
-	if _, err := m.job.compose(resolve.Options{Debug: true}); err != nil {
+	o, err := m.medium()
+	if err != nil {
 		return err
 	}
-	m.job.inputs.Outputs = []images.Output{images.OutputImage}
+	m.job.inputs.Outputs = []images.Output{o}
 	w := &Workspace{Root: m.Root}
-	_, err := w.saveInputs(ctx, m.job, dir)
+	_, err = w.saveInputs(ctx, m.job, dir)
 	return err
 }
 
