@@ -45,6 +45,9 @@ type Builder struct {
 	// Incomplete says what the artefacts lack that was not given; nil when nothing is. The
 	// build then makes and publishes them all the same and returns it at the end.
 	Incomplete error
+	// Unchanged leaves the directory of a delivery as it is when the build fails before it
+	// publishes: the report of the failure is returned, and not written.
+	Unchanged bool
 
 	mu    sync.Mutex // guards Sink
 	codes codes

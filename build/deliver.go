@@ -74,7 +74,7 @@ func (b *Builder) fail(ctx context.Context, dir string, res *Result, published [
 		res = &Result{Target: b.Target}
 	}
 	report := b.report(res, published, err)
-	if dir != "" {
+	if dir != "" && (!b.Unchanged || len(published) > 0) {
 		b.saveFailed(ctx, dir, report)
 	}
 	b.finish(res, err)

@@ -3,6 +3,7 @@ package images
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/bounded"
@@ -40,7 +41,18 @@ func (s *Device) Version() int { return 1 }
 // Deps is empty.
 func (s *Device) Deps() []build.Step { return nil }
 
-func (s *Device) groups() string { return s.Defaults.File("groups.json") }
+func (s *Device) groups() string { return groupsOf(s.Defaults) }
+
+func groupsOf(defaults build.Source) string { return defaults.File("groups.json") }
+
+// CheckGroups checks that the directory of defaults has groups.json, in JSON.
+func CheckGroups(defaults build.Source) error {
+	text, err := bounded.ReadRegular(groupsOf(defaults), maxGroups)
+	if err == nil && !json.Valid(text) {
+		err = errors.New("it is not JSON")
+	}
+	return fault.Wrap(fault.BadInput, err, "reading groups.json")
+}
 
 // Sources are the default groups.
 func (s *Device) Sources() ([]build.Source, error) {

@@ -35,6 +35,12 @@ func unread(name string, err error) error {
 	return fault.New(kind, "reading configuration %s: %w", name, err)
 }
 
+// CheckSettings checks the form of a file of settings.
+func CheckSettings(file build.Source) error {
+	_, err := readSettings(file)
+	return err
+}
+
 // readSettings reads lines NAME=VALUE; empty lines and lines that begin with '#' are
 // skipped. A line without '=' and a repeated name are errors.
 func readSettings(file build.Source) ([]fileSetting, error) {

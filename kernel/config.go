@@ -3,7 +3,6 @@ package kernel
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -185,11 +184,11 @@ func (c *ConfigCheck) Run(_ context.Context, w *build.Work) error {
 		w.Warn("the kernel package has no boot/config-<release>: its options were not checked")
 		return writeJSON(filepath.Join(w.Out, ConfigReport), []Lack{})
 	}
-	text, err := os.ReadFile(found[0])
+	config, err := ReadConfig(found[0])
 	if err != nil {
-		return fault.Wrap(fault.IO, err, "reading the kernel's configuration")
+		return fault.Wrap(fault.BadInput, err, "reading the kernel's configuration")
 	}
-	lacks := parseConfig(string(text)).Check()
+	lacks := config.Check()
 	for _, l := range lacks {
 		w.Warn(l.String())
 	}

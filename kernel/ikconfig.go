@@ -68,7 +68,9 @@ func configText(data []byte) string {
 
 // isConfig reports whether a text has options.
 func isConfig(text []byte) bool {
-	return bytes.Contains(text[:min(len(text), maxKernelConfig)], []byte("\nCONFIG_")) && !bytes.ContainsRune(text[:min(len(text), 4096)], 0)
+	option := []byte("CONFIG_")
+	found := bytes.HasPrefix(text, option) || bytes.Contains(text[:min(len(text), maxKernelConfig)], append([]byte{'\n'}, option...))
+	return found && !bytes.ContainsRune(text[:min(len(text), 4096)], 0)
 }
 
 // inKernel returns the configuration in an unpacked kernel.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -74,7 +75,10 @@ func (b *Boot) Run(ctx context.Context, w *build.Work) error {
 	}
 	for _, name := range b.Stages {
 		if err := copyFile(ctx, w, name, filepath.Join(w.In(b.Firmware), firmwareDir, name)); err != nil {
-			return fault.New(fault.Missing, "adding the firmware: %w", err)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fault.New(fault.Missing, "adding the firmware: the package %s has no file %s%s", firmwarePackage, firmwareDir, name)
+			}
+			return fault.Wrap(fault.IO, err, "adding the firmware")
 		}
 	}
 	if err := b.deviceTrees(ctx, w); err != nil {

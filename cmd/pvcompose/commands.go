@@ -147,7 +147,7 @@ func (t *tool) check() *cobra.Command {
 		if err := l.Digest(ctx); err != nil {
 			return err
 		}
-		if _, err := l.Compose(); err != nil {
+		if _, err := l.Compose(ctx); err != nil {
 			return err
 		}
 		if t.json {

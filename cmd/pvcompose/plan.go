@@ -40,7 +40,7 @@ func (t *tool) resolve(ctx context.Context, l *inputs.List) (*plan, error) {
 	if err := l.Digest(ctx); err != nil {
 		return nil, err
 	}
-	c, err := l.Compose()
+	c, err := l.Compose(ctx)
 	if err != nil {
 		return nil, err
 	}

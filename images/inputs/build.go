@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -25,10 +26,13 @@ type Options struct {
 }
 
 // Compose returns the graph of steps for the outputs of the list. The list must have all
-// digests.
-func (l *List) Compose() (*images.Composition, error) {
+// digests. Inputs that no step of this package reads are checked.
+func (l *List) Compose(ctx context.Context) (*images.Composition, error) {
 	in, err := l.Inputs()
 	if err != nil {
+		return nil, err
+	}
+	if err := l.contents(ctx, in); err != nil {
 		return nil, err
 	}
 	c, err := images.Compose(in)
@@ -58,7 +62,7 @@ func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report,
 	if err := l.Digest(ctx); err != nil {
 		return nil, err
 	}
-	c, err := l.Compose()
+	c, err := l.Compose(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -68,12 +72,10 @@ func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report,
 	if err := build.CheckInside(dir, workDir); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(workDir)), 0o755); err != nil {
-		return nil, fault.Wrap(fault.IO, err, "making the output directory")
-	}
-	lock, err := filelock.Acquire(ctx, filepath.Join(dir, lockFile), filelock.Options{Create: 0o644})
+	_, absent := os.Lstat(dir)
+	lock, err := reserve(ctx, dir)
 	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "waiting for another composition into %s", dir)
+		return nil, err
 	}
 	defer lock.Unlock()
 	work := filepath.Join(dir, workDir)
@@ -81,7 +83,35 @@ func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report,
 		return nil, fault.Wrap(fault.IO, err, "making a work directory")
 	}
 	report, err := l.deliver(ctx, c, dir, work, o)
-	return report, errors.Join(err, fault.Wrap(fault.IO, os.RemoveAll(work), "removing the work directory"))
+	removed := fault.Wrap(fault.IO, os.RemoveAll(work), "removing the work directory")
+	if err != nil && removed == nil {
+		leave(lock, dir, absent != nil)
+	}
+	return report, errors.Join(err, removed)
+}
+
+// reserve makes the output directory and keeps other compositions out of it.
+func reserve(ctx context.Context, dir string) (*filelock.Lock, error) {
+	for {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(workDir)), 0o755); err != nil {
+			return nil, fault.Wrap(fault.IO, err, "making the output directory")
+		}
+		lock, err := filelock.Acquire(ctx, filepath.Join(dir, lockFile), filelock.Options{Create: 0o644})
+		if errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil { // another one has failed and left
+			continue
+		}
+		return lock, fault.Wrap(fault.IO, err, "waiting for another composition into %s", dir)
+	}
+}
+
+// leave removes what a composition that failed has made in the output directory, and the directory
+// if it made that too. What cannot be removed is not empty.
+func leave(lock *filelock.Lock, dir string, made bool) {
+	_ = lock.Remove()
+	_ = os.Remove(filepath.Join(dir, filepath.Dir(workDir)))
+	if made {
+		_ = os.Remove(dir)
+	}
 }
 
 // Names in the output directory: outputs are made in workDir while lockFile is held.
@@ -95,7 +125,7 @@ func (l *List) deliver(ctx context.Context, c *images.Composition, dir, work str
 	if err != nil {
 		return nil, err
 	}
-	b := &build.Builder{Cache: cache, Target: l.Target, Workspace: work, Jobs: o.Jobs, Sink: o.Sink}
+	b := &build.Builder{Cache: cache, Target: l.Target, Workspace: work, Jobs: o.Jobs, Sink: o.Sink, Unchanged: true}
 	return b.Deliver(ctx, dir, c.Artefacts)
 }
 

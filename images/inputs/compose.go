@@ -2,8 +2,13 @@ package inputs
 
 import (
 	"cmp"
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pantavisor/pantavisor/bootloader"
 	"github.com/pantavisor/pantavisor/bootloader/loaders"
@@ -172,8 +177,12 @@ func (l *List) config(in *images.Inputs) error {
 		return nil
 	}
 	text, err := bounded.ReadRegular(l.place(c.FactoryToken.Path), maxToken)
-	in.FactoryToken = images.Secret(strings.TrimSpace(string(text)))
-	return fault.Wrap(fault.IO, err, "reading config.factory_token")
+	token := strings.TrimSpace(string(text))
+	if err == nil && strings.ContainsFunc(token, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		err = errors.New("it has more than one line, or characters that cannot be printed")
+	}
+	in.FactoryToken = images.Secret(token)
+	return origin{"config.factory_token", c.FactoryToken.Path, "a file with one line, the token"}.wrong(err)
 }
 
 // source is a file or directory that a step reads where it is.
@@ -195,6 +204,7 @@ func (l *List) media(in *images.Inputs) error {
 		return nil
 	}
 	if b.Type != "" {
+		in.Config.Derived = append(in.Config.Derived, layouts.Settings(t, false)...) // which are in the initrd, of which some loaders make files
 		loader, err := loaders.For(t)
 		if err == nil {
 			in.Loader, err = layouts.Loader(loader, in.Layouts, l.kit(t, in))
@@ -202,7 +212,6 @@ func (l *List) media(in *images.Inputs) error {
 		if err != nil {
 			return err
 		}
-		in.Config.Derived = append(in.Config.Derived, layouts.Settings(t, false)...)
 	}
 	l.loaderFiles(in)
 	return nil
@@ -262,11 +271,24 @@ func (l *List) kit(t *targets.Target, in *images.Inputs) bootloader.Kit {
 func (l *List) content(name string, keep ...string) (build.Step, error) {
 	for i, p := range l.Bootloader.Packages {
 		if p.Name == name {
+			if err := l.has(indexed("bootloader.packages", i), p, keep); err != nil {
+				return nil, err
+			}
 			return l.directory(indexed("bootloader.packages", i), p.Path, p.SHA256), nil
 		}
 	}
 	return nil, fault.New(fault.Missing, "bootloader.packages: the loader %s needs the content of the package %s, of it %s: name a directory with it",
 		l.Bootloader.Type, name, strings.Join(keep, ", "))
+}
+
+// has checks that the content of a package has the paths that a loader takes files from.
+func (l *List) has(field string, p Package, paths []string) error {
+	for _, name := range paths {
+		if _, err := os.Stat(filepath.Join(l.place(p.Path), filepath.FromSlash(name))); err != nil {
+			return origin{field, p.Path, wants(field, "directory")}.wrong(err)
+		}
+	}
+	return nil
 }
 
 // target describes board, media and boot loader as a target, for the packages that know

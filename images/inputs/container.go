@@ -72,6 +72,11 @@ func (s *containerStep) Run(ctx context.Context, w *build.Work) error {
 	return fault.Wrap(fault.BadInput, s.make(ctx, w), "making container %s", s.Container.Name)
 }
 
+// origin is where the root file system comes from.
+func (s *containerStep) origin() origin {
+	return origin{s.Input, s.path, wants(s.Input, s.Container.Root.Form)}
+}
+
 func (s *containerStep) make(ctx context.Context, w *build.Work) error {
 	p, err := fragment.Create(w.Out)
 	if err != nil {
@@ -148,9 +153,9 @@ func (s *containerStep) root(ctx context.Context, w *build.Work, to string) (*co
 	r := s.Container.Root
 	if r.Form == "squashfs" {
 		if err := take(ctx, to, s.path, r.SHA256); err != nil {
-			return nil, err
+			return nil, s.origin().wrong(err)
 		}
-		return &content{config: canon.Obj()}, checkSquashfs(to)
+		return &content{config: canon.Obj()}, s.origin().wrong(checkSquashfs(to))
 	}
 	t, err := rootfs.New(w.Tmp, 0)
 	if err != nil {
@@ -159,18 +164,18 @@ func (s *containerStep) root(ctx context.Context, w *build.Work, to string) (*co
 	defer t.Close()
 	c, err := s.fill(ctx, t)
 	if err != nil {
-		return nil, err
+		return nil, s.origin().wrong(err)
 	}
 	if passed := t.Passed(); passed != "" {
 		w.Warn("container " + s.Container.Name + ": squashfs cannot hold all attributes of its files; left out: " + passed)
 	}
 	if t.Empty() {
-		return nil, fault.New(fault.BadInput, "its root file system %s has no files", s.path)
+		return nil, s.origin().wrong(fault.New(fault.BadInput, "it has no files"))
 	}
 	for name, dst := range map[string]*string{"etc/passwd": &c.passwd, "etc/group": &c.group} {
 		text, err := t.ReadFile(name, maxAccounts)
 		if err != nil {
-			return nil, err
+			return nil, s.origin().wrong(err)
 		}
 		*dst = string(text)
 	}
@@ -192,10 +197,10 @@ func checkSquashfs(file string) error {
 	var head [48]byte
 	le := binary.LittleEndian
 	if _, err := io.ReadFull(f, head[:]); err != nil || string(head[:4]) != "hsqs" || le.Uint16(head[28:]) != 4 {
-		return fault.New(fault.BadInput, "its root file system is not a squashfs of version 4")
+		return fault.New(fault.BadInput, "it is not a squashfs of version 4")
 	}
 	if used := le.Uint64(head[40:]); used > uint64(info.Size()) {
-		return fault.New(fault.BadInput, "its root file system is cut short: the squashfs has %d bytes, the file %d", used, info.Size())
+		return fault.New(fault.BadInput, "it is cut short: the squashfs has %d bytes, the file %d", used, info.Size())
 	}
 	return nil
 }
@@ -251,7 +256,7 @@ func (s *containerStep) write(ctx context.Context, t *rootfs.Tree, to string) er
 	defer f.Close()
 	normal := tree.Normal{AllRoot: s.Container.Root.Form == "directory", Time: s.Epoch.Time()}
 	if err := t.WriteSquashfs(ctx, f, o, normal); err != nil {
-		return err
+		return s.origin().wrong(err)
 	}
 	return errors.Join(f.Close(), os.Chtimes(to, time.Time{}, s.Epoch.Time()))
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
-	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/archive"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/revision/objects"
@@ -42,7 +41,7 @@ func (s *exportStep) Deps() []build.Step { return nil }
 
 // Run unpacks the export. Every object is compared with its digest.
 func (s *exportStep) Run(ctx context.Context, w *build.Work) error {
-	return fault.Wrap(fault.BadInput, s.unpack(ctx, w.Out), "taking %s", s.Input)
+	return origin{s.Input, s.path, "an export, as pvr export writes it"}.wrong(s.unpack(ctx, w.Out))
 }
 
 func (s *exportStep) unpack(ctx context.Context, out string) error {

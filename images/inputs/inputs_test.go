@@ -412,9 +412,9 @@ func TestBadRoots(t *testing.T) {
 	c := list["containers"].([]any)[0].(object)
 	c["user"] = "7:8"
 	for want, root := range map[string]object{
-		"is cut short":                       {"form": "squashfs", "path": "short.squashfs"},
-		"is not a squashfs of version 4":     {"form": "squashfs", "path": "tar.squashfs"},
-		filepath.Join(dir, "empty") + " has": {"form": "directory", "path": "empty"},
+		"is cut short":                           {"form": "squashfs", "path": "short.squashfs"},
+		"is not a squashfs of version 4":         {"form": "squashfs", "path": "tar.squashfs"},
+		"empty cannot be taken: it has no files": {"form": "directory", "path": "empty"},
 	} {
 		c["root"] = root
 		l, err := Read(write(t, dir, list))
@@ -424,6 +424,24 @@ func TestBadRoots(t *testing.T) {
 		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
 			t.Errorf("kind %v: %v; want %s", fault.Of(err), err, want)
 		}
+	}
+}
+
+// TestLoaderWithTheInitrd has a loader that puts the initrd into its partition: it must be that of
+// the BSP, with the settings that follow from the loader.
+func TestLoaderWithTheInitrd(t *testing.T) {
+	t.Parallel()
+	dir, list := product(t)
+	firmware := map[string]string{}
+	for _, name := range []string{"bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat"} {
+		firmware["firmware/usr/lib/raspi-firmware/"+name] = name
+	}
+	put(t, dir, firmware)
+	list["kernel"].(object)["device_trees"] = []any{object{"name": "broadcom/bcm2711-rpi-4-b.dtb", "path": "board.dtb"}}
+	list["bootloader"] = object{"type": "rpi", "packages": []any{object{"name": "raspi-firmware", "path": "firmware"}}}
+	_, sums := compose(t, write(t, dir, list))
+	if sums["board-pv-128MiB.img"] == "" {
+		t.Error(sums)
 	}
 }
 
@@ -569,7 +587,7 @@ func TestChangedWhileRead(t *testing.T) {
 	must(t, err)
 	must(t, l.Digest(t.Context()))
 	put(t, dir, map[string]string{"kernel": "another", "app/bin/app": "another", "board.dtb": "another"})
-	c, err := l.Compose()
+	c, err := l.Compose(t.Context())
 	must(t, err)
 	cache, err := build.OpenCache(t.TempDir())
 	must(t, err)

@@ -30,13 +30,14 @@ func (l *List) installing(r checker) {
 		return
 	}
 	for i, m := range l.Tezi.Modules {
-		var names []string
+		names := map[string]string{} // paths by the names in the bundle
 		for j, b := range m.Blobs {
 			at, name := fmt.Sprintf("tezi.modules[%d].blobs[%d].path", i, j), filepath.Base(b.Path)
-			if r.Form(at, name, fileForm); slices.Contains(names, name) {
+			r.Form(at, name, fileForm)
+			if other, there := names[name]; there && other != b.Path { // one file may fill several partitions
 				r.Wrong(at, "%q is there twice: the bundle has one file of a name for each of the modules", name)
 			}
-			names = append(names, name)
+			names[name] = b.Path
 		}
 	}
 }

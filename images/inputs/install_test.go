@@ -18,7 +18,7 @@ import (
 func installed(t *testing.T, dir string, list object) {
 	t.Helper()
 	put(t, dir, map[string]string{
-		"pv-installer": "process 1", "medium/EFI/boot/bootaa64.efi": "a loader", "u-boot.imx": "another", "SPL": "a first stage", "nand/u-boot.imx": "of flash",
+		"pv-installer": "process 1", "medium/EFI/boot/bootaa64.efi": "a loader", "u-boot.imx": "another", "SPL": "a first stage", "nand/u-boot.imx": "of flash", "second/SPL": "another first stage",
 		"modules/lib/modules/6.1.0/modules.order": "", "modules/lib/modules/6.1.0/modules.builtin": "kernel/fs/fat/vfat.ko\n" +
 			"kernel/fs/nls/nls_cp437.ko\nkernel/drivers/hid/usbhid/usbhid.ko\nkernel/drivers/hid/hid-generic.ko\n",
 	})
@@ -31,7 +31,9 @@ func installed(t *testing.T, dir string, list object) {
 		object{"name": "emmc", "products": []any{"0014"}, "environment": []any{"a=b"}, "blobs": []any{
 			object{"name": "spl", "path": "SPL", "sector": 2}, object{"name": "u-boot", "path": "u-boot.imx", "offset": "69KiB"},
 		}},
-		object{"name": "raw", "products": []any{"0036"}, "flash": "nand", "blobs": []any{object{"name": "u-boot", "path": "nand/u-boot.imx", "partition": "u-boot1"}}},
+		object{"name": "raw", "products": []any{"0036"}, "flash": "nand", "blobs": []any{
+			object{"name": "u-boot", "path": "nand/u-boot.imx", "partition": "u-boot1"}, object{"name": "u-boot2", "path": "nand/u-boot.imx", "partition": "u-boot2"},
+		}},
 	}}
 }
 
@@ -61,7 +63,7 @@ func TestInstalled(t *testing.T) {
 		}
 	}
 	for name, texts := range map[string][]string{
-		"image-emmc.json": {`"seek=2"`, `"seek=138"`, `"0014"`, `"mmcblk0boot0"`}, "image-raw.json": {`"u-boot1"`, `"name": "boot"`, `"ubi"`},
+		"image-emmc.json": {`"seek=2"`, `"seek=138"`, `"0014"`, `"mmcblk0boot0"`}, "image-raw.json": {`"u-boot1"`, `"u-boot2"`, `"name": "boot"`, `"ubi"`},
 	} {
 		for _, text := range texts {
 			if !strings.Contains(members[name], text) || !json.Valid([]byte(members[name])) {
@@ -101,7 +103,7 @@ func TestInstalledMistakes(t *testing.T) {
 		"installer: nothing takes it":                                          func(l object) { l["outputs"] = []any{"tezi"} },
 		"tezi: nothing takes it":                                               func(l object) { l["outputs"] = []any{"installer"} },
 		`installer.file: "../x"`:                                               func(l object) { l["installer"].(object)["file"] = "../x" },
-		"tezi.modules[0].blobs[1].path: \"SPL\" is there twice":                func(l object) { blob(l, 0, 1)["path"] = "SPL" },
+		"tezi.modules[0].blobs[1].path: \"SPL\" is there twice":                func(l object) { blob(l, 0, 1)["path"] = "second/SPL" },
 		"tezi.modules[1].blobs[0]: want partition":                             func(l object) { delete(blob(l, 1, 0), "partition") },
 		"tezi.modules[0].blobs[0]: want one of sector and offset":              func(l object) { delete(blob(l, 0, 0), "sector") },
 		"tezi.modules[1].name: \"emmc\" is there twice":                        func(l object) { module(l, 1)["name"] = "emmc" },

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
@@ -46,7 +47,7 @@ func (k *kernelTree) Deps() []build.Step {
 func (k *kernelTree) Run(ctx context.Context, w *build.Work) error {
 	release, err := k.modules(ctx, w)
 	if err != nil {
-		return fault.Wrap(fault.IO, err, "taking kernel.modules")
+		return k.wrong(err)
 	}
 	files := map[string]images.Artefact{"boot/vmlinuz-" + release: k.Image}
 	if k.Config != nil {
@@ -64,7 +65,15 @@ func (k *kernelTree) Run(ctx context.Context, w *build.Work) error {
 			return err
 		}
 	}
-	return fault.Wrap(fault.BadInput, kernel.IndexTree(w.Out), "reading the kernel's modules")
+	return k.wrong(fault.Wrap(fault.BadInput, kernel.IndexTree(w.Out), "reading the kernel's modules"))
+}
+
+// wrong completes an error of reading the modules.
+func (k *kernelTree) wrong(err error) error {
+	if k.Modules == nil {
+		return err
+	}
+	return k.Modules.origin().wrong(err)
 }
 
 // modules puts the modules where package kernel looks for them and returns their release.
@@ -103,7 +112,26 @@ func (k *kernelTree) modules(ctx context.Context, w *build.Work) (string, error)
 			return "", err
 		}
 	}
-	return release, nil
+	return release, checkLinks(ctx, to)
+}
+
+// checkLinks checks that no symbolic link in a directory leads out of it: it would be to what this
+// machine has there.
+func checkLinks(ctx context.Context, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
+		if e.Mode.Type() != fs.ModeSymlink {
+			return nil
+		}
+		if _, err := root.Stat(e.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fault.New(fault.BadInput, "the symbolic link %s leads to %.200q, out of the modules", e.Name, e.Link)
+		}
+		return nil
+	})
 }
 
 // moduleDirs are where a tree has the directory of the release: as modules_install writes it,

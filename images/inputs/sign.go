@@ -160,23 +160,25 @@ func readPEM(file, digest string) ([]byte, error) {
 
 // options reads key and certificates.
 func (s *signer) options(ctx context.Context, said io.Writer) (o sign.Options, err error) {
+	ofKey := origin{"signing.key", s.key, "a PEM file with a private key"}
+	ofChain := origin{"signing.chain", s.chain, "a PEM file with the certificates of the key, its own first"}
 	key, err := readPEM(s.key, s.KeySHA256)
 	if err != nil {
-		return o, err
+		return o, ofKey.wrong(err)
 	}
 	chain, err := readPEM(s.chain, s.ChainSHA256)
 	if err != nil {
-		return o, err
+		return o, ofChain.wrong(err)
 	}
 	if chain != nil {
 		if o.Chain, err = trust.ParseCertificates(chain); err != nil {
-			return o, fault.Wrap(fault.BadInput, err, "reading signing.chain")
+			return o, ofChain.wrong(err)
 		}
 	}
 	if s.Command != "" {
 		o.Key = &sign.Command{Context: ctx, Line: s.Command, Input: s.Input, Key: o.Chain[0].PublicKey, Stderr: said}
 	} else if o.Key, err = sign.ParseKey(key); err != nil {
-		return o, fault.Wrap(fault.BadInput, err, "reading signing.key")
+		return o, ofKey.wrong(err)
 	}
 	if o.Chain == nil {
 		return o, nil

@@ -95,9 +95,9 @@ func TestSigningThatFails(t *testing.T) {
 	must(t, err)
 	for want, signing := range map[string]object{
 		"signing.parts: \"no\" is not a part of revision 0; there are app, bsp": {"key": object{"path": "key.pem"}, "parts": []any{"no"}},
-		"it says: no token":     {"command": "echo no token >&2; false", "chain": object{"path": "chain.pem"}},
-		"made with another key": {"command": "printf x", "chain": object{"path": "chain.pem"}},
-		"reading signing.key":   {"key": object{"path": "chain.pem"}},
+		"it says: no token":                  {"command": "echo no token >&2; false", "chain": object{"path": "chain.pem"}},
+		"made with another key":              {"command": "printf x", "chain": object{"path": "chain.pem"}},
+		"want a PEM file with a private key": {"key": object{"path": "chain.pem"}},
 	} {
 		dir, list := product(t)
 		keys(t, dir, key)

@@ -54,7 +54,7 @@ func (f *fileStep) Deps() []build.Step { return nil }
 func (f *fileStep) Run(ctx context.Context, w *build.Work) error {
 	to := filepath.Join(w.Out, f.To)
 	if err := take(ctx, to, f.path, f.SHA256); err != nil {
-		return fault.Wrap(fault.IO, err, "taking %s", f.Input)
+		return origin{f.Input, f.path, "a file"}.wrong(err)
 	}
 	if !f.Program {
 		return nil
@@ -118,8 +118,10 @@ func (s *treeStep) Deps() []build.Step { return nil }
 
 // Run copies or unpacks the tree.
 func (s *treeStep) Run(ctx context.Context, w *build.Work) error {
-	return fault.Wrap(fault.IO, s.unpack(ctx, w.Out), "taking %s", s.Input)
+	return s.origin().wrong(s.unpack(ctx, w.Out))
 }
+
+func (s *treeStep) origin() origin { return origin{s.Input, s.path, wants(s.Input, s.tree.Form)} }
 
 func (s *treeStep) unpack(ctx context.Context, out string) error {
 	switch s.tree.Form {

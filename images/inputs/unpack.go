@@ -101,11 +101,20 @@ func untar(root *os.Root, in *tarball.Reader) error {
 	}
 }
 
-// member writes a member of an archive. What a tree of modules or firmware cannot have is left
-// out.
+// member writes a member of an archive. Devices, pipes and sockets are left out where a whole root
+// file system has them; modules and firmware have none.
 func member(root *os.Root, name string, mode fs.FileMode, link, hard string, content io.Reader) error {
+	if special(mode, hard) {
+		if strings.HasPrefix(strings.TrimPrefix(name, "usr/"), "lib/") {
+			return fault.New(fault.BadInput, "it is %s: want files, directories and links", typeName(mode))
+		}
+		return nil
+	}
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
+	}
+	if old, err := root.Lstat(name); err == nil && !(old.IsDir() && mode.IsDir()) {
+		return fault.New(fault.BadInput, "the name is there twice")
 	}
 	switch {
 	case mode.IsDir():
@@ -114,8 +123,6 @@ func member(root *os.Root, name string, mode fs.FileMode, link, hard string, con
 		return root.Link(path.Clean(strings.TrimPrefix(hard, "./")), name)
 	case mode.Type() == fs.ModeSymlink:
 		return root.Symlink(link, name)
-	case !mode.IsRegular():
-		return nil
 	}
 	f, err := root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644|mode&0o111)
 	if err != nil {
@@ -126,6 +133,21 @@ func member(root *os.Root, name string, mode fs.FileMode, link, hard string, con
 		return err
 	}
 	return f.Close()
+}
+
+// special reports whether a member is neither a file nor a directory nor a link.
+func special(mode fs.FileMode, hard string) bool {
+	return hard == "" && !mode.IsDir() && !mode.IsRegular() && mode.Type() != fs.ModeSymlink
+}
+
+func typeName(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a FIFO"
+	}
+	return "a socket"
 }
 
 // unpackSquashfs writes the directories, regular files and symbolic links of a file system.
@@ -217,7 +239,7 @@ func (u *squash) entry(name string, e fs.DirEntry) error {
 		to, err := link.Readlink()
 		return errors.Join(err, member(u.root, name, mode, to, "", nil))
 	case !mode.IsRegular():
-		return nil
+		return member(u.root, name, mode, "", "", nil)
 	}
 	if u.bytes += info.Size(); u.bytes > maxUnpacked {
 		return fault.New(fault.BadInput, "it holds more than %d bytes", int64(maxUnpacked))
