@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/images"
@@ -44,6 +45,9 @@ func (l *List) Compose(ctx context.Context) (*images.Composition, error) {
 		return nil, err
 	}
 	c.Artefacts = append(c.Artefacts, build.Artefact{Step: pinned, From: ListFile, To: ListFile})
+	if slices.Contains(l.Outputs, outputContainers) {
+		c.Artefacts = append(c.Artefacts, containerExports(in)...)
+	}
 	for i, d := range l.SBOM {
 		from := l.file(indexed("sbom", i), File{d.Path, d.SHA256})
 		c.Artefacts = append(c.Artefacts, build.Artefact{Step: from.Step, From: from.File, To: "sbom/" + d.Name})
@@ -146,9 +150,7 @@ func (l *List) pinned() (*listStep, error) {
 	if err := read.Decode(abs); err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "writing the list of inputs")
 	}
-	for _, in := range abs.all() {
-		*in.path = l.place(*in.path)
-	}
+	abs.Absolute(l.dir)
 	text, err = abs.Encode()
 	return &listStep{string(text)}, err
 }

@@ -40,10 +40,14 @@ func (l *List) Inputs() (*images.Inputs, error) {
 		in.Pipeline = images.Pipeline(*l.Pipeline)
 	}
 	for _, o := range l.Outputs {
-		in.Outputs = append(in.Outputs, images.Output(o))
+		if o != outputContainers {
+			in.Outputs = append(in.Outputs, images.Output(o))
+		}
 	}
 	l.kernel(in)
-	l.parts(in)
+	if err := l.parts(in); err != nil {
+		return nil, err
+	}
 	if err := l.config(in); err != nil {
 		return nil, err
 	}
@@ -145,7 +149,7 @@ func (l *List) addons(in *images.Inputs) {
 }
 
 // parts adds exports and containers.
-func (l *List) parts(in *images.Inputs) {
+func (l *List) parts(in *images.Inputs) error {
 	for i, e := range l.Exports {
 		step := &exportStep{Input: indexed("exports", i), SHA256: e.SHA256, path: l.place(e.Path)}
 		in.Containers = append(in.Containers, images.Artefact{Step: step})
@@ -153,8 +157,12 @@ func (l *List) parts(in *images.Inputs) {
 	for i, c := range l.Containers {
 		step := &containerStep{Input: indexed("containers", i) + ".root", Container: c, Arch: l.Arch, Epoch: in.Epoch, path: l.place(c.Root.Path)}
 		step.Container.Root.Path = ""
+		if err := l.besides(step); err != nil {
+			return fault.Wrap(fault.BadInput, err, "reading %s", indexed("containers", i))
+		}
 		in.Containers = append(in.Containers, images.Artefact{Step: step})
 	}
+	return nil
 }
 
 // config adds the files of configuration.

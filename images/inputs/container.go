@@ -38,7 +38,9 @@ type containerStep struct {
 	Container Container
 	Arch      targets.Arch
 	Epoch     build.Stamp
-	path      string
+	// Files are what the part has besides the root file system.
+	Files Besides
+	path  string
 }
 
 var (
@@ -64,7 +66,7 @@ func (s *containerStep) Keys() []string {
 	if s.Container.Verity {
 		out = append(out, s.Container.Name+"/"+hashFile, dm.Manifest(s.Container.Name, rootFile))
 	}
-	return out
+	return append(out, s.Files.keys(s.Container.Name)...)
 }
 
 // Run makes the root file system and renders the container.
@@ -107,6 +109,9 @@ func (s *containerStep) make(ctx context.Context, w *build.Work) error {
 		if err := s.protect(ctx, p, root, sum); err != nil {
 			return err
 		}
+	}
+	if err := s.beside(ctx, p); err != nil {
+		return err
 	}
 	return p.Close()
 }
@@ -165,6 +170,9 @@ func (s *containerStep) root(ctx context.Context, w *build.Work, to string) (*co
 	c, err := s.fill(ctx, t)
 	if err != nil {
 		return nil, s.origin().wrong(err)
+	}
+	for _, name := range s.Container.Exclude {
+		t.Remove(name)
 	}
 	if passed := t.Passed(); passed != "" {
 		w.Warn("container " + s.Container.Name + ": squashfs cannot hold all attributes of its files; left out: " + passed)
@@ -242,7 +250,7 @@ func unchangedTree(dir, digest string) error {
 // write writes the tree as squashfs. The files of a directory were made by whoever built it, so
 // their owner says nothing: they become root's.
 func (s *containerStep) write(ctx context.Context, t *rootfs.Tree, to string) error {
-	o := squashfs.Options{Compression: squashfs.Zstd}
+	o := squashfs.Options{Compression: squashfs.Zstd, BlockSize: int(s.Container.Block)}
 	if s.Container.Compression != "" {
 		var err error
 		if o.Compression, err = squashfs.ParseCompression(s.Container.Compression); err != nil {
@@ -301,7 +309,11 @@ func (s *containerStep) render(sum string, c *content) (map[string][]byte, error
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{"src.json": src, "run.json": out.Run.Append(nil)}
+	run, err := s.Files.networked(out.Run)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{"src.json": src, "run.json": run.Append(nil)}
 	if out.Config != nil {
 		files[template.ConfigName] = out.Config
 	}
@@ -326,6 +338,13 @@ func (s *containerStep) config(c *content) (json.RawMessage, error) {
 		return nil, err
 	}
 	members := append([]canon.Member(nil), c.config.Members()...)
+	if s.Files.Config != "" {
+		given, err := canon.Parse([]byte(s.Files.Config))
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, given.Members()...)
+	}
 	return canon.Obj(append(members, over.Members()...)...).Append(nil), nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
@@ -33,7 +34,7 @@ func (l *List) all() []input {
 		c.directory(at+".directory", l.Addons[i].Directory)
 	}
 	for i := range l.Containers {
-		c.tree(fmt.Sprintf("containers[%d].root", i), &l.Containers[i].Root)
+		c.container(fmt.Sprintf("containers[%d]", i), &l.Containers[i])
 	}
 	for i := range l.Exports {
 		c.file(fmt.Sprintf("exports[%d]", i), &l.Exports[i])
@@ -80,6 +81,15 @@ func (c *collection) named(field string, list []Named) {
 	for i := range list {
 		c.add(fmt.Sprintf("%s[%d]", field, i), &list[i].Path, &list[i].SHA256, false)
 	}
+}
+
+func (c *collection) container(at string, o *Container) {
+	c.tree(at+".root", &o.Root)
+	c.file(at+".config", o.Config)
+	c.file(at+".services", o.Services)
+	c.file(at+".mdev", o.MDEV)
+	c.file(at+".network", o.Network)
+	c.directory(at+".overlay", o.Overlay)
 }
 
 func (c *collection) kernel(k *Kernel) {
@@ -139,6 +149,15 @@ func (c *collection) installing(l *List) {
 		for j := range m.Blobs {
 			b := &m.Blobs[j]
 			c.add(fmt.Sprintf("tezi.modules[%d].blobs[%d]", i, j), &b.Path, &b.SHA256, false)
+		}
+	}
+}
+
+// Absolute makes the paths of the list absolute; those that are not are below dir.
+func (l *List) Absolute(dir string) {
+	for _, in := range l.all() {
+		if *in.path != "" && !filepath.IsAbs(*in.path) {
+			*in.path = filepath.Join(dir, *in.path)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func product(t *testing.T) (dir string, list object) {
 		"bom.json": "{}",
 	})
 	return dir, object{
-		"#spec": spec, "target": "board", "epoch": 1600000000, "arch": object{"go": "arm64"},
+		"#spec": Spec, "target": "board", "epoch": 1600000000, "arch": object{"go": "arm64"},
 		"outputs": []any{"image", "export", "revision"}, "runtime": object{"path": "runtime"},
 		"kernel": object{
 			"image": object{"path": "kernel"}, "release": "6.1.0", "arguments": []any{"console=ttyS0"},

@@ -9,8 +9,8 @@ package inputs
 
 import "github.com/pantavisor/pantavisor/targets"
 
-// spec is the value of "#spec" in a list.
-const spec = "pantavisor-inputs@1"
+// Spec is the value of "#spec" in a list.
+const Spec = "pantavisor-inputs@1"
 
 // List is the list of all inputs of a firmware. Paths in it are absolute, or relative to the
 // directory of its file. A sha256 may be left out; the list that a composition leaves beside its
@@ -29,8 +29,9 @@ type List struct {
 	Arch targets.Arch `yaml:"arch" json:"arch"`
 	// Outputs are what is made: image, export (the BSP), revision (the whole of revision 0 as an
 	// export), rootfs (the storage as an archive), appengine, installer (the medium that installs
-	// the image), tezi (the bundle for the Toradex Easy Installer).
-	Outputs []string `yaml:"outputs" json:"outputs" jsonschema:"enum=image,enum=export,enum=revision,enum=rootfs,enum=appengine,enum=installer,enum=tezi"`
+	// the image), tezi (the bundle for the Toradex Easy Installer), containers (each of Containers
+	// as an export, unsigned).
+	Outputs []string `yaml:"outputs" json:"outputs" jsonschema:"enum=image,enum=export,enum=revision,enum=rootfs,enum=appengine,enum=installer,enum=tezi,enum=containers"`
 	// Board is what the BSP says of itself to containers.
 	Board *Board `yaml:"board,omitempty" json:"board,omitempty"`
 	// Pipeline is where the source comes from, for build.json.
@@ -190,6 +191,11 @@ type Container struct {
 	Root Tree `yaml:"root" json:"root"`
 	// Compression is that of the squashfs: zstd, xz or gzip. Default: zstd.
 	Compression string `yaml:"compression,omitempty" json:"compression,omitempty" jsonschema:"enum=zstd,enum=xz,enum=gzip"`
+	// Block is the size of a block of the squashfs, a power of two from 4KiB to 1MiB. Default:
+	// 128KiB.
+	Block targets.Size `yaml:"block,omitempty" json:"block,omitempty"`
+	// Exclude are paths in the root file system that are left out, with all that is below them.
+	Exclude []string `yaml:"exclude,omitempty" json:"exclude,omitempty"`
 	// Verity adds the dm-verity hash tree of the root file system, through which devices mount it
 	// that have a handler for it. The runtime has none yet: in its firmware it wants
 	// PV_SECUREBOOT_HANDLERS=0.
@@ -209,6 +215,18 @@ type Container struct {
 	Args map[string]any `yaml:"args,omitempty" json:"args,omitempty"`
 	// Persistence are volumes by their paths: permanent, revision or boot.
 	Persistence map[string]string `yaml:"persistence,omitempty" json:"persistence,omitempty"`
+	// Config is a JSON file with the configuration of an image (OCI: config), whose members take
+	// the place of those of Root. Fields of the list take the place of both.
+	Config *File `yaml:"config,omitempty" json:"config,omitempty"`
+	// Services is the part's services.json, MDEV its mdev.json (manual: container, xconnect).
+	Services *File `yaml:"services,omitempty" json:"services,omitempty"`
+	MDEV     *File `yaml:"mdev,omitempty" json:"mdev,omitempty"`
+	// Network is a JSON file with the member network of run.json. Default: what the arguments
+	// PV_NETWORK_… say.
+	Network *File `yaml:"network,omitempty" json:"network,omitempty"`
+	// Overlay is a directory whose files the container sees above its root file system: the part
+	// _config/NAME of the revision.
+	Overlay *Directory `yaml:"overlay,omitempty" json:"overlay,omitempty"`
 }
 
 // Config lists the files of configuration.

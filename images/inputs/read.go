@@ -2,6 +2,7 @@ package inputs
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/bootloader/uboot"
+	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
@@ -46,12 +48,26 @@ func Read(file string) (*List, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading the list of inputs")
 	}
+	return parse(file, dir, text)
+}
+
+func parse(name, dir string, text []byte) (*List, error) {
 	l := &List{dir: dir}
-	f, some := yamlfile.Read(file, kind, text, l)
+	f, some := yamlfile.Read(name, kind, text, l)
 	if some {
 		l.check(checker{f})
 	}
 	return l, f.Err()
+}
+
+// Check checks a list that was not read from a file, as [Read] does. Lines in its error are those
+// of [List.Encode]; name stands for the file.
+func (l *List) Check(name string) error {
+	text, err := l.Encode()
+	if err == nil {
+		_, err = parse(name, l.dir, text)
+	}
+	return err
 }
 
 // checker reports the mistakes of a list.
@@ -178,8 +194,18 @@ func (l *List) container(r checker, at string, i int, c Container) {
 			r.Wrong(at+".args."+name, "%v", spelling.Unknown("argument", name, known))
 		}
 	}
-	if c.Root.Form == "squashfs" && c.Compression != "" {
-		r.Wrong(at+".compression", "a squashfs is taken as it is; leave it out")
+	for field, set := range map[string]bool{"compression": c.Compression != "", "block": c.Block != 0, "exclude": len(c.Exclude) > 0} {
+		if set && c.Root.Form == "squashfs" {
+			r.Wrong(at+"."+field, "a squashfs is taken as it is; leave it out")
+		}
+	}
+	if o := (squashfs.Options{BlockSize: int(c.Block)}); c.Block != 0 && o.Check() != nil {
+		r.Wrong(at+".block", "%v", o.Check())
+	}
+	for j, p := range c.Exclude {
+		if !fs.ValidPath(p) || p == "." {
+			r.Wrong(fmt.Sprintf("%s.exclude[%d]", at, j), "%q is not a path below the root: want usr/share/doc for example", p)
+		}
 	}
 }
 
@@ -267,7 +293,7 @@ func (l *List) surplus(r checker) {
 		"bootloader":           {l.Bootloader != nil, made("image", "rootfs", "installer", "tezi") || l.fit()},
 		"installer":            {l.Installer != nil, made("installer")},
 		"tezi":                 {l.Tezi != nil, made("tezi")},
-		"containers":           {len(l.Containers) > 0, storage},
+		"containers":           {len(l.Containers) > 0, storage || made(outputContainers)},
 		"exports":              {len(l.Exports) > 0, storage},
 		"signing":              {l.Signing != nil, storage},
 		"config.stepskel":      {l.Config.Stepskel != nil, storage},
@@ -281,6 +307,9 @@ func (l *List) surplus(r checker) {
 		if c.given && !c.used {
 			r.Wrong(field, "nothing takes it: outputs are %s%s", strings.Join(l.Outputs, ", "), lack)
 		}
+	}
+	if made(outputContainers) && len(l.Containers) == 0 {
+		r.Wrong("outputs", "containers has none to export: field containers is missing")
 	}
 	if l.Runtime == nil && (initrd || made("appengine")) {
 		r.Wrong("", "field runtime is missing: the initrd and an App Engine have the device binary")

@@ -70,7 +70,7 @@ func Needed(in *images.Inputs) []build.Step {
 // of a step of [Needed].
 func Save(ctx context.Context, in *images.Inputs, arch targets.Arch, made func(build.Step) string, dir string) error {
 	s := &saving{ctx: ctx, in: in, made: made, dir: dir, list: &List{
-		Spec: spec, Target: in.Target, Release: in.Release, Epoch: int64(in.Epoch), Arch: arch, Packages: in.Packages, dir: dir,
+		Spec: Spec, Target: in.Target, Release: in.Release, Epoch: int64(in.Epoch), Arch: arch, Packages: in.Packages, dir: dir,
 	}}
 	for _, o := range in.Outputs {
 		s.list.Outputs = append(s.list.Outputs, string(o))

@@ -37,7 +37,7 @@ var schema = schematest.Schema{
 // sizes are the fields with a size in bytes.
 var sizes = map[string][]string{
 	"Image": {"block", "page"}, "Partition": {"align", "start", "size"}, "Blob": {"skip", "length", "offset", "max"},
-	"TeziBlob": {"offset"},
+	"TeziBlob": {"offset"}, "Container": {"block"},
 }
 
 func TestSchemaIsCurrent(t *testing.T) { schema.Current(t) }
