@@ -180,6 +180,8 @@ func (r checker) kernelSource(k *Kernel, a Arch) {
 		r.Need("kernel.suite", k.Suite, "name the Debian suite whose source is compiled, for example bookworm")
 	case "files":
 		r.Need("kernel.part", k.Part, "name the part of the target that is the kernel's tarball")
+	case "buildroot":
+		r.Need("kernel.dir", k.Dir, "name the output directory of Buildroot, that with images/")
 	case "tree":
 		if (k.Part == "") == (k.Dir == "") {
 			r.Wrong("kernel", "want one of dir, a directory with the kernel's source, and part, a tarball with it")
@@ -207,8 +209,8 @@ func (r checker) kernelFields(k *Kernel) {
 		"defconfig": k.Defconfig != "", "fragments": k.Fragments != nil, "patches": k.Patches != nil,
 	}
 	for field, of := range map[string][]string{
-		"suite": {"debian", "debian-source", "tree"}, "package": {"debian"}, "part": {"files", "tree"}, "dir": {"tree"},
-		"firmware":  {"debian", "debian-source", "tree"},
+		"suite": {"debian", "debian-source", "tree", "buildroot"}, "package": {"debian"}, "part": {"files", "tree"}, "dir": {"tree", "buildroot"},
+		"firmware":  {"debian", "debian-source", "tree", "buildroot"},
 		"defconfig": {"debian-source", "tree"}, "fragments": {"debian-source", "tree"}, "patches": {"debian-source", "tree"},
 	} {
 		if set[field] && k.Source != "" && !slices.Contains(of, k.Source) {

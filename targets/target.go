@@ -83,7 +83,8 @@ type Arch struct {
 // Kernel is a kernel with its modules and firmware.
 type Kernel struct {
 	// Source is where it comes from: debian, packages of Debian; debian-source, compiled from
-	// Debian's source; tree, compiled from a source of your own; files, a named part.
+	// Debian's source; tree, compiled from a source of your own; files, a named part; buildroot,
+	// from the output directory of a build with Buildroot.
 	Source string `yaml:"source" json:"source"`
 	// Suite is the Debian suite, for example bookworm.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
@@ -93,8 +94,8 @@ type Kernel struct {
 	// "make tarxz-pkg" writes it: boot/vmlinuz-RELEASE, boot/config-RELEASE, boot/dtbs/RELEASE,
 	// lib/modules/RELEASE. For source: tree it is a tarball with the source.
 	Part string `yaml:"part,omitempty" json:"part,omitempty"`
-	// Dir is, for source: tree, the directory with the source: relative to the repository, or
-	// absolute.
+	// Dir is, for source: tree, the directory with the source, and for source: buildroot the
+	// output directory: relative to the repository, or absolute.
 	Dir string `yaml:"dir,omitempty" json:"dir,omitempty"`
 	// Defconfig is the configuration of the source that Fragments change, for example
 	// multi_v7_defconfig. Without one, what no fragment asks for is off.

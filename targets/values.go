@@ -94,7 +94,8 @@ var values = map[string][]value{
 		{name: "files", ready: true},
 		{name: "debian-source", ready: true},
 		{name: "tree", ready: true},
-		{name: "buildroot", instead: elsewhere}, {name: "yocto", instead: elsewhere},
+		{name: "buildroot", ready: true},
+		{name: "yocto", instead: elsewhere},
 	},
 	// package kernel, format.go; FIT: package images, fit.go
 	"kernel.format": {

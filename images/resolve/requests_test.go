@@ -114,7 +114,7 @@ func TestRequests(t *testing.T) {
 func TestRequestsOfWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	kernel, loader := board(), board()
-	kernel.Kernel.Source, loader.Bootloader.Type = "buildroot", "uboot-pvk"
+	kernel.Kernel.Source, loader.Bootloader.Type = "yocto", "uboot-pvk"
 	for _, target := range []*targets.Target{kernel, loader} {
 		if _, err := BuildRequests(target, repository()); fault.Of(err) != fault.Unsupported {
 			t.Errorf("kind %v: %v", fault.Of(err), err)
