@@ -63,7 +63,7 @@ func (t *tool) root() *cobra.Command {
 	root.SetOut(t.stdout)
 	root.SetErr(t.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fault.Wrap(fault.BadInput, err, "reading the options") })
-	root.AddCommand(t.build(), t.check(), t.plan(), t.explain(), t.schema(), t.version(), t.fromYocto())
+	root.AddCommand(t.build(), t.check(), t.plan(), t.explain(), t.schema(), t.version(), t.fromBuildroot(), t.fromYocto())
 	return root
 }
 

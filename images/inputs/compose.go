@@ -282,7 +282,9 @@ func (l *List) content(name string, keep ...string) (build.Step, error) {
 			if err := l.has(indexed("bootloader.packages", i), p, keep); err != nil {
 				return nil, err
 			}
-			return l.directory(indexed("bootloader.packages", i), p.Path, p.SHA256), nil
+			step := l.directory(indexed("bootloader.packages", i), p.Path, p.SHA256)
+			step.Place = p.Place
+			return step, nil
 		}
 	}
 	return nil, fault.New(fault.Missing, "bootloader.packages: the loader %s needs the content of the package %s, of it %s: name a directory with it",

@@ -3,11 +3,13 @@ package inputs
 import (
 	"bufio"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"strings"
 	"syscall"
 
@@ -127,7 +129,11 @@ func (l *List) contents(ctx context.Context, in *images.Inputs) error {
 		})
 	}
 	for i, d := range l.SBOM {
-		check(indexed("sbom", i), d.Path, "a document in JSON", func(file string) error { return checkJSON(ctx, file) })
+		if path.Ext(d.Name) == ".csv" {
+			check(indexed("sbom", i), d.Path, "a table in CSV", checkCSV)
+			continue
+		}
+		check(indexed("sbom", i), d.Path, "a document in JSON, or a table whose name ends in .csv", func(file string) error { return checkJSON(ctx, file) })
 	}
 	return errors.Join(append(errs, l.blobs(), l.signable(ctx))...)
 }
@@ -187,6 +193,29 @@ func checkTypes(ctx context.Context, dir string) error {
 		}
 		return nil
 	})
+}
+
+// checkCSV checks that a file is a table (RFC 4180), whose rows have as many fields as the first.
+func checkCSV(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	rows := csv.NewReader(f)
+	rows.ReuseRecord = true
+	for n := 0; ; n++ {
+		_, err := rows.Read()
+		if errors.Is(err, io.EOF) && n == 0 {
+			return errors.New("the table is empty")
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading CSV: %w", err)
+		}
+	}
 }
 
 // checkJSON checks that a file is one value in JSON.

@@ -155,10 +155,17 @@ func (c *collection) installing(l *List) {
 
 // Absolute makes the paths of the list absolute; those that are not are below dir.
 func (l *List) Absolute(dir string) {
-	for _, in := range l.all() {
-		if *in.path != "" && !filepath.IsAbs(*in.path) {
-			*in.path = filepath.Join(dir, *in.path)
+	l.Paths(func(path *string) {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
 		}
+	})
+}
+
+// Paths calls f with the path of each input, which f may change.
+func (l *List) Paths(f func(path *string)) {
+	for _, in := range l.all() {
+		f(in.path)
 	}
 }
 

@@ -63,8 +63,8 @@ type List struct {
 	Tezi *Tezi `yaml:"tezi,omitempty" json:"tezi,omitempty"`
 	// Signing signs the parts of revision 0.
 	Signing *Signing `yaml:"signing,omitempty" json:"signing,omitempty"`
-	// SBOM are documents of whoever built the inputs, in JSON. They are delivered beside the
-	// results as sbom/NAME, as they are.
+	// SBOM are documents of whoever built the inputs, in JSON, or tables in CSV, whose names end
+	// in .csv. They are delivered beside the results as sbom/NAME, as they are.
 	SBOM []Named `yaml:"sbom,omitempty" json:"sbom,omitempty"`
 
 	dir string `yaml:"-"` // of the file, for relative paths
@@ -293,6 +293,9 @@ type Package struct {
 	Path string `yaml:"path" json:"path"`
 	// SHA256 is the digest of the directory.
 	SHA256 string `yaml:"sha256,omitempty" json:"sha256,omitempty"`
+	// Place is which directory of the package Path is: usr/lib/raspi-firmware for one that has
+	// the files of the Raspberry Pi's firmware alone. Default: its root.
+	Place string `yaml:"place,omitempty" json:"place,omitempty"`
 }
 
 // BootFile is a file of a partition.

@@ -224,6 +224,11 @@ func (l *List) medium(r checker) {
 		}
 		return
 	}
+	for i, p := range b.Packages {
+		if p.Place != "" && (!fs.ValidPath(p.Place) || p.Place == ".") {
+			r.Wrong(fmt.Sprintf("bootloader.packages[%d].place", i), "%q is not a path in a package: want usr/lib/raspi-firmware for example", p.Place)
+		}
+	}
 	for i, t := range b.Trees {
 		l.role(r, fmt.Sprintf("bootloader.trees[%d].role", i), t.Role)
 	}

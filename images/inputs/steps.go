@@ -96,8 +96,10 @@ func changed(what string) error {
 // devices are left out.
 type treeStep struct {
 	Input, SHA256 string
-	tree          Tree
-	path          string
+	// Place is where in the output the tree goes. Default: to its root.
+	Place string `json:",omitempty"`
+	tree  Tree
+	path  string
 }
 
 var _ build.Step = (*treeStep)(nil)
@@ -118,7 +120,11 @@ func (s *treeStep) Deps() []build.Step { return nil }
 
 // Run copies or unpacks the tree.
 func (s *treeStep) Run(ctx context.Context, w *build.Work) error {
-	return s.origin().wrong(s.unpack(ctx, w.Out))
+	out := filepath.Join(w.Out, filepath.FromSlash(s.Place))
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return fault.Wrap(fault.IO, err, "taking %s", s.Input)
+	}
+	return s.origin().wrong(s.unpack(ctx, out))
 }
 
 func (s *treeStep) origin() origin { return origin{s.Input, s.path, wants(s.Input, s.tree.Form)} }
