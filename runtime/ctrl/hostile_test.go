@@ -241,6 +241,7 @@ func TestStepList(t *testing.T) {
 	write(t, filepath.Join(s.o.Steps.Dir(""), "9/.pv/progress"), `{"status":"DONE"}`)
 	write(t, filepath.Join(s.o.Steps.Dir(""), "10/.pv/progress"), `{"status":"DO`)
 	write(t, filepath.Join(s.o.Steps.Dir(""), "locals/a/.pv/progress"), `{"logs":"`+strings.Repeat("x", 600)+`"}`)
+	write(t, filepath.Join(s.o.Steps.Dir(""), "locals/b/.pv/progress"), `{"status":"ERROR","status-msg":"Status goal not reached","progress":100,"retries":0,"logs":"`+strings.Repeat("x", 600)+`"}`)
 	if err := os.Symlink("9", filepath.Join(s.o.Steps.Dir(""), "current")); err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +254,7 @@ func TestStepList(t *testing.T) {
 		return `{"name":"` + name + `", "date":"2026-01-31T10:20:30Z", "commitmsg":"` + msg + `", "progress":` + progress + `}`
 	}
 	want := "[" + entry("10", "", "{}") + "," + entry("9", `say \u0022hi\u0022\u000A`+"\ufffd", `{"status":"DONE"}`) + "," +
-		entry("locals/a", "", "{}") + "," + entry("locals/b", "", "{}") + "]"
+		entry("locals/a", "", "{}") + "," + entry("locals/b", "", `{"status":"ERROR","status-msg":"Status goal not reached","progress":100,"retries":0}`) + "]"
 	r := ask(t, s, asMgmt, "GET", "/steps", "")
 	if r.body != want || !json.Valid([]byte(r.body)) {
 		t.Errorf("got\n%s\nwant\n%s", r.body, want)

@@ -102,13 +102,24 @@ func (s *Server) listSteps(*call) *reply {
 func (s *Server) describeStep(b *strings.Builder, rev string) {
 	one := api.Step{
 		Name: rev, Date: s.o.Steps.Changed(rev).UTC().Format("2006-01-02T15:04:05Z"),
-		CommitMsg: string(short(s.o.Steps.CommitMsg(rev))), Progress: short(s.o.Steps.ProgressText(rev)),
+		CommitMsg: string(short(s.o.Steps.CommitMsg(rev))), Progress: briefly(s.o.Steps.ProgressText(rev)),
 	}
 	if !isObject(one.Progress) {
 		one.Progress = []byte("{}")
 	}
 	fmt.Fprintf(b, `{"name":%s, "date":"%s", "commitmsg":%s, "progress":%s}`,
 		canon.AppendLong(nil, one.Name), one.Date, canon.AppendLong(nil, one.CommitMsg), one.Progress)
+}
+
+// briefly returns a progress as the list shows it: of a failed revision, the lines of its log are
+// left out when it is too long with them.
+func briefly(text []byte, err error) []byte {
+	var p step.Progress
+	if len(text) <= maxListed || err != nil || json.Unmarshal(text, &p) != nil || p.Status == "" {
+		return short(text, err)
+	}
+	p.Logs = ""
+	return short(json.Marshal(p))
 }
 
 // short returns the content of a file, nothing when it is longer than the list shows.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/revision/compat"
@@ -124,8 +123,8 @@ func (d *dryRun) system(running *revision, st *state.State) {
 	}
 	t := updater.Compare(running.state, st, running.system(), sys)
 	d.out.Restart = len(t.Reboot) > 0
-	d.out.RestartKeys = slices.Concat(d.out.RestartKeys, t.Reboot)
-	d.out.Containers = slices.Concat(d.out.Containers, t.Containers)
+	d.out.RestartKeys = append(d.out.RestartKeys, t.Reboot...)
+	d.out.Containers = append(d.out.Containers, t.Containers...)
 }
 
 // canTry returns why the boot loader cannot try a state, which also one needs that is first run

@@ -137,6 +137,10 @@ func TestDryRunNamesEveryBlocker(t *testing.T) {
 			t.Errorf("blockers:\n%s\nwant %s", got, want)
 		}
 	}
+	same, err := d.try(http.MethodGet, "/updates/check/0", "")
+	if err != nil || strings.Contains(same, "null") {
+		t.Errorf("lists without items are null: %s, %v", same, err)
+	}
 	text := d.ask(http.MethodPost, "/updates/check", "{")
 	if !strings.Contains(text, `"check":"state"`) || !strings.Contains(text, `"possible":false`) {
 		t.Errorf("no state: %s", text)

@@ -179,3 +179,29 @@ func TestLastLines(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestEndsOfAContainer wants what a container wrote itself, however often it was started, and how it
+// ended.
+func TestEndsOfAContainer(t *testing.T) {
+	lines := func(name string, n int) (list []string) {
+		for i := range n {
+			list = append(list, fmt.Sprint(name, i+1))
+		}
+		return list
+	}
+	for _, tt := range []struct {
+		container, launcher int
+		want                string
+	}{
+		{10, 10, "[c3 c4 c5 c6 c7 c8 c9 c10 l9 l10]"},
+		{3, 10, "[c1 c2 c3 l4 l5 l6 l7 l8 l9 l10]"},
+		{0, 10, "[l1 l2 l3 l4 l5 l6 l7 l8 l9 l10]"},
+		{10, 1, "[c2 c3 c4 c5 c6 c7 c8 c9 c10 l1]"},
+		{10, 0, "[c1 c2 c3 c4 c5 c6 c7 c8 c9 c10]"},
+		{0, 0, "[]"},
+	} {
+		if got := fmt.Sprint(ends(lines("c", tt.container), lines("l", tt.launcher))); got != tt.want {
+			t.Errorf("%d and %d lines: %s, want %s", tt.container, tt.launcher, got, tt.want)
+		}
+	}
+}

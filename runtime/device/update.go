@@ -160,12 +160,19 @@ func (u *updates) Output(rev, container string) []string {
 		return nil
 	}
 	u.logs.Flush()
-	var lines []string
-	for _, source := range []string{consoleSource, launcherSource} {
-		lines = append(lines, lastLines(filepath.Join(u.paths.logs, rev, container, source))...)
-	}
-	return lines[max(0, len(lines)-maxLastLines):]
+	dir := filepath.Join(u.paths.logs, rev, container)
+	return ends(lastLines(filepath.Join(dir, consoleSource)), lastLines(filepath.Join(dir, launcherSource)))
 }
+
+// ends returns the last lines of a container and of its launcher. Each restart adds lines of the
+// launcher: what the container itself wrote goes first.
+func ends(container, launcher []string) []string {
+	const launchers = 2 // how it ended
+	container = last(container, max(maxLastLines-launchers, maxLastLines-len(launcher)))
+	return slices.Concat(container, last(launcher, maxLastLines-len(container)))
+}
+
+func last(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }
 
 // lastLines returns the end of a file; nil when it cannot be read.
 func lastLines(path string) []string {
@@ -187,7 +194,7 @@ func lastLines(path string) []string {
 		_, text, _ = strings.Cut(text, "\n")
 	}
 	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool { return strings.TrimSpace(l) == "" })
-	return lines[max(0, len(lines)-maxLastLines):]
+	return last(lines, maxLastLines)
 }
 
 // power takes the device down. It waits while somebody works in the debug shell.
