@@ -42,8 +42,11 @@ func (s *Server) getUpdate(c *call) *reply {
 	}
 	rev := c.step()
 	list := slices.DeleteFunc(s.o.Updates.List(), func(u api.Update) bool { return u.Revision != rev })
-	if rev == "" || len(list) == 0 {
+	switch {
+	case rev == "":
 		return failure(404, textNoStep)
+	case len(list) == 0:
+		return failure(404, "There was no update to revision "+rev)
 	}
 	return okJSON(list)
 }

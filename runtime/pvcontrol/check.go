@@ -1,8 +1,11 @@
 package pvcontrol
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -45,11 +48,32 @@ func (t *tool) checked(name string) (*api.UpdateCheck, error) {
 	if name != "-" && (notNumber == nil || err != nil || info.IsDir()) {
 		return t.client.CheckStored(t.ctx, name)
 	}
-	state, err := readFile(name, t.stdin)
+	in, err := openFile(name, t.stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	file := bufio.NewReader(in)
+	if isExport(file) {
+		return nil, fmt.Errorf("%s is an export: the device judges it when it has its objects. pvcontrol steps install stores it, and runs nothing; check the revision that it prints", name)
+	}
+	state, err := readNamed(name, file)
 	if err != nil {
 		return nil, err
 	}
 	return t.client.CheckState(t.ctx, state)
+}
+
+// isExport reports whether a file is an archive, plain or compressed, and not a state.
+func isExport(r *bufio.Reader) bool {
+	const magicAt = 257            // of tar
+	head, _ := r.Peek(magicAt + 5) // a short one may be a state
+	for at, magic := range map[int]string{0: "\x1f\x8b", magicAt: "ustar"} {
+		if len(head) >= at && bytes.HasPrefix(head[at:], []byte(magic)) {
+			return true
+		}
+	}
+	return bytes.HasPrefix(head, []byte("BZh"))
 }
 
 func checkLines(u *api.UpdateCheck) []string {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
@@ -56,7 +57,7 @@ var commands = []command{
 	{"updates cancel", "REVISION", "take back an update that waits or is under test", 1, 1, remove("/updates/")},
 	{"cmd reboot", "[MESSAGE]", "reboot the device", 0, 1, order(api.OpReboot)},
 	{"cmd poweroff", "[MESSAGE]", "power the device off", 0, 1, order(api.OpPowerOff)},
-	{"cmd make-factory", "[REVISION]", "make a revision the factory revision", 0, 1, order(api.OpMakeFactory)},
+	{"cmd make-factory", "[REVISION]", "make a revision the factory revision, and run that", 0, 1, makeFactory},
 	{"cmd run-gc", "", "collect garbage", 0, 0, order(api.OpRunGC)},
 	{"cmd enable-ssh", "", "start the SSH server until the next boot", 0, 0, order(api.OpEnableSSH)},
 	{"cmd disable-ssh", "", "stop the SSH server until the next boot", 0, 0, order(api.OpDisableSSH)},
@@ -307,14 +308,27 @@ func (t *tool) commitMessage(rev string) error {
 	return t.client.Send(t.ctx, client.WithBody("PUT", "/steps/"+rev+"/commitmsg", t.message))
 }
 
-func readFile(path string, stdin io.Reader) ([]byte, error) {
+// openFile opens a file; "-" is the standard input.
+func openFile(path string, stdin io.Reader) (io.ReadCloser, error) {
 	if path == "-" {
-		return readAll(stdin)
+		return io.NopCloser(stdin), nil
 	}
-	f, err := os.Open(path)
+	return os.Open(path)
+}
+
+func readFile(path string, stdin io.Reader) ([]byte, error) {
+	f, err := openFile(path, stdin)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return readAll(f)
+	return readNamed(path, f)
+}
+
+func readNamed(path string, r io.Reader) ([]byte, error) {
+	text, err := bounded.Read(r, client.MaxReply)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return text, nil
 }

@@ -45,8 +45,9 @@ type tool struct {
 	stdin   io.Reader
 	stdout  io.Writer
 	stderr  io.Writer
-	file    string // -f
-	message string // -m
+	file    string   // -f
+	into    *os.File // it, when something has been written
+	message string   // -m
 	verbose bool
 	json    bool
 	wait    bool // --wait
@@ -61,6 +62,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	if err == nil {
 		err = t.dispatch(words)
+	}
+	if t.into != nil {
+		err = errors.Join(err, t.into.Close())
 	}
 	return t.finish(err)
 }
@@ -205,16 +209,16 @@ func readAll(r io.Reader) ([]byte, error) {
 }
 
 // output copies to standard output or the file of -f; a text gets its last newline.
-func (t *tool) output(r io.Reader, text bool) error {
-	if t.file != "" {
-		f, err := os.Create(t.file)
-		if err != nil {
+func (t *tool) output(r io.Reader, text bool) (err error) {
+	if t.file == "" {
+		return copyText(t.stdout, r, text)
+	}
+	if t.into == nil {
+		if t.into, err = os.Create(t.file); err != nil {
 			return err
 		}
-		err = copyText(f, r, text)
-		return errors.Join(err, f.Close())
 	}
-	return copyText(t.stdout, r, text)
+	return copyText(t.into, r, text)
 }
 
 func copyText(w io.Writer, r io.Reader, text bool) error {

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -76,7 +77,7 @@ func device(t *testing.T) (socket, storage string, e *engine) {
 		return s
 	}
 	s := ctrl.New(ctrl.Options{
-		Resolve: e.Resolve, Engine: e, Daemons: e, UserMeta: store(meta.User), Updates: dryRuns{}, DeviceMeta: store(meta.Device), Objects: filepath.Join(storage, "objects"), Steps: step.Open(storage), BuildInfo: "built from here\n",
+		Resolve: e.Resolve, Engine: e, Daemons: e, UserMeta: store(meta.User), Updates: dryRuns{looks: new(atomic.Int64)}, DeviceMeta: store(meta.Device), Objects: filepath.Join(storage, "objects"), Steps: step.Open(storage), BuildInfo: "built from here\n",
 		Config: func() []ctrl.Setting {
 			return []ctrl.Setting{{Key: "PV_LOG_LEVEL", Alias: "log.level", Value: 4, Text: "4", Level: "env"},
 				{Key: "PH_A", Value: 1, Text: "1", Level: "default", Note: "no effect"}, {Key: "PH_B", Value: 1, Text: "1", Level: "default", Note: "no effect"}}

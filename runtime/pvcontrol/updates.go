@@ -1,6 +1,7 @@
 package pvcontrol
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,20 +11,42 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 )
 
-// update asks for an update. With --wait it is asked for again until the one before has
-// ended, and then followed to its end.
-func (t *tool) update(rev string, send func() error) error {
+// update asks for an update by posting v. With --wait it is asked for again until the one before
+// has ended, and then followed to its end; as JSON, each status is a line.
+func (t *tool) update(rev, path string, v any) error {
 	if !t.wait {
-		return send()
+		return t.send("POST", path, v)
+	}
+	send := func() error {
+		req, err := client.WithJSON("POST", path, v)
+		if err != nil {
+			return err
+		}
+		return t.client.Send(t.ctx, req)
 	}
 	u, err := t.client.Update(t.ctx, rev, send, client.Watch{
-		Busy: func() { fmt.Fprintln(t.stderr, "another update is in progress, waiting for its end") },
-		Step: func(s api.UpdateStep) error { return t.say(pathLine(s)) },
+		Busy: func() {
+			if !t.json {
+				fmt.Fprintln(t.stderr, "another update is in progress, waiting for its end")
+			}
+		},
+		Step: t.sayStep,
 	})
 	if err != nil {
 		return err
 	}
 	return failed(u)
+}
+
+func (t *tool) sayStep(s api.UpdateStep) error {
+	if !t.json {
+		return t.say(pathLine(s))
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return t.say(string(text))
 }
 
 // failed is the error of an update that did not succeed.
@@ -133,12 +156,18 @@ func stageUpdate(t *tool, args []string) error {
 	if len(args) > 1 {
 		r.When = args[1]
 	}
-	return t.update(r.Revision, func() error { return t.send("POST", "/updates", r) })
+	return t.update(r.Revision, "/updates", r)
 }
 
 // runUpdate is order for the operations that begin an update.
 func runUpdate(op string) func(*tool, []string) error {
 	return func(t *tool, args []string) error {
-		return t.update(args[0], func() error { return order(op)(t, args) })
+		return t.update(args[0], "/commands", api.Command{Op: op, Payload: args[0]})
 	}
+}
+
+// makeFactory is order for the operation that changes the factory revision and runs it.
+func makeFactory(t *tool, args []string) error {
+	const factory = "0"
+	return t.update(factory, "/commands", api.Command{Op: api.OpMakeFactory, Payload: strings.Join(args, "")})
 }

@@ -43,8 +43,12 @@ func (j *job) fail(check string, err error) {
 func (u *Updater) install(ctx context.Context, j *job) phase {
 	st, sys, err := u.o.Device.Load(j.rev)
 	if err != nil {
+		outcome := message(err)
+		if errors.Is(err, fs.ErrNotExist) && !u.o.Steps.Has(j.rev) {
+			err = errors.New("the revision is not on the device: send it first")
+		}
 		j.fail(checkState, err)
-		return u.refuse(message(err))
+		return u.refuse(outcome)
 	}
 	j.state = st
 	if err := u.o.Device.Compatible(st, sys); err != nil {
@@ -188,13 +192,12 @@ func (u *Updater) refuse(message string) phase {
 
 // message is how an update ends whose state cannot be used.
 func message(err error) string {
+	var told interface{ Outcome() string }
 	switch {
+	case errors.As(err, &told): // also when a file of certificates does not exist
+		return told.Outcome()
 	case errors.Is(err, fs.ErrNotExist):
 		return msgNoState
-	}
-	var told interface{ Outcome() string }
-	if errors.As(err, &told) {
-		return told.Outcome()
 	}
 	_, text := manifest.Outcome(err)
 	return text

@@ -784,3 +784,21 @@ func TestJournalIsBounded(t *testing.T) {
 		t.Errorf("the first record %d belongs to update %d, whose beginning is gone", r.Seq, r.Began)
 	}
 }
+
+// untrusted is an error of signatures, here because a file of certificates does not exist.
+type untrusted struct{ error }
+
+func (untrusted) Outcome() string { return "Signature validation failed" }
+func (u untrusted) Unwrap() error { return u.error }
+
+func TestMessage(t *testing.T) {
+	for want, err := range map[string]error{
+		"Signature validation failed": fmt.Errorf("checking: %w", untrusted{fs.ErrNotExist}),
+		"State JSON not found":        fmt.Errorf("reading: %w", fs.ErrNotExist),
+		"Internal error":              errors.New("of a memory"),
+	} {
+		if got := message(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+}

@@ -18,7 +18,7 @@ type Watch struct {
 // pollPeriod is the time between two looks at an update: the socket cannot push.
 const pollPeriod = 500 * time.Millisecond
 
-// absence is how long the device may not answer while an update is followed: it restarts.
+// absence is how long the device may not answer while an update is waited for or followed: it restarts.
 const absence = 10 * time.Minute
 
 // Update begins an update of a revision by send, again and again until the one that is in
@@ -29,14 +29,18 @@ func (c *Client) Update(ctx context.Context, rev string, send func() error, w Wa
 	if err != nil {
 		return nil, err
 	}
-	for told := false; ; {
+	told, heard := false, time.Now()
+	for {
 		err := send()
-		var bad *Refused
-		if !errors.As(err, &bad) || bad.Status != 503 {
-			if err != nil {
-				return nil, err
-			}
+		if err == nil {
 			return c.follow(ctx, rev, last, w)
+		}
+		var bad *Refused
+		switch answered := errors.As(err, &bad); {
+		case answered && bad.Status == 503:
+			heard = time.Now()
+		case answered, !told, time.Since(heard) > absence: // the update before may restart the device
+			return nil, err
 		}
 		if !told && w.Busy != nil {
 			w.Busy()
