@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/pantavisor/pantavisor/internal/filecopy"
@@ -121,9 +122,14 @@ func digestContent(path string) (string, error) {
 	return digestSparse(f, info.Size())
 }
 
+// buffers are for reading: a tree of modules has thousands of files.
+var buffers = sync.Pool{New: func() any { return new([block]byte) }}
+
 func digestReader(r io.Reader) (string, error) {
-	sum := sha256.New()
-	if _, err := io.Copy(sum, r); err != nil {
+	sum, buf := sha256.New(), buffers.Get().(*[block]byte)
+	defer buffers.Put(buf)
+	// A file would take a buffer of its own for each copy.
+	if _, err := io.CopyBuffer(sum, struct{ io.Reader }{r}, buf[:]); err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
