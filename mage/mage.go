@@ -458,12 +458,15 @@ func Arch(ctx context.Context) error {
 
 // Bench measures what docs/benchmarks.md lists and writes it there.
 //
-// With --packages it runs the benchmarks of all packages instead, as go test prints them.
+// With --only NAME it makes one of the measurements, by the name that is shown while they are
+// made, and replaces its rows. With --packages it runs the benchmarks of all packages instead, as
+// go test prints them.
 //
 //	mage bench
+//	mage bench --only "images of pvcompose"
 //	mage bench --json
 //	mage bench --packages
-func Bench(ctx context.Context, packages, json *bool) error {
+func Bench(ctx context.Context, packages, json *bool, only *string) error {
 	if packages != nil && *packages {
 		if json != nil && *json {
 			return end(fault.New(fault.BadInput, "--packages prints what go test does, which is not JSON: leave out --json"))
@@ -474,7 +477,7 @@ func Bench(ctx context.Context, packages, json *bool) error {
 		if err := w.NeedsCheckout("mage bench without --packages"); err != nil {
 			return err
 		}
-		rows, err := bench.Run(ctx, w.Root, os.Stderr)
+		rows, err := bench.Run(ctx, w.Root, value(only), os.Stderr)
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // runs is how often everything is measured.
@@ -63,14 +63,14 @@ const (
 	end   = "<!-- measured: end -->\n"
 )
 
-// Run measures everything on this machine and puts the table into docs/benchmarks.md of
-// the source tree at root. Progress goes to progress.
-func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
-	var rows []Row
-	for _, m := range []struct {
-		name string
-		do   func(context.Context, string) ([]Row, error)
-	}{
+// measurement makes some of the rows.
+type measurement struct {
+	name string
+	do   func(context.Context, string) ([]Row, error)
+}
+
+func measurements() []measurement {
+	return []measurement{
 		{"builds without a change", noChange},
 		{"the whole build command", wholeCommand},
 		{"plans of all targets", plans},
@@ -90,7 +90,20 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 		{"booted devices", devices},
 		{"kernels", kernels},
 		{"writes to flash", flashWrites},
-	} {
+	}
+}
+
+// Run measures on this machine and puts the table into docs/benchmarks.md of the source tree at
+// root: everything, or the measurements with the name only, whose rows then take the place of
+// those of the same name in the table. Progress goes to progress.
+func Run(ctx context.Context, root, only string, progress io.Writer) ([]Row, error) {
+	var names []string
+	var rows []Row
+	for _, m := range measurements() {
+		names = append(names, m.name)
+		if only != "" && only != m.name {
+			continue
+		}
 		fmt.Fprintf(progress, "measuring %s\n", m.name)
 		r, err := m.do(ctx, root)
 		if err != nil {
@@ -98,7 +111,10 @@ func Run(ctx context.Context, root string, progress io.Writer) ([]Row, error) {
 		}
 		rows = append(rows, r...)
 	}
-	return rows, record(filepath.Join(root, "docs", "benchmarks.md"), rows)
+	if only != "" && !slices.Contains(names, only) {
+		return nil, spelling.Unknown("measurement", only, names)
+	}
+	return rows, record(filepath.Join(root, "docs", "benchmarks.md"), rows, only != "")
 }
 
 // Print writes the rows as a table.
@@ -111,28 +127,59 @@ func Print(out io.Writer, rows []Row) error {
 	return w.Flush()
 }
 
-// record replaces the part of the document between the markers.
-func record(path string, rows []Row) error {
+// heading are the first lines of the table.
+const heading = "| what | median | range | unit | aim | | note |\n|---|---|---|---|---|---|---|\n"
+
+// line is the row in the table.
+func (r Row) line() string {
+	return fmt.Sprintf("| %s | %.3g | %.3g–%.3g | %s | %s | %s | %s |\n", r.What, r.Value, r.Low, r.High, r.Unit, r.aim(), r.verdict(), r.Note)
+}
+
+// record replaces the part of the document between the markers; with some only the rows of the
+// table that were measured again.
+func record(path string, rows []Row, some bool) error {
 	doc, err := os.ReadFile(path)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "reading the benchmarks")
 	}
-	before, rest, ok := bytes.Cut(doc, []byte(begin))
-	_, after, ok2 := bytes.Cut(rest, []byte(end))
+	before, rest, ok := strings.Cut(string(doc), begin)
+	old, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
 		return fault.New(fault.BadInput, "%s: the markers %q and %q are missing", path, strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
-	var b bytes.Buffer
-	b.Write(before)
-	b.WriteString(begin)
-	fmt.Fprintf(&b, "\nMeasured on %s: %s\n\n", time.Now().UTC().Format(time.DateOnly), machine())
-	fmt.Fprintln(&b, "| what | median | range | unit | aim | | note |\n|---|---|---|---|---|---|---|")
-	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %.3g | %.3g–%.3g | %s | %s | %s | %s |\n", r.What, r.Value, r.Low, r.High, r.Unit, r.aim(), r.verdict(), r.Note)
+	var table string
+	if some {
+		table = merge(old, rows, time.Now())
+	} else {
+		table = fmt.Sprintf("\nMeasured on %s: %s\n\n%s", time.Now().UTC().Format(time.DateOnly), machine(), heading)
+		for _, r := range rows {
+			table += r.line()
+		}
+		table += "\n"
 	}
-	b.WriteString("\n" + end)
-	b.Write(after)
-	return fault.Wrap(fault.IO, atomicfile.Write(path, b.Bytes(), 0o644), "writing the benchmarks")
+	text := before + begin + table + end + after
+	return fault.Wrap(fault.IO, atomicfile.Write(path, []byte(text), 0o644), "writing the benchmarks")
+}
+
+// merge puts rows into a table, in place of those that measure the same in the same unit. They say
+// when they were measured.
+func merge(table string, rows []Row, now time.Time) string {
+	lines := strings.SplitAfter(strings.TrimRight(table, "\n")+"\n", "\n")
+	lines = lines[:len(lines)-1]
+	for _, r := range rows {
+		date := "measured alone on " + now.UTC().Format(time.DateOnly)
+		r.Note = strings.TrimPrefix(r.Note+"; "+date, "; ")
+		i := slices.IndexFunc(lines, func(line string) bool {
+			cells := strings.Split(line, " | ")
+			return len(cells) > 3 && cells[0] == "| "+r.What && cells[3] == r.Unit
+		})
+		if i < 0 {
+			lines = append(lines, r.line())
+		} else {
+			lines[i] = r.line()
+		}
+	}
+	return strings.Join(lines, "") + "\n"
 }
 
 // machine describes this one in a line.
