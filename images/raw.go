@@ -95,7 +95,7 @@ func (c *composition) checkBlobSizes() []error {
 		case info.Size() < b.Skip+b.Length:
 			errs = append(errs, fault.New(fault.BadInput, "placing blob %s: the file has %d bytes; want %d", b.Name, info.Size(), b.Skip+b.Length))
 		case b.Length == 0 && info.Size()-b.Skip > b.Max || b.Length > b.Max:
-			errs = append(errs, fault.New(fault.NoSpace, "placing blob %s: its %d bytes are more than the %d that it has at %d", b.Name, max(b.Length, info.Size()-b.Skip), b.Max, b.Offset))
+			errs = append(errs, fault.New(fault.NoSpace, "placing blob %s: its %d bytes are more than the %d that it has at offset %d: raise its max, or take another file", b.Name, max(b.Length, info.Size()-b.Skip), b.Max, b.Offset))
 		}
 	}
 	return errs

@@ -63,25 +63,43 @@ func (f *File) Sources() ([]build.Source, error) {
 
 // Run copies the file and checks its digest.
 func (f *File) Run(ctx context.Context, w *build.Work) error {
-	in, err := os.Open(f.Path)
-	if err != nil {
-		return fault.Wrap(fault.Missing, err, "part %s", f.Part)
-	}
-	defer in.Close()
 	to := filepath.Join(w.Out, Name)
 	out, err := os.Create(to)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "part %s", f.Part)
 	}
 	defer out.Close()
+	if err := f.copy(ctx, out); err != nil {
+		return err
+	}
+	if err := out.Close(); err != nil {
+		return fault.Wrap(fault.IO, err, "part %s", f.Part)
+	}
+	epoch := time.Unix(build.Epoch, 0)
+	return fault.Wrap(fault.IO, os.Chtimes(to, epoch, epoch), "part %s", f.Part)
+}
+
+// Check finds what is wrong with the file without taking it.
+func (f *File) Check(ctx context.Context) error {
+	if _, err := f.Sources(); err != nil {
+		return err
+	}
+	return f.copy(ctx, io.Discard)
+}
+
+// copy writes the file to w and compares its digest.
+func (f *File) copy(ctx context.Context, w io.Writer) error {
+	in, err := os.Open(f.Path)
+	if err != nil {
+		return fault.Wrap(fault.Missing, err, "part %s", f.Part)
+	}
+	defer in.Close()
 	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(out, sum), ctxio.Reader(ctx, in))
-	if err = errors.Join(err, out.Close()); err != nil {
+	if _, err := io.Copy(io.MultiWriter(w, sum), ctxio.Reader(ctx, in)); err != nil {
 		return fault.Wrap(fault.IO, err, "part %s", f.Part)
 	}
 	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != f.SHA256 {
 		return fault.New(fault.Digest, "part %s: %s has the SHA-256 %s, not %s: it is another file, or it was changed", f.Part, f.Path, got, f.SHA256)
 	}
-	epoch := time.Unix(build.Epoch, 0)
-	return fault.Wrap(fault.IO, os.Chtimes(to, epoch, epoch), "part %s", f.Part)
+	return nil
 }

@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -64,11 +65,12 @@ func strangers(t *targets.Target, o Options) []string {
 }
 
 // CheckParts finds what is wrong with the named parts that are given, before anything is built
-// and also when others are not given. It does not read them.
-func CheckParts(t *targets.Target, o Options) error {
+// and also when others are not given: then no step reads them, so that it compares their
+// digests itself.
+func CheckParts(ctx context.Context, t *targets.Target, o Options) error {
 	var all []error
 	p := &providers{Options: o, target: t}
-	names := t.PartNames()
+	names, unread := t.PartNames(), len(LackedParts(t, o)) > 0
 	for i, name := range names {
 		if slices.Index(names, name) < i {
 			continue
@@ -78,18 +80,22 @@ func CheckParts(t *targets.Target, o Options) error {
 		case path == "" && digest != "":
 			all = append(all, fault.New(fault.BadInput, "part %s: %s is set, but %s, its file, is not", name, variable+digestSuffix, variable))
 		case path != "":
-			all = append(all, p.checkPart(name))
+			all = append(all, p.checkPart(ctx, name, unread))
 		}
 	}
 	return errors.Join(all...)
 }
 
-func (p *providers) checkPart(name string) error {
+func (p *providers) checkPart(ctx context.Context, name string, read bool) error {
 	given, err := p.part(name)
 	if err != nil {
 		return err
 	}
-	_, err = given.Step.(*parts.File).Sources()
+	file := given.Step.(*parts.File)
+	if read {
+		return file.Check(ctx)
+	}
+	_, err = file.Sources()
 	return err
 }
 

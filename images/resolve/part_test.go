@@ -1,6 +1,8 @@
 package resolve
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,7 +26,7 @@ func TestGivenParts(t *testing.T) {
 	if err := os.WriteFile(file, []byte("stage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	digest := strings.Repeat("ab", 32)
+	digest := fmt.Sprintf("%x", sha256.Sum256([]byte("stage")))
 	for _, c := range []struct {
 		path, digest string
 		kind         fault.Kind
@@ -33,6 +35,7 @@ func TestGivenParts(t *testing.T) {
 		{"", "", 0, ""},
 		{file, digest, 0, ""},
 		{file, strings.ToUpper(digest), 0, ""},
+		{file, strings.Repeat("ab", 32), fault.Digest, file + " has the SHA-256 " + digest + ", not abab"},
 		{file, "", fault.BadInput, `PV_PART_BL1_SHA256="": want the SHA-256 of ` + file},
 		{file, digest[1:], fault.BadInput, "64 hexadecimal digits"},
 		{"", digest, fault.BadInput, "PV_PART_BL1_SHA256 is set, but PV_PART_BL1, its file, is not"},
@@ -42,7 +45,7 @@ func TestGivenParts(t *testing.T) {
 	} {
 		given := map[string]string{"PV_PART_BL1": c.path, "PV_PART_BL1_SHA256": c.digest}
 		o := Options{Layers: layers.New(layers.Layer{Label: layers.Workspace, Dir: dir}), GivenParts: given}
-		if err := CheckParts(target, o); fault.Of(err) != c.kind || err != nil && !strings.Contains(err.Error(), c.want) {
+		if err := CheckParts(t.Context(), target, o); fault.Of(err) != c.kind || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q, %q: kind %v: %v; want %s", c.path, c.digest, fault.Of(err), err, c.want)
 		}
 	}

@@ -181,7 +181,7 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 		Pipeline: w.Options.Pipeline, FactoryToken: w.Options.FactoryToken,
 	}
 	o.Layers = j.layers
-	if err = resolve.CheckParts(j.target, o); err != nil {
+	if err = resolve.CheckParts(ctx, j.target, o); err != nil {
 		return err
 	}
 	j.comp, err = j.compose(o)
