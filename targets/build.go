@@ -50,7 +50,7 @@ func (t *Target) apply(b Build) {
 		t.Addons = b.Addons
 	}
 	if b.Emulators != nil {
-		t.Emulators = b.Emulators
+		t.Emulators, t.EmulatedBy = b.Emulators, ""
 	}
 	t.Debug = t.Debug || b.Debug
 	t.Installer = b.Installer

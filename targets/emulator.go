@@ -216,16 +216,8 @@ func (e Emulator) Complete() Emulator {
 
 // Machine returns the machine with a name, the first for "".
 func (t *Target) Machine(name string) (*Emulator, error) {
-	if t.EmulatedBy != "" {
-		return nil, fault.New(fault.Unsupported, "QEMU has no machine for target %s: write its image to a medium; the closest target that can be emulated is %s (mage run %s)",
-			t.Name, t.EmulatedBy, t.EmulatedBy)
-	}
 	if len(t.Emulators) == 0 {
-		instead := "write its image to a medium instead"
-		if len(t.Images) == 0 {
-			instead = "it makes no image to boot"
-		}
-		return nil, fault.New(fault.Unsupported, "target %s has no emulator: %s", t.Name, instead)
+		return nil, fault.New(fault.Unsupported, "%s", t.noMachine())
 	}
 	if name == "" {
 		return &t.Emulators[0], nil
@@ -238,6 +230,27 @@ func (t *Target) Machine(name string) (*Emulator, error) {
 		names = append(names, t.Emulators[i].Name)
 	}
 	return nil, spelling.Unknown("machine", name, names)
+}
+
+// noMachine says why the target has no machine, and what to do instead.
+func (t *Target) noMachine() string {
+	var why string
+	switch {
+	case t.AppEngine != nil:
+		return fmt.Sprintf("target %s makes no machine: its package runs on an existing Linux system; mage appengine:run tests it there", t.Name)
+	case t.Images == nil && t.Kernel != nil:
+		why = fmt.Sprintf("target %s makes no image to boot, but a BSP for devices that run already", t.Name)
+	case t.Images == nil:
+		why = fmt.Sprintf("target %s makes no image to boot", t.Name)
+	case t.EmulatedBy != "":
+		why = fmt.Sprintf("QEMU has no machine for target %s: write its image to a medium", t.Name)
+	default:
+		why = fmt.Sprintf("target %s has no emulator: write its image to a medium", t.Name)
+	}
+	if t.EmulatedBy == "" {
+		return why
+	}
+	return fmt.Sprintf("%s; the closest target that can be emulated is %s (mage run %s)", why, t.EmulatedBy, t.EmulatedBy)
 }
 
 var pathForm = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9/._+-]*$`)

@@ -106,8 +106,10 @@ func TestMachine(t *testing.T) {
 		t.Error(err)
 	}
 	for want, target := range map[string]*Target{
-		"target x has no emulator: it makes no image":           {Name: "x"},
-		"target x has no emulator: write its image to a medium": {Name: "x", Images: Images{{}}},
+		"target x makes no image to boot": {Name: "x"},
+		"but a BSP for devices that run already; the closest target that can be emulated is pc (mage run pc)": {Name: "x", Kernel: &Kernel{}, EmulatedBy: "pc"},
+		"target x has no emulator: write its image to a medium":                                               {Name: "x", Images: Images{{}}},
+		"mage appengine:run tests it there":                                                                   {Name: "x", AppEngine: &AppEngine{}},
 	} {
 		if _, err := target.Machine(""); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
@@ -138,7 +140,8 @@ func TestEmulatedByAnother(t *testing.T) {
 	without := strings.Replace(good, oneMachine, "", 1)
 	all := fstest.MapFS{
 		"pc/target.yaml":     file(good),
-		"board/target.yaml":  file(without + "emulated_by: pc\n"),
+		"board/target.yaml":  file(without + "emulated_by: pc\nbuilds:\n  qemu: {description: x, " + strings.TrimSpace(oneMachine) + "}\n"),
+		"owner/target.yaml":  file("description: x\nbase: board\n" + oneMachine),
 		"heir/target.yaml":   file("description: x\nbase: pc\nemulated_by: pc\n"),
 		"lost/target.yaml":   file(without + "emulated_by: pcc\n"),
 		"two/target.yaml":    file(without + "emulated_by: board\n"),
@@ -154,6 +157,15 @@ func TestEmulatedByAnother(t *testing.T) {
 		}
 		if len(target.Emulators) != 0 {
 			t.Errorf("%s has the machines %v", name, target.Emulators)
+		}
+	}
+	for _, name := range []string{"owner", "board-qemu"} {
+		target, err := Load(all, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, err := target.Machine(""); err != nil || e.Machine != "q35" || target.EmulatedBy != "" {
+			t.Errorf("%s: %+v, %v, emulated by %q", name, e, err, target.EmulatedBy)
 		}
 	}
 	for name, want := range map[string]string{

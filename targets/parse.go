@@ -28,6 +28,9 @@ func parseBuild(file, name, build string, data []byte, load func(base string) (*
 		f, ok = yamlfile.Read(file, kind, data, base)
 		t = base
 		t.Parts = mergeParts(known, t.Parts)
+		if f.Given("emulator") && !f.Given("emulated_by") {
+			t.EmulatedBy = "" // that of the base
+		}
 	}
 	t.Name, t.Definition = name, definition(file)
 	if ok {
