@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 // linter is the module of the linter, relative to the root.
@@ -65,16 +66,44 @@ func Attack(ctx context.Context) error {
 }
 
 // Boards boots the named targets, separated by commas, or all.
-func Boards(ctx context.Context, targets string) error {
-	if err := os.Setenv("PV_TEST_TARGETS", targets); err != nil {
+func Boards(ctx context.Context, names string) error {
+	if names != all {
+		var err error
+		if names, err = emulated(names); err != nil {
+			return err
+		}
+	}
+	if err := os.Setenv("PV_TEST_TARGETS", names); err != nil {
 		return fault.Wrap(fault.Internal, err, "setting what is tested")
 	}
 	return goTool(ctx, "test", "-count=1", "-v", "-timeout=120m", "-p=1", "-run=^TestBoards", "./test/vm", "./bootloader/efiab")
 }
 
+// all stands for every target that has an emulator.
+const all = "all"
+
+// emulated returns the targets with their names, as the tests know them, in place of aliases.
+// A target that no test would boot is an error: the tests pass it over.
+func emulated(names string) (string, error) {
+	var out []string
+	var errs []error
+	for _, name := range strings.Split(names, ",") {
+		t, err := targets.Load(targets.Builtin(), strings.TrimSpace(name))
+		if err == nil {
+			_, err = t.Machine("")
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out = append(out, t.Name)
+	}
+	return strings.Join(out, ","), errors.Join(errs...)
+}
+
 // CPUs runs the tests of revisions and of the device as programs of other CPUs.
 func CPUs(ctx context.Context) error {
-	if err := os.Setenv("PV_TEST_CPUS", "all"); err != nil {
+	if err := os.Setenv("PV_TEST_CPUS", all); err != nil {
 		return fault.Wrap(fault.Internal, err, "setting what is tested")
 	}
 	return goTool(ctx, "test", "-count=1", "-v", "-timeout=120m", "./test/arch")

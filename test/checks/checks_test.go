@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 func TestFuzzTargetsAreFound(t *testing.T) {
@@ -45,5 +47,19 @@ func TestSlowPackagesComeFirst(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if d := cmp.Diff(want[:4], testArguments(2)); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestTargetsThatNoTestBoots(t *testing.T) {
+	t.Parallel()
+	if got, err := emulated("rpi64, x64-uefi,x64-uefi-default"); err != nil || got != "rpi64-5.10.y,x64-uefi,x64-uefi" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for names, kind := range map[string]fault.Kind{
+		"qemu-aarch64,rock64": fault.Unsupported, "x64-generic": fault.Unsupported, "x64-uef": fault.BadInput, "": fault.BadInput, "qemu-arm,": fault.BadInput,
+	} {
+		if got, err := emulated(names); fault.Of(err) != kind {
+			t.Errorf("%q: kind %v, %v; got %q", names, fault.Of(err), err, got)
+		}
 	}
 }
