@@ -24,7 +24,7 @@ var argValues = map[string][]string{
 
 // argMembers are the members of run.json that arguments alone decide. Other members need
 // the rest of the revision to be checked.
-var argMembers = []string{"auto_recovery", "automodfw", "network", "remount", "restart_policy", "services", "status_goal"}
+var argMembers = []string{"auto_recovery", "automodfw", "network", "remount", "restart_policy", "services", "status_goal", "timeout"}
 
 // args checks the arguments of the template, each by itself.
 func (c checker) args(all map[string]any) {

@@ -112,6 +112,7 @@ func TestParseMistakes(t *testing.T) {
 		{"env: [A=b]", "env: [A=b]\nargs: {PV_STATUS_GOAL: 3}", "f:12:8: args.PV_STATUS_GOAL: "},
 		{"env: [A=b]", "env: [A=b]\nargs: {PV_RESTART_POLICY: always}", `f:12:8: args.PV_RESTART_POLICY: "always" is not possible; want system, container`},
 		{"env: [A=b]", "env: [A=b]\nargs: {PV_AUTO_RECOVERY: {policy: allways}}", `f:12:8: args.PV_AUTO_RECOVERY: policy: "allways"; allowed are no, always,`},
+		{"env: [A=b]", "env: [A=b]\nargs: {PV_STATUS_GOAL_TIMEOUT: 2m}", `f:12:8: args.PV_STATUS_GOAL_TIMEOUT: a whole number of seconds`},
 		{"env: [A=b]", "env: [A=b]\nargs: {PV_NETWORK_POOL: p, PV_NETWORK_IP: 10.0.0}", `args.PV_NETWORK_IP: ip: "10.0.0" is not an address`},
 		{"env: [A=b]", "env: [A=b]\nargs: {PV_LXC_CAP_DROP: mknod}", "f:12:8: args.PV_LXC_CAP_DROP: a list is expected"},
 		{"env: [A=b]", "env: [A=b]\nargs: {LXC_TTY_MAX: \"a\\nb\"}", `contains a line break`},

@@ -2,6 +2,7 @@ package template
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -23,6 +24,7 @@ func (r *renderer) run() canon.Value {
 			m.put(member, v)
 		}
 	}
+	r.timeout(&m)
 	r.network(&m)
 	if v, ok := r.arg("PV_SERVICES_REQUIRED"); ok {
 		m.put("services", canon.Obj(canon.Member{Name: "required", Value: v}))
@@ -37,6 +39,26 @@ func (r *renderer) run() canon.Value {
 		r.program(&m)
 	}
 	return canon.Obj(m...)
+}
+
+// timeout adds the seconds in which the container is to reach its goal; 0, for ever, counts
+// as a value. The command line has it as text.
+func (r *renderer) timeout(m *object) {
+	const name = "PV_STATUS_GOAL_TIMEOUT"
+	v, ok := r.args.Get(name)
+	text, isText := v.Text()
+	if !ok || v.Kind() == canon.Null || isText && text == "" {
+		return
+	}
+	if isText {
+		v, _ = canon.One([]byte(text)) // what is not a number is told below
+	}
+	number, _ := v.Number()
+	if _, err := strconv.ParseUint(number, 10, 31); err != nil {
+		r.fail("args.%s: a whole number of seconds is expected, 0 to wait for ever", name)
+		return
+	}
+	m.put("timeout", v)
 }
 
 // declared adds the declarations of an argument, which is a list or a text with commas or

@@ -72,6 +72,22 @@ func TestLaterArguments(t *testing.T) {
 	}
 }
 
+func TestTimeout(t *testing.T) {
+	for arg, want := range map[string]string{"90": "90", `"90"`: "90", "0": "0", `"0"`: "0", `""`: "", "null": ""} {
+		out := mustRender(t, `,"args":{"PV_STATUS_GOAL_TIMEOUT":`+arg+`}`)
+		v, ok := out.Run.Get("timeout")
+		if ok != (want != "") || ok && string(v.Encode()) != want {
+			t.Errorf("%s: %s", arg, v.Encode())
+		}
+	}
+	for _, arg := range []string{"-1", "1.5", `"1m"`, "true", "[1]", "2147483648"} {
+		_, err := render(t, `,"args":{"PV_STATUS_GOAL_TIMEOUT":`+arg+`}`)
+		if err == nil || !strings.Contains(err.Error(), "args.PV_STATUS_GOAL_TIMEOUT: a whole number of seconds") {
+			t.Errorf("%s: %v", arg, err)
+		}
+	}
+}
+
 func TestDeclarations(t *testing.T) {
 	out := mustRender(t, `,"args":{"PV_PROVIDES":"camera=2,container:app=1.2","PV_REQUIRES":["arch:arm64","kernel>=6.1"],"PV_CONFLICTS":" "}`)
 	for member, want := range map[string]string{
