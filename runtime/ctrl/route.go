@@ -53,6 +53,8 @@ func routes(s *Server) []route {
 		{method: "GET", path: "/objects", handle: s.listObjects},
 		{method: "GET", path: "/objects/{}", handle: s.getObject, masked: true},
 		{method: "PUT", path: "/objects/{}", handle: s.putObject},
+		{method: "PUT", path: "/holds/{}", handle: s.putHold},
+		{method: "DELETE", path: "/holds/{}", handle: s.deleteHold},
 		{method: "GET", path: "/steps", handle: s.listSteps},
 		{method: "GET", path: "/steps/locals/{}", handle: s.getStep},
 		{method: "PUT", path: "/steps/locals/{}", handle: s.putStep, masked: true},

@@ -223,6 +223,7 @@ func (t *Transaction) QueueProcess(ctx context.Context, p Process) error {
 			if st, err = replay(queue, st); err != nil {
 				return err
 			}
+			t.hold(ctx, r, st)
 			return t.save(fileState, st)
 		}
 		next, base, err := t.prepare(ctx, r, Begin{Base: p.Base, Objects: p.Objects, Replace: true})
@@ -233,7 +234,7 @@ func (t *Transaction) QueueProcess(ctx context.Context, p Process) error {
 		if err != nil {
 			return err
 		}
-		return t.start(r, next, base, st)
+		return t.start(ctx, r, next, base, st)
 	})
 }
 

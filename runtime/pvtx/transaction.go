@@ -9,8 +9,8 @@
 //	current.json   the state being edited
 //	base.json      the state that a local transaction began with
 //
-// Objects are not in it: they go to the device's store when they are added, or to the
-// directory that a local transaction names.
+// Objects are not in it: they go to the device's store when they are added, which holds them
+// until the transaction ends, or to the directory that a local transaction names.
 package pvtx
 
 import (
@@ -165,7 +165,7 @@ func (t *Transaction) Begin(ctx context.Context, b Begin) error {
 		if err != nil {
 			return err
 		}
-		return t.start(r, next, base, base)
+		return t.start(ctx, r, next, base, base)
 	})
 }
 
@@ -192,7 +192,7 @@ func (t *Transaction) prepare(ctx context.Context, old record, b Begin) (next re
 }
 
 // start stores a transaction whose state has gone from base to st already.
-func (t *Transaction) start(old, next record, base, st *state.State) error {
+func (t *Transaction) start(ctx context.Context, old, next record, base, st *state.State) error {
 	if old.phase != phaseQueue {
 		// What happens until the next record is stored leaves no transaction.
 		if err := t.clear(phaseNone); err != nil {
@@ -204,10 +204,40 @@ func (t *Transaction) start(old, next record, base, st *state.State) error {
 			return err
 		}
 	}
+	t.hold(ctx, next, st)
 	if err := t.save(fileState, st); err != nil {
 		return err
 	}
 	return next.store(t.opt.Dir)
+}
+
+// held is the device's name for what this transaction holds.
+func (t *Transaction) held() string {
+	sum := sha256.Sum256([]byte(t.opt.Dir))
+	return "pvtx-" + hex.EncodeToString(sum[:8])
+}
+
+// hold asks the device to keep the objects of the transaction's state until the end of the
+// transaction. That it does not is a warning; an earlier runtime cannot, and a device that does
+// not answer has got no objects.
+func (t *Transaction) hold(ctx context.Context, r record, st *state.State) {
+	if r.local() || t.opt.Device == nil || len(st.Sums()) == 0 {
+		return
+	}
+	doc, err := st.Document()
+	if err == nil {
+		err = t.opt.Device.Hold(ctx, t.held(), doc)
+	}
+	if bad := (*client.Refused)(nil); errors.As(err, &bad) && bad.Status != 400 {
+		t.opt.Warn("the device may collect objects of the transaction as garbage: " + bad.Text())
+	}
+}
+
+// release ends that. What is left of it ends by itself.
+func (t *Transaction) release(ctx context.Context, r record) {
+	if !r.local() && t.opt.Device != nil {
+		_ = t.opt.Device.Release(ctx, t.held())
+	}
 }
 
 // place makes the record one of a local transaction, unless dir is empty.
@@ -283,7 +313,11 @@ func (t *Transaction) Add(ctx context.Context, r io.Reader) error {
 		if err != nil {
 			return nil, err
 		}
-		return state.AddPackage(st, add)
+		next, err := state.AddPackage(st, add)
+		if err == nil {
+			t.hold(ctx, rec, next)
+		}
+		return next, err
 	})
 }
 
@@ -344,7 +378,7 @@ func (t *Transaction) Show() ([]byte, error) {
 
 // Abort discards the transaction and its queue's configuration. It is no error when there
 // is none. A record that cannot be read is discarded, too.
-func (t *Transaction) Abort() error {
+func (t *Transaction) Abort(ctx context.Context) error {
 	if _, err := os.Lstat(t.opt.Dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -356,6 +390,9 @@ func (t *Transaction) Abort() error {
 		return err
 	}
 	defer l.Unlock()
+	if r, err := load(t.opt.Dir); err == nil && r.phase == phaseActive {
+		t.release(ctx, r)
+	}
 	return t.clear(phaseAborted)
 }
 
@@ -405,6 +442,7 @@ func (t *Transaction) Commit(ctx context.Context, c Commit) (string, error) {
 		if err := t.store(ctx, c, doc); err != nil {
 			return err
 		}
+		t.release(ctx, r)
 		return t.clear(phaseCommitted)
 	})
 	if err != nil {

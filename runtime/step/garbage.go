@@ -29,7 +29,7 @@ const trash = ".trash-"
 // revision has a copy instead of a link.
 //
 // What came less than Defer ago is not garbage: objects whose revision is yet to come, and
-// revisions that nobody has run yet.
+// revisions that nobody has run yet. Nor are objects that a client holds, see [Store.Hold].
 type Garbage struct {
 	Steps   *Store
 	Objects string                    // the directory of the object store
@@ -91,7 +91,12 @@ func (g *Garbage) unlink(ctx context.Context) (left []string, err error) {
 			return nil, err
 		}
 	}
-	for _, dir := range append(g.Sweep, g.Objects) {
+	for _, hold := range l.holds {
+		if err := os.Remove(hold); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	for _, dir := range append(g.Sweep, g.Objects, g.Steps.holds()) {
 		atomicfile.Sweep(dir)
 	}
 	return left, nil
@@ -122,8 +127,8 @@ func (g *Garbage) Reclaimable() (int64, error) {
 	return sum, nil
 }
 
-// litter is what is garbage: names of revisions and objects.
-type litter struct{ revs, sums []string }
+// litter is what is garbage: names of revisions and objects, and files of holds.
+type litter struct{ revs, sums, holds []string }
 
 // find lists what is garbage.
 func (g *Garbage) find(keep []string) (l litter, err error) {
@@ -139,6 +144,9 @@ func (g *Garbage) find(keep []string) (l litter, err error) {
 		} else if err := g.use(used, rev); err != nil {
 			return l, err
 		}
+	}
+	if l.holds, err = g.Steps.held(used, now); err != nil {
+		return l, err
 	}
 	l.sums, err = g.unused(used, now)
 	return l, err

@@ -110,13 +110,13 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 }
 
 // abort discards the transaction. Package pvtx does not mind when there is none.
-func (s *Server) abort(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) abort(w http.ResponseWriter, r *http.Request) {
 	st, err := s.o.Transaction.Status()
 	if err == nil && st.Status != "active" {
 		err = pvtx.ErrNone
 	}
 	if err == nil {
-		err = s.o.Transaction.Abort()
+		err = s.o.Transaction.Abort(r.Context())
 	}
 	if err != nil {
 		s.refuse(w, err, textStart)

@@ -191,6 +191,18 @@ func (c *Client) PutObject(ctx context.Context, r io.Reader, sum string, size in
 	return nil
 }
 
+// Hold keeps the objects of a state, which may be that of an open transaction, from being
+// collected as garbage for as long as a week. It replaces an earlier hold of this name. A runtime
+// that has no holds answers with status 400.
+func (c *Client) Hold(ctx context.Context, name string, doc []byte) error {
+	return c.Send(ctx, WithBody("PUT", "/holds/"+name, string(doc)))
+}
+
+// Release ends a hold.
+func (c *Client) Release(ctx context.Context, name string) error {
+	return c.Send(ctx, &Request{Method: "DELETE", Path: "/holds/" + name})
+}
+
 // Upload returns a function that stores the objects of a new revision, as [Client.PutObject]
 // does. It does not send what the running revision has, unless the device has it with
 // another size because its storage is damaged. Other objects on the device are sent again,

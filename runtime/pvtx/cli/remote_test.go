@@ -12,6 +12,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/pvtx"
+	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
 func TestChangeOfTheRunningRevision(t *testing.T) {
@@ -183,5 +184,51 @@ func TestWhatIsSent(t *testing.T) {
 		if got, err := os.ReadFile(storage(st)); err != nil || string(got) != want {
 			t.Errorf("%q, %v; want %q", got, err, want)
 		}
+	}
+}
+
+// TestGarbageDuringATransaction collects garbage between the steps of a transaction: without a
+// defer time nothing else keeps objects that no revision names.
+func TestGarbageDuringATransaction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	runs, next, other := w.app("web", "1"), w.app("nginx", "2"), w.app("db", "1")
+	w.serve(runs)
+	steps := step.Open(w.storage)
+	collect := func() (left int) {
+		t.Helper()
+		g := &step.Garbage{Steps: steps, Objects: w.path("storage/objects"), Keep: func() ([]string, error) { return []string{"0"}, nil }, Beside: func(string) []string { return nil }}
+		if _, err := g.Collect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		list, err := os.ReadDir(g.Objects)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	w.ok("begin")
+	for _, app := range []*state.State{next, other} {
+		w.ok("add", w.export(app, true))
+		collect()
+	}
+	w.ok("remove", "db")
+	w.ok("commit", "locals/a")
+	for _, sum := range next.Sums() {
+		if _, err := os.Stat(w.path("storage/objects", sum)); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := collect(); left != 0 {
+		t.Errorf("%d objects are left when the transaction has ended and its revision is garbage", left)
+	}
+	w.ok("begin", "empty")
+	w.ok("add", w.export(other, true))
+	if left := collect(); left == 0 {
+		t.Error("nothing is held")
+	}
+	w.ok("abort")
+	if left := collect(); left != 0 {
+		t.Errorf("%d objects are left of a transaction that was discarded", left)
 	}
 }

@@ -178,7 +178,7 @@ func (t *tool) follow(rev string) error {
 
 func deploy(t *tool, args []string) error { return t.Deploy(t.ctx, args[0]) }
 
-func abort(t *tool, _ []string) error { return t.Abort() }
+func abort(t *tool, _ []string) error { return t.Abort(t.ctx) }
 
 func queueNew(t *tool, args []string) error { return t.NewQueue(args[0], args[1]) }
 
