@@ -192,20 +192,21 @@ func Device(ctx context.Context, target, dir string, locked, json *bool) error {
 	return in(json, locked, nil, func(w *workspace.Workspace) error { return w.Device(ctx, target, dir) })
 }
 
-// Dist makes the host tool pvr for Linux, macOS and Windows.
+// Dist makes the host tool pvr for Linux, macOS and Windows, and the source.
 //
-// There is an archive for each platform under out/dist, and SHA256SUMS; the same sources
-// give the same bytes. PV_VERSION is in the names and is what pvr calls itself. The
+// There is an archive for each platform under out/dist, the source with all modules that it
+// needs, for builds without a network, and SHA256SUMS; the same sources give the same bytes. PV_VERSION is in the names and is what pvr calls itself. The
 // archives of an earlier run with other platforms are removed.
 //
-//	--platform=OS/ARCH  for which platform, or OS alone; several with commas or several
-//	                    times; default: all
+//	--platform=OS/ARCH  for which platform, or OS alone, or source; several with commas or
+//	                    several times; default: all
 //	--out=DIR           results go to DIR
 //	--json              prints the report as JSON
 //	--events=FILE       writes what happens as JSON lines, - to standard output
 //
 //	mage dist
 //	mage dist --platform linux/arm64 --platform darwin
+//	mage dist --platform source
 //	PV_VERSION=1.0 mage dist --out=release --json
 func Dist(ctx context.Context, platform *string, json *bool, events, out *string) error {
 	var names []string

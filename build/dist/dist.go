@@ -1,5 +1,5 @@
-// Package dist makes the host tool pvr for all platforms: an archive for each, and their
-// checksums.
+// Package dist makes what is released: the host tool pvr, an archive for each platform; the source
+// with all modules that it needs, for builds without a network; and their checksums.
 package dist
 
 import (
@@ -34,6 +34,8 @@ type Options struct {
 	Epoch build.Stamp
 	// Platforms are those to make, from [Choose].
 	Platforms []Platform
+	// Source adds the source.
+	Source bool
 }
 
 // tool is the program's package in the module.
@@ -47,6 +49,15 @@ func Artefacts(o Options) []build.Artefact {
 	words := &completions{Program: o.program(Platform{"linux", targets.Arch{Go: runtime.GOARCH}})}
 	sums := &checksums{}
 	var all []build.Artefact
+	if o.Source {
+		src := &source{Release: o.Release, Epoch: o.Epoch, Toolchain: runtime.Version(), root: o.Module.Root()}
+		sums.Archives = append(sums.Archives, src)
+		hashes := &hashes{Source: src}
+		all = append(all, build.Artefact{Step: src, From: src.file(), To: src.file()})
+		for _, name := range hashed {
+			all = append(all, build.Artefact{Step: hashes, From: hashFile(name), To: hashFile(name)})
+		}
+	}
 	for _, p := range o.Platforms {
 		a := &archive{
 			Program: o.program(p), Completions: words, License: filepath.Join(o.Module.Root(), "LICENSE"),
@@ -219,8 +230,17 @@ func copyFile(to io.Writer, path string) error {
 	return err
 }
 
+// packed is a step that makes one archive.
+type packed interface {
+	build.Step
+	// file is the archive's name.
+	file() string
+}
+
 // checksums is the step that makes the file of checksums.
-type checksums struct{ Archives []*archive }
+type checksums struct {
+	Archives []packed `json:"-"`
+}
 
 var _ build.Step = (*checksums)(nil)
 

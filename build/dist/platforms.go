@@ -42,10 +42,10 @@ var platforms = []Platform{
 }
 
 // Choose returns the platforms of the given names, each GOOS/GOARCH or a GOOS alone, and
-// all without names.
-func Choose(names []string) ([]Platform, error) {
+// whether the word "source" is among them; all without names.
+func Choose(names []string) ([]Platform, bool, error) {
 	if len(names) == 0 {
-		return slices.Clone(platforms), nil
+		return slices.Clone(platforms), true, nil
 	}
 	var chosen []Platform
 	for _, p := range platforms {
@@ -53,14 +53,14 @@ func Choose(names []string) ([]Platform, error) {
 			chosen = append(chosen, p)
 		}
 	}
-	words := []string{"darwin", "linux", "windows"}
+	words := []string{sourceWord, "darwin", "linux", "windows"}
 	for _, p := range platforms {
 		words = append(words, p.String())
 	}
 	for _, name := range names {
 		if !slices.Contains(words, name) {
-			return nil, spelling.Unknown("platform", name, words)
+			return nil, false, spelling.Unknown("platform", name, words)
 		}
 	}
-	return chosen, nil
+	return chosen, slices.Contains(names, sourceWord), nil
 }

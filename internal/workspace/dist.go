@@ -11,10 +11,10 @@ import (
 // distName is the directory below out/ for the host tools.
 const distName = "dist"
 
-// Dist makes the host tool pvr for the named platforms, GOOS/GOARCH or GOOS, or for all: an
-// archive for each, and their checksums.
+// Dist makes the host tool pvr for the named platforms, GOOS/GOARCH or GOOS, an archive for each,
+// and the source if it is named; all without names. Beside them are their checksums.
 func (w *Workspace) Dist(ctx context.Context, names []string) error {
-	platforms, err := dist.Choose(names)
+	platforms, source, err := dist.Choose(names)
 	if err != nil {
 		return err
 	}
@@ -23,7 +23,7 @@ func (w *Workspace) Dist(ctx context.Context, names []string) error {
 		return err
 	}
 	report, err := j.Deliver(ctx, w.distDir(), dist.Artefacts(dist.Options{
-		Module: j.Code, Release: w.Options.Release, Epoch: w.Options.Epoch, Platforms: platforms,
+		Module: j.Code, Release: w.Options.Release, Epoch: w.Options.Epoch, Platforms: platforms, Source: source,
 	}))
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
 		w.tidy(ctx, j)
