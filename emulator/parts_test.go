@@ -219,7 +219,7 @@ func TestEnsure(t *testing.T) {
 		t.Error(err)
 	}
 	got, _ := os.ReadFile(log)
-	if want := "update -q\ninstall -y -q --no-install-recommends qemu-system-x86\n"; string(got) != want || !strings.Contains(said.String(), "because the emulator needs qemu-system-x86_64") {
+	if want := "-oDPkg::Lock::Timeout=900 update -q\n-oDPkg::Lock::Timeout=900 install -y -q --no-install-recommends qemu-system-x86\n"; string(got) != want || !strings.Contains(said.String(), "for the emulator: missing qemu-system-x86_64") {
 		t.Errorf("apt-get got %q; said %q", got, said.String())
 	}
 }

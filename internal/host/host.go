@@ -55,7 +55,7 @@ func Ensure(ctx context.Context, purpose string, needs []Need, interactive bool,
 	if os.Geteuid() != 0 || !interactive {
 		return fault.New(fault.Missing, "missing for %s: %s; type: %s", purpose, strings.Join(names, ", "), Command(packages))
 	}
-	fmt.Fprintf(out, "installing %s, because %s needs %s\n", strings.Join(packages, " "), purpose, strings.Join(names, ", "))
+	fmt.Fprintf(out, "installing %s for %s: missing %s\n", strings.Join(packages, " "), purpose, strings.Join(names, ", "))
 	if err := install(ctx, packages, out); err != nil {
 		return fault.New(fault.Missing, "installing %s for %s: %w", strings.Join(packages, ", "), purpose, err)
 	}
@@ -80,8 +80,12 @@ func install(ctx context.Context, packages []string, out io.Writer) error {
 	return apt(ctx, out, append([]string{"install", "-y", "-q", "--no-install-recommends"}, packages...)...)
 }
 
+// lockWait are the seconds for which apt waits for another one, as unattended upgrades start
+// one on their own, before it gives up (apt.conf(5)).
+const lockWait = "-oDPkg::Lock::Timeout=900"
+
 func apt(ctx context.Context, out io.Writer, args ...string) error {
-	cmd := exec.CommandContext(ctx, "apt-get", args...)
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{lockWait}, args...)...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {

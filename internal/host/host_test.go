@@ -39,7 +39,7 @@ func TestInstallsAsRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("installing is for root")
 	}
-	log := fakeApt(t, `[ "$1" = install ] && { echo '#!/bin/sh' > $bin/frobnicate; chmod +x $bin/frobnicate; } || true`)
+	log := fakeApt(t, `[ "$2" = install ] && { echo '#!/bin/sh' > $bin/frobnicate; chmod +x $bin/frobnicate; } || true`)
 	var out bytes.Buffer
 	needs := []Need{{Name: "frobnicate", Package: "frob"}, {Name: "sh", Package: "dash"}}
 	if err := Ensure(context.Background(), "the test", needs, true, &out); err != nil {
@@ -49,7 +49,7 @@ func TestInstallsAsRoot(t *testing.T) {
 	if err != nil || !strings.Contains(string(words), "install -y -q --no-install-recommends frob\n") {
 		t.Errorf("apt-get was run with %q, %v", words, err)
 	}
-	if want := "installing frob, because the test needs frobnicate"; !strings.Contains(out.String(), want) {
+	if want := "installing frob for the test: missing frobnicate"; !strings.Contains(out.String(), want) {
 		t.Errorf("said %q, want %q", out.String(), want)
 	}
 }
