@@ -101,7 +101,7 @@ func arguments(cfg Config, f files) []string {
 	if cpu != "" {
 		args = append(args, "-cpu", cpu)
 	}
-	return slices.Concat(args, serial(e), channel(e, f.socket), disk(cfg, f.disk), network(cfg), boot(cfg, f), cfg.Args)
+	return slices.Concat(args, serial(e), channel(e, f.socket), disk(cfg, f.disk), network(cfg), boot(cfg, f), waiting(cfg), cfg.Args)
 }
 
 // serial joins console and channel to their ports, with nothing at others before them, and

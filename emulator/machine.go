@@ -66,6 +66,11 @@ type Config struct {
 	Forward []targets.Forward
 	// NoNetwork leaves the network card out.
 	NoNetwork bool
+	// Saved is a file of Machine.Save from which the machine goes on, when Continue says so.
+	// Default: it is switched on.
+	Saved string
+	// Paused has the machine wait for Continue with its first instruction.
+	Paused bool
 	// Args are appended to QEMU's command line.
 	Args []string
 }

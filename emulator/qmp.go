@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// qmp is the QEMU Machine Protocol, as much as it takes to give commands without
-// arguments (QEMU: docs/interop/qmp-spec). Events are read over.
+// qmp is the QEMU Machine Protocol, as much as it takes to give commands (QEMU:
+// docs/interop/qmp-spec). Events are read over.
 type qmp struct {
 	conn net.Conn
 	mu   sync.Mutex // one command at a time
@@ -51,12 +51,25 @@ func (q *qmp) bound(ctx context.Context) (stop func()) {
 	return func() { after() }
 }
 
-// execute gives a command and waits for its answer.
+// execute gives a command without arguments and waits for its answer.
 func (q *qmp) execute(ctx context.Context, command string) error {
+	return q.ask(ctx, command, nil, nil)
+}
+
+// ask gives a command with its arguments, nil for none, and reads the answer into what into points to,
+// unless that is nil.
+func (q *qmp) ask(ctx context.Context, command string, arguments, into any) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.bound(ctx)()
-	if _, err := fmt.Fprintf(q.conn, "{\"execute\":%q}\n", command); err != nil {
+	text, err := json.Marshal(struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+	}{command, arguments})
+	if err == nil {
+		_, err = q.conn.Write(append(text, '\n'))
+	}
+	if err != nil {
 		return fmt.Errorf("telling QEMU %s: %w", command, err)
 	}
 	for {
@@ -67,6 +80,8 @@ func (q *qmp) execute(ctx context.Context, command string) error {
 		switch {
 		case m.Error != nil:
 			return fmt.Errorf("telling QEMU %s: it answers %s", command, m.Error.Desc)
+		case m.Return != nil && into != nil:
+			return json.Unmarshal(m.Return, into)
 		case m.Return != nil:
 			return nil
 		}

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/scratch"
-	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/boot"
 	"github.com/pantavisor/pantavisor/runtime/step"
 	"github.com/pantavisor/pantavisor/runtime/updater"
@@ -74,16 +73,9 @@ func (p part) WriteAt(b []byte, off int64) (int, error) { return p.disk.WriteAt(
 // check returns what the loader starts from a disk, and what is wrong with that.
 func (j *judge) check(d *disk, k *known) (start, error) {
 	j.judged++
-	v := &view{disk: d, raw: part{d, j.storage}, mounted: part{newDisk(d, j.size), j.storage}}
-	var err error
-	if v.files, err = openExt4(v.raw); err != nil {
-		return start{}, fmt.Errorf("brick: the loader cannot read the storage: %w", err)
-	}
-	if _, err := replay(v.mounted); err != nil {
-		return start{}, fmt.Errorf("brick: the kernel cannot mount the storage: %w", err)
-	}
-	if v.after, err = openExt4(v.mounted); err != nil {
-		return start{}, fmt.Errorf("brick: the kernel cannot mount the storage: %w", err)
+	v, err := newView(d, j.storage, j.size)
+	if err != nil {
+		return start{}, fmt.Errorf("brick: %w", err)
 	}
 	s, err := j.loader.pick(v)
 	if err != nil {
@@ -103,13 +95,9 @@ func (j *judge) check(d *disk, k *known) (start, error) {
 
 // bootFiles compares what the loader and the kernel read of a revision with what its state says.
 func (j *judge) bootFiles(v *view, s start) error {
-	doc, err := v.after.file("trails/"+s.rev+"/.pvr/json", 4<<20)
+	st, err := v.state(s.rev)
 	if err != nil {
-		return fmt.Errorf("reading the state of revision %s: %w", s.rev, err)
-	}
-	st, err := state.Parse(doc)
-	if err != nil {
-		return fmt.Errorf("reading the state of revision %s: %w", s.rev, err)
+		return err
 	}
 	if err := j.loader.whole(j, v, s, st); err != nil {
 		return err

@@ -29,6 +29,40 @@ type view struct {
 	after   *ext4 // its file system
 }
 
+// newView returns the view of a disk of size bytes whose storage begins at a place. What fails to
+// be read is a brick.
+func newView(d *disk, storage, size int64) (v *view, err error) {
+	v = &view{disk: d, raw: part{d, storage}, mounted: part{newDisk(d, size), storage}}
+	if v.files, err = openExt4(v.raw); err != nil {
+		return nil, fmt.Errorf("the loader cannot read the storage: %w", err)
+	}
+	if _, err := replay(v.mounted); err != nil {
+		return nil, fmt.Errorf("the kernel cannot mount the storage: %w", err)
+	}
+	if v.after, err = openExt4(v.mounted); err != nil {
+		return nil, fmt.Errorf("the kernel cannot mount the storage: %w", err)
+	}
+	return v, nil
+}
+
+// state reads the state of a revision.
+func (v *view) state(rev string) (*state.State, error) {
+	doc, err := v.after.file("trails/"+rev+"/.pvr/json", 4<<20)
+	if err != nil {
+		return nil, fmt.Errorf("reading the state of revision %s: %w", rev, err)
+	}
+	st, err := state.Parse(doc)
+	if err != nil {
+		return nil, fmt.Errorf("reading the state of revision %s: %w", rev, err)
+	}
+	return st, nil
+}
+
+// revisionFile is the path of a link for the boot loader in the storage.
+func revisionFile(rev string, link trail.BootLink) string {
+	return "trails/" + rev + "/.pv/" + link.Name
+}
+
 // start is what a loader does.
 type start struct {
 	rev       string
@@ -118,7 +152,7 @@ func (l *scripted) whole(j *judge, v *view, s start, st *state.State) error {
 	}
 	for _, link := range links {
 		want, _ := st.Object(link.Target)
-		if err := j.whole(v.raw, v.files, "trails/"+s.rev+"/.pv/"+link.Name, want); err != nil {
+		if err := j.whole(v.raw, v.files, revisionFile(s.rev, link), want); err != nil {
 			return fmt.Errorf("as the loader reads it: %w", err)
 		}
 	}

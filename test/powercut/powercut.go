@@ -65,6 +65,7 @@ type Report struct {
 	Disks    int    `json:"disks"`   // that were judged
 	Checked  int    `json:"e2fsck"`  // of them by e2fsck, too
 	Boots    int    `json:"boots"`
+	Kernels  int    `json:"kernels"` // that were started for them; the others had got the same files
 	Kills    int    `json:"kills"`
 	AppBytes int    `json:"app_bytes"`     // of the objects of an app that was added
 	Written  int    `json:"written_bytes"` // to the disk for it, until its update was UPDATED
@@ -120,7 +121,7 @@ func runMachine(ctx context.Context, o Options, dir string) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := report.boot(ctx, rec, out, sample(out, o), o); err != nil {
+	if err := report.boot(ctx, rec, sample(out, o), o); err != nil {
 		return report, err
 	}
 	return report, report.kill(ctx, *r, len(rec.Log), o)
@@ -215,7 +216,7 @@ func written(log []entry) (n int) {
 }
 
 // sample chooses the moments that are booted.
-func sample(out *outcome, o Options) []int {
+func sample(out *outcome, o Options) map[int]bool {
 	n := o.Boots
 	if n < 0 || n > len(out.picks) {
 		n = len(out.picks)
@@ -234,42 +235,35 @@ func sample(out *outcome, o Options) []int {
 	for _, i := range rng.Perm(len(out.picks)) {
 		add(i)
 	}
-	list := make([]int, 0, n)
-	for i := range chosen {
-		list = append(list, i)
-	}
-	slices.Sort(list)
-	return list
+	return chosen
 }
 
-// boot boots the disk at some moments: the revision of which the runtime speaks must be the one
+// boot boots disks at some moments: the revision of which the runtime speaks must be the one
 // that the model of the loader starts.
-func (r *Report) boot(ctx context.Context, rec *recording, out *outcome, moments []int, o Options) error {
-	base, err := os.Open(rec.Image)
+func (r *Report) boot(ctx context.Context, rec *recording, moments map[int]bool, o Options) error {
+	b, err := newBooter(rec)
 	if err != nil {
-		return fault.Wrap(fault.IO, err, "opening the image")
+		return err
 	}
-	defer base.Close()
-	d, at := newDisk(base, rec.Size), 0
-	for n, i := range moments {
-		for ; at <= i; at++ {
-			if e := rec.Log[at]; e.Kind == wrote {
-				if _, err := d.WriteAt(e.Data, e.Off); err != nil {
-					return err
-				}
-			}
-		}
-		o.Progress(fmt.Sprintf("%s: boot %d of %d, at %d: revision %s", o.Target, n+1, len(moments), i+1, out.picks[i]))
-		rev, err := bootDisk(ctx, rec, d)
+	defer b.close()
+	out, err := replayLog(ctx, rec, replayOptions{Seed: o.Seed, Only: moments, Boot: func(i int, how string, d *disk, rev string) error {
+		o.Progress(fmt.Sprintf("%s: boot %d of %d, at %d, %s: revision %s", o.Target, r.Boots+1, len(moments), i+1, how, rev))
+		got, err := b.boot(ctx, d, rev)
 		if ctx.Err() != nil {
 			return fault.Wrap(fault.Cancelled, ctx.Err(), "booting")
 		}
-		if err == nil && rev != out.picks[i] {
-			err = fmt.Errorf("wrong: revision %s runs, and the model of the loader starts %q", rev, out.picks[i])
+		if err == nil && got != rev {
+			err = fmt.Errorf("wrong: revision %s runs, and the model of the loader starts %q", got, rev)
 		}
 		r.Boots++
-		r.found(i+1, "booted", err)
+		r.found(i+1, "booted, "+how, err)
+		return nil
+	}})
+	r.Kernels += b.started
+	if err != nil {
+		return err
 	}
+	r.Findings = append(r.Findings, out.findings...)
 	return nil
 }
 
@@ -298,7 +292,7 @@ func (r *Report) kill(ctx context.Context, rec recording, entries int, o Options
 			return err
 		}
 		r.Findings = append(r.Findings, out.findings...)
-		if err := r.boot(ctx, killed, out, []int{len(out.picks) - 1}, o); err != nil {
+		if err := r.boot(ctx, killed, map[int]bool{len(out.picks) - 1: true}, o); err != nil {
 			return err
 		}
 	}
@@ -317,13 +311,13 @@ func Print(out io.Writer, reports []*Report, asJSON bool) error {
 		return verdict(reports)
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "TARGET\tMOMENTS\tDISKS\tE2FSCK\tBOOTS\tKILLS\tWRITTEN/APP\tCPU s\tFINDINGS")
+	fmt.Fprintln(w, "TARGET\tMOMENTS\tDISKS\tE2FSCK\tBOOTS\tKERNELS\tKILLS\tWRITTEN/APP\tCPU s\tFINDINGS")
 	for _, r := range reports {
 		ratio := "-"
 		if r.AppBytes > 0 {
 			ratio = fmt.Sprintf("%.3f", float64(r.Written)/float64(r.AppBytes))
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t%.0f\t%d\n", r.Target, r.Moments, r.Disks, r.Checked, r.Boots, r.Kills, ratio, r.CPU, len(r.Findings))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%.0f\t%d\n", r.Target, r.Moments, r.Disks, r.Checked, r.Boots, r.Kernels, r.Kills, ratio, r.CPU, len(r.Findings))
 	}
 	if err := w.Flush(); err != nil {
 		return fault.Wrap(fault.IO, err, "printing the reports")

@@ -34,7 +34,7 @@ func TestPowerCuts(t *testing.T) {
 	must(t, err)
 	report, out, err := replayed(ctx, rec, o)
 	must(t, err)
-	must(t, report.boot(ctx, rec, out, sample(out, o), o))
+	must(t, report.boot(ctx, rec, sample(out, o), o))
 	var text strings.Builder
 	if err := Print(&text, []*Report{report}, false); err != nil {
 		t.Error(err)

@@ -46,6 +46,11 @@ type replayOptions struct {
 	Fsck int
 	// Lying is a medium that says that it has flushed and has not.
 	Lying bool
+	// Only are the entries behind which disks are judged; nil: all.
+	Only map[int]bool
+	// Boot is called for one disk of each entry in Only that is right, with what became of the writes
+	// that were not flushed and the revision that the loader starts. The disk changes after the call.
+	Boot func(i int, how string, d *disk, rev string) error
 }
 
 // replayLog cuts the power at each write and flush of a recording and judges the disk: with the
@@ -105,6 +110,9 @@ func (p *replayer) step(ctx context.Context, i int, e entry) error {
 			return err
 		}
 	}
+	if p.o.Only != nil {
+		return p.boot(i, e)
+	}
 	p.out.moments++
 	p.follow(i)
 	if e.Kind == wrote {
@@ -113,10 +121,34 @@ func (p *replayer) step(ctx context.Context, i int, e entry) error {
 	if e.Kind == flushed && p.o.Fsck > 0 {
 		if p.flushes++; p.flushes%p.o.Fsck == 0 {
 			p.out.checked++
-			p.found(i, "all writes are there", p.fsck(ctx, p.durable))
+			p.found(i, allThere, p.fsck(ctx, p.durable))
 		}
 	}
 	return ctx.Err()
+}
+
+// allThere is what became of the writes that were not flushed, when nothing was lost.
+const allThere = "all writes are there"
+
+// boot has a disk booted behind an entry: in turn one with all writes, and one without some of them.
+func (p *replayer) boot(i int, e entry) error {
+	if !p.o.Only[i] {
+		return nil
+	}
+	p.out.moments++
+	d, how := p.plain, allThere
+	if p.out.moments%2 == 0 && e.Kind == wrote {
+		var err error
+		if d, how, err = p.loss(1); err != nil {
+			return err
+		}
+	}
+	s, err := p.judge.check(d, &p.known)
+	if err != nil {
+		p.found(i, how, err)
+		return nil
+	}
+	return p.o.Boot(i, how, d, s.rev)
 }
 
 // flush brings all writes so far to the medium.
@@ -136,7 +168,7 @@ func (p *replayer) flush() error {
 // follow judges the disk with all writes and notes what the loader does with it.
 func (p *replayer) follow(i int) {
 	s, err := p.judge.check(p.plain, &p.known)
-	p.found(i, "all writes are there", err)
+	p.found(i, allThere, err)
 	if values := s.rev + s.read; values != p.values {
 		p.out.turns = append(p.out.turns, i)
 		p.values = values
@@ -155,24 +187,30 @@ func (p *replayer) found(i int, how string, err error) {
 	}
 }
 
-// losses judges disks on which writes since the last flush are missing or torn: the last one is
-// there alone, or some are there, and one is torn.
+// losses judges disks on which writes since the last flush are missing or torn.
 func (p *replayer) losses(i int) error {
-	last := len(p.pending) - 1
 	for v := range p.o.Losses {
-		how, torn := "only the last write is there", -1
-		keep := func(n int) bool { return n == last }
-		if v > 0 {
-			how, torn = "some writes are there, one is torn", p.rng.IntN(last+1)
-			keep = func(int) bool { return p.rng.IntN(2) == 0 }
-		}
-		d, err := p.without(torn, keep)
+		d, how, err := p.loss(v)
 		if err != nil {
 			return err
 		}
-		p.judged(i, fmt.Sprintf("%s (of %d)", how, last+1), d)
+		p.judged(i, how, d)
 	}
 	return nil
+}
+
+// loss makes a disk without some of the writes since the last flush: variant 0 has the last one alone,
+// others have some by chance, and one is torn.
+func (p *replayer) loss(variant int) (d *disk, how string, err error) {
+	last := len(p.pending) - 1
+	how, torn := "only the last write is there", -1
+	keep := func(n int) bool { return n == last }
+	if variant > 0 {
+		how, torn = "some writes are there, one is torn", p.rng.IntN(last+1)
+		keep = func(int) bool { return p.rng.IntN(2) == 0 }
+	}
+	d, err = p.without(torn, keep)
+	return d, fmt.Sprintf("%s (of %d)", how, last+1), err
 }
 
 // without makes a disk with some of the writes since the last flush.
