@@ -67,7 +67,7 @@ func (b *booter) boot(ctx context.Context, d *disk, rev string) (string, error) 
 			return "", err
 		}
 	}
-	m, err := b.start(ctx, t, b.on)
+	m, err := b.proceed(ctx, t, b.on)
 	if err != nil {
 		return "", err
 	}
@@ -85,7 +85,7 @@ func (b *booter) boot(ctx context.Context, d *disk, rev string) (string, error) 
 			}
 		}
 		m.stop()
-		if m, err = b.start(ctx, t, b.kernels[key]); err != nil {
+		if m, err = b.proceed(ctx, t, b.kernels[key]); err != nil {
 			return "", err
 		}
 	}
@@ -102,12 +102,15 @@ func (b *booter) boot(ctx context.Context, d *disk, rev string) (string, error) 
 // saveOn has a machine go on until it wants to read the disk for the first time.
 func (b *booter) saveOn(ctx context.Context) error {
 	t := newTap(newDisk(nothing{}, b.rec.Size))
-	t.refuse()
 	m, err := b.start(ctx, t, "")
 	if err != nil {
 		return err
 	}
 	defer m.stop()
+	t.refuse() // QEMU itself has read the disk before
+	if err := m.Continue(ctx); err != nil {
+		return err
+	}
 	b.on, err = b.save(ctx, m, t, "on")
 	return err
 }
@@ -140,7 +143,20 @@ type booted struct {
 	stop func()
 }
 
-// start starts a machine, or goes on with a saved one.
+// proceed starts a machine, or goes on with a saved one.
+func (b *booter) proceed(ctx context.Context, t *tap, saved string) (*booted, error) {
+	m, err := b.start(ctx, t, saved)
+	if err != nil || !b.saves() {
+		return m, err
+	}
+	if err := m.Continue(ctx); err != nil {
+		m.stop()
+		return nil, err
+	}
+	return m, nil
+}
+
+// start starts a machine, which waits for Continue if it can be saved.
 func (b *booter) start(ctx context.Context, t *tap, saved string) (*booted, error) {
 	dir, err := scratch.New("pv-cut-")
 	if err != nil {
@@ -163,18 +179,11 @@ func (b *booter) start(ctx context.Context, t *tap, saved string) (*booted, erro
 		dir.Remove()
 		return nil, err
 	}
-	out := &booted{Machine: m, stop: sync.OnceFunc(func() {
+	return &booted{Machine: m, stop: sync.OnceFunc(func() {
 		m.Close()
 		end()
 		dir.Remove()
-	})}
-	if cfg.Paused {
-		if err := m.Continue(ctx); err != nil {
-			out.stop()
-			return nil, err
-		}
-	}
-	return out, nil
+	})}, nil
 }
 
 // expect waits for texts on the console, one behind the other.

@@ -12,23 +12,31 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// TestPowerCuts records the updates of a device with GRUB and cuts its power at each moment. A few
-// disks are booted; mage powercut boots a hundred, and has other boot loaders.
+// TestPowerCuts records the updates of devices with GRUB and with U-Boot, cuts their power at each
+// moment, and boots a hundred disks of each.
 func TestPowerCuts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
+	oracle.Need(t, "e2fsck")
+	for _, name := range []string{"x64-uefi", "qemu-aarch64"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cutPower(t, name)
+		})
+	}
+}
+
+func cutPower(t *testing.T, name string) {
 	root, err := filepath.Abs("../..")
 	must(t, err)
-	target, err := targets.Load(targets.Builtin(), "x64-uefi")
+	target, err := targets.Load(targets.Builtin(), name)
 	must(t, err)
 	oracle.Emulator(t, emulator.Missing(target.Emulators[0].Complete()))
-	oracle.Need(t, "e2fsck")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Minute)
 	defer cancel()
-	dir := t.TempDir()
-	o := Options{Root: root, Target: "x64-uefi", Losses: 3, Boots: 3, Seed: 1, Progress: func(s string) { t.Log(s) }}
-	r, err := prepare(ctx, o, dir)
+	o := Options{Root: root, Target: name, Losses: 3, Boots: 100, Seed: 1, Progress: func(s string) { t.Log(s) }}
+	r, err := prepare(ctx, o, t.TempDir())
 	must(t, err)
 	rec, _, err := record(ctx, *r, recordOptions{Root: root, Story: r.story(), Progress: o.Progress})
 	must(t, err)
@@ -40,6 +48,9 @@ func TestPowerCuts(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("\n%s", text.String())
+	if report.Boots != o.Boots {
+		t.Errorf("%d disks were booted, want %d", report.Boots, o.Boots)
+	}
 	if most := report.AppBytes * 110 / 100; report.Written > most {
 		t.Errorf("an app of %d bytes was added with %d bytes written, want at most %d", report.AppBytes, report.Written, most)
 	}
