@@ -18,6 +18,7 @@ func socketPair(name string) (net.Conn, *os.File, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("making a socket for the %s: %w", name, err)
 	}
+	room(fds[1])
 	ours, theirs := os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name)
 	conn, err := net.FileConn(ours)
 	_ = ours.Close()
@@ -26,6 +27,17 @@ func socketPair(name string) (net.Conn, *os.File, error) {
 		return nil, nil, fmt.Errorf("making a socket for the %s: %w", name, err)
 	}
 	return conn, theirs, nil
+}
+
+// room has a socket take more of what nobody has read yet. The kernel counts a write of 16 bytes, which
+// is what a guest's serial port gives at a time, as 768, so that the usual room ends at 4 KiB of text. A
+// guest's kernel waits for 10 ms for a port that is not ready (Linux: 8250_port.c, wait_for_lsr) and then
+// writes over what is there: on a busy machine lines of the console had holes.
+func room(fd int) {
+	const size = 16 << 20
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, size) != nil { // for root
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, size) // as much as net.core.wmem_max allows
+	}
 }
 
 // starterThread is locked to its thread for the life of the process.

@@ -56,24 +56,24 @@ func (b *booter) saves() bool {
 	return strings.HasPrefix(b.rec.Machine.Emulator.Complete().Disk, "virtio-blk")
 }
 
-// boot starts a disk, whose content stays as it is, from which the loader is to start revision rev,
-// and returns the revision that the runtime says it runs.
-func (b *booter) boot(ctx context.Context, d *disk, rev string) (string, error) {
+// boot starts a disk, whose content stays as it is, until the runtime says which revision it runs, which
+// must be rev.
+func (b *booter) boot(ctx context.Context, d *disk, rev string) error {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
 	t := newTap(newDisk(d, b.rec.Size))
 	if b.saves() && b.on == "" {
 		if err := b.saveOn(ctx); err != nil {
-			return "", err
+			return err
 		}
 	}
 	m, err := b.proceed(ctx, t, b.on)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { m.stop() }()
 	if err := m.expect(ctx, kernelBegins, "\n"); err != nil {
-		return "", err
+		return err
 	}
 	if key := b.loaded(d, rev, t, m.said); key == "" {
 		b.started++
@@ -81,22 +81,22 @@ func (b *booter) boot(ctx context.Context, d *disk, rev string) (string, error) 
 		if b.kernels[key] == "" {
 			b.started++
 			if b.kernels[key], err = b.saveKernel(ctx, m, t); err != nil {
-				return "", err
+				return err
 			}
 		}
 		m.stop()
 		if m, err = b.proceed(ctx, t, b.kernels[key]); err != nil {
-			return "", err
+			return err
 		}
 	}
 	if err := m.expect(ctx, initBegins); err != nil {
-		return "", err
+		return err
 	}
 	said := runs.FindStringSubmatch(m.said)
-	if said == nil {
-		return "", fmt.Errorf("the console does not say which revision runs: %s", m.said)
+	if said == nil || said[1] != rev {
+		return fmt.Errorf("wrong: not revision %s runs:\n%s", rev, strings.Join(m.Console.Tail(40), "\n"))
 	}
-	return said[1], nil
+	return nil
 }
 
 // saveOn has a machine go on until it wants to read the disk for the first time.

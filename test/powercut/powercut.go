@@ -248,12 +248,9 @@ func (r *Report) boot(ctx context.Context, rec *recording, moments map[int]bool,
 	defer b.close()
 	out, err := replayLog(ctx, rec, replayOptions{Seed: o.Seed, Only: moments, Boot: func(i int, how string, d *disk, rev string) error {
 		o.Progress(fmt.Sprintf("%s: boot %d of %d, at %d, %s: revision %s", o.Target, r.Boots+1, len(moments), i+1, how, rev))
-		got, err := b.boot(ctx, d, rev)
+		err := b.boot(ctx, d, rev)
 		if ctx.Err() != nil {
 			return fault.Wrap(fault.Cancelled, ctx.Err(), "booting")
-		}
-		if err == nil && got != rev {
-			err = fmt.Errorf("wrong: revision %s runs, and the model of the loader starts %q", got, rev)
 		}
 		r.Boots++
 		r.found(i+1, "booted, "+how, err)
