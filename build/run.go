@@ -199,7 +199,8 @@ func (r *run) take(ctx context.Context, n *node) error {
 		case <-ctx.Done():
 		}
 	}()
-	if r.memory.Acquire(ctx, r.size(n)) != nil {
+	// Who needs none does not queue behind those that wait for it.
+	if size := r.size(n); size > 0 && r.memory.Acquire(ctx, size) != nil {
 		return errStopped
 	}
 	if r.slots.Acquire(ctx, r.weight(n)) != nil {
