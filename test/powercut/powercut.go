@@ -252,6 +252,9 @@ func (r *Report) boot(ctx context.Context, rec *recording, moments map[int]bool,
 		if ctx.Err() != nil {
 			return fault.Wrap(fault.Cancelled, ctx.Err(), "booting")
 		}
+		if err != nil {
+			o.Progress(fmt.Sprintf("%s: at %d: %v", o.Target, i+1, err))
+		}
 		r.Boots++
 		r.found(i+1, "booted, "+how, err)
 		return nil
