@@ -18,7 +18,7 @@ const stateSaved = 10 * time.Millisecond
 // one to the other disk, if Args have the disk stop the machine then (QEMU: rerror=stop).
 func (m *Machine) Save(ctx context.Context, file string) error {
 	defer m.Kill()
-	unbounded := map[string]any{"max-bandwidth": 1 << 40} // bytes a second
+	unbounded := map[string]any{"max-bandwidth": int64(1) << 40} // bytes a second
 	if err := m.qmp.ask(ctx, "migrate-set-parameters", unbounded, nil); err != nil {
 		return fault.Wrap(fault.IO, err, "saving the machine")
 	}
