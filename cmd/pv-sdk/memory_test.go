@@ -63,7 +63,7 @@ func TestMemory(t *testing.T) {
 	t.Logf("peak of the resident memory: %d KiB", peak)
 }
 
-// device answers at a control socket for a device that takes every object, and counts bytes.
+// device answers at a control socket for a device that takes every object, and counts their bytes.
 func device(t *testing.T, socket string) *atomic.Int64 {
 	t.Helper()
 	l, err := net.Listen("unix", socket)
@@ -73,7 +73,7 @@ func device(t *testing.T, socket string) *atomic.Int64 {
 	var received atomic.Int64
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.Method == http.MethodPut:
+		case r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, "/objects/"):
 			n, err := io.Copy(io.Discard, r.Body)
 			if err != nil {
 				t.Error(err)

@@ -27,7 +27,7 @@ func (d dryRuns) List() []api.Update {
 	path := []api.UpdateStep{{Time: "2026-01-31T10:20:30Z", Status: "INPROGRESS", Message: "Rebooting"}, {Time: "2026-01-31T10:20:40Z", Status: "DONE"}}
 	return []api.Update{
 		{Number: 1, Revision: "0", Status: "DONE", Path: path},
-		{Number: 2, Revision: "locals/bad", Status: "ERROR", Path: path[:1], Failure: &api.UpdateFailure{Text: "too old"}},
+		{Number: 2, Revision: "locals/bad", From: "0", Mode: "run", Status: "ERROR", Path: path[:1], Groups: []api.Group{{Name: "app", Timeout: 30, TimeoutRemaining: new(21)}, {Name: "root"}}, Failure: &api.UpdateFailure{Text: "too old"}},
 	}
 }
 
@@ -133,5 +133,27 @@ func TestFollowed(t *testing.T) {
 		if text, err := os.ReadFile(file); err != nil || string(text) != want.out {
 			t.Errorf("%s: the file has %q, %v", words, text, err)
 		}
+	}
+}
+
+func TestShowTheTimeThatIsLeft(t *testing.T) {
+	t.Parallel()
+	socket, _, e := device(t)
+	app := "app"
+	e.containers = []api.Container{
+		{Name: "db", Group: &app, Status: "STARTED", StatusGoal: "READY", Timeout: 30, TimeoutRemaining: new(21)},
+		{Name: "web", Group: &app, Status: "READY", StatusGoal: "READY"}, {Name: "none"},
+	}
+	if _, _, bad := run(t, socket, "", "updates", "ls"); bad != "" { // the first look
+		t.Fatal(bad)
+	}
+	const want = `update 2: locals/bad from 0 (run)
+  2026-01-31T10:20:30Z  INPROGRESS  Rebooting
+  group app: 21 of 30 s are left
+    container db is STARTED; 21 of 30 s are left to be READY
+  why: too old
+`
+	if code, out, bad := run(t, socket, "", "updates", "show", "locals/bad"); code != 0 || out != want {
+		t.Errorf("exit %d, %s%s", code, out, bad)
 	}
 }

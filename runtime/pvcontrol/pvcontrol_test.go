@@ -31,6 +31,8 @@ type engine struct {
 	mu    sync.Mutex
 	asked []string
 	err   error
+	// containers are those of the device; nil for one, app.
+	containers []api.Container
 }
 
 func (e *engine) note(format string, args ...any) error {
@@ -51,6 +53,9 @@ func (e *engine) last() string {
 
 func (e *engine) Resolve(int) (ctrl.Caller, error) { return ctrl.Caller{Name: "sdk", Mgmt: true}, nil }
 func (e *engine) Containers() ([]api.Container, error) {
+	if e.containers != nil {
+		return e.containers, nil
+	}
 	return []api.Container{{Name: "app", RestartPolicy: "container"}}, nil
 }
 func (e *engine) Groups() ([]api.Group, error) { return []api.Group{{Name: "root"}}, nil }

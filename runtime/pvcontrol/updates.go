@@ -81,6 +81,12 @@ func listUpdates(t *tool, _ []string) error {
 
 // showUpdate prints the path of the updates of a revision.
 func showUpdate(t *tool, args []string) error {
+	var late []api.Container // and what is left of the time of each
+	if !t.json {
+		if err := t.client.Fetch(t.ctx, "/containers", &late); err != nil {
+			return err
+		}
+	}
 	return t.explain(args[0], func(b io.Writer, u *api.Update) {
 		fmt.Fprintf(b, "update %d: %s from %s (%s)", u.Number, u.Revision, u.From, u.Mode)
 		if u.When != "" {
@@ -91,8 +97,14 @@ func showUpdate(t *tool, args []string) error {
 			fmt.Fprint(b, "  "+pathLine(s))
 		}
 		for _, g := range u.Groups {
-			if g.TimeoutRemaining != nil {
-				fmt.Fprintf(b, "  group %s is %s; %d of %d s are left to be %s\n", g.Name, g.Status, *g.TimeoutRemaining, g.Timeout, g.StatusGoal)
+			if g.TimeoutRemaining == nil {
+				continue
+			}
+			fmt.Fprintf(b, "  group %s: %d of %d s are left\n", g.Name, *g.TimeoutRemaining, g.Timeout)
+			for i := range late {
+				if c := &late[i]; c.Group != nil && *c.Group == g.Name && c.TimeoutRemaining != nil {
+					fmt.Fprintf(b, "    container %s is %s; %d of %d s are left to be %s\n", c.Name, c.Status, *c.TimeoutRemaining, c.Timeout, c.StatusGoal)
+				}
 			}
 		}
 		if u.Failure != nil {

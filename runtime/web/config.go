@@ -54,9 +54,10 @@ type fileConfig struct {
 
 // Configure returns the configuration. It is in the file, or in the running state for the
 // container's earlier name when there is no file; running returns that state. The kernel's
-// command line comes first. What cannot be read is a warning and has its default.
+// command line comes first. What cannot be read is a warning and has its default, and the server
+// is not open to others: the token may be what cannot be read.
 func Configure(file, cmdline string, running func() (*state.State, error)) Config {
-	c := Config{Listen: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), defaultPort)}
+	c := Config{Listen: netip.AddrPortFrom(loopback, defaultPort)}
 	text, err := bounded.ReadFile(file, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = inState(running)
@@ -72,9 +73,15 @@ func Configure(file, cmdline string, running func() (*state.State, error)) Confi
 			c.listen(value, kernelWord)
 		}
 	}
+	if err != nil && !c.Listen.Addr().IsLoopback() {
+		c.warn("The server does not listen on %s, as it may be meant to have a token.", c.Listen)
+		c.Listen = netip.AddrPortFrom(loopback, c.Listen.Port())
+	}
 	c.judge()
 	return c
 }
+
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 func (c *Config) warn(format string, args ...any) {
 	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
@@ -123,7 +130,7 @@ func (c *Config) listen(value, name string) {
 	}
 	addr, err := netip.ParseAddr(strings.Trim(value, "[]"))
 	if value == "localhost" {
-		addr, err = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+		addr, err = loopback, nil
 	}
 	if err != nil {
 		c.warn("%s is %.60q, which is not an address: the server listens on %s.", name, value, c.Listen)

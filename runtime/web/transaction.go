@@ -146,7 +146,11 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request) {
 // run lets the device go to a revision. While another update is tested that is an error
 // with Retry-After.
 func (s *Server) run(w http.ResponseWriter, r *http.Request) {
-	rev := revision(r)
+	rev := strings.TrimSpace(r.URL.Query().Get("rev"))
+	if rev == "" {
+		answer(w, http.StatusBadRequest, refusal{"the query has no rev: the revision to run"})
+		return
+	}
 	if !step.Valid(rev) {
 		answer(w, http.StatusBadRequest, refusal{fmt.Sprintf("%.80q is not a valid revision", rev)})
 		return

@@ -97,6 +97,7 @@ func TestBusyDevice(t *testing.T) {
 		t.Errorf("%d %v %s", code, head, text)
 	}
 	w.ok("POST", "/cgi-bin/pvtx/run?rev=0", "")
+	w.fails(400, "the query has no rev", "POST", "/cgi-bin/pvtx/run", "")
 	for _, rev := range []string{"..", "a/b", "locals/../0", "x%0ay"} {
 		w.fails(400, "not a valid revision", "POST", "/cgi-bin/pvtx/run?rev="+rev, "")
 		w.fails(400, "not a valid revision", "GET", "/cgi-bin/pvtx/status?rev="+rev, "")
