@@ -96,6 +96,11 @@ func (o *Deployed) first(y *yoctoList, image *deploydir.Image) error {
 		Image: k.Image, Modules: k.Modules, Subdir: image.Var("KERNEL_DEPLOYSUBDIR"), Initial: image.Var("PV_INITIAL_DTB"), Auto: image.Var("PV_UBOOT_AUTOFDT"),
 		Flat: image.Var("PV_UBOOT_FLATFDT"), Arguments: image.Var("PV_BOOT_OEMARGS"), Early: image.Var("PV_EARLY_MODULES"),
 	}
+	if k.Modules == "" {
+		if y.Kernel.Release, err = image.Release(); err != nil {
+			return err
+		}
+	}
 	var names []string
 	for _, t := range k.Trees {
 		names = append(names, t.Name)

@@ -76,6 +76,8 @@ type yoctoKernel struct {
 	// Image is the kernel, Modules the archive of its modules.
 	Image   string `yaml:"image" json:"image"`
 	Modules string `yaml:"modules,omitempty" json:"modules,omitempty"`
+	// Release is that of a kernel without modules, KERNEL_VERSION.
+	Release string `yaml:"release,omitempty" json:"release,omitempty"`
 	// DeviceTrees is KERNEL_DEVICETREE.
 	DeviceTrees string `yaml:"device_trees,omitempty" json:"device_trees,omitempty"`
 	// Subdir is KERNEL_DEPLOYSUBDIR, where the device trees are.
@@ -151,6 +153,12 @@ func (y *yoctoList) made(name string) (*Made, error) {
 		if m.List, more, err = readPartial(y.With); err != nil {
 			return nil, err
 		}
+		m.List.Paths(y.deployed)
+		for name, c := range more {
+			one := inputs.List{Containers: []inputs.Container{c}}
+			one.Paths(y.deployed)
+			more[name] = one.Containers[0]
+		}
 	}
 	if err := y.add(m, more); err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading %s", name)
@@ -209,6 +217,17 @@ func (y *yoctoList) place(to *string, name string) error {
 	return nil
 }
 
+// deployed replaces a path of the partial list that begins with deploy: by its place in the
+// deploy directory, where boot loaders are.
+func (y *yoctoList) deployed(p *string) {
+	if _, name, ok := strings.Cut(*p, "/"+deployPrefix); ok {
+		*p = filepath.Join(y.Deploy, name)
+	}
+}
+
+// deployPrefix begins paths in a partial list that are names in the deploy directory.
+const deployPrefix = "deploy:"
+
 // features translates PANTAVISOR_FEATURES. Most of them chose parts of the former runtime at its
 // compilation; ours has them.
 func (y *yoctoList) features(m *Made) error {
@@ -248,6 +267,9 @@ func (y *yoctoList) kernel(m *Made) error {
 		if err := y.place(&given.Modules.Path, y.Kernel.Modules); err != nil {
 			return err
 		}
+	}
+	if y.Kernel.Modules == "" {
+		given.Release = cmp.Or(given.Release, y.Kernel.Release)
 	}
 	given.Arguments = append(given.Arguments, strings.Fields(y.Kernel.Arguments)...)
 	given.EarlyModules = append(given.EarlyModules, strings.Fields(y.Kernel.Early)...)

@@ -141,13 +141,27 @@ func (i *Image) Epoch() (int64, error) {
 	return 0, fault.New(fault.BadInput, "%s has neither REPRODUCIBLE_TIMESTAMP_ROOTFS nor SOURCE_DATE_EPOCH: say the time of the firmware", i.Link+testdata)
 }
 
-// Packages returns the lines of the image's manifest, NAME ARCHITECTURE VERSION.
-func (i *Image) Packages() ([]string, error) {
+// Release returns the release of the kernel whose package, kernel-RELEASE, is in the image's
+// manifest of lines NAME ARCHITECTURE VERSION; "" when there is none.
+func (i *Image) Release() (string, error) {
 	text, err := bounded.ReadFile(filepath.Join(i.Dir, i.Link+".manifest"), maxManifest)
 	if err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "reading the manifest of image %s", i.Link)
+		return "", fault.Wrap(fault.BadInput, err, "reading the manifest of image %s", i.Link)
 	}
-	return slices.DeleteFunc(strings.Split(string(text), "\n"), func(line string) bool { return strings.TrimSpace(line) == "" }), nil
+	var found []string
+	for line := range strings.Lines(string(text)) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if release, ok := strings.CutPrefix(name, "kernel-"); ok && release != "" && release[0] >= '0' && release[0] <= '9' {
+			found = append(found, release)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", nil
+	case 1:
+		return found[0], nil
+	}
+	return "", fault.New(fault.BadInput, "%s.manifest has several kernels: %s", i.Link, strings.Join(found, ", "))
 }
 
 // file returns the path of a file of the directory, "" when it is not there.

@@ -42,6 +42,7 @@ var packages = map[string][]string{
 	"mtools":               {"mdir", "mcopy", "mmd"},
 	"npm":                  {"npm"},
 	"opensc":               {"pkcs11-tool"},
+	"python3-minimal":      {"python3"},
 	"qemu-system-x86":      {"qemu-system-x86_64"},
 	"qemu-user":            {"qemu-aarch64", "qemu-arm", "qemu-mips", "qemu-mipsel", "qemu-riscv64"},
 	"qemu-user-static":     {"qemu-aarch64-static"},

@@ -1,0 +1,6 @@
+SUMMARY = "BSP of a machine: kernel, modules, device trees and initrd as one part of a revision"
+
+PV_BUNDLE_NAME = "pantavisor-bsp-${MACHINE}"
+PV_BUNDLE_OUTPUTS = "export"
+
+inherit pv-bundle
