@@ -30,7 +30,7 @@ func TestSecondUpdateWaits(t *testing.T) {
 	if left < 1 || left > 5 {
 		t.Errorf("of 5 seconds %d are left", left)
 	}
-	if show := d.control("updates", "show", "locals/slow"); !strings.Contains(show, "group app is ") || !strings.Contains(show, "s are left to be STARTED") {
+	if show := d.control("updates", "show", "locals/slow"); !strings.Contains(show, "group app: ") || !strings.Contains(show, "container slow is ") || !strings.Contains(show, "of 5 s are left to be READY") {
 		t.Errorf("updates show says\n%s", show)
 	}
 	const refusal = "503 {\"Error\":\"Cannot do this operation while update is ongoing\"}"
@@ -73,13 +73,9 @@ func TestStagedUpdate(t *testing.T) {
 // stage prepares a revision for the next restart.
 func (d *device) stage(rev string) {
 	d.t.Helper()
-	d.control("updates", "stage", rev)
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if d.ends(rev, "QUEUED").Message == "Update installed, waiting for a reboot" {
-			return
-		}
+	if out := d.control("--wait", "updates", "stage", rev); !strings.Contains(out, "Update installed, waiting for a reboot") {
+		d.t.Fatalf("staging %s: %s", rev, out)
 	}
-	d.t.Fatalf("revision %s is not installed", rev)
 }
 
 // TestCancelUnderTest takes an update back that waits for a container which is never ready.

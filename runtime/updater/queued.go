@@ -107,11 +107,15 @@ func (u *Updater) queued(ctx context.Context, j *job) phase {
 	if j.failure != nil {
 		return next
 	}
+	message := msgQueuedTime
 	if j.when == whenReboot {
-		if err := u.enter(j, Queued, msgQueuedReboot); err != nil {
-			j.fail(checkInstall, err)
-			return u.refuse(msgInternal)
-		}
+		message = msgQueuedReboot
+	}
+	if err := u.enter(j, Queued, message); err != nil {
+		j.fail(checkInstall, err)
+		return u.refuse(msgInternal)
+	}
+	if j.when == whenReboot {
 		if err := u.o.Store.SetTry(j.rev); err != nil {
 			j.fail(checkLoader, err)
 			return u.abandon

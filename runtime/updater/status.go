@@ -3,6 +3,7 @@ package updater
 import (
 	"slices"
 
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
@@ -55,6 +56,7 @@ func (s Status) progress(message string) step.Progress {
 
 // Messages of the manual, which clients compare.
 const (
+	msgPreparing    = api.Preparing
 	msgQueuedReboot = "Update installed, waiting for a reboot"
 	msgQueuedTime   = "Update ready, waiting for its time"
 	msgInstalling   = "Update objects downloaded"

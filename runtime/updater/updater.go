@@ -346,7 +346,7 @@ func (u *Updater) begin(j *job) error {
 func (u *Updater) open(j *job) error {
 	status, message := InProgress, msgInstalling
 	if j.when != "" {
-		status, message = Queued, msgQueuedTime
+		status, message = Queued, msgPreparing
 	}
 	r, err := u.o.Journal.Add(Record{
 		Time: time.Now(), Revision: j.rev, Status: status, Message: message, Mode: j.mode, From: j.from, When: j.when,

@@ -573,6 +573,11 @@ func TestOneUpdateAtATime(t *testing.T) {
 	})
 }
 
+const (
+	prepared = "QUEUED Update is being installed"
+	waits    = "QUEUED Update ready, waiting for its time"
+)
+
 func TestWaitsForReboot(t *testing.T) {
 	onMachine(t, func(t *testing.T, m *machine) {
 		m.put("n", "1", "app 1 container")
@@ -581,7 +586,7 @@ func TestWaitsForReboot(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.settle()
-		staged := []string{"QUEUED Update ready, waiting for its time", "QUEUED Update installed, waiting for a reboot"}
+		staged := []string{prepared, "QUEUED Update installed, waiting for a reboot"}
 		m.expect("0", boot.Values{Try: "n"}, "n", Queued, staged...)
 		if err := m.u.Cancel(t.Context(), "n"); err != nil {
 			t.Error(err)
@@ -608,12 +613,27 @@ func TestWaitsForTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.settle()
-		m.expect("0", boot.Values{}, "n", Queued, "QUEUED Update ready, waiting for its time")
+		m.expect("0", boot.Values{}, "n", Queued, prepared, waits)
 		m.restarts() // which does not start it
-		m.expect("0", boot.Values{}, "n", Queued, "QUEUED Update ready, waiting for its time")
+		m.expect("0", boot.Values{}, "n", Queued, prepared, waits)
 		time.Sleep(3 * time.Hour)
 		m.settle()
-		m.expect("n", boot.Values{Try: "n"}, "n", Updated, "QUEUED Update ready, waiting for its time", wasSwapped, awaitStable, isUpdated)
+		m.expect("n", boot.Values{Try: "n"}, "n", Updated, prepared, waits, wasSwapped, awaitStable, isUpdated)
+	})
+}
+
+// TestStagedThatCannotRun wants a staged update that fails to end before it is said to wait.
+func TestStagedThatCannotRun(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.put("n", "1", "app 1 container")
+		m.refuse["install n"] = damage()
+		for _, when := range []string{"reboot", "03:00"} {
+			if err := m.u.Start(t.Context(), Request{Revision: "n", Mode: Run, When: when}); err != nil {
+				t.Fatal(err)
+			}
+			m.settle()
+			m.expect("0", boot.Values{}, "n", WontGo, prepared, "WONTGO Object validation went wrong")
+		}
 	})
 }
 

@@ -181,6 +181,10 @@ type WakelocksHeld struct {
 	Poll        bool `json:"poll"`
 }
 
+// Preparing is the message of an update with status QUEUED while its files are laid out: it may
+// still fail. With another one it waits.
+const Preparing = "Update is being installed"
+
 // Update is one element of GET /updates: an update that the device made or makes.
 type Update struct {
 	Number   int64  `json:"number"` // counts up; a revision may have several updates

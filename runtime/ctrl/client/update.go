@@ -114,5 +114,5 @@ func (c *Client) newest(ctx context.Context, rev string, last int64) (*api.Updat
 
 // ended reports whether nothing more will happen soon.
 func ended(u *api.Update) bool {
-	return slices.Contains([]string{"UPDATED", "DONE", "WONTGO", "ERROR", "CANCELED"}, u.Status) || u.Status == "QUEUED" && u.When != ""
+	return slices.Contains([]string{"UPDATED", "DONE", "WONTGO", "ERROR", "CANCELED"}, u.Status) || u.Status == "QUEUED" && u.When != "" && u.Message != api.Preparing
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
 )
 
 // listed is a client of a device that answers with this list of updates.
@@ -86,6 +88,29 @@ func TestWaitEnds(t *testing.T) {
 					t.Errorf("it took %v, want %v", took, tt.after)
 				}
 			})
+		})
+	}
+}
+
+// TestStagedIsFollowedUntilItWaits follows an update that is to wait for a reboot.
+func TestStagedIsFollowedUntilItWaits(t *testing.T) {
+	for end, status := range map[string]string{"Update installed, waiting for a reboot": "QUEUED", "Space required 7 B, available 5 B": "WONTGO"} {
+		synctest.Test(t, func(t *testing.T) {
+			looks := 0
+			c := &Client{Dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
+				list := `[]`
+				switch looks++; {
+				case looks > 3:
+					list = `[{"number":7,"revision":"locals/a","status":"` + status + `","message":"` + end + `","when":"reboot","path":[]}]`
+				case looks > 1:
+					list = `[{"number":7,"revision":"locals/a","status":"QUEUED","message":"` + api.Preparing + `","when":"reboot","path":[]}]`
+				}
+				return listed(list).Dial(ctx)
+			}}
+			u, err := c.Update(t.Context(), "locals/a", func() error { return nil }, Watch{})
+			if err != nil || u.Status != status || u.Message != end {
+				t.Errorf("%+v, %v", u, err)
+			}
 		})
 	}
 }
