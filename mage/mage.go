@@ -219,6 +219,19 @@ func Dist(ctx context.Context, platform *string, json *bool, events, out *string
 	})
 }
 
+// Buildroot checks the external tree integration/buildroot in a tree of Buildroot.
+//
+// The cheap steps come first: defconfigs, check-package, show-info, then the packages with this
+// machine's Go, and their licences. Nothing but them is built, so that it needs no network.
+//
+//	--tree=DIR  a directory with Buildroot
+//	--json      prints the results as JSON
+//
+//	mage buildroot --tree=buildroot-2026.02.3
+func Buildroot(ctx context.Context, tree *string, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Buildroot(ctx, value(tree)) })
+}
+
 // Targets lists the boards.
 //
 //	mage targets

@@ -3,6 +3,7 @@ package grub
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,5 +125,22 @@ func TestRootState(t *testing.T) {
 	}
 	if diff := cmp.Diff(grubenv.Env{"pv_rev": "0"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestBuildrootModules: the image of GRUB that the external tree for Buildroot configures has all
+// modules that grub.cfg needs.
+func TestBuildrootModules(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../integration/buildroot/configs/pantavisor_qemu_x86_64_defconfig")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "BR2_TARGET_GRUB2_BUILTIN_MODULES_EFI=\"")
+	line, _, _ := strings.Cut(rest, "\"")
+	for _, m := range append([]string{"part_gpt"}, coreModules...) {
+		if !slices.Contains(strings.Fields(line), m) {
+			t.Errorf("it lacks %s, in %q", m, line)
+		}
 	}
 }

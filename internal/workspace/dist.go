@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/dist"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -14,13 +15,21 @@ const distName = "dist"
 // Dist makes the host tool pvr for the named platforms, GOOS/GOARCH or GOOS, an archive for each,
 // and the source if it is named; all without names. Beside them are their checksums.
 func (w *Workspace) Dist(ctx context.Context, names []string) error {
+	report, err := w.dist(ctx, names)
+	if err != nil || !w.JSON {
+		return err
+	}
+	return w.Print(report)
+}
+
+func (w *Workspace) dist(ctx context.Context, names []string) (*build.Report, error) {
 	platforms, source, err := dist.Choose(names)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	j, err := w.builder(&targets.Target{Name: distName})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	report, err := j.Deliver(ctx, w.distDir(), dist.Artefacts(dist.Options{
 		Module: j.Code, Release: w.Options.Release, Epoch: w.Options.Epoch, Platforms: platforms, Source: source,
@@ -28,13 +37,7 @@ func (w *Workspace) Dist(ctx context.Context, names []string) error {
 	if err = w.roomFor(err, j.Cache.Dir()); err == nil {
 		w.tidy(ctx, j)
 	}
-	if err = errors.Join(err, j.close()); err != nil {
-		return err
-	}
-	if !w.JSON {
-		return nil
-	}
-	return w.Print(report)
+	return report, errors.Join(err, j.close())
 }
 
 // distDir is the directory of the archives: out/dist, or what the user says.

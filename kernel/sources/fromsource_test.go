@@ -162,3 +162,42 @@ func TestTreesOfTheUser(t *testing.T) {
 		t.Errorf("kind %v: %v", fault.Of(err), err)
 	}
 }
+
+// TestBuildrootFragments: the defconfigs of the external tree for Buildroot give a kernel the
+// fragments that a target would, in the same order. Their kernel is later than any fragment.
+func TestBuildrootFragments(t *testing.T) {
+	t.Parallel()
+	l := layers.New(shipped(t))
+	for defconfig, board := range map[string]struct {
+		arch      string
+		fragments []string
+	}{
+		"qemu_x86_64": {"amd64", nil}, "qemu_aarch64": {"arm64", []string{"virtio", "virt-arm"}}, "qemu_riscv64": {"riscv64", []string{"virtio"}},
+		"qemu_malta": {"mips", []string{"virtio", "malta"}}, "rpi3_64": {"arm64", []string{"board", "bcm283x"}}, "rpi4_64": {"arm64", []string{"board", "bcm283x"}},
+		"rpi5": {"", nil}, // over a configuration of its own
+	} {
+		text, err := os.ReadFile("../../integration/buildroot/configs/pantavisor_" + defconfig + "_defconfig")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, want []string
+		for _, line := range strings.Split(string(text), "\n") {
+			name, value, _ := strings.Cut(line, "=")
+			if name == "BR2_LINUX_KERNEL_CUSTOM_CONFIG_FILE" || name == "BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES" {
+				got = append(got, strings.Fields(strings.Trim(value, `"`))...)
+			}
+		}
+		for _, name := range slices.Concat(common, machines[board.arch].fragments, board.fragments) {
+			found, err := fragments(l, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range found {
+				want = append(want, "$(BR2_EXTERNAL_PANTAVISOR_PATH)/fragments/"+filepath.Base(f.Source.Path))
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", defconfig, diff)
+		}
+	}
+}
