@@ -70,3 +70,46 @@ func TestMistakesOfBuilds(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesOfSeveral has one name for several targets, in one layer and in two.
+func TestNamesOfSeveral(t *testing.T) {
+	t.Parallel()
+	file := func(more string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(good + more)} }
+	const debug = "builds:\n  debug: {description: x, debug: true}\n"
+	shipped := fstest.MapFS{
+		"pc/target.yaml":   file("aliases: [box]\n" + debug),
+		"two/target.yaml":  file("aliases: [both]\n"),
+		"twin/target.yaml": file("aliases: [both]\n"),
+		"self/target.yaml": file("aliases: [self]\n"),
+		"old/target.yaml":  file("aliases: [replace]\n"),
+	}
+	product := fstest.MapFS{
+		"mine/target.yaml":    file("aliases: [box]\n" + debug),
+		"clash/target.yaml":   file("aliases: [mine-debug]\n"),
+		"two/target.yaml":     file(""),
+		"hider/target.yaml":   file("aliases: [pc]\n"),
+		"replace/target.yaml": file(""),
+	}
+	all := overlay{product, shipped}
+	for name, want := range map[string]string{"box": "mine", "box-debug": "mine-debug", "pc-debug": "pc-debug", "both": "twin", "old": "old", "replace": "replace"} {
+		if got, err := Load(all, name); err != nil || got.Name != want {
+			t.Errorf("%s: got %v, %v; want %s", name, got, err, want)
+		}
+	}
+	for name, want := range map[string]string{
+		"mine-debug": `target "mine-debug" is another name of clash and of mine-debug: change the aliases`,
+		"hider":      `aliases[0]: "pc" is the name of a target itself`,
+		"self":       `aliases[0]: "self" is the name of a target itself`,
+	} {
+		if _, err := Load(all, name); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: kind %v: %v; want %s", name, fault.Of(err), err, want)
+		}
+	}
+	if _, err := Load(shipped, "both"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "is another name of twin and of two") {
+		t.Errorf("both: kind %v: %v", fault.Of(err), err)
+	}
+	shipped["self/target.yaml"] = file("aliases: [self]\n" + debug)
+	if _, err := LoadAll(shipped); err == nil || strings.Count(err.Error(), `"self" is the name`) != 1 {
+		t.Errorf("a mistake of a target with a build: %v; want it once", err)
+	}
+}

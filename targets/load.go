@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -127,25 +128,68 @@ func further(fsys fs.FS, definition string) otherNames {
 	return otherNames{t.Aliases, slices.Sorted(maps.Keys(t.Builds))}
 }
 
-// resolve returns the definition and the build of a name that is not a directory's: that of
-// a build, or an alias.
-func resolve(fsys fs.FS, name string) (definition, build string, ok bool) {
+// place is a definition, or one of its builds.
+type place struct{ definition, build string }
+
+// String is the place's own name.
+func (p place) String() string { return strings.TrimSuffix(p.definition+"-"+p.build, "-") }
+
+// resolve returns what a name that is not a directory's stands for: a build, or the target
+// with that alias. Of several the one in the first layer is taken; two in one layer are a
+// fault.BadInput.
+func resolve(fsys fs.FS, name string) (found place, ok bool, err error) {
 	names, err := definitions(fsys)
 	if err != nil {
-		return "", "", false
+		return place{}, false, err
 	}
-	builds, of := map[string][]string{}, map[string]string{}
+	builds, of := map[string][]string{}, map[string][]string{}
 	for _, d := range names {
 		o := further(fsys, d)
 		for _, n := range append(o.aliases, d) {
-			builds[n], of[n] = o.builds, d
+			builds[n], of[n] = append(builds[n], o.builds...), append(of[n], d)
 		}
 	}
-	if d, alias := of[name]; alias {
-		return d, "", true
+	var all []place
+	for _, d := range of[name] {
+		all = append(all, place{d, ""})
 	}
-	definition, build, ok = split(slices.Sorted(maps.Keys(of)), builds, name)
-	return of[definition], build, ok
+	if n, build, is := split(slices.Sorted(maps.Keys(of)), builds, name); is {
+		for _, d := range of[n] {
+			if build == defaultBuild || slices.Contains(further(fsys, d).builds, build) {
+				all = append(all, place{d, build})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b place) int { return layer(fsys, a.definition) - layer(fsys, b.definition) })
+	if len(all) > 1 && layer(fsys, all[0].definition) == layer(fsys, all[1].definition) {
+		return place{}, false, fault.New(fault.BadInput, "target %q is another name of %s and of %s: change the aliases of one of them", name, all[0], all[1])
+	}
+	if len(all) == 0 {
+		return place{}, false, nil
+	}
+	return all[0], true, nil
+}
+
+// layer returns the number of the layer that a definition is taken from.
+func layer(fsys fs.FS, definition string) int {
+	layers, _ := fsys.(overlay)
+	return slices.IndexFunc(layers, func(l fs.FS) bool {
+		_, err := fs.Stat(l, definition+"/"+FileName)
+		return err == nil
+	})
+}
+
+// aliases returns the check that no alias is hidden by the name of a target, unless that one
+// is in an earlier layer and replaces it.
+func aliases(fsys fs.FS) Check {
+	return func(t *Target, f *yamlfile.File) {
+		for i, a := range t.Aliases {
+			_, err := fs.Stat(fsys, a+"/"+FileName)
+			if err == nil && layer(fsys, a) >= layer(fsys, t.Definition) {
+				f.Wrong(fmt.Sprintf("aliases[%d]", i), "%q is the name of a target itself: leave it out", a)
+			}
+		}
+	}
 }
 
 // Load reads, checks and completes one target of fsys; nil means [Builtin]. An
@@ -170,11 +214,14 @@ func load(fsys fs.FS, name, build string, further []Check, users ...string) (*Ta
 	file := name + "/" + FileName
 	data, err := yamlfile.Text(fsys, file)
 	if errors.Is(err, fs.ErrNotExist) {
-		d, b, ok := resolve(fsys, name)
-		if !ok || build != "" {
+		found, ok, err := resolve(fsys, name)
+		switch {
+		case err != nil:
+			return nil, err
+		case !ok || build != "":
 			return nil, unknown(fsys, name)
 		}
-		return load(fsys, d, b, further, users...)
+		return load(fsys, found.definition, found.build, further, users...)
 	}
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "reading target %s", name)
@@ -185,7 +232,7 @@ func load(fsys fs.FS, name, build string, further []Check, users ...string) (*Ta
 	users = append(users, name)
 	return parseBuild("targets/"+file, name, build, data, func(base string) (*Target, error) {
 		return load(fsys, base, "", nil, users...)
-	}, further...)
+	}, append(slices.Clip(further), aliases(fsys))...)
 }
 
 // LoadAll loads every target of fsys. It returns the valid ones and one error for all
@@ -197,10 +244,14 @@ func LoadAll(fsys fs.FS) ([]*Target, error) {
 	}
 	var all []*Target
 	var errs []error
+	told := map[string]bool{} // the mistakes of a definition are those of each of its builds
 	for _, name := range names {
 		t, err := Load(fsys, name)
 		if err != nil {
-			errs = append(errs, err)
+			if !told[err.Error()] {
+				errs = append(errs, err)
+			}
+			told[err.Error()] = true
 			continue
 		}
 		all = append(all, t)

@@ -17,7 +17,7 @@ func parse(file, name string, data []byte, load func(base string) (*Target, erro
 func parseBuild(file, name, build string, data []byte, load func(base string) (*Target, error), further ...Check) (*Target, error) {
 	t := &Target{}
 	f, ok := yamlfile.Read(file, kind, data, t)
-	if t.Base != "" && f.Err() == nil {
+	if t.Base != "" && ok { // also with mistakes: the checks need what the base has
 		base, err := load(t.Base)
 		if err != nil {
 			f.Wrong("base", "%v", err)

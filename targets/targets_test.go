@@ -516,7 +516,8 @@ func TestBase(t *testing.T) {
 	for name, text := range map[string]string{
 		"board": board, "same": "description: same\nbase: board\n", "own": "description: own\nbase: same\narch: {go: arm64}\nkernel:\n" +
 			"  {source: debian, suite: trixie, package: linux-image-arm64}\ncontainers: [network]\n",
-		"circle": "description: x\nbase: round\n", "round": "description: x\nbase: circle\n", "nowhere": "description: x\nbase: bord\n",
+		"typed": "description: x\nbase: full\ncontainers: 5\nbootloader:\n" +
+			"  {type: grub, suite: bookworm, packages: [grub-efi-amd64-bin], files: [{to: a, package: grub-efi-amd64-bin, from: usr/a}]}\n", "full": good, "circle": "description: x\nbase: round\n", "round": "description: x\nbase: circle\n", "nowhere": "description: x\nbase: bord\n",
 		"wrong": "description: x\nbase: board\naddons:\n  - {name: a, directory: x, program: y}\n  - {name: a, directory: ../x}\n  - {name: debug, program: y, path: /z}\n",
 	} {
 		fsys[name+"/target.yaml"] = &fstest.MapFile{Data: []byte(text)}
@@ -548,5 +549,8 @@ func TestBase(t *testing.T) {
 				t.Errorf("%s: %v, want %q", name, err, text)
 			}
 		}
+	}
+	if _, err := Load(fsys, "typed"); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "containers: want ") {
+		t.Errorf("a field with another type, of a target with a base: %v; want this mistake alone", err)
 	}
 }
