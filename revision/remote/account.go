@@ -33,7 +33,7 @@ func (c *Client) StatusURL(text string) (*url.URL, error) {
 	}
 	u, err := ParseURL(text)
 	if err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "reading login URL %.200q", text)
+		return nil, fault.Wrap(fault.BadInput, err, "reading login URL %.200q", withoutCredentials(text))
 	}
 	switch {
 	case strings.HasSuffix(u.Path, "/auth_status"):

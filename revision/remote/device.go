@@ -234,5 +234,5 @@ func (c *Client) claimURL(device string) (*url.URL, error) {
 		return c.deviceAt(device)
 	}
 	u, err := ParseURL(device)
-	return u, fault.Wrap(fault.BadInput, err, "reading device URL %.200q", device)
+	return u, fault.Wrap(fault.BadInput, err, "reading device URL %.200q", withoutCredentials(device))
 }

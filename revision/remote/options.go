@@ -100,7 +100,7 @@ func (o *Options) check() error {
 	var errs []error
 	for name, text := range map[string]string{"base URL": o.BaseURL, "repository base URL": o.RepoBaseURL} {
 		if _, err := ParseURL(text); err != nil {
-			errs = append(errs, fmt.Errorf("%s %.200q: %w", name, text, err))
+			errs = append(errs, fmt.Errorf("%s %.200q: %w", name, withoutCredentials(text), err))
 		}
 	}
 	if o.Downloads < 0 || o.Uploads < 0 || o.Attempts < 0 || o.Backoff < 0 || o.Timeout < 0 || o.MaxObject < 0 {

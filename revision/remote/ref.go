@@ -51,13 +51,28 @@ func parseReference(text, repoBase string) (Reference, error) {
 	name, frag, _ := strings.Cut(text, "#")
 	ref, err := parseName(name, repoBase)
 	if err != nil {
-		return Reference{}, fault.Wrap(fault.BadInput, err, "reading repository name %.200q", text)
+		return Reference{}, fault.Wrap(fault.BadInput, err, "reading repository name %.200q", withoutCredentials(text))
 	}
 	ref.Fragment, err = state.ParseFragment(unescape(frag))
 	if err != nil {
-		return Reference{}, fault.Wrap(fault.BadInput, err, "reading repository name %.200q", text)
+		return Reference{}, fault.Wrap(fault.BadInput, err, "reading repository name %.200q", withoutCredentials(text))
 	}
 	return ref, nil
+}
+
+// withoutCredentials returns a name for messages, which may end up in the log of a CI: one of
+// a URL without its name and password.
+func withoutCredentials(text string) string {
+	scheme, rest, _ := strings.Cut(text, "://")
+	authority := rest
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		authority = rest[:end]
+	}
+	at := strings.LastIndexByte(authority, '@')
+	if at < 0 {
+		return text
+	}
+	return scheme + "://...@" + rest[at+1:]
 }
 
 // unescape decodes percent encoding; a text without it, or with a malformed one, is
