@@ -94,6 +94,8 @@ func (c *composition) checkBlobSizes() []error {
 			errs = append(errs, fault.New(fault.BadInput, "placing blob %s: %s is not a regular file", b.Name, b.File.File))
 		case info.Size() < b.Skip+b.Length:
 			errs = append(errs, fault.New(fault.BadInput, "placing blob %s: the file has %d bytes; want %d", b.Name, info.Size(), b.Skip+b.Length))
+		case info.Size() == b.Skip:
+			errs = append(errs, fault.New(fault.BadInput, "placing blob %s: nothing of %s is left to write: it has %d bytes, and %d are skipped", b.Name, b.File.File, info.Size(), b.Skip))
 		case b.Length == 0 && info.Size()-b.Skip > b.Max || b.Length > b.Max:
 			errs = append(errs, fault.New(fault.NoSpace, "placing blob %s: its %d bytes are more than the %d that it has at offset %d: raise its max, or take another file", b.Name, max(b.Length, info.Size()-b.Skip), b.Max, b.Offset))
 		}

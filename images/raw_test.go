@@ -108,8 +108,10 @@ func TestBlobsThatDoNotFitAreNamed(t *testing.T) {
 		"on the entries":       {"mbr", []Blob{blob("code", 0, 447, "x")}, fault.BadInput, []string{"blob code", "the partition table (bytes 446 to 512)"}},
 		"on a partition":       {"mbr", []Blob{blob("u-boot", 7*mib, 2*mib, "x")}, fault.BadInput, []string{"blob u-boot", "partition pvboot (bytes 8388608 to"}},
 		"on another":           {"mbr", []Blob{blob("one", 4096, 4096, "x"), blob("two", 8191, 10, "x")}, fault.BadInput, []string{"blob two", "blob one (bytes 4096 to 8192)"}},
-		"larger than its room": {"mbr", []Blob{blob("spl", 8<<10, 3, "four")}, fault.NoSpace, []string{"blob spl", "its 4 bytes", "3 that it has at 8192"}},
+		"larger than its room": {"mbr", []Blob{blob("spl", 8<<10, 3, "four")}, fault.NoSpace, []string{"blob spl", "its 4 bytes", "3 that it has at offset 8192: raise its max"}},
 		"without room":         {"mbr", []Blob{blob("spl", 8<<10, 0, "")}, fault.BadInput, []string{"blob spl", "0 bytes at 8192"}},
+		"empty":                {"mbr", []Blob{blob("spl", 8<<10, 3, "")}, fault.BadInput, []string{"blob spl: nothing of", "it has 0 bytes, and 0 are skipped"}},
+		"all skipped":          {"mbr", []Blob{skipping(blob("spl", 8<<10, 3, "four"), 4)}, fault.BadInput, []string{"it has 4 bytes, and 4 are skipped"}},
 		"before the medium":    {"mbr", []Blob{blob("spl", -1, 3, "x")}, fault.BadInput, []string{"blob spl", "at -1"}},
 		"behind the medium":    {"mbr", []Blob{blob("spl", whole-1, 2, "x")}, fault.BadInput, []string{"blob spl", "medium of 268435456 bytes"}},
 		"so far that it wraps": {"mbr", []Blob{blob("spl", 1<<62, 1<<62, "x")}, fault.BadInput, []string{"blob spl"}},
@@ -133,6 +135,11 @@ func TestBlobsThatDoNotFitAreNamed(t *testing.T) {
 			t.Errorf("%s: a part of the image was written before", name)
 		}
 	}
+}
+
+func skipping(b Blob, bytes int64) Blob {
+	b.Skip = bytes
+	return b
 }
 
 // TestNeighboursAreNotOverlaps places blobs edge to edge.

@@ -55,6 +55,8 @@ func (f *File) Sources() ([]build.Source, error) {
 		return nil, fault.Wrap(fault.IO, err, "part %s", f.Part)
 	case !info.Mode().IsRegular(): // a pipe would be waited for, a directory read whole
 		return nil, fault.New(fault.BadInput, "part %s: %s is not a regular file", f.Part, f.Path)
+	case info.Size() == 0:
+		return nil, fault.New(fault.BadInput, "part %s: %s is empty", f.Part, f.Path)
 	case info.Size() > maxSize:
 		return nil, fault.New(fault.BadInput, "part %s: %s has %d bytes; at most %d are allowed", f.Part, f.Path, info.Size(), maxSize)
 	}

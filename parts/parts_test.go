@@ -16,14 +16,17 @@ import (
 func TestParts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	file, pipe := filepath.Join(dir, "file"), filepath.Join(dir, "pipe")
+	file, pipe, empty := filepath.Join(dir, "file"), filepath.Join(dir, "pipe"), filepath.Join(dir, "empty")
 	if err := os.WriteFile(file, []byte("stage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for path, kind := range map[string]fault.Kind{dir: fault.BadInput, pipe: fault.BadInput, file + ".no": fault.Missing} {
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, kind := range map[string]fault.Kind{empty: fault.BadInput, dir: fault.BadInput, pipe: fault.BadInput, file + ".no": fault.Missing} {
 		if _, err := (&File{Part: "bl1", Path: path}).Sources(); fault.Of(err) != kind {
 			t.Errorf("%s: kind %v: %v", path, fault.Of(err), err)
 		}
