@@ -9,7 +9,10 @@ import (
 var behindDashes []string
 
 // valued are the options with a value, of all commands.
-var valued = []string{"boots", "events", "format", "forward", "from", "kills", "logs", "machine", "module", "only", "out", "platform", "settle", "span", "target", "tree"}
+var valued = []string{
+	"bitbake", "boots", "events", "format", "forward", "from", "kills", "logs", "machine", "module", "oecore", "only", "out", "platform", "settle", "source",
+	"span", "target", "tree",
+}
 
 // arguments are the numbers of words that commands need; mage export takes any number.
 var arguments = map[string]int{

@@ -182,6 +182,10 @@ func (r checker) kernelSource(k *Kernel, a Arch) {
 		r.Need("kernel.part", k.Part, "name the part of the target that is the kernel's tarball")
 	case "buildroot":
 		r.Need("kernel.dir", k.Dir, "name the output directory of Buildroot, that with images/")
+	case "yocto":
+		r.Need("kernel.dir", k.Dir, "name the deploy directory of the build, tmp/deploy/images/MACHINE")
+		r.Need("kernel.image", k.Image, "name the recipe of an image that was built for the machine: its testdata.json says what files are called")
+		r.Need("kernel.machine", k.Machine, "name the MACHINE of the build")
 	case "tree":
 		if (k.Part == "") == (k.Dir == "") {
 			r.Wrong("kernel", "want one of dir, a directory with the kernel's source, and part, a tarball with it")
@@ -205,12 +209,13 @@ func (r checker) kernelSource(k *Kernel, a Arch) {
 // kernelFields checks that a kernel has no field of another source.
 func (r checker) kernelFields(k *Kernel) {
 	set := map[string]bool{
-		"suite": k.Suite != "", "package": k.Package != "", "part": k.Part != "", "dir": k.Dir != "", "firmware": k.Firmware != nil,
+		"suite": k.Suite != "", "package": k.Package != "", "part": k.Part != "", "dir": k.Dir != "", "image": k.Image != "", "machine": k.Machine != "", "firmware": k.Firmware != nil,
 		"defconfig": k.Defconfig != "", "fragments": k.Fragments != nil, "patches": k.Patches != nil,
 	}
 	for field, of := range map[string][]string{
-		"suite": {"debian", "debian-source", "tree", "buildroot"}, "package": {"debian"}, "part": {"files", "tree"}, "dir": {"tree", "buildroot"},
-		"firmware":  {"debian", "debian-source", "tree", "buildroot"},
+		"suite": {"debian", "debian-source", "tree", "buildroot", "yocto"}, "package": {"debian"}, "part": {"files", "tree"}, "dir": {"tree", "buildroot", "yocto"},
+		"image": {"yocto"}, "machine": {"yocto"},
+		"firmware":  {"debian", "debian-source", "tree", "buildroot", "yocto"},
 		"defconfig": {"debian-source", "tree"}, "fragments": {"debian-source", "tree"}, "patches": {"debian-source", "tree"},
 	} {
 		if set[field] && k.Source != "" && !slices.Contains(of, k.Source) {

@@ -84,7 +84,7 @@ type Arch struct {
 type Kernel struct {
 	// Source is where it comes from: debian, packages of Debian; debian-source, compiled from
 	// Debian's source; tree, compiled from a source of your own; files, a named part; buildroot,
-	// from the output directory of a build with Buildroot.
+	// from the output directory of a build with Buildroot; yocto, deployed by a build with Yocto.
 	Source string `yaml:"source" json:"source"`
 	// Suite is the Debian suite, for example bookworm.
 	Suite string `yaml:"suite,omitempty" json:"suite,omitempty"`
@@ -97,6 +97,11 @@ type Kernel struct {
 	// Dir is, for source: tree, the directory with the source, and for source: buildroot the
 	// output directory: relative to the repository, or absolute.
 	Dir string `yaml:"dir,omitempty" json:"dir,omitempty"`
+	// Image is, for source: yocto, the recipe of an image that was built; Dir is then the deploy
+	// directory.
+	Image string `yaml:"image,omitempty" json:"image,omitempty"`
+	// Machine is, for source: yocto, the MACHINE of the build.
+	Machine string `yaml:"machine,omitempty" json:"machine,omitempty"`
 	// Defconfig is the configuration of the source that Fragments change, for example
 	// multi_v7_defconfig. Without one, what no fragment asks for is off.
 	Defconfig string `yaml:"defconfig,omitempty" json:"defconfig,omitempty"`

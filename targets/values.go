@@ -14,13 +14,11 @@ type value struct {
 	name string
 	// ready is set when the value is implemented. Others are known, and rejected by name as
 	// unsupported.
-	ready bool
-	// instead is what serves the same purpose as long as the value is not ready; it may be empty.
-	instead string
-	format  formatRules
-	loader  loaderRules
-	role    roleRules
-	table   tableRules
+	ready  bool
+	format formatRules
+	loader loaderRules
+	role   roleRules
+	table  tableRules
 }
 
 // formatRules are for values of image.partitions.format.
@@ -82,9 +80,6 @@ type roleRules struct {
 	reason  string
 }
 
-// elsewhere is for kernels that another build has made.
-const elsewhere = "name the files of its output in a list of inputs (docs/pvcompose.md), or give its tarball of kernel and modules to source: files"
-
 // values are the tables of all such fields, by the field's path without indices. A new
 // value is one entry here; its implementation goes into the package named in the comment.
 var values = map[string][]value{
@@ -95,7 +90,7 @@ var values = map[string][]value{
 		{name: "debian-source", ready: true},
 		{name: "tree", ready: true},
 		{name: "buildroot", ready: true},
-		{name: "yocto", instead: elsewhere},
+		{name: "yocto", ready: true},
 	},
 	// package kernel, format.go; FIT: package images, fit.go
 	"kernel.format": {
@@ -198,11 +193,7 @@ func NotReady(field, name string) error {
 }
 
 func (v value) unsupported(table []value) string {
-	text := fmt.Sprintf("%q is not supported yet; supported: %s", v.name, strings.Join(names(table, false), ", "))
-	if v.instead != "" {
-		text += "; until then " + v.instead
-	}
-	return text
+	return fmt.Sprintf("%q is not supported yet; supported: %s", v.name, strings.Join(names(table, false), ", "))
 }
 
 func impossible(name string, table []value) string {

@@ -114,9 +114,9 @@ func TestRequests(t *testing.T) {
 func TestRequestsOfWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	kernel, loader := board(), board()
-	kernel.Kernel.Source, loader.Bootloader.Type = "yocto", "uboot-pvk"
-	for _, target := range []*targets.Target{kernel, loader} {
-		if _, err := BuildRequests(target, repository()); fault.Of(err) != fault.Unsupported {
+	kernel.Kernel.Source, loader.Bootloader.Type = "nobody", "uboot-pvk"
+	for target, kind := range map[*targets.Target]fault.Kind{kernel: fault.BadInput, loader: fault.Unsupported} {
+		if _, err := BuildRequests(target, repository()); fault.Of(err) != kind {
 			t.Errorf("kind %v: %v", fault.Of(err), err)
 		}
 	}

@@ -125,7 +125,7 @@ func TestOptionsThatDoNotFitAreRefused(t *testing.T) {
 		"no PEM block":              func(_ *targets.Target, o *Options) { o.TrustCertificates = text },
 		"PV_PVS_CERT_PEM":           func(_ *targets.Target, o *Options) { o.TrustCertificates = filepath.Join(t.TempDir(), "none") },
 		"\"uboot-pvk\" is not supp": func(t *targets.Target, _ *Options) { t.Bootloader.Type = "uboot-pvk" },
-		"\"yocto\" is not supp":     func(t *targets.Target, _ *Options) { t.Kernel.Source = "yocto" },
+		"kernel.source: \"nobody\"": func(t *targets.Target, _ *Options) { t.Kernel.Source = "nobody" },
 		"has the role root":         func(t *targets.Target, _ *Options) { t.Images[0].Partitions = t.Images[0].Partitions[:1] },
 	} {
 		target, o := shipped(t, "x64-uefi")

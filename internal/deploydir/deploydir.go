@@ -146,7 +146,7 @@ func (i *Image) Epoch() (int64, error) {
 func (i *Image) Release() (string, error) {
 	text, err := bounded.ReadFile(filepath.Join(i.Dir, i.Link+".manifest"), maxManifest)
 	if err != nil {
-		return "", fault.Wrap(fault.BadInput, err, "reading the manifest of image %s", i.Link)
+		return "", fault.Wrap(fault.IO, err, "reading the manifest of image %s", i.Link)
 	}
 	var found []string
 	for line := range strings.Lines(string(text)) {

@@ -43,6 +43,7 @@ var sources = map[string]func(k *targets.Kernel, arch targets.Arch) Source{
 	"debian":        func(k *targets.Kernel, arch targets.Arch) Source { return &debianSource{k, arch.Debian} },
 	"debian-source": func(k *targets.Kernel, arch targets.Arch) Source { return &compiled{k, arch} },
 	"files":         func(k *targets.Kernel, _ targets.Arch) Source { return &fileSource{k} },
+	"yocto":         func(k *targets.Kernel, arch targets.Arch) Source { return &yoctoSource{k, arch} },
 	"tree":          func(k *targets.Kernel, arch targets.Arch) Source { return &compiled{k, arch} },
 }
 

@@ -26,7 +26,7 @@ func TestTableMatchesPackageTargets(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(slices.Values(targets.Ready("kernel.source"))), slices.Sorted(maps.Keys(sources))); diff != "" {
 		t.Errorf("package targets and the table differ (-targets +table):\n%s", diff)
 	}
-	for name, want := range map[string]fault.Kind{"yocto": fault.Unsupported, "debain": fault.BadInput} {
+	for name, want := range map[string]fault.Kind{"debain": fault.BadInput} {
 		_, err := Of(&targets.Target{Kernel: &targets.Kernel{Source: name}})
 		if fault.Of(err) != want || !strings.Contains(err.Error(), `"`+name+`"`) {
 			t.Errorf("%s: kind %v: %v", name, fault.Of(err), err)

@@ -53,4 +53,9 @@ pv_go_build() {
 
 do_compile[cleandirs] = "${B}"
 B = "${WORKDIR}/build"
-do_configure[noexec] = "1"
+
+# There is nothing to configure, and until the installation no need for what do_configure waits
+# for: fakeroot of recipes for a target among it. Go is put into the sysroot by do_compile.
+deltask do_configure
+addtask compile after do_unpack
+addtask install after do_compile do_prepare_recipe_sysroot

@@ -1,0 +1,142 @@
+package sources
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/formats/tarball"
+	"github.com/pantavisor/pantavisor/internal/decompress"
+	"github.com/pantavisor/pantavisor/internal/deploydir"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/targets"
+)
+
+// yoctoSource takes a kernel from the deploy directory of a build with Yocto.
+type yoctoSource struct {
+	kernel *targets.Kernel
+	arch   targets.Arch
+}
+
+var _ Source = (*yoctoSource)(nil)
+
+// Requests lists the packages of the firmware.
+func (s *yoctoSource) Requests() []debian.Request { return firmwareRequests(s.kernel, s.arch.Debian) }
+
+// HostRequests lists nothing: no program runs.
+func (s *yoctoSource) HostRequests(string) []debian.Request { return nil }
+
+// Firmware unpacks the packages' firmware files.
+func (s *yoctoSource) Firmware(k Kit) ([]build.Step, error) {
+	return firmware(k, s.kernel, s.arch.Debian)
+}
+
+// Tree finds the kernel by the variables of the image.
+func (s *yoctoSource) Tree(k Kit) (build.Step, error) {
+	dir := s.kernel.Dir
+	if !filepath.IsAbs(dir) {
+		place, ok := k.Layers.Find(dir)
+		if !ok {
+			return nil, fault.New(fault.Missing, "kernel.dir: directory %s does not exist", place.Path)
+		}
+		dir = place.Path
+	}
+	image, err := deploydir.Find(dir, s.kernel.Image, s.kernel.Machine)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "reading kernel.dir")
+	}
+	found, err := image.Kernel()
+	if err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "reading kernel.dir")
+	}
+	release := ""
+	if found.Modules == "" {
+		if release, err = image.Release(); err != nil {
+			return nil, fault.Wrap(fault.BadInput, err, "reading kernel.dir")
+		}
+		if release == "" {
+			return nil, fault.New(fault.BadInput, "kernel.dir: %s has no archive of the kernel's modules, and the image's manifest no package kernel-RELEASE, which tells its release: "+
+				"have the modules deployed, MODULE_TARBALL_DEPLOY = \"1\"", dir)
+		}
+	}
+	return &DeployedTree{Release: release, kernel: found}, nil
+}
+
+// DeployedTree is the step that lays out a kernel that a build with Yocto has deployed, and indexes
+// its modules. Its output is a tree as package kernel describes it.
+type DeployedTree struct {
+	// Release is that of a kernel without modules.
+	Release string `json:",omitempty"`
+	kernel  *deploydir.Kernel
+}
+
+var (
+	_ build.Step    = (*DeployedTree)(nil)
+	_ build.Sourced = (*DeployedTree)(nil)
+)
+
+// Name is "kernel/deployed".
+func (t *DeployedTree) Name() string { return "kernel/deployed" }
+
+// Deps is empty.
+func (t *DeployedTree) Deps() []build.Step { return nil }
+
+// Sources are the kernel, its modules and device trees.
+func (t *DeployedTree) Sources() ([]build.Source, error) {
+	out := []build.Source{{Name: "boot/vmlinuz", Path: t.kernel.Image}}
+	if t.kernel.Modules != "" {
+		out = append(out, build.Source{Name: "modules", Path: t.kernel.Modules})
+	}
+	for _, d := range t.kernel.Trees {
+		out = append(out, build.Source{Name: "dtbs/" + d.Name, Path: d.File})
+	}
+	return out, nil
+}
+
+// Run unpacks the modules, copies the rest and indexes.
+func (t *DeployedTree) Run(ctx context.Context, w *build.Work) error {
+	release, err := t.modules(ctx, w)
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "unpacking %s", t.kernel.Modules)
+	}
+	files := map[string]string{"boot/vmlinuz-" + release: t.kernel.Image}
+	for _, d := range t.kernel.Trees {
+		files["dtbs/"+d.Name] = d.File
+	}
+	for to, from := range files {
+		to = filepath.Join(w.Out, filepath.FromSlash(to))
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return fault.Wrap(fault.IO, err, "copying the kernel")
+		}
+		if err := build.CopyFile(ctx, to, from); err != nil {
+			return fault.Wrap(fault.IO, err, "copying the kernel")
+		}
+	}
+	return fault.Wrap(fault.BadInput, kernel.IndexTree(w.Out), "indexing the kernel's modules")
+}
+
+// modules unpacks the archive of kernel.bbclass and returns the release.
+func (t *DeployedTree) modules(ctx context.Context, w *build.Work) (string, error) {
+	if t.kernel.Modules == "" {
+		return t.Release, os.MkdirAll(filepath.Join(w.Out, "lib/modules", t.Release), 0o755)
+	}
+	f, err := os.Open(t.kernel.Modules)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	in, err := decompress.Reader(bufio.NewReader(f))
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	if err := unpack(ctx, w.Out, tarball.NewReader(io.LimitReader(in, maxKernel))); err != nil {
+		return "", err
+	}
+	return kernel.Release(w.Out)
+}
