@@ -23,8 +23,8 @@ type MountOptions struct {
 }
 
 // Mount mounts a device read-write, without access times. By default ext4 gets
-// errors=remount-ro, so that a damaged file system is not written to. The superblock of an
-// ext4 that a power cut has torn is mended.
+// errors=remount-ro, so that a damaged file system is not written to. A superblock of ext4 and a
+// block of its journal that a power cut has torn are mended.
 func Mount(dev Device, o MountOptions) error {
 	typ := o.Type
 	if typ == "" {
@@ -40,7 +40,7 @@ func Mount(dev Device, o MountOptions) error {
 		return fmt.Errorf("making the mount point: %w", err)
 	}
 	err := unix.Mount(dev.Path, o.Target, typ, unix.MS_NOATIME, o.Data)
-	if typ == "ext4" && errors.Is(err, unix.EBADMSG) {
+	if typ == "ext4" {
 		err = mountMended(dev, o, err)
 	}
 	switch {
@@ -52,15 +52,39 @@ func Mount(dev Device, o MountOptions) error {
 	return nil
 }
 
-// mountMended mounts an ext4 that could not be mounted because a checksum is wrong, if that is
-// the superblock's and can be mended.
+// mountMended mounts an ext4 that could not be mounted because a checksum is wrong, if that is of
+// something that can be mended. cause is the kernel's answer: EBADMSG for a superblock, EUCLEAN for a
+// transaction of the journal; others are passed on.
 func mountMended(dev Device, o MountOptions, cause error) error {
-	mended, err := mendSuper(dev.Path)
+	var what string
+	var mend func(Medium) (bool, error)
+	switch {
+	case errors.Is(cause, unix.EBADMSG):
+		what, mend = "superblock", mendSuper
+	case errors.Is(cause, unix.EUCLEAN):
+		what, mend = "journal", MendJournal
+	default:
+		return cause
+	}
+	mended, err := mendDevice(dev.Path, mend)
 	if err != nil || !mended {
 		return errors.Join(cause, err)
 	}
 	if o.Warn != nil {
-		o.Warn("the superblock of " + dev.Path + " was torn by a power cut and is mended")
+		o.Warn("the " + what + " of " + dev.Path + " was torn by a power cut and is mended")
 	}
 	return unix.Mount(dev.Path, o.Target, "ext4", unix.MS_NOATIME, o.Data)
+}
+
+// mendDevice mends a device and brings that to the medium.
+func mendDevice(path string, mend func(Medium) (bool, error)) (mended bool, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if mended, err = mend(f); err != nil || !mended {
+		return mended, err
+	}
+	return true, f.Sync()
 }

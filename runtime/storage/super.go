@@ -3,10 +3,7 @@ package storage
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/crc32"
-	"os"
 )
 
 // The superblock of ext4 (Linux: Documentation/filesystems/ext4/super.rst).
@@ -44,12 +41,7 @@ const (
 // second one has the checksum: with the right one the superblock is that of before or after the
 // write. The copy in the second block group has to agree in all that does not change. It
 // reports whether it wrote.
-func mendSuper(path string) (mended bool, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+func mendSuper(f Medium) (mended bool, err error) {
 	super := make([]byte, superSize)
 	if _, err := f.ReadAt(super, superAt); err != nil {
 		return false, err
@@ -62,14 +54,12 @@ func mendSuper(path string) (mended bool, err error) {
 		return false, err
 	}
 	le.PutUint32(super[checksumAt:], superChecksum(super))
-	if _, err := f.WriteAt(super[superSector:], superAt+superSector); err != nil {
-		return false, err
-	}
-	return true, f.Sync()
+	_, err = f.WriteAt(super[superSector:], superAt+superSector)
+	return err == nil, err
 }
 
 // agrees compares a superblock with its copy in the second block group.
-func agrees(f *os.File, super []byte) error {
+func agrees(f Medium, super []byte) error {
 	le := binary.LittleEndian
 	first, group, block := uint64(le.Uint32(super[0x14:])), uint64(le.Uint32(super[0x20:])), uint64(1024)<<le.Uint32(super[0x18:])
 	at := (first + group) * block
@@ -102,5 +92,5 @@ func intact(super []byte) bool {
 
 // superChecksum is the CRC-32C of a superblock without its last field, not inverted.
 func superChecksum(super []byte) uint32 {
-	return ^crc32.Checksum(super[:checksumAt], crc32.MakeTable(crc32.Castagnoli))
+	return castagnoli(^uint32(0), super[:checksumAt])
 }

@@ -171,7 +171,7 @@ func TestDamagedSuperblock(t *testing.T) {
 		}
 		writeSuper(t, c.path, super)
 	}
-	if mended, err := mendSuper(path); mended || err != nil {
+	if mended, err := mendDevice(path, mendSuper); mended || err != nil {
 		t.Errorf("a superblock that is whole: %v, %v", mended, err)
 	}
 }

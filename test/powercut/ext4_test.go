@@ -3,6 +3,8 @@ package powercut
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,9 +98,15 @@ func TestReplaysJournal(t *testing.T) {
 	command(t, "debugfs", "-w", "-f", script, image)
 
 	d := open(t, image)
+	torn := tearCommits(t, open(t, image))
+	if n, err := replay(torn); !errors.Is(err, errTorn) {
+		t.Errorf("a torn commit block: %d transactions, %v; a kernel does not mount it", n, err)
+	}
+	again, err := mount(torn)
+	must(t, err)
 	n, err := replay(d)
-	if err != nil || n == 0 {
-		t.Fatalf("%d transactions, %v", n, err)
+	if err != nil || n == 0 || n != again {
+		t.Fatalf("%d transactions, %d with torn commit blocks, %v", n, again, err)
 	}
 	mended := filepath.Join(t.TempDir(), "mended.img")
 	command(t, "cp", image, mended)
@@ -123,4 +131,22 @@ func TestReplaysJournal(t *testing.T) {
 			t.Errorf("%s is the same as before: %v", name, same)
 		}
 	}
+}
+
+// tearCommits leaves only the first sector of each commit block in the journal of a file system.
+func tearCommits(t *testing.T, d *disk) *disk {
+	t.Helper()
+	f, err := openExt4(d)
+	must(t, err)
+	j, err := openJournal(f)
+	must(t, err)
+	for n := range j.blocks {
+		b, err := j.read(uint32(n))
+		must(t, err)
+		if binary.BigEndian.Uint32(b) == journalMagic && binary.BigEndian.Uint32(b[4:]) == commitBlock {
+			_, err := d.WriteAt(bytes.Repeat([]byte("old "), (len(b)-sector)/4), j.blocks[n]*f.size+sector)
+			must(t, err)
+		}
+	}
+	return d
 }

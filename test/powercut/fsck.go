@@ -123,7 +123,7 @@ func (p *replayer) compare(file string, d *disk) error {
 		return err
 	}
 	mounted := part{newDisk(d, p.rec.Size), p.rec.Storage}
-	if _, err := replay(mounted); err != nil {
+	if _, err := mount(mounted); err != nil {
 		return err
 	}
 	ours, err := openExt4(mounted)

@@ -2,9 +2,12 @@ package powercut
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	runtime "github.com/pantavisor/pantavisor/runtime/storage"
 )
 
 // Numbers of the journal (kernel: include/linux/jbd2.h); it is in network order.
@@ -23,6 +26,22 @@ const (
 	journalCsumV2 = 0x8
 	journalCsumV3 = 0x10
 )
+
+// errTorn is a block whose checksum is wrong because not all of its sectors were written.
+var errTorn = errors.New("the kernel does not mount the file system")
+
+// mount does what the runtime does with a storage that was not unmounted: it mounts it, and mends a
+// torn journal first if the kernel refuses it.
+func mount(m runtime.Medium) (int, error) {
+	n, err := replay(m)
+	if !errors.Is(err, errTorn) {
+		return n, err
+	}
+	if mended, mendErr := runtime.MendJournal(m); mendErr != nil || !mended {
+		return 0, errors.Join(err, mendErr)
+	}
+	return replay(m)
+}
 
 // replay does what the kernel does when it mounts a storage that was not unmounted: it brings
 // the transactions of the journal that are whole to their place. It returns their number.
@@ -161,6 +180,8 @@ func (j *journal) scan() (list []transaction, revoked map[int64]uint32, err erro
 				revoked[n] = t.id
 			}
 			t, revokes = transaction{id: t.id + 1}, nil
+		case kind == commitBlock: // as Linux before 6.10: jbd2_journal_load, j_failed_commit
+			return nil, nil, fmt.Errorf("transaction %d of the journal has a torn commit block: %w", t.id, errTorn)
 		default:
 			return list, revoked, nil
 		}

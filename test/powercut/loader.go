@@ -36,7 +36,7 @@ func newView(d *disk, storage, size int64) (v *view, err error) {
 	if v.files, err = openExt4(v.raw); err != nil {
 		return nil, fmt.Errorf("the loader cannot read the storage: %w", err)
 	}
-	if _, err := replay(v.mounted); err != nil {
+	if _, err := mount(v.mounted); err != nil {
 		return nil, fmt.Errorf("the kernel cannot mount the storage: %w", err)
 	}
 	if v.after, err = openExt4(v.mounted); err != nil {

@@ -81,7 +81,7 @@ func (s *sharer) write(e entry) {
 // settle finds owners in the storage as it would be mounted now.
 func (s *sharer) settle() error {
 	mounted := part{newDisk(s.disk, s.rec.Size), s.rec.Storage}
-	if _, err := replay(mounted); err != nil {
+	if _, err := mount(mounted); err != nil {
 		return err
 	}
 	f, err := openExt4(mounted)
