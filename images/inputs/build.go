@@ -61,16 +61,25 @@ func (l *List) Compose(ctx context.Context) (*images.Composition, error) {
 
 // Build reads all inputs and composes the outputs into dir, which is made if it is not there.
 // Beside them it leaves the report, and the list with all digests. It writes nowhere else, and
-// nothing at all when an input is wrong.
+// nothing at all when an input is wrong, or when what the directory has was made of the same list by
+// the same program.
 func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report, error) {
 	if err := l.Digest(ctx); err != nil {
 		return nil, err
 	}
-	c, err := l.Compose(ctx)
+	if err := l.outside(dir); err != nil {
+		return nil, err
+	}
+	made, err := l.stamp(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.outside(dir); err != nil {
+	if report := made.unchanged(dir); report != nil {
+		o.tell(l.Target, dir)
+		return report, nil
+	}
+	c, err := l.Compose(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if err := build.CheckInside(dir, workDir); err != nil {
@@ -82,11 +91,17 @@ func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report,
 		return nil, err
 	}
 	defer lock.Unlock()
+	if err := forget(dir); err != nil {
+		return nil, err
+	}
 	work := filepath.Join(dir, workDir)
 	if err := errors.Join(os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil { // of one that was killed
 		return nil, fault.Wrap(fault.IO, err, "making a work directory")
 	}
 	report, err := l.deliver(ctx, c, dir, work, o)
+	if err == nil {
+		err = made.save(dir)
+	}
 	removed := fault.Wrap(fault.IO, os.RemoveAll(work), "removing the work directory")
 	if err != nil && removed == nil {
 		leave(lock, dir, absent != nil)
