@@ -127,7 +127,12 @@ func (c *check) open() error {
 	if err != nil || len(found) == 0 {
 		return fault.New(fault.BadInput, "%s is not the external tree: it has no defconfigs", c.External)
 	}
-	return fault.Wrap(fault.IO, os.MkdirAll(c.Work, 0o755), "making a directory for builds")
+	if err := os.MkdirAll(c.Work, 0o755); err != nil {
+		return fault.Wrap(fault.IO, err, "making a directory for builds")
+	}
+	// Sources of packages are in it, and those in Go must not become packages of a module around it.
+	err = os.WriteFile(filepath.Join(c.Work, "go.mod"), []byte("module builds\n"), 0o644)
+	return fault.Wrap(fault.IO, err, "making a directory for builds")
 }
 
 // run runs a program in Buildroot's directory; the error has the end of what it says.
