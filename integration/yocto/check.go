@@ -83,6 +83,7 @@ var checks = []check{
 	{"what the bundle's recipe pulls in", "bitbake -g pv-stub-bundle >&2 && cat pn-buildlist && grep 'label=' task-depends.dot", withSource, few},
 	{"composer and a bundle of a container", "bitbake pv-stub-bundle", withSource, nil},
 	{"again without a change", "bitbake pv-stub-bundle", withSource, nothing},
+	{"an image becomes a container", "bitbake -c image_pvrexport pv-stub-image", withSource, nil},
 	{"runtime and a revision", "bitbake pv-stub-revision", withSource, nil},
 	{"yocto-check-layer", "yocto-check-layer --no-auto-dependency $PV_LAYER", func(o Options) string {
 		if !o.Layer {

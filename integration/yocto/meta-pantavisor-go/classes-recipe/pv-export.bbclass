@@ -21,7 +21,6 @@ PV_EXPORT_WORK = "${WORKDIR}/pv-export"
 PSEUDO_IGNORE_PATHS .= ",${PV_EXPORT_WORK}"
 
 do_image_pvrexport[depends] += "${PV_COMPOSER_DEPENDS}"
-do_image_pvrexport[cleandirs] += "${PV_EXPORT_WORK}"
 do_image_pvrexport[vardeps] += "PV_COMPOSER PV_EPOCH PVRIMAGE_AUTO_MDEV PV_CONFIG_OVERLAY_DIR"
 do_image_pvrexport[prefuncs] += "pv_export_root"
 do_image_pvrexport[postfuncs] += "pv_export_link"
@@ -31,7 +30,7 @@ pv_export_root() {
     ${IMAGE_CMD_TAR} --sort=name --format=posix --numeric-owner -cf ${PV_EXPORT_WORK}/root.tar \
         --exclude=./lib/modules --exclude=./lib/firmware -C ${IMAGE_ROOTFS} .
 }
-pv_export_root[dirs] = "${PV_EXPORT_WORK}"
+pv_export_root[cleandirs] = "${PV_EXPORT_WORK}"
 
 IMAGE_CMD:pvrexport = "cp ${PV_EXPORT_WORK}/made.tgz ${IMGDEPLOYDIR}/${IMAGE_NAME}.pvrexport"
 
