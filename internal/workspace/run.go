@@ -76,18 +76,19 @@ func (w *Workspace) Run(ctx context.Context, target string, r RunOptions) error 
 	if err := r.fill(&o); err != nil {
 		return err
 	}
+	if t.Installer != nil {
+		return fault.New(fault.Unsupported, "target %s makes no image to boot: it is an installation medium, which wants a second disk; "+
+			"what it installs is booted by mage run %s, and the medium itself by mage boards --target=%s", t.Name, t.Definition, t.Name)
+	}
+	if o.Logs != "" {
+		if err := os.MkdirAll(o.Logs, 0o755); err != nil { // before the work
+			return fault.Wrap(fault.IO, err, "making the directory of --logs")
+		}
+	}
 	if r.Keep {
 		o.Keep = filepath.Join(w.Out(t.Name), "run", e.Complete().Name)
 	}
 	return w.boot(ctx, t, o)
-}
-
-// instead says what to boot in place of an installation medium, which wants a second disk.
-func instead(t *targets.Target) string {
-	if t.Installer == nil {
-		return ""
-	}
-	return fmt.Sprintf(": it is an installation medium; what it installs is booted by mage run %s, and the medium itself by mage boards --target=%s", t.Definition, t.Name)
 }
 
 // boot builds the target and boots its image.
@@ -107,7 +108,7 @@ func (w *Workspace) boot(ctx context.Context, t *targets.Target, o emulator.Opti
 	}
 	made := comp.Outputs[images.OutputImage]
 	if len(made) == 0 {
-		return fault.New(fault.Unsupported, "target %s makes no image to boot%s", target, instead(t))
+		return fault.New(fault.Unsupported, "target %s makes no image to boot", target)
 	}
 	if !w.Options.Debug && !t.Debug {
 		fmt.Fprintf(w.Stderr, "this image has no debug shell; PANTAVISOR_DEBUG=yes mage run %s makes one that has\n", target)

@@ -380,8 +380,11 @@ const memory = 48 << 20
 // build.
 func (w *Workspace) unplanned(ctx context.Context, target string, err error) (*build.Report, *images.Composition, error) {
 	sink, end, events := w.sinks()
-	if events != nil {
-		return nil, nil, errors.Join(err, events)
+	if events != nil { // which may be the very error
+		if events.Error() != err.Error() {
+			err = errors.Join(err, events)
+		}
+		return nil, nil, err
 	}
 	dir := ""
 	if w.known(target) {

@@ -103,6 +103,12 @@ func TestUnknownNames(t *testing.T) {
 	if err := w.Run(ctx, "x64-generic", RunOptions{}); fault.Of(err) != fault.Unsupported {
 		t.Errorf("a target without emulator: got %v", err)
 	}
+	if err := w.Run(ctx, "x64-uefi-installer", RunOptions{}); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "mage run x64-uefi,") {
+		t.Errorf("an installation medium: got %v", err)
+	}
+	if err := w.Run(ctx, "x64-uefi", RunOptions{Logs: filepath.Join(os.DevNull, "logs")}); fault.Of(err) != fault.IO || !strings.Contains(err.Error(), "--logs") {
+		t.Errorf("logs without a place: got %v", err)
+	}
 }
 
 func TestEvents(t *testing.T) {
@@ -131,6 +137,13 @@ func TestEvents(t *testing.T) {
 	w.Events = filepath.Join(t.TempDir(), "gone", "events")
 	if _, _, err := w.sinks(); fault.Of(err) != fault.IO {
 		t.Errorf("got %v", err)
+	}
+	if _, err := w.Build(t.Context(), "x64-uefi"); fault.Of(err) != fault.IO || strings.Count(err.Error(), "opening the file of --events") != 1 {
+		t.Errorf("a build: got %v; want it told once", err)
+	}
+	w.Events = filepath.Join(w.Events, "x")
+	if _, err := w.Build(t.Context(), "x64-uef"); err == nil || !strings.Contains(err.Error(), "did you mean x64-uefi?") || !strings.Contains(err.Error(), "--events") {
+		t.Errorf("a build of an unknown target: got %v; want both mistakes", err)
 	}
 }
 
