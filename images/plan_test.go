@@ -84,7 +84,7 @@ func plannedTarget(t *testing.T, target *targets.Target) *images.Inputs {
 	for name := range target.Parts {
 		variable, file := targets.PartVariable(name), filepath.Join(dir, name)
 		given[variable], given[variable+"_SHA256"] = file, strings.Repeat("0", 64)
-		if err := os.WriteFile(file, nil, 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(name), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
