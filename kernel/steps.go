@@ -15,9 +15,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -157,6 +159,11 @@ func (e *Early) Run(ctx context.Context, w *build.Work) error {
 	if err != nil {
 		return err
 	}
+	if e.Use == "" {
+		for _, text := range x.missing(set) {
+			w.Warn(text)
+		}
+	}
 	from := filepath.Join(w.In(e.Tree), "lib/modules", x.Release)
 	to := filepath.Join(w.Out, "lib/modules", x.Release)
 	early := &Index{Release: x.Release, Builtin: x.Builtin}
@@ -171,6 +178,26 @@ func (e *Early) Run(ctx context.Context, w *build.Work) error {
 		early.Modules = append(early.Modules, plain)
 	}
 	return early.writeEarly(to, order.Bytes())
+}
+
+// mountModules are what the initrd mounts a revision's modules with: others are in there. One
+// of each is enough.
+var mountModules = [][]string{{"ext4", "ubifs"}, {"loop"}, {"squashfs"}}
+
+// missing says which of mountModules are neither built in nor in a set of early modules. What
+// the kernel does not have at all is told by [ConfigCheck].
+func (x *Index) missing(set []*Module) []string {
+	var out []string
+	for _, names := range mountModules {
+		there := func(name string) bool {
+			return x.IsBuiltin(name) || slices.ContainsFunc(set, func(m *Module) bool { return m.Name == name })
+		}
+		if x.Module(names[0]) != nil && !slices.ContainsFunc(names, there) {
+			out = append(out, fmt.Sprintf("the initrd has no module %s, and the kernel has it not built in: the device cannot mount its storage or what is in it; "+
+				"add it to kernel.early_modules", strings.Join(names, " or ")))
+		}
+	}
+	return out
 }
 
 // writeEarly writes the files that the module loader of the initrd reads; nothing there

@@ -126,6 +126,44 @@ func zstdOf(t *testing.T, data []byte) []byte {
 	return w.EncodeAll(data, nil)
 }
 
+// TestModulesToMountWith has an initrd without what its modules are mounted with.
+func TestModulesToMountWith(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "lib/modules/6.1")
+	for _, name := range []string{"ext4", "ubifs", "squashfs", "other"} {
+		writeFile(t, filepath.Join(dir, "kernel", name+".ko"), module("depends="))
+	}
+	writeFile(t, filepath.Join(dir, "modules.builtin"), []byte("kernel/drivers/block/loop.ko\n"))
+	x := scan(t, dir)
+	root := strings.TrimSuffix(dir, "/lib/modules/6.1")
+	if err := writeJSON(filepath.Join(root, indexFile), x); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		use     string
+		modules []string
+		want    []string
+	}{
+		{"", []string{"ext4", "squashfs"}, nil},
+		{"", []string{"ubifs", "squashfs"}, nil},
+		{"", []string{"squashfs", "other"}, []string{"no module ext4 or ubifs"}},
+		{"", []string{"ubifs"}, []string{"no module squashfs"}},
+		{"", nil, []string{"no module ext4 or ubifs", "no module squashfs"}},
+		{"installer", nil, nil}, // it mounts nothing
+	} {
+		_, warned, err := run(t, &Early{Modules: c.modules, Use: c.use, Tree: &given{"kernel/tree", root}})
+		if err != nil || len(warned) != len(c.want) {
+			t.Errorf("%s%q: got %q, %v; want %q", c.use, c.modules, warned, err, c.want)
+			continue
+		}
+		for i, want := range c.want {
+			if !strings.Contains(warned[i], want) || !strings.Contains(warned[i], "kernel.early_modules") {
+				t.Errorf("%s%q: %s; want %s", c.use, c.modules, warned[i], want)
+			}
+		}
+	}
+}
+
 // TestCompressedModules reads the same module in each compression that Debian uses, and
 // expects it uncompressed among the early modules.
 func TestCompressedModules(t *testing.T) {
