@@ -85,10 +85,17 @@ func publish(root, version, dir string) (err error) {
 	z := zip.NewWriter(out)
 	defer func() { err = errors.Join(err, z.Close(), out.Close()) }()
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
-		text, err := os.ReadFile(filepath.Join(root, name))
+		info, err := os.Lstat(filepath.Join(root, name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // removed, not committed
 		}
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			continue // modules have no symbolic links (go.dev/ref/mod, Module zip files)
+		}
+		text, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			return err
 		}
