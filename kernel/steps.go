@@ -19,6 +19,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,9 @@ func IndexTree(tree string) error {
 	}
 	return writeJSON(filepath.Join(tree, indexFile), x)
 }
+
+// ReleaseForm is what a release of a kernel looks like (uname -r): it is the name of a directory.
+var ReleaseForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}$`)
 
 // Release returns the release of the kernel in a tree.
 func Release(tree string) (string, error) {

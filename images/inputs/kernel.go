@@ -92,7 +92,7 @@ func (k *kernelTree) modules(ctx context.Context, w *build.Work) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if !relForm.MatchString(release) {
+	if !kernel.ReleaseForm.MatchString(release) {
 		return "", fault.New(fault.BadInput, "%q is not the release of a kernel", release)
 	}
 	to := filepath.Join(lib, release)

@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
+	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/revision/app/template"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -33,7 +34,6 @@ var (
 	treeForm   = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._,+-]*/)?[A-Za-z0-9][A-Za-z0-9._,+-]*\.dtb$`)
 	layerForm  = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._,+-]*/)*[A-Za-z0-9][A-Za-z0-9._,+-]*\.dtbo$`)
 	moduleForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_+-]*$`)
-	relForm    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}$`)
 )
 
 // Read reads and checks the list in a file; JSON, or the same as YAML. The error has all
@@ -113,7 +113,7 @@ func (k *Kernel) check(r checker) {
 		r.Wrong("kernel.release", "is that of the modules; leave it out")
 	}
 	if k.Release != "" {
-		r.Form("kernel.release", k.Release, relForm)
+		r.Form("kernel.release", k.Release, kernel.ReleaseForm)
 	}
 	k.format(r)
 	k.firmware(r)

@@ -135,6 +135,10 @@ func TestMistakes(t *testing.T) {
 		"\"../../etc/passwd.dtb\" is not the name of a file": func(f map[string]string) {
 			f[".config"] += "BR2_LINUX_KERNEL_DTB_KEEP_DIRNAME=y\nBR2_LINUX_KERNEL_INTREE_DTS_NAME=\"../../etc/passwd\"\n"
 		},
+		"\"../../board\" is not the name of a device tree": func(f map[string]string) {
+			f["images/board.dtb"] = ""
+			f[".config"] += "BR2_LINUX_KERNEL_INTREE_DTS_NAME=\"../../board\"\n"
+		},
 		"the build has no kernel: BR2_LINUX_KERNEL is not set":                            func(f map[string]string) { f[".config"] = "BR2_aarch64=y\n" },
 		"none of the options says which form the kernel's image has: BR2_LINUX_KERNEL_IM": func(f map[string]string) { f[".config"] = strings.Replace(board, "BR2_LINUX_KERNEL_IMAGE=y\n", "", 1) },
 	} {

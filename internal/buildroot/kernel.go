@@ -1,6 +1,7 @@
 package buildroot
 
 import (
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -145,6 +146,9 @@ func (o *Output) placeTrees(k *Kernel, trees, overlays []string) error {
 			file, err := o.Image(installed, list.from)
 			if err != nil {
 				return err
+			}
+			if !fs.ValidPath(name) {
+				return fault.New(fault.BadInput, "%s: %s: %q is not the name of a device tree", o.ConfigFile, list.from, name)
 			}
 			*list.to = append(*list.to, DeviceTree{name + list.ext, file})
 		}

@@ -338,6 +338,9 @@ func (i *Image) trees(k *Kernel, dir string) error {
 		if path.Ext(name) != ".dtb" {
 			name += ".dtb"
 		}
+		if !fs.ValidPath(name) {
+			return fault.New(fault.BadInput, "KERNEL_DEVICETREE of image %s: %q is not the name of a device tree", i.Link, name)
+		}
 		at, err := i.one("device tree "+name, path.Join(dir, path.Base(name)))
 		if err != nil {
 			return err

@@ -8,43 +8,21 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/buildroot"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 // buildrootSource takes a kernel from the output directory of a build with Buildroot.
-type buildrootSource struct {
-	kernel *targets.Kernel
-	arch   targets.Arch
-}
+type buildrootSource struct{ external }
 
 var _ Source = (*buildrootSource)(nil)
 
-// Requests lists the packages of the firmware.
-func (s *buildrootSource) Requests() []debian.Request {
-	return firmwareRequests(s.kernel, s.arch.Debian)
-}
-
-// HostRequests lists nothing: no program runs.
-func (s *buildrootSource) HostRequests(string) []debian.Request { return nil }
-
-// Firmware unpacks the packages' firmware files.
-func (s *buildrootSource) Firmware(k Kit) ([]build.Step, error) {
-	return firmware(k, s.kernel, s.arch.Debian)
-}
-
 // Tree finds the kernel and copies it.
 func (s *buildrootSource) Tree(k Kit) (build.Step, error) {
-	dir := s.kernel.Dir
-	if !filepath.IsAbs(dir) {
-		place, ok := k.Layers.Find(dir)
-		if !ok {
-			return nil, fault.New(fault.Missing, "kernel.dir: directory %s does not exist", place.Path)
-		}
-		dir = place.Path
+	dir, err := s.dir(k)
+	if err != nil {
+		return nil, err
 	}
 	o, err := buildroot.Open(dir)
 	if err != nil {
@@ -64,7 +42,7 @@ func (s *buildrootSource) Tree(k Kit) (build.Step, error) {
 	if found.Release == "" {
 		return nil, fault.New(fault.BadInput, "kernel.dir: the kernel has no modules, and the directory of its build, which tells its release, is gone: build it again (make linux-rebuild)")
 	}
-	return &BuiltTree{kernel: found, Release: found.Release}, nil
+	return &BuiltTree{kernel: found, Release: found.Release}, checkRelease(found.Release)
 }
 
 // BuiltTree is the step that lays out a kernel that another build system has made, and indexes its
@@ -114,8 +92,8 @@ func (t *BuiltTree) Run(ctx context.Context, w *build.Work) error {
 		return fault.Wrap(fault.IO, err, "copying the kernel")
 	}
 	for _, s := range sources {
-		if err := copySource(ctx, filepath.Join(w.Out, filepath.FromSlash(s.Name)), s.Path); err != nil {
-			return fault.Wrap(fault.IO, err, "copying the kernel")
+		if err := deposit(ctx, w.Out, s.Name, s.Path); err != nil {
+			return err
 		}
 	}
 	for _, link := range []string{"build", "source"} { // to the machine that built the kernel
@@ -124,19 +102,4 @@ func (t *BuiltTree) Run(ctx context.Context, w *build.Work) error {
 		}
 	}
 	return fault.Wrap(fault.BadInput, kernel.IndexTree(w.Out), "indexing the kernel's modules")
-}
-
-// copySource copies a file or a directory.
-func copySource(ctx context.Context, to, from string) error {
-	info, err := os.Stat(from)
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		return build.CopyTree(ctx, to, from)
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	return build.CopyFile(ctx, to, from)
 }

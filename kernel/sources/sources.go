@@ -39,11 +39,11 @@ type Kit struct {
 
 // sources is the table of kernel.source.
 var sources = map[string]func(k *targets.Kernel, arch targets.Arch) Source{
-	"buildroot":     func(k *targets.Kernel, arch targets.Arch) Source { return &buildrootSource{k, arch} },
+	"buildroot":     func(k *targets.Kernel, arch targets.Arch) Source { return &buildrootSource{external{k, arch}} },
 	"debian":        func(k *targets.Kernel, arch targets.Arch) Source { return &debianSource{k, arch.Debian} },
 	"debian-source": func(k *targets.Kernel, arch targets.Arch) Source { return &compiled{k, arch} },
 	"files":         func(k *targets.Kernel, _ targets.Arch) Source { return &fileSource{k} },
-	"yocto":         func(k *targets.Kernel, arch targets.Arch) Source { return &yoctoSource{k, arch} },
+	"yocto":         func(k *targets.Kernel, arch targets.Arch) Source { return &yoctoSource{external{k, arch}} },
 	"tree":          func(k *targets.Kernel, arch targets.Arch) Source { return &compiled{k, arch} },
 }
 

@@ -8,43 +8,23 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/build"
-	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/formats/tarball"
 	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/deploydir"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
-	"github.com/pantavisor/pantavisor/targets"
 )
 
 // yoctoSource takes a kernel from the deploy directory of a build with Yocto.
-type yoctoSource struct {
-	kernel *targets.Kernel
-	arch   targets.Arch
-}
+type yoctoSource struct{ external }
 
 var _ Source = (*yoctoSource)(nil)
 
-// Requests lists the packages of the firmware.
-func (s *yoctoSource) Requests() []debian.Request { return firmwareRequests(s.kernel, s.arch.Debian) }
-
-// HostRequests lists nothing: no program runs.
-func (s *yoctoSource) HostRequests(string) []debian.Request { return nil }
-
-// Firmware unpacks the packages' firmware files.
-func (s *yoctoSource) Firmware(k Kit) ([]build.Step, error) {
-	return firmware(k, s.kernel, s.arch.Debian)
-}
-
 // Tree finds the kernel by the variables of the image.
 func (s *yoctoSource) Tree(k Kit) (build.Step, error) {
-	dir := s.kernel.Dir
-	if !filepath.IsAbs(dir) {
-		place, ok := k.Layers.Find(dir)
-		if !ok {
-			return nil, fault.New(fault.Missing, "kernel.dir: directory %s does not exist", place.Path)
-		}
-		dir = place.Path
+	dir, err := s.dir(k)
+	if err != nil {
+		return nil, err
 	}
 	image, err := deploydir.Find(dir, s.kernel.Image, s.kernel.Machine)
 	if err != nil {
@@ -62,6 +42,9 @@ func (s *yoctoSource) Tree(k Kit) (build.Step, error) {
 		if release == "" {
 			return nil, fault.New(fault.BadInput, "kernel.dir: %s has no archive of the kernel's modules, and the image's manifest no package kernel-RELEASE, which tells its release: "+
 				"have the modules deployed, MODULE_TARBALL_DEPLOY = \"1\"", dir)
+		}
+		if err := checkRelease(release); err != nil {
+			return nil, err
 		}
 	}
 	return &DeployedTree{Release: release, kernel: found}, nil
@@ -108,13 +91,9 @@ func (t *DeployedTree) Run(ctx context.Context, w *build.Work) error {
 	for _, d := range t.kernel.Trees {
 		files["dtbs/"+d.Name] = d.File
 	}
-	for to, from := range files {
-		to = filepath.Join(w.Out, filepath.FromSlash(to))
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return fault.Wrap(fault.IO, err, "copying the kernel")
-		}
-		if err := build.CopyFile(ctx, to, from); err != nil {
-			return fault.Wrap(fault.IO, err, "copying the kernel")
+	for name, from := range files {
+		if err := deposit(ctx, w.Out, name, from); err != nil {
+			return err
 		}
 	}
 	return fault.Wrap(fault.BadInput, kernel.IndexTree(w.Out), "indexing the kernel's modules")
@@ -138,5 +117,9 @@ func (t *DeployedTree) modules(ctx context.Context, w *build.Work) (string, erro
 	if err := unpack(ctx, w.Out, tarball.NewReader(io.LimitReader(in, maxKernel))); err != nil {
 		return "", err
 	}
-	return kernel.Release(w.Out)
+	release, err := kernel.Release(w.Out)
+	if err != nil {
+		return "", err
+	}
+	return release, checkRelease(release)
 }
