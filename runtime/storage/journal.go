@@ -86,7 +86,8 @@ func openJournal(m Medium) (*journal, error) {
 		return nil, err
 	}
 	const maxDepth = 5
-	if err := j.walk(m, inode[0x28:0x64], maxDepth); err != nil {
+	nodes := maxNodes
+	if err := j.walk(m, inode[0x28:0x64], maxDepth, &nodes); err != nil {
 		return nil, err
 	}
 	if len(j.extents) == 0 {
@@ -129,24 +130,32 @@ func (j *journal) inode(m Medium, super []byte) ([]byte, error) {
 	return inode, nil
 }
 
-// walk adds the extents below a node of a tree.
-func (j *journal) walk(m Medium, node []byte, depth int) error {
+// maxNodes bounds the tree of the journal's extents, whose nodes may name each other on a damaged disk.
+const maxNodes = 1 << 10
+
+// unwritten is added to the length of an extent that has no content yet.
+const unwritten = 0x8000
+
+// walk adds the extents below a node of a tree, of which nodes may follow.
+func (j *journal) walk(m Medium, node []byte, depth int, nodes *int) error {
 	le := binary.LittleEndian
 	n := int(le.Uint16(node[2:]))
-	if le.Uint16(node) != 0xF30A || depth < 0 || 12*(n+1) > len(node) {
+	if *nodes--; le.Uint16(node) != 0xF30A || depth < 0 || *nodes < 0 || 12*(n+1) > len(node) {
 		return errNoJournal
 	}
 	for i := range n {
 		e := node[12*(i+1):]
 		if le.Uint16(node[6:]) == 0 {
-			j.extents = append(j.extents, extent{uint64(le.Uint16(e[6:]))<<32 | uint64(le.Uint32(e[8:])), uint64(le.Uint16(e[4:]))})
+			if length := le.Uint16(e[4:]); length <= unwritten {
+				j.extents = append(j.extents, extent{uint64(le.Uint16(e[6:]))<<32 | uint64(le.Uint32(e[8:])), uint64(length)})
+			}
 			continue
 		}
 		child := make([]byte, j.block)
 		if _, err := m.ReadAt(child, int64((uint64(le.Uint16(e[8:]))<<32|uint64(le.Uint32(e[4:])))*j.block)); err != nil {
 			return err
 		}
-		if err := j.walk(m, child, depth-1); err != nil {
+		if err := j.walk(m, child, depth-1, nodes); err != nil {
 			return err
 		}
 	}

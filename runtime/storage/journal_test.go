@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,4 +111,32 @@ func read(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// loop is a disk whose blocks are all the same node of a tree of extents.
+type loop struct{ node []byte }
+
+func (l loop) ReadAt(p []byte, _ int64) (int, error)    { return copy(p, l.node), nil }
+func (l loop) WriteAt(p []byte, off int64) (int, error) { panic("written to") }
+
+// TestJournalInALoop: a tree whose nodes name each other ends, and is no journal.
+func TestJournalInALoop(t *testing.T) {
+	node := make([]byte, 4096)
+	le := binary.LittleEndian
+	const entries = 340
+	le.PutUint16(node, 0xF30A)
+	le.PutUint16(node[2:], entries)
+	le.PutUint16(node[6:], 1) // not a leaf
+	nodes := maxNodes
+	j := &journal{block: uint64(len(node))}
+	if err := j.walk(loop{node}, node, 5, &nodes); !errors.Is(err, errNoJournal) {
+		t.Errorf("a tree without leaves: %v", err)
+	}
+	le.PutUint16(node[6:], 0)
+	le.PutUint16(node[2:], 1)
+	le.PutUint16(node[12+4:], unwritten+3) // blocks without content
+	nodes = maxNodes
+	if err := j.walk(loop{node}, node, 5, &nodes); err != nil || len(j.extents) > 0 {
+		t.Errorf("an extent without content: %v, %v", j.extents, err)
+	}
 }

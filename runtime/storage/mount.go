@@ -52,28 +52,34 @@ func Mount(dev Device, o MountOptions) error {
 	return nil
 }
 
+// mends are what can be mended of an ext4 when the kernel does not mount it, by its answer, in the
+// order in which it looks at them: one power cut may have torn both.
+var mends = []struct {
+	answer unix.Errno
+	what   string
+	mend   func(Medium) (bool, error)
+}{
+	{unix.EBADMSG, "superblock", mendSuper},
+	{unix.EUCLEAN, "journal", MendJournal},
+}
+
 // mountMended mounts an ext4 that could not be mounted because a checksum is wrong, if that is of
-// something that can be mended. cause is the kernel's answer: EBADMSG for a superblock, EUCLEAN for a
-// transaction of the journal; others are passed on.
-func mountMended(dev Device, o MountOptions, cause error) error {
-	var what string
-	var mend func(Medium) (bool, error)
-	switch {
-	case errors.Is(cause, unix.EBADMSG):
-		what, mend = "superblock", mendSuper
-	case errors.Is(cause, unix.EUCLEAN):
-		what, mend = "journal", MendJournal
-	default:
-		return cause
+// something that can be mended. err is the kernel's answer, which is passed on if it is another one.
+func mountMended(dev Device, o MountOptions, err error) error {
+	for _, m := range mends {
+		if !errors.Is(err, m.answer) {
+			continue
+		}
+		mended, mendErr := mendDevice(dev.Path, m.mend)
+		if mendErr != nil || !mended {
+			return errors.Join(err, mendErr)
+		}
+		if o.Warn != nil {
+			o.Warn("the " + m.what + " of " + dev.Path + " was torn by a power cut and is mended")
+		}
+		err = unix.Mount(dev.Path, o.Target, "ext4", unix.MS_NOATIME, o.Data)
 	}
-	mended, err := mendDevice(dev.Path, mend)
-	if err != nil || !mended {
-		return errors.Join(cause, err)
-	}
-	if o.Warn != nil {
-		o.Warn("the " + what + " of " + dev.Path + " was torn by a power cut and is mended")
-	}
-	return unix.Mount(dev.Path, o.Target, "ext4", unix.MS_NOATIME, o.Data)
+	return err
 }
 
 // mendDevice mends a device and brings that to the medium.

@@ -80,9 +80,11 @@ func (b *booter) boot(ctx context.Context, d *disk, rev string) error {
 	} else {
 		if b.kernels[key] == "" {
 			b.started++
-			if b.kernels[key], err = b.saveKernel(ctx, m, t); err != nil {
+			file, err := b.saveKernel(ctx, m, t)
+			if err != nil {
 				return err
 			}
+			b.kernels[key] = file
 		}
 		m.stop()
 		if m, err = b.proceed(ctx, t, b.kernels[key]); err != nil {
@@ -111,8 +113,12 @@ func (b *booter) saveOn(ctx context.Context) error {
 	if err := m.Continue(ctx); err != nil {
 		return err
 	}
-	b.on, err = b.save(ctx, m, t, "on")
-	return err
+	file, err := b.save(ctx, m, t, "on")
+	if err != nil {
+		return err
+	}
+	b.on = file
+	return nil
 }
 
 // saveKernel has a machine whose kernel has begun go on until that wants to read the disk.
