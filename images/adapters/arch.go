@@ -31,7 +31,7 @@ func yoctoArch(arch, tune string) (targets.Arch, error) {
 		}
 		return out, nil
 	}
-	return targets.Arch{}, fault.New(fault.Unsupported, "TARGET_ARCH %q: there is no runtime for it; there is for x86_64, aarch64, arm, mips, mipsel and riscv64", arch)
+	return targets.Arch{}, fault.New(fault.Unsupported, "TARGET_ARCH %q: the runtime does not support it; want x86_64, aarch64, arm, mips, mipsel or riscv64", arch)
 }
 
 // armVersion returns GOARM: 7 with the floating-point unit of ARMv7 or in 32 bits of a later one,

@@ -238,7 +238,7 @@ func (g *genimage) partition(s *genSection) error {
 		g.image.Partitions = append(g.image.Partitions, p.out)
 		return g.blob(p, source)
 	default:
-		g.skip(s.line, "partition %s: there is no role for it; the storage keeps the data of containers", s.title)
+		g.skip(s.line, "partition %s: no role fits it; the storage keeps the data of containers", s.title)
 	}
 	return nil
 }

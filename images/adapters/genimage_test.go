@@ -111,7 +111,7 @@ func TestGenimage(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"21: left out: align", "22: left out: disk-signature", "12: left out: extraargs",
-		"43: left out: partition data: there is no role for it; the storage keeps the data of containers", "50: left out: partition-uuid",
+		"43: left out: partition data: no role fits it; the storage keeps the data of containers", "50: left out: partition-uuid",
 	}, notes); diff != "" {
 		t.Errorf("notes (-want +got):\n%s", diff)
 	}

@@ -21,7 +21,7 @@ func (o *Output) Arch() (targets.Arch, error) {
 	case o.Enabled("BR2_mipsel"):
 		return targets.Arch{Go: "mipsle", MIPS: o.goMIPS()}, nil
 	}
-	return targets.Arch{}, fault.New(fault.Unsupported, "%s: there is no runtime for the architecture %s; there is for BR2_x86_64, BR2_aarch64, BR2_arm, BR2_mips, BR2_mipsel and BR2_riscv with 64 bits",
+	return targets.Arch{}, fault.New(fault.Unsupported, "%s: the runtime does not support the architecture %s; want BR2_x86_64, BR2_aarch64, BR2_arm, BR2_mips, BR2_mipsel or BR2_riscv with 64 bits",
 		o.ConfigFile, o.Raw("BR2_ARCH"))
 }
 
