@@ -206,7 +206,14 @@ func copyTree(ctx context.Context, from, to string) error {
 		if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
 			return err
 		}
-		if err := build.CopyFile(ctx, dst, filepath.Join(from, string(name))); err != nil && !os.IsNotExist(err) {
+		src := filepath.Join(from, string(name))
+		if link, err := os.Readlink(src); err == nil {
+			if err := os.Symlink(link, dst); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := build.CopyFile(ctx, dst, src); err != nil && !os.IsNotExist(err) {
 			return err
 		}
 	}
