@@ -123,6 +123,7 @@ const (
 	XConnectDBusSystembus                  // PV_XCONNECT_DBUS_SYSTEMBUS_ENABLED
 	RemountPolicy                          // PV_REMOUNT_POLICY
 	SecurityDefaultRole                    // PV_SECURITY_DEFAULT_ROLE
+	UpdaterTrials                          // PV_UPDATER_TRIALS
 	keys
 )
 
@@ -411,4 +412,6 @@ var table = [keys]spec{
 		doc: "name of the list of mount options to apply"},
 	SecurityDefaultRole: {name: "PV_SECURITY_DEFAULT_ROLE", kind: choice, def: "nobody", choices: defaultRoles, levels: boot | oem,
 		doc: "role of a container that names none: nobody or mgmt"},
+	UpdaterTrials: {name: "PV_UPDATER_TRIALS", kind: number, in: positive, def: "1", levels: boot | oem | live,
+		doc: "boots that a new revision gets if the device restarts without a word while it is under test"},
 }

@@ -54,7 +54,7 @@ func (s *session) makeUpdater() (run bool) {
 		Running: boot.Decide(s.opt.Revision, values), Store: store, Steps: s.steps, Journal: journal,
 		Device: s.updates,
 		Settings: func() updater.Settings {
-			return updater.Settings{CommitDelay: s.cfg.Duration(config.UpdaterCommitDelay)}
+			return updater.Settings{CommitDelay: s.cfg.Duration(config.UpdaterCommitDelay), Trials: s.cfg.Int(config.UpdaterTrials)}
 		},
 		Log: log, Slots: boot.Slot(s.cfg.Enum(config.BootloaderType)) != "",
 	})

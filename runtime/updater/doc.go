@@ -39,7 +39,8 @@
 //	trying N   | N failed                    | the reason was written, not the rest | clear the try, reboot
 //	trying N   | anything else               | N runs for the first time            | prove N
 //	fell back  | N failed                    | as it should be                      | clear the try
-//	from N     | anything else               | N ended without a word               | ERROR "Unexpected rollback", clear the try
+//	from N     | anything else               | N ended without a word               | try it again, see below, or
+//	           |                             |                                      | ERROR "Unexpected rollback", clear the try
 //	any but try| R, which runs, is open or   | committed, but not recorded          | DONE
 //	           | failed                      |                                      |
 //	steady R   | N is open, N ≠ R            | cut short before the loader knew     | ERROR "Unexpected rollback"
@@ -48,6 +49,11 @@
 //	foreign    | the committed one is open   | the loader saw the store as it was   | DONE, reboot
 //	           |                             | before the commit, the kernel did not|
 //	foreign    | anything else               | chosen at the loader's prompt        | nothing
+//
+// A revision that ends without a word may have been cut off from its power. PV_UPDATER_TRIALS, 1 unless
+// the configuration says more, is how many boots one update gets at most: the committed revision
+// then counts one more in the journal, tells the loader and restarts, before it starts containers. An update
+// that has said why it failed, and TRY_ONCE, are not tried again.
 //
 // Loaders read ext4 without its journal, and the kernel replays it when it mounts: a power cut
 // in a commit can show the two of them different stores. A progress that is not what the last record

@@ -52,6 +52,8 @@ type Record struct {
 	Mode Mode   `json:"mode,omitempty"`
 	From string `json:"from,omitempty"`
 	When string `json:"when,omitempty"`
+	// Trial counts the boots that the update has been given, from the second on.
+	Trial int `json:"trial,omitempty"`
 	// Failure says why, when Status is ERROR or WONTGO.
 	Failure *api.UpdateFailure `json:"failure,omitempty"`
 }

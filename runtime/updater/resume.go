@@ -3,6 +3,7 @@ package updater
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 
@@ -66,7 +67,11 @@ func (u *Updater) Resume() (run bool) {
 		u.finish(r.Rev, v)
 	}
 	if v.Unexpected {
-		u.unexpected(u.reopen(r.Try))
+		j := u.reopen(r.Try)
+		if u.tryAgain(j) {
+			return false
+		}
+		u.unexpected(j)
 	}
 	if r.State == boot.RolledBack {
 		u.endTry(r.Try)
@@ -158,13 +163,37 @@ func (u *Updater) reopen(rev string) *job {
 		return j // the journal was lost, or another runtime wrote the store
 	}
 	first := u.o.Journal.first(*r)
-	j.began, j.asked, j.mode, j.from, j.when, j.status = first.Seq, first.Time, first.Mode, first.From, first.When, r.Status
+	j.began, j.asked, j.mode, j.from, j.when = first.Seq, first.Time, first.Mode, first.From, first.When
+	j.status, j.trial = r.Status, r.Trial
 	return j
+}
+
+// tryAgain has the loader try a revision once more that ended without a word, as often as
+// PV_UPDATER_TRIALS says. The record comes first: a power cut between the two costs a trial, and
+// never adds one.
+func (u *Updater) tryAgain(j *job) bool {
+	had, most := max(j.trial, 1), u.o.Settings().Trials
+	if j.began == 0 || j.mode == TryOnce || had >= most {
+		return false
+	}
+	j.trial = had + 1
+	if u.enter(j, InProgress, fmt.Sprintf("%s, trial %d of %d", msgRebooting, j.trial, most)) != nil {
+		return false
+	}
+	if err := u.o.Store.SetTry(j.rev); err != nil {
+		u.o.Log.Errorf("revision %s is not tried again: %v", j.rev, err)
+		j.trial = had
+		return false
+	}
+	return true
 }
 
 // unexpected records the end of an update that could not say why it ended.
 func (u *Updater) unexpected(j *job) {
 	j.failure = &api.UpdateFailure{Check: checkBoot, Text: "the device restarted before the revision had proved itself; a crash, a watchdog or a loss of power leaves no other trace", Status: string(j.status)}
+	if j.trial > 1 {
+		j.failure.Text = fmt.Sprintf("in %d trials %s", j.trial, j.failure.Text)
+	}
 	_ = u.enter(j, Error, msgUnexpected)
 }
 

@@ -71,6 +71,9 @@ const (
 // Settings are what the configuration says; they may change while the device runs.
 type Settings struct {
 	CommitDelay time.Duration // PV_UPDATER_COMMIT_DELAY
+	// Trials is PV_UPDATER_TRIALS: the most boots that an update gets whose revision restarts the
+	// device without a word. Below 2 it is one.
+	Trials int
 }
 
 // Options are what an [Updater] works with.
@@ -98,6 +101,7 @@ type job struct {
 	reboot    bool  // it was, or will be, a restart
 	booted    bool  // the revision runs after a restart
 	back      bool  // it goes back to a revision that ran before
+	trial     int   // of those that the loader has been told of, from 2 on; 0 is the first
 	status    Status
 	state     *state.State
 	changed   []string
@@ -393,7 +397,7 @@ func (u *Updater) perform(ctx context.Context, j *job, first phase) {
 // enter records a status and makes it the revision's progress. An error is logged: what
 // the caller is about to do must then still be right, see the package comment.
 func (u *Updater) enter(j *job, s Status, message string) error {
-	r := Record{Time: time.Now(), Revision: j.rev, Status: s, Message: message, Began: j.began}
+	r := Record{Time: time.Now(), Revision: j.rev, Status: s, Message: message, Began: j.began, Trial: j.trial}
 	if s.Failed() {
 		r.Failure = j.failure
 		u.settle(j)

@@ -47,6 +47,7 @@ type machine struct {
 	below  []engine.Failure // of every revision
 	said   func(msg string) // sees the log; may be nil
 	hang   bool             // installing takes until the device goes down
+	trials int
 }
 
 // memory returns a directory in memory, where there is one. On a disk the loader's store
@@ -115,7 +116,7 @@ func (m *machine) bootOf(rev string) bool {
 	m.rev, m.trial = rev, false
 	m.u = New(Options{
 		Running: boot.Decide(rev, values), Store: m.store, Steps: m.steps, Journal: j, Device: m,
-		Settings: func() Settings { return Settings{CommitDelay: m.delay} },
+		Settings: func() Settings { return Settings{CommitDelay: m.delay, Trials: m.trials} },
 		Log:      logs.Logger{Sink: m, Source: "updater"},
 	})
 	if !m.u.Resume() {
@@ -148,6 +149,17 @@ func (m *machine) restarts() {
 		}
 	}
 	m.t.Fatal("no revision runs after five boots")
+}
+
+// exhaust boots until a revision is tried no more.
+func (m *machine) exhaust(rev string) {
+	m.t.Helper()
+	for range 10 {
+		if m.restarts(); m.rev != rev {
+			return
+		}
+	}
+	m.t.Fatalf("revision %s runs after ten boots", rev)
 }
 
 // report is what the engine says once the containers of the revision were started.
@@ -309,6 +321,7 @@ const (
 	wasInstalled = "INPROGRESS Update objects downloaded"
 	wasSwapped   = "INPROGRESS Transitioning to new revision without rebooting"
 	wasRestarted = "INPROGRESS Rebooting"
+	isUnexpected = "ERROR Unexpected rollback"
 	wasTried     = "INPROGRESS Trying new revision"
 	awaitStable  = "TESTING Awaiting to see if update is stable"
 	awaitCommit  = "TESTING Awaiting to set rollback point if update is stable"
@@ -462,10 +475,105 @@ func TestPowerIsLostDuringTest(t *testing.T) {
 				m.mute = false
 				m.restarts()
 				m.settle()
-				m.expect("0", boot.Values{}, "n", Error, append(c.path, "ERROR Unexpected rollback")...)
+				m.expect("0", boot.Values{}, "n", Error, append(c.path, isUnexpected)...)
 			})
 		})
 	}
+}
+
+// TestTrials counts the boots of a revision that never says a word.
+func TestTrials(t *testing.T) {
+	for _, c := range []struct {
+		name, bsp string
+		mode      Mode
+		trials    int
+		path      []string
+	}{
+		{"one", "2", Run, 1, []string{wasInstalled, wasRestarted, wasTried, isUnexpected}},
+		{"once", "2", TryOnce, 3, []string{wasInstalled, wasRestarted, wasTried, isUnexpected}},
+		{"three", "2", RunCommit, 3, []string{
+			wasInstalled, wasRestarted, wasTried, wasRestarted + ", trial 2 of 3", wasTried, wasRestarted + ", trial 3 of 3", wasTried, isUnexpected,
+		}},
+		{"of what ran without a restart", "1", Run, 2, []string{
+			wasInstalled, wasSwapped, awaitStable, isUpdated, wasTried, wasRestarted + ", trial 2 of 2", wasTried, isUnexpected,
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				m.put("n", c.bsp, "app 1 container")
+				m.trials, m.mute = c.trials, c.bsp == "2"
+				m.start("n", c.mode)
+				m.mute = true
+				m.exhaust("n")
+				m.expect("0", boot.Values{}, "n", Error, c.path...)
+				m.mute = false
+				m.restarts()
+				m.expect("0", boot.Values{}, "n", Error, c.path...)
+				if f := m.failure("n"); f == nil || strings.HasPrefix(f.Text, fmt.Sprintf("in %d trials", c.trials)) != (strings.Contains(c.path[len(c.path)-3], "trial")) {
+					t.Errorf("failure %+v", f)
+				}
+			})
+		})
+	}
+}
+
+// TestLaterTrialIsGood commits a revision in its second trial; the next update has all trials again.
+func TestLaterTrialIsGood(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.put("n", "2", "app 1 container")
+		m.trials, m.mute = 2, true
+		m.start("n", Run)
+		m.restarts()
+		m.off()
+		if m.boot() {
+			t.Fatal("revision 0 runs before the second trial")
+		}
+		m.mute = false
+		if !m.boot() {
+			t.Fatal("the second trial does not run")
+		}
+		m.settle()
+		again := wasRestarted + ", trial 2 of 2"
+		m.expect("n", boot.Values{Rev: "n"}, "n", Done, wasInstalled, wasRestarted, wasTried, again, wasTried, awaitCommit, isDone)
+		m.mute = true
+		m.put("o", "3", "app 1 container")
+		m.start("o", Run)
+		m.exhaust("o")
+		m.expect("n", boot.Values{Rev: "n"}, "o", Error, wasInstalled, wasRestarted, wasTried, again, wasTried, isUnexpected)
+	})
+}
+
+// TestTrialOfAFailure does not try a revision again that has said why it failed.
+func TestTrialOfAFailure(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.put("n", "2", "app 1 container")
+		m.trials, m.broken["n"] = 3, true
+		m.start("n", Run)
+		m.restarts()
+		m.settle()
+		m.restarts()
+		m.expect("0", boot.Values{}, "n", Error, wasInstalled, wasRestarted, wasTried, "ERROR A container could not be started")
+	})
+}
+
+// TestTrialWithoutALoader ends an update when the loader cannot be told of another trial.
+func TestTrialWithoutALoader(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.put("n", "2", "app 1 container")
+		m.trials, m.mute = 3, true
+		m.start("n", Run)
+		m.restarts()
+		m.off()
+		rev, err := boot.Pick(m.store)
+		m.store = unwilling{m.store, "n"}
+		if err != nil || !m.bootOf(rev) {
+			t.Fatalf("the good revision does not run: %v", err)
+		}
+		m.expect("0", boot.Values{}, "n", Error, wasInstalled, wasRestarted, wasTried, wasRestarted+", trial 2 of 3", isUnexpected)
+		if f := m.failure("n"); f == nil || strings.Contains(f.Text, "trials") {
+			t.Errorf("the reason is %+v", f)
+		}
+	})
 }
 
 // damage is the error of an object that is missing.

@@ -33,10 +33,14 @@ type device struct {
 	reported bool
 	// careless: an update without a restart that has failed is left for the loader.
 	careless bool
-	seen     map[disk]bool
-	queue    []disk
-	parent   map[disk]note
-	faults   []string
+	// trials is PV_UPDATER_TRIALS.
+	trials int8
+	// eager: the loader is told of another trial before the journal is.
+	eager  bool
+	seen   map[disk]bool
+	queue  []disk
+	parent map[disk]note
+	faults []string
 }
 
 // note says how a disk came about.
@@ -162,6 +166,12 @@ func (m *device) test(s *session, good rev) {
 	if s.disk.starts++; s.disk.starts > 1 && !m.loader.again(s.disk, s.from) {
 		m.fault(s.began, "revision %d is tested a second time", s.rev)
 	}
+	if s.disk.starts == 1 {
+		s.disk.tests++
+	}
+	if s.disk.tests > max(1, m.trials) && !m.loader.again(s.disk, s.from) {
+		m.fault(s.began, "revision %d has trial %d of %d", s.rev, s.disk.tests, m.trials)
+	}
 	s.disk.starts = min(s.disk.starts, 2)
 	// Without a mark of the loader's, a new kernel that crashes at once is started for ever. That
 	// of the good revision does not.
@@ -185,6 +195,9 @@ func (s *session) resume() {
 	case v.prove:
 		s.prove()
 		return
+	case v.unexpected && s.disk.had[try]+1 < s.trials:
+		s.tryAgain(try)
+		return
 	case v.unexpected:
 		s.journal(try, "ERROR")
 	}
@@ -196,6 +209,19 @@ func (s *session) resume() {
 		return
 	}
 	s.settle()
+}
+
+// tryAgain gives a revision that ended without a word another trial.
+func (s *session) tryAgain(r rev) {
+	count := func(d *disk) { d.status[r], d.had[r] = "INPROGRESS", d.had[r]+1 }
+	if s.eager {
+		s.tryOf(r)
+	}
+	s.do(fmt.Sprintf("count a trial of %d", r), count)
+	if !s.eager {
+		s.tryOf(r)
+	}
+	s.visit(s.disk, s.began, s.path+"; restarts")
 }
 
 func lastOf(d disk, r rev) status {
@@ -278,6 +304,7 @@ func (s *session) restart(r rev) {
 
 func (s *session) order(r rev) {
 	s.disk.orders++
+	s.disk.tests, s.disk.had[r] = 0, 0
 	s.path += fmt.Sprintf("; update to %d", r)
 }
 
@@ -391,11 +418,13 @@ func TestModel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := &device{loader: l, judge: judge}
-			if fault := m.check(); fault != "" {
-				t.Error(fault)
+			for trials := range int8(3) {
+				m := &device{loader: l, judge: judge, trials: trials + 1}
+				if fault := m.check(); fault != "" {
+					t.Error(fault)
+				}
+				t.Logf("with %d trials %d states of the storage", trials+1, len(m.seen))
 			}
-			t.Logf("%d states of the storage", len(m.seen))
 		})
 	}
 }
@@ -464,6 +493,7 @@ func TestModelFindsMistakes(t *testing.T) {
 		{"was reported DONE last", &device{loader: marking{}, judge: judge, reported: true}},
 		{"is good, and reported as ERROR", &device{loader: marking{}, judge: forgetful}},
 		{"is to be tried although ERROR", &device{loader: marking{}, judge: judge, careless: true}},
+		{"has trial 3 of 2", &device{loader: marking{}, judge: judge, trials: 2, eager: true}},
 	} {
 		got, _, _ := strings.Cut(c.device.check(), "\n")
 		if !strings.Contains(got, c.want) {

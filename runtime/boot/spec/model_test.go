@@ -14,11 +14,13 @@ type disk struct {
 	first  int8      // the partition that is booted from
 
 	status [revisions]status // last record of the journal
+	had    [revisions]int8   // trials of its last update that the journal has counted, less one
 	done   [revisions]bool   // .pv/done
 
 	// What the model itself notes.
 	orders int8 // updates so far
 	starts int8 // of the test that was ordered last
+	tests  int8 // of the update that was begun last
 	last   rev  // reported DONE last
 }
 
