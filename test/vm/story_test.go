@@ -76,7 +76,9 @@ const groupsOfStory = `{"groups":[
 //	5  the committed one; a new BSP
 //	6  the new BSP is committed; a BSP panics
 //	7  the same, until it has panicked
-//	8  the new BSP again
+//	8  the new BSP, for as long as it takes to give the other one its second trial
+//	9  the same as 7
+//	10 the new BSP again
 func story(t *testing.T, name string) {
 	s := newScenario(t, name)
 	s.ready(2)
@@ -85,7 +87,8 @@ func story(t *testing.T, name string) {
 	good := s.addForGood()
 	s.dieInSystem(good)
 	s.replaceBSP()
-	s.panicBSP("locals/bsp")
+	s.ask(http.MethodPut, "/user-meta/PV_UPDATER_TRIALS", []byte("2"))
+	s.panicBSP("locals/bsp", 2)
 	// Each reason is still there, after all the updates that followed.
 	if out := inSDK(t, s.d, "pvcontrol updates why locals/system"); !strings.Contains(out, "dead") || !strings.Contains(out, "-dies") {
 		t.Errorf("why an earlier update failed:\n%s", out)
@@ -105,7 +108,7 @@ func shortStory(t *testing.T, name string) {
 	s.ready(2)
 	s.ask(http.MethodPut, "/user-meta/PV_UPDATER_COMMIT_DELAY", []byte("15")) // a program takes seconds to begin, and to die
 	s.tryOnce()
-	s.panicBSP(s.addForGood())
+	s.panicBSP(s.addForGood(), 1)
 	s.end()
 }
 
@@ -176,24 +179,37 @@ func (s *scenario) replaceBSP() {
 	s.leave()
 }
 
-// panicBSP changes the BSP for one whose initrd the kernel cannot read; good runs before and after.
-func (s *scenario) panicBSP(good string) {
+// panicBSP changes the BSP for one whose initrd the kernel cannot read, which the device is to try as often
+// as trials says; good runs before and after.
+func (s *scenario) panicBSP(good string, trials int) {
 	s.t.Helper()
 	s.change("locals/panics", func(s *scenario) { s.bsp(bytes.Repeat([]byte("no initrd "), 500)) })
 	s.command(api.OpLocalRun, "locals/panics")
-	if _, err := s.d.Console.Expect(s.within(), "Kernel panic"); err != nil {
-		s.t.Fatalf("the damaged BSP starts: %v", err)
-	}
-	if s.w.Target.Emulators[0].Complete().Machine == "raspi3b" { // what resets it is a module of the initrd
-		if _, err := s.d.Console.Expect(s.within(), "System halted"); err != nil {
-			s.t.Fatal(err)
+	for range trials {
+		if _, err := s.d.Console.Expect(s.within(), "Kernel panic"); err != nil {
+			s.t.Fatalf("the damaged BSP starts: %v", err)
 		}
-		must(s.t, s.d.Reset(s.within()))
+		if s.w.Target.Emulators[0].Complete().Machine == "raspi3b" { // what resets it is a module of the initrd
+			if _, err := s.d.Console.Expect(s.within(), "System halted"); err != nil {
+				s.t.Fatal(err)
+			}
+			must(s.t, s.d.Reset(s.within()))
+		}
 	}
 	s.boots(1)
 	s.runs(good, 3)
-	if u := s.await("locals/panics", "ERROR"); u.Message != "Unexpected rollback" {
+	u := s.await("locals/panics", "ERROR")
+	if u.Message != "Unexpected rollback" {
 		s.t.Errorf("the update ended with %q", u.Message)
+	}
+	tries := 0
+	for _, p := range u.Path {
+		if strings.HasPrefix(p.Message, "Rebooting") {
+			tries++
+		}
+	}
+	if tries != trials {
+		s.t.Errorf("%d trials, want %d: %+v", tries, trials, u.Path)
 	}
 }
 
