@@ -112,8 +112,9 @@ func (s settings) serve(ctx context.Context) error {
 		return fmt.Errorf("reading the kernel's command line: %w", err)
 	}
 	c := web.Configure(s.config, string(cmdline), func() (*state.State, error) { return running(ctx, device) })
+	warn := func(text string) { log.Print("WARNING: " + text) }
 	for _, text := range c.Warnings {
-		log.Print("WARNING: " + text)
+		warn(text)
 	}
 	if c.Off && s.listen == "" {
 		log.Print("the configuration wants no web server")
@@ -127,10 +128,15 @@ func (s settings) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if addr, ok := l.Addr().(*net.TCPAddr); ok {
+		if text := c.Judge(addr.AddrPort()); text != "" {
+			warn(text)
+		}
+	}
 	log.Printf("listening on http://%s/app/", l.Addr())
 	return web.New(web.Options{
 		Device: device, Transaction: pvtx.New(pvtx.Options{
-			Dir: s.transaction, Device: device, Warn: func(text string) { log.Print("WARNING: " + text) },
+			Dir: s.transaction, Device: device, Warn: warn,
 		}),
 		Logs: s.logs, Token: c.Token, Hosts: c.Hosts, Warnings: c.Warnings, Log: log.Default(),
 	}).Serve(ctx, l)

@@ -64,7 +64,7 @@ func TestServe(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- runWeb(ctx, []string{"-listen", "127.0.0.1:0", "-config", config, "-cmdline", file("cmdline", "pvrskd_httpd_listen=0.0.0.0"), "-s", filepath.Join(t.TempDir(), "none")}, io.Discard)
+		ended <- runWeb(ctx, []string{"-listen", "0.0.0.0:0", "-config", config, "-cmdline", file("cmdline", "quiet"), "-s", filepath.Join(t.TempDir(), "none")}, io.Discard)
 	}()
 	if got := <-out; !strings.Contains(got, "Everybody in the network") {
 		t.Errorf("the log warns %q", got)

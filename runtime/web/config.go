@@ -20,7 +20,7 @@ type Config struct {
 	// Token and Hosts are as in [Options].
 	Token string
 	Hosts []string
-	// Warnings are about the configuration, one sentence each.
+	// Warnings are about the configuration, one sentence each; [Config.Judge] adds those about the address.
 	Warnings []string
 }
 
@@ -77,7 +77,6 @@ func Configure(file, cmdline string, running func() (*state.State, error)) Confi
 		c.warn("The server does not listen on %s, as it may be meant to have a token.", c.Listen)
 		c.Listen = netip.AddrPortFrom(loopback, c.Listen.Port())
 	}
-	c.judge()
 	return c
 }
 
@@ -143,13 +142,18 @@ func (c *Config) listen(value, name string) {
 // shortToken is the length below which a token can be guessed.
 const shortToken = 16
 
-// judge warns of what lets others in.
-func (c *Config) judge() {
+// Judge adds a warning and returns it when others are let in: addr is where the server listens, be it by the
+// configuration or not. "" is none.
+func (c *Config) Judge(addr netip.AddrPort) string {
 	switch {
-	case c.Off || c.Listen.Addr().IsLoopback():
+	case addr.Addr().Unmap().IsLoopback():
+		return ""
 	case c.Token == "":
-		c.warn("Everybody in the network of this device can change its software: the server listens on %s without httpd.token in %s.", c.Listen, ConfigFile)
+		c.warn("Everybody in the network of this device can change its software: the server listens on %s without httpd.token in %s.", addr, ConfigFile)
 	case len(c.Token) < shortToken:
 		c.warn("httpd.token in %s can be guessed: it has fewer than %d characters.", ConfigFile, shortToken)
+	default:
+		return ""
 	}
+	return c.Warnings[len(c.Warnings)-1]
 }

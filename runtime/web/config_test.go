@@ -57,6 +57,9 @@ func TestConfigure(t *testing.T) {
 				}
 				return st, st.Set(configKey, []byte(c.part))
 			})
+			if !got.Off {
+				got.Judge(got.Listen)
+			}
 			warned := strings.Join(got.Warnings, "\n")
 			if got.Listen.String() != c.want || got.Off != c.off || !strings.Contains(warned, c.warns) || c.warns == "" && warned != "" {
 				t.Errorf("%+v", got)
