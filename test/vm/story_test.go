@@ -80,14 +80,13 @@ const groupsOfStory = `{"groups":[
 //	9  the same as 7
 //	10 the new BSP again
 func story(t *testing.T, name string) {
-	s := newScenario(t, name)
+	s := newScenario(t, name, "PV_UPDATER_TRIALS=2")
 	s.ready(2)
 	s.ask(http.MethodPut, "/user-meta/PV_UPDATER_COMMIT_DELAY", []byte("1"))
 	s.tryOnce()
 	good := s.addForGood()
 	s.dieInSystem(good)
 	s.replaceBSP()
-	s.ask(http.MethodPut, "/user-meta/PV_UPDATER_TRIALS", []byte("2"))
 	s.panicBSP("locals/bsp", 2)
 	// Each reason is still there, after all the updates that followed.
 	if out := inSDK(t, s.d, "pvcontrol updates why locals/system"); !strings.Contains(out, "dead") || !strings.Contains(out, "-dies") {
@@ -213,10 +212,12 @@ func (s *scenario) panicBSP(good string, trials int) {
 	}
 }
 
-// newScenario makes an image whose web server can be reached, and boots it.
-func newScenario(t *testing.T, name string) *scenario {
+// newScenario makes an image whose web server can be reached, with these words for the kernel's command line,
+// and boots it.
+func newScenario(t *testing.T, name string, words ...string) *scenario {
 	t.Helper()
 	s := &scenario{t: t, w: openTarget(t, name), dir: filepath.Join(t.TempDir(), "checkout")}
+	s.w.Target.Kernel.Arguments = append(s.w.Target.Kernel.Arguments, words...)
 	machine := s.w.Target.Emulators[0].Complete()
 	oracle.Emulator(t, emulator.Missing(machine))
 	s.build()
