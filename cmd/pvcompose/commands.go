@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/images/adapters"
 	"github.com/pantavisor/pantavisor/images/inputs"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
@@ -215,11 +216,23 @@ func (t *tool) explain() *cobra.Command {
 	return c
 }
 
+// schemas are those of the files that this program reads.
+var schemas = map[string][]byte{"inputs": inputs.Schema, "partial": adapters.PartialSchema, "yocto": adapters.YoctoSchema}
+
 func (t *tool) schema() *cobra.Command {
 	return &cobra.Command{
-		Use: "schema", Short: "Print the JSON schema of the list", Example: "  pvcompose schema > inputs.schema.json", Args: noWords,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := t.stdout.Write(inputs.Schema)
+		Use: "schema [inputs|partial|yocto]", Short: "Print the JSON schema of the list, a partial list, or the list of the layer for Yocto",
+		Example: "  pvcompose schema > inputs.schema.json\n  pvcompose schema partial > partial.schema.json",
+		RunE: func(_ *cobra.Command, args []string) error {
+			name := "inputs"
+			if len(args) > 0 {
+				name = args[0]
+			}
+			text, ok := schemas[name]
+			if !ok || len(args) > 1 {
+				return fault.New(fault.BadInput, "pvcompose schema %s: want inputs, partial or yocto", strings.Join(args, " "))
+			}
+			_, err := t.stdout.Write(text)
 			return fault.Wrap(fault.IO, err, "writing the schema")
 		},
 	}

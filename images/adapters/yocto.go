@@ -26,6 +26,7 @@ const yoctoSpec = "pantavisor-yocto@1"
 // their dependencies have deployed, and values of variables as they are. Files are absolute
 // paths, or names in the deploy directory.
 type yoctoList struct {
+	// Spec is the version of the form: pantavisor-yocto@1.
 	Spec string `yaml:"#spec" json:"#spec" jsonschema:"enum=pantavisor-yocto@1"`
 	// Target is the name of the firmware, PV_BUNDLE_NAME.
 	Target string `yaml:"target" json:"target"`
