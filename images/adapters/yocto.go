@@ -16,6 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/deploydir"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/yamlfile"
+	"github.com/pantavisor/pantavisor/revision/pvs/sign"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -64,7 +65,8 @@ type yoctoList struct {
 	Exports []string `yaml:"exports,omitempty" json:"exports,omitempty"`
 	// SBOM are documents of the build.
 	SBOM []string `yaml:"sbom,omitempty" json:"sbom,omitempty"`
-	// Key is the file with the key that signs, PV_SIGNING_KEY. Command signs in its place,
+	// Key is the file with the key that signs, or the PKCS #11 URI of one in a token,
+	// PV_SIGNING_KEY. Command signs in its place,
 	// PV_SIGNING_COMMAND, of which Input is PV_SIGNING_INPUT. Chain is PV_SIGNING_CHAIN.
 	Key     string `yaml:"key,omitempty" json:"key,omitempty"`
 	Command string `yaml:"command,omitempty" json:"command,omitempty"`
@@ -379,14 +381,25 @@ func (y *yoctoList) signing(m *Made) error {
 	if y.Key == "" && y.Command == "" {
 		return nil
 	}
-	if strings.HasPrefix(y.Key, "pkcs11:") {
-		return fault.New(fault.Unsupported, "PV_SIGNING_KEY is a PKCS #11 URI: name the program that signs with the token's key in PV_SIGNING_COMMAND (docs/pvcompose.md, Signing), and leave PV_SIGNING_KEY out")
-	}
 	if m.List.Signing != nil {
 		return fault.New(fault.BadInput, "PV_SIGNING_KEY or PV_SIGNING_COMMAND, and signing in the partial list: want one of them")
 	}
 	s := &inputs.Signing{Command: y.Command, Input: y.Input}
-	if y.Key != "" {
+	switch {
+	case strings.HasPrefix(y.Key, tokenPrefix):
+		if y.Command != "" {
+			return fault.New(fault.BadInput, "PV_SIGNING_KEY and PV_SIGNING_COMMAND: want one of them")
+		}
+		k, err := parseToken(y.Key)
+		if err == nil {
+			var in sign.Input
+			s.Command, in, err = k.command(y.Chain)
+			s.Input = string(in)
+		}
+		if err != nil {
+			return fault.Wrap(fault.Of(err), err, "PV_SIGNING_KEY, a PKCS #11 URI")
+		}
+	case y.Key != "":
 		s.Key = &inputs.File{Path: y.Key}
 	}
 	if y.Chain != "" {

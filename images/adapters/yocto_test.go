@@ -163,7 +163,7 @@ func TestYoctoMistakes(t *testing.T) {
 		"lz4 option":         {func(_, _, c map[string]any) { c["format"] = "-comp lz4 -Xhc" }, "-comp lz4"},
 		"option":             {func(_, _, c map[string]any) { c["add"] = "--base x" }, "--base is not known"},
 		"image type":         {func(_, _, c map[string]any) { c["type"] = "ext4" }, `image type "ext4"`},
-		"token":              {func(l, _, _ map[string]any) { l["key"] = "pkcs11:token=x" }, "PV_SIGNING_COMMAND"},
+		"token":              {func(l, _, _ map[string]any) { l["key"] = "pkcs11:token=x" }, "it names no key"},
 		"outside":            {func(l, _, _ map[string]any) { l["exports"] = []any{"../x.tgz"} }, "neither an absolute path"},
 		"missing":            {func(l, _, _ map[string]any) { l["exports"] = []any{"none.pvrexport.tgz"} }, "none.pvrexport.tgz: no such file"},
 		"another container":  {func(_, _, c map[string]any) { c["name"] = "web" }, "container app has no root"},
