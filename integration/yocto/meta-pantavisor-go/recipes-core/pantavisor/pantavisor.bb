@@ -1,6 +1,7 @@
 SUMMARY = "Pantavisor's runtime: process 1 and the engine of containers"
 
 inherit pv-source deploy
+require pantavisor-licenses.inc
 
 # One static binary: no C compiler and no library of the target takes part.
 do_compile() {

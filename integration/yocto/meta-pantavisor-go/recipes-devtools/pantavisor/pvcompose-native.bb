@@ -1,6 +1,7 @@
 SUMMARY = "Composer of Pantavisor's revisions and images"
 
 inherit pv-source native
+require pvcompose-licenses.inc
 
 do_compile() {
     unset GOOS GOARCH GOARM GOMIPS

@@ -1,6 +1,7 @@
 SUMMARY = "Tool for Pantavisor's revisions: clone, commit, post, sign"
 
 inherit pv-source native
+require pvr-licenses.inc
 
 do_compile() {
     unset GOOS GOARCH GOARM GOMIPS
