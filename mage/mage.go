@@ -431,34 +431,24 @@ func Powercut(ctx context.Context, target *string, boots, kills *int, all, json 
 
 // Yocto checks the layer for Yocto in trees of OpenEmbedded-Core and BitBake (docs/yocto.md).
 //
-// It parses all recipes, builds composer and runtime, and bundles of a container and of a whole
-// revision. BitBake has no network. Without trees it says what it did not run.
+// It parses all recipes, builds composer and runtime, bundles of a container and of a whole
+// revision, and images for two machines with the kernel of a target, which it boots in QEMU.
+// BitBake has no network. Without trees it says what it did not run.
 //
 //	--oecore=DIR   is a tree of OpenEmbedded-Core, of scarthgap or wrynose
 //	--bitbake=DIR  is the tree of BitBake for it; default: bitbake in the other
-//	--source=FILE  is the source that mage dist --platform source makes
+//	--source=FILE  is the source that mage dist --platform source makes; default: it is made
 //	--out=DIR      builds in DIR; default: out/yocto
 //	--layer        runs yocto-check-layer too
 //	--json         prints the results as JSON
 //
-//	mage yocto --oecore=openembedded-core --bitbake=bitbake --source=out/dist/pantavisor-1.0-vendored.tar.gz
+//	mage yocto --oecore=openembedded-core --bitbake=bitbake
 func Yocto(ctx context.Context, oecore, bitbake, source, out *string, layer, json *bool) error {
 	return in(json, nil, nil, func(w *workspace.Workspace) error {
 		if err := w.NeedsCheckout("mage yocto"); err != nil {
 			return err
 		}
-		o := yocto.Options{
-			Root: w.Root, OECore: value(oecore), BitBake: value(bitbake), Source: value(source), Layer: layer != nil && *layer,
-			Work: cmp.Or(value(out), w.Out("yocto")), Out: w.Stderr,
-		}
-		results, err := yocto.Check(ctx, o)
-		if w.JSON {
-			return errors.Join(err, w.Print(results))
-		}
-		for _, r := range results {
-			fmt.Fprintln(w.Stdout, r)
-		}
-		return err
+		return w.Yocto(ctx, yocto.Options{OECore: value(oecore), BitBake: value(bitbake), Source: value(source), Work: value(out), Layer: layer != nil && *layer})
 	})
 }
 

@@ -2,6 +2,7 @@ package yocto
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +33,14 @@ type Options struct {
 	Work string
 	// Layer runs yocto-check-layer too, which takes minutes.
 	Layer bool
+	// Save saves the inputs of a target into a new directory, with their list: kernel, boot loader
+	// and containers for the machine in QEMU.
+	Save func(ctx context.Context, target, dir string) error
+	// Boot boots an image in the target's virtual machine until all of its containers have reached
+	// their goals. An error of kind [fault.Missing] says that there is no emulator.
+	Boot func(ctx context.Context, target, image string) error
+	// Tell is called for each check that ended.
+	Tell func(Result)
 	// Out takes what the programs print.
 	Out io.Writer
 }
@@ -39,6 +50,7 @@ type Result struct {
 	Name    string  `json:"name"`
 	State   string  `json:"state"` // done, failed or not run
 	Reason  string  `json:"reason,omitempty"`
+	Found   string  `json:"found,omitempty"` // what was counted
 	Seconds float64 `json:"seconds,omitempty"`
 }
 
@@ -48,8 +60,10 @@ func (r Result) String() string {
 	if r.Seconds > 0 {
 		out += fmt.Sprintf(" (%.0f s)", r.Seconds)
 	}
-	if r.Reason != "" {
-		out += ": " + r.Reason
+	for _, text := range []string{r.Found, r.Reason} {
+		if text != "" {
+			out += ": " + text
+		}
 	}
 	return out
 }
@@ -62,105 +76,172 @@ const (
 
 // check is one of the checks.
 type check struct {
-	name   string
-	script string
-	wanted func(o Options) string // why it is not run, "" when it is
-	judge  func(output string) error
+	name    string
+	machine string // MACHINE; "": the build's own
+	build   string // the build directory; "": that of the recipes of the test layer
+	script  string // "": judge does it all
+	wanted  func(o *Options) string
+	// judge looks at what the script printed and returns what it has counted.
+	judge func(ctx context.Context, o *Options, machine, output string) (string, error)
 }
 
-func always(Options) string { return "" }
+// targetOf are the targets whose kernel, boot loader and virtual machine are taken for a machine
+// of OpenEmbedded-Core: one that GRUB starts, and one that U-Boot does.
+var targetOf = map[string]string{"qemux86-64": "x64-uefi", "qemuarm64": "qemu-aarch64"}
 
-func withSource(o Options) string {
-	if o.Source == "" {
-		return "name the source that mage dist --platform source makes: --source=FILE"
+// checks are in the order of what they cost.
+var checks = slices.Concat([]check{
+	{name: "parse all recipes", script: "bitbake -p"},
+	{name: "what the bundle's recipe pulls in", script: pulls + "pv-stub-bundle" + listed, judge: few},
+	{name: "composer and a bundle of a container", script: "bitbake pv-stub-bundle"},
+	{name: "again without a change", script: "bitbake pv-stub-bundle", judge: nothing},
+	{name: "an image becomes a container", script: "bitbake -c image_pvrexport pv-stub-image"},
+	{name: "runtime and a revision", script: "bitbake pv-stub-revision"},
+	{name: "pvr, with Go from a recipe", script: "bitbake pvr-native"},
+	{name: "what a kernel's recipe takes of pv-kernel", script: `echo 'KERNEL_CLASSES:append = " pv-kernel"' > conf/pv-kernel.conf && ` +
+		`bitbake -R conf/pv-kernel.conf -e -b "$(ls "$PV_OECORE"/meta/recipes-kernel/linux/linux-yocto_[0-9]*.bb | tail -n 1)"`, judge: features},
+}, device("qemux86-64"), device("qemuarm64"), []check{
+	{name: "variables and files of the former layer", machine: formerMachine, script: "bitbake pv-former-device pv-former-auto", judge: former},
+	{name: "yocto-check-layer", wanted: asked, build: "build-layer", script: "yocto-check-layer --no-auto-dependency $PV_LAYER"},
+})
+
+// device are the checks of a whole device: kernel, runtime, containers and a medium that boots.
+func device(machine string) []check {
+	return []check{
+		{name: machine + ": kernel and boot loader of " + targetOf[machine], machine: machine, judge: save},
+		{name: machine + ": what an image pulls in", machine: machine, script: pulls + "pv-test-device" + listed, judge: count},
+		{name: machine + ": an image for a medium", machine: machine, script: "bitbake pv-test-device"},
+		{name: machine + ": again without a change", machine: machine, script: "bitbake pv-test-device", judge: nothing},
+		{name: machine + ": boot until the containers are at their goals", machine: machine, judge: boot},
+	}
+}
+
+// What counts recipes and tasks: a recipe, and a task with its label, in each line.
+const (
+	pulls  = "bitbake -g "
+	listed = " >&2 && cat pn-buildlist && grep 'label=' task-depends.dot"
+)
+
+func asked(o *Options) string {
+	if !o.Layer {
+		return "takes minutes: --layer runs it"
 	}
 	return ""
 }
 
-// checks are in the order of what they cost.
-var checks = []check{
-	{"parse all recipes", "bitbake -p", always, nil},
-	{"what the bundle's recipe pulls in", "bitbake -g pv-stub-bundle >&2 && cat pn-buildlist && grep 'label=' task-depends.dot", withSource, few},
-	{"composer and a bundle of a container", "bitbake pv-stub-bundle", withSource, nil},
-	{"again without a change", "bitbake pv-stub-bundle", withSource, nothing},
-	{"an image becomes a container", "bitbake -c image_pvrexport pv-stub-image", withSource, nil},
-	{"runtime and a revision", "bitbake pv-stub-revision", withSource, nil},
-	{"yocto-check-layer", "yocto-check-layer --no-auto-dependency $PV_LAYER", func(o Options) string {
-		if !o.Layer {
-			return "takes minutes: --layer runs it"
-		}
-		return ""
-	}, nil},
-}
-
-// few compares recipes and tasks with the limits.
-func few(output string) error {
-	tasks := strings.Count(output, "label=")
-	recipes := 0
+// counted returns the numbers of recipes and tasks.
+func counted(output string) (recipes, tasks int) {
 	for line := range strings.Lines(output) {
-		if !strings.Contains(line, "label=") && strings.TrimSpace(line) != "" {
+		switch {
+		case strings.Contains(line, "label="):
+			tasks++
+		case strings.TrimSpace(line) != "":
 			recipes++
 		}
 	}
+	return recipes, tasks
+}
+
+func count(_ context.Context, _ *Options, _, output string) (string, error) {
+	recipes, tasks := counted(output)
+	return fmt.Sprintf("%d recipes, %d tasks", recipes, tasks), nil
+}
+
+// few compares recipes and tasks with the limits.
+func few(ctx context.Context, o *Options, machine, output string) (string, error) {
+	recipes, tasks := counted(output)
 	if recipes == 0 || recipes > maxRecipes || tasks > maxTasks {
-		return fault.New(fault.Internal, "%d recipes and %d tasks; want at most %d and %d", recipes, tasks, maxRecipes, maxTasks)
+		return "", fault.New(fault.Goal, "%d recipes and %d tasks; want at most %d and %d", recipes, tasks, maxRecipes, maxTasks)
 	}
-	return nil
+	return count(ctx, o, machine, output)
 }
 
 // nothing looks whether a build had nothing to do.
-func nothing(output string) error {
+func nothing(_ context.Context, _ *Options, _, output string) (string, error) {
 	if !strings.Contains(output, "all succeeded") {
-		return fault.New(fault.Internal, "no summary of tasks")
+		return "", fault.New(fault.Goal, "no summary of tasks")
 	}
 	_, rest, _ := strings.Cut(output, "Attempted ")
 	var all, kept int
 	if _, err := fmt.Sscanf(rest, "%d tasks of which %d", &all, &kept); err != nil || all != kept {
-		return fault.New(fault.Internal, "%d of %d tasks were done again", all-kept, all)
+		return "", fault.New(fault.Goal, "%d of %d tasks were done again", all-kept, all)
 	}
-	return nil
+	return fmt.Sprintf("0 of %d tasks", all), nil
 }
 
-// Check runs the checks in a tree. Without one it says how to give it, and that nothing ran.
-func Check(ctx context.Context, o Options) ([]Result, error) {
-	if o.OECore == "" {
-		var out []Result
-		for _, c := range checks {
-			out = append(out, Result{Name: c.name, State: "not run", Reason: "name a tree of OpenEmbedded-Core and one of BitBake: --oecore=DIR --bitbake=DIR"})
+var kernelFeatures = regexp.MustCompile(`(?m)^KERNEL_FEATURES="(.*)"$`)
+
+// features looks for ours in the variables of a kernel's recipe.
+func features(_ context.Context, _ *Options, _, output string) (string, error) {
+	m := kernelFeatures.FindStringSubmatch(output)
+	if m == nil || !strings.Contains(output, "file://pantavisor-kmeta;type=kmeta") {
+		return "", fault.New(fault.Goal, "the recipe takes no features of the layer")
+	}
+	var ours []string
+	for _, f := range strings.Fields(m[1]) {
+		if strings.HasPrefix(f, "pantavisor/") {
+			ours = append(ours, f)
 		}
-		return out, nil
 	}
-	if err := o.prepare(); err != nil {
-		return nil, err
+	if !slices.Contains(ours, "pantavisor/pantavisor.scc") {
+		return "", fault.New(fault.Goal, "KERNEL_FEATURES has %v of ours; want pantavisor/pantavisor.scc", ours)
 	}
-	var out []Result
+	return strings.Join(ours, " "), nil
+}
+
+// Check runs the checks in a tree. Without one it says how to give it, and that nothing ran. The
+// error is that of the first one that failed; those behind it do not run.
+func Check(ctx context.Context, o Options) error {
+	if o.OECore == "" {
+		for _, c := range checks {
+			o.Tell(Result{Name: c.name, State: "not run", Reason: "name a tree of OpenEmbedded-Core and one of BitBake: --oecore=DIR --bitbake=DIR"})
+		}
+		return nil
+	}
+	if err := o.prepare(ctx); err != nil {
+		return err
+	}
 	var failed error
 	for _, c := range checks {
-		r := Result{Name: c.name, State: "done"}
-		switch reason := c.wanted(o); {
-		case reason != "":
-			r.State, r.Reason = "not run", reason
-		case failed != nil:
+		r := Result{Name: c.name}
+		if failed != nil {
 			r.State, r.Reason = "not run", "an earlier one failed"
-		default:
-			start := time.Now()
-			err := o.run(ctx, c)
-			r.Seconds = time.Since(start).Seconds()
-			if err != nil {
-				r.State, r.Reason = "failed", err.Error()
-				failed = fault.New(fault.Of(err), "%s: %w", c.name, err)
+		} else if c.wanted != nil {
+			if r.Reason = c.wanted(&o); r.Reason != "" {
+				r.State = "not run"
 			}
 		}
-		out = append(out, r)
+		if r.State == "" {
+			failed = o.result(ctx, c, &r)
+		}
+		o.Tell(r)
 	}
-	return out, failed
+	return failed
+}
+
+// result runs a check and fills in its result.
+func (o *Options) result(ctx context.Context, c check, r *Result) error {
+	start := time.Now()
+	found, err := o.run(ctx, c)
+	r.Seconds, r.Found, r.State = time.Since(start).Seconds(), found, "done"
+	if err != nil {
+		r.Reason, r.State = err.Error(), "failed"
+	}
+	if fault.Of(err) == fault.Missing { // of this machine, not of the layer
+		r.State = "not run"
+		return nil
+	}
+	if err != nil {
+		return fault.New(fault.Of(err), "%s: %w", c.name, err)
+	}
+	return nil
 }
 
 // nobody is the user that BitBake runs as when we are root, as which it refuses to.
 const nobody = 65534
 
-// prepare makes the build directory.
-func (o *Options) prepare() error {
+// prepare makes the build directories.
+func (o *Options) prepare(ctx context.Context) error {
 	for _, dir := range []*string{&o.OECore, &o.BitBake, &o.Work, &o.Root, &o.Source} {
 		if *dir == "" {
 			continue
@@ -174,13 +255,17 @@ func (o *Options) prepare() error {
 	if o.BitBake == "" {
 		o.BitBake = filepath.Join(o.OECore, "bitbake")
 	}
-	for _, file := range []string{filepath.Join(o.OECore, "oe-init-build-env"), filepath.Join(o.BitBake, "bin/bitbake")} {
+	for _, file := range []string{filepath.Join(o.OECore, "oe-init-build-env"), filepath.Join(o.BitBake, "bin/bitbake"), o.Source} {
 		if _, err := os.Stat(file); err != nil {
-			return fault.Wrap(fault.BadInput, err, "looking for the trees of OpenEmbedded-Core and BitBake")
+			return fault.Wrap(fault.BadInput, err, "looking for the trees of OpenEmbedded-Core and BitBake, and for the source")
 		}
 	}
 	layers := filepath.Join(o.Work, "layers")
-	if err := errors.Join(os.RemoveAll(layers), os.MkdirAll(filepath.Join(o.Work, "build/conf"), 0o755)); err != nil {
+	if err := errors.Join(os.RemoveAll(layers), os.MkdirAll(o.Work, 0o755)); err != nil {
+		return fault.Wrap(fault.IO, err, "preparing the build directory")
+	}
+	// Sources of recipes are in it, and those in Go must not become packages of a module around it.
+	if err := os.WriteFile(filepath.Join(o.Work, "go.mod"), []byte("module builds\n"), 0o644); err != nil {
 		return fault.Wrap(fault.IO, err, "preparing the build directory")
 	}
 	for name, from := range map[string]string{"meta-pantavisor-go": "meta-pantavisor-go", "meta-pv-test": "testdata/meta-pv-test"} {
@@ -188,56 +273,115 @@ func (o *Options) prepare() error {
 			return fault.Wrap(fault.IO, err, "copying the layers")
 		}
 	}
-	return fault.Wrap(fault.IO, o.configure(layers), "preparing the build directory")
+	goroot, archive, err := o.packGo(ctx)
+	if err == nil {
+		site := o.site(goroot)
+		err = o.configure("build-layer", site, filepath.Join(o.OECore, "meta"))
+		site = append(site, `PANTAVISOR_GOROOT:pn-pvr-native = ""`, `SRC_URI:pn-pantavisor-go-native = "file://`+archive+`;name=archive"`,
+			`PV_TEST_PARTS = "`+o.parts("${MACHINE}")+`"`, `TMPDIR = "`+filepath.Join(o.Work, "build/tmp")+`"`, `TCLIBCAPPEND = ""`)
+		err = errors.Join(err, o.configure("build", site, filepath.Join(o.OECore, "meta"), filepath.Join(layers, "meta-pantavisor-go"), filepath.Join(layers, "meta-pv-test")))
+	}
+	if err != nil {
+		return fault.Wrap(fault.Of(err), err, "preparing the build directory")
+	}
+	return o.readable(ctx, goroot)
 }
 
-// configure writes the configuration of the build.
-func (o *Options) configure(layers string) error {
-	conf := filepath.Join(o.Work, "build/conf")
-	site := fmt.Sprintf("BB_NO_NETWORK = \"1\"\nCONNECTIVITY_CHECK_URIS = \"\"\nPANTAVISOR_GOROOT = \"%s\"\nBB_NUMBER_THREADS = \"%d\"\n", runtime.GOROOT(), runtime.NumCPU()) //nolint:staticcheck // the Go that runs us
-	if o.Source != "" {
-		version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(o.Source), "pantavisor-"), "-vendored.tar.gz")
-		site += fmt.Sprintf("PANTAVISOR_SOURCE = \"file://%s\"\nPANTAVISOR_VERSION = \"%s\"\n", o.Source, version)
+// packGo returns this machine's Go, and an archive of it in the form of those that the Go project
+// publishes, for the recipe that takes these.
+func (o *Options) packGo(ctx context.Context) (root, archive string, err error) {
+	text, err := exec.CommandContext(ctx, "go", "env", "GOROOT", "GOVERSION").Output()
+	words := strings.Fields(string(text))
+	if err != nil || len(words) != 2 {
+		return "", "", fault.New(fault.Missing, "asking for the directory of Go: go env GOROOT GOVERSION: %q, %w", text, err)
 	}
-	for name, text := range map[string]string{
-		"site.conf": site,
-		"bblayers.conf": fmt.Sprintf("POKY_BBLAYERS_CONF_VERSION = \"2\"\nBBPATH = \"${TOPDIR}\"\nBBFILES ?= \"\"\nBBLAYERS ?= \"%s/meta %s/meta-pantavisor-go %s/meta-pv-test\"\n",
-			o.OECore, layers, layers),
+	root, archive = words[0], filepath.Join(o.Work, words[1]+".tar")
+	if _, err := os.Stat(archive); err == nil {
+		return root, archive, nil
+	}
+	part := archive + ".part"
+	cmd := exec.CommandContext(ctx, "tar", "--dereference", "--transform=s,^\\.,go,", "-C", root, "-cf", part, ".")
+	cmd.Stdout, cmd.Stderr = o.Out, o.Out
+	if err := cmd.Run(); err != nil {
+		return "", "", errors.Join(fault.Wrap(fault.IO, err, "packing %s with tar", root), os.Remove(part))
+	}
+	return root, archive, os.Rename(part, archive)
+}
+
+// site returns what all builds have in their configuration.
+func (o *Options) site(goroot string) []string {
+	version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(o.Source), "pantavisor-"), "-vendored.tar.gz")
+	return []string{
+		`BB_NO_NETWORK = "1"`, `CONNECTIVITY_CHECK_URIS = ""`, fmt.Sprintf(`BB_NUMBER_THREADS ?= "%d"`, runtime.NumCPU()),
+		`PANTAVISOR_SOURCE = "file://` + o.Source + `"`, `PANTAVISOR_VERSION = "` + version + `"`, `PANTAVISOR_GOROOT = "` + goroot + `"`,
+	}
+}
+
+// configure writes the configuration of a build directory.
+func (o *Options) configure(name string, site []string, layers ...string) error {
+	build := filepath.Join(o.Work, name)
+	conf := filepath.Join(build, "conf")
+	if err := os.MkdirAll(conf, 0o755); err != nil {
+		return err
+	}
+	for file, lines := range map[string][]string{
+		"site.conf":     site,
+		"bblayers.conf": {`POKY_BBLAYERS_CONF_VERSION = "2"`, `BBPATH = "${TOPDIR}"`, `BBFILES ?= ""`, `BBLAYERS ?= "` + strings.Join(layers, " ") + `"`},
 	} {
-		if err := os.WriteFile(filepath.Join(conf, name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(conf, file), []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 			return err
 		}
 	}
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	return filepath.WalkDir(o.Work, func(at string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(at, nobody, nobody)
-	})
+	return errors.Join(os.Lchown(build, nobody, nobody), os.Lchown(conf, nobody, nobody))
 }
 
-// run runs one check.
-func (o *Options) run(ctx context.Context, c check) error {
-	script := fmt.Sprintf("cd '%s' && set -- '%s' && . ./oe-init-build-env '%s' '%s' >/dev/null && %s",
-		o.OECore, filepath.Join(o.Work, "build"), filepath.Join(o.Work, "build"), o.BitBake, c.script)
-	cmd := exec.CommandContext(ctx, "bash", "-c", script)
+// readable looks whether BitBake's user can read what the build has outside of its directory.
+func (o *Options) readable(ctx context.Context, goroot string) error {
+	for _, p := range []string{filepath.Join(o.OECore, "oe-init-build-env"), filepath.Join(o.BitBake, "bin/bitbake"), o.Source, filepath.Join(goroot, "bin/go"), filepath.Join(o.Work, "layers")} {
+		if err := o.command(ctx, "test", "-r", p).Run(); err != nil {
+			return fault.New(fault.BadInput, "%s: the user that BitBake runs as cannot read it: put it where all users may", p)
+		}
+	}
+	return nil
+}
+
+// command returns a command of BitBake's user.
+func (o *Options) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = "/"
 	cmd.Env = []string{
-		"HOME=" + o.Work, "PATH=" + os.Getenv("PATH"), "LANG=en_US.UTF-8", "LC_ALL=en_US.UTF-8", "TERM=dumb", "USER=nobody",
-		"PV_LAYER=" + filepath.Join(o.Work, "layers/meta-pantavisor-go"),
+		"HOME=" + filepath.Join(o.Work, "build"), "PATH=" + os.Getenv("PATH"), "LANG=en_US.UTF-8", "LC_ALL=en_US.UTF-8", "TERM=dumb", "USER=nobody",
+		"PV_LAYER=" + filepath.Join(o.Work, "layers/meta-pantavisor-go"), "PV_OECORE=" + o.OECore,
+	}
+	if n := os.Getenv("BB_NUMBER_THREADS"); n != "" {
+		cmd.Env = append(cmd.Env, "BB_NUMBER_THREADS="+n)
 	}
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
+	return cmd
+}
+
+// run runs one check, and returns what it has counted.
+func (o *Options) run(ctx context.Context, c check) (string, error) {
 	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(&output, o.Out), o.Out
-	if err := cmd.Run(); err != nil {
-		return fault.Wrap(fault.Internal, err, "running %s", strings.Fields(c.script)[0])
+	if c.script != "" {
+		build := filepath.Join(o.Work, cmp.Or(c.build, "build"))
+		script := fmt.Sprintf("cd '%s' && set -- '%s' && . ./oe-init-build-env '%s' '%s' >/dev/null && %s", o.OECore, build, build, o.BitBake, c.script)
+		cmd := o.command(ctx, "bash", "-c", script)
+		if c.machine != "" {
+			cmd.Env = append(cmd.Env, "MACHINE="+c.machine)
+		}
+		cmd.Stdout, cmd.Stderr = io.MultiWriter(&output, o.Out), o.Out
+		if err := cmd.Run(); err != nil {
+			return "", fault.Wrap(fault.Goal, err, "running %s", strings.Fields(c.script)[0])
+		}
 	}
 	if c.judge == nil {
-		return nil
+		return "", nil
 	}
-	return c.judge(output.String())
+	return c.judge(ctx, o, c.machine, output.String())
 }

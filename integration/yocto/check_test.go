@@ -9,8 +9,9 @@ import (
 // TestWithoutTree has that nothing claims to have run.
 func TestWithoutTree(t *testing.T) {
 	t.Parallel()
-	results, err := Check(t.Context(), Options{Root: root, Work: t.TempDir(), Out: io.Discard})
-	if err != nil || len(results) != len(checks) {
+	var results []Result
+	tell := func(r Result) { results = append(results, r) }
+	if err := Check(t.Context(), Options{Root: root, Work: t.TempDir(), Out: io.Discard, Tell: tell}); err != nil || len(results) != len(checks) {
 		t.Fatalf("%v, %v", results, err)
 	}
 	for _, r := range results {
@@ -18,7 +19,7 @@ func TestWithoutTree(t *testing.T) {
 			t.Errorf("%v", r)
 		}
 	}
-	if _, err := Check(t.Context(), Options{Root: root, Work: t.TempDir(), OECore: t.TempDir(), Out: io.Discard}); err == nil || !strings.Contains(err.Error(), "oe-init-build-env") {
+	if err := Check(t.Context(), Options{Root: root, Work: t.TempDir(), OECore: t.TempDir(), Out: io.Discard, Tell: tell}); err == nil || !strings.Contains(err.Error(), "oe-init-build-env") {
 		t.Errorf("an empty tree: %v", err)
 	}
 }
@@ -29,7 +30,7 @@ func TestJudges(t *testing.T) {
 	for output, good := range map[string]bool{
 		"one\ntwo\n" + task: true, "": false, "1\n2\n3\n4\n" + task: false, "one\n" + strings.Repeat(task, maxTasks+1): false,
 	} {
-		if err := few(output); (err == nil) != good {
+		if _, err := few(t.Context(), nil, "", output); (err == nil) != good {
 			t.Errorf("few(%.40q): %v", output, err)
 		}
 	}
@@ -38,8 +39,17 @@ func TestJudges(t *testing.T) {
 		"NOTE: Tasks Summary: Attempted 58 tasks of which 57 didn't need to be rerun and all succeeded.": false,
 		"": false,
 	} {
-		if err := nothing(output); (err == nil) != good {
+		if _, err := nothing(t.Context(), nil, "", output); (err == nil) != good {
 			t.Errorf("nothing(%q): %v", output, err)
+		}
+	}
+	for output, want := range map[string]string{
+		"KERNEL_FEATURES=\" a.scc pantavisor/pantavisor.scc pantavisor/pantavisor-6.8.scc\"\nSRC_URI=\"file://pantavisor-kmeta;type=kmeta\"": "pantavisor/pantavisor.scc pantavisor/pantavisor-6.8.scc",
+		"KERNEL_FEATURES=\"a.scc\"\nSRC_URI=\"file://pantavisor-kmeta;type=kmeta\"":                                                          "",
+		"KERNEL_FEATURES=\"pantavisor/pantavisor.scc\"\n":                                                                                    "",
+	} {
+		if got, err := features(t.Context(), nil, "", output); got != want || (err == nil) != (want != "") {
+			t.Errorf("features(%q): %q, %v", output, got, err)
 		}
 	}
 }

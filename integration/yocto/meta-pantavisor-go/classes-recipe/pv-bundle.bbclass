@@ -63,10 +63,13 @@ deltask do_populate_sysroot_setscene
 deltask do_deploy_source_date_epoch
 deltask do_deploy_source_date_epoch_setscene
 
+# Nothing is unpacked but side files.
+S = "${PV_SIDE_DIR}"
 B = "${WORKDIR}/bundle"
 do_compile[cleandirs] = "${B}"
 do_compile[depends] += "${PV_COMPOSER_DEPENDS} ${PV_BUNDLE_DEPENDS}"
-do_compile[vardeps] += "PV_COMPOSER PV_BUNDLE_PARTS"
+do_compile[vardeps] += "${PV_LIST_VARS} ${PV_CONTAINER_VARS} PV_BUNDLE_PARTS PV_BUNDLE_WITH PV_BUNDLE_WKS \
+    PV_SIGNING_KEY PV_SIGNING_COMMAND PV_SIGNING_INPUT PV_SIGNING_CHAIN"
 do_compile[file-checksums] += "${@pv_bundle_files(d)}"
 
 def pv_bundle_files(d):
@@ -147,8 +150,8 @@ python do_compile() {
 # do_compile itself, which depends on it.
 addtask compile after do_unpack
 
-# The results, with the names that pvcompose gives them; revision and BSP also with those of the
-# former layer.
+# The results in a directory of the recipe's own, with the names that pvcompose gives them; the
+# revision also with that of the former layer.
 do_deploy() {
     cd ${B}/compose/out
     rm -rf .build
@@ -156,9 +159,6 @@ do_deploy() {
     cp -R . ${DEPLOYDIR}/${PN}/
     if [ -e ${PV_BUNDLE_NAME}-revision.pvr.tgz ]; then
         ln -sf ${PN}/${PV_BUNDLE_NAME}-revision.pvr.tgz ${DEPLOYDIR}/${PN}.pvrexport.tgz
-    fi
-    if [ -e ${PV_BUNDLE_NAME}.pvr.tgz ]; then
-        ln -sf ${PN}/${PV_BUNDLE_NAME}.pvr.tgz ${DEPLOYDIR}/pantavisor-bsp-${MACHINE}.pvrexport.tgz
     fi
 }
 addtask deploy after do_compile before do_build

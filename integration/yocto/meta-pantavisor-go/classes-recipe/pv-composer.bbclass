@@ -24,6 +24,11 @@ PV_CONFIG_DIR ??= "${PV_LAYERDIR}/files/config"
 # Where SRC_URI's files are: UNPACKDIR, and WORKDIR in scarthgap.
 PV_SIDE_DIR = "${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}"
 
+# What a task with pv_container or pv_list depends on: names of variables that Python computes are
+# not seen by BitBake.
+PV_CONTAINER_VARS = "PVR_APP_ADD_GROUP PVR_APP_ADD_ROLES PVR_APP_ADD_EXTRA_ARGS PVR_FORMAT_OPTS PV_CONFIG_OVERLAY_DIR"
+PV_LIST_VARS = "PV_COMPOSER PV_EPOCH PV_CONFIG_DIR PANTAVISOR_FEATURES TARGET_ARCH TUNE_FEATURES MACHINE"
+
 def pv_side(d, name, kind):
     """The file NAME.KIND.json of a recipe, or KIND.json; "" without one."""
     for file in ('%s.%s.json' % (name, kind), '%s.json' % kind):

@@ -21,7 +21,7 @@ PV_EXPORT_WORK = "${WORKDIR}/pv-export"
 PSEUDO_IGNORE_PATHS .= ",${PV_EXPORT_WORK}"
 
 do_image_pvrexport[depends] += "${PV_COMPOSER_DEPENDS}"
-do_image_pvrexport[vardeps] += "PV_COMPOSER PV_EPOCH PVRIMAGE_AUTO_MDEV PV_CONFIG_OVERLAY_DIR"
+do_image_pvrexport[vardeps] += "${PV_LIST_VARS} ${PV_CONTAINER_VARS} PVRIMAGE_AUTO_MDEV"
 do_image_pvrexport[prefuncs] += "pv_export_root"
 do_image_pvrexport[postfuncs] += "pv_export_link"
 

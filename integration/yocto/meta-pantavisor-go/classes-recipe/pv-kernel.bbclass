@@ -10,6 +10,8 @@ FILESEXTRAPATHS:prepend := "${PV_LAYERDIR}/files:"
 
 python () {
     if not bb.data.inherits_class('kernel-yocto', d):
+        if d.getVar('PN') != d.getVar('PREFERRED_PROVIDER_virtual/kernel'):
+            return # another kernel of a layer, which this build does not take
         bb.fatal('%s does not read fragments: add the options of %s/files/pantavisor-kmeta to its configuration' % (d.getVar('PN'), d.getVar('PV_LAYERDIR')))
     import glob, re
     base = d.getVar('PV_LAYERDIR') + '/files/pantavisor-kmeta/pantavisor'

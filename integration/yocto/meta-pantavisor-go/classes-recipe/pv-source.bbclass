@@ -14,8 +14,8 @@ PANTAVISOR_GOROOT ??= ""
 
 SUMMARY ??= "Pantavisor"
 HOMEPAGE = "https://github.com/pantavisor/pantavisor"
-LICENSE = "MIT"
-LIC_FILES_CHKSUM = "file://LICENSE;md5=965a64a6942664e251f84fff9fcd6a0c"
+LICENSE ?= "MIT"
+LIC_FILES_CHKSUM ?= "file://LICENSE;md5=965a64a6942664e251f84fff9fcd6a0c"
 
 PV = "${PANTAVISOR_VERSION}"
 SRC_URI = "${PANTAVISOR_SOURCE};name=pantavisor"
@@ -48,7 +48,7 @@ PV_GOROOT = "${@d.getVar('PANTAVISOR_GOROOT') or d.getVar('STAGING_LIBDIR_NATIVE
 pv_go_build() {
     cd ${S}
     GOROOT="${PV_GOROOT}" GOCACHE="${B}/go-cache" GOPATH="${B}/go" GOFLAGS="-mod=vendor" GOPROXY=off GOSUMDB=off GOTOOLCHAIN=local \
-        CGO_ENABLED=0 "${PV_GOROOT}/bin/go" build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o "$1" "$2"
+        CGO_ENABLED=0 "${PV_GOROOT}/bin/go" build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.release=${PANTAVISOR_VERSION}" -o "$1" "$2"
 }
 
 do_compile[cleandirs] = "${B}"

@@ -14,8 +14,10 @@ deltask do_populate_sysroot
 do_compile() {
     printf 'not a kernel' > ${B}/kernel
 }
+# As multi-configuration builds with several kernels set it.
+KERNEL_DEPLOYSUBDIR = "stub"
 do_deploy() {
-    install -m 0644 ${B}/kernel ${DEPLOYDIR}/${KERNEL_IMAGETYPE}-${KERNEL_IMAGE_LINK_NAME}${KERNEL_IMAGE_BIN_EXT}
+    install -D -m 0644 ${B}/kernel ${DEPLOYDIR}/${KERNEL_DEPLOYSUBDIR}/${KERNEL_IMAGETYPE}-${KERNEL_IMAGE_LINK_NAME}${KERNEL_IMAGE_BIN_EXT}
 }
 addtask compile after do_unpack
 addtask deploy after do_compile before do_build

@@ -2,6 +2,7 @@ SUMMARY = "A whole revision with the runtime for the machine, and a kernel that 
 
 PV_BUNDLE_KERNEL = "pv-stub-kernel"
 PV_BUNDLE_MODULES = "0"
+KERNEL_DEPLOYSUBDIR = "stub"
 PV_BUNDLE_OUTPUTS = "export revision"
 PV_BUNDLE_WITH = "${THISDIR}/files/partial.yaml"
 PV_BUNDLE_IMAGES = "pv-stub-root:tar.gz"

@@ -1,0 +1,77 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/pantavisor/pantavisor/build/gobinary"
+	"github.com/pantavisor/pantavisor/emulator"
+	"github.com/pantavisor/pantavisor/integration/yocto"
+)
+
+// yoctoContainers are how many containers the image of the test layer has at least: those of the
+// target, and one that BitBake has made.
+const yoctoContainers = 3
+
+// Yocto checks the layer in the trees that the options name. It makes the source when they name
+// none.
+func (w *Workspace) Yocto(ctx context.Context, o yocto.Options) error {
+	results := []yocto.Result{}
+	o.Root, o.Out = w.Root, w.Stderr
+	if o.Work == "" {
+		o.Work = w.Out("yocto")
+	}
+	o.Tell = func(r yocto.Result) {
+		results = append(results, r)
+		if !w.JSON {
+			fmt.Fprintln(w.Stdout, r)
+		}
+	}
+	quiet := *w
+	quiet.JSON, quiet.Stdout = false, io.Discard
+	o.Save, o.Boot = quiet.Inputs, quiet.bootFile
+	err := quiet.yoctoSource(ctx, &o)
+	if err == nil {
+		err = yocto.Check(ctx, o)
+	}
+	if w.JSON {
+		err = errors.Join(err, w.Print(results))
+	}
+	return err
+}
+
+// yoctoSource makes the source for the recipes when there is a tree, and it is not given.
+func (w *Workspace) yoctoSource(ctx context.Context, o *yocto.Options) error {
+	if o.OECore == "" || o.Source != "" {
+		return nil
+	}
+	with := *w
+	with.OutDir = filepath.Join(o.Work, "dist")
+	if _, err := with.dist(ctx, []string{"source"}); err != nil {
+		return err
+	}
+	o.Source = filepath.Join(with.distDir(), "pantavisor-"+gobinary.ReleaseName(w.Options.Release)+"-vendored.tar.gz")
+	return nil
+}
+
+// bootFile boots an image in the machine of a target, until its containers are at their goals.
+func (w *Workspace) bootFile(ctx context.Context, target, image string) error {
+	t, err := w.loadWhole(target)
+	if err != nil {
+		return err
+	}
+	e, err := t.Machine("")
+	if err != nil {
+		return err
+	}
+	if err := w.find(&e.BIOS, &e.Loader); err != nil {
+		return err
+	}
+	return emulator.Run(ctx, emulator.Options{
+		Target: filepath.Base(image), Emulator: *e, Image: image, Containers: yoctoContainers, Interactive: w.Options.Interactive, Headless: true,
+		Stdout: w.Stderr, Stderr: w.Stderr,
+	})
+}
