@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -164,4 +165,20 @@ func (r *Report) Text() []byte {
 	}
 	_ = t.Flush() // cannot fail: it writes to memory
 	return text.Bytes()
+}
+
+// maxReport bounds the size of a report, in bytes.
+const maxReport = 64 << 20
+
+// LoadReport reads report.json as [Report.Save] wrote it.
+func LoadReport(name string) (*Report, error) {
+	text, err := bounded.ReadRegular(name, maxReport)
+	if err != nil {
+		return nil, fault.Wrap(fault.Missing, err, "reading the report of a build")
+	}
+	var r Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "reading the report %s", name)
+	}
+	return &r, nil
 }

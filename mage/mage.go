@@ -252,6 +252,24 @@ func Plan(ctx context.Context, target string, format *string, locked, json *bool
 	return in(json, locked, nil, func(w *workspace.Workspace) error { return w.Plan(ctx, target, value(format)) })
 }
 
+// Diff says how two things differ that the build makes or that are made of them.
+//
+// Each is the name of a target that was built, a disk image, compressed or not, an export, a
+// checkout, a plan that mage plan --json wrote, the control socket of a device, or the address
+// of one that pvr has. Exit code 0: they are equal; 11: they differ (docs/diff.md).
+//
+//	--json      prints all differences as JSON
+//	--markdown  prints them as a comment for a merge request
+//
+//	mage diff x64-uefi last.img
+//	mage diff release-1.img.xz release-2.img.xz --json
+//	mage diff out/x64-uefi/x64-uefi.pvr.tgz http://192.168.53.1:12368/cgi-bin/pvr --markdown
+func Diff(ctx context.Context, a, b string, json, markdown *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
+		return w.Diff(ctx, a, b, markdown != nil && *markdown)
+	})
+}
+
 // Why says which input of a step changed since it was last made, with old and new digest.
 //
 //	mage why x64-uefi initrd/base

@@ -21,6 +21,7 @@ type Reader struct {
 	r    *bufio.Reader
 	left int64 // content and padding not yet consumed
 	body *io.LimitedReader
+	at   int64 // how much of the archive has been read, with what is left
 }
 
 // NewReader reads from r, which it buffers.
@@ -31,6 +32,9 @@ func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReader(r)} }
 type Header struct {
 	tree.Entry
 	Inode, Links uint32
+	// Start is where the header begins in the archive, Offset where the content of a regular
+	// file does, in bytes.
+	Start, Offset int64
 }
 
 // Next goes to the next entry; the directory that all are in may be one, ".". It returns io.EOF at the trailer and an
@@ -39,10 +43,12 @@ func (r *Reader) Next() (*Header, error) {
 	if _, err := io.CopyN(io.Discard, r.r, r.left); err != nil {
 		return nil, fmt.Errorf("reading archive: content is cut short: %w", ErrFormat)
 	}
+	start := r.at
 	h, nameLen, err := r.header()
 	if err != nil {
 		return nil, err
 	}
+	h.Start = start
 	if h.Name, err = r.text(nameLen, (header+nameLen)%4); err != nil {
 		return nil, err
 	}
@@ -69,6 +75,10 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Position returns how many bytes of the archive are before what Next reads, the trailer
+// included.
+func (r *Reader) Position() int64 { return r.at }
+
 func (r *Reader) open(h *Header) error {
 	r.body, r.left = nil, 0
 	if h.Mode.Type() == fs.ModeSymlink {
@@ -82,6 +92,8 @@ func (r *Reader) open(h *Header) error {
 	}
 	r.body = &io.LimitedReader{R: r.r, N: h.Size}
 	r.left = h.Size + int64(len(zeros(int(h.Size%4))))
+	h.Offset = r.at
+	r.at += r.left
 	return nil
 }
 
@@ -90,6 +102,7 @@ func (r *Reader) header() (*Header, int, error) {
 	if _, err := io.ReadFull(r.r, raw[:]); err != nil {
 		return nil, 0, fmt.Errorf("reading archive: header is cut short: %w", ErrFormat)
 	}
+	r.at += int64(header)
 	var f [13]uint32
 	for i := range f {
 		var b [4]byte
@@ -114,5 +127,6 @@ func (r *Reader) text(n, over int) (string, error) {
 	if _, err := io.ReadFull(r.r, b); err != nil {
 		return "", fmt.Errorf("reading archive: name is cut short: %w", ErrFormat)
 	}
+	r.at += int64(len(b))
 	return string(b[:n]), nil
 }

@@ -148,6 +148,14 @@ func see(t testing.TB, e *tree.Entry) seen {
 // compare compares a mounted file system with the entries it was made of.
 func compare(t testing.TB, dir string, entries []tree.Entry) {
 	t.Helper()
+	compareWith(t, entries, func(do func(tree.Entry) error) error {
+		return tree.Walk(t.Context(), dir, tree.Options{Xattrs: true}, do)
+	})
+}
+
+// compareWith compares what walk finds with the entries.
+func compareWith(t testing.TB, entries []tree.Entry, walk func(do func(tree.Entry) error) error) {
+	t.Helper()
 	want := map[string]seen{}
 	links := map[string]uint64{}
 	for i := range entries {
@@ -162,7 +170,7 @@ func compare(t testing.TB, dir string, entries []tree.Entry) {
 		want[entries[i].Name] = see(t, &e)
 	}
 	got := map[string]seen{}
-	err := tree.Walk(t.Context(), dir, tree.Options{Xattrs: true}, func(e tree.Entry) error {
+	err := walk(func(e tree.Entry) error {
 		if e.Name != "." && e.Name != lostFound || want[e.Name].Mode != 0 {
 			got[e.Name] = see(t, &e)
 		}

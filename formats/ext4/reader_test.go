@@ -1,0 +1,127 @@
+package ext4
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
+)
+
+// read opens an image and returns its walk in the form of compareWith.
+func read(t testing.TB, img string) (*FS, func(do func(tree.Entry) error) error) {
+	t.Helper()
+	file, err := os.Open(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	f, err := Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, func(do func(tree.Entry) error) error {
+		return f.Walk(t.Context(), func(n *File) error { return do(n.Entry) })
+	}
+}
+
+func TestReadsWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			entries := randomTree(seed, 120)
+			o := randomOptions(seed)
+			f, walk := read(t, write(t, o, entries...))
+			compareWith(t, entries, walk)
+			if f.Label() != o.Label || strings.ReplaceAll(f.UUID(), "-", "") != fmt.Sprintf("%x", o.UUID) {
+				t.Errorf("label %q, UUID %s", f.Label(), f.UUID())
+			}
+		})
+	}
+}
+
+// TestReadsWhatTheKernelHasWritten reads a file system that was changed while it was mounted:
+// with fragments, uninitialized extents and directories that have grown and shrunk.
+func TestReadsWhatTheKernelHasWritten(t *testing.T) {
+	t.Parallel()
+	img, dir, unmount := used(t, options(64<<20))
+	change(t, dir)
+	entries, err := tree.Read(t.Context(), dir, tree.Options{Xattrs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range entries { // before they are unmounted
+		if e.Open != nil && e.HardLink == "" {
+			var b bytes.Buffer
+			if err := e.WriteContent(&b); err != nil {
+				t.Fatal(err)
+			}
+			entries[i].Open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }
+		}
+	}
+	unmount()
+	_, walk := read(t, img)
+	compareWith(t, entries, walk)
+}
+
+func TestRegionsNameEveryByte(t *testing.T) {
+	t.Parallel()
+	for _, block := range []int{1024, 4096} {
+		o := options(64 << 20)
+		o.BlockSize = block
+		img := write(t, o, tree.Bytes("a", 0o644, []byte("content")), tree.Bytes("b", 0o644, bytes.Repeat([]byte("long"), 5000)))
+		f, _ := read(t, img)
+		m, err := f.Regions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; at < len(data); at += 64 {
+			place, ok := m.Find(int64(at))
+			if !ok {
+				t.Fatalf("byte %d is in no region", at)
+			}
+			if place.Name == "a block that no file uses" && len(bytes.Trim(data[at:at+64], "\x00")) > 0 {
+				t.Fatalf("byte %d of blocks of %d has content and is of no file", at, block)
+			}
+		}
+		if p, _ := m.Find(int64(bytes.Index(data, []byte("content")))); p.File != "a" || p.Offset != 0 {
+			t.Errorf("the content of a is in %+v", p)
+		}
+	}
+}
+
+// FuzzOpen reads damaged file systems.
+func FuzzOpen(f *testing.F) {
+	o := options(200 << 10)
+	o.Journal, o.BlockSize = 0, 1024
+	data, err := os.ReadFile(write(f, o, tree.Bytes("a", 0o644, []byte("x")), tree.Dir("d", 0o755), tree.Symlink("d/l", strings.Repeat("l", 100))))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint32(1024), byte(1), uint32(1080), byte(7))
+	f.Fuzz(func(t *testing.T, at uint32, with byte, at2 uint32, with2 byte) {
+		image := bytes.Clone(data)
+		image[int(at)%len(image)] ^= with
+		image[int(at2)%len(image)] ^= with2
+		fsys, err := Open(bytes.NewReader(image))
+		if err != nil {
+			return
+		}
+		_ = fsys.Walk(context.Background(), func(n *File) error {
+			if n.Content != nil && n.Size < 1<<20 {
+				_, _ = io.Copy(io.Discard, n.Content.Reader())
+			}
+			return nil
+		})
+		_, _ = fsys.Regions(context.Background())
+	})
+}

@@ -1,0 +1,51 @@
+package region
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"testing/iotest"
+)
+
+func TestFindsTheInnermostRegion(t *testing.T) {
+	t.Parallel()
+	var m Map
+	m.Add(0, 100, Place{Name: "all"})
+	m.Add(10, 20, Place{Name: "part"})
+	m.Add(12, 0, Place{Name: "empty"})
+	m.Add(10, 5, Place{Name: "start of the part"})
+	for at, want := range map[int64]string{0: "all", 9: "all", 10: "start of the part", 14: "start of the part", 15: "part", 29: "part", 30: "all", 99: "all", 100: "", -1: ""} {
+		got, ok := m.Find(at)
+		if got.Name != want || ok != (want != "") {
+			t.Errorf("byte %d is in %q, want %q", at, got.Name, want)
+		}
+	}
+}
+
+func TestMappedReadsRunsAndHoles(t *testing.T) {
+	t.Parallel()
+	image := []byte("0123456789abcdef")
+	m := NewMapped(bytes.NewReader(image), 20, []Run{{Offset: 2, Length: 4, From: 10}, {Offset: 6, Length: 3, From: 1}, {Offset: 15, Length: 8, From: 0}})
+	want := "\x00\x00abcd123\x00\x00\x00\x00\x00\x0001234"
+	if err := iotest.TestReader(m.Reader(), []byte(want)); err != nil {
+		t.Error(err)
+	}
+	for from := range int64(20) {
+		for length := range int64(21) {
+			p := bytes.Repeat([]byte("x"), int(length))
+			n, err := m.ReadAt(p, from)
+			end := min(from+length, 20)
+			if string(p[:n]) != want[from:end] || (err == nil) != (from+length <= 20) || err != nil && !errors.Is(err, io.EOF) {
+				t.Fatalf("%d bytes at %d: %q, %v", length, from, p[:n], err)
+			}
+		}
+	}
+	cut := NewMapped(bytes.NewReader(image), 8, []Run{{Length: 8, From: 12}})
+	if _, err := cut.ReadAt(make([]byte, 8), 0); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("an image that ends within a file: %v", err)
+	}
+	if _, err := m.ReadAt(make([]byte, 1), -1); err == nil {
+		t.Error("a byte before the start was read")
+	}
+}

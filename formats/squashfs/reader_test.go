@@ -1,0 +1,225 @@
+package squashfs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/formats/tree"
+	"github.com/pantavisor/pantavisor/internal/oracle"
+)
+
+// members reads all of an image: entries by name and the content of files.
+func members(t testing.TB, r io.ReaderAt) (map[string]*Member, map[string]string) {
+	t.Helper()
+	image, err := Open(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, contents := map[string]*Member{}, map[string]string{}
+	err = image.Walk(context.Background(), func(m *Member) error {
+		all[m.Name] = m
+		if m.Open == nil {
+			return nil
+		}
+		in, err := m.Open()
+		if err != nil {
+			return err
+		}
+		b, err := io.ReadAll(in)
+		contents[m.Name] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all, contents
+}
+
+func TestReadsWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	for _, o := range []Options{{}, {Compression: XZ, BlockSize: 4 << 10}, {Compression: Zstd, BlockSize: 1 << 20}, {Compression: Zstd, Level: 3}} {
+		o, _ := o.checked()
+		t.Run(o.name(), func(t *testing.T) {
+			t.Parallel()
+			entries := variety(o.BlockSize)
+			data, err := os.ReadFile(writeImage(t, o, addAll(entries)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, contents := members(t, bytes.NewReader(data))
+			for _, e := range entries {
+				compareMember(t, all, contents, e)
+			}
+		})
+	}
+}
+
+// compareMember compares an entry with what was read for it.
+func compareMember(t *testing.T, all map[string]*Member, contents map[string]string, want tree.Entry) {
+	t.Helper()
+	got := all[want.Name]
+	if got == nil {
+		t.Errorf("%s is missing", want.Name)
+		return
+	}
+	if want.HardLink != "" {
+		first := all[want.HardLink]
+		if first == nil || first.Inode != got.Inode {
+			t.Errorf("%s is not the file %s", want.Name, want.HardLink)
+		}
+		return
+	}
+	type attributes struct {
+		Mode                   uint32
+		UID, GID, Major, Minor uint32
+		Time, Size             int64
+		Link                   string
+		Xattrs                 map[string][]byte
+	}
+	of := func(e *tree.Entry) attributes {
+		a := attributes{tree.StatMode(e.Mode), e.UID, e.GID, e.Major, e.Minor, int64(tree.Seconds(e.ModTime)), e.Size, e.Link, e.Xattrs}
+		if len(a.Xattrs) == 0 {
+			a.Xattrs = nil
+		}
+		return a
+	}
+	if d := cmp.Diff(of(&want), of(&got.Entry)); d != "" {
+		t.Errorf("%s (-written +read):\n%s", want.Name, d)
+	}
+	var content bytes.Buffer
+	if err := want.WriteContent(&content); want.Mode.IsRegular() && (err != nil || content.String() != contents[want.Name]) {
+		t.Errorf("%s: content differs: %v", want.Name, err)
+	}
+}
+
+func TestReadsImagesOfMksquashfs(t *testing.T) {
+	t.Parallel()
+	mksquashfs := oracle.Program(t, "mksquashfs")
+	dir := t.TempDir()
+	var want []string
+	for i := range 600 {
+		name := filepath.Join(dir, string(rune('a'+i%26))+string(rune('a'+i/26)))
+		if err := os.WriteFile(name, text(i, i*37), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, string(text(i, i*37)))
+	}
+	for _, form := range []string{"gzip", "xz", "zstd"} {
+		image := filepath.Join(t.TempDir(), "image")
+		if out, err := exec.Command(mksquashfs, dir, image, "-comp", form, "-b", "16384", "-quiet", "-no-progress").CombinedOutput(); err != nil {
+			t.Fatalf("mksquashfs: %v\n%s", err, out)
+		}
+		f, err := os.Open(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		_, contents := members(t, f)
+		for i, content := range want {
+			if name := string(rune('a'+i%26)) + string(rune('a'+i/26)); contents[name] != content {
+				t.Fatalf("%s: %s differs", form, name)
+			}
+		}
+	}
+}
+
+func TestStoredContentIdentifiesFiles(t *testing.T) {
+	t.Parallel()
+	stored := func(entries ...tree.Entry) map[string]string {
+		data, err := os.ReadFile(writeImage(t, Options{}, addAll(entries)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, _ := members(t, bytes.NewReader(data))
+		out := map[string]string{}
+		for name, m := range all {
+			var b bytes.Buffer
+			if err := m.Stored(&b); err != nil {
+				t.Fatal(err)
+			}
+			out[name] = b.String()
+		}
+		return out
+	}
+	a := stored(file("x", 0o644, text(1, 300_000)), file("y", 0o644, text(2, 100)))
+	b := stored(file("w", 0o644, text(3, 5000)), file("x", 0o644, text(1, 300_000)), file("y", 0o644, text(4, 100)))
+	if a["x"] != b["x"] {
+		t.Error("a file in another place of another image is not the same")
+	}
+	if a["y"] == b["y"] {
+		t.Error("files with different content are the same")
+	}
+}
+
+func TestRegionsNameEveryByte(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(writeImage(t, Options{BlockSize: 4 << 10}, addAll(variety(4<<10))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := Open(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := image.Regions(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range data {
+		if _, ok := m.Find(int64(at)); !ok {
+			t.Fatalf("byte %d of %d is in no region", at, len(data))
+		}
+	}
+}
+
+// FuzzOpen reads damaged images: there is an error or not, but no panic, and no endless loop.
+func FuzzOpen(f *testing.F) {
+	data, err := os.ReadFile(writeImage(f, Options{BlockSize: 4 << 10}, addAll(variety(4 << 10)[:8])))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		image, err := Open(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		err = image.Walk(context.Background(), func(m *Member) error {
+			if m.Open == nil || m.Size > 1<<20 {
+				return nil
+			}
+			in, err := m.Open()
+			if err == nil {
+				_, err = io.Copy(io.Discard, in)
+			}
+			return err
+		})
+		if err != nil && errors.Is(err, io.ErrNoProgress) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestEveryFlippedBitIsSurvived reads images in which one byte is not right.
+func TestEveryFlippedBitIsSurvived(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(writeImage(t, Options{BlockSize: 4 << 10}, addAll(variety(4 << 10)[:8])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < len(data); at += max(7, len(data)/400) {
+		data[at] ^= 0x41
+		if image, err := Open(bytes.NewReader(data)); err == nil {
+			_ = image.Walk(context.Background(), func(m *Member) error { return m.Stored(io.Discard) })
+		}
+		data[at] ^= 0x41
+	}
+}

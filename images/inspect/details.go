@@ -1,0 +1,372 @@
+package inspect
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/decompress"
+)
+
+// Detail is a value in a file that differs: the version of a package, an option of a kernel.
+type Detail struct {
+	// Subject is what the name is one of.
+	Subject Subject `json:"subject"`
+	Change
+}
+
+// Subject is a kind of details.
+type Subject string
+
+// The subjects.
+const (
+	Package Subject = "package"
+	Option  Subject = "kernel option"
+	Key     Subject = "configuration key"
+	Line    Subject = "line"
+)
+
+// values are what a file says, by name.
+type values map[string]string
+
+// reading is a way to read files.
+type reading struct {
+	subject Subject
+	// is reports whether files of a name are read this way; the name is the last of a path, with
+	// the directories of an archive or file system.
+	is   func(name string) bool
+	read func(c *Content) (values, error) // nil for a file that has another form
+}
+
+// details are the ways to read files; the first that fits counts.
+var details = []reading{
+	{Package, named("var/lib/dpkg/status", "usr/lib/opkg/status", "var/lib/opkg/status"), text(controlFile)},
+	{Package, func(name string) bool { return strings.Contains(name, "var/lib/dpkg/status.d/") }, text(controlFile)},
+	{Package, named("lib/apk/db/installed"), text(apkDatabase)},
+	{Package, named("etc/build"), text(buildFile)},
+	{Option, func(name string) bool {
+		return path.Base(name) == ".config" || strings.HasPrefix(path.Base(name), "config-") || path.Base(name) == "kernel.config"
+	}, text(kernelConfig)},
+	{Option, func(name string) bool { return isKernel(path.Base(name)) }, ikconfig},
+	{Key, func(name string) bool { return strings.HasSuffix(name, ".json") || strings.HasSuffix(name, "/json") }, text(jsonKeys)},
+	{Key, func(string) bool { return true }, text(settings)},
+	{Line, func(string) bool { return true }, text(lines)},
+}
+
+func named(ends ...string) func(string) bool {
+	return func(name string) bool {
+		return slices.ContainsFunc(ends, func(end string) bool { return name == end || strings.HasSuffix(name, "/"+end) })
+	}
+}
+
+// isKernel reports whether a file is a kernel by its name.
+func isKernel(base string) bool {
+	for _, start := range []string{"kernel", "vmlinu", "bzImage", "zImage", "Image"} {
+		if strings.HasPrefix(base, start) {
+			return true
+		}
+	}
+	return false
+}
+
+// explain returns what two files that differ say differently.
+func explain(names []string, a, b *Content) []Detail {
+	name := ""
+	if len(names) > 0 {
+		name = names[len(names)-1]
+	}
+	for _, how := range details {
+		if !how.is(name) {
+			continue
+		}
+		va, err := how.read(a)
+		if err != nil || va == nil {
+			continue // what cannot be read has no details
+		}
+		vb, err := how.read(b)
+		if err != nil || vb == nil {
+			continue
+		}
+		if out := differing(how.subject, va, vb); len(out) > 0 {
+			return out
+		}
+	}
+	return nil
+}
+
+// differing compares two sets of values.
+func differing(subject Subject, a, b values) (out []Detail) {
+	names := slices.Sorted(maps.Keys(a))
+	for name := range b {
+		if _, ok := a[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		old, had := a[name]
+		now, has := b[name]
+		if old != now || had != has {
+			out = append(out, Detail{subject, Change{name, shown(old, had), shown(now, has)}})
+		}
+	}
+	return out
+}
+
+// shown is a value for people; one that is empty is told from none.
+func shown(value string, there bool) string {
+	if there && value == "" {
+		return `""`
+	}
+	return short(value)
+}
+
+// maxText bounds the files that are read for details, in bytes.
+const maxText = 16 << 20
+
+// text returns the way to read a text.
+func text(parse func(text []byte) values) func(*Content) (values, error) {
+	return func(c *Content) (values, error) {
+		if c.Size > maxText || c.Open == nil {
+			return nil, nil
+		}
+		in, err := c.Open()
+		if err != nil {
+			return nil, err
+		}
+		defer in.Close()
+		b, err := bounded.ReadSized(in, c.Size, maxText)
+		if err != nil || bytes.IndexByte(b, 0) >= 0 {
+			return nil, err
+		}
+		return parse(b), nil
+	}
+}
+
+// controlFile reads the database of dpkg or opkg: the versions of packages that are installed.
+func controlFile(text []byte) values {
+	out := values{}
+	for block := range strings.SplitSeq(string(text), "\n\n") {
+		fields := values{}
+		for line := range strings.Lines(block) {
+			if name, value, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(line, " ") {
+				fields[name] = strings.TrimSpace(value)
+			}
+		}
+		if status := fields["Status"]; fields["Package"] != "" && (status == "" || strings.HasSuffix(status, " installed")) {
+			name := fields["Package"]
+			if fields["Architecture"] != "" {
+				name += ":" + fields["Architecture"]
+			}
+			out[name] = fields["Version"]
+		}
+	}
+	return out
+}
+
+// apkDatabase reads the database of apk (apk-tools: doc/apk-package.5): lines P and V.
+func apkDatabase(text []byte) values {
+	out, name := values{}, ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "P:"):
+			name = line[2:]
+		case strings.HasPrefix(line, "V:") && name != "":
+			out[name] = line[2:]
+		}
+	}
+	return out
+}
+
+// buildFile reads etc/build of an initrd, where a line "package NAME=VERSION:ARCHITECTURE" is
+// about a package.
+func buildFile(text []byte) values {
+	out := values{}
+	for line := range strings.Lines(string(text)) {
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "package ")
+		name, version, versioned := strings.Cut(rest, "=")
+		if ok && versioned {
+			arch := version[strings.LastIndex(version, ":")+1:]
+			out[name+":"+arch] = strings.TrimSuffix(version, ":"+arch)
+		}
+	}
+	return out
+}
+
+var unset = regexp.MustCompile(`^# (CONFIG_\w+) is not set$`)
+
+// kernelConfig reads the configuration of a kernel.
+func kernelConfig(text []byte) values {
+	out := values{}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if m := unset.FindStringSubmatch(line); m != nil {
+			out[m[1]] = "n"
+		} else if name, value, ok := strings.Cut(line, "="); ok && strings.HasPrefix(name, "CONFIG_") {
+			out[name] = value
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// maxKernel bounds what is looked through for a kernel's configuration, in bytes.
+const maxKernel = 128 << 20
+
+// The configuration in a kernel is a gzip stream behind this mark (Linux: kernel/configs.c).
+var configMark = []byte("IKCFG_ST")
+
+// ikconfig reads the configuration that a kernel has in it, where it was built with
+// CONFIG_IKCONFIG: as it is, or in a compressed part.
+func ikconfig(c *Content) (values, error) {
+	if c.Size > maxKernel {
+		return nil, nil
+	}
+	in, err := c.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	image, err := bounded.ReadSized(in, c.Size, maxKernel)
+	if err != nil {
+		return nil, err
+	}
+	if v := markedConfig(image); v != nil {
+		return v, nil
+	}
+	for _, start := range [][]byte{[]byte("\x1f\x8b\x08"), []byte("\xfd7zXZ\x00"), []byte("\x28\xb5\x2f\xfd")} {
+		rest := image
+		for range 8 { // the first ones are those of the kernel, if there are any
+			at := bytes.Index(rest, start)
+			if at < 0 {
+				break
+			}
+			rest = rest[at:]
+			if v := markedConfig(unpackStart(rest)); v != nil {
+				return v, nil
+			}
+			rest = rest[1:]
+		}
+	}
+	return nil, nil
+}
+
+// unpackStart returns what can be unpacked of a stream that other data may follow.
+func unpackStart(stream []byte) []byte {
+	in, err := decompress.Reader(bytes.NewReader(stream))
+	if err != nil {
+		return nil
+	}
+	defer in.Close()
+	var out bytes.Buffer
+	_, _ = io.CopyN(&out, in, maxKernel) // it ends where the stream does
+	return out.Bytes()
+}
+
+// markedConfig returns the configuration behind its mark.
+func markedConfig(image []byte) values {
+	at := bytes.Index(image, configMark)
+	if at < 0 {
+		return nil
+	}
+	return kernelConfig(unpackStart(image[at+len(configMark):]))
+}
+
+// jsonKeys reads a document: the path of each value, where lists count by their places.
+func jsonKeys(text []byte) values {
+	var doc any
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&doc); err != nil {
+		return nil
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil
+	}
+	out := values{}
+	var add func(name string, v any)
+	add = func(name string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, value := range v {
+				add(strings.TrimPrefix(name+"."+key, "."), value)
+			}
+		case []any:
+			for i, value := range v {
+				add(fmt.Sprintf("%s[%d]", name, i), value)
+			}
+		default:
+			b, err := json.Marshal(v)
+			if err != nil {
+				b = []byte(err.Error())
+			}
+			out[name] = string(b)
+		}
+	}
+	add("", doc)
+	return out
+}
+
+var setting = regexp.MustCompile(`^(?:export\s+|set\s+)?([A-Za-z_][\w.-]*)\s*=\s*(.*)$`)
+
+// settings reads a file of lines NAME=VALUE and comments; nil for one that has others.
+func settings(text []byte) values {
+	out := values{}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' || line[0] == '[' {
+			continue
+		}
+		m := setting.FindStringSubmatch(line)
+		if m == nil {
+			return nil
+		}
+		name := m[1]
+		for n := 2; ; n++ { // a key may be there several times
+			if _, ok := out[name]; !ok {
+				break
+			}
+			name = fmt.Sprintf("%s (%d)", m[1], n)
+		}
+		out[name] = m[2]
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// maxLines is the longest text of which lines are shown.
+const maxLines = 2000
+
+// lines reads a text: each line, with how often it is there.
+func lines(text []byte) values {
+	if bytes.Count(text, []byte("\n")) > maxLines {
+		return nil
+	}
+	for _, b := range text {
+		if b < ' ' && b != '\n' && b != '\t' && b != '\r' {
+			return nil
+		}
+	}
+	count := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		count[strings.TrimRight(line, "\r\n")]++
+	}
+	out := values{}
+	for line, n := range count {
+		out[line] = fmt.Sprint(n)
+	}
+	return out
+}

@@ -1,0 +1,517 @@
+package inspect
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/formats/cpio"
+	"github.com/pantavisor/pantavisor/formats/ext4"
+	"github.com/pantavisor/pantavisor/formats/fat"
+	"github.com/pantavisor/pantavisor/formats/partition"
+	"github.com/pantavisor/pantavisor/formats/region"
+	"github.com/pantavisor/pantavisor/formats/squashfs"
+	"github.com/pantavisor/pantavisor/formats/tarball"
+	"github.com/pantavisor/pantavisor/formats/ubi"
+	"github.com/pantavisor/pantavisor/formats/xz4"
+	"github.com/pantavisor/pantavisor/internal/decompress"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/scratch"
+)
+
+// format is a format that is looked into.
+type format struct {
+	name string
+	// is reports by the first bytes, up to headSize, whether a content of a size has it.
+	is   func(head []byte, size int64) bool
+	open func(r *Reader, ctx context.Context, c *Content) (*Inside, error)
+}
+
+// headSize is how much of a content is looked at to know its format.
+const headSize = 4 << 10
+
+// formats are looked for in this order: a file system begins with what may be taken for a
+// master boot record. It is set by init because they contain each other.
+var formats []format
+
+func init() {
+	formats = []format{
+		{"gzip", magic(0, "\x1f\x8b\x08"), packed("gzip")},
+		{"xz", magic(0, "\xfd7zXZ\x00"), packed("xz")},
+		{"zstd", magic(0, "\x28\xb5\x2f\xfd"), packed("zstd")},
+		{"bzip2", magic(0, "BZh"), packed("bzip2")},
+		{"squashfs", magic(0, squashfs.Magic), openSquashfs},
+		{"ubi", magic(0, ubi.Magic), openUBI},
+		{"cpio", magic(0, "070701"), openCpio},
+		{"tar", magic(257, "ustar"), openTar},
+		{"verity", magic(0, "verity\x00\x00"), openVerity},
+		{"uImage", magic(0, "\x27\x05\x19\x56"), openUImage},
+		{"ext4", magic(1080, "\x53\xef"), openExt4},
+		{"fat", isFAT, openFAT},
+		{"disk", isDisk, openDisk},
+	}
+}
+
+// magic returns the check for a text at an offset.
+func magic(at int, text string) func([]byte, int64) bool {
+	return func(head []byte, _ int64) bool {
+		return len(head) >= at+len(text) && string(head[at:at+len(text)]) == text
+	}
+}
+
+func isFAT(head []byte, _ int64) bool {
+	return len(head) >= 512 && (string(head[54:57]) == "FAT" || string(head[82:85]) == "FAT") && head[510] == 0x55
+}
+
+func isDisk(head []byte, size int64) bool {
+	if len(head) < 1024 || size < 1<<20 {
+		return false
+	}
+	return head[510] == 0x55 && head[511] == 0xAA || string(head[512:520]) == "EFI PART"
+}
+
+// formatOf returns the format of a content, nil for one that is not known.
+func formatOf(c *Content) (*format, error) {
+	if c == nil || c.Open == nil || c.Size == 0 {
+		return nil, nil
+	}
+	in, err := c.Open()
+	if err != nil {
+		return nil, err
+	}
+	head := make([]byte, min(headSize, c.Size))
+	n, err := io.ReadFull(in, head)
+	if err = errors.Join(err, in.Close()); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	for i := range formats {
+		if formats[i].is(head[:n], c.Size) {
+			return &formats[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// Inside looks into a content. The result is nil when its format is not known.
+func (r *Reader) Inside(ctx context.Context, c *Content) (*Inside, error) {
+	f, err := formatOf(c)
+	if err != nil || f == nil {
+		return nil, err
+	}
+	if c.At == nil {
+		if c, err = r.spool(ctx, c.Open); err != nil {
+			return &Inside{Form: f.name}, err
+		}
+	}
+	in, err := f.open(r, ctx, c)
+	if in == nil {
+		in = &Inside{Form: f.name}
+	}
+	if err != nil {
+		return in, fault.Wrap(fault.BadInput, err, "reading %s", f.name)
+	}
+	slices.SortStableFunc(in.Nodes, func(a, b *Node) int { return strings.Compare(a.Name, b.Name) })
+	return in, nil
+}
+
+// maxSpool bounds what is unpacked from one file, in bytes.
+const maxSpool = 1 << 40
+
+// spool reads a stream into a file without a name. Blocks of zeros become holes.
+func (r *Reader) spool(ctx context.Context, open func() (io.ReadCloser, error)) (*Content, error) {
+	in, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	f, err := scratch.Unnamed("", "pv-inspect-")
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "creating a temporary file")
+	}
+	r.open = append(r.open, f)
+	size, err := copySparse(ctx, f, in)
+	if err == nil {
+		err = f.Truncate(size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fileContent(f)
+}
+
+// copySparse copies a stream and leaves out blocks of zeros.
+func copySparse(ctx context.Context, f io.WriterAt, in io.Reader) (size int64, err error) {
+	const block = 64 << 10
+	buf, zeros := make([]byte, block), make([]byte, block)
+	for {
+		if err := ctx.Err(); err != nil {
+			return size, err
+		}
+		n, err := io.ReadFull(in, buf)
+		if n > 0 && !bytes.Equal(buf[:n], zeros[:n]) {
+			if _, err := f.WriteAt(buf[:n], size); err != nil {
+				return size, fault.Wrap(fault.IO, err, "writing a temporary file")
+			}
+		}
+		size += int64(n)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return size, nil
+		case err != nil:
+			return size, err
+		case size > maxSpool:
+			return size, fault.New(fault.BadInput, "it has more than %d GiB when it is unpacked", maxSpool>>30)
+		}
+	}
+}
+
+// packed returns what opens compressed content.
+func packed(form string) func(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
+	return func(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
+		in := &Inside{Form: form, regions: func(context.Context) (*region.Map, error) { return packedRegions(form, c), nil }}
+		content, err := r.spool(ctx, func() (io.ReadCloser, error) {
+			return decompress.Reader(io.NewSectionReader(c.At, 0, c.Size))
+		})
+		if err != nil {
+			return in, err
+		}
+		in.Nodes = []*Node{{Name: unpacked, Content: content}}
+		return in, nil
+	}
+}
+
+// unpacked is the name of what is in compressed content.
+const unpacked = "content"
+
+// packedRegions describes a compressed stream.
+func packedRegions(form string, c *Content) *region.Map {
+	m := &region.Map{}
+	own := func(at, length int64, name string) { m.Add(at, length, region.Place{Name: name, Offset: -1}) }
+	own(0, c.Size, form+" stream")
+	if form != "xz" {
+		return m
+	}
+	blocks, err := xz4.Blocks(xz4.Input{ReaderAt: c.At, Size: c.Size})
+	if err != nil {
+		return m
+	}
+	at := int64(12)
+	own(0, at, "xz stream header")
+	for n, b := range blocks {
+		length := int64(b.Unpadded+3) &^ 3
+		own(at, length, fmt.Sprintf("xz block %d", n))
+		at += length
+	}
+	own(at, c.Size-at-12, "xz index")
+	own(c.Size-12, 12, "xz stream footer")
+	return m
+}
+
+func openSquashfs(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
+	image, err := squashfs.Open(c.At)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inside{regions: image.Regions, Form: "squashfs", Attributes: []Attribute{
+		{Name: "compression", Value: image.Compression().String()}, {Name: "block size", Value: fmt.Sprint(image.BlockSize())},
+		{Name: "made", Value: image.Made().Format("2006-01-02T15:04:05Z")},
+	}}
+	as, id := fmt.Sprint(image.Compression(), image.BlockSize()), r.identity()
+	err = image.Walk(ctx, func(m *squashfs.Member) error {
+		n := &Node{Name: m.Name, Attributes: attributes(&m.Entry)}
+		if m.Open != nil {
+			n.Content = &Content{Size: m.Size, Open: m.Open, stored: m.Stored, storedAs: as, ID: id(m.Inode)}
+		}
+		in.Nodes = append(in.Nodes, n)
+		return nil
+	})
+	return in, err
+}
+
+func openExt4(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
+	f, err := ext4.Open(c.At)
+	if err != nil {
+		return nil, err
+	}
+	features := f.Features()
+	in := &Inside{regions: f.Regions, Form: "ext4", Attributes: []Attribute{
+		{Name: "label", Value: f.Label()}, {Name: "UUID", Value: f.UUID(), Derived: true},
+		{Name: "size", Value: fmt.Sprint(f.Size())}, {Name: "block size", Value: fmt.Sprint(f.BlockSize())},
+		{Name: "features", Value: fmt.Sprintf("%#x %#x %#x", features[0], features[1], features[2])},
+	}}
+	var files []*ext4.File
+	err = f.Walk(ctx, func(n *ext4.File) error {
+		files = append(files, n)
+		return nil
+	})
+	in.Nodes = ext4Nodes(files, r.identity())
+	return in, err
+}
+
+// objectsDir is where the storage has objects; the trails have links to them.
+const objectsDir = "objects/"
+
+// ext4Nodes returns the files of a file system. Of several names of a file the one counts that a
+// revision has for it; an object is left out when it has another name, since names of objects
+// change with their content.
+func ext4Nodes(files []*ext4.File, id func(inode uint32) string) (out []*Node) {
+	first := map[uint32]string{} // the name of a file that counts
+	for _, f := range files {
+		if name, ok := first[f.Inode]; !ok || rank(f.Name) < rank(name) {
+			first[f.Inode] = f.Name
+		}
+	}
+	for _, f := range files {
+		name := first[f.Inode]
+		if name != f.Name && strings.HasPrefix(f.Name, objectsDir) {
+			continue
+		}
+		if f.HardLink = ""; name != f.Name {
+			f.HardLink = name
+		}
+		n := &Node{Name: f.Name, Attributes: attributes(&f.Entry)}
+		if rest, ok := strings.CutPrefix(f.Name, trailDir); ok && !strings.HasPrefix(rest, ".") && strings.Contains(rest, "/") {
+			n.part, _, _ = strings.Cut(rest, "/")
+		}
+		if f.Content != nil && f.HardLink == "" {
+			n.Content = mapped(f.Content)
+			n.Content.ID = id(f.Inode)
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// rank orders the names of a file: that of a revision comes before a boot link, and before that
+// of an object.
+func rank(name string) int {
+	switch {
+	case strings.HasPrefix(name, objectsDir):
+		return 2
+	case strings.Contains(name, "/.pv/"):
+		return 1
+	}
+	return 0
+}
+
+func openFAT(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
+	f, err := fat.Open(c.At)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inside{regions: f.Regions, Form: fmt.Sprintf("fat%d", f.Bits()), Attributes: []Attribute{
+		{Name: "label", Value: f.Label()}, {Name: "volume number", Value: fmt.Sprintf("%08x", f.Number()), Derived: true},
+		{Name: "size", Value: fmt.Sprint(f.Size())},
+	}}
+	err = f.Walk(ctx, func(n *fat.File) error {
+		node := &Node{Name: n.Name, Attributes: []Attribute{
+			{Name: "attributes", Value: fmt.Sprintf("%#02x", n.Attributes)}, {Name: "time", Value: n.ModTime.Format("2006-01-02T15:04:05Z")},
+		}}
+		if n.Content != nil {
+			node.Content = mapped(n.Content)
+		}
+		if n.Name != "." {
+			in.Nodes = append(in.Nodes, node)
+		}
+		return nil
+	})
+	return in, err
+}
+
+func openDisk(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
+	t, err := partition.Read(c.At, c.Size)
+	if errors.Is(err, partition.ErrFormat) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	in := &Inside{Form: t.Form, regions: func(context.Context) (*region.Map, error) { return t.Regions(), nil }}
+	in.Attributes = []Attribute{{Name: "identifier", Value: t.ID, Derived: true}}
+	for _, p := range t.Record {
+		in.Attributes = append(in.Attributes, Attribute{Name: fmt.Sprintf("entry %d of the master boot record", p.Number), Value: fmt.Sprintf("type %s, %d bytes from %d", p.Type, p.Size, p.Start)})
+	}
+	for n, text := range t.Damage {
+		in.Attributes = append(in.Attributes, Attribute{Name: fmt.Sprintf("damage %d", n+1), Value: text})
+	}
+	from := c.Size
+	for _, p := range t.Partitions {
+		from = min(from, p.Start)
+		node := &Node{Name: fmt.Sprintf("partition %d", p.Number), Content: c.part(p.Start, p.Size)}
+		node.Attributes = []Attribute{
+			{Name: "name", Value: p.Name}, {Name: "type", Value: p.Type}, {Name: "identifier", Value: p.ID, Derived: true},
+			{Name: "start", Value: fmt.Sprint(p.Start)}, {Name: "attributes", Value: fmt.Sprintf("%#x", p.Attributes)},
+		}
+		in.Nodes = append(in.Nodes, node)
+	}
+	return in, nil
+}
+
+func openUBI(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
+	image, err := ubi.Read(c.At, c.Size)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inside{Form: "ubi", regions: func(context.Context) (*region.Map, error) { return image.Regions(), nil }}
+	in.Attributes = []Attribute{{Name: "erase block", Value: fmt.Sprint(image.Block)}}
+	for _, v := range image.Volumes {
+		in.Nodes = append(in.Nodes, &Node{Name: "volume " + v.Name, Content: mapped(v.Content), Attributes: []Attribute{{Name: "number", Value: fmt.Sprint(v.Number)}}})
+	}
+	return in, nil
+}
+
+// openCpio reads archives that follow each other, as in an initrd of several parts.
+func openCpio(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
+	in, m := &Inside{Form: "cpio"}, &region.Map{}
+	in.regions = func(context.Context) (*region.Map, error) { return m, nil }
+	m.Add(0, c.Size, region.Place{Name: "padding", Offset: -1})
+	seen := map[string]int{}
+	for base := int64(0); base < c.Size; {
+		a := cpio.NewReader(io.NewSectionReader(c.At, base, c.Size-base))
+		for {
+			if err := ctx.Err(); err != nil {
+				return in, err
+			}
+			h, err := a.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return in, err
+			}
+			name := h.Name
+			if seen[h.Name]++; seen[h.Name] > 1 {
+				name = fmt.Sprintf("%s (%d)", h.Name, seen[h.Name])
+			}
+			n := &Node{Name: name, Attributes: attributes(&h.Entry)}
+			m.Add(base+h.Start, max(h.Offset-h.Start, 110), region.Place{Name: "header of cpio member " + name, Offset: -1})
+			if h.Mode.IsRegular() {
+				n.Content = c.part(base+h.Offset, h.Size)
+				m.Add(base+h.Offset, h.Size, region.Place{Name: "cpio member", File: name, Offset: 0})
+			}
+			in.Nodes = append(in.Nodes, n)
+		}
+		m.Add(base+a.Position()-124, 124, region.Place{Name: "trailer", Offset: -1})
+		next, err := afterZeros(c, base+a.Position())
+		if err != nil {
+			return in, err
+		}
+		base = next
+	}
+	return in, nil
+}
+
+// afterZeros returns the offset of the first byte that is not zero.
+func afterZeros(c *Content, at int64) (int64, error) {
+	buf := make([]byte, 4<<10)
+	for at < c.Size {
+		n, err := c.At.ReadAt(buf[:min(int64(len(buf)), c.Size-at)], at)
+		for i, b := range buf[:n] {
+			if b != 0 {
+				return at + int64(i), nil
+			}
+		}
+		if at += int64(n); err != nil && !errors.Is(err, io.EOF) {
+			return at, err
+		}
+	}
+	return at, nil
+}
+
+// counter counts what is read, and passes over what is not wanted.
+type counter struct {
+	r  *io.SectionReader
+	at int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.at += int64(n)
+	return n, err
+}
+
+// Seek lets package tar pass over contents without reading them.
+func (c *counter) Seek(offset int64, whence int) (int64, error) {
+	at, err := c.r.Seek(offset, whence)
+	c.at = at
+	return at, err
+}
+
+func openTar(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
+	in, m := &Inside{Form: "tar"}, &region.Map{}
+	in.regions = func(context.Context) (*region.Map, error) { return m, nil }
+	m.Add(0, c.Size, region.Place{Name: "a header of the archive, or padding", Offset: -1})
+	count := &counter{r: io.NewSectionReader(c.At, 0, c.Size)}
+	a := tarball.NewReader(count)
+	for {
+		if err := ctx.Err(); err != nil {
+			return in, err
+		}
+		e, err := a.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return in, err
+		}
+		e.Name = path.Clean(e.Name)
+		n := &Node{Name: e.Name, Attributes: attributes(&e)}
+		if e.Mode.IsRegular() && e.HardLink == "" {
+			n.Content = c.part(count.at, e.Size)
+			m.Add(count.at, e.Size, region.Place{Name: "tar member", File: e.Name, Offset: 0})
+		}
+		in.Nodes = append(in.Nodes, n)
+	}
+	return in, exported(in)
+}
+
+// openVerity reads the header of a hash tree; its blocks are not looked into.
+func openVerity(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
+	head := make([]byte, 512)
+	if _, err := c.At.ReadAt(head, 0); err != nil {
+		return nil, err
+	}
+	le := binary.LittleEndian
+	salt := head[88 : 88+min(int(le.Uint16(head[80:])), 256)]
+	in := &Inside{Form: "verity", Attributes: []Attribute{
+		{Name: "UUID", Value: fmt.Sprintf("%x", head[16:32])}, {Name: "salt", Value: fmt.Sprintf("%x", salt)},
+		{Name: "data blocks", Value: fmt.Sprint(le.Uint64(head[72:]))},
+	}}
+	in.regions = func(context.Context) (*region.Map, error) {
+		m := &region.Map{}
+		m.Add(0, 4096, region.Place{Name: "header of the hash tree", Offset: -1})
+		for at := int64(4096); at < c.Size; at += 4096 {
+			m.Add(at, 4096, region.Place{Name: fmt.Sprintf("block %d of the hash tree", at/4096-1), Offset: -1})
+		}
+		return m, nil
+	}
+	return in, nil
+}
+
+// openUImage reads U-Boot's legacy image.
+func openUImage(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
+	const size = 64
+	head := make([]byte, size)
+	if _, err := c.At.ReadAt(head, 0); err != nil {
+		return nil, err
+	}
+	be := binary.BigEndian
+	in := &Inside{Form: "uImage", Attributes: []Attribute{
+		{Name: "image name", Value: string(bytes.TrimRight(head[32:], "\x00"))}, {Name: "load", Value: fmt.Sprintf("%#x", be.Uint32(head[16:]))},
+		{Name: "entry", Value: fmt.Sprintf("%#x", be.Uint32(head[20:]))}, {Name: "system, CPU, type, compression", Value: fmt.Sprintf("%x", head[28:32])},
+		{Name: "made", Value: fmt.Sprint(be.Uint32(head[8:]))},
+	}}
+	in.Nodes = []*Node{{Name: unpacked, Content: c.part(size, c.Size-size)}}
+	in.regions = func(context.Context) (*region.Map, error) {
+		m := &region.Map{}
+		m.Add(0, size, region.Place{Name: "header", Offset: -1})
+		return m, nil
+	}
+	return in, nil
+}
