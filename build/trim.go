@@ -74,6 +74,29 @@ func (c *Cache) trim(ctx context.Context, unused time.Duration, budget int64) er
 	return nil
 }
 
+// Only removes all entries but those of the keys. It does nothing while a build runs, which may rely
+// on any entry.
+func (c *Cache) Only(ctx context.Context, keys []string) error {
+	lock, err := c.tryLock(useRange)
+	if err != nil || lock == nil {
+		return err
+	}
+	defer lock.Unlock()
+	names, err := os.ReadDir(filepath.Join(c.dir, "steps"))
+	if err != nil {
+		return fault.Wrap(fault.IO, err, "trimming the build cache")
+	}
+	for _, n := range names {
+		if slices.Contains(keys, n.Name()) {
+			continue
+		}
+		if err := c.Forget(ctx, n.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // uses lists all entries; an entry without a record counts as never used.
 func (c *Cache) uses() ([]use, error) {
 	names, err := os.ReadDir(filepath.Join(c.dir, "steps"))

@@ -74,3 +74,21 @@ func TestTrimSparesARunningBuild(t *testing.T) {
 	}
 	expectEntries(t, dir, "steps", 0)
 }
+
+func TestOnlyKeepsWhatIsNamed(t *testing.T) {
+	b, dir := filled(t, 0, 0, 0)
+	all, err := b.Cache.uses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	holding := &step{Label: "h", name: "h", do: func(ctx context.Context, _ *Work) error { return b.Cache.Only(ctx, nil) }}
+	build(t, b, holding)
+	expectEntries(t, dir, "steps", 4)
+	if err := b.Cache.Only(t.Context(), []string{all[1].key, "none"}); err != nil {
+		t.Fatal(err)
+	}
+	expectEntries(t, dir, "steps", 1)
+	if _, err := os.Stat(b.Cache.entry(all[1].key)); err != nil {
+		t.Error(err)
+	}
+}

@@ -106,7 +106,7 @@ func (t *tool) print(v any) error {
 }
 
 func (t *tool) build() *cobra.Command {
-	var out string
+	var out, cache string
 	var events bool
 	var jobs int
 	c := t.command(&cobra.Command{
@@ -119,7 +119,7 @@ func (t *tool) build() *cobra.Command {
 		if out == "" {
 			return fault.New(fault.BadInput, "name the directory for the results: --out DIR")
 		}
-		o := inputs.Options{Jobs: jobs, Sink: &build.Plain{W: t.stderr}}
+		o := inputs.Options{Jobs: jobs, Cache: cache, Sink: &build.Plain{W: t.stderr}}
 		if events {
 			o.Sink = build.JSON{W: t.stderr}
 		}
@@ -131,8 +131,10 @@ func (t *tool) build() *cobra.Command {
 		}
 		return err
 	})
-	c.Flags().StringVarP(&out, "out", "o", "", "directory for the results; nothing is written elsewhere")
+	c.Flags().StringVarP(&out, "out", "o", "", "directory for the results; nothing is written elsewhere but to --cache")
 	_ = c.MarkFlagDirname("out")
+	c.Flags().StringVar(&cache, "cache", "", "directory that keeps what steps make, so that the next build makes only what changed (default nothing is kept)")
+	_ = c.MarkFlagDirname("cache")
 	c.Flags().BoolVar(&events, "events", false, "tell what happens as JSON lines on standard error")
 	c.Flags().IntVarP(&jobs, "jobs", "j", 0, "cores to keep busy (default all)")
 	return c

@@ -22,6 +22,10 @@ import (
 type Options struct {
 	// Jobs is the number of cores to keep busy. Default: all.
 	Jobs int
+	// Cache is a directory that keeps what steps have made, for the next composition with the same
+	// one, which then makes only what has changed. It has no more than the last one has used, and
+	// may be removed at any time. Default: nothing is kept.
+	Cache string
 	// Sink takes the events of the build; nil drops them.
 	Sink build.Sink
 }
@@ -60,15 +64,17 @@ func (l *List) Compose(ctx context.Context) (*images.Composition, error) {
 }
 
 // Build reads all inputs and composes the outputs into dir, which is made if it is not there.
-// Beside them it leaves the report, and the list with all digests. It writes nowhere else, and
-// nothing at all when an input is wrong, or when what the directory has was made of the same list by
+// Beside them it leaves the report, and the list with all digests. It writes nowhere else but to
+// Options.Cache, and nothing at all when an input is wrong, or when what the directory has was made of the same list by
 // the same program.
 func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report, error) {
 	if err := l.Digest(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.outside(dir); err != nil {
-		return nil, err
+	for _, written := range []string{dir, o.Cache} {
+		if err := l.outside(written); err != nil {
+			return nil, err
+		}
 	}
 	made, err := l.stamp(ctx)
 	if err != nil {
@@ -98,7 +104,14 @@ func (l *List) Build(ctx context.Context, dir string, o Options) (*build.Report,
 	if err := errors.Join(os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil { // of one that was killed
 		return nil, fault.Wrap(fault.IO, err, "making a work directory")
 	}
-	report, err := l.deliver(ctx, c, dir, work, o)
+	cache := work
+	if o.Cache != "" {
+		cache, err = made.cache(o.Cache)
+	}
+	var report *build.Report
+	if err == nil {
+		report, err = l.deliver(ctx, c, dir, cache, o)
+	}
 	if err == nil {
 		err = made.save(dir)
 	}
@@ -139,13 +152,22 @@ const (
 	lockFile = ".build/composing"
 )
 
-func (l *List) deliver(ctx context.Context, c *images.Composition, dir, work string, o Options) (*build.Report, error) {
-	cache, err := build.OpenCache(work)
+// deliver composes with the cache in a directory.
+func (l *List) deliver(ctx context.Context, c *images.Composition, dir, in string, o Options) (*build.Report, error) {
+	cache, err := build.OpenCache(in)
 	if err != nil {
 		return nil, err
 	}
-	b := &build.Builder{Cache: cache, Target: l.Target, Workspace: work, Jobs: o.Jobs, Sink: o.Sink, Unchanged: true}
-	return b.Deliver(ctx, dir, c.Artefacts)
+	b := &build.Builder{Cache: cache, Target: l.Target, Workspace: in, Jobs: o.Jobs, Sink: o.Sink, Unchanged: true}
+	report, err := b.Deliver(ctx, dir, c.Artefacts)
+	if err != nil || o.Cache == "" {
+		return report, err
+	}
+	keys := make([]string, len(report.Steps))
+	for i, s := range report.Steps {
+		keys[i] = s.Key
+	}
+	return report, cache.Only(ctx, keys)
 }
 
 // listStep is the step that writes the list with all digests.
@@ -181,8 +203,12 @@ func (s *listStep) Run(_ context.Context, w *build.Work) error {
 	return fault.Wrap(fault.IO, os.WriteFile(filepath.Join(w.Out, ListFile), []byte(s.Text), 0o644), "writing the list of inputs")
 }
 
-// outside checks that no input is in the output directory: a result must not become an input.
+// outside checks that no input is in a directory that is written, "" for none: a result must not
+// become an input.
 func (l *List) outside(dir string) error {
+	if dir == "" {
+		return nil
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "looking for the output directory")
@@ -190,7 +216,7 @@ func (l *List) outside(dir string) error {
 	for _, in := range l.all() {
 		rel, err := filepath.Rel(abs, l.place(*in.path))
 		if err == nil && filepath.IsLocal(rel) {
-			return fault.New(fault.BadInput, "%s: %s is in the output directory %s; take another one", in.field, *in.path, dir)
+			return fault.New(fault.BadInput, "%s: %s is in the directory %s, which is written: take another one", in.field, *in.path, dir)
 		}
 	}
 	return nil

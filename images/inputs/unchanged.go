@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/pantavisor/pantavisor/build"
@@ -49,6 +50,29 @@ func (l *List) stamp(ctx context.Context) (*stamp, error) {
 	s := &stamp{List: hex.EncodeToString(sum[:])}
 	s.Program, err = fragment.Digest(ctx, program)
 	return s, fault.Wrap(fault.IO, err, "reading this program")
+}
+
+// cacheName is the form of names in the directory of [Options.Cache]: the beginning of a program's
+// digest. Steps of two programs may make different outputs of the same inputs.
+var cacheName = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// cache returns the directory for the cache of this program in that of all, and removes those of other
+// ones.
+func (s *stamp) cache(dir string) (string, error) {
+	own := s.Program[:16]
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fault.Wrap(fault.IO, err, "reading the cache")
+	}
+	for _, e := range entries {
+		if cacheName.MatchString(e.Name()) && e.Name() != own {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return "", fault.Wrap(fault.IO, err, "removing the cache of another pvcompose")
+			}
+		}
+	}
+	own = filepath.Join(dir, own)
+	return own, fault.Wrap(fault.IO, os.MkdirAll(own, 0o755), "making the cache")
 }
 
 // unchanged returns the report of the composition into a directory that has what the stamp makes;

@@ -3,6 +3,7 @@ package inputs
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -52,4 +53,65 @@ func TestUnchanged(t *testing.T) {
 	again("an input is another one", true)
 	must(t, os.WriteFile(filepath.Join(out, stampFile), []byte("{"), 0o644))
 	again("the stamp cannot be read", true)
+}
+
+// names counts how often a step was run, by its name.
+type names map[string]int
+
+func (n names) Event(e build.Event) {
+	if e.Type == build.Running {
+		n[e.Step]++
+	}
+}
+
+// TestCache composes with a cache: of a list with one other input only what that gets into is made,
+// as it is made without a cache, and what no composition needs any more is removed.
+func TestCache(t *testing.T) {
+	t.Parallel()
+	dir, list := product(t)
+	file, cache := write(t, dir, list), filepath.Join(t.TempDir(), "cache")
+	compose := func(cache string) (names, map[string]string) {
+		t.Helper()
+		l, err := Read(file)
+		must(t, err)
+		ran, sums := names{}, map[string]string{}
+		report, err := l.Build(t.Context(), filepath.Join(t.TempDir(), "out"), Options{Sink: ran, Cache: cache})
+		must(t, err)
+		for _, a := range report.Artefacts {
+			sums[a.Path] = a.SHA256
+		}
+		return ran, sums
+	}
+	other := filepath.Join(cache, strings.Repeat("0", 16))
+	must(t, os.MkdirAll(other, 0o755))
+	mine := filepath.Join(cache, "mine")
+	must(t, os.WriteFile(mine, nil, 0o644))
+	first, _ := compose(cache)
+	if _, err := os.Stat(other); err == nil {
+		t.Error("the cache of another program is still there")
+	}
+	if _, err := os.Stat(mine); err != nil {
+		t.Error(err)
+	}
+	entries := func() int {
+		found, err := filepath.Glob(filepath.Join(cache, "*/steps/*"))
+		must(t, err)
+		return len(found)
+	}
+	before := entries()
+	must(t, os.WriteFile(filepath.Join(dir, "bom.json"), []byte(`{"another": 1}`), 0o644))
+	second, got := compose(cache)
+	if second["initrd/base"] > 0 || second["kernel/modules"] > 0 || len(second) == 0 || len(second) >= len(first) {
+		t.Errorf("with one other input ran %v", second)
+	}
+	if after := entries(); after != before {
+		t.Errorf("the cache has %d entries, in place of %d", after, before)
+	}
+	third, want := compose("")
+	if len(third) != len(first) {
+		t.Errorf("without a cache ran %v, at first %v", third, first)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("outputs with a cache are others (-without +with):\n%s", diff)
+	}
 }
