@@ -12,6 +12,7 @@ import (
 
 	"github.com/invopop/jsonschema"
 
+	"github.com/pantavisor/pantavisor/images/inputs"
 	"github.com/pantavisor/pantavisor/internal/yamlfile/schematest"
 )
 
@@ -43,7 +44,7 @@ func describe(s *jsonschema.Schema, texts map[string]string) {
 func comments(t *testing.T) map[string]map[string]string {
 	t.Helper()
 	out := map[string]map[string]string{}
-	for _, file := range []string{"yocto.go", "partial.go"} {
+	for _, file := range []string{"yocto.go"} {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -90,37 +91,29 @@ func whole(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
-// partialSchema takes what it has in common with the list of inputs from its schema.
+// partialSchema is that of the list of inputs, without what was built; what a list must have may be
+// left out.
 func partialSchema(t *testing.T) schematest.Schema {
-	list := whole(t)
-	same := map[string]*jsonschema.Schema{"partialKernel": list.Definitions["Kernel"], "partialContainer": list.Definitions["Container"]}
-	return schemaOf(t, "partial.schema.json", "Partial list of inputs", &partial{}, func(s *jsonschema.Schema) {
-		take(s, list)
-		for name, from := range same {
-			take(s.Definitions[name], from)
-		}
-		for name := range s.Definitions {
-			if d := list.Definitions[name]; d != nil {
-				s.Definitions[name] = d
+	return schematest.Schema{
+		File: "partial.schema.json", Title: "Partial list of inputs", Package: "github.com/pantavisor/pantavisor/images/inputs", Of: &inputs.List{},
+		Others: []string{"../inputs", "../../targets"},
+		Adjust: func(s *jsonschema.Schema) {
+			list := whole(t)
+			s.Properties, s.Definitions, s.Required = list.Properties, list.Definitions, nil
+			s.Definitions["Container"].Required = []string{"name"}
+			s.Definitions["Kernel"].Required = nil
+			for _, field := range fromBuild {
+				of, name, found := strings.Cut(field, ".")
+				switch {
+				case !found:
+					s.Properties.Delete(of)
+				case of == "kernel":
+					s.Definitions["Kernel"].Properties.Delete(name)
+				default:
+					t.Errorf("the schema of %s is not known here", field)
+				}
 			}
-		}
-		delete(s.Definitions, "Images")
-	})
-}
-
-// take replaces properties by those of another schema, but for structs that are partial.
-func take(s, from *jsonschema.Schema) {
-	for p := s.Properties.Oldest(); p != nil; p = p.Next() {
-		given, ok := from.Properties.Get(p.Key)
-		switch {
-		case !ok || p.Value.Items != nil && strings.Contains(p.Value.Items.Ref, "/partial"):
-		case strings.Contains(p.Value.Ref, "/partial"):
-		default:
-			p.Value = given
-		}
-		if p.Value.Description == "" && ok {
-			p.Value.Description = given.Description
-		}
+		},
 	}
 }
 

@@ -4,40 +4,55 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/pantavisor/pantavisor/images/inputs"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// TestPartialHasAllFields compares the partial list with the list of inputs, whose fields it has.
-func TestPartialHasAllFields(t *testing.T) {
-	names := func(v any) []string {
-		var out []string
-		for i := range reflect.TypeOf(v).NumField() {
-			name, _, _ := strings.Cut(reflect.TypeOf(v).Field(i).Tag.Get("yaml"), ",")
-			out = append(out, name)
+// TestPartial: a partial list lacks what other lists must have, and has nothing of what was built.
+func TestPartial(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "partial.yaml")
+	read := func(text string) (*inputs.List, map[string]inputs.Container, error) {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
 		}
-		return out
+		return readPartial(file)
 	}
-	for _, c := range []struct {
-		part, whole any
-		without     string
-	}{
-		{partial{}, inputs.List{}, "#spec -"}, {partialKernel{}, inputs.Kernel{}, "image modules"}, {partialContainer{}, inputs.Container{}, ""},
+	l, more, err := read("kernel: {arguments: [quiet]}\n" +
+		"containers: [{name: a, args: {PV_GROUP: x}, config: {path: a.json}}, {name: b, root: {form: tar, path: b.tar}}, {name: c, verity: true}]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &inputs.List{
+		Spec: inputs.Spec, Kernel: &inputs.Kernel{Arguments: []string{"quiet"}},
+		Containers: []inputs.Container{{Name: "b", Root: inputs.Tree{Form: "tar", Path: filepath.Join(dir, "b.tar")}}},
+	}
+	if diff := cmp.Diff(want, l, cmpopts.IgnoreUnexported(inputs.List{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if c := more["a"]; len(more) != 2 || c.Config.Path != filepath.Join(dir, "a.json") || c.Args["PV_GROUP"] != "x" || !more["c"].Verity {
+		t.Errorf("more of containers: %+v", more)
+	}
+	for text, want := range map[string]string{
+		"kernel: {image: {path: Image}}":                                    "partial.yaml:1:10: kernel.image: a partial list does not have it",
+		"kernel: {modules: {form: tar, path: x}}":                           "kernel.modules: a partial list does not have it",
+		"\"#spec\": pantavisor-inputs@1":                                    "#spec: a partial list does not have it",
+		"kernels: {}":                                                       "did you mean kernel?",
+		"containers: [{verity: true}]":                                      "containers[0]: field name is missing",
+		"containers: [{name: a, root: {form: tar}}]":                        "field path is missing",
+		"bootloader: {type: uboot, blobs: [{name: x, path: y, sector: z}]}": "want a whole number",
+		"config: {hub: {path: x}}":                                          "config: field",
 	} {
-		have := map[string]bool{}
-		for _, n := range names(c.part) {
-			have[n] = true
-		}
-		for _, n := range names(c.whole) {
-			if !have[n] && !strings.Contains(" "+c.without+" ", " "+n+" ") {
-				t.Errorf("%T lacks %s", c.part, n)
-			}
+		if _, _, err := read(text); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: want %q, got %v", text, want, err)
 		}
 	}
 }

@@ -88,7 +88,7 @@ func (f *File) fields(path string, n ast.Node, v reflect.Value) {
 		f.value(at, iter.Value(), v.FieldByIndex(field.Index), field.Tag.Get("jsonschema"))
 	}
 	for _, name := range fields.required {
-		if !given[name] {
+		if optional := f.kind.Optional; !given[name] && (optional == nil || !optional(join(path, name))) {
 			f.Wrong(path, "field %s is missing", name)
 			f.lost = append(f.lost, join(path, name))
 		}

@@ -86,6 +86,9 @@ type Kind struct {
 	// rules than tags can give. An error of kind fault.Unsupported is for values that are
 	// right but not supported yet. It may be nil.
 	Text func(path, text string) error
+	// Optional reports whether a field may be left out that the tags require, by its path. It may
+	// be nil.
+	Optional func(path string) bool
 	// Limit bounds a file, in bytes. Default: the constant Limit.
 	Limit int
 }
