@@ -223,14 +223,19 @@ func Dist(ctx context.Context, platform *string, json *bool, events, out *string
 // Buildroot checks the external tree integration/buildroot in a tree of Buildroot.
 //
 // The cheap steps come first: defconfigs, check-package, show-info, then the packages with this
-// machine's Go, and their licences. Nothing but them is built, so that it needs no network.
+// machine's Go, and their licences. Last come whole builds of containers and BSPs for x86_64 and
+// aarch64, whose images are booted in QEMU. Buildroot downloads nothing: what these builds would
+// compile from sources of others are files of Debian and programs of this machine, and the kernels are
+// those of x64-uefi-lean and qemu-aarch64-lean, which are compiled the first time.
 //
-//	--tree=DIR  a directory with Buildroot
-//	--json      prints the results as JSON
+//	--tree=DIR   a directory with Buildroot
+//	--only=TEXT  only the steps whose names have this text
+//	--json       prints the results as JSON
 //
 //	mage buildroot --tree=buildroot-2026.02.3
-func Buildroot(ctx context.Context, tree *string, json *bool) error {
-	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Buildroot(ctx, value(tree)) })
+//	mage buildroot --tree=buildroot-2026.02.3 --only=x86_64
+func Buildroot(ctx context.Context, tree, only *string, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Buildroot(ctx, value(tree), value(only)) })
 }
 
 // Targets lists the boards.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -26,6 +27,10 @@ type Options struct {
 	Dist, Version string
 	// Work is the directory for the output directories of builds and for downloads.
 	Work string
+	// Only runs the steps alone whose names have this text; "" for all.
+	Only string
+	// Machines are virtual machines for which whole builds are made.
+	Machines []Machine
 	// Tell is called for each step that ended.
 	Tell func(Result)
 }
@@ -64,21 +69,24 @@ func Check(ctx context.Context, o Options) error {
 	if err := c.open(); err != nil {
 		return err
 	}
-	var failed []string
-	for _, s := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
+	steps := []step{
 		{"defconfigs keep their options", c.defconfigs},
 		{"check-package", c.checkPackage},
 		{"show-info", c.showInfo},
 		{"host-pvcompose", func(ctx context.Context) error { return c.make(ctx, packagesBuild, "host-pvcompose") }},
 		{"host-pvr", func(ctx context.Context) error { return c.make(ctx, packagesBuild, "host-pvr") }},
 		{"pantavisor for 32-bit MIPS", func(ctx context.Context) error { return c.make(ctx, packagesBuild, "pantavisor") }},
-		{"legal-info of the packages", func(ctx context.Context) error {
-			return c.make(ctx, packagesBuild, "pantavisor-legal-info", "host-pvcompose-legal-info", "host-pvr-legal-info")
-		}},
-	} {
+		{"legal-info of the packages", c.legalInfo},
+	}
+	for _, m := range o.Machines {
+		steps = append(steps, c.whole(m)...)
+	}
+	steps = slices.DeleteFunc(steps, func(s step) bool { return !strings.Contains(s.name, o.Only) })
+	if len(steps) == 0 {
+		return fault.New(fault.BadInput, "no step of the check has %q in its name", o.Only)
+	}
+	var failed []string
+	for _, s := range steps {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -94,6 +102,12 @@ func Check(ctx context.Context, o Options) error {
 	return nil
 }
 
+// step is one thing that is checked.
+type step struct {
+	name string
+	run  func(context.Context) error
+}
+
 // check is a run of [Check].
 type check struct {
 	Options
@@ -103,7 +117,8 @@ type check struct {
 // tell tells of a step, and reports whether it did not fail.
 func (c *check) tell(name string, took time.Duration, err error) bool {
 	r := Result{Step: name, State: "ok", Seconds: took.Seconds()}
-	skipped, isSkipped := err.(notRun) //nolint:errorlint // what steps return themselves
+	var skipped notRun
+	isSkipped := errors.As(err, &skipped)
 	switch {
 	case isSkipped:
 		r.State, r.Why = "not run", string(skipped)
@@ -215,8 +230,12 @@ func (c *check) checkPackage(ctx context.Context) error {
 // golang infrastructure does not know its architecture.
 const packagesBuild = "pantavisor_qemu_malta"
 
+// withPvr selects the host tool, which no defconfig does.
+const withPvr = "BR2_PACKAGE_HOST_PVR=y\n"
+
 // prepare configures the build for packages: the source is that of Dist, and Go is this machine's.
-func (c *check) prepare(ctx context.Context, name string) (string, error) {
+// rules are more of local.mk, options more of the configuration.
+func (c *check) prepare(ctx context.Context, name, rules, options string) (string, error) {
 	out := filepath.Join(c.Work, name)
 	if _, err := c.run(ctx, "make", "-s", "O="+out, "BR2_EXTERNAL="+c.External, name+"_defconfig"); err != nil {
 		return "", err
@@ -225,7 +244,7 @@ func (c *check) prepare(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", notRun("it needs Go, of the version that go.mod demands")
 	}
-	if err := os.WriteFile(filepath.Join(out, "local.mk"), []byte("HOST_GO_BIN_OVERRIDE_SRCDIR = "+string(root)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(out, "local.mk"), []byte(rules+"HOST_GO_BIN_OVERRIDE_SRCDIR = "+string(root)), 0o644); err != nil {
 		return "", err
 	}
 	f, err := os.OpenFile(filepath.Join(out, ".config"), os.O_APPEND|os.O_WRONLY, 0o644)
@@ -233,7 +252,7 @@ func (c *check) prepare(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	fmt.Fprintf(f, "BR2_PANTAVISOR_SITE=\"file://%s\"\nBR2_PANTAVISOR_VERSION=%q\nBR2_PACKAGE_HOST_PVR=y\n", c.Dist, c.Version)
+	fmt.Fprintf(f, "BR2_PANTAVISOR_SITE=\"file://%s\"\nBR2_PANTAVISOR_VERSION=%q\n%s", c.Dist, c.Version, options)
 	if err := f.Close(); err != nil {
 		return "", err
 	}
@@ -244,7 +263,7 @@ func (c *check) prepare(ctx context.Context, name string) (string, error) {
 // make makes packages. Neither a toolchain nor another tar is built: the programs are static and
 // need none.
 func (c *check) make(ctx context.Context, name string, packages ...string) error {
-	out, err := c.prepare(ctx, name)
+	out, err := c.prepare(ctx, name, "", withPvr)
 	if err != nil {
 		return err
 	}
@@ -262,28 +281,74 @@ func (c *check) make(ctx context.Context, name string, packages ...string) error
 	return err
 }
 
+// packageInfo is what Buildroot knows of a package.
+type packageInfo struct {
+	Version      string   `json:"version"`
+	Licenses     string   `json:"licenses"`
+	LicenseFiles []string `json:"license_files"`
+}
+
+// ours are the packages of the external tree, and where make legal-info puts their licences.
+var ours = map[string]string{"pantavisor": "licenses", "host-pvcompose": "host-licenses", "host-pvr": "host-licenses"}
+
 // showInfo asks for what Buildroot knows of the packages.
 func (c *check) showInfo(ctx context.Context) error {
-	out, err := c.prepare(ctx, packagesBuild)
+	_, err := c.info(ctx)
+	return err
+}
+
+// info returns what Buildroot knows of the packages.
+func (c *check) info(ctx context.Context) (map[string]packageInfo, error) {
+	out, err := c.prepare(ctx, packagesBuild, "", withPvr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text, err := c.run(ctx, "make", "-s", "--no-print-directory", "O="+out, "show-info")
 	if err != nil {
+		return nil, err
+	}
+	var all map[string]packageInfo
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, fmt.Errorf("reading what make show-info prints: %w", err)
+	}
+	for name := range ours {
+		if p := all[name]; p.Version != c.Version || !strings.Contains(p.Licenses, "MIT") || !slices.Contains(p.LicenseFiles, "LICENSE") {
+			return nil, fmt.Errorf("package %s is %+v", name, p)
+		}
+	}
+	return all, nil
+}
+
+// legalInfo collects the licences of the packages, of which each file must be there.
+func (c *check) legalInfo(ctx context.Context) error {
+	all, err := c.info(ctx)
+	if err != nil {
 		return err
 	}
-	var all map[string]struct {
-		Version      string   `json:"version"`
-		Licenses     string   `json:"licenses"`
-		LicenseFiles []string `json:"license_files"`
+	dir := filepath.Join(c.Work, packagesBuild, "legal-info")
+	if err := os.RemoveAll(dir); err != nil {
+		return err
 	}
-	if err := json.Unmarshal(text, &all); err != nil {
-		return fmt.Errorf("reading what make show-info prints: %w", err)
+	var targets []string
+	for name := range ours {
+		targets = append(targets, name+"-legal-info")
 	}
-	for _, name := range []string{"pantavisor", "host-pvcompose", "host-pvr"} {
-		if p := all[name]; p.Version != c.Version || !strings.Contains(p.Licenses, "MIT") || !slices.Contains(p.LicenseFiles, "LICENSE") {
-			return fmt.Errorf("package %s is %+v", name, p)
+	slices.Sort(targets)
+	if err := c.make(ctx, packagesBuild, targets...); err != nil {
+		return err
+	}
+	var lost []string
+	for name, place := range ours {
+		for _, file := range all[name].LicenseFiles {
+			at := filepath.Join(place, strings.TrimPrefix(name, "host-")+"-"+c.Version, file)
+			if _, err := os.Stat(filepath.Join(dir, at)); err != nil {
+				lost = append(lost, at)
+			}
 		}
+	}
+	if lost != nil {
+		slices.Sort(lost)
+		return fmt.Errorf("licences are not collected:\n%s", strings.Join(lost, "\n"))
 	}
 	return nil
 }

@@ -51,3 +51,38 @@ func TestCheckFinds(t *testing.T) {
 		t.Errorf("told %q", out.String())
 	}
 }
+
+// legalTree stands for a Buildroot that knows three packages and collects their licences.
+const legalTree = `
+info = "version": "1", "licenses": "MIT", "license_files": ["LICENSE", "vendor/LICENSE"]
+show-info:
+	@echo '{"pantavisor": {$(info)}, "host-pvcompose": {$(info)}, "host-pvr": {$(info)}}'
+%-legal-info:
+	@for f in LICENSE $(COLLECTED); do for d in licenses/pantavisor-1 host-licenses/pvcompose-1 host-licenses/pvr-1; do \
+		mkdir -p $$(dirname $(O)/legal-info/$$d/$$f) && touch $(O)/legal-info/$$d/$$f; done; done
+olddefconfig %-dirclean: ;
+%_defconfig: ; @mkdir -p $(O) && touch $(O)/.config
+`
+
+func TestLegalInfo(t *testing.T) {
+	t.Parallel()
+	for collected, want := range map[string]string{
+		"vendor/LICENSE": "", "": "not collected:\nhost-licenses/pvcompose-1/vendor/LICENSE\nhost-licenses/pvr-1/vendor/LICENSE\nlicenses/pantavisor-1/vendor/LICENSE",
+	} {
+		dir := written(t, map[string]string{"Makefile": "COLLECTED = " + collected + legalTree})
+		c := &check{Options: Options{Tree: dir, Work: filepath.Join(dir, "work"), Version: "1"}}
+		err := c.legalInfo(t.Context())
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v", collected, err)
+		}
+	}
+}
+
+func TestNoSuchStep(t *testing.T) {
+	t.Parallel()
+	dir := written(t, map[string]string{"br/Makefile": "", "br/package/pkg-golang.mk": "", "br/utils/check-package": "", "ext/configs/x_defconfig": ""})
+	err := Check(t.Context(), Options{Tree: filepath.Join(dir, "br"), External: filepath.Join(dir, "ext"), Work: filepath.Join(dir, "work"), Only: "nothing"})
+	if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), `no step of the check has "nothing" in its name`) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -42,7 +42,7 @@ func defconfigs(t *testing.T) []string {
 // known are the options of Buildroot itself that defconfigs set; [Check] compares them with a tree.
 // A number or a name at the end that is one of many is left out.
 var known = regexp.MustCompile(`^BR2_(x86_64|aarch64|riscv|mips|mips_32r2|cortex_a(53|72|76)|MIPS_SOFT_FLOAT|TOOLCHAIN_EXTERNAL(_BOOTLIN(_[A-Z0-9_]+)?)?` +
-	`|DOWNLOAD_FORCE_CHECK_HASHES|REPRODUCIBLE|GLOBAL_PATCH_DIR|INIT_NONE|PACKAGE_BUSYBOX|TARGET_ROOTFS_(CPIO|CPIO_XZ|TAR|SQUASHFS|SQUASHFS4_ZSTD)` +
+	`|DOWNLOAD_FORCE_CHECK_HASHES|REPRODUCIBLE|GLOBAL_PATCH_DIR|INIT_NONE|PACKAGE_BUSYBOX|PACKAGE_IFUPDOWN_SCRIPTS|SYSTEM_BIN_SH_NONE|TARGET_ROOTFS_(CPIO|CPIO_XZ|TAR|SQUASHFS|SQUASHFS4_ZSTD)` +
 	`|LINUX_KERNEL(_LATEST_VERSION|_USE_CUSTOM_CONFIG|_CUSTOM_CONFIG_FILE|_CONFIG_FRAGMENT_FILES|_BZIMAGE|_IMAGE|_VMLINUX|_DTS_SUPPORT|_INTREE_DTS_NAME` +
 	`|_NEEDS_HOST_OPENSSL|_NEEDS_HOST_LIBELF|_CUSTOM_TARBALL|_CUSTOM_TARBALL_LOCATION|_DEFCONFIG)?` +
 	`|TARGET_GRUB2(_X86_64_EFI|_BUILTIN_MODULES_EFI|_BUILTIN_CONFIG_EFI)?|TARGET_OPENSBI(_PLAT)?` +
@@ -107,7 +107,7 @@ var (
 )
 
 // allowed are absolute paths: of an interpreter, on the device, and in programs' patterns.
-var allowed = []string{"/bin/sh", "/sbin/init", "/var", "/var/lib/app", "/grub"}
+var allowed = []string{"/bin/sh", "/sbin/init", "/var", "/var/lib/app", "/grub", "/usr/sbin", "/sbin"}
 
 // TestPaths: files that others name are there, and none has a path of one machine.
 func TestPaths(t *testing.T) {

@@ -118,6 +118,13 @@ func TestOverridden(t *testing.T) {
 	if err != nil || k.Config != filepath.Join(dir, "build/linux-custom/.config") {
 		t.Errorf("%+v, %v", k, err)
 	}
+	all["local.mk"] = "include other.mk\n" // which names the directory
+	for _, name := range []string{".config", "include/config/kernel.release"} {
+		delete(all, "build/linux-v6.12_rc_1/"+name)
+	}
+	if k, dir, err = kernelOf(t, all); err != nil || k.Config != filepath.Join(dir, "build/linux-custom/.config") {
+		t.Errorf("the override file includes another: %+v, %v", k, err)
+	}
 }
 
 // TestMistakes walks what can be missing or not be computed; each error names the option.

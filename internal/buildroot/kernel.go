@@ -193,7 +193,11 @@ func (o *Output) kernelDir() (string, error) {
 	}
 	// pkg-generic.mk, sanitize
 	version = strings.NewReplacer("/", "_", " ", "_", ":", "_").Replace(version)
-	return filepath.Join("build", "linux-"+version), nil
+	dir := filepath.Join("build", "linux-"+version)
+	if custom := "build/linux-custom"; !o.exists(dir) && o.exists(custom) { // of a file that the override file includes
+		dir = custom
+	}
+	return dir, nil
 }
 
 // modules finds the modules in the root file system, of which there must be those of one kernel.

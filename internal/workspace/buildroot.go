@@ -4,16 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/build/gobinary"
+	"github.com/pantavisor/pantavisor/containers"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/integration/buildroot"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/host"
 )
 
-// Buildroot checks the external tree in a tree of Buildroot; "" for none.
-func (w *Workspace) Buildroot(ctx context.Context, tree string) error {
+// Buildroot checks the external tree in a tree of Buildroot; "" for none. only takes the steps alone
+// whose names have this text.
+func (w *Workspace) Buildroot(ctx context.Context, tree, only string) error {
 	results := []buildroot.Result{}
-	err := w.buildroot(ctx, tree, func(r buildroot.Result) {
+	err := w.buildroot(ctx, tree, only, func(r buildroot.Result) {
 		results = append(results, r)
 		if !w.JSON {
 			fmt.Fprintln(w.Stdout, r)
@@ -25,8 +32,8 @@ func (w *Workspace) Buildroot(ctx context.Context, tree string) error {
 	return err
 }
 
-func (w *Workspace) buildroot(ctx context.Context, tree string, tell func(buildroot.Result)) error {
-	o := buildroot.Options{Tree: tree, Version: gobinary.ReleaseName(w.Options.Release), Work: w.Out("buildroot"), Tell: tell}
+func (w *Workspace) buildroot(ctx context.Context, tree, only string, tell func(buildroot.Result)) error {
+	o := buildroot.Options{Tree: tree, Only: only, Version: gobinary.ReleaseName(w.Options.Release), Work: w.Out("buildroot"), Tell: tell}
 	if tree == "" {
 		return buildroot.Check(ctx, o)
 	}
@@ -43,5 +50,105 @@ func (w *Workspace) buildroot(ctx context.Context, tree string, tell func(buildr
 	if o.Tree, err = filepath.Abs(tree); err != nil {
 		return err
 	}
+	for _, m := range []struct{ name, target string }{{"x86_64", "x64-uefi-lean"}, {"aarch64", "qemu-aarch64-lean"}} {
+		o.Machines = append(o.Machines, buildroot.Machine{
+			Name: m.name,
+			Parts: func(ctx context.Context, dir string) (buildroot.Parts, error) {
+				return w.buildrootParts(ctx, m.target, dir)
+			},
+			Boot: func(ctx context.Context, image string) error { return w.bootImage(ctx, m.target, image) },
+		})
+	}
 	return buildroot.Check(ctx, o)
+}
+
+// Places of files that Debian's packages install on this machine.
+const (
+	grubModules = "/usr/lib/grub/x86_64-efi"
+	armUBoot    = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
+)
+
+// buildrootNeeds are the programs that whole builds with Buildroot take from this machine, and
+// files of boot loaders.
+func buildrootNeeds() []host.Need {
+	needs := []host.Need{
+		{Name: "cpio", Package: "cpio"}, {Name: "fakeroot", Package: "fakeroot"}, {Name: "grub-mkimage", Package: "grub-common"},
+		{Name: "depmod", Package: "kmod", Has: func() bool { return exists("/usr/sbin/depmod") || exists("/sbin/depmod") }},
+		{Name: "mksquashfs", Package: "squashfs-tools"}, {Name: "xz", Package: "xz-utils"}, {Name: "rsync", Package: "rsync"},
+		{Name: "gcc", Package: "gcc"}, {Name: "make", Package: "make"},
+	}
+	for file, pkg := range map[string]string{grubModules: "grub-efi-amd64-bin", armUBoot: "u-boot-qemu"} {
+		needs = append(needs, host.Need{Name: file, Package: pkg, Has: func() bool { return exists(file) }})
+	}
+	return needs
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
+
+// buildrootParts saves the kernel of a target, and BusyBox.
+func (w *Workspace) buildrootParts(ctx context.Context, target, dir string) (buildroot.Parts, error) {
+	if err := host.Ensure(ctx, "whole builds with Buildroot", buildrootNeeds(), w.Options.Interactive, w.Stderr); err != nil {
+		return buildroot.Parts{}, err
+	}
+	quiet := *w
+	quiet.JSON = false
+	j, err := quiet.open(ctx, target)
+	if err != nil {
+		return buildroot.Parts{}, err
+	}
+	p, err := quiet.saveBuildrootParts(ctx, j, dir)
+	return p, errors.Join(err, j.close())
+}
+
+func (w *Workspace) saveBuildrootParts(ctx context.Context, j *job, dir string) (buildroot.Parts, error) {
+	list, err := w.saveInputs(ctx, j, dir)
+	if err != nil {
+		return buildroot.Parts{}, err
+	}
+	requests := containers.Requests(j.target, j.layers)
+	if len(requests) == 0 {
+		return buildroot.Parts{}, fault.New(fault.Internal, "target %s takes no packages for containers", j.target.Name)
+	}
+	pkg, err := j.parts.Fetch(requests[0], "busybox-static")
+	if err != nil {
+		return buildroot.Parts{}, err
+	}
+	busybox := &debian.Unpack{Keep: []string{"bin/", "usr/bin/"}, Package: pkg}
+	res, err := j.Build(ctx, busybox)
+	if err != nil {
+		return buildroot.Parts{}, err
+	}
+	program := filepath.Join(res.Dir(busybox), "bin/busybox")
+	if !exists(program) {
+		program = filepath.Join(res.Dir(busybox), "usr/bin/busybox") // since Debian 13
+	}
+	saved := filepath.Dir(list)
+	p := buildroot.Parts{
+		Kernel: filepath.Join(saved, "kernel/image"), KernelConfig: filepath.Join(saved, "kernel/config"), Modules: filepath.Join(saved, "kernel/modules"), Busybox: program,
+	}
+	if j.target.Arch.Go == "amd64" {
+		p.Grub = grubModules
+	} else {
+		p.UBoot = armUBoot
+	}
+	return p, nil
+}
+
+// bootImage boots an image on a target's machine until its containers have reached their goals.
+func (w *Workspace) bootImage(ctx context.Context, target, image string) error {
+	t, err := w.loadWhole(target)
+	if err != nil {
+		return err
+	}
+	e, err := t.Machine("")
+	if err != nil {
+		return err
+	}
+	return emulator.Run(ctx, emulator.Options{
+		Target: filepath.Base(image), Emulator: *e, Image: image, Containers: 1, Headless: true, Interactive: w.Options.Interactive,
+		Stdout: w.Stderr, Stderr: w.Stderr,
+	})
 }

@@ -8,4 +8,4 @@ work=$BUILD_DIR/pantavisor-images
 mkdir -p "$work"
 # shellcheck disable=SC2086 # both are lists of words
 "$PANTAVISOR_PVCOMPOSE" from-buildroot $PANTAVISOR_BUILDS $PANTAVISOR_OPTIONS --out "$work/inputs.json"
-"$PANTAVISOR_PVCOMPOSE" build --inputs "$work/inputs.json" --out "$BINARIES_DIR/pantavisor"
+"$PANTAVISOR_PVCOMPOSE" build --inputs "$work/inputs.json" --out "$BINARIES_DIR/pantavisor" --cache "$work/cache"
