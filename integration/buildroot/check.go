@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -150,15 +152,28 @@ func (c *check) open() error {
 	return fault.Wrap(fault.IO, err, "making a directory for builds")
 }
 
+// together takes what a program writes to both of its outputs, in its order.
+type together struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (t *together) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.Write(p)
+}
+
 // run runs a program in Buildroot's directory; the error has the end of what it says.
 func (c *check) run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = c.Tree
 	cmd.Env = append(os.Environ(), "BR2_DL_DIR="+filepath.Join(c.Work, "dl"))
-	var said, told bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &told
+	var said bytes.Buffer
+	var both together
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&said, &both), &both
 	if err := cmd.Run(); err != nil {
-		lines := strings.Split(strings.TrimSpace(said.String()+told.String()), "\n")
+		lines := strings.Split(strings.TrimSpace(both.text.String()), "\n")
 		return nil, fmt.Errorf("%s %s: %w:\n%s", name, strings.Join(args, " "), err, strings.Join(lines[max(0, len(lines)-20):], "\n"))
 	}
 	return said.Bytes(), nil

@@ -31,7 +31,7 @@ $(eval $(call pantavisor-programs,XZ,bin,$(call pantavisor-program,xz)))
 
 # Nothing is linked with an RPATH.
 $(eval $(call pantavisor-programs,PATCHELF))
-override HOST_PATCHELF_INSTALL_CMDS = ln -sf $(call pantavisor-program,true) $(HOST_DIR)/bin/patchelf
+override HOST_PATCHELF_INSTALL_CMDS = ln -sf /bin/true $(HOST_DIR)/bin/patchelf
 
 # Nothing is compiled that needs them.
 $(eval $(call pantavisor-programs,BISON))
