@@ -14,7 +14,11 @@ import (
 )
 
 // device is a medium that is a block device, claimed for the time of writing.
-type device struct{ file }
+type device struct {
+	file           // through the cache of the kernel
+	past  *os.File // past it, nil where the device has no such way
+	other bool     // something went through the cache
+}
 
 // openDevice opens a disk that nothing uses. O_EXCL makes the kernel reject a disk that it
 // has mounted or given to another driver, or of which it has a partition in use, also when
@@ -30,20 +34,54 @@ func openDevice(path string) (medium, error) {
 	if errors.Is(err, unix.EROFS) {
 		return nil, fault.New(fault.BadInput, "the disk is read-only: is there a switch on it?")
 	}
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		return nil, fault.New(fault.BadInput, "you may not write to it: it needs the right to, as root has it (sudo) or the group of the disk")
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &device{file{f}}, nil
+	d := &device{file: file{f}}
+	// The same device, whatever the path leads to by now.
+	if past, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR|unix.O_DIRECT, 0); err == nil {
+		d.past = past
+	}
+	return d, nil
+}
+
+// WriteAt writes past the cache what is aligned, which all but the end of an image is.
+func (d *device) WriteAt(p []byte, at int64) (int, error) {
+	if d.past != nil && isAligned(p, at) {
+		return d.past.WriteAt(p, at)
+	}
+	d.other = true
+	return d.File.WriteAt(p, at)
+}
+
+// ReadAt reads past the cache what is aligned.
+func (d *device) ReadAt(p []byte, at int64) (int, error) {
+	if d.past != nil && isAligned(p, at) {
+		return d.past.ReadAt(p, at)
+	}
+	return d.File.ReadAt(p, at)
+}
+
+func (d *device) direct() bool { return d.past != nil }
+
+// Close may be called again.
+func (d *device) Close() error {
+	var err error
+	if d.past != nil {
+		err = d.past.Close()
+		d.past = nil
+	}
+	return errors.Join(err, d.file.Close())
 }
 
 // usable reports as an error why the device at a path cannot be overwritten.
 func usable(path string) error {
-	sys, err := filepath.EvalSymlinks("/sys/dev/block/" + number(path))
+	sys, err := wholeDisk(path)
 	if err != nil {
 		return err
-	}
-	if _, err := os.Stat(filepath.Join(sys, "partition")); err == nil {
-		return fault.New(fault.BadInput, "it is a partition: name the whole disk, /dev/%s", filepath.Base(filepath.Dir(sys)))
 	}
 	d, err := inspect(filepath.Base(sys))
 	if err != nil {
@@ -52,8 +90,20 @@ func usable(path string) error {
 	return d.Usable()
 }
 
+// wholeDisk returns the directory of a disk in sysfs. A partition is an error.
+func wholeDisk(path string) (string, error) {
+	sys, err := filepath.EvalSymlinks("/sys/dev/block/" + number(path))
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(filepath.Join(sys, "partition")); err == nil {
+		return "", fault.New(fault.BadInput, "it is a partition: name the whole disk, /dev/%s", filepath.Base(filepath.Dir(sys)))
+	}
+	return sys, nil
+}
+
 // begin erases the tables that are on the disk.
-func (d *device) begin(size int64) error {
+func (d *device) begin(size int64, first []byte) error {
 	have, err := d.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -61,19 +111,25 @@ func (d *device) begin(size int64) error {
 	if have < size {
 		return fault.New(fault.NoSpace, "the disk has %d MiB, the image needs %d MiB", have>>20, (size+1<<20-1)>>20)
 	}
-	if sector, err := unix.IoctlGetInt(int(d.Fd()), unix.BLKSSZGET); err != nil || sector != 512 {
-		return fault.New(fault.Unsupported, "the disk has sectors of %d bytes, the partition tables of images are for 512", sector)
+	if sector, err := unix.IoctlGetInt(int(d.Fd()), unix.BLKSSZGET); err != nil || sector != sectorSize {
+		return fault.New(fault.Unsupported, "the disk has sectors of %d bytes, the partition tables of images are for %d", sector, sectorSize)
 	}
-	for at, n := range map[int64]int64{0: min(headSize, have), max(0, have-tailSize): min(tailSize, have)} {
-		if _, err := d.WriteAt(make([]byte, n), at); err != nil {
-			return err
-		}
+	head := aligned(int(min(headSize, have)))
+	copy(head, first)
+	if _, err := d.WriteAt(head, 0); err != nil {
+		return err
+	}
+	if _, err := d.WriteAt(aligned(int(min(tailSize, have-int64(len(head))))), have-min(tailSize, have-int64(len(head)))); err != nil {
+		return err
 	}
 	return d.sync()
 }
 
 // uncache drops the pages of the disk, so that reading gives what the medium has.
 func (d *device) uncache() error {
+	if !d.other && d.past != nil { // nothing is there
+		return nil
+	}
 	if err := unix.IoctlSetInt(int(d.Fd()), unix.BLKFLSBUF, 0); err != nil {
 		return fmt.Errorf("dropping the disk's pages from the cache: %w", err)
 	}

@@ -53,8 +53,12 @@ func TestDiskIsWritten(t *testing.T) {
 	t.Parallel()
 	file, device := attach(t, imageSize+2*mib)
 	image, want := newImage(t, true)
-	if _, err := run(t, image, device, flash.Options{}); err != nil {
+	r, err := run(t, image, device, flash.Options{})
+	if err != nil {
 		t.Fatal(err)
+	}
+	if !r.Direct || r.Stale != nil {
+		t.Errorf("%+v: not past the cache", r)
 	}
 	got, err := os.ReadFile(file)
 	if err != nil {
@@ -72,6 +76,119 @@ func TestDiskIsWritten(t *testing.T) {
 		if !bytes.Equal(got[at:at+512], make([]byte, 512)) {
 			t.Errorf("what was at %d is there still: %.4q", at, got[at:])
 		}
+	}
+}
+
+// TestOddImageOnDisk: the end of an image that is no whole sector goes through the cache.
+func TestOddImageOnDisk(t *testing.T) {
+	t.Parallel()
+	file, device := attach(t, imageSize)
+	name, data := filepath.Join(t.TempDir(), "disk.img"), bytes.Repeat([]byte("new!"), (2*mib+4096+100)/4)
+	write(t, name, data)
+	if _, err := run(t, name, device, flash.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil || !bytes.Equal(got[:len(data)], data) || string(got[len(data):len(data)+4]) != "old!" {
+		t.Errorf("the disk differs: %v", err)
+	}
+}
+
+// TestLookAtDisk: everything that a user should see before it is lost.
+func TestLookAtDisk(t *testing.T) {
+	t.Parallel()
+	_, device := attach(t, 64*mib)
+	command(t, "sgdisk", "-Z", device)
+	command(t, "sgdisk", "-n", "1:0:+16M", "-c", "1:first part", "-n", "2:0:+40M", device)
+	command(t, "partx", "-u", device)
+	command(t, "mkfs.vfat", "-n", "BOOT", device+"p1")
+	command(t, "mke2fs", "-q", "-L", "pvroot", device+"p2")
+	point := filepath.Join(t.TempDir(), "a b")
+	if err := os.Mkdir(point, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "mount", device+"p2", point)
+	c, err := flash.Look(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Base(device)
+	var got []string
+	for _, v := range c.Volumes {
+		got = append(got, v.String())
+	}
+	want := []string{name + `p1, 16 MiB, partition "first part", FAT, label "BOOT"`, name + `p2, 40 MiB, ext, label "pvroot"`}
+	if told, err := os.ReadFile("/sys/class/block/" + name + "p1/uevent"); err != nil || !strings.Contains(string(told), "PARTNAME=") {
+		want[0] = strings.ReplaceAll(want[0], `, partition "first part"`, "") // partx does not tell the kernel names
+	}
+	if !slices.Equal(got, want) || c.Size != 64*mib || c.Permanent || c.System || c.Mark != nil {
+		t.Errorf("%+v: %q, want %q", c, got, want)
+	}
+	if !slices.Equal(c.Uses, []string{"mounted on " + point}) {
+		t.Errorf("uses: %q", c.Uses)
+	}
+	busy, err := os.Create(filepath.Join(point, "open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Unmount(); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "a program uses a file below "+point) {
+		t.Errorf("busy: %v", err)
+	}
+	_ = busy.Close()
+	if err := c.Unmount(); err != nil {
+		t.Error(err)
+	}
+	if c, err = flash.Look(device); err != nil || len(c.Uses) > 0 {
+		t.Errorf("unmounted: %+v, %v", c, err)
+	}
+	if _, err := flash.Look(device + "p1"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "name the whole disk") {
+		t.Errorf("a partition: %v", err)
+	}
+	for path, kind := range map[string]fault.Kind{"/dev/no-such-disk": fault.Missing, "/dev/null": fault.BadInput, point: fault.BadInput} {
+		if _, err := flash.Look(path); fault.Of(err) != kind {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// TestKilledOnDisk: a disk whose writer was killed is known as incomplete, has no partitions,
+// and is written whole by the next run.
+func TestKilledOnDisk(t *testing.T) {
+	t.Parallel()
+	_, device := attach(t, imageSize)
+	image, data := newImage(t, true)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), killedImage+"="+image, killedMedium+"="+device)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := cmd.StdinPipe() // it waits for an answer that never comes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 16)); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	c, err := flash.Look(device)
+	if err != nil || c.Mark == nil || c.Mark.Image != "disk.img" || c.Mark.Size != imageSize || len(c.Volumes) > 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := run(t, image, device, flash.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = flash.Look(device); err != nil || c.Mark != nil {
+		t.Errorf("written again: %+v, %v", c, err)
+	}
+	disk, err := os.ReadFile(device)
+	if err != nil || !bytes.Equal(disk[:4096], data[:4096]) {
+		t.Errorf("the disk differs: %v", err)
 	}
 }
 

@@ -33,6 +33,12 @@ type Disk struct {
 	ReadOnly bool
 	// Uses are what uses the disk or its partitions, for people: "mounted on /boot".
 	Uses []string
+	// System is set for a disk that holds what this machine runs from: its root, /usr, /var, a
+	// boot partition or swap, also by way of other drivers.
+	System bool
+
+	points []string // where it is mounted
+	held   bool     // by another driver
 }
 
 // Usable returns nil for a disk that can be overwritten, or why it cannot.
@@ -101,10 +107,12 @@ func inspect(name string) (Disk, error) {
 		d.Model = ""
 	}
 	d.ReadOnly = text(sys, "ro") == "1"
-	d.Permanent = text(sys, "removable") == "0" && !strings.Contains(sys, "/usb") && text(sys, "device/type") != "SD"
-	d.Uses, err = uses(sys)
-	return d, err
+	d.Permanent = text(sys, "removable") == "0" && !strings.Contains(sys, "/usb") && text(sys, "device/type") != "SD" && !noHardware.MatchString(name)
+	return d, d.findUses(sys)
 }
+
+// noHardware are devices whose content is a file or memory: nothing is built in there.
+var noHardware = regexp.MustCompile(`^(loop|nbd|ram|zram)[0-9]`)
 
 // text returns the content of a file of sysfs, empty when there is none.
 func text(dir, name string) string {
@@ -112,33 +120,80 @@ func text(dir, name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// uses lists what uses a disk or its partitions.
-func uses(sys string) ([]string, error) {
+// systemPoints are where a machine's own system is mounted.
+var systemPoints = []string{"/", "/usr", "/var", "/home", "/boot", "/boot/efi", "/efi", "/nix", "/ostree"}
+
+// findUses finds what uses a disk or its partitions, also by way of other drivers.
+func (d *Disk) findUses(sys string) error {
+	numbers := map[string]bool{}
+	if err := d.numbersOf(sys, numbers, 0); err != nil {
+		return err
+	}
+	var err error
+	if d.points, err = mounts(numbers); err != nil {
+		return err
+	}
+	for _, point := range d.points {
+		d.Uses = append(d.Uses, "mounted on "+point)
+		d.System = d.System || slices.Contains(systemPoints, point)
+	}
+	swap, err := swaps(numbers)
+	d.Uses, d.System = append(d.Uses, swap...), d.System || len(swap) > 0
+	return err
+}
+
+// deepest bounds how many drivers are above each other.
+const deepest = 8
+
+// numbersOf collects MAJOR:MINOR of a device, of its partitions and of all devices that are
+// made of them.
+func (d *Disk) numbersOf(sys string, numbers map[string]bool, depth int) error {
 	parts, err := filepath.Glob(filepath.Join(sys, "*", "partition"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	dirs := []string{sys}
 	for _, p := range parts {
 		dirs = append(dirs, filepath.Dir(p))
 	}
-	numbers := map[string]bool{}
-	var out []string
 	for _, dir := range dirs {
 		numbers[text(dir, "dev")] = true
 		holders, _ := os.ReadDir(filepath.Join(dir, "holders")) // old kernels have none
 		for _, h := range holders {
-			out = append(out, "part of "+cmp.Or(text(filepath.Join(sysBlock, h.Name()), "dm/name"), h.Name()))
+			d.held = true
+			d.Uses = append(d.Uses, "part of "+cmp.Or(text(filepath.Join(sysBlock, h.Name()), "dm/name"), h.Name()))
+			above, err := filepath.EvalSymlinks(filepath.Join(sysBlock, h.Name()))
+			if err != nil || depth == deepest { // it went away in the meantime
+				continue
+			}
+			if err := d.numbersOf(above, numbers, depth+1); err != nil {
+				return err
+			}
 		}
 	}
-	for _, list := range []func(map[string]bool) ([]string, error){mounts, swaps} {
-		found, err := list(numbers)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, found...)
+	return nil
+}
+
+// Unmount unmounts the file systems of a disk. The error has the kind [fault.BadInput] for the
+// disk of the system, for one that another driver has, and for one that is in use.
+func (d Disk) Unmount() error {
+	switch {
+	case d.System:
+		return fault.New(fault.BadInput, "unmounting %s: this machine runs from it: %s", d.Path, strings.Join(d.Uses, ", "))
+	case d.held:
+		return fault.New(fault.BadInput, "unmounting %s: another driver has it: %s; end that first", d.Path, strings.Join(d.Uses, ", "))
 	}
-	return out, nil
+	// What is mounted below another point comes first.
+	for _, point := range slices.Backward(d.points) {
+		err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW)
+		switch {
+		case errors.Is(err, unix.EBUSY):
+			return fault.New(fault.BadInput, "unmounting %s: a program uses a file below %s: end it", d.Path, point)
+		case err != nil:
+			return fault.Wrap(fault.IO, err, "unmounting %s from %s", d.Path, point)
+		}
+	}
+	return nil
 }
 
 // mounts lists the mount points of devices, by MAJOR:MINOR (proc(5), mountinfo). File
@@ -157,12 +212,22 @@ func mounts(numbers map[string]bool) ([]string, error) {
 			continue
 		}
 		if numbers[fields[2]] || numbers[number(more[1])] {
-			out = append(out, "mounted on "+fields[4])
+			out = append(out, unescape(fields[4]))
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
 }
+
+// unescape replaces the octal numbers that stand for blanks and backslashes in mountinfo.
+func unescape(s string) string {
+	return escaped.ReplaceAllStringFunc(s, func(e string) string {
+		n, _ := strconv.ParseUint(e[1:], 8, 8) // three digits, the first up to 3
+		return string([]byte{byte(n)})
+	})
+}
+
+var escaped = regexp.MustCompile(`\\[0-3][0-7][0-7]`)
 
 // swaps lists the swap spaces on devices.
 func swaps(numbers map[string]bool) ([]string, error) {

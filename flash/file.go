@@ -30,8 +30,14 @@ func openMedium(path string) (medium, error) {
 // file is a medium in a regular file.
 type file struct{ *os.File }
 
-// begin makes the file a hole of the image's size.
-func (f *file) begin(size int64) error { return errors.Join(f.Truncate(0), f.Truncate(size)) }
+// begin makes the file a hole of the image's size, with a first block.
+func (f *file) begin(size int64, first []byte) error {
+	if err := errors.Join(f.Truncate(0), f.Truncate(size)); err != nil {
+		return err
+	}
+	_, err := f.WriteAt(first[:min(int64(len(first)), size)], 0)
+	return errors.Join(err, f.Sync())
+}
 
 func (f *file) sync() error { return f.Sync() }
 
@@ -39,6 +45,8 @@ func (f *file) sync() error { return f.Sync() }
 func (f *file) uncache() error { return dropCache(f.File) }
 
 func (f *file) reread() error { return nil }
+
+func (f *file) direct() bool { return false }
 
 // Close may be called again.
 func (f *file) Close() error {
