@@ -38,7 +38,9 @@ type Event struct {
 	Done   int64     `json:"done,omitempty"`   // work done so far
 	Total  int64     `json:"total,omitempty"`  // the whole work; left out when unknown
 	Unit   string    `json:"unit,omitempty"`   // what Done and Total count: bytes, files
-	Bytes  int64     `json:"bytes,omitempty"`  // size of the output or the file
+	Rate   float64   `json:"rate,omitempty"`   // units of Done in a second
+	Left   float64   `json:"left_seconds,omitempty"`
+	Bytes  int64     `json:"bytes,omitempty"` // size of the output or the file
 	Wall   float64   `json:"wall_seconds,omitempty"`
 	CPU    float64   `json:"cpu_seconds,omitempty"`
 	// Result is the value of an event of that type.

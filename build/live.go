@@ -21,6 +21,7 @@ type Live struct {
 type bar struct {
 	*mpb.Bar
 	unit  atomic.Value // string; set by the first progress note
+	total atomic.Int64 // 0 while it is not known
 	start time.Time
 }
 
@@ -65,7 +66,7 @@ func (l *Live) open(e Event) {
 	b := &bar{start: e.Time}
 	b.Bar = l.pool.AddBar(0,
 		mpb.PrependDecorators(decor.Name(e.Step, decor.WCSyncSpaceR)),
-		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS), decor.Any(b.rate)),
+		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS), decor.Any(b.rate), decor.Any(b.left)),
 	)
 	l.bars[e.Step] = b
 }
@@ -78,6 +79,16 @@ func (b *bar) rate(s decor.Statistics) string {
 	}
 	unit, _ := b.unit.Load().(string)
 	return "  " + rateText(float64(s.Current)/spent, unit)
+}
+
+// left returns how long the rest takes at the speed so far, where all of it is known.
+func (b *bar) left(s decor.Statistics) string {
+	spent, rest := time.Since(b.start), b.total.Load()-s.Current
+	if s.Current == 0 || rest <= 0 {
+		return ""
+	}
+	left := time.Duration(float64(spent) * float64(rest) / float64(s.Current)).Round(time.Second)
+	return fmt.Sprintf("  %v left", left)
 }
 
 func rateText(perSecond float64, unit string) string {
@@ -93,6 +104,7 @@ func (l *Live) progress(e Event) {
 		return
 	}
 	b.unit.Store(e.Unit)
+	b.total.Store(e.Total)
 	// The bar ends with the step, not when its numbers do.
 	b.SetTotal(max(e.Total, e.Done)+1, false)
 	b.SetCurrent(e.Done)

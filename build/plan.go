@@ -192,6 +192,14 @@ func short(digest string) string {
 	return digest
 }
 
+// Size formats a number of bytes for people.
+func Size(n int64) string {
+	if n == 0 {
+		return "0 B"
+	}
+	return sizeText(n)
+}
+
 // sizeText formats a number of bytes for people; empty for 0.
 func sizeText(n int64) string {
 	switch {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/magefile/mage/mg"
+	"golang.org/x/term"
 
 	"github.com/pantavisor/pantavisor/integration/yocto"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -236,6 +237,46 @@ func Dist(ctx context.Context, platform *string, json *bool, events, out *string
 //	mage buildroot --tree=buildroot-2026.02.3 --only=x86_64
 func Buildroot(ctx context.Context, tree, only *string, json *bool) error {
 	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Buildroot(ctx, value(tree), value(only)) })
+}
+
+// Flash writes an image to a disk, and verifies it.
+//
+// The image is the one that was built for a target, or a file: as it is, or as gz, bz2, xz, zst
+// or zip. Only the blocks that it uses are written. First it shows what is on the disk, and
+// asks; it rejects disks that are in use, built into this machine, or those that it runs from. A
+// disk where this has stopped half-way has no partition table, and says so (docs/flash.md).
+//
+//	--yes          does not ask
+//	--unmount      unmounts what is mounted of the disk first
+//	--permanent    allows a disk that is built into this machine
+//	--whole        writes the blocks that the image does not use, too
+//	--json         prints what was done as JSON
+//	--events=FILE  writes how far it is as JSON lines, - to standard output
+//	--out=DIR      a target's results are in DIR/TARGET
+//
+//	mage flash x64-uefi /dev/sdb
+//	mage flash release.img.xz mmcblk0 --yes --json
+//	mage flash rpi64 sdb --unmount --events=-
+func Flash(ctx context.Context, image, device string, yes, unmount, permanent, whole, json *bool, events, out *string) error {
+	o := workspace.FlashOptions{Yes: given(yes), Unmount: given(unmount), Permanent: given(permanent), Whole: given(whole)}
+	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())) {
+		o.Answers = os.Stdin
+	}
+	return in(json, nil, events, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.Flash(ctx, image, device, o)
+	})
+}
+
+// given reports whether an option was given.
+func given(option *bool) bool { return option != nil && *option }
+
+// Disks lists the disks of this machine, with what uses them.
+//
+//	mage disks
+//	mage disks --json
+func Disks(json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.Disks() })
 }
 
 // Targets lists the boards.

@@ -16,7 +16,7 @@ var valued = []string{
 
 // arguments are the numbers of words that commands need; mage export takes any number.
 var arguments = map[string]int{
-	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "compose": 1, "device": 2, "diff": 2, "export": 1,
+	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "compose": 1, "device": 2, "diff": 2, "export": 1, "flash": 2,
 	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "plan": 1, "run": 1, "why": 2,
 }
 

@@ -90,6 +90,7 @@ func measurements() []measurement {
 		{"booted devices", devices},
 		{"kernels", kernels},
 		{"writes to flash", flashWrites},
+		{"flashing an image", flashing},
 	}
 }
 
