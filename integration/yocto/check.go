@@ -96,12 +96,14 @@ var checks = slices.Concat([]check{
 	{name: "composer and a bundle of a container", script: "bitbake pv-stub-bundle"},
 	{name: "again without a change", script: "bitbake pv-stub-bundle", judge: nothing},
 	{name: "an image becomes a container", script: "bitbake -c image_pvrexport pv-stub-image"},
+	{name: "owners and devices of an image", wanted: withPseudo, script: "bitbake -c image_pvrexport pv-stub-owners", judge: owners},
 	{name: "runtime and a revision", script: "bitbake pv-stub-revision"},
 	{name: "pvr, with Go from a recipe", script: "bitbake pvr-native"},
 	{name: "what a kernel's recipe takes of pv-kernel", script: `echo 'KERNEL_CLASSES:append = " pv-kernel"' > conf/pv-kernel.conf && ` +
 		`bitbake -R conf/pv-kernel.conf -e -b "$(ls "$PV_OECORE"/meta/recipes-kernel/linux/linux-yocto_[0-9]*.bb | tail -n 1)"`, judge: features},
 }, device("qemux86-64"), device("qemuarm64"), []check{
 	{name: "variables and files of the former layer", machine: formerMachine, script: "bitbake pv-former-device pv-former-auto", judge: former},
+	{name: "what is not built here, for want of a network, has all that it needs", script: pulls + "pantavisor-initramfs pantavisor-bsp pv-example-bundle" + listed, judge: count},
 	{name: "yocto-check-layer", wanted: asked, build: "build-layer", script: "yocto-check-layer --no-auto-dependency $PV_LAYER"},
 })
 
@@ -279,6 +281,7 @@ func (o *Options) prepare(ctx context.Context) error {
 		err = o.configure("build-layer", site, filepath.Join(o.OECore, "meta"))
 		site = append(site, `PANTAVISOR_GOROOT:pn-pvr-native = ""`, `SRC_URI:pn-pantavisor-go-native = "file://`+archive+`;name=archive"`,
 			`PV_TEST_PARTS = "`+o.parts("${MACHINE}")+`"`, `TMPDIR = "`+filepath.Join(o.Work, "build/tmp")+`"`, `TCLIBCAPPEND = ""`)
+		site = append(site, pseudo()...)
 		err = errors.Join(err, o.configure("build", site, filepath.Join(o.OECore, "meta"), filepath.Join(layers, "meta-pantavisor-go"), filepath.Join(layers, "meta-pv-test")))
 	}
 	if err != nil {
@@ -359,11 +362,18 @@ func (o *Options) command(ctx context.Context, name string, args ...string) *exe
 	if n := os.Getenv("BB_NUMBER_THREADS"); n != "" {
 		cmd.Env = append(cmd.Env, "BB_NUMBER_THREADS="+n)
 	}
+	// BitBake's client and server end in order when they are interrupted, as by a terminal.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = patience
 	if os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
 	return cmd
 }
+
+// patience is how long BitBake may take to end.
+const patience = 30 * time.Second
 
 // run runs one check, and returns what it has counted.
 func (o *Options) run(ctx context.Context, c check) (string, error) {

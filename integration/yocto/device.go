@@ -47,8 +47,8 @@ var madeLoader = map[string]map[string]any{
 	"qemuarm64": {"type": "uboot", "addresses": map[string]any{"initrd": 0x48000000}},
 }
 
-// partial returns what of a list no recipe makes: boot loader, layout of the medium, configuration
-// and containers that come as exports.
+// partial returns what of a list no recipe makes: boot loader, layout of the medium and
+// configuration.
 func partial(l *inputs.List, dir string, loader map[string]any) ([]byte, error) {
 	l.Absolute(dir)
 	text, err := l.Encode()
@@ -59,7 +59,7 @@ func partial(l *inputs.List, dir string, loader map[string]any) ([]byte, error) 
 	if err := json.Unmarshal(text, &all); err != nil {
 		return nil, err
 	}
-	for _, field := range []string{"#spec", "target", "release", "epoch", "arch", "outputs", "runtime"} {
+	for _, field := range []string{"#spec", "target", "release", "epoch", "arch", "outputs", "runtime", "exports"} {
 		delete(all, field)
 	}
 	kernel, ok := all["kernel"].(map[string]any)

@@ -28,12 +28,13 @@ type wanted struct{ key, member, text string }
 // ofFormer are what the variables and files of the recipe pv-former-app become (its recipe in the
 // test layer says which is which).
 var ofFormer = []wanted{
-	{"pv-former-app/run.json", "group", `"data"`},
+	{"pv-former-app/run.json", "group", `"platform"`},
 	{"pv-former-app/run.json", "roles", `["mgmt","nobody"]`},
+	{"pv-former-app/run.json", "status_goal", `"READY"`},
 	{"pv-former-app/run.json", "restart_policy", `"system"`},
 	{"pv-former-app/run.json", "network", `{"pools":["former"]}`},
-	{"pv-former-app/run.json", "storage", `{"lxc-overlay":{"persistence":"boot"},"ovl:/etc":{"persistence":"boot"},"ovl:/var":{"persistence":"permanent"}}`},
-	{"pv-former-app/src.json", "args", `{"PV_DEBUG_MODE":"yes","PV_GROUP":"data","PV_RESTART_POLICY":"system","PV_ROLES":["mgmt","nobody"],"PV_RUNLEVEL":"data"}`},
+	{"pv-former-app/run.json", "storage", `{"dockerovl--etc":{"persistence":"boot"},"dockerovl--var":{"persistence":"permanent"},"lxc-overlay":{"persistence":"boot"}}`},
+	{"pv-former-app/src.json", "args", `{"PV_DEBUG_MODE":"yes","PV_GROUP":"platform","PV_RESTART_POLICY":"system","PV_ROLES":["mgmt","nobody"],"PV_STATUS_GOAL":"READY"}`},
 	{"pv-former-app/src.json", "docker_config", `{"Entrypoint":["/bin/app"],"Env":["FORMER=1"]}`},
 	{"pv-former-app/mdev.json", "rules", `["ttyS0 0:0 660"]`},
 	{"pv-former-app/services.json", "services", `[{"name":"former","socket":"/run/former.sock","type":"rest"}]`},
@@ -49,11 +50,11 @@ const overlayFile = "_config/pv-former-app/etc/former.conf"
 func former(ctx context.Context, o *Options, machine, _ string) (string, error) {
 	var problems []error
 	n := 0
-	for name, fdt := range map[string]string{"pv-former-device": `"vendor/former-b.dtb"`, "pv-former-auto": ""} {
+	for name, fdt := range map[string]string{"pv-former-device": `"former-b.dtb"`, "pv-former-auto": ""} {
 		dir := filepath.Join(o.deployed(machine), name)
-		trees := []string{"bsp/vendor/former-b.dtb"}
+		trees := []string{"bsp/former-b.dtb"}
 		if fdt == "" {
-			trees = append(trees, "bsp/vendor/former-a.dtb")
+			trees = []string{"bsp/dtbs/vendor/former-a.dtb", "bsp/dtbs/vendor/former-b.dtb"}
 		}
 		want := append([]wanted{{"bsp/run.json", "fdt", fdt}}, ofFormer...)
 		n += len(want) + len(trees)

@@ -38,10 +38,6 @@ PV_UBOOT_AUTOFDT ??= ""
 PV_UBOOT_FLATFDT ??= ""
 # Modules that the initrd has.
 PV_EARLY_MODULES ??= ""
-PVR_APP_ADD_GROUP ??= "root"
-PVR_APP_ADD_ROLES ??= ""
-PVR_APP_ADD_EXTRA_ARGS ??= "--volume ovl:/var:permanent"
-PVR_FORMAT_OPTS ??= "-comp xz"
 
 LICENSE ?= "MIT"
 LIC_FILES_CHKSUM ?= "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"

@@ -24,6 +24,13 @@ PV_CONFIG_DIR ??= "${PV_LAYERDIR}/files/config"
 # Where SRC_URI's files are: UNPACKDIR, and WORKDIR in scarthgap.
 PV_SIDE_DIR = "${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}"
 
+# As in the former layer, of recipes that make containers.
+PVR_APP_ADD_GROUP ??= "root"
+PVR_APP_ADD_ROLES ??= ""
+PVR_APP_ADD_EXTRA_ARGS ??= "--volume ovl:/var:permanent"
+PVR_FORMAT_OPTS ??= "${@bb.utils.contains('PANTAVISOR_FEATURES', 'squash-zstd', '-comp zstd', '-comp xz', d)}"
+PV_CONFIG_OVERLAY_DIR ??= ""
+
 # What a task with pv_container or pv_list depends on: names of variables that Python computes are
 # not seen by BitBake.
 PV_CONTAINER_VARS = "PVR_APP_ADD_GROUP PVR_APP_ADD_ROLES PVR_APP_ADD_EXTRA_ARGS PVR_FORMAT_OPTS PV_CONFIG_OVERLAY_DIR"

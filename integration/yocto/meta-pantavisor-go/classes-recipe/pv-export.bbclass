@@ -4,12 +4,8 @@
 #   IMAGE_FSTYPES += "pvrexport"
 #
 # The container has the name of the recipe. Beside the image lies IMAGE_LINK_NAME.pvrexport, and
-# PN.pvrexport.tgz leads to it. What else it has comes from these variables and files of SRC_URI:
-PVR_APP_ADD_GROUP ??= "root"
-PVR_APP_ADD_ROLES ??= ""
-PVR_APP_ADD_EXTRA_ARGS ??= "--volume ovl:/var:permanent"
-PVR_FORMAT_OPTS ??= "${@bb.utils.contains('PANTAVISOR_FEATURES', 'squash-zstd', '-comp zstd', '-comp xz', d)}"
-PV_CONFIG_OVERLAY_DIR ??= ""
+# PN.pvrexport.tgz leads to it. What else it has comes from the variables PVR_APP_ADD_GROUP, _ROLES and
+# _EXTRA_ARGS, PVR_FORMAT_OPTS and PV_CONFIG_OVERLAY_DIR, and from files of SRC_URI:
 # ${PN}.args.json, .config.json, .services.json, .mdev.json, .network.json; without an .mdev.json
 # its programs may use all devices, unless this is 0.
 PVRIMAGE_AUTO_MDEV ??= "1"

@@ -6,7 +6,7 @@ IMAGE_LINGUAS = ""
 EXCLUDE_FROM_WORLD = "1"
 
 do_rootfs[depends] += "pv-test-app:do_deploy"
-python do_rootfs() {
+fakeroot python do_rootfs() {
     root = d.getVar('IMAGE_ROOTFS')
     for name in ('bin', 'dev', 'etc', 'lib/modules/1', 'proc', 'run', 'sys', 'tmp', 'usr/share/doc', 'var'):
         bb.utils.mkdirhier(os.path.join(root, name))
@@ -16,15 +16,19 @@ python do_rootfs() {
             f.write('for the machine, or for nobody')
 }
 
-# Neither package manager nor fakeroot nor kernel: files are root's for root alone, and no task waits
-# for a recipe that needs a toolchain.
+# Neither package manager nor kernel: no task waits for a recipe that needs a toolchain. Without
+# fakeroot owners are those of the build; with PV_STUB_FAKEROOT it is that of the build machine.
 IMAGE_CLASSES = ""
+PV_STUB_FAKEROOT ??= "0"
 python () {
     d.setVar('DEPENDS', '')
-    d.setVar('do_flush_pseudodb', ':')
+    fakeroot = d.getVar('PV_STUB_FAKEROOT') == '1'
+    if not fakeroot:
+        d.setVar('do_flush_pseudodb', ':')
     bb.build.deltask('do_patch', d)
     for task in d.getVar('__BBTASKS', False) or []:
-        d.delVarFlag(task, 'fakeroot')
+        if not fakeroot:
+            d.delVarFlag(task, 'fakeroot')
         for flag in ('recrdeptask', 'rdeptask', 'deptask', 'rdepends'):
             d.delVarFlag(task, flag)
         kept = [w for w in (d.getVarFlag(task, 'depends') or '').split() if w.startswith(('pvcompose-native:', d.getVar('PN') + ':', 'pv-test-app:'))]

@@ -1,7 +1,7 @@
-SUMMARY = "A whole device: kernel, runtime, the container of an image, and a medium that boots"
+SUMMARY = "A whole device: kernel, runtime, two containers, and a medium that boots"
 
 PV_BUNDLE_KERNEL = "pv-test-kernel"
-PV_BUNDLE_EXPORTS = "pv-stub-image"
+PV_BUNDLE_EXPORTS = "pv-network pv-stub-image"
 PV_BUNDLE_OUTPUTS = "image export revision"
 # Of machines whose boot loader has a script that pvcompose makes.
 PV_BOOT_OEMARGS:qemuarm64 = "console=ttyAMA0,115200 panic=5"

@@ -9,7 +9,7 @@ SRC_URI = " \
     file://${PN}.network.json \
     file://former-overlay \
 "
-PVR_APP_ADD_GROUP = "data"
+PVR_APP_ADD_GROUP = "platform"
 PVR_APP_ADD_ROLES = "mgmt nobody"
 PVR_APP_ADD_EXTRA_ARGS = "  --volume ovl:/var:permanent --volume ovl:/etc:boot --restart-policy system --arg PV_DEBUG_MODE=yes"
 PVR_FORMAT_OPTS = "-comp zstd -b 128K -Xcompression-level 19 -e usr/share/doc"

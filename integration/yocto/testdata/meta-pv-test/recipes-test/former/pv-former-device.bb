@@ -7,7 +7,7 @@ PVROOT_IMAGE_BSP = "pv-former-base"
 PVROOT_IMAGE = "yes"
 PV_BOOT_OEMARGS = "console=ttyAMA0 former.word=1"
 KERNEL_DEVICETREE = "vendor/former-a.dtb vendor/former-b.dtb"
-PV_INITIAL_DTB = "vendor/former-b.dtb"
+PV_INITIAL_DTB = "former-b.dtb"
 
 PV_BUNDLE_KERNEL = "pv-test-kernel"
 PV_BUNDLE_DEPENDS = "pv-former-trees:do_deploy"
