@@ -280,7 +280,7 @@ func (o *Options) prepare(ctx context.Context) error {
 		site := o.site(goroot)
 		err = o.configure("build-layer", site, filepath.Join(o.OECore, "meta"))
 		site = append(site, `PANTAVISOR_GOROOT:pn-pvr-native = ""`, `SRC_URI:pn-pantavisor-go-native = "file://`+archive+`;name=archive"`,
-			`PV_TEST_PARTS = "`+o.parts("${MACHINE}")+`"`, `TMPDIR = "`+filepath.Join(o.Work, "build/tmp")+`"`, `TCLIBCAPPEND = ""`)
+			`PV_TEST_PARTS = "`+o.parts("${MACHINE}")+`"`)
 		site = append(site, pseudo()...)
 		err = errors.Join(err, o.configure("build", site, filepath.Join(o.OECore, "meta"), filepath.Join(layers, "meta-pantavisor-go"), filepath.Join(layers, "meta-pv-test")))
 	}

@@ -15,9 +15,19 @@ import (
 // a target, as mage inputs saves them, with a partial list of those that no recipe makes.
 func (o *Options) parts(machine string) string { return filepath.Join(o.Work, "parts", machine) }
 
-// deployed is the directory with what a machine's recipes have deployed.
-func (o *Options) deployed(machine string) string {
-	return filepath.Join(o.Work, "build/tmp/deploy/images", machine)
+// made returns the one file of the build, below its TMPDIR, that a pattern matches. TMPDIR is tmp, and
+// with scarthgap tmp-glibc.
+func (o *Options) made(pattern ...string) (string, error) {
+	found, err := filepath.Glob(filepath.Join(append([]string{o.Work, "build/tmp*"}, pattern...)...))
+	if err != nil || len(found) != 1 {
+		return "", fault.New(fault.Goal, "looking for what was made, %s: %d files %v; want one", filepath.Join(pattern...), len(found), found)
+	}
+	return found[0], nil
+}
+
+// deployed is the place of what a machine's recipe has deployed, for [Options.made].
+func deployed(machine, recipe string) string {
+	return filepath.Join("deploy/images", machine, recipe)
 }
 
 // save saves the inputs of the machine's target, and makes the partial list.
@@ -76,9 +86,9 @@ func partial(l *inputs.List, dir string, loader map[string]any) ([]byte, error) 
 
 // boot boots the image of the machine.
 func boot(ctx context.Context, o *Options, machine, _ string) (string, error) {
-	found, err := filepath.Glob(filepath.Join(o.deployed(machine), "pv-test-device/*.img"))
-	if err != nil || len(found) != 1 {
-		return "", fault.New(fault.Goal, "the recipe has deployed %d images, %v; want one", len(found), found)
+	image, err := o.made(deployed(machine, "pv-test-device"), "*.img")
+	if err != nil {
+		return "", err
 	}
-	return filepath.Base(found[0]), o.Boot(ctx, targetOf[machine], found[0])
+	return filepath.Base(image), o.Boot(ctx, targetOf[machine], image)
 }

@@ -51,17 +51,20 @@ func former(ctx context.Context, o *Options, machine, _ string) (string, error) 
 	var problems []error
 	n := 0
 	for name, fdt := range map[string]string{"pv-former-device": `"former-b.dtb"`, "pv-former-auto": ""} {
-		dir := filepath.Join(o.deployed(machine), name)
+		revision, err := o.made(deployed(machine, name), name+"-revision.pvr.tgz")
+		if err != nil {
+			return "", err
+		}
 		trees := []string{"bsp/former-b.dtb"}
 		if fdt == "" {
 			trees = []string{"bsp/dtbs/vendor/former-a.dtb", "bsp/dtbs/vendor/former-b.dtb"}
 		}
 		want := append([]wanted{{"bsp/run.json", "fdt", fdt}}, ofFormer...)
 		n += len(want) + len(trees)
-		if err := revisionHas(ctx, filepath.Join(dir, name+"-revision.pvr.tgz"), want, trees); err != nil {
+		if err := revisionHas(ctx, revision, want, trees); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", name, err))
 		}
-		if err := imageHas(filepath.Join(dir, name+"-pv-512MiB.img"), "former.word=1"); err != nil {
+		if err := imageHas(filepath.Join(filepath.Dir(revision), name+"-pv-512MiB.img"), "former.word=1"); err != nil {
 			problems = append(problems, fmt.Errorf("%s: PV_BOOT_OEMARGS: %w", name, err))
 		}
 	}

@@ -62,7 +62,8 @@ func owners(ctx context.Context, o *Options, _, _ string) (string, error) {
 	if _, err := exec.LookPath("unsquashfs"); err != nil {
 		return "", fault.New(fault.Missing, "reading a container: unsquashfs is not installed; type: apt-get install squashfs-tools")
 	}
-	file, err := o.exported("pv-stub-owners")
+	// The task lies before those that deploy it.
+	file, err := o.made("work/*/pv-stub-owners/*/deploy-pv-stub-owners-image-complete/pv-stub-owners.pvrexport.tgz")
 	if err != nil {
 		return "", err
 	}
@@ -91,16 +92,6 @@ func owners(ctx context.Context, o *Options, _, _ string) (string, error) {
 		}
 	}
 	return strings.Join(ownersWanted, ", "), nil
-}
-
-// exported returns the container that an image of the first machine has become. Its task lies before
-// those that deploy it.
-func (o *Options) exported(name string) (string, error) {
-	found, err := filepath.Glob(filepath.Join(o.Work, "build/tmp/work/*", name, "*/deploy-"+name+"-image-complete", name+".pvrexport.tgz"))
-	if err != nil || len(found) != 1 {
-		return "", fault.New(fault.Goal, "looking for the container of %s: %v, %v", name, found, err)
-	}
-	return found[0], nil
 }
 
 // rootOf unpacks an export into a directory and returns the root file system of a container.

@@ -13,8 +13,8 @@ deltask do_install
 deltask do_populate_sysroot
 
 do_compile() {
-    GOOS=linux GOARCH=${TARGET_GOARCH} GOARM=${TARGET_GOARM} GOMIPS=${TARGET_GOMIPS} pv_go_build ${B}/root/sbin/pv-network ./cmd/pv-network
-    cd ${B}/root
+    GOOS=linux GOARCH=${TARGET_GOARCH} GOARM=${TARGET_GOARM} GOMIPS=${TARGET_GOMIPS} pv_go_build ${B}/tree/sbin/pv-network ./cmd/pv-network
+    cd ${B}/tree
     mkdir -p dev etc lib/firmware lib/modules pantavisor proc run sys tmp var/run var/tmp
     chmod 1777 tmp var/tmp
     tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf ${B}/root.tar .
