@@ -242,7 +242,7 @@ func (p *pipeline) endFile(it item, tail []byte) {
 	if tail != nil {
 		p.raws.Put(tail[:cap(tail)]) //nolint:staticcheck // SA6002: a slice header a block is nothing beside the block
 	}
-	p.flushFragments(2 * p.opts.Workers)
+	p.flushFragments(waitingFragments)
 	p.current, p.fileStart = content{}, p.pos
 }
 
@@ -261,6 +261,11 @@ func (p *pipeline) sealFragment() {
 		p.fragment = make([]byte, 0, p.opts.BlockSize)
 	}
 }
+
+// waitingFragments is how many sealed fragments wait behind the blocks of files, so that they can
+// be compressed meanwhile. It decides where fragments are in the image: it must not depend on the
+// number of workers.
+const waitingFragments = 8
 
 // flushFragments writes the oldest sealed fragments until only keep are left. It
 // runs between files, whose blocks must not be torn apart.

@@ -294,6 +294,28 @@ func TestSameInputSameBytes(t *testing.T) {
 	}
 }
 
+// TestSamePlacesOfFragments: small files and large ones take turns, so that fragments are full all
+// the time and have to be written between the blocks of files.
+func TestSamePlacesOfFragments(t *testing.T) {
+	t.Parallel()
+	var entries []tree.Entry
+	for i := range 200 {
+		entries = append(entries, file(fmt.Sprintf("%03d", i), 0o644, noise(uint64(i), 3000+i%2*4096)))
+	}
+	var first []byte
+	for _, workers := range []int{1, 2, 3, 16} {
+		data, err := os.ReadFile(writeImage(t, Options{BlockSize: 4096, Workers: workers}, addAll(entries)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = data
+		} else if !bytes.Equal(data, first) {
+			t.Errorf("the image made with %d workers differs from that of one", workers)
+		}
+	}
+}
+
 func TestIdenticalFilesAreStoredOnce(t *testing.T) {
 	big := noise(9, 1<<20)
 	one := size(t, writeImage(t, Options{}, addAll([]tree.Entry{file("a", 0o644, big)})))
