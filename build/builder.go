@@ -42,6 +42,8 @@ type Builder struct {
 	Warnings []string
 	// Replaced are files of the build's inputs that others are used in place of.
 	Replaced []Replacement
+	// Recipe is kept in the report of a build that goes well; nil when it is not known.
+	Recipe *Recipe
 	// Incomplete says what the artefacts lack that was not given; nil when nothing is. The
 	// build then makes and publishes them all the same and returns it at the end.
 	Incomplete error

@@ -55,6 +55,9 @@ func (b *Builder) report(res *Result, published []Published, err error) *Report 
 	for _, text := range b.Warnings {
 		r.Warnings = append(r.Warnings, StepNote{"build", text})
 	}
+	if err == nil {
+		r.Recipe = b.Recipe
+	}
 	return r
 }
 

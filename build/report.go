@@ -28,6 +28,29 @@ type Report struct {
 	// Replaced are files of inputs that others are used in place of.
 	Replaced []StepReplacement `json:"replaced,omitempty"`
 	Steps    []StepReport      `json:"steps"`
+	// Recipe is what the build was made of besides its source tree. A failed one has none.
+	Recipe *Recipe `json:"recipe,omitempty"`
+}
+
+// Recipe is what a build is made of besides its source tree: with both anybody can make the
+// same again.
+type Recipe struct {
+	// Settings are environment variables, without those that have their default.
+	Settings map[string]string `json:"settings"`
+	// Secrets are variables of which only the SHA-256 is recorded; Files those that name
+	// files, with path and SHA-256.
+	Secrets map[string]string     `json:"secrets,omitempty"`
+	Files   map[string]RecipeFile `json:"files,omitempty"`
+	// Lock is the text of parts.lock with the packages that were used.
+	Lock string `json:"lock"`
+	// Go is the version of the tool chain.
+	Go string `json:"go"`
+}
+
+// RecipeFile is a file that a setting names. A directory has no digest.
+type RecipeFile struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // StepNote is a warning with the step that gave it.
@@ -174,7 +197,7 @@ const maxReport = 64 << 20
 func LoadReport(name string) (*Report, error) {
 	text, err := bounded.ReadRegular(name, maxReport)
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "reading the report of a build")
+		return nil, fault.New(fault.Missing, "reading the report of a build: %w", err)
 	}
 	var r Report
 	if err := json.Unmarshal(text, &r); err != nil {

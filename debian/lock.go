@@ -102,7 +102,7 @@ func LoadLock(file string) (*Lock, error) {
 	}
 	var l *Lock
 	if err == nil {
-		l, err = parseLock(data)
+		l, err = ParseLock(data)
 	}
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading lock %s (\"mage lock\" writes it anew)", file)
@@ -110,9 +110,9 @@ func LoadLock(file string) (*Lock, error) {
 	return l, nil
 }
 
-// parseLock reads a lock. Unknown fields and paths outside the archive or the cache are
+// ParseLock reads the text of a lock. Unknown fields and paths outside the archive or the cache are
 // mistakes. The error lists all mistakes.
-func parseLock(data []byte) (*Lock, error) {
+func ParseLock(data []byte) (*Lock, error) {
 	if len(data) > maxLockSize {
 		return nil, fault.New(fault.BadInput, "lock has %d bytes; at most %d are allowed", len(data), maxLockSize)
 	}

@@ -32,7 +32,7 @@ func TestLockRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := parseLock(text)
+	got, err := ParseLock(text)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -100,11 +100,11 @@ func TestParseLockRejects(t *testing.T) {
 		if bad == string(text) {
 			t.Fatalf("%s: nothing replaced in\n%s", name, text)
 		}
-		if _, err := parseLock([]byte(bad)); fault.Of(err) != fault.BadInput {
+		if _, err := ParseLock([]byte(bad)); fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: %v, want bad input", name, err)
 		}
 	}
-	if _, err := parseLock(make([]byte, maxLockSize+1)); fault.Of(err) != fault.BadInput {
+	if _, err := ParseLock(make([]byte, maxLockSize+1)); fault.Of(err) != fault.BadInput {
 		t.Errorf("a huge lock: %v", err)
 	}
 }
@@ -128,7 +128,7 @@ func FuzzParseLock(f *testing.F) {
 	}
 	f.Add(text)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := parseLock(data)
+		l, err := ParseLock(data)
 		if err != nil {
 			return
 		}
@@ -141,7 +141,7 @@ func FuzzParseLock(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := parseLock(text); err != nil {
+		if _, err := ParseLock(text); err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
 	})

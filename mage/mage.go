@@ -316,6 +316,51 @@ func Diff(ctx context.Context, a, b string, json, markdown *bool) error {
 	})
 }
 
+// Verify builds a target again and compares it bit by bit with what was built before, or with
+// a file.
+//
+// The packages are those that the record of the build pins, report.json beside the results or
+// the file; path, user, umask, time zone, locale and number of cores are others. What differs
+// first is named down to the file, the inode or the block. Exit code 0: the same; 11: not
+// (docs/diff.md).
+//
+//	--record=FILE  the report.json of the build, when it is in another place
+//	--parts=DIR    takes the packages from a directory of mage parts:export
+//	--offline      builds without a network
+//	--results=DIR  keeps what was rebuilt in DIR/TARGET
+//	--json         prints the result as JSON
+//
+//	mage verify x64-uefi
+//	mage verify x64-uefi release/x64-uefi-pv-4096MiB.img.xz
+//	mage verify x64-uefi release.img --record=release.json --parts=parts --offline
+func Verify(ctx context.Context, target, image string, record, parts, results *string, offline, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
+		return w.Verify(ctx, target, workspace.VerifyOptions{
+			Image: image, Record: value(record), Parts: value(parts), Results: value(results), Offline: offline != nil && *offline,
+		})
+	})
+}
+
+// Parts keeps the packages that images are made of.
+type Parts mg.Namespace
+
+// Export copies the packages of a target's lock into a directory, by their digests.
+//
+// Archives replace versions: with these, and the source of mage dist, a release can be built
+// and verified when the archive does not have them any more.
+//
+//	mage parts:export x64-uefi parts
+func (Parts) Export(ctx context.Context, target, dir string, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.ExportParts(ctx, target, dir) })
+}
+
+// Import puts the packages of a directory of mage parts:export into the download cache.
+//
+//	mage parts:import parts
+func (Parts) Import(ctx context.Context, dir string, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error { return w.ImportParts(ctx, dir) })
+}
+
 // Why says which input of a step changed since it was last made, with old and new digest.
 //
 //	mage why x64-uefi initrd/base

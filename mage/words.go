@@ -10,15 +10,19 @@ var behindDashes []string
 
 // valued are the options with a value, of all commands.
 var valued = []string{
-	"bitbake", "boots", "events", "format", "forward", "from", "kills", "logs", "machine", "module", "oecore", "only", "out", "platform", "settle", "source",
-	"span", "target", "tree",
+	"bitbake", "boots", "events", "format", "forward", "from", "kills", "logs", "machine", "module", "oecore", "only", "out", "parts", "platform", "record", "results", "settle",
+	"source", "span", "target", "tree",
 }
 
 // arguments are the numbers of words that commands need; mage export takes any number.
 var arguments = map[string]int{
 	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "compose": 1, "device": 2, "diff": 2, "export": 1, "flash": 2,
-	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "plan": 1, "run": 1, "why": 2,
+	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "plan": 1, "run": 1, "verify": 2,
+	"why": 2,
 }
+
+// optional are the commands whose last word may be left out.
+var optional = []string{"appengine:run", "verify"}
 
 // argumentWords moves the options of a command behind its arguments, where mage wants them.
 // Where arguments are missing, it leaves the options out: mage would take them as arguments
@@ -37,7 +41,7 @@ func argumentWords(args []string) []string {
 		}
 	}
 	switch missing := arguments[command] > len(words)-2; {
-	case missing && command == "appengine:run": // its word may be left out
+	case len(words)-2 == arguments[command]-1 && slices.Contains(optional, command):
 		words = append(words, "")
 	case missing:
 		options = nil

@@ -80,9 +80,14 @@ func TestArgumentWords(t *testing.T) {
 		"mage run --forward 1:2 x --keep -- y": "mage run x --forward=1:2 --keep -- y",
 		"mage run --keep -- y":                 "mage run -- y",
 		"mage export --target t a --json b":    "mage export a b --target=t --json",
+		"mage verify x64-uefi --json a.img":    "mage verify x64-uefi a.img --json",
 		"mage appengine:run -i local:0":        "mage appengine:run local:0 -i",
 	} {
 		rewritten(t, func(words []string) []string { return argumentWords(optionWords(words)) }, line, want)
+	}
+	verify := argumentWords([]string{"mage", "verify", "x64-uefi", "--json"})
+	if want := []string{"mage", "verify", "x64-uefi", "", "--json"}; !slices.Equal(verify, want) {
+		t.Errorf("%q, want %q", verify, want)
 	}
 	got := argumentWords([]string{"mage", "appengine:run", "-o"})
 	if want := []string{"mage", "appengine:run", "", "-o"}; !slices.Equal(got, want) {

@@ -3,6 +3,8 @@
 package options
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"os"
 	"regexp"
@@ -180,4 +182,44 @@ func (r *reader) number(name string, otherwise, least, most int64) int64 {
 		return otherwise
 	}
 	return n
+}
+
+// Variables returns the variables with which another process gets the settings that decide what
+// a build makes, those that are not the default. Secrets, which the second map has as their
+// SHA-256 in hex, are left out; so are files, of which the third map has the paths.
+func (o *Options) Variables() (settings, secrets, files map[string]string) {
+	settings, secrets, files = map[string]string{}, map[string]string{}, map[string]string{}
+	set := func(into map[string]string, name, value string) {
+		if value != "" {
+			into[name] = value
+		}
+	}
+	set(settings, "PVR_MERGE_SRC", o.MergeSource)
+	set(settings, "PV_VERSION", o.Release)
+	set(settings, "CI_PROJECT_PATH", o.Pipeline.Project)
+	set(settings, "CI_COMMIT_REF_NAME", o.Pipeline.Branch)
+	set(settings, "CI_COMMIT_SHA", o.Pipeline.Commit)
+	set(settings, "CI_PIPELINE_ID", o.Pipeline.ID)
+	for name, on := range map[string]bool{"PANTAVISOR_DEBUG": o.Debug, "PVR_USE_SRC_BSP": o.UseSourceBSP} {
+		if on {
+			settings[name] = "yes"
+		}
+	}
+	if o.Epoch != 0 && o.Epoch != build.Epoch {
+		settings["SOURCE_DATE_EPOCH"] = strconv.FormatInt(int64(o.Epoch), 10)
+	}
+	if o.FactoryToken != "" {
+		sum := sha256.Sum256([]byte(o.FactoryToken))
+		secrets["PV_FACTORY_AUTOTOK"] = hex.EncodeToString(sum[:])
+	}
+	set(files, "PV_PVS_CERT_PEM", o.Certificate)
+	set(files, "PV_PVS_PUB_PEM", o.Key)
+	for name, value := range o.Parts {
+		if strings.HasSuffix(name, "_SHA256") {
+			settings[name] = value
+		} else {
+			files[name] = value
+		}
+	}
+	return settings, secrets, files
 }

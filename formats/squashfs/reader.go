@@ -1,12 +1,14 @@
 package squashfs
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/pantavisor/pantavisor/formats/region"
@@ -36,6 +38,7 @@ type Image struct {
 	xattrs    *xattrTable
 	tables    int64 // bytes of memory for tables
 
+	compared comparedFragments
 	fragment int    // which is unpacked
 	tail     []byte // its content
 	block    []byte
@@ -245,27 +248,79 @@ func validName(name string) bool {
 	return name != "." && name != ".." && tree.CheckName(name) == nil && path.Base(name) == name
 }
 
-// Stored writes the content of a regular file as it is stored: its blocks as they are, and its
-// end unpacked. Of two images with one form of compression and one size of blocks, files with
-// equal stored content are equal, so that they need not be unpacked.
-func (f *Member) Stored(w io.Writer) error {
-	at := f.start
+// SameStored reports whether the contents of two regular files are the same as they are stored,
+// which is faster than to unpack both. When it is false they may still be equal.
+func (f *Member) SameStored(o *Member) (bool, error) {
+	a, b := f.image, o.image
+	if a.sb.Compression != b.sb.Compression || a.sb.BlockSize != b.sb.BlockSize || f.Size != o.Size || !slices.Equal(f.blocks, o.blocks) {
+		return false, nil
+	}
+	length := int64(0)
 	for _, size := range f.blocks {
-		if err := binary.Write(w, le, size); err != nil {
-			return err
-		}
-		length := int64(size &^ blockStored)
-		if _, err := io.Copy(w, io.NewSectionReader(f.image.r, at, length)); err != nil {
-			return err
-		}
-		at += length
+		length += int64(size &^ blockStored)
 	}
-	tail, err := f.end()
+	same, err := sameBytes(a.r, f.start, b.r, o.start, length)
+	if !same || err != nil || f.fragment == noFragment || f.Size == 0 {
+		return same && f.fragment == o.fragment, err
+	}
+	if f.offset == o.offset {
+		if same, err := a.sameFragment(f.fragment, b, o.fragment); same || err != nil {
+			return same, err
+		}
+	}
+	endA, err := f.end()
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = w.Write(tail)
-	return err
+	endB, err := o.end()
+	return bytes.Equal(endA, endB), err
+}
+
+// sameFragment reports whether two fragments are the same as they are stored.
+func (i *Image) sameFragment(n uint32, o *Image, m uint32) (bool, error) {
+	if int64(n) >= int64(len(i.fragments)) || int64(m) >= int64(len(o.fragments)) {
+		return false, fmt.Errorf("there is no fragment %d or %d: %w", n, m, errFormat)
+	}
+	if i.compared.image == o && i.compared.mine == n && i.compared.other == m {
+		return i.compared.same, nil
+	}
+	a, b := i.fragments[n], o.fragments[m]
+	same := a.size == b.size
+	if same {
+		var err error
+		if same, err = sameBytes(i.r, a.start, o.r, b.start, int64(a.size&^blockStored)); err != nil {
+			return false, err
+		}
+	}
+	i.compared = comparedFragments{o, n, m, same}
+	return same, nil
+}
+
+// comparedFragments is the last result of sameFragment: files that follow each other share
+// fragments.
+type comparedFragments struct {
+	image       *Image
+	mine, other uint32
+	same        bool
+}
+
+// sameBytes compares parts of two files.
+func sameBytes(a io.ReaderAt, atA int64, b io.ReaderAt, atB, length int64) (bool, error) {
+	const most = 128 << 10
+	bufA, bufB := make([]byte, min(length, most)), make([]byte, min(length, most))
+	for done := int64(0); done < length; done += most {
+		n := min(length-done, most)
+		if _, err := a.ReadAt(bufA[:n], atA+done); err != nil {
+			return false, err
+		}
+		if _, err := b.ReadAt(bufB[:n], atB+done); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(bufA[:n], bufB[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // end returns the part of a file that is in a fragment.

@@ -131,31 +131,31 @@ func TestReadsImagesOfMksquashfs(t *testing.T) {
 	}
 }
 
-func TestStoredContentIdentifiesFiles(t *testing.T) {
+func TestSameStored(t *testing.T) {
 	t.Parallel()
-	stored := func(entries ...tree.Entry) map[string]string {
-		data, err := os.ReadFile(writeImage(t, Options{}, addAll(entries)))
+	image := func(o Options, entries ...tree.Entry) map[string]*Member {
+		data, err := os.ReadFile(writeImage(t, o, addAll(entries)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		all, _ := members(t, bytes.NewReader(data))
-		out := map[string]string{}
-		for name, m := range all {
-			var b bytes.Buffer
-			if err := m.Stored(&b); err != nil {
-				t.Fatal(err)
-			}
-			out[name] = b.String()
+		return all
+	}
+	small := Options{BlockSize: 4 << 10}
+	a := image(small, file("blocks", 0o644, text(1, 300_000)), file("end", 0o644, text(2, 100)), file("other", 0o644, text(5, 100)), file("empty", 0o644, nil))
+	b := image(small, file("before", 0o644, text(3, 5000)), file("blocks", 0o644, text(1, 300_000)), file("end", 0o644, text(2, 100)), file("other", 0o644, text(6, 100)), file("empty", 0o644, nil))
+	c := image(small, file("before", 0o644, text(3, 100)), file("end", 0o644, text(2, 100)))
+	for name, want := range map[string]bool{"blocks": true, "end": true, "other": false, "empty": true} {
+		if same, err := a[name].SameStored(b[name]); same != want || err != nil {
+			t.Errorf("%s: %v, %v", name, same, err)
 		}
-		return out
 	}
-	a := stored(file("x", 0o644, text(1, 300_000)), file("y", 0o644, text(2, 100)))
-	b := stored(file("w", 0o644, text(3, 5000)), file("x", 0o644, text(1, 300_000)), file("y", 0o644, text(4, 100)))
-	if a["x"] != b["x"] {
-		t.Error("a file in another place of another image is not the same")
+	if same, err := a["end"].SameStored(c["end"]); !same || err != nil {
+		t.Errorf("an end at another place of a fragment: %v, %v", same, err)
 	}
-	if a["y"] == b["y"] {
-		t.Error("files with different content are the same")
+	large := image(Options{}, file("blocks", 0o644, text(1, 300_000)))
+	if same, err := a["blocks"].SameStored(large["blocks"]); same || err != nil {
+		t.Errorf("blocks of another size: %v, %v", same, err)
 	}
 }
 
@@ -218,7 +218,7 @@ func TestEveryFlippedBitIsSurvived(t *testing.T) {
 	for at := 0; at < len(data); at += max(7, len(data)/400) {
 		data[at] ^= 0x41
 		if image, err := Open(bytes.NewReader(data)); err == nil {
-			_ = image.Walk(context.Background(), func(m *Member) error { return m.Stored(io.Discard) })
+			_ = image.Walk(context.Background(), func(m *Member) error { _, err := m.SameStored(m); return err })
 		}
 		data[at] ^= 0x41
 	}

@@ -445,9 +445,8 @@ func firstDifference(ctx context.Context, a, b *Content) (int64, error) {
 	if a.Open == nil || b.Open == nil {
 		return compareSums(a, b)
 	}
-	if a.stored != nil && b.stored != nil && a.storedAs == b.storedAs && a.Size == b.Size {
-		same, err := sameStored(a, b)
-		if same && err == nil {
+	if a.member != nil && b.member != nil {
+		if same, err := a.member.SameStored(b.member); same && err == nil {
 			return -1, nil
 		}
 	}
@@ -486,14 +485,6 @@ func (c *Content) digest() (string, error) {
 	}
 	c.sum = hex.EncodeToString(h.Sum(nil))
 	return c.sum, nil
-}
-
-func sameStored(a, b *Content) (bool, error) {
-	ha, hb := sha256.New(), sha256.New()
-	if err := errors.Join(a.stored(ha), b.stored(hb)); err != nil {
-		return false, err
-	}
-	return bytes.Equal(ha.Sum(nil), hb.Sum(nil)), nil
 }
 
 // differenceAt compares what one of two contents has data for; all else is zeros in both.

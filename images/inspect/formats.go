@@ -222,11 +222,11 @@ func openSquashfs(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		{Name: "compression", Value: image.Compression().String()}, {Name: "block size", Value: fmt.Sprint(image.BlockSize())},
 		{Name: "made", Value: image.Made().Format("2006-01-02T15:04:05Z")},
 	}}
-	as, id := fmt.Sprint(image.Compression(), image.BlockSize()), r.identity()
+	id := r.identity()
 	err = image.Walk(ctx, func(m *squashfs.Member) error {
 		n := &Node{Name: m.Name, Attributes: attributes(&m.Entry)}
 		if m.Open != nil {
-			n.Content = &Content{Size: m.Size, Open: m.Open, stored: m.Stored, storedAs: as, ID: id(m.Inode)}
+			n.Content = &Content{Size: m.Size, Open: m.Open, member: m, ID: id(m.Inode)}
 		}
 		in.Nodes = append(in.Nodes, n)
 		return nil

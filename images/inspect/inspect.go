@@ -24,6 +24,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/region"
+	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -61,10 +62,8 @@ type Content struct {
 	// ID is the same for contents that are one file; empty when not known.
 	ID string
 
-	// stored writes a form of the content that is equal for equal contents in images with
-	// the same storedAs, and cheaper to get.
-	stored   func(io.Writer) error
-	storedAs string
+	// member is set for a file of a squashfs, which can be compared as it is stored.
+	member *squashfs.Member
 	// sum is the SHA-256 of content that is not at hand, in hex.
 	sum string
 }
@@ -108,7 +107,7 @@ func (r *Reader) Close() error {
 func (r *Reader) Open(ctx context.Context, name string) (*Node, error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "opening what to compare")
+		return nil, fault.New(fault.Missing, "opening what to compare: %w", err)
 	}
 	if info.IsDir() {
 		return r.directory(ctx, name)

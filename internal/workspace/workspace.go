@@ -81,6 +81,8 @@ type job struct {
 	layers *layers.Layers
 	own    *gosource.Module // the workspace's code, nil when it has none
 	parts  *debian.Parts
+	// lock has the packages that the build uses.
+	lock *debian.Lock
 	// reference is what the lock pins, nil for nothing.
 	reference *debian.Reference
 	inputs    *images.Inputs
@@ -182,6 +184,9 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 	}
 	o.Layers = j.layers
 	if err = resolve.CheckParts(ctx, j.target, o); err != nil {
+		return err
+	}
+	if j.Recipe, err = w.recipe(j); err != nil {
 		return err
 	}
 	j.comp, err = j.compose(o)
@@ -287,6 +292,7 @@ func (w *Workspace) parts(ctx context.Context, j *job) (*debian.Parts, error) {
 	for _, r := range replaced {
 		j.Warnings = append(j.Warnings, r.String())
 	}
+	j.lock = lock
 	return debian.NewParts(store, lock), nil
 }
 

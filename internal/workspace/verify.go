@@ -1,0 +1,298 @@
+package workspace
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/images/inspect"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/scratch"
+)
+
+// VerifyOptions say what Workspace.Verify compares, and how it builds.
+type VerifyOptions struct {
+	// Image is a file that is compared with the one that the target makes. Default: all that
+	// the target's results have.
+	Image string
+	// Record is the report.json of the build that made what is compared. Default: that beside
+	// the image, or that of the target's results.
+	Record string
+	// Parts is a directory of mage parts:export that has the packages. Default: those of the
+	// download cache, and of the archive.
+	Parts string
+	// Results is a directory for what was rebuilt. Default: it is removed.
+	Results string
+	// Offline builds without a network.
+	Offline bool
+}
+
+// Verified is what Workspace.Verify has found.
+type Verified struct {
+	Target string `json:"target"`
+	// Same reports that everything that was compared is equal, bit by bit.
+	Same  bool           `json:"same"`
+	Files []VerifiedFile `json:"files"`
+	// Conditions are what was other than in the first build.
+	Conditions []string `json:"conditions"`
+	// First is the first difference in one line.
+	First       string               `json:"first,omitempty"`
+	Differences []inspect.Difference `json:"differences,omitempty"`
+	// Unstable are steps that made something else of the same inputs; Moved are those whose
+	// inputs were others, the first ones of the graph.
+	Unstable []string `json:"unstable_steps,omitempty"`
+	Moved    []string `json:"moved_steps,omitempty"`
+	// Recipe has a line for each setting and package that was another one.
+	Recipe []string `json:"recipe,omitempty"`
+	// Signatures are those that were not compared, because only who has the key can make them.
+	Signatures []string `json:"signatures_not_compared,omitempty"`
+	// Wall and CPU are those of the rebuild, in seconds.
+	Wall float64 `json:"wall_seconds"`
+	CPU  float64 `json:"cpu_seconds"`
+}
+
+// VerifiedFile is a file that was compared.
+type VerifiedFile struct {
+	Path   string `json:"path"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"` // of the rebuilt one
+	Same   bool   `json:"same"`
+}
+
+// Verify builds a target again, in another directory and under other conditions, and compares
+// the results bit by bit. The error is of kind fault.Different when they are not the same.
+func (w *Workspace) Verify(ctx context.Context, target string, o VerifyOptions) error {
+	v, err := w.verify(ctx, target, o)
+	if err != nil {
+		return err
+	}
+	if err := w.tell(v, v.text); err != nil {
+		return err
+	}
+	if !v.Same {
+		return fault.New(fault.Different, "%s is not what was rebuilt", cmp.Or(o.Image, target))
+	}
+	return nil
+}
+
+func (w *Workspace) verify(ctx context.Context, target string, o VerifyOptions) (*Verified, error) {
+	old, err := w.record(target, o)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := scratch.New("pv-verify-")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Remove()
+	r := &rebuild{Workspace: w, target: target, VerifyOptions: o, recipe: old.Recipe, dir: dir.Path}
+	report, err := r.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v := &Verified{Target: target, Same: true, Conditions: r.conditions, Wall: report.Wall, CPU: report.CPU}
+	v.compareSteps(old, report)
+	if old.Recipe != nil {
+		v.Recipe = differingRecipes(old.Recipe, report.Recipe)
+	}
+	for _, pair := range w.pairs(target, o, old, report) {
+		if err := v.compare(ctx, pair, r.results(pair.made.Path)); err != nil {
+			return nil, err
+		}
+	}
+	if len(v.Files) == 0 {
+		return nil, fault.New(fault.BadInput, "%s makes nothing that %s could be compared with", target, cmp.Or(o.Image, "the earlier build"))
+	}
+	v.judge()
+	return v, nil
+}
+
+// record returns the report of the build that made what is to be verified. For a file without
+// one it is empty: the workspace's lock and the settings of this process then count.
+func (w *Workspace) record(target string, o VerifyOptions) (*build.Report, error) {
+	name := filepath.Join(w.Out(target), build.ReportName)
+	switch {
+	case o.Record != "":
+		name = w.path(o.Record)
+	case o.Image != "":
+		if _, err := os.Stat(w.path(o.Image)); err != nil {
+			return nil, fault.New(fault.Missing, "verifying a file: %w", err)
+		}
+		name = filepath.Join(filepath.Dir(w.path(o.Image)), build.ReportName)
+		if _, err := os.Stat(name); err != nil {
+			fmt.Fprintf(w.Stderr, "warning  %s has no %s beside it: the lock of %s and the settings of this process count\n", o.Image, build.ReportName, target)
+			return &build.Report{Target: target}, nil
+		}
+	case !w.built(target):
+		return nil, fault.New(fault.Missing, "verifying %s: it has not been built here: mage build %s, or name the image that is to be verified", target, target)
+	}
+	r, err := build.LoadReport(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Failure != nil:
+		return nil, fault.New(fault.BadInput, "verifying %s: the build of %s failed (%s)", target, name, r.Failure.Text)
+	case r.Target != target:
+		return nil, fault.New(fault.BadInput, "verifying %s: %s is of the target %s", target, name, r.Target)
+	}
+	return r, nil
+}
+
+// pair is a file with the one that it must be equal to.
+type pair struct {
+	file string // of the earlier build
+	made build.Published
+}
+
+// pairs lists what is compared.
+func (w *Workspace) pairs(target string, o VerifyOptions, old, report *build.Report) (out []pair) {
+	if o.Image == "" {
+		for _, a := range old.Artefacts {
+			if i := slices.IndexFunc(report.Artefacts, func(b build.Published) bool { return b.Path == a.Path }); i >= 0 {
+				out = append(out, pair{filepath.Join(w.Out(target), filepath.FromSlash(a.Path)), report.Artefacts[i]})
+			}
+		}
+		return out
+	}
+	for _, fits := range []func(p string) bool{
+		func(p string) bool { return strings.HasPrefix(filepath.Base(o.Image), p) }, // with a suffix of compression
+		func(p string) bool { return extension(p) == extension(o.Image) },
+	} {
+		if i := slices.IndexFunc(report.Artefacts, func(b build.Published) bool { return fits(b.Path) }); i >= 0 {
+			return []pair{{w.path(o.Image), report.Artefacts[i]}}
+		}
+	}
+	return nil
+}
+
+// extension tells an image from an export and a block map, without compression.
+func extension(name string) string {
+	for _, packed := range []string{".xz", ".zst", ".gz", ".bz2"} {
+		name = strings.TrimSuffix(name, packed)
+	}
+	return filepath.Ext(name)
+}
+
+// compare compares a file with the rebuilt one.
+func (v *Verified) compare(ctx context.Context, p pair, rebuilt string) error {
+	var r inspect.Reader
+	defer r.Close()
+	a, err := r.Open(ctx, p.file)
+	if err != nil {
+		return err
+	}
+	b, err := r.Open(ctx, rebuilt)
+	if err != nil {
+		return err
+	}
+	differences, err := r.Compare(ctx, a, b)
+	if err != nil {
+		return err
+	}
+	for i := range differences {
+		differences[i].Path = append([]string{p.made.Path}, differences[i].Path...)
+	}
+	v.Files = append(v.Files, VerifiedFile{p.made.Path, p.made.Bytes, p.made.SHA256, len(differences) == 0})
+	v.Differences = append(v.Differences, differences...)
+	return nil
+}
+
+// compareSteps compares the outputs of steps that both builds have.
+func (v *Verified) compareSteps(old, report *build.Report) {
+	before := map[string]build.StepReport{}
+	for _, s := range old.Steps {
+		before[s.Name] = s
+	}
+	for _, s := range report.Steps {
+		was, ok := before[s.Name]
+		switch {
+		case !ok || was.Output == s.Output && was.Key == s.Key:
+		case was.Key == s.Key:
+			v.Unstable = append(v.Unstable, s.Name)
+		case len(v.Unstable) == 0: // later steps have other inputs because of an unstable one
+			v.Moved = append(v.Moved, s.Name)
+		}
+	}
+}
+
+// judge decides whether all is the same. Signatures that the rebuilt files lack do not count:
+// whoever has no key cannot make them.
+func (v *Verified) judge() {
+	result := inspect.NewResult("", "", v.Differences)
+	v.Differences = result.Differences
+	signed := func(d *inspect.Difference) bool {
+		return d.Kind == inspect.Removed && strings.Contains(d.Path[len(d.Path)-1], "_sigs/")
+	}
+	var rest []inspect.Difference
+	for i := range v.Differences {
+		if d := &v.Differences[i]; signed(d) {
+			v.Signatures = append(v.Signatures, d.Name())
+		} else {
+			rest = append(rest, *d)
+		}
+	}
+	follows := !slices.ContainsFunc(rest, func(d inspect.Difference) bool { return !d.Derived })
+	v.Same = len(rest) == 0 || follows && len(v.Signatures) > 0
+	if !v.Same {
+		v.First = inspect.NewResult("", "", rest).First().String()
+	}
+}
+
+// mostNamed is how many steps and settings the text names.
+const mostNamed = 5
+
+// text writes the result for people.
+func (v *Verified) text(out io.Writer) error {
+	var b strings.Builder
+	for _, f := range v.Files {
+		verdict := "differs from"
+		if f.Same || v.Same {
+			verdict = "is the same as"
+		}
+		fmt.Fprintf(&b, "%s %s what was rebuilt, %d bytes\n", f.Path, verdict, f.Bytes)
+	}
+	fmt.Fprintf(&b, "rebuilt in %.1f s, %.1f s of CPU, %s\n", v.Wall, v.CPU, strings.Join(v.Conditions, ", "))
+	for _, s := range v.Signatures {
+		fmt.Fprintf(&b, "not compared, because it needs the private key: %s\n", s)
+	}
+	if v.First != "" {
+		fmt.Fprintf(&b, "\nthe first of %d differences: %s\n", len(v.Differences), v.First)
+	}
+	for _, list := range []struct {
+		title string
+		lines []string
+	}{
+		{"steps that made something else of the same inputs", v.Unstable},
+		{"the first steps with other inputs", v.Moved},
+		{"other packages and settings", v.Recipe},
+	} {
+		if len(list.lines) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "%s:\n", list.title)
+		for n, line := range list.lines {
+			if n == mostNamed {
+				fmt.Fprintf(&b, "  and %d more\n", len(list.lines)-n)
+				break
+			}
+			fmt.Fprintf(&b, "  %s\n", line)
+		}
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// failureOf returns the error of a build that another process has made, from its report.
+func failureOf(name string, err error) error {
+	r, unread := build.LoadReport(name)
+	if unread != nil || r.Failure == nil {
+		return fault.Wrap(fault.Internal, err, "rebuilding")
+	}
+	return fault.New(fault.Kind(r.Failure.Code), "rebuilding: %s", r.Failure.Text)
+}

@@ -1,0 +1,235 @@
+package workspace
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/options"
+	"github.com/pantavisor/pantavisor/debian"
+	"github.com/pantavisor/pantavisor/images/inspect"
+	"github.com/pantavisor/pantavisor/internal/fault"
+)
+
+// TestMain makes the test binary a program that builds, as mage is: Verify starts itself.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == "build" {
+		os.Exit(int(fault.Of(buildHere(os.Args[2], strings.TrimPrefix(os.Args[3], "-out=")))))
+	}
+	os.Exit(m.Run())
+}
+
+func buildHere(target, out string) error {
+	w, err := New()
+	if err != nil {
+		return err
+	}
+	w.OutDir = out
+	_, err = w.Build(context.Background(), target)
+	return err
+}
+
+// verified runs Verify and returns its result.
+func verified(t *testing.T, w *Workspace, o VerifyOptions) (Verified, error) {
+	t.Helper()
+	var out bytes.Buffer
+	w.JSON, w.Stdout = true, &out
+	err := w.Verify(t.Context(), "plain", o)
+	var v Verified
+	if out.Len() > 0 {
+		if err := json.Unmarshal(out.Bytes(), &v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return v, err
+}
+
+// TestVerify builds a target, builds it again elsewhere, and then changes what was built.
+func TestVerify(t *testing.T) {
+	t.Setenv("PV_CACHE_DIR", t.TempDir())
+	root := t.TempDir()
+	w := At(root, &options.Options{Epoch: build.Epoch, Release: "1.0"})
+	var said bytes.Buffer
+	w.Stdout, w.Stderr = &said, &said
+	define(t, w, "plain", plain)
+	if _, err := w.Build(t.Context(), "plain"); err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+	kept := t.TempDir()
+	v, err := verified(t, w, VerifyOptions{Results: kept})
+	if err != nil || !v.Same || len(v.Files) == 0 || len(v.Conditions) < 5 || len(v.Unstable)+len(v.Moved)+len(v.Recipe) > 0 {
+		t.Fatalf("%+v, %v\n%s", v, err, said.String())
+	}
+	file := filepath.Join(w.Out("plain"), v.Files[0].Path)
+	if sum, err := sumFile(filepath.Join(kept, "plain", v.Files[0].Path)); err != nil || sum != v.Files[0].SHA256 {
+		t.Errorf("what was rebuilt is not kept: %v", err)
+	}
+
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 4
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v, err = verified(t, w, VerifyOptions{Image: file})
+	if fault.Of(err) != fault.Different || v.Same || !strings.Contains(v.First, v.Files[0].Path) {
+		t.Errorf("a flipped bit: %+v, %v", v, err)
+	}
+
+	record := filepath.Join(w.Out("plain"), build.ReportName)
+	r, err := build.LoadReport(record)
+	if err != nil || r.Recipe.Settings["PV_VERSION"] != "1.0" {
+		t.Fatalf("%+v, %v", r.Recipe, err)
+	}
+	r.Recipe.Lock = strings.Repeat("packages: [", 3)
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := filepath.Join(t.TempDir(), "wrong.json")
+	if err := os.WriteFile(wrong, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verified(t, w, VerifyOptions{Record: wrong}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "the lock in the record") {
+		t.Errorf("a damaged lock: %v", err)
+	}
+	if _, err := verified(t, w, VerifyOptions{Image: filepath.Join(root, "none")}); fault.Of(err) != fault.Missing {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+func TestStepsThatAreNotTheSame(t *testing.T) {
+	t.Parallel()
+	steps := func(texts ...string) *build.Report {
+		r := &build.Report{}
+		for _, text := range texts {
+			f := strings.Fields(text)
+			r.Steps = append(r.Steps, build.StepReport{Name: f[0], Key: f[1], Output: f[2]})
+		}
+		return r
+	}
+	for name, c := range map[string]struct {
+		now             *build.Report
+		unstable, moved []string
+	}{
+		"the same":           {steps("a 1 1", "b 2 2", "c 3 3"), nil, nil},
+		"another output":     {steps("a 1 1", "b 2 9", "c 4 4"), []string{"b"}, nil},
+		"other inputs":       {steps("a 9 9", "b 8 8", "c 3 3"), nil, []string{"a", "b"}},
+		"a step that is new": {steps("a 1 1", "n 1 1"), nil, nil},
+	} {
+		var v Verified
+		v.compareSteps(steps("a 1 1", "b 2 2", "c 3 3"), c.now)
+		if d := cmp.Diff([][]string{c.unstable, c.moved}, [][]string{v.Unstable, v.Moved}); d != "" {
+			t.Errorf("%s:\n%s", name, d)
+		}
+	}
+}
+
+// TestSignaturesDoNotCount: the rebuilt file has none, and all that follows from one differs.
+func TestSignaturesDoNotCount(t *testing.T) {
+	t.Parallel()
+	signature := inspect.Difference{Kind: inspect.Removed, Path: []string{"x.img", "partition 2", "trails/0/_sigs/bsp.json"}}
+	follows := inspect.Difference{Kind: inspect.Changed, Path: []string{"x.img", "partition 2"}, Derived: true}
+	other := inspect.Difference{Kind: inspect.Changed, Path: []string{"x.img", "partition 2", "trails/0/bsp/run.json"}}
+	for _, c := range []struct {
+		have []inspect.Difference
+		same bool
+	}{
+		{nil, true},
+		{[]inspect.Difference{signature, follows}, true},
+		{[]inspect.Difference{follows}, false},
+		{[]inspect.Difference{signature, follows, other}, false},
+		{[]inspect.Difference{{Kind: inspect.Added, Path: signature.Path}}, false},
+	} {
+		v := Verified{Differences: c.have}
+		if v.judge(); v.Same != c.same || v.Same == (v.First != "") {
+			t.Errorf("%v: same %v, first %q", c.have, v.Same, v.First)
+		}
+	}
+}
+
+func TestRecipeEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key.pem")
+	if err := os.WriteFile(key, []byte("key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := &options.Options{
+		Debug: true, Epoch: 1600000000, Release: "2.1", Key: key, FactoryToken: "secret", Pipeline: options.Pipeline{Branch: "main", ID: "7"},
+		Parts: map[string]string{"PV_PART_BL1": key, "PV_PART_BL1_SHA256": "ab"},
+	}
+	w := At(dir, o)
+	cache, err := build.OpenCache(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.recipe(&job{lock: &debian.Lock{}, Builder: &build.Builder{Cache: cache}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(r); strings.Contains(text, "secret") {
+		t.Errorf("the record has a secret: %s", text)
+	}
+	if _, err := environment(r); fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "PV_FACTORY_AUTOTOK") {
+		t.Errorf("without the secret: %v", err)
+	}
+	t.Setenv("PV_FACTORY_AUTOTOK", "secret")
+	got, err := environment(r)
+	want := []string{
+		"CI_COMMIT_REF_NAME=main", "CI_PIPELINE_ID=7", "PANTAVISOR_DEBUG=yes", "PV_PART_BL1_SHA256=ab", "PV_VERSION=2.1", "SOURCE_DATE_EPOCH=1600000000",
+		"PV_PART_BL1=" + key, "PV_PVS_PUB_PEM=" + key, "PV_FACTORY_AUTOTOK=secret",
+	}
+	if d := cmp.Diff(want, got); d != "" || err != nil {
+		t.Errorf("%v\n%s", err, d)
+	}
+	if err := os.WriteFile(key, []byte("another"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := environment(r); fault.Of(err) != fault.Digest {
+		t.Errorf("another key: %v", err)
+	}
+}
+
+func TestDifferingRecipes(t *testing.T) {
+	t.Parallel()
+	lock := func(version, sum string) string {
+		l := &debian.Lock{
+			Requests: []debian.Request{{Name: "kernel", Suite: "bookworm", Arch: "amd64", Packages: []string{"busybox-static"}}},
+			Packages: []debian.Entry{{
+				Package: "busybox-static", Version: version, Arch: "amd64", Suite: "bookworm", Path: "pool/main/b/busybox/x.deb",
+				SHA256: strings.Repeat(sum, 64), Size: 1, For: []string{"kernel/amd64"},
+			}},
+		}
+		text, err := l.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	a := &build.Recipe{Go: "go1.26.1", Lock: lock("1", "a"), Settings: map[string]string{"PV_VERSION": "1"}}
+	b := &build.Recipe{Go: "go1.26.2", Lock: lock("1", "b"), Settings: map[string]string{"PANTAVISOR_DEBUG": "yes"}}
+	want := []string{
+		"Go go1.26.1 → go1.26.2", `PV_VERSION "1" → ""`, `PANTAVISOR_DEBUG → "yes"`,
+		"busybox-static=1:amd64 with the digest bbbbbbbbbbbb instead of aaaaaaaaaaaa",
+	}
+	if d := cmp.Diff(want, differingRecipes(a, b)); d != "" {
+		t.Error(d)
+	}
+	b.Lock = lock("2", "b")
+	if got := differingRecipes(a, b); got[len(got)-1] != "busybox-static:amd64 1 -> 2" {
+		t.Errorf("%q", got)
+	}
+	if differingRecipes(a, a) != nil || differingRecipes(nil, a) != nil {
+		t.Error("equal recipes differ")
+	}
+}
