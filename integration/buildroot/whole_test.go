@@ -123,12 +123,13 @@ func TestStandIns(t *testing.T) {
 	t.Parallel()
 	gnuMake := oracle.Program(t, "make")
 	dir := written(t, map[string]string{"target/bin/login": "mine"})
-	p := Parts{Kernel: os.Args[0], KernelConfig: os.Args[0], Busybox: os.Args[0], Modules: written(t, map[string]string{"lib/modules/6.1/modules.dep": ""})}
+	p := Parts{Kernel: os.Args[0], KernelConfig: os.Args[0], Busybox: os.Args[0], UBoot: os.Args[0], Modules: written(t, map[string]string{"lib/modules/6.1/modules.dep": ""})}
 	if err := p.write(filepath.Join(dir, "in")); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
 		{"-C", "in/busybox", "olddefconfig", "all", "install-noclobber", "CONFIG_PREFIX=" + filepath.Join(dir, "target")},
+		{"-C", "in/uboot", "qemu_arm64_defconfig", "olddefconfig"},
 		{"-C", "in/linux", "ARCH=x86_64", "olddefconfig", "all", "modules_install", "INSTALL_MOD_PATH=" + filepath.Join(dir, "target")},
 	} {
 		cmd := exec.CommandContext(t.Context(), gnuMake, args...)
@@ -145,7 +146,7 @@ func TestStandIns(t *testing.T) {
 	if text := read(t, filepath.Join(dir, "target/bin/login")); text != "mine" {
 		t.Errorf("login is %q", text)
 	}
-	for _, name := range []string{"target/lib/modules/6.1/modules.dep", "in/linux/arch/x86/boot/bzImage", "in/linux/.config", "in/linux/include/config/kernel.release"} {
+	for _, name := range []string{"target/lib/modules/6.1/modules.dep", "in/linux/arch/x86/boot/bzImage", "in/linux/.config", "in/linux/include/config/kernel.release", "in/uboot/.config", "in/uboot/u-boot.bin"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}
