@@ -279,7 +279,9 @@ func (j *judge) verdict(v *view, s start, k *known) error {
 	st := &store{values}
 	running := boot.Decide(rev, values)
 	said := fmt.Sprintf("%+v", running)
-	options := updater.Options{Running: running, Store: st, Steps: steps, Journal: journal}
+	options := updater.Options{
+		Running: running, Store: st, Steps: steps, Journal: journal, Settings: func() updater.Settings { return updater.Settings{} },
+	}
 	if !updater.New(options).Resume() {
 		if rev == st.Rev || !j.loader.there(v, st.Rev) {
 			return fmt.Errorf("after a boot of revision %s (%s): the device restarts, and will again", rev, said)
