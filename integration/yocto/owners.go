@@ -45,8 +45,10 @@ func pseudo() []string {
 	}
 	return []string{
 		`FAKEROOTCMD = "` + pseudoProgram + `"`,
+		// That of wrynose is told which paths it sees, which Debian's does not know.
+		`PV_TEST_UNSEEN = "/usr/,/etc/,/dev/,/run/,/proc/,${T},${TMPDIR}/stamps,${TMPDIR}/buildstats,${TMPDIR}/deploy,${WORKDIR}/recipe-sysroot,${WORKDIR}/pv-export"`,
 		`PV_TEST_PSEUDO = "PSEUDO_BINDIR=/usr/bin PSEUDO_LIBDIR=` + library + ` PSEUDO_PREFIX=/usr ` +
-			`PSEUDO_IGNORE_PATHS=${@oe.path.canonicalize(d.getVar('PSEUDO_IGNORE_PATHS') or '/proc')}"`,
+			`PSEUDO_IGNORE_PATHS=${@oe.path.canonicalize(d.getVar('PV_TEST_UNSEEN' if d.getVar('PSEUDO_INCLUDE_PATHS') else 'PSEUDO_IGNORE_PATHS'))}"`,
 		`FAKEROOTBASEENV = "${PV_TEST_PSEUDO} PSEUDO_DISABLED=1 PYTHONDONTWRITEBYTECODE=1"`,
 		`FAKEROOTENV = "${PV_TEST_PSEUDO} PSEUDO_LOCALSTATEDIR=${PSEUDO_LOCALSTATEDIR} PSEUDO_PASSWD=${PSEUDO_PASSWD} PSEUDO_NOSYMLINKEXP=1 PSEUDO_DISABLED=0"`,
 	}

@@ -14,6 +14,7 @@ inherit pv-composer
 
 IMAGE_TYPES += "pvrexport"
 PV_EXPORT_WORK = "${WORKDIR}/pv-export"
+# For scarthgap; the pseudo of wrynose sees those paths alone that it is told.
 PSEUDO_IGNORE_PATHS .= ",${PV_EXPORT_WORK}"
 
 do_image_pvrexport[depends] += "${PV_COMPOSER_DEPENDS}"

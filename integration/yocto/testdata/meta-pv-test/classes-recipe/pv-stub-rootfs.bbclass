@@ -26,6 +26,9 @@ python () {
     if not fakeroot:
         d.setVar('do_flush_pseudodb', ':')
     bb.build.deltask('do_patch', d)
+    for task in ('rootfs', 'image', 'image_sbom'): # they read what a package manager has installed
+        bb.build.deltask('do_create_%s_spdx' % task, d)
+        bb.build.deltask('do_create_%s_spdx_setscene' % task, d)
     for task in d.getVar('__BBTASKS', False) or []:
         if not fakeroot:
             d.delVarFlag(task, 'fakeroot')
