@@ -47,7 +47,12 @@ func save(ctx context.Context, o *Options, machine, _ string) (string, error) {
 	if err != nil {
 		return "", fault.Wrap(fault.Internal, err, "making the partial list")
 	}
-	return "", fault.Wrap(fault.IO, os.WriteFile(filepath.Join(dir, "partial.json"), text, 0o644), "writing the partial list")
+	// It has a directory of its own, all of which BitBake takes for an input.
+	file := filepath.Join(dir, "with/partial.json")
+	if err = os.MkdirAll(filepath.Dir(file), 0o755); err == nil {
+		err = os.WriteFile(file, text, 0o644)
+	}
+	return "", fault.Wrap(fault.IO, err, "writing the partial list")
 }
 
 // madeLoader are the machines whose boot loader's script and state pvcompose makes; on the others

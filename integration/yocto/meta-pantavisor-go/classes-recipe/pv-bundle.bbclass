@@ -71,6 +71,8 @@ do_compile[file-checksums] += "${@pv_bundle_files(d)}"
 def pv_bundle_files(d):
     """Files of the recipe outside of SRC_URI, whose changes make the bundle again."""
     names = [d.getVar(v) for v in ('PV_BUNDLE_WITH', 'PV_BUNDLE_WKS', 'PV_SIGNING_KEY', 'PV_SIGNING_CHAIN')]
+    # Paths in the partial list begin at its directory: what lies there is an input.
+    names += [os.path.dirname(n) for n in names[:1] if n]
     return ' '.join('%s:%s' % (n, os.path.exists(n)) for n in names if n and os.path.isabs(n))
 
 def pv_bundle_parts(d):

@@ -6,7 +6,7 @@ PV_BUNDLE_OUTPUTS = "image export revision"
 # Of machines whose boot loader has a script that pvcompose makes.
 PV_BOOT_OEMARGS:qemuarm64 = "console=ttyAMA0,115200 panic=5"
 PV_TEST_PARTS ??= ""
-PV_BUNDLE_WITH = "${PV_TEST_PARTS}/partial.json"
+PV_BUNDLE_WITH = "${PV_TEST_PARTS}/with/partial.json"
 
 inherit pv-disk
 
