@@ -79,6 +79,7 @@ func measurements() []measurement {
 		{"squashfs", squash},
 		{"ext4", fileSystem},
 		{"images of pvcompose", composed},
+		{"differences of images", differences},
 		{"the log server", logServer},
 		{"the control socket", controlSocket},
 		{"the object store", objectStore},
