@@ -51,6 +51,9 @@ func init() {
 		{"cpio", magic(0, "070701"), openCpio},
 		{"tar", magic(257, "ustar"), openTar},
 		{"verity", magic(0, "verity\x00\x00"), openVerity},
+		{"device tree", magic(0, "\xd0\x0d\xfe\xed"), openTree},
+		{"UKI", isPE, openPE},
+		{"FIT slot", magic(0, "fit_rev="), openSlot},
 		{"uImage", magic(0, "\x27\x05\x19\x56"), openUImage},
 		{"ext4", magic(1080, "\x53\xef"), openExt4},
 		{"fat", isFAT, openFAT},
@@ -67,6 +70,15 @@ func magic(at int, text string) func([]byte, int64) bool {
 
 func isFAT(head []byte, _ int64) bool {
 	return len(head) >= 512 && (string(head[54:57]) == "FAT" || string(head[82:85]) == "FAT") && head[510] == 0x55
+}
+
+// isPE tells a program of UEFI from a master boot record that begins with the same letters.
+func isPE(head []byte, size int64) bool {
+	if len(head) < 64 || string(head[:2]) != "MZ" {
+		return false
+	}
+	at := int64(binary.LittleEndian.Uint32(head[60:]))
+	return at+4 <= int64(len(head)) && at > 0 && string(head[at:at+4]) == "PE\x00\x00" && at < size
 }
 
 func isDisk(head []byte, size int64) bool {
@@ -110,7 +122,10 @@ func (r *Reader) Inside(ctx context.Context, c *Content) (*Inside, error) {
 		}
 	}
 	in, err := f.open(r, ctx, c)
-	if in == nil {
+	switch {
+	case in == nil && err == nil: // it only looked so
+		return nil, nil
+	case in == nil:
 		in = &Inside{Form: f.name}
 	}
 	if err != nil {

@@ -1,0 +1,202 @@
+package inspect
+
+import (
+	"context"
+	"debug/pe"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/formats/fitslot"
+	"github.com/pantavisor/pantavisor/formats/region"
+)
+
+// errDamaged is wrapped by errors about structures that cannot be right.
+var errDamaged = errors.New("its structure is damaged")
+
+// Tokens of a flattened device tree (Devicetree Specification 0.4, section 5.4).
+const (
+	treeBegin = 1
+	treeEnd   = 2
+	treeProp  = 3
+	treeNop   = 4
+	treeLast  = 9
+
+	treeHeader = 40
+	// Bounds of what a damaged tree makes us read.
+	maxTreeNames  = 1 << 20
+	maxTreeDepth  = 64
+	maxTreeTokens = 1 << 20
+	maxTreeValue  = 64 // bytes of a property that is an attribute
+)
+
+// openTree reads a flattened device tree: its properties are attributes, those called data, the
+// contents of a FIT, are parts (U-Boot: doc/uImage.FIT).
+func openTree(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
+	head := make([]byte, treeHeader)
+	if _, err := c.At.ReadAt(head, 0); err != nil {
+		return nil, err
+	}
+	be := binary.BigEndian
+	t := &treeReader{c: c, at: int64(be.Uint32(head[8:])), regions: &region.Map{}}
+	names := make([]byte, min(int64(be.Uint32(head[32:])), maxTreeNames))
+	if _, err := c.At.ReadAt(names, int64(be.Uint32(head[12:]))); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	t.names = string(names)
+	t.regions.Add(0, c.Size, region.Place{Name: "structure of the tree", Offset: -1})
+	t.regions.Add(0, treeHeader, region.Place{Name: "header", Offset: -1})
+	in := &Inside{Form: "device tree", regions: func(context.Context) (*region.Map, error) { return t.regions, nil }}
+	err := t.read(ctx, in)
+	return in, err
+}
+
+// treeReader reads the tokens of a tree.
+type treeReader struct {
+	c       *Content
+	at      int64
+	names   string
+	path    []string
+	regions *region.Map
+}
+
+// word reads the next 32 bits.
+func (t *treeReader) word() (uint32, error) {
+	var b [4]byte
+	if n, err := t.c.At.ReadAt(b[:], t.at); n < len(b) {
+		return 0, fmt.Errorf("reading a token at %d: %w: %w", t.at, errDamaged, err)
+	}
+	t.at += 4
+	return binary.BigEndian.Uint32(b[:]), nil
+}
+
+func (t *treeReader) read(ctx context.Context, in *Inside) error {
+	for range maxTreeTokens {
+		token, err := t.word()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return err
+		case token == treeLast:
+			return nil
+		case token == treeBegin:
+			err = t.begin()
+		case token == treeEnd && len(t.path) > 0:
+			t.path = t.path[:len(t.path)-1]
+		case token == treeProp:
+			err = t.property(in)
+		case token != treeNop:
+			err = fmt.Errorf("token %d at %d: %w", token, t.at-4, errDamaged)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("it has more than %d tokens: %w", maxTreeTokens, errDamaged)
+}
+
+// begin reads the name of a node.
+func (t *treeReader) begin() error {
+	b := make([]byte, 256)
+	n, err := t.c.At.ReadAt(b, t.at)
+	end := strings.IndexByte(string(b[:n]), 0)
+	if end < 0 || len(t.path) == maxTreeDepth {
+		return fmt.Errorf("the name of a node at %d: %w: %w", t.at, errDamaged, err)
+	}
+	t.at += int64(end+4) &^ 3
+	t.path = append(t.path, string(b[:end]))
+	return nil
+}
+
+// property reads a property of the node that is open.
+func (t *treeReader) property(in *Inside) error {
+	length, err := t.word()
+	if err != nil {
+		return err
+	}
+	offset, err := t.word()
+	if err != nil {
+		return err
+	}
+	if int64(offset) >= int64(len(t.names)) || t.at+int64(length) > t.c.Size {
+		return fmt.Errorf("a property of %d bytes at %d: %w", length, t.at, errDamaged)
+	}
+	name, _, _ := strings.Cut(t.names[offset:], "\x00")
+	name = strings.TrimPrefix(strings.Join(t.path, "/")+"/"+name, "/")
+	at := t.at
+	t.at += (int64(length) + 3) &^ 3
+	if strings.HasSuffix(name, "/data") || length > maxTreeValue {
+		in.Nodes = append(in.Nodes, &Node{Name: strings.TrimSuffix(name, "/data"), Content: t.c.part(at, int64(length))})
+		t.regions.Add(at, int64(length), region.Place{Name: "property", File: name, Offset: 0})
+		return nil
+	}
+	t.regions.Add(at, int64(length), region.Place{Name: "property " + name, Offset: -1})
+	value := make([]byte, length)
+	if n, err := t.c.At.ReadAt(value, at); n < len(value) {
+		return err
+	}
+	in.Attributes = append(in.Attributes, Attribute{Name: name, Value: propertyText(value), Derived: strings.Contains(name, "/hash")})
+	return nil
+}
+
+// propertyText returns a value as text where it is one, or else as hexadecimal digits.
+func propertyText(value []byte) string {
+	text := strings.TrimRight(string(value), "\x00")
+	for _, c := range text {
+		if c < ' ' && c != 0 || c > '~' {
+			return fmt.Sprintf("%x", value)
+		}
+	}
+	if text == "" && len(value) > 0 {
+		return fmt.Sprintf("%x", value)
+	}
+	return strings.ReplaceAll(text, "\x00", " ")
+}
+
+// openSlot reads a slot of an A/B boot: a header and a FIT (package fitslot).
+func openSlot(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
+	head := make([]byte, fitslot.Size)
+	if _, err := c.At.ReadAt(head, 0); err != nil {
+		return nil, err
+	}
+	in := &Inside{Form: "FIT slot", Attributes: []Attribute{{Name: "revision", Value: fitslot.Decode(head)}}}
+	in.Nodes = []*Node{{Name: "FIT", Content: c.part(fitslot.Size, c.Size-fitslot.Size)}}
+	in.regions = func(context.Context) (*region.Map, error) {
+		m := &region.Map{}
+		m.Add(0, fitslot.Size, region.Place{Name: "header", Offset: -1})
+		return m, nil
+	}
+	return in, nil
+}
+
+// openPE reads a unified kernel image, a program for UEFI that has its parts as sections. Other
+// programs are not looked into.
+func openPE(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
+	f, err := pe.NewFile(io.NewSectionReader(c.At, 0, c.Size))
+	if err != nil {
+		return nil, err
+	}
+	if f.Section(".linux") == nil {
+		return nil, nil
+	}
+	m := &region.Map{}
+	m.Add(0, c.Size, region.Place{Name: "headers", Offset: -1})
+	in := &Inside{Form: "UKI", regions: func(context.Context) (*region.Map, error) { return m, nil }}
+	seen := map[string]bool{}
+	for _, s := range f.Sections {
+		size := int64(s.Size)
+		if s.VirtualSize > 0 {
+			size = min(size, int64(s.VirtualSize)) // the rest is padding
+		}
+		if seen[s.Name] || size == 0 {
+			continue
+		}
+		seen[s.Name] = true
+		in.Nodes = append(in.Nodes, &Node{Name: "section " + s.Name, Content: c.part(int64(s.Offset), size)})
+		m.Add(int64(s.Offset), int64(s.Size), region.Place{Name: "section", File: s.Name, Offset: 0})
+	}
+	return in, nil
+}
