@@ -175,7 +175,7 @@ func comparable(a, b string) bool {
 // filesOf reports whether a form is that of a list of files, and not of disks or partitions.
 func filesOf(form string) bool {
 	switch form {
-	case "ext4", "fat16", "fat32", "squashfs", "cpio", "tar", formRevision, formDirectory:
+	case "ext4", "ubifs", "fat16", "fat32", "squashfs", "cpio", "tar", formRevision, formDirectory:
 		return true
 	}
 	return false
@@ -183,7 +183,7 @@ func filesOf(form string) bool {
 
 // isTable reports whether a form is that of a disk.
 func isTable(form string) bool {
-	return form == "gpt" || form == "mbr" || form == "hybrid" || form == "ubi" || form == "ext4"
+	return form == "gpt" || form == "mbr" || form == "hybrid" || form == "ubi" || form == "ubifs" || form == "ext4"
 }
 
 // whole looks into a thing, and through compression.

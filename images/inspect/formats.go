@@ -18,7 +18,9 @@ import (
 	"github.com/pantavisor/pantavisor/formats/region"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tarball"
+	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/formats/ubi"
+	"github.com/pantavisor/pantavisor/formats/ubifs"
 	"github.com/pantavisor/pantavisor/formats/xz4"
 	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -48,6 +50,7 @@ func init() {
 		{"bzip2", magic(0, "BZh"), packed("bzip2")},
 		{"squashfs", magic(0, squashfs.Magic), openSquashfs},
 		{"ubi", magic(0, ubi.Magic), openUBI},
+		{"ubifs", magic(0, ubifs.Magic), openUBIFS},
 		{"cpio", magic(0, "070701"), openCpio},
 		{"tar", magic(257, "ustar"), openTar},
 		{"verity", magic(0, "verity\x00\x00"), openVerity},
@@ -260,43 +263,50 @@ func openExt4(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		{Name: "size", Value: fmt.Sprint(f.Size())}, {Name: "block size", Value: fmt.Sprint(f.BlockSize())},
 		{Name: "features", Value: fmt.Sprintf("%#x %#x %#x", features[0], features[1], features[2])},
 	}}
-	var files []*ext4.File
+	var files []storageFile
 	err = f.Walk(ctx, func(n *ext4.File) error {
-		files = append(files, n)
+		files = append(files, storageFile{&n.Entry, n.Content, n.Inode})
 		return nil
 	})
-	in.Nodes = ext4Nodes(files, r.identity())
+	in.Nodes = storageNodes(files, r.identity())
 	return in, err
 }
 
 // objectsDir is where the storage has objects; the trails have links to them.
 const objectsDir = "objects/"
 
-// ext4Nodes returns the files of a file system. Of several names of a file the one counts that a
+// storageFile is a file of a file system that may be the storage.
+type storageFile struct {
+	*tree.Entry
+	content *region.Mapped
+	inode   uint32
+}
+
+// storageNodes returns the files of a file system. Of several names of a file the one counts that a
 // revision has for it; an object is left out when it has another name, since names of objects
 // change with their content.
-func ext4Nodes(files []*ext4.File, id func(inode uint32) string) (out []*Node) {
+func storageNodes(files []storageFile, id func(inode uint32) string) (out []*Node) {
 	first := map[uint32]string{} // the name of a file that counts
 	for _, f := range files {
-		if name, ok := first[f.Inode]; !ok || rank(f.Name) < rank(name) {
-			first[f.Inode] = f.Name
+		if name, ok := first[f.inode]; !ok || rank(f.Name) < rank(name) {
+			first[f.inode] = f.Name
 		}
 	}
 	for _, f := range files {
-		name := first[f.Inode]
+		name := first[f.inode]
 		if name != f.Name && strings.HasPrefix(f.Name, objectsDir) {
 			continue
 		}
 		if f.HardLink = ""; name != f.Name {
 			f.HardLink = name
 		}
-		n := &Node{Name: f.Name, Attributes: attributes(&f.Entry)}
+		n := &Node{Name: f.Name, Attributes: attributes(f.Entry)}
 		if rest, ok := strings.CutPrefix(f.Name, trailDir); ok && !strings.HasPrefix(rest, ".") && strings.Contains(rest, "/") {
 			n.part, _, _ = strings.Cut(rest, "/")
 		}
-		if f.Content != nil && f.HardLink == "" {
-			n.Content = mapped(f.Content)
-			n.Content.ID = id(f.Inode)
+		if f.content != nil && f.HardLink == "" {
+			n.Content = mapped(f.content)
+			n.Content.ID = id(f.inode)
 		}
 		out = append(out, n)
 	}
@@ -379,6 +389,26 @@ func openUBI(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 		in.Nodes = append(in.Nodes, &Node{Name: "volume " + v.Name, Content: mapped(v.Content), Attributes: []Attribute{{Name: "number", Value: fmt.Sprint(v.Number)}}})
 	}
 	return in, nil
+}
+
+func openUBIFS(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
+	f, err := ubifs.Open(ctx, c.At, c.Size)
+	if err != nil {
+		if f == nil {
+			return nil, err
+		}
+		return &Inside{Form: "ubifs", regions: f.Regions}, err
+	}
+	in := &Inside{Form: "ubifs", regions: f.Regions, Attributes: []Attribute{
+		{Name: "UUID", Value: f.UUID(), Derived: true}, {Name: "block size", Value: fmt.Sprint(f.BlockSize())},
+	}}
+	var files []storageFile
+	err = f.Walk(ctx, func(n *ubifs.File) error {
+		files = append(files, storageFile{&n.Entry, n.Content, n.Inode})
+		return nil
+	})
+	in.Nodes = storageNodes(files, r.identity())
+	return in, err
 }
 
 // openCpio reads archives that follow each other, as in an initrd of several parts.

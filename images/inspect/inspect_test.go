@@ -23,6 +23,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/formats/ubi"
+	"github.com/pantavisor/pantavisor/formats/ubifs"
 	"github.com/pantavisor/pantavisor/formats/verity"
 	"github.com/pantavisor/pantavisor/formats/xzenc"
 	"github.com/pantavisor/pantavisor/images/inspect"
@@ -580,6 +581,51 @@ func TestUBI(t *testing.T) {
 		t.Errorf("%v", first)
 	}
 	if first := compare(t, a, copied(t, a, 2*16<<10+20, 1)).First(); first == nil || !strings.Contains(first.Place, "headers of block 0 of volume 0") {
+		t.Errorf("%v", first)
+	}
+}
+
+func TestUBIFS(t *testing.T) {
+	t.Parallel()
+	o := ubi.Options{Block: 128 << 10, Page: 2048, Volume: "pv", Reserved: 64}
+	write := func(text string) string {
+		name := filepath.Join(t.TempDir(), "flash.ubi")
+		volume, err := os.Create(name + ".volume")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer volume.Close()
+		entries := []tree.Entry{
+			dir("objects"), file("objects/"+strings.Repeat("ab", 32), text), dir("trails"), dir("trails/0"), dir("trails/0/bsp"),
+			{Name: "trails/0/bsp/kernel.img", HardLink: "objects/" + strings.Repeat("ab", 32)},
+		}
+		if _, err := ubifs.Write(volume, entries, ubifs.Options{Block: o.Payload(), Page: o.Page, MaxBlocks: 64, Time: epoch}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := volume.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		image, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ubi.Write(image, volume, o); err != nil {
+			t.Fatal(err)
+		}
+		if err := image.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	a, b := write(noise(1, 9000)), write(noise(1, 8999)+"x")
+	if first := compare(t, a, b).First(); first == nil || first.Name() != "volume pv: trails/0/bsp/kernel.img" || *first.Offset != 8999 || first.Part != "bsp" {
+		t.Errorf("%+v", first)
+	}
+	data, err := os.ReadFile(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first := compare(t, a, copied(t, a, int64(bytes.Index(data, []byte(noise(1, 64))))+70, 1)).First(); first == nil || !strings.Contains(first.String(), "ubifs: block 0 of inode") {
 		t.Errorf("%v", first)
 	}
 }

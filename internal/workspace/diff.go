@@ -63,8 +63,8 @@ func (w *Workspace) comparable(ctx context.Context, r *inspect.Reader, name stri
 	if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
 		return fromRemote(ctx, r, name)
 	}
-	if w.built(name) {
-		return r.Open(ctx, w.Out(name))
+	if w.built(w.targetName(name)) {
+		return r.Open(ctx, w.Out(w.targetName(name)))
 	}
 	info, err := os.Stat(w.path(name))
 	switch {
@@ -83,6 +83,18 @@ func (w *Workspace) comparable(ctx context.Context, r *inspect.Reader, name stri
 		return r.State(name, text)
 	}
 	return r.Open(ctx, w.path(name))
+}
+
+// targetName is the name of the target that a word stands for, which may be that of its default
+// build; the word itself when there is none.
+func (w *Workspace) targetName(word string) string {
+	if !directoryName(word) {
+		return word
+	}
+	if t, err := w.load(word); err == nil {
+		return t.Name
+	}
+	return word
 }
 
 // built reports whether a word is the name of a target that has results.

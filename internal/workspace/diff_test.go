@@ -57,6 +57,9 @@ func TestDiff(t *testing.T) {
 			t.Errorf("%q is not in %s", c.want, text)
 		}
 	}
+	if name := w.targetName("plain-default"); name != "plain" {
+		t.Errorf("the word plain-default stands for %s", name)
+	}
 	w.JSON = true
 	if err := w.Diff(t.Context(), a, b, true); fault.Of(err) != fault.BadInput {
 		t.Errorf("two forms: %v", err)

@@ -82,6 +82,11 @@ func (w *Workspace) Verify(ctx context.Context, target string, o VerifyOptions) 
 }
 
 func (w *Workspace) verify(ctx context.Context, target string, o VerifyOptions) (*Verified, error) {
+	t, err := w.load(target)
+	if err != nil {
+		return nil, err
+	}
+	target = t.Name
 	old, err := w.record(target, o)
 	if err != nil {
 		return nil, err
