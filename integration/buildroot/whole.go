@@ -48,7 +48,7 @@ type Parts struct {
 var standIns embed.FS
 
 // write writes what local.mk includes and the sources into a directory, which is made anew.
-func (p *Parts) write(dir string) error {
+func (p *Parts) write(ctx context.Context, dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (p *Parts) write(dir string) error {
 		if c.from == "" {
 			err = os.MkdirAll(to, 0o755)
 		} else {
-			err = link(c.from, to)
+			err = copyAll(ctx, c.from, to)
 		}
 		if err != nil {
 			return err
@@ -83,12 +83,12 @@ func (p *Parts) write(dir string) error {
 	return nil
 }
 
-// link copies a file or directory.
-func link(from, to string) error {
+// copyAll copies a file, or a directory with all that is in it.
+func copyAll(ctx context.Context, from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	said, err := exec.Command("cp", "-a", "--", from, to).CombinedOutput()
+	said, err := exec.CommandContext(ctx, "cp", "-a", "--", from, to).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("copying %s: %w: %s", from, err, bytes.TrimSpace(said))
 	}
@@ -142,7 +142,7 @@ func (w *wholeBuild) container(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := parts.write(w.out("standins-" + w.Name)); err != nil {
+	if err := parts.write(ctx, w.out("standins-"+w.Name)); err != nil {
 		return err
 	}
 	if err := w.wholeMake(ctx, w.app, ""); err != nil {
@@ -192,25 +192,25 @@ func (w *wholeBuild) wholeMake(ctx context.Context, name, options string) error 
 	if _, err := w.run(ctx, "make", "-s", "O="+out, "clean"); err != nil {
 		return err
 	}
-	_, err = w.wholeRun(ctx, out)
-	return err
+	return w.wholeRun(ctx, out)
 }
 
 // wholeRun runs make without a word of what is made.
-func (w *wholeBuild) wholeRun(ctx context.Context, out string) ([]byte, error) {
+func (w *wholeBuild) wholeRun(ctx context.Context, out string) error {
 	tar, err := exec.LookPath("tar")
 	if err != nil {
-		return nil, notRun("it needs tar")
+		return notRun("it needs tar")
 	}
 	args := []string{"O=" + out, "BR2_TAR_HOST_DEPENDENCY=", "TAR=" + tar}
 	// Toolchains are read before local.mk, and nothing is compiled with one.
-	for name, value := range map[string]string{
-		"OVERRIDE_SRCDIR": w.out("standins-" + w.Name + "/empty"), "DEPENDENCIES": "host-skeleton",
-		"CONFIGURE_CMDS": "@:", "BUILD_CMDS": "@:", "INSTALL_STAGING_CMDS": "@:", "INSTALL_TARGET_CMDS": "@:",
+	for _, set := range []string{
+		"OVERRIDE_SRCDIR=" + w.out("standins-"+w.Name+"/empty"), "DEPENDENCIES=host-skeleton",
+		"CONFIGURE_CMDS=@:", "BUILD_CMDS=@:", "INSTALL_STAGING_CMDS=@:", "INSTALL_TARGET_CMDS=@:",
 	} {
-		args = append(args, "TOOLCHAIN_EXTERNAL_BOOTLIN_"+name+"="+value)
+		args = append(args, "TOOLCHAIN_EXTERNAL_BOOTLIN_"+set)
 	}
-	return w.run(ctx, "make", args...)
+	_, err = w.run(ctx, "make", args...)
+	return err
 }
 
 // again runs make once more: the composer must find its results as they are, and write nothing.
@@ -222,7 +222,7 @@ func (w *wholeBuild) again(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := w.wholeRun(ctx, w.out(w.bsp)); err != nil {
+	if err := w.wholeRun(ctx, w.out(w.bsp)); err != nil {
 		return err
 	}
 	after, err := os.Stat(w.imageFile())

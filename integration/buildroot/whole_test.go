@@ -124,7 +124,7 @@ func TestStandIns(t *testing.T) {
 	gnuMake := oracle.Program(t, "make")
 	dir := written(t, map[string]string{"target/bin/login": "mine"})
 	p := Parts{Kernel: os.Args[0], KernelConfig: os.Args[0], Busybox: os.Args[0], UBoot: os.Args[0], Modules: written(t, map[string]string{"lib/modules/6.1/modules.dep": ""})}
-	if err := p.write(filepath.Join(dir, "in")); err != nil {
+	if err := p.write(t.Context(), filepath.Join(dir, "in")); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{

@@ -71,16 +71,15 @@ const (
 // buildrootNeeds are the programs that whole builds with Buildroot take from this machine, and
 // files of boot loaders.
 func buildrootNeeds() []host.Need {
-	needs := []host.Need{
-		{Name: "cpio", Package: "cpio"}, {Name: "fakeroot", Package: "fakeroot"}, {Name: "grub-mkimage", Package: "grub-common"},
+	file := func(name, pkg string) host.Need {
+		return host.Need{Name: name, Package: pkg, Has: func() bool { return exists(name) }}
+	}
+	return []host.Need{
+		{Name: "cpio", Package: "cpio"}, {Name: "fakeroot", Package: "fakeroot"}, {Name: "gcc", Package: "gcc"}, {Name: "grub-mkimage", Package: "grub-common"},
 		{Name: "depmod", Package: "kmod", Has: func() bool { return exists("/usr/sbin/depmod") || exists("/sbin/depmod") }},
-		{Name: "mksquashfs", Package: "squashfs-tools"}, {Name: "xz", Package: "xz-utils"}, {Name: "rsync", Package: "rsync"},
-		{Name: "gcc", Package: "gcc"}, {Name: "make", Package: "make"},
+		{Name: "make", Package: "make"}, {Name: "mksquashfs", Package: "squashfs-tools"}, {Name: "rsync", Package: "rsync"}, {Name: "xz", Package: "xz-utils"},
+		file(grubModules, "grub-efi-amd64-bin"), file(armUBoot, "u-boot-qemu"),
 	}
-	for file, pkg := range map[string]string{grubModules: "grub-efi-amd64-bin", armUBoot: "u-boot-qemu"} {
-		needs = append(needs, host.Need{Name: file, Package: pkg, Has: func() bool { return exists(file) }})
-	}
-	return needs
 }
 
 func exists(file string) bool {
