@@ -51,7 +51,7 @@ var (
 func (d *Disk) Name() string { return path.Join("image/disk", d.Layout.File) }
 
 // Version of the step's logic.
-func (d *Disk) Version() int { return 4 }
+func (d *Disk) Version() int { return 5 }
 
 // Deps are the loader's files and blobs, and the storage.
 func (d *Disk) Deps() []build.Step {

@@ -27,10 +27,12 @@ import (
 const BlockSize = 4096
 
 // maxMap bounds the bytes of a map that is read, maxRanges the ranges of one that is
-// made, each of which takes up to 142 bytes.
+// made, each of which takes up to 142 bytes. maxLength is the most blocks of a range that is
+// made: a change of the image needs a new checksum of a range, which must not be most of it.
 const (
 	maxMap    = 64 << 20
 	maxRanges = 450_000
+	maxLength = 16 << 20 / BlockSize
 )
 
 // ErrFormat is wrapped by every error about bytes that are not a block map of
@@ -51,7 +53,7 @@ type Range struct {
 type Map struct {
 	// ImageSize and BlockSize are in bytes.
 	ImageSize, BlockSize int64
-	// Ranges are in order and do not touch.
+	// Ranges are in order and have no block in common.
 	Ranges []Range
 }
 
@@ -71,11 +73,11 @@ func (m *Map) Mapped() int64 {
 type Extent struct{ Offset, Length int64 }
 
 // Create makes the map of an image of size bytes whose data is in the extents,
-// in any order; they are widened to whole blocks and joined. It reads the data
-// for the checksums.
+// in any order; they are widened to whole blocks, joined, and divided into ranges of up to
+// 16 MiB. It reads the data for the checksums.
 func Create(ctx context.Context, image io.ReaderAt, size int64, data []Extent) (*Map, error) {
 	m := &Map{ImageSize: size, BlockSize: BlockSize}
-	ranges := join(data)
+	ranges := divide(join(data))
 	if len(ranges) > maxRanges {
 		return nil, fmt.Errorf("mapping an image whose data is in %d pieces: a map has up to %d: %w", len(ranges), maxRanges, errors.ErrUnsupported)
 	}
@@ -91,6 +93,19 @@ func Create(ctx context.Context, image io.ReaderAt, size int64, data []Extent) (
 		m.Ranges = append(m.Ranges, r)
 	}
 	return m, nil
+}
+
+// divide makes several ranges of one that is too long.
+func divide(ranges []Range) []Range {
+	out := make([]Range, 0, len(ranges))
+	for _, r := range ranges {
+		for r.Last-r.First >= maxLength {
+			out = append(out, Range{First: r.First, Last: r.First + maxLength - 1})
+			r.First += maxLength
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 func join(data []Extent) []Range {
@@ -120,6 +135,36 @@ func (m *Map) Verify(ctx context.Context, image io.ReaderAt) error {
 		if sum != r.Sum {
 			return fmt.Errorf("checking blocks %d-%d: %w", r.First, r.Last, ErrSum)
 		}
+	}
+	return nil
+}
+
+// Update makes the checksums those of an image that was changed in the extents. Extents that the
+// map leaves out are an error: a flasher would not write them.
+func (m *Map) Update(ctx context.Context, image io.ReaderAt, changed []Extent) error {
+	for _, e := range changed {
+		first, last := e.Offset/m.BlockSize, (e.Offset+e.Length-1)/m.BlockSize
+		for _, r := range m.Ranges {
+			if r.First <= first && first <= r.Last {
+				first = r.Last + 1
+			}
+		}
+		if first <= last {
+			return fmt.Errorf("changing blocks up to %d: the map leaves block %d out", last, first)
+		}
+	}
+	for i, r := range m.Ranges {
+		hit := func(e Extent) bool {
+			return e.Offset/m.BlockSize <= r.Last && (e.Offset+e.Length-1)/m.BlockSize >= r.First
+		}
+		if !slices.ContainsFunc(changed, hit) {
+			continue
+		}
+		sum, err := m.sum(ctx, image, r)
+		if err != nil {
+			return fmt.Errorf("reading blocks %d-%d: %w", r.First, r.Last, err)
+		}
+		m.Ranges[i].Sum = sum
 	}
 	return nil
 }

@@ -110,6 +110,27 @@ func TestVerifyFindsChangedData(t *testing.T) {
 	}
 }
 
+// TestUpdateAfterAChange: the sums of what was changed are new, the others stay.
+func TestUpdateAfterAChange(t *testing.T) {
+	f := sparse(t)
+	m := create(t, f)
+	before := create(t, f)
+	if _, err := f.WriteAt([]byte("X"), 3*bmap.BlockSize); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Update(t.Context(), f, []bmap.Extent{{3 * bmap.BlockSize, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Verify(t.Context(), f); err != nil || cmp.Equal(m, before) || m.Ranges[0] != before.Ranges[0] {
+		t.Errorf("%v, %v", err, m)
+	}
+	if m.Mapped() != m.Blocks() {
+		if err := m.Update(t.Context(), f, []bmap.Extent{{10 * bmap.BlockSize, 1}}); err == nil {
+			t.Error("a block that is not mapped was changed")
+		}
+	}
+}
+
 func TestExtentsAreJoinedAndBounded(t *testing.T) {
 	image := bytes.NewReader(make([]byte, 10*bmap.BlockSize))
 	m, err := bmap.Create(t.Context(), image, image.Size(), []bmap.Extent{{3 * 4096, 1}, {0, 1}, {4095, 2}, {8000, 200}, {9, 0}})

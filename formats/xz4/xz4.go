@@ -203,3 +203,49 @@ func checkBlockHeaders(in Input, blocks []Block) error {
 	}
 	return nil
 }
+
+// Split returns each block of a stream as a stream of its own, in their order, and what they
+// are in the index.
+func Split(in Input) ([]Input, []Block, error) {
+	blocks, err := Blocks(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	streams := make([]Input, len(blocks))
+	off := int64(headerSize)
+	for i, b := range blocks {
+		index := encodeIndex([]Block{b})
+		s := &single{head: streamHeader(), in: in, from: off, length: int64(b.padded()), tail: append(index, streamFooter(len(index))...)}
+		streams[i] = Input{s, headerSize + s.length + int64(len(s.tail))}
+		off += s.length
+	}
+	return streams, blocks, nil
+}
+
+// single is a stream of one block of another one.
+type single struct {
+	head, tail   []byte
+	in           io.ReaderAt
+	from, length int64 // of the block
+}
+
+// ReadAt reads from the stream.
+func (s *single) ReadAt(p []byte, off int64) (int, error) {
+	done := 0
+	for _, part := range []*io.SectionReader{
+		io.NewSectionReader(bytes.NewReader(s.head), 0, int64(len(s.head))),
+		io.NewSectionReader(s.in, s.from, s.length),
+		io.NewSectionReader(bytes.NewReader(s.tail), 0, int64(len(s.tail))),
+	} {
+		if off >= part.Size() {
+			off -= part.Size()
+			continue
+		}
+		n, err := part.ReadAt(p[done:min(len(p), done+int(min(part.Size()-off, int64(len(p)))))], off)
+		done, off = done+n, 0
+		if err != nil && !errors.Is(err, io.EOF) || done == len(p) {
+			return done, err
+		}
+	}
+	return done, io.EOF
+}
