@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/formats/personal"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/compat"
@@ -54,7 +55,7 @@ var (
 func (s *Trail) Name() string { return "trail/storage" }
 
 // Version of the step's logic.
-func (s *Trail) Version() int { return 2 }
+func (s *Trail) Version() int { return 3 }
 
 // Deps are the parts, then the boot loader's files and who signs.
 func (s *Trail) Deps() []build.Step {
@@ -281,8 +282,8 @@ func checkout(ctx context.Context, st *state.State, dir string) error {
 	return trail.Checkout(ctx, filepath.Join(dir, "trails", trail.First), st, store, trail.Options{})
 }
 
-// extras adds the Hub's configuration and the boot loader's files, and removes leftovers
-// of the merge.
+// extras adds the Hub's configuration, room for the settings of a single device and the boot
+// loader's files, and removes leftovers of the merge.
 func (s *Trail) extras(ctx context.Context, w *build.Work, dir string) error {
 	text, err := bounded.ReadRegular(s.Hub.Path, MaxSettings)
 	if err != nil {
@@ -293,6 +294,11 @@ func (s *Trail) extras(ctx context.Context, w *build.Work, dir string) error {
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config/pantahub.config"), text, 0o600); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the Hub's configuration")
+	}
+	if !s.AppEngine { // whose storage is no medium to personalise
+		if err := os.WriteFile(filepath.Join(dir, personal.Name), personal.Blank(), 0o600); err != nil {
+			return fault.Wrap(fault.IO, err, "writing the file of personal settings")
+		}
 	}
 	if s.Boot == nil {
 		return nil

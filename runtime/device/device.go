@@ -28,6 +28,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,6 +41,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/formats/personal"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/revision/manifest"
@@ -117,6 +119,7 @@ type session struct {
 	power    *power
 	id       atomic.Pointer[identity]
 	revs     revisions
+	personal personal.Settings
 	stopped  error      // why the containers are stopped; read when they are
 	changing sync.Mutex // held while a transition is prepared
 	up       bool       // the first revision has settled
@@ -216,6 +219,12 @@ func (s *session) end(cancel func()) {
 // startLogs makes the log server, which buffers messages until files can be written.
 func (s *session) startLogs(serving context.Context) {
 	err := loadMore(s.cfg, s.paths, s.revs.running().trail)
+	var unread error
+	s.personal, unread = readPersonal(s.paths.storage)
+	err = errors.Join(err, unread, setPersonalHub(s.cfg, s.personal))
+	if !s.opt.Hosted { // whose name is another's
+		err = errors.Join(err, setPersonalName(s.personal))
+	}
 	s.settings = &settings{cfg: s.cfg, stdout: s.opt.Stdout, identify: s.platform}
 	s.logs = logs.New(s.settings.logOptions())
 	s.log = logs.Logger{Sink: s.logs, Source: "engine"}
@@ -282,6 +291,7 @@ func (s *session) openMeta() {
 		Store: open(meta.Device, s.paths.devMeta, nil), storage: s.paths.storage, log: s.log,
 		reserved: func() int { return s.cfg.Int(config.StorageGCReserved) },
 	}
+	s.takePersonal()
 	s.settings.follow(s.user)
 }
 

@@ -144,7 +144,7 @@ func (s *Store) loadFile(key string, f fs.DirEntry, age map[string]int64) {
 }
 
 func (s *Store) loadKey(key string, size int64) error {
-	if err := checkKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return err
 	}
 	if size > maxValue || len(s.order) >= maxKeys {
@@ -158,8 +158,8 @@ func (s *Store) loadKey(key string, size int64) error {
 	return nil
 }
 
-// checkKey returns why a text cannot be a key, as an error that wraps fs.ErrInvalid.
-func checkKey(key string) error {
+// CheckKey returns why a text cannot be a key, as an error that wraps fs.ErrInvalid.
+func CheckKey(key string) error {
 	if len(key) > maxKey {
 		return fmt.Errorf("a key has 1 to %d bytes, this one %d: %w", maxKey, len(key), fs.ErrInvalid)
 	}
@@ -215,7 +215,7 @@ func (s *Store) Show(key, value string) error {
 }
 
 func (s *Store) set(key, value string, write func(path string) error) error {
-	if err := checkKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return fmt.Errorf("setting %s: %w", s.o.Kind, err)
 	}
 	if len(value) > maxValue {
