@@ -31,6 +31,7 @@ func run() error {
 		return fmt.Errorf("reading the kernel command line: %w", err)
 	}
 	opts, problems := network.ParseCmdline(string(line))
+	problems = append(problems, opts.Metadata("/pantavisor/user-meta")...)
 	for _, p := range problems {
 		log.Print(p)
 	}

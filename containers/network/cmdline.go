@@ -1,10 +1,17 @@
 package network
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/pantavisor/pantavisor/formats/personal"
+	"github.com/pantavisor/pantavisor/internal/bounded"
 )
 
 // Mode is the way an address family gets its addresses.
@@ -36,6 +43,8 @@ type Family struct {
 //	pvnet_ifname    name of the one interface to use; default: every Ethernet interface
 //	pvnet_ssid, pvnet_pass, pvnet_security   Wi-Fi; not supported by this container
 type Options struct {
+	// Hostname is the name that the device tells DHCP servers; "" for none.
+	Hostname string
 	// Gadget sets up Ethernet at the USB device port. Its interface has the fixed address
 	// of IPv4, or else 192.168.7.1/24, and a DHCP server for the host.
 	Gadget     bool
@@ -51,15 +60,57 @@ func ParseCmdline(line string) (Options, []error) {
 	var problems []error
 	for _, word := range strings.Fields(line) {
 		name, value, ok := strings.Cut(word, "=")
-		if !ok || !strings.HasPrefix(name, "pvnet_") {
+		if !ok || !strings.HasPrefix(name, prefix) {
 			continue
 		}
-		if err := o.set(name, value); err != nil {
-			problems = append(problems, fmt.Errorf("%s=%s: %w", name, shown(name, value), err))
-		}
+		problems = append(problems, o.take(name, value)...)
 	}
 	return o, problems
 }
+
+// prefix is that of the parameters.
+const prefix = "pvnet_"
+
+// take sets one parameter, or returns what is wrong with it.
+func (o *Options) take(name, value string) []error {
+	if err := o.set(name, value); err != nil {
+		return []error{fmt.Errorf("%s=%s: %w", name, shown(name, value), err)}
+	}
+	return nil
+}
+
+// maxMeta bounds a value of metadata, in bytes; no parameter needs as much.
+const maxMeta = 4096
+
+// Metadata takes the parameters that the container's user metadata has, a file each, over those
+// of the command line; the key hostname is the device's name. As ParseCmdline, it skips what is
+// not valid. A directory that is not there has none.
+func (o *Options) Metadata(dir string) []error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return []error{fmt.Errorf("reading user metadata: %w", err)}
+	}
+	var problems []error
+	for _, f := range files {
+		name := f.Name()
+		if name != hostnameKey && !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		data, err := bounded.ReadRegular(filepath.Join(dir, name), maxMeta)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("reading user metadata %s: %w", name, err))
+			continue
+		}
+		problems = append(problems, o.take(name, strings.TrimSpace(string(data)))...)
+	}
+	return problems
+}
+
+// hostnameKey is the key of user metadata with the device's name.
+const hostnameKey = "hostname"
 
 // shown returns the value for messages; it hides the Wi-Fi password.
 func shown(name, value string) string {
@@ -83,6 +134,12 @@ func (o *Options) set(name, value string) (err error) {
 		return err
 	case "pvnet_ifname":
 		return o.setInterface(value)
+	case hostnameKey:
+		err = personal.CheckHostname(value)
+		if err == nil {
+			o.Hostname = value
+		}
+		return err
 	case "pvnet_ssid", "pvnet_pass", "pvnet_security":
 		return fmt.Errorf("this container does not support Wi-Fi")
 	}

@@ -1,11 +1,15 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
 var byText = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
@@ -50,6 +54,46 @@ func TestParseCmdlineProblems(t *testing.T) {
 	_, problems := ParseCmdline("pvnet_pass=hunter2")
 	if len(problems) != 1 || strings.Contains(problems[0].Error(), "hunter2") {
 		t.Errorf("the password is shown: %v", problems)
+	}
+}
+
+// TestMetadataOverCmdline: a file of user metadata is a parameter, and comes after the command line.
+func TestMetadataOverCmdline(t *testing.T) {
+	dir := t.TempDir()
+	for name, value := range map[string]string{
+		"pvnet_ipv4": "10.0.0.1/8\n", "pvnet_pass": "hunter2", "pvnet_new": "x", "hostname": "sensor-7", "other": "ignored",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(value), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o, problems := ParseCmdline("pvnet_ipv4=off pvnet_ifname=eth1")
+	problems = append(problems, o.Metadata(dir)...)
+	want := Options{Hostname: "sensor-7", Interface: "eth1", IPv4: Family{Mode: Static, Prefix: netip.MustParsePrefix("10.0.0.1/8")}}
+	if d := cmp.Diff(want, o, byText, byPrefix); d != "" {
+		t.Error(d)
+	}
+	if text := errors.Join(problems...).Error(); len(problems) != 2 || strings.Contains(text, "hunter2") || !strings.Contains(text, "pvnet_new=x") {
+		t.Errorf("%v", problems)
+	}
+	if problems := o.Metadata(filepath.Join(dir, "none")); problems != nil {
+		t.Errorf("without metadata: %v", problems)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "hostname"), []byte("a b"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if problems := o.Metadata(dir); len(problems) != 3 || o.Hostname != "sensor-7" {
+		t.Errorf("%v, %q", problems, o.Hostname)
+	}
+}
+
+// TestHostnameIsTold: in each request of a lease.
+func TestHostnameIsTold(t *testing.T) {
+	for _, name := range []string{"", "sensor-7"} {
+		m, err := dhcpv4.New(wireClient{hostname: name}.named)
+		if err != nil || m.HostName() != name {
+			t.Errorf("%q: %q, %v", name, m.HostName(), err)
+		}
 	}
 }
 

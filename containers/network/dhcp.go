@@ -141,7 +141,17 @@ type dhcpClient interface {
 }
 
 // wireClient is a dhcpClient that uses packet sockets.
-type wireClient struct{ ifname string }
+type wireClient struct {
+	ifname   string
+	hostname string // "" for none
+}
+
+// named adds the device's name to a request (RFC 2132, section 3.14).
+func (w wireClient) named(m *dhcpv4.DHCPv4) {
+	if w.hostname != "" {
+		m.UpdateOption(dhcpv4.OptHostName(w.hostname))
+	}
+}
 
 var _ dhcpClient = wireClient{}
 
@@ -152,7 +162,7 @@ func (w wireClient) request(ctx context.Context) (*lease, error) {
 		return nil, fmt.Errorf("opening a DHCP socket: %w", err)
 	}
 	defer c.Close()
-	raw, err := c.Request(ctx, dhcpv4.WithRequestedOptions(dhcpv4.OptionClasslessStaticRoute))
+	raw, err := c.Request(ctx, dhcpv4.WithRequestedOptions(dhcpv4.OptionClasslessStaticRoute), w.named)
 	if err != nil {
 		return nil, fmt.Errorf("requesting an address: %w", err)
 	}
@@ -176,17 +186,17 @@ func (w wireClient) extend(ctx context.Context, l *lease, how phase) (*lease, er
 	}
 	defer c.Close()
 	if how == renewing {
-		raw, err := c.Renew(ctx, l.raw)
+		raw, err := c.Renew(ctx, l.raw, w.named)
 		if err != nil {
 			return nil, fmt.Errorf("renewing %s: %w", l.Prefix, err)
 		}
 		return newLease(raw)
 	}
-	return rebind(ctx, c, l)
+	return w.rebind(ctx, c, l)
 }
 
-func rebind(ctx context.Context, c *nclient4.Client, l *lease) (*lease, error) {
-	req, err := dhcpv4.NewRenewFromAck(l.raw.ACK)
+func (w wireClient) rebind(ctx context.Context, c *nclient4.Client, l *lease) (*lease, error) {
+	req, err := dhcpv4.NewRenewFromAck(l.raw.ACK, w.named)
 	if err != nil {
 		return nil, fmt.Errorf("making the request: %w", err)
 	}

@@ -33,7 +33,7 @@ func TestServeHost(t *testing.T) {
 	near, err := netlink.LinkByName("near")
 	must(t, err)
 	must(t, netlink.LinkSetUp(near))
-	l, err := wireClient{"near"}.request(ctx)
+	l, err := wireClient{ifname: "near"}.request(ctx)
 	must(t, err)
 	if l.Prefix != netip.MustParsePrefix("192.168.7.2/24") || l.Gateway.IsValid() || len(l.DNS) > 0 || l.expire != hostLease {
 		t.Errorf("lease %+v", l)

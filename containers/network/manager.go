@@ -198,7 +198,7 @@ func (m *manager) setCarrier(ctx context.Context, l *link, carrier bool) {
 	}
 	ctx, l.stop = context.WithCancel(ctx)
 	index, name := l.index, l.name
-	go runDHCP(ctx, wireClient{name}, realClock{}, func(got *lease) { m.tell(ctx, index, got) },
+	go runDHCP(ctx, wireClient{name, m.Hostname}, realClock{}, func(got *lease) { m.tell(ctx, index, got) },
 		func(format string, args ...any) { m.Log.Printf(name+": "+format, args...) })
 }
 
