@@ -20,23 +20,9 @@ type device struct {
 	other bool     // something went through the cache
 }
 
-// openDevice opens a disk that nothing uses. O_EXCL makes the kernel reject a disk that it
-// has mounted or given to another driver, or of which it has a partition in use, also when
-// that happens between the look and the opening; the look gives the better message.
+// openDevice opens a disk to be overwritten.
 func openDevice(path string) (medium, error) {
-	if err := usable(path); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_EXCL, 0)
-	if errors.Is(err, unix.EBUSY) {
-		return nil, fault.New(fault.BadInput, "something uses the disk or a partition of it")
-	}
-	if errors.Is(err, unix.EROFS) {
-		return nil, fault.New(fault.BadInput, "the disk is read-only: is there a switch on it?")
-	}
-	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-		return nil, fault.New(fault.BadInput, "you may not write to it: it needs the right to, as root has it (sudo) or the group of the disk")
-	}
+	f, err := Claim(path)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +32,26 @@ func openDevice(path string) (medium, error) {
 		d.past = past
 	}
 	return d, nil
+}
+
+// Claim opens a whole disk that nothing uses, to change it. O_EXCL makes the kernel reject a disk
+// that it has mounted or given to another driver, or of which it has a partition in use, also when
+// that happens between the look and the opening; the look gives the better message. The error has
+// the kind [fault.BadInput] for what cannot be changed.
+func Claim(path string) (*os.File, error) {
+	if err := usable(path); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_EXCL, 0)
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return nil, fault.New(fault.BadInput, "something uses the disk or a partition of it")
+	case errors.Is(err, unix.EROFS):
+		return nil, fault.New(fault.BadInput, "the disk is read-only: is there a switch on it?")
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return nil, fault.New(fault.BadInput, "you may not write to it: it needs the right to, as root has it (sudo) or the group of the disk")
+	}
+	return f, err
 }
 
 // WriteAt writes past the cache what is aligned, which all but the end of an image is.

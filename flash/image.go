@@ -91,7 +91,7 @@ func (i *Image) examine(ctx context.Context) (err error) {
 	if !info.Mode().IsRegular() {
 		return fault.New(fault.BadInput, "it is not a regular file")
 	}
-	if i.Map, err = mapOf(i.Path); err != nil {
+	if i.Map, _, err = MapOf(i.Path); err != nil {
 		return err
 	}
 	if err := i.rewind(); err != nil {
@@ -177,11 +177,12 @@ func damaged(err error) error {
 	return fault.New(fault.BadInput, "decompressing it: %w; it is damaged or was cut", err)
 }
 
-// mapOf reads the block map beside an image.
-func mapOf(image string) (*bmap.Map, error) {
+// MapOf reads the block map beside an image, and returns its name; the map is nil when there is
+// none.
+func MapOf(image string) (*bmap.Map, string, error) {
 	names := []string{image + ".bmap"}
-	if ext := filepath.Ext(image); slices.Contains(suffixes, ext) {
-		names = append(names, strings.TrimSuffix(image, ext)+".bmap")
+	if MapName(image) != names[0] {
+		names = append(names, MapName(image))
 	}
 	for _, name := range names {
 		f, err := os.Open(name)
@@ -189,13 +190,21 @@ func mapOf(image string) (*bmap.Map, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		defer f.Close()
 		m, err := bmap.Read(f)
-		return m, fault.Wrap(fault.BadInput, err, "reading %s", name)
+		return m, name, fault.Wrap(fault.BadInput, err, "reading %s", name)
 	}
-	return nil, nil
+	return nil, "", nil
+}
+
+// MapName is the name of the block map of an image: that of a compressed one has not its suffix.
+func MapName(image string) string {
+	if ext := filepath.Ext(image); slices.Contains(suffixes, ext) {
+		image = strings.TrimSuffix(image, ext)
+	}
+	return image + ".bmap"
 }
 
 // ranges are the parts of the content to write: those of the map, or else where the file has

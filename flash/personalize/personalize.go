@@ -1,0 +1,335 @@
+// Package personalize changes the personal settings of a finished image or of a card: the file
+// that package personal describes, which is found in the file systems of the image and
+// overwritten in place. Nothing is mounted, and no other byte is changed.
+package personalize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/pantavisor/pantavisor/flash"
+	"github.com/pantavisor/pantavisor/formats/bmap"
+	"github.com/pantavisor/pantavisor/formats/ext4"
+	"github.com/pantavisor/pantavisor/formats/partition"
+	"github.com/pantavisor/pantavisor/formats/personal"
+	"github.com/pantavisor/pantavisor/formats/region"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
+)
+
+// Result says what was changed.
+type Result struct {
+	// Path is the image or card.
+	Path string
+	// Partition is the number of the one with the settings.
+	Partition int
+	// Map is the block map that was brought up to date, "" when there is none.
+	Map string
+}
+
+// Show reads the settings of an image or a card. The error has the kind [fault.Unsupported] for
+// one that has no place for them, and [fault.BadInput] for one that is incomplete.
+func Show(ctx context.Context, path string) (personal.Settings, error) {
+	s, err := show(ctx, path)
+	return s, fault.Wrap(fault.IO, err, "reading the personal settings of %s", path)
+}
+
+func show(ctx context.Context, path string) (personal.Settings, error) {
+	packed, err := compression(path)
+	if err != nil {
+		return personal.Settings{}, err
+	}
+	if packed != nil {
+		return showPacked(ctx, packed, path)
+	}
+	m, err := open(path, os.O_RDONLY)
+	if err != nil {
+		return personal.Settings{}, err
+	}
+	defer m.close() //nolint:errcheck // it was only read
+	p, err := locate(ctx, m, m.size)
+	if err != nil {
+		return personal.Settings{}, err
+	}
+	s, err := personal.Read(p)
+	return s, fault.Wrap(fault.BadInput, err, "partition %d", p.partition)
+}
+
+// Change changes the settings of an image or a card: change returns the new ones. With a path to,
+// it makes a changed copy of an image and leaves the image as it is; there must be nothing at to.
+func Change(ctx context.Context, path, to string, change func(personal.Settings) (personal.Settings, error)) (*Result, error) {
+	r, err := changeAt(ctx, path, to, change)
+	return r, fault.Wrap(fault.IO, err, "personalising %s", path)
+}
+
+func changeAt(ctx context.Context, path, to string, change func(personal.Settings) (personal.Settings, error)) (*Result, error) {
+	packed, err := compression(path)
+	if err != nil {
+		return nil, err
+	}
+	if packed != nil {
+		return changePacked(ctx, packed, path, to, change)
+	}
+	if to == "" {
+		return changeIn(ctx, path, path, change)
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fault.New(fault.BadInput, "a copy is made of an image, not of a disk")
+	}
+	if err := filecopy.File(ctx, to, path, 0o644); errors.Is(err, fs.ErrExist) {
+		return nil, fault.New(fault.BadInput, "there is a file %s already", to)
+	} else if err != nil {
+		return nil, err
+	}
+	r, err := changeIn(ctx, to, path, change)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(to))
+	}
+	return r, nil
+}
+
+// changeIn changes the image or card at path, whose block map is that of the image from.
+func changeIn(ctx context.Context, path, from string, change func(personal.Settings) (personal.Settings, error)) (*Result, error) {
+	m, err := open(path, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	r, err := m.change(ctx, from, change)
+	return r, errors.Join(err, m.close())
+}
+
+func (m *medium) change(ctx context.Context, from string, change func(personal.Settings) (personal.Settings, error)) (*Result, error) {
+	p, err := locate(ctx, m, m.size)
+	if err != nil {
+		return nil, err
+	}
+	if err := write(p, change); err != nil {
+		return nil, err
+	}
+	r := &Result{Path: m.Name(), Partition: p.partition}
+	if m.device {
+		return r, nil
+	}
+	r.Map, err = updateMap(ctx, m, p, m.Name(), from)
+	return r, err
+}
+
+// write writes the settings that change returns.
+func write(p *place, change func(personal.Settings) (personal.Settings, error)) error {
+	old, err := personal.Read(p)
+	if err != nil && !errors.Is(err, personal.ErrFormat) { // what is damaged is written anew
+		return err
+	}
+	s, err := change(old)
+	if err != nil {
+		return err
+	}
+	err = personal.Write(p, s)
+	if errors.Is(err, personal.ErrTooLarge) {
+		return fault.Wrap(fault.BadInput, err, "too many settings")
+	}
+	return err
+}
+
+// updateMap writes the block map of the changed image at path: that of the image from, with new
+// sums. An interruption before leaves one whose sums tell that the image is another.
+func updateMap(ctx context.Context, image io.ReaderAt, p *place, path, from string) (string, error) {
+	table, name, err := flash.MapOf(from)
+	if err != nil || table == nil {
+		return "", err
+	}
+	if path != from {
+		name = flash.MapName(path)
+	}
+	if err := table.Update(ctx, image, p.extents()); err != nil {
+		return "", fault.Wrap(fault.BadInput, err, "bringing the block map %s up to date", name)
+	}
+	return name, atomicfile.Write(name, table.Encode(), 0o644)
+}
+
+// medium is an image or a card that is open.
+type medium struct {
+	*os.File
+	size   int64
+	device bool
+}
+
+// open opens an image, or claims a disk.
+func open(path string, mode int) (*medium, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fault.New(fault.Missing, "it is not there")
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() == fs.ModeDevice:
+		return openDisk(path, mode)
+	case !info.Mode().IsRegular():
+		return nil, fault.New(fault.BadInput, "it is neither an image nor a disk")
+	}
+	f, err := os.OpenFile(path, mode, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &medium{f, info.Size(), false}, nil
+}
+
+func openDisk(path string, mode int) (*medium, error) {
+	var f *os.File
+	var err error
+	if mode == os.O_RDONLY {
+		f, err = os.Open(path)
+	} else {
+		f, err = flash.Claim(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &medium{f, size, true}, nil
+}
+
+func (m *medium) close() error { return m.Close() }
+
+// place is where the file of settings is.
+type place struct {
+	partition int
+	medium    io.ReaderAt
+	start     int64 // of the partition in bytes
+	runs      []region.Run
+}
+
+var _ personal.File = (*place)(nil)
+
+// locate finds the file in the partitions of a medium.
+func locate(ctx context.Context, m io.ReaderAt, size int64) (*place, error) {
+	if mark, ok := flash.ReadMark(m); ok {
+		return nil, fault.New(fault.BadInput, "it is %v; flash it again first", mark)
+	}
+	table, err := partition.Read(m, size)
+	if errors.Is(err, partition.ErrFormat) {
+		return nil, fault.Wrap(fault.Unsupported, err, "it is not an image of a disk")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var found *place
+	for _, p := range table.Partitions {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		at, err := locateIn(io.NewSectionReader(m, p.Start, p.Size), p.Number)
+		switch {
+		case err != nil:
+			return nil, fault.Wrap(fault.BadInput, err, "partition %d", p.Number)
+		case at == nil:
+			continue
+		case found != nil:
+			return nil, fault.New(fault.BadInput, "partitions %d and %d both have the file %s", found.partition, p.Number, personal.Name)
+		}
+		at.medium, at.start = m, p.Start
+		found = at
+	}
+	if found == nil {
+		return nil, fault.New(fault.Unsupported, "no partition has the file %s: it is not an image for devices, or of a version that cannot be personalised", personal.Name)
+	}
+	return found, nil
+}
+
+// locateIn finds the file in one partition, nil when it has none.
+func locateIn(r io.ReaderAt, number int) (*place, error) {
+	fsys, err := ext4.Open(r)
+	if err != nil {
+		return nil, nil //nolint:nilerr // it is another file system, or none
+	}
+	f, err := fsys.Lookup(personal.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !fsys.Clean() {
+		return nil, fault.New(fault.BadInput, "its file system was in use when the power went: start the device once and power it off, or let e2fsck -p mend the partition")
+	}
+	if f.Content == nil || f.Size != personal.Size {
+		return nil, fault.New(fault.BadInput, "the file %s is not one of %d bytes", personal.Name, personal.Size)
+	}
+	p := &place{partition: number, runs: f.Content.Runs()}
+	at := int64(0)
+	for _, run := range p.runs {
+		if run.Offset != at {
+			break
+		}
+		at += run.Length
+	}
+	if at < personal.Size {
+		return nil, fault.New(fault.BadInput, "the file %s has holes: on the device, write it anew or remove it", personal.Name)
+	}
+	return p, nil
+}
+
+// each calls do for the pieces of the medium that a range of the file is in.
+func (p *place) each(b []byte, off int64, do func(b []byte, at int64) error) (int, error) {
+	if off < 0 || off+int64(len(b)) > personal.Size {
+		return 0, fmt.Errorf("bytes %d to %d of %s: %w", off, off+int64(len(b)), personal.Name, io.ErrUnexpectedEOF)
+	}
+	done := 0
+	for _, run := range p.runs {
+		at := off + int64(done)
+		if at < run.Offset || at >= run.Offset+run.Length || done == len(b) {
+			continue
+		}
+		n := int(min(run.Offset+run.Length-at, int64(len(b)-done)))
+		if err := do(b[done:done+n], p.start+run.From+at-run.Offset); err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// ReadAt reads from the file.
+func (p *place) ReadAt(b []byte, off int64) (int, error) {
+	return p.each(b, off, func(b []byte, at int64) error {
+		_, err := p.medium.ReadAt(b, at)
+		return err
+	})
+}
+
+// WriteAt overwrites a part of the file.
+func (p *place) WriteAt(b []byte, off int64) (int, error) {
+	w, ok := p.medium.(io.WriterAt)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	return p.each(b, off, func(b []byte, at int64) error {
+		_, err := w.WriteAt(b, at)
+		return err
+	})
+}
+
+// Sync waits until what was written is on the medium.
+func (p *place) Sync() error {
+	if s, ok := p.medium.(interface{ Sync() error }); ok {
+		return s.Sync()
+	}
+	return nil
+}
+
+// extents are where the file is on the medium.
+func (p *place) extents() []bmap.Extent {
+	var out []bmap.Extent
+	for _, run := range p.runs {
+		out = append(out, bmap.Extent{Offset: p.start + run.From, Length: min(run.Length, personal.Size-run.Offset)})
+	}
+	return out
+}
