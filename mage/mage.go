@@ -33,7 +33,7 @@ func init() {
 	if len(os.Args) > 2 && slices.ContainsFunc(os.Args[2:], func(arg string) bool { return arg == "--help" || arg == "-h" }) {
 		os.Args = []string{os.Args[0], "-h", os.Args[1]}
 	}
-	os.Args, behindDashes = runWords(distWords(exportWords(argumentWords(optionWords(os.Args)))))
+	os.Args, behindDashes = runWords(personalizeWords(distWords(exportWords(argumentWords(optionWords(os.Args))))))
 	for i, arg := range os.Args {
 		if i > 1 && strings.HasPrefix(arg, "--") && len(arg) > 2 {
 			os.Args[i] = arg[1:]
@@ -266,6 +266,59 @@ func Flash(ctx context.Context, image, device string, yes, unmount, permanent, w
 		w.OutDir = value(out)
 		return w.Flash(ctx, image, device, o)
 	})
+}
+
+// Personalize sets what is particular to one device in a finished image or on a card.
+//
+// The image is the one that was built for a target, or a file: as it is, or as xz or zst. Nothing
+// is mounted. Without a change it shows what is set (docs/flash.md). A value that begins with @ is
+// the content of a file, of the standard input for @-.
+//
+//	--hub=HOST[:PORT]          the address of the Hub
+//	--token=TOKEN              claims the device by itself
+//	--hostname=NAME            the name of the device
+//	--ipv4=, --ipv6=           off, dhcp or auto, or ADDRESS/MASK/GATEWAY
+//	--dns=ADDRESS[,ADDRESS]    name servers
+//	--ifname=NAME              the one interface to use
+//	--nettype=TYPE             ethernet, gadget or wifi
+//	--wifi=SSID                a wireless network, with --wifipassword=PASSWORD and
+//	                           --wifisecurity=psk, none, wep or ieee8021x
+//	--container=NAME           whose settings of the network these are; default: network
+//	--sshkey=FILE              public keys
+//	--meta=KEY=VALUE           user metadata; several times for several keys
+//	--unset=NAME               removes what is shown by this name; several times for several
+//	--remove                   removes all that is not set by the same command
+//	--to=FILE                  makes a changed copy, and leaves the image as it is
+//	--secrets                  shows them; else they are asterisks
+//	--json                     prints what is set as JSON
+//	--out=DIR                  a target's results are in DIR/TARGET
+//
+//	mage personalize x64-uefi --hostname sensor-7 --ipv4 192.168.1.7/24/192.168.1.1 --to sensor-7.img
+//	mage personalize /dev/sdb --token @token.txt --sshkey ~/.ssh/id_ed25519.pub
+//	mage personalize release.img.xz --to card.img.xz --wifi Home --wifipassword @- --container wifi
+//	mage personalize /dev/sdb --show --secrets
+//	mage personalize /dev/sdb --remove
+func Personalize(ctx context.Context, image string, hub, token, hostname, nettype, ipv4, ipv6, dns, ifname, wifi, wifipassword, wifisecurity, container, sshkey, meta, unset, to *string,
+	remove, show, secrets, json *bool, out *string,
+) error {
+	o := workspace.PersonalizeOptions{
+		Hub: value(hub), Token: value(token), Hostname: value(hostname), NetType: value(nettype), IPv4: value(ipv4), IPv6: value(ipv6),
+		DNS: value(dns), Interface: value(ifname), WiFi: value(wifi), WiFiPassword: value(wifipassword), WiFiSecurity: value(wifisecurity),
+		Container: value(container), SSHKey: value(sshkey), Meta: lines(meta), Unset: lines(unset), To: value(to),
+		Remove: given(remove), Secrets: given(secrets), Show: given(show), Stdin: os.Stdin,
+	}
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.Personalize(ctx, image, o)
+	})
+}
+
+// lines are the values of an option that may be given several times.
+func lines(option *string) []string {
+	if option == nil {
+		return nil
+	}
+	return strings.Split(*option, "\n")
 }
 
 // given reports whether an option was given.

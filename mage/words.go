@@ -10,14 +10,15 @@ var behindDashes []string
 
 // valued are the options with a value, of all commands.
 var valued = []string{
-	"bitbake", "boots", "events", "format", "forward", "from", "kills", "logs", "machine", "module", "oecore", "only", "out", "parts", "platform", "record", "results", "settle",
-	"source", "span", "target", "tree",
+	"bitbake", "boots", "container", "dns", "events", "format", "forward", "from", "hostname", "hub", "ifname", "ipv4", "ipv6", "kills", "logs",
+	"machine", "meta", "module", "nettype", "oecore", "only", "out", "parts", "platform", "record", "results", "settle", "source", "span", "sshkey",
+	"target", "to", "token", "tree", "unset", "wifi", "wifipassword", "wifisecurity",
 }
 
 // arguments are the numbers of words that commands need; mage export takes any number.
 var arguments = map[string]int{
 	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "compose": 1, "device": 2, "diff": 2, "export": 1, "flash": 2,
-	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "plan": 1, "run": 1, "verify": 2,
+	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "personalize": 1, "plan": 1, "run": 1, "verify": 2,
 	"why": 2,
 }
 
@@ -81,7 +82,7 @@ func runWords(args []string) (words, behind []string) {
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, behind = args[:i], args[i+1:]
 	}
-	return joinRepeated(args, "forward"), behind
+	return joinRepeated(args, "forward", ","), behind
 }
 
 // distWords joins the platforms of mage dist. Other command lines stay as they are.
@@ -89,12 +90,21 @@ func distWords(args []string) []string {
 	if len(args) < 2 || !strings.EqualFold(args[1], "dist") {
 		return args
 	}
-	return joinRepeated(args, "platform")
+	return joinRepeated(args, "platform", ",")
 }
 
-// joinRepeated joins the values of an option that is given several times with commas: mage
+// personalizeWords joins the values of mage personalize that may be given several times; values
+// have commas. Other command lines stay as they are.
+func personalizeWords(args []string) []string {
+	if len(args) < 2 || !strings.EqualFold(args[1], "personalize") {
+		return args
+	}
+	return joinRepeated(joinRepeated(args, "meta", "\n"), "unset", "\n")
+}
+
+// joinRepeated joins the values of an option that is given several times, with a separator: mage
 // knows each option once.
-func joinRepeated(args []string, repeated string) (words []string) {
+func joinRepeated(args []string, repeated, separator string) (words []string) {
 	first := -1 // where it is in words
 	for _, word := range args {
 		switch name, _, _ := option(word); {
@@ -105,7 +115,7 @@ func joinRepeated(args []string, repeated string) (words []string) {
 			words = append(words, word)
 		default:
 			_, more, _ := strings.Cut(word, "=")
-			words[first] += "," + more
+			words[first] += separator + more
 		}
 	}
 	return words
