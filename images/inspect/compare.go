@@ -93,10 +93,10 @@ func (r *Reader) Compare(ctx context.Context, a, b *Node) ([]Difference, error) 
 		return nil, err
 	}
 	if ia != nil && ib != nil {
-		_, err = c.insides(ctx, nil, ia, ib)
+		_, err = c.insides(ctx, []string{}, ia, ib)
 		return c.out, err
 	}
-	_, err = c.nodes(ctx, nil, a, b)
+	_, err = c.nodes(ctx, []string{}, a, b)
 	return c.out, err
 }
 

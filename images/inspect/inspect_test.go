@@ -642,6 +642,18 @@ func TestNothingInCommon(t *testing.T) {
 	if err != nil || !a.IsPlan() {
 		t.Fatalf("%+v, %v", a, err)
 	}
+	other := filepath.Join(t.TempDir(), "other.json")
+	if err := os.WriteFile(other, []byte(`{"target":"x","steps":[{"name":"a","inputs":[{"name":"field/B","digest":"1","value":"3"}]},{"name":"b"}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r2 := compare(t, plan, other)
+	var text strings.Builder
+	if err := r2.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	if first := r2.First(); len(r2.Differences) != 2 || first == nil || first.String() != "changed a: field/B 2 → 3" || strings.Contains(text.String(), "parts") {
+		t.Errorf("two plans: %v\n%s", r2.Differences, text.String())
+	}
 	b, err := r.Open(t.Context(), sample().image(t))
 	if err != nil {
 		t.Fatal(err)

@@ -150,6 +150,9 @@ func (r *Result) parts() group {
 			s.old, s.now = s.old+d.OldBytes, s.now+d.NewBytes
 		}
 	}
+	if !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.counted }) {
+		return g // there are no files
+	}
 	for _, name := range slices.Sorted(maps.Keys(sums)) {
 		s := sums[name]
 		g.lines = append(g.lines, []string{name, fmt.Sprintf("%d differ", s.n), sizeText(s.old) + " → " + sizeText(s.now), signed(s.now - s.old)})

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -232,6 +233,7 @@ func (r *rebuild) process(ctx context.Context, env []string) error {
 		cmd.Stdout, cmd.Stderr = r.Stderr, r.Stderr
 		attr.Setpgid = true
 		cmd.SysProcAttr = attr
+		cmd.WaitDelay = killAfter
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 		return cmd
 	}
@@ -253,6 +255,9 @@ func (r *rebuild) process(ctx context.Context, env []string) error {
 	}
 	return cmd.Wait()
 }
+
+// killAfter is how long a rebuild that is cancelled may take to clean up.
+const killAfter = 20 * time.Second
 
 // isolated returns the attributes of a process in a user name space, in which the same user has
 // another number, and without a network if that is wanted.
