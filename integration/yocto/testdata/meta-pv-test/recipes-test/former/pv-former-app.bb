@@ -2,11 +2,11 @@ SUMMARY = "A container as recipes of the former layer describe it: all variables
 LICENSE = "MIT"
 
 SRC_URI = " \
-    file://${PN}.args.json \
-    file://${PN}.config.json \
-    file://${PN}.services.json \
-    file://${PN}.mdev.json \
-    file://${PN}.network.json \
+    file://${BPN}.args.json \
+    file://${BPN}.config.json \
+    file://${BPN}.services.json \
+    file://${BPN}.mdev.json \
+    file://${BPN}.network.json \
     file://former-overlay \
 "
 PVR_APP_ADD_GROUP = "platform"
