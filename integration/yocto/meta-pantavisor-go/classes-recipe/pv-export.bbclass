@@ -58,6 +58,8 @@ python () {
     if d.getVar('SRC_URI'):
         for task in ('do_fetch', 'do_unpack'):
             d.delVarFlag(task, 'noexec')
+        if (d.getVar('S', False) or '').endswith('/${BP}'): # the default, which nothing makes
+            d.setVar('S', d.getVar('PV_SIDE_DIR'))
         d.appendVarFlag('do_image_pvrexport', 'depends', ' %s:do_unpack' % d.getVar('PN'))
 }
 
