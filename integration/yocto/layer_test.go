@@ -172,6 +172,22 @@ func TestLayerConfiguration(t *testing.T) {
 	}
 }
 
+// TestReadme has what yocto-check-layer wants (scripts/lib/checklayer/cases/common.py): maintainers and
+// where patches go, with an address, or another README that says it.
+func TestReadme(t *testing.T) {
+	text := string(read(t, layer+"/README.md"))
+	for _, want := range []string{"maintainer", "patch", "README.md"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("README.md has no %q", want)
+		}
+	}
+	for _, m := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat(filepath.Join(layer, m[1])); err != nil {
+			t.Errorf("README.md: %v", err)
+		}
+	}
+}
+
 // TestClassesDeleteTasks has what the classes rely on: a task that is only marked as noexec keeps
 // its dependencies, and with them the toolchain.
 func TestClassesDeleteTasks(t *testing.T) {
