@@ -175,6 +175,9 @@ func TestLayerConfiguration(t *testing.T) {
 // TestReadme has what yocto-check-layer wants (scripts/lib/checklayer/cases/common.py): maintainers and
 // where patches go, with an address, or another README that says it.
 func TestReadme(t *testing.T) {
+	if len(read(t, layer+"/SECURITY.md")) == 0 { // of wrynose
+		t.Error("SECURITY.md is empty")
+	}
 	text := string(read(t, layer+"/README.md"))
 	for _, want := range []string{"maintainer", "patch", "README.md"} {
 		if !strings.Contains(text, want) {
