@@ -70,7 +70,7 @@ func (o *ownVolumes) mount(l *loaded) (unmount func()) {
 		}
 		switch v.Name {
 		case volumeUsrMeta:
-			o.paths.usrMeta = place
+			o.paths.usrMeta, o.paths.usrMetaSealed = place, v.Disk != ""
 		case volumeDevMeta:
 			o.paths.devMeta = place
 		case volumeHub:

@@ -19,6 +19,7 @@ type paths struct {
 	storage, objects, disks            string
 	run, logs, volumes, stage          string
 	exports, configs, usrMeta, devMeta string
+	usrMetaSealed                      bool   // user metadata is on an encrypted disk
 	copies                             string // of metadata, for single containers; "": none
 	resolvConf                         string // mounted as /etc/resolv.conf
 	hub                                string // the volume with pantahub.config, "" without one

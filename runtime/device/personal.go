@@ -22,11 +22,11 @@ import (
 	"github.com/pantavisor/pantavisor/runtime/meta"
 )
 
-// personalTaken is the file of the storage that says which keys of user metadata came from
+// personalTaken is the file beside the keys of user metadata that says which of them came from
 // the personal settings, with the SHA-256 of their values. A key that was taken is not taken
 // again, so that others may change and delete it; one that is no longer among the settings is
-// deleted if it still has the value that came from there.
-const personalTaken = personal.Name + ".taken"
+// deleted if it still has the value that came from there. Where user metadata goes, it goes too.
+const personalTaken = ".personal"
 
 // maxTaken bounds that file, in bytes: a key of each of the settings, and what JSON adds.
 const maxTaken = 1 << 20
@@ -78,18 +78,22 @@ func setPersonalName(s personal.Settings) error {
 	return nil
 }
 
-// takePersonal takes the keys of user metadata. Where user metadata has a volume, it must not
+// takePersonal takes the keys of user metadata. Where that is on an encrypted disk, it must not
 // come from the open storage.
 func (s *session) takePersonal() {
 	log := s.log.Named("personal")
 	want := s.personal.UserMeta
-	if s.paths.usrMeta != s.cfg.String(config.CacheUsrmetaDir) {
+	if s.paths.usrMetaSealed {
 		if len(want) > 0 {
-			log.Warnf("personal user metadata is not used: the volume %s is for it", volumeUsrMeta)
+			log.Warnf("personal user metadata is not used: the volume %s is on an encrypted disk", volumeUsrMeta)
 		}
 		return
 	}
-	file := filepath.Join(s.paths.storage, personalTaken)
+	if s.paths.usrMeta == "" { // it is kept in memory, anew at each start
+		takeKeys(s.user, want, nil, log)
+		return
+	}
+	file := filepath.Join(s.paths.usrMeta, personalTaken)
 	taken, err := readTaken(file)
 	if err != nil {
 		log.Warnf("%v; all personal user metadata is taken again", err)

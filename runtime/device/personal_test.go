@@ -76,10 +76,34 @@ func TestPersonalSettings(t *testing.T) {
 	if got := d.ask("GET", "/user-meta", ""); !strings.Contains(got, `"mine":"2"`) || strings.Contains(got, "pvnet_dns") {
 		t.Errorf("removed: %s", got)
 	}
-	if _, err := os.Stat(filepath.Join(storage, personalTaken)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(storage, "cache/meta", personalTaken)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the list of what was taken is left: %v", err)
 	}
 	d.off()
+}
+
+// TestPersonalSettingsWithVolumes: user metadata is taken into a volume of the open storage, and
+// not into one of an encrypted disk.
+func TestPersonalSettingsWithVolumes(t *testing.T) {
+	for disk, taken := range map[string]bool{"": true, `,"disk":"secrets"`: false} {
+		d := newDevice(t)
+		d.add("net", "app", "/sbin/init stay", nil)
+		err := d.st.Set("device.json", []byte(`{"groups":[{"name":"app"}],"disks":[{"name":"secrets","type":"dm-crypt-versatile","path":"/x.img,2,key"}],
+			"volumes":{"pv--usrmeta":{"persistence":"permanent"`+disk+`}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		personalise(t, d.dir+"/storage", personal.Settings{UserMeta: map[string]string{"mine": "1"}})
+		d.boot()
+		d.await(map[string]string{"net": "STARTED"})
+		if got := d.ask("GET", "/user-meta", ""); strings.Contains(got, `"mine":"1"`) != taken {
+			t.Errorf("disk %q: %s", disk, got)
+		}
+		if told := strings.Contains(d.out.String(), "on an encrypted disk"); told == taken {
+			t.Errorf("disk %q: the log says %v", disk, told)
+		}
+		d.off()
+	}
 }
 
 // TestTakeKeysCutAnywhere: an interruption between two steps is made good by the next start.
