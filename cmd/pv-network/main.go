@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,18 @@ func main() {
 	}
 }
 
+// metadata are the directories where the container's keys of user metadata may be: with the role
+// mgmt, those of all containers are there, each in a directory with its name, which is this
+// container's host name.
+func metadata() []string {
+	const dir = "/pantavisor/user-meta"
+	name, err := os.Hostname()
+	if err != nil || name != filepath.Base(name) || !filepath.IsLocal(name) {
+		return []string{dir}
+	}
+	return []string{dir, filepath.Join(dir, name)}
+}
+
 func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGPWR)
 	defer stop()
@@ -31,7 +44,9 @@ func run() error {
 		return fmt.Errorf("reading the kernel command line: %w", err)
 	}
 	opts, problems := network.ParseCmdline(string(line))
-	problems = append(problems, opts.Metadata("/pantavisor/user-meta")...)
+	for _, dir := range metadata() {
+		problems = append(problems, opts.Metadata(dir)...)
+	}
 	for _, p := range problems {
 		log.Print(p)
 	}
