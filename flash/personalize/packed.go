@@ -28,8 +28,8 @@ type packing struct {
 	magic string
 	// split returns the pieces of a file.
 	split func(f *os.File, size int64) ([]piece, error)
-	// pack compresses a piece.
-	pack func(ctx context.Context, to io.Writer, from io.Reader) error
+	// pack compresses a piece, in parts of so many bytes if the form can be in parts.
+	pack func(ctx context.Context, to io.Writer, from io.Reader, part int) error
 	// join writes pieces as a file.
 	join func(to io.Writer, pieces []piece) error
 }
@@ -46,6 +46,7 @@ const (
 	maxPiece  = 64 << 20
 	maxPieces = 1 << 20
 	pieceSize = 16 << 20 // of files that are compressed anew
+	partSize  = 1 << 20  // of a piece that is changed: all cores have work, and the next change less
 )
 
 var packings = []packing{
@@ -116,7 +117,7 @@ func changePacked(ctx context.Context, p *packing, path, to string, change func(
 	}
 	for i := range image.changed {
 		var b bytes.Buffer
-		if err := p.pack(ctx, &b, bytes.NewReader(image.plain[i])); err != nil {
+		if err := p.pack(ctx, &b, bytes.NewReader(image.plain[i]), partSize); err != nil {
 			return nil, err
 		}
 		pieces[i] = piece{bytes.NewReader(b.Bytes()), int64(b.Len()), pieces[i].plain}
@@ -167,7 +168,7 @@ func (p *packing) again(ctx context.Context, f *os.File, dir string) ([]piece, e
 			return nil, errors.Join(err, to.Close())
 		}
 		source := &counted{r: io.LimitReader(plain, pieceSize)}
-		if err := p.pack(ctx, to, source); err != nil {
+		if err := p.pack(ctx, to, source, pieceSize); err != nil {
 			return nil, errors.Join(fault.Wrap(fault.BadInput, err, "compressing it anew"), to.Close())
 		}
 		end, err := to.Seek(0, io.SeekCurrent)
@@ -292,8 +293,8 @@ func splitXZ(f *os.File, size int64) ([]piece, error) {
 	return out, nil
 }
 
-func packXZ(ctx context.Context, to io.Writer, from io.Reader) error {
-	z, err := xzenc.NewWriter(ctx, to, xzenc.Options{Check: xzenc.CRC32, Block: pieceSize, Workers: 1})
+func packXZ(ctx context.Context, to io.Writer, from io.Reader, part int) error {
+	z, err := xzenc.NewWriter(ctx, to, xzenc.Options{Check: xzenc.CRC32, Block: part})
 	if err != nil {
 		return err
 	}
@@ -311,7 +312,7 @@ func joinXZ(to io.Writer, pieces []piece) error {
 	return xz4.Join(to, in...)
 }
 
-func packZstd(_ context.Context, to io.Writer, from io.Reader) error {
+func packZstd(_ context.Context, to io.Writer, from io.Reader, _ int) error {
 	z, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(8<<20))
 	if err != nil {
 		return err

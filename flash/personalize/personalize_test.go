@@ -245,6 +245,14 @@ func TestCompressedImage(t *testing.T) {
 			if got, err := Show(t.Context(), image); err != nil || !cmp.Equal(got, wanted) {
 				t.Errorf("%+v, %v", got, err)
 			}
+			other := wanted
+			other.Hostname = "other"
+			if _, err := Change(t.Context(), image, "", set(other)); err != nil { // in what the first change has made
+				t.Fatal(err)
+			}
+			if got, err := Show(t.Context(), image); err != nil || !cmp.Equal(got, other) {
+				t.Errorf("%+v, %v", got, err)
+			}
 			program := map[string]string{".xz": "xz", ".zst": "zstd"}[c.suffix]
 			plain := filepath.Join(dir, "plain.img")
 			out, err := exec.Command(oracle.Program(t, program), "-dc", image).Output()
@@ -270,7 +278,7 @@ func pieces(t *testing.T, suffix, from, to string) {
 	var all []piece
 	for at := 0; at < len(data); at += pieceSize {
 		var b bytes.Buffer
-		if err := p.pack(t.Context(), &b, bytes.NewReader(data[at:min(at+pieceSize, len(data))])); err != nil {
+		if err := p.pack(t.Context(), &b, bytes.NewReader(data[at:min(at+pieceSize, len(data))]), pieceSize); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, piece{bytes.NewReader(b.Bytes()), int64(b.Len()), 0})
