@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/oracle"
@@ -108,8 +110,9 @@ func inSDK(t *testing.T, d *Device, command string) string {
 func TestDevice(t *testing.T) {
 	w := open(t)
 	dir := t.TempDir()
-	d := boot(t, w, image(t, w), dir)
+	d := boot(t, w, personalised(t, w), dir)
 	goals(t, d)
+	t.Run("personal settings", func(t *testing.T) { checkPersonal(t, d) })
 	t.Run("groups", func(t *testing.T) { checkGroups(t, d) })
 	t.Run("pvcontrol in sdk", func(t *testing.T) { checkList(t, d) })
 	t.Run("loopback", func(t *testing.T) { checkLoopback(t, d) })
@@ -119,6 +122,52 @@ func TestDevice(t *testing.T) {
 	t.Run("usage", func(t *testing.T) { checkUsage(t, d) })
 	t.Run("killed container", func(t *testing.T) { checkKilled(t, d) })
 	t.Run("power-off", func(t *testing.T) { checkPowerOff(t, d) })
+}
+
+// Settings of the device, that no other has.
+const (
+	personalName   = "sensor-7"
+	personalServer = "192.0.2.53" // a name server that nobody asks: QEMU's own comes first
+)
+
+// personalised makes a copy of the image with settings of this device.
+func personalised(t *testing.T, w *workspace.Maker) string {
+	t.Helper()
+	from := image(t, w)
+	to := filepath.Join(t.TempDir(), filepath.Base(from))
+	o := workspace.PersonalizeOptions{Hostname: personalName, DNS: "10.0.2.3," + personalServer, Hub: "hub.example", Meta: []string{"sdk/colour=blue"}, To: to}
+	began := time.Now()
+	space := &workspace.Workspace{Root: w.Root, Options: &options.Options{}, Stdout: io.Discard, Stderr: io.Discard}
+	if err := space.Personalize(t.Context(), from, o); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("personalising a copy took %v", time.Since(began))
+	return to
+}
+
+// checkPersonal checks that the settings have their effect: on the name of the device, on what
+// the container network does, and on what others see.
+func checkPersonal(t *testing.T, d *Device) {
+	for command, want := range map[string]string{
+		"cat /proc/sys/kernel/hostname":                       personalName,
+		"cat /run/pantavisor/pv/user-meta.network/hostname":   personalName,
+		"pventer -c sdk cat /pantavisor/user-meta/sdk/colour": "blue",
+		"pventer -c sdk pvcontrol usrmeta ls":                 "pvnet_dns",
+		"pventer -c sdk pvcontrol config ls":                  "hub.example",
+	} {
+		if out := run(t, d, command); !strings.Contains(out, want) {
+			t.Errorf("%s: no %s in %q", command, want, out)
+		}
+	}
+	ctx := within(t)
+	for out := ""; !strings.Contains(out, "nameserver "+personalServer); {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("the name servers are %q", out)
+		case <-time.After(500 * time.Millisecond): // the file comes with the lease
+		}
+		out, _ = d.Run(ctx, "cat /etc/resolv.conf") // not there before
+	}
 }
 
 func checkGroups(t *testing.T, d *Device) {
