@@ -92,6 +92,7 @@ func measurements() []measurement {
 		{"kernels", kernels},
 		{"writes to flash", flashWrites},
 		{"flashing an image", flashing},
+		{"personal settings", personalizing},
 	}
 }
 
