@@ -92,6 +92,43 @@ func TestJoinedStreamsJoinAgain(t *testing.T) {
 	}
 }
 
+// TestSplitStreams: each is a whole stream, and together they are what they were.
+func TestSplitStreams(t *testing.T) {
+	parts := [][]byte{noise(1000), noise(5), noise(70000)}
+	whole := join(t, stream(t, xz.CRC32, parts[0]), stream(t, xz.CRC32, parts[1]), stream(t, xz.CRC32, parts[2]))
+	streams, blocks, err := xz4.Split(input(whole))
+	if err != nil || len(streams) != 3 || len(blocks) != 3 {
+		t.Fatalf("%d streams, %v", len(streams), err)
+	}
+	var all [][]byte
+	for i, s := range streams {
+		b, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size))
+		if err != nil || int64(len(b)) != s.Size || blocks[i].Uncompressed != uint64(len(parts[i])) {
+			t.Fatalf("stream %d: %d bytes, want %d: %v", i, len(b), s.Size, err)
+		}
+		if got := tool(t, b, "-dc"); !bytes.Equal(got, parts[i]) {
+			t.Errorf("stream %d has other data", i)
+		}
+		for at := range b { // from any place
+			two := make([]byte, 2)
+			n, _ := s.ReadAt(two, int64(at))
+			if n != min(2, len(b)-at) || !bytes.Equal(two[:n], b[at:at+n]) {
+				t.Fatalf("stream %d: %x at %d, want %x", i, two[:n], at, b[at:min(at+2, len(b))])
+			}
+			if at > 3000 {
+				break
+			}
+		}
+		all = append(all, b)
+	}
+	if !bytes.Equal(join(t, all...), whole) {
+		t.Error("joined again, it is another stream")
+	}
+	if _, _, err := xz4.Split(input(whole[:100])); err == nil {
+		t.Error("a cut stream was split")
+	}
+}
+
 func TestResultIsPadded(t *testing.T) {
 	for n := range 9 {
 		if got := int64(len(join(t, stream(t, xz.CRC32, noise(n+1))))); xz4.Pad(got) != 0 {
