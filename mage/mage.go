@@ -156,7 +156,7 @@ func Export(ctx context.Context, containers string, target *string, locked, json
 // Inputs saves all inputs of a target into a new directory, with a list of them, inputs.json.
 //
 // mage compose and pvcompose make the same image of it, bit by bit, on a machine without this
-// workspace and without a network (docs/pvcompose.md).
+// workspace and without a network (docs/compose.md).
 //
 //	--locked  fails where a pinned part has left the archive
 //	--json    prints target and list as JSON
@@ -168,7 +168,7 @@ func Inputs(ctx context.Context, target, dir string, locked, json *bool) error {
 
 // Compose makes what a list of inputs wants, under out/TARGET.
 //
-// It is pvcompose build: nothing but the list and its inputs is read (docs/pvcompose.md).
+// It is pvcompose build: nothing but the list and its inputs is read (docs/compose.md).
 //
 //	--out=DIR      makes it in DIR
 //	--json         prints the report as JSON

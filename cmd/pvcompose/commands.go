@@ -71,7 +71,7 @@ func (t *tool) root() *cobra.Command {
 // command makes a command that reads the list.
 func (t *tool) command(c *cobra.Command, run func(ctx context.Context, l *inputs.List) error) *cobra.Command {
 	c.Args = noWords
-	c.Flags().StringVarP(&t.list, "inputs", "i", "", "the list of inputs, JSON or YAML (docs/pvcompose.md)")
+	c.Flags().StringVarP(&t.list, "inputs", "i", "", "the list of inputs, JSON or YAML (docs/compose.md)")
 	_ = c.MarkFlagFilename("inputs", "json", "yaml")
 	c.Flags().BoolVar(&t.json, "json", false, "print the result as JSON")
 	if c.RunE == nil {

@@ -1,5 +1,5 @@
 // Command pvcompose composes firmware from an explicit list of inputs: kernel, root file systems
-// and all else as files that were built elsewhere (docs/pvcompose.md). It is the composer of
+// and all else as files that were built elsewhere (docs/compose.md). It is the composer of
 // mage build as a program of its own.
 package main
 

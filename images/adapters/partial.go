@@ -13,7 +13,7 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// A partial list is what a build system does not know: a list of inputs (docs/pvcompose.md) whose
+// A partial list is what a build system does not know: a list of inputs (docs/compose.md) whose
 // fields may be left out. An adapter adds what was built. Relative paths begin at the directory of
 // its file.
 var partialKind = yamlfile.Kind{Name: "a partial list of inputs", Text: targets.CheckValue, Limit: maxList, Optional: func(path string) bool {

@@ -4,7 +4,7 @@
 //
 // [Read] reads and checks a list, [List.Digest] reads all inputs and compares their digests,
 // and [List.Inputs] turns the list into the inputs that package images composes.
-// docs/pvcompose.md describes the file.
+// docs/compose.md describes the file.
 package inputs
 
 import "github.com/pantavisor/pantavisor/targets"

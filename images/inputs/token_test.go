@@ -21,14 +21,14 @@ import (
 	"github.com/pantavisor/pantavisor/revision/pvs/trust"
 )
 
-// documented returns the command of docs/pvcompose.md that signs with a key in a token.
+// documented returns the command of docs/compose.md that signs with a key in a token.
 func documented(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/pvcompose.md")
+	text, err := os.ReadFile("../../docs/compose.md")
 	must(t, err)
 	found := regexp.MustCompile(`"command": "(pkcs11-tool [^"]+)"`).FindSubmatch(text)
 	if found == nil {
-		t.Fatal("docs/pvcompose.md has no command for a token")
+		t.Fatal("docs/compose.md has no command for a token")
 	}
 	return string(found[1])
 }

@@ -12,7 +12,7 @@ PANTAVISOR_FEATURES ??= ""
 PV_EPOCH ??= "${SOURCE_DATE_EPOCH}"
 PV_EPOCH[vardepsexclude] = "SOURCE_DATE_EPOCH"
 
-# Signing: the file with a key, or a program that has one (docs/pvcompose.md). There is no default.
+# Signing: the file with a key, or a program that has one (docs/compose.md). There is no default.
 PV_SIGNING_KEY ??= ""
 PV_SIGNING_COMMAND ??= ""
 PV_SIGNING_INPUT ??= ""
