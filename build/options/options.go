@@ -223,3 +223,9 @@ func (o *Options) Variables() (settings, secrets, files map[string]string) {
 	}
 	return settings, secrets, files
 }
+
+// IsVariable reports whether a name is one of those that [Options.Variables] returns: a record
+// that somebody else wrote may have any.
+func IsVariable(name string) bool { return variable.MatchString(name) }
+
+var variable = regexp.MustCompile(`^(PVR_MERGE_SRC|PV_VERSION|CI_PROJECT_PATH|CI_COMMIT_REF_NAME|CI_COMMIT_SHA|CI_PIPELINE_ID|PANTAVISOR_DEBUG|PVR_USE_SRC_BSP|SOURCE_DATE_EPOCH|PV_FACTORY_AUTOTOK|PV_PVS_CERT_PEM|PV_PVS_PUB_PEM|PV_PART_[A-Za-z0-9_]+)$`)

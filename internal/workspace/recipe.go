@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -56,6 +58,9 @@ func digestFile(memory *build.StatCache, path string) (string, error) {
 // are looked for where this process has them, or else where the recipe says; secrets must be in
 // the environment of this process.
 func environment(r *build.Recipe) ([]string, error) {
+	if err := checkRecipe(r); err != nil {
+		return nil, err
+	}
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(r.Settings)) {
 		out = append(out, name+"="+r.Settings[name])
@@ -82,6 +87,22 @@ func environment(r *build.Recipe) ([]string, error) {
 		out = append(out, name+"="+value)
 	}
 	return out, nil
+}
+
+// checkRecipe checks that a recipe sets nothing but settings of a build: it may come with an image
+// of somebody else, and other variables make programs run others.
+func checkRecipe(r *build.Recipe) error {
+	names := slices.Concat(slices.Collect(maps.Keys(r.Settings)), slices.Collect(maps.Keys(r.Files)), slices.Collect(maps.Keys(r.Secrets)))
+	slices.Sort(names)
+	for _, name := range names {
+		if !options.IsVariable(name) {
+			return fault.New(fault.BadInput, "the record of the build sets %.100q, which is not a setting of a build: remove it from the record", name)
+		}
+		if strings.ContainsRune(r.Settings[name]+r.Files[name].Path, 0) {
+			return fault.New(fault.BadInput, "the record of the build sets %s to a value with a NUL", name)
+		}
+	}
+	return nil
 }
 
 // checkFile compares a file with what a recipe says of it.

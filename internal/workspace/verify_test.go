@@ -173,6 +173,15 @@ func TestRecipeEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	settings, secrets, files := o.Variables()
+	for name := range settings {
+		if !options.IsVariable(name) {
+			t.Errorf("%s is not a variable", name)
+		}
+	}
+	if len(secrets) == 0 || len(files) == 0 {
+		t.Error("there are no secrets and files")
+	}
 	r, err := w.recipe(&job{lock: &debian.Lock{}, Builder: &build.Builder{Cache: cache}})
 	if err != nil {
 		t.Fatal(err)
@@ -197,6 +206,24 @@ func TestRecipeEnvironment(t *testing.T) {
 	}
 	if _, err := environment(r); fault.Of(err) != fault.Digest {
 		t.Errorf("another key: %v", err)
+	}
+}
+
+// TestRecordsSetNothingElse: a record comes with the image of somebody else, and variables can make
+// the tool chain run any program.
+func TestRecordsSetNothingElse(t *testing.T) {
+	t.Parallel()
+	for _, r := range []*build.Recipe{
+		{Settings: map[string]string{"GOFLAGS": "-toolexec=/tmp/program"}},
+		{Settings: map[string]string{"PATH": "/tmp"}},
+		{Settings: map[string]string{"PV_VERSION=1\nLD_PRELOAD": "/tmp/library.so"}},
+		{Settings: map[string]string{"PV_VERSION": "1\x00"}},
+		{Files: map[string]build.RecipeFile{"LD_PRELOAD": {Path: "/dev/null"}}},
+		{Secrets: map[string]string{"HOME": "ab"}},
+	} {
+		if env, err := environment(r); fault.Of(err) != fault.BadInput || env != nil {
+			t.Errorf("%+v: %v, %v", r, env, err)
+		}
 	}
 }
 
