@@ -308,6 +308,10 @@ const uninitializedExtent = 32768
 // maxRuns bounds the memory for the runs of a file.
 const maxRuns = 1 << 22
 
+// maxExtentNodes bounds the blocks of a tree of extents: so many have maxRuns entries in blocks of
+// 1 KiB. A damaged tree may have a block many times.
+const maxExtentNodes = 1 << 16
+
 // extents adds the runs below a node of the tree of extents.
 func (f *FS) extents(n *File, node []byte, deepest int) error {
 	damaged := fmt.Errorf("its tree of extents is damaged: %w", errFormat)
@@ -318,7 +322,7 @@ func (f *FS) extents(n *File, node []byte, deepest int) error {
 	for e := node[extentEntry:]; count > 0; count, e = count-1, e[extentEntry:] {
 		if depth > 0 {
 			at := int64(le.Uint32(e[4:])) | int64(le.Uint16(e[8:]))<<32
-			if at >= f.blocks {
+			if at >= f.blocks || len(n.nodes) == maxExtentNodes {
 				return damaged
 			}
 			b := make([]byte, f.block)
@@ -356,8 +360,11 @@ func (f *FS) Regions(ctx context.Context) (*region.Map, error) {
 	}
 	own(0, superblockAt, "the space of a boot loader")
 	own(superblockAt, 1024, "superblock")
-	f.inodeRegions(own, 7, "inode 7, of the descriptors to grow")
 	resize := make([]byte, 4)
+	if f.count < 8 {
+		return m, fmt.Errorf("it has %d inodes, without those of the journal and the descriptors: %w", f.count, errFormat)
+	}
+	f.inodeRegions(own, 7, "inode 7, of the descriptors to grow")
 	if _, err := f.r.ReadAt(resize, f.inodeAt(7)+40+13*4); err == nil { // its block of double pointers
 		own(int64(le.Uint32(resize))*f.block, f.block, "the pointers of inode 7, of the descriptors to grow")
 	}
@@ -394,6 +401,9 @@ func (f *FS) inodeRegions(own func(at, length int64, name string), number uint32
 	own(f.inodeAt(number), f.inodeSize, name)
 }
 
+// maxDescribed is how many groups have a region for each descriptor where all have copies.
+const maxDescribed = 1 << 10
+
 // groupRegions adds what belongs to a group.
 func (f *FS) groupRegions(n int64, own func(at, length int64, name string)) error {
 	start := f.first + n*f.group
@@ -403,6 +413,9 @@ func (f *FS) groupRegions(n int64, own func(at, length int64, name string)) erro
 		own((start+1)*f.block, table*f.block, fmt.Sprintf("descriptors of groups in group %d", n))
 		own((start+1+table)*f.block, (size-1-table)*f.block, fmt.Sprintf("space for more descriptors in group %d", n))
 		for g := range f.groups() {
+			if !f.sparse && f.groups() > maxDescribed {
+				break // each group has a copy of them all
+			}
 			own((start+1)*f.block+g*f.descriptor, f.descriptor, fmt.Sprintf("descriptor of group %d in group %d", g, n))
 		}
 	}

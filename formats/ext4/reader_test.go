@@ -3,11 +3,13 @@ package ext4
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
@@ -124,4 +126,92 @@ func FuzzOpen(f *testing.F) {
 		})
 		_, _ = fsys.Regions(context.Background())
 	})
+}
+
+// hostile returns an image that a test changes.
+func hostile(t *testing.T) []byte {
+	t.Helper()
+	img, err := os.ReadFile(write(t, Options{Size: 16 << 20}, tree.Bytes("file", 0o644, bytes.Repeat([]byte("content"), 10<<10))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// TestRegionsOfHostileImages: without the inodes that every file system has, and with so many groups
+// that all copies of their descriptors need more memory than there is.
+func TestRegionsOfHostileImages(t *testing.T) {
+	t.Parallel()
+	for _, groups := range []uint32{1, 1 << 17} {
+		img := hostile(t)
+		super := img[superblockAt:]
+		le.PutUint32(super, min(groups, 8)) // inodes
+		le.PutUint32(super[4:], 4096)       // blocks
+		le.PutUint32(super[40:], 1)         // inodes of a group
+		le.PutUint32(super[32:], 8*4096)    // blocks of a group
+		le.PutUint32(super[100:], le.Uint32(super[100:])&^sparseSuper)
+		if groups > 1 {
+			le.PutUint32(super[4:], groups)
+			le.PutUint32(super[32:], 1)
+		}
+		clear(img[4096 : 12<<20])
+		f, err := Open(bytes.NewReader(img))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := f.Regions(t.Context())
+		if m == nil || (err == nil) != (groups > 1) {
+			t.Fatalf("%d groups: %v", groups, err)
+		}
+		if r, ok := m.Find(1100); !ok || r.Name != "superblock" && groups > 1 {
+			t.Errorf("%d groups: the superblock is in %q", groups, r.Name)
+		}
+	}
+}
+
+// TestBlocksOfExtentsThatAreTheSame: each entry of a tree of five levels leads to the same block.
+func TestBlocksOfExtentsThatAreTheSame(t *testing.T) {
+	t.Parallel()
+	img := hostile(t)
+	f, err := Open(bytes.NewReader(img))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := f.Lookup("file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := n.Content.Runs()[0].From
+	node := func(b []byte, count, depth int, child int64) {
+		clear(b)
+		le.PutUint16(b, extentMagic)
+		le.PutUint16(b[2:], uint16(count))
+		le.PutUint16(b[6:], uint16(depth))
+		for e := range count {
+			le.PutUint32(b[extentEntry*(e+1)+4:], uint32(child/f.block))
+		}
+	}
+	for depth := range 5 {
+		count := int(f.block)/extentEntry - 1
+		if depth == 0 {
+			count = 0
+		}
+		node(img[first+int64(depth)*f.block:][:f.block], count, depth, first+int64(depth-1)*f.block)
+	}
+	node(img[f.inodeAt(n.Inode)+40:][:60], 4, 5, first+4*f.block)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := f.Lookup("file")
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, errFormat) {
+			t.Error(err)
+		}
+	case <-ctx.Done():
+		t.Error("it is still read")
+	}
 }

@@ -34,7 +34,8 @@ type FS struct {
 	wide         bool // FAT32
 	table        []byte
 	size         int64
-	volumeNumber int // offset in the boot sector
+	volumeNumber int   // offset in the boot sector
+	taken        int64 // clusters of the files of one walk
 }
 
 // Limits of what a damaged file system makes us read.
@@ -139,6 +140,9 @@ func (f *FS) next(cluster uint32) (uint32, bool) {
 func (f *FS) chain(first uint32, limit int64) ([]region.Run, error) {
 	var runs []region.Run
 	for at, ok := int64(0), true; ok && at < limit && at <= f.size; at += f.cluster {
+		if f.taken++; f.taken > f.clusters {
+			return nil, fmt.Errorf("files have more than all %d clusters: %w", f.clusters, errFormat)
+		}
 		if first < 2 || int64(first) >= f.clusters+2 {
 			return nil, fmt.Errorf("cluster %d of %d: %w", first, f.clusters, errFormat)
 		}
@@ -162,6 +166,7 @@ func (f *FS) Walk(ctx context.Context, do func(*File) error) error {
 	} else {
 		root.runs = []region.Run{{Length: f.rootSize, From: f.root}}
 	}
+	f.taken = 0
 	w := &walker{f, do, map[uint32]bool{}}
 	return w.directory(ctx, root, 0)
 }

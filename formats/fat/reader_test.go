@@ -2,10 +2,12 @@ package fat_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/pantavisor/pantavisor/formats/fat"
@@ -112,6 +114,52 @@ func TestRegionsNameContent(t *testing.T) {
 		if p, _ := m.Find(place); p.Name != want {
 			t.Errorf("byte %d is in %q, want %q", place, p.Name, want)
 		}
+	}
+}
+
+// TestClustersOfManyFiles: files that share their clusters must not need memory for each.
+func TestClustersOfManyFiles(t *testing.T) {
+	t.Parallel()
+	o := options()
+	o.Bits, o.Size = 16, 5<<20
+	image := make(buffer, o.Size)
+	var entries []tree.Entry
+	for i := range 40 {
+		entries = append(entries, file(fmt.Sprintf("FILE%d", 10+i), strings.Repeat("x", 50<<10)))
+	}
+	if _, err := fat.Write(image, 0, entries, o); err != nil {
+		t.Fatal(err)
+	}
+	fsys, err := fat.Open(bytes.NewReader(image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing := func(*fat.File) error { return nil }
+	for range 2 {
+		if err := fsys.Walk(t.Context(), nothing); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := bytes.Index(image, []byte("FILE10  "))
+	for i := range 40 { // the first cluster is the same, and the size is that of the longest chain
+		at := bytes.Index(image, fmt.Appendf(nil, "FILE%d  ", 10+i))
+		copy(image[at+26:], image[first+26:first+32])
+	}
+	if err := fsys.Walk(t.Context(), nothing); err != nil {
+		t.Fatalf("files with the same clusters, fewer than there are: %v", err)
+	}
+	cluster := int(image[first+26]) | int(image[first+27])<<8
+	table := image[int(image[14])*512:]
+	table[2*cluster], table[2*cluster+1] = byte(cluster), byte(cluster>>8) // a ring
+	for i := range 40 {
+		at := bytes.Index(image, fmt.Appendf(nil, "FILE%d  ", 10+i))
+		copy(image[at+28:], "\x00\x00\x10\x00")
+	}
+	if fsys, err = fat.Open(bytes.NewReader(image)); err != nil {
+		t.Fatal(err)
+	}
+	if err := fsys.Walk(t.Context(), nothing); err == nil {
+		t.Error("files with more clusters than there are")
 	}
 }
 

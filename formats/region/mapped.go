@@ -52,6 +52,10 @@ func (m *Mapped) ReadAt(p []byte, off int64) (int, error) {
 			break
 		}
 		r := m.runs[i]
+		if r.Offset+r.Length <= at { // in one before
+			i++
+			continue
+		}
 		if at < r.Offset {
 			n := int(r.Offset - at)
 			clear(p[done : done+n])

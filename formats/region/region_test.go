@@ -45,6 +45,10 @@ func TestMappedReadsRunsAndHoles(t *testing.T) {
 	if _, err := cut.ReadAt(make([]byte, 8), 0); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("an image that ends within a file: %v", err)
 	}
+	overlapping := NewMapped(bytes.NewReader(image), 16, []Run{{Length: 12, From: 0}, {Offset: 4, Length: 4, From: 0}})
+	if b, err := io.ReadAll(overlapping.Reader()); err != nil || string(b) != "0123456789ab\x00\x00\x00\x00" {
+		t.Errorf("runs that overlap: %q, %v", b, err)
+	}
 	if _, err := m.ReadAt(make([]byte, 1), -1); err == nil {
 		t.Error("a byte before the start was read")
 	}

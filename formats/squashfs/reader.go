@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"path"
-	"slices"
 	"time"
 
 	"github.com/pantavisor/pantavisor/formats/region"
@@ -61,9 +61,28 @@ type Member struct {
 
 	image    *Image
 	start    int64
-	blocks   []uint32
+	blocks   blockSizes
 	fragment uint32
 	offset   uint32
+}
+
+// blockSizes are the sizes of a file's blocks, as they are in the table of inodes: a damaged image
+// may have many inodes in one place of it.
+type blockSizes []byte
+
+func (l blockSizes) len() int { return len(l) / 4 }
+
+func (l blockSizes) at(n int) uint32 { return le.Uint32(l[4*n:]) }
+
+// all ranges over the sizes.
+func (l blockSizes) all() iter.Seq2[int, uint32] {
+	return func(yield func(int, uint32) bool) {
+		for n := range l.len() {
+			if !yield(n, l.at(n)) {
+				return
+			}
+		}
+	}
 }
 
 // Open reads the tables of the image at byte 0 of r.
@@ -252,11 +271,11 @@ func validName(name string) bool {
 // which is faster than to unpack both. When it is false they may still be equal.
 func (f *Member) SameStored(o *Member) (bool, error) {
 	a, b := f.image, o.image
-	if a.sb.Compression != b.sb.Compression || a.sb.BlockSize != b.sb.BlockSize || f.Size != o.Size || !slices.Equal(f.blocks, o.blocks) {
+	if a.sb.Compression != b.sb.Compression || a.sb.BlockSize != b.sb.BlockSize || f.Size != o.Size || !bytes.Equal(f.blocks, o.blocks) {
 		return false, nil
 	}
 	length := int64(0)
-	for _, size := range f.blocks {
+	for _, size := range f.blocks.all() {
 		length += int64(size &^ blockStored)
 	}
 	same, err := sameBytes(a.r, f.start, b.r, o.start, length)
@@ -332,7 +351,7 @@ func (f *Member) end() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	length := f.Size - int64(len(f.blocks))*int64(f.image.sb.BlockSize)
+	length := f.Size - int64(f.blocks.len())*int64(f.image.sb.BlockSize)
 	if int64(f.offset)+length > int64(len(b)) || length < 0 {
 		return nil, fmt.Errorf("%s: its end is not in fragment %d: %w", f.Name, f.fragment, errFormat)
 	}
@@ -402,7 +421,7 @@ func (r *reader) Read(p []byte) (int, error) {
 // fill unpacks the next block.
 func (r *reader) fill() error {
 	i := r.file.image
-	if r.next == len(r.file.blocks) {
+	if r.next == r.file.blocks.len() {
 		tail, err := r.file.end()
 		if err == nil && int64(len(tail)) != r.left {
 			err = fmt.Errorf("its blocks are fewer than its size: %w", errFormat)
@@ -411,7 +430,7 @@ func (r *reader) fill() error {
 		return err
 	}
 	want := min(r.left, int64(i.sb.BlockSize))
-	size := r.file.blocks[r.next]
+	size := r.file.blocks.at(r.next)
 	r.next++
 	if size == 0 {
 		r.rest = make([]byte, want)
@@ -440,7 +459,7 @@ func (i *Image) Regions(ctx context.Context) (*region.Map, error) {
 	m.Add(int64(i.sb.BytesUsed), 1<<40, region.Place{Name: "padding", Offset: -1})
 	err := i.Walk(ctx, func(f *Member) error {
 		at := f.start
-		for n, size := range f.blocks {
+		for n, size := range f.blocks.all() {
 			length := int64(size &^ blockStored)
 			m.Add(at, length, region.Place{Name: fmt.Sprintf("block %d", n), File: f.Name, Offset: -1})
 			at += length

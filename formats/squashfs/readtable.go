@@ -275,8 +275,8 @@ func (n *readNode) file(f *fields, extended bool) (xattr uint32) {
 	if n.fragment == noFragment {
 		count = (n.Size + block - 1) / block
 	}
-	for b := f.take(4 * count); len(b) >= 4 && !f.short; b = b[4:] {
-		n.blocks = append(n.blocks, le.Uint32(b))
+	if b := f.take(4 * count); !f.short {
+		n.blocks = b
 	}
 	file := &n.Member
 	n.Open = func() (io.ReadCloser, error) {

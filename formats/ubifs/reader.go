@@ -145,6 +145,9 @@ func (f *FS) node(n []byte, at int64) error {
 			i.sequence, i.raw = sequence, bytes.Clone(n)
 		}
 	case dataNode:
+		if len(n)-dataSize > blockSize {
+			return fmt.Errorf("it has %d bytes of data: %w", len(n)-dataSize, errFormat)
+		}
 		number, block := le.Uint32(n[24:]), le.Uint32(n[28:])&(1<<29-1)
 		f.own(at, int64(len(n)), fmt.Sprintf("block %d of inode %d", block, number))
 		i := f.inode(number)

@@ -2,6 +2,8 @@ package ubifs
 
 import (
 	"bytes"
+	"errors"
+	"hash/crc32"
 	"io"
 	"slices"
 	"testing"
@@ -75,6 +77,19 @@ func TestDamage(t *testing.T) {
 	data[at] ^= 1
 	if _, err := Open(t.Context(), bytes.NewReader(data), int64(len(data))); err == nil {
 		t.Error("a node with a wrong checksum was read")
+	}
+}
+
+// TestLargeNode: the data of a node is at most a block of a file, so that blocks do not overlap.
+func TestLargeNode(t *testing.T) {
+	t.Parallel()
+	data, _ := volume(t, []tree.Entry{tree.Bytes("file", 0o644, []byte("a content that is found"))})
+	at := bytes.Index(data, []byte("a content that is found")) - dataSize
+	node := data[at : at+dataSize+blockSize+8]
+	le.PutUint32(node[16:], uint32(len(node)))
+	le.PutUint32(node[4:], ^crc32.ChecksumIEEE(node[8:]))
+	if _, err := Open(t.Context(), bytes.NewReader(data), int64(len(data))); !errors.Is(err, errFormat) {
+		t.Errorf("a node of %d bytes: %v", len(node), err)
 	}
 }
 

@@ -27,6 +27,7 @@ const (
 	treeHeader = 40
 	// Bounds of what a damaged tree makes us read.
 	maxTreeNames  = 1 << 20
+	maxTreePaths  = 64 << 20
 	maxTreeDepth  = 64
 	maxTreeTokens = 1 << 20
 	maxTreeValue  = 64 // bytes of a property that is an attribute
@@ -58,6 +59,7 @@ type treeReader struct {
 	c       *Content
 	at      int64
 	names   string
+	named   int // bytes of all names so far
 	path    []string
 	regions *region.Map
 }
@@ -126,6 +128,9 @@ func (t *treeReader) property(in *Inside) error {
 	}
 	name, _, _ := strings.Cut(t.names[offset:], "\x00")
 	name = strings.TrimPrefix(strings.Join(t.path, "/")+"/"+name, "/")
+	if t.named += len(name); t.named > maxTreePaths {
+		return fmt.Errorf("the names of its properties have more than %d bytes: %w", maxTreePaths, errDamaged)
+	}
 	at := t.at
 	t.at += (int64(length) + 3) &^ 3
 	if strings.HasSuffix(name, "/data") || length > maxTreeValue {

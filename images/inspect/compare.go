@@ -66,13 +66,13 @@ type Change struct {
 	New  string `json:"new,omitempty"`
 }
 
-// Name returns the path as text, without the steps through compression.
+// Name returns the path as text that can be printed, without the steps through compression.
 func (d *Difference) Name() string {
 	names := slices.DeleteFunc(slices.Clone(d.Path), func(name string) bool { return name == unpacked })
 	if len(names) == 0 {
 		return "the whole"
 	}
-	return strings.Join(names, ": ")
+	return printable(strings.Join(names, ": "))
 }
 
 // comparison is one run of Compare.
@@ -298,8 +298,12 @@ func (c *comparison) contents(ctx context.Context, path []string, a, b *Node, d 
 
 // looked looks into two contents that differ from a byte on.
 func (c *comparison) looked(ctx context.Context, path []string, a, b *Content, at int64, d *Difference) (bool, error) {
-	ia, errA := c.Inside(ctx, a)
-	ib, errB := c.Inside(ctx, b)
+	var ia, ib *Inside
+	var errA, errB error
+	if len(path) < maxNested {
+		ia, errA = c.Inside(ctx, a)
+		ib, errB = c.Inside(ctx, b)
+	}
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}

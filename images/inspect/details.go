@@ -283,6 +283,10 @@ func markedConfig(image []byte) values {
 	return kernelConfig(unpackStart(image[at+len(configMark):]))
 }
 
+// maxKeys bounds the names of all values of a document, in bytes: those of nested lists are longer
+// than the document.
+const maxKeys = 64 << 20
+
 // jsonKeys reads a document: the path of each value, where lists count by their places.
 func jsonKeys(text []byte) values {
 	var doc any
@@ -294,9 +298,12 @@ func jsonKeys(text []byte) values {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil
 	}
-	out := values{}
+	out, left := values{}, maxKeys
 	var add func(name string, v any)
 	add = func(name string, v any) {
+		if left -= len(name); left < 0 {
+			return
+		}
 		switch v := v.(type) {
 		case map[string]any:
 			for key, value := range v {
@@ -315,6 +322,9 @@ func jsonKeys(text []byte) values {
 		}
 	}
 	add("", doc)
+	if left < 0 {
+		return nil
+	}
 	return out
 }
 
@@ -322,7 +332,7 @@ var setting = regexp.MustCompile(`^(?:export\s+|set\s+)?([A-Za-z_][\w.-]*)\s*=\s
 
 // settings reads a file of lines NAME=VALUE and comments; nil for one that has others.
 func settings(text []byte) values {
-	out := values{}
+	out, times := values{}, map[string]int{}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' || line[0] == '[' {
@@ -333,11 +343,8 @@ func settings(text []byte) values {
 			return nil
 		}
 		name := m[1]
-		for n := 2; ; n++ { // a key may be there several times
-			if _, ok := out[name]; !ok {
-				break
-			}
-			name = fmt.Sprintf("%s (%d)", m[1], n)
+		if times[name]++; times[name] > 1 { // a key may be there several times
+			name = fmt.Sprintf("%s (%d)", name, times[name])
 		}
 		out[name] = m[2]
 	}

@@ -119,6 +119,9 @@ func (r *Reader) Inside(ctx context.Context, c *Content) (*Inside, error) {
 	if err != nil || f == nil {
 		return nil, err
 	}
+	if r.insides++; r.insides > maxInsides {
+		return &Inside{Form: f.name}, fault.New(fault.BadInput, "it is not looked into: more than %d archives and file systems were", maxInsides)
+	}
 	if c.At == nil {
 		if c, err = r.spool(ctx, c.Open); err != nil {
 			return &Inside{Form: f.name}, err
@@ -136,6 +139,30 @@ func (r *Reader) Inside(ctx context.Context, c *Content) (*Inside, error) {
 	}
 	slices.SortStableFunc(in.Nodes, func(a, b *Node) int { return strings.Compare(a.Name, b.Name) })
 	return in, nil
+}
+
+// Bounds of what damaged or hostile images make us do: a file in a file system may have the file
+// system itself as its content, and many names may share their place.
+const (
+	maxInsides = 1 << 17   // contents that are looked into
+	maxNested  = 32        // contents in each other
+	maxNames   = 512 << 20 // bytes of the names in one file system or archive
+	perName    = 256       // of those, what each has besides its text
+)
+
+// names counts the memory for the names in one file system or archive.
+type names int64
+
+// add counts an entry.
+func (n *names) add(e *tree.Entry) error {
+	size := perName + len(e.Name) + len(e.Link)
+	for name, value := range e.Xattrs {
+		size += perName + len(name) + 4*len(value) // quoted
+	}
+	if *n += names(size); *n > maxNames {
+		return fault.New(fault.BadInput, "its names need more than %d MiB of memory", maxNames>>20)
+	}
+	return nil
 }
 
 // maxSpool bounds what is unpacked from one file, in bytes.
@@ -241,7 +268,11 @@ func openSquashfs(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		{Name: "made", Value: image.Made().Format("2006-01-02T15:04:05Z")},
 	}}
 	id := r.identity()
+	var count names
 	err = image.Walk(ctx, func(m *squashfs.Member) error {
+		if err := count.add(&m.Entry); err != nil {
+			return err
+		}
 		n := &Node{Name: m.Name, Attributes: attributes(&m.Entry)}
 		if m.Open != nil {
 			n.Content = &Content{Size: m.Size, Open: m.Open, member: m, ID: id(m.Inode)}
@@ -264,7 +295,11 @@ func openExt4(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		{Name: "features", Value: fmt.Sprintf("%#x %#x %#x", features[0], features[1], features[2])},
 	}}
 	var files []storageFile
+	var count names
 	err = f.Walk(ctx, func(n *ext4.File) error {
+		if err := count.add(&n.Entry); err != nil {
+			return err
+		}
 		files = append(files, storageFile{&n.Entry, n.Content, n.Inode})
 		return nil
 	})
@@ -403,7 +438,11 @@ func openUBIFS(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		{Name: "UUID", Value: f.UUID(), Derived: true}, {Name: "block size", Value: fmt.Sprint(f.BlockSize())},
 	}}
 	var files []storageFile
+	var count names
 	err = f.Walk(ctx, func(n *ubifs.File) error {
+		if err := count.add(&n.Entry); err != nil {
+			return err
+		}
 		files = append(files, storageFile{&n.Entry, n.Content, n.Inode})
 		return nil
 	})
@@ -443,7 +482,7 @@ func openCpio(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
 			in.Nodes = append(in.Nodes, n)
 		}
 		m.Add(base+a.Position()-124, 124, region.Place{Name: "trailer", Offset: -1})
-		next, err := afterZeros(c, base+a.Position())
+		next, err := afterZeros(ctx, c, base+a.Position())
 		if err != nil {
 			return in, err
 		}
@@ -453,9 +492,12 @@ func openCpio(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
 }
 
 // afterZeros returns the offset of the first byte that is not zero.
-func afterZeros(c *Content, at int64) (int64, error) {
-	buf := make([]byte, 4<<10)
+func afterZeros(ctx context.Context, c *Content, at int64) (int64, error) {
+	buf := make([]byte, 64<<10)
 	for at < c.Size {
+		if err := ctx.Err(); err != nil {
+			return at, err
+		}
 		n, err := c.At.ReadAt(buf[:min(int64(len(buf)), c.Size-at)], at)
 		for i, b := range buf[:n] {
 			if b != 0 {
@@ -516,6 +558,10 @@ func openTar(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	return in, exported(in)
 }
 
+// maxTree is the size of the largest hash tree of which each block has a region, in bytes: that of
+// 128 GiB of data.
+const maxTree = 1 << 30
+
 // openVerity reads the header of a hash tree; its blocks are not looked into.
 func openVerity(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 	head := make([]byte, 512)
@@ -531,6 +577,10 @@ func openVerity(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 	in.regions = func(context.Context) (*region.Map, error) {
 		m := &region.Map{}
 		m.Add(0, 4096, region.Place{Name: "header of the hash tree", Offset: -1})
+		if c.Size > maxTree {
+			m.Add(4096, c.Size-4096, region.Place{Name: "hash tree", Offset: -1})
+			return m, nil
+		}
 		for at := int64(4096); at < c.Size; at += 4096 {
 			m.Add(at, 4096, region.Place{Name: fmt.Sprintf("block %d of the hash tree", at/4096-1), Offset: -1})
 		}

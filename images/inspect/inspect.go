@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/region"
@@ -84,6 +85,7 @@ type Inside struct {
 type Reader struct {
 	open    []io.Closer
 	systems int // file systems that were opened
+	insides int // contents that were looked into
 }
 
 // identity returns the function that names the files of one more file system by their inodes.
@@ -217,7 +219,17 @@ func short(text string) string {
 		return r
 	}, text)
 	if len(text) > most {
-		return text[:most] + "..."
+		return strings.ToValidUTF8(text[:most], "") + "..."
 	}
 	return text
+}
+
+// printable returns a text without what a terminal would obey, or what would break a line: names
+// in an image may have any bytes.
+func printable(text string) string {
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return text
+	}
+	quoted := strconv.Quote(text)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }

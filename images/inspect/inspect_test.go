@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -20,6 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/cpio"
 	"github.com/pantavisor/pantavisor/formats/ext4"
 	"github.com/pantavisor/pantavisor/formats/fat"
+	"github.com/pantavisor/pantavisor/formats/fitslot"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/formats/ubi"
@@ -663,5 +665,87 @@ func TestNothingInCommon(t *testing.T) {
 	}
 	if _, err := r.Open(t.Context(), filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a file that is not there was opened")
+	}
+}
+
+// TestNamesCannotObeyOrLink: what an image has in its names goes to terminals and into comments.
+func TestNamesCannotObeyOrLink(t *testing.T) {
+	t.Parallel()
+	name := "a\x1b]0;title\x07\nb|c\\|`d` ![x](https://example.org/x.png) @all"
+	r := inspect.NewResult("a\x1b[2J", "b`", []inspect.Difference{
+		{Kind: inspect.Added, Path: []string{"partition 1", name}},
+		{Kind: inspect.Changed, Path: []string{name}, Problem: name, Place: name, Offset: new(int64), Attributes: []inspect.Change{{Name: name, Old: name}},
+			Details: []inspect.Detail{{Subject: inspect.Line, Change: inspect.Change{Name: name, Old: name}}, {Subject: inspect.Key, Change: inspect.Change{Name: name, Old: name}}}},
+	})
+	var text, markdown strings.Builder
+	if err := errors.Join(r.Text(&text), r.Markdown(&markdown)); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{text.String(), markdown.String(), r.Differences[1].String()} {
+		if strings.ContainsFunc(out, func(r rune) bool { return r < ' ' && r != '\n' }) || strings.Contains(out, "\nb|c") {
+			t.Errorf("%q", out)
+		}
+	}
+	if !strings.Contains(text.String(), `a\x1b]0;title\a\nb|c`) {
+		t.Errorf("%s", text.String())
+	}
+	for line := range strings.Lines(markdown.String()) {
+		outside, inCode := "", false
+		for piece := range strings.SplitSeq(line, "`") {
+			if !inCode {
+				outside += piece
+			}
+			inCode = !inCode
+		}
+		if strings.Contains(outside, "![x]") || strings.Contains(outside, "@all") || !inCode {
+			t.Errorf("%q", line)
+		}
+	}
+}
+
+// TestHostileImagesEnd: what is small must not need time and memory that is not.
+func TestHostileImagesEnd(t *testing.T) {
+	t.Parallel()
+	deep := strings.Repeat("[", 5000)
+	slots := func(c byte) string {
+		head := make([]byte, fitslot.Size)
+		copy(head, "fit_rev=1\x00")
+		return strings.Repeat(string(head), 3000) + string(c)
+	}
+	uImages := func(c byte) string {
+		return strings.Repeat("\x27\x05\x19\x56"+strings.Repeat("\x00", 60), 100_000) + string(c)
+	}
+	for name, both := range map[string][2]string{
+		"nested lists":   {deep + strings.Repeat("0,", 1<<20) + "0" + strings.Repeat("]", 5000), deep + strings.Repeat("1,", 1<<20) + "0" + strings.Repeat("]", 5000)},
+		"one key":        {strings.Repeat("a=1\n", 1<<18), strings.Repeat("a=2\n", 1<<18)},
+		"nested slots":   {slots('a'), slots('b')},
+		"nested uImages": {uImages('a'), uImages('b')},
+	} {
+		a, b := filepath.Join(t.TempDir(), "x.json"), filepath.Join(t.TempDir(), "x.json")
+		if err := errors.Join(os.WriteFile(a, []byte(both[0]), 0o644), os.WriteFile(b, []byte(both[1]), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if r := compare(t, a, b); r.Equal {
+			t.Errorf("%s: nothing differs", name)
+		}
+		if d := time.Since(began); d > 20*time.Second {
+			t.Errorf("%s: %v", name, d)
+		}
+	}
+	tree := filepath.Join(t.TempDir(), "tree")
+	other := filepath.Join(t.TempDir(), "tree")
+	for name, c := range map[string]string{tree: "a", other: "b"} {
+		f, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteString("verity\x00\x00")
+		if _, err2 := f.WriteAt([]byte(c), 1<<40); errors.Join(err, err2, f.Close()) != nil {
+			t.Skipf("no file of 1 TiB: %v", errors.Join(err, err2))
+		}
+	}
+	if first := compare(t, tree, other).First(); first == nil || first.Place != "verity: hash tree" {
+		t.Errorf("%+v", first)
 	}
 }
