@@ -20,11 +20,14 @@ type device struct {
 	other bool     // something went through the cache
 }
 
-// openDevice opens a disk to be overwritten.
-func openDevice(path string) (medium, error) {
+// openDevice opens a disk to be overwritten. It must be the wanted one, if that is not nil.
+func openDevice(path string, want *Disk) (medium, error) {
 	f, err := Claim(path)
 	if err != nil {
 		return nil, err
+	}
+	if err := want.is(f); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	d := &device{file: file{f}}
 	// The same device, whatever the path leads to by now.
@@ -32,6 +35,26 @@ func openDevice(path string) (medium, error) {
 		d.past = past
 	}
 	return d, nil
+}
+
+// is checks that an open disk is the one that was looked at. Names of disks are given to others
+// when one is taken out.
+func (d *Disk) is(f *os.File) error {
+	if d == nil {
+		return nil
+	}
+	sys, err := wholeDisk(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return err
+	}
+	now, err := inspect(filepath.Base(sys))
+	if err != nil {
+		return err
+	}
+	if now.number != d.number || now.sequence != d.sequence || now.Size != d.Size || now.Model != d.Model {
+		return fault.New(fault.BadInput, "it is now another disk than the one that was shown (%s, %d MiB): begin again", d.Path, d.Size>>20)
+	}
+	return nil
 }
 
 // Claim opens a whole disk that nothing uses, to change it. O_EXCL makes the kernel reject a disk

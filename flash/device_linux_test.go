@@ -265,3 +265,53 @@ func TestDisksOfThisMachine(t *testing.T) {
 		}
 	}
 }
+
+// TestAnotherDisk: the one that was shown has gone, and another one has its path.
+func TestAnotherDisk(t *testing.T) {
+	t.Parallel()
+	_, shown := attach(t, imageSize+2*mib)
+	file, device := attach(t, imageSize+2*mib)
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := flash.Look(shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, _ := newImage(t, true)
+	if _, err := run(t, image, device, flash.Options{Disk: &c.Disk}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "another disk") {
+		t.Errorf("%v", err)
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the other disk was written: %v", err)
+	}
+	if _, err := run(t, image, filepath.Join(t.TempDir(), "file"), flash.Options{Disk: &c.Disk}); fault.Of(err) != fault.BadInput {
+		t.Errorf("a file instead of a disk: %v", err)
+	}
+	if _, err := run(t, image, shown, flash.Options{Disk: &c.Disk}); err != nil {
+		t.Errorf("the disk that was shown: %v", err)
+	}
+}
+
+// TestLoopOfDisk: a loop device of a disk is one of its users, which the kernel does not list.
+func TestLoopOfDisk(t *testing.T) {
+	t.Parallel()
+	_, device := attach(t, imageSize+2*mib)
+	out, err := exec.Command(oracle.Program(t, "losetup"), "--show", "-f", device).Output()
+	if err != nil {
+		t.Skipf("no loop device of a loop device: %v", err)
+	}
+	above := strings.TrimSpace(string(out))
+	defer command(t, "losetup", "-d", above)
+	c, err := flash.Look(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(c.Uses, "part of "+filepath.Base(above)) {
+		t.Errorf("%q", c.Uses)
+	}
+	if err := c.Unmount(); fault.Of(err) != fault.BadInput {
+		t.Errorf("unmounting: %v", err)
+	}
+}

@@ -9,7 +9,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-func openDevice(string) (medium, error) {
+func openDevice(string, *Disk) (medium, error) {
 	return nil, fault.New(fault.Unsupported, "disks cannot be written on %s: write the image with another program", runtime.GOOS)
 }
 

@@ -18,40 +18,6 @@ import (
 
 const sysBlock = "/sys/class/block"
 
-// Disk is a whole disk of this machine.
-type Disk struct {
-	// Name is the kernel's, sda; Path is /dev/sda.
-	Name, Path string
-	// Model is what the disk calls itself; may be empty.
-	Model string
-	// Size is in bytes.
-	Size int64
-	// Permanent is set for a disk that is built in: neither removable nor on USB, and not
-	// an SD card.
-	Permanent bool
-	// ReadOnly is set for a disk that cannot be written.
-	ReadOnly bool
-	// Uses are what uses the disk or its partitions, for people: "mounted on /boot".
-	Uses []string
-	// System is set for a disk that holds what this machine runs from: its root, /usr, /var, a
-	// boot partition or swap, also by way of other drivers.
-	System bool
-
-	points []string // where it is mounted
-	held   bool     // by another driver
-}
-
-// Usable returns nil for a disk that can be overwritten, or why it cannot.
-func (d Disk) Usable() error {
-	switch {
-	case len(d.Uses) > 0:
-		return fault.New(fault.BadInput, "the disk is in use: %s", strings.Join(d.Uses, ", "))
-	case d.ReadOnly:
-		return fault.New(fault.BadInput, "the disk is read-only: is there a switch on it?")
-	}
-	return nil
-}
-
 // virtual are the devices of the kernel that are no disks of their own, and the partitions
 // of an eMMC that hold no data of users.
 var virtual = regexp.MustCompile(`^(loop|ram|zram|dm-|md|sr|fd|nbd|mtdblock|ubiblock)[0-9]|^mmcblk[0-9]+(boot[0-9]|rpmb)`)
@@ -106,6 +72,7 @@ func inspect(name string) (Disk, error) {
 	if strings.HasPrefix(d.Model, "0x") { // a number of virtio's
 		d.Model = ""
 	}
+	d.number, d.sequence = text(sys, "dev"), text(sys, "diskseq")
 	d.ReadOnly = text(sys, "ro") == "1"
 	d.Permanent = text(sys, "removable") == "0" && !strings.Contains(sys, "/usb") && text(sys, "device/type") != "SD" && !noHardware.MatchString(name)
 	return d, d.findUses(sys)
@@ -158,11 +125,10 @@ func (d *Disk) numbersOf(sys string, numbers map[string]bool, depth int) error {
 	}
 	for _, dir := range dirs {
 		numbers[text(dir, "dev")] = true
-		holders, _ := os.ReadDir(filepath.Join(dir, "holders")) // old kernels have none
-		for _, h := range holders {
+		for _, holder := range holders(dir) {
 			d.held = true
-			d.Uses = append(d.Uses, "part of "+cmp.Or(text(filepath.Join(sysBlock, h.Name()), "dm/name"), h.Name()))
-			above, err := filepath.EvalSymlinks(filepath.Join(sysBlock, h.Name()))
+			d.Uses = append(d.Uses, "part of "+cmp.Or(text(filepath.Join(sysBlock, holder), "dm/name"), holder))
+			above, err := filepath.EvalSymlinks(filepath.Join(sysBlock, holder))
 			if err != nil || depth == deepest { // it went away in the meantime
 				continue
 			}
@@ -172,6 +138,22 @@ func (d *Disk) numbersOf(sys string, numbers map[string]bool, depth int) error {
 		}
 	}
 	return nil
+}
+
+// holders returns the names of the devices that are made of a device. The kernel lists those of
+// its drivers; loop devices know what they are of.
+func holders(sys string) (out []string) {
+	entries, _ := os.ReadDir(filepath.Join(sys, "holders")) // old kernels have none
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file") // the pattern is right
+	for _, l := range loops {
+		if n := number(text(filepath.Dir(l), filepath.Base(l))); n != "" && n == text(sys, "dev") {
+			out = append(out, filepath.Base(filepath.Dir(filepath.Dir(l))))
+		}
+	}
+	return out
 }
 
 // Unmount unmounts the file systems of a disk. The error has the kind [fault.BadInput] for the

@@ -11,13 +11,15 @@ import (
 )
 
 // openMedium opens the medium at a path: a block device, or a file that need not exist.
-func openMedium(path string) (medium, error) {
+func openMedium(path string, want *Disk) (medium, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(filepath.Clean(path), "/dev/"):
 		return nil, fault.New(fault.Missing, "there is no such device")
 	case err == nil && info.Mode().Type() == fs.ModeDevice:
-		return openDevice(path)
+		return openDevice(path, want)
+	case want != nil:
+		return nil, fault.New(fault.BadInput, "it is not the disk any more that was shown")
 	case err == nil && !info.Mode().IsRegular():
 		return nil, fault.New(fault.BadInput, "it is neither a disk nor a regular file")
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

@@ -29,6 +29,9 @@ type Options struct {
 	Progress func(p Phase, done, total int64)
 	// Whole writes what is not mapped, too.
 	Whole bool
+	// Disk is the one that is meant, as [Look] has described it: another one that has its path by
+	// now is not written. Default: any disk at the path.
+	Disk *Disk
 }
 
 // Result says what [Write] has done.
@@ -79,7 +82,7 @@ func Write(ctx context.Context, image *Image, to string, o Options) (Result, err
 	if err := image.other(to); err != nil {
 		return Result{}, err
 	}
-	m, err := openMedium(to)
+	m, err := openMedium(to, o.Disk)
 	if err != nil {
 		return Result{}, fault.Wrap(fault.IO, err, "opening %s", to)
 	}

@@ -96,10 +96,16 @@ func changePacked(ctx context.Context, p *packing, path, to string, change func(
 	if err != nil {
 		return nil, err
 	}
-	if to == "" {
-		to = path
-	} else if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.BadInput, "there is a file %s already", to)
+	result, mode := to, fs.FileMode(copyMode)
+	if to == "" { // of a link, the file that it leads to is changed
+		if to, err = filepath.EvalSymlinks(path); err != nil {
+			return nil, err
+		}
+		result, mode = path, info.Mode().Perm()
+	}
+	table, err := readMap(path, result)
+	if err != nil {
+		return nil, err
 	}
 	pieces, err := p.split(f, info.Size())
 	if err != nil || !small(pieces) {
@@ -122,7 +128,7 @@ func changePacked(ctx context.Context, p *packing, path, to string, change func(
 		}
 		pieces[i] = piece{bytes.NewReader(b.Bytes()), int64(b.Len()), pieces[i].plain}
 	}
-	out, err := atomicfile.Create(to, info.Mode().Perm())
+	out, err := atomicfile.Create(to, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +139,8 @@ func changePacked(ctx context.Context, p *packing, path, to string, change func(
 	if err := out.Commit(); err != nil {
 		return nil, err
 	}
-	r := &Result{Path: to, Partition: at.partition}
-	r.Map, err = updateMap(ctx, image, at, to, path)
+	r := &Result{Path: result, Partition: at.partition}
+	r.Map, err = table.update(ctx, image, at)
 	return r, err
 }
 

@@ -68,6 +68,9 @@ func Change(ctx context.Context, path, to string, change func(personal.Settings)
 }
 
 func changeAt(ctx context.Context, path, to string, change func(personal.Settings) (personal.Settings, error)) (*Result, error) {
+	if err := free(to); err != nil {
+		return nil, err
+	}
 	packed, err := compression(path)
 	if err != nil {
 		return nil, err
@@ -81,7 +84,7 @@ func changeAt(ctx context.Context, path, to string, change func(personal.Setting
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fault.New(fault.BadInput, "a copy is made of an image, not of a disk")
 	}
-	if err := filecopy.File(ctx, to, path, 0o644); errors.Is(err, fs.ErrExist) {
+	if err := filecopy.File(ctx, to, path, copyMode); errors.Is(err, fs.ErrExist) {
 		return nil, fault.New(fault.BadInput, "there is a file %s already", to)
 	} else if err != nil {
 		return nil, err
@@ -91,6 +94,25 @@ func changeAt(ctx context.Context, path, to string, change func(personal.Setting
 		return nil, errors.Join(err, os.Remove(to))
 	}
 	return r, nil
+}
+
+// copyMode is the mode of copies: they have passwords and tokens.
+const copyMode = 0o600
+
+// free checks that a copy would not take the place of other files, and that no block map of another
+// image would be taken for its own.
+func free(to string) error {
+	if to == "" {
+		return nil
+	}
+	for _, name := range []string{to, to + ".bmap", flash.MapName(to)} {
+		if _, err := os.Lstat(name); err == nil {
+			return fault.New(fault.BadInput, "there is a file %s already", name)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // changeIn changes the image or card at path, whose block map is that of the image from.
@@ -108,14 +130,18 @@ func (m *medium) change(ctx context.Context, from string, change func(personal.S
 	if err != nil {
 		return nil, err
 	}
+	r := &Result{Path: m.Name(), Partition: p.partition}
+	if m.device {
+		return r, write(p, change)
+	}
+	table, err := readMap(from, m.Name())
+	if err != nil {
+		return nil, err
+	}
 	if err := write(p, change); err != nil {
 		return nil, err
 	}
-	r := &Result{Path: m.Name(), Partition: p.partition}
-	if m.device {
-		return r, nil
-	}
-	r.Map, err = updateMap(ctx, m, p, m.Name(), from)
+	r.Map, err = table.update(ctx, m, p)
 	return r, err
 }
 
@@ -136,20 +162,32 @@ func write(p *place, change func(personal.Settings) (personal.Settings, error)) 
 	return err
 }
 
-// updateMap writes the block map of the changed image at path: that of the image from, with new
-// sums. An interruption before leaves one whose sums tell that the image is another.
-func updateMap(ctx context.Context, image io.ReaderAt, p *place, path, from string) (string, error) {
+// blockMap is a block map that is to be brought up to date, nil for none, and its file.
+type blockMap struct {
+	*bmap.Map
+	name string
+}
+
+// readMap reads the block map of the image from for a changed image at path, before anything is
+// changed: one that is damaged is told then.
+func readMap(from, path string) (blockMap, error) {
 	table, name, err := flash.MapOf(from)
-	if err != nil || table == nil {
-		return "", err
-	}
 	if path != from {
 		name = flash.MapName(path)
 	}
-	if err := table.Update(ctx, image, p.extents()); err != nil {
-		return "", fault.Wrap(fault.BadInput, err, "bringing the block map %s up to date", name)
+	return blockMap{table, name}, err
+}
+
+// update writes the map with new sums, and returns the name of its file. An interruption before
+// leaves one whose sums tell that the image is another.
+func (b blockMap) update(ctx context.Context, image io.ReaderAt, p *place) (string, error) {
+	if b.Map == nil {
+		return "", nil
 	}
-	return name, atomicfile.Write(name, table.Encode(), 0o644)
+	if err := b.Update(ctx, image, p.extents()); err != nil {
+		return "", fault.Wrap(fault.BadInput, err, "bringing the block map %s up to date", b.name)
+	}
+	return b.name, atomicfile.Write(b.name, b.Encode(), 0o644)
 }
 
 // medium is an image or a card that is open.
@@ -226,7 +264,7 @@ func locate(ctx context.Context, m io.ReaderAt, size int64) (*place, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		at, err := locateIn(io.NewSectionReader(m, p.Start, p.Size), p.Number)
+		at, err := locateIn(io.NewSectionReader(m, p.Start, p.Size), p.Size, p.Number)
 		switch {
 		case err != nil:
 			return nil, fault.Wrap(fault.BadInput, err, "partition %d", p.Number)
@@ -244,8 +282,8 @@ func locate(ctx context.Context, m io.ReaderAt, size int64) (*place, error) {
 	return found, nil
 }
 
-// locateIn finds the file in one partition, nil when it has none.
-func locateIn(r io.ReaderAt, number int) (*place, error) {
+// locateIn finds the file in one partition of size bytes, nil when it has none.
+func locateIn(r io.ReaderAt, size int64, number int) (*place, error) {
 	fsys, err := ext4.Open(r)
 	if err != nil {
 		return nil, nil //nolint:nilerr // it is another file system, or none
@@ -268,6 +306,9 @@ func locateIn(r io.ReaderAt, number int) (*place, error) {
 	for _, run := range p.runs {
 		if run.Offset != at {
 			break
+		}
+		if run.From < 0 || run.Length > size-run.From {
+			return nil, fault.New(fault.BadInput, "the file %s is in blocks behind the end of the partition: the file system is damaged", personal.Name)
 		}
 		at += run.Length
 	}

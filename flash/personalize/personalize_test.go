@@ -388,3 +388,81 @@ func TestCard(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestNothingOutsideOfThePartition: a file system that says that it is larger than its partition has
+// no place for settings in the next one.
+func TestNothingOutsideOfThePartition(t *testing.T) {
+	t.Parallel()
+	name := newImage(t, personal.Blank())
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fsys, err := ext4.Open(io.NewSectionReader(f, start, length))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := fsys.Lookup(personal.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := (start + n.Content.Runs()[0].From + 4096) / 512
+	if out, err := exec.Command(oracle.Program(t, "sgdisk"), "-d", "2", "-n", fmt.Sprintf("2:16384:%d", last-1), name).CombinedOutput(); err != nil {
+		t.Fatalf("sgdisk: %v: %s", err, out)
+	}
+	before := content(t, name)
+	if _, err := Change(t.Context(), name, "", set(wanted)); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "behind the end of the partition") {
+		t.Errorf("%v", err)
+	}
+	if !bytes.Equal(content(t, name), before) {
+		t.Error("the image was changed")
+	}
+}
+
+// TestFilesBeside: nothing is changed when the block map is damaged, a copy takes the place of no
+// other file, and nobody else can read it.
+func TestFilesBeside(t *testing.T) {
+	t.Parallel()
+	name := newImage(t, personal.Blank())
+	packed := filepath.Join(t.TempDir(), "disk.img.zst")
+	command := exec.Command(oracle.Program(t, "zstd"), "-q", "-1", name, "-o", packed)
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("zstd: %v: %s", err, out)
+	}
+	for _, image := range []string{name, packed} {
+		to := filepath.Join(t.TempDir(), "copy.img")
+		if err := os.WriteFile(to+".bmap", []byte("of another"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Change(t.Context(), image, to, set(wanted)); fault.Of(err) != fault.BadInput || string(content(t, to+".bmap")) != "of another" {
+			t.Errorf("a map in the way: %v", err)
+		}
+		if err := os.Remove(to + ".bmap"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Change(t.Context(), image, to, set(wanted)); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(to); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("a copy: %v, %v", info.Mode(), err)
+		}
+		link := filepath.Join(t.TempDir(), "link")
+		if err := os.Symlink(image, link); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Change(t.Context(), link, "", set(wanted)); err != nil {
+			t.Error(err)
+		}
+		if got, err := Show(t.Context(), image); err != nil || !cmp.Equal(got, wanted) {
+			t.Errorf("behind a link: %+v, %v", got, err)
+		}
+		before := content(t, image)
+		if err := os.WriteFile(flash.MapName(image), []byte("damaged"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Change(t.Context(), image, "", set(personal.Settings{Hostname: "other"})); err == nil || !bytes.Equal(content(t, image), before) {
+			t.Errorf("a damaged map: %v", err)
+		}
+	}
+}

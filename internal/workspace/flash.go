@@ -60,14 +60,15 @@ func (w *Workspace) Flash(ctx context.Context, what, device string, o FlashOptio
 		return err
 	}
 	device = w.devicePath(device)
-	if err := w.prepare(device, image, o); err != nil {
+	disk, err := w.prepare(device, image, o)
+	if err != nil {
 		return err
 	}
 	im, err := flash.OpenArchive(ctx, image)
 	if err != nil {
 		return err
 	}
-	done, err := w.write(ctx, im, device, o)
+	done, err := w.write(ctx, im, device, flash.Options{Whole: o.Whole, Disk: disk})
 	if err = errors.Join(err, im.Close()); err != nil {
 		return err
 	}
@@ -137,31 +138,32 @@ func (w *Workspace) devicePath(word string) string {
 	return w.path(word)
 }
 
-// prepare shows what will be lost, rejects what must not be overwritten, and asks.
-func (w *Workspace) prepare(device, image string, o FlashOptions) error {
+// prepare shows what will be lost, rejects what must not be overwritten, and asks. It returns the
+// disk that was shown, nil for a file.
+func (w *Workspace) prepare(device, image string, o FlashOptions) (*flash.Disk, error) {
 	info, err := os.Stat(device)
 	switch {
 	case err == nil && info.Mode().IsRegular():
 		if info.Size() == 0 {
-			return nil
+			return nil, nil
 		}
 		fmt.Fprintf(w.Stderr, "overwriting the file %s, %s\n", device, build.Size(info.Size()))
-		return w.confirm(device, o)
+		return nil, w.confirm(device, o)
 	case errors.Is(err, fs.ErrNotExist) && !strings.HasPrefix(device, "/dev/"):
-		return nil
+		return nil, nil
 	}
 	c, err := flash.Look(device)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w.describe(c, image)
 	if err := allowed(c, o); err != nil {
-		return fault.Wrap(fault.BadInput, err, "overwriting %s", device)
+		return nil, fault.Wrap(fault.BadInput, err, "overwriting %s", device)
 	}
 	if err := w.confirm(device, o); err != nil {
-		return err
+		return nil, err
 	}
-	return c.Unmount()
+	return &c.Disk, c.Unmount()
 }
 
 // describe shows what is on a disk.
@@ -238,14 +240,15 @@ func (w *Workspace) confirm(device string, o FlashOptions) error {
 const flashEvery = 250 * time.Millisecond
 
 // write writes an image and tells how far it is.
-func (w *Workspace) write(ctx context.Context, im *flash.Image, device string, o FlashOptions) (*Flashed, error) {
+func (w *Workspace) write(ctx context.Context, im *flash.Image, device string, o flash.Options) (*Flashed, error) {
 	sink, end, err := w.sinks()
 	if err != nil {
 		return nil, err
 	}
 	r := &flashing{sink: sink, device: device, began: time.Now(), cpu: cpuTime()}
 	sink.Event(build.Event{Time: r.began, Type: build.Started, Target: device, Total: 2})
-	result, err := flash.Write(ctx, im, device, flash.Options{Whole: o.Whole, Progress: r.progress})
+	o.Progress = r.progress
+	result, err := flash.Write(ctx, im, device, o)
 	r.finish(err)
 	if err := errors.Join(err, end()); err != nil {
 		return nil, err
