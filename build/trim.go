@@ -97,6 +97,16 @@ func (c *Cache) Only(ctx context.Context, keys []string) error {
 	return nil
 }
 
+// Discard removes the cache in a directory, with all that it has, unless a build uses it.
+func Discard(dir string) error {
+	lock, err := (&Cache{dir: dir}).tryLock(useRange)
+	if err != nil || lock == nil {
+		return err
+	}
+	defer lock.Unlock()
+	return fault.Wrap(fault.IO, os.RemoveAll(dir), "removing the cache %s", dir)
+}
+
 // uses lists all entries; an entry without a record counts as never used.
 func (c *Cache) uses() ([]use, error) {
 	names, err := os.ReadDir(filepath.Join(c.dir, "steps"))

@@ -52,21 +52,22 @@ func (l *List) stamp(ctx context.Context) (*stamp, error) {
 	return s, fault.Wrap(fault.IO, err, "reading this program")
 }
 
-// cacheName is the form of names in the directory of [Options.Cache]: the beginning of a program's
-// digest. Steps of two programs may make different outputs of the same inputs.
-var cacheName = regexp.MustCompile(`^[0-9a-f]{16}$`)
+// cacheName is the form of names in the directory of [Options.Cache], with the beginning of a
+// program's digest: steps of two programs may make different outputs of the same inputs. What has
+// other names there is somebody else's.
+var cacheName = regexp.MustCompile(`^pvcompose-[0-9a-f]{16}$`)
 
 // cache returns the directory for the cache of this program in that of all, and removes those of other
-// ones.
+// ones that are not in use.
 func (s *stamp) cache(dir string) (string, error) {
-	own := s.Program[:16]
+	own := "pvcompose-" + s.Program[:16]
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fault.Wrap(fault.IO, err, "reading the cache")
 	}
 	for _, e := range entries {
-		if cacheName.MatchString(e.Name()) && e.Name() != own {
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+		if e.IsDir() && cacheName.MatchString(e.Name()) && e.Name() != own {
+			if err := build.Discard(filepath.Join(dir, e.Name())); err != nil {
 				return "", fault.Wrap(fault.IO, err, "removing the cache of another pvcompose")
 			}
 		}

@@ -1,6 +1,8 @@
 package inputs
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +66,18 @@ func (n names) Event(e build.Event) {
 	}
 }
 
+// holding is a step that runs until it may end.
+type holding struct{ entered, leave chan struct{} }
+
+func (h *holding) Name() string       { return "holding" }
+func (h *holding) Deps() []build.Step { return nil }
+
+func (h *holding) Run(_ context.Context, w *build.Work) error {
+	close(h.entered)
+	<-h.leave
+	return os.WriteFile(filepath.Join(w.Out, "file"), nil, 0o644)
+}
+
 // TestCache composes with a cache: of a list with one other input only what that gets into is made,
 // as it is made without a cache, and what no composition needs any more is removed.
 func TestCache(t *testing.T) {
@@ -82,17 +96,33 @@ func TestCache(t *testing.T) {
 		}
 		return ran, sums
 	}
-	other := filepath.Join(cache, strings.Repeat("0", 16))
-	must(t, os.MkdirAll(other, 0o755))
+	other, used := filepath.Join(cache, "pvcompose-"+strings.Repeat("0", 16)), filepath.Join(cache, "pvcompose-"+strings.Repeat("1", 16))
+	somebody := filepath.Join(cache, strings.Repeat("0", 16))
+	must(t, errors.Join(os.MkdirAll(other, 0o755), os.MkdirAll(used, 0o755), os.MkdirAll(somebody, 0o755)))
+	busy := &holding{entered: make(chan struct{}), leave: make(chan struct{})}
+	there, err := build.OpenCache(used)
+	must(t, err)
+	done := make(chan error, 1)
+	go func() {
+		b := &build.Builder{Cache: there, Workspace: dir}
+		_, err := b.Deliver(t.Context(), filepath.Join(t.TempDir(), "out"), []build.Artefact{{Step: busy, From: "file", To: "file"}})
+		done <- err
+	}()
+	<-busy.entered
 	mine := filepath.Join(cache, "mine")
 	must(t, os.WriteFile(mine, nil, 0o644))
 	first, _ := compose(cache)
 	if _, err := os.Stat(other); err == nil {
 		t.Error("the cache of another program is still there")
 	}
-	if _, err := os.Stat(mine); err != nil {
-		t.Error(err)
+	for _, kept := range []string{mine, somebody, filepath.Join(used, "steps")} {
+		if _, err := os.Stat(kept); err != nil {
+			t.Error(err)
+		}
 	}
+	close(busy.leave)
+	must(t, <-done)
+	must(t, build.Discard(used))
 	entries := func() int {
 		found, err := filepath.Glob(filepath.Join(cache, "*/steps/*"))
 		must(t, err)
