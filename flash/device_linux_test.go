@@ -300,7 +300,7 @@ func TestLoopOfDisk(t *testing.T) {
 	_, device := attach(t, imageSize+2*mib)
 	out, err := exec.Command(oracle.Program(t, "losetup"), "--show", "-f", device).Output()
 	if err != nil {
-		t.Skipf("no loop device of a loop device: %v", err)
+		t.Fatalf("losetup: %v", err)
 	}
 	above := strings.TrimSpace(string(out))
 	defer command(t, "losetup", "-d", above)

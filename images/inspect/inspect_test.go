@@ -29,6 +29,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/verity"
 	"github.com/pantavisor/pantavisor/formats/xzenc"
 	"github.com/pantavisor/pantavisor/images/inspect"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 const mib = 1 << 20
@@ -747,5 +748,21 @@ func TestHostileImagesEnd(t *testing.T) {
 	}
 	if first := compare(t, tree, other).First(); first == nil || first.Place != "verity: hash tree" {
 		t.Errorf("%+v", first)
+	}
+}
+
+// TestReportOfAnother: a report comes with files of somebody else, and must not name those of this
+// machine, whose lines a comparison shows.
+func TestReportOfAnother(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	report := `{"target":"x","artefacts":[{"path":"../../etc/passwd","bytes":1,"sha256":""}]}`
+	if err := os.WriteFile(filepath.Join(dir, "report.json"), []byte(report), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var r inspect.Reader
+	defer r.Close()
+	if n, err := r.Open(t.Context(), dir); fault.Of(err) != fault.BadInput {
+		t.Errorf("%+v, %v", n, err)
 	}
 }

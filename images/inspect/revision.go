@@ -152,6 +152,9 @@ func (r *Reader) built(dir string, in *Inside) error {
 		if strings.HasSuffix(a.Path, ".bmap") {
 			continue // it follows from the image
 		}
+		if !filepath.IsLocal(filepath.FromSlash(a.Path)) {
+			return fault.New(fault.BadInput, "the report in %s names %q, which is not in that directory", dir, a.Path)
+		}
 		file := filepath.Join(dir, filepath.FromSlash(a.Path))
 		if info, err := os.Stat(file); err == nil && info.IsDir() {
 			continue
