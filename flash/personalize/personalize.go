@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pantavisor/pantavisor/flash"
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/ext4"
@@ -236,6 +238,15 @@ func openDisk(path string, mode int) (*medium, error) {
 }
 
 func (m *medium) close() error { return m.Close() }
+
+// Sync waits until what was written is on the medium, and makes later reads come from there and not
+// from the cache of the system.
+func (m *medium) Sync() error {
+	if err := m.File.Sync(); err != nil {
+		return err
+	}
+	return unix.Fadvise(int(m.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
 
 // place is where the file of settings is.
 type place struct {

@@ -264,7 +264,19 @@ func (e *edits) apply(old personal.Settings) (personal.Settings, error) {
 			s.UserMeta[name] = value
 		}
 	}
-	return s, nil
+	return s, checkPlaces(s.UserMeta)
+}
+
+// checkPlaces checks that no key of user metadata is also the container of another one, which the
+// device does not take.
+func checkPlaces(all map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		container, _, found := strings.Cut(name, "/")
+		if _, both := all[container]; found && both {
+			return fault.New(fault.BadInput, "the key %q cannot stand beside the key %q: unset one of them", container, name)
+		}
+	}
+	return nil
 }
 
 // value returns what an option's text means: itself, or the content of a file.
@@ -535,6 +547,9 @@ func checkMeta(key, value string) error {
 	}
 	if key == nameHostname {
 		return wrong("meta", "%s is a setting of its own: --hostname", key)
+	}
+	if !utf8.ValidString(value) {
+		return wrong("meta", "%s: its value is not UTF-8: encode it, as with base64", key)
 	}
 	prefix := strings.ToUpper(key[:min(len(key), 3)])
 	if prefix == "PH_" {

@@ -160,6 +160,7 @@ func TestPersonalizeInput(t *testing.T) {
 		"meta of the Hub":  {PersonalizeOptions{Meta: []string{"PH_CREDS_HOST=x"}}, "--hub and --token"},
 		"unknown setting":  {PersonalizeOptions{Meta: []string{"PV_LOG_LEVELL=5"}}, "unknown key"},
 		"value of setting": {PersonalizeOptions{Meta: []string{"PV_LOG_LEVEL=loud"}}, "PV_LOG_LEVEL"},
+		"binary value":     {PersonalizeOptions{Meta: []string{"x=\xff"}}, "not UTF-8"},
 		"show and set":     {PersonalizeOptions{Show: true, Hostname: "x"}, "--show shows"},
 		"copy of nothing":  {PersonalizeOptions{To: "x.img"}, "there is no change"},
 	} {
@@ -178,5 +179,9 @@ func TestPersonalizeInput(t *testing.T) {
 	newDiskImage(t, filepath.Join(w.Root, "disk.img"))
 	if err := w.Personalize(t.Context(), "disk.img", PersonalizeOptions{Unset: []string{"hostname"}}); fault.Of(err) != fault.BadInput {
 		t.Errorf("unset of nothing: %v", err)
+	}
+	err := w.Personalize(t.Context(), "disk.img", PersonalizeOptions{IPv4: "dhcp", Meta: []string{"network=x"}})
+	if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), `"network" cannot stand beside`) {
+		t.Errorf("keys that the device would not take: %v", err)
 	}
 }
