@@ -73,6 +73,8 @@ func environment(r *build.Recipe) ([]string, error) {
 				return nil, fault.Wrap(fault.IO, err, "looking for the file of %s", name)
 			}
 			f.Path = path
+		} else if f.SHA256 == "" { // it could be any of this machine
+			return nil, fault.New(fault.Missing, "the record of the build has no digest of %s, which was %s: set the variable to where that is", name, f.Path)
 		}
 		if err := checkFile(name, f); err != nil {
 			return nil, err
@@ -111,8 +113,11 @@ func checkFile(name string, f build.RecipeFile) error {
 	if err != nil {
 		return fault.New(fault.Missing, "the build had the file %s of %s: %w; set the variable to where it is", f.Path, name, err)
 	}
-	if f.SHA256 == "" || info.IsDir() {
+	if f.SHA256 == "" { // a directory, which the user has named
 		return nil
+	}
+	if info.IsDir() {
+		return fault.New(fault.BadInput, "%s of %s is a directory, and was a file in the build", f.Path, name)
 	}
 	sum, err := sumFile(f.Path)
 	if err != nil {

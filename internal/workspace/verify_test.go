@@ -227,6 +227,27 @@ func TestRecordsSetNothingElse(t *testing.T) {
 	}
 }
 
+// TestRecordsNameNoFiles: without a digest a record cannot have the files of this machine built into
+// an image, of which the differences are shown.
+func TestRecordsNameNoFiles(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := &build.Recipe{Files: map[string]build.RecipeFile{"PV_PVS_PUB_PEM": {Path: secret}}}
+	if env, err := environment(r); fault.Of(err) != fault.Missing {
+		t.Errorf("a file without a digest: %v, %v", env, err)
+	}
+	directory := &build.Recipe{Files: map[string]build.RecipeFile{"PV_PVS_PUB_PEM": {Path: filepath.Dir(secret), SHA256: strings.Repeat("a", 64)}}}
+	if env, err := environment(directory); fault.Of(err) != fault.BadInput {
+		t.Errorf("a directory with the digest of a file: %v, %v", env, err)
+	}
+	t.Setenv("PV_PVS_PUB_PEM", filepath.Dir(secret))
+	if env, err := environment(r); err != nil || len(env) != 1 {
+		t.Errorf("a directory that the user has named: %v, %v", env, err)
+	}
+}
+
 func TestDifferingRecipes(t *testing.T) {
 	t.Parallel()
 	lock := func(version, sum string) string {
