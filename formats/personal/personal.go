@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -197,8 +198,10 @@ func Write(f File, s Settings) error {
 	return nil
 }
 
+// generationAfter returns the generation of new settings. Behind the last one comes the first: the
+// old settings count until they are emptied.
 func generationAfter(all [slots]slot, old int) uint64 {
-	if old < 0 {
+	if old < 0 || all[old].generation == math.MaxUint32 {
 		return 1
 	}
 	return all[old].generation + 1

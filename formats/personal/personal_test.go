@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -124,6 +125,21 @@ func TestCutAtEverySector(t *testing.T) {
 				t.Errorf("%s, again after a cut at %d: %v", name, cut, err)
 			}
 		}
+	}
+}
+
+// TestLastGeneration: settings behind the last generation can be read, too.
+func TestLastGeneration(t *testing.T) {
+	t.Parallel()
+	m := &medium{data: Blank(), left: -1}
+	if err := fill(m, 0, math.MaxUint32, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(m, some(2)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Read(m); err != nil || !cmp.Equal(got, some(2)) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -135,8 +135,8 @@ func sameForm(a, b *Node) (bool, error) {
 
 // revisions returns the revisions that are in two things with nothing else in common.
 func (r *Reader) revisions(ctx context.Context, a, b string, ia, ib *Inside) (ra, rb *Inside, err error) {
-	ra, errA := r.revision(ctx, ia)
-	rb, errB := r.revision(ctx, ib)
+	ra, errA := r.revision(ctx, ia, 0)
+	rb, errB := r.revision(ctx, ib, 0)
 	if errA != nil || errB != nil {
 		return nil, nil, errors.Join(errA, errB)
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -764,5 +765,51 @@ func TestReportOfAnother(t *testing.T) {
 	defer r.Close()
 	if n, err := r.Open(t.Context(), dir); fault.Of(err) != fault.BadInput {
 		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// TestPartitionThatIsTheDisk: a disk that contains itself.
+func TestPartitionThatIsTheDisk(t *testing.T) {
+	t.Parallel()
+	disk := func(last byte) string {
+		img := make([]byte, 2*mib)
+		le := binary.LittleEndian
+		copy(img[512:], "EFI PART")
+		le.PutUint64(img[512+72:], 2)
+		le.PutUint32(img[512+80:], 2)
+		le.PutUint32(img[512+84:], 128)
+		for n := range 2 {
+			entry := img[1024+128*n:]
+			entry[0] = 1
+			le.PutUint64(entry[40:], uint64(len(img)/512-1))
+		}
+		img[len(img)-1] = last
+		name := filepath.Join(t.TempDir(), "disk.img")
+		if err := os.WriteFile(name, img, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	var r inspect.Reader
+	defer r.Close()
+	export := filepath.Join(t.TempDir(), "export.tar")
+	if err := os.WriteFile(export, []byte(sample().archive(t)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	nodes := []*inspect.Node{}
+	for _, name := range []string{disk(1), disk(2), export} {
+		n, err := r.Open(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if _, err := r.Compare(ctx, nodes[0], nodes[1]); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if _, err := r.Compare(t.Context(), nodes[0], nodes[2]); err == nil {
+		t.Error("a disk without a revision was compared with an export")
 	}
 }

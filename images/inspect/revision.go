@@ -194,8 +194,8 @@ func (in *Inside) node(name string) *Node {
 }
 
 // revision returns the revision that is in something: in the storage of a disk, or the thing
-// itself. It is nil when there is none.
-func (r *Reader) revision(ctx context.Context, in *Inside) (*Inside, error) {
+// itself. It is nil when there is none. deep counts what is around it.
+func (r *Reader) revision(ctx context.Context, in *Inside, deep int) (*Inside, error) {
 	if in.Form == formRevision {
 		return in, nil
 	}
@@ -203,19 +203,22 @@ func (r *Reader) revision(ctx context.Context, in *Inside) (*Inside, error) {
 		return trailRevision(in, doc.Content)
 	}
 	for _, n := range in.Nodes {
-		if !isOuter(n.Name) {
+		if !isOuter(n.Name) || deep == maxOuter {
 			continue
 		}
 		inner, err := r.inside(ctx, n)
 		if err != nil || inner == nil {
 			continue // another one may have it
 		}
-		if found, err := r.revision(ctx, inner); found != nil || err != nil {
+		if found, err := r.revision(ctx, inner, deep+1); found != nil || err != nil {
 			return found, err
 		}
 	}
 	return nil, nil
 }
+
+// maxOuter is how many things are around a storage: a disk, a partition and compression.
+const maxOuter = 6
 
 // isOuter reports whether a name is that of something that may have the storage in it.
 func isOuter(name string) bool {
