@@ -43,7 +43,7 @@ func TestDiff(t *testing.T) {
 	}{
 		{a, a, false, 0, "are equal"},
 		{a, b, false, fault.Different, "changed  app/root.squashfs"},
-		{a, b, true, fault.Different, "| changed | app/root.squashfs |"},
+		{a, b, true, fault.Different, "| changed | ` app/root.squashfs ` |"},
 		{a, "plain", false, fault.Missing, "has not been built"},
 		{a, "none", false, fault.Missing, "neither a file, nor a directory, nor a target"},
 	} {
