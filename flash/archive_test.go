@@ -298,7 +298,7 @@ func TestKilledProcess(t *testing.T) {
 		_, ok := flash.ReadMark(f)
 		_ = f.Close()
 		if got, err := os.ReadFile(to); !ok && (err != nil || !bytes.Equal(got, data)) {
-			t.Errorf("killed at step %d, %s: there is no mark, and not the image", n, phase)
+			t.Errorf("killed at step %d, %s: neither the mark nor the image is there", n, phase)
 		}
 	}
 	if _, err := run(t, image, to, flash.Options{}); err != nil {

@@ -15,7 +15,7 @@ func openMedium(path string, want *Disk) (medium, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(filepath.Clean(path), "/dev/"):
-		return nil, fault.New(fault.Missing, "there is no such device")
+		return nil, fault.New(fault.Missing, "this device does not exist")
 	case err == nil && info.Mode().Type() == fs.ModeDevice:
 		return openDevice(path, want)
 	case want != nil:

@@ -79,7 +79,7 @@ func marked(t *testing.T, name string) {
 	}
 	defer f.Close()
 	if m, ok := flash.ReadMark(f); !ok || !strings.HasPrefix(m.Image, "disk.img") {
-		t.Errorf("there is no mark on what was not finished: %+v", m)
+		t.Errorf("what was not finished has no mark: %+v", m)
 	}
 	head := make([]byte, mib)
 	if _, err := f.ReadAt(head, 0); err != nil || !bytes.Equal(head[4096:], make([]byte, mib-4096)) || head[510] != 0 {

@@ -59,7 +59,7 @@ func Look(path string) (*Content, error) {
 
 func look(path string) (*Content, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Missing, "there is no such device")
+		return nil, fault.New(fault.Missing, "this device does not exist")
 	} else if err != nil {
 		return nil, err
 	}

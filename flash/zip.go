@@ -64,7 +64,7 @@ func chooseEntry(archive *zip.Reader) (image, table *zip.File, err error) {
 	}
 	switch {
 	case len(names) == 0:
-		return nil, nil, fault.New(fault.BadInput, "there is no image in the archive")
+		return nil, nil, fault.New(fault.BadInput, "the archive has no image")
 	case len(names) > 1:
 		return nil, nil, fault.New(fault.BadInput, "the archive has %d files, %.200q: it is not known which is the image; unpack it and name the image", len(names), names)
 	case image.Flags&1 != 0:

@@ -398,7 +398,7 @@ func frame(r *io.SectionReader) (n, plain int64, err error) {
 		return 0, 0, err
 	}
 	if h.Skippable {
-		return 0, 0, errors.New("it is no data")
+		return 0, 0, errors.New("it is not data")
 	}
 	plain = -1
 	if h.HasFCS {

@@ -294,16 +294,9 @@ func openExt4(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		{Name: "size", Value: fmt.Sprint(f.Size())}, {Name: "block size", Value: fmt.Sprint(f.BlockSize())},
 		{Name: "features", Value: fmt.Sprintf("%#x %#x %#x", features[0], features[1], features[2])},
 	}}
-	var files []storageFile
-	var count names
-	err = f.Walk(ctx, func(n *ext4.File) error {
-		if err := count.add(&n.Entry); err != nil {
-			return err
-		}
-		files = append(files, storageFile{&n.Entry, n.Content, n.Inode})
-		return nil
-	})
-	in.Nodes = storageNodes(files, r.identity())
+	var files storageFiles
+	err = f.Walk(ctx, func(n *ext4.File) error { return files.add(storageFile{&n.Entry, n.Content, n.Inode}) })
+	in.Nodes = storageNodes(files.list, r.identity())
 	return in, err
 }
 
@@ -315,6 +308,20 @@ type storageFile struct {
 	*tree.Entry
 	content *region.Mapped
 	inode   uint32
+}
+
+// storageFiles collects the files of a file system, as many as their names are bounded to.
+type storageFiles struct {
+	list  []storageFile
+	count names
+}
+
+func (s *storageFiles) add(f storageFile) error {
+	if err := s.count.add(f.Entry); err != nil {
+		return err
+	}
+	s.list = append(s.list, f)
+	return nil
 }
 
 // storageNodes returns the files of a file system. Of several names of a file the one counts that a
@@ -437,16 +444,9 @@ func openUBIFS(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	in := &Inside{Form: "ubifs", regions: f.Regions, Attributes: []Attribute{
 		{Name: "UUID", Value: f.UUID(), Derived: true}, {Name: "block size", Value: fmt.Sprint(f.BlockSize())},
 	}}
-	var files []storageFile
-	var count names
-	err = f.Walk(ctx, func(n *ubifs.File) error {
-		if err := count.add(&n.Entry); err != nil {
-			return err
-		}
-		files = append(files, storageFile{&n.Entry, n.Content, n.Inode})
-		return nil
-	})
-	in.Nodes = storageNodes(files, r.identity())
+	var files storageFiles
+	err = f.Walk(ctx, func(n *ubifs.File) error { return files.add(storageFile{&n.Entry, n.Content, n.Inode}) })
+	in.Nodes = storageNodes(files.list, r.identity())
 	return in, err
 }
 

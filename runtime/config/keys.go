@@ -412,6 +412,6 @@ var table = [keys]spec{
 		doc: "name of the list of mount options to apply"},
 	SecurityDefaultRole: {name: "PV_SECURITY_DEFAULT_ROLE", kind: choice, def: "nobody", choices: defaultRoles, levels: boot | oem,
 		doc: "role of a container that names none: nobody or mgmt"},
-	UpdaterTrials: {name: "PV_UPDATER_TRIALS", kind: number, in: positive, def: "1", levels: boot | oem,
+	UpdaterTrials: {name: "PV_UPDATER_TRIALS", kind: number, in: span{1, 100}, def: "1", levels: boot | oem,
 		doc: "boots that a new revision gets if the device restarts without a word while it is under test"},
 }

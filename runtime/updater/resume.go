@@ -177,15 +177,15 @@ func (u *Updater) tryAgain(j *job) bool {
 		return false
 	}
 	j.trial = had + 1
-	if u.enter(j, InProgress, fmt.Sprintf("%s, trial %d of %d", msgRebooting, j.trial, most)) != nil {
-		return false
+	err := u.enter(j, InProgress, fmt.Sprintf("%s, trial %d of %d", msgRebooting, j.trial, most))
+	if err == nil {
+		err = u.o.Store.SetTry(j.rev)
 	}
-	if err := u.o.Store.SetTry(j.rev); err != nil {
+	if err != nil {
 		u.o.Log.Errorf("revision %s is not tried again: %v", j.rev, err)
 		j.trial = had
-		return false
 	}
-	return true
+	return err == nil
 }
 
 // unexpected records the end of an update that could not say why it ended.
