@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -240,12 +241,15 @@ func (t *tool) schema() *cobra.Command {
 	}
 }
 
+// release is set by the build: -ldflags "-X main.release=...".
+var release string
+
 func (t *tool) version() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version of this program", Example: "  pvcompose version", Args: noWords,
 		RunE: func(*cobra.Command, []string) error {
-			version := "devel"
-			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+			version := cmp.Or(release, "devel")
+			if info, ok := debug.ReadBuildInfo(); ok && release == "" && info.Main.Version != "" {
 				version = info.Main.Version
 			}
 			_, err := fmt.Fprintln(t.stdout, "pvcompose", version)

@@ -60,8 +60,11 @@ func (p *Parts) write(ctx context.Context, dir string) error {
 		return err
 	}
 	releases, err := os.ReadDir(filepath.Join(p.Modules, "lib/modules"))
-	if err != nil || len(releases) != 1 {
-		return fault.New(fault.Internal, "the modules of one kernel are wanted in %s: %d, %w", p.Modules, len(releases), err)
+	if err != nil {
+		return err
+	}
+	if len(releases) != 1 {
+		return fault.New(fault.Internal, "%s has the modules of %d kernels; want those of one", p.Modules, len(releases))
 	}
 	if err := os.WriteFile(filepath.Join(dir, "linux/release"), []byte(releases[0].Name()+"\n"), 0o644); err != nil {
 		return err

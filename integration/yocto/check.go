@@ -196,7 +196,7 @@ func features(_ context.Context, _ *Options, _, output string) (string, error) {
 func Check(ctx context.Context, o Options) error {
 	if o.OECore == "" {
 		for _, c := range checks {
-			o.Tell(Result{Name: c.name, State: "not run", Reason: "name a tree of OpenEmbedded-Core and one of BitBake: --oecore=DIR --bitbake=DIR"})
+			o.Tell(Result{Name: c.name, State: notRun, Reason: "name a tree of OpenEmbedded-Core and one of BitBake: --oecore=DIR --bitbake=DIR"})
 		}
 		return nil
 	}
@@ -204,22 +204,28 @@ func Check(ctx context.Context, o Options) error {
 		return err
 	}
 	var failed error
+	lacking := map[string]bool{} // machines for which something is missing here
 	for _, c := range checks {
-		r := Result{Name: c.name}
-		if failed != nil {
-			r.State, r.Reason = "not run", "an earlier one failed"
-		} else if c.wanted != nil {
-			if r.Reason = c.wanted(&o); r.Reason != "" {
-				r.State = "not run"
-			}
+		r := Result{Name: c.name, State: notRun}
+		switch {
+		case failed != nil:
+			r.Reason = "an earlier one failed"
+		case lacking[c.machine]:
+			r.Reason = "an earlier one of this machine was not run"
+		case c.wanted != nil:
+			r.Reason = c.wanted(&o)
 		}
-		if r.State == "" {
+		if r.Reason == "" {
 			failed = o.result(ctx, c, &r)
+			lacking[c.machine] = c.machine != "" && r.State == notRun
 		}
 		o.Tell(r)
 	}
 	return failed
 }
+
+// notRun is the state of a check for which something is missing here.
+const notRun = "not run"
 
 // result runs a check and fills in its result.
 func (o *Options) result(ctx context.Context, c check, r *Result) error {
@@ -230,7 +236,7 @@ func (o *Options) result(ctx context.Context, c check, r *Result) error {
 		r.Reason, r.State = err.Error(), "failed"
 	}
 	if fault.Of(err) == fault.Missing { // of this machine, not of the layer
-		r.State = "not run"
+		r.State = notRun
 		return nil
 	}
 	if err != nil {
@@ -295,8 +301,11 @@ func (o *Options) prepare(ctx context.Context) error {
 func (o *Options) packGo(ctx context.Context) (root, archive string, err error) {
 	text, err := exec.CommandContext(ctx, "go", "env", "GOROOT", "GOVERSION").Output()
 	words := strings.Fields(string(text))
-	if err != nil || len(words) != 2 {
-		return "", "", fault.New(fault.Missing, "asking for the directory of Go: go env GOROOT GOVERSION: %q, %w", text, err)
+	if err != nil {
+		return "", "", fault.Wrap(fault.Missing, err, "asking for the directory of Go: go env GOROOT GOVERSION")
+	}
+	if len(words) != 2 {
+		return "", "", fault.New(fault.Missing, "go env GOROOT GOVERSION prints %q; want a directory without blanks and a version", text)
 	}
 	root, archive = words[0], filepath.Join(o.Work, words[1]+".tar")
 	if _, err := os.Stat(archive); err == nil {

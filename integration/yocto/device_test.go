@@ -1,8 +1,8 @@
 package yocto
 
 import (
-	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/images/inputs"
 )
 
@@ -70,17 +71,23 @@ func TestMade(t *testing.T) {
 func TestReadsBack(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
-	head := make([]byte, 4096)
-	copy(head, "root=x former.word=1")
-	binary.LittleEndian.PutUint32(head[12:], 128<<10)
-	for kind, want := range map[uint16]string{6: "", 4: "compression 4"} {
-		binary.LittleEndian.PutUint16(head[20:], kind)
-		if err := os.WriteFile(file, head, 0o644); err != nil {
+	for _, c := range []struct {
+		opts squashfs.Options
+		want string
+	}{
+		{squashfs.Options{Compression: squashfs.Zstd, BlockSize: 128 << 10}, ""},
+		{squashfs.Options{Compression: squashfs.XZ, BlockSize: 128 << 10}, "compression xz"},
+		{squashfs.Options{Compression: squashfs.Zstd, BlockSize: 64 << 10}, "blocks of 65536 bytes"},
+	} {
+		if err := writeSquashfs(file, c.opts); err != nil {
 			t.Fatal(err)
 		}
-		if err := squashed(file); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("compression %d: %v", kind, err)
+		if err := squashed(file); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c.opts, err)
 		}
+	}
+	if err := os.WriteFile(file, []byte("root=x former.word=1"), 0o644); err != nil {
+		t.Fatal(err)
 	}
 	if err := imageHas(file, "root="); err != nil {
 		t.Error(err)
@@ -91,4 +98,16 @@ func TestReadsBack(t *testing.T) {
 	if err := revisionHas(t.Context(), file, nil, nil); err == nil {
 		t.Error("takes anything for a revision")
 	}
+}
+
+func writeSquashfs(file string, opts squashfs.Options) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	w, err := squashfs.NewWriter(f, opts)
+	if err == nil {
+		err = w.Close()
+	}
+	return errors.Join(err, f.Close())
 }

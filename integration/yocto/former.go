@@ -3,7 +3,6 @@ package yocto
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/scratch"
 	"github.com/pantavisor/pantavisor/revision/archive"
@@ -117,20 +117,19 @@ func revisionHas(ctx context.Context, file string, want []wanted, keys []string)
 	return errors.Join(problems...)
 }
 
-// squashed looks whether a file system is what PVR_FORMAT_OPTS says: zstd, number 6, and blocks of
-// 128 KiB (the kernel's fs/squashfs/squashfs_fs.h, struct squashfs_super_block).
+// squashed looks whether a file system is what PVR_FORMAT_OPTS says: zstd, and blocks of 128 KiB.
 func squashed(file string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	head := make([]byte, 96)
-	if _, err := io.ReadFull(f, head); err != nil {
+	image, err := squashfs.Open(f)
+	if err != nil {
 		return err
 	}
-	if block, kind := binary.LittleEndian.Uint32(head[12:]), binary.LittleEndian.Uint16(head[20:]); block != 128<<10 || kind != 6 {
-		return fmt.Errorf("pv-former-app/root.squashfs has blocks of %d bytes and compression %d; want %d and 6, zstd", block, kind, 128<<10)
+	if got := image.BlockSize(); got != 128<<10 || image.Compression() != squashfs.Zstd {
+		return fmt.Errorf("pv-former-app/root.squashfs has blocks of %d bytes and compression %v; want %d and zstd", got, image.Compression(), 128<<10)
 	}
 	return nil
 }
