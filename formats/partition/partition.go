@@ -7,11 +7,13 @@ package partition
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf16"
 
@@ -29,6 +31,7 @@ const (
 	entrySize  = 128
 	maxEntries = 512
 	protective = 0xEE
+	codeSize   = 440
 	mbrEntries = 446
 )
 
@@ -244,8 +247,8 @@ func (t *Table) Regions() *region.Map {
 	m := &region.Map{}
 	own := func(at, length int64, name string) { m.Add(at, length, region.Place{Name: name, Offset: -1}) }
 	own(0, t.size, "outside of the partitions")
-	own(0, 440, "code of the master boot record")
-	own(440, 6, "identifier of the disk in the master boot record")
+	own(0, codeSize, bootCode)
+	own(codeSize, 6, "identifier of the disk in the master boot record")
 	for n := range int64(4) {
 		own(mbrEntries+16*n, 16, fmt.Sprintf("entry %d of the master boot record", n+1))
 	}
@@ -266,4 +269,68 @@ func (t *Table) Regions() *region.Map {
 		m.Add(p.Start, p.Size, region.Place{Name: fmt.Sprintf("partition %d", p.Number), File: fmt.Sprint(p.Number), Offset: 0})
 	}
 	return m
+}
+
+// Gap is a run of the disk outside of the partitions, where boards have boot stages.
+type Gap struct {
+	// Name is for people: "before partition 1", "after the last partition".
+	Name string
+	// Start and Size are in bytes.
+	Start, Size int64
+	// Runs are what of it the table does not take, in order; Offset counts from Start, From is
+	// that of the disk.
+	Runs []region.Run
+}
+
+// bootCode is the name of the program in a master boot record.
+const bootCode = "code of the master boot record"
+
+// Gaps returns the runs outside of the partitions, in order. The first one before a partition
+// begins with the disk, so that places in it are those on the disk.
+func (t *Table) Gaps() (out []Gap) {
+	var parts []Partition
+	for _, p := range t.Partitions {
+		if p.Size > 0 && p.Start < t.size {
+			parts = append(parts, p)
+		}
+	}
+	slices.SortStableFunc(parts, func(a, b Partition) int { return cmp.Compare(a.Start, b.Start) })
+	if len(parts) == 0 || parts[0].Start > 0 {
+		out = append(out, Gap{bootCode, 0, codeSize, []region.Run{{Length: codeSize}}})
+	}
+	add := func(name string, from, to int64) {
+		if runs := t.unused(from, to); len(runs) > 0 {
+			out = append(out, Gap{name, from, to - from, runs})
+		}
+	}
+	end := int64(0)
+	for _, p := range parts {
+		add(fmt.Sprintf("before partition %d", p.Number), end, p.Start)
+		end = max(end, p.Start+p.Size)
+	}
+	add("after the last partition", end, t.size)
+	return out
+}
+
+// unused returns what the table does not take of a run of the disk.
+func (t *Table) unused(from, to int64) (out []region.Run) {
+	taken := []region.Run{{Length: sector}}
+	for _, h := range []*header{t.front, t.back} {
+		if h != nil {
+			taken = append(taken, region.Run{From: h.at, Length: sector}, region.Run{From: h.entries, Length: h.count * entrySize})
+		}
+	}
+	slices.SortFunc(taken, func(a, b region.Run) int { return cmp.Compare(a.From, b.From) })
+	at := from
+	add := func(end int64) {
+		if end = min(end, to); at < end {
+			out = append(out, region.Run{Offset: at - from, Length: end - at, From: at})
+		}
+	}
+	for _, r := range taken {
+		add(r.From)
+		at = max(at, r.From+r.Length)
+	}
+	add(to)
+	return out
 }

@@ -2,14 +2,18 @@ package partition
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"github.com/diskfs/go-diskfs/partition/mbr"
+
+	"github.com/pantavisor/pantavisor/formats/region"
 )
 
 const mib = 1 << 20
@@ -73,6 +77,40 @@ func TestGPT(t *testing.T) {
 	}
 }
 
+func TestGaps(t *testing.T) {
+	t.Parallel()
+	const table = 2*512 + 128*128
+	for name, c := range map[string]struct {
+		change func(data []byte)
+		want   []Gap
+	}{
+		"two partitions": {func([]byte) {}, []Gap{
+			{bootCode, 0, 440, []region.Run{{Length: 440}}},
+			{"before partition 1", 0, mib, []region.Run{{Offset: table, Length: mib - table, From: table}}},
+			{"after the last partition", 4 * mib, 12 * mib, []region.Run{{Length: 12*mib - 33*512, From: 4 * mib}}},
+		}},
+		"the first is the whole disk": {func(data []byte) {
+			binary.LittleEndian.PutUint64(data[1024+32:], 0)
+			binary.LittleEndian.PutUint64(data[1024+40:], 16*mib/512-1)
+		}, nil},
+		"the second is first, and larger than the disk": {func(data []byte) {
+			binary.LittleEndian.PutUint64(data[1024+128+32:], 8)
+			binary.LittleEndian.PutUint64(data[1024+128+40:], 1<<40)
+			clear(data[16*mib-512:])
+		}, []Gap{{bootCode, 0, 440, []region.Run{{Length: 440}}}}},
+	} {
+		data := guids(t)
+		c.change(data)
+		got, err := Read(bytes.NewReader(data), int64(len(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gaps := got.Gaps(); !reflect.DeepEqual(gaps, c.want) {
+			t.Errorf("%s: %+v instead of %+v", name, gaps, c.want)
+		}
+	}
+}
+
 func TestDamagedGPT(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -125,6 +163,13 @@ func FuzzRead(f *testing.F) {
 		table, err := Read(bytes.NewReader(image), int64(len(image)))
 		if err == nil {
 			table.Regions().Find(int64(at))
+			for _, g := range table.Gaps() {
+				for _, r := range g.Runs {
+					if r.From != g.Start+r.Offset || r.Offset < 0 || r.Length <= 0 || r.Offset+r.Length > g.Size || g.Start+g.Size > int64(len(image)) {
+						t.Errorf("%+v", g)
+					}
+				}
+			}
 		}
 	})
 }

@@ -391,6 +391,8 @@ func openFAT(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	return in, err
 }
 
+// openDisk reads a partition table. What is outside of the partitions is a part too: boot stages
+// that a board reads from fixed places of the disk.
 func openDisk(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 	t, err := partition.Read(c.At, c.Size)
 	if errors.Is(err, partition.ErrFormat) {
@@ -407,9 +409,10 @@ func openDisk(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 	for n, text := range t.Damage {
 		in.Attributes = append(in.Attributes, Attribute{Name: fmt.Sprintf("damage %d", n+1), Value: text})
 	}
-	from := c.Size
+	for _, g := range t.Gaps() {
+		in.Nodes = append(in.Nodes, &Node{Name: g.Name, Content: c.runs(g.Size, g.Runs)})
+	}
 	for _, p := range t.Partitions {
-		from = min(from, p.Start)
 		node := &Node{Name: fmt.Sprintf("partition %d", p.Number), Content: c.part(p.Start, p.Size)}
 		node.Attributes = []Attribute{
 			{Name: "name", Value: p.Name}, {Name: "type", Value: p.Type}, {Name: "identifier", Value: p.ID, Derived: true},

@@ -184,6 +184,21 @@ func (c *Content) part(from, size int64) *Content {
 	return atContent(io.NewSectionReader(c.At, from, size), size, data)
 }
 
+// runs returns a content of size bytes that has runs of this one, and zeros between them.
+func (c *Content) runs(size int64, runs []region.Run) *Content {
+	data := []bmap.Extent{}
+	for _, r := range runs {
+		own := c.part(r.From, r.Length).Data
+		if c.Data == nil {
+			own = []bmap.Extent{{Length: r.Length}}
+		}
+		for _, e := range own {
+			data = append(data, bmap.Extent{Offset: r.Offset + e.Offset, Length: e.Length})
+		}
+	}
+	return atContent(region.NewMapped(c.At, size, runs), size, data)
+}
+
 // attributes returns those of an entry of a file system or archive.
 func attributes(e *tree.Entry) []Attribute {
 	out := []Attribute{{Name: "mode", Value: fmt.Sprintf("%v", e.Mode)}, {Name: "owner", Value: fmt.Sprintf("%d:%d", e.UID, e.GID)}}

@@ -334,7 +334,8 @@ func TestFlippedBitsAreNamed(t *testing.T) {
 		"name of a partition":       {1024 + 128 + 56, []string{"wrong checksum of its entries", "entry 2 of the GPT"}},
 		"unused entry of the GPT":   {1024 + 40*128 + 40, []string{"entry 41 of the GPT"}},
 		"second GPT header":         {64*mib - 512 + 16, []string{"header of the second GPT"}},
-		"gap":                       {bootAt - 100, []string{"outside of the partitions"}},
+		"gap":                       {bootAt - 100, []string{"before partition 1", fmt.Sprint("byte ", bootAt-100)}},
+		"gap at the end":            {63 * mib, []string{"after the last partition", fmt.Sprint("byte ", 63*mib-57*mib)}},
 		"boot sector":               {bootAt + 3, []string{"partition 1", "fat16: boot sector"}},
 		"second allocation table":   {find("\xf8\xff\xff\xff") + 16*512, []string{"partition 1"}},
 		"FAT file":                  {find("set timeout=1"), []string{"partition 1: grub/grub.cfg"}},
@@ -380,6 +381,22 @@ func TestFlippedBitsAreNamed(t *testing.T) {
 				rest = after
 			}
 		})
+	}
+}
+
+// TestBootStagesBesideFiles: a boot stage outside of the partitions differs, and a file in one too.
+func TestBootStagesBesideFiles(t *testing.T) {
+	t.Parallel()
+	changed := sample()
+	changed.boot = "set timeout=2\n"
+	a, b := sample().image(t), copied(t, copied(t, changed.image(t), 32<<10, 1), 3, 1)
+	var got []string
+	for _, d := range compare(t, a, b).Differences {
+		got = append(got, fmt.Sprintf("%s at %d", d.Name(), *d.Offset))
+	}
+	want := []string{"before partition 1 at 32768", "code of the master boot record at 3", "partition 1: grub/grub.cfg at 12"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q instead of %q", got, want)
 	}
 }
 
