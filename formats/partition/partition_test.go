@@ -92,10 +92,11 @@ func TestGaps(t *testing.T) {
 		"the first is the whole disk": {func(data []byte) {
 			binary.LittleEndian.PutUint64(data[1024+32:], 0)
 			binary.LittleEndian.PutUint64(data[1024+40:], 16*mib/512-1)
+			clear(data[16*mib-512:])
 		}, nil},
 		"the second is first, and larger than the disk": {func(data []byte) {
-			binary.LittleEndian.PutUint64(data[1024+128+32:], 8)
-			binary.LittleEndian.PutUint64(data[1024+128+40:], 1<<40)
+			binary.LittleEndian.PutUint64(data[1024+2*128+32:], 8)
+			binary.LittleEndian.PutUint64(data[1024+2*128+40:], 1<<40)
 			clear(data[16*mib-512:])
 		}, []Gap{{bootCode, 0, 440, []region.Run{{Length: 440}}}}},
 	} {
