@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -145,5 +146,30 @@ func TestLargestFile(t *testing.T) {
 	}
 	if _, err := r.Next(); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
+	}
+}
+
+// TestErrorsOfTheInput: an input that cannot be read says nothing about the format; one that ends
+// does.
+func TestErrorsOfTheInput(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if err := errors.Join(cpio.Write(&out, []tree.Entry{tree.Bytes("a", 0o644, []byte("text"))}, cpio.Options{}), cpio.WriteTrailer(&out)); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("the disk does not answer")
+	for _, end := range []int{0, 50, 111, 113} { // in the header, the name, the content
+		for _, c := range []struct {
+			with, want error
+		}{{broken, broken}, {io.EOF, cpio.ErrFormat}} {
+			a := cpio.NewReader(io.MultiReader(bytes.NewReader(out.Bytes()[:end]), iotest.ErrReader(c.with)))
+			_, err := a.Next()
+			if err == nil {
+				_, err = a.Next()
+			}
+			if !errors.Is(err, c.want) || errors.Is(err, cpio.ErrFormat) != errors.Is(c.with, io.EOF) {
+				t.Errorf("%v after %d bytes: %v", c.with, end, err)
+			}
+		}
 	}
 }

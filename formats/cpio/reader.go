@@ -41,7 +41,7 @@ type Header struct {
 // [ErrFormat] for anything that is not an archive.
 func (r *Reader) Next() (*Header, error) {
 	if _, err := io.CopyN(io.Discard, r.r, r.left); err != nil {
-		return nil, fmt.Errorf("reading archive: content is cut short: %w", ErrFormat)
+		return nil, fmt.Errorf("reading archive: %w", cutShort("content", err))
 	}
 	start := r.at
 	h, nameLen, err := r.header()
@@ -100,7 +100,7 @@ func (r *Reader) open(h *Header) error {
 func (r *Reader) header() (*Header, int, error) {
 	var raw [header]byte
 	if _, err := io.ReadFull(r.r, raw[:]); err != nil {
-		return nil, 0, fmt.Errorf("reading archive: header is cut short: %w", ErrFormat)
+		return nil, 0, fmt.Errorf("reading archive: %w", cutShort("header", err))
 	}
 	r.at += int64(header)
 	var f [13]uint32
@@ -121,11 +121,20 @@ func (r *Reader) header() (*Header, int, error) {
 	return h, int(f[fieldName]), nil
 }
 
+// cutShort returns the error about a part of the archive that could not be read: at the end of the
+// input that is one about the format.
+func cutShort(what string, err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = ErrFormat
+	}
+	return fmt.Errorf("%s is cut short: %w", what, err)
+}
+
 // text reads n bytes and the padding that follows them.
 func (r *Reader) text(n, over int) (string, error) {
 	b := make([]byte, n+len(zeros(over)))
 	if _, err := io.ReadFull(r.r, b); err != nil {
-		return "", fmt.Errorf("reading archive: name is cut short: %w", ErrFormat)
+		return "", fmt.Errorf("reading archive: %w", cutShort("name", err))
 	}
 	r.at += int64(len(b))
 	return string(b[:n]), nil

@@ -105,8 +105,13 @@ func (t *treeReader) begin() error {
 	b := make([]byte, 256)
 	n, err := t.c.At.ReadAt(b, t.at)
 	end := strings.IndexByte(string(b[:n]), 0)
-	if end < 0 || len(t.path) == maxTreeDepth {
-		return fmt.Errorf("the name of a node at %d: %w: %w", t.at, errDamaged, err)
+	switch {
+	case end < 0 && err != nil && !errors.Is(err, io.EOF):
+		return fmt.Errorf("reading the name of a node at %d: %w", t.at, err)
+	case end < 0:
+		return fmt.Errorf("the name of the node at %d has no end: %w", t.at, errDamaged)
+	case len(t.path) == maxTreeDepth:
+		return fmt.Errorf("the node at %d is in more than %d others: %w", t.at, maxTreeDepth, errDamaged)
 	}
 	t.at += int64(end+4) &^ 3
 	t.path = append(t.path, string(b[:end]))

@@ -2,6 +2,7 @@ package inspect_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"os"
 	"os/exec"
@@ -65,6 +66,27 @@ func TestSlotsWithFITs(t *testing.T) {
 	} {
 		if first := compare(t, a, c.b).First(); first == nil || !strings.Contains(first.String(), c.want) {
 			t.Errorf("%s: %q is not in %v", name, c.want, first)
+		}
+	}
+}
+
+// TestNamesOfDamagedTrees: a name without an end, and nodes in too many others.
+func TestNamesOfDamagedTrees(t *testing.T) {
+	t.Parallel()
+	tree := func(tokens string) []byte {
+		head := make([]byte, 40)
+		binary.BigEndian.PutUint32(head, 0xd00dfeed)
+		binary.BigEndian.PutUint32(head[8:], 40)
+		return append(head, tokens...)
+	}
+	const begin = "\x00\x00\x00\x01"
+	sound := written(t, "x.dtb", tree(begin+"\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x09"))
+	for tokens, want := range map[string]string{
+		begin + strings.Repeat("a", 300):              "the second cannot be read: reading device tree: the name of the node at 44 has no end: its structure is damaged",
+		strings.Repeat(begin+"\x00\x00\x00\x00", 100): "the second cannot be read: reading device tree: the node at 556 is in more than 64 others: its structure is damaged",
+	} {
+		if first := compare(t, sound, written(t, "x.dtb", tree(tokens))).First(); first == nil || first.Problem != want {
+			t.Errorf("%v instead of %q", first, want)
 		}
 	}
 }

@@ -137,13 +137,18 @@ func sameForm(a, b *Node) (bool, error) {
 func (r *Reader) revisions(ctx context.Context, a, b string, ia, ib *Inside) (ra, rb *Inside, err error) {
 	ra, errA := r.revision(ctx, ia, 0)
 	rb, errB := r.revision(ctx, ib, 0)
-	if errA != nil || errB != nil {
-		return nil, nil, errors.Join(errA, errB)
+	err = errors.Join(errA, errB)
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case ofMachine(errA) || ofMachine(errB):
+		return nil, nil, err
+	case ra != nil && rb != nil:
+		return ra, rb, nil
+	case err != nil:
+		return nil, nil, fault.New(fault.BadInput, "%s is %s and %s is %s: no revision was found in both: %w", a, ia.Form, b, ib.Form, err)
 	}
-	if ra == nil || rb == nil {
-		return nil, nil, fault.New(fault.BadInput, "%s is %s and %s is %s: they have nothing in common to compare", a, ia.Form, b, ib.Form)
-	}
-	return ra, rb, nil
+	return nil, nil, fault.New(fault.BadInput, "%s is %s and %s is %s: they have nothing in common to compare", a, ia.Form, b, ib.Form)
 }
 
 // artefact returns the file of a build that is to be compared with something of another form:
@@ -284,6 +289,8 @@ func (c *comparison) contents(ctx context.Context, path []string, a, b *Node, d 
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
+	case ofMachine(err):
+		return false, fault.Wrap(fault.IO, err, "comparing %s", d.Name())
 	case err != nil:
 		d.Problem, d.Derived = err.Error(), false
 	case at < 0:
@@ -296,19 +303,20 @@ func (c *comparison) contents(ctx context.Context, path []string, a, b *Node, d 
 	return c.looked(ctx, path, ca, cb, at, d)
 }
 
-// looked looks into two contents that differ from a byte on.
-func (c *comparison) looked(ctx context.Context, path []string, a, b *Content, at int64, d *Difference) (bool, error) {
-	var ia, ib *Inside
-	var errA, errB error
-	if len(path) < maxNested {
-		ia, errA = c.Inside(ctx, a)
-		ib, errB = c.Inside(ctx, b)
-	}
-	if ctx.Err() != nil {
-		return false, ctx.Err()
-	}
-	if d.Problem == "" {
-		d.Problem = problem(errA, errB)
+// ofMachine reports whether an error is about this machine, and says nothing about what is read.
+func ofMachine(err error) bool {
+	kind := fault.Of(err)
+	return kind == fault.IO || kind == fault.NoSpace || kind == fault.Cancelled
+}
+
+// looked looks into two contents that differ from a byte on. What it unpacks is gone when it
+// returns.
+func (c *comparison) looked(ctx context.Context, path []string, a, b *Content, at int64, d *Difference) (inner bool, err error) {
+	mark := len(c.open)
+	defer func() { err = errors.Join(err, c.closeFrom(mark)) }()
+	ia, ib, err := c.both(ctx, a, b, d)
+	if err != nil {
+		return false, err
 	}
 	if d.Problem == "" && ia != nil && ib != nil && comparable(ia.Form, ib.Form) {
 		if inner, err := c.formed(ctx, path, ia, ib, d); inner || err != nil {
@@ -323,6 +331,27 @@ func (c *comparison) looked(ctx context.Context, path []string, a, b *Content, a
 		d.Derived = isDocument(path)
 	}
 	return false, ctx.Err()
+}
+
+// both looks into two contents. That one of them is damaged goes into d.
+func (c *comparison) both(ctx context.Context, a, b *Content, d *Difference) (ia, ib *Inside, err error) {
+	var errA, errB error
+	if len(d.Path) < maxNested {
+		ia, errA = c.Inside(ctx, a)
+		ib, errB = c.Inside(ctx, b)
+	}
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	for _, err := range []error{errA, errB} {
+		if ofMachine(err) {
+			return nil, nil, fault.Wrap(fault.IO, err, "looking into %s", d.Name())
+		}
+	}
+	if d.Problem == "" {
+		d.Problem = problem(errA, errB)
+	}
+	return ia, ib, nil
 }
 
 // first returns the offset of the first byte in which two contents differ, -1 for none. Pairs

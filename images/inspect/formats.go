@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -119,9 +120,10 @@ func (r *Reader) Inside(ctx context.Context, c *Content) (*Inside, error) {
 	if err != nil || f == nil {
 		return nil, err
 	}
-	if r.insides++; r.insides > maxInsides {
-		return &Inside{Form: f.name}, fault.New(fault.BadInput, "it is not looked into: more than %d archives and file systems were", maxInsides)
+	if most := cmp.Or(r.most, maxInsides); r.insides >= most {
+		return &Inside{Form: f.name}, fault.New(fault.BadInput, "it is not looked into: %d archives and file systems were", most)
 	}
+	r.insides++
 	if c.At == nil {
 		if c, err = r.spool(ctx, c.Open); err != nil {
 			return &Inside{Form: f.name}, err
@@ -150,8 +152,11 @@ const (
 	perName    = 256       // of those, what each has besides its text
 )
 
-// names counts the memory for the names in one file system or archive.
-type names int64
+// names counts the memory for the names in one file system or archive, in bytes.
+type names struct{ used, most int64 }
+
+// counting returns what counts the names of one more file system or archive.
+func (r *Reader) counting() names { return names{most: cmp.Or(r.mostNames, maxNames)} }
 
 // add counts an entry.
 func (n *names) add(e *tree.Entry) error {
@@ -159,8 +164,8 @@ func (n *names) add(e *tree.Entry) error {
 	for name, value := range e.Xattrs {
 		size += perName + len(name) + 4*len(value) // quoted
 	}
-	if *n += names(size); *n > maxNames {
-		return fault.New(fault.BadInput, "its names need more than %d MiB of memory", maxNames>>20)
+	if n.used += int64(size); n.used > n.most {
+		return fault.New(fault.BadInput, "its names need more than %d MiB of memory", n.most>>20)
 	}
 	return nil
 }
@@ -268,7 +273,7 @@ func openSquashfs(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		{Name: "made", Value: image.Made().Format("2006-01-02T15:04:05Z")},
 	}}
 	id := r.identity()
-	var count names
+	count := r.counting()
 	err = image.Walk(ctx, func(m *squashfs.Member) error {
 		if err := count.add(&m.Entry); err != nil {
 			return err
@@ -294,7 +299,7 @@ func openExt4(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		{Name: "size", Value: fmt.Sprint(f.Size())}, {Name: "block size", Value: fmt.Sprint(f.BlockSize())},
 		{Name: "features", Value: fmt.Sprintf("%#x %#x %#x", features[0], features[1], features[2])},
 	}}
-	var files storageFiles
+	files := storageFiles{count: r.counting()}
 	err = f.Walk(ctx, func(n *ext4.File) error { return files.add(storageFile{&n.Entry, n.Content, n.Inode}) })
 	in.Nodes = storageNodes(files.list, r.identity())
 	return in, err
@@ -367,7 +372,7 @@ func rank(name string) int {
 	return 0
 }
 
-func openFAT(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
+func openFAT(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	f, err := fat.Open(c.At)
 	if err != nil {
 		return nil, err
@@ -376,7 +381,11 @@ func openFAT(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		{Name: "label", Value: f.Label()}, {Name: "volume number", Value: fmt.Sprintf("%08x", f.Number()), Derived: true},
 		{Name: "size", Value: fmt.Sprint(f.Size())},
 	}}
+	count := r.counting()
 	err = f.Walk(ctx, func(n *fat.File) error {
+		if err := count.add(&tree.Entry{Name: n.Name}); err != nil {
+			return err
+		}
 		node := &Node{Name: n.Name, Attributes: []Attribute{
 			{Name: "attributes", Value: fmt.Sprintf("%#02x", n.Attributes)}, {Name: "time", Value: n.ModTime.Format("2006-01-02T15:04:05Z")},
 		}}
@@ -447,17 +456,18 @@ func openUBIFS(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	in := &Inside{Form: "ubifs", regions: f.Regions, Attributes: []Attribute{
 		{Name: "UUID", Value: f.UUID(), Derived: true}, {Name: "block size", Value: fmt.Sprint(f.BlockSize())},
 	}}
-	var files storageFiles
+	files := storageFiles{count: r.counting()}
 	err = f.Walk(ctx, func(n *ubifs.File) error { return files.add(storageFile{&n.Entry, n.Content, n.Inode}) })
 	in.Nodes = storageNodes(files.list, r.identity())
 	return in, err
 }
 
 // openCpio reads archives that follow each other, as in an initrd of several parts.
-func openCpio(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
+func openCpio(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	in, m := &Inside{Form: "cpio"}, &region.Map{}
 	in.regions = func(context.Context) (*region.Map, error) { return m, nil }
 	m.Add(0, c.Size, region.Place{Name: "padding", Offset: -1})
+	count := r.counting()
 	seen := map[string]int{}
 	for base := int64(0); base < c.Size; {
 		a := cpio.NewReader(io.NewSectionReader(c.At, base, c.Size-base))
@@ -470,6 +480,9 @@ func openCpio(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
 				break
 			}
 			if err != nil {
+				return in, err
+			}
+			if err := count.add(&h.Entry); err != nil {
 				return in, err
 			}
 			name := h.Name
@@ -533,12 +546,13 @@ func (c *counter) Seek(offset int64, whence int) (int64, error) {
 	return at, err
 }
 
-func openTar(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
+func openTar(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	in, m := &Inside{Form: "tar"}, &region.Map{}
 	in.regions = func(context.Context) (*region.Map, error) { return m, nil }
 	m.Add(0, c.Size, region.Place{Name: "a header of the archive, or padding", Offset: -1})
-	count := &counter{r: io.NewSectionReader(c.At, 0, c.Size)}
-	a := tarball.NewReader(count)
+	count := r.counting()
+	at := &counter{r: io.NewSectionReader(c.At, 0, c.Size)}
+	a := tarball.NewReader(at)
 	for {
 		if err := ctx.Err(); err != nil {
 			return in, err
@@ -550,11 +564,14 @@ func openTar(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		if err != nil {
 			return in, err
 		}
+		if err := count.add(&e); err != nil {
+			return in, err
+		}
 		e.Name = path.Clean(e.Name)
 		n := &Node{Name: e.Name, Attributes: attributes(&e)}
 		if e.Mode.IsRegular() && e.HardLink == "" {
-			n.Content = c.part(count.at, e.Size)
-			m.Add(count.at, e.Size, region.Place{Name: "tar member", File: e.Name, Offset: 0})
+			n.Content = c.part(at.at, e.Size)
+			m.Add(at.at, e.Size, region.Place{Name: "tar member", File: e.Name, Offset: 0})
 		}
 		in.Nodes = append(in.Nodes, n)
 	}

@@ -86,6 +86,9 @@ type Reader struct {
 	open    []io.Closer
 	systems int // file systems that were opened
 	insides int // contents that were looked into
+	// Bounds for tests; 0 stands for maxInsides and maxNames.
+	most      int
+	mostNames int64
 }
 
 // identity returns the function that names the files of one more file system by their inodes.
@@ -97,11 +100,17 @@ func (r *Reader) identity() func(inode uint32) string {
 
 // Close closes all files.
 func (r *Reader) Close() error {
+	return r.closeFrom(0)
+}
+
+// closeFrom closes the files that were opened since there were mark of them.
+func (r *Reader) closeFrom(mark int) error {
 	var all []error
-	for _, c := range r.open {
+	for _, c := range r.open[mark:] {
 		all = append(all, c.Close())
 	}
-	r.open = nil
+	clear(r.open[mark:])
+	r.open = r.open[:mark]
 	return errors.Join(all...)
 }
 
@@ -147,7 +156,9 @@ func fileContent(f *os.File) (*Content, error) {
 	if data == nil {
 		data = []bmap.Extent{} // all zeros
 	}
-	return atContent(f, size, data), nil
+	// The section makes what a damaged image says is outside of the file an io.EOF, as inside of
+	// any other content; that of the file would be an error of this machine.
+	return atContent(io.NewSectionReader(f, 0, size), size, data), nil
 }
 
 // atContent returns the content at byte 0 of r.

@@ -263,6 +263,16 @@ func compare(t testing.TB, a, b string) *inspect.Result {
 	return inspect.NewResult(filepath.Base(a), filepath.Base(b), differences)
 }
 
+// opened opens a file for a comparison.
+func opened(t testing.TB, r *inspect.Reader, name string) *inspect.Node {
+	t.Helper()
+	n, err := r.Open(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // copied returns the name of a copy of a file with one bit changed.
 func copied(t testing.TB, name string, at int64, bit byte) string {
 	t.Helper()
@@ -722,7 +732,7 @@ func TestNamesCannotObeyOrLink(t *testing.T) {
 	}
 }
 
-// TestHostileImagesEnd: what is small must not need time and memory that is not.
+// TestHostileImagesEnd: what is small must not make us do much.
 func TestHostileImagesEnd(t *testing.T) {
 	t.Parallel()
 	deep := strings.Repeat("[", 5000)
@@ -734,22 +744,33 @@ func TestHostileImagesEnd(t *testing.T) {
 	uImages := func(c byte) string {
 		return strings.Repeat("\x27\x05\x19\x56"+strings.Repeat("\x00", 60), 100_000) + string(c)
 	}
-	for name, both := range map[string][2]string{
-		"nested lists":   {deep + strings.Repeat("0,", 1<<20) + "0" + strings.Repeat("]", 5000), deep + strings.Repeat("1,", 1<<20) + "0" + strings.Repeat("]", 5000)},
-		"one key":        {strings.Repeat("a=1\n", 1<<18), strings.Repeat("a=2\n", 1<<18)},
-		"nested slots":   {slots('a'), slots('b')},
-		"nested uImages": {uImages('a'), uImages('b')},
+	const nested, repeated = 2 * 32, 1 << 18
+	for name, c := range map[string]struct {
+		a, b    string
+		insides int // contents that are looked into
+		keys    int // details that are made
+	}{
+		"nested lists":   {deep + strings.Repeat("0,", 1<<20) + "0" + strings.Repeat("]", 5000), deep + strings.Repeat("1,", 1<<20) + "0" + strings.Repeat("]", 5000), 0, 0},
+		"one key":        {strings.Repeat("a=1\n", repeated), strings.Repeat("a=2\n", repeated), 0, repeated},
+		"nested slots":   {slots('a'), slots('b'), nested, 0},
+		"nested uImages": {uImages('a'), uImages('b'), nested, 0},
 	} {
-		a, b := filepath.Join(t.TempDir(), "x.json"), filepath.Join(t.TempDir(), "x.json")
-		if err := errors.Join(os.WriteFile(a, []byte(both[0]), 0o644), os.WriteFile(b, []byte(both[1]), 0o644)); err != nil {
-			t.Fatal(err)
+		var r inspect.Reader
+		defer r.Close()
+		all, err := r.Compare(t.Context(), opened(t, &r, written(t, "x.json", []byte(c.a))), opened(t, &r, written(t, "x.json", []byte(c.b))))
+		if err != nil || len(all) == 0 {
+			t.Errorf("%s: %v, %v", name, all, err)
 		}
-		began := time.Now()
-		if r := compare(t, a, b); r.Equal {
-			t.Errorf("%s: nothing differs", name)
+		keys := 0
+		for _, d := range all {
+			for _, detail := range d.Details {
+				if detail.Subject == inspect.Key {
+					keys++
+				}
+			}
 		}
-		if d := time.Since(began); d > 20*time.Second {
-			t.Errorf("%s: %v", name, d)
+		if r.Insides() != c.insides || keys != c.keys {
+			t.Errorf("%s: %d contents looked into, %d keys", name, r.Insides(), keys)
 		}
 	}
 	tree := filepath.Join(t.TempDir(), "tree")
@@ -821,12 +842,166 @@ func TestPartitionThatIsTheDisk(t *testing.T) {
 		}
 		nodes = append(nodes, n)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
-	if _, err := r.Compare(ctx, nodes[0], nodes[1]); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+	r.Bound(100, 0)
+	all, err := r.Compare(t.Context(), nodes[0], nodes[1])
+	bound := func(d inspect.Difference) bool {
+		return strings.Contains(d.Problem, "100 archives and file systems were")
 	}
+	if err != nil || !slices.ContainsFunc(all, bound) || r.Insides() != 100 {
+		t.Errorf("%d contents looked into, %v", r.Insides(), err)
+	}
+	r.Bound(0, 0)
 	if _, err := r.Compare(t.Context(), nodes[0], nodes[2]); err == nil {
 		t.Error("a disk without a revision was compared with an export")
+	}
+}
+
+// packedWith returns a gzip stream.
+func packedWith(t testing.TB, text string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	if _, err := io.WriteString(z, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// tarOf returns an archive with n members that have one content.
+func tarOf(t testing.TB, n int, content []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for i := range n {
+		if err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("member%04d", i), Size: int64(len(content)), Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// TestUnpackedFilesAreClosed: of many things that are unpacked to be looked into, none stays open.
+func TestUnpackedFilesAreClosed(t *testing.T) {
+	t.Parallel()
+	const members = 60
+	var r inspect.Reader
+	defer r.Close()
+	a := opened(t, &r, written(t, "x.tar", tarOf(t, members, packedWith(t, "a=1\n"))))
+	b := opened(t, &r, written(t, "x.tar", tarOf(t, members, packedWith(t, "a=2\n"))))
+	all, err := r.Compare(t.Context(), a, b)
+	if err != nil || len(all) != members || len(all[0].Details) != 1 {
+		t.Errorf("%d differences, %v", len(all), err)
+	}
+	if r.Opened() != 2 {
+		t.Errorf("%d files are open after the comparison of 2", r.Opened())
+	}
+}
+
+// TestNamesAreBounded: archives and FAT have a bound for their names, as file systems have.
+func TestNamesAreBounded(t *testing.T) {
+	t.Parallel()
+	archive := func(last byte) []byte {
+		var out bytes.Buffer
+		var list []tree.Entry
+		for i := range 50 {
+			list = append(list, file(fmt.Sprintf("file%02d", i), string(last)))
+		}
+		if err := errors.Join(cpio.Write(&out, list, cpio.Options{}), cpio.WriteTrailer(&out)); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	volume := func(last byte) []byte {
+		f, err := os.Create(filepath.Join(t.TempDir(), "fat"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var list []tree.Entry
+		for i := range 50 {
+			list = append(list, file(fmt.Sprintf("file%02d", i), string(last)))
+		}
+		if _, err := fat.Write(f, 0, list, fat.Options{Bits: 16, Size: 16 * mib, Label: "pvboot", ID: 7, Time: epoch}); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	for name, c := range map[string][2][]byte{
+		"cpio": {archive('a'), archive('b')},
+		"tar":  {tarOf(t, 50, []byte("a")), tarOf(t, 50, []byte("b"))},
+		"FAT":  {volume('a'), volume('b')},
+	} {
+		for bound, want := range map[int64]bool{4 << 10: true, 1 << 20: false} {
+			var r inspect.Reader
+			defer r.Close()
+			r.Bound(0, bound)
+			all, err := r.Compare(t.Context(), opened(t, &r, written(t, "a", c[0])), opened(t, &r, written(t, "b", c[1])))
+			got := slices.ContainsFunc(all, func(d inspect.Difference) bool { return strings.Contains(d.Problem, "its names need more than") })
+			if err != nil || got != want {
+				t.Errorf("%s with %d bytes for its names: %v, %v", name, bound, all, err)
+			}
+		}
+	}
+}
+
+// TestErrorsOfThisMachine: what this machine cannot do is an error, and not a difference.
+func TestErrorsOfThisMachine(t *testing.T) {
+	a, b := written(t, "a.gz", packedWith(t, "a=1\n")), written(t, "b.gz", packedWith(t, "a=2\n"))
+	image := sample().image(t)
+	exported := export(t, "modules")
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
+	for _, c := range [][2]string{{a, b}, {exported, image}} {
+		var r inspect.Reader
+		defer r.Close()
+		if all, err := r.Compare(t.Context(), opened(t, &r, c[0]), opened(t, &r, c[1])); fault.Of(err) != fault.IO || strings.Contains(err.Error(), "in common") {
+			t.Errorf("without a directory for temporary files: %v, %v", all, err)
+		}
+	}
+	checkout := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(checkout, ".pvr"), 0o755), os.WriteFile(filepath.Join(checkout, ".pvr", "json"), fmt.Appendf(nil, stateForm, 5), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	var r inspect.Reader
+	defer r.Close()
+	if _, err := r.Open(t.Context(), checkout); err != nil {
+		t.Errorf("a checkout without its objects: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(checkout, ".pvr", "objects"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Open(t.Context(), checkout); fault.Of(err) != fault.IO {
+		t.Errorf("a checkout whose objects cannot be read: %v", err)
+	}
+}
+
+// TestNoRevisionSaysWhy: a revision that cannot be read is not one that is not there.
+func TestNoRevisionSaysWhy(t *testing.T) {
+	t.Parallel()
+	image := sample().image(t)
+	damaged := copied(t, image, 17*mib+1024+24, 0xff) // the size of a block
+	var r inspect.Reader
+	defer r.Close()
+	all, err := r.Compare(t.Context(), opened(t, &r, damaged), opened(t, &r, export(t, sample().squashfs(t))))
+	if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "looking for a revision in partition 2: reading ext4: ") {
+		t.Errorf("%v, %v", all, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	a, b := opened(t, &r, image), opened(t, &r, export(t, sample().squashfs(t)))
+	cancel()
+	if _, err := r.Compare(ctx, a, b); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of the context: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -48,8 +49,11 @@ func (r *Reader) document(name string) (*Node, error) {
 	}
 	defer f.Close()
 	var start [1]byte
-	if _, err := io.ReadFull(f, start[:]); err != nil || start[0] != '{' {
-		return nil, nil // too short to be one
+	switch _, err := io.ReadFull(f, start[:]); {
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, fault.Wrap(fault.IO, err, "reading %s", name)
+	case err != nil || start[0] != '{':
+		return nil, nil
 	}
 	text, err := bounded.ReadFile(name, maxPlan)
 	if err != nil {

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,20 +115,27 @@ func (r *Reader) directory(ctx context.Context, dir string) (*Node, error) {
 		if err != nil {
 			return nil, fault.Wrap(fault.BadInput, err, "reading the checkout %s", dir)
 		}
+		var problem error
 		nodes := revisionNodes(st, func(key, sum string) *Content {
 			c, err := r.file(filepath.Join(pvr, "objects", sum))
-			if err != nil {
-				return nil
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				problem = cmp.Or(problem, err)
 			}
 			return c
 		})
+		if problem != nil {
+			return nil, problem
+		}
 		node.inside = &Inside{Form: formRevision, Nodes: nodes}
 		return node, nil
 	}
 	in := &Inside{Form: formDirectory}
 	node.inside = in
-	if _, err := os.Stat(filepath.Join(dir, build.ReportName)); err == nil {
+	switch _, err := os.Stat(filepath.Join(dir, build.ReportName)); {
+	case err == nil:
 		return node, r.built(dir, in)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fault.Wrap(fault.IO, err, "opening what to compare")
 	}
 	return node, tree.Walk(ctx, dir, tree.Options{Xattrs: true}, func(e tree.Entry) error {
 		n := &Node{Name: e.Name, Attributes: attributes(&e)}
@@ -194,7 +202,8 @@ func (in *Inside) node(name string) *Node {
 }
 
 // revision returns the revision that is in something: in the storage of a disk, or the thing
-// itself. It is nil when there is none. deep counts what is around it.
+// itself. Without one the result is nil, with the errors about what could not be looked into.
+// deep counts what is around it.
 func (r *Reader) revision(ctx context.Context, in *Inside, deep int) (*Inside, error) {
 	if in.Form == formRevision {
 		return in, nil
@@ -202,20 +211,32 @@ func (r *Reader) revision(ctx context.Context, in *Inside, deep int) (*Inside, e
 	if doc := in.node(trailDir + repo.Dir + "/json"); doc != nil && doc.Content != nil {
 		return trailRevision(in, doc.Content)
 	}
+	var problems []error
 	for _, n := range in.Nodes {
 		if !isOuter(n.Name) || deep == maxOuter {
 			continue
 		}
 		inner, err := r.inside(ctx, n)
-		if err != nil || inner == nil {
-			continue // another one may have it
+		if err == nil && inner != nil {
+			var found *Inside
+			if found, err = r.revision(ctx, inner, deep+1); found != nil {
+				return found, nil
+			}
 		}
-		if found, err := r.revision(ctx, inner, deep+1); found != nil || err != nil {
-			return found, err
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case ofMachine(err):
+			return nil, fault.Wrap(fault.IO, err, "looking for a revision in %s", printable(n.Name))
+		case err != nil && len(problems) < maxProblems: // another one may have it
+			problems = append(problems, fmt.Errorf("looking for a revision in %s: %w", printable(n.Name), err))
 		}
 	}
-	return nil, nil
+	return nil, errors.Join(problems...)
 }
+
+// maxProblems is how many errors about parts of one thing are kept.
+const maxProblems = 4
 
 // maxOuter is how many things are around a storage: a disk, a partition and compression.
 const maxOuter = 6
