@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -101,17 +102,17 @@ func (w *Workspace) verify(ctx context.Context, target string, o VerifyOptions) 
 	if err != nil {
 		return nil, err
 	}
-	v := &Verified{Target: target, Same: true, Conditions: r.conditions, Wall: report.Wall, CPU: report.CPU}
+	v := &Verified{Target: target, Conditions: r.conditions, Wall: report.Wall, CPU: report.CPU}
 	v.compareSteps(old, report)
-	if old.Recipe != nil {
-		v.Recipe = differingRecipes(old.Recipe, report.Recipe)
-	}
-	for _, pair := range w.pairs(target, o, old, report) {
+	v.Recipe = differingRecipes(old.Recipe, report.Recipe)
+	pairs, alone := w.pairs(target, o, old, report)
+	for _, pair := range pairs {
 		if err := v.compare(ctx, pair, r.results(pair.made.Path)); err != nil {
 			return nil, err
 		}
 	}
-	if len(v.Files) == 0 {
+	v.Differences = append(v.Differences, alone...)
+	if len(v.Files)+len(alone) == 0 {
 		return nil, fault.New(fault.BadInput, "%s makes nothing that %s could be compared with", target, cmp.Or(o.Image, "the earlier build"))
 	}
 	v.judge()
@@ -155,25 +156,50 @@ type pair struct {
 	made build.Published
 }
 
-// pairs lists what is compared.
-func (w *Workspace) pairs(target string, o VerifyOptions, old, report *build.Report) (out []pair) {
-	if o.Image == "" {
-		for _, a := range old.Artefacts {
-			if i := slices.IndexFunc(report.Artefacts, func(b build.Published) bool { return b.Path == a.Path }); i >= 0 {
-				out = append(out, pair{filepath.Join(w.Out(target), filepath.FromSlash(a.Path)), report.Artefacts[i]})
-			}
+// pairs lists what is compared, and, as differences, the results that only one of the builds has.
+func (w *Workspace) pairs(target string, o VerifyOptions, old, report *build.Report) (out []pair, alone []inspect.Difference) {
+	if o.Image != "" {
+		if i := fitting(filepath.Base(o.Image), report.Artefacts); i >= 0 {
+			out = []pair{{w.path(o.Image), report.Artefacts[i]}}
 		}
-		return out
+		return out, nil
 	}
-	for _, fits := range []func(p string) bool{
-		func(p string) bool { return strings.HasPrefix(filepath.Base(o.Image), p) }, // with a suffix of compression
-		func(p string) bool { return extension(p) == extension(o.Image) },
-	} {
-		if i := slices.IndexFunc(report.Artefacts, func(b build.Published) bool { return fits(b.Path) }); i >= 0 {
-			return []pair{{w.path(o.Image), report.Artefacts[i]}}
+	at := func(all []build.Published, p string) int {
+		return slices.IndexFunc(all, func(a build.Published) bool { return a.Path == p })
+	}
+	for _, a := range old.Artefacts {
+		if i := at(report.Artefacts, a.Path); i >= 0 {
+			out = append(out, pair{filepath.Join(w.Out(target), filepath.FromSlash(a.Path)), report.Artefacts[i]})
+		} else {
+			alone = append(alone, inspect.Difference{Kind: inspect.Removed, Path: []string{a.Path}, OldBytes: a.Bytes})
 		}
 	}
-	return nil
+	for _, b := range report.Artefacts {
+		if at(old.Artefacts, b.Path) < 0 {
+			alone = append(alone, inspect.Difference{Kind: inspect.Added, Path: []string{b.Path}, NewBytes: b.Bytes})
+		}
+	}
+	return out, alone
+}
+
+// fitting returns the index of the result that a file with a name is compared with, -1 for none:
+// that with the name, else the one with the longest beginning of it, as of a name with a suffix of
+// compression, else the first of the same kind. No image is compared with a block map.
+func fitting(name string, made []build.Published) int {
+	base := func(i int) string { return path.Base(made[i].Path) }
+	begins := -1
+	for i := range made {
+		if base(i) == name {
+			return i
+		}
+		if strings.HasPrefix(name, base(i)) && extension(name) != ".bmap" && (begins < 0 || len(base(i)) > len(base(begins))) {
+			begins = i
+		}
+	}
+	if begins >= 0 {
+		return begins
+	}
+	return slices.IndexFunc(made, func(b build.Published) bool { return extension(b.Path) == extension(name) })
 }
 
 // extension tells an image from an export and a block map, without compression.

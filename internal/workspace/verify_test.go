@@ -5,12 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/options"
@@ -135,6 +138,49 @@ func TestStepsThatAreNotTheSame(t *testing.T) {
 	}
 }
 
+// TestResultsOfOneBuild: what only one of two builds has made is a difference.
+func TestResultsOfOneBuild(t *testing.T) {
+	t.Parallel()
+	w := At(t.TempDir(), &options.Options{})
+	report := func(names ...string) *build.Report {
+		r := &build.Report{}
+		for _, name := range names {
+			r.Artefacts = append(r.Artefacts, build.Published{Path: name, Bytes: int64(len(name))})
+		}
+		return r
+	}
+	same, alone := w.pairs("plain", VerifyOptions{}, report("a.img", "gone.xz"), report("new", "a.img"))
+	want := []inspect.Difference{{Kind: inspect.Removed, Path: []string{"gone.xz"}, OldBytes: 7}, {Kind: inspect.Added, Path: []string{"new"}, NewBytes: 3}}
+	if d := cmp.Diff(want, alone, cmpopts.IgnoreUnexported(inspect.Difference{})); d != "" || len(same) != 1 || same[0].made.Path != "a.img" {
+		t.Errorf("%+v\n%s", same, d)
+	}
+	v := Verified{Differences: alone}
+	if v.judge(); v.Same || !strings.Contains(v.First, "gone.xz") {
+		t.Errorf("same %v, first %q", v.Same, v.First)
+	}
+}
+
+// TestFileIsComparedWithItsLike: the file of an image need not have the name that the build gives it.
+func TestFileIsComparedWithItsLike(t *testing.T) {
+	t.Parallel()
+	var made []build.Published
+	for _, name := range []string{"x.pvr.tgz", "x.img", "x.img.bmap", "x.img.xz", "x.img.xz-more.img"} {
+		made = append(made, build.Published{Path: name})
+	}
+	for name, want := range map[string]string{
+		"x.img": "x.img", "x.img.xz": "x.img.xz", "x.img.bmap": "x.img.bmap", "x.img.zst": "x.img", "x.img.xz.1": "x.img.xz",
+		"other.img.gz": "x.img", "other.bmap": "x.img.bmap", "x.img.old.bmap": "x.img.bmap", "other.tgz": "x.pvr.tgz", "other": "",
+	} {
+		got := ""
+		if i := fitting(name, made); i >= 0 {
+			got = made[i].Path
+		}
+		if got != want {
+			t.Errorf("%s is compared with %q, want %q", name, got, want)
+		}
+	}
+}
+
 // TestSignaturesDoNotCount: the rebuilt file has none, and all that follows from one differs.
 func TestSignaturesDoNotCount(t *testing.T) {
 	t.Parallel()
@@ -174,7 +220,8 @@ func TestRecipeEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	settings, secrets, files := o.Variables()
-	for name := range settings {
+	names := slices.Concat(slices.Collect(maps.Keys(settings)), slices.Collect(maps.Keys(secrets)), slices.Collect(maps.Keys(files)))
+	for _, name := range names {
 		if !options.IsVariable(name) {
 			t.Errorf("%s is not a variable", name)
 		}
