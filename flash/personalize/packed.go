@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/xzenc"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/scratch"
@@ -96,8 +98,8 @@ func changePacked(ctx context.Context, p *packing, path, to string, change func(
 	if err != nil {
 		return nil, err
 	}
-	result, mode := to, fs.FileMode(copyMode)
-	if to == "" { // of a link, the file that it leads to is changed
+	result, mode, isCopy := to, fs.FileMode(copyMode), to != ""
+	if !isCopy { // of a link, the file that it leads to is changed
 		if to, err = filepath.EvalSymlinks(path); err != nil {
 			return nil, err
 		}
@@ -109,16 +111,25 @@ func changePacked(ctx context.Context, p *packing, path, to string, change func(
 	}
 	pieces, err := p.split(f, info.Size())
 	if err != nil || !small(pieces) {
-		if pieces, err = p.again(ctx, f, filepath.Dir(to)); err != nil {
+		anew, done, err := p.again(ctx, f, filepath.Dir(to))
+		if err != nil {
 			return nil, err
 		}
+		defer done.Close()
+		pieces = anew
 	}
 	image := &packedImage{pieces: pieces, plain: map[int][]byte{}, changed: map[int]bool{}}
 	at, err := locate(ctx, image, image.size())
 	if err != nil {
 		return nil, err
 	}
+	if err := table.covers(at); err != nil {
+		return nil, err
+	}
 	if err := write(at, change); err != nil {
+		return nil, err
+	}
+	if err := table.update(ctx, image, at); err != nil {
 		return nil, err
 	}
 	for i := range image.changed {
@@ -136,12 +147,7 @@ func changePacked(ctx context.Context, p *packing, path, to string, change func(
 	if err := p.join(out, pieces); err != nil {
 		return nil, err
 	}
-	if err := out.Commit(); err != nil {
-		return nil, err
-	}
-	r := &Result{Path: result, Partition: at.partition}
-	r.Map, err = table.update(ctx, image, at)
-	return r, err
+	return finish(out, table, &Result{Path: result, Partition: at.partition}, isCopy)
 }
 
 // small reports whether pieces are such that a few of them can be in memory.
@@ -154,35 +160,45 @@ func small(pieces []piece) bool {
 	return len(pieces) > 0 && len(pieces) < maxPieces
 }
 
-// again compresses an image of other pieces anew, into a file without a name.
-func (p *packing) again(ctx context.Context, f *os.File, dir string) ([]piece, error) {
+// again compresses an image of other pieces anew, into a file without a name, which must be closed
+// after the last use of the pieces.
+func (p *packing) again(ctx context.Context, f *os.File, dir string) ([]piece, io.Closer, error) {
 	to, err := scratch.Unnamed(dir, "piece")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	pieces, err := p.pieces(ctx, to, f)
+	if err != nil {
+		return nil, nil, errors.Join(err, to.Close())
+	}
+	return pieces, to, nil
+}
+
+// pieces compresses the content of a compressed file anew, into another one.
+func (p *packing) pieces(ctx context.Context, to, f *os.File) ([]piece, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return nil, errors.Join(err, to.Close())
+		return nil, err
 	}
 	plain, err := decompress.Reader(f)
 	if err != nil {
-		return nil, errors.Join(err, to.Close())
+		return nil, err
 	}
 	defer plain.Close()
 	var pieces []piece
 	for at := int64(0); ; {
 		if err := ctx.Err(); err != nil {
-			return nil, errors.Join(err, to.Close())
+			return nil, err
 		}
 		source := &counted{r: io.LimitReader(plain, pieceSize)}
 		if err := p.pack(ctx, to, source, pieceSize); err != nil {
-			return nil, errors.Join(fault.Wrap(fault.BadInput, err, "compressing it anew"), to.Close())
+			return nil, fault.Wrap(fault.BadInput, err, "compressing it anew")
 		}
 		end, err := to.Seek(0, io.SeekCurrent)
 		if err != nil {
-			return nil, errors.Join(err, to.Close())
+			return nil, err
 		}
 		if source.n == 0 {
-			return pieces, nil // the file goes with the process
+			return pieces, nil
 		}
 		pieces = append(pieces, piece{io.NewSectionReader(to, at, end-at), end - at, source.n})
 		at = end
@@ -206,7 +222,7 @@ type packedImage struct {
 	pieces  []piece
 	plain   map[int][]byte // those that are in memory
 	changed map[int]bool
-	recent  []int // in memory and unchanged, the last one used last
+	recent  []int // in memory, the last one used last; those that are changed stay for good
 }
 
 var _ interface {
@@ -228,6 +244,7 @@ const kept = 3
 // piece returns the content of a piece.
 func (m *packedImage) piece(i int) ([]byte, error) {
 	if b, ok := m.plain[i]; ok {
+		m.used(i)
 		return b, nil
 	}
 	r, err := decompress.Reader(io.NewSectionReader(m.pieces[i], 0, m.pieces[i].size))
@@ -242,14 +259,18 @@ func (m *packedImage) piece(i int) ([]byte, error) {
 	if err != nil {
 		return nil, fault.New(fault.BadInput, "decompressing piece %d of it: %w; it is damaged", i, err)
 	}
-	m.plain[i], m.recent = b, append(m.recent, i)
+	m.plain[i] = b
+	m.used(i)
+	return b, nil
+}
+
+// used makes a piece the last one used, and forgets the one that was not used for longest.
+func (m *packedImage) used(i int) {
+	m.recent = append(slices.DeleteFunc(m.recent, func(old int) bool { return old == i || m.changed[old] }), i)
 	if len(m.recent) > kept {
-		if old := m.recent[0]; !m.changed[old] {
-			delete(m.plain, old)
-		}
+		delete(m.plain, m.recent[0])
 		m.recent = m.recent[1:]
 	}
-	return b, nil
 }
 
 // each calls do with the part of each piece that a range is in.
@@ -318,12 +339,12 @@ func joinXZ(to io.Writer, pieces []piece) error {
 	return xz4.Join(to, in...)
 }
 
-func packZstd(_ context.Context, to io.Writer, from io.Reader, _ int) error {
+func packZstd(ctx context.Context, to io.Writer, from io.Reader, _ int) error {
 	z, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(8<<20))
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(z, from); err != nil {
+	if _, err := io.Copy(z, ctxio.Reader(ctx, from)); err != nil {
 		return err
 	}
 	return z.Close()

@@ -53,7 +53,7 @@ func show(ctx context.Context, path string) (personal.Settings, error) {
 	if err != nil {
 		return personal.Settings{}, err
 	}
-	defer m.close() //nolint:errcheck // it was only read
+	defer m.Close()
 	p, err := locate(ctx, m, m.size)
 	if err != nil {
 		return personal.Settings{}, err
@@ -81,19 +81,52 @@ func changeAt(ctx context.Context, path, to string, change func(personal.Setting
 		return changePacked(ctx, packed, path, to, change)
 	}
 	if to == "" {
-		return changeIn(ctx, path, path, change)
+		return changeIn(ctx, path, change)
 	}
+	return changeCopy(ctx, path, to, change)
+}
+
+// changeCopy makes a changed copy of an image, which has its name when all of it is there.
+func changeCopy(ctx context.Context, path, to string, change func(personal.Settings) (personal.Settings, error)) (*Result, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fault.New(fault.BadInput, "a copy is made of an image, not of a disk")
 	}
-	if err := filecopy.File(ctx, to, path, copyMode); errors.Is(err, fs.ErrExist) {
-		return nil, fault.New(fault.BadInput, "there is a file %s already", to)
-	} else if err != nil {
+	from, err := open(path, os.O_RDONLY)
+	if err != nil {
 		return nil, err
 	}
-	r, err := changeIn(ctx, to, path, change)
+	defer from.Close()
+	table, err := readMap(path, to)
 	if err != nil {
-		return nil, errors.Join(err, os.Remove(to))
+		return nil, err
+	}
+	out, err := atomicfile.Create(to, copyMode)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Abort()
+	if err := filecopy.Content(ctx, out.File, from.File); err != nil {
+		return nil, err
+	}
+	p, err := (&medium{out.File, from.size, false}).change(ctx, table, change)
+	if err != nil {
+		return nil, err
+	}
+	return finish(out, table, &Result{Path: to, Partition: p.partition}, true)
+}
+
+// finish gives a changed image its name, and writes its map. Of a copy, nothing is left on an
+// error.
+func finish(out *atomicfile.File, table blockMap, r *Result, isCopy bool) (*Result, error) {
+	if err := out.Commit(); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.Map, err = table.save(); err != nil && isCopy {
+		err = errors.Join(err, os.Remove(r.Path))
+	}
+	if err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -117,34 +150,41 @@ func free(to string) error {
 	return nil
 }
 
-// changeIn changes the image or card at path, whose block map is that of the image from.
-func changeIn(ctx context.Context, path, from string, change func(personal.Settings) (personal.Settings, error)) (*Result, error) {
+// changeIn changes the image or card at path itself.
+func changeIn(ctx context.Context, path string, change func(personal.Settings) (personal.Settings, error)) (*Result, error) {
 	m, err := open(path, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
-	r, err := m.change(ctx, from, change)
-	return r, errors.Join(err, m.close())
+	var table blockMap
+	if !m.device {
+		table, err = readMap(path, path)
+	}
+	var p *place
+	if err == nil {
+		p, err = m.change(ctx, table, change)
+	}
+	if err = errors.Join(err, m.Close()); err != nil {
+		return nil, err
+	}
+	r := &Result{Path: path, Partition: p.partition}
+	r.Map, err = table.save()
+	return r, err
 }
 
-func (m *medium) change(ctx context.Context, from string, change func(personal.Settings) (personal.Settings, error)) (*Result, error) {
+// change changes a medium, and the block map of it in memory.
+func (m *medium) change(ctx context.Context, table blockMap, change func(personal.Settings) (personal.Settings, error)) (*place, error) {
 	p, err := locate(ctx, m, m.size)
 	if err != nil {
 		return nil, err
 	}
-	r := &Result{Path: m.Name(), Partition: p.partition}
-	if m.device {
-		return r, write(p, change)
-	}
-	table, err := readMap(from, m.Name())
-	if err != nil {
+	if err := table.covers(p); err != nil {
 		return nil, err
 	}
 	if err := write(p, change); err != nil {
 		return nil, err
 	}
-	r.Map, err = table.update(ctx, m, p)
-	return r, err
+	return p, table.update(ctx, m, p)
 }
 
 // write writes the settings that change returns.
@@ -180,14 +220,32 @@ func readMap(from, path string) (blockMap, error) {
 	return blockMap{table, name}, err
 }
 
-// update writes the map with new sums, and returns the name of its file. An interruption before
-// leaves one whose sums tell that the image is another.
-func (b blockMap) update(ctx context.Context, image io.ReaderAt, p *place) (string, error) {
+// covers checks that the map has the blocks of the file, before they are changed: a flasher would
+// not write others.
+func (b blockMap) covers(p *place) error {
+	if b.Map == nil {
+		return nil
+	}
+	return b.failed(b.Covers(p.extents()))
+}
+
+// update gives the map new sums.
+func (b blockMap) update(ctx context.Context, image io.ReaderAt, p *place) error {
+	if b.Map == nil {
+		return nil
+	}
+	return b.failed(b.Update(ctx, image, p.extents()))
+}
+
+func (b blockMap) failed(err error) error {
+	return fault.Wrap(fault.BadInput, err, "bringing the block map %s up to date", b.name)
+}
+
+// save writes the map and returns the name of its file. An interruption before leaves one whose
+// sums tell that the image is another.
+func (b blockMap) save() (string, error) {
 	if b.Map == nil {
 		return "", nil
-	}
-	if err := b.Update(ctx, image, p.extents()); err != nil {
-		return "", fault.Wrap(fault.BadInput, err, "bringing the block map %s up to date", b.name)
 	}
 	return b.name, atomicfile.Write(b.name, b.Encode(), 0o644)
 }
@@ -237,8 +295,6 @@ func openDisk(path string, mode int) (*medium, error) {
 	return &medium{f, size, true}, nil
 }
 
-func (m *medium) close() error { return m.Close() }
-
 // Sync waits until what was written is on the medium, and makes later reads come from there and not
 // from the cache of the system.
 func (m *medium) Sync() error {
@@ -250,10 +306,10 @@ func (m *medium) Sync() error {
 
 // place is where the file of settings is.
 type place struct {
-	partition int
-	medium    io.ReaderAt
-	start     int64 // of the partition in bytes
-	runs      []region.Run
+	*region.Mapped // the content, in runs of the partition
+	partition      int
+	medium         io.ReaderAt
+	start          int64 // of the partition in bytes
 }
 
 var _ personal.File = (*place)(nil)
@@ -312,9 +368,9 @@ func locateIn(r io.ReaderAt, size int64, number int) (*place, error) {
 	if f.Content == nil || f.Size != personal.Size {
 		return nil, fault.New(fault.BadInput, "the file %s is not one of %d bytes", personal.Name, personal.Size)
 	}
-	p := &place{partition: number, runs: f.Content.Runs()}
+	p := &place{Mapped: f.Content, partition: number}
 	at := int64(0)
-	for _, run := range p.runs {
+	for _, run := range p.Runs() {
 		if run.Offset != at {
 			break
 		}
@@ -329,44 +385,28 @@ func locateIn(r io.ReaderAt, size int64, number int) (*place, error) {
 	return p, nil
 }
 
-// each calls do for the pieces of the medium that a range of the file is in.
-func (p *place) each(b []byte, off int64, do func(b []byte, at int64) error) (int, error) {
-	if off < 0 || off+int64(len(b)) > personal.Size {
-		return 0, fmt.Errorf("bytes %d to %d of %s: %w", off, off+int64(len(b)), personal.Name, io.ErrUnexpectedEOF)
-	}
-	done := 0
-	for _, run := range p.runs {
-		at := off + int64(done)
-		if at < run.Offset || at >= run.Offset+run.Length || done == len(b) {
-			continue
-		}
-		n := int(min(run.Offset+run.Length-at, int64(len(b)-done)))
-		if err := do(b[done:done+n], p.start+run.From+at-run.Offset); err != nil {
-			return done, err
-		}
-		done += n
-	}
-	return done, nil
-}
-
-// ReadAt reads from the file.
-func (p *place) ReadAt(b []byte, off int64) (int, error) {
-	return p.each(b, off, func(b []byte, at int64) error {
-		_, err := p.medium.ReadAt(b, at)
-		return err
-	})
-}
-
 // WriteAt overwrites a part of the file.
 func (p *place) WriteAt(b []byte, off int64) (int, error) {
 	w, ok := p.medium.(io.WriterAt)
 	if !ok {
 		return 0, errors.ErrUnsupported
 	}
-	return p.each(b, off, func(b []byte, at int64) error {
-		_, err := w.WriteAt(b, at)
-		return err
-	})
+	if off < 0 || off+int64(len(b)) > personal.Size {
+		return 0, fmt.Errorf("bytes %d to %d of %s: %w", off, off+int64(len(b)), personal.Name, io.ErrUnexpectedEOF)
+	}
+	done := 0
+	for _, run := range p.Runs() {
+		at := off + int64(done)
+		if at < run.Offset || at >= run.Offset+run.Length || done == len(b) {
+			continue
+		}
+		n := int(min(run.Offset+run.Length-at, int64(len(b)-done)))
+		if _, err := w.WriteAt(b[done:done+n], p.start+run.From+at-run.Offset); err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
 }
 
 // Sync waits until what was written is on the medium.
@@ -380,7 +420,7 @@ func (p *place) Sync() error {
 // extents are where the file is on the medium.
 func (p *place) extents() []bmap.Extent {
 	var out []bmap.Extent
-	for _, run := range p.runs {
+	for _, run := range p.Runs() {
 		out = append(out, bmap.Extent{Offset: p.start + run.From, Length: min(run.Length, personal.Size-run.Offset)})
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -154,12 +155,10 @@ func TestRawImage(t *testing.T) {
 	t.Parallel()
 	name := newImage(t, personal.Blank())
 	before, table := content(t, name), content(t, name+".bmap")
-	began := time.Now()
 	r, err := Change(t.Context(), name, "", set(wanted))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("it took %v", time.Since(began))
 	if r.Partition != 2 || r.Map != name+".bmap" {
 		t.Errorf("%+v", r)
 	}
@@ -193,7 +192,13 @@ func TestCopy(t *testing.T) {
 	name := newImage(t, personal.Blank())
 	before := content(t, name)
 	to := filepath.Join(t.TempDir(), "card.img")
-	if r, err := Change(t.Context(), name, to, set(wanted)); err != nil || r.Map != to+".bmap" {
+	r, err := Change(t.Context(), name, to, func(personal.Settings) (personal.Settings, error) {
+		if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the copy has its name before it is changed: %v", err)
+		}
+		return wanted, nil
+	})
+	if err != nil || r.Path != to || r.Map != to+".bmap" {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	checked(t, to)
@@ -206,7 +211,7 @@ func TestCopy(t *testing.T) {
 	}
 	bad := errors.New("no")
 	other := filepath.Join(t.TempDir(), "other.img")
-	_, err := Change(t.Context(), name, other, func(personal.Settings) (personal.Settings, error) { return personal.Settings{}, bad })
+	_, err = Change(t.Context(), name, other, func(personal.Settings) (personal.Settings, error) { return personal.Settings{}, bad })
 	if _, gone := os.Stat(other); !errors.Is(err, bad) || !errors.Is(gone, fs.ErrNotExist) {
 		t.Errorf("%v, %v", err, gone)
 	}
@@ -237,11 +242,17 @@ func TestCompressedImage(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "disk.img.bmap"), content(t, raw+".bmap"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			began := time.Now()
 			if _, err := Change(t.Context(), image, "", set(wanted)); err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("it took %v", time.Since(began))
+			if files, err := filepath.Glob("/proc/self/fd/*"); err != nil || len(files) == 0 {
+				t.Errorf("open files: %v", err)
+			} else if left := slices.DeleteFunc(files, func(f string) bool {
+				target, err := os.Readlink(f)
+				return err != nil || !strings.HasPrefix(target, dir)
+			}); len(left) > 0 {
+				t.Errorf("files are left open: %v", left)
+			}
 			if got, err := Show(t.Context(), image); err != nil || !cmp.Equal(got, wanted) {
 				t.Errorf("%+v, %v", got, err)
 			}
@@ -464,5 +475,83 @@ func TestFilesBeside(t *testing.T) {
 		if _, err := Change(t.Context(), image, "", set(personal.Settings{Hostname: "other"})); err == nil || !bytes.Equal(content(t, image), before) {
 			t.Errorf("a damaged map: %v", err)
 		}
+	}
+}
+
+// TestMapWithoutTheFile: nothing is changed and no copy is left where the block map leaves the file
+// out, which a flasher would then not write.
+func TestMapWithoutTheFile(t *testing.T) {
+	t.Parallel()
+	raw := newImage(t, personal.Blank())
+	packed := filepath.Join(t.TempDir(), "disk.img.zst")
+	pieces(t, ".zst", raw, packed)
+	f, err := os.Open(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	table, err := bmap.Create(t.Context(), f, imageSize, []bmap.Extent{{Offset: 0, Length: mib}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, image := range []string{raw, packed} {
+		if err := os.WriteFile(flash.MapName(image), table.Encode(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		before := content(t, image)
+		dir := t.TempDir()
+		for _, to := range []string{"", filepath.Join(dir, "copy.img")} {
+			if _, err := Change(t.Context(), image, to, set(wanted)); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "the map leaves block") {
+				t.Errorf("%s to %q: kind %v: %v", image, to, fault.Of(err), err)
+			}
+		}
+		if !bytes.Equal(content(t, image), before) || !bytes.Equal(content(t, flash.MapName(image)), table.Encode()) {
+			t.Errorf("%s or its map was changed", image)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("a copy is left: %v, %v", left, err)
+		}
+	}
+}
+
+// TestCompressingStops when it is cancelled.
+func TestCompressingStops(t *testing.T) {
+	t.Parallel()
+	for _, p := range packings {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := p.pack(ctx, io.Discard, bytes.NewReader(make([]byte, mib)), partSize); !errors.Is(err, context.Canceled) {
+			t.Errorf("%x: %v", p.magic, err)
+		}
+	}
+}
+
+// TestPiecesInMemory are those that were used last, and those that are changed.
+func TestPiecesInMemory(t *testing.T) {
+	t.Parallel()
+	m := &packedImage{plain: map[int][]byte{}, changed: map[int]bool{}}
+	for range kept + 3 {
+		var b bytes.Buffer
+		if err := packZstd(t.Context(), &b, bytes.NewReader(make([]byte, 10)), partSize); err != nil {
+			t.Fatal(err)
+		}
+		m.pieces = append(m.pieces, piece{bytes.NewReader(b.Bytes()), int64(b.Len()), 10})
+	}
+	if _, err := m.WriteAt([]byte{1}, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int64{1, 2, 3, 1, 4, 5, 1} {
+		if _, err := m.ReadAt(make([]byte, 1), i*10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []int
+	for i := range m.pieces {
+		if m.plain[i] != nil {
+			got = append(got, i)
+		}
+	}
+	if d := cmp.Diff([]int{0, 1, 4, 5}, got); d != "" || !m.changed[0] || m.plain[0][0] != 1 {
+		t.Error(d)
 	}
 }

@@ -139,10 +139,10 @@ func (m *Map) Verify(ctx context.Context, image io.ReaderAt) error {
 	return nil
 }
 
-// Update makes the checksums those of an image that was changed in the extents. Extents that the
-// map leaves out are an error: a flasher would not write them.
-func (m *Map) Update(ctx context.Context, image io.ReaderAt, changed []Extent) error {
-	for _, e := range changed {
+// Covers returns an error that names a block of the extents that the map leaves out, nil when it
+// leaves none out.
+func (m *Map) Covers(extents []Extent) error {
+	for _, e := range extents {
 		first, last := e.Offset/m.BlockSize, (e.Offset+e.Length-1)/m.BlockSize
 		for _, r := range m.Ranges {
 			if r.First <= first && first <= r.Last {
@@ -152,6 +152,15 @@ func (m *Map) Update(ctx context.Context, image io.ReaderAt, changed []Extent) e
 		if first <= last {
 			return fmt.Errorf("changing blocks up to %d: the map leaves block %d out", last, first)
 		}
+	}
+	return nil
+}
+
+// Update makes the checksums those of an image that was changed in the extents. Extents that the
+// map leaves out are an error: a flasher would not write them.
+func (m *Map) Update(ctx context.Context, image io.ReaderAt, changed []Extent) error {
+	if err := m.Covers(changed); err != nil {
+		return err
 	}
 	for i, r := range m.Ranges {
 		hit := func(e Extent) bool {
