@@ -56,7 +56,7 @@ func in(json, locked *bool, events *string, do func(*workspace.Workspace) error)
 	if err != nil {
 		return end(err)
 	}
-	w.JSON, w.Locked = json != nil && *json, locked != nil && *locked
+	w.JSON, w.Locked = given(json), given(locked)
 	if events != nil {
 		w.Events = *events
 	}
@@ -119,7 +119,7 @@ func Build(ctx context.Context, target string, locked, json *bool, events, out *
 //	mage run x64-uefi --forward 8080:80 -- -device usb-ehci
 func Run(ctx context.Context, target string, machine, forward, settle, logs *string, keep, locked, json *bool, events, out *string) error {
 	r := workspace.RunOptions{
-		Machine: value(machine), Settle: value(settle), Logs: value(logs), Keep: keep != nil && *keep, Args: behindDashes,
+		Machine: value(machine), Settle: value(settle), Logs: value(logs), Keep: given(keep), Args: behindDashes,
 	}
 	if forward != nil {
 		r.Forward = strings.Split(*forward, ",")
@@ -289,6 +289,7 @@ func Flash(ctx context.Context, image, device string, yes, unmount, permanent, w
 //	--unset=NAME               removes what is shown by this name; several times for several
 //	--remove                   removes all that is not set by the same command
 //	--to=FILE                  makes a changed copy, and leaves the image as it is
+//	--show                     shows what is set, and changes nothing
 //	--secrets                  shows them; else they are asterisks
 //	--json                     prints what is set as JSON
 //	--out=DIR                  a target's results are in DIR/TARGET
@@ -304,7 +305,7 @@ func Personalize(ctx context.Context, image string, hub, token, hostname, nettyp
 	o := workspace.PersonalizeOptions{
 		Hub: value(hub), Token: value(token), Hostname: value(hostname), NetType: value(nettype), IPv4: value(ipv4), IPv6: value(ipv6),
 		DNS: value(dns), Interface: value(ifname), WiFi: value(wifi), WiFiPassword: value(wifipassword), WiFiSecurity: value(wifisecurity),
-		Container: value(container), SSHKey: value(sshkey), Meta: lines(meta), Unset: lines(unset), To: value(to),
+		Container: value(container), SSHKey: value(sshkey), Meta: values(meta), Unset: values(unset), To: value(to),
 		Remove: given(remove), Secrets: given(secrets), Show: given(show), Stdin: os.Stdin,
 	}
 	return in(json, nil, nil, func(w *workspace.Workspace) error {
@@ -313,12 +314,12 @@ func Personalize(ctx context.Context, image string, hub, token, hostname, nettyp
 	})
 }
 
-// lines are the values of an option that may be given several times.
-func lines(option *string) []string {
+// values are those of an option that may be given several times.
+func values(option *string) []string {
 	if option == nil {
 		return nil
 	}
-	return strings.Split(*option, "\n")
+	return strings.Split(*option, between)
 }
 
 // given reports whether an option was given.
@@ -365,7 +366,7 @@ func Plan(ctx context.Context, target string, format *string, locked, json *bool
 //	mage diff out/x64-uefi/x64-uefi.pvr.tgz http://192.168.53.1:12368/cgi-bin/pvr --markdown
 func Diff(ctx context.Context, a, b string, json, markdown *bool) error {
 	return in(json, nil, nil, func(w *workspace.Workspace) error {
-		return w.Diff(ctx, a, b, markdown != nil && *markdown)
+		return w.Diff(ctx, a, b, given(markdown))
 	})
 }
 
@@ -389,7 +390,7 @@ func Diff(ctx context.Context, a, b string, json, markdown *bool) error {
 func Verify(ctx context.Context, target, image string, record, parts, results *string, offline, json *bool) error {
 	return in(json, nil, nil, func(w *workspace.Workspace) error {
 		return w.Verify(ctx, target, workspace.VerifyOptions{
-			Image: image, Record: value(record), Parts: value(parts), Results: value(results), Offline: offline != nil && *offline,
+			Image: image, Record: value(record), Parts: value(parts), Results: value(results), Offline: given(offline),
 		})
 	})
 }
@@ -497,9 +498,8 @@ func (Appengine) Ls(json *bool) error {
 //	mage appengine:run local:0 -i
 //	mage appengine:run local:0 -o
 func (Appengine) Run(ctx context.Context, test string, i, m, o, json *bool) error {
-	on := func(b *bool) bool { return b != nil && *b }
 	return in(json, nil, nil, func(w *workspace.Workspace) error {
-		return appengine.RunCommand(ctx, w, test, appengine.Mode{Interactive: on(i), Manual: on(m), Overwrite: on(o)})
+		return appengine.RunCommand(ctx, w, test, appengine.Mode{Interactive: given(i), Manual: given(m), Overwrite: given(o)})
 	})
 }
 
@@ -570,7 +570,7 @@ func Powercut(ctx context.Context, target *string, boots, kills *int, all, json 
 		return end(err)
 	}
 	o := powercut.Options{Root: w.Root, Losses: 3, Boots: 100, Seed: 1, Progress: func(line string) { fmt.Fprintln(w.Stderr, line) }}
-	if all != nil && *all {
+	if given(all) {
 		o.Losses, o.Boots, o.Kills = 8, -1, 10
 	}
 	for to, given := range map[*int]*int{&o.Boots: boots, &o.Kills: kills} {
@@ -585,10 +585,10 @@ func Powercut(ctx context.Context, target *string, boots, kills *int, all, json 
 			reports = append(reports, r)
 		}
 		if err != nil {
-			return end(errors.Join(err, powercut.Print(w.Stdout, reports, json != nil && *json)))
+			return end(errors.Join(err, powercut.Print(w.Stdout, reports, given(json))))
 		}
 	}
-	return end(powercut.Print(w.Stdout, reports, json != nil && *json))
+	return end(powercut.Print(w.Stdout, reports, given(json)))
 }
 
 // Yocto checks the layer for Yocto in trees of OpenEmbedded-Core and BitBake (docs/yocto.md).
@@ -610,7 +610,7 @@ func Yocto(ctx context.Context, oecore, bitbake, source, out *string, layer, jso
 		if err := w.NeedsCheckout("mage yocto"); err != nil {
 			return err
 		}
-		return w.Yocto(ctx, yocto.Options{OECore: value(oecore), BitBake: value(bitbake), Source: value(source), Work: value(out), Layer: layer != nil && *layer})
+		return w.Yocto(ctx, yocto.Options{OECore: value(oecore), BitBake: value(bitbake), Source: value(source), Work: value(out), Layer: given(layer)})
 	})
 }
 
@@ -667,8 +667,8 @@ func Arch(ctx context.Context) error {
 //	mage bench --json
 //	mage bench --packages
 func Bench(ctx context.Context, packages, json *bool, only *string) error {
-	if packages != nil && *packages {
-		if json != nil && *json {
+	if given(packages) {
+		if given(json) {
 			return end(fault.New(fault.BadInput, "--packages prints what go test does, which is not JSON: leave out --json"))
 		}
 		return end(checks.Benchmarks(ctx))

@@ -93,13 +93,16 @@ func distWords(args []string) []string {
 	return joinRepeated(args, "platform", ",")
 }
 
+// between separates values that may have any character: no argument of a process has a NUL.
+const between = "\x00"
+
 // personalizeWords joins the values of mage personalize that may be given several times; values
-// have commas. Other command lines stay as they are.
+// have commas and several lines. Other command lines stay as they are.
 func personalizeWords(args []string) []string {
 	if len(args) < 2 || !strings.EqualFold(args[1], "personalize") {
 		return args
 	}
-	return joinRepeated(joinRepeated(args, "meta", "\n"), "unset", "\n")
+	return joinRepeated(joinRepeated(args, "meta", between), "unset", between)
 }
 
 // joinRepeated joins the values of an option that is given several times, with a separator: mage

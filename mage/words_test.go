@@ -46,6 +46,27 @@ func TestDistWords(t *testing.T) {
 	}
 }
 
+// TestPersonalizeWords: each value reaches the command as it was given, with commas and line feeds.
+func TestPersonalizeWords(t *testing.T) {
+	t.Parallel()
+	want := []string{"app/a=1,2\n3\n", "app/b=4"}
+	line := []string{"mage", "personalize", "x.img", "--meta=" + want[0], "--unset", "y", "--meta", want[1]}
+	var got []string
+	words := personalizeWords(optionWords(line))
+	for _, word := range words {
+		if name, _, _ := option(word); name == "meta" {
+			_, value, _ := strings.Cut(word, "=")
+			got = append(got, values(&value)...)
+		}
+	}
+	if !slices.Equal(got, want) || len(words) != 5 || words[4] != "--unset=y" {
+		t.Errorf("%q, want %q; words %q", got, want, words)
+	}
+	if got := values(nil); got != nil {
+		t.Errorf("an option that was not given has %q", got)
+	}
+}
+
 func TestOptionWords(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
