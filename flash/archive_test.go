@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -21,6 +22,14 @@ import (
 type member struct {
 	name string
 	data []byte
+}
+
+// many are files with long names.
+func many() (out []member) {
+	for i := range 50 {
+		out = append(out, member{fmt.Sprint(i) + strings.Repeat("x", 300), nil})
+	}
+	return out
 }
 
 // newZip writes an archive.
@@ -95,7 +104,8 @@ func TestZip(t *testing.T) {
 		kind    fault.Kind
 		text    string
 	}{
-		"two files":  {newZip(t, member{"one.img", data}, member{"two.img", data}), fault.BadInput, `2 files, ["one.img" "two.img"]`},
+		"two files":  {newZip(t, member{"one.img", data}, member{"two.img", data}), fault.BadInput, `2 files, "one.img", "two.img": it is not known`},
+		"many files": {newZip(t, many()...), fault.BadInput, `50 files, "0` + strings.Repeat("x", 99) + `", "1` + strings.Repeat("x", 99) + `", "2` + strings.Repeat("x", 99) + `" and 47 more: `},
 		"no file":    {newZip(t, member{"a/", nil}), fault.BadInput, "no image"},
 		"only a map": {newZip(t, member{"disk.img.bmap", mapOf(t, data)}), fault.BadInput, "no image"},
 		"a bad map":  {newZip(t, member{"disk.img.bmap", []byte("<bmap>")}, member{"disk.img", data}), fault.BadInput, "disk.img.bmap"},

@@ -131,8 +131,8 @@ func wholeDisk(path string) (string, error) {
 	return sys, nil
 }
 
-// begin erases the tables that are on the disk.
-func (d *device) begin(size int64, first []byte) error {
+// fits looks at the room of the disk and at its sectors.
+func (d *device) fits(size int64) error {
 	have, err := d.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -142,6 +142,15 @@ func (d *device) begin(size int64, first []byte) error {
 	}
 	if sector, err := unix.IoctlGetInt(int(d.Fd()), unix.BLKSSZGET); err != nil || sector != sectorSize {
 		return fault.New(fault.Unsupported, "the disk has sectors of %d bytes, the partition tables of images are for %d", sector, sectorSize)
+	}
+	return nil
+}
+
+// begin erases the tables that are on the disk.
+func (d *device) begin(_ int64, first []byte) error {
+	have, err := d.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
 	}
 	head := aligned(int(min(headSize, have)))
 	copy(head, first)

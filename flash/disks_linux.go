@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/octal"
 )
 
 const sysBlock = "/sys/class/block"
@@ -194,22 +195,12 @@ func mounts(numbers map[string]bool) ([]string, error) {
 			continue
 		}
 		if numbers[fields[2]] || numbers[number(more[1])] {
-			out = append(out, unescape(fields[4]))
+			out = append(out, octal.Unescape(fields[4]))
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
 }
-
-// unescape replaces the octal numbers that stand for blanks and backslashes in mountinfo.
-func unescape(s string) string {
-	return escaped.ReplaceAllStringFunc(s, func(e string) string {
-		n, _ := strconv.ParseUint(e[1:], 8, 8) // three digits, the first up to 3
-		return string([]byte{byte(n)})
-	})
-}
-
-var escaped = regexp.MustCompile(`\\[0-3][0-7][0-7]`)
 
 // swaps lists the swap spaces on devices.
 func swaps(numbers map[string]bool) ([]string, error) {

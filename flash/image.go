@@ -276,10 +276,10 @@ type source struct {
 }
 
 // skipTo goes forwards to an offset: a compressed image is decompressed up to there.
-func (s *source) skipTo(at int64) error {
+func (s *source) skipTo(ctx context.Context, at int64) error {
 	var err error
 	if s.image.packed {
-		_, err = io.CopyN(io.Discard, s.image.content, at-s.at)
+		_, err = io.CopyN(io.Discard, ctxio.Reader(ctx, s.image.content), at-s.at)
 		err = s.reading(err)
 	} else {
 		_, err = s.image.file.Seek(at, io.SeekStart)

@@ -2,6 +2,7 @@ package flash
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,7 @@ type faultyMedium struct {
 	failing func(at int64, n int) bool // whether reading at an offset fails
 	worn    int64                      // writing behind it fails, 0 for nowhere
 	flip    func(m *faultyMedium)      // called at each uncache
+	tail    error                      // of erasing the end
 	lazy    bool                       // sync does nothing, and what is not on it is lost at uncache
 
 	writes, syncs int
@@ -71,14 +73,21 @@ func (m *faultyMedium) WriteAt(p []byte, at int64) (int, error) {
 	return len(p), nil
 }
 
-func (m *faultyMedium) begin(size int64, first []byte) error {
+func (m *faultyMedium) fits(size int64) error {
 	if int64(len(m.data)) < size {
 		return fault.New(fault.NoSpace, "too small")
 	}
+	return nil
+}
+
+func (m *faultyMedium) begin(_ int64, first []byte) error {
 	head := make([]byte, headSize)
 	copy(head, first)
 	if _, err := m.WriteAt(head, 0); err != nil {
 		return err
+	}
+	if m.tail != nil {
+		return m.tail
 	}
 	return m.sync()
 }
@@ -198,6 +207,7 @@ func TestFaultsOfMedia(t *testing.T) {
 			m.flip = func(m *faultyMedium) { m.lazy = true; copy(m.cache[headSize:], bytes.Repeat([]byte("old!"), headSize)) }
 		}, fault.Digest, "does not keep"},
 		"reading fails": {func(m *faultyMedium) { m.failing = func(at int64, _ int) bool { return at == 3*headSize } }, fault.IO, "input/output error"},
+		"erasing fails": {func(m *faultyMedium) { m.tail = &os.PathError{Op: "write", Path: "disk", Err: syscall.EIO} }, fault.IO, "must be written again"},
 		"writing fails": {func(m *faultyMedium) { m.worn = 3*headSize + 5 }, fault.IO, "input/output error"},
 	} {
 		m := newFaulty(faultySize)
@@ -216,6 +226,24 @@ func TestFaultsOfMedia(t *testing.T) {
 	}
 	if err := writeFaulty(t, newFaulty(faultySize)); err != nil {
 		t.Errorf("without a fault: %v", err)
+	}
+}
+
+// endless is content without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+func (endless) Close() error               { return nil }
+
+// TestSkippingStops: what a compressed image has between its parts is not decompressed to the end
+// after a cancellation.
+func TestSkippingStops(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := source{image: &Image{packed: true, content: endless{}}}
+	if err := s.skipTo(ctx, 1<<40); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 

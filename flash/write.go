@@ -58,8 +58,10 @@ type medium interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
-	// begin makes the medium ready for an image of size bytes, and gives it a first block:
-	// nothing is changed when there is no room for the image.
+	// fits returns why an image of size bytes cannot be on the medium, and changes nothing.
+	fits(size int64) error
+	// begin makes the medium ready for an image of size bytes, which fits, and gives it a first
+	// block.
 	begin(size int64, first []byte) error
 	// sync waits until everything is on the medium.
 	sync() error
@@ -138,15 +140,18 @@ func (w *writing) run(ctx context.Context) error {
 	mark := aligned(firstSize)
 	copy(mark, encodeMark(w.source.image))
 	mark = mark[:min(firstSize, w.source.image.Size)]
-	if err := w.begin(w.source.image.Size, mark); err != nil {
+	if err := w.fits(w.source.image.Size); err != nil {
 		return err
 	}
-	err := w.fill(ctx)
+	err := w.begin(w.source.image.Size, mark)
+	if err == nil {
+		err = w.fill(ctx)
+	}
 	if err == nil {
 		return nil
 	}
-	// The mark may be gone: the first block is in its place, or a medium with less room than it
-	// says has put another block there.
+	// The mark may be gone: it was never written, the first block is in its place, or a medium with
+	// less room than it says has put another block there.
 	_, again := w.WriteAt(mark, 0)
 	err = errors.Join(err, again, w.sync())
 	return fault.Wrap(fault.IO, err, "the medium is incomplete, without a partition table, and must be written again")
@@ -211,7 +216,7 @@ func (w *writing) copyAll(ctx context.Context) error {
 func (w *writing) readAll(ctx context.Context, free <-chan []byte, full chan<- chunk) error {
 	for i := range w.parts {
 		p := &w.parts[i]
-		if err := w.source.skipTo(p.from); err != nil {
+		if err := w.source.skipTo(ctx, p.from); err != nil {
 			return short(err, p.from)
 		}
 		sum := sha256.New()

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path"
@@ -66,11 +67,27 @@ func chooseEntry(archive *zip.Reader) (image, table *zip.File, err error) {
 	case len(names) == 0:
 		return nil, nil, fault.New(fault.BadInput, "the archive has no image")
 	case len(names) > 1:
-		return nil, nil, fault.New(fault.BadInput, "the archive has %d files, %.200q: it is not known which is the image; unpack it and name the image", len(names), names)
+		return nil, nil, fault.New(fault.BadInput, "the archive has %d files, %s: it is not known which is the image; unpack it and name the image", len(names), some(names))
 	case image.Flags&1 != 0:
 		return nil, nil, fault.New(fault.Unsupported, "%q of the archive is encrypted: unpack it first", image.Name)
 	}
 	return image, table, nil
+}
+
+// some quotes the first of some names, and says how many more there are.
+func some(names []string) string {
+	const most, length = 3, 100
+	var b strings.Builder
+	for i, name := range names[:min(len(names), most)] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%.*q", length, name)
+	}
+	if more := len(names) - most; more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
+	}
+	return b.String()
 }
 
 func readMap(f *zip.File) (m *bmap.Map, err error) {
