@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/personal"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/filestat"
 	"github.com/pantavisor/pantavisor/runtime/config"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
@@ -33,7 +34,7 @@ const maxTaken = 1 << 20
 
 // readPersonal reads the personal settings on the storage, which need not be there.
 func readPersonal(storage string) (personal.Settings, error) {
-	f, err := os.Open(filepath.Join(storage, personal.Name))
+	f, _, err := filestat.OpenRegular(filepath.Join(storage, personal.Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return personal.Settings{}, nil
 	}

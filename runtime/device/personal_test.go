@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/formats/personal"
 	"github.com/pantavisor/pantavisor/runtime/config"
@@ -160,5 +163,28 @@ func TestPersonalSettingsOnOpenStorage(t *testing.T) {
 	}
 	if err := setPersonalName(personal.Settings{Hostname: "a b"}); err == nil {
 		t.Error("a bad name was set")
+	}
+}
+
+// TestPersonalSettingsOfAnotherType: starting does not wait for the other end of a FIFO.
+func TestPersonalSettingsOfAnotherType(t *testing.T) {
+	t.Parallel()
+	storage := t.TempDir()
+	name := filepath.Join(storage, personal.Name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), unix.Mkfifo(name, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error, 1)
+	go func() {
+		_, err := readPersonal(storage)
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		if err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits")
 	}
 }
