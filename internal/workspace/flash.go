@@ -3,7 +3,6 @@ package workspace
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/flash"
-	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -60,13 +58,13 @@ func (w *Workspace) Flash(ctx context.Context, what, device string, o FlashOptio
 		return err
 	}
 	device = w.devicePath(device)
-	disk, err := w.prepare(device, image, o)
+	im, err := flash.OpenArchive(ctx, image) // before anybody is asked and anything is unmounted
 	if err != nil {
 		return err
 	}
-	im, err := flash.OpenArchive(ctx, image)
+	disk, err := w.prepare(device, image, o)
 	if err != nil {
-		return err
+		return errors.Join(err, im.Close())
 	}
 	done, err := w.write(ctx, im, device, flash.Options{Whole: o.Whole, Disk: disk})
 	if err = errors.Join(err, im.Close()); err != nil {
@@ -98,21 +96,14 @@ func (w *Workspace) imageOf(what string) (string, error) {
 	return path, fault.Wrap(fault.Missing, err, "looking for the image of %s", what)
 }
 
-// maxReport bounds a build report, in bytes.
-const maxReport = 64 << 20
-
 // builtImage returns the first image that the last build left in a directory.
 func builtImage(dir string) (string, error) {
-	data, err := bounded.ReadRegular(filepath.Join(dir, build.ReportName), maxReport)
+	r, err := build.LoadReport(filepath.Join(dir, build.ReportName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fault.New(fault.Missing, "nothing was built yet: mage build makes it (another place: --out=DIR)")
 	}
 	if err != nil {
-		return "", err
-	}
-	var r build.Report
-	if err := json.Unmarshal(data, &r); err != nil {
-		return "", fault.Wrap(fault.BadInput, err, "reading %s; mage build makes it anew", build.ReportName)
+		return "", fault.New(fault.Of(err), "%w; mage build makes it anew", err)
 	}
 	if r.Failure != nil {
 		return "", fault.New(fault.Missing, "the last build failed (%s): what is there may not be its result; name the image itself to flash it", r.Failure.Kind)

@@ -76,6 +76,22 @@ func TestFlashToFiles(t *testing.T) {
 	}
 }
 
+// TestFlashOfNoImage: that it cannot be read is told before anybody is asked.
+func TestFlashOfNoImage(t *testing.T) {
+	w, _ := empty(t)
+	medium := filepath.Join(w.Root, "medium")
+	if err := errors.Join(os.WriteFile(filepath.Join(w.Root, "disk.img.xz"), []byte("not xz"), 0o644), os.WriteFile(medium, []byte("mine"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	answers := strings.NewReader("yes\n")
+	if err := w.Flash(t.Context(), "disk.img.xz", "medium", FlashOptions{Answers: answers}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "disk.img.xz") {
+		t.Errorf("kind %v: %v", fault.Of(err), err)
+	}
+	if answers.Len() != 4 || messages(w) != "" {
+		t.Errorf("somebody was asked: %s", messages(w))
+	}
+}
+
 // TestFlashEvents: the stream has both phases with rate and remaining time, and ends with the
 // result, which --json prints alone.
 func TestFlashEvents(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -185,19 +185,19 @@ func masked(all map[string]string, secrets bool) map[string]string {
 func stale(image string) []string {
 	dir, base := filepath.Split(image)
 	var out []string
-	var r build.Report
-	data, err := bounded.ReadRegular(filepath.Join(dir, build.ReportName), maxReport)
-	if err == nil && json.Unmarshal(data, &r) == nil &&
+	r, err := build.LoadReport(filepath.Join(dir, build.ReportName))
+	if err == nil &&
 		slices.ContainsFunc(r.Artefacts, func(a build.Published) bool { return a.Path == base }) {
 		out = append(out, filepath.Join(dir, build.ReportName))
 	}
+	named := regexp.MustCompile(`(^|` + noName + `)` + regexp.QuoteMeta(base) + `($|` + noName + `)`)
 	entries, _ := os.ReadDir(dir) // it was changed in there
 	for _, e := range entries {
 		if !sumsFile.MatchString(e.Name()) {
 			continue
 		}
-		text, err := bounded.ReadRegular(filepath.Join(dir, e.Name()), maxReport)
-		if err == nil && strings.Contains(string(text), base) {
+		text, err := bounded.ReadRegular(filepath.Join(dir, e.Name()), maxSums)
+		if err == nil && named.Match(text) {
 			out = append(out, filepath.Join(dir, e.Name()))
 		}
 	}
@@ -207,14 +207,21 @@ func stale(image string) []string {
 // sumsFile are names of files with digests of others, and of their signatures.
 var sumsFile = regexp.MustCompile(`(?i)^(sha|md5|b2)[0-9]*sums?|\.(sha256|sha512|md5|minisig|asc|intoto\.jsonl)$`)
 
+// maxSums bounds such a file, in bytes; noName is a character that separates the names in it.
+const (
+	maxSums = 64 << 20
+	noName  = `[^\pL\pN_.+-]`
+)
+
 // edit returns a function that changes settings as the options say, nil for no change. What is
 // wrong with the options is told before anything is read.
 func (w *Workspace) edit(o PersonalizeOptions) (func(personal.Settings) (personal.Settings, error), error) {
 	e := &edits{w: w, o: o, set: map[string]string{}}
+	var errs []error
 	for _, step := range []func() error{e.hub, e.names, e.network, e.wifi, e.keys, e.meta} {
-		e.errs = append(e.errs, step())
+		errs = append(errs, step())
 	}
-	if err := errors.Join(e.errs...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return nil, fault.New(fault.BadInput, "personalising:\n%w", err)
 	}
 	if len(e.set) == 0 && len(o.Unset) == 0 && !o.Remove {
@@ -228,10 +235,9 @@ func (w *Workspace) edit(o PersonalizeOptions) (func(personal.Settings) (persona
 
 // edits are what the options say.
 type edits struct {
-	w    *Workspace
-	o    PersonalizeOptions
-	set  map[string]string // by the names that are shown
-	errs []error
+	w   *Workspace
+	o   PersonalizeOptions
+	set map[string]string // by the names that are shown
 }
 
 // apply makes the new settings of the old ones.
@@ -462,14 +468,11 @@ func checkPassword(security, password string) error {
 	if password == "" {
 		return nil
 	}
-	if n := len(password); security == "psk" && (n < 8 || n > 64 || n == 64 && !isHex(password)) {
+	_, notKey := hex.DecodeString(password)
+	if n := len(password); security == "psk" && (n < 8 || n > 64 || n == 64 && notKey != nil) {
 		return wrong("wifipassword", "a password has 8 to 63 characters, or is a key of 64 hexadecimal digits")
 	}
 	return oneLine("wifipassword", password)
-}
-
-func isHex(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) })
 }
 
 // keys takes the public keys for SSH.

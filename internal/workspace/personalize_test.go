@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/ext4"
 	"github.com/pantavisor/pantavisor/formats/personal"
 	"github.com/pantavisor/pantavisor/formats/tree"
@@ -120,6 +122,33 @@ func TestPersonalize(t *testing.T) {
 	out.Reset()
 	if err := w.Personalize(t.Context(), "disk.img", PersonalizeOptions{Show: true}); err != nil || !strings.Contains(out.String(), "has no settings of a single device") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestStale: files with the digest of an image, and no others with its name in another one.
+func TestStale(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"00  a.img\n": true, "00 *a.img\n": true, "00  ./out/a.img\n": true, "SHA256 (a.img) = 00\n": true, `{"name":"a.img"}`: true, "a.img": true,
+		"00  data.img\n": false, "00  a.img.xz\n00  my-a.img\n": false, "00  a_img\n": false, "": false,
+	} {
+		dir := t.TempDir()
+		sums := filepath.Join(dir, "SHA256SUMS")
+		if err := os.WriteFile(sums, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := stale(filepath.Join(dir, "a.img")); (len(got) == 1) != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	dir := t.TempDir()
+	report := build.Report{Artefacts: []build.Published{{Path: "a.img"}}}
+	data, err := json.Marshal(report)
+	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, build.ReportName), data, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if got := stale(filepath.Join(dir, "a.img")); len(got) != 1 {
+		t.Errorf("a report: %q", got)
 	}
 }
 
