@@ -119,17 +119,8 @@ func changePacked(ctx context.Context, p *packing, path, to string, change func(
 		pieces = anew
 	}
 	image := &packedImage{pieces: pieces, plain: map[int][]byte{}, changed: map[int]bool{}}
-	at, err := locate(ctx, image, image.size())
+	at, err := changeMedium(ctx, image, image.size(), table, change)
 	if err != nil {
-		return nil, err
-	}
-	if err := table.covers(at); err != nil {
-		return nil, err
-	}
-	if err := write(at, change); err != nil {
-		return nil, err
-	}
-	if err := table.update(ctx, image, at); err != nil {
 		return nil, err
 	}
 	for i := range image.changed {

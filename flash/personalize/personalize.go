@@ -108,7 +108,7 @@ func changeCopy(ctx context.Context, path, to string, change func(personal.Setti
 	if err := filecopy.Content(ctx, out.File, from.File); err != nil {
 		return nil, err
 	}
-	p, err := (&medium{out.File, from.size, false}).change(ctx, table, change)
+	p, err := changeMedium(ctx, &medium{out.File, from.size, false}, from.size, table, change)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func changeIn(ctx context.Context, path string, change func(personal.Settings) (
 	}
 	var p *place
 	if err == nil {
-		p, err = m.change(ctx, table, change)
+		p, err = changeMedium(ctx, m, m.size, table, change)
 	}
 	if err = errors.Join(err, m.Close()); err != nil {
 		return nil, err
@@ -172,9 +172,9 @@ func changeIn(ctx context.Context, path string, change func(personal.Settings) (
 	return r, err
 }
 
-// change changes a medium, and the block map of it in memory.
-func (m *medium) change(ctx context.Context, table blockMap, change func(personal.Settings) (personal.Settings, error)) (*place, error) {
-	p, err := locate(ctx, m, m.size)
+// changeMedium changes a medium of size bytes, and the block map of it in memory.
+func changeMedium(ctx context.Context, m io.ReaderAt, size int64, table blockMap, change func(personal.Settings) (personal.Settings, error)) (*place, error) {
+	p, err := locate(ctx, m, size)
 	if err != nil {
 		return nil, err
 	}
