@@ -10,7 +10,6 @@ import (
 	"github.com/pantavisor/pantavisor/build/gobinary"
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/debian"
-	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/integration/buildroot"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/host"
@@ -56,11 +55,16 @@ func (w *Workspace) buildroot(ctx context.Context, tree, only string, tell func(
 			Parts: func(ctx context.Context, dir string) (buildroot.Parts, error) {
 				return w.buildrootParts(ctx, m.target, dir)
 			},
-			Boot: func(ctx context.Context, image string) error { return w.bootImage(ctx, m.target, image) },
+			Boot: func(ctx context.Context, image string) error {
+				return w.bootImage(ctx, m.target, image, buildrootContainers)
+			},
 		})
 	}
 	return buildroot.Check(ctx, o)
 }
+
+// buildrootContainers are how many containers the images of whole builds have.
+const buildrootContainers = 1
 
 // Places of files that Debian's packages install on this machine.
 const (
@@ -134,20 +138,4 @@ func (w *Workspace) saveBuildrootParts(ctx context.Context, j *job, dir string) 
 		p.UBoot = armUBoot
 	}
 	return p, nil
-}
-
-// bootImage boots an image on a target's machine until its containers have reached their goals.
-func (w *Workspace) bootImage(ctx context.Context, target, image string) error {
-	t, err := w.loadWhole(target)
-	if err != nil {
-		return err
-	}
-	e, err := t.Machine("")
-	if err != nil {
-		return err
-	}
-	return emulator.Run(ctx, emulator.Options{
-		Target: filepath.Base(image), Emulator: *e, Image: image, Containers: 1, Headless: true, Interactive: w.Options.Interactive,
-		Stdout: w.Stderr, Stderr: w.Stderr,
-	})
 }

@@ -148,6 +148,26 @@ func (w *Workspace) tellKept(o emulator.Options) {
 	fmt.Fprintf(w.Stderr, "the disk is in %s and stays there for the next run with --keep; remove it to begin with a new image\n", o.Keep)
 }
 
+// bootImage boots an image of another build system in the machine of a target, until so many
+// containers are at their goals.
+func (w *Workspace) bootImage(ctx context.Context, target, image string, containers int) error {
+	t, err := w.loadWhole(target)
+	if err != nil {
+		return err
+	}
+	e, err := t.Machine("")
+	if err != nil {
+		return err
+	}
+	if err := w.find(&e.BIOS, &e.Loader); err != nil {
+		return err
+	}
+	return emulator.Run(ctx, emulator.Options{
+		Target: filepath.Base(image), Emulator: *e, Image: image, Containers: containers, Interactive: w.Options.Interactive, Headless: true,
+		Stdout: w.Stderr, Stderr: w.Stderr,
+	})
+}
+
 // find makes paths of the workspace absolute. Those of the host are so already.
 func (w *Workspace) find(paths ...*string) error {
 	for _, p := range paths {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/build/gobinary"
-	"github.com/pantavisor/pantavisor/emulator"
 	"github.com/pantavisor/pantavisor/integration/yocto"
 )
 
@@ -32,7 +31,10 @@ func (w *Workspace) Yocto(ctx context.Context, o yocto.Options) error {
 	}
 	quiet := *w
 	quiet.JSON, quiet.Stdout = false, io.Discard
-	o.Save, o.Boot = quiet.Inputs, quiet.bootFile
+	o.Save = quiet.Inputs
+	o.Boot = func(ctx context.Context, target, image string) error {
+		return quiet.bootImage(ctx, target, image, yoctoContainers)
+	}
 	err := quiet.yoctoSource(ctx, &o)
 	if err == nil {
 		err = yocto.Check(ctx, o)
@@ -55,23 +57,4 @@ func (w *Workspace) yoctoSource(ctx context.Context, o *yocto.Options) error {
 	}
 	o.Source = filepath.Join(with.distDir(), "pantavisor-"+gobinary.ReleaseName(w.Options.Release)+"-vendored.tar.gz")
 	return nil
-}
-
-// bootFile boots an image in the machine of a target, until its containers are at their goals.
-func (w *Workspace) bootFile(ctx context.Context, target, image string) error {
-	t, err := w.loadWhole(target)
-	if err != nil {
-		return err
-	}
-	e, err := t.Machine("")
-	if err != nil {
-		return err
-	}
-	if err := w.find(&e.BIOS, &e.Loader); err != nil {
-		return err
-	}
-	return emulator.Run(ctx, emulator.Options{
-		Target: filepath.Base(image), Emulator: *e, Image: image, Containers: yoctoContainers, Interactive: w.Options.Interactive, Headless: true,
-		Stdout: w.Stderr, Stderr: w.Stderr,
-	})
 }
