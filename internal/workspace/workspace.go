@@ -186,9 +186,6 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 	if err = resolve.CheckParts(ctx, j.target, o); err != nil {
 		return err
 	}
-	if j.Recipe, err = w.recipe(j); err != nil {
-		return err
-	}
 	j.comp, err = j.compose(o)
 	j.Incomplete = resolve.Lacks(j.target, o)
 	return err
@@ -367,7 +364,11 @@ func (w *Workspace) deliver(ctx context.Context, j *job) (*build.Report, error) 
 		err = fault.Wrap(fault.IO, err, "making the directory of the results (another place: --out=DIR)")
 		return j.Fail(ctx, "", err), err
 	}
-	if err := w.plan(ctx, j); err != nil {
+	err := w.plan(ctx, j)
+	if err == nil {
+		j.Recipe, err = w.recipe(j)
+	}
+	if err != nil {
 		return j.Fail(ctx, out, err), err
 	}
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memory))
