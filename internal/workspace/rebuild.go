@@ -18,6 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
 )
 
 // rebuild builds a target once more in another process.
@@ -159,10 +160,8 @@ func (r *rebuild) packages(ctx context.Context, lock *debian.Lock) error {
 			continue
 		}
 		name := e.SHA256 + ".deb"
-		if os.Link(filepath.Join(from.Dir, name), filepath.Join(to.Dir, name)) == nil {
-			continue
-		}
-		if err := build.CopyFile(ctx, filepath.Join(to.Dir, name), filepath.Join(from.Dir, name)); err != nil {
+		err := filecopy.Link(ctx, filepath.Join(to.Dir, name), filepath.Join(from.Dir, name))
+		if err != nil && !errors.Is(err, fs.ErrExist) { // one package may be in the lock for several suites
 			return fault.Wrap(fault.IO, err, "copying %s", e)
 		}
 	}
