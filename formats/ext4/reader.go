@@ -349,82 +349,76 @@ func (f *FS) extents(n *File, node []byte, deepest int) error {
 }
 
 // Regions describes the file system.
-func (f *FS) Regions(ctx context.Context) (*region.Map, error) {
-	m := &region.Map{}
-	own := func(at, length int64, name string) { m.Add(at, length, region.Place{Name: name, Offset: -1}) }
-	own(0, f.Size(), "a block that no file uses")
+func (f *FS) Regions(ctx context.Context, add region.Add) error {
+	add.Own(0, f.Size(), "a block that no file uses")
 	for n := range f.groups() {
-		if err := f.groupRegions(n, own); err != nil {
-			return m, err
+		if err := f.groupRegions(n, add); err != nil {
+			return err
 		}
 	}
-	own(0, superblockAt, "the space of a boot loader")
-	own(superblockAt, 1024, "superblock")
+	add.Own(0, superblockAt, "the space of a boot loader")
+	add.Own(superblockAt, 1024, "superblock")
 	resize := make([]byte, 4)
 	if f.count < 8 {
-		return m, fmt.Errorf("it has %d inodes, without those of the journal and the descriptors: %w", f.count, errFormat)
+		return fmt.Errorf("it has %d inodes, without those of the journal and the descriptors: %w", f.count, errFormat)
 	}
-	f.inodeRegions(own, 7, "inode 7, of the descriptors to grow")
+	add.Own(f.inodeAt(7), f.inodeSize, "inode 7, of the descriptors to grow")
 	if _, err := f.r.ReadAt(resize, f.inodeAt(7)+40+13*4); err == nil { // its block of double pointers
-		own(int64(le.Uint32(resize))*f.block, f.block, "the pointers of inode 7, of the descriptors to grow")
+		add.Own(int64(le.Uint32(resize))*f.block, f.block, "the pointers of inode 7, of the descriptors to grow")
 	}
-	f.inodeRegions(own, 8, "inode 8, of the journal")
+	add.Own(f.inodeAt(8), f.inodeSize, "inode 8, of the journal")
 	if journal, err := f.inode(8, "the journal"); err == nil {
 		for _, r := range journal.runs {
-			own(r.From, r.Length, "journal")
+			add.Own(r.From, r.Length, "journal")
 		}
 	}
-	err := f.Walk(ctx, func(n *File) error {
-		of := fmt.Sprintf("inode %d %s", n.Inode, n.Name)
-		f.inodeRegions(own, n.Inode, of)
+	return f.Walk(ctx, func(n *File) error {
+		add.Own(f.inodeAt(n.Inode), f.inodeSize, "inode %d %s", n.Inode, n.Name)
 		for _, at := range n.nodes {
-			own(at*f.block, f.block, "a node of the extents of "+of)
+			add.Own(at*f.block, f.block, "a node of the extents of inode %d %s", n.Inode, n.Name)
 		}
 		if n.attrs != 0 {
-			own(n.attrs*f.block, f.block, "the attributes of "+of)
+			add.Own(n.attrs*f.block, f.block, "the attributes of inode %d %s", n.Inode, n.Name)
 		}
 		for _, r := range n.runs {
 			if n.Content == nil {
-				own(r.From, r.Length, "directory, "+of)
+				add.Own(r.From, r.Length, "directory, inode %d %s", n.Inode, n.Name)
 				continue
 			}
 			used := min(r.Length, max(n.Size-r.Offset, 0))
-			m.Add(r.From, used, region.Place{Name: fmt.Sprintf("inode %d", n.Inode), File: n.Name, Offset: r.Offset})
-			own(r.From+used, r.Length-used, "the unused end of the last block of "+of)
+			add(r.From, used, func() region.Place {
+				return region.Place{Name: fmt.Sprintf("inode %d", n.Inode), File: n.Name, Offset: r.Offset}
+			})
+			add.Own(r.From+used, r.Length-used, "the unused end of the last block of inode %d %s", n.Inode, n.Name)
 		}
 		return nil
 	})
-	return m, err
-}
-
-func (f *FS) inodeRegions(own func(at, length int64, name string), number uint32, name string) {
-	own(f.inodeAt(number), f.inodeSize, name)
 }
 
 // maxDescribed is how many groups have a region for each descriptor where all have copies.
 const maxDescribed = 1 << 10
 
 // groupRegions adds what belongs to a group.
-func (f *FS) groupRegions(n int64, own func(at, length int64, name string)) error {
+func (f *FS) groupRegions(n int64, add region.Add) error {
 	start := f.first + n*f.group
 	if size := f.copies(n); size > 0 {
 		table := (f.groups()*f.descriptor + f.block - 1) / f.block
-		own(start*f.block, f.block, fmt.Sprintf("superblock of group %d", n))
-		own((start+1)*f.block, table*f.block, fmt.Sprintf("descriptors of groups in group %d", n))
-		own((start+1+table)*f.block, (size-1-table)*f.block, fmt.Sprintf("space for more descriptors in group %d", n))
+		add.Own(start*f.block, f.block, "superblock of group %d", n)
+		add.Own((start+1)*f.block, table*f.block, "descriptors of groups in group %d", n)
+		add.Own((start+1+table)*f.block, (size-1-table)*f.block, "space for more descriptors in group %d", n)
 		for g := range f.groups() {
 			if !f.sparse && f.groups() > maxDescribed {
 				break // each group has a copy of them all
 			}
-			own((start+1)*f.block+g*f.descriptor, f.descriptor, fmt.Sprintf("descriptor of group %d in group %d", g, n))
+			add.Own((start+1)*f.block+g*f.descriptor, f.descriptor, "descriptor of group %d in group %d", g, n)
 		}
 	}
 	d := make([]byte, f.descriptor)
 	if _, err := f.r.ReadAt(d, (f.first+1)*f.block+n*f.descriptor); err != nil {
 		return err
 	}
-	own(f.pointer(d, 0)*f.block, f.block, fmt.Sprintf("block bitmap of group %d", n))
-	own(f.pointer(d, 4)*f.block, f.block, fmt.Sprintf("inode bitmap of group %d", n))
-	own(f.tables[n]*f.block, f.inodes*f.block, fmt.Sprintf("an unused inode of group %d", n))
+	add.Own(f.pointer(d, 0)*f.block, f.block, "block bitmap of group %d", n)
+	add.Own(f.pointer(d, 4)*f.block, f.block, "inode bitmap of group %d", n)
+	add.Own(f.tables[n]*f.block, f.inodes*f.block, "an unused inode of group %d", n)
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pantavisor/pantavisor/formats/region"
+	"github.com/pantavisor/pantavisor/formats/region/regiontest"
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
@@ -78,8 +80,8 @@ func TestRegionsNameEveryByte(t *testing.T) {
 		o.BlockSize = block
 		img := write(t, o, tree.Bytes("a", 0o644, []byte("content")), tree.Bytes("b", 0o644, bytes.Repeat([]byte("long"), 5000)))
 		f, _ := read(t, img)
-		m, err := f.Regions(t.Context())
-		if err != nil {
+		var m regiontest.Map
+		if err := f.Regions(t.Context(), m.Add); err != nil {
 			t.Fatal(err)
 		}
 		data, err := os.ReadFile(img)
@@ -124,7 +126,7 @@ func FuzzOpen(f *testing.F) {
 			}
 			return nil
 		})
-		_, _ = fsys.Regions(context.Background())
+		_ = fsys.Regions(context.Background(), region.Find(int64(at)).Add)
 	})
 }
 
@@ -159,11 +161,11 @@ func TestRegionsOfHostileImages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := f.Regions(t.Context())
-		if m == nil || (err == nil) != (groups > 1) {
+		found := region.Find(1100)
+		if err := f.Regions(t.Context(), found.Add); (err == nil) != (groups > 1) {
 			t.Fatalf("%d groups: %v", groups, err)
 		}
-		if r, ok := m.Find(1100); !ok || r.Name != "superblock" && groups > 1 {
+		if r, ok := found.Place(); !ok || r.Name != "superblock" && groups > 1 {
 			t.Errorf("%d groups: the superblock is in %q", groups, r.Name)
 		}
 	}

@@ -329,35 +329,32 @@ func entryTime(date, clock uint16) time.Time {
 }
 
 // Regions describes the file system.
-func (f *FS) Regions(ctx context.Context) (*region.Map, error) {
-	m := &region.Map{}
-	own := func(at, length int64, name string) { m.Add(at, length, region.Place{Name: name, Offset: -1}) }
-	own(0, f.size, "a cluster that no file uses")
-	own(0, f.reserved, "reserved sectors")
-	own(0, f.sector, "boot sector")
+func (f *FS) Regions(ctx context.Context, add region.Add) error {
+	add.Own(0, f.size, "a cluster that no file uses")
+	add.Own(0, f.reserved, "reserved sectors")
+	add.Own(0, f.sector, "boot sector")
 	if f.wide {
 		info, backup := int64(le.Uint16(f.boot[48:]))*f.sector, int64(le.Uint16(f.boot[50:]))*f.sector
 		if info > 0 && info < f.reserved {
-			own(info, f.sector, "sector with the number of free clusters")
+			add.Own(info, f.sector, "sector with the number of free clusters")
 		}
 		if backup > 0 && backup < f.reserved {
-			own(backup, f.sector, "copy of the boot sector")
+			add.Own(backup, f.sector, "copy of the boot sector")
 		}
 	}
 	for i := range f.copies {
-		own(f.reserved+i*f.tableSize, f.tableSize, fmt.Sprintf("allocation table %d", i+1))
+		add.Own(f.reserved+i*f.tableSize, f.tableSize, "allocation table %d", i+1)
 	}
-	err := f.Walk(ctx, func(n *File) error {
+	return f.Walk(ctx, func(n *File) error {
 		for _, r := range n.runs {
 			if n.Content == nil {
-				own(r.From, r.Length, "directory "+n.Name)
+				add.Own(r.From, r.Length, "directory %s", n.Name)
 				continue
 			}
 			used := min(r.Length, n.Size-r.Offset)
-			m.Add(r.From, used, region.Place{Name: "file", File: n.Name, Offset: r.Offset})
-			own(r.From+used, r.Length-used, "the unused end of the last cluster of "+n.Name)
+			add(r.From, used, func() region.Place { return region.Place{Name: "file", File: n.Name, Offset: r.Offset} })
+			add.Own(r.From+used, r.Length-used, "the unused end of the last cluster of %s", n.Name)
 		}
 		return nil
 	})
-	return m, err
 }

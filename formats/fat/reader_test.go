@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/pantavisor/pantavisor/formats/fat"
+	"github.com/pantavisor/pantavisor/formats/region"
+	"github.com/pantavisor/pantavisor/formats/region/regiontest"
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
@@ -102,8 +104,8 @@ func TestRegionsNameContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, _, _ := readAll(t, bytes.NewReader(image))
-	m, err := f.Regions(t.Context())
-	if err != nil {
+	var m regiontest.Map
+	if err := f.Regions(t.Context(), m.Add); err != nil {
 		t.Fatal(err)
 	}
 	at := int64(bytes.Index(image, []byte("content of a")))
@@ -181,7 +183,7 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_, _ = fsys.Regions(t.Context())
+		_ = fsys.Regions(t.Context(), region.Find(int64(i)).Add)
 		_ = fsys.Walk(t.Context(), func(n *fat.File) error {
 			if n.Content != nil {
 				_, _ = io.CopyN(io.Discard, n.Content.Reader(), 1<<20)

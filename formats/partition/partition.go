@@ -243,16 +243,14 @@ func guid(b []byte) string {
 
 // Regions describes the disk. The content of partitions is that of files with their numbers as
 // names.
-func (t *Table) Regions() *region.Map {
-	m := &region.Map{}
-	own := func(at, length int64, name string) { m.Add(at, length, region.Place{Name: name, Offset: -1}) }
-	own(0, t.size, "outside of the partitions")
-	own(0, codeSize, bootCode)
-	own(codeSize, 6, "identifier of the disk in the master boot record")
+func (t *Table) Regions(add region.Add) {
+	add.Own(0, t.size, "outside of the partitions")
+	add.Own(0, codeSize, bootCode)
+	add.Own(codeSize, 6, "identifier of the disk in the master boot record")
 	for n := range int64(4) {
-		own(mbrEntries+16*n, 16, fmt.Sprintf("entry %d of the master boot record", n+1))
+		add.Own(mbrEntries+16*n, 16, "entry %d of the master boot record", n+1)
 	}
-	own(510, 2, "signature of the master boot record")
+	add.Own(510, 2, "signature of the master boot record")
 	for _, h := range []struct {
 		*header
 		which string
@@ -260,15 +258,16 @@ func (t *Table) Regions() *region.Map {
 		if h.header == nil {
 			continue
 		}
-		own(h.at, sector, "header of "+h.which)
+		add.Own(h.at, sector, "header of %s", h.which)
 		for n := range h.count {
-			own(h.entries+n*entrySize, entrySize, fmt.Sprintf("entry %d of %s", n+1, h.which))
+			add.Own(h.entries+n*entrySize, entrySize, "entry %d of %s", n+1, h.which)
 		}
 	}
 	for _, p := range t.Partitions {
-		m.Add(p.Start, p.Size, region.Place{Name: fmt.Sprintf("partition %d", p.Number), File: fmt.Sprint(p.Number), Offset: 0})
+		add(p.Start, p.Size, func() region.Place {
+			return region.Place{Name: fmt.Sprintf("partition %d", p.Number), File: fmt.Sprint(p.Number), Offset: 0}
+		})
 	}
-	return m
 }
 
 // Gap is a run of the disk outside of the partitions, where boards have boot stages.

@@ -14,6 +14,7 @@ import (
 	"github.com/diskfs/go-diskfs/partition/mbr"
 
 	"github.com/pantavisor/pantavisor/formats/region"
+	"github.com/pantavisor/pantavisor/formats/region/regiontest"
 )
 
 const mib = 1 << 20
@@ -69,7 +70,8 @@ func TestGPT(t *testing.T) {
 	if p := got.Partitions[1]; p.Number != 3 || p.Start != 2*mib || p.Size != 2*mib {
 		t.Errorf("%+v", p)
 	}
-	m := got.Regions()
+	var m regiontest.Map
+	got.Regions(m.Add)
 	for at := int64(0); at < 16*mib; at += 512 {
 		if _, ok := m.Find(at); !ok {
 			t.Fatalf("byte %d is in no region", at)
@@ -163,7 +165,7 @@ func FuzzRead(f *testing.F) {
 		image[at], image[at2] = with, with2
 		table, err := Read(bytes.NewReader(image), int64(len(image)))
 		if err == nil {
-			table.Regions().Find(int64(at))
+			table.Regions(region.Find(int64(at)).Add)
 			for _, g := range table.Gaps() {
 				for _, r := range g.Runs {
 					if r.From != g.Start+r.Offset || r.Offset < 0 || r.Length <= 0 || r.Offset+r.Length > g.Size || g.Start+g.Size > int64(len(image)) {

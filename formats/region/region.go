@@ -1,11 +1,8 @@
 // Package region says where a byte of an image belongs: readers of formats describe an image
-// by regions, and a Map finds the one that an offset is in.
+// by regions, and a Finder keeps the one that a byte is in.
 package region
 
-import (
-	"slices"
-	"sort"
-)
+import "fmt"
 
 // Place is where a byte is.
 type Place struct {
@@ -24,49 +21,40 @@ type Region struct {
 	Place
 }
 
-// Map is a list of regions.
-type Map struct {
-	list   []Region
-	sorted bool
+// Add takes a region of length bytes. An image may have many millions, so that place is asked
+// only for those that matter. A region that is empty does not count.
+type Add func(from, length int64, place func() Place)
+
+// Own adds a region of the format itself, with a name.
+func (a Add) Own(from, length int64, name string, args ...any) {
+	a(from, length, func() Place { return Place{Name: fmt.Sprintf(name, args...), Offset: -1} })
 }
 
-// Add adds a region. One that is empty is left out.
-func (m *Map) Add(from, length int64, p Place) {
-	if length > 0 {
-		m.list, m.sorted = append(m.list, Region{from, from + length, p}), false
+// Finder finds the region that a byte is in; of several the one that begins last, of these the
+// shortest, of these the last.
+type Finder struct {
+	at           int64
+	from, length int64
+	place        func() Place
+}
+
+// Find returns what finds the region of the byte at an offset.
+func Find(at int64) *Finder { return &Finder{at: at} }
+
+// Add considers a region; it is an [Add].
+func (f *Finder) Add(from, length int64, place func() Place) {
+	if f.at < from || f.at-from >= length {
+		return
+	}
+	if f.place == nil || from > f.from || from == f.from && length <= f.length {
+		f.from, f.length, f.place = from, length, place
 	}
 }
 
-// Find returns the region that a byte is in; of several the one that begins last.
-func (m *Map) Find(at int64) (Region, bool) {
-	if !m.sorted {
-		slices.SortStableFunc(m.list, func(a, b Region) int {
-			switch {
-			case a.From != b.From:
-				return compare(a.From, b.From)
-			default:
-				return compare(b.To, a.To)
-			}
-		})
-		m.sorted = true
+// Place returns where the byte is, and false when it is in no region.
+func (f *Finder) Place() (Place, bool) {
+	if f.place == nil {
+		return Place{}, false
 	}
-	for i := sort.Search(len(m.list), func(i int) bool { return m.list[i].From > at }) - 1; i >= 0; i-- {
-		if at < m.list[i].To {
-			return m.list[i], true
-		}
-		if at-m.list[i].From > farthest {
-			break
-		}
-	}
-	return Region{}, false
-}
-
-// farthest is how far Find looks back for a region that others are in.
-const farthest = 1 << 40
-
-func compare(a, b int64) int {
-	if a < b {
-		return -1
-	}
-	return 1
+	return f.place(), true
 }

@@ -4,22 +4,41 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"testing"
 	"testing/iotest"
 )
 
 func TestFindsTheInnermostRegion(t *testing.T) {
 	t.Parallel()
-	var m Map
-	m.Add(0, 100, Place{Name: "all"})
-	m.Add(10, 20, Place{Name: "part"})
-	m.Add(12, 0, Place{Name: "empty"})
-	m.Add(10, 5, Place{Name: "start of the part"})
-	for at, want := range map[int64]string{0: "all", 9: "all", 10: "start of the part", 14: "start of the part", 15: "part", 29: "part", 30: "all", 99: "all", 100: "", -1: ""} {
-		got, ok := m.Find(at)
+	describe := func(add Add) {
+		add.Own(0, 100, "all")
+		add.Own(10, 5, "start of the %s", "part")
+		add.Own(10, 20, "part")
+		add.Own(12, 0, "empty")
+		add.Own(40, 5, "one")
+		add.Own(40, 5, "the same")
+		add(50, math.MaxInt64, func() Place { return Place{Name: "file", File: "a", Offset: 7} })
+	}
+	for at, want := range map[int64]string{0: "all", 9: "all", 10: "start of the part", 14: "start of the part", 15: "part", 29: "part", 30: "all", 40: "the same", 60: "file", 1 << 60: "file", -1: ""} {
+		f := Find(at)
+		describe(f.Add)
+		got, ok := f.Place()
 		if got.Name != want || ok != (want != "") {
 			t.Errorf("byte %d is in %q, want %q", at, got.Name, want)
 		}
+	}
+}
+
+// TestNamesAreMadeForOne: of many regions one is named.
+func TestNamesAreMadeForOne(t *testing.T) {
+	t.Parallel()
+	f, asked := Find(5), 0
+	for n := range int64(1000) {
+		f.Add(0, 1000-n%7, func() Place { asked++; return Place{} })
+	}
+	if _, ok := f.Place(); !ok || asked != 1 {
+		t.Errorf("%d names were made", asked)
 	}
 }
 

@@ -449,25 +449,25 @@ func (r *reader) fill() error {
 }
 
 // Regions describes the image. The content of files is named by their block.
-func (i *Image) Regions(ctx context.Context) (*region.Map, error) {
-	m := &region.Map{}
-	m.Add(0, superblockSize, region.Place{Name: "superblock", Offset: -1})
-	i.inodes.regions(m, "inodes")
-	i.dirs.regions(m, "directories")
+func (i *Image) Regions(ctx context.Context, add region.Add) error {
+	add.Own(0, superblockSize, "superblock")
+	i.inodes.regions(add, "inodes")
+	i.dirs.regions(add, "directories")
 	end := i.dirs.end
-	m.Add(end, int64(i.sb.BytesUsed)-end, region.Place{Name: "tables of fragments, owners and attributes", Offset: -1})
-	m.Add(int64(i.sb.BytesUsed), 1<<40, region.Place{Name: "padding", Offset: -1})
-	err := i.Walk(ctx, func(f *Member) error {
+	add.Own(end, int64(i.sb.BytesUsed)-end, "tables of fragments, owners and attributes")
+	add.Own(int64(i.sb.BytesUsed), 1<<40, "padding")
+	for n, f := range i.fragments {
+		add.Own(f.start, int64(f.size&^blockStored), "fragment %d", n)
+	}
+	return i.Walk(ctx, func(f *Member) error {
 		at := f.start
 		for n, size := range f.blocks.all() {
 			length := int64(size &^ blockStored)
-			m.Add(at, length, region.Place{Name: fmt.Sprintf("block %d", n), File: f.Name, Offset: -1})
+			add(at, length, func() region.Place {
+				return region.Place{Name: fmt.Sprintf("block %d", n), File: f.Name, Offset: -1}
+			})
 			at += length
 		}
-		return nil
+		return ctx.Err()
 	})
-	for n, f := range i.fragments {
-		m.Add(f.start, int64(f.size&^blockStored), region.Place{Name: fmt.Sprintf("fragment %d", n), Offset: -1})
-	}
-	return m, err
 }

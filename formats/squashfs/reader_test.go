@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/formats/region/regiontest"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
@@ -169,8 +170,8 @@ func TestRegionsNameEveryByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := image.Regions(context.Background())
-	if err != nil {
+	var m regiontest.Map
+	if err := image.Regions(t.Context(), m.Add); err != nil {
 		t.Fatal(err)
 	}
 	for at := range data {

@@ -157,9 +157,9 @@ func (t *readTable) from(p position) ([]byte, error) {
 	return nil, fmt.Errorf("there is nothing at %d of block %d of the table: %w", p.offset, p.block, errFormat)
 }
 
-func (t *readTable) regions(m *region.Map, what string) {
+func (t *readTable) regions(add region.Add, what string) {
 	for n, r := range t.packed {
-		m.Add(r.From, r.To-r.From, region.Place{Name: fmt.Sprintf("metadata block %d of the %s", n, what), Offset: -1})
+		add.Own(r.From, r.To-r.From, "metadata block %d of the %s", n, what)
 	}
 }
 

@@ -107,17 +107,17 @@ func (i *Image) volumes(r io.ReaderAt, runs map[uint32][]region.Run) error {
 }
 
 // Regions describes the image. The content of volumes is that of files with their names.
-func (i *Image) Regions() *region.Map {
-	m := &region.Map{}
+func (i *Image) Regions(add region.Add) {
 	for n, owner := range i.owner {
 		at := int64(n) * i.Block
-		m.Add(at, i.data, region.Place{Name: "headers of " + owner, Offset: -1})
-		m.Add(at+i.data, i.Block-i.data, region.Place{Name: owner, Offset: -1})
+		add.Own(at, i.data, "headers of %s", owner)
+		add.Own(at+i.data, i.Block-i.data, "%s", owner)
 	}
 	for _, v := range i.Volumes {
 		for _, r := range v.Content.Runs() {
-			m.Add(r.From, r.Length, region.Place{Name: fmt.Sprintf("volume %d", v.Number), File: v.Name, Offset: r.Offset})
+			add(r.From, r.Length, func() region.Place {
+				return region.Place{Name: fmt.Sprintf("volume %d", v.Number), File: v.Name, Offset: r.Offset}
+			})
 		}
 	}
-	return m
 }

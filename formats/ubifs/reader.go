@@ -27,10 +27,12 @@ const Magic = "\x31\x18\x10\x06"
 // several for one thing the latest counts.
 type FS struct {
 	r      io.ReaderAt
+	size   int64
+	block  int64 // of the erase blocks, in bytes
+	first  int64 // erase block of files
 	super  []byte
 	inodes map[uint32]*readInode
 	names  map[entryKey]readEntry
-	places region.Map
 }
 
 // readInode is an inode with the places of its data, by block.
@@ -65,45 +67,42 @@ const (
 // Open reads the nodes of the file system of a volume of size bytes. Where a node is damaged, the
 // result has those before it, beside the error.
 func Open(ctx context.Context, r io.ReaderAt, size int64) (*FS, error) {
-	f := &FS{r: r, super: make([]byte, superSize), inodes: map[uint32]*readInode{}, names: map[entryKey]readEntry{}}
+	f := &FS{r: r, size: size, super: make([]byte, superSize), inodes: map[uint32]*readInode{}, names: map[entryKey]readEntry{}}
 	if n, err := r.ReadAt(f.super, 0); n < superSize {
 		return nil, fmt.Errorf("reading the superblock: %w", err)
 	}
-	block := int64(le.Uint32(f.super[36:]))
-	first := int64(logFirst) + int64(le.Uint32(f.super[56:])) + int64(le.Uint32(f.super[60:])) + int64(le.Uint32(f.super[64:]))
-	if string(f.super[:4]) != Magic || f.super[20] != superNode || block < 8<<10 || block > maxBlock || first*block > size {
-		return nil, fmt.Errorf("reading the superblock: blocks of %d bytes, files from block %d on: %w", block, first, errFormat)
+	f.block = int64(le.Uint32(f.super[36:]))
+	f.first = int64(logFirst) + int64(le.Uint32(f.super[56:])) + int64(le.Uint32(f.super[60:])) + int64(le.Uint32(f.super[64:]))
+	if string(f.super[:4]) != Magic || f.super[20] != superNode || f.block < 8<<10 || f.block > maxBlock || f.first*f.block > size {
+		return nil, fmt.Errorf("reading the superblock: blocks of %d bytes, files from block %d on: %w", f.block, f.first, errFormat)
 	}
-	f.own(0, size, "a part that no node uses")
-	f.own(0, block, "superblock")
-	f.own(block, masterBlocks*block, "master node")
-	f.own(logFirst*block, (first-logFirst)*block, "log, tree of properties and orphans")
-	buf, nodes := make([]byte, block), 0
-	for at := first * block; at+block <= size; at += block {
+	return f, f.nodes(ctx, f.node)
+}
+
+// nodes reads all nodes behind the log in order, with their places.
+func (f *FS) nodes(ctx context.Context, take func(n []byte, at int64) error) error {
+	buf, nodes := make([]byte, f.block), 0
+	for at := f.first * f.block; at+f.block <= f.size; at += f.block {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
-		if _, err := r.ReadAt(buf, at); err != nil {
-			return nil, fmt.Errorf("reading block %d: %w", at/block, err)
+		if _, err := f.r.ReadAt(buf, at); err != nil {
+			return fmt.Errorf("reading block %d: %w", at/f.block, err)
 		}
-		n, err := f.scan(buf, at)
+		n, err := scan(buf, at, take)
 		if nodes += n; err == nil && nodes > maxNodes {
 			err = fmt.Errorf("it has more than %d nodes: %w", maxNodes, errFormat)
 		}
 		if err != nil {
-			return f, fmt.Errorf("reading block %d: %w", at/block, err)
+			return fmt.Errorf("reading block %d: %w", at/f.block, err)
 		}
 	}
-	return f, nil
-}
-
-func (f *FS) own(at, length int64, name string) {
-	f.places.Add(at, length, region.Place{Name: name, Offset: -1})
+	return nil
 }
 
 // scan reads the nodes of a block and returns their number. What is behind the last one is
 // erased.
-func (f *FS) scan(b []byte, at int64) (nodes int, err error) {
+func scan(b []byte, at int64, take func(n []byte, at int64) error) (nodes int, err error) {
 	for off := int64(0); off+headerSize <= int64(len(b)); {
 		n := b[off:]
 		if string(n[:4]) != Magic {
@@ -119,7 +118,7 @@ func (f *FS) scan(b []byte, at int64) (nodes int, err error) {
 		if ^crc32.ChecksumIEEE(n[8:length]) != le.Uint32(n[4:]) {
 			return nodes, fmt.Errorf("the checksum of the node at %d is wrong: %w", off, errFormat)
 		}
-		if err := f.node(n[:length], at+off); err != nil {
+		if err := take(n[:length], at+off); err != nil {
 			return nodes, fmt.Errorf("the node at %d: %w", off, err)
 		}
 		nodes++
@@ -140,7 +139,6 @@ func (f *FS) node(n []byte, at int64) error {
 	switch n[20] {
 	case inodeNode:
 		i := f.inode(le.Uint32(n[24:]))
-		f.own(at, int64(len(n)), fmt.Sprintf("inode %d", le.Uint32(n[24:])))
 		if sequence >= i.sequence {
 			i.sequence, i.raw = sequence, bytes.Clone(n)
 		}
@@ -149,7 +147,6 @@ func (f *FS) node(n []byte, at int64) error {
 			return fmt.Errorf("it has %d bytes of data: %w", len(n)-dataSize, errFormat)
 		}
 		number, block := le.Uint32(n[24:]), le.Uint32(n[28:])&(1<<29-1)
-		f.own(at, int64(len(n)), fmt.Sprintf("block %d of inode %d", block, number))
 		i := f.inode(number)
 		if d := (readData{sequence, region.Run{Offset: int64(block) * blockSize, Length: int64(len(n) - dataSize), From: at + dataSize}, le.Uint16(n[44:]) != 0}); sequence >= i.data[block].sequence {
 			i.data[block] = d
@@ -160,12 +157,10 @@ func (f *FS) node(n []byte, at int64) error {
 			return fmt.Errorf("its name has %d bytes: %w", length, errFormat)
 		}
 		key := entryKey{le.Uint32(n[24:]), string(n[entrySize : entrySize+length])}
-		f.own(at, int64(len(n)), fmt.Sprintf("entry %.300q of directory %d", key.name, key.parent))
 		if old, ok := f.names[key]; !ok || sequence >= old.sequence {
 			f.names[key] = readEntry{sequence, uint32(le.Uint64(n[40:]))}
 		}
 	case indexNode:
-		f.own(at, int64(len(n)), "node of the index")
 	}
 	return nil
 }
@@ -268,5 +263,35 @@ func (f *FS) file(number uint32, name string) (*File, error) {
 	return n, nil
 }
 
-// Regions describes the file system. Blocks of files are named by their inode.
-func (f *FS) Regions(context.Context) (*region.Map, error) { return &f.places, nil }
+// Regions describes the file system. Blocks of files are named by their inode. It reads the nodes
+// again: they may be many, and few are asked for.
+func (f *FS) Regions(ctx context.Context, add region.Add) error {
+	add.Own(0, f.size, "a part that no node uses")
+	add.Own(0, f.block, "superblock")
+	add.Own(f.block, masterBlocks*f.block, "master node")
+	add.Own(logFirst*f.block, (f.first-logFirst)*f.block, "log, tree of properties and orphans")
+	return f.nodes(ctx, func(n []byte, at int64) error {
+		describe(n, at, add)
+		return nil
+	})
+}
+
+// maxShown is how much of the name of an entry its region has, in bytes.
+const maxShown = 300
+
+// describe adds the region of a node.
+func describe(n []byte, at int64, add region.Add) {
+	length := int64(len(n))
+	switch {
+	case n[20] == inodeNode && len(n) >= inodeSize:
+		add.Own(at, length, "inode %d", le.Uint32(n[24:]))
+	case n[20] == dataNode && len(n) >= dataSize:
+		add.Own(at, length, "block %d of inode %d", le.Uint32(n[28:])&(1<<29-1), le.Uint32(n[24:]))
+	case n[20] == entryNode && len(n) >= entrySize:
+		name := n[entrySize:]
+		name = name[:min(len(name), int(le.Uint16(n[50:])), maxShown)]
+		add.Own(at, length, "entry %q of directory %d", string(name), le.Uint32(n[24:]))
+	case n[20] == indexNode:
+		add.Own(at, length, "node of the index")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/pantavisor/pantavisor/formats/region"
 	"github.com/pantavisor/pantavisor/formats/tree"
 )
 
@@ -67,11 +68,11 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := f.Regions(t.Context())
-	if err != nil {
+	found := region.Find(int64(at))
+	if err := f.Regions(t.Context(), found.Add); err != nil {
 		t.Fatal(err)
 	}
-	if r, ok := m.Find(int64(at)); !ok || r.Name != "block 0 of inode 65" && r.Name != "block 0 of inode 64" {
+	if r, ok := found.Place(); !ok || r.Name != "block 0 of inode 65" && r.Name != "block 0 of inode 64" {
 		t.Errorf("the content is in %+v", r)
 	}
 	data[at] ^= 1

@@ -41,27 +41,31 @@ func openTree(_ *Reader, ctx context.Context, c *Content) (*Inside, error) {
 		return nil, err
 	}
 	be := binary.BigEndian
-	t := &treeReader{c: c, at: int64(be.Uint32(head[8:])), regions: &region.Map{}}
+	t := treeReader{c: c, at: int64(be.Uint32(head[8:]))}
 	names := make([]byte, min(int64(be.Uint32(head[32:])), maxTreeNames))
 	if _, err := c.At.ReadAt(names, int64(be.Uint32(head[12:]))); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	t.names = string(names)
-	t.regions.Add(0, c.Size, region.Place{Name: "structure of the tree", Offset: -1})
-	t.regions.Add(0, treeHeader, region.Place{Name: "header", Offset: -1})
-	in := &Inside{Form: "device tree", regions: func(context.Context) (*region.Map, error) { return t.regions, nil }}
-	err := t.read(ctx, in)
-	return in, err
+	in := &Inside{Form: "device tree", regions: func(ctx context.Context, add region.Add) error {
+		add.Own(0, c.Size, "structure of the tree")
+		add.Own(0, treeHeader, "header")
+		again := t
+		again.add = add
+		return again.read(ctx, &Inside{})
+	}}
+	reading := t
+	return in, reading.read(ctx, in)
 }
 
 // treeReader reads the tokens of a tree.
 type treeReader struct {
-	c       *Content
-	at      int64
-	names   string
-	named   int // bytes of all names so far
-	path    []string
-	regions *region.Map
+	c     *Content
+	at    int64
+	names string
+	named int // bytes of all names so far
+	path  []string
+	add   region.Add // takes the regions, if somebody asks for them
 }
 
 // word reads the next 32 bits.
@@ -140,10 +144,14 @@ func (t *treeReader) property(in *Inside) error {
 	t.at += (int64(length) + 3) &^ 3
 	if strings.HasSuffix(name, "/data") || length > maxTreeValue {
 		in.Nodes = append(in.Nodes, &Node{Name: strings.TrimSuffix(name, "/data"), Content: t.c.part(at, int64(length))})
-		t.regions.Add(at, int64(length), region.Place{Name: "property", File: name, Offset: 0})
+		if t.add != nil {
+			t.add(at, int64(length), func() region.Place { return region.Place{Name: "property", File: name, Offset: 0} })
+		}
 		return nil
 	}
-	t.regions.Add(at, int64(length), region.Place{Name: "property " + name, Offset: -1})
+	if t.add != nil {
+		t.add.Own(at, int64(length), "property %s", name)
+	}
 	value := make([]byte, length)
 	if n, err := t.c.At.ReadAt(value, at); n < len(value) {
 		return err
@@ -174,10 +182,9 @@ func openSlot(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 	}
 	in := &Inside{Form: "FIT slot", Attributes: []Attribute{{Name: "revision", Value: fitslot.Decode(head)}}}
 	in.Nodes = []*Node{{Name: "FIT", Content: c.part(fitslot.Size, c.Size-fitslot.Size)}}
-	in.regions = func(context.Context) (*region.Map, error) {
-		m := &region.Map{}
-		m.Add(0, fitslot.Size, region.Place{Name: "header", Offset: -1})
-		return m, nil
+	in.regions = func(_ context.Context, add region.Add) error {
+		add.Own(0, fitslot.Size, "header")
+		return nil
 	}
 	return in, nil
 }
@@ -192,9 +199,13 @@ func openPE(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 	if f.Section(".linux") == nil {
 		return nil, nil
 	}
-	m := &region.Map{}
-	m.Add(0, c.Size, region.Place{Name: "headers", Offset: -1})
-	in := &Inside{Form: "UKI", regions: func(context.Context) (*region.Map, error) { return m, nil }}
+	in := &Inside{Form: "UKI", regions: func(_ context.Context, add region.Add) error {
+		add.Own(0, c.Size, "headers")
+		for _, s := range f.Sections {
+			add(int64(s.Offset), int64(s.Size), func() region.Place { return region.Place{Name: "section", File: s.Name, Offset: 0} })
+		}
+		return nil
+	}}
 	seen := map[string]bool{}
 	for _, s := range f.Sections {
 		size := int64(s.Size)
@@ -206,7 +217,6 @@ func openPE(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 		}
 		seen[s.Name] = true
 		in.Nodes = append(in.Nodes, &Node{Name: "section " + s.Name, Content: c.part(int64(s.Offset), size)})
-		m.Add(int64(s.Offset), int64(s.Size), region.Place{Name: "section", File: s.Name, Offset: 0})
 	}
 	return in, nil
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/formats/bmap"
+	"github.com/pantavisor/pantavisor/formats/region"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -406,11 +407,9 @@ func place(ctx context.Context, at int64, both ...*Inside) string {
 		if in == nil || in.regions == nil {
 			continue
 		}
-		m, _ := in.regions(ctx) // where there is damage, what could be described counts
-		if m == nil {
-			continue
-		}
-		if r, ok := m.Find(at); ok {
+		found := region.Find(at)
+		_ = in.regions(ctx, found.Add) // where there is damage, what could be described counts
+		if r, ok := found.Place(); ok {
 			name := in.Form + ": " + r.Name
 			if r.File != "" {
 				name += " of " + r.File

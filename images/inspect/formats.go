@@ -224,7 +224,7 @@ func copySparse(ctx context.Context, f io.WriterAt, in io.Reader) (size int64, e
 // packed returns what opens compressed content.
 func packed(form string) func(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	return func(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
-		in := &Inside{Form: form, regions: func(context.Context) (*region.Map, error) { return packedRegions(form, c), nil }}
+		in := &Inside{Form: form, regions: func(_ context.Context, add region.Add) error { return packedRegions(form, c, add) }}
 		content, err := r.spool(ctx, func() (io.ReadCloser, error) {
 			return decompress.Reader(io.NewSectionReader(c.At, 0, c.Size))
 		})
@@ -240,27 +240,25 @@ func packed(form string) func(r *Reader, ctx context.Context, c *Content) (*Insi
 const unpacked = "content"
 
 // packedRegions describes a compressed stream.
-func packedRegions(form string, c *Content) *region.Map {
-	m := &region.Map{}
-	own := func(at, length int64, name string) { m.Add(at, length, region.Place{Name: name, Offset: -1}) }
-	own(0, c.Size, form+" stream")
+func packedRegions(form string, c *Content, add region.Add) error {
+	add.Own(0, c.Size, "%s stream", form)
 	if form != "xz" {
-		return m
+		return nil
 	}
 	blocks, err := xz4.Blocks(xz4.Input{ReaderAt: c.At, Size: c.Size})
 	if err != nil {
-		return m
+		return err
 	}
 	at := int64(12)
-	own(0, at, "xz stream header")
+	add.Own(0, at, "xz stream header")
 	for n, b := range blocks {
 		length := int64(b.Unpadded+3) &^ 3
-		own(at, length, fmt.Sprintf("xz block %d", n))
+		add.Own(at, length, "xz block %d", n)
 		at += length
 	}
-	own(at, c.Size-at-12, "xz index")
-	own(c.Size-12, 12, "xz stream footer")
-	return m
+	add.Own(at, c.Size-at-12, "xz index")
+	add.Own(c.Size-12, 12, "xz stream footer")
+	return nil
 }
 
 func openSquashfs(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
@@ -410,7 +408,10 @@ func openDisk(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Inside{Form: t.Form, regions: func(context.Context) (*region.Map, error) { return t.Regions(), nil }}
+	in := &Inside{Form: t.Form, regions: func(_ context.Context, add region.Add) error {
+		t.Regions(add)
+		return nil
+	}}
 	in.Attributes = []Attribute{{Name: "identifier", Value: t.ID, Derived: true}}
 	for _, p := range t.Record {
 		in.Attributes = append(in.Attributes, Attribute{Name: fmt.Sprintf("entry %d of the master boot record", p.Number), Value: fmt.Sprintf("type %s, %d bytes from %d", p.Type, p.Size, p.Start)})
@@ -437,7 +438,10 @@ func openUBI(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Inside{Form: "ubi", regions: func(context.Context) (*region.Map, error) { return image.Regions(), nil }}
+	in := &Inside{Form: "ubi", regions: func(_ context.Context, add region.Add) error {
+		image.Regions(add)
+		return nil
+	}}
 	in.Attributes = []Attribute{{Name: "erase block", Value: fmt.Sprint(image.Block)}}
 	for _, v := range image.Volumes {
 		in.Nodes = append(in.Nodes, &Node{Name: "volume " + v.Name, Content: mapped(v.Content), Attributes: []Attribute{{Name: "number", Value: fmt.Sprint(v.Number)}}})
@@ -464,47 +468,64 @@ func openUBIFS(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 
 // openCpio reads archives that follow each other, as in an initrd of several parts.
 func openCpio(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
-	in, m := &Inside{Form: "cpio"}, &region.Map{}
-	in.regions = func(context.Context) (*region.Map, error) { return m, nil }
-	m.Add(0, c.Size, region.Place{Name: "padding", Offset: -1})
+	in := &Inside{Form: "cpio", regions: func(ctx context.Context, add region.Add) error { return cpioRegions(ctx, c, add) }}
 	count := r.counting()
+	err := walkCpio(ctx, c, func(base int64, name string, h *cpio.Header) error {
+		n := &Node{Name: name, Attributes: attributes(&h.Entry)}
+		if h.Mode.IsRegular() {
+			n.Content = c.part(base+h.Offset, h.Size)
+		}
+		in.Nodes = append(in.Nodes, n)
+		return count.add(&h.Entry)
+	}, func(int64) {})
+	return in, err
+}
+
+// walkCpio calls member with each member of archives that follow each other, where its archive
+// begins, and a name that no other has; trailer with the end of each archive.
+func walkCpio(ctx context.Context, c *Content, member func(base int64, name string, h *cpio.Header) error, trailer func(end int64)) error {
 	seen := map[string]int{}
 	for base := int64(0); base < c.Size; {
 		a := cpio.NewReader(io.NewSectionReader(c.At, base, c.Size-base))
 		for {
 			if err := ctx.Err(); err != nil {
-				return in, err
+				return err
 			}
 			h, err := a.Next()
 			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
-				return in, err
-			}
-			if err := count.add(&h.Entry); err != nil {
-				return in, err
+				return err
 			}
 			name := h.Name
 			if seen[h.Name]++; seen[h.Name] > 1 {
 				name = fmt.Sprintf("%s (%d)", h.Name, seen[h.Name])
 			}
-			n := &Node{Name: name, Attributes: attributes(&h.Entry)}
-			m.Add(base+h.Start, max(h.Offset-h.Start, 110), region.Place{Name: "header of cpio member " + name, Offset: -1})
-			if h.Mode.IsRegular() {
-				n.Content = c.part(base+h.Offset, h.Size)
-				m.Add(base+h.Offset, h.Size, region.Place{Name: "cpio member", File: name, Offset: 0})
+			if err := member(base, name, h); err != nil {
+				return err
 			}
-			in.Nodes = append(in.Nodes, n)
 		}
-		m.Add(base+a.Position()-124, 124, region.Place{Name: "trailer", Offset: -1})
+		trailer(base + a.Position())
 		next, err := afterZeros(ctx, c, base+a.Position())
 		if err != nil {
-			return in, err
+			return err
 		}
 		base = next
 	}
-	return in, nil
+	return nil
+}
+
+// cpioRegions describes archives that follow each other.
+func cpioRegions(ctx context.Context, c *Content, add region.Add) error {
+	add.Own(0, c.Size, "padding")
+	return walkCpio(ctx, c, func(base int64, name string, h *cpio.Header) error {
+		add.Own(base+h.Start, max(h.Offset-h.Start, 110), "header of cpio member %s", name)
+		if h.Mode.IsRegular() {
+			add(base+h.Offset, h.Size, func() region.Place { return region.Place{Name: "cpio member", File: name, Offset: 0} })
+		}
+		return nil
+	}, func(end int64) { add.Own(end-124, 124, "trailer") })
 }
 
 // afterZeros returns the offset of the first byte that is not zero.
@@ -547,35 +568,53 @@ func (c *counter) Seek(offset int64, whence int) (int64, error) {
 }
 
 func openTar(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
-	in, m := &Inside{Form: "tar"}, &region.Map{}
-	in.regions = func(context.Context) (*region.Map, error) { return m, nil }
-	m.Add(0, c.Size, region.Place{Name: "a header of the archive, or padding", Offset: -1})
+	in := &Inside{Form: "tar", regions: func(ctx context.Context, add region.Add) error { return tarRegions(ctx, c, add) }}
 	count := r.counting()
-	at := &counter{r: io.NewSectionReader(c.At, 0, c.Size)}
-	a := tarball.NewReader(at)
+	err := walkTar(ctx, c, func(at int64, e *tree.Entry) error {
+		n := &Node{Name: e.Name, Attributes: attributes(e)}
+		if e.Mode.IsRegular() && e.HardLink == "" {
+			n.Content = c.part(at, e.Size)
+		}
+		in.Nodes = append(in.Nodes, n)
+		return count.add(e)
+	})
+	if err != nil {
+		return in, err
+	}
+	return in, exported(in)
+}
+
+// walkTar calls member with each member of an archive, and where its content is.
+func walkTar(ctx context.Context, c *Content, member func(at int64, e *tree.Entry) error) error {
+	from := &counter{r: io.NewSectionReader(c.At, 0, c.Size)}
+	a := tarball.NewReader(from)
 	for {
 		if err := ctx.Err(); err != nil {
-			return in, err
+			return err
 		}
 		e, err := a.Next()
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil {
-			return in, err
-		}
-		if err := count.add(&e); err != nil {
-			return in, err
+			return err
 		}
 		e.Name = path.Clean(e.Name)
-		n := &Node{Name: e.Name, Attributes: attributes(&e)}
-		if e.Mode.IsRegular() && e.HardLink == "" {
-			n.Content = c.part(at.at, e.Size)
-			m.Add(at.at, e.Size, region.Place{Name: "tar member", File: e.Name, Offset: 0})
+		if err := member(from.at, &e); err != nil {
+			return err
 		}
-		in.Nodes = append(in.Nodes, n)
 	}
-	return in, exported(in)
+}
+
+// tarRegions describes an archive.
+func tarRegions(ctx context.Context, c *Content, add region.Add) error {
+	add.Own(0, c.Size, "a header of the archive, or padding")
+	return walkTar(ctx, c, func(at int64, e *tree.Entry) error {
+		if e.Mode.IsRegular() && e.HardLink == "" {
+			add(at, e.Size, func() region.Place { return region.Place{Name: "tar member", File: e.Name, Offset: 0} })
+		}
+		return nil
+	})
 }
 
 // maxTree is the size of the largest hash tree of which each block has a region, in bytes: that of
@@ -594,17 +633,16 @@ func openVerity(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 		{Name: "UUID", Value: fmt.Sprintf("%x", head[16:32])}, {Name: "salt", Value: fmt.Sprintf("%x", salt)},
 		{Name: "data blocks", Value: fmt.Sprint(le.Uint64(head[72:]))},
 	}}
-	in.regions = func(context.Context) (*region.Map, error) {
-		m := &region.Map{}
-		m.Add(0, 4096, region.Place{Name: "header of the hash tree", Offset: -1})
+	in.regions = func(_ context.Context, add region.Add) error {
+		add.Own(0, 4096, "header of the hash tree")
 		if c.Size > maxTree {
-			m.Add(4096, c.Size-4096, region.Place{Name: "hash tree", Offset: -1})
-			return m, nil
+			add.Own(4096, c.Size-4096, "hash tree")
+			return nil
 		}
 		for at := int64(4096); at < c.Size; at += 4096 {
-			m.Add(at, 4096, region.Place{Name: fmt.Sprintf("block %d of the hash tree", at/4096-1), Offset: -1})
+			add.Own(at, 4096, "block %d of the hash tree", at/4096-1)
 		}
-		return m, nil
+		return nil
 	}
 	return in, nil
 }
@@ -623,10 +661,9 @@ func openUImage(_ *Reader, _ context.Context, c *Content) (*Inside, error) {
 		{Name: "made", Value: fmt.Sprint(be.Uint32(head[8:]))},
 	}}
 	in.Nodes = []*Node{{Name: unpacked, Content: c.part(size, c.Size-size)}}
-	in.regions = func(context.Context) (*region.Map, error) {
-		m := &region.Map{}
-		m.Add(0, size, region.Place{Name: "header", Offset: -1})
-		return m, nil
+	in.regions = func(_ context.Context, add region.Add) error {
+		add.Own(0, size, "header")
+		return nil
 	}
 	return in, nil
 }

@@ -78,7 +78,7 @@ type Inside struct {
 	// Nodes are the parts, sorted by name.
 	Nodes []*Node
 
-	regions func(context.Context) (*region.Map, error)
+	regions func(context.Context, region.Add) error // describes it
 }
 
 // Reader opens things. Close it when nothing of them is used any more.

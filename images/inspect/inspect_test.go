@@ -23,6 +23,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/ext4"
 	"github.com/pantavisor/pantavisor/formats/fat"
 	"github.com/pantavisor/pantavisor/formats/fitslot"
+	"github.com/pantavisor/pantavisor/formats/region/regiontest"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/formats/ubi"
@@ -318,8 +319,8 @@ func TestFlippedBitsAreNamed(t *testing.T) {
 	if err := fsys.Walk(t.Context(), func(f *ext4.File) error { inodes[f.Name] = f.Inode; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	regions, err := fsys.Regions(t.Context())
-	if err != nil {
+	var regions regiontest.Map
+	if err := fsys.Regions(t.Context(), regions.Add); err != nil {
 		t.Fatal(err)
 	}
 	// place returns where something of the file system is.
