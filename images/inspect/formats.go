@@ -137,6 +137,9 @@ func (r *Reader) Inside(ctx context.Context, c *Content) (*Inside, error) {
 		in = &Inside{Form: f.name}
 	}
 	if err != nil {
+		if errors.Is(err, errNames) {
+			in.regions = nil // which would collect these names once more
+		}
 		return in, fault.Wrap(fault.BadInput, err, "reading %s", f.name)
 	}
 	slices.SortStableFunc(in.Nodes, func(a, b *Node) int { return strings.Compare(a.Name, b.Name) })
@@ -152,6 +155,9 @@ const (
 	perName    = 256       // of those, what each has besides its text
 )
 
+// errNames is the error of a file system or archive whose names need too much memory.
+var errNames = errors.New("its names need too much memory")
+
 // names counts the memory for the names in one file system or archive, in bytes.
 type names struct{ used, most int64 }
 
@@ -165,7 +171,7 @@ func (n *names) add(e *tree.Entry) error {
 		size += perName + len(name) + 4*len(value) // quoted
 	}
 	if n.used += int64(size); n.used > n.most {
-		return fault.New(fault.BadInput, "its names need more than %d MiB of memory", n.most>>20)
+		return fault.New(fault.BadInput, "%w: more than %d MiB", errNames, n.most>>20)
 	}
 	return nil
 }
