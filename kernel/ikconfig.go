@@ -33,15 +33,20 @@ func ReadConfig(file string) (Config, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading the kernel's configuration")
 	}
-	text := configText(data)
+	text := ConfigText(data, maxKernelImage)
 	if text == "" {
 		return nil, fault.New(fault.BadInput, "%s is neither a kernel's configuration nor a kernel that has it in it (CONFIG_IKCONFIG)", file)
 	}
 	return parseConfig(text), nil
 }
 
-// configText returns the text of a configuration, "" when there is none.
-func configText(data []byte) string {
+// maxStreams is how many compressed streams of a form are looked into for a kernel: code has some
+// bytes that only look so.
+const maxStreams = 64
+
+// ConfigText returns the text of the configuration that data is or has in it, in the forms of
+// [ReadConfig], and "" when there is none. It unpacks at most so many bytes.
+func ConfigText(data []byte, most int64) string {
 	if isConfig(data) {
 		return string(data)
 	}
@@ -52,15 +57,18 @@ func configText(data []byte) string {
 		return text
 	}
 	for _, magic := range packed {
-		for at := 0; ; at++ {
-			i := bytes.Index(data[at:], []byte(magic))
-			if i < 0 {
+		rest := data
+		for range maxStreams {
+			i := bytes.Index(rest, []byte(magic))
+			if i < 0 || most <= 0 {
 				break
 			}
-			at += i
-			if text := inKernel(unpackKernel(data[at:])); text != "" {
+			image := unpackKernel(rest[i:], most)
+			if text := inKernel(image); text != "" {
 				return text
 			}
+			most -= int64(len(image))
+			rest = rest[i+1:]
 		}
 	}
 	return ""
@@ -99,15 +107,15 @@ func unpackConfig(data []byte) []byte {
 	return text
 }
 
-// unpackKernel unpacks as much as there is: other data may follow a kernel.
-func unpackKernel(data []byte) []byte {
+// unpackKernel unpacks as much as there is, up to so many bytes: other data may follow a kernel.
+func unpackKernel(data []byte, most int64) []byte {
 	z, err := decompress.Reader(bytes.NewReader(data))
 	if err != nil {
 		return nil
 	}
 	defer z.Close()
 	var out bytes.Buffer
-	_, err = io.Copy(&out, io.LimitReader(z, maxKernelImage))
+	_, err = io.Copy(&out, io.LimitReader(z, most))
 	if err != nil && out.Len() == 0 {
 		return nil
 	}

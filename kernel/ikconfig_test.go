@@ -49,6 +49,28 @@ func TestConfigInEachForm(t *testing.T) {
 	}
 }
 
+// TestSearchForAConfigEnds: what only looks like a kernel is not unpacked for ever.
+func TestSearchForAConfigEnds(t *testing.T) {
+	t.Parallel()
+	image := append([]byte(strings.Repeat("code ", 1000)+ikconfigStart), zipped(t, []byte(someConfig))...)
+	packed := zipped(t, image)
+	looks := func(streams int) []byte { return append([]byte(strings.Repeat("\x1f\x8b\x08 ", streams)), packed...) }
+	for _, c := range []struct {
+		data []byte
+		most int64
+		want bool
+	}{
+		{looks(maxStreams - 1), maxKernelImage, true}, {looks(maxStreams), maxKernelImage, false},
+		{packed, int64(len(image)), true}, {packed, int64(len(image)) / 2, false}, {image, 0, true},
+		{append(zipped(t, make([]byte, len(image))), packed...), int64(len(image)), false},
+		{append(zipped(t, make([]byte, len(image))), packed...), 3 * int64(len(image)), true},
+	} {
+		if got := ConfigText(c.data, c.most); (got == someConfig) != c.want {
+			t.Errorf("%d bytes, of which %d are unpacked at most: %q", len(c.data), c.most, got)
+		}
+	}
+}
+
 func TestLacksAreAnError(t *testing.T) {
 	t.Parallel()
 	if err := Lacking(nil); err != nil {

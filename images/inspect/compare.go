@@ -14,6 +14,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/region"
+	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -328,7 +329,7 @@ func (c *comparison) looked(ctx context.Context, path []string, a, b *Content, a
 	d.Derived = d.Derived && d.Form != "" && len(d.Attributes) > 0
 	d.Offset = &at
 	if d.Place = place(ctx, at, ia, ib); ia == nil && ib == nil && d.Problem == "" {
-		d.Details = explain(path, a, b)
+		d.Details = explain(ctx, path, a, b)
 		d.Derived = isDocument(path)
 	}
 	return false, ctx.Err()
@@ -475,7 +476,7 @@ const bufferSize = 256 << 10
 // firstDifference returns the offset of the first byte in which two contents differ, -1 for none.
 func firstDifference(ctx context.Context, a, b *Content) (int64, error) {
 	if a.Open == nil || b.Open == nil {
-		return compareSums(a, b)
+		return compareSums(ctx, a, b)
 	}
 	if a.member != nil && b.member != nil {
 		if same, err := a.member.SameStored(b.member); same && err == nil {
@@ -489,12 +490,12 @@ func firstDifference(ctx context.Context, a, b *Content) (int64, error) {
 }
 
 // compareSums compares contents of which one is known by its digest alone.
-func compareSums(a, b *Content) (int64, error) {
-	sa, err := a.digest()
+func compareSums(ctx context.Context, a, b *Content) (int64, error) {
+	sa, err := a.digest(ctx)
 	if err != nil {
 		return 0, err
 	}
-	sb, err := b.digest()
+	sb, err := b.digest(ctx)
 	if err != nil || sa == sb {
 		return -1, err
 	}
@@ -502,7 +503,7 @@ func compareSums(a, b *Content) (int64, error) {
 }
 
 // digest returns the SHA-256 of a content.
-func (c *Content) digest() (string, error) {
+func (c *Content) digest(ctx context.Context) (string, error) {
 	if c.sum != "" || c.Open == nil {
 		return c.sum, nil
 	}
@@ -512,7 +513,7 @@ func (c *Content) digest() (string, error) {
 	}
 	defer in.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, in); err != nil {
+	if _, err := io.Copy(h, ctxio.Reader(ctx, in)); err != nil {
 		return "", err
 	}
 	c.sum = hex.EncodeToString(h.Sum(nil))

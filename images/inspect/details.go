@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +14,8 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
-	"github.com/pantavisor/pantavisor/internal/decompress"
+	"github.com/pantavisor/pantavisor/internal/ctxio"
+	"github.com/pantavisor/pantavisor/kernel"
 )
 
 // Detail is a value in a file that differs: the version of a package, an option of a kernel.
@@ -42,23 +44,24 @@ type reading struct {
 	subject Subject
 	// is reports whether files of a name are read this way; the name is the last of a path, with
 	// the directories of an archive or file system.
-	is   func(name string) bool
-	read func(c *Content) (values, error) // nil for a file that has another form
+	is    func(name string) bool
+	most  int64                    // largest file that is read, in bytes
+	parse func(data []byte) values // nil for a file that has another form
 }
 
 // details are the ways to read files; the first that fits counts.
 var details = []reading{
-	{Package, named("var/lib/dpkg/status", "usr/lib/opkg/status", "var/lib/opkg/status"), text(controlFile)},
-	{Package, func(name string) bool { return strings.Contains(name, "var/lib/dpkg/status.d/") }, text(controlFile)},
-	{Package, named("lib/apk/db/installed"), text(apkDatabase)},
-	{Package, named("etc/build"), text(buildFile)},
+	{Package, named("var/lib/dpkg/status", "usr/lib/opkg/status", "var/lib/opkg/status"), maxText, text(controlFile)},
+	{Package, func(name string) bool { return strings.Contains(name, "var/lib/dpkg/status.d/") }, maxText, text(controlFile)},
+	{Package, named("lib/apk/db/installed"), maxText, text(apkDatabase)},
+	{Package, named("etc/build"), maxText, text(buildFile)},
 	{Option, func(name string) bool {
 		return path.Base(name) == ".config" || strings.HasPrefix(path.Base(name), "config-") || path.Base(name) == "kernel.config"
-	}, text(kernelConfig)},
-	{Option, func(name string) bool { return isKernel(path.Base(name)) }, ikconfig},
-	{Key, func(name string) bool { return strings.HasSuffix(name, ".json") || strings.HasSuffix(name, "/json") }, text(jsonKeys)},
-	{Key, func(string) bool { return true }, text(settings)},
-	{Line, func(string) bool { return true }, text(lines)},
+	}, maxText, text(kernelConfig)},
+	{Option, func(name string) bool { return isKernel(path.Base(name)) }, maxKernel, ikconfig},
+	{Key, func(name string) bool { return strings.HasSuffix(name, ".json") || strings.HasSuffix(name, "/json") }, maxText, text(jsonKeys)},
+	{Key, func(string) bool { return true }, maxText, text(settings)},
+	{Line, func(string) bool { return true }, maxText, text(lines)},
 }
 
 func named(ends ...string) func(string) bool {
@@ -78,21 +81,26 @@ func isKernel(base string) bool {
 }
 
 // explain returns what two files that differ say differently.
-func explain(names []string, a, b *Content) []Detail {
+func explain(ctx context.Context, names []string, a, b *Content) []Detail {
 	name := ""
 	if len(names) > 0 {
 		name = names[len(names)-1]
 	}
+	var old, now []byte
 	for _, how := range details {
-		if !how.is(name) {
+		if !how.is(name) || max(a.Size, b.Size) > how.most {
 			continue
 		}
-		va, err := how.read(a)
-		if err != nil || va == nil {
-			continue // what cannot be read has no details
+		if old == nil {
+			var errA, errB error
+			old, errA = a.all(ctx, how.most)
+			now, errB = b.all(ctx, how.most)
+			if errA != nil || errB != nil {
+				return nil // what cannot be read has no details
+			}
 		}
-		vb, err := how.read(b)
-		if err != nil || vb == nil {
+		va, vb := how.parse(old), how.parse(now)
+		if va == nil || vb == nil {
 			continue
 		}
 		if out := differing(how.subject, va, vb); len(out) > 0 {
@@ -100,6 +108,16 @@ func explain(names []string, a, b *Content) []Detail {
 		}
 	}
 	return nil
+}
+
+// all reads a content of up to so many bytes.
+func (c *Content) all(ctx context.Context, most int64) ([]byte, error) {
+	in, err := c.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	return bounded.ReadSized(ctxio.Reader(ctx, in), c.Size, most)
 }
 
 // differing compares two sets of values.
@@ -132,22 +150,13 @@ func shown(value string, there bool) string {
 // maxText bounds the files that are read for details, in bytes.
 const maxText = 16 << 20
 
-// text returns the way to read a text.
-func text(parse func(text []byte) values) func(*Content) (values, error) {
-	return func(c *Content) (values, error) {
-		if c.Size > maxText || c.Open == nil {
-			return nil, nil
+// text returns the way to read a file if that is a text.
+func text(parse func(text []byte) values) func(data []byte) values {
+	return func(data []byte) values {
+		if bytes.IndexByte(data, 0) >= 0 {
+			return nil
 		}
-		in, err := c.Open()
-		if err != nil {
-			return nil, err
-		}
-		defer in.Close()
-		b, err := bounded.ReadSized(in, c.Size, maxText)
-		if err != nil || bytes.IndexByte(b, 0) >= 0 {
-			return nil, err
-		}
-		return parse(b), nil
+		return parse(data)
 	}
 }
 
@@ -221,66 +230,13 @@ func kernelConfig(text []byte) values {
 	return out
 }
 
-// maxKernel bounds what is looked through for a kernel's configuration, in bytes.
+// maxKernel bounds what is looked through for a kernel's configuration, in bytes: the file, and
+// what is unpacked of it.
 const maxKernel = 128 << 20
 
-// The configuration in a kernel is a gzip stream behind this mark (Linux: kernel/configs.c).
-var configMark = []byte("IKCFG_ST")
-
-// ikconfig reads the configuration that a kernel has in it, where it was built with
-// CONFIG_IKCONFIG: as it is, or in a compressed part.
-func ikconfig(c *Content) (values, error) {
-	if c.Size > maxKernel {
-		return nil, nil
-	}
-	in, err := c.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	image, err := bounded.ReadSized(in, c.Size, maxKernel)
-	if err != nil {
-		return nil, err
-	}
-	if v := markedConfig(image); v != nil {
-		return v, nil
-	}
-	for _, start := range [][]byte{[]byte("\x1f\x8b\x08"), []byte("\xfd7zXZ\x00"), []byte("\x28\xb5\x2f\xfd")} {
-		rest := image
-		for range 8 { // the first ones are those of the kernel, if there are any
-			at := bytes.Index(rest, start)
-			if at < 0 {
-				break
-			}
-			rest = rest[at:]
-			if v := markedConfig(unpackStart(rest)); v != nil {
-				return v, nil
-			}
-			rest = rest[1:]
-		}
-	}
-	return nil, nil
-}
-
-// unpackStart returns what can be unpacked of a stream that other data may follow.
-func unpackStart(stream []byte) []byte {
-	in, err := decompress.Reader(bytes.NewReader(stream))
-	if err != nil {
-		return nil
-	}
-	defer in.Close()
-	var out bytes.Buffer
-	_, _ = io.CopyN(&out, in, maxKernel) // it ends where the stream does
-	return out.Bytes()
-}
-
-// markedConfig returns the configuration behind its mark.
-func markedConfig(image []byte) values {
-	at := bytes.Index(image, configMark)
-	if at < 0 {
-		return nil
-	}
-	return kernelConfig(unpackStart(image[at+len(configMark):]))
+// ikconfig reads the configuration of a kernel that has it in it.
+func ikconfig(image []byte) values {
+	return kernelConfig([]byte(kernel.ConfigText(image, maxKernel)))
 }
 
 // maxKeys bounds the names of all values of a document, in bytes: those of nested lists are longer

@@ -9,3 +9,11 @@ func (r *Reader) Insides() int { return r.insides }
 
 // Opened returns how many files are open.
 func (r *Reader) Opened() int { return len(r.open) }
+
+// Digested returns a node of whose content only the digest is known.
+func Digested(name, sum string, size int64) *Node {
+	return &Node{Name: name, Content: &Content{Size: size, sum: sum}}
+}
+
+// Holding returns a directory with one file.
+func Holding(n *Node) *Node { return &Node{inside: &Inside{Form: formDirectory, Nodes: []*Node{n}}} }

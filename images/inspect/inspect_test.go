@@ -960,6 +960,70 @@ func TestNamesAreBounded(t *testing.T) {
 	}
 }
 
+// opens is a content that counts how often it is opened.
+type opens struct {
+	text  string
+	count int
+}
+
+func (o *opens) node(name string) *inspect.Node {
+	return &inspect.Node{Name: name, Content: &inspect.Content{Size: int64(len(o.text)), Open: func() (io.ReadCloser, error) {
+		o.count++
+		return io.NopCloser(strings.NewReader(o.text)), nil
+	}}}
+}
+
+// TestDetailsReadFilesOnce: a file that has not the form of its name is a text of lines in the
+// end, and is not read for each form.
+func TestDetailsReadFilesOnce(t *testing.T) {
+	t.Parallel()
+	opened := func(name, first, second string) int {
+		var r inspect.Reader
+		defer r.Close()
+		a, b := opens{text: first}, opens{text: second}
+		in := func(o *opens) *inspect.Node {
+			return inspect.Holding(o.node(name))
+		}
+		all, err := r.Compare(t.Context(), in(&a), in(&b))
+		if err != nil || len(all) != 1 || len(all[0].Details) == 0 {
+			t.Fatalf("%s: %+v, %v", name, all, err)
+		}
+		return a.count + b.count
+	}
+	first := opened("var/lib/dpkg/status", "Package: a\nVersion: 1\n", "Package: a\nVersion: 2\n")
+	for _, name := range []string{"a.json", "kernel", "text"} {
+		if got := opened(name, "no form\nat all\n", "no form\nat last\n"); got != first {
+			t.Errorf("%s: files are opened %d times, and those of the first form %d times", name, got, first)
+		}
+	}
+}
+
+// TestDigestEndsWithItsContext: what is compared by its digest may be long.
+func TestDigestEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	var read int64
+	long := &inspect.Node{Name: "a", Content: &inspect.Content{Size: 1 << 30, Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(io.LimitReader(reader(func(p []byte) (int, error) {
+			if read += int64(len(p)); read > mib {
+				cancel()
+			}
+			return len(p), nil
+		}), 1<<30)), nil
+	}}}
+	var r inspect.Reader
+	defer r.Close()
+	_, err := r.Compare(ctx, long, inspect.Digested("a", "00", 1<<30))
+	if !errors.Is(err, context.Canceled) || read > 2*mib {
+		t.Errorf("%d bytes were read: %v", read, err)
+	}
+}
+
+// reader is a function that reads.
+type reader func([]byte) (int, error)
+
+func (r reader) Read(p []byte) (int, error) { return r(p) }
+
 // TestErrorsOfThisMachine: what this machine cannot do is an error, and not a difference.
 func TestErrorsOfThisMachine(t *testing.T) {
 	a, b := written(t, "a.gz", packedWith(t, "a=1\n")), written(t, "b.gz", packedWith(t, "a=2\n"))
