@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -292,6 +293,45 @@ func TestRecordsNameNoFiles(t *testing.T) {
 	t.Setenv("PV_PVS_PUB_PEM", filepath.Dir(secret))
 	if env, err := environment(r); err != nil || len(env) != 1 {
 		t.Errorf("a directory that the user has named: %v, %v", env, err)
+	}
+}
+
+// TestRecipeIsMadeForBuilds: what only looks at the graph digests no files of settings.
+func TestRecipeIsMadeForBuilds(t *testing.T) {
+	w, _ := empty(t)
+	define(t, w, "plain", plain)
+	j, err := w.open(t.Context(), "plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j.Recipe != nil {
+		t.Errorf("a plan has the recipe %+v", j.Recipe)
+	}
+	if err := j.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPackagesOfARebuild: those of the cache are there for the rebuild, one that the lock has for
+// two suites too, and those of the archive are left to it.
+func TestPackagesOfARebuild(t *testing.T) {
+	w, _ := empty(t)
+	cache, err := build.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, sum := debian.Open(cache, nil).Dir, strings.Repeat("a", 64)
+	if err := errors.Join(os.MkdirAll(here, 0o755), os.WriteFile(filepath.Join(here, sum+".deb"), []byte("deb"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	r := &rebuild{Workspace: w, dir: t.TempDir()}
+	lock := &debian.Lock{Packages: []debian.Entry{{SHA256: sum, Size: 3}, {SHA256: strings.Repeat("b", 64), Size: 3}, {SHA256: sum, Size: 3}}}
+	if err := r.packages(t.Context(), lock); err != nil {
+		t.Fatal(err)
+	}
+	there, err := os.ReadDir(debian.Open(r.at(rebuiltCache), nil).Dir)
+	if err != nil || len(there) != 1 || there[0].Name() != sum+".deb" {
+		t.Errorf("%v, %v", there, err)
 	}
 }
 
