@@ -13,6 +13,7 @@ import (
 	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/revision/compat"
 	"github.com/pantavisor/pantavisor/revision/fragment"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // Artefact is a file in another step's output, or the whole output.
@@ -37,6 +38,8 @@ type BSP struct {
 	Epoch build.Stamp
 	// Board is for run.json; without a name nothing is said of it.
 	Board Board `json:",omitzero"`
+	// Support is for build.json; nothing is said of what it leaves out.
+	Support sbom.Support `json:",omitzero"`
 	// Drivers is drivers.json. Default: see [defaultDrivers].
 	Drivers json.RawMessage `json:",omitempty"`
 
@@ -206,15 +209,21 @@ func (s *BSP) documents(provided ...string) map[string]any {
 	}
 }
 
-// build returns build.json, with every member that the manual documents. Its pvr is the
-// one of this module.
+// build returns build.json, with every member that the manual documents, and of Support what is
+// known. Its pvr is the one of this module.
 func (s *BSP) build() map[string]string {
-	return map[string]string{
+	out := map[string]string{
 		"altrepogroups": "", "branch": s.Pipeline.Branch, "commit": s.Pipeline.Commit, "gitdescribe": s.Release,
 		"pipeline": s.Pipeline.ID, "platform": s.Target, "project": cmp.Or(s.Pipeline.Project, "pantavisor"),
 		"pvrversion": "pvr version " + cmp.Or(s.Release, "devel"), "target": s.Target,
 		"time": s.Epoch.Time().UTC().Format("2006-01-02 15:04:05 -0700"),
 	}
+	for member, text := range map[string]string{"support_end": s.Support.End, "security_contact": s.Support.Contact, "manufacturer": s.Support.Manufacturer} {
+		if text != "" {
+			out[member] = text
+		}
+	}
+	return out
 }
 
 // Keys are the keys of the state.

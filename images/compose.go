@@ -91,7 +91,7 @@ func (c *composer) kernel(in *Inputs) *BSP {
 	c.Components["kernel"] = []build.Step{in.Kernel.Image.Step, modules, &kernel.ConfigCheck{Tree: tree}}
 	bsp := &BSP{
 		Target: in.Target, Release: in.Release, Pipeline: in.Pipeline, Epoch: in.Epoch,
-		Board: in.Board, KernelTree: tree,
+		Board: in.Board, Support: in.Support, KernelTree: tree,
 		DeviceTrees: in.Kernel.DeviceTrees,
 		Kernel:      in.Kernel.Image, Initrd: initrd[0], Addons: in.Addons,
 		Modules: &Artefact{modules, kernel.ModulesFile}, Boot: slotImage(in),

@@ -21,6 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/grubenv"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // rootAt is the offset of the storage of board(), in the form of e2fsprogs.
@@ -406,6 +407,11 @@ func TestBuildJSONHasTheDocumentedMembers(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	b := &BSP{Target: "board", Support: sbom.Support{End: "2031-12-31", Manufacturer: "Maker"}}
+	made := b.build()
+	if _, there := made["security_contact"]; there || made["support_end"] != "2031-12-31" || made["manufacturer"] != "Maker" {
+		t.Errorf("support: %v", made)
 	}
 }
 

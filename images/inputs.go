@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // Inputs is the complete list of the inputs of a firmware. Nothing else affects the
@@ -35,6 +36,9 @@ type Inputs struct {
 
 	// Board is what the BSP says of itself, for devices and containers.
 	Board Board `json:"board,omitzero"`
+
+	// Support is what is promised to users, for build.json and the bills of materials.
+	Support sbom.Support `json:"support,omitzero"`
 
 	// Runtime is the device binary.
 	Runtime Artefact `json:"runtime"`

@@ -68,6 +68,7 @@ func (r checker) check(t *Target) {
 	r.rootfs(t)
 	r.tezi(t)
 	r.List("aliases", t.Aliases, nameForm)
+	CheckSupport(r.File, "support", t.Support)
 	r.addons(t)
 }
 

@@ -51,6 +51,8 @@ type Target struct {
 	Requires []string `yaml:"requires,omitempty" json:"requires,omitempty"`
 	// Conflicts is what must not be on a device with this board.
 	Conflicts []string `yaml:"conflicts,omitempty" json:"conflicts,omitempty"`
+	// Support says for how long, and by whom, vulnerabilities of the product are handled.
+	Support *Support `yaml:"support,omitempty" json:"support,omitempty"`
 	// Addons are archives that are loaded after the base initrd, in this order.
 	Addons []Addon `yaml:"addons,omitempty" json:"addons,omitempty"`
 	// Debug adds a shell on the console, as PANTAVISOR_DEBUG=yes does.

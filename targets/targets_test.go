@@ -104,6 +104,9 @@ func TestParseGood(t *testing.T) {
 func TestParseMistakes(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{"description: a board", "description: ''", "f:1:1: description: is empty"},
+		{"description: a board", "description: a board\nsupport: {end: 2031-13-01}", "f:2:11: support.end: is not a day"},
+		{"description: a board", "description: a board\nsupport: {contact: nobody}", "support.contact: is neither a mail address nor"},
+		{"description: a board", "description: a board\nsupport: {ends: 2031-12-01}", `unknown field "ends" in support; did you mean end?`},
 		{"description: a board", "descripton: a board", `f:1:1: unknown field "descripton"; did you mean description?`},
 		{"description: a board\n", "", "field description is missing"},
 		{"go: amd64", "go: amd46", `f:2:12: arch.go: "amd46" is not possible; did you mean amd64?`},

@@ -31,7 +31,7 @@ func (l *List) Inputs() (*images.Inputs, error) {
 	in := &images.Inputs{
 		Target: l.Target, Release: l.Release, Epoch: build.Stamp(l.Epoch), Packages: l.Packages,
 		X86: l.Arch.Go == "amd64", Distinct: true,
-		Board: l.board(),
+		Board: l.board(), Support: l.Support.SBOM(),
 	}
 	if l.Runtime != nil {
 		in.Runtime = l.program("runtime", *l.Runtime)

@@ -86,7 +86,8 @@ func product(t *testing.T) (dir string, list object) {
 			"files": []any{object{"to": "u-boot.bin", "path": "u-boot.bin"}},
 			"blobs": []any{object{"name": "core", "path": "core.img", "sector": 16, "max": "64KiB"}},
 		},
-		"sbom": []any{object{"name": "vendor.json", "path": "bom.json"}},
+		"sbom":    []any{object{"name": "vendor.json", "path": "bom.json"}},
+		"support": object{"end": "2031-12-31", "contact": "security@example.com"},
 	}
 }
 
@@ -191,6 +192,12 @@ func TestRevisionHasWhatTheListSays(t *testing.T) {
 	}
 	if conf == "" {
 		t.Error("there is no lxc.container.conf")
+	}
+	made, _ := st.Get("bsp/build.json")
+	for _, text := range []string{`"support_end":"2031-12-31"`, `"security_contact":"security@example.com"`} {
+		if !bytes.Contains(made, []byte(text)) {
+			t.Errorf("%s is not in %s", text, made)
+		}
 	}
 	bsp, _ := st.Get("bsp/run.json")
 	for _, text := range []string{`"fdt":"board.dtb"`, `"linux":"kernel.img"`, "board:board", "kernel=6.1.0"} {
@@ -490,6 +497,7 @@ func TestMistakes(t *testing.T) {
 		`containers[0].args.PV_GRUOP: argument "PV_GRUOP": unknown; did you mean PV_GROUP?`: func(_ string, l object) {
 			at(l, "containers", 0).(object)["args"] = object{"PV_GRUOP": "app"}
 		},
+		`support.end: is not a day`:                                       func(_ string, l object) { at(l, "support").(object)["end"] = "soon" },
 		"field epoch is missing":                                          func(_ string, l object) { delete(l, "epoch") },
 		`unknown field "epochs"; did you mean epoch?`:                     func(_ string, l object) { l["epochs"] = 1 },
 		"runtime.path: stat":                                              func(dir string, _ object) { _ = os.Remove(filepath.Join(dir, "runtime")) },

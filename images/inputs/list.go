@@ -36,6 +36,8 @@ type List struct {
 	Board *Board `yaml:"board,omitempty" json:"board,omitempty"`
 	// Pipeline is where the source comes from, for build.json.
 	Pipeline *Pipeline `yaml:"pipeline,omitempty" json:"pipeline,omitempty"`
+	// Support is what the manufacturer promises to users, for build.json and the bills of materials.
+	Support *targets.Support `yaml:"support,omitempty" json:"support,omitempty"`
 	// Packages are lines for /etc/build of the initrd, one for each package in the firmware.
 	Packages []string `yaml:"packages,omitempty" json:"packages,omitempty"`
 	// Runtime is the device binary, cmd/pantavisor for the architecture: for the initrd of a

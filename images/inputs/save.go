@@ -78,6 +78,9 @@ func Save(ctx context.Context, in *images.Inputs, arch targets.Arch, made func(b
 	if p := Pipeline(in.Pipeline); p != (Pipeline{}) {
 		s.list.Pipeline = &p
 	}
+	if u := targets.Support(in.Support); u != (targets.Support{}) {
+		s.list.Support = &u
+	}
 	for _, step := range []func() error{s.runtime, s.kernel, s.addons, s.containers, s.config, s.media, s.installer, s.tezi} {
 		if err := step(); err != nil {
 			return fault.Wrap(fault.IO, err, "saving the inputs of %s", in.Target)

@@ -88,7 +88,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 	in := &images.Inputs{
 		Target: firmware(t), Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
 		Runtime: images.Artefact{Step: program, File: program.File()},
-		Board:   boardOf(t),
+		Board:   boardOf(t), Support: t.Support.SBOM(),
 	}
 	for _, part := range []func() error{
 		func() (err error) { in.Packages, err = p.packages(); return err },
