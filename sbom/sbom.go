@@ -49,6 +49,8 @@ type Document struct {
 	// Support is for how long, and by whom, what it describes is maintained; the zero value: not
 	// stated.
 	Support Support
+	// Omitted lists, for people, what a reader found in the document and the model has no field for.
+	Omitted []string
 }
 
 // Purpose says what a package is (SPDX 2.3, 7.24).
@@ -98,6 +100,8 @@ type Package struct {
 	// Paths are files of the package in what the document describes, of which no digest of their own is
 	// listed: the modules of a kernel.
 	Paths []string
+	// Host says that the package runs where the build runs and is not in what the document describes.
+	Host bool
 }
 
 // File is a single file.
@@ -129,7 +133,8 @@ const (
 	Amends Kind = "AMENDS"
 )
 
-// Relation joins two elements. To may be an element of another document: "DocumentRef-NAME:ID".
+// Relation joins two elements. An end is [DocumentID] or an element; To may
+// also be NONE, and each an element of another document: "DocumentRef-NAME:ID".
 type Relation struct {
 	From string
 	Kind Kind
@@ -152,11 +157,12 @@ type Reference struct {
 	ID string
 	// Namespace is that of the document.
 	Namespace string
-	// SHA256 is that of the document's bytes as they are kept.
-	SHA256 string
+	// SHA256 is that of the document's bytes as they are kept. SHA1 is what documents of SPDX 2.2 say
+	// in its place. Each may be empty.
+	SHA256, SHA1 string
 	// File is where it is: the key of an object of the revision, or a path beside the document.
 	File string
-	// Describes are the digests or names of what it is about, for people.
+	// Comment names what it is about, for people.
 	Comment string
 }
 
@@ -239,6 +245,7 @@ func (d *Document) Add(o *Document) {
 	d.References = append(d.References, o.References...)
 	d.Statements = append(d.Statements, o.Statements...)
 	d.Support = cmp.Or(d.Support, o.Support)
+	d.Omitted = append(d.Omitted, o.Omitted...)
 }
 
 // NamespaceBase begins the namespaces of our documents. It names no place on the network.
@@ -296,5 +303,7 @@ func joinPackages(a, b Package) Package {
 	if len(a.Paths) == 0 {
 		a.Paths = b.Paths
 	}
+	// What one of two documents has in the image is in the image.
+	a.Host = a.Host && b.Host
 	return a
 }
