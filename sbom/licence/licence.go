@@ -92,18 +92,66 @@ func And(expressions ...string) string { return join(" AND ", expressions) }
 func Or(expressions ...string) string { return join(" OR ", expressions) }
 
 func join(operator string, expressions []string) string {
-	list := slices.Clone(expressions)
+	var list []string
+	for _, e := range expressions {
+		if len(split(e, " OR ")) > 1 && operator != " OR " {
+			list = append(list, e)
+			continue
+		}
+		for _, term := range split(e, operator) {
+			list = append(list, bare(term))
+		}
+	}
 	slices.Sort(list)
 	list = slices.Compact(list)
-	list = slices.DeleteFunc(list, func(e string) bool { return e == "" })
-	if len(list) == 1 {
-		return list[0]
-	}
-	for i, e := range list {
-		// AND binds more tightly than OR.
-		if operator == " AND " && strings.Contains(e, " OR ") {
-			list[i] = "(" + e + ")"
+	if len(list) > 1 && operator == " AND " {
+		for i, e := range list {
+			if len(split(e, " OR ")) > 1 {
+				list[i] = "(" + e + ")" // AND binds more tightly than OR
+			}
 		}
 	}
 	return strings.Join(list, operator)
+}
+
+// split cuts an expression at an operator outside of parentheses. An empty expression has no part.
+func split(expression, operator string) []string {
+	if expression == "" {
+		return nil
+	}
+	var out []string
+	depth, start := 0, 0
+	for i := range len(expression) {
+		switch {
+		case expression[i] == '(':
+			depth++
+		case expression[i] == ')':
+			depth--
+		case depth == 0 && strings.HasPrefix(expression[i:], operator):
+			out, start = append(out, expression[start:i]), i+len(operator)
+		}
+	}
+	return append(out, expression[start:])
+}
+
+// bare removes a pair of parentheses around a whole expression.
+func bare(expression string) string {
+	inner, ok := strings.CutPrefix(expression, "(")
+	inner, end := strings.CutSuffix(inner, ")")
+	depth := 0
+	for _, c := range inner {
+		switch c {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		}
+		if depth < 0 {
+			return expression // two pairs side by side
+		}
+	}
+	if !ok || !end || depth != 0 {
+		return expression
+	}
+	return inner
 }

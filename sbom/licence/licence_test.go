@@ -57,9 +57,13 @@ func TestException(t *testing.T) {
 func TestJoin(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ got, want string }{
-		{And("MIT", "", "GPL-2.0-only OR Artistic-2.0", "MIT"), "(GPL-2.0-only OR Artistic-2.0) AND MIT"},
+		{And("MIT", "", "Artistic-2.0 OR GPL-2.0-only", "MIT"), "(Artistic-2.0 OR GPL-2.0-only) AND MIT"},
 		{And("MIT OR Zlib"), "MIT OR Zlib"},
+		{And("(MIT OR Zlib) AND ISC", "ISC", "0BSD AND X11"), "0BSD AND ISC AND (MIT OR Zlib) AND X11"},
+		{Or("MIT OR ISC", "ISC OR (MIT AND X11)"), "ISC OR MIT OR MIT AND X11"},
 		{Or("MIT", "ISC AND Zlib"), "ISC AND Zlib OR MIT"},
+		{And("MIT OR ISC", "(MIT OR ISC)"), "MIT OR ISC"},
+		{And("(MIT OR ISC) AND (Zlib OR X11)", "Zlib"), "(MIT OR ISC) AND Zlib AND (Zlib OR X11)"},
 		{And(), ""},
 	} {
 		if c.got != c.want {
