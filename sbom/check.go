@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -22,6 +23,9 @@ func Identifier(ref string) string {
 
 // idString is the form of identifiers of SPDX 2.3, 3.2.
 var idString = regexp.MustCompile(`^[A-Za-z0-9.-]+$`)
+
+// statuses are those of OpenVEX.
+var statuses = []string{"not_affected", "affected", "fixed", "under_investigation"}
 
 // Check reports whether the document can be written: it is sealed, its identifiers are valid and
 // unique, and its relations join what there is. The error names up to ten mistakes.
@@ -53,6 +57,11 @@ func (d *Document) Check() error {
 		}
 		if !exists(r.To) && r.To != "NONE" && r.To != "NOASSERTION" {
 			say("relation %s %s %s: there is no element %q", r.From, r.Kind, r.To, r.To)
+		}
+	}
+	for _, s := range d.Statements {
+		if !slices.Contains(statuses, s.Status) {
+			say("statement on %q: %q is not a status of OpenVEX: %s", s.Vulnerability, s.Status, strings.Join(statuses, ", "))
 		}
 	}
 	return errors.Join(errs...)

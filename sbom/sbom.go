@@ -261,8 +261,13 @@ func (d *Document) Seal() {
 	}, func(a, _ Relation) Relation { return a })
 	d.Licences = joined(d.Licences, func(l Licence) string { return l.ID }, func(a, _ Licence) Licence { return a })
 	d.References = joined(d.References, func(r Reference) string { return r.ID }, func(a, _ Reference) Reference { return a })
-	slices.Sort(d.Roots)
-	d.Roots = slices.Compact(d.Roots)
+	for _, list := range []*[]string{&d.Roots, &d.Creators, &d.Omitted} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	d.Statements = joined(d.Statements, func(s Statement) string {
+		return strings.Join(append([]string{s.Vulnerability, s.Origin, s.Status, s.Justification, s.Text}, s.Packages...), "\x00")
+	}, func(a, _ Statement) Statement { return a })
 	if d.Namespace == "" {
 		d.Namespace = NamespaceBase + d.digest()
 	}

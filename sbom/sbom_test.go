@@ -50,7 +50,7 @@ func TestNamespaces(t *testing.T) {
 		"time":      func(d *Document) { d.Created = time.Unix(1, 0) },
 		"licence":   func(d *Document) { d.Packages[0].Declared = "MIT" },
 		"relation":  func(d *Document) { d.Relations[0].Kind = Contains },
-		"statement": func(d *Document) { d.Statements = []Statement{{Vulnerability: "CVE-1-1"}} },
+		"statement": func(d *Document) { d.Statements = []Statement{{Vulnerability: "CVE-1-1", Status: "fixed"}} },
 	} {
 		d := sample(0)
 		d.Namespace = ""

@@ -1,12 +1,8 @@
 package web
 
 import (
-	"archive/tar"
 	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
-	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,11 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/pantavisor/pantavisor/internal/cachedir"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
@@ -239,46 +233,8 @@ const (
 	axeDigest  = "Xm7bpRXnDSX2YE2YFfBk2FnF0ep6tmG7xPh8iHee8MIcrgq762Nkce856dYtJYLkuIoYZvGfTs/PbZhideTcEg=="
 )
 
-// axe returns the script of the checker, which is fetched once.
+// axe returns the script of the checker.
 func axe(t *testing.T) string {
 	t.Helper()
-	cache, err := cachedir.Find()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "npm")
-	path := filepath.Join(dir, strings.Replace(axePackage, "@", "-", 1)+".tgz")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		npm := oracle.Program(t, "npm")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.CommandContext(t.Context(), npm, "pack", "--silent", "--pack-destination", dir, axePackage).CombinedOutput(); err != nil {
-			t.Fatalf("npm cannot fetch %s: %v: %s", axePackage, err, out)
-		}
-		if data, err = os.ReadFile(path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if sum := sha512.Sum512(data); base64.StdEncoding.EncodeToString(sum[:]) != axeDigest {
-		t.Fatalf("%s is not %s", path, axePackage)
-	}
-	z, err := gzip.NewReader(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for r := tar.NewReader(z); ; {
-		head, err := r.Next()
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		if head.Name == "package/axe.min.js" {
-			text, err := io.ReadAll(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return string(text)
-		}
-	}
+	return string(oracle.NPM(t, axePackage, axeDigest, "axe.min.js"))
 }

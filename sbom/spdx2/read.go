@@ -16,6 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/internal/note"
 )
 
 // maxSize is the most of a document that is read, in bytes. The largest documents seen, of a kernel with
@@ -69,7 +70,7 @@ func decode(data []byte) (doc *spdx.Document, err error) {
 type reader struct {
 	from *spdx.Document
 	to   *sbom.Document
-	note documentNote
+	note note.Document
 	// omitted counts what is not kept, by kind.
 	omitted map[string]int
 }
@@ -89,7 +90,7 @@ func (r *reader) document() (*sbom.Document, error) {
 		r.to.Creators = append(r.to.Creators, named(c.CreatorType, c.Creator))
 	}
 	for _, a := range in.Annotations {
-		if a != nil && !decodeNote(*a, &r.note) {
+		if a != nil && !note.Decode(a.Annotator.Annotator, a.AnnotationComment, &r.note) {
 			r.omitted["annotations"]++
 		}
 	}
@@ -118,15 +119,6 @@ func named(kind, name string) string {
 		name = plain
 	}
 	return kind + ": " + name
-}
-
-// decodeNote reports whether an annotation is one of ours, and reads it.
-func decodeNote[T any](a spdx.Annotation, to *T) bool {
-	if a.AnnotationType != "OTHER" || a.Annotator.Annotator != tool || !strings.HasPrefix(a.AnnotationComment, `{"pantavisor":`) {
-		return false
-	}
-	n := note[T]{Pantavisor: to}
-	return json.Unmarshal([]byte(a.AnnotationComment), &n) == nil
 }
 
 // asserted returns a value, or nothing for one that says that it is not known.
@@ -158,10 +150,10 @@ func (r *reader) pack(in *spdx.Package) {
 	if s := in.PackageSupplier; s != nil && s.Supplier != none {
 		p.Supplier = named(s.SupplierType, s.Supplier)
 	}
-	var n packageNote
+	var n note.Package
 	for _, a := range in.Annotations {
 		switch {
-		case decodeNote(a, &n):
+		case note.Decode(a.Annotator.Annotator, a.AnnotationComment, &n):
 		case a.AnnotationComment == "isNative":
 			// OpenEmbedded's word for a recipe of a host tool.
 			n.Host = true
@@ -178,7 +170,7 @@ func (r *reader) pack(in *spdx.Package) {
 	} else if m := fixedCVEs.FindStringSubmatch(in.PackageSourceInfo); m != nil {
 		for _, cve := range strings.FieldsFunc(m[1], func(c rune) bool { return c == ' ' || c == ',' }) {
 			r.to.Statements = append(r.to.Statements, sbom.Statement{
-				Vulnerability: cve, Status: "fixed", Packages: []string{p.ID}, Origin: r.from.DocumentName,
+				Vulnerability: cve, Status: "fixed", Packages: []string{p.ID},
 			})
 		}
 	} else {

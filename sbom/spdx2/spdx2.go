@@ -18,13 +18,9 @@ import (
 
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
-
-	"github.com/pantavisor/pantavisor/sbom"
 )
 
 const (
-	// tool is who our annotations are by.
-	tool = "pantavisor"
 	// none is what is written for a value that is not known where one has to be.
 	none = "NOASSERTION"
 	// sourceText begins the source information that names a source package.
@@ -32,52 +28,6 @@ const (
 	// otherKind begins the comment of a relation of a kind that SPDX 2.3 does not have.
 	otherKind = "kind "
 )
-
-// note is the JSON of an annotation of ours.
-type note[T any] struct {
-	Pantavisor *T `json:"pantavisor"`
-}
-
-// packageNote is what the note of a package says. The fields that SPDX has are set where their form
-// there does not hold the value.
-type packageNote struct {
-	Paths         []string `json:"paths,omitempty"`
-	Host          bool     `json:"host,omitempty"`
-	SourceName    string   `json:"sourceName,omitempty"`
-	SourceVersion string   `json:"sourceVersion,omitempty"`
-	Supplier      string   `json:"supplier,omitempty"`
-	Purpose       string   `json:"purpose,omitempty"`
-}
-
-// documentNote is what the note of the document says. Files, licences and references are named by
-// their identifiers.
-type documentNote struct {
-	Support    *sbom.Support            `json:"support,omitempty"`
-	Statements []statement              `json:"statements,omitempty"`
-	Files      map[string]fileNote      `json:"files,omitempty"`
-	References map[string]referenceNote `json:"references,omitempty"`
-	Omitted    []string                 `json:"omitted,omitempty"`
-}
-
-type fileNote struct {
-	Size *int64 `json:"size,omitempty"`
-	Name string `json:"name,omitempty"`
-}
-
-type referenceNote struct {
-	File    string `json:"file,omitempty"`
-	Comment string `json:"comment,omitempty"`
-	SHA1    string `json:"sha1,omitempty"`
-}
-
-type statement struct {
-	Vulnerability string   `json:"vulnerability,omitempty"`
-	Status        string   `json:"status,omitempty"`
-	Justification string   `json:"justification,omitempty"`
-	Packages      []string `json:"packages,omitempty"`
-	Text          string   `json:"text,omitempty"`
-	Origin        string   `json:"origin,omitempty"`
-}
 
 // purposes are those of SPDX 2.3, 7.24.
 var purposes = map[string]bool{

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"io"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/internal/note"
 )
 
 // Write writes a document, which is sealed, as SPDX 2.3 JSON in one line. The same document gives the
@@ -35,7 +35,7 @@ func Write(w io.Writer, d *sbom.Document) error {
 type writer struct {
 	from    *sbom.Document
 	created string
-	note    documentNote
+	note    note.Document
 }
 
 func (w *writer) document() (*spdx.Document, error) {
@@ -54,7 +54,7 @@ func (w *writer) document() (*spdx.Document, error) {
 		doc.CreationInfo.Creators = append(doc.CreationInfo.Creators, common.Creator{CreatorType: kind, Creator: name})
 	}
 	if len(d.Creators) == 0 {
-		doc.CreationInfo.Creators = []common.Creator{{CreatorType: "Tool", Creator: tool}}
+		doc.CreationInfo.Creators = []common.Creator{{CreatorType: "Tool", Creator: note.Author}}
 	}
 	for _, p := range d.Packages {
 		doc.Packages = append(doc.Packages, w.pack(p))
@@ -80,7 +80,7 @@ func (w *writer) pack(p sbom.Package) *spdx.Package {
 		PackageLicenseConcluded: p.Concluded, PackageLicenseDeclared: p.Declared, PackageCopyrightText: p.Copyright,
 		PackageComment: p.Comment, PrimaryPackagePurpose: string(p.Purpose),
 	}
-	n := packageNote{Paths: p.Paths, Host: p.Host}
+	n := note.Package{Paths: p.Paths, Host: p.Host}
 	if out.PrimaryPackagePurpose != "" && !purposes[out.PrimaryPackagePurpose] {
 		out.PrimaryPackagePurpose, n.Purpose = "OTHER", out.PrimaryPackagePurpose
 	}
@@ -97,8 +97,8 @@ func (w *writer) pack(p sbom.Package) *spdx.Package {
 	default:
 		n.SourceName, n.SourceVersion = p.SourceName, p.SourceVersion
 	}
-	if !reflect.ValueOf(n).IsZero() {
-		out.Annotations = []spdx.Annotation{annotation(w, &n)}
+	if text := note.Encode(n); text != "" {
+		out.Annotations = []spdx.Annotation{w.annotation(text)}
 	}
 	// Without a date this stays empty.
 	if day, err := time.Parse(time.DateOnly, w.from.Support.End); err == nil && slices.Contains(w.from.Roots, p.ID) {
@@ -128,19 +128,14 @@ func (w *writer) file(f sbom.File) *spdx.File {
 		FileName: fileName(f.Name), FileSPDXIdentifier: common.ElementID(f.ID), Checksums: checksums(f.SHA256, f.SHA1),
 		LicenseConcluded: f.Concluded, FileCopyrightText: none, FileComment: f.Comment,
 	}
-	var n fileNote
+	var n note.File
 	if f.Size >= 0 {
 		n.Size = &f.Size
 	}
 	if pathOf(out.FileName) != f.Name {
 		n.Name = f.Name
 	}
-	if n != (fileNote{}) {
-		if w.note.Files == nil {
-			w.note.Files = map[string]fileNote{}
-		}
-		w.note.Files[f.ID] = n
-	}
+	w.note.AddFile(f.ID, n)
 	return out
 }
 
@@ -168,19 +163,14 @@ func checksums(sha256, sha1 string) []common.Checksum {
 
 func (w *writer) reference(r sbom.Reference) spdx.ExternalDocumentRef {
 	out := spdx.ExternalDocumentRef{DocumentRefID: common.DocumentID(r.ID), URI: r.Namespace}
-	n := referenceNote{File: r.File, Comment: r.Comment}
+	n := note.Reference{File: r.File, Comment: r.Comment}
 	switch {
 	case r.SHA256 != "":
 		out.Checksum, n.SHA1 = common.Checksum{Algorithm: common.SHA256, Value: r.SHA256}, r.SHA1
 	case r.SHA1 != "":
 		out.Checksum = common.Checksum{Algorithm: common.SHA1, Value: r.SHA1}
 	}
-	if n != (referenceNote{}) {
-		if w.note.References == nil {
-			w.note.References = map[string]referenceNote{}
-		}
-		w.note.References[r.ID] = n
-	}
+	w.note.AddReference(r.ID, n)
 	return out
 }
 
@@ -220,24 +210,18 @@ func (w *writer) documentNote(doc *spdx.Document) {
 		n.Support = &d.Support
 	}
 	for _, s := range d.Statements {
-		n.Statements = append(n.Statements, statement(s))
+		n.Statements = append(n.Statements, note.Statement(s))
 	}
 	n.Omitted = d.Omitted
-	if reflect.ValueOf(*n).IsZero() {
-		return
+	if text := note.Encode(*n); text != "" {
+		a := w.annotation(text)
+		doc.Annotations = []*spdx.Annotation{&a}
 	}
-	a := annotation(w, n)
-	doc.Annotations = []*spdx.Annotation{&a}
 }
 
-func annotation[T any](w *writer, n *T) spdx.Annotation {
-	var text strings.Builder
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false)
-	// Its types are strings, numbers and maps with keys of strings, which JSON has.
-	_ = e.Encode(note[T]{n})
+func (w *writer) annotation(text string) spdx.Annotation {
 	return spdx.Annotation{
-		Annotator: common.Annotator{AnnotatorType: "Tool", Annotator: tool}, AnnotationDate: w.created,
-		AnnotationType: "OTHER", AnnotationComment: strings.TrimSpace(text.String()),
+		Annotator: common.Annotator{AnnotatorType: "Tool", Annotator: note.Author}, AnnotationDate: w.created,
+		AnnotationType: "OTHER", AnnotationComment: text,
 	}
 }
