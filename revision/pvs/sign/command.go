@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Command signs with a program, for keys that must not be in a file. The program reads
@@ -63,6 +64,10 @@ var _ crypto.MessageSigner = (*Command)(nil)
 // maxSignature bounds the program's output, in bytes: an RSA key of 16384 bits.
 const maxSignature = 2048
 
+// patience is how long what the shell has started may hold its output after the shell was ended.
+// It stays in the process group of the terminal, from which it may read a PIN.
+const patience = time.Second
+
 // Public implements crypto.Signer.
 func (c *Command) Public() crypto.PublicKey { return c.Key }
 
@@ -76,6 +81,7 @@ func (c *Command) SignMessage(_ io.Reader, msg []byte, o crypto.SignerOpts) ([]b
 	out := &limited{left: maxSignature}
 	cmd := shell(c.Context, c.Line)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(c.Input.of(msg, o.HashFunc())), out, c.Stderr
+	cmd.WaitDelay = patience
 	err := cmd.Run()
 	if out.left < 0 {
 		err = fmt.Errorf("it writes more than %d bytes; a bare signature is expected", maxSignature)
