@@ -816,13 +816,13 @@ func TestSparse(t *testing.T) {
 	}
 	want := fmt.Sprintf("%x", sha256.Sum256([]byte(read(t, full))))
 	for _, path := range []string{sparse, full} {
-		if sum, err := fileSum(t.Context(), path); err != nil || sum != want {
+		if sum, err := SumFile(t.Context(), path); err != nil || sum != want {
 			t.Errorf("%s: the SHA-256 is %s (%v), want %s", path, sum, err, want)
 		}
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := fileSum(gone, sparse); !errors.Is(err, context.Canceled) {
+	if _, err := SumFile(gone, sparse); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled digest: %v", err)
 	}
 	if !bytes.Equal([]byte(read(t, dst)), []byte(read(t, full))) {

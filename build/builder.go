@@ -44,6 +44,9 @@ type Builder struct {
 	Replaced []Replacement
 	// Recipe is kept in the report of a build that goes well; nil when it is not known.
 	Recipe *Recipe
+	// Sign signs what a delivery has published, while its directory is locked, and sets the
+	// report's field Signed; nil signs nothing. It is called for complete builds only.
+	Sign func(ctx context.Context, dir string, r *Report) error
 	// Incomplete says what the artefacts lack that was not given; nil when nothing is. The
 	// build then makes and publishes them all the same and returns it at the end.
 	Incomplete error

@@ -12,7 +12,7 @@ import (
 // dir but that of the report, which a failed build leaves too. [Builder.Incomplete] is
 // returned when all else is done.
 func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact) (*Report, error) {
-	if err := checkNames(artefacts); err != nil {
+	if err := b.checkNames(artefacts); err != nil {
 		return b.fail(ctx, dir, nil, nil, err), err
 	}
 	var wanted []Step
@@ -47,6 +47,11 @@ func (b *Builder) deliver(ctx context.Context, res *Result, dir string, artefact
 		return &Report{Artefacts: published}, err
 	}
 	report := b.report(res, published, nil)
+	if b.Sign != nil && b.Incomplete == nil {
+		if err := b.Sign(ctx, dir, report); err != nil {
+			return report, err
+		}
+	}
 	return report, report.Save(dir)
 }
 

@@ -68,6 +68,9 @@ func Current(dir string) bool {
 // caller holds the lock of the directory. With an error it returns what it has published.
 func (b *Builder) publishAll(ctx context.Context, res *Result, dir string, artefacts []Artefact) ([]Published, error) {
 	old := readState(dir)
+	if err := unsign(res, dir, artefacts, old); err != nil {
+		return nil, err
+	}
 	all, err := b.putAll(ctx, res, dir, artefacts, old)
 	fresh := slices.ContainsFunc(all, func(p Published) bool { return p.fresh })
 	if err == nil && !fresh && len(old) == len(artefacts) {
@@ -171,8 +174,7 @@ func (b *Builder) publish(ctx context.Context, res *Result, dir string, a Artefa
 	}
 	made := res.Step(a.Step.Name())
 	dst := filepath.Join(dir, filepath.FromSlash(a.To))
-	was, ok := old[a.To]
-	if ok && was.Source == made.Record.Output+"/"+a.From && was.Seen == seen(dst) && was.SHA256 != "" {
+	if was, ok := a.kept(made, dir, old); ok {
 		was.Contains = made.Record.Contains
 		return &was, nil
 	}
@@ -200,10 +202,13 @@ func CheckInside(dir, name string) error {
 	return nil
 }
 
-// checkNames checks that no two artefacts, nor one and the report, have the same name, and that
-// none is in another.
-func checkNames(artefacts []Artefact) error {
+// checkNames checks that no two artefacts, nor one and the report or a signature, have the same
+// name, and that none is in another.
+func (b *Builder) checkNames(artefacts []Artefact) error {
 	names := []string{ReportName, reportText}
+	if b.Sign != nil {
+		names = append(names, SignatureNames()...)
+	}
 	for _, a := range artefacts {
 		for _, n := range names {
 			if n == a.To || strings.HasPrefix(n, a.To+"/") || strings.HasPrefix(a.To, n+"/") {
@@ -213,6 +218,12 @@ func checkNames(artefacts []Artefact) error {
 		names = append(names, a.To)
 	}
 	return nil
+}
+
+// kept returns an artefact as it was published last, if it is still that.
+func (a *Artefact) kept(made *StepResult, dir string, old map[string]Published) (Published, bool) {
+	was, ok := old[a.To]
+	return was, ok && was.Source == made.Record.Output+"/"+a.From && was.SHA256 != "" && was.Seen == seen(filepath.Join(dir, filepath.FromSlash(a.To)))
 }
 
 func put(ctx context.Context, dst, src string) error {
@@ -248,7 +259,7 @@ func (b *Builder) measure(ctx context.Context, p *Published, made *StepResult, d
 	if p.Bytes >= sparseFrom {
 		b.emit(Event{Type: Message, Step: p.Step, Text: "computing the SHA-256 of " + p.Path})
 	}
-	sum, err := fileSum(ctx, dst)
+	sum, err := SumFile(ctx, dst)
 	if err != nil {
 		return err
 	}
@@ -286,7 +297,7 @@ func readState(dir string) map[string]Published {
 // sweepOut removes temporary files of killed builds. The caller holds the lock of the
 // directory, so no other process is writing one.
 func sweepOut(dir string, artefacts []Artefact) {
-	names := []string{ReportName, reportText, stateFile}
+	names := append(SignatureNames(), ReportName, reportText, stateFile)
 	for _, a := range artefacts {
 		names = append(names, a.To)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -28,6 +29,8 @@ type Report struct {
 	// Replaced are files of inputs that others are used in place of.
 	Replaced []StepReplacement `json:"replaced,omitempty"`
 	Steps    []StepReport      `json:"steps"`
+	// Signed are the signatures of the artefacts, when the build was to sign.
+	Signed *Signed `json:"signed,omitempty"`
 	// Recipe is what the build was made of besides its source tree. A failed one has none.
 	Recipe *Recipe `json:"recipe,omitempty"`
 }
@@ -181,6 +184,9 @@ func (r *Report) Text() []byte {
 		for _, c := range a.Contains {
 			fmt.Fprintf(t, "    %s\t%s\n", c.Name, sizeText(c.Bytes))
 		}
+	}
+	if s := r.Signed; s != nil {
+		fmt.Fprintf(t, "\nsigned with the %s key %.16s: %s\n", s.Algorithm, s.KeySHA256, strings.Join(s.Files, ", "))
 	}
 	fmt.Fprintln(t, "\nSTEP\tSTATE\tWALL s\tCPU s\tSIZE\tWHY")
 	for _, s := range r.Steps {

@@ -47,9 +47,9 @@ func (c *Cache) keepSum(r *Record, file, sum string) {
 	}
 }
 
-// fileSum returns the SHA-256 of a whole file in hex. Holes are not read, but count as the
+// SumFile returns the SHA-256 of a whole file in hex. Holes are not read, but count as the
 // zeros that they are.
-func fileSum(ctx context.Context, path string) (string, error) {
+func SumFile(ctx context.Context, path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -54,6 +55,12 @@ type Options struct {
 	FactoryToken string
 	// Pipeline is what the variables of GitLab's or GitHub's pipelines say of the source.
 	Pipeline Pipeline
+	// SignKey, PV_SIGN_KEY: private key with which mage build and mage release sign results.
+	// SignCommand, PV_SIGN_CMD: a program that signs in its place, with the public key SignPublic,
+	// PV_SIGN_PUB, and what it reads, SignInput, PV_SIGN_INPUT. Default: nothing is signed.
+	SignKey, SignCommand, SignPublic, SignInput string
+	// BuilderID, PV_BUILDER_ID: URI of who builds, for the provenance of signed results.
+	BuilderID string
 	// Notes tell what replaces variables of earlier build systems that are set.
 	Notes []string
 	// Jobs, PV_JOBS: cores to keep busy. Default 0: all.
@@ -71,10 +78,19 @@ type Options struct {
 var known = []string{
 	"PVR_MERGE_SRC", "PVR_USE_SRC_BSP", "PANTAVISOR_DEBUG", "PV_BUILD_INTERACTIVE", "PV_LOCKED", "PV_PVS_CERT_PEM", "PV_PVS_PUB_PEM",
 	"PV_FACTORY_AUTOTOK", "PV_JOBS", "PV_VERIFY_CACHE", "PV_VERSION", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
+	"PV_SIGN_KEY", "PV_SIGN_CMD", "PV_SIGN_PUB", "PV_SIGN_INPUT", "PV_SIGN_PASSPHRASE", "PV_BUILDER_ID",
 }
 
 // releases matches valid names of a release; they go into a linker flag and into files.
 var releases = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}$`)
+
+// checkRelease returns an error for a name that a release cannot have.
+func checkRelease(name string) error {
+	if !releases.MatchString(name) {
+		return fault.New(fault.BadInput, "%q: want up to 64 letters, digits and . _ + ~ -, beginning with a letter or digit", name)
+	}
+	return nil
+}
 
 // FromEnvironment reads the process's environment.
 func FromEnvironment() (*Options, error) { return read(os.Environ()) }
@@ -102,14 +118,24 @@ func read(environ []string) (*Options, error) {
 		Release:      r.values["PV_VERSION"],
 		FactoryToken: r.values["PV_FACTORY_AUTOTOK"],
 		Parts:        r.parts(),
+		SignKey:      r.values["PV_SIGN_KEY"],
+		SignCommand:  r.values["PV_SIGN_CMD"],
+		SignPublic:   r.values["PV_SIGN_PUB"],
+		SignInput:    r.values["PV_SIGN_INPUT"],
+		BuilderID:    r.values["PV_BUILDER_ID"],
 		Pipeline:     r.pipeline(),
 		Notes:        r.notes(),
 	}
 	if strings.ContainsFunc(o.FactoryToken, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		r.wrong("PV_FACTORY_AUTOTOK: want one word without blanks")
 	}
-	if o.Release != "" && !releases.MatchString(o.Release) {
-		r.wrong("PV_VERSION=%q: want up to 64 letters, digits and . _ + ~ -, beginning with a letter or digit", o.Release)
+	if o.Release != "" {
+		if err := checkRelease(o.Release); err != nil {
+			r.wrong("PV_VERSION=%w", err)
+		}
+	}
+	if u, err := url.Parse(o.BuilderID); o.BuilderID != "" && (err != nil || !u.IsAbs()) {
+		r.wrong("PV_BUILDER_ID=%q: want a URI, as https://ci.example.com/runners/7", o.BuilderID)
 	}
 	for name, path := range map[string]string{"PV_PVS_CERT_PEM": o.Certificate, "PV_PVS_PUB_PEM": o.Key} {
 		if _, err := os.Stat(path); path != "" && err != nil {

@@ -36,7 +36,7 @@ func TestValues(t *testing.T) {
 
 func TestAllMistakesAreReported(t *testing.T) {
 	_, err := read([]string{
-		"PANTAVISOR_DEBUG=true", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=no", "SOURCE_DATE_EPOCH=7", "PV_JOBS=-1", "PV_VERSION=a b", "PV_CACHE_SIZE=10G",
+		"PANTAVISOR_DEBUG=true", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=no", "SOURCE_DATE_EPOCH=7", "PV_JOBS=-1", "PV_VERSION=a b", "PV_CACHE_SIZE=10G", "PV_BUILDER_ID=runner 7",
 		"PVR_MERGE_SCR=x", "PV_PVS_CERT_PEM=/nowhere/cert",
 	})
 	if err == nil || fault.Of(err) != fault.BadInput {
@@ -44,7 +44,7 @@ func TestAllMistakesAreReported(t *testing.T) {
 	}
 	for _, want := range []string{
 		`PANTAVISOR_DEBUG="true": want yes or no`, "needs PVR_MERGE_SRC", `PV_BUILD_INTERACTIVE="no": want true or false`,
-		`SOURCE_DATE_EPOCH="7": want a whole number from 315532800`, "PV_JOBS", `PV_VERSION="a b": want`, "PV_CACHE_SIZE", "PVR_MERGE_SCR: unknown; did you mean PVR_MERGE_SRC?", "/nowhere/cert",
+		`SOURCE_DATE_EPOCH="7": want a whole number from 315532800`, "PV_JOBS", `PV_VERSION="a b": want`, `PV_BUILDER_ID="runner 7": want a URI`, "PV_CACHE_SIZE", "PVR_MERGE_SCR: unknown; did you mean PVR_MERGE_SRC?", "/nowhere/cert",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%v", want, err)

@@ -29,7 +29,7 @@ const (
 	IO          Kind = 5   // reading or writing failed on this machine
 	NoSpace     Kind = 6   // a file system or an image is full
 	Unreachable Kind = 7   // an archive, registry or device does not answer
-	Digest      Kind = 8   // content differs from the digest that names it
+	Digest      Kind = 8   // content differs from the digest that names it, or from what was signed
 	Locked      Kind = 9   // a lock file pins what no longer exists, and --locked forbids another
 	Goal        Kind = 10  // a device or container did not reach its goal
 	Different   Kind = 11  // what was compared differs
