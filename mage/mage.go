@@ -85,16 +85,26 @@ func Init(ctx context.Context, dir string, from, module *string, json *bool) err
 //	--events=FILE  writes what happens as JSON lines; with - they go to standard output,
 //	               which then has nothing else: with --json the report is the last line
 //	--out=DIR      makes them in DIR/TARGET
+//	--sign=KEY     signs them with a private key: PEM, or of minisign or cosign (docs/release.md)
+//	--signcmd=CMD  signs with a program, of which --signpub=FILE is the public key, and
+//	               --signinput=digest, message or digest-info what it reads
 //
 //	mage build x64-uefi
 //	mage build x64-uefi --locked --events=build.jsonl
 //	PVR_MERGE_SRC=device/.pvr PANTAVISOR_DEBUG=yes mage build x64-uefi --json
-func Build(ctx context.Context, target string, locked, json *bool, events, out *string) error {
+//	mage build x64-uefi --sign release.key
+func Build(ctx context.Context, target string, locked, json *bool, events, out, sign, signcmd, signpub, signinput *string) error {
 	return in(json, locked, events, func(w *workspace.Workspace) error {
 		w.OutDir = value(out)
+		w.Signing = signing(sign, signcmd, signpub, signinput)
 		_, err := w.Build(ctx, target)
 		return err
 	})
+}
+
+// signing are the options that say with what results are signed.
+func signing(key, command, public, input *string) workspace.Signing {
+	return workspace.Signing{Key: value(key), Command: value(command), Public: value(public), Input: value(input)}
 }
 
 // Run builds a target and boots it in QEMU.
@@ -371,13 +381,18 @@ func Diff(ctx context.Context, a, b string, json, markdown *bool) error {
 }
 
 // Verify builds a target again and compares it bit by bit with what was built before, or with
-// a file.
+// a file; with a public key it verifies signatures.
 //
 // The packages are those that the record of the build pins, report.json beside the results or
 // the file; path, user, umask, time zone, locale and number of cores are others. What differs
 // first is named down to the file, the inode or the block. Exit code 0: the same; 11: not
 // (docs/diff.md).
 //
+// With --key it verifies first that the results, or the file, are those that were signed. In
+// place of a target it then takes a directory of results or of a release, or a file there, and
+// builds nothing (docs/release.md).
+//
+//	--key=FILE     a public key or a certificate in PEM, or a public key of minisign
 //	--record=FILE  the report.json of the build, when it is in another place
 //	--parts=DIR    takes the packages from a directory of mage parts:export
 //	--offline      builds without a network
@@ -387,10 +402,12 @@ func Diff(ctx context.Context, a, b string, json, markdown *bool) error {
 //	mage verify x64-uefi
 //	mage verify x64-uefi release/x64-uefi-pv-4096MiB.img.xz
 //	mage verify x64-uefi release.img --record=release.json --parts=parts --offline
-func Verify(ctx context.Context, target, image string, record, parts, results *string, offline, json *bool) error {
+//	mage verify ./x64-uefi-1.0 --key release.pub
+//	mage verify x64-uefi x64-uefi-1.0/x64-uefi-pv-4096MiB.img --key release.pub
+func Verify(ctx context.Context, target, image string, key, record, parts, results *string, offline, json *bool) error {
 	return in(json, nil, nil, func(w *workspace.Workspace) error {
 		return w.Verify(ctx, target, workspace.VerifyOptions{
-			Image: image, Record: value(record), Parts: value(parts), Results: value(results), Offline: given(offline),
+			Image: image, Record: value(record), Parts: value(parts), Results: value(results), Offline: given(offline), Key: value(key),
 		})
 	})
 }

@@ -10,8 +10,9 @@ var behindDashes []string
 
 // valued are the options with a value, of all commands.
 var valued = []string{
-	"bitbake", "boots", "container", "dns", "events", "format", "forward", "from", "hostname", "hub", "ifname", "ipv4", "ipv6", "kills", "logs",
-	"machine", "meta", "module", "nettype", "oecore", "only", "out", "parts", "platform", "record", "results", "settle", "source", "span", "sshkey",
+	"bitbake", "boots", "container", "dns", "events", "format", "forward", "from", "hostname", "hub", "ifname", "ipv4", "ipv6", "key", "kills", "logs",
+	"machine", "meta", "module", "nettype", "oecore", "only", "out", "parts", "platform", "record", "results", "settle", "sign", "signcmd", "signinput",
+	"signpub", "source", "span", "sshkey",
 	"target", "to", "token", "tree", "unset", "wifi", "wifipassword", "wifisecurity",
 }
 

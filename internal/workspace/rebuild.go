@@ -211,7 +211,7 @@ func (r *rebuild) environment(ctx context.Context) ([]string, error) {
 		}
 		recipe = own
 	}
-	further, err := environment(recipe)
+	further, err := environment(ctx, recipe)
 	return append(env, further...), err
 }
 

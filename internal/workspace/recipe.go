@@ -1,10 +1,10 @@
 package workspace
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -57,7 +57,7 @@ func digestFile(memory *build.StatCache, path string) (string, error) {
 // environment returns the variables that give another process the settings of a recipe. Files
 // are looked for where this process has them, or else where the recipe says; secrets must be in
 // the environment of this process.
-func environment(r *build.Recipe) ([]string, error) {
+func environment(ctx context.Context, r *build.Recipe) ([]string, error) {
 	if err := checkRecipe(r); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func environment(r *build.Recipe) ([]string, error) {
 		} else if f.SHA256 == "" { // it could be any of this machine
 			return nil, fault.New(fault.Missing, "the record of the build has no digest of %s, which was %s: set the variable to where that is", name, f.Path)
 		}
-		if err := checkFile(name, f); err != nil {
+		if err := checkFile(ctx, name, f); err != nil {
 			return nil, err
 		}
 		out = append(out, name+"="+f.Path)
@@ -108,7 +108,7 @@ func checkRecipe(r *build.Recipe) error {
 }
 
 // checkFile compares a file with what a recipe says of it.
-func checkFile(name string, f build.RecipeFile) error {
+func checkFile(ctx context.Context, name string, f build.RecipeFile) error {
 	info, err := os.Stat(f.Path)
 	if err != nil {
 		return fault.New(fault.Missing, "the build had the file %s of %s: %w; set the variable to where it is", f.Path, name, err)
@@ -119,7 +119,7 @@ func checkFile(name string, f build.RecipeFile) error {
 	if info.IsDir() {
 		return fault.New(fault.BadInput, "%s of %s is a directory, and was a file in the build", f.Path, name)
 	}
-	sum, err := sumFile(f.Path)
+	sum, err := build.SumFile(ctx, f.Path)
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "reading the file of %s", name)
 	}
@@ -148,20 +148,6 @@ func differingRecipes(a, b *build.Recipe) (out []string) {
 		}
 	}
 	return append(out, differingLocks(a.Lock, b.Lock)...)
-}
-
-// sumFile returns the SHA-256 of a file in hex.
-func sumFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // differingLocks returns a line for each package of which two locks have not the same file.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/images/inspect"
+	"github.com/pantavisor/pantavisor/internal/attest"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/scratch"
 )
@@ -32,11 +33,16 @@ type VerifyOptions struct {
 	Results string
 	// Offline builds without a network.
 	Offline bool
+	// Key is a public key with which the signatures of what is verified are verified first.
+	// Default: they are not.
+	Key string
 }
 
 // Verified is what Workspace.Verify has found.
 type Verified struct {
 	Target string `json:"target"`
+	// Signed is what was verified with a public key.
+	Signed *attest.Verified `json:"signed,omitempty"`
 	// Same reports that everything that was compared is equal, bit by bit.
 	Same  bool           `json:"same"`
 	Files []VerifiedFile `json:"files"`
@@ -67,9 +73,18 @@ type VerifiedFile struct {
 }
 
 // Verify builds a target again, in another directory and under other conditions, and compares
-// the results bit by bit. The error is of kind fault.Different when they are not the same.
+// the results bit by bit. The error is of kind fault.Different when they are not the same. With a
+// public key it verifies signatures before; in place of a target it then takes a directory or a
+// file, of which nothing else is verified.
 func (w *Workspace) Verify(ctx context.Context, target string, o VerifyOptions) error {
-	v, err := w.verify(ctx, target, o)
+	signed, err := w.verifySigned(ctx, target, o)
+	if err != nil {
+		return err
+	}
+	if signed != nil && w.signedAlone(target) {
+		return w.tell(signed, signedText(signed))
+	}
+	v, err := w.verify(ctx, target, o, signed)
 	if err != nil {
 		return err
 	}
@@ -82,7 +97,7 @@ func (w *Workspace) Verify(ctx context.Context, target string, o VerifyOptions) 
 	return nil
 }
 
-func (w *Workspace) verify(ctx context.Context, target string, o VerifyOptions) (*Verified, error) {
+func (w *Workspace) verify(ctx context.Context, target string, o VerifyOptions, signed *attest.Verified) (*Verified, error) {
 	t, err := w.load(target)
 	if err != nil {
 		return nil, err
@@ -91,6 +106,11 @@ func (w *Workspace) verify(ctx context.Context, target string, o VerifyOptions) 
 	old, err := w.record(target, o)
 	if err != nil {
 		return nil, err
+	}
+	if signed != nil && old.Recipe != nil {
+		if err := signed.CheckRecipe(old); err != nil {
+			return nil, err
+		}
 	}
 	dir, err := scratch.New("pv-verify-")
 	if err != nil {
@@ -102,7 +122,7 @@ func (w *Workspace) verify(ctx context.Context, target string, o VerifyOptions) 
 	if err != nil {
 		return nil, err
 	}
-	v := &Verified{Target: target, Conditions: r.conditions, Wall: report.Wall, CPU: report.CPU}
+	v := &Verified{Target: target, Signed: signed, Conditions: r.conditions, Wall: report.Wall, CPU: report.CPU}
 	v.compareSteps(old, report)
 	v.Recipe = differingRecipes(old.Recipe, report.Recipe)
 	pairs, alone := w.pairs(target, o, old, report)
@@ -281,6 +301,11 @@ const mostNamed = 5
 // text writes the result for people.
 func (v *Verified) text(out io.Writer) error {
 	var b strings.Builder
+	if v.Signed != nil {
+		if err := signedText(v.Signed)(&b); err != nil {
+			return err
+		}
+	}
 	for _, f := range v.Files {
 		verdict := "differs from"
 		if f.Same || v.Same {

@@ -73,7 +73,7 @@ func TestVerify(t *testing.T) {
 		t.Fatalf("%+v, %v\n%s", v, err, said.String())
 	}
 	file := filepath.Join(w.Out("plain"), v.Files[0].Path)
-	if sum, err := sumFile(filepath.Join(kept, "plain", v.Files[0].Path)); err != nil || sum != v.Files[0].SHA256 {
+	if sum, err := build.SumFile(t.Context(), filepath.Join(kept, "plain", v.Files[0].Path)); err != nil || sum != v.Files[0].SHA256 {
 		t.Errorf("what was rebuilt is not kept: %v", err)
 	}
 
@@ -237,11 +237,11 @@ func TestRecipeEnvironment(t *testing.T) {
 	if text := fmt.Sprint(r); strings.Contains(text, "secret") {
 		t.Errorf("the record has a secret: %s", text)
 	}
-	if _, err := environment(r); fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "PV_FACTORY_AUTOTOK") {
+	if _, err := environment(t.Context(), r); fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "PV_FACTORY_AUTOTOK") {
 		t.Errorf("without the secret: %v", err)
 	}
 	t.Setenv("PV_FACTORY_AUTOTOK", "secret")
-	got, err := environment(r)
+	got, err := environment(t.Context(), r)
 	want := []string{
 		"CI_COMMIT_REF_NAME=main", "CI_PIPELINE_ID=7", "PANTAVISOR_DEBUG=yes", "PV_PART_BL1_SHA256=ab", "PV_VERSION=2.1", "SOURCE_DATE_EPOCH=1600000000",
 		"PV_PART_BL1=" + key, "PV_PVS_PUB_PEM=" + key, "PV_FACTORY_AUTOTOK=secret",
@@ -252,7 +252,7 @@ func TestRecipeEnvironment(t *testing.T) {
 	if err := os.WriteFile(key, []byte("another"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := environment(r); fault.Of(err) != fault.Digest {
+	if _, err := environment(t.Context(), r); fault.Of(err) != fault.Digest {
 		t.Errorf("another key: %v", err)
 	}
 }
@@ -269,7 +269,7 @@ func TestRecordsSetNothingElse(t *testing.T) {
 		{Files: map[string]build.RecipeFile{"LD_PRELOAD": {Path: "/dev/null"}}},
 		{Secrets: map[string]string{"HOME": "ab"}},
 	} {
-		if env, err := environment(r); fault.Of(err) != fault.BadInput || env != nil {
+		if env, err := environment(t.Context(), r); fault.Of(err) != fault.BadInput || env != nil {
 			t.Errorf("%+v: %v, %v", r, env, err)
 		}
 	}
@@ -283,15 +283,15 @@ func TestRecordsNameNoFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &build.Recipe{Files: map[string]build.RecipeFile{"PV_PVS_PUB_PEM": {Path: secret}}}
-	if env, err := environment(r); fault.Of(err) != fault.Missing {
+	if env, err := environment(t.Context(), r); fault.Of(err) != fault.Missing {
 		t.Errorf("a file without a digest: %v, %v", env, err)
 	}
 	directory := &build.Recipe{Files: map[string]build.RecipeFile{"PV_PVS_PUB_PEM": {Path: filepath.Dir(secret), SHA256: strings.Repeat("a", 64)}}}
-	if env, err := environment(directory); fault.Of(err) != fault.BadInput {
+	if env, err := environment(t.Context(), directory); fault.Of(err) != fault.BadInput {
 		t.Errorf("a directory with the digest of a file: %v, %v", env, err)
 	}
 	t.Setenv("PV_PVS_PUB_PEM", filepath.Dir(secret))
-	if env, err := environment(r); err != nil || len(env) != 1 {
+	if env, err := environment(t.Context(), r); err != nil || len(env) != 1 {
 		t.Errorf("a directory that the user has named: %v, %v", env, err)
 	}
 }

@@ -43,6 +43,7 @@ type Workspace struct {
 	Events  string // file for JSON lines, "-" for Stdout, which has nothing else then; "": none
 	Locked  bool   // as PV_LOCKED
 	JSON    bool   // results as JSON
+	Signing Signing
 	Options *options.Options
 
 	Stdout, Stderr io.Writer
@@ -338,6 +339,7 @@ func (w *Workspace) usedLock(l *layers.Layers, definition string) string {
 
 // Build makes everything of a target and prints where it is.
 func (w *Workspace) Build(ctx context.Context, target string) (*build.Report, error) {
+	w.Signing = w.Signing.or(w.Options)
 	report, _, err := w.build(ctx, target)
 	return report, err
 }
@@ -351,6 +353,7 @@ func (w *Workspace) build(ctx context.Context, target string) (*build.Report, *i
 	}
 	report, err := w.deliver(ctx, j)
 	err = errors.Join(err, j.close())
+	w.tellSigned(report, err)
 	if w.JSON {
 		err = errors.Join(err, w.Print(report))
 	}
@@ -364,7 +367,10 @@ func (w *Workspace) deliver(ctx context.Context, j *job) (*build.Report, error) 
 		err = fault.Wrap(fault.IO, err, "making the directory of the results (another place: --out=DIR)")
 		return j.Fail(ctx, "", err), err
 	}
-	err := w.plan(ctx, j)
+	err := w.sign(ctx, j)
+	if err == nil {
+		err = w.plan(ctx, j)
+	}
 	if err == nil {
 		j.Recipe, err = w.recipe(j)
 	}
