@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+
+	"github.com/pantavisor/pantavisor/formats/zstdcode"
 )
 
 // bitWriter appends bits from the lowest on.
@@ -43,12 +45,6 @@ type coder struct {
 	counts     [64]uint32
 }
 
-const (
-	modePredefined = 0
-	modeRLE        = 1
-	modeFSE        = 2
-)
-
 // table is a state machine: norm are the frequencies that it is made for, which
 // add up to 1<<log; -1 is a frequency below one.
 type table struct {
@@ -75,16 +71,16 @@ func (c *coder) choose(dst []byte, n int) ([]byte, *table, byte) {
 	}
 	if used == 1 {
 		c.own.single(last)
-		return append(dst, byte(last)), &c.own, modeRLE
+		return append(dst, byte(last)), &c.own, zstdcode.ModeRLE
 	}
 	c.own.normalize(c.counts[:last+1], n, min(c.maxLog, bestLog(n, last)))
 	described := c.own.describe(dst)
 	own := c.own.cost(c.counts[:last+1]) + float64(8*(len(described)-len(dst)))
 	if last < len(c.predefined.norm) && c.predefined.cost(c.counts[:last+1]) <= own {
-		return dst, &c.predefined, modePredefined
+		return dst, &c.predefined, zstdcode.ModePredefined
 	}
 	c.own.build()
-	return described, &c.own, modeFSE
+	return described, &c.own, zstdcode.ModeFSE
 }
 
 // bestLog returns the size of a table for n symbols up to last, as a power of two.
@@ -144,7 +140,7 @@ var log2 = func() (l [1<<maxTableLog + 1]float64) {
 	return l
 }()
 
-const maxTableLog = 9
+const maxTableLog = zstdcode.MaxLiteralLengthLog
 
 // describe appends the frequencies (RFC 8878, 4.1.1).
 func (t *table) describe(dst []byte) []byte {
@@ -195,7 +191,7 @@ func (t *table) describeZeros(w *bitWriter, s int) int {
 func (t *table) build() {
 	size := 1 << t.log
 	var spread [1 << maxTableLog]byte
-	t.spread(spread[:size])
+	zstdcode.Spread(spread[:size], t.norm)
 	var place [65]int
 	for s, n := range t.norm {
 		place[s+1] = place[s] + max(int(n), -int(n))
@@ -215,28 +211,6 @@ func (t *table) build() {
 			out := t.log + 1 - bits.Len(uint(n-1))
 			t.moves[s] = move{uint32(out<<16 - int(n)<<out), int32(total - int(n))}
 			total += int(n)
-		}
-	}
-}
-
-// spread gives each state its symbol.
-func (t *table) spread(states []byte) {
-	size := len(states)
-	high := size - 1
-	for s, n := range t.norm {
-		if n == -1 {
-			states[high] = byte(s)
-			high--
-		}
-	}
-	at, step, mask := 0, size>>1+size>>3+3, size-1
-	for s, n := range t.norm {
-		for range max(n, 0) {
-			states[at] = byte(s)
-			at = (at + step) & mask
-			for at > high {
-				at = (at + step) & mask
-			}
 		}
 	}
 }

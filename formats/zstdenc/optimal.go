@@ -3,6 +3,8 @@ package zstdenc
 import (
 	"math"
 	"slices"
+
+	"github.com/pantavisor/pantavisor/formats/zstdcode"
 )
 
 const (
@@ -42,8 +44,8 @@ type optimizer struct {
 func newOptimizer() *optimizer {
 	return &optimizer{
 		short: make([]uint32, 1<<shortBits),
-		ends:  make([]uint32, blockSize+1),
-		nodes: make([]node, blockSize+1),
+		ends:  make([]uint32, zstdcode.MaxBlock+1),
+		nodes: make([]node, zstdcode.MaxBlock+1),
 	}
 }
 
@@ -139,7 +141,7 @@ func (e *Encoder) setPrices() {
 }
 
 // setPrices gives each symbol the bits of its frequency and those that its code adds.
-func setPrices(prices, counts []uint32, codes []code) {
+func setPrices(prices, counts []uint32, codes []zstdcode.Range) {
 	total := uint32(0)
 	for _, n := range counts {
 		total += 2*n + 1
@@ -147,7 +149,7 @@ func setPrices(prices, counts []uint32, codes []code) {
 	for s, n := range counts {
 		prices[s] = uint32(priceScale * math.Log2(float64(total)/float64(2*n+1)))
 		if s < len(codes) {
-			prices[s] += uint32(codes[s].bits) * priceScale
+			prices[s] += uint32(codes[s].Bits) * priceScale
 		}
 	}
 }

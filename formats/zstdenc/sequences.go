@@ -4,44 +4,24 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+
+	"github.com/pantavisor/pantavisor/formats/zstdcode"
 )
 
-// code is a range of values that share a symbol: value minus base in so many bits.
-type code struct {
-	base uint32
-	bits uint8
-}
-
-// litLenCodes and lengthCodes are the ranges of literal and match lengths (RFC 8878,
-// 3.1.1.3.2.1.1); those of offsets are the powers of two.
+// The ranges of lengths that share a symbol; those of offsets are the powers of two.
 var (
-	litLenCodes = ranges(0, 16, 1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
-	lengthCodes = ranges(3, 32, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
+	litLenCodes = zstdcode.LiteralLengths()
+	lengthCodes = zstdcode.MatchLengths()
 
 	litLenSymbols = symbols(litLenCodes, 64)
 	lengthSymbols = symbols(lengthCodes, 128+3)
 )
 
-// ranges returns singles ranges of one value from first on, then one of each width.
-func ranges(first, singles int, widths ...uint8) []code {
-	var list []code
-	at := uint32(first)
-	for range singles {
-		list = append(list, code{at, 0})
-		at++
-	}
-	for _, w := range widths {
-		list = append(list, code{at, w})
-		at += 1 << w
-	}
-	return list
-}
-
 // symbols lists the symbols of the values below n.
-func symbols(codes []code, n int) []byte {
+func symbols(codes []zstdcode.Range, n int) []byte {
 	list := make([]byte, n)
 	for s, c := range codes {
-		for v := int(c.base); v < n; v++ {
+		for v := int(c.Base); v < n; v++ {
 			list[v] = byte(s)
 		}
 	}
@@ -64,25 +44,22 @@ func lengthSymbol(v uint32) byte {
 
 func offsetSymbol(v uint32) byte { return byte(bits.Len32(v) - 1) }
 
-func predefinedCoder(log, maxLog int, norm ...int16) coder {
+func newCoder(log, maxLog int, norm []int16) coder {
 	c := coder{predefined: table{log: log, norm: norm}, maxLog: maxLog}
 	c.predefined.build()
 	return c
 }
 
-// The predefined frequencies (RFC 8878, 3.1.1.3.2.2) and largest tables.
 func litLenCoder() coder {
-	return predefinedCoder(6, 9, 4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1,
-		-1, -1, -1, -1)
+	return newCoder(zstdcode.LiteralLengthLog, zstdcode.MaxLiteralLengthLog, zstdcode.LiteralLengthCounts)
 }
 
 func lengthCoder() coder {
-	return predefinedCoder(6, 9, 1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-		1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1)
+	return newCoder(zstdcode.MatchLengthLog, zstdcode.MaxMatchLengthLog, zstdcode.MatchLengthCounts)
 }
 
 func offsetCoder() coder {
-	return predefinedCoder(5, 8, 1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1)
+	return newCoder(zstdcode.OffsetLog, zstdcode.MaxOffsetLog, zstdcode.OffsetCounts)
 }
 
 // minTable is the number of bytes from the last description of a table to the end of a
@@ -106,7 +83,7 @@ func (e *Encoder) appendSequences(dst []byte) ([]byte, bool) {
 		from, mode := len(dst), byte(0)
 		dst, tables[i], mode = c.choose(dst, len(e.seqs))
 		dst[head] |= mode << (6 - 2*i)
-		if mode == modeFSE {
+		if mode == zstdcode.ModeFSE {
 			last = from
 		}
 	}
@@ -160,7 +137,7 @@ func (e *Encoder) appendBits(dst []byte, litLens, offs, lens *table) []byte {
 			w = w.flush(out)
 		}
 		lc, mc := litLenCodes[l], lengthCodes[m]
-		w = w.add(s.lits-lc.base, lc.bits).add(s.length-mc.base, mc.bits).flush(out)
+		w = w.add(s.lits-lc.Base, lc.Bits).add(s.length-mc.Base, mc.Bits).flush(out)
 		w = w.add(s.off-1<<(o&31), o).flush(out)
 	}
 	w = w.add(length&(1<<lens.log-1), uint8(lens.log)).add(off&(1<<offs.log-1), uint8(offs.log))

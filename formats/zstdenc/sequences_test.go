@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/pantavisor/pantavisor/formats/zstdcode"
 )
 
 // TestSymbolsCoverTheirValues checks both tables of symbols against the ranges of
@@ -13,7 +15,7 @@ func TestSymbolsCoverTheirValues(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		first  uint32
-		codes  []code
+		codes  []zstdcode.Range
 		symbol func(uint32) byte
 	}{
 		{"literal length", 0, litLenCodes, litLenSymbol},
@@ -21,11 +23,11 @@ func TestSymbolsCoverTheirValues(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			for v := c.first; v < blockSize; v++ {
+			for v := c.first; v < zstdcode.MaxBlock; v++ {
 				s := c.symbol(v)
 				r := c.codes[s]
-				if v < r.base || v-r.base >= 1<<r.bits {
-					t.Fatalf("%d is symbol %d, from %d on with %d bits", v, s, r.base, r.bits)
+				if v < r.Base || v-r.Base >= 1<<r.Bits {
+					t.Fatalf("%d is symbol %d, from %d on with %d bits", v, s, r.Base, r.Bits)
 				}
 			}
 		})
@@ -36,20 +38,20 @@ func TestSymbolsCoverTheirValues(t *testing.T) {
 func TestCodesOfTheSpecification(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		codes  []code
+		codes  []zstdcode.Range
 		symbol int
-		want   code
+		want   zstdcode.Range
 	}{
-		{litLenCodes, 0, code{0, 0}},
-		{litLenCodes, 16, code{16, 1}},
-		{litLenCodes, 24, code{48, 4}},
-		{litLenCodes, 25, code{64, 6}},
-		{litLenCodes, 35, code{65536, 16}},
-		{lengthCodes, 0, code{3, 0}},
-		{lengthCodes, 32, code{35, 1}},
-		{lengthCodes, 42, code{99, 5}},
-		{lengthCodes, 43, code{131, 7}},
-		{lengthCodes, 52, code{65539, 16}},
+		{litLenCodes, 0, zstdcode.Range{Base: 0, Bits: 0}},
+		{litLenCodes, 16, zstdcode.Range{Base: 16, Bits: 1}},
+		{litLenCodes, 24, zstdcode.Range{Base: 48, Bits: 4}},
+		{litLenCodes, 25, zstdcode.Range{Base: 64, Bits: 6}},
+		{litLenCodes, 35, zstdcode.Range{Base: 65536, Bits: 16}},
+		{lengthCodes, 0, zstdcode.Range{Base: 3, Bits: 0}},
+		{lengthCodes, 32, zstdcode.Range{Base: 35, Bits: 1}},
+		{lengthCodes, 42, zstdcode.Range{Base: 99, Bits: 5}},
+		{lengthCodes, 43, zstdcode.Range{Base: 131, Bits: 7}},
+		{lengthCodes, 52, zstdcode.Range{Base: 65539, Bits: 16}},
 	} {
 		if got := c.codes[c.symbol]; got != c.want {
 			t.Errorf("symbol %d: %+v, want %+v", c.symbol, got, c.want)
@@ -123,7 +125,7 @@ func TestStatesLeadToTheirSymbol(t *testing.T) {
 		tab := &c.predefined
 		size := 1 << tab.log
 		owner := make([]byte, size)
-		tab.spread(owner)
+		zstdcode.Spread(owner, tab.norm)
 		for s, share := range tab.norm {
 			reached := map[uint32]bool{}
 			for state := size; state < 2*size; state++ {
@@ -152,7 +154,7 @@ func TestSequencesMakeTheBlock(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, name := range []string{"program", "mixed", "far", "skewed", "text"} {
-				block := all[name][:min(len(all[name]), blockSize)]
+				block := all[name][:min(len(all[name]), zstdcode.MaxBlock)]
 				encode(t, e, block)
 				if got := replay(t, e); string(got) != string(block) {
 					t.Errorf("%s: the sequences make %d other bytes", name, len(got))

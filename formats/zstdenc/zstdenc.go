@@ -9,6 +9,8 @@ import (
 	"fmt"
 
 	"github.com/klauspost/compress/huff0"
+
+	"github.com/pantavisor/pantavisor/formats/zstdcode"
 )
 
 // maxSize is the largest block in bytes.
@@ -97,15 +99,6 @@ func triesOf(level int) int {
 	return 256
 }
 
-const (
-	frameMagic    = 0xfd2fb528
-	singleSegment = 1 << 5
-	blockSize     = 128 << 10 // of a zstd block, at most
-
-	blockRaw        = 0
-	blockCompressed = 2
-)
-
 // Append appends the frame of a block to dst.
 func (e *Encoder) Append(dst, block []byte) ([]byte, error) {
 	if len(block) > e.size {
@@ -119,24 +112,24 @@ func (e *Encoder) Append(dst, block []byte) ([]byte, error) {
 		clear(e.opt.short)
 	}
 	if len(block) == 0 {
-		return appendBlockHeader(dst, blockRaw, 0, true), nil
+		return appendBlockHeader(dst, zstdcode.BlockRaw, 0, true), nil
 	}
-	for from := 0; from < len(block); from += blockSize {
-		to := min(from+blockSize, len(block))
+	for from := 0; from < len(block); from += zstdcode.MaxBlock {
+		to := min(from+zstdcode.MaxBlock, len(block))
 		dst = e.block(dst, from, to)
 	}
 	return dst, nil
 }
 
 func appendHeader(dst []byte, size int) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, frameMagic)
+	dst = binary.LittleEndian.AppendUint32(dst, zstdcode.FrameMagic)
 	switch {
 	case size < 256:
-		return append(dst, singleSegment, byte(size))
+		return append(dst, zstdcode.SingleSegment, byte(size))
 	case size < 256+1<<16:
-		return binary.LittleEndian.AppendUint16(append(dst, singleSegment|1<<6), uint16(size-256))
+		return binary.LittleEndian.AppendUint16(append(dst, zstdcode.SingleSegment|1<<6), uint16(size-256))
 	}
-	return binary.LittleEndian.AppendUint32(append(dst, singleSegment|2<<6), uint32(size))
+	return binary.LittleEndian.AppendUint32(append(dst, zstdcode.SingleSegment|2<<6), uint32(size))
 }
 
 func appendBlockHeader(dst []byte, kind, size int, last bool) []byte {
@@ -152,14 +145,14 @@ func (e *Encoder) block(dst []byte, from, to int) []byte {
 	last, head, reps := to == len(e.src), len(dst), e.reps
 	e.seqs, e.lits = e.seqs[:0], e.lits[:0]
 	e.search(from, to)
-	dst = appendBlockHeader(dst, blockCompressed, 0, last)
+	dst = appendBlockHeader(dst, zstdcode.BlockCompressed, 0, last)
 	dst, ok := e.appendSequences(e.appendLiterals(dst))
 	size := len(dst) - head - 3
 	if !ok || size >= to-from {
 		e.reps = reps // a raw block leaves the decoder's distances as they were
-		return append(appendBlockHeader(dst[:head], blockRaw, to-from, last), e.src[from:to]...)
+		return append(appendBlockHeader(dst[:head], zstdcode.BlockRaw, to-from, last), e.src[from:to]...)
 	}
-	appendBlockHeader(dst[:head], blockCompressed, size, last)
+	appendBlockHeader(dst[:head], zstdcode.BlockCompressed, size, last)
 	return dst
 }
 
@@ -171,18 +164,15 @@ func (e *Encoder) emit(from, pos, length int, off uint32) {
 }
 
 const (
-	literalsRaw        = 0
-	literalsRLE        = 1
-	literalsCompressed = 2
-	minHuffman         = 32   // fewer literals gain nothing
-	oneStream          = 1024 // fewer literals are one stream
+	minHuffman = 32   // fewer literals gain nothing
+	oneStream  = 1024 // fewer literals are one stream
 )
 
 // appendLiterals appends the literals section.
 func (e *Encoder) appendLiterals(dst []byte) []byte {
 	n := len(e.lits)
 	if n < minHuffman {
-		return append(appendLiteralsHeader(dst, literalsRaw, n), e.lits...)
+		return append(appendLiteralsHeader(dst, zstdcode.LiteralsRaw, n), e.lits...)
 	}
 	var packed []byte
 	var err error
@@ -193,9 +183,9 @@ func (e *Encoder) appendLiterals(dst []byte) []byte {
 	}
 	switch {
 	case err == huff0.ErrUseRLE: //nolint:errorlint // as its documentation compares it
-		return append(appendLiteralsHeader(dst, literalsRLE, n), e.lits[0])
+		return append(appendLiteralsHeader(dst, zstdcode.LiteralsRLE, n), e.lits[0])
 	case err != nil || len(packed)+5 >= n:
-		return append(appendLiteralsHeader(dst, literalsRaw, n), e.lits...)
+		return append(appendLiteralsHeader(dst, zstdcode.LiteralsRaw, n), e.lits...)
 	}
 	return append(appendPackedHeader(dst, n, len(packed)), packed...)
 }
@@ -220,7 +210,7 @@ func appendPackedHeader(dst []byte, n, packed int) []byte {
 	case n < 1<<14:
 		format, bits = 2, 14
 	}
-	v := uint64(literalsCompressed) | uint64(format)<<2 | uint64(n)<<4 | uint64(packed)<<(4+bits)
+	v := uint64(zstdcode.LiteralsCompressed) | uint64(format)<<2 | uint64(n)<<4 | uint64(packed)<<(4+bits)
 	for range (4 + 2*bits + 7) / 8 {
 		dst = append(dst, byte(v))
 		v >>= 8

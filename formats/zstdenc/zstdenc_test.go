@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/pantavisor/pantavisor/formats/zstdcode"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
@@ -131,7 +132,7 @@ func TestFramesFitTheKernel(t *testing.T) {
 		if !h.SingleSegment || h.HasCheckSum || h.FrameContentSize != uint64(len(block)) {
 			t.Errorf("%s: header %+v", name, h)
 		}
-		if most := len(block) + 9 + 3*(len(block)/blockSize+1); len(packed) > most {
+		if most := len(block) + 9 + 3*(len(block)/zstdcode.MaxBlock+1); len(packed) > most {
 			t.Errorf("%s: %d bytes became %d, want at most %d", name, len(block), len(packed), most)
 		}
 	}
