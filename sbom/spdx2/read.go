@@ -90,7 +90,12 @@ func (r *reader) document() (*sbom.Document, error) {
 		r.to.Creators = append(r.to.Creators, named(c.CreatorType, c.Creator))
 	}
 	for _, a := range in.Annotations {
-		if a != nil && !note.Decode(a.Annotator.Annotator, a.AnnotationComment, &r.note) {
+		var n note.Document
+		switch {
+		case a == nil:
+		case note.Decode(a.Annotator.Annotator, a.AnnotationComment, &n):
+			r.note.Add(n)
+		default:
 			r.omitted["annotations"]++
 		}
 	}

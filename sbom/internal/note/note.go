@@ -3,6 +3,7 @@
 package note
 
 import (
+	"cmp"
 	"encoding/json"
 	"reflect"
 	"strings"
@@ -79,6 +80,24 @@ func (d *Document) AddReference(id string, r Reference) {
 		d.References = map[string]Reference{}
 	}
 	d.References[id] = r
+}
+
+// Add adds what another note says: a document that was joined of several has one of each. What both
+// say stays.
+func (d *Document) Add(o Document) {
+	d.Support = cmp.Or(d.Support, o.Support)
+	d.Statements = append(d.Statements, o.Statements...)
+	d.Omitted = append(d.Omitted, o.Omitted...)
+	for id, f := range o.Files {
+		if _, ok := d.Files[id]; !ok {
+			d.AddFile(id, f)
+		}
+	}
+	for id, r := range o.References {
+		if _, ok := d.References[id]; !ok {
+			d.AddReference(id, r)
+		}
+	}
 }
 
 const prefix = `{"pantavisor":`
