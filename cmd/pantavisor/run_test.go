@@ -24,8 +24,8 @@ var machines = []targets.Arch{
 
 // budget in bytes for amd64: the binary as it lies in RAM, and as xz in the initrd.
 const (
-	rawBudget = 7_467_000 // a quarter of it verifies signatures
-	xzBudget  = 2_116_000
+	rawBudget = 7_562_000 // a quarter of it verifies signatures
+	xzBudget  = 2_146_000
 )
 
 // binary builds as a target's build does.

@@ -126,6 +126,7 @@ type Server struct {
 type serial struct {
 	steps sync.Mutex
 	room  room
+	sbom  sync.Mutex // held while a bill of materials is written
 }
 
 // New returns a server; it opens nothing yet.

@@ -71,6 +71,7 @@ var commands = []command{
 	{"usrmeta save", "KEY|CONTAINER/KEY [VALUE]", "store user metadata; without VALUE it is read from standard input", 1, 2, save("/user-meta/")},
 	{"usrmeta delete", "KEY|CONTAINER/KEY", "delete user metadata", 1, 1, remove("/user-meta/")},
 	{"buildinfo", "", "show what the runtime was built from", 0, 0, get("/buildinfo")},
+	{"sbom", "[CONTAINER] [--revision=REVISION]", "show what a revision, or a container, is made of: its bill of materials as SPDX 2.3", 0, 3, showSBOM},
 	{"objects ls", "", "list the stored objects", 0, 0, get("/objects")},
 	{"objects get", "SHA256", "fetch an object", 1, 1, getAt("/objects/", "")},
 	{"objects put", "FILE|-SIZE SHA256", "store an object from a file, or SIZE bytes of standard input", 2, 2, putObject},
@@ -138,6 +139,9 @@ func (t *tool) help(words []string, asked bool) int {
 		if prefix == "" || c.in(prefix) {
 			fmt.Fprintf(w, "  %-36s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
 		}
+	}
+	if prefix == "sbom" {
+		fmt.Fprint(w, sbomExamples)
 	}
 	return code
 }
