@@ -14,6 +14,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/region"
+	"github.com/pantavisor/pantavisor/internal/cell"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -74,7 +75,7 @@ func (d *Difference) Name() string {
 	if len(names) == 0 {
 		return "the whole"
 	}
-	return printable(strings.Join(names, ": "))
+	return cell.Printable(strings.Join(names, ": "))
 }
 
 // comparison is one run of Compare.

@@ -21,7 +21,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/pantavisor/pantavisor/formats/bmap"
 	"github.com/pantavisor/pantavisor/formats/region"
@@ -248,14 +247,4 @@ func short(text string) string {
 		return strings.ToValidUTF8(text[:most], "") + "..."
 	}
 	return text
-}
-
-// printable returns a text without what a terminal would obey, or what would break a line: names
-// in an image may have any bytes.
-func printable(text string) string {
-	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return text
-	}
-	quoted := strconv.Quote(text)
-	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/cell"
 )
 
 // Result is a comparison in the form for people and pipelines.
@@ -156,7 +157,7 @@ func (r *Result) parts() group {
 	}
 	for _, name := range slices.Sorted(maps.Keys(sums)) {
 		s := sums[name]
-		g.lines = append(g.lines, []string{printable(name), fmt.Sprintf("%d differ", s.n), sizeText(s.old) + " → " + sizeText(s.now), signed(s.now - s.old)})
+		g.lines = append(g.lines, []string{cell.Printable(name), fmt.Sprintf("%d differ", s.n), sizeText(s.old) + " → " + sizeText(s.now), signed(s.now - s.old)})
 	}
 	return g
 }
@@ -226,15 +227,15 @@ func (d *Difference) part() string {
 func (d *Difference) cells() []string {
 	text := []string{}
 	for _, a := range d.Attributes {
-		text = append(text, printable(a.text()))
+		text = append(text, cell.Printable(a.text()))
 	}
 	if d.Place != "" {
-		text = append(text, fmt.Sprintf("first at byte %d, %s", *d.Offset, printable(d.Place)))
+		text = append(text, fmt.Sprintf("first at byte %d, %s", *d.Offset, cell.Printable(d.Place)))
 	} else if d.Offset != nil && len(d.Details) == 0 && d.Problem == "" {
 		text = append(text, fmt.Sprintf("content from byte %d on", *d.Offset))
 	}
 	if d.Problem != "" {
-		text = append(text, printable(d.Problem))
+		text = append(text, cell.Printable(d.Problem))
 	}
 	size := sizeText(max(d.OldBytes, d.NewBytes))
 	if d.Kind == Changed && d.OldBytes != d.NewBytes {
@@ -255,22 +256,22 @@ func (d *Detail) cells() []string {
 	if d.Subject == Line { // the value is how often it is there
 		switch {
 		case d.Old == "":
-			return []string{"+ " + printable(short(d.Name)), ""}
+			return []string{"+ " + cell.Printable(short(d.Name)), ""}
 		case d.New == "":
-			return []string{"- " + printable(short(d.Name)), ""}
+			return []string{"- " + cell.Printable(short(d.Name)), ""}
 		}
 	}
-	return []string{printable(d.Name), printable(cmp.Or(d.Old, "-") + " → " + cmp.Or(d.New, "-"))}
+	return []string{cell.Printable(d.Name), cell.Printable(cmp.Or(d.Old, "-") + " → " + cmp.Or(d.New, "-"))}
 }
 
 // Text writes the result for people.
 func (r *Result) Text(w io.Writer) error {
 	if r.Equal {
-		_, err := fmt.Fprintf(w, "%s and %s are equal\n", printable(r.A), printable(r.B))
+		_, err := fmt.Fprintf(w, "%s and %s are equal\n", cell.Printable(r.A), cell.Printable(r.B))
 		return err
 	}
 	out := &printer{w: w}
-	out.line("%s → %s: %s, %s", printable(r.A), printable(r.B), r.counts(), signed(r.Bytes))
+	out.line("%s → %s: %s, %s", cell.Printable(r.A), cell.Printable(r.B), r.counts(), signed(r.Bytes))
 	for _, g := range r.groups() {
 		if len(g.lines) == 0 {
 			continue
@@ -278,8 +279,8 @@ func (r *Result) Text(w io.Writer) error {
 		out.line("\n%s", g.title)
 		widths := make([]int, len(g.lines[0]))
 		for _, cells := range g.lines[:min(len(g.lines), mostLines)] {
-			for i, cell := range cells {
-				widths[i] = min(max(widths[i], len([]rune(cell))), 60)
+			for i, c := range cells {
+				widths[i] = min(max(widths[i], len([]rune(c))), 60)
 			}
 		}
 		for n, cells := range g.lines {
@@ -288,8 +289,8 @@ func (r *Result) Text(w io.Writer) error {
 				break
 			}
 			text := " "
-			for i, cell := range cells {
-				text += " " + cell + strings.Repeat(" ", max(widths[i]-len([]rune(cell)), 0)+1)
+			for i, c := range cells {
+				text += " " + c + strings.Repeat(" ", max(widths[i]-len([]rune(c)), 0)+1)
 			}
 			out.line("%s", strings.TrimRight(text, " "))
 		}
@@ -300,7 +301,7 @@ func (r *Result) Text(w io.Writer) error {
 // Markdown writes the result as a comment for a merge request.
 func (r *Result) Markdown(w io.Writer) error {
 	out := &printer{w: w}
-	a, b := strings.ReplaceAll(printable(r.A), "`", "'"), strings.ReplaceAll(printable(r.B), "`", "'")
+	a, b := strings.ReplaceAll(cell.Printable(r.A), "`", "'"), strings.ReplaceAll(cell.Printable(r.B), "`", "'")
 	if r.Equal {
 		out.line("`%s` and `%s` are equal.", a, b)
 		return out.err
@@ -319,33 +320,14 @@ func (r *Result) Markdown(w io.Writer) error {
 				break
 			}
 			text := "|"
-			for _, cell := range cells {
-				text += " " + markdown(cell) + " |"
+			for _, c := range cells {
+				text += " " + cell.Markdown(c) + " |"
 			}
 			out.line("%s", text)
 		}
 		out.line("\n</details>")
 	}
 	return out.err
-}
-
-// harmless are texts that mean themselves in Markdown.
-var harmless = regexp.MustCompile(`^[A-Za-z0-9 ,;+→-]*(\.[0-9A-Za-z ,;+→-]+)?$`)
-
-// beforeBar are bars in a cell, with what would make them an end of it.
-var beforeBar = regexp.MustCompile(`\\*\|`)
-
-// markdown returns a cell of a table: what an image has in it must not make links, pictures or
-// mentions of people in the comment, so that it is code.
-func markdown(cell string) string {
-	if harmless.MatchString(cell) && !strings.Contains(cell, "www.") {
-		return cell
-	}
-	cell = strings.ReplaceAll(cell, "`", "'")
-	cell = beforeBar.ReplaceAllStringFunc(cell, func(s string) string {
-		return strings.Repeat("\\", 2*len(s)-1) + "|"
-	})
-	return "` " + cell + " `" // code without its blanks
 }
 
 // counts says how many things differ, without those that follow from others.

@@ -15,6 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/tree"
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/cell"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/repo"
 	"github.com/pantavisor/pantavisor/revision/state"
@@ -227,9 +228,9 @@ func (r *Reader) revision(ctx context.Context, in *Inside, deep int) (*Inside, e
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case ofMachine(err):
-			return nil, fault.Wrap(fault.IO, err, "looking for a revision in %s", printable(n.Name))
+			return nil, fault.Wrap(fault.IO, err, "looking for a revision in %s", cell.Printable(n.Name))
 		case err != nil && len(problems) < maxProblems: // another one may have it
-			problems = append(problems, fmt.Errorf("looking for a revision in %s: %w", printable(n.Name), err))
+			problems = append(problems, fmt.Errorf("looking for a revision in %s: %w", cell.Printable(n.Name), err))
 		}
 	}
 	return nil, errors.Join(problems...)
