@@ -161,8 +161,8 @@ func (i *Image) Made() time.Time { return time.Unix(int64(i.sb.ModTime), 0).UTC(
 func (i *Image) Used() int64 { return int64(i.sb.BytesUsed) }
 
 // Walk calls do for every name, the root first, and names of a directory in their order. The
-// Open of an entry reads the content of a regular file, and may be called after Walk. Further
-// names of a file are hard links.
+// Open of an entry reads the content of a regular file, and may be called after Walk; what it returns
+// is an [io.ReaderAt] too. Further names of a file are hard links.
 func (i *Image) Walk(ctx context.Context, do func(*Member) error) error {
 	w := &walk{image: i, do: do, names: map[uint32]string{}, open: map[uint64]bool{}}
 	return w.directory(ctx, i.sb.RootInode, ".")
@@ -401,6 +401,56 @@ type reader struct {
 	next int   // its number
 	left int64 // bytes of the file that have not been read
 	rest []byte
+	kept *reader // of the block that ReadAt used last, which is its rest
+}
+
+var _ io.ReaderAt = (*reader)(nil)
+
+// Close implements io.Closer.
+func (r *reader) Close() error { return nil }
+
+// ReadAt implements io.ReaderAt. It unpacks the blocks in which the bytes are, and keeps the last.
+func (r *reader) ReadAt(p []byte, off int64) (done int, err error) {
+	if off < 0 {
+		return 0, fmt.Errorf("reading %s: offset %d is negative", r.file.Name, off)
+	}
+	size := int64(r.file.image.sb.BlockSize)
+	for done < len(p) {
+		if off >= r.file.Size {
+			return done, io.EOF
+		}
+		if err := r.keep(int(off / size)); err != nil {
+			return done, fmt.Errorf("reading %s: %w", r.file.Name, err)
+		}
+		n := copy(p[done:], r.kept.rest[off%size:])
+		done, off = done+n, off+int64(n)
+	}
+	return done, nil
+}
+
+// keep unpacks a block, the number of which is that of its offset.
+func (r *reader) keep(n int) error {
+	if r.kept != nil && r.kept.next == n {
+		return nil
+	}
+	r.kept = nil
+	if n > r.file.blocks.len() {
+		return fmt.Errorf("its blocks are fewer than its size: %w", errFormat)
+	}
+	before := int64(n) * int64(r.file.image.sb.BlockSize)
+	k := &reader{file: r.file, at: r.file.start, next: n, left: r.file.Size - before}
+	for block, size := range r.file.blocks.all() {
+		if block == n {
+			break
+		}
+		k.at += int64(size &^ blockStored)
+	}
+	if err := k.fill(); err != nil {
+		return err
+	}
+	k.next = n
+	r.kept = k
+	return nil
 }
 
 // Read implements io.Reader.

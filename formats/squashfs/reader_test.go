@@ -224,3 +224,56 @@ func TestEveryFlippedBitIsSurvived(t *testing.T) {
 		data[at] ^= 0x41
 	}
 }
+
+// TestReadAt reads pieces of a file with a hole, whole blocks and an end in a fragment, in an order that
+// is not that of the file.
+func TestReadAt(t *testing.T) {
+	t.Parallel()
+	data := make([]byte, 10*minBlockSize+100)
+	for i := range data {
+		data[i] = byte(i / 7)
+	}
+	clear(data[minBlockSize : 3*minBlockSize])
+	path := filepath.Join(t.TempDir(), "image")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	err = Write(t.Context(), f, Options{BlockSize: minBlockSize}, func(add func(tree.Entry) error) error {
+		return add(tree.Bytes("file", 0o644, data))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := Open(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = image.Walk(t.Context(), func(m *Member) error {
+		if m.Open == nil {
+			return nil
+		}
+		r, err := m.Open()
+		if err != nil {
+			return err
+		}
+		at := r.(io.ReaderAt)
+		for _, piece := range [][2]int64{{0, 1}, {9*minBlockSize - 5, minBlockSize + 50}, {minBlockSize + 9, 3}, {0, int64(len(data))}, {int64(len(data)) - 1, 1}} {
+			got := make([]byte, piece[1])
+			if n, err := at.ReadAt(got, piece[0]); err != nil || !bytes.Equal(got[:n], data[piece[0]:piece[0]+piece[1]]) {
+				t.Errorf("%d bytes at %d: %d, %v", piece[1], piece[0], n, err)
+			}
+		}
+		if n, err := at.ReadAt(make([]byte, 9), int64(len(data))-4); n != 4 || err != io.EOF {
+			t.Errorf("at the end: %d, %v", n, err)
+		}
+		if _, err := at.ReadAt(make([]byte, 9), -1); err == nil {
+			t.Error("a negative offset is taken")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -280,7 +280,7 @@ func (n *readNode) file(f *fields, extended bool) (xattr uint32) {
 	}
 	file := &n.Member
 	n.Open = func() (io.ReadCloser, error) {
-		return io.NopCloser(&reader{file: file, at: file.start, left: file.Size}), nil
+		return &reader{file: file, at: file.start, left: file.Size}, nil
 	}
 	return xattr
 }

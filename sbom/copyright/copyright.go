@@ -49,6 +49,17 @@ func Parse(source string, text []byte) (*Copyright, error) {
 	return informal(source, plain), nil
 }
 
+// Line reads what a package of any kind says of its licence in one line: the form's short names and
+// operators, and identifiers of SPDX's list. Licences outside of it become LicenseRefs.
+func Line(line string) (expression string, refs []sbom.Licence) {
+	if strings.TrimSpace(line) == "" {
+		return "", nil
+	}
+	r := reader{refs: map[string]sbom.Licence{}}
+	expression = r.expression(line, "")
+	return expression, r.used(expression)
+}
+
 // informal keeps a text whole.
 func informal(source, text string) *Copyright {
 	if strings.TrimSpace(text) == "" {
@@ -202,7 +213,7 @@ func (r *reader) reference(name, body string) string {
 		text = r.texts[base]
 	}
 	if text == "" {
-		text = fmt.Sprintf("The copyright file of the Debian package names the licence %q and has no text of it.", name)
+		text = fmt.Sprintf("The package names the licence %q and has no text of it.", name)
 	}
 	if name == "" {
 		name = "unnamed"

@@ -8,7 +8,7 @@ import (
 )
 
 // shortNames are the form's names for licences that SPDX's list has under another name (section
-// 7.1.2 of the form), and names that are widely used in Debian's copyright files.
+// 7.1.2 of the form), and names that are widely used in copyright files and by other packages.
 var shortNames = map[string]string{
 	"expat":              "MIT",
 	"mit/x11":            "MIT",
@@ -45,6 +45,10 @@ var shortNames = map[string]string{
 	"zlib/libpng":        "Zlib",
 	"gfdl":               "GFDL-1.1-only",
 	"gfdl-niv":           "GFDL-1.1-no-invariants-only",
+	"asl 2.0":            "Apache-2.0",
+	"mit license":        "MIT",
+	"isc license":        "ISC",
+	"apache license 2.0": "Apache-2.0",
 	"asl-2.0":            "Apache-2.0",
 	"apache-license-2.0": "Apache-2.0",
 	"ofl":                "OFL-1.1",

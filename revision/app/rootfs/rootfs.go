@@ -316,8 +316,14 @@ func (t *Tree) open(n *inode) (io.ReadCloser, error) {
 	if n.Open != nil {
 		return n.Open()
 	}
-	return io.NopCloser(io.NewSectionReader(t.spool, n.offset, n.Size)), nil
+	return spooled{io.NewSectionReader(t.spool, n.offset, n.Size)}, nil
 }
+
+// spooled is a file in the spool.
+type spooled struct{ *io.SectionReader }
+
+// Close implements io.Closer.
+func (spooled) Close() error { return nil }
 
 // ReadFile returns the content of a regular file of at most limit bytes, and nothing for
 // a name that is not one.
