@@ -24,6 +24,9 @@ func Identifier(ref string) string {
 // idString is the form of identifiers of SPDX 2.3, 3.2.
 var idString = regexp.MustCompile(`^[A-Za-z0-9.-]+$`)
 
+// kindForm is the form of kinds of relations.
+var kindForm = regexp.MustCompile(`^[A-Z0-9_]+$`)
+
 // statuses are those of OpenVEX.
 var statuses = []string{"not_affected", "affected", "fixed", "under_investigation"}
 
@@ -52,6 +55,9 @@ func (d *Document) Check() error {
 		return external && outside[ref] || known[id]
 	}
 	for _, r := range d.Relations {
+		if !kindForm.MatchString(string(r.Kind)) {
+			say("relation %s %q %s: the kind is not a word in upper case", r.From, r.Kind, r.To)
+		}
 		if !exists(r.From) {
 			say("relation %s %s %s: there is no element %q", r.From, r.Kind, r.To, r.From)
 		}
@@ -78,9 +84,20 @@ func (d *Document) outside(say func(string, ...any)) map[string]bool {
 			say("reference %q: is there twice", r.ID)
 		}
 		known[r.ID] = true
+		if r.SHA256 != "" && !IsSHA256(r.SHA256) || r.SHA1 != "" && !IsSHA1(r.SHA1) {
+			say("reference %q: a digest is not hex digits in lower case of the right number: %q, %q", r.ID, r.SHA256, r.SHA1)
+		}
 	}
 	return known
 }
+
+// IsSHA256 and IsSHA1 report whether a text is a digest as the model has it.
+func IsSHA256(s string) bool { return len(s) == 64 && hexDigits.MatchString(s) }
+
+// IsSHA1 is [IsSHA256] for the other algorithm.
+func IsSHA1(s string) bool { return len(s) == 40 && hexDigits.MatchString(s) }
+
+var hexDigits = regexp.MustCompile(`^[0-9a-f]+$`)
 
 // identifiers returns those of the elements.
 func (d *Document) identifiers(say func(string, ...any)) map[string]bool {
@@ -94,11 +111,18 @@ func (d *Document) identifiers(say func(string, ...any)) map[string]bool {
 		}
 		known[id] = true
 	}
+	digests := func(what, id, sha256, sha1 string) {
+		if sha256 != "" && !IsSHA256(sha256) || sha1 != "" && !IsSHA1(sha1) {
+			say("%s %q: a digest is not hex digits in lower case of the right number: %q, %q", what, id, sha256, sha1)
+		}
+	}
 	for _, p := range d.Packages {
 		add("package", p.ID)
+		digests("package", p.ID, p.SHA256, p.SHA1)
 	}
 	for _, f := range d.Files {
 		add("file", f.ID)
+		digests("file", f.ID, f.SHA256, f.SHA1)
 	}
 	for _, l := range d.Licences {
 		// Names that others gave are in expressions, so they are not held to the form of the others.

@@ -134,6 +134,16 @@ func asserted(s string) string {
 	return s
 }
 
+// digest returns the digest of an algorithm, if it can be one.
+func (r *reader) digest(list []common.Checksum, algorithm common.ChecksumAlgorithm) string {
+	value := strings.ToLower(checksum(list, algorithm))
+	if value == "" || algorithm == common.SHA256 && sbom.IsSHA256(value) || algorithm == common.SHA1 && sbom.IsSHA1(value) {
+		return value
+	}
+	r.omitted["digests that cannot be one"]++
+	return ""
+}
+
 // fixedCVEs is what OpenEmbedded writes into the source information of a recipe with patches.
 var fixedCVEs = regexp.MustCompile(`^CVEs fixed: ((?:CVE-\d+-\d+[ ,]*)+)$`)
 
@@ -145,7 +155,7 @@ func (r *reader) pack(in *spdx.Package) {
 		ID: sbom.Identifier(string(in.PackageSPDXIdentifier)), Name: in.PackageName, Version: in.PackageVersion, Purpose: sbom.Purpose(in.PrimaryPackagePurpose),
 		PURL: external(in, common.TypePackageManagerPURL), CPE: external(in, common.TypeSecurityCPE23Type),
 		Download: asserted(in.PackageDownloadLocation), FileName: in.PackageFileName,
-		SHA256: strings.ToLower(checksum(in.PackageChecksums, common.SHA256)), SHA1: strings.ToLower(checksum(in.PackageChecksums, common.SHA1)),
+		SHA256: r.digest(in.PackageChecksums, common.SHA256), SHA1: r.digest(in.PackageChecksums, common.SHA1),
 		Declared: asserted(in.PackageLicenseDeclared), Concluded: asserted(in.PackageLicenseConcluded),
 		Copyright: asserted(in.PackageCopyrightText), Comment: in.PackageComment,
 	}
@@ -235,7 +245,7 @@ func (r *reader) file(in *spdx.File) {
 	n := r.note.Files[string(in.FileSPDXIdentifier)]
 	f := sbom.File{
 		ID: sbom.Identifier(string(in.FileSPDXIdentifier)), Name: cmp.Or(n.Name, pathOf(in.FileName)), Size: -1,
-		SHA256: strings.ToLower(checksum(in.Checksums, common.SHA256)), SHA1: strings.ToLower(checksum(in.Checksums, common.SHA1)),
+		SHA256: r.digest(in.Checksums, common.SHA256), SHA1: r.digest(in.Checksums, common.SHA1),
 		Concluded: asserted(in.LicenseConcluded), Comment: in.FileComment,
 	}
 	if n.Size != nil {
@@ -266,9 +276,9 @@ func (r *reader) references() {
 		ref := sbom.Reference{ID: id, Namespace: e.URI, File: n.File, Comment: n.Comment, SHA1: n.SHA1}
 		switch e.Checksum.Algorithm {
 		case common.SHA256:
-			ref.SHA256 = strings.ToLower(e.Checksum.Value)
+			ref.SHA256 = r.digest([]common.Checksum{e.Checksum}, common.SHA256)
 		case common.SHA1:
-			ref.SHA1 = strings.ToLower(e.Checksum.Value)
+			ref.SHA1 = cmp.Or(r.digest([]common.Checksum{e.Checksum}, common.SHA1), n.SHA1)
 		default:
 			r.count("externalDocumentRefs: checksums of other algorithms", e.Checksum.Value)
 		}
@@ -318,13 +328,12 @@ func (r *reader) relations() {
 
 // relation returns a relation in the model's form.
 func relation(in *spdx.Relationship) sbom.Relation {
-	rel := sbom.Relation{From: name(in.RefA), Kind: sbom.Kind(in.Relationship), To: name(in.RefB), Comment: in.RelationshipComment}
-	if kind, ok := turned[in.Relationship]; ok {
+	rel := sbom.Relation{From: name(in.RefA), Kind: note.Kind(in.Relationship), To: name(in.RefB), Comment: in.RelationshipComment}
+	if kind, ok := turned[string(rel.Kind)]; ok {
 		rel.From, rel.Kind, rel.To = rel.To, kind, rel.From
 	}
-	if rest, ok := strings.CutPrefix(rel.Comment, otherKind); ok && in.Relationship == common.TypeRelationshipOther {
-		kind, comment, _ := strings.Cut(rest, ": ")
-		rel.Kind, rel.Comment = sbom.Kind(kind), comment
+	if rel.Kind == "OTHER" {
+		rel.Kind, rel.Comment = note.ParseOther(rel.Comment)
 	}
 	return rel
 }

@@ -25,8 +25,6 @@ const (
 	none = "NOASSERTION"
 	// sourceText begins the source information that names a source package.
 	sourceText = "built of source package "
-	// otherKind begins the comment of a relation of a kind that SPDX 2.3 does not have.
-	otherKind = "kind "
 )
 
 // purposes are those of SPDX 2.3, 7.24.

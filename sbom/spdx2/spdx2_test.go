@@ -143,7 +143,7 @@ const yocto22 = `{
    "annotations": [{"annotationDate": "2024-05-01T10:00:00Z", "annotationType": "OTHER", "annotator": "Tool: OpenEmbedded Core create-spdx.bbclass - 1.0", "comment": "isNative"}]}],
  "files": [{"SPDXID": "SPDXRef-SourceFile-shell-1", "fileName": "main.c", "fileTypes": ["SOURCE"], "copyrightText": "NOASSERTION", "licenseConcluded": "NOASSERTION",
   "licenseInfoInFiles": ["GPL-3.0-or-later"],
-  "checksums": [{"algorithm": "SHA1", "checksumValue": "aa00000000000000000000000000000000000000"}, {"algorithm": "SHA256", "checksumValue": "bb"}]}],
+  "checksums": [{"algorithm": "SHA1", "checksumValue": "aa00000000000000000000000000000000000000"}, {"algorithm": "SHA256", "checksumValue": "bb00000000000000000000000000000000000000000000000000000000000000"}]}],
  "relationships": [
   {"spdxElementId": "SPDXRef-DOCUMENT", "relatedSpdxElement": "SPDXRef-Recipe-shell", "relationshipType": "DESCRIBES"},
   {"spdxElementId": "DocumentRef-dependency-recipe-libc:SPDXRef-Recipe-libc", "relatedSpdxElement": "SPDXRef-Recipe-shell", "relationshipType": "BUILD_DEPENDENCY_OF"},
@@ -168,7 +168,7 @@ func TestYocto(t *testing.T) {
 	if !native.Host || native.Download != "" || native.ID != sbom.Identifier("Recipe-mkshell_native") {
 		t.Errorf("%+v", native)
 	}
-	if file.Name != "main.c" || file.SHA256 != "bb" || file.Size != -1 {
+	if file.Name != "main.c" || file.SHA256 != "bb"+strings.Repeat("0", 62) || file.Size != -1 {
 		t.Errorf("%+v", file)
 	}
 	if diff := cmp.Diff([]string{"Recipe-shell"}, d.Roots); diff != "" {

@@ -184,7 +184,7 @@ func (w *writer) relations() []*spdx.Relationship {
 	for _, r := range w.from.Relations {
 		kind, comment := string(r.Kind), r.Comment
 		if !kinds[kind] {
-			comment = strings.TrimSuffix(otherKind+kind+": "+comment, ": ")
+			comment = note.Other(r.Kind, comment)
 			kind = common.TypeRelationshipOther
 		}
 		out = append(out, &spdx.Relationship{RefA: end(r.From), RefB: end(r.To), Relationship: kind, RelationshipComment: comment})

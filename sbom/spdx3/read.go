@@ -187,7 +187,7 @@ func (r *reader) imports(doc node) {
 		}
 		r.outside[iri] = ref.ID + ":" + cmp.Or(element, sbom.DocumentID)
 		if namespace == iri || ref.File == "" && ref.SHA256 == "" && ref.SHA1 == "" {
-			ref.File, ref.SHA256, ref.SHA1 = m.text("locationHint"), digest(m, "sha256"), digest(m, "sha1")
+			ref.File, ref.SHA256, ref.SHA1 = m.text("locationHint"), r.digest(m, "sha256"), r.digest(m, "sha1")
 		}
 	}
 	for _, ref := range byNamespace {
@@ -195,12 +195,17 @@ func (r *reader) imports(doc node) {
 	}
 }
 
-// digest returns a digest of an element.
-func digest(n node, algorithm string) string {
+// digest returns a digest of an element, if it can be one.
+func (r *reader) digest(n node, algorithm string) string {
 	for _, h := range n.objects("verifiedUsing") {
-		if h.text("algorithm") == algorithm {
-			return strings.ToLower(h.text("hashValue"))
+		if h.text("algorithm") != algorithm {
+			continue
 		}
+		value := strings.ToLower(h.text("hashValue"))
+		if algorithm == "sha256" && sbom.IsSHA256(value) || algorithm == "sha1" && sbom.IsSHA1(value) {
+			return value
+		}
+		r.omitted["digests that cannot be one"]++
 	}
 	return ""
 }
@@ -309,7 +314,7 @@ func (r *reader) pack(id string, n node) {
 		ID: r.name(id), Name: n.text("name"), Version: n.text("software_packageVersion"), PURL: n.text("software_packageUrl"),
 		Purpose: purpose(n.text("software_primaryPurpose")), Download: n.text("software_downloadLocation"),
 		Copyright: n.text("software_copyrightText"), Comment: n.text("comment"),
-		SHA256: digest(n, "sha256"), SHA1: digest(n, "sha1"),
+		SHA256: r.digest(n, "sha256"), SHA1: r.digest(n, "sha1"),
 	}
 	if a := r.nodes[n.text("suppliedBy")]; a != nil {
 		p.Supplier = agent(a, "")
@@ -338,7 +343,7 @@ func (r *reader) pack(id string, n node) {
 
 func (r *reader) file(id string, n node) {
 	f := sbom.File{
-		ID: r.name(id), Name: n.text("name"), SHA256: digest(n, "sha256"), SHA1: digest(n, "sha1"), Size: -1, Comment: n.text("comment"),
+		ID: r.name(id), Name: n.text("name"), SHA256: r.digest(n, "sha256"), SHA1: r.digest(n, "sha1"), Size: -1, Comment: n.text("comment"),
 	}
 	if size := r.note.Files[f.ID].Size; size != nil {
 		f.Size = *size
@@ -538,11 +543,10 @@ func (r *reader) relation(n node, kind string) {
 		}
 	}
 	comment := n.text("comment")
-	if rest, ok := strings.CutPrefix(comment, otherKind); ok && how.kind == "OTHER" {
-		name, rest, _ := strings.Cut(rest, ": ")
-		how.kind, comment = sbom.Kind(name), rest
-	} else if how.kind == "OTHER" && kind != "other" {
-		how.kind = sbom.Kind(strings.ToUpper(capital.ReplaceAllString(kind, "_$0")))
+	if kind == "other" {
+		how.kind, comment = note.ParseOther(comment)
+	} else if how.kind == "OTHER" {
+		how.kind = note.Kind(capital.ReplaceAllString(kind, "_$0"))
 	}
 	from := r.end(n.text("from"))
 	for _, iri := range n.texts("to") {

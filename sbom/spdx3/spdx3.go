@@ -35,8 +35,6 @@ const (
 	noneLicence        = "expandedlicensing_NoneLicense"
 	noAssertionLicence = "expandedlicensing_NoAssertionLicense"
 
-	// otherKind begins the comment of a relation of a kind that SPDX 3.0.1 does not have.
-	otherKind = "kind "
 	// statedBy begins the comment of a VEX relationship with an origin.
 	statedBy = "stated by "
 	// sourceText begins the source information that names a source package.

@@ -367,14 +367,14 @@ func (w *writer) relations() {
 		if i := slices.IndexFunc(relationships, func(how relationship) bool { return how.kind == r.Kind }); i >= 0 {
 			how = relationships[i]
 		} else {
-			comment = strings.TrimSuffix(otherKind+string(r.Kind)+": "+comment, ": ")
+			comment = note.Other(r.Kind, comment)
 		}
 		if how.turned && r.To != "NONE" && r.To != "NOASSERTION" {
 			from, to = to, from
 		} else if how.turned {
 			// NONE is only an end of a relationship, so the kind that cannot be turned is named.
 			how = relationship{name: "other"}
-			comment = strings.TrimSuffix(otherKind+string(r.Kind)+": "+comment, ": ")
+			comment = note.Other(r.Kind, comment)
 		}
 		k := key{from, how.name, how.scope, comment}
 		if ends[k] == nil {
