@@ -33,7 +33,7 @@ func init() {
 	if len(os.Args) > 2 && slices.ContainsFunc(os.Args[2:], func(arg string) bool { return arg == "--help" || arg == "-h" }) {
 		os.Args = []string{os.Args[0], "-h", os.Args[1]}
 	}
-	os.Args, behindDashes = runWords(personalizeWords(distWords(exportWords(argumentWords(optionWords(os.Args))))))
+	os.Args, behindDashes = runWords(personalizeWords(distWords(severalWords(argumentWords(optionWords(os.Args))))))
 	for i, arg := range os.Args {
 		if i > 1 && strings.HasPrefix(arg, "--") && len(arg) > 2 {
 			os.Args[i] = arg[1:]
@@ -228,6 +228,29 @@ func Dist(ctx context.Context, platform *string, json *bool, events, out *string
 	return in(json, nil, events, func(w *workspace.Workspace) error {
 		w.OutDir = value(out)
 		return w.Dist(ctx, names)
+	})
+}
+
+// Release builds targets, and puts all that is to be published of each into one directory.
+//
+// It has the image with its other forms and block map, exports, bill of materials, record of the
+// build, index.json and SHA256SUMS; with a key signatures and provenance too. What must not be
+// released is refused, for all targets at once: a debug shell, keys that everybody has, no version.
+// A directory is made as a whole, and one that is there is not changed (docs/release.md).
+//
+//	--version=V    the version of the firmware, as PV_VERSION
+//	--out=DIR      makes them in DIR/TARGET-V; default: out/release
+//	--sign=KEY     signs them with a private key: PEM, or of minisign or cosign
+//	--signcmd=CMD  signs with a program, with --signpub=FILE and --signinput=INPUT, as mage build
+//	--locked       fails where a pinned part has left the archive
+//	--json         prints what each has as JSON
+//
+//	mage release x64-uefi rpi64 --version 1.0 --sign release.key
+//	mage release x64-uefi --version "$(git describe)" --out /srv/releases --locked --json
+func Release(ctx context.Context, targets string, version, out, sign, signcmd, signpub, signinput *string, locked, json *bool) error {
+	return in(json, locked, nil, func(w *workspace.Workspace) error {
+		w.OutDir, w.Signing = value(out), signing(sign, signcmd, signpub, signinput)
+		return w.Release(ctx, strings.Split(targets, ","), value(version))
 	})
 }
 

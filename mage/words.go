@@ -13,13 +13,16 @@ var valued = []string{
 	"bitbake", "boots", "container", "dns", "events", "format", "forward", "from", "hostname", "hub", "ifname", "ipv4", "ipv6", "key", "kills", "logs",
 	"machine", "meta", "module", "nettype", "oecore", "only", "out", "parts", "platform", "record", "results", "settle", "sign", "signcmd", "signinput",
 	"signpub", "source", "span", "sshkey",
-	"target", "to", "token", "tree", "unset", "wifi", "wifipassword", "wifisecurity",
+	"target", "to", "token", "tree", "unset", "version", "wifi", "wifipassword", "wifisecurity",
 }
 
-// arguments are the numbers of words that commands need; mage export takes any number.
+// several are the commands that take any number of words.
+var several = []string{"export", "release"}
+
+// arguments are the numbers of words that commands need, and at least one of those in several.
 var arguments = map[string]int{
 	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "compose": 1, "device": 2, "diff": 2, "export": 1, "flash": 2,
-	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "personalize": 1, "plan": 1, "run": 1, "verify": 2,
+	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "personalize": 1, "plan": 1, "release": 1, "run": 1, "verify": 2,
 	"why": 2,
 }
 
@@ -52,7 +55,9 @@ func argumentWords(args []string) []string {
 }
 
 // wanted reports whether a command takes more arguments than those given.
-func wanted(command string, given int) bool { return command == "export" || given < arguments[command] }
+func wanted(command string, given int) bool {
+	return slices.Contains(several, command) || given < arguments[command]
+}
 
 // optionWords joins options and their values, which may be words of their own, for mage,
 // which knows -name=value only. Words behind "--" stay as they are.
@@ -125,10 +130,11 @@ func joinRepeated(args []string, repeated, separator string) (words []string) {
 	return words
 }
 
-// exportWords joins the containers of mage export, since a command of mage has a fixed
-// number of words. Other command lines stay as they are.
-func exportWords(args []string) []string {
-	if len(args) < 4 || !strings.EqualFold(args[1], "export") {
+// severalWords joins the words of commands that take any number, containers of mage export and
+// targets of mage release, since a command of mage has a fixed number of words. Other command lines
+// stay as they are.
+func severalWords(args []string) []string {
+	if len(args) < 4 || !slices.Contains(several, strings.ToLower(args[1])) {
 		return args
 	}
 	end := slices.IndexFunc(args, func(word string) bool { return strings.HasPrefix(word, "-") })

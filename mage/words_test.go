@@ -229,7 +229,8 @@ func TestExportWords(t *testing.T) {
 		"mage Export a b --target=t --json": "mage Export a,b --target=t --json",
 		"mage export a --json":              "mage export a --json",
 		"mage build a b":                    "mage build a b",
+		"mage release a b --version=1":      "mage release a,b --version=1",
 	} {
-		rewritten(t, exportWords, line, want)
+		rewritten(t, severalWords, line, want)
 	}
 }

@@ -84,8 +84,8 @@ var known = []string{
 // releases matches valid names of a release; they go into a linker flag and into files.
 var releases = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}$`)
 
-// checkRelease returns an error for a name that a release cannot have.
-func checkRelease(name string) error {
+// CheckRelease returns an error for a name that a release cannot have.
+func CheckRelease(name string) error {
 	if !releases.MatchString(name) {
 		return fault.New(fault.BadInput, "%q: want up to 64 letters, digits and . _ + ~ -, beginning with a letter or digit", name)
 	}
@@ -130,7 +130,7 @@ func read(environ []string) (*Options, error) {
 		r.wrong("PV_FACTORY_AUTOTOK: want one word without blanks")
 	}
 	if o.Release != "" {
-		if err := checkRelease(o.Release); err != nil {
+		if err := CheckRelease(o.Release); err != nil {
 			r.wrong("PV_VERSION=%w", err)
 		}
 	}

@@ -10,6 +10,7 @@
 package attest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -56,6 +57,18 @@ func Sign(dir string, key *signing.Key, files []File, s *Statement, comment stri
 	}
 	return out, write(dir, texts)
 }
+
+// List writes the list of digests of a directory that is not signed.
+func List(dir string, files []File) error {
+	sums, err := listSums(files)
+	if err != nil {
+		return err
+	}
+	return write(dir, map[string][]byte{build.SumsName: sums})
+}
+
+// Digest fills in the digests of files of a directory.
+func Digest(ctx context.Context, dir string, files []File) error { return digests(ctx, dir, files) }
 
 // describe lists what a key signs.
 func describe(p *signing.Public) *build.Signed {

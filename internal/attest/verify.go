@@ -62,6 +62,27 @@ func Verify(ctx context.Context, dir, name string, p *signing.Public) (*Verified
 	return v, err
 }
 
+// Check compares the digests of all files of a directory with its list, whoever made that, and
+// returns the list.
+func Check(ctx context.Context, dir string) ([]File, error) {
+	v := &Verified{Directory: dir}
+	text, err := v.read(build.SumsName)
+	if err != nil {
+		return nil, err
+	}
+	if text == nil {
+		return nil, fault.New(fault.Missing, "%s has no %s", dir, build.SumsName)
+	}
+	files, err := parseSums(text)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "reading %s in %s", build.SumsName, dir)
+	}
+	if err := v.compare(ctx, files); err != nil {
+		return nil, err
+	}
+	return files, v.others(files)
+}
+
 // signatures verifies the list of digests and the provenance, and returns the files of the list.
 func (v *Verified) signatures(p *signing.Public) ([]File, error) {
 	sums, err := v.read(build.SumsName)

@@ -120,16 +120,22 @@ func keyNames() []string {
 
 // policies checks the policy files of the initrd and returns the names of the policies.
 func (s *settings) policies(c images.Config) []string {
-	files := policiesOf(c.Defaults, "policies/")
-	if c.Skel != nil {
-		maps.Copy(files, policiesOf(*c.Skel, "etc/pantavisor/policies/"))
-	}
+	files := policyFiles(c)
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		s.file(config.Policy, name, files[name])
 		out = append(out, strings.TrimSuffix(path.Base(name), ".config"))
 	}
 	return out
+}
+
+// policyFiles returns the policies of the initrd; those of skel replace others.
+func policyFiles(c images.Config) map[string]string {
+	files := policiesOf(c.Defaults, "policies/")
+	if c.Skel != nil {
+		maps.Copy(files, policiesOf(*c.Skel, "etc/pantavisor/policies/"))
+	}
+	return files
 }
 
 // policiesOf returns the policy files below a directory of a source, by their names.
