@@ -348,6 +348,7 @@ func (s *session) makeEngine(r *revision) {
 		s.adopt(r)
 	}
 	s.device.describe(s.opt.Version, r.name, claimed(s.cfg))
+	s.device.support(r.state)
 }
 
 // publishStatus publishes the revision's status. A revision without a usable state has no

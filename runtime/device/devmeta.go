@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"runtime"
@@ -18,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/ctrl"
 	"github.com/pantavisor/pantavisor/runtime/logs"
 	"github.com/pantavisor/pantavisor/runtime/meta"
@@ -76,6 +79,37 @@ func (d *deviceMeta) describe(version, revision string, claimed bool) {
 	ever, _ := d.Get("pantavisor.claimed") // from earlier boots
 	d.publish("pantavisor.claimed", digit(claimed || ever == "1"))
 	d.refresh(d.Publish)
+}
+
+// supportMeta is pantavisor.support: the day until which vulnerabilities are handled, where they are
+// reported, and who makes the product.
+type supportMeta struct {
+	End          string `json:"end,omitempty"`
+	Contact      string `json:"contact,omitempty"`
+	Manufacturer string `json:"manufacturer,omitempty"`
+}
+
+// support publishes what bsp/build.json of a state says of support (docs/targets.md). Without it
+// there is no such key.
+func (d *deviceMeta) support(st *state.State) {
+	const key = "pantavisor.support"
+	var build struct {
+		End          string `json:"support_end"`
+		Contact      string `json:"security_contact"`
+		Manufacturer string `json:"manufacturer"`
+	}
+	if st != nil {
+		if text, ok := st.Get("bsp/build.json"); ok {
+			if err := json.Unmarshal(text, &build); err != nil {
+				d.log.Warnf("bsp/build.json: %v", err)
+			}
+		}
+	}
+	if v := supportMeta(build); v != (supportMeta{}) {
+		d.setJSON(key, v, d.Publish)
+	} else if err := d.Delete(key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.log.Warnf("device metadata: %v", err)
+	}
 }
 
 func digit(b bool) string {

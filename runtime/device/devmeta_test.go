@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/meta"
 )
 
@@ -32,6 +33,35 @@ func TestClaimed(t *testing.T) {
 			t.Errorf("claimed %v: pantahub.claimed is %q, pantavisor.claimed %q, want %q and %q", boot.claimed, now, ever, boot.now, boot.ever)
 		}
 	}
+}
+
+// TestSupport has what revisions say of support, one after the other.
+func TestSupport(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	store, err := meta.Open(meta.Options{Kind: meta.Device, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deviceMeta{Store: store, storage: dir, reserved: func() int { return 0 }}
+	for _, c := range []struct{ build, want string }{
+		{`{}`, ""},
+		{`{"support_end":"2031-12-31","security_contact":"security@example.com","manufacturer":"A & B"}`, `{"end":"2031-12-31","contact":"security@example.com","manufacturer":"A \u0026 B"}`},
+		{`{"support_end":"2032-12-31"}`, `{"end":"2032-12-31"}`},
+		{`{"target":"x"}`, ""},
+		{`{"support_end":7}`, ""},
+		{`[]`, ""},
+	} {
+		st, err := state.Parse([]byte(`{"bsp/build.json":` + c.build + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.support(st)
+		if got, _ := store.Get("pantavisor.support"); got != c.want {
+			t.Errorf("of %s: %s, want %s", c.build, got, c.want)
+		}
+	}
+	d.support(nil)
 }
 
 // TestArchitecture has the names that devices have always published.

@@ -132,6 +132,7 @@ func (s *session) transition(rev string, changed []string) error {
 	}
 	s.adopt(r)
 	s.device.publish("pantavisor.revision", rev)
+	s.device.support(r.state)
 	return nil
 }
 
