@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -88,6 +89,29 @@ func CopyTree(ctx context.Context, dst, src string) error {
 	})
 }
 
+// settleTree gives a copy of a directory the permissions and times of the original, which follow from
+// neither the umask nor the clock.
+func settleTree(ctx context.Context, dst, src string) error {
+	var all []tree.Entry
+	err := tree.Walk(ctx, src, tree.Options{}, func(e tree.Entry) error {
+		all = append(all, e)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, e := range slices.Backward(all) { // a directory after what is in it
+		to := filepath.Join(dst, e.Name)
+		if e.Mode.Type() == fs.ModeSymlink {
+			continue
+		}
+		if err := errors.Join(os.Chmod(to, e.Mode.Perm()), os.Chtimes(to, e.ModTime, e.ModTime)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // replaceTree puts a copy of the directory src at dst. An existing dst is exchanged with
 // it atomically (renameat2(2)). On a file system without exchange the old directory is
 // moved aside first: for an instant dst does not exist, but it is never incomplete.
@@ -98,7 +122,7 @@ func replaceTree(ctx context.Context, dst, src string) error {
 	}
 	defer removeAll(tmp) //nolint:errcheck // swept by the next build
 	fresh, old := filepath.Join(tmp, "new"), filepath.Join(tmp, "old")
-	if err := CopyTree(ctx, fresh, src); err != nil {
+	if err := errors.Join(CopyTree(ctx, fresh, src), settleTree(ctx, fresh, src)); err != nil {
 		return err
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dst, unix.RENAME_EXCHANGE)

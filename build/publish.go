@@ -252,20 +252,11 @@ func (b *Builder) measure(ctx context.Context, p *Published, made *StepResult, d
 		return err
 	}
 	p.Bytes, p.Allocated = info.Size(), info.Sys().(*syscall.Stat_t).Blocks*512
-	known := b.Cache.sums(made.Record)
-	if p.SHA256 = known[p.from]; p.SHA256 != "" {
-		return nil
-	}
-	if p.Bytes >= sparseFrom {
+	if p.Bytes >= sparseFrom && b.Cache.sums(made.Record)[p.from] == "" {
 		b.emit(Event{Type: Message, Step: p.Step, Text: "computing the SHA-256 of " + p.Path})
 	}
-	sum, err := SumFile(ctx, dst)
-	if err != nil {
-		return err
-	}
-	p.SHA256 = sum
-	b.Cache.keepSum(made.Record, p.from, sum)
-	return nil
+	p.SHA256, err = b.Cache.sum(ctx, made.Record, p.from)
+	return err
 }
 
 // seen identifies a published file or directory as it is now. Of a directory only its own

@@ -292,6 +292,10 @@ func (r *run) execute(ctx context.Context, n *node, inputs []Input, key string) 
 	defer removeAll(dir) //nolint:errcheck // the next build removes leftovers
 	rec := &Record{Step: n.name, Key: key, Inputs: inputs}
 	w := NewWork(filepath.Join(dir, "out"), filepath.Join(dir, "tmp"), r.in(n), r.noter(n, rec))
+	w.sum = func(ctx context.Context, dep Step, file string) (string, error) {
+		_ = w.In(dep) // which must be a dependency
+		return r.Cache.sum(ctx, r.get(r.graph.byName[dep.Name()]).Record, file)
+	}
 	start, usage := time.Now(), r.meter.begin()
 	err = guard(ctx, n.step, w)
 	rec.CPU, rec.Wall = usage.end().Seconds(), time.Since(start).Seconds()

@@ -47,6 +47,18 @@ func (c *Cache) keepSum(r *Record, file, sum string) {
 	}
 }
 
+// sum returns the SHA-256 of a file in an entry's output, which is computed once.
+func (c *Cache) sum(ctx context.Context, r *Record, file string) (string, error) {
+	if known := c.sums(r)[file]; known != "" {
+		return known, nil
+	}
+	sum, err := SumFile(ctx, filepath.Join(c.out(r.Key), filepath.FromSlash(file)))
+	if err == nil {
+		c.keepSum(r, file, sum)
+	}
+	return sum, err
+}
+
 // SumFile returns the SHA-256 of a whole file in hex. Holes are not read, but count as the
 // zeros that they are.
 func SumFile(ctx context.Context, path string) (string, error) {

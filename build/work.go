@@ -1,5 +1,10 @@
 package build
 
+import (
+	"context"
+	"path/filepath"
+)
+
 // Work gives a running step its directories and takes its notes.
 type Work struct {
 	// Out is the empty directory that the step fills; it becomes the output.
@@ -8,6 +13,7 @@ type Work struct {
 	Tmp string
 
 	in       func(Step) string
+	sum      func(ctx context.Context, dep Step, file string) (string, error)
 	note     func(Note)
 	contents []Content
 }
@@ -22,6 +28,15 @@ type Content struct {
 // In returns the output directory of a dependency. It is read-only: it is shared
 // with other builds.
 func (w *Work) In(dep Step) string { return w.in(dep) }
+
+// SHA256 returns the digest, in hex, of a file in the output of a dependency. It is remembered with that
+// output: of an image of gigabytes it takes seconds.
+func (w *Work) SHA256(ctx context.Context, dep Step, file string) (string, error) {
+	if w.sum != nil {
+		return w.sum(ctx, dep, file)
+	}
+	return SumFile(ctx, filepath.Join(w.In(dep), filepath.FromSlash(file)))
+}
 
 // Note is a message of a running step; it becomes an event.
 type Note struct {

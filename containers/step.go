@@ -55,7 +55,8 @@ type Options struct {
 // checks every definition first and reports all problems at once.
 //
 // The output of a step is a part of a state: "json" is the state fragment, and
-// "objects" holds the files that it names, by SHA-256.
+// "objects" holds the files that it names, by SHA-256. Beside them are the texts with the
+// licences of its Debian packages.
 func Parts(t *targets.Target, o Options) ([]*Part, error) {
 	var out []*Part
 	var problems []string
@@ -167,7 +168,7 @@ func (p *Part) fetch(o Options) error {
 func (p *Part) Name() string { return "container/" + p.Definition.Name + "/" + p.Arch }
 
 // Version of the step's logic.
-func (p *Part) Version() int { return 2 }
+func (p *Part) Version() int { return 3 }
 
 // Keys are the keys of the state.
 func (p *Part) Keys() []string {
@@ -281,8 +282,12 @@ func (p *Part) unpack(ctx context.Context, w *build.Work, r rootfs, pkg Package,
 		return err
 	}
 	inner := build.NewWork(dir, w.Tmp, w.In, nil)
-	if err := f.Extract(ctx, inner, deb.Extract{Keep: func(name string) bool { return pkg.wanted(name) != "" }, Place: pkg.place}); err != nil {
+	keep := func(name string) bool { return pkg.wanted(name) != "" || name == f.Licence() }
+	if err := f.Extract(ctx, inner, deb.Extract{Keep: keep, Place: pkg.place}); err != nil {
 		return err
+	}
+	if err := keepLicence(w.Out, dir, pkg, f); err != nil {
+		return fault.Wrap(fault.IO, err, "keeping the licence of %s", f.Entry)
 	}
 	for _, want := range pkg.Files {
 		if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(want))); err != nil {

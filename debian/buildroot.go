@@ -14,6 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/debian/deb"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // BuildRoot is the step that unpacks a closure of packages as a root file system in which
@@ -48,6 +49,21 @@ func (b *BuildRoot) Deps() []build.Step {
 		out[i] = p
 	}
 	return out
+}
+
+// Tooling says that its programs run on the build machine.
+func (*BuildRoot) Tooling() {}
+
+// Supplies are the packages. Their licences are not known: the root has none of their texts.
+func (b *BuildRoot) Supplies(in func(build.Step) string) (out []sbom.Supply, err error) {
+	for _, p := range b.Packages {
+		found, err := p.Supply(in(p), in(b))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	return out, nil
 }
 
 // mountPoints are directories of the root that [BuildRoot.Command] mounts something on, or that

@@ -15,6 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian/deb"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/filecopy"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // Parts makes the steps for the packages of a lock. Each package has one step, however
@@ -126,7 +127,7 @@ func (f *Fetch) Run(ctx context.Context, w *build.Work) error {
 // Unpack is the step that unpacks a package or a part of it.
 type Unpack struct {
 	// Keep lists path prefixes of the package, without a leading slash, that are
-	// written ("boot/"); empty keeps all.
+	// written ("boot/"); empty keeps all. The text of the licence is always kept.
 	Keep    []string
 	Package *Fetch `json:"-"`
 }
@@ -146,15 +147,21 @@ func (u *Unpack) Name() string {
 }
 
 // Version of the step's logic.
-func (u *Unpack) Version() int { return 1 }
+func (u *Unpack) Version() int { return 2 }
 
 // Deps is the package.
 func (u *Unpack) Deps() []build.Step { return []build.Step{u.Package} }
 
 // Run unpacks into the output.
 func (u *Unpack) Run(ctx context.Context, w *build.Work) error {
-	keep := func(name string) bool { return len(u.Keep) == 0 || hasPrefix(name, u.Keep) }
+	licence := u.Package.Licence()
+	keep := func(name string) bool { return len(u.Keep) == 0 || hasPrefix(name, u.Keep) || name == licence }
 	return u.Package.Extract(ctx, w, deb.Extract{Keep: keep})
+}
+
+// Supplies is the package.
+func (u *Unpack) Supplies(in func(build.Step) string) ([]sbom.Supply, error) {
+	return u.Package.Supply(in(u.Package), in(u))
 }
 
 func hasPrefix(name string, prefixes []string) bool {

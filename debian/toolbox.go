@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian/deb"
 	"github.com/pantavisor/pantavisor/internal/command"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // ToolsRequest is the name of the closure request for the helper programs of the build
@@ -55,7 +56,7 @@ func (p *Parts) Toolbox(r Request) (*Toolbox, error) {
 func (t *Toolbox) Name() string { return "toolbox/" + t.Request }
 
 // Version of the step's logic.
-func (t *Toolbox) Version() int { return 1 }
+func (t *Toolbox) Version() int { return 2 }
 
 // Deps are the packages.
 func (t *Toolbox) Deps() []build.Step {
@@ -69,11 +70,27 @@ func (t *Toolbox) Deps() []build.Step {
 // Run unpacks programs and libraries.
 func (t *Toolbox) Run(ctx context.Context, w *build.Work) error {
 	for _, p := range t.Packages {
-		if err := p.Extract(ctx, w, deb.Extract{Keep: isTool, Place: merged}); err != nil {
+		keep := func(name string) bool { return isTool(name) || name == p.Licence() }
+		if err := p.Extract(ctx, w, deb.Extract{Keep: keep, Place: merged}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Tooling says that its programs run on the build machine.
+func (*Toolbox) Tooling() {}
+
+// Supplies are the packages.
+func (t *Toolbox) Supplies(in func(build.Step) string) (out []sbom.Supply, err error) {
+	for _, p := range t.Packages {
+		found, err := p.Supply(in(p), in(t))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	return out, nil
 }
 
 // isTool reports whether a program needs the file to run: documentation, locales and

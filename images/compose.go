@@ -11,7 +11,7 @@ import (
 
 // Components lists the component targets, each after those that it needs (manual:
 // component targets).
-var Components = []string{"init", "initrd", "kernel", "bsp", "trail", "image"}
+var Components = []string{"init", "initrd", "kernel", "bsp", "trail", "image", "sbom"}
 
 // Composition is the graph of steps for the wanted outputs.
 type Composition struct {
@@ -44,8 +44,8 @@ func Compose(in *Inputs) (*Composition, error) {
 	c := &composer{in: in, Composition: &Composition{
 		Components: map[string][]build.Step{"init": {in.Runtime.Step}}, Outputs: map[Output][]build.Artefact{},
 	}}
-	if in.Kernel != nil {
-		c.bsp = c.kernel(in)
+	if c.bsp = in.BSP(); c.bsp != nil {
+		c.kernel()
 	}
 	for _, o := range outputs {
 		if !in.wants(o.name) {
@@ -58,6 +58,9 @@ func Compose(in *Inputs) (*Composition, error) {
 		c.Components[o.component] = []build.Step{made[0].Step}
 		c.Outputs[o.name] = made
 		c.Artefacts = append(c.Artefacts, made...)
+	}
+	if len(c.Artefacts) > 0 {
+		c.bill()
 	}
 	return c.Composition, nil
 }
@@ -82,13 +85,22 @@ type composer struct {
 	storage *Trail // nil: no output needs revision 0 so far
 }
 
-// kernel adds initrd and kernel and returns the BSP made of them.
-func (c *composer) kernel(in *Inputs) *BSP {
-	initrd := in.Initrd()
-	c.Components["initrd"] = stepsOf(initrd)
-	tree := in.Kernel.Tree.Step
+// kernel adds initrd and kernel.
+func (c *composer) kernel() {
+	c.Components["initrd"] = stepsOf(c.in.Initrd())
+	c.Components["kernel"] = []build.Step{c.in.Kernel.Image.Step, c.bsp.Modules.Step, &kernel.ConfigCheck{Tree: c.bsp.KernelTree}}
+	if f := c.bsp.Firmware; f != nil {
+		c.Components["kernel"] = append(c.Components["kernel"], f.Step)
+	}
+}
+
+// BSP returns the step with the BSP, always the same one; nil without a kernel.
+func (in *Inputs) BSP() *BSP {
+	if in.bsp != nil || in.Kernel == nil {
+		return in.bsp
+	}
+	initrd, tree := in.Initrd(), in.Kernel.Tree.Step
 	modules := &kernel.Modules{Epoch: in.Epoch, Tree: tree}
-	c.Components["kernel"] = []build.Step{in.Kernel.Image.Step, modules, &kernel.ConfigCheck{Tree: tree}}
 	bsp := &BSP{
 		Target: in.Target, Release: in.Release, Pipeline: in.Pipeline, Epoch: in.Epoch,
 		Board: in.Board, Support: in.Support, KernelTree: tree,
@@ -102,8 +114,8 @@ func (c *composer) kernel(in *Inputs) *BSP {
 	if f := in.Kernel.Firmware; f != nil {
 		step := &kernel.Firmware{Epoch: in.Epoch, Tree: tree, Packages: stepsOf(f.Trees), Budget: f.Budget, Exclude: f.Exclude}
 		bsp.Firmware = &Artefact{step, kernel.FirmwareFile}
-		c.Components["kernel"] = append(c.Components["kernel"], step)
 	}
+	in.bsp = bsp
 	return bsp
 }
 
@@ -158,23 +170,27 @@ func trustOf(in *Inputs) []Trust {
 // trail returns the storage with revision 0, the same step for every output.
 func (c *composer) trail() *Trail {
 	if c.storage == nil {
-		c.storage = trailOf(c.in, c.bsp)
+		c.storage = c.revision0()
 		c.Components["trail"] = []build.Step{c.storage}
 	}
 	return c.storage
 }
 
-// trailOf makes revision 0: device.json, the BSP and the containers.
-func trailOf(in *Inputs, bsp *BSP) *Trail {
+// revision0 makes revision 0: device.json, the BSP and the containers, each with its bill of materials.
+func (c *composer) revision0() *Trail {
+	in := c.in
 	storage := &Trail{
 		Distinct:  in.Distinct,
 		AppEngine: in.wants(OutputAppEngine), Hub: in.Config.Hub, FactoryToken: in.FactoryToken, Stepskel: in.Config.Stepskel,
 		Parts: []build.Step{&Device{Defaults: in.Config.Defaults}},
 	}
-	if bsp != nil {
-		storage.Parts = append(storage.Parts, bsp)
+	var parts []build.Step
+	if c.bsp != nil {
+		parts = append(parts, c.bsp)
 	}
-	storage.Parts = append(storage.Parts, stepsOf(in.Containers)...)
+	for _, p := range append(parts, stepsOf(in.Containers)...) {
+		storage.Parts = append(storage.Parts, p, in.SBOMOf(p))
+	}
 	if in.Loader.State != nil {
 		storage.Boot = in.Loader.State.Step
 	}

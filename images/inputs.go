@@ -67,6 +67,23 @@ type Inputs struct {
 	Tezi *Tezi `json:"tezi,omitempty"`
 	// Installer is nil when no installation medium is made.
 	Installer *Installer `json:"installer,omitempty"`
+
+	// BSPSBOM is a bill of materials of the BSP (package part) of which the packages are taken, where
+	// the steps do not say what they bring in; nil for none.
+	BSPSBOM *Artefact `json:"bsp_sbom,omitempty"`
+
+	// Received are bills of materials of whoever built the inputs.
+	Received []Received `json:"received,omitempty"`
+
+	bsp   *BSP
+	sboms map[build.Step]*PartSBOM
+}
+
+// Received is a bill of materials that is kept as it is.
+type Received struct {
+	// Name is its file's name beside the image's own document.
+	Name string   `json:"name"`
+	From Artefact `json:"from"`
 }
 
 // Board is what a BSP says of itself (package compat). To what it provides come the

@@ -86,7 +86,7 @@ func outputNames() string {
 }
 
 func (c *composer) export() ([]build.Artefact, error) {
-	step := &Export{Epoch: c.in.Epoch, Part: c.bsp}
+	step := &Export{Epoch: c.in.Epoch, Part: c.bsp, SBOM: c.in.SBOMOf(c.bsp)}
 	return []build.Artefact{{Step: step, From: exportFile, To: c.in.Target + ".pvr.tgz"}}, nil
 }
 

@@ -121,7 +121,7 @@ func TestSmallestBoards(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(c.Artefacts) != 1 || c.Artefacts[0].To != "mine.pvr.tgz" {
+		if len(c.Artefacts) == 0 || c.Artefacts[0].To != "mine.pvr.tgz" {
 			t.Errorf("%s makes %v", target.Arch, c.Artefacts)
 		}
 	}

@@ -176,6 +176,9 @@ func (s *Trail) distinct(w *build.Work, step build.Step, from map[string]string)
 	if err != nil {
 		return err
 	}
+	if _, own := step.(*PartSBOM); own { // it says more of a part
+		return nil
+	}
 	_, own := step.(*Device)
 	for _, part := range st.Parts() {
 		if other, twice := from[part]; twice {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 )
@@ -306,3 +308,47 @@ func readIndex(tree string) (*Index, error) {
 	}
 	return x, nil
 }
+
+// Paths returns the modules of the kernel in a tree and those that are built into it, as paths below
+// lib/modules/RELEASE, sorted.
+func Paths(tree string) ([]string, error) {
+	x, err := readIndex(tree)
+	if err != nil {
+		return nil, err
+	}
+	out, err := readLines(filepath.Join(tree, "lib/modules", x.Release, "modules.builtin"))
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "reading the list of built-in modules")
+	}
+	for _, m := range x.Modules {
+		out = append(out, m.Path)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// FirmwareIn returns the files of a firmware file system, the output of a [Firmware], that are in the
+// output of a step that provides firmware: paths below lib/firmware, sorted.
+func FirmwareIn(made, tree string) ([]string, error) {
+	var sizes map[string]int64
+	text, err := bounded.ReadRegular(filepath.Join(made, FirmwareReport), maxReport)
+	if err == nil {
+		err = json.Unmarshal(text, &sizes)
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "reading the list of firmware")
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(sizes)) {
+		for _, dir := range FirmwarePaths {
+			if _, err := os.Lstat(filepath.Join(tree, dir, filepath.FromSlash(name))); err == nil {
+				out = append(out, name)
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// maxReport bounds the list of firmware, in bytes.
+const maxReport = 16 << 20

@@ -16,6 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // File is the step that takes a file whose digest must be right. Its output is [Name].
@@ -26,6 +27,12 @@ type File struct {
 	SHA256 string
 	// Path is where the file is on this machine.
 	Path string `json:"-"`
+}
+
+// Supplies is the file. Who made it, and under which licence, nobody has said.
+func (f *File) Supplies(func(build.Step) string) ([]sbom.Supply, error) {
+	p := sbom.Package{Name: f.Part, Purpose: sbom.Firmware, SHA256: f.SHA256}
+	return []sbom.Supply{{Package: p}}, nil
 }
 
 // maxSize bounds a part, in bytes: it is read whole before a build begins.

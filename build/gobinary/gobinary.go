@@ -25,7 +25,7 @@ import (
 	"github.com/pantavisor/pantavisor/targets"
 )
 
-// Step compiles one package; the output holds bin/NAME.
+// Step compiles one package; the output holds bin/NAME, and the licences of its modules.
 type Step struct {
 	// Package is the main package's directory in the module, for example
 	// "cmd/pantavisor".
@@ -147,7 +147,7 @@ func (s *Step) Run(ctx context.Context, w *build.Work) error {
 		return err
 	}
 	w.Contains(s.binary(), info.Size())
-	return nil
+	return s.writeLicences(out, filepath.Join(w.Out, licencesFile))
 }
 
 // Download fetches the modules that the program imports and that are not here yet.

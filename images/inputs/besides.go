@@ -135,7 +135,7 @@ func containerExports(in *images.Inputs) []build.Artefact {
 	var out []build.Artefact
 	for _, c := range in.Containers {
 		if part, made := c.Step.(*containerStep); made {
-			step := &partExport{Container: part.Container.Name, Epoch: in.Epoch, Part: part}
+			step := &partExport{Container: part.Container.Name, Epoch: in.Epoch, Part: part, SBOM: in.SBOMOf(part)}
 			out = append(out, build.Artefact{Step: step, From: partFile, To: "containers/" + part.Container.Name + ".pvr.tgz"})
 		}
 	}
@@ -150,6 +150,7 @@ type partExport struct {
 	Container string
 	Epoch     build.Stamp
 	Part      build.Step `json:"-"`
+	SBOM      build.Step `json:"-"`
 }
 
 var _ build.Step = (*partExport)(nil)
@@ -157,10 +158,10 @@ var _ build.Step = (*partExport)(nil)
 // Name is "input/export/" and the container's.
 func (s *partExport) Name() string { return "input/export/" + s.Container }
 
-// Deps is the part.
-func (s *partExport) Deps() []build.Step { return []build.Step{s.Part} }
+// Deps are the part and its bill of materials.
+func (s *partExport) Deps() []build.Step { return []build.Step{s.Part, s.SBOM} }
 
 // Run writes the archive.
 func (s *partExport) Run(ctx context.Context, w *build.Work) error {
-	return images.ExportPart(ctx, filepath.Join(w.Out, partFile), w.In(s.Part), s.Epoch)
+	return images.ExportPart(ctx, filepath.Join(w.Out, partFile), filepath.Join(w.Tmp, "part"), s.Epoch, w.In(s.Part), w.In(s.SBOM))
 }

@@ -52,10 +52,6 @@ func (l *List) Compose(ctx context.Context) (*images.Composition, error) {
 	if slices.Contains(l.Outputs, outputContainers) {
 		c.Artefacts = append(c.Artefacts, containerExports(in)...)
 	}
-	for i, d := range l.SBOM {
-		from := l.file(indexed("sbom", i), File{d.Path, d.SHA256})
-		c.Artefacts = append(c.Artefacts, build.Artefact{Step: from.Step, From: from.File, To: "sbom/" + d.Name})
-	}
 	if l.Kernel != nil && l.Kernel.Config != nil {
 		check := &kernel.ConfigCheck{Tree: in.Kernel.Tree.Step}
 		c.Artefacts = append(c.Artefacts, build.Artefact{Step: check, From: kernel.ConfigReport, To: kernel.ConfigReport})

@@ -54,6 +54,9 @@ func (l *List) Inputs() (*images.Inputs, error) {
 	if err := l.mountable(&in.Config); err != nil {
 		return nil, err
 	}
+	for i, d := range l.SBOM {
+		in.Received = append(in.Received, images.Received{Name: d.Name, From: l.file(indexed("sbom", i), File{d.Path, d.SHA256})})
+	}
 	in.Signer = l.signer()
 	l.install(in)
 	return in, l.media(in)
@@ -118,6 +121,10 @@ func (l *List) kernel(in *images.Inputs) {
 	}
 	if l.fit() {
 		in.Kernel.FIT = &images.FITForm{Arch: uboot.FITArch(l.Arch.Go), Kernel: uint64(l.Bootloader.Addresses.Kernel)}
+	}
+	if k.SBOM != nil {
+		given := l.file("kernel.sbom", *k.SBOM)
+		in.BSPSBOM = &given
 	}
 	l.addons(in)
 }

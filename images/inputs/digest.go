@@ -93,6 +93,7 @@ func (c *collection) container(at string, o *Container) {
 }
 
 func (c *collection) kernel(k *Kernel) {
+	c.file("kernel.sbom", k.SBOM)
 	c.file("kernel.image", &k.Image)
 	c.file("kernel.config", k.Config)
 	c.tree("kernel.modules", k.Modules)

@@ -120,7 +120,7 @@ func TestSameBitsTwice(t *testing.T) {
 	t.Parallel()
 	dir, list := product(t)
 	out, first := compose(t, write(t, dir, list))
-	want := []string{"board-pv-128MiB.img", "board-pv-128MiB.img.bmap", "board-revision.pvr.tgz", "board.pvr.tgz", "inputs.json", "sbom/vendor.json"}
+	want := []string{"board-pv-128MiB.img", "board-pv-128MiB.img.bmap", "board-revision.pvr.tgz", "board.pvr.tgz", "inputs.json", "sbom", "sbom.json"}
 	if diff := cmp.Diff(want, sorted(first)); diff != "" {
 		t.Error(diff)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/kernel/sources"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // kernelTree is the step that lays out a kernel as package kernel wants it: boot/, dtbs/ and
@@ -41,6 +43,11 @@ func (k *kernelTree) Deps() []build.Step {
 		out = append(out, t.From.Step)
 	}
 	return out
+}
+
+// Supplies is the kernel.
+func (k *kernelTree) Supplies(in func(build.Step) string) ([]sbom.Supply, error) {
+	return sources.Built(in(k))
 }
 
 // Run lays the tree out.

@@ -66,7 +66,8 @@ type List struct {
 	// Signing signs the parts of revision 0.
 	Signing *Signing `yaml:"signing,omitempty" json:"signing,omitempty"`
 	// SBOM are documents of whoever built the inputs, in JSON, or tables in CSV, whose names end
-	// in .csv. They are delivered beside the results as sbom/NAME, as they are.
+	// in .csv. They are delivered beside the results as sbom/NAME, as they are, and sbom.json refers
+	// to them by their digests.
 	SBOM []Named `yaml:"sbom,omitempty" json:"sbom,omitempty"`
 
 	dir string `yaml:"-"` // of the file, for relative paths
@@ -160,6 +161,10 @@ type Kernel struct {
 	EarlyModules []string `yaml:"early_modules,omitempty" json:"early_modules,omitempty"`
 	// Firmware has the files that modules name.
 	Firmware *Firmware `yaml:"firmware,omitempty" json:"firmware,omitempty"`
+	// SBOM is the bill of materials of a BSP that was made of the same files, an object
+	// bsp/sbom.spdx.zst: its packages become those of this one. Default: one package for each
+	// input.
+	SBOM *File `yaml:"sbom,omitempty" json:"sbom,omitempty"`
 }
 
 // Firmware picks firmware files for firmware.squashfs.

@@ -14,6 +14,8 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/revision/fragment"
+	"github.com/pantavisor/pantavisor/sbom/part"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -39,7 +41,10 @@ func Needed(in *images.Inputs) []build.Step {
 		out = append(out, a.From.Step)
 	}
 	for _, c := range in.Containers {
-		out = append(out, c.Step)
+		out = append(out, c.Step, in.SBOMOf(c.Step))
+	}
+	if bsp := in.BSP(); bsp != nil {
+		out = append(out, in.SBOMOf(bsp))
 	}
 	for _, f := range in.Loader.Files {
 		out = append(out, f.Tree.Step)
@@ -146,6 +151,18 @@ func (s *saving) kernel() error {
 		return err
 	}
 	s.list.Kernel = &Kernel{Image: image, EarlyModules: k.EarlyModules}
+	made, err := fragment.Read(s.made(s.in.SBOMOf(s.in.BSP())))
+	if err != nil {
+		return err
+	}
+	if sum, ok := made.Object(part.Key("bsp")); ok {
+		from := filepath.Join(s.made(s.in.SBOMOf(s.in.BSP())), fragment.Objects, sum)
+		bill, err := s.file("kernel/sbom.spdx.zst", from)
+		if err != nil {
+			return err
+		}
+		s.list.Kernel.SBOM = &bill
+	}
 	if k.FIT != nil {
 		s.list.Kernel.Format = "FIT"
 	}
@@ -223,7 +240,9 @@ func (s *saving) containers() error {
 		if err := os.MkdirAll(filepath.Join(s.dir, "exports"), 0o755); err != nil {
 			return err
 		}
-		if err := images.ExportPart(s.ctx, filepath.Join(s.dir, to), s.from(c), s.in.Epoch); err != nil {
+		tmp := filepath.Join(s.dir, "exports", "tmp")
+		err := images.ExportPart(s.ctx, filepath.Join(s.dir, to), tmp, s.in.Epoch, s.from(c), s.made(s.in.SBOMOf(c.Step)))
+		if err = errors.Join(err, os.RemoveAll(tmp)); err != nil {
 			return err
 		}
 		s.list.Exports = append(s.list.Exports, File{Path: to})

@@ -14,6 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // fileStep is the step that takes a file of the list. What is copied has the digest that was
@@ -60,6 +61,11 @@ func (f *fileStep) Run(ctx context.Context, w *build.Work) error {
 		return nil
 	}
 	return fault.Wrap(fault.IO, os.Chmod(to, 0o755), "taking %s", f.Input)
+}
+
+// Supplies is the file.
+func (f *fileStep) Supplies(func(build.Step) string) ([]sbom.Supply, error) {
+	return []sbom.Supply{{Package: sbom.Package{Name: f.Input, SHA256: f.SHA256}}}, nil
 }
 
 // take copies a file that must have a digest.
@@ -125,6 +131,11 @@ func (s *treeStep) Run(ctx context.Context, w *build.Work) error {
 		return fault.Wrap(fault.IO, err, "taking %s", s.Input)
 	}
 	return s.origin().wrong(s.unpack(ctx, out))
+}
+
+// Supplies is the tree; the SHA-256 of a directory is that of its content.
+func (s *treeStep) Supplies(func(build.Step) string) ([]sbom.Supply, error) {
+	return []sbom.Supply{{Package: sbom.Package{Name: s.Input, SHA256: s.SHA256}, Tree: true}}, nil
 }
 
 func (s *treeStep) origin() origin { return origin{s.Input, s.path, wants(s.Input, s.tree.Form)} }

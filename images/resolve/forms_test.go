@@ -63,7 +63,7 @@ func TestInstallerHasTheTargetsImage(t *testing.T) {
 		got = append(got, a.To)
 	}
 	const name = "x64-uefi-installer-sdo-pv-512MiB.img"
-	if diff := cmp.Diff([]string{name, name + ".bmap"}, got); diff != "" {
+	if diff := cmp.Diff([]string{name, name + ".bmap", "sbom.json", "sbom"}, got); diff != "" {
 		t.Error(diff)
 	}
 	medium := c.Artefacts[0].Step.(*images.InstallerMedium)

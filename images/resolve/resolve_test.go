@@ -68,7 +68,7 @@ func TestTargetWithAnImageHasEveryComponent(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(slices.Values(images.Components)), slices.Sorted(maps.Keys(c.Components))); diff != "" {
 		t.Error(diff)
 	}
-	want := []string{"x64-uefi.pvr.tgz", "x64-uefi-pv-4096MiB.img", "x64-uefi-pv-4096MiB.img.bmap"}
+	want := []string{"x64-uefi.pvr.tgz", "x64-uefi-pv-4096MiB.img", "x64-uefi-pv-4096MiB.img.bmap", "sbom.json", "sbom"}
 	if diff := cmp.Diff(want, artefacts(t, "x64-uefi")); diff != "" {
 		t.Error(diff)
 	}
@@ -83,7 +83,7 @@ func TestTargetWithAnImageHasEveryComponent(t *testing.T) {
 }
 
 func TestGenericTargetHasABSPOnly(t *testing.T) {
-	if diff := cmp.Diff([]string{"x64-generic.pvr.tgz"}, artefacts(t, "x64-generic")); diff != "" {
+	if diff := cmp.Diff([]string{"x64-generic.pvr.tgz", "sbom.json", "sbom"}, artefacts(t, "x64-generic")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -175,7 +175,7 @@ func eachStep(steps []build.Step, do func(build.Step)) {
 
 func TestAppEngineTargetsMakeAPackage(t *testing.T) {
 	for _, name := range []string{"x64-appengine", "aarch64-appengine", "arm-appengine", "mips-appengine"} {
-		if diff := cmp.Diff([]string{name + ".tgz"}, artefacts(t, name)); diff != "" {
+		if diff := cmp.Diff([]string{name + ".tgz", "sbom.json", "sbom"}, artefacts(t, name)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}

@@ -150,3 +150,16 @@ func modulesOf(ctx context.Context, root, program string) ([]string, error) {
 	}
 	return slices.Sorted(maps.Keys(found)), nil
 }
+
+// Expression returns the SPDX licence expression of the module in a directory, "" when it has no
+// file with a licence that is known here.
+func Expression(dir string) (string, error) {
+	found, err := ofModule("", dir)
+	if err != nil && fault.Of(err) != fault.Unsupported {
+		return "", err
+	}
+	if err != nil {
+		return "", nil
+	}
+	return strings.Join(Names(found), " AND "), nil
+}

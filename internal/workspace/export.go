@@ -14,12 +14,8 @@ import (
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
-	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
-	"github.com/pantavisor/pantavisor/revision/archive"
-	"github.com/pantavisor/pantavisor/revision/fragment"
-	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/repo"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -114,7 +110,7 @@ func (w *Workspace) export(ctx context.Context, j *job) ([]Exported, error) {
 	j.Replaced = j.hidden()
 	var steps []build.Step
 	for _, c := range in.Containers {
-		steps = append(steps, c.Step)
+		steps = append(steps, c.Step, in.SBOMOf(c.Step))
 	}
 	res, err := j.Build(ctx, steps...)
 	if err = w.roomFor(err, j.Cache.Dir()); err != nil {
@@ -127,7 +123,7 @@ func (w *Workspace) export(ctx context.Context, j *job) ([]Exported, error) {
 	var list []Exported
 	for i, name := range j.target.Containers {
 		e := Exported{Container: name, Target: j.target.Name, Path: filepath.Join(dir, name+".pvr.tgz")}
-		if err := exportFragment(ctx, e.Path, res.Dir(steps[i])); err != nil {
+		if err := exportPart(ctx, e.Path, w.Options.Epoch, res.Dir(steps[2*i]), res.Dir(steps[2*i+1])); err != nil {
 			return nil, fault.Wrap(fault.IO, err, "exporting container %s", name)
 		}
 		list = append(list, e)
@@ -135,25 +131,18 @@ func (w *Workspace) export(ctx context.Context, j *job) ([]Exported, error) {
 	return list, nil
 }
 
-// exportFragment writes the fragment of a state in dir as an export.
-func exportFragment(ctx context.Context, path, dir string) error {
-	st, err := fragment.Read(dir)
+// exportPart writes the fragments of a state in dirs as one export.
+func exportPart(ctx context.Context, path string, epoch build.Stamp, dirs ...string) error {
+	tmp, err := os.MkdirTemp(filepath.Dir(path), ".export-")
 	if err != nil {
 		return err
 	}
-	store, err := objects.Open(filepath.Join(dir, fragment.Objects))
-	if err != nil {
+	defer os.RemoveAll(tmp) //nolint:errcheck // what is left does no harm
+	made := filepath.Join(tmp, "export")
+	if err := images.ExportPart(ctx, made, filepath.Join(tmp, "part"), epoch, dirs...); err != nil {
 		return err
 	}
-	f, err := atomicfile.Create(path, 0o644)
-	if err != nil {
-		return err
-	}
-	defer f.Abort()
-	if err := archive.Export(ctx, f, st, store.Direct(), archive.ExportOptions{Gzip: true}); err != nil {
-		return err
-	}
-	return f.Commit()
+	return os.Rename(made, path)
 }
 
 // Device makes a checkout (pvr) of the target's revision 0 in a new directory: the BSP and

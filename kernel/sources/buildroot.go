@@ -11,6 +11,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/buildroot"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // buildrootSource takes a kernel from the output directory of a build with Buildroot.
@@ -63,6 +64,11 @@ func (t *BuiltTree) Name() string { return "kernel/built" }
 
 // Deps is empty.
 func (t *BuiltTree) Deps() []build.Step { return nil }
+
+// Supplies is the kernel.
+func (t *BuiltTree) Supplies(in func(build.Step) string) ([]sbom.Supply, error) {
+	return Built(in(t))
+}
 
 // Sources are the files and the directory of the modules, by their places in the output.
 func (t *BuiltTree) Sources() ([]build.Source, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/pantavisor/pantavisor/debian/deb"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -93,17 +94,43 @@ var (
 func (t *PackageTree) Name() string { return "kernel/tree" }
 
 // Version of the step's logic.
-func (t *PackageTree) Version() int { return 2 }
+func (t *PackageTree) Version() int { return 3 }
 
 // Deps is the package.
 func (t *PackageTree) Deps() []build.Step { return []build.Step{t.Package} }
 
 // Run unpacks and indexes.
 func (t *PackageTree) Run(ctx context.Context, w *build.Work) error {
-	if err := t.Package.Extract(ctx, w, deb.Extract{Keep: isKernelFile, Place: placed}); err != nil {
+	keep := func(name string) bool { return isKernelFile(name) || name == t.Package.Licence() }
+	if err := t.Package.Extract(ctx, w, deb.Extract{Keep: keep, Place: t.placed}); err != nil {
 		return err
 	}
 	return fault.Wrap(fault.BadInput, kernel.IndexTree(w.Out), "unpacking %s", t.Package.Entry)
+}
+
+// Supplies is the package.
+func (t *PackageTree) Supplies(in func(build.Step) string) ([]sbom.Supply, error) {
+	out, err := t.Package.Supply(in(t.Package), in(t))
+	for i := range out {
+		asKernel(&out[i].Package)
+	}
+	return out, err
+}
+
+// asKernel says of a package that it is the Linux kernel. Its upstream version is that of the
+// package up to the revision of the distribution.
+func asKernel(p *sbom.Package) {
+	upstream, _, _ := strings.Cut(p.Version, "-")
+	upstream, _, _ = strings.Cut(upstream, "+")
+	p.Purpose, p.CPE = sbom.OperatingSystem, "cpe:2.3:o:linux:linux_kernel:"+upstream+":*:*:*:*:*:*:*"
+}
+
+// placed is placed for all but the licence, which stays where it is.
+func (t *PackageTree) placed(name string) string {
+	if name == t.Package.Licence() {
+		return name
+	}
+	return placed(name)
 }
 
 // isKernelFile reports whether a file of the package is wanted. The links build and

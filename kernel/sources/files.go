@@ -18,6 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -57,6 +58,18 @@ func (t *ArchiveTree) Name() string { return "kernel/archive" }
 
 // Deps is the part.
 func (t *ArchiveTree) Deps() []build.Step { return []build.Step{t.Part} }
+
+// Supplies is the kernel in the tarball, whoever built it.
+func (t *ArchiveTree) Supplies(in func(build.Step) string) ([]sbom.Supply, error) {
+	return Built(in(t))
+}
+
+// Built describes, for bills of materials, the kernel in a tree as package kernel describes it, which
+// somebody else built.
+func Built(tree string) ([]sbom.Supply, error) {
+	release, err := kernel.Release(tree)
+	return compiledOf([]sbom.Supply{{Package: sbom.Package{Name: "linux", Version: release}, Tree: true}}, err)
+}
 
 // maxKernel bounds what a tarball may unpack to, in bytes.
 const maxKernel = 4 << 30

@@ -18,6 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/kernel/compile"
 	"github.com/pantavisor/pantavisor/kernel/kconfig"
+	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
@@ -109,6 +110,28 @@ func (t *CompiledTree) Run(ctx context.Context, w *build.Work) error {
 		return fault.Wrap(fault.IO, err, "copying the kernel")
 	}
 	return fault.Wrap(fault.BadInput, kernel.IndexTree(w.Out), "indexing the kernel's modules")
+}
+
+// kernelLicence is that of the kernel's sources as a whole (Linux: COPYING).
+const kernelLicence = "GPL-2.0-only WITH Linux-syscall-note"
+
+// Supplies is the source package of the kernel, or else the kernel of the release that was compiled.
+func (t *CompiledTree) Supplies(in func(build.Step) string) ([]sbom.Supply, error) {
+	if c, ok := t.Compiled.(*compile.Step); ok {
+		if pkg, ok := c.Source.(compile.Package); ok {
+			return compiledOf(pkg.Package.Supply(in(pkg.Package), in(t)))
+		}
+	}
+	return Built(in(t))
+}
+
+// compiledOf completes what a kernel was compiled from.
+func compiledOf(from []sbom.Supply, err error) ([]sbom.Supply, error) {
+	for i := range from {
+		from[i].Package.Declared = kernelLicence
+		asKernel(&from[i].Package)
+	}
+	return from, err
 }
 
 // common are the fragments of every kernel.

@@ -13,6 +13,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/deploydir"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/sbom"
 )
 
 // yoctoSource takes a kernel from the deploy directory of a build with Yocto.
@@ -68,6 +69,11 @@ func (t *DeployedTree) Name() string { return "kernel/deployed" }
 
 // Deps is empty.
 func (t *DeployedTree) Deps() []build.Step { return nil }
+
+// Supplies is the kernel.
+func (t *DeployedTree) Supplies(in func(build.Step) string) ([]sbom.Supply, error) {
+	return Built(in(t))
+}
 
 // Sources are the kernel, its modules and device trees.
 func (t *DeployedTree) Sources() ([]build.Source, error) {

@@ -169,8 +169,13 @@ func Digest(ctx context.Context, file string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	return DigestOf(ctx, f)
+}
+
+// DigestOf returns the SHA-256 of a stream in hex.
+func DigestOf(ctx context.Context, r io.Reader) (string, error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, ctxio.Reader(ctx, f)); err != nil {
+	if _, err := io.Copy(h, ctxio.Reader(ctx, r)); err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil

@@ -1,0 +1,84 @@
+// Package container makes the bill of materials of a part of a revision, from the state and its
+// objects: of a container made by pvr or by a build, and the frame of a BSP's.
+package container
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/state"
+	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/part"
+)
+
+// Options say what to describe.
+type Options struct {
+	// Part is the part's name; Of what it belongs to, for people; may be empty.
+	Part, Of string
+	// Version is that of the part; may be empty.
+	Version string
+	// Time is the document's: the same input gives the same document.
+	Time time.Time
+	// State has the part's keys, Objects is the directory with its objects by their SHA-256.
+	State   *state.State
+	Objects string
+}
+
+// Creator is who makes the documents of this project, in the form of SPDX.
+const Creator = "Tool: pantavisor"
+
+// BSP is the name of the one part that is no container.
+const BSP = "bsp"
+
+// Of returns a document with all files of the part, and the packages in its root file systems.
+func Of(ctx context.Context, o Options) (*sbom.Document, error) {
+	d := &sbom.Document{Name: o.Part, Created: o.Time.UTC(), Creators: []string{Creator}}
+	if o.Of != "" {
+		d.Name += " of " + o.Of
+	}
+	root := sbom.Package{Name: o.Part, Version: o.Version, Purpose: sbom.Container}
+	if o.Part == BSP {
+		root.Purpose = sbom.Firmware
+	}
+	whole := sha256.New()
+	for _, key := range o.State.Keys() {
+		if state.PartOf(key) != o.Part || key == state.SpecKey || key == part.Key(o.Part) || strings.HasPrefix(key, "_sigs/") {
+			continue
+		}
+		f, err := file(o, key)
+		if err != nil {
+			return nil, err
+		}
+		whole.Write([]byte(f.Name + "\x00" + f.SHA256 + "\n"))
+		d.AddFile(f)
+	}
+	// Of the same name and version, but with another content, it is another package.
+	root.ID = "Part-" + sbom.PackageID(sbom.Package{Name: o.Part, SHA256: hex.EncodeToString(whole.Sum(nil))})[len("Package-"):]
+	d.AddPackage(root)
+	d.Roots = []string{root.ID}
+	for _, f := range d.Files {
+		d.Relate(root.ID, sbom.Contains, f.ID)
+	}
+	return d, ctx.Err()
+}
+
+// file describes the content of a key. A value counts as its canonical JSON.
+func file(o Options, key string) (sbom.File, error) {
+	sum, object := o.State.Object(key)
+	if !object {
+		text, _ := o.State.Get(key)
+		h := sha256.Sum256(text)
+		return sbom.File{Name: key, SHA256: hex.EncodeToString(h[:]), Size: int64(len(text))}, nil
+	}
+	info, err := os.Stat(filepath.Join(o.Objects, sum))
+	if err != nil {
+		return sbom.File{}, fault.Wrap(fault.Missing, err, "looking for the object %s", key)
+	}
+	return sbom.File{Name: key, SHA256: sum, Size: info.Size()}, nil
+}
