@@ -1,5 +1,6 @@
 // Package container makes the bill of materials of a part of a revision, from the state and its
-// objects: of a container made by pvr or by a build, and the frame of a BSP's.
+// objects: of a container made by pvr or by a build, and the frame of a BSP's. What is in root file
+// systems is found by package scan, and what others say of an image is added to that.
 package container
 
 import (
@@ -23,11 +24,24 @@ type Options struct {
 	Part, Of string
 	// Version is that of the part; may be empty.
 	Version string
-	// Time is the document's: the same input gives the same document.
+	// Time is the document's: the same input gives the same document. Zero takes that of the newest root
+	// file system, or 1970.
 	Time time.Time
 	// State has the part's keys, Objects is the directory with its objects by their SHA-256.
 	State   *state.State
 	Objects string
+	// File returns the path of an object in place of Objects; nil takes those.
+	File func(key, sum string) (string, error)
+	// Attached are documents that others attached to the images of which the part was made.
+	Attached []Attached
+}
+
+// path returns the path of an object.
+func (o *Options) path(key, sum string) (string, error) {
+	if o.File != nil {
+		return o.File(key, sum)
+	}
+	return filepath.Join(o.Objects, sum), nil
 }
 
 // Creator is who makes the documents of this project, in the form of SPDX.
@@ -60,11 +74,20 @@ func Of(ctx context.Context, o Options) (*sbom.Document, error) {
 	}
 	// Of the same name and version, but with another content, it is another package.
 	root.ID = "Part-" + sbom.PackageID(sbom.Package{Name: o.Part, SHA256: hex.EncodeToString(whole.Sum(nil))})[len("Package-"):]
-	d.AddPackage(root)
-	d.Roots = []string{root.ID}
 	for _, f := range d.Files {
 		d.Relate(root.ID, sbom.Contains, f.ID)
 	}
+	notes, err := rootfs(ctx, o, d, root.ID)
+	if err != nil {
+		return nil, err
+	}
+	notes = append(notes, attached(o.Attached, d, root.ID)...)
+	root.Comment = strings.Join(notes, "\n")
+	if d.Created.IsZero() {
+		d.Created = time.Unix(0, 0).UTC()
+	}
+	d.AddPackage(root)
+	d.Roots = []string{root.ID}
 	return d, ctx.Err()
 }
 
@@ -76,7 +99,11 @@ func file(o Options, key string) (sbom.File, error) {
 		h := sha256.Sum256(text)
 		return sbom.File{Name: key, SHA256: hex.EncodeToString(h[:]), Size: int64(len(text))}, nil
 	}
-	info, err := os.Stat(filepath.Join(o.Objects, sum))
+	path, err := o.path(key, sum)
+	if err != nil {
+		return sbom.File{}, err
+	}
+	info, err := os.Stat(path)
 	if err != nil {
 		return sbom.File{}, fault.Wrap(fault.Missing, err, "looking for the object %s", key)
 	}
