@@ -144,6 +144,9 @@ func (s *PartSBOM) document(ctx context.Context, w *build.Work, st *state.State,
 			return nil, err
 		}
 		for _, f := range d.Files {
+			if _, isKey := st.Value(f.Name); !isKey {
+				continue // in a root file system, of which the key says this
+			}
 			if made, listed := s.Made[f.Name]; !listed && name == "bsp" || listed && !slices.Contains(made, from.Name()) {
 				continue
 			}

@@ -91,6 +91,9 @@ func (s *scanner) goProgram(e *entry, info *buildinfo.BuildInfo) {
 		main.Path = path.Base(e.name)
 	}
 	p := module(&main)
+	if program, ok := strings.CutPrefix(info.Path, main.Path+"/"); ok {
+		p.PURL += "#" + program
+	}
 	p.Purpose, p.Paths, p.Comment = sbom.Application, []string{s.prefix + shown(e.name)}, settings(info)
 	id := s.add(p, in, e.name)
 	if id == "" {

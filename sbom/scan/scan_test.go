@@ -335,7 +335,7 @@ func TestModules(t *testing.T) {
 		}
 	}
 	want := []string{
-		"pkg:golang/example.com/m/v2 vcs.revision=0123 app/bin/x app/bin/y", "pkg:golang/example.com/a@v1.0.0 go.sum: h1:abc=", "pkg:golang/example.com/fork@v1.0.1 ",
+		"pkg:golang/example.com/m/v2#cmd/x vcs.revision=0123 app/bin/x app/bin/y", "pkg:golang/example.com/a@v1.0.0 go.sum: h1:abc=", "pkg:golang/example.com/fork@v1.0.1 ",
 		"pkg:golang/stdlib@1.26.0 ",
 		"example.com/m/v2 needs example.com/a", "example.com/m/v2 needs example.com/fork", "example.com/m/v2 needs stdlib",
 	}
