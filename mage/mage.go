@@ -403,6 +403,29 @@ func Diff(ctx context.Context, a, b string, json, markdown *bool) error {
 	})
 }
 
+// Vulns says which known vulnerabilities affect what was built, and which versions mend them.
+//
+// It joins the bill of materials of a target, or of a release, with data that you give as files:
+// Debian's security tracker, OSV records, CVE records of the kernel, VEX. It fetches nothing, and
+// needs no build. Exit code 0: nothing that --fail-on names; 13: something (docs/vulns.md).
+//
+//	--data=FILE[,FILE]  files and directories with data; default: PV_VULN_DATA
+//	--vex=FILE[,FILE]   further statements, besides those in config/PLATFORM/vex
+//	--fail-on=WORDS     states, one severity, uncovered, or none; default: affected
+//	--all               shows what the data rule out too
+//	--json              prints the result as JSON
+//	--markdown          prints it as a comment for a merge request
+//	--out=DIR           a target's results are in DIR/TARGET
+//
+//	mage vulns x64-uefi --data tracker.json,osv/
+//	mage vulns x64-uefi-1.0/sbom.json --data tracker.json --fail-on high,unknown --markdown
+func Vulns(ctx context.Context, target string, data, vex, failon *string, all, markdown, json *bool, out *string) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.Vulns(ctx, target, workspace.VulnsOptions{Data: value(data), VEX: value(vex), FailOn: value(failon), All: given(all), Markdown: given(markdown)})
+	})
+}
+
 // Verify builds a target again and compares it bit by bit with what was built before, or with
 // a file; with a public key it verifies signatures.
 //

@@ -10,10 +10,10 @@ var behindDashes []string
 
 // valued are the options with a value, of all commands.
 var valued = []string{
-	"bitbake", "boots", "container", "dns", "events", "format", "forward", "from", "hostname", "hub", "ifname", "ipv4", "ipv6", "key", "kills", "logs",
+	"bitbake", "boots", "container", "data", "dns", "events", "failon", "format", "forward", "from", "hostname", "hub", "ifname", "ipv4", "ipv6", "key", "kills", "logs",
 	"machine", "meta", "module", "nettype", "oecore", "only", "out", "parts", "platform", "record", "results", "settle", "sign", "signcmd", "signinput",
 	"signpub", "source", "span", "sshkey",
-	"target", "to", "token", "tree", "unset", "version", "wifi", "wifipassword", "wifisecurity",
+	"target", "to", "token", "tree", "unset", "version", "vex", "wifi", "wifipassword", "wifisecurity",
 }
 
 // several are the commands that take any number of words.
@@ -23,7 +23,7 @@ var several = []string{"export", "release"}
 var arguments = map[string]int{
 	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "compose": 1, "device": 2, "diff": 2, "export": 1, "flash": 2,
 	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "personalize": 1, "plan": 1, "release": 1, "run": 1, "verify": 2,
-	"why": 2,
+	"vulns": 1, "why": 2,
 }
 
 // optional are the commands whose last word may be left out.
@@ -60,13 +60,16 @@ func wanted(command string, given int) bool {
 }
 
 // optionWords joins options and their values, which may be words of their own, for mage,
-// which knows -name=value only. Words behind "--" stay as they are.
+// which knows -name=value only, and joins the words of their names. Words behind "--" stay as they are.
 func optionWords(args []string) (words []string) {
 	for i := 0; i < len(args); i++ {
 		if args[i] == "--" {
 			return append(words, args[i:]...)
 		}
 		word := args[i]
+		if i > 1 {
+			word = undashed(word)
+		}
 		if _, given, ok := option(word); i > 1 && ok && !given && i+1 < len(args) && isValue(args[i+1]) {
 			i++
 			word += "=" + args[i]
@@ -74,6 +77,21 @@ func optionWords(args []string) (words []string) {
 		words = append(words, word)
 	}
 	return words
+}
+
+// undashed removes the dashes in an option's name, --fail-on: names of mage's options are those of
+// parameters in Go.
+func undashed(word string) string {
+	dashed := strings.TrimLeft(word, "-")
+	if dashed == word || dashed == "" {
+		return word
+	}
+	name, value, given := strings.Cut(dashed, "=")
+	word = strings.TrimSuffix(word, dashed) + strings.ReplaceAll(name, "-", "")
+	if given {
+		word += "=" + value
+	}
+	return word
 }
 
 // isValue reports whether a word can be the value of an option: not an option itself.

@@ -33,6 +33,21 @@ func TestRunWords(t *testing.T) {
 	}
 }
 
+func TestDashesInNames(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"mage vulns x --fail-on high --data a-b": "mage vulns x --failon=high --data=a-b",
+		"mage vulns x --fail-on=high,not-me":     "mage vulns x --failon=high,not-me",
+		"mage Vulns x -fail-on=high":             "mage Vulns x -failon=high",
+		"mage build x --no-such - --events -":    "mage build x --nosuch - --events=-",
+		"mage build x ---":                       "mage build x ---",
+		"mage run x -- -no-reboot":               "mage run x -- -no-reboot",
+		"mage -init":                             "mage -init",
+	} {
+		rewritten(t, optionWords, line, want)
+	}
+}
+
 func TestDistWords(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{

@@ -8,13 +8,13 @@ import (
 	"unicode"
 )
 
-// DayForm is the form of days, as in Support.End.
-const DayForm = time.DateOnly
+// dayForm is the form of days, as in Support.End.
+const dayForm = time.DateOnly
 
 // Ends returns the first moment that is no longer supported; ok is false when no end is stated, or
 // not as a day.
 func (s Support) Ends() (t time.Time, ok bool) {
-	day, err := time.Parse(DayForm, s.End)
+	day, err := time.Parse(dayForm, s.End)
 	return day.AddDate(0, 0, 1), err == nil
 }
 

@@ -61,6 +61,9 @@ type Options struct {
 	SignKey, SignCommand, SignPublic, SignInput string
 	// BuilderID, PV_BUILDER_ID: URI of who builds, for the provenance of signed results.
 	BuilderID string
+	// Vulnerabilities, PV_VULN_DATA: files and directories with vulnerability data for mage vulns and
+	// mage cra, with commas between them. Default: none.
+	Vulnerabilities string
 	// Notes tell what replaces variables of earlier build systems that are set.
 	Notes []string
 	// Jobs, PV_JOBS: cores to keep busy. Default 0: all.
@@ -78,7 +81,7 @@ type Options struct {
 var known = []string{
 	"PVR_MERGE_SRC", "PVR_USE_SRC_BSP", "PANTAVISOR_DEBUG", "PV_BUILD_INTERACTIVE", "PV_LOCKED", "PV_PVS_CERT_PEM", "PV_PVS_PUB_PEM",
 	"PV_FACTORY_AUTOTOK", "PV_JOBS", "PV_VERIFY_CACHE", "PV_VERSION", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
-	"PV_SIGN_KEY", "PV_SIGN_CMD", "PV_SIGN_PUB", "PV_SIGN_INPUT", "PV_SIGN_PASSPHRASE", "PV_BUILDER_ID",
+	"PV_SIGN_KEY", "PV_SIGN_CMD", "PV_SIGN_PUB", "PV_SIGN_INPUT", "PV_SIGN_PASSPHRASE", "PV_BUILDER_ID", "PV_VULN_DATA",
 }
 
 // releases matches valid names of a release; they go into a linker flag and into files.
@@ -123,8 +126,10 @@ func read(environ []string) (*Options, error) {
 		SignPublic:   r.values["PV_SIGN_PUB"],
 		SignInput:    r.values["PV_SIGN_INPUT"],
 		BuilderID:    r.values["PV_BUILDER_ID"],
-		Pipeline:     r.pipeline(),
-		Notes:        r.notes(),
+
+		Vulnerabilities: r.values["PV_VULN_DATA"],
+		Pipeline:        r.pipeline(),
+		Notes:           r.notes(),
 	}
 	if strings.ContainsFunc(o.FactoryToken, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		r.wrong("PV_FACTORY_AUTOTOK: want one word without blanks")

@@ -13,6 +13,8 @@ import (
 	"github.com/pantavisor/pantavisor/images/layouts"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/layers"
+	"github.com/pantavisor/pantavisor/targets"
 )
 
 // config finds the configuration files: config/PLATFORM, vendors/PLATFORM and the trusted
@@ -63,12 +65,24 @@ func (p *providers) optional(name string) *build.Source {
 	return nil
 }
 
-// vendors returns a directory of vendors/ with the files of all platforms, the target's own
-// on top; nil when none has it.
+// vendors returns a directory of vendors/ with the files of all platforms.
 func (p *providers) vendors(name string) *build.Source {
+	return p.layered("vendors", p.platforms(), name)
+}
+
+// VEX returns the directory with statements about vulnerabilities of a target: config/PLATFORM/vex with
+// the files of all layers and platforms, those of every platform below; nil when there is none.
+func VEX(t *targets.Target, l *layers.Layers) *build.Source {
+	p := &providers{Options: Options{Layers: l}, target: t}
+	return p.layered("config", append(p.platforms(), generic), "vex")
+}
+
+// layered returns a directory with the files of several platforms, the first one on top; nil when
+// none has it.
+func (p *providers) layered(top string, platforms []string, name string) *build.Source {
 	var out *build.Source
-	for _, platform := range slices.Backward(p.platforms()) {
-		s := p.directory("vendors", platform, name)
+	for _, platform := range slices.Backward(platforms) {
+		s := p.directory(top, platform, name)
 		if s != nil && out != nil {
 			s.Under = append(append(s.Under, out.Path), out.Under...)
 		}

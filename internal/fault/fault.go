@@ -33,13 +33,15 @@ const (
 	Locked      Kind = 9   // a lock file pins what no longer exists, and --locked forbids another
 	Goal        Kind = 10  // a device or container did not reach its goal
 	Different   Kind = 11  // what was compared differs
+	Vulnerable  Kind = 13  // a vulnerability is known that must not be there
 	Cancelled   Kind = 130 // interrupted by the user (128 + SIGINT)
 )
 
 var names = map[Kind]string{
 	Internal: "internal", BadInput: "bad input", Unsupported: "unsupported", Missing: "missing",
 	IO: "i/o", NoSpace: "no space", Unreachable: "unreachable", Digest: "digest mismatch",
-	Locked: "locked", Goal: "goal not reached", Different: "different", Cancelled: "cancelled",
+	Locked: "locked", Goal: "goal not reached", Different: "different",
+	Vulnerable: "vulnerable", Cancelled: "cancelled",
 }
 
 // String returns the kind's name in lower case, as in events and reports.

@@ -28,7 +28,7 @@ var (
 
 // platformFiles are the names that a build looks for in the directories of a platform.
 var platformFiles = map[string][]string{
-	"config":  {"pantavisor.config", "pantahub.config", "image.config"},
+	"config":  {"pantavisor.config", "pantahub.config", "image.config", "vex"},
 	"vendors": {"skel", "stepskel"},
 }
 

@@ -89,7 +89,7 @@ func (r *cveRecord) entry(id *identity, about []cveAffected) entry {
 		out.why = "the bill of materials has no version of the kernel"
 	} else {
 		for i, a := range about {
-			if e := a.entry(id); i == 0 || slices.Index(States, e.state) < slices.Index(States, out.state) {
+			if e := a.entry(id); i == 0 || slices.Index(states, e.state) < slices.Index(states, out.state) {
 				out = e
 			}
 		}

@@ -18,8 +18,8 @@ const (
 	Fixed         State = "fixed"
 )
 
-// States are all states, the worst one first.
-var States = []State{Affected, Unknown, Investigation, NotAffected, Fixed}
+// states are all states, the worst one first.
+var states = []State{Affected, Unknown, Investigation, NotAffected, Fixed}
 
 // Finding is a vulnerability of a package.
 type Finding struct {
@@ -85,7 +85,7 @@ func compareFindings(a, b Finding) int {
 		return 2 // as medium
 	}
 	return cmp.Or(
-		strings.Compare(a.Part, b.Part), cmp.Compare(slices.Index(States, a.State), slices.Index(States, b.State)), cmp.Compare(rank(a), rank(b)),
+		strings.Compare(a.Part, b.Part), cmp.Compare(slices.Index(states, a.State), slices.Index(states, b.State)), cmp.Compare(rank(a), rank(b)),
 		strings.Compare(a.Package, b.Package), strings.Compare(a.Version, b.Version), strings.Compare(a.Vulnerability, b.Vulnerability), strings.Compare(a.PURL, b.PURL),
 	)
 }

@@ -28,7 +28,7 @@ const (
 func ParseLimits(text string) (Limits, error) {
 	var l Limits
 	known := []string{nothing, uncovered}
-	for _, s := range States {
+	for _, s := range states {
 		known = append(known, string(s))
 	}
 	known = append(known, severities...)
@@ -40,7 +40,7 @@ func ParseLimits(text string) (Limits, error) {
 		case w == nothing:
 		case w == uncovered:
 			l.Uncovered = true
-		case slices.Contains(States, State(w)):
+		case slices.Contains(states, State(w)):
 			l.States = append(l.States, State(w))
 		case slices.Contains(severities, w) && l.Severity == "":
 			l.Severity = w

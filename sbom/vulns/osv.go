@@ -92,7 +92,7 @@ func (r *osvRecord) entry(id *identity, said []*osvAffected) entry {
 	var out entry
 	for i, a := range said {
 		e := a.entry(id)
-		if i == 0 || slices.Index(States, e.state) < slices.Index(States, out.state) {
+		if i == 0 || slices.Index(states, e.state) < slices.Index(states, out.state) {
 			e.files = append(out.files, e.files...)
 			out = e
 		}

@@ -58,7 +58,7 @@ func dash(text string) string {
 // Summary counts the findings in one line.
 func (r *Report) Summary() string {
 	var words []string
-	for _, s := range States {
+	for _, s := range states {
 		if n := r.Counts[s]; n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", n, strings.ReplaceAll(string(s), "_", " ")))
 		}

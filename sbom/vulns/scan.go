@@ -78,12 +78,17 @@ func New(parts ...Part) *Scan {
 		}
 		wholes := wholesOf(of, p.Document)
 		s.wholes = append(s.wholes, wholes...)
+		tools := toolsOf(p.Document)
 		for _, pkg := range p.Document.Packages {
-			if there[known{p.Name, pkg.ID}] || pkg.Purpose == sbom.Source {
+			if there[known{p.Name, pkg.ID}] {
 				continue
 			}
 			there[known{p.Name, pkg.ID}] = true
-			c := s.component(p.Name, pkg)
+			part := p.Name
+			if tools[pkg.ID] {
+				part = buildTools
+			}
+			c := s.component(part, pkg)
 			if slices.Contains(p.Document.Roots, pkg.ID) {
 				c.wholes = wholes
 			}
@@ -93,6 +98,26 @@ func New(parts ...Part) *Scan {
 		}
 	}
 	return s
+}
+
+// buildTools is the part of packages that ran on the machine of the build alone.
+const buildTools = "build tools"
+
+// toolsOf returns the packages of a document that ran on the machine of the build, and of which nothing
+// that it describes is made.
+func toolsOf(d *sbom.Document) map[string]bool {
+	tools := map[string]bool{}
+	for _, r := range d.Relations {
+		if r.Kind == sbom.BuildToolOf {
+			tools[r.From] = true
+		}
+	}
+	for _, r := range d.Relations {
+		if r.Kind == sbom.Contains || r.Kind == sbom.GeneratedFrom || r.Kind == sbom.Describes {
+			delete(tools, r.To)
+		}
+	}
+	return tools
 }
 
 func (s *Scan) component(part string, pkg sbom.Package) *component {
@@ -364,14 +389,17 @@ func (s *Scan) see(ecosystem string) {
 }
 
 // Fails reports whether there is a finding of one of the states, of one of the severities or a worse
-// one that affects, or a package without data.
+// one that affects, or a package without data. Tools of the build do not count.
 func (r *Report) Fails(l Limits) bool {
 	for _, f := range r.Findings {
+		if f.Part == buildTools {
+			continue
+		}
 		if slices.Contains(l.States, f.State) || l.Severity != "" && f.State == Affected && f.reaches(l.Severity) {
 			return true
 		}
 	}
-	return l.Uncovered && len(r.Uncovered) > 0
+	return l.Uncovered && slices.ContainsFunc(r.Uncovered, func(u Uncovered) bool { return u.Part != buildTools })
 }
 
 // reaches reports whether a finding is as severe as a severity; one that nobody has rated may be.

@@ -195,7 +195,7 @@ func (l *load) stated(st *statement, src *Source) error {
 		return errors.New("it names no vulnerability")
 	case len(st.products) == 0:
 		return errors.New("it names no product: name the package, or the whole, as docs/vulns.md says")
-	case st.status == Unknown || !slices.Contains(States, st.status):
+	case st.status == Unknown || !slices.Contains(states, st.status):
 		return fmt.Errorf("%q is not a status: want not_affected, affected, fixed or under_investigation", st.status)
 	case st.justification != "" && !slices.Contains(justifications, st.justification):
 		return fmt.Errorf("%q is not a justification: want one of %s", st.justification, strings.Join(justifications, ", "))

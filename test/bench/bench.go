@@ -93,6 +93,7 @@ func measurements() []measurement {
 		{"writes to flash", flashWrites},
 		{"flashing an image", flashing},
 		{"personal settings", personalizing},
+		{"vulnerabilities", rescanned},
 	}
 }
 

@@ -1,0 +1,132 @@
+package vulns
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/spdx2"
+)
+
+// encoded is a document as SPDX 2.3, packed when it is that of a part.
+func encoded(t *testing.T, d *sbom.Document, packed bool) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := spdx2.Write(&b, d); err != nil {
+		t.Fatal(err)
+	}
+	if !packed {
+		return b.Bytes()
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	return z.EncodeAll(b.Bytes(), nil)
+}
+
+// release writes the documents of the system as a build does.
+func release(t *testing.T, change func(r *sbom.Reference)) string {
+	t.Helper()
+	dir := t.TempDir()
+	parts := system()
+	top := parts[0].Document
+	if err := os.Mkdir(filepath.Join(dir, "sbom"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range parts[1:] {
+		r := sbom.Reference{ID: "DocumentRef-" + p.Name, Namespace: p.Document.Namespace, File: "sbom/" + p.Name + ".spdx.zst"}
+		text := encoded(t, p.Document, true)
+		write(t, filepath.Join(dir, r.File), text)
+		r.SHA256 = sum256(text)
+		if change != nil {
+			change(&r)
+		}
+		top.References = append(top.References, r)
+	}
+	write(t, filepath.Join(dir, "sbom.json"), encoded(t, top, false))
+	return filepath.Join(dir, "sbom.json")
+}
+
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	b, err := Open(t.Context(), release(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range b.Parts {
+		names = append(names, p.Name)
+	}
+	if diff := cmp.Diff([]string{"board", "bsp", "web"}, names); diff != "" || len(b.Digests) != 3 || len(b.Unread) != 0 {
+		t.Errorf("%s\n%v %v", diff, b.Digests, b.Unread)
+	}
+	s := New(b.Parts...)
+	if err := s.Load(t.Context(), put(t, map[string]string{"t.json": trackerText})); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(short(s.Report(false)), "\n"); !strings.Contains(got, "affected web CVE-2024-0001 libssl3 3.0.15-1~deb12u1 high") {
+		t.Error(got)
+	}
+}
+
+func TestOpenBad(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]struct {
+		kind   fault.Kind
+		change func(r *sbom.Reference)
+	}{
+		"is not the document that the bill of materials refers to": {fault.Digest, func(r *sbom.Reference) { r.SHA256 = strings.Repeat("0", 64) }},
+		"put it there, its packages are not looked at otherwise":   {fault.Missing, func(r *sbom.Reference) { r.File = "sbom/none.spdx.zst" }},
+		"which is not a path below its directory":                  {fault.BadInput, func(r *sbom.Reference) { r.File = "../bsp.spdx.zst" }},
+	} {
+		if _, err := Open(t.Context(), release(t, c.change)); fault.Of(err) != c.kind || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", fault.Of(err), err, want)
+		}
+	}
+	dir := put(t, map[string]string{"a.json": "{}", "b.json": "\x28\xb5\x2f\xfdrubbish"})
+	for name, kind := range map[string]fault.Kind{"a.json": fault.BadInput, "b.json": fault.BadInput, "none.json": fault.Missing} {
+		if _, err := Open(t.Context(), filepath.Join(dir, name)); fault.Of(err) != kind {
+			t.Errorf("%s: %v: %v", name, fault.Of(err), err)
+		}
+	}
+	b, err := Open(t.Context(), release(t, func(r *sbom.Reference) { r.File, r.SHA256 = "", "" }))
+	if err != nil || len(b.Unread) != 2 {
+		t.Errorf("documents elsewhere: %v, %v", b, err)
+	}
+}
+
+// TestTools has a package that only made what is described, and one that is in it too.
+func TestTools(t *testing.T) {
+	t.Parallel()
+	d := bill("board", sbom.Package{Name: "openssl", Version: "3.0.11-1", PURL: "pkg:deb/debian/openssl@3.0.11-1?distro=bookworm"},
+		sbom.Package{Name: "curl", Version: "7.88.1-10", PURL: "pkg:deb/debian/curl@7.88.1-10?distro=bookworm"})
+	for _, p := range d.Packages {
+		if p.PURL != "" {
+			d.Relate(p.ID, sbom.BuildToolOf, d.Roots[0])
+		}
+		if p.Name == "curl" {
+			d.Relate(d.Roots[0], sbom.Contains, p.ID)
+		}
+	}
+	s := New(Part{"image", d})
+	text := `{"openssl":{"CVE-1-1":{"releases":{"bookworm":{"status":"open"}}}},"curl":{"CVE-1-2":{"releases":{"bookworm":{"status":"resolved","fixed_version":"0"}}}}}`
+	if err := s.Load(t.Context(), put(t, map[string]string{"t.json": text})); err != nil {
+		t.Fatal(err)
+	}
+	r := s.Report(true)
+	if diff := cmp.Diff([]string{"affected build tools CVE-1-1 openssl", "not_affected image CVE-1-2 curl"}, short(r)); diff != "" {
+		t.Error(diff)
+	}
+	if r.Fails(Limits{States: []State{Affected}}) {
+		t.Error("a tool of the build fails")
+	}
+}
