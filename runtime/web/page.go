@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
+	"io"
 	"io/fs"
 	"net/http"
 
+	"github.com/pantavisor/pantavisor/runtime/ctrl/client"
 	"github.com/pantavisor/pantavisor/runtime/step"
 )
 
@@ -25,6 +27,7 @@ func (s *Server) page() {
 	s.mux.HandleFunc("GET /app/", s.file)
 	s.mux.HandleFunc("POST "+loginPath, s.login)
 	s.mux.HandleFunc("GET /app/api/overview", s.overview)
+	s.mux.HandleFunc("GET /app/api/sbom", s.sbom)
 	for _, name := range []string{"steps", "updates", "groups"} {
 		s.mux.HandleFunc("GET /app/api/"+name, func(w http.ResponseWriter, r *http.Request) { s.pass(w, r, "/"+name) })
 	}
@@ -36,6 +39,24 @@ func (s *Server) page() {
 	key := func(w http.ResponseWriter, r *http.Request) { s.pass(w, r, deviceMeta+"/"+r.PathValue("key")) }
 	s.mux.HandleFunc("PUT /app/api/device-meta/{key}", key)
 	s.mux.HandleFunc("DELETE /app/api/device-meta/{key}", key)
+}
+
+// sbom answers with the bill of materials of a revision, as a file.
+func (s *Server) sbom(w http.ResponseWriter, r *http.Request) {
+	rev := revision(r)
+	if !step.Valid(rev) {
+		answer(w, http.StatusBadRequest, refusal{fmt.Sprintf("%.80q is not a valid revision", rev)})
+		return
+	}
+	resp, err := s.o.Device.Ask(r.Context(), &client.Request{Path: "/steps/" + rev + "/sbom"})
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer resp.Close()
+	w.Header().Set("Content-Type", typeJSON)
+	w.Header().Set("Content-Disposition", `attachment; filename="device.spdx.json"`)
+	_, _ = io.Copy(w, resp)
 }
 
 // types are the media types of the page's files.
