@@ -31,6 +31,11 @@ type Verified struct {
 	Provenance *Statement `json:"provenance"`
 }
 
+// Signed describes the signatures as those of a directory that was signed before.
+func (v *Verified) Signed() *build.Signed {
+	return &build.Signed{Algorithm: v.Algorithm, KeySHA256: v.KeySHA256, Files: append([]string{build.SumsName}, v.Signatures...), Kept: true}
+}
+
 // unsigned are files of a directory of results that are not signed there: they differ from build to
 // build. A release signs them.
 var unsigned = []string{build.ReportName, "report.txt"}

@@ -356,9 +356,11 @@ func (r *release) compare(ctx context.Context, out *Released) error {
 		}
 		return err
 	}
-	if _, err := attest.Verify(ctx, out.Directory, "", r.key.Public); err != nil {
+	v, err := attest.Verify(ctx, out.Directory, "", r.key.Public)
+	if err != nil {
 		return fault.Wrap(fault.Digest, err, "the release is there, and its signatures are not those of this key")
 	}
+	out.Signed = v.Signed()
 	return nil
 }
 

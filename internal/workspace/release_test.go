@@ -107,7 +107,7 @@ func TestRelease(t *testing.T) {
 	if all, err = releases(t, w, Signing{Key: key}, "1.0", "plain"); err != nil || !all[0].Kept || all[0].Signed == nil {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	if all, err = releases(t, w, Signing{Key: key}, "1.0", "plain"); err != nil || !all[0].Kept || all[0].Signed != nil {
+	if all, err = releases(t, w, Signing{Key: key}, "1.0", "plain"); err != nil || !all[0].Kept || all[0].Signed == nil || !all[0].Signed.Kept || len(all[0].Signed.Files) != 5 {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	if after, err := os.Stat(filepath.Join(dir, "plain.tgz")); err != nil || !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -277,22 +278,47 @@ func (v *Verified) compareSteps(old, report *build.Report) {
 func (v *Verified) judge() {
 	result := inspect.NewResult("", "", v.Differences)
 	v.Differences = result.Differences
-	signed := func(d *inspect.Difference) bool {
-		return d.Kind == inspect.Removed && strings.Contains(d.Path[len(d.Path)-1], "_sigs/")
-	}
 	var rest []inspect.Difference
 	for i := range v.Differences {
-		if d := &v.Differences[i]; signed(d) {
-			v.Signatures = append(v.Signatures, d.Name())
-		} else {
+		d := &v.Differences[i]
+		switch {
+		case !ofSignature(d):
 			rest = append(rest, *d)
+		case strings.HasSuffix(d.Path[len(d.Path)-1], ".json"): // not the directory
+			v.Signatures = append(v.Signatures, d.Name())
 		}
 	}
-	follows := !slices.ContainsFunc(rest, func(d inspect.Difference) bool { return !d.Derived })
+	follows := !slices.ContainsFunc(rest, func(d inspect.Difference) bool { return !d.Derived || !onlySignatures(&d) })
 	v.Same = len(rest) == 0 || follows && len(v.Signatures) > 0
 	if !v.Same {
 		v.First = inspect.NewResult("", "", rest).First().String()
 	}
+}
+
+// The places of signatures: in the trail of a revision in an image, and in an export.
+var (
+	signatureInTrail  = regexp.MustCompile(`^trails/[^/]+/_sigs(/[^/]+\.json)?$`)
+	signatureInExport = regexp.MustCompile(`^_sigs/[^/]+\.json$`)
+)
+
+// ofSignature reports whether a difference is a signature of a part, or the directory of
+// signatures, that the rebuilt revision lacks. A file of that name in a container is none.
+func ofSignature(d *inspect.Difference) bool {
+	last := len(d.Path) - 1
+	if d.Kind != inspect.Removed || last < 1 || slices.ContainsFunc(d.Path[1:last], func(step string) bool { return strings.Contains(step, "/") }) {
+		return false
+	}
+	return signatureInTrail.MatchString(d.Path[last]) || strings.HasSuffix(d.Path[0], ".pvr.tgz") && signatureInExport.MatchString(d.Path[last])
+}
+
+// onlySignatures reports whether a difference, when it is one of the document of a revision, is in
+// its signatures alone.
+func onlySignatures(d *inspect.Difference) bool {
+	if !strings.HasSuffix(d.Path[len(d.Path)-1], "/.pvr/json") {
+		return true
+	}
+	other := func(k inspect.Detail) bool { return !strings.HasPrefix(k.Name, "_sigs/") }
+	return len(d.Details) > 0 && !slices.ContainsFunc(d.Details, other)
 }
 
 // mostNamed is how many steps and settings the text names.

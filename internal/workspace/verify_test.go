@@ -188,6 +188,14 @@ func TestSignaturesDoNotCount(t *testing.T) {
 	signature := inspect.Difference{Kind: inspect.Removed, Path: []string{"x.img", "partition 2", "trails/0/_sigs/bsp.json"}}
 	follows := inspect.Difference{Kind: inspect.Changed, Path: []string{"x.img", "partition 2"}, Derived: true}
 	other := inspect.Difference{Kind: inspect.Changed, Path: []string{"x.img", "partition 2", "trails/0/bsp/run.json"}}
+	removed := func(path ...string) inspect.Difference { return inspect.Difference{Kind: inspect.Removed, Path: path} }
+	document := func(keys ...string) inspect.Difference {
+		d := inspect.Difference{Kind: inspect.Changed, Path: []string{"x.img", "partition 2", "trails/0/.pvr/json"}, Derived: true}
+		for _, k := range keys {
+			d.Details = append(d.Details, inspect.Detail{Change: inspect.Change{Name: k}})
+		}
+		return d
+	}
 	for _, c := range []struct {
 		have []inspect.Difference
 		same bool
@@ -197,6 +205,16 @@ func TestSignaturesDoNotCount(t *testing.T) {
 		{[]inspect.Difference{follows}, false},
 		{[]inspect.Difference{signature, follows, other}, false},
 		{[]inspect.Difference{{Kind: inspect.Added, Path: signature.Path}}, false},
+		{[]inspect.Difference{{Kind: inspect.Changed, Path: signature.Path}, follows}, false},
+		{[]inspect.Difference{signature, removed("x.img", "partition 2", "trails/0/_sigs"), follows}, true},
+		{[]inspect.Difference{removed("x.img", "partition 2", "trails/0/_sigs"), follows}, false},
+		{[]inspect.Difference{removed("x.pvr.tgz", "_sigs/bsp.json")}, true},
+		{[]inspect.Difference{removed("x.img", "partition 2", "_sigs/bsp.json")}, false},
+		{[]inspect.Difference{signature, removed("x.img", "partition 2", "trails/0/web/root.squashfs", "trails/0/_sigs/program.json"), follows}, false},
+		{[]inspect.Difference{signature, removed("x.img", "partition 2", "home/trails/0/_sigs/x.json"), follows}, false},
+		{[]inspect.Difference{signature, document("_sigs/bsp.json.signature"), follows}, true},
+		{[]inspect.Difference{signature, document("_sigs/bsp.json.signature", "web/run.json.roles[0]"), follows}, false},
+		{[]inspect.Difference{signature, document(), follows}, false},
 	} {
 		v := Verified{Differences: c.have}
 		if v.judge(); v.Same != c.same || v.Same == (v.First != "") {
