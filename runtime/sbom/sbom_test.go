@@ -38,8 +38,7 @@ func newDevice(t testing.TB) *device {
 // put adds an object and returns its digest.
 func (d *device) put(path string, content []byte) string {
 	d.t.Helper()
-	h := sha256.Sum256(content)
-	sum := hex.EncodeToString(h[:])
+	sum := digestOf(string(content))
 	d.objects[sum] = content
 	if err := d.state.SetObject(path, sum); err != nil {
 		d.t.Fatal(err)
@@ -110,11 +109,17 @@ func pack(t testing.TB, doc []byte) []byte {
 	return e.EncodeAll(doc, nil)
 }
 
+// digestOf is the digest of a text.
+func digestOf(text string) string {
+	h := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(h[:])
+}
+
 // document is the document of a part with an object, its packages, and one that all parts have.
 func document(t testing.TB, part, sum string, names ...string) *model.Document {
 	t.Helper()
 	d := &model.Document{Name: part, Created: time.Unix(int64(len(part))*1000, 0).UTC(), Creators: []string{"Tool: maker", "Organization: " + part}}
-	root := d.AddPackage(model.Package{Name: part, Purpose: model.Container, SHA256: strings.Repeat("a", 63) + part[:1], Paths: []string{"lib/" + part}})
+	root := d.AddPackage(model.Package{Name: part, Purpose: model.Container, SHA256: digestOf(part), Paths: []string{"lib/" + part}})
 	d.Roots = []string{root}
 	if sum != "" {
 		d.Relate(root, model.Contains, d.AddFile(model.File{Name: part + "/root.squashfs", SHA256: sum, Size: 7}))
