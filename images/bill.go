@@ -134,11 +134,14 @@ func (b *bill) tools(list []supplier, made []string) error {
 		}
 		for _, id := range ids {
 			b.Relate(id, sbom.BuildToolOf, made...)
+			for i := range b.Packages {
+				b.Packages[i].Host = b.Packages[i].Host || b.Packages[i].ID == id
+			}
 		}
 	}
 	b.sameSource()
 	version := runtime.Version()[len("go"):]
-	tool := b.AddPackage(sbom.Package{Name: "go", Version: version, Purpose: sbom.Application, PURL: golang("toolchain", version), Declared: "BSD-3-Clause"})
+	tool := b.AddPackage(sbom.Package{Name: "go", Version: version, Purpose: sbom.Application, PURL: golang("toolchain", version), Declared: "BSD-3-Clause", Host: true})
 	b.Relate(tool, sbom.BuildToolOf, made...)
 	return nil
 }
