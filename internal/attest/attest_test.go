@@ -143,7 +143,7 @@ func sign(t *testing.T, dir string, r *build.Report, key *signing.Key) *build.Si
 	return signed
 }
 
-// TestOtherProgramsVerify: sha256sum, OpenSSL, minisign, signify and cosign accept what is written.
+// TestOtherProgramsVerify: sha256sum, OpenSSL, minisign and signify accept what is written.
 func TestOtherProgramsVerify(t *testing.T) {
 	t.Parallel()
 	for name, key := range keys(t) {
@@ -172,20 +172,33 @@ func TestOtherProgramsVerify(t *testing.T) {
 			} else {
 				run(t, dir, "openssl", "dgst", "-sha256", "-verify", pub, "-signature", sig, build.SumsName)
 			}
-			blob := []string{"verify-blob", "--key", pub, "--signature", build.DetachedName, "--insecure-ignore-tlog=true", build.SumsName}
-			attestation := func(file string) []string {
-				return []string{"verify-blob-attestation", "--key", pub, "--signature", build.ProvenanceName, "--type", "slsaprovenance1", "--insecure-ignore-tlog=true", file}
-			}
-			run(t, dir, "cosign", blob...)
-			run(t, dir, "cosign", attestation("b.img")...)
-			run(t, dir, "cosign", attestation("tezi/x/y")...)
-			fails(t, dir, "cosign", attestation("report.json")...)
 			put(t, filepath.Join(dir, "b.img"), "imagf")
-			fails(t, dir, "cosign", attestation("b.img")...)
 			fails(t, dir, "sha256sum", "-c", "--strict", build.SumsName)
-			put(t, filepath.Join(dir, build.SumsName), sum1+"  b.img\n")
-			fails(t, dir, "cosign", blob...)
 		})
+	}
+}
+
+// TestCosign: cosign accepts the signature of the list, and the provenance of each result. It asks a
+// server for keys that it does not need, and goes on without an answer.
+func TestCosign(t *testing.T) {
+	t.Parallel()
+	oracle.Need(t, "cosign")
+	for _, key := range keys(t) {
+		dir, r := results(t)
+		sign(t, dir, r, key)
+		pub := put(t, filepath.Join(t.TempDir(), "pub.pem"), key.Public.PEM())
+		blob := []string{"verify-blob", "--key", pub, "--signature", build.DetachedName, "--insecure-ignore-tlog=true", build.SumsName}
+		attestation := func(file string) []string {
+			return []string{"verify-blob-attestation", "--key", pub, "--signature", build.ProvenanceName, "--type", "slsaprovenance1", "--insecure-ignore-tlog=true", file}
+		}
+		run(t, dir, "cosign", blob...)
+		run(t, dir, "cosign", attestation("b.img")...)
+		run(t, dir, "cosign", attestation("tezi/x/y")...)
+		fails(t, dir, "cosign", attestation("report.json")...)
+		put(t, filepath.Join(dir, "b.img"), "imagf")
+		fails(t, dir, "cosign", attestation("b.img")...)
+		put(t, filepath.Join(dir, build.SumsName), sum1+"  b.img\n")
+		fails(t, dir, "cosign", blob...)
 	}
 }
 
@@ -457,4 +470,61 @@ func FuzzSums(f *testing.F) {
 			t.Errorf("%q: %v", again, err)
 		}
 	})
+}
+
+// TestCallsOfPrograms: a token is asked as often as the documentation says, and not at all when
+// nothing has changed.
+func TestCallsOfPrograms(t *testing.T) {
+	t.Parallel()
+	oracle.Need(t, "openssl")
+	for name, want := range map[string]int{"ECDSA": 2, "Ed25519": 5} {
+		dir, r := results(t)
+		work := t.TempDir()
+		line := "echo >> " + work + "/calls; openssl pkeyutl -sign -inkey " + work + "/key"
+		run(t, work, "openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "key")
+		if name == "Ed25519" {
+			line = "cat > " + work + "/text; " + line + " -rawin -in " + work + "/text"
+			run(t, work, "openssl", "genpkey", "-algorithm", "ed25519", "-out", "key")
+		}
+		run(t, work, "openssl", "pkey", "-in", "key", "-pubout", "-out", "pub")
+		public, err := signing.LoadPublic(filepath.Join(work, "pub"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := signing.Command(t.Context(), signing.Program{Line: line, Public: public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			sign(t, dir, r, key)
+			if calls, err := os.ReadFile(filepath.Join(work, "calls")); err != nil || len(calls) != want {
+				t.Errorf("%s: %d calls, %v", name, len(calls), err)
+			}
+		}
+	}
+}
+
+func TestUnsignable(t *testing.T) {
+	t.Parallel()
+	dir, r := results(t)
+	if err := os.Symlink("y", filepath.Join(dir, "tezi", "x", "link")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Artefacts(t.Context(), dir, r.Artefacts); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "x/link is neither") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestDocumented: who reads a provenance finds what its parameters mean.
+func TestDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/release.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range append(build.SignatureNames(), StatementType, PredicateType, BuildType, LocalBuilder) {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("docs/release.md does not have %s", want)
+		}
+	}
 }

@@ -91,10 +91,14 @@ func Artefacts(ctx context.Context, dir string, published []build.Published) ([]
 func list(dir, prefix string) ([]File, error) {
 	var out []File
 	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			out = append(out, File{Name: strings.TrimPrefix(prefix+"/"+name, "/")})
+		switch {
+		case err != nil || e.IsDir():
+			return err
+		case !e.Type().IsRegular():
+			return fault.New(fault.Unsupported, "%s is neither a file nor a directory, and cannot be signed", name)
 		}
-		return err
+		out = append(out, File{Name: prefix + "/" + name})
+		return nil
 	})
 	return out, fault.Wrap(fault.IO, err, "listing %s", dir)
 }

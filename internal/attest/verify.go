@@ -254,7 +254,8 @@ func (v *Verified) others(files []File) error {
 	if err != nil {
 		return fault.Wrap(fault.IO, err, "looking for files that are not signed")
 	}
-	return v.named(fault.Different, "is there, and is not signed", "are there, and are not signed", more)
+	const mend = "; remove what does not belong there, or verify single files"
+	return v.named(fault.Different, "is there, and is not signed"+mend, "are there, and are not signed"+mend, more)
 }
 
 // CheckRecipe checks that the recipe of a report is that of the provenance.
