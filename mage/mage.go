@@ -403,6 +403,26 @@ func Diff(ctx context.Context, a, b string, json, markdown *bool) error {
 	})
 }
 
+// CRA writes the list for a product's technical file: parts, licences, vulnerabilities, keys.
+//
+// It is out/TARGET/cra.md and cra.json, for the documentation of Regulation (EU) 2024/2847: what
+// the target that was built is made of, what is known of its vulnerabilities, how it is updated
+// and reset, which keys it trusts, until when it is supported, and what of that nobody has said
+// (docs/vulns.md).
+//
+//	--data=FILE[,FILE]  files and directories with vulnerability data; default: PV_VULN_DATA
+//	--vex=FILE[,FILE]   further statements, besides those in config/PLATFORM/vex
+//	--json              prints the list as JSON
+//	--out=DIR           the target's results are in DIR/TARGET
+//
+//	mage cra x64-uefi --data tracker.json,osv/
+func CRA(ctx context.Context, target string, data, vex *string, json *bool, out *string) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.CRA(ctx, target, workspace.VulnsOptions{Data: value(data), VEX: value(vex)})
+	})
+}
+
 // Vulns says which known vulnerabilities affect what was built, and which versions mend them.
 //
 // It joins the bill of materials of a target, or of a release, with data that you give as files:

@@ -96,20 +96,17 @@ func (w *Workspace) unreleasable(t *targets.Target, in *images.Inputs) (wrong []
 	return wrong
 }
 
-// shells returns the settings with which the device would open a shell to whoever is at it.
-func shells(t *targets.Target, c images.Config) (wrong []string) {
-	device := config.New()
+// onDevice returns the configuration of the runtime on a device, and the name of its policy's file.
+func onDevice(t *targets.Target, c images.Config) (device *config.Config, policy string, err error) {
+	device = config.New()
 	for _, d := range c.Derived {
 		device.Set(config.PVConf, d.Key, d.Value)
 	}
-	err := device.LoadFile(config.PVConf, c.Runtime.Path)
-	words := ""
+	err = device.LoadFile(config.PVConf, c.Runtime.Path)
 	if t.Kernel != nil {
-		words = strings.Join(t.Kernel.Arguments, " ")
 		device.LoadArgs(t.Kernel.Arguments)
-		device.LoadCmdline(words)
+		device.LoadCmdline(strings.Join(t.Kernel.Arguments, " "))
 	}
-	policy := ""
 	if name := device.Policy(); name != "" {
 		files := policyFiles(c)
 		for _, known := range slices.Sorted(maps.Keys(files)) {
@@ -119,6 +116,12 @@ func shells(t *targets.Target, c images.Config) (wrong []string) {
 			}
 		}
 	}
+	return device, policy, err
+}
+
+// shells returns the settings with which the device would open a shell to whoever is at it.
+func shells(t *targets.Target, c images.Config) (wrong []string) {
+	device, policy, err := onDevice(t, c)
 	if err != nil { // the build says so too
 		return []string{err.Error()}
 	}

@@ -56,7 +56,7 @@ func TestKernelRecords(t *testing.T) {
 		if version == "" {
 			cpe = "cpe:2.3:o:linux:linux_kernel:*:*:*:*:*:*:*:*"
 		}
-		s := New(Part{"bsp", bill("bsp", sbom.Package{Name: "linux", Version: version, CPE: cpe, Paths: []string{"kernel/fs/ext4/ext4.ko"}})})
+		s := New(Part{Name: "bsp", Document: bill("bsp", sbom.Package{Name: "linux", Version: version, CPE: cpe, Paths: []string{"kernel/fs/ext4/ext4.ko"}})})
 		dir := put(t, map[string]string{"a.json": cveText("CVE-2024-1", "fs/ext4/inode.c")})
 		if err := s.Load(t.Context(), dir); err != nil {
 			t.Fatal(err)

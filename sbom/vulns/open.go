@@ -46,7 +46,7 @@ func Open(ctx context.Context, file string) (*Bills, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading the bill of materials %s", file)
 	}
-	b.Parts, b.Digests[filepath.Base(file)] = []Part{{d.Name, d}}, sum
+	b.Parts, b.Digests[filepath.Base(file)] = []Part{{d.Name, d, filepath.Base(file)}}, sum
 	for i := 0; i < len(b.Parts); i++ {
 		for _, r := range b.Parts[i].Document.References {
 			if err := b.refer(ctx, filepath.Dir(file), r); err != nil {
@@ -85,7 +85,7 @@ func (b *Bills) refer(ctx context.Context, dir string, r sbom.Reference) error {
 		b.Unread = append(b.Unread, Uncovered{Part: partName(r), Package: r.File, Why: "the document cannot be read: " + err.Error()})
 		return nil
 	}
-	b.Parts = append(b.Parts, Part{partName(r), d})
+	b.Parts = append(b.Parts, Part{partName(r), d, r.File})
 	return nil
 }
 

@@ -117,7 +117,7 @@ func TestTools(t *testing.T) {
 			d.Relate(d.Roots[0], sbom.Contains, p.ID)
 		}
 	}
-	s := New(Part{"image", d})
+	s := New(Part{Name: "image", Document: d})
 	text := `{"openssl":{"CVE-1-1":{"releases":{"bookworm":{"status":"open"}}}},"curl":{"CVE-1-2":{"releases":{"bookworm":{"status":"resolved","fixed_version":"0"}}}}}`
 	if err := s.Load(t.Context(), put(t, map[string]string{"t.json": text})); err != nil {
 		t.Fatal(err)
@@ -125,6 +125,9 @@ func TestTools(t *testing.T) {
 	r := s.Report(true)
 	if diff := cmp.Diff([]string{"affected build tools CVE-1-1 openssl", "not_affected image CVE-1-2 curl"}, short(r)); diff != "" {
 		t.Error(diff)
+	}
+	if r.Counts[Affected] != 0 || r.OfTools != 1 || !strings.Contains(r.Summary(), "1 of tools of the build") {
+		t.Errorf("%v, %d, %s", r.Counts, r.OfTools, r.Summary())
 	}
 	if r.Fails(Limits{States: []State{Affected}}) {
 		t.Error("a tool of the build fails")

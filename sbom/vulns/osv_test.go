@@ -27,7 +27,7 @@ func events(kind string, pairs ...string) string {
 // verdictOf scans one package with one record, and returns state and fixed version.
 func verdictOf(t *testing.T, url, text string) string {
 	t.Helper()
-	s := New(Part{"p", bill("p", sbom.Package{Name: "x", PURL: url})})
+	s := New(Part{Name: "p", Document: bill("p", sbom.Package{Name: "x", PURL: url})})
 	if err := s.Load(t.Context(), put(t, map[string]string{"a.json": text})); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestSeverities(t *testing.T) {
 		`"ecosystem_specific":{"urgency":5},"database_specific":["x"]`:                                              "",
 		`"ecosystem_specific":{"urgency":"not yet assigned"}`:                                                       "",
 	} {
-		s := New(Part{"p", bill("p", sbom.Package{Name: "x", PURL: "pkg:npm/x@1.0.0"})})
+		s := New(Part{Name: "p", Document: bill("p", sbom.Package{Name: "x", PURL: "pkg:npm/x@1.0.0"})})
 		if err := s.Load(t.Context(), put(t, map[string]string{"a.json": osvText("npm", "x", range0+","+more)})); err != nil {
 			t.Fatal(err)
 		}

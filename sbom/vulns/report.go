@@ -69,6 +69,9 @@ func (r *Report) Summary() string {
 	if r.RuledOut > 0 {
 		words = append(words, fmt.Sprintf("%d of other versions", r.RuledOut))
 	}
+	if r.OfTools > 0 {
+		words = append(words, fmt.Sprintf("%d of tools of the build", r.OfTools))
+	}
 	return strings.Join(words, ", ")
 }
 

@@ -14,6 +14,8 @@ import (
 type Part struct {
 	Name     string
 	Document *sbom.Document
+	// File is where it was read, below the directory of the first one; empty when it was not.
+	File string
 }
 
 // Scan is a join in the making.
@@ -291,8 +293,10 @@ type Report struct {
 	Namespace string `json:"namespace,omitempty"`
 	// Data are what was joined.
 	Data []Source `json:"data"`
-	// Counts are the numbers of findings by state.
-	Counts map[State]int `json:"counts"`
+	// Counts are the numbers of findings by state, without those of tools of the build, which are
+	// OfTools.
+	Counts  map[State]int `json:"counts"`
+	OfTools int           `json:"of_tools,omitempty"`
 	// RuledOut are the vulnerabilities of other versions of the packages, which data rule out; they
 	// are findings only when all are asked for.
 	RuledOut int       `json:"ruled_out"`
@@ -341,6 +345,10 @@ func (s *Scan) Report(all bool) *Report {
 	}
 	slices.SortFunc(r.Findings, compareFindings)
 	for _, f := range r.Findings {
+		if f.Part == buildTools {
+			r.OfTools++
+			continue
+		}
 		r.Counts[f.State]++
 	}
 	r.Unapplied = s.unapplied()

@@ -83,9 +83,9 @@ func system() []Part {
 		return sbom.Package{Name: name, Version: version, SourceName: source, PURL: "pkg:deb/debian/" + name + "@" + version + "?arch=arm64&distro=bookworm"}
 	}
 	return []Part{
-		{"image", bill("board")},
-		{"bsp", bill("bsp of board", kernelPackage, sbom.Package{Name: "golang.org/x/net", Version: "v0.17.0", PURL: "pkg:golang/golang.org/x/net@v0.17.0"})},
-		{"web", bill(
+		{Name: "image", Document: bill("board")},
+		{Name: "bsp", Document: bill("bsp of board", kernelPackage, sbom.Package{Name: "golang.org/x/net", Version: "v0.17.0", PURL: "pkg:golang/golang.org/x/net@v0.17.0"})},
+		{Name: "web", Document: bill(
 			"web", deb("libssl3", "3.0.11-1~deb12u2", "openssl"), deb("curl", "7.88.1-10+deb12u5", ""),
 			sbom.Package{Name: "Django", Version: "4.2.1", PURL: "pkg:pypi/django@4.2.1"},
 			sbom.Package{Name: "log4j", Version: "2.14", PURL: "pkg:maven/org.apache/log4j@2.14"},
@@ -252,7 +252,7 @@ func TestUncovered(t *testing.T) {
 // TestReleaseIsNotKnown has a package of Debian of which nobody says the release.
 func TestReleaseIsNotKnown(t *testing.T) {
 	t.Parallel()
-	s := New(Part{"image", bill("x", sbom.Package{Name: "openssl", Version: "3.0.11-1", PURL: "pkg:deb/debian/openssl@3.0.11-1"})})
+	s := New(Part{Name: "image", Document: bill("x", sbom.Package{Name: "openssl", Version: "3.0.11-1", PURL: "pkg:deb/debian/openssl@3.0.11-1"})})
 	text := `{"openssl":{"CVE-1-1":{"releases":{"bookworm":{"status":"resolved","fixed_version":"3.0.15-1"},"trixie":{"status":"resolved","fixed_version":"3.5.1-1"}}},
 	 "CVE-1-2":{"releases":{"bookworm":{"status":"resolved","fixed_version":"3.0.1-1"},"trixie":{"status":"open"}}}}}`
 	if err := s.Load(t.Context(), put(t, map[string]string{"t.json": text})); err != nil {
