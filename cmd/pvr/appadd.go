@@ -114,6 +114,7 @@ type appAdd struct {
 	app.AddOptions
 	image              imageFlags
 	kind, config, args string
+	noSBOM             bool
 }
 
 func newAppAdd(t *tool) *cobra.Command {
@@ -159,6 +160,7 @@ func (o *appAdd) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.Args, "arg", nil, "argument `NAME=VALUE` of the template; may be repeated")
 	fs.StringArrayVar(&o.Volumes, "volume", nil, "`PATH:POLICY` of a volume; may be repeated")
 	text(fs, &o.FormatOptions, "format-options", "o", "", "", "`words` of mksquashfs, as in --format-options=\"-comp gzip\"")
+	flag(fs, &o.noSBOM, "no-sbom", "", "PVR_NO_SBOM", "do not write the application's bill of materials, APP/sbom.spdx.zst")
 	flag(fs, &o.Force, "force", "", "", "replace an application of that name; take an image for another platform")
 }
 
@@ -178,7 +180,10 @@ func (t *tool) appAdd(ctx context.Context, name string, o *appAdd) error {
 			return fail(3, err)
 		}
 	}
-	return t.withWorkspace(ctx, &o.image, func(w *app.Workspace) (*app.Result, error) { return w.Add(ctx, name, o.AddOptions) })
+	return t.withWorkspace(ctx, &o.image, func(w *app.Workspace) (*app.Result, error) {
+		w.NoSBOM = o.noSBOM
+		return w.Add(ctx, name, o.AddOptions)
+	})
 }
 
 // withWorkspace runs an operation and tracks the files that it made.

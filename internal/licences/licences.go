@@ -103,6 +103,7 @@ var kinds = []struct {
 	{"MPL-2.0", []string{"Mozilla Public License", "2.0"}},
 	{"CC0-1.0", []string{"Creative Commons CC0 1.0"}},
 	{"CC-BY-SA-4.0", []string{"Attribution-ShareAlike 4.0 International"}},
+	{"CC-BY-4.0", []string{"Attribution 4.0 International"}},
 	{"Unlicense", []string{"free and unencumbered software released into the public domain"}},
 	{"ISC", []string{"Permission to use, copy, modify, and", "distribute this software for any"}},
 	{"MIT", []string{"Permission is hereby granted, free of charge"}},

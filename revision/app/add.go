@@ -81,7 +81,7 @@ func (w *Workspace) add(ctx context.Context, name string, src *Source, o AddOpti
 		return nil, err
 	}
 	defer b.end()
-	b.force = o.Force
+	b.force, b.added = o.Force, true
 	if o.Kind == Rootfs {
 		src.Set("rootfs_url", o.From)
 	} else if err := b.lookup(ctx, o.From, o.Base != ""); err != nil {

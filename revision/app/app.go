@@ -76,6 +76,8 @@ type Workspace struct {
 	// CheckConfig reads a rendered lxc.container.conf as a device does; its error is that
 	// of a start, the warnings name what has no effect. Nil checks nothing.
 	CheckConfig func(config []byte) (warnings []string, err error)
+	// NoSBOM makes no bills of materials, and removes those that are there of applications that are made.
+	NoSBOM bool
 	// Limit bounds the files of one root file system together, in bytes; default
 	// 8 GiB.
 	Limit int64

@@ -41,6 +41,7 @@ type build struct {
 	user     template.Account
 	runs     bool // it has a program
 	force    bool // take an image for any platform
+	added    bool // it is new, or replaced as a whole
 }
 
 func (w *Workspace) begin(name string, old, src *Source) (*build, error) {
@@ -126,6 +127,9 @@ func (b *build) finish(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if err := b.writeJSON(SourceName, b.src.Encode(), b.src.JSON()); err != nil {
+		return nil, err
+	}
+	if err := b.bill(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.change.commit(); err != nil {

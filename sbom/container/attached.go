@@ -12,6 +12,12 @@ import (
 	"github.com/pantavisor/pantavisor/sbom/spdx2"
 )
 
+// from begins the comments of packages that a document says are there.
+const from = "from the document sha256:"
+
+// attachedID begins the identifiers of references to such documents.
+const attachedID = "DocumentRef-attached-"
+
 // Attached is a document that somebody attached to an image.
 type Attached struct {
 	// MediaType is application/spdx+json or application/vnd.cyclonedx+json.
@@ -42,7 +48,7 @@ func attached(list []Attached, d *sbom.Document, root string) (notes []string) {
 			continue
 		}
 		d.References = append(d.References, sbom.Reference{
-			ID: "DocumentRef-attached-" + a.SHA256[:12], Namespace: cmp.Or(other.Namespace, sbom.NamespaceBase+"attached:"+a.SHA256),
+			ID: attachedID + a.SHA256[:12], Namespace: cmp.Or(other.Namespace, sbom.NamespaceBase+"attached:"+a.SHA256),
 			SHA256: a.SHA256, Comment: fmt.Sprintf("%s attached to %s", a.MediaType, a.To),
 		})
 		texts := map[string]sbom.Licence{}
@@ -55,12 +61,38 @@ func attached(list []Attached, d *sbom.Document, root string) (notes []string) {
 			} else {
 				known[purl] = true
 			}
-			p.ID, p.Comment = "", "from the document sha256:"+a.SHA256+" attached to "+a.To
+			p.ID, p.Comment = "", from+a.SHA256+" attached to "+a.To
 			p.Declared, p.Concluded = named(d, texts, p.Declared), named(d, texts, p.Concluded)
 			d.Relate(root, sbom.Contains, d.AddPackage(p))
 		}
 	}
 	return notes
+}
+
+// kept takes what attached has added to an earlier document of the same image.
+func kept(before, d *sbom.Document, root string) {
+	if before == nil {
+		return
+	}
+	known := map[string]bool{}
+	for _, p := range d.Packages {
+		known[unqualified(p.PURL)] = true
+	}
+	texts := map[string]sbom.Licence{}
+	for _, l := range before.Licences {
+		texts[l.ID] = l
+	}
+	for _, r := range before.References {
+		if strings.HasPrefix(r.ID, attachedID) {
+			d.References = append(d.References, r)
+		}
+	}
+	for _, p := range before.Packages {
+		if strings.HasPrefix(p.Comment, from) && !known[unqualified(p.PURL)] {
+			p.Declared, p.Concluded = named(d, texts, p.Declared), named(d, texts, p.Concluded)
+			d.Relate(root, sbom.Contains, d.AddPackage(p))
+		}
+	}
 }
 
 // unqualified returns a package URL without what follows the version.

@@ -34,6 +34,9 @@ type Options struct {
 	File func(key, sum string) (string, error)
 	// Attached are documents that others attached to the images of which the part was made.
 	Attached []Attached
+	// Before is an earlier document of the same images, of which the attached documents are not at
+	// hand now: what they said is kept. Nil for none.
+	Before *sbom.Document
 }
 
 // path returns the path of an object.
@@ -81,6 +84,7 @@ func Of(ctx context.Context, o Options) (*sbom.Document, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept(o.Before, d, root.ID)
 	notes = append(notes, attached(o.Attached, d, root.ID)...)
 	root.Comment = strings.Join(notes, "\n")
 	if d.Created.IsZero() {

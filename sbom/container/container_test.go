@@ -217,6 +217,13 @@ func TestAttached(t *testing.T) {
 	if want := []string{"app", "jar 7", "musl 1", "odd 8", "old 1"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
+	again := app(t).of(Options{Part: "app", Before: d})
+	if diff := cmp.Diff(names(d), names(again)); diff != "" {
+		t.Errorf("without the documents: %s", diff)
+	}
+	if diff := cmp.Diff(d.References, again.References); diff != "" || !slices.Equal(d.Licences, again.Licences) {
+		t.Errorf("without the documents: %s", diff)
+	}
 	if len(d.References) != 1 || d.References[0].SHA256 != list[0].SHA256 || d.References[0].Namespace != "https://example.com/theirs" {
 		t.Errorf("%+v", d.References)
 	}

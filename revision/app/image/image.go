@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -127,12 +128,15 @@ type Image struct {
 	// Config is the member "config" of the image's configuration, unchanged.
 	Config canon.Value
 
-	img     v1.Image
-	direct  bool // layers lie on this machine and have no compressed form worth keeping
-	opts    Options
-	answers *answers // of the registry; nil without one
-	form    string   // how a reference chooses one of several images
-	closers []func()
+	img      v1.Image
+	index    v1.ImageIndex    // that the image was chosen of; nil for one without
+	manifest v1.Hash          // of img; zero for an archive of docker save
+	from     *name.Repository // of the registry; nil without one
+	direct   bool             // layers lie on this machine and have no compressed form worth keeping
+	opts     Options
+	answers  *answers // of the registry; nil without one
+	form     string   // how a reference chooses one of several images
+	closers  []func()
 }
 
 // Close closes the files of an image.

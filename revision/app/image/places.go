@@ -29,7 +29,8 @@ func fromRegistry(ctx context.Context, reference string, opts Options) (*Image, 
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading the reference")
 	}
-	i := &Image{opts: opts, answers: listen(opts.Transport)}
+	repository := ref.Context()
+	i := &Image{opts: opts, answers: listen(opts.Transport), from: &repository}
 	desc, err := remote.Get(ref, remoteOptions(ctx, opts, i.answers)...)
 	if err != nil {
 		return nil, i.answers.explain(err)
@@ -43,6 +44,7 @@ func fromRegistry(ctx context.Context, reference string, opts Options) (*Image, 
 		return nil, err
 	}
 	if !desc.MediaType.IsIndex() {
+		i.manifest = desc.Digest
 		i.img, err = desc.Image()
 		i.Digest = base + "@" + desc.Digest.String()
 		return i, i.answers.explain(err)

@@ -112,6 +112,7 @@ const (
 // fromIndex chooses an image of an index, by its digest or tag if there is one, and returns
 // its digest.
 func (i *Image) fromIndex(index v1.ImageIndex, tag, digest string) (string, error) {
+	i.index = index
 	wanted, err := parsePlatforms(i.opts.Platforms)
 	if err != nil {
 		return "", err
@@ -135,6 +136,7 @@ func (i *Image) fromIndex(index v1.ImageIndex, tag, digest string) (string, erro
 		return "", err
 	}
 	i.img, err = chosen.index.Image(chosen.desc.Digest)
+	i.manifest = chosen.desc.Digest
 	return chosen.desc.Digest.String(), i.answers.explain(err)
 }
 
@@ -143,7 +145,7 @@ func (i *Image) pinned(all []candidate, digest string) error {
 	for _, c := range all {
 		if c.desc.Digest.String() == digest {
 			img, err := c.index.Image(c.desc.Digest)
-			i.img = img
+			i.img, i.manifest = img, c.desc.Digest
 			return err
 		}
 	}

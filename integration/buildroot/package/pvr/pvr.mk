@@ -12,12 +12,16 @@ HOST_PVR_GOMOD = github.com/pantavisor/pantavisor
 HOST_PVR_BUILD_TARGETS = cmd/pvr
 HOST_PVR_GO_ENV = CGO_ENABLED=0
 HOST_PVR_LDFLAGS = -s -w -X main.release=$(PVR_VERSION)
-PVR_LICENSE = Apache-2.0, BSD-3-Clause, CC-BY-SA-4.0, CC0-1.0, MIT
+PVR_LICENSE = Apache-2.0, BSD-3-Clause, CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0, MIT
 PVR_LICENSE_FILES = \
 	LICENSE \
+	vendor/github.com/CycloneDX/cyclonedx-go/LICENSE \
+	vendor/github.com/CycloneDX/cyclonedx-go/NOTICE \
+	vendor/github.com/anchore/go-struct-converter/LICENSE \
 	vendor/github.com/docker/cli/LICENSE \
 	vendor/github.com/docker/cli/NOTICE \
 	vendor/github.com/docker/docker-credential-helpers/LICENSE \
+	vendor/github.com/github/go-spdx/v2/LICENSE \
 	vendor/github.com/google/go-containerregistry/LICENSE \
 	vendor/github.com/klauspost/compress/LICENSE \
 	vendor/github.com/klauspost/pgzip/LICENSE \
@@ -27,6 +31,8 @@ PVR_LICENSE_FILES = \
 	vendor/github.com/pion/logging/LICENSE \
 	vendor/github.com/pion/mdns/v2/LICENSE \
 	vendor/github.com/sirupsen/logrus/LICENSE \
+	vendor/github.com/spdx/tools-golang/LICENSE.code \
+	vendor/github.com/spdx/tools-golang/LICENSE.docs \
 	vendor/github.com/spf13/cobra/LICENSE.txt \
 	vendor/github.com/spf13/pflag/LICENSE \
 	vendor/github.com/therootcompany/xz/LICENSE \
