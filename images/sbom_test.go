@@ -1,0 +1,231 @@
+package images
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/revision/fragment"
+	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/part"
+	"github.com/pantavisor/pantavisor/sbom/spdx2"
+)
+
+// vendor is a step that brings in a package.
+type vendor struct {
+	made
+	pkg sbom.Package
+}
+
+func (v *vendor) Supplies(func(build.Step) string) ([]sbom.Supply, error) {
+	s := sbom.Supply{Package: v.pkg}
+	if v.files["copyright"] != "" {
+		s.Licence = "copyright"
+	}
+	return []sbom.Supply{s}, nil
+}
+
+// tool is a vendor of programs for the build machine.
+type tool struct{ vendor }
+
+func (*tool) Tooling() {}
+
+func vendorOf(name, source, copyright string) vendor {
+	files := map[string]string{"file": name}
+	if copyright != "" {
+		files["copyright"] = copyright
+	}
+	return vendor{made{"vendor/" + name, files}, sbom.Package{Name: name, Version: "1-2", SourceName: source, SourceVersion: "1-2", SHA256: strings.Repeat("a", 64)}}
+}
+
+// between is a step between a vendor and a part.
+type between struct {
+	made
+	deps []build.Step
+}
+
+func (j *between) Deps() []build.Step { return j.deps }
+
+// partOf is a step with parts of a state.
+type partOf struct {
+	between
+	keys map[string]string
+}
+
+func (p *partOf) Run(_ context.Context, w *build.Work) error {
+	f, err := fragment.Create(w.Out)
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.keys)) {
+		if err := f.AddBytes(key, []byte(p.keys[key])); err != nil {
+			return err
+		}
+	}
+	return f.Close()
+}
+
+const formal = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nCopyright: 2020 Someone\nLicense: Expat\n"
+
+// documentsOf returns the documents of the parts of a step.
+func documentsOf(t *testing.T, r *runner, s *PartSBOM) map[string]*sbom.Document {
+	t.Helper()
+	dir := r.must(s)
+	st, err := fragment.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]*sbom.Document{}
+	for _, o := range st.Objects() {
+		d, err := readPart(filepath.Join(dir, fragment.Objects, o.Sum))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[o.Path] = d
+	}
+	return out
+}
+
+func TestPartsHaveBills(t *testing.T) {
+	t.Parallel()
+	lib, compiler := vendorOf("lib", "source", formal), vendorOf("cc", "source", "")
+	step := &between{made{"between", map[string]string{}}, []build.Step{&lib, &tool{compiler}}}
+	given, err := part.Encode(&sbom.Document{Name: "own", Namespace: "urn:x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := &partOf{between{made{name: "parts"}, []build.Step{step}}, map[string]string{
+		"app/data": "data", "app/run.json": `{}`, "_config/app/etc/a": "config",
+		"own/run.json": `{}`, part.Key("own"): string(given),
+		"signed/run.json": `{}`, "_sigs/signed.json": `{"#spec":"pvs@2"}`, "device.json": `{}`,
+	}}
+	s := (&Inputs{Target: "board", Epoch: 1600000000}).SBOMOf(parts)
+	found := documentsOf(t, newRunner(t), s)
+	if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, []string{part.Key("app")}) {
+		t.Fatalf("documents %v", got)
+	}
+	d := found[part.Key("app")]
+	var files, packages []string
+	for _, f := range d.Files {
+		files = append(files, f.Name)
+	}
+	for _, p := range d.Packages {
+		packages = append(packages, strings.Join([]string{p.Name, p.Declared, map[bool]string{true: "tool"}[p.Host]}, " "))
+	}
+	slices.Sort(packages)
+	if diff := cmp.Diff([]string{"_config/app/etc/a", "app/data", "app/run.json"}, slices.Sorted(slices.Values(files))); diff != "" {
+		t.Error(diff)
+	}
+	want := []string{"app  ", "cc MIT tool", "go BSD-3-Clause tool", "lib MIT "}
+	if diff := cmp.Diff(want, packages); diff != "" {
+		t.Error(diff)
+	}
+	if err := d.Check(); err != nil || !d.Created.Equal(s.Epoch.Time()) {
+		t.Errorf("%v, %v", err, d.Created)
+	}
+}
+
+// TestGivenBill makes the document of a BSP from one that was made of the same files.
+func TestGivenBill(t *testing.T) {
+	t.Parallel()
+	lib := vendorOf("lib", "source", "a text without form")
+	from := func(name string, deps ...build.Step) Artefact {
+		return Artefact{&between{made{name, map[string]string{"file": name}}, deps}, "file"}
+	}
+	document := func(kernel Artefact, given []byte) []byte {
+		bsp := &BSP{Target: "board", Kernel: kernel, Initrd: from("initrd", &lib)}
+		in := &Inputs{Target: "board", Epoch: 1600000000}
+		if given != nil {
+			in.BSPSBOM = &Artefact{&made{"given", map[string]string{"sbom": string(given)}}, "sbom"}
+		}
+		r := newRunner(t)
+		dir := r.must(in.SBOMOf(bsp))
+		st, err := fragment.Read(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, _ := st.Object(part.Key("bsp"))
+		text, err := os.ReadFile(filepath.Join(dir, fragment.Objects, sum))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	first := document(from("kernel", &lib), nil)
+	if again := document(from("kernel"), first); !bytes.Equal(first, again) {
+		t.Error("the same files and packages give another document")
+	}
+	other, err := part.Decode(bytes.NewReader(document(from("newer"), first)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Check(); err != nil {
+		t.Errorf("what is said of a file that is not there any more: %v", err)
+	}
+	if !slices.ContainsFunc(other.Packages, func(p sbom.Package) bool { return p.Name == "lib" && strings.HasPrefix(p.Declared, "LicenseRef-") }) || len(other.Licences) != 1 {
+		t.Errorf("packages %+v", other.Packages)
+	}
+}
+
+func TestImageHasABill(t *testing.T) {
+	t.Parallel()
+	root := boardTree(t)
+	storage := storage(root)
+	loader := vendorOf("loader", "loader", formal)
+	in := board()
+	in.Epoch, in.Support = 1600000000, sbom.Support{End: "2031-12-31", Manufacturer: "Maker"}
+	boot := &between{made{"boot", map[string]string{"EFI/boot.efi": "loader"}}, []build.Step{&loader}}
+	in.Loader.Files = []RoleFiles{{"boot", Artefact{boot, ""}}}
+	in.Received = []Received{{"vendor.json", Artefact{&made{"received", map[string]string{"x": "{}"}}, "x"}}}
+	storage.Parts = append(storage.Parts, in.SBOMOf(storage.Parts[1]))
+	c := &composer{in: in, storage: storage, Composition: &Composition{
+		Components: map[string][]build.Step{}, Artefacts: []build.Artefact{{Step: boot, From: "EFI/boot.efi", To: "board.img"}},
+	}}
+	c.bill()
+	dir := newRunner(t).must(c.Components["sbom"][0])
+	text, err := os.ReadFile(filepath.Join(dir, SBOMFile))
+	if err != nil || !json.Valid(text) {
+		t.Fatal(err)
+	}
+	d, err := spdx2.Read(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Check(); err != nil {
+		t.Error(err)
+	}
+	var files, relations []string
+	for _, f := range d.Files {
+		files = append(files, f.Name)
+	}
+	for _, want := range []string{"board.img", "pvboot/EFI/boot.efi", "storage/boot/grubenv", "storage/config/pantahub.config", "storage/trails/0/device.json"} {
+		if !slices.Contains(files, want) {
+			t.Errorf("no file %s in %v", want, files)
+		}
+	}
+	for _, r := range d.Relations {
+		relations = append(relations, string(r.Kind)+" "+r.To)
+	}
+	for _, want := range []string{"CONTAINS DocumentRef-bsp:Part-bsp", "GENERATED_FROM Package-loader", "CONTAINS File-pvboot-EFI"} {
+		if !slices.ContainsFunc(relations, func(r string) bool { return strings.HasPrefix(r, want) }) {
+			t.Errorf("no relation %s in %v", want, relations)
+		}
+	}
+	if len(d.References) != 2 || d.Support != in.Support {
+		t.Errorf("references %+v, support %+v", d.References, d.Support)
+	}
+	for _, r := range d.References {
+		if sum, err := fragment.Digest(t.Context(), filepath.Join(dir, filepath.FromSlash(r.File))); err != nil || sum != r.SHA256 {
+			t.Errorf("%s: %s, %v", r.File, sum, err)
+		}
+	}
+}
