@@ -15,6 +15,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/options"
+	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/attest"
 	"github.com/pantavisor/pantavisor/internal/bounded"
@@ -198,22 +199,12 @@ func (r *release) sweep() {
 	}
 }
 
-// sbomName is the bill of materials beside the results of a target.
-const sbomName = "sbom.json"
-
 // index lists the results of the build, the main one first.
 func (r *release) index(ctx context.Context) (*Index, error) {
 	dir := r.Out(r.target.Name)
 	var err error
 	if r.files, err = attest.Artefacts(ctx, dir, r.report.Artefacts); err != nil {
 		return nil, err
-	}
-	if _, err := os.Stat(filepath.Join(dir, sbomName)); err == nil && !slices.ContainsFunc(r.files, func(f attest.File) bool { return f.Name == sbomName }) {
-		bill := []attest.File{{Name: sbomName}}
-		if err := attest.Digest(ctx, dir, bill); err != nil {
-			return nil, err
-		}
-		r.files = append(r.files, bill...)
 	}
 	index := &Index{
 		Format: indexFormat, Target: r.target.Name, Version: r.Options.Release, Support: r.target.Support,
@@ -251,11 +242,14 @@ func (f *IndexFile) setForm(all []attest.File) {
 // kinds are the kinds of files by the ends of their names, the first that fits.
 var kinds = []struct{ suffix, kind string }{
 	{"-revision.pvr.tgz", "revision"}, {".pvr.tgz", "bsp"}, {".bmap", "bmap"}, {".img", "image"}, {".qcow2", "disk"}, {".ubi", "flash"}, {".ubifs", "flash"}, {".bin", "flash"},
-	{".rootfs.tar", "rootfs"}, {"-tezi.tar", "installer"}, {".tgz", "package"}, {sbomName, "sbom"}, {".spdx.json", "sbom"}, {".cdx.json", "sbom"},
+	{".rootfs.tar", "rootfs"}, {"-tezi.tar", "installer"}, {".tgz", "package"}, {images.SBOMFile, "sbom"}, {".spdx.json", "sbom"}, {".cdx.json", "sbom"},
 }
 
 // releaseKind returns the kind of a file.
 func releaseKind(name string) string {
+	if strings.HasPrefix(name, images.SBOMDir+"/") {
+		return "sbom"
+	}
 	for _, c := range compressions {
 		name = strings.TrimSuffix(name, c)
 	}

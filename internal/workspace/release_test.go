@@ -75,7 +75,7 @@ func TestRelease(t *testing.T) {
 	if want := filepath.Join(w.Root, "out/release/plain-1.0"); dir != want {
 		t.Errorf("%s, want %s", dir, want)
 	}
-	want := []string{"SHA256SUMS", "index.json", "plain.tgz", "report.json", "report.txt"}
+	want := []string{"SHA256SUMS", "index.json", "plain.tgz", "report.json", "report.txt", "sbom.json"}
 	if got := entries(t, dir); !slices.Equal(got, want) {
 		t.Errorf("%v", got)
 	}
@@ -92,7 +92,7 @@ func TestRelease(t *testing.T) {
 		t.Errorf("%+v, %v", index, err)
 	}
 	sum, err := build.SumFile(t.Context(), filepath.Join(dir, "plain.tgz"))
-	if f := index.Files; err != nil || len(f) != 1 || f[0].Name != "plain.tgz" || f[0].Kind != "package" || f[0].SHA256 != sum || f[0].Bytes == 0 {
+	if f := index.Files; err != nil || len(f) != 2 || f[1].Kind != "sbom" || f[0].Name != "plain.tgz" || f[0].Kind != "package" || f[0].SHA256 != sum || f[0].Bytes == 0 {
 		t.Errorf("%+v, %v", f, err)
 	}
 
@@ -114,10 +114,10 @@ func TestRelease(t *testing.T) {
 		t.Errorf("the release was made again: %v", err)
 	}
 	v, err := verifies(t, w, dir, public)
-	if err != nil || len(v.Files) != 4 {
+	if err != nil || len(v.Files) != 5 {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if got := v.Provenance.Subject; len(got) != 1 || got[0].Name != "plain.tgz" {
+	if got := v.Provenance.Subject; len(got) != 2 || got[0].Name != "plain.tgz" {
 		t.Errorf("the provenance is about %v", got)
 	}
 	if v, err := verifies(t, w, filepath.Join(dir, "plain.tgz"), public); err != nil || len(v.Files) != 1 {
@@ -297,7 +297,7 @@ func TestIndexOfForms(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
 		"x-pv-4096MiB.img": "image", "x.img.xz": "image", "x.img.bmap": "bmap", "x.pvr.tgz": "bsp", "x-revision.pvr.tgz": "revision", "x.qcow2": "disk", "x.ubi": "flash",
-		"x.rootfs.tar.xz": "rootfs", "x-tezi.tar": "installer", "x.tgz": "package", "sbom.json": "sbom", "x/y": "file",
+		"x.rootfs.tar.xz": "rootfs", "x-tezi.tar": "installer", "x.tgz": "package", "sbom.json": "sbom", "sbom/bsp.spdx.zst": "sbom", "x/y": "file",
 	} {
 		if got := releaseKind(name); got != want {
 			t.Errorf("%s: %s", name, got)
