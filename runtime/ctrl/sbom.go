@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"slices"
 
 	"github.com/pantavisor/pantavisor/revision/objects"
@@ -54,6 +55,7 @@ func (s *Server) sbom(rev string, part []string) *reply {
 	}
 	return &reply{status: 200, mediaType: typeJSON, stream: func(w io.Writer) error {
 		defer release()
+		defer debug.FreeOSMemory() // nobody asks often
 		return sbom.Write(w, r, name)
 	}}
 }

@@ -127,7 +127,7 @@ type joiner struct {
 const (
 	bufferSize  = 32 << 10
 	maxWindow   = 8 << 20
-	maxDocument = 32 << 20 // bytes of a part's document
+	maxDocument = 64 << 20 // bytes of a part's document, as where they are made
 	maxElement  = 2 << 20  // bytes of one element of a list, or of another member
 	maxElements = 1 << 17  // of all documents, and as many relations
 	maxCreators = 32
