@@ -47,6 +47,11 @@ type Builder struct {
 	// Sign signs what a delivery has published, while its directory is locked, and sets the
 	// report's field Signed; nil signs nothing. It is called for complete builds only.
 	Sign func(ctx context.Context, dir string, r *Report) error
+	// Checks are those of the steps that are built; others are left out.
+	Checks []Check
+	// Delivered, if it is set, gets the result of a delivery that went well. Its error is told as a
+	// warning.
+	Delivered func(*Result) error
 	// Incomplete says what the artefacts lack that was not given; nil when nothing is. The
 	// build then makes and publishes them all the same and returns it at the end.
 	Incomplete error
@@ -79,6 +84,8 @@ type Result struct {
 	NotRun []string
 	// Replaced are the files of inputs that others are used in place of.
 	Replaced []StepReplacement
+	// Uses are what checks found, also those that failed.
+	Uses []Use
 
 	byName map[string]*StepResult
 }
@@ -121,7 +128,7 @@ func (b *Builder) finish(res *Result, err error) {
 
 // make is Build without its last event. The result is nil when nothing has begun.
 func (b *Builder) make(ctx context.Context, wanted []Step) (*Result, error) {
-	g, err := newGraph(wanted)
+	g, err := b.graphOf(wanted)
 	if err != nil {
 		return nil, err
 	}

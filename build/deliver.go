@@ -30,6 +30,11 @@ func (b *Builder) Deliver(ctx context.Context, dir string, artefacts []Artefact)
 	if b.Incomplete != nil {
 		return b.fail(ctx, dir, res, report.Artefacts, b.Incomplete), b.Incomplete
 	}
+	if b.Delivered != nil {
+		if err := b.Delivered(res); err != nil {
+			b.emit(Event{Type: Warning, Text: err.Error()})
+		}
+	}
 	b.finish(res, nil)
 	return report, nil
 }

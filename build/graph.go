@@ -16,6 +16,10 @@ type node struct {
 	name   string
 	deps   []*node
 	fields []byte // distinguishes two steps with one name
+	// after are checks that must have gone well before the step begins; checking is set for what
+	// only checks need.
+	after    []*node
+	checking bool
 }
 
 // graph holds every step once, dependencies before their users.

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -8,6 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
 // keeper keeps the last two records of each step that a target used, as hard links into
@@ -51,6 +56,35 @@ func (k *keeper) remember(step, entry string) {
 	if os.Link(path, tmp) == nil {
 		_ = os.Rename(tmp, k.last(step))
 	}
+}
+
+// note returns the file of a note. Its end tells it from a record.
+func (k *keeper) note(name string) string { return filepath.Join(k.dir, name+".note") }
+
+// maxNote bounds a note, in bytes.
+const maxNote = 16 << 20
+
+// Remember keeps a text in the history of the target, in place of an earlier one of that name: a
+// word in lower case.
+func (b *Builder) Remember(name string, text []byte) error {
+	file := b.newKeeper().note(name)
+	if old, err := bounded.ReadFile(file, maxNote); err == nil && bytes.Equal(old, text) {
+		return nil
+	}
+	err := os.MkdirAll(filepath.Dir(file), 0o755)
+	if err == nil {
+		err = atomicfile.Write(file, text, 0o644)
+	}
+	return fault.Wrap(fault.IO, err, "keeping the %s in the history of %s", name, b.Target)
+}
+
+// Recall returns what was remembered, nil for nothing.
+func (b *Builder) Recall(name string) []byte {
+	text, err := bounded.ReadFile(b.newKeeper().note(name), maxNote)
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 // keys returns, by step name, the keys of the last two entries that the target used.

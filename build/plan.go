@@ -51,7 +51,7 @@ const cachedState = "cached"
 
 // Plan resolves the graph of the wanted steps.
 func (b *Builder) Plan(ctx context.Context, wanted ...Step) (*Plan, error) {
-	g, err := newGraph(wanted)
+	g, err := b.graphOf(wanted)
 	if err != nil {
 		return nil, err
 	}

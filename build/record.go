@@ -25,6 +25,7 @@ type Record struct {
 	Made     time.Time `json:"made"`
 	Contains []Content `json:"contains,omitempty"`
 	Warnings []string  `json:"warnings,omitempty"`
+	Uses     []Use     `json:"uses,omitempty"`
 	// Boot is the kernel's boot_id under which the output was last known to be complete.
 	// A power cut may lose the data of a renamed file; an entry of another boot is
 	// therefore verified once before it is used.

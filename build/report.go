@@ -26,6 +26,8 @@ type Report struct {
 	CPU       float64     `json:"cpu_seconds"`
 	Warnings  []StepNote  `json:"warnings"`
 	Artefacts []Published `json:"artefacts"`
+	// Budgets are the limits of sizes that were checked, with what is used of them.
+	Budgets []Use `json:"budgets,omitempty"`
 	// Replaced are files of inputs that others are used in place of.
 	Replaced []StepReplacement `json:"replaced,omitempty"`
 	Steps    []StepReport      `json:"steps"`
@@ -113,7 +115,7 @@ func newFailure(res *Result, err error) *Failure {
 func newReport(res *Result, published []Published, err error) *Report {
 	r := &Report{
 		Target: res.Target, Finished: time.Now(), Wall: res.Wall.Seconds(), CPU: res.CPU.Seconds(),
-		Artefacts: published, Warnings: []StepNote{}, Replaced: res.Replaced,
+		Artefacts: published, Warnings: []StepNote{}, Replaced: res.Replaced, Budgets: res.Uses,
 		Failure: newFailure(res, err),
 	}
 	if published == nil {
@@ -179,6 +181,12 @@ func (r *Report) Text() []byte {
 		fmt.Fprintln(&text, Line(Event{Type: Replaced, Step: one.Step, Text: one.String()}))
 	}
 	t := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	if len(r.Budgets) > 0 {
+		fmt.Fprintln(t, "\nBUDGET\tUSED\tLIMIT\t")
+	}
+	for _, u := range r.Budgets {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.0f %%\n", u, Size(u.Bytes), Size(u.Limit), u.Percent())
+	}
 	for _, a := range r.Artefacts {
 		fmt.Fprintf(t, "\n%s\t%s\ton disk %s\tsha256 %s\n", a.Path, sizeText(a.Bytes), sizeText(a.Allocated), a.SHA256)
 		for _, c := range a.Contains {

@@ -32,6 +32,7 @@ type run struct {
 	res    map[*node]*StepResult
 	// replacements are those of each node that was looked at.
 	replacements map[*node][]Replacement
+	uses         map[*node][]Use // of checks that failed
 	failed       []FailedStep
 	keeper       *keeper
 }
@@ -44,7 +45,7 @@ func newRun(b *Builder, g *graph) *run {
 	r := &run{
 		Builder: b, graph: g, cores: int64(cores), slots: semaphore.NewWeighted(int64(cores)), space: space, memory: semaphore.NewWeighted(space),
 		ended: map[*node]chan struct{}{}, stop: make(chan struct{}), res: map[*node]*StepResult{},
-		replacements: map[*node][]Replacement{}, keeper: b.newKeeper(),
+		replacements: map[*node][]Replacement{}, uses: map[*node][]Use{}, keeper: b.newKeeper(),
 	}
 	for _, n := range g.nodes {
 		r.ended[n] = make(chan struct{})
@@ -138,7 +139,7 @@ func (r *run) dir(s Step) string {
 // await waits for the dependencies. A node one of whose dependencies has no
 // result does not run.
 func (r *run) await(ctx context.Context, n *node) error {
-	for _, d := range n.deps {
+	for _, d := range slices.Concat(n.deps, n.after) {
 		select {
 		case <-r.ended[d]:
 		case <-ctx.Done():
@@ -192,9 +193,13 @@ func (b *Builder) knownInputs(n *node) ([]Input, error) {
 func (r *run) take(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	stop := r.stop
+	if n.checking {
+		stop = nil
+	}
 	go func() {
 		select {
-		case <-r.stop:
+		case <-stop:
 			cancel()
 		case <-ctx.Done():
 		}
@@ -208,7 +213,7 @@ func (r *run) take(ctx context.Context, n *node) error {
 		return errStopped
 	}
 	select {
-	case <-r.stop:
+	case <-stop:
 		r.release(n)
 		return errStopped
 	default:
@@ -305,9 +310,12 @@ func (r *run) execute(ctx context.Context, n *node, inputs []Input, key string) 
 		return nil, fault.New(fault.Cancelled, "%w", errors.Join(context.Cause(ctx), err))
 	}
 	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.uses[n] = w.Used()
 		return nil, err
 	}
-	rec.Made, rec.Contains = start, w.Contents()
+	rec.Made, rec.Contains, rec.Uses = start, w.Contents(), w.Used()
 	tree, err := DigestTree(w.Out)
 	if err != nil {
 		return nil, err
@@ -364,7 +372,9 @@ func (r *run) result() *Result {
 		for _, one := range r.replacements[n] {
 			res.Replaced = append(res.Replaced, StepReplacement{n.name, one})
 		}
+		res.Uses = append(res.Uses, r.uses[n]...)
 		if s := r.res[n]; s != nil {
+			res.Uses = append(res.Uses, s.Record.Uses...)
 			res.Steps = append(res.Steps, s)
 			res.byName[n.name] = s
 			continue

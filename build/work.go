@@ -16,6 +16,7 @@ type Work struct {
 	sum      func(ctx context.Context, dep Step, file string) (string, error)
 	note     func(Note)
 	contents []Content
+	uses     []Use
 }
 
 // Content is one thing that an output holds, for the build report: a module of a

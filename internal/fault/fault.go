@@ -33,6 +33,7 @@ const (
 	Locked      Kind = 9   // a lock file pins what no longer exists, and --locked forbids another
 	Goal        Kind = 10  // a device or container did not reach its goal
 	Different   Kind = 11  // what was compared differs
+	Budget      Kind = 12  // a size, a time or an amount of memory exceeds its budget
 	Vulnerable  Kind = 13  // a vulnerability is known that must not be there
 	Cancelled   Kind = 130 // interrupted by the user (128 + SIGINT)
 )
@@ -40,7 +41,7 @@ const (
 var names = map[Kind]string{
 	Internal: "internal", BadInput: "bad input", Unsupported: "unsupported", Missing: "missing",
 	IO: "i/o", NoSpace: "no space", Unreachable: "unreachable", Digest: "digest mismatch",
-	Locked: "locked", Goal: "goal not reached", Different: "different",
+	Locked: "locked", Goal: "goal not reached", Different: "different", Budget: "over budget",
 	Vulnerable: "vulnerable", Cancelled: "cancelled",
 }
 
