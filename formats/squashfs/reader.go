@@ -39,8 +39,9 @@ type Image struct {
 	tables    int64 // bytes of memory for tables
 
 	compared comparedFragments
-	fragment int    // which is unpacked
-	tail     []byte // its content
+	tails    map[uint32]int64 // bytes of files' ends in each fragment, by Walk
+	fragment int              // which is unpacked
+	tail     []byte           // its content
 	block    []byte
 }
 
@@ -164,6 +165,7 @@ func (i *Image) Used() int64 { return int64(i.sb.BytesUsed) }
 // Open of an entry reads the content of a regular file, and may be called after Walk; what it returns
 // is an [io.ReaderAt] too. Further names of a file are hard links.
 func (i *Image) Walk(ctx context.Context, do func(*Member) error) error {
+	i.tails = map[uint32]int64{}
 	w := &walk{image: i, do: do, names: map[uint32]string{}, open: map[uint64]bool{}}
 	return w.directory(ctx, i.sb.RootInode, ".")
 }
@@ -219,7 +221,34 @@ func (w *walk) file(ref uint64, name string) error {
 			w.names[n.Inode] = name
 		}
 	}
+	if n.HardLink == "" && n.fragment != noFragment {
+		w.image.tails[n.fragment] += n.tail()
+	}
 	return w.do(&n.Member)
+}
+
+// tail returns how many bytes of the content are in a fragment.
+func (f *Member) tail() int64 {
+	if f.fragment == noFragment || !f.Mode.IsRegular() {
+		return 0
+	}
+	return max(0, f.Size-int64(f.blocks.len())*int64(f.image.sb.BlockSize))
+}
+
+// Stored returns how many bytes of the image the content of a regular file takes: its compressed
+// blocks, and of the fragment that has its end the share by which the end is in it. It is known
+// when [Image.Walk] is over. Blocks that are shared with another file count for each.
+func (f *Member) Stored() int64 {
+	stored := int64(0)
+	for _, size := range f.blocks.all() {
+		stored += int64(size &^ blockStored)
+	}
+	tail, all := f.tail(), f.image.tails[f.fragment]
+	if tail == 0 || int64(f.fragment) >= int64(len(f.image.fragments)) {
+		return stored
+	}
+	packed := int64(f.image.fragments[f.fragment].size &^ blockStored)
+	return stored + int64(float64(packed)*float64(tail)/float64(max(all, tail)))
 }
 
 // listing calls do for each name in a directory.

@@ -237,6 +237,9 @@ func packed(form string) func(r *Reader, ctx context.Context, c *Content) (*Insi
 		if err != nil {
 			return in, err
 		}
+		if form == "xz" { // one that cannot be read has none
+			content.blocks, _ = xz4.Blocks(xz4.Input{ReaderAt: c.At, Size: c.Size})
+		}
 		in.Nodes = []*Node{{Name: unpacked, Content: content}}
 		return in, nil
 	}
@@ -305,7 +308,7 @@ func openExt4(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	}}
 	files := storageFiles{count: r.counting()}
 	err = f.Walk(ctx, func(n *ext4.File) error { return files.add(storageFile{&n.Entry, n.Content, n.Inode}) })
-	in.Nodes = storageNodes(files.list, r.identity())
+	in.Nodes = storageNodes(files.list, c.mappedIn, r.identity())
 	return in, err
 }
 
@@ -336,7 +339,7 @@ func (s *storageFiles) add(f storageFile) error {
 // storageNodes returns the files of a file system. Of several names of a file the one counts that a
 // revision has for it; an object is left out when it has another name, since names of objects
 // change with their content.
-func storageNodes(files []storageFile, id func(inode uint32) string) (out []*Node) {
+func storageNodes(files []storageFile, content func(*region.Mapped) *Content, id func(inode uint32) string) (out []*Node) {
 	first := map[uint32]string{} // the name of a file that counts
 	for _, f := range files {
 		if name, ok := first[f.inode]; !ok || rank(f.Name) < rank(name) {
@@ -356,7 +359,7 @@ func storageNodes(files []storageFile, id func(inode uint32) string) (out []*Nod
 			n.part, _, _ = strings.Cut(rest, "/")
 		}
 		if f.content != nil && f.HardLink == "" {
-			n.Content = mapped(f.content)
+			n.Content = content(f.content)
 			n.Content.ID = id(f.inode)
 		}
 		out = append(out, n)
@@ -394,7 +397,7 @@ func openFAT(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 			{Name: "attributes", Value: fmt.Sprintf("%#02x", n.Attributes)}, {Name: "time", Value: n.ModTime.Format("2006-01-02T15:04:05Z")},
 		}}
 		if n.Content != nil {
-			node.Content = mapped(n.Content)
+			node.Content = c.mappedIn(n.Content)
 		}
 		if n.Name != "." {
 			in.Nodes = append(in.Nodes, node)
@@ -468,7 +471,7 @@ func openUBIFS(r *Reader, ctx context.Context, c *Content) (*Inside, error) {
 	}}
 	files := storageFiles{count: r.counting()}
 	err = f.Walk(ctx, func(n *ubifs.File) error { return files.add(storageFile{&n.Entry, n.Content, n.Inode}) })
-	in.Nodes = storageNodes(files.list, r.identity())
+	in.Nodes = storageNodes(files.list, mapped, r.identity())
 	return in, err
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/pantavisor/pantavisor/formats/region"
 	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/formats/tree"
+	"github.com/pantavisor/pantavisor/formats/xz4"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -64,6 +65,11 @@ type Content struct {
 
 	// member is set for a file of a squashfs, which can be compared as it is stored.
 	member *squashfs.Member
+	// from is where the content begins in the one that it is a part of, and known whether it does.
+	from  int64
+	known bool
+	// blocks are those of the xz stream that it was unpacked from.
+	blocks []xz4.Block
 	// sum is the SHA-256 of content that is not at hand, in hex.
 	sum string
 }
@@ -178,20 +184,54 @@ func mapped(m *region.Mapped) *Content {
 	return atContent(m, m.Size(), data)
 }
 
+// mappedIn returns the content of a file that is in runs of c. Where c has no data, the file has
+// none.
+func (c *Content) mappedIn(m *region.Mapped) *Content {
+	file := mapped(m)
+	if c.Data == nil {
+		return file
+	}
+	file.Data = []bmap.Extent{}
+	for _, r := range m.Runs() {
+		length := min(r.Length, m.Size()-r.Offset)
+		for _, e := range c.within(r.From, length) {
+			file.Data = append(file.Data, bmap.Extent{Offset: e.Offset - r.From + r.Offset, Length: e.Length})
+		}
+	}
+	return file
+}
+
+// within returns the data in a range of the content.
+func (c *Content) within(from, length int64) (out []bmap.Extent) {
+	first, _ := slices.BinarySearchFunc(c.Data, from, func(e bmap.Extent, at int64) int {
+		if e.Offset+e.Length <= at {
+			return -1
+		}
+		return 1
+	})
+	for _, e := range c.Data[first:] {
+		start, end := max(e.Offset, from), min(e.Offset+e.Length, from+length)
+		if start >= end {
+			break
+		}
+		out = append(out, bmap.Extent{Offset: start, Length: end - start})
+	}
+	return out
+}
+
 // part returns a part of a content that can be read anywhere.
 func (c *Content) part(from, size int64) *Content {
 	size = max(min(size, c.Size-from), 0)
 	var data []bmap.Extent
 	if c.Data != nil {
 		data = []bmap.Extent{}
-		for _, e := range c.Data {
-			start, end := max(e.Offset, from), min(e.Offset+e.Length, from+size)
-			if start < end {
-				data = append(data, bmap.Extent{Offset: start - from, Length: end - start})
-			}
+		for _, e := range c.within(from, size) {
+			data = append(data, bmap.Extent{Offset: e.Offset - from, Length: e.Length})
 		}
 	}
-	return atContent(io.NewSectionReader(c.At, from, size), size, data)
+	p := atContent(io.NewSectionReader(c.At, from, size), size, data)
+	p.from, p.known = from, true
+	return p
 }
 
 // runs returns a content of size bytes that has runs of this one, and zeros between them.
