@@ -22,6 +22,8 @@ type Build struct {
 	Addons []Addon `yaml:"addons,omitempty" json:"addons,omitempty"`
 	// Emulators replace those of the target.
 	Emulators Emulators `yaml:"emulator,omitempty" json:"emulator,omitempty"`
+	// Budgets replace those of the target.
+	Budgets *Budgets `yaml:"budgets,omitempty" json:"budgets,omitempty"`
 	// Debug adds a shell on the console.
 	Debug bool `yaml:"debug,omitempty" json:"debug,omitempty"`
 	// Installer makes the medium that installs the target's image.
@@ -52,6 +54,10 @@ func (t *Target) apply(b Build) {
 	if b.Emulators != nil {
 		t.Emulators, t.EmulatedBy = b.Emulators, ""
 	}
+	t.inherit()
+	if b.Budgets != nil || b.Installer != nil { // an installation medium has another content
+		t.Budgets = b.Budgets
+	}
 	t.Debug = t.Debug || b.Debug
 	t.Installer = b.Installer
 }
@@ -79,6 +85,9 @@ func (t *Target) choose(f *yamlfile.File, build string) {
 		return
 	}
 	t.apply(t.Builds[build])
+	if t.Budgets != nil && !t.Budgets.inherited {
+		t.Budgets.build = build
+	}
 	f.Root("builds." + build)
 }
 

@@ -70,6 +70,9 @@ func (r checker) check(t *Target) {
 	r.List("aliases", t.Aliases, nameForm)
 	CheckSupport(r.File, "support", t.Support)
 	r.addons(t)
+	if t.Budgets != nil && !t.Budgets.inherited {
+		r.budgets(t)
+	}
 }
 
 // maxAddons is how many addons boot loaders look for, less one for that of debug images.

@@ -25,6 +25,7 @@ func parseBuild(file, name, build string, data []byte, load func(base string) (*
 		}
 		known := base.Parts
 		base.Aliases, base.Builds = nil, nil
+		base.inherit()
 		f, ok = yamlfile.Read(file, kind, data, base)
 		t = base
 		t.Parts = mergeParts(known, t.Parts)

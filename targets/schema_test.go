@@ -43,12 +43,19 @@ func enumerate(s *jsonschema.Schema, path string, of reflect.Type) {
 			property.Enum = append(property.Enum, v)
 		}
 		below := f.Type
-		for below.Kind() == reflect.Pointer || below.Kind() == reflect.Slice {
+		for below.Kind() == reflect.Pointer || below.Kind() == reflect.Slice || below.Kind() == reflect.Map {
 			below = below.Elem()
 		}
 		if below == reflect.TypeFor[Size]() {
 			property, _ := s.Definitions[of.Name()].Properties.Get(name)
+			if f.Type.Kind() == reflect.Map {
+				property = property.AdditionalProperties
+			}
 			property.Type, property.OneOf = "", []*jsonschema.Schema{{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: sizeForm}}
+		}
+		if below == reflect.TypeFor[Percent]() {
+			property, _ := s.Definitions[of.Name()].Properties.Get(name)
+			property.Type, property.Pattern = "string", `^[0-9]+%$`
 		}
 		if below.Kind() == reflect.Struct {
 			enumerate(s, at, below)

@@ -55,6 +55,8 @@ type Target struct {
 	Support *Support `yaml:"support,omitempty" json:"support,omitempty"`
 	// Addons are archives that are loaded after the base initrd, in this order.
 	Addons []Addon `yaml:"addons,omitempty" json:"addons,omitempty"`
+	// Budgets are the most that image, partitions, initrd and others may take.
+	Budgets *Budgets `yaml:"budgets,omitempty" json:"budgets,omitempty"`
 	// Debug adds a shell on the console, as PANTAVISOR_DEBUG=yes does.
 	Debug bool `yaml:"debug,omitempty" json:"debug,omitempty"`
 	// Installer is set for a build that makes the medium that installs the target's image.

@@ -115,7 +115,7 @@ func fieldsOf(t reflect.Type) *structFields {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		if name == "-" {
+		if name == "-" || !f.IsExported() {
 			continue
 		}
 		s.byName[name] = f
