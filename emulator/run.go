@@ -64,6 +64,8 @@ type Options struct {
 	// Settle is how long each container must stay at its goal, beside the stable_timeout of
 	// its recovery policy. Default: 10 seconds; negative: not at all.
 	Settle time.Duration
+	// Budgets are checked without a terminal, when all containers are stable.
+	Budgets Budgets
 	// PowerOff is how long the device may take to shut down. Default: 90 seconds; an
 	// open debug shell holds it for up to PV_DEBUG_SHELL_TIMEOUT, a minute.
 	PowerOff time.Duration
@@ -75,10 +77,12 @@ type Options struct {
 type Summary struct {
 	Target      string          `json:"target"`
 	Accelerator string          `json:"accelerator"`
-	Reached     bool            `json:"reached"`      // every container has reached its goal and stayed there
-	CleanOff    bool            `json:"clean_off"`    // the device powered off by itself
-	JudgedBy    string          `json:"judged_by"`    // "control API" or "console", which lists no containers
-	BootSeconds float64         `json:"boot_seconds"` // from QEMU's start to the last goal, or to the failure; wall clock
+	Reached     bool            `json:"reached"`          // every container has reached its goal and stayed there
+	CleanOff    bool            `json:"clean_off"`        // the device powered off by itself
+	JudgedBy    string          `json:"judged_by"`        // "control API" or "console", which lists no containers
+	BootSeconds float64         `json:"boot_seconds"`     // from QEMU's start to the last goal, or to the failure; wall clock
+	Memory      *Memory         `json:"memory,omitempty"` // when all containers were stable; only by the control API
+	OverBudget  []string        `json:"over_budget,omitempty"`
 	Containers  []api.Container `json:"containers"`
 	Failures    []Failure       `json:"failures,omitempty"`
 	LastLines   []string        `json:"last_lines,omitempty"` // of the console, when a goal was not reached
@@ -174,13 +178,17 @@ func (o *Options) headless(ctx context.Context, m *Machine) error {
 		m.explain(ctx, f)
 		s.Failures = f
 	}
+	var over error
 	if err != nil {
 		s.LastLines = m.Console.Tail(lastLines)
+	} else {
+		o.observe(ctx, m, &s)
+		over = o.check(&s)
 	}
 	saved := o.save(ctx, m)
 	off := o.powerOff(ctx, m)
 	s.CleanOff = off == nil && m.CanPowerOff() && ctx.Err() == nil
-	return errors.Join(o.verdict(ctx, s, err), saved, off, o.print(s))
+	return errors.Join(o.verdict(ctx, s, err), over, saved, off, o.print(s))
 }
 
 // save writes the device's logs where they are asked for.
@@ -355,7 +363,11 @@ func (o *Options) print(s Summary) error {
 	if err := w.Flush(); err != nil {
 		return fault.Wrap(fault.IO, err, "printing the summary")
 	}
-	_, err := fmt.Fprintf(o.Stdout, "%s: goals reached: %v, %.1f s by %s, clean power-off: %v\n",
-		s.Target, s.Reached, s.BootSeconds, s.Accelerator, s.CleanOff)
+	memory := ""
+	if s.Memory != nil {
+		memory = fmt.Sprintf(", %.1f of %.1f MiB of memory in use", mebi(s.Memory.Used), mebi(s.Memory.Total))
+	}
+	_, err := fmt.Fprintf(o.Stdout, "%s: goals reached: %v, %.1f s by %s%s, clean power-off: %v\n",
+		s.Target, s.Reached, s.BootSeconds, s.Accelerator, memory, s.CleanOff)
 	return fault.Wrap(fault.IO, err, "printing the summary")
 }

@@ -140,6 +140,26 @@ func Run(ctx context.Context, target string, machine, forward, settle, logs *str
 	})
 }
 
+// Size says where the bytes of a target, an image or an export are, and what is left of budgets.
+//
+//	--html=FILE     writes a page with a treemap for browsers, without scripts
+//	--svg=FILE      writes the treemap as a picture
+//	--compare=WHAT  shows what has grown since: another target, image or export, an output of
+//	                --json, a file of --save
+//	--save          builds the target and keeps its sizes in targets/TARGET/sizes.json, for
+//	                budgets of later builds (docs/size.md)
+//	--json          prints all sizes as JSON
+//	--out=DIR       results of targets are in DIR/TARGET
+//
+//	mage size x64-uefi --html=size.html
+//	mage size x64-uefi --compare=last-release.img.xz
+func Size(ctx context.Context, what string, html, svg, compare, out *string, save, json *bool) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.Size(ctx, what, workspace.SizeOptions{HTML: value(html), SVG: value(svg), Compare: value(compare), Save: given(save)})
+	})
+}
+
 // value is the value of an option, "" when it was not given.
 func value(option *string) string {
 	if option == nil {

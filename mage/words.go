@@ -10,9 +10,9 @@ var behindDashes []string
 
 // valued are the options with a value, of all commands.
 var valued = []string{
-	"bitbake", "boots", "container", "data", "dns", "events", "failon", "format", "forward", "from", "hostname", "hub", "ifname", "ipv4", "ipv6", "key", "kills", "logs",
+	"bitbake", "boots", "compare", "container", "data", "dns", "events", "failon", "format", "forward", "from", "hostname", "html", "hub", "ifname", "ipv4", "ipv6", "key", "kills", "logs",
 	"machine", "meta", "module", "nettype", "oecore", "only", "out", "parts", "platform", "record", "results", "settle", "sign", "signcmd", "signinput",
-	"signpub", "source", "span", "sshkey",
+	"signpub", "source", "span", "sshkey", "svg",
 	"target", "to", "token", "tree", "unset", "version", "vex", "wifi", "wifipassword", "wifisecurity",
 }
 
@@ -22,7 +22,7 @@ var several = []string{"export", "release"}
 // arguments are the numbers of words that commands need, and at least one of those in several.
 var arguments = map[string]int{
 	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "compose": 1, "device": 2, "diff": 2, "export": 1, "flash": 2,
-	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "personalize": 1, "plan": 1, "release": 1, "run": 1, "verify": 2,
+	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "personalize": 1, "plan": 1, "release": 1, "run": 1, "size": 1, "verify": 2,
 	"cra": 1, "vulns": 1, "why": 2,
 }
 

@@ -73,6 +73,9 @@ func (w *Workspace) Run(ctx context.Context, target string, r RunOptions) error 
 		Target: t.Name, Emulator: *e, Containers: 1, // the device lists all that its revision has, or none yet
 		Interactive: w.Options.Interactive, JSON: w.JSON, Stdin: os.Stdin, Stdout: w.Stdout, Stderr: w.Stderr,
 	}
+	if b := t.Budgets; b != nil {
+		o.Budgets = emulator.Budgets{BootTime: time.Duration(b.BootTime) * time.Second, Memory: int64(b.Memory)}
+	}
 	if err := r.fill(&o); err != nil {
 		return err
 	}

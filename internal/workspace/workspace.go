@@ -205,7 +205,11 @@ func (j *job) compose(o resolve.Options) (*images.Composition, error) {
 	}
 	warnings = append(warnings, misspelt(j.layers, j.target)...)
 	j.Warnings, j.Replaced, j.inputs = append(j.Warnings, warnings...), j.hidden(), in
-	return images.Compose(in)
+	comp, err := images.Compose(in)
+	if err != nil {
+		return nil, err
+	}
+	return comp, j.budgets(in, comp)
 }
 
 func (w *Workspace) builder(t *targets.Target) (*job, error) {

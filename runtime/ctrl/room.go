@@ -57,7 +57,7 @@ func (r *room) fits(size int64) error {
 	}
 	free := r.free
 	if free == nil {
-		free = freeMemory
+		free = FreeMemory
 	}
 	if most := max(free()/stateFactor, smallState); size > most {
 		return &api.Error{Status: 507, Text: fmt.Sprintf("Not enough memory for a state of %d bytes: at most %d fit now", size, most)}
@@ -65,8 +65,8 @@ func (r *room) fits(size int64) error {
 	return nil
 }
 
-// freeMemory returns MemAvailable of /proc/meminfo (proc(5)) in bytes, 0 without one.
-func freeMemory() int64 {
+// FreeMemory returns MemAvailable of /proc/meminfo (proc(5)) in bytes, 0 without one.
+func FreeMemory() int64 {
 	text, err := bounded.ReadFile("/proc/meminfo", 64<<10)
 	if err != nil {
 		return 0

@@ -35,7 +35,7 @@ func TestRoomForStates(t *testing.T) {
 			t.Errorf("a state of %d bytes with %d free: %v, want status %d", c.size, c.free, err, c.want)
 		}
 	}
-	if free := freeMemory(); free < 1<<20 {
+	if free := FreeMemory(); free < 1<<20 {
 		t.Errorf("this machine has %d bytes of memory", free)
 	}
 }

@@ -127,6 +127,7 @@ func (d *deviceMeta) refresh(set func(key, value string) error) {
 	}
 	if v, ok := sysinfo(); ok {
 		d.setJSON("sysinfo", v, set)
+		d.setJSON("memory", memoryMeta{Total: v.TotalRAM * uint64(max(v.Unit, 1)), Available: ctrl.FreeMemory()}, set)
 	}
 	now := time.Now()
 	d.setJSON("time", timeMeta{
@@ -242,6 +243,13 @@ func sysinfo() (sysinfoMeta, bool) {
 		uint64(i.Totalram), uint64(i.Freeram), uint64(i.Sharedram), uint64(i.Bufferram),
 		uint64(i.Totalswap), uint64(i.Freeswap), i.Procs, uint64(i.Totalhigh), uint64(i.Freehigh), i.Unit,
 	}, true
+}
+
+// memoryMeta is the memory in bytes. Available is what programs can still get: with free memory the
+// caches that can be dropped, which sysinfo does not tell.
+type memoryMeta struct {
+	Total     uint64 `json:"total"`
+	Available int64  `json:"available"`
 }
 
 type storageMeta struct {

@@ -417,7 +417,7 @@ var machine = replaytest.Conditions{
 	Kinds: []string{"is_stable", "pid", "interfaces", "pantavisor.arch", "pantavisor.version", "pantavisor.cpumodel", "size", "sha256",
 		"modified", "degraded", "reclaimed"},
 	Shapes: []string{"storage", "sysinfo", "time", "pantavisor.uname"},
-	Extra:  []string{"status_reason", "timeout", "timeout_remaining", "Details", "pantavisor.dtmodel", "pantavisor.claimed"},
+	Extra:  []string{"status_reason", "timeout", "timeout_remaining", "Details", "pantavisor.dtmodel", "pantavisor.claimed", "memory"},
 }
 
 func TestReplay(t *testing.T) {
