@@ -9,6 +9,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/cell"
 )
 
 // maxSymbols bounds the table of functions of a Go program that is read, in bytes.
@@ -116,7 +118,7 @@ func divide(out *Sized, sizes map[string]int64) {
 	for _, name := range names {
 		bytes := min(int64(float64(sizes[name])*scale), left)
 		left -= bytes
-		out.Parts = append(out.Parts, &Sized{Name: printable(name), Sort: SortCode, Bytes: bytes, Unpacked: sizes[name]})
+		out.Parts = append(out.Parts, &Sized{Name: cell.Printable(name), Sort: SortCode, Bytes: bytes, Unpacked: sizes[name]})
 	}
 	if left > 0 {
 		out.Parts = append(out.Parts, &Sized{Name: overhead("program"), Sort: SortRest, Bytes: left})

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/cell"
 )
 
 // sizer measures one thing.
@@ -36,7 +37,7 @@ func (s *sizer) node(ctx context.Context, n *Node, bytes int64, deep int) (*Size
 	case ofMachine(err):
 		return out, err
 	case err != nil:
-		out.Problem = printable(err.Error())
+		out.Problem = cell.Printable(err.Error())
 	}
 	if inside == nil || len(inside.Nodes) == 0 {
 		if n.Content.Size <= maxProgram {
@@ -58,10 +59,10 @@ func (s *sizer) node(ctx context.Context, n *Node, bytes int64, deep int) (*Size
 func label(n *Node) string {
 	for _, a := range n.Attributes {
 		if a.Name == "name" && a.Value != "" && strings.HasPrefix(n.Name, "partition ") {
-			return printable(n.Name + " " + a.Value)
+			return cell.Printable(n.Name + " " + a.Value)
 		}
 	}
-	return printable(n.Name)
+	return cell.Printable(n.Name)
 }
 
 // isDiskForm reports whether a form is that of a medium.
@@ -164,7 +165,7 @@ func (f *folder) add(names []string, one *Sized) {
 	for _, name := range names[:min(len(names)-1, maxDirectory)] {
 		next := at.folders[name]
 		if next == nil {
-			next = &folder{Sized: &Sized{Name: printable(name), Sort: SortDirectory}}
+			next = &folder{Sized: &Sized{Name: cell.Printable(name), Sort: SortDirectory}}
 			if at.folders == nil {
 				at.folders = map[string]*folder{}
 			}
@@ -175,7 +176,7 @@ func (f *folder) add(names []string, one *Sized) {
 		next.Unpacked += one.Unpacked
 		at = next
 	}
-	one.Name = printable(names[len(names)-1])
+	one.Name = cell.Printable(names[len(names)-1])
 	at.Parts = append(at.Parts, one)
 }
 

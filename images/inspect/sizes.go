@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/pantavisor/pantavisor/formats/bmap"
+	"github.com/pantavisor/pantavisor/internal/cell"
 	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -93,7 +94,7 @@ func (r *Reader) Sizes(ctx context.Context, n *Node) (*Sized, error) {
 		return nil, err
 	}
 	if out.Problem != "" && len(out.Parts) == 0 {
-		return nil, fault.New(fault.BadInput, "looking into %s: %s", printable(n.Name), out.Problem)
+		return nil, fault.New(fault.BadInput, "looking into %s: %s", cell.Printable(n.Name), out.Problem)
 	}
 	return out, ctx.Err()
 }

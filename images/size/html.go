@@ -9,6 +9,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/images/inspect"
+	"github.com/pantavisor/pantavisor/internal/cell"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -16,7 +17,7 @@ import (
 var pageText string
 
 // page is the form of the report for browsers: one file that needs no other one, and no scripts.
-var page = template.Must(template.New("page").Funcs(template.FuncMap{"size": build.Size, "change": Change, "clean": clean}).Parse(pageText))
+var page = template.Must(template.New("page").Funcs(template.FuncMap{"size": build.Size, "change": Change, "clean": cell.Printable}).Parse(pageText))
 
 // section is a drawing of one thing.
 type section struct {

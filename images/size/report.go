@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/images/inspect"
+	"github.com/pantavisor/pantavisor/internal/cell"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -240,26 +240,16 @@ func walkAll(s *inspect.Sized, path string, do func(path string, t *inspect.Size
 	}
 }
 
-// clean is a text without what a terminal would obey, and what HTML does not have.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
-			return '\uFFFD'
-		}
-		return r
-	}, text)
-}
-
 // Text writes the report for people.
 func (r *Report) Text(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "%s: %s\n", clean(r.Name), headline(r.Tree))
+	fmt.Fprintf(t, "%s: %s\n", cell.Printable(r.Name), headline(r.Tree))
 	r.budgets(t)
 	r.grown(t)
 	for _, v := range tables(r.Tree) {
 		fmt.Fprintf(t, "\n%s\tON THE MEDIUM\tUNPACKED\n", strings.ToUpper(v.title))
 		for _, one := range v.rows {
-			fmt.Fprintf(t, "%s\t%s\t%s\n", clean(one.name), build.Size(one.bytes), build.Size(one.unpacked))
+			fmt.Fprintf(t, "%s\t%s\t%s\n", cell.Printable(one.name), build.Size(one.bytes), build.Size(one.unpacked))
 		}
 		if v.more > 0 {
 			fmt.Fprintf(t, "%d more\t\t\n", v.more)
@@ -269,7 +259,7 @@ func (r *Report) Text(w io.Writer) error {
 		fmt.Fprintln(t, "\nRESULTS\tBYTES\t")
 	}
 	for _, f := range r.Files {
-		fmt.Fprintf(t, "%s\t%s\t\n", clean(f.Path), build.Size(f.Bytes))
+		fmt.Fprintf(t, "%s\t%s\t\n", cell.Printable(f.Path), build.Size(f.Bytes))
 	}
 	return t.Flush()
 }
@@ -300,7 +290,7 @@ func (r *Report) budgets(w io.Writer) {
 		if u.Over() {
 			over = "OVER"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.0f %% %s\n", clean(u.String()), build.Size(u.Bytes), build.Size(u.Limit), bar(u.Percent()), u.Percent(), over)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.0f %% %s\n", cell.Printable(u.String()), build.Size(u.Bytes), build.Size(u.Limit), bar(u.Percent()), u.Percent(), over)
 	}
 }
 
@@ -308,9 +298,9 @@ func (r *Report) grown(w io.Writer) {
 	if r.Against == "" {
 		return
 	}
-	fmt.Fprintf(w, "\nSINCE %s\t%s\t\n", clean(r.Against), Change(r.Change))
+	fmt.Fprintf(w, "\nSINCE %s\t%s\t\n", cell.Printable(r.Against), Change(r.Change))
 	for _, g := range few(r.Grown) {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", clean(g.Name), Change(g.Bytes()), fmt.Sprintf("%s -> %s", build.Size(g.Old), build.Size(g.New)))
+		fmt.Fprintf(w, "%s\t%s\t%s\n", cell.Printable(g.Name), Change(g.Bytes()), fmt.Sprintf("%s -> %s", build.Size(g.Old), build.Size(g.New)))
 	}
 }
 
