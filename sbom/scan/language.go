@@ -199,10 +199,8 @@ func (s *scanner) npmPackage(name, dir string) error {
 		Name: m.Name, Version: m.Version, Purpose: sbom.Library, PURL: sbom.PURL("npm", scope, base, m.Version),
 		Declared: s.declared(m.Name, m.licence()), Paths: []string{s.prefix + shown(name)},
 	}, in, name)
-	if id == "" {
-		return nil
-	}
-	if _, owned := s.owner[s.files.real(name)]; !owned {
+	if id != "" {
+		// Also where another package manager has installed it: npm updates itself in place.
 		s.below[dir] = id
 	}
 	return nil

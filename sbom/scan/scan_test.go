@@ -397,6 +397,19 @@ func TestNPM(t *testing.T) {
 	}
 }
 
+// TestUpdatedInPlace has a package of npm that another package manager has installed and that has changed
+// since.
+func TestUpdatedInPlace(t *testing.T) {
+	t.Parallel()
+	_, got := found(t, files{
+		"lib/apk/db/installed":                  "P:npm\nV:1\nF:usr/lib/node_modules/npm\nR:package.json\n",
+		"usr/lib/node_modules/npm/package.json": `{"name":"npm","version":"2"}`, "usr/lib/node_modules/npm/new.js": "x",
+	}.walk())
+	if want := []string{"lib/apk/db/installed", "pkg:apk/alpine/npm@1", "pkg:npm/npm@2 in npm"}; !slices.Equal(got, want) {
+		t.Error(cmp.Diff(want, got))
+	}
+}
+
 // TestLinks has links that lead to themselves, out of the tree and far.
 func TestLinks(t *testing.T) {
 	t.Parallel()
