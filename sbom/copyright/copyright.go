@@ -55,6 +55,9 @@ func Line(line string) (expression string, refs []sbom.Licence) {
 	if strings.TrimSpace(line) == "" {
 		return "", nil
 	}
+	if id, ok := ShortName(line); ok {
+		return id, nil // a name with a comma: "Apache License, Version 2.0"
+	}
 	r := reader{refs: map[string]sbom.Licence{}}
 	expression = r.expression(line, "")
 	return expression, r.used(expression)

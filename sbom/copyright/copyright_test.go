@@ -74,6 +74,34 @@ func TestShortLines(t *testing.T) {
 	}
 }
 
+// TestLine reads what packages of other kinds say.
+func TestLine(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"Apache 2.0":                           "Apache-2.0",
+		"Apache License, Version 2.0":          "Apache-2.0",
+		"Apache Software License":              "Apache-2.0",
+		"MIT License":                          "MIT",
+		"The MIT License":                      "MIT",
+		"BSD-3-Clause License":                 "BSD-3-Clause",
+		"3-Clause BSD License":                 "BSD-3-Clause",
+		"(MIT OR Apache-2.0) AND Unicode-3.0":  "(Apache-2.0 OR MIT) AND Unicode-3.0",
+		"GPL-2.0-only WITH Linux-syscall-note": "GPL-2.0-only WITH Linux-syscall-note",
+		"GPLv2+ and LGPLv2+ and MIT":           "GPL-2.0-or-later AND LGPL-2.0-or-later AND MIT",
+		"LGPL-2.1-only & (GPL-2.0-only | MIT)": "(GPL-2.0-only OR MIT) AND LGPL-2.1-only",
+		" License":                             "LicenseRef-License",
+		"":                                     "",
+	} {
+		got, refs := Line(line)
+		if len(refs) == 1 {
+			got = strings.ReplaceAll(got, refs[0].ID, refs[0].ID[:strings.LastIndexByte(refs[0].ID, '-')])
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
 const demo = form + `Upstream-Name: demo
 # a comment
 

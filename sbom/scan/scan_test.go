@@ -553,3 +553,34 @@ func TestDirectory(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// FuzzScan has one text as each database that is read.
+func FuzzScan(f *testing.F) {
+	for _, text := range []string{
+		debianRelease, "Package: a\nStatus: install ok installed\nVersion: 1\nSource: b (2)\nLicense: MIT & x\n\n", "P:a\nV:1\nL:MIT\nF:b\nR:c\n",
+		"Name: a\nVersion: 1\nLicense: MIT\n", `{"name":"a","version":"1","license":[{"type":"MIT"}]}`, "/a\n/b/../c\n", rpmPackages(),
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		tr := files{}
+		for _, name := range []string{
+			"etc/os-release", "var/lib/dpkg/status", "var/lib/dpkg/info/a.list", "var/lib/dpkg/diversions", "usr/share/doc/a/copyright", "lib/apk/db/installed",
+			"usr/lib/opkg/status", "usr/lib/opkg/info/a.control", "var/lib/rpm/Packages", "x.dist-info/METADATA", "x.dist-info/RECORD", "node_modules/a/package.json",
+		} {
+			if !strings.HasPrefix(text, "-> ") {
+				tr[name] = text
+			}
+		}
+		r, err := Scan(t.Context(), tr.walk(), Options{Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Document.AddPackage(sbom.Package{ID: root, Name: "root"})
+		r.Document.Roots = []string{root}
+		r.Document.Seal()
+		if err := r.Document.Check(); err != nil {
+			t.Error(err)
+		}
+	})
+}
