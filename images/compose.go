@@ -60,6 +60,7 @@ func Compose(in *Inputs) (*Composition, error) {
 		c.Artefacts = append(c.Artefacts, made...)
 	}
 	if len(c.Artefacts) > 0 {
+		c.statements()
 		c.bill()
 	}
 	return c.Composition, nil

@@ -74,14 +74,16 @@ type Inputs struct {
 
 	// Received are bills of materials of whoever built the inputs.
 	Received []Received `json:"received,omitempty"`
+	// VEX are statements about vulnerabilities, which are delivered in [VEXDir].
+	VEX []Received `json:"vex,omitempty"`
 
 	bsp   *BSP
 	sboms map[build.Step]*PartSBOM
 }
 
-// Received is a bill of materials that is kept as it is.
+// Received is a document that is kept as it is.
 type Received struct {
-	// Name is its file's name beside the image's own document.
+	// Name is its file's name: of a bill of materials, beside the image's own document.
 	Name string   `json:"name"`
 	From Artefact `json:"from"`
 }

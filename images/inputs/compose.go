@@ -57,6 +57,9 @@ func (l *List) Inputs() (*images.Inputs, error) {
 	for i, d := range l.SBOM {
 		in.Received = append(in.Received, images.Received{Name: d.Name, From: l.file(indexed("sbom", i), File{d.Path, d.SHA256})})
 	}
+	for i, d := range l.VEX {
+		in.VEX = append(in.VEX, images.Received{Name: d.Name, From: l.file(indexed("vex", i), File{d.Path, d.SHA256})})
+	}
 	in.Signer = l.signer()
 	l.install(in)
 	return in, l.media(in)

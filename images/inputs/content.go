@@ -21,6 +21,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/kernel"
 	"github.com/pantavisor/pantavisor/revision/pvs/trust"
+	"github.com/pantavisor/pantavisor/sbom/vulns"
 )
 
 // origin is where an input comes from, for errors about its content.
@@ -134,6 +135,9 @@ func (l *List) contents(ctx context.Context, in *images.Inputs) error {
 			continue
 		}
 		check(indexed("sbom", i), d.Path, "a document in JSON, or a table whose name ends in .csv", func(file string) error { return checkJSON(ctx, file) })
+	}
+	for i, d := range l.VEX {
+		check(indexed("vex", i), d.Path, "statements in OpenVEX or CycloneDX", func(file string) error { return vulns.New().VEX(ctx, file) })
 	}
 	return errors.Join(append(errs, l.blobs(), l.signable(ctx))...)
 }

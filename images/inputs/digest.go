@@ -49,6 +49,7 @@ func (l *List) all() []input {
 		c.file("signing.chain", l.Signing.Chain)
 	}
 	c.named("sbom", l.SBOM)
+	c.named("vex", l.VEX)
 	return c.list
 }
 

@@ -62,7 +62,7 @@ func product(t *testing.T) (dir string, list object) {
 	put(t, dir, map[string]string{
 		"runtime": "the runtime", "kernel": "a kernel", "board.dtb": "a device tree", "u-boot.bin": "the loader", "core.img": "a blob",
 		"app/bin/app": "#!/bin/sh\n", "app/etc/passwd": "daemon:x:7:8::/:/bin/sh\n", "state/boot/uboot.txt": strings.Repeat("\x00", 16),
-		"bom.json": "{}",
+		"bom.json": "{}", "vex.json": `{"bomFormat":"CycloneDX","vulnerabilities":[]}`,
 	})
 	return dir, object{
 		"#spec": Spec, "target": "board", "epoch": 1600000000, "arch": object{"go": "arm64"},
@@ -86,6 +86,7 @@ func product(t *testing.T) (dir string, list object) {
 			"files": []any{object{"to": "u-boot.bin", "path": "u-boot.bin"}},
 			"blobs": []any{object{"name": "core", "path": "core.img", "sector": 16, "max": "64KiB"}},
 		},
+		"vex":     []any{object{"name": "vendor.json", "path": "vex.json"}},
 		"sbom":    []any{object{"name": "vendor.json", "path": "bom.json"}},
 		"support": object{"end": "2031-12-31", "contact": "security@example.com"},
 	}
@@ -120,7 +121,7 @@ func TestSameBitsTwice(t *testing.T) {
 	t.Parallel()
 	dir, list := product(t)
 	out, first := compose(t, write(t, dir, list))
-	want := []string{"board-pv-128MiB.img", "board-pv-128MiB.img.bmap", "board-revision.pvr.tgz", "board.pvr.tgz", "inputs.json", "sbom", "sbom.json"}
+	want := []string{"board-pv-128MiB.img", "board-pv-128MiB.img.bmap", "board-revision.pvr.tgz", "board.pvr.tgz", "inputs.json", "sbom", "sbom.json", "vex/vendor.json"}
 	if diff := cmp.Diff(want, sorted(first)); diff != "" {
 		t.Error(diff)
 	}

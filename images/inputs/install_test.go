@@ -46,7 +46,7 @@ func TestInstalled(t *testing.T) {
 	out, first := compose(t, write(t, dir, list))
 	want := []string{
 		"board-installer-pv-256MiB.img", "board-installer-pv-256MiB.img.bmap", "board-pv-128MiB.img", "board-pv-128MiB.img.bmap", "board-tezi.tar",
-		"inputs.json", "sbom", "sbom.json",
+		"inputs.json", "sbom", "sbom.json", "vex/vendor.json",
 	}
 	if diff := cmp.Diff(want, sorted(first)); diff != "" {
 		t.Error(diff)

@@ -69,6 +69,9 @@ type List struct {
 	// in .csv. They are delivered beside the results as sbom/NAME, as they are, and sbom.json refers
 	// to them by their digests.
 	SBOM []Named `yaml:"sbom,omitempty" json:"sbom,omitempty"`
+	// VEX are statements about vulnerabilities, in OpenVEX or CycloneDX. They are delivered beside the
+	// results as vex/NAME, as they are.
+	VEX []Named `yaml:"vex,omitempty" json:"vex,omitempty"`
 
 	dir string `yaml:"-"` // of the file, for relative paths
 }

@@ -89,6 +89,7 @@ func (l *List) check(r checker) {
 	}
 	r.named("config.trust", l.Config.Trust, fileForm)
 	r.named("sbom", l.SBOM, fileForm)
+	r.named("vex", l.VEX, fileForm)
 	targets.CheckSupport(r.File, "support", l.Support)
 	l.medium(r)
 	l.installing(r)

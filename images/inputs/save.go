@@ -57,6 +57,9 @@ func Needed(in *images.Inputs) []build.Step {
 	if in.Loader.State != nil {
 		out = append(out, in.Loader.State.Step)
 	}
+	for _, v := range in.VEX {
+		out = append(out, v.From.Step)
+	}
 	if i := in.Installer; i != nil {
 		out = append(out, i.Program.Step, i.Files.Step)
 	}
@@ -86,7 +89,7 @@ func Save(ctx context.Context, in *images.Inputs, arch targets.Arch, made func(b
 	if u := targets.Support(in.Support); u != (targets.Support{}) {
 		s.list.Support = &u
 	}
-	for _, step := range []func() error{s.runtime, s.kernel, s.addons, s.containers, s.config, s.media, s.installer, s.tezi} {
+	for _, step := range []func() error{s.runtime, s.kernel, s.addons, s.containers, s.config, s.media, s.installer, s.tezi, s.statements} {
 		if err := step(); err != nil {
 			return fault.Wrap(fault.IO, err, "saving the inputs of %s", in.Target)
 		}
@@ -136,6 +139,17 @@ func (s *saving) runtime() error {
 	f, err := s.file("runtime", s.from(s.in.Runtime))
 	s.list.Runtime = &f
 	return err
+}
+
+func (s *saving) statements() error {
+	for _, v := range s.in.VEX {
+		f, err := s.file("vex/"+v.Name, s.from(v.From))
+		if err != nil {
+			return err
+		}
+		s.list.VEX = append(s.list.VEX, Named{Name: v.Name, Path: f.Path})
+	}
+	return nil
 }
 
 func (s *saving) kernel() error {

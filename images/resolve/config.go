@@ -70,11 +70,44 @@ func (p *providers) vendors(name string) *build.Source {
 	return p.layered("vendors", p.platforms(), name)
 }
 
-// VEX returns the directory with statements about vulnerabilities of a target: config/PLATFORM/vex with
-// the files of all layers and platforms, those of every platform below; nil when there is none.
-func VEX(t *targets.Target, l *layers.Layers) *build.Source {
+// VEX returns the files with statements about vulnerabilities of a target: those of
+// config/PLATFORM/vex, with the files of all layers and platforms, those for every platform below. Their
+// names are those of the files in these directories.
+func VEX(t *targets.Target, l *layers.Layers) ([]build.Source, error) {
 	p := &providers{Options: Options{Layers: l}, target: t}
-	return p.layered("config", append(p.platforms(), generic), "vex")
+	dir := p.layered("config", append(p.platforms(), generic), "vex")
+	if dir == nil {
+		return nil, nil
+	}
+	var names []string
+	for _, d := range dir.Dirs() {
+		entries, err := os.ReadDir(d)
+		if err != nil {
+			return nil, fault.Wrap(fault.IO, err, "looking for statements about vulnerabilities")
+		}
+		for _, e := range entries {
+			if path.Ext(e.Name()) == ".json" {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	var out []build.Source
+	for _, name := range slices.Compact(names) {
+		out = append(out, build.Source{Name: name, Path: dir.File(name)})
+	}
+	return out, nil
+}
+
+// statements returns the statements about vulnerabilities of the target.
+func (p *providers) statements() ([]images.Received, error) {
+	files, err := VEX(p.target, p.Layers)
+	step := &images.Statements{Files: files}
+	var out []images.Received
+	for _, f := range files {
+		out = append(out, images.Received{Name: f.Name, From: images.Artefact{Step: step, File: f.Name}})
+	}
+	return out, err
 }
 
 // layered returns a directory with the files of several platforms, the first one on top; nil when

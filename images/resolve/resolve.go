@@ -97,6 +97,7 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 		func() (err error) { in.Addons, err = p.addons(); return err },
 		func() (err error) { in.Containers, err = p.containers(); return err },
 		func() (err error) { in.Layouts, in.Loader, err = p.media(in); return err },
+		func() (err error) { in.VEX, err = p.statements(); return err },
 		func() (err error) { in.Tezi, err = p.tezi(); return err },
 		func() (err error) { in.Installer, err = p.installer(in); return err },
 	} {

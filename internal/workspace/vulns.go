@@ -6,23 +6,15 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom/vulns"
-)
-
-// billName is the bill of materials beside a target's results, and vexDir the directory with statements
-// beside it.
-const (
-	billName = "sbom.json"
-	vexDir   = "vex"
 )
 
 // VulnsOptions are those of Vulns and CRA.
@@ -99,15 +91,15 @@ func (w *Workspace) bills(ctx context.Context, what string) (*billed, error) {
 	isTarget := w.known(name)
 	file := w.path(what)
 	if isTarget {
-		file = filepath.Join(w.Out(name), billName)
+		file = filepath.Join(w.Out(name), images.SBOMFile)
 	} else if info, err := os.Stat(file); err == nil && info.IsDir() {
-		file = filepath.Join(file, billName)
+		file = filepath.Join(file, images.SBOMFile)
 	}
 	switch _, err := os.Stat(file); {
 	case errors.Is(err, fs.ErrNotExist) && isTarget:
 		return nil, fault.New(fault.Missing, "target %s has no %s: mage build %s makes it", name, file, name)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fault.New(fault.Missing, "%s is neither a bill of materials, nor a directory with %s, nor a target: mage targets lists those", what, billName)
+		return nil, fault.New(fault.Missing, "%s is neither a bill of materials, nor a directory with %s, nor a target: mage targets lists those", what, images.SBOMFile)
 	}
 	b, err := vulns.Open(ctx, file)
 	if err != nil {
@@ -117,7 +109,7 @@ func (w *Workspace) bills(ctx context.Context, what string) (*billed, error) {
 	if isTarget {
 		out.statements, err = w.vexOf(name)
 	} else {
-		out.statements, err = vexFiles(filepath.Join(filepath.Dir(file), vexDir))
+		out.statements, err = vexFiles(filepath.Join(filepath.Dir(file), images.VEXDir))
 	}
 	return out, err
 }
@@ -126,39 +118,33 @@ func (w *Workspace) bills(ctx context.Context, what string) (*billed, error) {
 func (w *Workspace) vexOf(name string) ([]string, error) {
 	t, err := w.load(name)
 	if err != nil {
-		return vexFiles(filepath.Join(w.Out(name), vexDir)) // a target that is no longer defined
+		return vexFiles(filepath.Join(w.Out(name), images.VEXDir)) // a target that is no longer defined
 	}
 	l, err := w.Sources()
 	if err != nil {
 		return nil, err
 	}
-	source := resolve.VEX(t, l)
-	if source == nil {
-		return nil, nil
+	var out []string
+	files, err := resolve.VEX(t, l)
+	for _, f := range files {
+		out = append(out, f.Path)
 	}
-	return vexFiles(source.Dirs()...)
+	return out, err
 }
 
-// vexFiles are the files of directories, of which one replaces that of the same name in the directories
-// before. The directories need not exist.
-func vexFiles(dirs ...string) ([]string, error) {
-	files := map[string]string{}
-	for _, dir := range dirs {
-		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.Wrap(fault.IO, err, "reading statements about vulnerabilities")
-		}
-		for _, e := range entries {
-			if filepath.Ext(e.Name()) == ".json" {
-				files[e.Name()] = filepath.Join(dir, e.Name())
-			}
-		}
+// vexFiles are the files with statements in a directory, which need not exist.
+func vexFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
 	var out []string
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		out = append(out, files[name])
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".json" {
+			out = append(out, filepath.Join(dir, e.Name()))
+		}
 	}
-	return out, nil
+	return out, fault.Wrap(fault.IO, err, "reading statements about vulnerabilities")
 }
 
 // scan joins bills of materials with data and statements.

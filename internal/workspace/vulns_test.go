@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/spdx2"
@@ -24,7 +25,7 @@ func billedIn(t *testing.T, dir string) {
 	if err := spdx2.Write(&b, d); err != nil {
 		t.Fatal(err)
 	}
-	lay(t, filepath.Join(dir, billName), b.String())
+	lay(t, filepath.Join(dir, images.SBOMFile), b.String())
 }
 
 func lay(t *testing.T, file, text string) {
