@@ -400,3 +400,46 @@ func TestWriteFails(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// FuzzWrite joins two documents of any kind: what comes out is JSON with each identifier once and each
+// object of the revision.
+func FuzzWrite(f *testing.F) {
+	f.Add(wrapped(`"packages":[{"SPDXID":"SPDXRef-a","name":"a"}]`), wrapped(`"files":[{"SPDXID":"SPDXRef-a"}]`))
+	f.Add(wrapped(`"relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"SPDXRef-a"}],"documentDescribes":["SPDXRef-b"]`), "{}")
+	f.Add(wrapped(`"hasExtractedLicensingInfos":[{"licenseId":"LicenseRef-a"}],"annotations":[{}]`), wrapped(`"externalDocumentRefs":[{"externalDocumentId":"DocumentRef-a","checksum":{"algorithm":"SHA256"}}],"comment":"x"`))
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, one, two string) {
+		d := newDevice(t)
+		d.put("a/sbom.spdx.zst", e.EncodeAll([]byte(one), nil))
+		d.put("b/sbom.spdx.zst", e.EncodeAll([]byte(two), nil))
+		d.put("b/root.squashfs", []byte(two))
+		text := d.raw("")
+		var doc struct {
+			Packages, Files, Snippets []struct{ SPDXID string }
+			Relationships             []relation
+		}
+		if err := json.Unmarshal([]byte(text), &doc); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		ids := map[string]bool{theDocument: true, "NONE": true, "NOASSERTION": true}
+		for _, e := range slices.Concat(doc.Packages, doc.Files, doc.Snippets) {
+			if ids[e.SPDXID] {
+				t.Fatalf("%s is there twice: %s", e.SPDXID, text)
+			}
+			ids[e.SPDXID] = true
+		}
+		for _, r := range doc.Relationships {
+			if !ids[r.From] && !strings.HasPrefix(r.From, otherDocument) || !ids[r.To] && !strings.HasPrefix(r.To, otherDocument) && !strings.HasPrefix(r.To, licencePrefix) {
+				t.Fatalf("%+v leads nowhere: %s", r, text)
+			}
+		}
+		for _, o := range d.state.Objects() {
+			if !strings.Contains(text, o.Sum) {
+				t.Fatalf("%s is not there: %s", o.Path, text)
+			}
+		}
+	})
+}
