@@ -273,6 +273,9 @@ func TestFormsOfKeys(t *testing.T) {
 		if _, err := Load(file, none); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "PV_SIGN_PASSPHRASE has its passphrase") {
 			t.Errorf("%s without its passphrase: %v", name, err)
 		}
+		if name == "minisign" {
+			continue // each attempt takes seconds and 1 GiB
+		}
 		if _, err := Load(file, phrase("other")); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "PV_SIGN_PASSPHRASE") {
 			t.Errorf("%s with another passphrase: %v", name, err)
 		}

@@ -137,7 +137,7 @@ func exportPart(ctx context.Context, path string, epoch build.Stamp, dirs ...str
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp) //nolint:errcheck // what is left does no harm
+	defer os.RemoveAll(tmp)
 	made := filepath.Join(tmp, "export")
 	if err := images.ExportPart(ctx, made, filepath.Join(tmp, "part"), epoch, dirs...); err != nil {
 		return err
