@@ -17,7 +17,8 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
-// Entry is a file, a module, a package of a program: one thing that a size has as its part.
+// Entry is a file, a module, a package of a program: one thing that a size has as its part. Archives,
+// file systems and programs are entries, too, besides what is in them.
 type Entry struct {
 	// Name is its path in what was measured.
 	Name string `json:"name"`
@@ -104,10 +105,11 @@ func Measured(name string, s *inspect.Sized) Thing {
 // whole makes a thing with all entries.
 func whole(name string, s *inspect.Sized) Thing {
 	t := Thing{Name: name, Bytes: s.Bytes}
-	walk(s, "", func(path string, leaf *inspect.Sized) {
-		if leaf != s {
-			t.Entries = append(t.Entries, Entry{path, leaf.Bytes, leaf.Unpacked})
+	walkAll(s, "", func(path string, p *inspect.Sized) bool {
+		if p != s && (len(p.Parts) == 0 || p.Sort == inspect.SortArchive || p.Sort == inspect.SortProgram) {
+			t.Entries = append(t.Entries, Entry{path, p.Bytes, p.Unpacked})
 		}
+		return true
 	})
 	sortEntries(t.Entries)
 	return t
@@ -117,16 +119,6 @@ func sortEntries(list []Entry) {
 	slices.SortStableFunc(list, func(a, b Entry) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), strings.Compare(a.Name, b.Name))
 	})
-}
-
-// walk calls do with each thing that has no parts, with its path.
-func walk(s *inspect.Sized, path string, do func(path string, leaf *inspect.Sized)) {
-	if len(s.Parts) == 0 {
-		do(path, s)
-	}
-	for _, p := range s.Parts {
-		walk(p, strings.TrimPrefix(path+"/"+p.Name, "/"), do)
-	}
 }
 
 // Growth is an entry that has another size than before.

@@ -236,6 +236,18 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// TestEntries: archives and programs are listed besides what is in them.
+func TestEntries(t *testing.T) {
+	var names []string
+	for _, e := range Measured("image", sampleTree()).Entries {
+		names = append(names, base(e.Name))
+	}
+	want := []string{"kernel.img", "modules.squashfs", "a.ko", base(evil), "b.ko", "tool", "runtime", "net", "busybox", "(ext4 itself)", "grub.cfg"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestSaved(t *testing.T) {
 	var parts []*inspect.Sized
 	for i := range 2 * mostEntries {
