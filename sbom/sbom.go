@@ -213,6 +213,9 @@ func FileID(f File) string { return identifier("File", f.Name, f.Name, f.SHA256)
 // LicenceID returns a LicenseRef for a text that is not in SPDX's list.
 func LicenceID(name, text string) string { return identifier("LicenseRef", name, text) }
 
+// ReferenceID returns the identifier of a reference to another document, which name describes.
+func ReferenceID(name, namespace string) string { return identifier("DocumentRef", name, namespace) }
+
 // AddPackage adds a package, with an identifier if it has none, and returns the identifier.
 // The same package may be added more than once: see [Document.Seal].
 func (d *Document) AddPackage(p Package) string {

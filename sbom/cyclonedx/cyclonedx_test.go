@@ -2,6 +2,7 @@ package cyclonedx_test
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,15 @@ import (
 	"github.com/pantavisor/pantavisor/sbom/cyclonedx"
 	"github.com/pantavisor/pantavisor/sbom/sbomtest"
 )
+
+// buildroot has the form of what Buildroot makes of the output of show-info.
+func buildroot(t interface{ Fatal(args ...any) }) []byte {
+	text, err := os.ReadFile("testdata/buildroot.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
 
 func write(t *testing.T, d *sbom.Document) []byte {
 	t.Helper()
@@ -142,7 +152,7 @@ func TestSchema(t *testing.T) {
 	t.Parallel()
 	full := write(t, sbomtest.Full())
 	validate(t, full)
-	validate(t, []byte(buildroot))
+	validate(t, buildroot(t))
 	for old, wrong := range map[string]string{
 		`"type":"file"`: `"type":"thing"`, `"alg":"SHA-256"`: `"alg":"SHA256"`, `"state":"exploitable"`: `"state":"bad"`, `"serialNumber":"`: `"serialNumber":"x`,
 		`"location"`: `"place"`,
@@ -156,7 +166,7 @@ func TestSchema(t *testing.T) {
 
 func TestBuildroot(t *testing.T) {
 	t.Parallel()
-	d, err := cyclonedx.Read(strings.NewReader(buildroot))
+	d, err := cyclonedx.Read(bytes.NewReader(buildroot(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +258,7 @@ func FuzzRead(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(full.Bytes())
-	f.Add([]byte(buildroot))
+	f.Add(buildroot(f))
 	for in := range hostile {
 		f.Add([]byte(in))
 	}

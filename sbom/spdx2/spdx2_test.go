@@ -3,6 +3,7 @@ package spdx2_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -122,38 +123,17 @@ func TestBadDocuments(t *testing.T) {
 	}
 }
 
-// yocto22 has the form of OpenEmbedded's documents of SPDX 2.2.
-const yocto22 = `{
- "SPDXID": "SPDXRef-DOCUMENT", "spdxVersion": "SPDX-2.2", "dataLicense": "CC0-1.0", "name": "recipe-shell",
- "documentNamespace": "http://spdx.org/spdxdoc/recipe-shell-1f0a",
- "creationInfo": {"comment": "This document was created by analyzing recipe files during the build.",
-  "created": "2024-05-01T10:00:00Z", "creators": ["Tool: OpenEmbedded Core create-spdx.bbclass", "Organization: OpenEmbedded ()", "Person: N/A ()"],
-  "licenseListVersion": "3.20"},
- "externalDocumentRefs": [{"externalDocumentId": "DocumentRef-dependency-recipe-libc",
-  "spdxDocument": "http://spdx.org/spdxdoc/recipe-libc-2e1b",
-  "checksum": {"algorithm": "SHA1", "checksumValue": "2C3D000000000000000000000000000000000000"}}],
- "hasExtractedLicensingInfos": [{"extractedText": "As you like.", "licenseId": "LicenseRef-as_you_like", "name": "as_you_like"}],
- "packages": [
-  {"SPDXID": "SPDXRef-Recipe-shell", "name": "shell", "versionInfo": "5.2", "downloadLocation": "https://example.com/shell-5.2.tar.gz",
-   "licenseConcluded": "NOASSERTION", "licenseDeclared": "GPL-3.0-or-later", "copyrightText": "NOASSERTION", "filesAnalyzed": false,
-   "sourceInfo": "CVEs fixed: CVE-2019-18276 CVE-2022-3715", "supplier": "Organization: OpenEmbedded ()",
-   "externalRefs": [{"referenceCategory": "SECURITY", "referenceLocator": "cpe:2.3:*:gnu:shell:5.2:*:*:*:*:*:*:*", "referenceType": "http://spdx.org/rdf/references/cpe23Type"}],
-   "hasFiles": ["SPDXRef-SourceFile-shell-1"]},
-  {"SPDXID": "SPDXRef-Recipe-mkshell_native", "name": "mkshell-native", "downloadLocation": "NONE",
-   "annotations": [{"annotationDate": "2024-05-01T10:00:00Z", "annotationType": "OTHER", "annotator": "Tool: OpenEmbedded Core create-spdx.bbclass - 1.0", "comment": "isNative"}]}],
- "files": [{"SPDXID": "SPDXRef-SourceFile-shell-1", "fileName": "main.c", "fileTypes": ["SOURCE"], "copyrightText": "NOASSERTION", "licenseConcluded": "NOASSERTION",
-  "licenseInfoInFiles": ["GPL-3.0-or-later"],
-  "checksums": [{"algorithm": "SHA1", "checksumValue": "aa00000000000000000000000000000000000000"}, {"algorithm": "SHA256", "checksumValue": "bb00000000000000000000000000000000000000000000000000000000000000"}]}],
- "relationships": [
-  {"spdxElementId": "SPDXRef-DOCUMENT", "relatedSpdxElement": "SPDXRef-Recipe-shell", "relationshipType": "DESCRIBES"},
-  {"spdxElementId": "DocumentRef-dependency-recipe-libc:SPDXRef-Recipe-libc", "relatedSpdxElement": "SPDXRef-Recipe-shell", "relationshipType": "BUILD_DEPENDENCY_OF"},
-  {"spdxElementId": "SPDXRef-SourceFile-shell-1", "relatedSpdxElement": "SPDXRef-Recipe-shell", "relationshipType": "CONTAINED_BY"},
-  {"spdxElementId": "SPDXRef-Recipe-shell", "relatedSpdxElement": "SPDXRef-lost", "relationshipType": "CONTAINS"}]
-}`
+// yocto is a document in the form of OpenEmbedded's of SPDX 2.2, of a recipe.
+const yocto = "testdata/recipe-shell.spdx.json"
 
 func TestYocto(t *testing.T) {
 	t.Parallel()
-	d, err := spdx2.Read(strings.NewReader(yocto22))
+	f, err := os.Open(yocto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	d, err := spdx2.Read(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +209,11 @@ func FuzzRead(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(full.Bytes())
-	f.Add([]byte(yocto22))
+	if text, err := os.ReadFile(yocto); err != nil {
+		f.Fatal(err)
+	} else {
+		f.Add(text)
+	}
 	for in := range hostile {
 		f.Add([]byte(in))
 	}

@@ -1,0 +1,377 @@
+// Package merge joins bills of materials that came from elsewhere, such as the build systems of
+// containers, with one of ours: linked, so that ours refers to the received documents as they are
+// ([Set.Link]), or flat, as one document ([Set.Flat]).
+//
+// A received document may be of SPDX 2.2, 2.3 or 3.0, or of CycloneDX, compressed or not, or stand with
+// others in an archive NAME.spdx.tar.zst, as OpenEmbedded makes it of the documents of an image.
+package merge
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/ctxio"
+	"github.com/pantavisor/pantavisor/internal/decompress"
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filecopy"
+	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/forms"
+)
+
+// Bounds of what is read. An image's archive of OpenEmbedded has some thousand documents, which are
+// together a fifth of this.
+const (
+	maxTotal     = 1 << 30 // bytes, unpacked
+	maxDocuments = 20_000
+	maxEntries   = 100_000 // of a directory and an archive
+)
+
+// Set are received documents.
+type Set struct {
+	// Files are the files that they are in, by path.
+	Files []File
+	// Skipped says which files with a fitting name are not taken, and why.
+	Skipped []string
+
+	dir  string
+	docs []received
+	// size is that of all documents, unpacked.
+	size int64
+}
+
+// File is a file with one received document, or an archive of many.
+type File struct {
+	// Path is its path in the directory, with slashes.
+	Path string
+	// SHA256 is that of its bytes as they are, in lower-case hex.
+	SHA256 string
+	// Documents is the number of documents in it.
+	Documents int
+}
+
+// received is one document.
+type received struct {
+	*sbom.Document
+	// file is the position of the file that it is in, and member its name in an archive.
+	file   int
+	member string
+	// sha256 and sha1 are those of the document's text.
+	sha256, sha1 string
+}
+
+// Open reads the documents in a directory and those below it: files *.json and *.jsonld, also compressed,
+// and archives *.spdx.tar, also compressed. JSON of another form is skipped. A document that cannot be
+// read is an error of the kind fault.BadInput, and so is a directory without documents.
+func Open(ctx context.Context, dir string) (*Set, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fault.New(fault.BadInput, "reading SBOMs to merge: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fault.New(fault.BadInput, "reading SBOMs to merge: %s is not a directory", dir)
+	}
+	s := &Set{dir: dir}
+	seen := map[string]string{}
+	entries := 0
+	err = filepath.WalkDir(dir+string(filepath.Separator), func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entries++; entries > maxEntries {
+			return fault.New(fault.BadInput, "%s has more than %d entries; name a directory that has only the documents", dir, maxEntries)
+		}
+		if kind(e.Name()) == other || e.IsDir() {
+			return ctx.Err()
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		return s.file(ctx, filepath.ToSlash(rel), seen)
+	})
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "reading SBOMs to merge")
+	}
+	if len(s.docs) == 0 {
+		return nil, fault.New(fault.BadInput, "reading SBOMs to merge: %s has no document of SPDX or CycloneDX in a file *.json, *.jsonld or *.spdx.tar", dir)
+	}
+	return s, nil
+}
+
+// kinds of files, by name.
+const (
+	other = iota
+	document
+	archive
+)
+
+func kind(name string) int {
+	name = strings.ToLower(name)
+	for _, suffix := range []string{".gz", ".zst", ".xz", ".bz2"} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+	switch {
+	case strings.HasSuffix(name, ".json"), strings.HasSuffix(name, ".jsonld"):
+		return document
+	case strings.HasSuffix(name, ".spdx.tar"):
+		return archive
+	}
+	return other
+}
+
+// file reads a file.
+func (s *Set) file(ctx context.Context, rel string, seen map[string]string) (err error) {
+	path := filepath.Join(s.dir, filepath.FromSlash(rel))
+	// A link may lead to a document; whatever is not a regular file is not waited for.
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		s.Skipped = append(s.Skipped, rel+": is not a regular file")
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	raw := io.TeeReader(ctxio.Reader(ctx, f), sum)
+	plain, err := decompress.Reader(raw)
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "%s", rel)
+	}
+	defer plain.Close()
+	before := len(s.docs)
+	if kind(rel) == archive {
+		err = s.archive(plain, rel)
+	} else {
+		err = s.document(plain, rel, "")
+	}
+	if err != nil {
+		return fault.Wrap(fault.BadInput, err, "%s", rel)
+	}
+	if _, err := io.Copy(io.Discard, raw); err != nil {
+		return err
+	}
+	digest := hex.EncodeToString(sum.Sum(nil))
+	if first, twice := seen[digest]; twice && len(s.docs) > before {
+		// Build systems deploy a document with a link to it.
+		s.docs = s.docs[:before]
+		s.Skipped = append(s.Skipped, rel+": is the same as "+first)
+		return nil
+	}
+	seen[digest] = rel
+	if count := len(s.docs) - before; count > 0 {
+		s.Files = append(s.Files, File{Path: rel, SHA256: digest, Documents: count})
+	}
+	return nil
+}
+
+// document reads one document, which becomes one of the file that is read.
+func (s *Set) document(r io.Reader, rel, member string) error {
+	data, err := bounded.Read(r, forms.MaxSize)
+	if err != nil {
+		return err
+	}
+	name := cmp.Or(member, rel)
+	if s.size += int64(len(data)); s.size > maxTotal || len(s.docs) >= maxDocuments {
+		return fmt.Errorf("the documents have more than %d MiB or are more than %d", maxTotal>>20, maxDocuments)
+	}
+	switch form, err := forms.Detect(data); {
+	case err != nil:
+		return err
+	case form == "" && member != "":
+		return nil // the index of the archive
+	case form == "":
+		s.Skipped = append(s.Skipped, rel+": is JSON of another form")
+		return nil
+	}
+	d, err := forms.Read(bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	sum256, sum1 := sha256.Sum256(data), sha1.Sum(data)
+	s.docs = append(s.docs, received{
+		Document: d, file: len(s.Files), member: member, sha256: hex.EncodeToString(sum256[:]), sha1: hex.EncodeToString(sum1[:]),
+	})
+	return nil
+}
+
+// archive reads the documents of an archive.
+func (s *Set) archive(r io.Reader, rel string) error {
+	t := tar.NewReader(r)
+	for range maxEntries {
+		head, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if head.Typeflag == tar.TypeReg && kind(head.Name) == document {
+			if err := s.document(t, rel, head.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("it has more than %d entries", maxEntries)
+}
+
+// Copy copies the files into a directory, byte for byte, each under its path. A file that changed since it
+// was read is an error of the kind fault.Digest.
+func (s *Set) Copy(ctx context.Context, to string) error {
+	for _, f := range s.Files {
+		from, target := filepath.Join(s.dir, filepath.FromSlash(f.Path)), filepath.Join(to, filepath.FromSlash(f.Path))
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return fault.Wrap(fault.IO, err, "copying received SBOMs")
+		}
+		if err := filecopy.File(ctx, target, from, 0o644); err != nil {
+			return fault.Wrap(fault.IO, err, "copying received SBOMs")
+		}
+		digest, err := fileDigest(ctx, target)
+		if err != nil {
+			return fault.Wrap(fault.IO, err, "copying received SBOMs")
+		}
+		if digest != f.SHA256 {
+			return fault.New(fault.Digest, "copying received SBOMs: %s changed while the build ran", from)
+		}
+	}
+	return nil
+}
+
+func fileDigest(ctx context.Context, path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, ctxio.Reader(ctx, f)); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// place names where a document is, for people.
+func (s *Set) place(d received) string {
+	path := s.Files[d.file].Path
+	if d.member != "" {
+		return path + ": " + d.member
+	}
+	return path
+}
+
+// emptyDigest is that of no bytes, which joins nothing.
+const emptyDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+// digests returns the identifiers of the files and packages of a document by their SHA-256.
+func digests(d *sbom.Document) map[string][]string {
+	ids := map[string][]string{}
+	add := func(digest, id string) {
+		if digest != "" && digest != emptyDigest {
+			ids[digest] = append(ids[digest], id)
+		}
+	}
+	for _, f := range d.Files {
+		add(f.SHA256, f.ID)
+	}
+	for _, p := range d.Packages {
+		add(p.SHA256, p.ID)
+	}
+	return ids
+}
+
+// Link makes the document refer to the received ones, by namespace and by the digest of the file that they
+// are kept in, which is prefix and its path. Of an archive the documents are named to which no other one
+// in it refers. Where a file or package of theirs has the SHA-256 of one of ours, their document DESCRIBES
+// ours. The document is sealed anew. The paths that are returned are those of files that have no digest in
+// common with the document.
+func (s *Set) Link(d *sbom.Document, prefix string) (apart []string) {
+	ours := digests(d)
+	for i, f := range s.Files {
+		var docs []received
+		for _, r := range s.docs {
+			if r.file == i {
+				docs = append(docs, r)
+			}
+		}
+		joined := false
+		first := ""
+		named := map[string]bool{}
+		for _, r := range roots(docs) {
+			ref := sbom.Reference{
+				ID: sbom.ReferenceID(r.Name, r.Namespace+" "+f.SHA256), Namespace: r.Namespace, SHA256: f.SHA256, File: prefix + f.Path, Comment: r.Name,
+			}
+			if r.member != "" {
+				ref.Comment = fmt.Sprintf("%s: %s of %d documents", r.Name, r.member, f.Documents)
+			}
+			first = cmp.Or(first, ref.ID)
+			named[r.Namespace] = true
+			d.References = append(d.References, ref)
+			joined = describe(d, ref.ID, r, ours) || joined
+		}
+		for _, r := range docs {
+			// What is in the others of an archive is said of the first root.
+			if !named[r.Namespace] {
+				joined = describe(d, first, r, ours) || joined
+			}
+		}
+		if !joined {
+			apart = append(apart, f.Path)
+		}
+	}
+	d.Namespace = ""
+	d.Seal()
+	return apart
+}
+
+// roots returns the documents to which no other refers, or all where each is referred to.
+func roots(docs []received) []received {
+	referred := map[string]bool{}
+	for _, d := range docs {
+		for _, r := range d.References {
+			referred[r.Namespace] = r.Namespace != d.Namespace
+		}
+	}
+	var all []received
+	for _, d := range docs {
+		if !referred[d.Namespace] {
+			all = append(all, d)
+		}
+	}
+	if all == nil {
+		return docs
+	}
+	return all
+}
+
+// describe relates a received document to what it has of ours, and reports whether it has anything.
+func describe(d *sbom.Document, ref string, r received, ours map[string][]string) bool {
+	joined := false
+	say := func(digest, name string) {
+		for _, id := range ours[digest] {
+			joined = true
+			d.Relations = append(d.Relations, sbom.Relation{
+				From: ref + ":" + sbom.DocumentID, Kind: sbom.Describes, To: id, Comment: "it has the same SHA-256 as " + name,
+			})
+		}
+	}
+	for _, f := range r.Files {
+		say(f.SHA256, f.Name)
+	}
+	for _, p := range r.Packages {
+		say(p.SHA256, p.Name)
+	}
+	return joined
+}

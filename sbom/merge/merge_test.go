@@ -1,0 +1,378 @@
+package merge_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/forms"
+	"github.com/pantavisor/pantavisor/sbom/merge"
+)
+
+// The fixtures of the forms.
+const (
+	yocto22   = "../spdx2/testdata/recipe-shell.spdx.json"
+	yocto3    = "../spdx3/testdata/yocto.spdx.json"
+	buildroot = "../cyclonedx/testdata/buildroot.json"
+)
+
+// received writes files into a new directory.
+func received(t *testing.T, files map[string][]byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func fixture(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// libc has the form of the document that the one of the shell refers to.
+const libc = `{"SPDXID":"SPDXRef-DOCUMENT","spdxVersion":"SPDX-2.2","name":"recipe-libc","documentNamespace":"http://spdx.org/spdxdoc/recipe-libc-2e1b",
+ "creationInfo":{"created":"2024-05-01T10:00:00Z","creators":["Tool: x"]},
+ "hasExtractedLicensingInfos":[{"extractedText":"Only on Sundays.","licenseId":"LicenseRef-as_you_like","name":"as_you_like"}],
+ "packages":[{"SPDXID":"SPDXRef-Recipe-libc","name":"libc","downloadLocation":"NONE","licenseDeclared":"LGPL-2.1 AND LicenseRef-as_you_like"}]}`
+
+// archive makes an archive in OpenEmbedded's form.
+func archive(t *testing.T, members map[string][]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(z)
+	for name, data := range members {
+		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Size: int64(len(data)), Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// shell returns the document of the shell, which refers to that of the libc by its digest.
+func shell(t *testing.T) []byte {
+	t.Helper()
+	sum := sha1.Sum([]byte(libc))
+	return bytes.Replace(fixture(t, yocto22), []byte("2C3D"+strings.Repeat("0", 36)), []byte(hex.EncodeToString(sum[:])), 1)
+}
+
+func open(t *testing.T, dir string) *merge.Set {
+	t.Helper()
+	s, err := merge.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// ours is a document with a file that one of the fixtures has as well.
+func ours() *sbom.Document {
+	d := &sbom.Document{Name: "revision", Created: time.Unix(1700000000, 0).UTC(), Creators: []string{"Tool: test"}}
+	d.Roots = []string{d.AddPackage(sbom.Package{Name: "image"})}
+	d.AddFile(sbom.File{Name: "root.squashfs", SHA256: "aa" + strings.Repeat("0", 62), Size: 5})
+	d.Seal()
+	return d
+}
+
+// written returns the document as SPDX, and checks that all forms can be written.
+func written(t *testing.T, d *sbom.Document) string {
+	t.Helper()
+	var text string
+	for _, name := range slices.Backward(forms.Names()) {
+		var b bytes.Buffer
+		if err := forms.Write(&b, d, forms.Form(name)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := forms.Read(bytes.NewReader(b.Bytes())); err != nil {
+			t.Fatal(err)
+		}
+		text = b.String()
+	}
+	return text
+}
+
+func TestLink(t *testing.T) {
+	t.Parallel()
+	files := map[string][]byte{
+		"yocto/image.spdx.json": fixture(t, yocto3), "buildroot.json": fixture(t, buildroot), "other.json": []byte(`{"a":1}`), "image.img": {1},
+		"old/image.spdx.tar.zst": archive(t, map[string][]byte{"recipe-shell.spdx.json": shell(t), "recipe-libc.spdx.json": []byte(libc), "index.json": []byte("{}")}),
+	}
+	dir := received(t, files)
+	if err := os.Symlink("image.spdx.json", filepath.Join(dir, "yocto/latest.spdx.json")); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	if diff := cmp.Diff([]string{
+		"other.json: is JSON of another form", "yocto/latest.spdx.json: is the same as yocto/image.spdx.json",
+	}, s.Skipped); diff != "" {
+		t.Error(diff)
+	}
+	d := ours()
+	before := d.Namespace
+	apart := s.Link(d, "sbom/")
+	if diff := cmp.Diff([]string{"buildroot.json", "old/image.spdx.tar.zst"}, apart); diff != "" {
+		t.Error(diff)
+	}
+	if d.Namespace == before {
+		t.Error("two documents have one namespace")
+	}
+	if len(d.Packages) != 1 || len(d.Files) != 1 {
+		t.Errorf("what is linked is in the document: %+v", d)
+	}
+	var kept []string
+	for _, r := range d.References {
+		kept = append(kept, r.File)
+		for _, f := range s.Files {
+			if r.File == "sbom/"+f.Path && r.SHA256 != f.SHA256 {
+				t.Errorf("%s: %s is not %s", r.File, r.SHA256, f.SHA256)
+			}
+		}
+	}
+	slices.Sort(kept)
+	if diff := cmp.Diff([]string{"sbom/buildroot.json", "sbom/old/image.spdx.tar.zst", "sbom/yocto/image.spdx.json"}, kept); diff != "" {
+		t.Error(diff)
+	}
+	if len(d.Relations) != 1 || d.Relations[0].Kind != sbom.Describes || d.Relations[0].To != d.Files[0].ID ||
+		!strings.HasSuffix(d.Relations[0].From, ":DOCUMENT") {
+		t.Errorf("%+v", d.Relations)
+	}
+	text := written(t, d)
+	for range 3 {
+		again := ours()
+		open(t, dir).Link(again, "sbom/")
+		if got := written(t, again); got != text {
+			t.Errorf("the same input gives\n%s\nand\n%s", text, got)
+		}
+	}
+	to := t.TempDir()
+	if err := s.Copy(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range s.Files {
+		if !bytes.Equal(fixture(t, filepath.Join(to, f.Path)), files[f.Path]) {
+			t.Errorf("%s differs", f.Path)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "buildroot.json"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Copy(t.Context(), t.TempDir()); fault.Of(err) != fault.Digest {
+		t.Errorf("a file that changed: %v", err)
+	}
+}
+
+// find returns the package with a name.
+func find(t *testing.T, d *sbom.Document, name string) sbom.Package {
+	t.Helper()
+	var all []sbom.Package
+	for _, p := range d.Packages {
+		if p.Name == name {
+			all = append(all, p)
+		}
+	}
+	if len(all) != 1 {
+		t.Fatalf("%d packages %s: %+v", len(all), name, all)
+	}
+	return all[0]
+}
+
+func TestFlat(t *testing.T) {
+	t.Parallel()
+	files := map[string][]byte{
+		"image.spdx.json": fixture(t, yocto3), "zz/buildroot.json": fixture(t, buildroot),
+		"old.spdx.tar.zst": archive(t, map[string][]byte{"recipe-shell.spdx.json": shell(t), "recipe-libc.spdx.json": []byte(libc)}),
+	}
+	dir := received(t, files)
+	d := ours()
+	conflicts := open(t, dir).Flat(d, merge.Options{})
+
+	libc := find(t, d, "libc")
+	if !strings.HasPrefix(libc.Declared, "LGPL-2.1 AND LicenseRef-") || !strings.HasPrefix(libc.Concluded, "LGPL-2.1-only AND LicenseRef-") {
+		t.Errorf("%+v", libc)
+	}
+	// Two texts had one name.
+	names := map[string]bool{}
+	for _, l := range d.Licences {
+		names[l.Name+": "+l.Text] = true
+	}
+	if !names["as_you_like: As you like."] || !names["as_you_like: Only on Sundays."] {
+		t.Errorf("%v", names)
+	}
+	// The CPE of Buildroot is another one, so its shell is another one, and a free name is understood.
+	for _, p := range d.Packages {
+		switch {
+		case p.Host:
+			t.Errorf("the host tool %s is in the document", p.Name)
+		case p.CPE == "cpe:2.3:a:example:shell:5.2:*:*:*:*:*:*:*" &&
+			!strings.HasPrefix(p.Concluded, "GPL-2.0-only AND (LGPL-2.1-or-later OR MIT) AND LicenseRef-"):
+			t.Errorf("%+v", p)
+		}
+	}
+	// The image of the container is ours by its digest.
+	if i := slices.IndexFunc(d.Relations, func(r sbom.Relation) bool {
+		return r.From == d.Files[slices.IndexFunc(d.Files, func(f sbom.File) bool { return f.Name == "root.squashfs" })].ID && r.Kind == sbom.GeneratedFrom
+	}); i < 0 {
+		t.Errorf("%+v", d.Relations)
+	}
+	// The reference between two received documents is resolved.
+	if i := slices.IndexFunc(d.Relations, func(r sbom.Relation) bool {
+		return r.From == libc.ID && r.Kind == "BUILD_DEPENDENCY_OF"
+	}); i < 0 {
+		t.Errorf("%+v", d.Relations)
+	}
+	for _, r := range d.References {
+		if strings.Contains(r.Namespace, "libc") {
+			t.Errorf("%+v", r)
+		}
+	}
+	origins := map[string]bool{}
+	for _, s := range d.Statements {
+		origins[s.Origin] = true
+	}
+	if !origins["image.spdx.json"] || !origins["zz/buildroot.json"] || !origins["old.spdx.tar.zst: recipe-shell.spdx.json"] {
+		t.Errorf("%v", origins)
+	}
+	for _, c := range conflicts {
+		t.Log(c)
+	}
+	if len(conflicts) != 0 {
+		t.Errorf("%d conflicts", len(conflicts))
+	}
+	text := written(t, d)
+	again := ours()
+	open(t, dir).Flat(again, merge.Options{})
+	if got := written(t, again); got != text {
+		t.Errorf("the same input gives\n%s\nand\n%s", text, got)
+	}
+
+	all := ours()
+	open(t, dir).Flat(all, merge.Options{HostTools: true})
+	if len(all.Packages) != len(d.Packages)+3 {
+		t.Errorf("%d packages with host tools, %d without", len(all.Packages), len(d.Packages))
+	}
+}
+
+// document returns an SPDX document with one package and its relations to others.
+func document(name, fields string) []byte {
+	return fmt.Appendf(nil, `{"SPDXID":"SPDXRef-DOCUMENT","spdxVersion":"SPDX-2.3","name":%q,"documentNamespace":"urn:%s",
+ "creationInfo":{"created":"2024-05-01T10:00:00Z","creators":["Tool: x"]},%s}`, name, name, fields)
+}
+
+func TestConflicts(t *testing.T) {
+	t.Parallel()
+	pack := func(licence, more string) string {
+		return `"packages":[{"SPDXID":"SPDXRef-p","name":"p","versionInfo":"1","downloadLocation":"NONE","licenseDeclared":"` + licence + `",
+		"externalRefs":[{"referenceCategory":"PACKAGE-MANAGER","referenceType":"purl","referenceLocator":"pkg:generic/p@1"}]` + more + `}]`
+	}
+	vex := func(status string) string {
+		return `,"annotations":[{"annotator":"Tool: pantavisor","annotationDate":"2024-05-01T10:00:00Z","annotationType":"OTHER",
+		"comment":"{\"pantavisor\":{\"statements\":[{\"vulnerability\":\"CVE-2024-1\",\"status\":\"` + status + `\",\"packages\":[\"p\"]}]}}"}]`
+	}
+	dir := received(t, map[string][]byte{
+		"a.json": document("a", pack("GPL-2.0", "")+vex("affected")),
+		"b.json": document("b", pack("GPL-2.0-only", `,"supplier":"Organization: B","checksums":[{"algorithm":"SHA256","checksumValue":"`+strings.Repeat("b", 64)+`"}]`)),
+		"c.json": document("c", pack("MIT", `,"supplier":"Organization: C"`)+vex("fixed")),
+		"d.json": document("d", `"externalDocumentRefs":[{"externalDocumentId":"DocumentRef-a","spdxDocument":"urn:a",
+		"checksum":{"algorithm":"SHA1","checksumValue":"`+strings.Repeat("0", 40)+`"}}]`),
+		"e.json": document("a", `"packages":[]`),
+	})
+	d := ours()
+	var got []string
+	for _, c := range open(t, dir).Flat(d, merge.Options{}) {
+		got = append(got, strings.SplitAfter(c.Element+" "+c.Field+" "+c.KeptFrom+" "+c.OtherFrom, "Package-p")[0])
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{
+		"CVE-2024-1 in Package-p", "document a namespace a.json e.json", "document a sha1 a.json d.json", "p 1 concluded licence a.json c.json",
+		"p 1 declared licence a.json c.json", "p 1 supplier a.json c.json",
+	}, got); diff != "" {
+		t.Error(diff)
+	}
+	p := find(t, d, "p")
+	if p.Declared != "GPL-2.0" || p.Concluded != "GPL-2.0-only" || p.Supplier != "Organization: B" || p.SHA256 != strings.Repeat("b", 64) {
+		t.Errorf("%+v", p)
+	}
+	if len(d.Statements) != 2 {
+		t.Errorf("%+v", d.Statements)
+	}
+	written(t, d)
+}
+
+// TestSameProduct has packages of one product, which have its CPE, and packages of which only the CPE differs.
+func TestSameProduct(t *testing.T) {
+	t.Parallel()
+	pack := func(id, name, cpe string) string {
+		return `{"SPDXID":"SPDXRef-` + id + `","name":"` + name + `","downloadLocation":"NONE",
+		"externalRefs":[{"referenceCategory":"SECURITY","referenceType":"cpe23Type","referenceLocator":"` + cpe + `"}]}`
+	}
+	dir := received(t, map[string][]byte{"a.json": document("a", `"packages":[`+pack("1", "p", "cpe:p")+`,`+pack("2", "p-doc", "cpe:p")+`,`+pack("3", "p", "cpe:q")+`]`)})
+	d := ours()
+	if conflicts := open(t, dir).Flat(d, merge.Options{}); len(conflicts) > 0 || len(d.Packages) != 4 {
+		t.Errorf("%v, %+v", conflicts, d.Packages)
+	}
+}
+
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		file string
+		data []byte
+		want string
+	}{
+		"nothing":            {"a.txt", nil, "has no document"},
+		"only other JSON":    {"a.json", []byte("[]"), "has no document"},
+		"not JSON":           {"a.json", []byte("{"), "a.json: reading an SBOM: it is not JSON"},
+		"damaged":            {"a.json", document("a", `"packages":[null]`), "a.json: reading an SPDX document"},
+		"cut short":          {"a.spdx.tar.zst", archive(t, map[string][]byte{"a.json": document("a", `"packages":[]`)})[:60], "a.spdx.tar.zst"},
+		"damaged in archive": {"a.spdx.tar.zst", archive(t, map[string][]byte{"x.json": []byte("{")}), "not JSON"},
+		"not compressed":     {"a.json.gz", []byte{0x1f, 0x8b, 0, 0}, "a.json.gz"},
+	} {
+		_, err := merge.Open(t.Context(), received(t, map[string][]byte{c.file: c.data}))
+		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v; want %q", name, err, c.want)
+		}
+	}
+	if _, err := merge.Open(t.Context(), filepath.Join(t.TempDir(), "none")); fault.Of(err) != fault.BadInput {
+		t.Error(err)
+	}
+	if _, err := merge.Open(t.Context(), yocto3); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "is not a directory") {
+		t.Error(err)
+	}
+}
