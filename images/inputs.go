@@ -76,6 +76,8 @@ type Inputs struct {
 	Received []Received `json:"received,omitempty"`
 	// VEX are statements about vulnerabilities, which are delivered in [VEXDir].
 	VEX []Received `json:"vex,omitempty"`
+	// MergedSBOM takes those in a directory; nil for none.
+	MergedSBOM *MergeSBOM `json:"-"`
 
 	bsp   *BSP
 	sboms map[build.Step]*PartSBOM

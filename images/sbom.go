@@ -18,6 +18,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/container"
+	"github.com/pantavisor/pantavisor/sbom/merge"
 	"github.com/pantavisor/pantavisor/sbom/part"
 	"github.com/pantavisor/pantavisor/sbom/spdx2"
 )
@@ -34,8 +35,9 @@ type SBOM struct {
 	// Layouts and Files are those of the medium.
 	Layouts []Layout
 	Files   []RoleFiles
-	// Received are documents of others.
+	// Received are documents of others, and Merged takes those of a directory; nil for none.
 	Received []Received `json:",omitempty"`
+	Merged   *MergeSBOM `json:"-"`
 	// Parts have the documents of the parts.
 	Parts []*PartSBOM `json:"-"`
 	// Storage is the step with revision 0; nil when there is none.
@@ -63,7 +65,7 @@ func (c *composer) bill() {
 	in := c.in
 	s := &SBOM{
 		Target: in.Target, Release: in.Release, Epoch: in.Epoch, Support: in.Support, Layouts: in.Layouts, Files: in.Loader.Files, Storage: c.storage,
-		Received: in.Received,
+		Received: in.Received, Merged: in.MergedSBOM,
 	}
 	for _, a := range c.Artefacts {
 		s.Artefacts = append(s.Artefacts, SBOMArtefact{a.To, Artefact{a.Step, a.From}})
@@ -117,6 +119,9 @@ func (s *SBOM) Deps() []build.Step {
 	for _, r := range s.Received {
 		add(r.From.Step)
 	}
+	if s.Merged != nil {
+		add(s.Merged)
+	}
 	add(s.origins.needs...)
 	return out
 }
@@ -126,8 +131,8 @@ func (s *SBOM) Run(ctx context.Context, w *build.Work) error {
 	d := &sbom.Document{
 		Name: s.Target, Created: s.Epoch.Time().UTC(), Creators: []string{container.Creator}, Support: s.Support,
 	}
-	b := &imageBill{SBOM: s, bill: &bill{Document: d, in: w.In}, ctx: ctx, w: w, elsewhere: map[string]string{}}
-	for _, step := range []func() error{b.root, b.parts, b.received, b.artefacts, b.media, b.storage} {
+	b := &imageBill{SBOM: s, bill: &bill{Document: d, in: w.In}, ctx: ctx, w: w, elsewhere: map[string]string{}, digests: map[string][]string{}}
+	for _, step := range []func() error{b.root, b.parts, b.artefacts, b.media, b.storage, b.received} {
 		if err := step(); err != nil {
 			return fault.Wrap(fault.IO, err, "making the bill of materials of %s", s.Target)
 		}
@@ -135,6 +140,7 @@ func (s *SBOM) Run(ctx context.Context, w *build.Work) error {
 	if err := b.bill.tools(s.origins.tools, d.Roots); err != nil {
 		return err
 	}
+	d.Namespace = "" // what was linked was sealed without the tools
 	d.Seal()
 	f, err := os.Create(filepath.Join(w.Out, SBOMFile))
 	if err != nil {
@@ -177,7 +183,9 @@ type imageBill struct {
 	// elsewhere are the packages in the documents of parts, by their identifiers: the references to
 	// them.
 	elsewhere map[string]string
-	rootID    string
+	// digests are references to the files and packages in those documents, by SHA-256.
+	digests map[string][]string
+	rootID  string
 }
 
 // root adds the package that stands for everything.
@@ -237,6 +245,11 @@ func (b *imageBill) documents(dir string) error {
 		for _, p := range d.Packages {
 			b.elsewhere[p.ID] = ref.ID + ":" + p.ID
 		}
+		for sum, ids := range merge.Digests(d) {
+			for _, id := range ids {
+				b.digests[sum] = append(b.digests[sum], ref.ID+":"+id)
+			}
+		}
 		if err := build.CopyFile(b.ctx, filepath.Join(b.w.Out, filepath.FromSlash(ref.File)), from); err != nil {
 			return err
 		}
@@ -279,24 +292,50 @@ func (b *imageBill) undescribed(p *PartSBOM) error {
 	return nil
 }
 
-// received refers to the documents of others.
+// received refers to the documents of others, which it copies byte for byte. One of a form that is not
+// known here is referred to by its digest alone.
 func (b *imageBill) received() error {
-	for i, r := range b.Received {
-		from, to := r.From.in(b.w), filepath.Join(b.w.Out, SBOMDir, r.Name)
-		if _, err := os.Lstat(to); err == nil {
-			return fault.New(fault.BadInput, "two bills of materials are named %s: give one of them another name", r.Name)
-		}
-		sum, err := fragment.Digest(b.ctx, from)
+	var inputs []merge.Input
+	for _, r := range b.Received {
+		inputs = append(inputs, merge.Input{Name: r.Name, Path: r.From.in(b.w)})
+	}
+	if b.Merged != nil {
+		merged, err := merge.Candidates(b.ctx, b.w.In(b.Merged))
 		if err != nil {
 			return err
 		}
-		b.References = append(b.References, sbom.Reference{
-			ID: fmt.Sprintf("DocumentRef-received-%d", i), Namespace: "urn:sha256:" + sum, SHA256: sum, File: path.Join(SBOMDir, r.Name), Comment: "received",
-		})
-		if err := build.CopyFile(b.ctx, to, from); err != nil {
+		inputs = append(inputs, merged...)
+	}
+	set, err := merge.Read(b.ctx, inputs)
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, f := range set.Files {
+		known[f.Name] = true
+	}
+	for _, in := range inputs {
+		to := filepath.Join(b.w.Out, SBOMDir, filepath.FromSlash(in.Name))
+		if _, err := os.Lstat(to); err == nil {
+			return fault.New(fault.BadInput, "two bills of materials are named %s: give one of them another name", in.Name)
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
+		if err := build.CopyFile(b.ctx, to, in.Path); err != nil {
+			return err
+		}
+		if !known[in.Name] {
+			sum, err := fragment.Digest(b.ctx, to)
+			if err != nil {
+				return err
+			}
+			ref := sbom.Reference{Namespace: "urn:sha256:" + sum, SHA256: sum, File: path.Join(SBOMDir, in.Name), Comment: "received"}
+			ref.ID = sbom.ReferenceID(in.Name, ref.Namespace)
+			b.References = append(b.References, ref)
+		}
 	}
+	set.Link(b.Document, SBOMDir+"/", b.digests)
 	return nil
 }
 

@@ -30,6 +30,9 @@ type Options struct {
 	// UseSourceBSP, PVR_USE_SRC_BSP: "yes" takes the BSP from MergeSource and builds
 	// none; requires MergeSource. Default: "no".
 	UseSourceBSP bool
+	// MergeSBOM, PV_MERGE_SBOM: directory with bills of materials of SPDX or CycloneDX to
+	// which that of the image refers. Default: none.
+	MergeSBOM string
 	// Interactive, PV_BUILD_INTERACTIVE: "false" never asks and never installs
 	// anything on the host. Default: "true".
 	Interactive bool
@@ -80,7 +83,7 @@ type Options struct {
 // be ignored silently.
 var known = []string{
 	"PVR_MERGE_SRC", "PVR_USE_SRC_BSP", "PANTAVISOR_DEBUG", "PV_BUILD_INTERACTIVE", "PV_LOCKED", "PV_PVS_CERT_PEM", "PV_PVS_PUB_PEM",
-	"PV_FACTORY_AUTOTOK", "PV_JOBS", "PV_VERIFY_CACHE", "PV_VERSION", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
+	"PV_MERGE_SBOM", "PV_FACTORY_AUTOTOK", "PV_JOBS", "PV_VERIFY_CACHE", "PV_VERSION", "PV_CACHE_DIR", "PV_CACHE_SIZE", "SOURCE_DATE_EPOCH",
 	"PV_SIGN_KEY", "PV_SIGN_CMD", "PV_SIGN_PUB", "PV_SIGN_INPUT", "PV_SIGN_PASSPHRASE", "PV_BUILDER_ID", "PV_VULN_DATA",
 }
 
@@ -108,6 +111,7 @@ func read(environ []string) (*Options, error) {
 	}
 	o := &Options{
 		MergeSource:  r.values["PVR_MERGE_SRC"],
+		MergeSBOM:    r.values["PV_MERGE_SBOM"],
 		Debug:        r.choice("PANTAVISOR_DEBUG", "yes", "no", false),
 		UseSourceBSP: r.choice("PVR_USE_SRC_BSP", "yes", "no", false),
 		Interactive:  r.choice("PV_BUILD_INTERACTIVE", "true", "false", true),
@@ -142,7 +146,7 @@ func read(environ []string) (*Options, error) {
 	if u, err := url.Parse(o.BuilderID); o.BuilderID != "" && (err != nil || !u.IsAbs()) {
 		r.wrong("PV_BUILDER_ID=%q: want a URI, as https://ci.example.com/runners/7", o.BuilderID)
 	}
-	for name, path := range map[string]string{"PV_PVS_CERT_PEM": o.Certificate, "PV_PVS_PUB_PEM": o.Key} {
+	for name, path := range map[string]string{"PV_PVS_CERT_PEM": o.Certificate, "PV_PVS_PUB_PEM": o.Key, "PV_MERGE_SBOM": o.MergeSBOM} {
 		if _, err := os.Stat(path); path != "" && err != nil {
 			r.wrong("%s: %w", name, err)
 		}
@@ -245,6 +249,7 @@ func (o *Options) Variables() (settings, secrets, files map[string]string) {
 	}
 	set(files, "PV_PVS_CERT_PEM", o.Certificate)
 	set(files, "PV_PVS_PUB_PEM", o.Key)
+	set(files, "PV_MERGE_SBOM", o.MergeSBOM)
 	for name, value := range o.Parts {
 		if strings.HasSuffix(name, "_SHA256") {
 			settings[name] = value
@@ -259,4 +264,4 @@ func (o *Options) Variables() (settings, secrets, files map[string]string) {
 // that somebody else wrote may have any.
 func IsVariable(name string) bool { return variable.MatchString(name) }
 
-var variable = regexp.MustCompile(`^(PVR_MERGE_SRC|PV_VERSION|CI_PROJECT_PATH|CI_COMMIT_REF_NAME|CI_COMMIT_SHA|CI_PIPELINE_ID|PANTAVISOR_DEBUG|PVR_USE_SRC_BSP|SOURCE_DATE_EPOCH|PV_FACTORY_AUTOTOK|PV_PVS_CERT_PEM|PV_PVS_PUB_PEM|PV_PART_[A-Za-z0-9_]+)$`)
+var variable = regexp.MustCompile(`^(PVR_MERGE_SRC|PV_VERSION|CI_PROJECT_PATH|CI_COMMIT_REF_NAME|CI_COMMIT_SHA|CI_PIPELINE_ID|PANTAVISOR_DEBUG|PVR_USE_SRC_BSP|PV_MERGE_SBOM|SOURCE_DATE_EPOCH|PV_FACTORY_AUTOTOK|PV_PVS_CERT_PEM|PV_PVS_PUB_PEM|PV_PART_[A-Za-z0-9_]+)$`)

@@ -23,12 +23,12 @@ func TestDefaults(t *testing.T) {
 func TestValues(t *testing.T) {
 	got, err := read([]string{
 		"PVR_MERGE_SRC=/d/.pvr", "PANTAVISOR_DEBUG=yes", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=false",
-		"SOURCE_DATE_EPOCH=1700000000", "PV_LOCKED=yes", "PV_JOBS=3", "PV_CACHE_SIZE=7", "PV_VERIFY_CACHE=yes",
+		"SOURCE_DATE_EPOCH=1700000000", "PV_LOCKED=yes", "PV_JOBS=3", "PV_CACHE_SIZE=7", "PV_VERIFY_CACHE=yes", "PV_MERGE_SBOM=.",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Options{MergeSource: "/d/.pvr", Debug: true, UseSourceBSP: true, Epoch: 1700000000, Locked: true, Jobs: 3, CacheSize: 7, Verify: true}
+	want := &Options{MergeSource: "/d/.pvr", Debug: true, UseSourceBSP: true, Epoch: 1700000000, Locked: true, Jobs: 3, CacheSize: 7, Verify: true, MergeSBOM: "."}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -37,14 +37,14 @@ func TestValues(t *testing.T) {
 func TestAllMistakesAreReported(t *testing.T) {
 	_, err := read([]string{
 		"PANTAVISOR_DEBUG=true", "PVR_USE_SRC_BSP=yes", "PV_BUILD_INTERACTIVE=no", "SOURCE_DATE_EPOCH=7", "PV_JOBS=-1", "PV_VERSION=a b", "PV_CACHE_SIZE=10G", "PV_BUILDER_ID=runner 7",
-		"PVR_MERGE_SCR=x", "PV_PVS_CERT_PEM=/nowhere/cert",
+		"PVR_MERGE_SCR=x", "PV_PVS_CERT_PEM=/nowhere/cert", "PV_MERGE_SBOM=/nowhere/sboms",
 	})
 	if err == nil || fault.Of(err) != fault.BadInput {
 		t.Fatalf("got %v", err)
 	}
 	for _, want := range []string{
 		`PANTAVISOR_DEBUG="true": want yes or no`, "needs PVR_MERGE_SRC", `PV_BUILD_INTERACTIVE="no": want true or false`,
-		`SOURCE_DATE_EPOCH="7": want a whole number from 315532800`, "PV_JOBS", `PV_VERSION="a b": want`, `PV_BUILDER_ID="runner 7": want a URI`, "PV_CACHE_SIZE", "PVR_MERGE_SCR: unknown; did you mean PVR_MERGE_SRC?", "/nowhere/cert",
+		`SOURCE_DATE_EPOCH="7": want a whole number from 315532800`, "PV_JOBS", `PV_VERSION="a b": want`, `PV_BUILDER_ID="runner 7": want a URI`, "PV_CACHE_SIZE", "PVR_MERGE_SCR: unknown; did you mean PVR_MERGE_SRC or", "/nowhere/cert", "PV_MERGE_SBOM: stat /nowhere/sboms",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%v", want, err)

@@ -46,6 +46,9 @@ type Options struct {
 	// UseSourceBSP takes the BSP from MergeSource and builds none (PVR_USE_SRC_BSP). It
 	// requires MergeSource.
 	UseSourceBSP bool
+	// MergeSBOM is a directory with bills of materials to which that of the image refers
+	// (PV_MERGE_SBOM). Default: none.
+	MergeSBOM string
 	// GivenParts are the variables PV_PART_NAME and PV_PART_NAME_SHA256 with the paths and
 	// digests of named parts, for those that the target does not have itself.
 	GivenParts map[string]string
@@ -89,6 +92,13 @@ func target(t *targets.Target, o Options) (*images.Inputs, error) {
 		Target: firmware(t), Release: o.Release, Pipeline: images.Pipeline(o.Pipeline), FactoryToken: images.Secret(o.FactoryToken), Epoch: o.Epoch, X86: p.x86(), Outputs: p.outputs(),
 		Runtime: images.Artefact{Step: program, File: program.File()},
 		Board:   boardOf(t), Support: t.Support.SBOM(),
+	}
+	if o.MergeSBOM != "" {
+		dir, err := filepath.Abs(o.MergeSBOM)
+		if err != nil {
+			return nil, err
+		}
+		in.MergedSBOM = &images.MergeSBOM{Path: dir}
 	}
 	for _, part := range []func() error{
 		func() (err error) { in.Packages, err = p.packages(); return err },

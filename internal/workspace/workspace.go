@@ -183,6 +183,9 @@ func (w *Workspace) plan(ctx context.Context, j *job) error {
 		TrustCertificates: w.Options.Certificate, TrustKey: w.Options.Key, Release: w.Options.Release,
 		Pipeline: w.Options.Pipeline, FactoryToken: w.Options.FactoryToken,
 	}
+	if w.Options.MergeSBOM != "" {
+		o.MergeSBOM = w.path(w.Options.MergeSBOM)
+	}
 	o.Layers = j.layers
 	if err = resolve.CheckParts(ctx, j.target, o); err != nil {
 		return err

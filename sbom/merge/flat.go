@@ -38,12 +38,14 @@ func (c Conflict) String() string {
 // CPE names a product, and one product has many packages), else by name, version and SHA-256; never by the
 // identifiers of the documents, which are made anew. The licence that a package declares stays as its
 // supplier wrote it; what it means in SPDX's syntax becomes the licence that is concluded, if none is.
-// Statements about vulnerabilities are kept with their source. References to documents of the set are
-// resolved. Whatever two documents say differently is returned.
+// Statements about vulnerabilities are kept with their source. References to documents of the set, ours and
+// theirs, are resolved; what received documents describe is described by ours, unless ours said before where
+// it belongs. Whatever two documents say differently is returned.
 func (s *Set) Flat(d *sbom.Document, options Options) []Conflict {
 	m := &merger{
 		set: s, to: d, options: options, packages: map[string]int{}, files: map[string]int{}, from: map[string]string{},
 		documents: map[string]int{}, licences: map[string]int{}, taken: map[string]bool{}, statuses: map[string]sbom.Statement{},
+		placed: map[int]bool{},
 	}
 	m.ours()
 	for i := range s.docs {
@@ -52,6 +54,7 @@ func (s *Set) Flat(d *sbom.Document, options Options) []Conflict {
 	for i := range s.docs {
 		m.elements(i)
 	}
+	m.resolve()
 	for i := range s.docs {
 		m.rest(i)
 	}
@@ -80,7 +83,9 @@ type merger struct {
 	// references are where those of each received document lead to.
 	references []map[string]target
 	// statuses are the first statements about a vulnerability of a package.
-	statuses  map[string]sbom.Statement
+	statuses map[string]sbom.Statement
+	// placed are the received documents of which ours said where they belong.
+	placed    map[int]bool
 	conflicts []Conflict
 }
 
@@ -350,6 +355,70 @@ func (m *merger) target(r sbom.Reference) target {
 	return target{r.ID, -1}
 }
 
+// resolve replaces our references to documents of the set by what they lead to.
+func (m *merger) resolve() {
+	led := map[string]int{}
+	m.to.References = slices.DeleteFunc(m.to.References, func(r sbom.Reference) bool {
+		j, ok := m.documents[r.Namespace]
+		if !ok {
+			return false
+		}
+		led[r.ID] = j
+		there := m.set.docs[j]
+		if file := m.set.Files[there.file].SHA256; r.SHA256 != "" && r.SHA256 != file && r.SHA256 != there.sha256 {
+			m.conflict("document "+there.Name, "sha256", file, r.SHA256, m.set.place(there), m.to.Name)
+		}
+		return true
+	})
+	var relations []sbom.Relation
+	for _, r := range m.to.Relations {
+		ref, _, _ := strings.Cut(r.From, ":")
+		if _, ok := led[ref]; ok && r.Kind == sbom.Describes {
+			continue // what describes it is in this document now
+		}
+		for _, from := range m.lead(led, r.From) {
+			for _, to := range m.lead(led, r.To) {
+				relations = append(relations, sbom.Relation{From: from, Kind: r.Kind, To: to, Comment: r.Comment})
+			}
+		}
+		if ref, _, ok := strings.Cut(r.To, ":"); ok {
+			if j, ok := led[ref]; ok {
+				m.placed[j] = true
+			}
+		}
+	}
+	m.to.Relations = relations
+	for i := range m.to.Statements {
+		s := &m.to.Statements[i]
+		var packages []string
+		for _, p := range s.Packages {
+			packages = append(packages, m.lead(led, p)...)
+		}
+		s.Packages = packages
+	}
+}
+
+// lead returns the elements that an end of a relation of ours leads to: itself, an element of a received
+// document, or those that such a document describes. Without an element there the relation is left out.
+func (m *merger) lead(led map[string]int, id string) []string {
+	ref, element, external := strings.Cut(id, ":")
+	j, ok := led[ref]
+	if !external || !ok {
+		return []string{id}
+	}
+	elements := []string{element}
+	if element == sbom.DocumentID {
+		elements = m.set.docs[j].Roots
+	}
+	var all []string
+	for _, e := range elements {
+		if id := m.ids[j][e]; id != "" {
+			all = append(all, id)
+		}
+	}
+	return all
+}
+
 // rest adds the relations and statements of a document.
 func (m *merger) rest(i int) {
 	d := m.set.docs[i]
@@ -362,7 +431,7 @@ func (m *merger) rest(i int) {
 		}
 	}
 	for _, root := range d.Roots {
-		if id := m.ids[i][root]; id != "" {
+		if id := m.ids[i][root]; id != "" && !m.placed[i] {
 			m.to.Roots = append(m.to.Roots, id)
 		}
 	}

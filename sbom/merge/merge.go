@@ -26,7 +26,6 @@ import (
 	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/internal/filecopy"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/forms"
 )
@@ -41,12 +40,11 @@ const (
 
 // Set are received documents.
 type Set struct {
-	// Files are the files that they are in, by path.
+	// Files are the files that they are in.
 	Files []File
 	// Skipped says which files with a fitting name are not taken, and why.
 	Skipped []string
 
-	dir  string
 	docs []received
 	// size is that of all documents, unpacked.
 	size int64
@@ -54,8 +52,7 @@ type Set struct {
 
 // File is a file with one received document, or an archive of many.
 type File struct {
-	// Path is its path in the directory, with slashes.
-	Path string
+	Input
 	// SHA256 is that of its bytes as they are, in lower-case hex.
 	SHA256 string
 	// Documents is the number of documents in it.
@@ -72,10 +69,17 @@ type received struct {
 	sha256, sha1 string
 }
 
-// Open reads the documents in a directory and those below it: files *.json and *.jsonld, also compressed,
-// and archives *.spdx.tar, also compressed. JSON of another form is skipped. A document that cannot be
-// read is an error of the kind fault.BadInput, and so is a directory without documents.
-func Open(ctx context.Context, dir string) (*Set, error) {
+// Input is a file with documents.
+type Input struct {
+	// Name is its path beside the document that it is merged with, with slashes.
+	Name string
+	// Path is where it is.
+	Path string
+}
+
+// Candidates lists the files that a directory, and those below it, have for [Read]: *.json and *.jsonld, also
+// compressed, and archives *.spdx.tar, also compressed. Errors are of the kind fault.BadInput.
+func Candidates(ctx context.Context, dir string) ([]Input, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, fault.New(fault.BadInput, "reading SBOMs to merge: %w", err)
@@ -83,8 +87,7 @@ func Open(ctx context.Context, dir string) (*Set, error) {
 	if !info.IsDir() {
 		return nil, fault.New(fault.BadInput, "reading SBOMs to merge: %s is not a directory", dir)
 	}
-	s := &Set{dir: dir}
-	seen := map[string]string{}
+	var all []Input
 	entries := 0
 	err = filepath.WalkDir(dir+string(filepath.Separator), func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -97,16 +100,44 @@ func Open(ctx context.Context, dir string) (*Set, error) {
 			return ctx.Err()
 		}
 		rel, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
+		// A link may lead to a document; whatever is not a regular file is not waited for.
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			all = append(all, Input{filepath.ToSlash(rel), path})
 		}
-		return s.file(ctx, filepath.ToSlash(rel), seen)
+		return err
 	})
 	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "reading SBOMs to merge")
+		return nil, fault.Wrap(fault.BadInput, err, "reading SBOMs to merge")
 	}
-	if len(s.docs) == 0 {
-		return nil, fault.New(fault.BadInput, "reading SBOMs to merge: %s has no document of SPDX or CycloneDX in a file *.json, *.jsonld or *.spdx.tar", dir)
+	if len(all) == 0 {
+		return nil, fault.New(fault.BadInput, "reading SBOMs to merge: %s has no file *.json, *.jsonld or *.spdx.tar", dir)
+	}
+	return all, nil
+}
+
+// Open reads the documents of the [Candidates] of a directory. One without documents is an error of the kind
+// fault.BadInput.
+func Open(ctx context.Context, dir string) (*Set, error) {
+	inputs, err := Candidates(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := Read(ctx, inputs)
+	if err == nil && len(s.docs) == 0 {
+		err = fault.New(fault.BadInput, "reading SBOMs to merge: %s has no document of SPDX or CycloneDX", dir)
+	}
+	return s, err
+}
+
+// Read reads the documents in files. JSON of another form is skipped, and so is a file with the bytes of one
+// before. A document that cannot be read is an error of the kind fault.BadInput.
+func Read(ctx context.Context, inputs []Input) (*Set, error) {
+	s := &Set{}
+	seen := map[string]string{}
+	for _, in := range inputs {
+		if err := s.file(ctx, in, seen); err != nil {
+			return nil, fault.Wrap(fault.IO, err, "reading SBOMs to merge")
+		}
 	}
 	return s, nil
 }
@@ -133,14 +164,9 @@ func kind(name string) int {
 }
 
 // file reads a file.
-func (s *Set) file(ctx context.Context, rel string, seen map[string]string) (err error) {
-	path := filepath.Join(s.dir, filepath.FromSlash(rel))
-	// A link may lead to a document; whatever is not a regular file is not waited for.
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-		s.Skipped = append(s.Skipped, rel+": is not a regular file")
-		return nil
-	}
-	f, err := os.Open(path)
+func (s *Set) file(ctx context.Context, in Input, seen map[string]string) (err error) {
+	rel := in.Name
+	f, err := os.Open(in.Path)
 	if err != nil {
 		return err
 	}
@@ -173,7 +199,7 @@ func (s *Set) file(ctx context.Context, rel string, seen map[string]string) (err
 	}
 	seen[digest] = rel
 	if count := len(s.docs) - before; count > 0 {
-		s.Files = append(s.Files, File{Path: rel, SHA256: digest, Documents: count})
+		s.Files = append(s.Files, File{Input: in, SHA256: digest, Documents: count})
 	}
 	return nil
 }
@@ -228,44 +254,9 @@ func (s *Set) archive(r io.Reader, rel string) error {
 	return fmt.Errorf("it has more than %d entries", maxEntries)
 }
 
-// Copy copies the files into a directory, byte for byte, each under its path. A file that changed since it
-// was read is an error of the kind fault.Digest.
-func (s *Set) Copy(ctx context.Context, to string) error {
-	for _, f := range s.Files {
-		from, target := filepath.Join(s.dir, filepath.FromSlash(f.Path)), filepath.Join(to, filepath.FromSlash(f.Path))
-		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-			return fault.Wrap(fault.IO, err, "copying received SBOMs")
-		}
-		if err := filecopy.File(ctx, target, from, 0o644); err != nil {
-			return fault.Wrap(fault.IO, err, "copying received SBOMs")
-		}
-		digest, err := fileDigest(ctx, target)
-		if err != nil {
-			return fault.Wrap(fault.IO, err, "copying received SBOMs")
-		}
-		if digest != f.SHA256 {
-			return fault.New(fault.Digest, "copying received SBOMs: %s changed while the build ran", from)
-		}
-	}
-	return nil
-}
-
-func fileDigest(ctx context.Context, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, ctxio.Reader(ctx, f)); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
-}
-
 // place names where a document is, for people.
 func (s *Set) place(d received) string {
-	path := s.Files[d.file].Path
+	path := s.Files[d.file].Name
 	if d.member != "" {
 		return path + ": " + d.member
 	}
@@ -275,8 +266,8 @@ func (s *Set) place(d received) string {
 // emptyDigest is that of no bytes, which joins nothing.
 const emptyDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// digests returns the identifiers of the files and packages of a document by their SHA-256.
-func digests(d *sbom.Document) map[string][]string {
+// Digests returns the identifiers of the files and packages of a document by their SHA-256.
+func Digests(d *sbom.Document) map[string][]string {
 	ids := map[string][]string{}
 	add := func(digest, id string) {
 		if digest != "" && digest != emptyDigest {
@@ -295,10 +286,13 @@ func digests(d *sbom.Document) map[string][]string {
 // Link makes the document refer to the received ones, by namespace and by the digest of the file that they
 // are kept in, which is prefix and its path. Of an archive the documents are named to which no other one
 // in it refers. Where a file or package of theirs has the SHA-256 of one of ours, their document DESCRIBES
-// ours. The document is sealed anew. The paths that are returned are those of files that have no digest in
-// common with the document.
-func (s *Set) Link(d *sbom.Document, prefix string) (apart []string) {
-	ours := digests(d)
+// ours; elsewhere are elements of other documents, by their SHA-256, that count as ours. The document is
+// sealed anew. The names that are returned are those of files that have no digest in common with ours.
+func (s *Set) Link(d *sbom.Document, prefix string, elsewhere map[string][]string) (apart []string) {
+	ours := Digests(d)
+	for digest, ids := range elsewhere {
+		ours[digest] = append(ours[digest], ids...)
+	}
 	for i, f := range s.Files {
 		var docs []received
 		for _, r := range s.docs {
@@ -311,7 +305,7 @@ func (s *Set) Link(d *sbom.Document, prefix string) (apart []string) {
 		named := map[string]bool{}
 		for _, r := range roots(docs) {
 			ref := sbom.Reference{
-				ID: sbom.ReferenceID(r.Name, r.Namespace+" "+f.SHA256), Namespace: r.Namespace, SHA256: f.SHA256, File: prefix + f.Path, Comment: r.Name,
+				ID: sbom.ReferenceID(r.Name, r.Namespace+" "+f.SHA256), Namespace: r.Namespace, SHA256: f.SHA256, File: prefix + f.Name, Comment: r.Name,
 			}
 			if r.member != "" {
 				ref.Comment = fmt.Sprintf("%s: %s of %d documents", r.Name, r.member, f.Documents)
@@ -328,7 +322,7 @@ func (s *Set) Link(d *sbom.Document, prefix string) (apart []string) {
 			}
 		}
 		if !joined {
-			apart = append(apart, f.Path)
+			apart = append(apart, f.Name)
 		}
 	}
 	d.Namespace = ""
