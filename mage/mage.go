@@ -443,6 +443,28 @@ func CRA(ctx context.Context, target string, data, vex *string, json *bool, out 
 	})
 }
 
+// Sbom prints what a target is made of: its bill of materials, in the form that you name.
+//
+// In place of the target, which was built before, it takes the directory of a release or the file of a
+// document. The build leaves a document of the image that refers to those of the parts of the revision, and
+// to received ones (PV_MERGE_SBOM); --flat joins them to one. Where two of them say different things, both
+// are printed as a conflict, and the first one's word is in the document (docs/sbom.md).
+//
+//	--format=FORM  spdx (2.3, the default), spdx3 (3.0.1) or cyclonedx (1.6)
+//	--flat         one document with everything
+//	--host-tools   with those that received documents name
+//	--to=FILE      writes it to a file
+//	--json         prints the number of packages, files and the conflicts as JSON; needs --to
+//	--out=DIR      a target's results are in DIR/TARGET
+//
+//	mage sbom x64-uefi --format cyclonedx --flat --to bom.json
+func Sbom(ctx context.Context, target string, format *string, flat, hosttools *bool, to *string, json *bool, out *string) error {
+	return in(json, nil, nil, func(w *workspace.Workspace) error {
+		w.OutDir = value(out)
+		return w.SBOM(ctx, target, workspace.SBOMOptions{Format: value(format), Flat: given(flat), HostTools: given(hosttools), To: value(to)})
+	})
+}
+
 // Vulns says which known vulnerabilities affect what was built, and which versions mend them.
 //
 // It joins the bill of materials of a target, or of a release, with data that you give as files:

@@ -22,7 +22,7 @@ var several = []string{"export", "release"}
 // arguments are the numbers of words that commands need, and at least one of those in several.
 var arguments = map[string]int{
 	"appengine:add": 1, "appengine:run": 1, "build": 1, "clean": 1, "component": 2, "compose": 1, "device": 2, "diff": 2, "export": 1, "flash": 2,
-	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "personalize": 1, "plan": 1, "release": 1, "run": 1, "size": 1, "verify": 2,
+	"init": 1, "inputs": 2, "kernel:check": 1, "lock": 1, "parts:export": 2, "parts:import": 1, "personalize": 1, "plan": 1, "release": 1, "run": 1, "sbom": 1, "size": 1, "verify": 2,
 	"cra": 1, "vulns": 1, "why": 2,
 }
 

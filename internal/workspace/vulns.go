@@ -85,11 +85,12 @@ type billed struct {
 	statements []string // files
 }
 
-// bills reads what a user names: a target that was built, a file, or a directory with sbom.json.
-func (w *Workspace) bills(ctx context.Context, what string) (*billed, error) {
+// billFile returns the file with the bill of materials of what a user names: a target that was built, a
+// file, or a directory with sbom.json; and the name of the target, "" for a file.
+func (w *Workspace) billFile(what string) (file, target string, err error) {
 	name := w.targetName(what)
 	isTarget := w.known(name)
-	file := w.path(what)
+	file = w.path(what)
 	if isTarget {
 		file = filepath.Join(w.Out(name), images.SBOMFile)
 	} else if info, err := os.Stat(file); err == nil && info.IsDir() {
@@ -97,16 +98,28 @@ func (w *Workspace) bills(ctx context.Context, what string) (*billed, error) {
 	}
 	switch _, err := os.Stat(file); {
 	case errors.Is(err, fs.ErrNotExist) && isTarget:
-		return nil, fault.New(fault.Missing, "target %s has no %s: mage build %s makes it", name, file, name)
+		return "", "", fault.New(fault.Missing, "target %s has no %s: mage build %s makes it", name, file, name)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fault.New(fault.Missing, "%s is neither a bill of materials, nor a directory with %s, nor a target: mage targets lists those", what, images.SBOMFile)
+		return "", "", fault.New(fault.Missing, "%s is neither a bill of materials, nor a directory with %s, nor a target: mage targets lists those", what, images.SBOMFile)
+	}
+	if !isTarget {
+		name = ""
+	}
+	return file, name, nil
+}
+
+// bills reads what a user names.
+func (w *Workspace) bills(ctx context.Context, what string) (*billed, error) {
+	file, name, err := w.billFile(what)
+	if err != nil {
+		return nil, err
 	}
 	b, err := vulns.Open(ctx, file)
 	if err != nil {
 		return nil, err
 	}
 	out := &billed{Bills: b}
-	if isTarget {
+	if name != "" {
 		out.statements, err = w.vexOf(name)
 	} else {
 		out.statements, err = vexFiles(filepath.Join(filepath.Dir(file), images.VEXDir))
