@@ -3,6 +3,8 @@ package cyclonedx
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,7 +27,7 @@ import (
 const maxSize = 128 << 20
 
 // Read reads a document of CycloneDX 1.2 to 1.7 in JSON and seals it. The namespace of a document of
-// another tool is its BOM-Link. What the model has no field for is counted in Omitted. Errors are of the
+// another tool is its BOM-Link, or made of its SHA-256 when it has no serial number. What the model has no field for is counted in Omitted. Errors are of the
 // kind fault.BadInput.
 //
 // Buildroot's documents say with the property BR_TYPE which components are host tools.
@@ -38,7 +40,8 @@ func Read(r io.Reader) (*sbom.Document, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading a CycloneDX document")
 	}
-	in := &reader{from: bom, to: &sbom.Document{}, ids: map[string]string{}, omitted: map[string]int{}}
+	sum := sha256.Sum256(data)
+	in := &reader{from: bom, digest256: hex.EncodeToString(sum[:]), to: &sbom.Document{}, ids: map[string]string{}, omitted: map[string]int{}}
 	if err := in.document(); err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading the CycloneDX document %q", in.to.Name)
 	}
@@ -69,7 +72,9 @@ func decode(data []byte) (*cdx.BOM, error) {
 
 type reader struct {
 	from *cdx.BOM
-	to   *sbom.Document
+	// digest256 is the SHA-256 of the text.
+	digest256 string
+	to        *sbom.Document
 	// ids are the identifiers of elements by their references.
 	ids map[string]string
 	// late are relations in properties, which are read when all elements are known.
@@ -111,9 +116,6 @@ func (r *reader) document() error {
 			r.to.Omitted = append(r.to.Omitted, fmt.Sprintf("%s: %d", what, count))
 		}
 	}
-	if r.to.Namespace == "" {
-		r.to.Seal()
-	}
 	if err := r.to.Check(); err != nil {
 		return err
 	}
@@ -128,6 +130,7 @@ func (r *reader) ours() bool {
 }
 
 func (r *reader) metadata(m *cdx.Metadata) error {
+	r.to.Namespace = "urn:sha256:" + r.digest256
 	if number, ok := strings.CutPrefix(r.from.SerialNumber, "urn:uuid:"); ok {
 		r.to.Namespace = fmt.Sprintf("urn:cdx:%s/%d", strings.ToLower(number), max(r.from.Version, 1))
 	}

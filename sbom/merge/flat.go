@@ -2,6 +2,8 @@ package merge
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"regexp"
 	"slices"
@@ -208,10 +210,12 @@ func (m *merger) addPackage(p sbom.Package, place string) string {
 // fresh returns an identifier that no element has. Two packages of which only the CPE differs have the
 // same one otherwise.
 func (m *merger) fresh(id, what, place string) string {
-	for n := 0; m.taken[id]; n++ {
-		id = sbom.Identifier(fmt.Sprintf("%s/%s/%s/%d", id, what, place, n))
+	free := id
+	for n := 0; m.taken[free]; n++ {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d", what, place, n))
+		free = id + "-" + hex.EncodeToString(sum[:4])
 	}
-	return id
+	return free
 }
 
 // join fills in what a package does not say, and reports what it says differently.
