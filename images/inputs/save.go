@@ -46,6 +46,15 @@ func Needed(in *images.Inputs) []build.Step {
 	if bsp := in.BSP(); bsp != nil {
 		out = append(out, in.SBOMOf(bsp))
 	}
+	for _, v := range in.VEX {
+		out = append(out, v.From.Step)
+	}
+	return append(out, onMedia(in)...)
+}
+
+// onMedia returns the steps of what is on media besides the revision.
+func onMedia(in *images.Inputs) []build.Step {
+	var out []build.Step
 	for _, f := range in.Loader.Files {
 		out = append(out, f.Tree.Step)
 	}
@@ -56,9 +65,6 @@ func Needed(in *images.Inputs) []build.Step {
 	}
 	if in.Loader.State != nil {
 		out = append(out, in.Loader.State.Step)
-	}
-	for _, v := range in.VEX {
-		out = append(out, v.From.Step)
 	}
 	if i := in.Installer; i != nil {
 		out = append(out, i.Program.Step, i.Files.Step)
