@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -117,6 +118,9 @@ func (w *Workspace) bills(ctx context.Context, what string) (*billed, error) {
 	b, err := vulns.Open(ctx, file)
 	if err != nil {
 		return nil, err
+	}
+	if !slices.ContainsFunc(b.Parts, func(p vulns.Part) bool { return len(p.Document.Packages) > 0 }) && len(b.Unread) == 0 {
+		return nil, fault.New(fault.BadInput, "%s lists no packages: there is nothing to look for", file)
 	}
 	out := &billed{Bills: b}
 	if name != "" {

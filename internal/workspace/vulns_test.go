@@ -90,6 +90,10 @@ func TestVulns(t *testing.T) {
 			t.Errorf("%s %+v: %v, %q is not in\n%s", c.what, o, fault.Of(err), c.want, text)
 		}
 	}
+	lay(t, filepath.Join(w.Root, "empty.json"), `{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","name":"x","documentNamespace":"https://example.com/x","dataLicense":"CC0-1.0","creationInfo":{"created":"2026-01-01T00:00:00Z","creators":["Tool: x"]}}`)
+	if err := w.Vulns(t.Context(), "empty.json", data); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "lists no packages") {
+		t.Errorf("nothing in it: %v", err)
+	}
 	w.Options.Vulnerabilities, w.JSON = "tracker.json", true
 	out.Reset()
 	var r vulns.Report
