@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,9 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/oracle"
 	"github.com/pantavisor/pantavisor/internal/workspace"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/runtime/ctrl/api"
+	"github.com/pantavisor/pantavisor/sbom/spdx2"
 )
 
 const target = "x64-uefi"
@@ -116,6 +119,7 @@ func TestDevice(t *testing.T) {
 	t.Run("groups", func(t *testing.T) { checkGroups(t, d) })
 	t.Run("pvcontrol in sdk", func(t *testing.T) { checkList(t, d) })
 	t.Run("loopback", func(t *testing.T) { checkLoopback(t, d) })
+	t.Run("bill of materials", func(t *testing.T) { checkSBOM(t, d) })
 	t.Run("addresses in device metadata", func(t *testing.T) { checkAddresses(t, d) })
 	d = cutPower(t, w, d, dir)
 	t.Run("volumes over a reboot", func(t *testing.T) { checkVolumes(t, d) })
@@ -196,6 +200,46 @@ func checkList(t *testing.T, d *Device) {
 	if _, err := d.Run(within(t), "pventer -c absent true"); !errors.As(err, new(*ExitError)) {
 		t.Errorf("entering a container that is not there: %v", err)
 	}
+}
+
+// checkSBOM asks the device what it is made of: each object of its revision, and what packages they
+// were made of.
+func checkSBOM(t *testing.T, d *Device) {
+	var text, doc json.RawMessage
+	if err := errors.Join(d.API.Get(within(t), "/sbom", &text), d.API.Get(within(t), "/steps/current", &doc)); err != nil {
+		t.Fatal(err)
+	}
+	materials, err := spdx2.Read(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := state.Parse(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string]bool{}
+	kernel, own := false, false
+	for _, p := range materials.Packages {
+		sums[p.SHA256] = true
+		kernel = kernel || strings.HasPrefix(p.Name, "linux-image") && p.Version != ""
+		own = own || p.Name == "github.com/pantavisor/pantavisor"
+	}
+	for _, f := range materials.Files {
+		sums[f.SHA256] = true
+	}
+	for _, o := range st.Objects() {
+		if !sums[o.Sum] {
+			t.Errorf("%s is not in it", o.Path)
+		}
+	}
+	if !kernel || !own || strings.Contains(materials.Comment, "left out") {
+		t.Errorf("it has the kernel: %v, the runtime: %v; %s", kernel, own, materials.Comment)
+	}
+	// Lines of the console may come between.
+	if out := inSDK(t, d, "sh -c 'echo documents: $(pvcontrol sbom sdk | grep -c SPDX-2.3)'"); !strings.Contains(out, "documents: 1") {
+		t.Errorf("pvcontrol sbom sdk: %s", out)
+	}
+	t.Logf("%d bytes: %d packages, %d files, %d relations", len(text), len(materials.Packages), len(materials.Files), len(materials.Relations))
 }
 
 // checkLoopback wants lo up, which is the containers' 127.0.0.1.
