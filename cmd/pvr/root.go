@@ -85,7 +85,7 @@ func commands(t *tool) []*cobra.Command {
 	return append([]*cobra.Command{
 		newInit(t), newAdd(t), newJSON(t), newDiff(t), newStatus(t), newCommit(t), newSig(t),
 		newGet(t, false), newGet(t, true), newInspect(t), newDeploy(t), newCheckout(t),
-		newClone(t), newExport(t), newImport(t), newApp(t), newSelfUpgrade(t),
+		newClone(t), newExport(t), newImport(t), newApp(t), newSBOM(t), newSelfUpgrade(t),
 		newGlobalConfig(t), newCompletion(t), newVersion(t),
 	}, remoteCommands(t)...)
 }

@@ -32,6 +32,7 @@ PVCOMPOSE_LICENSE_FILES = \
 	vendor/github.com/opencontainers/go-digest/LICENSE \
 	vendor/github.com/opencontainers/go-digest/LICENSE.docs \
 	vendor/github.com/opencontainers/image-spec/LICENSE \
+	vendor/github.com/pandatix/go-cvss/LICENSE \
 	vendor/github.com/pierrec/lz4/v4/LICENSE \
 	vendor/github.com/pkg/xattr/LICENSE \
 	vendor/github.com/rivo/uniseg/LICENSE.txt \
