@@ -88,7 +88,11 @@ func newRoot(t *tool) *cobra.Command {
 }
 
 // commands returns all commands.
-func commands(*tool) []*cobra.Command { return nil }
+func commands(t *tool) []*cobra.Command {
+	return []*cobra.Command{
+		storeCommand(t),
+	}
+}
 
 // print writes a result: text for people, or value as JSON.
 func (t *tool) print(text string, value any) error {
