@@ -13,16 +13,13 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
-	"github.com/pantavisor/pantavisor/internal/decompress"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/forms"
 )
 
-// Bounds of bills of materials: the bytes of one, and how many are read.
-const (
-	maxBill  = 128 << 20
-	maxBills = 1000
-)
+// maxBills bounds the bills of materials that are read.
+const maxBills = 1000
 
 // Bills are a bill of materials with those that it refers to.
 type Bills struct {
@@ -38,11 +35,11 @@ type Bills struct {
 // it refers to, whose digests are checked.
 func Open(ctx context.Context, file string) (*Bills, error) {
 	b := &Bills{Digests: map[string]string{}}
-	text, sum, err := readBill(ctx, file)
+	text, sum, err := readBill(file)
 	if err != nil {
 		return nil, err
 	}
-	d, err := parse(text)
+	d, err := parse(ctx, text)
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading the bill of materials %s", file)
 	}
@@ -70,7 +67,7 @@ func (b *Bills) refer(ctx context.Context, dir string, r sbom.Reference) error {
 	case len(b.Digests) >= maxBills:
 		return fault.New(fault.BadInput, "a bill of materials refers to more than %d documents", maxBills)
 	}
-	text, sum, err := readBill(ctx, filepath.Join(dir, filepath.FromSlash(r.File)))
+	text, sum, err := readBill(filepath.Join(dir, filepath.FromSlash(r.File)))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.New(fault.Missing, "the bill of materials refers to %s, which is not in %s: put it there, its packages are not looked at otherwise", r.File, dir)
@@ -80,7 +77,10 @@ func (b *Bills) refer(ctx context.Context, dir string, r sbom.Reference) error {
 		return fault.New(fault.Digest, "%s is not the document that the bill of materials refers to: its SHA-256 is %s, not %s", r.File, sum, r.SHA256)
 	}
 	b.Digests[r.File] = sum
-	d, err := parse(text)
+	d, err := parse(ctx, text)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		b.Unread = append(b.Unread, Uncovered{Part: partName(r), Package: r.File, Why: "the document cannot be read: " + err.Error()})
 		return nil
@@ -102,19 +102,16 @@ func sum256(text []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// readBill reads a file, unpacked, with the digest of the file.
-func readBill(ctx context.Context, file string) (text []byte, sum string, err error) {
-	packed, err := bounded.ReadRegular(file, maxBill)
+// readBill reads a file, with its digest.
+func readBill(file string) (text []byte, sum string, err error) {
+	text, err = bounded.ReadRegular(file, forms.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", fault.New(fault.Missing, "there is no bill of materials %s: %w", file, err)
 	}
-	if err != nil {
-		return nil, "", fault.Wrap(fault.IO, err, "reading a bill of materials")
-	}
-	r, err := decompress.Reader(ctxio.Reader(ctx, bytes.NewReader(packed)))
-	if err == nil {
-		defer r.Close()
-		text, err = bounded.Read(r, maxBill)
-	}
-	return text, sum256(packed), fault.Wrap(fault.BadInput, err, "unpacking the bill of materials %s", file)
+	return text, sum256(text), fault.Wrap(fault.IO, err, "reading a bill of materials")
+}
+
+// parse reads a document of any form, also a compressed one.
+func parse(ctx context.Context, text []byte) (*sbom.Document, error) {
+	return forms.Read(ctxio.Reader(ctx, bytes.NewReader(text)))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/forms"
 	"github.com/pantavisor/pantavisor/sbom/spdx2"
 )
 
@@ -75,6 +76,37 @@ func TestOpen(t *testing.T) {
 	}
 	if got := strings.Join(short(s.Report(false)), "\n"); !strings.Contains(got, "affected web CVE-2024-0001 libssl3 3.0.15-1~deb12u1 high") {
 		t.Error(got)
+	}
+}
+
+// TestOpenEachForm finds the same in a document of each form.
+func TestOpenEachForm(t *testing.T) {
+	t.Parallel()
+	for _, name := range forms.Names() {
+		d := bill("web", sbom.Package{
+			Name: "libssl3", Version: "3.0.11-1~deb12u2", SourceName: "openssl", PURL: "pkg:deb/debian/libssl3@3.0.11-1~deb12u2?arch=arm64&distro=bookworm",
+		}, kernelPackage)
+		var text bytes.Buffer
+		if err := forms.Write(&text, d, forms.Form(name)); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "bill")
+		write(t, file, text.Bytes())
+		b, err := Open(t.Context(), file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := New(b.Parts...)
+		data := map[string]string{"t.json": trackerText, "c.json": cveText("CVE-2024-1001", "drivers/net/virtio_net.c")}
+		if err := s.Load(t.Context(), put(t, data)); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(short(s.Report(false)), "\n")
+		for _, want := range []string{"affected web CVE-2024-0001 libssl3 3.0.15-1~deb12u1 high", "affected web CVE-2024-1001 linux-image-6.1.0-40-arm64  medium"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: %q is not in\n%s", name, want, got)
+			}
+		}
 	}
 }
 
