@@ -50,8 +50,8 @@ func (o *Options) path(key, sum string) (string, error) {
 // Creator is who makes the documents of this project, in the form of SPDX.
 const Creator = "Tool: pantavisor"
 
-// BSP is the name of the one part that is no container.
-const BSP = "bsp"
+// bsp is the name of the one part that is no container.
+const bsp = "bsp"
 
 // Of returns a document with all files of the part, and the packages in its root file systems.
 func Of(ctx context.Context, o Options) (*sbom.Document, error) {
@@ -60,7 +60,7 @@ func Of(ctx context.Context, o Options) (*sbom.Document, error) {
 		d.Name += " of " + o.Of
 	}
 	root := sbom.Package{Name: o.Part, Version: o.Version, Purpose: sbom.Container}
-	if o.Part == BSP {
+	if o.Part == bsp {
 		root.Purpose = sbom.Firmware
 	}
 	whole := sha256.New()

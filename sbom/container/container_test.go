@@ -173,7 +173,7 @@ func TestOthers(t *testing.T) {
 	f := newFragment(t)
 	f.squashfs("bsp/modules.squashfs", tree.Bytes("m.ko", 0o644, nil))
 	f.object("app/root.squashfs", []byte("encrypted"))
-	bsp, app := f.of(Options{Part: BSP}), f.of(Options{Part: "app"})
+	bsp, app := f.of(Options{Part: bsp}), f.of(Options{Part: "app"})
 	if got := names(bsp); !slices.Equal(got, []string{"bsp", "bsp/modules.squashfs"}) || bsp.Packages[0].Purpose != sbom.Firmware || bsp.Created.Unix() != 0 {
 		t.Errorf("%q, %s", got, bsp.Created)
 	}

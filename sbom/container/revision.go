@@ -16,8 +16,8 @@ import (
 	"github.com/pantavisor/pantavisor/sbom/part"
 )
 
-// Software returns the parts of a state that are software: those with a run.json.
-func Software(st *state.State) []string {
+// software returns the parts of a state that are software: those with a run.json.
+func software(st *state.State) []string {
 	return slices.DeleteFunc(st.Parts(), func(name string) bool {
 		_, ok := st.Get(name + "/run.json")
 		return !ok
@@ -32,7 +32,7 @@ func Revision(ctx context.Context, o Options, parts ...string) (d *sbom.Document
 	r := &revision{o: o, doc: &sbom.Document{Name: o.Of, Created: o.Time.UTC(), Creators: []string{Creator}}}
 	names := parts
 	if len(parts) == 0 {
-		names = Software(o.State)
+		names = software(o.State)
 	}
 	for _, name := range names {
 		if err := r.part(ctx, name); err != nil {
@@ -149,9 +149,9 @@ func (r *revision) rest() error {
 	for _, id := range r.doc.Roots {
 		r.doc.Relate(root.ID, sbom.Contains, id)
 	}
-	software := Software(r.o.State)
+	parts := software(r.o.State)
 	for _, key := range r.o.State.Keys() {
-		if key == state.SpecKey || slices.Contains(software, state.PartOf(key)) {
+		if key == state.SpecKey || slices.Contains(parts, state.PartOf(key)) {
 			continue
 		}
 		f, err := file(r.o, key)
@@ -160,7 +160,7 @@ func (r *revision) rest() error {
 		}
 		r.doc.Relate(root.ID, sbom.Contains, r.doc.AddFile(f))
 	}
-	for _, name := range software {
+	for _, name := range parts {
 		// The document of a part is a file of the whole.
 		if _, ok := r.o.State.Object(part.Key(name)); ok {
 			f, err := file(r.o, part.Key(name))

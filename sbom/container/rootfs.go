@@ -24,7 +24,7 @@ const (
 // rootfs adds what is in the root file systems of a container, and returns notes on what is not described.
 // Those of the BSP are of modules and firmware: what made them says what they are.
 func rootfs(ctx context.Context, o Options, d *sbom.Document, root string) (notes []string, err error) {
-	if o.Part == BSP {
+	if o.Part == bsp {
 		return nil, nil
 	}
 	sums := map[string]string{} // by key

@@ -18,8 +18,8 @@ import (
 // file is the name of the object in its part.
 const file = "sbom.spdx.zst"
 
-// MaxSize bounds a document without compression, in bytes.
-const MaxSize = 64 << 20
+// maxSize bounds a document without compression, in bytes.
+const maxSize = 64 << 20
 
 // maxWindow bounds the memory that a reader needs for the frame: devices have little.
 const maxWindow = 1 << 20
@@ -36,8 +36,8 @@ func Encode(d *sbom.Document) ([]byte, error) {
 	if err := spdx2.Write(&text, d); err != nil {
 		return nil, err
 	}
-	if text.Len() > MaxSize {
-		return nil, fault.New(fault.BadInput, "the bill of materials of %s has %d bytes; at most %d are allowed", d.Name, text.Len(), MaxSize)
+	if text.Len() > maxSize {
+		return nil, fault.New(fault.BadInput, "the bill of materials of %s has %d bytes; at most %d are allowed", d.Name, text.Len(), maxSize)
 	}
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(maxWindow), zstd.WithEncoderConcurrency(1))
 	if err != nil {
@@ -47,13 +47,13 @@ func Encode(d *sbom.Document) ([]byte, error) {
 	return z.EncodeAll(text.Bytes(), nil), nil
 }
 
-// Decode reads a document in this form. Larger ones than [MaxSize] are an error.
+// Decode reads a document in this form. Larger ones than [maxSize] are an error.
 func Decode(r io.Reader) (*sbom.Document, error) {
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxSize))
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxSize))
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading a part's bill of materials")
 	}
 	defer z.Close()
-	d, err := spdx2.Read(io.LimitReader(z, MaxSize))
+	d, err := spdx2.Read(io.LimitReader(z, maxSize))
 	return d, fault.Wrap(fault.BadInput, err, "reading a part's bill of materials")
 }

@@ -60,7 +60,7 @@ func TestBadObjects(t *testing.T) {
 	defer z.Close()
 	for name, data := range map[string][]byte{
 		"empty": nil, "not zstd": []byte("{}"), "cut": good[:len(good)-5], "no document": z.EncodeAll([]byte(`{"a":1}`), nil),
-		"too large": z.EncodeAll(make([]byte, MaxSize+1), nil),
+		"too large": z.EncodeAll(make([]byte, maxSize+1), nil),
 	} {
 		if d, err := Decode(bytes.NewReader(data)); err == nil {
 			t.Errorf("%s: %+v", name, d)
