@@ -81,7 +81,10 @@ func (c *composer) bill() {
 		s.Parts = append(s.Parts, in.SBOMOf(c.bsp))
 	}
 	s.origins = originsOf(c.Wanted()...)
-	c.Components["sbom"] = []build.Step{s}
+	for _, p := range s.Parts {
+		c.Components["sbom"] = append(c.Components["sbom"], p)
+	}
+	c.Components["sbom"] = append(c.Components["sbom"], s)
 	c.Artefacts = append(c.Artefacts,
 		build.Artefact{Step: s, From: SBOMFile, To: SBOMFile}, build.Artefact{Step: s, From: SBOMDir, To: SBOMDir})
 }

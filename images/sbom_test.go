@@ -191,7 +191,7 @@ func TestImageHasABill(t *testing.T) {
 		Components: map[string][]build.Step{}, Artefacts: []build.Artefact{{Step: boot, From: "EFI/boot.efi", To: "board.img"}},
 	}}
 	c.bill()
-	dir := newRunner(t).must(c.Components["sbom"][0])
+	dir := newRunner(t).must(c.Artefacts[len(c.Artefacts)-1].Step)
 	text, err := os.ReadFile(filepath.Join(dir, SBOMFile))
 	if err != nil || !json.Valid(text) {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/kernel"
+	"github.com/pantavisor/pantavisor/sbom/forms"
 )
 
 // Detail is a value in a file that differs: the version of a package, an option of a kernel.
@@ -55,6 +57,7 @@ var details = []reading{
 	{Package, func(name string) bool { return strings.Contains(name, "var/lib/dpkg/status.d/") }, maxText, text(controlFile)},
 	{Package, named("lib/apk/db/installed"), maxText, text(apkDatabase)},
 	{Package, named("etc/build"), maxText, text(buildFile)},
+	{Package, isBill, maxText, text(billOfMaterials)},
 	{Option, func(name string) bool {
 		return path.Base(name) == ".config" || strings.HasPrefix(path.Base(name), "config-") || path.Base(name) == "kernel.config"
 	}, maxText, text(kernelConfig)},
@@ -192,6 +195,33 @@ func apkDatabase(text []byte) values {
 		case strings.HasPrefix(line, "V:") && name != "":
 			out[name] = line[2:]
 		}
+	}
+	return out
+}
+
+// isBill reports whether a file is a bill of materials by its name.
+func isBill(name string) bool {
+	base := path.Base(name)
+	return strings.HasPrefix(base, "sbom.") || strings.Contains(base, ".spdx") || strings.Contains(base, ".cdx.")
+}
+
+// billOfMaterials reads a bill of materials in any form: the versions and licences of its packages but
+// those of the build machine.
+func billOfMaterials(text []byte) values {
+	d, err := forms.Read(bytes.NewReader(text))
+	if err != nil {
+		return nil
+	}
+	out := values{}
+	for _, p := range d.Packages {
+		if p.Host || slices.Contains(d.Roots, p.ID) {
+			continue
+		}
+		said := p.Version
+		if l := cmp.Or(p.Concluded, p.Declared); l != "" {
+			said = strings.TrimSpace(said + " (" + l + ")")
+		}
+		out[p.Name] = said
 	}
 	return out
 }

@@ -32,6 +32,8 @@ import (
 	"github.com/pantavisor/pantavisor/formats/xzenc"
 	"github.com/pantavisor/pantavisor/images/inspect"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/part"
 )
 
 const mib = 1 << 20
@@ -488,7 +490,19 @@ func TestDetails(t *testing.T) {
 		}
 		return noise(5, 100) + "IKCFG_ST" + packed.String() + "IKCFG_ED" + noise(6, 100)
 	}
+	bill := func(version, licence string) string {
+		d := &sbom.Document{Name: "sdk", Created: time.Unix(0, 0)}
+		d.AddPackage(sbom.Package{Name: "busybox", Version: version, Declared: licence})
+		d.AddPackage(sbom.Package{Name: "cc", Version: version, Host: true})
+		d.Seal()
+		text, err := part.Encode(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
 	a, b := sample(), sample()
+	a.more["app/sbom.spdx.zst"], b.more["app/sbom.spdx.zst"] = bill("1.35", "GPL-2.0-only"), bill("1.36", "GPL-2.0-or-later")
 	a.more["sdk/var/lib/dpkg/status"], b.more["sdk/var/lib/dpkg/status"] = status("1.2"), status("1.3")
 	a.more["bsp2/kernel.img"], b.more["bsp2/kernel.img"] = kernel("CONFIG_A=y\n# CONFIG_B is not set\n"), kernel("CONFIG_A=m\nCONFIG_B=y\n")
 	b.more["sdk/run.json"] = `{"name":"sdk","group":"root","roles":["mgmt"]}`
@@ -500,6 +514,7 @@ func TestDetails(t *testing.T) {
 		}
 	}
 	want := []string{
+		"app package: busybox 1.35 (GPL-2.0-only) → 1.36 (GPL-2.0-or-later)",
 		"bsp configuration key: PV_DEBUG_SHELL 0 → 1",
 		"bsp2 kernel option: CONFIG_A y → m", "bsp2 kernel option: CONFIG_B n → y",
 		`sdk configuration key: group "platform" → "root"`, `sdk configuration key: roles[0]  → "mgmt"`,

@@ -72,6 +72,7 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"builds without a change", noChange},
+		{"bills of materials", bills},
 		{"the whole build command", wholeCommand},
 		{"plans of all targets", plans},
 		{"images with a changed runtime", changedRuntime},

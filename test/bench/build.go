@@ -97,6 +97,31 @@ func noChange(ctx context.Context, root string) ([]Row, error) {
 	}, nil
 }
 
+// bills measures what the bills of materials add to a build: one that has all but them, less one that
+// has everything.
+func bills(ctx context.Context, root string) ([]Row, error) {
+	whole := func(int) error { _, err := silent(root).Build(ctx, target); return err }
+	if err := whole(0); err != nil {
+		return nil, err
+	}
+	var added []float64
+	for range runs {
+		without, err := measure(func() error { return whole(0) })
+		if err == nil {
+			err = silent(root).Component(ctx, target, "sbom-clean")
+		}
+		var with usage
+		if err == nil {
+			with, err = measure(func() error { return whole(0) })
+		}
+		if err != nil {
+			return nil, err
+		}
+		added = append(added, with.cpu-without.cpu)
+	}
+	return []Row{row("bills of materials of x64-uefi", "CPU s", 0.3, added, "what they add to a build; the digest of the image is not part of it, since a build without them has it too")}, nil
+}
+
 // wholeCommand measures the command as it is typed: go, which finds the tool, mage,
 // which checks that its program is current, and the build.
 func wholeCommand(ctx context.Context, root string) ([]Row, error) {
