@@ -86,8 +86,10 @@ func isKernel(base string) bool {
 // explain returns what two files that differ say differently.
 func explain(ctx context.Context, names []string, a, b *Content) []Detail {
 	name := ""
-	if len(names) > 0 {
-		name = names[len(names)-1]
+	for _, n := range slices.Backward(names) {
+		if name = n; n != unpacked { // what is compressed is known by the name of its file
+			break
+		}
 	}
 	var old, now []byte
 	for _, how := range details {

@@ -33,7 +33,7 @@ import (
 	"github.com/pantavisor/pantavisor/images/inspect"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom"
-	"github.com/pantavisor/pantavisor/sbom/part"
+	sbompart "github.com/pantavisor/pantavisor/sbom/part"
 )
 
 const mib = 1 << 20
@@ -495,7 +495,7 @@ func TestDetails(t *testing.T) {
 		d.AddPackage(sbom.Package{Name: "busybox", Version: version, Declared: licence})
 		d.AddPackage(sbom.Package{Name: "cc", Version: version, Host: true})
 		d.Seal()
-		text, err := part.Encode(d)
+		text, err := sbompart.Encode(d)
 		if err != nil {
 			t.Fatal(err)
 		}
