@@ -1,10 +1,10 @@
 // Package sbom joins the bills of materials of a revision's parts into one document of SPDX 2.3
 // (https://spdx.github.io/spdx-spec/v2.3/), which a device answers with.
 //
-// A part has its own as the object PART/sbom.spdx.zst, SPDX JSON in a zstd frame. Identifiers in it are made from
-// what the elements are, so that the union of the parts' elements is the whole. The joined document is
-// written element by element: the parts' documents are read several times, once for each list, and no
-// list is held in memory. What is held is a number for each identifier.
+// A part has its own as the object PART/sbom.spdx.zst, SPDX JSON in a zstd frame. Identifiers in it are
+// made from what the elements are, so that the union of the parts' elements is the whole. The joined
+// document is written element by element: the parts' documents are read several times, once for each
+// list, and no list is held in memory. What is held is a number for each identifier.
 //
 // The document is complete even where a part's is missing or cannot be used: each object of the
 // revision that no part's document has by its SHA-256 is listed from the state.
