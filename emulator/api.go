@@ -146,8 +146,8 @@ func (a *API) Command(ctx context.Context, op, payload string) error {
 // by every later one up to READY (manual: Containers, status).
 var ranks = map[string]int{"MOUNTED": 1, "BLOCKED": 1, "STARTING": 2, "STARTED": 3, "READY": 4}
 
-// reached reports whether a container has reached its goal.
-func reached(c api.Container) bool {
+// Reached reports whether a container has reached its goal.
+func Reached(c api.Container) bool {
 	goal, ok := ranks[c.StatusGoal]
 	return ok && c.Status != "BLOCKED" && ranks[c.Status] >= goal
 }
@@ -183,7 +183,7 @@ func (m *Machine) WaitContainers(ctx context.Context, ok func([]api.Container) b
 func AllReached(n int) func([]api.Container) bool {
 	return func(cs []api.Container) bool {
 		for _, c := range cs {
-			if !reached(c) {
+			if !Reached(c) {
 				return false
 			}
 		}

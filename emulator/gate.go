@@ -70,7 +70,7 @@ func (g *gate) fault(c api.Container) string {
 		return "it is RECOVERING instead of " + c.StatusGoal + because
 	case c.AutoRecovery != nil && c.AutoRecovery.CurrentRetries > 0:
 		return fmt.Sprintf("it was started again, %d of %d times%s", c.AutoRecovery.CurrentRetries, c.AutoRecovery.MaxRetries, because)
-	case was && !reached(c):
+	case was && !Reached(c):
 		return "it was at its goal " + c.StatusGoal + " and is " + c.Status + " now" + because
 	}
 	return ""
@@ -78,7 +78,7 @@ func (g *gate) fault(c api.Container) string {
 
 // passes notes a container that is at its goal, and reports whether it has been long enough.
 func (g *gate) passes(c api.Container, now time.Time) bool {
-	if !reached(c) {
+	if !Reached(c) {
 		return false
 	}
 	if _, ok := g.since[c.Name]; !ok {

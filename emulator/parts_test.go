@@ -89,7 +89,7 @@ func TestReached(t *testing.T) {
 		{"MOUNTED", "MOUNTED", true}, {"STARTING", "STARTED", false}, {"STOPPED", "STARTED", false}, {"STOPPED", "MOUNTED", false},
 		{"RECOVERING", "STARTED", false}, {"BLOCKED", "MOUNTED", false}, {"NONE", "MOUNTED", false}, {"STARTED", "", false},
 	} {
-		if got := reached(api.Container{Status: c.status, StatusGoal: c.goal}); got != c.want {
+		if got := Reached(api.Container{Status: c.status, StatusGoal: c.goal}); got != c.want {
 			t.Errorf("%s of %s: %v", c.status, c.goal, got)
 		}
 	}

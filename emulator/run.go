@@ -66,6 +66,9 @@ type Options struct {
 	Settle time.Duration
 	// Budgets are checked without a terminal, when all containers are stable.
 	Budgets Budgets
+	// Judged, if it is set, gets the summary of a run without a terminal and its error, nil when it
+	// went well.
+	Judged func(s Summary, err error) error
 	// PowerOff is how long the device may take to shut down. Default: 90 seconds; an
 	// open debug shell holds it for up to PV_DEBUG_SHELL_TIMEOUT, a minute.
 	PowerOff time.Duration
@@ -188,7 +191,11 @@ func (o *Options) headless(ctx context.Context, m *Machine) error {
 	saved := o.save(ctx, m)
 	off := o.powerOff(ctx, m)
 	s.CleanOff = off == nil && m.CanPowerOff() && ctx.Err() == nil
-	return errors.Join(o.verdict(ctx, s, err), over, saved, off, o.print(s))
+	err = errors.Join(o.verdict(ctx, s, err), over, saved, off)
+	if o.Judged != nil {
+		err = errors.Join(err, o.Judged(s, err))
+	}
+	return errors.Join(err, o.print(s))
 }
 
 // save writes the device's logs where they are asked for.
@@ -215,7 +222,7 @@ func (o *Options) verdict(ctx context.Context, s Summary, err error) error {
 	}
 	var missed []string
 	for _, c := range s.Containers {
-		if !reached(c) {
+		if !Reached(c) {
 			missed = append(missed, missedText(c))
 		}
 	}
@@ -358,7 +365,7 @@ func (o *Options) print(s Summary) error {
 		if c.Group != nil {
 			group = *c.Group
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%v\n", c.Name, group, c.Status, c.StatusGoal, reached(c))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%v\n", c.Name, group, c.Status, c.StatusGoal, Reached(c))
 	}
 	if err := w.Flush(); err != nil {
 		return fault.Wrap(fault.IO, err, "printing the summary")

@@ -85,6 +85,7 @@ func Init(ctx context.Context, dir string, from, module *string, json *bool) err
 //	--events=FILE  writes what happens as JSON lines; with - they go to standard output,
 //	               which then has nothing else: with --json the report is the last line
 //	--out=DIR      makes them in DIR/TARGET
+//	--artefacts=FILE  lists the results with sizes and digests in a file, as JSON
 //	--sign=KEY     signs them with a private key: PEM, or of minisign or cosign (docs/release.md)
 //	--signcmd=CMD  signs with a program, of which --signpub=FILE is the public key, and
 //	               --signinput=digest, message or digest-info what it reads
@@ -93,9 +94,9 @@ func Init(ctx context.Context, dir string, from, module *string, json *bool) err
 //	mage build x64-uefi --locked --events=build.jsonl
 //	PVR_MERGE_SRC=device/.pvr PANTAVISOR_DEBUG=yes mage build x64-uefi --json
 //	mage build x64-uefi --sign release.key
-func Build(ctx context.Context, target string, locked, json *bool, events, out, sign, signcmd, signpub, signinput *string) error {
+func Build(ctx context.Context, target string, locked, json *bool, events, out, artefacts, sign, signcmd, signpub, signinput *string) error {
 	return in(json, locked, events, func(w *workspace.Workspace) error {
-		w.OutDir = value(out)
+		w.OutDir, w.List = value(out), value(artefacts)
 		w.Signing = signing(sign, signcmd, signpub, signinput)
 		_, err := w.Build(ctx, target)
 		return err
@@ -118,6 +119,7 @@ func signing(key, command, public, input *string) workspace.Signing {
 //	                       with commas or several times; ADDRESS:PORT:PORT, PORT:PORT/udp
 //	--settle=10s           how long the containers must be stable
 //	--logs=DIR             the logs of console and device are written to DIR
+//	--junit=FILE           a report of the containers in JUnit's form, also on a terminal without its console
 //	--keep                 the disk stays for the next run with --keep
 //	--out=DIR              results go to DIR/TARGET
 //	--events=FILE          what the build does as JSON lines, as for mage build; with -
@@ -127,9 +129,9 @@ func signing(key, command, public, input *string) workspace.Signing {
 //	mage run x64-uefi
 //	mage run x64-uefi --json --logs=logs < /dev/null
 //	mage run x64-uefi --forward 8080:80 -- -device usb-ehci
-func Run(ctx context.Context, target string, machine, forward, settle, logs *string, keep, locked, json *bool, events, out *string) error {
+func Run(ctx context.Context, target string, machine, forward, settle, logs, junit *string, keep, locked, json *bool, events, out *string) error {
 	r := workspace.RunOptions{
-		Machine: value(machine), Settle: value(settle), Logs: value(logs), Keep: given(keep), Args: behindDashes,
+		Machine: value(machine), Settle: value(settle), Logs: value(logs), JUnit: value(junit), Keep: given(keep), Args: behindDashes,
 	}
 	if forward != nil {
 		r.Forward = strings.Split(*forward, ",")
@@ -617,14 +619,15 @@ func (Appengine) Ls(json *bool) error {
 //	-i  opens a console in place of the test script
 //	-m  with -i: before the App Engine is started
 //	-o  records the results
+//	--junit=FILE  a report in JUnit's form
 //
 //	mage appengine:run
 //	mage appengine:run local
 //	mage appengine:run local:0 -i
 //	mage appengine:run local:0 -o
-func (Appengine) Run(ctx context.Context, test string, i, m, o, json *bool) error {
+func (Appengine) Run(ctx context.Context, test string, i, m, o, json *bool, junit *string) error {
 	return in(json, nil, nil, func(w *workspace.Workspace) error {
-		return appengine.RunCommand(ctx, w, test, appengine.Mode{Interactive: given(i), Manual: given(m), Overwrite: given(o)})
+		return appengine.RunCommand(ctx, w, test, appengine.Mode{Interactive: given(i), Manual: given(m), Overwrite: given(o), JUnit: value(junit)})
 	})
 }
 

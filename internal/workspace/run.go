@@ -28,6 +28,8 @@ type RunOptions struct {
 	Settle string
 	// Logs is a directory for the logs of console and device. Default: none.
 	Logs string
+	// JUnit is a file for a report of the containers in JUnit's form. Default: none.
+	JUnit string
 	// Keep lets the disk stay in the target's output directory for the next run with it.
 	Keep bool
 	// Args are further arguments of QEMU.
@@ -61,6 +63,23 @@ func (r RunOptions) fill(o *emulator.Options) error {
 
 // Run builds a target and boots its image on one of its emulators.
 func (w *Workspace) Run(ctx context.Context, target string, r RunOptions) error {
+	judged := false
+	err := w.run(ctx, target, r, func(s emulator.Summary, err error) error {
+		judged = true
+		told := w.Log.Summarize("- " + bootLine(s, err))
+		if r.JUnit == "" {
+			return told
+		}
+		return errors.Join(told, suiteOf(s, err).Save(w.path(r.JUnit)))
+	})
+	if err != nil && !judged && r.JUnit != "" { // a report of an earlier run would be taken for one of this
+		err = errors.Join(err, unbooted(target, err).Save(w.path(r.JUnit)))
+	}
+	return err
+}
+
+// run is Run; judged gets the summary of a run without a terminal.
+func (w *Workspace) run(ctx context.Context, target string, r RunOptions, judged func(emulator.Summary, error) error) error {
 	t, err := w.loadWhole(target)
 	if err != nil {
 		return err
@@ -71,7 +90,8 @@ func (w *Workspace) Run(ctx context.Context, target string, r RunOptions) error 
 	}
 	o := emulator.Options{
 		Target: t.Name, Emulator: *e, Containers: 1, // the device lists all that its revision has, or none yet
-		Interactive: w.Options.Interactive, JSON: w.JSON, Stdin: os.Stdin, Stdout: w.Stdout, Stderr: w.Stderr,
+		Interactive: w.Options.Interactive, JSON: w.JSON, Stdin: os.Stdin, Stdout: w.Stdout, Stderr: w.Stderr, Judged: judged,
+		Headless: r.JUnit != "",
 	}
 	if b := t.Budgets; b != nil {
 		o.Budgets = emulator.Budgets{BootTime: time.Duration(b.BootTime) * time.Second, Memory: int64(b.Memory)}
@@ -189,6 +209,8 @@ func (w *Workspace) find(paths ...*string) error {
 
 // emulate boots the image. Where events go to Stdout, the summary is the last line there.
 func (w *Workspace) emulate(ctx context.Context, o emulator.Options) error {
+	w.Log.Open("boot of " + o.Target)
+	defer w.Log.Close()
 	if !w.eventsOut() {
 		return emulator.Run(ctx, o)
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/pantavisor/pantavisor/images/resolve"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/layers"
+	"github.com/pantavisor/pantavisor/internal/pipelinelog"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/targets"
 )
@@ -41,12 +42,16 @@ type Workspace struct {
 	Root    string // the source tree; "": the directory of the process
 	OutDir  string // for results; "": out in Root
 	Events  string // file for JSON lines, "-" for Stdout, which has nothing else then; "": none
+	List    string // file for a list of what mage build writes, as JSON; "": none
 	Locked  bool   // as PV_LOCKED
 	JSON    bool   // results as JSON
 	Signing Signing
 	Options *options.Options
 
 	Stdout, Stderr io.Writer
+
+	// Log is the log of the pipeline in which the command runs.
+	Log *pipelinelog.Log
 
 	layers *layers.Layers // set by Sources
 	code   code           // set by modules
@@ -72,7 +77,7 @@ func At(root string, o *options.Options) *Workspace {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(composerMemory)
 	}
-	return &Workspace{Root: root, Options: o, Stdout: os.Stdout, Stderr: os.Stderr}
+	return &Workspace{Root: root, Options: o, Stdout: os.Stdout, Stderr: os.Stderr, Log: pipelinelog.New(os.Stderr, os.Getenv)}
 }
 
 // job is one command on one target.
@@ -254,6 +259,8 @@ func (w *Workspace) sinks() (build.Sink, func() error, error) {
 	if f, ok := w.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		live := build.NewLive(f)
 		all, end = append(all, live), func() error { live.Close(); return nil }
+	} else if w.Log.Here() {
+		all = append(all, &build.Folded{W: w.Stderr, Folds: w.Log})
 	} else {
 		all = append(all, &build.Plain{W: w.Stderr})
 	}
@@ -361,6 +368,7 @@ func (w *Workspace) build(ctx context.Context, target string) (*build.Report, *i
 	report, err := w.deliver(ctx, j)
 	err = errors.Join(err, j.close())
 	w.tellSigned(report, err)
+	err = errors.Join(err, w.list(report))
 	if w.JSON {
 		err = errors.Join(err, w.Print(report))
 	}
@@ -411,7 +419,7 @@ func (w *Workspace) unplanned(ctx context.Context, target string, err error) (*b
 		dir = w.Out(target)
 	}
 	report := (&build.Builder{Target: target, Sink: sink}).Fail(ctx, dir, err)
-	err = errors.Join(err, end())
+	err = errors.Join(err, end(), w.list(report))
 	if w.JSON {
 		err = errors.Join(err, w.Print(report))
 	}

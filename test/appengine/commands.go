@@ -1,7 +1,9 @@
 package appengine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/junit"
 	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/workspace"
 )
@@ -82,6 +85,10 @@ func RunCommand(ctx context.Context, w *workspace.Workspace, word string, mode M
 		return err
 	}
 	line, err := summary(results)
+	if mode.JUnit != "" {
+		err = errors.Join(err, suite(results).Save(mode.JUnit))
+	}
+	err = errors.Join(err, w.Log.Summarize("- App Engine tests: "+line))
 	if w.JSON {
 		if perr := w.Print(results); perr != nil {
 			return perr
@@ -90,6 +97,24 @@ func RunCommand(ctx context.Context, w *workspace.Workspace, word string, mode M
 	}
 	fmt.Fprintln(w.Stdout, line)
 	return err
+}
+
+// suite returns the report of tests in JUnit's form.
+func suite(results []Result) junit.Suite {
+	s := junit.Suite{Name: "appengine"}
+	for _, r := range results {
+		group, _, _ := strings.Cut(r.ID, ":")
+		one := junit.Case{Class: "appengine." + group, Name: r.ID + " " + r.Name, Seconds: r.Seconds}
+		switch r.Verdict {
+		case Failed:
+			one.Failure = cmp.Or(r.Why, "it failed")
+		case Skipped:
+			one.Skip = cmp.Or(r.Why, "it is skipped")
+		}
+		s.Seconds += r.Seconds
+		s.Cases = append(s.Cases, one)
+	}
+	return s
 }
 
 // TestWords turns the words "appengine:test VERB ..." into "appengine:VERB ...", which

@@ -32,6 +32,8 @@ type Mode struct {
 	Manual bool
 	// Overwrite records the results in place of comparing them.
 	Overwrite bool
+	// JUnit is a file for a report in JUnit's form. Default: none.
+	JUnit string
 }
 
 // Verdicts of a [Result].
