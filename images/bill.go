@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/bounded"
@@ -88,6 +89,7 @@ func (b *bill) program(p sbom.Package, file string, licences map[string]string) 
 	p.SHA256, p.FileName = hex.EncodeToString(sum[:]), path.Base(file)
 	p.PURL = golang(info.Main.Path, p.Version) + "#" + info.Path[len(info.Main.Path)+1:]
 	p.Declared = licences[info.Main.Path]
+	b.forget(golang(info.Main.Path, ""), "#"+info.Path[len(info.Main.Path)+1:])
 	id := b.AddPackage(p)
 	for _, m := range info.Deps {
 		b.Relate(id, sbom.DependsOn, b.AddPackage(module(m, licences[m.Path])))
@@ -97,6 +99,17 @@ func (b *bill) program(p sbom.Package, file string, licences map[string]string) 
 	})
 	b.Relate(id, sbom.DependsOn, std)
 	return id, nil
+}
+
+// forget removes what a scan of a root file system has found of a program: the build knows more.
+func (b *bill) forget(module, program string) {
+	gone := map[string]bool{}
+	b.Packages = slices.DeleteFunc(b.Packages, func(p sbom.Package) bool {
+		of := p.SHA256 == "" && strings.HasPrefix(p.PURL, module) && strings.HasSuffix(p.PURL, program)
+		gone[p.ID] = of
+		return of
+	})
+	b.Relations = slices.DeleteFunc(b.Relations, func(r sbom.Relation) bool { return gone[r.From] || gone[r.To] })
 }
 
 // module describes a Go module.

@@ -229,3 +229,27 @@ func TestImageHasABill(t *testing.T) {
 		}
 	}
 }
+
+// TestProgramsOfTheBuild forgets what a scan has found of a program, and nothing else.
+func TestProgramsOfTheBuild(t *testing.T) {
+	t.Parallel()
+	b := &bill{Document: &sbom.Document{}}
+	scanned := b.AddPackage(sbom.Package{Name: "m", PURL: golang("example.com/m", "v1") + "#cmd/a"})
+	module := b.AddPackage(sbom.Package{Name: "x", PURL: golang("example.com/x", "v1")})
+	kept := []string{
+		b.AddPackage(sbom.Package{Name: "other", PURL: golang("example.com/m", "v1") + "#cmd/b"}), module,
+		b.AddPackage(sbom.Package{Name: "built", SHA256: "aa", PURL: golang("example.com/m", "v1") + "#cmd/a"}),
+	}
+	b.Relate(scanned, sbom.DependsOn, module)
+	b.Relate("root", sbom.Contains, scanned, module)
+	b.forget(golang("example.com/m", ""), "#cmd/a")
+	var got []string
+	for _, p := range b.Packages {
+		got = append(got, p.ID)
+	}
+	slices.Sort(got)
+	slices.Sort(kept)
+	if !slices.Equal(got, kept) || len(b.Relations) != 1 || b.Relations[0].To != module {
+		t.Errorf("%v, %+v", got, b.Relations)
+	}
+}
