@@ -73,6 +73,7 @@ func measurements() []measurement {
 	return []measurement{
 		{"builds without a change", noChange},
 		{"bills of materials", bills},
+		{"builds that are verified", verified},
 		{"the whole build command", wholeCommand},
 		{"plans of all targets", plans},
 		{"images with a changed runtime", changedRuntime},

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -120,6 +121,32 @@ func bills(ctx context.Context, root string) ([]Row, error) {
 		added = append(added, with.cpu-without.cpu)
 	}
 	return []Row{row("bills of materials of x64-uefi", "CPU s", 0.3, added, "what they add to a build; the digest of the image is not part of it, since a build without them has it too")}, nil
+}
+
+// verified measures what mage verify takes besides the rebuild itself, which is one without a cache.
+func verified(ctx context.Context, root string) ([]Row, error) {
+	if _, err := silent(root).Build(ctx, target); err != nil {
+		return nil, err
+	}
+	var over, rebuilt []float64
+	for range runs {
+		var said bytes.Buffer
+		w := silent(root)
+		w.JSON, w.Stdout = true, &said
+		whole, err := measure(func() error { return w.Verify(ctx, target, workspace.VerifyOptions{}) })
+		if err != nil {
+			return nil, err
+		}
+		var v workspace.Verified
+		if err := json.Unmarshal(said.Bytes(), &v); err != nil {
+			return nil, err
+		}
+		over, rebuilt = append(over, 100*(whole.cpu-v.CPU)/v.CPU), append(rebuilt, v.CPU)
+	}
+	return []Row{
+		row("`mage verify` of x64-uefi over the rebuild", "%", 5, over, "CPU of the process that starts, and of the comparison"),
+		row("the rebuild of `mage verify`, x64-uefi", "CPU s", 0, rebuilt, "without a cache but for compiled Go code"),
+	}, nil
 }
 
 // wholeCommand measures the command as it is typed: go, which finds the tool, mage,
