@@ -120,9 +120,24 @@ func (p *pipeline) submit(raw []byte) *block {
 func (p *pipeline) pack(c compressor) {
 	e := &estimator{}
 	for b := range p.jobs {
-		b.err = b.pack(c, e)
+		b.err = b.packOnce(p.opts, c, e)
 		close(b.ready)
 	}
+}
+
+// packOnce packs the block unless the cache has it.
+func (b *block) packOnce(o Options, c compressor, e *estimator) error {
+	if o.Cache == nil {
+		return b.pack(c, e)
+	}
+	key := cacheKey(o, b.raw)
+	if known, err := o.Cache.get(key, b); known || err != nil {
+		return err
+	}
+	if err := b.pack(c, e); err != nil {
+		return err
+	}
+	return o.Cache.put(key, b)
 }
 
 // pack compresses the block, or keeps it as it is when that is not worth it.

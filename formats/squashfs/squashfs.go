@@ -59,6 +59,8 @@ type Options struct {
 	BlockSize int
 	// Workers is how many blocks are compressed at once; default all cores.
 	Workers int
+	// Cache has blocks of other images, and takes those of this one; nil for none.
+	Cache *Cache
 }
 
 const (
