@@ -90,6 +90,25 @@ func (w *Workspace) add(ctx context.Context, name string, src *Source, o AddOpti
 	return b.finish(ctx)
 }
 
+// Manifest returns the text of the src.json of a container image for one platform that nobody has looked
+// up: what a project keeps, and [Workspace.Update] completes. From and the other fields are those of the
+// options.
+func (o *AddOptions) Manifest(platform string, origins []image.Origin) ([]byte, error) {
+	if o.Kind != Docker && o.Kind != "" {
+		return nil, fault.New(fault.BadInput, "type %s: only container images have a platform", o.Kind)
+	}
+	src, err := o.source()
+	if err != nil {
+		return nil, err
+	}
+	name, tag := image.RecordedReference(o.From)
+	src.Set("docker_name", name)
+	src.Set("docker_tag", tag)
+	src.Set("docker_source", sources(origins))
+	src.Set("docker_platform", platform)
+	return append(src.encode(canon.Style{Indent: "  "}), '\n'), nil
+}
+
 // existing returns the manifest of an existing application, or nil when there is no
 // directory of its name.
 func (w *Workspace) existing(name string) (*Source, error) {

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pantavisor/pantavisor/formats/squashfs"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/image"
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -78,6 +79,8 @@ type Workspace struct {
 	CheckConfig func(config []byte) (warnings []string, err error)
 	// NoSBOM makes no bills of materials, and removes those that are there of applications that are made.
 	NoSBOM bool
+	// Blocks shares the work on root file systems with other workspaces; nil for none.
+	Blocks *squashfs.Cache
 	// Limit bounds the files of one root file system together, in bytes; default
 	// 8 GiB.
 	Limit int64

@@ -31,6 +31,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/pantavisor/pantavisor/internal/oracle"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/image"
 	"github.com/pantavisor/pantavisor/revision/app/template"
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -538,4 +539,37 @@ func zipped(t testing.TB, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// TestManifest compares manifests for a project with the article on packages of containers, byte for byte.
+func TestManifest(t *testing.T) {
+	const article = `{
+  "#spec": "service-manifest-src@1",
+  "template": "builtin-lxc-docker",
+  "docker_name": "registry.gitlab.com/pantacor/pantavisor-web-status",
+  "docker_tag": "master",
+  "docker_source": "remote,local",
+  "docker_platform": "linux/amd64"
+}
+`
+	origins := []image.Origin{image.Remote, image.Local}
+	for from, want := range map[string]string{
+		"registry.gitlab.com/pantacor/pantavisor-web-status:master": article,
+		"oci:out/image":            strings.NewReplacer("registry.gitlab.com/pantacor/pantavisor-web-status", "oci:out/image", "  \"docker_tag\": \"master\",\n", "").Replace(article),
+		"docker-archive:web.tar:1": strings.NewReplacer("registry.gitlab.com/pantacor/pantavisor-web-status", "docker-archive:web.tar", "master", "1").Replace(article),
+	} {
+		o := AddOptions{From: from}
+		got, err := o.Manifest("linux/amd64", origins)
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %v\n%s", from, err, got)
+		}
+	}
+	o := AddOptions{From: "web:1", Group: "system", Volumes: []string{"/data:permanent"}}
+	got, err := o.Manifest("linux/arm/v6", origins)
+	if err != nil || !strings.Contains(string(got), "\"args\": {\n    \"PV_GROUP\": \"system\"\n  },\n  \"docker_name\": \"web\"") {
+		t.Errorf("with arguments: %v\n%s", err, got)
+	}
+	if _, err := (&AddOptions{From: "rootfs.tar", Kind: Rootfs}).Manifest("linux/amd64", origins); fault.Of(err) != fault.BadInput {
+		t.Errorf("of a root file system: %v", err)
+	}
 }

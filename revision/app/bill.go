@@ -17,6 +17,7 @@ import (
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/container"
 	sbompart "github.com/pantavisor/pantavisor/sbom/part"
+	"github.com/pantavisor/pantavisor/sbom/scan"
 )
 
 // bill makes the application's bill of materials when everything else is there. An application that
@@ -44,6 +45,9 @@ func (b *build) bill(ctx context.Context) error {
 	o := container.Options{
 		Part: b.name, State: st, Attached: b.attached(ctx),
 		File: func(key, _ string) (string, error) { return files[key], nil },
+	}
+	if b.root != nil {
+		o.Root = map[string]scan.Walk{b.name + "/" + rootName: b.root.Walk}
 	}
 	if b.image == nil {
 		o.Before = before // the image was not looked at

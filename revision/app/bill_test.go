@@ -17,7 +17,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/sbom"
+	"github.com/pantavisor/pantavisor/sbom/container"
 	sbompart "github.com/pantavisor/pantavisor/sbom/part"
 )
 
@@ -199,4 +201,63 @@ func TestAttachedBill(t *testing.T) {
 	if again := documentOf(t, w, "a"); !has(again, "jar") || len(again.References) != 1 {
 		t.Errorf("without the image: %+v, references %+v", again.Packages, again.References)
 	}
+}
+
+// TestBillOfTheTree compares the document that is made while an application is made, of the tree, with the
+// one made of the image.
+func TestBillOfTheTree(t *testing.T) {
+	w, _ := workspace(t, recordedRegistry(t))
+	if _, err := w.Add(t.Context(), "web", AddOptions{From: "localhost:5443/g/base:1"}); err != nil {
+		t.Fatal(err)
+	}
+	have, err := os.ReadFile(filepath.Join(w.Dir, sbompart.Key("web")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := state.New(state.Spec)
+	entries, err := os.ReadDir(filepath.Join(w.Dir, "web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := addFile(st, "web/"+e.Name(), filepath.Join(w.Dir, "web", e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := container.Of(t.Context(), container.Options{
+		Part: "web", State: st, File: func(key, _ string) (string, error) { return filepath.Join(w.Dir, key), nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Seal()
+	want, err := sbompart.Encode(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Files) < 8 {
+		t.Fatalf("the image has only %d files", len(d.Files))
+	}
+	if !bytes.Equal(have, want) {
+		t.Error("the document of the tree is not that of the image")
+	}
+}
+
+// TestUpdateWithSBOM updates an application without a bill of materials.
+func TestUpdateWithSBOM(t *testing.T) {
+	w, _ := workspace(t, recordedRegistry(t))
+	w.NoSBOM = true
+	if _, err := w.Add(t.Context(), "web", AddOptions{From: "localhost:5443/g/base:1"}); err != nil {
+		t.Fatal(err)
+	}
+	w.NoSBOM = false
+	for _, wanted := range []bool{false, true} {
+		if _, err := w.Update(t.Context(), "web", UpdateOptions{SBOM: wanted}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(w.Dir, sbompart.Key("web"))); (err == nil) != wanted {
+			t.Errorf("SBOM %v: %v", wanted, err)
+		}
+	}
+	documentOf(t, w, "web")
 }

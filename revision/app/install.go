@@ -42,6 +42,8 @@ type build struct {
 	runs     bool // it has a program
 	force    bool // take an image for any platform
 	added    bool // it is new, or replaced as a whole
+	// root is the root file system as it was composed; nil unless it was.
+	root *rootfs.Tree
 }
 
 func (w *Workspace) begin(name string, old, src *Source) (*build, error) {
@@ -55,6 +57,9 @@ func (w *Workspace) begin(name string, old, src *Source) (*build, error) {
 // end aborts what was not committed and releases the image.
 func (b *build) end() {
 	b.change.abort()
+	if b.root != nil {
+		b.root.Close()
+	}
 	if b.image != nil {
 		b.image.Close()
 	}
@@ -217,7 +222,11 @@ func (b *build) ensure(ctx context.Context, file, want string, compose func(cont
 	if err != nil {
 		return err
 	}
-	defer tree.Close()
+	if file == rootName {
+		b.root = tree
+	} else {
+		defer tree.Close()
+	}
 	if _, err := b.w.squash(ctx, b.change, b.name, file, tree, b.src.Text("format_options")); err != nil {
 		return err
 	}
@@ -280,7 +289,9 @@ func (w *Workspace) origins(src *Source) (image.Options, error) {
 	if err != nil {
 		return opts, err
 	}
-	opts.Dir = w.Dir
+	if opts.Dir == "" {
+		opts.Dir = w.Dir
+	}
 	if len(opts.Origins) == 0 {
 		opts.Origins, err = image.ParseOrigins(src.Text("docker_source"))
 	}

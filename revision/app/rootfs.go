@@ -245,6 +245,7 @@ func (w *Workspace) squash(ctx context.Context, c *change, name, file string, tr
 	if err != nil {
 		return "", err
 	}
+	f.squashfs.Cache = w.Blocks
 	w.say(name, name+"/"+file, "Generating squashfs file: %s -comp %v", filepath.Join(w.directory(name), file), f.squashfs.Compression)
 	if err := tree.WriteSquashfs(ctx, out, f.squashfs, f.normal); err != nil {
 		return "", fmt.Errorf("writing %s/%s: %w", name, file, err)

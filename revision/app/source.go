@@ -121,7 +121,9 @@ func (s *Source) JSON() canon.Value {
 }
 
 // Encode returns the text of src.json, members in their order.
-func (s *Source) Encode() []byte {
+func (s *Source) Encode() []byte { return s.encode(sourceStyle) }
+
+func (s *Source) encode(style canon.Style) []byte {
 	names := slices.DeleteFunc(slices.Clone(order), func(n string) bool { _, ok := s.members[n]; return !ok })
 	for _, m := range s.JSON().Members() {
 		if !slices.Contains(order, m.Name) {
@@ -129,7 +131,7 @@ func (s *Source) Encode() []byte {
 		}
 	}
 	out := []byte("{")
-	inner := sourceStyle
+	inner := style
 	inner.Prefix += inner.Indent
 	for i, name := range names {
 		if i > 0 {
@@ -140,7 +142,7 @@ func (s *Source) Encode() []byte {
 		out = append(append(out, ':', ' '), s.members[name].Pretty(inner)...)
 	}
 	if len(names) > 0 {
-		out = append(out, "\n"+sourceStyle.Prefix...)
+		out = append(out, "\n"+style.Prefix...)
 	}
 	return append(out, '}')
 }

@@ -17,6 +17,8 @@ type UpdateOptions struct {
 	Patch bool
 	// NewBase makes the root file system again and removes the overlay.
 	NewBase bool
+	// SBOM writes the bill of materials also of an application that has none.
+	SBOM bool
 }
 
 // Update resolves an application's source again and makes the files that changed, also
@@ -59,6 +61,7 @@ func (w *Workspace) update(ctx context.Context, name string, o UpdateOptions) (*
 		return nil, err
 	}
 	defer b.end()
+	b.added = o.SBOM
 	if old.Kind() == Rootfs {
 		b.updateRootfs(o.From)
 	} else if err := b.updateDocker(ctx, o); err != nil {

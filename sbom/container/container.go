@@ -16,6 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/part"
+	"github.com/pantavisor/pantavisor/sbom/scan"
 )
 
 // Options say what to describe.
@@ -32,6 +33,9 @@ type Options struct {
 	Objects string
 	// File returns the path of an object in place of Objects; nil takes those.
 	File func(key, sum string) (string, error)
+	// Root has the trees of which root file systems were made, by their key, where they are at hand: they are
+	// read in place of the images, which have the same in them. May be nil.
+	Root map[string]scan.Walk
 	// Attached are documents that others attached to the images of which the part was made.
 	Attached []Attached
 	// Before is an earlier document of the same images, of which the attached documents are not at

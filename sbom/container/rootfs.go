@@ -76,6 +76,9 @@ func describe(ctx context.Context, o Options, d *sbom.Document, so scan.Options,
 		upper := scan.Walk(func(ctx context.Context, do func(tree.Entry) error) error {
 			return image.Walk(ctx, func(m *squashfs.Member) error { return do(m.Entry) })
 		})
+		if source := o.Root[key]; source != nil {
+			upper = source
+		}
 		if walk == nil {
 			walk = upper
 		} else {

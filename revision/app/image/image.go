@@ -307,6 +307,23 @@ func splitReference(reference string) (name, tag string) {
 	return reference, "latest"
 }
 
+// RecordedReference returns the name and the tag under which src.json has a reference that nobody has looked
+// up; of a layout or an archive without a tag there is none.
+func RecordedReference(reference string) (name, tag string) {
+	for _, prefix := range []string{layoutPrefix, archivePrefix, layoutArchivePrefix} {
+		path, ok := strings.CutPrefix(reference, prefix)
+		switch {
+		case !ok:
+		case strings.LastIndexByte(path, ':') > strings.LastIndexByte(path, '/'):
+			name, tag = splitReference(path)
+			return prefix + name, tag
+		default:
+			return reference, ""
+		}
+	}
+	return splitReference(reference)
+}
+
 // JoinReference returns the reference of a name with a tag or digest.
 func JoinReference(name, tag string) string {
 	if tag == "" {

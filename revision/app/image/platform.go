@@ -289,6 +289,17 @@ func digests(list []candidate) map[v1.Hash]bool {
 	return out
 }
 
+// PlatformError is the error for an image that is for none of the wanted platforms.
+type PlatformError struct {
+	// Has are the platforms that there are images for, Wanted those that were asked for.
+	Has, Wanted []string
+
+	text string
+}
+
+// Error implements error.
+func (e *PlatformError) Error() string { return e.text }
+
 // noPlatform is the error for an index that has none of the wanted platforms.
 func noPlatform(list []candidate, wanted []string) error {
 	var offered []string
@@ -297,14 +308,16 @@ func noPlatform(list []candidate, wanted []string) error {
 			offered = append(offered, platformText(*c.desc.Platform))
 		}
 	}
-	has := "it has images for " + strings.Join(slices.Compact(offered), ", ")
+	offered = slices.Compact(offered)
+	has := "it has images for " + strings.Join(offered, ", ")
 	switch {
 	case len(list) == 0:
 		return fault.New(fault.BadInput, "it has no container image")
 	case len(wanted) == 0:
 		return fault.New(fault.BadInput, "%.2000s; choose with --platform or _hostconfig/pvr/docker.json", has)
 	}
-	return fault.New(fault.BadInput, "%.2000s, none for %s", has, strings.Join(wanted, ", "))
+	text := fmt.Sprintf("%.2000s, none for %s", has, strings.Join(wanted, ", "))
+	return fault.New(fault.BadInput, "%w", &PlatformError{offered, wanted, text})
 }
 
 // checkKind checks that a manifest is that of a container image.
@@ -348,7 +361,8 @@ func (i *Image) checkPlatform() error {
 		return nil
 	}
 	want := cmp.Or(strings.Join(i.opts.Platforms, ", "), "linux")
-	return fault.New(fault.BadInput, "it is an image for %s, not for %s; pvr app add --force takes it nevertheless", platformText(is), want)
+	text := fmt.Sprintf("it is an image for %s, not for %s; pvr app add --force takes it nevertheless", platformText(is), want)
+	return fault.New(fault.BadInput, "%w", &PlatformError{[]string{platformText(is)}, i.opts.Platforms, text})
 }
 
 // runs reports whether a machine runs images of a platform that may not state

@@ -348,6 +348,17 @@ func (t *Tree) WriteSquashfs(ctx context.Context, f squashfs.File, opts squashfs
 	})
 }
 
+// Walk calls do for every name as an image made of the tree has it: sorted, directories before what is in
+// them. Contents can be read until the tree is closed.
+func (t *Tree) Walk(ctx context.Context, do func(tree.Entry) error) error {
+	return t.emit(func(e tree.Entry) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return do(e)
+	}, ".", t.root, map[*inode]string{})
+}
+
 // emit adds n and what is below it; seen are the first names of files that have several.
 func (t *Tree) emit(add func(tree.Entry) error, name string, n *inode, seen map[*inode]string) error {
 	if len(name) > maxPath {
