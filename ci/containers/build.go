@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -203,35 +204,48 @@ func (b *builder) all(ctx context.Context, all []target) (*Built, error) {
 // available looks for all images before anything is made of one, and returns the targets for which there
 // are, and the names of the other platforms.
 func (b *builder) available(ctx context.Context, all []target) (there []target, missing []string, err error) {
-	var lacks []string
+	lacks := map[string][]string{} // platforms, by what the image has
 	for _, t := range all {
-		var lack *image.PlatformError
-		for _, c := range t.apps {
-			err := b.look(ctx, c)
-			if err != nil && !errors.As(err, &lack) {
-				return nil, nil, fmt.Errorf("looking for the image of %s for %s: %w", c.name, t.Docker, err)
-			}
-			if err != nil {
-				lacks = append(lacks, fmt.Sprintf("%s has no image for %s (it has %s)", c.from, t.Docker, strings.Join(lack.Has, ", ")))
-				break
-			}
-		}
-		if lack != nil {
-			missing = append(missing, t.Docker)
-		} else {
+		lack, err := b.lack(ctx, t)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case lack == "":
 			there = append(there, t)
+		default:
+			lacks[lack] = append(lacks[lack], t.Docker)
+			missing = append(missing, t.Docker)
 		}
+	}
+	var texts []string
+	for _, lack := range slices.Sorted(maps.Keys(lacks)) {
+		texts = append(texts, fmt.Sprintf(lack, strings.Join(lacks[lack], ", ")))
 	}
 	switch {
-	case len(lacks) == 0:
+	case len(missing) == 0:
 		return there, nil, nil
 	case len(there) == 0 || !b.o.SkipMissing:
-		return nil, nil, fault.New(fault.Missing, "platforms are missing: %s; nothing was made: push images for them, or leave them out with --platform or --skip-missing", strings.Join(lacks, "; "))
+		return nil, nil, fault.New(fault.Missing, "%s; nothing was made: push images for all platforms, or leave some out with --platform or --skip-missing", strings.Join(texts, "; "))
 	}
-	for _, l := range lacks {
-		b.say("WARN: left out: " + l)
+	for _, text := range texts {
+		b.say("WARN: left out: " + text)
 	}
 	return there, missing, nil
+}
+
+// lack returns what the images of a target lack, a format for the names of the platforms; "" for nothing.
+func (b *builder) lack(ctx context.Context, t target) (string, error) {
+	for _, c := range t.apps {
+		err := b.look(ctx, c)
+		var p *image.PlatformError
+		switch {
+		case errors.As(err, &p):
+			return strings.ReplaceAll(c.from, "%", "%%") + " has no image for %s (it has " + strings.ReplaceAll(strings.Join(p.Has, ", "), "%", "%%") + ")", nil
+		case err != nil:
+			return "", fmt.Errorf("looking for the image of %s for %s: %w", c.name, t.Docker, err)
+		}
+	}
+	return "", nil
 }
 
 // look looks for the image of a container.

@@ -138,8 +138,20 @@ func MakeIndex(ctx context.Context, o IndexOptions) ([]Package, error) {
 	if err := checkBase(o.Base); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(o.Dir, IndexName)
-	old, err := readIndex(path)
+	list, err := listPackages(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	text, err := encodeIndex(list)
+	if err != nil {
+		return nil, err
+	}
+	return list, atomicfile.Write(filepath.Join(o.Dir, IndexName), text, 0o644)
+}
+
+// listPackages returns the packages of a directory.
+func listPackages(ctx context.Context, o IndexOptions) ([]Package, error) {
+	old, err := readIndex(filepath.Join(o.Dir, IndexName))
 	if err != nil {
 		return nil, err
 	}
@@ -168,11 +180,7 @@ func MakeIndex(ctx context.Context, o IndexOptions) ([]Package, error) {
 		}
 		list = append(list, *p)
 	}
-	text, err := encodeIndex(list)
-	if err != nil {
-		return nil, err
-	}
-	return list, atomicfile.Write(path, text, 0o644)
+	return list, nil
 }
 
 // checkBase checks what is put before names.

@@ -54,9 +54,9 @@ func (d *description) check() error {
 
 // readDescription reads pvpkg.json. The error for a missing one wraps fs.ErrNotExist.
 func readDescription(dir string) (*description, error) {
-	text, err := bounded.ReadRegular(filepath.Join(dir, packageName), maxFile)
+	text, err := readFile(filepath.Join(dir, packageName))
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "reading the package's description (pvci container init makes one)")
+		return nil, fault.Wrap(fault.IO, err, "reading the package's description (pvci container init makes one)")
 	}
 	d := &description{}
 	if err := json.Unmarshal(text, d); err != nil {

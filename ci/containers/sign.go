@@ -2,7 +2,9 @@ package containers
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -39,7 +41,7 @@ func (s *Signing) options(ctx context.Context) (*sign.Options, error) {
 	}
 	o := &sign.Options{}
 	if chain != "" {
-		text, err := bounded.ReadRegular(chain, maxFile)
+		text, err := readFile(chain)
 		if err == nil {
 			o.Chain, err = trust.ParseCertificates(text)
 		}
@@ -50,7 +52,7 @@ func (s *Signing) options(ctx context.Context) (*sign.Options, error) {
 	if s.Command != "" {
 		return o, s.program(ctx, o)
 	}
-	text, err := bounded.ReadRegular(s.Key, maxFile)
+	text, err := readFile(s.Key)
 	if err == nil {
 		o.Key, err = sign.ParseKey(text)
 	}
@@ -72,7 +74,7 @@ func (s *Signing) program(ctx context.Context, o *sign.Options) error {
 	case s.PublicKey == "":
 		return fault.New(fault.BadInput, "--signcmd needs the signer's certificates (--x5c) or its public key (--pubkey)")
 	default:
-		text, err := bounded.ReadRegular(s.PublicKey, maxFile)
+		text, err := readFile(s.PublicKey)
 		if err != nil {
 			return fault.Wrap(fault.BadInput, err, "reading the public key %s", s.PublicKey)
 		}
@@ -85,4 +87,13 @@ func (s *Signing) program(ctx context.Context, o *sign.Options) error {
 	o.Key = c
 	_, err := sign.Algorithm(c)
 	return fault.Wrap(fault.BadInput, err, "signing with a program")
+}
+
+// readFile reads a file that the user named.
+func readFile(name string) ([]byte, error) {
+	text, err := bounded.ReadRegular(name, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.Missing, "%w", err)
+	}
+	return text, err
 }

@@ -60,7 +60,11 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // former are the names of programs that pvci stands in for, as links to it, with its words for them.
-var former = map[string][]string{}
+var former = map[string][]string{
+	"build_exports": {"container", "build"},
+	"mkdocker.sh":   {"container"},
+	"pvpkg_install": {"container", "install"},
+}
 
 // words returns the words of a command line after the program's name.
 func words(args []string) []string {
@@ -90,6 +94,7 @@ func newRoot(t *tool) *cobra.Command {
 // commands returns all commands.
 func commands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
+		containerCommand(t),
 		storeCommand(t),
 	}
 }
