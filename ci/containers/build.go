@@ -166,7 +166,7 @@ func (b *builder) sweep() {
 
 func (b *builder) clean() {
 	if b.blocks != nil {
-		b.blocks.Close()
+		_ = b.blocks.Close() // it has no name and is not needed
 	}
 	_ = os.RemoveAll(b.stage) // the next build removes it
 }
@@ -390,16 +390,15 @@ func (b *builder) write(name string, content func(io.Writer) error) (sum string,
 	if err != nil {
 		return "", 0, fault.Wrap(fault.IO, err, "making %s", name)
 	}
-	defer f.Close()
 	h := sha256.New()
-	if err := content(io.MultiWriter(f, h)); err != nil {
-		return "", 0, fmt.Errorf("making %s: %w", name, err)
+	if err := errors.Join(content(io.MultiWriter(f, h)), f.Sync()); err != nil {
+		return "", 0, errors.Join(fmt.Errorf("making %s: %w", name, err), f.Close())
 	}
 	info, err := f.Stat()
-	if err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return "", 0, fault.Wrap(fault.IO, err, "making %s", name)
 	}
-	return hex.EncodeToString(h.Sum(nil)), info.Size(), fault.Wrap(fault.IO, f.Sync(), "making %s", name)
+	return hex.EncodeToString(h.Sum(nil)), info.Size(), nil
 }
 
 // place gives the checkout and the files of a package their names.
@@ -418,7 +417,7 @@ func (b *builder) place(p *Package) error {
 
 // record puts the packages into the index of their directory.
 func (b *builder) record(made []Package) error {
-	old, err := readIndex(filepath.Join(b.o.Out, IndexName))
+	old, err := readIndex(filepath.Join(b.o.Out, indexName))
 	if err != nil {
 		b.say(fmt.Sprintf("WARN: the index is made anew: %v", err))
 		old = nil
@@ -431,7 +430,7 @@ func (b *builder) record(made []Package) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(b.o.Out, IndexName), text, 0o644)
+	return atomicfile.Write(filepath.Join(b.o.Out, indexName), text, 0o644)
 }
 
 // Keychain returns the credentials for registries: those of the docker configuration, else in a pipeline of

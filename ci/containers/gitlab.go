@@ -165,7 +165,7 @@ func (r *Registry) record(ctx context.Context, list []Package) error {
 			return err
 		}
 		sum := sha256.Sum256(text)
-		f := &File{URL: IndexName, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(text))}
+		f := &File{URL: indexName, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(text))}
 		same, _, err := r.has(ctx, &b[0], f)
 		if err != nil {
 			return err
@@ -173,7 +173,7 @@ func (r *Registry) record(ctx context.Context, list []Package) error {
 		if same {
 			continue
 		}
-		err = r.send(ctx, r.address(&b[0], IndexName), f.Size, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil })
+		err = r.send(ctx, r.address(&b[0], indexName), f.Size, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil })
 		if err != nil {
 			return err
 		}

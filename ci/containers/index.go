@@ -24,8 +24,8 @@ import (
 	"github.com/pantavisor/pantavisor/sbom/container"
 )
 
-// IndexName is the name of the index of packages in their directory.
-const IndexName = "packages.json"
+// indexName is the name of the index of packages in their directory.
+const indexName = "packages.json"
 
 // Suffixes of a package and of its bill of materials.
 const (
@@ -146,12 +146,12 @@ func MakeIndex(ctx context.Context, o IndexOptions) ([]Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	return list, atomicfile.Write(filepath.Join(o.Dir, IndexName), text, 0o644)
+	return list, atomicfile.Write(filepath.Join(o.Dir, indexName), text, 0o644)
 }
 
 // listPackages returns the packages of a directory.
 func listPackages(ctx context.Context, o IndexOptions) ([]Package, error) {
-	old, err := readIndex(filepath.Join(o.Dir, IndexName))
+	old, err := readIndex(filepath.Join(o.Dir, indexName))
 	if err != nil {
 		return nil, err
 	}

@@ -113,7 +113,7 @@ func (s inStore) put(ctx context.Context, _ *Package, f *File, path string, repl
 }
 
 func (s inStore) record(ctx context.Context, list []Package) error {
-	return s.Update(ctx, IndexName, maxIndex, func(old []byte) ([]byte, error) {
+	return s.Update(ctx, indexName, maxIndex, func(old []byte) ([]byte, error) {
 		var have []Package
 		if old != nil {
 			var err error

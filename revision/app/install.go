@@ -58,7 +58,7 @@ func (w *Workspace) begin(name string, old, src *Source) (*build, error) {
 func (b *build) end() {
 	b.change.abort()
 	if b.root != nil {
-		b.root.Close()
+		_ = b.root.Close() // its file has no name and is not needed
 	}
 	if b.image != nil {
 		b.image.Close()
