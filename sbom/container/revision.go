@@ -16,8 +16,8 @@ import (
 	"github.com/pantavisor/pantavisor/sbom/part"
 )
 
-// software returns the parts of a state that are software: those with a run.json.
-func software(st *state.State) []string {
+// Software returns the parts of a state that are software: those with a run.json.
+func Software(st *state.State) []string {
 	return slices.DeleteFunc(st.Parts(), func(name string) bool {
 		_, ok := st.Get(name + "/run.json")
 		return !ok
@@ -32,7 +32,7 @@ func Revision(ctx context.Context, o Options, parts ...string) (d *sbom.Document
 	r := &revision{o: o, doc: &sbom.Document{Name: o.Of, Created: o.Time.UTC(), Creators: []string{Creator}}}
 	names := parts
 	if len(parts) == 0 {
-		names = software(o.State)
+		names = Software(o.State)
 	}
 	for _, name := range names {
 		if err := r.part(ctx, name); err != nil {
@@ -149,7 +149,7 @@ func (r *revision) rest() error {
 	for _, id := range r.doc.Roots {
 		r.doc.Relate(root.ID, sbom.Contains, id)
 	}
-	parts := software(r.o.State)
+	parts := Software(r.o.State)
 	for _, key := range r.o.State.Keys() {
 		if key == state.SpecKey || slices.Contains(parts, state.PartOf(key)) {
 			continue

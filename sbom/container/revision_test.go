@@ -107,7 +107,7 @@ func TestRevision(t *testing.T) {
 	if err != nil || len(one.Roots) != 1 || slices.ContainsFunc(one.Packages, func(p sbom.Package) bool { return p.Name == "musl" }) {
 		t.Errorf("%v: roots %q of %+v", err, one.Roots, one.Packages)
 	}
-	if got := software(f.st); !slices.Equal(got, []string{"a", "b", "bad", "none", "own"}) {
+	if got := Software(f.st); !slices.Equal(got, []string{"a", "b", "bad", "none", "own"}) {
 		t.Errorf("%q", got)
 	}
 }
