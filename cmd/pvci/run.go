@@ -61,9 +61,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // former are the names of programs that pvci stands in for, as links to it, with its words for them.
 var former = map[string][]string{
-	"build_exports": {"container", "build"},
-	"mkdocker.sh":   {"container"},
-	"pvpkg_install": {"container", "install"},
+	"build_exports":  {"container", "build"},
+	"mkdocker.sh":    {"container"},
+	"pvpkg_install":  {"container", "install"},
+	"mkdevice-ci.sh": {"device"},
 }
 
 // words returns the words of a command line after the program's name.
@@ -95,6 +96,7 @@ func newRoot(t *tool) *cobra.Command {
 func commands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
 		containerCommand(t),
+		deviceCommand(t),
 		storeCommand(t),
 	}
 }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// deviceCommands are the commands of the stories of devices besides those of testscript.
+var deviceCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"exit":      exitCode,
+	"registry":  startImages,
+	"push":      pushImage,
+	"bucket":    startBucket,
+	"hub":       startHub,
+	"hubdevice": seedHub,
+	"hubstate":  hubState,
+	"deploy":    startDeploy,
+	"bsp":       makeBSP,
+	"device":    makeDevice,
+}
+
+// TestDevices runs the stories below testdata/device. Each has a home directory of its own and knows
+// nothing of the pipeline that the tests run in.
+func TestDevices(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/device",
+		Setup: func(env *testscript.Env) error {
+			home := env.WorkDir + "/home"
+			for _, v := range []string{"HOME=" + home, "GIT_CONFIG_NOSYSTEM=1", "AWS_EC2_METADATA_DISABLED=true", "PH_CIBOT_EMAIL=bot@example.com"} {
+				name, value, _ := strings.Cut(v, "=")
+				env.Setenv(name, value)
+			}
+			if err := os.Mkdir(home, 0o755); err != nil {
+				return err
+			}
+			return os.WriteFile(home+"/.gitconfig", []byte("[init]\n\tdefaultBranch = main\n[user]\n\tname = Tester\n\temail = t@example.com\n"), 0o644)
+		},
+		Cmds: deviceCommands,
+	})
+}
