@@ -6,10 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
+	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/cell"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/forms"
@@ -57,9 +58,14 @@ func (w *Workspace) SBOM(ctx context.Context, what string, o SBOMOptions) error 
 	}
 	var conflicts []merge.Conflict
 	if o.Flat {
-		if conflicts, err = flatBill(ctx, d, filepath.Dir(file), o.HostTools); err != nil {
+		set, err := referred(ctx, d, filepath.Dir(file))
+		if err != nil {
 			return err
 		}
+		for _, skipped := range set.Skipped {
+			fmt.Fprintln(w.Stderr, "warning ", cell.Printable(skipped))
+		}
+		conflicts = set.Flat(d, merge.Options{HostTools: o.HostTools})
 	}
 	var text bytes.Buffer
 	if err := forms.Write(&text, d, form); err != nil {
@@ -68,7 +74,7 @@ func (w *Workspace) SBOM(ctx context.Context, what string, o SBOMOptions) error 
 	result := sbomResult{File: w.path(o.To), Form: string(form), Packages: len(d.Packages), Files: len(d.Files), Conflicts: []string{}}
 	for _, c := range conflicts {
 		result.Conflicts = append(result.Conflicts, c.String())
-		fmt.Fprintln(w.Stderr, "conflict", c)
+		fmt.Fprintln(w.Stderr, "conflict", cell.Printable(c.String()))
 	}
 	if o.To == "" {
 		_, err := w.Stdout.Write(text.Bytes())
@@ -84,38 +90,32 @@ func (w *Workspace) SBOM(ctx context.Context, what string, o SBOMOptions) error 
 }
 
 func readBill(file string) (*sbom.Document, error) {
-	f, err := os.Open(file)
+	text, err := bounded.ReadRegular(file, forms.MaxSize)
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, err, "reading the bill of materials")
+		return nil, fault.Wrap(fault.IO, err, "reading the bill of materials")
 	}
-	defer f.Close()
-	d, err := forms.Read(f)
+	d, err := forms.Read(bytes.NewReader(text))
 	return d, fault.Wrap(fault.BadInput, err, "%s", file)
 }
 
-// flatBill joins a document with those that it refers to, which are files below the directory. Each has to
+// referred reads the documents that a document refers to, which are files below the directory. Each has to
 // have the digest that the document says.
-func flatBill(ctx context.Context, d *sbom.Document, dir string, hostTools bool) ([]merge.Conflict, error) {
-	want := map[string]string{}
+func referred(ctx context.Context, d *sbom.Document, dir string) (*merge.Set, error) {
+	known := map[string]bool{}
 	var inputs []merge.Input
 	for _, r := range d.References {
-		if r.File == "" || want[r.File] != "" {
+		if r.File == "" || known[r.File] {
 			continue
 		}
 		if !filepath.IsLocal(filepath.FromSlash(r.File)) {
-			return nil, fault.New(fault.BadInput, "the bill of materials refers to %s, which is not below it", r.File)
+			return nil, fault.New(fault.BadInput, "the bill of materials refers to %q, which is not below it", r.File)
 		}
-		want[r.File] = r.SHA256
-		inputs = append(inputs, merge.Input{Name: r.File, Path: filepath.Join(dir, filepath.FromSlash(r.File))})
+		known[r.File] = true
+		inputs = append(inputs, merge.Input{Name: r.File, Path: filepath.Join(dir, filepath.FromSlash(r.File)), SHA256: r.SHA256})
 	}
 	set, err := merge.Read(ctx, inputs)
-	if err != nil {
-		return nil, err
+	if fault.Of(err) == fault.Missing {
+		err = fault.New(fault.Missing, "%w: the bill of materials refers to it; put it there, or leave out --flat", err)
 	}
-	for _, f := range set.Files {
-		if want[f.Name] != "" && want[f.Name] != f.SHA256 {
-			return nil, fault.New(fault.Digest, "%s is not the document that the bill of materials refers to: its SHA-256 is %s, not %s", f.Path, f.SHA256, want[f.Name])
-		}
-	}
-	return set.Flat(d, merge.Options{HostTools: hostTools}), nil
+	return set, err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pantavisor/pantavisor/images"
@@ -22,7 +23,7 @@ func linkedIn(t *testing.T, dir string) {
 	purl := "pkg:generic/x@1"
 	part := &sbom.Document{Name: "part"}
 	part.Roots = []string{part.AddPackage(sbom.Package{Name: "part"})}
-	part.AddPackage(sbom.Package{Name: "x", Version: "1", PURL: purl, Supplier: "Organization: A"})
+	part.AddPackage(sbom.Package{Name: "x\x1b[2J", Version: "1", PURL: purl, Supplier: "Organization: A"})
 	part.AddPackage(sbom.Package{Name: "compiler", Host: true})
 	part.Seal()
 	text := func(d *sbom.Document) string {
@@ -36,7 +37,7 @@ func linkedIn(t *testing.T, dir string) {
 	lay(t, filepath.Join(dir, "sbom/part.json"), text(part))
 	d := &sbom.Document{Name: "image"}
 	d.Roots = []string{d.AddPackage(sbom.Package{Name: "image"})}
-	d.AddPackage(sbom.Package{Name: "x", Version: "1", PURL: purl, Supplier: "Organization: B"})
+	d.AddPackage(sbom.Package{Name: "x\x1b[2J", Version: "1", PURL: purl, Supplier: "Organization: B"})
 	d.References = []sbom.Reference{{ID: "DocumentRef-part", Namespace: part.Namespace, SHA256: hex.EncodeToString(sum[:]), File: "sbom/part.json"}}
 	d.Relate(d.Roots[0], sbom.Contains, "DocumentRef-part:"+part.Roots[0])
 	d.Seal()
@@ -76,8 +77,11 @@ func TestSBOM(t *testing.T) {
 	if err := w.SBOM(t.Context(), "release/sbom.json", SBOMOptions{Flat: true, To: "bom.json"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(w.Root, "bom.json")); err != nil || !strings.Contains(out.String(), `x 1: supplier is \"Organization: B\" in image`) {
+	if _, err := os.Stat(filepath.Join(w.Root, "bom.json")); err != nil || !strings.Contains(out.String(), `x\u001b[2J 1: supplier is \"Organization: B\" in image`) {
 		t.Errorf("%v, %s", err, out)
+	}
+	if said := w.Stderr.(*bytes.Buffer).String(); !strings.Contains(said, `conflict x\x1b[2J 1`) {
+		t.Errorf("%q", said)
 	}
 	if err := w.SBOM(t.Context(), "release", SBOMOptions{}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "--to") {
 		t.Errorf("--json without --to: %v", err)
@@ -89,6 +93,22 @@ func TestSBOM(t *testing.T) {
 	lay(t, filepath.Join(w.Root, "release/sbom/part.json"), `{"spdxVersion":"SPDX-2.3","documentNamespace":"urn:x","creationInfo":{"created":"2024-01-01T00:00:00Z"}}`)
 	if err := w.SBOM(t.Context(), "release", SBOMOptions{Flat: true}); fault.Of(err) != fault.Digest {
 		t.Errorf("another document of the part: %v", err)
+	}
+	lay(t, filepath.Join(w.Root, "release/sbom/part.json"), "{}")
+	if err := w.SBOM(t.Context(), "release", SBOMOptions{Flat: true}); fault.Of(err) != fault.Digest {
+		t.Errorf("nothing in place of the part's: %v", err)
+	}
+	if err := os.Remove(filepath.Join(w.Root, "release/sbom/part.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.SBOM(t.Context(), "release", SBOMOptions{Flat: true}); fault.Of(err) != fault.Missing || !strings.Contains(err.Error(), "put it there") {
+		t.Errorf("without the part's: %v", err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(w.Root, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.SBOM(t.Context(), "pipe", SBOMOptions{}); err == nil {
+		t.Error("a pipe is read")
 	}
 	lay(t, filepath.Join(w.Root, "bad", images.SBOMFile), strings.Replace(readText(t, filepath.Join(w.Root, "release", images.SBOMFile)), "sbom/part.json", "../release/sbom/part.json", 1))
 	if err := w.SBOM(t.Context(), "bad", SBOMOptions{Flat: true}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "not below it") {

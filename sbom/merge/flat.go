@@ -110,13 +110,18 @@ func keys(p sbom.Package) []string {
 
 func (m *merger) indexPackage(i int, from string) {
 	p := m.to.Packages[i]
+	m.find(p, i)
+	m.taken[p.ID] = true
+	m.from[p.ID] = from
+}
+
+// find has a package found at a position in the document.
+func (m *merger) find(p sbom.Package, i int) {
 	for _, key := range keys(p) {
 		if _, ok := m.packages[key]; !ok {
 			m.packages[key] = i
 		}
 	}
-	m.taken[p.ID] = true
-	m.from[p.ID] = from
 }
 
 // ours indexes what the document has.
@@ -198,6 +203,9 @@ func (m *merger) addPackage(p sbom.Package, place string) string {
 	for _, key := range keys(p) {
 		if i, ok := m.packages[key]; ok {
 			m.join(&m.to.Packages[i], p, place)
+			// A third document may know it by what only one of the two says.
+			m.find(p, i)
+			m.find(m.to.Packages[i], i)
 			return m.to.Packages[i].ID
 		}
 	}
@@ -240,8 +248,13 @@ func (m *merger) join(a *sbom.Package, b sbom.Package, place string) {
 	}
 	// A remark of one does not contradict that of another.
 	a.Comment = cmp.Or(a.Comment, b.Comment)
+	known := map[string]bool{}
+	for _, path := range a.Paths {
+		known[path] = true
+	}
 	for _, path := range b.Paths {
-		if !slices.Contains(a.Paths, path) {
+		if !known[path] {
+			known[path] = true
 			a.Paths = append(a.Paths, path)
 		}
 	}

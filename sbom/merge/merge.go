@@ -75,6 +75,8 @@ type Input struct {
 	Name string
 	// Path is where it is.
 	Path string
+	// SHA256 is that of its bytes, in lower-case hex, when it is known; "" takes any.
+	SHA256 string
 }
 
 // Candidates lists the files that a directory, and those below it, have for [Read]: *.json and *.jsonld, also
@@ -102,7 +104,7 @@ func Candidates(ctx context.Context, dir string) ([]Input, error) {
 		rel, err := filepath.Rel(dir, path)
 		// A link may lead to a document; whatever is not a regular file is not waited for.
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			all = append(all, Input{filepath.ToSlash(rel), path})
+			all = append(all, Input{Name: filepath.ToSlash(rel), Path: path})
 		}
 		return err
 	})
@@ -130,7 +132,8 @@ func Open(ctx context.Context, dir string) (*Set, error) {
 }
 
 // Read reads the documents in files. JSON of another form is skipped, and so is a file with the bytes of one
-// before. A document that cannot be read is an error of the kind fault.BadInput.
+// before. A document that cannot be read is an error of the kind fault.BadInput, a file that is not there one
+// of fault.Missing, and one with another digest than the input says, skipped or not, one of fault.Digest.
 func Read(ctx context.Context, inputs []Input) (*Set, error) {
 	s := &Set{}
 	seen := map[string]string{}
@@ -166,6 +169,12 @@ func kind(name string) int {
 // file reads a file.
 func (s *Set) file(ctx context.Context, in Input, seen map[string]string) (err error) {
 	rel := in.Name
+	switch info, err := os.Stat(in.Path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.Missing, "%w", err)
+	case err == nil && !info.Mode().IsRegular(): // a pipe would be waited for
+		return fault.New(fault.BadInput, "%s is not a regular file", in.Path)
+	}
 	f, err := os.Open(in.Path)
 	if err != nil {
 		return err
@@ -191,6 +200,9 @@ func (s *Set) file(ctx context.Context, in Input, seen map[string]string) (err e
 		return err
 	}
 	digest := hex.EncodeToString(sum.Sum(nil))
+	if in.SHA256 != "" && in.SHA256 != digest {
+		return fault.New(fault.Digest, "%s is not the document that is referred to: its SHA-256 is %s, not %s", in.Path, digest, in.SHA256)
+	}
 	if first, twice := seen[digest]; twice && len(s.docs) > before {
 		// Build systems deploy a document with a link to it.
 		s.docs = s.docs[:before]
@@ -335,7 +347,9 @@ func roots(docs []received) []received {
 	referred := map[string]bool{}
 	for _, d := range docs {
 		for _, r := range d.References {
-			referred[r.Namespace] = r.Namespace != d.Namespace
+			if r.Namespace != d.Namespace {
+				referred[r.Namespace] = true
+			}
 		}
 	}
 	var all []received

@@ -4,12 +4,14 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -398,5 +400,78 @@ func TestHostile(t *testing.T) {
 	}
 	if _, err := merge.Open(t.Context(), yocto3); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "is not a directory") {
 		t.Error(err)
+	}
+}
+
+// TestPiped: what is not a regular file is refused, and not waited for.
+func TestPiped(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "a.json")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := merge.Read(t.Context(), []merge.Input{{Name: "a.json", Path: pipe}}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "is not a regular file") {
+		t.Error(err)
+	}
+	if _, err := merge.Read(t.Context(), []merge.Input{{Name: "b.json", Path: pipe + ".none"}}); fault.Of(err) != fault.Missing {
+		t.Error(err)
+	}
+}
+
+// TestDigest: a file with another digest than is known is refused, whatever is in it.
+func TestDigest(t *testing.T) {
+	t.Parallel()
+	text := document("a", `"packages":[]`)
+	sum := sha256.Sum256(text)
+	digest := hex.EncodeToString(sum[:])
+	dir := received(t, map[string][]byte{"a.json": text, "same.json": text, "other.json": []byte("{}")})
+	input := func(name, sum string) merge.Input {
+		return merge.Input{Name: name, Path: filepath.Join(dir, name), SHA256: sum}
+	}
+	if s, err := merge.Read(t.Context(), []merge.Input{input("a.json", digest), input("same.json", digest), input("other.json", "")}); err != nil || len(s.Files) != 1 || len(s.Skipped) != 2 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	wrong := strings.Repeat("0", 64)
+	for _, name := range []string{"a.json", "same.json", "other.json"} {
+		if _, err := merge.Read(t.Context(), []merge.Input{input("a.json", ""), input(name, wrong)}); fault.Of(err) != fault.Digest || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRootOfArchive: a document that refers to itself is no root when another one refers to it.
+func TestRootOfArchive(t *testing.T) {
+	t.Parallel()
+	reference := func(name string) string {
+		return `{"externalDocumentId":"DocumentRef-` + name + `","spdxDocument":"urn:` + name + `","checksum":{"algorithm":"SHA1","checksumValue":"` + strings.Repeat("0", 40) + `"}}`
+	}
+	dir := received(t, map[string][]byte{"a.spdx.tar.zst": archive(t, map[string][]byte{
+		"a.json": document("a", `"externalDocumentRefs":[`+reference("b")+`]`),
+		"b.json": document("b", `"externalDocumentRefs":[`+reference("b")+`]`),
+	})})
+	for range 8 { // the order of the archive is another each time
+		d := ours()
+		open(t, dir).Link(d, "", nil)
+		if len(d.References) != 1 || d.References[0].Namespace != "urn:a" {
+			t.Fatalf("%+v", d.References)
+		}
+	}
+}
+
+// TestThirdDocument: a package is joined by what any of the documents before has said of it.
+func TestThirdDocument(t *testing.T) {
+	t.Parallel()
+	sum := `,"checksums":[{"algorithm":"SHA256","checksumValue":"` + strings.Repeat("b", 64) + `"}]`
+	purl := `,"externalRefs":[{"referenceCategory":"PACKAGE-MANAGER","referenceType":"purl","referenceLocator":"pkg:generic/p@1"}]`
+	pack := func(more string) string {
+		return `"packages":[{"SPDXID":"SPDXRef-p","name":"p","versionInfo":"1","downloadLocation":"NONE"` + more + `}]`
+	}
+	dir := received(t, map[string][]byte{"a.json": document("a", pack(sum)), "b.json": document("b", pack(sum+purl)), "c.json": document("c", pack(purl))})
+	d := ours()
+	if conflicts := open(t, dir).Flat(d, merge.Options{}); len(conflicts) > 0 {
+		t.Error(conflicts)
+	}
+	if p := find(t, d, "p"); p.PURL != "pkg:generic/p@1" || p.SHA256 == "" {
+		t.Errorf("%+v", p)
 	}
 }
