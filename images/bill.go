@@ -8,9 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
-	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/bounded"
@@ -87,17 +85,16 @@ func (b *bill) program(p sbom.Package, file string, licences map[string]string) 
 	}
 	sum := sha256.Sum256(content)
 	p.SHA256, p.FileName = hex.EncodeToString(sum[:]), path.Base(file)
-	p.PURL = golang(info.Main.Path, p.Version) + "#" + info.Path[len(info.Main.Path)+1:]
+	p.PURL = sbom.GoProgram(info.Main.Path, p.Version, info.Path)
 	p.Declared = licences[info.Main.Path]
-	b.forget(golang(info.Main.Path, ""), "#"+info.Path[len(info.Main.Path)+1:])
+	b.forget(info.Main.Path, info.Path)
 	id := b.AddPackage(p)
 	for _, m := range info.Deps {
-		b.Relate(id, sbom.DependsOn, b.AddPackage(module(m, licences[m.Path])))
+		dep := sbom.GoModule(m)
+		dep.Declared = licences[m.Path]
+		b.Relate(id, sbom.DependsOn, b.AddPackage(dep))
 	}
-	std := b.AddPackage(sbom.Package{
-		Name: "stdlib", Version: info.GoVersion[len("go"):], Purpose: sbom.Library, PURL: golang("stdlib", info.GoVersion[len("go"):]), Declared: "BSD-3-Clause",
-	})
-	b.Relate(id, sbom.DependsOn, std)
+	b.Relate(id, sbom.DependsOn, b.AddPackage(sbom.GoStandardLibrary(info.GoVersion)))
 	return id, nil
 }
 
@@ -105,26 +102,11 @@ func (b *bill) program(p sbom.Package, file string, licences map[string]string) 
 func (b *bill) forget(module, program string) {
 	gone := map[string]bool{}
 	b.Packages = slices.DeleteFunc(b.Packages, func(p sbom.Package) bool {
-		of := p.SHA256 == "" && strings.HasPrefix(p.PURL, module) && strings.HasSuffix(p.PURL, program)
+		of := p.SHA256 == "" && p.PURL == sbom.GoProgram(module, p.Version, program)
 		gone[p.ID] = of
 		return of
 	})
 	b.Relations = slices.DeleteFunc(b.Relations, func(r sbom.Relation) bool { return gone[r.From] || gone[r.To] })
-}
-
-// module describes a Go module.
-func module(m *debug.Module, licence string) sbom.Package {
-	p := sbom.Package{Name: m.Path, Version: m.Version, Purpose: sbom.Library, PURL: golang(m.Path, m.Version), Declared: licence}
-	if m.Sum != "" {
-		p.Comment = "go.sum: " + m.Sum
-	}
-	return p
-}
-
-// golang returns the package URL of a Go module (purl-spec: types/golang).
-func golang(module, version string) string {
-	namespace, name := path.Split(module)
-	return sbom.PURL("golang", namespace, name, version)
 }
 
 // paths sets the files of packages; several packages that one kernel was made of share them.
@@ -153,8 +135,8 @@ func (b *bill) tools(list []supplier, made []string) error {
 		}
 	}
 	b.sameSource()
-	version := runtime.Version()[len("go"):]
-	tool := b.AddPackage(sbom.Package{Name: "go", Version: version, Purpose: sbom.Application, PURL: golang("toolchain", version), Declared: "BSD-3-Clause", Host: true})
+	version := sbom.GoRelease(runtime.Version())
+	tool := b.AddPackage(sbom.Package{Name: "go", Version: version, Purpose: sbom.Application, PURL: sbom.GoPURL("toolchain", version), Declared: "BSD-3-Clause", Host: true})
 	b.Relate(tool, sbom.BuildToolOf, made...)
 	return nil
 }

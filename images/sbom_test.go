@@ -234,15 +234,15 @@ func TestImageHasABill(t *testing.T) {
 func TestProgramsOfTheBuild(t *testing.T) {
 	t.Parallel()
 	b := &bill{Document: &sbom.Document{}}
-	scanned := b.AddPackage(sbom.Package{Name: "m", PURL: golang("example.com/m", "v1") + "#cmd/a"})
-	module := b.AddPackage(sbom.Package{Name: "x", PURL: golang("example.com/x", "v1")})
+	scanned := b.AddPackage(sbom.Package{Name: "m", Version: "v1", PURL: sbom.GoProgram("example.com/m", "v1", "example.com/m/cmd/a")})
+	module := b.AddPackage(sbom.Package{Name: "x", Version: "v1", PURL: sbom.GoPURL("example.com/x", "v1")})
 	kept := []string{
-		b.AddPackage(sbom.Package{Name: "other", PURL: golang("example.com/m", "v1") + "#cmd/b"}), module,
-		b.AddPackage(sbom.Package{Name: "built", SHA256: "aa", PURL: golang("example.com/m", "v1") + "#cmd/a"}),
+		b.AddPackage(sbom.Package{Name: "other", Version: "v1", PURL: sbom.GoProgram("example.com/m", "v1", "example.com/m/cmd/b")}), module,
+		b.AddPackage(sbom.Package{Name: "built", Version: "v1", SHA256: "aa", PURL: sbom.GoProgram("example.com/m", "v1", "example.com/m/cmd/a")}),
 	}
 	b.Relate(scanned, sbom.DependsOn, module)
 	b.Relate("root", sbom.Contains, scanned, module)
-	b.forget(golang("example.com/m", ""), "#cmd/a")
+	b.forget("example.com/m", "example.com/m/cmd/a")
 	var got []string
 	for _, p := range b.Packages {
 		got = append(got, p.ID)

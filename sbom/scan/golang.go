@@ -91,9 +91,7 @@ func (s *scanner) goProgram(e *entry, info *buildinfo.BuildInfo) {
 		main.Path = path.Base(e.name)
 	}
 	p := module(&main)
-	if program, ok := strings.CutPrefix(info.Path, main.Path+"/"); ok {
-		p.PURL += "#" + program
-	}
+	p.PURL = sbom.GoProgram(main.Path, p.Version, info.Path)
 	p.Purpose, p.Paths, p.Comment = sbom.Application, []string{s.prefix + shown(e.name)}, settings(info)
 	id := s.add(p, in, e.name)
 	if id == "" {
@@ -106,18 +104,11 @@ func (s *scanner) goProgram(e *entry, info *buildinfo.BuildInfo) {
 		deps = deps[:maxModules]
 	}
 	for _, m := range deps {
-		if m.Replace != nil {
-			m = m.Replace
-		}
 		if dep := s.add(module(m), in, e.name); dep != "" {
 			s.relate(id, sbom.DependsOn, dep)
 		}
 	}
-	version, _, _ := strings.Cut(strings.TrimPrefix(info.GoVersion, "go"), " ") // "go1.26.0 X:nodwarf5"
-	std := s.add(sbom.Package{
-		Name: "stdlib", Version: version, Purpose: sbom.Library, PURL: golang("stdlib", version), Declared: "BSD-3-Clause",
-	}, in, e.name)
-	if std != "" {
+	if std := s.add(sbom.GoStandardLibrary(info.GoVersion), in, e.name); std != "" {
 		s.relate(id, sbom.DependsOn, std)
 	}
 }
@@ -136,21 +127,11 @@ func settings(info *buildinfo.BuildInfo) string {
 	return strings.Join(out, " ")
 }
 
-// module describes a module. That of a working copy has no version: "(devel)".
+// module describes a module of a program that may be anything.
 func module(m *debug.Module) sbom.Package {
-	version := m.Version
-	if strings.HasPrefix(version, "(") {
-		version = ""
-	}
-	p := sbom.Package{Name: m.Path, Version: version, Purpose: sbom.Library, PURL: golang(m.Path, version)}
-	if valid(m.Sum) {
-		p.Comment = "go.sum: " + m.Sum
+	p := sbom.GoModule(m)
+	if !valid(strings.ReplaceAll(p.Comment, " ", "")) {
+		p.Comment = ""
 	}
 	return p
-}
-
-// golang returns the package URL of a module (purl-spec: types/golang).
-func golang(module, version string) string {
-	namespace, name := path.Split(module)
-	return sbom.PURL("golang", namespace, name, version)
 }

@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/pantavisor/pantavisor/internal/ctxio"
 	"github.com/pantavisor/pantavisor/sbom"
 )
 
@@ -42,7 +43,7 @@ func (s *scanner) orphans() error {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
-		sum, err := digest(e, buf)
+		sum, err := s.digest(e, buf)
 		if err != nil {
 			return err
 		}
@@ -56,7 +57,7 @@ func (s *scanner) orphans() error {
 }
 
 // digest returns the SHA-256 of a file.
-func digest(e *entry, buf []byte) (string, error) {
+func (s *scanner) digest(e *entry, buf []byte) (string, error) {
 	h := sha256.New()
 	if e.open != nil {
 		r, err := e.open()
@@ -65,7 +66,7 @@ func digest(e *entry, buf []byte) (string, error) {
 		}
 		defer r.Close()
 		// Without WriteTo, which takes a buffer for each file.
-		if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, buf); err != nil {
+		if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{ctxio.Reader(s.ctx, r)}, buf); err != nil {
 			return "", fmt.Errorf("reading %.200q: %w", e.name, err)
 		}
 	}

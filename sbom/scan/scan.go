@@ -74,6 +74,11 @@ func Scan(ctx context.Context, walk Walk, o Options) (*Result, error) {
 			return nil, fmt.Errorf("looking for packages: %w", err)
 		}
 	}
+	for i := range s.doc.Packages {
+		p := &s.doc.Packages[i]
+		slices.Sort(p.Paths)
+		p.Paths = slices.Compact(p.Paths)
+	}
 	if s.skipped > 0 {
 		s.notes = append(s.notes, fmt.Sprintf("and %d more notes", s.skipped))
 	}
@@ -128,8 +133,6 @@ func (s *scanner) add(p sbom.Package, in, where string) string {
 	if at, ok := s.packages[id]; ok {
 		old := &s.doc.Packages[at]
 		old.Paths = append(old.Paths, p.Paths...)
-		slices.Sort(old.Paths)
-		old.Paths = slices.Compact(old.Paths)
 	} else {
 		if len(s.doc.Packages) == maxPackages {
 			s.note("%s: package %s is left out: there are more than %d", where, p.Name, maxPackages)

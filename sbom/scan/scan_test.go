@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -320,7 +321,7 @@ func TestModules(t *testing.T) {
 		},
 		Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "0123"}, {Key: "-ldflags", Value: "secret"}},
 	}
-	for _, name := range []string{"bin/y", "bin/x"} {
+	for _, name := range []string{"bin/x", "bin/y"} {
 		r.s.goProgram(&entry{name: name}, info)
 	}
 	var got []string
@@ -343,6 +344,49 @@ func TestModules(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestManyCopies has one package in very many places. With a list that is sorted for each of them it takes
+// minutes.
+func TestManyCopies(t *testing.T) {
+	t.Parallel()
+	const copies, atMost = 100_000, 30 * time.Second
+	start := time.Now()
+	r, err := Scan(t.Context(), func(_ context.Context, do func(tree.Entry) error) error {
+		for i := range copies {
+			if err := do(tree.Bytes(fmt.Sprintf("%06d/node_modules/a/package.json", copies-1-i), 0o644, []byte(`{"name":"a","version":"1"}`))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := r.Document.Packages; len(p) != 1 || len(p[0].Paths) != copies || !slices.IsSorted(p[0].Paths) {
+		t.Errorf("%d packages", len(p))
+	}
+	if took := time.Since(start); took > atMost {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// TestCancelled: a file that is endless for all purposes does not keep a scan from ending.
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	endless := tree.Entry{Name: "zeros", Mode: 0o644, Size: 1 << 60, Open: func() (io.ReadCloser, error) {
+		cancel()
+		return io.NopCloser(io.LimitReader(zeros{}, 1<<40)), nil
+	}}
+	_, err := Scan(ctx, func(_ context.Context, do func(tree.Entry) error) error { return do(endless) }, Options{Root: root})
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestPython(t *testing.T) {
 	t.Parallel()
