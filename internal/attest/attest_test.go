@@ -255,7 +255,7 @@ func TestStatement(t *testing.T) {
 				"internalParameters": object{"go": "go1.26", "recipe_sha256": recipe},
 				"resolvedDependencies": []object{
 					{"name": "source", "uri": "git+https://example.test/x", "digest": object{"gitCommit": "0123"}},
-					{"name": "libc++1", "uri": "pkg:deb/debian/libc%2B%2B1@1%3A2.3%2Bdfsg~a-1?arch=amd64&distro=bookworm", "digest": object{"sha256": sum1}},
+					{"name": "libc++1", "uri": "pkg:deb/debian/libc%2B%2B1@1:2.3%2Bdfsg~a-1?arch=amd64&distro=bookworm", "digest": object{"sha256": sum1}},
 					{"name": "PV_PART_TPL", "digest": object{"sha256": sum2}},
 				},
 			},
@@ -366,6 +366,7 @@ func TestVerify(t *testing.T) {
 			os.Mkdir(filepath.Join(dir, "b.img"), 0o755)
 		}, "", fault.Missing, "b.img"},
 		{"another file", func(dir string) { put(t, filepath.Join(dir, "more/c.img"), "") }, "", fault.Different, "more/c.img is there, and is not signed"},
+		{"a name that a terminal would obey", func(dir string) { put(t, filepath.Join(dir, "\x1b[2J\nx"), "") }, "", fault.Different, `\x1b[2J\nx is there`},
 		{"that file", func(dir string) { put(t, filepath.Join(dir, "c.img"), "") }, "c.img", fault.Different, "c.img in"},
 		{"no list", func(dir string) { os.Remove(filepath.Join(dir, build.SumsName)) }, "", fault.Missing, "is not signed: it has no SHA256SUMS"},
 		{"no provenance", func(dir string) { os.Remove(filepath.Join(dir, build.ProvenanceName)) }, "", fault.Missing, "has no provenance.intoto.jsonl"},

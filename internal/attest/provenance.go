@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pantavisor/pantavisor/build"
@@ -177,7 +176,7 @@ func dependencies(r *build.Recipe, sources []Resource) ([]Resource, error) {
 	for _, e := range lock.Packages {
 		if !known[e.SHA256] {
 			known[e.SHA256] = true
-			out = append(out, Resource{Name: e.Package, URI: packageURL(e), Digest: sha(e.SHA256)})
+			out = append(out, Resource{Name: e.Package, URI: e.Bill().PURL, Digest: sha(e.SHA256)})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Files)) {
@@ -186,10 +185,4 @@ func dependencies(r *build.Recipe, sources []Resource) ([]Resource, error) {
 		}
 	}
 	return out, nil
-}
-
-// packageURL names a package as https://github.com/package-url/purl-spec does.
-func packageURL(e debian.Entry) string {
-	escape := func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
-	return "pkg:deb/debian/" + escape(strings.ToLower(e.Package)) + "@" + escape(e.Version) + "?arch=" + escape(e.Arch) + "&distro=" + escape(e.Suite)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/cell"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/signing"
 )
@@ -199,7 +200,7 @@ func (v *Verified) named(kind fault.Kind, one, several string, files []File) err
 	}
 	var names []string
 	for _, f := range files[:min(len(files), mostNamed)] {
-		names = append(names, f.Name)
+		names = append(names, cell.Printable(f.Name))
 	}
 	if more := len(files) - len(names); more > 0 {
 		names = append(names, fmt.Sprintf("%d more", more))

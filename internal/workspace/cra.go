@@ -15,6 +15,7 @@ import (
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
+	"github.com/pantavisor/pantavisor/internal/cell"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/pvs/trust"
 	"github.com/pantavisor/pantavisor/runtime/config"
@@ -87,7 +88,7 @@ func (w *Workspace) writeCRA(f *cra.File, dir string) error {
 	return w.tell(f, func(out io.Writer) error {
 		_, err := fmt.Fprintf(out, "%s\n%s\n", filepath.Join(dir, craText), filepath.Join(dir, craJSON))
 		for _, g := range f.Gaps {
-			_, wrong := fmt.Fprintf(out, "missing  %s\n", g)
+			_, wrong := fmt.Fprintf(out, "missing  %s\n", cell.Printable(g))
 			err = errors.Join(err, wrong)
 		}
 		return err
