@@ -98,6 +98,9 @@ func commands(t *tool) []*cobra.Command {
 		containerCommand(t),
 		deviceCommand(t),
 		storeCommand(t),
+		commentCommand(t),
+		doctorCommand(t),
+		templateCommand(t),
 	}
 }
 

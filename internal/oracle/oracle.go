@@ -42,7 +42,7 @@ var packages = map[string][]string{
 	"mount":                {"losetup", "mount"},
 	"minisign":             {"minisign"},
 	"mtools":               {"mdir", "mcopy", "mmd"},
-	"npm":                  {"npm"},
+	"npm":                  {"npm", "node"},
 	"opensc":               {"pkcs11-tool"},
 	"openssl":              {"openssl"},
 	"python3-minimal":      {"python3"},
