@@ -243,7 +243,7 @@ func (b *bucket) checkConditional(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for try := 0; !b.conditional; try++ {
-		_, err := b.send(ctx, probeName, content{ReadSeeker: strings.NewReader("pvci\n"), size: 5, mime: mimeType(".txt")}, Absent)
+		_, err := b.send(ctx, probeName, content{ReadSeeker: strings.NewReader("pvci\n"), size: 5, mime: MIMEType(".txt")}, Absent)
 		b.conditional = errors.Is(err, errChanged)
 		if err != nil && !b.conditional {
 			return fault.Wrap(fault.IO, err, "asking whether the server observes conditions")

@@ -40,11 +40,12 @@ type Entry struct {
 	Size int64  `json:"size"` // in bytes
 }
 
-// Object is a file that is open for reading.
+// Object is a file that is open for reading. What it embeds is an io.ReadSeeker, too.
 type Object struct {
 	io.ReadCloser
-	Size    int64 // in bytes
-	Version string
+	Size int64 // in bytes
+
+	version string // "" when that is the SHA-256 of the content
 }
 
 // content is what a backend writes.
@@ -139,7 +140,10 @@ func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, stri
 	if err := errors.Join(err, o.Close()); err != nil {
 		return nil, "", fault.Wrap(fault.IO, err, "reading %s in %s", name, s.where)
 	}
-	return data, o.Version, nil
+	if o.version == "" {
+		o.version, err = sumOf(ctx, bytes.NewReader(data))
+	}
+	return data, o.version, err
 }
 
 // Put writes a file if it has the version that [Store.Get] returned, or as [Any] and [Absent] say,
@@ -148,7 +152,7 @@ func (s *Store) Put(ctx context.Context, name string, data []byte, condition str
 	if err := checkName(name); err != nil {
 		return "", err
 	}
-	c := content{ReadSeeker: bytes.NewReader(data), size: int64(len(data)), mime: mimeType(name)}
+	c := content{ReadSeeker: bytes.NewReader(data), size: int64(len(data)), mime: MIMEType(name)}
 	version, err := s.backend.put(ctx, name, c, condition)
 	return version, fault.Wrap(fault.IO, err, "writing %s in %s", name, s.where)
 }
@@ -240,7 +244,7 @@ func (s *Store) upload(ctx context.Context, name string, f File) (uploaded bool,
 	if err != nil {
 		return false, err
 	}
-	_, err = s.backend.put(ctx, name, content{file, info.Size(), f.SHA256, mimeType(name)}, condition)
+	_, err = s.backend.put(ctx, name, content{file, info.Size(), f.SHA256, MIMEType(name)}, condition)
 	if errors.Is(err, errChanged) { // another pipeline was faster, which is well if it has the same
 		if there, err2 := s.Digest(ctx, name); err2 == nil && there == f.SHA256 {
 			return false, nil
@@ -291,8 +295,8 @@ var mimes = map[string]string{
 	".gz": "application/gzip", ".tgz": "application/gzip", ".xz": "application/x-xz", ".zst": "application/zstd",
 }
 
-// mimeType returns the type of a file.
-func mimeType(name string) string {
+// MIMEType returns the type of a file.
+func MIMEType(name string) string {
 	if mime, ok := mimes[path.Ext(name)]; ok {
 		return mime
 	}

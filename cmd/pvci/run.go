@@ -97,6 +97,7 @@ func commands(t *tool) []*cobra.Command {
 	return []*cobra.Command{
 		containerCommand(t),
 		deviceCommand(t),
+		catalogueCommand(t),
 		storeCommand(t),
 		commentCommand(t),
 		doctorCommand(t),

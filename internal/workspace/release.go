@@ -3,7 +3,6 @@ package workspace
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,11 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/options"
-	"github.com/pantavisor/pantavisor/images"
+	"github.com/pantavisor/pantavisor/ci/releases"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/attest"
 	"github.com/pantavisor/pantavisor/internal/bounded"
@@ -28,49 +26,10 @@ import (
 // releaseName is the directory below out/ for releases.
 const releaseName = "release"
 
-// indexName is the list of the files of a release, for catalogues.
-const indexName = "index.json"
-
-// indexFormat is the form of the list; another number is another form.
-const indexFormat = "pantavisor-release@1"
-
-// Index is the list of the files of a release. The same results have the same list.
-type Index struct {
-	Format  string `json:"format"`
-	Target  string `json:"target"`
-	Version string `json:"version"`
-	// Board is what the target is.
-	Board IndexBoard `json:"board"`
-	// Support says for how long, and by whom, vulnerabilities are handled.
-	Support *targets.Support `json:"support,omitempty"`
-	Files   []IndexFile      `json:"files"`
-}
-
-// IndexBoard describes a target.
-type IndexBoard struct {
-	Description string   `json:"description"`
-	Arch        string   `json:"arch"` // in Go's terms, with a version: arm/7
-	Aliases     []string `json:"aliases,omitempty"`
-}
-
-// IndexFile is a file of a release.
-type IndexFile struct {
-	Name string `json:"name"`
-	// Kind is image, bmap (block map of an image), disk (for emulators), flash (for raw flash
-	// memory), bsp or revision (exports), rootfs, installer, package, sbom or file.
-	Kind string `json:"kind"`
-	// Compression is xz, zst, gz or bz2 of a file that is also there as it is, and Of the name of
-	// that one.
-	Compression string `json:"compression,omitempty"`
-	Of          string `json:"of,omitempty"`
-	Bytes       int64  `json:"bytes"`
-	SHA256      string `json:"sha256"`
-}
-
 // Released is a release that [Workspace.Release] made.
 type Released struct {
 	Directory string `json:"directory"`
-	Index
+	releases.Index
 	// Signed is nil for a release that is not signed.
 	Signed *build.Signed `json:"signed,omitempty"`
 	// Kept is set when the release was there already.
@@ -200,65 +159,28 @@ func (r *release) sweep() {
 }
 
 // index lists the results of the build, the main one first.
-func (r *release) index(ctx context.Context) (*Index, error) {
+func (r *release) index(ctx context.Context) (*releases.Index, error) {
 	dir := r.Out(r.target.Name)
 	var err error
 	if r.files, err = attest.Artefacts(ctx, dir, r.report.Artefacts); err != nil {
 		return nil, err
 	}
-	index := &Index{
-		Format: indexFormat, Target: r.target.Name, Version: r.Options.Release, Support: r.target.Support,
-		Board: IndexBoard{r.target.Description, r.target.Arch.String(), r.target.Aliases},
+	index := &releases.Index{
+		Format: releases.IndexFormat, Target: r.target.Name, Version: r.Options.Release, Support: r.target.Support,
+		Board: releases.Board{Description: r.target.Description, Arch: r.target.Arch.String(), Aliases: r.target.Aliases},
 	}
 	for _, f := range r.files {
 		info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(f.Name)))
 		if err != nil {
 			return nil, err
 		}
-		if f.Name == indexName || slices.Contains(build.SignatureNames(), f.Name) {
+		if f.Name == releases.IndexName || slices.Contains(build.SignatureNames(), f.Name) {
 			return nil, fault.New(fault.BadInput, "a result of the build is named %s, as a file of its release: give it another name", f.Name)
 		}
-		index.Files = append(index.Files, IndexFile{Name: f.Name, Kind: releaseKind(f.Name), Bytes: info.Size(), SHA256: f.SHA256})
+		index.Add(f.Name, info.Size(), f.SHA256)
 	}
-	for i := range index.Files {
-		index.Files[i].setForm(r.files)
-	}
+	index.SetForms()
 	return index, nil
-}
-
-// compressions are the suffixes of compressed files.
-var compressions = []string{".xz", ".zst", ".gz", ".bz2"}
-
-// setForm sets Compression and Of of a compressed form of another file.
-func (f *IndexFile) setForm(all []attest.File) {
-	for _, c := range compressions {
-		name, ok := strings.CutSuffix(f.Name, c)
-		if ok && slices.ContainsFunc(all, func(o attest.File) bool { return o.Name == name }) {
-			f.Compression, f.Of = c[1:], name
-		}
-	}
-}
-
-// kinds are the kinds of files by the ends of their names, the first that fits.
-var kinds = []struct{ suffix, kind string }{
-	{"-revision.pvr.tgz", "revision"}, {".pvr.tgz", "bsp"}, {".bmap", "bmap"}, {".img", "image"}, {".qcow2", "disk"}, {".ubi", "flash"}, {".ubifs", "flash"}, {".bin", "flash"},
-	{".rootfs.tar", "rootfs"}, {"-tezi.tar", "installer"}, {".tgz", "package"}, {images.SBOMFile, "sbom"}, {".spdx.json", "sbom"}, {".cdx.json", "sbom"},
-}
-
-// releaseKind returns the kind of a file.
-func releaseKind(name string) string {
-	if strings.HasPrefix(name, images.SBOMDir+"/") {
-		return "sbom"
-	}
-	for _, c := range compressions {
-		name = strings.TrimSuffix(name, c)
-	}
-	for _, k := range kinds {
-		if strings.HasSuffix(name, k.suffix) {
-			return k.kind
-		}
-	}
-	return "file"
 }
 
 // fill copies the results into a directory, and adds the record, the index and what signs.
@@ -273,13 +195,13 @@ func (r *release) fill(ctx context.Context, work string, out *Released) error {
 			return err
 		}
 	}
-	text, err := out.Index.text()
+	text, err := out.Index.Text()
 	if err != nil {
 		return err
 	}
 	record := *r.report
 	record.Signed = nil
-	if err := errors.Join(os.Chmod(work, 0o755), record.Save(work), os.WriteFile(filepath.Join(work, indexName), text, 0o644)); err != nil {
+	if err := errors.Join(os.Chmod(work, 0o755), record.Save(work), os.WriteFile(filepath.Join(work, releases.IndexName), text, 0o644)); err != nil {
 		return err
 	}
 	// Another build may have published meanwhile: what is released is what was built here.
@@ -292,7 +214,7 @@ func (r *release) fill(ctx context.Context, work string, out *Released) error {
 			return fault.New(fault.Digest, "%s was changed while it was copied: is another build of %s running?", f.Name, r.target.Name)
 		}
 	}
-	further := []attest.File{{Name: indexName}, {Name: build.ReportName}, {Name: "report.txt"}}
+	further := []attest.File{{Name: releases.IndexName}, {Name: build.ReportName}, {Name: "report.txt"}}
 	if err := attest.Digest(ctx, work, further); err != nil {
 		return err
 	}
@@ -313,25 +235,16 @@ func (r *release) signRelease(ctx context.Context, dir string, record *build.Rep
 	return attest.Sign(dir, r.key, all, s, r.signedName(r.target.Name))
 }
 
-// text is the file of an index.
-func (i *Index) text() ([]byte, error) {
-	text, err := json.MarshalIndent(i, "", "  ")
-	return append(text, '\n'), fault.Wrap(fault.Internal, err, "writing the index of a release")
-}
-
-// maxIndex bounds the size of an index, in bytes.
-const maxIndex = 16 << 20
-
 // compare compares a release that is there with what was built: a version is released once. It is
 // signed now if it was not.
 func (r *release) compare(ctx context.Context, out *Released) error {
-	want, err := out.Index.text()
+	want, err := out.Index.Text()
 	if err != nil {
 		return err
 	}
-	got, err := bounded.ReadRegular(filepath.Join(out.Directory, indexName), maxIndex)
+	got, err := bounded.ReadRegular(filepath.Join(out.Directory, releases.IndexName), releases.MaxIndex)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.BadInput, "%s is there, and is not a release: it has no %s", out.Directory, indexName)
+		return fault.New(fault.BadInput, "%s is there, and is not a release: it has no %s", out.Directory, releases.IndexName)
 	}
 	if err != nil {
 		return err

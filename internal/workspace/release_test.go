@@ -19,13 +19,14 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/build/options"
+	"github.com/pantavisor/pantavisor/ci/releases"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/targets"
 )
 
 // releases runs Release and returns what it prints.
-func releases(t *testing.T, w *Workspace, s Signing, version string, names ...string) ([]Released, error) {
+func releaseDirs(t *testing.T, w *Workspace, s Signing, version string, names ...string) ([]Released, error) {
 	t.Helper()
 	var out bytes.Buffer
 	w.JSON, w.Stdout, w.Signing, w.OutDir = true, &out, s, ""
@@ -64,7 +65,7 @@ func TestRelease(t *testing.T) {
 	key, public := pairOfKeys(t, keys, "key", true)
 	other, _ := pairOfKeys(t, keys, "other", false)
 
-	all, err := releases(t, w, Signing{}, "1.0", "plain")
+	all, err := releaseDirs(t, w, Signing{}, "1.0", "plain")
 	if err != nil || len(all) != 1 || all[0].Signed != nil || all[0].Kept {
 		t.Fatalf("%+v, %v\n%s", all, err, said.String())
 	}
@@ -83,8 +84,8 @@ func TestRelease(t *testing.T) {
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	var index Index
-	text, err := os.ReadFile(filepath.Join(dir, indexName))
+	var index releases.Index
+	text, err := os.ReadFile(filepath.Join(dir, releases.IndexName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,13 +102,13 @@ func TestRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all, err = releases(t, w, Signing{}, "1.0", "plain"); err != nil || !all[0].Kept {
+	if all, err = releaseDirs(t, w, Signing{}, "1.0", "plain"); err != nil || !all[0].Kept {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	if all, err = releases(t, w, Signing{Key: key}, "1.0", "plain"); err != nil || !all[0].Kept || all[0].Signed == nil {
+	if all, err = releaseDirs(t, w, Signing{Key: key}, "1.0", "plain"); err != nil || !all[0].Kept || all[0].Signed == nil {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	if all, err = releases(t, w, Signing{Key: key}, "1.0", "plain"); err != nil || !all[0].Kept || all[0].Signed == nil || !all[0].Signed.Kept || len(all[0].Signed.Files) != 5 {
+	if all, err = releaseDirs(t, w, Signing{Key: key}, "1.0", "plain"); err != nil || !all[0].Kept || all[0].Signed == nil || !all[0].Signed.Kept || len(all[0].Signed.Files) != 5 {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	if after, err := os.Stat(filepath.Join(dir, "plain.tgz")); err != nil || !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) {
@@ -127,14 +128,14 @@ func TestRelease(t *testing.T) {
 	if v, err := verified(t, w, VerifyOptions{Image: filepath.Join(dir, "plain.tgz"), Key: public}); err != nil || !v.Same || v.Signed == nil {
 		t.Errorf("built again from the record of the release: %+v, %v", v, err)
 	}
-	if _, err := releases(t, w, Signing{Key: other}, "1.0", "plain"); fault.Of(err) != fault.Digest || !strings.Contains(err.Error(), "its signatures are not those of this key") {
+	if _, err := releaseDirs(t, w, Signing{Key: other}, "1.0", "plain"); fault.Of(err) != fault.Digest || !strings.Contains(err.Error(), "its signatures are not those of this key") {
 		t.Errorf("another key: %v", err)
 	}
 	// A result that was changed there, a file that is not its own.
 	if err := os.WriteFile(filepath.Join(dir, "more"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := releases(t, w, Signing{}, "1.0", "plain"); fault.Of(err) != fault.Different || !strings.Contains(err.Error(), "more is there, and is not signed") {
+	if _, err := releaseDirs(t, w, Signing{}, "1.0", "plain"); fault.Of(err) != fault.Different || !strings.Contains(err.Error(), "more is there, and is not signed") {
 		t.Errorf("%v", err)
 	}
 	// Two at once, of another version, with what a killed process has left.
@@ -142,7 +143,7 @@ func TestRelease(t *testing.T) {
 	if err := os.MkdirAll(left, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	all, err = releases(t, w, Signing{Key: key}, "1.1", "plain", "other")
+	all, err = releaseDirs(t, w, Signing{Key: key}, "1.1", "plain", "other")
 	if err != nil || len(all) != 2 || all[0].Signed == nil || all[1].Target != "other" {
 		t.Fatalf("%+v, %v", all, err)
 	}
@@ -154,17 +155,17 @@ func TestRelease(t *testing.T) {
 	}
 	// Other results under the same version.
 	w.Options.Epoch++
-	if _, err := releases(t, w, Signing{}, "1.1", "plain"); fault.Of(err) != fault.Different || !strings.Contains(err.Error(), "a version is released once") {
+	if _, err := releaseDirs(t, w, Signing{}, "1.1", "plain"); fault.Of(err) != fault.Different || !strings.Contains(err.Error(), "a version is released once") {
 		t.Errorf("%v", err)
 	}
 	if err := os.Mkdir(filepath.Join(w.Root, "out/release/plain-1.2"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := releases(t, w, Signing{}, "1.2", "plain"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "is not a release") {
+	if _, err := releaseDirs(t, w, Signing{}, "1.2", "plain"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "is not a release") {
 		t.Errorf("%v", err)
 	}
 	// Signing that fails leaves nothing.
-	if _, err := releases(t, w, Signing{Command: "exit 9", Public: public}, "1.3", "plain"); err == nil {
+	if _, err := releaseDirs(t, w, Signing{Command: "exit 9", Public: public}, "1.3", "plain"); err == nil {
 		t.Error("a program that fails signs")
 	}
 	if got := entries(t, filepath.Join(w.Root, "out/release")); slices.ContainsFunc(got, func(n string) bool { return strings.Contains(n, "1.3") }) {
@@ -210,7 +211,7 @@ func TestNotReleased(t *testing.T) {
 	}
 	w.Options.MergeSource = ""
 	w.Options.Certificate = certificate(t, "pv-developer-01", 0)
-	_, err = releases(t, w, Signing{}, "", "plain", "shell", "open", "plain")
+	_, err = releaseDirs(t, w, Signing{}, "", "plain", "shell", "open", "plain")
 	for _, want := range []string{
 		"there is no version: --version=V or PV_VERSION",
 		"shell: debug: true in its target.yaml",
@@ -234,10 +235,10 @@ func TestNotReleased(t *testing.T) {
 	if !strings.Contains(wrong, "PANTAVISOR_DEBUG=yes") || !strings.Contains(wrong, "PVR_MERGE_SRC has a user or password") {
 		t.Errorf("%s", wrong)
 	}
-	if _, err := releases(t, w, Signing{}, "a b", "plain"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "--version") {
+	if _, err := releaseDirs(t, w, Signing{}, "a b", "plain"); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "--version") {
 		t.Errorf("%v", err)
 	}
-	if _, err := releases(t, w, Signing{Key: "none"}, "1", "plain"); fault.Of(err) != fault.Missing {
+	if _, err := releaseDirs(t, w, Signing{Key: "none"}, "1", "plain"); fault.Of(err) != fault.Missing {
 		t.Errorf("%v", err)
 	}
 }
@@ -289,18 +290,6 @@ func TestShells(t *testing.T) {
 		}), "\n")
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%+v: %q", c, got)
-		}
-	}
-}
-
-func TestIndexOfForms(t *testing.T) {
-	t.Parallel()
-	for name, want := range map[string]string{
-		"x-pv-4096MiB.img": "image", "x.img.xz": "image", "x.img.bmap": "bmap", "x.pvr.tgz": "bsp", "x-revision.pvr.tgz": "revision", "x.qcow2": "disk", "x.ubi": "flash",
-		"x.rootfs.tar.xz": "rootfs", "x-tezi.tar": "installer", "x.tgz": "package", "sbom.json": "sbom", "sbom/bsp.spdx.zst": "sbom", "x/y": "file",
-	} {
-		if got := releaseKind(name); got != want {
-			t.Errorf("%s: %s", name, got)
 		}
 	}
 }
