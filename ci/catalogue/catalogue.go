@@ -6,7 +6,7 @@
 //	boards/NAME.json        the releases of a board, with all their files
 //	index.html, boards/NAME.html, style.css
 //	VERSION/NAME/           the files of a release
-//	CHANNEL.json            the newest images of devices of the Hub, see [Register]
+//	CHANNEL.json            the newest images of devices of the Hub
 //
 // Every file of the catalogue is changed by compare-and-swap, and an addition that was interrupted can
 // be repeated: pipelines that add at the same time lose nothing. A release is in releases.json only

@@ -8,7 +8,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -154,7 +156,7 @@ func TestAdd(t *testing.T) {
 		t.Errorf("exports: %v", err)
 	}
 	z.Close()
-	if list, err := Check(t.Context(), PlaceOf(s, Options{}), CheckOptions{}); err != nil || len(list) != 2 || list[0].Files != 10 {
+	if list, err := Check(t.Context(), placeOf(s, Options{}), CheckOptions{}); err != nil || len(list) != 2 || list[0].Files != 10 {
 		t.Errorf("check: %+v, %v", list, err)
 	}
 	// The same once more changes nothing, later on neither.
@@ -358,7 +360,7 @@ func TestAtOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	c, err := PlaceOf(s, Options{}).Catalogue(t.Context())
+	c, err := placeOf(s, Options{}).Catalogue(t.Context())
 	if err != nil || len(c[releases.Stable]) != pipelines/2 {
 		t.Fatalf("%v, %v", c, err)
 	}
@@ -400,7 +402,7 @@ func TestInterrupted(t *testing.T) {
 			return
 		}
 		if text, err := os.ReadFile(filepath.Join(dir, releases.CatalogueName)); err == nil {
-			if list, err := Check(t.Context(), PlaceOf(s, Options{}), CheckOptions{}); err != nil || len(list) != 1 {
+			if list, err := Check(t.Context(), placeOf(s, Options{}), CheckOptions{}); err != nil || len(list) != 1 {
 				t.Errorf("stopped at %d, the catalogue has a release that is not complete: %v\n%s", stop, err, text)
 			}
 		}
@@ -462,7 +464,7 @@ func TestCheck(t *testing.T) {
 	if _, err := Add(t.Context(), s, o, []string{newRelease(t, "rpi", "1.0", key), newRelease(t, "x64", "1.0", nil)}); err != nil {
 		t.Fatal(err)
 	}
-	place := PlaceOf(s, o.Options)
+	place := placeOf(s, o.Options)
 	if list, err := Check(t.Context(), place, CheckOptions{Name: "rpi", Key: key.Public}); err != nil || !list[0].Signed {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -530,7 +532,7 @@ func TestRemove(t *testing.T) {
 	if page := read(t, dir, "boards", "rpi.html"); strings.Contains(page, "1.1") || !strings.Contains(page, "1.0") {
 		t.Error("its page was not changed")
 	}
-	if _, err := Check(t.Context(), PlaceOf(s, Options{}), CheckOptions{}); err != nil {
+	if _, err := Check(t.Context(), placeOf(s, Options{}), CheckOptions{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -544,7 +546,7 @@ func TestRegister(t *testing.T) {
 		for _, b := range builds {
 			d.Images = append(d.Images, ChannelImage{Build: b, Target: "x", Kind: "img", URL: "u" + version, SHA256: "s", Bytes: 1})
 		}
-		if err := Register(t.Context(), s, releases.Stable, d, Options{Now: now}); err != nil {
+		if err := register(t.Context(), s, releases.Stable, d, Options{Now: now}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -562,9 +564,50 @@ func TestRegister(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	for _, channel := range []string{"releases", "boards", "../x", ""} {
-		if err := Register(t.Context(), s, channel, ChannelDevice{Name: "a", Version: "1"}, Options{}); fault.Of(err) != fault.BadInput {
+		if err := register(t.Context(), s, channel, ChannelDevice{Name: "a", Version: "1"}, Options{}); fault.Of(err) != fault.BadInput {
 			t.Errorf("channel %q: %v", channel, err)
 		}
+	}
+}
+
+// TestPromoted publishes two builds of a device, each twice.
+func TestPromoted(t *testing.T) {
+	t.Parallel()
+	s, dir := newStore(t)
+	for range 2 {
+		for _, b := range []string{"default", "debug"} {
+			built := filepath.Join(t.TempDir(), "arm-rpi3")
+			if err := os.Mkdir(built, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			report := build.Report{Target: "arm-rpi3"}
+			for _, name := range []string{"a.img", "a.img.zst", "a.pvr.tgz"} {
+				text := []byte(b + name)
+				sum := sha256.Sum256(text)
+				if err := os.WriteFile(filepath.Join(built, name), text, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				report.Artefacts = append(report.Artefacts, build.Published{Path: name, Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:])})
+			}
+			if err := report.Save(built); err != nil {
+				t.Fatal(err)
+			}
+			p := Promoted{Dir: built, Device: "rpi3_initial", Hub: "rpi3_initial_stable", Build: b, Target: "arm-rpi3", Version: "019", Channel: releases.Stable}
+			if _, err := p.Publish(t.Context(), s, Options{Now: now}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var got map[string]struct{ Devices []ChannelDevice }
+	if err := json.Unmarshal([]byte(read(t, dir, "stable.json")), &got); err != nil {
+		t.Fatal(err)
+	}
+	list := got[releases.Stable].Devices
+	if len(list) != 1 || list[0].Device != "rpi3_initial_stable" || len(list[0].Images) != 4 || list[0].Images[0].URL != "019/rpi3_initial-debug/a.img" {
+		t.Errorf("%+v", list)
+	}
+	if _, err := Check(t.Context(), placeOf(s, Options{}), CheckOptions{Name: "rpi3_initial-debug"}); err != nil {
+		t.Error(err)
 	}
 }
 

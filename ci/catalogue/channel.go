@@ -21,7 +21,7 @@ type ChannelDevice struct {
 	// Device is that of the Hub which the images were made from, USER/NAME; "" without a Hub.
 	Device  string `json:"device,omitempty"`
 	Version string `json:"version"`
-	Date    string `json:"date"` // UTC, to the minute; set by [Register] when empty
+	Date    string `json:"date"` // UTC, to the minute; default: now
 	// BSP, Pantavisor and PVR are the versions of these.
 	BSP        string         `json:"bsp,omitempty"`
 	Pantavisor string         `json:"pantavisor,omitempty"`
@@ -39,10 +39,10 @@ type ChannelImage struct {
 	Bytes  int64  `json:"bytes"`
 }
 
-// Register puts a device into CHANNEL.json of a project: an object with the channel, which has a list
+// register puts a device into CHANNEL.json of a project: an object with the channel, which has a list
 // of devices. It takes the place of an older version of the same device; an older version than the
 // one that is there changes nothing.
-func Register(ctx context.Context, s *store.Store, channel string, d ChannelDevice, o Options) error {
+func register(ctx context.Context, s *store.Store, channel string, d ChannelDevice, o Options) error {
 	if err := releases.CheckChannel(channel); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/pantavisor/pantavisor/ci/releases"
 	"github.com/pantavisor/pantavisor/ci/store"
@@ -41,8 +42,20 @@ type Checked struct {
 	Problems []string `json:"problems,omitempty"`
 }
 
-// PlaceOf returns the place at which a store is read as a catalogue.
-func PlaceOf(s *store.Store, o Options) *releases.Place {
+// OpenPlace opens a catalogue to read it: at its address, or in a store with the settings of env.
+func OpenPlace(place string, o Options, env []string) (*releases.Place, error) {
+	if strings.HasPrefix(place, "https://") || strings.HasPrefix(place, "http://") {
+		return releases.OpenPlace(place)
+	}
+	s, err := store.Open(place, env)
+	if err != nil {
+		return nil, err
+	}
+	return placeOf(s, o), nil
+}
+
+// placeOf returns the place at which a store is read as a catalogue.
+func placeOf(s *store.Store, o Options) *releases.Place {
 	return releases.StorePlace(s.String(), o.public(s), func(ctx context.Context, name string) (io.ReadCloser, int64, error) {
 		obj, err := s.Open(ctx, name)
 		if err != nil {

@@ -41,7 +41,7 @@ func (p Promoted) Publish(ctx context.Context, s *store.Store, o Options) (*Adde
 			d.Images = append(d.Images, ChannelImage{Build: p.Build, Target: p.Target, Kind: kind, URL: url, SHA256: f.SHA256, Bytes: f.Bytes})
 		}
 	}
-	return &added[0], Register(ctx, s, p.Channel, d, o)
+	return &added[0], register(ctx, s, p.Channel, d, o)
 }
 
 // imageKind is the kind of an image in the file of a channel, "" for other files.

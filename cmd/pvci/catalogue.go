@@ -15,7 +15,6 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/ci/catalogue"
-	"github.com/pantavisor/pantavisor/ci/releases"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/signing"
 )
@@ -164,7 +163,11 @@ func catalogueCheck(t *tool) *cobra.Command {
 			if o.Key, err = publicKey(key); err != nil {
 				return err
 			}
-			place, err := cataloguePlace(args[0], public)
+			at, err := publicAddress(public)
+			if err != nil {
+				return err
+			}
+			place, err := catalogue.OpenPlace(args[0], catalogue.Options{Public: at}, os.Environ())
 			if err != nil {
 				return err
 			}
@@ -185,22 +188,6 @@ func catalogueCheck(t *tool) *cobra.Command {
 	c.Flags().StringVar(&key, "key", "", "public `FILE`: every release must be signed with its key")
 	c.Flags().StringVar(&public, "url", "", urlHelp)
 	return c
-}
-
-// cataloguePlace opens a catalogue at an address or in a store.
-func cataloguePlace(place, public string) (*releases.Place, error) {
-	if strings.HasPrefix(place, "https://") || strings.HasPrefix(place, "http://") {
-		return releases.OpenPlace(place)
-	}
-	public, err := publicAddress(public)
-	if err != nil {
-		return nil, err
-	}
-	s, err := openStore(place)
-	if err != nil {
-		return nil, err
-	}
-	return catalogue.PlaceOf(s, catalogue.Options{Public: public}), nil
 }
 
 // checkedText describes a release that was checked.

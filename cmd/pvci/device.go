@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pantavisor/pantavisor/ci/catalogue"
 	"github.com/pantavisor/pantavisor/ci/devices"
 )
 
@@ -139,7 +140,7 @@ func printPartial[R partial](t *tool, out R, err error) error {
 
 func devicePromote(t *tool) *cobra.Command {
 	o := devices.PromoteOptions{}
-	var mage string
+	var mage, place, public string
 	c := &cobra.Command{
 		Use:   "promote TAG",
 		Short: "Post the recipes of a tag to the tag devices, and make and publish the images",
@@ -155,6 +156,11 @@ What is there already is not made again, so that the command can be repeated.`,
 			if len(o.Mage) == 0 {
 				o.Mage = defaultMage()
 			}
+			publish, err := publisher(place, public)
+			if err != nil {
+				return err
+			}
+			o.Publish = publish
 			out, err := o.Promote(cmd.Context())
 			return printPartial(t, out, err)
 		},
@@ -164,7 +170,41 @@ What is there already is not made again, so that the command can be repeated.`,
 	}
 	deviceOptions(t, c, &o.Options)
 	c.Flags().StringVar(&mage, "mage", "", "`command` that builds images (default mage, else go tool mage)")
+	c.Flags().StringVar(&place, "catalogue", "", "`STORE` with the catalogue that the images are added to (default s3://AWS_BUCKET/AWS_PROJECT_PATH; without AWS_BUCKET none)")
+	c.Flags().StringVar(&public, "url", "", urlHelp)
 	return c
+}
+
+// The variables of the bucket for images, as the manual names them.
+const (
+	envBucket  = "AWS_BUCKET"
+	envProject = "AWS_PROJECT_PATH"
+)
+
+// publisher returns what adds images to a catalogue, nil when there is none.
+func publisher(place, public string) (func(context.Context, devices.Image) (*devices.Published, error), error) {
+	if place == "" && os.Getenv(envBucket) != "" {
+		place = "s3://" + os.Getenv(envBucket) + "/" + strings.Trim(os.Getenv(envProject), "/")
+	}
+	if place == "" {
+		return nil, nil
+	}
+	public, err := publicAddress(public)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openStore(place)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, i devices.Image) (*devices.Published, error) {
+		p := catalogue.Promoted{Dir: i.Dir, Device: i.Device, Hub: i.Hub, Build: i.Build, Target: i.Target, Version: i.Tag, Channel: i.Channel}
+		added, err := p.Publish(ctx, s, catalogue.Options{Public: public})
+		if err != nil {
+			return nil, err
+		}
+		return &devices.Published{Place: s.String(), Files: len(added.Uploaded)}, nil
+	}, nil
 }
 
 // defaultMage is the command that builds: mage, or that of a project whose tool it is.
