@@ -53,7 +53,7 @@ type Device struct {
 	// Target that its images are built for. Default: the one that the recipe's bsp/build.json names.
 	Target string `yaml:"target,omitempty" json:"target,omitempty"`
 	// Images that a promotion makes.
-	Builds []Build `yaml:"build,omitempty" json:"build"`
+	Builds []Build `yaml:"build,omitempty" json:"build,omitempty"`
 }
 
 // Build is an image of a device.

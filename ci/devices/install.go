@@ -19,15 +19,16 @@ import (
 // InstallOptions say how the pipeline of a project is made.
 type InstallOptions struct {
 	Dir string
-	// Include is what the pipeline includes, in place of the template of device-ci.conf.json: of
+	// Include is what the pipeline includes in place of a template that is written into the project: of
 	// GitLab the path of a file in the project, PROJECT@REF:PATH or a URL; of GitHub
-	// OWNER/REPOSITORY/PATH@REF or the path of a file. Default: the template in the directory
-	// /ci/gitlab or ./ci/github of the project or its submodule device-ci.
+	// OWNER/REPOSITORY/PATH@REF or the path of a file.
 	Include string
 	// GitHub makes a workflow of GitHub.
 	GitHub bool
 	// Force replaces a pipeline that this program did not make.
 	Force bool
+	// Template returns the path in the project and the text of a template by its name without ending.
+	Template func(name string) (path string, text []byte, err error)
 }
 
 // made is the first line of the files that Install makes, by which it knows them again.
@@ -35,11 +36,18 @@ const made = "# Made by pvci device install from " + ConfigName + "; run it agai
 
 const (
 	gitLabFile = ".gitlab-ci.yml"
-	gitHubFile = ".github/workflows/update-ci.yml"
+	gitHubFile = ".github/workflows/devices.yml"
 )
 
-var gitLabText = template.Must(template.New(gitLabFile).Funcs(quoting).Parse(made + `
-include:
+const deviceLines = `
+#
+# Devices:
+{{- range .Devices}}
+#   {{.ID}}: {{.Schedule}} -> {{.Tag}}
+{{- end}}
+`
+
+var gitLabText = template.Must(template.New(gitLabFile).Funcs(quoting).Parse(made + deviceLines + `include:
 {{- if .Project}}
   - project: {{quote .Project}}
     ref: {{quote .Ref}}
@@ -49,18 +57,9 @@ include:
 {{- else}}
   - local: {{quote .File}}
 {{- end}}
+`))
 
-update:
-  extends: .update-devices
-{{range .Devices}}
-promote-{{.ID}}:
-  extends: .promote-device
-  variables:
-    DEVICE: {{quote .ID}}
-{{end}}`))
-
-var gitHubText = template.Must(template.New(gitHubFile).Funcs(quoting).Parse(made + `
-name: update-ci
+var gitHubText = template.Must(template.New(gitHubFile).Funcs(quoting).Parse(made + deviceLines + `name: devices
 on:
   schedule:
     - cron: "0 2 * * *"
@@ -70,21 +69,10 @@ on:
 permissions:
   contents: write
 jobs:
-  update:
-    if: github.event_name != 'push'
+  devices:
     uses: {{quote .File}}
-    with:
-      step: update
     secrets: inherit
-{{range .Devices}}
-  promote-{{job .ID}}:
-    if: github.event_name == 'push'
-    uses: {{quote $.File}}
-    with:
-      step: promote
-      device: {{quote .ID}}
-    secrets: inherit
-{{end}}`))
+`))
 
 var quoting = template.FuncMap{
 	// A text of JSON is one of YAML, too.
@@ -92,25 +80,29 @@ var quoting = template.FuncMap{
 		out, err := json.Marshal(text)
 		return string(out), err
 	},
-	// Names of jobs of GitHub have no dots.
-	"job": func(id string) string { return strings.ReplaceAll(id, ".", "_") },
 }
 
 // include is what a pipeline includes.
 type include struct {
 	Project, Ref, File, Remote string
 	Devices                    []Device
+	path                       string // of the template to be written; "" for none
+	text                       []byte
 }
-
-// submodule is where the manual has this repository in a project.
-const submodule = "device-ci"
 
 func (o *InstallOptions) include(c *Config) (*include, error) {
 	in := &include{Devices: c.Devices, File: o.Include}
 	name, ref, at := strings.Cut(o.Include, "@")
 	switch {
 	case o.Include == "":
-		in.File = o.template(c.Template)
+		var err error
+		if in.path, in.text, err = o.Template(strings.TrimSuffix(c.Template, ".yml")); err != nil {
+			return nil, fault.Wrap(fault.BadInput, err, "yml_template of %s", ConfigName)
+		}
+		in.File = "/" + in.path
+		if o.GitHub {
+			in.File = "./" + in.path
+		}
 	case o.GitHub:
 	case strings.Contains(o.Include, "://"):
 		in.Remote = o.Include
@@ -126,32 +118,19 @@ func (o *InstallOptions) include(c *Config) (*include, error) {
 	return in, nil
 }
 
-// template is the path of a template in the project.
-func (o *InstallOptions) template(name string) string {
-	dir := "ci/gitlab/"
-	if o.GitHub {
-		dir = ".github/workflows/pantavisor-"
-		return "./" + dir + name
-	}
-	if _, err := bounded.ReadRegular(filepath.Join(o.Dir, submodule, dir, name), maxPEM); err == nil {
-		dir = submodule + "/" + dir
-	}
-	return "/" + dir + name
-}
-
-// Install makes the pipeline of a project from its device-ci.conf.json, and returns its path below
-// the project. The same devices make the same file.
-func (o InstallOptions) Install(_ context.Context) (string, error) {
+// Install makes the pipeline of a project from its device-ci.conf.json, with the template that it
+// includes, and returns the paths of both below the project. The same devices make the same files.
+func (o InstallOptions) Install(_ context.Context) ([]string, error) {
 	c, err := Load(o.Dir)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if len(c.Devices) == 0 {
-		return "", fault.New(fault.BadInput, "%s: device_list is empty; a pipeline needs a device", ConfigName)
+		return nil, fault.New(fault.BadInput, "%s: device_list is empty; a pipeline needs a device", ConfigName)
 	}
 	in, err := o.include(c)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	name, text := gitLabFile, gitLabText
 	if o.GitHub {
@@ -159,20 +138,27 @@ func (o InstallOptions) Install(_ context.Context) (string, error) {
 	}
 	var b bytes.Buffer
 	if err := text.Execute(&b, in); err != nil {
-		return "", fault.Wrap(fault.Internal, err, "making %s", name)
+		return nil, fault.Wrap(fault.Internal, err, "making %s", name)
 	}
 	path := filepath.Join(o.Dir, filepath.FromSlash(name))
 	old, err := bounded.ReadRegular(path, maxPEM)
 	switch {
 	case err == nil && !bytes.HasPrefix(old, []byte(made)) && !o.Force:
-		return "", fault.New(fault.BadInput, "%s exists and was not made by pvci device install: --force replaces it", name)
+		return nil, fault.New(fault.BadInput, "%s exists and was not made by pvci device install: --force replaces it", name)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return "", fault.Wrap(fault.IO, err, "reading %s", name)
+		return nil, fault.Wrap(fault.IO, err, "reading %s", name)
+	}
+	names := []string{name}
+	if in.path != "" {
+		names = append(names, in.path)
+		if err := writeBelow(filepath.Join(o.Dir, filepath.FromSlash(in.path)), in.text); err != nil {
+			return nil, fault.Wrap(fault.IO, err, "writing %s", in.path)
+		}
 	}
 	if err := writeBelow(path, b.Bytes()); err != nil {
-		return "", fault.Wrap(fault.IO, err, "writing %s", name)
+		return nil, fault.Wrap(fault.IO, err, "writing %s", name)
 	}
-	return name, nil
+	return names, nil
 }
 
 // writeBelow writes a file and makes its directory.

@@ -314,7 +314,7 @@ func (p *Promotion) String() string {
 		case d.Error != "":
 			what = "failed"
 		case d.Posted:
-			what = fmt.Sprintf("%d parts differ of %s", len(d.Changes), d.Device)
+			what = fmt.Sprintf("posted to %s, which differed in %d of its parts", d.Device, len(d.Changes))
 		}
 		fmt.Fprintf(&b, "%s: %s\n", d.ID, what)
 		for _, i := range d.Images {

@@ -291,7 +291,7 @@ func (u *Update) String() string {
 		case len(d.Changes) == 0:
 			fmt.Fprintf(&b, "%s: up to date\n", d.ID)
 		default:
-			fmt.Fprintf(&b, "%s: %d parts of its recipe differ\n", d.ID, len(d.Changes))
+			fmt.Fprintf(&b, "%s: its recipe differs in %d of its parts\n", d.ID, len(d.Changes))
 		}
 	}
 	if u.Message != "" {

@@ -279,7 +279,7 @@ func (r *run) signer() (sign.Options, error) {
 	}
 	text, err := bounded.ReadRegular(file, maxPEM)
 	if err != nil {
-		return opt, fault.Wrap(fault.Missing, err, "reading the key that %s names", envKey)
+		return opt, fault.New(fault.Missing, "reading the key that %s names: %w", envKey, err)
 	}
 	if opt.Key, err = sign.ParseKey(text); err != nil {
 		return opt, fault.Wrap(fault.BadInput, err, "reading the key that %s names", envKey)
@@ -288,7 +288,7 @@ func (r *run) signer() (sign.Options, error) {
 		return opt, nil
 	}
 	if text, err = bounded.ReadRegular(file, maxPEM); err != nil {
-		return opt, fault.Wrap(fault.Missing, err, "reading the certificates that %s names", envChain)
+		return opt, fault.New(fault.Missing, "reading the certificates that %s names: %w", envChain, err)
 	}
 	if opt.Chain, err = trust.ParseCertificates(text); err != nil {
 		return opt, fault.Wrap(fault.BadInput, err, "reading the certificates that %s names", envChain)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pantavisor/pantavisor/ci"
 	"github.com/pantavisor/pantavisor/ci/catalogue"
 	"github.com/pantavisor/pantavisor/ci/devices"
 )
@@ -61,16 +62,26 @@ func deviceInstall(t *tool) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "install",
 		Short: "Make the pipeline from " + devices.ConfigName,
+		Long: `Make the pipeline from ` + devices.ConfigName + `: .gitlab-ci.yml, or with --github .github/workflows/devices.yml, and the template that
+it includes (see pvci template). Both are made again with a newer pvci.`,
 		Example: `  pvci device install
   pvci device install --include group/pipelines@v1:/ci/gitlab/update-ci.yml
   pvci device install --github`,
 		Args: between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			system := ci.GitLab
+			if o.GitHub {
+				system = ci.GitHub
+			}
+			o.Template = func(name string) (string, []byte, error) {
+				text, err := system.Text(name)
+				return system.Path(name), text, err
+			}
 			made, err := o.Install(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return t.print("made "+made+"\n", files{[]string{made}})
+			return t.print("made "+strings.Join(made, ", ")+"\n", files{made})
 		},
 	}
 	projectFlag(c.Flags(), &o.Dir)
@@ -169,7 +180,7 @@ What is there already is not made again, so that the command can be repeated.`,
 		},
 	}
 	deviceOptions(t, c, &o.Options)
-	c.Flags().StringVar(&mage, "mage", "", "`command` that builds images (default mage, else go tool mage)")
+	c.Flags().StringVar(&mage, "mage", "", "`command` that builds images (default $MAGE, mage, go tool mage)")
 	c.Flags().StringVar(&place, "catalogue", "", "`STORE` with the catalogue that the images are added to (default s3://AWS_BUCKET/AWS_PROJECT_PATH; without AWS_BUCKET none)")
 	c.Flags().StringVar(&public, "url", "", urlHelp)
 	return c
@@ -207,8 +218,12 @@ func publisher(place, public string) (func(context.Context, devices.Image) (*dev
 	}, nil
 }
 
-// defaultMage is the command that builds: mage, or that of a project whose tool it is.
+// defaultMage is the command that builds: that of $MAGE, which templates set, mage, or that of a
+// project whose tool it is.
 func defaultMage() []string {
+	if words := strings.Fields(os.Getenv("MAGE")); len(words) > 0 {
+		return words
+	}
 	if _, err := exec.LookPath("mage"); err == nil {
 		return []string{"mage"}
 	}

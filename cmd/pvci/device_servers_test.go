@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,6 +34,8 @@ import (
 
 	"github.com/pantavisor/pantavisor/revision/app"
 	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/pvs/sign"
+	"github.com/pantavisor/pantavisor/revision/pvs/trust"
 	"github.com/pantavisor/pantavisor/revision/repo"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -353,4 +356,36 @@ func startDeploy(ts *testscript.TestScript, _ bool, _ []string) {
 	}))
 	ts.Defer(srv.Close)
 	ts.Setenv("CI_API_V4_URL", srv.URL+"/api/v4")
+}
+
+// signPart runs "signpart DIR PART KEY": it signs a part of a repository without certificates.
+func signPart(ts *testscript.TestScript, _ bool, args []string) {
+	r, err := repo.Open(context.Background(), ts.MkAbs(args[0]), repo.Options{Write: true})
+	ts.Check(err)
+	key, err := sign.ParseKey([]byte(ts.ReadFile(args[2])))
+	if err == nil {
+		_, err = r.Sign(map[string]state.Rule{args[1]: sign.PartRule(args[1], nil, nil, false)}, sign.Options{Key: key})
+	}
+	r.Close()
+	ts.Check(err)
+	commit(ts, ts.MkAbs(args[0]))
+}
+
+// verifyDevice runs "verifydevice DIR PUBLIC-KEY KEY…": all signatures of a repository hold, and they
+// cover the keys.
+func verifyDevice(ts *testscript.TestScript, _ bool, args []string) {
+	ctx := context.Background()
+	keys, err := trust.ParsePublicKeys([]byte(ts.ReadFile(args[1])))
+	ts.Check(err)
+	r, err := repo.Open(ctx, ts.MkAbs(args[0]), repo.Options{Write: true})
+	ts.Check(err)
+	defer r.Close()
+	ts.Check(r.Checkout(ctx, repo.CheckoutOptions{}))
+	v, err := r.VerifySignatures(ctx, keys)
+	ts.Check(err)
+	for _, key := range args[2:] {
+		if !slices.Contains(v.Protected, key) {
+			ts.Fatalf("%s is not signed; what is: %v", key, v.Protected)
+		}
+	}
 }

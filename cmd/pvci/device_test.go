@@ -20,6 +20,10 @@ var deviceCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"deploy":    startDeploy,
 	"bsp":       makeBSP,
 	"device":    makeDevice,
+
+	"mkkey":        makeKey,
+	"signpart":     signPart,
+	"verifydevice": verifyDevice,
 }
 
 // TestDevices runs the stories below testdata/device. Each has a home directory of its own and knows

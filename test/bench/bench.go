@@ -96,6 +96,7 @@ func measurements() []measurement {
 		{"flashing an image", flashing},
 		{"personal settings", personalizing},
 		{"vulnerabilities", rescanned},
+		{"updates of pipelines", pipelineUpdate},
 	}
 }
 
