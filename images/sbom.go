@@ -238,7 +238,7 @@ func (b *imageBill) documents(dir string) error {
 			return fault.Wrap(fault.BadInput, err, "reading %s", part.Key(name))
 		}
 		ref := sbom.Reference{
-			ID: "DocumentRef-" + name, Namespace: d.Namespace, SHA256: sum, File: path.Join(SBOMDir, part.FileName(name)),
+			ID: "DocumentRef-" + sbom.Identifier(name), Namespace: d.Namespace, SHA256: sum, File: path.Join(SBOMDir, part.FileName(name)),
 			Comment: part.Key(name) + " of revision " + trail.First,
 		}
 		b.References = append(b.References, ref)

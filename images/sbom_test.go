@@ -187,6 +187,10 @@ func TestImageHasABill(t *testing.T) {
 	in.Loader.Files = []RoleFiles{{"boot", Artefact{boot, ""}}}
 	in.Received = []Received{{"vendor.json", Artefact{&made{"received", map[string]string{"x": "{}"}}, "x"}}}
 	storage.Parts = append(storage.Parts, in.SBOMOf(storage.Parts[1]))
+	named := &partOf{between{made{name: "named"}, nil}, map[string]string{
+		"net_work/run.json": `{"name":"net_work","type":"lxc","config":"c","root-volume":"r","status_goal":"MOUNTED"}`, "net_work/c": "", "net_work/r": "",
+	}} // an identifier has no _
+	storage.Parts = append(storage.Parts, named, in.SBOMOf(named))
 	c := &composer{in: in, storage: storage, Composition: &Composition{
 		Components: map[string][]build.Step{}, Artefacts: []build.Artefact{{Step: boot, From: "EFI/boot.efi", To: "board.img"}},
 	}}
@@ -220,7 +224,7 @@ func TestImageHasABill(t *testing.T) {
 			t.Errorf("no relation %s in %v", want, relations)
 		}
 	}
-	if len(d.References) != 2 || d.Support != in.Support {
+	if len(d.References) != 3 || d.Support != in.Support {
 		t.Errorf("references %+v, support %+v", d.References, d.Support)
 	}
 	for _, r := range d.References {

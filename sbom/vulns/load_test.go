@@ -152,6 +152,7 @@ func TestAge(t *testing.T) {
 		{Source{Form: "F", Records: 2, FileTime: now.Add(-49 * time.Hour)}, "F, 2 records, 2 days old"},
 		{Source{Form: "F", Records: 2, FileTime: now, Modified: now.AddDate(0, 0, -9)}, "F, 2 records, 9 days old: get newer ones"},
 		{Source{Form: "F"}, "F, 0 records"},
+		{Source{Form: formOpenVEX, Records: 1, Modified: now.AddDate(-1, 0, 0)}, "OpenVEX, 1 records, 365 days old"},
 	} {
 		if got := c.s.describe(now); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

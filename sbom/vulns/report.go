@@ -83,7 +83,8 @@ func (s *Source) describe(now time.Time) string {
 	}
 	age := s.Age(now)
 	text += fmt.Sprintf(", %d days old", int(age.Hours()/24))
-	if age > old {
+	// Statements of a maker do not become wrong when nothing is added to them.
+	if age > old && s.Form != formOpenVEX && s.Form != formCycloneDX {
 		text += ": get newer ones"
 	}
 	return text
