@@ -308,12 +308,19 @@ func Buildroot(ctx context.Context, tree, only *string, json *bool) error {
 //	--json         prints what was done as JSON
 //	--events=FILE  writes how far it is as JSON lines, - to standard output
 //	--out=DIR      a target's results are in DIR/TARGET
+//	--from=PLACE   takes a release of a board from the catalogue at an address or in a directory: the
+//	               newest stable one, or that of --channel=NAME or --version=V. With --key=FILE it must
+//	               be signed with this public key
 //
 //	mage flash x64-uefi /dev/sdb
+//	mage flash rpi64 sdb --from https://images.example/my-project --key release.pub
 //	mage flash release.img.xz mmcblk0 --yes --json
 //	mage flash rpi64 sdb --unmount --events=-
-func Flash(ctx context.Context, image, device string, yes, unmount, permanent, whole, json *bool, events, out *string) error {
-	o := workspace.FlashOptions{Yes: given(yes), Unmount: given(unmount), Permanent: given(permanent), Whole: given(whole)}
+func Flash(ctx context.Context, image, device string, yes, unmount, permanent, whole, json *bool, events, out, from, channel, version, key *string) error {
+	o := workspace.FlashOptions{
+		Yes: given(yes), Unmount: given(unmount), Permanent: given(permanent), Whole: given(whole),
+		From: value(from), Channel: value(channel), Version: value(version), Key: value(key),
+	}
 	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())) {
 		o.Answers = os.Stdin
 	}

@@ -10,7 +10,7 @@ var behindDashes []string
 
 // valued are the options with a value, of all commands.
 var valued = []string{
-	"artefacts", "bitbake", "boots", "compare", "container", "data", "dns", "events", "failon", "format", "forward", "from", "hostname", "html", "hub", "ifname", "ipv4", "ipv6", "junit", "key", "kills", "logs",
+	"artefacts", "bitbake", "boots", "channel", "compare", "container", "data", "dns", "events", "failon", "format", "forward", "from", "hostname", "html", "hub", "ifname", "ipv4", "ipv6", "junit", "key", "kills", "logs",
 	"machine", "meta", "module", "nettype", "oecore", "only", "out", "parts", "platform", "record", "results", "settle", "sign", "signcmd", "signinput",
 	"signpub", "source", "span", "sshkey", "svg",
 	"target", "to", "token", "tree", "unset", "version", "vex", "wifi", "wifipassword", "wifisecurity",

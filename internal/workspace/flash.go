@@ -17,8 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/ci/releases"
 	"github.com/pantavisor/pantavisor/flash"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/signing"
 )
 
 // FlashOptions are those of [Workspace.Flash].
@@ -31,6 +33,9 @@ type FlashOptions struct {
 	Unmount bool
 	// Whole writes blocks that the image does not use, too.
 	Whole bool
+	// From is a catalogue, its address or path, whose release of a board is flashed: of Version,
+	// or of Channel, or the newest stable one. With Key, the file of a public key, it must be signed.
+	From, Channel, Version, Key string
 	// Answers is where the user answers; nil when nobody can.
 	Answers io.Reader
 }
@@ -39,8 +44,10 @@ type FlashOptions struct {
 type Flashed struct {
 	Image  string `json:"image"`
 	Device string `json:"device"`
-	Size   int64  `json:"size"`    // of the image in bytes
-	Bytes  int64  `json:"written"` // without the blocks that the image does not use
+	// Release is that of a catalogue; nil for another image.
+	Release *releases.Found `json:"release,omitempty"`
+	Size    int64           `json:"size"`    // of the image in bytes
+	Bytes   int64           `json:"written"` // without the blocks that the image does not use
 	// Verified is always set: what cannot be verified is an error.
 	Verified bool    `json:"verified"`
 	Direct   bool    `json:"direct"` // past the cache of this machine
@@ -53,7 +60,7 @@ type Flashed struct {
 
 // Flash writes an image, or that of a target, to a disk or a file, and verifies it.
 func (w *Workspace) Flash(ctx context.Context, what, device string, o FlashOptions) error {
-	image, err := w.imageOf(what)
+	image, release, err := w.imageFor(ctx, what, o)
 	if err != nil {
 		return err
 	}
@@ -70,12 +77,90 @@ func (w *Workspace) Flash(ctx context.Context, what, device string, o FlashOptio
 	if err = errors.Join(err, im.Close()); err != nil {
 		return err
 	}
+	done.Release = release
 	return w.tell(done, func(out io.Writer) error {
 		_, err := fmt.Fprintf(out, "%s has %s: %s of %s written and verified in %.1f s, %s/s\n", device, filepath.Base(image),
 			build.Size(done.Bytes), build.Size(done.Size), done.Write+done.Verify, build.Size(int64(float64(done.Bytes)/max(done.Write, 0.001))))
 		return err
 	})
 }
+
+// imageFor returns the image that a word names, or that of a release of a catalogue.
+func (w *Workspace) imageFor(ctx context.Context, what string, o FlashOptions) (string, *releases.Found, error) {
+	if o.From == "" {
+		if o.Channel != "" || o.Version != "" || o.Key != "" {
+			return "", nil, fault.New(fault.BadInput, "--channel, --version and --key are for a release of a catalogue: say --from=CATALOGUE, too")
+		}
+		image, err := w.imageOf(what)
+		return image, nil, err
+	}
+	from := o.From
+	if !strings.Contains(from, "://") {
+		from = w.path(from)
+	}
+	place, err := releases.OpenPlace(from)
+	if err != nil {
+		return "", nil, err
+	}
+	var key *signing.Public
+	if o.Key != "" {
+		if key, err = signing.LoadPublic(w.path(o.Key)); err != nil {
+			return "", nil, fault.Wrap(fault.BadInput, err, "--key")
+		}
+	}
+	found, err := w.findRelease(ctx, place, what, o)
+	if err != nil {
+		return "", nil, err
+	}
+	fmt.Fprintf(w.Stderr, "release  %s %s (%s) of %s\n", found.Name, found.Version, found.Channel, place)
+	image, err := w.download(ctx, place, found, key)
+	return image, found, err
+}
+
+// findRelease returns the release of a board, or of the target whose alias a word is.
+func (w *Workspace) findRelease(ctx context.Context, place *releases.Place, board string, o FlashOptions) (*releases.Found, error) {
+	catalogue, err := place.Catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := catalogue.Find(board, o.Channel, o.Version)
+	if err == nil || !directoryName(board) {
+		return found, err
+	}
+	if t, err2 := w.load(board); err2 == nil && t.Name != board {
+		return catalogue.Find(t.Name, o.Channel, o.Version)
+	}
+	return nil, err
+}
+
+// downloadsName is the directory of the cache for images of releases.
+const downloadsName = "releases"
+
+// download returns the image of a release. How far it is goes to the terminal; events are those of
+// writing.
+func (w *Workspace) download(ctx context.Context, place *releases.Place, found *releases.Found, key *signing.Public) (string, error) {
+	cache, err := build.CacheDir()
+	if err != nil {
+		return "", err
+	}
+	quiet := *w
+	quiet.Events = ""
+	sink, end, err := quiet.sinks()
+	if err != nil {
+		return "", err
+	}
+	r := &flashing{sink: sink, device: found.Name, began: time.Now(), cpu: cpuTime()}
+	image, err := place.Image(ctx, filepath.Join(cache, downloadsName), found, key, func(done, total int64) {
+		r.progress(downloading, done, max(done, total))
+	})
+	if r.phase != "" { // there was something to download
+		r.endPhase(time.Now(), err)
+	}
+	return image, errors.Join(w.roomFor(err, cache), end())
+}
+
+// downloading is what is done before the phases of flash.
+const downloading flash.Phase = "downloading"
 
 // imageOf returns the image that a word names: a file, or the one that was built for a target.
 func (w *Workspace) imageOf(what string) (string, error) {
