@@ -149,6 +149,7 @@ func (b *builder) prepare(ctx context.Context) (*filelock.Lock, error) {
 		lock.Unlock()
 		return nil, fault.Wrap(fault.IO, err, "making a directory for the packages")
 	}
+	b.o.Images.Unpacked = filepath.Join(b.stage, "unpacked")
 	if b.o.Images.Cache == "" {
 		b.o.Images.Cache = filepath.Join(b.stage, "layers")
 	}

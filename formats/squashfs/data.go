@@ -38,10 +38,11 @@ type block struct {
 }
 
 // item is what the writing goroutine receives, in the order of the image: either
-// a block of the current file, or the current file's end.
+// a block of the current file, or the current file's end, or between files the end of a fragment block.
 type item struct {
 	block *block
 	tail  []byte // whole content of a small file, bound for a fragment
+	seal  bool   // the fragment block is to be closed
 	end   *content
 	sum   [sha256.Size]byte
 }
@@ -207,6 +208,8 @@ func (p *pipeline) write() {
 			tail = it.tail
 		case it.block != nil:
 			p.writeBlock(it.block)
+		case it.seal:
+			p.sealFragment()
 		default:
 			p.endFile(it, tail)
 			tail = nil

@@ -94,6 +94,14 @@ func (w *Writer) Add(ctx context.Context, e tree.Entry) error {
 	return w.err
 }
 
+// Seal closes the fragment block: files that are added later share none with those before. What images have
+// in common has the same blocks then, whatever else they have, for [Options.Cache].
+func (w *Writer) Seal() {
+	if w.err == nil {
+		w.data.order <- item{seal: true}
+	}
+}
+
 func (w *Writer) add(ctx context.Context, e *tree.Entry) error {
 	if err := limits.Check(e); err != nil {
 		return err

@@ -97,6 +97,7 @@ func measurements() []measurement {
 		{"personal settings", personalizing},
 		{"vulnerabilities", rescanned},
 		{"updates of pipelines", pipelineUpdate},
+		{"packages of containers", packages},
 	}
 }
 

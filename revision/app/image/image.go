@@ -62,6 +62,9 @@ type Options struct {
 	// Cache is the directory of downloaded layers, created when missing. Empty keeps
 	// them in a temporary directory for one use.
 	Cache string
+	// Unpacked is a directory of layers without their compression, for images that have some in common.
+	// Only this program may write to it, because they are not checked again. Empty keeps none.
+	Unpacked string
 	// Username and Password are those for the registry; empty takes those of the
 	// docker configuration (docker login).
 	Username, Password string

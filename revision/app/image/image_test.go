@@ -762,3 +762,65 @@ func TestReferences(t *testing.T) {
 		t.Errorf("%v, %v", list, err)
 	}
 }
+
+// TestUnpackedLayers composes an image twice: the second time of the layers that were unpacked the first time.
+func TestUnpackedLayers(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	h.push(t, "reg.example/a:1", makeImage(t, "x", gzipLayer(t, "first", "data"), gzipLayer(t, "second", "more")))
+	opts := h.options(t)
+	opts.Unpacked = filepath.Join(t.TempDir(), "unpacked")
+	for range 2 {
+		i, _, err := compose(t, "reg.example/a:1", opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := rootfs.New(t.TempDir(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tree.Close()
+		if err := i.Compose(t.Context(), tree, func(Progress) {}); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{"first": "data", "second": "more"} {
+			if got, err := tree.ReadFile(name, 100); err != nil || string(got) != want {
+				t.Errorf("%s: %q, %v", name, got, err)
+			}
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(opts.Unpacked, "*"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, f := range files {
+		if err := os.WriteFile(f, []byte("not an archive, which shows that it is read"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := compose(t, "reg.example/a:1", opts); err == nil {
+		t.Error("the unpacked layers are not used")
+	}
+}
+
+// TestDamagedLayersAreNotKept unpacks a layer whose archive is damaged.
+func TestDamagedLayersAreNotKept(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, nil)
+	packed := gz(t, append(layerTar(t, "f", strings.Repeat("data", 1000))[:2000], bytes.Repeat([]byte("damaged"), 1000)...))
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.push(t, "reg.example/a:1", makeImage(t, "x", layer))
+	opts := h.options(t)
+	opts.Unpacked = filepath.Join(t.TempDir(), "unpacked")
+	for range 2 {
+		if _, _, err := compose(t, "reg.example/a:1", opts); err == nil {
+			t.Error("a damaged layer is taken")
+		}
+	}
+	if files, err := os.ReadDir(opts.Unpacked); err != nil || len(files) > 0 {
+		t.Errorf("%v; left are %v", err, files)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -187,7 +188,15 @@ func (c *composer) apply(ctx context.Context, tree *rootfs.Tree, n int, layer v1
 	if c.image.direct {
 		return applyDirect(ctx, tree, layer)
 	}
-	f, err := os.Open(c.paths[n])
+	if c.image.opts.Unpacked != "" {
+		return c.applyUnpacked(ctx, tree, n)
+	}
+	return c.unpack(c.paths[n], func(r io.Reader) error { return tree.ApplyLayer(ctx, r) })
+}
+
+// unpack calls do with the content of a stored layer, and reads it to its end.
+func (c *composer) unpack(path string, do func(io.Reader) error) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -197,13 +206,37 @@ func (c *composer) apply(ctx context.Context, tree *rootfs.Tree, n int, layer v1
 		return err
 	}
 	defer r.Close()
-	if err := tree.ApplyLayer(ctx, r); err != nil {
+	if err := do(r); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, &bounded{r, maxTrailer}); err != nil { // on to the checksum
 		return fmt.Errorf("reading its end: %w", err)
 	}
 	return nil
+}
+
+// applyUnpacked applies a layer that is kept without its compression, and keeps one that is not.
+func (c *composer) applyUnpacked(ctx context.Context, tree *rootfs.Tree, n int) error {
+	path := filepath.Join(c.image.opts.Unpacked, filepath.Base(c.paths[n])+".tar")
+	if f, err := os.Open(path); err == nil {
+		defer f.Close()
+		return tree.ApplyLayer(ctx, f)
+	}
+	if err := os.MkdirAll(c.image.opts.Unpacked, 0o700); err != nil {
+		return fmt.Errorf("keeping it: %w", err)
+	}
+	f, err := os.CreateTemp(c.image.opts.Unpacked, ".layer-")
+	if err != nil {
+		return fmt.Errorf("keeping it: %w", err)
+	}
+	err = c.unpack(c.paths[n], func(r io.Reader) error { return tree.ApplyLayer(ctx, io.TeeReader(r, f)) })
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path) // it need not survive this process
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // the directory's owner removes it in any case
+	}
+	return err
 }
 
 const maxTrailer = 64 << 20 // bytes behind a layer's last member

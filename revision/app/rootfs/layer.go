@@ -36,6 +36,7 @@ const (
 // whiteouts and other members come makes no difference. Errors name the member.
 func (t *Tree) ApplyLayer(ctx context.Context, layer io.Reader) error {
 	c := &changes{tree: t, links: map[string]*inode{}}
+	t.layers = append(t.layers, t.end)
 	if err := t.eachMember(ctx, layer, c.collect); err != nil {
 		return err
 	}

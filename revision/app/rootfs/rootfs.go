@@ -95,6 +95,8 @@ type Tree struct {
 	buf   []byte // for copies into the spool
 	limit int64
 	names int
+	// layers are where the content of each layer begins in the spool.
+	layers []int64
 
 	passed   int    // attributes left out
 	passedAt string // the first of them
@@ -340,12 +342,50 @@ func (t *Tree) ReadFile(name string, limit int64) ([]byte, error) {
 	return bounded.Read(r, limit)
 }
 
-// WriteSquashfs writes the tree as an image, names in sorted order.
+// WriteSquashfs writes the tree as an image, names in sorted order. With a cache the data is in the order of
+// the layers, so that images with layers in common have the same blocks for them.
 func (t *Tree) WriteSquashfs(ctx context.Context, f squashfs.File, opts squashfs.Options, normal tree.Normal) error {
+	if opts.Cache != nil {
+		return t.writeLayers(ctx, f, opts, normal)
+	}
 	return squashfs.Write(ctx, f, opts, func(add func(tree.Entry) error) error {
 		fixed := func(e tree.Entry) error { return add(normal.Apply(e)) }
 		return t.emit(fixed, ".", t.root, map[*inode]string{})
 	})
+}
+
+// writeLayers writes the tree as an image with the data of each layer in blocks of its own.
+func (t *Tree) writeLayers(ctx context.Context, f squashfs.File, opts squashfs.Options, normal tree.Normal) error {
+	layers := make([][]tree.Entry, len(t.layers)+2)
+	last := len(layers) - 1 // for hard links, behind what they are links to
+	seen := map[*inode]string{}
+	err := t.each(func(e tree.Entry, n *inode) error {
+		at := 0
+		switch {
+		case e.HardLink != "":
+			at = last
+		case e.Mode.IsRegular() && n.Open == nil:
+			at, _ = slices.BinarySearch(t.layers, n.offset+1)
+		}
+		layers[at] = append(layers[at], normal.Apply(e))
+		return nil
+	}, ".", t.root, seen)
+	if err != nil {
+		return err
+	}
+	w, err := squashfs.NewWriter(f, opts)
+	if err != nil {
+		return err
+	}
+	for _, entries := range layers {
+		for _, e := range entries {
+			if err == nil {
+				err = w.Add(ctx, e)
+			}
+		}
+		w.Seal()
+	}
+	return errors.Join(err, w.Close())
 }
 
 // Walk calls do for every name as an image made of the tree has it: sorted, directories before what is in
@@ -361,6 +401,11 @@ func (t *Tree) Walk(ctx context.Context, do func(tree.Entry) error) error {
 
 // emit adds n and what is below it; seen are the first names of files that have several.
 func (t *Tree) emit(add func(tree.Entry) error, name string, n *inode, seen map[*inode]string) error {
+	return t.each(func(e tree.Entry, _ *inode) error { return add(e) }, name, n, seen)
+}
+
+// each is emit for what wants to know the inodes.
+func (t *Tree) each(add func(tree.Entry, *inode) error, name string, n *inode, seen map[*inode]string) error {
 	if len(name) > maxPath {
 		return fmt.Errorf("adding %.200q: its path is longer than %d bytes", name, maxPath)
 	}
@@ -374,11 +419,11 @@ func (t *Tree) emit(add func(tree.Entry) error, name string, n *inode, seen map[
 	if e.Mode.IsRegular() {
 		e.Open = func() (io.ReadCloser, error) { return t.open(n) }
 	}
-	if err := add(e); err != nil {
+	if err := add(e, n); err != nil {
 		return err
 	}
 	for _, child := range slices.Sorted(maps.Keys(n.children)) {
-		if err := t.emit(add, path.Join(name, child), n.children[child], seen); err != nil {
+		if err := t.each(add, path.Join(name, child), n.children[child], seen); err != nil {
 			return err
 		}
 	}
