@@ -98,7 +98,7 @@ func Candidates(ctx context.Context, dir string) ([]Input, error) {
 		if entries++; entries > maxEntries {
 			return fault.New(fault.BadInput, "%s has more than %d entries; name a directory that has only the documents", dir, maxEntries)
 		}
-		if kind(e.Name()) == other || e.IsDir() {
+		if k := kind(e.Name()); e.IsDir() || k != document && k != archive {
 			return ctx.Err()
 		}
 		rel, err := filepath.Rel(dir, path)
@@ -131,7 +131,7 @@ func Open(ctx context.Context, dir string) (*Set, error) {
 	return s, err
 }
 
-// Read reads the documents in files. JSON of another form is skipped, and so is a file with the bytes of one
+// Read reads the documents in files. JSON of another form and tables are skipped, and so is a file with the bytes of one
 // before. A document that cannot be read is an error of the kind fault.BadInput, a file that is not there one
 // of fault.Missing, and one with another digest than the input says, skipped or not, one of fault.Digest.
 func Read(ctx context.Context, inputs []Input) (*Set, error) {
@@ -150,6 +150,7 @@ const (
 	other = iota
 	document
 	archive
+	table // of Buildroot's legal-info
 )
 
 func kind(name string) int {
@@ -162,6 +163,8 @@ func kind(name string) int {
 		return document
 	case strings.HasSuffix(name, ".spdx.tar"):
 		return archive
+	case strings.HasSuffix(name, ".csv"):
+		return table
 	}
 	return other
 }
@@ -188,9 +191,13 @@ func (s *Set) file(ctx context.Context, in Input, seen map[string]string) (err e
 	}
 	defer plain.Close()
 	before := len(s.docs)
-	if kind(rel) == archive {
+	switch kind(rel) {
+	case archive:
 		err = s.archive(plain, rel)
-	} else {
+	case table:
+		s.Skipped = append(s.Skipped, rel+": is a table")
+		_, err = io.Copy(io.Discard, plain)
+	default:
 		err = s.document(plain, rel, "")
 	}
 	if err != nil {

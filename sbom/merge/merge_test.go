@@ -475,3 +475,23 @@ func TestThirdDocument(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestTable reads a list of Buildroot's legal-info, of which only the digest is compared.
+func TestTable(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "app-manifest.csv")
+	text := []byte("\"PACKAGE\",\"VERSION\"\n\"busybox\",\"1.36\"\n")
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(text)
+	in := merge.Input{Name: "app-manifest.csv", Path: file, SHA256: hex.EncodeToString(sum[:])}
+	s, err := merge.Read(t.Context(), []merge.Input{in})
+	if err != nil || len(s.Files) != 0 || !slices.Equal(s.Skipped, []string{"app-manifest.csv: is a table"}) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	in.SHA256 = strings.Repeat("0", 64)
+	if _, err := merge.Read(t.Context(), []merge.Input{in}); fault.Of(err) != fault.Digest {
+		t.Errorf("another table: %v", err)
+	}
+}

@@ -21,6 +21,7 @@ PVCOMPOSE_LICENSE_FILES = \
 	vendor/github.com/acarl005/stripansi/LICENSE \
 	vendor/github.com/anchore/go-lzo/LICENSE \
 	vendor/github.com/anchore/go-struct-converter/LICENSE \
+	vendor/github.com/clipperhouse/uax29/v2/LICENSE \
 	vendor/github.com/diskfs/go-diskfs/LICENSE \
 	vendor/github.com/github/go-spdx/v2/LICENSE \
 	vendor/github.com/goccy/go-yaml/LICENSE \
@@ -35,7 +36,6 @@ PVCOMPOSE_LICENSE_FILES = \
 	vendor/github.com/pandatix/go-cvss/LICENSE \
 	vendor/github.com/pierrec/lz4/v4/LICENSE \
 	vendor/github.com/pkg/xattr/LICENSE \
-	vendor/github.com/rivo/uniseg/LICENSE.txt \
 	vendor/github.com/spdx/tools-golang/LICENSE.code \
 	vendor/github.com/spdx/tools-golang/LICENSE.docs \
 	vendor/github.com/spf13/cobra/LICENSE.txt \
