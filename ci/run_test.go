@@ -1,7 +1,12 @@
 package ci
 
 import (
+	"cmp"
+	"errors"
+	"io"
+	"log"
 	"maps"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +15,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/crane"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/pantavisor/pantavisor/revision/archive"
+	"github.com/pantavisor/pantavisor/revision/repo"
 )
 
 // secretValues are what the runs are given as secrets; no output may have one.
@@ -37,7 +51,7 @@ build)
 	mkdir -p "$out/$target"
 	echo "image of $(git rev-parse HEAD)" > "$out/$target/$target.img"
 	cp "$EXPORT" "$out/$target/$target.pvr.tgz"
-	printf '{"recipe": {"lock": "packages: []\n"}}' | sed 's/$/\\n/;$s/\\n$//' > "$out/$target/report.json"
+	echo '{"recipe": {"lock": "packages: []"}}' > "$out/$target/report.json"
 	if [ -n "$artefacts" ]; then
 		printf '{"target": "%s", "directory": "%s", "artefacts": [{"path": "%s.pvr.tgz"}]}\n' "$target" "$(cd "$out/$target" && pwd)" "$target" > "$artefacts"
 	fi ;;
@@ -320,5 +334,232 @@ func TestFailuresAreSeen(t *testing.T) {
 		if err == nil || err.Error() != "exit status 13" {
 			t.Errorf("%s: %v\n%s", job, err, r.said.String())
 		}
+	}
+}
+
+// export writes an export of a BSP.
+func export(t *testing.T, file, version string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"run.json": `{"linux":"kernel.img","initrd":"pantavisor"}`, "build.json": `{"gitdescribe":"` + version + `"}`, "src.json": "{}",
+		"kernel.img": "kernel " + version, "pantavisor": "initrd " + version,
+	} {
+		put(t, filepath.Join(dir, "bsp", name), text)
+	}
+	if err := repo.Init(dir, repo.InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := repo.Open(t.Context(), dir, repo.Options{Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Add(t.Context(), []string{"."}, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Commit(t.Context(), repo.CommitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.Export(t.Context(), f, archive.ExportOptions{Gzip: true}), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// has expects the release of the BSP that the device in a directory has; "" for no device.
+func has(t *testing.T, device, version string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(device, ".pvr/json"))
+	if version == "" {
+		if err == nil {
+			t.Errorf("there is a device %s", device)
+		}
+		return
+	}
+	if err != nil || !strings.Contains(string(text), `"`+version+`"`) {
+		t.Errorf("%s has not the BSP %s: %v\n%s", device, version, err, text)
+	}
+}
+
+func TestBSPRuns(t *testing.T) {
+	t.Parallel()
+	dir, _ := project(t, map[string]string{"targets/board/target.yaml": "base: x64-uefi\n", "default.xml": "<manifest><project name='kernel' revision='v6'/></manifest>"})
+	devices := t.TempDir()
+	file, latest, stable := filepath.Join(devices, "bsp.tgz"), filepath.Join(devices, "latest"), filepath.Join(devices, "stable")
+	export(t, file, "019")
+	env := map[string]string{"EXPORT": file}
+	text := template(t, GitLab, "bsp-ci") + "\nbuild-pc:\n  extends: .build-bsp\n  variables:\n    PLATFORM: pc\n    TARGET: board\n" +
+		"    PH_TARGET_DEVICE_LATEST: " + latest + "\n    PH_TARGET_DEVICE_STABLE: " + stable + "\n"
+	r := newRunner(t, dir, env)
+	if err := r.gitlab(text, "build-pc", nil); err != nil {
+		t.Fatalf("%v\n%s", err, r.said.String())
+	}
+	r.expect("gitlab", "mage build board --locked --artefacts=artefacts.json")
+	has(t, latest, "019")
+	has(t, stable, "")
+	record, err := os.ReadFile(filepath.Join(r.clone, "bsp-manifest.json"))
+	if err != nil || !strings.Contains(string(record), `"revision": "v6"`) || !strings.Contains(string(record), `"platform": "pc"`) {
+		t.Errorf("%v: %s", err, record)
+	}
+	if err := r.gitlab(text, "build-pc", map[string]string{"CI_COMMIT_TAG": "1.0"}); err != nil {
+		t.Fatalf("%v\n%s", err, r.said.String())
+	}
+	has(t, stable, "019")
+	export(t, file, "020")
+	r = newRunner(t, dir, env)
+	inputs := map[string]string{"platform": "pc", "target": "board", "latest": latest, "stable": stable}
+	if err := r.github("bsp-ci", inputs, nil, func(string) bool { return true }); err != nil {
+		t.Fatalf("%v\n%s", err, r.said.String())
+	}
+	has(t, latest, "020")
+	has(t, stable, "019")
+	if err := r.github("bsp-ci", inputs, map[string]string{"GITHUB_REF_TYPE": "tag"}, func(string) bool { return true }); err != nil {
+		t.Fatalf("%v\n%s", err, r.said.String())
+	}
+	has(t, stable, "020")
+}
+
+// TestDependencyRuns builds with a dependency's content, in the dependency's own project and in another one.
+func TestDependencyRuns(t *testing.T) {
+	t.Parallel()
+	dir, _ := project(t, map[string]string{"go.mod": "module example.com/library\n\ngo 1.26\n", "library.go": "package library\n"})
+	bsps, _ := project(t, map[string]string{
+		"go.mod": "module example.com/bsps\n\ngo 1.26\n\nrequire example.com/library v1.0.0\n", "main.go": "package bsps\n\nimport _ \"example.com/library\"\n",
+	})
+	devices := t.TempDir()
+	file := filepath.Join(devices, "bsp.tgz")
+	export(t, file, "019")
+	for _, where := range []string{"", bsps} {
+		pc, arm := filepath.Join(devices, "pc"+filepath.Base(where)), filepath.Join(devices, "arm"+filepath.Base(where))
+		env := map[string]string{"EXPORT": file, "ARTIFACT": "x64-generic arm-generic", "PH_TARGET_DEVICE": pc + " " + arm, "BSP_PROJECT": where, "GOFLAGS": "-mod=mod", "GOPROXY": "off"}
+		r := newRunner(t, dir, env)
+		if err := r.gitlab(template(t, GitLab, "pvdeps-ci"), "build-generic", nil); err != nil {
+			t.Fatalf("%v\n%s", err, r.said.String())
+		}
+		r.expect("gitlab", "mage build x64-generic --locked --artefacts=CLONE/artefacts-x64-generic.json",
+			"mage build arm-generic --locked --artefacts=CLONE/artefacts-arm-generic.json")
+		has(t, pc, "019")
+		has(t, arm, "019")
+		mod, err := os.ReadFile(filepath.Join(r.clone, "bsp/go.mod"))
+		if err != nil || strings.Contains(string(mod), "example.com/library => "+r.clone) != (where != "") {
+			t.Errorf("%q: %v\n%s", where, err, mod)
+		}
+		r = newRunner(t, dir, env)
+		inputs := map[string]string{"artifact": env["ARTIFACT"], "devices": env["PH_TARGET_DEVICE"], "bsp-project": where}
+		if err := r.github("pvdeps-ci", inputs, nil, func(string) bool { return true }); err != nil {
+			t.Fatalf("%v\n%s", err, r.said.String())
+		}
+		if !strings.Contains(r.said.String(), "has the BSP of x64-generic already") {
+			t.Errorf("the second run:\n%s", r.said.String())
+		}
+	}
+}
+
+// TestDevicesRun updates and promotes a device that is a directory; nothing has changed since.
+func TestDevicesRun(t *testing.T) {
+	t.Parallel()
+	places := t.TempDir()
+	file, latest, stable := filepath.Join(places, "bsp.tgz"), filepath.Join(places, "latest"), filepath.Join(places, "stable")
+	export(t, file, "019")
+	dir, _ := project(t, map[string]string{
+		"device-ci.conf.json": `{"yml_template": "update-ci.yml", "device_list": [{"id": "pc", "schedule": "` + latest + `", "tag": "` + stable + `"}]}`, ".gitignore": ".pvci/\n.cache/\n",
+	})
+	bare := filepath.Join(places, "origin.git")
+	git(t, places, "clone", "-q", "--bare", dir, bare)
+	r := newRunner(t, bare, map[string]string{"EXPORT": file, "PH_CIBOT_EMAIL": "bot@example.test", "PH_CIBOT_GITLAB_USER": "bot", "DEPLOY_TRIGGER_TOKEN": ""})
+	seed := "build-pc:\n  extends: .build-bsp\n  variables:\n    TARGET: board\n    PLATFORM: pc\n    PH_TARGET_DEVICE_LATEST: " + latest + "\n    PH_TARGET_DEVICE_STABLE: x\n"
+	if err := r.gitlab(template(t, GitLab, "bsp-ci")+"\n"+seed, "build-pc", nil); err != nil {
+		t.Fatalf("%v\n%s", err, r.said.String())
+	}
+	text := template(t, GitLab, "update-ci")
+	r = newRunner(t, bare, r.env)
+	if err := r.gitlab(text, "update-devices", map[string]string{"CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main"}); err != nil {
+		t.Fatalf("%v\n%s", err, r.said.String())
+	}
+	if got := git(t, bare, "log", "-1", "--format=%s", "main"); got != "recipes: update pc" {
+		t.Errorf("the newest commit is %q\n%s", got, r.said.String())
+	}
+	git(t, bare, "tag", "1.0", "main")
+	r = newRunner(t, bare, r.env)
+	if err := r.gitlab(text, "promote-devices", map[string]string{"CI_COMMIT_TAG": "1.0"}); err != nil {
+		t.Fatalf("%v\n%s", err, r.said.String())
+	}
+	has(t, stable, "019")
+	r = newRunner(t, bare, r.env)
+	for _, run := range []struct{ step, tag string }{{"Update", ""}, {"Promote", "1.0"}} {
+		kind := map[bool]string{true: "tag", false: "branch"}[run.tag != ""]
+		env := map[string]string{"GITHUB_REF_TYPE": kind, "GITHUB_REF_NAME": cmp.Or(run.tag, "main")}
+		err := r.github("update-ci", map[string]string{"bot-email": "bot@example.test"}, env, func(condition string) bool {
+			return strings.Contains(condition, "tag") == (run.tag != "")
+		})
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", run.step, err, r.said.String())
+		}
+	}
+}
+
+// TestPackagesRun makes the packages of an image in a registry, and publishes them in a directory.
+func TestPackagesRun(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer srv.Close()
+	image := strings.TrimPrefix(srv.URL, "http://") + "/web:stable"
+	push(t, image)
+	dir, _ := project(t, map[string]string{"README": "x\n"})
+	program, err := pvci()
+	if err != nil {
+		t.Fatalf("%v: %s", err, program)
+	}
+	for _, words := range []string{"container init web", "container install -p linux/amd64 " + image + " web"} {
+		cmd := exec.CommandContext(t.Context(), program, strings.Fields(words)...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("pvci %s: %v\n%s", words, err, out)
+		}
+	}
+	git(t, dir, "add", "-A")
+	git(t, dir, "commit", "-q", "-m", "web")
+	text := template(t, GitLab, "container-ci")
+	store := filepath.Join(t.TempDir(), "store")
+	anonymous := map[string]string{"STORE": store, "PVR_REGISTRY_USERNAME": "", "PVR_REGISTRY_PASSWORD": ""}
+	r := newRunner(t, dir, anonymous)
+	for _, job := range []string{"build-packages", "publish-packages"} {
+		if err := r.gitlab(text, job, map[string]string{"CI_COMMIT_TAG": "1.0"}); err != nil {
+			t.Fatalf("%s: %v\n%s", job, err, r.said.String())
+		}
+	}
+	made, err := filepath.Glob(filepath.Join(store, "web-*-0-3-g*.amd64.tgz"))
+	if err != nil || len(made) != 1 {
+		t.Errorf("published %v, %v\n%s", made, err, r.said.String())
+	}
+	r = newRunner(t, dir, nil)
+	if err := r.github("container-ci", map[string]string{"store": store}, anonymous, func(string) bool { return true }); err != nil {
+		t.Fatalf("%v\n%s", err, r.said.String())
+	}
+	if again, err := filepath.Glob(filepath.Join(store, "web-*.tgz")); err != nil || !slices.Equal(again, made) {
+		t.Errorf("GitHub has published %v besides %v, %v", again, made, err)
+	}
+}
+
+// push pushes an image for amd64 to a registry.
+func push(t *testing.T, to string) {
+	t.Helper()
+	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", Config: v1.Config{Entrypoint: []string{"/start"}}, RootFS: v1.RootFS{Type: "layers"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := crane.Layer(map[string][]byte{"start": []byte("#!/bin/sh\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img, err = mutate.AppendLayers(img, layer); err != nil {
+		t.Fatal(err)
+	}
+	if err := crane.Push(img, to); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -20,6 +20,7 @@ var deviceCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"deploy":    startDeploy,
 	"bsp":       makeBSP,
 	"device":    makeDevice,
+	"results":   makeResults,
 
 	"mkkey":        makeKey,
 	"signpart":     signPart,

@@ -98,6 +98,7 @@ func commands(t *tool) []*cobra.Command {
 		containerCommand(t),
 		deviceCommand(t),
 		catalogueCommand(t),
+		bspCommand(t),
 		storeCommand(t),
 		commentCommand(t),
 		doctorCommand(t),
