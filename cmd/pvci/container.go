@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -26,7 +27,7 @@ build_exports, as links to pvci, are those of container install and container bu
   pvci container build --key key.pem --x5c chain.pem
   pvci container publish s3://packages/web`,
 	}
-	c.AddCommand(containerInit(t), containerInstall(t), containerBuild(t), containerIndex(t), containerPublish(t))
+	c.AddCommand(containerInit(t), containerInstall(t), containerBuild(t), containerIndex(t), containerPublish(t), containerList(t))
 	return c
 }
 
@@ -301,5 +302,51 @@ project, or gitlab:URL with that of another project in the API; the token is GIT
 	}
 	c.Flags().BoolVar(&o.Replace, "replace", false, "replace files with another content")
 	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "only tell what would be done")
+	return c
+}
+
+// packagesOf returns the packages of a store or of the index at a URL.
+func packagesOf(ctx context.Context, place string) ([]containers.Package, error) {
+	if strings.HasPrefix(place, "http://") || strings.HasPrefix(place, "https://") {
+		return containers.FromURL(ctx, place, &http.Client{})
+	}
+	s, err := openStore(place)
+	if err != nil {
+		return nil, err
+	}
+	return containers.FromStore(ctx, s)
+}
+
+func containerList(t *tool) *cobra.Command {
+	var name, arch string
+	c := &cobra.Command{
+		Use:   "list STORE|URL",
+		Short: "List the packages of an index, as pvr get takes them",
+		Long: `List the packages of the index packages.json in a store, or at a URL, each with what pvr get takes: its URL
+with the SHA-256 that it must have.
+
+` + storePlace,
+		Example: `  pvci container list https://packages.example.com/web/ --arch arm64v8
+  pvr get "$(pvci container list https://packages.example.com/web/ --arch arm64v8 --name web --json | jq -r '.[-1] | .url+"@sha256:"+.sha256')"`,
+		Args: between(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			all, err := packagesOf(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			list := []containers.Package{}
+			var text strings.Builder
+			for _, p := range all {
+				if name != "" && p.Name != name || arch != "" && p.Arch != arch && p.Platform != arch {
+					continue
+				}
+				list = append(list, p)
+				fmt.Fprintf(&text, "%-24s %-12s %-18s %-8s %11d  %s\n", p.Name, p.Version, p.Build, p.Arch, p.Size, p.Reference())
+			}
+			return t.print(text.String(), list)
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "only the packages with this `name`")
+	c.Flags().StringVar(&arch, "arch", "", "only those for this `platform`, as arm64v8 or linux/arm64")
 	return c
 }

@@ -240,3 +240,10 @@ func verifyPackage(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("protected are %v", v.Protected)
 	}
 }
+
+// serveDirectory runs "serve DIRECTORY": its files at $SERVED.
+func serveDirectory(ts *testscript.TestScript, _ bool, args []string) {
+	srv := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
+	ts.Defer(srv.Close)
+	ts.Setenv("SERVED", srv.URL)
+}

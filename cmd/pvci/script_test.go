@@ -49,6 +49,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"mkkey":    makeKey,
 	"verify":   verifyPackage,
 	"list":     listDirectory,
+	"serve":    serveDirectory,
 }
 
 // exitCode runs "exit CODE COMMAND…" and compares the command's exit code.
