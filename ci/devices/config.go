@@ -112,18 +112,20 @@ func (c *Config) check(f *yamlfile.File) {
 	if strings.ContainsAny(c.Template, `/\`) {
 		f.Wrong("yml_template", "yml_template: the name of a file without directories is expected: %s", templateName)
 	}
-	ids := map[string]bool{}
+	ids, images := map[string]bool{}, map[string]bool{}
 	for i, d := range c.Devices {
-		d.check(f, fmt.Sprintf("device_list[%d].", i), ids)
+		at := fmt.Sprintf("device_list[%d].", i)
+		if ids[d.ID] {
+			f.Wrong(at+"id", "id: another device has the name %s", d.ID)
+		}
+		ids[d.ID] = true
+		d.check(f, at)
+		d.checkBuilds(f, at, images)
 	}
 }
 
-func (d *Device) check(f *yamlfile.File, at string, ids map[string]bool) {
+func (d *Device) check(f *yamlfile.File, at string) {
 	f.Form(at+"id", d.ID, idForm)
-	if ids[d.ID] {
-		f.Wrong(at+"id", "id: another device has the name %s", d.ID)
-	}
-	ids[d.ID] = true
 	if d.ImageChannel != "" {
 		f.Form(at+"image_channel", d.ImageChannel, channelForm)
 	}
@@ -138,19 +140,32 @@ func (d *Device) check(f *yamlfile.File, at string, ids map[string]bool) {
 			f.Wrong(at+field, "%s: %v", field, err)
 		}
 	}
-	names := map[string]bool{}
+}
+
+// checkBuilds checks the images of a device. The names of all are in images: those of their directories
+// and of their releases, which both have the device's and the image's.
+func (d *Device) checkBuilds(f *yamlfile.File, at string, images map[string]bool) {
 	for i, b := range d.Builds {
 		path := fmt.Sprintf("%sbuild[%d].", at, i)
 		f.Form(path+"name", b.Name, idForm)
-		if names[b.Name] {
-			f.Wrong(path+"name", "name: another image of %s has the name %s", d.ID, b.Name)
+		names := []string{d.image(b.Name)}
+		if b.Name == defaultBuild { // in catalogues it has the device's name
+			names = append(names, d.ID)
 		}
-		names[b.Name] = true
+		for _, name := range names {
+			if images[name] {
+				f.Wrong(path+"name", "name: another image is %s, too; the names of device and image together must differ", name)
+			}
+			images[name] = true
+		}
 		if _, err := b.settings(); err != nil {
 			f.Wrong(path+"options", "options: %v", err)
 		}
 	}
 }
+
+// image is the name of an image among those of all devices.
+func (d *Device) image(build string) string { return d.ID + "-" + build }
 
 // settings are the options of a build, in the form of os.Environ.
 func (b *Build) settings() ([]string, error) {
@@ -186,10 +201,13 @@ func isDirectory(name string) bool {
 	return filepath.IsAbs(name) || name == "." || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../")
 }
 
+// defaultBuild is the usual name of a device's only image.
+const defaultBuild = "default"
+
 // example is the list of devices that [Init] makes.
 var example = &Config{Template: templateName, Devices: []Device{{
 	ID: "example", Schedule: "./devices/example_latest", Tag: "./devices/example_stable",
-	Builds: []Build{{Name: "default"}},
+	Builds: []Build{{Name: defaultBuild}},
 }}}
 
 // ignored are lines of .gitignore: working files of the commands.

@@ -77,10 +77,12 @@ func TestMistakes(t *testing.T) {
 		listing(with(`"image_channel":"rc1"`)):                            "for devices without image_channel",
 		listing(with(`"image_channel":"A B"`)):                            "image_channel",
 		listing(with(`"target":"../x"`)):                                  "target",
-		listing(with(`"build":[{"name":"x"},{"name":"x"}]`)):              "another image of a has the name x",
+		listing(with(`"build":[{"name":"x"},{"name":"x"}]`)):              "another image is a-x, too",
 		listing(with(`"build":[{"name":"x","options":"--privileged"}]`)):  "is not NAME=VALUE",
 		listing(with(`"build":[{"name":"x","options":"A=1 $(reboot)"}]`)): "is not NAME=VALUE",
-		listing(with(`"build":[{"options":""}]`)):                         "name",
+		listing(`{"id":"a","schedule":"s","tag":"t","build":[{"name":"b-c"}]},{"id":"a-b","schedule":"s","tag":"t","build":[{"name":"c"}]}`):     "another image is a-b-c, too",
+		listing(`{"id":"a","schedule":"s","tag":"t","build":[{"name":"b"}]},{"id":"a-b","schedule":"s","tag":"t","build":[{"name":"default"}]}`): "another image is a-b, too",
+		listing(with(`"build":[{"options":""}]`)): "name",
 	} {
 		_, err := parse(ConfigName, []byte(text))
 		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {

@@ -282,7 +282,7 @@ func (p *promotion) image(ctx context.Context, d *Device, b *Build, st *state.St
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(p.Dir, "out", d.ID+"-"+b.Name)
+	dir := filepath.Join(p.Dir, "out", d.image(b.Name))
 	made := MadeImage{Build: b.Name, Target: name, Channel: in, Dir: filepath.Join(dir, name)}
 	if p.DryRun {
 		p.say("%s: would make the image %s of %s for the channel %s", d.ID, b.Name, name, in)

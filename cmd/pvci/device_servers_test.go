@@ -55,12 +55,16 @@ func startImages(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("REGISTRY", strings.TrimPrefix(srv.URL, "http://"))
 }
 
-// pushImage runs "push REFERENCE MEMBER=TEXT…": an image of one layer.
+// pushImage runs "push REFERENCE MEMBER=TEXT…": an image of one layer. A text "@FILE" stands for the
+// content of a file.
 func pushImage(ts *testscript.TestScript, _ bool, args []string) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, arg := range args[1:] {
 		member, text, _ := strings.Cut(arg, "=")
+		if file, ok := strings.CutPrefix(text, "@"); ok {
+			text = ts.ReadFile(file)
+		}
 		ts.Check(w.WriteHeader(&tar.Header{Name: member, Mode: 0o755, Size: int64(len(text)), Typeflag: tar.TypeReg}))
 		_, err := io.WriteString(w, text)
 		ts.Check(err)

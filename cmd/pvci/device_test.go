@@ -27,11 +27,13 @@ var deviceCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"verifydevice": verifyDevice,
 }
 
-// TestDevices runs the stories below testdata/device. Each has a home directory of its own and knows
-// nothing of the pipeline that the tests run in.
-func TestDevices(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/device",
+func TestDevices(t *testing.T) { testscript.Run(t, deviceStories("testdata/device")) }
+
+// deviceStories are the stories of a directory. Each has a home directory of its own and knows nothing of
+// the pipeline that the tests run in.
+func deviceStories(dir string) testscript.Params {
+	return testscript.Params{
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			home := env.WorkDir + "/home"
 			for _, v := range []string{"HOME=" + home, "GIT_CONFIG_NOSYSTEM=1", "AWS_EC2_METADATA_DISABLED=true", "PH_CIBOT_EMAIL=bot@example.com"} {
@@ -44,5 +46,5 @@ func TestDevices(t *testing.T) {
 			return os.WriteFile(home+"/.gitconfig", []byte("[init]\n\tdefaultBranch = main\n[user]\n\tname = Tester\n\temail = t@example.com\n"), 0o644)
 		},
 		Cmds: deviceCommands,
-	})
+	}
 }
