@@ -2,6 +2,7 @@ package catalogue
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed" // the page and its style
 	"fmt"
 	"html/template"
@@ -51,13 +52,22 @@ const letters = "abcdefghijklmnopqrstuvwxyz"
 
 // choices numbers the values of a filter.
 func choices(prefix string, names []string) []choice {
-	slices.Sort(names)
+	slices.SortFunc(names, func(a, b string) int { // what most people want is first
+		return cmp.Or(-cmp.Compare(stableFirst(a), stableFirst(b)), strings.Compare(a, b))
+	})
 	names = slices.Compact(names)
 	var out []choice
 	for i, name := range names[:min(len(names), len(letters))] {
 		out = append(out, choice{name, prefix + letters[i:i+1]})
 	}
 	return out
+}
+
+func stableFirst(name string) int {
+	if name == releases.Stable {
+		return 1
+	}
+	return 0
 }
 
 // styles is the file of the style, with the rules of the filters: a board or a release without the

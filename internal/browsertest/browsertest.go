@@ -1,4 +1,6 @@
-package web
+// Package browsertest shows pages to a headless Chromium in tests: it uses them as a person does,
+// looks for errors of scripts and of the content policy, and checks that they are accessible.
+package browsertest
 
 import (
 	"bufio"
@@ -17,22 +19,23 @@ import (
 	"github.com/pantavisor/pantavisor/internal/oracle"
 )
 
-// browser is a page in a headless Chromium, which is told what to do over a pipe, each
+// Browser is a page in a headless Chromium, which is told what to do over a pipe, each
 // message a JSON object with a NUL at its end (Chrome DevTools Protocol,
 // --remote-debugging-pipe).
-type browser struct {
+type Browser struct {
 	*testing.T
 	to      io.Writer
 	from    *bufio.Reader
 	last    int
 	session string
-	faults  []string // errors of scripts and of the content policy
+	Faults  []string // errors of scripts and of the content policy
 }
 
 // patience is for what the page does; a machine with other work may be slow.
 const patience = 90 * time.Second
 
-func newBrowser(t *testing.T) *browser {
+// New starts a browser, which ends with the test.
+func New(t *testing.T) *Browser {
 	t.Helper()
 	program := oracle.Program(t, "chromium")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -50,7 +53,7 @@ func newBrowser(t *testing.T) *browser {
 		t.Fatal(err)
 	}
 	_, _ = theirs.Close(), answers.Close()
-	b := &browser{T: t, to: to, from: bufio.NewReaderSize(from, 1<<20)}
+	b := &Browser{T: t, to: to, from: bufio.NewReaderSize(from, 1<<20)}
 	t.Cleanup(func() {
 		_, _ = b.ask("", "Browser.close", nil)
 		_, _ = to.Close(), from.Close()
@@ -60,10 +63,10 @@ func newBrowser(t *testing.T) *browser {
 		cancel()
 	})
 	_ = from.SetReadDeadline(time.Now().Add(4 * time.Minute))
-	target := b.do("Target.createTarget", map[string]any{"url": "about:blank"})
-	b.session = b.do("Target.attachToTarget", map[string]any{"targetId": target["targetId"], "flatten": true})["sessionId"].(string)
+	target := b.Do("Target.createTarget", map[string]any{"url": "about:blank"})
+	b.session = b.Do("Target.attachToTarget", map[string]any{"targetId": target["targetId"], "flatten": true})["sessionId"].(string)
 	for _, domain := range []string{"Page", "Runtime", "Log", "DOM"} {
-		b.do(domain+".enable", nil)
+		b.Do(domain+".enable", nil)
 	}
 	return b
 }
@@ -85,7 +88,7 @@ type cdpMessage struct {
 	} `json:"params"`
 }
 
-func (b *browser) do(method string, params map[string]any) map[string]any {
+func (b *Browser) Do(method string, params map[string]any) map[string]any {
 	b.Helper()
 	result, err := b.ask(b.session, method, params)
 	if err != nil {
@@ -94,7 +97,7 @@ func (b *browser) do(method string, params map[string]any) map[string]any {
 	return result
 }
 
-func (b *browser) ask(session, method string, params map[string]any) (map[string]any, error) {
+func (b *Browser) ask(session, method string, params map[string]any) (map[string]any, error) {
 	b.last++
 	if params == nil {
 		params = map[string]any{}
@@ -131,73 +134,73 @@ func (b *browser) ask(session, method string, params map[string]any) (map[string
 }
 
 // notice keeps what went wrong in the page. Answers with an error status are no fault.
-func (b *browser) notice(m cdpMessage) {
+func (b *Browser) notice(m cdpMessage) {
 	switch e := m.Params.Entry; {
 	case m.Method == "Runtime.exceptionThrown":
-		b.faults = append(b.faults, m.Params.Details.Text+" "+m.Params.Details.Exception.Description)
+		b.Faults = append(b.Faults, m.Params.Details.Text+" "+m.Params.Details.Exception.Description)
 	case m.Method == "Log.entryAdded" && e.Source != "network" && (e.Level == "error" || e.Source == "security"):
-		b.faults = append(b.faults, e.Source+": "+e.Text)
+		b.Faults = append(b.Faults, e.Source+": "+e.Text)
 	}
 }
 
-// eval returns the value of an expression; a promise's when it is kept.
-func (b *browser) eval(expression string) any {
+// Eval returns the value of an expression; a promise's when it is kept.
+func (b *Browser) Eval(expression string) any {
 	b.Helper()
-	got := b.do("Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true})
+	got := b.Do("Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true})
 	if bad, found := got["exceptionDetails"]; found {
 		b.Fatalf("%.200s: %v", expression, bad)
 	}
 	return got["result"].(map[string]any)["value"]
 }
 
-// until waits for an expression to be true. While a page loads its elements are missing.
-func (b *browser) until(expression string) {
+// Until waits for an expression to be true. While a page loads its elements are missing.
+func (b *Browser) Until(expression string) {
 	b.Helper()
-	for end := time.Now().Add(patience); b.eval("(() => { try { return Boolean("+expression+") } catch { return false } })()") != true; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); b.Eval("(() => { try { return Boolean("+expression+") } catch { return false } })()") != true; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			b.Fatalf("it does not become true: %s\nthe page has: %s\nfaults: %q", expression, b.eval("document.body.innerText"), b.faults)
+			b.Fatalf("it does not become true: %s\nthe page has: %s\nfaults: %q", expression, b.Eval("document.body.innerText"), b.Faults)
 		}
 	}
 }
 
-// has waits for a text in an element.
-func (b *browser) has(id, text string) {
+// Has waits for a text in an element.
+func (b *Browser) Has(id, text string) {
 	b.Helper()
-	b.until(fmt.Sprintf("document.getElementById(%q)?.innerText.includes(%q)", id, text))
+	b.Until(fmt.Sprintf("document.getElementById(%q)?.innerText.includes(%q)", id, text))
 }
 
-// click clicks an element, which must be there, visible and enabled.
-func (b *browser) click(id string) {
+// Click clicks an element, which must be there, visible and enabled.
+func (b *Browser) Click(id string) {
 	b.Helper()
-	b.until(fmt.Sprintf("(e => e && !e.disabled && e.checkVisibility())(document.getElementById(%q))", id))
-	b.eval(fmt.Sprintf("document.getElementById(%q).click()", id))
+	b.Until(fmt.Sprintf("(e => e && !e.disabled && e.checkVisibility())(document.getElementById(%q))", id))
+	b.Eval(fmt.Sprintf("document.getElementById(%q).click()", id))
 }
 
-// fill sets the value of a field.
-func (b *browser) fill(id, value string) {
+// Fill sets the value of a field.
+func (b *Browser) Fill(id, value string) {
 	b.Helper()
-	b.eval(fmt.Sprintf("(e => { e.value = %q; e.dispatchEvent(new Event('change', { bubbles: true })); })(document.getElementById(%q))", value, id))
+	b.Eval(fmt.Sprintf("(e => { e.value = %q; e.dispatchEvent(new Event('change', { bubbles: true })); })(document.getElementById(%q))", value, id))
 }
 
-// choose lets a file input have a file.
-func (b *browser) choose(id, path string) {
+// Choose lets a file input have a file.
+func (b *Browser) Choose(id, path string) {
 	b.Helper()
-	root := b.do("DOM.getDocument", nil)["root"].(map[string]any)["nodeId"]
-	node := b.do("DOM.querySelector", map[string]any{"nodeId": root, "selector": "#" + id})["nodeId"]
-	b.do("DOM.setFileInputFiles", map[string]any{"files": []string{path}, "nodeId": node})
+	root := b.Do("DOM.getDocument", nil)["root"].(map[string]any)["nodeId"]
+	node := b.Do("DOM.querySelector", map[string]any{"nodeId": root, "selector": "#" + id})["nodeId"]
+	b.Do("DOM.setFileInputFiles", map[string]any{"files": []string{path}, "nodeId": node})
 }
 
-// view sets the size of the page, in CSS pixels, and its colours, "light" or "dark".
-func (b *browser) view(width, height int, colours string) {
+// View sets the size of the page, in CSS pixels, and its colours, "light" or "dark".
+func (b *Browser) View(width, height int, colours string) {
 	b.Helper()
-	b.do("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600})
-	b.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": colours}}})
+	b.Do("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600})
+	b.Do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": colours}}})
 }
 
-// picture stores the page as it looks, with what is below the window.
-func (b *browser) picture(name string) {
+// Picture stores the page as it looks, with what is below the window.
+func (b *Browser) Picture(name string) {
 	b.Helper()
-	data, err := base64.StdEncoding.DecodeString(b.do("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true})["data"].(string))
+	data, err := base64.StdEncoding.DecodeString(b.Do("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true})["data"].(string))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -206,18 +209,18 @@ func (b *browser) picture(name string) {
 	}
 }
 
-// accessible wants axe to find nothing serious or critical, and the page not to be wider
+// Accessible wants axe to find nothing serious or critical, and the page not to be wider
 // than the window.
-func (b *browser) accessible(axe, where string) {
+func (b *Browser) Accessible(axe, where string) {
 	b.Helper()
-	b.eval("typeof axe === 'undefined' && (0, eval)(" + quoted(axe) + ")")
-	found := b.eval(`axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations
+	b.Eval("typeof axe === 'undefined' && (0, eval)(" + quoted(axe) + ")")
+	found := b.Eval(`axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations
 		.filter(v => v.impact === "serious" || v.impact === "critical")
 		.map(v => v.id + ": " + v.nodes.map(n => n.html.slice(0, 200) + " " + n.failureSummary).join("; ")))`)
 	if list, _ := found.([]any); len(list) > 0 {
 		b.Errorf("%s: axe finds %q", where, list)
 	}
-	if wide := b.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth"); wide != 0.0 {
+	if wide := b.Eval("document.documentElement.scrollWidth - document.documentElement.clientWidth"); wide != 0.0 {
 		b.Errorf("%s: the page is %v pixels wider than the window", where, wide)
 	}
 }
@@ -233,8 +236,8 @@ const (
 	axeDigest  = "Xm7bpRXnDSX2YE2YFfBk2FnF0ep6tmG7xPh8iHee8MIcrgq762Nkce856dYtJYLkuIoYZvGfTs/PbZhideTcEg=="
 )
 
-// axe returns the script of the checker.
-func axe(t *testing.T) string {
+// Axe returns the script of the checker.
+func Axe(t *testing.T) string {
 	t.Helper()
 	return string(oracle.NPM(t, axePackage, axeDigest, "axe.min.js"))
 }
