@@ -2,12 +2,14 @@ package cyclonedx_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -248,6 +250,42 @@ func TestHostile(t *testing.T) {
 		if fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.150s: %v; want %q", in, err, want)
 		}
+	}
+}
+
+// TestMany has very many licences, references and dependencies. With a search through all for each of them
+// it takes minutes.
+func TestMany(t *testing.T) {
+	t.Parallel()
+	const many, atMost = 100_000, 30 * time.Second
+	var components, references, dependencies, properties []string
+	for i := range many {
+		components = append(components, fmt.Sprintf(`{"type":"library","bom-ref":"c%d","name":"c","licenses":[{"license":{"name":"own %d"}}]}`, i, i))
+		references = append(references, fmt.Sprintf(`{"type":"bom","url":"urn:x:%d","comment":"x"}`, i))
+		dependencies = append(dependencies, fmt.Sprintf(`"c%d"`, i))
+		properties = append(properties, `{"name":"x","value":"x"}`)
+	}
+	start := time.Now()
+	d, err := cyclonedx.Read(strings.NewReader(head + `,"components":[` + strings.Join(components, ",") + `],"externalReferences":[` + strings.Join(references, ",") + `],
+		"metadata":{"component":{"bom-ref":"DOCUMENT","name":"x"},"properties":[{"name":"pantavisor:namespace","value":"urn:x"},` + strings.Join(properties, ",") + `]},
+		"dependencies":[{"ref":"DOCUMENT","dependsOn":[` + strings.Join(dependencies, ",") + `]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Licences) != many || len(d.References) != many || len(d.Roots) != many {
+		t.Errorf("%d licences, %d references, %d roots", len(d.Licences), len(d.References), len(d.Roots))
+	}
+	if took := time.Since(start); took > atMost {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// TestSameReference: a document may be named again by those who say nothing of it.
+func TestSameReference(t *testing.T) {
+	t.Parallel()
+	d, err := cyclonedx.Read(strings.NewReader(head + `,"externalReferences":[{"type":"bom","url":"urn:x"},{"type":"bom","url":"urn:x","comment":"x"}]}`))
+	if err != nil || len(d.References) != 1 || d.References[0].Comment != "x" {
+		t.Errorf("%+v, %v", d, err)
 	}
 }
 

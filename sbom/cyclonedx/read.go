@@ -41,7 +41,7 @@ func Read(r io.Reader) (*sbom.Document, error) {
 		return nil, fault.Wrap(fault.BadInput, err, "reading a CycloneDX document")
 	}
 	sum := sha256.Sum256(data)
-	in := &reader{from: bom, digest256: hex.EncodeToString(sum[:]), to: &sbom.Document{}, ids: map[string]string{}, omitted: map[string]int{}}
+	in := &reader{from: bom, digest256: hex.EncodeToString(sum[:]), to: &sbom.Document{}, ids: map[string]string{}, texts: map[string]bool{}, named: map[string][]int{}, omitted: map[string]int{}}
 	if err := in.document(); err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading the CycloneDX document %q", in.to.Name)
 	}
@@ -77,6 +77,12 @@ type reader struct {
 	to        *sbom.Document
 	// ids are the identifiers of elements by their references.
 	ids map[string]string
+	// own says that the document is one of ours: its component stands for the document.
+	own bool
+	// texts are the identifiers of licences, and named the positions of references that no properties
+	// have completed, by namespace.
+	texts map[string]bool
+	named map[string][]int
 	// late are relations in properties, which are read when all elements are known.
 	late []lateRelation
 	// omitted counts what is not kept, by kind.
@@ -123,12 +129,6 @@ func (r *reader) document() error {
 	return nil
 }
 
-// ours reports whether the document is one of ours: its component stands for the document.
-func (r *reader) ours() bool {
-	c := r.from.Metadata.Component
-	return c != nil && c.BOMRef == sbom.DocumentID && len(property(r.from.Metadata.Properties, propNS)) == 1
-}
-
 func (r *reader) metadata(m *cdx.Metadata) error {
 	r.to.Namespace = "urn:sha256:" + r.digest256
 	if number, ok := strings.CutPrefix(r.from.SerialNumber, "urn:uuid:"); ok {
@@ -147,8 +147,9 @@ func (r *reader) metadata(m *cdx.Metadata) error {
 	if m.Component == nil {
 		return nil
 	}
+	r.own = m.Component.BOMRef == sbom.DocumentID && len(property(m.Properties, propNS)) == 1
 	r.to.Name = m.Component.Name
-	if !r.ours() {
+	if !r.own {
 		if err := r.component(*m.Component, ""); err != nil {
 			return err
 		}
@@ -223,6 +224,7 @@ func (r *reader) properties(list *[]cdx.Property) error {
 		case propContact:
 			r.to.Support.Contact = p.Value
 		case propLicence:
+			r.texts[fields["id"]] = true
 			r.to.Licences = append(r.to.Licences, sbom.Licence{ID: fields["id"], Name: fields["name"], Text: fields["text"]})
 		case propRef:
 			r.to.References = append(r.to.References, sbom.Reference{ID: fields["id"], Namespace: fields["namespace"], File: fields["file"]})
@@ -404,7 +406,8 @@ func (r *reader) free(l cdx.License) string {
 		r.omitted["licences: encoded text"]++
 	}
 	id := sbom.LicenceID(l.Name, text)
-	if !slices.ContainsFunc(r.to.Licences, func(known sbom.Licence) bool { return known.ID == id }) {
+	if !r.texts[id] {
+		r.texts[id] = true
 		r.to.Licences = append(r.to.Licences, sbom.Licence{ID: id, Name: l.Name, Text: text})
 	}
 	return id
@@ -430,20 +433,23 @@ func (r *reader) pedigree(c cdx.Component, id string) {
 // references reads the other documents that are named. Those of our documents are known from their
 // properties.
 func (r *reader) references() {
+	for i, ref := range r.to.References {
+		r.named[ref.Namespace] = append(r.named[ref.Namespace], i)
+	}
 	for _, e := range all(r.from.ExternalReferences) {
 		if e.Type != cdx.ERTypeBOM {
 			r.omitted["externalReferences"]++
 			continue
 		}
-		i := slices.IndexFunc(r.to.References, func(ref sbom.Reference) bool {
-			return ref.Namespace == e.URL && ref.SHA256 == "" && ref.SHA1 == "" && ref.Comment == ""
-		})
-		if i < 0 {
-			i = len(r.to.References)
+		if len(r.named[e.URL]) == 0 {
+			r.named[e.URL] = []int{len(r.to.References)}
 			r.to.References = append(r.to.References, sbom.Reference{ID: "DocumentRef-" + sbom.Identifier(e.URL), Namespace: e.URL})
 		}
-		ref := &r.to.References[i]
+		ref := &r.to.References[r.named[e.URL][0]]
 		ref.Comment, ref.SHA256, ref.SHA1 = e.Comment, r.digest(e.Hashes, cdx.HashAlgoSHA256), r.digest(e.Hashes, cdx.HashAlgoSHA1)
+		if ref.Comment+ref.SHA256+ref.SHA1 != "" {
+			r.named[e.URL] = r.named[e.URL][1:]
+		}
 	}
 }
 
@@ -454,7 +460,7 @@ func (r *reader) dependencies() {
 			switch {
 			case to != "" && from != "":
 				r.to.Relate(from, sbom.DependsOn, to)
-			case to != "" && d.Ref == sbom.DocumentID && r.ours():
+			case to != "" && d.Ref == sbom.DocumentID && r.own:
 				r.to.Roots = append(r.to.Roots, to)
 			default:
 				r.omitted["dependencies of components that do not exist"]++

@@ -374,7 +374,12 @@ func roots(docs []received) []received {
 // describe relates a received document to what it has of ours, and reports whether it has anything.
 func describe(d *sbom.Document, ref string, r received, ours map[string][]string) bool {
 	joined := false
+	said := map[string]bool{} // a document may have a digest very often
 	say := func(digest, name string) {
+		if said[digest] {
+			return
+		}
+		said[digest] = true
 		for _, id := range ours[digest] {
 			joined = true
 			d.Relations = append(d.Relations, sbom.Relation{

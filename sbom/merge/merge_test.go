@@ -495,3 +495,24 @@ func TestTable(t *testing.T) {
 		t.Errorf("another table: %v", err)
 	}
 }
+
+// TestOneContentManyNames: a received document says once that it has a content, however many names that has.
+func TestOneContentManyNames(t *testing.T) {
+	t.Parallel()
+	const many, atMost = 4000, 20 * time.Second
+	sum := strings.Repeat("b", 64)
+	d := ours()
+	var theirs []string
+	for i := range many {
+		d.AddFile(sbom.File{Name: fmt.Sprint("ours", i), SHA256: sum})
+		theirs = append(theirs, fmt.Sprintf(`{"SPDXID":"SPDXRef-%d","fileName":"./%d","checksums":[{"algorithm":"SHA256","checksumValue":%q}]}`, i, i, sum))
+	}
+	s := open(t, received(t, map[string][]byte{"a.json": document("a", `"files":[`+strings.Join(theirs, ",")+`]`)}))
+	start := time.Now()
+	if s.Link(d, "", nil); len(d.Relations) != many {
+		t.Errorf("%d relations", len(d.Relations))
+	}
+	if took := time.Since(start); took > atMost {
+		t.Errorf("it took %s", took)
+	}
+}

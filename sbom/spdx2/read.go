@@ -381,8 +381,12 @@ func (r *reader) rest() {
 
 // validUntil takes the end of support from a package that the document describes.
 func (r *reader) validUntil() {
+	roots := map[string]bool{}
+	for _, id := range r.to.Roots {
+		roots[id] = true
+	}
 	for _, p := range r.from.Packages {
-		if p == nil || p.ValidUntilDate == "" || !slices.Contains(r.to.Roots, sbom.Identifier(string(p.PackageSPDXIdentifier))) {
+		if p == nil || p.ValidUntilDate == "" || !roots[sbom.Identifier(string(p.PackageSPDXIdentifier))] {
 			continue
 		}
 		if day, err := time.Parse(time.RFC3339, p.ValidUntilDate); err == nil {

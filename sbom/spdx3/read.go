@@ -23,6 +23,8 @@ const (
 	// maxPairs is the most relations that one build is turned into: each of its outputs is generated
 	// from each of its inputs.
 	maxPairs = 100_000
+	// maxRelations is the most that all builds are turned into.
+	maxRelations = 1_000_000
 )
 
 // Read reads a document of SPDX 3.0 in JSON-LD and seals it. Identifiers of its elements follow from
@@ -463,6 +465,7 @@ func (r *reader) built(b *build, n node, kind string) {
 // generated turns the builds into relations, and marks what only builds of host tools take.
 func (r *reader) generated() {
 	host, target := map[string]bool{}, map[string]bool{}
+	made := 0 // relations
 	for _, i := range r.order {
 		b := r.builds[i]
 		if b == nil {
@@ -475,8 +478,13 @@ func (r *reader) generated() {
 		for _, id := range append(b.inputs, b.outputs...) {
 			taken[id] = true
 		}
-		if len(b.outputs)*(len(b.inputs)+len(b.tools)) > maxPairs {
+		pairs := len(b.outputs) * (len(b.inputs) + len(b.tools))
+		if pairs > maxPairs {
 			r.omitted[fmt.Sprintf("builds with more than %d pairs of input and output", maxPairs)]++
+			continue
+		}
+		if made += pairs; made > maxRelations {
+			r.omitted[fmt.Sprintf("builds after those with %d pairs of input and output", maxRelations)]++
 			continue
 		}
 		for _, out := range b.outputs {

@@ -3,6 +3,7 @@ package spdx3_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -314,6 +315,32 @@ func TestLargeBuild(t *testing.T) {
 	}
 	if len(d.Relations) != 0 || len(d.Omitted) != 1 {
 		t.Errorf("%d relations, %v", len(d.Relations), d.Omitted)
+	}
+}
+
+// TestManyBuilds has builds that together have more pairs than are kept.
+func TestManyBuilds(t *testing.T) {
+	t.Parallel()
+	const builds, each = 12, 300
+	var elements []string
+	for b := range builds {
+		var in, out []string
+		for i := range each {
+			in, out = append(in, fmt.Sprintf(`"urn:i%d-%d"`, b, i)), append(out, fmt.Sprintf(`"urn:o%d-%d"`, b, i))
+		}
+		for _, id := range append(in, out...) {
+			elements = append(elements, `{"type":"software_File","spdxId":`+id+`}`)
+		}
+		elements = append(elements, fmt.Sprintf(`{"type":"build_Build","spdxId":"urn:n%d"},
+		{"type":"Relationship","spdxId":"urn:ri%d","from":"urn:n%d","relationshipType":"hasInput","to":[%s]},
+		{"type":"Relationship","spdxId":"urn:ro%d","from":"urn:n%d","relationshipType":"hasOutput","to":[%s]}`, b, b, b, strings.Join(in, ","), b, b, strings.Join(out, ",")))
+	}
+	d, err := spdx3.Read(strings.NewReader(head + doc + "," + strings.Join(elements, ",") + "]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Relations) != 11*each*each || !slices.Equal(d.Omitted, []string{"builds after those with 1000000 pairs of input and output: 1"}) {
+		t.Errorf("%d relations, %q", len(d.Relations), d.Omitted)
 	}
 }
 
