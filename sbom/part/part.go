@@ -10,6 +10,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/spdx2"
@@ -54,6 +55,10 @@ func Decode(r io.Reader) (*sbom.Document, error) {
 		return nil, fault.Wrap(fault.BadInput, err, "reading a part's bill of materials")
 	}
 	defer z.Close()
-	d, err := spdx2.Read(io.LimitReader(z, maxSize))
+	text, err := bounded.Read(z, maxSize)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadInput, err, "reading a part's bill of materials")
+	}
+	d, err := spdx2.Read(bytes.NewReader(text))
 	return d, fault.Wrap(fault.BadInput, err, "reading a part's bill of materials")
 }

@@ -2,6 +2,7 @@ package part
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func TestBadObjects(t *testing.T) {
 	defer z.Close()
 	for name, data := range map[string][]byte{
 		"empty": nil, "not zstd": []byte("{}"), "cut": good[:len(good)-5], "no document": z.EncodeAll([]byte(`{"a":1}`), nil),
-		"too large": z.EncodeAll(make([]byte, maxSize+1), nil),
+		"too large": z.EncodeAll(make([]byte, maxSize+1), nil), "followed by very much": append(slices.Clone(good), z.EncodeAll(bytes.Repeat([]byte(" "), maxSize), nil)...),
 	} {
 		if d, err := Decode(bytes.NewReader(data)); err == nil {
 			t.Errorf("%s: %+v", name, d)
