@@ -2,7 +2,6 @@ package images
 
 import (
 	"context"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -168,14 +167,9 @@ func (s *PartSBOM) document(ctx context.Context, w *build.Work, st *state.State,
 // take takes the packages of another document of the part, with what it says of files that are the
 // same in this one.
 func (s *PartSBOM) take(d *sbom.Document, file string) error {
-	f, err := os.Open(file)
+	given, err := readPart(file)
 	if err != nil {
-		return fault.Wrap(fault.IO, err, "reading the bill of materials that is given")
-	}
-	defer f.Close()
-	given, err := part.Decode(f)
-	if err != nil {
-		return err
+		return fault.Wrap(fault.IO, err, "taking the bill of materials that is given")
 	}
 	known := map[string]bool{}
 	for _, p := range given.Packages {

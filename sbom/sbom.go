@@ -2,11 +2,15 @@
 // revision or an image is made of, where they come from, and under which licences.
 //
 // The model has what SPDX 2.3, SPDX 3.0.1 and CycloneDX 1.6 have in common; its words are those of
-// SPDX. The packages below it write and read these forms:
+// SPDX. Below it are
 //
-//	spdx2  spdx3  cyclonedx     documents
-//	copyright                   licences of Debian packages
-//	scan                        packages in root file systems
+//	spdx2  spdx3  cyclonedx     the forms that documents have; forms picks one by its name, or by what is read
+//	part                        the form of a part's document in a revision
+//	copyright  licence          licences: Debian's copyright files, SPDX's list and other ways to write them
+//	scan                        what is in a root file system; container is what is in a part or revision
+//	merge                       documents of others, linked or joined to one
+//	vulns  cra                  known vulnerabilities; the list for a technical file
+//	sbomtest                    a document with everything, for tests
 //
 // Identifiers of elements are made from what they stand for, by [PackageID] and [FileID]: documents of
 // several parts are joined by the union of their elements ([Document.Add]).
