@@ -97,6 +97,7 @@ func measurements() []measurement {
 		{"personal settings", personalizing},
 		{"vulnerabilities", rescanned},
 		{"updates of pipelines", pipelineUpdate},
+		{"catalogues", catalogueAdd},
 		{"packages of containers", packages},
 	}
 }
