@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,6 +128,9 @@ func (r *Reader) Open(ctx context.Context, name string) (*Node, error) {
 	}
 	if info.IsDir() {
 		return r.directory(ctx, name)
+	}
+	if info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) != 0 { // it would be waited for
+		return nil, fault.New(fault.BadInput, "opening what to compare: %s is neither a file, nor a directory, nor a block device", name)
 	}
 	if n, err := r.document(name); n != nil || err != nil {
 		return n, err

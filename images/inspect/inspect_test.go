@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -803,6 +804,42 @@ func TestHostileImagesEnd(t *testing.T) {
 	}
 	if first := compare(t, tree, other).First(); first == nil || first.Place != "verity: hash tree" {
 		t.Errorf("%+v", first)
+	}
+}
+
+// TestResultsInDirectories: results that a build leaves in a directory are compared too.
+func TestResultsInDirectories(t *testing.T) {
+	t.Parallel()
+	results := func(text string) string {
+		dir := t.TempDir()
+		err := errors.Join(os.WriteFile(filepath.Join(dir, "report.json"), []byte(`{"target":"x","artefacts":[{"path":"sbom","bytes":1}]}`), 0o644),
+			os.MkdirAll(filepath.Join(dir, "sbom", "more"), 0o755), os.WriteFile(filepath.Join(dir, "sbom", "more", "a.txt"), []byte(text), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	if d := compare(t, results("one"), results("one")); !d.Equal {
+		t.Errorf("%+v", d)
+	}
+	if first := compare(t, results("one"), results("two")).First(); first == nil || !slices.Contains(first.Path, "sbom/more/a.txt") {
+		t.Errorf("%+v", first)
+	}
+}
+
+// TestPipe: what has no end is not opened.
+func TestPipe(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var r inspect.Reader
+	defer r.Close()
+	for _, name := range []string{pipe, os.DevNull} {
+		if n, err := r.Open(t.Context(), name); fault.Of(err) != fault.BadInput {
+			t.Errorf("%s: %+v, %v", name, n, err)
+		}
 	}
 }
 

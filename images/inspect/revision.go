@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -134,7 +135,7 @@ func (r *Reader) directory(ctx context.Context, dir string) (*Node, error) {
 	node.inside = in
 	switch _, err := os.Stat(filepath.Join(dir, build.ReportName)); {
 	case err == nil:
-		return node, r.built(dir, in)
+		return node, r.built(ctx, dir, in)
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fault.Wrap(fault.IO, err, "opening what to compare")
 	}
@@ -150,7 +151,7 @@ func (r *Reader) directory(ctx context.Context, dir string) (*Node, error) {
 
 // built opens what a build has left: the files that its report lists, by what they are. Their
 // names have that of the target, so that two targets would have nothing in common.
-func (r *Reader) built(dir string, in *Inside) error {
+func (r *Reader) built(ctx context.Context, dir string, in *Inside) error {
 	report, err := build.LoadReport(filepath.Join(dir, build.ReportName))
 	if err != nil {
 		return err
@@ -166,6 +167,9 @@ func (r *Reader) built(dir string, in *Inside) error {
 		}
 		file := filepath.Join(dir, filepath.FromSlash(a.Path))
 		if info, err := os.Stat(file); err == nil && info.IsDir() {
+			if err := in.below(ctx, file, name); err != nil {
+				return err
+			}
 			continue
 		}
 		c, err := r.file(file)
@@ -176,6 +180,16 @@ func (r *Reader) built(dir string, in *Inside) error {
 	}
 	slices.SortStableFunc(in.Nodes, func(a, b *Node) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// below adds the files below a directory that a build has left.
+func (in *Inside) below(ctx context.Context, dir, name string) error {
+	return tree.Walk(ctx, dir, tree.Options{}, func(e tree.Entry) error {
+		if e.Open != nil && e.HardLink == "" {
+			in.Nodes = append(in.Nodes, &Node{Name: path.Join(name, e.Name), Content: &Content{Size: e.Size, Open: e.Open}})
+		}
+		return nil
+	})
 }
 
 // artefactName is the name of an artefact without that of its target and the size of an image.
