@@ -22,6 +22,7 @@ import (
 	"golang.org/x/mod/module"
 	"golang.org/x/sys/unix"
 
+	"github.com/pantavisor/pantavisor/ci"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -59,6 +60,9 @@ var names = map[string]string{
 	"container": "containers/hello/container.yaml", "program": "cmd/hello/main.go", "test": "cmd/hello/main_test.go",
 	"config": "config/README.md", "vendors": "vendors/README.md",
 }
+
+// pipeline is the template of the product's pipelines.
+const pipeline = "product"
 
 // Make makes a repository. It appears as a whole or not at all; in a directory that
 // exists its entries appear one after the other.
@@ -127,6 +131,11 @@ func (r *Repository) texts(o Options) (map[string][]byte, error) {
 		}
 		out[strings.ReplaceAll(to, "NAME", r.Target)] = text.Bytes()
 	}
+	for _, s := range ci.Systems() {
+		if out[s.Path(pipeline)], err = s.Text(pipeline); err != nil {
+			return nil, err
+		}
+	}
 	out["go.mod"], err = goMod(o)
 	return out, err
 }
@@ -153,7 +162,7 @@ func goMod(o Options) ([]byte, error) {
 		version = unpublished
 	}
 	mod := &modfile.File{}
-	err = errors.Join(mod.AddModuleStmt(o.Module), mod.AddGoStmt(theirs.Go.Version), mod.AddTool(o.Tool+"/cmd/mage"),
+	err = errors.Join(mod.AddModuleStmt(o.Module), mod.AddGoStmt(theirs.Go.Version), mod.AddTool(o.Tool+"/cmd/mage"), mod.AddTool(o.Tool+"/cmd/pvci"),
 		mod.AddRequire(o.Tool, version))
 	if o.From != "" {
 		err = errors.Join(err, mod.AddReplace(o.Tool, "", o.From, ""))
@@ -218,7 +227,7 @@ func require(ctx context.Context, dir string, o Options) error {
 		return fault.Wrap(fault.IO, err, "writing go.sum")
 	}
 	cmd := exec.CommandContext(ctx, "go", "list", "-mod=mod", "-deps", "-tags=mage", "-f", "{{if .Error}}{{.Error}}{{end}}",
-		".", o.Tool+"/cmd/mage", o.Tool+"/cmd/mage/compile")
+		".", o.Tool+"/cmd/mage", o.Tool+"/cmd/mage/compile", o.Tool+"/cmd/pvci")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "PWD="+dir)
 	var said bytes.Buffer

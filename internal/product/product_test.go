@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pantavisor/pantavisor/ci"
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
 
@@ -27,11 +28,20 @@ func TestAllOrNothing(t *testing.T) {
 	if err != nil || r.Target != "my-board" {
 		t.Fatalf("%v, %v", r, err)
 	}
-	for _, name := range []string{"go.mod", "go.sum", "magefile.go", "targets/my-board/target.yaml", ".github/workflows/build.yml"} {
+	for _, name := range []string{"go.mod", "go.sum", "magefile.go", "targets/my-board/target.yaml", ".gitlab-ci.yml"} {
 		text, err := os.ReadFile(filepath.Join(o.Dir, name))
 		if err != nil || strings.Contains(string(text), "{{.") || strings.Contains(string(text), "<no value>") {
 			t.Errorf("%s: %v\n%s", name, err, text)
 		}
+	}
+	for _, s := range ci.Systems() {
+		text, err := os.ReadFile(filepath.Join(o.Dir, s.Path("product")))
+		if want, _ := s.Text("product"); err != nil || string(text) != string(want) {
+			t.Errorf("the pipeline of %s is not the template: %v\n%s", s, err, text)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(o.Dir, ".github/workflows/build.yml")); err != nil || !strings.Contains(string(text), "target: my-board\n") {
+		t.Errorf("%v\n%s", err, text)
 	}
 	broken := options(t, filepath.Join(top, "other"))
 	broken.Tool = "example.test/none" // the go command will not find it
