@@ -226,7 +226,7 @@ func Device(ctx context.Context, target, dir string, locked, json *bool) error {
 	return in(json, locked, nil, func(w *workspace.Workspace) error { return w.Device(ctx, target, dir) })
 }
 
-// Dist makes the host tool pvr for Linux, macOS and Windows, and the source.
+// Dist makes the host tool pvr for Linux, macOS and Windows, pvci for Linux, and the source.
 //
 // There is an archive for each platform under out/dist, the source with all modules that it
 // needs, for builds without a network, and SHA256SUMS; the same sources give the same bytes. PV_VERSION is in the names and is what pvr calls itself. The

@@ -1,5 +1,6 @@
-// Package dist makes what is released: the host tool pvr, an archive for each platform; the source
-// with all modules that it needs, for builds without a network; and their checksums.
+// Package dist makes what is released: the host tool pvr, an archive for each platform; pvci, for the
+// platforms that runners of pipelines have; the source with all modules that it needs, for builds
+// without a network; and their checksums.
 package dist
 
 import (
@@ -38,15 +39,32 @@ type Options struct {
 	Source bool
 }
 
-// tool is the program's package in the module.
-const tool = "cmd/pvr"
+// tool is a program that is released: cmd/NAME in the module.
+type tool string
+
+const (
+	pvr  tool = "pvr"
+	pvci tool = "pvci"
+)
+
+// tools returns those that there are for a platform. pvci builds images and looks at the machine, which
+// needs Linux.
+func tools(p Platform) []tool {
+	if p.OS == "linux" && (p.Arch.Go == "amd64" || p.Arch.Go == "arm64") {
+		return []tool{pvr, pvci}
+	}
+	return []tool{pvr}
+}
 
 // sumsName is the file of checksums, in the form of sha256sum.
 const sumsName = "SHA256SUMS"
 
 // Artefacts returns what a distribution consists of.
 func Artefacts(o Options) []build.Artefact {
-	words := &completions{Program: o.program(Platform{"linux", targets.Arch{Go: runtime.GOARCH}})}
+	words := map[tool]*completions{}
+	for _, t := range []tool{pvr, pvci} {
+		words[t] = &completions{Tool: t, Program: o.program(t, Platform{"linux", targets.Arch{Go: runtime.GOARCH}})}
+	}
 	sums := &checksums{}
 	var all []build.Artefact
 	if o.Source {
@@ -59,18 +77,20 @@ func Artefacts(o Options) []build.Artefact {
 		}
 	}
 	for _, p := range o.Platforms {
-		a := &archive{
-			Program: o.program(p), Completions: words, License: filepath.Join(o.Module.Root(), "LICENSE"),
-			Platform: p.word(), Zip: p.OS == "windows", Release: o.Release, Epoch: o.Epoch,
+		for _, t := range tools(p) {
+			a := &archive{
+				Tool: t, Program: o.program(t, p), Completions: words[t], License: filepath.Join(o.Module.Root(), "LICENSE"),
+				Platform: p.word(), Zip: p.OS == "windows", Release: o.Release, Epoch: o.Epoch,
+			}
+			sums.Archives = append(sums.Archives, a)
+			all = append(all, build.Artefact{Step: a, From: a.file(), To: a.file()})
 		}
-		sums.Archives = append(sums.Archives, a)
-		all = append(all, build.Artefact{Step: a, From: a.file(), To: a.file()})
 	}
 	return append(all, build.Artefact{Step: sums, From: sumsName, To: sumsName})
 }
 
-func (o *Options) program(p Platform) *gobinary.Step {
-	s := gobinary.New(o.Module, tool, p.Arch)
+func (o *Options) program(t tool, p Platform) *gobinary.Step {
+	s := gobinary.New(o.Module, "cmd/"+string(t), p.Arch)
 	s.Release = o.Release
 	if p.OS != "linux" {
 		s.OS = p.OS
@@ -80,16 +100,25 @@ func (o *Options) program(p Platform) *gobinary.Step {
 
 // completions is the step that asks the tool for the completion scripts of shells.
 type completions struct {
+	Tool    tool
 	Program *gobinary.Step // for this machine
 }
 
-// scripts are the usual names of the scripts, by shell.
-var scripts = map[string]string{"bash": "pvr.bash", "zsh": "_pvr", "fish": "pvr.fish"}
+// shells are those that there are completion scripts for.
+var shells = []string{"bash", "fish", "zsh"}
+
+// script returns the usual name of a script.
+func (t tool) script(shell string) string {
+	if shell == "zsh" {
+		return "_" + string(t)
+	}
+	return string(t) + "." + shell
+}
 
 var _ build.Step = (*completions)(nil)
 
 // Name implements build.Step.
-func (c *completions) Name() string { return "dist/completions" }
+func (c *completions) Name() string { return "dist/completions-" + string(c.Tool) }
 
 // Deps implements build.Step.
 func (c *completions) Deps() []build.Step { return []build.Step{c.Program} }
@@ -97,8 +126,8 @@ func (c *completions) Deps() []build.Step { return []build.Step{c.Program} }
 // Run implements build.Step.
 func (c *completions) Run(ctx context.Context, w *build.Work) error {
 	program := filepath.Join(w.In(c.Program), filepath.FromSlash(c.Program.File()))
-	for shell, name := range scripts {
-		if err := complete(ctx, program, shell, filepath.Join(w.Out, name), w.Tmp); err != nil {
+	for _, shell := range shells {
+		if err := complete(ctx, program, shell, filepath.Join(w.Out, c.Tool.script(shell)), w.Tmp); err != nil {
 			return fmt.Errorf("making the completion script of %s: %w", shell, err)
 		}
 	}
@@ -115,6 +144,7 @@ type member struct {
 // archive is the step that packs the tool for one platform, in a directory of the archive's
 // name.
 type archive struct {
+	Tool        tool
 	Program     *gobinary.Step
 	Completions *completions
 	License     string `json:"-"`
@@ -130,7 +160,7 @@ var (
 )
 
 // Name implements build.Step.
-func (a *archive) Name() string { return "dist/" + a.Platform }
+func (a *archive) Name() string { return "dist/" + string(a.Tool) + "_" + a.Platform }
 
 // Deps implements build.Step.
 func (a *archive) Deps() []build.Step { return []build.Step{a.Program, a.Completions} }
@@ -142,7 +172,7 @@ func (a *archive) Sources() ([]build.Source, error) {
 
 // stem is the archive's name without its ending.
 func (a *archive) stem() string {
-	return "pvr_" + gobinary.ReleaseName(a.Release) + "_" + a.Platform
+	return string(a.Tool) + "_" + gobinary.ReleaseName(a.Release) + "_" + a.Platform
 }
 
 // file is the archive's name.
@@ -159,8 +189,8 @@ func (a *archive) Run(ctx context.Context, w *build.Work) (err error) {
 		{"LICENSE", a.License, 0o644},
 		{path.Base(a.Program.File()), filepath.Join(w.In(a.Program), filepath.FromSlash(a.Program.File())), 0o755},
 	}
-	for _, shell := range []string{"bash", "fish", "zsh"} {
-		name := scripts[shell]
+	for _, shell := range shells {
+		name := a.Tool.script(shell)
 		members = append(members, member{"completions/" + name, filepath.Join(w.In(a.Completions), name), 0o644})
 	}
 	out, err := os.Create(filepath.Join(w.Out, a.file()))
