@@ -18,6 +18,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pantavisor/pantavisor/ci/releases"
@@ -50,7 +51,10 @@ type Options struct {
 	DryRun bool
 }
 
-func (o Options) public(s *store.Store) string { return cmp.Or(o.Public, s.URL("")) }
+// public is the address without '/' at its end: keys of a bucket with two of them are others.
+func (o Options) public(s *store.Store) string {
+	return strings.TrimSuffix(cmp.Or(o.Public, s.URL("")), "/")
+}
 
 func (o Options) date() string {
 	if o.Now.IsZero() {
