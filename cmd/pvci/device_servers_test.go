@@ -162,6 +162,10 @@ type hub struct {
 	objects map[string][]byte
 }
 
+// networkDevice is the device at the address that one in the network has: it wants no login, and its
+// revisions have no addresses of their own.
+const networkDevice = "cgi-bin/pvr"
+
 type hubStep struct{ state, message string }
 
 var hubs sync.Map // of the running stories, by $HUB
@@ -244,7 +248,7 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case words[0] == "s3":
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(h.objects[words[1]]))
 		return
-	case r.Header.Get("Authorization") != "Bearer T":
+	case r.Header.Get("Authorization") != "Bearer T" && !strings.Contains(r.URL.Path, networkDevice):
 		w.Header().Set("Www-Authenticate", fmt.Sprintf(`JWT realm="pantahub services", ph-aeps="%s/auth"`, h.url))
 		w.WriteHeader(http.StatusUnauthorized)
 		return
@@ -284,6 +288,8 @@ func (h *hub) private(w http.ResponseWriter, r *http.Request, words []string, bo
 	switch last := words[len(words)-1]; {
 	case n < 0 || n >= len(steps):
 		http.NotFound(w, r)
+	case last == ".pvrremote" && device == networkDevice:
+		fmt.Fprintf(w, `{"pvr-spec":"pvr-pantahub-1","json-get-url":"%[1]s/trails/%[2]s/json/state","json-key":"state","objects-endpoint":"%[1]s/trails/%[2]s/objects","post-url":"%[1]s/trails/%[2]s/steps"}`, h.url, device)
 	case last == ".pvrremote" && !trail:
 		fmt.Fprintf(w, `{"pvr-spec":"pvr-pantahub-1","json-get-url":"%[1]s/trails/%[2]s/steps/%[3]d/state","json-key":"state","objects-endpoint":"%[1]s/trails/%[2]s/steps/%[3]d/objects","post-url":"%[1]s/trails/%[2]s/steps"}`, h.url, device, n)
 	case last == "state":
