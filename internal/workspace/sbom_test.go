@@ -114,6 +114,10 @@ func TestSBOM(t *testing.T) {
 	if err := w.SBOM(t.Context(), "bad", SBOMOptions{Flat: true}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "not below it") {
 		t.Errorf("a path that leads out: %v", err)
 	}
+	lay(t, filepath.Join(w.Root, "device.pvr.tgz"), "\x1f\x8b")
+	if err := w.SBOM(t.Context(), "device.pvr.tgz", SBOMOptions{}); fault.Of(err) != fault.BadInput || !strings.Contains(err.Error(), "pvr sbom --from device.pvr.tgz") {
+		t.Errorf("an export: %v", err)
+	}
 	if err := w.SBOM(t.Context(), "nothing", SBOMOptions{}); fault.Of(err) != fault.Missing {
 		t.Errorf("nothing there: %v", err)
 	}

@@ -98,6 +98,8 @@ func (w *Workspace) billFile(what string) (file, target string, err error) {
 		file = filepath.Join(file, images.SBOMFile)
 	}
 	switch _, err := os.Stat(file); {
+	case err == nil && strings.HasSuffix(file, ".tgz"):
+		return "", "", fault.New(fault.BadInput, "%s is an export and not a bill of materials: pvr sbom --from %s --output sbom.json makes its one", what, what)
 	case errors.Is(err, fs.ErrNotExist) && isTarget:
 		return "", "", fault.New(fault.Missing, "target %s has no %s: mage build %s makes it", name, file, name)
 	case errors.Is(err, fs.ErrNotExist):
