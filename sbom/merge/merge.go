@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/ctxio"
@@ -102,11 +103,18 @@ func Candidates(ctx context.Context, dir string) ([]Input, error) {
 			return ctx.Err()
 		}
 		rel, err := filepath.Rel(dir, path)
+		if err == nil && strings.ContainsFunc(rel, func(c rune) bool { return c == '\\' || unicode.IsControl(c) }) {
+			// It is delivered by this name, which a list of digests cannot have.
+			err = fault.New(fault.BadInput, "the name %q in %s has a control character or a backslash: give the file another one", rel, dir)
+		}
+		if err != nil {
+			return err
+		}
 		// A link may lead to a document; whatever is not a regular file is not waited for.
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
 			all = append(all, Input{Name: filepath.ToSlash(rel), Path: path})
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fault.Wrap(fault.BadInput, err, "reading SBOMs to merge")

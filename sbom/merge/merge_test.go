@@ -388,6 +388,7 @@ func TestHostile(t *testing.T) {
 		"damaged":            {"a.json", document("a", `"packages":[null]`), "a.json: reading an SPDX document"},
 		"cut short":          {"a.spdx.tar.zst", archive(t, map[string][]byte{"a.json": document("a", `"packages":[]`)})[:60], "a.spdx.tar.zst"},
 		"damaged in archive": {"a.spdx.tar.zst", archive(t, map[string][]byte{"x.json": []byte("{")}), "not JSON"},
+		"a terminal's words": {"a\x1b[2J.json", []byte("{}"), `the name "a\x1b[2J.json"`},
 		"not compressed":     {"a.json.gz", []byte{0x1f, 0x8b, 0, 0}, "a.json.gz"},
 	} {
 		_, err := merge.Open(t.Context(), received(t, map[string][]byte{c.file: c.data}))
