@@ -3,6 +3,7 @@ package build
 import (
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Folds is the log of a pipeline, in which lines can be folded and errors are marked.
@@ -40,7 +41,7 @@ func (f *Folded) Event(e Event) {
 		f.files, f.bytes = f.files+1, f.bytes+e.Bytes
 	case Warning: // told at the end, or now if that was
 		if f.summary.ended {
-			f.Folds.Warning(Line(e))
+			f.Folds.Warning(plainWarning(Line(e)))
 			return
 		}
 	case Finished:
@@ -64,7 +65,7 @@ func (f *Folded) end(e Event) {
 		_, _ = fmt.Fprintln(f.W, line)
 	}
 	for _, text := range warnings {
-		f.Folds.Warning(text)
+		f.Folds.Warning(plainWarning(text))
 	}
 	if e.Wall == 0 {
 		return
@@ -75,3 +76,6 @@ func (f *Folded) end(e Event) {
 	}
 	f.failed, f.files, f.bytes = nil, 0, 0
 }
+
+// plainWarning is the line of a warning without its first word, which the log's mark says.
+func plainWarning(line string) string { return strings.TrimPrefix(line, "warning  ") }

@@ -39,10 +39,10 @@ written  out/x.img, 3.0 MiB
 !c: running step c: no
 cached   1 step (nothing changed)
 stopped (unreachable) x in 2.0 s, 1.0 s of CPU
-?warning  b: replaced
+?b: replaced
 =- stopped (unreachable) x in 2.0 s, 1.0 s of CPU; 1 files, 3.0 MiB; 1 warnings
 ?no summary
-?warning  late
+?late
 `
 	if diff := cmp.Diff(want, f.String()); diff != "" {
 		t.Error(diff)

@@ -297,12 +297,12 @@ func TestProductRuns(t *testing.T) {
 	}
 	calls := []string{
 		"mage build board --locked --artefacts=artefacts.json", "mage size board --html=size.html",
-		"mage run board --locked --json --junit=boot.xml --logs=logs", "mage test", "mage appengine:run --junit=appengine.xml",
+		"mage run board --locked --json --junit=boot.xml --logs=logs", "mage test --junit=tests.xml", "mage appengine:run --junit=appengine.xml",
 		"mage build board --locked --out=CLONE/base", image, "mage verify board --json",
 		"mage vulns board --fail-on=affected --markdown",
 	}
 	r.expect("gitlab", calls...)
-	r.exists("artefacts.json", "boot.xml", "appengine.xml", "diff.md", "verify.json", "vulns.md", "size.html")
+	r.exists("artefacts.json", "boot.xml", "tests.xml", "appengine.xml", "diff.md", "verify.json", "vulns.md", "size.html")
 	if base, err := os.ReadFile(filepath.Join(r.clone, "base/board/board.img")); err != nil || string(base) != "image of "+first+"\n" {
 		t.Errorf("the base is %q, %v", base, err)
 	}

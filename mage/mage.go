@@ -648,8 +648,11 @@ func (Appengine) Add(group string, json *bool) error {
 
 // Test runs everything there is to test: the linter, all tests, the VM boots.
 //
+//	--junit=FILE  a report of the tests in JUnit's form
+//
 //	mage test
-func Test(ctx context.Context) error {
+//	mage test --junit=tests.xml
+func Test(ctx context.Context, junit *string) error {
 	w, err := workspace.New()
 	if err != nil {
 		return end(err)
@@ -657,7 +660,7 @@ func Test(ctx context.Context) error {
 	if err := w.PrepareTests(ctx); err != nil {
 		return end(err)
 	}
-	return end(checks.Test(ctx))
+	return end(checks.Test(ctx, value(junit)))
 }
 
 // Attack runs hostile containers on machines with each kind of control groups, and on a device.

@@ -38,9 +38,13 @@ var slow = []string{
 }
 
 // Test runs the linter and all tests; a finding of the linter does not keep the tests from
-// running.
-func Test(ctx context.Context) error {
-	return errors.Join(Lint(ctx), goTool(ctx, append(testArguments(runtime.NumCPU()), "./...")...))
+// running. junit is a file for a report in JUnit's form, "" for none.
+func Test(ctx context.Context, junit string) error {
+	lint, args := Lint(ctx), append(testArguments(runtime.NumCPU()), "./...")
+	if junit != "" {
+		return errors.Join(lint, goTest(ctx, junit, args[1:]...))
+	}
+	return errors.Join(lint, goTool(ctx, args...))
 }
 
 // testArguments are those of go test before the packages, and the slow packages: they begin
