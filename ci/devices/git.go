@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,6 +21,7 @@ const (
 	envGitToken    = "PH_CIBOT_GITLAB_TOKEN"
 	envBranch      = "CI_COMMIT_BRANCH"
 	envDefault     = "CI_DEFAULT_BRANCH"
+	envJobToken    = "CI_JOB_TOKEN"
 	envGitHubRef   = "GITHUB_REF_NAME"
 	envGitHubKind  = "GITHUB_REF_TYPE"
 	gitHubBranches = "branch"
@@ -33,7 +35,7 @@ type git struct {
 
 // helper gives git the account. The words name variables, which git's shell looks up; no argument
 // and no file has their values.
-const helper = `!f() { echo "username=$` + envGitUser + `"; echo "password=$` + envGitToken + `"; }; f`
+const helper = `!f() { echo "username=${` + envGitUser + `:-oauth2}"; echo "password=$` + envGitToken + `"; }; f`
 
 // run runs git and returns what it printed.
 func (g *git) run(ctx context.Context, args ...string) (string, error) {
@@ -56,11 +58,36 @@ func (g *git) run(ctx context.Context, args ...string) (string, error) {
 	case errors.Is(err, exec.ErrNotFound):
 		return "", fault.Wrap(fault.Missing, err, "running git")
 	}
-	said := strings.TrimSpace(stderr.String())
-	if token := g.env.get(envGitToken); token != "" {
-		said = strings.ReplaceAll(said, token, "[MASKED]")
-	}
+	said := g.mask(strings.TrimSpace(stderr.String()))
 	return "", fault.New(gitKind(said), "running git %s: %s: %w", args[0], said, err)
+}
+
+// mask replaces the values of secrets in what a program has said.
+func (g *git) mask(text string) string {
+	for _, name := range append([]string{envJobToken}, secrets...) {
+		if value := g.env.get(name); value != "" {
+			text = strings.ReplaceAll(text, value, "[MASKED]")
+		}
+	}
+	return text
+}
+
+// origin returns what git is to fetch from and push to. The address of GitLab's clones has the account
+// of the job, which may not push: where there is another one, that is left out.
+func (g *git) origin(ctx context.Context) (string, error) {
+	if g.env.get(envGitToken) == "" {
+		return "origin", nil
+	}
+	address, err := g.run(ctx, "remote", "get-url", "origin")
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.User == nil || u.Scheme != "https" && u.Scheme != "http" {
+		return "origin", nil
+	}
+	u.User = nil
+	return u.String(), nil
 }
 
 // gitKind is the kind of git's error message.
@@ -160,8 +187,12 @@ func (g *git) push(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	origin, err := g.origin(ctx)
+	if err != nil {
+		return false, err
+	}
 	for range pushes {
-		if _, err = g.run(ctx, "fetch", "--quiet", "origin", "+refs/heads/"+branch+":refs/remotes/origin/"+branch); err != nil && !strings.Contains(err.Error(), "couldn't find remote ref") {
+		if _, err = g.run(ctx, "fetch", "--quiet", origin, "+refs/heads/"+branch+":refs/remotes/origin/"+branch); err != nil && !strings.Contains(err.Error(), "couldn't find remote ref") {
 			return false, err
 		}
 		if err == nil {
@@ -170,7 +201,7 @@ func (g *git) push(ctx context.Context) (bool, error) {
 				return false, err
 			}
 		}
-		if _, err = g.run(ctx, "push", "--quiet", "origin", "HEAD:refs/heads/"+branch); err == nil {
+		if _, err = g.run(ctx, "push", "--quiet", origin, "HEAD:refs/heads/"+branch); err == nil {
 			return true, nil
 		}
 		if !strings.Contains(err.Error(), "fetch first") && !strings.Contains(err.Error(), "non-fast-forward") && !strings.Contains(err.Error(), "cannot lock ref") {

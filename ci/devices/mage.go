@@ -57,8 +57,14 @@ func (p *promotion) mage(ctx context.Context, b *Build, target, dir, reference s
 		return fault.Wrap(fault.Cancelled, ctx.Err(), "building %s", target)
 	case errors.Is(err, exec.ErrNotFound):
 		return fault.Wrap(fault.Missing, err, "building %s: --mage names the command that builds", target)
-	case errors.As(err, &exit) && exit.ExitCode() > 1: // mage's own kinds
+	case errors.As(err, &exit) && isKind(exit.ExitCode()): // mage's own
 		return fault.Wrap(fault.Kind(exit.ExitCode()), err, "building %s with %s", target, strings.Join(words, " "))
 	}
 	return fault.Wrap(fault.Internal, err, "building %s with %s", target, strings.Join(words, " "))
+}
+
+// isKind reports whether an exit code is that of a kind of errors (docs/exit-codes.md); a program that
+// a signal ended has others.
+func isKind(code int) bool {
+	return code > int(fault.Internal) && code <= int(fault.Vulnerable) || code == int(fault.Cancelled)
 }

@@ -1,16 +1,15 @@
 package devices
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
-	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/revision/repo"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
@@ -205,21 +204,10 @@ func channelWords(name string) string {
 	return "the channel " + name + " (-" + name + ")"
 }
 
-// lock keeps other promotions in this clone from the device's checkout.
-func (p *promotion) lock(ctx context.Context, id string) (*filelock.Lock, error) {
-	dir := filepath.Join(p.Dir, workName, "devices")
-	err := os.MkdirAll(dir, 0o755)
-	if err != nil {
-		return nil, fault.Wrap(fault.IO, err, "locking the checkout of %s", id)
-	}
-	lock, err := filelock.Acquire(ctx, filepath.Join(dir, id+".lock"), filelock.Options{Create: 0o644})
-	return lock, fault.Wrap(fault.IO, err, "locking the checkout of %s", id)
-}
-
 // feed posts a recipe to the tag device when that has another state. It returns the repository that
 // images are made from.
 func (p *promotion) feed(ctx context.Context, d *Device, made *recipe, out *PromotedDevice) (string, error) {
-	from, err := p.places.open(made.Device)
+	from, err := p.places.open(cmp.Or(made.Device, d.Schedule))
 	if err != nil {
 		return "", fmt.Errorf("opening the device that the recipe is from: %w", err)
 	}
@@ -245,7 +233,7 @@ func (p *promotion) feed(ctx context.Context, d *Device, made *recipe, out *Prom
 	w, err := p.checkout(ctx, d.ID, from, &revision{made.state, made.Revision})
 	if err != nil {
 		out.Posted = false
-		return "", fmt.Errorf("getting the recipe's objects from %s: %w", made.Device, err)
+		return "", fmt.Errorf("getting the recipe's objects from %s: %w", cmp.Or(made.Device, d.Schedule), err)
 	}
 	defer w.Close()
 	reference := filepath.Join(w.Dir(), repo.Dir)

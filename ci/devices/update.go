@@ -180,6 +180,11 @@ func (r *run) update(ctx context.Context, d *Device, u *Updated) error {
 
 // renew makes the parts of a device anew, and posts the state when it differs.
 func (r *run) renew(ctx context.Context, d *Device, at place, has *revision, now *recipe, parts []string, u *Updated) error {
+	lock, err := r.lock(ctx, d.ID)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
 	w, err := r.checkout(ctx, d.ID, at, has)
 	if err != nil {
 		return err

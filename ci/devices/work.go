@@ -12,6 +12,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/filelock"
 	"github.com/pantavisor/pantavisor/revision/app"
 	"github.com/pantavisor/pantavisor/revision/app/image"
 	"github.com/pantavisor/pantavisor/revision/canon"
@@ -39,6 +40,17 @@ const bspPart = "bsp"
 type work struct {
 	*repo.Repo
 	run *run
+}
+
+// lock keeps other commands in this clone from the checkout of a device.
+func (r *run) lock(ctx context.Context, id string) (*filelock.Lock, error) {
+	dir := filepath.Join(r.Dir, workName, "devices")
+	err := os.MkdirAll(dir, 0o755)
+	if err != nil {
+		return nil, fault.Wrap(fault.IO, err, "locking the checkout of %s", id)
+	}
+	lock, err := filelock.Acquire(ctx, filepath.Join(dir, id+".lock"), filelock.Options{Create: 0o644})
+	return lock, fault.Wrap(fault.IO, err, "locking the checkout of %s", id)
 }
 
 // checkout opens the checkout of a device, which is locked until it is closed, with a revision of a place.
