@@ -177,6 +177,9 @@ func kind(name string) int {
 	return other
 }
 
+// IsArchive reports whether a file is read as an archive of documents, by its name.
+func IsArchive(name string) bool { return kind(name) == archive }
+
 // file reads a file.
 func (s *Set) file(ctx context.Context, in Input, seen map[string]string) (err error) {
 	rel := in.Name

@@ -16,6 +16,7 @@ import (
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/forms"
+	"github.com/pantavisor/pantavisor/sbom/merge"
 )
 
 // maxBills bounds the bills of materials that are read.
@@ -32,7 +33,7 @@ type Bills struct {
 }
 
 // Open reads a bill of materials of any form, also a compressed one, and the documents beside it that
-// it refers to, whose digests are checked.
+// it refers to, whose digests are checked. Documents that only those refer to are unread.
 func Open(ctx context.Context, file string) (*Bills, error) {
 	b := &Bills{Digests: map[string]string{}}
 	text, sum, err := readBill(file)
@@ -44,14 +45,30 @@ func Open(ctx context.Context, file string) (*Bills, error) {
 		return nil, fault.Wrap(fault.BadInput, err, "reading the bill of materials %s", file)
 	}
 	b.Parts, b.Digests[filepath.Base(file)] = []Part{{d.Name, d, filepath.Base(file)}}, sum
-	for i := 0; i < len(b.Parts); i++ {
-		for _, r := range b.Parts[i].Document.References {
-			if err := b.refer(ctx, filepath.Dir(file), r); err != nil {
-				return nil, err
+	for _, r := range d.References {
+		if err := b.refer(ctx, filepath.Dir(file), r); err != nil {
+			return nil, err
+		}
+	}
+	b.elsewhere()
+	return b, nil
+}
+
+// elsewhere adds the documents that those which were referred to refer to, and that are not among them. Where
+// those are, or were, is said by the makers of others, often as an address: they are not looked for.
+func (b *Bills) elsewhere() {
+	known := map[string]bool{}
+	for _, p := range b.Parts {
+		known[p.Document.Namespace] = true
+	}
+	for _, p := range b.Parts[1:] {
+		for _, r := range p.Document.References {
+			if !known[r.Namespace] {
+				known[r.Namespace] = true
+				b.Unread = append(b.Unread, Uncovered{Part: p.Name, Package: r.Namespace, Why: "the document is elsewhere"})
 			}
 		}
 	}
-	return b, nil
 }
 
 // refer reads a document that one refers to.
@@ -77,7 +94,7 @@ func (b *Bills) refer(ctx context.Context, dir string, r sbom.Reference) error {
 		return fault.New(fault.Digest, "%s is not the document that the bill of materials refers to: its SHA-256 is %s, not %s", r.File, sum, r.SHA256)
 	}
 	b.Digests[r.File] = sum
-	d, err := parse(ctx, text)
+	d, err := joined(ctx, dir, r, text)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -112,6 +129,23 @@ func readBill(file string) (text []byte, sum string, err error) {
 }
 
 // parse reads a document of any form, also a compressed one.
+// joined returns the document that is referred to, or those of an archive as one.
+func joined(ctx context.Context, dir string, r sbom.Reference, text []byte) (*sbom.Document, error) {
+	if !merge.IsArchive(r.File) {
+		return parse(ctx, text)
+	}
+	set, err := merge.Read(ctx, []merge.Input{{Name: r.File, Path: filepath.Join(dir, filepath.FromSlash(r.File)), SHA256: r.SHA256}})
+	if err == nil && len(set.Files) == 0 {
+		err = errors.New("it has no documents")
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := &sbom.Document{Name: r.File}
+	set.Flat(d, merge.Options{HostTools: true})
+	return d, nil
+}
+
 func parse(ctx context.Context, text []byte) (*sbom.Document, error) {
 	return forms.Read(ctxio.Reader(ctx, bytes.NewReader(text)))
 }

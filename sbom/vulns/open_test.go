@@ -1,9 +1,11 @@
 package vulns
 
 import (
+	"archive/tar"
 	"bytes"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -107,6 +109,69 @@ func TestOpenEachForm(t *testing.T) {
 				t.Errorf("%s: %q is not in\n%s", name, want, got)
 			}
 		}
+	}
+}
+
+// TestOpenNested: what documents of others refer to may be anywhere, and is told.
+func TestOpenNested(t *testing.T) {
+	t.Parallel()
+	parts := system()
+	top, web, dir := parts[0].Document, parts[1].Document, t.TempDir()
+	for i, place := range []string{"https://example.com/host.spdx.json", "../out.json", "none.json", ""} {
+		r := sbom.Reference{ID: "DocumentRef-n" + strconv.Itoa(i), Namespace: "urn:n" + strconv.Itoa(i), File: place}
+		web.References = append(web.References, r)
+	}
+	web.References = append(web.References, sbom.Reference{ID: "DocumentRef-top", Namespace: top.Namespace, File: "elsewhere.json"})
+	text := encoded(t, web, false)
+	top.References = []sbom.Reference{{ID: "DocumentRef-x", Namespace: web.Namespace, File: "web.json", SHA256: sum256(text)}}
+	write(t, filepath.Join(dir, "web.json"), text)
+	write(t, filepath.Join(dir, "sbom.json"), encoded(t, top, false))
+	b, err := Open(t.Context(), filepath.Join(dir, "sbom.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var unread []string
+	for _, u := range b.Unread {
+		unread = append(unread, u.Part+" "+u.Package)
+	}
+	if diff := cmp.Diff([]string{"web.json urn:n0", "web.json urn:n1", "web.json urn:n2", "web.json urn:n3"}, unread); diff != "" || len(b.Parts) != 2 {
+		t.Errorf("%s\n%+v", diff, b.Parts)
+	}
+}
+
+// TestOpenArchive finds packages in the documents of an archive, as OpenEmbedded makes it.
+func TestOpenArchive(t *testing.T) {
+	t.Parallel()
+	parts := system()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, p := range parts[1:] {
+		text := encoded(t, p.Document, false)
+		if err := w.WriteHeader(&tar.Header{Name: p.Name + ".spdx.json", Typeflag: tar.TypeReg, Size: int64(len(text)), Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	top := parts[0].Document
+	top.References = []sbom.Reference{{ID: "DocumentRef-x", Namespace: "urn:x", File: "yocto.spdx.tar", SHA256: sum256(b.Bytes())}}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "yocto.spdx.tar"), b.Bytes())
+	write(t, filepath.Join(dir, "sbom.json"), encoded(t, top, false))
+	bills, err := Open(t.Context(), filepath.Join(dir, "sbom.json"))
+	if err != nil || len(bills.Unread) != 0 || len(bills.Parts) != 2 {
+		t.Fatalf("%+v, %v", bills, err)
+	}
+	s := New(bills.Parts...)
+	if err := s.Load(t.Context(), put(t, map[string]string{"t.json": trackerText})); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(short(s.Report(false)), "\n"); !strings.Contains(got, "affected yocto.spdx.tar CVE-2024-0001 libssl3 3.0.15-1~deb12u1 high") {
+		t.Error(got)
 	}
 }
 
