@@ -8,8 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pantavisor/pantavisor/build/options"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/junit"
 	"github.com/pantavisor/pantavisor/internal/layers"
 	"github.com/pantavisor/pantavisor/internal/workspace"
 )
@@ -86,4 +89,20 @@ func emptyWorkspace(t *testing.T) (*workspace.Workspace, *bytes.Buffer) {
 	}
 	var out bytes.Buffer
 	return &workspace.Workspace{Root: root, Options: &options.Options{}, Stdout: &out, Stderr: &bytes.Buffer{}}, &out
+}
+
+func TestReportOfTests(t *testing.T) {
+	t.Parallel()
+	want := junit.Suite{Name: "appengine", Seconds: 3, Cases: []junit.Case{
+		{Class: "appengine.local", Name: "local:0 boot", Seconds: 1},
+		{Class: "appengine.local", Name: "local:1 web", Seconds: 2, Failure: "it differs"},
+		{Class: "appengine.local", Name: "local:2 late", Skip: "it is skipped"},
+	}}
+	got := suite([]Result{
+		{ID: "local:0", Name: "boot", Verdict: Passed, Seconds: 1}, {ID: "local:1", Name: "web", Verdict: Failed, Seconds: 2, Why: "it differs"},
+		{ID: "local:2", Name: "late", Verdict: Skipped},
+	})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }
