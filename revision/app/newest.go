@@ -9,6 +9,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/app/image"
+	"github.com/pantavisor/pantavisor/revision/canon"
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
@@ -80,6 +81,9 @@ func (w *Workspace) newestPart(ctx context.Context, st *state.State, name string
 		return false, fmt.Errorf("selecting %s: %w", fragment, err)
 	}
 	from := state.PartOf(strings.Trim(f.Take[0], "/"))
+	if same, err := sameSource(part, from, src); !same || err != nil {
+		return false, err
+	}
 	for _, key := range part.Keys() {
 		rest, own := strings.CutPrefix(key, from+"/")
 		if key == state.SpecKey || own && slices.Contains(rendered, rest) {
@@ -96,4 +100,20 @@ func (w *Workspace) newestPart(ctx context.Context, st *state.State, name string
 		}
 	}
 	return true, nil
+}
+
+// sameSource reports whether the manifest of a part is the one that an application has of it, which
+// keeps its own settings; false for a part that is not there.
+func sameSource(part *state.State, from string, has *Source) (bool, error) {
+	text, ok := part.Get(from + "/" + SourceName)
+	if !ok {
+		return false, nil
+	}
+	theirs, err := parseSource(text)
+	if err != nil {
+		return false, fmt.Errorf("reading %s of %s: %w", SourceName, has.Text("pvr"), err)
+	}
+	theirs.keepOwn(has)
+	theirs.Set("pvr", has.Text("pvr"))
+	return canon.Equal(theirs.JSON(), has.JSON()), nil
 }

@@ -87,11 +87,16 @@ func (w *Workspace) updatePart(ctx context.Context, name string, old *Source, fr
 	if err != nil {
 		return nil, err
 	}
-	for _, member := range []string{"args", "config", "persistence"} {
-		src.SetValue(member, old.Value(member))
-	}
+	src.keepOwn(old)
 	src.Set("pvr", from)
 	return w.place(ctx, name, p, src)
+}
+
+// keepOwn gives the manifest of a part what an application has of its own.
+func (s *Source) keepOwn(old *Source) {
+	for _, member := range []string{"args", "config", "persistence"} {
+		s.SetValue(member, old.Value(member))
+	}
 }
 
 // place writes the part's files under the application's name, what it renders to,
