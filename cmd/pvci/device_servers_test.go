@@ -34,6 +34,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/revision/app"
 	"github.com/pantavisor/pantavisor/revision/canon"
+	"github.com/pantavisor/pantavisor/revision/objects"
 	"github.com/pantavisor/pantavisor/revision/pvs/sign"
 	"github.com/pantavisor/pantavisor/revision/pvs/trust"
 	"github.com/pantavisor/pantavisor/revision/repo"
@@ -106,7 +107,8 @@ func makeBSP(ts *testscript.TestScript, _ bool, args []string) {
 	commit(ts, dir)
 }
 
-// makeDevice runs "device DIR BSP NAME=IMAGE…": a repository with the BSP of another and containers.
+// makeDevice runs "device DIR BSP NAME=SOURCE…": a repository with the BSP of another and containers, each
+// from an image, or as pvr:DIR#PART from a repository.
 func makeDevice(ts *testscript.TestScript, _ bool, args []string) {
 	dir := ts.MkAbs(args[0])
 	from, err := repo.Local(ts.MkAbs(args[1]+"/.pvr"), false)
@@ -119,13 +121,38 @@ func makeDevice(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(r.Checkout(context.Background(), repo.CheckoutOptions{}))
 	r.Close()
 	write(ts, dir, map[string]string{"bsp/src.json": fmt.Sprintf(`{"#spec":"bsp-manifest-src@1","pvr":%q}`, ts.MkAbs(args[1]+"/.pvr")+"#bsp")})
-	w := &app.Workspace{Dir: dir}
+	w := &app.Workspace{Dir: dir, Repository: localParts{ts}}
 	for _, a := range args[2:] {
-		name, image, _ := strings.Cut(a, "=")
-		_, err := w.Add(context.Background(), name, app.AddOptions{From: image})
+		name, from, _ := strings.Cut(a, "=")
+		o := app.AddOptions{From: from}
+		if part, ok := strings.CutPrefix(from, "pvr:"); ok {
+			from, part, _ = strings.Cut(part, "#")
+			o = app.AddOptions{From: ts.MkAbs(from) + "/.pvr#" + part, Kind: app.PVR}
+		}
+		_, err := w.Add(context.Background(), name, o)
 		ts.Check(err)
 	}
 	commit(ts, dir)
+}
+
+// localParts gives applications the parts of repositories in directories.
+type localParts struct{ ts *testscript.TestScript }
+
+// Fetch implements app.Repository.
+func (l localParts) Fetch(ctx context.Context, name string, f state.Fragment) (*state.State, *objects.Store, error) {
+	src, err := repo.Local(name, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	to, err := objects.Create(l.ts.MkAbs("parts"))
+	if err != nil {
+		return nil, nil, err
+	}
+	pulled, err := src.Pull(ctx, to, f.Takes)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pulled.State, to, nil
 }
 
 func sumOf(data []byte) string {
