@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -61,6 +62,9 @@ func Keep(ctx context.Context, o Options) (string, error) {
 	mark := fmt.Sprintf("<!-- pvci %s -->", o.Name)
 	text := mark + "\n" + cut(o.Text)
 	where, err := t.keep(ctx, o.Client, mark, text)
+	if t.fork && errors.Is(err, errForbidden) {
+		return "", &None{t.title + " is of a fork: its pipeline may not comment"}
+	}
 	return where, fault.Wrap(fault.Unreachable, err, "commenting on %s (the token is that of %s)", t.title, t.tokenName)
 }
 
@@ -84,7 +88,11 @@ type thread struct {
 	method    string // for changes
 	header    [2]string
 	tokenName string
+	fork      bool // the branch is in another repository, whose pipelines have a token that only reads
 }
+
+// errForbidden is the error for a token that may not comment.
+var errForbidden = errors.New("the token may not do this")
 
 // find returns the merge request that the pipeline is of.
 func find(getenv func(string) string) (*thread, error) {
@@ -121,7 +129,7 @@ func ofGitLab(getenv func(string) string) (*thread, error) {
 }
 
 func ofGitHub(getenv func(string) string) (*thread, error) {
-	number, err := pullRequest(getenv("GITHUB_EVENT_PATH"))
+	number, from, err := pullRequest(getenv("GITHUB_EVENT_PATH"))
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +148,7 @@ func ofGitHub(getenv func(string) string) (*thread, error) {
 	return &thread{
 		title: fmt.Sprintf("pull request %d", number), comments: fmt.Sprintf("%s/%d/comments?per_page=100", issues, number), method: http.MethodPatch,
 		edit:   func(id int64) string { return fmt.Sprintf("%s/comments/%d", issues, id) },
-		header: [2]string{"Authorization", "Bearer " + token}, tokenName: "GITHUB_TOKEN",
+		header: [2]string{"Authorization", "Bearer " + token}, tokenName: "GITHUB_TOKEN", fork: from != repository,
 	}, nil
 }
 
@@ -153,27 +161,32 @@ func api(getenv func(string) string, variable, below string) (string, error) {
 	return strings.TrimSuffix(u.String(), "/") + "/" + below, nil
 }
 
-// pullRequest returns the number of the pull request that an event is of.
-func pullRequest(file string) (int64, error) {
+// pullRequest returns the number of the pull request that an event is of, and the repository with its branch.
+func pullRequest(file string) (number int64, from string, err error) {
 	if file == "" {
-		return 0, &None{"the pipeline is not of a pull request"}
+		return 0, "", &None{"the pipeline is not of a pull request"}
 	}
 	data, err := bounded.ReadRegular(file, 16<<20)
 	if err != nil {
-		return 0, fault.Wrap(fault.IO, err, "reading the event (GITHUB_EVENT_PATH)")
+		return 0, "", fault.Wrap(fault.IO, err, "reading the event (GITHUB_EVENT_PATH)")
 	}
 	var event struct {
 		PullRequest *struct {
 			Number int64 `json:"number"`
+			Head   struct {
+				Repo struct {
+					FullName string `json:"full_name"`
+				} `json:"repo"`
+			} `json:"head"`
 		} `json:"pull_request"`
 	}
 	if err := json.Unmarshal(data, &event); err != nil {
-		return 0, fault.Wrap(fault.BadInput, err, "reading the event %s", file)
+		return 0, "", fault.Wrap(fault.BadInput, err, "reading the event %s", file)
 	}
 	if event.PullRequest == nil {
-		return 0, &None{"the pipeline is not of a pull request"}
+		return 0, "", &None{"the pipeline is not of a pull request"}
 	}
-	return event.PullRequest.Number, nil
+	return event.PullRequest.Number, event.PullRequest.Head.Repo.FullName, nil
 }
 
 // note is a comment in both APIs.
@@ -244,7 +257,7 @@ func (t *thread) do(ctx context.Context, c *http.Client, method, to string, in, 
 	case err != nil:
 		return fmt.Errorf("%s %s: %w", method, req.URL.Redacted(), err)
 	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden:
-		return fault.New(fault.BadInput, "%s %s: %s: the token may not do this", method, req.URL.Redacted(), res.Status)
+		return fault.New(fault.BadInput, "%s %s: %s: %w", method, req.URL.Redacted(), res.Status, errForbidden)
 	case res.StatusCode/100 != 2:
 		return fmt.Errorf("%s %s: %s: %.200s", method, req.URL.Redacted(), res.Status, data)
 	}

@@ -63,7 +63,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func environments(t *testing.T, url string) map[string]map[string]string {
 	t.Helper()
 	event := filepath.Join(t.TempDir(), "event.json")
-	if err := os.WriteFile(event, []byte(`{"pull_request":{"number":3}}`), 0o600); err != nil {
+	if err := os.WriteFile(event, []byte(`{"pull_request":{"number":3,"head":{"repo":{"full_name":"a/b"}}}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return map[string]map[string]string{
@@ -138,5 +138,20 @@ func TestNoMergeRequest(t *testing.T) {
 	}
 	if _, err := Keep(t.Context(), Options{Name: "-->", Getenv: os.Getenv}); fault.Of(err) != fault.BadInput {
 		t.Errorf("a name that ends the mark: %v", err)
+	}
+}
+
+// TestFork expects that a pipeline that may not comment does not fail for it.
+func TestFork(t *testing.T) {
+	t.Parallel()
+	h := httptest.NewServer(&server{refuse: true})
+	defer h.Close()
+	env := environments(t, h.URL)["github"]
+	if err := os.WriteFile(env["GITHUB_EVENT_PATH"], []byte(`{"pull_request":{"number":3,"head":{"repo":{"full_name":"other/b"}}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var none *None
+	if _, err := Keep(t.Context(), Options{Name: "diff", Getenv: func(name string) string { return env[name] }}); !errors.As(err, &none) {
+		t.Errorf("got %v", err)
 	}
 }
