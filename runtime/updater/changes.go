@@ -88,8 +88,8 @@ func policies(systems ...*manifest.System) map[string]manifest.Restart {
 	return out
 }
 
-// bookkeeping reports whether a key says where a part came from and nothing that runs
-// (manual: Pantavisor State Format, src.json and build.json).
+// bookkeeping reports whether a key says where a part came from, or what it is made of, and nothing
+// that runs (manual: Pantavisor State Format, src.json and build.json; bills of materials).
 func bookkeeping(key string) bool {
-	return strings.HasSuffix(key, "/src.json") || strings.HasSuffix(key, "/build.json")
+	return strings.HasSuffix(key, "/src.json") || strings.HasSuffix(key, "/build.json") || strings.HasSuffix(key, "/sbom.spdx.zst")
 }

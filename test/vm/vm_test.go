@@ -222,7 +222,7 @@ func checkSBOM(t *testing.T, d *Device) {
 	for _, p := range materials.Packages {
 		sums[p.SHA256] = true
 		kernel = kernel || strings.HasPrefix(p.Name, "linux-image") && p.Version != ""
-		own = own || p.Name == "github.com/pantavisor/pantavisor"
+		own = own || p.Name == "pantavisor"
 	}
 	for _, f := range materials.Files {
 		sums[f.SHA256] = true
