@@ -17,7 +17,7 @@ func Parse(s *state.State, opt Options) (*System, error) {
 	if opt.GoalsTimeout == 0 {
 		opt.GoalsTimeout = 120 * time.Second
 	}
-	p := &parser{reader: &reader{}, state: s, keys: s.Keys(), opt: opt, sys: &System{Spec: s.Spec()}}
+	p := &parser{reader: &reader{}, state: s, keys: s.Keys(), opt: opt, sys: &System{Spec: s.Spec(), named: map[string]bool{}}}
 	p.spec()
 	p.device()
 	if !opt.AppEngine {
@@ -95,6 +95,7 @@ func (p *parser) hasFile(n node, directory, name string) {
 		return
 	}
 	if _, ok := p.state.Value(key); ok {
+		p.sys.named[key] = true
 		return
 	}
 	if strings.HasSuffix(name, ".data") && p.hasDirectory(key) {

@@ -77,7 +77,12 @@ type System struct {
 	// Containers are in the order of starting: by group, within one by name.
 	Containers []Container
 	Notes      []Note
+
+	named map[string]bool
 }
+
+// Names reports whether the manifests name the file of that key as one that is booted, mounted or read.
+func (s *System) Names(key string) bool { return s.named[key] }
 
 // Group is a set of containers that start together.
 type Group struct {

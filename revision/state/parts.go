@@ -9,6 +9,9 @@ import (
 	"github.com/pantavisor/pantavisor/revision/canon"
 )
 
+// SBOM is the name of the object in a part that is its bill of materials.
+const SBOM = "sbom.spdx.zst"
+
 // Within reports whether a part name selects a key: the key equal to it and every
 // key below it, by whole path elements. A trailing slash of the name is ignored.
 func Within(part, key string) bool {

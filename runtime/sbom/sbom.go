@@ -24,9 +24,6 @@ import (
 	"github.com/pantavisor/pantavisor/revision/state"
 )
 
-// documentName is the name of a part's document below the part.
-const documentName = "sbom.spdx.zst"
-
 // namespace begins the namespaces of joined documents, which end in the digest of the state.
 const namespace = "urn:pantavisor:sbom:revision:"
 
@@ -88,7 +85,7 @@ func partsOf(st *state.State, only string) []part {
 			at[name] = i
 			list = append(list, part{name: name})
 		}
-		if o.Path == name+"/"+documentName {
+		if o.Path == name+"/"+state.SBOM {
 			list[i].sum = o.Sum
 		}
 		list[i].objects = append(list[i].objects, o)

@@ -39,7 +39,7 @@ func Compare(from, to *state.State, was, will *manifest.System) Transition {
 	var t Transition
 	restart := policies(was, will)
 	for _, c := range state.Changes(from, to) {
-		if c.Key == state.SpecKey || strings.HasPrefix(c.Key, "_sigs/") || bookkeeping(c.Key) {
+		if c.Key == state.SpecKey || strings.HasPrefix(c.Key, "_sigs/") || bookkeeping(c.Key, was, will) {
 			continue
 		}
 		part, isContainer := owner(c.Key, was, will)
@@ -89,7 +89,12 @@ func policies(systems ...*manifest.System) map[string]manifest.Restart {
 }
 
 // bookkeeping reports whether a key says where a part came from, or what it is made of, and nothing
-// that runs (manual: Pantavisor State Format, src.json and build.json; bills of materials).
-func bookkeeping(key string) bool {
-	return strings.HasSuffix(key, "/src.json") || strings.HasSuffix(key, "/build.json") || strings.HasSuffix(key, "/sbom.spdx.zst")
+// that runs (manual: Pantavisor State Format, src.json and build.json; bills of materials): a file of
+// that name directly in the part, which the manifests of neither state name as one to run.
+func bookkeeping(key string, systems ...*manifest.System) bool {
+	file, ok := strings.CutPrefix(key, state.PartOf(key)+"/")
+	if !ok || !slices.Contains([]string{"src.json", "build.json", state.SBOM}, file) {
+		return false
+	}
+	return !slices.ContainsFunc(systems, func(s *manifest.System) bool { return s != nil && s.Names(key) })
 }

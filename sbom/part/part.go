@@ -12,12 +12,10 @@ import (
 
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/spdx2"
 )
-
-// file is the name of the object in its part.
-const file = "sbom.spdx.zst"
 
 // maxSize bounds a document without compression, in bytes.
 const maxSize = 64 << 20
@@ -26,10 +24,10 @@ const maxSize = 64 << 20
 const maxWindow = 1 << 20
 
 // Key returns the key of a part's document in the state.
-func Key(part string) string { return part + "/" + file }
+func Key(part string) string { return part + "/" + state.SBOM }
 
 // FileName returns the name of a part's document beside that of an image.
-func FileName(part string) string { return part + strings.TrimPrefix(file, "sbom") }
+func FileName(part string) string { return part + strings.TrimPrefix(state.SBOM, "sbom") }
 
 // Encode writes a document in this form. The same document gives the same bytes.
 func Encode(d *sbom.Document) ([]byte, error) {
