@@ -180,6 +180,9 @@ func (s *scanner) document(name string, limit int64) ([]byte, error) {
 		s.note("%s has %d bytes, more than %d: what it says is not described", e.name, e.size, limit)
 		return nil, nil
 	}
+	if !s.room(e, e.size) {
+		return nil, nil
+	}
 	data, _, err := e.read(limit)
 	return data, err
 }
@@ -188,6 +191,9 @@ func (s *scanner) document(name string, limit int64) ([]byte, error) {
 func (s *scanner) database(name string) (string, bool, error) {
 	e := s.files.find(name)
 	if e == nil {
+		return "", false, nil
+	}
+	if !s.room(e, min(e.size, maxDatabase)) {
 		return "", false, nil
 	}
 	data, whole, err := e.read(maxDatabase)

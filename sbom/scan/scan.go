@@ -29,6 +29,7 @@ const (
 	maxDocument = 4 << 20   // bytes of a small file: METADATA, package.json, lists
 	maxPackages = 100_000   // in all
 	maxLists    = 256 << 20 // bytes of the lists of files together
+	maxRead     = 1 << 30   // bytes of small files and databases in text together
 	maxPath     = 4096
 	maxNotes    = 100
 	maxWord     = 1024 // bytes of a name or version
@@ -103,6 +104,7 @@ type scanner struct {
 	owner map[string]string
 	below map[string]string
 	lists int64 // bytes of lists read
+	read  int64 // bytes of small files and databases read
 	// packages has the places of packages in the document by identifier.
 	packages   map[string]int
 	references map[string]bool // identifiers of licences in the document
@@ -181,6 +183,16 @@ func (s *scanner) declared(name, text string) string {
 	expression, refs := copyright.Line(text)
 	s.refer(refs)
 	return expression
+}
+
+// room reports whether so many bytes of a file may still be read, and notes it once when that ends.
+func (s *scanner) room(e *entry, size int64) bool {
+	before := s.read
+	s.read += size
+	if before <= maxRead && s.read > maxRead {
+		s.note("the data of packages has more than %d bytes: what %s and further files say is not described", maxRead, shown(e.name))
+	}
+	return s.read <= maxRead
 }
 
 // own says that a package has a file; the first one that says so has it. Lists may name files through

@@ -551,6 +551,35 @@ func TestManyFiles(t *testing.T) {
 }
 
 // TestErrors has files that cannot be read, and a scan that is cancelled.
+// TestMuchData has a file with data of a package under very many names, as hard links are.
+func TestMuchData(t *testing.T) {
+	t.Parallel()
+	text := make([]byte, maxDocument)
+	copy(text, "Name: a\nVersion: 1\n\n")
+	const fits = maxRead / maxDocument
+	var list []tree.Entry
+	reads := 0
+	for i := range fits + 50 {
+		e := tree.Bytes(fmt.Sprintf("%03d.dist-info/METADATA", i), 0o644, text)
+		open := e.Open
+		e.Open = func() (io.ReadCloser, error) { reads++; return open() }
+		if i > 0 {
+			e.HardLink = list[0].Name
+		}
+		list = append(list, e)
+	}
+	r, err := Scan(t.Context(), entries(list), Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], fmt.Sprintf("%03d.dist-info/METADATA", fits)) {
+		t.Errorf("notes %q", r.Notes)
+	}
+	if reads > fits+1 || len(r.Document.Packages) != 1 {
+		t.Errorf("%d reads, %d packages", reads, len(r.Document.Packages))
+	}
+}
+
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	bad := tree.Bytes("etc/os-release", 0o644, []byte("ID=x"))
