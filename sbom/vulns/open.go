@@ -128,7 +128,6 @@ func readBill(file string) (text []byte, sum string, err error) {
 	return text, sum256(text), fault.Wrap(fault.IO, err, "reading a bill of materials")
 }
 
-// parse reads a document of any form, also a compressed one.
 // joined returns the document that is referred to, or those of an archive as one.
 func joined(ctx context.Context, dir string, r sbom.Reference, text []byte) (*sbom.Document, error) {
 	if !merge.IsArchive(r.File) {
@@ -146,6 +145,7 @@ func joined(ctx context.Context, dir string, r sbom.Reference, text []byte) (*sb
 	return d, nil
 }
 
+// parse reads a document of any form, also a compressed one.
 func parse(ctx context.Context, text []byte) (*sbom.Document, error) {
 	return forms.Read(ctxio.Reader(ctx, bytes.NewReader(text)))
 }
