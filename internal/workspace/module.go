@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
 
 	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -98,7 +99,7 @@ func downloaded(path, version string) string {
 		cache = filepath.Join(list[0], "pkg", "mod")
 	}
 	at, err := module.EscapePath(path)
-	if err != nil {
+	if err != nil || !semver.IsValid(version) {
 		return ""
 	}
 	v, err := module.EscapeVersion(version)
