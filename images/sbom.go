@@ -13,8 +13,10 @@ import (
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/formats/tree"
+	"github.com/pantavisor/pantavisor/internal/cell"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/fragment"
+	"github.com/pantavisor/pantavisor/revision/state"
 	"github.com/pantavisor/pantavisor/revision/trail"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/container"
@@ -134,7 +136,7 @@ func (s *SBOM) Run(ctx context.Context, w *build.Work) error {
 	d := &sbom.Document{
 		Name: s.Target, Created: s.Epoch.Time().UTC(), Creators: []string{container.Creator}, Support: s.Support,
 	}
-	b := &imageBill{SBOM: s, bill: &bill{Document: d, in: w.In}, ctx: ctx, w: w, elsewhere: map[string]string{}, digests: map[string][]string{}}
+	b := &imageBill{SBOM: s, bill: &bill{Document: d, in: w.In}, ctx: ctx, w: w, elsewhere: map[string]string{}, digests: map[string][]string{}, listed: map[string]bool{}}
 	for _, step := range []func() error{b.root, b.parts, b.artefacts, b.media, b.storage, b.received} {
 		if err := step(); err != nil {
 			return fault.Wrap(fault.IO, err, "making the bill of materials of %s", s.Target)
@@ -188,7 +190,9 @@ type imageBill struct {
 	elsewhere map[string]string
 	// digests are references to the files and packages in those documents, by SHA-256.
 	digests map[string][]string
-	rootID  string
+	// listed are the SHA-256 of the files of parts that are in a document, and of the documents.
+	listed map[string]bool
+	rootID string
 }
 
 // root adds the package that stands for everything.
@@ -221,7 +225,8 @@ func (b *imageBill) parts() error {
 	return nil
 }
 
-// documents refers to the documents in a fragment of a state.
+// documents refers to the documents in a fragment of a state. In place of one of others that cannot be
+// read the part is described here, as devices do.
 func (b *imageBill) documents(dir string) error {
 	st, err := fragment.Read(dir)
 	if err != nil {
@@ -234,9 +239,18 @@ func (b *imageBill) documents(dir string) error {
 		}
 		from := filepath.Join(dir, fragment.Objects, sum)
 		d, err := readPart(from)
-		if err != nil {
-			return fault.Wrap(fault.BadInput, err, "reading %s", part.Key(name))
+		if fault.Of(err) == fault.BadInput {
+			b.w.Warn(cell.Printable(fmt.Sprintf("%s cannot be used, the bill of materials of the image lists what the part has: %v", part.Key(name), err)))
+			if err := b.describe(dir, st, name); err != nil {
+				return err
+			}
+			continue
 		}
+		if err != nil {
+			return fault.Wrap(fault.IO, err, "reading %s", part.Key(name))
+		}
+		b.list(d)
+		b.listed[sum] = true
 		ref := sbom.Reference{
 			ID: "DocumentRef-" + sbom.Identifier(name), Namespace: d.Namespace, SHA256: sum, File: path.Join(SBOMDir, part.FileName(name)),
 			Comment: part.Key(name) + " of revision " + trail.First,
@@ -282,17 +296,31 @@ func (b *imageBill) undescribed(p *PartSBOM) error {
 		if !software || has || wantsSBOM(st, name) {
 			continue
 		}
-		d, err := container.Of(b.ctx, container.Options{Part: name, State: st, Time: b.Created, Objects: filepath.Join(dir, fragment.Objects)})
-		if err != nil {
+		if err := b.describe(dir, st, name); err != nil {
 			return err
 		}
-		for _, id := range d.Roots {
-			b.Relate(b.rootID, sbom.Contains, id)
-		}
-		d.Roots = nil
-		b.Add(d)
 	}
 	return nil
+}
+
+// describe adds what a part in a fragment of a state has.
+func (b *imageBill) describe(dir string, st *state.State, name string) error {
+	d, err := container.Of(b.ctx, container.Options{Part: name, State: st, Time: b.Created, Objects: filepath.Join(dir, fragment.Objects)})
+	if err != nil {
+		return err
+	}
+	b.Relate(b.rootID, sbom.Contains, d.Roots...)
+	b.list(d)
+	d.Roots = nil
+	b.Add(d)
+	return nil
+}
+
+// list notes the files of a document.
+func (b *imageBill) list(d *sbom.Document) {
+	for _, f := range d.Files {
+		b.listed[f.SHA256] = true
+	}
 }
 
 // received refers to the documents of others, which it copies byte for byte. One of a form that is not
@@ -386,16 +414,20 @@ func (b *imageBill) tree(prefix, dir string) ([]string, error) {
 }
 
 func (b *imageBill) file(prefix string, e tree.Entry) (string, error) {
+	sum, err := b.digest(e)
+	if err != nil {
+		return "", err
+	}
+	return b.AddFile(sbom.File{Name: path.Join(prefix, e.Name), SHA256: sum, Size: e.Size}), nil
+}
+
+func (b *imageBill) digest(e tree.Entry) (string, error) {
 	in, err := e.Open()
 	if err != nil {
 		return "", err
 	}
 	defer in.Close()
-	sum, err := fragment.DigestOf(b.ctx, in)
-	if err != nil {
-		return "", err
-	}
-	return b.AddFile(sbom.File{Name: path.Join(prefix, e.Name), SHA256: sum, Size: e.Size}), nil
+	return fragment.DigestOf(b.ctx, in)
 }
 
 // media adds the partitions of each medium with the files of the boot loader, and what is outside of
@@ -490,7 +522,7 @@ func (b *imageBill) blob(medium string, blob Blob) error {
 	return err
 }
 
-// storage adds the files of the storage besides the objects of the revision.
+// storage adds the files of the storage, of the revision those that no document of a part has.
 func (b *imageBill) storage() error {
 	if b.Storage == nil {
 		return nil
@@ -500,27 +532,22 @@ func (b *imageBill) storage() error {
 	if err != nil {
 		return err
 	}
-	described := map[string]bool{}
-	for _, p := range b.Parts {
-		for _, step := range []build.Step{p.Part, p} {
-			st, err := fragment.Read(b.w.In(step))
-			if err != nil {
-				return err
-			}
-			for _, key := range st.Keys() {
-				described[path.Join("trails", trail.First, key)] = true
-			}
-		}
-	}
 	for _, e := range entries {
-		if !e.Mode.IsRegular() || e.HardLink != "" || strings.HasPrefix(e.Name, fragment.Objects+"/") || described[e.Name] {
+		// An object is listed by the name that the revision gives it.
+		sum, object := strings.CutPrefix(e.HardLink, fragment.Objects+"/")
+		if !e.Mode.IsRegular() || e.HardLink != "" && !object || strings.HasPrefix(e.Name, fragment.Objects+"/") {
 			continue
 		}
-		id, err := b.file("storage", e)
-		if err != nil {
-			return err
+		if !object {
+			if sum, err = b.digest(e); err != nil {
+				return err
+			}
 		}
-		b.Relate(b.rootID, sbom.Contains, id)
+		if b.listed[sum] && strings.HasPrefix(e.Name, "trails/") {
+			continue
+		}
+		b.listed[sum] = b.listed[sum] || object
+		b.Relate(b.rootID, sbom.Contains, b.AddFile(sbom.File{Name: path.Join("storage", e.Name), SHA256: sum, Size: e.Size}))
 	}
 	return nil
 }

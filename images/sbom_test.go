@@ -234,6 +234,59 @@ func TestImageHasABill(t *testing.T) {
 	}
 }
 
+// TestPartsOfOthers has parts that came with a document of their own: one that cannot be read, and one that does
+// not have all of the part.
+func TestPartsOfOthers(t *testing.T) {
+	t.Parallel()
+	half, err := part.Encode(&sbom.Document{Name: "half", Namespace: "urn:half", Files: []sbom.File{{ID: "File-1", Name: "c", SHA256: sum("half c")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	storage := storage(boardTree(t))
+	theirs := &partOf{between{made{name: "theirs"}, nil}, map[string]string{
+		part.Key("broken"): "no\x1b[2Jzstd", part.Key("half"): string(half), "_sigs/half.json": `{"#spec":"pvs@2"}`,
+	}}
+	for _, name := range []string{"broken", "half"} {
+		theirs.keys[name+"/run.json"] = `{"name":"` + name + `","type":"lxc","config":"c","root-volume":"r","status_goal":"MOUNTED"}`
+		theirs.keys[name+"/c"], theirs.keys[name+"/r"] = name+" c", name+" r"
+	}
+	in := board()
+	storage.Parts = append(storage.Parts, in.SBOMOf(storage.Parts[1]), theirs, in.SBOMOf(theirs))
+	c := &composer{in: in, storage: storage, Composition: &Composition{Components: map[string][]build.Step{}}}
+	c.bill()
+	r := newRunner(t)
+	dir := r.must(c.Artefacts[0].Step)
+	f, err := os.Open(filepath.Join(dir, SBOMFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	d, err := spdx2.Read(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, f := range d.Files {
+		if strings.Contains(f.Name, "broken") || strings.Contains(f.Name, "half") || strings.Contains(f.Name, "bsp") {
+			files = append(files, f.Name)
+		}
+	}
+	slices.Sort(files)
+	want := []string{
+		"broken/c", "broken/r", "broken/run.json", "storage/trails/0/_sigs/half.json", "storage/trails/0/broken/sbom.spdx.zst",
+		"storage/trails/0/half/r", "storage/trails/0/half/run.json",
+	}
+	if diff := cmp.Diff(want, files); diff != "" {
+		t.Error(diff)
+	}
+	if len(r.Warns) != 1 || !strings.HasPrefix(r.Warns[0], part.Key("broken")) || strings.ContainsRune(r.Warns[0], 0x1b) {
+		t.Errorf("warnings %q", r.Warns)
+	}
+	if len(d.References) != 2 {
+		t.Errorf("references %+v", d.References)
+	}
+}
+
 // TestProgramsOfTheBuild forgets what a scan has found of a program, and nothing else.
 func TestProgramsOfTheBuild(t *testing.T) {
 	t.Parallel()
