@@ -78,13 +78,14 @@ func (b *Builder) graphOf(wanted []Step) (*graph, error) {
 }
 
 // order lets the steps wait for a check that read the output of the checked one. What the check
-// needs itself does not.
+// needs itself does not, nor do other checks and what only they need: two checks of one step would
+// wait for each other.
 func (g *graph) order(check *node) {
 	checked := g.byName[check.step.(Check).Checks().Name()]
 	needed := map[*node]bool{}
 	check.closure(needed)
 	for _, n := range g.nodes {
-		if !needed[n] && slices.Contains(n.deps, checked) {
+		if !n.checking && !needed[n] && slices.Contains(n.deps, checked) {
 			n.after = append(n.after, check)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -128,6 +129,30 @@ func TestCheckOfSomethingElseThatFails(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestTwoChecksOfOneStep: they do not wait for each other, and both are told.
+func TestTwoChecksOfOneStep(t *testing.T) {
+	b, _ := builder(t, t.TempDir())
+	part := &step{name: "part"}
+	for _, name := range []string{"size", "names"} {
+		of := &step{name: name, deps: []Step{part}}
+		b.Checks = append(b.Checks, &named{check{of: part, Limit: 10, size: 20, needs: of}, "check/" + name})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a build that waits for itself
+	defer cancel()
+	res, err := b.make(ctx, []Step{&step{name: "disk", deps: []Step{part}}})
+	if fault.Of(err) != fault.Budget || len(res.Failed) != 2 || !slices.Contains(res.NotRun, "disk") {
+		t.Errorf("%v; failed are %v, not run %v", err, res.Failed, res.NotRun)
+	}
+}
+
+// named is a check with another name than that of what it checks.
+type named struct {
+	check
+	name string
+}
+
+func (n *named) Name() string { return n.name }
 
 func TestNotesOfTheHistory(t *testing.T) {
 	b, _ := builder(t, t.TempDir())
