@@ -122,7 +122,10 @@ func replaceTree(ctx context.Context, dst, src string) error {
 	}
 	defer removeAll(tmp) //nolint:errcheck // swept by the next build
 	fresh, old := filepath.Join(tmp, "new"), filepath.Join(tmp, "old")
-	if err := errors.Join(CopyTree(ctx, fresh, src), settleTree(ctx, fresh, src)); err != nil {
+	if err := CopyTree(ctx, fresh, src); err != nil {
+		return err
+	}
+	if err := settleTree(ctx, fresh, src); err != nil {
 		return err
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dst, unix.RENAME_EXCHANGE)
