@@ -10,6 +10,7 @@
 package attest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 
 	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
@@ -98,9 +100,13 @@ func signSums(key *signing.Key, sums []byte, comment string, to map[string][]byt
 	return err
 }
 
-// write writes the files, the list of digests last: without it nothing is signed.
+// write writes the files, the list of digests last: without it nothing is signed. A list that is
+// there already stays: interrupted, the directory of a release has at least its digests.
 func write(dir string, texts map[string][]byte) error {
 	names := build.SignatureNames()
+	if was, err := bounded.ReadRegular(filepath.Join(dir, build.SumsName), maxText); err == nil && bytes.Equal(was, texts[build.SumsName]) {
+		names = slices.DeleteFunc(names, func(name string) bool { return name == build.SumsName })
+	}
 	for _, name := range names {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fault.Wrap(fault.IO, err, "removing old signatures")

@@ -324,6 +324,39 @@ func TestSignedAgainWhenNeeded(t *testing.T) {
 	}
 }
 
+// TestSigningIsInterrupted: the digests of a directory that was not signed are still there, and
+// signing it again mends it.
+func TestSigningIsInterrupted(t *testing.T) {
+	t.Parallel()
+	key := keys(t)["Ed25519"]
+	dir, r := results(t)
+	files, err := Artefacts(t.Context(), dir, r.Artefacts)
+	if err == nil {
+		err = List(dir, files)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, build.SignifyName, "in the way"), "")
+	s, err := NewStatement(r, files, Origin{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Sign(dir, key, files, s, "board 1.0"); err == nil {
+		t.Fatal("a directory was replaced by a signature")
+	}
+	if err := os.RemoveAll(filepath.Join(dir, build.SignifyName)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Check(t.Context(), dir); err != nil || len(got) != 4 {
+		t.Errorf("%v, %v", got, err)
+	}
+	sign(t, dir, r, key)
+	if _, err := Verify(t.Context(), dir, "", key.Public); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	all, others := keys(t), keys(t)
