@@ -252,23 +252,23 @@ func (r *release) compare(ctx context.Context, out *Released) error {
 	if !bytes.Equal(want, got) {
 		return fault.New(fault.Different, "%s is there, and has other results than what was built: a version is released once, take another --version, or remove it; mage diff says what differs", out.Directory)
 	}
+	if _, err := os.Lstat(filepath.Join(out.Directory, build.DetachedName)); err == nil && r.key != nil {
+		v, err := attest.Verify(ctx, out.Directory, "", r.key.Public)
+		if err != nil {
+			return fault.Wrap(fault.Digest, err, "the release is there, and is not as this key has signed it")
+		}
+		out.Signed = v.Signed()
+		return nil
+	}
 	files, err := attest.Check(ctx, out.Directory)
 	if err != nil || r.key == nil {
 		return err
 	}
-	if _, err := os.Lstat(filepath.Join(out.Directory, build.DetachedName)); err != nil {
-		record, err := build.LoadReport(filepath.Join(out.Directory, build.ReportName))
-		if err == nil {
-			out.Signed, err = r.signRelease(ctx, out.Directory, record, files)
-		}
-		return err
+	record, err := build.LoadReport(filepath.Join(out.Directory, build.ReportName))
+	if err == nil {
+		out.Signed, err = r.signRelease(ctx, out.Directory, record, files)
 	}
-	v, err := attest.Verify(ctx, out.Directory, "", r.key.Public)
-	if err != nil {
-		return fault.Wrap(fault.Digest, err, "the release is there, and its signatures are not those of this key")
-	}
-	out.Signed = v.Signed()
-	return nil
+	return err
 }
 
 // releasesText writes for people what was released.

@@ -128,7 +128,7 @@ func TestRelease(t *testing.T) {
 	if v, err := verified(t, w, VerifyOptions{Image: filepath.Join(dir, "plain.tgz"), Key: public}); err != nil || !v.Same || v.Signed == nil {
 		t.Errorf("built again from the record of the release: %+v, %v", v, err)
 	}
-	if _, err := releaseDirs(t, w, Signing{Key: other}, "1.0", "plain"); fault.Of(err) != fault.Digest || !strings.Contains(err.Error(), "its signatures are not those of this key") {
+	if _, err := releaseDirs(t, w, Signing{Key: other}, "1.0", "plain"); fault.Of(err) != fault.Digest || !strings.Contains(err.Error(), "is not signed by the") {
 		t.Errorf("another key: %v", err)
 	}
 	// A result that was changed there, a file that is not its own.
