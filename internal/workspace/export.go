@@ -14,6 +14,7 @@ import (
 	"github.com/pantavisor/pantavisor/containers"
 	"github.com/pantavisor/pantavisor/images"
 	"github.com/pantavisor/pantavisor/images/resolve"
+	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/spelling"
 	"github.com/pantavisor/pantavisor/revision/repo"
@@ -138,11 +139,15 @@ func exportPart(ctx context.Context, path string, epoch build.Stamp, dirs ...str
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	made := filepath.Join(tmp, "export")
-	if err := images.ExportPart(ctx, made, filepath.Join(tmp, "part"), epoch, dirs...); err != nil {
+	made := filepath.Join(tmp, "made")
+	if err := os.Mkdir(made, 0o755); err != nil {
 		return err
 	}
-	return os.Rename(made, path)
+	export := filepath.Join(made, "export")
+	if err := images.ExportPart(ctx, export, filepath.Join(tmp, "part"), epoch, dirs...); err != nil {
+		return err
+	}
+	return atomicfile.NameTree(made, filepath.Dir(path), func() error { return os.Rename(export, path) })
 }
 
 // Device makes a checkout (pvr) of the target's revision 0 in a new directory: the BSP and
