@@ -43,19 +43,20 @@ func (s *sizer) program(ctx context.Context, n *Node, out *Sized) {
 		return
 	}
 	defer f.Close()
-	if sizes := goPackages(f); sizes != nil {
+	if sizes := goPackages(f, n.Content.Size); sizes != nil {
 		divide(out, sizes)
 	}
 }
 
-// goPackages returns what a Go program consists of: the code of each package, from the table of
-// functions that also a stripped program has (runtime.pclntab), and the other sections. It is nil
-// for any other program.
-func goPackages(f *elf.File) map[string]int64 {
+// goPackages returns what a Go program of size bytes consists of: the code of each package, from the
+// table of functions that also a stripped program has (runtime.pclntab), and the other sections, as
+// they are in the file. It is nil for any other program.
+func goPackages(f *elf.File, size int64) map[string]int64 {
 	text, table := f.Section(".text"), f.Section(".gopclntab")
 	if text == nil || table == nil || table.Size > maxSymbols {
 		return nil
 	}
+	inFile := func(s *elf.Section) int64 { return int64(min(s.FileSize, uint64(size))) }
 	data, err := table.Data()
 	if err != nil {
 		return nil
@@ -67,22 +68,22 @@ func goPackages(f *elf.File) map[string]int64 {
 	sizes := map[string]int64{}
 	for _, one := range f.Sections {
 		if one.Type != elf.SHT_NOBITS && one != text && one.Size > 0 && one.Name != "" {
-			sizes["section "+one.Name] += int64(one.Size)
+			sizes["section "+one.Name] += inFile(one)
 		}
 	}
-	left := int64(text.Size)
+	left := inFile(text)
 	for i := range functions {
 		fn := &functions[i]
 		if fn.End <= fn.Entry || fn.Entry < text.Addr || fn.End > text.Addr+text.Size {
 			continue
 		}
-		size := min(int64(fn.End-fn.Entry), left)
-		left -= size
+		code := min(int64(fn.End-fn.Entry), left)
+		left -= code
 		name := fn.PackageName()
 		if name == "" {
 			name = "code that the compiler makes"
 		}
-		sizes[name] += size
+		sizes[name] += code
 	}
 	return sizes
 }

@@ -2,8 +2,12 @@ package inspect_test
 
 import (
 	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -150,6 +154,44 @@ func TestSizesOfAGoProgram(t *testing.T) {
 		if p := part(t, s, name); p.Bytes < 1000 || p.Sort != inspect.SortCode {
 			t.Errorf("%s takes %d bytes", name, p.Bytes)
 		}
+	}
+}
+
+// TestSizesOfSections: a section counts as it is in the file, also one that is compressed or that
+// says more of itself.
+func TestSizesOfSections(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "program")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", name, written(t, "main.go", []byte("package main\n\nfunc main() {}\n")))
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(name string) {
+		s := sizesOf(t, name)
+		sum := int64(0)
+		for _, p := range s.Parts {
+			sum += p.Unpacked
+		}
+		if debug := part(t, s, "section .debug_info"); debug.Bytes < 1000 || sum > s.Bytes {
+			t.Errorf("the parts of a program of %d bytes have %d", s.Bytes, sum)
+		}
+	}
+	check(name)
+	f, err := elf.NewFile(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	table := binary.LittleEndian.Uint64(text[0x28:]) // e_shoff; sh_size is at 32 of 64 bytes (elf(5))
+	last := slices.IndexFunc(f.Sections, func(s *elf.Section) bool { return s.Name == ".noptrdata" })
+	binary.LittleEndian.PutUint64(text[table+uint64(last)*64+32:], 1<<62)
+	if code := part(t, sizesOf(t, written(t, "damaged", text)), "runtime"); code.Bytes < 1000 {
+		t.Errorf("with a section that is larger than the file, the runtime has %d bytes", code.Bytes)
 	}
 }
 
