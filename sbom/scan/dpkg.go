@@ -136,26 +136,14 @@ func (s *scanner) dpkgFiles(ids map[string]string) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range s.files.in(dpkgDir + "/info") {
-		// What dpkg keeps of a package, as its scripts, is of the package: NAME[:ARCH].KIND.
-		base := path.Base(e.name)
-		kind := path.Ext(base)
-		id := ids[strings.TrimSuffix(base, kind)]
-		s.own(id, e.name)
-		if kind != ".list" || id == "" {
-			continue
+	err = s.info(dpkgDir, ids, func(id, name string) {
+		if to := moved[name]; to != "" && ids[to] != id {
+			name = moved["\x00"+name]
 		}
-		lines, err := s.list(e.name)
-		if err != nil {
-			return err
-		}
-		for _, name := range lines {
-			if to := moved[name]; to != "" && ids[to] != id {
-				s.own(id, moved["\x00"+name])
-				continue
-			}
-			s.own(id, name)
-		}
+		s.own(id, name)
+	})
+	if err != nil {
+		return err
 	}
 	for _, e := range s.files.in(dpkgParts) {
 		base := path.Base(e.name)
@@ -248,6 +236,15 @@ func (s *scanner) opkgControl(p map[string]string, name string) error {
 
 // opkgFiles reads the lists of files: names, or with a tab the mode and target of a link behind them.
 func (s *scanner) opkgFiles(ids map[string]string, dir string) error {
+	return s.info(dir, ids, func(id, line string) {
+		file, _, _ := strings.Cut(line, "\t")
+		s.own(id, file)
+	})
+}
+
+// info reads what dpkg or opkg keeps of packages, as their scripts, which is of the package: files
+// NAME[:ARCH].KIND. It calls do for the lines of the lists of files.
+func (s *scanner) info(dir string, ids map[string]string, do func(id, line string)) error {
 	for _, e := range s.files.in(dir + "/info") {
 		base := path.Base(e.name)
 		kind := path.Ext(base)
@@ -261,8 +258,7 @@ func (s *scanner) opkgFiles(ids map[string]string, dir string) error {
 			return err
 		}
 		for _, line := range lines {
-			file, _, _ := strings.Cut(line, "\t")
-			s.own(id, file)
+			do(id, line)
 		}
 	}
 	return nil
