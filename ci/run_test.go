@@ -158,7 +158,7 @@ func (r *runner) gitlab(text, job string, env map[string]string) error {
 	r.t.Helper()
 	j, ok := jobs(r.t, []byte(text))[job]
 	if !ok {
-		r.t.Fatalf("there is no job %s", job)
+		r.t.Fatalf("the template has no job %s", job)
 	}
 	all := maps.Clone(r.env)
 	maps.Copy(all, map[string]string{"GITLAB_CI": "true", "CI": "true", "CI_PROJECT_DIR": r.clone})
@@ -376,7 +376,7 @@ func has(t *testing.T, device, version string) {
 	text, err := os.ReadFile(filepath.Join(device, ".pvr/json"))
 	if version == "" {
 		if err == nil {
-			t.Errorf("there is a device %s", device)
+			t.Errorf("the device %s exists", device)
 		}
 		return
 	}

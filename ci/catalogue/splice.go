@@ -68,7 +68,7 @@ func quoted(b []byte, i int) int {
 func members(b []byte) ([]member, error) {
 	i := blank(b, 0)
 	if i == len(b) || b[i] != '{' {
-		return nil, fault.New(fault.BadInput, "there is another value where an object must be")
+		return nil, fault.New(fault.BadInput, "a value that must be an object is not one")
 	}
 	var out []member
 	for i = blank(b, i+1); i < len(b) && b[i] != '}'; i = blank(b, i) {
@@ -152,7 +152,7 @@ func removeMember(b []byte, all []member, at int) []byte {
 func elements(b []byte) ([]json.RawMessage, error) {
 	var out []json.RawMessage
 	if err := json.Unmarshal(b, &out); err != nil {
-		return nil, fault.New(fault.BadInput, "there is another value where a list must be")
+		return nil, fault.New(fault.BadInput, "a value that must be a list is not one")
 	}
 	return out, nil
 }

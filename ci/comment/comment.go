@@ -44,6 +44,7 @@ var (
 // None says why there is nothing to comment on, or nothing to do it with.
 type None struct{ Why string }
 
+// Error implements error.
 func (n *None) Error() string { return n.Why }
 
 // Keep adds the comment, or replaces the one with its name, and returns its URL. The error is a [*None]

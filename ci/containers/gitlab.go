@@ -46,7 +46,7 @@ func OpenRegistry(project string, env func(string) string, client *http.Client) 
 		r.header, r.token = "JOB-TOKEN", env("CI_JOB_TOKEN")
 	}
 	if r.token == "" {
-		return nil, fault.New(fault.BadInput, "gitlab: there is no token in GITLAB_TOKEN or CI_JOB_TOKEN")
+		return nil, fault.New(fault.BadInput, "gitlab: neither GITLAB_TOKEN nor CI_JOB_TOKEN is set")
 	}
 	own := *client
 	own.CheckRedirect = func(req *http.Request, via []*http.Request) error {

@@ -74,7 +74,7 @@ var (
 const templateName = "update-ci.yml"
 
 // errNone is the error for a directory without devices.
-var errNone = errors.New("there is no " + ConfigName + "; pvci device init makes one")
+var errNone = errors.New(ConfigName + " does not exist; pvci device init makes it")
 
 // Load reads the devices of a project. The error lists all mistakes.
 func Load(dir string) (*Config, error) {
@@ -218,7 +218,7 @@ var ignored = []string{"/" + workName + "/", "/out/"}
 func Init(_ context.Context, dir string) ([]string, error) {
 	path := filepath.Join(dir, ConfigName)
 	if _, err := os.Lstat(path); err == nil {
-		return nil, fault.New(fault.BadInput, "there is a %s already; edit it, then run pvci device install", ConfigName)
+		return nil, fault.New(fault.BadInput, "%s exists already; edit it, then run pvci device install", ConfigName)
 	}
 	data, err := json.MarshalIndent(example, "", "  ")
 	if err == nil {

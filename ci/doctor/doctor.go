@@ -19,6 +19,7 @@ import (
 
 	"github.com/pantavisor/pantavisor/ci"
 	"github.com/pantavisor/pantavisor/internal/fault"
+	"github.com/pantavisor/pantavisor/internal/spelling"
 )
 
 // State is the outcome of a check.
@@ -88,7 +89,7 @@ func Names() []string {
 func Look(ctx context.Context, o Options) ([]Finding, error) {
 	for _, name := range o.Needs {
 		if !slices.Contains(Names(), name) {
-			return nil, fault.New(fault.BadInput, "there is no check %q: there are %s", name, strings.Join(Names(), ", "))
+			return nil, spelling.Unknown("check", name, Names())
 		}
 	}
 	var out []Finding
@@ -172,7 +173,7 @@ func program(name, pack, what string) func(context.Context, *Options) Finding {
 	return func(context.Context, *Options) Finding {
 		path, err := exec.LookPath(name)
 		if err != nil {
-			return Finding{State: Lacking, Detail: "there is no " + name + ": " + what, Mend: "apt-get install " + pack}
+			return Finding{State: Lacking, Detail: name + " is not installed: " + what, Mend: "apt-get install " + pack}
 		}
 		return Finding{State: Fine, Detail: path}
 	}

@@ -45,7 +45,7 @@ func goVersion(ctx context.Context, o *Options) Finding {
 	got, err := output(ctx, o.Dir, "go", "env", "GOVERSION")
 	switch {
 	case err != nil:
-		return Finding{State: Lacking, Detail: "there is no go command that works", Mend: "install Go " + strings.TrimPrefix(want, "go")}
+		return Finding{State: Lacking, Detail: "the go command does not work or is not installed", Mend: "install Go " + strings.TrimPrefix(want, "go")}
 	case version.Compare(version.Lang(got), version.Lang(want)) < 0:
 		return Finding{State: Lacking, Detail: got + " is older than " + want, Mend: "install Go " + strings.TrimPrefix(want, "go") + ", or unset GOTOOLCHAIN=local"}
 	}
@@ -107,7 +107,7 @@ func cgroupLimit() uint64 {
 // apt reports whether missing programs can be installed.
 func apt(context.Context, *Options) Finding {
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return Finding{State: Lacking, Detail: "there is no apt-get: packages of targets cannot be resolved or fetched", Mend: "use an image of Debian 12"}
+		return Finding{State: Lacking, Detail: "apt-get is not installed: packages of targets cannot be resolved or fetched", Mend: "use an image of Debian 12"}
 	}
 	if os.Geteuid() != 0 {
 		return Finding{State: Limited, Detail: "packages can be fetched; programs that are missing cannot be installed by this user", Mend: "install what mage names into the image of the job"}

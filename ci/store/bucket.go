@@ -301,7 +301,7 @@ func (b *bucket) explain(err error) error {
 	case minio.NoSuchKey, "NotFound":
 		return missing()
 	case minio.NoSuchBucket:
-		return fault.New(fault.Missing, "there is no bucket %s: %w", b.name, err)
+		return fault.New(fault.Missing, "the bucket %s does not exist: %w", b.name, err)
 	case minio.PreconditionFailed, "ConditionalRequestConflict":
 		return changed()
 	case minio.AccessDenied, "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired":
@@ -317,7 +317,7 @@ func (b *bucket) explain(err error) error {
 	case r.StatusCode == http.StatusForbidden:
 		return fault.New(fault.BadInput, "the server rejects it: check %s and %s, and the rights of this user", envKey, envSecret)
 	case strings.Contains(err.Error(), "Access Key") || strings.Contains(err.Error(), "IAM"):
-		return fault.New(fault.BadInput, "there are no credentials: set %s and %s: %w", envKey, envSecret, err)
+		return fault.New(fault.BadInput, "no credentials for S3 were found: set %s and %s: %w", envKey, envSecret, err)
 	}
 	return fault.New(fault.Unreachable, "%w", err)
 }

@@ -231,7 +231,7 @@ func (s *Store) upload(ctx context.Context, name string, f File) (uploaded bool,
 	case err == nil && there == f.SHA256:
 		return false, nil
 	case err == nil && !f.Replace:
-		return false, fault.New(fault.Different, "there is another file of this name, with the SHA-256 %s: what is published does not change", there)
+		return false, fault.New(fault.Different, "the store has another file of this name, with the SHA-256 %s: what is published does not change", there)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, err
 	}

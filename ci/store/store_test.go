@@ -278,7 +278,7 @@ func TestServersAnswers(t *testing.T) {
 		says string
 	}{
 		"wrong key":                   {refuse(403, "SignatureDoesNotMatch"), fault.BadInput, "check AWS_ACCESS_KEY_ID"},
-		"no bucket":                   {refuse(404, "NoSuchBucket"), fault.Missing, "no bucket bucket"},
+		"no bucket":                   {refuse(404, "NoSuchBucket"), fault.Missing, "the bucket bucket does not exist"},
 		"wrong region":                {refuse(400, "AuthorizationHeaderMalformed"), fault.BadInput, "set AWS_REGION"},
 		"no conditions":               {refuse(501, "NotImplemented"), fault.Unsupported, "does not support it"},
 		"conditions that are ignored": {blind, fault.Unsupported, "would overwrite each other's work"},

@@ -115,7 +115,7 @@ func bspDevices(lists []string, given, latest, stable string) ([]string, error) 
 		}
 		to := strings.Fields(given)
 		if len(to) != len(lists) {
-			return nil, fault.New(fault.BadInput, "there are %d BSPs and %d devices (PH_TARGET_DEVICE): want one for each", len(lists), len(to))
+			return nil, fault.New(fault.BadInput, "%d BSPs and %d devices (PH_TARGET_DEVICE) are named: each BSP needs one", len(lists), len(to))
 		}
 		return to, nil
 	}

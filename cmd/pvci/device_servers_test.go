@@ -212,7 +212,7 @@ func startHub(ts *testscript.TestScript, _ bool, _ []string) {
 func hubOf(ts *testscript.TestScript) *hub {
 	h, ok := hubs.Load(ts.Getenv("HUB"))
 	if !ok {
-		ts.Fatalf("there is no hub")
+		ts.Fatalf("the story has no hub")
 	}
 	return h.(*hub)
 }

@@ -88,6 +88,8 @@ type cdpMessage struct {
 	} `json:"params"`
 }
 
+// Do sends a command of the DevTools protocol (chromedevtools.github.io/devtools-protocol) to the page and returns
+// its result. An error ends the test.
 func (b *Browser) Do(method string, params map[string]any) map[string]any {
 	b.Helper()
 	result, err := b.ask(b.session, method, params)
