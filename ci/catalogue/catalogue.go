@@ -137,17 +137,12 @@ func (b *board) put(name string, e Entry) error {
 		return err
 	}
 	b.Format, b.Name = boardFormat, name
-	b.drop(e.Channel, e.Version)
+	b.Releases = slices.DeleteFunc(b.Releases, func(r Entry) bool { return r.Channel == e.Channel && r.Version == e.Version })
 	b.Releases = append(b.Releases, e)
 	slices.SortStableFunc(b.Releases, func(a, b Entry) int {
 		return cmp.Or(releases.Compare(b.Version, a.Version), cmp.Compare(a.Channel, b.Channel))
 	})
 	return nil
-}
-
-// drop removes a release.
-func (b *board) drop(channel, version string) {
-	b.Releases = slices.DeleteFunc(b.Releases, func(r Entry) bool { return r.Channel == channel && r.Version == version })
 }
 
 // summary returns what the first page shows, nil for a board without releases.

@@ -537,6 +537,50 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// TestRemoveInterrupted stops a removal at many points, and expects that it can be repeated.
+func TestRemoveInterrupted(t *testing.T) {
+	t.Parallel()
+	both := []string{newRelease(t, "rpi", "1.0", nil), newRelease(t, "rpi", "1.1", nil)}
+	for _, keep := range []bool{false, true} {
+		o := RemoveOptions{Name: "rpi", KeepFiles: keep}
+		removed := func(ctx context.Context) (*store.Store, string, error) {
+			s, dir := newStore(t)
+			if _, err := Add(t.Context(), s, atNow(), both); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Remove(ctx, s, "1.0", o)
+			return s, dir, err
+		}
+		_, dir, err := removed(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := tree(t, dir)
+		for stop := 1; ; stop++ {
+			ctx, end := context.WithCancel(t.Context())
+			var s *store.Store
+			s, dir, err = removed(&countdown{ctx, stop, new(sync.Mutex), new(int), end})
+			end()
+			if err == nil {
+				if stop < 10 {
+					t.Errorf("it ended after %d questions of the context only", stop)
+				}
+				break
+			}
+			if _, err := Remove(t.Context(), s, "1.0", o); err != nil && fault.Of(err) != fault.Missing {
+				t.Fatalf("stopped at %d, once more: %v", stop, err)
+			}
+			var list board
+			if err := json.Unmarshal([]byte(read(t, dir, "boards", "rpi.json")), &list); err != nil || len(list.Releases) != 1 {
+				t.Fatalf("stopped at %d, once more, the board has %d releases: %v", stop, len(list.Releases), err)
+			}
+			if diff := cmp.Diff(whole, tree(t, dir)); diff != "" && !keep {
+				t.Fatalf("stopped at %d, once more:\n%s", stop, diff)
+			}
+		}
+	}
+}
+
 func TestRegister(t *testing.T) {
 	t.Parallel()
 	s, dir := newStore(t)

@@ -2,6 +2,9 @@ package catalogue
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"maps"
 	"slices"
 
 	"github.com/pantavisor/pantavisor/ci/releases"
@@ -51,13 +54,17 @@ func Remove(ctx context.Context, s *store.Store, version string, o RemoveOptions
 	if out.Files, err = removable(ctx, s, c, version, o, names); err != nil {
 		return nil, err
 	}
-	if len(out.Releases) == 0 && len(out.Files) == 0 {
+	boards, listed, err := boardsOf(ctx, s, version, o, names)
+	if err != nil {
+		return nil, err
+	}
+	if len(out.Releases) == 0 && len(out.Files) == 0 && !listed {
 		return nil, fault.New(fault.Missing, "the catalogue %s has no such release: %s %s %s", s, o.Name, version, o.Channel)
 	}
 	if o.DryRun {
 		return out, nil
 	}
-	if err := forget(ctx, s, o, out.Releases); err != nil {
+	if err := forget(ctx, s, version, o, out.Releases, boards); err != nil {
 		return nil, err
 	}
 	for _, name := range out.Files {
@@ -109,8 +116,33 @@ func removable(ctx context.Context, s *store.Store, c releases.Catalogue, versio
 	return out, nil
 }
 
-// forget takes releases out of all files of the catalogue.
-func forget(ctx context.Context, s *store.Store, o RemoveOptions, all []releases.Found) error {
+// boardsOf returns which of the names have a list of releases, sorted, and whether one of the lists has the
+// version: after a removal that was interrupted it may be there only.
+func boardsOf(ctx context.Context, s *store.Store, version string, o RemoveOptions, names map[string]bool) (there []string, listed bool, err error) {
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if releases.CheckTarget(name) != nil { // another program has added it: we have no file of it
+			continue
+		}
+		b, _, err := readBoard(ctx, s, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		there = append(there, name)
+		listed = listed || slices.ContainsFunc(b.Releases, func(e Entry) bool { return o.means(version, e) })
+	}
+	return there, listed, nil
+}
+
+// means reports whether a release of a board is to be removed.
+func (o RemoveOptions) means(version string, e Entry) bool {
+	return e.Version == version && (o.Channel == "" || e.Channel == o.Channel)
+}
+
+// forget takes releases out of all files of the catalogue, and their version out of the lists of boards.
+func forget(ctx context.Context, s *store.Store, version string, o RemoveOptions, all []releases.Found, boards []string) error {
 	err := s.Update(ctx, releases.CatalogueName, releases.MaxCatalogue, func(text []byte) (_ []byte, err error) {
 		for _, f := range all {
 			text, err = change(text, f.Channel, f.Version, func(old []byte) ([]byte, error) { return withoutDevice(old, f.Name) })
@@ -123,21 +155,15 @@ func forget(ctx context.Context, s *store.Store, o RemoveOptions, all []releases
 	if err != nil {
 		return err
 	}
-	var names []string
-	for _, f := range all {
-		if releases.CheckTarget(f.Name) != nil { // another program has added it: we have no file of it
-			continue
-		}
-		err := updateJSON(ctx, s, boardName(f.Name), func(b *board) error {
-			b.drop(f.Channel, f.Version)
-			b.Format, b.Name = boardFormat, f.Name
+	for _, name := range boards {
+		err := updateJSON(ctx, s, boardName(name), func(b *board) error {
+			b.Releases = slices.DeleteFunc(b.Releases, func(e Entry) bool { return o.means(version, e) })
+			b.Format, b.Name = boardFormat, name
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		names = append(names, f.Name)
 	}
-	slices.Sort(names)
-	return refresh(ctx, s, o.Options, slices.Compact(names))
+	return refresh(ctx, s, o.Options, boards)
 }
