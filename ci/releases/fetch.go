@@ -245,8 +245,9 @@ func (p *Place) ReadLink(ctx context.Context, l *Link, limit int64) ([]byte, err
 	return text, nil
 }
 
-// Index reads the index of a release, which catalogues of other programs do not have.
-func (p *Place) Index(ctx context.Context, d *Device) (*Index, error) {
+// Index reads the index of a release, which catalogues of other programs do not have. It must be that of the
+// device and the version: who changes a catalogue can name an older release there, whose signature is right.
+func (p *Place) Index(ctx context.Context, d *Device, version string) (*Index, error) {
 	text, err := p.ReadLink(ctx, d.Release, MaxIndex)
 	if err != nil {
 		return nil, err
@@ -254,6 +255,9 @@ func (p *Place) Index(ctx context.Context, d *Device) (*Index, error) {
 	x, err := ParseIndex(text)
 	if err == nil && x.Target != d.Name {
 		err = fault.New(fault.BadInput, "it is that of %.100q", x.Target)
+	}
+	if err == nil && x.Version != version {
+		err = fault.New(fault.Digest, "it is that of the version %.100q, not of %.100q", x.Version, version)
 	}
 	return x, fault.Wrap(fault.BadInput, err, "reading the index of %s", d.Name)
 }

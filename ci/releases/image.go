@@ -42,7 +42,7 @@ func (p *Place) Image(ctx context.Context, dir string, f *Found, key *signing.Pu
 			return "", err
 		}
 	}
-	x, err := p.Index(ctx, &f.Device)
+	x, err := p.Index(ctx, &f.Device, f.Version)
 	if err != nil {
 		return "", err
 	}

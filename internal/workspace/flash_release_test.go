@@ -130,6 +130,32 @@ func TestFlashFromCatalogue(t *testing.T) {
 	if asked != 1 { // all images are the same
 		t.Errorf("the image was downloaded %d times", asked)
 	}
+	passOff(t, dir, "1.9", "2.0")
+	passOff(t, dir, "1.10", "2.1")
+	for _, o := range []FlashOptions{{From: dir, Version: "2.0"}, {From: server.URL, Key: public}} {
+		if err := w.Flash(t.Context(), "board", filepath.Join(t.TempDir(), "medium"), o); fault.Of(err) != fault.Digest {
+			t.Errorf("an older release under a newer version, %+v: %v", o, err)
+		}
+	}
+}
+
+// passOff lets a catalogue name a release by another version.
+func passOff(t *testing.T, dir, version, as string) {
+	t.Helper()
+	file := filepath.Join(dir, releases.CatalogueName)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := releases.ParseCatalogue(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c[releases.Stable][as] = c[releases.Stable][version]
+	text, err = json.Marshal(c)
+	if err := errors.Join(err, os.WriteFile(file, text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestFlashFromOthersCatalogue takes the image from the archive of a catalogue of other programs.
