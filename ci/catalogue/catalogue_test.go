@@ -541,11 +541,15 @@ func TestRemove(t *testing.T) {
 func TestRemoveInterrupted(t *testing.T) {
 	t.Parallel()
 	both := []string{newRelease(t, "rpi", "1.0", nil), newRelease(t, "rpi", "1.1", nil)}
+	full, fullDir := newStore(t)
+	if _, err := Add(t.Context(), full, atNow(), both); err != nil {
+		t.Fatal(err)
+	}
 	for _, keep := range []bool{false, true} {
 		o := RemoveOptions{Name: "rpi", KeepFiles: keep}
 		removed := func(ctx context.Context) (*store.Store, string, error) {
 			s, dir := newStore(t)
-			if _, err := Add(t.Context(), s, atNow(), both); err != nil {
+			if err := os.CopyFS(dir, os.DirFS(fullDir)); err != nil {
 				t.Fatal(err)
 			}
 			_, err := Remove(ctx, s, "1.0", o)
