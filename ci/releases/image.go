@@ -164,6 +164,9 @@ func writeNew(name string, from io.Reader) error {
 		return err
 	}
 	_, err = io.Copy(f, from)
+	if err == nil {
+		err = f.Sync() // before the directory has its name, which says that all is there
+	}
 	return errors.Join(err, f.Close())
 }
 
