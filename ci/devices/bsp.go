@@ -64,7 +64,7 @@ var manifestNames = []string{"release.xml", "default.xml"}
 
 // Limits of files that are read, in bytes.
 const (
-	mostReport   = 64 << 20
+	mostList     = 64 << 20
 	mostManifest = 4 << 20
 )
 
@@ -122,9 +122,12 @@ func (l *listed) export() (string, error) {
 }
 
 func (o *BSPOptions) read() (*listed, error) {
-	data, err := readResult(o.List, "the list of results (mage build --artefacts)")
+	data, err := bounded.ReadRegular(o.List, mostList)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.Missing, "reading the list of results (mage build --artefacts): %w", err)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fault.Wrap(fault.IO, err, "reading the list of results (mage build --artefacts)")
 	}
 	var l listed
 	if err := json.Unmarshal(data, &l); err != nil {
@@ -134,15 +137,6 @@ func (o *BSPOptions) read() (*listed, error) {
 		return nil, fault.New(fault.BadInput, "%s is not a list of results: mage build TARGET --artefacts=FILE makes one", o.List)
 	}
 	return &l, nil
-}
-
-// readResult reads a file that a build has left.
-func readResult(file, what string) ([]byte, error) {
-	data, err := bounded.ReadRegular(file, mostReport)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Missing, "reading %s: %w", what, err)
-	}
-	return data, fault.Wrap(fault.IO, err, "reading %s", what)
 }
 
 // Sources returns the record of what the BSP was made of.
@@ -172,13 +166,9 @@ func (o *BSPOptions) sources(l *listed) (*Sources, error) {
 			s.BSP.SHA256 = a.SHA256
 		}
 	}
-	data, err := readResult(filepath.Join(l.Directory, build.ReportName), "the report of the build")
+	report, err := build.LoadReport(filepath.Join(l.Directory, build.ReportName))
 	if err != nil {
 		return nil, err
-	}
-	var report build.Report
-	if err := json.Unmarshal(data, &report); err != nil {
-		return nil, fault.Wrap(fault.BadInput, err, "reading the report of the build")
 	}
 	if report.Recipe == nil {
 		return nil, fault.New(fault.BadInput, "the report of the build of %s has no recipe: it failed", l.Target)
