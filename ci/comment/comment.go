@@ -60,14 +60,28 @@ func Keep(ctx context.Context, o Options) (string, error) {
 	if o.Client == nil {
 		o.Client = &http.Client{Timeout: time.Minute}
 	}
+	client := *o.Client
+	client.CheckRedirect = sameServer
 	mark := fmt.Sprintf("<!-- pvci %s -->", o.Name)
 	text := mark + "\n" + cut(o.Text)
-	where, err := t.keep(ctx, o.Client, mark, text)
+	where, err := t.keep(ctx, &client, mark, text)
 	if t.fork && errors.Is(err, errForbidden) {
 		return "", &None{t.title + " is of a fork: its pipeline may not comment"}
 	}
 	return where, fault.Wrap(fault.Unreachable, err, "commenting on %s (the token is that of %s)", t.title, t.tokenName)
 }
+
+// sameServer rejects redirections to another server, which would get the token: net/http knows that the header
+// Authorization is secret, not that PRIVATE-TOKEN is.
+func sameServer(req *http.Request, via []*http.Request) error {
+	if req.URL.Scheme != via[0].URL.Scheme || req.URL.Host != via[0].URL.Host || len(via) >= maxRedirects {
+		return http.ErrUseLastResponse // whose status is the error
+	}
+	return nil
+}
+
+// maxRedirects bounds redirections of a request.
+const maxRedirects = 5
 
 // cut shortens a text at the end of a line.
 func cut(text string) string {
@@ -208,8 +222,12 @@ func (t *thread) keep(ctx context.Context, c *http.Client, mark, text string) (s
 			return "", err
 		}
 		for _, n := range list {
-			if strings.HasPrefix(n.Body, mark) {
-				return t.write(ctx, c, t.method, t.edit(n.ID), text)
+			if !strings.HasPrefix(n.Body, mark) {
+				continue
+			}
+			where, err := t.write(ctx, c, t.method, t.edit(n.ID), text)
+			if !errors.Is(err, errForbidden) { // else somebody else has written it
+				return where, err
 			}
 		}
 		if len(list) < 100 {

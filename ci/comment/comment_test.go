@@ -20,6 +20,7 @@ const token = "correct-horse"
 type server struct {
 	bodies []string
 	refuse bool
+	theirs int // ID of a comment that another account has written; 0 for none
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -38,6 +39,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := 0
 	_, _ = fmt.Sscanf(strings.NewReplacer(notes+"/", "", "/repos/a/b/issues/comments/", "").Replace(r.URL.Path), "%d", &id)
 	switch {
+	case id != 0 && id == s.theirs:
+		http.Error(w, "not yours", http.StatusForbidden)
 	case r.Method == http.MethodGet && (r.URL.Path == notes || r.URL.Path == issue):
 		list := []note{}
 		for i, b := range s.bodies {
@@ -138,6 +141,44 @@ func TestNoMergeRequest(t *testing.T) {
 	}
 	if _, err := Keep(t.Context(), Options{Name: "-->", Getenv: os.Getenv}); fault.Of(err) != fault.BadInput {
 		t.Errorf("a name that ends the mark: %v", err)
+	}
+}
+
+// TestOthersMark expects that a comment of somebody else with the mark does not keep the pipeline from its own.
+func TestOthersMark(t *testing.T) {
+	t.Parallel()
+	for system := range environments(t, "") {
+		s := &server{bodies: []string{"<!-- pvci diff -->\nmine"}, theirs: 1}
+		h := httptest.NewServer(s)
+		defer h.Close()
+		env := environments(t, h.URL)[system]
+		for _, text := range []string{"one", "two"} {
+			if _, err := Keep(t.Context(), Options{Name: "diff", Text: text, Getenv: func(name string) string { return env[name] }}); err != nil {
+				t.Fatalf("%s: %v", system, err)
+			}
+		}
+		if len(s.bodies) != 2 || s.bodies[0] != "<!-- pvci diff -->\nmine" || s.bodies[1] != "<!-- pvci diff -->\ntwo" {
+			t.Errorf("%s: %q", system, s.bodies)
+		}
+	}
+}
+
+// TestRedirect expects that no other server gets the token.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	asked := false
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked = true
+		_, _ = w.Write([]byte("[]"))
+	}))
+	defer other.Close()
+	h := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	defer h.Close()
+	for system, env := range environments(t, h.URL) {
+		_, err := Keep(t.Context(), Options{Name: "diff", Text: "x", Getenv: func(name string) string { return env[name] }})
+		if fault.Of(err) != fault.Unreachable || !strings.Contains(err.Error(), "307") || asked {
+			t.Errorf("%s: the other server was asked: %v; %v", system, asked, err)
+		}
 	}
 }
 

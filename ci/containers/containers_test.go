@@ -2,6 +2,7 @@ package containers
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -124,6 +125,30 @@ func TestHostileIndex(t *testing.T) {
 	} {
 		if _, err := parseIndex([]byte(text)); fault.Of(err) != fault.BadInput {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestRedirect expects that only the server that was named gets the token, over the same protocol.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	env := func(name string) string { return map[string]string{"GITLAB_TOKEN": "secret"}[name] }
+	r, err := OpenRegistry("https://gitlab.test/api/v4/projects/1", env, &http.Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for to, want := range map[string]string{"https://gitlab.test/x": "secret", "http://gitlab.test/x": "", "https://storage.test/x": ""} {
+		first, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.project, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := http.NewRequestWithContext(t.Context(), http.MethodGet, to, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.Header.Set(r.header, r.token)
+		if err := r.client.CheckRedirect(next, []*http.Request{first}); err != nil || next.Header.Get(r.header) != want {
+			t.Errorf("%s gets the token %q, %v; want %q", to, next.Header.Get(r.header), err, want)
 		}
 	}
 }

@@ -50,7 +50,7 @@ func OpenRegistry(project string, env func(string) string, client *http.Client) 
 	}
 	own := *client
 	own.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		if req.URL.Host != via[0].URL.Host {
+		if req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
 			req.Header.Del(r.header) // storage that GitLab sends readers to has no business with the token
 		}
 		if len(via) >= maxRedirects {
