@@ -91,6 +91,11 @@ func TestDeclaredOfAnUnfinishedState(t *testing.T) {
 	if diff := cmp.Diff("web requires camera, which nothing provides", compat.Check(parts).Error()); diff != "" {
 		t.Error(diff)
 	}
+	d["web/run.json"], d["web/root.json"] = `{"root-volume":"root.json","requires":["camera"]}`, `{}`
+	d["bsp/run.json"], d["bsp/kernel.json"] = `{"linux":"kernel.json"}`, `{}`
+	if _, err := Declared(d.state(t)); err != nil {
+		t.Errorf("files that the manifests name: %v", err)
+	}
 	d["web/run.json"] = `{"requires":["kernel=>6"]}`
 	if _, err := Declared(d.state(t)); err == nil || !strings.Contains(err.Error(), "column 7") {
 		t.Error(err)

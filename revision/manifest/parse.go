@@ -17,7 +17,8 @@ func Parse(s *state.State, opt Options) (*System, error) {
 	if opt.GoalsTimeout == 0 {
 		opt.GoalsTimeout = 120 * time.Second
 	}
-	p := &parser{reader: &reader{}, state: s, keys: s.Keys(), opt: opt, sys: &System{Spec: s.Spec(), named: map[string]bool{}}}
+	p := newParser(s)
+	p.opt, p.sys.Spec = opt, s.Spec()
 	p.spec()
 	p.device()
 	if !opt.AppEngine {
@@ -76,6 +77,10 @@ func (p *parser) spec() {
 	default:
 		n.fail("%.80q is not supported; %s is expected", spec, state.Spec)
 	}
+}
+
+func newParser(s *state.State) *parser {
+	return &parser{reader: &reader{}, state: s, keys: s.Keys(), sys: &System{named: map[string]bool{}}}
 }
 
 // others checks the keys that belong to no table of their own.

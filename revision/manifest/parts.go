@@ -10,7 +10,7 @@ import (
 // Declared is [System.Compat] for a state that need not be complete, as one that is being
 // made: only what is wrong with declarations themselves is an error.
 func Declared(st *state.State) ([]compat.Part, error) {
-	p := &parser{reader: &reader{}, state: st, keys: st.Keys(), sys: &System{}}
+	p := newParser(st)
 	if _, ok := st.Value("bsp/run.json"); ok {
 		p.bsp()
 	}
