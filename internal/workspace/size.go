@@ -102,6 +102,13 @@ func (w *Workspace) Size(ctx context.Context, what string, o SizeOptions) error 
 		if err := w.saveSizes(ctx, what); err != nil {
 			return err
 		}
+		if !w.built(w.targetName(what)) { // in a new clone there is nothing to show yet
+			quiet := *w
+			quiet.JSON, quiet.Stdout = false, io.Discard
+			if _, err := quiet.Build(ctx, what); err != nil {
+				return err
+			}
+		}
 	}
 	var r inspect.Reader
 	defer r.Close()

@@ -66,6 +66,14 @@ func TestBudgetOfATarget(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
+	// In a new clone it leaves the results, too.
+	if err := os.RemoveAll(w.Out("plain")); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if err := w.Size(t.Context(), "plain", SizeOptions{Save: true}); err != nil || !strings.HasPrefix(out.String(), "plain: ") {
+		t.Errorf("%v: %s", err, out)
+	}
 	file := filepath.Join(w.Root, "targets/plain/sizes.json")
 	saved, err := size.Load(file)
 	if err != nil || saved.Thing("device binary") == nil {
