@@ -1,19 +1,16 @@
 package gobinary
 
 import (
-	"cmp"
 	"debug/buildinfo"
 	"encoding/json"
 	"errors"
-	"go/build"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 
-	gomodule "golang.org/x/mod/module"
-
-	graph "github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/internal/licences"
@@ -60,7 +57,7 @@ func (s *Step) licence(m *debug.Module) (string, error) {
 	dirs := []string{filepath.Join(s.Module.Root(), "vendor", filepath.FromSlash(m.Path))}
 	if version == "" { // a directory beside the module
 		dirs = append(dirs, filepath.Join(s.Module.Root(), filepath.FromSlash(name)), name)
-	} else if dir, err := cached(name, version); err == nil {
+	} else if dir := gosource.Downloaded(name, version); dir != "" {
 		dirs = append(dirs, dir)
 	}
 	for _, dir := range dirs {
@@ -73,22 +70,8 @@ func (s *Step) licence(m *debug.Module) (string, error) {
 	return "", nil
 }
 
-// cached returns the directory of a module in the module cache (Go Modules Reference, "Module
-// cache").
-func cached(name, version string) (string, error) {
-	escaped, err := gomodule.EscapePath(name)
-	if err != nil {
-		return "", err
-	}
-	if version, err = gomodule.EscapeVersion(version); err != nil {
-		return "", err
-	}
-	cache := cmp.Or(os.Getenv("GOMODCACHE"), filepath.Join(filepath.SplitList(build.Default.GOPATH)[0], "pkg", "mod"))
-	return filepath.Join(cache, filepath.FromSlash(escaped)+"@"+version), nil
-}
-
 // Supplies is the program, with the modules that it is made of.
-func (s *Step) Supplies(in func(graph.Step) string) ([]sbom.Supply, error) {
+func (s *Step) Supplies(in func(build.Step) string) ([]sbom.Supply, error) {
 	var found map[string]string
 	text, err := bounded.ReadRegular(filepath.Join(in(s), licencesFile), maxLicences)
 	if err == nil {

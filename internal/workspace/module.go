@@ -3,7 +3,6 @@ package workspace
 import (
 	"cmp"
 	"errors"
-	"go/build"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
-	"golang.org/x/mod/semver"
 
 	"github.com/pantavisor/pantavisor/build/gosource"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -79,9 +77,9 @@ func required(info *debug.BuildInfo, root string) string {
 		switch r := dep.Replace; {
 		case dep.Path != modulePath:
 		case r == nil:
-			return downloaded(dep.Path, dep.Version)
+			return gosource.Downloaded(dep.Path, dep.Version)
 		case r.Version != "":
-			return downloaded(r.Path, r.Version)
+			return gosource.Downloaded(r.Path, r.Version)
 		case filepath.IsAbs(r.Path):
 			return r.Path
 		default:
@@ -89,24 +87,6 @@ func required(info *debug.BuildInfo, root string) string {
 		}
 	}
 	return ""
-}
-
-// downloaded returns a module's directory in the module cache; "" for a version that
-// cannot be there, such as "(devel)".
-func downloaded(path, version string) string {
-	cache := os.Getenv("GOMODCACHE")
-	if list := filepath.SplitList(build.Default.GOPATH); cache == "" && len(list) > 0 {
-		cache = filepath.Join(list[0], "pkg", "mod")
-	}
-	at, err := module.EscapePath(path)
-	if err != nil || !semver.IsValid(version) {
-		return ""
-	}
-	v, err := module.EscapeVersion(version)
-	if err != nil || cache == "" {
-		return ""
-	}
-	return filepath.Join(cache, filepath.FromSlash(at)+"@"+v)
 }
 
 // compiledFrom returns the directory that this program was compiled from: that of a go
