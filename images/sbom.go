@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -239,15 +240,15 @@ func (b *imageBill) documents(dir string) error {
 		}
 		from := filepath.Join(dir, fragment.Objects, sum)
 		d, err := readPart(from)
-		if fault.Of(err) == fault.BadInput {
+		if errors.As(err, new(*fs.PathError)) { // of this machine, not of the document
+			return fault.Wrap(fault.IO, err, "reading %s", part.Key(name))
+		}
+		if err != nil {
 			b.w.Warn(cell.Printable(fmt.Sprintf("%s cannot be used, the bill of materials of the image lists what the part has: %v", part.Key(name), err)))
 			if err := b.describe(dir, st, name); err != nil {
 				return err
 			}
 			continue
-		}
-		if err != nil {
-			return fault.Wrap(fault.IO, err, "reading %s", part.Key(name))
 		}
 		b.list(d)
 		b.listed[sum] = true

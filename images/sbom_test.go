@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pantavisor/pantavisor/build"
+	"github.com/pantavisor/pantavisor/internal/fault"
 	"github.com/pantavisor/pantavisor/revision/fragment"
 	"github.com/pantavisor/pantavisor/sbom"
 	"github.com/pantavisor/pantavisor/sbom/part"
@@ -284,6 +285,24 @@ func TestPartsOfOthers(t *testing.T) {
 	}
 	if len(d.References) != 2 {
 		t.Errorf("references %+v", d.References)
+	}
+}
+
+// TestUnreadObject has a document that the machine, and not its content, keeps from being read.
+func TestUnreadObject(t *testing.T) {
+	t.Parallel()
+	dir, digest := t.TempDir(), sum("")
+	if err := os.MkdirAll(filepath.Join(dir, fragment.Objects, digest), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := `{"#spec":"pantavisor-service-system@1","` + part.Key("app") + `":"` + digest + `"}`
+	if err := os.WriteFile(filepath.Join(dir, fragment.File), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	said := 0
+	b := &imageBill{ctx: t.Context(), w: build.NewWork(t.TempDir(), "", nil, func(build.Note) { said++ })}
+	if err := b.documents(dir); fault.Of(err) != fault.IO || said > 0 {
+		t.Errorf("%v, %d warnings", err, said)
 	}
 }
 
