@@ -139,7 +139,7 @@ func TestKilledBuilds(t *testing.T) {
 	if killed == 0 {
 		t.Error("no build was killed: the test proves nothing")
 	}
-	for _, name := range []string{"a.img", ReportName, reportText, stateFile, "dir/c.img"} { // what a kill may leave, created for certain
+	for _, name := range []string{"a.img", ReportName, ReportText, stateFile, "dir/c.img"} { // what a kill may leave, created for certain
 		left := filepath.Join(out, filepath.Dir(name), tmpPattern(name)+"1")
 		if err := errors.Join(os.MkdirAll(filepath.Dir(left), 0o755), os.WriteFile(left, nil, 0o644)); err != nil {
 			t.Fatal(err)

@@ -205,7 +205,7 @@ func CheckInside(dir, name string) error {
 // checkNames checks that no two artefacts, nor one and the report or a signature, have the same
 // name, and that none is in another.
 func (b *Builder) checkNames(artefacts []Artefact) error {
-	names := []string{ReportName, reportText}
+	names := []string{ReportName, ReportText}
 	if b.Sign != nil {
 		names = append(names, SignatureNames()...)
 	}
@@ -288,7 +288,7 @@ func readState(dir string) map[string]Published {
 // sweepOut removes temporary files of killed builds. The caller holds the lock of the
 // directory, so no other process is writing one.
 func sweepOut(dir string, artefacts []Artefact) {
-	names := append(SignatureNames(), ReportName, reportText, stateFile)
+	names := append(SignatureNames(), ReportName, ReportText, stateFile)
 	for _, a := range artefacts {
 		names = append(names, a.To)
 	}

@@ -147,8 +147,8 @@ func newReport(res *Result, published []Published, err error) *Report {
 // ReportName is the build report's name below out/TARGET; every build leaves one.
 const ReportName = "report.json"
 
-// reportText is the name of the report as text.
-const reportText = "report.txt"
+// ReportText is the name of the report as text.
+const ReportText = "report.txt"
 
 // Save writes report.json and report.txt into dir.
 func (r *Report) Save(dir string) error {
@@ -159,7 +159,7 @@ func (r *Report) Save(dir string) error {
 	if err := atomicfile.Write(filepath.Join(dir, ReportName), append(data, '\n'), 0o644); err != nil {
 		return fault.Wrap(fault.IO, err, "writing the build report")
 	}
-	err = atomicfile.Write(filepath.Join(dir, reportText), r.Text(), 0o644)
+	err = atomicfile.Write(filepath.Join(dir, ReportText), r.Text(), 0o644)
 	return fault.Wrap(fault.IO, err, "writing the build report")
 }
 

@@ -67,7 +67,7 @@ func TestSignaturesAreOfWhatIsThere(t *testing.T) {
 		if (err != nil) != c.fails || len(signatures(out)) != c.left {
 			t.Errorf("%d: %v, %v", i, signatures(out), err)
 		}
-		if signed := err == nil && c.sign != nil; signed != (r.Signed != nil) || signed != strings.Contains(read(t, filepath.Join(out, reportText)), "signed with the RSA key 0123") {
+		if signed := err == nil && c.sign != nil; signed != (r.Signed != nil) || signed != strings.Contains(read(t, filepath.Join(out, ReportText)), "signed with the RSA key 0123") {
 			t.Errorf("%d: the report has %+v", i, r.Signed)
 		}
 	}

@@ -39,7 +39,7 @@ func (v *Verified) Signed() *build.Signed {
 
 // unsigned are files of a directory of results that are not signed there: they differ from build to
 // build, and a release signs them; or, as those of mage cra, are written later, about what is signed.
-var unsigned = []string{build.ReportName, "report.txt", "cra.json", "cra.md"}
+var unsigned = []string{build.ReportName, build.ReportText, "cra.json", "cra.md"}
 
 // Verify verifies the signatures of a directory with a public key, and the digests of all files in
 // it, or of one that name names. A file that is not in the list of digests is an error, too.

@@ -214,7 +214,7 @@ func (r *release) fill(ctx context.Context, work string, out *Released) error {
 			return fault.New(fault.Digest, "%s was changed while it was copied: is another build of %s running?", f.Name, r.target.Name)
 		}
 	}
-	further := []attest.File{{Name: releases.IndexName}, {Name: build.ReportName}, {Name: "report.txt"}}
+	further := []attest.File{{Name: releases.IndexName}, {Name: build.ReportName}, {Name: build.ReportText}}
 	if err := attest.Digest(ctx, work, further); err != nil {
 		return err
 	}

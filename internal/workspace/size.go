@@ -179,7 +179,7 @@ func mainArtefact(dir string, report *build.Report, out *size.Report) (string, e
 		}
 	}
 	if main == "" {
-		return "", fault.New(fault.Missing, "the last build of %s has left nothing to measure: %s", report.Target, filepath.Join(dir, "report.txt"))
+		return "", fault.New(fault.Missing, "the last build of %s has left nothing to measure: %s", report.Target, filepath.Join(dir, build.ReportText))
 	}
 	return filepath.Join(dir, filepath.FromSlash(main)), nil
 }
