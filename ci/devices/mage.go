@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -27,6 +29,9 @@ func (p *promotion) buildEnvironment(b *Build, reference string) ([]string, erro
 	return append(env, options...), err
 }
 
+// patience is how long a build that is cancelled may take to end.
+const patience = 30 * time.Second
+
 // mage runs mage build of a target.
 func (p *promotion) mage(ctx context.Context, b *Build, target, dir, reference string) error {
 	env, err := p.buildEnvironment(b, reference)
@@ -36,6 +41,9 @@ func (p *promotion) mage(ctx context.Context, b *Build, target, dir, reference s
 	words := append(slices.Clone(p.words), "build", target, "--out="+dir)
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Dir, cmd.Env = p.Dir, env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // go tool mage is several processes, and starts compilers
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = patience
 	r, w := io.Pipe()
 	cmd.Stdout, cmd.Stderr = w, w
 	done := make(chan struct{})
