@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -17,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pantavisor/pantavisor/build"
 	"github.com/pantavisor/pantavisor/internal/atomicfile"
 	"github.com/pantavisor/pantavisor/internal/bounded"
 	"github.com/pantavisor/pantavisor/internal/fault"
@@ -197,7 +196,7 @@ func checkBase(base string) error {
 
 // describePackage returns what an index says of a file.
 func describePackage(ctx context.Context, dir, name string, old []Package) (*Package, error) {
-	f, err := digest(filepath.Join(dir, name))
+	f, err := digest(ctx, filepath.Join(dir, name))
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +209,7 @@ func describePackage(ctx context.Context, dir, name string, old []Package) (*Pac
 	}
 	p.URL, p.SHA256, p.Size = name, f.SHA256, f.Size
 	beside := strings.TrimSuffix(name, exportSuffix) + billSuffix
-	p.SBOM, err = digest(filepath.Join(dir, beside))
+	p.SBOM, err = digest(ctx, filepath.Join(dir, beside))
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	}
@@ -261,13 +260,11 @@ func readPackage(ctx context.Context, dir, name string) (*Package, error) {
 }
 
 // digest returns the name, SHA-256 and size of a file.
-func digest(path string) (*File, error) {
-	f, err := os.Open(path)
+func digest(ctx context.Context, path string) (*File, error) {
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fault.Wrap(fault.IO, err, "calculating a digest")
 	}
-	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	return &File{URL: filepath.Base(path), SHA256: hex.EncodeToString(h.Sum(nil)), Size: n}, fault.Wrap(fault.IO, err, "calculating a digest")
+	sum, err := build.SumFile(ctx, path)
+	return &File{URL: filepath.Base(path), SHA256: sum, Size: info.Size()}, fault.Wrap(fault.IO, err, "calculating a digest")
 }
