@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -41,6 +42,9 @@ const helper = `!f() { echo "username=${` + envGitUser + `:-oauth2}"; echo "pass
 func (g *git) run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = g.dir
+	// Killed, it would leave the locks of its files, which no later run may remove.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = patience
 	cmd.Env = append(append([]string(nil), g.env...), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
 	if g.env.get(envGitToken) != "" {
 		// An empty helper drops those of the machine, which would store the token.
@@ -223,7 +227,7 @@ func (g *git) ahead(ctx context.Context, branch string) (bool, error) {
 		return false, err
 	}
 	if _, err := as.run(ctx, "rebase", "--quiet", to); err != nil {
-		_, abort := as.run(ctx, "rebase", "--abort")
+		_, abort := as.run(context.WithoutCancel(ctx), "rebase", "--abort")
 		return false, errors.Join(fmt.Errorf("putting the recipes on top of what others committed to %s: %w; run the command again in a fresh clone", branch, err), abort)
 	}
 	return true, nil

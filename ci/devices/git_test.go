@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pantavisor/pantavisor/internal/fault"
 )
@@ -147,5 +150,41 @@ func TestSecretsStayOutOfBuilds(t *testing.T) {
 	want := "PATH=/bin PHUSER=bot PVR_MERGE_SRC=/x/.pvr PV_VERSION=1.0 PV_BUILD_INTERACTIVE=false PV_VERSION=7 PANTAVISOR_DEBUG=yes"
 	if got := strings.Join(env, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestCancelledGit expects that git can remove its locks when a run is cancelled, and that no rebase stays half done.
+func TestCancelledGit(t *testing.T) {
+	dir := t.TempDir()
+	began := filepath.Join(dir, "began")
+	if err := unix.Mkfifo(began, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := `#!/bin/sh
+case "$*" in
+rev-list*) echo 1; exit ;;
+*--abort) touch aborted; exit ;;
+esac
+trap 'touch ended; exit 1' TERM
+echo > began
+while :; do sleep 0.05; done
+`
+	if err := os.WriteFile(filepath.Join(dir, "git"), []byte(program), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, _ = os.ReadFile(began) // waits until it writes
+		cancel()
+	}()
+	g := &git{dir: dir, env: append(os.Environ(), envEmail+"=ci@example.test")}
+	if _, err := g.ahead(ctx, "main"); fault.Of(err) != fault.Cancelled {
+		t.Errorf("%v", err)
+	}
+	for _, name := range []string{"ended", "aborted"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Errorf("git was not told: %v", err)
+		}
 	}
 }

@@ -29,7 +29,7 @@ func (p *promotion) buildEnvironment(b *Build, reference string) ([]string, erro
 	return append(env, options...), err
 }
 
-// patience is how long a build that is cancelled may take to end.
+// patience is how long a program that is cancelled may take to end.
 const patience = 30 * time.Second
 
 // mage runs mage build of a target.
